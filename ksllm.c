@@ -1,0 +1,8360 @@
+/* ksllm.c - Korean language models on the device: the library.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * ksllm.h says what it does; this file is how. It is one file, in sections
+ * from small and general to public. A section uses only what stands above it:
+ * there is no forward declaration of a static function, so the compiler keeps
+ * the layers in order. `grep -n '^ \* §' ksllm.c` prints the contents.
+ *
+ *   § 1  PLATFORM    compilers, systems, the floating-point rules
+ *   § 2  BASE        short names, errors, memory, checked sizes, own maths
+ *   § 3  OS          the only place that talks to the operating system
+ *   § 4  CPU         which instruction sets may be used
+ *   § 5  POOL        worker threads
+ *   § 6  BLOCKS      the weight formats
+ *   § 7  KERNELS     the arithmetic, once per instruction set
+ *   § 8  GGUF        the file format, all checks on bytes from outside
+ *   § 9  TEXT        UTF-8, Hangul, character classes
+ *   § 10 TOKENIZER   text to tokens and back
+ *   § 11 MODEL       architectures as data, tensors bound to the graph
+ *   § 12 SESSION     the memory plan, the timeline, the KV cache
+ *   § 13 FORWARD     the one graph
+ *   § 14 SAMPLING    from logits to a token
+ *   § 15 GENERATE    prompt in, pieces of text out
+ *   § 16 API         every public function: check, call, report
+ *
+ * DESIGN. What holds the file together (each has a test in tests/):
+ *
+ *   I1 No exit, abort, assert, print, signal or longjmp. Only ksllm_ symbols.
+ *   I2 No heap call between creating and freeing a session.
+ *   I3 No mutable global state.
+ *   I4 A model is immutable once open and may be shared by threads.
+ *   I5 Bytes from a file are checked once (§ 8, 10, 11) and trusted after.
+ *   I6 Results do not depend on threads, batch split, cache or instruction
+ *      set. See THE ARITHMETIC below.
+ *   I7 Every allocation may fail; nothing leaks.
+ *   I8 A stopped call leaves a session that continues to the same bits.
+ *
+ * THE ARITHMETIC. Every kernel computes the same float operations in the same
+ * order, whatever its vector width:
+ *
+ *   - A product with quantized weights goes over the blocks of a row in
+ *     ascending order. A block of 32 or 256 weights meets activations
+ *     quantized to int8 with one scale per block of the same length, and its
+ *     integer part is exact:
+ *         P = sum over groups of 16: scale_g * sum of q_i * x_i
+ *         M = sum over groups of 16: min_g * sum of x_i
+ *         acc = fma(P * d, dx, acc);  then, for formats with minima,
+ *         acc = fma(M * -dmin, dx, acc)
+ *     A vector lane is a row or a token, never a slice of a row's sum.
+ *   - A sum over floats (norms, softmax, attention, float weights) has 16
+ *     partial sums, element i goes to partial i mod 16 in ascending order with
+ *     one fma each, and the partials are added as a fixed tree.
+ *   - fma only where written; no contraction by the compiler. Own exp, log,
+ *     sin, cos; libm gives nothing but sqrt, which IEEE 754 defines exactly.
+ *   - Attention goes over blocks of 64 keys at fixed absolute positions.
+ */
+#ifndef KS_ISA
+
+/* ==========================================================================
+ * § 1 PLATFORM (private)
+ * Compilers, systems, and the rules that floating point must follow. Knows
+ * nothing of the library. Everything that is #if by platform and is not a
+ * kernel stands here or in § 3.
+ * ======================================================================== */
+
+#if !defined _GNU_SOURCE && defined __linux__
+#define _GNU_SOURCE 1 /* sched_getaffinity; before any include */
+#endif
+#if !defined _DARWIN_C_SOURCE && defined __APPLE__
+#define _DARWIN_C_SOURCE 1
+#endif
+
+#include "ksllm.h"
+
+#include <float.h>
+#include <limits.h>
+#include <math.h> /* INFINITY; no function */
+#include <stdarg.h>
+#include <stdio.h> /* vsnprintf; nothing here touches a FILE */
+#include <stdlib.h>
+#include <string.h>
+
+#if !defined __GNUC__
+#error "ksllm needs gcc or clang (C11 with the usual extensions)"
+#endif
+#if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "ksllm needs a little-endian machine: GGUF weights are used in place"
+#endif
+#if defined __FAST_MATH__
+#error "-ffast-math breaks ksllm: compile ksllm.c without it"
+#endif
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#error "x87 arithmetic gives other bits: add -msse2 -mfpmath=sse"
+#endif
+
+/* No a*b+c may become one operation behind our back. gcc ignores the standard
+ * pragma, clang ignores gcc's. */
+#if defined __clang__
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#if !defined KSLLM_NO_SIMD
+#if defined __x86_64__ || defined __i386__
+#define KS_X86 1
+#include <immintrin.h>
+#endif
+#endif
+
+/* Opens and closes a stretch of code compiled for another instruction set. */
+#define KS_STRING_(x) #x
+#define KS_STRING(x) KS_STRING_(x)
+#if defined __clang__
+#define KS_TARGET_BEGIN(t) \
+    _Pragma(KS_STRING(clang attribute push( \
+        __attribute__((target(t))), apply_to = function)))
+#define KS_TARGET_END _Pragma("clang attribute pop")
+#else
+#define KS_TARGET_BEGIN(t) \
+    _Pragma("GCC push_options") _Pragma(KS_STRING(GCC target(t)))
+#define KS_TARGET_END _Pragma("GCC pop_options")
+#endif
+
+#define KS_INLINE static inline __attribute__((always_inline))
+#define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define KS_UNUSED __attribute__((unused))
+#define KS_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+/* Atomics: the gcc/clang builtins on plain integers, so that public structs
+ * need no <stdatomic.h> in C++. */
+#define AT_LOAD(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define AT_RELAXED(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define AT_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define AT_ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
+
+/* ==========================================================================
+ * § 2 BASE (private)
+ * Short names, byte loads, checked sizes, the error record, the allocator,
+ * half precision, and elementary functions with one result everywhere. Pure
+ * code: no system, no library state.
+ * ======================================================================== */
+
+typedef uint8_t u8;
+typedef int8_t i8;
+typedef uint16_t u16;
+typedef int16_t i16;
+typedef uint32_t u32;
+typedef int32_t i32;
+typedef uint64_t u64;
+typedef int64_t i64;
+typedef float f32;
+typedef double f64;
+
+/* Bytes that do not end with NUL. */
+typedef struct {
+    const char *p;
+    size_t n;
+} str;
+
+KS_INLINE str str_of(const char *z) { return (str){z, z ? strlen(z) : 0}; }
+
+static bool str_eq(str a, str b) {
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static int str_cmp(str a, str b) {
+    size_t n = a.n < b.n ? a.n : b.n;
+    int c = n ? memcmp(a.p, b.p, n) : 0;
+    return c ? c : (a.n > b.n) - (a.n < b.n);
+}
+
+/* For "%.*s": the length, shortened so that a message keeps its end. */
+static int str_len(str s) { return (int)(s.n < 120 ? s.n : 120); }
+#define STR(s) str_len(s), (s).p ? (s).p : ""
+
+/* Unaligned little-endian loads. */
+#define LOAD(T, name)                                                          \
+    KS_UNUSED KS_INLINE T ld_##name(const void *p) {                           \
+        T v;                                                                   \
+        memcpy(&v, p, sizeof v);                                               \
+        return v;                                                              \
+    }
+LOAD(u16, u16)
+LOAD(i16, i16)
+LOAD(u32, u32)
+LOAD(i32, i32)
+LOAD(u64, u64)
+LOAD(i64, i64)
+LOAD(f32, f32)
+LOAD(f64, f64)
+#undef LOAD
+
+KS_INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
+KS_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+KS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+/* a + b and a * b in 64 bits; false on overflow. */
+KS_INLINE bool add_ok(u64 a, u64 b, u64 *r) {
+    return !__builtin_add_overflow(a, b, r);
+}
+KS_INLINE bool mul_ok(u64 a, u64 b, u64 *r) {
+    return !__builtin_mul_overflow(a, b, r);
+}
+
+/* ---- errors ---- */
+
+static KS_PRINTF(4, 5) ksllm_status fail(
+    ksllm_error *err, ksllm_status status, u64 offset, const char *fmt, ...) {
+    if (!err) return status;
+    err->status = status;
+    err->offset = offset;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
+    va_end(ap);
+    if (n < 0) err->text[0] = 0;
+    /* A file's names are bytes from outside: keep the text printable. */
+    for (char *c = err->text; *c; c++)
+        if ((u8)*c < 32 || *c == 127) *c = '?';
+    return status;
+}
+
+#define NO_OFFSET KSLLM_NO_OFFSET
+
+static ksllm_status fail_memory(ksllm_error *err, size_t bytes) {
+    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+        "out of memory: the allocator gave no %llu bytes",
+        (unsigned long long)bytes);
+}
+
+/* ---- allocator ---- */
+
+static void *mem_libc(void *ctx, void *p, size_t old_size, size_t new_size) {
+    (void)ctx;
+    (void)old_size;
+    if (new_size) return realloc(p, new_size);
+    free(p);
+    return NULL;
+}
+
+static const ksllm_allocator MEM_LIBC = {mem_libc, NULL};
+
+static void *mem_alloc(const ksllm_allocator *a, size_t size) {
+    return size ? a->resize(a->ctx, NULL, 0, size) : NULL;
+}
+
+static void mem_free(const ksllm_allocator *a, void *p, size_t size) {
+    if (p) a->resize(a->ctx, p, size, 0);
+}
+
+/* ---- sorting ----
+ * Indexes idx[0..n) in ascending order by less(); tmp holds n. Bottom-up merge
+ * sort: n log n for every input, so that no file can make it quadratic, and
+ * stable, so that the result is one. */
+typedef bool (*sort_less)(const void *ctx, u32 a, u32 b);
+
+static void sort_merge(u32 *to, const u32 *from, size_t lo, size_t mid,
+    size_t hi, sort_less less, const void *ctx) {
+    size_t a = lo, b = mid;
+    for (size_t k = lo; k < hi; k++) {
+        bool right = a >= mid || (b < hi && less(ctx, from[b], from[a]));
+        to[k] = right ? from[b++] : from[a++];
+    }
+}
+
+static void sort_u32(
+    u32 *idx, u32 *tmp, size_t n, sort_less less, const void *ctx) {
+    for (size_t w = 1; w < n; w *= 2) {
+        for (size_t lo = 0; lo < n; lo += 2 * w)
+            sort_merge(tmp, idx, lo, min_size(lo + w, n),
+                min_size(lo + 2 * w, n), less, ctx);
+        memcpy(idx, tmp, n * sizeof *idx);
+    }
+}
+
+/* ---- half precision ---- */
+
+KS_INLINE f32 f32_of_bits(u32 u) {
+    f32 f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+KS_INLINE u32 bits_of_f32(f32 f) {
+    u32 u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+KS_INLINE f32 f32_of_bf16(u16 h) { return f32_of_bits((u32)h << 16); }
+
+/* Exact. The exponent is rebiased by a multiplication with 2^112, which also
+ * normalises subnormals. */
+KS_INLINE f32 f32_of_f16(u16 h) {
+    u32 sign = (u32)(h & 0x8000) << 16, mag = (u32)(h & 0x7fff) << 13;
+    if (mag >= 0x0f800000) return f32_of_bits(sign | mag | 0x7f800000);
+    return f32_of_bits(sign | bits_of_f32(f32_of_bits(mag) * 0x1p112f));
+}
+
+/* Round to nearest even, as vcvtps2ph and fcvtn do. */
+KS_INLINE u16 f16_of_f32(f32 f) {
+    u32 u = bits_of_f32(f), sign = u >> 16 & 0x8000, mag = u & 0x7fffffff;
+    if (mag > 0x7f800000) return (u16)(sign | 0x7e00 | (mag >> 13 & 0x3ff));
+    if (mag >= 0x477ff000) return (u16)(sign | 0x7c00);
+    if (mag < 0x38800000) { /* subnormal: let the FPU round at 2^-24 */
+        f32 v = f32_of_bits(mag) + 0.5f;
+        return (u16)(sign | (bits_of_f32(v) - 0x3f000000));
+    }
+    mag += 0xfff + (mag >> 13 & 1);
+    return (u16)(sign | (mag - 0x38000000) >> 13);
+}
+
+/* ---- one fma everywhere ----
+ * Where the target has the instruction, that; otherwise exact arithmetic in
+ * double, rounded once: the sum is forced to odd when it was inexact, which
+ * makes the second rounding (to float) the right one. */
+KS_INLINE f32 ks_fma(f32 a, f32 b, f32 c) {
+#if defined __FMA__ || defined __ARM_FEATURE_FMA || defined __aarch64__
+    return __builtin_fmaf(a, b, c);
+#else
+    f64 p = (f64)a * (f64)b, z = (f64)c, s = p + z;
+    f64 t = s - p, e = (p - (s - t)) + (z - t);
+    if (e < 0 || e > 0) {
+        u64 u;
+        memcpy(&u, &s, 8);
+        if (!(u & 1)) u = (e > 0) == (s > 0) ? u + 1 : u - 1;
+        memcpy(&s, &u, 8);
+    }
+    return (f32)s;
+#endif
+}
+
+/* ---- elementary functions in double ----
+ * For tables (rope) and single values (log-probabilities): plain * and + in a
+ * fixed order, so the same bits on every machine; better than 1e-14 relative
+ * over the ranges used here. */
+
+static f64 m_ln(f64 x) { /* x > 0, finite, normal */
+    u64 u;
+    memcpy(&u, &x, 8);
+    i32 e = (i32)(u >> 52) - 1023;
+    u = (u & 0xfffffffffffffu) | 0x3ff0000000000000u;
+    memcpy(&x, &u, 8);
+    if (x > 1.4142135623730951) x *= 0.5, e++;
+    f64 t = (x - 1) / (x + 1), t2 = t * t, s = 0; /* ln x = 2 artanh t */
+    for (int k = 23; k > 0; k -= 2) s = s * t2 + 1.0 / k;
+    return 2 * t * s + e * 0.6931471805599453;
+}
+
+static f64 m_exp(f64 x) {
+    if (x < -700) return 0;
+    if (x > 700) x = 700;
+    f64 k = x * 1.4426950408889634;
+    i32 n = (i32)(k < 0 ? k - 0.5 : k + 0.5);
+    f64 r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+    f64 s = 1;
+    for (int i = 14; i > 0; i--) s = 1 + s * r / i;
+    u64 u = (u64)(n + 1023) << 52;
+    f64 scale;
+    memcpy(&scale, &u, 8);
+    return s * scale;
+}
+
+static f64 m_pow(f64 x, f64 y) { return m_exp(y * m_ln(x)); }
+
+/* sin and cos of an angle up to 2^31 or so. pi/2 in three parts of 33 bits:
+ * n * part is exact for n < 2^20, the error stays near 1e-15 beyond. */
+static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
+    f64 k = x * 0.63661977236758134308;
+    i64 n = (i64)(k < 0 ? k - 0.5 : k + 0.5);
+    f64 r = ((x - (f64)n * 1.57079632673412561417e+00)
+        - (f64)n * 6.07710050630396597660e-11)
+        - (f64)n * 2.02226624879595063154e-21;
+    f64 r2 = r * r, s = 0, c = 0;
+    for (int i = 17; i > 1; i -= 2) s = (1 + s) * -r2 / (i * (i - 1));
+    for (int i = 18; i > 1; i -= 2) c = (1 + c) * -r2 / (i * (i - 1));
+    s = r + r * s, c = 1 + c;
+    *sine = n & 1 ? c : s;
+    *cosine = n & 1 ? s : c;
+    if (n & 2) *sine = -*sine;
+    if ((n + 1) & 2) *cosine = -*cosine;
+}
+
+/* ==========================================================================
+ * § 3 OS (private)
+ * The only place that talks to the operating system: mapping files, the clock,
+ * counting cores. May use § 1-2. Porting to another system means this section
+ * and the thread part of § 5.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_MMAP
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#endif
+#if !defined KSLLM_NO_THREADS
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#endif
+#if !defined KSLLM_NO_MMAP || !defined KSLLM_NO_THREADS
+#include <unistd.h>
+#endif
+#if defined __APPLE__
+#include <sys/sysctl.h>
+#endif
+#include <time.h>
+
+/* Nanoseconds of a clock that never goes back. */
+static u64 os_now(void) {
+    struct timespec t;
+#if defined CLOCK_MONOTONIC
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#else
+    timespec_get(&t, TIME_UTC);
+#endif
+    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+/* A file's bytes [p, p + n). map is NULL for memory of the caller. */
+typedef struct {
+    const u8 *p;
+    u64 n;
+    void *map;
+    size_t map_n;
+} os_file;
+
+#if !defined KSLLM_NO_MMAP
+
+/* strerror is not safe in threads and its safe form differs by system. */
+static const char *os_reason(int e) {
+    switch (e) {
+    case ENOENT: return "there is no such file";
+    case EACCES: case EPERM: return "permission denied";
+    case EISDIR: case ENODEV: return "it is not a regular file";
+    case EMFILE: case ENFILE: return "too many files are open";
+    case ENOMEM: return "no address space left";
+    case EBADF: return "the descriptor is not open for reading";
+    default: return "the system refused it";
+    }
+}
+
+static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
+    os_file *out, ksllm_error *err) {
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        int e = errno;
+        return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
+            STR(name), S_ISREG(st.st_mode) ? os_reason(e)
+                                           : "it is not a regular file");
+    }
+    u64 size = (u64)st.st_size, end;
+    if (!length && offset <= size) length = size - offset;
+    if (!add_ok(offset, length, &end) || end > size)
+        return fail(err, KSLLM_ERR_IO, size,
+            "%.*s: offset %llu and length %llu reach past its %llu bytes",
+            STR(name), (unsigned long long)offset, (unsigned long long)length,
+            (unsigned long long)size);
+    if (!length)
+        return fail(err, KSLLM_ERR_FORMAT, 0, "%.*s: the file is empty",
+            STR(name));
+    u64 page = (u64)sysconf(_SC_PAGESIZE), skip = offset % page;
+    if (length + skip > SIZE_MAX / 2)
+        return fail(err, KSLLM_ERR_IO, NO_OFFSET,
+            "%.*s: %llu bytes do not fit this system's address space",
+            STR(name), (unsigned long long)length);
+    void *map = mmap(NULL, (size_t)(length + skip), PROT_READ, MAP_PRIVATE, fd,
+        (off_t)(offset - skip));
+    if (map == MAP_FAILED)
+        return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
+            STR(name), os_reason(errno));
+    *out = (os_file){(u8 *)map + skip, length, map, (size_t)(length + skip)};
+    return KSLLM_OK;
+}
+
+static ksllm_status os_map(
+    const char *path, os_file *out, ksllm_error *err) {
+    int fd;
+    do fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be opened: %s",
+            STR(str_of(path)), os_reason(errno));
+    ksllm_status status = os_map_fd(fd, 0, 0, str_of(path), out, err);
+    close(fd);
+    return status;
+}
+
+static void os_unmap(os_file *f) {
+    if (f->map) munmap(f->map, f->map_n);
+    *f = (os_file){0};
+}
+
+#else
+
+static void os_unmap(os_file *f) { *f = (os_file){0}; }
+
+#endif
+
+#if !defined KSLLM_NO_THREADS && defined __linux__
+/* cpu_capacity of a core (1024 = the fastest), 0 where the kernel has none
+ * (all cores alike). */
+static u32 os_capacity(u32 cpu) {
+    char path[64], text[16];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/cpu_capacity",
+        (unsigned)cpu);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text);
+    close(fd);
+    u32 v = 0;
+    for (ssize_t i = 0; i < n && text[i] >= '0' && text[i] <= '9'; i++)
+        v = v * 10 + (u32)(text[i] - '0');
+    return v;
+}
+#endif
+
+/* Cores worth running on: those this process may use, without the small ones
+ * of a mixed system (below half of the fastest), 16 at most. */
+static u32 os_fast_cores(void) {
+    u32 n = 1;
+#if defined KSLLM_NO_THREADS
+#elif defined __linux__
+    cpu_set_t set;
+    u32 capacity[CPU_SETSIZE], best = 0, n_all = 0;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    for (u32 i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &set)) {
+            capacity[n_all] = os_capacity(i);
+            if (capacity[n_all] > best) best = capacity[n_all];
+            n_all++;
+        }
+    n = 0;
+    for (u32 i = 0; i < n_all; i++) n += capacity[i] * 2 >= best;
+#elif defined __APPLE__
+    int cores = 0;
+    size_t size = sizeof cores;
+    if (sysctlbyname("hw.perflevel0.physicalcpu", &cores, &size, NULL, 0) == 0
+        && cores > 0)
+        n = (u32)cores;
+    else
+        n = (u32)sysconf(_SC_NPROCESSORS_ONLN);
+#else
+    n = (u32)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+    return n < 1 ? 1 : min_u32(n, 16);
+}
+
+/* ==========================================================================
+ * § 4 CPU (private)
+ * What this processor may run. Facts only: § 7 chooses by them. Asking costs
+ * well under a microsecond and is done when a model is opened; nothing is
+ * kept. An instruction set counts only if the operating system saves its
+ * registers (XCR0 on x86).
+ * ======================================================================== */
+
+enum { /* bits of cpu_features */
+    CPU_AVX2 = 1 << 0, /* with FMA and F16C */
+};
+
+#if defined KS_X86
+#include <cpuid.h>
+
+static u32 cpu_features(void) {
+    u32 a, b, c, d, bits = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    bool osxsave = c >> 27 & 1, avx = c >> 28 & 1;
+    bool fma = c >> 12 & 1, f16c = c >> 29 & 1;
+    if (!osxsave || !avx) return 0;
+    u32 xcr0, hi; /* xgetbv as bytes: no -mxsave, no old assembler */
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr0), "=d"(hi) : "c"(0));
+    if ((xcr0 & 6) != 6) return 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 5 & 1) && fma && f16c)
+        bits |= CPU_AVX2;
+    return bits;
+}
+#else
+static u32 cpu_features(void) { return 0; }
+#endif
+
+/* ==========================================================================
+ * § 5 POOL (private)
+ * A fixed set of worker threads that run numbered pieces of work, owned by one
+ * session. May use § 1-3.
+ *
+ * A run is announced by one 64-bit word, the ticket: {run number, pieces,
+ * next piece}. Whoever adds 1 to it gets a piece of the run that the old value
+ * names, so a worker that wakes late can neither miss work nor touch a run
+ * that is over; the caller takes pieces too and never waits for a worker that
+ * has not begun. A stolen core therefore costs its share and no more. Waiting
+ * spins briefly and then sleeps.
+ * ======================================================================== */
+
+enum {
+    POOL_MAX_THREADS = 64,
+    POOL_MAX_PIECES = 1 << 20,
+    POOL_SPINS = 2000, /* about 20-60 us: longer than the gap between runs */
+};
+
+typedef struct {
+    ksllm_parallel_for lent; /* the caller's pool, or NULL */
+    void *lent_ctx;
+    u32 n_threads; /* with the caller */
+    ksllm_task task;
+    void *arg;
+    u64 ticket;
+    u32 n_done, n_pieces;
+#if !defined KSLLM_NO_THREADS
+    u32 n_started;
+    u32 n_sleeping; /* workers */
+    u32 caller_sleeps;
+    u32 quit;
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    pthread_t threads[POOL_MAX_THREADS];
+#endif
+} pool;
+
+/* ticket: run number << 42 | pieces << 21 | next piece */
+KS_INLINE u32 pool_next(u64 t) { return (u32)(t & 0x1fffff); }
+KS_INLINE u32 pool_count(u64 t) { return (u32)(t >> 21 & 0x1fffff); }
+KS_INLINE u64 pool_run_of(u64 t) { return t >> 42; }
+
+KS_UNUSED KS_INLINE void cpu_relax(void) {
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#else
+    __asm__ volatile("" ::: "memory");
+#endif
+}
+
+#if !defined KSLLM_NO_THREADS
+
+/* Takes pieces until there are none. */
+static void pool_work(pool *p) {
+    for (;;) {
+        u64 t = AT_ADD(&p->ticket, 1);
+        if (pool_next(t) >= pool_count(t)) return;
+        p->task(p->arg, pool_next(t));
+        if (AT_ADD(&p->n_done, 1) + 1 != pool_count(t)) continue;
+        if (__atomic_load_n(&p->caller_sleeps, __ATOMIC_SEQ_CST)) {
+            pthread_mutex_lock(&p->lock);
+            pthread_cond_signal(&p->done);
+            pthread_mutex_unlock(&p->lock);
+        }
+    }
+}
+
+KS_INLINE bool pool_news(pool *p, u64 seen) {
+    u64 t = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST);
+    return pool_run_of(t) != seen || AT_LOAD(&p->quit);
+}
+
+static void *pool_thread(void *arg) {
+    pool *p = arg;
+    u64 seen = 0;
+    while (!AT_LOAD(&p->quit)) {
+        for (u32 i = 0; i < POOL_SPINS && !pool_news(p, seen); i++) cpu_relax();
+        if (!pool_news(p, seen)) {
+            pthread_mutex_lock(&p->lock);
+            AT_ADD(&p->n_sleeping, 1);
+            while (!pool_news(p, seen)) pthread_cond_wait(&p->work, &p->lock);
+            AT_ADD(&p->n_sleeping, (u32)-1);
+            pthread_mutex_unlock(&p->lock);
+        }
+        seen = pool_run_of(AT_LOAD(&p->ticket));
+        pool_work(p);
+    }
+    return NULL;
+}
+
+static void pool_stop(pool *p) {
+    if (!p->n_threads || p->lent) return;
+    pthread_mutex_lock(&p->lock);
+    AT_STORE(&p->quit, 1);
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (u32 i = 0; i < p->n_started; i++) pthread_join(p->threads[i], NULL);
+    pthread_cond_destroy(&p->done);
+    pthread_cond_destroy(&p->work);
+    pthread_mutex_destroy(&p->lock);
+    p->n_threads = 0;
+}
+
+/* The host's signals are for the host's threads: workers block them all. */
+static bool pool_spawn(pool *p) {
+    pthread_attr_t attr;
+    sigset_t all, old;
+    if (pthread_attr_init(&attr) != 0) return false;
+    pthread_attr_setstacksize(&attr, 512 * 1024);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    bool ok = true;
+    while (ok && p->n_started + 1 < p->n_threads) {
+        ok = pthread_create(
+            &p->threads[p->n_started], &attr, pool_thread, p) == 0;
+        p->n_started += ok;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return ok;
+}
+
+static ksllm_status pool_start(pool *p, u32 n_threads, ksllm_error *err) {
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->done, NULL);
+    p->n_threads = n_threads;
+    if (n_threads == 1 || pool_spawn(p)) return KSLLM_OK;
+    u32 n = p->n_started;
+    pool_stop(p);
+    return fail(err, KSLLM_ERR_THREAD, NO_OFFSET,
+        "only %u of %u worker threads could be started; "
+        "ask for fewer in ksllm_session_options.n_threads",
+        (unsigned)n, (unsigned)(n_threads - 1));
+}
+
+/* The caller's wait for pieces that workers have begun. */
+static void pool_wait(pool *p) {
+    for (u32 i = 0; i < POOL_SPINS; i++) {
+        if (AT_LOAD(&p->n_done) == p->n_pieces) return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    __atomic_store_n(&p->caller_sleeps, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&p->n_done, __ATOMIC_SEQ_CST) != p->n_pieces)
+        pthread_cond_wait(&p->done, &p->lock);
+    __atomic_store_n(&p->caller_sleeps, 0, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void pool_share(pool *p, u32 n) {
+    u64 run = pool_run_of(AT_LOAD(&p->ticket)) + 1;
+    AT_STORE(&p->n_done, 0);
+    p->n_pieces = n;
+    __atomic_store_n(
+        &p->ticket, (run & 0x3fffff) << 42 | (u64)n << 21, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&p->n_sleeping, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_broadcast(&p->work);
+        pthread_mutex_unlock(&p->lock);
+    }
+    pool_work(p);
+    pool_wait(p);
+}
+
+#else
+
+static void pool_stop(pool *p) { p->n_threads = 0; }
+
+static ksllm_status pool_start(pool *p, u32 n_threads, ksllm_error *err) {
+    (void)err;
+    (void)n_threads;
+    p->n_threads = 1;
+    return KSLLM_OK;
+}
+
+static void pool_share(pool *p, u32 n) {
+    for (u32 i = 0; i < n; i++) p->task(p->arg, i);
+}
+
+#endif
+
+/* Runs task(arg, i) for i in [0, n) and returns when all are done. */
+static void pool_run(pool *p, u32 n, ksllm_task task, void *arg) {
+    if (p->lent && n > 1) {
+        p->lent(p->lent_ctx, n, task, arg);
+        return;
+    }
+    if (p->n_threads < 2 || n < 2) {
+        for (u32 i = 0; i < n; i++) task(arg, i);
+        return;
+    }
+    p->task = task;
+    p->arg = arg;
+    pool_share(p, n);
+}
+
+/* ==========================================================================
+ * § 6 BLOCKS (private)
+ * The weight formats of GGUF: one struct and one drawing each, the one type
+ * table, and a reader per quantized format that unpacks a block to a common
+ * form (block). A new format is a struct, a table row and a reader; kernels
+ * know only the common form. Layouts are those of ggml (ggml-common.h). The
+ * readers are plain C and inlined into the kernels of § 7, so the compiler
+ * vectorises them once per instruction set.
+ * ======================================================================== */
+
+/* An unpacked block. value_i = d * scale(i/16) * q_i - dmin * min[i/16].
+ * Formats without sub-scales have scale 1; without minima, dmin is unused.
+ * Scales of even groups come first, then those of odd groups (BLOCK_SC):
+ * that is the order in which 32 weights use them in vector kernels. */
+typedef struct {
+    i8 q[256];
+    i16 scale[16];
+    i16 min[16];
+    f32 d, dmin;
+} blk;
+
+#define BLOCK_SC(g) (((g) & 1) * 8 + (g) / 2) /* place of group g's scale */
+
+/* Drawings: one line per field; "lo/hi" are the nibbles of a byte.
+ * w[i] is the i-th weight of the block. */
+
+/* Q4_0: w[i] = d * (q - 8)                     lo: w[0..15], hi: w[16..31] */
+typedef struct { u16 d; u8 qs[16]; } blk_q4_0;
+/* Q4_1: w[i] = d * q + m                       nibbles as Q4_0 */
+typedef struct { u16 d, m; u8 qs[16]; } blk_q4_1;
+/* Q5_0: w[i] = d * (q - 16)                    bit 4 of w[i]: bit i of qh */
+typedef struct { u16 d; u8 qh[4]; u8 qs[16]; } blk_q5_0;
+/* Q5_1: w[i] = d * q + m */
+typedef struct { u16 d, m; u8 qh[4]; u8 qs[16]; } blk_q5_1;
+/* Q8_0: w[i] = d * q */
+typedef struct { u16 d; i8 qs[32]; } blk_q8_0;
+/* Q2_K: 16 groups of 16; w = d * sc * q - dmin * m
+ *   scales[g]: lo = sc, hi = m of group g
+ *   qs[32h + l], bits 2j..2j+1: w[128h + 32j + l] */
+typedef struct { u8 scales[16]; u8 qs[64]; u16 d, dmin; } blk_q2_k;
+/* Q3_K: 16 groups of 16; w = d * (sc - 32) * (q - 4)
+ *   qs as Q2_K (bits 0-1 of q); hmask[l] bit 4h+j: bit 2 of w[128h+32j+l]
+ *   scales: sc bits 0-3 of groups 0-7 in lo, 8-15 in hi of bytes 0-7;
+ *   bits 4-5 of group g in bits 2(g/4) of byte 8 + g%4 */
+typedef struct { u8 hmask[32]; u8 qs[64]; u8 scales[12]; u16 d; } blk_q3_k;
+/* Q4_K: 8 groups of 32; w = d * sc * q - dmin * m
+ *   qs[32n + l]: lo = w[64n + l], hi = w[64n + 32 + l]
+ *   scales: see blk_scales_6bit */
+typedef struct { u16 d, dmin; u8 scales[12]; u8 qs[128]; } blk_q4_k;
+/* Q5_K: as Q4_K; bit 4 of group g's weight l: bit g of qh[l] */
+typedef struct { u16 d, dmin; u8 scales[12]; u8 qh[32]; u8 qs[128]; } blk_q5_k;
+/* Q6_K: 16 groups of 16; w = d * sc * (q - 32)
+ *   for h = 0, 1 and l = 0..31, low four bits and high two bits of
+ *   w[128h + l]      lo of ql[64h + l]        bits 0-1 of qh[32h + l]
+ *   w[128h + 32 + l] lo of ql[64h + 32 + l]   bits 2-3
+ *   w[128h + 64 + l] hi of ql[64h + l]        bits 4-5
+ *   w[128h + 96 + l] hi of ql[64h + 32 + l]   bits 6-7 */
+typedef struct { u8 ql[128]; u8 qh[64]; i8 scales[16]; u16 d; } blk_q6_k;
+/* IQ4_NL: w[i] = d * BLK_IQ4[q]                nibbles as Q4_0 */
+typedef struct { u16 d; u8 qs[16]; } blk_iq4_nl;
+/* IQ4_XS: 8 groups of 32; w = d * (sc - 32) * BLK_IQ4[q]
+ *   qs[16g + l]: lo = w[32g + l], hi = w[32g + 16 + l]
+ *   sc of group g: nibble g of scales_l, bits 2g..2g+1 of scales_h above */
+typedef struct {
+    u16 d, scales_h;
+    u8 scales_l[4];
+    u8 qs[128];
+} blk_iq4_xs;
+
+static const i8 BLK_IQ4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+    1, 13, 25, 38, 53, 69, 89, 113};
+
+_Static_assert(sizeof(blk_q4_0) == 18, "Q4_0");
+_Static_assert(sizeof(blk_q4_1) == 20, "Q4_1");
+_Static_assert(sizeof(blk_q5_0) == 22, "Q5_0");
+_Static_assert(sizeof(blk_q5_1) == 24, "Q5_1");
+_Static_assert(sizeof(blk_q8_0) == 34, "Q8_0");
+_Static_assert(sizeof(blk_q2_k) == 84, "Q2_K");
+_Static_assert(sizeof(blk_q3_k) == 110, "Q3_K");
+_Static_assert(sizeof(blk_q4_k) == 144, "Q4_K");
+_Static_assert(sizeof(blk_q5_k) == 176, "Q5_K");
+_Static_assert(sizeof(blk_q6_k) == 210, "Q6_K");
+_Static_assert(sizeof(blk_iq4_nl) == 18, "IQ4_NL");
+_Static_assert(sizeof(blk_iq4_xs) == 136, "IQ4_XS");
+
+typedef struct {
+    const char *name; /* NULL: a number that GGUF knows and ksllm does not */
+    u16 n;            /* weights in a block */
+    u16 bytes;        /* bytes of a block */
+    bool has_min;
+} blk_type;
+
+static const blk_type BLK_TYPES[] = {
+    [KSLLM_TYPE_F32] = {"F32", 1, 4, false},
+    [KSLLM_TYPE_F16] = {"F16", 1, 2, false},
+    [KSLLM_TYPE_BF16] = {"BF16", 1, 2, false},
+    [KSLLM_TYPE_Q4_0] = {"Q4_0", 32, sizeof(blk_q4_0), false},
+    [KSLLM_TYPE_Q4_1] = {"Q4_1", 32, sizeof(blk_q4_1), true},
+    [KSLLM_TYPE_Q5_0] = {"Q5_0", 32, sizeof(blk_q5_0), false},
+    [KSLLM_TYPE_Q5_1] = {"Q5_1", 32, sizeof(blk_q5_1), true},
+    [KSLLM_TYPE_Q8_0] = {"Q8_0", 32, sizeof(blk_q8_0), false},
+    [KSLLM_TYPE_Q2_K] = {"Q2_K", 256, sizeof(blk_q2_k), true},
+    [KSLLM_TYPE_Q3_K] = {"Q3_K", 256, sizeof(blk_q3_k), false},
+    [KSLLM_TYPE_Q4_K] = {"Q4_K", 256, sizeof(blk_q4_k), true},
+    [KSLLM_TYPE_Q5_K] = {"Q5_K", 256, sizeof(blk_q5_k), true},
+    [KSLLM_TYPE_Q6_K] = {"Q6_K", 256, sizeof(blk_q6_k), false},
+    [KSLLM_TYPE_IQ4_NL] = {"IQ4_NL", 32, sizeof(blk_iq4_nl), false},
+    [KSLLM_TYPE_IQ4_XS] = {"IQ4_XS", 256, sizeof(blk_iq4_xs), false},
+};
+
+static const blk_type *blk_type_of(u32 type) {
+    if (type >= KS_LEN(BLK_TYPES) || !BLK_TYPES[type].name) return NULL;
+    return &BLK_TYPES[type];
+}
+
+KS_INLINE bool blk_is_float(ksllm_type t) { return BLK_TYPES[t].n == 1; }
+
+/* ---- readers: src is one block of the file, unaligned ---- */
+
+#define FIELD(T, f) (src + offsetof(T, f))
+#define HALF(T, f) f32_of_f16(ld_u16(FIELD(T, f)))
+
+KS_INLINE void blk_no_scales(blk *b) {
+    b->scale[BLOCK_SC(0)] = b->scale[BLOCK_SC(1)] = 1;
+    b->min[0] = b->min[1] = 1;
+}
+
+/* 16 bytes of nibbles to 32 weights */
+KS_INLINE void blk_nibbles(i8 *q, const u8 *qs, int bias) {
+    for (int l = 0; l < 16; l++) {
+        q[l] = (i8)((qs[l] & 15) - bias);
+        q[16 + l] = (i8)((qs[l] >> 4) - bias);
+    }
+}
+
+KS_INLINE void blk_fifth_bits(i8 *q, const u8 *qh, int bias) {
+    u32 h = ld_u32(qh);
+    for (int l = 0; l < 32; l++)
+        q[l] = (i8)(q[l] + (int)(h >> l & 1) * 16 - bias);
+}
+
+KS_INLINE void blk_read_q4_0(blk *b, const u8 *src) {
+    b->d = HALF(blk_q4_0, d);
+    blk_nibbles(b->q, FIELD(blk_q4_0, qs), 8);
+    blk_no_scales(b);
+}
+
+KS_INLINE void blk_read_q4_1(blk *b, const u8 *src) {
+    b->d = HALF(blk_q4_1, d);
+    b->dmin = -HALF(blk_q4_1, m);
+    blk_nibbles(b->q, FIELD(blk_q4_1, qs), 0);
+    blk_no_scales(b);
+}
+
+KS_INLINE void blk_read_q5_0(blk *b, const u8 *src) {
+    b->d = HALF(blk_q5_0, d);
+    blk_nibbles(b->q, FIELD(blk_q5_0, qs), 0);
+    blk_fifth_bits(b->q, FIELD(blk_q5_0, qh), 16);
+    blk_no_scales(b);
+}
+
+KS_INLINE void blk_read_q5_1(blk *b, const u8 *src) {
+    b->d = HALF(blk_q5_1, d);
+    b->dmin = -HALF(blk_q5_1, m);
+    blk_nibbles(b->q, FIELD(blk_q5_1, qs), 0);
+    blk_fifth_bits(b->q, FIELD(blk_q5_1, qh), 0);
+    blk_no_scales(b);
+}
+
+KS_INLINE void blk_read_q8_0(blk *b, const u8 *src) {
+    b->d = HALF(blk_q8_0, d);
+    memcpy(b->q, FIELD(blk_q8_0, qs), 32);
+    blk_no_scales(b);
+}
+
+/* Two bits of each weight, for Q2_K and Q3_K. */
+KS_INLINE void blk_crumbs(i8 *q, const u8 *qs) {
+    for (int h = 0; h < 2; h++)
+        for (int j = 0; j < 4; j++)
+            for (int l = 0; l < 32; l++)
+                q[128 * h + 32 * j + l] = (i8)(qs[32 * h + l] >> 2 * j & 3);
+}
+
+KS_INLINE void blk_read_q2_k(blk *b, const u8 *src) {
+    const u8 *scales = FIELD(blk_q2_k, scales);
+    b->d = HALF(blk_q2_k, d);
+    b->dmin = HALF(blk_q2_k, dmin);
+    blk_crumbs(b->q, FIELD(blk_q2_k, qs));
+    for (int g = 0; g < 16; g++) {
+        b->scale[BLOCK_SC(g)] = scales[g] & 15;
+        b->min[g] = scales[g] >> 4;
+    }
+}
+
+KS_INLINE void blk_read_q3_k(blk *b, const u8 *src) {
+    const u8 *s = FIELD(blk_q3_k, scales), *hmask = FIELD(blk_q3_k, hmask);
+    b->d = HALF(blk_q3_k, d);
+    blk_crumbs(b->q, FIELD(blk_q3_k, qs));
+    for (int j = 0; j < 8; j++)
+        for (int l = 0; l < 32; l++)
+            b->q[32 * j + l] = (i8)(b->q[32 * j + l]
+                + ((hmask[l] >> j & 1) * 4 - 4));
+    for (int g = 0; g < 16; g++) {
+        int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4;
+        int high = s[8 + g % 4] >> 2 * (g / 4) & 3;
+        b->scale[BLOCK_SC(g)] = (i16)((low | high << 4) - 32);
+    }
+}
+
+/* The 12 bytes of Q4_K and Q5_K, six bits for the scale and the minimum of
+ * each group of 32 (s: scale, m: minimum, number = group, ^ = top 2 bits):
+ *   byte 0-3   s4^..s7^ : s0..s3        byte 4-7  m4^..m7^ : m0..m3
+ *   byte 8-11  m4..m7 low 4 : s4..s7 low 4 */
+KS_INLINE void blk_scales_6bit(blk *b, const u8 *s) {
+    for (int g = 0; g < 4; g++) {
+        int sc[2] = {s[g] & 63, (s[8 + g] & 15) | s[g] >> 6 << 4};
+        int mn[2] = {s[4 + g] & 63, s[8 + g] >> 4 | s[4 + g] >> 6 << 4};
+        for (int k = 0; k < 2; k++) {
+            int at = 2 * (g + 4 * k);
+            b->scale[BLOCK_SC(at)] = b->scale[BLOCK_SC(at + 1)] = (i16)sc[k];
+            b->min[at] = b->min[at + 1] = (i16)mn[k];
+        }
+    }
+}
+
+KS_INLINE void blk_nibbles_k(i8 *q, const u8 *qs) {
+    for (int n = 0; n < 4; n++)
+        for (int l = 0; l < 32; l++) {
+            q[64 * n + l] = (i8)(qs[32 * n + l] & 15);
+            q[64 * n + 32 + l] = (i8)(qs[32 * n + l] >> 4);
+        }
+}
+
+KS_INLINE void blk_read_q4_k(blk *b, const u8 *src) {
+    b->d = HALF(blk_q4_k, d);
+    b->dmin = HALF(blk_q4_k, dmin);
+    blk_scales_6bit(b, FIELD(blk_q4_k, scales));
+    blk_nibbles_k(b->q, FIELD(blk_q4_k, qs));
+}
+
+KS_INLINE void blk_read_q5_k(blk *b, const u8 *src) {
+    const u8 *qh = FIELD(blk_q5_k, qh);
+    b->d = HALF(blk_q5_k, d);
+    b->dmin = HALF(blk_q5_k, dmin);
+    blk_scales_6bit(b, FIELD(blk_q5_k, scales));
+    blk_nibbles_k(b->q, FIELD(blk_q5_k, qs));
+    for (int g = 0; g < 8; g++)
+        for (int l = 0; l < 32; l++)
+            b->q[32 * g + l] = (i8)(b->q[32 * g + l] | (qh[l] >> g & 1) << 4);
+}
+
+KS_INLINE void blk_read_q6_k(blk *b, const u8 *src) {
+    b->d = HALF(blk_q6_k, d);
+    for (int h = 0; h < 2; h++) {
+        const u8 *ql = FIELD(blk_q6_k, ql) + 64 * h;
+        const u8 *qh = FIELD(blk_q6_k, qh) + 32 * h;
+        i8 *q = b->q + 128 * h;
+        for (int l = 0; l < 32; l++) {
+            q[l] = (i8)(((ql[l] & 15) | (qh[l] & 3) << 4) - 32);
+            q[32 + l] = (i8)(((ql[32 + l] & 15) | (qh[l] >> 2 & 3) << 4) - 32);
+            q[64 + l] = (i8)((ql[l] >> 4 | (qh[l] >> 4 & 3) << 4) - 32);
+            q[96 + l] = (i8)((ql[32 + l] >> 4 | (qh[l] >> 6) << 4) - 32);
+        }
+    }
+    const u8 *scales = FIELD(blk_q6_k, scales);
+    for (int g = 0; g < 16; g++) b->scale[BLOCK_SC(g)] = (i8)scales[g];
+}
+
+KS_INLINE void blk_codebook(i8 *q, const u8 *qs) {
+    for (int l = 0; l < 16; l++) {
+        q[l] = BLK_IQ4[qs[l] & 15];
+        q[16 + l] = BLK_IQ4[qs[l] >> 4];
+    }
+}
+
+KS_INLINE void blk_read_iq4_nl(blk *b, const u8 *src) {
+    b->d = HALF(blk_iq4_nl, d);
+    blk_codebook(b->q, FIELD(blk_iq4_nl, qs));
+    blk_no_scales(b);
+}
+
+KS_INLINE void blk_read_iq4_xs(blk *b, const u8 *src) {
+    const u8 *low = FIELD(blk_iq4_xs, scales_l);
+    u32 high = ld_u16(FIELD(blk_iq4_xs, scales_h));
+    b->d = HALF(blk_iq4_xs, d);
+    for (int g = 0; g < 8; g++) {
+        u32 sc = (low[g / 2] >> 4 * (g & 1) & 15) | (high >> 2 * g & 3) << 4;
+        b->scale[BLOCK_SC(2 * g)] = (i16)((i32)sc - 32);
+        b->scale[BLOCK_SC(2 * g + 1)] = (i16)((i32)sc - 32);
+        blk_codebook(b->q + 32 * g, FIELD(blk_iq4_xs, qs) + 16 * g);
+    }
+}
+
+/* With a constant type the switch disappears. */
+KS_INLINE void blk_read(blk *b, const u8 *src, ksllm_type type) {
+    switch (type) {
+    case KSLLM_TYPE_Q4_0: blk_read_q4_0(b, src); return;
+    case KSLLM_TYPE_Q4_1: blk_read_q4_1(b, src); return;
+    case KSLLM_TYPE_Q5_0: blk_read_q5_0(b, src); return;
+    case KSLLM_TYPE_Q5_1: blk_read_q5_1(b, src); return;
+    case KSLLM_TYPE_Q8_0: blk_read_q8_0(b, src); return;
+    case KSLLM_TYPE_Q2_K: blk_read_q2_k(b, src); return;
+    case KSLLM_TYPE_Q3_K: blk_read_q3_k(b, src); return;
+    case KSLLM_TYPE_Q4_K: blk_read_q4_k(b, src); return;
+    case KSLLM_TYPE_Q5_K: blk_read_q5_k(b, src); return;
+    case KSLLM_TYPE_Q6_K: blk_read_q6_k(b, src); return;
+    case KSLLM_TYPE_IQ4_NL: blk_read_iq4_nl(b, src); return;
+    case KSLLM_TYPE_IQ4_XS: blk_read_iq4_xs(b, src); return;
+    case KSLLM_TYPE_F32: case KSLLM_TYPE_F16: case KSLLM_TYPE_BF16: break;
+    }
+    memset(b, 0, sizeof *b);
+}
+
+#undef FIELD
+#undef HALF
+
+/* One row of n weights as float. */
+static void blk_row_quantized(ksllm_type type, const u8 *src, u64 n, f32 *out) {
+    const blk_type *t = &BLK_TYPES[type];
+    blk b;
+    for (u64 i = 0; i < n; i += t->n, src += t->bytes) {
+        blk_read(&b, src, type);
+        for (u32 k = 0; k < t->n; k++) {
+            f32 v = b.d * (f32)b.scale[BLOCK_SC(k / 16)] * (f32)b.q[k];
+            if (t->has_min) v -= b.dmin * (f32)b.min[k / 16];
+            out[i + k] = v;
+        }
+    }
+}
+
+static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
+    if (type == KSLLM_TYPE_F32)
+        memcpy(out, src, n * 4);
+    else if (type == KSLLM_TYPE_F16)
+        for (u64 i = 0; i < n; i++) out[i] = f32_of_f16(ld_u16(src + 2 * i));
+    else if (type == KSLLM_TYPE_BF16)
+        for (u64 i = 0; i < n; i++) out[i] = f32_of_bf16(ld_u16(src + 2 * i));
+    else
+        blk_row_quantized(type, src, n, out);
+}
+
+#endif /* ifndef KS_ISA: what follows is compiled once per instruction set */
+
+/* ==========================================================================
+ * § 7 KERNELS (private)
+ * The arithmetic. 7b is a small vocabulary of vector operations, written once
+ * per instruction set; 7c the kernels, written once over it. This file
+ * includes itself for every further set (7d), with KS_ISA naming it, and only
+ * 7b and 7c are live then. 7e is the table from which a model chooses.
+ *
+ * To add an instruction set: a block of operations in 7b, four lines in 7d, a
+ * feature bit in § 4, a row in 7e. A faster form of one kernel for one set
+ * (AVX-VNNI, AVX-512, dotprod, i8mm, AMX) replaces that slot of its row; what
+ * it must compute, to the bit, is THE ARITHMETIC at the head of this file and
+ * is tested against the scalar row.
+ *
+ * vf is 16 floats everywhere, however many registers that takes.
+ * ======================================================================== */
+
+/* ---- 7a shared by all passes ---- */
+
+#ifndef KS_ISA
+
+/* m vectors of n_in activations, as floats and quantized: for blocks of 32 at
+ * [0] and of 256 at [1]; NULL where no matrix needs it. A token's scales lie
+ * n_in / block apart, its sums of 16 (for the minima) n_in / 16. */
+typedef struct {
+    const f32 *x;
+    i8 *q[2];
+    f32 *d[2];
+    i16 *sum[2];
+    size_t n_in;
+} k_acts;
+
+/* Rows [0, n_rows) of a matrix times m vectors; y[t * y_stride + row]. */
+typedef struct {
+    ksllm_type type;
+    const u8 *w;
+    size_t row_bytes, n_rows;
+    const k_acts *acts;
+    size_t m;
+    f32 *y;
+    size_t y_stride;
+} k_product;
+
+/* One query head against the keys [lo, hi) of its KV head. Position p lies in
+ * slot p % n_slots; n_slots is a multiple of K_KEYS, or no position wraps. */
+typedef struct {
+    const f32 *q;
+    const u8 *k, *v; /* [n_slots][head_dim] */
+    bool f16;
+    size_t head_dim, n_slots, lo, hi;
+    f32 scale;
+    f32 *out;
+} k_query;
+
+typedef enum { K_SILU, K_GELU } k_activation;
+
+enum {
+    K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
+    K_TOKENS = 32, /* tokens for which it keeps partial sums */
+    K_KEYS = 64,  /* keys in a block of attention */
+};
+
+typedef struct {
+    const char *name;
+    u32 needs; /* CPU_ bits */
+    void (*quantize)(
+        const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum);
+    void (*norm)(const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y);
+    void (*product)(const k_product *p);
+    void (*attend)(const k_query *a);
+    void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
+    void (*to_f16)(const f32 *x, size_t n, u8 *out);
+    f32 (*max)(const f32 *x, size_t n);
+    f32 (*sum_exp)(const f32 *x, size_t n, f32 max, f32 *out);
+} k_row;
+
+#define KS_PASTE_(a, b) a##_##b
+#define KS_PASTE(a, b) KS_PASTE_(a, b)
+#define KS_NAME(x) KS_PASTE(x, KS_ISA) /* x_scalar, x_avx2 */
+
+#define KS_ISA scalar
+#define KS_SCALAR 1
+#define KS_FIRST_PASS 1
+#endif
+
+#define vf KS_NAME(vf)
+#define v_load KS_NAME(v_load)
+#define v_load_f16 KS_NAME(v_load_f16)
+#define v_load_bf16 KS_NAME(v_load_bf16)
+#define v_store KS_NAME(v_store)
+#define v_store_f16 KS_NAME(v_store_f16)
+#define v_store_i8 KS_NAME(v_store_i8)
+#define v_set1 KS_NAME(v_set1)
+#define v_add KS_NAME(v_add)
+#define v_mul KS_NAME(v_mul)
+#define v_div KS_NAME(v_div)
+#define v_fma KS_NAME(v_fma)
+#define v_max KS_NAME(v_max)
+#define v_abs KS_NAME(v_abs)
+#define v_exp2i KS_NAME(v_exp2i)
+#define v_halves KS_NAME(v_halves)
+#define vr KS_NAME(vr)
+#define vr_load KS_NAME(vr_load)
+#define vr_store KS_NAME(vr_store)
+#define vr_dot KS_NAME(vr_dot)
+#define vr_min KS_NAME(vr_min)
+#define vr_add KS_NAME(vr_add)
+
+/* ---- 7b vocabulary ----
+ * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
+ * made by adding 1.5 * 2^23). v_halves: the first step of the fixed tree,
+ * out[i] = v[i] + v[i + 8]. v_store_i8: values that are integers already.
+ * vr: one float per row of a group of K_ROWS rows.
+ * vr_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
+ * row; vr_min the same for min * sum of x. Both are exact in 32 bits.
+ * vr_add(acc, i, d, dx): fma((float)i * d, dx, acc). */
+
+#if defined KS_SCALAR
+
+typedef struct { f32 f[16]; } vf;
+#define EACH for (int i = 0; i < 16; i++)
+
+KS_INLINE vf v_load(const void *p) {
+    vf r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+KS_INLINE vf v_load_f16(const void *p) {
+    vf r;
+    EACH r.f[i] = f32_of_f16(ld_u16((const u8 *)p + 2 * i));
+    return r;
+}
+KS_INLINE vf v_load_bf16(const void *p) {
+    vf r;
+    EACH r.f[i] = f32_of_bf16(ld_u16((const u8 *)p + 2 * i));
+    return r;
+}
+KS_INLINE void v_store(void *p, vf a) { memcpy(p, &a, sizeof a); }
+KS_INLINE void v_store_f16(void *p, vf a) {
+    u16 h[16];
+    EACH h[i] = f16_of_f32(a.f[i]);
+    memcpy(p, h, sizeof h);
+}
+/* By the bits of x + 1.5 * 2^23: no conversion that a NaN could make
+ * undefined. */
+KS_INLINE void v_store_i8(i8 *p, vf a) {
+    EACH p[i] = (i8)(u8)(bits_of_f32(a.f[i] + 12582912.0f) & 255);
+}
+KS_INLINE vf v_set1(f32 x) {
+    vf r;
+    EACH r.f[i] = x;
+    return r;
+}
+KS_INLINE vf v_add(vf a, vf b) {
+    EACH a.f[i] += b.f[i];
+    return a;
+}
+KS_INLINE vf v_mul(vf a, vf b) {
+    EACH a.f[i] *= b.f[i];
+    return a;
+}
+KS_INLINE vf v_div(vf a, vf b) {
+    EACH a.f[i] /= b.f[i];
+    return a;
+}
+KS_INLINE vf v_fma(vf a, vf b, vf c) {
+    EACH c.f[i] = ks_fma(a.f[i], b.f[i], c.f[i]);
+    return c;
+}
+KS_INLINE vf v_max(vf a, vf b) {
+    EACH a.f[i] = a.f[i] > b.f[i] ? a.f[i] : b.f[i];
+    return a;
+}
+KS_INLINE vf v_abs(vf a) {
+    EACH a.f[i] = f32_of_bits(bits_of_f32(a.f[i]) & 0x7fffffff);
+    return a;
+}
+KS_INLINE vf v_exp2i(vf p, vf t) {
+    EACH p.f[i] =
+        f32_of_bits(bits_of_f32(p.f[i]) + (bits_of_f32(t.f[i]) << 23));
+    return p;
+}
+KS_INLINE void v_halves(vf a, f32 *out) {
+    for (int i = 0; i < 8; i++) out[i] = a.f[i] + a.f[i + 8];
+}
+
+typedef struct { f32 f[K_ROWS]; } vr;
+typedef struct { i32 i[K_ROWS]; } KS_NAME(vri);
+
+KS_INLINE vr vr_load(const f32 *p) {
+    vr r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+KS_INLINE void vr_store(f32 *p, vr a) { memcpy(p, &a, sizeof a); }
+KS_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
+    KS_NAME(vri) s;
+    for (int r = 0; r < K_ROWS; r++) {
+        i32 all = 0;
+        for (int g = 0; g < n / 16; g++) {
+            i32 part = 0;
+            for (int i = 16 * g; i < 16 * g + 16; i++) part += b[r].q[i] * x[i];
+            all += b[r].scale[BLOCK_SC(g)] * part;
+        }
+        s.i[r] = all;
+    }
+    return s;
+}
+KS_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
+    KS_NAME(vri) s;
+    for (int r = 0; r < K_ROWS; r++) {
+        s.i[r] = 0;
+        for (int g = 0; g < n / 16; g++) s.i[r] += b[r].min[g] * sum[g];
+    }
+    return s;
+}
+KS_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
+    for (int r = 0; r < K_ROWS; r++)
+        acc.f[r] = ks_fma((f32)s.i[r] * d.f[r], dx, acc.f[r]);
+    return acc;
+}
+#undef EACH
+
+#elif defined KS_AVX2
+
+typedef struct { __m256 a, b; } vf;
+
+KS_INLINE vf v_load(const void *p) {
+    const f32 *f = p;
+    return (vf){_mm256_loadu_ps(f), _mm256_loadu_ps(f + 8)};
+}
+KS_INLINE vf v_load_f16(const void *p) {
+    __m256i h = _mm256_loadu_si256(p);
+    return (vf){_mm256_cvtph_ps(_mm256_castsi256_si128(h)),
+        _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+}
+KS_INLINE vf v_load_bf16(const void *p) {
+    __m256i h = _mm256_loadu_si256(p);
+    __m256i a = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(h));
+    __m256i b = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(h, 1));
+    return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+        _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+}
+KS_INLINE void v_store(void *p, vf x) {
+    f32 *f = p;
+    _mm256_storeu_ps(f, x.a);
+    _mm256_storeu_ps(f + 8, x.b);
+}
+KS_INLINE void v_store_f16(void *p, vf x) {
+    u8 *h = p;
+    _mm_storeu_si128((void *)h, _mm256_cvtps_ph(x.a, 0));
+    _mm_storeu_si128((void *)(h + 16), _mm256_cvtps_ph(x.b, 0));
+}
+KS_INLINE void v_store_i8(i8 *p, vf x) {
+    __m256 magic = _mm256_set1_ps(12582912.0f);
+    __m256i low = _mm256_set1_epi32(255);
+    __m256i a = _mm256_castps_si256(_mm256_add_ps(x.a, magic));
+    __m256i b = _mm256_castps_si256(_mm256_add_ps(x.b, magic));
+    a = _mm256_packus_epi32(
+        _mm256_and_si256(a, low), _mm256_and_si256(b, low));
+    a = _mm256_permute4x64_epi64(a, 0xd8);
+    a = _mm256_packus_epi16(a, a);
+    a = _mm256_permute4x64_epi64(a, 0x08);
+    _mm_storeu_si128((void *)p, _mm256_castsi256_si128(a));
+}
+KS_INLINE vf v_set1(f32 x) {
+    return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+KS_INLINE vf v_add(vf x, vf y) {
+    return (vf){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+KS_INLINE vf v_mul(vf x, vf y) {
+    return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+KS_INLINE vf v_div(vf x, vf y) {
+    return (vf){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+KS_INLINE vf v_fma(vf x, vf y, vf z) {
+    return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+KS_INLINE vf v_max(vf x, vf y) {
+    return (vf){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}
+KS_INLINE vf v_abs(vf x) {
+    __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    return (vf){_mm256_and_ps(x.a, m), _mm256_and_ps(x.b, m)};
+}
+KS_INLINE __m256 KS_NAME(exp2i)(__m256 p, __m256 t) {
+    __m256i e = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e));
+}
+KS_INLINE vf v_exp2i(vf p, vf t) {
+    return (vf){KS_NAME(exp2i)(p.a, t.a), KS_NAME(exp2i)(p.b, t.b)};
+}
+KS_INLINE void v_halves(vf x, f32 *out) {
+    _mm256_storeu_ps(out, _mm256_add_ps(x.a, x.b));
+}
+
+typedef __m256 vr;
+
+KS_INLINE vr vr_load(const f32 *p) { return _mm256_loadu_ps(p); }
+KS_INLINE void vr_store(f32 *p, vr a) { _mm256_storeu_ps(p, a); }
+
+/* Eight vectors of eight partial sums to one vector of eight sums. */
+KS_INLINE __m256i KS_NAME(fold)(const __m256i *v) {
+    __m256i a = _mm256_hadd_epi32(
+        _mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    __m256i b = _mm256_hadd_epi32(
+        _mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+        _mm256_permute2x128_si256(a, b, 0x31));
+}
+/* maddubs wants one unsigned side: |q| * (x with q's sign). |q| is at most 128
+ * and |x| 127, so two products fit int16. */
+KS_INLINE __m256i KS_NAME(pairs)(const i8 *q, const i8 *x) {
+    __m256i w = _mm256_loadu_si256((const void *)q);
+    __m256i v = _mm256_loadu_si256((const void *)x);
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(v, w));
+}
+KS_INLINE __m256i vr_dot(const blk *b, const i8 *x, int n) {
+    __m256i s[K_ROWS];
+    if (n == 32) {
+        for (int r = 0; r < K_ROWS; r++)
+            s[r] = _mm256_madd_epi16(
+                KS_NAME(pairs)(b[r].q, x), _mm256_set1_epi16(1));
+        return KS_NAME(fold)(s);
+    }
+    for (int r = 0; r < K_ROWS; r++) {
+        __m256i scales = _mm256_loadu_si256((const void *)b[r].scale);
+        __m256i pick = _mm256_set1_epi16(0x0100);
+        s[r] = _mm256_setzero_si256();
+        for (int g = 0; g < 8; g++) {
+            __m256i sc = _mm256_shuffle_epi8(scales, pick);
+            __m256i p = KS_NAME(pairs)(b[r].q + 32 * g, x + 32 * g);
+            s[r] = _mm256_add_epi32(s[r], _mm256_madd_epi16(p, sc));
+            pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
+        }
+    }
+    return KS_NAME(fold)(s);
+}
+KS_INLINE __m256i vr_min(const blk *b, const i16 *sum, int n) {
+    __m256i s[K_ROWS];
+    if (n == 32) return _mm256_set1_epi32(sum[0] + sum[1]); /* min is 1 */
+    for (int r = 0; r < K_ROWS; r++)
+        s[r] = _mm256_madd_epi16(_mm256_loadu_si256((const void *)b[r].min),
+            _mm256_loadu_si256((const void *)sum));
+    return KS_NAME(fold)(s);
+}
+KS_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
+    __m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), d);
+    return _mm256_fmadd_ps(p, _mm256_set1_ps(dx), acc);
+}
+
+#endif
+
+/* ---- 7c kernels ---- */
+
+/* The rest of the fixed tree of 16. */
+KS_INLINE f32 KS_NAME(v_sum)(vf v) {
+    f32 s[8];
+    v_halves(v, s);
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+KS_INLINE f32 KS_NAME(v_top)(vf v) {
+    f32 f[16], m;
+    v_store(f, v);
+    m = f[0];
+    for (int i = 1; i < 16; i++) m = f[i] > m ? f[i] : m;
+    return m;
+}
+
+/* The last n < 16 values, filled up. */
+KS_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
+    f32 f[16];
+    for (size_t i = 0; i < 16; i++) f[i] = i < n ? x[i] : fill;
+    return v_load(f);
+}
+
+/* e^x to about 1e-7 relative, clamped to [-86, 88]: no subnormals, no
+ * infinity. 2^n by the exponent bits, a polynomial of degree 6 (Taylor; its
+ * error at ln2/2 is below 2^-24) for the rest. */
+KS_INLINE vf KS_NAME(v_exp)(vf x) {
+    x = v_max(x, v_set1(-86.0f));
+    vf neg = v_mul(x, v_set1(-1.0f)); /* min by max */
+    x = v_mul(v_max(neg, v_set1(-88.0f)), v_set1(-1.0f));
+    vf t = v_fma(x, v_set1(1.44269504f), v_set1(12582912.0f));
+    vf n = v_add(t, v_set1(-12582912.0f));
+    vf r = v_fma(n, v_set1(-0.693359375f), x);
+    r = v_fma(n, v_set1(2.12194440e-4f), r);
+    vf p = v_set1(1.0f / 720);
+    p = v_fma(p, r, v_set1(1.0f / 120));
+    p = v_fma(p, r, v_set1(1.0f / 24));
+    p = v_fma(p, r, v_set1(1.0f / 6));
+    p = v_fma(p, r, v_set1(0.5f));
+    p = v_fma(p, r, v_set1(1.0f));
+    p = v_fma(p, r, v_set1(1.0f));
+    return v_exp2i(p, t);
+}
+
+static f32 KS_NAME(k_max)(const f32 *x, size_t n) {
+    vf m = v_set1(x[0]);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) m = v_max(m, v_load(x + i));
+    if (i < n) m = v_max(m, KS_NAME(v_tail)(x + i, n - i, x[0]));
+    return KS_NAME(v_top)(m);
+}
+
+/* Sum of e^(x - max); the terms go to `out` if that is not NULL. */
+static f32 KS_NAME(k_sum_exp)(const f32 *x, size_t n, f32 max, f32 *out) {
+    vf s = v_set1(0.0f), shift = v_set1(-max);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        vf e = KS_NAME(v_exp)(v_add(v_load(x + i), shift));
+        s = v_add(s, e);
+        if (out) v_store(out + i, e);
+    }
+    f32 sum = KS_NAME(v_sum)(s), e[16];
+    if (i == n) return sum;
+    v_store(e,
+        KS_NAME(v_exp)(v_add(KS_NAME(v_tail)(x + i, n - i, max), shift)));
+    for (size_t k = i; k < n; k++) {
+        sum += e[k - i];
+        if (out) out[k] = e[k - i];
+    }
+    return sum;
+}
+
+/* y = x / sqrt(mean(x^2) + eps) * w (Zhang and Sennrich 2019). y may be x. */
+static void KS_NAME(k_norm)(
+    const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y) {
+    vf s = v_set1(0.0f);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) s = v_fma(v_load(x + i), v_load(x + i), s);
+    if (i < n) {
+        vf t = KS_NAME(v_tail)(x + i, n - i, 0.0f);
+        s = v_fma(t, t, s);
+    }
+    f32 mean = KS_NAME(v_sum)(s) / (f32)n;
+    f32 k = 1.0f / __builtin_sqrtf(mean + eps);
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store(
+            y + i, v_mul(v_mul(v_load(x + i), v_set1(k)), v_load(w + 4 * i)));
+    for (; i < n; i++) y[i] = x[i] * k * ld_f32(w + 4 * i);
+}
+
+/* n values in blocks of n_block (32 or 256): scale = max|x| / 127, integers
+ * rounded to nearest even, sums over 16. n is a multiple of n_block. */
+static void KS_NAME(k_quantize)(
+    const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum) {
+    for (size_t b = 0; b < n; b += n_block) {
+        vf m = v_abs(v_load(x + b));
+        for (size_t i = 16; i < n_block; i += 16)
+            m = v_max(m, v_abs(v_load(x + b + i)));
+        f32 top = KS_NAME(v_top)(m);
+        vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
+        *d++ = top / 127.0f;
+        for (size_t i = b; i < b + n_block; i += 16) {
+            v_store_i8(q + i, v_mul(v_load(x + i), inverse));
+            i32 s = 0;
+            for (size_t k = i; k < i + 16; k++) s += q[k];
+            *sum++ = (i16)s;
+        }
+    }
+}
+
+static void KS_NAME(k_to_f16)(const f32 *x, size_t n, u8 *out) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v_store_f16(out + 2 * i, v_load(x + i));
+    for (; i < n; i++) {
+        u16 h = f16_of_f32(x[i]);
+        memcpy(out + 2 * i, &h, 2);
+    }
+}
+
+/* g = act(g) * u; silu(x) = x / (1 + e^-x); gelu by its tanh form, which is
+ * x / (1 + e^-2y), y = sqrt(2/pi) (x + 0.044715 x^3). */
+KS_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
+    vf z = v_mul(x, v_set1(-1.0f));
+    if (act == K_GELU) {
+        vf x2 = v_mul(x, x);
+        vf c = v_fma(x2, v_set1(0.044715f), v_set1(1.0f));
+        z = v_mul(v_mul(z, c), v_set1(1.5957691216f));
+    }
+    return v_div(x, v_add(v_set1(1.0f), KS_NAME(v_exp)(z)));
+}
+
+static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        v_store(g + i,
+            v_mul(KS_NAME(v_act)(v_load(g + i), act), v_load(u + i)));
+    if (i == n) return;
+    f32 f[16];
+    v_store(f, KS_NAME(v_act)(KS_NAME(v_tail)(g + i, n - i, 0.0f), act));
+    for (size_t k = i; k < n; k++) g[k] = f[k - i] * u[k];
+}
+
+/* ---- products with quantized weights ---- */
+
+/* Sums of K_ROWS rows and m <= K_TOKENS tokens, acc[token][row]. Rows beyond
+ * the matrix are stand-ins: row[] repeats the last one. `ahead` bytes on lies
+ * the next group of rows, fetched while this one is computed. */
+KS_INLINE void KS_NAME(k_group)(const u8 *const *row, size_t ahead,
+    const k_acts *acts, size_t t0, size_t m, ksllm_type type, f32 *acc) {
+    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
+    const bool has_min = BLK_TYPES[type].has_min;
+    const int kind = nb == 256;
+    const size_t n = acts->n_in;
+    blk b[K_ROWS];
+    f32 d[K_ROWS], dmin[K_ROWS];
+    for (size_t i = 0; i < n / nb; i++) {
+        for (int r = 0; r < K_ROWS; r++) {
+            const u8 *src = row[r] + i * bytes;
+            for (size_t k = 0; k < bytes; k += 64)
+                __builtin_prefetch(src + ahead + k);
+            blk_read(&b[r], src, type);
+            d[r] = b[r].d;
+            if (has_min) dmin[r] = -b[r].dmin;
+        }
+        vr dv = vr_load(d);
+        for (size_t t = 0; t < m; t++) {
+            size_t at = (t0 + t) * n + i * nb;
+            f32 dx = acts->d[kind][at / nb];
+            vr a = vr_load(acc + t * K_ROWS);
+            a = vr_add(a, vr_dot(b, acts->q[kind] + at, (int)nb), dv, dx);
+            if (has_min)
+                a = vr_add(a, vr_min(b, acts->sum[kind] + at / 16, (int)nb),
+                    vr_load(dmin), dx);
+            vr_store(acc + t * K_ROWS, a);
+        }
+    }
+}
+
+KS_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
+    f32 acc[K_TOKENS * K_ROWS];
+    const u8 *row[K_ROWS];
+    for (size_t t0 = 0; t0 < p->m; t0 += K_TOKENS)
+        for (size_t r0 = 0; r0 < p->n_rows; r0 += K_ROWS) {
+            size_t m = min_size(K_TOKENS, p->m - t0);
+            size_t n = min_size(K_ROWS, p->n_rows - r0);
+            size_t ahead = p->n_rows - r0 >= 2 * K_ROWS
+                ? K_ROWS * p->row_bytes : 0;
+            for (size_t r = 0; r < K_ROWS; r++)
+                row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
+            memset(acc, 0, m * K_ROWS * sizeof *acc);
+            KS_NAME(k_group)(row, ahead, p->acts, t0, m, type, acc);
+            for (size_t t = 0; t < m; t++)
+                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + t * K_ROWS,
+                    n * sizeof *acc);
+        }
+}
+
+/* ---- products with float weights ---- */
+
+KS_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
+    return type == KSLLM_TYPE_F32 ? v_load(p)
+        : type == KSLLM_TYPE_F16  ? v_load_f16(p)
+                                  : v_load_bf16(p);
+}
+
+KS_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
+    f32 f[16];
+    blk_row(type, p, n, f);
+    return KS_NAME(v_tail)(f, n, 0.0f);
+}
+
+/* One row times four tokens, four chains at once. */
+KS_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
+    size_t m, ksllm_type type, f32 *y, size_t y_stride) {
+    const size_t size = BLK_TYPES[type].bytes;
+    for (size_t t = 0; t < m; t += 4) {
+        const f32 *x0 = x + t * n, *x1 = t + 1 < m ? x0 + n : x0;
+        const f32 *x2 = t + 2 < m ? x1 + n : x1, *x3 = t + 3 < m ? x2 + n : x2;
+        vf a = v_set1(0.0f), b = a, c = a, d = a;
+        size_t i = 0;
+        for (; i + 16 <= n; i += 16) {
+            vf k = KS_NAME(v_load_any)(w + i * size, type);
+            a = v_fma(k, v_load(x0 + i), a);
+            b = v_fma(k, v_load(x1 + i), b);
+            c = v_fma(k, v_load(x2 + i), c);
+            d = v_fma(k, v_load(x3 + i), d);
+        }
+        if (i < n) {
+            vf k = KS_NAME(v_tail_any)(w + i * size, n - i, type);
+            a = v_fma(k, KS_NAME(v_tail)(x0 + i, n - i, 0.0f), a);
+            b = v_fma(k, KS_NAME(v_tail)(x1 + i, n - i, 0.0f), b);
+            c = v_fma(k, KS_NAME(v_tail)(x2 + i, n - i, 0.0f), c);
+            d = v_fma(k, KS_NAME(v_tail)(x3 + i, n - i, 0.0f), d);
+        }
+        y[t * y_stride] = KS_NAME(v_sum)(a);
+        if (t + 1 < m) y[(t + 1) * y_stride] = KS_NAME(v_sum)(b);
+        if (t + 2 < m) y[(t + 2) * y_stride] = KS_NAME(v_sum)(c);
+        if (t + 3 < m) y[(t + 3) * y_stride] = KS_NAME(v_sum)(d);
+    }
+}
+
+KS_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
+    for (size_t r = 0; r < p->n_rows; r++)
+        KS_NAME(k_float_row)(p->w + r * p->row_bytes, p->acts->n_in,
+            p->acts->x, p->m, type, p->y + r, p->y_stride);
+}
+
+/* One case per format, so that each gets a loop of its own. */
+#define CASE_Q(t) case t: KS_NAME(k_quantized)(p, t); return;
+#define CASE_F(t) case t: KS_NAME(k_floats)(p, t); return;
+static void KS_NAME(k_product)(const k_product *p) {
+    switch (p->type) {
+    CASE_F(KSLLM_TYPE_F32)
+    CASE_F(KSLLM_TYPE_F16)
+    CASE_F(KSLLM_TYPE_BF16)
+    CASE_Q(KSLLM_TYPE_Q4_0)
+    CASE_Q(KSLLM_TYPE_Q4_1)
+    CASE_Q(KSLLM_TYPE_Q5_0)
+    CASE_Q(KSLLM_TYPE_Q5_1)
+    CASE_Q(KSLLM_TYPE_Q8_0)
+    CASE_Q(KSLLM_TYPE_Q2_K)
+    CASE_Q(KSLLM_TYPE_Q3_K)
+    CASE_Q(KSLLM_TYPE_Q4_K)
+    CASE_Q(KSLLM_TYPE_Q5_K)
+    CASE_Q(KSLLM_TYPE_Q6_K)
+    CASE_Q(KSLLM_TYPE_IQ4_NL)
+    CASE_Q(KSLLM_TYPE_IQ4_XS)
+    }
+}
+#undef CASE_Q
+#undef CASE_F
+
+/* ---- attention ---- */
+
+KS_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, size_t n, bool f16) {
+    if (i + 16 > n) {
+        ksllm_type type = f16 ? KSLLM_TYPE_F16 : KSLLM_TYPE_F32;
+        return KS_NAME(v_tail_any)(p + i * (f16 ? 2 : 4), n - i, type);
+    }
+    return f16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
+}
+
+KS_INLINE vf KS_NAME(v_load_n)(const f32 *x, size_t i, size_t n) {
+    return i + 16 <= n ? v_load(x + i) : KS_NAME(v_tail)(x + i, n - i, 0.0f);
+}
+
+/* Scores of n keys, two at a time for the latency of the fma. */
+KS_INLINE void KS_NAME(k_scores)(
+    const k_query *a, const u8 *k, size_t n, bool f16, f32 *s) {
+    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    for (size_t j = 0; j < n; j += 2) {
+        const u8 *k0 = k + j * stride, *k1 = j + 1 < n ? k0 + stride : k0;
+        vf x = v_set1(0.0f), y = x;
+        for (size_t i = 0; i < hd; i += 16) {
+            vf q = KS_NAME(v_load_n)(a->q, i, hd);
+            x = v_fma(q, KS_NAME(v_load_kv)(k0, i, hd, f16), x);
+            y = v_fma(q, KS_NAME(v_load_kv)(k1, i, hd, f16), y);
+        }
+        s[j] = KS_NAME(v_sum)(x) * a->scale;
+        if (j + 1 < n) s[j + 1] = KS_NAME(v_sum)(y) * a->scale;
+    }
+}
+
+/* out = out * keep + sum over keys of p * v, keys in ascending order. */
+KS_INLINE void KS_NAME(k_values)(const k_query *a, const u8 *v, const f32 *p,
+    size_t n, f32 keep, bool f16) {
+    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    for (size_t i = 0; i < hd; i += 16) {
+        vf x = v_mul(KS_NAME(v_load_n)(a->out, i, hd), v_set1(keep));
+        for (size_t j = 0; j < n; j++)
+            x = v_fma(v_set1(p[j]),
+                KS_NAME(v_load_kv)(v + j * stride, i, hd, f16), x);
+        if (i + 16 <= hd) {
+            v_store(a->out + i, x);
+        } else {
+            f32 f[16];
+            v_store(f, x);
+            memcpy(a->out + i, f, (hd - i) * sizeof *f);
+        }
+    }
+}
+
+/* Softmax over blocks of K_KEYS keys at fixed positions, with a running
+ * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
+ * keys outside [lo, hi) count as probability 0. */
+KS_INLINE void KS_NAME(k_attend_kv)(const k_query *a, bool f16) {
+    const size_t stride = a->head_dim * (f16 ? 2 : 4);
+    f32 s[K_KEYS], max = -FLT_MAX, sum = 0;
+    memset(a->out, 0, a->head_dim * sizeof *a->out);
+    for (size_t b = a->lo / K_KEYS * K_KEYS; b < a->hi; b += K_KEYS) {
+        size_t first = b < a->lo ? a->lo - b : 0;
+        size_t n = min_size(K_KEYS, a->hi - b) - first;
+        size_t slot = (b % a->n_slots + first) * stride;
+        KS_NAME(k_scores)(a, a->k + slot, n, f16, s + first);
+        f32 top = KS_NAME(k_max)(s + first, n);
+        if (top < max) top = max;
+        f32 keep[16];
+        v_store(keep, KS_NAME(v_exp)(v_set1(max - top)));
+        vf part = v_set1(0.0f);
+        for (size_t j = 0; j < first; j++) s[j] = 0;
+        for (size_t j = first + n; j < K_KEYS; j++) s[j] = 0;
+        for (size_t j = 0; j < K_KEYS; j += 16) {
+            f32 e[16];
+            v_store(e, KS_NAME(v_exp)(v_add(v_load(s + j), v_set1(-top))));
+            for (size_t k = 0; k < 16; k++)
+                s[j + k] = j + k >= first && j + k < first + n ? e[k] : 0;
+            part = v_add(part, v_load(s + j));
+        }
+        sum = sum * keep[0] + KS_NAME(v_sum)(part);
+        max = top;
+        KS_NAME(k_values)(a, a->v + slot, s + first, n, keep[0], f16);
+    }
+    f32 k = 1.0f / sum;
+    for (size_t i = 0; i < a->head_dim; i++) a->out[i] *= k;
+}
+
+static void KS_NAME(k_attend)(const k_query *a) {
+    if (a->f16) KS_NAME(k_attend_kv)(a, true);
+    else KS_NAME(k_attend_kv)(a, false);
+}
+
+static const k_row KS_NAME(K_TABLE_ROW) = {
+    .name = KS_STRING(KS_ISA),
+#if defined KS_SCALAR
+    .needs = 0,
+#elif defined KS_AVX2
+    .needs = CPU_AVX2,
+#endif
+    .quantize = KS_NAME(k_quantize),
+    .norm = KS_NAME(k_norm),
+    .product = KS_NAME(k_product),
+    .attend = KS_NAME(k_attend),
+    .gate = KS_NAME(k_gate),
+    .to_f16 = KS_NAME(k_to_f16),
+    .max = KS_NAME(k_max),
+    .sum_exp = KS_NAME(k_sum_exp),
+};
+
+#undef vf
+#undef v_load
+#undef v_load_f16
+#undef v_load_bf16
+#undef v_store
+#undef v_store_f16
+#undef v_store_i8
+#undef v_set1
+#undef v_add
+#undef v_mul
+#undef v_div
+#undef v_fma
+#undef v_max
+#undef v_abs
+#undef v_exp2i
+#undef v_halves
+#undef vr
+#undef vr_load
+#undef vr_store
+#undef vr_dot
+#undef vr_min
+#undef vr_add
+
+/* ---- 7d further passes ---- */
+
+#if defined KS_FIRST_PASS
+#undef KS_FIRST_PASS
+#undef KS_SCALAR
+#undef KS_ISA
+
+#if !defined KSLLM_SELF
+#define KSLLM_SELF "ksllm.c" /* define it if you rename this file */
+#endif
+
+#if defined KS_X86
+#define KS_ISA avx2
+#define KS_AVX2 1
+KS_TARGET_BEGIN("avx2,fma,f16c")
+#include KSLLM_SELF
+KS_TARGET_END
+#undef KS_AVX2
+#undef KS_ISA
+#endif
+
+/* ---- 7e the table, best first ---- */
+
+static const k_row *const K_TABLE[] = {
+#if defined KS_X86
+    &K_TABLE_ROW_avx2,
+#endif
+    &K_TABLE_ROW_scalar,
+};
+
+/* The best row that this CPU can run, or the named one; NULL if neither. */
+static const k_row *k_choose(const char *name) {
+    u32 have = cpu_features();
+    for (size_t i = 0; i < KS_LEN(K_TABLE); i++) {
+        const k_row *k = K_TABLE[i];
+        if ((k->needs & have) == k->needs
+            && (!name || strcmp(name, k->name) == 0))
+            return k;
+    }
+    return NULL;
+}
+
+/* ==========================================================================
+ * § 8 GGUF (private)
+ * The file format: metadata and tensor directory. Everything that a file says
+ * about itself is checked here, in 64-bit arithmetic that cannot wrap, against
+ * the bytes that are there, before memory is taken for it; later sections
+ * trust it. Nothing is copied: keys, strings and arrays point into the file.
+ * May use § 1-3 and § 6.
+ *
+ *   "GGUF"  u32 version  u64 n_tensors  u64 n_kv
+ *   n_kv times:      string key   u32 type   value
+ *   n_tensors times: string name  u32 n_dims  u64 dims[n_dims]  u32 type
+ *                    u64 offset from the data section
+ *   padding to general.alignment, then the data section
+ *   string = u64 length, bytes; array = u32 item type, u64 count, items
+ * ======================================================================== */
+
+enum { /* limits on what a header may ask for; real files are far below */
+    GGUF_MAX_KV = 1 << 16,
+    GGUF_MAX_TENSORS = 1 << 17,
+    GGUF_MAX_NAME = 1 << 10,
+    GGUF_MAX_PARTS = 1 << 10,
+    GGUF_MAX_ALIGNMENT = 1 << 20,
+};
+
+typedef struct {
+    str key;
+    u32 type;  /* ksllm_meta_type */
+    u32 item;  /* of an array; otherwise = type */
+    u64 count; /* of an array; otherwise 1 */
+    const u8 *data;
+    u64 offset; /* of data in the file, for messages */
+} gguf_kv;
+
+typedef struct {
+    str name;
+    u32 type; /* ksllm_type; a type unknown here is refused */
+    u32 n_dims;
+    u64 dims[4];
+    u64 n_rows; /* product of dims[1..] */
+    u64 row_bytes, bytes;
+    u64 offset; /* in its file */
+    u32 part;
+    const u8 *data; /* NULL when only the vocabulary is wanted */
+} gguf_tensor;
+
+typedef struct {
+    os_file file;
+    u64 data; /* where the data section begins */
+} gguf_part;
+
+typedef struct {
+    str name; /* for messages */
+    u32 n_parts, n_kv, n_tensors;
+    gguf_part *parts;
+    gguf_kv *kv;
+    gguf_tensor *tensors;
+    u32 *kv_order, *tensor_order; /* by key, by name */
+    u32 version;
+    u64 alignment;
+    bool vocab_only;
+    size_t kv_bytes, tensor_bytes, part_bytes; /* of the allocations */
+} gguf;
+
+/* ---- a cursor with a sticky error ---- */
+
+typedef struct {
+    const u8 *p;
+    u64 n, at;
+    bool bad;
+} gguf_cursor;
+
+static const u8 *gguf_take(gguf_cursor *c, u64 n) {
+    if (c->bad || n > c->n - c->at) {
+        c->bad = true;
+        return NULL;
+    }
+    const u8 *p = c->p + c->at;
+    c->at += n;
+    return p;
+}
+
+static u32 gguf_take_u32(gguf_cursor *c) {
+    const u8 *p = gguf_take(c, 4);
+    return p ? ld_u32(p) : 0;
+}
+
+static u64 gguf_take_u64(gguf_cursor *c) {
+    const u8 *p = gguf_take(c, 8);
+    return p ? ld_u64(p) : 0;
+}
+
+static str gguf_take_str(gguf_cursor *c) {
+    u64 n = gguf_take_u64(c);
+    const u8 *p = gguf_take(c, n);
+    return p ? (str){(const char *)p, (size_t)n} : (str){NULL, 0};
+}
+
+/* Bytes of a scalar of that type; 0 for text, arrays and unknown types. */
+static u32 gguf_scalar_bytes(u32 type) {
+    static const u8 bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    return type < KS_LEN(bytes) ? bytes[type] : 0;
+}
+
+/* ---- metadata ---- */
+
+static ksllm_status gguf_cut(
+    const gguf *g, const gguf_cursor *c, ksllm_error *err, const char *what) {
+    return fail(err, KSLLM_ERR_FORMAT, c->at,
+        "%.*s: the file ends inside %s at byte %llu; it is truncated or "
+        "damaged, fetch it again",
+        STR(g->name), what, (unsigned long long)c->at);
+}
+
+static void gguf_skip_strings(gguf_cursor *c, u64 n) {
+    for (u64 i = 0; i < n && !c->bad; i++) gguf_take_str(c);
+}
+
+static ksllm_status gguf_read_value(
+    const gguf *g, gguf_cursor *c, gguf_kv *kv, ksllm_error *err) {
+    if (kv->type == KSLLM_META_ARRAY) {
+        kv->item = gguf_take_u32(c);
+        kv->count = gguf_take_u64(c);
+    }
+    kv->offset = c->at;
+    kv->data = c->p + c->at;
+    u32 bytes = gguf_scalar_bytes(kv->item);
+    u64 total;
+    if (c->bad) return gguf_cut(g, c, err, "the metadata");
+    if (kv->item == KSLLM_META_TEXT)
+        gguf_skip_strings(c, kv->count);
+    else if (!bytes)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "%.*s: metadata key '%.*s' has value type %u, which is unknown%s",
+            STR(g->name), STR(kv->key), (unsigned)kv->item,
+            kv->item == KSLLM_META_ARRAY ? " (an array of arrays)" : "");
+    else if (mul_ok(kv->count, bytes, &total))
+        gguf_take(c, total);
+    else
+        c->bad = true;
+    if (c->bad)
+        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: the value of metadata key '%.*s' (%llu items) reaches past "
+            "the end of the file; it is truncated or damaged, fetch it again",
+            STR(g->name), STR(kv->key), (unsigned long long)kv->count);
+    return KSLLM_OK;
+}
+
+static ksllm_status gguf_read_kv(
+    const gguf *g, gguf_cursor *c, gguf_kv *kv, ksllm_error *err) {
+    u64 at = c->at;
+    *kv = (gguf_kv){.key = gguf_take_str(c), .count = 1};
+    if (c->bad) return gguf_cut(g, c, err, "a metadata key");
+    if (!kv->key.n || kv->key.n > GGUF_MAX_NAME)
+        return fail(err, KSLLM_ERR_FORMAT, at,
+            "%.*s: a metadata key of %llu bytes (1 to %d are allowed)",
+            STR(g->name), (unsigned long long)kv->key.n, GGUF_MAX_NAME);
+    kv->type = kv->item = gguf_take_u32(c);
+    return gguf_read_value(g, c, kv, err);
+}
+
+/* The string at *p; moves *p behind it. Only on arrays that were checked. */
+static str gguf_next_str(const u8 **p) {
+    size_t n = (size_t)ld_u64(*p);
+    str s = {(const char *)*p + 8, n};
+    *p += 8 + n;
+    return s;
+}
+
+static const gguf_kv *gguf_find(const gguf *g, const char *key) {
+    str k = str_of(key);
+    u32 lo = 0, hi = g->n_kv;
+    while (lo < hi) {
+        u32 mid = lo + (hi - lo) / 2;
+        int c = str_cmp(g->kv[g->kv_order[mid]].key, k);
+        if (!c) return &g->kv[g->kv_order[mid]];
+        if (c < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    return NULL;
+}
+
+/* Item i of a value as an integer, when its type is an integer or bool. */
+static bool gguf_int_at(const gguf_kv *kv, u64 i, i64 *out) {
+    const u8 *p = kv->data;
+    switch (kv->item) {
+    case KSLLM_META_U8: *out = p[i]; return true;
+    case KSLLM_META_BOOL: *out = p[i] != 0; return true;
+    case KSLLM_META_I8: *out = (i8)p[i]; return true;
+    case KSLLM_META_U16: *out = ld_u16(p + 2 * i); return true;
+    case KSLLM_META_I16: *out = ld_i16(p + 2 * i); return true;
+    case KSLLM_META_U32: *out = ld_u32(p + 4 * i); return true;
+    case KSLLM_META_I32: *out = ld_i32(p + 4 * i); return true;
+    case KSLLM_META_U64: case KSLLM_META_I64:
+        *out = ld_i64(p + 8 * i);
+        return true;
+    default: return false;
+    }
+}
+
+static bool gguf_num_at(const gguf_kv *kv, u64 i, f64 *out) {
+    i64 v;
+    if (gguf_int_at(kv, i, &v)) {
+        *out = kv->item == KSLLM_META_U64 ? (f64)(u64)v : (f64)v;
+        return true;
+    }
+    if (kv->item == KSLLM_META_F32) *out = (f64)ld_f32(kv->data + 4 * i);
+    else if (kv->item == KSLLM_META_F64) *out = ld_f64(kv->data + 8 * i);
+    else return false;
+    return true;
+}
+
+static bool gguf_get_int(const gguf *g, const char *key, i64 *out) {
+    const gguf_kv *kv = gguf_find(g, key);
+    return kv && kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, out);
+}
+
+static str gguf_get_str(const gguf *g, const char *key) {
+    const gguf_kv *kv = gguf_find(g, key);
+    if (!kv || kv->type != KSLLM_META_TEXT) return (str){NULL, 0};
+    const u8 *p = kv->data;
+    return gguf_next_str(&p);
+}
+
+/* ---- tensors ---- */
+
+static ksllm_status gguf_tensor_size(
+    const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
+    const blk_type *type = blk_type_of(t->type);
+    if (!type)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, at,
+            "%.*s: tensor '%.*s' has type number %u, which this version does "
+            "not read; quantize the model to Q4_K or Q8_0 instead",
+            STR(g->name), STR(t->name), (unsigned)t->type);
+    bool ok = t->dims[0] > 0 && t->dims[0] % type->n == 0;
+    t->n_rows = 1;
+    for (u32 i = 1; i < 4; i++)
+        ok = ok && t->dims[i] > 0 && mul_ok(t->n_rows, t->dims[i], &t->n_rows);
+    ok = ok && mul_ok(t->dims[0] / type->n, type->bytes, &t->row_bytes)
+        && mul_ok(t->row_bytes, t->n_rows, &t->bytes);
+    if (ok) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, at,
+        "%.*s: tensor '%.*s' has impossible dimensions %llu x %llu x %llu x "
+        "%llu for type %s (blocks of %u)",
+        STR(g->name), STR(t->name), (unsigned long long)t->dims[0],
+        (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
+        (unsigned long long)t->dims[3], type->name, (unsigned)type->n);
+}
+
+static ksllm_status gguf_read_tensor(
+    const gguf *g, gguf_cursor *c, gguf_tensor *t, ksllm_error *err) {
+    u64 at = c->at;
+    *t = (gguf_tensor){.name = gguf_take_str(c), .dims = {1, 1, 1, 1}};
+    t->n_dims = gguf_take_u32(c);
+    if (c->bad) return gguf_cut(g, c, err, "the list of tensors");
+    if (!t->name.n || t->name.n > GGUF_MAX_NAME || !t->n_dims || t->n_dims > 4)
+        return fail(err, KSLLM_ERR_FORMAT, at,
+            "%.*s: tensor '%.*s' has a name of %llu bytes and %u dimensions "
+            "(1 to 4 are allowed)",
+            STR(g->name), STR(t->name), (unsigned long long)t->name.n,
+            (unsigned)t->n_dims);
+    for (u32 i = 0; i < t->n_dims; i++) t->dims[i] = gguf_take_u64(c);
+    t->type = gguf_take_u32(c);
+    t->offset = gguf_take_u64(c);
+    if (c->bad) return gguf_cut(g, c, err, "the list of tensors");
+    return gguf_tensor_size(g, t, at, err);
+}
+
+/* Gives a tensor its place in the file, once the data section is known. */
+static ksllm_status gguf_place_tensor(
+    const gguf *g, gguf_tensor *t, u32 part, ksllm_error *err) {
+    const gguf_part *p = &g->parts[part];
+    u64 end;
+    t->part = part;
+    if (t->offset % g->alignment)
+        return fail(err, KSLLM_ERR_FORMAT, t->offset,
+            "%.*s: tensor '%.*s' lies at offset %llu, which is no multiple of "
+            "the alignment %llu",
+            STR(g->name), STR(t->name), (unsigned long long)t->offset,
+            (unsigned long long)g->alignment);
+    bool ok = add_ok(t->offset, p->data, &t->offset)
+        && add_ok(t->offset, t->bytes, &end);
+    if (g->vocab_only) return KSLLM_OK;
+    if (!ok || end > p->file.n)
+        return fail(err, KSLLM_ERR_FORMAT, t->offset,
+            "%.*s: tensor '%.*s' (%llu bytes at %llu) reaches past the end of "
+            "the file (%llu bytes); it is truncated, fetch it again",
+            STR(g->name), STR(t->name), (unsigned long long)t->bytes,
+            (unsigned long long)t->offset, (unsigned long long)p->file.n);
+    t->data = p->file.p + t->offset;
+    return KSLLM_OK;
+}
+
+/* ---- order: find by name, refuse duplicates and overlaps ---- */
+
+static bool gguf_less_key(const void *ctx, u32 a, u32 b) {
+    const gguf *g = ctx;
+    return str_cmp(g->kv[a].key, g->kv[b].key) < 0;
+}
+
+static bool gguf_less_name(const void *ctx, u32 a, u32 b) {
+    const gguf *g = ctx;
+    return str_cmp(g->tensors[a].name, g->tensors[b].name) < 0;
+}
+
+static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
+    const gguf_tensor *x = &((const gguf *)ctx)->tensors[a];
+    const gguf_tensor *y = &((const gguf *)ctx)->tensors[b];
+    return x->part != y->part ? x->part < y->part : x->offset < y->offset;
+}
+
+/* Both orders have room for n entries and as many temporary ones behind. */
+static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
+    for (u32 i = 0; i < g->n_kv; i++) g->kv_order[i] = i;
+    sort_u32(g->kv_order, g->kv_order + g->n_kv, g->n_kv, gguf_less_key, g);
+    for (u32 i = 1; i < g->n_kv; i++) {
+        const gguf_kv *kv = &g->kv[g->kv_order[i]];
+        if (str_eq(kv->key, g->kv[g->kv_order[i - 1]].key))
+            return fail(err, KSLLM_ERR_FORMAT, kv->offset,
+                "%.*s: metadata key '%.*s' occurs twice",
+                STR(g->name), STR(kv->key));
+    }
+    return KSLLM_OK;
+}
+
+static ksllm_status gguf_check_overlap(
+    const gguf *g, const u32 *order, ksllm_error *err) {
+    for (u32 i = 1; i < g->n_tensors; i++) {
+        const gguf_tensor *a = &g->tensors[order[i - 1]];
+        const gguf_tensor *b = &g->tensors[order[i]];
+        if (a->part == b->part && b->offset - a->offset < a->bytes)
+            return fail(err, KSLLM_ERR_FORMAT, b->offset,
+                "%.*s: tensors '%.*s' and '%.*s' overlap at byte %llu",
+                STR(g->name), STR(a->name), STR(b->name),
+                (unsigned long long)b->offset);
+    }
+    return KSLLM_OK;
+}
+
+static ksllm_status gguf_sort_tensors(gguf *g, ksllm_error *err) {
+    u32 n = g->n_tensors, *order = g->tensor_order, *tmp = order + n;
+    for (u32 i = 0; i < n; i++) order[i] = i;
+    sort_u32(order, tmp, n, gguf_less_place, g);
+    ksllm_status status = gguf_check_overlap(g, order, err);
+    if (status) return status;
+    sort_u32(order, tmp, n, gguf_less_name, g);
+    for (u32 i = 1; i < n; i++) {
+        const gguf_tensor *t = &g->tensors[order[i]];
+        if (str_eq(t->name, g->tensors[order[i - 1]].name))
+            return fail(err, KSLLM_ERR_FORMAT, t->offset,
+                "%.*s: tensor '%.*s' occurs twice", STR(g->name), STR(t->name));
+    }
+    return KSLLM_OK;
+}
+
+static const gguf_tensor *gguf_find_tensor(const gguf *g, str name) {
+    u32 lo = 0, hi = g->n_tensors;
+    while (lo < hi) {
+        u32 mid = lo + (hi - lo) / 2;
+        const gguf_tensor *t = &g->tensors[g->tensor_order[mid]];
+        int c = str_cmp(t->name, name);
+        if (!c) return t;
+        if (c < 0) lo = mid + 1;
+        else hi = mid;
+    }
+    return NULL;
+}
+
+/* ---- parts ---- */
+
+typedef struct {
+    gguf_cursor c;
+    u64 n_tensors, n_kv;
+    u32 version;
+} gguf_header;
+
+static ksllm_status gguf_read_header(
+    const gguf *g, const os_file *f, gguf_header *h, ksllm_error *err) {
+    h->c = (gguf_cursor){f->p, f->n, 0, false};
+    const u8 *magic = gguf_take(&h->c, 4);
+    if (!magic || memcmp(magic, "GGUF", 4) != 0)
+        return fail(err, KSLLM_ERR_FORMAT, 0,
+            "%.*s: not a GGUF file (it does not begin with 'GGUF')",
+            STR(g->name));
+    h->version = gguf_take_u32(&h->c);
+    h->n_tensors = gguf_take_u64(&h->c);
+    h->n_kv = gguf_take_u64(&h->c);
+    if (h->c.bad) return gguf_cut(g, &h->c, err, "the header");
+    if (h->version < 2 || h->version > 3)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, 4,
+            "%.*s: GGUF version %u%s; versions 2 and 3 in little endian can "
+            "be read, convert the file again", STR(g->name),
+            (unsigned)h->version,
+            h->version >> 24 ? " (a big-endian file)" : "");
+    /* Each entry takes some bytes: counts beyond that are lies. */
+    if (h->n_kv > GGUF_MAX_KV || h->n_kv > f->n / 13)
+        return fail(err, KSLLM_ERR_FORMAT, 16,
+            "%.*s: the header counts %llu metadata keys, more than the file "
+            "can hold", STR(g->name), (unsigned long long)h->n_kv);
+    if (h->n_tensors > GGUF_MAX_TENSORS || h->n_tensors > f->n / 32)
+        return fail(err, KSLLM_ERR_FORMAT, 8,
+            "%.*s: the header counts %llu tensors, more than the file can "
+            "hold", STR(g->name), (unsigned long long)h->n_tensors);
+    return KSLLM_OK;
+}
+
+static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(g, "general.alignment");
+    i64 v = 32;
+    if (kv && (kv->type != KSLLM_META_U32 || !gguf_int_at(kv, 0, &v) || v <= 0
+            || (v & (v - 1)) || v > GGUF_MAX_ALIGNMENT))
+        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: general.alignment must be a power of two of type u32, "
+            "%d at most", STR(g->name), GGUF_MAX_ALIGNMENT);
+    g->alignment = (u64)v;
+    return KSLLM_OK;
+}
+
+/* Reads the tensors of part `part`, whose metadata ends at the cursor, into
+ * t[0..n) and finds its data section. */
+static ksllm_status gguf_read_tensors(gguf *g, u32 part, gguf_cursor *c,
+    gguf_tensor *t, u32 n, ksllm_error *err) {
+    ksllm_status status = KSLLM_OK;
+    for (u32 i = 0; i < n && !status; i++)
+        status = gguf_read_tensor(g, c, &t[i], err);
+    u64 pad = (g->alignment - c->at % g->alignment) % g->alignment;
+    g->parts[part].data = c->at + pad;
+    for (u32 i = 0; i < n && !status; i++)
+        status = gguf_place_tensor(g, &t[i], part, err);
+    return status;
+}
+
+static ksllm_status gguf_alloc(gguf *g, u64 n_kv, u64 n_tensors,
+    const ksllm_allocator *a, ksllm_error *err) {
+    size_t kv = (size_t)n_kv, t = (size_t)n_tensors;
+    g->kv_bytes = kv * (sizeof *g->kv + 2 * sizeof(u32));
+    g->tensor_bytes = t * (sizeof *g->tensors + 2 * sizeof(u32));
+    g->kv = mem_alloc(a, g->kv_bytes);
+    g->tensors = mem_alloc(a, g->tensor_bytes);
+    if ((kv && !g->kv) || (t && !g->tensors))
+        return fail_memory(err, g->kv_bytes + g->tensor_bytes);
+    g->kv_order = kv ? (u32 *)(void *)(g->kv + kv) : NULL;
+    g->tensor_order = t ? (u32 *)(void *)(g->tensors + t) : NULL;
+    g->n_kv = (u32)n_kv;
+    return KSLLM_OK;
+}
+
+static void gguf_close(gguf *g, const ksllm_allocator *a) {
+    for (u32 i = 0; i < g->n_parts; i++) os_unmap(&g->parts[i].file);
+    mem_free(a, g->parts, g->part_bytes);
+    mem_free(a, g->kv, g->kv_bytes);
+    mem_free(a, g->tensors, g->tensor_bytes);
+    *g = (gguf){0};
+}
+
+#if !defined KSLLM_NO_MMAP
+/* "dir/model-00001-of-00003.gguf" to the name of part i, in place. */
+static void gguf_part_name(char *path, size_t n, u32 i) {
+    char digits[8];
+    snprintf(digits, sizeof digits, "%05u", (unsigned)(i % 100000));
+    memcpy(path + n - strlen("00001-of-00003.gguf"), digits, 5);
+}
+
+static bool gguf_is_part_name(const char *path, size_t n, u32 count) {
+    char tail[32];
+    snprintf(tail, sizeof tail, "-00001-of-%05u.gguf",
+        (unsigned)(count % 100000));
+    size_t k = strlen(tail);
+    return n > k && memcmp(path + n - k, tail, k) == 0;
+}
+
+/* Metadata of a further part is checked and forgotten, but for split.no. */
+static ksllm_status gguf_skim_kv(
+    gguf *g, gguf_header *h, u32 part, ksllm_error *err) {
+    i64 no = -1;
+    for (u64 i = 0; i < h->n_kv; i++) {
+        gguf_kv kv;
+        ksllm_status status = gguf_read_kv(g, &h->c, &kv, err);
+        if (status) return status;
+        if (str_eq(kv.key, str_of("split.no"))) gguf_int_at(&kv, 0, &no);
+    }
+    if (no == (i64)part) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, 0,
+        "%.*s: split.no says this is part %lld, its name says %u",
+        STR(g->name), (long long)no + 1, (unsigned)part + 1);
+}
+
+static ksllm_status gguf_open_part(
+    gguf *g, u32 i, const char *path, u32 n_room, ksllm_error *err) {
+    gguf_header h;
+    ksllm_status status = os_map(path, &g->parts[i].file, err);
+    if (!status) status = gguf_read_header(g, &g->parts[i].file, &h, err);
+    if (!status && h.n_tensors > n_room)
+        return fail(err, KSLLM_ERR_FORMAT, 8,
+            "%.*s: the parts hold more tensors than split.tensors.count says",
+            STR(g->name));
+    if (!status) status = gguf_skim_kv(g, &h, i, err);
+    if (!status)
+        status = gguf_read_tensors(g, i, &h.c, g->tensors + g->n_tensors,
+            (u32)h.n_tensors, err);
+    if (!status) g->n_tensors += (u32)h.n_tensors;
+    return status;
+}
+
+static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
+    const ksllm_allocator *a, ksllm_error *err) {
+    size_t n = strlen(path);
+    if (!gguf_is_part_name(path, n, g->n_parts))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "%.*s: one of %u parts; open the first one, named "
+            "...-00001-of-%05u.gguf, with the others beside it",
+            STR(g->name), (unsigned)g->n_parts, (unsigned)g->n_parts);
+    char *name = mem_alloc(a, n + 1);
+    if (!name) return fail_memory(err, n + 1);
+    memcpy(name, path, n + 1);
+    str first = g->name;
+    g->name = (str){name, n};
+    ksllm_status status = KSLLM_OK;
+    for (u32 i = 1; i < g->n_parts && !status; i++) {
+        gguf_part_name(name, n, i + 1);
+        status = gguf_open_part(g, i, name, n_tensors - g->n_tensors, err);
+    }
+    g->name = first;
+    mem_free(a, name, n + 1);
+    if (!status && g->n_tensors != n_tensors)
+        return fail(err, KSLLM_ERR_FORMAT, 8,
+            "%.*s: the parts hold %u tensors, split.tensors.count says %u",
+            STR(g->name), (unsigned)g->n_tensors, (unsigned)n_tensors);
+    return status;
+}
+#endif
+
+/* How many parts and tensors the metadata of the first part announces. */
+static ksllm_status gguf_read_split(
+    const gguf *g, u64 *n_parts, u64 *n_tensors, ksllm_error *err) {
+    i64 parts = 1, no = 0, total = 0;
+    gguf_get_int(g, "split.count", &parts);
+    gguf_get_int(g, "split.no", &no);
+    *n_parts = 1;
+    if (parts <= 1) return KSLLM_OK;
+    gguf_get_int(g, "split.tensors.count", &total);
+    if (parts > GGUF_MAX_PARTS || no != 0 || total < (i64)*n_tensors
+        || total > GGUF_MAX_TENSORS)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: split.no %lld of split.count %lld with "
+            "split.tensors.count %lld: open the first part, or merge them",
+            STR(g->name), (long long)no, (long long)parts, (long long)total);
+    *n_parts = (u64)parts;
+    *n_tensors = (u64)total;
+    return KSLLM_OK;
+}
+
+/* Makes room for all parts; the first keeps its mapping. */
+static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
+    const ksllm_allocator *a, ksllm_error *err) {
+    size_t bytes = n_parts * sizeof *g->parts;
+    gguf_part *parts = mem_alloc(a, bytes);
+    if (!parts) return fail_memory(err, bytes);
+    memset(parts, 0, bytes);
+    parts[0] = g->parts[0];
+    mem_free(a, g->parts, g->part_bytes);
+    g->parts = parts;
+    g->part_bytes = bytes;
+    g->n_parts = n_parts;
+    mem_free(a, g->tensors, g->tensor_bytes);
+    g->tensor_bytes =
+        (size_t)n_tensors * (sizeof *g->tensors + 2 * sizeof(u32));
+    g->tensors = mem_alloc(a, g->tensor_bytes);
+    if (!g->tensors) return fail_memory(err, g->tensor_bytes);
+    g->tensor_order = (u32 *)(void *)(g->tensors + n_tensors);
+    return KSLLM_OK;
+}
+
+/* Opens what `file` maps; path is NULL for memory and descriptors. Takes the
+ * file over. On failure the caller closes g. */
+static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
+    const ksllm_allocator *a, ksllm_error *err) {
+    g->part_bytes = sizeof *g->parts;
+    g->parts = mem_alloc(a, g->part_bytes);
+    if (!g->parts) {
+        os_unmap(&file);
+        return fail_memory(err, g->part_bytes);
+    }
+    g->parts[0] = (gguf_part){file, 0};
+    g->n_parts = 1;
+    gguf_header h;
+    u64 n_parts, n_tensors;
+    ksllm_status status = gguf_read_header(g, &file, &h, err);
+    if (status) return status;
+    g->version = h.version;
+    status = gguf_alloc(g, h.n_kv, h.n_tensors, a, err);
+    for (u32 i = 0; i < g->n_kv && !status; i++)
+        status = gguf_read_kv(g, &h.c, &g->kv[i], err);
+    if (!status) status = gguf_sort_kv(g, err);
+    if (!status) status = gguf_read_alignment(g, err);
+    n_tensors = h.n_tensors;
+    if (!status) status = gguf_read_split(g, &n_parts, &n_tensors, err);
+    if (status) return status;
+    bool split = n_parts > 1 && !g->vocab_only;
+    if (split && !path)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "%.*s: a split model can only be opened by path", STR(g->name));
+    if (split) status = gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err);
+    if (status) return status;
+    g->n_tensors = (u32)h.n_tensors;
+    status = gguf_read_tensors(g, 0, &h.c, g->tensors, g->n_tensors, err);
+#if !defined KSLLM_NO_MMAP
+    if (!status && split)
+        status = gguf_open_parts(g, path, (u32)n_tensors, a, err);
+#endif
+    return status ? status : gguf_sort_tensors(g, err);
+}
+/* ==========================================================================
+ * § 9 TEXT (private)
+ * Owns UTF-8, classes of characters, composition of Hangul and NFC. Pure
+ * functions on bytes: calls nothing but memcpy, holds nothing, cannot fail.
+ * Bytes that are not UTF-8 are never an error here: each maximal subpart
+ * (Unicode 3.9, as in Rust and Python) counts as one character TXT_BAD.
+ * The tables are printed by tests/tools/make_unicode.py: classes are Unicode
+ * 16.0, NFC is 9.0, which is what Hugging Face tokenizers do (0.20 to 0.23).
+ * ======================================================================== */
+
+enum { TXT_BAD = 0x7fffffff };  /* what txt_next gives for bytes that are no
+                                   character; its class is OTHER */
+
+/* What the pre-tokenizers tell apart. UPPER is Lu and Lt, LETTER is Lm and Lo
+ * (Hangul), SPACE is White_Space, OTHER is the rest: controls, unassigned. */
+typedef enum txt_class {
+    TXT_OTHER, TXT_UPPER, TXT_LOWER, TXT_LETTER, TXT_MARK, TXT_NUMBER,
+    TXT_PUNCT, TXT_SYMBOL, TXT_SPACE
+} txt_class;
+
+typedef struct { u32 first, last, class_; } txt_range;
+typedef struct { u32 first; u8 count, class_; } txt_marks;
+
+/* Which row of TXT_CLASS has the classes of code points 64 i to 64 i + 63. */
+static const u16 TXT_BLOCK[2048] = {
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+    21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39,
+    40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58,
+    59, 60, 61, 62, 63, 64, 65, 66, 67, 26, 26, 26, 26, 26, 68, 69, 70, 71, 72,
+    73, 74, 75, 26, 26, 26, 26, 26, 26, 26, 26, 76, 77, 78, 79, 80, 81, 82, 83,
+    84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101,
+    102, 103, 104, 105, 12, 106, 106, 107, 106, 108, 109, 110, 111, 112, 113,
+    114, 115, 116, 117, 118, 119, 119, 119, 119, 119, 120, 119, 119, 119, 121,
+    122, 123, 124, 119, 119, 119, 119, 119, 119, 119, 119, 119, 125, 126, 127,
+    119, 119, 119, 119, 119, 119, 128, 129, 119, 119, 119, 119, 119, 130, 131,
+    119, 16, 132, 106, 133, 134, 135, 136, 137, 138, 139, 140, 141, 119, 119,
+    119, 142, 143, 144, 145, 146, 147, 26, 148, 149, 150, 151, 152, 119, 119,
+    119, 119, 119, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 119, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 153,
+    154, 26, 26, 26, 26, 155, 156, 157, 158, 159, 160, 161, 162, 163, 164, 165,
+    166, 167, 168, 169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    179, 180, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 26,
+    26, 26, 26, 26, 182, 26, 183, 184, 185, 186, 187, 26, 26, 26, 26, 188, 189,
+    190, 191, 192, 193, 26, 194, 195, 196, 197, 198, 199, 200, 26, 201, 202,
+    203, 204, 205, 181, 181, 206, 207, 208, 209, 210, 211, 212, 213, 214, 215,
+    216, 217, 218, 219, 26, 26, 26, 26, 220, 221, 222, 181, 223, 224, 225, 226,
+    227, 181, 228, 229, 230, 231, 232, 233, 234, 235, 236, 181, 26, 237, 238,
+    239, 240, 241, 242, 181, 181, 243, 244, 245, 246, 247, 248, 249, 250, 251,
+    252, 253, 254, 255, 256, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266,
+    267, 268, 269, 181, 181, 270, 271, 268, 272, 273, 274, 275, 276, 181, 181,
+    277, 181, 278, 279, 280, 281, 282, 283, 284, 285, 286, 84, 287, 181, 181,
+    288, 289, 290, 291, 181, 292, 293, 294, 181, 181, 181, 181, 295, 296, 297,
+    298, 299, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 183, 181,
+    300, 301, 26, 26, 26, 302, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    303, 304, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    305, 306, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 201, 26, 26, 26, 26, 26, 26, 26, 26, 26, 276,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 307, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 26,
+    26, 26, 26, 26, 26, 26, 26, 84, 308, 197, 309, 310, 311, 312, 181, 181, 181,
+    181, 181, 181, 313, 181, 181, 181, 314, 315, 181, 26, 316, 317, 318, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 319, 26,
+    26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 26, 320,
+    237, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 321, 26, 26, 26, 26, 322, 323, 26, 26, 26, 26, 26, 324,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 26, 325, 326, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 119, 119, 119, 327, 119,
+    119, 119, 119, 119, 119, 141, 181, 328, 329, 119, 330, 119, 119, 119, 331,
+    332, 333, 334, 335, 119, 336, 181, 337, 119, 338, 181, 181, 339, 340, 341,
+    342, 343, 344, 345, 346, 347, 348, 349, 350, 351, 352, 353, 354, 119, 119,
+    119, 119, 119, 119, 119, 119, 355, 356, 357, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 181, 358, 181, 181, 181,
+    359, 360, 361, 181, 362, 363, 181, 181, 181, 181, 364, 365, 181, 181, 181,
+    181, 181, 181, 181, 366, 181, 181, 181, 367, 181, 181, 181, 181, 181, 181,
+    181, 368, 26, 26, 26, 369, 370, 371, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 372, 373, 181, 374, 181, 181, 181, 375, 376, 377, 378, 181,
+    181, 181, 181, 379, 119, 380, 381, 382, 119, 383, 384, 385, 386, 181, 181,
+    119, 119, 119, 119, 119, 119, 119, 119, 119, 119, 119, 119, 119, 119, 119,
+    387, 119, 388, 119, 389, 390, 391, 392, 393, 119, 119, 119, 119, 119, 394,
+    395, 396, 119, 119, 397, 327, 181, 181, 181, 181, 181, 181, 181, 181, 181,
+    181, 181, 181, 181, 181, 181, 181,
+};
+
+/* Classes of 64 code points a row, 4 bits each, the first one lowest. */
+static const u64 TXT_CLASS[398 * 4] = {
+    0x0088888000000000, 0x0000000000000000, 0x6666766666676668,
+    0x6777665555555555, 0x1111111111111116, 0x6766611111111111,
+    0x2222222222222227, 0x0767622222222222, 0x0000000000800000,
+    0x0000000000000000, 0x7707637767777768, 0x6555635766275577,
+    0x1111111111111111, 0x2111111171111111, 0x2222222222222222,
+    0x2222222272222222, 0x2121212121212121, 0x2121212121212121,
+    0x2121212121212121, 0x1212121221212121, 0x2121212212121212,
+    0x2121212121212121, 0x2121212121212121, 0x2212121121212121,
+    0x1122111211212112, 0x1211222111211211, 0x1121221211212121,
+    0x2221322112121112, 0x1212112112113333, 0x2122121212121212,
+    0x2121212121212121, 0x2121212111212112, 0x2121212121212121,
+    0x2121212121212121, 0x2121212121212121, 0x2112112222222121,
+    0x2121212121111212, 0x2222222222222222, 0x2222222222222222,
+    0x2222222222222222, 0x2222222222222222, 0x2222222222232222,
+    0x2222222222222222, 0x3333333333333333, 0x3333333333777733,
+    0x7777777777777733, 0x7373777777733333, 0x7777777777777777,
+    0x4444444444444444, 0x4444444444444444, 0x4444444444444444,
+    0x4444444444444444, 0x4444444444444444, 0x4444444444444444,
+    0x4444444444444444, 0x1622230021732121, 0x1101011161770000,
+    0x1111111111111112, 0x2222111111111011, 0x2222222222222222,
+    0x1222222222222222, 0x2121212122211122, 0x2121212121212121,
+    0x1112211217212222, 0x1111111111111111, 0x1111111111111111,
+    0x1111111111111111, 0x2222222222222222, 0x2222222222222222,
+    0x2222222222222222, 0x2121212121212121, 0x2121212121212121,
+    0x2121214444444721, 0x2121212121212121, 0x2121212121212121,
+    0x2121212121212121, 0x2212121212121211, 0x2121212121212121,
+    0x2121212121212121, 0x2121212121212121, 0x2121212121212121,
+    0x2121212121212121, 0x2121212121212121, 0x1111111111111110,
+    0x1111111111111111, 0x6666663001111111, 0x2222222222222222,
+    0x2222222222222222, 0x7770066222222222, 0x4444444444444440,
+    0x4444444444444444, 0x4644444444444444, 0x0000000046446446,
+    0x3333333333333333, 0x3000033333333333, 0x0000000000066333,
+    0x7766766777000000, 0x6660644444444444, 0x3333333333333333,
+    0x3333333333333333, 0x4444433333333333, 0x4444444444444444,
+    0x3366665555555555, 0x3333333333333334, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x4704444444363333, 0x3344447443344444,
+    0x3773335555555555, 0x0066666666666666, 0x3333333333333343,
+    0x3333333333333333, 0x4444444444444444, 0x3330044444444444,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x4444444444333333,
+    0x0000000000000034, 0x3333335555555555, 0x3333333333333333,
+    0x4444433333333333, 0x7740036667334444, 0x3333333333333333,
+    0x4444434444333333, 0x0044444344434444, 0x0666666666666666,
+    0x3333333333333333, 0x0600444333333333, 0x0000033333333333,
+    0x3333333333333333, 0x0333333733333333, 0x4444444440000000,
+    0x3333333333333333, 0x3333333333333333, 0x4444443333333333,
+    0x4444444444444444, 0x4444444444444044, 0x4444444444444444,
+    0x3333333333334444, 0x3333333333333333, 0x3333333333333333,
+    0x4434443333333333, 0x4444444444444444, 0x3333333344444443,
+    0x5555555555664433, 0x3333333333333336, 0x3003333333304443,
+    0x3333333333333003, 0x3333330333333333, 0x4434003333000303,
+    0x0344400440044444, 0x3033000040000000, 0x5555555555004433,
+    0x0463775555557733, 0x3000033333304440, 0x3333333333333003,
+    0x3333330333333333, 0x4404003303303303, 0x0044400440000444,
+    0x0303333000000040, 0x5555555555000000, 0x0000000006433344,
+    0x3033333333304440, 0x3333333333333033, 0x3333330333333333,
+    0x4434003333303303, 0x0044404440444444, 0x0000000000000003,
+    0x5555555555004433, 0x4444443000000076, 0x3003333333304440,
+    0x3333333333333003, 0x3333330333333333, 0x4434003333303303,
+    0x0044400440044444, 0x3033000044400000, 0x5555555555004433,
+    0x0000000055555537, 0x3300033333303400, 0x3303033000333303,
+    0x3300033300033000, 0x4400003333333333, 0x0044440444000444,
+    0x0000000040000003, 0x5555555555000000, 0x0000077777777555,
+    0x3303333333344444, 0x3333333333333303, 0x3333330333333333,
+    0x4434003333333333, 0x0044440444044444, 0x0030033304400000,
+    0x5555555555004433, 0x7555555560000000, 0x3303333333364443,
+    0x3333333333333303, 0x3333330333333333, 0x4434003333303333,
+    0x0044440444044444, 0x0330000004400000, 0x5555555555004433,
+    0x0000000000004330, 0x3303333333334444, 0x3333333333333303,
+    0x3333333333333333, 0x4434433333333333, 0x7344440444044444,
+    0x3555555543330000, 0x5555555555004433, 0x3333337555555555,
+    0x3333333333304440, 0x3333330003333333, 0x3333333333333333,
+    0x0030333333333033, 0x4000040003333333, 0x4444444404044444,
+    0x5555555555000000, 0x0000000000064400, 0x3333333333333330,
+    0x3333333333333333, 0x3333333333333333, 0x7000044444443343,
+    0x6444444443333333, 0x0000665555555555, 0x0000000000000000,
+    0x0000000000000000, 0x3333033333030330, 0x3333333333333333,
+    0x3333333330303333, 0x0034444444443343, 0x0444444403033333,
+    0x3333005555555555, 0x0000000000000000, 0x0000000000000000,
+    0x6666666666667773, 0x7777774477767666, 0x5555555555555555,
+    0x4466664747475555, 0x3333333033333333, 0x3333333333333333,
+    0x0003333333333333, 0x4444444444444440, 0x4443333344644444,
+    0x4444444044444444, 0x4444444444444444, 0x7704444444444444,
+    0x7707777774777777, 0x0000066777766666, 0x0000000000000000,
+    0x0000000000000000, 0x3333333333333333, 0x3333333333333333,
+    0x4444433333333333, 0x3444444444444444, 0x6666665555555555,
+    0x4433334444333333, 0x3344444443344434, 0x3333333333344443,
+    0x4344444444444433, 0x7744445555555555, 0x1111111111111111,
+    0x1111111111111111, 0x0010000010111111, 0x2222222222222222,
+    0x2222222222222222, 0x2223622222222222, 0x0033330333333333,
+    0x0033330303333333, 0x3333333333333333, 0x3333333333333333,
+    0x0033330333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0333333300333303, 0x3333333300333303, 0x3333333303333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333300333303, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x4440033333333333, 0x5555555666666666,
+    0x0005555555555555, 0x3333333333333333, 0x0000007777777777,
+    0x1111111111111111, 0x1111111111111111, 0x1111111111111111,
+    0x1111111111111111, 0x1111111111111111, 0x0022222200111111,
+    0x3333333333333336, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3673333333333333, 0x3333333333333333, 0x3333333333333338,
+    0x0006633333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x5566633333333333,
+    0x0000000333333335, 0x3333333333333333, 0x3000000000444433,
+    0x3333333333333333, 0x0000000006644433, 0x3333333333333333,
+    0x0000000000004433, 0x3303333333333333, 0x0000000000004403,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x4444444444443333, 0x4444444444444444, 0x0043766636664444,
+    0x0000005555555555, 0x0000005555555555, 0x4044466666666666,
+    0x0000005555555555, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000000333333333, 0x3333333334433333, 0x3333333333333333,
+    0x0000034333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0000000000333333,
+    0x3333333333333333, 0x0333333333333333, 0x0000444444444444,
+    0x0000444444444444, 0x5555555555660007, 0x3333333333333333,
+    0x0033333333333333, 0x0000000000033333, 0x3333333333333333,
+    0x3333333333333333, 0x0000333333333333, 0x3333333333333333,
+    0x0000003333333333, 0x7700055555555555, 0x7777777777777777,
+    0x7777777777777777, 0x3333333333333333, 0x6600444443333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0444444444433333, 0x4444444444444444, 0x4004444444444444,
+    0x0000005555555555, 0x0000005555555555, 0x0066666636666666,
+    0x4444444444444444, 0x0444444444444444, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x3333333333344444,
+    0x3333333333333333, 0x3333333333333333, 0x4444444444443333,
+    0x6603333333344444, 0x6666665555555555, 0x4444477777777776,
+    0x6667777777774444, 0x3333333333333444, 0x3333333333333333,
+    0x3344444444444443, 0x3333335555555555, 0x3333333333333333,
+    0x3333333333333333, 0x4444444444333333, 0x6666000000004444,
+    0x3333333333333333, 0x3333333333333333, 0x4444444444443333,
+    0x6666600044444444, 0x3330005555555555, 0x3333335555555555,
+    0x3333333333333333, 0x6633333333333333, 0x0000021222222222,
+    0x1111111111111111, 0x1111111111111111, 0x1110011111111111,
+    0x0000000066666666, 0x4444444444446444, 0x3343333444444444,
+    0x0000034443343333, 0x2222222222222222, 0x2222222222222222,
+    0x3333222222222222, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x2222233333333333, 0x2222222322222222,
+    0x2222222222222222, 0x3333322222222222, 0x3333333333333333,
+    0x3333333333333333, 0x2121212121212121, 0x2121212121212121,
+    0x2121212121212121, 0x2121212121212121, 0x2121212121212121,
+    0x2122222222212121, 0x2121212121212121, 0x2121212121212121,
+    0x1111111122222222, 0x0011111100222222, 0x1111111122222222,
+    0x1111111122222222, 0x0011111100222222, 0x1010101022222222,
+    0x1111111122222222, 0x0022222222222222, 0x1111111122222222,
+    0x1111111122222222, 0x1111111122222222, 0x7271111122022222,
+    0x7771111122022277, 0x7770111122002222, 0x7771111122222222,
+    0x0771111122022200, 0x0000088888888888, 0x6666666666666666,
+    0x8000008866666666, 0x6666666666666666, 0x6666666666676666,
+    0x8666666666666766, 0x0000000000000000, 0x3667775555550035,
+    0x0667775555555555, 0x0003333333333333, 0x7777777777777777,
+    0x7777777777777777, 0x0000000000000007, 0x4444444444444444,
+    0x4444444444444444, 0x0000000000000004, 0x2211127717777177,
+    0x7711111777172111, 0x2711117171717777, 0x1122772333321111,
+    0x7277772222177777, 0x5555555555555555, 0x5555555555555555,
+    0x5555555555555555, 0x0000775555521555, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777666677777777, 0x7777777777777777, 0x7777766777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x0000007777777777, 0x0000000000000000, 0x0000077777777777,
+    0x0000000000000000, 0x5555555555555555, 0x5555555555555555,
+    0x5555555555555555, 0x7777555555555555, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x5555557777777777, 0x5555555555555555, 0x7777777777777777,
+    0x7777777777777777, 0x6666666677777777, 0x5555555555666666,
+    0x5555555555555555, 0x7777777777775555, 0x7777777777777777,
+    0x7777777777777777, 0x7777777776677777, 0x7777777777777777,
+    0x6666666666777777, 0x7777777777777777, 0x6666666666666777,
+    0x7777777666666666, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777666677777777, 0x7777777777777777,
+    0x7766777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777007777, 0x7777777777777777,
+    0x7777777770777777, 0x7777777777777777, 0x7777777777777777,
+    0x2222222222222222, 0x2222222222222222, 0x1112121212211121,
+    0x1133222222122121, 0x2121212121212121, 0x2121212121212121,
+    0x4212177777722121, 0x6656666000002144, 0x2222222222222222,
+    0x2222222222222222, 0x0020000020222222, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3000000033333333,
+    0x4000000000000006, 0x3333333333333333, 0x0000000003333333,
+    0x0333333303333333, 0x0333333303333333, 0x0333333303333333,
+    0x0333333303333333, 0x4444444444444444, 0x4444444444444444,
+    0x6666666666666666, 0x6666666666666666, 0x3666666666666666,
+    0x6666666666666666, 0x6666666666666666, 0x0066666666666677,
+    0x0000000000000000, 0x0000000000000000, 0x7777777777777777,
+    0x7777707777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x0000000000007777, 0x7777777777777777, 0x0000000000777777,
+    0x0000000000000000, 0x7777777777777777, 0x6666666653376668,
+    0x6666666666667766, 0x4444445555555557, 0x7763355577333336,
+    0x3333333333333330, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3337744003333333,
+    0x3333333333333336, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333633333333333,
+    0x3333333333300000, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333330, 0x0333333333333333, 0x7777777777555577,
+    0x3333333333333333, 0x3333333333333333, 0x7777777777777777,
+    0x7777777777777777, 0x7000000000777777, 0x3333333333333333,
+    0x7777777777777777, 0x0777777777777777, 0x7777775555555555,
+    0x7777777777777777, 0x5555555577777777, 0x5555555555555557,
+    0x7777777777777777, 0x7777777777777777, 0x7777775555555555,
+    0x7777777777777777, 0x7777777777777777, 0x5555555555555557,
+    0x0003333333333333, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x0000000007777777, 0x3333333333333333,
+    0x3333333333333333, 0x6633333333333333, 0x6663333333333333,
+    0x3333333333333333, 0x0000335555555555, 0x0000000000000000,
+    0x2121212121212121, 0x2121212121212121, 0x4321212121212121,
+    0x3644444444446444, 0x2121212121212121, 0x4433212121212121,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x5555555555333333, 0x0000000066666644,
+    0x7777777777777777, 0x3333333337777777, 0x2121212121212177,
+    0x2121212121212122, 0x2121212121212121, 0x2121212121212121,
+    0x2121212121212121, 0x2112121222222223, 0x3212177321212121,
+    0x2121212121222121, 0x2111112121212121, 0x2121212121211111,
+    0x0021121211112121, 0x0001212121202021, 0x0000000000000000,
+    0x3333323332133300, 0x3333433334333433, 0x3333333333333333,
+    0x0004777744444333, 0x0000007777555555, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0000000066663333,
+    0x3333333333333344, 0x3333333333333333, 0x3333333333333333,
+    0x4444444444443333, 0x6600000000444444, 0x0000005555555555,
+    0x4444444444444444, 0x4336366633333344, 0x3333335555555555,
+    0x3333333333333333, 0x6644444444333333, 0x3333333333333333,
+    0x4444444443333333, 0x6000000000004444, 0x3333333333333333,
+    0x0003333333333333, 0x3333333333334444, 0x3333333333333333,
+    0x3333333333333333, 0x4444444444444333, 0x3066666666666664,
+    0x6600005555555555, 0x3333333333433333, 0x0333335555555555,
+    0x3333333333333333, 0x3333333333333333, 0x4444444333333333,
+    0x0000000004444444, 0x0044333333334333, 0x6666005555555555,
+    0x3333333333333333, 0x3344437773333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x4433333443344434,
+    0x0000000000000343, 0x6633300000000000, 0x4444433333333333,
+    0x0000000004433366, 0x0333333003333330, 0x0000000003333330,
+    0x0333333303333333, 0x2222222222222222, 0x2222222222222222,
+    0x3333722222222222, 0x0000773222222222, 0x2222222222222222,
+    0x2222222222222222, 0x2222222222222222, 0x2222222222222222,
+    0x2222222222222222, 0x3333333333333333, 0x3333333333333333,
+    0x0044644444444333, 0x0000005555555555, 0x3333333333333333,
+    0x3333333333333333, 0x0000000000003333, 0x3333333333333333,
+    0x3333300003333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000333333333333, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x3333333333333333,
+    0x3333333333333333, 0x0033333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x0000003333333333, 0x0000000000000000,
+    0x0000000000000000, 0x0000000002222222, 0x3430000022222000,
+    0x3333337333333333, 0x0303333303333333, 0x3333333333033033,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x7777777777777733, 0x0000000000000777, 0x3333333333333000,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x6633333333333333,
+    0x7777777777777777, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333300,
+    0x3333333333333333, 0x3333333333333333, 0x7000000033333333,
+    0x0000000000000000, 0x0000000000000000, 0x7777333333333333,
+    0x4444444444444444, 0x0000006666666666, 0x4444444444444444,
+    0x6666666666666666, 0x6666666666666666, 0x6666666666660666,
+    0x0000667607776766, 0x3333333333033333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0003333333333333,
+    0x6666766666676660, 0x6777665555555555, 0x1111111111111116,
+    0x6766611111111111, 0x2222222222222227, 0x6767622222222222,
+    0x3333333333666666, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0333333333333333,
+    0x3333330033333300, 0x0003330033333300, 0x0777777707777777,
+    0x0077000000000000, 0x3330333333333333, 0x3333333333333333,
+    0x3333333303333333, 0x3033033333333333, 0x0033333333333333,
+    0x0033333333333333, 0x0000000000000000, 0x0000000000000000,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000033333333333, 0x5555555550000666, 0x5555555555555555,
+    0x5555555555555555, 0x7777777770005555, 0x5555555555555555,
+    0x5555555555555555, 0x5555555555555555, 0x7777777555555555,
+    0x0777557777777777, 0x0007777777777777, 0x0000000000000007,
+    0x0000000000000000, 0x0000000000000000, 0x7777777777777777,
+    0x7777777777777777, 0x0047777777777777, 0x3333333333333333,
+    0x0003333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x0000000000000003, 0x5555555555555554,
+    0x0000555555555555, 0x3333333333333333, 0x3333333333333333,
+    0x3330000000005555, 0x3333333333333333, 0x0000053333333353,
+    0x3333333333333333, 0x3333333333333333, 0x0000044444333333,
+    0x3333333333333333, 0x6033333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333300003333, 0x0000000000555556,
+    0x0000000000000000, 0x0000000000000000, 0x1111111111111111,
+    0x1111111111111111, 0x2222222211111111, 0x2222222222222222,
+    0x2222222222222222, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0033333333333333,
+    0x0000005555555555, 0x1111111111111111, 0x1111111111111111,
+    0x2222222200001111, 0x2222222222222222, 0x0000222222222222,
+    0x3333333333333333, 0x3333333333333333, 0x0000000033333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x6000000000003333, 0x1111011111111111, 0x1111011111111111,
+    0x2222222220110111, 0x2222222222222022, 0x0002202222222022,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000000000003333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x0000000003333333, 0x3333333333333333,
+    0x0000000000333333, 0x0000000033333333, 0x0000000000000000,
+    0x3333333330333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000033333333303, 0x3333330300333333, 0x3333333333333333,
+    0x3333333333333333, 0x3003000330333333, 0x3333333333333333,
+    0x5555555560333333, 0x3333333333333333, 0x5555555773333333,
+    0x3333333333333333, 0x0333333333333333, 0x5555555550000000,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x3333333333333333, 0x5555500000330333, 0x3333333333333333,
+    0x6000555555333333, 0x3333333333333333, 0x6000003333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3355000033333333, 0x5555555555555555, 0x5555555555555500,
+    0x5555555555555555, 0x5555555555555555, 0x4444000004404443,
+    0x3333333033303333, 0x3333333333333333, 0x4000044400333333,
+    0x0000000555555555, 0x0000000666666666, 0x3333333333333333,
+    0x6553333333333333, 0x3333333333333333, 0x5553333333333333,
+    0x0000000000000000, 0x0000000000000000, 0x3333333733333333,
+    0x3333333333333333, 0x5555500004433333, 0x0000000006666666,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x6666666000333333, 0x3333333333333333, 0x5555555500333333,
+    0x3333333333333333, 0x5555555500000333, 0x3333333333333333,
+    0x0006666000000033, 0x5555555000000000, 0x0000000000000000,
+    0x0000000333333333, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x1111111111111111, 0x1111111111111111,
+    0x1111111111111111, 0x0000000000000111, 0x2222222222222222,
+    0x2222222222222222, 0x2222222222222222, 0x5555550000000222,
+    0x3333333333333333, 0x3333333333333333, 0x0000000044443333,
+    0x0000005555555555, 0x3333335555555555, 0x1111111111111111,
+    0x3644444000111111, 0x2222222222222222, 0x7700000000222222,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x5555555555555555,
+    0x0555555555555555, 0x3333333333333333, 0x3333333333333333,
+    0x0064403333333333, 0x0000000000000033, 0x0000000000033300,
+    0x0000000000000000, 0x0000000000000000, 0x4444000000000000,
+    0x3333333333333333, 0x5553333333333333, 0x0000000035555555,
+    0x3333333333333333, 0x4444444444333333, 0x0000006666655554,
+    0x0000000000000000, 0x3333333333333333, 0x0000006666444433,
+    0x0000000000000000, 0x0000000000000000, 0x3333333333333333,
+    0x0000555555533333, 0x0000000000000000, 0x3333333333333333,
+    0x0000000003333333, 0x3333333333333444, 0x3333333333333333,
+    0x3333333333333333, 0x4444444433333333, 0x0066666664444444,
+    0x5555555555555500, 0x5555555555555555, 0x4000000000344334,
+    0x3333333333333444, 0x3333333333333333, 0x3333333333333333,
+    0x6606644444444444, 0x0000000000000466, 0x3333333333333333,
+    0x0000000333333333, 0x0000005555555555, 0x3333333333333444,
+    0x3333333333333333, 0x4444444443333333, 0x5555555555044444,
+    0x0000000034436666, 0x3333333333333333, 0x3333333333333333,
+    0x0000000003664333, 0x3333333333333444, 0x3333333333333333,
+    0x3333333333333333, 0x4444444444444333, 0x4464444666633334,
+    0x6663635555555555, 0x5555555555555550, 0x0000000000055555,
+    0x3333333333333333, 0x3333333333333033, 0x4444333333333333,
+    0x3466666644444444, 0x0000000000000043, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x3033330303333333,
+    0x3033333333333333, 0x0000006333333333, 0x3333333333333333,
+    0x3333333333333333, 0x4333333333333333, 0x0000044444444444,
+    0x0000005555555555, 0x3003333333304444, 0x3333333333333003,
+    0x3333330333333333, 0x4434403333303303, 0x0044400440044444,
+    0x3330000040000003, 0x0004444444004433, 0x0000000000044444,
+    0x0300303333333333, 0x3333333333333333, 0x3333333333333333,
+    0x4444444430333333, 0x4444044440400404, 0x0000000660663434,
+    0x0000000000000440, 0x0000000000000000, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x4444444444433333,
+    0x6666633334444444, 0x3460665555555555, 0x0000000000000033,
+    0x0000000000000000, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x4444444444444444, 0x0000000036334444,
+    0x0000005555555555, 0x0000000000000000, 0x0000000000000000,
+    0x3333333333333333, 0x3333333333333333, 0x4333333333333333,
+    0x4444444400444444, 0x6666666666666664, 0x0044333366666666,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000036664,
+    0x0000005555555555, 0x0006666666666666, 0x0000000000000000,
+    0x3333333333333333, 0x3333333333333333, 0x4444433333333333,
+    0x0000006344444444, 0x0000005555555555, 0x5555555555555555,
+    0x0000000000005555, 0x0000000000000000, 0x3333333333333333,
+    0x4440033333333333, 0x0000444444444444, 0x7666555555555555,
+    0x0000000003333333, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x3333333333333333, 0x3333333333333333,
+    0x4444333333333333, 0x0000644444444444, 0x0000000000000000,
+    0x0000000000000000, 0x1111111111111111, 0x1111111111111111,
+    0x2222222222222222, 0x2222222222222222, 0x5555555555555555,
+    0x3000000000000555, 0x3333003003333333, 0x3333333303303333,
+    0x3333333333333333, 0x3444400440444444, 0x0000000006664434,
+    0x0000005555555555, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x3333330033333333,
+    0x3333333333333333, 0x3333333333333333, 0x4444440044444443,
+    0x0000000000043634, 0x0000000000000000, 0x3333344444444443,
+    0x3333333333333333, 0x3333333333333333, 0x6444434444444333,
+    0x0000000046666666, 0x3333444444444443, 0x3333333333333333,
+    0x3333333333333333, 0x4444443333333333, 0x6636664444444444,
+    0x0000000000000666, 0x3333333333333333, 0x0000006666666666,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x3333333333333333, 0x3333333333333333, 0x0000000000000063,
+    0x0000005555555555, 0x3333330333333333, 0x3333333333333333,
+    0x4333333333333333, 0x4444444404444444, 0x0000000000666663,
+    0x5555555555555555, 0x0005555555555555, 0x3333333333333366,
+    0x3333333333333333, 0x4444444444444400, 0x4444444044444444,
+    0x0000000004444444, 0x3333303303333333, 0x3333333333333333,
+    0x3333333333333333, 0x4044040004444443, 0x0000000043444444,
+    0x0000005555555555, 0x3333330330333333, 0x3333333333333333,
+    0x0444443333333333, 0x0000000344444044, 0x0000005555555555,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x3333333333333333, 0x0000000664444333, 0x3333333333334344,
+    0x3333333333333303, 0x3333333333333333, 0x4400044444443333,
+    0x6666666666666444, 0x0000045555555555, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000003, 0x5555555555555555,
+    0x7777777777755555, 0x7777777777777777, 0x6000000000000077,
+    0x5555555555555555, 0x5555555555555555, 0x5555555555555555,
+    0x5555555555555555, 0x5555555555555555, 0x5555555555555555,
+    0x0555555555555555, 0x0000000000066666, 0x0000000000003333,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x0000000000000663, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0000000000000000,
+    0x4444444443333334, 0x0000000000444444, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x4433333333333333,
+    0x4444444444444444, 0x0000005555555555, 0x3333333333333333,
+    0x0333333333333333, 0x6600005555555555, 0x3333333333333333,
+    0x0000005555555555, 0x3333333333333333, 0x0033333333333333,
+    0x0000000000644444, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x7777666664444444, 0x0000000000763333,
+    0x5555505555555555, 0x3333333333333055, 0x3330000033333333,
+    0x3333333333333333, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x3333333333333333, 0x3333333333333333,
+    0x6663333333333333, 0x0000005555555555, 0x1111111111111111,
+    0x1111111111111111, 0x2222222222222222, 0x2222222222222222,
+    0x5555555555555555, 0x0000066665555555, 0x0000000000000000,
+    0x0000000000000000, 0x4000033333333333, 0x4444444444444443,
+    0x4444444444444444, 0x4444444444444444, 0x4000000044444444,
+    0x3333333333333444, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000043633,
+    0x0000000000000044, 0x3333333333333333, 0x3333333333333333,
+    0x3333333333333333, 0x0000000033333333, 0x3333333333333333,
+    0x0000000000333333, 0x0000000000000000, 0x3000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x0330333333303333, 0x3333333333333333, 0x3333333333333333,
+    0x0000000000000333, 0x0000000000000300, 0x0000000000000000,
+    0x0000000000300333, 0x0000000033330000, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000333333333333, 0x3333333333333333, 0x3333333333333333,
+    0x0000033333333333, 0x0003333333333333, 0x0000000333333333,
+    0x6447003333333333, 0x0000000000000000, 0x0000000000000000,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x0000005555555555, 0x4444444444444444, 0x4444444444444444,
+    0x0044444444444444, 0x4444444444444444, 0x0000000004444444,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x0000000000007777, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x0000000000777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777777007777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777777777, 0x4447774444477777,
+    0x4444400000000444, 0x7777444444477444, 0x7777777777777777,
+    0x7744447777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x0000077777777777, 0x0000000000000000,
+    0x0000000000744477, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x5555555555555555, 0x0000000000005555,
+    0x5555555555555555, 0x0000000000005555, 0x7777777777777777,
+    0x0000000007777777, 0x5555555555555555, 0x0000000555555555,
+    0x1111111111111111, 0x2222221111111111, 0x2222222222222222,
+    0x1111111111112222, 0x2211111111111111, 0x2222222222022222,
+    0x1111111122222222, 0x1111111111111111, 0x2222222222222211,
+    0x1101222222222222, 0x1101111001100100, 0x2220202222111111,
+    0x2222222222202222, 0x1111111111111111, 0x2222221111111111,
+    0x2222222222222222, 0x1110011110112222, 0x2201111111011111,
+    0x2222222222222222, 0x0111101122222222, 0x1111110001011111,
+    0x2222222222222201, 0x1111222222222222, 0x1111111111111111,
+    0x2222222222111111, 0x2222222222222222, 0x1111111111111111,
+    0x2222221111111111, 0x2222222222222222, 0x1111111111112222,
+    0x2211111111111111, 0x2222222222222222, 0x1111111122222222,
+    0x1111111111111111, 0x2222222222222211, 0x1111222222222222,
+    0x1111111111111111, 0x2222222222111111, 0x2222222222222222,
+    0x1111111111111111, 0x2222221111111111, 0x2222222222222222,
+    0x1111111100222222, 0x1111111111111111, 0x2222222222222271,
+    0x2222722222222222, 0x1111111111111122, 0x2222711111111111,
+    0x2222222222222222, 0x1111222222722222, 0x1111111111111111,
+    0x2222222222711111, 0x7222222222222222, 0x1111111111222222,
+    0x7111111111111111, 0x2222222222222222, 0x2222227222222222,
+    0x1111111111111111, 0x2222227111111111, 0x2222222222222222,
+    0x5500212222227222, 0x5555555555555555, 0x5555555555555555,
+    0x5555555555555555, 0x4444444444444444, 0x4444444444444444,
+    0x4444444444444444, 0x4444477774444444, 0x4444444444444444,
+    0x4444444444444444, 0x7774444444444444, 0x7777777777477777,
+    0x0000666667747777, 0x4444400000000000, 0x4444444444444440,
+    0x0000000000000000, 0x2222232222222222, 0x0222222222222222,
+    0x0000022222200000, 0x0000000000000000, 0x4444444404444444,
+    0x4444400444444444, 0x0000044444044044, 0x3333333333333333,
+    0x3333333333333333, 0x3333333333333333, 0x0033333333333333,
+    0x0000000000000000, 0x4000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x3333333333333333,
+    0x3333333333333333, 0x0003333333333333, 0x0033333334444444,
+    0x7300005555555555, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x3333333333333333,
+    0x0433333333333333, 0x0000000000000000, 0x3333333333333333,
+    0x3333333333333333, 0x4444333333333333, 0x7000005555555555,
+    0x0000000000000000, 0x3333333333333333, 0x4444333333333333,
+    0x0000005555555555, 0x0000000000000000, 0x3333333333333333,
+    0x4433333333333333, 0x6000055555555553, 0x0000000000000000,
+    0x0000000000000000, 0x0330333303333333, 0x0333333333333333,
+    0x5555555550033333, 0x0000000004444444, 0x0000000000000000,
+    0x0000000000000000, 0x1111111111111111, 0x1111111111111111,
+    0x2222222222222211, 0x2222222222222222, 0x0000344444442222,
+    0x6600005555555555, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x5555555555555550, 0x5555555555555555, 0x5555555555555555,
+    0x5557555555555555, 0x0000000000055557, 0x5555555555555550,
+    0x5555555555555555, 0x5755555555555555, 0x0055555555555555,
+    0x3333333333303333, 0x3333333333333333, 0x3333333030030330,
+    0x0000303033330333, 0x3330303030000300, 0x3030303030030330,
+    0x3333033330030330, 0x0303333033330333, 0x3333303333333333,
+    0x0000333333333333, 0x3333303333303330, 0x0000333333333333,
+    0x0000000000000000, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000077, 0x7777777777777777, 0x7777777777777777,
+    0x0000777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x0000000000007777, 0x0777777777777777, 0x7777777777777770,
+    0x7777777777777770, 0x7777777777777770, 0x7777777777777777,
+    0x0000000000777777, 0x7775555555555555, 0x7777777777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x0077777777777777, 0x0000000000000000,
+    0x0000000000000000, 0x0000000000000000, 0x7777777777000000,
+    0x7777777777777777, 0x0000000000000777, 0x7777777777777777,
+    0x7777777777777777, 0x0000777777777777, 0x0000000777777777,
+    0x0000000000000077, 0x0000000000777777, 0x0000000000000000,
+    0x7777777777777777, 0x7777000077777777, 0x0007777777777777,
+    0x0007777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x7777700007777777, 0x7777777777777777,
+    0x0000007777777777, 0x0000777777777777, 0x0000000000000007,
+    0x0000777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7777777777777777, 0x0000000077777777, 0x0000007777777777,
+    0x7777777777777777, 0x7777777777777777, 0x0000000077777777,
+    0x7777777777777777, 0x0077777777777777, 0x0000777777777777,
+    0x0000000000000077, 0x0000000000000000, 0x0000000000000000,
+    0x0000000000000000, 0x7777777777777777, 0x0000000000007777,
+    0x0077777777777777, 0x0007777777777777, 0x7000007777777777,
+    0x7777777777777777, 0x7777777777777777, 0x7777777777777777,
+    0x7700000007777777, 0x7007777777777777, 0x0000007777777777,
+    0x0000000777777777, 0x7777777777777777, 0x7777777777770777,
+    0x7777777777777777, 0x7777777777777777,
+};
+
+/* Classes from U+20000 on: first, last, class. */
+static const txt_range TXT_FAR[10] = {
+    {0x20000, 0x2A6DF, 3}, {0x2A700, 0x2B739, 3}, {0x2B740, 0x2B81D, 3},
+    {0x2B820, 0x2CEA1, 3}, {0x2CEB0, 0x2EBE0, 3}, {0x2EBF0, 0x2EE5D, 3},
+    {0x2F800, 0x2FA1D, 3}, {0x30000, 0x3134A, 3}, {0x31350, 0x323AF, 3},
+    {0xE0100, 0xE01EF, 4},
+};
+
+/* Canonical combining classes that are not 0: first, count, class. */
+static const txt_marks TXT_MARKS[333] = {
+    {0x300, 21, 230}, {0x315, 1, 232}, {0x316, 4, 220}, {0x31A, 1, 232},
+    {0x31B, 1, 216}, {0x31C, 5, 220}, {0x321, 2, 202}, {0x323, 4, 220},
+    {0x327, 2, 202}, {0x329, 11, 220}, {0x334, 5, 1}, {0x339, 4, 220},
+    {0x33D, 8, 230}, {0x345, 1, 240}, {0x346, 1, 230}, {0x347, 3, 220},
+    {0x34A, 3, 230}, {0x34D, 2, 220}, {0x350, 3, 230}, {0x353, 4, 220},
+    {0x357, 1, 230}, {0x358, 1, 232}, {0x359, 2, 220}, {0x35B, 1, 230},
+    {0x35C, 1, 233}, {0x35D, 2, 234}, {0x35F, 1, 233}, {0x360, 2, 234},
+    {0x362, 1, 233}, {0x363, 13, 230}, {0x483, 5, 230}, {0x591, 1, 220},
+    {0x592, 4, 230}, {0x596, 1, 220}, {0x597, 3, 230}, {0x59A, 1, 222},
+    {0x59B, 1, 220}, {0x59C, 6, 230}, {0x5A2, 6, 220}, {0x5A8, 2, 230},
+    {0x5AA, 1, 220}, {0x5AB, 2, 230}, {0x5AD, 1, 222}, {0x5AE, 1, 228},
+    {0x5AF, 1, 230}, {0x5B0, 1, 10}, {0x5B1, 1, 11}, {0x5B2, 1, 12},
+    {0x5B3, 1, 13}, {0x5B4, 1, 14}, {0x5B5, 1, 15}, {0x5B6, 1, 16},
+    {0x5B7, 1, 17}, {0x5B8, 1, 18}, {0x5B9, 2, 19}, {0x5BB, 1, 20},
+    {0x5BC, 1, 21}, {0x5BD, 1, 22}, {0x5BF, 1, 23}, {0x5C1, 1, 24},
+    {0x5C2, 1, 25}, {0x5C4, 1, 230}, {0x5C5, 1, 220}, {0x5C7, 1, 18},
+    {0x610, 8, 230}, {0x618, 1, 30}, {0x619, 1, 31}, {0x61A, 1, 32},
+    {0x64B, 1, 27}, {0x64C, 1, 28}, {0x64D, 1, 29}, {0x64E, 1, 30},
+    {0x64F, 1, 31}, {0x650, 1, 32}, {0x651, 1, 33}, {0x652, 1, 34},
+    {0x653, 2, 230}, {0x655, 2, 220}, {0x657, 5, 230}, {0x65C, 1, 220},
+    {0x65D, 2, 230}, {0x65F, 1, 220}, {0x670, 1, 35}, {0x6D6, 7, 230},
+    {0x6DF, 4, 230}, {0x6E3, 1, 220}, {0x6E4, 1, 230}, {0x6E7, 2, 230},
+    {0x6EA, 1, 220}, {0x6EB, 2, 230}, {0x6ED, 1, 220}, {0x711, 1, 36},
+    {0x730, 1, 230}, {0x731, 1, 220}, {0x732, 2, 230}, {0x734, 1, 220},
+    {0x735, 2, 230}, {0x737, 3, 220}, {0x73A, 1, 230}, {0x73B, 2, 220},
+    {0x73D, 1, 230}, {0x73E, 1, 220}, {0x73F, 3, 230}, {0x742, 1, 220},
+    {0x743, 1, 230}, {0x744, 1, 220}, {0x745, 1, 230}, {0x746, 1, 220},
+    {0x747, 1, 230}, {0x748, 1, 220}, {0x749, 2, 230}, {0x7EB, 7, 230},
+    {0x7F2, 1, 220}, {0x7F3, 1, 230}, {0x816, 4, 230}, {0x81B, 9, 230},
+    {0x825, 3, 230}, {0x829, 5, 230}, {0x859, 3, 220}, {0x8D4, 14, 230},
+    {0x8E3, 1, 220}, {0x8E4, 2, 230}, {0x8E6, 1, 220}, {0x8E7, 2, 230},
+    {0x8E9, 1, 220}, {0x8EA, 3, 230}, {0x8ED, 3, 220}, {0x8F0, 1, 27},
+    {0x8F1, 1, 28}, {0x8F2, 1, 29}, {0x8F3, 3, 230}, {0x8F6, 1, 220},
+    {0x8F7, 2, 230}, {0x8F9, 2, 220}, {0x8FB, 5, 230}, {0x93C, 1, 7},
+    {0x94D, 1, 9}, {0x951, 1, 230}, {0x952, 1, 220}, {0x953, 2, 230},
+    {0x9BC, 1, 7}, {0x9CD, 1, 9}, {0xA3C, 1, 7}, {0xA4D, 1, 9}, {0xABC, 1, 7},
+    {0xACD, 1, 9}, {0xB3C, 1, 7}, {0xB4D, 1, 9}, {0xBCD, 1, 9}, {0xC4D, 1, 9},
+    {0xC55, 1, 84}, {0xC56, 1, 91}, {0xCBC, 1, 7}, {0xCCD, 1, 9}, {0xD4D, 1, 9},
+    {0xDCA, 1, 9}, {0xE38, 2, 103}, {0xE3A, 1, 9}, {0xE48, 4, 107},
+    {0xEB8, 2, 118}, {0xEC8, 4, 122}, {0xF18, 2, 220}, {0xF35, 1, 220},
+    {0xF37, 1, 220}, {0xF39, 1, 216}, {0xF71, 1, 129}, {0xF72, 1, 130},
+    {0xF74, 1, 132}, {0xF7A, 4, 130}, {0xF80, 1, 130}, {0xF82, 2, 230},
+    {0xF84, 1, 9}, {0xF86, 2, 230}, {0xFC6, 1, 220}, {0x1037, 1, 7},
+    {0x1039, 2, 9}, {0x108D, 1, 220}, {0x135D, 3, 230}, {0x1714, 1, 9},
+    {0x1734, 1, 9}, {0x17D2, 1, 9}, {0x17DD, 1, 230}, {0x18A9, 1, 228},
+    {0x1939, 1, 222}, {0x193A, 1, 230}, {0x193B, 1, 220}, {0x1A17, 1, 230},
+    {0x1A18, 1, 220}, {0x1A60, 1, 9}, {0x1A75, 8, 230}, {0x1A7F, 1, 220},
+    {0x1AB0, 5, 230}, {0x1AB5, 6, 220}, {0x1ABB, 2, 230}, {0x1ABD, 1, 220},
+    {0x1B34, 1, 7}, {0x1B44, 1, 9}, {0x1B6B, 1, 230}, {0x1B6C, 1, 220},
+    {0x1B6D, 7, 230}, {0x1BAA, 2, 9}, {0x1BE6, 1, 7}, {0x1BF2, 2, 9},
+    {0x1C37, 1, 7}, {0x1CD0, 3, 230}, {0x1CD4, 1, 1}, {0x1CD5, 5, 220},
+    {0x1CDA, 2, 230}, {0x1CDC, 4, 220}, {0x1CE0, 1, 230}, {0x1CE2, 7, 1},
+    {0x1CED, 1, 220}, {0x1CF4, 1, 230}, {0x1CF8, 2, 230}, {0x1DC0, 2, 230},
+    {0x1DC2, 1, 220}, {0x1DC3, 7, 230}, {0x1DCA, 1, 220}, {0x1DCB, 2, 230},
+    {0x1DCD, 1, 234}, {0x1DCE, 1, 214}, {0x1DCF, 1, 220}, {0x1DD0, 1, 202},
+    {0x1DD1, 37, 230}, {0x1DFB, 1, 230}, {0x1DFC, 1, 233}, {0x1DFD, 1, 220},
+    {0x1DFE, 1, 230}, {0x1DFF, 1, 220}, {0x20D0, 2, 230}, {0x20D2, 2, 1},
+    {0x20D4, 4, 230}, {0x20D8, 3, 1}, {0x20DB, 2, 230}, {0x20E1, 1, 230},
+    {0x20E5, 2, 1}, {0x20E7, 1, 230}, {0x20E8, 1, 220}, {0x20E9, 1, 230},
+    {0x20EA, 2, 1}, {0x20EC, 4, 220}, {0x20F0, 1, 230}, {0x2CEF, 3, 230},
+    {0x2D7F, 1, 9}, {0x2DE0, 32, 230}, {0x302A, 1, 218}, {0x302B, 1, 228},
+    {0x302C, 1, 232}, {0x302D, 1, 222}, {0x302E, 2, 224}, {0x3099, 2, 8},
+    {0xA66F, 1, 230}, {0xA674, 10, 230}, {0xA69E, 2, 230}, {0xA6F0, 2, 230},
+    {0xA806, 1, 9}, {0xA8C4, 1, 9}, {0xA8E0, 18, 230}, {0xA92B, 3, 220},
+    {0xA953, 1, 9}, {0xA9B3, 1, 7}, {0xA9C0, 1, 9}, {0xAAB0, 1, 230},
+    {0xAAB2, 2, 230}, {0xAAB4, 1, 220}, {0xAAB7, 2, 230}, {0xAABE, 2, 230},
+    {0xAAC1, 1, 230}, {0xAAF6, 1, 9}, {0xABED, 1, 9}, {0xFB1E, 1, 26},
+    {0xFE20, 7, 230}, {0xFE27, 7, 220}, {0xFE2E, 2, 230}, {0x101FD, 1, 220},
+    {0x102E0, 1, 220}, {0x10376, 5, 230}, {0x10A0D, 1, 220}, {0x10A0F, 1, 230},
+    {0x10A38, 1, 230}, {0x10A39, 1, 1}, {0x10A3A, 1, 220}, {0x10A3F, 1, 9},
+    {0x10AE5, 1, 230}, {0x10AE6, 1, 220}, {0x11046, 1, 9}, {0x1107F, 1, 9},
+    {0x110B9, 1, 9}, {0x110BA, 1, 7}, {0x11100, 3, 230}, {0x11133, 2, 9},
+    {0x11173, 1, 7}, {0x111C0, 1, 9}, {0x111CA, 1, 7}, {0x11235, 1, 9},
+    {0x11236, 1, 7}, {0x112E9, 1, 7}, {0x112EA, 1, 9}, {0x1133C, 1, 7},
+    {0x1134D, 1, 9}, {0x11366, 7, 230}, {0x11370, 5, 230}, {0x11442, 1, 9},
+    {0x11446, 1, 7}, {0x114C2, 1, 9}, {0x114C3, 1, 7}, {0x115BF, 1, 9},
+    {0x115C0, 1, 7}, {0x1163F, 1, 9}, {0x116B6, 1, 9}, {0x116B7, 1, 7},
+    {0x1172B, 1, 9}, {0x11C3F, 1, 9}, {0x16AF0, 5, 1}, {0x16B30, 7, 230},
+    {0x1BC9E, 1, 1}, {0x1D165, 2, 216}, {0x1D167, 3, 1}, {0x1D16D, 1, 226},
+    {0x1D16E, 5, 216}, {0x1D17B, 8, 220}, {0x1D185, 5, 230}, {0x1D18A, 2, 220},
+    {0x1D1AA, 4, 230}, {0x1D242, 3, 230}, {0x1E000, 7, 230}, {0x1E008, 17, 230},
+    {0x1E01B, 7, 230}, {0x1E023, 2, 230}, {0x1E026, 5, 230}, {0x1E8D0, 7, 220},
+    {0x1E944, 6, 230}, {0x1E94A, 1, 7},
+};
+
+/* Canonical decompositions: the character, its first part, its second or 0. */
+static const u16 TXT_NEAR[1033][3] = {
+    {0xC0, 0x41, 0x300}, {0xC1, 0x41, 0x301}, {0xC2, 0x41, 0x302},
+    {0xC3, 0x41, 0x303}, {0xC4, 0x41, 0x308}, {0xC5, 0x41, 0x30A},
+    {0xC7, 0x43, 0x327}, {0xC8, 0x45, 0x300}, {0xC9, 0x45, 0x301},
+    {0xCA, 0x45, 0x302}, {0xCB, 0x45, 0x308}, {0xCC, 0x49, 0x300},
+    {0xCD, 0x49, 0x301}, {0xCE, 0x49, 0x302}, {0xCF, 0x49, 0x308},
+    {0xD1, 0x4E, 0x303}, {0xD2, 0x4F, 0x300}, {0xD3, 0x4F, 0x301},
+    {0xD4, 0x4F, 0x302}, {0xD5, 0x4F, 0x303}, {0xD6, 0x4F, 0x308},
+    {0xD9, 0x55, 0x300}, {0xDA, 0x55, 0x301}, {0xDB, 0x55, 0x302},
+    {0xDC, 0x55, 0x308}, {0xDD, 0x59, 0x301}, {0xE0, 0x61, 0x300},
+    {0xE1, 0x61, 0x301}, {0xE2, 0x61, 0x302}, {0xE3, 0x61, 0x303},
+    {0xE4, 0x61, 0x308}, {0xE5, 0x61, 0x30A}, {0xE7, 0x63, 0x327},
+    {0xE8, 0x65, 0x300}, {0xE9, 0x65, 0x301}, {0xEA, 0x65, 0x302},
+    {0xEB, 0x65, 0x308}, {0xEC, 0x69, 0x300}, {0xED, 0x69, 0x301},
+    {0xEE, 0x69, 0x302}, {0xEF, 0x69, 0x308}, {0xF1, 0x6E, 0x303},
+    {0xF2, 0x6F, 0x300}, {0xF3, 0x6F, 0x301}, {0xF4, 0x6F, 0x302},
+    {0xF5, 0x6F, 0x303}, {0xF6, 0x6F, 0x308}, {0xF9, 0x75, 0x300},
+    {0xFA, 0x75, 0x301}, {0xFB, 0x75, 0x302}, {0xFC, 0x75, 0x308},
+    {0xFD, 0x79, 0x301}, {0xFF, 0x79, 0x308}, {0x100, 0x41, 0x304},
+    {0x101, 0x61, 0x304}, {0x102, 0x41, 0x306}, {0x103, 0x61, 0x306},
+    {0x104, 0x41, 0x328}, {0x105, 0x61, 0x328}, {0x106, 0x43, 0x301},
+    {0x107, 0x63, 0x301}, {0x108, 0x43, 0x302}, {0x109, 0x63, 0x302},
+    {0x10A, 0x43, 0x307}, {0x10B, 0x63, 0x307}, {0x10C, 0x43, 0x30C},
+    {0x10D, 0x63, 0x30C}, {0x10E, 0x44, 0x30C}, {0x10F, 0x64, 0x30C},
+    {0x112, 0x45, 0x304}, {0x113, 0x65, 0x304}, {0x114, 0x45, 0x306},
+    {0x115, 0x65, 0x306}, {0x116, 0x45, 0x307}, {0x117, 0x65, 0x307},
+    {0x118, 0x45, 0x328}, {0x119, 0x65, 0x328}, {0x11A, 0x45, 0x30C},
+    {0x11B, 0x65, 0x30C}, {0x11C, 0x47, 0x302}, {0x11D, 0x67, 0x302},
+    {0x11E, 0x47, 0x306}, {0x11F, 0x67, 0x306}, {0x120, 0x47, 0x307},
+    {0x121, 0x67, 0x307}, {0x122, 0x47, 0x327}, {0x123, 0x67, 0x327},
+    {0x124, 0x48, 0x302}, {0x125, 0x68, 0x302}, {0x128, 0x49, 0x303},
+    {0x129, 0x69, 0x303}, {0x12A, 0x49, 0x304}, {0x12B, 0x69, 0x304},
+    {0x12C, 0x49, 0x306}, {0x12D, 0x69, 0x306}, {0x12E, 0x49, 0x328},
+    {0x12F, 0x69, 0x328}, {0x130, 0x49, 0x307}, {0x134, 0x4A, 0x302},
+    {0x135, 0x6A, 0x302}, {0x136, 0x4B, 0x327}, {0x137, 0x6B, 0x327},
+    {0x139, 0x4C, 0x301}, {0x13A, 0x6C, 0x301}, {0x13B, 0x4C, 0x327},
+    {0x13C, 0x6C, 0x327}, {0x13D, 0x4C, 0x30C}, {0x13E, 0x6C, 0x30C},
+    {0x143, 0x4E, 0x301}, {0x144, 0x6E, 0x301}, {0x145, 0x4E, 0x327},
+    {0x146, 0x6E, 0x327}, {0x147, 0x4E, 0x30C}, {0x148, 0x6E, 0x30C},
+    {0x14C, 0x4F, 0x304}, {0x14D, 0x6F, 0x304}, {0x14E, 0x4F, 0x306},
+    {0x14F, 0x6F, 0x306}, {0x150, 0x4F, 0x30B}, {0x151, 0x6F, 0x30B},
+    {0x154, 0x52, 0x301}, {0x155, 0x72, 0x301}, {0x156, 0x52, 0x327},
+    {0x157, 0x72, 0x327}, {0x158, 0x52, 0x30C}, {0x159, 0x72, 0x30C},
+    {0x15A, 0x53, 0x301}, {0x15B, 0x73, 0x301}, {0x15C, 0x53, 0x302},
+    {0x15D, 0x73, 0x302}, {0x15E, 0x53, 0x327}, {0x15F, 0x73, 0x327},
+    {0x160, 0x53, 0x30C}, {0x161, 0x73, 0x30C}, {0x162, 0x54, 0x327},
+    {0x163, 0x74, 0x327}, {0x164, 0x54, 0x30C}, {0x165, 0x74, 0x30C},
+    {0x168, 0x55, 0x303}, {0x169, 0x75, 0x303}, {0x16A, 0x55, 0x304},
+    {0x16B, 0x75, 0x304}, {0x16C, 0x55, 0x306}, {0x16D, 0x75, 0x306},
+    {0x16E, 0x55, 0x30A}, {0x16F, 0x75, 0x30A}, {0x170, 0x55, 0x30B},
+    {0x171, 0x75, 0x30B}, {0x172, 0x55, 0x328}, {0x173, 0x75, 0x328},
+    {0x174, 0x57, 0x302}, {0x175, 0x77, 0x302}, {0x176, 0x59, 0x302},
+    {0x177, 0x79, 0x302}, {0x178, 0x59, 0x308}, {0x179, 0x5A, 0x301},
+    {0x17A, 0x7A, 0x301}, {0x17B, 0x5A, 0x307}, {0x17C, 0x7A, 0x307},
+    {0x17D, 0x5A, 0x30C}, {0x17E, 0x7A, 0x30C}, {0x1A0, 0x4F, 0x31B},
+    {0x1A1, 0x6F, 0x31B}, {0x1AF, 0x55, 0x31B}, {0x1B0, 0x75, 0x31B},
+    {0x1CD, 0x41, 0x30C}, {0x1CE, 0x61, 0x30C}, {0x1CF, 0x49, 0x30C},
+    {0x1D0, 0x69, 0x30C}, {0x1D1, 0x4F, 0x30C}, {0x1D2, 0x6F, 0x30C},
+    {0x1D3, 0x55, 0x30C}, {0x1D4, 0x75, 0x30C}, {0x1D5, 0xDC, 0x304},
+    {0x1D6, 0xFC, 0x304}, {0x1D7, 0xDC, 0x301}, {0x1D8, 0xFC, 0x301},
+    {0x1D9, 0xDC, 0x30C}, {0x1DA, 0xFC, 0x30C}, {0x1DB, 0xDC, 0x300},
+    {0x1DC, 0xFC, 0x300}, {0x1DE, 0xC4, 0x304}, {0x1DF, 0xE4, 0x304},
+    {0x1E0, 0x226, 0x304}, {0x1E1, 0x227, 0x304}, {0x1E2, 0xC6, 0x304},
+    {0x1E3, 0xE6, 0x304}, {0x1E6, 0x47, 0x30C}, {0x1E7, 0x67, 0x30C},
+    {0x1E8, 0x4B, 0x30C}, {0x1E9, 0x6B, 0x30C}, {0x1EA, 0x4F, 0x328},
+    {0x1EB, 0x6F, 0x328}, {0x1EC, 0x1EA, 0x304}, {0x1ED, 0x1EB, 0x304},
+    {0x1EE, 0x1B7, 0x30C}, {0x1EF, 0x292, 0x30C}, {0x1F0, 0x6A, 0x30C},
+    {0x1F4, 0x47, 0x301}, {0x1F5, 0x67, 0x301}, {0x1F8, 0x4E, 0x300},
+    {0x1F9, 0x6E, 0x300}, {0x1FA, 0xC5, 0x301}, {0x1FB, 0xE5, 0x301},
+    {0x1FC, 0xC6, 0x301}, {0x1FD, 0xE6, 0x301}, {0x1FE, 0xD8, 0x301},
+    {0x1FF, 0xF8, 0x301}, {0x200, 0x41, 0x30F}, {0x201, 0x61, 0x30F},
+    {0x202, 0x41, 0x311}, {0x203, 0x61, 0x311}, {0x204, 0x45, 0x30F},
+    {0x205, 0x65, 0x30F}, {0x206, 0x45, 0x311}, {0x207, 0x65, 0x311},
+    {0x208, 0x49, 0x30F}, {0x209, 0x69, 0x30F}, {0x20A, 0x49, 0x311},
+    {0x20B, 0x69, 0x311}, {0x20C, 0x4F, 0x30F}, {0x20D, 0x6F, 0x30F},
+    {0x20E, 0x4F, 0x311}, {0x20F, 0x6F, 0x311}, {0x210, 0x52, 0x30F},
+    {0x211, 0x72, 0x30F}, {0x212, 0x52, 0x311}, {0x213, 0x72, 0x311},
+    {0x214, 0x55, 0x30F}, {0x215, 0x75, 0x30F}, {0x216, 0x55, 0x311},
+    {0x217, 0x75, 0x311}, {0x218, 0x53, 0x326}, {0x219, 0x73, 0x326},
+    {0x21A, 0x54, 0x326}, {0x21B, 0x74, 0x326}, {0x21E, 0x48, 0x30C},
+    {0x21F, 0x68, 0x30C}, {0x226, 0x41, 0x307}, {0x227, 0x61, 0x307},
+    {0x228, 0x45, 0x327}, {0x229, 0x65, 0x327}, {0x22A, 0xD6, 0x304},
+    {0x22B, 0xF6, 0x304}, {0x22C, 0xD5, 0x304}, {0x22D, 0xF5, 0x304},
+    {0x22E, 0x4F, 0x307}, {0x22F, 0x6F, 0x307}, {0x230, 0x22E, 0x304},
+    {0x231, 0x22F, 0x304}, {0x232, 0x59, 0x304}, {0x233, 0x79, 0x304},
+    {0x340, 0x300, 0x0}, {0x341, 0x301, 0x0}, {0x343, 0x313, 0x0},
+    {0x344, 0x308, 0x301}, {0x374, 0x2B9, 0x0}, {0x37E, 0x3B, 0x0},
+    {0x385, 0xA8, 0x301}, {0x386, 0x391, 0x301}, {0x387, 0xB7, 0x0},
+    {0x388, 0x395, 0x301}, {0x389, 0x397, 0x301}, {0x38A, 0x399, 0x301},
+    {0x38C, 0x39F, 0x301}, {0x38E, 0x3A5, 0x301}, {0x38F, 0x3A9, 0x301},
+    {0x390, 0x3CA, 0x301}, {0x3AA, 0x399, 0x308}, {0x3AB, 0x3A5, 0x308},
+    {0x3AC, 0x3B1, 0x301}, {0x3AD, 0x3B5, 0x301}, {0x3AE, 0x3B7, 0x301},
+    {0x3AF, 0x3B9, 0x301}, {0x3B0, 0x3CB, 0x301}, {0x3CA, 0x3B9, 0x308},
+    {0x3CB, 0x3C5, 0x308}, {0x3CC, 0x3BF, 0x301}, {0x3CD, 0x3C5, 0x301},
+    {0x3CE, 0x3C9, 0x301}, {0x3D3, 0x3D2, 0x301}, {0x3D4, 0x3D2, 0x308},
+    {0x400, 0x415, 0x300}, {0x401, 0x415, 0x308}, {0x403, 0x413, 0x301},
+    {0x407, 0x406, 0x308}, {0x40C, 0x41A, 0x301}, {0x40D, 0x418, 0x300},
+    {0x40E, 0x423, 0x306}, {0x419, 0x418, 0x306}, {0x439, 0x438, 0x306},
+    {0x450, 0x435, 0x300}, {0x451, 0x435, 0x308}, {0x453, 0x433, 0x301},
+    {0x457, 0x456, 0x308}, {0x45C, 0x43A, 0x301}, {0x45D, 0x438, 0x300},
+    {0x45E, 0x443, 0x306}, {0x476, 0x474, 0x30F}, {0x477, 0x475, 0x30F},
+    {0x4C1, 0x416, 0x306}, {0x4C2, 0x436, 0x306}, {0x4D0, 0x410, 0x306},
+    {0x4D1, 0x430, 0x306}, {0x4D2, 0x410, 0x308}, {0x4D3, 0x430, 0x308},
+    {0x4D6, 0x415, 0x306}, {0x4D7, 0x435, 0x306}, {0x4DA, 0x4D8, 0x308},
+    {0x4DB, 0x4D9, 0x308}, {0x4DC, 0x416, 0x308}, {0x4DD, 0x436, 0x308},
+    {0x4DE, 0x417, 0x308}, {0x4DF, 0x437, 0x308}, {0x4E2, 0x418, 0x304},
+    {0x4E3, 0x438, 0x304}, {0x4E4, 0x418, 0x308}, {0x4E5, 0x438, 0x308},
+    {0x4E6, 0x41E, 0x308}, {0x4E7, 0x43E, 0x308}, {0x4EA, 0x4E8, 0x308},
+    {0x4EB, 0x4E9, 0x308}, {0x4EC, 0x42D, 0x308}, {0x4ED, 0x44D, 0x308},
+    {0x4EE, 0x423, 0x304}, {0x4EF, 0x443, 0x304}, {0x4F0, 0x423, 0x308},
+    {0x4F1, 0x443, 0x308}, {0x4F2, 0x423, 0x30B}, {0x4F3, 0x443, 0x30B},
+    {0x4F4, 0x427, 0x308}, {0x4F5, 0x447, 0x308}, {0x4F8, 0x42B, 0x308},
+    {0x4F9, 0x44B, 0x308}, {0x622, 0x627, 0x653}, {0x623, 0x627, 0x654},
+    {0x624, 0x648, 0x654}, {0x625, 0x627, 0x655}, {0x626, 0x64A, 0x654},
+    {0x6C0, 0x6D5, 0x654}, {0x6C2, 0x6C1, 0x654}, {0x6D3, 0x6D2, 0x654},
+    {0x929, 0x928, 0x93C}, {0x931, 0x930, 0x93C}, {0x934, 0x933, 0x93C},
+    {0x958, 0x915, 0x93C}, {0x959, 0x916, 0x93C}, {0x95A, 0x917, 0x93C},
+    {0x95B, 0x91C, 0x93C}, {0x95C, 0x921, 0x93C}, {0x95D, 0x922, 0x93C},
+    {0x95E, 0x92B, 0x93C}, {0x95F, 0x92F, 0x93C}, {0x9CB, 0x9C7, 0x9BE},
+    {0x9CC, 0x9C7, 0x9D7}, {0x9DC, 0x9A1, 0x9BC}, {0x9DD, 0x9A2, 0x9BC},
+    {0x9DF, 0x9AF, 0x9BC}, {0xA33, 0xA32, 0xA3C}, {0xA36, 0xA38, 0xA3C},
+    {0xA59, 0xA16, 0xA3C}, {0xA5A, 0xA17, 0xA3C}, {0xA5B, 0xA1C, 0xA3C},
+    {0xA5E, 0xA2B, 0xA3C}, {0xB48, 0xB47, 0xB56}, {0xB4B, 0xB47, 0xB3E},
+    {0xB4C, 0xB47, 0xB57}, {0xB5C, 0xB21, 0xB3C}, {0xB5D, 0xB22, 0xB3C},
+    {0xB94, 0xB92, 0xBD7}, {0xBCA, 0xBC6, 0xBBE}, {0xBCB, 0xBC7, 0xBBE},
+    {0xBCC, 0xBC6, 0xBD7}, {0xC48, 0xC46, 0xC56}, {0xCC0, 0xCBF, 0xCD5},
+    {0xCC7, 0xCC6, 0xCD5}, {0xCC8, 0xCC6, 0xCD6}, {0xCCA, 0xCC6, 0xCC2},
+    {0xCCB, 0xCCA, 0xCD5}, {0xD4A, 0xD46, 0xD3E}, {0xD4B, 0xD47, 0xD3E},
+    {0xD4C, 0xD46, 0xD57}, {0xDDA, 0xDD9, 0xDCA}, {0xDDC, 0xDD9, 0xDCF},
+    {0xDDD, 0xDDC, 0xDCA}, {0xDDE, 0xDD9, 0xDDF}, {0xF43, 0xF42, 0xFB7},
+    {0xF4D, 0xF4C, 0xFB7}, {0xF52, 0xF51, 0xFB7}, {0xF57, 0xF56, 0xFB7},
+    {0xF5C, 0xF5B, 0xFB7}, {0xF69, 0xF40, 0xFB5}, {0xF73, 0xF71, 0xF72},
+    {0xF75, 0xF71, 0xF74}, {0xF76, 0xFB2, 0xF80}, {0xF78, 0xFB3, 0xF80},
+    {0xF81, 0xF71, 0xF80}, {0xF93, 0xF92, 0xFB7}, {0xF9D, 0xF9C, 0xFB7},
+    {0xFA2, 0xFA1, 0xFB7}, {0xFA7, 0xFA6, 0xFB7}, {0xFAC, 0xFAB, 0xFB7},
+    {0xFB9, 0xF90, 0xFB5}, {0x1026, 0x1025, 0x102E}, {0x1B06, 0x1B05, 0x1B35},
+    {0x1B08, 0x1B07, 0x1B35}, {0x1B0A, 0x1B09, 0x1B35},
+    {0x1B0C, 0x1B0B, 0x1B35}, {0x1B0E, 0x1B0D, 0x1B35},
+    {0x1B12, 0x1B11, 0x1B35}, {0x1B3B, 0x1B3A, 0x1B35},
+    {0x1B3D, 0x1B3C, 0x1B35}, {0x1B40, 0x1B3E, 0x1B35},
+    {0x1B41, 0x1B3F, 0x1B35}, {0x1B43, 0x1B42, 0x1B35}, {0x1E00, 0x41, 0x325},
+    {0x1E01, 0x61, 0x325}, {0x1E02, 0x42, 0x307}, {0x1E03, 0x62, 0x307},
+    {0x1E04, 0x42, 0x323}, {0x1E05, 0x62, 0x323}, {0x1E06, 0x42, 0x331},
+    {0x1E07, 0x62, 0x331}, {0x1E08, 0xC7, 0x301}, {0x1E09, 0xE7, 0x301},
+    {0x1E0A, 0x44, 0x307}, {0x1E0B, 0x64, 0x307}, {0x1E0C, 0x44, 0x323},
+    {0x1E0D, 0x64, 0x323}, {0x1E0E, 0x44, 0x331}, {0x1E0F, 0x64, 0x331},
+    {0x1E10, 0x44, 0x327}, {0x1E11, 0x64, 0x327}, {0x1E12, 0x44, 0x32D},
+    {0x1E13, 0x64, 0x32D}, {0x1E14, 0x112, 0x300}, {0x1E15, 0x113, 0x300},
+    {0x1E16, 0x112, 0x301}, {0x1E17, 0x113, 0x301}, {0x1E18, 0x45, 0x32D},
+    {0x1E19, 0x65, 0x32D}, {0x1E1A, 0x45, 0x330}, {0x1E1B, 0x65, 0x330},
+    {0x1E1C, 0x228, 0x306}, {0x1E1D, 0x229, 0x306}, {0x1E1E, 0x46, 0x307},
+    {0x1E1F, 0x66, 0x307}, {0x1E20, 0x47, 0x304}, {0x1E21, 0x67, 0x304},
+    {0x1E22, 0x48, 0x307}, {0x1E23, 0x68, 0x307}, {0x1E24, 0x48, 0x323},
+    {0x1E25, 0x68, 0x323}, {0x1E26, 0x48, 0x308}, {0x1E27, 0x68, 0x308},
+    {0x1E28, 0x48, 0x327}, {0x1E29, 0x68, 0x327}, {0x1E2A, 0x48, 0x32E},
+    {0x1E2B, 0x68, 0x32E}, {0x1E2C, 0x49, 0x330}, {0x1E2D, 0x69, 0x330},
+    {0x1E2E, 0xCF, 0x301}, {0x1E2F, 0xEF, 0x301}, {0x1E30, 0x4B, 0x301},
+    {0x1E31, 0x6B, 0x301}, {0x1E32, 0x4B, 0x323}, {0x1E33, 0x6B, 0x323},
+    {0x1E34, 0x4B, 0x331}, {0x1E35, 0x6B, 0x331}, {0x1E36, 0x4C, 0x323},
+    {0x1E37, 0x6C, 0x323}, {0x1E38, 0x1E36, 0x304}, {0x1E39, 0x1E37, 0x304},
+    {0x1E3A, 0x4C, 0x331}, {0x1E3B, 0x6C, 0x331}, {0x1E3C, 0x4C, 0x32D},
+    {0x1E3D, 0x6C, 0x32D}, {0x1E3E, 0x4D, 0x301}, {0x1E3F, 0x6D, 0x301},
+    {0x1E40, 0x4D, 0x307}, {0x1E41, 0x6D, 0x307}, {0x1E42, 0x4D, 0x323},
+    {0x1E43, 0x6D, 0x323}, {0x1E44, 0x4E, 0x307}, {0x1E45, 0x6E, 0x307},
+    {0x1E46, 0x4E, 0x323}, {0x1E47, 0x6E, 0x323}, {0x1E48, 0x4E, 0x331},
+    {0x1E49, 0x6E, 0x331}, {0x1E4A, 0x4E, 0x32D}, {0x1E4B, 0x6E, 0x32D},
+    {0x1E4C, 0xD5, 0x301}, {0x1E4D, 0xF5, 0x301}, {0x1E4E, 0xD5, 0x308},
+    {0x1E4F, 0xF5, 0x308}, {0x1E50, 0x14C, 0x300}, {0x1E51, 0x14D, 0x300},
+    {0x1E52, 0x14C, 0x301}, {0x1E53, 0x14D, 0x301}, {0x1E54, 0x50, 0x301},
+    {0x1E55, 0x70, 0x301}, {0x1E56, 0x50, 0x307}, {0x1E57, 0x70, 0x307},
+    {0x1E58, 0x52, 0x307}, {0x1E59, 0x72, 0x307}, {0x1E5A, 0x52, 0x323},
+    {0x1E5B, 0x72, 0x323}, {0x1E5C, 0x1E5A, 0x304}, {0x1E5D, 0x1E5B, 0x304},
+    {0x1E5E, 0x52, 0x331}, {0x1E5F, 0x72, 0x331}, {0x1E60, 0x53, 0x307},
+    {0x1E61, 0x73, 0x307}, {0x1E62, 0x53, 0x323}, {0x1E63, 0x73, 0x323},
+    {0x1E64, 0x15A, 0x307}, {0x1E65, 0x15B, 0x307}, {0x1E66, 0x160, 0x307},
+    {0x1E67, 0x161, 0x307}, {0x1E68, 0x1E62, 0x307}, {0x1E69, 0x1E63, 0x307},
+    {0x1E6A, 0x54, 0x307}, {0x1E6B, 0x74, 0x307}, {0x1E6C, 0x54, 0x323},
+    {0x1E6D, 0x74, 0x323}, {0x1E6E, 0x54, 0x331}, {0x1E6F, 0x74, 0x331},
+    {0x1E70, 0x54, 0x32D}, {0x1E71, 0x74, 0x32D}, {0x1E72, 0x55, 0x324},
+    {0x1E73, 0x75, 0x324}, {0x1E74, 0x55, 0x330}, {0x1E75, 0x75, 0x330},
+    {0x1E76, 0x55, 0x32D}, {0x1E77, 0x75, 0x32D}, {0x1E78, 0x168, 0x301},
+    {0x1E79, 0x169, 0x301}, {0x1E7A, 0x16A, 0x308}, {0x1E7B, 0x16B, 0x308},
+    {0x1E7C, 0x56, 0x303}, {0x1E7D, 0x76, 0x303}, {0x1E7E, 0x56, 0x323},
+    {0x1E7F, 0x76, 0x323}, {0x1E80, 0x57, 0x300}, {0x1E81, 0x77, 0x300},
+    {0x1E82, 0x57, 0x301}, {0x1E83, 0x77, 0x301}, {0x1E84, 0x57, 0x308},
+    {0x1E85, 0x77, 0x308}, {0x1E86, 0x57, 0x307}, {0x1E87, 0x77, 0x307},
+    {0x1E88, 0x57, 0x323}, {0x1E89, 0x77, 0x323}, {0x1E8A, 0x58, 0x307},
+    {0x1E8B, 0x78, 0x307}, {0x1E8C, 0x58, 0x308}, {0x1E8D, 0x78, 0x308},
+    {0x1E8E, 0x59, 0x307}, {0x1E8F, 0x79, 0x307}, {0x1E90, 0x5A, 0x302},
+    {0x1E91, 0x7A, 0x302}, {0x1E92, 0x5A, 0x323}, {0x1E93, 0x7A, 0x323},
+    {0x1E94, 0x5A, 0x331}, {0x1E95, 0x7A, 0x331}, {0x1E96, 0x68, 0x331},
+    {0x1E97, 0x74, 0x308}, {0x1E98, 0x77, 0x30A}, {0x1E99, 0x79, 0x30A},
+    {0x1E9B, 0x17F, 0x307}, {0x1EA0, 0x41, 0x323}, {0x1EA1, 0x61, 0x323},
+    {0x1EA2, 0x41, 0x309}, {0x1EA3, 0x61, 0x309}, {0x1EA4, 0xC2, 0x301},
+    {0x1EA5, 0xE2, 0x301}, {0x1EA6, 0xC2, 0x300}, {0x1EA7, 0xE2, 0x300},
+    {0x1EA8, 0xC2, 0x309}, {0x1EA9, 0xE2, 0x309}, {0x1EAA, 0xC2, 0x303},
+    {0x1EAB, 0xE2, 0x303}, {0x1EAC, 0x1EA0, 0x302}, {0x1EAD, 0x1EA1, 0x302},
+    {0x1EAE, 0x102, 0x301}, {0x1EAF, 0x103, 0x301}, {0x1EB0, 0x102, 0x300},
+    {0x1EB1, 0x103, 0x300}, {0x1EB2, 0x102, 0x309}, {0x1EB3, 0x103, 0x309},
+    {0x1EB4, 0x102, 0x303}, {0x1EB5, 0x103, 0x303}, {0x1EB6, 0x1EA0, 0x306},
+    {0x1EB7, 0x1EA1, 0x306}, {0x1EB8, 0x45, 0x323}, {0x1EB9, 0x65, 0x323},
+    {0x1EBA, 0x45, 0x309}, {0x1EBB, 0x65, 0x309}, {0x1EBC, 0x45, 0x303},
+    {0x1EBD, 0x65, 0x303}, {0x1EBE, 0xCA, 0x301}, {0x1EBF, 0xEA, 0x301},
+    {0x1EC0, 0xCA, 0x300}, {0x1EC1, 0xEA, 0x300}, {0x1EC2, 0xCA, 0x309},
+    {0x1EC3, 0xEA, 0x309}, {0x1EC4, 0xCA, 0x303}, {0x1EC5, 0xEA, 0x303},
+    {0x1EC6, 0x1EB8, 0x302}, {0x1EC7, 0x1EB9, 0x302}, {0x1EC8, 0x49, 0x309},
+    {0x1EC9, 0x69, 0x309}, {0x1ECA, 0x49, 0x323}, {0x1ECB, 0x69, 0x323},
+    {0x1ECC, 0x4F, 0x323}, {0x1ECD, 0x6F, 0x323}, {0x1ECE, 0x4F, 0x309},
+    {0x1ECF, 0x6F, 0x309}, {0x1ED0, 0xD4, 0x301}, {0x1ED1, 0xF4, 0x301},
+    {0x1ED2, 0xD4, 0x300}, {0x1ED3, 0xF4, 0x300}, {0x1ED4, 0xD4, 0x309},
+    {0x1ED5, 0xF4, 0x309}, {0x1ED6, 0xD4, 0x303}, {0x1ED7, 0xF4, 0x303},
+    {0x1ED8, 0x1ECC, 0x302}, {0x1ED9, 0x1ECD, 0x302}, {0x1EDA, 0x1A0, 0x301},
+    {0x1EDB, 0x1A1, 0x301}, {0x1EDC, 0x1A0, 0x300}, {0x1EDD, 0x1A1, 0x300},
+    {0x1EDE, 0x1A0, 0x309}, {0x1EDF, 0x1A1, 0x309}, {0x1EE0, 0x1A0, 0x303},
+    {0x1EE1, 0x1A1, 0x303}, {0x1EE2, 0x1A0, 0x323}, {0x1EE3, 0x1A1, 0x323},
+    {0x1EE4, 0x55, 0x323}, {0x1EE5, 0x75, 0x323}, {0x1EE6, 0x55, 0x309},
+    {0x1EE7, 0x75, 0x309}, {0x1EE8, 0x1AF, 0x301}, {0x1EE9, 0x1B0, 0x301},
+    {0x1EEA, 0x1AF, 0x300}, {0x1EEB, 0x1B0, 0x300}, {0x1EEC, 0x1AF, 0x309},
+    {0x1EED, 0x1B0, 0x309}, {0x1EEE, 0x1AF, 0x303}, {0x1EEF, 0x1B0, 0x303},
+    {0x1EF0, 0x1AF, 0x323}, {0x1EF1, 0x1B0, 0x323}, {0x1EF2, 0x59, 0x300},
+    {0x1EF3, 0x79, 0x300}, {0x1EF4, 0x59, 0x323}, {0x1EF5, 0x79, 0x323},
+    {0x1EF6, 0x59, 0x309}, {0x1EF7, 0x79, 0x309}, {0x1EF8, 0x59, 0x303},
+    {0x1EF9, 0x79, 0x303}, {0x1F00, 0x3B1, 0x313}, {0x1F01, 0x3B1, 0x314},
+    {0x1F02, 0x1F00, 0x300}, {0x1F03, 0x1F01, 0x300}, {0x1F04, 0x1F00, 0x301},
+    {0x1F05, 0x1F01, 0x301}, {0x1F06, 0x1F00, 0x342}, {0x1F07, 0x1F01, 0x342},
+    {0x1F08, 0x391, 0x313}, {0x1F09, 0x391, 0x314}, {0x1F0A, 0x1F08, 0x300},
+    {0x1F0B, 0x1F09, 0x300}, {0x1F0C, 0x1F08, 0x301}, {0x1F0D, 0x1F09, 0x301},
+    {0x1F0E, 0x1F08, 0x342}, {0x1F0F, 0x1F09, 0x342}, {0x1F10, 0x3B5, 0x313},
+    {0x1F11, 0x3B5, 0x314}, {0x1F12, 0x1F10, 0x300}, {0x1F13, 0x1F11, 0x300},
+    {0x1F14, 0x1F10, 0x301}, {0x1F15, 0x1F11, 0x301}, {0x1F18, 0x395, 0x313},
+    {0x1F19, 0x395, 0x314}, {0x1F1A, 0x1F18, 0x300}, {0x1F1B, 0x1F19, 0x300},
+    {0x1F1C, 0x1F18, 0x301}, {0x1F1D, 0x1F19, 0x301}, {0x1F20, 0x3B7, 0x313},
+    {0x1F21, 0x3B7, 0x314}, {0x1F22, 0x1F20, 0x300}, {0x1F23, 0x1F21, 0x300},
+    {0x1F24, 0x1F20, 0x301}, {0x1F25, 0x1F21, 0x301}, {0x1F26, 0x1F20, 0x342},
+    {0x1F27, 0x1F21, 0x342}, {0x1F28, 0x397, 0x313}, {0x1F29, 0x397, 0x314},
+    {0x1F2A, 0x1F28, 0x300}, {0x1F2B, 0x1F29, 0x300}, {0x1F2C, 0x1F28, 0x301},
+    {0x1F2D, 0x1F29, 0x301}, {0x1F2E, 0x1F28, 0x342}, {0x1F2F, 0x1F29, 0x342},
+    {0x1F30, 0x3B9, 0x313}, {0x1F31, 0x3B9, 0x314}, {0x1F32, 0x1F30, 0x300},
+    {0x1F33, 0x1F31, 0x300}, {0x1F34, 0x1F30, 0x301}, {0x1F35, 0x1F31, 0x301},
+    {0x1F36, 0x1F30, 0x342}, {0x1F37, 0x1F31, 0x342}, {0x1F38, 0x399, 0x313},
+    {0x1F39, 0x399, 0x314}, {0x1F3A, 0x1F38, 0x300}, {0x1F3B, 0x1F39, 0x300},
+    {0x1F3C, 0x1F38, 0x301}, {0x1F3D, 0x1F39, 0x301}, {0x1F3E, 0x1F38, 0x342},
+    {0x1F3F, 0x1F39, 0x342}, {0x1F40, 0x3BF, 0x313}, {0x1F41, 0x3BF, 0x314},
+    {0x1F42, 0x1F40, 0x300}, {0x1F43, 0x1F41, 0x300}, {0x1F44, 0x1F40, 0x301},
+    {0x1F45, 0x1F41, 0x301}, {0x1F48, 0x39F, 0x313}, {0x1F49, 0x39F, 0x314},
+    {0x1F4A, 0x1F48, 0x300}, {0x1F4B, 0x1F49, 0x300}, {0x1F4C, 0x1F48, 0x301},
+    {0x1F4D, 0x1F49, 0x301}, {0x1F50, 0x3C5, 0x313}, {0x1F51, 0x3C5, 0x314},
+    {0x1F52, 0x1F50, 0x300}, {0x1F53, 0x1F51, 0x300}, {0x1F54, 0x1F50, 0x301},
+    {0x1F55, 0x1F51, 0x301}, {0x1F56, 0x1F50, 0x342}, {0x1F57, 0x1F51, 0x342},
+    {0x1F59, 0x3A5, 0x314}, {0x1F5B, 0x1F59, 0x300}, {0x1F5D, 0x1F59, 0x301},
+    {0x1F5F, 0x1F59, 0x342}, {0x1F60, 0x3C9, 0x313}, {0x1F61, 0x3C9, 0x314},
+    {0x1F62, 0x1F60, 0x300}, {0x1F63, 0x1F61, 0x300}, {0x1F64, 0x1F60, 0x301},
+    {0x1F65, 0x1F61, 0x301}, {0x1F66, 0x1F60, 0x342}, {0x1F67, 0x1F61, 0x342},
+    {0x1F68, 0x3A9, 0x313}, {0x1F69, 0x3A9, 0x314}, {0x1F6A, 0x1F68, 0x300},
+    {0x1F6B, 0x1F69, 0x300}, {0x1F6C, 0x1F68, 0x301}, {0x1F6D, 0x1F69, 0x301},
+    {0x1F6E, 0x1F68, 0x342}, {0x1F6F, 0x1F69, 0x342}, {0x1F70, 0x3B1, 0x300},
+    {0x1F71, 0x3AC, 0x0}, {0x1F72, 0x3B5, 0x300}, {0x1F73, 0x3AD, 0x0},
+    {0x1F74, 0x3B7, 0x300}, {0x1F75, 0x3AE, 0x0}, {0x1F76, 0x3B9, 0x300},
+    {0x1F77, 0x3AF, 0x0}, {0x1F78, 0x3BF, 0x300}, {0x1F79, 0x3CC, 0x0},
+    {0x1F7A, 0x3C5, 0x300}, {0x1F7B, 0x3CD, 0x0}, {0x1F7C, 0x3C9, 0x300},
+    {0x1F7D, 0x3CE, 0x0}, {0x1F80, 0x1F00, 0x345}, {0x1F81, 0x1F01, 0x345},
+    {0x1F82, 0x1F02, 0x345}, {0x1F83, 0x1F03, 0x345}, {0x1F84, 0x1F04, 0x345},
+    {0x1F85, 0x1F05, 0x345}, {0x1F86, 0x1F06, 0x345}, {0x1F87, 0x1F07, 0x345},
+    {0x1F88, 0x1F08, 0x345}, {0x1F89, 0x1F09, 0x345}, {0x1F8A, 0x1F0A, 0x345},
+    {0x1F8B, 0x1F0B, 0x345}, {0x1F8C, 0x1F0C, 0x345}, {0x1F8D, 0x1F0D, 0x345},
+    {0x1F8E, 0x1F0E, 0x345}, {0x1F8F, 0x1F0F, 0x345}, {0x1F90, 0x1F20, 0x345},
+    {0x1F91, 0x1F21, 0x345}, {0x1F92, 0x1F22, 0x345}, {0x1F93, 0x1F23, 0x345},
+    {0x1F94, 0x1F24, 0x345}, {0x1F95, 0x1F25, 0x345}, {0x1F96, 0x1F26, 0x345},
+    {0x1F97, 0x1F27, 0x345}, {0x1F98, 0x1F28, 0x345}, {0x1F99, 0x1F29, 0x345},
+    {0x1F9A, 0x1F2A, 0x345}, {0x1F9B, 0x1F2B, 0x345}, {0x1F9C, 0x1F2C, 0x345},
+    {0x1F9D, 0x1F2D, 0x345}, {0x1F9E, 0x1F2E, 0x345}, {0x1F9F, 0x1F2F, 0x345},
+    {0x1FA0, 0x1F60, 0x345}, {0x1FA1, 0x1F61, 0x345}, {0x1FA2, 0x1F62, 0x345},
+    {0x1FA3, 0x1F63, 0x345}, {0x1FA4, 0x1F64, 0x345}, {0x1FA5, 0x1F65, 0x345},
+    {0x1FA6, 0x1F66, 0x345}, {0x1FA7, 0x1F67, 0x345}, {0x1FA8, 0x1F68, 0x345},
+    {0x1FA9, 0x1F69, 0x345}, {0x1FAA, 0x1F6A, 0x345}, {0x1FAB, 0x1F6B, 0x345},
+    {0x1FAC, 0x1F6C, 0x345}, {0x1FAD, 0x1F6D, 0x345}, {0x1FAE, 0x1F6E, 0x345},
+    {0x1FAF, 0x1F6F, 0x345}, {0x1FB0, 0x3B1, 0x306}, {0x1FB1, 0x3B1, 0x304},
+    {0x1FB2, 0x1F70, 0x345}, {0x1FB3, 0x3B1, 0x345}, {0x1FB4, 0x3AC, 0x345},
+    {0x1FB6, 0x3B1, 0x342}, {0x1FB7, 0x1FB6, 0x345}, {0x1FB8, 0x391, 0x306},
+    {0x1FB9, 0x391, 0x304}, {0x1FBA, 0x391, 0x300}, {0x1FBB, 0x386, 0x0},
+    {0x1FBC, 0x391, 0x345}, {0x1FBE, 0x3B9, 0x0}, {0x1FC1, 0xA8, 0x342},
+    {0x1FC2, 0x1F74, 0x345}, {0x1FC3, 0x3B7, 0x345}, {0x1FC4, 0x3AE, 0x345},
+    {0x1FC6, 0x3B7, 0x342}, {0x1FC7, 0x1FC6, 0x345}, {0x1FC8, 0x395, 0x300},
+    {0x1FC9, 0x388, 0x0}, {0x1FCA, 0x397, 0x300}, {0x1FCB, 0x389, 0x0},
+    {0x1FCC, 0x397, 0x345}, {0x1FCD, 0x1FBF, 0x300}, {0x1FCE, 0x1FBF, 0x301},
+    {0x1FCF, 0x1FBF, 0x342}, {0x1FD0, 0x3B9, 0x306}, {0x1FD1, 0x3B9, 0x304},
+    {0x1FD2, 0x3CA, 0x300}, {0x1FD3, 0x390, 0x0}, {0x1FD6, 0x3B9, 0x342},
+    {0x1FD7, 0x3CA, 0x342}, {0x1FD8, 0x399, 0x306}, {0x1FD9, 0x399, 0x304},
+    {0x1FDA, 0x399, 0x300}, {0x1FDB, 0x38A, 0x0}, {0x1FDD, 0x1FFE, 0x300},
+    {0x1FDE, 0x1FFE, 0x301}, {0x1FDF, 0x1FFE, 0x342}, {0x1FE0, 0x3C5, 0x306},
+    {0x1FE1, 0x3C5, 0x304}, {0x1FE2, 0x3CB, 0x300}, {0x1FE3, 0x3B0, 0x0},
+    {0x1FE4, 0x3C1, 0x313}, {0x1FE5, 0x3C1, 0x314}, {0x1FE6, 0x3C5, 0x342},
+    {0x1FE7, 0x3CB, 0x342}, {0x1FE8, 0x3A5, 0x306}, {0x1FE9, 0x3A5, 0x304},
+    {0x1FEA, 0x3A5, 0x300}, {0x1FEB, 0x38E, 0x0}, {0x1FEC, 0x3A1, 0x314},
+    {0x1FED, 0xA8, 0x300}, {0x1FEE, 0x385, 0x0}, {0x1FEF, 0x60, 0x0},
+    {0x1FF2, 0x1F7C, 0x345}, {0x1FF3, 0x3C9, 0x345}, {0x1FF4, 0x3CE, 0x345},
+    {0x1FF6, 0x3C9, 0x342}, {0x1FF7, 0x1FF6, 0x345}, {0x1FF8, 0x39F, 0x300},
+    {0x1FF9, 0x38C, 0x0}, {0x1FFA, 0x3A9, 0x300}, {0x1FFB, 0x38F, 0x0},
+    {0x1FFC, 0x3A9, 0x345}, {0x1FFD, 0xB4, 0x0}, {0x2000, 0x2002, 0x0},
+    {0x2001, 0x2003, 0x0}, {0x2126, 0x3A9, 0x0}, {0x212A, 0x4B, 0x0},
+    {0x212B, 0xC5, 0x0}, {0x219A, 0x2190, 0x338}, {0x219B, 0x2192, 0x338},
+    {0x21AE, 0x2194, 0x338}, {0x21CD, 0x21D0, 0x338}, {0x21CE, 0x21D4, 0x338},
+    {0x21CF, 0x21D2, 0x338}, {0x2204, 0x2203, 0x338}, {0x2209, 0x2208, 0x338},
+    {0x220C, 0x220B, 0x338}, {0x2224, 0x2223, 0x338}, {0x2226, 0x2225, 0x338},
+    {0x2241, 0x223C, 0x338}, {0x2244, 0x2243, 0x338}, {0x2247, 0x2245, 0x338},
+    {0x2249, 0x2248, 0x338}, {0x2260, 0x3D, 0x338}, {0x2262, 0x2261, 0x338},
+    {0x226D, 0x224D, 0x338}, {0x226E, 0x3C, 0x338}, {0x226F, 0x3E, 0x338},
+    {0x2270, 0x2264, 0x338}, {0x2271, 0x2265, 0x338}, {0x2274, 0x2272, 0x338},
+    {0x2275, 0x2273, 0x338}, {0x2278, 0x2276, 0x338}, {0x2279, 0x2277, 0x338},
+    {0x2280, 0x227A, 0x338}, {0x2281, 0x227B, 0x338}, {0x2284, 0x2282, 0x338},
+    {0x2285, 0x2283, 0x338}, {0x2288, 0x2286, 0x338}, {0x2289, 0x2287, 0x338},
+    {0x22AC, 0x22A2, 0x338}, {0x22AD, 0x22A8, 0x338}, {0x22AE, 0x22A9, 0x338},
+    {0x22AF, 0x22AB, 0x338}, {0x22E0, 0x227C, 0x338}, {0x22E1, 0x227D, 0x338},
+    {0x22E2, 0x2291, 0x338}, {0x22E3, 0x2292, 0x338}, {0x22EA, 0x22B2, 0x338},
+    {0x22EB, 0x22B3, 0x338}, {0x22EC, 0x22B4, 0x338}, {0x22ED, 0x22B5, 0x338},
+    {0x2329, 0x3008, 0x0}, {0x232A, 0x3009, 0x0}, {0x2ADC, 0x2ADD, 0x338},
+    {0x304C, 0x304B, 0x3099}, {0x304E, 0x304D, 0x3099},
+    {0x3050, 0x304F, 0x3099}, {0x3052, 0x3051, 0x3099},
+    {0x3054, 0x3053, 0x3099}, {0x3056, 0x3055, 0x3099},
+    {0x3058, 0x3057, 0x3099}, {0x305A, 0x3059, 0x3099},
+    {0x305C, 0x305B, 0x3099}, {0x305E, 0x305D, 0x3099},
+    {0x3060, 0x305F, 0x3099}, {0x3062, 0x3061, 0x3099},
+    {0x3065, 0x3064, 0x3099}, {0x3067, 0x3066, 0x3099},
+    {0x3069, 0x3068, 0x3099}, {0x3070, 0x306F, 0x3099},
+    {0x3071, 0x306F, 0x309A}, {0x3073, 0x3072, 0x3099},
+    {0x3074, 0x3072, 0x309A}, {0x3076, 0x3075, 0x3099},
+    {0x3077, 0x3075, 0x309A}, {0x3079, 0x3078, 0x3099},
+    {0x307A, 0x3078, 0x309A}, {0x307C, 0x307B, 0x3099},
+    {0x307D, 0x307B, 0x309A}, {0x3094, 0x3046, 0x3099},
+    {0x309E, 0x309D, 0x3099}, {0x30AC, 0x30AB, 0x3099},
+    {0x30AE, 0x30AD, 0x3099}, {0x30B0, 0x30AF, 0x3099},
+    {0x30B2, 0x30B1, 0x3099}, {0x30B4, 0x30B3, 0x3099},
+    {0x30B6, 0x30B5, 0x3099}, {0x30B8, 0x30B7, 0x3099},
+    {0x30BA, 0x30B9, 0x3099}, {0x30BC, 0x30BB, 0x3099},
+    {0x30BE, 0x30BD, 0x3099}, {0x30C0, 0x30BF, 0x3099},
+    {0x30C2, 0x30C1, 0x3099}, {0x30C5, 0x30C4, 0x3099},
+    {0x30C7, 0x30C6, 0x3099}, {0x30C9, 0x30C8, 0x3099},
+    {0x30D0, 0x30CF, 0x3099}, {0x30D1, 0x30CF, 0x309A},
+    {0x30D3, 0x30D2, 0x3099}, {0x30D4, 0x30D2, 0x309A},
+    {0x30D6, 0x30D5, 0x3099}, {0x30D7, 0x30D5, 0x309A},
+    {0x30D9, 0x30D8, 0x3099}, {0x30DA, 0x30D8, 0x309A},
+    {0x30DC, 0x30DB, 0x3099}, {0x30DD, 0x30DB, 0x309A},
+    {0x30F4, 0x30A6, 0x3099}, {0x30F7, 0x30EF, 0x3099},
+    {0x30F8, 0x30F0, 0x3099}, {0x30F9, 0x30F1, 0x3099},
+    {0x30FA, 0x30F2, 0x3099}, {0x30FE, 0x30FD, 0x3099}, {0xFB1D, 0x5D9, 0x5B4},
+    {0xFB1F, 0x5F2, 0x5B7}, {0xFB2A, 0x5E9, 0x5C1}, {0xFB2B, 0x5E9, 0x5C2},
+    {0xFB2C, 0xFB49, 0x5C1}, {0xFB2D, 0xFB49, 0x5C2}, {0xFB2E, 0x5D0, 0x5B7},
+    {0xFB2F, 0x5D0, 0x5B8}, {0xFB30, 0x5D0, 0x5BC}, {0xFB31, 0x5D1, 0x5BC},
+    {0xFB32, 0x5D2, 0x5BC}, {0xFB33, 0x5D3, 0x5BC}, {0xFB34, 0x5D4, 0x5BC},
+    {0xFB35, 0x5D5, 0x5BC}, {0xFB36, 0x5D6, 0x5BC}, {0xFB38, 0x5D8, 0x5BC},
+    {0xFB39, 0x5D9, 0x5BC}, {0xFB3A, 0x5DA, 0x5BC}, {0xFB3B, 0x5DB, 0x5BC},
+    {0xFB3C, 0x5DC, 0x5BC}, {0xFB3E, 0x5DE, 0x5BC}, {0xFB40, 0x5E0, 0x5BC},
+    {0xFB41, 0x5E1, 0x5BC}, {0xFB43, 0x5E3, 0x5BC}, {0xFB44, 0x5E4, 0x5BC},
+    {0xFB46, 0x5E6, 0x5BC}, {0xFB47, 0x5E7, 0x5BC}, {0xFB48, 0x5E8, 0x5BC},
+    {0xFB49, 0x5E9, 0x5BC}, {0xFB4A, 0x5EA, 0x5BC}, {0xFB4B, 0x5D5, 0x5B9},
+    {0xFB4C, 0x5D1, 0x5BF}, {0xFB4D, 0x5DB, 0x5BF}, {0xFB4E, 0x5E4, 0x5BF},
+};
+
+/* The same for rows with a character beyond U+FFFF. */
+static const u32 TXT_WIDE[25][3] = {
+    {0x1109A, 0x11099, 0x110BA}, {0x1109C, 0x1109B, 0x110BA},
+    {0x110AB, 0x110A5, 0x110BA}, {0x1112E, 0x11131, 0x11127},
+    {0x1112F, 0x11132, 0x11127}, {0x1134B, 0x11347, 0x1133E},
+    {0x1134C, 0x11347, 0x11357}, {0x114BB, 0x114B9, 0x114BA},
+    {0x114BC, 0x114B9, 0x114B0}, {0x114BE, 0x114B9, 0x114BD},
+    {0x115BA, 0x115B8, 0x115AF}, {0x115BB, 0x115B9, 0x115AF},
+    {0x1D15E, 0x1D157, 0x1D165}, {0x1D15F, 0x1D158, 0x1D165},
+    {0x1D160, 0x1D15F, 0x1D16E}, {0x1D161, 0x1D15F, 0x1D16F},
+    {0x1D162, 0x1D15F, 0x1D170}, {0x1D163, 0x1D15F, 0x1D171},
+    {0x1D164, 0x1D15F, 0x1D172}, {0x1D1BB, 0x1D1B9, 0x1D165},
+    {0x1D1BC, 0x1D1BA, 0x1D165}, {0x1D1BD, 0x1D1BB, 0x1D16E},
+    {0x1D1BE, 0x1D1BC, 0x1D16E}, {0x1D1BF, 0x1D1BB, 0x1D16F},
+    {0x1D1C0, 0x1D1BC, 0x1D16F},
+};
+
+/* What the compatibility ideographs from U+F900 on stand for; 0: themselves. */
+static const u32 TXT_IDEOGRAPH[474] = {
+    0x8C48, 0x66F4, 0x8ECA, 0x8CC8, 0x6ED1, 0x4E32, 0x53E5, 0x9F9C, 0x9F9C,
+    0x5951, 0x91D1, 0x5587, 0x5948, 0x61F6, 0x7669, 0x7F85, 0x863F, 0x87BA,
+    0x88F8, 0x908F, 0x6A02, 0x6D1B, 0x70D9, 0x73DE, 0x843D, 0x916A, 0x99F1,
+    0x4E82, 0x5375, 0x6B04, 0x721B, 0x862D, 0x9E1E, 0x5D50, 0x6FEB, 0x85CD,
+    0x8964, 0x62C9, 0x81D8, 0x881F, 0x5ECA, 0x6717, 0x6D6A, 0x72FC, 0x90CE,
+    0x4F86, 0x51B7, 0x52DE, 0x64C4, 0x6AD3, 0x7210, 0x76E7, 0x8001, 0x8606,
+    0x865C, 0x8DEF, 0x9732, 0x9B6F, 0x9DFA, 0x788C, 0x797F, 0x7DA0, 0x83C9,
+    0x9304, 0x9E7F, 0x8AD6, 0x58DF, 0x5F04, 0x7C60, 0x807E, 0x7262, 0x78CA,
+    0x8CC2, 0x96F7, 0x58D8, 0x5C62, 0x6A13, 0x6DDA, 0x6F0F, 0x7D2F, 0x7E37,
+    0x964B, 0x52D2, 0x808B, 0x51DC, 0x51CC, 0x7A1C, 0x7DBE, 0x83F1, 0x9675,
+    0x8B80, 0x62CF, 0x6A02, 0x8AFE, 0x4E39, 0x5BE7, 0x6012, 0x7387, 0x7570,
+    0x5317, 0x78FB, 0x4FBF, 0x5FA9, 0x4E0D, 0x6CCC, 0x6578, 0x7D22, 0x53C3,
+    0x585E, 0x7701, 0x8449, 0x8AAA, 0x6BBA, 0x8FB0, 0x6C88, 0x62FE, 0x82E5,
+    0x63A0, 0x7565, 0x4EAE, 0x5169, 0x51C9, 0x6881, 0x7CE7, 0x826F, 0x8AD2,
+    0x91CF, 0x52F5, 0x5442, 0x5973, 0x5EEC, 0x65C5, 0x6FFE, 0x792A, 0x95AD,
+    0x9A6A, 0x9E97, 0x9ECE, 0x529B, 0x66C6, 0x6B77, 0x8F62, 0x5E74, 0x6190,
+    0x6200, 0x649A, 0x6F23, 0x7149, 0x7489, 0x79CA, 0x7DF4, 0x806F, 0x8F26,
+    0x84EE, 0x9023, 0x934A, 0x5217, 0x52A3, 0x54BD, 0x70C8, 0x88C2, 0x8AAA,
+    0x5EC9, 0x5FF5, 0x637B, 0x6BAE, 0x7C3E, 0x7375, 0x4EE4, 0x56F9, 0x5BE7,
+    0x5DBA, 0x601C, 0x73B2, 0x7469, 0x7F9A, 0x8046, 0x9234, 0x96F6, 0x9748,
+    0x9818, 0x4F8B, 0x79AE, 0x91B4, 0x96B8, 0x60E1, 0x4E86, 0x50DA, 0x5BEE,
+    0x5C3F, 0x6599, 0x6A02, 0x71CE, 0x7642, 0x84FC, 0x907C, 0x9F8D, 0x6688,
+    0x962E, 0x5289, 0x677B, 0x67F3, 0x6D41, 0x6E9C, 0x7409, 0x7559, 0x786B,
+    0x7D10, 0x985E, 0x516D, 0x622E, 0x9678, 0x502B, 0x5D19, 0x6DEA, 0x8F2A,
+    0x5F8B, 0x6144, 0x6817, 0x7387, 0x9686, 0x5229, 0x540F, 0x5C65, 0x6613,
+    0x674E, 0x68A8, 0x6CE5, 0x7406, 0x75E2, 0x7F79, 0x88CF, 0x88E1, 0x91CC,
+    0x96E2, 0x533F, 0x6EBA, 0x541D, 0x71D0, 0x7498, 0x85FA, 0x96A3, 0x9C57,
+    0x9E9F, 0x6797, 0x6DCB, 0x81E8, 0x7ACB, 0x7B20, 0x7C92, 0x72C0, 0x7099,
+    0x8B58, 0x4EC0, 0x8336, 0x523A, 0x5207, 0x5EA6, 0x62D3, 0x7CD6, 0x5B85,
+    0x6D1E, 0x66B4, 0x8F3B, 0x884C, 0x964D, 0x898B, 0x5ED3, 0x5140, 0x55C0, 0x0,
+    0x0, 0x585A, 0x0, 0x6674, 0x0, 0x0, 0x51DE, 0x732A, 0x76CA, 0x793C, 0x795E,
+    0x7965, 0x798F, 0x9756, 0x7CBE, 0x7FBD, 0x0, 0x8612, 0x0, 0x8AF8, 0x0, 0x0,
+    0x9038, 0x90FD, 0x0, 0x0, 0x0, 0x98EF, 0x98FC, 0x9928, 0x9DB4, 0x90DE,
+    0x96B7, 0x4FAE, 0x50E7, 0x514D, 0x52C9, 0x52E4, 0x5351, 0x559D, 0x5606,
+    0x5668, 0x5840, 0x58A8, 0x5C64, 0x5C6E, 0x6094, 0x6168, 0x618E, 0x61F2,
+    0x654F, 0x65E2, 0x6691, 0x6885, 0x6D77, 0x6E1A, 0x6F22, 0x716E, 0x722B,
+    0x7422, 0x7891, 0x793E, 0x7949, 0x7948, 0x7950, 0x7956, 0x795D, 0x798D,
+    0x798E, 0x7A40, 0x7A81, 0x7BC0, 0x7DF4, 0x7E09, 0x7E41, 0x7F72, 0x8005,
+    0x81ED, 0x8279, 0x8279, 0x8457, 0x8910, 0x8996, 0x8B01, 0x8B39, 0x8CD3,
+    0x8D08, 0x8FB6, 0x9038, 0x96E3, 0x97FF, 0x983B, 0x6075, 0x242EE, 0x8218,
+    0x0, 0x0, 0x4E26, 0x51B5, 0x5168, 0x4F80, 0x5145, 0x5180, 0x52C7, 0x52FA,
+    0x559D, 0x5555, 0x5599, 0x55E2, 0x585A, 0x58B3, 0x5944, 0x5954, 0x5A62,
+    0x5B28, 0x5ED2, 0x5ED9, 0x5F69, 0x5FAD, 0x60D8, 0x614E, 0x6108, 0x618E,
+    0x6160, 0x61F2, 0x6234, 0x63C4, 0x641C, 0x6452, 0x6556, 0x6674, 0x6717,
+    0x671B, 0x6756, 0x6B79, 0x6BBA, 0x6D41, 0x6EDB, 0x6ECB, 0x6F22, 0x701E,
+    0x716E, 0x77A7, 0x7235, 0x72AF, 0x732A, 0x7471, 0x7506, 0x753B, 0x761D,
+    0x761F, 0x76CA, 0x76DB, 0x76F4, 0x774A, 0x7740, 0x78CC, 0x7AB1, 0x7BC0,
+    0x7C7B, 0x7D5B, 0x7DF4, 0x7F3E, 0x8005, 0x8352, 0x83EF, 0x8779, 0x8941,
+    0x8986, 0x8996, 0x8ABF, 0x8AF8, 0x8ACB, 0x8B01, 0x8AFE, 0x8AED, 0x8B39,
+    0x8B8A, 0x8D08, 0x8F38, 0x9072, 0x9199, 0x9276, 0x967C, 0x96E3, 0x9756,
+    0x97DB, 0x97FF, 0x980B, 0x983B, 0x9B12, 0x9F9C, 0x2284A, 0x22844, 0x233D5,
+    0x3B9D, 0x4018, 0x4039, 0x25249, 0x25CD0, 0x27ED3, 0x9F43, 0x9F8E,
+};
+
+/* The same from U+2F800 on. */
+static const u32 TXT_IDEOGRAPH_2[542] = {
+    0x4E3D, 0x4E38, 0x4E41, 0x20122, 0x4F60, 0x4FAE, 0x4FBB, 0x5002, 0x507A,
+    0x5099, 0x50E7, 0x50CF, 0x349E, 0x2063A, 0x514D, 0x5154, 0x5164, 0x5177,
+    0x2051C, 0x34B9, 0x5167, 0x518D, 0x2054B, 0x5197, 0x51A4, 0x4ECC, 0x51AC,
+    0x51B5, 0x291DF, 0x51F5, 0x5203, 0x34DF, 0x523B, 0x5246, 0x5272, 0x5277,
+    0x3515, 0x52C7, 0x52C9, 0x52E4, 0x52FA, 0x5305, 0x5306, 0x5317, 0x5349,
+    0x5351, 0x535A, 0x5373, 0x537D, 0x537F, 0x537F, 0x537F, 0x20A2C, 0x7070,
+    0x53CA, 0x53DF, 0x20B63, 0x53EB, 0x53F1, 0x5406, 0x549E, 0x5438, 0x5448,
+    0x5468, 0x54A2, 0x54F6, 0x5510, 0x5553, 0x5563, 0x5584, 0x5584, 0x5599,
+    0x55AB, 0x55B3, 0x55C2, 0x5716, 0x5606, 0x5717, 0x5651, 0x5674, 0x5207,
+    0x58EE, 0x57CE, 0x57F4, 0x580D, 0x578B, 0x5832, 0x5831, 0x58AC, 0x214E4,
+    0x58F2, 0x58F7, 0x5906, 0x591A, 0x5922, 0x5962, 0x216A8, 0x216EA, 0x59EC,
+    0x5A1B, 0x5A27, 0x59D8, 0x5A66, 0x36EE, 0x36FC, 0x5B08, 0x5B3E, 0x5B3E,
+    0x219C8, 0x5BC3, 0x5BD8, 0x5BE7, 0x5BF3, 0x21B18, 0x5BFF, 0x5C06, 0x5F53,
+    0x5C22, 0x3781, 0x5C60, 0x5C6E, 0x5CC0, 0x5C8D, 0x21DE4, 0x5D43, 0x21DE6,
+    0x5D6E, 0x5D6B, 0x5D7C, 0x5DE1, 0x5DE2, 0x382F, 0x5DFD, 0x5E28, 0x5E3D,
+    0x5E69, 0x3862, 0x22183, 0x387C, 0x5EB0, 0x5EB3, 0x5EB6, 0x5ECA, 0x2A392,
+    0x5EFE, 0x22331, 0x22331, 0x8201, 0x5F22, 0x5F22, 0x38C7, 0x232B8, 0x261DA,
+    0x5F62, 0x5F6B, 0x38E3, 0x5F9A, 0x5FCD, 0x5FD7, 0x5FF9, 0x6081, 0x393A,
+    0x391C, 0x6094, 0x226D4, 0x60C7, 0x6148, 0x614C, 0x614E, 0x614C, 0x617A,
+    0x618E, 0x61B2, 0x61A4, 0x61AF, 0x61DE, 0x61F2, 0x61F6, 0x6210, 0x621B,
+    0x625D, 0x62B1, 0x62D4, 0x6350, 0x22B0C, 0x633D, 0x62FC, 0x6368, 0x6383,
+    0x63E4, 0x22BF1, 0x6422, 0x63C5, 0x63A9, 0x3A2E, 0x6469, 0x647E, 0x649D,
+    0x6477, 0x3A6C, 0x654F, 0x656C, 0x2300A, 0x65E3, 0x66F8, 0x6649, 0x3B19,
+    0x6691, 0x3B08, 0x3AE4, 0x5192, 0x5195, 0x6700, 0x669C, 0x80AD, 0x43D9,
+    0x6717, 0x671B, 0x6721, 0x675E, 0x6753, 0x233C3, 0x3B49, 0x67FA, 0x6785,
+    0x6852, 0x6885, 0x2346D, 0x688E, 0x681F, 0x6914, 0x3B9D, 0x6942, 0x69A3,
+    0x69EA, 0x6AA8, 0x236A3, 0x6ADB, 0x3C18, 0x6B21, 0x238A7, 0x6B54, 0x3C4E,
+    0x6B72, 0x6B9F, 0x6BBA, 0x6BBB, 0x23A8D, 0x21D0B, 0x23AFA, 0x6C4E, 0x23CBC,
+    0x6CBF, 0x6CCD, 0x6C67, 0x6D16, 0x6D3E, 0x6D77, 0x6D41, 0x6D69, 0x6D78,
+    0x6D85, 0x23D1E, 0x6D34, 0x6E2F, 0x6E6E, 0x3D33, 0x6ECB, 0x6EC7, 0x23ED1,
+    0x6DF9, 0x6F6E, 0x23F5E, 0x23F8E, 0x6FC6, 0x7039, 0x701E, 0x701B, 0x3D96,
+    0x704A, 0x707D, 0x7077, 0x70AD, 0x20525, 0x7145, 0x24263, 0x719C, 0x243AB,
+    0x7228, 0x7235, 0x7250, 0x24608, 0x7280, 0x7295, 0x24735, 0x24814, 0x737A,
+    0x738B, 0x3EAC, 0x73A5, 0x3EB8, 0x3EB8, 0x7447, 0x745C, 0x7471, 0x7485,
+    0x74CA, 0x3F1B, 0x7524, 0x24C36, 0x753E, 0x24C92, 0x7570, 0x2219F, 0x7610,
+    0x24FA1, 0x24FB8, 0x25044, 0x3FFC, 0x4008, 0x76F4, 0x250F3, 0x250F2,
+    0x25119, 0x25133, 0x771E, 0x771F, 0x771F, 0x774A, 0x4039, 0x778B, 0x4046,
+    0x4096, 0x2541D, 0x784E, 0x788C, 0x78CC, 0x40E3, 0x25626, 0x7956, 0x2569A,
+    0x256C5, 0x798F, 0x79EB, 0x412F, 0x7A40, 0x7A4A, 0x7A4F, 0x2597C, 0x25AA7,
+    0x25AA7, 0x7AEE, 0x4202, 0x25BAB, 0x7BC6, 0x7BC9, 0x4227, 0x25C80, 0x7CD2,
+    0x42A0, 0x7CE8, 0x7CE3, 0x7D00, 0x25F86, 0x7D63, 0x4301, 0x7DC7, 0x7E02,
+    0x7E45, 0x4334, 0x26228, 0x26247, 0x4359, 0x262D9, 0x7F7A, 0x2633E, 0x7F95,
+    0x7FFA, 0x8005, 0x264DA, 0x26523, 0x8060, 0x265A8, 0x8070, 0x2335F, 0x43D5,
+    0x80B2, 0x8103, 0x440B, 0x813E, 0x5AB5, 0x267A7, 0x267B5, 0x23393, 0x2339C,
+    0x8201, 0x8204, 0x8F9E, 0x446B, 0x8291, 0x828B, 0x829D, 0x52B3, 0x82B1,
+    0x82B3, 0x82BD, 0x82E6, 0x26B3C, 0x82E5, 0x831D, 0x8363, 0x83AD, 0x8323,
+    0x83BD, 0x83E7, 0x8457, 0x8353, 0x83CA, 0x83CC, 0x83DC, 0x26C36, 0x26D6B,
+    0x26CD5, 0x452B, 0x84F1, 0x84F3, 0x8516, 0x273CA, 0x8564, 0x26F2C, 0x455D,
+    0x4561, 0x26FB1, 0x270D2, 0x456B, 0x8650, 0x865C, 0x8667, 0x8669, 0x86A9,
+    0x8688, 0x870E, 0x86E2, 0x8779, 0x8728, 0x876B, 0x8786, 0x45D7, 0x87E1,
+    0x8801, 0x45F9, 0x8860, 0x8863, 0x27667, 0x88D7, 0x88DE, 0x4635, 0x88FA,
+    0x34BB, 0x278AE, 0x27966, 0x46BE, 0x46C7, 0x8AA0, 0x8AED, 0x8B8A, 0x8C55,
+    0x27CA8, 0x8CAB, 0x8CC1, 0x8D1B, 0x8D77, 0x27F2F, 0x20804, 0x8DCB, 0x8DBC,
+    0x8DF0, 0x208DE, 0x8ED4, 0x8F38, 0x285D2, 0x285ED, 0x9094, 0x90F1, 0x9111,
+    0x2872E, 0x911B, 0x9238, 0x92D7, 0x92D8, 0x927C, 0x93F9, 0x9415, 0x28BFA,
+    0x958B, 0x4995, 0x95B7, 0x28D77, 0x49E6, 0x96C3, 0x5DB2, 0x9723, 0x29145,
+    0x2921A, 0x4A6E, 0x4A76, 0x97E0, 0x2940A, 0x4AB2, 0x29496, 0x980B, 0x980B,
+    0x9829, 0x295B6, 0x98E2, 0x4B33, 0x9929, 0x99A7, 0x99C2, 0x99FE, 0x4BCE,
+    0x29B30, 0x9B12, 0x9C40, 0x9CFD, 0x4CCE, 0x4CED, 0x9D67, 0x2A0CE, 0x4CF8,
+    0x2A105, 0x2A20E, 0x2A291, 0x9EBB, 0x4D56, 0x9EF9, 0x9EFE, 0x9F05, 0x9F0F,
+    0x9F16, 0x9F3B, 0x2A600,
+};
+
+/* Rows of TXT_NEAR that compose again, ordered by their parts. */
+static const u16 TXT_PAIR[928] = {
+    912, 909, 913, 0, 1, 2, 3, 53, 55, 238, 4, 572, 5, 165, 208, 210, 570, 415,
+    57, 417, 419, 421, 59, 61, 63, 65, 6, 425, 67, 427, 431, 433, 429, 7, 8, 9,
+    598, 69, 71, 73, 10, 596, 77, 212, 214, 594, 240, 75, 439, 441, 445, 198,
+    79, 447, 81, 83, 187, 85, 87, 449, 453, 236, 451, 455, 457, 11, 12, 13, 89,
+    91, 93, 97, 14, 610, 167, 216, 218, 612, 95, 459, 98, 463, 189, 465, 100,
+    467, 102, 106, 469, 104, 475, 473, 477, 479, 481, 200, 108, 15, 483, 112,
+    485, 110, 489, 487, 16, 17, 18, 19, 114, 116, 246, 20, 616, 118, 169, 220,
+    222, 161, 614, 191, 499, 501, 120, 503, 124, 224, 226, 505, 122, 509, 126,
+    128, 511, 132, 513, 232, 130, 521, 136, 523, 234, 134, 527, 525, 21, 22, 23,
+    138, 140, 142, 24, 640, 144, 146, 171, 228, 230, 163, 638, 529, 148, 533,
+    531, 539, 541, 543, 545, 150, 549, 547, 551, 553, 555, 652, 25, 152, 658,
+    250, 557, 154, 656, 654, 155, 559, 157, 159, 561, 563, 26, 27, 28, 29, 54,
+    56, 239, 30, 573, 31, 166, 209, 211, 571, 416, 58, 418, 420, 422, 60, 62,
+    64, 66, 32, 426, 68, 428, 432, 434, 430, 33, 34, 35, 599, 70, 72, 74, 36,
+    597, 78, 213, 215, 595, 241, 76, 440, 442, 446, 199, 80, 448, 82, 84, 188,
+    86, 88, 450, 454, 237, 452, 456, 458, 565, 37, 38, 39, 90, 92, 94, 40, 611,
+    168, 217, 219, 613, 96, 460, 99, 197, 464, 190, 466, 101, 468, 103, 107,
+    470, 105, 476, 474, 478, 480, 482, 201, 109, 41, 484, 113, 486, 111, 490,
+    488, 42, 43, 44, 45, 115, 117, 247, 46, 617, 119, 170, 221, 223, 162, 615,
+    192, 500, 502, 121, 504, 125, 225, 227, 506, 123, 510, 127, 129, 512, 133,
+    514, 233, 131, 522, 566, 137, 524, 235, 135, 528, 526, 47, 48, 49, 139, 141,
+    143, 50, 641, 145, 147, 172, 229, 231, 164, 639, 530, 149, 534, 532, 540,
+    542, 544, 546, 151, 550, 548, 567, 552, 554, 556, 653, 51, 153, 659, 251,
+    558, 52, 657, 568, 655, 156, 560, 158, 160, 562, 564, 875, 258, 835, 576,
+    574, 580, 578, 181, 202, 204, 185, 423, 602, 600, 606, 604, 461, 620, 618,
+    624, 622, 491, 244, 493, 242, 206, 179, 175, 173, 177, 577, 575, 581, 579,
+    182, 203, 205, 186, 424, 603, 601, 607, 605, 462, 621, 619, 625, 623, 492,
+    245, 494, 243, 207, 180, 176, 174, 178, 586, 584, 590, 588, 587, 585, 591,
+    589, 435, 437, 436, 438, 495, 497, 496, 498, 515, 516, 517, 518, 535, 536,
+    537, 538, 569, 630, 628, 634, 632, 636, 631, 629, 635, 633, 637, 644, 642,
+    648, 646, 650, 645, 643, 649, 647, 651, 195, 193, 194, 183, 184, 443, 444,
+    248, 249, 196, 831, 259, 830, 829, 668, 669, 833, 841, 261, 682, 683, 843,
+    262, 696, 697, 845, 857, 263, 856, 855, 268, 712, 713, 883, 264, 726, 727,
+    874, 872, 265, 871, 870, 269, 740, 885, 266, 752, 753, 887, 826, 838, 760,
+    270, 823, 822, 660, 661, 827, 825, 762, 271, 676, 677, 764, 272, 688, 689,
+    839, 837, 766, 273, 850, 849, 275, 704, 705, 853, 768, 277, 720, 721, 866,
+    867, 770, 278, 863, 862, 276, 732, 733, 868, 772, 279, 744, 745, 881, 879,
+    851, 267, 854, 864, 274, 869, 880, 280, 281, 285, 302, 304, 284, 282, 306,
+    283, 300, 310, 312, 287, 314, 289, 316, 286, 318, 324, 288, 326, 328, 330,
+    332, 322, 303, 305, 293, 291, 307, 292, 301, 311, 313, 296, 315, 290, 317,
+    295, 319, 325, 297, 327, 329, 331, 333, 323, 294, 298, 299, 308, 309, 320,
+    321, 334, 335, 337, 336, 338, 340, 341, 339, 342, 343, 344, 353, 354, 365,
+    364, 366, 369, 370, 372, 371, 373, 374, 377, 375, 376, 378, 379, 381, 380,
+    382, 383, 385, 384, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413,
+    414, 471, 472, 507, 508, 519, 520, 582, 592, 583, 593, 608, 609, 626, 627,
+    662, 664, 666, 774, 663, 665, 667, 775, 776, 777, 778, 779, 780, 781, 670,
+    672, 674, 782, 671, 673, 675, 783, 784, 785, 786, 787, 788, 789, 678, 680,
+    679, 681, 684, 686, 685, 687, 690, 692, 694, 790, 691, 693, 695, 791, 792,
+    793, 794, 795, 796, 797, 698, 700, 702, 798, 699, 701, 703, 799, 800, 801,
+    802, 803, 804, 805, 706, 708, 710, 707, 709, 711, 714, 716, 718, 715, 717,
+    719, 722, 724, 723, 725, 728, 730, 729, 731, 734, 736, 738, 735, 737, 739,
+    741, 742, 743, 746, 748, 750, 806, 747, 749, 751, 807, 808, 809, 810, 811,
+    812, 813, 754, 756, 758, 814, 755, 757, 759, 815, 816, 817, 818, 819, 820,
+    821, 824, 836, 878, 828, 846, 847, 848, 840, 882, 859, 860, 861, 894, 895,
+    896, 897, 899, 898, 900, 901, 902, 903, 904, 905, 906, 907, 908, 911, 910,
+    914, 915, 916, 917, 918, 919, 920, 921, 930, 931, 922, 923, 924, 925, 932,
+    933, 926, 927, 928, 929, 934, 935, 936, 937, 966, 941, 942, 943, 944, 945,
+    946, 947, 948, 949, 950, 951, 952, 953, 954, 955, 956, 957, 958, 959, 960,
+    961, 962, 963, 964, 965, 967, 993, 968, 969, 970, 971, 972, 973, 974, 975,
+    976, 977, 978, 979, 980, 981, 982, 983, 984, 985, 986, 987, 988, 989, 990,
+    991, 992, 994, 995, 996, 997, 998,
+};
+
+/* Second parts of compositions that are of class 0; jamo are not here. */
+static const u32 TXT_SECOND[23] = {
+    0x9BE, 0x9D7, 0xB3E, 0xB56, 0xB57, 0xBBE, 0xBD7, 0xCC2, 0xCD5, 0xCD6, 0xD3E,
+    0xD57, 0xDCF, 0xDDF, 0x102E, 0x1B35, 0x11127, 0x1133E, 0x11357, 0x114B0,
+    0x114BA, 0x114BD, 0x115AF,
+};
+
+/* How many bytes at p, up to n, are a character or the beginning of one.
+ * > 0: a whole character of that length. 0: all n bytes (1 to 3) begin a
+ * character that needs more. < 0: minus the length of a maximal subpart that
+ * cannot become a character. Table 3-7 of the Unicode standard. */
+static int txt_measure(const u8 *p, size_t n) {
+    u32 lead = p[0], low = 0x80, high = 0xbf;
+    int need = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2
+             : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+
+    if (need == 0)
+        return -1;
+    if (lead == 0xe0) low = 0xa0;           /* overlong */
+    else if (lead == 0xed) high = 0x9f;     /* surrogates */
+    else if (lead == 0xf0) low = 0x90;      /* overlong */
+    else if (lead == 0xf4) high = 0x8f;     /* beyond U+10FFFF */
+    for (int i = 1; i < need; i++) {
+        if ((size_t)i == n)
+            return 0;
+        if (p[i] < low || p[i] > high)
+            return -i;
+        low = 0x80;
+        high = 0xbf;
+    }
+    return need;
+}
+
+/* The character at p (p < end) and its length in bytes. */
+static u32 txt_next(const u8 *p, const u8 *end, u32 *cp) {
+    int n;
+
+    if (p[0] < 0x80) {
+        *cp = p[0];
+        return 1;
+    }
+    n = txt_measure(p, (size_t)(end - p));
+    if (n <= 0) {
+        *cp = TXT_BAD;
+        return n < 0 ? (u32)-n : (u32)(end - p);
+    }
+    if (n == 2)
+        *cp = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
+    else if (n == 3)
+        *cp = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+    else
+        *cp = (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12
+            | (p[2] & 0x3fu) << 6 | (p[3] & 0x3fu);
+    return (u32)n;
+}
+
+/* Writes cp (at most U+10FFFF) as UTF-8, 1 to 4 bytes; returns how many. */
+static u32 txt_put(u8 *out, u32 cp) {
+    if (cp < 0x80) {
+        out[0] = (u8)cp;
+        return 1;
+    }
+    if (cp < 0x800) {
+        out[0] = (u8)(0xc0 | cp >> 6);
+        out[1] = (u8)(0x80 | (cp & 0x3f));
+        return 2;
+    }
+    if (cp < 0x10000) {
+        out[0] = (u8)(0xe0 | cp >> 12);
+        out[1] = (u8)(0x80 | (cp >> 6 & 0x3f));
+        out[2] = (u8)(0x80 | (cp & 0x3f));
+        return 3;
+    }
+    out[0] = (u8)(0xf0 | cp >> 18);
+    out[1] = (u8)(0x80 | (cp >> 12 & 0x3f));
+    out[2] = (u8)(0x80 | (cp >> 6 & 0x3f));
+    out[3] = (u8)(0x80 | (cp & 0x3f));
+    return 4;
+}
+
+static txt_class txt_class_of(u32 cp) {
+    if (cp < 0x20000) {
+        u32 word = TXT_BLOCK[cp >> 6] * 4u + (cp >> 4 & 3);
+        return (txt_class)(TXT_CLASS[word] >> (cp & 15) * 4 & 15);
+    }
+    for (size_t i = 0; i < sizeof TXT_FAR / sizeof TXT_FAR[0]; i++)
+        if (cp >= TXT_FAR[i].first && cp <= TXT_FAR[i].last)
+            return (txt_class)TXT_FAR[i].class_;
+    return TXT_OTHER;
+}
+
+/* ---- Composition ---- */
+
+/* Hangul by arithmetic (Unicode 3.12): 19 leading consonants, 21 vowels, 27
+ * trailing consonants and none. */
+enum {
+    TXT_L = 0x1100, TXT_V = 0x1161, TXT_T = 0x11a7, TXT_S = 0xac00,
+    TXT_L_N = 19, TXT_V_N = 21, TXT_T_N = 28,
+    TXT_S_N = TXT_L_N * TXT_V_N * TXT_T_N
+};
+
+/* The syllable of a leading consonant and a vowel, or of a syllable without a
+ * trailing consonant and one; 0 when the two do not go together. */
+static u32 txt_hangul(u32 a, u32 b) {
+    if (a - TXT_L < TXT_L_N && b - TXT_V < TXT_V_N)
+        return TXT_S + ((a - TXT_L) * TXT_V_N + (b - TXT_V)) * TXT_T_N;
+    if (a - TXT_S < TXT_S_N && (a - TXT_S) % TXT_T_N == 0
+        && b - TXT_T - 1 < TXT_T_N - 1)
+        return a + (b - TXT_T);
+    return 0;
+}
+
+/* Canonical combining class. */
+static u32 txt_mark_class(u32 cp) {
+    size_t low = 0, high = sizeof TXT_MARKS / sizeof TXT_MARKS[0];
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        const txt_marks *m = &TXT_MARKS[mid];
+        if (cp < m->first)
+            high = mid;
+        else if (cp - m->first >= m->count)
+            low = mid + 1;
+        else
+            return m->class_;
+    }
+    return 0;
+}
+
+/* One step of canonical decomposition: false when cp has none; *b is 0 when
+ * it is one other character. Hangul syllables count as having none, for they
+ * would only be put together again. */
+static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
+    size_t low = 0, high = sizeof TXT_NEAR / sizeof TXT_NEAR[0];
+
+    *b = 0;
+    if (cp - 0xf900u < sizeof TXT_IDEOGRAPH / 4) {
+        *a = TXT_IDEOGRAPH[cp - 0xf900u];
+        return *a != 0;
+    }
+    if (cp - 0x2f800u < sizeof TXT_IDEOGRAPH_2 / 4) {
+        *a = TXT_IDEOGRAPH_2[cp - 0x2f800u];
+        return *a != 0;
+    }
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (TXT_NEAR[mid][0] < cp)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    if (low < sizeof TXT_NEAR / sizeof TXT_NEAR[0] && TXT_NEAR[low][0] == cp) {
+        *a = TXT_NEAR[low][1];
+        *b = TXT_NEAR[low][2];
+        return true;
+    }
+    for (size_t i = 0; i < sizeof TXT_WIDE / sizeof TXT_WIDE[0]; i++)
+        if (TXT_WIDE[i][0] == cp) {
+            *a = TXT_WIDE[i][1];
+            *b = TXT_WIDE[i][2];
+            return true;
+        }
+    return false;
+}
+
+/* The character that a and b compose to, or 0. */
+static u32 txt_compose(u32 a, u32 b) {
+    size_t low = 0, high = sizeof TXT_PAIR / sizeof TXT_PAIR[0];
+    u32 both = txt_hangul(a, b);
+
+    if (both != 0)
+        return both;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        const u16 *row = TXT_NEAR[TXT_PAIR[mid]];
+        if (row[1] < a || (row[1] == a && row[2] < b))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    if (low < sizeof TXT_PAIR / sizeof TXT_PAIR[0]) {
+        const u16 *row = TXT_NEAR[TXT_PAIR[low]];
+        if (row[1] == a && row[2] == b)
+            return row[0];
+    }
+    if (a < 0x10000 || a >= 0x1d000)    /* musical symbols stay apart */
+        return 0;
+    for (size_t i = 0; i < sizeof TXT_WIDE / sizeof TXT_WIDE[0]; i++)
+        if (TXT_WIDE[i][1] == a && TXT_WIDE[i][2] == b)
+            return TXT_WIDE[i][0];
+    return 0;
+}
+
+/* Whether NFC might change cp, or it its neighbour. May say yes too often. */
+static bool txt_may_change(u32 cp) {
+    u32 a, b;
+
+    if (cp < 0x300 || (cp >= 0x3400 && cp < 0xa000)
+        || (cp >= TXT_S && cp < TXT_S + TXT_S_N) || cp == (u32)TXT_BAD)
+        return false;
+    if ((cp >= TXT_V && cp < TXT_V + TXT_V_N)
+        || (cp > TXT_T && cp < TXT_T + TXT_T_N))
+        return true;
+    for (size_t i = 0; i < sizeof TXT_SECOND / sizeof TXT_SECOND[0]; i++)
+        if (TXT_SECOND[i] == cp)
+            return true;
+    return txt_mark_class(cp) != 0 || txt_decompose(cp, &a, &b);
+}
+
+/* How far from p the text is surely as NFC has it: all of it, or up to a
+ * character that begins with no mark before one that may change. */
+static const u8 *txt_nfc_span(const u8 *p, const u8 *end) {
+    const u8 *start = p;            /* of the last character that can begin */
+
+    while (p < end) {
+        u32 cp, n;
+        if (p[0] < 0x80) {
+            start = p++;
+            continue;
+        }
+        n = txt_next(p, end, &cp);
+        if (txt_may_change(cp))
+            return start;
+        start = p;
+        p += n;
+    }
+    return end;
+}
+
+enum { TXT_RUN = 64 };  /* characters ordered and composed together. A letter
+                           with more marks than that is done in parts: Unicode
+                           calls 30 a lot (UAX 15, stream-safe text) */
+
+typedef struct { u32 cp[TXT_RUN]; u8 mark[TXT_RUN]; u32 n; } txt_run;
+
+/* Appends cp and sorts it in: marks stay behind marks of the same class or a
+ * lower one, a character of class 0 is never passed. */
+static void txt_run_add(txt_run *r, u32 cp) {
+    u32 mark = txt_mark_class(cp), i = r->n++;
+
+    while (mark != 0 && i > 0 && r->mark[i - 1] > mark) {
+        r->cp[i] = r->cp[i - 1];
+        r->mark[i] = r->mark[i - 1];
+        i--;
+    }
+    r->cp[i] = cp;
+    r->mark[i] = (u8)mark;
+}
+
+/* Appends the full canonical decomposition. Second parts never decompose, so
+ * the way down is a line of at most 4. */
+static void txt_run_split(txt_run *r, u32 cp) {
+    u32 tail[4], n = 0, a, b;
+
+    while (n < 4 && txt_decompose(cp, &a, &b)) {
+        if (b != 0)
+            tail[n++] = b;
+        cp = a;
+    }
+    txt_run_add(r, cp);
+    while (n > 0)
+        txt_run_add(r, tail[--n]);
+}
+
+/* Composes the run in place (Unicode 3.11, D117). */
+static void txt_run_compose(txt_run *r) {
+    u32 starter = 0, n = 1;
+
+    for (u32 i = 1; i < r->n; i++) {
+        u32 cp = r->cp[i], mark = r->mark[i], both = 0;
+        /* blocked when a mark of this class or higher stands between */
+        bool free_way = n == starter + 1 || (mark > r->mark[n - 1]);
+        if (r->mark[starter] == 0 && free_way)
+            both = txt_compose(r->cp[starter], cp);
+        if (both != 0) {
+            r->cp[starter] = both;
+            continue;
+        }
+        if (mark == 0)
+            starter = n;
+        r->cp[n] = cp;
+        r->mark[n++] = (u8)mark;
+    }
+    r->n = n;
+}
+
+/* Where normalised text goes: counts what does not fit. */
+typedef struct { u8 *out; size_t n, cap; } txt_sink;
+
+static void txt_write(txt_sink *s, const u8 *p, size_t n) {
+    if (s->n + n <= s->cap)
+        memcpy(s->out + s->n, p, n);
+    s->n += n;
+}
+
+static void txt_run_flush(txt_run *r, txt_sink *s) {
+    u8 bytes[4];
+
+    if (r->n > 0)
+        txt_run_compose(r);
+    for (u32 i = 0; i < r->n; i++)
+        txt_write(s, bytes, txt_put(bytes, r->cp[i]));
+    r->n = 0;
+}
+
+/* NFC of [p, end). Writes at most `cap` bytes and returns how many it has: up
+ * to 3 for 1 (U+1D160, which stays apart), fewer than before for any language.
+ * Bytes that are no character are copied. */
+static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
+    txt_sink sink = {out, 0, cap};
+    txt_run run;
+
+    run.n = 0;
+    while (p < end) {
+        const u8 *safe = txt_nfc_span(p, end);
+        u32 cp, n;
+        if (safe > p) {
+            txt_run_flush(&run, &sink);
+            txt_write(&sink, p, (size_t)(safe - p));
+            p = safe;
+            continue;
+        }
+        n = txt_next(p, end, &cp);
+        /* nothing before such a character can change with it */
+        if (!txt_may_change(cp) || run.n > TXT_RUN - 5)
+            txt_run_flush(&run, &sink);
+        if (cp == (u32)TXT_BAD)
+            txt_write(&sink, p, n);
+        else
+            txt_run_split(&run, cp);
+        p += n;
+    }
+    txt_run_flush(&run, &sink);
+    return sink.n;
+}
+
+/* The character of three bytes that begins at p, or 0. */
+static u32 txt_three(const u8 *p, const u8 *end) {
+    u32 cp;
+
+    return end - p >= 3 && txt_next(p, end, &cp) == 3 ? cp : 0;
+}
+
+/* The first place from p on where two characters compose to Hangul, or end. */
+static const u8 *txt_hangul_find(const u8 *p, const u8 *end) {
+    const u8 *start = p;
+
+    for (; end - p >= 3; p++) {
+        /* vowels and trailing consonants are E1 85 A1 to E1 87 82 */
+        if (p[0] != 0xe1 || p[1] < 0x85 || p[1] > 0x87 || p - start < 3)
+            continue;
+        if (txt_hangul(txt_three(p - 3, end), txt_three(p, end)) != 0)
+            return p - 3;
+    }
+    return end;
+}
+
+/* Composes decomposed Hangul and nothing else. Every composition turns six
+ * bytes into three: `out` takes end - p bytes. Returns how many it has. */
+static size_t txt_hangul_join(const u8 *p, const u8 *end, u8 *out) {
+    u8 *begin = out;
+
+    while (p < end) {
+        const u8 *q = txt_hangul_find(p, end);
+        u32 cp, both;
+        memcpy(out, p, (size_t)(q - p));
+        out += q - p;
+        p = q;
+        if (p == end)
+            break;
+        cp = txt_three(p, end);
+        for (p += 3; ; p += 3) {
+            both = txt_hangul(cp, txt_three(p, end));
+            if (both == 0)
+                break;
+            cp = both;
+        }
+        out += txt_put(out, cp);
+    }
+    return (size_t)(out - begin);
+}
+
+/* Takes one byte of a stream and writes the text that is certain now, 0 to 6
+ * bytes; what cannot be a character comes out as U+FFFD. pending[4] with
+ * *n_pending is the state, empty at the beginning. */
+static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
+    u32 n = 0;
+    int whole;
+
+    pending[(*n_pending)++] = byte;
+    whole = txt_measure(pending, *n_pending);
+    if (whole < 0 && *n_pending > 1) {
+        n = txt_put(out, 0xfffd);       /* the byte begins something new */
+        pending[0] = byte;
+        *n_pending = 1;
+        whole = txt_measure(pending, 1);
+    }
+    if (whole == 0)
+        return n;
+    if (whole > 0) {
+        memcpy(out + n, pending, (size_t)whole);
+        n += (u32)whole;
+    } else {
+        n += txt_put(out + n, 0xfffd);
+    }
+    *n_pending = 0;
+    return n;
+}
+
+/* ==========================================================================
+ * § 10 TOKENIZER (private)
+ * Owns the vocabulary of an open model: byte-level BPE by merge list and
+ * SentencePiece BPE by scores. May call 1-2, 8 and 9. Texts stay in the
+ * mapped file; tok_open makes one block of tables beside it (8k ids: 0.2 MB,
+ * 128k ids with 280k merges: 8 MB). After that everything is read-only and
+ * encoding takes no memory, except for a word of over TOK_SHORT bytes.
+ * The one decision: nothing here is quadratic or unbounded whatever the file
+ * or the text. Hash chains, token lengths and tables have limits that real
+ * files do not come near; a file beyond them is refused when it is opened.
+ * ======================================================================== */
+
+enum {
+    TOK_SHORT = 96,         /* bytes of a word that is merged on the stack */
+    TOK_TEXT_MAX = 512,     /* bytes a token has in the file (some have 256) */
+    TOK_CHAIN_MAX = 256,    /* steps along a hash table */
+    TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the merge table */
+    TOK_STOPS = 32,         /* stop tokens remembered */
+    TOK_FAR_LENGTHS = TOK_TEXT_MAX / 64,
+    /* Bytes of scratch that tok_encode needs at most, per byte of text and
+     * beside them; only text that is one single word needs that much. Text
+     * that NFC makes longer by a quarter can need more (and gets BUFFER). */
+    TOK_SCRATCH_PER_BYTE = 16,
+    TOK_SCRATCH_FIXED = 64
+};
+#define TOK_NONE 0xffffffffu
+
+/* Types of a token in tokenizer.ggml.token_type. */
+enum {
+    TOK_NORMAL = 1, TOK_UNKNOWN = 2, TOK_CONTROL = 3, TOK_USER = 4,
+    TOK_UNUSED = 5, TOK_BYTE = 6
+};
+
+typedef enum tok_kind { TOK_BYTES, TOK_PIECES } tok_kind;
+
+/* ---- How text is cut into words ---- */
+
+/* One row per rule; the rules are regular expressions in the models' own
+ * tokenizer.json. In words:
+ *   first     number of digits (0: none) cut off before all else, and whether
+ *             runs of CJK are, too; neither sees what is beyond its borders
+ *   shape     what a word is
+ *   digits    how many digits are a word: 0 any number, with a space before
+ *   tail      what follows a word of symbols: line ends, also slashes, or at
+ *             most one of these
+ */
+typedef enum tok_shape {
+    TOK_GPT2,       /* 's|'t|..| ?L+| ?N+| ?other+|spaces */
+    TOK_LLAMA3,     /* any case 's..|.?L+|N{1,k}| ?other+tail|spaces */
+    TOK_QWEN35,     /* the same with marks counting as letters */
+    TOK_EXAONE,     /* the same, words include single spaces within */
+    TOK_GPT4O,      /* words by case: Upper* lower+ | Upper+ lower*, then 's */
+    TOK_TEKKEN,     /* the same without 's */
+    TOK_DEEPSEEK    /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
+} tok_shape;
+
+typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE } tok_tail;
+
+typedef struct tok_rule {
+    const char *name;       /* tokenizer.ggml.pre */
+    tok_shape shape;
+    tok_tail tail;
+    u8 first;
+    bool cjk_first;
+    u8 digits;
+    bool nfc;               /* text is normalised to NFC */
+    bool whole;             /* a word that is a token is not merged */
+    bool bos;               /* BOS goes in front if the file does not say */
+} tok_rule;
+
+static const tok_rule TOK_RULES[] = {
+    /* name             shape         tail      first cjk digits nfc whole bos */
+    {"gpt-2",           TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0, 0},
+    {"gpt2",            TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0, 0},
+    {"exaone4",         TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0, 0},
+    {"a.x-4.0",         TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0, 0},
+    {"trillion",        TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0, 0},
+    {"phi-2",           TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0, 0},
+    {"exaone",          TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0, 0},
+    {"smollm",          TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0, 0},
+    {"starcoder",       TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0, 0},
+    {"llama-bpe",       TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1, 1},
+    {"llama3",          TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1, 1},
+    {"llama-v3",        TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1, 1},
+    {"midm-2.0",        TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1, 1},
+    {"lfm2",            TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1, 1},
+    {"qwen2",           TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 1, 0, 0},
+    {"deepseek-r1-qwen", TOK_LLAMA3,  TOK_LINES,   0, 0, 1, 0, 0, 0},
+    {"kormo",           TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 0, 0, 0},
+    {"solar-open",      TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 0, 0, 0},
+    {"qwen35",          TOK_QWEN35,   TOK_LINES,   0, 0, 1, 1, 0, 0},
+    {"exaone-moe",      TOK_EXAONE,   TOK_ONE,     0, 0, 1, 1, 0, 0},
+    {"gpt-4o",          TOK_GPT4O,    TOK_SLASHES, 0, 0, 3, 0, 0, 0},
+    {"kanana2",         TOK_GPT4O,    TOK_SLASHES, 0, 0, 3, 0, 0, 0},
+    {"llama4",          TOK_GPT4O,    TOK_SLASHES, 0, 0, 3, 0, 0, 0},
+    {"tekken",          TOK_TEKKEN,   TOK_SLASHES, 0, 0, 1, 0, 1, 1},
+    {"deepseek-v3",     TOK_DEEPSEEK, TOK_LINES,   3, 1, 0, 0, 0, 0},
+    {"hunyuan-dense",   TOK_DEEPSEEK, TOK_LINES,   3, 1, 0, 0, 0, 0},
+    {"hyperclovax",     TOK_DEEPSEEK, TOK_LINES,   1, 1, 0, 0, 0, 0},
+};
+
+/* The character at `at` and where the next one begins. At the end: cls is
+ * TOK_END and next = at. */
+enum { TOK_END = 15 };
+typedef struct { const u8 *at, *next; u32 cp, cls; } tok_char;
+
+static tok_char tok_look(const u8 *p, const u8 *end) {
+    tok_char c = {p, p, 0, TOK_END};
+
+    if (p < end) {
+        c.next = p + txt_next(p, end, &c.cp);
+        c.cls = c.cp == (u32)TXT_BAD ? TXT_OTHER : (u32)txt_class_of(c.cp);
+    }
+    return c;
+}
+
+/* Sets of classes, as bits. */
+enum {
+    TOK_L = 1 << TXT_UPPER | 1 << TXT_LOWER | 1 << TXT_LETTER,
+    TOK_N = 1 << TXT_NUMBER,
+    TOK_M = 1 << TXT_MARK,
+    TOK_PS = 1 << TXT_PUNCT | 1 << TXT_SYMBOL,
+    TOK_UP = 1 << TXT_UPPER | 1 << TXT_LETTER | TOK_M,
+    TOK_LOW = 1 << TXT_LOWER | 1 << TXT_LETTER | TOK_M,
+    TOK_NOT_LNS = 1 << TXT_OTHER | TOK_M | TOK_PS   /* [^\s\p{L}\p{N}] */
+};
+
+static bool tok_is(tok_char c, u32 set) {
+    return (set >> c.cls & 1) != 0;
+}
+
+/* Where a run of characters of these classes that begins at p ends. */
+static const u8 *tok_run(const u8 *p, const u8 *end, u32 set) {
+    for (;;) {
+        tok_char c = tok_look(p, end);
+        if (!tok_is(c, set))
+            return p;
+        p = c.next;
+    }
+}
+
+static bool tok_is_line(const u8 *p, const u8 *end) {
+    return p < end && (*p == '\n' || *p == '\r');
+}
+
+/* Length of 's 't 're 've 'm 'll 'd at p, or 0. With `any_case` as Oniguruma
+ * folds: U+017F, the long s, is an s, too. */
+static size_t tok_contraction(const u8 *p, const u8 *end, bool any_case) {
+    u32 bit = any_case ? 0x20 : 0, a, b;
+
+    if (end - p < 2 || p[0] != '\'')
+        return 0;
+    a = p[1] | bit;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd')
+        return 2;
+    if (end - p < 3)
+        return 0;
+    if (any_case && p[1] == 0xc5 && p[2] == 0xbf)
+        return 3;
+    b = p[2] | bit;
+    return (a == 'r' && b == 'e') || (a == 'v' && b == 'e')
+           || (a == 'l' && b == 'l') ? 3 : 0;
+}
+
+/* \s*[\r\n]+|\s+(?!\S)|\s+ from p on, which is a space. The first part only
+ * when `lines`. */
+static const u8 *tok_spaces(const u8 *p, const u8 *end, bool lines) {
+    const u8 *last = p, *line = NULL, *q = p;
+
+    for (;;) {
+        tok_char c = tok_look(q, end);
+        if (c.cls != TXT_SPACE)
+            break;
+        last = q;
+        q = c.next;
+        if (c.cp == '\n' || c.cp == '\r')
+            line = q;
+    }
+    if (lines && line != NULL)
+        return line;
+    return q == end || last == p ? q : last;
+}
+
+/* Up to k numbers from p on. */
+static const u8 *tok_digits(const u8 *p, const u8 *end, u32 k) {
+    for (; k > 0; k--) {
+        tok_char c = tok_look(p, end);
+        if (c.cls != TXT_NUMBER)
+            break;
+        p = c.next;
+    }
+    return p;
+}
+
+/* The word of GPT-2's rule that begins at p < end. */
+static const u8 *tok_word_gpt2(const u8 *p, const u8 *end) {
+    size_t n = tok_contraction(p, end, false);
+    tok_char c = tok_look(p, end);
+
+    if (n > 0)
+        return p + n;
+    if (*p == ' ') {
+        tok_char after = tok_look(p + 1, end);
+        if (after.cls != TXT_SPACE && after.cls != TOK_END)
+            c = after;
+    }
+    if (c.cls == TXT_SPACE)
+        return tok_spaces(p, end, false);
+    if (tok_is(c, TOK_L))
+        return tok_run(c.next, end, TOK_L);
+    if (tok_is(c, TOK_N))
+        return tok_run(c.next, end, TOK_N);
+    return tok_run(c.next, end, TOK_NOT_LNS);
+}
+
+/* ?[^\s\p{L}\p{N}]+ and its tail; NULL when p does not begin one. `set` is
+ * what counts as a symbol. */
+static const u8 *tok_symbols(const u8 *p, const u8 *end, u32 set,
+                             tok_tail tail) {
+    const u8 *q = tok_run(*p == ' ' ? p + 1 : p, end, set);
+
+    if (q == p || (*p == ' ' && q == p + 1))
+        return NULL;
+    while (tok_is_line(q, end) || (tail != TOK_LINES && q < end && *q == '/')) {
+        q++;
+        if (tail == TOK_ONE)
+            break;
+    }
+    return q;
+}
+
+/* The letters of a K-EXAONE word: letters with their marks, also across
+ * single spaces. c is the first letter. */
+static const u8 *tok_phrase(tok_char c, const u8 *end) {
+    for (;;) {
+        const u8 *p = tok_run(c.next, end, TOK_M);
+        c = tok_look(p, end);
+        if (c.at < end && *c.at == ' ')
+            c = tok_look(p + 1, end);
+        if (!tok_is(c, TOK_L))
+            return p;
+    }
+}
+
+/* Upper* lower+ from p on, with letters without case on both sides; NULL when
+ * there is none. A run of upper case gives back what it took too much. */
+static const u8 *tok_cased(const u8 *p, const u8 *end) {
+    const u8 *both = NULL;      /* behind the last one that can be lower */
+    tok_char c;
+
+    for (c = tok_look(p, end); tok_is(c, TOK_UP); c = tok_look(c.next, end))
+        if (tok_is(c, TOK_LOW))
+            both = c.next;
+    return tok_is(c, TOK_LOW) ? tok_run(c.next, end, TOK_LOW) : both;
+}
+
+/* A word by case with what may stand before it, or NULL. */
+static const u8 *tok_word_cased(const u8 *p, const u8 *end, bool contraction) {
+    tok_char c = tok_look(p, end);
+    bool prefix = !tok_is(c, TOK_L | TOK_N) && !tok_is_line(p, end);
+    const u8 *q = NULL;
+
+    if (prefix)
+        q = tok_cased(c.next, end);
+    if (q == NULL)
+        q = tok_cased(p, end);
+    if (q == NULL) {            /* Upper+ lower*: here no lower follows */
+        const u8 *from = prefix ? c.next : p;
+        q = tok_run(from, end, TOK_UP);
+        if (q == from)
+            return NULL;
+    }
+    return contraction ? q + tok_contraction(q, end, true) : q;
+}
+
+/* The word at p < end of the rules that follow tiktoken's cl100k. */
+static const u8 *tok_word_modern(const tok_rule *r, const u8 *p,
+                                 const u8 *end) {
+    bool cased = r->shape == TOK_GPT4O || r->shape == TOK_TEKKEN;
+    u32 letters = r->shape == TOK_QWEN35 ? TOK_L | TOK_M : TOK_L;
+    size_t n = cased ? 0 : tok_contraction(p, end, true);
+    tok_char c = tok_look(p, end), word = c;
+    const u8 *q;
+
+    if (n > 0)
+        return p + n;
+    if (!tok_is(c, TOK_L | TOK_N) && !tok_is_line(p, end))
+        word = tok_look(c.next, end);
+    if (cased) {
+        q = tok_word_cased(p, end, r->shape == TOK_GPT4O);
+        if (q != NULL)
+            return q;
+    } else if (tok_is(word, letters)) {
+        return r->shape == TOK_EXAONE ? tok_phrase(word, end)
+                                      : tok_run(word.next, end, letters);
+    } else if (tok_is(c, letters)) {
+        return tok_run(c.next, end, letters);
+    }
+    if (tok_is(c, TOK_N))
+        return tok_digits(p, end, r->digits);
+    q = tok_symbols(p, end, (u32)TOK_NOT_LNS & ~(letters & TOK_M), r->tail);
+    return q != NULL ? q : tok_spaces(p, end, true);
+}
+
+static bool tok_is_ascii_letter(const u8 *p, const u8 *end) {
+    return p < end && (*p | 0x20) >= 'a' && (*p | 0x20) <= 'z';
+}
+
+static bool tok_is_ascii_punct(u8 b) {
+    return b > 0x20 && b < 0x7f && (b < '0' || b > '9')
+           && ((b | 0x20) < 'a' || (b | 0x20) > 'z');
+}
+
+/* The word of DeepSeek's rule at p < end. What fits no part of the rule
+ * (controls) is a word up to where one begins. */
+static const u8 *tok_word_deepseek(const u8 *p, const u8 *end) {
+    tok_char c = tok_look(p, end), after;
+    const u8 *q;
+
+    if (tok_is_ascii_punct(*p) && tok_is_ascii_letter(p + 1, end)) {
+        for (p++; tok_is_ascii_letter(p, end); p++)
+            continue;
+        return p;
+    }
+    after = tok_look(c.next, end);
+    if (!tok_is(c, TOK_L | TOK_PS) && !tok_is_line(p, end)
+        && tok_is(after, TOK_L | TOK_M))
+        return tok_run(after.next, end, TOK_L | TOK_M);
+    if (tok_is(c, TOK_L | TOK_M))
+        return tok_run(c.next, end, TOK_L | TOK_M);
+    q = tok_symbols(p, end, TOK_PS, TOK_LINES);
+    if (q != NULL)
+        return q;
+    if (c.cls == TXT_SPACE)
+        return tok_spaces(p, end, true);
+    while (after.cls == TXT_OTHER) {
+        c = after;
+        after = tok_look(c.next, end);
+    }
+    return tok_is(after, TOK_L | TOK_M) && c.at > p ? c.at : c.next;
+}
+
+static bool tok_is_cjk(u32 cp) {
+    return (cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff);
+}
+
+/* The end of the piece at p < end that a rule cuts off first. */
+static const u8 *tok_chunk(const tok_rule *r, const u8 *p, const u8 *end) {
+    tok_char c = tok_look(p, end);
+    bool cjk = r->cjk_first && tok_is_cjk(c.cp);
+
+    if (c.cls == TXT_NUMBER)
+        return tok_digits(p, end, r->first);
+    do
+        c = tok_look(c.next, end);
+    while (c.cls != TOK_END && c.cls != TXT_NUMBER
+           && (r->cjk_first && tok_is_cjk(c.cp)) == cjk);
+    return c.at;
+}
+
+/* Cuts text into words. */
+typedef struct {
+    const tok_rule *rule;
+    const u8 *at, *chunk, *end;
+} tok_cutter;
+
+/* The end of the next word, which begins at c->at < c->end. */
+static const u8 *tok_cut(tok_cutter *c) {
+    const u8 *p = c->at;
+
+    if (p == c->chunk)
+        c->chunk = c->rule->first ? tok_chunk(c->rule, p, c->end) : c->end;
+    if (c->rule->shape == TOK_GPT2)
+        c->at = tok_word_gpt2(p, c->chunk);
+    else if (c->rule->shape != TOK_DEEPSEEK)
+        c->at = tok_word_modern(c->rule, p, c->chunk);
+    else if (tok_look(p, c->chunk).cls == TXT_NUMBER)
+        c->at = c->chunk;
+    else
+        c->at = tok_word_deepseek(p, c->chunk);
+    return c->at;
+}
+
+/* ---- The vocabulary ---- */
+
+typedef struct tokenizer {
+    tok_kind kind;
+    const tok_rule *rule;       /* TOK_BYTES only */
+    u32 n_vocab;
+    i32 bos, eos, eot, eom, unk, pad;       /* -1: none */
+    bool adds_bos, adds_eos;
+    bool prefix;                /* a space goes before text, and off again */
+    u32 max_piece_bytes;
+    const u8 *texts;            /* in the file: token i's text is from */
+    u32 *at;                    /* at[i] to at[i + 1] - 8 (a length) */
+    const u8 *types, *scores;   /* in the file; NULL: none */
+    u64 *find;                  /* text to id: high half of hash, id + 1 */
+    u64 *merge;                 /* left id, right id, rank; all ones: none */
+    u32 *merged;                /* what rank i merges to */
+    u32 *special;               /* text to id + 1, user-defined and control */
+    u32 find_mask, merge_mask, special_mask, n_merges;
+    /* Special tokens by first byte: a row from 1 on, 0 is none. A row has the
+     * second bytes and the lengths that occur. */
+    u8 row_of[256];
+    struct tok_row *rows;
+    u64 before_space[4];        /* TOK_PIECES: bytes that stand before a space
+                                   within a token */
+    i32 byte_id[256];
+    i32 stop[TOK_STOPS];
+    u32 n_stops;
+    void *block;
+    size_t block_bytes;
+} tokenizer;
+
+typedef struct tok_row {
+    u64 second[4], length[TOK_FAR_LENGTHS];     /* bit sets; length - 1 */
+    u32 longest;
+} tok_row;
+
+static void tok_set_bit(u64 *set, u32 i) {
+    set[i >> 6] |= (u64)1 << (i & 63);
+}
+
+static bool tok_has_bit(const u64 *set, u32 i) {
+    return (set[i >> 6] >> (i & 63) & 1) != 0;
+}
+
+static u64 tok_mix(u64 h) {
+    h ^= h >> 32;
+    h *= 0xd6e8feb86659fd93u;
+    h ^= h >> 29;
+    h *= 0x9e3779b97f4a7c15u;
+    return h ^ h >> 32;
+}
+
+static u64 tok_hash(const u8 *p, size_t n) {
+    u64 h = n * 0x9fb21c651e98df25u, k;
+
+    for (; n >= 8; n -= 8, p += 8) {
+        memcpy(&k, p, 8);
+        h = (h ^ k) * 0xa0761d6478bd642fu;
+        h ^= h >> 31;
+    }
+    if (n >= 4) {
+        u32 a, b;
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        h ^= a | (u64)b << 32;
+    } else if (n > 0) {
+        h ^= p[0] | (u64)p[n >> 1] << 8 | (u64)p[n - 1] << 16;
+    }
+    return tok_mix(h);
+}
+
+static str tok_text(const tokenizer *t, u32 id) {
+    str s = {(const char *)t->texts + t->at[id],
+             t->at[id + 1] - t->at[id] - 8};
+
+    return s;
+}
+
+static u32 tok_type(const tokenizer *t, u32 id) {
+    return t->types == NULL ? (u32)TOK_NORMAL : ld_u32(t->types + 4 * id);
+}
+
+/* SentencePiece writes a space as U+2581. Here a space is a space, one byte:
+ * texts of tokens are compared as if they had it so. Copies into buf, which
+ * takes s.n bytes, when there is anything to change. */
+static str tok_fold(str s, u8 *buf) {
+    size_t i = 0, n = 0;
+
+    while (i < s.n && (u8)s.p[i] != 0xe2)
+        i++;
+    if (i == s.n)
+        return s;
+    for (i = 0; i < s.n; ) {
+        if (s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0) {
+            buf[n++] = ' ';
+            i += 3;
+        } else {
+            buf[n++] = (u8)s.p[i++];
+        }
+    }
+    s.p = (const char *)buf;
+    s.n = n;
+    return s;
+}
+
+static bool tok_has_text(const tokenizer *t, u32 id, const u8 *p, size_t n) {
+    u8 buf[TOK_TEXT_MAX];
+    str s = tok_text(t, id);
+
+    if (t->kind == TOK_PIECES && s.n != n && s.n <= TOK_TEXT_MAX)
+        s = tok_fold(s, buf);
+    if (s.n != n)
+        return false;
+    if (memcmp(s.p, p, n) == 0)
+        return true;
+    s = t->kind == TOK_PIECES ? tok_fold(s, buf) : s;
+    return s.n == n && memcmp(s.p, p, n) == 0;
+}
+
+/* The id of the token with this text (folded, for pieces), or -1. */
+static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
+    u64 h = tok_hash(p, n);
+
+    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+        u64 slot = t->find[((u32)h + step) & t->find_mask];
+        if (slot == 0)
+            break;
+        if (slot >> 32 == h >> 32
+            && tok_has_text(t, (u32)slot - 1, p, n))
+            return (i32)((u32)slot - 1);
+    }
+    return -1;
+}
+
+/* ---- Opening ---- */
+
+typedef struct {
+    tokenizer *t;
+    const gguf *g;
+    ksllm_error *err;
+    const gguf_kv *tokens, *merges;
+    u32 n_special;
+    size_t n_rows;
+} tok_opening;
+
+static ksllm_status tok_bad(const tok_opening *o, const gguf_kv *kv,
+                            const char *what) {
+    return fail(o->err, KSLLM_ERR_FORMAT,
+                kv != NULL ? kv->offset : KSLLM_NO_OFFSET,
+                "%s%.*s%s", kv != NULL ? "key " : "",
+                kv != NULL ? (int)kv->key.n : 0,
+                kv != NULL ? kv->key.p : "", what);
+}
+
+static u32 tok_power(u64 n) {
+    u32 p = 16;
+
+    while (p < n)
+        p *= 2;
+    return p;
+}
+
+/* An array of the file with one item of `type` per token. Absent is fine. */
+static ksllm_status tok_column(const tok_opening *o, const char *key,
+                               u32 type, u32 other, const u8 **out) {
+    const gguf_kv *kv = gguf_find(o->g, key);
+
+    *out = NULL;
+    if (kv == NULL)
+        return KSLLM_OK;
+    if (kv->type != KSLLM_META_ARRAY
+        || (kv->item != type && kv->item != other))
+        return tok_bad(o, kv, ": not an array of the type it should have");
+    if (kv->count != o->tokens->count)
+        return tok_bad(o, kv, ": must have as many items as "
+                              "tokenizer.ggml.tokens");
+    *out = kv->data;
+    return KSLLM_OK;
+}
+
+/* Which rule cuts text for a byte-level vocabulary. */
+static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
+    str pre = gguf_get_str(o->g, "tokenizer.ggml.pre");
+
+    if (pre_override != NULL) {
+        pre.p = pre_override;
+        pre.n = strlen(pre_override);
+    }
+    for (size_t i = 0; i < sizeof TOK_RULES / sizeof TOK_RULES[0]; i++) {
+        const tok_rule *r = &TOK_RULES[i];
+        if (strlen(r->name) == pre.n && memcmp(r->name, pre.p, pre.n) == 0) {
+            o->t->rule = r;
+            return KSLLM_OK;
+        }
+    }
+    if (pre.n == 0)
+        return fail(o->err, KSLLM_ERR_UNSUPPORTED, KSLLM_NO_OFFSET,
+                    "key tokenizer.ggml.pre is missing: the file does not say "
+                    "how text is cut into words. Name it with "
+                    "options.pretokenizer, for example \"gpt-2\"");
+    return fail(o->err, KSLLM_ERR_UNSUPPORTED, KSLLM_NO_OFFSET,
+                "tokenizer.ggml.pre \"%.*s\" is not known. If it is the same "
+                "as a known one, name that one with options.pretokenizer",
+                (int)(pre.n < 64 ? pre.n : 64), pre.p);
+}
+
+/* Arrays of the file, and how much memory their tables take. */
+static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
+    tokenizer *t = o->t;
+    str model = gguf_get_str(o->g, "tokenizer.ggml.model");
+    ksllm_status s;
+
+    o->tokens = gguf_find(o->g, "tokenizer.ggml.tokens");
+    o->merges = gguf_find(o->g, "tokenizer.ggml.merges");
+    if (o->tokens == NULL || o->tokens->type != KSLLM_META_ARRAY
+        || o->tokens->item != KSLLM_META_TEXT)
+        return tok_bad(o, NULL, "key tokenizer.ggml.tokens: no array of text");
+    if (o->tokens->count == 0 || o->tokens->count >> TOK_ID_BITS != 0)
+        return tok_bad(o, o->tokens, ": must have 1 to 2097151 items");
+    t->n_vocab = (u32)o->tokens->count;
+    s = tok_column(o, "tokenizer.ggml.token_type", KSLLM_META_I32,
+                   KSLLM_META_U32, &t->types);
+    if (s != KSLLM_OK)
+        return s;
+    s = tok_column(o, "tokenizer.ggml.scores", KSLLM_META_F32,
+                   KSLLM_META_F32, &t->scores);
+    if (s != KSLLM_OK)
+        return s;
+    if (model.n == 5 && memcmp(model.p, "llama", 5) == 0) {
+        t->kind = TOK_PIECES;
+        o->merges = NULL;
+        return t->scores != NULL ? KSLLM_OK
+            : tok_bad(o, NULL, "key tokenizer.ggml.scores is missing");
+    }
+    if (model.n != 4 || memcmp(model.p, "gpt2", 4) != 0)
+        return fail(o->err, KSLLM_ERR_UNSUPPORTED, KSLLM_NO_OFFSET,
+                    "tokenizer.ggml.model \"%.*s\" is not supported, only "
+                    "gpt2 and llama", (int)(model.n < 64 ? model.n : 64),
+                    model.n > 0 ? model.p : "");
+    t->kind = TOK_BYTES;
+    if (o->merges == NULL || o->merges->type != KSLLM_META_ARRAY
+        || o->merges->item != KSLLM_META_TEXT)
+        return tok_bad(o, NULL, "key tokenizer.ggml.merges: no array of text");
+    if (o->merges->count >> TOK_RANK_BITS != 0)
+        return tok_bad(o, o->merges, ": more than 4194303 items");
+    t->n_merges = (u32)o->merges->count;
+    return tok_open_rule(o, pre_override);
+}
+
+static bool tok_is_special(u32 type) {
+    return type == TOK_CONTROL || type == TOK_USER || type == TOK_UNKNOWN;
+}
+
+/* A first walk over the texts: their lengths, and how many are special. */
+static ksllm_status tok_open_measure(tok_opening *o) {
+    const u8 *p = o->tokens->data, *begin = p;
+    u64 firsts[4] = {0, 0, 0, 0};
+
+    for (u32 id = 0; id < o->t->n_vocab; id++) {
+        str s = gguf_next_str(&p);
+        bool special = tok_is_special(tok_type(o->t, id));
+        if (s.n > TOK_TEXT_MAX && tok_type(o->t, id) != TOK_UNUSED)
+            return fail(o->err, KSLLM_ERR_UNSUPPORTED,
+                        o->tokens->offset + (u64)(p - begin) - s.n,
+                        "key tokenizer.ggml.tokens: token %u has %llu bytes, "
+                        "more than %d", (unsigned)id, (unsigned long long)s.n,
+                        (int)TOK_TEXT_MAX);
+        if ((u64)(p - begin) >= 0xfffffff0u)
+            return tok_bad(o, o->tokens, ": more than 4 GiB");
+        if (!special || s.n == 0)
+            continue;
+        o->n_special++;
+        /* a folded text begins with a space */
+        tok_set_bit(firsts, (u8)s.p[0]);
+        tok_set_bit(firsts, ' ');
+    }
+    for (u32 b = 0; b < 256; b++)
+        o->n_rows += tok_has_bit(firsts, b);
+    return KSLLM_OK;
+}
+
+/* One block for all tables: 8-byte things first. */
+static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
+    tokenizer *t = o->t;
+    size_t n_find = tok_power((u64)t->n_vocab + t->n_vocab / 2);
+    size_t n_merge = tok_power((u64)t->n_merges + t->n_merges / 2);
+    size_t n_special = tok_power((u64)o->n_special * 2);
+    u64 bytes = 8 * ((u64)n_find + n_merge) + o->n_rows * sizeof(tok_row)
+              + 4 * ((u64)n_special + t->n_vocab + 1 + t->n_merges);
+
+    if (bytes <= SIZE_MAX)
+        t->block = mem_alloc(a, (size_t)bytes);
+    if (t->block == NULL)
+        return fail(o->err, KSLLM_ERR_MEMORY, KSLLM_NO_OFFSET,
+                    "no memory for the vocabulary, %llu bytes",
+                    (unsigned long long)bytes);
+    t->block_bytes = (size_t)bytes;
+    t->find = t->block;
+    t->merge = t->find + n_find;
+    t->rows = (tok_row *)(t->merge + n_merge);
+    t->special = (u32 *)(t->rows + o->n_rows);
+    t->at = t->special + n_special;
+    t->merged = t->at + t->n_vocab + 1;
+    t->find_mask = (u32)n_find - 1;
+    t->merge_mask = (u32)n_merge - 1;
+    t->special_mask = (u32)n_special - 1;
+    memset(t->find, 0, 8 * n_find);
+    memset(t->merge, 0xff, 8 * n_merge);
+    memset(t->rows, 0, o->n_rows * sizeof(tok_row));
+    memset(t->special, 0, 4 * n_special);
+    return KSLLM_OK;
+}
+
+/* Enters a text; of equal texts the last token stays, as in a dictionary. */
+static ksllm_status tok_open_find(tok_opening *o, u32 id, str s) {
+    tokenizer *t = o->t;
+    u64 h = tok_hash((const u8 *)s.p, s.n);
+    u32 i = (u32)h & t->find_mask;
+
+    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+        u64 slot = t->find[i];
+        if (slot == 0 || (slot >> 32 == h >> 32
+                          && tok_has_text(t, (u32)slot - 1,
+                                          (const u8 *)s.p, s.n))) {
+            t->find[i] = h >> 32 << 32 | (id + 1);
+            return KSLLM_OK;
+        }
+        i = (i + 1) & t->find_mask;
+    }
+    return tok_bad(o, o->tokens, ": texts made to collide");
+}
+
+/* A hash that can be carried on byte by byte; tok_mix ends it. */
+static u64 tok_roll(u64 h, u8 b) {
+    return (h ^ b) * 0x100000001b3u;
+}
+static const u64 TOK_ROLL = 0xcbf29ce484222325u;
+
+static ksllm_status tok_open_special(tok_opening *o, u32 id, str s,
+                                     u8 *n_rows) {
+    tokenizer *t = o->t;
+    u8 *row_of = &t->row_of[(u8)s.p[0]];
+    tok_row *row;
+    u64 h = TOK_ROLL;
+    u32 i;
+
+    if (*row_of == 0)
+        *row_of = ++*n_rows;
+    row = &t->rows[*row_of - 1];
+    tok_set_bit(row->length, (u32)s.n - 1);
+    if (s.n > 1)
+        tok_set_bit(row->second, (u8)s.p[1]);
+    if (row->longest < s.n)
+        row->longest = (u32)s.n;
+    for (size_t k = 0; k < s.n; k++)
+        h = tok_roll(h, (u8)s.p[k]);
+    i = (u32)tok_mix(h) & t->special_mask;
+    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+        if (t->special[i] == 0) {
+            t->special[i] = id + 1;
+            return KSLLM_OK;
+        }
+        i = (i + 1) & t->special_mask;
+    }
+    return tok_bad(o, o->tokens, ": special tokens made to collide");
+}
+
+/* "<0xE3>" to 0xE3; -1 when it is not that. */
+static i32 tok_byte_of(str s) {
+    i32 value = 0;
+
+    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>')
+        return -1;
+    for (size_t i = 3; i < 5; i++) {
+        char c = s.p[i];
+        i32 digit = c >= '0' && c <= '9' ? c - '0'
+                  : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                  : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0)
+            return -1;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+/* GPT-2's letters for bytes: printable ones stand for themselves, the other
+ * 68, in order, for U+0100 and on. */
+static u32 tok_letter_of(u8 b) {
+    return b < 33 ? 256u + b : b < 127 ? b : b < 161 ? 256u + 33 + (b - 127u)
+         : b == 173 ? 256u + 67 : b;
+}
+
+/* The byte that a letter stands for, or -1. */
+static i32 tok_letter_byte(u32 cp) {
+    if (cp < 256)
+        return tok_letter_of((u8)cp) == cp ? (i32)cp : -1;
+    cp -= 256;
+    return cp < 33 ? (i32)cp : cp < 67 ? (i32)(cp - 33 + 127)
+         : cp == 67 ? 173 : -1;
+}
+
+/* A text of GPT-2's letters as bytes, at most s.n, into out; -1 when it has
+ * another letter. out NULL counts. */
+static i64 tok_letters(str s, u8 *out) {
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    i64 n = 0;
+
+    while (p < end) {
+        u32 cp;
+        i32 b;
+        p += txt_next(p, end, &cp);
+        b = tok_letter_byte(cp);
+        if (b < 0)
+            return -1;
+        if (out != NULL)
+            out[n] = (u8)b;
+        n++;
+    }
+    return n;
+}
+
+/* The bytes of a token's text, into buf when they are not the file's own. */
+static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
+    str s = tok_text(t, id), none = {NULL, 0};
+    u32 type = tok_type(t, id);
+    i64 n;
+
+    if (type == TOK_UNUSED)
+        return none;
+    if (type == TOK_BYTE) {
+        buf[0] = (u8)tok_byte_of(s);
+        s.p = (const char *)buf;
+        s.n = tok_byte_of(s) < 0 ? 0 : 1;
+        return s;
+    }
+    if (type == TOK_CONTROL || type == TOK_UNKNOWN)
+        return s;
+    if (t->kind == TOK_PIECES)
+        return tok_fold(s, buf);
+    if (type == TOK_USER)
+        return s;
+    n = tok_letters(s, buf);
+    if (n >= 0) {
+        s.p = (const char *)buf;
+        s.n = (size_t)n;
+    }
+    return s;
+}
+
+/* The second walk: every table of the tokens. */
+static ksllm_status tok_open_tokens(tok_opening *o) {
+    tokenizer *t = o->t;
+    const u8 *p = o->tokens->data, *begin = p;
+    u8 buf[TOK_TEXT_MAX], n_rows = 0;
+
+    t->texts = begin;
+    for (u32 id = 0; id < t->n_vocab; id++) {
+        str s = gguf_next_str(&p), whole = s;
+        u32 type = tok_type(t, id);
+        ksllm_status status = KSLLM_OK;
+        t->at[id] = (u32)((const u8 *)s.p - begin);
+        t->at[id + 1] = (u32)(p - begin) + 8;
+        if (type == TOK_UNUSED || s.n == 0)
+            continue;
+        if (s.n > t->max_piece_bytes) {
+            u32 n = (u32)tok_bytes(t, id, buf).n;
+            if (n > t->max_piece_bytes)
+                t->max_piece_bytes = n;
+        }
+        if (t->kind == TOK_PIECES)
+            s = tok_fold(s, buf);
+        for (size_t i = 1; i < s.n && s.n < whole.n; i++)
+            if (s.p[i] == ' ')
+                tok_set_bit(t->before_space, (u8)s.p[i - 1]);
+        if (type == TOK_BYTE && tok_byte_of(s) >= 0)
+            t->byte_id[tok_byte_of(s)] = (i32)id;
+        status = tok_open_find(o, id, s);
+        if (status == KSLLM_OK && tok_is_special(type))
+            status = tok_open_special(o, id, s, &n_rows);
+        if (status != KSLLM_OK)
+            return status;
+    }
+    return KSLLM_OK;
+}
+
+static u32 tok_merge_slot(const tokenizer *t, u32 left, u32 right) {
+    return (u32)tok_mix((u64)left << TOK_ID_BITS | right) & t->merge_mask;
+}
+
+/* The rank of the merge of two tokens, TOK_NONE when there is none. */
+static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
+    u64 key = (u64)left << TOK_ID_BITS | right;
+    u32 home = tok_merge_slot(t, left, right);
+
+    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+        u64 slot = t->merge[(home + step) & t->merge_mask];
+        if (slot == ~(u64)0)
+            break;
+        if (slot >> TOK_RANK_BITS == key)
+            return (u32)slot & ((1u << TOK_RANK_BITS) - 1);
+    }
+    return TOK_NONE;
+}
+
+/* Of equal merges the last one counts, as in Hugging Face tokenizers. */
+static ksllm_status tok_open_merge(tok_opening *o, u32 left, u32 right,
+                                   u32 rank) {
+    tokenizer *t = o->t;
+    u64 key = (u64)left << TOK_ID_BITS | right;
+    u32 i = tok_merge_slot(t, left, right);
+
+    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+        if (t->merge[i] == ~(u64)0 || t->merge[i] >> TOK_RANK_BITS == key) {
+            t->merge[i] = key << TOK_RANK_BITS | rank;
+            return KSLLM_OK;
+        }
+        i = (i + 1) & t->merge_mask;
+    }
+    return tok_bad(o, o->merges, ": merges made to collide");
+}
+
+/* The id of left and right written together. Merges come in the order of
+ * their tokens, several for one: nearly always it is the token of the merge
+ * before or the next one, which saves the look-up that misses the cache. */
+static i32 tok_joined(const tokenizer *t, str left, str right, u32 guess) {
+    u8 buf[TOK_TEXT_MAX];
+
+    for (u32 id = guess; id < guess + 2 && id < t->n_vocab; id++) {
+        str s = tok_text(t, id);
+        if (s.n == left.n + right.n && memcmp(s.p, left.p, left.n) == 0
+            && memcmp(s.p + left.n, right.p, right.n) == 0)
+            return (i32)id;
+    }
+    if (left.n + right.n > TOK_TEXT_MAX)
+        return -1;
+    memcpy(buf, left.p, left.n);
+    memcpy(buf + left.n, right.p, right.n);
+    return tok_lookup(t, buf, left.n + right.n);
+}
+
+/* "left right": the space that divides is the first one that is not at the
+ * beginning. Byte-level texts have no others. */
+static bool tok_halves(str s, str *left, str *right) {
+    for (size_t i = 1; i + 1 < s.n; i++)
+        if (s.p[i] == ' ') {
+            left->p = s.p;
+            left->n = i;
+            right->p = s.p + i + 1;
+            right->n = s.n - i - 1;
+            return true;
+        }
+    return false;
+}
+
+/* Merges that name a missing token are left out: nothing can reach them. */
+static ksllm_status tok_open_merges(tok_opening *o) {
+    tokenizer *t = o->t;
+    const u8 *p = t->n_merges > 0 ? o->merges->data : NULL;
+    u32 guess = 0;
+
+    for (u32 rank = 0; rank < t->n_merges; rank++) {
+        str s = gguf_next_str(&p), left, right;
+        i32 a, b, both;
+        ksllm_status status;
+        t->merged[rank] = 0;
+        if (!tok_halves(s, &left, &right))
+            continue;
+        a = tok_lookup(t, (const u8 *)left.p, left.n);
+        b = tok_lookup(t, (const u8 *)right.p, right.n);
+        if (a < 0 || b < 0)
+            continue;
+        both = tok_joined(t, left, right, guess);
+        if (both < 0)
+            continue;
+        guess = (u32)both;
+        t->merged[rank] = (u32)both;
+        status = tok_open_merge(o, (u32)a, (u32)b, rank);
+        if (status != KSLLM_OK)
+            return status;
+    }
+    return KSLLM_OK;
+}
+
+static i32 tok_find(const tokenizer *t, str text) {
+    u8 buf[TOK_TEXT_MAX];
+
+    if (text.n == 0 || text.n > TOK_TEXT_MAX)
+        return -1;
+    if (t->kind == TOK_PIECES)
+        text = tok_fold(text, buf);
+    return tok_lookup(t, (const u8 *)text.p, text.n);
+}
+
+static i32 tok_find_name(const tokenizer *t, const char *name) {
+    str s = {name, strlen(name)};
+
+    return tok_find(t, s);
+}
+
+/* ---- Stop tokens ---- */
+
+/* Texts that end an answer wherever they are a token, besides what the file
+ * names. A turn's end comes before a text's end: the first one found is the
+ * EOT. `unless` is a token that shows that this one means something else:
+ * Solar Open and Harmony end a part of an answer with <|end|>. Only tokens
+ * marked as control count when `control`: </s> is HTML in Gemma. */
+static const struct {
+    const char *text, *unless;
+    bool control;
+} TOK_ENDS[] = {
+    {"<|im_end|>", NULL, false},
+    {"<|eot_id|>", NULL, false},
+    {"<end_of_turn>", NULL, false},
+    {"[|endofturn|]", NULL, false},
+    {"<|endofturn|>", NULL, false},
+    {"<|END|>", NULL, false},
+    {"<|flush|>", NULL, false},
+    {"<|calls|>", NULL, false},
+    {"<|return|>", NULL, false},
+    {"<|call|>", NULL, false},
+    {"<|end|>", "<|flush|>", false},
+    {"<|end|>", "<|return|>", false},
+    {"<|stop|>", NULL, false},
+    {"<|eom_id|>", NULL, false},
+    {"<|endoftext|>", NULL, false},
+    {"<|end_of_text|>", NULL, false},
+    {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+     NULL, false},
+    {"</s>", NULL, true},
+    {"<eos>", NULL, true},
+    {"[EOS]", NULL, true},
+};
+
+static bool tok_is_stop(const tokenizer *t, i32 id) {
+    for (u32 i = 0; i < t->n_stops; i++)
+        if (t->stop[i] == id)
+            return true;
+    return false;
+}
+
+static void tok_add_stop(tokenizer *t, i32 id) {
+    if (id >= 0 && t->n_stops < TOK_STOPS && !tok_is_stop(t, id))
+        t->stop[t->n_stops++] = id;
+}
+
+static void tok_open_ends(tokenizer *t) {
+    bool harmony = tok_find_name(t, "<|return|>") >= 0
+                   || tok_find_name(t, "<|flush|>") >= 0;
+
+    tok_add_stop(t, t->eos);
+    tok_add_stop(t, t->eot);
+    tok_add_stop(t, t->eom);
+    for (size_t i = 0; i < sizeof TOK_ENDS / sizeof TOK_ENDS[0]; i++) {
+        i32 id = tok_find_name(t, TOK_ENDS[i].text);
+        u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
+        if (TOK_ENDS[i].unless != NULL && harmony)
+            continue;
+        if (type != TOK_CONTROL && (TOK_ENDS[i].control || type != TOK_USER))
+            continue;
+        if (t->eot < 0)
+            t->eot = id;
+        tok_add_stop(t, id);
+    }
+}
+
+/* ---- Open and close ---- */
+
+/* An id that the file names; all ones means none. */
+static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
+    i64 id;
+
+    *out = -1;
+    if (!gguf_get_int(o->g, key, &id) || id == -1 || id == 0xffffffff)
+        return KSLLM_OK;
+    if (id < 0 || id >= o->t->n_vocab)
+        return tok_bad(o, gguf_find(o->g, key), ": no token of the vocabulary");
+    *out = (i32)id;
+    return KSLLM_OK;
+}
+
+static ksllm_status tok_open_ids(tok_opening *o) {
+    tokenizer *t = o->t;
+    const struct { const char *key; i32 *id; } ids[] = {
+        {"tokenizer.ggml.bos_token_id", &t->bos},
+        {"tokenizer.ggml.eos_token_id", &t->eos},
+        {"tokenizer.ggml.eot_token_id", &t->eot},
+        {"tokenizer.ggml.eom_token_id", &t->eom},
+        {"tokenizer.ggml.unknown_token_id", &t->unk},
+        {"tokenizer.ggml.padding_token_id", &t->pad},
+    };
+    i64 flag;
+
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        ksllm_status s = tok_open_id(o, ids[i].key, ids[i].id);
+        if (s != KSLLM_OK)
+            return s;
+    }
+    t->adds_bos = t->kind == TOK_PIECES || t->rule->bos;
+    if (gguf_get_int(o->g, "tokenizer.ggml.add_bos_token", &flag))
+        t->adds_bos = flag != 0;
+    if (gguf_get_int(o->g, "tokenizer.ggml.add_eos_token", &flag))
+        t->adds_eos = flag != 0;
+    t->adds_bos = t->adds_bos && t->bos >= 0;
+    t->adds_eos = t->adds_eos && t->eos >= 0;
+    t->prefix = t->kind == TOK_PIECES;
+    if (t->prefix && gguf_get_int(o->g, "tokenizer.ggml.add_space_prefix", &flag))
+        t->prefix = flag != 0;
+    return KSLLM_OK;
+}
+
+static void tok_open_bytes(tokenizer *t) {
+    u8 buf[4];
+
+    if (t->kind == TOK_BYTES)
+        for (u32 b = 0; b < 256; b++)
+            t->byte_id[b] = tok_lookup(t, buf,
+                                       txt_put(buf, tok_letter_of((u8)b)));
+}
+
+static void tok_close(tokenizer *t, const ksllm_allocator *a) {
+    if (t->block != NULL)
+        mem_free(a, t->block, t->block_bytes);
+    memset(t, 0, sizeof *t);
+}
+
+/* pre_override stands in for tokenizer.ggml.pre unless NULL. g must live as
+ * long as t. */
+static ksllm_status tok_open(tokenizer *t, const gguf *g,
+                             const char *pre_override,
+                             const ksllm_allocator *a, ksllm_error *err) {
+    tok_opening o = {t, g, err, NULL, NULL, 0, 0};
+    ksllm_status s;
+
+    memset(t, 0, sizeof *t);
+    memset(t->byte_id, 0xff, sizeof t->byte_id);
+    s = tok_open_keys(&o, pre_override);
+    if (s == KSLLM_OK)
+        s = tok_open_measure(&o);
+    if (s == KSLLM_OK)
+        s = tok_open_block(&o, a);
+    if (s == KSLLM_OK)
+        s = tok_open_tokens(&o);
+    if (s == KSLLM_OK)
+        s = tok_open_merges(&o);
+    if (s == KSLLM_OK)
+        s = tok_open_ids(&o);
+    if (s != KSLLM_OK) {
+        tok_close(t, a);
+        return s;
+    }
+    tok_open_bytes(t);
+    tok_open_ends(t);
+    return KSLLM_OK;
+}
+
+/* ---- Encoding ---- */
+
+/* Memory for one call: first the caller's scratch, then the allocator. */
+typedef struct {
+    u8 *free;
+    size_t left;
+    const ksllm_allocator *a;
+} tok_memory;
+
+typedef struct { u8 *p; size_t bytes; bool heap; } tok_loan;
+
+typedef struct {
+    const tokenizer *t;
+    u32 flags;
+    tok_memory memory;
+    i32 *out;
+    size_t cap;
+    i64 n;
+    i64 n_words;                /* value of n where the current text began */
+    ksllm_error *err;
+} tok_coder;
+
+/* Loans go back in reverse order. */
+static ksllm_status tok_borrow(tok_coder *c, size_t bytes, tok_loan *loan) {
+    size_t skip = (0 - (uintptr_t)c->memory.free) & 3;
+
+    memset(loan, 0, sizeof *loan);
+    if (c->memory.left >= skip && c->memory.left - skip >= bytes) {
+        loan->p = c->memory.free + skip;
+        loan->bytes = bytes + skip;
+        c->memory.free += loan->bytes;
+        c->memory.left -= loan->bytes;
+        return KSLLM_OK;
+    }
+    if (c->memory.a == NULL)
+        return fail(c->err, KSLLM_ERR_BUFFER, KSLLM_NO_OFFSET,
+                    "the text has a word too long for the memory at hand: "
+                    "%llu bytes more are needed", (unsigned long long)bytes);
+    loan->p = mem_alloc(c->memory.a, bytes);
+    if (loan->p == NULL)
+        return fail(c->err, KSLLM_ERR_MEMORY, KSLLM_NO_OFFSET,
+                    "no memory to encode text, %llu bytes",
+                    (unsigned long long)bytes);
+    loan->bytes = bytes;
+    loan->heap = true;
+    return KSLLM_OK;
+}
+
+static void tok_return(tok_coder *c, tok_loan *loan) {
+    if (loan->heap) {
+        mem_free(c->memory.a, loan->p, loan->bytes);
+    } else {
+        c->memory.free -= loan->bytes;
+        c->memory.left += loan->bytes;
+    }
+}
+
+static void tok_emit(tok_coder *c, i32 id) {
+    if ((u64)c->n < c->cap)
+        c->out[c->n] = id;
+    c->n++;
+}
+
+/* A score as a rank: the higher the score, the lower the rank. NaN comes
+ * last. */
+static u32 tok_score_rank(const tokenizer *t, u32 id) {
+    f32 score = ld_f32(t->scores + 4 * id);
+    u32 bits = ld_u32(t->scores + 4 * id);
+
+    if (score != score)
+        return TOK_NONE - 1;
+    if (score == 0)
+        bits = 0;                       /* -0 is 0 */
+    bits = bits >> 31 ? bits : ~bits ^ 0x80000000u;
+    return bits < TOK_NONE - 1 ? bits : TOK_NONE - 1;
+}
+
+/* The normal token that a piece of text is, or -1. */
+static i32 tok_piece_id(const tokenizer *t, const u8 *p, size_t n) {
+    i32 id = n <= TOK_TEXT_MAX ? tok_lookup(t, p, n) : -1;
+    u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
+
+    return type == TOK_NORMAL || type == TOK_USER ? id : -1;
+}
+
+/* Two neighbours of a word that might become one. `left` and `right` are
+ * their ids (used by TOK_BYTES), p and n the text of both (TOK_PIECES). Gives
+ * how early they do, TOK_NONE for never, and what they become. */
+static u32 tok_pair(const tokenizer *t, u32 left, u32 right, const u8 *p,
+                    size_t n) {
+    i32 id;
+
+    if (t->kind == TOK_BYTES)
+        return left == TOK_NONE || right == TOK_NONE ? TOK_NONE
+             : tok_rank(t, left, right);
+    id = tok_piece_id(t, p, n);
+    return id < 0 ? TOK_NONE : tok_score_rank(t, (u32)id);
+}
+
+static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
+    return t->kind == TOK_BYTES ? t->merged[rank]
+                                : (u32)tok_piece_id(t, p, n);
+}
+
+/* Bytes of the first symbol at p: a byte, or a character of pieces. */
+static size_t tok_symbol(const tokenizer *t, const u8 *p, const u8 *end) {
+    u32 cp;
+
+    return t->kind == TOK_BYTES ? 1 : txt_next(p, end, &cp);
+}
+
+static u32 tok_symbol_id(const tokenizer *t, const u8 *p, size_t n) {
+    return t->kind == TOK_BYTES ? (u32)t->byte_id[*p]
+                                : (u32)tok_piece_id(t, p, n);
+}
+
+/* What is left of a word when nothing more merges. Without a token: bytes, or
+ * the unknown token once in a row, or nothing. */
+static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
+    const tokenizer *t = c->t;
+    bool bytes = t->kind == TOK_PIECES;
+
+    if (id != TOK_NONE) {
+        tok_emit(c, (i32)id);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        bytes = bytes && t->byte_id[p[i]] >= 0;
+    for (size_t i = 0; bytes && i < n; i++)
+        tok_emit(c, t->byte_id[p[i]]);
+    if (bytes || t->unk < 0)
+        return;
+    if (c->n > c->n_words && (u64)c->n <= c->cap && c->out[c->n - 1] == t->unk
+        && t->kind == TOK_PIECES)
+        return;
+    tok_emit(c, t->unk);
+}
+
+/* Merges a word of up to TOK_SHORT bytes: looks through all pairs for the
+ * best one each time, which beats a heap up to some hundred. */
+static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
+    const tokenizer *t = c->t;
+    u32 id[TOK_SHORT], rank[TOK_SHORT], count = 0;
+    u8 at[TOK_SHORT + 1];
+
+    for (size_t i = 0; i < n; count++) {
+        size_t len = tok_symbol(t, p + i, p + n);
+        at[count] = (u8)i;
+        id[count] = tok_symbol_id(t, p + i, len);
+        i += len;
+    }
+    at[count] = (u8)n;
+    for (u32 i = 0; i + 1 < count; i++)
+        rank[i] = tok_pair(t, id[i], id[i + 1], p + at[i],
+                           (size_t)(at[i + 2] - at[i]));
+    while (count > 1) {
+        u32 best = 0;
+        for (u32 i = 1; i + 1 < count; i++)
+            if (rank[i] < rank[best])
+                best = i;
+        if (rank[best] == TOK_NONE)
+            break;
+        id[best] = tok_join(t, rank[best], p + at[best],
+                            (size_t)(at[best + 2] - at[best]));
+        count--;
+        memmove(id + best + 1, id + best + 2, 4 * (count - best - 1));
+        memmove(at + best + 1, at + best + 2, count - best);
+        memmove(rank + best, rank + best + 1, 4 * (count - best - 1));
+        if (best + 1 < count)
+            rank[best] = tok_pair(t, id[best], id[best + 1], p + at[best],
+                                  (size_t)(at[best + 2] - at[best]));
+        if (best > 0)
+            rank[best - 1] = tok_pair(t, id[best - 1], id[best],
+                                      p + at[best - 1],
+                                      (size_t)(at[best + 1] - at[best - 1]));
+    }
+    for (u32 i = 0; i < count; i++)
+        tok_emit_symbol(c, id[i], p + at[i], (size_t)(at[i + 1] - at[i]));
+}
+
+/* A long word. Slots are bytes; a symbol lies in the slot of its first byte.
+ * If it is longer than one byte, its second and its last slot (which may be
+ * the same) hold TOK_SPAN | length, so that both neighbours are found without
+ * links:
+ *
+ *     byte     0     1     2     3     4
+ *     id       가    span3 ?     ...         "가" is 3 bytes, one symbol
+ *                          span3
+ *
+ * rank[i] is that of the symbol at i with the next one. `win` is a tournament
+ * over the slots: win[1] is the slot of the best rank, the leftmost of equals.
+ * A node k has the players 2k and 2k + 1; from n on they are slots. */
+#define TOK_SPAN 0x80000000u
+
+typedef struct {
+    const tokenizer *t;
+    const u8 *p;
+    u32 n;
+    u32 *id, *rank, *win;
+} tok_long;
+
+static u32 tok_long_next(const tok_long *w, u32 i) {
+    u32 tag = i + 1 < w->n ? w->id[i + 1] : 0;
+
+    return tag != TOK_NONE && (tag & TOK_SPAN) ? i + (tag & ~TOK_SPAN) : i + 1;
+}
+
+static u32 tok_long_prev(const tok_long *w, u32 i) {
+    u32 tag = w->id[i - 1];
+
+    return tag != TOK_NONE && (tag & TOK_SPAN) ? i - (tag & ~TOK_SPAN) : i - 1;
+}
+
+static void tok_long_put(tok_long *w, u32 i, u32 len, u32 id) {
+    w->id[i] = id;
+    if (len > 1)
+        w->id[i + 1] = w->id[i + len - 1] = TOK_SPAN | len;
+}
+
+static u32 tok_long_better(const tok_long *w, u32 a, u32 b) {
+    if (w->rank[a] != w->rank[b])
+        return w->rank[a] < w->rank[b] ? a : b;
+    return a < b ? a : b;
+}
+
+static u32 tok_long_player(const tok_long *w, u32 k) {
+    return k < w->n ? w->win[k] : k - w->n;
+}
+
+/* Plays the games of slot i anew. */
+static void tok_long_play(tok_long *w, u32 i) {
+    for (u32 k = (i + w->n) / 2; k > 0; k /= 2) {
+        u32 win = tok_long_better(w, tok_long_player(w, 2 * k),
+                                  tok_long_player(w, 2 * k + 1));
+        if (w->win[k] == win && win != i)
+            return;
+        w->win[k] = win;
+    }
+}
+
+/* The rank of the symbol at i with the next one. */
+static u32 tok_long_rank(const tok_long *w, u32 i) {
+    u32 j = tok_long_next(w, i);
+
+    if (j == w->n)
+        return TOK_NONE;
+    return tok_pair(w->t, w->id[i], w->id[j], w->p + i,
+                    tok_long_next(w, j) - i);
+}
+
+static void tok_long_fill(tok_long *w) {
+    for (u32 i = 0; i < w->n; ) {
+        size_t len = tok_symbol(w->t, w->p + i, w->p + w->n);
+        tok_long_put(w, i, (u32)len, tok_symbol_id(w->t, w->p + i, len));
+        i += (u32)len;
+    }
+    memset(w->rank, 0xff, 4 * (size_t)w->n);
+    for (u32 i = 0; i < w->n; i = tok_long_next(w, i))
+        w->rank[i] = tok_long_rank(w, i);
+    for (u32 k = w->n - 1; k > 0; k--)
+        w->win[k] = tok_long_better(w, tok_long_player(w, 2 * k),
+                                    tok_long_player(w, 2 * k + 1));
+}
+
+static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
+    tok_long w = {c->t, p, (u32)n, NULL, NULL, NULL};
+    tok_loan loan;
+    ksllm_status s;
+
+    if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12)
+        return fail(c->err, KSLLM_ERR_MEMORY, KSLLM_NO_OFFSET,
+                    "a word of more than 512 MiB");
+    s = tok_borrow(c, 12 * n, &loan);
+    if (s != KSLLM_OK)
+        return s;
+    w.id = (u32 *)(void *)loan.p;
+    w.rank = w.id + n;
+    w.win = w.rank + n;
+    tok_long_fill(&w);
+    while (w.rank[w.win[1]] != TOK_NONE) {
+        u32 i = w.win[1], j = tok_long_next(&w, i);
+        u32 len = tok_long_next(&w, j) - i;
+        tok_long_put(&w, i, len, tok_join(w.t, w.rank[i], p + i, len));
+        w.rank[j] = TOK_NONE;
+        w.rank[i] = tok_long_rank(&w, i);
+        tok_long_play(&w, j);
+        tok_long_play(&w, i);
+        if (i > 0) {
+            j = tok_long_prev(&w, i);
+            w.rank[j] = tok_long_rank(&w, j);
+            tok_long_play(&w, j);
+        }
+    }
+    for (u32 i = 0, j; i < w.n; i = j) {
+        j = tok_long_next(&w, i);
+        tok_emit_symbol(c, w.id[i], p + i, j - i);
+    }
+    tok_return(c, &loan);
+    return KSLLM_OK;
+}
+
+/* A word whose whole text is a token is that token, where the model says so
+ * (ignore_merges). */
+static i32 tok_whole(const tokenizer *t, const u8 *p, size_t n) {
+    u8 letters[TOK_TEXT_MAX + 4];
+    size_t len = 0;
+    i32 id;
+
+    if (n > t->max_piece_bytes)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        len += txt_put(letters + len, tok_letter_of(p[i]));
+        if (len > TOK_TEXT_MAX)
+            return -1;
+    }
+    id = tok_lookup(t, letters, len);
+    return id >= 0 && tok_type(t, (u32)id) == TOK_NORMAL ? id : -1;
+}
+
+static ksllm_status tok_word(tok_coder *c, const u8 *p, size_t n) {
+    if (n == 1) {
+        tok_emit_symbol(c, tok_symbol_id(c->t, p, 1), p, 1);
+        return KSLLM_OK;
+    }
+    if (c->t->kind == TOK_BYTES && c->t->rule->whole) {
+        i32 id = tok_whole(c->t, p, n);
+        if (id >= 0) {
+            tok_emit(c, id);
+            return KSLLM_OK;
+        }
+    }
+    if (n > TOK_SHORT)
+        return tok_merge_long(c, p, n);
+    tok_merge_short(c, p, n);
+    return KSLLM_OK;
+}
+
+/* Text between special tokens, byte-level. */
+static ksllm_status tok_words(tok_coder *c, const u8 *p, const u8 *end) {
+    tok_cutter cutter = {c->t->rule, p, p, end};
+    ksllm_status s = KSLLM_OK;
+
+    while (s == KSLLM_OK && p < end) {
+        const u8 *next = tok_cut(&cutter);
+        s = tok_word(c, p, (size_t)(next - p));
+        p = next;
+    }
+    return s;
+}
+
+/* The end of the part at p < end that merges by itself: up to a space after
+ * something that has no space behind it in any token. The whole text is one
+ * word to SentencePiece; this gives the same result in small parts. */
+static const u8 *tok_part(const tokenizer *t, const u8 *p, const u8 *end) {
+    for (p++; p < end; p++)
+        if (*p == ' ' && p[-1] != ' ' && !tok_has_bit(t->before_space, p[-1]))
+            break;
+    return p;
+}
+
+/* Text between special tokens, pieces: folded, so spaces are spaces. */
+static ksllm_status tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
+    ksllm_status s = KSLLM_OK;
+
+    if (c->t->prefix && p < end) {
+        const u8 *next = *p == ' ' ? tok_run(p, end, 1 << TXT_SPACE) : p;
+        size_t n;
+        u8 small[TOK_SHORT], *word = small;
+        tok_loan loan;
+        next = next < end ? tok_part(c->t, next, end) : end;
+        n = (size_t)(next - p) + 1;
+        memset(&loan, 0, sizeof loan);
+        if (n > TOK_SHORT) {
+            s = tok_borrow(c, n, &loan);
+            if (s != KSLLM_OK)
+                return s;
+            word = loan.p;
+        }
+        word[0] = ' ';
+        memcpy(word + 1, p, n - 1);
+        s = tok_word(c, word, n);
+        tok_return(c, &loan);
+        p = next;
+    }
+    while (s == KSLLM_OK && p < end) {
+        const u8 *next = tok_part(c->t, p, end);
+        s = tok_word(c, p, (size_t)(next - p));
+        p = next;
+    }
+    return s;
+}
+
+static ksllm_status tok_plain(tok_coder *c, const u8 *p, const u8 *end) {
+    return c->t->kind == TOK_BYTES ? tok_words(c, p, end)
+                                   : tok_parts(c, p, end);
+}
+
+/* Text between special tokens: normalises it if the model or the caller wants
+ * that and it is not so already, which nearly all text is. */
+static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
+    bool nfc = c->t->kind == TOK_BYTES && c->t->rule->nfc;
+    bool join = !nfc && (c->flags & KSLLM_ENCODE_COMPOSE);
+    tok_loan loan;
+    ksllm_status s;
+    size_t n;
+
+    c->n_words = c->n;
+    if (!(nfc && txt_nfc_span(p, end) < end)
+        && !(join && txt_hangul_find(p, end) < end))
+        return tok_plain(c, p, end);
+    n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
+    s = tok_borrow(c, n, &loan);
+    if (s != KSLLM_OK)
+        return s;
+    n = nfc ? txt_nfc(p, end, loan.p, n) : txt_hangul_join(p, end, loan.p);
+    s = tok_plain(c, loan.p, loan.p + n);
+    tok_return(c, &loan);
+    return s;
+}
+
+/* The longest special token at p < end, its length in *n; -1: none. */
+static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
+                          bool control, size_t *n) {
+    const tok_row *row = &t->rows[t->row_of[*p] - 1];
+    u8 buf[TOK_TEXT_MAX];
+    u64 h = TOK_ROLL;
+    i32 found = -1;
+
+    if (!(end - p > 1 && tok_has_bit(row->second, p[1]))
+        && !tok_has_bit(row->length, 0))
+        return -1;
+    for (u32 len = 1; len <= row->longest && len <= end - p; len++) {
+        u64 end_hash;
+        h = tok_roll(h, p[len - 1]);
+        if (!tok_has_bit(row->length, len - 1))
+            continue;
+        end_hash = tok_mix(h);
+        for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+            u32 id = t->special[((u32)end_hash + step) & t->special_mask];
+            str s;
+            if (id-- == 0)
+                break;
+            s = tok_text(t, id);
+            if (t->kind == TOK_PIECES)
+                s = tok_fold(s, buf);
+            if (s.n == len && memcmp(s.p, p, len) == 0
+                && (control || tok_type(t, id) == TOK_USER)) {
+                found = (i32)id;
+                *n = len;
+                break;
+            }
+        }
+    }
+    return found;
+}
+
+static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
+    bool control = (c->flags & KSLLM_ENCODE_SPECIAL) != 0;
+    const u8 *begin = p;
+    ksllm_status s;
+
+    while (p < end) {
+        size_t n = 0;
+        i32 id = c->t->row_of[*p] == 0 ? -1
+               : tok_special_at(c->t, p, end, control, &n);
+        if (id < 0) {
+            p++;
+            continue;
+        }
+        s = tok_between(c, begin, p);
+        if (s != KSLLM_OK)
+            return s;
+        tok_emit(c, id);
+        p += n;
+        begin = p;
+    }
+    return tok_between(c, begin, end);
+}
+
+/* Writes up to cap ids and returns how many there are, or a status.
+ * KSLLM_ENCODE_* in flags. Takes memory from scratch, beyond that from a; NULL
+ * for a means none. */
+static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
+                      u32 flags, void *scratch, size_t scratch_bytes,
+                      const ksllm_allocator *a, i32 *out, size_t cap,
+                      ksllm_error *err) {
+    tok_coder c = {t, flags, {scratch, scratch_bytes, a}, out, cap, 0, 0, err};
+    const u8 *p = (const u8 *)text, *at = p;
+    tok_loan loan;
+    ksllm_status s = KSLLM_OK;
+
+    memset(&loan, 0, sizeof loan);
+    if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos)
+        tok_emit(&c, t->bos);
+    if (t->kind == TOK_PIECES)
+        while (n - (size_t)(at - p) >= 3
+               && memcmp(at, "\xe2\x96\x81", 3) != 0)
+            at++;
+    if (t->kind == TOK_PIECES && n - (size_t)(at - p) >= 3) {
+        str whole = {text, n};
+        s = tok_borrow(&c, n, &loan);
+        if (s == KSLLM_OK) {
+            whole = tok_fold(whole, loan.p);
+            p = (const u8 *)whole.p;
+            n = whole.n;
+        }
+    }
+    if (s == KSLLM_OK && n > 0)
+        s = tok_text_ids(&c, p, p + n);
+    tok_return(&c, &loan);
+    if (s != KSLLM_OK)
+        return s;
+    if ((flags & KSLLM_ENCODE_BOS) && t->adds_eos)
+        tok_emit(&c, t->eos);
+    return c.n;
+}
+
+/* ---- Decoding ---- */
+
+/* The bytes of a token as it reads: nothing for control tokens unless asked.
+ * They may lie in buf, which takes t->max_piece_bytes, or in the file. */
+static str tok_piece(const tokenizer *t, i32 id, u32 flags, u8 *buf) {
+    u32 type = tok_type(t, (u32)id);
+    str none = {NULL, 0};
+
+    if ((type == TOK_CONTROL || type == TOK_UNKNOWN)
+        && !(flags & KSLLM_DECODE_SPECIAL))
+        return none;
+    return tok_bytes(t, (u32)id, buf);
+}
+
+static void tok_decoder_init(ksllm_decoder *d, u32 flags) {
+    const ksllm_model *model = d->model;
+
+    memset(d, 0, sizeof *d);
+    d->model = model;
+    d->flags = flags;
+}
+
+/* Text of one token after those before. Writes whole characters up to cap and
+ * returns how many bytes there are; *full says that one did not fit, then no
+ * more is written. */
+static size_t tok_decoder_put(const tokenizer *t, ksllm_decoder *d, i32 token,
+                              u8 *out, size_t cap, bool *full) {
+    u8 buf[TOK_TEXT_MAX], text[8];
+    str s = tok_piece(t, token, d->flags, buf);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.n; i++) {
+        u32 len;
+        bool first = !d->started;
+        d->started = true;
+        if (first && t->prefix && s.p[i] == ' ')
+            continue;
+        len = txt_feed(d->pending, &d->n_pending, (u8)s.p[i], text);
+        *full = *full || n + len > cap;
+        if (!*full)
+            memcpy(out + n, text, len);
+        n += len;
+    }
+    return n;
+}
+
+static i64 tok_decoder_next(const tokenizer *t, ksllm_decoder *d, i32 token,
+                            char *text, size_t cap) {
+    bool full = false;
+
+    if (token < 0 || (u32)token >= t->n_vocab)
+        return KSLLM_ERR_TOKEN;
+    if (cap < 3 * (size_t)t->max_piece_bytes + 12)
+        return KSLLM_ERR_BUFFER;
+    return (i64)tok_decoder_put(t, d, token, (u8 *)text, cap, &full);
+}
+
+static i64 tok_decoder_end(ksllm_decoder *d, char *text, size_t cap) {
+    size_t n = d->n_pending > 0 ? 3 : 0;
+
+    if (cap < n)
+        return KSLLM_ERR_BUFFER;
+    if (n > 0)
+        txt_put((u8 *)text, 0xfffd);
+    tok_decoder_init(d, d->flags);
+    return (i64)n;
+}
+
+/* All tokens at once: writes whole characters up to cap, returns the length
+ * of the whole or TOKEN. */
+static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
+                      u32 flags, char *text, size_t cap) {
+    ksllm_decoder d;
+    bool full = false;
+    size_t n = 0;
+
+    d.model = NULL;
+    tok_decoder_init(&d, flags);
+    for (size_t i = 0; i < n_tokens; i++) {
+        if (tokens[i] < 0 || (u32)tokens[i] >= t->n_vocab)
+            return KSLLM_ERR_TOKEN;
+        n += tok_decoder_put(t, &d, tokens[i],
+                             full || n > cap ? NULL : (u8 *)text + n,
+                             full || n > cap ? 0 : cap - n, &full);
+    }
+    if (d.n_pending > 0) {
+        if (!full && n + 3 <= cap)
+            txt_put((u8 *)text + n, 0xfffd);
+        n += 3;
+    }
+    return (i64)n;
+}
+
+/* ==========================================================================
+ * § 11 MODEL (private)
+ * From a file to a graph: the architectures as data, the hyperparameters, the
+ * tensors bound to their places with their shapes checked. May use § 1-10.
+ * A dense model that differs from these in switches only is a new row of
+ * MDL_ARCHS. Everything here is read-only once mdl_open has returned.
+ * ======================================================================== */
+
+enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
+    V_ATTN_NORM, V_ATTN_POST_NORM, V_FFN_NORM, V_FFN_POST_NORM,
+    V_Q_NORM, V_K_NORM, V_Q_BIAS, V_K_BIAS, V_V_BIAS, V_O_BIAS,
+    N_VECTORS
+};
+
+enum mdl_matrix_id { M_Q, M_K, M_V, M_O, M_GATE, M_UP, M_DOWN, N_MATRICES };
+
+/* Lengths that shapes are made of. */
+typedef enum {
+    D_EMBD, D_Q, D_KV, D_HEAD, D_FFN, D_VOCAB, D_ROPE, N_DIMS
+} mdl_dim;
+
+typedef struct {
+    const char *name; /* behind "blk.N." */
+    mdl_dim n_in;     /* contiguous */
+    mdl_dim n_out;    /* of a matrix */
+} mdl_slot;
+
+static const mdl_slot MDL_VECTORS[N_VECTORS] = {
+    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, 0},
+    [V_ATTN_POST_NORM] = {"post_attention_norm.weight", D_EMBD, 0},
+    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, 0},
+    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, 0},
+    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, 0},
+    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, 0},
+    [V_Q_BIAS] = {"attn_q.bias", D_Q, 0},
+    [V_K_BIAS] = {"attn_k.bias", D_KV, 0},
+    [V_V_BIAS] = {"attn_v.bias", D_KV, 0},
+    [V_O_BIAS] = {"attn_output.bias", D_EMBD, 0},
+};
+
+static const mdl_slot MDL_MATRICES[N_MATRICES] = {
+    [M_Q] = {"attn_q.weight", D_EMBD, D_Q},
+    [M_K] = {"attn_k.weight", D_EMBD, D_KV},
+    [M_V] = {"attn_v.weight", D_EMBD, D_KV},
+    [M_O] = {"attn_output.weight", D_Q, D_EMBD},
+    [M_GATE] = {"ffn_gate.weight", D_EMBD, D_FFN},
+    [M_UP] = {"ffn_up.weight", D_EMBD, D_FFN},
+    [M_DOWN] = {"ffn_down.weight", D_FFN, D_EMBD},
+};
+
+#define BIT(x) (1u << (x))
+#define NORMS_PRE (BIT(V_ATTN_NORM) | BIT(V_FFN_NORM))
+#define NORMS_POST (BIT(V_ATTN_POST_NORM) | BIT(V_FFN_POST_NORM))
+#define NORMS_QK (BIT(V_Q_NORM) | BIT(V_K_NORM))
+#define BIAS_QKV (BIT(V_Q_BIAS) | BIT(V_K_BIAS) | BIT(V_V_BIAS))
+
+typedef struct {
+    const char *name;    /* general.architecture */
+    u32 need, may;       /* masks of mdl_vector */
+    bool rope_halves;    /* pairs (i, i + n/2); otherwise (2i, 2i + 1) */
+    bool scale_embd;     /* embeddings times sqrt(n_embd) */
+    k_activation act;
+    u32 window_period;   /* every period-th layer is global, the others have
+                            the window; 0: no window, or all layers alike */
+    f32 window_theta;    /* rope base of local layers; 0: as the global one */
+} mdl_arch;
+
+static const mdl_arch MDL_ARCHS[] = {
+    {.name = "llama", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS)},
+    {.name = "qwen2", .need = NORMS_PRE | BIAS_QKV, .may = BIT(V_O_BIAS),
+        .rope_halves = true},
+    {.name = "qwen3", .need = NORMS_PRE | NORMS_QK, .may = BIAS_QKV,
+        .rope_halves = true},
+    {.name = "gemma3", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
+        .rope_halves = true, .scale_embd = true, .act = K_GELU,
+        .window_period = 6, .window_theta = 10000.0f},
+};
+
+typedef struct {
+    const u8 *w; /* [n_out][n_in] */
+    ksllm_type type;
+    size_t n_in, n_out, row_bytes;
+} mdl_matrix;
+
+typedef struct {
+    const u8 *vec[N_VECTORS]; /* f32; NULL where the model has none */
+    mdl_matrix mat[N_MATRICES];
+    u32 window; /* keys a query sees, itself included; 0: all */
+    u32 rope;   /* index into mdl.rope */
+} mdl_layer;
+
+typedef struct {
+    f32 *freq; /* [n_rope / 2] radians per position */
+    f32 gain;  /* on cos and sin */
+} mdl_rope;
+
+struct ksllm_model {
+    ksllm_allocator alloc;
+    gguf g;
+    tokenizer tok;
+    const k_row *k;
+    bool runs; /* false: vocabulary only */
+    const mdl_arch *arch;
+    size_t dim[N_DIMS];
+    u32 n_layers, n_heads, n_kv_heads, n_ctx_train, window, n_ropes;
+    f32 eps, attn_scale, embd_scale;
+    mdl_matrix embd, output;
+    const u8 *output_norm, *rope_divisors;
+    mdl_layer *layers;
+    mdl_rope rope[2]; /* global, local */
+    size_t layer_bytes, rope_bytes;
+};
+
+/* ---- hyperparameters ---- */
+
+typedef struct {
+    char text[96];
+} mdl_key;
+
+static mdl_key mdl_key_of(const ksllm_model *m, const char *name) {
+    mdl_key k;
+    snprintf(k.text, sizeof k.text, "%s.%s", m->arch->name, name);
+    return k;
+}
+
+/* An integer in [lo, hi]; `fallback` if the key is absent, unless that is
+ * negative: then the key is required. */
+static ksllm_status mdl_int(const ksllm_model *m, const char *name, i64 lo,
+    i64 hi, i64 fallback, u32 *out, ksllm_error *err) {
+    mdl_key k = mdl_key_of(m, name);
+    const gguf_kv *kv = gguf_find(&m->g, k.text);
+    i64 v = fallback;
+    if (!kv && fallback < 0)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
+    if (kv && kv->type == KSLLM_META_ARRAY)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "%.*s: '%s' differs by layer, which this version cannot run",
+            STR(m->g.name), k.text);
+    if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
+        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: metadata key '%s' must be an integer from %lld to %lld",
+            STR(m->g.name), k.text, (long long)lo, (long long)hi);
+    *out = (u32)v;
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_float(const ksllm_model *m, const char *name, f64 lo,
+    f64 hi, f64 fallback, f64 *out, ksllm_error *err) {
+    mdl_key k = mdl_key_of(m, name);
+    const gguf_kv *kv = gguf_find(&m->g, k.text);
+    f64 v = fallback;
+    if (!kv && fallback < 0)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
+    if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
+            || !(v >= lo && v <= hi)))
+        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: metadata key '%s' must be a number from %g to %g",
+            STR(m->g.name), k.text, lo, hi);
+    *out = v;
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
+    str name = gguf_get_str(&m->g, "general.architecture");
+    if (!name.p)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: metadata key 'general.architecture' is missing",
+            STR(m->g.name));
+    for (size_t i = 0; i < KS_LEN(MDL_ARCHS); i++)
+        if (str_eq(name, str_of(MDL_ARCHS[i].name))) m->arch = &MDL_ARCHS[i];
+    if (m->arch) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED,
+        gguf_find(&m->g, "general.architecture")->offset,
+        "%.*s: architecture '%.*s' is not one that this version runs",
+        STR(m->g.name), STR(name));
+}
+
+/* Upper limits keep every product of two of these within 64 bits, and every
+ * one of them within what a file with such tensors could back. */
+static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
+    const struct {
+        const char *name;
+        i64 hi, fallback;
+        u32 *out;
+    } keys[] = {
+        {"block_count", 1 << 12, -1, &m->n_layers},
+        {"context_length", 1 << 30, -1, &m->n_ctx_train},
+        {"attention.head_count", 1 << 12, -1, &m->n_heads},
+        {"attention.head_count_kv", 1 << 12, m->n_heads, &m->n_kv_heads},
+    };
+    ksllm_status status = KSLLM_OK;
+    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
+        status = mdl_int(m, keys[i].name, 1, keys[i].hi,
+            i == 3 ? m->n_heads : keys[i].fallback, keys[i].out, err);
+    u32 n_embd = 0, n_ff = 0, head = 0, value = 0, rope = 0;
+    const i64 top = 1 << 24;
+    if (!status)
+        status = mdl_int(m, "embedding_length", 1, top, -1, &n_embd, err);
+    if (!status)
+        status = mdl_int(m, "feed_forward_length", 1, top, -1, &n_ff, err);
+    if (status) return status;
+    status = mdl_int(m, "attention.key_length", 1, 1 << 16,
+        n_embd / m->n_heads, &head, err);
+    if (!status)
+        status = mdl_int(
+            m, "attention.value_length", 1, 1 << 16, head, &value, err);
+    if (!status)
+        status = mdl_int(
+            m, "rope.dimension_count", 2, head, head, &rope, err);
+    if (status) return status;
+    if (!head || value != head || rope % 2 || m->n_heads % m->n_kv_heads)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: %s.attention.*: %u heads on %u KV heads, key length %u, "
+            "value length %u, rope.dimension_count %u do not go together",
+            STR(m->g.name), m->arch->name, (unsigned)m->n_heads,
+            (unsigned)m->n_kv_heads, (unsigned)head, (unsigned)value,
+            (unsigned)rope);
+    m->dim[D_EMBD] = n_embd;
+    m->dim[D_FFN] = n_ff;
+    m->dim[D_HEAD] = head;
+    m->dim[D_ROPE] = rope;
+    m->dim[D_Q] = (size_t)m->n_heads * head;
+    m->dim[D_KV] = (size_t)m->n_kv_heads * head;
+    m->dim[D_VOCAB] = (size_t)m->tok.n_vocab;
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_read_scalars(ksllm_model *m, ksllm_error *err) {
+    f64 eps = 0, scale = 0;
+    ksllm_status status = mdl_float(
+        m, "attention.layer_norm_rms_epsilon", 0, 1, -1, &eps, err);
+    if (!status)
+        status = mdl_float(m, "attention.scale", 0, 1e6, 0, &scale, err);
+    if (status) return status;
+    f64 head = (f64)m->dim[D_HEAD], embd = (f64)m->dim[D_EMBD];
+    /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
+    if (m->arch->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
+    m->eps = (f32)eps;
+    m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
+    m->embd_scale = m->arch->scale_embd ? (f32)__builtin_sqrt(embd) : 1.0f;
+    status = mdl_int(
+        m, "attention.sliding_window", 0, 1 << 30, 0, &m->window, err);
+    if (!status && m->arch->window_period && !m->window)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: metadata key '%s.attention.sliding_window' is missing or 0",
+            STR(m->g.name), m->arch->name);
+    if (!m->arch->window_period) m->window = 0;
+    return status;
+}
+
+/* ---- rope frequencies ---- */
+
+typedef struct {
+    enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN } kind;
+    f64 theta, factor, original;
+    f64 low, high;           /* llama3: wavelengths original / low, / high */
+    f64 fast, slow, ext, attn; /* yarn: beta_fast, beta_slow, mix, gain */
+} mdl_scaling;
+
+static ksllm_status mdl_read_scaling(
+    const ksllm_model *m, mdl_scaling *s, ksllm_error *err) {
+    static const char *const names[] = {"none", "linear", "llama3", "yarn"};
+    const struct {
+        const char *name;
+        f64 lo, fallback;
+        f64 *out;
+    } keys[] = {
+        {"rope.freq_base", 1, 10000, &s->theta},
+        {"rope.scaling.factor", 1e-3, 1, &s->factor},
+        {"rope.scaling.original_context_length", 1, m->n_ctx_train,
+            &s->original},
+        {"rope.scaling.low_freq_factor", 1e-3, 1, &s->low},
+        {"rope.scaling.high_freq_factor", 1e-3, 4, &s->high},
+        {"rope.scaling.yarn_beta_fast", 1e-3, 32, &s->fast},
+        {"rope.scaling.yarn_beta_slow", 1e-3, 1, &s->slow},
+        {"rope.scaling.yarn_ext_factor", 0, 1, &s->ext},
+        {"rope.scaling.attn_factor", 0, 1, &s->attn},
+    };
+    ksllm_status status = KSLLM_OK;
+    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
+        status = mdl_float(m, keys[i].name, keys[i].lo, 1e12,
+            keys[i].fallback, keys[i].out, err);
+    mdl_key k = mdl_key_of(m, "rope.scaling.type");
+    str type = gguf_get_str(&m->g, k.text);
+    s->kind = ROPE_PLAIN;
+    if (status || !type.p) return status;
+    for (u32 i = 0; i < KS_LEN(names); i++)
+        if (str_eq(type, str_of(names[i]))) {
+            s->kind = i;
+            return KSLLM_OK;
+        }
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "%.*s: '%s' is '%.*s'; none, linear, llama3 and yarn can be run",
+        STR(m->g.name), k.text, STR(type));
+}
+
+static f64 mdl_clamp(f64 x, f64 lo, f64 hi) {
+    return x < lo ? lo : x > hi ? hi : x;
+}
+
+/* Llama 3.1: long wavelengths are divided, short ones kept, those between
+ * mixed (transformers, modeling_rope_utils). */
+static f64 mdl_freq_llama3(const mdl_scaling *s, f64 f) {
+    f64 wave = 6.283185307179586 / f;
+    if (wave < s->original / s->high) return f;
+    if (wave > s->original / s->low) return f / s->factor;
+    f64 t = (s->original / wave - s->low) / (s->high - s->low);
+    return (1 - t) * f / s->factor + t * f;
+}
+
+/* The dimension that turns `beta` times over the original context. */
+static f64 mdl_yarn_dim(const mdl_scaling *s, f64 n_rope, f64 beta) {
+    return n_rope * m_ln(s->original / (beta * 6.283185307179586))
+        / (2 * m_ln(s->theta));
+}
+
+/* YaRN (Peng et al. 2023): dimensions that turn fast stay, slow ones are
+ * divided, with a ramp between. */
+static f64 mdl_freq_yarn(const mdl_scaling *s, f64 f, size_t i, size_t n_rope) {
+    f64 n = (f64)n_rope, top = n - 1;
+    f64 a = mdl_clamp(mdl_yarn_dim(s, n, s->fast), 0, top);
+    f64 b = mdl_clamp(mdl_yarn_dim(s, n, s->slow), 0, top);
+    f64 lo = (f64)(i64)a, hi = (f64)(i64)b + ((f64)(i64)b < b);
+    f64 width = hi - lo > 1e-3 ? hi - lo : 1e-3;
+    f64 ramp = mdl_clamp(((f64)i - lo) / width, 0, 1);
+    f64 mix = (1 - ramp) * s->ext;
+    return f / s->factor * (1 - mix) + f * mix;
+}
+
+static void mdl_fill_rope(
+    const ksllm_model *m, const mdl_scaling *s, f64 theta, mdl_rope *r) {
+    size_t n = m->dim[D_ROPE];
+    for (size_t i = 0; i < n / 2; i++) {
+        f64 f = m_pow(theta, -2.0 * (f64)i / (f64)n);
+        if (s->kind == ROPE_LINEAR) f /= s->factor;
+        if (s->kind == ROPE_LLAMA3) f = mdl_freq_llama3(s, f);
+        if (s->kind == ROPE_YARN) f = mdl_freq_yarn(s, f, i, n);
+        r->freq[i] = (f32)f;
+    }
+    r->gain = 1;
+    if (s->kind == ROPE_YARN)
+        r->gain = (f32)(s->attn
+            * (s->ext > 0 && s->factor > 1 ? 1 + 0.1 * m_ln(s->factor) : 1));
+}
+
+static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
+    mdl_scaling s, plain = {.kind = ROPE_PLAIN};
+    f64 local = 0;
+    ksllm_status status = mdl_read_scaling(m, &s, err);
+    if (!status)
+        status = mdl_float(m, "rope.freq_base_swa", 1, 1e12,
+            m->arch->window_theta > 0 ? (f64)m->arch->window_theta : s.theta,
+            &local, err);
+    if (status) return status;
+    size_t half = m->dim[D_ROPE] / 2;
+    m->n_ropes = m->window ? 2 : 1;
+    m->rope_bytes = m->n_ropes * half * sizeof(f32);
+    m->rope[0].freq = mem_alloc(&m->alloc, m->rope_bytes);
+    if (!m->rope[0].freq) return fail_memory(err, m->rope_bytes);
+    mdl_fill_rope(m, &s, s.theta, &m->rope[0]);
+    if (m->rope_divisors)
+        for (size_t i = 0; i < half; i++)
+            m->rope[0].freq[i] /= ld_f32(m->rope_divisors + 4 * i);
+    if (!m->window) return KSLLM_OK;
+    m->rope[1].freq = m->rope[0].freq + half;
+    mdl_fill_rope(m, &plain, local, &m->rope[1]);
+    return KSLLM_OK;
+}
+
+/* ---- tensors ---- */
+
+static ksllm_status mdl_check_shape(const ksllm_model *m, const gguf_tensor *t,
+    size_t n_in, size_t n_out, bool is_float, ksllm_error *err) {
+    if (t->dims[0] != n_in || t->n_rows != n_out)
+        return fail(err, KSLLM_ERR_FORMAT, t->offset,
+            "%.*s: tensor '%.*s' is %llu x %llu, the metadata says %llu x %llu",
+            STR(m->g.name), STR(t->name), (unsigned long long)t->dims[0],
+            (unsigned long long)t->n_rows, (unsigned long long)n_in,
+            (unsigned long long)n_out);
+    if (is_float && t->type != KSLLM_TYPE_F32)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
+            "%.*s: tensor '%.*s' has type %s, F32 is needed there",
+            STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
+    mdl_dim n, const u8 **out, ksllm_error *err) {
+    *out = t->data;
+    return mdl_check_shape(m, t, m->dim[n], 1, true, err);
+}
+
+static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
+    mdl_dim n_in, mdl_dim n_out, mdl_matrix *out, ksllm_error *err) {
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[n_in],
+        m->dim[n_out], (size_t)t->row_bytes};
+    return mdl_check_shape(m, t, m->dim[n_in], m->dim[n_out], false, err);
+}
+
+/* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
+static bool mdl_split_name(str name, u32 *layer, str *rest) {
+    if (name.n < 6 || memcmp(name.p, "blk.", 4) != 0) return false;
+    size_t i = 4;
+    u32 v = 0;
+    for (; i < name.n && v < 100000; i++) {
+        u32 digit = (u32)(u8)name.p[i] - '0';
+        if (digit > 9) break;
+        v = v * 10 + digit;
+    }
+    if (i == 4 || i >= name.n || name.p[i] != '.') return false;
+    *layer = v;
+    *rest = (str){name.p + i + 1, name.n - i - 1};
+    return true;
+}
+
+static ksllm_status mdl_unknown(
+    const ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "%.*s: tensor '%.*s' has no place in architecture %s with %u layers; "
+        "running without it would give wrong results",
+        STR(m->g.name), STR(t->name), m->arch->name, (unsigned)m->n_layers);
+}
+
+static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
+    mdl_layer *l, str rest, ksllm_error *err) {
+    for (u32 i = 0; i < N_MATRICES; i++) {
+        const mdl_slot *s = &MDL_MATRICES[i];
+        if (str_eq(rest, str_of(s->name)))
+            return mdl_bind_matrix(m, t, s->n_in, s->n_out, &l->mat[i], err);
+    }
+    for (u32 i = 0; i < N_VECTORS; i++) {
+        const mdl_slot *s = &MDL_VECTORS[i];
+        if (str_eq(rest, str_of(s->name))
+            && ((m->arch->need | m->arch->may) & BIT(i)))
+            return mdl_bind_vector(m, t, s->n_in, &l->vec[i], err);
+    }
+    return mdl_unknown(m, t, err);
+}
+
+static ksllm_status mdl_bind(
+    ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    u32 layer;
+    str rest;
+    if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_layers)
+        return mdl_bind_in_layer(m, t, &m->layers[layer], rest, err);
+    if (str_eq(t->name, str_of("token_embd.weight")))
+        return mdl_bind_matrix(m, t, D_EMBD, D_VOCAB, &m->embd, err);
+    if (str_eq(t->name, str_of("output.weight")))
+        return mdl_bind_matrix(m, t, D_EMBD, D_VOCAB, &m->output, err);
+    if (str_eq(t->name, str_of("output_norm.weight")))
+        return mdl_bind_vector(m, t, D_EMBD, &m->output_norm, err);
+    if (str_eq(t->name, str_of("rope_freqs.weight"))) {
+        m->rope_divisors = t->data;
+        return mdl_check_shape(m, t, m->dim[D_ROPE] / 2, 1, true, err);
+    }
+    return mdl_unknown(m, t, err);
+}
+
+static ksllm_status mdl_missing(
+    const ksllm_model *m, i32 layer, const char *name, ksllm_error *err) {
+    char prefix[24] = "";
+    if (layer >= 0) snprintf(prefix, sizeof prefix, "blk.%d.", (int)layer);
+    return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "%.*s: tensor '%s%s' is missing; architecture %s needs it",
+        STR(m->g.name), prefix, name, m->arch->name);
+}
+
+static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
+    if (!m->embd.w) return mdl_missing(m, -1, "token_embd.weight", err);
+    if (!m->output_norm) return mdl_missing(m, -1, "output_norm.weight", err);
+    if (!m->output.w) m->output = m->embd; /* tied */
+    for (u32 n = 0; n < m->n_layers; n++) {
+        for (u32 i = 0; i < N_MATRICES; i++)
+            if (!m->layers[n].mat[i].w)
+                return mdl_missing(m, (i32)n, MDL_MATRICES[i].name, err);
+        for (u32 i = 0; i < N_VECTORS; i++)
+            if (m->arch->need & BIT(i) && !m->layers[n].vec[i])
+                return mdl_missing(m, (i32)n, MDL_VECTORS[i].name, err);
+    }
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
+    const gguf_tensor *t = gguf_find_tensor(&m->g, str_of("token_embd.weight"));
+    if (!t || t->n_rows == m->dim[D_VOCAB]) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, t->offset,
+        "%.*s: tensor 'token_embd.weight' has %llu rows, "
+        "tokenizer.ggml.tokens has %llu tokens",
+        STR(m->g.name), (unsigned long long)t->n_rows,
+        (unsigned long long)m->dim[D_VOCAB]);
+}
+
+/* Each layer has at least seven tensors, so a file bounds its layer count. */
+static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
+    if (m->n_layers > m->g.n_tensors / N_MATRICES)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: '%s.block_count' is %u, but there are only %u tensors: "
+            "tensors are missing", STR(m->g.name), m->arch->name,
+            (unsigned)m->n_layers, (unsigned)m->g.n_tensors);
+    m->layer_bytes = m->n_layers * sizeof *m->layers;
+    m->layers = mem_alloc(&m->alloc, m->layer_bytes);
+    if (!m->layers) return fail_memory(err, m->layer_bytes);
+    memset(m->layers, 0, m->layer_bytes);
+    for (u32 i = 0; i < m->n_layers; i++) {
+        u32 period = m->arch->window_period;
+        bool local = m->window && period && (i + 1) % period != 0;
+        m->layers[i].window = local ? m->window : 0;
+        m->layers[i].rope = local;
+    }
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
+    ksllm_status status = mdl_find_arch(m, err);
+    if (!status) status = mdl_read_sizes(m, err);
+    if (!status) status = mdl_read_scalars(m, err);
+    if (!status) status = mdl_check_vocab(m, err);
+    if (!status) status = mdl_make_layers(m, err);
+    for (u32 i = 0; i < m->g.n_tensors && !status; i++)
+        status = mdl_bind(m, &m->g.tensors[i], err);
+    if (!status) status = mdl_check_complete(m, err);
+    if (!status) status = mdl_make_ropes(m, err);
+    m->runs = !status;
+    return status;
+}
+
+static void mdl_close(ksllm_model *m) {
+    ksllm_allocator a = m->alloc;
+    tok_close(&m->tok, &a);
+    mem_free(&a, m->rope[0].freq, m->rope_bytes);
+    mem_free(&a, m->layers, m->layer_bytes);
+    gguf_close(&m->g, &a);
+    mem_free(&a, m, sizeof *m);
+}
+
+/* Opens the model in `file`, which it takes over even when it fails. */
+static ksllm_status mdl_open(os_file file, str name, const char *path,
+    const ksllm_model_options *o, ksllm_model **out, ksllm_error *err) {
+    ksllm_allocator a = o->allocator ? *o->allocator : MEM_LIBC;
+    ksllm_model *m = mem_alloc(&a, sizeof *m);
+    if (!m) {
+        os_unmap(&file);
+        return fail_memory(err, sizeof *m);
+    }
+    memset(m, 0, sizeof *m);
+    m->alloc = a;
+    m->g.name = name;
+    m->g.vocab_only = o->vocab_only;
+    m->k = k_choose(o->isa);
+    ksllm_status status = gguf_open(&m->g, file, path, &a, err);
+    if (!status && !m->k)
+        status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.isa '%s' is not one of ksllm_isa_list()", o->isa);
+    if (!status)
+        status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
+    if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
+    if (status) {
+        mdl_close(m);
+        return status;
+    }
+    m->g.name = str_of("model"); /* the caller's text ends here */
+    *out = m;
+    return KSLLM_OK;
+}
+
+/* ==========================================================================
+ * § 12 SESSION (private)
+ * The memory plan and the timeline. May use § 1-11. One function, ses_lay,
+ * lays out everything that a session will ever use; run without memory it is
+ * the estimate, run with it the creation, so the two cannot differ.
+ *
+ * The timeline is tokens[0, n_tokens); the KV cache holds the first n_eval of
+ * them. What lies between is evaluated by the next call that needs logits.
+ * ======================================================================== */
+
+enum {
+    SES_MAX_BATCH = 4096,
+    SES_DEFAULT_BATCH = 64,
+    SES_DEFAULT_CTX = 4096,
+    SES_LENT_PIECES = 4,
+    SES_PROMPT_BYTES = 16, /* text prompt: bytes per token of context */
+    SES_HOLD = KSLLM_MAX_STOP_BYTES, /* text held back for stop strings */
+    SES_ALIGN = 64,
+};
+
+/* A layer's part of the cache: [n_kv_heads][n_slots][head_dim], keys then
+ * values. Position p lies in slot p % n_slots. */
+typedef struct {
+    u8 *k, *v;
+    u32 n_slots;
+} ses_cache;
+
+typedef struct {
+    f32 logit;
+    i32 token;
+} ses_candidate;
+
+struct ksllm_session {
+    const ksllm_model *m;
+    ksllm_allocator alloc;
+    void *block; /* the one allocation; NULL if the caller's memory */
+    size_t bytes;
+    u32 n_ctx, n_batch, n_threads, n_keep;
+    ksllm_overflow overflow;
+    ksllm_pooling pooling;
+    bool kv_f16;
+    pool workers;
+
+    i32 *tokens; /* [n_ctx] */
+    u32 n_tokens, n_eval;
+    u32 n_high; /* cache slots were written up to this position */
+    bool has_logits, has_pooled;
+    ses_cache *cache; /* [n_layers] */
+
+    /* activations of one batch, [n_batch][...] */
+    f32 *x;               /* [n_embd] the residual stream */
+    f32 *xn;              /* [n_embd] */
+    f32 *q, *k, *v, *att; /* [n_heads * head_dim], [n_kv_heads * head_dim] */
+    f32 *gate, *up;       /* [n_ffn] */
+    f32 *delta;           /* [n_embd] what a block adds to x */
+    f32 *rope;            /* [n_ropes][n_batch][n_rope / 2][2] cos, sin */
+    k_acts acts;          /* the input of the products under way */
+    f32 *logits;          /* [n_vocab] */
+    f32 *pooled;          /* [n_embd] */
+
+    f32 *scores;          /* [n_vocab] logits as sampling changes them */
+    ses_candidate *heap;  /* [n_vocab] */
+    i32 *prompt;          /* [n_ctx] */
+    char *text;           /* held back, then one piece more */
+    size_t text_bytes;
+    void *encode;         /* scratch of the tokenizer */
+    size_t encode_bytes;
+
+    /* the running call */
+    const ksllm_cancel *cancel;
+    u64 deadline; /* os_now; 0: none */
+    i32 stop;     /* ksllm_status once it was stopped */
+};
+
+/* ---- layout ---- */
+
+typedef struct {
+    u8 *base; /* NULL: only count */
+    u64 at;
+    bool overflow;
+} arena;
+
+static void *arena_take(arena *a, u64 n, u64 size) {
+    u64 bytes, at = a->at;
+    if (!mul_ok(n, size, &bytes) || bytes > SIZE_MAX / 4
+        || !add_ok(at, (bytes + SES_ALIGN - 1) / SES_ALIGN * SES_ALIGN, &a->at)
+        || a->at > SIZE_MAX / 2)
+        a->overflow = true;
+    return a->base && !a->overflow ? a->base + at : NULL;
+}
+
+static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
+    u64 all = ((u64)s->n_ctx + K_KEYS - 1) / K_KEYS * K_KEYS;
+    /* A batch may overwrite what its first token still sees only if it fits
+     * behind the window; then a stopped batch can be done again. */
+    u64 need = (u64)l->window + s->n_batch;
+    need = (need + K_KEYS - 1) / K_KEYS * K_KEYS;
+    return (u32)(l->window && need < all ? need : all);
+}
+
+static void ses_lay_cache(ksllm_session *s, arena *a) {
+    const ksllm_model *m = s->m;
+    s->cache = arena_take(a, m->n_layers, sizeof *s->cache);
+    u64 size = s->kv_f16 ? 2 : 4;
+    for (u32 i = 0; i < m->n_layers; i++) {
+        u32 n_slots = ses_slots(s, &m->layers[i]);
+        u8 *k = arena_take(a, n_slots * size, m->dim[D_KV]);
+        u8 *v = arena_take(a, n_slots * size, m->dim[D_KV]);
+        if (s->cache && v) s->cache[i] = (ses_cache){k, v, n_slots};
+    }
+}
+
+static void ses_lay_acts(ksllm_session *s, arena *a) {
+    static const size_t block[2] = {32, 256};
+    const size_t *d = s->m->dim;
+    size_t widest = max_size(max_size(d[D_EMBD], d[D_Q]), d[D_FFN]);
+    for (int i = 0; i < 2; i++) {
+        s->acts.q[i] = arena_take(a, s->n_batch, widest);
+        s->acts.d[i] =
+            arena_take(a, (u64)s->n_batch * (widest / block[i] + 1), 4);
+        s->acts.sum[i] = arena_take(a, (u64)s->n_batch * (widest / 16 + 1), 2);
+    }
+}
+
+static void ses_lay_scratch(ksllm_session *s, arena *a) {
+    const ksllm_model *m = s->m;
+    const size_t *d = m->dim;
+    const struct {
+        f32 **p;
+        size_t n;
+    } rows[] = {
+        {&s->x, d[D_EMBD]}, {&s->xn, d[D_EMBD]}, {&s->delta, d[D_EMBD]},
+        {&s->q, d[D_Q]}, {&s->att, d[D_Q]}, {&s->k, d[D_KV]}, {&s->v, d[D_KV]},
+        {&s->gate, d[D_FFN]}, {&s->up, d[D_FFN]},
+        {&s->rope, m->n_ropes * d[D_ROPE]},
+    };
+    for (size_t i = 0; i < KS_LEN(rows); i++)
+        *rows[i].p = arena_take(a, (u64)s->n_batch * rows[i].n, sizeof(f32));
+    ses_lay_acts(s, a);
+}
+
+static void ses_lay_output(ksllm_session *s, arena *a) {
+    const size_t *d = s->m->dim;
+    s->logits = arena_take(a, d[D_VOCAB], sizeof(f32));
+    s->scores = arena_take(a, d[D_VOCAB], sizeof(f32));
+    s->heap = arena_take(a, d[D_VOCAB], sizeof *s->heap);
+    s->pooled = arena_take(a, s->pooling ? d[D_EMBD] : 0, sizeof(f32));
+    s->prompt = arena_take(a, s->n_ctx, sizeof(i32));
+    s->text_bytes = SES_HOLD + 3 * (size_t)s->m->tok.max_piece_bytes + 16;
+    s->text = arena_take(a, s->text_bytes, 1);
+    s->encode_bytes = min_size((size_t)s->n_ctx * SES_PROMPT_BYTES, 1 << 16)
+        * TOK_SCRATCH_PER_BYTE;
+    s->encode = arena_take(a, s->encode_bytes, 1);
+}
+
+/* Lays a session out: itself first, then everything it points to. */
+static void ses_lay(ksllm_session *s, arena *a, ksllm_memory *out) {
+    arena_take(a, 1, sizeof *s);
+    s->tokens = arena_take(a, s->n_ctx, sizeof(i32));
+    u64 start = a->at;
+    ses_lay_cache(s, a);
+    u64 kv = a->at;
+    ses_lay_scratch(s, a);
+    u64 scratch = a->at;
+    ses_lay_output(s, a);
+    if (!out) return;
+    out->kv = (size_t)(kv - start);
+    out->scratch = (size_t)(scratch - kv);
+    out->output = (size_t)(a->at - scratch);
+    out->total = (size_t)a->at + SES_ALIGN;
+}
+
+/* ---- options ---- */
+
+static ksllm_status ses_check(
+    const ksllm_model *m, const ksllm_session_options *o, ksllm_error *err) {
+    const char *wrong = NULL;
+    if (o->n_batch > SES_MAX_BATCH) wrong = "n_batch is above 4096";
+    if (o->n_threads > POOL_MAX_THREADS) wrong = "n_threads is above 64";
+    if (o->kv_type != KSLLM_TYPE_F16 && o->kv_type != KSLLM_TYPE_F32)
+        wrong = "kv_type is neither F16 nor F32";
+    if ((u32)o->overflow > KSLLM_OVERFLOW_SLIDE)
+        wrong = "overflow is not one of ksllm_overflow";
+    if ((u32)o->pooling > KSLLM_POOL_MEAN)
+        wrong = "pooling is not one of ksllm_pooling";
+    if (o->n_ctx > 1u << 30) wrong = "n_ctx is above 2^30";
+    if (wrong)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "options: %s", wrong);
+    if (!m->runs)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "the model was opened for its vocabulary only");
+    return KSLLM_OK;
+}
+
+/* A session without memory: sizes only. */
+static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
+    const ksllm_session_options *o, ksllm_memory *out, ksllm_error *err) {
+    ksllm_status status = ses_check(m, o, err);
+    if (status) return status;
+    memset(s, 0, sizeof *s);
+    s->m = m;
+    s->n_ctx = o->n_ctx ? o->n_ctx : min_u32(m->n_ctx_train, SES_DEFAULT_CTX);
+    s->n_batch = o->n_batch ? o->n_batch : SES_DEFAULT_BATCH;
+    s->n_batch = min_u32(s->n_batch, s->n_ctx);
+    s->n_threads = o->n_threads ? o->n_threads
+        : o->parallel_for       ? SES_LENT_PIECES
+                                : os_fast_cores();
+    s->n_keep = o->n_keep;
+    s->overflow = o->overflow;
+    s->pooling = o->pooling;
+    s->kv_f16 = o->kv_type == KSLLM_TYPE_F16;
+    if (s->n_keep >= s->n_ctx)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options: n_keep %u is not below n_ctx %u", (unsigned)s->n_keep,
+            (unsigned)s->n_ctx);
+    arena a = {NULL, 0, false};
+    memset(out, 0, sizeof *out);
+    ses_lay(s, &a, out);
+    if (a.overflow)
+        return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+            "a context of %u tokens with batches of %u needs more memory than "
+            "this system can address; ask for a smaller n_ctx",
+            (unsigned)s->n_ctx, (unsigned)s->n_batch);
+    out->n_ctx = s->n_ctx;
+    out->n_batch = s->n_batch;
+    out->n_threads = s->n_threads;
+    return KSLLM_OK;
+}
+
+static ksllm_status ses_create(const ksllm_model *m,
+    const ksllm_session_options *o, ksllm_session **out, ksllm_error *err) {
+    ksllm_session sized;
+    ksllm_memory mem;
+    ksllm_status status = ses_size(&sized, m, o, &mem, err);
+    if (status) return status;
+    ksllm_allocator alloc = o->allocator ? *o->allocator : m->alloc;
+    if (o->memory && o->memory_size < mem.total)
+        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "options.memory has %llu bytes, this session needs %llu "
+            "(ksllm_memory_estimate)", (unsigned long long)o->memory_size,
+            (unsigned long long)mem.total);
+    u8 *block = o->memory ? o->memory : mem_alloc(&alloc, mem.total);
+    if (!block) return fail_memory(err, mem.total);
+    size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
+    arena a = {block + skip, 0, false};
+    ksllm_session *s = (void *)a.base;
+    *s = sized;
+    ses_lay(s, &a, NULL);
+    s->alloc = alloc;
+    s->block = o->memory ? NULL : block;
+    s->bytes = mem.total;
+    if (o->parallel_for) {
+        s->workers.lent = o->parallel_for;
+        s->workers.lent_ctx = o->parallel_ctx;
+        s->workers.n_threads = s->n_threads;
+    } else {
+        status = pool_start(&s->workers, s->n_threads, err);
+    }
+    if (status) mem_free(&alloc, s->block, mem.total);
+    else *out = s;
+    return status;
+}
+
+static void ses_free(ksllm_session *s) {
+    ksllm_allocator alloc = s->alloc;
+    pool_stop(&s->workers);
+    mem_free(&alloc, s->block, s->bytes);
+}
+
+/* ---- the timeline ---- */
+
+/* Keeps the first n tokens. A local layer whose ring no longer holds the keys
+ * that position n sees forces a start from 0. */
+static void ses_rewind(ksllm_session *s, u32 n) {
+    const ksllm_model *m = s->m;
+    if (n < s->n_tokens || n < s->n_eval) s->has_logits = false;
+    s->n_tokens = min_u32(s->n_tokens, n);
+    if (n >= s->n_eval) return;
+    s->n_eval = n;
+    s->has_pooled = false;
+    for (u32 i = 0; i < m->n_layers; i++) {
+        u32 window = m->layers[i].window, n_slots = s->cache[i].n_slots;
+        if (window && s->n_high > n_slots && n + n_slots < s->n_high + window)
+            s->n_eval = 0;
+    }
+    if (!s->n_eval) s->n_high = 0;
+}
+
+/* What to drop behind the first n_keep so that n tokens fit. */
+static size_t ses_drop(const ksllm_session *s, size_t n) {
+    if (n <= s->n_ctx) return 0;
+    size_t step = (s->n_ctx - s->n_keep + 1) / 2;
+    return (n - s->n_ctx + step - 1) / step * step;
+}
+
+static ksllm_status ses_check_tokens(
+    const ksllm_session *s, const i32 *tokens, size_t n, ksllm_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (size_t)tokens[i] >= s->m->dim[D_VOCAB])
+            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
+                "token %lld of %llu is %ld; the vocabulary has 0 to %llu",
+                (long long)i, (unsigned long long)n, (long)tokens[i],
+                (unsigned long long)s->m->dim[D_VOCAB] - 1);
+    return KSLLM_OK;
+}
+
+static ksllm_status ses_full(
+    const ksllm_session *s, size_t n, ksllm_error *err) {
+    return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
+        "%llu tokens do not fit a context of %u; create the session with a "
+        "larger n_ctx, shorten the prompt, or choose KSLLM_OVERFLOW_SLIDE",
+        (unsigned long long)n, (unsigned)s->n_ctx);
+}
+
+/* Makes the timeline its first `keep` tokens followed by `tokens`, sliding if
+ * that is too long and allowed. Nothing changes on failure. */
+static ksllm_status ses_extend(ksllm_session *s, size_t keep,
+    const i32 *tokens, size_t n, bool may_slide, ksllm_error *err) {
+    ksllm_status status = ses_check_tokens(s, tokens, n, err);
+    if (status) return status;
+    size_t total = keep + n, drop = 0;
+    if (total > s->n_ctx) {
+        if (!may_slide || s->overflow != KSLLM_OVERFLOW_SLIDE)
+            return ses_full(s, total, err);
+        drop = ses_drop(s, total);
+    }
+    ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
+    s->n_tokens = (u32)(total - drop);
+    for (size_t i = 0; i < total - drop; i++) {
+        size_t from = i < s->n_keep ? i : i + drop;
+        s->tokens[i] = from < keep ? s->tokens[from] : tokens[from - keep];
+    }
+    if (n) s->has_logits = false;
+    return KSLLM_OK;
+}
+
+/* How many of the first tokens the timeline shares with `tokens`. */
+static size_t ses_common(
+    const ksllm_session *s, const i32 *tokens, size_t n) {
+    size_t i = 0;
+    while (i < n && i < s->n_tokens && s->tokens[i] == tokens[i]) i++;
+    return i;
+}
+
+/* `to` becomes a copy; both have the same layout. */
+static void ses_copy(const ksllm_session *from, ksllm_session *to) {
+    const ksllm_model *m = from->m;
+    memcpy(to->tokens, from->tokens, from->n_tokens * sizeof(i32));
+    for (u32 i = 0; i < m->n_layers; i++) {
+        size_t bytes = (size_t)from->cache[i].n_slots * m->dim[D_KV]
+            * (from->kv_f16 ? 2 : 4);
+        memcpy(to->cache[i].k, from->cache[i].k, bytes);
+        memcpy(to->cache[i].v, from->cache[i].v, bytes);
+    }
+    memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
+    if (from->pooling)
+        memcpy(to->pooled, from->pooled, m->dim[D_EMBD] * sizeof(f32));
+    to->n_tokens = from->n_tokens;
+    to->n_eval = from->n_eval;
+    to->n_high = from->n_high;
+    to->has_logits = from->has_logits;
+    to->has_pooled = from->has_pooled;
+}
+
+/* ==========================================================================
+ * § 13 FORWARD (private)
+ * The one graph. A batch of tokens goes through it as a list of steps; a step
+ * is cut into pieces for the pool, by rows of a matrix, by tokens or by heads,
+ * so that no cut can change a result. Every piece first looks whether the call
+ * was cancelled or ran out of time: what a stopped batch computed is not used.
+ * May use § 1-12.
+ *
+ *   x = embd[token]
+ *   per layer:
+ *     x += post(Wo attention(rope(norm(Wq h)), rope(norm(Wk h)), Wv h))
+ *          with h = norm(x)
+ *     x += post(Wdown(act(Wgate h) * Wup h))
+ *   logits = Wout norm(x)
+ * with norms and biases where the architecture has them.
+ * ======================================================================== */
+
+typedef struct fwd fwd;
+typedef void (*fwd_token_step)(const fwd *f, u32 token);
+
+struct fwd {
+    ksllm_session *s;
+    u32 n0, m; /* positions [n0, n0 + m) */
+    u32 i_layer;
+    const mdl_layer *l;
+    /* the step under way */
+    fwd_token_step step;
+    u32 n_per_piece;
+    k_product product[3];
+    u32 first_piece[4]; /* of each product */
+    u32 n_products;
+    size_t rows_per_piece;
+    const u8 *norm; /* for fwd_norm and fwd_add */
+    const u8 *bias;
+    u32 kinds; /* BIT(0): quantize in blocks of 32, BIT(1): of 256 */
+};
+
+/* ---- stopping ---- */
+
+static bool fwd_stopped(ksllm_session *s) {
+    if (__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) return true;
+    ksllm_status why = KSLLM_OK;
+    if (s->cancel && AT_RELAXED(&s->cancel->flag)) why = KSLLM_ERR_CANCELLED;
+    else if (s->deadline && os_now() >= s->deadline) why = KSLLM_ERR_DEADLINE;
+    if (why) __atomic_store_n(&s->stop, why, __ATOMIC_RELAXED);
+    return why != KSLLM_OK;
+}
+
+/* ---- steps by token ---- */
+
+static void fwd_token_piece(void *arg, u32 i) {
+    const fwd *f = arg;
+    if (fwd_stopped(f->s)) return;
+    u32 end = min_u32(f->m, (i + 1) * f->n_per_piece);
+    for (u32 t = i * f->n_per_piece; t < end; t++) f->step(f, t);
+}
+
+static void fwd_by_token(fwd *f, fwd_token_step step) {
+    u32 pieces = min_u32(f->m, 4 * f->s->n_threads);
+    f->step = step;
+    f->n_per_piece = (f->m + pieces - 1) / pieces;
+    pool_run(&f->s->workers, (f->m + f->n_per_piece - 1) / f->n_per_piece,
+        fwd_token_piece, f);
+}
+
+/* Cosines and sines of a position, as float32 products of position and
+ * frequency: that is what the models were trained with. */
+static void fwd_rope_table(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t half = s->m->dim[D_ROPE] / 2;
+    for (u32 r = 0; r < s->m->n_ropes; r++) {
+        f32 *out = s->rope + ((size_t)r * s->n_batch + t) * half * 2;
+        for (size_t i = 0; i < half; i++) {
+            f64 sine, cosine;
+            f32 angle = (f32)(f->n0 + t) * s->m->rope[r].freq[i];
+            m_sincos((f64)angle, &sine, &cosine);
+            out[2 * i] = (f32)cosine * s->m->rope[r].gain;
+            out[2 * i + 1] = (f32)sine * s->m->rope[r].gain;
+        }
+    }
+}
+
+static void fwd_embed(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *e = &s->m->embd;
+    size_t n = e->n_in;
+    f32 *x = s->x + t * n;
+    blk_row(e->type, e->w + (size_t)s->tokens[f->n0 + t] * e->row_bytes, n, x);
+    if (s->m->arch->scale_embd)
+        for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
+    fwd_rope_table(f, t);
+}
+
+/* Prepares one token's input of the products to come. */
+static void fwd_quantize(const fwd *f, const f32 *x, size_t n, u32 t) {
+    static const size_t block[2] = {32, 256};
+    const k_acts *a = &f->s->acts;
+    for (int i = 0; i < 2; i++)
+        if (f->kinds & BIT(i))
+            f->s->m->k->quantize(x, n, block[i], a->q[i] + t * n,
+                a->d[i] + t * (n / block[i]), a->sum[i] + t * (n / 16));
+}
+
+static void fwd_norm(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD];
+    f32 *xn = s->xn + t * n;
+    s->m->k->norm(s->x + t * n, f->norm, n, s->m->eps, xn);
+    fwd_quantize(f, xn, n, t);
+}
+
+static void fwd_quantize_att(const fwd *f, u32 t) {
+    size_t n = f->s->m->dim[D_Q];
+    fwd_quantize(f, f->s->att + t * n, n, t);
+}
+
+static void fwd_gate(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_FFN];
+    f32 *g = s->gate + t * n;
+    s->m->k->gate(g, s->up + t * n, n, s->m->arch->act);
+    fwd_quantize(f, g, n, t);
+}
+
+static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
+    if (!bias) return;
+    for (size_t i = 0; i < n; i++) x[i] += ld_f32(bias + 4 * i);
+}
+
+/* x += post-norm(delta + bias) */
+static void fwd_add(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD];
+    f32 *x = s->x + t * n, *d = s->delta + t * n;
+    fwd_add_bias(d, f->bias, n);
+    if (f->norm) s->m->k->norm(d, f->norm, n, s->m->eps, d);
+    for (size_t i = 0; i < n; i++) x[i] += d[i];
+}
+
+static void fwd_rotate(const fwd *f, u32 t, f32 *x) {
+    const ksllm_session *s = f->s;
+    size_t half = s->m->dim[D_ROPE] / 2;
+    const f32 *cs = s->rope + ((size_t)f->l->rope * s->n_batch + t) * half * 2;
+    bool halves = s->m->arch->rope_halves;
+    for (size_t i = 0; i < half; i++) {
+        f32 *a = x + (halves ? i : 2 * i), *b = a + (halves ? half : 1);
+        f32 c = cs[2 * i], z = cs[2 * i + 1], p = *a, q = *b;
+        *a = p * c - q * z;
+        *b = q * c + p * z;
+    }
+}
+
+/* QK norm and rope on every head of q or k. */
+static void fwd_finish_heads(
+    const fwd *f, u32 t, f32 *x, u32 n_heads, const u8 *norm) {
+    const ksllm_model *m = f->s->m;
+    size_t hd = m->dim[D_HEAD];
+    for (u32 h = 0; h < n_heads; h++, x += hd) {
+        if (norm) m->k->norm(x, norm, hd, m->eps, x);
+        fwd_rotate(f, t, x);
+    }
+}
+
+static void fwd_store(const fwd *f, u32 t, const f32 *x, u8 *cache) {
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    size_t hd = m->dim[D_HEAD], n_slots = s->cache[f->i_layer].n_slots;
+    size_t slot = (f->n0 + t) % n_slots, bytes = hd * (s->kv_f16 ? 2 : 4);
+    for (u32 h = 0; h < m->n_kv_heads; h++, x += hd) {
+        u8 *to = cache + (h * n_slots + slot) * bytes;
+        if (s->kv_f16) m->k->to_f16(x, hd, to);
+        else memcpy(to, x, bytes);
+    }
+}
+
+static void fwd_heads(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    const u8 *const *vec = f->l->vec;
+    f32 *q = s->q + t * m->dim[D_Q];
+    f32 *k = s->k + t * m->dim[D_KV], *v = s->v + t * m->dim[D_KV];
+    fwd_add_bias(q, vec[V_Q_BIAS], m->dim[D_Q]);
+    fwd_add_bias(k, vec[V_K_BIAS], m->dim[D_KV]);
+    fwd_add_bias(v, vec[V_V_BIAS], m->dim[D_KV]);
+    fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
+    fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
+    fwd_store(f, t, k, s->cache[f->i_layer].k);
+    fwd_store(f, t, v, s->cache[f->i_layer].v);
+}
+
+/* ---- attention: pieces are (head, up to 8 tokens) ---- */
+
+enum { FWD_QUERIES = 8 };
+
+static void fwd_attend_piece(void *arg, u32 piece) {
+    const fwd *f = arg;
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    if (fwd_stopped(f->s)) return;
+    const ses_cache *c = &s->cache[f->i_layer];
+    size_t hd = m->dim[D_HEAD];
+    u32 h = piece % m->n_heads, t0 = piece / m->n_heads * FWD_QUERIES;
+    u32 group = m->n_heads / m->n_kv_heads;
+    size_t head = (size_t)(h / group) * c->n_slots * hd * (s->kv_f16 ? 2 : 4);
+    for (u32 t = t0; t < min_u32(f->m, t0 + FWD_QUERIES); t++) {
+        size_t at = t * m->dim[D_Q] + h * hd, n = (size_t)f->n0 + t + 1;
+        k_query a = {
+            .q = s->q + at, .k = c->k + head, .v = c->v + head,
+            .f16 = s->kv_f16, .head_dim = hd, .n_slots = c->n_slots,
+            .lo = f->l->window && n > f->l->window ? n - f->l->window : 0,
+            .hi = n, .scale = m->attn_scale, .out = s->att + at,
+        };
+        m->k->attend(&a);
+    }
+}
+
+static void fwd_attend(fwd *f) {
+    u32 n = f->s->m->n_heads * ((f->m + FWD_QUERIES - 1) / FWD_QUERIES);
+    pool_run(&f->s->workers, n, fwd_attend_piece, f);
+}
+
+/* ---- products: pieces are rows ---- */
+
+static u32 fwd_kind(const mdl_matrix *w) {
+    u32 n = BLK_TYPES[w->type].n;
+    return n == 1 ? 0 : n == 256 ? BIT(1) : BIT(0);
+}
+
+static void fwd_product_piece(void *arg, u32 piece) {
+    const fwd *f = arg;
+    if (fwd_stopped(f->s)) return;
+    u32 i = 0;
+    while (piece >= f->first_piece[i + 1]) i++;
+    k_product p = f->product[i];
+    size_t r = (piece - f->first_piece[i]) * f->rows_per_piece;
+    p.n_rows = min_size(f->rows_per_piece, p.n_rows - r);
+    p.w += r * p.row_bytes;
+    p.y += r;
+    f->s->m->k->product(&p);
+}
+
+/* Adds a product with the prepared input to the step. */
+static void fwd_plan(
+    fwd *f, const mdl_matrix *w, u32 m, f32 *y, size_t y_stride) {
+    f->product[f->n_products++] = (k_product){.type = w->type, .w = w->w,
+        .row_bytes = w->row_bytes, .n_rows = w->n_out, .acts = &f->s->acts,
+        .m = m, .y = y, .y_stride = y_stride};
+}
+
+/* Runs the planned products on m vectors of n_in values at x. */
+static void fwd_multiply(fwd *f, const f32 *x, size_t n_in) {
+    size_t rows = 0, pieces = (size_t)f->s->n_threads * 8;
+    for (u32 i = 0; i < f->n_products; i++) rows += f->product[i].n_rows;
+    size_t per = (rows + pieces - 1) / pieces;
+    per = (per + K_ROWS - 1) / K_ROWS * K_ROWS;
+    f->rows_per_piece = f->s->n_threads > 1 ? min_size(per, 256) : 256;
+    /* at most POOL_MAX_PIECES, whatever the vocabulary */
+    f->rows_per_piece = max_size(f->rows_per_piece, rows >> 18 << 3);
+    for (u32 i = 0; i < f->n_products; i++)
+        f->first_piece[i + 1] = f->first_piece[i]
+            + (u32)((f->product[i].n_rows + f->rows_per_piece - 1)
+                / f->rows_per_piece);
+    f->s->acts.x = x;
+    f->s->acts.n_in = n_in;
+    pool_run(&f->s->workers, f->first_piece[f->n_products], fwd_product_piece,
+        f);
+    f->n_products = 0;
+}
+
+/* ---- layers ---- */
+
+static void fwd_norm_input(fwd *f, u32 vector, u32 a, u32 b, u32 c) {
+    const mdl_matrix *w = f->l->mat;
+    f->norm = f->l->vec[vector];
+    f->kinds = fwd_kind(&w[a]) | fwd_kind(&w[b]) | fwd_kind(&w[c]);
+    fwd_by_token(f, fwd_norm);
+}
+
+static void fwd_residual(fwd *f, const u8 *norm, const u8 *bias) {
+    f->norm = norm;
+    f->bias = bias;
+    fwd_by_token(f, fwd_add);
+}
+
+static void fwd_attention_block(fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    const size_t *d = s->m->dim;
+    fwd_norm_input(f, V_ATTN_NORM, M_Q, M_K, M_V);
+    fwd_plan(f, &w[M_Q], f->m, s->q, d[D_Q]);
+    fwd_plan(f, &w[M_K], f->m, s->k, d[D_KV]);
+    fwd_plan(f, &w[M_V], f->m, s->v, d[D_KV]);
+    fwd_multiply(f, s->xn, d[D_EMBD]);
+    fwd_by_token(f, fwd_heads);
+    fwd_attend(f);
+    f->kinds = fwd_kind(&w[M_O]);
+    fwd_by_token(f, fwd_quantize_att);
+    fwd_plan(f, &w[M_O], f->m, s->delta, d[D_EMBD]);
+    fwd_multiply(f, s->att, d[D_Q]);
+    fwd_residual(f, f->l->vec[V_ATTN_POST_NORM], f->l->vec[V_O_BIAS]);
+}
+
+static void fwd_ffn_block(fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    const size_t *d = s->m->dim;
+    fwd_norm_input(f, V_FFN_NORM, M_GATE, M_UP, M_UP);
+    fwd_plan(f, &w[M_GATE], f->m, s->gate, d[D_FFN]);
+    fwd_plan(f, &w[M_UP], f->m, s->up, d[D_FFN]);
+    fwd_multiply(f, s->xn, d[D_EMBD]);
+    f->kinds = fwd_kind(&w[M_DOWN]);
+    fwd_by_token(f, fwd_gate);
+    fwd_plan(f, &w[M_DOWN], f->m, s->delta, d[D_EMBD]);
+    fwd_multiply(f, s->gate, d[D_FFN]);
+    fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+}
+
+/* Logits of the last n_rows tokens of the batch to y, [n_rows][n_vocab]. */
+static void fwd_head(fwd *f, u32 n_rows, f32 *y) {
+    ksllm_session *s = f->s;
+    const size_t n = s->m->dim[D_EMBD];
+    fwd tail = *f;
+    f32 *x = s->x;
+    s->x += (f->m - n_rows) * n; /* the steps see only the rows wanted */
+    tail.m = n_rows;
+    tail.norm = s->m->output_norm;
+    tail.kinds = fwd_kind(&s->m->output);
+    fwd_by_token(&tail, fwd_norm);
+    s->x = x;
+    if (!y) return;
+    fwd_plan(&tail, &s->m->output, n_rows, y, s->m->dim[D_VOCAB]);
+    fwd_multiply(&tail, s->xn, n);
+}
+
+/* Adds all final hidden states of the batch to the pooled vector. */
+static void fwd_pool(fwd *f) {
+    ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD];
+    fwd_head(f, f->m, NULL);
+    if (fwd_stopped(s)) return;
+    for (u32 t = 0; t < f->m; t++)
+        for (size_t i = 0; i < n; i++) s->pooled[i] += s->xn[t * n + i];
+}
+
+/* What a call wants of the evaluation. */
+typedef struct {
+    f32 *rows; /* logits of every token from `first` on, or NULL */
+    u32 first;
+} fwd_want;
+
+/* The end of a batch: what was asked for of its hidden states. Leaves the
+ * last row's final hidden state as the last one in s->xn. */
+static void fwd_output(fwd *f, bool last, const fwd_want *want) {
+    ksllm_session *s = f->s;
+    size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
+    u32 skip = want->first > f->n0 ? want->first - f->n0 : 0, rows = 0;
+    if (s->pooling == KSLLM_POOL_MEAN) fwd_pool(f);
+    if (want->rows && skip < f->m) {
+        rows = f->m - skip;
+        f32 *y = want->rows + (f->n0 + skip - want->first) * n_vocab;
+        fwd_head(f, rows, y);
+        if (last)
+            memcpy(s->logits, y + (rows - 1) * n_vocab, n_vocab * sizeof *y);
+    } else if (last) {
+        fwd_head(f, rows = 1, s->logits);
+    }
+    if (last && s->pooling == KSLLM_POOL_LAST)
+        memcpy(s->pooled, s->xn + (rows - 1) * n_embd, n_embd * sizeof(f32));
+}
+
+/* Evaluates positions [n0, n0 + m); `last` ends the call. */
+static void fwd_batch(
+    ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
+    fwd f = {.s = s, .n0 = n0, .m = m};
+    fwd_by_token(&f, fwd_embed);
+    for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
+        f.i_layer = i;
+        f.l = &s->m->layers[i];
+        fwd_attention_block(&f);
+        fwd_ffn_block(&f);
+    }
+    if (!fwd_stopped(s)) fwd_output(&f, last, want);
+}
+
+/* Brings the cache up to the timeline. If it is there already but the logits
+ * are not, the last token is evaluated again. On a stop n_eval tells how far
+ * it came. */
+static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
+    const fwd_want *want, ksllm_error *err) {
+    if (s->has_logits || !s->n_tokens) return KSLLM_OK;
+    if (s->n_eval == s->n_tokens) {
+        u32 n = s->n_tokens;
+        ses_rewind(s, n - 1);
+        s->n_tokens = n;
+    }
+    u32 start = s->n_eval, total = s->n_tokens - start;
+    if (s->pooling == KSLLM_POOL_MEAN)
+        memset(s->pooled, 0, s->m->dim[D_EMBD] * sizeof(f32));
+    while (s->n_eval < s->n_tokens && !fwd_stopped(s)) {
+        u32 m = min_u32(s->n_tokens - s->n_eval, s->n_batch);
+        bool last = s->n_eval + m == s->n_tokens;
+        if (s->n_eval + m > s->n_high) s->n_high = s->n_eval + m;
+        s->has_pooled = false;
+        fwd_batch(s, s->n_eval, m, last, want);
+        if (fwd_stopped(s)) break;
+        s->n_eval += m;
+        if (control->on_progress)
+            control->on_progress(
+                control->progress_ctx, s->n_eval - start, total);
+    }
+    if (s->stop)
+        return fail(err, (ksllm_status)s->stop, NO_OFFSET,
+            "%s with %u of %u tokens evaluated",
+            s->stop == KSLLM_ERR_CANCELLED ? "cancelled" : "out of time",
+            (unsigned)(s->n_eval - start), (unsigned)total);
+    s->has_logits = true;
+    s->has_pooled = s->pooling != KSLLM_POOL_NONE;
+    if (s->pooling == KSLLM_POOL_MEAN)
+        for (size_t i = 0; i < s->m->dim[D_EMBD]; i++)
+            s->pooled[i] /= (f32)total;
+    return KSLLM_OK;
+}
+
+/* ==========================================================================
+ * § 14 SAMPLING (private)
+ * From logits to a token, in the order that ksllm.h states. The candidates are
+ * a heap of which only as many are taken off as are needed, so a vocabulary of
+ * 100,000 and more is never sorted. Ties go to the lower id. May use § 1-13.
+ * ======================================================================== */
+
+enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
+
+static ksllm_status smp_check(const ksllm_session *s, const ksllm_sampling *p,
+    size_t n_top, ksllm_error *err) {
+    const char *wrong = NULL;
+    if (!(p->temperature >= 0 && p->temperature <= 100))
+        wrong = "temperature must be from 0 to 100";
+    if (!(p->top_p > 0 && p->top_p <= 1)) wrong = "top_p must be in (0, 1]";
+    if (!(p->min_p >= 0 && p->min_p <= 1)) wrong = "min_p must be in [0, 1]";
+    if (!(p->repeat_penalty > 0 && p->repeat_penalty <= 100))
+        wrong = "repeat_penalty must be in (0, 100], 1 for none";
+    if (!(p->frequency_penalty >= -100 && p->frequency_penalty <= 100))
+        wrong = "frequency_penalty must be from -100 to 100";
+    if (!(p->presence_penalty >= -100 && p->presence_penalty <= 100))
+        wrong = "presence_penalty must be from -100 to 100";
+    if (p->penalty_window > SMP_MAX_WINDOW)
+        wrong = "penalty_window must be 1024 at most";
+    if (n_top > KSLLM_MAX_TOP) wrong = "n_top must be KSLLM_MAX_TOP at most";
+    if (p->n_biases && !p->biases) wrong = "biases is NULL, n_biases is not 0";
+    if (wrong)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "sampling: %s", wrong);
+    for (size_t i = 0; i < p->n_biases; i++) {
+        ksllm_status status = ses_check_tokens(s, &p->biases[i].token, 1, err);
+        if (status) return status;
+    }
+    return KSLLM_OK;
+}
+
+/* ---- changing the logits ---- */
+
+static void smp_penalize_one(f32 *logit, const ksllm_sampling *p, u32 count) {
+    if (*logit > 0) *logit /= p->repeat_penalty;
+    else *logit *= p->repeat_penalty;
+    *logit -= (f32)count * p->frequency_penalty + p->presence_penalty;
+}
+
+/* Each distinct token of the window once, when it is met first. Quadratic in
+ * the window, which is 64 by default and 1024 at most. */
+static void smp_penalize(const ksllm_session *s, const ksllm_sampling *p) {
+    u32 window = p->penalty_window ? p->penalty_window : SMP_WINDOW;
+    u32 n = min_u32(window, s->n_tokens);
+    const i32 *t = s->tokens + s->n_tokens - n;
+    bool none = p->repeat_penalty == 1 && p->frequency_penalty == 0
+        && p->presence_penalty == 0;
+    for (u32 i = 0; i < n && !none; i++) {
+        u32 before = 0, count = 0;
+        for (u32 k = 0; k < i && !before; k++) before += t[k] == t[i];
+        if (before) continue;
+        for (u32 k = i; k < n; k++) count += t[k] == t[i];
+        smp_penalize_one(&s->scores[t[i]], p, count);
+    }
+}
+
+static void smp_prepare(const ksllm_session *s, const ksllm_sampling *p) {
+    size_t n = s->m->dim[D_VOCAB];
+    memcpy(s->scores, s->logits, n * sizeof *s->scores);
+    for (size_t i = 0; i < p->n_biases; i++)
+        s->scores[p->biases[i].token] += p->biases[i].bias;
+    if (p->filter) p->filter(p->filter_ctx, s->scores, n);
+    smp_penalize(s, p);
+}
+
+/* The highest score; -1 when all are forbidden or no numbers. */
+static i32 smp_best(const f32 *x, size_t n) {
+    i32 best = -1;
+    f32 top = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > top) {
+            top = x[i];
+            best = (i32)i;
+        }
+    return best;
+}
+
+/* ---- a heap of candidates, best at [0] ---- */
+
+KS_INLINE bool smp_better(ses_candidate a, ses_candidate b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+static void smp_sift(ses_candidate *h, size_t n, size_t i) {
+    ses_candidate c = h[i];
+    for (size_t k; (k = 2 * i + 1) < n; i = k) {
+        if (k + 1 < n && smp_better(h[k + 1], h[k])) k++;
+        if (!smp_better(h[k], c)) break;
+        h[i] = h[k];
+    }
+    h[i] = c;
+}
+
+static size_t smp_heap(ses_candidate *h, const f32 *x, size_t n_vocab) {
+    size_t n = 0;
+    for (size_t i = 0; i < n_vocab; i++)
+        if (x[i] > -INFINITY) h[n++] = (ses_candidate){x[i], (i32)i};
+    for (size_t i = n / 2; i-- > 0;) smp_sift(h, n, i);
+    return n;
+}
+
+/* Moves the best to the place behind the shrunken heap and returns it. */
+static ses_candidate smp_pop(ses_candidate *h, size_t *n) {
+    ses_candidate best = h[0];
+    h[0] = h[--*n];
+    h[*n] = best;
+    if (*n) smp_sift(h, *n, 0);
+    return best;
+}
+
+/* ---- drawing ---- */
+
+/* In [0, 1): PCG32 (O'Neill 2014, XSH-RR) with stream `step`, second output;
+ * 24 bits. */
+static f64 smp_uniform(u64 seed, u64 step) {
+    u64 inc = step << 1 | 1, state = inc;
+    u32 out = 0;
+    state += seed;
+    for (int i = 0; i < 3; i++) {
+        u64 old = state;
+        state = old * 6364136223846793005u + inc;
+        u32 x = (u32)((old >> 18 ^ old) >> 27), r = (u32)(old >> 59);
+        out = x >> r | x << (-r & 31);
+    }
+    return (out >> 8) * (1.0 / 16777216);
+}
+
+/* All candidates may be drawn: no order is needed. */
+static i32 smp_draw_all(const ksllm_session *s, const ksllm_sampling *p,
+    f32 max, f64 u) {
+    size_t n = s->m->dim[D_VOCAB];
+    f32 *w = s->scores;
+    s->m->k->sum_exp(w, n, max, w);
+    f64 total = 0;
+    i32 last = -1;
+    for (size_t i = 0; i < n; i++) {
+        if (!(w[i] >= p->min_p) || w[i] < 1e-30f) w[i] = 0; /* e^-86 is -inf */
+        total += (f64)w[i];
+    }
+    u *= total;
+    for (size_t i = 0; i < n; i++) {
+        if (w[i] == 0) continue;
+        last = (i32)i;
+        u -= (f64)w[i];
+        if (u < 0) break;
+    }
+    return last;
+}
+
+/* Takes candidates off the heap, best first, until top-k, top-p and min-p are
+ * satisfied; they then lie in descending order at heap[n_heap..n) backwards. */
+static i32 smp_draw_cut(const ksllm_session *s, const ksllm_sampling *p,
+    f32 max, f64 u) {
+    ses_candidate *h = s->heap;
+    size_t n_vocab = s->m->dim[D_VOCAB];
+    size_t n = smp_heap(h, s->scores, n_vocab), left = n, kept;
+    size_t k = p->top_k ? min_size(p->top_k, n) : n;
+    f64 mass = 0, sum = 0;
+    if (!p->top_k) mass = (f64)s->m->k->sum_exp(s->scores, n_vocab, max, NULL);
+    else
+        for (; n - left < k;)
+            mass += m_exp((f64)smp_pop(h, &left).logit - (f64)max);
+    for (kept = 0; kept < k; kept++) {
+        if (kept && p->top_p < 1 && sum >= (f64)p->top_p * mass) break;
+        if (kept == n - left) smp_pop(h, &left);
+        f64 w = m_exp((f64)h[n - 1 - kept].logit - (f64)max);
+        if (kept && w < (f64)p->min_p) break;
+        sum += w;
+    }
+    u *= sum;
+    for (size_t i = 0; i < kept; i++) {
+        u -= m_exp((f64)h[n - 1 - i].logit - (f64)max);
+        if (u < 0) return h[n - 1 - i].token;
+    }
+    return h[n - kept].token;
+}
+
+static i32 smp_draw(
+    const ksllm_session *s, const ksllm_sampling *p, u64 step) {
+    size_t n = s->m->dim[D_VOCAB];
+    i32 best = smp_best(s->scores, n);
+    if (best < 0 || p->temperature == 0 || p->top_k == 1
+        || s->scores[best] == INFINITY)
+        return best;
+    for (size_t i = 0; i < n; i++) s->scores[i] /= p->temperature;
+    f32 max = s->scores[best];
+    f64 u = smp_uniform(p->seed, step);
+    if (!p->top_k && p->top_p >= 1) return smp_draw_all(s, p, max, u);
+    return smp_draw_cut(s, p, max, u);
+}
+
+/* ---- log-probabilities ---- */
+
+static void smp_top(const ksllm_session *s, ksllm_token_prob *top,
+    size_t n_top, f32 log_sum) {
+    size_t left = smp_heap(s->heap, s->logits, s->m->dim[D_VOCAB]);
+    for (size_t i = 0; i < n_top; i++) {
+        top[i] = (ksllm_token_prob){-1, -INFINITY};
+        if (!left) continue;
+        ses_candidate c = smp_pop(s->heap, &left);
+        top[i] = (ksllm_token_prob){c.token, c.logit - log_sum};
+    }
+}
+
+static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
+    u64 step, ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top,
+    ksllm_error *err) {
+    if (!s->has_logits)
+        return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
+            "there are no logits: evaluate tokens first");
+    size_t n = s->m->dim[D_VOCAB];
+    smp_prepare(s, p);
+    i32 token = smp_draw(s, p, step);
+    if (token < 0)
+        return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
+            "no token can be chosen: bias or filter forbid all of them, or "
+            "the logits are not numbers (a damaged model)");
+    f32 max = s->m->k->max(s->logits, n);
+    f32 log_sum = max
+        + (f32)m_ln((f64)s->m->k->sum_exp(s->logits, n, max, NULL));
+    *out = (ksllm_token_prob){token, s->logits[token] - log_sum};
+    if (top && n_top) smp_top(s, top, n_top, log_sum);
+    return KSLLM_OK;
+}
+
+/* ==========================================================================
+ * § 15 GENERATE (private)
+ * Prompt in, pieces of text out: the loop of draw, deliver, evaluate. Owns the
+ * held-back text for stop strings. May use § 1-14.
+ * ======================================================================== */
+
+typedef struct {
+    ksllm_session *s;
+    const ksllm_generation *g;
+    const ksllm_sampling *sampling;
+    const ksllm_control *control;
+    ksllm_result *r;
+    ksllm_decoder decoder;
+    u64 start;
+    char *hold; /* text not given out yet */
+    size_t n_hold;
+    ksllm_token_prob token, top[KSLLM_MAX_TOP];
+} gen;
+
+static ksllm_status gen_check(
+    const ksllm_session *s, const ksllm_generation *g, ksllm_error *err) {
+    const char *wrong = NULL;
+    if (g->text && g->tokens) wrong = "both text and tokens are given";
+    if (!g->tokens && g->n_tokens) wrong = "tokens is NULL, n_tokens is not 0";
+    if (g->tokens && !g->n_tokens) wrong = "n_tokens is 0";
+    if (g->n_stop_texts > KSLLM_MAX_STOPS) wrong = "too many stop strings";
+    if (g->n_stop_texts && !g->stop_texts) wrong = "stop_texts is NULL";
+    if (g->n_stop_tokens && !g->stop_tokens) wrong = "stop_tokens is NULL";
+    if (g->n_top > KSLLM_MAX_TOP) wrong = "n_top is above KSLLM_MAX_TOP";
+    for (size_t i = 0; i < g->n_stop_texts && !wrong; i++) {
+        ksllm_text t = g->stop_texts[i];
+        if (!t.data || !t.size || t.size > KSLLM_MAX_STOP_BYTES)
+            wrong = "a stop string is empty or longer than 128 bytes";
+        else if (((u8)t.data[0] & 0xc0) == 0x80)
+            wrong = "a stop string begins inside a character";
+    }
+    if (wrong)
+        return fail(
+            err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "generation: %s", wrong);
+    return ses_check_tokens(s, g->stop_tokens, g->n_stop_tokens, err);
+}
+
+/* ---- the prompt ---- */
+
+static ksllm_status gen_encode(
+    const gen *x, const i32 **tokens, size_t *n, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    size_t size = x->g->text_size;
+    if (size == KSLLM_NUL) size = strlen(x->g->text);
+    if (size / SES_PROMPT_BYTES >= s->n_ctx)
+        return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
+            "a prompt of %llu bytes does not fit a context of %u tokens",
+            (unsigned long long)size, (unsigned)s->n_ctx);
+    u32 flags = x->g->encode_flags;
+    if (x->g->append && s->n_tokens) flags &= ~(u32)KSLLM_ENCODE_BOS;
+    i64 count = tok_encode(&s->m->tok, x->g->text, size, flags, s->encode,
+        s->encode_bytes, NULL, s->prompt, s->n_ctx, err);
+    if (count < 0) return (ksllm_status)count;
+    if ((u64)count > s->n_ctx) return ses_full(s, (size_t)count, err);
+    *tokens = s->prompt;
+    *n = (size_t)count;
+    return KSLLM_OK;
+}
+
+/* Puts the prompt on the timeline and evaluates it. */
+static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    const i32 *tokens = x->g->tokens;
+    size_t n = x->g->n_tokens, keep = s->n_tokens;
+    bool replace = (x->g->text || tokens) && !x->g->append;
+    ksllm_status status = KSLLM_OK;
+    if (x->g->text) status = gen_encode(x, &tokens, &n, err);
+    x->r->n_prompt = n;
+    if (replace) keep = status ? 0 : ses_common(s, tokens, n);
+    if (replace && s->pooling == KSLLM_POOL_MEAN) keep = 0;
+    if (!status && keep + n == 0)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "generation: there is no prompt and the session is empty");
+    size_t skip = replace ? keep : 0;
+    if (!status)
+        status = ses_extend(s, keep, tokens + skip, n - skip, true, err);
+    if (status) return status;
+    if (replace) x->r->n_reused = min_size(s->n_eval, n);
+    status = fwd_run(s, x->control, &(fwd_want){NULL, 0}, err);
+    if (status) s->n_tokens = s->n_eval;
+    x->r->prompt_ns = os_now() - x->start;
+    return status;
+}
+
+/* ---- text ---- */
+
+/* The first stop string in the held text: its place, or n_hold. */
+static size_t gen_find_stop(const gen *x, i32 *which) {
+    for (size_t at = 0; at < x->n_hold; at++)
+        for (size_t i = 0; i < x->g->n_stop_texts; i++) {
+            ksllm_text t = x->g->stop_texts[i];
+            if (t.size <= x->n_hold - at
+                && memcmp(x->hold + at, t.data, t.size) == 0) {
+                *which = (i32)i;
+                return at;
+            }
+        }
+    return x->n_hold;
+}
+
+/* Where the longest end of the held text that could begin a stop string
+ * begins. */
+static size_t gen_certain(const gen *x) {
+    for (size_t at = 0; at < x->n_hold; at++)
+        for (size_t i = 0; i < x->g->n_stop_texts; i++) {
+            ksllm_text t = x->g->stop_texts[i];
+            if (x->n_hold - at < t.size
+                && memcmp(x->hold + at, t.data, x->n_hold - at) == 0)
+                return at;
+        }
+    return x->n_hold;
+}
+
+/* Hands out the first n held bytes. */
+static bool gen_deliver(gen *x, size_t n, i32 token) {
+    int stop = 0;
+    if (!x->r->first_ns) x->r->first_ns = os_now() - x->start;
+    if (x->g->on_piece) {
+        ksllm_piece p = {{x->hold, n}, token, x->token.logprob, x->top,
+            x->g->n_top, x->r->n_generated - 1};
+        if (token < 0) p.top = NULL, p.n_top = 0, p.logprob = 0;
+        stop = x->g->on_piece(x->g->piece_ctx, &p);
+    }
+    memmove(x->hold, x->hold + n, x->n_hold - n);
+    x->n_hold -= n;
+    if (stop) x->r->stop = KSLLM_STOP_CALLBACK;
+    return !stop;
+}
+
+/* Text of a new token; sets r->stop if that ends the answer. */
+static void gen_piece(gen *x) {
+    i64 n = tok_decoder_next(&x->s->m->tok, &x->decoder, x->token.token,
+        x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
+    if (n > 0) x->n_hold += (size_t)n;
+    size_t certain = gen_find_stop(x, &x->r->stop_text);
+    if (x->r->stop_text >= 0) x->r->stop = KSLLM_STOP_TEXT;
+    else certain = gen_certain(x);
+    bool text = x->r->stop == KSLLM_STOP_TEXT;
+    gen_deliver(x, certain, x->token.token);
+    if (text) x->r->stop = KSLLM_STOP_TEXT;
+}
+
+static void gen_flush(gen *x) {
+    if (x->r->stop == KSLLM_STOP_TEXT || x->r->stop == KSLLM_STOP_CALLBACK)
+        return;
+    ksllm_stop why = x->r->stop;
+    i64 n = tok_decoder_end(
+        &x->decoder, x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
+    if (n > 0) x->n_hold += (size_t)n;
+    if (x->n_hold) gen_deliver(x, x->n_hold, -1);
+    x->r->stop = why;
+}
+
+/* ---- the loop ---- */
+
+static bool gen_is_stop(const gen *x, i32 token) {
+    if (x->g->ignore_stop) return false;
+    if (tok_is_stop(&x->s->m->tok, token)) return true;
+    for (size_t i = 0; i < x->g->n_stop_tokens; i++)
+        if (x->g->stop_tokens[i] == token) return true;
+    return false;
+}
+
+/* One token: draw it, put it on the timeline, hand out its text. */
+static ksllm_status gen_step(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    bool full = s->n_tokens == s->n_ctx;
+    if (full && s->overflow != KSLLM_OVERFLOW_SLIDE) {
+        x->r->stop = KSLLM_STOP_CONTEXT;
+        return KSLLM_OK;
+    }
+    ksllm_status status = smp_sample(
+        s, x->sampling, s->n_tokens, &x->token, x->top, x->g->n_top, err);
+    if (status) return status;
+    if (gen_is_stop(x, x->token.token)) {
+        x->r->stop = KSLLM_STOP_TOKEN;
+        x->r->stop_token = x->token.token;
+        return KSLLM_OK;
+    }
+    status = ses_extend(s, s->n_tokens, &x->token.token, 1, true, err);
+    if (status) return status;
+    x->r->n_generated++;
+    gen_piece(x);
+    if (!x->r->stop && x->g->max_tokens
+        && x->r->n_generated >= x->g->max_tokens)
+        x->r->stop = KSLLM_STOP_LENGTH;
+    return KSLLM_OK;
+}
+
+static ksllm_status gen_run(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    x->decoder.model = s->m;
+    tok_decoder_init(&x->decoder, x->g->decode_flags);
+    ksllm_status status = gen_prompt(x, err);
+    while (!status && !x->r->stop) {
+        status = gen_step(x, err);
+        if (!status && !x->r->stop)
+            status = fwd_run(s, x->control, &(fwd_want){NULL, 0}, err);
+    }
+    if (status == KSLLM_ERR_CANCELLED) x->r->stop = KSLLM_STOP_CANCELLED;
+    if (status == KSLLM_ERR_DEADLINE) x->r->stop = KSLLM_STOP_DEADLINE;
+    gen_flush(x);
+    x->r->total_ns = os_now() - x->start;
+    return status;
+}
+
+/* ==========================================================================
+ * § 16 API (public)
+ * Every function of ksllm.h: check the arguments, call inside, report. Nothing
+ * else happens here.
+ * ======================================================================== */
+
+#define NEED(cond, what)                                                       \
+    do {                                                                       \
+        if (!(cond))                                                           \
+            return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, what);             \
+    } while (0)
+
+/* Copies an options struct of the caller's age over our defaults. */
+static ksllm_status api_options(void *mine, size_t size, const void *theirs,
+    const char *name, ksllm_error *err) {
+    if (!theirs) return KSLLM_OK;
+    size_t given;
+    memcpy(&given, theirs, sizeof given);
+    if (given <= sizeof given || given > 1 << 16)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "%s: size is %llu; fill the struct with its _init function first",
+            name, (unsigned long long)given);
+    memcpy(mine, theirs, min_size(size, given));
+    return KSLLM_OK;
+}
+
+/* ---- version and status ---- */
+
+const char *ksllm_version(void) {
+    return KS_STRING(KSLLM_VERSION_MAJOR) "." KS_STRING(
+        KSLLM_VERSION_MINOR) "." KS_STRING(KSLLM_VERSION_PATCH);
+}
+
+const char *ksllm_isa_list(void) {
+    /* The rows are nested: what a CPU can run is an end of the full list. */
+#if defined KS_X86
+    return k_choose("avx2") ? "avx2 scalar" : "scalar";
+#else
+    return "scalar";
+#endif
+}
+
+const char *ksllm_status_name(ksllm_status status) {
+    static const char *const names[] = {"KSLLM_OK", "KSLLM_ERR_ARGUMENT",
+        "KSLLM_ERR_MEMORY", "KSLLM_ERR_IO", "KSLLM_ERR_FORMAT",
+        "KSLLM_ERR_UNSUPPORTED", "KSLLM_ERR_CONTEXT", "KSLLM_ERR_TOKEN",
+        "KSLLM_ERR_CANCELLED", "KSLLM_ERR_DEADLINE", "KSLLM_ERR_BUFFER",
+        "KSLLM_ERR_STATE", "KSLLM_ERR_THREAD"};
+    i64 i = -(i64)status;
+    return i >= 0 && i < (i64)KS_LEN(names) ? names[i] : "unknown status";
+}
+
+/* ---- model ---- */
+
+void ksllm_model_options_init(ksllm_model_options *options) {
+    if (options) *options = (ksllm_model_options){.size = sizeof *options};
+}
+
+ksllm_status ksllm_model_open(const char *path,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(path, "path is NULL");
+    ksllm_model_options o;
+    ksllm_model_options_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, options, "ksllm_model_options", err);
+    if (status) return status;
+#if defined KSLLM_NO_MMAP
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "built with KSLLM_NO_MMAP: use ksllm_model_open_memory");
+#else
+    os_file file;
+    status = os_map(path, &file, err);
+    return status ? status
+                  : mdl_open(file, str_of(path), path, &o, out, err);
+#endif
+}
+
+ksllm_status ksllm_model_open_fd(int fd, uint64_t offset, uint64_t length,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(fd >= 0, "fd is negative");
+    NEED(length > 0, "length is 0");
+    ksllm_model_options o;
+    ksllm_model_options_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, options, "ksllm_model_options", err);
+    if (status) return status;
+#if defined KSLLM_NO_MMAP
+    (void)offset;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "built with KSLLM_NO_MMAP: use ksllm_model_open_memory");
+#else
+    os_file file;
+    str name = str_of("file descriptor");
+    status = os_map_fd(fd, offset, length, name, &file, err);
+    return status ? status : mdl_open(file, name, NULL, &o, out, err);
+#endif
+}
+
+ksllm_status ksllm_model_open_memory(const void *data, size_t size,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(data, "data is NULL");
+    NEED(size > 0, "size is 0");
+    ksllm_model_options o;
+    ksllm_model_options_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, options, "ksllm_model_options", err);
+    if (status) return status;
+    os_file file = {data, size, NULL, 0};
+    return mdl_open(file, str_of("memory"), NULL, &o, out, err);
+}
+
+void ksllm_model_close(ksllm_model *model) {
+    if (model) mdl_close(model);
+}
+
+static ksllm_text api_text(str s) { return (ksllm_text){s.p, s.n}; }
+
+ksllm_status ksllm_model_get_info(
+    const ksllm_model *model, ksllm_model_info *info) {
+    if (!model || !info || info->size <= sizeof info->size)
+        return KSLLM_ERR_ARGUMENT;
+    const gguf *g = &model->g;
+    const tokenizer *t = &model->tok;
+    ksllm_model_info i = {
+        .size = info->size,
+        .architecture = api_text(gguf_get_str(g, "general.architecture")),
+        .name = api_text(gguf_get_str(g, "general.name")),
+        .isa = model->k->name,
+        .n_layers = model->n_layers,
+        .n_embd = (u32)model->dim[D_EMBD],
+        .n_ffn = (u32)model->dim[D_FFN],
+        .n_vocab = (u32)t->n_vocab,
+        .n_heads = model->n_heads,
+        .n_kv_heads = model->n_kv_heads,
+        .head_dim = (u32)model->dim[D_HEAD],
+        .n_ctx_train = model->n_ctx_train,
+        .window = model->window,
+        .bos = t->bos, .eos = t->eos, .eot = t->eot,
+        .unk = t->unk, .pad = t->pad,
+        .adds_bos = t->adds_bos, .adds_eos = t->adds_eos,
+        .max_piece_bytes = (u32)t->max_piece_bytes,
+    };
+    for (u32 k = 0; k < g->n_parts; k++) i.file_bytes += g->parts[k].file.n;
+    for (u32 k = 0; k < g->n_tensors; k++) {
+        i.weight_bytes += g->tensors[k].bytes;
+        i.n_parameters += g->tensors[k].dims[0] * g->tensors[k].n_rows;
+    }
+    memcpy(info, &i, min_size(sizeof i, info->size));
+    return KSLLM_OK;
+}
+
+/* ---- metadata and tensors ---- */
+
+static void api_meta_value(
+    const gguf_kv *kv, u64 item, ksllm_meta_type type, ksllm_meta *out) {
+    out->type = type;
+    gguf_int_at(kv, item, &out->integer);
+    gguf_num_at(kv, item, &out->number);
+    if (type == KSLLM_META_TEXT) {
+        const u8 *p = kv->data;
+        str s = gguf_next_str(&p);
+        for (u64 i = 0; i < item; i++) s = gguf_next_str(&p);
+        out->text = api_text(s);
+    }
+}
+
+static void api_meta(const gguf_kv *kv, ksllm_meta *out) {
+    *out = (ksllm_meta){.key = api_text(kv->key),
+        .type = (ksllm_meta_type)kv->type,
+        .item_type = (ksllm_meta_type)kv->item, .n_items = kv->count};
+    if (kv->type != KSLLM_META_ARRAY) api_meta_value(kv, 0, out->type, out);
+}
+
+size_t ksllm_meta_count(const ksllm_model *model) {
+    return model ? model->g.n_kv : 0;
+}
+
+ksllm_status ksllm_meta_at(
+    const ksllm_model *model, size_t index, ksllm_meta *out) {
+    if (!model || !out || index >= model->g.n_kv) return KSLLM_ERR_ARGUMENT;
+    api_meta(&model->g.kv[index], out);
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_meta_find(
+    const ksllm_model *model, const char *key, ksllm_meta *out) {
+    const gguf_kv *kv = model && key ? gguf_find(&model->g, key) : NULL;
+    if (!kv || !out) return KSLLM_ERR_ARGUMENT;
+    api_meta(kv, out);
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_meta_item(
+    const ksllm_model *model, size_t index, uint64_t item, ksllm_meta *out) {
+    if (!model || !out || index >= model->g.n_kv) return KSLLM_ERR_ARGUMENT;
+    const gguf_kv *kv = &model->g.kv[index];
+    if (item >= kv->count) return KSLLM_ERR_ARGUMENT;
+    *out = (ksllm_meta){.key = api_text(kv->key), .n_items = 1,
+        .item_type = (ksllm_meta_type)kv->item};
+    api_meta_value(kv, item, (ksllm_meta_type)kv->item, out);
+    return KSLLM_OK;
+}
+
+static void api_tensor(const gguf_tensor *t, ksllm_tensor *out) {
+    *out = (ksllm_tensor){.name = api_text(t->name),
+        .type = (ksllm_type)t->type, .type_name = BLK_TYPES[t->type].name,
+        .n_dims = t->n_dims, .data = t->data, .bytes = t->bytes,
+        .offset = t->offset, .part = t->part};
+    memcpy(out->dims, t->dims, sizeof t->dims);
+}
+
+size_t ksllm_tensor_count(const ksllm_model *model) {
+    return model ? model->g.n_tensors : 0;
+}
+
+ksllm_status ksllm_tensor_at(
+    const ksllm_model *model, size_t index, ksllm_tensor *out) {
+    if (!model || !out || index >= model->g.n_tensors)
+        return KSLLM_ERR_ARGUMENT;
+    api_tensor(&model->g.tensors[index], out);
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_tensor_find(
+    const ksllm_model *model, const char *name, ksllm_tensor *out) {
+    const gguf_tensor *t =
+        model && name ? gguf_find_tensor(&model->g, str_of(name)) : NULL;
+    if (!t || !out) return KSLLM_ERR_ARGUMENT;
+    api_tensor(t, out);
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_tensor_row(const ksllm_model *model,
+    const ksllm_tensor *tensor, uint64_t row, float *out) {
+    if (!model || !tensor || !out || !tensor->name.data)
+        return KSLLM_ERR_ARGUMENT;
+    str name = {tensor->name.data, tensor->name.size};
+    const gguf_tensor *t = gguf_find_tensor(&model->g, name);
+    if (!t || row >= t->n_rows) return KSLLM_ERR_ARGUMENT;
+    if (!t->data) return KSLLM_ERR_UNSUPPORTED;
+    blk_row((ksllm_type)t->type, t->data + row * t->row_bytes, t->dims[0], out);
+    return KSLLM_OK;
+}
+
+/* ---- tokens ---- */
+
+int64_t ksllm_encode(const ksllm_model *model, const char *text, size_t size,
+    uint32_t flags, int32_t *tokens, size_t cap, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(text || !size, "text is NULL");
+    NEED(tokens || !cap, "tokens is NULL, cap is not 0");
+    if (size == KSLLM_NUL) size = strlen(text);
+    return tok_encode(&model->tok, text, size, flags, NULL, 0, &model->alloc,
+        tokens, cap, err);
+}
+
+static bool api_is_token(const ksllm_model *model, i32 token) {
+    return token >= 0 && (u64)token < (u64)model->tok.n_vocab;
+}
+
+int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
+    size_t n_tokens, uint32_t flags, char *text, size_t cap,
+    ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(tokens || !n_tokens, "tokens is NULL");
+    NEED(text || !cap, "text is NULL, cap is not 0");
+    for (size_t i = 0; i < n_tokens; i++)
+        if (!api_is_token(model, tokens[i]))
+            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
+                "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
+                (unsigned long long)i, (unsigned long long)n_tokens,
+                (long)tokens[i], (long long)model->tok.n_vocab - 1);
+    return tok_decode(&model->tok, tokens, n_tokens, flags, text, cap);
+}
+
+int64_t ksllm_token_bytes(const ksllm_model *model, int32_t token,
+    uint32_t flags, char *bytes, size_t cap) {
+    if (!model || (!bytes && cap)) return KSLLM_ERR_ARGUMENT;
+    if (!api_is_token(model, token)) return KSLLM_ERR_TOKEN;
+    u8 buf[TOK_TEXT_MAX];
+    str piece = tok_piece(&model->tok, token, flags, buf);
+    if (cap && piece.n) memcpy(bytes, piece.p, min_size(cap, piece.n));
+    return (i64)piece.n;
+}
+
+int32_t ksllm_token_find(
+    const ksllm_model *model, const char *text, size_t size) {
+    if (!model || !text) return -1;
+    if (size == KSLLM_NUL) size = strlen(text);
+    return tok_find(&model->tok, (str){text, size});
+}
+
+bool ksllm_token_is_stop(const ksllm_model *model, int32_t token) {
+    return model && api_is_token(model, token)
+        && tok_is_stop(&model->tok, token);
+}
+
+void ksllm_decoder_init(
+    ksllm_decoder *decoder, const ksllm_model *model, uint32_t flags) {
+    if (!decoder) return;
+    decoder->model = model;
+    tok_decoder_init(decoder, flags);
+}
+
+int64_t ksllm_decoder_next(
+    ksllm_decoder *decoder, int32_t token, char *text, size_t cap) {
+    if (!decoder || !decoder->model || !text) return KSLLM_ERR_ARGUMENT;
+    if (!api_is_token(decoder->model, token)) return KSLLM_ERR_TOKEN;
+    return tok_decoder_next(&decoder->model->tok, decoder, token, text, cap);
+}
+
+int64_t ksllm_decoder_end(ksllm_decoder *decoder, char *text, size_t cap) {
+    if (!decoder || !decoder->model || !text) return KSLLM_ERR_ARGUMENT;
+    return tok_decoder_end(decoder, text, cap);
+}
+
+/* ---- control ---- */
+
+void ksllm_cancel_set(ksllm_cancel *cancel) {
+    if (cancel) AT_STORE(&cancel->flag, 1);
+}
+
+void ksllm_cancel_clear(ksllm_cancel *cancel) {
+    if (cancel) AT_STORE(&cancel->flag, 0);
+}
+
+void ksllm_control_init(ksllm_control *control) {
+    if (control) *control = (ksllm_control){.size = sizeof *control};
+}
+
+/* Begins a call that may run the model. */
+static ksllm_status api_begin(ksllm_session *s, const ksllm_control *given,
+    ksllm_control *mine, ksllm_error *err) {
+    ksllm_control_init(mine);
+    ksllm_status status =
+        api_options(mine, sizeof *mine, given, "ksllm_control", err);
+    u64 budget = mine->budget_us;
+    s->stop = 0;
+    s->cancel = mine->cancel;
+    s->deadline = 0;
+    if (budget) s->deadline = os_now() + min_size(budget, 1u << 31) * 1000;
+    return status;
+}
+
+/* Runs what is on the timeline; a stopped call keeps what was evaluated. */
+static ksllm_status api_evaluate(ksllm_session *s, const ksllm_control *c,
+    const fwd_want *want, ksllm_error *err) {
+    ksllm_status status = fwd_run(s, c, want, err);
+    if (status) s->n_tokens = s->n_eval;
+    return status;
+}
+
+/* ---- session ---- */
+
+void ksllm_session_options_init(ksllm_session_options *options) {
+    if (options)
+        *options = (ksllm_session_options){
+            .size = sizeof *options, .kv_type = KSLLM_TYPE_F16};
+}
+
+ksllm_status ksllm_memory_estimate(const ksllm_model *model,
+    const ksllm_session_options *options, ksllm_memory *out,
+    ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(out, "out is NULL");
+    ksllm_session sized;
+    ksllm_session_options o;
+    ksllm_session_options_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, options, "ksllm_session_options", err);
+    return status ? status : ses_size(&sized, model, &o, out, err);
+}
+
+ksllm_status ksllm_session_create(const ksllm_model *model,
+    const ksllm_session_options *options, ksllm_session **out,
+    ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(model, "model is NULL");
+    ksllm_session_options o;
+    ksllm_session_options_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, options, "ksllm_session_options", err);
+    return status ? status : ses_create(model, &o, out, err);
+}
+
+void ksllm_session_free(ksllm_session *session) {
+    if (session) ses_free(session);
+}
+
+ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
+    size_t n_tokens, const ksllm_control *control, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
+    ksllm_control c;
+    ksllm_status status = api_begin(session, control, &c, err);
+    if (status) return status;
+    size_t keep = ses_common(session, tokens, n_tokens);
+    if (session->pooling == KSLLM_POOL_MEAN) keep = 0;
+    status = ses_extend(
+        session, keep, tokens + keep, n_tokens - keep, true, err);
+    if (status) return status;
+    return api_evaluate(session, &c, &(fwd_want){NULL, 0}, err);
+}
+
+ksllm_status ksllm_session_append(ksllm_session *session,
+    const int32_t *tokens, size_t n_tokens, const ksllm_control *control,
+    ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
+    ksllm_control c;
+    ksllm_status status = api_begin(session, control, &c, err);
+    if (!status)
+        status = ses_extend(
+            session, session->n_tokens, tokens, n_tokens, true, err);
+    if (status) return status;
+    return api_evaluate(session, &c, &(fwd_want){NULL, 0}, err);
+}
+
+ksllm_status ksllm_session_score(ksllm_session *session,
+    const int32_t *tokens, size_t n_tokens, float *logits,
+    const ksllm_control *control, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
+    NEED(logits, "logits is NULL");
+    ksllm_control c;
+    u32 first = session->n_tokens;
+    ksllm_status status = api_begin(session, control, &c, err);
+    if (!status)
+        status = ses_extend(session, first, tokens, n_tokens, false, err);
+    if (status) return status;
+    return api_evaluate(session, &c, &(fwd_want){logits, first}, err);
+}
+
+ksllm_status ksllm_session_rewind(ksllm_session *session, size_t n_tokens) {
+    if (!session || n_tokens > session->n_tokens) return KSLLM_ERR_ARGUMENT;
+    ses_rewind(session, (u32)n_tokens);
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_session_fork(
+    const ksllm_session *from, ksllm_session *to) {
+    if (!from || !to || from->m != to->m || from->n_ctx != to->n_ctx
+        || from->n_batch != to->n_batch || from->kv_f16 != to->kv_f16
+        || from->pooling != to->pooling)
+        return KSLLM_ERR_ARGUMENT;
+    if (from != to) ses_copy(from, to);
+    return KSLLM_OK;
+}
+
+const int32_t *ksllm_session_tokens(
+    const ksllm_session *session, size_t *n_tokens) {
+    if (n_tokens) *n_tokens = session ? session->n_tokens : 0;
+    return session ? session->tokens : NULL;
+}
+
+size_t ksllm_session_capacity(const ksllm_session *session) {
+    return session ? session->n_ctx : 0;
+}
+
+const float *ksllm_session_logits(const ksllm_session *session) {
+    return session && session->has_logits ? session->logits : NULL;
+}
+
+const float *ksllm_session_embedding(const ksllm_session *session) {
+    return session && session->has_pooled ? session->pooled : NULL;
+}
+
+/* ---- sampling and generation ---- */
+
+void ksllm_sampling_init(ksllm_sampling *sampling) {
+    if (sampling)
+        *sampling = (ksllm_sampling){.size = sizeof *sampling,
+            .top_p = 1, .repeat_penalty = 1};
+}
+
+ksllm_status ksllm_sample(ksllm_session *session,
+    const ksllm_sampling *sampling, uint64_t step, ksllm_token_prob *out,
+    ksllm_token_prob *top, size_t n_top, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(out, "out is NULL");
+    NEED(top || !n_top, "top is NULL, n_top is not 0");
+    ksllm_sampling p;
+    ksllm_sampling_init(&p);
+    ksllm_status status =
+        api_options(&p, sizeof p, sampling, "ksllm_sampling", err);
+    if (!status) status = smp_check(session, &p, n_top, err);
+    if (status) return status;
+    return smp_sample(session, &p, step, out, top, n_top, err);
+}
+
+void ksllm_generation_init(ksllm_generation *generation) {
+    if (generation)
+        *generation = (ksllm_generation){.size = sizeof *generation,
+            .text_size = KSLLM_NUL,
+            .encode_flags = KSLLM_ENCODE_BOS | KSLLM_ENCODE_COMPOSE};
+}
+
+ksllm_status ksllm_generate(ksllm_session *session,
+    const ksllm_generation *generation, ksllm_result *result,
+    ksllm_error *err) {
+    ksllm_result r = {.stop_token = -1, .stop_text = -1};
+    if (result) *result = r;
+    NEED(session, "session is NULL");
+    ksllm_generation g;
+    ksllm_sampling p;
+    ksllm_control c;
+    ksllm_generation_init(&g);
+    ksllm_sampling_init(&p);
+    u64 start = os_now();
+    ksllm_status status =
+        api_options(&g, sizeof g, generation, "ksllm_generation", err);
+    if (!status)
+        status = api_options(&p, sizeof p, g.sampling, "ksllm_sampling", err);
+    if (!status) status = gen_check(session, &g, err);
+    if (!status) status = smp_check(session, &p, g.n_top, err);
+    if (!status) status = api_begin(session, g.control, &c, err);
+    if (status) return status;
+    gen x = {.s = session, .g = &g, .sampling = &p, .control = &c, .r = &r,
+        .start = start, .hold = session->text};
+    status = gen_run(&x, err);
+    if (result) *result = r;
+    return status;
+}
+
+#endif /* KS_FIRST_PASS */

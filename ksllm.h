@@ -1,0 +1,700 @@
+/* ksllm.h - Korean language models on the device: the interface and its manual.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ * Add two files to a program, ksllm.h and ksllm.c, and compile:
+ *
+ *     cc -O2 app.c ksllm.c -lm -pthread
+ *
+ * Needs C11 (gcc or clang), libc and libm. The header is also C++.
+ *
+ * Three objects:
+ *
+ *     ksllm_model     an open GGUF file: weights (mapped, never copied),
+ *                     vocabulary, hyperparameters. Immutable: any number of
+ *                     threads and sessions may use it at once. Outlives its
+ *                     sessions.
+ *     ksllm_session   one timeline of tokens on a model, with its KV cache
+ *                     and scratch memory in one block. One thread at a time.
+ *     ksllm_decoder   turns tokens into text as they come; lives in the
+ *                     caller's memory, holds no resource.
+ *
+ * Five lines are a program (examples/hello.c is this with its checks):
+ *
+ *     ksllm_model *m;  ksllm_session *s;  ksllm_error e;
+ *     ksllm_model_open("model.gguf", NULL, &m, &e);
+ *     ksllm_session_create(m, NULL, &s, &e);
+ *     ksllm_generation g;  ksllm_generation_init(&g);
+ *     g.text = "안녕하세요";  g.on_piece = print_piece;
+ *     ksllm_generate(s, &g, NULL, &e);
+ *
+ * Rules that hold everywhere, so that single functions need not repeat them:
+ *
+ *   Errors     A fallible function returns a ksllm_status (or a count), 0 or
+ *              more when it worked, negative when not. If `err` is not NULL it
+ *              is filled on failure and left alone on success. No function
+ *              aborts, exits, prints, raises a signal or throws.
+ *   Ownership  What a function returns by const pointer belongs to the object
+ *              it came from; each function says how long it stays valid.
+ *              Everything passed in is copied or used only during the call,
+ *              unless its function says otherwise.
+ *   Memory     A session takes all its memory when it is created
+ *              (ksllm_memory_estimate tells how much, to the byte); after
+ *              that no call on the session allocates.
+ *   Threads    Functions taking a const ksllm_model may be called from any
+ *              number of threads. Functions taking a ksllm_session need the
+ *              caller to see that only one runs at a time on that session.
+ *              ksllm_cancel_set may be called from anywhere at any time,
+ *              signal handlers included.
+ *   Structs    An options struct begins with `size` and is filled by its
+ *              _init function; set fields after that. Fields are only ever
+ *              added at the end, so old binaries keep working. NULL for an
+ *              options pointer means: all defaults.
+ *   Results    Logits depend on the model, the tokens and the KV type, and on
+ *              nothing else: not on the number of threads, not on how a
+ *              prompt was cut into batches, not on what was cached before,
+ *              not on the instruction set.
+ *   Text       is UTF-8, given as pointer and length in bytes; `size_t`
+ *              lengths count bytes, `n_` counts items. Where KSLLM_NUL is
+ *              allowed as a length, the text ends at its NUL.
+ *   Tokens     are int32_t, from 0 to n_vocab - 1.
+ */
+#ifndef KSLLM_H
+#define KSLLM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- 1 Build switches ------------------------------------------------------
+ *
+ * Define when compiling ksllm.c (and where it says so, your own files):
+ *
+ *   KSLLM_API         storage of public functions. Default: visible from a
+ *                     shared library. `static` makes a private copy: include
+ *                     ksllm.c in your one source file.
+ *   KSLLM_NO_THREADS  no pthread. Sessions run on the calling thread, or on
+ *                     the caller's own pool (parallel_for).
+ *   KSLLM_NO_MMAP     no mmap, no file access: only ksllm_model_open_memory.
+ *   KSLLM_NO_SIMD     only the plain C kernels. Same results, slower.
+ */
+#ifndef KSLLM_API
+#if defined(__GNUC__)
+#define KSLLM_API __attribute__((visibility("default")))
+#else
+#define KSLLM_API
+#endif
+#endif
+
+/* ---- 2 Version -------------------------------------------------------------
+ *
+ * Semantic versions. Until 1.0 a minor version may change the interface; the
+ * patch version never does.
+ */
+#define KSLLM_VERSION_MAJOR 0
+#define KSLLM_VERSION_MINOR 1
+#define KSLLM_VERSION_PATCH 0
+
+/* "0.1.0". Static text. */
+KSLLM_API const char *ksllm_version(void);
+
+/* The instruction-set rows that were compiled in and that this CPU can run,
+ * best first, separated by spaces: "avx2 scalar". Static text. */
+KSLLM_API const char *ksllm_isa_list(void);
+
+/* Length argument for text that ends at its NUL. */
+#define KSLLM_NUL ((size_t)-1)
+
+/* ---- 3 Status and errors ---------------------------------------------------
+ */
+typedef enum ksllm_status {
+    KSLLM_OK = 0,
+    KSLLM_ERR_ARGUMENT = -1,    /* NULL, zero or nonsense was passed */
+    KSLLM_ERR_MEMORY = -2,      /* the allocator returned NULL */
+    KSLLM_ERR_IO = -3,          /* open, stat or map failed */
+    KSLLM_ERR_FORMAT = -4,      /* the file is damaged or contradicts itself */
+    KSLLM_ERR_UNSUPPORTED = -5, /* the file is sound, this version cannot run
+                                   it (architecture, type, tokenizer) */
+    KSLLM_ERR_CONTEXT = -6,     /* more tokens than the context holds */
+    KSLLM_ERR_TOKEN = -7,       /* a token id outside the vocabulary */
+    KSLLM_ERR_CANCELLED = -8,   /* ksllm_cancel_set was called */
+    KSLLM_ERR_DEADLINE = -9,    /* the time budget ran out */
+    KSLLM_ERR_BUFFER = -10,     /* a caller's buffer is too small */
+    KSLLM_ERR_STATE = -11,      /* not possible now; the text says why */
+    KSLLM_ERR_THREAD = -12      /* a worker thread could not be started */
+} ksllm_status;
+
+/* What went wrong. `text` is one English sentence or two, ends with NUL, and
+ * names the file, key or tensor. `offset` is a byte position in the file, or
+ * KSLLM_NO_OFFSET where none applies. */
+#define KSLLM_NO_OFFSET UINT64_MAX
+typedef struct ksllm_error {
+    ksllm_status status;
+    uint64_t offset;
+    char text[500];
+} ksllm_error;
+
+/* "KSLLM_ERR_FORMAT" and so on; "unknown status" for other numbers. Static
+ * text. */
+KSLLM_API const char *ksllm_status_name(ksllm_status status);
+
+/* ---- 4 Memory --------------------------------------------------------------
+ *
+ * One function does all: old_size 0 allocates, new_size 0 frees (and returns
+ * NULL), both non-zero resizes. Returned memory is aligned as malloc's; NULL
+ * means no memory, and on a failed resize the old block stays. Called only
+ * inside open, create, encode, close and free, on the thread that called them.
+ */
+typedef struct ksllm_allocator {
+    void *(*resize)(void *ctx, void *ptr, size_t old_size, size_t new_size);
+    void *ctx;
+} ksllm_allocator;
+
+/* ---- 5 Model ---------------------------------------------------------------
+ */
+typedef struct ksllm_model ksllm_model;
+
+/* Text that does not end with NUL. */
+typedef struct ksllm_text {
+    const char *data;
+    size_t size;
+} ksllm_text;
+
+typedef struct ksllm_model_options {
+    size_t size;
+    /* Copied; its ctx must live as long as the model. NULL: malloc, free. */
+    const ksllm_allocator *allocator;
+    /* Replaces the file's tokenizer.ggml.pre, for files that name the wrong
+     * pre-tokenizer or none: "llama-bpe", "qwen2", "gpt-2", "exaone" ... */
+    const char *pretokenizer;
+    /* A name from ksllm_isa_list. NULL: the best. */
+    const char *isa;
+    /* Read metadata and vocabulary, allow files without weights. Sessions
+     * cannot be created. */
+    bool vocab_only;
+} ksllm_model_options;
+
+KSLLM_API void ksllm_model_options_init(ksllm_model_options *options);
+
+/* Opens a GGUF file (version 2 or 3, little endian). The file is mapped, its
+ * header is checked from end to end, its weights are not read: this takes
+ * milliseconds and little memory whatever the model's size.
+ *
+ * A split model is opened by its first part, `name-00001-of-0000N.gguf`; the
+ * others are looked for beside it.
+ *
+ * The file must not be changed or shortened while the model is open: the
+ * operating system answers a read past a shortened file with SIGBUS, which no
+ * library can turn into a status.
+ *
+ * Errors: ARGUMENT, MEMORY, IO, FORMAT, UNSUPPORTED. On error *out is NULL. */
+KSLLM_API ksllm_status ksllm_model_open(
+    const char *path, const ksllm_model_options *options,
+    ksllm_model **out, ksllm_error *err);
+
+/* The same for `length` bytes at `offset` of an open file descriptor (an
+ * Android asset, a partition). The descriptor may be closed afterwards. Not
+ * for split models. */
+KSLLM_API ksllm_status ksllm_model_open_fd(
+    int fd, uint64_t offset, uint64_t length,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err);
+
+/* The same for a GGUF file in memory. `data` is used in place: it must stay
+ * unchanged until the model is closed. Any alignment will do, 64 is best. */
+KSLLM_API ksllm_status ksllm_model_open_memory(
+    const void *data, size_t size,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err);
+
+/* Closes a model. Its sessions must have been freed. NULL is ignored. */
+KSLLM_API void ksllm_model_close(ksllm_model *model);
+
+/* Numbers about a model; 0 where a file does not say. */
+typedef struct ksllm_model_info {
+    size_t size;                /* set by the caller: sizeof */
+    ksllm_text architecture;    /* general.architecture; valid like the model */
+    ksllm_text name;            /* general.name */
+    const char *isa;            /* the kernels this model runs on */
+    uint64_t file_bytes;        /* all parts */
+    uint64_t weight_bytes;      /* tensors alone */
+    uint64_t n_parameters;
+    uint32_t n_layers, n_embd, n_ffn, n_vocab;
+    uint32_t n_heads, n_kv_heads, head_dim;
+    uint32_t n_ctx_train;       /* the context the model was trained for */
+    uint32_t window;            /* sliding window of local layers, 0: none */
+    int32_t bos, eos, eot, unk, pad;    /* token ids, -1: none */
+    bool adds_bos, adds_eos;
+    uint32_t max_piece_bytes;   /* the longest text of one token */
+} ksllm_model_info;
+
+/* Fills *info (set info->size first, or use {.size = sizeof info}). */
+KSLLM_API ksllm_status ksllm_model_get_info(
+    const ksllm_model *model, ksllm_model_info *info);
+
+/* ---- 6 Metadata and tensors ------------------------------------------------
+ *
+ * What the file holds, as it is there (format: the GGUF document of ggml).
+ * Everything returned is valid until the model is closed.
+ */
+typedef enum ksllm_meta_type {
+    KSLLM_META_U8 = 0, KSLLM_META_I8 = 1, KSLLM_META_U16 = 2,
+    KSLLM_META_I16 = 3, KSLLM_META_U32 = 4, KSLLM_META_I32 = 5,
+    KSLLM_META_F32 = 6, KSLLM_META_BOOL = 7, KSLLM_META_TEXT = 8,
+    KSLLM_META_ARRAY = 9, KSLLM_META_U64 = 10, KSLLM_META_I64 = 11,
+    KSLLM_META_F64 = 12
+} ksllm_meta_type;
+
+typedef struct ksllm_meta {
+    ksllm_text key;
+    ksllm_meta_type type;
+    ksllm_meta_type item_type;  /* of an array; otherwise = type */
+    uint64_t n_items;           /* of an array; otherwise 1 */
+    int64_t integer;            /* integers and bool; u64 wraps */
+    double number;              /* integers, bool and floats */
+    ksllm_text text;            /* text */
+} ksllm_meta;
+
+KSLLM_API size_t ksllm_meta_count(const ksllm_model *model);
+
+/* The entry at `index`, or of that key. ARGUMENT when there is none. */
+KSLLM_API ksllm_status ksllm_meta_at(
+    const ksllm_model *model, size_t index, ksllm_meta *out);
+KSLLM_API ksllm_status ksllm_meta_find(
+    const ksllm_model *model, const char *key, ksllm_meta *out);
+
+/* Item `item` of the array at `index`: out->type is the item's type. Cost: a
+ * walk over the array for text, O(1) otherwise. Arrays of arrays: UNSUPPORTED.
+ */
+KSLLM_API ksllm_status ksllm_meta_item(
+    const ksllm_model *model, size_t index, uint64_t item, ksllm_meta *out);
+
+/* Tensor types, numbered as in GGUF. */
+typedef enum ksllm_type {
+    KSLLM_TYPE_F32 = 0, KSLLM_TYPE_F16 = 1, KSLLM_TYPE_Q4_0 = 2,
+    KSLLM_TYPE_Q4_1 = 3, KSLLM_TYPE_Q5_0 = 6, KSLLM_TYPE_Q5_1 = 7,
+    KSLLM_TYPE_Q8_0 = 8, KSLLM_TYPE_Q2_K = 10, KSLLM_TYPE_Q3_K = 11,
+    KSLLM_TYPE_Q4_K = 12, KSLLM_TYPE_Q5_K = 13, KSLLM_TYPE_Q6_K = 14,
+    KSLLM_TYPE_IQ4_NL = 20, KSLLM_TYPE_IQ4_XS = 23, KSLLM_TYPE_BF16 = 30
+} ksllm_type;
+
+typedef struct ksllm_tensor {
+    ksllm_text name;
+    ksllm_type type;
+    const char *type_name;      /* "Q4_K" */
+    uint32_t n_dims;            /* 1 to 4 */
+    uint64_t dims[4];           /* dims[0] is the contiguous one; unused: 1 */
+    const void *data;           /* NULL in a vocab_only model */
+    uint64_t bytes;
+    uint64_t offset;            /* of the data in its file */
+    uint32_t part;              /* which file of a split model, from 0 */
+} ksllm_tensor;
+
+KSLLM_API size_t ksllm_tensor_count(const ksllm_model *model);
+KSLLM_API ksllm_status ksllm_tensor_at(
+    const ksllm_model *model, size_t index, ksllm_tensor *out);
+KSLLM_API ksllm_status ksllm_tensor_find(
+    const ksllm_model *model, const char *name, ksllm_tensor *out);
+
+/* Row `row` of a tensor (dims[0] values; row counts over the other dims) as
+ * float32 into `out`. Values are exactly those of the format. */
+KSLLM_API ksllm_status ksllm_tensor_row(
+    const ksllm_model *model, const ksllm_tensor *tensor, uint64_t row,
+    float *out);
+
+/* ---- 7 Tokens --------------------------------------------------------------
+ */
+enum {
+    /* Put BOS in front (and EOS behind) where the model wants it. */
+    KSLLM_ENCODE_BOS = 1,
+    /* Read control tokens such as <|im_end|> out of the text. Never set this
+     * for text from a user or a document: without it their text stays text,
+     * so nobody can forge a turn. Tokens that a tokenizer adds as plain words
+     * (runs of spaces, for example) are matched either way. */
+    KSLLM_ENCODE_SPECIAL = 2,
+    /* Compose decomposed Hangul (NFD, as in macOS file names) first: it would
+     * cost six to nine times the tokens. Other characters are left alone. */
+    KSLLM_ENCODE_COMPOSE = 4
+};
+
+/* Text to tokens, the ids of the model's own tokenizer. Writes at most `cap`
+ * ids to `tokens` and returns how many the text has, so a call with cap 0
+ * (tokens may be NULL) measures. Bytes that are not UTF-8 are encoded as what
+ * they are, byte by byte, where the vocabulary has bytes, otherwise as U+FFFD.
+ *
+ * Cost: linear in `size`. Uses about 1 KiB of stack; a single word of more
+ * than some hundred bytes takes memory from the model's allocator for the
+ * time of the call. Errors: ARGUMENT, MEMORY. */
+KSLLM_API int64_t ksllm_encode(
+    const ksllm_model *model, const char *text, size_t size, uint32_t flags,
+    int32_t *tokens, size_t cap, ksllm_error *err);
+
+enum {
+    /* Write control tokens as their text; otherwise they give nothing. */
+    KSLLM_DECODE_SPECIAL = 1
+};
+
+/* Tokens to text in whole UTF-8 characters: what is no character becomes
+ * U+FFFD. Writes at most `cap` bytes (no NUL) and returns the length of the
+ * whole. Errors: ARGUMENT, TOKEN. */
+KSLLM_API int64_t ksllm_decode(
+    const ksllm_model *model, const int32_t *tokens, size_t n_tokens,
+    uint32_t flags, char *text, size_t cap, ksllm_error *err);
+
+/* The bytes of one token, which may be part of a character. Writes at most
+ * `cap` bytes and returns the length. Errors: ARGUMENT, TOKEN. */
+KSLLM_API int64_t ksllm_token_bytes(
+    const ksllm_model *model, int32_t token, uint32_t flags,
+    char *bytes, size_t cap);
+
+/* The token whose text in the vocabulary is exactly this, for example
+ * "<|im_end|>"; -1 when there is none. */
+KSLLM_API int32_t ksllm_token_find(
+    const ksllm_model *model, const char *text, size_t size);
+
+/* Whether a token ends an answer: EOS, end of turn, and whatever else the
+ * file or its vocabulary marks as an end. */
+KSLLM_API bool ksllm_token_is_stop(const ksllm_model *model, int32_t token);
+
+/* Decodes a stream: text comes out in whole UTF-8 characters only, and all
+ * pieces together are what ksllm_decode gives for all tokens. The struct may
+ * be copied; its fields are private. */
+typedef struct ksllm_decoder {
+    const ksllm_model *model;
+    uint32_t flags;
+    uint8_t n_pending;          /* bytes of an unfinished character */
+    uint8_t pending[4];
+    bool started;
+} ksllm_decoder;
+
+KSLLM_API void ksllm_decoder_init(
+    ksllm_decoder *decoder, const ksllm_model *model, uint32_t flags);
+
+/* Takes one token, writes the text that is whole now (maybe none) and returns
+ * its length. `cap` must be at least 3 * max_piece_bytes + 12, else BUFFER and
+ * nothing happened. Errors: ARGUMENT, TOKEN, BUFFER. */
+KSLLM_API int64_t ksllm_decoder_next(
+    ksllm_decoder *decoder, int32_t token, char *text, size_t cap);
+
+/* Ends the stream: an unfinished character comes out as U+FFFD (3 bytes). The
+ * decoder is as after init. */
+KSLLM_API int64_t ksllm_decoder_end(
+    ksllm_decoder *decoder, char *text, size_t cap);
+
+/* ---- 8 Control of a running call -------------------------------------------
+ */
+
+/* A flag that the caller owns and shares between threads. Zero it to begin
+ * with. Once set, calls that watch it return CANCELLED until it is cleared. */
+typedef struct ksllm_cancel {
+    int32_t flag;
+} ksllm_cancel;
+
+/* Safe from any thread and from a signal handler. */
+KSLLM_API void ksllm_cancel_set(ksllm_cancel *cancel);
+KSLLM_API void ksllm_cancel_clear(ksllm_cancel *cancel);
+
+/* How long a call may run and who may stop it. Both are looked at several
+ * times inside every layer, so they take effect within milliseconds, inside a
+ * long prompt too. A call that was stopped leaves the session with the tokens
+ * whose evaluation was complete; it can go on from there to the same result
+ * as if nothing had happened. */
+typedef struct ksllm_control {
+    size_t size;
+    const ksllm_cancel *cancel; /* NULL: cannot be cancelled */
+    uint64_t budget_us;         /* microseconds from the call; 0: no limit */
+    /* Called on the calling thread after every batch of a prompt. */
+    void (*on_progress)(void *ctx, size_t n_done, size_t n_total);
+    void *progress_ctx;
+} ksllm_control;
+
+KSLLM_API void ksllm_control_init(ksllm_control *control);
+
+/* ---- 9 Session -------------------------------------------------------------
+ */
+typedef struct ksllm_session ksllm_session;
+
+/* Runs task(arg, i) for every i from 0 to n - 1, on any threads in any order,
+ * and returns when all are done. */
+typedef void (*ksllm_task)(void *arg, uint32_t i);
+typedef void (*ksllm_parallel_for)(
+    void *ctx, uint32_t n, ksllm_task task, void *arg);
+
+typedef enum ksllm_overflow {
+    KSLLM_OVERFLOW_ERROR = 0,   /* a full context is KSLLM_ERR_CONTEXT */
+    /* A full context keeps its first n_keep tokens, drops the older half of
+     * the rest and evaluates what remains anew, so that the result is the one
+     * that a fresh session with those tokens has. Costs a prompt of that
+     * length each time. */
+    KSLLM_OVERFLOW_SLIDE = 1
+} ksllm_overflow;
+
+typedef enum ksllm_pooling {
+    KSLLM_POOL_NONE = 0,
+    KSLLM_POOL_LAST = 1,        /* the last token's final hidden state */
+    KSLLM_POOL_MEAN = 2         /* the mean over the tokens of the last call */
+} ksllm_pooling;
+
+typedef struct ksllm_session_options {
+    size_t size;
+    uint32_t n_ctx;         /* tokens it can hold. 0: the model's training
+                               length, 4096 at most */
+    uint32_t n_batch;       /* tokens evaluated together, 1 to 4096. 0: 64 */
+    uint32_t n_threads;     /* with the calling one. 0: one per fast core.
+                               1 starts no thread */
+    ksllm_type kv_type;     /* KSLLM_TYPE_F16 (default) or KSLLM_TYPE_F32 */
+    ksllm_overflow overflow;
+    uint32_t n_keep;        /* for SLIDE, less than n_ctx */
+    ksllm_pooling pooling;  /* what ksllm_session_embedding will give. With
+                               POOL_MEAN, sync evaluates every token anew */
+    /* The caller's memory, at least ksllm_memory.total bytes, any alignment,
+     * kept until the session is freed. NULL: from the allocator. */
+    void *memory;
+    size_t memory_size;
+    const ksllm_allocator *allocator;   /* NULL: the model's */
+    /* Lends the caller's threads; n_threads then says how finely to cut the
+     * work (0: 4). No thread is started. */
+    ksllm_parallel_for parallel_for;
+    void *parallel_ctx;
+} ksllm_session_options;
+
+KSLLM_API void ksllm_session_options_init(ksllm_session_options *options);
+
+/* Bytes a session takes, for one set of options. */
+typedef struct ksllm_memory {
+    size_t total;           /* the sum of the rest and of alignment */
+    size_t kv;              /* KV cache */
+    size_t scratch;         /* activations, attention, tables */
+    size_t output;          /* logits, sampling, text */
+    uint32_t n_ctx, n_batch, n_threads;     /* what 0 stood for */
+} ksllm_memory;
+
+/* What a session with these options will take: exactly the size of its one
+ * allocation. Touches no memory. Thread stacks are the system's and not
+ * counted. Errors: ARGUMENT, UNSUPPORTED, MEMORY (the sum overflows). */
+KSLLM_API ksllm_status ksllm_memory_estimate(
+    const ksllm_model *model, const ksllm_session_options *options,
+    ksllm_memory *out, ksllm_error *err);
+
+/* Creates a session. The model must outlive it. Errors: ARGUMENT, MEMORY,
+ * BUFFER (the caller's memory is too small), THREAD, UNSUPPORTED. On error
+ * *out is NULL. */
+KSLLM_API ksllm_status ksllm_session_create(
+    ksllm_model const *model, const ksllm_session_options *options,
+    ksllm_session **out, ksllm_error *err);
+
+/* NULL is ignored. Not while a call on the session runs. */
+KSLLM_API void ksllm_session_free(ksllm_session *session);
+
+/* Makes the context hold exactly these tokens: keeps the longest common
+ * prefix with what it holds, evaluates the rest. Afterwards the logits are
+ * those of the last token. n_tokens must be at least 1. Errors: ARGUMENT,
+ * TOKEN, CONTEXT, CANCELLED, DEADLINE. ARGUMENT, TOKEN and CONTEXT leave the
+ * session as it was. */
+KSLLM_API ksllm_status ksllm_session_sync(
+    ksllm_session *session, const int32_t *tokens, size_t n_tokens,
+    const ksllm_control *control, ksllm_error *err);
+
+/* Adds tokens at the end and evaluates them. As sync otherwise. */
+KSLLM_API ksllm_status ksllm_session_append(
+    ksllm_session *session, const int32_t *tokens, size_t n_tokens,
+    const ksllm_control *control, ksllm_error *err);
+
+/* As append, and writes the logits of the n_tokens positions to `logits`,
+ * [n_tokens][n_vocab] float32: for scoring and perplexity. With an overflow
+ * policy of SLIDE it still refuses to slide. */
+KSLLM_API ksllm_status ksllm_session_score(
+    ksllm_session *session, const int32_t *tokens, size_t n_tokens,
+    float *logits, const ksllm_control *control, ksllm_error *err);
+
+/* Forgets all but the first n_tokens. There are no logits until the next
+ * evaluation. On a model with sliding windows the cache of a local layer may
+ * not reach back that far any more; then the next evaluation recomputes from
+ * the start, which takes longer and gives the same result. ARGUMENT when the
+ * session holds fewer. */
+KSLLM_API ksllm_status ksllm_session_rewind(
+    ksllm_session *session, size_t n_tokens);
+
+/* Makes `to` a copy of `from`: tokens, cache, logits. Both must be sessions
+ * of one model with the same n_ctx, n_batch, kv_type and pooling, else
+ * ARGUMENT. `from` is only read. */
+KSLLM_API ksllm_status ksllm_session_fork(
+    const ksllm_session *from, ksllm_session *to);
+
+/* The tokens the context holds; the pointer is valid until the next call that
+ * changes the session. n_tokens may be NULL. */
+KSLLM_API const int32_t *ksllm_session_tokens(
+    const ksllm_session *session, size_t *n_tokens);
+
+/* How many tokens it can hold. */
+KSLLM_API size_t ksllm_session_capacity(const ksllm_session *session);
+
+/* Scores of every token of the vocabulary to come next, [n_vocab] float32,
+ * not normalised. NULL when there are none (nothing evaluated yet, or after a
+ * rewind). Valid until the next call that changes the session. */
+KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
+
+/* The pooled final hidden state (after the last norm), [n_embd] float32, not
+ * normalised. NULL unless the session was created with a pooling and has
+ * evaluated something. Valid like the logits. */
+KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
+
+/* ---- 10 Sampling -----------------------------------------------------------
+ *
+ * Order: bias, filter, penalties, temperature, top-k, top-p, min-p, draw.
+ * The draw uses the library's own generator (PCG32 of M. O'Neill, seeded from
+ * `seed`): the same numbers on every machine.
+ */
+typedef struct ksllm_logit_bias {
+    int32_t token;
+    float bias;                 /* added to its logit; -INFINITY forbids it */
+} ksllm_logit_bias;
+
+typedef struct ksllm_sampling {
+    size_t size;
+    float temperature;          /* 0 (default): the most likely token */
+    uint32_t top_k;             /* keep the k most likely; 0: all */
+    float top_p;                /* keep the fewest that reach this share of
+                                   probability; 1: all */
+    float min_p;                /* drop those below this times the most likely
+                                   one's probability; 0: none */
+    float repeat_penalty;       /* Keskar et al. 2019 (CTRL): logits above 0
+                                   divided by it, others multiplied; 1: none */
+    float frequency_penalty;    /* subtracted per earlier occurrence */
+    float presence_penalty;     /* subtracted once if it occurred */
+    uint32_t penalty_window;    /* how many of the last tokens count; 0: 64,
+                                   1024 at most */
+    uint64_t seed;
+    const ksllm_logit_bias *biases;
+    size_t n_biases;
+    /* May change the logits (n_vocab of them) before they are sampled:
+     * grammars, bans. Runs on the calling thread. */
+    void (*filter)(void *ctx, float *logits, size_t n_vocab);
+    void *filter_ctx;
+} ksllm_sampling;
+
+/* Greedy: temperature 0, no penalty, nothing cut. */
+KSLLM_API void ksllm_sampling_init(ksllm_sampling *sampling);
+
+/* One token with ln of its probability under the model: the softmax of the
+ * logits as the model gave them, before bias, filter, penalties, temperature.
+ */
+typedef struct ksllm_token_prob {
+    int32_t token;
+    float logprob;
+} ksllm_token_prob;
+
+#define KSLLM_MAX_TOP 32
+
+/* Draws the next token from the session's logits; does not append it. `step`
+ * numbers the draws: the same seed, step and logits give the same token. If
+ * `top` is not NULL it receives the n_top most likely tokens (KSLLM_MAX_TOP at
+ * most). Errors: ARGUMENT, STATE (no logits, or every token is forbidden). */
+KSLLM_API ksllm_status ksllm_sample(
+    ksllm_session *session, const ksllm_sampling *sampling, uint64_t step,
+    ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top,
+    ksllm_error *err);
+
+/* ---- 11 Generation ---------------------------------------------------------
+ */
+
+/* What a callback sees. There is one call per token, in order, with the text
+ * that has become certain by then: none while a character is unfinished or
+ * while the text could be the start of a stop string. If text is left at the
+ * end it comes in a last call with token -1. */
+typedef struct ksllm_piece {
+    ksllm_text text;            /* whole UTF-8 characters; valid in the call */
+    int32_t token;
+    float logprob;              /* as in ksllm_token_prob */
+    const ksllm_token_prob *top;    /* n_top of them, most likely first */
+    size_t n_top;
+    size_t index;               /* of the token, from 0 */
+} ksllm_piece;
+
+/* Returns 0 to go on, anything else to stop. It may read the session, not
+ * change it. */
+typedef int (*ksllm_on_piece)(void *ctx, const ksllm_piece *piece);
+
+#define KSLLM_MAX_STOPS 16          /* stop strings */
+#define KSLLM_MAX_STOP_BYTES 128    /* bytes of one */
+
+typedef struct ksllm_generation {
+    size_t size;
+    /* The prompt, as text or as tokens (exactly one of the two; both NULL
+     * goes on from where the session is). It becomes the whole context, the
+     * common prefix with what the session holds is reused; with `append` it
+     * is added to what the session holds. */
+    const char *text;
+    size_t text_size;           /* KSLLM_NUL (default): up to the NUL */
+    uint32_t encode_flags;      /* default KSLLM_ENCODE_BOS | _COMPOSE; with
+                                   `append`, BOS is left out when the session
+                                   holds tokens */
+    const int32_t *tokens;
+    size_t n_tokens;
+    bool append;
+
+    uint32_t max_tokens;        /* 0: until the context is full */
+    const ksllm_sampling *sampling; /* NULL: greedy */
+    /* Tokens that end the answer, besides those of ksllm_token_is_stop. */
+    const int32_t *stop_tokens;
+    size_t n_stop_tokens;
+    bool ignore_stop;           /* no stop token counts: for benchmarks */
+    /* Strings that end the answer; they are not part of the text. */
+    const ksllm_text *stop_texts;
+    size_t n_stop_texts;
+
+    uint32_t n_top;             /* alternatives wanted with each piece */
+    uint32_t decode_flags;
+    ksllm_on_piece on_piece;    /* NULL: only the result */
+    void *piece_ctx;
+    const ksllm_control *control;   /* NULL: no limit */
+} ksllm_generation;
+
+KSLLM_API void ksllm_generation_init(ksllm_generation *generation);
+
+typedef enum ksllm_stop {
+    KSLLM_STOP_NONE = 0,        /* it failed before it began */
+    KSLLM_STOP_TOKEN = 1,       /* a stop token; result.stop_token */
+    KSLLM_STOP_TEXT = 2,        /* a stop string; result.stop_text */
+    KSLLM_STOP_LENGTH = 3,      /* max_tokens */
+    KSLLM_STOP_CONTEXT = 4,     /* the context is full */
+    KSLLM_STOP_CALLBACK = 5,
+    KSLLM_STOP_CANCELLED = 6,
+    KSLLM_STOP_DEADLINE = 7
+} ksllm_stop;
+
+typedef struct ksllm_result {
+    ksllm_stop stop;
+    int32_t stop_token;         /* -1 unless stop is TOKEN */
+    int32_t stop_text;          /* index; -1 unless stop is TEXT */
+    size_t n_prompt;            /* tokens of the prompt */
+    size_t n_reused;            /* of those, found in the cache */
+    size_t n_generated;
+    uint64_t prompt_ns;         /* until the prompt was evaluated */
+    uint64_t first_ns;          /* until the first callback */
+    uint64_t total_ns;
+} ksllm_result;
+
+/* Evaluates the prompt, then draws and appends tokens until something stops
+ * it. Afterwards the session holds the prompt and every token that was
+ * generated, the stop token left out. `result` may be NULL; it is filled on
+ * errors too. The `step` of a draw is the position it is for: an answer that
+ * was stopped and goes on later is the one that an undisturbed call gives.
+ *
+ * Text prompts are encoded in the session's own memory: a prompt of more than
+ * 16 bytes per token of n_ctx is CONTEXT without being looked at.
+ *
+ * Returns OK for every stop but the last two of ksllm_stop, which are
+ * CANCELLED and DEADLINE. Other errors: ARGUMENT, TOKEN, CONTEXT (the prompt
+ * does not fit), STATE, BUFFER (a single word too long for the session's
+ * memory: use ksllm_encode). */
+KSLLM_API ksllm_status ksllm_generate(
+    ksllm_session *session, const ksllm_generation *generation,
+    ksllm_result *result, ksllm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
