@@ -896,8 +896,6 @@ static const blk_type *blk_type_of(u32 type) {
     return &BLK_TYPES[type];
 }
 
-KS_INLINE bool blk_is_float(ksllm_type t) { return BLK_TYPES[t].n == 1; }
-
 /* ---- readers: src is one block of the file, unaligned ---- */
 
 #define FIELD(T, f) (src + offsetof(T, f))
@@ -1171,7 +1169,6 @@ typedef struct {
 typedef struct {
     const f32 *q;
     const u8 *k, *v; /* [n_slots][head_dim] */
-    bool f16;
     size_t head_dim, n_slots, lo, hi;
     f32 scale;
     f32 *out;
@@ -1191,8 +1188,9 @@ typedef struct {
     void (*quantize)(
         const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum);
     void (*norm)(const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y);
-    void (*product)(const k_product *p);
-    void (*attend)(const k_query *a);
+    void (*product[KSLLM_TYPE_BF16 + 1])(const k_product *p);
+    void (*attend_f32)(const k_query *a);
+    void (*attend_f16)(const k_query *a);
     void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
     void (*to_f16)(const f32 *x, size_t n, u8 *out);
     f32 (*max)(const f32 *x, size_t n);
@@ -1726,30 +1724,33 @@ KS_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
             p->acts->x, p->m, type, p->y + r, p->y_stride);
 }
 
-/* One case per format, so that each gets a loop of its own. */
-#define CASE_Q(t) case t: KS_NAME(k_quantized)(p, t); return;
-#define CASE_F(t) case t: KS_NAME(k_floats)(p, t); return;
-static void KS_NAME(k_product)(const k_product *p) {
-    switch (p->type) {
-    CASE_F(KSLLM_TYPE_F32)
-    CASE_F(KSLLM_TYPE_F16)
-    CASE_F(KSLLM_TYPE_BF16)
-    CASE_Q(KSLLM_TYPE_Q4_0)
-    CASE_Q(KSLLM_TYPE_Q4_1)
-    CASE_Q(KSLLM_TYPE_Q5_0)
-    CASE_Q(KSLLM_TYPE_Q5_1)
-    CASE_Q(KSLLM_TYPE_Q8_0)
-    CASE_Q(KSLLM_TYPE_Q2_K)
-    CASE_Q(KSLLM_TYPE_Q3_K)
-    CASE_Q(KSLLM_TYPE_Q4_K)
-    CASE_Q(KSLLM_TYPE_Q5_K)
-    CASE_Q(KSLLM_TYPE_Q6_K)
-    CASE_Q(KSLLM_TYPE_IQ4_NL)
-    CASE_Q(KSLLM_TYPE_IQ4_XS)
+/* One function per format, so that each gets a loop of its own. A format with
+ * a faster kernel of its own on some instruction set goes in here. */
+#define QUANTIZED(t)                                                           \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        KS_NAME(k_quantized)(p, KSLLM_TYPE_##t);                               \
     }
-}
-#undef CASE_Q
-#undef CASE_F
+#define FLOATS(t)                                                              \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        KS_NAME(k_floats)(p, KSLLM_TYPE_##t);                                  \
+    }
+FLOATS(F32)
+FLOATS(F16)
+FLOATS(BF16)
+QUANTIZED(Q4_0)
+QUANTIZED(Q4_1)
+QUANTIZED(Q5_0)
+QUANTIZED(Q5_1)
+QUANTIZED(Q8_0)
+QUANTIZED(Q2_K)
+QUANTIZED(Q3_K)
+QUANTIZED(Q4_K)
+QUANTIZED(Q5_K)
+QUANTIZED(Q6_K)
+QUANTIZED(IQ4_NL)
+QUANTIZED(IQ4_XS)
+#undef QUANTIZED
+#undef FLOATS
 
 /* ---- attention ---- */
 
@@ -1835,9 +1836,12 @@ KS_INLINE void KS_NAME(k_attend_kv)(const k_query *a, bool f16) {
     for (size_t i = 0; i < a->head_dim; i++) a->out[i] *= k;
 }
 
-static void KS_NAME(k_attend)(const k_query *a) {
-    if (a->f16) KS_NAME(k_attend_kv)(a, true);
-    else KS_NAME(k_attend_kv)(a, false);
+static void KS_NAME(k_attend_f32)(const k_query *a) {
+    KS_NAME(k_attend_kv)(a, false);
+}
+
+static void KS_NAME(k_attend_f16)(const k_query *a) {
+    KS_NAME(k_attend_kv)(a, true);
 }
 
 static const k_row KS_NAME(K_TABLE_ROW) = {
@@ -1849,8 +1853,14 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #endif
     .quantize = KS_NAME(k_quantize),
     .norm = KS_NAME(k_norm),
-    .product = KS_NAME(k_product),
-    .attend = KS_NAME(k_attend),
+#define PRODUCT(t) [KSLLM_TYPE_##t] = KS_NAME(k_product_##t)
+    .product = {PRODUCT(F32), PRODUCT(F16), PRODUCT(BF16), PRODUCT(Q4_0),
+        PRODUCT(Q4_1), PRODUCT(Q5_0), PRODUCT(Q5_1), PRODUCT(Q8_0),
+        PRODUCT(Q2_K), PRODUCT(Q3_K), PRODUCT(Q4_K), PRODUCT(Q5_K),
+        PRODUCT(Q6_K), PRODUCT(IQ4_NL), PRODUCT(IQ4_XS)},
+#undef PRODUCT
+    .attend_f32 = KS_NAME(k_attend_f32),
+    .attend_f16 = KS_NAME(k_attend_f16),
     .gate = KS_NAME(k_gate),
     .to_f16 = KS_NAME(k_to_f16),
     .max = KS_NAME(k_max),
@@ -1963,6 +1973,7 @@ typedef struct {
     u64 n_rows; /* product of dims[1..] */
     u64 row_bytes, bytes;
     u64 offset; /* in its file */
+    u64 entry;  /* where the directory names it, for messages */
     u32 part;
     const u8 *data; /* NULL when only the vocabulary is wanted */
 } gguf_tensor;
@@ -2173,7 +2184,8 @@ static ksllm_status gguf_tensor_size(
 static ksllm_status gguf_read_tensor(
     const gguf *g, gguf_cursor *c, gguf_tensor *t, ksllm_error *err) {
     u64 at = c->at;
-    *t = (gguf_tensor){.name = gguf_take_str(c), .dims = {1, 1, 1, 1}};
+    *t = (gguf_tensor){
+        .name = gguf_take_str(c), .entry = at, .dims = {1, 1, 1, 1}};
     t->n_dims = gguf_take_u32(c);
     if (c->bad) return gguf_cut(g, c, err, "the list of tensors");
     if (!t->name.n || t->name.n > GGUF_MAX_NAME || !t->n_dims || t->n_dims > 4)
@@ -2196,7 +2208,7 @@ static ksllm_status gguf_place_tensor(
     u64 end;
     t->part = part;
     if (t->offset % g->alignment)
-        return fail(err, KSLLM_ERR_FORMAT, t->offset,
+        return fail(err, KSLLM_ERR_FORMAT, t->entry,
             "%.*s: tensor '%.*s' lies at offset %llu, which is no multiple of "
             "the alignment %llu",
             STR(g->name), STR(t->name), (unsigned long long)t->offset,
@@ -2205,7 +2217,7 @@ static ksllm_status gguf_place_tensor(
         && add_ok(t->offset, t->bytes, &end);
     if (g->vocab_only) return KSLLM_OK;
     if (!ok || end > p->file.n)
-        return fail(err, KSLLM_ERR_FORMAT, t->offset,
+        return fail(err, KSLLM_ERR_FORMAT, t->entry,
             "%.*s: tensor '%.*s' (%llu bytes at %llu) reaches past the end of "
             "the file (%llu bytes); it is truncated, fetch it again",
             STR(g->name), STR(t->name), (unsigned long long)t->bytes,
@@ -2227,9 +2239,8 @@ static bool gguf_less_name(const void *ctx, u32 a, u32 b) {
 }
 
 static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
-    const gguf_tensor *x = &((const gguf *)ctx)->tensors[a];
-    const gguf_tensor *y = &((const gguf *)ctx)->tensors[b];
-    return x->part != y->part ? x->part < y->part : x->offset < y->offset;
+    const gguf *g = ctx;
+    return g->tensors[a].offset < g->tensors[b].offset;
 }
 
 /* Both orders have room for n entries and as many temporary ones behind. */
@@ -2246,12 +2257,16 @@ static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+/* Of the n tensors of one part, from number `first` on. */
 static ksllm_status gguf_check_overlap(
-    const gguf *g, const u32 *order, ksllm_error *err) {
-    for (u32 i = 1; i < g->n_tensors; i++) {
+    const gguf *g, u32 first, u32 n, ksllm_error *err) {
+    u32 *order = g->tensor_order;
+    for (u32 i = 0; i < n; i++) order[i] = first + i;
+    sort_u32(order, order + n, n, gguf_less_place, g);
+    for (u32 i = 1; i < n; i++) {
         const gguf_tensor *a = &g->tensors[order[i - 1]];
         const gguf_tensor *b = &g->tensors[order[i]];
-        if (a->part == b->part && b->offset - a->offset < a->bytes)
+        if (b->offset - a->offset < a->bytes)
             return fail(err, KSLLM_ERR_FORMAT, b->offset,
                 "%.*s: tensors '%.*s' and '%.*s' overlap at byte %llu",
                 STR(g->name), STR(a->name), STR(b->name),
@@ -2263,14 +2278,11 @@ static ksllm_status gguf_check_overlap(
 static ksllm_status gguf_sort_tensors(gguf *g, ksllm_error *err) {
     u32 n = g->n_tensors, *order = g->tensor_order, *tmp = order + n;
     for (u32 i = 0; i < n; i++) order[i] = i;
-    sort_u32(order, tmp, n, gguf_less_place, g);
-    ksllm_status status = gguf_check_overlap(g, order, err);
-    if (status) return status;
     sort_u32(order, tmp, n, gguf_less_name, g);
     for (u32 i = 1; i < n; i++) {
         const gguf_tensor *t = &g->tensors[order[i]];
         if (str_eq(t->name, g->tensors[order[i - 1]].name))
-            return fail(err, KSLLM_ERR_FORMAT, t->offset,
+            return fail(err, KSLLM_ERR_FORMAT, t->entry,
                 "%.*s: tensor '%.*s' occurs twice", STR(g->name), STR(t->name));
     }
     return KSLLM_OK;
@@ -2339,10 +2351,11 @@ static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
     return KSLLM_OK;
 }
 
-/* Reads the tensors of part `part`, whose metadata ends at the cursor, into
- * t[0..n) and finds its data section. */
-static ksllm_status gguf_read_tensors(gguf *g, u32 part, gguf_cursor *c,
-    gguf_tensor *t, u32 n, ksllm_error *err) {
+/* Reads the n tensors of part `part`, whose metadata ends at the cursor, behind
+ * those that are there, and finds its data section. */
+static ksllm_status gguf_read_tensors(
+    gguf *g, u32 part, gguf_cursor *c, u32 n, ksllm_error *err) {
+    gguf_tensor *t = g->tensors + g->n_tensors;
     ksllm_status status = KSLLM_OK;
     for (u32 i = 0; i < n && !status; i++)
         status = gguf_read_tensor(g, c, &t[i], err);
@@ -2350,6 +2363,8 @@ static ksllm_status gguf_read_tensors(gguf *g, u32 part, gguf_cursor *c,
     g->parts[part].data = c->at + pad;
     for (u32 i = 0; i < n && !status; i++)
         status = gguf_place_tensor(g, &t[i], part, err);
+    if (!status) status = gguf_check_overlap(g, g->n_tensors, n, err);
+    if (!status) g->n_tensors += n;
     return status;
 }
 
@@ -2419,9 +2434,7 @@ static ksllm_status gguf_open_part(
             STR(g->name));
     if (!status) status = gguf_skim_kv(g, &h, i, err);
     if (!status)
-        status = gguf_read_tensors(g, i, &h.c, g->tensors + g->n_tensors,
-            (u32)h.n_tensors, err);
-    if (!status) g->n_tensors += (u32)h.n_tensors;
+        status = gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
     return status;
 }
 
@@ -2525,8 +2538,7 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
             "%.*s: a split model can only be opened by path", STR(g->name));
     if (split) status = gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err);
     if (status) return status;
-    g->n_tensors = (u32)h.n_tensors;
-    status = gguf_read_tensors(g, 0, &h.c, g->tensors, g->n_tensors, err);
+    status = gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err);
 #if !defined KSLLM_NO_MMAP
     if (!status && split)
         status = gguf_open_parts(g, path, (u32)n_tensors, a, err);
@@ -6244,8 +6256,9 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
         status = mdl_int(
             m, "rope.dimension_count", 2, head, head, &rope, err);
     if (status) return status;
+    mdl_key heads = mdl_key_of(m, "attention.head_count");
     if (!head || value != head || rope % 2 || m->n_heads % m->n_kv_heads)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        return fail(err, KSLLM_ERR_FORMAT, gguf_find(&m->g, heads.text)->offset,
             "%.*s: %s.attention.*: %u heads on %u KV heads, key length %u, "
             "value length %u, rope.dimension_count %u do not go together",
             STR(m->g.name), m->arch->name, (unsigned)m->n_heads,
@@ -6908,23 +6921,22 @@ static ksllm_status ses_check_tokens(
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
-        "%llu tokens do not fit a context of %u; create the session with a "
-        "larger n_ctx, shorten the prompt, or choose KSLLM_OVERFLOW_SLIDE",
-        (unsigned long long)n, (unsigned)s->n_ctx);
+        "%llu more tokens do not fit a context of %u that holds %u; create "
+        "the session with a larger n_ctx, shorten the prompt, or choose "
+        "KSLLM_OVERFLOW_SLIDE", (unsigned long long)n, (unsigned)s->n_ctx,
+        (unsigned)s->n_tokens);
 }
 
 /* Makes the timeline its first `keep` tokens followed by `tokens`, sliding if
  * that is too long and allowed. Nothing changes on failure. */
 static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     const i32 *tokens, size_t n, bool may_slide, ksllm_error *err) {
+    bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
+    if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
+        return ses_full(s, n, err);
     ksllm_status status = ses_check_tokens(s, tokens, n, err);
     if (status) return status;
-    size_t total = keep + n, drop = 0;
-    if (total > s->n_ctx) {
-        if (!may_slide || s->overflow != KSLLM_OVERFLOW_SLIDE)
-            return ses_full(s, total, err);
-        drop = ses_drop(s, total);
-    }
+    size_t total = keep + n, drop = ses_drop(s, total);
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
     for (size_t i = 0; i < total - drop; i++) {
@@ -7171,11 +7183,11 @@ static void fwd_attend_piece(void *arg, u32 piece) {
         size_t at = t * m->dim[D_Q] + h * hd, n = (size_t)f->n0 + t + 1;
         k_query a = {
             .q = s->q + at, .k = c->k + head, .v = c->v + head,
-            .f16 = s->kv_f16, .head_dim = hd, .n_slots = c->n_slots,
+            .head_dim = hd, .n_slots = c->n_slots,
             .lo = f->l->window && n > f->l->window ? n - f->l->window : 0,
             .hi = n, .scale = m->attn_scale, .out = s->att + at,
         };
-        m->k->attend(&a);
+        (s->kv_f16 ? m->k->attend_f16 : m->k->attend_f32)(&a);
     }
 }
 
@@ -7201,7 +7213,7 @@ static void fwd_product_piece(void *arg, u32 piece) {
     p.n_rows = min_size(f->rows_per_piece, p.n_rows - r);
     p.w += r * p.row_bytes;
     p.y += r;
-    f->s->m->k->product(&p);
+    f->s->m->k->product[p.type](&p);
 }
 
 /* Adds a product with the prepared input to the step. */
@@ -8028,7 +8040,8 @@ ksllm_status ksllm_meta_item(
     const ksllm_model *model, size_t index, uint64_t item, ksllm_meta *out) {
     if (!model || !out || index >= model->g.n_kv) return KSLLM_ERR_ARGUMENT;
     const gguf_kv *kv = &model->g.kv[index];
-    if (item >= kv->count) return KSLLM_ERR_ARGUMENT;
+    if (kv->type != KSLLM_META_ARRAY || item >= kv->count)
+        return KSLLM_ERR_ARGUMENT;
     *out = (ksllm_meta){.key = api_text(kv->key), .n_items = 1,
         .item_type = (ksllm_meta_type)kv->item};
     api_meta_value(kv, item, (ksllm_meta_type)kv->item, out);
