@@ -1240,83 +1240,87 @@ typedef struct {
 
 #if defined KS_SCALAR
 
+/* Not forced: sixteen floats in memory, a hundred times inlined, take gcc
+ * minutes under a sanitizer. */
+#define V_INLINE static inline KS_UNUSED
+
 typedef struct { f32 f[16]; } vf;
 #define EACH for (int i = 0; i < 16; i++)
 
-KS_INLINE vf v_load(const void *p) {
+V_INLINE vf v_load(const void *p) {
     vf r;
     memcpy(&r, p, sizeof r);
     return r;
 }
-KS_INLINE vf v_load_f16(const void *p) {
+V_INLINE vf v_load_f16(const void *p) {
     vf r;
     EACH r.f[i] = f32_of_f16(ld_u16((const u8 *)p + 2 * i));
     return r;
 }
-KS_INLINE vf v_load_bf16(const void *p) {
+V_INLINE vf v_load_bf16(const void *p) {
     vf r;
     EACH r.f[i] = f32_of_bf16(ld_u16((const u8 *)p + 2 * i));
     return r;
 }
-KS_INLINE void v_store(void *p, vf a) { memcpy(p, &a, sizeof a); }
-KS_INLINE void v_store_f16(void *p, vf a) {
+V_INLINE void v_store(void *p, vf a) { memcpy(p, &a, sizeof a); }
+V_INLINE void v_store_f16(void *p, vf a) {
     u16 h[16];
     EACH h[i] = f16_of_f32(a.f[i]);
     memcpy(p, h, sizeof h);
 }
 /* By the bits of x + 1.5 * 2^23: no conversion that a NaN could make
  * undefined. */
-KS_INLINE void v_store_i8(i8 *p, vf a) {
+V_INLINE void v_store_i8(i8 *p, vf a) {
     EACH p[i] = (i8)(u8)(bits_of_f32(a.f[i] + 12582912.0f) & 255);
 }
-KS_INLINE vf v_set1(f32 x) {
+V_INLINE vf v_set1(f32 x) {
     vf r;
     EACH r.f[i] = x;
     return r;
 }
-KS_INLINE vf v_add(vf a, vf b) {
+V_INLINE vf v_add(vf a, vf b) {
     EACH a.f[i] += b.f[i];
     return a;
 }
-KS_INLINE vf v_mul(vf a, vf b) {
+V_INLINE vf v_mul(vf a, vf b) {
     EACH a.f[i] *= b.f[i];
     return a;
 }
-KS_INLINE vf v_div(vf a, vf b) {
+V_INLINE vf v_div(vf a, vf b) {
     EACH a.f[i] /= b.f[i];
     return a;
 }
-KS_INLINE vf v_fma(vf a, vf b, vf c) {
+V_INLINE vf v_fma(vf a, vf b, vf c) {
     EACH c.f[i] = ks_fma(a.f[i], b.f[i], c.f[i]);
     return c;
 }
-KS_INLINE vf v_max(vf a, vf b) {
+V_INLINE vf v_max(vf a, vf b) {
     EACH a.f[i] = a.f[i] > b.f[i] ? a.f[i] : b.f[i];
     return a;
 }
-KS_INLINE vf v_abs(vf a) {
+V_INLINE vf v_abs(vf a) {
     EACH a.f[i] = f32_of_bits(bits_of_f32(a.f[i]) & 0x7fffffff);
     return a;
 }
-KS_INLINE vf v_exp2i(vf p, vf t) {
+V_INLINE vf v_exp2i(vf p, vf t) {
     EACH p.f[i] =
         f32_of_bits(bits_of_f32(p.f[i]) + (bits_of_f32(t.f[i]) << 23));
     return p;
 }
-KS_INLINE void v_halves(vf a, f32 *out) {
+V_INLINE void v_halves(vf a, f32 *out) {
     for (int i = 0; i < 8; i++) out[i] = a.f[i] + a.f[i + 8];
 }
 
 typedef struct { f32 f[K_ROWS]; } vr;
 typedef struct { i32 i[K_ROWS]; } KS_NAME(vri);
 
-KS_INLINE vr vr_load(const f32 *p) {
+V_INLINE vr vr_load(const f32 *p) {
     vr r;
     memcpy(&r, p, sizeof r);
     return r;
 }
-KS_INLINE void vr_store(f32 *p, vr a) { memcpy(p, &a, sizeof a); }
-KS_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
+V_INLINE void vr_store(f32 *p, vr a) { memcpy(p, &a, sizeof a); }
+V_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
     KS_NAME(vri) s;
     for (int r = 0; r < K_ROWS; r++) {
         i32 all = 0;
@@ -1329,7 +1333,7 @@ KS_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
     }
     return s;
 }
-KS_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
+V_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
     KS_NAME(vri) s;
     for (int r = 0; r < K_ROWS; r++) {
         s.i[r] = 0;
@@ -1337,7 +1341,7 @@ KS_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
     }
     return s;
 }
-KS_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
+V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     for (int r = 0; r < K_ROWS; r++)
         acc.f[r] = ks_fma((f32)s.i[r] * d.f[r], dx, acc.f[r]);
     return acc;
@@ -1346,35 +1350,37 @@ KS_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
 
 #elif defined KS_AVX2
 
+#define V_INLINE KS_INLINE
+
 typedef struct { __m256 a, b; } vf;
 
-KS_INLINE vf v_load(const void *p) {
+V_INLINE vf v_load(const void *p) {
     const f32 *f = p;
     return (vf){_mm256_loadu_ps(f), _mm256_loadu_ps(f + 8)};
 }
-KS_INLINE vf v_load_f16(const void *p) {
+V_INLINE vf v_load_f16(const void *p) {
     __m256i h = _mm256_loadu_si256(p);
     return (vf){_mm256_cvtph_ps(_mm256_castsi256_si128(h)),
         _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
 }
-KS_INLINE vf v_load_bf16(const void *p) {
+V_INLINE vf v_load_bf16(const void *p) {
     __m256i h = _mm256_loadu_si256(p);
     __m256i a = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(h));
     __m256i b = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(h, 1));
     return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
         _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
 }
-KS_INLINE void v_store(void *p, vf x) {
+V_INLINE void v_store(void *p, vf x) {
     f32 *f = p;
     _mm256_storeu_ps(f, x.a);
     _mm256_storeu_ps(f + 8, x.b);
 }
-KS_INLINE void v_store_f16(void *p, vf x) {
+V_INLINE void v_store_f16(void *p, vf x) {
     u8 *h = p;
     _mm_storeu_si128((void *)h, _mm256_cvtps_ph(x.a, 0));
     _mm_storeu_si128((void *)(h + 16), _mm256_cvtps_ph(x.b, 0));
 }
-KS_INLINE void v_store_i8(i8 *p, vf x) {
+V_INLINE void v_store_i8(i8 *p, vf x) {
     __m256 magic = _mm256_set1_ps(12582912.0f);
     __m256i low = _mm256_set1_epi32(255);
     __m256i a = _mm256_castps_si256(_mm256_add_ps(x.a, magic));
@@ -1386,46 +1392,46 @@ KS_INLINE void v_store_i8(i8 *p, vf x) {
     a = _mm256_permute4x64_epi64(a, 0x08);
     _mm_storeu_si128((void *)p, _mm256_castsi256_si128(a));
 }
-KS_INLINE vf v_set1(f32 x) {
+V_INLINE vf v_set1(f32 x) {
     return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)};
 }
-KS_INLINE vf v_add(vf x, vf y) {
+V_INLINE vf v_add(vf x, vf y) {
     return (vf){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
 }
-KS_INLINE vf v_mul(vf x, vf y) {
+V_INLINE vf v_mul(vf x, vf y) {
     return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
 }
-KS_INLINE vf v_div(vf x, vf y) {
+V_INLINE vf v_div(vf x, vf y) {
     return (vf){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
 }
-KS_INLINE vf v_fma(vf x, vf y, vf z) {
+V_INLINE vf v_fma(vf x, vf y, vf z) {
     return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
-KS_INLINE vf v_max(vf x, vf y) {
+V_INLINE vf v_max(vf x, vf y) {
     return (vf){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
 }
-KS_INLINE vf v_abs(vf x) {
+V_INLINE vf v_abs(vf x) {
     __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     return (vf){_mm256_and_ps(x.a, m), _mm256_and_ps(x.b, m)};
 }
-KS_INLINE __m256 KS_NAME(exp2i)(__m256 p, __m256 t) {
+V_INLINE __m256 KS_NAME(exp2i)(__m256 p, __m256 t) {
     __m256i e = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e));
 }
-KS_INLINE vf v_exp2i(vf p, vf t) {
+V_INLINE vf v_exp2i(vf p, vf t) {
     return (vf){KS_NAME(exp2i)(p.a, t.a), KS_NAME(exp2i)(p.b, t.b)};
 }
-KS_INLINE void v_halves(vf x, f32 *out) {
+V_INLINE void v_halves(vf x, f32 *out) {
     _mm256_storeu_ps(out, _mm256_add_ps(x.a, x.b));
 }
 
 typedef __m256 vr;
 
-KS_INLINE vr vr_load(const f32 *p) { return _mm256_loadu_ps(p); }
-KS_INLINE void vr_store(f32 *p, vr a) { _mm256_storeu_ps(p, a); }
+V_INLINE vr vr_load(const f32 *p) { return _mm256_loadu_ps(p); }
+V_INLINE void vr_store(f32 *p, vr a) { _mm256_storeu_ps(p, a); }
 
 /* Eight vectors of eight partial sums to one vector of eight sums. */
-KS_INLINE __m256i KS_NAME(fold)(const __m256i *v) {
+V_INLINE __m256i KS_NAME(fold)(const __m256i *v) {
     __m256i a = _mm256_hadd_epi32(
         _mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
     __m256i b = _mm256_hadd_epi32(
@@ -1435,12 +1441,12 @@ KS_INLINE __m256i KS_NAME(fold)(const __m256i *v) {
 }
 /* maddubs wants one unsigned side: |q| * (x with q's sign). |q| is at most 128
  * and |x| 127, so two products fit int16. */
-KS_INLINE __m256i KS_NAME(pairs)(const i8 *q, const i8 *x) {
+V_INLINE __m256i KS_NAME(pairs)(const i8 *q, const i8 *x) {
     __m256i w = _mm256_loadu_si256((const void *)q);
     __m256i v = _mm256_loadu_si256((const void *)x);
     return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(v, w));
 }
-KS_INLINE __m256i vr_dot(const blk *b, const i8 *x, int n) {
+V_INLINE __m256i vr_dot(const blk *b, const i8 *x, int n) {
     __m256i s[K_ROWS];
     if (n == 32) {
         for (int r = 0; r < K_ROWS; r++)
@@ -1461,7 +1467,7 @@ KS_INLINE __m256i vr_dot(const blk *b, const i8 *x, int n) {
     }
     return KS_NAME(fold)(s);
 }
-KS_INLINE __m256i vr_min(const blk *b, const i16 *sum, int n) {
+V_INLINE __m256i vr_min(const blk *b, const i16 *sum, int n) {
     __m256i s[K_ROWS];
     if (n == 32) return _mm256_set1_epi32(sum[0] + sum[1]); /* min is 1 */
     for (int r = 0; r < K_ROWS; r++)
@@ -1469,7 +1475,7 @@ KS_INLINE __m256i vr_min(const blk *b, const i16 *sum, int n) {
             _mm256_loadu_si256((const void *)sum));
     return KS_NAME(fold)(s);
 }
-KS_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
+V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
     __m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), d);
     return _mm256_fmadd_ps(p, _mm256_set1_ps(dx), acc);
 }
@@ -1479,13 +1485,13 @@ KS_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
 /* ---- 7c kernels ---- */
 
 /* The rest of the fixed tree of 16. */
-KS_INLINE f32 KS_NAME(v_sum)(vf v) {
+V_INLINE f32 KS_NAME(v_sum)(vf v) {
     f32 s[8];
     v_halves(v, s);
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-KS_INLINE f32 KS_NAME(v_top)(vf v) {
+V_INLINE f32 KS_NAME(v_top)(vf v) {
     f32 f[16], m;
     v_store(f, v);
     m = f[0];
@@ -1494,7 +1500,7 @@ KS_INLINE f32 KS_NAME(v_top)(vf v) {
 }
 
 /* The last n < 16 values, filled up. */
-KS_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
+V_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
     f32 f[16];
     for (size_t i = 0; i < 16; i++) f[i] = i < n ? x[i] : fill;
     return v_load(f);
@@ -1503,7 +1509,7 @@ KS_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
 /* e^x to about 1e-7 relative, clamped to [-86, 88]: no subnormals, no
  * infinity. 2^n by the exponent bits, a polynomial of degree 6 (Taylor; its
  * error at ln2/2 is below 2^-24) for the rest. */
-KS_INLINE vf KS_NAME(v_exp)(vf x) {
+V_INLINE vf KS_NAME(v_exp)(vf x) {
     x = v_max(x, v_set1(-86.0f));
     vf neg = v_mul(x, v_set1(-1.0f)); /* min by max */
     x = v_mul(v_max(neg, v_set1(-88.0f)), v_set1(-1.0f));
@@ -1598,7 +1604,7 @@ static void KS_NAME(k_to_f16)(const f32 *x, size_t n, u8 *out) {
 
 /* g = act(g) * u; silu(x) = x / (1 + e^-x); gelu by its tanh form, which is
  * x / (1 + e^-2y), y = sqrt(2/pi) (x + 0.044715 x^3). */
-KS_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
+V_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
     vf z = v_mul(x, v_set1(-1.0f));
     if (act == K_GELU) {
         vf x2 = v_mul(x, x);
@@ -1624,7 +1630,7 @@ static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
 /* Sums of K_ROWS rows and m <= K_TOKENS tokens, acc[token][row]. Rows beyond
  * the matrix are stand-ins: row[] repeats the last one. `ahead` bytes on lies
  * the next group of rows, fetched while this one is computed. */
-KS_INLINE void KS_NAME(k_group)(const u8 *const *row, size_t ahead,
+V_INLINE void KS_NAME(k_group)(const u8 *const *row, size_t ahead,
     const k_acts *acts, size_t t0, size_t m, ksllm_type type, f32 *acc) {
     const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
     const bool has_min = BLK_TYPES[type].has_min;
@@ -1655,7 +1661,7 @@ KS_INLINE void KS_NAME(k_group)(const u8 *const *row, size_t ahead,
     }
 }
 
-KS_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
+V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
     f32 acc[K_TOKENS * K_ROWS];
     const u8 *row[K_ROWS];
     for (size_t t0 = 0; t0 < p->m; t0 += K_TOKENS)
@@ -1676,20 +1682,20 @@ KS_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
 
 /* ---- products with float weights ---- */
 
-KS_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
+V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
     return type == KSLLM_TYPE_F32 ? v_load(p)
         : type == KSLLM_TYPE_F16  ? v_load_f16(p)
                                   : v_load_bf16(p);
 }
 
-KS_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
+V_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
     f32 f[16];
     blk_row(type, p, n, f);
     return KS_NAME(v_tail)(f, n, 0.0f);
 }
 
 /* One row times four tokens, four chains at once. */
-KS_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
+V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
     size_t m, ksllm_type type, f32 *y, size_t y_stride) {
     const size_t size = BLK_TYPES[type].bytes;
     for (size_t t = 0; t < m; t += 4) {
@@ -1718,7 +1724,7 @@ KS_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
     }
 }
 
-KS_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
+V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
     for (size_t r = 0; r < p->n_rows; r++)
         KS_NAME(k_float_row)(p->w + r * p->row_bytes, p->acts->n_in,
             p->acts->x, p->m, type, p->y + r, p->y_stride);
@@ -1726,10 +1732,20 @@ KS_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 /* One function per format, so that each gets a loop of its own. A format with
  * a faster kernel of its own on some instruction set goes in here. */
+#if defined KS_SCALAR /* one loop for all: it is the reference, not the fast */
+static void KS_NAME(k_product_any)(const k_product *p) {
+    KS_NAME(k_quantized)(p, p->type);
+}
+#define QUANTIZED(t)                                                           \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        KS_NAME(k_product_any)(p);                                             \
+    }
+#else
 #define QUANTIZED(t)                                                           \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         KS_NAME(k_quantized)(p, KSLLM_TYPE_##t);                               \
     }
+#endif
 #define FLOATS(t)                                                              \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         KS_NAME(k_floats)(p, KSLLM_TYPE_##t);                                  \
@@ -1754,7 +1770,7 @@ QUANTIZED(IQ4_XS)
 
 /* ---- attention ---- */
 
-KS_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, size_t n, bool f16) {
+V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, size_t n, bool f16) {
     if (i + 16 > n) {
         ksllm_type type = f16 ? KSLLM_TYPE_F16 : KSLLM_TYPE_F32;
         return KS_NAME(v_tail_any)(p + i * (f16 ? 2 : 4), n - i, type);
@@ -1762,12 +1778,12 @@ KS_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, size_t n, bool f16) {
     return f16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
 }
 
-KS_INLINE vf KS_NAME(v_load_n)(const f32 *x, size_t i, size_t n) {
+V_INLINE vf KS_NAME(v_load_n)(const f32 *x, size_t i, size_t n) {
     return i + 16 <= n ? v_load(x + i) : KS_NAME(v_tail)(x + i, n - i, 0.0f);
 }
 
 /* Scores of n keys, two at a time for the latency of the fma. */
-KS_INLINE void KS_NAME(k_scores)(
+V_INLINE void KS_NAME(k_scores)(
     const k_query *a, const u8 *k, size_t n, bool f16, f32 *s) {
     const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
     for (size_t j = 0; j < n; j += 2) {
@@ -1784,7 +1800,7 @@ KS_INLINE void KS_NAME(k_scores)(
 }
 
 /* out = out * keep + sum over keys of p * v, keys in ascending order. */
-KS_INLINE void KS_NAME(k_values)(const k_query *a, const u8 *v, const f32 *p,
+V_INLINE void KS_NAME(k_values)(const k_query *a, const u8 *v, const f32 *p,
     size_t n, f32 keep, bool f16) {
     const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
     for (size_t i = 0; i < hd; i += 16) {
@@ -1805,7 +1821,7 @@ KS_INLINE void KS_NAME(k_values)(const k_query *a, const u8 *v, const f32 *p,
 /* Softmax over blocks of K_KEYS keys at fixed positions, with a running
  * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
  * keys outside [lo, hi) count as probability 0. */
-KS_INLINE void KS_NAME(k_attend_kv)(const k_query *a, bool f16) {
+V_INLINE void KS_NAME(k_attend_kv)(const k_query *a, bool f16) {
     const size_t stride = a->head_dim * (f16 ? 2 : 4);
     f32 s[K_KEYS], max = -FLT_MAX, sum = 0;
     memset(a->out, 0, a->head_dim * sizeof *a->out);
@@ -1867,6 +1883,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .sum_exp = KS_NAME(k_sum_exp),
 };
 
+#undef V_INLINE
 #undef vf
 #undef v_load
 #undef v_load_f16

@@ -1,0 +1,184 @@
+/* How far the kernels are from the machine: products with one token against
+ * the read bandwidth, products with many tokens against a loop of multiplies
+ * in registers, both measured in the same minute, interleaved, medians.
+ *
+ *     make bench-kernels            (one thread; --all for every type)
+ *
+ * GB/s counts bytes of weights; Gop/s counts a multiply-add as two. Weights
+ * are random bits: speed does not depend on values here. */
+#include "../ksllm.c"
+
+#include <stdio.h>
+
+enum { ROUNDS = 5, N_IN = 2048, MAX_M = 128 };
+
+static const ksllm_type TYPES[] = {KSLLM_TYPE_Q4_0, KSLLM_TYPE_Q4_K,
+    KSLLM_TYPE_Q6_K, KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q4_1, KSLLM_TYPE_Q5_0,
+    KSLLM_TYPE_Q5_1, KSLLM_TYPE_Q2_K, KSLLM_TYPE_Q3_K, KSLLM_TYPE_Q5_K,
+    KSLLM_TYPE_IQ4_NL, KSLLM_TYPE_IQ4_XS, KSLLM_TYPE_F16, KSLLM_TYPE_BF16,
+    KSLLM_TYPE_F32};
+
+static double now(void) { return (double)os_now() * 1e-9; }
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int n) {
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return v[n / 2];
+}
+
+typedef struct {
+    u8 *w;
+    size_t w_bytes;
+    f32 *x, *y;
+    k_acts acts;
+} rig;
+
+/* Sums 8-byte words, unrolled; the compiler vectorises it. */
+static double read_rate(const rig *r) {
+    const u64 *p = (const void *)r->w;
+    size_t n = r->w_bytes / 8;
+    u64 s[32] = {0};
+    double t = now();
+    for (size_t i = 0; i + 32 <= n; i += 32) {
+        __builtin_prefetch((const char *)(p + i) + 4096);
+        __builtin_prefetch((const char *)(p + i) + 4096 + 64);
+        __builtin_prefetch((const char *)(p + i) + 4096 + 128);
+        __builtin_prefetch((const char *)(p + i) + 4096 + 192);
+        for (size_t k = 0; k < 32; k++) s[k] += p[i + k];
+    }
+    t = now() - t;
+    u64 all = 0;
+    for (size_t k = 0; k < 32; k++) all ^= s[k];
+    r->y[0] = (f32)all;
+    return (double)r->w_bytes / t * 1e-9;
+}
+
+/* The most that multiplies of this row's kind do without touching memory. */
+#if defined KS_X86
+__attribute__((target("avx2"))) static double peak_avx2(f32 *sink) {
+    __m256i a[8], x = _mm256_set1_epi8(3), one = _mm256_set1_epi16(1);
+    for (int k = 0; k < 8; k++) a[k] = _mm256_set1_epi8((char)k);
+    double t = now();
+    for (int i = 0; i < 4000000; i++)
+        for (int k = 0; k < 8; k++)
+            a[k] = _mm256_add_epi32(a[k],
+                _mm256_madd_epi16(_mm256_maddubs_epi16(x, a[k]), one));
+    t = now() - t;
+    for (int k = 1; k < 8; k++) a[0] = _mm256_add_epi32(a[0], a[k]);
+    *sink = (f32)_mm256_extract_epi32(a[0], 0);
+    return 4e6 * 8 * 64 / t * 1e-9;
+}
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) static double
+peak_avx512vnni(f32 *sink) {
+    __m512i a[16], x = _mm512_set1_epi8(3);
+    for (int k = 0; k < 16; k++) a[k] = _mm512_set1_epi8((char)k);
+    double t = now();
+    for (int i = 0; i < 4000000; i++)
+        for (int k = 0; k < 16; k++)
+            a[k] = _mm512_dpbusd_epi32(a[k], x, a[k]);
+    t = now() - t;
+    for (int k = 1; k < 16; k++) a[0] = _mm512_add_epi32(a[0], a[k]);
+    *sink = (f32)_mm512_reduce_add_epi32(a[0]);
+    return 4e6 * 16 * 128 / t * 1e-9;
+}
+#endif
+
+static double peak_rate(const char *isa, f32 *sink) {
+#if defined KS_X86
+    if (strcmp(isa, "avx512vnni") == 0) return peak_avx512vnni(sink);
+    if (strcmp(isa, "avx2") == 0) return peak_avx2(sink);
+#endif
+    (void)isa;
+    (void)sink;
+    return 0;
+}
+
+static k_product product_of(rig *r, ksllm_type type, size_t bytes, size_t m) {
+    size_t row = N_IN / BLK_TYPES[type].n * BLK_TYPES[type].bytes;
+    size_t rows = min_size(bytes, r->w_bytes) / row;
+    r->acts.n_in = N_IN;
+    r->acts.x = r->x;
+    return (k_product){.type = type, .w = r->w, .row_bytes = row,
+        .n_rows = rows / 16 * 16, .acts = &r->acts, .m = m, .y = r->y,
+        .y_stride = rows};
+}
+
+static double run(const k_row *k, k_product *p) {
+    double t = now();
+    k->product[p->type](p);
+    return now() - t;
+}
+
+static void prepare(rig *r, const k_row *k) {
+    u32 seed = 1;
+    r->w_bytes = (size_t)256 << 20;
+    r->w = aligned_alloc(64, r->w_bytes);
+    r->x = calloc((size_t)MAX_M * N_IN, sizeof *r->x);
+    r->y = calloc((size_t)64 << 20, 1);
+    /* Bytes below 0x38 everywhere: as halves they are small and finite. */
+    for (size_t i = 0; i < r->w_bytes; i++) {
+        seed = seed * 1664525 + 1013904223;
+        r->w[i] = (u8)(seed >> 24) % 0x38;
+    }
+    for (size_t i = 0; i < (size_t)MAX_M * N_IN; i++) {
+        seed = seed * 1664525 + 1013904223;
+        r->x[i] = (f32)(i32)seed * 1e-9f;
+    }
+    for (int i = 0; i < 2; i++) {
+        size_t nb = i ? 256 : 32;
+        r->acts.q[i] = malloc((size_t)MAX_M * N_IN);
+        r->acts.d[i] = malloc((size_t)MAX_M * N_IN / nb * sizeof(f32));
+        r->acts.sum[i] = malloc((size_t)MAX_M * N_IN / 16 * sizeof(i16));
+        k->quantize(r->x, (size_t)MAX_M * N_IN, nb, r->acts.q[i],
+            r->acts.d[i], r->acts.sum[i]);
+    }
+}
+
+static void bench_row(rig *r, const k_row *k, size_t n_types) {
+    static const size_t many[] = {2, 4, 8, 16, 64, 128};
+    double peak = peak_rate(k->name, r->y);
+    printf("\n%s, n_in %d, one thread\n", k->name, N_IN);
+    printf("%-7s %8s %8s %6s |", "type", "GB/s", "read", "share");
+    for (size_t i = 0; i < KS_LEN(many); i++) printf(" %6zu t", many[i]);
+    printf("   Gop/s, loop peak %.0f; share\n", peak);
+    for (size_t i = 0; i < n_types; i++) {
+        double rate[ROUNDS], read[ROUNDS], gop[KS_LEN(many)][ROUNDS];
+        for (int round = 0; round < ROUNDS; round++) {
+            k_product p = product_of(r, TYPES[i], (size_t)64 << 20, 1);
+            read[round] = read_rate(r);
+            rate[round] =
+                (double)(p.n_rows * p.row_bytes) / run(k, &p) * 1e-9;
+            for (size_t j = 0; j < KS_LEN(many); j++) {
+                k_product g =
+                    product_of(r, TYPES[i], (size_t)2 << 20, many[j]);
+                gop[j][round] = 2.0 * (double)g.n_rows * N_IN
+                    * (double)many[j] / run(k, &g) * 1e-9;
+            }
+        }
+        double a = median(rate, ROUNDS), b = median(read, ROUNDS);
+        printf("%-7s %8.2f %8.2f %6.2f |", BLK_TYPES[TYPES[i]].name, a, b,
+            a / b);
+        double last = 0;
+        for (size_t j = 0; j < KS_LEN(many); j++)
+            printf(" %8.1f", last = median(gop[j], ROUNDS));
+        if (peak > 0) printf("   %.2f", last / peak);
+        printf("\n");
+        fflush(stdout);
+    }
+}
+
+int main(int argc, char **argv) {
+    bool all = argc > 1 && strcmp(argv[1], "--all") == 0;
+    rig r = {0};
+    prepare(&r, k_choose(NULL));
+    for (size_t i = 0; i < KS_LEN(K_TABLE); i++) {
+        const k_row *k = k_choose(K_TABLE[i]->name);
+        if (k && (all || k->needs)) bench_row(&r, k, all ? KS_LEN(TYPES) : 4);
+    }
+    return 0;
+}
