@@ -124,6 +124,12 @@
 #endif
 
 #define KS_INLINE static inline __attribute__((always_inline))
+/* Before a short loop over registers: unroll it whatever -O says. */
+#if defined __clang__
+#define KS_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KS_UNROLL _Pragma("GCC unroll 8")
+#endif
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
 #define KS_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -558,7 +564,8 @@ static u32 os_fast_cores(void) {
  * ======================================================================== */
 
 enum { /* bits of cpu_features */
-    CPU_AVX2 = 1 << 0, /* with FMA and F16C */
+    CPU_AVX2 = 1 << 0,        /* with FMA and F16C */
+    CPU_AVX512_VNNI = 1 << 1, /* with F, BW and VL */
 };
 
 #if defined KS_X86
@@ -573,8 +580,11 @@ static u32 cpu_features(void) {
     u32 xcr0, hi; /* xgetbv as bytes: no -mxsave, no old assembler */
     __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(xcr0), "=d"(hi) : "c"(0));
     if ((xcr0 & 6) != 6) return 0;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 5 & 1) && fma && f16c)
-        bits |= CPU_AVX2;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if ((b >> 5 & 1) && fma && f16c) bits |= CPU_AVX2;
+    const u32 f_bw_vl = 1u << 16 | 1u << 30 | 1u << 31;
+    if ((xcr0 & 0xe6) == 0xe6 && (b & f_bw_vl) == f_bw_vl && (c >> 11 & 1))
+        bits |= CPU_AVX512_VNNI;
     return bits;
 }
 #else
@@ -1680,6 +1690,297 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
         }
 }
 
+/* ---- x86 forms of the products ----
+ * Same sums, other routes. Few tokens (k_direct): a block of each of eight
+ * rows is unpacked in registers and meets up to four tokens; eight vectors of
+ * partial sums are folded to one with a lane per row. Many tokens (k_panel):
+ * 256 weights of sixteen rows are laid out so that a lane is a row from the
+ * start, and meet all tokens of a tile. Both take weights as unsigned bytes
+ * with an offset, whose share is a known multiple of the activations' sum. */
+
+#if defined KS_AVX2
+
+enum {
+    KS_NAME(FEW) = 8,        /* tokens up to which k_direct is faster */
+    KS_NAME(PANEL_ROWS) = 16,
+};
+
+/* acc + sum of four u * s each */
+V_INLINE __m256i KS_NAME(x_dot)(__m256i acc, __m256i u, __m256i s) {
+#if defined KS_VNNI
+    return _mm256_dpbusd_epi32(acc, u, s);
+#else
+    __m256i p = _mm256_maddubs_epi16(u, s); /* no overflow for |u| < 129 */
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
+#endif
+}
+
+/* The same with a scale for each pair of products; u < 128. */
+V_INLINE __m256i KS_NAME(x_dot_scaled)(
+    __m256i acc, __m256i u, __m256i s, __m256i scale) {
+    __m256i p = _mm256_maddubs_epi16(u, s);
+#if defined KS_VNNI
+    return _mm256_dpwssd_epi32(acc, p, scale);
+#else
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(p, scale));
+#endif
+}
+
+V_INLINE __m256i KS_NAME(x_load)(const void *p) {
+    return _mm256_loadu_si256(p);
+}
+
+/* Eight halves at the same place of eight rows. */
+V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
+    return _mm256_cvtph_ps(_mm_setr_epi16(ld_i16(row[0] + at),
+        ld_i16(row[1] + at), ld_i16(row[2] + at), ld_i16(row[3] + at),
+        ld_i16(row[4] + at), ld_i16(row[5] + at), ld_i16(row[6] + at),
+        ld_i16(row[7] + at)));
+}
+
+/* 32 nibbles in the order of Q4_0. */
+V_INLINE __m256i KS_NAME(x_nibbles)(const u8 *qs) {
+    __m128i v = _mm_loadu_si128((const void *)qs);
+    __m256i w = _mm256_set_m128i(_mm_srli_epi16(v, 4), v);
+    return _mm256_and_si256(w, _mm256_set1_epi8(15));
+}
+
+/* 32 bits to 32 bytes of 0 or 16. */
+V_INLINE __m256i KS_NAME(x_fifth)(const u8 *qh) {
+    __m256i v = _mm256_set1_epi32(ld_i32(qh));
+    v = _mm256_shuffle_epi8(v, _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
+        1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
+    __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201u);
+    v = _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
+    return _mm256_and_si256(v, _mm256_set1_epi8(16));
+}
+
+/* A block of 32 as bytes: unsigned with x_offset(type) added, but for Q8_0
+ * and IQ4_NL, which stay signed. */
+V_INLINE __m256i KS_NAME(x_bytes)(const u8 *src, ksllm_type type) {
+    switch ((int)type) {
+    case KSLLM_TYPE_Q4_0: return KS_NAME(x_nibbles)(src + 2);
+    case KSLLM_TYPE_Q4_1: return KS_NAME(x_nibbles)(src + 4);
+    case KSLLM_TYPE_Q5_0:
+        return _mm256_or_si256(
+            KS_NAME(x_nibbles)(src + 6), KS_NAME(x_fifth)(src + 2));
+    case KSLLM_TYPE_Q5_1:
+        return _mm256_or_si256(
+            KS_NAME(x_nibbles)(src + 8), KS_NAME(x_fifth)(src + 4));
+    case KSLLM_TYPE_IQ4_NL: {
+        __m128i t = _mm_loadu_si128((const void *)BLK_IQ4);
+        return _mm256_shuffle_epi8(
+            _mm256_broadcastsi128_si256(t), KS_NAME(x_nibbles)(src + 2));
+    }
+    default: return KS_NAME(x_load)(src + 2); /* Q8_0 */
+    }
+}
+
+V_INLINE i32 KS_NAME(x_offset)(ksllm_type type) {
+    return type == KSLLM_TYPE_Q4_0 ? 8
+        : type == KSLLM_TYPE_Q5_0  ? 16
+                                   : 0;
+}
+
+/* One block of 32 of eight rows with m tokens, added to acc[token][row]. */
+V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
+    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    const bool is_signed =
+        type == KSLLM_TYPE_Q8_0 || type == KSLLM_TYPE_IQ4_NL;
+    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
+    __m256i w[8], s[8];
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) w[r] = KS_NAME(x_bytes)(row[r] + at, type);
+    __m256 d = KS_NAME(x_halves)(row, at), dmin = d;
+    if (BLK_TYPES[type].has_min)
+        dmin = KS_NAME(x_halves)(row, at + 2);
+    for (size_t t = 0; t < m; t++) {
+        size_t b = (t0 + t) * n + i * 32;
+        __m256i x = KS_NAME(x_load)(a->q[0] + b), zero = _mm256_setzero_si256();
+        const i16 *sums = a->sum[0] + b / 16;
+        i32 sum = sums[0] + sums[1];
+        KS_UNROLL
+        for (int r = 0; r < 8; r++)
+            s[r] = is_signed ? KS_NAME(x_dot)(zero, _mm256_abs_epi8(w[r]),
+                                   _mm256_sign_epi8(x, w[r]))
+                             : KS_NAME(x_dot)(zero, w[r], x);
+        __m256i p = KS_NAME(fold)(s);
+        if (KS_NAME(x_offset)(type))
+            p = _mm256_sub_epi32(
+                p, _mm256_set1_epi32(KS_NAME(x_offset)(type) * sum));
+        f32 dx = a->d[0][b / 32];
+        vr y = vr_add(vr_load(acc + 8 * t), p, d, dx);
+        if (BLK_TYPES[type].has_min)
+            y = vr_add(y, _mm256_set1_epi32(sum), dmin, dx);
+        vr_store(acc + 8 * t, y);
+    }
+}
+
+/* Byte shuffles that spread the 16-bit scale g over a half: in the low half
+ * that of an even group, in the high half that of the odd one beside it. */
+V_INLINE __m256i KS_NAME(x_pick)(__m256i scales, int g) {
+    return _mm256_shuffle_epi8(
+        scales, _mm256_set1_epi16((i16)(2 * g | (2 * g + 1) << 8)));
+}
+
+/* The six-bit scales and minima of Q4_K and Q5_K: eight bytes each. */
+V_INLINE void KS_NAME(x_scales_6bit)(const u8 *s, u64 *scales, u64 *mins) {
+    u32 a = ld_u32(s), b = ld_u32(s + 4), c = ld_u32(s + 8);
+    u32 high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+    *scales = (u64)high << 32 | (a & 0x3f3f3f3f);
+    high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+    *mins = (u64)high << 32 | (b & 0x3f3f3f3f);
+}
+
+/* One row's block of Q4_K or Q5_K with m tokens: partial sums to s and, for
+ * the minima, to u. */
+V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
+    const i16 *const *sums, size_t m, __m256i *s, __m256i *u) {
+    const __m256i low = _mm256_set1_epi8(15);
+    u64 sc, mn;
+    KS_NAME(x_scales_6bit)(src + 4, &sc, &mn);
+    __m256i scales = _mm256_broadcastsi128_si256(
+        _mm_cvtepu8_epi16(_mm_cvtsi64_si128((i64)sc)));
+    __m128i mins = _mm_cvtsi64_si128((i64)mn);
+    __m256i twice = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins));
+    __m256i qh = five ? KS_NAME(x_load)(src + 16) : low;
+    for (size_t t = 0; t < m; t++) {
+        s[8 * t] = _mm256_setzero_si256();
+        u[8 * t] = _mm256_madd_epi16(twice, KS_NAME(x_load)(sums[t]));
+    }
+    KS_UNROLL
+    for (int n = 0; n < 4; n++) {
+        __m256i q = KS_NAME(x_load)(src + (five ? 48 : 16) + 32 * n);
+        __m256i a = _mm256_and_si256(q, low);
+        __m256i b = _mm256_and_si256(_mm256_srli_epi16(q, 4), low);
+        if (five) {
+            const __m256i one = _mm256_set1_epi8(1);
+            __m256i h = _mm256_srli_epi16(qh, 2 * n);
+            __m256i k = _mm256_srli_epi16(qh, 2 * n + 1);
+            h = _mm256_slli_epi16(_mm256_and_si256(h, one), 4);
+            k = _mm256_slli_epi16(_mm256_and_si256(k, one), 4);
+            a = _mm256_or_si256(a, h);
+            b = _mm256_or_si256(b, k);
+        }
+        __m256i sa = KS_NAME(x_pick)(scales, 2 * n);
+        __m256i sb = KS_NAME(x_pick)(scales, 2 * n + 1);
+        for (size_t t = 0; t < m; t++) {
+            __m256i v = KS_NAME(x_dot_scaled)(
+                s[8 * t], a, KS_NAME(x_load)(x[t] + 64 * n), sa);
+            s[8 * t] = KS_NAME(x_dot_scaled)(
+                v, b, KS_NAME(x_load)(x[t] + 64 * n + 32), sb);
+        }
+    }
+}
+
+/* The same for Q6_K; the offset of 32 comes off through the sums. */
+V_INLINE void KS_NAME(x_row_q6_k)(const u8 *src, const i8 *const *x,
+    const i16 *const *sums, size_t m, __m256i *s) {
+    const __m256i low = _mm256_set1_epi8(15), two = _mm256_set1_epi8(48);
+    __m128i sc = _mm_loadu_si128((const void *)(src + 192));
+    __m256i in_order = _mm256_cvtepi8_epi16(sc);
+    __m256i scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(sc,
+        _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
+    for (size_t t = 0; t < m; t++)
+        s[8 * t] = _mm256_sub_epi32(_mm256_setzero_si256(),
+            _mm256_slli_epi32(
+                _mm256_madd_epi16(in_order, KS_NAME(x_load)(sums[t])), 5));
+    KS_UNROLL
+    for (int h = 0; h < 2; h++) {
+        __m256i l0 = KS_NAME(x_load)(src + 64 * h);
+        __m256i l1 = KS_NAME(x_load)(src + 64 * h + 32);
+        __m256i qh = KS_NAME(x_load)(src + 128 + 32 * h);
+        __m256i w[4] = {
+            _mm256_or_si256(_mm256_and_si256(l0, low),
+                _mm256_and_si256(_mm256_slli_epi16(qh, 4), two)),
+            _mm256_or_si256(_mm256_and_si256(l1, low),
+                _mm256_and_si256(_mm256_slli_epi16(qh, 2), two)),
+            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), low),
+                _mm256_and_si256(qh, two)),
+            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), low),
+                _mm256_and_si256(_mm256_srli_epi16(qh, 2), two)),
+        };
+        KS_UNROLL
+        for (int k = 0; k < 4; k++) {
+            __m256i sk = KS_NAME(x_pick)(scales, 4 * h + k);
+            for (size_t t = 0; t < m; t++)
+                s[8 * t] = KS_NAME(x_dot_scaled)(s[8 * t], w[k],
+                    KS_NAME(x_load)(x[t] + 128 * h + 32 * k), sk);
+        }
+    }
+}
+
+/* One block of 256 of eight rows with m <= 4 tokens. */
+V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
+    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
+    const bool six = type == KSLLM_TYPE_Q6_K;
+    __m256i s[4 * 8], u[4 * 8];
+    const i8 *x[4];
+    const i16 *sums[4];
+    for (size_t t = 0; t < m; t++) {
+        x[t] = a->q[1] + (t0 + t) * n + i * 256;
+        sums[t] = a->sum[1] + ((t0 + t) * n + i * 256) / 16;
+    }
+    for (int r = 0; r < 8; r++)
+        if (six)
+            KS_NAME(x_row_q6_k)(row[r] + at, x, sums, m, s + r);
+        else
+            KS_NAME(x_row_q45_k)(row[r] + at, type == KSLLM_TYPE_Q5_K, x, sums,
+                m, s + r, u + r);
+    __m256 d = KS_NAME(x_halves)(row, at + (six ? 208 : 0)), dmin = d;
+    if (!six)
+        dmin = _mm256_xor_ps(
+            KS_NAME(x_halves)(row, at + 2), _mm256_set1_ps(-0.0f));
+    for (size_t t = 0; t < m; t++) {
+        f32 dx = a->d[1][((t0 + t) * n + i * 256) / 256];
+        vr y = vr_add(vr_load(acc + 8 * t), KS_NAME(fold)(s + 8 * t), d, dx);
+        if (!six) y = vr_add(y, KS_NAME(fold)(u + 8 * t), dmin, dx);
+        vr_store(acc + 8 * t, y);
+    }
+}
+
+V_INLINE bool KS_NAME(k_has_direct)(ksllm_type type) {
+    return BLK_TYPES[type].n == 32 || type == KSLLM_TYPE_Q4_K
+        || type == KSLLM_TYPE_Q5_K || type == KSLLM_TYPE_Q6_K;
+}
+
+/* All blocks of eight rows with m tokens, 1 to 4. */
+V_INLINE void KS_NAME(k_direct_group)(const u8 *const *row, size_t ahead,
+    const k_acts *a, size_t t0, size_t m, ksllm_type type, f32 *acc) {
+    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
+    for (size_t i = 0; i < a->n_in / nb; i++) {
+        for (int r = 0; r < 8; r++)
+            for (size_t k = 0; k < bytes; k += 64)
+                __builtin_prefetch(row[r] + i * bytes + ahead + k);
+        if (nb == 32) KS_NAME(k_direct32)(row, a, t0, m, i, type, acc);
+        else KS_NAME(k_direct256)(row, a, t0, m, i, type, acc);
+    }
+}
+
+V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+    const u8 *row[8];
+    f32 acc[4 * 8];
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
+        size_t n = min_size(8, p->n_rows - r0);
+        size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
+        for (size_t r = 0; r < 8; r++)
+            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
+        for (size_t t0 = 0; t0 < p->m; t0 += 4) {
+            size_t m = min_size(4, p->m - t0);
+            memset(acc, 0, sizeof acc);
+            if (m == 1) /* the case of decoding: loops over tokens vanish */
+                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, 1, type, acc);
+            else
+                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, m, type, acc);
+            for (size_t t = 0; t < m; t++)
+                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
+                    n * sizeof *acc);
+        }
+    }
+}
+#endif
+
 /* ---- products with float weights ---- */
 
 V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
@@ -1743,7 +2044,10 @@ static void KS_NAME(k_product_any)(const k_product *p) {
 #else
 #define QUANTIZED(t)                                                           \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        KS_NAME(k_quantized)(p, KSLLM_TYPE_##t);                               \
+        if (KS_NAME(k_has_direct)(KSLLM_TYPE_##t) && p->m <= KS_NAME(FEW))     \
+            KS_NAME(k_direct)(p, KSLLM_TYPE_##t);                              \
+        else                                                                   \
+            KS_NAME(k_quantized)(p, KSLLM_TYPE_##t);                           \
     }
 #endif
 #define FLOATS(t)                                                              \
@@ -1864,6 +2168,8 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .name = KS_STRING(KS_ISA),
 #if defined KS_SCALAR
     .needs = 0,
+#elif defined KS_VNNI
+    .needs = CPU_AVX2 | CPU_AVX512_VNNI,
 #elif defined KS_AVX2
     .needs = CPU_AVX2,
 #endif
@@ -1924,6 +2230,13 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 KS_TARGET_BEGIN("avx2,fma,f16c")
 #include KSLLM_SELF
 KS_TARGET_END
+#undef KS_ISA
+#define KS_ISA avx512vnni
+#define KS_VNNI 1
+KS_TARGET_BEGIN("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")
+#include KSLLM_SELF
+KS_TARGET_END
+#undef KS_VNNI
 #undef KS_AVX2
 #undef KS_ISA
 #endif
@@ -1932,6 +2245,7 @@ KS_TARGET_END
 
 static const k_row *const K_TABLE[] = {
 #if defined KS_X86
+    &K_TABLE_ROW_avx512vnni,
     &K_TABLE_ROW_avx2,
 #endif
     &K_TABLE_ROW_scalar,
@@ -7891,7 +8205,10 @@ const char *ksllm_version(void) {
 const char *ksllm_isa_list(void) {
     /* The rows are nested: what a CPU can run is an end of the full list. */
 #if defined KS_X86
-    return k_choose("avx2") ? "avx2 scalar" : "scalar";
+    const char *all = "avx512vnni avx2 scalar";
+    return k_choose("avx512vnni") ? all
+        : k_choose("avx2")        ? all + strlen("avx512vnni ")
+                                  : "scalar";
 #else
     return "scalar";
 #endif
