@@ -324,7 +324,7 @@ enum {
  * (tokens may be NULL) measures. Bytes that are not UTF-8 are encoded as what
  * they are, byte by byte, where the vocabulary has bytes, otherwise as U+FFFD.
  *
- * Cost: linear in `size`. Uses about 1 KiB of stack; a single word of more
+ * Cost: linear in `size`. Uses about 2 KiB of stack; a single word of more
  * than some hundred bytes takes memory from the model's allocator for the
  * time of the call. Errors: ARGUMENT, MEMORY. */
 KSLLM_API int64_t ksllm_encode(
