@@ -397,7 +397,6 @@ static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
 
 #if !defined KSLLM_NO_MMAP
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #endif
@@ -407,6 +406,7 @@ static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
 #include <signal.h>
 #endif
 #if !defined KSLLM_NO_MMAP || !defined KSLLM_NO_THREADS
+#include <fcntl.h>
 #include <unistd.h>
 #endif
 #if defined __APPLE__
@@ -2248,7 +2248,8 @@ V_INLINE void KS_NAME(k_panel_tokens)(const KS_NAME(panel) *w, const k_acts *a,
             const i16 *sums[KS_NAME(TILE)];
             f32 dx[KS_NAME(TILE)];
             for (size_t k = 0; k < KS_NAME(TILE); k++) {
-                size_t at = (t0 + min_size(t + k, m - 1)) * a->n_in + k0 + i * nb;
+                size_t token = t0 + min_size(t + k, m - 1);
+                size_t at = token * a->n_in + k0 + i * nb;
                 x[k] = a->q[kind] + at;
                 sums[k] = a->sum[kind] + at / 16;
                 dx[k] = a->d[kind][at / nb];

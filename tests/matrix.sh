@@ -1,0 +1,129 @@
+#!/bin/sh
+# The tests under other compilers, flags and machines; `make matrix`.
+#
+#     tests/matrix.sh          all of it
+#     tests/matrix.sh NAME...  only those: gcc-O3 asan m32 ...
+#     tests/matrix.sh size     bytes of code under each build switch
+#
+# What the machine has no tools for is skipped and named. Every build has its
+# own folder under build/matrix, so a second run only repeats the tests.
+set -u
+unset MAKEFLAGS MAKELEVEL
+passed=0 failed=0 skipped=0
+root=build/matrix
+mkdir -p "$root"
+wanted=" $* "
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+skip() {    # skip NAME WHY
+    skipped=$((skipped + 1))
+    printf '%-14s skipped: %s\n' "$1" "$2"
+}
+
+# Can this compiler make a program, and can this machine run it?
+usable() {  # usable RUN COMPILER FLAGS...
+    run=$1
+    shift
+    # shellcheck disable=SC2068,SC2086
+    echo '#include <pthread.h>
+        #include <math.h>
+        int main(int n, char **v) { return sqrt(n) != 1 || !v[0]; }' \
+        >"$root/probe.c" &&
+        $@ "$root/probe.c" -lm -pthread -o "$root/probe" >/dev/null 2>&1 &&
+        $run "$root/probe" >/dev/null 2>&1
+}
+
+# config NAME CC CFLAGS [VARIABLE=VALUE...]: runs make with them.
+config() {
+    name=$1 cc=$2 flags=$3
+    shift 3
+    case $wanted in "  " | *" $name "*) ;; *) return ;; esac
+    run=
+    for v; do case $v in RUN=*) run=${v#RUN=} ;; esac; done
+    # shellcheck disable=SC2086
+    if ! usable "$run" $cc $flags; then
+        skip "$name" "$cc $flags does not work here"
+        return
+    fi
+    log=$root/$name.log
+    begun=$(date +%s)
+    make --no-print-directory -j"$jobs" BUILD="$root/$name" CC="$cc" \
+        CFLAGS="$flags" WERROR=-Werror "${goal:-test}" "$@" \
+        >"$log" 2>&1
+    status=$?
+    counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+    # shellcheck disable=SC2046
+    set -- $(echo "$counts" | tr -cd '0-9 ')
+    # A build without tests counts as one.
+    [ "${goal:-test}" = test ] || set -- $((status == 0)) $((status != 0))
+    p=${1:-0} f=${2:-1}
+    [ "$status" -eq 0 ] || [ "$f" -gt 0 ] || f=1
+    passed=$((passed + p)) failed=$((failed + f))
+    skipped=$((skipped + ${3:-0}))
+    printf '%-14s %s passed, %s failed (%s s)\n' "$name" "$p" "$f" \
+        $(($(date +%s) - begun))
+    [ "$f" -eq 0 ] || tail -n 60 "$log" | sed 's/^/    /'
+}
+
+programs() {    # programs CONFIG TEST...: make's TESTS= for these tests
+    out= folder=$root/$1/tests
+    shift
+    for t; do
+        out="$out $folder/$t"
+    done
+    echo "TESTS=$out"
+}
+
+sizes() {
+    for cc in gcc clang; do
+        command -v $cc >/dev/null || continue
+        for flags in -O2 -Os '-O2 -DKSLLM_NO_SIMD' '-Os -DKSLLM_NO_SIMD' \
+            '-O2 -DKSLLM_NO_THREADS' '-O2 -DKSLLM_NO_MMAP'; do
+            # shellcheck disable=SC2086
+            $cc -std=c11 -ffp-contract=off $flags -c ksllm.c \
+                -o "$root/size.o" || exit 1
+            # text holds code and constants; data and bss should be near 0
+            size "$root/size.o" | awk -v what="$cc $flags" \
+                'NR == 2 {printf "%-32s text %7d  data %5d  bss %5d\n",
+                    what, $1, $2, $3}'
+        done
+    done
+}
+
+if [ "${1:-}" = size ]; then
+    sizes
+    exit
+fi
+
+# The scripts look at a library from outside: once for each compiler is
+# enough, and sanitizers and emulators change what they would see.
+for cc in gcc clang; do
+    for level in -O0 -O2 -O3; do
+        case $level in
+            -O0) config $cc$level $cc $level SCRIPTS= FRAME= ;;
+            -O2) config $cc$level $cc $level ;;
+            -O3) config $cc$level $cc $level SCRIPTS= ;;
+        esac
+    done
+done
+
+san='-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all'
+config asan gcc "$san -fsanitize=address,undefined" FRAME= SCRIPTS=
+config clang-asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS=
+config tsan gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
+    "$(programs tsan test_model test_session)"
+config m32 'gcc -m32 -msse2 -mfpmath=sse' -O2 SCRIPTS=
+config no-simd gcc '-O2 -DKSLLM_NO_SIMD' SCRIPTS=
+config aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN=qemu-aarch64 \
+    AR=aarch64-linux-gnu-ar SCRIPTS= "$(programs aarch64 test_model)"
+
+# These leave out what the tests use: it is enough that they build.
+goal=lib
+config no-threads gcc '-O2 -DKSLLM_NO_THREADS'
+config no-mmap gcc '-O2 -DKSLLM_NO_MMAP'
+config bare clang '-O2 -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP -DKSLLM_NO_SIMD'
+
+line="$passed passed, $failed failed"
+[ "$skipped" -eq 0 ] || line="$line, $skipped skipped"
+echo "$line"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,53 @@
+#!/bin/sh
+# What README.md and the examples promise about compiling is true: the program
+# on the first screen builds with the command beside it, in a folder that
+# holds nothing but it and the two files; each example builds with the command
+# in its head.
+set -u
+CC=${CC:-cc}
+passed=0 failed=0
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+
+check() {   # check WHAT COMMAND...
+    what=$1
+    shift
+    if "$@" >"$dir/log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        cat "$dir/log"
+        echo "failed: $what"
+    fi
+}
+
+# The command as printed, with the compiler under test, its warnings fatal.
+compile() {
+    line=$(echo "$1" | sed "s/^ *cc /$CC -Wall -Wextra -Werror /")
+    (cd "$dir" && sh -c "$line")
+}
+
+fails_politely() {
+    ! (cd "$dir" && ./app >app.log 2>&1) && grep -q 'model\.gguf' "$dir/app.log"
+}
+
+mkdir "$dir/examples"
+cp ksllm.h ksllm.c "$dir"
+awk '/^```c$/ {on = 1; next} /^```/ {if (on) exit} on' README.md >"$dir/app.c"
+line=$(grep -m 1 '^ *cc .*app\.c' README.md)
+check "README's program: $line" compile "$line -o app"
+# There is no model.gguf here: it has to say so and not to crash.
+[ -n "${RUN:-}" ] || check "README's program without a model" fails_politely
+
+# ksllm.c itself was compiled by the line above; once is enough.
+# shellcheck disable=SC2086  # $CC may be several words
+(cd "$dir" && $CC -O0 -c ksllm.c)
+for file in examples/*.c; do
+    cp "$file" "$dir/examples"
+    line=$(grep -m 1 "^ \*  *cc .*$file" "$file" |
+        sed 's/^ \* *//; s/ ksllm\.c/ ksllm.o/')
+    check "$file: ${line:-no compile line in its head}" compile "$line"
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,522 @@
+/* test_kernels.c - every row of the kernel table against the scalar row.
+ *
+ * Equal bits, always: over all types, sizes that are no multiple of a vector,
+ * addresses that are not aligned, and values at the ends of their ranges. The
+ * scalar row itself is held against double precision.
+ */
+#include "../ksllm.c"
+
+#include "test.h"
+#include "fixture.h"
+
+#include <math.h>
+
+enum { MAX_IN = 768, MAX_ROWS = 35, MAX_TOKENS = 70 };
+
+/* The i-th row that this CPU can run, NULL behind the last. */
+static const k_row *usable(size_t i)
+{
+    u32 have = cpu_features();
+    for (size_t k = 0; k < KS_LEN(K_TABLE); k++)
+        if ((K_TABLE[k]->needs & have) == K_TABLE[k]->needs && i-- == 0)
+            return K_TABLE[k];
+    return NULL;
+}
+
+#define EACH_ROW(k) \
+    for (size_t i_##k = 0; (k = usable(i_##k)) != NULL; i_##k++)
+
+static const k_row *scalar(void)
+{
+    return k_choose("scalar");
+}
+
+/* -0 and 0 are told apart here, NaNs are not. */
+static bool same_floats(const f32 *a, const f32 *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(&a[i], &b[i], sizeof *a) &&
+            !(isnan(a[i]) && isnan(b[i])))
+            return false;
+    return true;
+}
+
+/* Kinds of numbers: 0 to 2 ordinary, then what could go wrong. */
+enum { KINDS = 9 };
+
+static f32 number(int kind, uint64_t *rng)
+{
+    f32 x = (f32)((int32_t)(fx_next(rng) >> 40) - 8388608) * 0x1p-23f;
+    switch (kind) {
+    case 1: return x * 30;
+    case 2: return x * x * x * 1000;
+    case 3: return 0;
+    case 4: return fx_below(rng, 2) ? -0.0f : 0.0f;
+    case 5: return (f32)((int)fx_below(rng, 255) - 127) + 0.5f;
+    case 6: return x * 1e-38f;          /* subnormal */
+    case 7: return x * 1e18f;           /* its square still fits */
+    case 8: return fx_below(rng, 8) ? 0 : x * 1e5f;
+    default: return x;
+    }
+}
+
+static void numbers(f32 *x, size_t n, int kind, uint64_t *rng)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = number(kind, rng);
+}
+
+TEST(rows_are_there)
+{
+    CHECK(scalar() != NULL);
+    CHECK(usable(0) != NULL);
+    CHECK(k_choose(NULL) == usable(0));
+    CHECK(k_choose("no such") == NULL);
+    size_t n = 0;
+    const k_row *k;
+    EACH_ROW(k) {
+        n++;
+        for (int i = 0; i < FX_TYPES; i++)
+            CHECK(k->product[fx_types[i].type] != NULL);
+    }
+    CHECK(usable(n - 1) == scalar());
+}
+
+/* ---- Activations -------------------------------------------------------- */
+
+TEST(quantize)
+{
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 400; trial++) {
+        f32 x[MAX_IN], want_d[MAX_IN / 32], d[MAX_IN / 32];
+        i8 want_q[MAX_IN], q[MAX_IN];
+        i16 want_sum[MAX_IN / 16], sum[MAX_IN / 16];
+        size_t block = trial & 1 ? 256 : 32;
+        size_t n = block * (1 + fx_below(&rng, 3));
+        int kind = trial / 2 % KINDS;
+        numbers(x, n, kind, &rng);
+        scalar()->quantize(x, n, block, want_q, want_d, want_sum);
+        const k_row *k;
+        EACH_ROW(k) {
+            k->quantize(x, n, block, q, d, sum);
+            CHECK(memcmp(q, want_q, n) == 0);
+            CHECK(same_floats(d, want_d, n / block));
+            CHECK(memcmp(sum, want_sum, n / 16 * sizeof *sum) == 0);
+        }
+        for (size_t i = 0; i < n; i++) {
+            double step = (double)want_d[i / block];
+            CHECK(want_q[i] >= -127);
+            if (kind != 6)
+                CHECK(fabs(want_q[i] * step - (double)x[i]) <=
+                      step * 0.50001);
+        }
+        for (size_t i = 0; i < n; i += 16) {
+            int s = 0;
+            for (size_t j = i; j < i + 16; j++)
+                s += want_q[j];
+            CHECK_EQ(s, want_sum[i / 16]);
+        }
+    }
+}
+
+/* ---- Products ----------------------------------------------------------- */
+
+typedef struct inputs {
+    f32 x[MAX_TOKENS * MAX_IN];
+    i8 q[MAX_TOKENS * MAX_IN];
+    f32 d[MAX_TOKENS * MAX_IN / 32];
+    i16 sum[MAX_TOKENS * MAX_IN / 16];
+    k_acts acts;
+} inputs;
+
+static void fill_inputs(inputs *in, const fx_type *t, size_t n_in, size_t m,
+                        int kind, uint64_t *rng)
+{
+    size_t block = t->items;
+    memset(&in->acts, 0, sizeof in->acts);
+    in->acts.x = in->x;
+    in->acts.n_in = n_in;
+    numbers(in->x, m * n_in, kind, rng);
+    if (block == 1)
+        return;
+    for (size_t i = 0; i < m; i++)
+        scalar()->quantize(in->x + i * n_in, n_in, block, in->q + i * n_in,
+                           in->d + i * n_in / block,
+                           in->sum + i * n_in / 16);
+    if (kind == 3) {            /* instead of zeros: all at one end */
+        for (size_t i = 0; i < m * n_in; i++)
+            in->q[i] = i / 7 % 3 ? 127 : -127;
+        for (size_t i = 0; i < m * n_in / 16; i++) {
+            int s = 0;
+            for (size_t j = 16 * i; j < 16 * i + 16; j++)
+                s += in->q[j];
+            in->sum[i] = (i16)s;
+        }
+        for (size_t i = 0; i < m * n_in / block; i++)
+            in->d[i] = 0.01f;
+    }
+    in->acts.q[block == 256] = in->q;
+    in->acts.d[block == 256] = in->d;
+    in->acts.sum[block == 256] = in->sum;
+}
+
+/* Weights: random ones, or with every bit but the scales' alike. */
+static void fill_weights(u8 *w, const fx_type *t, size_t n, int kind,
+                         uint64_t *rng)
+{
+    fx_fill(w, t, n, rng);
+    for (size_t i = 0; kind && t->items > 1 && i < n / t->items; i++)
+        for (int k = 0; k < t->bytes; k++) {
+            bool scale = (t->d >= 0 && k / 2 == t->d / 2) ||
+                         (t->m >= 0 && k / 2 == t->m / 2);
+            if (!scale)
+                w[i * t->bytes + (size_t)k] = kind == 1 ? 0xff :
+                                              kind == 2 ? 0 :
+                                              kind == 3 ? 0x80 : 0x7f;
+        }
+}
+
+/* What the product of a row and a token should be, and the size of its
+ * terms. */
+static double exact(const inputs *in, const fx_type *t, const u8 *row,
+                    size_t token, double *size)
+{
+    f32 w[MAX_IN];
+    size_t n = in->acts.n_in, block = t->items;
+    double sum = 0;
+    blk_row(t->type, row, n, w);
+    *size = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = token * n + i;
+        double x = block == 1 ? (double)in->x[at]
+                              : in->q[at] * (double)in->d[at / block];
+        sum += (double)w[i] * x;
+        *size += fabs((double)w[i] * x);
+    }
+    return sum;
+}
+
+static void products_of(const fx_type *t)
+{
+    static inputs in;
+    uint64_t rng = test_seed + t->type;
+    size_t row_most = (size_t)MAX_IN * 4;
+    u8 *room = fx_memory(NULL, MAX_ROWS * row_most);
+    f32 *want = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *want);
+    f32 *y = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *y);
+    for (int trial = 0; trial < 150; trial++) {
+        static const u8 tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 64,
+                                    65, 70};
+        size_t n_in = t->items * (1 + fx_below(&rng, t->items == 256 ? 3 :
+                                  t->items == 32 ? 9 : 130));
+        size_t rows = 1 + fx_below(&rng, MAX_ROWS);
+        size_t m = tokens[fx_below(&rng, trial % 5 ? 8 : 14)];
+        size_t row_bytes = n_in / t->items * t->bytes;
+        /* The matrix ends with its block and begins at any address: of a
+         * file nothing may be read that is not there. */
+        size_t bytes = rows * row_bytes, shift = fx_below(&rng, 8);
+        u8 *w = fx_memory(NULL, bytes + shift);
+        fill_inputs(&in, t, n_in, m, trial % KINDS, &rng);
+        fill_weights(w + shift, t, rows * n_in, trial / KINDS % 5, &rng);
+        k_product p = {.type = t->type, .w = w + shift,
+                       .row_bytes = row_bytes, .n_rows = rows,
+                       .acts = &in.acts, .m = m, .y = want, .y_stride = 40};
+        for (size_t i = 0; i < m * 40; i++)
+            want[i] = y[i] = 12345;
+        scalar()->product[t->type](&p);
+        const k_row *k;
+        EACH_ROW(k) {
+            p.y = y;
+            k->product[t->type](&p);
+            if (!CHECK(same_floats(y, want, m * 40)))
+                printf("%s on %s: %d rows of %d, %d tokens, trial %d\n",
+                       t->name, k->name, (int)rows, (int)n_in, (int)m, trial);
+        }
+        for (size_t i = 0; i < m * 40; i++)
+            if (i % 40 >= rows)
+                CHECK(want[i] == 12345);
+        for (size_t i = 0; i < m; i++)
+            for (size_t r = 0; r < rows; r++) {
+                double size, e = exact(&in, t, w + shift + r * row_bytes, i,
+                                       &size);
+                double off = fabs((double)want[i * 40 + r] - e);
+                if (!CHECK(off <= 1e-6 * size + 1e-37))
+                    printf("%s: %g should be %g, trial %d\n", t->name,
+                           (double)want[i * 40 + r], e, trial);
+            }
+        free(w);
+    }
+    free(room);
+    free(want);
+    free(y);
+}
+
+TEST(products)
+{
+    for (int i = 0; i < FX_TYPES; i++)
+        products_of(&fx_types[i]);
+}
+
+/* A product does not depend on how many rows or tokens go with it. */
+TEST(products_in_pieces)
+{
+    static inputs in;
+    for (int i = 0; i < FX_TYPES; i++) {
+        const fx_type *t = &fx_types[i];
+        uint64_t rng = test_seed + (uint64_t)i;
+        size_t n_in = 256, rows = 33, m = 35, stride = 33;
+        size_t row_bytes = n_in / t->items * t->bytes;
+        u8 *w = fx_memory(NULL, rows * row_bytes);
+        f32 all[35 * 33], one[1];
+        fill_inputs(&in, t, n_in, m, 0, &rng);
+        fill_weights(w, t, rows * n_in, 0, &rng);
+        const k_row *k;
+        EACH_ROW(k) {
+            k_product p = {.type = t->type, .w = w, .row_bytes = row_bytes,
+                           .n_rows = rows, .acts = &in.acts, .m = m,
+                           .y = all, .y_stride = stride};
+            k->product[t->type](&p);
+            for (size_t token = 0; token < m; token += 6)
+                for (size_t r = 0; r < rows; r++) {
+                    k_acts a = in.acts;
+                    size_t at = token * n_in;
+                    a.x += at;
+                    for (int b = 0; b < 2; b++)
+                        if (a.q[b]) {
+                            a.q[b] += at;
+                            a.d[b] += at / (b ? 256 : 32);
+                            a.sum[b] += at / 16;
+                        }
+                    k_product q = p;
+                    q.acts = &a;
+                    q.w = w + r * row_bytes;
+                    q.n_rows = q.m = 1;
+                    q.y = one;
+                    k->product[t->type](&q);
+                    CHECK(same_floats(one, all + token * stride + r, 1));
+                }
+        }
+        free(w);
+    }
+}
+
+/* ---- Vectors of floats -------------------------------------------------- */
+
+TEST(norms)
+{
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 600; trial++) {
+        f32 x[300], w[300], want[300], y[300];
+        size_t n = 1 + fx_below(&rng, 299);
+        int kind = trial % KINDS;
+        numbers(x, n, kind, &rng);
+        numbers(w, n, 1, &rng);
+        const u8 *wp = (const u8 *)w;
+        scalar()->norm(x, wp, n, 1e-6f, want);
+        const k_row *k;
+        EACH_ROW(k) {
+            k->norm(x, wp, n, 1e-6f, y);
+            CHECK(same_floats(y, want, n));
+            memcpy(y, x, n * sizeof *x);
+            k->norm(y, wp, n, 1e-6f, y);
+            CHECK(same_floats(y, want, n));
+        }
+        double sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += (double)x[i] * (double)x[i];
+        double r = 1 / sqrt(sum / (double)n + 1e-6);
+        for (size_t i = 0; i < n; i++) {
+            double e = (double)x[i] * r * (double)w[i];
+            CHECK(fabs((double)want[i] - e) <= 1e-6 * fabs(e) + 1e-37);
+        }
+    }
+}
+
+TEST(gates)
+{
+    static const f32 ends[] = {0, -0.0f, 1e-30f, -1e-30f, 87, 88, 89, -87,
+                               -88, -89, 500, -500, 1e10f, -1e10f, 3e38f,
+                               -3e38f};
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 400; trial++) {
+        f32 g[100], u[100], want[100], y[100];
+        size_t n = 1 + fx_below(&rng, 99);
+        k_activation act = trial & 1 ? K_GELU : K_SILU;
+        numbers(g, n, trial / 2 % 3, &rng);
+        numbers(u, n, 0, &rng);
+        for (size_t i = 0; trial % 8 > 5 && i < n; i++)
+            g[i] = ends[fx_below(&rng, 16)];
+        memcpy(want, g, sizeof g);
+        scalar()->gate(want, u, n, act);
+        const k_row *k;
+        EACH_ROW(k) {
+            memcpy(y, g, sizeof g);
+            k->gate(y, u, n, act);
+            CHECK(same_floats(y, want, n));
+        }
+        for (size_t i = 0; i < n; i++) {
+            double x = (double)g[i];
+            if (fabs(x) > 1e9)
+                continue;
+            double z = act == K_SILU ? x : 2 * 0.7978845608028654 *
+                                           (x + 0.044715 * x * x * x);
+            double e = x / (1 + exp(-z)) * (double)u[i];
+            /* An error of the exponent is one of the result; below e^-86
+             * that may be anything small. */
+            double most = (2e-6 + 4e-7 * fabs(z)) * fabs(e) + 1e-35 * fabs(x);
+            if (!CHECK(fabs((double)want[i] - e) <= most))
+                printf("act %d of %g: %g should be %g\n", (int)act, x,
+                       (double)want[i], e);
+        }
+    }
+}
+
+TEST(halves)
+{
+    /* Every half is its own float. */
+    for (u32 h = 0; h < 65536; h++) {
+        f32 f = f32_of_f16((u16)h);
+        int e = (int)(h >> 10 & 31);
+        double want = e ? ldexp(1024 + (h & 1023), e - 25)
+                        : ldexp(h & 1023, -24);
+        if (e == 31) {
+            CHECK(h & 1023 ? isnan(f) : isinf(f));
+            continue;
+        }
+        CHECK((double)f == (h & 0x8000 ? -want : want));
+        CHECK_EQ(f16_of_f32(f), h);
+    }
+    /* Between two halves: to the nearer, at the middle to the even one. */
+    for (u32 h = 0; h < 0x7bff; h++) {
+        double a = (double)f32_of_f16((u16)h);
+        double b = (double)f32_of_f16((u16)(h + 1));
+        f32 middle = (f32)((a + b) / 2);
+        CHECK_EQ(f16_of_f32(middle), h + (h & 1));
+        CHECK_EQ(f16_of_f32(nextafterf(middle, 0)), h);
+        CHECK_EQ(f16_of_f32(nextafterf(middle, 1e6f)), h + 1);
+    }
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 500; trial++) {
+        f32 x[50];
+        u8 want[102], y[102];
+        size_t n = 1 + fx_below(&rng, 49), shift = fx_below(&rng, 2);
+        for (size_t i = 0; i < n; i++) {
+            u32 bits = (u32)fx_next(&rng);
+            x[i] = trial & 1 ? number(trial / 2 % KINDS, &rng)
+                             : f32_of_bits(bits);
+            if (isnan(x[i]))
+                x[i] = 0;
+        }
+        memset(want, 0x77, sizeof want);
+        scalar()->to_f16(x, n, want + shift);
+        const k_row *k;
+        EACH_ROW(k) {
+            memset(y, 0x77, sizeof y);
+            k->to_f16(x, n, y + shift);
+            CHECK(memcmp(y, want, sizeof y) == 0);
+        }
+    }
+}
+
+TEST(maxima_and_sums)
+{
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 600; trial++) {
+        f32 x[200], want[200], y[200];
+        size_t n = 1 + fx_below(&rng, 199);
+        numbers(x, n, trial % KINDS, &rng);
+        f32 top = scalar()->max(x, n), sum = scalar()->sum_exp(x, n, top,
+                                                               want);
+        double exact_top = -INFINITY, exact_sum = 0;
+        for (size_t i = 0; i < n; i++)
+            exact_top = fmax(exact_top, (double)x[i]);
+        CHECK((double)top == exact_top);
+        for (size_t i = 0; i < n; i++) {
+            double z = (double)x[i] - exact_top, e = exp(z);
+            exact_sum += e;
+            CHECK(fabs((double)want[i] - e) <= (1e-6 - 2e-7 * z) * e + 1e-37);
+        }
+        CHECK(fabs((double)sum - exact_sum) <= 2e-6 * exact_sum);
+        const k_row *k;
+        EACH_ROW(k) {
+            CHECK(k->max(x, n) == top);
+            CHECK(k->sum_exp(x, n, top, y) == sum);
+            CHECK(same_floats(y, want, n));
+            CHECK(k->sum_exp(x, n, top, NULL) == sum);
+            memcpy(y, x, n * sizeof *x);
+            CHECK(k->sum_exp(y, n, top, y) == sum);
+            CHECK(same_floats(y, want, n));
+        }
+    }
+}
+
+/* ---- Attention ---------------------------------------------------------- */
+
+static void attend(bool f16, int trial, uint64_t *rng)
+{
+    static const u16 dims[] = {2, 8, 16, 20, 32, 48, 64, 80, 96, 128, 256};
+    enum { SLOTS = 192, MOST = 256 };
+    static f32 kv[2][SLOTS * MOST];
+    static u8 bytes[2][SLOTS * MOST * 4];
+    f32 q[MOST], want[MOST], y[MOST];
+    size_t d = dims[fx_below(rng, 11)];
+    size_t slots = 64 * (1 + fx_below(rng, 3));
+    size_t length = 1 + fx_below(rng, (u32)slots);
+    size_t lo = fx_below(rng, trial % 3 ? 1 : 500);
+    size_t hi = lo + length;
+    numbers(q, d, trial % 2, rng);
+    for (int i = 0; i < 2; i++) {
+        numbers(kv[i], slots * d, i ? trial % 3 : 0, rng);
+        if (f16) {
+            scalar()->to_f16(kv[i], slots * d, bytes[i]);
+            for (size_t j = 0; j < slots * d; j++)
+                kv[i][j] = f32_of_f16(ld_u16(bytes[i] + 2 * j));
+        } else {
+            memcpy(bytes[i], kv[i], slots * d * sizeof(f32));
+        }
+    }
+    k_query a = {.q = q, .k = bytes[0], .v = bytes[1], .head_dim = d,
+                 .n_slots = slots, .lo = lo, .hi = hi,
+                 .scale = 1 / sqrtf((f32)d), .out = want};
+    (f16 ? scalar()->attend_f16 : scalar()->attend_f32)(&a);
+    a.out = y;
+    const k_row *k;
+    EACH_ROW(k) {
+        memset(y, 0x77, sizeof y);
+        (f16 ? k->attend_f16 : k->attend_f32)(&a);
+        if (!CHECK(same_floats(y, want, d)))
+            printf("%s: head of %d, %d slots, %d to %d\n", k->name, (int)d,
+                   (int)slots, (int)lo, (int)hi);
+    }
+    double p[SLOTS], top = -INFINITY, sum = 0;
+    for (size_t t = 0; t < length; t++) {
+        const f32 *key = kv[0] + (lo + t) % slots * d;
+        p[t] = 0;
+        for (size_t i = 0; i < d; i++)
+            p[t] += (double)q[i] * (double)key[i];
+        p[t] *= (double)a.scale;
+        top = fmax(top, p[t]);
+    }
+    for (size_t t = 0; t < length; t++)
+        sum += p[t] = exp(p[t] - top);
+    for (size_t i = 0; i < d; i++) {
+        double e = 0, size = 0;
+        for (size_t t = 0; t < length; t++) {
+            double v = (double)kv[1][(lo + t) % slots * d + i] * p[t] / sum;
+            e += v;
+            size += fabs(v);
+        }
+        if (!CHECK(fabs((double)want[i] - e) <= 1e-4 * size + 1e-30))
+            printf("head of %d, %d to %d: %g should be %g\n", (int)d,
+                   (int)lo, (int)hi, (double)want[i], e);
+    }
+}
+
+TEST(attention)
+{
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 300; trial++)
+        attend(trial & 1, trial / 2, &rng);
+}
+
+TEST_MAIN

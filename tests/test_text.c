@@ -1,0 +1,904 @@
+/* test_text.c - UTF-8, composition, the rules that cut text into words, and
+ * both kinds of tokenizer on vocabularies made here.
+ *
+ * The source is included: most of this has no public name. Ids of real
+ * vocabularies are compared with other implementations by check_tokens.py.
+ */
+#include "../ksllm.c"
+
+#include "test.h"
+#include "fixture.h"
+
+/* ---- UTF-8 -------------------------------------------------------------- */
+
+/* A second, slower opinion: the character that exactly n bytes are, or -1. */
+static int64_t naive_char(const uint8_t *p, int n)
+{
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t cp;
+    if (n == 1)
+        return p[0] < 0x80 ? p[0] : -1;
+    if ((n == 2 && p[0] >> 5 != 6) || (n == 3 && p[0] >> 4 != 14) ||
+        (n == 4 && p[0] >> 3 != 30))
+        return -1;
+    cp = p[0] & (0x7fu >> n);
+    for (int i = 1; i < n; i++) {
+        if (p[i] >> 6 != 2)
+            return -1;
+        cp = cp << 6 | (p[i] & 0x3fu);
+    }
+    if (cp < least[n] || cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000))
+        return -1;
+    return cp;
+}
+
+/* Whether some character begins with these n bytes and is longer. */
+static bool naive_prefix(const uint8_t *p, int n)
+{
+    uint8_t b[4];
+    memcpy(b, p, (size_t)n);
+    for (int len = n + 1; len <= 4; len++)
+        for (int fill = 0x80; fill <= 0xbf; fill += 0x0f) {
+            memset(b + n, fill, (size_t)(len - n));
+            if (naive_char(b, len) >= 0)
+                return true;
+        }
+    return false;
+}
+
+static void check_bytes(const uint8_t *p, int n)
+{
+    uint32_t cp = 0, len = txt_next(p, p + n, &cp);
+    int64_t want = -1;
+    int want_len = 1;
+    for (int k = 1; k <= n && want < 0; k++)
+        if ((want = naive_char(p, k)) >= 0)
+            want_len = k;
+    if (want < 0)
+        while (want_len < n && naive_prefix(p, want_len + 1))
+            want_len++;
+    /* a first byte that begins nothing is a subpart of one byte */
+    if (!CHECK_EQ(len, want_len) ||
+        !CHECK_EQ(cp, want < 0 ? (int64_t)TXT_BAD : want))
+        printf("    bytes %02x %02x %02x %02x, %d\n", p[0], p[1], p[2], p[3],
+               n);
+}
+
+TEST(utf8_every_character)
+{
+    for (uint32_t c = 0; c <= 0x10ffff; c++) {
+        uint8_t b[4];
+        uint32_t back = 0;
+        if (c >= 0xd800 && c < 0xe000)
+            continue;
+        uint32_t n = txt_put(b, c);
+        CHECK_EQ(n, c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4);
+        CHECK_EQ(txt_next(b, b + n, &back), n);
+        CHECK_EQ(back, c);
+        CHECK_EQ(naive_char(b, (int)n), c);
+    }
+}
+
+/* Every lead byte with every second byte, and the borders of the third and
+ * fourth: overlong forms, surrogates, beyond U+10FFFF, cut characters. */
+TEST(utf8_every_border)
+{
+    static const uint8_t edge[] = {0, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f,
+                                   0xa0, 0xbf, 0xc0, 0xe0, 0xff};
+    for (int a = 0; a < 256; a++)
+        for (int b = 0; b < 256; b++)
+            for (size_t c = 0; c < sizeof edge; c++)
+                for (size_t d = 0; d < sizeof edge; d++) {
+                    uint8_t p[4] = {(uint8_t)a, (uint8_t)b, edge[c], edge[d]};
+                    for (int n = 1; n <= 4; n++)
+                        check_bytes(p, n);
+                }
+}
+
+/* What comes out byte by byte is what Rust and Python call lossy decoding. */
+TEST(utf8_stream_is_lossy_decoding)
+{
+    static const uint8_t some[] = {'a', 0xea, 0xb0, 0x80, 0xc3, 0xa9, 0xf0,
+                                   0x9f, 0x98, 0xed, 0xa0, 0xff, 0xe0};
+    uint64_t seed = test_seed;
+    for (int round = 0; round < 20000; round++) {
+        uint8_t in[24], out[160], want[160], pending[4], n_pending = 0;
+        uint32_t n = fx_below(&seed, 24), n_out = 0, n_want = 0;
+        for (uint32_t i = 0; i < n; i++)
+            in[i] = some[fx_below(&seed, sizeof some)];
+        for (const uint8_t *p = in; p < in + n; ) {
+            uint32_t cp;
+            p += txt_next(p, in + n, &cp);
+            n_want += txt_put(want + n_want,
+                              cp == (uint32_t)TXT_BAD ? 0xfffd : cp);
+        }
+        for (uint32_t i = 0; i < n; i++)
+            n_out += txt_feed(pending, &n_pending, in[i], out + n_out);
+        if (n_pending > 0)
+            n_out += txt_put(out + n_out, 0xfffd);
+        CHECK_EQ(n_out, n_want);
+        CHECK(memcmp(out, want, n_out) == 0);
+    }
+}
+
+/* ---- Composition -------------------------------------------------------- */
+
+/* NFC of a text, checked to be measured right, as a string. */
+static const char *nfc(const char *s)
+{
+    static char out[4096];
+    const uint8_t *p = (const uint8_t *)s, *end = p + strlen(s);
+    size_t n = txt_nfc(p, end, NULL, 0);
+    CHECK(n < sizeof out);
+    CHECK_EQ(txt_nfc(p, end, (uint8_t *)out, n), n);
+    out[n] = 0;
+    return out;
+}
+
+static const char *joined(const char *s)
+{
+    static char out[4096];
+    const uint8_t *p = (const uint8_t *)s;
+    out[txt_hangul_join(p, p + strlen(s), (uint8_t *)out)] = 0;
+    return out;
+}
+
+TEST(hangul_every_syllable)
+{
+    for (uint32_t s = 0; s < 11172; s++) {
+        uint8_t nfd[16], part[16], whole[8];
+        uint32_t t = s % 28, n = txt_put(nfd, 0x1100 + s / 588), m;
+        n += txt_put(nfd + n, 0x1161 + s / 28 % 21);
+        n += t ? txt_put(nfd + n, 0x11a7 + t) : 0;
+        m = txt_put(part, 0xac00 + s - t);
+        m += t ? txt_put(part + m, 0x11a7 + t) : 0;
+        whole[txt_put(whole, 0xac00 + s)] = 0;
+        nfd[n] = part[m] = 0;
+        CHECK_STR(joined((char *)nfd), (char *)whole);
+        CHECK_STR(joined((char *)part), (char *)whole);
+        CHECK_STR(nfc((char *)nfd), (char *)whole);
+        CHECK_STR(nfc((char *)part), (char *)whole);
+        CHECK_STR(nfc((char *)whole), (char *)whole);
+        CHECK(txt_hangul_find(whole, whole + 3) == whole + 3);
+    }
+}
+
+TEST(hangul_alone)
+{
+    /* L L V T T, a vowel alone, a trailing consonant after a closed one */
+    CHECK_STR(joined("\u1112\u1112\u1161\u11ab\u11ab"), "\u1112한\u11ab");
+    CHECK_STR(joined("\u1161\u1100"), "\u1161\u1100");
+    CHECK_STR(joined("각\u11a8"), "각\u11a8");
+    CHECK_STR(joined("a\u1100\u1161e\u0301가\u11a8b"), "a가e\u0301각b");
+    /* old Hangul does not compose; U+11A7 is no consonant */
+    CHECK_STR(joined("\u1113\u1161가\u11a7"), "\u1113\u1161가\u11a7");
+    CHECK_STR(joined(""), "");
+    CHECK_STR(joined("\xe1\x84"), "\xe1\x84");
+}
+
+TEST(nfc_samples)
+{
+    CHECK_STR(nfc("cafe\u0301"), "café");
+    CHECK_STR(nfc("\u212b\u2126"), "\u00c5\u03a9");     /* singletons */
+    CHECK_STR(nfc("\u0958"), "\u0915\u093c");           /* excluded */
+    CHECK_STR(nfc("a\u0307\u0323"), "\u1ea1\u0307");    /* in order */
+    CHECK_STR(nfc("q\u0307\u0323"), "q\u0323\u0307");
+    CHECK_STR(nfc("\u1e69"), "\u1e69");
+    CHECK_STR(nfc("s\u0307\u0323"), "\u1e69");
+    CHECK_STR(nfc("\u0344"), "\u0308\u0301");
+    CHECK_STR(nfc("\uf900\U0002f81a"), "\u8c48\u51ac");
+    CHECK_STR(nfc("\U0001d15f"), "\U0001d158\U0001d165");
+    CHECK_STR(nfc("\U00011099\U000110ba"), "\U0001109a");
+    CHECK_STR(nfc("\u09c7\u09be"), "\u09cb");           /* two starters */
+    CHECK_STR(nfc("\u0301a"), "\u0301a");
+    CHECK_STR(nfc("\u304b\u3099"), "\u304c");
+    CHECK_STR(nfc("a\u0300\u0300"), "\u00e0\u0300");
+    CHECK_STR(nfc("a\u0328\u0304"), "\u0105\u0304");
+    CHECK_STR(nfc("\xff\u1100\u1161\xea\xb0"), "\xff가\xea\xb0");
+    /* a mark younger than Unicode 9 keeps its place */
+    CHECK_STR(nfc("a\u1df6\u0323"), "a\u1df6\u0323");
+}
+
+/* A letter with hundreds of marks: no limit is crossed, and nothing lost. */
+TEST(nfc_many_marks)
+{
+    char in[1024] = "a", out[2048];
+    for (int i = 0; i < 300; i++)
+        strcat(in, i % 2 ? "\u0301" : "\u0327");
+    size_t n = txt_nfc((uint8_t *)in, (uint8_t *)in + strlen(in),
+                       (uint8_t *)out, sizeof out);
+    CHECK(n >= strlen(in) - 2 && n <= strlen(in) + 2);
+}
+
+/* ---- Cutting into words ------------------------------------------------- */
+
+static const tok_rule *rule_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof TOK_RULES / sizeof TOK_RULES[0]; i++)
+        if (strcmp(TOK_RULES[i].name, name) == 0)
+            return &TOK_RULES[i];
+    CHECK(!"a rule of that name");
+    exit(1);
+}
+
+/* The words of a text with a bar between them. */
+static const char *words(const char *rule, const char *s)
+{
+    static char out[512];
+    const uint8_t *p = (const uint8_t *)s, *end = p + strlen(s);
+    tok_cutter c = {rule_of(rule), p, p, end};
+    size_t n = 0;
+    while (c.at < end) {
+        const uint8_t *at = c.at, *next = tok_cut(&c);
+        if (!CHECK(next > at && next <= end))
+            exit(1);
+        if (n > 0)
+            out[n++] = '|';
+        memcpy(out + n, at, (size_t)(next - at));
+        n += (size_t)(next - at);
+    }
+    out[n] = 0;
+    return out;
+}
+
+TEST(words_gpt2)
+{
+    CHECK_STR(words("gpt-2", "Hello world's  end"), "Hello| world|'s| | end");
+    CHECK_STR(words("gpt-2", "I'LL we'll"), "I|'|LL| we|'ll");
+    CHECK_STR(words("gpt-2", "2026년 12월!?"), "2026|년| 12|월|!?");
+    CHECK_STR(words("gpt-2", "a \n b  "), "a| \n| b|  ");
+    CHECK_STR(words("gpt-2", "안녕 하세요"), "안녕| 하세요");
+    CHECK_STR(words("gpt-2", "e\u0301 \u3000x"), "e|\u0301| |\u3000|x");
+    CHECK_STR(words("gpt-2", "a\xff\xfe b"), "a|\xff\xfe| b");
+    CHECK_STR(words("exaone", "2026년  12"), "2|0|2|6|년|  |1|2");
+    CHECK_STR(words("smollm", "x 1"), "x| |1");
+}
+
+TEST(words_llama3)
+{
+    CHECK_STR(words("llama-bpe", "I'LL go\n\n x"), "I|'LL| go|\n\n| x");
+    CHECK_STR(words("llama-bpe", "1234567"), "123|456|7");
+    CHECK_STR(words("qwen2", "1234"), "1|2|3|4");
+    CHECK_STR(words("llama-bpe", "(가나)\n\n다"), "(가나|)\n\n|다");
+    CHECK_STR(words("llama-bpe", "  \n  a   b"), "  \n| | a|  | b");
+    CHECK_STR(words("llama-bpe", "it'\u017f"), "it|'\u017f");
+    CHECK_STR(words("llama-bpe", "x's_y"), "x|'s|_y");
+    CHECK_STR(words("qwen2", "e\u0301a"), "e|\u0301a");
+    CHECK_STR(words("qwen35", "e\u0301a"), "e\u0301a");
+    CHECK_STR(words("exaone-moe", "나는 밥을 먹는다. 네"),
+              "나는 밥을 먹는다|.| 네");
+    CHECK_STR(words("exaone-moe", "가  나 1 다!\n\n"),
+              "가| | 나| |1| 다|!\n|\n");
+}
+
+TEST(words_by_case)
+{
+    CHECK_STR(words("gpt-4o", "HTTPServer's camelCase"),
+              "HTTPServer's| camel|Case");
+    CHECK_STR(words("gpt-4o", "ABC abc 한국AB"), "ABC| abc| 한국|AB");
+    CHECK_STR(words("kanana2", "a/b.c//\n"), "a|/b|.c|//\n");
+    CHECK_STR(words("gpt-4o", "it's DON'T"), "it's| DON'T");
+    CHECK_STR(words("tekken", "it's 12"), "it|'s| |1|2");
+}
+
+TEST(words_deepseek)
+{
+    CHECK_STR(words("deepseek-v3", "x=1234,漢字かな가나"),
+              "x|=|123|4|,|漢字かな|가나");
+    CHECK_STR(words("deepseek-v3", ".foo (bar) \x01\x02 e\u0301"),
+              ".foo| (|bar|)| |\x01\x02| e\u0301");
+    CHECK_STR(words("deepseek-v3", "\x01\x02x"), "\x01|\x02x");
+    CHECK_STR(words("hyperclovax", "12 34"), "1|2| |3|4");
+}
+
+/* No rule takes more than linear time: a text of one kind of character each,
+ * and pairs of kinds. The alarm of the harness is the judge. */
+TEST(words_are_linear)
+{
+    static const char *const bits[] = {"a", "A", " ", "\n", "1", "가", "!",
+                                       "\u0301", "\x01", "'", "\xff", "漢",
+                                       "aA", " \n", "가A", "A\u0301", " 가"};
+    enum { N = 300000 };
+    uint8_t *text = malloc(N + 8);
+    for (size_t r = 0; r < sizeof TOK_RULES / sizeof TOK_RULES[0]; r++)
+        for (size_t b = 0; b < sizeof bits / sizeof bits[0]; b++) {
+            size_t n = 0, k = strlen(bits[b]);
+            for (; n < N; n += k)
+                memcpy(text + n, bits[b], k);
+            tok_cutter c = {&TOK_RULES[r], text, text, text + n};
+            while (c.at < c.end)
+                tok_cut(&c);
+        }
+    free(text);
+}
+
+/* ---- Vocabularies ------------------------------------------------------- */
+
+typedef struct vocab {
+    fx_vocab v;
+    const char *model, *pre;
+    int bos, eos, unk, prefix;  /* -1: the file does not say */
+} vocab;
+
+static vocab vocab_of(const char *model, const char *pre)
+{
+    vocab v = {.model = model, .pre = pre,
+               .bos = -1, .eos = -1, .unk = -1, .prefix = -1};
+    return v;
+}
+
+static fx_file vocab_file(vocab *v)
+{
+    fx_gguf g;
+    fx_begin(&g);
+    fx_kv_text(&g, "general.architecture", "llama");
+    fx_kv_text(&g, "tokenizer.ggml.model", v->model);
+    if (v->pre)
+        fx_kv_text(&g, "tokenizer.ggml.pre", v->pre);
+    if (v->bos >= 0)
+        fx_kv_u32(&g, "tokenizer.ggml.bos_token_id", (uint32_t)v->bos);
+    if (v->eos >= 0)
+        fx_kv_u32(&g, "tokenizer.ggml.eos_token_id", (uint32_t)v->eos);
+    if (v->unk >= 0)
+        fx_kv_u32(&g, "tokenizer.ggml.unknown_token_id", (uint32_t)v->unk);
+    if (v->prefix >= 0)
+        fx_kv_bool(&g, "tokenizer.ggml.add_space_prefix", v->prefix);
+    fx_kv_array(&g, "tokenizer.ggml.tokens", KSLLM_META_TEXT, v->v.n);
+    fx_put(&g.kv, v->v.tokens.data, v->v.tokens.size);
+    fx_kv_array(&g, "tokenizer.ggml.token_type", KSLLM_META_I32,
+                v->v.types.size / 4);
+    fx_put(&g.kv, v->v.types.data, v->v.types.size);
+    fx_kv_array(&g, "tokenizer.ggml.scores", KSLLM_META_F32,
+                v->v.scores.size / 4);
+    fx_put(&g.kv, v->v.scores.data, v->v.scores.size);
+    fx_kv_array(&g, "tokenizer.ggml.merges", KSLLM_META_TEXT, v->v.n_merges);
+    fx_put(&g.kv, v->v.merges.data, v->v.merges.size);
+    free(v->v.tokens.data);
+    free(v->v.types.data);
+    free(v->v.scores.data);
+    free(v->v.merges.data);
+    return fx_end(&g);
+}
+
+typedef struct opened {
+    fx_file f;
+    ksllm_model *m;
+    ksllm_status status;
+    ksllm_error e;
+} opened;
+
+static opened open_vocab(vocab *v, const char *override)
+{
+    ksllm_model_options o;
+    opened x = {.f = vocab_file(v)};
+    ksllm_model_options_init(&o);
+    o.vocab_only = true;
+    o.pretokenizer = override;
+    x.status = ksllm_model_open_memory(x.f.data, x.f.size, &o, &x.m, &x.e);
+    return x;
+}
+
+static void close_vocab(opened *x)
+{
+    ksllm_model_close(x->m);
+    free(x->f.data);
+}
+
+static opened open_good(vocab *v)
+{
+    opened x = open_vocab(v, NULL);
+    if (!CHECK_OK(x.status, x.e))
+        exit(1);
+    return x;
+}
+
+/* Ids as text: "1 2 3". */
+static const char *ids_of(const opened *x, const char *s, uint32_t flags)
+{
+    static char out[4096];
+    int32_t ids[512];
+    ksllm_error e;
+    int64_t n = ksllm_encode(x->m, s, KSLLM_NUL, flags, ids, 512, &e);
+    size_t at = 0;
+    CHECK_OK(n, e);
+    out[0] = 0;
+    for (int64_t i = 0; i < n; i++)
+        at += (size_t)sprintf(out + at, i ? " %d" : "%d", (int)ids[i]);
+    return out;
+}
+
+static const char *text_of(const opened *x, const char *s, uint32_t encode,
+                           uint32_t decode)
+{
+    static char out[4096];
+    int32_t ids[512];
+    ksllm_error e;
+    int64_t n = ksllm_encode(x->m, s, KSLLM_NUL, encode, ids, 512, &e);
+    n = ksllm_decode(x->m, ids, (size_t)n, decode, out, sizeof out - 1, &e);
+    CHECK_OK(n, e);
+    out[n] = 0;
+    return out;
+}
+
+static opened open_bpe(const char *pre)
+{
+    vocab v = vocab_of("gpt2", pre);
+    fx_vocab_bpe(&v.v);
+    v.bos = FX_IM_START;
+    v.eos = FX_IM_END;
+    return open_good(&v);
+}
+
+TEST(bpe_merges_by_rank)
+{
+    opened x = open_bpe("gpt-2");
+    char text[40];
+    int32_t id = ksllm_token_find(x.m, "he", 2);
+    sprintf(text, "116 %d 121", (int)id);
+    CHECK_STR(ids_of(&x, "they", 0), text);
+    sprintf(text, "%d %d 121", (int)ksllm_token_find(x.m, "\u0120t", 3),
+            (int)id);
+    CHECK_STR(ids_of(&x, " they", 0), text);
+    CHECK(id >= 256);
+    CHECK_STR(text_of(&x, "안녕하세요 they\xff\xea", 0, 0),
+              "안녕하세요 they\ufffd\ufffd");
+    CHECK_STR(ids_of(&x, "\xff\xea", 0), "255 234");
+    CHECK_STR(ids_of(&x, "", 0), "");
+    close_vocab(&x);
+}
+
+/* Control tokens are read only from trusted text, plain added ones always;
+ * the longest one wins. */
+TEST(special_tokens)
+{
+    opened x = open_bpe("gpt-2");
+    CHECK_STR(ids_of(&x, "<|im_start|>", KSLLM_ENCODE_SPECIAL), "277");
+    CHECK_STR(ids_of(&x, "[added]", 0), "280");
+    CHECK(strstr(ids_of(&x, "<|im_start|>", 0), "277") == NULL);
+    CHECK_STR(text_of(&x, "a<|im_end|>b[added]", 0, 0),
+              "a<|im_end|>b[added]");
+    CHECK_STR(text_of(&x, "a<|im_end|>b", KSLLM_ENCODE_SPECIAL, 0), "ab");
+    CHECK_STR(text_of(&x, "a<|im_end|>b", KSLLM_ENCODE_SPECIAL,
+                      KSLLM_DECODE_SPECIAL), "a<|im_end|>b");
+    CHECK_STR(ids_of(&x, "a", KSLLM_ENCODE_BOS), "97");
+    CHECK(ksllm_token_is_stop(x.m, FX_IM_END));
+    CHECK(ksllm_token_is_stop(x.m, FX_END));
+    CHECK(!ksllm_token_is_stop(x.m, FX_IM_START));
+    close_vocab(&x);
+
+    x = open_bpe("llama-bpe");      /* where the rule's models have a BOS */
+    CHECK_STR(ids_of(&x, "a", KSLLM_ENCODE_BOS), "277 97");
+    close_vocab(&x);
+}
+
+TEST(special_longest_first)
+{
+    vocab v = vocab_of("gpt2", "gpt-2");
+    for (int i = 0; i < 256; i++) {
+        char s[4];
+        fx_vocab_add_n(&v.v, s, fx_alphabet((uint8_t)i, s), FX_NORMAL);
+    }
+    fx_vocab_add(&v.v, "<a", FX_CONTROL);       /* 256 */
+    fx_vocab_add(&v.v, "<a>", FX_USER);         /* 257 */
+    fx_vocab_add(&v.v, "<a><b>", FX_CONTROL);   /* 258 */
+    fx_vocab_add(&v.v, "  ", FX_USER);          /* 259 */
+    fx_vocab_add(&v.v, "   ", FX_USER);         /* 260 */
+    opened x = open_good(&v);
+    CHECK_STR(ids_of(&x, "<a><b><a", KSLLM_ENCODE_SPECIAL), "258 256");
+    CHECK_STR(ids_of(&x, "<a><b><a", 0), "257 60 98 62 60 97");
+    CHECK_STR(ids_of(&x, "<a><b", KSLLM_ENCODE_SPECIAL), "257 60 98");
+    CHECK_STR(ids_of(&x, "x     y", 0), "120 260 259 121");
+    CHECK_STR(ids_of(&x, "<", KSLLM_ENCODE_SPECIAL), "60");
+    close_vocab(&x);
+}
+
+TEST(compose_flag)
+{
+    opened x = open_bpe("gpt-2");
+    char want[64];
+    strcpy(want, ids_of(&x, "안녕", 0));
+    CHECK_STR(ids_of(&x, "\u110b\u1161\u11ab\u1102\u1167\u11bc",
+                     KSLLM_ENCODE_COMPOSE), want);
+    /* not asked for, it stays three jamo: nine bytes */
+    CHECK_STR(ids_of(&x, "\u110b\u1161\u11ab", 0),
+              "225 132 139 225 133 161 225 134 171");
+    close_vocab(&x);
+    x = open_bpe("qwen2");          /* NFC without being asked */
+    CHECK_STR(ids_of(&x, "\u110b\u1161\u11ab\u1102\u1167\u11bc", 0), want);
+    close_vocab(&x);
+}
+
+/* A call with less room says the same number and writes what fits. */
+TEST(encode_and_decode_measure)
+{
+    opened x = open_bpe("gpt-2");
+    const char *text = "안녕하세요 a<|im_end|>b가\xff";
+    int32_t all[64], some[64];
+    char whole[64], part[64];
+    ksllm_error e;
+    int64_t n = ksllm_encode(x.m, text, KSLLM_NUL, 3, all, 64, &e);
+    for (int64_t cap = 0; cap <= n; cap++) {
+        memset(some, 0x55, sizeof some);
+        CHECK_EQ(ksllm_encode(x.m, text, KSLLM_NUL, 3, some, (size_t)cap, &e),
+                 n);
+        CHECK(memcmp(all, some, 4 * (size_t)cap) == 0);
+        CHECK_EQ(some[cap], 0x55555555);
+    }
+    int64_t m = ksllm_decode(x.m, all, (size_t)n, 0, whole, 64, &e);
+    for (int64_t cap = 0; cap <= m; cap++) {
+        memset(part, 0x55, sizeof part);
+        CHECK_EQ(ksllm_decode(x.m, all, (size_t)n, 0, part, (size_t)cap, &e),
+                 m);
+        /* whole characters only; nothing is written beyond them */
+        int64_t k = 0;
+        while (k < cap && part[k] == whole[k])
+            k++;
+        CHECK(cap - k < 4);
+        for (int64_t i = k; i < 64; i++)
+            CHECK_EQ(part[i], 0x55);
+    }
+    CHECK_EQ(ksllm_decode(x.m, (int32_t[]){5, -1}, 2, 0, part, 64, &e),
+             KSLLM_ERR_TOKEN);
+    CHECK_EQ(ksllm_decode(x.m, (int32_t[]){FX_BPE_SIZE}, 1, 0, part, 64, &e),
+             KSLLM_ERR_TOKEN);
+    close_vocab(&x);
+}
+
+static int64_t stream(const opened *x, const int32_t *ids, int64_t n,
+                      uint32_t flags, char *out)
+{
+    ksllm_decoder d;
+    ksllm_model_info info = {.size = sizeof info};
+    char piece[3 * TOK_TEXT_MAX + 12];
+    int64_t at = 0;
+    ksllm_model_get_info(x->m, &info);
+    size_t cap = 3 * (size_t)info.max_piece_bytes + 12;
+    ksllm_decoder_init(&d, x->m, flags);
+    CHECK_EQ(ksllm_decoder_next(&d, 0, piece, cap - 1), KSLLM_ERR_BUFFER);
+    for (int64_t i = 0; i <= n; i++) {
+        int64_t k = i < n ? ksllm_decoder_next(&d, ids[i], piece, cap)
+                          : ksllm_decoder_end(&d, piece, cap);
+        CHECK(k >= 0 && (size_t)k <= cap);
+        for (int64_t j = 0; j < k; ) {      /* whole characters */
+            uint32_t cp;
+            j += txt_next((uint8_t *)piece + j, (uint8_t *)piece + k, &cp);
+            CHECK(cp != (uint32_t)TXT_BAD);
+        }
+        memcpy(out + at, piece, (size_t)k);
+        at += k;
+    }
+    return at;
+}
+
+static void check_streams(opened *x, int n_vocab)
+{
+    uint64_t seed = test_seed;
+    for (int round = 0; round < 3000; round++) {
+        int32_t ids[20];
+        char one[4096], two[4096];
+        ksllm_error e;
+        int64_t n = fx_below(&seed, 20);
+        for (int64_t i = 0; i < n; i++)
+            ids[i] = (int32_t)fx_below(&seed, (uint32_t)n_vocab);
+        for (uint32_t flags = 0; flags < 2; flags++) {
+            int64_t a = ksllm_decode(x->m, ids, (size_t)n, flags, one,
+                                     sizeof one, &e);
+            int64_t b = stream(x, ids, n, flags, two);
+            CHECK_EQ(a, b);
+            CHECK(memcmp(one, two, (size_t)b) == 0);
+        }
+    }
+}
+
+TEST(stream_is_decode_bpe)
+{
+    opened x = open_bpe("gpt-2");
+    check_streams(&x, FX_BPE_SIZE);
+    close_vocab(&x);
+}
+
+/* Both ways to merge a word give the same tokens; the long one is the only
+ * one that texts of more than TOK_SHORT bytes ever see. */
+static void check_merging(const opened *x, const char *const *bits,
+                          uint32_t n_bits)
+{
+    uint64_t seed = test_seed;
+    for (int round = 0; round < 20000; round++) {
+        uint8_t text[TOK_SHORT], scratch[TOK_SHORT * 12 + 8];
+        int32_t a[TOK_SHORT], b[TOK_SHORT];
+        size_t n = 0;
+        uint32_t most = 1 + fx_below(&seed, TOK_SHORT);
+        for (;;) {
+            const char *bit = bits[fx_below(&seed, n_bits)];
+            if (n + strlen(bit) > most)
+                break;
+            memcpy(text + n, bit, strlen(bit));
+            n += strlen(bit);
+        }
+        if (n < 2)
+            continue;
+        tok_coder c = {&x->m->tok, 0, {NULL, 0, NULL}, a, TOK_SHORT, 0,
+                       false, NULL};
+        tok_coder d = {&x->m->tok, 0, {scratch, sizeof scratch, NULL}, b,
+                       TOK_SHORT, 0, false, NULL};
+        tok_merge_short(&c, text, n);
+        CHECK_EQ(tok_merge_long(&d, text, n), KSLLM_OK);
+        CHECK_EQ(c.n, d.n);
+        CHECK(memcmp(a, b, 4 * (size_t)c.n) == 0);
+    }
+}
+
+TEST(long_words_merge_alike_bpe)
+{
+    static const char *const bits[] = {"aa", "a", "b", "안", "녕", "하", "세",
+                                       "요", " t", "he", "\xec", "\xff"};
+    opened x = open_bpe("gpt-2");
+    check_merging(&x, bits, sizeof bits / sizeof bits[0]);
+    close_vocab(&x);
+}
+
+/* Scratch of the documented size is enough for the worst word, and is all
+ * that is used when there is no allocator. */
+TEST(scratch_is_enough)
+{
+    opened x = open_bpe("gpt-2");
+    uint64_t seed = test_seed;
+    for (size_t n = 1; n < 3000; n += n / 3 + 1) {
+        size_t bytes = n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
+        char *text = malloc(n);
+        uint8_t *scratch = malloc(bytes);
+        for (size_t i = 0; i < n; i++)
+            text[i] = (char)('a' + fx_below(&seed, 3));
+        int64_t k = tok_encode(&x.m->tok, text, n, 7, scratch, bytes, NULL,
+                               NULL, 0, NULL);
+        CHECK(k > 0);
+        k = tok_encode(&x.m->tok, text, n, 7, scratch + 1, 0, NULL, NULL, 0,
+                       NULL);
+        CHECK(n > TOK_SHORT ? k == KSLLM_ERR_BUFFER : k > 0);
+        free(text);
+        free(scratch);
+    }
+    close_vocab(&x);
+}
+
+/* A megabyte that is one word: not quadratic (the alarm). */
+TEST(huge_word)
+{
+    enum { N = 1 << 20 };
+    opened x = open_bpe("gpt-2");
+    char *text = malloc(N);
+    ksllm_error e;
+    for (int i = 0; i < N; i++)
+        text[i] = "he"[i % 2];      /* one token */
+    CHECK_EQ(ksllm_encode(x.m, text, N, 0, NULL, 0, &e), N / 2);
+    for (int i = 0; i < N; i++)
+        text[i] = "\xec\x95\x88"[i % 3];
+    CHECK(ksllm_encode(x.m, text, N, 0, NULL, 0, &e) > 0);
+    free(text);
+    close_vocab(&x);
+}
+
+/* ---- SentencePiece ------------------------------------------------------ */
+
+enum { SP_BYTE = 3, SP_FIRST = 259 };
+
+static vocab spm_vocab(void)
+{
+    static const char *const pieces[] = {
+        "\u2581", "a", "b", "c", "ab", "bc", "\u2581a", "\u2581ab", "aa",
+        "가", "나", "가나", "c\u2581a", "\u2581\u2581"};
+    vocab v = vocab_of("llama", NULL);
+    char s[8];
+    fx_vocab_add(&v.v, "<unk>", FX_UNKNOWN);
+    fx_vocab_add(&v.v, "<s>", FX_CONTROL);
+    fx_vocab_add(&v.v, "</s>", FX_CONTROL);
+    for (int i = 0; i < 256; i++) {
+        sprintf(s, "<0x%02X>", i);
+        fx_vocab_add(&v.v, s, FX_BYTE);
+    }
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
+        fx_vocab_add(&v.v, pieces[i], FX_NORMAL);
+    v.bos = 1;
+    v.eos = 2;
+    return v;
+}
+
+TEST(pieces_by_score)
+{
+    vocab v = spm_vocab();
+    opened x = open_good(&v);
+    /* ids: 259 _, 260 a, 261 b, 262 c, 263 ab, 264 bc, 265 _a, 266 _ab,
+     * 267 aa, 268 ga, 269 na, 270 gana, 271 c_a, 272 __ */
+    CHECK_STR(ids_of(&x, "abc", 0), "266 262");
+    CHECK_STR(ids_of(&x, "bc", 0), "259 264");
+    CHECK_STR(ids_of(&x, "c a", 0), "259 271");     /* _a, then c_a */
+    CHECK_STR(ids_of(&x, " a", 0), "259 265");
+    CHECK_STR(ids_of(&x, "가나\u2581가", 0), "259 270 259 268");
+    CHECK_STR(ids_of(&x, "다", 0), "259 238 142 167");  /* EB 8B A4 + 3 */
+    CHECK_STR(ids_of(&x, "\xff", 0), "259 258");
+    CHECK_STR(ids_of(&x, "a", KSLLM_ENCODE_BOS), "1 265");
+    CHECK_STR(ids_of(&x, "<s>a", KSLLM_ENCODE_SPECIAL), "1 265");
+    CHECK_STR(ids_of(&x, "", 0), "");
+    CHECK_STR(text_of(&x, " 가나 다\xff", 1, 0), " 가나 다\ufffd");
+    CHECK_EQ(ksllm_token_find(x.m, "\u2581ab", 5), 266);
+    CHECK(ksllm_token_is_stop(x.m, 2));
+    check_streams(&x, 273);
+    close_vocab(&x);
+
+    v = spm_vocab();
+    v.prefix = 0;
+    x = open_good(&v);
+    CHECK_STR(ids_of(&x, "abc", 0), "263 262");
+    CHECK_STR(text_of(&x, " a", 0, 0), " a");
+    close_vocab(&x);
+}
+
+/* Cutting at spaces gives what merging the text as one word gives. */
+TEST(pieces_in_parts)
+{
+    static const char *const bits[] = {"a", "b", "c", " ", "가", "나", "다",
+                                       "\xff"};
+    vocab v = spm_vocab();
+    v.prefix = 0;
+    opened x = open_good(&v);
+    uint64_t seed = test_seed;
+    check_merging(&x, bits, sizeof bits / sizeof bits[0]);
+    for (int round = 0; round < 20000; round++) {
+        char text[100] = "";
+        uint8_t scratch[1300];
+        int32_t a[100], b[100];
+        uint32_t n = fx_below(&seed, 30);
+        for (uint32_t i = 0; i < n; i++)
+            strcat(text, bits[fx_below(&seed, 8)]);
+        if (strlen(text) < 2)
+            continue;
+        tok_coder c = {&x.m->tok, 0, {scratch, sizeof scratch, NULL}, a, 100,
+                       0, false, NULL};
+        CHECK_EQ(tok_merge_long(&c, (uint8_t *)text, strlen(text)), KSLLM_OK);
+        CHECK_EQ(ksllm_encode(x.m, text, KSLLM_NUL, 0, b, 100, NULL), c.n);
+        CHECK(memcmp(a, b, 4 * (size_t)c.n) == 0);
+    }
+    close_vocab(&x);
+}
+
+/* Without bytes, what has no piece is the unknown token, once in a row. */
+TEST(pieces_without_bytes)
+{
+    for (int unk = -1; unk < 1; unk++) {
+        vocab v = vocab_of("llama", NULL);
+        fx_vocab_add(&v.v, "<unk>", FX_UNKNOWN);
+        fx_vocab_add(&v.v, "a", FX_NORMAL);
+        fx_vocab_add(&v.v, "\u2581", FX_NORMAL);
+        v.unk = unk;
+        opened x = open_good(&v);
+        CHECK_STR(ids_of(&x, "a가나a\xff", 0), unk < 0 ? "2 1 1" : "2 1 0 1 0");
+        CHECK_EQ(ksllm_encode(x.m, "가나", KSLLM_NUL, 0, NULL, 0, NULL),
+                 unk < 0 ? 1 : 2);      /* the same when it only counts */
+        close_vocab(&x);
+    }
+}
+
+/* ---- Files that mean harm ----------------------------------------------- */
+
+static void check_refused(vocab *v, const char *override,
+                          ksllm_status status, const char *word)
+{
+    opened x = open_vocab(v, override);
+    CHECK_EQ(x.status, status);
+    CHECK(x.m == NULL);
+    if (x.status < 0 && !CHECK(strstr(x.e.text, word) != NULL))
+        printf("    %s\n", x.e.text);
+    close_vocab(&x);
+}
+
+static vocab bpe_vocab(const char *pre)
+{
+    vocab v = vocab_of("gpt2", pre);
+    fx_vocab_bpe(&v.v);
+    return v;
+}
+
+TEST(pretokenizer_names)
+{
+    vocab v = bpe_vocab(NULL);
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "options.pretokenizer");
+    v = bpe_vocab("no-such-rule");
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "no-such-rule");
+    v = bpe_vocab("gpt-2");
+    check_refused(&v, "neither", KSLLM_ERR_UNSUPPORTED, "neither");
+    v = bpe_vocab("default");
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "default");
+    v = bpe_vocab(NULL);
+    opened x = open_vocab(&v, "qwen2");
+    CHECK_OK(x.status, x.e);
+    close_vocab(&x);
+    v = bpe_vocab("gpt-2");
+    v.model = "t5";
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "t5");
+}
+
+TEST(arrays_that_disagree)
+{
+    vocab v = bpe_vocab("gpt-2");
+    v.v.types.size -= 4;
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, "token_type");
+    v = bpe_vocab("gpt-2");
+    v.v.scores.size -= 4;
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, "scores");
+    v = bpe_vocab("gpt-2");
+    v.bos = FX_BPE_SIZE;
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, "bos_token_id");
+    v = bpe_vocab("gpt-2");
+    char *long_text = malloc(TOK_TEXT_MAX + 1);
+    memset(long_text, 'x', TOK_TEXT_MAX + 1);
+    fx_vocab_add_n(&v.v, long_text, TOK_TEXT_MAX + 1, FX_NORMAL);
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "513");
+    free(long_text);
+}
+
+/* Empty tokens, tokens twice, merges of what is not there: nothing breaks,
+ * every id that comes out is in range. */
+TEST(senseless_vocabularies)
+{
+    vocab v = bpe_vocab("gpt-2");
+    static const char *const merges[] = {"", " ", "a", "a ", " a", "a  b",
+                                         "qq zz", "a b c", "h e", "l l"};
+    for (size_t i = 0; i < sizeof merges / sizeof merges[0]; i++) {
+        fx_text(&v.v.merges, merges[i]);
+        v.v.n_merges++;
+    }
+    fx_vocab_add(&v.v, "", FX_NORMAL);
+    fx_vocab_add(&v.v, "", FX_CONTROL);
+    fx_vocab_add(&v.v, "", FX_USER);
+    fx_vocab_add(&v.v, "a", FX_NORMAL);
+    fx_vocab_add(&v.v, "he", FX_USER);
+    fx_vocab_add(&v.v, "\xff\xfe", FX_NORMAL);
+    fx_vocab_add(&v.v, "<0xZZ>", FX_BYTE);
+    fx_vocab_add(&v.v, "<0x41>", FX_BYTE);
+    fx_vocab_add(&v.v, "odd", 77);
+    int n_vocab = (int)v.v.n;
+    opened x = open_good(&v);
+    int32_t ids[64];
+    ksllm_error e;
+    int64_t n = ksllm_encode(x.m, "a hello \xff\xfe 안녕 <0x41>", KSLLM_NUL,
+                             7, ids, 64, &e);
+    CHECK(n > 0 && n < 64);
+    for (int64_t i = 0; i < n; i++)
+        CHECK(ids[i] >= 0 && ids[i] < n_vocab);
+    check_streams(&x, n_vocab);
+    CHECK_EQ(ksllm_token_find(x.m, "", 0), -1);
+    close_vocab(&x);
+}
+
+TEST(scores_that_are_no_numbers)
+{
+    vocab v = spm_vocab();
+    uint32_t odd[] = {0x7fc00000, 0xffc00000, 0x7f800000, 0xff800000,
+                      0x80000000, 0x7fffffff, 0xffffffff};
+    for (size_t i = 0; i < 14; i++)
+        memcpy(v.v.scores.data + 4 * (SP_FIRST + i), &odd[i % 7], 4);
+    opened x = open_good(&v);
+    CHECK_STR(text_of(&x, "abc aab 가나가 cba", 0, 0), "abc aab 가나가 cba");
+    close_vocab(&x);
+}
+
+/* <|end|> ends Phi's turn; in Solar Open it ends a part of an answer. */
+TEST(stop_tokens)
+{
+    vocab v = bpe_vocab("gpt-2");
+    fx_vocab_add(&v.v, "<|end|>", FX_CONTROL);
+    opened x = open_good(&v);
+    CHECK(ksllm_token_is_stop(x.m, FX_BPE_SIZE));
+    close_vocab(&x);
+    v = bpe_vocab("gpt-2");
+    fx_vocab_add(&v.v, "<|end|>", FX_CONTROL);
+    fx_vocab_add(&v.v, "<|flush|>", FX_CONTROL);
+    fx_vocab_add(&v.v, "</s>", FX_USER);
+    x = open_good(&v);
+    CHECK(!ksllm_token_is_stop(x.m, FX_BPE_SIZE));
+    CHECK(ksllm_token_is_stop(x.m, FX_BPE_SIZE + 1));
+    CHECK(!ksllm_token_is_stop(x.m, FX_BPE_SIZE + 2));
+    close_vocab(&x);
+}
+
+TEST_MAIN
