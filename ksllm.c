@@ -1837,8 +1837,8 @@ V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
     u64 sc, mn;
     KS_NAME(x_scales_6bit)(src + 4, &sc, &mn);
     __m256i scales = _mm256_broadcastsi128_si256(
-        _mm_cvtepu8_epi16(_mm_cvtsi64_si128((i64)sc)));
-    __m128i mins = _mm_cvtsi64_si128((i64)mn);
+        _mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)&sc)));
+    __m128i mins = _mm_loadl_epi64((const void *)&mn);
     __m256i twice = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins));
     __m256i qh = five ? KS_NAME(x_load)(src + 16) : low;
     for (size_t t = 0; t < m; t++) {
@@ -2889,6 +2889,7 @@ static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
 
 /* Both orders have room for n entries and as many temporary ones behind. */
 static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
+    if (!g->n_kv) return KSLLM_OK;
     for (u32 i = 0; i < g->n_kv; i++) g->kv_order[i] = i;
     sort_u32(g->kv_order, g->kv_order + g->n_kv, g->n_kv, gguf_less_key, g);
     for (u32 i = 1; i < g->n_kv; i++) {
@@ -2905,6 +2906,7 @@ static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
 static ksllm_status gguf_check_overlap(
     const gguf *g, u32 first, u32 n, ksllm_error *err) {
     u32 *order = g->tensor_order;
+    if (!n) return KSLLM_OK;
     for (u32 i = 0; i < n; i++) order[i] = first + i;
     sort_u32(order, order + n, n, gguf_less_place, g);
     for (u32 i = 1; i < n; i++) {
@@ -2920,7 +2922,9 @@ static ksllm_status gguf_check_overlap(
 }
 
 static ksllm_status gguf_sort_tensors(gguf *g, ksllm_error *err) {
-    u32 n = g->n_tensors, *order = g->tensor_order, *tmp = order + n;
+    u32 n = g->n_tensors, *order = g->tensor_order;
+    if (!n) return KSLLM_OK;
+    u32 *tmp = order + n;
     for (u32 i = 0; i < n; i++) order[i] = i;
     sort_u32(order, tmp, n, gguf_less_name, g);
     for (u32 i = 1; i < n; i++) {
@@ -2999,7 +3003,7 @@ static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
  * those that are there, and finds its data section. */
 static ksllm_status gguf_read_tensors(
     gguf *g, u32 part, gguf_cursor *c, u32 n, ksllm_error *err) {
-    gguf_tensor *t = g->tensors + g->n_tensors;
+    gguf_tensor *t = n ? g->tensors + g->n_tensors : NULL;
     ksllm_status status = KSLLM_OK;
     for (u32 i = 0; i < n && !status; i++)
         status = gguf_read_tensor(g, c, &t[i], err);
@@ -6241,7 +6245,7 @@ static ksllm_status tok_borrow(tok_coder *c, size_t bytes, tok_loan *loan) {
 static void tok_return(tok_coder *c, tok_loan *loan) {
     if (loan->heap) {
         mem_free(c->memory.a, loan->p, loan->bytes);
-    } else {
+    } else if (loan->bytes) {
         c->memory.free -= loan->bytes;
         c->memory.left += loan->bytes;
     }
@@ -6620,7 +6624,7 @@ static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
     if (!(end - p > 1 && tok_has_bit(row->second, p[1]))
         && !tok_has_bit(row->length, 0))
         return -1;
-    for (u32 len = 1; len <= row->longest && len <= end - p; len++) {
+    for (u32 len = 1; len <= row->longest && len <= (size_t)(end - p); len++) {
         u64 end_hash;
         h = tok_roll(h, p[len - 1]);
         if (!tok_has_bit(row->length, len - 1))
@@ -7413,6 +7417,7 @@ struct ksllm_session {
     i32 *tokens; /* [n_ctx] */
     u32 n_tokens, n_eval;
     u32 n_high; /* cache slots were written up to this position */
+    u64 n_slid; /* tokens that sliding has dropped from this timeline */
     bool has_logits, has_pooled;
     ses_cache *cache; /* [n_layers] */
 
@@ -7694,6 +7699,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     size_t total = keep + n, drop = ses_drop(s, total);
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
+    s->n_slid = (keep ? s->n_slid : 0) + drop;
     for (size_t i = 0; i < total - drop; i++) {
         size_t from = i < s->n_keep ? i : i + drop;
         s->tokens[i] = from < keep ? s->tokens[from] : tokens[from - keep];
@@ -7726,6 +7732,7 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     to->n_tokens = from->n_tokens;
     to->n_eval = from->n_eval;
     to->n_high = from->n_high;
+    to->n_slid = from->n_slid;
     to->has_logits = from->has_logits;
     to->has_pooled = from->has_pooled;
 }
@@ -8458,11 +8465,11 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     if (replace) keep = status ? 0 : ses_common(s, tokens, n);
     if (replace && s->pooling == KSLLM_POOL_MEAN) keep = 0;
     if (!status && keep + n == 0)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
     size_t skip = replace ? keep : 0;
-    if (!status)
-        status = ses_extend(s, keep, tokens + skip, n - skip, true, err);
+    if (skip) tokens += skip;
+    if (!status) status = ses_extend(s, keep, tokens, n - skip, true, err);
     if (status) return status;
     if (replace) x->r->n_reused = min_size(s->n_eval, n);
     status = fwd_run(s, x->control, &(fwd_want){NULL, 0}, err);
@@ -8559,7 +8566,8 @@ static ksllm_status gen_step(gen *x, ksllm_error *err) {
         return KSLLM_OK;
     }
     ksllm_status status = smp_sample(
-        s, x->sampling, s->n_tokens, &x->token, x->top, x->g->n_top, err);
+        s, x->sampling, s->n_slid + s->n_tokens, &x->token, x->top,
+        x->g->n_top, err);
     if (status) return status;
     if (gen_is_stop(x, x->token.token)) {
         x->r->stop = KSLLM_STOP_TOKEN;
@@ -8943,7 +8951,9 @@ static ksllm_status api_begin(ksllm_session *s, const ksllm_control *given,
     s->stop = 0;
     s->cancel = mine->cancel;
     s->deadline = 0;
-    if (budget) s->deadline = os_now() + min_size(budget, 1u << 31) * 1000;
+    if (budget && (!mul_ok(budget, 1000, &budget)
+            || !add_ok(os_now(), budget, &s->deadline)))
+        s->deadline = UINT64_MAX;
     return status;
 }
 

@@ -266,8 +266,8 @@ KSLLM_API ksllm_status ksllm_meta_find(
     const ksllm_model *model, const char *key, ksllm_meta *out);
 
 /* Item `item` of the array at `index`: out->type is the item's type. Cost: a
- * walk over the array for text, O(1) otherwise. Arrays of arrays: UNSUPPORTED.
- */
+ * walk over the array for text, O(1) otherwise. There are no arrays of arrays:
+ * a file that has one is not opened. */
 KSLLM_API ksllm_status ksllm_meta_item(
     const ksllm_model *model, size_t index, uint64_t item, ksllm_meta *out);
 
@@ -492,7 +492,8 @@ KSLLM_API void ksllm_session_free(ksllm_session *session);
  * prefix with what it holds, evaluates the rest. Afterwards the logits are
  * those of the last token. n_tokens must be at least 1. Errors: ARGUMENT,
  * TOKEN, CONTEXT, CANCELLED, DEADLINE. ARGUMENT, TOKEN and CONTEXT leave the
- * session as it was. */
+ * session as it was. With KSLLM_OVERFLOW_SLIDE a list longer than n_ctx is cut
+ * as that policy says. */
 KSLLM_API ksllm_status ksllm_session_sync(
     ksllm_session *session, const int32_t *tokens, size_t n_tokens,
     const ksllm_control *control, ksllm_error *err);
@@ -680,7 +681,8 @@ typedef struct ksllm_result {
 /* Evaluates the prompt, then draws and appends tokens until something stops
  * it. Afterwards the session holds the prompt and every token that was
  * generated, the stop token left out. `result` may be NULL; it is filled on
- * errors too. The `step` of a draw is the position it is for: an answer that
+ * errors too. The `step` of a draw is the position it is for
+ * (counting what slid out): an answer that
  * was stopped and goes on later is the one that an undisturbed call gives.
  *
  * Text prompts are encoded in the session's own memory: a prompt of more than

@@ -62,7 +62,7 @@ case $symbols in *__asan_* | *__ubsan_* | *__tsan_* | *__msan_*)
 esac
 # Other systems write _name for name. Large-file names mean the same calls;
 # so do the checked ones of _FORTIFY_SOURCE.
-undefined=$(echo "$symbols" | awk '$(NF - 1) == "U" { print $NF }')
+undefined=$(echo "$symbols" | awk 'NF > 1 && $(NF - 1) == "U" { print $NF }')
 case $symbols in *" _ksllm_version"*)
     undefined=$(echo "$undefined" | sed 's/^_//') ;;
 esac
@@ -91,7 +91,9 @@ done
     fail 'unknown undefined symbols' "$bad"
 
 bad=$(echo "$symbols" | awk '
-    $(NF - 1) ~ /^[ABCDGRSTVWiu]$/ && $NF !~ /^_?ksllm_/ { print $NF }' |
+    NF > 1 && $(NF - 1) ~ /^[ABCDGRSTVWiu]$/ && $NF !~ /^_?ksllm_/ {
+        print $NF
+    }' |
     grep -v '^__x86\.get_pc_thunk\.')
 n=$(echo "$symbols" | grep -c ' T _\{0,1\}ksllm_')
 [ -z "$bad" ] && [ "$n" -gt 0 ] && pass "$n names exported, all ksllm_" ||
@@ -108,6 +110,7 @@ there=$(echo "$symbols" | sed -n 's/.* T _\{0,1\}\(ksllm_.*\)$/\1/p' | sort)
 # section tells. Thread-local variables are writable, too.
 if table=$("$OBJDUMP" -t "$object" 2>/dev/null); then
     bad=$(echo "$table" | awk '
+        NF < 4 { next }
         { where = $(NF - 2) }
         where ~ /^(\.data|\.bss|\.tdata|\.tbss|\*COM\*|__DATA)/ &&
         where !~ /^\.data\.rel\.ro/ && $(NF - 1) !~ /^0*$/ { print $NF }' |
