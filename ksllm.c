@@ -106,6 +106,15 @@
 #if defined __x86_64__ || defined __i386__
 #define KS_X86 1
 #include <immintrin.h>
+#elif defined __aarch64__
+#define KS_ARM64 1
+#include <arm_neon.h>
+/* How the compiler wants to be asked for sdot; clang before 16 cannot be. */
+#if defined __clang__ && __clang_major__ >= 16
+#define KS_HAS_DOTPROD "dotprod"
+#elif !defined __clang__
+#define KS_HAS_DOTPROD "arch=armv8.2-a+dotprod"
+#endif
 #endif
 #endif
 
@@ -566,8 +575,13 @@ static u32 os_fast_cores(void) {
 enum { /* bits of cpu_features */
     CPU_AVX2 = 1 << 0,        /* with FMA and F16C */
     CPU_AVX512_VNNI = 1 << 1, /* with F, BW and VL */
+    CPU_NEON = 1 << 2,        /* every 64-bit Arm */
+    CPU_DOTPROD = 1 << 3,
 };
 
+#if defined KS_ARM64 && defined __linux__
+#include <sys/auxv.h>
+#endif
 #if defined KS_X86
 #include <cpuid.h>
 
@@ -585,6 +599,22 @@ static u32 cpu_features(void) {
     const u32 f_bw_vl = 1u << 16 | 1u << 30 | 1u << 31;
     if ((xcr0 & 0xe6) == 0xe6 && (b & f_bw_vl) == f_bw_vl && (c >> 11 & 1))
         bits |= CPU_AVX512_VNNI;
+    return bits;
+}
+#elif defined KS_ARM64
+
+/* By what the system says: reading the ID registers traps on old Android. */
+static u32 cpu_features(void) {
+    u32 bits = CPU_NEON;
+#if defined __linux__
+    if (getauxval(AT_HWCAP) >> 20 & 1) bits |= CPU_DOTPROD;
+#elif defined __APPLE__
+    int has = 0;
+    size_t size = sizeof has;
+    if (sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0
+        && has)
+        bits |= CPU_DOTPROD;
+#endif
     return bits;
 }
 #else
@@ -1012,6 +1042,15 @@ KS_INLINE void blk_scales_6bit(blk *b, const u8 *s) {
             b->min[at] = b->min[at + 1] = (i16)mn[k];
         }
     }
+}
+
+/* The same as eight bytes each, for vector kernels. */
+KS_UNUSED KS_INLINE void blk_six_bits(const u8 *s, u64 *scales, u64 *mins) {
+    u32 a = ld_u32(s), b = ld_u32(s + 4), c = ld_u32(s + 8);
+    u32 high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+    *scales = (u64)high << 32 | (a & 0x3f3f3f3f);
+    high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+    *mins = (u64)high << 32 | (b & 0x3f3f3f3f);
 }
 
 KS_INLINE void blk_nibbles_k(i8 *q, const u8 *qs) {
@@ -1490,6 +1529,146 @@ V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
     return _mm256_fmadd_ps(p, _mm256_set1_ps(dx), acc);
 }
 
+#elif defined KS_NEON
+
+#define V_INLINE KS_INLINE
+
+typedef struct { float32x4_t v[4]; } vf;
+#define EACH KS_UNROLL for (int i = 0; i < 4; i++)
+
+V_INLINE vf v_load(const void *p) {
+    vf r;
+    EACH r.v[i] = vreinterpretq_f32_u8(vld1q_u8((const u8 *)p + 16 * i));
+    return r;
+}
+V_INLINE vf v_load_f16(const void *p) {
+    vf r;
+    EACH r.v[i] = vcvt_f32_f16(
+        vreinterpret_f16_u8(vld1_u8((const u8 *)p + 8 * i)));
+    return r;
+}
+V_INLINE vf v_load_bf16(const void *p) {
+    vf r;
+    EACH r.v[i] = vreinterpretq_f32_u32(vshll_n_u16(
+        vreinterpret_u16_u8(vld1_u8((const u8 *)p + 8 * i)), 16));
+    return r;
+}
+V_INLINE void v_store(void *p, vf a) {
+    EACH vst1q_u8((u8 *)p + 16 * i, vreinterpretq_u8_f32(a.v[i]));
+}
+V_INLINE void v_store_f16(void *p, vf a) {
+    EACH vst1_u8((u8 *)p + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(a.v[i])));
+}
+V_INLINE void v_store_i8(i8 *p, vf a) {
+    int32x4_t k[4];
+    EACH k[i] = vreinterpretq_s32_f32(
+        vaddq_f32(a.v[i], vdupq_n_f32(12582912.0f)));
+    int16x8_t lo = vcombine_s16(vmovn_s32(k[0]), vmovn_s32(k[1]));
+    int16x8_t hi = vcombine_s16(vmovn_s32(k[2]), vmovn_s32(k[3]));
+    vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+}
+V_INLINE vf v_set1(f32 x) {
+    vf r;
+    EACH r.v[i] = vdupq_n_f32(x);
+    return r;
+}
+V_INLINE vf v_add(vf a, vf b) {
+    EACH a.v[i] = vaddq_f32(a.v[i], b.v[i]);
+    return a;
+}
+V_INLINE vf v_mul(vf a, vf b) {
+    EACH a.v[i] = vmulq_f32(a.v[i], b.v[i]);
+    return a;
+}
+V_INLINE vf v_div(vf a, vf b) {
+    EACH a.v[i] = vdivq_f32(a.v[i], b.v[i]);
+    return a;
+}
+V_INLINE vf v_fma(vf a, vf b, vf c) {
+    EACH c.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]);
+    return c;
+}
+/* Not vmaxq: that has its own mind about NaN and -0. */
+V_INLINE vf v_max(vf a, vf b) {
+    EACH a.v[i] = vbslq_f32(vcgtq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]);
+    return a;
+}
+V_INLINE vf v_abs(vf a) {
+    EACH a.v[i] = vabsq_f32(a.v[i]);
+    return a;
+}
+V_INLINE vf v_exp2i(vf p, vf t) {
+    EACH p.v[i] = vreinterpretq_f32_s32(
+        vaddq_s32(vreinterpretq_s32_f32(p.v[i]),
+            vshlq_n_s32(vreinterpretq_s32_f32(t.v[i]), 23)));
+    return p;
+}
+V_INLINE void v_halves(vf a, f32 *out) {
+    vst1q_f32(out, vaddq_f32(a.v[0], a.v[2]));
+    vst1q_f32(out + 4, vaddq_f32(a.v[1], a.v[3]));
+}
+#undef EACH
+
+typedef struct { float32x4_t v[2]; } vr;
+typedef struct { int32x4_t v[2]; } KS_NAME(vri);
+
+V_INLINE vr vr_load(const f32 *p) {
+    return (vr){{vld1q_f32(p), vld1q_f32(p + 4)}};
+}
+V_INLINE void vr_store(f32 *p, vr a) {
+    vst1q_f32(p, a.v[0]);
+    vst1q_f32(p + 4, a.v[1]);
+}
+V_INLINE int32x4_t KS_NAME(fold4)(const int32x4_t *s) {
+    return vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
+}
+V_INLINE KS_NAME(vri) KS_NAME(fold)(const int32x4_t *s) {
+    return (KS_NAME(vri)){{KS_NAME(fold4)(s), KS_NAME(fold4)(s + 4)}};
+}
+/* acc + sums of four products each; 16 products */
+V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
+#if defined KS_DOTPROD
+    return vdotq_s32(acc, a, b);
+#else
+    acc = vpadalq_s16(acc, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+    return vpadalq_s16(acc, vmull_high_s8(a, b));
+#endif
+}
+V_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
+    int32x4_t s[K_ROWS];
+    for (int r = 0; r < K_ROWS; r++) {
+        s[r] = vdupq_n_s32(0);
+        for (int g = 0; g < n / 16; g++)
+            s[r] = vmlaq_n_s32(s[r],
+                KS_NAME(n_dot)(vdupq_n_s32(0), vld1q_s8(b[r].q + 16 * g),
+                    vld1q_s8(x + 16 * g)),
+                b[r].scale[BLOCK_SC(g)]);
+    }
+    return KS_NAME(fold)(s);
+}
+V_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
+    int32x4_t s[K_ROWS];
+    if (n == 32) { /* min is 1 */
+        int32x4_t all = vdupq_n_s32(sum[0] + sum[1]);
+        return (KS_NAME(vri)){{all, all}};
+    }
+    for (int r = 0; r < K_ROWS; r++) {
+        int32x4_t v = vdupq_n_s32(0);
+        for (int g = 0; g < 16; g += 4)
+            v = vmlal_s16(v, vld1_s16(b[r].min + g), vld1_s16(sum + g));
+        s[r] = v;
+    }
+    return KS_NAME(fold)(s);
+}
+V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+        float32x4_t p = vmulq_f32(vcvtq_f32_s32(s.v[i]), d.v[i]);
+        acc.v[i] = vfmaq_f32(acc.v[i], p, vdupq_n_f32(dx));
+    }
+    return acc;
+}
+
 #endif
 
 /* ---- 7c kernels ---- */
@@ -1820,22 +1999,13 @@ V_INLINE __m256i KS_NAME(x_pick)(__m256i scales, int g) {
         scales, _mm256_set1_epi16((i16)(2 * g | (2 * g + 1) << 8)));
 }
 
-/* The six-bit scales and minima of Q4_K and Q5_K: eight bytes each. */
-V_INLINE void KS_NAME(x_scales_6bit)(const u8 *s, u64 *scales, u64 *mins) {
-    u32 a = ld_u32(s), b = ld_u32(s + 4), c = ld_u32(s + 8);
-    u32 high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
-    *scales = (u64)high << 32 | (a & 0x3f3f3f3f);
-    high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
-    *mins = (u64)high << 32 | (b & 0x3f3f3f3f);
-}
-
 /* One row's block of Q4_K or Q5_K with m tokens: partial sums to s and, for
  * the minima, to u. */
 V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
     const i16 *const *sums, size_t m, __m256i *s, __m256i *u) {
     const __m256i low = _mm256_set1_epi8(15);
     u64 sc, mn;
-    KS_NAME(x_scales_6bit)(src + 4, &sc, &mn);
+    blk_six_bits(src + 4, &sc, &mn);
     __m256i scales = _mm256_broadcastsi128_si256(
         _mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)&sc)));
     __m128i mins = _mm_loadl_epi64((const void *)&mn);
@@ -1937,45 +2107,6 @@ V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
     }
 }
 
-V_INLINE bool KS_NAME(k_has_direct)(ksllm_type type) {
-    return BLK_TYPES[type].n == 32 || type == KSLLM_TYPE_Q4_K
-        || type == KSLLM_TYPE_Q5_K || type == KSLLM_TYPE_Q6_K;
-}
-
-/* All blocks of eight rows with m tokens, 1 to 4. */
-V_INLINE void KS_NAME(k_direct_group)(const u8 *const *row, size_t ahead,
-    const k_acts *a, size_t t0, size_t m, ksllm_type type, f32 *acc) {
-    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
-    for (size_t i = 0; i < a->n_in / nb; i++) {
-        for (int r = 0; r < 8; r++)
-            for (size_t k = 0; k < bytes; k += 64)
-                __builtin_prefetch(row[r] + i * bytes + ahead + k);
-        if (nb == 32) KS_NAME(k_direct32)(row, a, t0, m, i, type, acc);
-        else KS_NAME(k_direct256)(row, a, t0, m, i, type, acc);
-    }
-}
-
-V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
-    const u8 *row[8];
-    f32 acc[4 * 8];
-    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
-        size_t n = min_size(8, p->n_rows - r0);
-        size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
-        for (size_t r = 0; r < 8; r++)
-            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
-        for (size_t t0 = 0; t0 < p->m; t0 += 4) {
-            size_t m = min_size(4, p->m - t0);
-            memset(acc, 0, sizeof acc);
-            if (m == 1) /* the case of decoding: loops over tokens vanish */
-                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, 1, type, acc);
-            else
-                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, m, type, acc);
-            for (size_t t = 0; t < m; t++)
-                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
-                    n * sizeof *acc);
-        }
-    }
-}
 /* ---- many tokens ---- */
 
 /* 256 weights of 16 rows. p[k / 4][row][k % 4] as unsigned bytes with
@@ -2285,6 +2416,254 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
 }
 #endif
 
+/* ---- Arm forms of the products ----
+ * As on x86: a block of each of eight rows is unpacked in registers and meets
+ * the tokens; offsets come off through the activations' sums. */
+
+#if defined KS_NEON
+
+typedef struct { int8x16_t lo, hi; } KS_NAME(n32); /* 32 weights */
+
+V_INLINE float32x4_t KS_NAME(n_halves4)(const u8 *const *row, size_t at) {
+    u16 h[4] = {ld_u16(row[0] + at), ld_u16(row[1] + at), ld_u16(row[2] + at),
+        ld_u16(row[3] + at)};
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h)));
+}
+
+V_INLINE vr KS_NAME(n_halves)(const u8 *const *row, size_t at) {
+    return (vr){{KS_NAME(n_halves4)(row, at), KS_NAME(n_halves4)(row + 4, at)}};
+}
+
+V_INLINE KS_NAME(n32) KS_NAME(n_nibbles)(const u8 *qs) {
+    uint8x16_t v = vld1q_u8(qs);
+    return (KS_NAME(n32)){
+        vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))),
+        vreinterpretq_s8_u8(vshrq_n_u8(v, 4))};
+}
+
+/* 16 bits to 16 bytes of 0 or 16. */
+V_INLINE int8x16_t KS_NAME(n_fifth)(const u8 *qh) {
+    static const u8 bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    uint8x16_t mask = vcombine_u8(vld1_u8(bit), vld1_u8(bit));
+    uint8x16_t v = vcombine_u8(vdup_n_u8(qh[0]), vdup_n_u8(qh[1]));
+    return vreinterpretq_s8_u8(
+        vandq_u8(vtstq_u8(v, mask), vdupq_n_u8(16)));
+}
+
+/* A block of 32, n_offset(type) too high. */
+V_INLINE KS_NAME(n32) KS_NAME(n_bytes)(const u8 *src, ksllm_type type) {
+    KS_NAME(n32) w;
+    switch ((int)type) {
+    case KSLLM_TYPE_Q4_0: return KS_NAME(n_nibbles)(src + 2);
+    case KSLLM_TYPE_Q4_1: return KS_NAME(n_nibbles)(src + 4);
+    case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: {
+        const u8 *qh = src + (type == KSLLM_TYPE_Q5_0 ? 2 : 4);
+        w = KS_NAME(n_nibbles)(qh + 4);
+        w.lo = vorrq_s8(w.lo, KS_NAME(n_fifth)(qh));
+        w.hi = vorrq_s8(w.hi, KS_NAME(n_fifth)(qh + 2));
+        return w;
+    }
+    case KSLLM_TYPE_IQ4_NL: {
+        int8x16_t t = vld1q_s8(BLK_IQ4);
+        w = KS_NAME(n_nibbles)(src + 2);
+        w.lo = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.lo));
+        w.hi = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.hi));
+        return w;
+    }
+    default: /* Q8_0 */
+        return (KS_NAME(n32)){vreinterpretq_s8_u8(vld1q_u8(src + 2)),
+            vreinterpretq_s8_u8(vld1q_u8(src + 18))};
+    }
+}
+
+V_INLINE i32 KS_NAME(n_offset)(ksllm_type type) {
+    return type == KSLLM_TYPE_Q4_0 ? 8
+        : type == KSLLM_TYPE_Q5_0  ? 16
+                                   : 0;
+}
+
+V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
+    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
+    KS_NAME(n32) w[8];
+    int32x4_t s[8];
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) w[r] = KS_NAME(n_bytes)(row[r] + at, type);
+    vr d = KS_NAME(n_halves)(row, at), dmin = d;
+    if (BLK_TYPES[type].has_min) dmin = KS_NAME(n_halves)(row, at + 2);
+    for (size_t t = 0; t < m; t++) {
+        size_t b = (t0 + t) * n + i * 32;
+        int8x16_t x0 = vld1q_s8(a->q[0] + b), x1 = vld1q_s8(a->q[0] + b + 16);
+        const i16 *sums = a->sum[0] + b / 16;
+        int32x4_t sum = vdupq_n_s32(sums[0] + sums[1]);
+        KS_UNROLL
+        for (int r = 0; r < 8; r++)
+            s[r] = KS_NAME(n_dot)(
+                KS_NAME(n_dot)(vdupq_n_s32(0), w[r].lo, x0), w[r].hi, x1);
+        KS_NAME(vri) p = KS_NAME(fold)(s);
+        KS_UNROLL
+        for (int k = 0; k < 2; k++)
+            if (KS_NAME(n_offset)(type))
+                p.v[k] = vmlsq_n_s32(p.v[k], sum, KS_NAME(n_offset)(type));
+        f32 dx = a->d[0][b / 32];
+        vr y = vr_add(vr_load(acc + 8 * t), p, d, dx);
+        if (BLK_TYPES[type].has_min)
+            y = vr_add(y, (KS_NAME(vri)){{sum, sum}}, dmin, dx);
+        vr_store(acc + 8 * t, y);
+    }
+}
+
+/* One row's block of Q4_K or Q5_K with m tokens: sums to s, minima to u. */
+V_INLINE void KS_NAME(n_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
+    const i16 *const *sums, size_t m, int32x4_t *s, int32x4_t *u) {
+    u64 sc, mn;
+    blk_six_bits(src + 4, &sc, &mn);
+    int16x8_t scales = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(sc)));
+    int16x8_t mins = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(mn)));
+    i16 scale[8];
+    vst1q_s16(scale, scales);
+    const u8 *qs = src + (five ? 48 : 16);
+    uint8x16_t h[2] = {vld1q_u8(src + 16), vld1q_u8(src + 32)};
+    for (size_t t = 0; t < m; t++) {
+        int16x8_t by32 = vpaddq_s16(vld1q_s16(sums[t]), vld1q_s16(sums[t] + 8));
+        s[8 * t] = vdupq_n_s32(0);
+        u[8 * t] = vmlal_high_s16(
+            vmull_s16(vget_low_s16(mins), vget_low_s16(by32)), mins, by32);
+    }
+    for (int n = 0; n < 4; n++) {
+        uint8x16_t q[4]; /* low nibbles of 32 bytes, then high ones */
+        KS_UNROLL
+        for (int k = 0; k < 2; k++) {
+            uint8x16_t v = vld1q_u8(qs + 32 * n + 16 * k);
+            q[k] = vandq_u8(v, vdupq_n_u8(15));
+            q[2 + k] = vshrq_n_u8(v, 4);
+            if (!five) continue;
+            q[k] = vsliq_n_u8(q[k], vandq_u8(h[k], vdupq_n_u8(1)), 4);
+            q[2 + k] = vsliq_n_u8(q[2 + k],
+                vandq_u8(vshrq_n_u8(h[k], 1), vdupq_n_u8(1)), 4);
+            h[k] = vshrq_n_u8(h[k], 2);
+        }
+        for (size_t t = 0; t < m; t++) {
+            KS_UNROLL
+            for (int k = 0; k < 2; k++) {
+                const i8 *at = x[t] + 64 * n + 32 * k;
+                int32x4_t p = KS_NAME(n_dot)(vdupq_n_s32(0),
+                    vreinterpretq_s8_u8(q[2 * k]), vld1q_s8(at));
+                p = KS_NAME(n_dot)(
+                    p, vreinterpretq_s8_u8(q[2 * k + 1]), vld1q_s8(at + 16));
+                s[8 * t] = vmlaq_n_s32(s[8 * t], p, scale[2 * n + k]);
+            }
+        }
+    }
+}
+
+/* The same for Q6_K. */
+V_INLINE void KS_NAME(n_row_q6_k)(const u8 *src, const i8 *const *x, size_t m,
+    int32x4_t *s) {
+    const i8 *scale = (const i8 *)src + 192;
+    for (size_t t = 0; t < m; t++) s[8 * t] = vdupq_n_s32(0);
+    for (int h = 0; h < 2; h++)
+        for (int k = 0; k < 2; k++) { /* 16 of each 32 */
+            const u8 *at = src + 64 * h + 16 * k;
+            uint8x16_t a = vld1q_u8(at), b = vld1q_u8(at + 32);
+            uint8x16_t c = vld1q_u8(src + 128 + 32 * h + 16 * k);
+            const uint8x16_t low = vdupq_n_u8(15), two = vdupq_n_u8(48);
+            const int8x16_t offset = vdupq_n_s8(32);
+            uint8x16_t q[4] = {
+                vorrq_u8(vandq_u8(a, low), vandq_u8(vshlq_n_u8(c, 4), two)),
+                vorrq_u8(vandq_u8(b, low), vandq_u8(vshlq_n_u8(c, 2), two)),
+                vorrq_u8(vshrq_n_u8(a, 4), vandq_u8(c, two)),
+                vorrq_u8(vshrq_n_u8(b, 4), vandq_u8(vshrq_n_u8(c, 2), two)),
+            };
+            KS_UNROLL
+            for (int j = 0; j < 4; j++) {
+                int8x16_t w = vsubq_s8(vreinterpretq_s8_u8(q[j]), offset);
+                for (size_t t = 0; t < m; t++)
+                    s[8 * t] = vmlaq_n_s32(s[8 * t],
+                        KS_NAME(n_dot)(vdupq_n_s32(0), w,
+                            vld1q_s8(x[t] + 128 * h + 32 * j + 16 * k)),
+                        scale[8 * h + 2 * j + k]);
+            }
+        }
+}
+
+V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
+    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
+    const bool six = type == KSLLM_TYPE_Q6_K;
+    int32x4_t s[4 * 8], u[4 * 8];
+    const i8 *x[4];
+    const i16 *sums[4];
+    for (size_t t = 0; t < m; t++) {
+        x[t] = a->q[1] + (t0 + t) * n + i * 256;
+        sums[t] = a->sum[1] + ((t0 + t) * n + i * 256) / 16;
+    }
+    for (int r = 0; r < 8; r++)
+        if (six) KS_NAME(n_row_q6_k)(row[r] + at, x, m, s + r);
+        else
+            KS_NAME(n_row_q45_k)(row[r] + at, type == KSLLM_TYPE_Q5_K, x, sums,
+                m, s + r, u + r);
+    vr d = KS_NAME(n_halves)(row, at + (six ? 208 : 0)), dmin = d;
+    if (!six) {
+        dmin = KS_NAME(n_halves)(row, at + 2);
+        dmin.v[0] = vnegq_f32(dmin.v[0]);
+        dmin.v[1] = vnegq_f32(dmin.v[1]);
+    }
+    for (size_t t = 0; t < m; t++) {
+        f32 dx = a->d[1][((t0 + t) * n + i * 256) / 256];
+        vr y = vr_add(vr_load(acc + 8 * t), KS_NAME(fold)(s + 8 * t), d, dx);
+        if (!six) y = vr_add(y, KS_NAME(fold)(u + 8 * t), dmin, dx);
+        vr_store(acc + 8 * t, y);
+    }
+}
+
+#endif
+
+#if defined KS_AVX2 || defined KS_NEON
+
+/* ---- the walk over rows and tokens that both forms share ---- */
+
+V_INLINE bool KS_NAME(k_has_direct)(ksllm_type type) {
+    return BLK_TYPES[type].n == 32 || type == KSLLM_TYPE_Q4_K
+        || type == KSLLM_TYPE_Q5_K || type == KSLLM_TYPE_Q6_K;
+}
+
+/* All blocks of eight rows with m tokens, 1 to 4. */
+V_INLINE void KS_NAME(k_direct_group)(const u8 *const *row, size_t ahead,
+    const k_acts *a, size_t t0, size_t m, ksllm_type type, f32 *acc) {
+    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
+    for (size_t i = 0; i < a->n_in / nb; i++) {
+        for (int r = 0; r < 8; r++)
+            for (size_t k = 0; k < bytes; k += 64)
+                __builtin_prefetch(row[r] + i * bytes + ahead + k);
+        if (nb == 32) KS_NAME(k_direct32)(row, a, t0, m, i, type, acc);
+        else KS_NAME(k_direct256)(row, a, t0, m, i, type, acc);
+    }
+}
+
+V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+    const u8 *row[8];
+    f32 acc[4 * 8];
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
+        size_t n = min_size(8, p->n_rows - r0);
+        size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
+        for (size_t r = 0; r < 8; r++)
+            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
+        for (size_t t0 = 0; t0 < p->m; t0 += 4) {
+            size_t m = min_size(4, p->m - t0);
+            memset(acc, 0, sizeof acc);
+            if (m == 1) /* the case of decoding: loops over tokens vanish */
+                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, 1, type, acc);
+            else
+                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, m, type, acc);
+            for (size_t t = 0; t < m; t++)
+                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
+                    n * sizeof *acc);
+        }
+    }
+}
+#endif
+
 /* ---- products with float weights ---- */
 
 V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
@@ -2335,15 +2714,16 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
             p->acts->x, p->m, type, p->y + r, p->y_stride);
 }
 
+#if !defined KS_SCALAR
+V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
 #if defined KS_AVX2
-V_INLINE void KS_NAME(k_product_x86)(const k_product *p, ksllm_type type) {
-    bool direct = KS_NAME(k_has_direct)(type);
-    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW))
+    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW)) {
         KS_NAME(k_panel)(p, type);
-    else if (direct)
-        KS_NAME(k_direct)(p, type);
-    else
-        KS_NAME(k_quantized)(p, type);
+        return;
+    }
+#endif
+    if (KS_NAME(k_has_direct)(type)) KS_NAME(k_direct)(p, type);
+    else KS_NAME(k_quantized)(p, type);
 }
 #endif
 
@@ -2360,7 +2740,7 @@ static void KS_NAME(k_product_any)(const k_product *p) {
 #else
 #define QUANTIZED(t)                                                           \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        KS_NAME(k_product_x86)(p, KSLLM_TYPE_##t);                             \
+        KS_NAME(k_choose_form)(p, KSLLM_TYPE_##t);                             \
     }
 #endif
 #define FLOATS(t)                                                              \
@@ -2485,6 +2865,10 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .needs = CPU_AVX2 | CPU_AVX512_VNNI,
 #elif defined KS_AVX2
     .needs = CPU_AVX2,
+#elif defined KS_DOTPROD
+    .needs = CPU_NEON | CPU_DOTPROD,
+#elif defined KS_NEON
+    .needs = CPU_NEON,
 #endif
     .quantize = KS_NAME(k_quantize),
     .norm = KS_NAME(k_norm),
@@ -2554,12 +2938,35 @@ KS_TARGET_END
 #undef KS_ISA
 #endif
 
+#if defined KS_ARM64
+#define KS_ISA neon
+#define KS_NEON 1
+#include KSLLM_SELF
+#undef KS_ISA
+#if defined KS_HAS_DOTPROD
+#define KS_ISA dotprod
+#define KS_DOTPROD 1
+KS_TARGET_BEGIN(KS_HAS_DOTPROD)
+#include KSLLM_SELF
+KS_TARGET_END
+#undef KS_DOTPROD
+#undef KS_ISA
+#endif
+#undef KS_NEON
+#endif
+
 /* ---- 7e the table, best first ---- */
 
 static const k_row *const K_TABLE[] = {
 #if defined KS_X86
     &K_TABLE_ROW_avx512vnni,
     &K_TABLE_ROW_avx2,
+#endif
+#if defined KS_HAS_DOTPROD
+    &K_TABLE_ROW_dotprod,
+#endif
+#if defined KS_ARM64
+    &K_TABLE_ROW_neon,
 #endif
     &K_TABLE_ROW_scalar,
 };
@@ -8641,6 +9048,8 @@ const char *ksllm_isa_list(void) {
     return k_choose("avx512vnni") ? all
         : k_choose("avx2")        ? all + strlen("avx512vnni ")
                                   : "scalar";
+#elif defined KS_ARM64
+    return k_choose("dotprod") ? "dotprod neon scalar" : "neon scalar";
 #else
     return "scalar";
 #endif
