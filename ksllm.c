@@ -1213,10 +1213,11 @@ typedef struct {
     size_t y_stride;
 } k_product;
 
-/* One query head against the keys [lo, hi) of its KV head. Position p lies in
- * slot p % n_slots; n_slots is a multiple of K_KEYS, or no position wraps. */
+/* Some query heads, one behind the other, against the keys [lo, hi) of their
+ * KV head. Position p lies in slot p % n_slots; n_slots is a multiple of
+ * K_KEYS, or no position wraps. */
 typedef struct {
-    const f32 *q;
+    const f32 *q; /* [heads][head_dim], as out */
     const u8 *k, *v; /* [n_slots][head_dim] */
     size_t head_dim, n_slots, lo, hi;
     f32 scale;
@@ -1224,6 +1225,7 @@ typedef struct {
 } k_query;
 
 typedef enum { K_SILU, K_GELU } k_activation;
+enum { K_F32, K_F16 }; /* types of the KV cache */
 
 enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
@@ -1238,8 +1240,8 @@ typedef struct {
         const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum);
     void (*norm)(const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y);
     void (*product[KSLLM_TYPE_BF16 + 1])(const k_product *p);
-    void (*attend_f32)(const k_query *a);
-    void (*attend_f16)(const k_query *a);
+    /* 1, 2 or 4 query heads; slot [K_F32 or K_F16][log2] */
+    void (*attend[2][3])(const k_query *a);
     void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
     void (*to_f16)(const f32 *x, size_t n, u8 *out);
     f32 (*max)(const f32 *x, size_t n);
@@ -2765,97 +2767,164 @@ QUANTIZED(IQ4_XS)
 #undef QUANTIZED
 #undef FLOATS
 
-/* ---- attention ---- */
+/* ---- attention ----
+ * Up to four query heads of one KV head go together (G), so that a key or
+ * value is read and converted once for all of them; 4 / G keys or stretches
+ * of a value at a time keep the fma units busy. */
 
-V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, size_t n, bool f16) {
-    if (i + 16 > n) {
-        ksllm_type type = f16 ? KSLLM_TYPE_F16 : KSLLM_TYPE_F32;
-        return KS_NAME(v_tail_any)(p + i * (f16 ? 2 : 4), n - i, type);
-    }
+V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, bool f16) {
     return f16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
 }
 
-V_INLINE vf KS_NAME(v_load_n)(const f32 *x, size_t i, size_t n) {
-    return i + 16 <= n ? v_load(x + i) : KS_NAME(v_tail)(x + i, n - i, 0.0f);
+V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, bool f16) {
+    ksllm_type type = f16 ? KSLLM_TYPE_F16 : KSLLM_TYPE_F32;
+    return KS_NAME(v_tail_any)(p + i * (f16 ? 2 : 4), n - i, type);
 }
 
-/* Scores of n keys, two at a time for the latency of the fma. */
-V_INLINE void KS_NAME(k_scores)(
-    const k_query *a, const u8 *k, size_t n, bool f16, f32 *s) {
-    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
-    for (size_t j = 0; j < n; j += 2) {
-        const u8 *k0 = k + j * stride, *k1 = j + 1 < n ? k0 + stride : k0;
-        vf x = v_set1(0.0f), y = x;
-        for (size_t i = 0; i < hd; i += 16) {
-            vf q = KS_NAME(v_load_n)(a->q, i, hd);
-            x = v_fma(q, KS_NAME(v_load_kv)(k0, i, hd, f16), x);
-            y = v_fma(q, KS_NAME(v_load_kv)(k1, i, hd, f16), y);
+/* Scores of n keys, s[g][key]. */
+KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const u8 *k,
+    size_t n, bool f16, f32 (*s)[K_KEYS]) {
+    const size_t hd = a->head_dim, full = hd / 16 * 16;
+    const size_t stride = hd * (f16 ? 2 : 4), keys = (size_t)(4 / G);
+    for (size_t j = 0; j < n; j += keys) {
+        const u8 *key[4];
+        vf x[4];
+        KS_UNROLL
+        for (size_t c = 0; c < keys; c++)
+            key[c] = k + min_size(j + c, n - 1) * stride;
+        KS_UNROLL
+        for (int c = 0; c < 4; c++) x[c] = v_set1(0.0f);
+        for (size_t i = 0; i < full; i += 16) {
+            KS_UNROLL
+            for (int c = 0; c < 4 / G; c++) {
+                vf v = KS_NAME(v_load_kv)(key[c], i, f16);
+                KS_UNROLL
+                for (int g = 0; g < G; g++)
+                    x[c * G + g] = v_fma(
+                        v_load(a->q + (size_t)g * hd + i), v, x[c * G + g]);
+            }
         }
-        s[j] = KS_NAME(v_sum)(x) * a->scale;
-        if (j + 1 < n) s[j + 1] = KS_NAME(v_sum)(y) * a->scale;
+        for (int c = 0; c < 4 / G; c++)
+            for (int g = 0; g < G; g++) {
+                vf sum = x[c * G + g];
+                if (full < hd)
+                    sum = v_fma(KS_NAME(v_tail)(a->q + (size_t)g * hd + full,
+                                    hd - full, 0.0f),
+                        KS_NAME(v_tail_kv)(key[c], full, hd, f16), sum);
+                if (j + (size_t)c < n)
+                    s[g][j + (size_t)c] = KS_NAME(v_sum)(sum) * a->scale;
+            }
     }
 }
 
-/* out = out * keep + sum over keys of p * v, keys in ascending order. */
-V_INLINE void KS_NAME(k_values)(const k_query *a, const u8 *v, const f32 *p,
-    size_t n, f32 keep, bool f16) {
+/* Dimensions [i, i + 16 * W) of out = out * keep + sum over keys of p * v,
+ * keys in ascending order. */
+KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
+    const u8 *v, size_t n, size_t i, const f32 (*p)[K_KEYS], const f32 *keep,
+    bool f16) {
     const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
-    for (size_t i = 0; i < hd; i += 16) {
-        vf x = v_mul(KS_NAME(v_load_n)(a->out, i, hd), v_set1(keep));
+    vf x[4];
+    KS_UNROLL
+    for (int c = 0; c < W * G; c++)
+        x[c] = v_mul(v_load(a->out + (size_t)(c % G) * hd + i
+                         + 16 * (size_t)(c / G)),
+            v_set1(keep[c % G]));
+    for (size_t j = 0; j < n; j++) {
+        KS_UNROLL
+        for (int c = 0; c < W; c++) {
+            vf y = KS_NAME(v_load_kv)(
+                v + j * stride, i + 16 * (size_t)c, f16);
+            KS_UNROLL
+            for (int g = 0; g < G; g++)
+                x[c * G + g] = v_fma(v_set1(p[g][j]), y, x[c * G + g]);
+        }
+    }
+    KS_UNROLL
+    for (int c = 0; c < W * G; c++)
+        v_store(a->out + (size_t)(c % G) * hd + i + 16 * (size_t)(c / G), x[c]);
+}
+
+KS_INLINE void KS_NAME(k_values)(const k_query *a, const int G, const u8 *v,
+    size_t n, const f32 (*p)[K_KEYS], const f32 *keep, bool f16) {
+    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    size_t i = 0;
+    for (; i + 16 * (size_t)(4 / G) <= hd; i += 16 * (size_t)(4 / G))
+        KS_NAME(k_values_at)(a, G, 4 / G, v, n, i, p, keep, f16);
+    for (; i + 16 <= hd; i += 16)
+        KS_NAME(k_values_at)(a, G, 1, v, n, i, p, keep, f16);
+    for (int g = 0; g < G && i < hd; g++) {
+        f32 *out = a->out + (size_t)g * hd + i, f[16];
+        vf x = v_mul(
+            KS_NAME(v_tail)(out, hd - i, 0.0f), v_set1(keep[g]));
         for (size_t j = 0; j < n; j++)
-            x = v_fma(v_set1(p[j]),
-                KS_NAME(v_load_kv)(v + j * stride, i, hd, f16), x);
-        if (i + 16 <= hd) {
-            v_store(a->out + i, x);
-        } else {
-            f32 f[16];
-            v_store(f, x);
-            memcpy(a->out + i, f, (hd - i) * sizeof *f);
-        }
+            x = v_fma(v_set1(p[g][j]),
+                KS_NAME(v_tail_kv)(v + j * stride, i, hd, f16), x);
+        v_store(f, x);
+        memcpy(out, f, (hd - i) * sizeof *f);
     }
+}
+
+/* Scores of a block to probabilities relative to its running maximum; returns
+ * what everything before must be multiplied with. */
+V_INLINE f32 KS_NAME(k_softmax)(
+    f32 *s, size_t first, size_t n, f32 *max, f32 *sum) {
+    f32 top = KS_NAME(k_max)(s + first, n), keep[16];
+    if (top < *max) top = *max;
+    v_store(keep, KS_NAME(v_exp)(v_set1(*max - top)));
+    vf part = v_set1(0.0f);
+    for (size_t j = 0; j < first; j++) s[j] = top;
+    for (size_t j = first + n; j < K_KEYS; j++) s[j] = top;
+    for (size_t j = 0; j < K_KEYS; j += 16) {
+        f32 *e = s + j;
+        v_store(e, KS_NAME(v_exp)(v_add(v_load(e), v_set1(-top))));
+        if (j < first || j + 16 > first + n)
+            for (size_t k = 0; k < 16; k++)
+                if (j + k < first || j + k >= first + n) e[k] = 0;
+        part = v_add(part, v_load(e));
+    }
+    *sum = *sum * keep[0] + KS_NAME(v_sum)(part);
+    *max = top;
+    return keep[0];
 }
 
 /* Softmax over blocks of K_KEYS keys at fixed positions, with a running
  * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
  * keys outside [lo, hi) count as probability 0. */
-V_INLINE void KS_NAME(k_attend_kv)(const k_query *a, bool f16) {
-    const size_t stride = a->head_dim * (f16 ? 2 : 4);
-    f32 s[K_KEYS], max = -FLT_MAX, sum = 0;
-    memset(a->out, 0, a->head_dim * sizeof *a->out);
+KS_INLINE void KS_NAME(k_attend)(const k_query *a, const int G, bool f16) {
+    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    f32 s[4][K_KEYS], p[4][K_KEYS], max[4], sum[4], keep[4];
+    memset(a->out, 0, (size_t)G * hd * sizeof *a->out);
+    for (int g = 0; g < G; g++) max[g] = -FLT_MAX, sum[g] = 0;
     for (size_t b = a->lo / K_KEYS * K_KEYS; b < a->hi; b += K_KEYS) {
         size_t first = b < a->lo ? a->lo - b : 0;
         size_t n = min_size(K_KEYS, a->hi - b) - first;
         size_t slot = (b % a->n_slots + first) * stride;
-        KS_NAME(k_scores)(a, a->k + slot, n, f16, s + first);
-        f32 top = KS_NAME(k_max)(s + first, n);
-        if (top < max) top = max;
-        f32 keep[16];
-        v_store(keep, KS_NAME(v_exp)(v_set1(max - top)));
-        vf part = v_set1(0.0f);
-        for (size_t j = 0; j < first; j++) s[j] = 0;
-        for (size_t j = first + n; j < K_KEYS; j++) s[j] = 0;
-        for (size_t j = 0; j < K_KEYS; j += 16) {
-            f32 e[16];
-            v_store(e, KS_NAME(v_exp)(v_add(v_load(s + j), v_set1(-top))));
-            for (size_t k = 0; k < 16; k++)
-                s[j + k] = j + k >= first && j + k < first + n ? e[k] : 0;
-            part = v_add(part, v_load(s + j));
+        KS_NAME(k_scores)(a, G, a->k + slot, n, f16, p);
+        for (int g = 0; g < G; g++) {
+            memcpy(s[g] + first, p[g], n * sizeof **s);
+            keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
+            memcpy(p[g], s[g] + first, n * sizeof **s);
         }
-        sum = sum * keep[0] + KS_NAME(v_sum)(part);
-        max = top;
-        KS_NAME(k_values)(a, a->v + slot, s + first, n, keep[0], f16);
+        KS_NAME(k_values)(
+            a, G, a->v + slot, n, (const f32(*)[K_KEYS])p, keep, f16);
     }
-    f32 k = 1.0f / sum;
-    for (size_t i = 0; i < a->head_dim; i++) a->out[i] *= k;
+    for (int g = 0; g < G; g++) {
+        f32 k = 1.0f / sum[g], *out = a->out + (size_t)g * hd;
+        for (size_t i = 0; i < hd; i++) out[i] *= k;
+    }
 }
 
-static void KS_NAME(k_attend_f32)(const k_query *a) {
-    KS_NAME(k_attend_kv)(a, false);
-}
-
-static void KS_NAME(k_attend_f16)(const k_query *a) {
-    KS_NAME(k_attend_kv)(a, true);
-}
+#define ATTEND(G, type, f16)                                                   \
+    static void KS_NAME(k_attend##G##_##type)(const k_query *a) {              \
+        KS_NAME(k_attend)(a, G, f16);                                          \
+    }
+ATTEND(1, f32, false)
+ATTEND(2, f32, false)
+ATTEND(4, f32, false)
+ATTEND(1, f16, true)
+ATTEND(2, f16, true)
+ATTEND(4, f16, true)
+#undef ATTEND
 
 static const k_row KS_NAME(K_TABLE_ROW) = {
     .name = KS_STRING(KS_ISA),
@@ -2878,8 +2947,10 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
         PRODUCT(Q2_K), PRODUCT(Q3_K), PRODUCT(Q4_K), PRODUCT(Q5_K),
         PRODUCT(Q6_K), PRODUCT(IQ4_NL), PRODUCT(IQ4_XS)},
 #undef PRODUCT
-    .attend_f32 = KS_NAME(k_attend_f32),
-    .attend_f16 = KS_NAME(k_attend_f16),
+    .attend = {{KS_NAME(k_attend1_f32), KS_NAME(k_attend2_f32),
+                   KS_NAME(k_attend4_f32)},
+        {KS_NAME(k_attend1_f16), KS_NAME(k_attend2_f16),
+            KS_NAME(k_attend4_f16)}},
     .gate = KS_NAME(k_gate),
     .to_f16 = KS_NAME(k_to_f16),
     .max = KS_NAME(k_max),
@@ -8172,6 +8243,7 @@ struct fwd {
     /* the step under way */
     fwd_token_step step;
     u32 n_per_piece;
+    u32 log_heads; /* 2^log_heads heads make a piece of attention */
     k_product product[3];
     u32 first_piece[4]; /* of each product */
     u32 n_products;
@@ -8334,7 +8406,7 @@ static void fwd_heads(const fwd *f, u32 t) {
     fwd_store(f, t, v, s->cache[f->i_layer].v);
 }
 
-/* ---- attention: pieces are (head, up to 8 tokens) ---- */
+/* ---- attention: pieces are (some heads of a KV head, up to 8 tokens) ---- */
 
 enum { FWD_QUERIES = 8 };
 
@@ -8344,25 +8416,35 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     const ksllm_model *m = s->m;
     if (fwd_stopped(f->s)) return;
     const ses_cache *c = &s->cache[f->i_layer];
-    size_t hd = m->dim[D_HEAD];
-    u32 h = piece % m->n_heads, t0 = piece / m->n_heads * FWD_QUERIES;
-    u32 group = m->n_heads / m->n_kv_heads;
-    size_t head = (size_t)(h / group) * c->n_slots * hd * (s->kv_f16 ? 2 : 4);
+    u32 together = 1u << f->log_heads, n_groups = m->n_heads / together;
+    u32 h = piece % n_groups * together;
+    u32 t0 = piece / n_groups * FWD_QUERIES;
+    size_t hd = m->dim[D_HEAD], kv_head = h / (m->n_heads / m->n_kv_heads);
+    size_t at_kv = kv_head * c->n_slots * hd * (s->kv_f16 ? 2 : 4);
     for (u32 t = t0; t < min_u32(f->m, t0 + FWD_QUERIES); t++) {
         size_t at = t * m->dim[D_Q] + h * hd, n = (size_t)f->n0 + t + 1;
         k_query a = {
-            .q = s->q + at, .k = c->k + head, .v = c->v + head,
+            .q = s->q + at, .k = c->k + at_kv, .v = c->v + at_kv,
             .head_dim = hd, .n_slots = c->n_slots,
             .lo = f->l->window && n > f->l->window ? n - f->l->window : 0,
             .hi = n, .scale = m->attn_scale, .out = s->att + at,
         };
-        (s->kv_f16 ? m->k->attend_f16 : m->k->attend_f32)(&a);
+        m->k->attend[s->kv_f16 ? K_F16 : K_F32][f->log_heads](&a);
     }
 }
 
+/* As many heads together as their number allows and as leaves every thread
+ * some pieces. */
 static void fwd_attend(fwd *f) {
-    u32 n = f->s->m->n_heads * ((f->m + FWD_QUERIES - 1) / FWD_QUERIES);
-    pool_run(&f->s->workers, n, fwd_attend_piece, f);
+    const ksllm_model *m = f->s->m;
+    u32 group = m->n_heads / m->n_kv_heads;
+    u32 rows = (f->m + FWD_QUERIES - 1) / FWD_QUERIES;
+    f->log_heads = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
+    while (f->log_heads && rows * (m->n_heads >> f->log_heads)
+            < f->s->n_threads)
+        f->log_heads--;
+    pool_run(&f->s->workers, rows * (m->n_heads >> f->log_heads),
+        fwd_attend_piece, f);
 }
 
 /* ---- products: pieces are rows ---- */

@@ -458,13 +458,14 @@ static void attend(bool f16, int trial, uint64_t *rng)
     enum { SLOTS = 192, MOST = 256 };
     static f32 kv[2][SLOTS * MOST];
     static u8 bytes[2][SLOTS * MOST * 4];
-    f32 q[MOST], want[MOST], y[MOST];
+    f32 q[4 * MOST], want[4 * MOST], y[4 * MOST];
+    int few = (int)fx_below(rng, 3), heads = 1 << few;
     size_t d = dims[fx_below(rng, 11)];
     size_t slots = 64 * (1 + fx_below(rng, 3));
     size_t length = 1 + fx_below(rng, (u32)slots);
     size_t lo = fx_below(rng, trial % 3 ? 1 : 500);
     size_t hi = lo + length;
-    numbers(q, d, trial % 2, rng);
+    numbers(q, 4 * d, trial % 2, rng);
     for (int i = 0; i < 2; i++) {
         numbers(kv[i], slots * d, i ? trial % 3 : 0, rng);
         if (f16) {
@@ -478,16 +479,24 @@ static void attend(bool f16, int trial, uint64_t *rng)
     k_query a = {.q = q, .k = bytes[0], .v = bytes[1], .head_dim = d,
                  .n_slots = slots, .lo = lo, .hi = hi,
                  .scale = 1 / sqrtf((f32)d), .out = want};
-    (f16 ? scalar()->attend_f16 : scalar()->attend_f32)(&a);
+    scalar()->attend[f16][few](&a);
     a.out = y;
     const k_row *k;
     EACH_ROW(k) {
         memset(y, 0x77, sizeof y);
-        (f16 ? k->attend_f16 : k->attend_f32)(&a);
-        if (!CHECK(same_floats(y, want, d)))
+        k->attend[f16][few](&a);
+        if (!CHECK(same_floats(y, want, d * (size_t)heads)))
             printf("%s: head of %d, %d slots, %d to %d\n", k->name, (int)d,
                    (int)slots, (int)lo, (int)hi);
     }
+    /* Together or alone: the same bits. */
+    for (int h = 0; h < heads; h++) {
+        a.q = q + (size_t)h * d;
+        a.out = y;
+        scalar()->attend[f16][0](&a);
+        CHECK(same_floats(y, want + (size_t)h * d, d));
+    }
+    a.q = q;
     double p[SLOTS], top = -INFINITY, sum = 0;
     for (size_t t = 0; t < length; t++) {
         const f32 *key = kv[0] + (lo + t) % slots * d;
