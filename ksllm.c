@@ -1962,7 +1962,8 @@ V_INLINE i32 KS_NAME(x_offset)(ksllm_type type) {
 
 /* One block of 32 of eight rows with m tokens, added to acc[token][row]. */
 V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
+    f32 *acc) {
     const bool is_signed =
         type == KSLLM_TYPE_Q8_0 || type == KSLLM_TYPE_IQ4_NL;
     const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
@@ -1973,7 +1974,7 @@ V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
     if (BLK_TYPES[type].has_min)
         dmin = KS_NAME(x_halves)(row, at + 2);
     for (size_t t = 0; t < m; t++) {
-        size_t b = (t0 + t) * n + i * 32;
+        size_t b = min_size(t0 + t, last) * n + i * 32;
         __m256i x = KS_NAME(x_load)(a->q[0] + b), zero = _mm256_setzero_si256();
         const i16 *sums = a->sum[0] + b / 16;
         i32 sum = sums[0] + sums[1];
@@ -2004,7 +2005,7 @@ V_INLINE __m256i KS_NAME(x_pick)(__m256i scales, int g) {
 /* One row's block of Q4_K or Q5_K with m tokens: partial sums to s and, for
  * the minima, to u. */
 V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
-    const i16 *const *sums, size_t m, __m256i *s, __m256i *u) {
+    const i16 *const *sums, const size_t m, __m256i *s, __m256i *u) {
     const __m256i low = _mm256_set1_epi8(15);
     u64 sc, mn;
     blk_six_bits(src + 4, &sc, &mn);
@@ -2013,8 +2014,10 @@ V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
     __m128i mins = _mm_loadl_epi64((const void *)&mn);
     __m256i twice = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins));
     __m256i qh = five ? KS_NAME(x_load)(src + 16) : low;
+    __m256i v[4]; /* registers: s lies in memory */
+    KS_UNROLL
     for (size_t t = 0; t < m; t++) {
-        s[8 * t] = _mm256_setzero_si256();
+        v[t] = _mm256_setzero_si256();
         u[8 * t] = _mm256_madd_epi16(twice, KS_NAME(x_load)(sums[t]));
     }
     KS_UNROLL
@@ -2033,25 +2036,30 @@ V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
         }
         __m256i sa = KS_NAME(x_pick)(scales, 2 * n);
         __m256i sb = KS_NAME(x_pick)(scales, 2 * n + 1);
+        KS_UNROLL
         for (size_t t = 0; t < m; t++) {
-            __m256i v = KS_NAME(x_dot_scaled)(
-                s[8 * t], a, KS_NAME(x_load)(x[t] + 64 * n), sa);
-            s[8 * t] = KS_NAME(x_dot_scaled)(
-                v, b, KS_NAME(x_load)(x[t] + 64 * n + 32), sb);
+            v[t] = KS_NAME(x_dot_scaled)(
+                v[t], a, KS_NAME(x_load)(x[t] + 64 * n), sa);
+            v[t] = KS_NAME(x_dot_scaled)(
+                v[t], b, KS_NAME(x_load)(x[t] + 64 * n + 32), sb);
         }
     }
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
 /* The same for Q6_K; the offset of 32 comes off through the sums. */
 V_INLINE void KS_NAME(x_row_q6_k)(const u8 *src, const i8 *const *x,
-    const i16 *const *sums, size_t m, __m256i *s) {
+    const i16 *const *sums, const size_t m, __m256i *s) {
     const __m256i low = _mm256_set1_epi8(15), two = _mm256_set1_epi8(48);
     __m128i sc = _mm_loadu_si128((const void *)(src + 192));
     __m256i in_order = _mm256_cvtepi8_epi16(sc);
     __m256i scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(sc,
         _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
+    __m256i v[4];
+    KS_UNROLL
     for (size_t t = 0; t < m; t++)
-        s[8 * t] = _mm256_sub_epi32(_mm256_setzero_si256(),
+        v[t] = _mm256_sub_epi32(_mm256_setzero_si256(),
             _mm256_slli_epi32(
                 _mm256_madd_epi16(in_order, KS_NAME(x_load)(sums[t])), 5));
     KS_UNROLL
@@ -2072,24 +2080,29 @@ V_INLINE void KS_NAME(x_row_q6_k)(const u8 *src, const i8 *const *x,
         KS_UNROLL
         for (int k = 0; k < 4; k++) {
             __m256i sk = KS_NAME(x_pick)(scales, 4 * h + k);
+            KS_UNROLL
             for (size_t t = 0; t < m; t++)
-                s[8 * t] = KS_NAME(x_dot_scaled)(s[8 * t], w[k],
+                v[t] = KS_NAME(x_dot_scaled)(v[t], w[k],
                     KS_NAME(x_load)(x[t] + 128 * h + 32 * k), sk);
         }
     }
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
 /* One block of 256 of eight rows with m <= 4 tokens. */
 V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
+    f32 *acc) {
     const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
     const bool six = type == KSLLM_TYPE_Q6_K;
     __m256i s[4 * 8], u[4 * 8];
     const i8 *x[4];
     const i16 *sums[4];
     for (size_t t = 0; t < m; t++) {
-        x[t] = a->q[1] + (t0 + t) * n + i * 256;
-        sums[t] = a->sum[1] + ((t0 + t) * n + i * 256) / 16;
+        size_t from = min_size(t0 + t, last) * n + i * 256;
+        x[t] = a->q[1] + from;
+        sums[t] = a->sum[1] + from / 16;
     }
     for (int r = 0; r < 8; r++)
         if (six)
@@ -2102,7 +2115,7 @@ V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
         dmin = _mm256_xor_ps(
             KS_NAME(x_halves)(row, at + 2), _mm256_set1_ps(-0.0f));
     for (size_t t = 0; t < m; t++) {
-        f32 dx = a->d[1][((t0 + t) * n + i * 256) / 256];
+        f32 dx = a->d[1][min_size(t0 + t, last) * (n / 256) + i];
         vr y = vr_add(vr_load(acc + 8 * t), KS_NAME(fold)(s + 8 * t), d, dx);
         if (!six) y = vr_add(y, KS_NAME(fold)(u + 8 * t), dmin, dx);
         vr_store(acc + 8 * t, y);
@@ -2485,7 +2498,8 @@ V_INLINE i32 KS_NAME(n_offset)(ksllm_type type) {
 }
 
 V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
+    f32 *acc) {
     const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
     KS_NAME(n32) w[8];
     int32x4_t s[8];
@@ -2494,7 +2508,7 @@ V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
     vr d = KS_NAME(n_halves)(row, at), dmin = d;
     if (BLK_TYPES[type].has_min) dmin = KS_NAME(n_halves)(row, at + 2);
     for (size_t t = 0; t < m; t++) {
-        size_t b = (t0 + t) * n + i * 32;
+        size_t b = min_size(t0 + t, last) * n + i * 32;
         int8x16_t x0 = vld1q_s8(a->q[0] + b), x1 = vld1q_s8(a->q[0] + b + 16);
         const i16 *sums = a->sum[0] + b / 16;
         int32x4_t sum = vdupq_n_s32(sums[0] + sums[1]);
@@ -2517,7 +2531,7 @@ V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
 
 /* One row's block of Q4_K or Q5_K with m tokens: sums to s, minima to u. */
 V_INLINE void KS_NAME(n_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
-    const i16 *const *sums, size_t m, int32x4_t *s, int32x4_t *u) {
+    const i16 *const *sums, const size_t m, int32x4_t *s, int32x4_t *u) {
     u64 sc, mn;
     blk_six_bits(src + 4, &sc, &mn);
     int16x8_t scales = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(sc)));
@@ -2526,9 +2540,11 @@ V_INLINE void KS_NAME(n_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
     vst1q_s16(scale, scales);
     const u8 *qs = src + (five ? 48 : 16);
     uint8x16_t h[2] = {vld1q_u8(src + 16), vld1q_u8(src + 32)};
+    int32x4_t v[4]; /* registers: s lies in memory */
+    KS_UNROLL
     for (size_t t = 0; t < m; t++) {
         int16x8_t by32 = vpaddq_s16(vld1q_s16(sums[t]), vld1q_s16(sums[t] + 8));
-        s[8 * t] = vdupq_n_s32(0);
+        v[t] = vdupq_n_s32(0);
         u[8 * t] = vmlal_high_s16(
             vmull_s16(vget_low_s16(mins), vget_low_s16(by32)), mins, by32);
     }
@@ -2536,15 +2552,16 @@ V_INLINE void KS_NAME(n_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
         uint8x16_t q[4]; /* low nibbles of 32 bytes, then high ones */
         KS_UNROLL
         for (int k = 0; k < 2; k++) {
-            uint8x16_t v = vld1q_u8(qs + 32 * n + 16 * k);
-            q[k] = vandq_u8(v, vdupq_n_u8(15));
-            q[2 + k] = vshrq_n_u8(v, 4);
+            uint8x16_t both = vld1q_u8(qs + 32 * n + 16 * k);
+            q[k] = vandq_u8(both, vdupq_n_u8(15));
+            q[2 + k] = vshrq_n_u8(both, 4);
             if (!five) continue;
             q[k] = vsliq_n_u8(q[k], vandq_u8(h[k], vdupq_n_u8(1)), 4);
             q[2 + k] = vsliq_n_u8(q[2 + k],
                 vandq_u8(vshrq_n_u8(h[k], 1), vdupq_n_u8(1)), 4);
             h[k] = vshrq_n_u8(h[k], 2);
         }
+        KS_UNROLL
         for (size_t t = 0; t < m; t++) {
             KS_UNROLL
             for (int k = 0; k < 2; k++) {
@@ -2553,17 +2570,21 @@ V_INLINE void KS_NAME(n_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
                     vreinterpretq_s8_u8(q[2 * k]), vld1q_s8(at));
                 p = KS_NAME(n_dot)(
                     p, vreinterpretq_s8_u8(q[2 * k + 1]), vld1q_s8(at + 16));
-                s[8 * t] = vmlaq_n_s32(s[8 * t], p, scale[2 * n + k]);
+                v[t] = vmlaq_n_s32(v[t], p, scale[2 * n + k]);
             }
         }
     }
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
 /* The same for Q6_K. */
-V_INLINE void KS_NAME(n_row_q6_k)(const u8 *src, const i8 *const *x, size_t m,
-    int32x4_t *s) {
+V_INLINE void KS_NAME(n_row_q6_k)(const u8 *src, const i8 *const *x,
+    const size_t m, int32x4_t *s) {
     const i8 *scale = (const i8 *)src + 192;
-    for (size_t t = 0; t < m; t++) s[8 * t] = vdupq_n_s32(0);
+    int32x4_t v[4];
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) v[t] = vdupq_n_s32(0);
     for (int h = 0; h < 2; h++)
         for (int k = 0; k < 2; k++) { /* 16 of each 32 */
             const u8 *at = src + 64 * h + 16 * k;
@@ -2580,25 +2601,30 @@ V_INLINE void KS_NAME(n_row_q6_k)(const u8 *src, const i8 *const *x, size_t m,
             KS_UNROLL
             for (int j = 0; j < 4; j++) {
                 int8x16_t w = vsubq_s8(vreinterpretq_s8_u8(q[j]), offset);
+                KS_UNROLL
                 for (size_t t = 0; t < m; t++)
-                    s[8 * t] = vmlaq_n_s32(s[8 * t],
+                    v[t] = vmlaq_n_s32(v[t],
                         KS_NAME(n_dot)(vdupq_n_s32(0), w,
                             vld1q_s8(x[t] + 128 * h + 32 * j + 16 * k)),
                         scale[8 * h + 2 * j + k]);
             }
         }
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
 V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t m, size_t i, ksllm_type type, f32 *acc) {
+    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
+    f32 *acc) {
     const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
     const bool six = type == KSLLM_TYPE_Q6_K;
     int32x4_t s[4 * 8], u[4 * 8];
     const i8 *x[4];
     const i16 *sums[4];
     for (size_t t = 0; t < m; t++) {
-        x[t] = a->q[1] + (t0 + t) * n + i * 256;
-        sums[t] = a->sum[1] + ((t0 + t) * n + i * 256) / 16;
+        size_t from = min_size(t0 + t, last) * n + i * 256;
+        x[t] = a->q[1] + from;
+        sums[t] = a->sum[1] + from / 16;
     }
     for (int r = 0; r < 8; r++)
         if (six) KS_NAME(n_row_q6_k)(row[r] + at, x, m, s + r);
@@ -2612,7 +2638,7 @@ V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
         dmin.v[1] = vnegq_f32(dmin.v[1]);
     }
     for (size_t t = 0; t < m; t++) {
-        f32 dx = a->d[1][((t0 + t) * n + i * 256) / 256];
+        f32 dx = a->d[1][min_size(t0 + t, last) * (n / 256) + i];
         vr y = vr_add(vr_load(acc + 8 * t), KS_NAME(fold)(s + 8 * t), d, dx);
         if (!six) y = vr_add(y, KS_NAME(fold)(u + 8 * t), dmin, dx);
         vr_store(acc + 8 * t, y);
@@ -2630,16 +2656,18 @@ V_INLINE bool KS_NAME(k_has_direct)(ksllm_type type) {
         || type == KSLLM_TYPE_Q5_K || type == KSLLM_TYPE_Q6_K;
 }
 
-/* All blocks of eight rows with m tokens, 1 to 4. */
+/* All blocks of eight rows with m tokens (1, 2 or 4) from t0 on; beyond the
+ * last one it is repeated. */
 V_INLINE void KS_NAME(k_direct_group)(const u8 *const *row, size_t ahead,
-    const k_acts *a, size_t t0, size_t m, ksllm_type type, f32 *acc) {
+    const k_acts *a, size_t t0, size_t last, const size_t m, ksllm_type type,
+    f32 *acc) {
     const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
     for (size_t i = 0; i < a->n_in / nb; i++) {
         for (int r = 0; r < 8; r++)
             for (size_t k = 0; k < bytes; k += 64)
                 __builtin_prefetch(row[r] + i * bytes + ahead + k);
-        if (nb == 32) KS_NAME(k_direct32)(row, a, t0, m, i, type, acc);
-        else KS_NAME(k_direct256)(row, a, t0, m, i, type, acc);
+        if (nb == 32) KS_NAME(k_direct32)(row, a, t0, last, m, i, type, acc);
+        else KS_NAME(k_direct256)(row, a, t0, last, m, i, type, acc);
     }
 }
 
@@ -2654,10 +2682,15 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
         for (size_t t0 = 0; t0 < p->m; t0 += 4) {
             size_t m = min_size(4, p->m - t0);
             memset(acc, 0, sizeof acc);
-            if (m == 1) /* the case of decoding: loops over tokens vanish */
-                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, 1, type, acc);
+            const k_acts *x = p->acts;
+            if (m == 1)
+                KS_NAME(k_direct_group)(row, ahead, x, t0, t0, 1, type, acc);
+            else if (m == 2)
+                KS_NAME(k_direct_group)(
+                    row, ahead, x, t0, t0 + 1, 2, type, acc);
             else
-                KS_NAME(k_direct_group)(row, ahead, p->acts, t0, m, type, acc);
+                KS_NAME(k_direct_group)(
+                    row, ahead, x, t0, t0 + m - 1, 4, type, acc);
             for (size_t t = 0; t < m; t++)
                 memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
                     n * sizeof *acc);
