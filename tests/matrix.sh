@@ -25,7 +25,8 @@ usable() {  # usable RUN COMPILER FLAGS...
     run=$1
     shift
     # shellcheck disable=SC2068,SC2086
-    echo '#include <pthread.h>
+    echo '#include <errno.h>
+        #include <pthread.h>
         #include <math.h>
         int main(int n, char **v) { return sqrt(n) != 1 || !v[0]; }' \
         >"$root/probe.c" &&
@@ -48,7 +49,7 @@ config() {
     log=$root/$name.log
     begun=$(date +%s)
     make --no-print-directory -j"$jobs" BUILD="$root/$name" CC="$cc" \
-        CFLAGS="$flags" WERROR=-Werror "${goal:-test}" "$@" \
+        CFLAGS="$flags" WERROR=-Werror JOBS="$jobs" "$@" "${goal:-test}" \
         >"$log" 2>&1
     status=$?
     counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
@@ -109,10 +110,12 @@ done
 
 san='-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all'
 config asan gcc "$san -fsanitize=address,undefined" FRAME= SCRIPTS=
-config clang-asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS=
 config tsan gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
     "$(programs tsan test_model test_session)"
-config m32 'gcc -m32 -msse2 -mfpmath=sse' -O2 SCRIPTS=
+# Debian has the kernel's headers where only the 64-bit compiler looks, unless
+# gcc-multilib is there, which the aarch64 compiler does not allow.
+headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
+config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS=
 config no-simd gcc '-O2 -DKSLLM_NO_SIMD' SCRIPTS=
 config aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN=qemu-aarch64 \
     AR=aarch64-linux-gnu-ar SCRIPTS= "$(programs aarch64 test_model)"
