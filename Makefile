@@ -13,6 +13,8 @@ RUN    ?=
 # Test programs that run at a time. More than one may upset those that measure
 # how fast a call is cancelled.
 JOBS   ?= 1
+# Only tests with this in their names: make test FILTER=rewind
+FILTER ?=
 # make WERROR=-Werror
 WERROR ?=
 
@@ -37,19 +39,22 @@ TOOLS    := $(patsubst %.c,$(BUILD)/%,\
                 $(wildcard tests/*.c)))
 SCRIPTS  := tests/header.sh tests/readme.sh tests/symbols.sh
 LIB      := $(BUILD)/libksllm.a
+QUANT    := $(BUILD)/quant/ksllm-quant
 
 ifndef V
 .SILENT:
 endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib examples tests test matrix check-tokens check-models demo \
+.PHONY: all lib quant examples tests test matrix check-tokens check-models \
+        check-templates check-quant demo \
         models one-line header size clean help FORCE bench bench-kernels \
         bench-cancel bench-peer
 
-all: lib examples tests
+all: lib examples tests quant
 
 lib: $(LIB)
+quant: $(QUANT)
 examples: $(EXAMPLES)
 tests: $(TESTS) $(TOOLS)
 
@@ -60,6 +65,9 @@ help:
 	echo 'make matrix        the tests under other compilers, flags, machines'
 	echo 'make check-tokens  token ids against Hugging Face tokenizers'
 	echo 'make check-models  logits against transformers and llama.cpp'
+	echo 'make check-templates  chat templates against jinja2'
+	echo 'make check-quant   quant/ against transformers and llama.cpp'
+	echo 'make quant         build/quant/ksllm-quant: convert, quantize, compare'
 	echo 'make models        fetches the two models (350 MB) from PyPI'
 	echo 'make one-line      cc -O2 examples/hello.c ksllm.c -lm -pthread'
 	echo 'make header        ksllm.h alone, as C11 and as C++17'
@@ -76,7 +84,7 @@ help:
 
 # Rewritten only when compiler or flags change, and then all is rebuilt.
 $(BUILD)/flags: FORCE
-	mkdir -p $(BUILD)/examples $(BUILD)/tests
+	mkdir -p $(BUILD)/examples $(BUILD)/tests $(BUILD)/quant
 	echo '$(CC) $(FRAME) $(FLAGS)' | cmp -s - $@ \
 	|| echo '$(CC) $(FRAME) $(FLAGS)' > $@
 
@@ -98,13 +106,22 @@ $(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
 $(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) $(LIB) \
                   $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=gnu11 -Wall -Wextra $(FLAGS) -I. -o $@ $< $(LIB) $(LIBS)
+	$(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I. -o $@ $< $(LIB) \
+	    $(LIBS)
+
+$(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
+
+# One translation unit, which takes in ksllm.c.
+$(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
+	echo '  cc   $@'
+	$(CC) -std=gnu11 -Wall -Wextra $(FLAGS) -O3 -Wno-psabi -o $@ \
+	    quant/ksllm-quant.c $(LIBS)
 
 # -- checking ---------------------------------------------------------------
 
 test: $(TESTS) $(EXAMPLES)
 	CC='$(CC)' BUILD='$(BUILD)' RUN='$(RUN)' JOBS='$(JOBS)' \
-	    sh tests/run.sh $(TESTS) $(SCRIPTS)
+	    FILTER='$(FILTER)' sh tests/run.sh $(TESTS) $(SCRIPTS)
 
 matrix:
 	sh tests/matrix.sh
@@ -153,6 +170,28 @@ check-tokens: build/venv/done $(BUILD)/tests/tokens $(TOKENIZERS)
 
 check-models: build/venv/done $(BUILD)/tests/logits
 	build/venv/bin/python tests/check_models.py
+
+# The templates of llama.cpp's source, which lies in this package as a bundle.
+TEMPLATES := build/templates
+$(TEMPLATES)/done:
+	echo '  npm  node-llama-cpp 3.22.1: chat templates of llama.cpp'
+	rm -rf $(TEMPLATES)
+	mkdir -p $(TEMPLATES)
+	cd $(TEMPLATES) && npm pack --silent node-llama-cpp@3.22.1 >/dev/null && \
+	    tar xzf *.tgz && \
+	    git clone -q package/llama/gitRelease.bundle source 2>/dev/null && \
+	    cp source/models/templates/*.jinja . && rm -rf source package *.tgz
+	touch $@
+
+check-templates: build/venv/done $(BUILD)/tests/render $(TEMPLATES)/done
+	build/venv/bin/python tests/check_templates.py \
+	    --render $(BUILD)/tests/render $(TEMPLATES) \
+	    $(wildcard ../shared/data/models)
+
+check-quant: build/venv/done $(QUANT) $(BUILD)/tests/tokens \
+             $(BUILD)/tests/logits models
+	build/venv/bin/python tests/quant_families.py
+	build/venv/bin/python tests/quant_check.py --quick
 
 # -- measuring --------------------------------------------------------------
 
@@ -207,7 +246,7 @@ demo: $(BUILD)/examples/stream $(BUILD)/examples/chat models
 clean:
 	for f in $(BUILD)/*; do \
 	    case $$f in \
-	    build/models | build/venv | build/tokenizers) ;; \
+	    build/models | build/venv | build/tokenizers | build/templates) ;; \
 	    *) rm -rf "$$f" ;; \
 	    esac; \
 	done

@@ -17,12 +17,13 @@
  *   § 8  GGUF        the file format, all checks on bytes from outside
  *   § 9  TEXT        UTF-8, Hangul, character classes
  *   § 10 TOKENIZER   text to tokens and back
- *   § 11 MODEL       architectures as data, tensors bound to the graph
- *   § 12 SESSION     the memory plan, the timeline, the KV cache
- *   § 13 FORWARD     the one graph
- *   § 14 SAMPLING    from logits to a token
- *   § 15 GENERATE    prompt in, pieces of text out
- *   § 16 API         every public function: check, call, report
+ *   § 11 CHAT        conversations: JSON, Jinja templates, parts of an answer
+ *   § 12 MODEL       architectures as data, tensors bound to the graph
+ *   § 13 SESSION     the memory plan, the timeline, the KV cache
+ *   § 14 FORWARD     the one graph
+ *   § 15 SAMPLING    from logits to a token
+ *   § 16 GENERATE    prompt in, pieces of text out
+ *   § 17 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
@@ -30,7 +31,7 @@
  *   I2 No heap call between creating and freeing a session.
  *   I3 No mutable global state.
  *   I4 A model is immutable once open and may be shared by threads.
- *   I5 Bytes from a file are checked once (§ 8, 10, 11) and trusted after.
+ *   I5 Bytes from a file are checked once (§ 8, 10, 12) and trusted after.
  *   I6 Results do not depend on threads, batch split, cache or instruction
  *      set. See THE ARITHMETIC below.
  *   I7 Every allocation may fail; nothing leaks.
@@ -562,6 +563,12 @@ static u32 os_fast_cores(void) {
     n = (u32)sysconf(_SC_NPROCESSORS_ONLN);
 #endif
     return n < 1 ? 1 : min_u32(n, 16);
+}
+
+/* Seconds since 1970 of the system's clock. */
+static i64 os_wall(void) {
+    struct timespec t;
+    return clock_gettime(CLOCK_REALTIME, &t) ? 0 : (i64)t.tv_sec;
 }
 
 /* ==========================================================================
@@ -2182,7 +2189,7 @@ V_INLINE void KS_NAME(k_panel_row)(KS_NAME(panel) *to, int r, const u8 *src,
             _mm256_storeu_si256((void *)(q + k),
                 _mm256_add_epi8(KS_NAME(x_load)(b.q + k), offset));
         to->d[0][r] = b.d;
-        to->dmin[0][r] = -b.dmin;
+        to->dmin[0][r] = BLK_TYPES[type].has_min ? -b.dmin : 0.0f;
         for (int g = 0; g < 16; g++) {
             i16 s = b.scale[BLOCK_SC(g)];
             to->scale[g][r] = KS_NAME(x_pair)(s, s);
@@ -6727,6 +6734,8 @@ typedef struct {
     i64 n;
     bool after_unk;             /* the last token was the unknown one */
     ksllm_error *err;
+    const u8 *text, *data;      /* data: a flag per byte of text that may not
+                                   be part of a control token; NULL: all may */
 } tok_coder;
 
 /* Loans go back in reverse order. */
@@ -7125,9 +7134,10 @@ static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
     return s;
 }
 
-/* The longest special token at p < end, its length in *n; -1: none. */
+/* The longest special token at p < end, its length in *n; -1: none. Where one
+ * of p's flags in `data` is set there is no control token. */
 static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
-                          bool control, size_t *n) {
+                          bool control, const u8 *data, size_t *n) {
     const tok_row *row = &t->rows[t->row_of[*p] - 1];
     u64 h = TOK_ROLL;
     i32 found = -1;
@@ -7149,7 +7159,8 @@ static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
             s = tok_text(t, id);
             if ((t->kind == TOK_PIECES ? tok_folds_to(s, p, len)
                  : s.n == len && memcmp(s.p, p, len) == 0)
-                && (control || tok_type(t, id) == TOK_USER)) {
+                && ((control && !(data != NULL && memchr(data, 1, len)))
+                    || tok_type(t, id) == TOK_USER)) {
                 found = (i32)id;
                 *n = len;
                 break;
@@ -7167,7 +7178,8 @@ static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
     while (p < end) {
         size_t n = 0;
         i32 id = c->t->row_of[*p] == 0 ? -1
-               : tok_special_at(c->t, p, end, control, &n);
+               : tok_special_at(c->t, p, end, control, c->data == NULL
+                   ? NULL : c->data + (p - c->text), &n);
         if (id < 0) {
             p++;
             continue;
@@ -7182,20 +7194,30 @@ static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
     return tok_between(c, begin, end);
 }
 
+/* The flags of text that tok_fold folds: of U+2581 the first one stays. */
+static void tok_fold_flags(str s, const u8 *data, u8 *out) {
+    for (size_t i = 0; i < s.n; out++) {
+        *out = data[i];
+        i += s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0 ? 3 : 1;
+    }
+}
+
 /* Writes up to cap ids and returns how many there are, or a status.
- * KSLLM_ENCODE_* in flags. Takes memory from scratch, beyond that from a; NULL
+ * KSLLM_ENCODE_* in flags. `data`: NULL, or a flag per byte of text, 1 where
+ * no control token may be. Takes memory from scratch, beyond that from a; NULL
  * for a means none. */
-static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
-                      u32 flags, void *scratch, size_t scratch_bytes,
-                      const ksllm_allocator *a, i32 *out, size_t cap,
-                      ksllm_error *err) {
+static i64 tok_encode_marked(const tokenizer *t, const char *text, size_t n,
+                             u32 flags, const u8 *data, void *scratch,
+                             size_t scratch_bytes, const ksllm_allocator *a,
+                             i32 *out, size_t cap, ksllm_error *err) {
     tok_coder c = {t, flags, {scratch, scratch_bytes, a}, out, cap, 0, false,
-                   err};
+                   err, (const u8 *)text, data};
     const u8 *p = (const u8 *)text, *at = p;
-    tok_loan loan;
+    tok_loan loan, flags_loan;
     ksllm_status s = KSLLM_OK;
 
     memset(&loan, 0, sizeof loan);
+    memset(&flags_loan, 0, sizeof flags_loan);
     if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos)
         tok_emit(&c, t->bos);
     if (t->kind == TOK_PIECES)
@@ -7205,20 +7227,36 @@ static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
     if (t->kind == TOK_PIECES && n - (size_t)(at - p) >= 3) {
         str whole = {text, n};
         s = tok_borrow(&c, n, &loan);
+        if (s == KSLLM_OK && data != NULL) {
+            s = tok_borrow(&c, n, &flags_loan);
+            if (s == KSLLM_OK)
+                tok_fold_flags(whole, data, flags_loan.p);
+            c.data = flags_loan.p;
+        }
         if (s == KSLLM_OK) {
             whole = tok_fold(whole, loan.p);
             p = (const u8 *)whole.p;
             n = whole.n;
+            c.text = p;
         }
     }
     if (s == KSLLM_OK && n > 0)
         s = tok_text_ids(&c, p, p + n);
+    tok_return(&c, &flags_loan);
     tok_return(&c, &loan);
     if (s != KSLLM_OK)
         return s;
     if ((flags & KSLLM_ENCODE_BOS) && t->adds_eos)
         tok_emit(&c, t->eos);
     return c.n;
+}
+
+static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
+                      u32 flags, void *scratch, size_t scratch_bytes,
+                      const ksllm_allocator *a, i32 *out, size_t cap,
+                      ksllm_error *err) {
+    return tok_encode_marked(t, text, n, flags, NULL, scratch, scratch_bytes,
+                             a, out, cap, err);
 }
 
 /* ---- Decoding ---- */
@@ -7315,7 +7353,4848 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
 }
 
 /* ==========================================================================
- * § 11 MODEL (private)
+ * § 11 CHAT (private)
+ * Messages to tokens by the model's own template, answers to parts. Three
+ * things stand here: a reader for JSON, an interpreter for the Jinja that
+ * chat templates are written in, and the splitter of streamed answers. May
+ * use § 1-10.
+ *
+ * A template is cut into tokens, compiled to a flat list of instructions, and
+ * run by a machine with its own stacks: a template's loops and macros take no
+ * C stack. What does recurse (parentheses, JSON, printing a value inside a
+ * value) stops at CHAT_DEPTH. The language is Jinja2 3.1 with the settings of
+ * transformers' apply_chat_template: trim_blocks, lstrip_blocks, no
+ * autoescape, loop controls, immutable lists and dicts.
+ *
+ * The one decision: every text knows which of its bytes came from the
+ * caller's messages (chat_val.mark). The marks go with the bytes through
+ * slices, joins and filters to the end, where the tokenizer reads control
+ * tokens only out of bytes that the template wrote.
+ *
+ * Memory comes from one arena that is dropped after the call: the caller's
+ * buffer, or chunks of the allocator up to CHAT_MEMORY. A failure sets
+ * c->status once; what runs on until somebody looks works on undefined values.
+ * ======================================================================== */
+
+enum {
+    CHAT_STEPS = 1000000,   /* instructions, and bytes moved / 256 */
+    CHAT_DEPTH = 64,        /* blocks, values in values */
+    CHAT_PARENS = 32,       /* expressions in expressions: about 1 KiB of C
+                               stack each */
+    CHAT_CALLS = 200,       /* macros in macros */
+    CHAT_STACK = 4096,      /* values at work */
+    CHAT_KEYS = 4096,       /* of one JSON object */
+    CHAT_ITEMS = 1 << 20,   /* of one list */
+    CHAT_TEXT = 16 << 20,   /* bytes of one text */
+    CHAT_MEMORY = 128 << 20,
+    CHAT_CHUNK = 64 << 10,
+    CHAT_ARGS = 8           /* parameters of a built-in */
+};
+
+typedef enum chat_type {
+    CHAT_UNDEF, CHAT_NONE, CHAT_BOOL, CHAT_INT, CHAT_FLOAT, CHAT_STR,
+    CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_SPACE, CHAT_LOOP, CHAT_FUNC,
+    CHAT_MACRO, CHAT_METHOD,
+    CHAT_UNSET              /* an argument that was not given */
+} chat_type;
+
+enum {
+    CHAT_MARKUP = 1,        /* a text that went through `safe` or `escape` */
+    CHAT_VIEW = 2,          /* dict.items() and so on: no list to tests */
+    CHAT_LAZY = 4           /* a generator: has no length, no items */
+};
+
+/* Values are immutable and copied freely; what they point to is in the arena
+ * or in the caller's JSON. Namespaces are the exception that templates need. */
+typedef struct chat_val {
+    u8 type, flag;
+    u32 n;                  /* bytes of text, items of a list, pairs */
+    union {
+        i64 i;
+        f64 f;
+        const u8 *s;
+        const struct chat_val *v;   /* items; a dict's are key, value, ... */
+        struct chat_space *space;
+        struct chat_loop *loop;
+        const struct chat_builtin *func;
+        struct chat_macro *macro;
+        struct chat_bound *bound;
+    } u;
+    const u8 *mark;         /* text: NULL, CHAT_DATA or a flag per byte */
+} chat_val;
+
+/* Every byte of the text is the caller's. */
+static const u8 CHAT_DATA[1] = {1};
+
+typedef struct chat_var { u32 name; chat_val v; } chat_var;
+
+/* Variables of one block. `pinned`: a macro was defined under it and may look
+ * it up later, so it is not used again. */
+typedef struct chat_scope {
+    struct chat_scope *parent;
+    chat_var *v;
+    u32 n, cap;
+    bool pinned;
+} chat_scope;
+
+typedef struct chat_list { chat_val *v; u32 n, cap; } chat_list;
+typedef struct chat_space { chat_list pairs; } chat_space;
+
+typedef struct chat_loop {
+    chat_scope scope;
+    struct chat_loop *outer;
+    const chat_val *v;
+    u32 n, i;               /* i counts from 1 once it runs */
+    bool collects;
+    chat_list kept;         /* of `for x in y if z` */
+    chat_val changed;
+} chat_loop;
+
+typedef struct chat_bound {
+    chat_val self;
+    const struct chat_builtin *func;
+} chat_bound;
+
+typedef struct chat_macro {
+    u32 name, n_params, at; /* at: first instruction */
+    const u32 *params;
+    const bool *has_default;
+    chat_scope *scope;
+} chat_macro;
+
+/* Text under construction, with a mark per byte. */
+typedef struct chat_text {
+    u8 *p, *mark;
+    size_t n, cap;
+    bool data, plain;       /* whose bytes it has */
+} chat_text;
+
+typedef struct chat_op { u8 op, a, b; i32 arg; u32 line; } chat_op;
+
+typedef struct chat_frame {
+    chat_scope *scope;      /* of the caller */
+    chat_scope *own;
+    chat_loop *loop;
+    u32 back, n_sinks;
+} chat_frame;
+
+typedef struct chat_chunk {
+    struct chat_chunk *next;
+    size_t bytes;
+} chat_chunk;
+
+typedef struct chat_args {
+    chat_val *v;            /* v[0] is what a filter or method is used on */
+    u32 n;
+    chat_val *kw;           /* name, value, name, value */
+    u32 n_kw;
+} chat_args;
+
+typedef struct chat_ctx {
+    const ksllm_allocator *a;   /* NULL: only the caller's memory */
+    chat_chunk *chunks;
+    u8 *free;
+    size_t left, taken;
+    ksllm_error *err;
+    ksllm_status status;
+    u32 line, steps, depth;
+    i64 now;                /* seconds since 1970, local time */
+    /* the compiled template */
+    chat_op *ops;
+    u32 n_ops, ops_cap;
+    chat_list consts;       /* names and texts; names are found by head */
+    u32 *chain, chain_cap, head[256];
+    /* the machine */
+    chat_val *stack;
+    u32 top;
+    chat_frame *frames;
+    u32 n_frames;
+    chat_text *sinks;
+    u32 n_sinks;
+    chat_scope *scope;
+    chat_loop *loop;
+    chat_scope *free_scopes;
+    chat_loop *free_loops;
+    chat_scope root, globals;
+    /* The table of built-ins, for what stands above it. */
+    const struct chat_builtin *(*find)(u32 kind, chat_val name);
+    chat_val (*apply)(
+        struct chat_ctx *c, u32 kind, chat_val name, chat_args *a);
+} chat_ctx;
+
+/* ---- failure and memory ---- */
+
+static KS_PRINTF(3, 4) chat_val chat_fail(
+    chat_ctx *c, ksllm_status status, const char *fmt, ...) {
+    chat_val none = {0};
+    char text[300];
+    if (c->status) return none;
+    va_list ap;
+    va_start(ap, fmt);
+    if (vsnprintf(text, sizeof text, fmt, ap) < 0) text[0] = 0;
+    va_end(ap);
+    c->status = status;
+    if (c->line)
+        fail(c->err, status, NO_OFFSET, "chat template, line %u: %s", c->line,
+            text);
+    else
+        fail(c->err, status, NO_OFFSET, "%s", text);
+    return none;
+}
+
+/* The template cannot go on with these messages. */
+#define CHAT_RAISE(c, ...) chat_fail(c, KSLLM_ERR_ARGUMENT, __VA_ARGS__)
+
+/* Counts work; false when there was too much of it. */
+static bool chat_work(chat_ctx *c, size_t steps) {
+    c->steps += (u32)min_size(steps, CHAT_STEPS);
+    if (c->steps > CHAT_STEPS)
+        chat_fail(c, KSLLM_ERR_FORMAT, "more than %u steps", CHAT_STEPS);
+    return !c->status;
+}
+
+static bool chat_grow_arena(chat_ctx *c, size_t n) {
+    size_t bytes = max_size(CHAT_CHUNK, n + sizeof(chat_chunk));
+    if (!c->a) {
+        chat_fail(c, KSLLM_ERR_BUFFER, "the chat's memory is too small");
+        return false;
+    }
+    if (bytes > CHAT_MEMORY - c->taken) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "needs more than %u MiB of memory",
+            CHAT_MEMORY >> 20);
+        return false;
+    }
+    chat_chunk *chunk = mem_alloc(c->a, bytes);
+    if (!chunk) {
+        c->status = fail_memory(c->err, bytes);
+        return false;
+    }
+    *chunk = (chat_chunk){c->chunks, bytes};
+    c->chunks = chunk;
+    c->taken += bytes;
+    c->free = (u8 *)(chunk + 1);
+    c->left = bytes - sizeof *chunk;
+    return true;
+}
+
+/* Zeroed memory until the end of the call, or NULL and c->status. */
+static void *chat_take(chat_ctx *c, size_t n) {
+    n = (n + 7) & ~(size_t)7;
+    if (!chat_work(c, n >> 8)) return NULL;
+    if (n > c->left && !chat_grow_arena(c, n)) return NULL;
+    void *p = c->free;
+    c->free += n;
+    c->left -= n;
+    memset(p, 0, n);
+    return p;
+}
+
+static void chat_drop(chat_ctx *c) {
+    while (c->chunks) {
+        chat_chunk *chunk = c->chunks;
+        c->chunks = chunk->next;
+        mem_free(c->a, chunk, chunk->bytes);
+    }
+}
+
+/* Room for one more of `size` bytes in an array; false on failure. */
+static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+    void *old;
+    memcpy(&old, array, sizeof old);
+    if (n < *cap) return true;
+    if (n >= CHAT_ITEMS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "a list of more than %u items",
+            CHAT_ITEMS);
+        return false;
+    }
+    u32 more = *cap ? *cap * 2 : 8;
+    void *p = chat_take(c, more * size);
+    if (!p) return false;
+    if (n) memcpy(p, old, n * size);
+    memcpy(array, &p, sizeof p);
+    *cap = more;
+    return true;
+}
+
+static void chat_push(chat_ctx *c, chat_list *l, chat_val v) {
+    if (chat_room(c, &l->v, l->n, &l->cap, sizeof v)) l->v[l->n++] = v;
+}
+
+/* ---- values ---- */
+
+static chat_val chat_none(void) { return (chat_val){.type = CHAT_NONE}; }
+
+static chat_val chat_bool(bool b) {
+    return (chat_val){.type = CHAT_BOOL, .u.i = b};
+}
+
+static chat_val chat_int(i64 i) {
+    return (chat_val){.type = CHAT_INT, .u.i = i};
+}
+
+static chat_val chat_float(f64 f) {
+    return (chat_val){.type = CHAT_FLOAT, .u.f = f};
+}
+
+static chat_val chat_str(const void *p, size_t n) {
+    return (chat_val){.type = CHAT_STR, .n = (u32)n, .u.s = p};
+}
+
+static chat_val chat_strz(const char *z) { return chat_str(z, strlen(z)); }
+
+static chat_val chat_listed(chat_list l) {
+    return (chat_val){.type = CHAT_LIST, .n = l.n, .u.v = l.v};
+}
+
+static bool chat_is(chat_val v, const char *z) {
+    size_t n = strlen(z);
+    return v.type == CHAT_STR && v.n == n && !memcmp(v.u.s, z, n);
+}
+
+static bool chat_is_seq(chat_val v) {
+    return v.type == CHAT_LIST || v.type == CHAT_TUPLE;
+}
+
+static bool chat_is_int(chat_val v) {
+    return v.type == CHAT_INT || v.type == CHAT_BOOL;
+}
+
+static bool chat_is_number(chat_val v) {
+    return chat_is_int(v) || v.type == CHAT_FLOAT;
+}
+
+static f64 chat_f64(chat_val v) {
+    return v.type == CHAT_FLOAT ? v.u.f : (f64)v.u.i;
+}
+
+static bool chat_true(chat_val v) {
+    switch (v.type) {
+    case CHAT_UNDEF: case CHAT_NONE: return false;
+    case CHAT_BOOL: case CHAT_INT: return v.u.i != 0;
+    case CHAT_FLOAT: return v.u.f < 0 || v.u.f > 0 || v.u.f != v.u.f;
+    case CHAT_STR: case CHAT_LIST: case CHAT_TUPLE: case CHAT_DICT:
+        return v.n != 0 || (v.flag & CHAT_LAZY);
+    default: return true;
+    }
+}
+
+static const char *chat_type_name(chat_val v) {
+    static const char *const names[] = {"an undefined value", "none",
+        "a boolean", "an integer", "a float", "a text", "a list", "a tuple",
+        "a mapping", "a namespace", "a loop", "a function", "a macro",
+        "a method", "nothing"};
+    return names[v.type];
+}
+
+/* Bytes [from, to) of a text, with their marks. */
+static chat_val chat_cut(chat_val s, size_t from, size_t to) {
+    chat_val r = s;
+    r.u.s = s.n ? s.u.s + from : s.u.s;
+    r.n = (u32)(to - from);
+    if (s.mark && s.mark != CHAT_DATA) r.mark = s.mark + from;
+    return r;
+}
+
+static void chat_put(
+    chat_ctx *c, chat_text *t, const void *p, size_t n, const u8 *mark) {
+    if (!n || c->status) return;
+    if (n > t->cap - t->n) {
+        size_t cap = max_size(t->cap * 2, t->n + n + 64);
+        if (t->n + n > CHAT_TEXT) {
+            chat_fail(c, KSLLM_ERR_FORMAT, "a text of more than %u MiB",
+                CHAT_TEXT >> 20);
+            return;
+        }
+        u8 *more = chat_take(c, cap * 2);
+        if (!more) return;
+        if (t->n) {
+            memcpy(more, t->p, t->n);
+            memcpy(more + cap, t->mark, t->n);
+        }
+        t->p = more, t->mark = more + cap, t->cap = cap;
+    }
+    memcpy(t->p + t->n, p, n);
+    if (mark && mark != CHAT_DATA) memcpy(t->mark + t->n, mark, n);
+    else memset(t->mark + t->n, mark != NULL, n);
+    t->n += n;
+    if (mark) t->data = true;
+    if (mark != CHAT_DATA) t->plain = true;
+}
+
+static void chat_putz(chat_ctx *c, chat_text *t, const char *z) {
+    chat_put(c, t, z, strlen(z), NULL);
+}
+
+static void chat_puts(chat_ctx *c, chat_text *t, chat_val s) {
+    chat_put(c, t, s.u.s, s.n, s.mark);
+}
+
+static KS_PRINTF(3, 4) void chat_putf(
+    chat_ctx *c, chat_text *t, const char *fmt, ...) {
+    char buf[400];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(buf, sizeof buf, fmt, ap);
+    va_end(ap);
+    if (n > 0) chat_put(c, t, buf, min_size((size_t)n, sizeof buf - 1), NULL);
+}
+
+static void chat_put_cp(chat_ctx *c, chat_text *t, u32 cp, const u8 *mark) {
+    u8 buf[4];
+    u32 n = txt_put(buf, cp);
+    u8 marks[4];
+    if (mark && mark != CHAT_DATA) {
+        memset(marks, *mark, sizeof marks);
+        mark = marks;
+    }
+    chat_put(c, t, buf, n, mark);
+}
+
+/* What was built, as a value that shares its memory. */
+static chat_val chat_built(const chat_text *t) {
+    chat_val v = chat_str(t->p, t->n);
+    v.mark = !t->data ? NULL : !t->plain ? CHAT_DATA : t->mark;
+    return v;
+}
+
+static chat_val chat_concat(chat_ctx *c, chat_val a, chat_val b) {
+    chat_text t = {0};
+    if (!a.n) return b;
+    if (!b.n) return a;
+    chat_puts(c, &t, a);
+    chat_puts(c, &t, b);
+    return chat_built(&t);
+}
+
+/* ---- characters ---- */
+
+static u32 chat_next(const u8 *p, const u8 *end, u32 *cp) {
+    u32 n = txt_next(p, end, cp);
+    if (*cp == TXT_BAD) *cp = 0xfffd;
+    return n;
+}
+
+static size_t chat_count(chat_val s) {
+    size_t n = 0;
+    for (u32 i = 0; i < s.n; i++) n += (s.u.s[i] & 0xc0) != 0x80;
+    return n;
+}
+
+/* Byte offset of character k; s.n beyond the end. */
+static size_t chat_offset(chat_val s, size_t k) {
+    size_t i = 0;
+    for (; i < s.n; i++)
+        if ((s.u.s[i] & 0xc0) != 0x80 && k-- == 0) break;
+    return i;
+}
+
+static bool chat_is_space(u32 cp) {
+    if (cp < 0x80) return cp == 32 || (cp >= 9 && cp <= 13)
+        || (cp >= 0x1c && cp <= 0x1f);
+    return txt_class_of(cp) == TXT_SPACE;
+}
+
+/* Simple case pairs of Latin-1, Greek and Cyrillic; Hangul has no case. */
+static u32 chat_lower(u32 cp) {
+    if (cp < 0x80) return cp >= 'A' && cp <= 'Z' ? cp + 32 : cp;
+    if ((cp >= 0xc0 && cp <= 0xde && cp != 0xd7)
+        || (cp >= 0x391 && cp <= 0x3a9 && cp != 0x3a2)
+        || (cp >= 0x410 && cp <= 0x42f) || (cp >= 0xff21 && cp <= 0xff3a))
+        return cp + 32;
+    return cp >= 0x400 && cp <= 0x40f ? cp + 80 : cp;
+}
+
+static u32 chat_upper(u32 cp) {
+    if (cp < 0x80) return cp >= 'a' && cp <= 'z' ? cp - 32 : cp;
+    if ((cp >= 0xe0 && cp <= 0xfe && cp != 0xf7)
+        || (cp >= 0x3b1 && cp <= 0x3c9 && cp != 0x3c2)
+        || (cp >= 0x430 && cp <= 0x44f) || (cp >= 0xff41 && cp <= 0xff5a))
+        return cp - 32;
+    return cp >= 0x450 && cp <= 0x45f ? cp - 80 : cp;
+}
+
+static bool chat_has_cp(chat_val set, u32 cp) {
+    for (u32 i = 0, x; i < set.n;) {
+        i += chat_next(set.u.s + i, set.u.s + set.n, &x);
+        if (x == cp) return true;
+    }
+    return false;
+}
+
+/* Off both ends: what is in `set`, white space when it is no text. */
+static chat_val chat_strip(chat_val s, chat_val set, bool left, bool right) {
+    size_t a = 0, b = s.n;
+    u32 cp;
+    bool space = set.type != CHAT_STR;
+    while (left && a < b) {
+        u32 k = chat_next(s.u.s + a, s.u.s + b, &cp);
+        if (!(space ? chat_is_space(cp) : chat_has_cp(set, cp))) break;
+        a += k;
+    }
+    while (right && a < b) {
+        size_t k = b - 1;
+        while (k > a && (s.u.s[k] & 0xc0) == 0x80) k--;
+        chat_next(s.u.s + k, s.u.s + b, &cp);
+        if (!(space ? chat_is_space(cp) : chat_has_cp(set, cp))) break;
+        b = k;
+    }
+    return chat_cut(s, a, b);
+}
+
+/* Where `what` is in s from byte `from` on, or SIZE_MAX. */
+static size_t chat_find(chat_ctx *c, chat_val s, chat_val what, size_t from) {
+    if (!what.n) return from <= s.n ? from : SIZE_MAX;
+    while (from < s.n && s.n - from >= what.n) {
+        const u8 *at =
+            memchr(s.u.s + from, what.u.s[0], s.n - from - what.n + 1);
+        if (!at || !chat_work(c, what.n >> 6)) break;
+        from = (size_t)(at - s.u.s);
+        if (!memcmp(at, what.u.s, what.n)) return from;
+        from++;
+    }
+    return SIZE_MAX;
+}
+
+/* ---- decimal numbers, exactly, whatever the locale ---- */
+
+static KS_PRINTF(3, 4) int chat_format(
+    char *buf, size_t cap, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(buf, cap, fmt, ap);
+    va_end(ap);
+    return n < 0 ? 0 : (int)min_size((size_t)n, cap - 1);
+}
+
+/* Natural numbers of up to 2,560 bits for comparing decimals with doubles. */
+typedef struct chat_big { u32 n, w[80]; } chat_big;
+
+static void chat_big_mul(chat_big *b, u32 m) {
+    u64 carry = 0;
+    for (u32 i = 0; i < b->n; i++) {
+        carry += (u64)b->w[i] * m;
+        b->w[i] = (u32)carry;
+        carry >>= 32;
+    }
+    if (carry && b->n < KS_LEN(b->w)) b->w[b->n++] = (u32)carry;
+}
+
+/* d * 10^e10 * 2^e2 with exponents of 0 and more. */
+static chat_big chat_big_of(u64 d, i32 e10, i32 e2) {
+    chat_big b = {2, {(u32)d, (u32)(d >> 32)}};
+    for (; e10 > 0; e10--) chat_big_mul(&b, 10);
+    for (; e2 >= 16; e2 -= 16) chat_big_mul(&b, 1 << 16);
+    chat_big_mul(&b, 1u << e2);
+    while (b.n && !b.w[b.n - 1]) b.n--;
+    return b;
+}
+
+static int chat_big_cmp(const chat_big *a, const chat_big *b) {
+    if (a->n != b->n) return a->n < b->n ? -1 : 1;
+    for (u32 i = a->n; i-- > 0;)
+        if (a->w[i] != b->w[i]) return a->w[i] < b->w[i] ? -1 : 1;
+    return 0;
+}
+
+/* d * 10^e against m * 2^q. */
+static int chat_dec_cmp(u64 d, i32 e, u64 m, i32 q) {
+    chat_big a = chat_big_of(d, e > 0 ? e : 0, q < 0 ? -q : 0);
+    chat_big b = chat_big_of(m, e < 0 ? -e : 0, q > 0 ? q : 0);
+    return chat_big_cmp(&a, &b);
+}
+
+static f64 chat_f64_bits(u64 u) {
+    f64 f;
+    memcpy(&f, &u, 8);
+    return f;
+}
+
+/* The double nearest to d * 10^e, ties to even. A guess within some units in
+ * the last place is walked to the right one. */
+static f64 chat_decimal(u64 d, i32 e) {
+    f64 x = (f64)d;
+    u64 bits;
+    if (!d || e < -340) return 0;
+    if (e > 309) return (f64)INFINITY;
+    for (i32 k = e; k > 0; k--) x *= 10;
+    for (i32 k = e; k < 0; k++) x /= 10;
+    if (d >> 53 == 0 && e >= -22 && e <= 22) {
+        f64 p = 1;
+        for (i32 k = e < 0 ? -e : e; k > 0; k--) p *= 10;
+        return e < 0 ? (f64)d / p : (f64)d * p;
+    }
+    memcpy(&bits, &x, 8);
+    if (bits >= 0x7ff0000000000000u) bits = 0x7fefffffffffffffu;
+    for (u32 guard = 0; guard < 4096; guard++) {
+        u64 m = bits & 0xfffffffffffffu, ex = bits >> 52;
+        i32 q = ex ? (i32)ex - 1075 : -1074;
+        if (ex) m |= (u64)1 << 52;
+        int up = chat_dec_cmp(d, e, 2 * m + 1, q - 1);
+        if (up > 0 || (up == 0 && (m & 1))) {
+            if (++bits >= 0x7ff0000000000000u) return (f64)INFINITY;
+            continue;
+        }
+        if (!bits) break;
+        u64 low = m == (u64)1 << 52 && ex > 1 ? 4 * m - 1 : 4 * m - 2;
+        int down = chat_dec_cmp(d, e, low, q - 2);
+        if (down > 0 || (down == 0 && !(m & 1))) break;
+        bits--;
+    }
+    return chat_f64_bits(bits);
+}
+
+/* Digits of f > 0 to `digits` places, as a number; *e is its exponent. */
+static u64 chat_digits(f64 f, int digits, i32 *e) {
+    char buf[48];
+    u64 d = 0;
+    int k = 0, exp = 0;
+    chat_format(buf, sizeof buf, "%.*e", digits - 1, f);
+    for (; buf[k] && buf[k] != 'e'; k++)
+        if (buf[k] >= '0' && buf[k] <= '9') d = d * 10 + (u64)(buf[k] - '0');
+    bool minus = buf[k] && buf[k + 1] == '-';
+    for (k += 2; buf[k] >= '0' && buf[k] <= '9'; k++)
+        exp = exp * 10 + buf[k] - '0';
+    *e = (minus ? -exp : exp) - (digits - 1);
+    return d;
+}
+
+/* repr(float) of Python: the fewest digits that read back the same. */
+static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
+    if (f != f) { chat_putz(c, t, "nan"); return; }
+    if (f < 0 || (f == 0 && 1 / f < 0)) chat_putz(c, t, "-"), f = -f;
+    if (f > DBL_MAX) { chat_putz(c, t, "inf"); return; }
+    i32 e = 0;
+    u64 d = 0;
+    for (int k = 1; k <= 17 && f > 0; k++) {
+        d = chat_digits(f, k, &e);
+        f64 back = chat_decimal(d, e);
+        if (!(back < f) && !(back > f)) break;
+    }
+    while (d && d % 10 == 0) d /= 10, e++;
+    char digits[24];
+    int n = 0;
+    for (u64 x = d; x || !n; x /= 10) digits[n++] = (char)('0' + x % 10);
+    i32 point = n + e; /* digits before the point */
+    if (!d) point = 1;
+    if (point > 16 || point < -3) {
+        chat_putf(c, t, "%c", digits[--n]);
+        if (n) chat_putz(c, t, ".");
+        while (n) chat_putf(c, t, "%c", digits[--n]);
+        chat_putf(c, t, "e%c%02d", point < 1 ? '-' : '+',
+            point < 1 ? 1 - point : point - 1);
+        return;
+    }
+    if (point <= 0) chat_putz(c, t, "0.");
+    for (i32 k = point; k < 0; k++) chat_putz(c, t, "0");
+    for (i32 k = 0; k < n || k < point; k++) {
+        if (k == point && k) chat_putz(c, t, ".");
+        chat_putf(c, t, "%c", k < n ? digits[n - 1 - k] : '0');
+    }
+    if (point >= n) chat_putz(c, t, ".0");
+}
+
+/* An integer or decimal at p; its length, 0 when there is none. `json`: the
+ * stricter grammar. */
+static size_t chat_number(
+    const u8 *p, const u8 *end, bool json, chat_val *out) {
+    const u8 *s = p, *first;
+    bool minus = s < end && *s == '-', real = false, cut = false;
+    u64 d = 0;
+    i32 e = 0, x = 0;
+    s += minus;
+    first = s;
+    for (; s < end && ((*s >= '0' && *s <= '9') || (!json && *s == '_')); s++) {
+        if (*s == '_') continue;
+        if (d > (UINT64_MAX - 9) / 10) e++, cut = true;
+        else d = d * 10 + (u64)(*s - '0');
+    }
+    if (s == first || (json && *first == '0' && s - first > 1)) return 0;
+    if (s + 1 < end && *s == '.' && s[1] >= '0' && s[1] <= '9')
+        for (real = true, s++; s < end && *s >= '0' && *s <= '9'; s++)
+            if (d <= (UINT64_MAX - 9) / 10)
+                d = d * 10 + (u64)(*s - '0'), e--;
+    if (s < end && (*s == 'e' || *s == 'E')) {
+        const u8 *z = s + 1;
+        bool neg = z < end && *z == '-';
+        z += z < end && (*z == '-' || *z == '+');
+        if (z < end && *z >= '0' && *z <= '9') {
+            for (; z < end && *z >= '0' && *z <= '9'; z++)
+                x = x < 100000 ? x * 10 + *z - '0' : x;
+            e += neg ? -x : x, real = true, s = z;
+        }
+    }
+    if (!real && (cut || d > INT64_MAX)) return 0;
+    if (!real) *out = chat_int(minus ? -(i64)d : (i64)d);
+    else *out = chat_float(minus ? -chat_decimal(d, e) : chat_decimal(d, e));
+    return (size_t)(s - p);
+}
+
+/* ---- dicts ---- */
+
+static bool chat_same_text(chat_val a, chat_val b) {
+    return a.n == b.n && !memcmp(a.u.s, b.u.s, a.n);
+}
+
+/* Equality as in Python; 1 == 1.0 == true. */
+static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
+    if (a.type == CHAT_STR && b.type == CHAT_STR)
+        return a.n == b.n && (!a.n || chat_same_text(a, b));
+    if (chat_is_number(a) && chat_is_number(b)) {
+        if (chat_is_int(a) && chat_is_int(b)) return a.u.i == b.u.i;
+        f64 x = chat_f64(a), y = chat_f64(b);
+        return !(x < y) && !(x > y) && x == x && y == y;
+    }
+    if (a.type != b.type) return false;
+    if (a.type == CHAT_UNDEF || a.type == CHAT_NONE) return true;
+    if (!chat_is_seq(a) && a.type != CHAT_DICT) return a.u.v == b.u.v;
+    if (a.n != b.n || depth > CHAT_DEPTH || !chat_work(c, a.n)) return false;
+    if (a.type != CHAT_DICT) {
+        for (u32 i = 0; i < a.n; i++)
+            if (!chat_eq(c, a.u.v[i], b.u.v[i], depth + 1)) return false;
+        return true;
+    }
+    for (u32 i = 0; i < a.n; i++) {
+        u32 k = 0;
+        if (!chat_work(c, b.n >> 3)) return false;
+        while (k < b.n && !chat_eq(c, a.u.v[2 * i], b.u.v[2 * k], depth + 1))
+            k++;
+        if (k == b.n || !chat_eq(c, a.u.v[2 * i + 1], b.u.v[2 * k + 1],
+                depth + 1)) return false;
+    }
+    return true;
+}
+
+/* The value of a key among n pairs, or NULL. */
+static chat_val *chat_get(chat_ctx *c, const chat_val *v, u32 n, chat_val key) {
+    if (!chat_work(c, n >> 4)) return NULL;
+    for (u32 i = 0; i < n; i++)
+        if (chat_eq(c, v[2 * i], key, CHAT_DEPTH))
+            return (chat_val *)(uintptr_t)&v[2 * i + 1];
+    return NULL;
+}
+
+static void chat_set(chat_ctx *c, chat_list *pairs, chat_val key, chat_val v) {
+    chat_val *old = chat_get(c, pairs->v, pairs->n / 2, key);
+    if (old) { *old = v; return; }
+    chat_push(c, pairs, key);
+    chat_push(c, pairs, v);
+}
+
+static chat_val chat_dict(chat_list pairs) {
+    return (chat_val){.type = CHAT_DICT, .n = pairs.n / 2, .u.v = pairs.v};
+}
+
+static chat_val chat_getz(chat_ctx *c, chat_val dict, const char *key) {
+    chat_val *v = dict.type == CHAT_DICT
+        ? chat_get(c, dict.u.v, dict.n, chat_strz(key)) : NULL;
+    return v ? *v : (chat_val){0};
+}
+
+/* ---- JSON ---- */
+
+typedef struct chat_json {
+    chat_ctx *c;
+    const char *what;       /* for messages: "messages", "tools" ... */
+    const u8 *begin, *p, *end;
+} chat_json;
+
+static chat_val chat_json_fail(chat_json *j, const char *why) {
+    chat_val none = {0};
+    if (!j->c->status)
+        j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT,
+            (u64)(j->p - j->begin), "%s: JSON, byte %llu: %s", j->what,
+            (unsigned long long)(j->p - j->begin), why);
+    return none;
+}
+
+static void chat_json_space(chat_json *j) {
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t'
+        || *j->p == '\r')) j->p++;
+}
+
+static bool chat_json_skip(chat_json *j, char b) {
+    chat_json_space(j);
+    if (j->p >= j->end || *j->p != (u8)b) return false;
+    j->p++;
+    return true;
+}
+
+/* Up to `n` hexadecimal digits at p; -1 when they are not all there. */
+static i64 chat_hex(const u8 *p, const u8 *end, u32 n) {
+    i64 v = 0;
+    if ((size_t)(end - p) < n) return -1;
+    for (u32 i = 0; i < n; i++) {
+        u32 b = p[i], low = b | 32;
+        if (b >= '0' && b <= '9') v = v * 16 + (b - '0');
+        else if (low >= 'a' && low <= 'f') v = v * 16 + (low - 'a' + 10);
+        else return -1;
+    }
+    return v;
+}
+
+static u32 chat_json_escape(chat_json *j) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *at = j->p < j->end && *j->p ? strchr(from, *j->p) : NULL;
+    if (at) {
+        j->p++;
+        return (u8)to[at - from];
+    }
+    i64 hi = j->p < j->end && *j->p == 'u'
+        ? chat_hex(j->p + 1, j->end, 4) : -1;
+    if (hi < 0) {
+        chat_json_fail(j, "bad escape in a string");
+        return 0;
+    }
+    j->p += 5;
+    if (hi >> 11 != 0x1b) return (u32)hi;
+    i64 lo = hi < 0xdc00 && j->end - j->p >= 6 && j->p[0] == '\\'
+        && j->p[1] == 'u' ? chat_hex(j->p + 2, j->end, 4) : -1;
+    if (lo < 0xdc00 || lo > 0xdfff) return 0xfffd; /* half a pair */
+    j->p += 6;
+    return 0x10000 + ((u32)(hi & 0x3ff) << 10) + (u32)(lo & 0x3ff);
+}
+
+/* A string, after its quote. Stays where it is when it has no escapes. */
+static chat_val chat_json_string(chat_json *j) {
+    const u8 *from = j->p;
+    chat_text t = {0};
+    chat_val v;
+    while (j->p < j->end && *j->p != '"' && !j->c->status) {
+        if (*j->p < 32) return chat_json_fail(j, "control character");
+        if (*j->p == '\\') {
+            chat_put(j->c, &t, from, (size_t)(j->p - from), CHAT_DATA);
+            j->p++;
+            chat_put_cp(j->c, &t, chat_json_escape(j), CHAT_DATA);
+            from = j->p;
+        } else if (*j->p < 0x80) {
+            j->p++;
+        } else {
+            int n = txt_measure(j->p, (size_t)(j->end - j->p));
+            if (n <= 0) return chat_json_fail(j, "text is not UTF-8");
+            j->p += n;
+        }
+    }
+    if (j->p >= j->end) return chat_json_fail(j, "a string does not end");
+    if (t.n) {
+        chat_put(j->c, &t, from, (size_t)(j->p - from), CHAT_DATA);
+        v = chat_built(&t);
+    } else {
+        if (j->p - from > CHAT_TEXT) return chat_json_fail(j, "too long");
+        v = chat_str(from, (size_t)(j->p - from));
+    }
+    v.mark = CHAT_DATA;
+    j->p++;
+    return v;
+}
+
+static chat_val chat_json_word(chat_json *j) {
+    chat_val v = {0};
+    size_t left = (size_t)(j->end - j->p), n = 4;
+    if (left >= 4 && !memcmp(j->p, "true", 4)) v = chat_bool(true);
+    else if (left >= 4 && !memcmp(j->p, "null", 4)) v = chat_none();
+    else if (left >= 5 && !memcmp(j->p, "false", 5)) v = chat_bool(false), n++;
+    else n = chat_number(j->p, j->end, true, &v);
+    if (!n) return chat_json_fail(j, "no value, or a number too large");
+    j->p += n;
+    return v;
+}
+
+static chat_val chat_json_value(chat_json *j, u32 depth) {
+    chat_list l = {0};
+    chat_json_space(j);
+    if (depth > CHAT_DEPTH) return chat_json_fail(j, "too deep");
+    if (j->p >= j->end) return chat_json_fail(j, "ends too early");
+    bool object = *j->p == '{';
+    if (*j->p == '"') {
+        j->p++;
+        return chat_json_string(j);
+    }
+    if (!object && *j->p != '[') return chat_json_word(j);
+    const char close = object ? '}' : ']';
+    j->p++;
+    bool more = !chat_json_skip(j, close);
+    while (more && !j->c->status) {
+        chat_val key = {0};
+        if (object) {
+            if (!chat_json_skip(j, '"')) return chat_json_fail(j, "no key");
+            key = chat_json_string(j);
+            if (!chat_json_skip(j, ':')) return chat_json_fail(j, "no ':'");
+        }
+        chat_val v = chat_json_value(j, depth + 1);
+        if (object) chat_set(j->c, &l, key, v);
+        else chat_push(j->c, &l, v);
+        if (l.n > 2 * CHAT_KEYS && object)
+            return chat_json_fail(j, "too many keys in one object");
+        more = chat_json_skip(j, ',');
+        if (!more && !chat_json_skip(j, close))
+            return chat_json_fail(
+                j, object ? "no ',' or '}'" : "no ',' or ']'");
+    }
+    return object ? chat_dict(l) : chat_listed(l);
+}
+
+static chat_val chat_json_read(chat_ctx *c, str text, const char *what) {
+    const u8 *p = (const u8 *)text.p;
+    chat_json j = {c, what, p, p, p + text.n};
+    chat_val v = chat_json_value(&j, 0);
+    chat_json_space(&j);
+    if (!c->status && j.p < j.end) chat_json_fail(&j, "more after the end");
+    return v;
+}
+
+/* ---- printing values ---- */
+
+static bool chat_prints(u32 cp) {
+    if (cp < 0x80) return cp >= 32 && cp < 127;
+    txt_class k = txt_class_of(cp);
+    return k != TXT_OTHER && k != TXT_SPACE;
+}
+
+/* A text as Python's repr writes it. */
+static void chat_put_quoted(chat_ctx *c, chat_text *t, chat_val s) {
+    bool twice = s.n && memchr(s.u.s, '\'', s.n) && !memchr(s.u.s, '"', s.n);
+    const char *quote = twice ? "\"" : "'";
+    chat_putz(c, t, quote);
+    for (u32 i = 0, k; i < s.n && !c->status; i += k) {
+        u32 cp;
+        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        if (cp == '\n') chat_putz(c, t, "\\n");
+        else if (cp == '\r') chat_putz(c, t, "\\r");
+        else if (cp == '\t') chat_putz(c, t, "\\t");
+        else if (cp == '\\' || cp == (u8)*quote)
+            chat_putf(c, t, "\\%c", (char)cp);
+        else if (chat_prints(cp)) chat_puts(c, t, chat_cut(s, i, i + k));
+        else chat_putf(c, t, cp < 256 ? "\\x%02x" : cp < 65536 ? "\\u%04x"
+            : "\\U%08x", cp);
+    }
+    chat_putz(c, t, quote);
+}
+
+static void chat_put_scalar(chat_ctx *c, chat_text *t, chat_val v) {
+    switch (v.type) {
+    case CHAT_UNDEF: break;
+    case CHAT_NONE: chat_putz(c, t, "None"); break;
+    case CHAT_BOOL: chat_putz(c, t, v.u.i ? "True" : "False"); break;
+    case CHAT_INT: chat_putf(c, t, "%lld", (long long)v.u.i); break;
+    case CHAT_FLOAT: chat_put_float(c, t, v.u.f); break;
+    case CHAT_STR: chat_puts(c, t, v); break;
+    default: CHAT_RAISE(c, "%s has no text", chat_type_name(v));
+    }
+}
+
+/* str(v) of Python, and repr(v) inside of other values. */
+static void chat_print(chat_ctx *c, chat_text *t, chat_val v, u32 depth) {
+    bool list = chat_is_seq(v), dict = v.type == CHAT_DICT;
+    const char *open = v.type == CHAT_TUPLE ? "(" : list ? "[" : "{";
+    if (c->status) return;
+    if (v.type == CHAT_SPACE) {
+        chat_putz(c, t, "<Namespace ");
+        chat_print(c, t, chat_dict(v.u.space->pairs), depth + 1);
+        chat_putz(c, t, ">");
+        return;
+    }
+    if (!list && !dict) {
+        if (v.type == CHAT_STR && depth) chat_put_quoted(c, t, v);
+        else if (v.type == CHAT_UNDEF && depth) chat_putz(c, t, "Undefined");
+        else chat_put_scalar(c, t, v);
+        return;
+    }
+    if (depth > CHAT_DEPTH) { CHAT_RAISE(c, "a value is too deep"); return; }
+    if (v.flag & CHAT_LAZY) {
+        CHAT_RAISE(c, "a generator has no text");
+        return;
+    }
+    chat_putz(c, t, open);
+    for (u32 i = 0; i < v.n && !c->status; i++) {
+        if (i) chat_putz(c, t, ", ");
+        chat_print(c, t, v.u.v[dict ? 2 * i : i], depth + 1);
+        if (dict) chat_putz(c, t, ": ");
+        if (dict) chat_print(c, t, v.u.v[2 * i + 1], depth + 1);
+    }
+    if (v.type == CHAT_TUPLE && v.n == 1) chat_putz(c, t, ",");
+    chat_putz(c, t, v.type == CHAT_TUPLE ? ")" : list ? "]" : "}");
+}
+
+static chat_val chat_to_str(chat_ctx *c, chat_val v) {
+    chat_text t = {0};
+    if (v.type == CHAT_STR) return v;
+    chat_print(c, &t, v, 0);
+    return chat_built(&t);
+}
+
+/* json.dumps of Python. */
+typedef struct chat_dump {
+    chat_text t;
+    bool ascii, sort;
+    chat_val indent, comma, colon;  /* indent: text, or no line breaks */
+} chat_dump;
+
+static void chat_dump_string(chat_ctx *c, chat_dump *d, chat_val s) {
+    static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
+    chat_putz(c, &d->t, "\"");
+    for (u32 i = 0, k; i < s.n && !c->status; i += k) {
+        u32 cp, run = i;
+        while (run < s.n && s.u.s[run] >= 32 && s.u.s[run] != '"'
+            && s.u.s[run] != '\\' && (s.u.s[run] < 0x80 || !d->ascii)) run++;
+        if (run > i) chat_puts(c, &d->t, chat_cut(s, i, run));
+        k = run - i;
+        if (k) continue;
+        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        const char *at = cp && cp < 128 ? strchr(from, (int)cp) : NULL;
+        if (at) chat_putf(c, &d->t, "\\%c", to[at - from]);
+        else if (cp < 0x10000) chat_putf(c, &d->t, "\\u%04x", cp);
+        else chat_putf(c, &d->t, "\\u%04x\\u%04x",
+            0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + (cp & 0x3ff));
+    }
+    chat_putz(c, &d->t, "\"");
+}
+
+static void chat_dump_line(chat_ctx *c, chat_dump *d, u32 depth) {
+    if (d->indent.type != CHAT_STR) return;
+    chat_putz(c, &d->t, "\n");
+    for (u32 i = 0; i < depth; i++) chat_puts(c, &d->t, d->indent);
+}
+
+static void chat_dump_scalar(chat_ctx *c, chat_dump *d, chat_val v, bool key) {
+    if (v.type == CHAT_STR) { chat_dump_string(c, d, v); return; }
+    if (key) chat_putz(c, &d->t, "\"");
+    if (v.type == CHAT_NONE) chat_putz(c, &d->t, "null");
+    else if (v.type == CHAT_BOOL) chat_putz(c, &d->t, v.u.i ? "true" : "false");
+    else if (v.type == CHAT_FLOAT && v.u.f != v.u.f)
+        chat_putz(c, &d->t, "NaN");
+    else if (v.type == CHAT_FLOAT && (v.u.f > DBL_MAX || v.u.f < -DBL_MAX))
+        chat_putz(c, &d->t, v.u.f < 0 ? "-Infinity" : "Infinity");
+    else if (chat_is_number(v)) chat_put_scalar(c, &d->t, v);
+    else CHAT_RAISE(c, "%s is not JSON", chat_type_name(v));
+    if (key) chat_putz(c, &d->t, "\"");
+}
+
+static bool chat_less_key(const void *ctx, u32 a, u32 b) {
+    const chat_val *v = ctx, *x = &v[2 * a], *y = &v[2 * b];
+    if (x->type != CHAT_STR || y->type != CHAT_STR) return false;
+    return str_cmp((str){(const char *)x->u.s, x->n},
+        (str){(const char *)y->u.s, y->n}) < 0;
+}
+
+/* Order in which to write the pairs of a dict. */
+static const u32 *chat_dump_order(chat_ctx *c, const chat_dump *d, chat_val v) {
+    u32 *order = chat_take(c, 2 * (size_t)v.n * sizeof *order);
+    if (!order) return NULL;
+    for (u32 i = 0; i < v.n; i++) order[i] = i;
+    if (d->sort) sort_u32(order, order + v.n, v.n, chat_less_key, v.u.v);
+    return order;
+}
+
+static void chat_dump_value(chat_ctx *c, chat_dump *d, chat_val v, u32 depth) {
+    bool dict = v.type == CHAT_DICT;
+    if (c->status) return;
+    if (depth > CHAT_DEPTH) { CHAT_RAISE(c, "a value is too deep"); return; }
+    if ((!dict && !chat_is_seq(v)) || (v.flag & (CHAT_VIEW | CHAT_LAZY))) {
+        if (v.flag & (CHAT_VIEW | CHAT_LAZY)) CHAT_RAISE(c, "is not JSON");
+        chat_dump_scalar(c, d, v, false);
+        return;
+    }
+    const u32 *order = chat_dump_order(c, d, v);
+    if (!order && v.n) return;
+    chat_putz(c, &d->t, dict ? "{" : "[");
+    for (u32 i = 0; i < v.n && !c->status; i++) {
+        u32 k = order[i];
+        if (i) chat_puts(c, &d->t, d->comma);
+        chat_dump_line(c, d, depth + 1);
+        if (dict) {
+            chat_dump_scalar(c, d, v.u.v[2 * k], true);
+            chat_puts(c, &d->t, d->colon);
+            chat_dump_value(c, d, v.u.v[2 * k + 1], depth + 1);
+        } else {
+            chat_dump_value(c, d, v.u.v[i], depth + 1);
+        }
+    }
+    if (v.n) chat_dump_line(c, d, depth);
+    chat_putz(c, &d->t, dict ? "}" : "]");
+}
+
+/* ---- template to tokens ---- */
+
+typedef enum chat_tok {
+    CHAT_T_END, CHAT_T_DATA, CHAT_T_VAR, CHAT_T_VAR_END, CHAT_T_TAG,
+    CHAT_T_TAG_END, CHAT_T_NAME, CHAT_T_TEXT, CHAT_T_NUMBER, CHAT_T_OP
+} chat_tok;
+
+/* An operator's v.u.i is its characters: first | second << 8. */
+typedef struct chat_token { u8 type; u32 line; chat_val v; } chat_token;
+#define CHAT_OP2(a, b) ((a) | (b) << 8)
+
+typedef struct chat_lexer {
+    chat_ctx *c;
+    const u8 *p, *end;
+    u32 line;
+    bool fresh;             /* at the start of a line, as jinja2 sees it */
+    chat_token *t;
+    u32 n, cap;
+} chat_lexer;
+
+static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
+    if (chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t))
+        l->t[l->n++] = (chat_token){(u8)type, l->line, v};
+}
+
+static chat_val chat_lex_fail(chat_lexer *l, const char *why) {
+    l->c->line = l->line;
+    return chat_fail(l->c, KSLLM_ERR_FORMAT, "%s", why);
+}
+
+static void chat_lex_go(chat_lexer *l, const u8 *to) {
+    for (; l->p < to; l->p++) l->line += *l->p == '\n';
+}
+
+static bool chat_lex_at(const chat_lexer *l, const u8 *p, const char *z) {
+    size_t n = strlen(z);
+    return (size_t)(l->end - p) >= n && !memcmp(p, z, n);
+}
+
+static const u8 *chat_lex_spaces(const chat_lexer *l, const u8 *p) {
+    u32 cp;
+    while (p < l->end) {
+        u32 k = chat_next(p, l->end, &cp);
+        if (!chat_is_space(cp)) break;
+        p += k;
+    }
+    return p;
+}
+
+/* Behind the end of a tag whose last bytes begin at p: `-` takes the white
+ * space that follows, `+` nothing, else `trim` takes one line end. */
+static const u8 *chat_lex_after(
+    const chat_lexer *l, const u8 *p, u8 sign, bool trim) {
+    if (sign == '-') return chat_lex_spaces(l, p);
+    return p + (sign != '+' && trim && p < l->end && *p == '\n');
+}
+
+static void chat_lex_close(chat_lexer *l, const u8 *p, u8 sign, bool trim) {
+    p = chat_lex_after(l, p, sign, trim);
+    l->fresh = p[-1] == '\n';
+    chat_lex_go(l, p);
+}
+
+/* Text from l->p to `to`, where a tag with this sign begins. */
+static void chat_lex_data(chat_lexer *l, const u8 *to, u8 sign, bool lstrip) {
+    size_t n = (size_t)(to - l->p), from = n;
+    chat_val s = chat_str(l->p, n), none = {0};
+    if (sign == '-') {
+        s = chat_strip(s, none, false, true);
+    } else if (sign != '+' && lstrip) {
+        while (from && l->p[from - 1] != '\n') from--;
+        if ((from || l->fresh) && !chat_strip(chat_cut(s, from, n), none,
+                true, false).n)
+            s = chat_cut(s, 0, from);
+    }
+    if (s.n) chat_lex_add(l, CHAT_T_DATA, s);
+    chat_lex_go(l, to);
+}
+
+static void chat_lex_octal(chat_lexer *l, chat_text *t, const u8 **p) {
+    u32 v = 0;
+    for (int i = 0; i < 3 && **p >= '0' && **p <= '7'; i++)
+        v = v * 8 + (u32)(*(*p)++ - '0');
+    chat_put_cp(l->c, t, v, NULL);
+}
+
+/* One escape of a string literal, *p behind the backslash; Python's rules. */
+static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
+    static const char from[] = "\n\\'\"abfnrtv", to[] = "\0\\'\"\a\b\f\n\r\t\v";
+    u8 b = **p;
+    const char *at = b ? strchr(from, b) : NULL;
+    u32 n = b == 'x' ? 2 : b == 'u' ? 4 : b == 'U' ? 8 : 0;
+    if (at) {
+        ++*p;
+        if (b != '\n') chat_put(l->c, t, &to[at - from], 1, NULL);
+    } else if (n) {
+        i64 cp = chat_hex(*p + 1, l->end, n);
+        if (cp < 0 || cp > 0x10ffff) chat_lex_fail(l, "bad escape");
+        else chat_put_cp(l->c, t, cp >> 11 == 0x1b ? 0xfffd : (u32)cp, NULL);
+        *p += n + 1;
+    } else if (b >= '0' && b <= '7') {
+        chat_lex_octal(l, t, p);
+    } else {
+        chat_put(l->c, t, "\\", 1, NULL);
+    }
+}
+
+static void chat_lex_string(chat_lexer *l) {
+    const u8 *p = l->p + 1, *run = p;
+    u8 quote = *l->p;
+    chat_text t = {0};
+    while (p < l->end && *p != quote) {
+        if (*p++ != '\\') continue;
+        chat_put(l->c, &t, run, (size_t)(p - 1 - run), NULL);
+        if (p < l->end) chat_lex_escape(l, &t, &p);
+        run = p;
+        if (l->c->status) return;
+    }
+    if (p >= l->end) { chat_lex_fail(l, "a string does not end"); return; }
+    chat_val v = chat_str(run, (size_t)(p - run));
+    if (t.n) {
+        chat_put(l->c, &t, run, (size_t)(p - run), NULL);
+        v = chat_built(&t);
+    }
+    chat_lex_add(l, CHAT_T_TEXT, v);
+    chat_lex_go(l, p + 1);
+}
+
+static bool chat_is_word(u8 b) {
+    return (b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || b == '_'
+        || (b >= '0' && b <= '9') || b >= 0x80;
+}
+
+/* One token inside of a tag; *depth counts open brackets. */
+static void chat_lex_one(chat_lexer *l, u32 *depth) {
+    static const char pairs[] = "**//==!=<=>=";
+    const u8 *p = l->p;
+    chat_val v = {0};
+    size_t n;
+    if (*p == '"' || *p == '\'') { chat_lex_string(l); return; }
+    if (*p >= '0' && *p <= '9') {
+        n = chat_number(p, l->end, false, &v);
+        if (!n) { chat_lex_fail(l, "bad number"); return; }
+        chat_lex_add(l, CHAT_T_NUMBER, v);
+        l->p += n;
+        return;
+    }
+    if (chat_is_word(*p)) {
+        while (p < l->end && chat_is_word(*p)) p++;
+        chat_lex_add(l, CHAT_T_NAME, chat_str(l->p, (size_t)(p - l->p)));
+        l->p = p;
+        return;
+    }
+    if (!*p || !strchr("+-/*%~[](){}=<>!.:|,;", *p)) {
+        chat_lex_fail(l, "unexpected character");
+        return;
+    }
+    v = chat_int(*p);
+    for (const char *q = pairs; *q; q += 2)
+        if (l->end - p > 1 && p[0] == (u8)q[0] && p[1] == (u8)q[1])
+            v.u.i |= p[1] << 8;
+    *depth += *p == '(' || *p == '[' || *p == '{';
+    *depth -= *depth && (*p == ')' || *p == ']' || *p == '}');
+    chat_lex_add(l, CHAT_T_OP, v);
+    l->p += v.u.i > 255 ? 2 : 1;
+}
+
+/* The inside of {{ }} or {% %} and its end. */
+static void chat_lex_inside(chat_lexer *l, bool tag) {
+    const char *close = tag ? "%}" : "}}";
+    u32 depth = 0;
+    chat_lex_add(l, tag ? CHAT_T_TAG : CHAT_T_VAR, (chat_val){0});
+    while (!l->c->status) {
+        chat_lex_go(l, chat_lex_spaces(l, l->p));
+        if (l->p >= l->end) { chat_lex_fail(l, "a tag does not end"); return; }
+        bool sign = *l->p == '-' || (tag && *l->p == '+');
+        if (!depth && chat_lex_at(l, l->p + sign, close)) {
+            chat_lex_add(l, tag ? CHAT_T_TAG_END : CHAT_T_VAR_END,
+                (chat_val){0});
+            chat_lex_close(l, l->p + sign + 2, sign ? *l->p : 0, tag);
+            return;
+        }
+        chat_lex_one(l, &depth);
+    }
+}
+
+static void chat_lex_comment(chat_lexer *l, const u8 *p) {
+    while (p < l->end && !chat_lex_at(l, p, "#}")) p++;
+    if (p >= l->end) { chat_lex_fail(l, "a comment does not end"); return; }
+    u8 sign = p[-1] == '-' || p[-1] == '+' ? p[-1] : 0;
+    chat_lex_close(l, p + 2, sign, true);
+}
+
+/* Whether `word` and the end of its tag stand at p, behind {% and a sign; the
+ * bytes after it, and its closing sign. */
+static const u8 *chat_lex_word(
+    const chat_lexer *l, const u8 *p, const char *word, u8 *sign) {
+    p = chat_lex_spaces(l, p);
+    if (!chat_lex_at(l, p, word)) return NULL;
+    p = chat_lex_spaces(l, p + strlen(word));
+    *sign = p < l->end && (*p == '-' || *p == '+') ? *p : 0;
+    p += *sign != 0;
+    return chat_lex_at(l, p, "%}") ? p + 2 : NULL;
+}
+
+static void chat_lex_raw(chat_lexer *l, const u8 *p, u8 sign) {
+    chat_lex_close(l, p, sign, false);
+    for (p = l->p; p < l->end; p++) {
+        if (!chat_lex_at(l, p, "{%")) continue;
+        u8 left = p + 2 < l->end && (p[2] == '-' || p[2] == '+') ? p[2] : 0;
+        const u8 *q = chat_lex_word(l, p + 2 + (left != 0), "endraw", &sign);
+        if (!q) continue;
+        chat_lex_data(l, p, left, true);
+        chat_lex_close(l, q, sign, true);
+        return;
+    }
+    chat_lex_fail(l, "raw does not end");
+}
+
+static void chat_lex(chat_lexer *l) {
+    while (l->p < l->end && !l->c->status) {
+        const u8 *at = l->p;
+        while (at < l->end && !(at[0] == '{' && l->end - at > 1
+            && (at[1] == '{' || at[1] == '%' || at[1] == '#'))) at++;
+        if (at == l->end) {
+            chat_lex_data(l, at, '+', false);
+            break;
+        }
+        u8 kind = at[1], sign = 0;
+        if (l->end - at > 2 && (at[2] == '-' || at[2] == '+')) sign = at[2];
+        chat_lex_data(l, at, sign, kind != '{');
+        const u8 *in = at + 2 + (sign != 0), *raw = NULL;
+        u8 raw_sign = 0;
+        if (kind == '%') raw = chat_lex_word(l, in, "raw", &raw_sign);
+        if (raw) { chat_lex_raw(l, raw, raw_sign); continue; }
+        if (kind == '#') { chat_lex_comment(l, in); continue; }
+        chat_lex_go(l, in);
+        chat_lex_inside(l, kind == '%');
+    }
+    chat_lex_add(l, CHAT_T_END, (chat_val){0});
+}
+
+/* Line ends as \n, and one of them less at the end. */
+static str chat_lines(chat_ctx *c, str s) {
+    if (s.n && memchr(s.p, '\r', s.n)) {
+        u8 *p = chat_take(c, s.n);
+        size_t n = 0;
+        for (size_t i = 0; p && i < s.n; i++) {
+            bool cr = s.p[i] == '\r';
+            if (cr && i + 1 < s.n && s.p[i + 1] == '\n') continue;
+            p[n++] = cr ? '\n' : (u8)s.p[i];
+        }
+        s = (str){(const char *)p, n};
+    }
+    if (s.n && s.p[s.n - 1] == '\n') s.n--;
+    return s;
+}
+
+/* ---- tokens to instructions ---- */
+
+/* What the machine does: pops its operands, pushes its result. Jumps are
+ * relative to the instruction. */
+typedef enum chat_code {
+    CHAT_TEXT_OUT,  /* writes constant arg */
+    CHAT_CONST, CHAT_NAME, CHAT_ATTR, CHAT_ITEM, CHAT_SLICE,
+    CHAT_MAKE_LIST, CHAT_MAKE_TUPLE, CHAT_MAKE_DICT,    /* of arg items */
+    CHAT_CALL,      /* callee, a positional, b pairs of name and value */
+    CHAT_FILTER, CHAT_TEST,     /* the same on the constant named arg */
+    CHAT_BINARY,    /* arg: the operator */
+    CHAT_NEGATE, CHAT_PLUS, CHAT_NOT,
+    CHAT_COMPARE,   /* a: operator; b: another follows, jump arg if false */
+    CHAT_JUMP, CHAT_JUMP_FALSE, /* pops */
+    CHAT_OR_POP_FALSE, CHAT_OR_POP_TRUE,    /* jump and keep, or pop */
+    CHAT_EMIT,
+    CHAT_FOR,       /* pops what to loop over; a: only collects */
+    CHAT_NEXT,      /* pushes the next item, or jumps */
+    CHAT_KEEP,      /* pops a condition, keeps the item */
+    CHAT_KEPT,      /* ends collecting, pushes the list */
+    CHAT_FOR_END,   /* ends the loop, jumps if it ran */
+    CHAT_IN, CHAT_OUT,          /* a scope */
+    CHAT_STORE, CHAT_STORE_ATTR, CHAT_UNPACK,
+    CHAT_CAPTURE, CHAT_CAPTURED,
+    CHAT_DEFINE,    /* macro number arg */
+    CHAT_DEFAULT,   /* jumps if the parameter a was given */
+    CHAT_RETURN
+} chat_code;
+
+typedef enum chat_kind {
+    CHAT_B_IF, CHAT_B_FOR, CHAT_B_ELSE, CHAT_B_MACRO, CHAT_B_SET,
+    CHAT_B_FILTER, CHAT_B_WITH, CHAT_B_GENERATION
+} chat_kind;
+
+/* An open block. Jumps that wait for their target are a chain through arg. */
+typedef struct chat_block {
+    u8 kind;
+    u32 line, start;
+    u32 miss, ends;         /* chains: to the next branch, to the end */
+    const chat_token *opened;   /* what its tag says behind set or filter */
+} chat_block;
+
+enum { CHAT_NO_JUMP = 0 };  /* no chain; a jump at i is i + 1 */
+
+typedef struct chat_parser {
+    chat_ctx *c;
+    const chat_token *t;
+    u32 depth, n_blocks;
+    u32 unknown;            /* line of an unknown filter or test */
+    chat_val unknown_name;
+    chat_block blocks[CHAT_DEPTH];
+    chat_list *macros;      /* of CHAT_MACRO values without a scope */
+    void (*expr)(struct chat_parser *p, bool cond);
+    bool (*known)(u32 kind, chat_val name);
+} chat_parser;
+
+static void chat_syntax(chat_parser *p, const char *why) {
+    p->c->line = p->t->line;
+    chat_val v = p->t->v;
+    if (p->t->type == CHAT_T_NAME)
+        chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%.*s'", why,
+            (int)min_u32(v.n, 60), (const char *)v.u.s);
+    else if (p->t->type == CHAT_T_OP)
+        chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%c'", why, (char)v.u.i);
+    else chat_fail(p->c, KSLLM_ERR_FORMAT, "%s", why);
+}
+
+static u32 chat_emit(chat_parser *p, chat_code op, u32 a, u32 b, u32 arg) {
+    chat_ctx *c = p->c;
+    if (a > 255 || b > 255) chat_syntax(p, "too many arguments");
+    if (!chat_room(c, &c->ops, c->n_ops, &c->ops_cap, sizeof *c->ops))
+        return 0;
+    c->ops[c->n_ops] =
+        (chat_op){(u8)op, (u8)a, (u8)b, (i32)arg, p->t->line};
+    return c->n_ops++;
+}
+
+/* A jump whose target comes later, added to a chain. */
+static void chat_jump(chat_parser *p, chat_code op, u32 a, u32 *chain) {
+    u32 at = chat_emit(p, op, a, op == CHAT_COMPARE, *chain);
+    *chain = at + 1;
+}
+
+/* The jumps of a chain come here. */
+static void chat_land(chat_parser *p, u32 *chain) {
+    chat_ctx *c = p->c;
+    while (*chain && !c->status) {
+        u32 at = *chain - 1;
+        *chain = (u32)c->ops[at].arg;
+        c->ops[at].arg = (i32)(c->n_ops - at);
+    }
+    *chain = CHAT_NO_JUMP;
+}
+
+static void chat_jump_back(chat_parser *p, u32 to) {
+    u32 at = chat_emit(p, CHAT_JUMP, 0, 0, 0);
+    if (!p->c->status) p->c->ops[at].arg = (i32)to - (i32)at;
+}
+
+/* The constant's number; equal texts share one, so that names are numbers. */
+static u32 chat_const(chat_ctx *c, chat_val v) {
+    u32 h = 0, cap = c->consts.cap;
+    if (v.type == CHAT_STR && v.n < 64) {
+        for (u32 i = 0; i < v.n; i++) h = h * 31 + v.u.s[i];
+        h = (h & 255);
+        for (u32 i = c->head[h]; i; i = c->chain[i - 1]) {
+            chat_val old = c->consts.v[i - 1];
+            if (old.n == v.n && (!v.n || chat_same_text(old, v))) return i - 1;
+        }
+    }
+    chat_push(c, &c->consts, v);
+    if (c->consts.cap != cap) {
+        u32 *more = chat_take(c, c->consts.cap * sizeof *more);
+        if (more && c->chain) memcpy(more, c->chain, cap * sizeof *more);
+        c->chain = more;
+    }
+    if (c->status) return 0;
+    u32 at = c->consts.n;
+    if (v.type == CHAT_STR && v.n < 64) {
+        c->chain[at - 1] = c->head[h];
+        c->head[h] = at;
+    }
+    return at - 1;
+}
+
+static u32 chat_name(chat_ctx *c, const char *z) {
+    return chat_const(c, chat_strz(z));
+}
+
+static bool chat_sees(const chat_parser *p, i64 op) {
+    return p->t->type == CHAT_T_OP && p->t->v.u.i == op;
+}
+
+static bool chat_sees_name(const chat_parser *p, const char *z) {
+    return p->t->type == CHAT_T_NAME && chat_is(p->t->v, z);
+}
+
+static void chat_step(chat_parser *p) {
+    if (p->t->type != CHAT_T_END) p->t++;
+    chat_work(p->c, 1);
+}
+
+static bool chat_accept(chat_parser *p, i64 op) {
+    bool sees = chat_sees(p, op);
+    if (sees) chat_step(p);
+    return sees;
+}
+
+static bool chat_accept_name(chat_parser *p, const char *z) {
+    bool sees = chat_sees_name(p, z);
+    if (sees) chat_step(p);
+    return sees;
+}
+
+static void chat_expect(chat_parser *p, char op) {
+    char why[] = "expected 'x'";
+    why[10] = op;
+    if (!chat_accept(p, op)) chat_syntax(p, why);
+}
+
+static chat_val chat_take_name(chat_parser *p) {
+    chat_val v = p->t->v;
+    if (p->t->type != CHAT_T_NAME) chat_syntax(p, "expected a name");
+    else chat_step(p);
+    return v;
+}
+
+static void chat_load(chat_parser *p, chat_val v) {
+    chat_emit(p, CHAT_CONST, 0, 0, chat_const(p->c, v));
+}
+
+/* Arguments up to the closing parenthesis, the opening one is behind. */
+static void chat_parse_args(chat_parser *p, u32 *n, u32 *n_kw) {
+    *n = *n_kw = 0;
+    while (!p->c->status && !chat_accept(p, ')')) {
+        if (*n + *n_kw) {
+            chat_expect(p, ',');
+            if (chat_accept(p, ')')) return;
+        }
+        if (p->t->type == CHAT_T_NAME && p->t[1].type == CHAT_T_OP
+            && p->t[1].v.u.i == '=') {
+            chat_load(p, p->t->v);
+            p->t += 2;
+            ++*n_kw;
+        } else if (*n_kw) {
+            chat_syntax(p, "a positional argument behind a named one");
+        } else {
+            ++*n;
+        }
+        p->expr(p, true);
+    }
+}
+
+/* Items up to `close`; *comma says whether one was seen. */
+static u32 chat_parse_items(chat_parser *p, char close, bool *comma) {
+    u32 n = 0;
+    *comma = false;
+    while (!p->c->status && !chat_accept(p, close)) {
+        if (n) {
+            chat_expect(p, ',');
+            *comma = true;
+            if (chat_accept(p, close)) break;
+        }
+        p->expr(p, true);
+        n++;
+    }
+    return n;
+}
+
+static void chat_parse_dict(chat_parser *p) {
+    u32 n = 0;
+    while (!p->c->status && !chat_accept(p, '}')) {
+        if (n) {
+            chat_expect(p, ',');
+            if (chat_accept(p, '}')) break;
+        }
+        p->expr(p, true);
+        chat_expect(p, ':');
+        p->expr(p, true);
+        n++;
+    }
+    chat_emit(p, CHAT_MAKE_DICT, 0, 0, n);
+}
+
+static void chat_parse_name(chat_parser *p) {
+    chat_val v = chat_take_name(p);
+    if (chat_is(v, "true") || chat_is(v, "True")) chat_load(p, chat_bool(1));
+    else if (chat_is(v, "false") || chat_is(v, "False"))
+        chat_load(p, chat_bool(0));
+    else if (chat_is(v, "none") || chat_is(v, "None"))
+        chat_load(p, chat_none());
+    else chat_emit(p, CHAT_NAME, 0, 0, chat_const(p->c, v));
+}
+
+static void chat_parse_primary(chat_parser *p) {
+    bool comma;
+    if (p->t->type == CHAT_T_NAME) {
+        chat_parse_name(p);
+    } else if (p->t->type == CHAT_T_TEXT) {
+        chat_val v = p->t->v;
+        for (chat_step(p); p->t->type == CHAT_T_TEXT; chat_step(p))
+            v = chat_concat(p->c, v, p->t->v);
+        chat_load(p, v);
+    } else if (p->t->type == CHAT_T_NUMBER) {
+        chat_load(p, p->t->v);
+        chat_step(p);
+    } else if (chat_accept(p, '(')) {
+        u32 n = chat_parse_items(p, ')', &comma);
+        if (n != 1 || comma) chat_emit(p, CHAT_MAKE_TUPLE, 0, 0, n);
+    } else if (chat_accept(p, '[')) {
+        u32 n = chat_parse_items(p, ']', &comma);
+        chat_emit(p, CHAT_MAKE_LIST, 0, 0, n);
+    } else if (chat_accept(p, '{')) {
+        chat_parse_dict(p);
+    } else {
+        chat_syntax(p, "expected an expression");
+    }
+}
+
+/* x[i] or x[a:b:c], behind the bracket. */
+static void chat_parse_item(chat_parser *p) {
+    u32 colons = 0;
+    bool value = false;
+    while (!p->c->status && !chat_accept(p, ']')) {
+        if (chat_accept(p, ':')) {
+            if (!value) chat_load(p, chat_none());
+            value = false;
+            if (++colons > 2) chat_syntax(p, "too many ':'");
+        } else if (value) {
+            chat_syntax(p, "expected ']'");
+        } else {
+            p->expr(p, true);
+            value = true;
+        }
+    }
+    if (!colons && !value) chat_syntax(p, "expected an index");
+    if (!colons) { chat_emit(p, CHAT_ITEM, 0, 0, 0); return; }
+    if (!value) chat_load(p, chat_none());
+    if (colons == 1) chat_load(p, chat_none());
+    chat_emit(p, CHAT_SLICE, 0, 0, 0);
+}
+
+static void chat_parse_call(chat_parser *p) {
+    u32 n, n_kw;
+    chat_parse_args(p, &n, &n_kw);
+    chat_emit(p, CHAT_CALL, n, n_kw, 0);
+}
+
+static void chat_parse_postfix(chat_parser *p) {
+    while (!p->c->status) {
+        if (chat_accept(p, '.')) {
+            if (p->t->type == CHAT_T_NUMBER) {
+                chat_load(p, p->t->v);
+                chat_step(p);
+                chat_emit(p, CHAT_ITEM, 0, 0, 0);
+                continue;
+            }
+            chat_val v = chat_take_name(p);
+            chat_emit(p, CHAT_ATTR, 0, 0, chat_const(p->c, v));
+        } else if (chat_accept(p, '[')) {
+            chat_parse_item(p);
+        } else if (chat_accept(p, '(')) {
+            chat_parse_call(p);
+        } else {
+            return;
+        }
+    }
+}
+
+/* A name that may have dots. */
+static chat_val chat_parse_dotted(chat_parser *p) {
+    chat_val v = chat_take_name(p);
+    while (!p->c->status && chat_accept(p, '.')) {
+        v = chat_concat(p->c, v, chat_strz("."));
+        v = chat_concat(p->c, v, chat_take_name(p));
+    }
+    return v;
+}
+
+enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
+    CHAT_IS_LIST, CHAT_IS_DICT };
+
+/* jinja2 refuses an unknown filter when it compiles, unless it stands right
+ * inside of an `if`: then only its use fails. */
+static void chat_check_known(chat_parser *p, u32 kind, chat_val name) {
+    bool soft = p->n_blocks && p->blocks[p->n_blocks - 1].kind == CHAT_B_IF;
+    if (soft || p->unknown || p->known(kind, name)) return;
+    p->unknown = p->t->line;
+    p->unknown_name = name;
+}
+
+static void chat_parse_filter(chat_parser *p) {
+    u32 n = 0, n_kw = 0;
+    chat_val name = chat_parse_dotted(p);
+    chat_check_known(p, CHAT_IS_FILTER, name);
+    if (chat_accept(p, '(')) chat_parse_args(p, &n, &n_kw);
+    chat_emit(p, CHAT_FILTER, n, n_kw, chat_const(p->c, name));
+}
+
+static bool chat_starts_arg(const chat_parser *p) {
+    switch (p->t->type) {
+    case CHAT_T_TEXT: case CHAT_T_NUMBER: return true;
+    case CHAT_T_OP: return chat_sees(p, '(') || chat_sees(p, '[')
+        || chat_sees(p, '{');
+    case CHAT_T_NAME: return !chat_sees_name(p, "else")
+        && !chat_sees_name(p, "or") && !chat_sees_name(p, "and");
+    default: return false;
+    }
+}
+
+static void chat_parse_test(chat_parser *p) {
+    u32 n = 0, n_kw = 0;
+    bool negated = chat_accept_name(p, "not");
+    chat_val name = chat_parse_dotted(p);
+    chat_check_known(p, CHAT_IS_TEST, name);
+    if (chat_accept(p, '(')) {
+        chat_parse_args(p, &n, &n_kw);
+    } else if (chat_starts_arg(p)) {
+        if (chat_sees_name(p, "is")) chat_syntax(p, "a test of a test");
+        chat_parse_primary(p);
+        chat_parse_postfix(p);
+        n = 1;
+    }
+    chat_emit(p, CHAT_TEST, n, n_kw, chat_const(p->c, name));
+    if (negated) chat_emit(p, CHAT_NOT, 0, 0, 0);
+}
+
+static void chat_parse_filters(chat_parser *p) {
+    while (!p->c->status) {
+        if (chat_accept(p, '|')) chat_parse_filter(p);
+        else if (chat_accept_name(p, "is")) chat_parse_test(p);
+        else if (chat_accept(p, '(')) chat_parse_call(p);
+        else return;
+    }
+}
+
+static void chat_parse_unary(chat_parser *p) {
+    u32 n = 0;
+    u64 minus = 0;
+    while (chat_sees(p, '-') || chat_sees(p, '+')) {
+        minus = minus << 1 | chat_sees(p, '-');
+        chat_step(p);
+        if (++n == 60) chat_syntax(p, "too many signs");
+        if (p->c->status) return;
+    }
+    chat_parse_primary(p);
+    chat_parse_postfix(p);
+    for (; n--; minus >>= 1)
+        chat_emit(p, minus & 1 ? CHAT_NEGATE : CHAT_PLUS, 0, 0, 0);
+    chat_parse_filters(p);
+}
+
+/* Operators from left to right, by level: + -, ~, * / // %, **. */
+static bool chat_at_level(const chat_parser *p, u32 level) {
+    static const u16 ops[4][4] = {{'+', '-'}, {'~'},
+        {'*', '/', CHAT_OP2('/', '/'), '%'}, {CHAT_OP2('*', '*')}};
+    if (p->t->type != CHAT_T_OP) return false;
+    for (u32 i = 0; i < 4; i++)
+        if (ops[level][i] && p->t->v.u.i == ops[level][i]) return true;
+    return false;
+}
+
+static void chat_parse_math(chat_parser *p, u32 level) {
+    if (level == 4) { chat_parse_unary(p); return; }
+    chat_parse_math(p, level + 1);
+    while (!p->c->status && chat_at_level(p, level)) {
+        u32 op = (u32)p->t->v.u.i;
+        chat_step(p);
+        chat_parse_math(p, level + 1);
+        chat_emit(p, CHAT_BINARY, 0, 0, op);
+    }
+}
+
+/* The comparison at hand, 0 when there is none: its characters, or i for in
+ * and n for not in. */
+static u32 chat_take_compare(chat_parser *p) {
+    static const u16 ops[] = {'<', '>', CHAT_OP2('=', '='),
+        CHAT_OP2('!', '='), CHAT_OP2('<', '='), CHAT_OP2('>', '=')};
+    for (u32 i = 0; i < KS_LEN(ops); i++)
+        if (chat_accept(p, ops[i])) return i + 1;
+    if (chat_accept_name(p, "in")) return 7;
+    if (chat_sees_name(p, "not") && p->t[1].type == CHAT_T_NAME
+        && chat_is(p->t[1].v, "in")) {
+        p->t += 2;
+        return 8;
+    }
+    return 0;
+}
+
+/* a < b < c: each side once, and the end reached with the first false. */
+static void chat_parse_compare(chat_parser *p) {
+    u32 ends = CHAT_NO_JUMP, op, next;
+    chat_parse_math(p, 0);
+    for (op = chat_take_compare(p); op && !p->c->status; op = next) {
+        chat_parse_math(p, 0);
+        next = chat_take_compare(p);
+        if (next) chat_jump(p, CHAT_COMPARE, op, &ends);
+        else chat_emit(p, CHAT_COMPARE, op, 0, 0);
+    }
+    chat_land(p, &ends);
+}
+
+static void chat_parse_not(chat_parser *p) {
+    u32 n = 0;
+    while (chat_sees_name(p, "not") && !p->c->status) chat_step(p), n++;
+    chat_parse_compare(p);
+    for (n = n ? 2 - (n & 1) : 0; n--;) chat_emit(p, CHAT_NOT, 0, 0, 0);
+}
+
+static void chat_parse_and(chat_parser *p) {
+    u32 ends = CHAT_NO_JUMP;
+    chat_parse_not(p);
+    while (!p->c->status && chat_accept_name(p, "and")) {
+        chat_jump(p, CHAT_OR_POP_FALSE, 0, &ends);
+        chat_parse_not(p);
+    }
+    chat_land(p, &ends);
+}
+
+static void chat_parse_or(chat_parser *p) {
+    u32 ends = CHAT_NO_JUMP;
+    chat_parse_and(p);
+    while (!p->c->status && chat_accept_name(p, "or")) {
+        chat_jump(p, CHAT_OR_POP_TRUE, 0, &ends);
+        chat_parse_and(p);
+    }
+    chat_land(p, &ends);
+}
+
+static void chat_reverse(chat_op *ops, u32 n) {
+    for (u32 i = 0; i < n / 2; i++) {
+        chat_op x = ops[i];
+        ops[i] = ops[n - 1 - i];
+        ops[n - 1 - i] = x;
+    }
+}
+
+/* `a if b else c` is run as b, then a or c; but a was compiled first. The two
+ * change places, which their relative jumps survive. */
+static void chat_parse_choice(chat_parser *p, u32 a) {
+    chat_ctx *c = p->c;
+    u32 b = c->n_ops, miss = CHAT_NO_JUMP, end = CHAT_NO_JUMP;
+    chat_parse_or(p);
+    chat_jump(p, CHAT_JUMP_FALSE, 0, &miss);
+    if (c->status) return;
+    u32 n = c->n_ops - a, n_b = c->n_ops - b;
+    chat_reverse(c->ops + a, n);
+    chat_reverse(c->ops + a, n_b);
+    chat_reverse(c->ops + a + n_b, n - n_b);
+    miss = a + n_b;
+    chat_jump(p, CHAT_JUMP, 0, &end);
+    chat_land(p, &miss);
+    if (chat_accept_name(p, "else")) p->expr(p, true);
+    else chat_load(p, (chat_val){0});
+    chat_land(p, &end);
+}
+
+static void chat_parse_expr(chat_parser *p, bool cond) {
+    u32 at = p->c->n_ops, unknown = p->unknown;
+    if (++p->depth > CHAT_PARENS) chat_syntax(p, "too deep");
+    if (!p->c->status) chat_parse_or(p);
+    while (cond && !p->c->status && chat_accept_name(p, "if")) {
+        chat_parse_choice(p, at);
+        p->unknown = unknown;
+    }
+    p->depth--;
+}
+
+/* `a` or `a, b`: one value or a tuple. */
+static void chat_parse_tuple(chat_parser *p, bool cond) {
+    u32 n = 1;
+    p->expr(p, cond);
+    if (!chat_sees(p, ',')) return;
+    while (!p->c->status && chat_accept(p, ',')) {
+        if (p->t->type >= CHAT_T_NAME) {
+            p->expr(p, cond);
+            n++;
+        }
+    }
+    chat_emit(p, CHAT_MAKE_TUPLE, 0, 0, n);
+}
+
+/* ---- statements ---- */
+
+static chat_block *chat_open(chat_parser *p, chat_kind kind) {
+    if (p->n_blocks == CHAT_DEPTH) {
+        chat_syntax(p, "too deep");
+        return NULL;
+    }
+    chat_block *b = &p->blocks[p->n_blocks++];
+    *b = (chat_block){.kind = (u8)kind, .line = p->t->line,
+        .start = p->c->n_ops};
+    return b;
+}
+
+/* The innermost block, if it is of this kind. */
+static chat_block *chat_inside(chat_parser *p, chat_kind kind) {
+    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
+    if (b && b->kind == kind) return b;
+    chat_syntax(p, "unexpected tag");
+    return NULL;
+}
+
+/* Names to store to: one, or those that a value is unpacked to. */
+typedef struct chat_target {
+    const chat_token *at[8];    /* a name; behind it may stand .attribute */
+    u32 n;
+    bool tuple;
+} chat_target;
+
+static bool chat_has_attr(const chat_token *t) {
+    return t[1].type == CHAT_T_OP && t[1].v.u.i == '.';
+}
+
+static chat_target chat_parse_target(chat_parser *p) {
+    chat_target t = {{NULL}, 0, false};
+    t.tuple = chat_accept(p, '(');
+    bool open = t.tuple;
+    do {
+        if (t.n && p->t->type != CHAT_T_NAME) break;
+        if (t.n == KS_LEN(t.at)) { chat_syntax(p, "too many names"); break; }
+        t.at[t.n++] = p->t;
+        chat_take_name(p);
+        if (chat_accept(p, '.')) chat_take_name(p);
+        t.tuple = t.tuple || chat_sees(p, ',');
+    } while (!p->c->status && chat_accept(p, ','));
+    if (open) chat_expect(p, ')');
+    return t;
+}
+
+static void chat_store(chat_parser *p, const chat_target *t) {
+    if (p->c->status) return;
+    if (t->tuple) chat_emit(p, CHAT_UNPACK, 0, 0, t->n);
+    for (u32 i = 0; i < t->n; i++) {
+        u32 name = chat_const(p->c, t->at[i]->v);
+        if (!chat_has_attr(t->at[i])) {
+            chat_emit(p, CHAT_STORE, 0, 0, name);
+            continue;
+        }
+        chat_emit(p, CHAT_NAME, 0, 0, name);
+        chat_emit(p, CHAT_STORE_ATTR, 0, 0,
+            chat_const(p->c, t->at[i][2].v));
+    }
+}
+
+static void chat_parse_if(chat_parser *p) {
+    chat_block *b = chat_open(p, CHAT_B_IF);
+    if (!b) return;
+    chat_parse_tuple(p, false);
+    chat_jump(p, CHAT_JUMP_FALSE, 0, &b->miss);
+}
+
+static void chat_parse_elif(chat_parser *p) {
+    chat_block *b = chat_inside(p, CHAT_B_IF);
+    if (!b) return;
+    if (!b->miss) chat_syntax(p, "elif behind else");
+    chat_jump(p, CHAT_JUMP, 0, &b->ends);
+    chat_land(p, &b->miss);
+    chat_parse_tuple(p, false);
+    chat_jump(p, CHAT_JUMP_FALSE, 0, &b->miss);
+}
+
+/* Ends the loop; behind it comes what `else` holds. */
+static void chat_end_loop(chat_parser *p, chat_block *b) {
+    chat_jump_back(p, b->start);
+    chat_land(p, &b->miss);
+    chat_jump(p, CHAT_FOR_END, 0, &b->ends);
+}
+
+static void chat_parse_else(chat_parser *p) {
+    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
+    if (b && b->kind == CHAT_B_FOR) {
+        chat_end_loop(p, b);
+        b->kind = CHAT_B_ELSE;
+        chat_emit(p, CHAT_IN, 0, 0, 0);
+    } else if (b && b->kind == CHAT_B_IF && b->miss) {
+        chat_jump(p, CHAT_JUMP, 0, &b->ends);
+        chat_land(p, &b->miss);
+    } else {
+        chat_syntax(p, "unexpected tag");
+    }
+}
+
+static void chat_parse_endif(chat_parser *p) {
+    chat_block *b = chat_inside(p, CHAT_B_IF);
+    if (!b) return;
+    chat_land(p, &b->miss);
+    chat_land(p, &b->ends);
+    p->n_blocks--;
+}
+
+static void chat_parse_for(chat_parser *p) {
+    chat_block b = {.kind = CHAT_B_FOR, .line = p->t->line};
+    chat_target target = chat_parse_target(p);
+    u32 miss = CHAT_NO_JUMP;
+    if (!chat_accept_name(p, "in")) chat_syntax(p, "expected 'in'");
+    chat_parse_tuple(p, false);
+    if (chat_accept_name(p, "if")) {
+        chat_emit(p, CHAT_FOR, 1, 0, 0);
+        u32 start = p->c->n_ops;
+        chat_jump(p, CHAT_NEXT, 0, &miss);
+        chat_store(p, &target);
+        p->expr(p, true);
+        chat_emit(p, CHAT_KEEP, 0, 0, 0);
+        chat_jump_back(p, start);
+        chat_land(p, &miss);
+        chat_emit(p, CHAT_KEPT, 0, 0, 0);
+    }
+    if (chat_sees_name(p, "recursive")) chat_syntax(p, "not supported");
+    chat_emit(p, CHAT_FOR, 0, 0, 0);
+    b.start = p->c->n_ops;
+    chat_jump(p, CHAT_NEXT, 0, &b.miss);
+    chat_store(p, &target);
+    chat_block *open = chat_open(p, CHAT_B_FOR);
+    if (open) *open = b;
+}
+
+static void chat_parse_endfor(chat_parser *p) {
+    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
+    if (b && b->kind == CHAT_B_ELSE) {
+        chat_emit(p, CHAT_OUT, 0, 0, 0);
+    } else {
+        b = chat_inside(p, CHAT_B_FOR);
+        if (!b) return;
+        chat_end_loop(p, b);
+    }
+    chat_land(p, &b->ends);
+    p->n_blocks--;
+}
+
+/* break and continue leave the scopes that were opened in the loop. */
+static void chat_parse_leave(chat_parser *p, bool out) {
+    for (u32 i = p->n_blocks; i-- > 0 && !p->c->status;) {
+        chat_block *b = &p->blocks[i];
+        if (b->kind == CHAT_B_FOR) {
+            if (out) chat_jump(p, CHAT_JUMP, 0, &b->miss);
+            else chat_jump_back(p, b->start);
+            return;
+        }
+        if (b->kind == CHAT_B_MACRO) break;
+        if (b->kind == CHAT_B_SET || b->kind == CHAT_B_FILTER)
+            chat_syntax(p, "leaving a block that is being captured");
+        if (b->kind != CHAT_B_IF) chat_emit(p, CHAT_OUT, 0, 0, 0);
+    }
+    chat_syntax(p, "not inside of a loop");
+}
+
+static void chat_parse_break(chat_parser *p) { chat_parse_leave(p, true); }
+static void chat_parse_continue(chat_parser *p) { chat_parse_leave(p, false); }
+
+static void chat_skip_tag(chat_parser *p) {
+    while (p->t->type != CHAT_T_TAG_END && p->t->type != CHAT_T_END) p->t++;
+}
+
+/* Opens a block whose output becomes a value. */
+static void chat_parse_capture(chat_parser *p, chat_kind kind,
+    const chat_token *opened) {
+    chat_block *b = chat_open(p, kind);
+    if (!b) return;
+    b->opened = opened;
+    chat_emit(p, CHAT_CAPTURE, 0, 0, 0);
+    chat_emit(p, CHAT_IN, 0, 0, 0);
+    chat_skip_tag(p);
+}
+
+static void chat_parse_set(chat_parser *p) {
+    const chat_token *from = p->t;
+    chat_target target = chat_parse_target(p);
+    if (chat_accept(p, '=')) {
+        chat_parse_tuple(p, true);
+        chat_store(p, &target);
+        return;
+    }
+    if (p->t->type != CHAT_T_TAG_END && !chat_sees(p, '|'))
+        chat_syntax(p, "expected '='");
+    chat_parse_capture(p, CHAT_B_SET, from);
+}
+
+static void chat_parse_filter_block(chat_parser *p) {
+    if (p->t->type != CHAT_T_NAME) chat_syntax(p, "expected a filter");
+    chat_parse_capture(p, CHAT_B_FILTER, p->t);
+}
+
+/* What was captured goes through the filters that the opening tag named. */
+static void chat_parse_captured(chat_parser *p, chat_kind kind) {
+    chat_block *b = chat_inside(p, kind);
+    if (!b) return;
+    chat_emit(p, CHAT_OUT, 0, 0, 0);
+    chat_emit(p, CHAT_CAPTURED, 0, 0, 0);
+    const chat_token *back = p->t;
+    p->t = b->opened;
+    p->n_blocks--;
+    if (kind == CHAT_B_SET) {
+        chat_target target = chat_parse_target(p);
+        chat_parse_filters(p);
+        p->t = back;
+        chat_store(p, &target);
+        return;
+    }
+    chat_parse_filter(p);
+    chat_parse_filters(p);
+    p->t = back;
+    chat_emit(p, CHAT_EMIT, 0, 0, 0);
+}
+
+static void chat_parse_endset(chat_parser *p) {
+    chat_parse_captured(p, CHAT_B_SET);
+}
+static void chat_parse_endfilter(chat_parser *p) {
+    chat_parse_captured(p, CHAT_B_FILTER);
+}
+
+enum { CHAT_MAX_PARAMS = 64 };
+
+/* Parameters; *defaults is where the default of each stands, or NULL. */
+static void chat_parse_params(chat_parser *p, chat_macro *m) {
+    u32 names[CHAT_MAX_PARAMS], n = 0;
+    const chat_token *at[CHAT_MAX_PARAMS] = {0};
+    chat_expect(p, '(');
+    while (!p->c->status && !chat_accept(p, ')')) {
+        if (n) chat_expect(p, ',');
+        if (n == CHAT_MAX_PARAMS) chat_syntax(p, "too many parameters");
+        if (p->c->status) return;
+        names[n] = chat_const(p->c, chat_take_name(p));
+        if (chat_accept(p, '=')) {
+            u32 given = CHAT_NO_JUMP;
+            at[n] = p->t;
+            chat_jump(p, CHAT_DEFAULT, n, &given);
+            p->expr(p, true);
+            chat_emit(p, CHAT_STORE, 0, 0, names[n]);
+            chat_land(p, &given);
+        } else if (n && at[n - 1]) {
+            chat_syntax(p, "a parameter without default behind one with it");
+        }
+        n++;
+    }
+    u32 *params = chat_take(p->c, (n + 1) * sizeof *params);
+    bool *has = chat_take(p->c, (n + 1) * sizeof *has);
+    if (!params || !has) return;
+    memcpy(params, names, n * sizeof *params);
+    for (u32 i = 0; i < n; i++) has[i] = at[i] != NULL;
+    m->n_params = n;
+    m->params = params;
+    m->has_default = has;
+}
+
+static void chat_parse_macro(chat_parser *p) {
+    chat_macro *m = chat_take(p->c, sizeof *m);
+    u32 name = chat_const(p->c, chat_take_name(p));
+    chat_block b = {.kind = CHAT_B_MACRO, .line = p->t->line};
+    if (!m) return;
+    m->name = name;
+    chat_push(p->c, p->macros,
+        (chat_val){.type = CHAT_MACRO, .u.macro = m});
+    chat_emit(p, CHAT_DEFINE, 0, 0, p->macros->n - 1);
+    chat_emit(p, CHAT_STORE, 0, 0, name);
+    chat_jump(p, CHAT_JUMP, 0, &b.ends);
+    m->at = p->c->n_ops;
+    chat_parse_params(p, m);
+    chat_block *open = chat_open(p, CHAT_B_MACRO);
+    if (open) *open = b;
+}
+
+static void chat_parse_endmacro(chat_parser *p) {
+    chat_block *b = chat_inside(p, CHAT_B_MACRO);
+    if (!b) return;
+    if (p->t->type == CHAT_T_NAME) chat_step(p);
+    chat_emit(p, CHAT_RETURN, 0, 0, 0);
+    chat_land(p, &b->ends);
+    p->n_blocks--;
+}
+
+static void chat_parse_with(chat_parser *p) {
+    const chat_token *names[CHAT_DEPTH];
+    u32 n = 0;
+    while (p->t->type == CHAT_T_NAME && !p->c->status) {
+        if (n == CHAT_DEPTH) { chat_syntax(p, "too many names"); return; }
+        names[n++] = p->t;
+        chat_take_name(p);
+        chat_expect(p, '=');
+        p->expr(p, true);
+        if (!chat_accept(p, ',')) break;
+    }
+    chat_emit(p, CHAT_IN, 0, 0, 0);
+    while (n) chat_emit(p, CHAT_STORE, 0, 0, chat_const(p->c, names[--n]->v));
+    chat_open(p, CHAT_B_WITH);
+}
+
+static void chat_parse_generation(chat_parser *p) {
+    chat_open(p, CHAT_B_GENERATION);
+    chat_emit(p, CHAT_IN, 0, 0, 0);
+}
+
+static void chat_parse_endscope(chat_parser *p, chat_kind kind) {
+    if (!chat_inside(p, kind)) return;
+    chat_emit(p, CHAT_OUT, 0, 0, 0);
+    p->n_blocks--;
+}
+
+static void chat_parse_endwith(chat_parser *p) {
+    chat_parse_endscope(p, CHAT_B_WITH);
+}
+static void chat_parse_endgeneration(chat_parser *p) {
+    chat_parse_endscope(p, CHAT_B_GENERATION);
+}
+
+static const struct {
+    const char *name;
+    void (*parse)(chat_parser *p);
+} CHAT_TAGS[] = {
+    {"if", chat_parse_if}, {"elif", chat_parse_elif},
+    {"else", chat_parse_else}, {"endif", chat_parse_endif},
+    {"for", chat_parse_for}, {"endfor", chat_parse_endfor},
+    {"break", chat_parse_break}, {"continue", chat_parse_continue},
+    {"set", chat_parse_set}, {"endset", chat_parse_endset},
+    {"macro", chat_parse_macro}, {"endmacro", chat_parse_endmacro},
+    {"filter", chat_parse_filter_block}, {"endfilter", chat_parse_endfilter},
+    {"with", chat_parse_with}, {"endwith", chat_parse_endwith},
+    {"generation", chat_parse_generation},
+    {"endgeneration", chat_parse_endgeneration},
+};
+
+static void chat_parse_tag(chat_parser *p) {
+    for (u32 i = 0; i < KS_LEN(CHAT_TAGS); i++)
+        if (chat_sees_name(p, CHAT_TAGS[i].name)) {
+            chat_step(p);
+            CHAT_TAGS[i].parse(p);
+            if (p->t->type != CHAT_T_TAG_END)
+                chat_syntax(p, "expected the end of the tag");
+            else chat_step(p);
+            return;
+        }
+    chat_syntax(p, "unknown tag");
+}
+
+static void chat_parse_part(chat_parser *p) {
+    if (p->t->type == CHAT_T_DATA) {
+        chat_emit(p, CHAT_TEXT_OUT, 0, 0, chat_const(p->c, p->t->v));
+        chat_step(p);
+    } else if (p->t->type == CHAT_T_VAR) {
+        chat_step(p);
+        chat_parse_tuple(p, true);
+        chat_emit(p, CHAT_EMIT, 0, 0, 0);
+        if (p->t->type != CHAT_T_VAR_END) chat_syntax(p, "expected '}}'");
+        else chat_step(p);
+    } else {
+        chat_step(p);
+        chat_parse_tag(p);
+    }
+    if (p->unknown && !p->c->status) {
+        p->c->line = p->unknown;
+        chat_fail(p->c, KSLLM_ERR_FORMAT, "unknown filter or test '%.*s'",
+            (int)min_u32(p->unknown_name.n, 60),
+            (const char *)p->unknown_name.u.s);
+    }
+}
+
+static void chat_compile(chat_ctx *c, str source, chat_list *macros,
+    bool (*known)(u32 kind, chat_val name)) {
+    str s = chat_lines(c, source);
+    chat_lexer l = {.c = c, .p = (const u8 *)s.p, .line = 1, .fresh = true};
+    l.end = l.p + s.n;
+    chat_lex(&l);
+    chat_parser *p = chat_take(c, sizeof *p);
+    if (!p || c->status) return;
+    *p = (chat_parser){.c = c, .t = l.t, .macros = macros,
+        .expr = chat_parse_expr, .known = known};
+    while (p->t->type != CHAT_T_END && !c->status) chat_parse_part(p);
+    if (p->n_blocks && !c->status) {
+        c->line = p->blocks[p->n_blocks - 1].line;
+        chat_fail(c, KSLLM_ERR_FORMAT, "a block does not end");
+    }
+    chat_emit(p, CHAT_RETURN, 0, 0, 0);
+    c->line = 0;
+}
+
+/* ---- operators ---- */
+
+static chat_val chat_escape(chat_ctx *c, chat_val s) {
+    static const char from[] = "&<>'\"";
+    static const char *const to[] =
+        {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    chat_text t = {0};
+    for (u32 i = 0; i < s.n; i++) {
+        const char *at = s.u.s[i] ? strchr(from, s.u.s[i]) : NULL;
+        if (at) chat_putz(c, &t, to[at - from]);
+        else chat_puts(c, &t, chat_cut(s, i, i + 1));
+    }
+    chat_val v = chat_built(&t);
+    v.flag = CHAT_MARKUP;
+    return v;
+}
+
+static chat_val chat_add_text(chat_ctx *c, chat_val a, chat_val b) {
+    u8 flag = (a.flag | b.flag) & CHAT_MARKUP;
+    if (flag && !(a.flag & CHAT_MARKUP)) a = chat_escape(c, a);
+    if (flag && !(b.flag & CHAT_MARKUP)) b = chat_escape(c, b);
+    chat_val v = chat_concat(c, a, b);
+    v.flag = flag;
+    return v;
+}
+
+static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
+    chat_text t = {0};
+    chat_list l = {0};
+    if (n <= 0 || !v.n) n = 0;
+    for (; n > 0 && chat_work(c, 1); n--) {
+        if (v.type == CHAT_STR) chat_puts(c, &t, v);
+        else for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[i]);
+    }
+    if (v.type == CHAT_STR) return chat_built(&t);
+    chat_val r = chat_listed(l);
+    r.type = v.type;
+    return r;
+}
+
+static chat_val chat_join_lists(chat_ctx *c, chat_val a, chat_val b) {
+    chat_list l = {0};
+    l.v = chat_take(c, ((size_t)a.n + b.n + 1) * sizeof *l.v);
+    if (!l.v) return (chat_val){0};
+    l.cap = a.n + b.n + 1;
+    if (l.cap > CHAT_ITEMS) return CHAT_RAISE(c, "a list is too long");
+    for (u32 i = 0; i < a.n; i++) chat_push(c, &l, a.u.v[i]);
+    for (u32 i = 0; i < b.n; i++) chat_push(c, &l, b.u.v[i]);
+    chat_val r = chat_listed(l);
+    r.type = a.type;
+    return r;
+}
+
+static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
+    i64 r = 0;
+    bool bad = false;
+    if (op == '+') bad = __builtin_add_overflow(a, b, &r);
+    else if (op == '-') bad = __builtin_sub_overflow(a, b, &r);
+    else if (op == '*') bad = __builtin_mul_overflow(a, b, &r);
+    else if (op == CHAT_OP2('*', '*')) {
+        for (r = 1; b > 0 && !bad && (a > 1 || a < -1); b--)
+            bad = __builtin_mul_overflow(r, a, &r);
+        if (a == 0 && b > 0) r = 0;
+        if (a == -1 && (b & 1)) r = -1;
+    } else {
+        if (!b) return CHAT_RAISE(c, "division by zero");
+        if (b == -1) return chat_int_math(c, '-', 0, op == '%' ? 0 : a);
+        r = a / b;
+        i64 rest = a % b;
+        if (rest && (rest < 0) != (b < 0)) r--, rest += b;
+        if (op == '%') r = rest;
+    }
+    return bad ? CHAT_RAISE(c, "an integer is too large") : chat_int(r);
+}
+
+static f64 chat_floor(f64 x) {
+    if (!(x > -9e15 && x < 9e15)) return x;
+    f64 r = (f64)(i64)x;
+    return r > x ? r - 1 : r;
+}
+
+static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
+    switch (op) {
+    case '+': return chat_float(a + b);
+    case '-': return chat_float(a - b);
+    case '*': return chat_float(a * b);
+    default: break;
+    }
+    if (op == CHAT_OP2('*', '*')) {
+        f64 r = 1;
+        i64 n = b >= -1024 && b <= 1024 ? (i64)b : 0;
+        if ((f64)n < b || (f64)n > b)
+            return CHAT_RAISE(c, "** wants a small integer");
+        for (i64 k = n < 0 ? -n : n; k > 0; k--) r *= a;
+        return chat_float(n < 0 ? 1 / r : r);
+    }
+    if (!(b < 0 || b > 0)) return CHAT_RAISE(c, "division by zero");
+    if (op == '/') return chat_float(a / b);
+    f64 q = chat_floor(a / b);
+    return chat_float(op == '%' ? a - q * b : q);
+}
+
+/* Width, precision and so on of a text or number, shared by % and format:
+ * [fill or flags][width][.precision][kind]. */
+typedef struct chat_spec {
+    bool zero, left, plus;
+    i32 width, precision;   /* precision -1: none given */
+    u8 kind;
+} chat_spec;
+
+static void chat_put_padded(
+    chat_ctx *c, chat_text *t, chat_val s, const chat_spec *f) {
+    i64 pad = f->width - (i64)chat_count(s);
+    bool zero = f->zero && !f->left;
+    if (zero && s.n && (s.u.s[0] == '-' || s.u.s[0] == '+')) {
+        chat_puts(c, t, chat_cut(s, 0, 1));
+        s = chat_cut(s, 1, s.n);
+    }
+    for (i64 i = 0; i < pad && !f->left; i++) chat_putz(c, t, zero ? "0" : " ");
+    chat_puts(c, t, s);
+    for (i64 i = 0; i < pad && f->left; i++) chat_putz(c, t, " ");
+}
+
+/* Decimal digits from vsnprintf, with a point whatever the locale. */
+static void chat_put_fixed(chat_ctx *c, chat_text *t, f64 f, i32 digits) {
+    char buf[400];
+    int n = chat_format(buf, sizeof buf, "%.*f", (int)min_u32((u32)digits, 60),
+        f);
+    for (int i = 0; i < n; i++)
+        chat_putz(c, t, (buf[i] >= '0' && buf[i] <= '9') || buf[i] == '-'
+            ? (char[]){buf[i], 0} : buf[i] > ' ' && i ? "." : "");
+}
+
+static void chat_put_spec(chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
+    chat_text s = {0};
+    bool number = f.kind && strchr("dixXfF", f.kind);
+    bool integer = number && f.kind != 'f' && f.kind != 'F';
+    if ((number && !chat_is_number(v)) || (integer && v.type == CHAT_FLOAT
+        && !(v.u.f > -9e18 && v.u.f < 9e18))) {
+        CHAT_RAISE(c, "%s where a format wants a number", chat_type_name(v));
+        return;
+    }
+    if (f.plus && number && chat_f64(v) >= 0) chat_putz(c, &s, "+");
+    if (f.kind == 'f' || f.kind == 'F')
+        chat_put_fixed(c, &s, chat_f64(v), f.precision < 0 ? 6 : f.precision);
+    else if ((f.kind == 'x' || f.kind == 'X') && v.type != CHAT_FLOAT)
+        chat_putf(c, &s, f.kind == 'x' ? "%llx" : "%llX", (long long)v.u.i);
+    else if (number)
+        chat_putf(c, &s, "%lld", v.type == CHAT_FLOAT ? (long long)v.u.f
+            : (long long)v.u.i);
+    else chat_print(c, &s, v, f.kind == 'r');
+    chat_val text = chat_built(&s);
+    if (!number && f.precision >= 0)
+        text = chat_cut(text, 0, chat_offset(text, (size_t)f.precision));
+    chat_put_padded(c, t, text, &f);
+}
+
+static const u8 *chat_read_width(
+    chat_ctx *c, const u8 *p, const u8 *end, i32 *out) {
+    for (*out = 0; p < end && *p >= '0' && *p <= '9'; p++)
+        if ((*out = *out * 10 + *p - '0') > 10000) {
+            CHAT_RAISE(c, "a format's width is too large");
+            return end;
+        }
+    return p;
+}
+
+static const u8 *chat_read_spec(
+    chat_ctx *c, const u8 *p, const u8 *end, chat_spec *f) {
+    *f = (chat_spec){.precision = -1};
+    for (; p < end && *p && strchr("0-+ <>", *p); p++) {
+        f->zero |= *p == '0';
+        f->left |= *p == '-' || *p == '<';
+        f->plus |= *p == '+';
+    }
+    p = chat_read_width(c, p, end, &f->width);
+    if (p < end && *p == '.')
+        p = chat_read_width(c, p + 1, end, &f->precision);
+    if (p < end && *p != '}') f->kind = *p++;
+    return p;
+}
+
+/* text % values */
+static chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
+    const u8 *p = s.u.s, *end = p + s.n;
+    chat_text t = {0};
+    chat_spec f;
+    u32 k = 0, n = v.type == CHAT_TUPLE ? v.n : 1;
+    while (p < end && !c->status) {
+        const u8 *run = p;
+        while (p < end && *p != '%') p++;
+        chat_puts(c, &t, chat_cut(s, (size_t)(run - s.u.s),
+            (size_t)(p - s.u.s)));
+        if (p == end) break;
+        p = chat_read_spec(c, p + 1, end, &f);
+        if (f.kind == '%') { chat_putz(c, &t, "%"); continue; }
+        if (!f.kind || !strchr("sdirxXfF", f.kind))
+            return CHAT_RAISE(c, "format %%%c is not supported",
+                f.kind ? f.kind : ' ');
+        if (k == n) return CHAT_RAISE(c, "a format has too few values");
+        chat_put_spec(c, &t, v.type == CHAT_TUPLE ? v.u.v[k] : v, f);
+        k++;
+    }
+    if (k < n && v.type != CHAT_DICT && v.type != CHAT_LIST
+        && v.type != CHAT_UNDEF)
+        return CHAT_RAISE(c, "a format has too many values");
+    return chat_built(&t);
+}
+
+static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
+    if (op == '~') return chat_concat(c, chat_to_str(c, a), chat_to_str(c, b));
+    if (op == '%' && a.type == CHAT_STR) return chat_percent(c, a, b);
+    if (a.type == CHAT_UNDEF || b.type == CHAT_UNDEF)
+        return CHAT_RAISE(c, "an undefined value in arithmetic");
+    if (chat_is_number(a) && chat_is_number(b)) {
+        if (chat_is_int(a) && chat_is_int(b) && op != '/'
+            && (op != CHAT_OP2('*', '*') || b.u.i >= 0))
+            return chat_int_math(c, op, a.u.i, b.u.i);
+        return chat_float_math(c, op, chat_f64(a), chat_f64(b));
+    }
+    if (op == '+' && a.type == CHAT_STR && b.type == CHAT_STR)
+        return chat_add_text(c, a, b);
+    if (op == '+' && chat_is_seq(a) && a.type == b.type
+        && !((a.flag | b.flag) & (CHAT_VIEW | CHAT_LAZY)))
+        return chat_join_lists(c, a, b);
+    if (op == '*' && chat_is_int(b) && (a.type == CHAT_STR || chat_is_seq(a)))
+        return chat_repeat(c, a, b.u.i);
+    if (op == '*' && chat_is_int(a) && (b.type == CHAT_STR || chat_is_seq(b)))
+        return chat_repeat(c, b, a.u.i);
+    return CHAT_RAISE(c, "%c between %s and %s", (char)op, chat_type_name(a),
+        chat_type_name(b));
+}
+
+static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
+    if (chat_is_number(a) && chat_is_number(b)) {
+        if (chat_is_int(a) && chat_is_int(b)) return a.u.i < b.u.i;
+        return chat_f64(a) < chat_f64(b);
+    }
+    if (a.type == CHAT_STR && b.type == CHAT_STR)
+        return str_cmp((str){(const char *)a.u.s, a.n},
+            (str){(const char *)b.u.s, b.n}) < 0;
+    if (!chat_is_seq(a) || a.type != b.type || depth > CHAT_DEPTH) {
+        CHAT_RAISE(c, "%s and %s have no order", chat_type_name(a),
+            chat_type_name(b));
+        return false;
+    }
+    for (u32 i = 0; i < a.n && i < b.n; i++)
+        if (!chat_eq(c, a.u.v[i], b.u.v[i], 0))
+            return chat_less(c, a.u.v[i], b.u.v[i], depth + 1);
+    return a.n < b.n;
+}
+
+static bool chat_in(chat_ctx *c, chat_val v, chat_val in) {
+    if (in.type == CHAT_STR) {
+        if (v.type == CHAT_STR) return chat_find(c, in, v, 0) != SIZE_MAX;
+        CHAT_RAISE(c, "%s in a text", chat_type_name(v));
+        return false;
+    }
+    if (in.type == CHAT_UNDEF) return false;
+    if (in.type == CHAT_DICT && (v.type == CHAT_LIST || v.type == CHAT_DICT))
+        CHAT_RAISE(c, "%s is no key", chat_type_name(v));
+    if (in.type == CHAT_DICT) return chat_get(c, in.u.v, in.n, v) != NULL;
+    if (!chat_is_seq(in)) CHAT_RAISE(c, "in %s", chat_type_name(in));
+    for (u32 i = 0; chat_is_seq(in) && i < in.n && chat_work(c, 1); i++)
+        if (chat_eq(c, in.u.v[i], v, 0)) return true;
+    return false;
+}
+
+static bool chat_compare(chat_ctx *c, u32 op, chat_val a, chat_val b) {
+    switch (op) {
+    case 1: return chat_less(c, a, b, 0);
+    case 2: return chat_less(c, b, a, 0);
+    case 3: return chat_eq(c, a, b, 0);
+    case 4: return !chat_eq(c, a, b, 0);
+    case 5: return chat_less(c, a, b, 0) || chat_eq(c, a, b, 0);
+    case 6: return chat_less(c, b, a, 0) || chat_eq(c, a, b, 0);
+    case 7: return chat_in(c, a, b);
+    default: return !chat_in(c, a, b);
+    }
+}
+
+/* What a `for` goes over, as a list or tuple. */
+static chat_val chat_iter(chat_ctx *c, chat_val v) {
+    chat_list l = {0};
+    if (chat_is_seq(v)) return v;
+    if (v.type == CHAT_DICT)
+        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[2 * i]);
+    else if (v.type == CHAT_STR)
+        for (size_t i = 0, k; i < v.n; i += k) {
+            for (k = 1; i + k < v.n && (v.u.s[i + k] & 0xc0) == 0x80;) k++;
+            chat_push(c, &l, chat_cut(v, i, i + k));
+        }
+    else if (v.type != CHAT_UNDEF)
+        return CHAT_RAISE(c, "%s is not iterable", chat_type_name(v));
+    return chat_listed(l);
+}
+
+/* ---- attributes and items ---- */
+
+typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
+
+/* One row per function that templates may use. params: names of what comes
+ * behind v[0], or * when the function looks at its arguments itself. */
+typedef struct chat_builtin {
+    const char *name;
+    u8 kind;
+    const char *params;
+    chat_fn fn;
+} chat_builtin;
+
+enum { CHAT_IS_LOOP = CHAT_IS_DICT + 1 };
+
+static chat_val chat_loop_item(const chat_loop *l, i64 i) {
+    return i >= 0 && i < l->n ? l->v[i] : (chat_val){0};
+}
+
+static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
+    i64 i = (i64)l->i - 1, n = l->n;
+    if (chat_is(name, "index")) return chat_int(i + 1);
+    if (chat_is(name, "index0")) return chat_int(i);
+    if (chat_is(name, "first")) return chat_bool(i == 0);
+    if (chat_is(name, "last")) return chat_bool(i + 1 == n);
+    if (chat_is(name, "length")) return chat_int(n);
+    if (chat_is(name, "revindex")) return chat_int(n - i);
+    if (chat_is(name, "revindex0")) return chat_int(n - i - 1);
+    if (chat_is(name, "depth")) return chat_int(1);
+    if (chat_is(name, "depth0")) return chat_int(0);
+    if (chat_is(name, "previtem")) return chat_loop_item(l, i - 1);
+    if (chat_is(name, "nextitem")) return chat_loop_item(l, i + 1);
+    return (chat_val){0};
+}
+
+/* Methods that would change a list or dict: the sandbox hides them. */
+static bool chat_is_mutator(chat_val name, bool dict) {
+    static const char *const names[] = {"clear", "pop", "popitem",
+        "setdefault", "update", "append", "extend", "insert", "remove",
+        "reverse", "sort"};
+    for (u32 i = 0; i < KS_LEN(names); i++)
+        if (chat_is(name, names[i]) && (i < 2 || dict == (i < 5))) return true;
+    return false;
+}
+
+static i64 chat_index(i64 i, i64 n) { return i < 0 ? i + n : i; }
+
+static chat_val chat_at(chat_val v, i64 i) {
+    if (v.type != CHAT_STR) {
+        i = chat_index(i, v.n);
+        return i >= 0 && i < v.n ? v.u.v[i] : (chat_val){0};
+    }
+    i = chat_index(i, (i64)chat_count(v));
+    if (i < 0) return (chat_val){0};
+    size_t at = chat_offset(v, (size_t)i), end = at + 1;
+    if (at >= v.n) return (chat_val){0};
+    while (end < v.n && (v.u.s[end] & 0xc0) == 0x80) end++;
+    return chat_cut(v, at, end);
+}
+
+static i64 chat_clamp(i64 i, i64 lo, i64 hi) {
+    return i < lo ? lo : i > hi ? hi : i;
+}
+
+static chat_val chat_slice(
+    chat_ctx *c, chat_val v, chat_val from, chat_val to, chat_val by) {
+    i64 n = v.type == CHAT_STR ? (i64)chat_count(v) : v.n;
+    i64 step = by.type == CHAT_INT ? by.u.i : 1;
+    if (v.type != CHAT_STR && (!chat_is_seq(v) || v.flag))
+        return CHAT_RAISE(c, "a slice of %s", chat_type_name(v));
+    if (!step) return CHAT_RAISE(c, "a slice with step 0");
+    i64 lo = step > 0 ? 0 : -1, hi = step > 0 ? n : n - 1;
+    i64 a = from.type == CHAT_INT ? chat_clamp(chat_index(from.u.i, n), lo, hi)
+        : step > 0 ? lo : hi;
+    i64 b = to.type == CHAT_INT ? chat_clamp(chat_index(to.u.i, n), lo, hi)
+        : step > 0 ? hi : lo;
+    if (v.type == CHAT_STR && step == 1)
+        return a >= b ? chat_str("", 0) : chat_cut(v,
+            chat_offset(v, (size_t)a), chat_offset(v, (size_t)b));
+    chat_val in = chat_iter(c, v);
+    chat_list l = {0};
+    chat_text t = {0};
+    for (; !c->status && (step > 0 ? a < b : a > b);) {
+        if (v.type == CHAT_STR) chat_puts(c, &t, in.u.v[a]);
+        else chat_push(c, &l, in.u.v[a]);
+        if (__builtin_add_overflow(a, step, &a)) break;
+    }
+    if (v.type == CHAT_STR) return chat_built(&t);
+    in = chat_listed(l);
+    in.type = v.type;
+    return in;
+}
+
+static chat_val chat_method(chat_ctx *c, chat_val v, chat_val name) {
+    u32 kind = v.type == CHAT_STR ? CHAT_IS_STR : v.type == CHAT_DICT
+        ? CHAT_IS_DICT : v.type == CHAT_LOOP ? CHAT_IS_LOOP : CHAT_IS_LIST;
+    bool has = kind != CHAT_IS_LIST || chat_is_seq(v);
+    const chat_builtin *f = has ? c->find(kind, name) : NULL;
+    chat_bound *b = f ? chat_take(c, sizeof *b) : NULL;
+    if (!b) return (chat_val){0};
+    *b = (chat_bound){v, f};
+    return (chat_val){.type = CHAT_METHOD, .u.bound = b};
+}
+
+/* v.name: what Python finds on the object first, then the key. */
+static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
+    if (v.type == CHAT_UNDEF)
+        return CHAT_RAISE(c, "'%.*s' of an undefined value",
+            (int)min_u32(name.n, 100), (const char *)name.u.s);
+    if (chat_is_mutator(name, v.type == CHAT_DICT)
+        && (v.type == CHAT_DICT || v.type == CHAT_LIST))
+        return (chat_val){0};
+    chat_val m = chat_method(c, v, name);
+    if (m.type) return m;
+    if (v.type == CHAT_LOOP) return chat_loop_attr(v.u.loop, name);
+    chat_val *at = NULL;
+    if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
+    if (v.type == CHAT_SPACE)
+        at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
+    return at ? *at : (chat_val){0};
+}
+
+/* v[key]: the key first. */
+static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
+    if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "an item of nothing");
+    if (v.type == CHAT_DICT) {
+        chat_val *at = chat_get(c, v.u.v, v.n, key);
+        if (at) return *at;
+    }
+    if (chat_is_int(key) && ((chat_is_seq(v) && !v.flag)
+        || v.type == CHAT_STR)) return chat_at(v, key.u.i);
+    return key.type == CHAT_STR ? chat_attr(c, v, key) : (chat_val){0};
+}
+
+/* ---- filters ---- */
+
+static bool chat_has(const chat_args *a, u32 i) {
+    return a->v[i].type != CHAT_UNSET;
+}
+
+static bool chat_flag(const chat_args *a, u32 i, bool otherwise) {
+    return chat_has(a, i) ? chat_true(a->v[i]) : otherwise;
+}
+
+static i64 chat_num(const chat_args *a, u32 i, i64 otherwise) {
+    return chat_is_int(a->v[i]) ? a->v[i].u.i : otherwise;
+}
+
+static chat_val chat_self_text(chat_ctx *c, const chat_args *a) {
+    return chat_to_str(c, a->v[0]);
+}
+
+static chat_val chat_f_length(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    if (v.type == CHAT_STR) return chat_int((i64)chat_count(v));
+    if (v.type == CHAT_UNDEF) return chat_int(0);
+    if ((chat_is_seq(v) || v.type == CHAT_DICT) && !(v.flag & CHAT_LAZY))
+        return chat_int(v.n);
+    return CHAT_RAISE(c, "%s has no length", chat_type_name(v));
+}
+
+static chat_val chat_f_string(chat_ctx *c, const chat_args *a) {
+    return chat_self_text(c, a);
+}
+
+static chat_val chat_f_safe(chat_ctx *c, const chat_args *a) {
+    chat_val v = chat_self_text(c, a);
+    v.flag |= CHAT_MARKUP;
+    return v;
+}
+
+static chat_val chat_f_escape(chat_ctx *c, const chat_args *a) {
+    chat_val v = chat_self_text(c, a);
+    return v.flag & CHAT_MARKUP ? v : chat_escape(c, v);
+}
+
+static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
+    return chat_strip(chat_self_text(c, a), a->v[1], true, true);
+}
+
+/* how: u, l, c (first upper, rest lower) or t (so for every word); `py` ends
+ * words as str.title does, else as the filter. */
+static chat_val chat_case(chat_ctx *c, chat_val s, char how, bool py) {
+    chat_text t = {0};
+    bool start = true;
+    for (u32 i = 0, k; i < s.n && !c->status; i += k) {
+        u32 cp;
+        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        bool up = how == 'u' || (how != 'l' && start);
+        u32 to = up ? chat_upper(cp) : chat_lower(cp);
+        const u8 *mark =
+            s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
+        chat_put_cp(c, &t, to, mark);
+        bool cased = txt_class_of(cp) == TXT_UPPER
+            || txt_class_of(cp) == TXT_LOWER;
+        start = how == 't' && (py ? !cased : chat_is_space(cp)
+            || (cp < 128 && strchr("-({[<", (int)cp)));
+    }
+    chat_val v = chat_built(&t);
+    v.flag = s.flag;
+    return v;
+}
+
+static chat_val chat_f_upper(chat_ctx *c, const chat_args *a) {
+    return chat_case(c, chat_self_text(c, a), 'u', false);
+}
+static chat_val chat_f_lower(chat_ctx *c, const chat_args *a) {
+    return chat_case(c, chat_self_text(c, a), 'l', false);
+}
+static chat_val chat_f_capitalize(chat_ctx *c, const chat_args *a) {
+    return chat_case(c, chat_self_text(c, a), 'c', false);
+}
+static chat_val chat_f_title(chat_ctx *c, const chat_args *a) {
+    return chat_case(c, chat_self_text(c, a), 't', false);
+}
+static chat_val chat_m_title(chat_ctx *c, const chat_args *a) {
+    return chat_case(c, a->v[0], 't', true);
+}
+
+static chat_val chat_f_default(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    bool use = a->v[0].type == CHAT_UNDEF
+        || (chat_flag(a, 2, false) && !chat_true(a->v[0]));
+    if (!use) return a->v[0];
+    return chat_has(a, 1) ? a->v[1] : chat_str("", 0);
+}
+
+static chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 ? -v.u.f : v.u.f);
+    if (!chat_is_int(v)) return CHAT_RAISE(c, "abs of %s", chat_type_name(v));
+    return v.u.i < 0 ? chat_int_math(c, '-', 0, v.u.i) : chat_int(v.u.i);
+}
+
+/* The number that a text is, all of it; UNSET when it is none. */
+static chat_val chat_parse_number(chat_ctx *c, chat_val v) {
+    chat_val s = chat_strip(v, (chat_val){0}, true, true), r = {0};
+    size_t plus = s.n && s.u.s[0] == '+';
+    (void)c;
+    if (s.n > plus && chat_number(s.u.s + plus, s.u.s + s.n, false, &r)
+        == s.n - plus) return r;
+    return (chat_val){.type = CHAT_UNSET};
+}
+
+static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0], otherwise = chat_has(a, 1) ? a->v[1] : chat_int(0);
+    if (v.type == CHAT_STR) v = chat_parse_number(c, v);
+    if (chat_is_int(v)) return chat_int(v.u.i);
+    if (v.type == CHAT_FLOAT && v.u.f > -9e18 && v.u.f < 9e18)
+        return chat_int((i64)v.u.f);
+    return v.type == CHAT_UNDEF
+        ? CHAT_RAISE(c, "int of an undefined value") : otherwise;
+}
+
+static chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    if (v.type == CHAT_STR) v = chat_parse_number(c, v);
+    if (chat_is_number(v)) return chat_float(chat_f64(v));
+    if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "float of nothing");
+    return chat_has(a, 1) ? a->v[1] : chat_float(0);
+}
+
+static chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    i64 digits = chat_clamp(chat_num(a, 1, 0), 0, 20);
+    if (!chat_is_number(v)) return CHAT_RAISE(c, "round of no number");
+    if (chat_has(a, 2) && !chat_is(a->v[2], "common")) {
+        f64 scale = 1, x = chat_f64(v);
+        for (i64 i = 0; i < digits; i++) scale *= 10;
+        x = chat_is(a->v[2], "ceil") ? -chat_floor(-x * scale)
+            : chat_floor(x * scale);
+        return chat_float(x / scale);
+    }
+    if (chat_is_int(v)) return chat_int(v.u.i);
+    chat_text t = {0};
+    chat_val r = {0};
+    chat_put_fixed(c, &t, v.u.f, (i32)digits);
+    chat_number(t.p, t.p + t.n, false, &r);
+    return chat_float(chat_f64(r));
+}
+
+static chat_val chat_f_list(chat_ctx *c, const chat_args *a) {
+    chat_val v = chat_iter(c, a->v[0]);
+    v.type = CHAT_LIST;
+    v.flag = 0;
+    return v;
+}
+
+static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
+    chat_val v = chat_iter(c, a->v[0]);
+    return v.n ? v.u.v[0] : (chat_val){0};
+}
+
+static chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
+    if (a->v[0].flag & CHAT_LAZY)
+        return CHAT_RAISE(c, "last of a generator");
+    chat_val v = chat_iter(c, a->v[0]);
+    return v.n ? v.u.v[v.n - 1] : (chat_val){0};
+}
+
+static chat_val chat_m_items(chat_ctx *c, const chat_args *a) {
+    chat_val d = a->v[0];
+    chat_list l = {0};
+    for (u32 i = 0; i < d.n && !c->status; i++)
+        chat_push(c, &l, (chat_val){.type = CHAT_TUPLE, .n = 2,
+            .u.v = d.u.v + 2 * i});
+    chat_val v = chat_listed(l);
+    v.flag = CHAT_VIEW;
+    return v;
+}
+
+static chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
+    if (a->v[0].type == CHAT_UNDEF) return chat_iter(c, a->v[0]);
+    if (a->v[0].type != CHAT_DICT)
+        return CHAT_RAISE(c, "items of %s", chat_type_name(a->v[0]));
+    chat_val v = chat_m_items(c, a);
+    v.flag = CHAT_LAZY;
+    return v;
+}
+
+static chat_val chat_one_side(chat_ctx *c, chat_val d, u32 side) {
+    chat_list l = {0};
+    for (u32 i = 0; i < d.n; i++) chat_push(c, &l, d.u.v[2 * i + side]);
+    chat_val v = chat_listed(l);
+    v.flag = CHAT_VIEW;
+    return v;
+}
+
+static chat_val chat_m_keys(chat_ctx *c, const chat_args *a) {
+    return chat_one_side(c, a->v[0], 0);
+}
+static chat_val chat_m_values(chat_ctx *c, const chat_args *a) {
+    return chat_one_side(c, a->v[0], 1);
+}
+static chat_val chat_m_copy(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    return a->v[0];
+}
+
+static chat_val chat_m_get(chat_ctx *c, const chat_args *a) {
+    if (!chat_has(a, 1)) return CHAT_RAISE(c, "get without a key");
+    chat_val *v = chat_get(c, a->v[0].u.v, a->v[0].n, a->v[1]);
+    return v ? *v : chat_has(a, 2) ? a->v[2] : chat_none();
+}
+
+static chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
+    chat_val by = chat_int(-1), none = {0}, v = a->v[0];
+    if (v.type != CHAT_STR) v = chat_iter(c, v);
+    v.flag = 0;
+    v = chat_slice(c, v, none, none, by);
+    if (v.type != CHAT_STR) v.type = CHAT_LIST, v.flag = CHAT_LAZY;
+    return v;
+}
+
+static chat_val chat_replace(
+    chat_ctx *c, chat_val s, chat_val from, chat_val to, i64 count) {
+    chat_text t = {0};
+    size_t at = 0;
+    if (from.type != CHAT_STR || to.type != CHAT_STR)
+        return CHAT_RAISE(c, "replace wants texts");
+    if (from.n && chat_find(c, s, from, 0) == SIZE_MAX) return s;
+    while (count && !c->status) {
+        size_t next = chat_find(c, s, from, at);
+        if (next == SIZE_MAX) break;
+        if (!from.n) { /* before every character and at the end */
+            chat_puts(c, &t, to);
+            size_t k = at + 1;
+            while (k < s.n && (s.u.s[k] & 0xc0) == 0x80) k++;
+            if (at >= s.n) return chat_built(&t);
+            chat_puts(c, &t, chat_cut(s, at, k));
+            at = k;
+        } else {
+            chat_puts(c, &t, chat_cut(s, at, next));
+            chat_puts(c, &t, to);
+            at = next + from.n;
+        }
+        count -= count > 0;
+    }
+    chat_puts(c, &t, chat_cut(s, at, s.n));
+    return chat_built(&t);
+}
+
+static chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
+    chat_val from = chat_to_str(c, a->v[1]), to = chat_to_str(c, a->v[2]);
+    return chat_replace(c, chat_self_text(c, a), from, to, chat_num(a, 3, -1));
+}
+
+static chat_val chat_m_replace(chat_ctx *c, const chat_args *a) {
+    return chat_replace(c, a->v[0], a->v[1], a->v[2], chat_num(a, 3, -1));
+}
+
+/* End of the line at i; *next is where the one after it begins. */
+static size_t chat_line(chat_val s, size_t i, size_t *next) {
+    while (i < s.n) {
+        u32 cp, k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        *next = i + k;
+        if (cp == '\r' && *next < s.n && s.u.s[*next] == '\n') ++*next;
+        if ((cp >= 10 && cp <= 13) || (cp >= 0x1c && cp <= 0x1e)
+            || cp == 0x85 || cp == 0x2028 || cp == 0x2029) return i;
+        i += k;
+    }
+    *next = s.n;
+    return s.n;
+}
+
+static chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0];
+    chat_list l = {0};
+    for (size_t i = 0, next; i < s.n && !c->status; i = next) {
+        size_t end = chat_line(s, i, &next);
+        chat_push(c, &l, chat_cut(s, i, chat_flag(a, 1, false) ? next : end));
+    }
+    return chat_listed(l);
+}
+
+static chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_self_text(c, a), pad = a->v[1];
+    chat_text t = {0};
+    bool first = chat_flag(a, 2, false), blank = chat_flag(a, 3, false);
+    if (a->v[0].type != CHAT_STR)
+        return CHAT_RAISE(c, "indent of %s", chat_type_name(a->v[0]));
+    if (pad.type != CHAT_STR)
+        pad = chat_repeat(c, chat_strz(" "), chat_num(a, 1, 4));
+    chat_val lines[2] = {chat_concat(c, s, chat_strz("\n")),
+        {.type = CHAT_UNSET}};
+    lines[0] = chat_m_splitlines(c, &(chat_args){.v = lines, .n = 2});
+    for (u32 i = 0; i < lines[0].n && !c->status; i++) {
+        chat_val line = lines[0].u.v[i];
+        if (i) chat_putz(c, &t, "\n");
+        if (i ? blank || line.n : first) chat_puts(c, &t, pad);
+        chat_puts(c, &t, line);
+    }
+    return chat_built(&t);
+}
+
+/* Parts of a path like "function.name" one after the other. */
+static chat_val chat_path(chat_ctx *c, chat_val v, chat_val path) {
+    if (path.type != CHAT_STR) return chat_item(c, v, path);
+    for (size_t i = 0; i <= path.n && !c->status;) {
+        size_t end = chat_find(c, path, chat_strz("."), i);
+        if (end == SIZE_MAX) end = path.n;
+        chat_val key = chat_cut(path, i, end), k = chat_parse_number(c, key);
+        v = chat_item(c, v, k.type == CHAT_INT ? k : key);
+        i = end + 1;
+    }
+    return v;
+}
+
+static chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val by = chat_has(a, 1) ? chat_to_str(c, a->v[1]) : chat_str("", 0);
+    chat_text t = {0};
+    for (u32 i = 0; i < in.n && !c->status; i++) {
+        chat_val v = in.u.v[i];
+        if (chat_has(a, 2)) v = chat_path(c, v, a->v[2]);
+        if (i) chat_puts(c, &t, by);
+        chat_print(c, &t, v, 0);
+    }
+    return chat_built(&t);
+}
+
+static chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[1]);
+    chat_text t = {0};
+    for (u32 i = 0; i < in.n && !c->status; i++) {
+        if (in.u.v[i].type != CHAT_STR)
+            return CHAT_RAISE(c, "join of %s", chat_type_name(in.u.v[i]));
+        if (i) chat_puts(c, &t, a->v[0]);
+        chat_puts(c, &t, in.u.v[i]);
+    }
+    return chat_built(&t);
+}
+
+/* The order of sort, min, max, unique, dictsort: keys compare, texts without
+ * their case unless asked. */
+typedef struct chat_order {
+    chat_ctx *c;
+    chat_val *keys;
+    bool down, lists;       /* lists: keys compare as if in lists, where what
+                               is equal needs no order */
+} chat_order;
+
+static bool chat_order_less(const void *ctx, u32 a, u32 b) {
+    const chat_order *o = ctx;
+    if (!chat_work(o->c, 1)) return false;
+    if (o->lists && chat_eq(o->c, o->keys[a], o->keys[b], 0)) return false;
+    return o->down ? chat_less(o->c, o->keys[b], o->keys[a], 0)
+                   : chat_less(o->c, o->keys[a], o->keys[b], 0);
+}
+
+static chat_val *chat_order_keys(chat_ctx *c, chat_val in, chat_val path,
+    bool cased) {
+    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys);
+    for (u32 i = 0; keys && i < in.n && !c->status; i++) {
+        chat_val v = in.u.v[i];
+        if (path.type != CHAT_UNSET && path.type != CHAT_NONE)
+            v = chat_path(c, v, path);
+        keys[i] = !cased && v.type == CHAT_STR ? chat_case(c, v, 'l', 0) : v;
+    }
+    return keys;
+}
+
+static chat_val chat_sorted(
+    chat_ctx *c, chat_val in, chat_val *keys, bool down, bool lists) {
+    chat_order o = {c, keys, down, lists};
+    u32 *idx = chat_take(c, (2 * (size_t)in.n + 2) * sizeof *idx);
+    chat_list l = {0};
+    if (!keys || !idx) return (chat_val){0};
+    for (u32 i = 0; i < in.n; i++) idx[i] = i;
+    sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
+    for (u32 i = 0; i < in.n && !c->status; i++)
+        chat_push(c, &l, in.u.v[idx[i]]);
+    return chat_listed(l);
+}
+
+static chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val *keys = chat_order_keys(c, in, a->v[3], chat_flag(a, 2, false));
+    return chat_sorted(c, in, keys, chat_flag(a, 1, false), true);
+}
+
+static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
+    if (a->v[0].type != CHAT_DICT)
+        return CHAT_RAISE(c, "dictsort of %s", chat_type_name(a->v[0]));
+    bool value = chat_has(a, 2) && chat_is(a->v[2], "value");
+    chat_val in = chat_m_items(c, a);
+    chat_val *keys = chat_order_keys(c, in, chat_int(value),
+        chat_flag(a, 1, false));
+    return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
+}
+
+static chat_val chat_extreme(chat_ctx *c, const chat_args *a, bool most) {
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
+    u32 best = 0;
+    for (u32 i = 1; keys && i < in.n && !c->status; i++)
+        if (most ? chat_less(c, keys[best], keys[i], 0)
+                 : chat_less(c, keys[i], keys[best], 0)) best = i;
+    return in.n && keys ? in.u.v[best] : (chat_val){0};
+}
+
+static chat_val chat_f_min(chat_ctx *c, const chat_args *a) {
+    return chat_extreme(c, a, false);
+}
+static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
+    return chat_extreme(c, a, true);
+}
+
+static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
+    chat_list l = {0}, seen = {0};
+    for (u32 i = 0; keys && i < in.n && !c->status; i++) {
+        if (chat_in(c, keys[i], chat_listed(seen))) continue;
+        chat_push(c, &seen, keys[i]);
+        chat_push(c, &l, in.u.v[i]);
+    }
+    chat_val v = chat_listed(l);
+    v.flag = CHAT_LAZY;
+    return v;
+}
+
+static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val sum = chat_has(a, 2) ? a->v[2] : chat_int(0);
+    for (u32 i = 0; i < in.n && !c->status; i++) {
+        chat_val v = in.u.v[i];
+        if (chat_has(a, 1)) v = chat_path(c, v, a->v[1]);
+        sum = chat_binary(c, '+', sum, v);
+    }
+    return sum;
+}
+
+static chat_val chat_keyword(const chat_args *a, const char *name) {
+    for (u32 i = 0; i < a->n_kw; i++)
+        if (chat_is(a->kw[2 * i], name)) return a->kw[2 * i + 1];
+    return (chat_val){.type = CHAT_UNSET};
+}
+
+/* One filter or test on a value, with the arguments from number `from` on. */
+static chat_val chat_apply_to(chat_ctx *c, u32 kind, chat_val name, chat_val v,
+    const chat_args *a, u32 from) {
+    chat_val slot[CHAT_ARGS];
+    u32 n = a->n > from ? a->n - from : 0;
+    if (n >= CHAT_ARGS) return CHAT_RAISE(c, "too many arguments");
+    slot[0] = v;
+    if (n) memcpy(slot + 1, a->v + from, n * sizeof *slot);
+    chat_args args = {slot, n + 1, a->kw, a->n_kw};
+    if (++c->depth > CHAT_DEPTH) CHAT_RAISE(c, "filters too deep");
+    chat_val r = c->status ? (chat_val){0} : c->apply(c, kind, name, &args);
+    c->depth--;
+    return r;
+}
+
+/* What map and select go over: nothing for none, 0 and other empty values. */
+static chat_val chat_iter_any(chat_ctx *c, chat_val v) {
+    return chat_iter(c, chat_true(v) ? v : (chat_val){0});
+}
+
+static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter_any(c, a->v[0]);
+    chat_val path = chat_keyword(a, "attribute");
+    chat_val otherwise = chat_keyword(a, "default");
+    chat_list l = {0};
+    if (path.type == CHAT_UNSET && (a->n < 2 || a->v[1].type != CHAT_STR))
+        return CHAT_RAISE(c, "map wants a filter or an attribute");
+    for (u32 i = 0; i < in.n && !c->status; i++) {
+        chat_val v = path.type != CHAT_UNSET ? chat_path(c, in.u.v[i], path)
+            : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2);
+        if (v.type == CHAT_UNDEF && otherwise.type != CHAT_UNSET)
+            v = otherwise;
+        chat_push(c, &l, v);
+    }
+    chat_val v = chat_listed(l);
+    v.flag = CHAT_LAZY;
+    return v;
+}
+
+/* select, reject and their attr forms: items for which a test gives `want`. */
+static chat_val chat_choose(
+    chat_ctx *c, const chat_args *a, bool attr, bool want) {
+    chat_val in = chat_iter_any(c, a->v[0]);
+    u32 test = attr ? 2 : 1;
+    chat_list l = {0};
+    if (a->n < test) return CHAT_RAISE(c, "an attribute is missing");
+    for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
+        chat_val v = in.u.v[i];
+        if (attr) v = chat_path(c, v, a->v[1]);
+        if (a->n > test) v = chat_apply_to(c, CHAT_IS_TEST, a->v[test], v, a,
+            test + 1);
+        if (chat_true(v) == want) chat_push(c, &l, in.u.v[i]);
+    }
+    chat_val v = chat_listed(l);
+    v.flag = CHAT_LAZY;
+    return v;
+}
+
+static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
+    return chat_choose(c, a, false, true);
+}
+static chat_val chat_f_reject(chat_ctx *c, const chat_args *a) {
+    return chat_choose(c, a, false, false);
+}
+static chat_val chat_f_selectattr(chat_ctx *c, const chat_args *a) {
+    return chat_choose(c, a, true, true);
+}
+static chat_val chat_f_rejectattr(chat_ctx *c, const chat_args *a) {
+    return chat_choose(c, a, true, false);
+}
+
+static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
+    chat_dump d = {.ascii = chat_flag(a, 1, false),
+        .sort = chat_flag(a, 4, false), .indent = a->v[2],
+        .comma = chat_strz(", "), .colon = chat_strz(": ")};
+    if (chat_is_int(d.indent)) {
+        d.comma = chat_strz(",");
+        d.indent = chat_repeat(c, chat_strz(" "), d.indent.u.i);
+    } else if (d.indent.type == CHAT_STR) {
+        d.comma = chat_strz(",");
+    }
+    if (chat_is_seq(a->v[3]) && a->v[3].n == 2) {
+        d.comma = chat_to_str(c, a->v[3].u.v[0]);
+        d.colon = chat_to_str(c, a->v[3].u.v[1]);
+    }
+    chat_dump_value(c, &d, a->v[0], 0);
+    return chat_built(&d.t);
+}
+
+static chat_val chat_f_format(chat_ctx *c, const chat_args *a) {
+    chat_list l = {0};
+    for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
+    chat_val v = chat_listed(l);
+    v.type = CHAT_TUPLE;
+    return chat_percent(c, chat_self_text(c, a), v);
+}
+
+/* ---- methods of texts and lists ---- */
+
+/* The value that a replacement field names; *next counts the unnamed ones. */
+static chat_val chat_format_field(
+    chat_ctx *c, const chat_args *a, chat_val name, u32 *next) {
+    chat_val k = chat_parse_number(c, name);
+    i64 i = name.n ? -1 : (i64)*next;
+    if (!name.n) ++*next;
+    if (k.type == CHAT_INT) i = k.u.i;
+    if (i >= 0 && i + 1 < a->n) return a->v[i + 1];
+    for (u32 j = 0; i < 0 && j < a->n_kw; j++)
+        if (chat_eq(c, a->kw[2 * j], name, 0)) return a->kw[2 * j + 1];
+    return CHAT_RAISE(c, "format has no value for a field");
+}
+
+/* "{} {0} {name} {:04d}".format(...) */
+static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0];
+    chat_text t = {0};
+    u32 next = 0;
+    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
+        u8 b = s.u.s[i];
+        bool twice = i + 1 < s.n && s.u.s[i + 1] == b;
+        if ((b != '{' && b != '}') || twice) {
+            chat_puts(c, &t, chat_cut(s, i, i + 1));
+            i += b == '{' || b == '}';
+            continue;
+        }
+        size_t end = chat_find(c, s, chat_strz("}"), i);
+        if (b == '}' || end == SIZE_MAX) return CHAT_RAISE(c, "bad format");
+        chat_val field = chat_cut(s, i + 1, end);
+        size_t colon = chat_find(c, field, chat_strz(":"), 0);
+        chat_spec f = {.precision = -1};
+        if (colon != SIZE_MAX) {
+            chat_read_spec(c, field.u.s + colon + 1, field.u.s + field.n, &f);
+            field = chat_cut(field, 0, colon);
+        }
+        chat_val v = chat_format_field(c, a, field, &next);
+        f.left = f.left || (!chat_is_number(v) && !f.zero);
+        chat_put_spec(c, &t, v, f);
+        i = (u32)end;
+    }
+    return chat_built(&t);
+}
+
+static chat_val chat_m_strip(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    return chat_strip(a->v[0], a->v[1], true, true);
+}
+static chat_val chat_m_lstrip(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    return chat_strip(a->v[0], a->v[1], true, false);
+}
+static chat_val chat_m_rstrip(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    return chat_strip(a->v[0], a->v[1], false, true);
+}
+
+static chat_val chat_split_space(chat_ctx *c, chat_val s, i64 max) {
+    chat_list l = {0};
+    chat_val none = {0};
+    for (s = chat_strip(s, none, true, max < 0); s.n && !c->status;) {
+        size_t i = 0, k;
+        u32 cp = 0;
+        if (max < 0 || l.n < max)
+            for (; i < s.n; i += k) {
+                k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+                if (chat_is_space(cp)) break;
+            }
+        else i = chat_strip(s, none, false, true).n;
+        chat_push(c, &l, chat_cut(s, 0, i));
+        s = chat_strip(chat_cut(s, i, s.n), none, true, false);
+    }
+    return chat_listed(l);
+}
+
+static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0], by = a->v[1];
+    i64 max = chat_num(a, 2, -1);
+    chat_list l = {0};
+    size_t at = 0;
+    if (by.type == CHAT_UNSET || by.type == CHAT_NONE)
+        return chat_split_space(c, s, max);
+    if (by.type != CHAT_STR || !by.n)
+        return CHAT_RAISE(c, "split wants a text of one character or more");
+    for (; !c->status && (max < 0 || l.n < max);) {
+        size_t next = chat_find(c, s, by, at);
+        if (next == SIZE_MAX) break;
+        chat_push(c, &l, chat_cut(s, at, next));
+        at = next + by.n;
+    }
+    chat_push(c, &l, chat_cut(s, at, s.n));
+    return chat_listed(l);
+}
+
+/* The last place of `what`, or SIZE_MAX. */
+static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
+    size_t at = SIZE_MAX, next = chat_find(c, s, what, 0);
+    for (; next != SIZE_MAX; next = chat_find(c, s, what, at + 1)) at = next;
+    return at;
+}
+
+static chat_val chat_m_rsplit(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0], none = {0};
+    i64 max = chat_num(a, 2, -1);
+    if (max < 0 || a->v[1].type != CHAT_STR || !a->v[1].n)
+        return chat_m_split(c, a);
+    chat_list l = {0};
+    while (!c->status && l.n < max) {
+        size_t at = chat_find_last(c, s, a->v[1]);
+        if (at == SIZE_MAX) break;
+        chat_push(c, &l, chat_cut(s, at + a->v[1].n, s.n));
+        s = chat_cut(s, 0, at);
+    }
+    chat_push(c, &l, s);
+    return chat_slice(c, chat_listed(l), none, none, chat_int(-1));
+}
+
+static chat_val chat_three_parts(
+    chat_ctx *c, chat_val s, chat_val by, size_t at, bool last) {
+    chat_list l = {0};
+    chat_val empty = chat_str("", 0);
+    bool found = at != SIZE_MAX;
+    if (!found && last) { chat_push(c, &l, empty); chat_push(c, &l, empty); }
+    chat_push(c, &l, found ? chat_cut(s, 0, at) : s);
+    if (!found && !last) { chat_push(c, &l, empty); chat_push(c, &l, empty); }
+    if (found) chat_push(c, &l, by);
+    if (found) chat_push(c, &l, chat_cut(s, at + by.n, s.n));
+    chat_val v = chat_listed(l);
+    v.type = CHAT_TUPLE;
+    return v;
+}
+
+static bool chat_wants_text(chat_ctx *c, const chat_args *a) {
+    if (a->v[1].type == CHAT_STR) return true;
+    CHAT_RAISE(c, "a text method with %s", chat_type_name(a->v[1]));
+    return false;
+}
+
+static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
+    if (!chat_wants_text(c, a)) return (chat_val){0};
+    return chat_three_parts(c, a->v[0], a->v[1],
+        chat_find(c, a->v[0], a->v[1], 0), false);
+}
+static chat_val chat_m_rpartition(chat_ctx *c, const chat_args *a) {
+    if (!chat_wants_text(c, a)) return (chat_val){0};
+    return chat_three_parts(c, a->v[0], a->v[1],
+        chat_find_last(c, a->v[0], a->v[1]), true);
+}
+
+static bool chat_begins(chat_val s, chat_val with, bool end) {
+    return with.type == CHAT_STR && with.n <= s.n && (!with.n
+        || !memcmp(s.u.s + (end ? s.n - with.n : 0), with.u.s, with.n));
+}
+
+static chat_val chat_affix(chat_ctx *c, const chat_args *a, bool end) {
+    chat_val s = a->v[0], with = a->v[1];
+    bool yes = false;
+    if (with.type != CHAT_TUPLE) {
+        if (!chat_wants_text(c, a)) return (chat_val){0};
+        yes = chat_begins(s, with, end);
+    }
+    for (u32 i = 0; with.type == CHAT_TUPLE && i < with.n; i++)
+        yes = yes || chat_begins(s, with.u.v[i], end);
+    return chat_bool(yes);
+}
+
+static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
+    return chat_affix(c, a, false);
+}
+static chat_val chat_m_endswith(chat_ctx *c, const chat_args *a) {
+    return chat_affix(c, a, true);
+}
+static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    chat_val s = a->v[0];
+    return chat_begins(s, a->v[1], false) ? chat_cut(s, a->v[1].n, s.n) : s;
+}
+static chat_val chat_m_removesuffix(chat_ctx *c, const chat_args *a) {
+    (void)c;
+    chat_val s = a->v[0];
+    return chat_begins(s, a->v[1], true) ? chat_cut(s, 0, s.n - a->v[1].n) : s;
+}
+
+static chat_val chat_place(chat_val s, size_t at) {
+    if (at == SIZE_MAX) return chat_int(-1);
+    return chat_int((i64)chat_count(chat_cut(s, 0, at)));
+}
+
+static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
+    if (!chat_wants_text(c, a)) return (chat_val){0};
+    size_t from = chat_offset(a->v[0],
+        (size_t)chat_clamp(chat_num(a, 2, 0), 0, CHAT_TEXT));
+    return chat_place(a->v[0], chat_find(c, a->v[0], a->v[1], from));
+}
+static chat_val chat_m_rfind(chat_ctx *c, const chat_args *a) {
+    if (!chat_wants_text(c, a)) return (chat_val){0};
+    return chat_place(a->v[0], chat_find_last(c, a->v[0], a->v[1]));
+}
+static chat_val chat_m_index(chat_ctx *c, const chat_args *a) {
+    chat_val v = chat_m_find(c, a);
+    return v.u.i < 0 ? CHAT_RAISE(c, "index: not found") : v;
+}
+
+static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
+    i64 n = 0;
+    if (!chat_wants_text(c, a)) return (chat_val){0};
+    if (!a->v[1].n) return chat_int((i64)chat_count(a->v[0]) + 1);
+    for (size_t at = 0; !c->status; at += a->v[1].n, n++) {
+        at = chat_find(c, a->v[0], a->v[1], at);
+        if (at == SIZE_MAX) break;
+    }
+    return chat_int(n);
+}
+
+/* Whether all characters are of a kind: d digit, a letter, n either, s space,
+ * u no lower case, l no upper case (and some of the other). */
+static chat_val chat_all(chat_val s, char want) {
+    bool all = true, cased = false;
+    for (u32 i = 0, cp; i < s.n && all;) {
+        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        txt_class k = txt_class_of(cp);
+        bool letter = k == TXT_LETTER || k == TXT_UPPER || k == TXT_LOWER;
+        if (want == 'd') all = k == TXT_NUMBER;
+        else if (want == 'a') all = letter;
+        else if (want == 'n') all = letter || k == TXT_NUMBER;
+        else if (want == 's') all = chat_is_space(cp);
+        else all = k != (want == 'u' ? TXT_LOWER : TXT_UPPER);
+        cased = cased || k == (want == 'u' ? TXT_UPPER : TXT_LOWER);
+    }
+    return chat_bool(s.n && all && (cased || (want != 'u' && want != 'l')));
+}
+
+#define CHAT_ALL(name, want)                                                   \
+    static chat_val chat_m_##name(chat_ctx *c, const chat_args *a) {           \
+        (void)c;                                                               \
+        return chat_all(a->v[0], want);                                        \
+    }
+CHAT_ALL(isdigit, 'd')
+CHAT_ALL(isalpha, 'a')
+CHAT_ALL(isalnum, 'n')
+CHAT_ALL(isspace, 's')
+CHAT_ALL(isupper, 'u')
+CHAT_ALL(islower, 'l')
+#undef CHAT_ALL
+
+static chat_val chat_m_zfill(chat_ctx *c, const chat_args *a) {
+    chat_text t = {0};
+    chat_spec f = {.zero = true,
+        .width = (i32)chat_clamp(chat_num(a, 1, 0), 0, 10000)};
+    chat_put_padded(c, &t, a->v[0], &f);
+    return chat_built(&t);
+}
+
+static chat_val chat_m_list_index(chat_ctx *c, const chat_args *a) {
+    for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
+        if (chat_eq(c, a->v[0].u.v[i], a->v[1], 0)) return chat_int(i);
+    return CHAT_RAISE(c, "index: not found");
+}
+
+static chat_val chat_m_list_count(chat_ctx *c, const chat_args *a) {
+    i64 n = 0;
+    for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
+        n += chat_eq(c, a->v[0].u.v[i], a->v[1], 0);
+    return chat_int(n);
+}
+
+static chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
+    u32 n = a->n - 1;
+    if (!n) return CHAT_RAISE(c, "cycle of nothing");
+    return a->v[1 + (a->v[0].u.loop->i - 1) % n];
+}
+
+static chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
+    chat_loop *l = a->v[0].u.loop;
+    bool same = l->changed.type == CHAT_TUPLE && l->changed.n == a->n - 1;
+    for (u32 i = 1; i < a->n && same; i++)
+        same = chat_eq(c, l->changed.u.v[i - 1], a->v[i], 0);
+    chat_val *v = chat_take(c, a->n * sizeof *v);
+    if (!v) return (chat_val){0};
+    memcpy(v, a->v + 1, (a->n - 1) * sizeof *v);
+    l->changed = (chat_val){.type = CHAT_TUPLE, .n = a->n - 1, .u.v = v};
+    return chat_bool(!same);
+}
+
+/* ---- tests ---- */
+
+/* v % by == rest */
+static bool chat_leaves(chat_ctx *c, chat_val v, chat_val by, i64 rest) {
+    return chat_eq(c, chat_binary(c, '%', v, by), chat_int(rest), 0);
+}
+
+#define CHAT_TEST_FN(name, yes)                                                \
+    static chat_val chat_t_##name(chat_ctx *c, const chat_args *a) {           \
+        chat_val v = a->v[0];                                                  \
+        (void)c;                                                               \
+        (void)v;                                                               \
+        return chat_bool(yes);                                                 \
+    }
+CHAT_TEST_FN(defined, v.type != CHAT_UNDEF)
+CHAT_TEST_FN(undefined, v.type == CHAT_UNDEF)
+CHAT_TEST_FN(none, v.type == CHAT_NONE)
+CHAT_TEST_FN(boolean, v.type == CHAT_BOOL)
+CHAT_TEST_FN(true, v.type == CHAT_BOOL && v.u.i)
+CHAT_TEST_FN(false, v.type == CHAT_BOOL && !v.u.i)
+CHAT_TEST_FN(string, v.type == CHAT_STR)
+CHAT_TEST_FN(integer, v.type == CHAT_INT)
+CHAT_TEST_FN(float, v.type == CHAT_FLOAT)
+CHAT_TEST_FN(number, chat_is_number(v))
+CHAT_TEST_FN(mapping, v.type == CHAT_DICT)
+CHAT_TEST_FN(callable, v.type >= CHAT_LOOP || v.type == CHAT_UNDEF)
+CHAT_TEST_FN(sequence, v.type == CHAT_STR || v.type == CHAT_DICT
+    || v.type == CHAT_UNDEF || (chat_is_seq(v) && !v.flag))
+CHAT_TEST_FN(iterable, v.type == CHAT_STR || v.type == CHAT_DICT
+    || v.type == CHAT_UNDEF || v.type == CHAT_LOOP || chat_is_seq(v))
+CHAT_TEST_FN(lower, chat_all(chat_to_str(c, v), 'l').u.i != 0)
+CHAT_TEST_FN(upper, chat_all(chat_to_str(c, v), 'u').u.i != 0)
+CHAT_TEST_FN(eq, chat_eq(c, v, a->v[1], 0))
+CHAT_TEST_FN(ne, !chat_eq(c, v, a->v[1], 0))
+CHAT_TEST_FN(lt, chat_compare(c, 1, v, a->v[1]))
+CHAT_TEST_FN(gt, chat_compare(c, 2, v, a->v[1]))
+CHAT_TEST_FN(le, chat_compare(c, 5, v, a->v[1]))
+CHAT_TEST_FN(ge, chat_compare(c, 6, v, a->v[1]))
+CHAT_TEST_FN(in, chat_in(c, v, a->v[1]))
+CHAT_TEST_FN(sameas, v.type == a->v[1].type && chat_eq(c, v, a->v[1], 0))
+CHAT_TEST_FN(odd, chat_leaves(c, v, chat_int(2), 1))
+CHAT_TEST_FN(even, chat_leaves(c, v, chat_int(2), 0))
+CHAT_TEST_FN(divisibleby, chat_leaves(c, v, a->v[1], 0))
+#undef CHAT_TEST_FN
+
+/* ---- global functions ---- */
+
+static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_to_str(c, a->v[1]);
+    return CHAT_RAISE(c, "the template refuses: %.*s", (int)min_u32(s.n, 250),
+        (const char *)s.u.s);
+}
+
+static chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
+    chat_list l = {0};
+    bool two = chat_has(a, 2);
+    i64 from = two ? chat_num(a, 1, 0) : 0, to = chat_num(a, two ? 2 : 1, 0);
+    i64 by = chat_num(a, 3, 1);
+    if (!chat_is_int(a->v[1]) || !by)
+        return CHAT_RAISE(c, "range wants integers");
+    for (i64 i = from; by > 0 ? i < to : i > to;) {
+        if (l.n == 100000) return CHAT_RAISE(c, "a range is too large");
+        chat_push(c, &l, chat_int(i));
+        if (c->status || __builtin_add_overflow(i, by, &i)) break;
+    }
+    return chat_listed(l);
+}
+
+/* Pairs of an optional mapping and of the named arguments. */
+static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
+    chat_list l = {0};
+    chat_val v = a->n > 1 ? a->v[1] : (chat_val){0};
+    if (a->n > 2 || (v.type != CHAT_UNDEF && v.type != CHAT_DICT
+        && v.type != CHAT_SPACE && !chat_is_seq(v)))
+        CHAT_RAISE(c, "wants a mapping");
+    if (chat_is_seq(v))
+        for (u32 i = 0; i < v.n && !c->status; i++) {
+            chat_val pair = v.u.v[i];
+            if (!chat_is_seq(pair) || pair.n != 2)
+                CHAT_RAISE(c, "wants pairs");
+            else chat_set(c, &l, pair.u.v[0], pair.u.v[1]);
+        }
+    for (u32 i = 0; v.type == CHAT_DICT && i < v.n; i++)
+        chat_set(c, &l, v.u.v[2 * i], v.u.v[2 * i + 1]);
+    for (u32 i = 0; i < a->n_kw; i++)
+        chat_set(c, &l, a->kw[2 * i], a->kw[2 * i + 1]);
+    for (u32 i = 0; space && i < l.n; i += 2)
+        if (l.v[i].type == CHAT_STR && l.v[i].n && l.v[i].u.s[0] == '_')
+            CHAT_RAISE(c, "an attribute that begins with _");
+    return l;
+}
+
+static chat_val chat_g_namespace(chat_ctx *c, const chat_args *a) {
+    chat_space *s = chat_take(c, sizeof *s);
+    if (!s) return (chat_val){0};
+    s->pairs = chat_gather(c, a, true);
+    return (chat_val){.type = CHAT_SPACE, .u.space = s};
+}
+
+static chat_val chat_g_dict(chat_ctx *c, const chat_args *a) {
+    return chat_dict(chat_gather(c, a, false));
+}
+
+/* Days from 1970 to the first day of a year, 1970 or later. */
+static i64 chat_year_days(i64 y) {
+    i64 k = y - 1;
+    return (y - 1970) * 365 + (k - 1968) / 4 - (k - 1900) / 100
+        + (k - 1600) / 400;
+}
+
+/* Days since 1970-01-01 to year, month (0..11), day (1..31), day of year. */
+static void chat_date(i64 days, i64 *y, i32 *m, i32 *d, i32 *yday) {
+    static const i32 before[] =
+        {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    for (*y = 1970 + days / 366; days >= chat_year_days(*y + 1);) ++*y;
+    *yday = (i32)(days - chat_year_days(*y));
+    bool leap = (*y % 4 == 0 && *y % 100 != 0) || *y % 400 == 0;
+    for (*m = 11; *m > 0; --*m)
+        if (*yday >= before[*m] + (leap && *m > 1)) break;
+    *d = *yday - before[*m] - (leap && *m > 1) + 1;
+}
+
+static const char *const CHAT_DAYS[] = {"Sunday", "Monday", "Tuesday",
+    "Wednesday", "Thursday", "Friday", "Saturday"};
+static const char *const CHAT_MONTHS[] = {"January", "February", "March",
+    "April", "May", "June", "July", "August", "September", "October",
+    "November", "December"};
+
+static void chat_put_time(
+    chat_ctx *c, chat_text *t, i64 now, char kind, bool bare) {
+    i64 y, days = now / 86400, s = now % 86400;
+    i32 m, d, yday;
+    chat_date(days, &y, &m, &d, &yday);
+    i32 hour = (i32)(s / 3600), min = (i32)(s / 60 % 60), twelve = hour % 12;
+    const char *two = bare ? "%d" : "%02d", *text;
+    switch (kind) {
+    case 'Y': chat_putf(c, t, "%lld", (long long)y); break;
+    case 'y': chat_putf(c, t, "%02d", (int)(y % 100)); break;
+    case 'm': chat_putf(c, t, two[1] == 'd' ? "%d" : "%02d", m + 1); break;
+    case 'd': chat_putf(c, t, two[1] == 'd' ? "%d" : "%02d", d); break;
+    case 'e': chat_putf(c, t, bare ? "%d" : "%2d", d); break;
+    case 'H': chat_putf(c, t, bare ? "%d" : "%02d", hour); break;
+    case 'I': chat_putf(c, t, bare ? "%d" : "%02d", twelve ? twelve : 12);
+        break;
+    case 'M': chat_putf(c, t, bare ? "%d" : "%02d", min); break;
+    case 'S': chat_putf(c, t, bare ? "%d" : "%02d", (int)(s % 60)); break;
+    case 'j': chat_putf(c, t, bare ? "%d" : "%03d", yday + 1); break;
+    case 'p': chat_putz(c, t, hour < 12 ? "AM" : "PM"); break;
+    case 'A': chat_putz(c, t, CHAT_DAYS[(days + 4) % 7]); break;
+    case 'B': chat_putz(c, t, CHAT_MONTHS[m]); break;
+    case 'a': case 'b': case 'h':
+        text = kind == 'a' ? CHAT_DAYS[(days + 4) % 7] : CHAT_MONTHS[m];
+        chat_put(c, t, text, 3, NULL);
+        break;
+    case 'F': chat_putf(c, t, "%lld-%02d-%02d", (long long)y, m + 1, d); break;
+    case 'T': chat_putf(c, t, "%02d:%02d:%02d", hour, min, (int)(s % 60));
+        break;
+    case 'Z': case 'z': break;
+    case '%': chat_putz(c, t, "%"); break;
+    default:
+        if (kind >= 'A' && kind <= 'z')
+            CHAT_RAISE(c, "strftime_now: %%%c is not supported", kind);
+        chat_putf(c, t, bare ? "%%-%c" : "%%%c", kind);
+    }
+}
+
+static chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
+    chat_text t = {0};
+    chat_val s = a->v[1];
+    if (!chat_wants_text(c, a)) return (chat_val){0};
+    for (u32 i = 0; i < s.n && !c->status; i++) {
+        if (s.u.s[i] != '%' || i + 1 == s.n) {
+            chat_puts(c, &t, chat_cut(s, i, i + 1));
+            continue;
+        }
+        bool bare = s.u.s[++i] == '-' && i + 1 < s.n;
+        i += bare;
+        chat_put_time(c, &t, c->now, (char)s.u.s[i], bare);
+    }
+    return chat_built(&t);
+}
+
+static const chat_builtin CHAT_BUILTINS[] = {
+#define F CHAT_IS_FILTER
+    {"abs", F, "", chat_f_abs},
+    {"capitalize", F, "", chat_f_capitalize},
+    {"count", F, "", chat_f_length},
+    {"d", F, "default_value,boolean", chat_f_default},
+    {"default", F, "default_value,boolean", chat_f_default},
+    {"dictsort", F, "case_sensitive,by,reverse", chat_f_dictsort},
+    {"e", F, "", chat_f_escape},
+    {"escape", F, "", chat_f_escape},
+    {"first", F, "", chat_f_first},
+    {"float", F, "default", chat_f_float},
+    {"format", F, "*", chat_f_format},
+    {"indent", F, "width,first,blank", chat_f_indent},
+    {"int", F, "default,base", chat_f_int},
+    {"items", F, "", chat_f_items},
+    {"join", F, "d,attribute", chat_f_join},
+    {"last", F, "", chat_f_last},
+    {"length", F, "", chat_f_length},
+    {"list", F, "", chat_f_list},
+    {"lower", F, "", chat_f_lower},
+    {"map", F, "*", chat_f_map},
+    {"max", F, "case_sensitive,attribute", chat_f_max},
+    {"min", F, "case_sensitive,attribute", chat_f_min},
+    {"reject", F, "*", chat_f_reject},
+    {"rejectattr", F, "*", chat_f_rejectattr},
+    {"replace", F, "old,new,count", chat_f_replace},
+    {"reverse", F, "", chat_f_reverse},
+    {"round", F, "precision,method", chat_f_round},
+    {"safe", F, "", chat_f_safe},
+    {"select", F, "*", chat_f_select},
+    {"selectattr", F, "*", chat_f_selectattr},
+    {"sort", F, "reverse,case_sensitive,attribute", chat_f_sort},
+    {"string", F, "", chat_f_string},
+    {"sum", F, "attribute,start", chat_f_sum},
+    {"title", F, "", chat_f_title},
+    {"tojson", F, "ensure_ascii,indent,separators,sort_keys", chat_f_tojson},
+    {"trim", F, "chars", chat_f_trim},
+    {"unique", F, "case_sensitive,attribute", chat_f_unique},
+    {"upper", F, "", chat_f_upper},
+#undef F
+#define T CHAT_IS_TEST
+    {"boolean", T, "", chat_t_boolean},
+    {"callable", T, "", chat_t_callable},
+    {"defined", T, "", chat_t_defined},
+    {"divisibleby", T, "num", chat_t_divisibleby},
+    {"eq", T, "other", chat_t_eq},
+    {"equalto", T, "other", chat_t_eq},
+    {"==", T, "other", chat_t_eq},
+    {"even", T, "", chat_t_even},
+    {"false", T, "", chat_t_false},
+    {"float", T, "", chat_t_float},
+    {"ge", T, "other", chat_t_ge},
+    {">=", T, "other", chat_t_ge},
+    {"greaterthan", T, "other", chat_t_gt},
+    {"gt", T, "other", chat_t_gt},
+    {">", T, "other", chat_t_gt},
+    {"in", T, "seq", chat_t_in},
+    {"integer", T, "", chat_t_integer},
+    {"iterable", T, "", chat_t_iterable},
+    {"le", T, "other", chat_t_le},
+    {"<=", T, "other", chat_t_le},
+    {"lessthan", T, "other", chat_t_lt},
+    {"lower", T, "", chat_t_lower},
+    {"lt", T, "other", chat_t_lt},
+    {"<", T, "other", chat_t_lt},
+    {"mapping", T, "", chat_t_mapping},
+    {"ne", T, "other", chat_t_ne},
+    {"!=", T, "other", chat_t_ne},
+    {"none", T, "", chat_t_none},
+    {"number", T, "", chat_t_number},
+    {"odd", T, "", chat_t_odd},
+    {"sameas", T, "other", chat_t_sameas},
+    {"sequence", T, "", chat_t_sequence},
+    {"string", T, "", chat_t_string},
+    {"true", T, "", chat_t_true},
+    {"undefined", T, "", chat_t_undefined},
+    {"upper", T, "", chat_t_upper},
+#undef T
+    {"dict", CHAT_IS_GLOBAL, "*", chat_g_dict},
+    {"namespace", CHAT_IS_GLOBAL, "*", chat_g_namespace},
+    {"raise_exception", CHAT_IS_GLOBAL, "message", chat_g_raise},
+    {"range", CHAT_IS_GLOBAL, "start,stop,step", chat_g_range},
+    {"strftime_now", CHAT_IS_GLOBAL, "format", chat_g_strftime},
+#define S CHAT_IS_STR
+    {"capitalize", S, "", chat_f_capitalize},
+    {"count", S, "sub", chat_m_count},
+    {"endswith", S, "suffix", chat_m_endswith},
+    {"find", S, "sub,start", chat_m_find},
+    {"format", S, "*", chat_m_format},
+    {"index", S, "sub,start", chat_m_index},
+    {"isalnum", S, "", chat_m_isalnum},
+    {"isalpha", S, "", chat_m_isalpha},
+    {"isdecimal", S, "", chat_m_isdigit},
+    {"isdigit", S, "", chat_m_isdigit},
+    {"islower", S, "", chat_m_islower},
+    {"isnumeric", S, "", chat_m_isdigit},
+    {"isspace", S, "", chat_m_isspace},
+    {"isupper", S, "", chat_m_isupper},
+    {"join", S, "iterable", chat_m_join},
+    {"lower", S, "", chat_f_lower},
+    {"lstrip", S, "chars", chat_m_lstrip},
+    {"partition", S, "sep", chat_m_partition},
+    {"removeprefix", S, "prefix", chat_m_removeprefix},
+    {"removesuffix", S, "suffix", chat_m_removesuffix},
+    {"replace", S, "old,new,count", chat_m_replace},
+    {"rfind", S, "sub", chat_m_rfind},
+    {"rpartition", S, "sep", chat_m_rpartition},
+    {"rsplit", S, "sep,maxsplit", chat_m_rsplit},
+    {"rstrip", S, "chars", chat_m_rstrip},
+    {"split", S, "sep,maxsplit", chat_m_split},
+    {"splitlines", S, "keepends", chat_m_splitlines},
+    {"startswith", S, "prefix", chat_m_startswith},
+    {"strip", S, "chars", chat_m_strip},
+    {"title", S, "", chat_m_title},
+    {"upper", S, "", chat_f_upper},
+    {"zfill", S, "width", chat_m_zfill},
+#undef S
+    {"copy", CHAT_IS_LIST, "", chat_m_copy},
+    {"count", CHAT_IS_LIST, "value", chat_m_list_count},
+    {"index", CHAT_IS_LIST, "value", chat_m_list_index},
+    {"copy", CHAT_IS_DICT, "", chat_m_copy},
+    {"get", CHAT_IS_DICT, "key,default", chat_m_get},
+    {"items", CHAT_IS_DICT, "", chat_m_items},
+    {"keys", CHAT_IS_DICT, "", chat_m_keys},
+    {"values", CHAT_IS_DICT, "", chat_m_values},
+    {"changed", CHAT_IS_LOOP, "*", chat_m_changed},
+    {"cycle", CHAT_IS_LOOP, "*", chat_m_cycle},
+};
+
+static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
+    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS); i++)
+        if (CHAT_BUILTINS[i].kind == kind
+            && CHAT_BUILTINS[i].name[0] == (name.n ? (char)name.u.s[0] : 0)
+            && chat_is(name, CHAT_BUILTINS[i].name)) return &CHAT_BUILTINS[i];
+    return NULL;
+}
+
+static bool chat_is_known(u32 kind, chat_val name) {
+    return chat_find_builtin(kind, name) != NULL;
+}
+
+/* The place of parameter `name` in a list like "a,b,c", from 1; 0: none. */
+static u32 chat_param(const char *params, chat_val name) {
+    for (u32 at = 1; *params; at++) {
+        const char *end = strchr(params, ',');
+        size_t n = end ? (size_t)(end - params) : strlen(params);
+        if (n == name.n && !memcmp(params, name.u.s, n)) return at;
+        if (!end) break;
+        params = end + 1;
+    }
+    return 0;
+}
+
+static chat_val chat_invoke(
+    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
+    chat_val slot[CHAT_ARGS];
+    u32 n = 1;
+    if (f->params[0] == '*') return f->fn(c, a);
+    for (const char *s = f->params; *s; s++) n += s == f->params || *s == ',';
+    for (u32 i = 0; i < CHAT_ARGS; i++)
+        slot[i] = (chat_val){.type = CHAT_UNSET};
+    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
+    memcpy(slot, a->v, a->n * sizeof *slot);
+    for (u32 i = 0; i < a->n_kw; i++) {
+        u32 at = chat_param(f->params, a->kw[2 * i]);
+        if (!at || slot[at].type != CHAT_UNSET)
+            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
+        slot[at] = a->kw[2 * i + 1];
+    }
+    return f->fn(c, &(chat_args){slot, n, NULL, 0});
+}
+
+static chat_val chat_apply(
+    chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
+    const chat_builtin *f = chat_find_builtin(kind, name);
+    if (f) return chat_invoke(c, f, a);
+    return CHAT_RAISE(c, "no %s named '%.*s'",
+        kind == CHAT_IS_TEST ? "test" : "filter", (int)min_u32(name.n, 60),
+        (const char *)name.u.s);
+}
+
+/* ---- the machine ---- */
+
+static chat_val chat_pop(chat_ctx *c) {
+    if (!c->top) return CHAT_RAISE(c, "internal: empty stack");
+    return c->stack[--c->top];
+}
+
+static void chat_onto(chat_ctx *c, chat_val v) {
+    if (c->top == CHAT_STACK)
+        chat_fail(c, KSLLM_ERR_FORMAT, "an expression is too large");
+    else c->stack[c->top++] = v;
+}
+
+static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
+    chat_scope *s = c->free_scopes;
+    if (s) c->free_scopes = s->parent;
+    else s = chat_take(c, sizeof *s);
+    if (s) s->parent = parent, s->n = 0;
+    return s;
+}
+
+static void chat_scope_out(chat_ctx *c, chat_scope *s) {
+    if (s->pinned) return;
+    s->parent = c->free_scopes;
+    c->free_scopes = s;
+}
+
+static void chat_assign(chat_ctx *c, chat_scope *s, u32 name, chat_val v) {
+    for (u32 i = 0; i < s->n; i++)
+        if (s->v[i].name == name) {
+            s->v[i].v = v;
+            return;
+        }
+    if (chat_room(c, &s->v, s->n, &s->cap, sizeof *s->v))
+        s->v[s->n++] = (chat_var){name, v};
+}
+
+/* Whether the scope itself has it, its parents aside. */
+static bool chat_has_var(const chat_scope *s, u32 name) {
+    for (u32 i = 0; i < s->n; i++)
+        if (s->v[i].name == name) return true;
+    return false;
+}
+
+static chat_val *chat_seek(chat_scope *s, u32 name, u32 *work) {
+    for (; s; s = s->parent)
+        for (u32 i = 0; i < s->n; i++, ++*work)
+            if (s->v[i].name == name) return &s->v[i].v;
+    return NULL;
+}
+
+static chat_val chat_lookup(chat_ctx *c, u32 name) {
+    u32 work = 0;
+    chat_val *v = chat_seek(c->scope, name, &work);
+    chat_work(c, work >> 6);
+    if (v) return *v;
+    const chat_builtin *f =
+        chat_find_builtin(CHAT_IS_GLOBAL, c->consts.v[name]);
+    if (!f) return (chat_val){0};
+    return (chat_val){.type = CHAT_FUNC, .u.func = f};
+}
+
+static chat_text *chat_sink(chat_ctx *c) { return &c->sinks[c->n_sinks - 1]; }
+
+static void chat_sink_in(chat_ctx *c) {
+    if (c->n_sinks == CHAT_CALLS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "macros too deep");
+        return;
+    }
+    chat_text *t = &c->sinks[c->n_sinks++];
+    t->n = 0;
+    t->data = t->plain = false;
+}
+
+/* What was written since chat_sink_in, as a value. */
+static chat_val chat_sink_out(chat_ctx *c) {
+    chat_text copy = {0}, *t = chat_sink(c);
+    chat_puts(c, &copy, chat_built(t));
+    c->n_sinks--;
+    return chat_built(&copy);
+}
+
+static void chat_run_for(chat_ctx *c, bool collect) {
+    chat_val in = chat_iter(c, chat_pop(c));
+    chat_loop *l = c->free_loops;
+    if (l) c->free_loops = l->outer;
+    else l = chat_take(c, sizeof *l);
+    if (!l) return;
+    l->outer = c->loop;
+    l->scope.parent = c->scope;
+    l->scope.n = 0;
+    l->v = in.u.v;
+    l->n = in.n;
+    l->i = 0;
+    l->kept = (chat_list){0};
+    l->changed = (chat_val){0};
+    l->collects = collect;
+    c->loop = l;
+    c->scope = &l->scope;
+}
+
+/* The next item onto the stack; false at the end. */
+static bool chat_run_next(chat_ctx *c, u32 loop_name) {
+    chat_loop *l = c->loop;
+    c->scope = &l->scope;
+    l->scope.n = 0;
+    if (l->i == l->n) return false;
+    chat_onto(c, l->v[l->i++]);
+    if (!l->collects)
+        chat_assign(c, &l->scope, loop_name,
+            (chat_val){.type = CHAT_LOOP, .u.loop = l});
+    return true;
+}
+
+static void chat_run_end(chat_ctx *c) {
+    chat_loop *l = c->loop;
+    c->scope = l->scope.parent;
+    c->loop = l->outer;
+    if (l->scope.pinned) return;
+    l->outer = c->free_loops;
+    c->free_loops = l;
+}
+
+static void chat_run_keep(chat_ctx *c) {
+    if (chat_true(chat_pop(c)))
+        chat_push(c, &c->loop->kept, c->loop->v[c->loop->i - 1]);
+}
+
+static void chat_run_kept(chat_ctx *c) {
+    chat_list l = c->loop->kept;
+    chat_run_end(c);
+    chat_onto(c, chat_listed(l));
+}
+
+static void chat_run_unpack(chat_ctx *c, u32 n) {
+    chat_val v = chat_iter(c, chat_pop(c));
+    if (v.n != n && !c->status)
+        CHAT_RAISE(c, "%u values for %u names", v.n, n);
+    for (u32 i = n; i-- > 0 && !c->status;) chat_onto(c, v.u.v[i]);
+}
+
+static void chat_run_store_attr(chat_ctx *c, u32 name) {
+    chat_val space = chat_pop(c), v = chat_pop(c), key = c->consts.v[name];
+    if (space.type != CHAT_SPACE)
+        CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
+    else if (key.n && key.u.s[0] == '_')
+        CHAT_RAISE(c, "an attribute that begins with _");
+    else chat_set(c, &space.u.space->pairs, key, v);
+}
+
+static void chat_run_make(chat_ctx *c, u32 op, u32 n) {
+    u32 slots = op == CHAT_MAKE_DICT ? 2 * n : n;
+    chat_list l = {0};
+    if (slots > c->top) { chat_pop(c); return; }
+    c->top -= slots;
+    for (u32 i = 0; i < slots && !c->status; i++) {
+        chat_val v = c->stack[c->top + i];
+        if (op != CHAT_MAKE_DICT) chat_push(c, &l, v);
+        else if (i & 1) chat_set(c, &l, c->stack[c->top + i - 1], v);
+    }
+    chat_val v = op == CHAT_MAKE_DICT ? chat_dict(l) : chat_listed(l);
+    if (op == CHAT_MAKE_TUPLE) v.type = CHAT_TUPLE;
+    chat_onto(c, v);
+}
+
+static void chat_run_define(chat_ctx *c, chat_val macro) {
+    chat_macro *m = chat_take(c, sizeof *m);
+    if (!m) return;
+    *m = *macro.u.macro;
+    m->scope = c->scope;
+    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
+    chat_onto(c, (chat_val){.type = CHAT_MACRO, .u.macro = m});
+}
+
+static u32 chat_macro_param(
+    const chat_ctx *c, const chat_macro *m, chat_val name) {
+    for (u32 i = 0; i < m->n_params; i++) {
+        chat_val p = c->consts.v[m->params[i]];
+        if (p.n == name.n && chat_same_text(p, name)) return i;
+    }
+    return UINT32_MAX;
+}
+
+/* The parameters of a call into the macro's new scope. */
+static void chat_run_params(chat_ctx *c, const chat_macro *m, chat_scope *s,
+    const chat_args *a) {
+    if (a->n - 1 > m->n_params) CHAT_RAISE(c, "too many macro arguments");
+    for (u32 i = 1; i < a->n && !c->status; i++)
+        chat_assign(c, s, m->params[i - 1], a->v[i]);
+    for (u32 i = 0; i < a->n_kw && !c->status; i++) {
+        u32 at = chat_macro_param(c, m, a->kw[2 * i]);
+        if (at == UINT32_MAX || chat_has_var(s, m->params[at]))
+            CHAT_RAISE(c, "the macro has no such parameter");
+        else chat_assign(c, s, m->params[at], a->kw[2 * i + 1]);
+    }
+    for (u32 i = a->n - 1; i < m->n_params && !c->status; i++)
+        if (!m->has_default[i] && !chat_has_var(s, m->params[i]))
+            chat_assign(c, s, m->params[i], (chat_val){0});
+}
+
+static u32 chat_run_macro(
+    chat_ctx *c, const chat_macro *m, const chat_args *a, u32 back) {
+    if (c->n_frames == CHAT_CALLS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "macros too deep");
+        return back;
+    }
+    chat_scope *s = chat_scope_in(c, m->scope);
+    if (!s) return back;
+    s->pinned = false;
+    chat_run_params(c, m, s, a);
+    c->frames[c->n_frames++] =
+        (chat_frame){c->scope, s, c->loop, back, c->n_sinks};
+    c->scope = s;
+    chat_sink_in(c);
+    return m->at;
+}
+
+/* Calls what lies under its arguments; the instruction to go on with. */
+static u32 chat_run_call(chat_ctx *c, const chat_op *op, u32 back) {
+    u32 slots = 1u + op->a + 2u * op->b;
+    if (slots > c->top) { chat_pop(c); return back; }
+    c->top -= slots;
+    chat_val *v = c->stack + c->top, f = v[0];
+    chat_args a = {v, 1u + op->a, v + 1 + op->a, op->b};
+    switch (f.type) {
+    case CHAT_FUNC:
+        v[0] = (chat_val){0};
+        chat_onto(c, chat_invoke(c, f.u.func, &a));
+        return back;
+    case CHAT_METHOD:
+        v[0] = f.u.bound->self;
+        chat_onto(c, chat_invoke(c, f.u.bound->func, &a));
+        return back;
+    case CHAT_MACRO:
+        return chat_run_macro(c, f.u.macro, &a, back);
+    default:
+        CHAT_RAISE(c, "%s cannot be called", chat_type_name(f));
+        return back;
+    }
+}
+
+static void chat_run_filter(chat_ctx *c, const chat_op *op, u32 kind) {
+    u32 slots = 1u + op->a + 2u * op->b;
+    if (slots > c->top) { chat_pop(c); return; }
+    c->top -= slots;
+    chat_val *v = c->stack + c->top;
+    chat_args a = {v, 1u + op->a, v + 1 + op->a, op->b};
+    chat_onto(c, chat_apply(c, kind, c->consts.v[op->arg], &a));
+}
+
+/* The instruction behind the call, or UINT32_MAX at the template's end. */
+static u32 chat_run_return(chat_ctx *c) {
+    if (!c->n_frames) return UINT32_MAX;
+    chat_frame f = c->frames[--c->n_frames];
+    chat_val v = chat_sink_out(c);
+    chat_scope_out(c, f.own);
+    c->scope = f.scope;
+    c->loop = f.loop;
+    chat_onto(c, v);
+    return f.back;
+}
+
+static void chat_run_sign(chat_ctx *c, u32 op) {
+    chat_val v = chat_pop(c);
+    if (!chat_is_number(v)) CHAT_RAISE(c, "a sign on %s", chat_type_name(v));
+    else if (op == CHAT_PLUS) chat_onto(c, v.type == CHAT_BOOL
+        ? chat_int(v.u.i) : v);
+    else if (v.type == CHAT_FLOAT) chat_onto(c, chat_float(-v.u.f));
+    else chat_onto(c, chat_int_math(c, '-', 0, v.u.i));
+}
+
+/* a OP b; in a chain b stays for the next comparison. True: jump. */
+static bool chat_run_compare(chat_ctx *c, const chat_op *op) {
+    chat_val b = chat_pop(c), a = chat_pop(c);
+    bool yes = chat_compare(c, op->a, a, b);
+    if (!op->b || !yes) chat_onto(c, chat_bool(yes));
+    else chat_onto(c, b);
+    return op->b && !yes;
+}
+
+static void chat_run_emit(chat_ctx *c) {
+    chat_val v = chat_pop(c);
+    if (c->status) return;
+    if (v.type == CHAT_STR) chat_puts(c, chat_sink(c), v);
+    else chat_print(c, chat_sink(c), v, 0);
+}
+
+/* Data instructions: no jump, no scope. */
+static void chat_run_data(chat_ctx *c, const chat_op *op) {
+    chat_val a, b, v;
+    u32 arg = (u32)op->arg;
+    switch (op->op) {
+    case CHAT_TEXT_OUT: chat_puts(c, chat_sink(c), c->consts.v[arg]); break;
+    case CHAT_CONST: chat_onto(c, c->consts.v[arg]); break;
+    case CHAT_NAME: chat_onto(c, chat_lookup(c, arg)); break;
+    case CHAT_ATTR:
+        v = chat_pop(c);
+        chat_onto(c, chat_attr(c, v, c->consts.v[arg]));
+        break;
+    case CHAT_ITEM:
+        b = chat_pop(c), a = chat_pop(c);
+        chat_onto(c, chat_item(c, a, b));
+        break;
+    case CHAT_SLICE:
+        v = chat_pop(c), b = chat_pop(c), a = chat_pop(c);
+        chat_onto(c, chat_slice(c, chat_pop(c), a, b, v));
+        break;
+    case CHAT_MAKE_LIST: case CHAT_MAKE_TUPLE: case CHAT_MAKE_DICT:
+        chat_run_make(c, op->op, arg);
+        break;
+    case CHAT_FILTER: chat_run_filter(c, op, CHAT_IS_FILTER); break;
+    case CHAT_TEST: chat_run_filter(c, op, CHAT_IS_TEST); break;
+    case CHAT_BINARY:
+        b = chat_pop(c), a = chat_pop(c);
+        chat_onto(c, chat_binary(c, arg, a, b));
+        break;
+    case CHAT_NEGATE: case CHAT_PLUS: chat_run_sign(c, op->op); break;
+    case CHAT_NOT: v = chat_pop(c); chat_onto(c, chat_bool(!chat_true(v)));
+        break;
+    case CHAT_EMIT: chat_run_emit(c); break;
+    case CHAT_KEEP: chat_run_keep(c); break;
+    case CHAT_KEPT: chat_run_kept(c); break;
+    case CHAT_FOR: chat_run_for(c, op->a != 0); break;
+    case CHAT_STORE: v = chat_pop(c); chat_assign(c, c->scope, arg, v); break;
+    case CHAT_STORE_ATTR: chat_run_store_attr(c, arg); break;
+    case CHAT_UNPACK: chat_run_unpack(c, arg); break;
+    case CHAT_CAPTURE: chat_sink_in(c); break;
+    case CHAT_CAPTURED: chat_onto(c, chat_sink_out(c)); break;
+    default: CHAT_RAISE(c, "internal: instruction %u", op->op);
+    }
+}
+
+static void chat_run_scope(chat_ctx *c, bool in) {
+    chat_scope *s = c->scope;
+    if (in) {
+        s = chat_scope_in(c, c->scope);
+        if (s) s->pinned = false, c->scope = s;
+    } else {
+        c->scope = s->parent;
+        chat_scope_out(c, s);
+    }
+}
+
+static void chat_run(chat_ctx *c, const chat_list *macros) {
+    u32 loop_name = chat_name(c, "loop"), at = 0;
+    while (at < c->n_ops && chat_work(c, 1)) {
+        const chat_op *op = &c->ops[at];
+        u32 next = at + 1, jump = at + (u32)op->arg;
+        bool yes;
+        c->line = op->line;
+        switch (op->op) {
+        case CHAT_JUMP: next = jump; break;
+        case CHAT_JUMP_FALSE:
+            if (!chat_true(chat_pop(c))) next = jump;
+            break;
+        case CHAT_OR_POP_FALSE: case CHAT_OR_POP_TRUE:
+            yes = c->top && chat_true(c->stack[c->top - 1]);
+            if (yes == (op->op == CHAT_OR_POP_TRUE)) next = jump;
+            else chat_pop(c);
+            break;
+        case CHAT_COMPARE:
+            if (chat_run_compare(c, op)) next = jump;
+            break;
+        case CHAT_NEXT:
+            if (!chat_run_next(c, loop_name)) next = jump;
+            break;
+        case CHAT_FOR_END:
+            yes = c->loop->i != 0;
+            chat_run_end(c);
+            if (yes) next = jump;
+            break;
+        case CHAT_IN: case CHAT_OUT:
+            chat_run_scope(c, op->op == CHAT_IN);
+            break;
+        case CHAT_DEFINE: chat_run_define(c, macros->v[op->arg]); break;
+        case CHAT_DEFAULT:
+            /* The STORE of the default ends what is jumped over. */
+            if (chat_has_var(c->scope, (u32)c->ops[jump - 1].arg))
+                next = jump;
+            break;
+        case CHAT_CALL: next = chat_run_call(c, op, next); break;
+        case CHAT_RETURN: next = chat_run_return(c); break;
+        default: chat_run_data(c, op);
+        }
+        at = next;
+    }
+    c->line = 0;
+}
+
+/* ---- a conversation ---- */
+
+static str chat_given(ksllm_text t) {
+    if (t.data && t.size == KSLLM_NUL) return str_of(t.data);
+    return (str){t.data, t.data ? t.size : 0};
+}
+
+static void chat_global(chat_ctx *c, const char *name, chat_val v) {
+    chat_assign(c, &c->globals, chat_name(c, name), v);
+}
+
+/* A role may stand inside of a control token (<|user|>): one that is a plain
+ * word counts as the template's. */
+static void chat_trust_role(chat_ctx *c, chat_val message) {
+    chat_val *role = chat_get(c, message.u.v, message.n, chat_strz("role"));
+    if (!role || role->type != CHAT_STR) return;
+    for (u32 i = 0; i < role->n; i++)
+        if (!chat_is_word(role->u.s[i]) && role->u.s[i] != '-') return;
+    if (role->n <= 32) role->mark = NULL;
+}
+
+/* Reasoning has three names; templates read the first or the second. */
+static chat_val chat_alias_reasoning(chat_ctx *c, chat_val m) {
+    static const char *const names[] =
+        {"reasoning_content", "thinking", "reasoning"};
+    chat_val found = {0};
+    chat_list l = {0};
+    for (u32 i = 0; i < KS_LEN(names); i++) {
+        chat_val v = chat_getz(c, m, names[i]);
+        if (found.type <= CHAT_NONE && v.type > CHAT_NONE) found = v;
+    }
+    if (found.type <= CHAT_NONE) return m;
+    chat_set(c, &l, chat_strz("thinking"), found);
+    for (u32 i = 0; i < m.n; i++)
+        chat_set(c, &l, m.u.v[2 * i], m.u.v[2 * i + 1]);
+    chat_set(c, &l, chat_strz("reasoning_content"), found);
+    return chat_dict(l);
+}
+
+static const char CHAT_TAG[] = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/* Marks where the text of the last message ends, and gives that text. */
+static chat_val chat_tag_final(chat_ctx *c, chat_val m) {
+    chat_val *text = m.type == CHAT_DICT
+        ? chat_get(c, m.u.v, m.n, chat_strz("content")) : NULL;
+    if (text && chat_is_seq(*text)) {
+        chat_val parts = *text;
+        text = NULL;
+        for (u32 i = parts.n; i-- > 0 && !text;)
+            if (parts.u.v[i].type == CHAT_DICT)
+                text = chat_get(c, parts.u.v[i].u.v, parts.u.v[i].n,
+                    chat_strz("text"));
+    }
+    if (!text || text->type != CHAT_STR)
+        return CHAT_RAISE(c, "the last message has no text to continue");
+    chat_val was = *text;
+    *text = chat_concat(c, was, chat_strz(CHAT_TAG));
+    return was;
+}
+
+/* The text up to where the last message ends. */
+static chat_val chat_cut_final(chat_ctx *c, chat_val out, chat_val was) {
+    chat_val none = {0}, tag = chat_str(CHAT_TAG, sizeof CHAT_TAG - 2);
+    size_t at = chat_find_last(c, out, tag);
+    was = chat_strip(was, none, true, true);
+    if (at == SIZE_MAX || chat_find(c, out, was, 0) == SIZE_MAX)
+        return CHAT_RAISE(c, "the last message is not in the text that the "
+            "template made: it cannot be continued");
+    bool whole = at + tag.n < out.n && out.u.s[at + tag.n] == ' ';
+    out = chat_cut(out, 0, at);
+    return whole ? out : chat_strip(out, none, false, true);
+}
+
+static chat_val chat_read_messages(chat_ctx *c, str json) {
+    chat_val in = chat_json_read(c, json, "messages");
+    chat_list l = {0};
+    if (in.type != CHAT_LIST) return CHAT_RAISE(c, "messages: no JSON array");
+    for (u32 i = 0; i < in.n && !c->status; i++) {
+        if (in.u.v[i].type != CHAT_DICT)
+            return CHAT_RAISE(c, "messages[%u] is no object", i);
+        chat_trust_role(c, in.u.v[i]);
+        chat_push(c, &l, chat_alias_reasoning(c, in.u.v[i]));
+    }
+    return chat_listed(l);
+}
+
+/* Switches are the program's own words: a text among them may name control
+ * tokens. What is inside of lists and objects is data as everywhere. */
+static void chat_read_switches(chat_ctx *c, str json) {
+    chat_val in = chat_json_read(c, json, "switches");
+    if (in.type != CHAT_DICT) CHAT_RAISE(c, "switches: no JSON object");
+    for (u32 i = 0; !c->status && i < in.n; i++) {
+        chat_val v = in.u.v[2 * i + 1];
+        if (v.type == CHAT_STR) v.mark = NULL;
+        chat_assign(c, &c->globals, chat_const(c, in.u.v[2 * i]), v);
+    }
+}
+
+static void chat_token_global(
+    chat_ctx *c, const char *name, const tokenizer *t, i32 id) {
+    if (id < 0 || (u32)id >= t->n_vocab) return;
+    str s = tok_text(t, (u32)id);
+    chat_global(c, name, chat_str(s.p, s.n));
+}
+
+/* What transformers gives to every template. */
+static chat_val chat_globals(
+    chat_ctx *c, const ksllm_chat *o, const tokenizer *t) {
+    str tools = chat_given(o->tools), switches = chat_given(o->switches);
+    chat_val messages = chat_read_messages(c, chat_given(o->messages));
+    if (t) {
+        chat_token_global(c, "bos_token", t, t->bos);
+        chat_token_global(c, "eos_token", t, t->eos);
+        chat_token_global(c, "unk_token", t, t->unk);
+        chat_token_global(c, "pad_token", t, t->pad);
+    }
+    chat_global(c, "documents", chat_none());
+    chat_global(c, "messages", messages);
+    chat_global(c, "tools", tools.n && !c->status
+        ? chat_json_read(c, tools, "tools") : chat_none());
+    chat_global(c, "add_generation_prompt",
+        chat_bool(o->add_generation_prompt));
+    if (switches.n && !c->status) chat_read_switches(c, switches);
+    return messages;
+}
+
+static str chat_source(chat_ctx *c, const ksllm_chat *o, const gguf *g) {
+    char key[128] = "tokenizer.chat_template";
+    str s = chat_given(o->template_text);
+    if (s.n) return s;
+    if (o->template_name)
+        chat_format(key, sizeof key, "tokenizer.chat_template.%.80s",
+            o->template_name);
+    if (g) s = gguf_get_str(g, key);
+    if (!s.n) chat_fail(c, KSLLM_ERR_UNSUPPORTED,
+        "the file has no %s: give template_text", key);
+    return s;
+}
+
+static void chat_begin(chat_ctx *c, const ksllm_chat *o,
+    const ksllm_allocator *a, ksllm_error *err) {
+    *c = (chat_ctx){.a = o->memory ? NULL : a, .err = err,
+        .now = o->local_time, .find = chat_find_builtin, .apply = chat_apply};
+    size_t skip = o->memory ? (0 - (uintptr_t)o->memory) & 7 : 0;
+    if (o->memory && o->memory_size > skip) {
+        c->free = (u8 *)o->memory + skip;
+        c->left = (o->memory_size - skip) & ~(size_t)7;
+    }
+    c->stack = chat_take(c, CHAT_STACK * sizeof *c->stack);
+    c->frames = chat_take(c, CHAT_CALLS * sizeof *c->frames);
+    c->sinks = chat_take(c, CHAT_CALLS * sizeof *c->sinks);
+    c->root.parent = &c->globals;
+    c->scope = &c->root;
+}
+
+/* The conversation as the model wants to see it. The text lives until
+ * chat_drop. */
+static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
+    const tokenizer *t) {
+    chat_list macros = {0};
+    chat_val final = {0};
+    if (c->status) return final;
+    chat_val messages = chat_globals(c, o, t);
+    if (!c->status && o->continue_final)
+        final = messages.n ? chat_tag_final(c, messages.u.v[messages.n - 1])
+            : CHAT_RAISE(c, "there is no message to continue");
+    str source = c->status ? (str){NULL, 0} : chat_source(c, o, g);
+    c->steps = 0;
+    if (!c->status) chat_compile(c, source, &macros, chat_is_known);
+    c->steps = 0;
+    if (!c->status) chat_sink_in(c);
+    if (!c->status) chat_run(c, &macros);
+    if (c->status) return (chat_val){0};
+    chat_val out = chat_built(chat_sink(c));
+    return o->continue_final ? chat_cut_final(c, out, final) : out;
+}
+
+/* Tokens of the rendered text. Control tokens are read where no byte came
+ * from the messages; the text is cut into words as a whole, so that honest
+ * text gives the ids that it has in one piece. */
+static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
+    u32 flags, i32 *tokens, size_t cap) {
+    bool all_data = text.mark == CHAT_DATA;
+    flags &= KSLLM_ENCODE_COMPOSE | KSLLM_ENCODE_BOS;
+    if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
+    size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
+    void *scratch = c->a ? NULL : chat_take(c, need);
+    if (c->status) return c->status;
+    return tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
+        all_data ? NULL : text.mark, scratch, scratch ? need : 0, c->a, tokens,
+        cap, c->err);
+}
+
+/* ---- the parts of an answer ---- */
+
+/* What the bytes between two marks are. */
+typedef enum split_state {
+    SPLIT_TEXT, SPLIT_THINK,
+    SPLIT_SKIP,     /* nobody's */
+    SPLIT_HEAD,     /* the same, where a part's header is */
+    SPLIT_JSON,     /* one or more {"name": ..., "arguments": ...}, or a list */
+    SPLIT_NAME, SPLIT_KEY, SPLIT_VALUE, /* of a call in other notations */
+    SPLIT_ARGS      /* the arguments of a call as JSON */
+} split_state;
+
+typedef struct split_mark { u8 from, to; const char *text; } split_mark;
+
+/* A wire format: the marks, and a text that a template has if it is this one.
+ * No mark is the beginning of another one of its state. */
+typedef struct split_format {
+    const char *name, *detect;
+    u8 start;
+    const char *think;      /* a prompt that ends so began the thinking */
+    split_mark marks[16];   /* up to one without text */
+} split_format;
+
+#define SPLIT_THINKS                                                           \
+    {SPLIT_TEXT, SPLIT_THINK, "<think>"}, {SPLIT_TEXT, SPLIT_TEXT, "</think>"},\
+    {SPLIT_THINK, SPLIT_TEXT, "</think>"}
+
+static const split_format SPLIT_FORMATS[] = {
+    {"solar", "<|tool_call:args|>", SPLIT_HEAD, "<|think|>", {
+        {SPLIT_HEAD, SPLIT_THINK, "<|think|>"},
+        {SPLIT_HEAD, SPLIT_TEXT, "<|content|>"},
+        {SPLIT_HEAD, SPLIT_SKIP, "<|tool_calls|>"},
+        {SPLIT_THINK, SPLIT_HEAD, "<|end|>"},
+        {SPLIT_TEXT, SPLIT_HEAD, "<|end|>"},
+        {SPLIT_TEXT, SPLIT_HEAD, "<|flush|>"},
+        {SPLIT_SKIP, SPLIT_NAME, "<|tool_call:name|>"},
+        {SPLIT_NAME, SPLIT_ARGS, "<|tool_call:args|>"},
+        {SPLIT_ARGS, SPLIT_SKIP, "<|tool_call:end|>"},
+        {SPLIT_SKIP, SPLIT_HEAD, "<|calls|>"}}},
+    {"glm", "<arg_key>", SPLIT_TEXT, "<think>", {
+        SPLIT_THINKS,
+        {SPLIT_TEXT, SPLIT_NAME, "<tool_call>"},
+        {SPLIT_NAME, SPLIT_KEY, "<arg_key>"},
+        {SPLIT_NAME, SPLIT_ARGS, "<arguments>"},
+        {SPLIT_NAME, SPLIT_TEXT, "</tool_call>"},
+        {SPLIT_KEY, SPLIT_SKIP, "</arg_key>"},
+        {SPLIT_SKIP, SPLIT_VALUE, "<arg_value>"},
+        {SPLIT_VALUE, SPLIT_SKIP, "</arg_value>"},
+        {SPLIT_ARGS, SPLIT_SKIP, "</arguments>"},
+        {SPLIT_SKIP, SPLIT_KEY, "<arg_key>"},
+        {SPLIT_SKIP, SPLIT_TEXT, "</tool_call>"}}},
+    {"qwen-coder", "<function=", SPLIT_TEXT, "<think>", {
+        SPLIT_THINKS,
+        {SPLIT_TEXT, SPLIT_SKIP, "<tool_call>"},
+        {SPLIT_SKIP, SPLIT_NAME, "<function="},
+        {SPLIT_NAME, SPLIT_SKIP, ">"},
+        {SPLIT_SKIP, SPLIT_KEY, "<parameter="},
+        {SPLIT_KEY, SPLIT_VALUE, ">"},
+        {SPLIT_VALUE, SPLIT_SKIP, "</parameter>"},
+        {SPLIT_SKIP, SPLIT_TEXT, "</tool_call>"}}},
+    {"hcx-think", "tool/function_call", SPLIT_HEAD, "assistant/think", {
+        {SPLIT_HEAD, SPLIT_THINK, "/think\n"},
+        {SPLIT_HEAD, SPLIT_JSON, " -> tool/function_call\n"},
+        {SPLIT_HEAD, SPLIT_TEXT, "\n"},
+        {SPLIT_THINK, SPLIT_SKIP, "<|im_end|>"},
+        {SPLIT_TEXT, SPLIT_SKIP, "<|im_end|>"},
+        {SPLIT_JSON, SPLIT_SKIP, "<|im_end|>"},
+        {SPLIT_SKIP, SPLIT_HEAD, "<|im_start|>assistant"}}},
+    {"vaetki", "<tool_start>", SPLIT_TEXT, "<think>", {
+        SPLIT_THINKS,
+        {SPLIT_TEXT, SPLIT_JSON, "<tool_start>"},
+        {SPLIT_JSON, SPLIT_TEXT, "<tool_end>"}}},
+    {"thought", "<thought>", SPLIT_TEXT, "<thought>", {
+        {SPLIT_TEXT, SPLIT_THINK, "<thought>"},
+        {SPLIT_TEXT, SPLIT_TEXT, "</thought>"},
+        {SPLIT_THINK, SPLIT_TEXT, "</thought>"}}},
+    {"json", NULL, SPLIT_TEXT, "<think>", {
+        SPLIT_THINKS,
+        {SPLIT_TEXT, SPLIT_JSON, "<tool_call>"},
+        {SPLIT_JSON, SPLIT_TEXT, "</tool_call>"}}},
+    {"text", NULL, SPLIT_TEXT, NULL, {{0, 0, NULL}}},
+};
+
+static const split_format *split_by_name(const char *name) {
+    for (u32 i = 0; i < KS_LEN(SPLIT_FORMATS); i++)
+        if (!strcmp(SPLIT_FORMATS[i].name, name)) return &SPLIT_FORMATS[i];
+    return NULL;
+}
+
+static bool split_has(str s, const char *z) {
+    size_t n = strlen(z);
+    for (; s.n >= n; s.p++, s.n--)
+        if (!memcmp(s.p, z, n)) return true;
+    return false;
+}
+
+static const split_format *split_by_template(str source) {
+    for (u32 i = 0; i < KS_LEN(SPLIT_FORMATS); i++)
+        if (SPLIT_FORMATS[i].detect
+            && split_has(source, SPLIT_FORMATS[i].detect))
+            return &SPLIT_FORMATS[i];
+    return split_by_name("json");
+}
+
+static void split_give(
+    ksllm_splitter *s, ksllm_part part, const void *p, size_t n) {
+    if (s->on_part) s->on_part(s->ctx, part, (ksllm_text){p, n});
+}
+
+static void split_flush(ksllm_splitter *s) {
+    ksllm_part part = s->state == SPLIT_THINK ? KSLLM_PART_THINKING
+        : s->state == SPLIT_ARGS ? KSLLM_PART_ARGUMENTS : KSLLM_PART_TEXT;
+    if (s->n_run) split_give(s, part, s->run, s->n_run);
+    s->n_run = 0;
+}
+
+/* A byte of text that goes out. The run is given before a character that
+ * might not fit whole. */
+static void split_out(ksllm_splitter *s, char b) {
+    if (s->n_run + 4u > sizeof s->run && ((u8)b & 0xc0) != 0x80)
+        split_flush(s);
+    if (s->n_run == sizeof s->run) split_flush(s);
+    s->run[s->n_run++] = b;
+}
+
+/* ---- JSON of calls, without memory ---- */
+
+static const u8 *split_space(const u8 *p, const u8 *end) {
+    while (p < end && (*p == ' ' || (*p >= 9 && *p <= 13))) p++;
+    return p;
+}
+
+/* Behind the string at p (a quote), NULL if it does not end. */
+static const u8 *split_string(const u8 *p, const u8 *end) {
+    for (p++; p < end && *p != '"'; p++)
+        if (*p < 32 || (*p == '\\' && ++p == end)) return NULL;
+    return p < end ? p + 1 : NULL;
+}
+
+static const u8 *split_scalar(const u8 *p, const u8 *end) {
+    static const char *const words[] = {"true", "false", "null"};
+    chat_val v;
+    if (p < end && *p == '"') return split_string(p, end);
+    for (u32 i = 0; i < KS_LEN(words); i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t)(end - p) >= n && !memcmp(p, words[i], n)) return p + n;
+    }
+    size_t n = chat_number(p, end, true, &v);
+    return n ? p + n : NULL;
+}
+
+/* Behind the JSON value at p; NULL when there is none. Bit 0 of `open` is the
+ * innermost bracket: 1 is an object. */
+static const u8 *split_value(const u8 *p, const u8 *end) {
+    u64 open = 0;
+    u32 depth = 0;
+    bool key = false, value = true; /* what may come next */
+    for (;;) {
+        p = split_space(p, end);
+        if (p >= end) return NULL;
+        if (value && (*p == '{' || *p == '[')) {
+            if (depth++ == 64) return NULL;
+            open = open << 1 | (*p == '{');
+            key = *p == '{';
+            p = split_space(p + 1, end);
+            value = !key;
+            if (p >= end || *p != (key ? '}' : ']')) continue;
+            key = value = false;
+        } else if (key) {
+            p = *p == '"' ? split_string(p, end) : NULL;
+            if (p) p = split_space(p, end);
+            if (!p || p >= end || *p++ != ':') return NULL;
+            key = false, value = true;
+            continue;
+        } else if (value) {
+            p = split_scalar(p, end);
+            if (!p || !depth) return p;
+            value = false;
+            continue;
+        }
+        if (!depth) return p;
+        if (*p == ',') {
+            p++;
+            key = open & 1, value = !key;
+            continue;
+        }
+        if (*p != (open & 1 ? '}' : ']')) return NULL;
+        p++;
+        open >>= 1;
+        if (!--depth) return p;
+    }
+}
+
+/* The value of a key in the object at p, up to *to; NULL: none. */
+static const u8 *split_field(
+    const u8 *p, const u8 *end, const char *name, const u8 **to) {
+    size_t n = strlen(name);
+    for (p = split_space(p + 1, end); p < end && *p == '"';) {
+        const u8 *key = p + 1, *stop = split_string(p, end);
+        if (!stop) return NULL;
+        p = split_space(stop, end) + 1;
+        if (p >= end) return NULL;
+        p = split_space(p, end);
+        *to = split_value(p, end);
+        if (!*to) return NULL;
+        if ((size_t)(stop - 1 - key) == n && !memcmp(key, name, n)) return p;
+        p = split_space(*to, end);
+        if (p >= end || *p != ',') return NULL;
+        p = split_space(p + 1, end);
+    }
+    return NULL;
+}
+
+static bool split_object(ksllm_splitter *s, const u8 *p, const u8 *end) {
+    const u8 *name_to, *to, *name = split_field(p, end, "name", &name_to);
+    if (!name || *name != '"') return false;
+    const u8 *args = split_field(p, end, "arguments", &to);
+    if (!args) args = split_field(p, end, "parameters", &to);
+    split_give(s, KSLLM_PART_CALL, name + 1, (size_t)(name_to - name) - 2);
+    if (args) split_give(s, KSLLM_PART_ARGUMENTS, args, (size_t)(to - args));
+    else split_give(s, KSLLM_PART_ARGUMENTS, "{}", 2);
+    split_give(s, KSLLM_PART_CALL_END, "", 0);
+    return true;
+}
+
+/* Objects one after the other, with or without brackets and commas. False:
+ * these are no calls. */
+static bool split_calls(ksllm_splitter *s) {
+    const u8 *p = (const u8 *)s->buffer, *end = p + s->used;
+    u32 n = 0;
+    for (p = split_space(p, end); p < end; p = split_space(p, end)) {
+        if (*p == '[' || *p == ']' || *p == ',') {
+            p++;
+            continue;
+        }
+        const u8 *to = *p == '{' ? split_value(p, end) : NULL;
+        if (!to || !split_object(s, p, to)) return n != 0;
+        p = to;
+        n++;
+    }
+    return n != 0;
+}
+
+/* A value as JSON: itself if it is JSON, otherwise as a string. */
+static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
+    char esc[8];
+    const u8 *end = split_value(p, p + n);
+    if (end && split_space(end, p + n) == p + n) {
+        split_give(s, KSLLM_PART_ARGUMENTS, p, n);
+        return;
+    }
+    split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
+    for (size_t i = 0, run = 0; i <= n; i++) {
+        if (i < n && p[i] >= 32 && p[i] != '"' && p[i] != '\\') continue;
+        if (i > run)
+            split_give(s, KSLLM_PART_ARGUMENTS, p + run, i - run);
+        if (i == n) break;
+        const char *fmt = p[i] == '\n' ? "\\n" : p[i] < 32 ? "\\u%04x" : "\\%c";
+        int k = chat_format(esc, sizeof esc, fmt, p[i]);
+        split_give(s, KSLLM_PART_ARGUMENTS, esc, (size_t)k);
+        run = i + 1;
+    }
+    split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
+}
+
+static void split_pair(ksllm_splitter *s) {
+    const u8 *p = (const u8 *)s->buffer, *v = p + s->n_key;
+    size_t n = s->used - s->n_key;
+    if (n && *v == '\n') v++, n--;
+    if (n && v[n - 1] == '\n') n--;
+    if (s->n_args++) split_give(s, KSLLM_PART_ARGUMENTS, ", \"", 3);
+    else split_give(s, KSLLM_PART_ARGUMENTS, "{\"", 2);
+    split_give(s, KSLLM_PART_ARGUMENTS, p, s->n_key);
+    split_give(s, KSLLM_PART_ARGUMENTS, "\": ", 3);
+    split_argument(s, v, n);
+}
+
+static void split_end_call(ksllm_splitter *s) {
+    if (!s->in_call) return;
+    if (!s->raw_args)
+        split_give(s, KSLLM_PART_ARGUMENTS, s->n_args ? "}" : "{}",
+            s->n_args ? 1 : 2);
+    split_give(s, KSLLM_PART_CALL_END, "", 0);
+    s->in_call = false;
+}
+
+/* The bytes of the state that ends, then the one that begins. */
+static void split_move(ksllm_splitter *s, u8 to) {
+    const u8 *p = (const u8 *)s->buffer, *end = p + s->used;
+    split_flush(s);
+    switch (s->state) {
+    case SPLIT_NAME:
+        p = split_space(p, end);
+        while (end > p && (end[-1] == ' ' || end[-1] == '\n')) end--;
+        split_end_call(s);
+        split_give(s, KSLLM_PART_CALL, p, (size_t)(end - p));
+        s->in_call = true;
+        s->raw_args = false;
+        s->n_args = 0;
+        break;
+    case SPLIT_KEY: s->n_key = s->used; break;
+    case SPLIT_VALUE: split_pair(s); break;
+    case SPLIT_JSON:
+        if (!split_calls(s)) split_give(s, KSLLM_PART_TEXT, p, s->used);
+        break;
+    default: break;
+    }
+    if (to == SPLIT_ARGS) s->raw_args = true;
+    if (to == SPLIT_TEXT || to == SPLIT_HEAD
+        || s->state == SPLIT_ARGS) split_end_call(s);
+    bool keep = s->state == SPLIT_KEY || (s->state == SPLIT_SKIP
+        && to == SPLIT_VALUE);
+    if (!keep) s->used = 0;
+    s->state = to;
+    s->newlines = 0;
+    s->fresh = true;
+}
+
+/* A byte that belongs to no mark. Line ends next to a mark are dropped: those
+ * behind one at once, those before one are held until something follows. */
+static void split_byte(ksllm_splitter *s, char b) {
+    switch (s->state) {
+    case SPLIT_SKIP: case SPLIT_HEAD: return;
+    case SPLIT_TEXT: case SPLIT_THINK:
+        if (b == '\n') {
+            s->newlines += !s->fresh;
+            return;
+        }
+        for (; s->newlines; s->newlines--) split_out(s, '\n');
+        s->fresh = false;
+        split_out(s, b);
+        return;
+    case SPLIT_ARGS: split_out(s, b); return;
+    default:
+        if (s->used < s->cap) s->buffer[s->used++] = b;
+        else s->lost = true;
+    }
+}
+
+/* Whether what is held is a mark (2), may become one (1), or neither. */
+static u32 split_match(const ksllm_splitter *s, u8 *to) {
+    const split_format *f = s->format;
+    u32 found = 0;
+    for (const split_mark *m = f->marks; m->text; m++) {
+        size_t n = strlen(m->text);
+        if (m->from != s->state || s->n_held > n
+            || memcmp(m->text, s->held, s->n_held)) continue;
+        *to = m->to;
+        if (s->n_held == n) return 2;
+        found = 1;
+    }
+    return found;
+}
+
+static void split_feed(ksllm_splitter *s, const char *p, size_t n) {
+    u8 to = 0;
+    for (size_t i = 0; i < n; i++) {
+        s->held[s->n_held++] = p[i];
+        while (s->n_held) {
+            u32 match = split_match(s, &to);
+            if (match == 2) {
+                split_move(s, to);
+                s->n_held = 0;
+            }
+            if (match) break;
+            split_byte(s, s->held[0]);
+            memmove(s->held, s->held + 1, --s->n_held);
+        }
+    }
+    if (s->state == SPLIT_TEXT || s->state == SPLIT_THINK
+        || s->state == SPLIT_ARGS) split_flush(s);
+}
+
+static bool split_finish(ksllm_splitter *s) {
+    for (u32 i = 0; i < s->n_held; i++) split_byte(s, s->held[i]);
+    s->n_held = 0;
+    if (s->state == SPLIT_TEXT)
+        for (; s->newlines; s->newlines--) split_out(s, '\n');
+    split_flush(s);
+    bool whole = !s->in_call && s->state < SPLIT_NAME;
+    if (s->state == SPLIT_JSON) whole = split_calls(s);
+    return whole;
+}
+
+/* Whether the prompt's end opened the thinking. */
+static bool split_starts_thinking(const split_format *f, str prompt) {
+    size_t n = f->think ? strlen(f->think) : 0;
+    while (prompt.n && prompt.p[prompt.n - 1] == '\n') prompt.n--;
+    return n && prompt.n >= n
+        && !memcmp(prompt.p + prompt.n - n, f->think, n);
+}
+
+static void split_begin(ksllm_splitter *s, const split_format *f, str prompt) {
+    s->format = f;
+    s->state = f->start;
+    s->fresh = false;
+    if (split_starts_thinking(f, prompt)) {
+        s->state = SPLIT_THINK;
+        s->fresh = true;
+    }
+}
+
+/* ==========================================================================
+ * § 12 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
  * tensors bound to their places with their shapes checked. May use § 1-10.
  * A dense model that differs from these in switches only is a new row of
@@ -7883,8 +12762,8 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
 }
 
 /* ==========================================================================
- * § 12 SESSION (private)
- * The memory plan and the timeline. May use § 1-11. One function, ses_lay,
+ * § 13 SESSION (private)
+ * The memory plan and the timeline. May use § 1-10, 12. One function, ses_lay,
  * lays out everything that a session will ever use; run without memory it is
  * the estimate, run with it the creation, so the two cannot differ.
  *
@@ -8249,12 +13128,12 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
 }
 
 /* ==========================================================================
- * § 13 FORWARD (private)
+ * § 14 FORWARD (private)
  * The one graph. A batch of tokens goes through it as a list of steps; a step
  * is cut into pieces for the pool, by rows of a matrix, by tokens or by heads,
  * so that no cut can change a result. Every piece first looks whether the call
  * was cancelled or ran out of time: what a stopped batch computed is not used.
- * May use § 1-12.
+ * May use § 1-13.
  *
  *   x = embd[token]
  *   per layer:
@@ -8523,6 +13402,9 @@ static void fwd_multiply(fwd *f, const f32 *x, size_t n_in) {
                 / f->rows_per_piece);
     f->s->acts.x = x;
     f->s->acts.n_in = n_in;
+#if defined KSLLM_OBSERVE /* quant/calibrate.c looks at what comes in */
+    KSLLM_OBSERVE(f, x, n_in);
+#endif
     pool_run(&f->s->workers, f->first_piece[f->n_products], fwd_product_piece,
         f);
     f->n_products = 0;
@@ -8683,10 +13565,10 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
 }
 
 /* ==========================================================================
- * § 14 SAMPLING (private)
+ * § 15 SAMPLING (private)
  * From logits to a token, in the order that ksllm.h states. The candidates are
  * a heap of which only as many are taken off as are needed, so a vocabulary of
- * 100,000 and more is never sorted. Ties go to the lower id. May use § 1-13.
+ * 100,000 and more is never sorted. Ties go to the lower id. May use § 1-14.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
@@ -8912,9 +13794,9 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
 }
 
 /* ==========================================================================
- * § 15 GENERATE (private)
+ * § 16 GENERATE (private)
  * Prompt in, pieces of text out: the loop of draw, deliver, evaluate. Owns the
- * held-back text for stop strings. May use § 1-14.
+ * held-back text for stop strings. May use § 1-15.
  * ======================================================================== */
 
 typedef struct {
@@ -9124,7 +14006,7 @@ static ksllm_status gen_run(gen *x, ksllm_error *err) {
 }
 
 /* ==========================================================================
- * § 16 API (public)
+ * § 17 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */
@@ -9660,6 +14542,96 @@ ksllm_status ksllm_generate(ksllm_session *session,
     status = gen_run(&x, err);
     if (result) *result = r;
     return status;
+}
+
+/* ---- chat ---- */
+
+void ksllm_chat_init(ksllm_chat *chat) {
+    if (!chat) return;
+    *chat = (ksllm_chat){.size = sizeof *chat, .add_generation_prompt = true};
+    chat->messages.size = chat->tools.size = KSLLM_NUL;
+    chat->switches.size = chat->template_text.size = KSLLM_NUL;
+}
+
+/* One call: renders, then encodes (tokens) or copies (text). */
+static i64 api_chat(const ksllm_model *model, const ksllm_chat *theirs,
+    char *text, bool encode, u32 flags, i32 *tokens, size_t cap,
+    ksllm_error *err) {
+    ksllm_chat o;
+    chat_ctx c;
+    ksllm_chat_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, theirs, "ksllm_chat", err);
+    if (status) return status;
+    NEED(o.messages.data, "chat: messages is NULL");
+    NEED(model || o.template_text.data, "model is NULL");
+    if (!o.local_time) o.local_time = os_wall();
+    NEED(o.local_time >= 0 && o.local_time < 253402300800,
+        "chat: local_time is not in the years 1970 to 9999");
+    chat_begin(&c, &o, o.allocator ? o.allocator
+        : model ? &model->alloc : &MEM_LIBC, err);
+    const tokenizer *t = model ? &model->tok : NULL;
+    chat_val v = chat_render(&c, &o, model ? &model->g : NULL, t);
+    i64 n = c.status ? (i64)c.status : (i64)v.n;
+    if (!c.status && encode) n = chat_encode(&c, v, t, flags, tokens, cap);
+    else if (!c.status && v.n && cap)
+        memcpy(text, v.u.s, min_size(v.n, cap));
+    chat_drop(&c);
+    return n;
+}
+
+int64_t ksllm_chat_render(const ksllm_model *model, const ksllm_chat *chat,
+    char *text, size_t cap, ksllm_error *err) {
+    NEED(chat, "chat is NULL");
+    NEED(text || !cap, "text is NULL, cap is not 0");
+    return api_chat(model, chat, text, false, 0, NULL, cap, err);
+}
+
+int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
+    uint32_t flags, int32_t *tokens, size_t cap, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(chat, "chat is NULL");
+    NEED(tokens || !cap, "tokens is NULL, cap is not 0");
+    return api_chat(model, chat, NULL, true, flags & KSLLM_ENCODE_COMPOSE,
+        tokens, cap, err);
+}
+
+ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
+    const ksllm_model *model, const char *format, const char *prompt,
+    size_t prompt_size, void *buffer, size_t buffer_size,
+    ksllm_on_part on_part, void *ctx, ksllm_error *err) {
+    NEED(splitter, "splitter is NULL");
+    NEED(model || format, "model and format are NULL");
+    NEED(buffer || !buffer_size, "buffer is NULL");
+    const split_format *f = format ? split_by_name(format)
+        : split_by_template(
+            gguf_get_str(&model->g, "tokenizer.chat_template"));
+    NEED(f, "format: no such name");
+    *splitter = (ksllm_splitter){.on_part = on_part, .ctx = ctx,
+        .buffer = buffer, .cap = buffer_size};
+    split_begin(splitter, f,
+        chat_given((ksllm_text){prompt, prompt_size}));
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_splitter_next(ksllm_splitter *splitter, const char *text,
+    size_t size, ksllm_error *err) {
+    NEED(splitter && splitter->format, "splitter: call its _init first");
+    NEED(text || !size, "text is NULL");
+    if (size == KSLLM_NUL) size = strlen(text);
+    split_feed(splitter, text, size);
+    bool lost = splitter->lost;
+    splitter->lost = false;
+    return lost ? fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+        "a tool call is longer than the splitter's %llu bytes",
+        (unsigned long long)splitter->cap) : KSLLM_OK;
+}
+
+ksllm_status ksllm_splitter_end(ksllm_splitter *splitter, ksllm_error *err) {
+    NEED(splitter && splitter->format, "splitter: call its _init first");
+    return split_finish(splitter) ? KSLLM_OK
+        : fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "the answer ended inside of a tool call");
 }
 
 #endif /* KS_FIRST_PASS */

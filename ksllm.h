@@ -696,6 +696,154 @@ KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
 
+/* ---- 12 Chat ---------------------------------------------------------------
+ *
+ * A conversation goes in as JSON, in the form that everybody's chat APIs have:
+ *
+ *     [{"role": "system", "content": "..."},
+ *      {"role": "user", "content": "안녕"},
+ *      {"role": "assistant", "content": "...", "reasoning_content": "...",
+ *       "tool_calls": [{"type": "function", "function":
+ *           {"name": "...", "arguments": {...}}}]},
+ *      {"role": "tool", "content": "..."}]
+ *
+ * The model's own template (Jinja, in the GGUF file) makes the prompt of it,
+ * byte for byte what transformers' apply_chat_template makes. Render the
+ * whole conversation each turn and give the tokens to ksllm_session_sync or
+ * ksllm_generate: what the session already holds is not evaluated again.
+ *
+ *     ksllm_chat chat;  ksllm_chat_init(&chat);
+ *     chat.messages.data = json;
+ *     chat.switches.data = "{\"enable_thinking\": false}";
+ *     int64_t n = ksllm_chat_encode(model, &chat, 0, tokens, cap, &err);
+ */
+typedef struct ksllm_chat {
+    size_t size;
+    /* JSON texts; a size of KSLLM_NUL (set by _init) ends them at their NUL.
+     * data NULL: none, which only tools and switches may be. */
+    ksllm_text messages;        /* an array of objects */
+    ksllm_text tools;           /* an array of function schemas */
+    ksllm_text switches;        /* an object: what the template calls its
+                                   variables: enable_thinking, thinking,
+                                   reasoning_effort, bos_token ... */
+    /* The template. Both NULL: the file's default one. */
+    ksllm_text template_text;   /* Jinja */
+    const char *template_name;  /* tokenizer.chat_template.NAME of the file */
+    bool add_generation_prompt; /* end with the opening of an answer; true */
+    /* The last message is the beginning of the answer: the prompt ends where
+     * its text ends. Set add_generation_prompt to false with it. */
+    bool continue_final;
+    /* For templates that write today's date: seconds since 1970-01-01 00:00
+     * on the wall clock (time zone included). 0: the system's time, UTC. */
+    int64_t local_time;
+    /* Memory to work in. NULL: from the allocator, freed before the call
+     * returns: 0.2 to 0.7 MiB and about ten times the text, 128 MiB at most.
+     */
+    void *memory;
+    size_t memory_size;
+    const ksllm_allocator *allocator;   /* NULL: the model's, or malloc */
+} ksllm_chat;
+
+/* No tools, no switches, the file's template, a generation prompt. */
+KSLLM_API void ksllm_chat_init(ksllm_chat *chat);
+
+/* The prompt as text. Writes at most `cap` bytes (no NUL) and returns the
+ * length of the whole, so a call with cap 0 (text may be NULL) measures.
+ * `model` may be NULL when template_text is given; then bos_token and eos_token
+ * exist only if the switches name them.
+ *
+ * A template is a program from outside: it is run with limits (1,000,000
+ * steps, 16 MiB of text, 128 MiB of memory, nesting), reads nothing but what
+ * is given here, and can change nothing.
+ *
+ * Errors, with the line of the template and the reason in `err`:
+ *   ARGUMENT     JSON is wrong (err->offset says where), or the template
+ *                refuses the messages or cannot go on with them
+ *   FORMAT       the template is wrong, or goes over a limit
+ *   UNSUPPORTED  the file has no such template
+ *   MEMORY, BUFFER (chat.memory is too small) */
+KSLLM_API int64_t ksllm_chat_render(
+    const ksllm_model *model, const ksllm_chat *chat,
+    char *text, size_t cap, ksllm_error *err);
+
+/* The prompt as tokens; writes at most `cap` and returns how many there are.
+ * Control tokens come from the template only: a "<|im_end|>" inside of a
+ * message, a tool or a list or object of the switches is encoded as the plain
+ * text it is. For text without such forgeries the ids are those of
+ * apply_chat_template(tokenize=True). `flags`: 0 or KSLLM_ENCODE_COMPOSE; BOS
+ * is the template's business.
+ *
+ * Errors: as ksllm_chat_render; ARGUMENT when model is NULL. */
+KSLLM_API int64_t ksllm_chat_encode(
+    const ksllm_model *model, const ksllm_chat *chat, uint32_t flags,
+    int32_t *tokens, size_t cap, ksllm_error *err);
+
+/* What an answer is made of. */
+typedef enum ksllm_part {
+    KSLLM_PART_TEXT = 0,        /* text for the user */
+    KSLLM_PART_THINKING = 1,    /* reasoning text */
+    KSLLM_PART_CALL = 2,        /* a tool call begins; the text is its name */
+    KSLLM_PART_ARGUMENTS = 3,   /* a piece of its arguments, JSON */
+    KSLLM_PART_CALL_END = 4     /* the call is complete */
+} ksllm_part;
+
+/* One piece of a part; the text is valid during the call. A part comes in one
+ * or more pieces, cut anywhere between characters. */
+typedef void (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
+
+/* Splits an answer while it streams. The struct is the caller's; its fields
+ * are private. */
+typedef struct ksllm_splitter {
+    ksllm_on_part on_part;
+    void *ctx;
+    const void *format;
+    char *buffer;
+    size_t cap, used, n_key;
+    uint32_t newlines, n_args;
+    uint8_t state, n_held, n_run;
+    bool fresh, in_call, raw_args, lost;
+    char held[48], run[128];
+} ksllm_splitter;
+
+/* Begins an answer.
+ *
+ *   format   how the model writes thinking and calls: "json" (<tool_call> with
+ *            JSON: EXAONE 4, K-EXAONE, Mi:dm, Qwen), "glm" (arg_key and
+ *            arg_value: HyperCLOVA X Think 32B, Omni), "hcx-think" (HyperCLOVA
+ *            X Think 14B), "qwen-coder" (<function=..>: Kanana 2), "solar"
+ *            (Solar Open), "vaetki", "thought" (EXAONE Deep), "text" (nothing
+ *            is special). NULL: by the file's chat template, "json" if it does
+ *            not show; model may be NULL only with a format
+ *   prompt   the rendered prompt or its last 64 bytes: tells whether it has
+ *            opened the thinking. May be NULL
+ *   buffer   at least as large as one whole call, or one argument of it; a
+ *            few KiB. Kept until the end
+ *
+ * Errors: ARGUMENT. */
+KSLLM_API ksllm_status ksllm_splitter_init(
+    ksllm_splitter *splitter, const ksllm_model *model, const char *format,
+    const char *prompt, size_t prompt_size, void *buffer, size_t buffer_size,
+    ksllm_on_part on_part, void *ctx, ksllm_error *err);
+
+/* Takes the next piece of the answer, in whole characters, decoded with
+ * KSLLM_DECODE_SPECIAL (the marks may be control tokens). Marks never come out
+ * as text, however they are cut; line ends beside a mark are dropped. The parts
+ * do not depend on how the answer was cut. Arguments that the model writes as
+ * JSON come as it wrote them; those of other notations are made JSON: a value
+ * that reads as JSON stays, everything else becomes a string. What is in a
+ * call's place and is none comes as text.
+ *
+ * Errors: ARGUMENT; BUFFER: a call was longer than the buffer, what did not fit
+ * is lost. */
+KSLLM_API ksllm_status ksllm_splitter_next(
+    ksllm_splitter *splitter, const char *text, size_t size,
+    ksllm_error *err);
+
+/* Ends the answer: held text comes out. FORMAT when it ended inside of a call,
+ * which then has no CALL_END and must not be run. */
+KSLLM_API ksllm_status ksllm_splitter_end(
+    ksllm_splitter *splitter, ksllm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

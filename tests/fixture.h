@@ -425,7 +425,7 @@ static inline size_t fx_alphabet_text(const char *s, size_t n, char *out)
 /* The token s, made of its first `left` bytes and the rest. */
 static inline void fx_merge(fx_vocab *v, const char *s, size_t left)
 {
-    char a[64], m[130];
+    char a[64] = "", m[130];
     size_t n = strlen(s), k = fx_alphabet_text(s, n, a);
     fx_vocab_add_n(v, a, k, FX_NORMAL);
     k = fx_alphabet_text(s, left, m);

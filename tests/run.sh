@@ -5,15 +5,16 @@
 #
 # Each prints a last line "N passed, N failed" or "N passed, N failed, N
 # skipped". One that ends otherwise counts as a failure of its own. $RUN, if
-# set, runs the programs (an emulator); $JOBS of them run at a time (1). The
-# last line printed here is the sum.
+# set, runs the programs (an emulator); $FILTER is a part of the names of the
+# tests wanted; $JOBS programs run at a time (1). The last line printed here is
+# the sum.
 set -u
 
 one() {     # one TEST: its line, after its output if it failed
     log=$COUNTS/$(basename "$1").log
     case $1 in
         *.sh) sh "$1" >"$log" 2>&1 ;;
-        *) ${RUN:-} "$1" >"$log" 2>&1 ;;
+        *) ${RUN:-} "$1" "${FILTER:-}" >"$log" 2>&1 ;;
     esac
     status=$?
     name=$(basename "$1")

@@ -618,9 +618,9 @@ static void check_merging(const opened *x, const char *const *bits,
         if (n < 2)
             continue;
         tok_coder c = {&x->m->tok, 0, {NULL, 0, NULL}, a, TOK_SHORT, 0,
-                       false, NULL};
+                       false, NULL, NULL, NULL};
         tok_coder d = {&x->m->tok, 0, {scratch, sizeof scratch, NULL}, b,
-                       TOK_SHORT, 0, false, NULL};
+                       TOK_SHORT, 0, false, NULL, NULL, NULL};
         tok_merge_short(&c, text, n);
         CHECK_EQ(tok_merge_long(&d, text, n), KSLLM_OK);
         CHECK_EQ(c.n, d.n);
@@ -753,7 +753,7 @@ TEST(pieces_in_parts)
         if (strlen(text) < 2)
             continue;
         tok_coder c = {&x.m->tok, 0, {scratch, sizeof scratch, NULL}, a, 100,
-                       0, false, NULL};
+                       0, false, NULL, NULL, NULL};
         CHECK_EQ(tok_merge_long(&c, (uint8_t *)text, strlen(text)), KSLLM_OK);
         CHECK_EQ(ksllm_encode(x.m, text, KSLLM_NUL, 0, b, 100, NULL), c.n);
         CHECK(memcmp(a, b, 4 * (size_t)c.n) == 0);

@@ -1,0 +1,335 @@
+/* base.c - messages, memory, the output file, workers, options.
+ *
+ * This is a program, not a library: it ends itself when it cannot go on. The
+ * one thing that it then owes is to leave no half-written file behind. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <strings.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- the output file ----
+ * Written under a temporary name in the target's folder, synced and renamed
+ * when complete. At every other end the temporary file is removed: by die, by
+ * the signals that can be caught, and by out_finish's failure. */
+
+typedef struct {
+    int fd;
+    u64 at; /* end of what out_append wrote */
+    char path[4096];
+} out_file;
+
+static char out_temp[4200]; /* "" when there is none; read by a handler */
+
+static void out_remove(void) {
+    if (out_temp[0]) unlink(out_temp);
+    out_temp[0] = 0;
+}
+
+static KS_PRINTF(1, 2) __attribute__((noreturn)) void die(
+    const char *fmt, ...) {
+    int saved = errno;
+    va_list ap;
+    fflush(stdout);
+    flockfile(stderr);
+    fputs("ksllm-quant: ", stderr);
+    errno = saved;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    funlockfile(stderr);
+    out_remove();
+    _exit(1); /* workers may be running: no destructors */
+}
+
+static void out_on_signal(int sig) {
+    if (out_temp[0]) unlink(out_temp);
+    if (sig == SIGBUS) {
+        static const char text[] =
+            "ksllm-quant: an input file was shortened while it was read\n";
+        if (write(2, text, sizeof text - 1) < 0) _exit(1);
+    }
+    _exit(128 + sig);
+}
+
+static void out_catch_signals(void) {
+    static const int sigs[] = {SIGINT, SIGTERM, SIGHUP, SIGBUS, SIGQUIT};
+    struct sigaction sa = {.sa_handler = out_on_signal};
+    sigfillset(&sa.sa_mask);
+    for (size_t i = 0; i < KS_LEN(sigs); i++) sigaction(sigs[i], &sa, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* then write fails with EFBIG, and says so */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void out_open(out_file *o, const char *path) {
+    int n = snprintf(o->path, sizeof o->path, "%s", path);
+    struct stat st;
+    if (n < 0 || (size_t)n >= sizeof o->path) die("%s: name too long", path);
+    if (!stat(path, &st) && !S_ISREG(st.st_mode))
+        die("%s: exists and is not a regular file", path);
+    if (!stat(path, &st) && access(path, W_OK))
+        die("%s: %s", path, strerror(errno));
+    char temp[sizeof out_temp];
+    snprintf(temp, sizeof temp, "%s.%ld.tmp", path, (long)getpid());
+    o->fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (o->fd < 0) die("%s: cannot write: %s", temp, strerror(errno));
+    o->at = 0;
+    memcpy(out_temp, temp, sizeof temp);
+}
+
+static void out_write_at(
+    const out_file *o, const void *data, size_t n, u64 at) {
+    const u8 *p = data;
+    while (n) {
+        ssize_t k = pwrite(o->fd, p, n, (off_t)at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0)
+            die("%s: cannot write: %s", o->path,
+                k ? strerror(errno) : "the disk is full");
+        p += k, at += (u64)k, n -= (size_t)k;
+    }
+}
+
+static void out_append(out_file *o, const void *data, size_t n) {
+    out_write_at(o, data, n, o->at);
+    o->at += n;
+}
+
+static void out_sync_folder(const char *path) {
+    char dir[4200];
+    snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash) slash[slash == dir] = 0;
+    else memcpy(dir, ".", 2);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* some file systems cannot: the rename holds anyway */
+        close(fd);
+    }
+}
+
+static void out_finish(out_file *o) {
+    if (fsync(o->fd) || close(o->fd))
+        die("%s: cannot write: %s", o->path, strerror(errno));
+    if (rename(out_temp, o->path))
+        die("%s: cannot rename: %s", o->path, strerror(errno));
+    out_temp[0] = 0;
+    out_sync_folder(o->path);
+}
+
+/* ---- memory ---- */
+
+static void *xalloc(size_t n, size_t size) {
+    if (size && n > (size_t)-1 / 2 / size) die("out of memory: size overflow");
+    void *p = calloc(n ? n : 1, size);
+    if (!p) die("out of memory: %zu bytes", n * size);
+    return p;
+}
+
+static void *xgrow(void *p, size_t n, size_t size) {
+    if (size && n > (size_t)-1 / 2 / size) die("out of memory: size overflow");
+    p = realloc(p, n ? n * size : 1);
+    if (!p) die("out of memory: %zu bytes", n * size);
+    return p;
+}
+
+/* A growing run of bytes. */
+typedef struct {
+    u8 *p;
+    size_t n, cap;
+} bytes;
+
+static u8 *bytes_room(bytes *b, size_t n) {
+    if (n > b->cap - b->n) {
+        size_t cap = max_size(b->cap * 2, max_size(b->n + n, 4096));
+        b->p = xgrow(b->p, cap, 1);
+        b->cap = cap;
+    }
+    b->n += n;
+    return b->p + b->n - n;
+}
+
+static void bytes_put(bytes *b, const void *p, size_t n) {
+    if (n) memcpy(bytes_room(b, n), p, n);
+}
+
+/* ---- whole files, mapped ---- */
+
+/* Maps a file to read; false when there is none. An empty file has p NULL. */
+static bool file_map(const char *path, os_file *f) {
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    *f = (os_file){0};
+    if (fd < 0 && errno == ENOENT) return false;
+    if (fd < 0 || fstat(fd, &st)) die("%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) die("%s: not a regular file", path);
+    if (st.st_size) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd,
+            0);
+        if (p == MAP_FAILED) die("%s: cannot map: %s", path, strerror(errno));
+        f->p = p;
+        f->n = (u64)st.st_size;
+    }
+    close(fd);
+    return true;
+}
+
+static void file_unmap(os_file *f) {
+    if (f->p) munmap((void *)(uintptr_t)f->p, (size_t)f->n);
+    *f = (os_file){0};
+}
+
+/* Lets the kernel drop mapped pages that will not be read again. */
+static void file_forget(const u8 *p, u64 n) {
+    uintptr_t page = 4096, a = ((uintptr_t)p + page - 1) & ~(page - 1);
+    uintptr_t b = ((uintptr_t)p + n) & ~(page - 1);
+    if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
+}
+
+/* ---- workers ---- */
+
+static f64 now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
+}
+
+static u32 n_workers; /* set from --threads; 0: one per core */
+
+static u32 workers_wanted(void) {
+    cpu_set_t set;
+    if (n_workers) return n_workers;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    return (u32)max_size(1, (size_t)CPU_COUNT(&set));
+}
+
+typedef struct {
+    void (*task)(void *arg, u64 i, void *scratch);
+    void *arg;
+    size_t scratch_bytes;
+    u64 n, next; /* next: atomic */
+    u32 n_running; /* atomic */
+} par_job;
+
+static void *par_worker(void *arg) {
+    par_job *j = arg;
+    void *scratch = xalloc(j->scratch_bytes, 1);
+    for (u64 i; (i = AT_ADD(&j->next, 1)) < j->n;) j->task(j->arg, i, scratch);
+    free(scratch);
+    __atomic_sub_fetch(&j->n_running, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Runs task(arg, i, scratch) for i in [0, n) on all cores; calls tick about
+ * five times a second on the calling thread, which does no work itself. */
+static void par_run(u64 n, void (*task)(void *, u64, void *), void *arg,
+    size_t scratch_bytes, void (*tick)(void *)) {
+    par_job j = {task, arg, scratch_bytes, n, 0, 0};
+    u32 n_threads = (u32)(n < workers_wanted() ? n : workers_wanted());
+    pthread_t *t = xalloc(n_threads, sizeof *t);
+    j.n_running = n_threads;
+    for (u32 i = 0; i < n_threads; i++)
+        if (pthread_create(&t[i], NULL, par_worker, &j))
+            die("cannot start a thread");
+    for (u32 k = 0; AT_LOAD(&j.n_running) && tick; k++) {
+        struct timespec pause = {0, k < 20 ? 5000000 : 100000000};
+        nanosleep(&pause, NULL);
+        if (k >= 20) tick(arg);
+    }
+    for (u32 i = 0; i < n_threads; i++) pthread_join(t[i], NULL);
+    free(t);
+}
+
+/* ---- progress: a line that is rewritten on a terminal ---- */
+
+typedef struct {
+    const char *what;
+    u64 total, done; /* bytes of source; done: atomic */
+    f64 start, last;
+    bool terminal, quiet;
+} progress;
+
+static void progress_begin(progress *p, const char *what, u64 total) {
+    *p = (progress){.what = what, .total = total, .start = now_seconds(),
+        .terminal = isatty(2), .quiet = p->quiet};
+    p->last = p->start;
+}
+
+static void progress_tick(progress *p) {
+    f64 now = now_seconds(), done = (f64)AT_RELAXED(&p->done);
+    if (p->quiet || now - p->last < (p->terminal ? 0.2 : 10)) return;
+    p->last = now;
+    f64 rate = done / (now - p->start);
+    f64 left = rate > 0 ? ((f64)p->total - done) / rate : 0;
+    fprintf(stderr, "%s%s %5.1f %%  %7.1f MB/s  %.0f s left%s",
+        p->terminal ? "\r" : "", p->what, 100 * done / (f64)p->total,
+        rate / 1e6, left, p->terminal ? "   " : "\n");
+}
+
+static void progress_end(progress *p) {
+    if (p->terminal && p->last > p->start && !p->quiet) fputc('\n', stderr);
+}
+
+/* ---- options ---- */
+
+typedef struct {
+    int argc, at;
+    char **argv;
+} args;
+
+/* Whether the argument at hand is this option; takes its value if wanted. */
+static bool arg_is(args *a, const char *name, const char **value) {
+    const char *s = a->argv[a->at];
+    size_t n = strlen(name);
+    if (strncmp(s, name, n)) return false;
+    if (value && s[n] == '=' && name[1] == '-') {
+        *value = s + n + 1;
+        a->at++;
+        return true;
+    }
+    if (s[n]) return false;
+    a->at++;
+    if (!value) return true;
+    if (a->at >= a->argc) die("%s wants a value", name);
+    *value = a->argv[a->at++];
+    return true;
+}
+
+static u64 arg_number(const char *name, const char *s, u64 lo, u64 hi) {
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(s, &end, 10);
+    if (errno || end == s || *end || *s == '-' || v < lo || v > hi)
+        die("%s wants a number from %llu to %llu, not '%s'", name,
+            (unsigned long long)lo, (unsigned long long)hi, s);
+    return v;
+}
+
+static bool arg_threads(args *a) {
+    const char *v;
+    if (!arg_is(a, "--threads", &v)) return false;
+    n_workers = (u32)arg_number("--threads", v, 1, 1024);
+    return true;
+}
+
+static const char *str_dup(str s) {
+    char *z = xalloc(s.n + 1, 1);
+    memcpy(z, s.p, s.n);
+    return z;
+}
+
+static ksllm_type type_by_name(const char *name) {
+    for (u32 i = 0; i < KS_LEN(BLK_TYPES); i++)
+        if (BLK_TYPES[i].name && !strcasecmp(name, BLK_TYPES[i].name))
+            return (ksllm_type)i;
+    die("'%s' is not a tensor type", name);
+}
+
+static bool is_float_type(ksllm_type t) { return BLK_TYPES[t].n == 1; }

@@ -1,0 +1,74 @@
+/* ksllm-quant - from a published model to a small GGUF, without Python.
+ *
+ * SPDX-License-Identifier: MIT
+ *
+ *     cc -O2 -o ksllm-quant quant/ksllm-quant.c -lm -pthread
+ *
+ * One program, one translation unit: it takes the library in whole, so that
+ * it reads GGUF, tokenizes, runs models and knows the block formats with the
+ * library's own code, and then its parts in the order in which they may use
+ * one another:
+ *
+ *     base.c         messages, memory, output files, workers, options
+ *     json.c         JSON in and out
+ *     encode.c       floats to blocks: the scale search
+ *     gguf_write.c   GGUF out, tensors streamed
+ *     stats.c        activation statistics, as a file
+ *     refine.c       error compensation across columns
+ *     quantize.c     which tensor becomes what; GGUF to GGUF
+ *     safetensors.c  tensors of a Hugging Face folder, checked
+ *     tokenizer.c    tokenizer.json and tokenizer.model to GGUF metadata
+ *     convert.c      a Hugging Face folder to GGUF
+ *     compare.c      two models on one text
+ *     calibrate.c    a text through a model, statistics out
+ *     inspect.c      what a file holds
+ */
+
+/* Called before each product of the forward pass, on the session's thread. */
+static void cal_observe(const void *fwd, const float *x, unsigned long n_in);
+#define KSLLM_OBSERVE(f, x, n_in) cal_observe(f, x, n_in)
+
+#include "../ksllm.c"
+
+#include "base.c"
+#include "json.c"
+#include "encode.c"
+#include "gguf_write.c"
+#include "stats.c"
+#include "refine.c"
+#include "quantize.c"
+#include "safetensors.c"
+#include "tokenizer.c"
+#include "convert.c"
+#include "compare.c"
+#include "calibrate.c"
+#include "inspect.c"
+
+static const char USAGE[] =
+    "ksllm-quant COMMAND ...\n"
+    "  convert DIR -o OUT.gguf [-t TYPE]   Hugging Face folder to GGUF\n"
+    "  quantize IN.gguf -o OUT.gguf -t TYPE\n"
+    "  calibrate MODEL.gguf TEXT... -o STATS\n"
+    "  compare REF.gguf TEST.gguf TEXT     perplexity, KL divergence\n"
+    "  inspect FILE.gguf                   metadata, tensors, memory\n"
+    "ksllm-quant COMMAND --help tells the options of a command.\n";
+
+int main(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {
+        {"convert", cv_main}, {"quantize", qz_main},
+        {"calibrate", cal_main}, {"compare", cmp_main},
+        {"inspect", ins_main},
+    };
+    for (size_t i = 0; argc > 1 && i < KS_LEN(commands); i++)
+        if (!strcmp(argv[1], commands[i].name)) {
+            out_catch_signals();
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    bool help = argc > 1 && (!strcmp(argv[1], "--help")
+        || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"));
+    fputs(USAGE, help ? stdout : stderr);
+    return help ? 0 : 2;
+}

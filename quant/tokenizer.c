@@ -1,0 +1,535 @@
+/* tokenizer.c - a folder's tokenizer as GGUF metadata.
+ *
+ * tokenizer.json says exactly how its model cuts text; GGUF has only a name
+ * for that (tokenizer.ggml.pre). TK_PRES maps one to the other. What is not in
+ * the table is refused: a wrong name would load and give wrong tokens. */
+
+enum { TK_MAX_TOKENS = 1 << 21 };
+
+typedef struct {
+    str text;
+    i32 type; /* TOK_NORMAL .. */
+    f32 score;
+} tk_token;
+
+typedef struct {
+    const char *dir;
+    const js *json, *config, *special, *model_config, *generation;
+    tk_token *tokens;
+    u32 n, cap;
+    u32 *hash; /* open addressing over ids + 1 */
+    u32 hash_size;
+    bool pieces; /* SentencePiece, else byte-level BPE */
+    const char *pre;
+    bool add_space, has_prefix_flag;
+    i32 bos, eos, unk, pad;
+} tk;
+
+static void tk_set(tk *t, u64 id, str text, i32 type, f32 score) {
+    if (id >= TK_MAX_TOKENS)
+        die("%s: token id %llu is too large", t->dir, (unsigned long long)id);
+    if (id >= t->cap) {
+        u32 cap = t->cap ? t->cap : 1024;
+        while (cap <= id) cap *= 2;
+        t->tokens = xgrow(t->tokens, cap, sizeof *t->tokens);
+        memset(t->tokens + t->cap, 0, (cap - t->cap) * sizeof *t->tokens);
+        t->cap = cap;
+    }
+    if (id >= t->n) t->n = (u32)id + 1;
+    t->tokens[id] = (tk_token){text, type, score};
+}
+
+static u32 tk_hash(str s) {
+    u32 h = 2166136261u;
+    for (size_t i = 0; i < s.n; i++) h = (h ^ (u8)s.p[i]) * 16777619u;
+    return h ^ h >> 15;
+}
+
+static void tk_index(tk *t) {
+    free(t->hash);
+    t->hash_size = 1024;
+    while (t->hash_size < 2 * t->n) t->hash_size *= 2;
+    t->hash = xalloc(t->hash_size, sizeof *t->hash);
+    for (u32 i = 0; i < t->n; i++) {
+        if (!t->tokens[i].type) continue;
+        u32 at = tk_hash(t->tokens[i].text) & (t->hash_size - 1);
+        while (t->hash[at]) at = (at + 1) & (t->hash_size - 1);
+        t->hash[at] = i + 1;
+    }
+}
+
+static i32 tk_find(const tk *t, str s) {
+    u32 at = tk_hash(s) & (t->hash_size - 1);
+    for (; t->hash[at]; at = (at + 1) & (t->hash_size - 1))
+        if (str_eq(t->tokens[t->hash[at] - 1].text, s))
+            return (i32)t->hash[at] - 1;
+    return -1;
+}
+
+/* ---- how text is cut ---- */
+
+#define TK_S "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define TK_TAIL "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define TK_UP "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define TK_LOW "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define TK_X "[^\\r\\n\\p{L}\\p{N}]?"
+
+typedef struct {
+    const char *regex; /* of the one Split; NULL: ByteLevel's own */
+    bool digits;       /* Digits(individual) in front */
+    int nfc, whole;    /* normalizer NFC, ignore_merges; -1: either */
+    const char *name;  /* one that llama.cpp knows as well */
+} tk_pre;
+
+static const tk_pre TK_PRES[] = {
+    {NULL, false, 0, 0, "gpt-2"},
+    {NULL, true, 0, 0, "smollm"},
+    {TK_S "|" TK_X "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+        TK_TAIL, false, 0, 1, "llama-bpe"},
+    {TK_S "|" TK_X "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TK_TAIL,
+        false, 1, 0, "qwen2"},
+    {TK_S "|" TK_X "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TK_TAIL,
+        false, 0, 0, "deepseek-r1-qwen"},
+    {TK_X TK_UP "*" TK_LOW "+" TK_S "?|" TK_X TK_UP "+" TK_LOW "*" TK_S "?|"
+        "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TK_TAIL, false, 0, 0,
+        "gpt-4o"},
+    {TK_X TK_UP "*" TK_LOW "+|" TK_X TK_UP "+" TK_LOW "*|"
+        "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TK_TAIL, false, 0, 1,
+        "tekken"},
+};
+
+typedef struct {
+    str regex;
+    u32 n_splits, n_byte_level;
+    bool digits, own_regex, nfc, metaspace, prepend, replace;
+    str odd; /* a part that is not known */
+} tk_cut;
+
+static void tk_read_pre(tk_cut *c, const js *v) {
+    if (!v || v->kind != JS_OBJ) return;
+    const js *list = js_get(v, "pretokenizers");
+    str type = js_text(js_get(v, "type"));
+    if (list) {
+        for (const js *p = list->first; p; p = p->next) tk_read_pre(c, p);
+    } else if (str_eq(type, str_of("Split"))) {
+        const js *pattern = js_get(v, "pattern");
+        c->regex = js_text(js_get(pattern, "Regex"));
+        /* SentencePiece models split at a plain space that the normalizer
+         * has replaced already */
+        if (c->regex.n) c->n_splits++;
+    } else if (str_eq(type, str_of("Digits"))) {
+        c->digits = js_true(js_get(v, "individual_digits"));
+    } else if (str_eq(type, str_of("ByteLevel"))) {
+        const js *own = js_get(v, "use_regex");
+        c->n_byte_level++;
+        c->own_regex = !own || js_true(own);
+        if (js_true(js_get(v, "add_prefix_space"))) c->odd = type;
+    } else if (str_eq(type, str_of("Metaspace"))) {
+        const js *scheme = js_get(v, "prepend_scheme");
+        c->metaspace = true;
+        c->prepend = scheme ? !js_is(scheme, "never")
+            : js_true(js_get(v, "add_prefix_space"));
+    } else c->odd = type;
+}
+
+static void tk_read_normalizer(tk_cut *c, const js *v) {
+    if (!v || v->kind != JS_OBJ) return;
+    const js *list = js_get(v, "normalizers");
+    str type = js_text(js_get(v, "type"));
+    if (list)
+        for (const js *p = list->first; p; p = p->next)
+            tk_read_normalizer(c, p);
+    else if (str_eq(type, str_of("NFC"))) c->nfc = true;
+    else if (str_eq(type, str_of("Prepend"))) c->prepend = true;
+    else if (str_eq(type, str_of("Replace"))) c->replace = true;
+    else c->odd = type;
+}
+
+static void tk_choose_pre(tk *t, const tk_cut *c, bool ignore_merges) {
+    if (t->pre) return; /* the caller's */
+    bool plain = !c->odd.n && c->n_byte_level == 1 && c->n_splits <= 1
+        && !c->metaspace && !c->prepend && !c->replace
+        && (c->n_splits == 1) == !c->own_regex;
+    for (size_t i = 0; plain && i < KS_LEN(TK_PRES) && !t->pre; i++) {
+        const tk_pre *p = &TK_PRES[i];
+        if (p->regex ? str_eq(c->regex, str_of(p->regex)) : !c->n_splits)
+            if (p->digits == c->digits && (p->nfc < 0 || p->nfc == c->nfc)
+                && (p->whole < 0 || p->whole == ignore_merges))
+                t->pre = p->name;
+    }
+    if (t->pre) return;
+    die("%s/tokenizer.json: its pre-tokenizer is not in the table (%s%.*s%s; "
+        "NFC %s, ignore_merges %s, digits alone %s, regex '%.*s'); --pre NAME "
+        "names the one that is the same", t->dir,
+        c->odd.n ? "part '" : "no odd part", STR(c->odd), c->odd.n ? "'" : "",
+        c->nfc ? "yes" : "no", ignore_merges ? "yes" : "no",
+        c->digits ? "yes" : "no", (int)(c->regex.n < 400 ? c->regex.n : 400),
+        c->regex.p ? c->regex.p : "");
+}
+
+/* ---- tokenizer.json ---- */
+
+static bool tk_is_byte_piece(str s) { /* <0x0A> */
+    return s.n == 6 && !memcmp(s.p, "<0x", 3) && s.p[5] == '>';
+}
+
+static void tk_read_vocab(tk *t, const js *model) {
+    const js *vocab = js_get(model, "vocab");
+    if (!vocab || vocab->kind != JS_OBJ || !vocab->n)
+        die("%s/tokenizer.json: no vocabulary", t->dir);
+    for (const js *v = vocab->first; v; v = v->next) {
+        i64 id;
+        if (!js_int(v, &id) || id < 0)
+            die("%s/tokenizer.json: token '%.*s' has no id", t->dir,
+                STR(v->key));
+        if ((u64)id < t->n && t->tokens[id].type)
+            die("%s/tokenizer.json: tokens '%.*s' and '%.*s' have one id",
+                t->dir, STR(t->tokens[id].text), STR(v->key));
+        bool byte = t->pieces && tk_is_byte_piece(v->key);
+        tk_set(t, (u64)id, v->key, byte ? TOK_BYTE : TOK_NORMAL, 0);
+    }
+}
+
+static void tk_read_added(tk *t) {
+    const js *added = js_get(t->json, "added_tokens");
+    if (!added || added->kind != JS_ARR) return;
+    for (const js *v = added->first; v; v = v->next) {
+        i64 id;
+        str text = js_text(js_get(v, "content"));
+        if (!js_int(js_get(v, "id"), &id) || id < 0 || !text.n)
+            die("%s/tokenizer.json: an added token without id or content",
+                t->dir);
+        bool special = js_true(js_get(v, "special"));
+        tk_set(t, (u64)id, text, special ? TOK_CONTROL : TOK_USER, 0);
+    }
+}
+
+/* "a b" or ["a", "b"] */
+static bool tk_merge(const js *v, str *a, str *b) {
+    if (v->kind == JS_ARR && v->n == 2) {
+        *a = js_text(v->first);
+        *b = js_text(v->first->next);
+    } else {
+        str s = js_text(v);
+        const char *gap = s.n ? memchr(s.p, ' ', s.n) : NULL;
+        if (!gap) return false;
+        *a = (str){s.p, (size_t)(gap - s.p)};
+        *b = (str){gap + 1, s.n - a->n - 1};
+    }
+    return a->n && b->n;
+}
+
+/* SentencePiece joins by score, the merge list by rank: a piece's score is
+ * minus the rank of the first merge that makes it. */
+static void tk_scores(tk *t, const js *merges) {
+    u8 text[1024];
+    u32 rank = 0;
+    for (u32 i = 0; i < t->n; i++) t->tokens[i].score = -1e6f;
+    for (const js *v = merges->first; v; v = v->next, rank++) {
+        str a, b;
+        if (!tk_merge(v, &a, &b) || a.n + b.n > sizeof text)
+            die("%s/tokenizer.json: merge %u is damaged", t->dir, rank);
+        memcpy(text, a.p, a.n);
+        memcpy(text + a.n, b.p, b.n);
+        i32 id = tk_find(t, (str){(const char *)text, a.n + b.n});
+        if (id < 0)
+            die("%s/tokenizer.json: merge %u makes no token", t->dir, rank);
+        if (t->tokens[id].score <= -1e6f)
+            t->tokens[id].score = -(f32)rank;
+    }
+}
+
+static void tk_check_special_ids(tk *t) {
+    str unk = js_text(js_get(js_get(t->json, "model"), "unk_token"));
+    i32 id = unk.n ? tk_find(t, unk) : -1;
+    if (id >= 0 && t->pieces) t->tokens[id].type = TOK_UNKNOWN;
+    if (id >= 0) t->unk = id;
+}
+
+static const js *tk_read_json(tk *t) {
+    const js *model = js_get(t->json, "model");
+    if (!model) die("%s/tokenizer.json: no model", t->dir);
+    if (!js_is(js_get(model, "type"), "BPE"))
+        die("%s/tokenizer.json: a model of type '%.*s'; only BPE can be run",
+            t->dir, STR(js_text(js_get(model, "type"))));
+    const js *merges = js_get(model, "merges");
+    if (!merges || merges->kind != JS_ARR)
+        die("%s/tokenizer.json: no merges", t->dir);
+    tk_cut c = {0};
+    tk_read_pre(&c, js_get(t->json, "pre_tokenizer"));
+    tk_read_normalizer(&c, js_get(t->json, "normalizer"));
+    t->pieces = js_true(js_get(model, "byte_fallback"));
+    tk_read_vocab(t, model);
+    tk_read_added(t);
+    tk_index(t);
+    if (t->pieces) {
+        if (c.odd.n || !(c.replace || c.metaspace) || c.nfc)
+            die("%s/tokenizer.json: pieces with a normalizer or pre-tokenizer "
+                "'%.*s' that is not known", t->dir, STR(c.odd));
+        t->add_space = c.prepend;
+        tk_scores(t, merges);
+    } else {
+        bool whole = js_true(js_get(model, "ignore_merges"));
+        tk_choose_pre(t, &c, whole);
+    }
+    return merges;
+}
+
+/* ---- tokenizer.model: a protobuf of SentencePiece ---- */
+
+typedef struct {
+    const u8 *p;
+    size_t n;
+    bool bad;
+} pb;
+
+static u64 pb_varint(pb *b) {
+    u64 v = 0;
+    for (int k = 0; k < 70 && b->n; k += 7) {
+        u8 c = *b->p++;
+        b->n--;
+        if (k < 64) v |= (u64)(c & 127) << k;
+        if (c < 128) return v;
+    }
+    b->bad = true;
+    return 0;
+}
+
+/* The next field: its number, and its bytes (wire type 2) or value. */
+static u32 pb_field(pb *b, pb *sub, u64 *value) {
+    u64 key = pb_varint(b);
+    *sub = (pb){0};
+    *value = 0;
+    size_t n = 0;
+    switch (key & 7) {
+    case 0: *value = pb_varint(b); return (u32)(key >> 3);
+    case 1: n = 8; break;
+    case 5: n = 4; break;
+    case 2: {
+        u64 k = pb_varint(b);
+        if (k > b->n) b->bad = true;
+        n = b->bad ? 0 : (size_t)k;
+        break;
+    }
+    default: b->bad = true;
+    }
+    if (n > b->n) b->bad = true;
+    if (b->bad) return 0;
+    *sub = (pb){b->p, n, false};
+    if ((key & 7) == 5) *value = ld_u32(b->p);
+    b->p += n;
+    b->n -= n;
+    return (u32)(key >> 3);
+}
+
+static void tk_read_piece(tk *t, pb piece) {
+    str text = {0};
+    f32 score = 0;
+    u64 type = 1, v;
+    while (piece.n && !piece.bad) {
+        pb sub;
+        u32 k = pb_field(&piece, &sub, &v);
+        if (k == 1) text = (str){(const char *)sub.p, sub.n};
+        if (k == 2) score = f32_of_bits((u32)v);
+        if (k == 3) type = v;
+    }
+    if (piece.bad || type < 1 || type > 6)
+        die("%s/tokenizer.model: damaged", t->dir);
+    /* the numbers are those of tokenizer.ggml.token_type */
+    tk_set(t, t->n, text, (i32)type, score);
+}
+
+static void tk_read_sentencepiece(tk *t, const os_file *m) {
+    pb b = {m->p, (size_t)m->n, false}, sub;
+    u64 v, kind = 1;
+    t->pieces = true;
+    t->add_space = true;
+    while (b.n && !b.bad) {
+        u32 k = pb_field(&b, &sub, &v);
+        if (k == 1) tk_read_piece(t, sub);
+        pb in = sub, none;
+        while ((k == 2 || k == 3) && in.n && !in.bad) {
+            u32 f = pb_field(&in, &none, &v);
+            if (k == 2 && f == 3) kind = v;
+            if (k == 3 && f == 3) t->add_space = v != 0;
+        }
+        if (in.bad && k <= 3 && k >= 2) b.bad = true;
+    }
+    if (b.bad || !t->n) die("%s/tokenizer.model: damaged", t->dir);
+    if (kind != 2)
+        die("%s/tokenizer.model: a SentencePiece model that is no BPE (type "
+            "%llu), which cannot be run", t->dir, (unsigned long long)kind);
+    tk_index(t);
+}
+
+/* ---- special ids, template ---- */
+
+/* "<s>" or {"content": "<s>"} */
+static i32 tk_token_of(const tk *t, const js *v) {
+    str s = js_text(v && v->kind == JS_OBJ ? js_get(v, "content") : v);
+    return s.n ? tk_find(t, s) : -1;
+}
+
+static i32 tk_special(const tk *t, const char *name) {
+    char key[40];
+    i64 id;
+    snprintf(key, sizeof key, "%s_token", name);
+    i32 found = tk_token_of(t, js_get(t->config, key));
+    if (found < 0) found = tk_token_of(t, js_get(t->special, key));
+    snprintf(key, sizeof key, "%s_token_id", name);
+    const js *sources[] = {t->generation, t->model_config};
+    for (int i = 0; i < 2 && found < 0; i++) {
+        const js *v = js_get(sources[i], key);
+        if (v && v->kind == JS_ARR) v = v->first;
+        if (js_int(v, &id) && id >= 0 && id < (i64)t->n) found = (i32)id;
+    }
+    return found;
+}
+
+static bool tk_adds_bos(const tk *t, bool *known) {
+    const js *v = js_get(t->config, "add_bos_token");
+    *known = true;
+    if (v && v->kind == JS_BOOL) return js_true(v);
+    const js *p = js_get(t->json, "post_processor");
+    const js *list = js_get(p, "processors");
+    for (const js *k = list ? list->first : p; k; k = list ? k->next : NULL) {
+        const js *single = js_get(k, "single");
+        if (single && single->kind == JS_ARR && single->first) {
+            str id = js_text(
+                js_get(js_get(single->first, "SpecialToken"), "id"));
+            return id.n && tk_find(t, id) == t->bos;
+        }
+    }
+    *known = t->json != NULL;
+    return false;
+}
+
+static void tk_write_template(const tk *t, gw *g) {
+    char *path = path_join(t->dir, str_of("chat_template.jinja"));
+    os_file m;
+    if (file_map(path, &m)) {
+        gw_kv_str(g, "tokenizer.chat_template",
+            (str){(const char *)m.p, (size_t)m.n});
+        file_unmap(&m);
+        return;
+    }
+    const js *v = js_get(t->config, "chat_template");
+    if (v && v->kind == JS_STR)
+        gw_kv_str(g, "tokenizer.chat_template", v->text);
+    for (const js *k = v && v->kind == JS_ARR ? v->first : NULL; k;
+        k = k->next) {
+        char key[160] = "tokenizer.chat_template";
+        str name = js_text(js_get(k, "name"));
+        if (!str_eq(name, str_of("default")))
+            snprintf(key, sizeof key, "tokenizer.chat_template.%.*s",
+                STR(name));
+        gw_kv_str(g, key, js_text(js_get(k, "template")));
+    }
+}
+
+static void tk_write_ids(tk *t, gw *g) {
+    static const struct {
+        const char *name, *key;
+    } ids[] = {{"bos", "tokenizer.ggml.bos_token_id"},
+        {"eos", "tokenizer.ggml.eos_token_id"},
+        {"unk", "tokenizer.ggml.unknown_token_id"},
+        {"pad", "tokenizer.ggml.padding_token_id"}};
+    i32 *to[] = {&t->bos, &t->eos, &t->unk, &t->pad};
+    for (size_t i = 0; i < 4; i++) {
+        i32 id = tk_special(t, ids[i].name);
+        if (id >= 0) *to[i] = id;
+        if (*to[i] >= 0) gw_kv_u32(g, ids[i].key, (u32)*to[i]);
+    }
+    /* A turn's end that is not the end of text. */
+    const js *list = js_get(t->generation, "eos_token_id");
+    i64 id;
+    for (const js *v = list && list->kind == JS_ARR ? list->first : NULL; v;
+        v = v->next)
+        if (js_int(v, &id) && id != t->eos && id >= 0 && id < (i64)t->n) {
+            gw_kv_u32(g, "tokenizer.ggml.eot_token_id", (u32)id);
+            break;
+        }
+    bool known, adds = tk_adds_bos(t, &known);
+    if (known && t->bos >= 0)
+        gw_kv_bool(g, "tokenizer.ggml.add_bos_token", adds);
+    const js *eos = js_get(t->config, "add_eos_token");
+    if (eos && eos->kind == JS_BOOL)
+        gw_kv_bool(g, "tokenizer.ggml.add_eos_token", js_true(eos));
+    if (t->pieces)
+        gw_kv_bool(g, "tokenizer.ggml.add_space_prefix", t->add_space);
+}
+
+/* Tokens up to n_rows: the embedding may have more rows than there are tokens,
+ * or fewer. */
+static void tk_write_tokens(tk *t, gw *g, u32 n_rows) {
+    if (t->n > n_rows)
+        fprintf(stderr, "%s: %u tokens for %u rows of the embedding: the last "
+            "are left out\n", t->dir, t->n, n_rows);
+    char pad[32];
+    gw_kv_array(g, "tokenizer.ggml.tokens", KSLLM_META_TEXT, n_rows);
+    for (u32 i = 0; i < n_rows; i++) {
+        if (i < t->n && t->tokens[i].type) {
+            gw_str(&g->kv, t->tokens[i].text);
+            continue;
+        }
+        snprintf(pad, sizeof pad, "[PAD%u]", i);
+        gw_str(&g->kv, str_of(pad));
+    }
+    gw_kv_array(g, "tokenizer.ggml.token_type", KSLLM_META_I32, n_rows);
+    for (u32 i = 0; i < n_rows; i++)
+        gw_u32(&g->kv, i < t->n && t->tokens[i].type
+            ? (u32)t->tokens[i].type : TOK_UNUSED);
+    if (!t->pieces) return;
+    gw_kv_array(g, "tokenizer.ggml.scores", KSLLM_META_F32, n_rows);
+    for (u32 i = 0; i < n_rows; i++) {
+        f32 s = i < t->n && t->tokens[i].type ? t->tokens[i].score : -1e6f;
+        bytes_put(&g->kv, &s, 4);
+    }
+}
+
+static void tk_write_merges(const tk *t, gw *g, const js *merges) {
+    gw_kv_array(g, "tokenizer.ggml.merges", KSLLM_META_TEXT, merges->n);
+    u32 rank = 0;
+    for (const js *v = merges->first; v; v = v->next, rank++) {
+        str a, b;
+        if (!tk_merge(v, &a, &b) || memchr(a.p, ' ', a.n)
+            || memchr(b.p, ' ', b.n))
+            die("%s/tokenizer.json: merge %u is damaged", t->dir, rank);
+        gw_u64(&g->kv, a.n + 1 + b.n);
+        bytes_put(&g->kv, a.p, a.n);
+        bytes_put(&g->kv, " ", 1);
+        bytes_put(&g->kv, b.p, b.n);
+    }
+}
+
+/* Reads the tokenizer of the folder and writes its metadata. */
+static void tk_write(const char *dir, const js *model_config,
+    const js *generation, const char *pre, u32 n_rows, gw *g) {
+    tk t = {.dir = dir, .pre = pre, .model_config = model_config,
+        .generation = generation, .bos = -1, .eos = -1, .unk = -1, .pad = -1};
+    t.json = json_read(dir, "tokenizer.json");
+    t.config = json_read(dir, "tokenizer_config.json");
+    t.special = json_read(dir, "special_tokens_map.json");
+    char *path = path_join(dir, str_of("tokenizer.model"));
+    os_file m = {0};
+    const js *merges = NULL;
+    bool sp = file_map(path, &m);
+    bool byte_level = t.json
+        && !js_true(js_get(js_get(t.json, "model"), "byte_fallback"));
+    if (sp && !byte_level) {
+        tk_read_sentencepiece(&t, &m); /* its own scores, if it is there */
+        if (t.json) tk_read_added(&t);
+        tk_index(&t);
+    } else if (t.json) {
+        merges = tk_read_json(&t);
+    } else {
+        die("%s: neither tokenizer.json nor tokenizer.model", dir);
+    }
+    tk_check_special_ids(&t);
+    gw_kv_str(g, "tokenizer.ggml.model", str_of(t.pieces ? "llama" : "gpt2"));
+    gw_kv_str(g, "tokenizer.ggml.pre", str_of(t.pieces ? "default" : t.pre));
+    tk_write_tokens(&t, g, n_rows);
+    if (!t.pieces) tk_write_merges(&t, g, merges);
+    tk_write_ids(&t, g);
+    tk_write_template(&t, g);
+}

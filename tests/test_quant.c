@@ -1,0 +1,716 @@
+/* test_quant.c - the offline tool from the inside: block encoders against the
+ * library's readers, the search against plain rounding, refine's algebra,
+ * JSON. What the program does with files is tests/quant_files.sh. */
+#define main quant_main
+#include "../quant/ksllm-quant.c"
+#undef main
+
+#include "test.h"
+
+static u64 rng = 88172645463325252ull;
+
+static f32 uniform(void) {
+    rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
+    return (f32)(rng >> 40) * 0x1p-24f;
+}
+
+/* Near to a normal distribution, like weights. */
+static f32 normal(void) {
+    f32 s = 0;
+    for (int i = 0; i < 12; i++) s += uniform();
+    return s - 6;
+}
+
+static const ksllm_type TYPES[] = {KSLLM_TYPE_Q4_0, KSLLM_TYPE_Q4_1,
+    KSLLM_TYPE_Q5_0, KSLLM_TYPE_Q5_1, KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q2_K,
+    KSLLM_TYPE_Q3_K, KSLLM_TYPE_Q4_K, KSLLM_TYPE_Q5_K, KSLLM_TYPE_Q6_K,
+    KSLLM_TYPE_IQ4_NL, KSLLM_TYPE_IQ4_XS};
+
+/* Any fitted block survives packing and reading: all codes, all scales. */
+TEST(pack_is_the_inverse_of_read) {
+    for (size_t k = 0; k < KS_LEN(TYPES); k++) {
+        ksllm_type type = TYPES[k];
+        const blk_type *t = &BLK_TYPES[type];
+        enc_levels l = enc_levels_of(type);
+        for (int round = 0; round < 300; round++) {
+            blk a = {.d = enc_half(normal()), .dmin = enc_half(normal())}, b;
+            for (int i = 0; i < t->n; i++)
+                a.q[i] = l.book ? BLK_IQ4[(int)(uniform() * 16)]
+                    : (i8)(l.lo + (f32)(int)(uniform() * (l.hi - l.lo + 1)));
+            for (int g = 0; g < 16; g++) {
+                int pair = g - g % (l.n / 16);
+                i32 s = (i32)(uniform() * (f32)(l.sc_hi - l.sc_lo + 1));
+                a.scale[BLOCK_SC(g)] = g == pair ? (i16)(l.sc_lo + s)
+                                           : a.scale[BLOCK_SC(pair)];
+                a.min[g] = g == pair ? (i16)(uniform() * (f32)(l.mn_hi + 1))
+                                     : a.min[pair];
+            }
+            if (t->n == 32) blk_no_scales(&a);
+            u8 bytes[256];
+            enc_pack(type, &a, bytes);
+            blk_read(&b, bytes, type);
+            int bad = 0;
+            for (int i = 0; i < t->n; i++) bad += a.q[i] != b.q[i];
+            for (int g = 0; g < 16 && t->n == 256; g++) {
+                bad += a.scale[BLOCK_SC(g)] != b.scale[BLOCK_SC(g)];
+                bad += t->has_min && a.min[g] != b.min[g];
+            }
+            bad += a.d < b.d || a.d > b.d;
+            bad += t->has_min && (a.dmin < b.dmin || a.dmin > b.dmin);
+            if (!CHECK_EQ(bad, 0)) {
+                printf("%s\n", t->name);
+                break;
+            }
+        }
+    }
+}
+
+static f64 error_of(ksllm_type type, const f32 *x, size_t n, const u8 *row) {
+    f32 y[1024];
+    f64 e = 0;
+    blk_row(type, row, n, y);
+    for (size_t i = 0; i < n; i++)
+        e += (f64)(x[i] - y[i]) * (f64)(x[i] - y[i]);
+    return e / (f64)n;
+}
+
+/* Mean squared error on normal weights, as a share of their variance. The
+ * limits are what was measured plus 3 %: a search that lost its way, or a
+ * wrong layout, is far above. */
+TEST(errors_are_small) {
+    static const struct {
+        ksllm_type type;
+        f64 limit;
+    } rows[] = {
+        {KSLLM_TYPE_Q8_0, 2.35e-5}, {KSLLM_TYPE_Q6_K, 2.86e-4},
+        {KSLLM_TYPE_Q5_K, 1.20e-3}, {KSLLM_TYPE_Q5_1, 1.15e-3},
+        {KSLLM_TYPE_Q5_0, 1.60e-3}, {KSLLM_TYPE_Q4_K, 4.91e-3},
+        {KSLLM_TYPE_Q4_1, 4.98e-3}, {KSLLM_TYPE_Q4_0, 6.66e-3},
+        {KSLLM_TYPE_IQ4_NL, 5.38e-3}, {KSLLM_TYPE_IQ4_XS, 5.53e-3},
+        {KSLLM_TYPE_Q3_K, 2.08e-2}, {KSLLM_TYPE_Q2_K, 7.05e-2},
+    };
+    f32 x[1024];
+    u8 row[8192];
+    for (size_t k = 0; k < KS_LEN(rows); k++) {
+        f64 e = 0;
+        for (int r = 0; r < 40; r++) {
+            for (int i = 0; i < 1024; i++) x[i] = normal();
+            enc_row(rows[k].type, x, 1024, NULL, row);
+            e += error_of(rows[k].type, x, 1024, row) / 40;
+        }
+        if (!CHECK(e <= rows[k].limit))
+            printf("%s: %.3e\n", BLK_TYPES[rows[k].type].name, e);
+        if (getenv("SHOW"))
+            printf("%s %.4e\n", BLK_TYPES[rows[k].type].name, e);
+    }
+}
+
+/* What a type can hold exactly stays as it is. */
+TEST(exact_values_stay) {
+    for (size_t k = 0; k < KS_LEN(TYPES); k++) {
+        ksllm_type type = TYPES[k];
+        f32 x[256] = {0};
+        u8 row[1024];
+        enc_row(type, x, 256, NULL, row);
+        CHECK(error_of(type, x, 256, row) <= 0);
+        if (enc_levels_of(type).book || BLK_TYPES[type].n == 256) continue;
+        for (int i = 0; i < 256; i++)
+            x[i] = 0.125f * (f32)(i % 8 - (i % 32 < 8 ? 8 : 0));
+        enc_row(type, x, 256, NULL, row);
+        if (type != KSLLM_TYPE_Q8_0 && type != KSLLM_TYPE_Q5_0
+            && type != KSLLM_TYPE_Q5_1)
+            CHECK(error_of(type, x, 256, row) <= 1e-12);
+    }
+}
+
+/* Columns that matter more get smaller errors. */
+TEST(importance_counts) {
+    for (size_t k = 0; k < KS_LEN(TYPES); k++) {
+        f64 heavy[2] = {0, 0};
+        f32 imp[256], x[256], y[256];
+        u8 row[1024];
+        for (int i = 0; i < 256; i++) imp[i] = i % 4 ? 0.01f : 1;
+        for (int r = 0; r < 60; r++) {
+            for (int i = 0; i < 256; i++) x[i] = normal();
+            for (int w = 0; w < 2; w++) {
+                enc_row(TYPES[k], x, 256, w ? imp : NULL, row);
+                blk_row(TYPES[k], row, 256, y);
+                for (int i = 0; i < 256; i += 4)
+                    heavy[w] += (f64)(x[i] - y[i]) * (f64)(x[i] - y[i]);
+            }
+        }
+        if (!CHECK(heavy[1] < heavy[0]))
+            printf("%s\n", BLK_TYPES[TYPES[k]].name);
+    }
+}
+
+/* Sizes at the ends of half precision: no NaN, no infinity. */
+TEST(extreme_scales) {
+    static const f32 sizes[] = {1e-38f, 1e-20f, 1e-7f, 1e4f, 60000, 1e7f,
+        1e30f, 3e38f};
+    for (size_t k = 0; k < KS_LEN(TYPES); k++)
+        for (size_t s = 0; s < KS_LEN(sizes); s++) {
+            f32 x[256], y[256];
+            u8 row[1024];
+            int bad = 0;
+            for (int i = 0; i < 256; i++)
+                x[i] = (uniform() - 0.5f) * sizes[s];
+            enc_row(TYPES[k], x, 256, NULL, row);
+            blk_row(TYPES[k], row, 256, y);
+            for (int i = 0; i < 256; i++) bad += y[i] - y[i] != 0;
+            if (!CHECK_EQ(bad, 0))
+                printf("%s %g\n", BLK_TYPES[TYPES[k]].name, (f64)sizes[s]);
+        }
+}
+
+#if defined KS_X86
+TEST(instruction_sets_agree) {
+    if (!enc_has_avx2()) return;
+    _Alignas(32) f32 x[256], w[256];
+    for (size_t k = 0; k < KS_LEN(TYPES); k++)
+        for (int r = 0; r < 50; r++) {
+            blk a = {.d = 0}, b = {.d = 0};
+            u8 p[512] = {0}, q[512] = {0};
+            for (int i = 0; i < 256; i++) x[i] = normal(), w[i] = uniform();
+            enc_fit_base(TYPES[k], x, w, &a);
+            enc_fit_avx2(TYPES[k], x, w, &b);
+            enc_pack(TYPES[k], &a, p);
+            enc_pack(TYPES[k], &b, q);
+            if (!CHECK(!memcmp(p, q, sizeof p))) break;
+        }
+}
+#endif
+
+/* H = (U + 1) D (U + 1)^T, the identity that refine rests on. */
+TEST(factor) {
+    enum { N = 83 };
+    static f32 h[N * N], u[N * N + 64], d[N], y[N * REF_PANEL];
+    for (int t = 0; t < 300; t++) {
+        f32 x[N];
+        for (int i = 0; i < N; i++) x[i] = normal() + (i ? x[i - 1] : 0);
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) h[i * N + j] += x[i] * x[j] / 300;
+    }
+    for (int i = 0; i < N; i++) h[i * N + i] += 1;
+    memcpy(u, h, sizeof h);
+    CHECK(ref_factor(u, N, d, y));
+    f64 worst = 0;
+    for (int i = 0; i < N; i++)
+        for (int j = i; j < N; j++) {
+            f64 s = 0;
+            for (int k = j; k < N; k++) {
+                f64 a = k == i ? 1 : (f64)u[i * N + k];
+                f64 b = k == j ? 1 : (f64)u[j * N + k];
+                s += a * (f64)d[k] * b;
+            }
+            f64 e = fabs(s - (f64)h[i * N + j]) / (f64)h[N * N - 1];
+            worst = e > worst ? e : worst;
+        }
+    if (!CHECK(worst < 1e-4)) printf("%g\n", worst);
+}
+
+/* The point of it: on correlated inputs the output error gets smaller. */
+TEST(refine_beats_rounding) {
+    enum { N = 256, TOKENS = 1500, ROWS = 8 };
+    static f32 x[TOKENS][N], gram[N * N], w[ROWS * N], e[ROWS * N];
+    static ref_scratch scratch;
+    for (int t = 0; t < TOKENS; t++)
+        for (int i = 0; i < N; i++)
+            x[t][i] = normal() + (i ? 0.9f * x[t][i - 1] : 0);
+    enc_gemm(gram, N, x[0], 1, N, x[0], N, TOKENS, N, N);
+    for (int i = 0; i < ROWS * N; i++) w[i] = normal();
+    gguf_tensor g = {.data = (const u8 *)gram, .dims = {N, N, 1, 1}};
+    ref_basis b = {.n = N, .u = xalloc(N * N, 4), .d = xalloc(N, 4)};
+    ref_prepare(&b, &g, TOKENS, 0.01f);
+    for (size_t k = 0; k < KS_LEN(TYPES); k++) {
+        gw_tensor t = {.type = TYPES[k], .dims = {N, ROWS, 1, 1}};
+        t.row_bytes = N / BLK_TYPES[t.type].n * BLK_TYPES[t.type].bytes;
+        static u8 plain[ROWS * 1024], refined[ROWS * 1024];
+        for (int r = 0; r < ROWS; r++)
+            enc_row(t.type, w + r * N, N, NULL, plain + r * t.row_bytes);
+        ref_rows(&t, &b, ROWS, w, e, refined, &scratch);
+        f64 err[2] = {0, 0}, told = 0, real = 0;
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < 2; v++) {
+                f32 y[N];
+                blk_row(t.type, (v ? refined : plain) + r * t.row_bytes, N, y);
+                for (int i = 0; i < N; i++) y[i] = w[r * N + i] - y[i];
+                for (int i = 0; i < N && v; i++) {
+                    real += fabs((f64)y[i]);
+                    told += fabs((f64)y[i] - (f64)e[r * N + i]);
+                }
+                for (int s = 0; s < TOKENS; s++) {
+                    f64 o = 0;
+                    for (int i = 0; i < N; i++)
+                        o += (f64)y[i] * (f64)x[s][i];
+                    err[v] += o * o;
+                }
+            }
+        /* the errors it reckons with are those of the file */
+        CHECK(told <= 1e-3 * real);
+        if (!CHECK(err[1] < 0.6 * err[0]))
+            printf("%s %.3f\n", BLK_TYPES[t.type].name, err[1] / err[0]);
+    }
+    free(b.u);
+    free(b.d);
+}
+
+TEST(halves_and_brains) {
+    for (u32 h = 0; h < 65536; h++) {
+        f32 f = f32_of_bf16((u16)h);
+        if (f - f != 0) continue;
+        if (!CHECK_EQ(bf16_of_f32(f), h)) break;
+    }
+    CHECK_EQ(bf16_of_f32(1.00390625f), 0x3f80);     /* a tie, to even */
+    CHECK_EQ(bf16_of_f32(1.01171875f), 0x3f82);
+    CHECK(f32_of_e4m3(0x7e) == 448 && f32_of_e4m3(0xfe) == -448);
+    CHECK(f32_of_e4m3(1) == 0x1p-9f && f32_of_e4m3(0x38) == 1);
+    CHECK(f32_of_e4m3(0x7f) != f32_of_e4m3(0x7f));
+    CHECK(f32_of_e4m3(0x08) == 0x1p-6f && f32_of_e4m3(0) == 0);
+}
+
+static bool json_ok(const char *text) {
+    js_reader r;
+    js *v = js_parse(&r, "test", (const u8 *)text, strlen(text));
+    js_free(&r);
+    return v != NULL;
+}
+
+TEST(json) {
+    static const char *const good[] = {"{}", "[]", " [1, -2.5e3, true] ",
+        "{\"a\": {\"b\": [null, \"\\u00e9\\ud55c\\n\"]}}", "\"x\"", "0",
+        "[NaN, Infinity]"};
+    static const char *const bad[] = {"", "{", "[1,]", "{\"a\" 1}", "\"x",
+        "{\"a\":1,\"a\":2}", "01x", "[1] 2", "\"\\x\"", "\"\\u12\"", "-",
+        "1.", "tru", "{1:2}", "\"\x01\"", "[\"\\", "nul", "+1", "[1 2]"};
+    for (size_t i = 0; i < KS_LEN(good); i++)
+        if (!CHECK(json_ok(good[i]))) printf("%s\n", good[i]);
+    for (size_t i = 0; i < KS_LEN(bad); i++)
+        if (!CHECK(!json_ok(bad[i]))) printf("%s\n", bad[i]);
+    char deep[400];
+    memset(deep, '[', 200);
+    memset(deep + 200, ']', 200);
+    js_reader r;
+    CHECK(!js_parse(&r, "deep", (const u8 *)deep, 400));
+    js_free(&r);
+    const char *text = "{\"k\": \"\\ud83d\\ude00\\uac00\\t\"}";
+    js *v = js_parse(&r, "test", (const u8 *)text, strlen(text));
+    CHECK(v && js_is(js_get(v, "k"), "\xf0\x9f\x98\x80\xea\xb0\x80\t"));
+    js_free(&r);
+}
+
+/* Every cut of a text is refused or read, and nothing reads past its end. */
+TEST(json_cut_anywhere) {
+    const char *text =
+        "{\"a\": [1, \"b\\u0041\", {\"c\": false}], \"d\": -1e5}";
+    size_t n = strlen(text);
+    for (size_t cut = 0; cut <= n; cut++) {
+        u8 *copy = xalloc(cut, 1);
+        memcpy(copy, text, cut);
+        js_reader r;
+        CHECK_EQ(js_parse(&r, "cut", copy, cut) != NULL, cut == n);
+        js_free(&r);
+        free(copy);
+    }
+}
+
+/* ---- the program, as a child: what it does with files ---- */
+
+#include <sys/wait.h>
+
+static char folder[64], said[4096];
+
+static char *in_folder(const char *name) {
+    return path_join(folder, str_of(name));
+}
+
+static void put_file(const char *name, const void *data, size_t n) {
+    char *path = in_folder(name);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(data, 1, n, f) != n || fclose(f)) abort();
+    free(path);
+}
+
+static bool exists(const char *name) {
+    char *path = in_folder(name);
+    bool there = !access(path, F_OK);
+    free(path);
+    return there;
+}
+
+static bool has_debris(void) {
+    char command[128];
+    snprintf(command, sizeof command, "ls %s | grep -q tmp", folder);
+    return !system(command);
+}
+
+/* Runs the program; its messages go to `said`. Returns its status. */
+static int run_program(const char *line) {
+    int to[2];
+    fflush(NULL);
+    if (pipe(to)) abort();
+    pid_t child = fork();
+    if (!child) {
+        char *copy = strdup(line), *argv[32] = {(char *)"ksllm-quant"};
+        int argc = 1;
+        for (char *w = strtok(copy, " "); w; w = strtok(NULL, " "))
+            argv[argc++] = w;
+        dup2(to[1], 2);
+        dup2(open("/dev/null", O_WRONLY), 1);
+        if (chdir(folder)) _exit(99);
+        alarm(60);
+        exit(quant_main(argc, argv));
+    }
+    close(to[1]);
+    size_t n = 0;
+    for (ssize_t k; n + 1 < sizeof said
+        && (k = read(to[0], said + n, sizeof said - 1 - n)) > 0;)
+        n += (size_t)k;
+    said[n] = 0;
+    close(to[0]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+enum { E = 32, F = 64, V = 260 }; /* embedding, FFN, vocabulary */
+
+static const char CONFIG[] =
+    "{\"model_type\": \"llama\", \"hidden_size\": 32, \"intermediate_size\": "
+    "64, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, "
+    "\"num_key_value_heads\": 1, \"max_position_embeddings\": 64, "
+    "\"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": true, \"hidden_act\": "
+    "\"silu\", \"rope_theta\": 10000, \"vocab_size\": 260}";
+
+static bytes tokenizer_json(void) {
+    bytes b = {0};
+    char z[160];
+#define PUT(...) bytes_put(&b, z, (size_t)snprintf(z, sizeof z, __VA_ARGS__))
+    PUT("{\"added_tokens\": [{\"id\": 258, \"content\": \"<s>\", \"special\": "
+        "true}], \"normalizer\": null, \"pre_tokenizer\": {\"type\": "
+        "\"ByteLevel\", ");
+    PUT("\"add_prefix_space\": false, \"use_regex\": true}, \"model\": "
+        "{\"type\": \"BPE\", \"vocab\": {");
+    for (u32 i = 0; i < 256; i++) {
+        u8 text[5] = {0};
+        text[js_put_utf8(text, tok_letter_of((u8)i)) - text] = 0;
+        bool quoted = text[0] == '"' || text[0] == '\\';
+        PUT("\"%s%s\": %u, ", quoted ? "\\" : "", (char *)text, i);
+    }
+    PUT("\"ab\": 256, \"abc\": 257}, \"merges\": [\"a b\", [\"ab\", "
+        "\"c\"]]}}");
+#undef PUT
+    return b;
+}
+
+static const struct {
+    const char *name;
+    u32 rows, cols;
+} SHAPES[] = {
+    {"model.embed_tokens.weight", V, E}, {"model.norm.weight", 0, E},
+    {"model.layers.0.input_layernorm.weight", 0, E},
+    {"model.layers.0.post_attention_layernorm.weight", 0, E},
+    {"model.layers.0.self_attn.q_proj.weight", E, E},
+    {"model.layers.0.self_attn.k_proj.weight", E / 2, E},
+    {"model.layers.0.self_attn.v_proj.weight", E / 2, E},
+    {"model.layers.0.self_attn.o_proj.weight", E, E},
+    {"model.layers.0.mlp.gate_proj.weight", F, E},
+    {"model.layers.0.mlp.up_proj.weight", F, E},
+    {"model.layers.0.mlp.down_proj.weight", E, F},
+};
+
+/* A header of the tensors, and their data: normal numbers but for one. */
+static bytes safetensors(f32 first) {
+    bytes head = {0}, file = {0};
+    char z[256];
+    u64 at = 0, n = 0;
+    bytes_put(&head, "{", 1);
+    for (size_t i = 0; i < KS_LEN(SHAPES); i++) {
+        u32 r = SHAPES[i].rows, c = SHAPES[i].cols;
+        u64 size = 4ull * (r ? r : 1) * c;
+        int k = r ? snprintf(z, sizeof z, "[%u, %u]", r, c)
+                  : snprintf(z, sizeof z, "[%u]", c);
+        char line[400];
+        int m = snprintf(line, sizeof line, "%s\"%s\": {\"dtype\": \"F32\", "
+            "\"shape\": %.*s, \"data_offsets\": [%llu, %llu]}",
+            i ? ", " : "", SHAPES[i].name, k, z, (unsigned long long)at,
+            (unsigned long long)(at + size));
+        bytes_put(&head, line, (size_t)m);
+        at += size;
+    }
+    bytes_put(&head, "}", 1);
+    n = head.n;
+    bytes_put(&file, &n, 8);
+    bytes_put(&file, head.p, head.n);
+    for (u64 i = 0; i < at / 4; i++) {
+        f32 v = i == 5 ? first : normal() * 0.2f;
+        bytes_put(&file, &v, 4);
+    }
+    free(head.p);
+    return file;
+}
+
+static void write_model(void) {
+    bytes t = tokenizer_json(), s = safetensors(0.5f);
+    put_file("config.json", CONFIG, strlen(CONFIG));
+    put_file("tokenizer.json", t.p, t.n);
+    put_file("model.safetensors", s.p, s.n);
+    free(t.p);
+    free(s.p);
+}
+
+static void begin(void) {
+    snprintf(folder, sizeof folder, "/tmp/quant-test-XXXXXX");
+    if (!mkdtemp(folder)) abort();
+    write_model();
+}
+
+static void end(void) {
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    CHECK(!has_debris());
+    if (system(command)) abort();
+}
+
+/* The program fails, says this, and leaves out.gguf as it was. */
+static void refused(const char *line, const char *why) {
+    put_file("out.gguf", "old", 3);
+    int status = run_program(line);
+    if (!CHECK_EQ(status, 1) || !CHECK(strstr(said, why)))
+        printf("wanted '%s' of '%s', got %d '%s'\n", why, line, status, said);
+    char *path = in_folder("out.gguf"), old[8];
+    FILE *f = fopen(path, "rb");
+    CHECK(f && fread(old, 1, 8, f) == 3 && !memcmp(old, "old", 3));
+    if (f) fclose(f);
+    CHECK(!has_debris());
+    free(path);
+}
+
+TEST(convert_quantize_compare) {
+    begin();
+    if (!CHECK_EQ(run_program("convert . -o a.gguf -t f32"), 0))
+        printf("%s\n", said);
+    char *path = in_folder("a.gguf");
+    ksllm_model *m = NULL;
+    ksllm_error err = {0};
+    CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err);
+    if (m) {
+        i32 ids[8];
+        CHECK_EQ(ksllm_encode(m, "abcab", 5, 0, ids, 8, &err), 2);
+        CHECK_EQ(ids[0], 257);
+        CHECK_EQ(ids[1], 256);
+        ksllm_model_close(m);
+    }
+    free(path);
+    for (size_t i = 0; i < KS_LEN(QZ_MIXES); i++) {
+        char line[128];
+        snprintf(line, sizeof line, "quantize a.gguf -o q.gguf -t %s",
+            QZ_MIXES[i].name);
+        if (!CHECK_EQ(run_program(line), 0)) printf("%s\n", said);
+    }
+    put_file("text", "abcabcabcab bab cab abc cba abcabc bca", 38);
+    CHECK_EQ(run_program("calibrate a.gguf text -o stats --gram"), 0);
+    CHECK_EQ(run_program("quantize a.gguf -o r.gguf -t q4_0 --stats stats "
+        "--refine"), 0);
+    CHECK_EQ(run_program("compare a.gguf q.gguf r.gguf text --json"), 0);
+    CHECK_EQ(run_program("inspect r.gguf --json"), 0);
+    CHECK_EQ(run_program("convert . -o c.gguf -t q4_0 --stats stats"), 0);
+    CHECK_EQ(run_program("convert . -o never.gguf --dry-run"), 0);
+    CHECK(!exists("never.gguf"));
+    end();
+}
+
+TEST(bad_headers) {
+    static const struct {
+        const char *header, *why;
+    } cases[] = {
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, "
+            "8]}, \"b\": {\"dtype\": \"F32\", \"shape\": [2], "
+            "\"data_offsets\": [4, 12]}}", "overlap"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [4294967296, 4294967296, "
+            "16], \"data_offsets\": [0, 0]}}", "overflows"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [3], \"data_offsets\": [0, "
+            "8]}}", "contradict"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [8, "
+            "0]}}", "contradict"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [-2], \"data_offsets\": "
+            "[0, 8]}}", "no whole number"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2.5], \"data_offsets\": "
+            "[0, 10]}}", "no whole number"},
+        {"{\"a\": {\"dtype\": \"I4\", \"shape\": [2], \"data_offsets\": [0, "
+            "8]}}", "dtype 'I4'"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2000], \"data_offsets\": "
+            "[0, 8000]}}", "past the end"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [0, "
+            "4]}, \"a\": {\"dtype\": \"F32\", \"shape\": [1], "
+            "\"data_offsets\": [4, 8]}}", "occurs twice"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [1]}}", "data_offsets"},
+        {"{\"a\": 3}", "dtype"}, {"[1]", "not an object"}, {"{\"a\"", "':'"},
+        {"{\"strange.weight\": {\"dtype\": \"F32\", \"shape\": [2], "
+            "\"data_offsets\": [0, 8]}}", "strange.weight"},
+    };
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        bytes b = {0};
+        u64 n = strlen(cases[i].header);
+        bytes_put(&b, &n, 8);
+        bytes_put(&b, cases[i].header, n);
+        bytes_put(&b, "0123456789abcdef", 16);
+        put_file("model.safetensors", b.p, b.n);
+        refused("convert . -o out.gguf", cases[i].why);
+        free(b.p);
+    }
+    u64 huge[2] = {1ull << 40, 0};
+    put_file("model.safetensors", huge, sizeof huge);
+    refused("convert . -o out.gguf", "header of 1099511627776");
+    put_file("model.safetensors", huge, 3);
+    refused("convert . -o out.gguf", "no header");
+    end();
+}
+
+TEST(truncated_anywhere) {
+    begin();
+    bytes s = safetensors(0.5f);
+    for (size_t n = 0; n < s.n; n += s.n / 23 + 1) {
+        put_file("model.safetensors", s.p, n);
+        refused("convert . -o out.gguf", "model.safetensors");
+    }
+    free(s.p);
+    end();
+}
+
+TEST(missing_shard_and_index) {
+    static const char index[] = "{\"weight_map\": {\"model.norm.weight\": "
+        "\"gone.safetensors\"}}";
+    static const char away[] = "{\"weight_map\": {\"model.norm.weight\": "
+        "\"../x.safetensors\"}}";
+    static const char other[] = "{\"weight_map\": {\"no.such\": "
+        "\"model.safetensors\"}}";
+    begin();
+    put_file("model.safetensors.index.json", index, strlen(index));
+    refused("convert . -o out.gguf", "gone.safetensors: missing");
+    put_file("model.safetensors.index.json", away, strlen(away));
+    refused("convert . -o out.gguf", "outside");
+    put_file("model.safetensors.index.json", other, strlen(other));
+    refused("convert . -o out.gguf", "should be in it");
+    end();
+}
+
+static void config_with(const char *from, const char *to) {
+    bytes b = {0};
+    const char *at = strstr(CONFIG, from);
+    if (!at) abort();
+    bytes_put(&b, CONFIG, (size_t)(at - CONFIG));
+    bytes_put(&b, to, strlen(to));
+    bytes_put(&b, at + strlen(from), strlen(at + strlen(from)));
+    put_file("config.json", b.p, b.n);
+    free(b.p);
+}
+
+TEST(bad_configs) {
+    begin();
+    config_with("\"llama\"", "\"mystery\"");
+    refused("convert . -o out.gguf", "'mystery'");
+    config_with("\"silu\"", "\"relu\"");
+    refused("convert . -o out.gguf", "'relu'");
+    config_with("\"hidden_size\"", "\"hidden\"");
+    refused("convert . -o out.gguf", "hidden_size");
+    config_with("\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2");
+    refused("convert . -o out.gguf", "blk.1.");
+    config_with("\"tie_word_embeddings\": true",
+        "\"tie_word_embeddings\": false");
+    refused("convert . -o out.gguf", "lm_head");
+    config_with("\"rope_theta\"", "\"logits_scaling\": 0.125, \"rope_theta\"");
+    refused("convert . -o out.gguf", "logits_scaling");
+    config_with("\"rope_theta\"", "\"rope_scaling\": {\"rope_type\": "
+        "\"longrope\"}, \"rope_theta\"");
+    refused("convert . -o out.gguf", "longrope");
+    put_file("config.json", "{", 1);
+    refused("convert . -o out.gguf", "config.json");
+    end();
+}
+
+TEST(bad_tokenizers) {
+    static const struct {
+        const char *text, *why;
+    } cases[] = {
+        {"{", "tokenizer.json"}, {"{}", "no model"},
+        {"{\"model\": {\"type\": \"Unigram\"}}", "'Unigram'"},
+        {"{\"model\": {\"type\": \"BPE\"}}", "no merges"},
+        {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {}}}",
+            "no vocabulary"},
+        {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
+            "0, \"b\": 0}}}", "one id"},
+        {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
+            "999999999}}}", "too large"},
+        {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
+            "-1}}}", "no id"},
+        {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
+            "0}}, \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": "
+            "{\"Regex\": \"x+\"}}}", "regex 'x+'"},
+        {"{\"model\": {\"type\": \"BPE\", \"merges\": [3], \"vocab\": "
+            "{\"a\": 0}}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
+            "\"use_regex\": true, \"add_prefix_space\": false}}", "merge 0"},
+    };
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        put_file("tokenizer.json", cases[i].text, strlen(cases[i].text));
+        refused("convert . -o out.gguf", cases[i].why);
+    }
+    char *path = in_folder("tokenizer.json");
+    unlink(path);
+    free(path);
+    refused("convert . -o out.gguf", "neither");
+    put_file("tokenizer.model", "\x0a\xff\xff\xff\xff\xff", 6);
+    refused("convert . -o out.gguf", "damaged");
+    end();
+}
+
+TEST(numbers_that_are_none) {
+    begin();
+    static const f32 bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < KS_LEN(bad); i++) {
+        bytes s = safetensors(bad[i]);
+        put_file("model.safetensors", s.p, s.n);
+        free(s.p);
+        refused("convert . -o out.gguf -t q8_0", "NaN or infinite");
+        CHECK(strstr(said, "token_embd.weight: 1 weights") != NULL);
+        CHECK_EQ(run_program("convert . -o z.gguf -t q8_0 --nonfinite zero"),
+            0);
+        CHECK(strstr(said, "token_embd.weight: 1 weights") != NULL);
+    }
+    bytes s = safetensors(1e6f);
+    put_file("model.safetensors", s.p, s.n);
+    free(s.p);
+    refused("convert . -o out.gguf -t f16", "too large for F16");
+    CHECK_EQ(run_program("convert . -o z.gguf -t bf16"), 0);
+    end();
+}
+
+TEST(targets_that_cannot_be) {
+    begin();
+    refused("convert . -o no/such/out.gguf", "cannot write");
+    CHECK_EQ(run_program("convert . -o a.gguf"), 0);
+    refused("quantize a.gguf -o . -t q4_0", "not a regular file");
+    refused("quantize none.gguf -o out.gguf -t q4_0", "none.gguf");
+    refused("quantize a.gguf -o out.gguf -t q9", "'q9'");
+    refused("quantize config.json -o out.gguf -t q8_0", "not a GGUF");
+    refused("quantize a.gguf -o out.gguf -t q4_0 --stats a.gguf",
+        "not a file of activation");
+    end();
+}
+
+/* A file size limit stands in for a full disk. */
+TEST(full_disk) {
+    begin();
+    CHECK_EQ(run_program("convert . -o a.gguf -t f32"), 0);
+    struct rlimit old, small = {20000, 20000};
+    getrlimit(RLIMIT_FSIZE, &old);
+    small.rlim_max = old.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &small);
+    refused("quantize a.gguf -o out.gguf -t f16", "cannot write");
+    setrlimit(RLIMIT_FSIZE, &old);
+    end();
+}
+
+TEST_MAIN
