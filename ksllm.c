@@ -667,9 +667,11 @@ typedef struct {
 } pool;
 
 /* ticket: run number << 42 | pieces << 21 | next piece */
-KS_INLINE u32 pool_next(u64 t) { return (u32)(t & 0x1fffff); }
-KS_INLINE u32 pool_count(u64 t) { return (u32)(t >> 21 & 0x1fffff); }
-KS_INLINE u64 pool_run_of(u64 t) { return t >> 42; }
+KS_UNUSED KS_INLINE u32 pool_next(u64 t) { return (u32)(t & 0x1fffff); }
+KS_UNUSED KS_INLINE u32 pool_count(u64 t) {
+    return (u32)(t >> 21 & 0x1fffff);
+}
+KS_UNUSED KS_INLINE u64 pool_run_of(u64 t) { return t >> 42; }
 
 KS_UNUSED KS_INLINE void cpu_relax(void) {
 #if defined __x86_64__ || defined __i386__
@@ -1167,7 +1169,7 @@ static void blk_row_quantized(ksllm_type type, const u8 *src, u64 n, f32 *out) {
 
 static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
     if (type == KSLLM_TYPE_F32)
-        memcpy(out, src, n * 4);
+        memcpy(out, src, (size_t)n * 4);
     else if (type == KSLLM_TYPE_F16)
         for (u64 i = 0; i < n; i++) out[i] = f32_of_f16(ld_u16(src + 2 * i));
     else if (type == KSLLM_TYPE_BF16)

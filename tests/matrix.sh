@@ -127,7 +127,11 @@ config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS= \
     "$(programs m32 $core)"
 config no-simd gcc '-O2 -DKSLLM_NO_SIMD' SCRIPTS= "$(programs no-simd $core)"
 config aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN=qemu-aarch64 \
-    AR=aarch64-linux-gnu-ar SCRIPTS= "$(programs aarch64 test_model)"
+    AR=aarch64-linux-gnu-ar SCRIPTS= FILTER=golden \
+    "$(programs aarch64 test_model)"
+config aarch64-kernels aarch64-linux-gnu-gcc '-O2 -static' RUN=qemu-aarch64 \
+    AR=aarch64-linux-gnu-ar SCRIPTS= BUILD=$root/aarch64 \
+    "$(programs aarch64 test_kernels)"
 
 # These leave out what the tests use: it is enough that they build.
 goal=lib
