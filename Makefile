@@ -41,6 +41,11 @@ SCRIPTS  := tests/header.sh tests/readme.sh tests/symbols.sh
 LIB      := $(BUILD)/libksllm.a
 QUANT    := $(BUILD)/quant/ksllm-quant
 
+# All cores, unless the command line says otherwise.
+ifeq (,$(filter -j% --jobserver%,$(MAKEFLAGS)))
+MAKEFLAGS += -j$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+endif
+
 ifndef V
 .SILENT:
 endif
