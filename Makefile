@@ -111,10 +111,13 @@ $(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
 $(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) $(LIB) \
                   $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I. -o $@ $< $(LIB) \
-	    $(LIBS)
+	$(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) $(LIGHT) -I. -o $@ \
+	    $< $(LIB) $(LIBS)
 
 $(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
+# These take in the whole library and are not about its arithmetic.
+$(BUILD)/tests/test_quant $(BUILD)/tests/test_text \
+$(BUILD)/tests/test_blocks: LIGHT = -O1
 
 # One translation unit, which takes in ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
