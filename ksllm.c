@@ -365,7 +365,7 @@ static f64 m_ln(f64 x) { /* x > 0, finite, normal */
 }
 
 static f64 m_exp(f64 x) {
-    if (x < -700) return 0;
+    if (!(x >= -700)) return 0; /* NaN too */
     if (x > 700) x = 700;
     f64 k = x * 1.4426950408889634;
     i32 n = (i32)(k < 0 ? k - 0.5 : k + 0.5);
@@ -1226,11 +1226,12 @@ typedef struct {
  * KV head. Position p lies in slot p % n_slots; n_slots is a multiple of
  * K_KEYS, or no position wraps. */
 typedef struct {
-    const f32 *q; /* [heads][head_dim], as out */
-    const u8 *k, *v; /* [n_slots][head_dim] */
-    size_t head_dim, n_slots, lo, hi;
+    const f32 *q;    /* [heads][key_dim] */
+    const u8 *k, *v; /* [n_slots][key_dim], [n_slots][v_stride] */
+    size_t key_dim, value_dim, v_stride, n_slots, lo, hi;
     f32 scale;
-    f32 *out;
+    f32 *out; /* [heads][value_dim], out_stride apart */
+    size_t out_stride;
 } k_query;
 
 typedef enum { K_SILU, K_GELU } k_activation;
@@ -2826,7 +2827,7 @@ V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, bool f16) {
 /* Scores of n keys, s[g][key]. */
 KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const u8 *k,
     size_t n, bool f16, f32 (*s)[K_KEYS]) {
-    const size_t hd = a->head_dim, full = hd / 16 * 16;
+    const size_t hd = a->key_dim, full = hd / 16 * 16;
     const size_t stride = hd * (f16 ? 2 : 4), keys = (size_t)(4 / G);
     for (size_t j = 0; j < n; j += keys) {
         const u8 *key[4];
@@ -2864,12 +2865,12 @@ KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const u8 *k,
 KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
     const u8 *v, size_t n, size_t i, const f32 (*p)[K_KEYS], const f32 *keep,
     bool f16) {
-    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    const size_t stride = a->v_stride * (f16 ? 2 : 4);
     vf x[4];
     KS_UNROLL
     for (int c = 0; c < W * G; c++)
-        x[c] = v_mul(v_load(a->out + (size_t)(c % G) * hd + i
-                         + 16 * (size_t)(c / G)),
+        x[c] = v_mul(v_load(a->out + (size_t)(c % G) * a->out_stride
+                         + i + 16 * (size_t)(c / G)),
             v_set1(keep[c % G]));
     for (size_t j = 0; j < n; j++) {
         KS_UNROLL
@@ -2883,19 +2884,21 @@ KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
     }
     KS_UNROLL
     for (int c = 0; c < W * G; c++)
-        v_store(a->out + (size_t)(c % G) * hd + i + 16 * (size_t)(c / G), x[c]);
+        v_store(a->out + (size_t)(c % G) * a->out_stride + i
+                + 16 * (size_t)(c / G),
+            x[c]);
 }
 
 KS_INLINE void KS_NAME(k_values)(const k_query *a, const int G, const u8 *v,
     size_t n, const f32 (*p)[K_KEYS], const f32 *keep, bool f16) {
-    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    const size_t hd = a->value_dim, stride = a->v_stride * (f16 ? 2 : 4);
     size_t i = 0;
     for (; i + 16 * (size_t)(4 / G) <= hd; i += 16 * (size_t)(4 / G))
         KS_NAME(k_values_at)(a, G, 4 / G, v, n, i, p, keep, f16);
     for (; i + 16 <= hd; i += 16)
         KS_NAME(k_values_at)(a, G, 1, v, n, i, p, keep, f16);
     for (int g = 0; g < G && i < hd; g++) {
-        f32 *out = a->out + (size_t)g * hd + i, f[16];
+        f32 *out = a->out + (size_t)g * a->out_stride + i, f[16];
         vf x = v_mul(
             KS_NAME(v_tail)(out, hd - i, 0.0f), v_set1(keep[g]));
         for (size_t j = 0; j < n; j++)
@@ -2933,26 +2936,29 @@ V_INLINE f32 KS_NAME(k_softmax)(
  * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
  * keys outside [lo, hi) count as probability 0. */
 KS_INLINE void KS_NAME(k_attend)(const k_query *a, const int G, bool f16) {
-    const size_t hd = a->head_dim, stride = hd * (f16 ? 2 : 4);
+    const size_t size = f16 ? 2 : 4;
     f32 s[4][K_KEYS], p[4][K_KEYS], max[4], sum[4], keep[4];
-    memset(a->out, 0, (size_t)G * hd * sizeof *a->out);
-    for (int g = 0; g < G; g++) max[g] = -FLT_MAX, sum[g] = 0;
+    for (int g = 0; g < G; g++) {
+        memset(a->out + (size_t)g * a->out_stride, 0,
+            a->value_dim * sizeof *a->out);
+        max[g] = -FLT_MAX, sum[g] = 0;
+    }
     for (size_t b = a->lo / K_KEYS * K_KEYS; b < a->hi; b += K_KEYS) {
         size_t first = b < a->lo ? a->lo - b : 0;
         size_t n = min_size(K_KEYS, a->hi - b) - first;
-        size_t slot = (b % a->n_slots + first) * stride;
-        KS_NAME(k_scores)(a, G, a->k + slot, n, f16, p);
+        size_t slot = (b % a->n_slots + first) * size;
+        KS_NAME(k_scores)(a, G, a->k + slot * a->key_dim, n, f16, p);
         for (int g = 0; g < G; g++) {
             memcpy(s[g] + first, p[g], n * sizeof **s);
             keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
             memcpy(p[g], s[g] + first, n * sizeof **s);
         }
-        KS_NAME(k_values)(
-            a, G, a->v + slot, n, (const f32(*)[K_KEYS])p, keep, f16);
+        KS_NAME(k_values)(a, G, a->v + slot * a->v_stride, n,
+            (const f32(*)[K_KEYS])p, keep, f16);
     }
     for (int g = 0; g < G; g++) {
-        f32 k = 1.0f / sum[g], *out = a->out + (size_t)g * hd;
-        for (size_t i = 0; i < hd; i++) out[i] *= k;
+        f32 k = 1.0f / sum[g], *out = a->out + (size_t)g * a->out_stride;
+        for (size_t i = 0; i < a->value_dim; i++) out[i] *= k;
     }
 }
 
@@ -12199,50 +12205,94 @@ static void split_begin(ksllm_splitter *s, const split_format *f, str prompt) {
  * § 12 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
  * tensors bound to their places with their shapes checked. May use § 1-10.
- * A dense model that differs from these in switches only is a new row of
- * MDL_ARCHS. Everything here is read-only once mdl_open has returned.
+ * A model that differs from these in switches only is a new row of MDL_ARCHS.
+ * Everything here is read-only once mdl_open has returned.
  * ======================================================================== */
 
 enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_ATTN_NORM, V_ATTN_POST_NORM, V_FFN_NORM, V_FFN_POST_NORM,
     V_Q_NORM, V_K_NORM, V_Q_BIAS, V_K_BIAS, V_V_BIAS, V_O_BIAS,
+    V_Q_RANK_NORM, V_LATENT_NORM, V_ROUTER_BIAS,
     N_VECTORS
 };
 
-enum mdl_matrix_id { M_Q, M_K, M_V, M_O, M_GATE, M_UP, M_DOWN, N_MATRICES };
+enum mdl_matrix_id {
+    M_Q, M_K, M_V, M_O, M_GATE, M_UP, M_DOWN,
+    /* attention through a latent vector: the query in two steps, the latent
+     * and the key's rope part, then per head what makes keys and values */
+    M_Q_A, M_Q_B, M_LATENT, M_K_B, M_V_B,
+    /* attention's output gate, and the gates of gated norms */
+    M_O_GATE, M_ATTN_GATE_A, M_ATTN_GATE_B, M_FFN_GATE_A, M_FFN_GATE_B,
+    /* experts: all of a layer in one tensor; those that every token takes
+     * stand as one wide expert */
+    M_ROUTER, M_GATE_EXPERTS, M_UP_EXPERTS, M_DOWN_EXPERTS,
+    M_GATE_SHARED, M_UP_SHARED, M_DOWN_SHARED,
+    N_MATRICES
+};
 
 /* Lengths that shapes are made of. */
 typedef enum {
-    D_EMBD, D_Q, D_KV, D_HEAD, D_FFN, D_VOCAB, D_ROPE, N_DIMS
+    D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_HEADS,
+    D_HEAD, D_VALUE,       /* a key and a value as the cache holds them */
+    D_Q, D_KV, D_V, D_ATT, /* all queries, keys, values; the input of M_O */
+    D_FFN,
+    /* with a latent vector: its length, a key's part without rope, a value,
+     * all queries against it, the input of M_Q_B */
+    D_LATENT, D_NOPE, D_OUT, D_Q_LATENT, D_Q_RANK, D_Q_IN,
+    D_GATE_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
+    N_DIMS
 } mdl_dim;
 
 typedef struct {
     const char *name; /* behind "blk.N." */
     mdl_dim n_in;     /* contiguous */
     mdl_dim n_out;    /* of a matrix */
+    mdl_dim n;        /* so many of them, one behind the other */
 } mdl_slot;
 
 static const mdl_slot MDL_VECTORS[N_VECTORS] = {
-    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, 0},
-    [V_ATTN_POST_NORM] = {"post_attention_norm.weight", D_EMBD, 0},
-    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, 0},
-    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, 0},
-    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, 0},
-    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, 0},
-    [V_Q_BIAS] = {"attn_q.bias", D_Q, 0},
-    [V_K_BIAS] = {"attn_k.bias", D_KV, 0},
-    [V_V_BIAS] = {"attn_v.bias", D_KV, 0},
-    [V_O_BIAS] = {"attn_output.bias", D_EMBD, 0},
+    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, 0, 0},
+    [V_ATTN_POST_NORM] = {"post_attention_norm.weight", D_EMBD, 0, 0},
+    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, 0, 0},
+    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, 0, 0},
+    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, 0, 0},
+    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, 0, 0},
+    [V_Q_BIAS] = {"attn_q.bias", D_Q, 0, 0},
+    [V_K_BIAS] = {"attn_k.bias", D_KV, 0, 0},
+    [V_V_BIAS] = {"attn_v.bias", D_V, 0, 0},
+    [V_O_BIAS] = {"attn_output.bias", D_EMBD, 0, 0},
+    [V_Q_RANK_NORM] = {"attn_q_a_norm.weight", D_Q_RANK, 0, 0},
+    [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, 0, 0},
+    [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, 0, 0},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
-    [M_Q] = {"attn_q.weight", D_EMBD, D_Q},
-    [M_K] = {"attn_k.weight", D_EMBD, D_KV},
-    [M_V] = {"attn_v.weight", D_EMBD, D_KV},
-    [M_O] = {"attn_output.weight", D_Q, D_EMBD},
-    [M_GATE] = {"ffn_gate.weight", D_EMBD, D_FFN},
-    [M_UP] = {"ffn_up.weight", D_EMBD, D_FFN},
-    [M_DOWN] = {"ffn_down.weight", D_FFN, D_EMBD},
+    [M_Q] = {"attn_q.weight", D_EMBD, D_Q, D_ONE},
+    [M_K] = {"attn_k.weight", D_EMBD, D_KV, D_ONE},
+    [M_V] = {"attn_v.weight", D_EMBD, D_V, D_ONE},
+    [M_O] = {"attn_output.weight", D_ATT, D_EMBD, D_ONE},
+    [M_GATE] = {"ffn_gate.weight", D_EMBD, D_FFN, D_ONE},
+    [M_UP] = {"ffn_up.weight", D_EMBD, D_FFN, D_ONE},
+    [M_DOWN] = {"ffn_down.weight", D_FFN, D_EMBD, D_ONE},
+    [M_Q_A] = {"attn_q_a.weight", D_EMBD, D_Q_RANK, D_ONE},
+    [M_Q_B] = {"attn_q_b.weight", D_Q_IN, D_Q, D_ONE},
+    [M_LATENT] = {"attn_kv_a_mqa.weight", D_EMBD, D_HEAD, D_ONE},
+    [M_K_B] = {"attn_k_b.weight", D_NOPE, D_LATENT, D_HEADS},
+    [M_V_B] = {"attn_v_b.weight", D_LATENT, D_OUT, D_HEADS},
+    [M_O_GATE] = {"attn_gate.weight", D_Q_IN, D_ATT, D_ONE},
+    [M_ATTN_GATE_A] = {"attn_norm_gate_a.weight", D_EMBD, D_GATE_RANK, D_ONE},
+    [M_ATTN_GATE_B] = {"attn_norm_gate_b.weight", D_GATE_RANK, D_EMBD, D_ONE},
+    [M_FFN_GATE_A] = {"ffn_norm_gate_a.weight", D_EMBD, D_GATE_RANK, D_ONE},
+    [M_FFN_GATE_B] = {"ffn_norm_gate_b.weight", D_GATE_RANK, D_EMBD, D_ONE},
+    [M_ROUTER] = {"ffn_gate_inp.weight", D_EMBD, D_EXPERTS, D_ONE},
+    [M_GATE_EXPERTS] =
+        {"ffn_gate_exps.weight", D_EMBD, D_FFN_EXPERT, D_EXPERTS},
+    [M_UP_EXPERTS] = {"ffn_up_exps.weight", D_EMBD, D_FFN_EXPERT, D_EXPERTS},
+    [M_DOWN_EXPERTS] =
+        {"ffn_down_exps.weight", D_FFN_EXPERT, D_EMBD, D_EXPERTS},
+    [M_GATE_SHARED] = {"ffn_gate_shexp.weight", D_EMBD, D_FFN_SHARED, D_ONE},
+    [M_UP_SHARED] = {"ffn_up_shexp.weight", D_EMBD, D_FFN_SHARED, D_ONE},
+    [M_DOWN_SHARED] = {"ffn_down_shexp.weight", D_FFN_SHARED, D_EMBD, D_ONE},
 };
 
 #define BIT(x) (1u << (x))
@@ -12251,15 +12301,29 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
 #define NORMS_QK (BIT(V_Q_NORM) | BIT(V_K_NORM))
 #define BIAS_QKV (BIT(V_Q_BIAS) | BIT(V_K_BIAS) | BIT(V_V_BIAS))
 
+/* expert_gating_func of the format; how router logits become weights. */
+typedef enum { ROUTE_NONE, ROUTE_SOFTMAX, ROUTE_SIGMOID } mdl_routing;
+
+/* Whether a model has layers that see a window only: the period-th, 2 *
+ * period-th, ... layers are global unless the file says which. */
+typedef enum { WINDOW_NEVER, WINDOW_MAY, WINDOW_MUST } mdl_windows;
+
 typedef struct {
-    const char *name;    /* general.architecture */
-    u32 need, may;       /* masks of mdl_vector */
-    bool rope_halves;    /* pairs (i, i + n/2); otherwise (2i, 2i + 1) */
-    bool scale_embd;     /* embeddings times sqrt(n_embd) */
+    const char *name;        /* general.architecture */
+    u32 need, may;           /* masks of mdl_vector */
+    u32 need_experts;        /* more that layers with experts need */
+    bool rope_halves;        /* pairs (i, i + n/2), not (2i, 2i + 1) */
+    bool scale_embd;         /* embeddings times sqrt(n_embd) */
+    bool latent;             /* keys and values from a latent vector */
+    bool gated;              /* gated norms and attention output (A.X K2) */
+    bool skips;              /* streams saved and mixed in again (Solar) */
+    bool rope_local_only;    /* global layers have no rope */
+    mdl_routing routing;     /* of a file with experts that does not say */
     k_activation act;
-    u32 window_period;   /* every period-th layer is global, the others have
-                            the window; 0: no window, or all layers alike */
-    f32 window_theta;    /* rope base of local layers; 0: as the global one */
+    mdl_windows windows;
+    u32 window_period;
+    f32 window_theta;        /* rope base of local layers; 0: as global */
+    const char *ffn_norm;    /* its name, if not ffn_norm.weight */
 } mdl_arch;
 
 static const mdl_arch MDL_ARCHS[] = {
@@ -12270,21 +12334,48 @@ static const mdl_arch MDL_ARCHS[] = {
         .rope_halves = true},
     {.name = "gemma3", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
         .rope_halves = true, .scale_embd = true, .act = K_GELU,
-        .window_period = 6, .window_theta = 10000.0f},
+        .windows = WINDOW_MUST, .window_period = 6, .window_theta = 10000.0f},
+    {.name = "exaone", .need = NORMS_PRE, .rope_halves = true},
+    {.name = "exaone4", .need = NORMS_POST | NORMS_QK, .rope_halves = true,
+        .windows = WINDOW_MAY, .window_period = 4, .rope_local_only = true},
+    {.name = "exaone-moe", .need = NORMS_PRE | NORMS_QK, .rope_halves = true,
+        .windows = WINDOW_MAY, .window_period = 4, .rope_local_only = true,
+        .routing = ROUTE_SIGMOID},
+    {.name = "hyperclovax", .need = NORMS_PRE,
+        .may = NORMS_POST | BIAS_QKV | BIT(V_O_BIAS)},
+    {.name = "kanana2-tiny", .need = NORMS_PRE | NORMS_QK,
+        .rope_halves = true, .windows = WINDOW_MUST, .window_period = 4},
+    {.name = "glm4moe", .need = NORMS_PRE, .may = NORMS_QK | BIAS_QKV,
+        .rope_halves = true, .routing = ROUTE_SIGMOID,
+        .ffn_norm = "post_attention_norm.weight"},
+    {.name = "deepseek2", .need = NORMS_PRE, .latent = true,
+        .routing = ROUTE_SOFTMAX},
+    {.name = "axk1", .need = NORMS_PRE, .latent = true,
+        .need_experts = BIT(V_FFN_POST_NORM), .routing = ROUTE_SIGMOID},
+    {.name = "axk2", .need = NORMS_PRE, .latent = true, .gated = true,
+        .routing = ROUTE_SIGMOID},
+    {.name = "vaetki", .need = NORMS_PRE | NORMS_POST, .latent = true,
+        .routing = ROUTE_SIGMOID, .windows = WINDOW_MUST, .window_period = 6},
+    {.name = "solar", .need = NORMS_PRE, .skips = true},
 };
 
 typedef struct {
     const u8 *w; /* [n_out][n_in] */
     ksllm_type type;
     size_t n_in, n_out, row_bytes;
+    size_t n; /* so many of them, n_out * row_bytes apart */
 } mdl_matrix;
 
 typedef struct {
     const u8 *vec[N_VECTORS]; /* f32; NULL where the model has none */
     mdl_matrix mat[N_MATRICES];
     u32 window; /* keys a query sees, itself included; 0: all */
-    u32 rope;   /* index into mdl.rope */
+    u32 rope;   /* index into mdl.rope, or MDL_NO_ROPE */
+    bool experts;
+    u32 save, mix; /* BIT(i): stream i is kept, is mixed in, before it */
 } mdl_layer;
+
+enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2 };
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
@@ -12300,7 +12391,14 @@ struct ksllm_model {
     const mdl_arch *arch;
     size_t dim[N_DIMS];
     u32 n_layers, n_heads, n_kv_heads, n_ctx_train, window, n_ropes;
-    f32 eps, attn_scale, embd_scale;
+    u32 n_ctx_max; /* 0: no limit but memory */
+    u32 n_blocks; /* in the file: those behind n_layers predict further tokens
+                     at once, and are not run */
+    u32 n_experts_used, n_groups, n_groups_used, n_dense;
+    mdl_routing routing;
+    bool route_norm; /* an expert's share is of the chosen, not of all */
+    f32 route_scale, mix;
+    f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
     mdl_matrix embd, output;
     const u8 *output_norm, *rope_divisors;
     mdl_layer *layers;
@@ -12377,74 +12475,201 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
 /* Upper limits keep every product of two of these within 64 bits, and every
  * one of them within what a file with such tensors could back. */
 static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
+    const i64 top = 1 << 24;
+    u32 n_embd = 0, n_ff = 0, head = 0, value = 0, rope = 0, n_more = 0;
     const struct {
         const char *name;
         i64 hi, fallback;
         u32 *out;
     } keys[] = {
-        {"block_count", 1 << 12, -1, &m->n_layers},
+        {"block_count", 1 << 12, -1, &m->n_blocks},
         {"context_length", 1 << 30, -1, &m->n_ctx_train},
+        {"embedding_length", top, -1, &n_embd},
+        {"feed_forward_length", top, m->arch->routing ? 0 : -1, &n_ff},
         {"attention.head_count", 1 << 12, -1, &m->n_heads},
-        {"attention.head_count_kv", 1 << 12, m->n_heads, &m->n_kv_heads},
     };
     ksllm_status status = KSLLM_OK;
     for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_int(m, keys[i].name, 1, keys[i].hi,
-            i == 3 ? m->n_heads : keys[i].fallback, keys[i].out, err);
-    u32 n_embd = 0, n_ff = 0, head = 0, value = 0, rope = 0;
-    const i64 top = 1 << 24;
+        status = mdl_int(m, keys[i].name, 1, keys[i].hi, keys[i].fallback,
+            keys[i].out, err);
     if (!status)
-        status = mdl_int(m, "embedding_length", 1, top, -1, &n_embd, err);
+        status = mdl_int(m, "nextn_predict_layers", 0, m->n_blocks - 1, 0,
+            &n_more, err);
+    m->n_layers = m->n_blocks - n_more;
     if (!status)
-        status = mdl_int(m, "feed_forward_length", 1, top, -1, &n_ff, err);
-    if (status) return status;
-    status = mdl_int(m, "attention.key_length", 1, 1 << 16,
-        n_embd / m->n_heads, &head, err);
+        status = mdl_int(m, "attention.head_count_kv", 1, 1 << 12,
+            m->n_heads, &m->n_kv_heads, err);
+    if (!status)
+        status = mdl_int(m, "attention.key_length", 1, 1 << 16,
+            n_embd / m->n_heads, &head, err);
     if (!status)
         status = mdl_int(
             m, "attention.value_length", 1, 1 << 16, head, &value, err);
     if (!status)
-        status = mdl_int(
-            m, "rope.dimension_count", 2, head, head, &rope, err);
+        status = mdl_int(m, "rope.dimension_count", 2, head,
+            m->arch->latent ? -1 : (i64)head, &rope, err);
     if (status) return status;
     mdl_key heads = mdl_key_of(m, "attention.head_count");
-    if (!head || value != head || rope % 2 || m->n_heads % m->n_kv_heads)
+    if (!head || rope % 2 || m->n_heads % m->n_kv_heads)
         return fail(err, KSLLM_ERR_FORMAT, gguf_find(&m->g, heads.text)->offset,
             "%.*s: %s.attention.*: %u heads on %u KV heads, key length %u, "
-            "value length %u, rope.dimension_count %u do not go together",
-            STR(m->g.name), m->arch->name, (unsigned)m->n_heads,
-            (unsigned)m->n_kv_heads, (unsigned)head, (unsigned)value,
-            (unsigned)rope);
-    m->dim[D_EMBD] = n_embd;
-    m->dim[D_FFN] = n_ff;
-    m->dim[D_HEAD] = head;
-    m->dim[D_ROPE] = rope;
-    m->dim[D_Q] = (size_t)m->n_heads * head;
-    m->dim[D_KV] = (size_t)m->n_kv_heads * head;
-    m->dim[D_VOCAB] = (size_t)m->tok.n_vocab;
+            "rope.dimension_count %u do not go together", STR(m->g.name),
+            m->arch->name, (unsigned)m->n_heads, (unsigned)m->n_kv_heads,
+            (unsigned)head, (unsigned)rope);
+    size_t *d = m->dim;
+    d[D_ONE] = 1;
+    d[D_EMBD] = n_embd;
+    d[D_FFN] = n_ff;
+    d[D_HEADS] = m->n_heads;
+    d[D_HEAD] = head;
+    d[D_VALUE] = value;
+    d[D_ROPE] = rope;
+    d[D_Q] = (size_t)m->n_heads * head;
+    d[D_KV] = (size_t)m->n_kv_heads * head;
+    d[D_V] = (size_t)m->n_kv_heads * value;
+    d[D_ATT] = (size_t)m->n_heads * value;
+    d[D_VOCAB] = (size_t)m->tok.n_vocab;
     return KSLLM_OK;
 }
 
-static ksllm_status mdl_read_scalars(ksllm_model *m, ksllm_error *err) {
-    f64 eps = 0, scale = 0;
-    ksllm_status status = mdl_float(
-        m, "attention.layer_norm_rms_epsilon", 0, 1, -1, &eps, err);
+/* Sizes of attention through a latent vector: the cache holds the latent and
+ * the rope part of the key, one KV head for all, and a value is the key's
+ * first part. */
+static ksllm_status mdl_read_latent(ksllm_model *m, ksllm_error *err) {
+    u32 latent = 0, head = 0, out = 0, rank = 0;
+    ksllm_status status =
+        mdl_int(m, "attention.kv_lora_rank", 1, 1 << 16, -1, &latent, err);
     if (!status)
-        status = mdl_float(m, "attention.scale", 0, 1e6, 0, &scale, err);
+        status = mdl_int(
+            m, "attention.key_length_mla", 1, 1 << 16, -1, &head, err);
+    if (!status)
+        status = mdl_int(
+            m, "attention.value_length_mla", 1, 1 << 16, -1, &out, err);
+    if (!status)
+        status = mdl_int(
+            m, "attention.q_lora_rank", 0, 1 << 24, 0, &rank, err);
     if (status) return status;
+    size_t *d = m->dim;
+    if (m->n_kv_heads != 1 || head <= d[D_ROPE]
+        || d[D_HEAD] != latent + d[D_ROPE] || d[D_VALUE] != latent)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: '%s.attention.key_length_mla' %u, kv_lora_rank %u, %u KV "
+            "heads, key length %u, value length %u, rope.dimension_count %u "
+            "do not go together", STR(m->g.name), m->arch->name,
+            (unsigned)head, (unsigned)latent, (unsigned)m->n_kv_heads,
+            (unsigned)d[D_HEAD], (unsigned)d[D_VALUE], (unsigned)d[D_ROPE]);
+    d[D_LATENT] = latent;
+    d[D_NOPE] = head - d[D_ROPE];
+    d[D_OUT] = out;
+    d[D_Q_LATENT] = d[D_Q];
+    d[D_Q] = (size_t)m->n_heads * head;
+    d[D_ATT] = (size_t)m->n_heads * out;
+    d[D_V] = 0;
+    d[D_Q_RANK] = rank;
+    d[D_Q_IN] = rank * (m->arch->gated ? 2u : 1u);
+    return KSLLM_OK;
+}
+/* A model without experts is one whose layers are all dense. */
+static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
+    u32 n = 0, ff = 0, n_shared = 0, shared = 0, norm = 0, routing = 0;
+    f64 scale = 1;
+    ksllm_status status = KSLLM_OK;
+    if (m->arch->routing)
+        status = mdl_int(m, "expert_count", 0, 1 << 16, 0, &n, err);
+    m->n_dense = m->n_layers;
+    if (status || !n) return status;
+    const struct {
+        const char *name;
+        i64 lo, hi, fallback;
+        u32 *out;
+    } keys[] = {
+        {"expert_used_count", 1, n, -1, &m->n_experts_used},
+        {"expert_feed_forward_length", 1, 1 << 24, -1, &ff},
+        {"expert_shared_count", 0, 256, 0, &n_shared},
+        {"expert_group_count", 1, n, 1, &m->n_groups},
+        {"expert_gating_func", 1, 2, m->arch->routing, &routing},
+        {"expert_weights_norm", 0, 1, 0, &norm},
+        {"leading_dense_block_count", 0, m->n_layers, 0, &m->n_dense},
+    };
+    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
+        status = mdl_int(m, keys[i].name, keys[i].lo, keys[i].hi,
+            keys[i].fallback, keys[i].out, err);
+    if (!status)
+        status = mdl_int(m, "expert_group_used_count", 1, m->n_groups,
+            m->n_groups, &m->n_groups_used, err);
+    if (!status)
+        status = mdl_int(m, "expert_shared_feed_forward_length", 1, 1 << 24,
+            (i64)n_shared * ff, &shared, err);
+    if (!status)
+        status = mdl_float(m, "expert_weights_scale", 0, 1e6, 1, &scale, err);
+    if (status) return status;
+    bool masks = m->n_groups > m->n_groups_used;
+    if (masks && (routing != ROUTE_SIGMOID || m->arch->gated))
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "%.*s: '%s.expert_group_used_count' is %u of %u; here groups can "
+            "be chosen by the DeepSeek-V3 rule only", STR(m->g.name),
+            m->arch->name, (unsigned)m->n_groups_used, (unsigned)m->n_groups);
+    u64 open = (u64)n / m->n_groups * m->n_groups_used;
+    if (n % m->n_groups || m->n_experts_used > open)
+        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "%.*s: metadata key '%s.expert_group_count' is %u (%u used): %u "
+            "experts, %u of them used, cannot be split so", STR(m->g.name),
+            m->arch->name, (unsigned)m->n_groups, (unsigned)m->n_groups_used,
+            (unsigned)n, (unsigned)m->n_experts_used);
+    m->dim[D_EXPERTS] = n;
+    m->dim[D_FFN_EXPERT] = ff;
+    m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
+    m->routing = (mdl_routing)routing;
+    m->route_norm = norm;
+    m->route_scale = scale > 0 ? (f32)scale : 1.0f;
+    return KSLLM_OK;
+}
+
+/* A.X K2: the rank of the gated norms is that of the tensors; contexts end
+ * where its sparse attention would begin to leave keys out. */
+static ksllm_status mdl_read_gates(ksllm_model *m, ksllm_error *err) {
+    const gguf_tensor *t = gguf_find_tensor(
+        &m->g, str_of("blk.0.attn_norm_gate_a.weight"));
+    m->dim[D_GATE_RANK] = t ? (size_t)t->n_rows : 0;
+    return mdl_int(m, "attention.indexer.top_k", 1, 1 << 30, -1,
+        &m->n_ctx_max, err);
+}
+
+static ksllm_status mdl_read_window(ksllm_model *m, ksllm_error *err) {
+    if (!m->arch->windows) return KSLLM_OK;
+    return mdl_int(m, "attention.sliding_window", 1, 1 << 30,
+        m->arch->windows == WINDOW_MUST ? -1 : 0, &m->window, err);
+}
+
+static ksllm_status mdl_read_scalars(ksllm_model *m, ksllm_error *err) {
+    f64 eps = 0, scale = 0, embd_scale = 1, residual = 1, logit = 1, mix = 0;
     f64 head = (f64)m->dim[D_HEAD], embd = (f64)m->dim[D_EMBD];
+    if (m->arch->scale_embd) embd_scale = __builtin_sqrt(embd);
+    const struct {
+        const char *name;
+        f64 lo, hi, fallback;
+        f64 *out;
+    } keys[] = {
+        {"attention.layer_norm_rms_epsilon", 0, 1, -1, &eps},
+        {"attention.scale", 0, 1e6, 0, &scale},
+        {"embedding_scale", 1e-6, 1e6, embd_scale, &embd_scale},
+        {"residual_scale", 1e-6, 1e6, 1, &residual},
+        {"logit_scale", 1e-6, 1e6, 1, &logit},
+        {"skip.weight", 0, 1, m->arch->skips ? -1 : 0, &mix},
+    };
+    ksllm_status status = KSLLM_OK;
+    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
+        status = mdl_float(m, keys[i].name, keys[i].lo, keys[i].hi,
+            keys[i].fallback, keys[i].out, err);
+    if (m->arch->latent) head = (f64)(m->dim[D_NOPE] + m->dim[D_ROPE]);
     /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
     if (m->arch->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
     m->eps = (f32)eps;
     m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
-    m->embd_scale = m->arch->scale_embd ? (f32)__builtin_sqrt(embd) : 1.0f;
-    status = mdl_int(
-        m, "attention.sliding_window", 0, 1 << 30, 0, &m->window, err);
-    if (!status && m->arch->window_period && !m->window)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s.attention.sliding_window' is missing or 0",
-            STR(m->g.name), m->arch->name);
-    if (!m->arch->window_period) m->window = 0;
+    m->embd_scale = (f32)embd_scale;
+    m->residual_scale = (f32)residual;
+    m->logit_scale = (f32)logit;
+    m->mix = (f32)mix;
     return status;
 }
 
@@ -12455,18 +12680,30 @@ typedef struct {
     f64 theta, factor, original;
     f64 low, high;           /* llama3: wavelengths original / low, / high */
     f64 fast, slow, ext, attn; /* yarn: beta_fast, beta_slow, mix, gain */
+    f64 log_mul; /* yarn of latent models: 0.1 mscale_all_dim */
 } mdl_scaling;
 
 static ksllm_status mdl_read_scaling(
     const ksllm_model *m, mdl_scaling *s, ksllm_error *err) {
     static const char *const names[] = {"none", "linear", "llama3", "yarn"};
+    mdl_key k = mdl_key_of(m, "rope.scaling.type");
+    str type = gguf_get_str(&m->g, k.text);
+    u32 kind = 0;
+    while (type.p && kind < KS_LEN(names)
+            && !str_eq(type, str_of(names[kind])))
+        kind++;
+    if (kind == KS_LEN(names))
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "%.*s: '%s' is '%.*s'; none, linear, llama3 and yarn can be run",
+            STR(m->g.name), k.text, STR(type));
+    s->kind = kind;
     const struct {
         const char *name;
         f64 lo, fallback;
         f64 *out;
     } keys[] = {
         {"rope.freq_base", 1, 10000, &s->theta},
-        {"rope.scaling.factor", 1e-3, 1, &s->factor},
+        {"rope.scaling.factor", 1e-3, kind ? -1 : 1, &s->factor},
         {"rope.scaling.original_context_length", 1, m->n_ctx_train,
             &s->original},
         {"rope.scaling.low_freq_factor", 1e-3, 1, &s->low},
@@ -12475,23 +12712,13 @@ static ksllm_status mdl_read_scaling(
         {"rope.scaling.yarn_beta_slow", 1e-3, 1, &s->slow},
         {"rope.scaling.yarn_ext_factor", 0, 1, &s->ext},
         {"rope.scaling.attn_factor", 0, 1, &s->attn},
+        {"rope.scaling.yarn_log_multiplier", 0, 0, &s->log_mul},
     };
     ksllm_status status = KSLLM_OK;
     for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
         status = mdl_float(m, keys[i].name, keys[i].lo, 1e12,
             keys[i].fallback, keys[i].out, err);
-    mdl_key k = mdl_key_of(m, "rope.scaling.type");
-    str type = gguf_get_str(&m->g, k.text);
-    s->kind = ROPE_PLAIN;
-    if (status || !type.p) return status;
-    for (u32 i = 0; i < KS_LEN(names); i++)
-        if (str_eq(type, str_of(names[i]))) {
-            s->kind = i;
-            return KSLLM_OK;
-        }
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "%.*s: '%s' is '%.*s'; none, linear, llama3 and yarn can be run",
-        STR(m->g.name), k.text, STR(type));
+    return status;
 }
 
 static f64 mdl_clamp(f64 x, f64 lo, f64 hi) {
@@ -12537,12 +12764,15 @@ static void mdl_fill_rope(
         if (s->kind == ROPE_YARN) f = mdl_freq_yarn(s, f, i, n);
         r->freq[i] = (f32)f;
     }
-    r->gain = 1;
-    if (s->kind == ROPE_YARN)
-        r->gain = (f32)(s->attn
-            * (s->ext > 0 && s->factor > 1 ? 1 + 0.1 * m_ln(s->factor) : 1));
+    bool grows = s->kind == ROPE_YARN && s->ext > 0 && s->factor > 1
+        && !(s->log_mul > 0);
+    r->gain = s->kind == ROPE_YARN ? (f32)s->attn : 1.0f;
+    if (grows) r->gain = (f32)(s->attn * (1 + 0.1 * m_ln(s->factor)));
 }
 
+/* Scaling and divisors are for the layers that see everything, unless only
+ * the others have rope at all. Models with a latent vector scale their scores
+ * where others scale cosine and sine. */
 static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     mdl_scaling s, plain = {.kind = ROPE_PLAIN};
     f64 local = 0;
@@ -12553,7 +12783,7 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
             &local, err);
     if (status) return status;
     size_t half = m->dim[D_ROPE] / 2;
-    m->n_ropes = m->window ? 2 : 1;
+    m->n_ropes = m->window && !m->arch->rope_local_only ? 2 : 1;
     m->rope_bytes = m->n_ropes * half * sizeof(f32);
     m->rope[0].freq = mem_alloc(&m->alloc, m->rope_bytes);
     if (!m->rope[0].freq) return fail_memory(err, m->rope_bytes);
@@ -12561,7 +12791,11 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     if (m->rope_divisors)
         for (size_t i = 0; i < half; i++)
             m->rope[0].freq[i] /= ld_f32(m->rope_divisors + 4 * i);
-    if (!m->window) return KSLLM_OK;
+    if (m->arch->latent && s.kind == ROPE_YARN && s.factor > 1) {
+        f64 grown = 1 + s.log_mul * m_ln(s.factor);
+        m->attn_scale = (f32)((f64)m->attn_scale * grown * grown);
+    }
+    if (m->n_ropes == 1) return KSLLM_OK;
     m->rope[1].freq = m->rope[0].freq + half;
     mdl_fill_rope(m, &plain, local, &m->rope[1]);
     return KSLLM_OK;
@@ -12569,32 +12803,35 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 
 /* ---- tensors ---- */
 
-static ksllm_status mdl_check_shape(const ksllm_model *m, const gguf_tensor *t,
-    size_t n_in, size_t n_out, bool is_float, ksllm_error *err) {
-    if (t->dims[0] != n_in || t->n_rows != n_out)
+static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
+    size_t n, const u8 **out, ksllm_error *err) {
+    *out = t->data;
+    if (t->dims[0] != n || t->n_rows != 1)
         return fail(err, KSLLM_ERR_FORMAT, t->offset,
-            "%.*s: tensor '%.*s' is %llu x %llu, the metadata says %llu x %llu",
+            "%.*s: tensor '%.*s' is %llu x %llu, the metadata says %llu",
             STR(m->g.name), STR(t->name), (unsigned long long)t->dims[0],
-            (unsigned long long)t->n_rows, (unsigned long long)n_in,
-            (unsigned long long)n_out);
-    if (is_float && t->type != KSLLM_TYPE_F32)
+            (unsigned long long)t->n_rows, (unsigned long long)n);
+    if (t->type != KSLLM_TYPE_F32)
         return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
             "%.*s: tensor '%.*s' has type %s, F32 is needed there",
             STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
     return KSLLM_OK;
 }
 
-static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    mdl_dim n, const u8 **out, ksllm_error *err) {
-    *out = t->data;
-    return mdl_check_shape(m, t, m->dim[n], 1, true, err);
-}
-
 static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
-    mdl_dim n_in, mdl_dim n_out, mdl_matrix *out, ksllm_error *err) {
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[n_in],
-        m->dim[n_out], (size_t)t->row_bytes};
-    return mdl_check_shape(m, t, m->dim[n_in], m->dim[n_out], false, err);
+    const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
+    size_t n_in = m->dim[s->n_in], n_out = m->dim[s->n_out], n = m->dim[s->n];
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, n_in, n_out,
+        (size_t)t->row_bytes, n};
+    if (t->dims[0] == n_in && t->dims[1] == n_out && t->dims[2] == n
+        && t->dims[3] == 1)
+        return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, t->offset,
+        "%.*s: tensor '%.*s' is %llu x %llu x %llu, the metadata says "
+        "%llu x %llu x %llu", STR(m->g.name), STR(t->name),
+        (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+        (unsigned long long)t->dims[2], (unsigned long long)n_in,
+        (unsigned long long)n_out, (unsigned long long)n);
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -12621,38 +12858,73 @@ static ksllm_status mdl_unknown(
         STR(m->g.name), STR(t->name), m->arch->name, (unsigned)m->n_layers);
 }
 
+/* What a layer consists of, as masks. */
+typedef struct {
+    u32 matrices, vectors, may;
+} mdl_parts;
+
+static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
+    const mdl_arch *a = m->arch;
+    mdl_parts p = {BIT(M_O), a->need, a->may};
+    if (!a->latent) {
+        p.matrices |= BIT(M_Q) | BIT(M_K) | BIT(M_V);
+    } else {
+        p.matrices |= BIT(M_LATENT) | BIT(M_K_B) | BIT(M_V_B);
+        p.matrices |= m->dim[D_Q_RANK] ? BIT(M_Q_A) | BIT(M_Q_B) : BIT(M_Q);
+        p.vectors |= BIT(V_LATENT_NORM);
+        if (m->dim[D_Q_RANK]) p.vectors |= BIT(V_Q_RANK_NORM);
+    }
+    if (a->gated)
+        p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_GATE_A) | BIT(M_ATTN_GATE_B);
+    if (!l->experts) {
+        p.matrices |= BIT(M_GATE) | BIT(M_UP) | BIT(M_DOWN);
+        return p;
+    }
+    p.matrices |= BIT(M_ROUTER) | BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
+        | BIT(M_DOWN_EXPERTS);
+    if (m->dim[D_FFN_SHARED])
+        p.matrices |= BIT(M_GATE_SHARED) | BIT(M_UP_SHARED) | BIT(M_DOWN_SHARED);
+    if (a->gated) p.matrices |= BIT(M_FFN_GATE_A) | BIT(M_FFN_GATE_B);
+    p.vectors |= a->need_experts;
+    p.may |= BIT(V_ROUTER_BIAS);
+    return p;
+}
+
 static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
-    for (u32 i = 0; i < N_MATRICES; i++) {
-        const mdl_slot *s = &MDL_MATRICES[i];
-        if (str_eq(rest, str_of(s->name)))
-            return mdl_bind_matrix(m, t, s->n_in, s->n_out, &l->mat[i], err);
-    }
+    mdl_parts p = mdl_parts_of(m, l);
+    const char *ffn_norm = m->arch->ffn_norm;
+    for (u32 i = 0; i < N_MATRICES; i++)
+        if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
+            return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
     for (u32 i = 0; i < N_VECTORS; i++) {
         const mdl_slot *s = &MDL_VECTORS[i];
-        if (str_eq(rest, str_of(s->name))
-            && ((m->arch->need | m->arch->may) & BIT(i)))
-            return mdl_bind_vector(m, t, s->n_in, &l->vec[i], err);
+        const char *name =
+            i == V_FFN_NORM && ffn_norm ? ffn_norm : s->name;
+        if ((p.vectors | p.may) & BIT(i) && str_eq(rest, str_of(name)))
+            return mdl_bind_vector(m, t, m->dim[s->n_in], &l->vec[i], err);
     }
     return mdl_unknown(m, t, err);
 }
 
 static ksllm_status mdl_bind(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    static const mdl_slot table = {NULL, D_EMBD, D_VOCAB, D_ONE};
     u32 layer;
     str rest;
-    if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_layers)
-        return mdl_bind_in_layer(m, t, &m->layers[layer], rest, err);
+    if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
+        return layer < m->n_layers
+            ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
+            : KSLLM_OK;
     if (str_eq(t->name, str_of("token_embd.weight")))
-        return mdl_bind_matrix(m, t, D_EMBD, D_VOCAB, &m->embd, err);
+        return mdl_bind_matrix(m, t, &table, &m->embd, err);
     if (str_eq(t->name, str_of("output.weight")))
-        return mdl_bind_matrix(m, t, D_EMBD, D_VOCAB, &m->output, err);
+        return mdl_bind_matrix(m, t, &table, &m->output, err);
     if (str_eq(t->name, str_of("output_norm.weight")))
-        return mdl_bind_vector(m, t, D_EMBD, &m->output_norm, err);
-    if (str_eq(t->name, str_of("rope_freqs.weight"))) {
-        m->rope_divisors = t->data;
-        return mdl_check_shape(m, t, m->dim[D_ROPE] / 2, 1, true, err);
-    }
+        return mdl_bind_vector(m, t, m->dim[D_EMBD], &m->output_norm, err);
+    if (str_eq(t->name, str_of("rope_freqs.weight")))
+        return mdl_bind_vector(
+            m, t, m->dim[D_ROPE] / 2, &m->rope_divisors, err);
     return mdl_unknown(m, t, err);
 }
 
@@ -12670,11 +12942,13 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
     if (!m->output_norm) return mdl_missing(m, -1, "output_norm.weight", err);
     if (!m->output.w) m->output = m->embd; /* tied */
     for (u32 n = 0; n < m->n_layers; n++) {
+        const mdl_layer *l = &m->layers[n];
+        mdl_parts p = mdl_parts_of(m, l);
         for (u32 i = 0; i < N_MATRICES; i++)
-            if (!m->layers[n].mat[i].w)
+            if (p.matrices & BIT(i) && !l->mat[i].w)
                 return mdl_missing(m, (i32)n, MDL_MATRICES[i].name, err);
         for (u32 i = 0; i < N_VECTORS; i++)
-            if (m->arch->need & BIT(i) && !m->layers[n].vec[i])
+            if (p.vectors & BIT(i) && !l->vec[i])
                 return mdl_missing(m, (i32)n, MDL_VECTORS[i].name, err);
     }
     return KSLLM_OK;
@@ -12690,9 +12964,55 @@ static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
         (unsigned long long)m->dim[D_VOCAB]);
 }
 
+/* Item i of an array with one number per block; the key is there. */
+static ksllm_status mdl_per_block(const ksllm_model *m, const char *name,
+    u32 i, i64 *out, ksllm_error *err) {
+    mdl_key k = mdl_key_of(m, name);
+    const gguf_kv *kv = gguf_find(&m->g, k.text);
+    if (kv && kv->type == KSLLM_META_ARRAY && i < kv->count
+        && gguf_int_at(kv, i, out))
+        return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
+        "%.*s: metadata key '%s' must be an array of %u whole numbers",
+        STR(m->g.name), k.text, (unsigned)m->n_layers);
+}
+
+/* Which layers have the window: the file may say, as a period or for each. */
+static ksllm_status mdl_place_windows(ksllm_model *m, ksllm_error *err) {
+    static const char name[] = "attention.sliding_window_pattern";
+    mdl_key k = mdl_key_of(m, name);
+    const gguf_kv *kv = gguf_find(&m->g, k.text);
+    u32 period = m->arch->window_period;
+    ksllm_status status = KSLLM_OK;
+    if (!m->window) return status;
+    bool each = kv && kv->type == KSLLM_META_ARRAY;
+    if (kv && !each) status = mdl_int(m, name, 1, 1 << 12, -1, &period, err);
+    for (u32 i = 0; i < m->n_layers && !status; i++) {
+        i64 local = (i + 1) % period != 0;
+        if (each) status = mdl_per_block(m, name, i, &local, err);
+        mdl_layer *l = &m->layers[i];
+        bool only = m->arch->rope_local_only;
+        l->window = local ? m->window : 0;
+        l->rope = local ? !only : only ? MDL_NO_ROPE : 0;
+    }
+    return status;
+}
+
+static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
+    ksllm_status status = KSLLM_OK;
+    for (u32 i = 0; i < m->n_layers && m->arch->skips && !status; i++) {
+        i64 save = 0, mix = 0;
+        status = mdl_per_block(m, "skip.save", i, &save, err);
+        if (!status) status = mdl_per_block(m, "skip.mix", i, &mix, err);
+        m->layers[i].save = (u32)save & (BIT(MDL_STREAMS) - 1);
+        m->layers[i].mix = (u32)mix & (BIT(MDL_STREAMS) - 1);
+    }
+    return status;
+}
+
 /* Each layer has at least seven tensors, so a file bounds its layer count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
-    if (m->n_layers > m->g.n_tensors / N_MATRICES)
+    if (m->n_layers > m->g.n_tensors / 7)
         return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "%.*s: '%s.block_count' is %u, but there are only %u tensors: "
             "tensors are missing", STR(m->g.name), m->arch->name,
@@ -12701,19 +13021,19 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     m->layers = mem_alloc(&m->alloc, m->layer_bytes);
     if (!m->layers) return fail_memory(err, m->layer_bytes);
     memset(m->layers, 0, m->layer_bytes);
-    for (u32 i = 0; i < m->n_layers; i++) {
-        u32 period = m->arch->window_period;
-        bool local = m->window && period && (i + 1) % period != 0;
-        m->layers[i].window = local ? m->window : 0;
-        m->layers[i].rope = local;
-    }
-    return KSLLM_OK;
+    for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
+    ksllm_status status = mdl_place_windows(m, err);
+    return status ? status : mdl_place_skips(m, err);
 }
 
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     ksllm_status status = mdl_find_arch(m, err);
     if (!status) status = mdl_read_sizes(m, err);
+    if (!status && m->arch->latent) status = mdl_read_latent(m, err);
+    if (!status) status = mdl_read_experts(m, err);
     if (!status) status = mdl_read_scalars(m, err);
+    if (!status) status = mdl_read_window(m, err);
+    if (!status && m->arch->gated) status = mdl_read_gates(m, err);
     if (!status) status = mdl_check_vocab(m, err);
     if (!status) status = mdl_make_layers(m, err);
     for (u32 i = 0; i < m->g.n_tensors && !status; i++)
@@ -12783,8 +13103,9 @@ enum {
     SES_ALIGN = 64,
 };
 
-/* A layer's part of the cache: [n_kv_heads][n_slots][head_dim], keys then
- * values. Position p lies in slot p % n_slots. */
+/* A layer's part of the cache: [n_kv_heads][n_slots][key or value length].
+ * Position p lies in slot p % n_slots. With a latent vector a value is the
+ * first part of its key, and v is k. */
 typedef struct {
     u8 *k, *v;
     u32 n_slots;
@@ -12794,6 +13115,17 @@ typedef struct {
     f32 logit;
     i32 token;
 } ses_candidate;
+
+/* A product of a step: matrix `index` of w with m vectors. They lie at x as
+ * floats and from `at` on in acts as integers, n_in apart. */
+typedef struct {
+    const mdl_matrix *w;
+    u32 index, m;
+    const f32 *x;
+    size_t at;
+    f32 *y;
+    size_t y_stride;
+} ses_job;
 
 struct ksllm_session {
     const ksllm_model *m;
@@ -12816,11 +13148,27 @@ struct ksllm_session {
     /* activations of one batch, [n_batch][...] */
     f32 *x;               /* [n_embd] the residual stream */
     f32 *xn;              /* [n_embd] */
-    f32 *q, *k, *v, *att; /* [n_heads * head_dim], [n_kv_heads * head_dim] */
-    f32 *gate, *up;       /* [n_ffn] */
+    f32 *q, *k, *v, *att; /* [D_Q], [D_KV], [D_V], [D_ATT] */
+    f32 *gate, *up;       /* [n_ffn], or for all experts of the batch */
     f32 *delta;           /* [n_embd] what a block adds to x */
+    f32 *saved;           /* [n_embd] MDL_STREAMS times */
+    /* attention through a latent vector; those [n_heads][n_batch][...] have
+     * the tokens of a head together */
+    f32 *q_in;            /* [D_Q_IN] */
+    f32 *nope;            /* [n_heads][n_batch][D_NOPE] */
+    f32 *query;           /* [D_Q_LATENT] */
+    f32 *mix;             /* [n_heads][n_batch][D_LATENT] */
+    f32 *o_gate, *norm_a, *norm_b; /* [D_ATT], [D_GATE_RANK], [n_embd] */
+    /* experts: route and choice hold scores, pick the chosen in ascending
+     * order, share their weights, slot the rows of spread that they read and
+     * of parts that they write; first[e] is the first row of expert e */
+    f32 *route, *choice, *share;
+    u32 *pick, *slot, *first;
+    f32 *spread, *parts;
     f32 *rope;            /* [n_ropes][n_batch][n_rope / 2][2] cos, sin */
     k_acts acts;          /* the input of the products under way */
+    ses_job *jobs;        /* the products under way */
+    u32 *first_piece;     /* of each, and where the last one ends */
     f32 *logits;          /* [n_vocab] */
     f32 *pooled;          /* [n_embd] */
 
@@ -12871,38 +13219,83 @@ static void ses_lay_cache(ksllm_session *s, arena *a) {
     for (u32 i = 0; i < m->n_layers; i++) {
         u32 n_slots = ses_slots(s, &m->layers[i]);
         u8 *k = arena_take(a, n_slots * size, m->dim[D_KV]);
-        u8 *v = arena_take(a, n_slots * size, m->dim[D_KV]);
+        u8 *v = m->arch->latent ? k
+                                : arena_take(a, n_slots * size, m->dim[D_V]);
         if (s->cache && v) s->cache[i] = (ses_cache){k, v, n_slots};
     }
 }
 
+/* Rows of experts in a batch: every token's chosen ones, and itself once more
+ * for the shared expert. */
+static size_t ses_expert_rows(const ksllm_session *s) {
+    return s->m->dim[D_EXPERTS]
+        ? (size_t)s->n_batch * (s->m->n_experts_used + 1)
+        : 0;
+}
+
+/* Floats between the experts' gate and up activations; the shared expert's
+ * start at a multiple of 256, where any block may begin. */
+static size_t ses_expert_floats(const ksllm_session *s) {
+    const size_t *d = s->m->dim;
+    if (!d[D_EXPERTS]) return 0;
+    return s->n_batch * (s->m->n_experts_used * d[D_FFN_EXPERT]
+        + d[D_FFN_SHARED]) + 256;
+}
+
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
-    const size_t *d = s->m->dim;
-    size_t widest = max_size(max_size(d[D_EMBD], d[D_Q]), d[D_FFN]);
+    const size_t *d = s->m->dim, inputs[] = {D_EMBD, D_ATT, D_FFN, D_Q_IN};
+    size_t latent = max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
+    size_t n = s->n_batch * (s->m->arch->latent ? latent : 0);
+    n = max_size(n, ses_expert_floats(s));
+    n = max_size(n, ses_expert_rows(s) * d[D_EMBD]);
+    for (size_t i = 0; i < KS_LEN(inputs); i++)
+        n = max_size(n, s->n_batch * d[inputs[i]]);
     for (int i = 0; i < 2; i++) {
-        s->acts.q[i] = arena_take(a, s->n_batch, widest);
-        s->acts.d[i] =
-            arena_take(a, (u64)s->n_batch * (widest / block[i] + 1), 4);
-        s->acts.sum[i] = arena_take(a, (u64)s->n_batch * (widest / 16 + 1), 2);
+        s->acts.q[i] = arena_take(a, n, 1);
+        s->acts.d[i] = arena_take(a, n / block[i] + 1, 4);
+        s->acts.sum[i] = arena_take(a, n / 16 + 1, 2);
     }
+}
+
+static void ses_lay_jobs(ksllm_session *s, arena *a) {
+    const ksllm_model *m = s->m;
+    size_t used = (size_t)s->n_batch * m->n_experts_used, n = 3;
+    if (m->arch->latent) n = max_size(n, m->n_heads);
+    if (used) n = max_size(n, 2 * min_size(used, m->dim[D_EXPERTS]) + 2);
+    s->jobs = arena_take(a, n, sizeof *s->jobs);
+    s->first_piece = arena_take(a, n + 1, sizeof *s->first_piece);
 }
 
 static void ses_lay_scratch(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
-    const size_t *d = m->dim;
+    const size_t *d = m->dim, n = s->n_batch, used = m->n_experts_used;
+    size_t wide = max_size(n * d[D_FFN], ses_expert_floats(s));
+    size_t rows = ses_expert_rows(s) * d[D_EMBD];
     const struct {
         f32 **p;
         size_t n;
-    } rows[] = {
-        {&s->x, d[D_EMBD]}, {&s->xn, d[D_EMBD]}, {&s->delta, d[D_EMBD]},
-        {&s->q, d[D_Q]}, {&s->att, d[D_Q]}, {&s->k, d[D_KV]}, {&s->v, d[D_KV]},
-        {&s->gate, d[D_FFN]}, {&s->up, d[D_FFN]},
-        {&s->rope, m->n_ropes * d[D_ROPE]},
+    } floats[] = {
+        {&s->x, n * d[D_EMBD]}, {&s->xn, n * d[D_EMBD]},
+        {&s->delta, n * d[D_EMBD]}, {&s->q, n * d[D_Q]},
+        {&s->att, n * d[D_ATT]}, {&s->k, n * d[D_KV]}, {&s->v, n * d[D_V]},
+        {&s->gate, wide}, {&s->up, wide}, {&s->rope, m->n_ropes * n * d[D_ROPE]},
+        {&s->saved, m->arch->skips ? MDL_STREAMS * n * d[D_EMBD] : 0},
+        {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
+        {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
+        {&s->o_gate, m->arch->gated ? n * d[D_ATT] : 0},
+        {&s->norm_a, n * d[D_GATE_RANK]},
+        {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
+        {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
+        {&s->share, n * used}, {&s->spread, rows}, {&s->parts, rows},
     };
-    for (size_t i = 0; i < KS_LEN(rows); i++)
-        *rows[i].p = arena_take(a, (u64)s->n_batch * rows[i].n, sizeof(f32));
+    for (size_t i = 0; i < KS_LEN(floats); i++)
+        *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
+    s->pick = arena_take(a, n * used, sizeof(u32));
+    s->slot = arena_take(a, n * used, sizeof(u32));
+    s->first = arena_take(a, d[D_EXPERTS] + 1, sizeof(u32));
     ses_lay_acts(s, a);
+    ses_lay_jobs(s, a);
 }
 
 static void ses_lay_output(ksllm_session *s, arena *a) {
@@ -12975,6 +13368,11 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     s->overflow = o->overflow;
     s->pooling = o->pooling;
     s->kv_f16 = o->kv_type == KSLLM_TYPE_F16;
+    if (m->n_ctx_max && s->n_ctx > m->n_ctx_max)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options: n_ctx %u: architecture %s is exact here up to %u tokens, "
+            "where its sparse attention begins", (unsigned)s->n_ctx,
+            m->arch->name, (unsigned)m->n_ctx_max);
     if (s->n_keep >= s->n_ctx)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "options: n_keep %u is not below n_ctx %u", (unsigned)s->n_keep,
@@ -13113,10 +13511,10 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     const ksllm_model *m = from->m;
     memcpy(to->tokens, from->tokens, from->n_tokens * sizeof(i32));
     for (u32 i = 0; i < m->n_layers; i++) {
-        size_t bytes = (size_t)from->cache[i].n_slots * m->dim[D_KV]
-            * (from->kv_f16 ? 2 : 4);
-        memcpy(to->cache[i].k, from->cache[i].k, bytes);
-        memcpy(to->cache[i].v, from->cache[i].v, bytes);
+        size_t n = (size_t)from->cache[i].n_slots * (from->kv_f16 ? 2 : 4);
+        memcpy(to->cache[i].k, from->cache[i].k, n * m->dim[D_KV]);
+        if (m->dim[D_V])
+            memcpy(to->cache[i].v, from->cache[i].v, n * m->dim[D_V]);
     }
     memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
     if (from->pooling)
@@ -13141,9 +13539,11 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  *   per layer:
  *     x += post(Wo attention(rope(norm(Wq h)), rope(norm(Wk h)), Wv h))
  *          with h = norm(x)
- *     x += post(Wdown(act(Wgate h) * Wup h))
+ *     x += post(ffn(norm(x)))
+ *          with ffn(h) = Wdown(act(Wgate h) * Wup h), or a weighted sum of
+ *          such over the experts that the router chose for the token
  *   logits = Wout norm(x)
- * with norms and biases where the architecture has them.
+ * with norms, biases and multipliers where the architecture has them.
  * ======================================================================== */
 
 typedef struct fwd fwd;
@@ -13156,13 +13556,11 @@ struct fwd {
     const mdl_layer *l;
     /* the step under way */
     fwd_token_step step;
-    u32 n_per_piece;
+    u32 n_items, n_per_piece;
     u32 log_heads; /* 2^log_heads heads make a piece of attention */
-    k_product product[3];
-    u32 first_piece[4]; /* of each product */
-    u32 n_products;
+    u32 n_jobs;
     size_t rows_per_piece;
-    const u8 *norm; /* for fwd_norm and fwd_add */
+    const u8 *norm; /* for fwd_norm and fwd_add; NULL: none */
     const u8 *bias;
     u32 kinds; /* BIT(0): quantize in blocks of 32, BIT(1): of 256 */
 };
@@ -13183,16 +13581,22 @@ static bool fwd_stopped(ksllm_session *s) {
 static void fwd_token_piece(void *arg, u32 i) {
     const fwd *f = arg;
     if (fwd_stopped(f->s)) return;
-    u32 end = min_u32(f->m, (i + 1) * f->n_per_piece);
+    u32 end = min_u32(f->n_items, (i + 1) * f->n_per_piece);
     for (u32 t = i * f->n_per_piece; t < end; t++) f->step(f, t);
 }
 
-static void fwd_by_token(fwd *f, fwd_token_step step) {
-    u32 pieces = min_u32(f->m, 4 * f->s->n_threads);
+/* A step for each of n tokens, or of n rows of experts. */
+static void fwd_each(fwd *f, u32 n, fwd_token_step step) {
+    u32 pieces = min_u32(n, 4 * f->s->n_threads);
     f->step = step;
-    f->n_per_piece = (f->m + pieces - 1) / pieces;
-    pool_run(&f->s->workers, (f->m + f->n_per_piece - 1) / f->n_per_piece,
+    f->n_items = n;
+    f->n_per_piece = (n + pieces - 1) / pieces;
+    pool_run(&f->s->workers, (n + f->n_per_piece - 1) / f->n_per_piece,
         fwd_token_piece, f);
+}
+
+static void fwd_by_token(fwd *f, fwd_token_step step) {
+    fwd_each(f, f->m, step);
 }
 
 /* Cosines and sines of a position, as float32 products of position and
@@ -13218,32 +13622,39 @@ static void fwd_embed(const fwd *f, u32 t) {
     size_t n = e->n_in;
     f32 *x = s->x + t * n;
     blk_row(e->type, e->w + (size_t)s->tokens[f->n0 + t] * e->row_bytes, n, x);
-    if (s->m->arch->scale_embd)
+    if (s->m->embd_scale != 1)
         for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
     fwd_rope_table(f, t);
 }
 
-/* Prepares one token's input of the products to come. */
-static void fwd_quantize(const fwd *f, const f32 *x, size_t n, u32 t) {
+/* Prepares n values, number `at` and following of the products to come. */
+static void fwd_quantize(const fwd *f, const f32 *x, size_t n, size_t at) {
     static const size_t block[2] = {32, 256};
     const k_acts *a = &f->s->acts;
     for (int i = 0; i < 2; i++)
         if (f->kinds & BIT(i))
-            f->s->m->k->quantize(x, n, block[i], a->q[i] + t * n,
-                a->d[i] + t * (n / block[i]), a->sum[i] + t * (n / 16));
+            f->s->m->k->quantize(x, n, block[i], a->q[i] + at,
+                a->d[i] + at / block[i], a->sum[i] + at / 16);
 }
 
 static void fwd_norm(const fwd *f, u32 t) {
     const ksllm_session *s = f->s;
     size_t n = s->m->dim[D_EMBD];
     f32 *xn = s->xn + t * n;
-    s->m->k->norm(s->x + t * n, f->norm, n, s->m->eps, xn);
-    fwd_quantize(f, xn, n, t);
+    if (f->norm) s->m->k->norm(s->x + t * n, f->norm, n, s->m->eps, xn);
+    else memcpy(xn, s->x + t * n, n * sizeof *xn);
+    fwd_quantize(f, xn, n, t * n);
 }
 
+static f32 fwd_sigmoid(f32 x) { return (f32)(1 / (1 + m_exp(-(f64)x))); }
+
 static void fwd_quantize_att(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_Q];
-    fwd_quantize(f, f->s->att + t * n, n, t);
+    size_t n = f->s->m->dim[D_ATT];
+    f32 *x = f->s->att + t * n;
+    if (f->l->mat[M_O_GATE].w)
+        for (size_t i = 0; i < n; i++)
+            x[i] *= fwd_sigmoid(f->s->o_gate[t * n + i]);
+    fwd_quantize(f, x, n, t * n);
 }
 
 static void fwd_gate(const fwd *f, u32 t) {
@@ -13251,7 +13662,7 @@ static void fwd_gate(const fwd *f, u32 t) {
     size_t n = s->m->dim[D_FFN];
     f32 *g = s->gate + t * n;
     s->m->k->gate(g, s->up + t * n, n, s->m->arch->act);
-    fwd_quantize(f, g, n, t);
+    fwd_quantize(f, g, n, t * n);
 }
 
 static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
@@ -13266,12 +13677,13 @@ static void fwd_add(const fwd *f, u32 t) {
     f32 *x = s->x + t * n, *d = s->delta + t * n;
     fwd_add_bias(d, f->bias, n);
     if (f->norm) s->m->k->norm(d, f->norm, n, s->m->eps, d);
-    for (size_t i = 0; i < n; i++) x[i] += d[i];
+    for (size_t i = 0; i < n; i++) x[i] += d[i] * s->m->residual_scale;
 }
 
 static void fwd_rotate(const fwd *f, u32 t, f32 *x) {
     const ksllm_session *s = f->s;
     size_t half = s->m->dim[D_ROPE] / 2;
+    if (f->l->rope == MDL_NO_ROPE) return;
     const f32 *cs = s->rope + ((size_t)f->l->rope * s->n_batch + t) * half * 2;
     bool halves = s->m->arch->rope_halves;
     for (size_t i = 0; i < half; i++) {
@@ -13293,10 +13705,12 @@ static void fwd_finish_heads(
     }
 }
 
-static void fwd_store(const fwd *f, u32 t, const f32 *x, u8 *cache) {
+/* A token's keys or values, hd numbers per head, to the cache. */
+static void fwd_store(
+    const fwd *f, u32 t, const f32 *x, size_t hd, u8 *cache) {
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
-    size_t hd = m->dim[D_HEAD], n_slots = s->cache[f->i_layer].n_slots;
+    size_t n_slots = s->cache[f->i_layer].n_slots;
     size_t slot = (f->n0 + t) % n_slots, bytes = hd * (s->kv_f16 ? 2 : 4);
     for (u32 h = 0; h < m->n_kv_heads; h++, x += hd) {
         u8 *to = cache + (h * n_slots + slot) * bytes;
@@ -13310,14 +13724,56 @@ static void fwd_heads(const fwd *f, u32 t) {
     const ksllm_model *m = s->m;
     const u8 *const *vec = f->l->vec;
     f32 *q = s->q + t * m->dim[D_Q];
-    f32 *k = s->k + t * m->dim[D_KV], *v = s->v + t * m->dim[D_KV];
+    f32 *k = s->k + t * m->dim[D_KV], *v = s->v + t * m->dim[D_V];
     fwd_add_bias(q, vec[V_Q_BIAS], m->dim[D_Q]);
     fwd_add_bias(k, vec[V_K_BIAS], m->dim[D_KV]);
-    fwd_add_bias(v, vec[V_V_BIAS], m->dim[D_KV]);
+    fwd_add_bias(v, vec[V_V_BIAS], m->dim[D_V]);
     fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
     fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
-    fwd_store(f, t, k, s->cache[f->i_layer].k);
-    fwd_store(f, t, v, s->cache[f->i_layer].v);
+    fwd_store(f, t, k, m->dim[D_HEAD], s->cache[f->i_layer].k);
+    fwd_store(f, t, v, m->dim[D_VALUE], s->cache[f->i_layer].v);
+}
+
+/* ---- the same with a latent vector (DeepSeek-V2, 2024) ----
+ * A head's key is [Wk_b latent, rope part], its value Wv_b latent. Neither is
+ * ever made: the query is taken to the latent's space by Wk_b, and what
+ * attention mixes there is taken to the value's by Wv_b.
+ *
+ * Normed as published, whatever the model's epsilon is. */
+#define FWD_LATENT_EPS 1e-6f
+
+static void fwd_query_rank(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_Q_RANK], n_in = s->m->dim[D_Q_IN];
+    f32 *x = s->q_in + t * n_in;
+    if (n_in > n) memcpy(x + n, x, n * sizeof *x);
+    s->m->k->norm(x, f->l->vec[V_Q_RANK_NORM], n, FWD_LATENT_EPS, x);
+    fwd_quantize(f, x, n_in, t * n_in);
+}
+
+static void fwd_latent_heads(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    const size_t *d = s->m->dim, latent = d[D_LATENT], nope = d[D_NOPE];
+    f32 *k = s->k + t * d[D_HEAD], *q = s->q + t * d[D_Q];
+    s->m->k->norm(k, f->l->vec[V_LATENT_NORM], latent, FWD_LATENT_EPS, k);
+    fwd_rotate(f, t, k + latent);
+    fwd_store(f, t, k, d[D_HEAD], s->cache[f->i_layer].k);
+    for (size_t h = 0; h < d[D_HEADS]; h++, q += nope + d[D_ROPE]) {
+        size_t at = (h * f->m + t) * nope;
+        f32 *to = s->query + t * d[D_Q_LATENT] + h * d[D_HEAD];
+        fwd_rotate(f, t, q + nope);
+        memcpy(to + latent, q + nope, d[D_ROPE] * sizeof *q);
+        memcpy(s->nope + at, q, nope * sizeof *q);
+        fwd_quantize(f, q, nope, at);
+    }
+}
+
+static void fwd_quantize_mix(const fwd *f, u32 t) {
+    size_t n = f->s->m->dim[D_LATENT];
+    for (size_t h = 0; h < f->s->m->n_heads; h++) {
+        size_t at = (h * f->m + t) * n;
+        fwd_quantize(f, f->s->mix + at, n, at);
+    }
 }
 
 /* ---- attention: pieces are (some heads of a KV head, up to 8 tokens) ---- */
@@ -13333,15 +13789,25 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     u32 together = 1u << f->log_heads, n_groups = m->n_heads / together;
     u32 h = piece % n_groups * together;
     u32 t0 = piece / n_groups * FWD_QUERIES;
-    size_t hd = m->dim[D_HEAD], kv_head = h / (m->n_heads / m->n_kv_heads);
-    size_t at_kv = kv_head * c->n_slots * hd * (s->kv_f16 ? 2 : 4);
+    const size_t *d = m->dim, size = s->kv_f16 ? 2 : 4;
+    bool latent = m->arch->latent;
+    const f32 *q = latent ? s->query : s->q;
+    size_t per_token = m->n_heads * d[D_HEAD];
+    size_t kv_row = h / (m->n_heads / m->n_kv_heads) * c->n_slots * size;
     for (u32 t = t0; t < min_u32(f->m, t0 + FWD_QUERIES); t++) {
-        size_t at = t * m->dim[D_Q] + h * hd, n = (size_t)f->n0 + t + 1;
+        size_t n = (size_t)f->n0 + t + 1;
         k_query a = {
-            .q = s->q + at, .k = c->k + at_kv, .v = c->v + at_kv,
-            .head_dim = hd, .n_slots = c->n_slots,
+            .q = q + t * per_token + h * d[D_HEAD],
+            .k = c->k + kv_row * d[D_HEAD],
+            .v = c->v + kv_row * (latent ? d[D_HEAD] : d[D_VALUE]),
+            .key_dim = d[D_HEAD], .value_dim = d[D_VALUE],
+            .v_stride = latent ? d[D_HEAD] : d[D_VALUE],
+            .n_slots = c->n_slots,
             .lo = f->l->window && n > f->l->window ? n - f->l->window : 0,
-            .hi = n, .scale = m->attn_scale, .out = s->att + at,
+            .hi = n, .scale = m->attn_scale,
+            .out = latent ? s->mix + ((size_t)h * f->m + t) * d[D_VALUE]
+                          : s->att + t * d[D_ATT] + h * d[D_VALUE],
+            .out_stride = d[D_VALUE] * (latent ? f->m : 1),
         };
         m->k->attend[s->kv_f16 ? K_F16 : K_F32][f->log_heads](&a);
     }
@@ -13370,55 +13836,107 @@ static u32 fwd_kind(const mdl_matrix *w) {
 
 static void fwd_product_piece(void *arg, u32 piece) {
     const fwd *f = arg;
+    const ksllm_session *s = f->s;
     if (fwd_stopped(f->s)) return;
-    u32 i = 0;
-    while (piece >= f->first_piece[i + 1]) i++;
-    k_product p = f->product[i];
-    size_t r = (piece - f->first_piece[i]) * f->rows_per_piece;
-    p.n_rows = min_size(f->rows_per_piece, p.n_rows - r);
-    p.w += r * p.row_bytes;
-    p.y += r;
-    f->s->m->k->product[p.type](&p);
+    u32 i = 0, end = f->n_jobs;
+    while (end - i > 1) {
+        u32 mid = i + (end - i) / 2;
+        if (s->first_piece[mid] <= piece) i = mid;
+        else end = mid;
+    }
+    const ses_job *j = &s->jobs[i];
+    const mdl_matrix *w = j->w;
+    const k_acts *b = &s->acts;
+    size_t r = (piece - s->first_piece[i]) * f->rows_per_piece, at = j->at;
+    k_acts a = {j->x, {b->q[0] + at, b->q[1] + at},
+        {b->d[0] + at / 32, b->d[1] + at / 256},
+        {b->sum[0] + at / 16, b->sum[1] + at / 16}, w->n_in};
+    k_product p = {.type = w->type,
+        .w = w->w + (j->index * w->n_out + r) * w->row_bytes,
+        .row_bytes = w->row_bytes,
+        .n_rows = min_size(f->rows_per_piece, w->n_out - r),
+        .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
+    s->m->k->product[p.type](&p);
 }
 
-/* Adds a product with the prepared input to the step. */
-static void fwd_plan(
-    fwd *f, const mdl_matrix *w, u32 m, f32 *y, size_t y_stride) {
-    f->product[f->n_products++] = (k_product){.type = w->type, .w = w->w,
-        .row_bytes = w->row_bytes, .n_rows = w->n_out, .acts = &f->s->acts,
-        .m = m, .y = y, .y_stride = y_stride};
+/* Adds a product of m vectors at x, prepared from `at` on, to the step. */
+static void fwd_plan_at(fwd *f, const mdl_matrix *w, size_t index, u32 m,
+    const f32 *x, size_t at, f32 *y, size_t y_stride) {
+    f->s->jobs[f->n_jobs++] = (ses_job){.w = w, .index = (u32)index, .m = m,
+        .x = x, .at = at, .y = y, .y_stride = y_stride};
 }
 
-/* Runs the planned products on m vectors of n_in values at x. */
-static void fwd_multiply(fwd *f, const f32 *x, size_t n_in) {
-    size_t rows = 0, pieces = (size_t)f->s->n_threads * 8;
-    for (u32 i = 0; i < f->n_products; i++) rows += f->product[i].n_rows;
+/* Adds a product of the batch with a whole matrix. */
+static void fwd_plan(fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
+    fwd_plan_at(f, w, 0, f->m, x, 0, y, w->n_out);
+}
+
+/* Runs the planned products. */
+static void fwd_multiply(fwd *f) {
+    ksllm_session *s = f->s;
+    size_t rows = 0, pieces = (size_t)s->n_threads * 8;
+    for (u32 i = 0; i < f->n_jobs; i++) rows += s->jobs[i].w->n_out;
     size_t per = (rows + pieces - 1) / pieces;
     per = (per + K_ROWS - 1) / K_ROWS * K_ROWS;
-    f->rows_per_piece = f->s->n_threads > 1 ? min_size(per, 256) : 256;
+    f->rows_per_piece = s->n_threads > 1 ? min_size(per, 256) : 256;
     /* at most POOL_MAX_PIECES, whatever the vocabulary */
     f->rows_per_piece = max_size(f->rows_per_piece, rows >> 18 << 3);
-    for (u32 i = 0; i < f->n_products; i++)
-        f->first_piece[i + 1] = f->first_piece[i]
-            + (u32)((f->product[i].n_rows + f->rows_per_piece - 1)
-                / f->rows_per_piece);
-    f->s->acts.x = x;
-    f->s->acts.n_in = n_in;
+    s->first_piece[0] = 0;
+    for (u32 i = 0; i < f->n_jobs; i++) {
+        const ses_job *j = &s->jobs[i];
+        s->first_piece[i + 1] = s->first_piece[i]
+            + (u32)((j->w->n_out + f->rows_per_piece - 1) / f->rows_per_piece);
 #if defined KSLLM_OBSERVE /* quant/calibrate.c looks at what comes in */
-    KSLLM_OBSERVE(f, x, n_in);
+        KSLLM_OBSERVE(j->w->w, j->x, j->w->n_in, j->m);
 #endif
-    pool_run(&f->s->workers, f->first_piece[f->n_products], fwd_product_piece,
-        f);
-    f->n_products = 0;
+    }
+    pool_run(&s->workers, s->first_piece[f->n_jobs], fwd_product_piece, f);
+    f->n_jobs = 0;
 }
 
-/* ---- layers ---- */
+/* ---- blocks of a layer ---- */
 
-static void fwd_norm_input(fwd *f, u32 vector, u32 a, u32 b, u32 c) {
-    const mdl_matrix *w = f->l->mat;
+/* The kinds of quantization that some matrices of the layer want. */
+static u32 fwd_kinds(const fwd *f, u32 matrices) {
+    u32 kinds = 0;
+    for (u32 i = 0; i < N_MATRICES; i++)
+        if (matrices & BIT(i)) kinds |= fwd_kind(&f->l->mat[i]);
+    return kinds;
+}
+
+static void fwd_norm_gate_a(const fwd *f, u32 t) {
+    size_t n = f->s->m->dim[D_GATE_RANK];
+    f32 *x = f->s->norm_a + t * n;
+    for (size_t i = 0; i < n; i++) x[i] *= fwd_sigmoid(x[i]);
+    fwd_quantize(f, x, n, t * n);
+}
+
+static void fwd_norm_gate_b(const fwd *f, u32 t) {
+    size_t n = f->s->m->dim[D_EMBD];
+    f32 *x = f->s->xn + t * n;
+    for (size_t i = 0; i < n; i++)
+        x[i] *= fwd_sigmoid(f->s->norm_b[t * n + i]);
+    fwd_quantize(f, x, n, t * n);
+}
+
+/* A block's input: normed, times sigmoid(B silu(A of it)) where the norm has
+ * such a gate, prepared for `matrices`. */
+static void fwd_norm_input(fwd *f, u32 vector, u32 gate_a, u32 matrices) {
+    ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat + gate_a;
+    bool gated = w[0].w != NULL;
     f->norm = f->l->vec[vector];
-    f->kinds = fwd_kind(&w[a]) | fwd_kind(&w[b]) | fwd_kind(&w[c]);
+    f->kinds = fwd_kinds(f, gated ? BIT(gate_a) : matrices);
     fwd_by_token(f, fwd_norm);
+    if (!gated) return;
+    fwd_plan(f, &w[0], s->xn, s->norm_a);
+    fwd_multiply(f);
+    f->kinds = fwd_kinds(f, BIT(gate_a + 1));
+    fwd_by_token(f, fwd_norm_gate_a);
+    fwd_plan(f, &w[1], s->norm_a, s->norm_b);
+    fwd_multiply(f);
+    f->kinds = fwd_kinds(f, matrices);
+    fwd_by_token(f, fwd_norm_gate_b);
 }
 
 static void fwd_residual(fwd *f, const u8 *norm, const u8 *bias) {
@@ -13427,37 +13945,281 @@ static void fwd_residual(fwd *f, const u8 *norm, const u8 *bias) {
     fwd_by_token(f, fwd_add);
 }
 
-static void fwd_attention_block(fwd *f) {
+/* Queries ready, keys and values in the cache. */
+static void fwd_queries(fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
+        BIT(M_Q) | BIT(M_K) | BIT(M_V));
+    fwd_plan(f, &w[M_Q], s->xn, s->q);
+    fwd_plan(f, &w[M_K], s->xn, s->k);
+    fwd_plan(f, &w[M_V], s->xn, s->v);
+    fwd_multiply(f);
+    fwd_by_token(f, fwd_heads);
+}
+
+static void fwd_latent_queries(fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     const size_t *d = s->m->dim;
-    fwd_norm_input(f, V_ATTN_NORM, M_Q, M_K, M_V);
-    fwd_plan(f, &w[M_Q], f->m, s->q, d[D_Q]);
-    fwd_plan(f, &w[M_K], f->m, s->k, d[D_KV]);
-    fwd_plan(f, &w[M_V], f->m, s->v, d[D_KV]);
-    fwd_multiply(f, s->xn, d[D_EMBD]);
-    fwd_by_token(f, fwd_heads);
+    bool ranked = d[D_Q_RANK] > 0;
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
+        BIT(M_Q) | BIT(M_Q_A) | BIT(M_LATENT));
+    fwd_plan(f, &w[M_LATENT], s->xn, s->k);
+    if (!ranked) fwd_plan(f, &w[M_Q], s->xn, s->q);
+    else fwd_plan_at(f, &w[M_Q_A], 0, f->m, s->xn, 0, s->q_in, d[D_Q_IN]);
+    fwd_multiply(f);
+    if (ranked) {
+        f->kinds = fwd_kinds(f, BIT(M_Q_B) | BIT(M_O_GATE));
+        fwd_by_token(f, fwd_query_rank);
+        fwd_plan(f, &w[M_Q_B], s->q_in, s->q);
+        if (w[M_O_GATE].w) fwd_plan(f, &w[M_O_GATE], s->q_in, s->o_gate);
+        fwd_multiply(f);
+    }
+    f->kinds = fwd_kinds(f, BIT(M_K_B));
+    fwd_by_token(f, fwd_latent_heads);
+    for (size_t h = 0; h < d[D_HEADS]; h++) {
+        size_t at = h * f->m * d[D_NOPE];
+        fwd_plan_at(f, &w[M_K_B], h, f->m, s->nope + at, at,
+            s->query + h * d[D_HEAD], d[D_Q_LATENT]);
+    }
+    fwd_multiply(f);
+}
+
+static void fwd_latent_values(fwd *f) {
+    const ksllm_session *s = f->s;
+    const size_t *d = s->m->dim;
+    f->kinds = fwd_kinds(f, BIT(M_V_B));
+    fwd_by_token(f, fwd_quantize_mix);
+    for (size_t h = 0; h < d[D_HEADS]; h++) {
+        size_t at = h * f->m * d[D_LATENT];
+        fwd_plan_at(f, &f->l->mat[M_V_B], h, f->m, s->mix + at, at,
+            s->att + h * d[D_OUT], d[D_ATT]);
+    }
+    fwd_multiply(f);
+}
+
+static void fwd_attention_block(fwd *f) {
+    const ksllm_session *s = f->s;
+    bool latent = s->m->arch->latent;
+    if (latent) fwd_latent_queries(f);
+    else fwd_queries(f);
     fwd_attend(f);
-    f->kinds = fwd_kind(&w[M_O]);
+    if (latent) fwd_latent_values(f);
+    f->kinds = fwd_kinds(f, BIT(M_O));
     fwd_by_token(f, fwd_quantize_att);
-    fwd_plan(f, &w[M_O], f->m, s->delta, d[D_EMBD]);
-    fwd_multiply(f, s->att, d[D_Q]);
+    fwd_plan(f, &f->l->mat[M_O], s->att, s->delta);
+    fwd_multiply(f);
     fwd_residual(f, f->l->vec[V_ATTN_POST_NORM], f->l->vec[V_O_BIAS]);
 }
 
 static void fwd_ffn_block(fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
-    const size_t *d = s->m->dim;
-    fwd_norm_input(f, V_FFN_NORM, M_GATE, M_UP, M_UP);
-    fwd_plan(f, &w[M_GATE], f->m, s->gate, d[D_FFN]);
-    fwd_plan(f, &w[M_UP], f->m, s->up, d[D_FFN]);
-    fwd_multiply(f, s->xn, d[D_EMBD]);
-    f->kinds = fwd_kind(&w[M_DOWN]);
+    fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_GATE) | BIT(M_UP));
+    fwd_plan(f, &w[M_GATE], s->xn, s->gate);
+    fwd_plan(f, &w[M_UP], s->xn, s->up);
+    fwd_multiply(f);
+    f->kinds = fwd_kinds(f, BIT(M_DOWN));
     fwd_by_token(f, fwd_gate);
-    fwd_plan(f, &w[M_DOWN], f->m, s->delta, d[D_EMBD]);
-    fwd_multiply(f, s->gate, d[D_FFN]);
+    fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
+    fwd_multiply(f);
     fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+}
+
+/* ---- experts ----
+ * Every token is sent to the experts that its router scores say; rows of the
+ * same expert then lie together, so an expert's weights are read once for a
+ * batch, and those of an expert that nobody chose are not touched. */
+
+/* Only experts of the best groups may be chosen; a group is as good as the sum
+ * of its two best scores (DeepSeek-V3, 2024). The others' scores become
+ * -inf. */
+static void fwd_mask_groups(const ksllm_model *m, f32 *c) {
+    size_t per = m->dim[D_EXPERTS] / m->n_groups;
+    for (u32 n = m->n_groups; n > m->n_groups_used; n--) {
+        f32 least = INFINITY;
+        size_t worst = 0;
+        for (size_t g = 0; g < m->n_groups; g++) {
+            const f32 *x = c + g * per;
+            f32 best = x[0], second = -INFINITY;
+            for (size_t i = 1; i < per; i++) {
+                f32 low = x[i] > best ? best : x[i];
+                best = x[i] > best ? x[i] : best;
+                second = low > second ? low : second;
+            }
+            f32 score = per > 1 ? best + second : best;
+            /* of equal groups the first one stays */
+            if (best > -INFINITY && score <= least) least = score, worst = g;
+        }
+        for (size_t i = 0; i < per; i++) c[worst * per + i] = -INFINITY;
+    }
+}
+
+/* Chooses a token's experts, in ascending order, and their shares. */
+static void fwd_route(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    const u8 *bias = f->l->vec[V_ROUTER_BIAS];
+    size_t n = m->dim[D_EXPERTS], used = m->n_experts_used;
+    f32 *p = s->route + t * n, *c = s->choice + t * n;
+    u32 *pick = s->pick + t * used;
+    f32 *share = s->share + t * used, sum = 0, top = p[0];
+    f64 all = 0;
+    for (size_t i = 1; i < n; i++) top = p[i] > top ? p[i] : top;
+    for (size_t i = 0; i < n; i++)
+        if (m->routing == ROUTE_SOFTMAX) all += m_exp((f64)p[i] - (f64)top);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = m->routing == ROUTE_SIGMOID ? fwd_sigmoid(p[i])
+            : (f32)(m_exp((f64)p[i] - (f64)top) / all);
+        c[i] = p[i] + (bias ? ld_f32(bias + 4 * i) : 0);
+    }
+    fwd_mask_groups(m, c);
+    for (size_t k = 0; k < used; k++) {
+        size_t best = n, at = k;
+        for (size_t i = 0; i < n; i++) {
+            bool taken = false;
+            for (size_t j = 0; j < k; j++) taken |= pick[j] == i;
+            if (!taken && (best == n || c[i] > c[best])) best = i;
+        }
+        for (; at > 0 && pick[at - 1] > best; at--) pick[at] = pick[at - 1];
+        pick[at] = (u32)best;
+    }
+    for (size_t k = 0; k < used; k++) sum += share[k] = p[pick[k]];
+    for (size_t k = 0; k < used; k++) {
+        if (m->route_norm) share[k] /= sum + 1e-20f;
+        share[k] *= m->route_scale;
+    }
+}
+
+/* Gives every chosen expert of every token its row, by expert. */
+static void fwd_group(fwd *f) {
+    ksllm_session *s = f->s;
+    size_t used = (size_t)f->m * s->m->n_experts_used;
+    u32 n = (u32)s->m->dim[D_EXPERTS];
+    memset(s->first, 0, (n + 1) * sizeof *s->first);
+    for (size_t i = 0; i < used; i++) s->first[s->pick[i] + 1]++;
+    for (u32 e = 0; e < n; e++) s->first[e + 1] += s->first[e];
+    for (size_t i = 0; i < used; i++) s->slot[i] = s->first[s->pick[i]]++;
+    for (u32 e = n; e > 0; e--) s->first[e] = s->first[e - 1];
+    s->first[0] = 0;
+}
+
+/* A token's input to the rows of its experts, and of the shared one. */
+static void fwd_spread(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
+    for (size_t k = 0; k <= used; k++) {
+        size_t row = k < used ? s->slot[t * used + k] : f->m * used + t;
+        memcpy(s->spread + row * n, s->xn + t * n, n * sizeof(f32));
+        fwd_quantize(f, s->xn + t * n, n, row * n);
+    }
+}
+
+/* Where the gate and up activations of a row of experts begin. */
+static size_t fwd_expert_at(const fwd *f, size_t row) {
+    const size_t *d = f->s->m->dim;
+    size_t chosen = (size_t)f->m * f->s->m->n_experts_used;
+    if (row < chosen) return row * d[D_FFN_EXPERT];
+    return (chosen * d[D_FFN_EXPERT] + 255) / 256 * 256
+        + (row - chosen) * d[D_FFN_SHARED];
+}
+
+static void fwd_expert_gate(const fwd *f, u32 row) {
+    const ksllm_session *s = f->s;
+    bool shared = row >= f->m * s->m->n_experts_used;
+    size_t at = fwd_expert_at(f, row);
+    size_t n = s->m->dim[shared ? D_FFN_SHARED : D_FFN_EXPERT];
+    s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
+    fwd_quantize(f, s->gate + at, n, at);
+}
+
+/* delta = the experts' outputs by their shares, then the shared one's. */
+static void fwd_combine(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
+    f32 *y = s->delta + t * n;
+    memset(y, 0, n * sizeof *y);
+    for (size_t k = 0; k < used; k++) {
+        const f32 *x = s->parts + s->slot[t * used + k] * n;
+        f32 share = s->share[t * used + k];
+        for (size_t i = 0; i < n; i++) y[i] += share * x[i];
+    }
+    const f32 *x = s->parts + (f->m * used + t) * n;
+    if (s->m->dim[D_FFN_SHARED])
+        for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+/* Plans the products of one kind for all rows: `experts` of the layer and its
+ * `shared` counterpart. Inputs and outputs lie as their kind does. */
+static void fwd_plan_experts(fwd *f, u32 experts, u32 shared, bool down,
+    const f32 *x, f32 *y) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    size_t n = s->m->dim[D_EXPERTS], n_embd = s->m->dim[D_EMBD];
+    for (size_t e = 0; e <= n; e++) {
+        const mdl_matrix *a = &w[e < n ? experts : shared];
+        size_t row = s->first[e];
+        size_t m = e < n ? s->first[e + 1] - row : f->m;
+        if (!m || !a->w) continue;
+        size_t wide = fwd_expert_at(f, row), flat = row * n_embd;
+        size_t in = down ? wide : flat, out = down ? flat : wide;
+        fwd_plan_at(
+            f, a, e < n ? e : 0, (u32)m, x + in, in, y + out, a->n_out);
+    }
+}
+
+static void fwd_expert_block(fwd *f) {
+    ksllm_session *s = f->s;
+    u32 rows = f->m * s->m->n_experts_used;
+    bool shared = s->m->dim[D_FFN_SHARED] > 0;
+    fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_ROUTER));
+    fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
+    fwd_multiply(f);
+    fwd_by_token(f, fwd_route);
+    if (fwd_stopped(s)) return; /* with tokens that chose nothing */
+    fwd_group(f);
+    f->kinds = fwd_kinds(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
+        | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED));
+    fwd_by_token(f, fwd_spread);
+    fwd_plan_experts(
+        f, M_GATE_EXPERTS, M_GATE_SHARED, false, s->spread, s->gate);
+    fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->spread, s->up);
+    fwd_multiply(f);
+    f->kinds = fwd_kinds(f, BIT(M_DOWN_EXPERTS) | BIT(M_DOWN_SHARED));
+    fwd_each(f, rows + (shared ? f->m : 0), fwd_expert_gate);
+    fwd_plan_experts(
+        f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->parts);
+    fwd_multiply(f);
+    fwd_by_token(f, fwd_combine);
+    fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+}
+
+/* ---- layers ---- */
+
+/* Streams that skip layers (Solar Pro): the residual stream is kept before
+ * some layers and mixed in again before later ones. */
+static void fwd_skip(const fwd *f, u32 t) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD];
+    f32 *x = s->x + t * n, share = s->m->mix;
+    for (u32 i = 0; i < MDL_STREAMS; i++)
+        if (f->l->save & BIT(i))
+            memcpy(s->saved + ((size_t)i * s->n_batch + t) * n, x,
+                n * sizeof *x);
+    for (u32 i = 0; i < MDL_STREAMS; i++) {
+        const f32 *saved = s->saved + ((size_t)i * s->n_batch + t) * n;
+        if (f->l->mix & BIT(i))
+            for (size_t j = 0; j < n; j++)
+                x[j] = saved[j] * share + x[j] * (1 - share);
+    }
+}
+
+static void fwd_layer(fwd *f) {
+    if (f->l->save | f->l->mix) fwd_by_token(f, fwd_skip);
+    fwd_attention_block(f);
+    if (f->l->experts) fwd_expert_block(f);
+    else fwd_ffn_block(f);
 }
 
 /* Logits of the last n_rows tokens of the batch to y, [n_rows][n_vocab]. */
@@ -13473,8 +14235,11 @@ static void fwd_head(fwd *f, u32 n_rows, f32 *y) {
     fwd_by_token(&tail, fwd_norm);
     s->x = x;
     if (!y) return;
-    fwd_plan(&tail, &s->m->output, n_rows, y, s->m->dim[D_VOCAB]);
-    fwd_multiply(&tail, s->xn, n);
+    fwd_plan(&tail, &s->m->output, s->xn, y);
+    fwd_multiply(&tail);
+    if (s->m->logit_scale != 1)
+        for (size_t i = 0; i < n_rows * s->m->dim[D_VOCAB]; i++)
+            y[i] *= s->m->logit_scale;
 }
 
 /* Adds all final hidden states of the batch to the pooled vector. */
@@ -13521,8 +14286,7 @@ static void fwd_batch(
     for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
         f.i_layer = i;
         f.l = &s->m->layers[i];
-        fwd_attention_block(&f);
-        fwd_ffn_block(&f);
+        fwd_layer(&f);
     }
     if (!fwd_stopped(s)) fwd_output(&f, last, want);
 }

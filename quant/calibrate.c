@@ -40,14 +40,13 @@ static void cal_strip(void *arg, u64 i, void *scratch) {
         (size_t)c->m, m, n - r);
 }
 
-static void cal_observe(const void *fwd_, const float *x, unsigned long n_in) {
-    const fwd *f = fwd_;
+static void cal_observe(
+    const void *w, const float *x, size_t n_in, size_t m) {
     cal *c = cal_now;
-    if (!c || !f->n_products) return;
+    if (!c) return;
     for (u32 i = 0; i < c->n; i++) {
         cal_input *in = &c->in[i];
-        if (in->w != f->product[0].w || in->n != n_in || !in->first) continue;
-        u64 m = f->product[0].m;
+        if (in->w != w || in->n != n_in || !in->first) continue;
         if (!c->pass) {
             for (u64 t = 0; t < m; t++)
                 for (u64 k = 0; k < n_in; k++)
@@ -78,10 +77,12 @@ static void cal_add(cal *c, const mdl_matrix *w, const char *name, i32 layer,
 static void cal_list(cal *c, const ksllm_model *m) {
     static const bool first[N_MATRICES] = {
         [M_Q] = true, [M_O] = true, [M_GATE] = true, [M_DOWN] = true};
+    /* The matrices behind the dense ones all have an input of their own. */
     for (u32 l = 0; l < m->n_layers; l++)
         for (u32 i = 0; i < N_MATRICES; i++)
-            cal_add(c, &m->layers[l].mat[i], MDL_MATRICES[i].name, (i32)l,
-                first[i]);
+            if (m->layers[l].mat[i].w)
+                cal_add(c, &m->layers[l].mat[i], MDL_MATRICES[i].name, (i32)l,
+                    first[i] || i > M_DOWN);
     cal_add(c, &m->output,
         m->output.w == m->embd.w ? "token_embd.weight" : "output.weight", -1,
         true);

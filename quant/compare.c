@@ -34,9 +34,9 @@ static void cmp_die(const char *path, const ksllm_error *err) {
  * to differ is the rounding of the weights alone. */
 static void cmp_dequantize(mdl_matrix *w) {
     if (w->type == KSLLM_TYPE_F32) return;
-    f32 *x = malloc(w->n_in * w->n_out * sizeof *x);
+    f32 *x = malloc(w->n_in * w->n_out * w->n * sizeof *x);
     if (!x) die("out of memory: --weights-only takes 4 bytes per weight");
-    for (size_t r = 0; r < w->n_out; r++)
+    for (size_t r = 0; r < w->n_out * w->n; r++)
         blk_row(w->type, w->w + r * w->row_bytes, w->n_in, x + r * w->n_in);
     w->w = (const u8 *)x;
     w->type = KSLLM_TYPE_F32;

@@ -24,9 +24,12 @@
  *     inspect.c      what a file holds
  */
 
+#include <stddef.h>
+
 /* Called before each product of the forward pass, on the session's thread. */
-static void cal_observe(const void *fwd, const float *x, unsigned long n_in);
-#define KSLLM_OBSERVE(f, x, n_in) cal_observe(f, x, n_in)
+static void cal_observe(
+    const void *w, const float *x, size_t n_in, size_t m);
+#define KSLLM_OBSERVE(w, x, n_in, m) cal_observe(w, x, n_in, m)
 
 #include "../ksllm.c"
 
