@@ -1222,25 +1222,41 @@ typedef struct {
     size_t y_stride;
 } k_product;
 
-/* Some query heads, one behind the other, against the keys [lo, hi) of their
- * KV head. Position p lies in slot p % n_slots; n_slots is a multiple of
- * K_KEYS, or no position wraps. */
+typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
+
+/* Some query heads, one behind the other, of m tokens that follow each other,
+ * against the keys of their KV head. Token t sees [hi + t - window, hi + t),
+ * or [0, hi + t) if window is 0. Position p lies in slot p % n_slots; n_slots
+ * is a multiple of K_KEYS.
+ *
+ * Keys and values as floats lie token by token. As int8 with a scale for each
+ * token they lie in tiles, so that lanes are keys in the scores and dimensions
+ * in the values, and no sum runs across lanes:
+ *   keys    [n_slots / 16][key_dim / 4][16 tokens][4]   plus 128, unsigned
+ *   values  [n_slots / 4][value_dim][4 tokens]
+ * with key_dim rounded up to 4 and value_dim to 16. */
 typedef struct {
-    const f32 *q;    /* [heads][key_dim] */
-    const u8 *k, *v; /* [n_slots][key_dim], [n_slots][v_stride] */
-    size_t key_dim, value_dim, v_stride, n_slots, lo, hi;
+    const f32 *q;           /* [m][heads][key_dim] */
+    const i8 *q8;           /* the same as int8, rounded up to 16 */
+    const f32 *q_scale;     /* [m][heads] */
+    const u8 *k, *v;
+    const f32 *k_scale, *v_scale; /* [n_slots] */
+    size_t key_dim, value_dim;
+    size_t k_stride, v_stride;    /* bytes of a token */
+    size_t n_slots, m, hi, window;
     f32 scale;
-    f32 *out; /* [heads][value_dim], out_stride apart */
-    size_t out_stride;
+    f32 *out;               /* [m][heads][value_dim] */
+    size_t q_heads;         /* heads of a token in q, q8 and q_scale */
+    size_t out_head, out_token; /* from one to the next, in out */
 } k_query;
 
 typedef enum { K_SILU, K_GELU } k_activation;
-enum { K_F32, K_F16 }; /* types of the KV cache */
 
 enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
     K_KEYS = 64,  /* keys in a block of attention */
+    K_QUERIES = 8, /* tokens that share it while it is in the L1 cache */
 };
 
 typedef struct {
@@ -1250,8 +1266,9 @@ typedef struct {
         const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum);
     void (*norm)(const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y);
     void (*product[KSLLM_TYPE_BF16 + 1])(const k_product *p);
-    /* 1, 2 or 4 query heads; slot [K_F32 or K_F16][log2] */
-    void (*attend[2][3])(const k_query *a);
+    /* 1, 2 or 4 query heads */
+    void (*attend[K_I8 + 1][3])(const k_query *a);
+    f32 (*to_i8)(const f32 *x, size_t n, i8 *q); /* see k_to_i8 */
     void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
     void (*to_f16)(const f32 *x, size_t n, u8 *out);
     f32 (*max)(const f32 *x, size_t n);
@@ -1283,6 +1300,12 @@ typedef struct {
 #define v_abs KS_NAME(v_abs)
 #define v_exp2i KS_NAME(v_exp2i)
 #define v_halves KS_NAME(v_halves)
+#define vi KS_NAME(vi)
+#define vi_zero KS_NAME(vi_zero)
+#define vi_start KS_NAME(vi_start)
+#define vi_dot_k KS_NAME(vi_dot_k)
+#define vi_dot_v KS_NAME(vi_dot_v)
+#define vi_float KS_NAME(vi_float)
 #define vr KS_NAME(vr)
 #define vr_load KS_NAME(vr_load)
 #define vr_store KS_NAME(vr_store)
@@ -1294,6 +1317,10 @@ typedef struct {
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
  * made by adding 1.5 * 2^23). v_halves: the first step of the fixed tree,
  * out[i] = v[i] + v[i + 8]. v_store_i8: values that are integers already.
+ * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
+ * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
+ * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
+ * from 0 to 127. VI_WIDTH: so many vi may be live at a time.
  * vr: one float per row of a group of K_ROWS rows.
  * vr_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
  * row; vr_min the same for min * sum of x. Both are exact in 32 bits.
@@ -1406,6 +1433,29 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     for (int r = 0; r < K_ROWS; r++)
         acc.f[r] = ks_fma((f32)s.i[r] * d.f[r], dx, acc.f[r]);
     return acc;
+}
+
+#define VI_WIDTH 4
+typedef struct { i32 i[16]; } vi;
+
+V_INLINE vi vi_zero(void) { return (vi){{0}}; }
+V_INLINE vi vi_start(i32 sum) {
+    (void)sum;
+    return vi_zero();
+}
+V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
+    EACH for (int k = 0; k < 4; k++)
+        acc.i[i] += ((i32)tile[4 * i + k] - 128) * q[k];
+    return acc;
+}
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+    EACH for (int k = 0; k < 4; k++) acc.i[i] += (i8)tile[4 * i + k] * p[k];
+    return acc;
+}
+V_INLINE vf vi_float(vi a) {
+    vf r;
+    EACH r.f[i] = (f32)a.i[i];
+    return r;
 }
 #undef EACH
 
@@ -1540,6 +1590,78 @@ V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
     __m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), d);
     return _mm256_fmadd_ps(p, _mm256_set1_ps(dx), acc);
 }
+
+#if defined KS_VNNI
+
+#define VI_WIDTH 16
+typedef __m512i vi;
+
+V_INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
+V_INLINE vi vi_start(i32 sum) { return _mm512_set1_epi32(-128 * sum); }
+V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
+    i32 four;
+    memcpy(&four, q, 4);
+    return _mm512_dpbusd_epi32(
+        acc, _mm512_loadu_si512(tile), _mm512_set1_epi32(four));
+}
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+    i32 four;
+    memcpy(&four, p, 4);
+    return _mm512_dpbusd_epi32(
+        acc, _mm512_set1_epi32(four), _mm512_loadu_si512(tile));
+}
+V_INLINE vf vi_float(vi a) {
+    __m512 f = _mm512_cvtepi32_ps(a);
+    __m256d high = _mm512_extractf64x4_pd(_mm512_castps_pd(f), 1);
+    return (vf){_mm512_castps512_ps256(f), _mm256_castpd_ps(high)};
+}
+
+#else
+
+#define VI_WIDTH 4
+typedef struct { __m256i v[2]; } vi;
+
+V_INLINE vi vi_zero(void) {
+    return (vi){{_mm256_setzero_si256(), _mm256_setzero_si256()}};
+}
+V_INLINE vi vi_start(i32 sum) {
+    (void)sum;
+    return vi_zero();
+}
+/* One factor must be unsigned: |q|, with its sign given to the key. Pairs of
+ * products stay below 2^15: 2 * 127 * 127. */
+V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
+    const __m256i flip = _mm256_set1_epi8(-128), one = _mm256_set1_epi16(1);
+    i32 four;
+    memcpy(&four, q, 4);
+    __m256i y = _mm256_set1_epi32(four), z = _mm256_abs_epi8(y);
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256i x = _mm256_xor_si256(
+            _mm256_loadu_si256((const void *)(tile + 32 * i)), flip);
+        x = _mm256_maddubs_epi16(z, _mm256_sign_epi8(x, y));
+        acc.v[i] = _mm256_add_epi32(acc.v[i], _mm256_madd_epi16(x, one));
+    }
+    return acc;
+}
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+    const __m256i one = _mm256_set1_epi16(1);
+    i32 four;
+    memcpy(&four, p, 4);
+    __m256i y = _mm256_set1_epi32(four);
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256i x = _mm256_loadu_si256((const void *)(tile + 32 * i));
+        x = _mm256_maddubs_epi16(y, x);
+        acc.v[i] = _mm256_add_epi32(acc.v[i], _mm256_madd_epi16(x, one));
+    }
+    return acc;
+}
+V_INLINE vf vi_float(vi a) {
+    return (vf){_mm256_cvtepi32_ps(a.v[0]), _mm256_cvtepi32_ps(a.v[1])};
+}
+
+#endif
 
 #elif defined KS_NEON
 
@@ -1681,6 +1803,57 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     return acc;
 }
 
+#define VI_WIDTH 4
+typedef struct { int32x4_t v[4]; } vi;
+
+V_INLINE vi vi_zero(void) {
+    vi r;
+    KS_UNROLL
+    for (int i = 0; i < 4; i++) r.v[i] = vdupq_n_s32(0);
+    return r;
+}
+V_INLINE vi vi_start(i32 sum) {
+    (void)sum;
+    return vi_zero();
+}
+/* Sums of 4 products each. */
+V_INLINE int32x4_t KS_NAME(vi_dot)(int32x4_t acc, int8x16_t x, int8x16_t y) {
+#if defined KS_DOTPROD
+    return vdotq_s32(acc, x, y);
+#else
+    int32x4_t a = vpaddlq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)));
+    int32x4_t b = vpaddlq_s16(vmull_s8(vget_high_s8(x), vget_high_s8(y)));
+    return vaddq_s32(acc, vpaddq_s32(a, b));
+#endif
+}
+V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
+    i32 four;
+    memcpy(&four, q, 4);
+    int8x16_t y = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    KS_UNROLL
+    for (int i = 0; i < 4; i++) {
+        uint8x16_t x = veorq_u8(vld1q_u8(tile + 16 * i), vdupq_n_u8(128));
+        acc.v[i] = KS_NAME(vi_dot)(acc.v[i], vreinterpretq_s8_u8(x), y);
+    }
+    return acc;
+}
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+    i32 four;
+    memcpy(&four, p, 4);
+    int8x16_t y = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    KS_UNROLL
+    for (int i = 0; i < 4; i++)
+        acc.v[i] = KS_NAME(vi_dot)(
+            acc.v[i], vreinterpretq_s8_u8(vld1q_u8(tile + 16 * i)), y);
+    return acc;
+}
+V_INLINE vf vi_float(vi a) {
+    vf r;
+    KS_UNROLL
+    for (int i = 0; i < 4; i++) r.v[i] = vcvtq_f32_s32(a.v[i]);
+    return r;
+}
+
 #endif
 
 /* ---- 7c kernels ---- */
@@ -1801,6 +1974,21 @@ static void KS_NAME(k_to_f16)(const f32 *x, size_t n, u8 *out) {
         u16 h = f16_of_f32(x[i]);
         memcpy(out + 2 * i, &h, 2);
     }
+}
+
+/* n values as q times the scale that is returned; q is filled up with 0 to a
+ * multiple of 16. */
+static f32 KS_NAME(k_to_i8)(const f32 *x, size_t n, i8 *q) {
+    vf m = v_set1(0.0f);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) m = v_max(m, v_abs(v_load(x + i)));
+    vf rest = KS_NAME(v_tail)(x + i, n - i, 0.0f);
+    f32 top = KS_NAME(v_top)(v_max(m, v_abs(rest)));
+    vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
+    for (i = 0; i + 16 <= n; i += 16)
+        v_store_i8(q + i, v_mul(v_load(x + i), inverse));
+    if (i < n) v_store_i8(q + i, v_mul(rest, inverse));
+    return top / 127.0f;
 }
 
 /* g = act(g) * u; silu(x) = x / (1 + e^-x); gelu by its tanh form, which is
@@ -2824,11 +3012,11 @@ V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, bool f16) {
     return KS_NAME(v_tail_any)(p + i * (f16 ? 2 : 4), n - i, type);
 }
 
-/* Scores of n keys, s[g][key]. */
-KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const u8 *k,
-    size_t n, bool f16, f32 (*s)[K_KEYS]) {
+/* Scores of n keys, s[g][key], with the heads of one token at q. */
+KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const f32 *q,
+    const u8 *k, size_t n, bool f16, f32 (*s)[K_KEYS]) {
     const size_t hd = a->key_dim, full = hd / 16 * 16;
-    const size_t stride = hd * (f16 ? 2 : 4), keys = (size_t)(4 / G);
+    const size_t stride = a->k_stride, keys = (size_t)(4 / G);
     for (size_t j = 0; j < n; j += keys) {
         const u8 *key[4];
         vf x[4];
@@ -2844,14 +3032,14 @@ KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const u8 *k,
                 KS_UNROLL
                 for (int g = 0; g < G; g++)
                     x[c * G + g] = v_fma(
-                        v_load(a->q + (size_t)g * hd + i), v, x[c * G + g]);
+                        v_load(q + (size_t)g * hd + i), v, x[c * G + g]);
             }
         }
         for (int c = 0; c < 4 / G; c++)
             for (int g = 0; g < G; g++) {
                 vf sum = x[c * G + g];
                 if (full < hd)
-                    sum = v_fma(KS_NAME(v_tail)(a->q + (size_t)g * hd + full,
+                    sum = v_fma(KS_NAME(v_tail)(q + (size_t)g * hd + full,
                                     hd - full, 0.0f),
                         KS_NAME(v_tail_kv)(key[c], full, hd, f16), sum);
                 if (j + (size_t)c < n)
@@ -2863,14 +3051,14 @@ KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const u8 *k,
 /* Dimensions [i, i + 16 * W) of out = out * keep + sum over keys of p * v,
  * keys in ascending order. */
 KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
-    const u8 *v, size_t n, size_t i, const f32 (*p)[K_KEYS], const f32 *keep,
-    bool f16) {
-    const size_t stride = a->v_stride * (f16 ? 2 : 4);
+    f32 *out, const u8 *v, size_t n, size_t i, const f32 (*p)[K_KEYS],
+    const f32 *keep, bool f16) {
+    const size_t stride = a->v_stride;
     vf x[4];
     KS_UNROLL
     for (int c = 0; c < W * G; c++)
-        x[c] = v_mul(v_load(a->out + (size_t)(c % G) * a->out_stride
-                         + i + 16 * (size_t)(c / G)),
+        x[c] = v_mul(v_load(out + (size_t)(c % G) * a->out_head + i
+                         + 16 * (size_t)(c / G)),
             v_set1(keep[c % G]));
     for (size_t j = 0; j < n; j++) {
         KS_UNROLL
@@ -2884,28 +3072,27 @@ KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
     }
     KS_UNROLL
     for (int c = 0; c < W * G; c++)
-        v_store(a->out + (size_t)(c % G) * a->out_stride + i
-                + 16 * (size_t)(c / G),
+        v_store(out + (size_t)(c % G) * a->out_head + i + 16 * (size_t)(c / G),
             x[c]);
 }
 
-KS_INLINE void KS_NAME(k_values)(const k_query *a, const int G, const u8 *v,
-    size_t n, const f32 (*p)[K_KEYS], const f32 *keep, bool f16) {
-    const size_t hd = a->value_dim, stride = a->v_stride * (f16 ? 2 : 4);
+KS_INLINE void KS_NAME(k_values)(const k_query *a, const int G, f32 *out,
+    const u8 *v, size_t n, const f32 (*p)[K_KEYS], const f32 *keep, bool f16) {
+    const size_t hd = a->value_dim, stride = a->v_stride;
     size_t i = 0;
     for (; i + 16 * (size_t)(4 / G) <= hd; i += 16 * (size_t)(4 / G))
-        KS_NAME(k_values_at)(a, G, 4 / G, v, n, i, p, keep, f16);
+        KS_NAME(k_values_at)(a, G, 4 / G, out, v, n, i, p, keep, f16);
     for (; i + 16 <= hd; i += 16)
-        KS_NAME(k_values_at)(a, G, 1, v, n, i, p, keep, f16);
+        KS_NAME(k_values_at)(a, G, 1, out, v, n, i, p, keep, f16);
     for (int g = 0; g < G && i < hd; g++) {
-        f32 *out = a->out + (size_t)g * a->out_stride + i, f[16];
+        f32 *rest = out + (size_t)g * a->out_head + i, f[16];
         vf x = v_mul(
-            KS_NAME(v_tail)(out, hd - i, 0.0f), v_set1(keep[g]));
+            KS_NAME(v_tail)(rest, hd - i, 0.0f), v_set1(keep[g]));
         for (size_t j = 0; j < n; j++)
             x = v_fma(v_set1(p[g][j]),
                 KS_NAME(v_tail_kv)(v + j * stride, i, hd, f16), x);
         v_store(f, x);
-        memcpy(out, f, (hd - i) * sizeof *f);
+        memcpy(rest, f, (hd - i) * sizeof *f);
     }
 }
 
@@ -2932,46 +3119,165 @@ V_INLINE f32 KS_NAME(k_softmax)(
     return keep[0];
 }
 
-/* Softmax over blocks of K_KEYS keys at fixed positions, with a running
- * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
- * keys outside [lo, hi) count as probability 0. */
-KS_INLINE void KS_NAME(k_attend)(const k_query *a, const int G, bool f16) {
-    const size_t size = f16 ? 2 : 4;
-    f32 s[4][K_KEYS], p[4][K_KEYS], max[4], sum[4], keep[4];
+/* The same as int8: all 64 scores of a block, also those that do not count. */
+KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
+    const f32 *q_scale, const u8 *k, const f32 *k_scale, f32 (*s)[K_KEYS]) {
+    /* groups of 16 keys at a time, of the 4 in a block */
+    const int W = VI_WIDTH / G < 4 ? VI_WIDTH / G : 4;
+    const size_t n = a->k_stride, q_next = (a->key_dim + 15) / 16 * 16;
+    vi start[4];
     for (int g = 0; g < G; g++) {
-        memset(a->out + (size_t)g * a->out_stride, 0,
-            a->value_dim * sizeof *a->out);
-        max[g] = -FLT_MAX, sum[g] = 0;
+        i32 sum = 0;
+        for (size_t i = 0; i < n; i++) sum += q[(size_t)g * q_next + i];
+        start[g] = vi_start(sum);
     }
-    for (size_t b = a->lo / K_KEYS * K_KEYS; b < a->hi; b += K_KEYS) {
-        size_t first = b < a->lo ? a->lo - b : 0;
-        size_t n = min_size(K_KEYS, a->hi - b) - first;
-        size_t slot = (b % a->n_slots + first) * size;
-        KS_NAME(k_scores)(a, G, a->k + slot * a->key_dim, n, f16, p);
-        for (int g = 0; g < G; g++) {
-            memcpy(s[g] + first, p[g], n * sizeof **s);
-            keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
-            memcpy(p[g], s[g] + first, n * sizeof **s);
+    for (int b = 0; b < 4; b += W) {
+        vi x[VI_WIDTH];
+        KS_UNROLL
+        for (int c = 0; c < W * G; c++) x[c] = start[c % G];
+        for (size_t i = 0; i < n; i += 4)
+            KS_UNROLL
+            for (int c = 0; c < W * G; c++)
+                x[c] = vi_dot_k(x[c], k + 16 * n * (size_t)(b + c / G) + 16 * i,
+                    q + (size_t)(c % G) * q_next + i);
+        KS_UNROLL
+        for (int c = 0; c < W * G; c++) {
+            size_t key = 16 * (size_t)(b + c / G);
+            v_store(s[c % G] + key,
+                v_mul(v_mul(vi_float(x[c]), v_load(k_scale + key)),
+                    v_set1(q_scale[c % G] * a->scale)));
         }
-        KS_NAME(k_values)(a, G, a->v + slot * a->v_stride, n,
-            (const f32(*)[K_KEYS])p, keep, f16);
-    }
-    for (int g = 0; g < G; g++) {
-        f32 k = 1.0f / sum[g], *out = a->out + (size_t)g * a->out_stride;
-        for (size_t i = 0; i < a->value_dim; i++) out[i] *= k;
     }
 }
 
-#define ATTEND(G, type, f16)                                                   \
-    static void KS_NAME(k_attend##G##_##type)(const k_query *a) {              \
-        KS_NAME(k_attend)(a, G, f16);                                          \
+/* Probabilities times the scales of their values, as numbers from 0 to 127
+ * times the scale that is returned. [first, first + n) count. */
+V_INLINE f32 KS_NAME(k_shares_i8)(
+    f32 *p, const f32 *v_scale, size_t first, size_t n, i8 *out) {
+    vf m = v_set1(0.0f);
+    for (size_t j = 0; j < K_KEYS; j += 16) {
+        v_store(p + j, v_mul(v_load(p + j), v_load(v_scale + j)));
+        if (j < first || j + 16 > first + n) /* what lies there may be NaN */
+            for (size_t k = j; k < j + 16; k++)
+                if (k < first || k >= first + n) p[k] = 0;
+        m = v_max(m, v_load(p + j));
     }
-ATTEND(1, f32, false)
-ATTEND(2, f32, false)
-ATTEND(4, f32, false)
-ATTEND(1, f16, true)
-ATTEND(2, f16, true)
-ATTEND(4, f16, true)
+    f32 top = KS_NAME(v_top)(m);
+    vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
+    for (size_t j = 0; j < K_KEYS; j += 16)
+        v_store_i8(out + j, v_mul(v_load(p + j), inverse));
+    return top / 127.0f;
+}
+
+/* Dimensions [i, i + 16 * W) of out = out * keep + the block's values by
+ * their shares. */
+KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
+    const int W, f32 *out, const u8 *v, size_t i, const i8 (*p)[K_KEYS],
+    const f32 *share, const f32 *keep) {
+    vi x[VI_WIDTH];
+    KS_UNROLL
+    for (int c = 0; c < W * G; c++) x[c] = vi_zero();
+    for (size_t j = 0; j < K_KEYS; j += 4)
+        KS_UNROLL
+        for (int c = 0; c < W * G; c++)
+            x[c] = vi_dot_v(x[c],
+                v + j * a->v_stride + 4 * (i + 16 * (size_t)(c / G)),
+                p[c % G] + j);
+    KS_UNROLL
+    for (int c = 0; c < W * G; c++) {
+        size_t at = i + 16 * (size_t)(c / G), n = a->value_dim - at;
+        f32 *to = out + (size_t)(c % G) * a->out_head + at;
+        vf old = n >= 16 ? v_load(to) : KS_NAME(v_tail)(to, n, 0.0f);
+        vf y = v_fma(vi_float(x[c]), v_set1(share[c % G]),
+            v_mul(old, v_set1(keep[c % G])));
+        f32 f[16];
+        v_store(n >= 16 ? to : f, y);
+        if (n < 16) memcpy(to, f, n * sizeof *f);
+    }
+}
+
+KS_INLINE void KS_NAME(k_values_i8)(const k_query *a, const int G, f32 *out,
+    const u8 *v, const i8 (*p)[K_KEYS], const f32 *share, const f32 *keep) {
+    const size_t W = VI_WIDTH / (size_t)G;
+    size_t i = 0;
+    for (; i + 16 * W <= a->v_stride; i += 16 * W)
+        KS_NAME(k_values_i8_at)(a, G, (int)W, out, v, i, p, share, keep);
+    for (; i < a->v_stride; i += 16)
+        KS_NAME(k_values_i8_at)(a, G, 1, out, v, i, p, share, keep);
+}
+
+/* A block of keys, from position b on, for the heads of token t. */
+KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
+    k_cache kind, size_t t, size_t b, f32 *max, f32 *sum) {
+    size_t hi = a->hi + t, lo = a->window && hi > a->window ? hi - a->window : 0;
+    if (b >= hi || b + K_KEYS <= lo) return;
+    size_t first = b < lo ? lo - b : 0, n = min_size(K_KEYS, hi - b) - first;
+    size_t slot = b % a->n_slots, row = t * a->q_heads;
+    f32 s[4][K_KEYS], p[4][K_KEYS], keep[4], share[4];
+    f32 *out = a->out + t * a->out_token;
+    if (kind == K_I8) {
+        i8 p8[4][K_KEYS];
+        KS_NAME(k_scores_i8)(a, G,
+            a->q8 + row * ((a->key_dim + 15) / 16 * 16), a->q_scale + row,
+            a->k + slot * a->k_stride, a->k_scale + slot, s);
+        for (int g = 0; g < G; g++) {
+            keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
+            share[g] = KS_NAME(k_shares_i8)(
+                s[g], a->v_scale + slot, first, n, p8[g]);
+        }
+        KS_NAME(k_values_i8)(a, G, out, a->v + slot * a->v_stride,
+            (const i8(*)[K_KEYS])p8, share, keep);
+        return;
+    }
+    bool f16 = kind == K_F16;
+    KS_NAME(k_scores)(a, G, a->q + row * a->key_dim,
+        a->k + (slot + first) * a->k_stride, n, f16, p);
+    for (int g = 0; g < G; g++) {
+        memcpy(s[g] + first, p[g], n * sizeof **s);
+        keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
+        memcpy(p[g], s[g] + first, n * sizeof **s);
+    }
+    KS_NAME(k_values)(a, G, out, a->v + (slot + first) * a->v_stride, n,
+        (const f32(*)[K_KEYS])p, keep, f16);
+}
+
+/* Softmax over blocks of K_KEYS keys at fixed positions, with a running
+ * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
+ * keys that a token does not see count as probability 0. */
+KS_INLINE void KS_NAME(k_attend)(
+    const k_query *a, const int G, k_cache kind) {
+    f32 max[K_QUERIES][4], sum[K_QUERIES][4];
+    size_t lo = a->window && a->hi > a->window ? a->hi - a->window : 0;
+    for (size_t t = 0; t < a->m; t++)
+        for (int g = 0; g < G; g++) {
+            f32 *out = a->out + t * a->out_token + (size_t)g * a->out_head;
+            memset(out, 0, a->value_dim * sizeof *out);
+            max[t][g] = -FLT_MAX, sum[t][g] = 0;
+        }
+    for (size_t b = lo / K_KEYS * K_KEYS; b < a->hi + a->m; b += K_KEYS)
+        for (size_t t = 0; t < a->m; t++)
+            KS_NAME(k_attend_block)(a, G, kind, t, b, max[t], sum[t]);
+    for (size_t t = 0; t < a->m; t++)
+        for (int g = 0; g < G; g++) {
+            f32 *out = a->out + t * a->out_token + (size_t)g * a->out_head;
+            f32 k = 1.0f / sum[t][g];
+            for (size_t i = 0; i < a->value_dim; i++) out[i] *= k;
+        }
+}
+
+#define ATTEND(G, type)                                                        \
+    static void KS_NAME(k_attend##G##_##type)(const k_query *a) {              \
+        KS_NAME(k_attend)(a, G, K_##type);                                     \
+    }
+ATTEND(1, F32)
+ATTEND(2, F32)
+ATTEND(4, F32)
+ATTEND(1, F16)
+ATTEND(2, F16)
+ATTEND(4, F16)
+ATTEND(1, I8)
+ATTEND(2, I8)
+ATTEND(4, I8)
 #undef ATTEND
 
 static const k_row KS_NAME(K_TABLE_ROW) = {
@@ -2995,10 +3301,12 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
         PRODUCT(Q2_K), PRODUCT(Q3_K), PRODUCT(Q4_K), PRODUCT(Q5_K),
         PRODUCT(Q6_K), PRODUCT(IQ4_NL), PRODUCT(IQ4_XS)},
 #undef PRODUCT
-    .attend = {{KS_NAME(k_attend1_f32), KS_NAME(k_attend2_f32),
-                   KS_NAME(k_attend4_f32)},
-        {KS_NAME(k_attend1_f16), KS_NAME(k_attend2_f16),
-            KS_NAME(k_attend4_f16)}},
+#define ATTEND(type)                                                           \
+    [K_##type] = {KS_NAME(k_attend1_##type), KS_NAME(k_attend2_##type),        \
+        KS_NAME(k_attend4_##type)}
+    .attend = {ATTEND(F32), ATTEND(F16), ATTEND(I8)},
+#undef ATTEND
+    .to_i8 = KS_NAME(k_to_i8),
     .gate = KS_NAME(k_gate),
     .to_f16 = KS_NAME(k_to_f16),
     .max = KS_NAME(k_max),
@@ -3022,6 +3330,13 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef v_abs
 #undef v_exp2i
 #undef v_halves
+#undef vi
+#undef vi_zero
+#undef vi_start
+#undef vi_dot_k
+#undef vi_dot_v
+#undef vi_float
+#undef VI_WIDTH
 #undef vr
 #undef vr_load
 #undef vr_store
@@ -13103,11 +13418,12 @@ enum {
     SES_ALIGN = 64,
 };
 
-/* A layer's part of the cache: [n_kv_heads][n_slots][key or value length].
- * Position p lies in slot p % n_slots. With a latent vector a value is the
+/* A layer's part of the cache: by KV head, then as k_query says. Position p
+ * lies in slot p % n_slots. As floats, with a latent vector, a value is the
  * first part of its key, and v is k. */
 typedef struct {
     u8 *k, *v;
+    f32 *k_scale, *v_scale; /* [n_kv_heads][n_slots], int8 only */
     u32 n_slots;
 } ses_cache;
 
@@ -13135,7 +13451,9 @@ struct ksllm_session {
     u32 n_ctx, n_batch, n_threads, n_keep;
     ksllm_overflow overflow;
     ksllm_pooling pooling;
-    bool kv_f16;
+    k_cache kv;
+    size_t k_bytes, v_bytes; /* of a KV head of a token, without scales */
+    bool v_in_k;
     pool workers;
 
     i32 *tokens; /* [n_ctx] */
@@ -13166,6 +13484,10 @@ struct ksllm_session {
     u32 *pick, *slot, *first;
     f32 *spread, *parts;
     f32 *rope;            /* [n_ropes][n_batch][n_rope / 2][2] cos, sin */
+    i8 *row8;             /* [row8_bytes] one key or value on its way */
+    size_t row8_bytes;
+    i8 *q8;               /* [heads][D_HEAD, up to 16] for an int8 cache */
+    f32 *q_scale;         /* [heads] */
     k_acts acts;          /* the input of the products under way */
     ses_job *jobs;        /* the products under way */
     u32 *first_piece;     /* of each, and where the last one ends */
@@ -13215,13 +13537,16 @@ static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
 static void ses_lay_cache(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
     s->cache = arena_take(a, m->n_layers, sizeof *s->cache);
-    u64 size = s->kv_f16 ? 2 : 4;
     for (u32 i = 0; i < m->n_layers; i++) {
         u32 n_slots = ses_slots(s, &m->layers[i]);
-        u8 *k = arena_take(a, n_slots * size, m->dim[D_KV]);
-        u8 *v = m->arch->latent ? k
-                                : arena_take(a, n_slots * size, m->dim[D_V]);
-        if (s->cache && v) s->cache[i] = (ses_cache){k, v, n_slots};
+        u64 rows = (u64)n_slots * m->n_kv_heads;
+        u64 scales = s->kv == K_I8 ? rows : 0;
+        ses_cache c = {.n_slots = n_slots};
+        c.k = arena_take(a, rows, s->k_bytes);
+        c.v = s->v_in_k ? c.k : arena_take(a, rows, s->v_bytes);
+        c.k_scale = arena_take(a, scales, sizeof(f32));
+        c.v_scale = arena_take(a, scales, sizeof(f32));
+        if (s->cache && c.v_scale) s->cache[i] = c;
     }
 }
 
@@ -13294,6 +13619,11 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     s->pick = arena_take(a, n * used, sizeof(u32));
     s->slot = arena_take(a, n * used, sizeof(u32));
     s->first = arena_take(a, d[D_EXPERTS] + 1, sizeof(u32));
+    size_t heads = s->kv == K_I8 ? n * d[D_HEADS] : 0;
+    s->q8 = arena_take(a, heads, (d[D_HEAD] + 15) / 16 * 16);
+    s->q_scale = arena_take(a, heads, sizeof(f32));
+    s->row8_bytes = (max_size(d[D_HEAD], d[D_VALUE]) + 15) / 16 * 16;
+    s->row8 = arena_take(a, s->kv == K_I8 ? n : 0, s->row8_bytes);
     ses_lay_acts(s, a);
     ses_lay_jobs(s, a);
 }
@@ -13336,8 +13666,9 @@ static ksllm_status ses_check(
     const char *wrong = NULL;
     if (o->n_batch > SES_MAX_BATCH) wrong = "n_batch is above 4096";
     if (o->n_threads > POOL_MAX_THREADS) wrong = "n_threads is above 64";
-    if (o->kv_type != KSLLM_TYPE_F16 && o->kv_type != KSLLM_TYPE_F32)
-        wrong = "kv_type is neither F16 nor F32";
+    if (o->kv_type != KSLLM_TYPE_Q8_0 && o->kv_type != KSLLM_TYPE_F16
+        && o->kv_type != KSLLM_TYPE_F32)
+        wrong = "kv_type is none of Q8_0, F16 and F32";
     if ((u32)o->overflow > KSLLM_OVERFLOW_SLIDE)
         wrong = "overflow is not one of ksllm_overflow";
     if ((u32)o->pooling > KSLLM_POOL_MEAN)
@@ -13367,7 +13698,15 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     s->n_keep = o->n_keep;
     s->overflow = o->overflow;
     s->pooling = o->pooling;
-    s->kv_f16 = o->kv_type == KSLLM_TYPE_F16;
+    s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
+        : o->kv_type == KSLLM_TYPE_F16    ? K_F16
+                                          : K_F32;
+    size_t key = m->dim[D_HEAD], value = m->dim[D_VALUE];
+    s->v_in_k = m->arch->latent && s->kv != K_I8;
+    s->k_bytes = s->kv == K_I8 ? (key + 3) / 4 * 4
+                               : key * (s->kv == K_F16 ? 2 : 4);
+    s->v_bytes = s->kv == K_I8 ? (value + 15) / 16 * 16
+                               : value * (s->kv == K_F16 ? 2 : 4);
     if (m->n_ctx_max && s->n_ctx > m->n_ctx_max)
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "options: n_ctx %u: architecture %s is exact here up to %u tokens, "
@@ -13511,10 +13850,13 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     const ksllm_model *m = from->m;
     memcpy(to->tokens, from->tokens, from->n_tokens * sizeof(i32));
     for (u32 i = 0; i < m->n_layers; i++) {
-        size_t n = (size_t)from->cache[i].n_slots * (from->kv_f16 ? 2 : 4);
-        memcpy(to->cache[i].k, from->cache[i].k, n * m->dim[D_KV]);
-        if (m->dim[D_V])
-            memcpy(to->cache[i].v, from->cache[i].v, n * m->dim[D_V]);
+        const ses_cache *a = &from->cache[i], *b = &to->cache[i];
+        size_t rows = (size_t)a->n_slots * m->n_kv_heads;
+        size_t scales = from->kv == K_I8 ? rows * sizeof(f32) : 0;
+        memcpy(b->k, a->k, rows * from->k_bytes);
+        if (!from->v_in_k) memcpy(b->v, a->v, rows * from->v_bytes);
+        memcpy(b->k_scale, a->k_scale, scales);
+        memcpy(b->v_scale, a->v_scale, scales);
     }
     memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
     if (from->pooling)
@@ -13705,18 +14047,44 @@ static void fwd_finish_heads(
     }
 }
 
-/* A token's keys or values, hd numbers per head, to the cache. */
-static void fwd_store(
-    const fwd *f, u32 t, const f32 *x, size_t hd, u8 *cache) {
+/* A KV head's key or value of a token to the cache (its form: k_query). */
+static void fwd_store_head(
+    const fwd *f, u32 t, size_t head, const f32 *x, bool value) {
     const ksllm_session *s = f->s;
-    const ksllm_model *m = s->m;
-    size_t n_slots = s->cache[f->i_layer].n_slots;
-    size_t slot = (f->n0 + t) % n_slots, bytes = hd * (s->kv_f16 ? 2 : 4);
-    for (u32 h = 0; h < m->n_kv_heads; h++, x += hd) {
-        u8 *to = cache + (h * n_slots + slot) * bytes;
-        if (s->kv_f16) m->k->to_f16(x, hd, to);
-        else memcpy(to, x, bytes);
+    const ses_cache *c = &s->cache[f->i_layer];
+    size_t n = s->m->dim[value ? D_VALUE : D_HEAD];
+    size_t bytes = value ? s->v_bytes : s->k_bytes;
+    size_t slot = (f->n0 + t) % c->n_slots, row = head * c->n_slots + slot;
+    u8 *to = (value ? c->v : c->k) + row * bytes;
+    if (s->kv == K_F32) memcpy(to, x, bytes);
+    if (s->kv == K_F16) s->m->k->to_f16(x, n, to);
+    if (s->kv != K_I8) return;
+    i8 *q = s->row8 + t * s->row8_bytes;
+    (value ? c->v_scale : c->k_scale)[row] = s->m->k->to_i8(x, n, q);
+    if (value) {
+        to += slot % 4 - slot % 4 * bytes;
+        for (size_t i = 0; i < bytes; i++) to[4 * i] = (u8)q[i];
+    } else {
+        to += slot % 16 * 4 - slot % 16 * bytes;
+        for (size_t i = 0; i < bytes; i++)
+            to[i / 4 * 64 + i % 4] = (u8)(q[i] ^ 0x80);
     }
+}
+
+static void fwd_store(const fwd *f, u32 t, const f32 *x, bool value) {
+    const ksllm_model *m = f->s->m;
+    for (size_t h = 0; h < m->n_kv_heads; h++)
+        fwd_store_head(f, t, h, x + h * m->dim[value ? D_VALUE : D_HEAD], value);
+}
+
+/* A token's queries as int8, where the cache is. */
+static void fwd_quantize_queries(const fwd *f, u32 t, const f32 *q) {
+    const ksllm_session *s = f->s;
+    size_t hd = s->m->dim[D_HEAD], heads = s->m->n_heads;
+    if (s->kv != K_I8) return;
+    for (size_t h = 0, row = t * heads; h < heads; h++, row++)
+        s->q_scale[row] = s->m->k->to_i8(
+            q + h * hd, hd, s->q8 + row * ((hd + 15) / 16 * 16));
 }
 
 static void fwd_heads(const fwd *f, u32 t) {
@@ -13730,8 +14098,9 @@ static void fwd_heads(const fwd *f, u32 t) {
     fwd_add_bias(v, vec[V_V_BIAS], m->dim[D_V]);
     fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
     fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
-    fwd_store(f, t, k, m->dim[D_HEAD], s->cache[f->i_layer].k);
-    fwd_store(f, t, v, m->dim[D_VALUE], s->cache[f->i_layer].v);
+    fwd_store(f, t, k, false);
+    fwd_store(f, t, v, true);
+    fwd_quantize_queries(f, t, q);
 }
 
 /* ---- the same with a latent vector (DeepSeek-V2, 2024) ----
@@ -13757,7 +14126,8 @@ static void fwd_latent_heads(const fwd *f, u32 t) {
     f32 *k = s->k + t * d[D_HEAD], *q = s->q + t * d[D_Q];
     s->m->k->norm(k, f->l->vec[V_LATENT_NORM], latent, FWD_LATENT_EPS, k);
     fwd_rotate(f, t, k + latent);
-    fwd_store(f, t, k, d[D_HEAD], s->cache[f->i_layer].k);
+    fwd_store(f, t, k, false);
+    if (!s->v_in_k) fwd_store(f, t, k, true);
     for (size_t h = 0; h < d[D_HEADS]; h++, q += nope + d[D_ROPE]) {
         size_t at = (h * f->m + t) * nope;
         f32 *to = s->query + t * d[D_Q_LATENT] + h * d[D_HEAD];
@@ -13768,6 +14138,10 @@ static void fwd_latent_heads(const fwd *f, u32 t) {
     }
 }
 
+static void fwd_latent_finish(const fwd *f, u32 t) {
+    fwd_quantize_queries(f, t, f->s->query + t * f->s->m->dim[D_Q_LATENT]);
+}
+
 static void fwd_quantize_mix(const fwd *f, u32 t) {
     size_t n = f->s->m->dim[D_LATENT];
     for (size_t h = 0; h < f->s->m->n_heads; h++) {
@@ -13776,9 +14150,8 @@ static void fwd_quantize_mix(const fwd *f, u32 t) {
     }
 }
 
-/* ---- attention: pieces are (some heads of a KV head, up to 8 tokens) ---- */
-
-enum { FWD_QUERIES = 8 };
+/* ---- attention: pieces are (some heads of a KV head, up to K_QUERIES
+ * tokens) ---- */
 
 static void fwd_attend_piece(void *arg, u32 piece) {
     const fwd *f = arg;
@@ -13787,30 +14160,31 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     if (fwd_stopped(f->s)) return;
     const ses_cache *c = &s->cache[f->i_layer];
     u32 together = 1u << f->log_heads, n_groups = m->n_heads / together;
-    u32 h = piece % n_groups * together;
-    u32 t0 = piece / n_groups * FWD_QUERIES;
-    const size_t *d = m->dim, size = s->kv_f16 ? 2 : 4;
+    size_t h = piece % n_groups * together, t = piece / n_groups * K_QUERIES;
+    const size_t *d = m->dim, heads = m->n_heads;
+    size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
+    size_t row = t * heads + h; /* of the first token */
     bool latent = m->arch->latent;
-    const f32 *q = latent ? s->query : s->q;
-    size_t per_token = m->n_heads * d[D_HEAD];
-    size_t kv_row = h / (m->n_heads / m->n_kv_heads) * c->n_slots * size;
-    for (u32 t = t0; t < min_u32(f->m, t0 + FWD_QUERIES); t++) {
-        size_t n = (size_t)f->n0 + t + 1;
-        k_query a = {
-            .q = q + t * per_token + h * d[D_HEAD],
-            .k = c->k + kv_row * d[D_HEAD],
-            .v = c->v + kv_row * (latent ? d[D_HEAD] : d[D_VALUE]),
-            .key_dim = d[D_HEAD], .value_dim = d[D_VALUE],
-            .v_stride = latent ? d[D_HEAD] : d[D_VALUE],
-            .n_slots = c->n_slots,
-            .lo = f->l->window && n > f->l->window ? n - f->l->window : 0,
-            .hi = n, .scale = m->attn_scale,
-            .out = latent ? s->mix + ((size_t)h * f->m + t) * d[D_VALUE]
-                          : s->att + t * d[D_ATT] + h * d[D_VALUE],
-            .out_stride = d[D_VALUE] * (latent ? f->m : 1),
-        };
-        m->k->attend[s->kv_f16 ? K_F16 : K_F32][f->log_heads](&a);
-    }
+    k_query a = {
+        .q = (latent ? s->query : s->q) + row * d[D_HEAD],
+        .q8 = s->kv == K_I8 ? s->q8 + row * ((d[D_HEAD] + 15) / 16 * 16) : NULL,
+        .q_scale = s->kv == K_I8 ? s->q_scale + row : NULL,
+        .k = c->k + kv_row * s->k_bytes,
+        .v = c->v + kv_row * (s->v_in_k ? s->k_bytes : s->v_bytes),
+        .k_scale = s->kv == K_I8 ? c->k_scale + kv_row : NULL,
+        .v_scale = s->kv == K_I8 ? c->v_scale + kv_row : NULL,
+        .key_dim = d[D_HEAD], .value_dim = d[D_VALUE],
+        .k_stride = s->k_bytes,
+        .v_stride = s->v_in_k ? s->k_bytes : s->v_bytes,
+        .n_slots = c->n_slots, .m = min_size(f->m - t, K_QUERIES),
+        .hi = f->n0 + t + 1, .window = f->l->window, .scale = m->attn_scale,
+        .q_heads = heads,
+        .out = latent ? s->mix + (h * f->m + t) * d[D_VALUE]
+                      : s->att + row * d[D_VALUE],
+        .out_head = d[D_VALUE] * (latent ? f->m : 1),
+        .out_token = d[D_VALUE] * (latent ? 1 : heads),
+    };
+    m->k->attend[s->kv][f->log_heads](&a);
 }
 
 /* As many heads together as their number allows and as leaves every thread
@@ -13818,7 +14192,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
 static void fwd_attend(fwd *f) {
     const ksllm_model *m = f->s->m;
     u32 group = m->n_heads / m->n_kv_heads;
-    u32 rows = (f->m + FWD_QUERIES - 1) / FWD_QUERIES;
+    u32 rows = (f->m + K_QUERIES - 1) / K_QUERIES;
     f->log_heads = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
     while (f->log_heads && rows * (m->n_heads >> f->log_heads)
             < f->s->n_threads)
@@ -13984,6 +14358,7 @@ static void fwd_latent_queries(fwd *f) {
             s->query + h * d[D_HEAD], d[D_Q_LATENT]);
     }
     fwd_multiply(f);
+    if (s->kv == K_I8) fwd_by_token(f, fwd_latent_finish);
 }
 
 static void fwd_latent_values(fwd *f) {
@@ -15228,7 +15603,7 @@ ksllm_status ksllm_session_rewind(ksllm_session *session, size_t n_tokens) {
 ksllm_status ksllm_session_fork(
     const ksllm_session *from, ksllm_session *to) {
     if (!from || !to || from->m != to->m || from->n_ctx != to->n_ctx
-        || from->n_batch != to->n_batch || from->kv_f16 != to->kv_f16
+        || from->n_batch != to->n_batch || from->kv != to->kv
         || from->pooling != to->pooling)
         return KSLLM_ERR_ARGUMENT;
     if (from != to) ses_copy(from, to);
