@@ -1234,13 +1234,15 @@ typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
  * in the values, and no sum runs across lanes:
  *   keys    [n_slots / 16][key_dim / 4][16 tokens][4]   plus 128, unsigned
  *   values  [n_slots / 4][value_dim][4 tokens]
- * with key_dim rounded up to 4 and value_dim to 16. */
+ * with key_dim rounded up to 4 and value_dim to 16. A value has one scale, a
+ * key and a query one for every K_SPREAD dimensions. */
 typedef struct {
     const f32 *q;           /* [m][heads][key_dim] */
     const i8 *q8;           /* the same as int8, rounded up to 16 */
-    const f32 *q_scale;     /* [m][heads] */
+    const f32 *q_scale;     /* [m][heads][key_dim / K_SPREAD, rounded up] */
     const u8 *k, *v;
-    const f32 *k_scale, *v_scale; /* [n_slots] */
+    const f32 *k_scale;     /* [key_dim / K_SPREAD, rounded up][n_slots] */
+    const f32 *v_scale;     /* [n_slots] */
     size_t key_dim, value_dim;
     size_t k_stride, v_stride;    /* bytes of a token */
     size_t n_slots, m, hi, window;
@@ -1256,6 +1258,7 @@ enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
     K_KEYS = 64,  /* keys in a block of attention */
+    K_SPREAD = 64, /* dimensions of a key that share a scale */
     K_QUERIES = 8, /* tokens that share it while it is in the L1 cache */
 };
 
@@ -1269,6 +1272,7 @@ typedef struct {
     /* 1, 2 or 4 query heads */
     void (*attend[K_I8 + 1][3])(const k_query *a);
     f32 (*to_i8)(const f32 *x, size_t n, i8 *q); /* see k_to_i8 */
+    void (*spread)(f32 *x, size_t n);            /* see k_spread */
     void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
     void (*to_f16)(const f32 *x, size_t n, u8 *out);
     f32 (*max)(const f32 *x, size_t n);
@@ -1303,6 +1307,7 @@ typedef struct {
 #define vi KS_NAME(vi)
 #define vi_zero KS_NAME(vi_zero)
 #define vi_start KS_NAME(vi_start)
+#define vi_add KS_NAME(vi_add)
 #define vi_dot_k KS_NAME(vi_dot_k)
 #define vi_dot_v KS_NAME(vi_dot_v)
 #define vi_float KS_NAME(vi_float)
@@ -1320,7 +1325,7 @@ typedef struct {
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
- * from 0 to 127. VI_WIDTH: so many vi may be live at a time.
+ * that are from 0 to 254, less VI_OFFSET. VI_WIDTH: so many vi may be live.
  * vr: one float per row of a group of K_ROWS rows.
  * vr_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
  * row; vr_min the same for min * sum of x. Both are exact in 32 bits.
@@ -1436,6 +1441,7 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
 }
 
 #define VI_WIDTH 4
+#define VI_OFFSET 0
 typedef struct { i32 i[16]; } vi;
 
 V_INLINE vi vi_zero(void) { return (vi){{0}}; }
@@ -1443,12 +1449,16 @@ V_INLINE vi vi_start(i32 sum) {
     (void)sum;
     return vi_zero();
 }
+V_INLINE vi vi_add(vi a, vi b) {
+    EACH a.i[i] += b.i[i];
+    return a;
+}
 V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
     EACH for (int k = 0; k < 4; k++)
         acc.i[i] += ((i32)tile[4 * i + k] - 128) * q[k];
     return acc;
 }
-V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const u8 *p) {
     EACH for (int k = 0; k < 4; k++) acc.i[i] += (i8)tile[4 * i + k] * p[k];
     return acc;
 }
@@ -1594,17 +1604,19 @@ V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
 #if defined KS_VNNI
 
 #define VI_WIDTH 16
+#define VI_OFFSET 0
 typedef __m512i vi;
 
 V_INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
 V_INLINE vi vi_start(i32 sum) { return _mm512_set1_epi32(-128 * sum); }
+V_INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
     i32 four;
     memcpy(&four, q, 4);
     return _mm512_dpbusd_epi32(
         acc, _mm512_loadu_si512(tile), _mm512_set1_epi32(four));
 }
-V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const u8 *p) {
     i32 four;
     memcpy(&four, p, 4);
     return _mm512_dpbusd_epi32(
@@ -1619,6 +1631,7 @@ V_INLINE vf vi_float(vi a) {
 #else
 
 #define VI_WIDTH 4
+#define VI_OFFSET 127
 typedef struct { __m256i v[2]; } vi;
 
 V_INLINE vi vi_zero(void) {
@@ -1628,8 +1641,12 @@ V_INLINE vi vi_start(i32 sum) {
     (void)sum;
     return vi_zero();
 }
+V_INLINE vi vi_add(vi a, vi b) {
+    return (vi){{_mm256_add_epi32(a.v[0], b.v[0]),
+        _mm256_add_epi32(a.v[1], b.v[1])}};
+}
 /* One factor must be unsigned: |q|, with its sign given to the key. Pairs of
- * products stay below 2^15: 2 * 127 * 127. */
+ * products stay below 2^15: 2 * 127 * 128. */
 V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
     const __m256i flip = _mm256_set1_epi8(-128), one = _mm256_set1_epi16(1);
     i32 four;
@@ -1644,7 +1661,7 @@ V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
     }
     return acc;
 }
-V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const u8 *p) {
     const __m256i one = _mm256_set1_epi16(1);
     i32 four;
     memcpy(&four, p, 4);
@@ -1652,7 +1669,7 @@ V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
     KS_UNROLL
     for (int i = 0; i < 2; i++) {
         __m256i x = _mm256_loadu_si256((const void *)(tile + 32 * i));
-        x = _mm256_maddubs_epi16(y, x);
+        x = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(y, x));
         acc.v[i] = _mm256_add_epi32(acc.v[i], _mm256_madd_epi16(x, one));
     }
     return acc;
@@ -1804,6 +1821,7 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
 }
 
 #define VI_WIDTH 4
+#define VI_OFFSET 127
 typedef struct { int32x4_t v[4]; } vi;
 
 V_INLINE vi vi_zero(void) {
@@ -1815,6 +1833,11 @@ V_INLINE vi vi_zero(void) {
 V_INLINE vi vi_start(i32 sum) {
     (void)sum;
     return vi_zero();
+}
+V_INLINE vi vi_add(vi a, vi b) {
+    KS_UNROLL
+    for (int i = 0; i < 4; i++) a.v[i] = vaddq_s32(a.v[i], b.v[i]);
+    return a;
 }
 /* Sums of 4 products each. */
 V_INLINE int32x4_t KS_NAME(vi_dot)(int32x4_t acc, int8x16_t x, int8x16_t y) {
@@ -1837,7 +1860,7 @@ V_INLINE vi vi_dot_k(vi acc, const u8 *tile, const i8 *q) {
     }
     return acc;
 }
-V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const i8 *p) {
+V_INLINE vi vi_dot_v(vi acc, const u8 *tile, const u8 *p) {
     i32 four;
     memcpy(&four, p, 4);
     int8x16_t y = vreinterpretq_s8_s32(vdupq_n_s32(four));
@@ -1974,6 +1997,23 @@ static void KS_NAME(k_to_f16)(const f32 *x, size_t n, u8 *out) {
         u16 h = f16_of_f32(x[i]);
         memcpy(out + 2 * i, &h, 2);
     }
+}
+
+/* Walsh-Hadamard transform of stretches of up to K_SPREAD, its own inverse.
+ * Keys and queries rotated alike have the same product, and no channel is
+ * louder than the others, which a scale for many channels would pay for. */
+static void KS_NAME(k_spread)(f32 *x, size_t n) {
+    size_t block = 1;
+    while (block < K_SPREAD && n % (2 * block) == 0) block *= 2;
+    f32 scale = 1.0f / __builtin_sqrtf((f32)block);
+    for (size_t h = 1; h < block; h *= 2)
+        for (size_t i = 0; i < n; i += 2 * h)
+            for (size_t j = i; j < i + h; j++) {
+                f32 a = x[j], b = x[j + h];
+                x[j] = a + b;
+                x[j + h] = a - b;
+            }
+    for (size_t i = 0; i < n; i++) x[i] *= scale;
 }
 
 /* n values as q times the scale that is returned; q is filled up with 0 to a
@@ -3121,39 +3161,48 @@ V_INLINE f32 KS_NAME(k_softmax)(
 
 /* The same as int8: all 64 scores of a block, also those that do not count. */
 KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
-    const f32 *q_scale, const u8 *k, const f32 *k_scale, f32 (*s)[K_KEYS]) {
+    const f32 *q_scale, size_t slot, f32 (*s)[K_KEYS]) {
     /* groups of 16 keys at a time, of the 4 in a block */
     const int W = VI_WIDTH / G < 4 ? VI_WIDTH / G : 4;
     const size_t n = a->k_stride, q_next = (a->key_dim + 15) / 16 * 16;
-    vi start[4];
-    for (int g = 0; g < G; g++) {
-        i32 sum = 0;
-        for (size_t i = 0; i < n; i++) sum += q[(size_t)g * q_next + i];
-        start[g] = vi_start(sum);
-    }
-    for (int b = 0; b < 4; b += W) {
-        vi x[VI_WIDTH];
-        KS_UNROLL
-        for (int c = 0; c < W * G; c++) x[c] = start[c % G];
-        for (size_t i = 0; i < n; i += 4)
+    const size_t parts = (n + K_SPREAD - 1) / K_SPREAD;
+    const u8 *k = a->k + slot * n;
+    for (size_t part = 0; part < parts; part++) {
+        size_t from = part * K_SPREAD, to = min_size(n, from + K_SPREAD);
+        const f32 *k_scale = a->k_scale + part * a->n_slots + slot;
+        vi start[4];
+        for (int g = 0; g < G; g++) {
+            i32 sum = 0;
+            for (size_t i = from; i < to; i++) sum += q[(size_t)g * q_next + i];
+            start[g] = vi_start(sum);
+        }
+        for (int b = 0; b < 4; b += W) {
+            vi x[VI_WIDTH];
             KS_UNROLL
-            for (int c = 0; c < W * G; c++)
-                x[c] = vi_dot_k(x[c], k + 16 * n * (size_t)(b + c / G) + 16 * i,
-                    q + (size_t)(c % G) * q_next + i);
-        KS_UNROLL
-        for (int c = 0; c < W * G; c++) {
-            size_t key = 16 * (size_t)(b + c / G);
-            v_store(s[c % G] + key,
-                v_mul(v_mul(vi_float(x[c]), v_load(k_scale + key)),
-                    v_set1(q_scale[c % G] * a->scale)));
+            for (int c = 0; c < W * G; c++) x[c] = start[c % G];
+            for (size_t i = from; i < to; i += 4)
+                KS_UNROLL
+                for (int c = 0; c < W * G; c++)
+                    x[c] = vi_dot_k(x[c],
+                        k + 16 * n * (size_t)(b + c / G) + 16 * i,
+                        q + (size_t)(c % G) * q_next + i);
+            KS_UNROLL
+            for (int c = 0; c < W * G; c++) {
+                f32 *y = s[c % G] + 16 * (b + c / G);
+                f32 scale = q_scale[(size_t)(c % G) * parts + part] * a->scale;
+                vf old = part ? v_load(y) : v_set1(0.0f);
+                v_store(y, v_fma(v_mul(vi_float(x[c]),
+                                     v_load(k_scale + 16 * (b + c / G))),
+                               v_set1(scale), old));
+            }
         }
     }
 }
 
-/* Probabilities times the scales of their values, as numbers from 0 to 127
+/* Probabilities times the scales of their values, as numbers from 0 to 254
  * times the scale that is returned. [first, first + n) count. */
 V_INLINE f32 KS_NAME(k_shares_i8)(
-    f32 *p, const f32 *v_scale, size_t first, size_t n, i8 *out) {
+    f32 *p, const f32 *v_scale, size_t first, size_t n, u8 *out) {
     vf m = v_set1(0.0f);
     for (size_t j = 0; j < K_KEYS; j += 16) {
         v_store(p + j, v_mul(v_load(p + j), v_load(v_scale + j)));
@@ -3163,32 +3212,41 @@ V_INLINE f32 KS_NAME(k_shares_i8)(
         m = v_max(m, v_load(p + j));
     }
     f32 top = KS_NAME(v_top)(m);
-    vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
-    for (size_t j = 0; j < K_KEYS; j += 16)
-        v_store_i8(out + j, v_mul(v_load(p + j), inverse));
-    return top / 127.0f;
+    vf inverse = v_set1(top > 0 ? 254.0f / top : 0.0f);
+    vf magic = v_set1(12582912.0f); /* rounds; the rest is exact */
+    vf back = v_set1(-12582912.0f - VI_OFFSET);
+    for (size_t j = 0; j < K_KEYS; j += 16) {
+        vf x = v_add(v_mul(v_load(p + j), inverse), magic);
+        v_store_i8((i8 *)out + j, v_add(x, back));
+    }
+    return top / 254.0f;
 }
 
 /* Dimensions [i, i + 16 * W) of out = out * keep + the block's values by
  * their shares. */
 KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
-    const int W, f32 *out, const u8 *v, size_t i, const i8 (*p)[K_KEYS],
+    const int W, f32 *out, const u8 *v, size_t i, const u8 (*p)[K_KEYS],
     const f32 *share, const f32 *keep) {
-    vi x[VI_WIDTH];
+    static const u8 offset[4] = {VI_OFFSET, VI_OFFSET, VI_OFFSET, VI_OFFSET};
+    vi x[VI_WIDTH], less[4]; /* what VI_OFFSET takes away */
     KS_UNROLL
-    for (int c = 0; c < W * G; c++) x[c] = vi_zero();
-    for (size_t j = 0; j < K_KEYS; j += 4)
+    for (int c = 0; c < W * G; c++) x[c] = less[c / G] = vi_zero();
+    for (size_t j = 0; j < K_KEYS; j += 4) {
+        const u8 *tile = v + j * a->v_stride + 4 * i;
         KS_UNROLL
         for (int c = 0; c < W * G; c++)
-            x[c] = vi_dot_v(x[c],
-                v + j * a->v_stride + 4 * (i + 16 * (size_t)(c / G)),
-                p[c % G] + j);
+            x[c] = vi_dot_v(x[c], tile + 64 * (c / G), p[c % G] + j);
+        KS_UNROLL
+        for (int c = 0; c < W && VI_OFFSET; c++)
+            less[c] = vi_dot_v(less[c], tile + 64 * c, offset);
+    }
     KS_UNROLL
     for (int c = 0; c < W * G; c++) {
         size_t at = i + 16 * (size_t)(c / G), n = a->value_dim - at;
         f32 *to = out + (size_t)(c % G) * a->out_head + at;
         vf old = n >= 16 ? v_load(to) : KS_NAME(v_tail)(to, n, 0.0f);
-        vf y = v_fma(vi_float(x[c]), v_set1(share[c % G]),
+        vi whole = VI_OFFSET ? vi_add(x[c], less[c / G]) : x[c];
+        vf y = v_fma(vi_float(whole), v_set1(share[c % G]),
             v_mul(old, v_set1(keep[c % G])));
         f32 f[16];
         v_store(n >= 16 ? to : f, y);
@@ -3197,8 +3255,8 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
 }
 
 KS_INLINE void KS_NAME(k_values_i8)(const k_query *a, const int G, f32 *out,
-    const u8 *v, const i8 (*p)[K_KEYS], const f32 *share, const f32 *keep) {
-    const size_t W = VI_WIDTH / (size_t)G;
+    const u8 *v, const u8 (*p)[K_KEYS], const f32 *share, const f32 *keep) {
+    const size_t W = min_size(4, VI_WIDTH / (size_t)G);
     size_t i = 0;
     for (; i + 16 * W <= a->v_stride; i += 16 * W)
         KS_NAME(k_values_i8_at)(a, G, (int)W, out, v, i, p, share, keep);
@@ -3216,17 +3274,18 @@ KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
     f32 s[4][K_KEYS], p[4][K_KEYS], keep[4], share[4];
     f32 *out = a->out + t * a->out_token;
     if (kind == K_I8) {
-        i8 p8[4][K_KEYS];
+        u8 p8[4][K_KEYS];
         KS_NAME(k_scores_i8)(a, G,
-            a->q8 + row * ((a->key_dim + 15) / 16 * 16), a->q_scale + row,
-            a->k + slot * a->k_stride, a->k_scale + slot, s);
+            a->q8 + row * ((a->key_dim + 15) / 16 * 16),
+            a->q_scale + row * ((a->key_dim + K_SPREAD - 1) / K_SPREAD), slot,
+            s);
         for (int g = 0; g < G; g++) {
             keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
             share[g] = KS_NAME(k_shares_i8)(
                 s[g], a->v_scale + slot, first, n, p8[g]);
         }
         KS_NAME(k_values_i8)(a, G, out, a->v + slot * a->v_stride,
-            (const i8(*)[K_KEYS])p8, share, keep);
+            (const u8(*)[K_KEYS])p8, share, keep);
         return;
     }
     bool f16 = kind == K_F16;
@@ -3307,6 +3366,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .attend = {ATTEND(F32), ATTEND(F16), ATTEND(I8)},
 #undef ATTEND
     .to_i8 = KS_NAME(k_to_i8),
+    .spread = KS_NAME(k_spread),
     .gate = KS_NAME(k_gate),
     .to_f16 = KS_NAME(k_to_f16),
     .max = KS_NAME(k_max),
@@ -3333,10 +3393,12 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef vi
 #undef vi_zero
 #undef vi_start
+#undef vi_add
 #undef vi_dot_k
 #undef vi_dot_v
 #undef vi_float
 #undef VI_WIDTH
+#undef VI_OFFSET
 #undef vr
 #undef vr_load
 #undef vr_store
@@ -13423,7 +13485,8 @@ enum {
  * first part of its key, and v is k. */
 typedef struct {
     u8 *k, *v;
-    f32 *k_scale, *v_scale; /* [n_kv_heads][n_slots], int8 only */
+    f32 *k_scale; /* int8 only: [n_kv_heads][k_parts][n_slots] */
+    f32 *v_scale; /* [n_kv_heads][n_slots] */
     u32 n_slots;
 } ses_cache;
 
@@ -13453,6 +13516,7 @@ struct ksllm_session {
     ksllm_pooling pooling;
     k_cache kv;
     size_t k_bytes, v_bytes; /* of a KV head of a token, without scales */
+    size_t k_parts;          /* scales of a key */
     bool v_in_k;
     pool workers;
 
@@ -13487,7 +13551,7 @@ struct ksllm_session {
     i8 *row8;             /* [row8_bytes] one key or value on its way */
     size_t row8_bytes;
     i8 *q8;               /* [heads][D_HEAD, up to 16] for an int8 cache */
-    f32 *q_scale;         /* [heads] */
+    f32 *q_scale;         /* [heads][k_parts] */
     k_acts acts;          /* the input of the products under way */
     ses_job *jobs;        /* the products under way */
     u32 *first_piece;     /* of each, and where the last one ends */
@@ -13544,7 +13608,7 @@ static void ses_lay_cache(ksllm_session *s, arena *a) {
         ses_cache c = {.n_slots = n_slots};
         c.k = arena_take(a, rows, s->k_bytes);
         c.v = s->v_in_k ? c.k : arena_take(a, rows, s->v_bytes);
-        c.k_scale = arena_take(a, scales, sizeof(f32));
+        c.k_scale = arena_take(a, scales * s->k_parts, sizeof(f32));
         c.v_scale = arena_take(a, scales, sizeof(f32));
         if (s->cache && c.v_scale) s->cache[i] = c;
     }
@@ -13621,7 +13685,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     s->first = arena_take(a, d[D_EXPERTS] + 1, sizeof(u32));
     size_t heads = s->kv == K_I8 ? n * d[D_HEADS] : 0;
     s->q8 = arena_take(a, heads, (d[D_HEAD] + 15) / 16 * 16);
-    s->q_scale = arena_take(a, heads, sizeof(f32));
+    s->q_scale = arena_take(a, heads * s->k_parts, sizeof(f32));
     s->row8_bytes = (max_size(d[D_HEAD], d[D_VALUE]) + 15) / 16 * 16;
     s->row8 = arena_take(a, s->kv == K_I8 ? n : 0, s->row8_bytes);
     ses_lay_acts(s, a);
@@ -13703,6 +13767,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
                                           : K_F32;
     size_t key = m->dim[D_HEAD], value = m->dim[D_VALUE];
     s->v_in_k = m->arch->latent && s->kv != K_I8;
+    s->k_parts = (key + K_SPREAD - 1) / K_SPREAD;
     s->k_bytes = s->kv == K_I8 ? (key + 3) / 4 * 4
                                : key * (s->kv == K_F16 ? 2 : 4);
     s->v_bytes = s->kv == K_I8 ? (value + 15) / 16 * 16
@@ -13855,7 +13920,7 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
         size_t scales = from->kv == K_I8 ? rows * sizeof(f32) : 0;
         memcpy(b->k, a->k, rows * from->k_bytes);
         if (!from->v_in_k) memcpy(b->v, a->v, rows * from->v_bytes);
-        memcpy(b->k_scale, a->k_scale, scales);
+        memcpy(b->k_scale, a->k_scale, scales * from->k_parts);
         memcpy(b->v_scale, a->v_scale, scales);
     }
     memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
@@ -13991,11 +14056,14 @@ static void fwd_norm(const fwd *f, u32 t) {
 static f32 fwd_sigmoid(f32 x) { return (f32)(1 / (1 + m_exp(-(f64)x))); }
 
 static void fwd_quantize_att(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_ATT];
-    f32 *x = f->s->att + t * n;
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_ATT], hd = s->m->dim[D_VALUE];
+    f32 *x = s->att + t * n;
+    if (s->kv == K_I8 && !s->m->arch->latent)
+        for (size_t i = 0; i < n; i += hd) s->m->k->spread(x + i, hd);
     if (f->l->mat[M_O_GATE].w)
         for (size_t i = 0; i < n; i++)
-            x[i] *= fwd_sigmoid(f->s->o_gate[t * n + i]);
+            x[i] *= fwd_sigmoid(s->o_gate[t * n + i]);
     fwd_quantize(f, x, n, t * n);
 }
 
@@ -14049,7 +14117,7 @@ static void fwd_finish_heads(
 
 /* A KV head's key or value of a token to the cache (its form: k_query). */
 static void fwd_store_head(
-    const fwd *f, u32 t, size_t head, const f32 *x, bool value) {
+    const fwd *f, u32 t, size_t head, f32 *x, bool value) {
     const ksllm_session *s = f->s;
     const ses_cache *c = &s->cache[f->i_layer];
     size_t n = s->m->dim[value ? D_VALUE : D_HEAD];
@@ -14060,31 +14128,40 @@ static void fwd_store_head(
     if (s->kv == K_F16) s->m->k->to_f16(x, n, to);
     if (s->kv != K_I8) return;
     i8 *q = s->row8 + t * s->row8_bytes;
-    (value ? c->v_scale : c->k_scale)[row] = s->m->k->to_i8(x, n, q);
+    s->m->k->spread(x, n);
     if (value) {
+        c->v_scale[row] = s->m->k->to_i8(x, n, q);
         to += slot % 4 - slot % 4 * bytes;
         for (size_t i = 0; i < bytes; i++) to[4 * i] = (u8)q[i];
     } else {
+        f32 *scale = c->k_scale + head * s->k_parts * c->n_slots + slot;
+        for (size_t i = 0; i < n; i += K_SPREAD, scale += c->n_slots)
+            *scale = s->m->k->to_i8(x + i, min_size(n - i, K_SPREAD), q + i);
         to += slot % 16 * 4 - slot % 16 * bytes;
         for (size_t i = 0; i < bytes; i++)
             to[i / 4 * 64 + i % 4] = (u8)(q[i] ^ 0x80);
     }
 }
 
-static void fwd_store(const fwd *f, u32 t, const f32 *x, bool value) {
+static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
     const ksllm_model *m = f->s->m;
     for (size_t h = 0; h < m->n_kv_heads; h++)
         fwd_store_head(f, t, h, x + h * m->dim[value ? D_VALUE : D_HEAD], value);
 }
 
 /* A token's queries as int8, where the cache is. */
-static void fwd_quantize_queries(const fwd *f, u32 t, const f32 *q) {
+static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     const ksllm_session *s = f->s;
     size_t hd = s->m->dim[D_HEAD], heads = s->m->n_heads;
     if (s->kv != K_I8) return;
-    for (size_t h = 0, row = t * heads; h < heads; h++, row++)
-        s->q_scale[row] = s->m->k->to_i8(
-            q + h * hd, hd, s->q8 + row * ((hd + 15) / 16 * 16));
+    for (size_t h = 0, row = t * heads; h < heads; h++, row++, q += hd) {
+        i8 *to = s->q8 + row * ((hd + 15) / 16 * 16);
+        f32 *scale = s->q_scale + row * s->k_parts;
+        s->m->k->spread(q, hd);
+        for (size_t i = 0; i < hd; i += K_SPREAD)
+            *scale++ = s->m->k->to_i8(
+                q + i, min_size(hd - i, K_SPREAD), to + i);
+    }
 }
 
 static void fwd_heads(const fwd *f, u32 t) {
@@ -14126,8 +14203,11 @@ static void fwd_latent_heads(const fwd *f, u32 t) {
     f32 *k = s->k + t * d[D_HEAD], *q = s->q + t * d[D_Q];
     s->m->k->norm(k, f->l->vec[V_LATENT_NORM], latent, FWD_LATENT_EPS, k);
     fwd_rotate(f, t, k + latent);
+    if (!s->v_in_k) { /* both are rotated on their way, each its own way */
+        memcpy(s->mix + t * latent, k, latent * sizeof *k);
+        fwd_store(f, t, s->mix + t * latent, true);
+    }
     fwd_store(f, t, k, false);
-    if (!s->v_in_k) fwd_store(f, t, k, true);
     for (size_t h = 0; h < d[D_HEADS]; h++, q += nope + d[D_ROPE]) {
         size_t at = (h * f->m + t) * nope;
         f32 *to = s->query + t * d[D_Q_LATENT] + h * d[D_HEAD];
@@ -14146,6 +14226,7 @@ static void fwd_quantize_mix(const fwd *f, u32 t) {
     size_t n = f->s->m->dim[D_LATENT];
     for (size_t h = 0; h < f->s->m->n_heads; h++) {
         size_t at = (h * f->m + t) * n;
+        if (f->s->kv == K_I8) f->s->m->k->spread(f->s->mix + at, n);
         fwd_quantize(f, f->s->mix + at, n, at);
     }
 }
@@ -14168,10 +14249,10 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     k_query a = {
         .q = (latent ? s->query : s->q) + row * d[D_HEAD],
         .q8 = s->kv == K_I8 ? s->q8 + row * ((d[D_HEAD] + 15) / 16 * 16) : NULL,
-        .q_scale = s->kv == K_I8 ? s->q_scale + row : NULL,
+        .q_scale = s->kv == K_I8 ? s->q_scale + row * s->k_parts : NULL,
         .k = c->k + kv_row * s->k_bytes,
         .v = c->v + kv_row * (s->v_in_k ? s->k_bytes : s->v_bytes),
-        .k_scale = s->kv == K_I8 ? c->k_scale + kv_row : NULL,
+        .k_scale = s->kv == K_I8 ? c->k_scale + kv_row * s->k_parts : NULL,
         .v_scale = s->kv == K_I8 ? c->v_scale + kv_row : NULL,
         .key_dim = d[D_HEAD], .value_dim = d[D_VALUE],
         .k_stride = s->k_bytes,

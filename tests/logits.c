@@ -1,7 +1,8 @@
 /* logits.c - writes the logits of every position, for check_models.py.
  *
  *     logits MODEL.gguf TOKENS.bin OUT.bin [--threads N] [--batch N]
- *            [--kv f16|f32] [--isa NAME] [--greedy N]
+ *            [--kv q8_0|f16|f32] [--isa NAME]
+ *            [--greedy N]
  *
  * TOKENS.bin holds int32 ids, OUT.bin gets float32 [n][n_vocab], both little
  * endian. With --greedy, the N most likely tokens that follow, one after the
@@ -40,6 +41,8 @@ static bool parse(int argc, char **argv, args *a)
             a->n_greedy = number;
         else if (strcmp(name, "--isa") == 0)
             a->model_options.isa = value;
+        else if (strcmp(name, "--kv") == 0 && strcmp(value, "q8_0") == 0)
+            a->session_options.kv_type = KSLLM_TYPE_Q8_0;
         else if (strcmp(name, "--kv") == 0 && strcmp(value, "f16") == 0)
             a->session_options.kv_type = KSLLM_TYPE_F16;
         else if (strcmp(name, "--kv") == 0 && strcmp(value, "f32") == 0)
@@ -115,7 +118,7 @@ int main(int argc, char **argv)
     ksllm_session_options_init(&a.session_options);
     if (!parse(argc, argv, &a)) {
         fprintf(stderr, "usage: logits MODEL.gguf TOKENS.bin OUT.bin"
-                        " [--threads N] [--batch N] [--kv f16|f32]"
+                        " [--threads N] [--batch N] [--kv q8_0|f16|f32]"
                         " [--isa NAME] [--greedy N]\n");
         return 2;
     }
