@@ -3,7 +3,7 @@
  * is an error that names it, before anything is written. */
 
 typedef struct {
-    const char *from, *to; /* "{}" is the layer */
+    const char *from, *to; /* "{}" is the layer, a second one the expert */
 } cv_name;
 
 static const cv_name CV_COMMON[] = {
@@ -69,15 +69,116 @@ static const cv_name CV_EXAONE[] = {
     {NULL, NULL},
 };
 
-/* Tensors of a checkpoint that a text model does without. */
-static const char *const CV_SKIP[] = {
-    "*.rotary_emb.inv_freq", "*.attention.bias", "*.masked_bias",
-    "vision_tower.*", "model.vision_tower.*", "visual.*", "model.visual.*",
-    "multi_modal_projector.*", "model.multi_modal_projector.*",
+static const cv_name CV_PERI_NORMS[] = { /* HyperCLOVA X Think */
+    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.post_norm1.weight", "blk.{}.post_attention_norm.weight"},
+    {"model.layers.{}.post_attention_layernorm.weight",
+        "blk.{}.ffn_norm.weight"},
+    {"model.layers.{}.post_norm2.weight", "blk.{}.post_ffw_norm.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_GLM_NORMS[] = { /* llama.cpp's name for ffn_norm */
+    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.post_attention_layernorm.weight",
+        "blk.{}.post_attention_norm.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_VAETKI_NORMS[] = {
+    {"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.post_attention_layernorm.weight",
+        "blk.{}.post_attention_norm.weight"},
+    {"model.layers.{}.pre_mlp_layernorm.weight", "blk.{}.ffn_norm.weight"},
+    {"model.layers.{}.post_mlp_layernorm.weight",
+        "blk.{}.post_ffw_norm.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_EXPERTS[] = {
+    {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
+    {"model.layers.{}.mlp.gate.e_score_correction_bias",
+        "blk.{}.exp_probs_b.bias"},
+    {"model.layers.{}.mlp.e_score_correction_bias", "blk.{}.exp_probs_b.bias"},
+    {"model.layers.{}.mlp.experts.{}.gate_proj.weight",
+        "blk.{}.ffn_gate_exps.weight"},
+    {"model.layers.{}.mlp.experts.{}.up_proj.weight",
+        "blk.{}.ffn_up_exps.weight"},
+    {"model.layers.{}.mlp.experts.{}.down_proj.weight",
+        "blk.{}.ffn_down_exps.weight"},
+    {"model.layers.{}.mlp.shared_experts.gate_proj.weight",
+        "blk.{}.ffn_gate_shexp.weight"},
+    {"model.layers.{}.mlp.shared_experts.up_proj.weight",
+        "blk.{}.ffn_up_shexp.weight"},
+    {"model.layers.{}.mlp.shared_experts.down_proj.weight",
+        "blk.{}.ffn_down_shexp.weight"},
+    {NULL, NULL},
+};
+
+/* Attention through a latent vector. What makes keys and values is one tensor
+ * there and two here, and so is A.X K2's query with its gate: cv_take. */
+static const cv_name CV_LATENT[] = {
+    {"model.layers.{}.self_attn.q_a_proj.weight", "blk.{}.attn_q_a.weight"},
+    {"model.layers.{}.self_attn.q_a_layernorm.weight",
+        "blk.{}.attn_q_a_norm.weight"},
+    {"model.layers.{}.self_attn.q_b_proj.weight", "blk.{}.attn_q_b.weight"},
+    {"model.layers.{}.self_attn.kv_a_proj_with_mqa.weight",
+        "blk.{}.attn_kv_a_mqa.weight"},
+    {"model.layers.{}.self_attn.kv_a_layernorm.weight",
+        "blk.{}.attn_kv_a_norm.weight"},
+    {"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_k_b.weight"},
+    {"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_v_b.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_AXK1[] = {
+    {"model.layers.{}.post_mlp_layernorm.weight",
+        "blk.{}.post_ffw_norm.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_AXK2[] = {
+    {"model.layers.{}.self_attn.q_b_proj.weight", "blk.{}.attn_gate.weight"},
+    {"model.layers.{}.input_layernorm.norm.weight",
+        "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.input_layernorm.W_down.weight",
+        "blk.{}.attn_norm_gate_a.weight"},
+    {"model.layers.{}.input_layernorm.W_up.weight",
+        "blk.{}.attn_norm_gate_b.weight"},
+    {"model.layers.{}.post_attention_layernorm.norm.weight",
+        "blk.{}.ffn_norm.weight"},
+    {"model.layers.{}.post_attention_layernorm.W_down.weight",
+        "blk.{}.ffn_norm_gate_a.weight"},
+    {"model.layers.{}.post_attention_layernorm.W_up.weight",
+        "blk.{}.ffn_norm_gate_b.weight"},
+    {NULL, NULL},
+};
+
+/* Tensors of a checkpoint that a text model does without, and what they are
+ * for; NULL: not worth a line. */
+typedef struct {
+    const char *name, *what;
+} cv_skip;
+
+static const char CV_MTP[] = "predicting more than one token";
+static const char CV_MEDIA[] = "images and sound";
+
+static const cv_skip CV_SKIP[] = {
+    {"*.rotary_emb.inv_freq", NULL}, {"*.attention.bias", NULL},
+    {"*.masked_bias", NULL}, {"mtp.*", CV_MTP}, {"model.mtp.*", CV_MTP},
+    {"*.self_attn.indexer.*", "sparse attention; contexts are limited instead"},
+    {"vision_tower.*", CV_MEDIA}, {"model.vision_tower.*", CV_MEDIA},
+    {"visual.*", CV_MEDIA}, {"model.visual.*", CV_MEDIA},
+    {"vision_model.*", CV_MEDIA}, {"model.vision_model.*", CV_MEDIA},
+    {"*mm_projector.*", CV_MEDIA}, {"*multi_modal_projector.*", CV_MEDIA},
+    {"model.projector.*", CV_MEDIA}, {"model.vision_projector.*", CV_MEDIA},
+    {"*image_newline", CV_MEDIA}, {"model.audio_*", CV_MEDIA},
+    {"model.discrete_*", CV_MEDIA},
+    {"model.video_audio_compressor.*", CV_MEDIA},
 };
 
 static const char *const CV_PREFIX[] = { /* of a text model inside another */
-    "language_model.model.", "model.language_model.", "language_model.",
+    "model.language_model.", "language_model.",
 };
 
 enum {
@@ -85,64 +186,121 @@ enum {
     CV_NORM_PLUS_1 = 2, /* norms are stored less 1 */
     CV_GEMMA = 4,       /* window, scale and rope of Gemma 3 */
     CV_WINDOW_OFF = 8,  /* sliding_window counts only when switched on */
+    CV_WINDOWS = 16,    /* some layers have it, and the config says which */
+    CV_MOE = 32,        /* a router with sigmoid scores, as DeepSeek-V3's */
+    CV_MLA = 64,
+    CV_GATED = 128,     /* A.X K2 */
+    CV_SCALES = 256,    /* multipliers of HyperCLOVA X */
+    CV_TIED = 512,      /* when the config does not say */
+    CV_ROPES = 1024,    /* one for local layers, one for the others */
+    CV_SKIPS = 2048,    /* Solar Pro's streams */
 };
 
 typedef struct {
     const char *model_type, *arch;
-    const cv_name *names, *more;
+    const cv_name *names[6];
     u32 flags;
     const char *act; /* the activation its graph has */
 } cv_family;
 
 static const cv_family CV_FAMILIES[] = {
-    {"llama", "llama", CV_COMMON, CV_PRE_NORMS, CV_PERMUTE, "silu"},
-    {"mistral", "llama", CV_COMMON, CV_PRE_NORMS, CV_PERMUTE | CV_WINDOW_OFF,
+    {"llama", "llama", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE, "silu"},
+    {"mistral", "llama", {CV_COMMON, CV_PRE_NORMS},
+        CV_PERMUTE | CV_WINDOW_OFF, "silu"},
+    {"qwen2", "qwen2", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF, "silu"},
+    {"qwen3", "qwen3", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF, "silu"},
+    {"gemma3_text", "gemma3", {CV_COMMON, CV_GEMMA_NORMS},
+        CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED, "gelu_pytorch_tanh"},
+    {"gemma3", "gemma3", {CV_COMMON, CV_GEMMA_NORMS},
+        CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED, "gelu_pytorch_tanh"},
+    {"exaone", "exaone", {CV_EXAONE}, 0, "silu"},
+    {"exaone4", "exaone4", {CV_COMMON, CV_POST_NORMS}, CV_WINDOWS, "silu"},
+    {"exaone4_5_text", "exaone4", {CV_COMMON, CV_POST_NORMS}, CV_WINDOWS,
         "silu"},
-    {"qwen2", "qwen2", CV_COMMON, CV_PRE_NORMS, CV_WINDOW_OFF, "silu"},
-    {"qwen3", "qwen3", CV_COMMON, CV_PRE_NORMS, CV_WINDOW_OFF, "silu"},
-    {"gemma3_text", "gemma3", CV_COMMON, CV_GEMMA_NORMS,
-        CV_NORM_PLUS_1 | CV_GEMMA, "gelu_pytorch_tanh"},
-    {"gemma3", "gemma3", CV_COMMON, CV_GEMMA_NORMS,
-        CV_NORM_PLUS_1 | CV_GEMMA, "gelu_pytorch_tanh"},
-    /* llama.cpp runs these; ksllm's table of architectures decides whether
-     * this version does */
-    {"exaone", "exaone", CV_EXAONE, NULL, 0, "silu"},
-    {"exaone4", "exaone4", CV_COMMON, CV_POST_NORMS, 0, "silu"},
+    {"exaone_moe", "exaone-moe", {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS},
+        CV_WINDOWS | CV_MOE, "silu"},
+    {"hyperclovax", "hyperclovax", {CV_COMMON, CV_PERI_NORMS},
+        CV_PERMUTE | CV_SCALES, "silu"},
+    {"solar_open", "glm4moe", {CV_COMMON, CV_GLM_NORMS, CV_EXPERTS}, CV_MOE,
+        "silu"},
+    {"deepseek_v3", "deepseek2",
+        {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT}, CV_MOE | CV_MLA,
+        "silu"},
+    {"axk1", "axk1",
+        {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT, CV_AXK1}, CV_MOE | CV_MLA, "silu"},
+    {"axk2", "axk2", {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT, CV_AXK2},
+        CV_MOE | CV_MLA | CV_GATED, "silu"},
+    {"vaetki", "vaetki",
+        {CV_COMMON, CV_VAETKI_NORMS, CV_EXPERTS, CV_LATENT},
+        CV_MOE | CV_MLA | CV_WINDOWS | CV_ROPES | CV_NORM_PLUS_1, "silu"},
+    {"kanana2_tiny", "kanana2-tiny", {CV_COMMON, CV_PRE_NORMS},
+        CV_WINDOWS | CV_ROPES | CV_TIED, "silu"},
+    {"solar", "solar", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE | CV_SKIPS,
+        "silu"},
 };
 
 /* Config keys; alternatives are separated by '|'. */
+typedef enum { CV_INT, CV_FLOAT, CV_BOOL } cv_kind;
+
 typedef struct {
     const char *from, *to;
-    bool is_float, needed;
+    cv_kind kind;
+    bool needed;
+    u32 of; /* flags of the families that it is for; 0: all */
 } cv_key;
 
 static const cv_key CV_KEYS[] = {
-    {"num_hidden_layers|num_layers", "block_count", false, true},
-    {"max_position_embeddings", "context_length", false, true},
-    {"hidden_size", "embedding_length", false, true},
-    {"intermediate_size", "feed_forward_length", false, true},
-    {"num_attention_heads", "attention.head_count", false, true},
+    {"num_hidden_layers|num_layers", "block_count", CV_INT, true, 0},
+    {"hidden_size", "embedding_length", CV_INT, true, 0},
+    {"intermediate_size|moe_intermediate_size", "feed_forward_length", CV_INT,
+        true, 0},
+    {"num_attention_heads", "attention.head_count", CV_INT, true, 0},
     {"rms_norm_eps|layer_norm_epsilon|layer_norm_eps",
-        "attention.layer_norm_rms_epsilon", true, true},
-    {"vocab_size", "vocab_size", false, false},
+        "attention.layer_norm_rms_epsilon", CV_FLOAT, true, 0},
+    {"vocab_size", "vocab_size", CV_INT, false, 0},
+    {"num_experts|n_routed_experts|num_local_experts", "expert_count", CV_INT,
+        true, CV_MOE},
+    {"num_experts_per_tok", "expert_used_count", CV_INT, true, CV_MOE},
+    {"moe_intermediate_size", "expert_feed_forward_length", CV_INT, true,
+        CV_MOE},
+    {"num_shared_experts|n_shared_experts", "expert_shared_count", CV_INT,
+        true, CV_MOE},
+    {"routed_scaling_factor", "expert_weights_scale", CV_FLOAT, true, CV_MOE},
+    {"norm_topk_prob", "expert_weights_norm", CV_BOOL, true, CV_MOE},
+    {"n_group", "expert_group_count", CV_INT, false, CV_MOE},
+    {"topk_group", "expert_group_used_count", CV_INT, false, CV_MOE},
+    {"q_lora_rank", "attention.q_lora_rank", CV_INT, false, CV_MLA},
+    {"kv_lora_rank", "attention.kv_lora_rank", CV_INT, true, CV_MLA},
+    {"v_head_dim", "attention.value_length_mla", CV_INT, true, CV_MLA},
+    {"index_topk", "attention.indexer.top_k", CV_INT, true, CV_GATED},
+    {"embedding_multiplier", "embedding_scale", CV_FLOAT, false, CV_SCALES},
+    {"residual_multiplier", "residual_scale", CV_FLOAT, false, CV_SCALES},
+    {"logits_scaling", "logit_scale", CV_FLOAT, false, CV_SCALES},
+    {"attention_multiplier", "attention.scale", CV_FLOAT, false, CV_SCALES},
 };
 
 static const cv_key CV_SAMPLING[] = {
-    {"temperature", "general.sampling.temp", true, false},
-    {"top_k", "general.sampling.top_k", false, false},
-    {"top_p", "general.sampling.top_p", true, false},
-    {"min_p", "general.sampling.min_p", true, false},
-    {"repetition_penalty", "general.sampling.penalty_repeat", true, false},
+    {"temperature", "general.sampling.temp", CV_FLOAT, false, 0},
+    {"top_k", "general.sampling.top_k", CV_INT, false, 0},
+    {"top_p", "general.sampling.top_p", CV_FLOAT, false, 0},
+    {"min_p", "general.sampling.min_p", CV_FLOAT, false, 0},
+    {"repetition_penalty", "general.sampling.penalty_repeat", CV_FLOAT, false,
+        0},
 };
 
 /* Where a tensor's rows come from. */
-typedef struct {
+typedef struct cv_source cv_source;
+struct cv_source {
     const st_tensor *t, *scale; /* scale: of F8, or NULL */
     u64 n_in, block_out, block_in, scale_in;
+    cv_source *experts; /* sources of `each` rows, one behind the other */
+    u64 each;
+    u64 head_rows, first, take; /* of each head only these; 0: all */
+    bool turned; /* rows and columns of a head are exchanged */
     u32 head; /* rows of a head to permute; 0: none */
     f32 add;
     const f32 *made; /* values made here, when there is no tensor */
-} cv_source;
+};
 
 typedef struct {
     const char *dir;
@@ -150,6 +308,8 @@ typedef struct {
     const cv_family *family;
     st_folder st;
     i64 n_layers, n_heads, n_kv, head_dim, n_embd;
+    i64 n_dense, n_mtp, n_experts; /* MTP blocks follow the layers */
+    i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
     gw *g;
     qz_options *o;
@@ -206,6 +366,12 @@ static void cv_find_family(cv *c) {
     die("%s/config.json: model_type '%.*s' is not known", c->dir, STR(type));
 }
 
+static const js *cv_rope(const cv *c) {
+    const js *r = cv_get(c->config, "rope_parameters|rope_scaling");
+    const js *full = js_get(r, "full_attention");
+    return full && full->kind == JS_OBJ ? full : r;
+}
+
 /* What would be computed wrongly, for want of a switch in the graph. */
 static void cv_check_config(const cv *c) {
     const js *act = cv_get(c->config,
@@ -218,13 +384,24 @@ static void cv_check_config(const cv *c) {
         "residual_multiplier", "attention_multiplier"};
     for (size_t i = 0; i < KS_LEN(off); i++) {
         f64 v;
+        if (i > 1 && c->family->flags & CV_SCALES) break;
         if (js_num(js_get(c->config, off[i]), &v) && (v < 1 || v > 1))
             die("%s/config.json: '%s' is %g, which %s is not run with", c->dir,
                 off[i], v, c->family->arch);
     }
-    f64 part = cv_float(c->config, "partial_rotary_factor", 1);
+    f64 part = cv_float(c->config, "partial_rotary_factor",
+        cv_float(cv_rope(c), "partial_rotary_factor", 1));
     if (part < 1) die("%s/config.json: partial_rotary_factor %g is not "
         "supported", c->dir, part);
+    const js *pairs = js_get(c->config, "rope_interleave");
+    if (c->family->flags & CV_MLA && pairs && !js_true(pairs))
+        die("%s/config.json: rope_interleave false is not supported", c->dir);
+    const js *score = cv_get(c->config, "scoring_func");
+    if (c->family->flags & CV_MOE
+        && ((score && !js_is(score, "sigmoid"))
+            || cv_int(c, "moe_layer_freq", 1) != 1))
+        die("%s/config.json: scoring_func or moe_layer_freq is one that %s is "
+            "not run with", c->dir, c->family->arch);
     if (c->family->flags & CV_WINDOW_OFF
         && js_true(js_get(c->config, "use_sliding_window"))
         && cv_int(c, "max_window_layers", 0) < c->n_layers)
@@ -258,12 +435,6 @@ static void cv_write_gemma(const cv *c) {
             scale, usual);
 }
 
-static const js *cv_rope(const cv *c) {
-    const js *r = cv_get(c->config, "rope_parameters|rope_scaling");
-    const js *full = js_get(r, "full_attention");
-    return full && full->kind == JS_OBJ ? full : r;
-}
-
 static void cv_made_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
     const cv_source *s = t->src;
     memcpy(out, s->made + row * t->dims[0], n * t->dims[0] * sizeof *out);
@@ -294,29 +465,28 @@ static void cv_write_llama3(cv *c, const js *r) {
     t->note = "";
 }
 
-static void cv_write_rope(cv *c) {
-    const js *r = cv_rope(c), *type = cv_get(r, "rope_type|type");
-    const js *local = js_get(js_get(c->config, "rope_parameters"),
-        "sliding_attention");
-    f64 base = cv_float(c->config, "rope_local_base_freq",
-        cv_float(local, "rope_theta", 10000));
-    c->theta = cv_float(c->config, "rope_theta", cv_float(r, "rope_theta",
-        c->family->flags & CV_GEMMA ? 1e6 : 10000));
-    gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base"), (f32)c->theta);
-    if (c->family->flags & CV_GEMMA && (base < 10000 || base > 10000))
-        gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base_swa"), (f32)base);
-    if (!type || js_is(type, "default")) return;
-    if (js_is(type, "llama3")) {
-        cv_write_llama3(c, r);
-        return;
+/* What cosine and sine are multiplied with, and for MLA the scores. */
+static void cv_write_yarn_gain(const cv *c, const js *r) {
+    f64 grow = 0.1 * log(cv_float(r, "factor", 1));
+    f64 usual = grow > 0 ? 1 + grow : 1, gain = usual;
+    f64 m = cv_float(r, "mscale", 0), all = cv_float(r, "mscale_all_dim", 0);
+    if (grow > 0 && m > 0 && all > 0) gain = (1 + m * grow) / (1 + all * grow);
+    gain = cv_float(r, "attention_factor", gain);
+    if (c->family->flags & CV_MLA && all > 0) {
+        gw_kv_f32(c->g, cv_arch_key(c, "rope.scaling.yarn_log_multiplier"),
+            (f32)(0.1 * all));
+        usual = 1;
     }
-    if (!js_is(type, "linear") && !js_is(type, "yarn"))
-        die("%s/config.json: rope_type '%.*s' is not supported", c->dir,
-            STR(js_text(type)));
-    gw_kv_str(c->g, cv_arch_key(c, "rope.scaling.type"), js_text(type));
+    if (gain < usual || gain > usual)
+        gw_kv_f32(c->g, cv_arch_key(c, "rope.scaling.attn_factor"),
+            (f32)(gain / usual));
+}
+
+static void cv_write_scaling(cv *c, const js *r, str type) {
+    gw_kv_str(c->g, cv_arch_key(c, "rope.scaling.type"), type);
     gw_kv_f32(c->g, cv_arch_key(c, "rope.scaling.factor"),
         (f32)cv_float(r, "factor", 1));
-    if (!js_is(type, "yarn")) return;
+    if (!str_eq(type, str_of("yarn"))) return;
     gw_kv_u32(c->g, cv_arch_key(c, "rope.scaling.original_context_length"),
         (u32)cv_float(r, "original_max_position_embeddings",
             (f64)cv_int(c, "max_position_embeddings", -1)));
@@ -324,27 +494,140 @@ static void cv_write_rope(cv *c) {
         (f32)cv_float(r, "beta_fast", 32));
     gw_kv_f32(c->g, cv_arch_key(c, "rope.scaling.yarn_beta_slow"),
         (f32)cv_float(r, "beta_slow", 1));
+    cv_write_yarn_gain(c, r);
+}
+
+static void cv_write_rope(cv *c) {
+    const js *r = cv_rope(c), *type = cv_get(r, "rope_type|type");
+    const js *local = js_get(js_get(c->config, "rope_parameters"),
+        "sliding_attention");
+    f64 base = cv_float(c->config, "rope_theta", 10000);
+    base = cv_float(c->config, "rope_local_base_freq",
+        cv_float(local, "rope_theta", base));
+    c->theta = cv_float(c->config, "rope_theta_global|rope_theta",
+        cv_float(r, "rope_theta", c->family->flags & CV_GEMMA ? 1e6 : 10000));
+    gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base"), (f32)c->theta);
+    if (c->family->flags & CV_ROPES
+        || (c->family->flags & CV_GEMMA && (base < 10000 || base > 10000)))
+        gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base_swa"), (f32)base);
+    if (!type || js_is(type, "default")) {
+        /* VAETKI: what its global layers have when nothing is said */
+        if (js_get(c->config, "rope_theta_global")) {
+            gw_kv_str(c->g, cv_arch_key(c, "rope.scaling.type"),
+                str_of("linear"));
+            gw_kv_f32(c->g, cv_arch_key(c, "rope.scaling.factor"), 8);
+        }
+        return;
+    }
+    const js *cut = js_get(r, "truncate");
+    if (js_is(type, "llama3"))
+        cv_write_llama3(c, r);
+    else if (!js_is(type, "linear") && (!js_is(type, "yarn")
+            || (cut && !js_true(cut))))
+        die("%s/config.json: rope_type '%.*s', or its truncate, is not "
+            "supported", c->dir, STR(js_text(type)));
+    else
+        cv_write_scaling(c, r, js_text(type));
+}
+
+/* Which layers see a window only. */
+static void cv_write_windows(const cv *c) {
+    const js *types = js_get(c->config, "layer_types");
+    const js *pattern = cv_get(c->config, "sliding_window_pattern");
+    i64 period = 4, window = cv_int(c, "sliding_window", 0);
+    str letters = js_text(pattern); /* "LLLG" */
+    if (!window) return;
+    if (pattern && !letters.n) js_int(pattern, &period);
+    if (types && (types->kind != JS_ARR || types->n != c->n_layers))
+        die("%s/config.json: 'layer_types' is not one for each layer", c->dir);
+    if (!types && !letters.n && period < 1)
+        die("%s/config.json: 'sliding_window_pattern' is no period", c->dir);
+    gw_kv_u32(c->g, cv_arch_key(c, "attention.sliding_window"), (u32)window);
+    gw_kv_array(c->g, cv_arch_key(c, "attention.sliding_window_pattern"),
+        KSLLM_META_BOOL, (u64)c->n_layers);
+    const js *v = types ? types->first : NULL;
+    for (i64 i = 0; i < c->n_layers; i++, v = v ? v->next : NULL) {
+        u8 local = types ? js_is(v, "sliding_attention")
+            : letters.n ? letters.p[(u64)i % letters.n] == 'L'
+            : (i + 1) % period != 0;
+        bytes_put(&c->g->kv, &local, 1);
+    }
+}
+
+static bool cv_lists(const cv *c, const char *name, i64 layer) {
+    const js *list = js_get(c->config, name);
+    i64 i;
+    for (const js *v = list && list->kind == JS_ARR ? list->first : NULL; v;
+        v = v->next)
+        if (js_int(v, &i) && i == layer) return true;
+    return false;
+}
+
+/* Solar Pro: before some layers the stream is kept, before others what was
+ * kept is mixed in. The second of its two shares is for inference. */
+static void cv_write_skips(const cv *c) {
+    static const char *const lists[2][2] = {
+        {"bskcn_1", "bskcn_2"}, {"bskcn_3", "bskcn_4"}};
+    const js *shares = js_get(c->config, "bskcn_tv");
+    f64 share;
+    if (!shares || shares->kind != JS_ARR || shares->n != 2
+        || !js_num(shares->first->next, &share))
+        die("%s/config.json: 'bskcn_tv' is no pair", c->dir);
+    gw_kv_f32(c->g, cv_arch_key(c, "skip.weight"), (f32)share);
+    for (int k = 0; k < 2; k++) {
+        gw_kv_array(c->g, cv_arch_key(c, k ? "skip.mix" : "skip.save"),
+            KSLLM_META_I32, (u64)c->n_layers);
+        for (i64 i = 0; i < c->n_layers; i++)
+            gw_u32(&c->g->kv, cv_lists(c, lists[k][0], i)
+                | (u32)cv_lists(c, lists[k][1], i) << 1);
+    }
 }
 
 static void cv_write_keys(cv *c) {
     gw *g = c->g;
+    u32 flags = c->family->flags;
+    i64 context = cv_int(c, "max_position_embeddings", -1);
+    if (flags & CV_GATED)
+        context = (i64)min_size((size_t)context,
+            (size_t)cv_int(c, "index_topk", -1));
+    gw_kv_u32(g, cv_arch_key(c, "context_length"), (u32)context);
     for (size_t i = 0; i < KS_LEN(CV_KEYS); i++) {
         const cv_key *k = &CV_KEYS[i];
-        if (!cv_get(c->config, k->from) && !k->needed) continue;
-        if (k->is_float) {
-            f64 v = cv_float(c->config, k->from, -1);
-            if (!(v > 0)) die("%s/config.json: '%s' is missing", c->dir,
-                k->from);
-            gw_kv_f32(g, cv_arch_key(c, k->to), (f32)v);
-        } else {
+        const js *have = cv_get(c->config, k->from);
+        if (k->of & ~flags || (!have && !k->needed)) continue;
+        if (!have) die("%s/config.json: '%s' is missing", c->dir, k->from);
+        if (k->kind == CV_INT) {
             gw_kv_u32(g, cv_arch_key(c, k->to), (u32)cv_int(c, k->from, -1));
+        } else if (k->kind == CV_BOOL) {
+            gw_kv_bool(g, cv_arch_key(c, k->to), js_true(have));
+        } else {
+            f64 v = cv_float(c->config, k->from, -1);
+            if (!(v > 0))
+                die("%s/config.json: '%s' is no sensible number", c->dir,
+                    k->from);
+            gw_kv_f32(g, cv_arch_key(c, k->to), (f32)v);
         }
     }
-    gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"), (u32)c->n_kv);
-    gw_kv_u32(g, cv_arch_key(c, "attention.key_length"), (u32)c->head_dim);
-    gw_kv_u32(g, cv_arch_key(c, "attention.value_length"), (u32)c->head_dim);
+    /* with MLA the cache holds the latent and the key's rope part, one head */
+    i64 latent = flags & CV_MLA ? cv_int(c, "kv_lora_rank", -1) : 0;
+    gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
+        latent ? 1 : (u32)c->n_kv);
+    gw_kv_u32(g, cv_arch_key(c, "attention.key_length"),
+        (u32)(latent + c->head_dim));
+    gw_kv_u32(g, cv_arch_key(c, "attention.value_length"),
+        (u32)(latent ? latent : c->head_dim));
+    if (latent)
+        gw_kv_u32(g, cv_arch_key(c, "attention.key_length_mla"),
+            (u32)(c->nope + c->head_dim));
     gw_kv_u32(g, cv_arch_key(c, "rope.dimension_count"), (u32)c->head_dim);
-    if (c->family->flags & CV_GEMMA) cv_write_gemma(c);
+    if (flags & CV_MOE) {
+        gw_kv_u32(g, cv_arch_key(c, "leading_dense_block_count"),
+            (u32)c->n_dense);
+        gw_kv_u32(g, cv_arch_key(c, "expert_gating_func"), ROUTE_SIGMOID);
+    }
+    if (flags & CV_WINDOWS) cv_write_windows(c);
+    if (flags & CV_SKIPS) cv_write_skips(c);
+    if (flags & CV_GEMMA) cv_write_gemma(c);
 }
 
 static void cv_write_sampling(const cv *c) {
@@ -352,7 +635,7 @@ static void cv_write_sampling(const cv *c) {
         const cv_key *k = &CV_SAMPLING[i];
         f64 v;
         if (!js_num(js_get(c->generation, k->from), &v) || v - v != 0) continue;
-        if (k->is_float) {
+        if (k->kind == CV_FLOAT) {
             gw_kv_f32(c->g, k->to, (f32)v);
         } else {
             gw_key(c->g, k->to, KSLLM_META_I32);
@@ -378,59 +661,86 @@ static void cv_write_general(cv *c) {
 
 /* ---- tensors ---- */
 
-/* Matches a name with a pattern that has at most one "{}"; gives the layer. */
-static bool cv_match(const char *pattern, str name, i64 *layer) {
-    const char *gap = strstr(pattern, "{}");
-    *layer = -1;
-    if (!gap) return str_eq(name, str_of(pattern));
-    size_t head = (size_t)(gap - pattern), tail = strlen(gap + 2), i = head;
-    if (name.n <= head + tail || memcmp(name.p, pattern, head)) return false;
-    i64 v = 0;
-    for (; i < name.n - tail; i++) {
-        if (name.p[i] < '0' || name.p[i] > '9' || v > 100000) return false;
-        v = v * 10 + name.p[i] - '0';
+/* Matches a name with a pattern; gives the numbers that its "{}" stand for,
+ * -1 where it has none. */
+static bool cv_match(const char *pattern, str name, i64 number[2]) {
+    size_t at = 0;
+    int k = 0;
+    number[0] = number[1] = -1;
+    for (const char *p = pattern; *p; p++) {
+        if (p[0] != '{' || p[1] != '}' || k == 2) {
+            if (at == name.n || name.p[at++] != *p) return false;
+            continue;
+        }
+        size_t first = at;
+        i64 v = 0;
+        for (; at < name.n && name.p[at] >= '0' && name.p[at] <= '9'; at++)
+            if ((v = v * 10 + name.p[at] - '0') > 100000) return false;
+        if (at == first) return false;
+        number[k++] = v;
+        p++;
     }
-    *layer = v;
-    return !memcmp(name.p + i, gap + 2, tail);
+    return at == name.n;
 }
 
-static str cv_gguf_name(const cv *c, str name) {
-    const cv_name *lists[] = {c->family->names, c->family->more};
-    for (int k = 0; k < 2; k++)
-        for (const cv_name *n = lists[k]; n && n->from; n++) {
-            i64 layer;
-            if (!cv_match(n->from, name, &layer)) continue;
-            if (layer >= c->n_layers)
+/* What a tensor is for that is left out; "" if that needs no word; NULL if it
+ * is wanted. */
+static const char *cv_left_out(const cv *c, str name) {
+    char z[GGUF_MAX_NAME + 1];
+    long long n = -1;
+    snprintf(z, sizeof z, "%.*s", (int)min_size(name.n, GGUF_MAX_NAME),
+        name.p);
+    for (size_t i = 0; i < KS_LEN(CV_SKIP); i++)
+        if (!fnmatch(CV_SKIP[i].name, z, 0))
+            return CV_SKIP[i].what ? CV_SKIP[i].what : "";
+    if (sscanf(z, "model.layers.%lld.", &n) != 1) return NULL;
+    /* DeepSeek's way: blocks behind the layers */
+    if (n >= c->n_layers && n < c->n_layers + c->n_mtp) return CV_MTP;
+    if (n < c->n_dense && !strcmp(c->family->arch, "axk1")
+        && str_has(name, ".post_mlp_layernorm."))
+        return "layers without experts, where nothing uses them";
+    return NULL;
+}
+
+typedef struct {
+    str name; /* n is 0: none */
+    i64 expert;
+} cv_place;
+
+/* Where the k-th of a tensor's results goes. */
+static cv_place cv_place_of(const cv *c, str name, u32 k) {
+    for (size_t i = 0; i < KS_LEN(c->family->names); i++)
+        for (const cv_name *n = c->family->names[i]; n && n->from; n++) {
+            i64 number[2];
+            if (!cv_match(n->from, name, number) || k--) continue;
+            if (number[0] >= c->n_layers)
                 die("%s: tensor '%.*s' is beyond the %lld layers of "
                     "config.json", c->dir, STR(name), (long long)c->n_layers);
+            if (number[1] >= c->n_experts && number[1] >= 0)
+                die("%s: tensor '%.*s' is beyond the %lld experts of "
+                    "config.json", c->dir, STR(name),
+                    (long long)c->n_experts);
             char z[128];
             const char *gap = strstr(n->to, "{}");
             if (gap)
                 snprintf(z, sizeof z, "%.*s%lld%s", (int)(gap - n->to), n->to,
-                    (long long)layer, gap + 2);
+                    (long long)number[0], gap + 2);
             else
                 snprintf(z, sizeof z, "%s", n->to);
-            return str_of(str_dup(str_of(z)));
+            return (cv_place){str_of(str_dup(str_of(z))), number[1]};
         }
-    return (str){0};
+    return (cv_place){.expert = -1};
 }
 
-static bool cv_skipped(str name) {
-    char z[GGUF_MAX_NAME + 1];
-    snprintf(z, sizeof z, "%.*s", (int)min_size(name.n, GGUF_MAX_NAME),
-        name.p);
-    for (size_t i = 0; i < KS_LEN(CV_SKIP); i++)
-        if (!fnmatch(CV_SKIP[i], z, 0)) return true;
-    return false;
-}
-
-/* Without what wraps a text model: "language_model.model.x" is "model.x". */
+/* Without what wraps a text model: "model.language_model.layers.x" and
+ * "language_model.model.layers.x" are "model.layers.x". */
 static str cv_bare(str name) {
     for (size_t i = 0; i < KS_LEN(CV_PREFIX); i++) {
         size_t n = strlen(CV_PREFIX[i]);
         if (name.n <= n || memcmp(name.p, CV_PREFIX[i], n)) continue;
         str rest = {name.p + n, name.n - n};
-        if (i == 2) return rest;
+        if (!strncmp(rest.p, "model.", 6) || !strncmp(rest.p, "lm_head.", 8))
+            return rest;
         char z[GGUF_MAX_NAME];
         snprintf(z, sizeof z, "model.%.*s",
             (int)min_size(rest.n, GGUF_MAX_NAME - 16), rest.p);
@@ -441,24 +751,36 @@ static str cv_bare(str name) {
 
 /* Which row of the source is row r of the result. */
 static u64 cv_row(const cv_source *s, u64 r) {
+    if (s->take) return r / s->take * s->head_rows + s->first + r % s->take;
     if (!s->head) return r;
     u64 in = r % s->head;
     return r - in + (in & 1) * (s->head / 2) + in / 2;
 }
 
+/* n values of a row of the source, from the i-th on. */
+static void cv_read(const cv_source *s, u64 row, u64 i, u64 n, f32 *out) {
+    st_values(s->t, row * s->n_in + i, n, out);
+    for (u64 j = 0; s->scale && j < n; j++) {
+        f32 k;
+        st_values(s->scale, row / s->block_out * s->scale_in
+            + (i + j) / s->block_in, 1, &k);
+        out[j] *= k;
+    }
+    for (u64 j = 0; s->add != 0 && j < n; j++) out[j] += s->add;
+}
+
 static void cv_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
-    const cv_source *s = t->src;
-    u64 w = s->n_in;
-    for (u64 r = row; r < row + n; r++, out += w) {
-        u64 from = cv_row(s, r);
-        st_values(s->t, from * w, w, out);
-        for (u64 i = 0; s->scale && i < w; i++) {
-            f32 k;
-            st_values(s->scale, from / s->block_out * s->scale_in
-                + i / s->block_in, 1, &k);
-            out[i] *= k;
+    for (u64 r = row; r < row + n; r++, out += t->dims[0]) {
+        const cv_source *s = t->src;
+        u64 k = r;
+        if (s->experts) k = r % s->each, s = &s->experts[r / s->each];
+        if (!s->turned) {
+            cv_read(s, cv_row(s, k), 0, s->n_in, out);
+            continue;
         }
-        for (u64 i = 0; s->add != 0 && i < w; i++) out[i] += s->add;
+        u64 first = k / s->n_in * s->head_rows + s->first;
+        for (u64 i = 0; i < s->take; i++)
+            cv_read(s, first + i, k % s->n_in, 1, out + i);
     }
 }
 
@@ -496,15 +818,94 @@ static void cv_find_scale(const cv *c, cv_source *s, u64 n_out) {
     s->scale_in = b;
 }
 
+/* Two things that the checkpoint has in one, head by head. The keys' part of
+ * kv_b is turned, as llama.cpp has it: it is multiplied with the query. */
+static void cv_take(const cv *c, str name, cv_source *s) {
+    const struct {
+        const char *name;
+        u32 of;
+        i64 head_rows, first, take;
+        bool turned;
+    } takes[] = {
+        {".attn_k_b.", CV_MLA, c->nope + c->value, 0, c->nope, true},
+        {".attn_v_b.", CV_MLA, c->nope + c->value, c->nope, c->value, false},
+        {".attn_q_b.", CV_GATED, c->nope + c->head_dim + c->value, 0,
+            c->nope + c->head_dim, false},
+        {".attn_gate.", CV_GATED, c->nope + c->head_dim + c->value,
+            c->nope + c->head_dim, c->value, false},
+    };
+    for (size_t i = 0; i < KS_LEN(takes); i++) {
+        if (!(c->family->flags & takes[i].of)
+            || !str_has(name, takes[i].name))
+            continue;
+        s->head_rows = (u64)takes[i].head_rows;
+        s->first = (u64)takes[i].first;
+        s->take = (u64)takes[i].take;
+        s->turned = takes[i].turned;
+    }
+}
+
+static gw_tensor *cv_planned(const cv *c, str name) {
+    for (u32 i = c->g->n; i-- > 0;)
+        if (str_eq(c->g->t[i].name, name)) return &c->g->t[i];
+    return NULL;
+}
+
+static cv_source cv_source_of(const cv *c, st_tensor *from, u64 n_out) {
+    cv_source s = {.t = from, .n_in = from->dims[from->n_dims - 1]};
+    if (from->dtype == ST_F8_E4M3) cv_find_scale(c, &s, n_out);
+    from->used = true;
+    return s;
+}
+
+/* One expert of many: all of a layer become one tensor, which the one that
+ * comes first makes. */
+static void cv_add_expert(cv *c, st_tensor *from, cv_place place) {
+    gw_tensor *t = cv_planned(c, place.name);
+    u64 dims[3] = {from->dims[1], from->dims[0], (u64)c->n_experts};
+    if (from->n_dims != 2 || (t && (t->dims[0] != dims[0]
+            || t->dims[1] != dims[1])))
+        die("%s: tensor '%.*s' has not the shape of other experts", c->dir,
+            STR(from->name));
+    if (!t) {
+        cv_source *s = xalloc(1, sizeof *s);
+        t = gw_add(c->g, place.name, 3, dims);
+        s->experts = xalloc((size_t)c->n_experts, sizeof *s->experts);
+        s->each = dims[1];
+        t->src = s;
+        t->rows = cv_rows;
+        t->from = ST_DTYPES[from->dtype].same;
+        t->src_row_bytes = dims[0] * ST_DTYPES[from->dtype].bytes;
+        qz_choose(c->o, t);
+        qz_statistics(c->o, t);
+    }
+    const cv_source *s = t->src;
+    s->experts[place.expert] = cv_source_of(c, from, dims[1]);
+}
+
 static void cv_add_tensor(cv *c, st_tensor *from, str name) {
     if (!from->n_dims || from->n_dims > 2 || !from->dims[0] || !from->dims[1])
         die("%s: tensor '%.*s' has %u dimensions, 1 or 2 were expected",
             c->dir, STR(from->name), from->n_dims);
-    u64 dims[2] = {from->dims[from->n_dims - 1], from->dims[0]};
-    gw_tensor *t = gw_add(c->g, name, from->n_dims, dims);
+    u64 dims[3] = {from->dims[from->n_dims - 1], from->dims[0],
+        (u64)c->n_heads};
+    u32 n_dims = from->n_dims;
+    u64 n_out = n_dims == 2 ? dims[1] : 1;
     cv_source *s = xalloc(1, sizeof *s);
-    *s = (cv_source){.t = from, .n_in = dims[0]};
-    u64 n_out = from->n_dims == 2 ? dims[1] : 1;
+    *s = cv_source_of(c, from, n_out);
+    cv_take(c, name, s);
+    if (s->take) {
+        if (n_out != s->head_rows * dims[2])
+            die("%s: tensor '%.*s' does not divide into %llu heads of %llu",
+                c->dir, STR(from->name), (unsigned long long)dims[2],
+                (unsigned long long)s->head_rows);
+        bool by_head = !(c->family->flags & CV_GATED)
+            || str_has(name, ".attn_k_b.") || str_has(name, ".attn_v_b.");
+        n_dims = by_head ? 3 : 2;
+        dims[1] = s->turned ? dims[0] : by_head ? s->take : s->take * dims[2];
+        if (s->turned) dims[0] = s->take;
+    }
+    gw_tensor *t = gw_add(c->g, name, n_dims, dims);
     bool bias = str_has(name, ".bias");
     if (c->family->flags & CV_PERMUTE
         && (str_has(name, "attn_q.") || str_has(name, "attn_k."))) {
@@ -524,13 +925,11 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name) {
         s->made = w;
         s->head = 0;
     }
-    if (from->dtype == ST_F8_E4M3) cv_find_scale(c, s, n_out);
-    from->used = true;
     t->src = s;
     t->rows = s->made ? cv_made_rows : cv_rows;
     t->from = ST_DTYPES[from->dtype].same;
     t->src_row_bytes = dims[0] * ST_DTYPES[from->dtype].bytes;
-    t->data = from->data;
+    if (!s->take) t->data = from->data;
     qz_choose(c->o, t);
     qz_statistics(c->o, t);
 }
@@ -538,32 +937,48 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name) {
 static bool cv_tied(const cv *c) {
     const js *v = js_get(c->config, "tie_word_embeddings");
     if (!v) v = js_get(c->top, "tie_word_embeddings");
-    if (!v) return (c->family->flags & CV_GEMMA) != 0;
+    if (!v) return (c->family->flags & CV_TIED) != 0;
     return js_true(v);
+}
+
+/* A line for each purpose. */
+static void cv_say_left_out(const cv *c) {
+    const char *what[KS_LEN(CV_SKIP) + 2];
+    u32 n = 0, count[KS_LEN(what)] = {0}, k;
+    for (u32 i = 0; i < c->st.n; i++) {
+        const char *w = cv_left_out(c, c->st.t[i].name);
+        if (!w || !*w) continue;
+        for (k = 0; k < n && what[k] != w; k++) {}
+        if (k == n) what[n++] = w;
+        count[k]++;
+    }
+    for (k = 0; k < n; k++)
+        fprintf(stderr, "%s: %u tensors left out: for %s\n", c->dir, count[k],
+            what[k]);
 }
 
 static void cv_plan(cv *c) {
     str unknown = {0};
-    u32 n_unknown = 0, n_skipped = 0;
+    u32 n_unknown = 0;
     bool tied = cv_tied(c);
     c->o->tied = tied;
     for (u32 i = 0; i < c->st.n; i++) {
         st_tensor *t = &c->st.t[i];
-        if (cv_skipped(t->name)) {
-            n_skipped++;
-            continue;
+        if (cv_left_out(c, t->name)) continue;
+        for (u32 k = 0;; k++) {
+            cv_place place = cv_place_of(c, cv_bare(t->name), k);
+            if (!place.name.n) break;
+            if (tied && str_eq(place.name, str_of("output.weight")))
+                t->used = true;
+            else if (place.expert >= 0) cv_add_expert(c, t, place);
+            else cv_add_tensor(c, t, place.name);
         }
-        str name = cv_gguf_name(c, cv_bare(t->name));
-        if (tied && str_eq(name, str_of("output.weight"))) continue;
-        if (name.n) cv_add_tensor(c, t, name);
     }
     for (u32 i = 0; i < c->st.n; i++) {
         const st_tensor *t = &c->st.t[i];
         str end = {t->name.p + t->name.n - min_size(t->name.n, 12),
             min_size(t->name.n, 12)};
-        if (t->used || cv_skipped(t->name) || str_has(end, "input_scale")
-            || (tied && str_eq(cv_gguf_name(c, cv_bare(t->name)),
-                str_of("output.weight"))))
+        if (t->used || cv_left_out(c, t->name) || str_has(end, "input_scale"))
             continue;
         if (!n_unknown++) unknown = t->name;
     }
@@ -571,50 +986,72 @@ static void cv_plan(cv *c) {
         die("%s: tensor '%.*s'%s no place in %s; without it the model would "
             "be another one", c->dir, STR(unknown),
             n_unknown > 1 ? " and others have" : " has", c->family->arch);
-    if (n_skipped)
-        fprintf(stderr, "%s: %u tensors of other parts are left out\n",
-            c->dir, n_skipped);
+    cv_say_left_out(c);
+    for (u32 i = 0; i < c->g->n; i++) {
+        const cv_source *s = c->g->t[i].src;
+        for (i64 e = 0; s->experts && e < c->n_experts; e++)
+            if (!s->experts[e].t)
+                die("%s: '%.*s': expert %lld of %lld is missing", c->dir,
+                    STR(c->g->t[i].name), (long long)e,
+                    (long long)c->n_experts);
+    }
 }
 
-static gw_tensor *cv_planned(const cv *c, const char *name) {
-    for (u32 i = 0; i < c->g->n; i++)
-        if (str_eq(c->g->t[i].name, str_of(name))) return &c->g->t[i];
-    return NULL;
-}
-
-static void cv_check_plan(cv *c) {
-    if (!cv_planned(c, "token_embd.weight"))
+static void cv_check_plan(const cv *c) {
+    if (!cv_planned(c, str_of("token_embd.weight")))
         die("%s: no token embedding among the tensors", c->dir);
-    if (!cv_planned(c, "output.weight") && !cv_tied(c))
+    if (!cv_planned(c, str_of("output.weight")) && !cv_tied(c))
         die("%s: 'lm_head.weight' is missing and tie_word_embeddings is not "
             "set", c->dir);
-    const mdl_arch *arch = NULL;
-    for (size_t i = 0; i < KS_LEN(MDL_ARCHS); i++)
-        if (!strcmp(MDL_ARCHS[i].name, c->family->arch)) arch = &MDL_ARCHS[i];
-    if (!arch) {
-        fprintf(stderr, "%s: this version of ksllm does not run architecture "
-            "%s itself\n", c->dir, c->family->arch);
-        return;
+}
+
+/* Whether the library will run it, before hours of writing: a file with the
+ * head, the tables made here and holes for weights is opened. */
+static void cv_try(const cv *c) {
+    char path[] = "/tmp/ksllm-quant-XXXXXX";
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    int fd = mkstemp(path);
+    if (fd < 0) return; /* the file itself will tell */
+    bool ok = write(fd, c->g->head.p, c->g->head.n) == (ssize_t)c->g->head.n
+        && !ftruncate(fd, (off_t)c->g->end);
+    for (u32 i = 0; i < c->g->n && ok; i++) {
+        const gw_tensor *t = &c->g->t[i];
+        const cv_source *s = t->src;
+        ok = !s->made || pwrite(fd, s->made, t->bytes,
+            (off_t)(c->g->data + t->offset)) == (ssize_t)t->bytes;
     }
-    for (i64 n = 0; n < c->n_layers; n++) {
-        char name[128];
-        for (u32 i = 0; i < N_MATRICES + N_VECTORS; i++) {
-            bool vector = i >= N_MATRICES;
-            if (vector && !(arch->need & BIT(i - N_MATRICES))) continue;
-            snprintf(name, sizeof name, "blk.%lld.%s", (long long)n,
-                vector ? MDL_VECTORS[i - N_MATRICES].name
-                       : MDL_MATRICES[i].name);
-            if (!cv_planned(c, name))
-                die("%s: nothing among the tensors becomes '%s'", c->dir,
-                    name);
-        }
-    }
+    close(fd);
+    ksllm_status status =
+        ok ? ksllm_model_open(path, NULL, &m, &err) : KSLLM_OK;
+    ksllm_model_close(m);
+    unlink(path);
+    if (status)
+        die("%s: what would be written cannot be run: %s", c->dir, err.text);
 }
 
 static const char CV_USAGE[] =
     "ksllm-quant convert DIR -o OUT.gguf [-t TYPE]   (default f16)\n"
     "  --pre NAME         the pre-tokenizer, where tokenizer.json's is not\n"
     "                     known: gpt-2 llama-bpe qwen2 exaone ...\n";
+
+/* Which layers have experts: all behind the first so many. */
+static void cv_read_experts(cv *c) {
+    const js *types = js_get(c->config, "mlp_layer_types");
+    c->n_experts = cv_int(c, "num_experts|n_routed_experts|num_local_experts",
+        -1);
+    c->n_dense = cv_int(c, "first_k_dense_replace", 0);
+    if (!types || types->kind != JS_ARR) return;
+    c->n_dense = 0;
+    i64 i = 0;
+    for (const js *v = types->first; v; v = v->next, i++) {
+        bool dense = js_is(v, "dense");
+        if (dense && c->n_dense < i)
+            die("%s/config.json: 'mlp_layer_types' has a dense layer behind "
+                "others, which %s is not run with", c->dir, c->family->arch);
+        c->n_dense += dense;
+    }
+}
 
 static void cv_run(cv *c, const char *pre) {
     c->top = json_read(c->dir, "config.json");
@@ -629,6 +1066,13 @@ static void cv_run(cv *c, const char *pre) {
     if (!c->n_heads || !c->n_kv || c->n_layers > 100000)
         die("%s/config.json: no heads or layers", c->dir);
     c->head_dim = cv_int(c, "head_dim", c->n_embd / c->n_heads);
+    if (c->family->flags & CV_MLA) {
+        c->head_dim = cv_int(c, "qk_rope_head_dim", -1);
+        c->nope = cv_int(c, "qk_nope_head_dim", -1);
+        c->value = cv_int(c, "v_head_dim", -1);
+    }
+    if (c->family->flags & CV_MOE) cv_read_experts(c);
+    c->n_mtp = cv_int(c, "num_nextn_predict_layers|num_mtp_layers", 0);
     c->o->n_layers = (u32)c->n_layers;
     c->o->gqa = (u32)(c->n_heads / c->n_kv);
     cv_check_config(c);
@@ -639,7 +1083,7 @@ static void cv_run(cv *c, const char *pre) {
     cv_write_sampling(c);
     cv_plan(c);
     cv_check_plan(c);
-    const gw_tensor *embd = cv_planned(c, "token_embd.weight");
+    const gw_tensor *embd = cv_planned(c, str_of("token_embd.weight"));
     tk_write(c->dir, c->config, c->generation, pre, (u32)embd->dims[1], c->g);
 }
 
@@ -670,6 +1114,7 @@ static int cv_main(int argc, char **argv) {
     g.bar.quiet = o.quiet;
     cv_run(&c, pre);
     gw_lay(&g);
+    cv_try(&c);
     if (!o.quiet || o.dry_run) qz_print_plan(&g, o.dry_run);
     if (!o.dry_run) gw_write(&g, o.out);
     return 0;
