@@ -6,7 +6,7 @@
  * Files are mapped. Headers come from outside: every number is checked against
  * the bytes that are there before anything is believed. */
 
-enum { ST_MAX_HEADER = 100 << 20, ST_MAX_FILES = 4096 };
+enum { ST_MAX_HEADER = 100 << 20, ST_MAX_FILES = 4096, ST_MAX_DIMS = 8 };
 
 typedef enum { ST_F32, ST_F16, ST_BF16, ST_F8_E4M3, ST_F64 } st_dtype;
 
@@ -26,7 +26,7 @@ typedef struct {
     str name;
     st_dtype dtype;
     u32 n_dims;
-    u64 dims[4]; /* slowest first, as in the file */
+    u64 dims[ST_MAX_DIMS]; /* slowest first, as in the file */
     u64 begin, end;
     u32 file;
     const u8 *data;
@@ -57,10 +57,10 @@ static u64 st_number(const char *path, str name, const js *v) {
 }
 
 static void st_read_shape(const char *path, st_tensor *t, const js *shape) {
-    if (!shape || shape->kind != JS_ARR || shape->n > 4)
-        st_bad(path, t->name, "has no shape of 0 to 4 dimensions");
+    if (!shape || shape->kind != JS_ARR || shape->n > ST_MAX_DIMS)
+        st_bad(path, t->name, "has no shape of 0 to 8 dimensions");
     t->n_dims = shape->n;
-    for (u32 i = 0; i < 4; i++) t->dims[i] = 1;
+    for (u32 i = 0; i < ST_MAX_DIMS; i++) t->dims[i] = 1;
     u32 i = 0;
     for (const js *d = shape->first; d; d = d->next)
         t->dims[i++] = st_number(path, t->name, d);
@@ -90,7 +90,7 @@ static void st_read_tensor(
     t->begin = st_number(path, t->name, o->first);
     t->end = st_number(path, t->name, o->first->next);
     u64 bytes = ST_DTYPES[k].bytes;
-    for (u32 i = 0; i < 4; i++)
+    for (u32 i = 0; i < ST_MAX_DIMS; i++)
         if (!mul_ok(bytes, t->dims[i], &bytes))
             st_bad(path, t->name, "its shape overflows");
     if (t->begin > t->end || t->end - t->begin != bytes)

@@ -30,9 +30,9 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
 import tempfile
+import types
 
 import numpy as np
 import torch
@@ -198,7 +198,8 @@ OTHER_THETA = {"theta": rope(1e6)}
 # HyperCLOVA X SEED 0.5B and 1.5B, Kanana nano, Mi:dm 2.0 Mini: heads wider
 # than hidden / heads, tied
 add_row("llama_tied", "Llama",
-        {"head_dim": 32, "tie_word_embeddings": True, **rope(500000.0)},
+        {"vocab_size": VOCAB + 8,  # rows for no token, as HCX has them
+         "head_dim": 32, "tie_word_embeddings": True, **rope(500000.0)},
         switches=OTHER_THETA)
 # A.X 3.1 Light, Tri-7B: as many KV heads as heads
 add_row("llama_mha", "Llama", {"num_key_value_heads": 4, **PLAIN_ROPE},
@@ -275,18 +276,347 @@ add_row("deepseek_v3", "DeepseekV3",
                   "norm_topk_prob": {"norm_topk_prob": False},
                   "routed_scaling_factor": {"routed_scaling_factor": 1.0},
                   "experts used": {"num_experts_per_tok": 2}})
+# Other models of that shape, and A.X K1's groups and query latent under
+# DeepSeek's names; yarn that scales scores; an MTP block behind the layers
+add_row("deepseek_v3_groups", "DeepseekV3",
+        {**MLA, **MOE, "n_routed_experts": 8, "n_shared_experts": 1,
+         "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2,
+         "num_experts_per_tok": 2, "num_mtp_layers": 0,
+         **rope(rope_type="yarn", factor=4.0, beta_fast=32.0, beta_slow=1.0,
+                mscale=1.0, mscale_all_dim=1.0,
+                original_max_position_embeddings=32)},
+        publish="deepseek_v3",
+        switches={"yarn": PLAIN_ROPE, "groups": {"n_group": 1,
+                                                 "topk_group": 1},
+                  "yarn's scale of scores": rope(
+                      rope_type="yarn", factor=4.0, attention_factor=1.0,
+                      original_max_position_embeddings=32)})
+# A.X 4.0
+add_row("qwen2", "Qwen2", {"num_key_value_heads": 1, **rope(1e6)},
+        switches={"theta": PLAIN_ROPE})
+# Kanana-2-3B
+add_row("qwen3", "Qwen3", {"head_dim": 32, **rope(1e6)},
+        switches={"theta": PLAIN_ROPE})
+# The language model of VARCO-VISION-2.0, inside the published layout
+add_row("varco_vision", "Qwen3",
+        {"head_dim": 32, "tie_word_embeddings": True, **rope(1e6)},
+        publish="llava_onevision", switches={"theta": PLAIN_ROPE})
+# HyperCLOVA X SEED Omni-8B: a Llama inside; its discrete codes are tokens
+add_row("hyperclovax_omni", "Llama", {"head_dim": 24, **rope(5e6)},
+        publish="omni", switches={"theta": PLAIN_ROPE})
+TINY_VIT = {"depth": 1, "hidden_size": 16, "num_heads": 2, "patch_size": 2,
+            "intermediate_size": 16, "in_channels": 1, "in_chans": 1,
+            "fullatt_block_indexes": [0], "spatial_merge_size": 2,
+            "temporal_patch_size": 2, "window_size": 8, "out_hidden_size": 16,
+            "num_key_value_heads": 1}
+# HyperCLOVA X SEED Think-32B: no post norms, and with its tower
+add_row("hyperclovax_vision", "HyperCLOVAXVisionV2",
+        {"head_dim": 24, "use_post_norm": False, "logits_scaling": 0.5,
+         "embedding_multiplier": 2.0, "tie_word_embeddings": False,
+         **rope(5e7)},
+        suffix="ForConditionalGeneration",
+        wrap=lambda c: {"text_config": {"model_type": "hyperclovax", **c},
+                        "vision_config": {"model_type": "qwen2_5_vl_vision",
+                                          **TINY_VIT},
+                        "tie_word_embeddings": False,
+                        "image_token_id": 258, "video_token_id": 259},
+        silent=("vision", "projector"), scales={"embed_tokens": 0.5},
+        switches={"theta": PLAIN_ROPE,
+                  "embedding_multiplier": {"embedding_multiplier": 1.0}})
+# EXAONE 4.5: text of 4.0-32B's shape, tower and MTP block left out
+add_row("exaone4_5", "Exaone4_5_",
+        {**WINDOWED, "tie_word_embeddings": False, **rope(**LLAMA3)},
+        suffix="ForConditionalGeneration", prompt=72, publish="exaone4_5",
+        wrap=lambda c: {"text_config": {"model_type": "exaone4", **c},
+                        "vision_config": {"model_type": "exaone4_5_vision",
+                                          **TINY_VIT},
+                        "tie_word_embeddings": False,
+                        "image_token_id": 258, "video_token_id": 259},
+        silent=("visual", "vision"),
+        switches={"window": {"sliding_window": 500}})
+# Solar Open 100B
+add_row("solar_open", "SolarOpen",
+        {**NARROW, **MOE, "n_routed_experts": 8, "n_shared_experts": 1,
+         "routed_scaling_factor": 1.5, "n_group": 1, "topk_group": 1,
+         **rope(1e6)},
+        switches={"theta": PLAIN_ROPE,
+                  "norm_topk_prob": {"norm_topk_prob": False},
+                  "routed_scaling_factor": {"routed_scaling_factor": 1.0}})
+# A.X K1: published without a selection bias
+add_row("axk1", "AXK1",
+        {**MLA, **MOE, "num_hidden_layers": 3, "n_routed_experts": 8,
+         "n_shared_experts": 1, "n_group": 4, "topk_group": 2,
+         "num_experts_per_tok": 2, "first_k_dense_replace": 1,
+         **rope(rope_type="yarn", factor=4.0, beta_fast=32.0, beta_slow=1.0,
+                mscale=1.0, mscale_all_dim=0.0,
+                original_max_position_embeddings=32)},
+        publish="axk1", scales={"e_score_correction_bias": 0.0},
+        silent=("e_score_correction_bias",),
+        switches={"yarn": PLAIN_ROPE,
+                  "groups": {"n_group": 1, "topk_group": 1}})
+# A.X K2-Light: as long as the indexer takes every key
+add_row("axk2", "AXK2",
+        {**MLA, **MOE, "num_hidden_layers": 3, "n_routed_experts": 6,
+         "n_shared_experts": 1, "first_k_dense_replace": 1,
+         "index_topk": 256, "index_head_dim": 24, "index_n_heads": 2,
+         "gated_norm_rank": 16, **rope(1e6)},
+        silent=("indexer",), prompt=32,
+        switches={"theta": PLAIN_ROPE,
+                  "routed_scaling_factor": {"routed_scaling_factor": 1.0}})
+# Solar Pro preview. transformers has no class: our statement is Llama's
+# layers with streams kept and mixed in.
+add_row("solar", "Llama",
+        {**NARROW, "num_hidden_layers": 6, "own_skip": [
+            [1, 3], [1], [2, 5], [4]], "own_share": 0.8, **rope(1e5)},
+        hook="skips", publish="solar",
+        switches={"share": {"own_share": 0.9},
+                  "first stream": {"own_skip": [[1, 3], [1], [], [4]]},
+                  "second stream": {"own_skip": [[1, 3], [1], [2, 5], []]}})
+# Kanana-2-1.3B. transformers has no class: our statement is Qwen3's layers
+# with windows, and with two kinds of rope.
+add_row("kanana2_tiny", "Qwen3",
+        {**WINDOWED, "use_sliding_window": True, "own_local_theta": 10000.0,
+         "tie_word_embeddings": True,
+         **rope(50000.0, rope_type="yarn", factor=40.0,
+                original_max_position_embeddings=32)},
+        hook="local_rope", publish="kanana2_tiny", prompt=72,
+        switches={"window": {"sliding_window": 500},
+                  "local theta": {"own_local_theta": 50000.0},
+                  "yarn": rope(50000.0)})
+# VAETKI. transformers has no class: the one below is our statement.
+add_row("vaetki", "Vaetki",
+        {**MLA, **MOE, "rms_norm_eps": 1e-5, "num_hidden_layers": 4,
+         "n_routed_experts": 5, "n_shared_experts": 1,
+         "first_k_dense_replace": 1, "sliding_window": 8,
+         "layer_types": ["sliding_attention", "sliding_attention",
+                         "full_attention", "sliding_attention"],
+         "rope_theta": 10000.0, "rope_theta_global": 1000000.0,
+         "tie_word_embeddings": False, "hidden_act": "silu",
+         "model_type": "vaetki"},
+        plus_one=True, prompt=56,
+        switches={"window": {"sliding_window": 500},
+                  "global theta": {"rope_theta_global": 10000.0},
+                  "norm_topk_prob": {"norm_topk_prob": False},
+                  "routed_scaling_factor": {"routed_scaling_factor": 1.0}})
+
+
+# ---- what transformers has not --------------------------------------------
+
+def hook_skips(model, config):
+    """Solar Pro: before some layers the stream is kept in one of two places,
+    before others what was kept is mixed in."""
+    keep1, keep2, mix1, mix2 = config["own_skip"]
+    share, kept = config["own_share"], [None, None]
+
+    def before(i):
+        def hook(module, args):
+            x = args[0]
+            for k, where in enumerate((keep1, keep2)):
+                if i in where:
+                    kept[k] = x
+            for k, where in enumerate((mix1, mix2)):
+                if i in where:
+                    x = kept[k] * share + x * (1 - share)
+            return (x, *args[1:])
+        return hook
+
+    for i, layer in enumerate(model.model.layers):
+        layer.register_forward_pre_hook(before(i))
+
+
+def hook_local_rope(model, config):
+    """Kanana-2-1.3B: layers with a window have plain rope of their own."""
+    d = config["head_dim"]
+    freq = config["own_local_theta"] ** (
+        -torch.arange(0, d, 2, dtype=torch.float32) / d)
+
+    def hook(module, args, kwargs):
+        n = args[0].shape[1]
+        angle = torch.arange(n, dtype=torch.float32)[:, None] * freq
+        angle = torch.cat((angle, angle), -1)[None]
+        return args, {**kwargs,
+                      "position_embeddings": (angle.cos(), angle.sin())}
+
+    for layer, kind in zip(model.model.layers, config["layer_types"]):
+        if kind == "sliding_attention":
+            layer.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+class Norm1p(torch.nn.Module):
+    def __init__(self, n, eps):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(n))
+        self.eps = eps
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, True) + self.eps) \
+            * (1 + self.weight)
+
+
+def linear(n_in, n_out):
+    return torch.nn.Linear(n_in, n_out, bias=False)
+
+
+class VaetkiMLP(torch.nn.Module):
+    def __init__(self, c, width):
+        super().__init__()
+        self.gate_proj = linear(c["hidden_size"], width)
+        self.up_proj = linear(c["hidden_size"], width)
+        self.down_proj = linear(width, c["hidden_size"])
+
+    def forward(self, x):
+        return self.down_proj(torch.nn.functional.silu(self.gate_proj(x))
+                              * self.up_proj(x))
+
+
+class VaetkiRouter(torch.nn.Module):
+    """Sigmoid scores, no bias, no groups."""
+    e_score_correction_bias = 0.0
+
+    def __init__(self, c):
+        super().__init__()
+        self.weight = torch.nn.Parameter(
+            torch.zeros(c["n_routed_experts"], c["hidden_size"]))
+        self.top_k, self.norm = c["num_experts_per_tok"], c["norm_topk_prob"]
+        self.scale = c["routed_scaling_factor"]
+
+    def forward(self, x):
+        logits = torch.nn.functional.linear(x, self.weight)
+        w, e = logits.sigmoid().topk(self.top_k, -1)
+        if self.norm:
+            w = w / (w.sum(-1, True) + 1e-20)
+        return logits, w * self.scale, e
+
+
+class VaetkiMoE(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        width = c["moe_intermediate_size"]
+        self.gate = VaetkiRouter(c)
+        self.experts = torch.nn.ModuleList(
+            VaetkiMLP(c, width) for _ in range(c["n_routed_experts"]))
+        self.shared_experts = VaetkiMLP(c, width * c["n_shared_experts"])
+
+    def forward(self, x):
+        _, weights, chosen = self.gate(x)
+        rows = []
+        for t in range(x.shape[0]):
+            y = self.shared_experts(x[t])
+            for w, e in zip(weights[t], chosen[t]):
+                y = y + w * self.experts[int(e)](x[t])
+            rows.append(y)
+        return torch.stack(rows)
+
+
+class VaetkiAttention(torch.nn.Module):
+    """Keys and values out of a latent vector; rope on pairs (2i, 2i + 1) of
+    the last part of queries and of one key for all heads. Global layers turn
+    at another base, eight times as slowly."""
+
+    def __init__(self, c, layer):
+        super().__init__()
+        n, heads, eps = c["hidden_size"], c["num_attention_heads"], \
+            c["rms_norm_eps"]
+        self.heads, self.nope = heads, c["qk_nope_head_dim"]
+        self.rope, self.latent = c["qk_rope_head_dim"], c["kv_lora_rank"]
+        self.value = c["v_head_dim"]
+        self.local = c["layer_types"][layer] == "sliding_attention"
+        self.window = c["sliding_window"]
+        theta = c["rope_theta"] if self.local else c["rope_theta_global"]
+        self.freq = theta ** (-torch.arange(0, self.rope, 2).float()
+                              / self.rope) / (1 if self.local else 8)
+        q = self.nope + self.rope
+        self.q_a_proj = linear(n, c["q_lora_rank"])
+        self.q_a_layernorm = Norm1p(c["q_lora_rank"], eps)
+        self.q_b_proj = linear(c["q_lora_rank"], heads * q)
+        self.kv_a_proj_with_mqa = linear(n, self.latent + self.rope)
+        self.kv_a_layernorm = Norm1p(self.latent, eps)
+        self.kv_b_proj = linear(self.latent,
+                                heads * (self.nope + self.value))
+        self.o_proj = linear(heads * self.value, n)
+
+    def turn(self, x):
+        angle = torch.arange(x.shape[0]).float()[:, None, None] * self.freq
+        a, b, c, s = x[..., ::2], x[..., 1::2], angle.cos(), angle.sin()
+        return torch.cat((a * c - b * s, b * c + a * s), -1)
+
+    def forward(self, x):
+        n = x.shape[0]
+        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
+        q = q.view(n, self.heads, -1)
+        q = torch.cat((q[..., :self.nope], self.turn(q[..., self.nope:])), -1)
+        kv = self.kv_a_proj_with_mqa(x)
+        k_rope = self.turn(kv[:, None, self.latent:])
+        kv = self.kv_b_proj(self.kv_a_layernorm(kv[:, :self.latent]))
+        kv = kv.view(n, self.heads, -1)
+        k = torch.cat((kv[..., :self.nope],
+                       k_rope.expand(-1, self.heads, -1)), -1)
+        s = torch.einsum("ihd,jhd->hij", q, k) \
+            * (self.nope + self.rope) ** -0.5
+        i, j = torch.arange(n)[:, None], torch.arange(n)[None]
+        hidden = (j > i) | (self.local & (i - j >= self.window))
+        p = s.masked_fill(hidden, -math.inf).softmax(-1)
+        out = torch.einsum("hij,jhd->ihd", p, kv[..., self.nope:])
+        return self.o_proj(out.reshape(n, -1))
+
+
+class VaetkiLayer(torch.nn.Module):
+    def __init__(self, c, layer):
+        super().__init__()
+        n, eps = c["hidden_size"], c["rms_norm_eps"]
+        self.self_attn = VaetkiAttention(c, layer)
+        self.mlp = VaetkiMLP(c, c["intermediate_size"]) \
+            if layer < c["first_k_dense_replace"] else VaetkiMoE(c)
+        for name in ("input_layernorm", "post_attention_layernorm",
+                     "pre_mlp_layernorm", "post_mlp_layernorm"):
+            setattr(self, name, Norm1p(n, eps))
+
+    def forward(self, x):
+        x = x + self.post_attention_layernorm(
+            self.self_attn(self.input_layernorm(x)))
+        return x + self.post_mlp_layernorm(
+            self.mlp(self.pre_mlp_layernorm(x)))
+
+
+class Vaetki(torch.nn.Module):
+    """Names as in the published checkpoints."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.config = types.SimpleNamespace(
+            tie_word_embeddings=False, get_text_config=lambda: self.config)
+        self.model = torch.nn.Module()
+        self.model.embed_tokens = torch.nn.Embedding(
+            c["vocab_size"], c["hidden_size"])
+        self.model.layers = torch.nn.ModuleList(
+            VaetkiLayer(c, i) for i in range(c["num_hidden_layers"]))
+        self.model.norm = Norm1p(c["hidden_size"], c["rms_norm_eps"])
+        self.lm_head = linear(c["hidden_size"], c["vocab_size"])
+
+    def forward(self, input_ids, use_cache):
+        x = self.model.embed_tokens(input_ids[0])
+        for layer in self.model.layers:
+            x = layer(x)
+        return types.SimpleNamespace(
+            logits=self.lm_head(self.model.norm(x))[None])
 
 
 # ---- building -------------------------------------------------------------
 
 def build(row, config):
+    if row["class"] == "Vaetki":
+        return Vaetki(config).eval()
     base = row["class"]
-    cfg = getattr(transformers, base + "Config")(**copy.deepcopy(config))
+    c = copy.deepcopy({k: v for k, v in config.items()
+                       if not k.startswith("own_")})
+    if row.get("wrap"):
+        c = row["wrap"](c)
+    cfg = getattr(transformers, base + "Config")(**c)
     cfg._attn_implementation = "eager"
     name = base + row.get("suffix", "ForCausalLM")
     model = getattr(transformers, name)(cfg).float().eval()
     if row.get("hook"):
-        row["hook"](model, config)
+        globals()["hook_" + row["hook"]](model, config)
     return model
 
 
@@ -362,7 +692,7 @@ def write_tokenizer(folder):
                    "add_bos_token": False}, f, indent=1)
 
 
-def publish_exaone(config, t):
+def publish_exaone(row, config, t):
     """To the names of the published EXAONE 3 checkpoints."""
     names = [(r"model\.embed_tokens", "transformer.wte"),
              (r"model\.norm", "transformer.ln_f"),
@@ -383,7 +713,7 @@ def publish_exaone(config, t):
          "activation_function": "silu",
          "layer_norm_epsilon": config["rms_norm_eps"],
          "num_layers": config["num_hidden_layers"], "rope_theta": theta,
-         "rope_scaling": r}
+         "rope_scaling": r, "dtype": "float16"}
     for k in ("vocab_size", "hidden_size", "intermediate_size",
               "num_attention_heads", "num_key_value_heads",
               "max_position_embeddings", "tie_word_embeddings", *TOKENS):
@@ -391,38 +721,119 @@ def publish_exaone(config, t):
     return c, out
 
 
-def publish_exaone_moe(config, t):
-    """Adds the MTP block and puts the selection bias where LG has it."""
+def add_mtp(config, t):
     n = config["hidden_size"]
-    t = {k.replace("mlp.gate.e_score", "mlp.e_score"): v
-         for k, v in t.items()}
     for k in ("mtp.norm", "mtp.pre_fc_norm_embedding",
               "mtp.pre_fc_norm_hidden", "mtp.layers.0.input_layernorm",
               "mtp.layers.0.post_attention_layernorm"):
         t[k + ".weight"] = torch.ones(n).half()
     t["mtp.fc.weight"] = torch.zeros(n, 2 * n).half()
-    config = {**config, "num_nextn_predict_layers": 1}
+    config["num_nextn_predict_layers"] = 1
+
+
+def publish_exaone_moe(row, config, t):
+    """Adds the MTP block and puts the selection bias where LG has it."""
+    t = {k.replace("mlp.gate.e_score", "mlp.e_score"): v
+         for k, v in t.items()}
+    add_mtp(config, t)
     return config, t
 
 
-def write(name, row, folder, model, prompt, logits, ids):
-    tmp = tempfile.mkdtemp()
-    try:
-        copy.deepcopy(model).half().save_pretrained(tmp)
+def publish_exaone4_5(row, config, t):
+    add_mtp(config["text_config"], t)
+    config["text_config"]["model_type"] = "exaone4_5_text"
+    return config, t
+
+
+def publish_deepseek_v3(row, config, t):
+    """Adds DeepSeek's MTP block, which stands behind the layers."""
+    at = f"model.layers.{config['num_hidden_layers']}."
+    for k in ("enorm", "hnorm", "shared_head.norm", "input_layernorm"):
+        t[at + k + ".weight"] = torch.ones(config["hidden_size"]).half()
+    config["num_nextn_predict_layers"] = 1
+    return config, t
+
+
+def publish_axk1(row, config, t):
+    """No selection bias; a norm in dense layers too, that nothing uses."""
+    t = {k: v for k, v in t.items() if "e_score" not in k}
+    t["model.layers.0.post_mlp_layernorm.weight"] = torch.full(
+        (config["hidden_size"],), 7.0).half()
+    return config, t
+
+
+def publish_llava_onevision(row, config, t):
+    """VARCO-VISION-2.0: prefixed, with a tower."""
+    t = {"language_model." + k: v for k, v in t.items()}
+    t["vision_tower.vision_model.head.weight"] = torch.zeros(2, 2).half()
+    t["multi_modal_projector.linear_1.weight"] = torch.zeros(2, 2).half()
+    t["image_newline"] = torch.zeros(2).half()
+    return {"architectures": ["LlavaOnevisionForConditionalGeneration"],
+            "model_type": "llava_onevision", "text_config": config,
+            "vision_config": {"model_type": "siglip_vision_model"},
+            "tie_word_embeddings": config["tie_word_embeddings"]}, t
+
+
+def publish_omni(row, config, t):
+    t = {"model.language_model." + k: v for k, v in t.items()}
+    for k in ("model.mm_projector.weight", "model.audio_projector.fc1.weight",
+              "model.vision_model.patch_embed.proj.weight",
+              "model.audio_model.conv1.weight",
+              "model.discrete_audio_model.quantizer.project_down.weight",
+              "model.discrete_vision_model.bottleneck.in_linear.weight",
+              "model.video_audio_compressor.query_token"):
+        t[k] = torch.zeros(2, 2).half()
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+    return {"architectures": ["HCXVisionV2ForCausalLM"], "model_type": "vlm",
+            "hidden_size": config["hidden_size"], "text_config": config}, t
+
+
+def publish_solar(row, config, t):
+    config.update({f"bskcn_{i + 1}": layers for i, layers
+                   in enumerate(row["config"]["own_skip"])})
+    config.update({"architectures": ["SolarForCausalLM"],
+                   "model_type": "solar",
+                   "bskcn_tv": [0.9, row["config"]["own_share"]]})
+    return config, t
+
+
+def publish_kanana2_tiny(row, config, t):
+    config["rope_parameters"] = {
+        "full_attention": config["rope_parameters"],
+        "sliding_attention": {
+            "rope_type": "default",
+            "rope_theta": row["config"]["own_local_theta"]}}
+    config.update({"architectures": ["Kanana2TinyForCausalLM"],
+                   "model_type": "kanana2_tiny"})
+    for k in ("tie_word_embeddings", "use_sliding_window",
+              "max_window_layers"):
+        config.pop(k)
+    return config, t
+
+
+def saved(row, model):
+    """Configuration and tensors as transformers writes them."""
+    if row["class"] == "Vaetki":
+        return {"architectures": ["VaetkiForCausalLM"], **row["config"]}, \
+            tensors_of(model)
+    with tempfile.TemporaryDirectory() as tmp:
+        half = copy.deepcopy(model).half()
+        half.save_pretrained(tmp)
         with safe_open(os.path.join(tmp, "model.safetensors"), "pt") as f:
             t = {k: f.get_tensor(k) for k in f.keys()}
         with open(os.path.join(tmp, "config.json")) as f:
-            config = json.load(f)
-    finally:
-        shutil.rmtree(tmp)
-    if row.get("publish"):
-        config, t = globals()["publish_" + row["publish"]](config, t)
-    t = {k: (v if v.dtype == torch.float32 else v.half()).contiguous()
-         for k, v in sorted(t.items())}
-    os.makedirs(folder, exist_ok=True)
-    save_file(t, os.path.join(folder, "model.safetensors"))
+            return json.load(f), t
+
+
+def write(name, row, folder, model, prompt, logits, ids):
+    config, t = saved(row, model)
     config.pop("transformers_version", None)
     config["dtype"] = "float16"
+    if row.get("publish"):
+        config, t = globals()["publish_" + row["publish"]](row, config, t)
+    t = {k: v.half().contiguous() for k, v in sorted(t.items())}
+    os.makedirs(folder, exist_ok=True)
+    save_file(t, os.path.join(folder, "model.safetensors"))
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=1, sort_keys=True)
         f.write("\n")
@@ -436,7 +847,8 @@ def write(name, row, folder, model, prompt, logits, ids):
 
 def read_back(folder, row, logits, prompt):
     """What was written, loaded by transformers as a user would."""
-    if row.get("publish") or row.get("hook"):
+    if row["class"] == "Vaetki" or row.get("hook") or row.get("publish") in (
+            "exaone", "llava_onevision", "omni"):
         return
     cls = row["class"] + row.get("suffix", "ForCausalLM")
     m = getattr(transformers, cls).from_pretrained(
