@@ -114,10 +114,11 @@ $(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) $(LIB) \
 	$(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) $(LIGHT) -I. -o $@ \
 	    $< $(LIB) $(LIBS)
 
-$(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
+$(BUILD)/tests/test_quant $(BUILD)/tests/test_families: \
+    $(wildcard quant/*.c quant/*.h)
 # These take in the whole library and are not about its arithmetic.
 $(BUILD)/tests/test_quant $(BUILD)/tests/test_text \
-$(BUILD)/tests/test_blocks: LIGHT = -O1
+$(BUILD)/tests/test_families $(BUILD)/tests/test_blocks: LIGHT = -O1
 
 # One translation unit, which takes in ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
