@@ -177,8 +177,8 @@ check-tokens: build/venv/done $(BUILD)/tests/tokens $(TOKENIZERS)
 	    --tokens $(BUILD)/tests/tokens --npm build/tokenizers \
 	    --gemma $(GEMMA3) $(if $(DATA),--data $(DATA))
 
-check-models: build/venv/done $(BUILD)/tests/logits
-	build/venv/bin/python tests/check_models.py
+check-models: build/venv/done $(BUILD)/tests/logits $(QUANT)
+	build/venv/bin/python tests/check_models.py --convert $(QUANT)
 
 # The templates of llama.cpp's source, which lies in this package as a bundle.
 TEMPLATES := build/templates

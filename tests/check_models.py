@@ -13,6 +13,10 @@ name and pinned version, into build/models. For every model this shows
       differ: ksllm must be within 1e-3 of the reference. llama.cpp must be
       near as well, which shows that the reference itself is right.
 
+Then the tiny checkpoints of tests/reference that llama.cpp can run: each is
+converted by ksllm-quant to float32, and both programs' logits are compared with
+the reference in its folder.
+
 Everything that does not depend on ksllm is kept in build/models (4 GB), so
 the second run takes seconds. Delete that folder to start afresh.
 """
@@ -48,6 +52,17 @@ F32_LIMIT = 1e-3
 # window of 511 keys 3.4e-6, an embedding scale in bfloat16 9.4e-6.
 PEER_F32_KL = 1e-6
 N_GREEDY = 64
+REFERENCE = ROOT / "tests" / "reference"
+# Rows of tests/reference whose graph llama.cpp has. It ignores EXAONE 4's
+# window unless there are 64 layers, and wants a query latent in deepseek2
+# unless there are 26, 27 or 48.
+FAMILIES = ["llama_tied", "llama_mha", "llama_llama3", "llama_yarn", "exaone",
+            "exaone4", "exaone_moe", "solar_open", "qwen2", "qwen3",
+            "varco_vision", "hyperclovax_omni", "deepseek_v3_groups"]
+FAMILY_LIMIT = 1e-4     # of test_families.c
+# llama.cpp reads these two from the files of two other architectures only;
+# with its defaults of 32 and 1 a logit of this row is off by 1.6.
+PEER_BETAS = {"llama_yarn": (64, 2)}
 PEER_VERSION = "3.22.1"     # of the npm package that carries llama.cpp
 PEER_PACKAGES = {"x86_64": "linux-x64", "aarch64": "linux-arm64"}
 
@@ -293,7 +308,7 @@ class Peer:
         self.ggml.ggml_backend_load_all_from_path(str(folder).encode())
         self.version = lib.llama_version().decode()
 
-    def logits(self, path, tokens, exact=False):
+    def logits(self, path, tokens, exact=False, betas=None):
         lib = self.lib
         model = C.c_void_p(lib.llama_model_load_from_file(
             str(path).encode(), lib.llama_model_default_params()))
@@ -303,6 +318,8 @@ class Peer:
         if exact:
             # Its flash attention rounds a float32 cache to float16.
             p.type_k = p.type_v = p.flash_attn = 0
+        if betas:
+            p.rope[4:6] = betas
         ctx = C.c_void_p(lib.llama_init_from_model(model, p) if model
                          else None)
         if not ctx:
@@ -322,6 +339,17 @@ class Peer:
         lib.llama_free(ctx)
         lib.llama_model_free(model)
         return out
+
+
+    def logits_apart(self, path, tokens, betas):
+        """In another process, for llama.cpp ends its own on some files; None
+        if it cannot run this one."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "logits.npy"
+            run = subprocess.run(
+                [sys.executable, __file__, "--peer", path, out,
+                 json.dumps([tokens, betas])], capture_output=True)
+            return None if run.returncode else np.load(out)
 
 
 # -- ours -------------------------------------------------------------------
@@ -428,13 +456,56 @@ def check_model(name, model, program, peer, n_tokens):
     check_greedy(tokenizer, greedy, ref_greedy)
 
 
+# -- families ---------------------------------------------------------------
+
+def read_family(name):
+    with open(REFERENCE / name / "reference.bin", "rb") as f:
+        prompt = [int(t) for t in f.readline().split()[1:]]
+        f.readline()
+        n, n_vocab = map(int, f.readline().split()[1:])
+        return prompt, np.fromfile(f, "<f4").reshape(n, n_vocab)
+
+
+def check_families(program, convert, peer):
+    say(f"\n{'tests/reference, F32':<22}{'ksllm max |d|':>15}"
+        f"{'llama.cpp max |d|':>19}{'mean KL':>11}{'mean KL':>11}")
+    for name in FAMILIES:
+        tokens, ref = read_family(name)
+        path = STORE / f"family-{name}.gguf"
+        subprocess.run([convert, "convert", REFERENCE / name, "-o", path,
+                        "-t", "f32", "--quiet"], check=True,
+                       stderr=subprocess.DEVNULL)
+        ours, _ = run_ours(program, path, tokens, ref.shape[1], "--kv", "f32")
+        theirs = peer.logits_apart(path, tokens, PEER_BETAS.get(name))
+        a = compare(ref, ours, tokens)
+        text = f"{'':>19}{a['kl']:>11.1e}{'does not run':>14}"
+        if theirs is not None:
+            b = compare(ref, theirs, tokens)
+            text = f"{b['worst']:>19.1e}{a['kl']:>11.1e}{b['kl']:>11.1e}"
+        say(f"  {name:<20}{a['worst']:>15.1e}{text}")
+        path.unlink()
+        check(a["worst"] <= FAMILY_LIMIT and theirs is not None
+              and b["kl"] <= 1e-4,
+              f"{name}: within {FAMILY_LIMIT:g}; llama.cpp bears it out")
+
+
 def main():
+    if sys.argv[1:2] == ["--peer"]:
+        path, out, work = sys.argv[2:]
+        tokens, betas = json.loads(work)
+        np.save(out, Peer(fetch_peer()).logits(path, tokens, True, betas))
+        return 0
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("models", nargs="*", metavar="MODEL",
                     help=f"{' or '.join(MODELS)} (default: all)")
     ap.add_argument("--program", type=Path, metavar="PATH",
                     default=ROOT / "build" / "tests" / "logits",
                     help="what prints ksllm's logits (default: %(default)s)")
+    ap.add_argument("--convert", type=Path, metavar="PATH",
+                    default=ROOT / "build" / "quant" / "ksllm-quant",
+                    help="ksllm-quant (default: %(default)s)")
+    ap.add_argument("--families", action="store_true",
+                    help="only the tiny checkpoints of tests/reference")
     ap.add_argument("--tokens", type=int, default=640, metavar="N",
                     help="positions compared (default: %(default)s, more "
                          "than the 512 of Gemma's sliding window)")
@@ -445,7 +516,9 @@ def main():
     start = time.monotonic()
     peer = Peer(fetch_peer())
     say(f"llama.cpp {peer.version} of @node-llama-cpp {PEER_VERSION}")
-    for name in args.models or MODELS:
+    if not args.models:
+        check_families(args.program, args.convert, peer)
+    for name in [] if args.families else args.models or MODELS:
         check_model(name, MODELS[name], args.program, peer, args.tokens)
     say(f"\n{time.monotonic() - start:.0f} s")
     failed = results.count(False)

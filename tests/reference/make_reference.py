@@ -225,9 +225,10 @@ add_row("llama_yarn", "Llama",
 add_row("exaone", "Llama",
         {"tie_word_embeddings": True, **rope(**LLAMA3)},
         switches={"llama3 scaling": PLAIN_ROPE}, publish="exaone")
-# EXAONE 4.0 1.2B: no window, every layer rotates
+# EXAONE 4.0 1.2B: no window, every layer rotates. Heads are as wide as
+# hidden / heads: llama.cpp knows this architecture so only.
 add_row("exaone4", "Exaone4",
-        {"sliding_window": None, "head_dim": 32,
+        {"sliding_window": None, "head_dim": 16,
          "layer_types": ["full_attention"] * 2, "tie_word_embeddings": True,
          **rope(**LLAMA3)},
         switches={"llama3 scaling": PLAIN_ROPE})
