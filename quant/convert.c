@@ -227,7 +227,8 @@ static const cv_family CV_FAMILIES[] = {
         {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT}, CV_MOE | CV_MLA,
         "silu"},
     {"axk1", "axk1",
-        {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT, CV_AXK1}, CV_MOE | CV_MLA, "silu"},
+        {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT, CV_AXK1},
+        CV_MOE | CV_MLA, "silu"},
     {"axk2", "axk2", {CV_COMMON, CV_PRE_NORMS, CV_EXPERTS, CV_LATENT, CV_AXK2},
         CV_MOE | CV_MLA | CV_GATED, "silu"},
     {"vaetki", "vaetki",
@@ -953,8 +954,8 @@ static void cv_say_left_out(const cv *c) {
         count[k]++;
     }
     for (k = 0; k < n; k++)
-        fprintf(stderr, "%s: %u tensors left out: for %s\n", c->dir, count[k],
-            what[k]);
+        fprintf(stderr, "%s: %u tensor%s left out: for %s\n", c->dir, count[k],
+            count[k] > 1 ? "s" : "", what[k]);
 }
 
 static void cv_plan(cv *c) {
@@ -1003,6 +1004,15 @@ static void cv_check_plan(const cv *c) {
     if (!cv_planned(c, str_of("output.weight")) && !cv_tied(c))
         die("%s: 'lm_head.weight' is missing and tie_word_embeddings is not "
             "set", c->dir);
+    for (i64 n = 0; n < c->n_layers; n++) {
+        char prefix[32];
+        u32 i = 0;
+        int len = snprintf(prefix, sizeof prefix, "blk.%lld.", (long long)n);
+        while (i < c->g->n && memcmp(c->g->t[i].name.p, prefix, (size_t)len))
+            i++;
+        if (i == c->g->n)
+            die("%s: nothing among the tensors becomes '%s*'", c->dir, prefix);
+    }
 }
 
 /* Whether the library will run it, before hours of writing: a file with the
@@ -1026,8 +1036,10 @@ static void cv_try(const cv *c) {
         ok ? ksllm_model_open(path, NULL, &m, &err) : KSLLM_OK;
     ksllm_model_close(m);
     unlink(path);
+    size_t n = strlen(path); /* its name would only puzzle */
     if (status)
-        die("%s: what would be written cannot be run: %s", c->dir, err.text);
+        die("%s: what would be written cannot be run%s", c->dir,
+            strncmp(err.text, path, n) ? "" : err.text + n);
 }
 
 static const char CV_USAGE[] =

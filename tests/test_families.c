@@ -76,11 +76,12 @@ static void free_reference(reference *r) {
     os_unmap(&r->file);
 }
 
-/* The tool ends the process when it refuses, hence a child. */
-static bool convert(const char *row, const char *type, char *out) {
-    char dir[256], log[64], text[2048] = "";
+/* Runs convert on a folder and gives what it printed. The tool ends the process
+ * when it refuses, hence a child. */
+static int run_convert(const char *dir, const char *type, char *out,
+    char said[2048]) {
+    char log[64];
     int status = -1;
-    snprintf(dir, sizeof dir, REFERENCE "%s", row);
     strcpy(out, "/tmp/ksllm-family-XXXXXX");
     close(mkstemp(out));
     snprintf(log, sizeof log, "%s.log", out);
@@ -88,7 +89,7 @@ static bool convert(const char *row, const char *type, char *out) {
     pid_t child = fork();
     if (!child) {
         if (!freopen(log, "w", stdout) || dup2(1, 2) < 0) _exit(9);
-        char *argv[] = {"convert", dir, "-o", out, "-t", (char *)type,
+        char *argv[] = {"convert", (char *)dir, "-o", out, "-t", (char *)type,
             "--threads", "1", "--quiet", NULL};
         status = cv_main(9, argv);
         fflush(NULL);
@@ -96,12 +97,17 @@ static bool convert(const char *row, const char *type, char *out) {
     }
     waitpid(child, &status, 0);
     FILE *f = fopen(log, "r");
-    if (f && status) {
-        text[fread(text, 1, sizeof text - 1, f)] = 0;
-        printf("%s: %s", row, text);
-    }
+    said[f ? fread(said, 1, 2047, f) : 0] = 0;
     if (f) fclose(f);
     unlink(log);
+    return status;
+}
+
+static bool convert(const char *row, const char *type, char *out) {
+    char dir[256], said[2048];
+    snprintf(dir, sizeof dir, REFERENCE "%s", row);
+    int status = run_convert(dir, type, out, said);
+    if (status) printf("%s: %s", row, said);
     return CHECK_EQ(status, 0);
 }
 
@@ -258,7 +264,111 @@ TEST(every_folder_is_a_row) {
     CHECK_EQ(n, KS_LEN(NAMES));
 }
 
-/* ---- files that contradict themselves ---- */
+/* ---- what the converter says, and what it refuses ---- */
+
+TEST(what_is_left_out_is_said) {
+    static const char *const rows[][2] = {
+        {"exaone4_5", "6 tensors left out: for predicting more than one token"},
+        {"exaone4_5", "18 tensors left out: for images and sound"},
+        {"exaone_moe", "6 tensors left out: for predicting"},
+        {"deepseek_v3_groups", "4 tensors left out: for predicting"},
+        {"hyperclovax_omni", "7 tensors left out: for images and sound"},
+        {"varco_vision", "3 tensors left out: for images and sound"},
+        {"axk1", "1 tensor left out: for layers without experts"},
+        {"axk2", "15 tensors left out: for sparse attention"},
+        {"qwen3", ""},
+    };
+    for (size_t i = 0; i < KS_LEN(rows); i++) {
+        char dir[256], out[64], said[2048];
+        snprintf(dir, sizeof dir, REFERENCE "%s", rows[i][0]);
+        CHECK_EQ(run_convert(dir, "f32", out, said), 0);
+        bool ok = *rows[i][1] ? strstr(said, rows[i][1]) != NULL : !*said;
+        if (!CHECK(ok)) printf("%s: %s\n", rows[i][0], said);
+        unlink(out);
+    }
+}
+
+/* A row's folder with another config; the files in it are linked. */
+static void folder_with(const char *row, const char *from, const char *to,
+    char dir[64]) {
+    static const char *const names[] = {"model.safetensors", "tokenizer.json",
+        "tokenizer_config.json"};
+    char path[512], link[512], cwd[256];
+    os_file f;
+    strcpy(dir, "/tmp/ksllm-folder-XXXXXX");
+    if (!CHECK(mkdtemp(dir) && getcwd(cwd, sizeof cwd))) return;
+    for (size_t i = 0; i < KS_LEN(names); i++) {
+        snprintf(path, sizeof path, "%s/" REFERENCE "%s/%s", cwd, row,
+            names[i]);
+        snprintf(link, sizeof link, "%s/%s", dir, names[i]);
+        CHECK_EQ(symlink(path, link), 0);
+    }
+    snprintf(path, sizeof path, REFERENCE "%s/config.json", row);
+    if (!CHECK(file_map(path, &f))) return;
+    bytes b = {0};
+    bytes_put(&b, f.p, f.n);
+    bytes_put(&b, "", 1);
+    os_unmap(&f);
+    char *at = strstr((char *)b.p, from);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    FILE *out = fopen(path, "w");
+    if (CHECK(at != NULL) && CHECK(out != NULL))
+        fprintf(out, "%.*s%s%s", (int)(at - (char *)b.p), (char *)b.p, to,
+            at + strlen(from));
+    if (out) fclose(out);
+    free(b.p);
+}
+
+static void remove_folder(const char *dir) {
+    static const char *const names[] = {"model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "config.json"};
+    char path[512];
+    for (size_t i = 0; i < KS_LEN(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+}
+
+TEST(configs_that_no_graph_has) {
+    static const struct {
+        const char *row, *from, *to, *why;
+    } cases[] = {
+        {"exaone_moe", "\"num_experts\": 8", "\"num_experts\": 9",
+            "expert 8 of 9 is missing"},
+        {"exaone_moe", "\"num_experts\": 8", "\"num_experts\": 7",
+            "beyond the 7 experts"},
+        {"exaone_moe", "\"num_experts_per_tok\": 3",
+            "\"num_experts_per_tok\": 9", "expert_used_count"},
+        {"exaone_moe", "\"norm_topk_prob\"", "\"x\"", "norm_topk_prob"},
+        {"exaone_moe", "\"n_group\"", "\"scoring_func\": \"softmax\", \"x\"",
+            "scoring_func"},
+        {"exaone_moe", "\"sparse\",\n  \"sparse\",\n  \"sparse\"",
+            "\"sparse\",\n  \"dense\",\n  \"sparse\"", "mlp_layer_types"},
+        {"exaone4_hybrid", "\"sliding_attention\",", "", "layer_types"},
+        {"deepseek_v3", "\"rope_interleave\": true",
+            "\"rope_interleave\": false", "rope_interleave"},
+        {"deepseek_v3", "\"qk_nope_head_dim\": 32",
+            "\"qk_nope_head_dim\": 24", "kv_b_proj"},
+        {"solar", "\"bskcn_tv\"", "\"x\"", "bskcn_tv"},
+        {"llama_mha", "\"rope_theta\"",
+            "\"partial_rotary_factor\": 0.5, \"rope_theta\"",
+            "partial_rotary_factor"},
+        {"llama_mha", "\"rope_type\": \"default\"",
+            "\"rope_type\": \"longrope\"", "longrope"},
+        {"llama_mha", "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 1", "beyond the 1 layers"},
+    };
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        char dir[64], out[64], said[2048];
+        folder_with(cases[i].row, cases[i].from, cases[i].to, dir);
+        int status = run_convert(dir, "f32", out, said);
+        if (!CHECK(status != 0 && strstr(said, cases[i].why)))
+            printf("%s %s: %s\n", cases[i].row, cases[i].to, said);
+        unlink(out);
+        remove_folder(dir);
+    }
+}
 
 /* The value of a key in a file, after its type; NULL if there is none. */
 static u8 *value_of(bytes *b, const char *key) {
@@ -268,6 +378,44 @@ static u8 *value_of(bytes *b, const char *key) {
             return b->p + i + 8 + n + 4;
     return NULL;
 }
+
+static bool converted(const char *dir, bytes *b) {
+    char path[64], said[2048];
+    os_file f;
+    *b = (bytes){0};
+    if (!CHECK_EQ(run_convert(dir, "f32", path, said), 0)) {
+        printf("%s", said);
+        return false;
+    }
+    if (!CHECK(file_map(path, &f))) return false;
+    bytes_put(b, f.p, f.n);
+    os_unmap(&f);
+    unlink(path);
+    return true;
+}
+
+static bool converted_row(const char *row, bytes *b) {
+    char dir[256];
+    snprintf(dir, sizeof dir, REFERENCE "%s", row);
+    return converted(dir, b);
+}
+
+/* Without a list of layers the period tells which have the window. */
+TEST(windows_by_period) {
+    static const char key[] = "exaone4.attention.sliding_window_pattern";
+    static const u8 want[] = {1, 1, 1, 0, 1};
+    char dir[64];
+    bytes b;
+    folder_with("exaone4_hybrid", "\"layer_types\"", "\"x\"", dir);
+    if (converted(dir, &b)) {
+        const u8 *v = value_of(&b, key);
+        CHECK(v && ld_u64(v + 4) == 5 && !memcmp(v + 12, want, 5));
+        free(b.p);
+    }
+    remove_folder(dir);
+}
+
+/* ---- files that contradict themselves ---- */
 
 static const struct {
     const char *row, *key;
@@ -301,16 +449,10 @@ static const struct {
 
 TEST(contradictions_are_refused_by_name) {
     for (size_t i = 0; i < KS_LEN(LIES); i++) {
-        char path[64];
-        os_file f;
         ksllm_model *m = NULL;
         ksllm_error err = {.text = ""};
-        if (!convert(LIES[i].row, "f32", path)) continue;
-        bytes b = {0};
-        if (!CHECK(file_map(path, &f))) continue;
-        bytes_put(&b, f.p, f.n);
-        os_unmap(&f);
-        unlink(path);
+        bytes b;
+        if (!converted_row(LIES[i].row, &b)) continue;
         u8 *value = value_of(&b, LIES[i].key);
         if (!CHECK(value != NULL)) {
             printf("%s\n", LIES[i].key);
@@ -331,6 +473,31 @@ TEST(contradictions_are_refused_by_name) {
         ksllm_model_close(m);
         free(b.p);
     }
+}
+
+/* A layer with a window keeps its window, and the estimate knows it: with 4
+ * of 5 layers so, little more than a fifth remains. */
+TEST(windows_keep_the_cache_small) {
+    size_t kv[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        ksllm_model *m = NULL;
+        ksllm_session_options o;
+        ksllm_memory need;
+        ksllm_error err;
+        bytes b;
+        if (!converted_row("exaone4_hybrid", &b)) return;
+        u8 *key = value_of(&b, "exaone4.attention.sliding_window");
+        if (i) key[-5] = '?'; /* no such key: every layer sees everything */
+        ksllm_session_options_init(&o);
+        o.n_ctx = 16384;
+        if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+            && CHECK_OK(ksllm_memory_estimate(m, &o, &need, &err), err))
+            kv[i] = need.kv;
+        ksllm_model_close(m);
+        free(b.p);
+    }
+    CHECK(kv[0] * 4 < kv[1]);
+    CHECK(kv[0] * 5 >= kv[1]);
 }
 
 TEST_MAIN

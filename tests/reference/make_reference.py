@@ -173,7 +173,8 @@ WINDOWED = {**NARROW, "sliding_window": 8, "num_hidden_layers": 4,
             "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
 MOE = {"moe_intermediate_size": 32, "num_experts_per_tok": 3,
        "norm_topk_prob": True, "routed_scaling_factor": 2.5}
-MLA = {"hidden_size": 32, "intermediate_size": 64, "q_lora_rank": 32, "kv_lora_rank": 32, "qk_nope_head_dim": 32,
+MLA = {"hidden_size": 32, "intermediate_size": 64, "q_lora_rank": 32,
+       "kv_lora_rank": 32, "qk_nope_head_dim": 32,
        "qk_rope_head_dim": 16, "v_head_dim": 24, "rms_norm_eps": 1e-6,
        "num_key_value_heads": 4}
 
@@ -269,7 +270,8 @@ add_row("hyperclovax", "HyperCLOVAX",
                   "post norms": {"use_post_norm": False}})
 # Kanana-2-30B-A3B: no query latent, two shared experts
 add_row("deepseek_v3", "DeepseekV3",
-        {**MLA, **MOE, "num_hidden_layers": 3, "q_lora_rank": None, "n_routed_experts": 8,
+        {**MLA, **MOE, "num_hidden_layers": 3, "q_lora_rank": None,
+         "n_routed_experts": 8,
          "n_shared_experts": 2, "first_k_dense_replace": 1, "n_group": 1,
          "topk_group": 1, "num_mtp_layers": 0, **rope(1e6)},
         switches={"theta": PLAIN_ROPE,
