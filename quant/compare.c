@@ -12,7 +12,6 @@ typedef struct {
     f64 nll;            /* sum over positions that have a next token */
     f64 *kl;            /* [n_all] per position */
     u64 same;           /* first choices that agree */
-    f64 seconds;
 } cmp_side;
 
 typedef struct {
@@ -106,13 +105,10 @@ static void cmp_row(void *arg, u64 r, void *scratch) {
     c->rows[r][3] = ta == tb;
 }
 
-static void cmp_eval(cmp *c, cmp_side *s, const i32 *tokens, u32 m) {
+static void cmp_eval(cmp_side *s, const i32 *tokens, u32 m) {
     ksllm_error err = {0};
-    f64 t = now_seconds();
     if (ksllm_session_score(s->s, tokens, m, s->logits, NULL, &err))
         cmp_die(s->path, &err);
-    s->seconds += now_seconds() - t;
-    (void)c;
 }
 
 static void cmp_batch(cmp *c, const i32 *tokens, u32 m, bool last) {
@@ -121,10 +117,10 @@ static void cmp_batch(cmp *c, const i32 *tokens, u32 m, bool last) {
         next[i] = last && i + 1 == m ? -1 : tokens[i + 1];
     c->next = next;
     c->m = m;
-    cmp_eval(c, &c->ref, tokens, m);
+    cmp_eval(&c->ref, tokens, m);
     for (u32 k = 0; k < c->n_tests; k++) {
         cmp_side *s = c->now = &c->test[k];
-        cmp_eval(c, s, tokens, m);
+        cmp_eval(s, tokens, m);
         par_run(m, cmp_row, c, 1, NULL);
         for (u32 i = 0; i < m; i++) {
             s->kl[c->n_done + i] = c->rows[i][0];
@@ -197,7 +193,17 @@ static void cmp_print(cmp *c) {
     }
 }
 
-static void cmp_print_json(cmp *c) {
+/* By position, before cmp_summary sorts them: who compares two files needs
+ * the differences on the same tokens, which are much smaller than the spread
+ * from token to token. */
+static void cmp_print_positions(const cmp *c, const cmp_side *s) {
+    printf("\"kl\": [");
+    for (u64 i = 0; i < c->n_done; i++)
+        printf("%s%.6g", i ? ", " : "", s->kl[i]);
+    printf("], ");
+}
+
+static void cmp_print_json(cmp *c, bool positions) {
     printf("{\"positions\": %llu, \"window\": %u, \"reference\": "
         "{\"perplexity\": %.8g, \"bits_per_weight\": %.6g, \"file\": ",
         (unsigned long long)c->n_done, (unsigned)c->n_ctx,
@@ -205,11 +211,13 @@ static void cmp_print_json(cmp *c) {
     js_print(stdout, str_of(c->ref.path));
     printf("}, \"tests\": [");
     for (u32 i = 0; i < c->n_tests; i++) {
+        printf("%s{", i ? ", " : "");
+        if (positions) cmp_print_positions(c, &c->test[i]);
         cmp_result r = cmp_summary(c, &c->test[i]);
-        printf("%s{\"kl_mean\": %.8g, \"kl_error\": %.3g, \"kl_90\": %.8g, "
+        printf("\"kl_mean\": %.8g, \"kl_error\": %.3g, \"kl_90\": %.8g, "
             "\"kl_99\": %.8g, \"kl_max\": %.8g, \"top1\": %.6g, "
             "\"perplexity\": %.8g, \"bits_per_weight\": %.6g, \"file\": ",
-            i ? ", " : "", r.mean, r.error, r.p90, r.p99, r.max, r.same,
+            r.mean, r.error, r.p90, r.p99, r.max, r.same,
             r.ppl, c->test[i].bits);
         js_print(stdout, str_of(c->test[i].path));
         printf("}");
@@ -242,7 +250,8 @@ static const char CMP_USAGE[] =
     "  --weights-only    products in float, so that only the rounding of the\n"
     "                    weights differs; takes 4 bytes per weight and file\n"
     "  --threads N\n"
-    "  --json\n";
+    "  --json\n"
+    "  --positions       with --json: also the KL divergence of each token\n";
 
 static int cmp_main(int argc, char **argv) {
     cmp c = {.n_ctx = 512};
@@ -250,10 +259,11 @@ static int cmp_main(int argc, char **argv) {
     const char *files[CMP_MAX_TESTS + 2], *v;
     u32 n = 0;
     u64 limit = 1 << 24;
-    bool json = false, exact = false;
+    bool json = false, exact = false, positions = false;
     while (a.at < argc) {
         if (arg_threads(&a)) continue;
         if (arg_is(&a, "--json", NULL)) json = true;
+        else if (arg_is(&a, "--positions", NULL)) positions = true;
         else if (arg_is(&a, "--weights-only", NULL)) exact = true;
         else if (arg_is(&a, "--window", &v))
             c.n_ctx = (u32)arg_number("--window", v, 8, 1 << 20);
@@ -283,6 +293,7 @@ static int cmp_main(int argc, char **argv) {
         c.test[i].kl = xalloc((size_t)all, sizeof(f64));
     c.rows = xalloc(CMP_BATCH, sizeof *c.rows);
     cmp_windows(&c, bos);
-    (json ? cmp_print_json : cmp_print)(&c);
+    if (json) cmp_print_json(&c, positions);
+    else cmp_print(&c);
     return 0;
 }

@@ -69,41 +69,103 @@ static i32 tk_find(const tk *t, str s) {
 /* ---- how text is cut ---- */
 
 #define TK_S "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define TK_TAIL "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define TK_SPACES "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define TK_UP "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define TK_LOW "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define TK_X "[^\\r\\n\\p{L}\\p{N}]?"
+#define TK_DIGIT "\\p{N}"
+#define TK_OTHER " ?[^\\s\\p{L}\\p{N}]+"
+#define TK_GPT2                                                               \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+|" TK_OTHER                   \
+    "|\\s+(?!\\S)|\\s+"
+#define TK_QWEN2                                                              \
+    TK_S "|" TK_X "\\p{L}+|" TK_DIGIT "|" TK_OTHER "[\\r\\n]*|" TK_SPACES
+#define TK_CJK /* two ranges of kana after the Han characters */              \
+    "[\xe4\xb8\x80-\xe9\xbe\xa5\xe3\x81\x80-\xe3\x82\x9f\xe3\x82\xa0-"        \
+    "\xe3\x83\xbf]+"
+#define TK_DEEPSEEK                                                           \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|"                  \
+    "[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|" \
+    TK_SPACES
 
-typedef struct {
-    const char *regex; /* of the one Split; NULL: ByteLevel's own */
-    bool digits;       /* Digits(individual) in front */
-    int nfc, whole;    /* normalizer NFC, ignore_merges; -1: either */
-    const char *name;  /* one that llama.cpp knows as well */
-} tk_pre;
+enum { TK_MAX_SPLITS = 4 };
 
-static const tk_pre TK_PRES[] = {
-    {NULL, false, 0, 0, "gpt-2"},
-    {NULL, true, 0, 0, "smollm"},
-    {TK_S "|" TK_X "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-        TK_TAIL, false, 0, 1, "llama-bpe"},
-    {TK_S "|" TK_X "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TK_TAIL,
-        false, 1, 0, "qwen2"},
-    {TK_S "|" TK_X "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TK_TAIL,
-        false, 0, 0, "deepseek-r1-qwen"},
-    {TK_X TK_UP "*" TK_LOW "+" TK_S "?|" TK_X TK_UP "+" TK_LOW "*" TK_S "?|"
-        "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TK_TAIL, false, 0, 0,
-        "gpt-4o"},
-    {TK_X TK_UP "*" TK_LOW "+|" TK_X TK_UP "+" TK_LOW "*|"
-        "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TK_TAIL, false, 0, 1,
-        "tekken"},
+/* Splits one after the other, in the writing of tk_canonical. Whether text is
+ * normalised to NFC and whether whole words are looked up first must be what
+ * TOK_RULES says of the name, which llama.cpp knows as well (but for NAVER's
+ * hyperclovax). */
+static const struct {
+    const char *name, *split[TK_MAX_SPLITS];
+} TK_PRES[] = {
+    {"gpt-2", {TK_GPT2}},
+    {"smollm", {TK_DIGIT, TK_GPT2}}, /* EXAONE 3 too */
+    {"llama-bpe", {TK_S "|" TK_X "\\p{L}+|\\p{N}{1,3}|" TK_OTHER "[\\r\\n]*|"
+        TK_SPACES}},
+    {"qwen2", {TK_QWEN2}},
+    {"deepseek-r1-qwen", {TK_QWEN2}}, /* Solar Open, KORMo: no NFC */
+    {"qwen35", {TK_S "|" TK_X "[\\p{L}\\p{M}]+|" TK_DIGIT
+        "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" TK_SPACES}},
+    {"exaone-moe", {TK_S "|" TK_X "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|"
+        TK_DIGIT "|" TK_OTHER "[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
+    {"gpt-4o", {TK_X TK_UP "*" TK_LOW "+" TK_S "?|" TK_X TK_UP "+" TK_LOW "*"
+        TK_S "?|\\p{N}{1,3}|" TK_OTHER "[\\r\\n/]*|" TK_SPACES}},
+    {"tekken", {TK_X TK_UP "*" TK_LOW "+|" TK_X TK_UP "+" TK_LOW "*|"
+        TK_DIGIT "|" TK_OTHER "[\\r\\n/]*|" TK_SPACES}},
+    {"deepseek-v3", {"\\p{N}{1,3}", TK_CJK, TK_DEEPSEEK}},
+    {"hyperclovax", {TK_DIGIT, TK_CJK, TK_DEEPSEEK}},
 };
 
+/* Other ways to write the same: line ends as they are, cases spelled out, and
+ * possessive repeats, which match alike where nothing could be given back. */
+static const char *const TK_SAME[][2] = {
+    {"\r", "\\r"}, {"\n", "\\n"}, {"\\\"", "\""}, {"?+", "?"}, {"++", "+"},
+    {"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])", TK_S},
+    {"'(?i:[sdmt]|ll|ve|re)", TK_S},
+};
+
+static str tk_canonical(str regex) {
+    bytes b = {0};
+    while (regex.n) {
+        const char *to = regex.p;
+        size_t from = 1, n = 1;
+        for (size_t i = 0; i < KS_LEN(TK_SAME); i++) {
+            size_t k = strlen(TK_SAME[i][0]);
+            if (regex.n < k || memcmp(regex.p, TK_SAME[i][0], k)) continue;
+            from = k;
+            to = TK_SAME[i][1];
+            n = strlen(to);
+        }
+        bytes_put(&b, to, n);
+        regex = (str){regex.p + from, regex.n - from};
+    }
+    return (str){(const char *)b.p, b.n};
+}
+
 typedef struct {
-    str regex;
+    str split[TK_MAX_SPLITS];
     u32 n_splits, n_byte_level;
-    bool digits, own_regex, nfc, metaspace, prepend, replace;
+    bool nfc, metaspace, prepend, replace, at_space;
     str odd; /* a part that is not known */
 } tk_cut;
+
+static void tk_add_split(tk_cut *c, str regex) {
+    if (c->n_splits == TK_MAX_SPLITS) c->odd = str_of("Split");
+    else c->split[c->n_splits++] = tk_canonical(regex);
+}
+
+static void tk_read_split(tk_cut *c, const js *v) {
+    const js *pattern = js_get(v, "pattern");
+    str regex = js_text(js_get(pattern, "Regex"));
+    bool invert = js_true(js_get(v, "invert"));
+    /* Of a rule that leaves nothing out, words kept and gaps removed are the
+     * same as words isolated. */
+    bool whole = js_is(js_get(v, "behavior"), invert ? "Removed" : "Isolated")
+        && !(invert && c->n_splits);
+    if (regex.n && whole) tk_add_split(c, regex);
+    /* Gemma's: at a space that its normalizer has replaced already. */
+    else if (js_is(js_get(pattern, "String"), " ")) c->at_space = true;
+    else c->odd = str_of("Split");
+}
 
 static void tk_read_pre(tk_cut *c, const js *v) {
     if (!v || v->kind != JS_OBJ) return;
@@ -112,17 +174,14 @@ static void tk_read_pre(tk_cut *c, const js *v) {
     if (list) {
         for (const js *p = list->first; p; p = p->next) tk_read_pre(c, p);
     } else if (str_eq(type, str_of("Split"))) {
-        const js *pattern = js_get(v, "pattern");
-        c->regex = js_text(js_get(pattern, "Regex"));
-        /* SentencePiece models split at a plain space that the normalizer
-         * has replaced already */
-        if (c->regex.n) c->n_splits++;
-    } else if (str_eq(type, str_of("Digits"))) {
-        c->digits = js_true(js_get(v, "individual_digits"));
+        tk_read_split(c, v);
+    } else if (str_eq(type, str_of("Digits"))
+        && js_true(js_get(v, "individual_digits"))) {
+        tk_add_split(c, str_of(TK_DIGIT));
     } else if (str_eq(type, str_of("ByteLevel"))) {
         const js *own = js_get(v, "use_regex");
         c->n_byte_level++;
-        c->own_regex = !own || js_true(own);
+        if (!own || js_true(own)) tk_add_split(c, str_of(TK_GPT2));
         if (js_true(js_get(v, "add_prefix_space"))) c->odd = type;
     } else if (str_eq(type, str_of("Metaspace"))) {
         const js *scheme = js_get(v, "prepend_scheme");
@@ -132,6 +191,8 @@ static void tk_read_pre(tk_cut *c, const js *v) {
     } else c->odd = type;
 }
 
+#define TK_SPACE "\xe2\x96\x81" /* U+2581, SentencePiece's space */
+
 static void tk_read_normalizer(tk_cut *c, const js *v) {
     if (!v || v->kind != JS_OBJ) return;
     const js *list = js_get(v, "normalizers");
@@ -140,31 +201,51 @@ static void tk_read_normalizer(tk_cut *c, const js *v) {
         for (const js *p = list->first; p; p = p->next)
             tk_read_normalizer(c, p);
     else if (str_eq(type, str_of("NFC"))) c->nfc = true;
-    else if (str_eq(type, str_of("Prepend"))) c->prepend = true;
-    else if (str_eq(type, str_of("Replace"))) c->replace = true;
+    else if (str_eq(type, str_of("Prepend"))
+        && js_is(js_get(v, "prepend"), TK_SPACE)) c->prepend = true;
+    else if (str_eq(type, str_of("Replace"))
+        && js_is(js_get(js_get(v, "pattern"), "String"), " ")
+        && js_is(js_get(v, "content"), TK_SPACE)) c->replace = true;
     else c->odd = type;
 }
 
+static const tok_rule *tk_rule(const char *name) {
+    for (size_t i = 0; i < KS_LEN(TOK_RULES); i++)
+        if (!strcmp(TOK_RULES[i].name, name)) return &TOK_RULES[i];
+    return NULL;
+}
+
+static bool tk_same_splits(const tk_cut *c, const char *const *split) {
+    u32 n = 0;
+    while (n < TK_MAX_SPLITS && split[n]) n++;
+    if (n != c->n_splits) return false;
+    for (u32 i = 0; i < n; i++)
+        if (!str_eq(c->split[i], str_of(split[i]))) return false;
+    return true;
+}
+
 static void tk_choose_pre(tk *t, const tk_cut *c, bool ignore_merges) {
-    if (t->pre) return; /* the caller's */
-    bool plain = !c->odd.n && c->n_byte_level == 1 && c->n_splits <= 1
-        && !c->metaspace && !c->prepend && !c->replace
-        && (c->n_splits == 1) == !c->own_regex;
-    for (size_t i = 0; plain && i < KS_LEN(TK_PRES) && !t->pre; i++) {
-        const tk_pre *p = &TK_PRES[i];
-        if (p->regex ? str_eq(c->regex, str_of(p->regex)) : !c->n_splits)
-            if (p->digits == c->digits && (p->nfc < 0 || p->nfc == c->nfc)
-                && (p->whole < 0 || p->whole == ignore_merges))
-                t->pre = p->name;
+    if (t->pre && tk_rule(t->pre)) return; /* the caller's */
+    if (t->pre) die("--pre %s: ksllm knows no pre-tokenizer of this name",
+        t->pre);
+    bool plain = !c->odd.n && c->n_byte_level == 1 && !c->metaspace
+        && !c->prepend && !c->replace && !c->at_space;
+    for (size_t i = 0; plain && i < KS_LEN(TK_PRES); i++) {
+        const tok_rule *r = tk_rule(TK_PRES[i].name);
+        if (r->nfc == c->nfc && r->whole == ignore_merges
+            && tk_same_splits(c, TK_PRES[i].split)) {
+            t->pre = r->name;
+            return;
+        }
     }
-    if (t->pre) return;
+    for (u32 i = 0; i < c->n_splits; i++)
+        fprintf(stderr, "split: %.*s\n", (int)min_size(c->split[i].n, 400),
+            c->split[i].p);
     die("%s/tokenizer.json: its pre-tokenizer is not in the table (%s%.*s%s; "
-        "NFC %s, ignore_merges %s, digits alone %s, regex '%.*s'); --pre NAME "
-        "names the one that is the same", t->dir,
-        c->odd.n ? "part '" : "no odd part", STR(c->odd), c->odd.n ? "'" : "",
-        c->nfc ? "yes" : "no", ignore_merges ? "yes" : "no",
-        c->digits ? "yes" : "no", (int)(c->regex.n < 400 ? c->regex.n : 400),
-        c->regex.p ? c->regex.p : "");
+        "NFC %s, ignore_merges %s); --pre NAME names the one that is the same",
+        t->dir, c->odd.n ? "part '" : "no odd part", STR(c->odd),
+        c->odd.n ? "'" : "", c->nfc ? "yes" : "no",
+        ignore_merges ? "yes" : "no");
 }
 
 /* ---- tokenizer.json ---- */
@@ -190,17 +271,33 @@ static void tk_read_vocab(tk *t, const js *model) {
     }
 }
 
+static void tk_add(tk *t, const char *file, const js *number, str text,
+    bool special) {
+    i64 id;
+    if (!js_int(number, &id) || id < 0 || !text.n)
+        die("%s/%s: an added token without id or content", t->dir, file);
+    if ((u64)id < t->n && t->tokens[id].type == TOK_UNKNOWN) return;
+    tk_set(t, (u64)id, text, special ? TOK_CONTROL : TOK_USER, 0);
+}
+
 static void tk_read_added(tk *t) {
     const js *added = js_get(t->json, "added_tokens");
-    if (!added || added->kind != JS_ARR) return;
-    for (const js *v = added->first; v; v = v->next) {
-        i64 id;
-        str text = js_text(js_get(v, "content"));
-        if (!js_int(js_get(v, "id"), &id) || id < 0 || !text.n)
-            die("%s/tokenizer.json: an added token without id or content",
-                t->dir);
-        bool special = js_true(js_get(v, "special"));
-        tk_set(t, (u64)id, text, special ? TOK_CONTROL : TOK_USER, 0);
+    const js *v = added && added->kind == JS_ARR ? added->first : NULL;
+    for (; v; v = v->next)
+        tk_add(t, "tokenizer.json", js_get(v, "id"),
+            js_text(js_get(v, "content")), js_true(js_get(v, "special")));
+    if (t->json) return;
+    /* Beside a lone tokenizer.model: {"TEXT": ID}, {"ID": {"content": ..}}. */
+    const js *plain = json_read(t->dir, "added_tokens.json");
+    for (v = plain && plain->kind == JS_OBJ ? plain->first : NULL; v;
+        v = v->next)
+        tk_add(t, "added_tokens.json", v, v->key, false);
+    added = js_get(t->config, "added_tokens_decoder");
+    for (v = added && added->kind == JS_OBJ ? added->first : NULL; v;
+        v = v->next) {
+        js number = {.kind = JS_NUM, .text = v->key};
+        tk_add(t, "tokenizer_config.json", &number,
+            js_text(js_get(v, "content")), js_true(js_get(v, "special")));
     }
 }
 
@@ -263,9 +360,10 @@ static const js *tk_read_json(tk *t) {
     tk_read_added(t);
     tk_index(t);
     if (t->pieces) {
-        if (c.odd.n || !(c.replace || c.metaspace) || c.nfc)
+        if (c.odd.n || !(c.replace || c.metaspace) || c.nfc || c.n_splits)
             die("%s/tokenizer.json: pieces with a normalizer or pre-tokenizer "
-                "'%.*s' that is not known", t->dir, STR(c.odd));
+                "(%.*s) that is not known", t->dir,
+                STR(c.odd.n ? c.odd : str_of(c.nfc ? "NFC" : "Split")));
         t->add_space = c.prepend;
         tk_scores(t, merges);
     } else {
@@ -339,27 +437,54 @@ static void tk_read_piece(tk *t, pb piece) {
     tk_set(t, t->n, text, (i32)type, score);
 }
 
+/* What the trainer and the normalizer were told; numbers are those of
+ * sentencepiece_model.proto. */
+typedef struct {
+    u64 kind, suffix, rules, squeeze; /* rules: of a normalizer, bytes */
+    i32 ids[4]; /* unk, bos, eos, pad */
+} tk_spec;
+
+static bool tk_read_spec(tk *t, pb in, u32 k, tk_spec *o) {
+    pb sub;
+    u64 v;
+    while (in.n && !in.bad) {
+        u32 f = pb_field(&in, &sub, &v);
+        if (k == 2 && f == 3) o->kind = v;
+        if (k == 2 && f == 24) o->suffix = v;
+        if (k == 2 && f >= 40 && f < 44) o->ids[f - 40] = (i32)v;
+        if (k == 3 && f == 2) o->rules = sub.n;
+        if (k == 3 && f == 3) t->add_space = v != 0;
+        if (k == 3 && f == 4) o->squeeze = v;
+    }
+    return !in.bad;
+}
+
 static void tk_read_sentencepiece(tk *t, const os_file *m) {
     pb b = {m->p, (size_t)m->n, false}, sub;
-    u64 v, kind = 1;
+    tk_spec o = {1, 0, 0, 1, {0, 1, 2, -1}};
+    u64 v;
     t->pieces = true;
     t->add_space = true;
     while (b.n && !b.bad) {
         u32 k = pb_field(&b, &sub, &v);
         if (k == 1) tk_read_piece(t, sub);
-        pb in = sub, none;
-        while ((k == 2 || k == 3) && in.n && !in.bad) {
-            u32 f = pb_field(&in, &none, &v);
-            if (k == 2 && f == 3) kind = v;
-            if (k == 3 && f == 3) t->add_space = v != 0;
-        }
-        if (in.bad && k <= 3 && k >= 2) b.bad = true;
+        if ((k == 2 || k == 3) && !tk_read_spec(t, sub, k, &o)) b.bad = true;
     }
     if (b.bad || !t->n) die("%s/tokenizer.model: damaged", t->dir);
-    if (kind != 2)
-        die("%s/tokenizer.model: a SentencePiece model that is no BPE (type "
-            "%llu), which cannot be run", t->dir, (unsigned long long)kind);
-    tk_index(t);
+    if (o.kind != 2 || o.suffix)
+        die("%s/tokenizer.model: a SentencePiece model that is no BPE with "
+            "spaces in front (type %llu), which cannot be run", t->dir,
+            (unsigned long long)o.kind);
+    if (o.rules || o.squeeze)
+        fprintf(stderr, "%s/tokenizer.model: rewrites text before it is cut "
+            "(NFKC, double spaces), which GGUF cannot say: only text that is "
+            "so already gives the same tokens\n", t->dir);
+    i32 *to[] = {&t->unk, &t->bos, &t->eos, &t->pad};
+    for (int i = 0; i < 4; i++)
+        if (o.ids[i] >= 0 && (u32)o.ids[i] < t->n
+            && (t->tokens[o.ids[i]].type == TOK_CONTROL
+                || t->tokens[o.ids[i]].type == TOK_UNKNOWN))
+            *to[i] = o.ids[i];
 }
 
 /* ---- special ids, template ---- */
@@ -414,6 +539,8 @@ static void tk_write_template(const tk *t, gw *g) {
         return;
     }
     const js *v = js_get(t->config, "chat_template");
+    if (!v) v = js_get(json_read(t->dir, "chat_template.json"),
+        "chat_template");
     if (v && v->kind == JS_STR)
         gw_kv_str(g, "tokenizer.chat_template", v->text);
     for (const js *k = v && v->kind == JS_ARR ? v->first : NULL; k;
@@ -518,7 +645,7 @@ static void tk_write(const char *dir, const js *model_config,
         && !js_true(js_get(js_get(t.json, "model"), "byte_fallback"));
     if (sp && !byte_level) {
         tk_read_sentencepiece(&t, &m); /* its own scores, if it is there */
-        if (t.json) tk_read_added(&t);
+        tk_read_added(&t);
         tk_index(&t);
     } else if (t.json) {
         merges = tk_read_json(&t);

@@ -4,7 +4,9 @@
 transformers writes a random model and a small tokenizer for each family;
 ksllm-quant converts the folder; the library runs the result. Token ids must
 be those of the tokenizer, logits (float32 weights) those of transformers.
-llama.cpp loads the same file, if its libraries are there.
+llama.cpp loads the same file, if its libraries are there. Then tokenizers:
+every rule for cutting text that convert knows, those that models publish, and
+SentencePiece's own.
 
     tests/quant_families.py [--program build/quant/ksllm-quant] [FAMILY ...]
 """
@@ -19,10 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import check_tokens as ct                                   # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1",
                   TOKENIZERS_PARALLELISM="false")
 TEXT = (ROOT / "tests" / "data" / "check_text.txt").read_text("utf-8")
+HELD_OUT = (ROOT / "tests" / "quant_heldout_ko.txt").read_text("utf-8")
 LIMIT = 2e-4            # largest difference of a logit
 BASE = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=3,
             num_attention_heads=4, num_key_value_heads=2, head_dim=32,
@@ -37,26 +43,43 @@ GEMMA_ROPE = dict(
     full_attention=dict(rope_type="default", rope_theta=1e6),
     sliding_attention=dict(rope_type="default", rope_theta=1e4))
 FAMILIES = {
-    "llama": ("LlamaConfig", dict(tie_word_embeddings=True), "gpt2"),
+    "llama": ("LlamaConfig", dict(tie_word_embeddings=True), "gpt-2"),
     "llama-untied-llama3": ("LlamaConfig", dict(
-        tie_word_embeddings=False, rope_parameters=LLAMA3), "llama3"),
+        tie_word_embeddings=False, rope_parameters=LLAMA3), "llama-bpe"),
     "llama-yarn": ("LlamaConfig", dict(
-        tie_word_embeddings=False, rope_parameters=YARN), "gpt2"),
+        tie_word_embeddings=False, rope_parameters=YARN), "gpt-2"),
     "llama-linear-bias": ("LlamaConfig", dict(
         tie_word_embeddings=True, rope_parameters=LINEAR,
-        attention_bias=True), "digits"),
+        attention_bias=True), "smollm"),
     "mistral": ("MistralConfig", dict(sliding_window=None), "pieces"),
     # llama.cpp wants what every Qwen2 has: head_dim = hidden / heads
     "qwen2": ("Qwen2Config", dict(tie_word_embeddings=True, head_dim=16),
               "qwen2"),
     "qwen3": ("Qwen3Config", dict(tie_word_embeddings=False), "qwen2"),
+    # the same weights in 8 bits: a scale for each block, and for each row
+    "llama-f8-blocks": ("LlamaConfig", dict(tie_word_embeddings=True), "gpt-2"),
+    "llama-f8-rows": ("LlamaConfig", dict(tie_word_embeddings=True), "gpt-2"),
     "gemma3_text": ("Gemma3TextConfig", dict(
         num_hidden_layers=7, sliding_window=48, query_pre_attn_scalar=32,
         rope_parameters=GEMMA_ROPE), "pieces"),
 }
-LLAMA3_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-                r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
-                r"\s+(?!\S)|\s+")
+# Rules that have several names, by the one that convert writes.
+NAMES = {"exaone4": "gpt-2", "a.x-4.0": "gpt-2", "trillion": "gpt-2",
+         "exaone": "smollm", "midm-2.0": "llama-bpe",
+         "solar-open": "deepseek-r1-qwen", "kormo": "deepseek-r1-qwen",
+         "kanana2": "gpt-4o"}
+# Other spellings of rules.
+SPELLINGS = [("llama-bpe", (lambda s=s: ct.split(s), False, True)) for s in (
+    ct.CL100K.replace(ct.CI, "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|"
+                             "'[lL][lL]|'[dD])"),
+    ct.CL100K.replace(ct.CI, "'(?i:[sdmt]|ll|ve|re)")
+    .replace("]?", "]?+", 1).replace("]+", "]++", 1),
+    ct.CL100K.replace(r"\r", "\r").replace(r"\n", "\n"))]
+SPELLINGS.append(("smollm", (lambda: ct.gpt2(
+    ct.pre_tokenizers.Digits(True)), False, False)))
+# What models publish, in packages of npm: folder, name.
+PUBLISHED = dict(gpt2="gpt-2", llama3_1="llama-bpe", qwen3="qwen2",
+                 gpt4o="gpt-4o", deepseek_v3="deepseek-v3", gemma3="default")
 results = []
 
 
@@ -66,7 +89,7 @@ def check(ok, text):
 
 
 def make_tokenizer(kind, n_vocab):
-    from tokenizers import (Regex, Tokenizer, decoders, models, normalizers,
+    from tokenizers import (Tokenizer, decoders, models, normalizers,
                             pre_tokenizers, processors, trainers)
     special = ["<unk>", "<s>", "</s>", "<|im_end|>"]
     if kind == "pieces":
@@ -89,17 +112,11 @@ def make_tokenizer(kind, n_vocab):
         t.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", 1)])
         return t
-    t = Tokenizer(models.BPE(ignore_merges=kind == "llama3"))
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False,
-                                     use_regex=kind in ("gpt2", "digits"))
-    split = LLAMA3_SPLIT
-    if kind == "qwen2":
+    pre, nfc, whole = ct.RULES[kind] if isinstance(kind, str) else kind
+    t = Tokenizer(models.BPE(ignore_merges=whole))
+    if nfc:
         t.normalizer = normalizers.NFC()
-        split = split.replace("{1,3}", "")
-    first = {"gpt2": [], "digits": [pre_tokenizers.Digits(True)]}.get(
-        kind, [pre_tokenizers.Split(Regex(split), "isolated")])
-    t.pre_tokenizer = pre_tokenizers.Sequence(first + [level]) \
-        if first else level
+    t.pre_tokenizer = pre()
     t.decoder = decoders.ByteLevel()
     t.train_from_iterator(TEXT.split("\n"), trainers.BpeTrainer(
         vocab_size=n_vocab - 7, special_tokens=special, show_progress=False,
@@ -124,14 +141,45 @@ def make_folder(folder, name):
     model.generation_config.temperature = 0.6
     model.generation_config.top_k = 20
     model.generation_config.do_sample = True
-    # several shards, so that the index is read
-    model.save_pretrained(folder, max_shard_size="100KB")
+    if "-f8-" in name:
+        save_f8(folder, model, name.endswith("rows"))
+    else:   # several shards, so that the index is read
+        model.save_pretrained(folder, max_shard_size="100KB")
     fast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=make_tokenizer(kind, BASE["vocab_size"]),
         bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         chat_template="{{ messages[0].content }}")
     fast.save_pretrained(folder)
     return model, fast
+
+
+def save_f8(folder, model, rows):
+    """Matrices in F8_E4M3 with scales, one a row or one a block of 48 x 40;
+    the model gets what they stand for."""
+    import torch
+    from safetensors.torch import save_file
+    tensors = {}
+    for name, p in model.named_parameters():
+        tensors[name] = p.data.contiguous()
+        if "_proj.weight" not in name:
+            continue
+        bo, bi = (1, p.shape[1]) if rows else (48, 40)
+        scale = torch.stack([torch.stack(
+            [x.abs().max() / 448 for x in r.split(bi, 1)])
+            for r in p.data.split(bo)])
+        full = scale.repeat_interleave(bo, 0).repeat_interleave(bi, 1)
+        full = full[:p.shape[0], :p.shape[1]]
+        q = (p.data / full).to(torch.float8_e4m3fn)
+        p.data = q.float() * full
+        tensors[name] = q
+        tensors[name + ("_scale" if rows else "_scale_inv")] = scale
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    model.generation_config.save_pretrained(folder)
+    config = model.config.to_dict()
+    config["quantization_config"] = dict(
+        quant_method="fp8", weight_block_size=[48, 40])
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def run_ours(logits, path, tokens, n_vocab, folder):
@@ -192,6 +240,104 @@ def check_family(name, args, peer):
               "special tokens, sampling defaults, template")
 
 
+def bare_folder(folder, n_vocab):
+    """A Llama that is there only for its tokenizer."""
+    from safetensors.numpy import save_file
+    n, f = 32, 32
+    config = dict(model_type="llama", hidden_size=n, intermediate_size=f,
+                  num_hidden_layers=1, num_attention_heads=1, vocab_size=n_vocab,
+                  max_position_embeddings=64, rms_norm_eps=1e-5,
+                  tie_word_embeddings=True, hidden_act="silu")
+    (folder / "config.json").write_text(json.dumps(config))
+    p = "model.layers.0."
+    shapes = {"model.embed_tokens.weight": (n_vocab, n),
+              "model.norm.weight": (n,), p + "input_layernorm.weight": (n,),
+              p + "post_attention_layernorm.weight": (n,)}
+    shapes |= {f"{p}self_attn.{k}_proj.weight": (n, n) for k in "qkvo"}
+    shapes |= {f"{p}mlp.{k}_proj.weight": (f, n)
+               for k in ("gate", "up", "down")}
+    save_file({k: np.ones(v, np.float16) for k, v in shapes.items()},
+              folder / "model.safetensors")
+
+
+def check_tokenizer(name, folder, want_pre, encode, n_vocab, args):
+    """The folder's tokenizer is called want_pre and gives encode's ids.
+    Returns what was written."""
+    import gguf
+    bare_folder(folder, n_vocab)
+    path = folder / "out.gguf"
+    r = subprocess.run([args.program, "convert", folder, "-o", path,
+                        "--quiet"], capture_output=True, text=True)
+    if r.returncode:
+        check(False, f"{name}: {r.stderr.strip()}")
+        return None
+    got = gguf.GGUFReader(path)
+    pre = got.fields["tokenizer.ggml.pre"].contents()
+    same = all(run_tokens(args.tokens, path, t) == encode(t)
+               for t in (TEXT, HELD_OUT))
+    check(pre == want_pre and same, f"{name}: {pre}, "
+          f"{'the same' if same else 'OTHER'} ids")
+    return got
+
+
+def check_json_tokenizers(args):
+    from tokenizers import Tokenizer
+    print("tokenizer.json", flush=True)
+    cases = [(k, NAMES.get(k, k), make_tokenizer(k, 600)) for k in ct.RULES]
+    for i, (pre, kind) in enumerate(SPELLINGS):
+        cases.append((f"spelling {i}", pre, make_tokenizer(kind, 600)))
+    for folder, pre in PUBLISHED.items():
+        path = args.npm / folder / "package" / "models" / "tokenizer.json"
+        if path.exists():
+            cases.append((f"{folder} as published", pre,
+                          Tokenizer.from_file(str(path))))
+    for name, pre, t in cases:
+        with tempfile.TemporaryDirectory() as temp:
+            t.save(str(Path(temp) / "tokenizer.json"))
+            n = 1 + max(t.get_vocab().values())
+            check_tokenizer(name, Path(temp), pre, lambda s: t.encode(
+                s, add_special_tokens=False).ids, n, args)
+
+
+def check_sentencepiece(args):
+    """A lone tokenizer.model: pieces, scores, types, ids."""
+    import sentencepiece as sp
+    print("tokenizer.model", flush=True)
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp)
+        (folder / "text").write_text(TEXT)
+        sp.SentencePieceTrainer.train(
+            input=str(folder / "text"), model_prefix=str(folder / "tokenizer"),
+            model_type="bpe", vocab_size=1000, byte_fallback=True,
+            normalization_rule_name="identity", character_coverage=0.98,
+            remove_extra_whitespaces=False, minloglevel=2,
+            user_defined_symbols=["<|im_end|>"])
+        t = sp.SentencePieceProcessor(str(folder / "tokenizer.model"))
+        n = t.vocab_size()
+        (folder / "tokenizer_config.json").write_text(json.dumps(dict(
+            added_tokens_decoder={str(n): dict(content="<|end|>",
+                                               special=True)})))
+        got = check_tokenizer("SentencePiece BPE", folder, "default",
+                              t.encode, n + 1, args)
+        if not got:
+            return
+        fields = {k: got.fields["tokenizer.ggml." + k].contents() for k in (
+            "tokens", "scores", "token_type", "bos_token_id", "eos_token_id",
+            "unknown_token_id", "add_space_prefix")}
+        kinds = [2 if t.is_unknown(i) else 3 if t.is_control(i) else
+                 6 if t.is_byte(i) else 5 if t.is_unused(i) else
+                 4 if t.id_to_piece(i) == "<|im_end|>" else 1
+                 for i in range(n)]
+        check(fields["tokens"] == [t.id_to_piece(i) for i in range(n)]
+              + ["<|end|>"] and fields["token_type"] == kinds + [3]
+              and np.array_equal(np.float32(fields["scores"][:n]), np.float32(
+                  [t.get_score(i) for i in range(n)])),
+              f"{n} pieces, scores, types; an added token")
+        check((fields["unknown_token_id"], fields["bos_token_id"],
+               fields["eos_token_id"], fields["add_space_prefix"])
+              == (t.unk_id(), t.bos_id(), t.eos_id(), True), "special ids")
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("families", nargs="*", default=list(FAMILIES))
@@ -199,15 +345,18 @@ def main():
     ap.add_argument("--program", default=build / "quant" / "ksllm-quant")
     ap.add_argument("--logits", default=build / "tests" / "logits")
     ap.add_argument("--tokens", default=build / "tests" / "tokens")
+    ap.add_argument("--npm", type=Path, default=build / "tokenizers",
+                    help="published tokenizers; without them fewer checks")
     ap.add_argument("--no-peer", action="store_true")
     args = ap.parse_args()
     peer = None
     if not args.no_peer:
-        sys.path.insert(0, str(ROOT / "tests"))
         import check_models
         peer = check_models.Peer(check_models.fetch_peer())
     for name in args.families:
         check_family(name, args, peer)
+    check_json_tokenizers(args)
+    check_sentencepiece(args)
     failed = results.count(False)
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0

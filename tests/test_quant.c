@@ -647,7 +647,7 @@ TEST(bad_tokenizers) {
             "-1}}}", "no id"},
         {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
             "0}}, \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": "
-            "{\"Regex\": \"x+\"}}}", "regex 'x+'"},
+            "{\"Regex\": \"x+\"}}}", "split: x+"},
         {"{\"model\": {\"type\": \"BPE\", \"merges\": [3], \"vocab\": "
             "{\"a\": 0}}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
             "\"use_regex\": true, \"add_prefix_space\": false}}", "merge 0"},
