@@ -78,10 +78,15 @@ static void out_open(out_file *o, const char *path) {
         die("%s: %s", path, strerror(errno));
     char temp[sizeof out_temp];
     snprintf(temp, sizeof temp, "%s.%ld.tmp", path, (long)getpid());
+    /* A signal finds either no file or its whole name. */
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
     o->fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (o->fd < 0) die("%s: cannot write: %s", temp, strerror(errno));
-    o->at = 0;
     memcpy(out_temp, temp, sizeof temp);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    o->at = 0;
 }
 
 static void out_write_at(

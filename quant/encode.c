@@ -43,6 +43,8 @@ static const f32 ENC_TRY_15[] = {15, 14.5f, 14, 13.5f, 15.4f, 15.8f, 16.2f,
 static const f32 ENC_TRY_31[] = {31, 30.4f, 29.8f, 31.5f, 32, 32.5f, 33, 33.5f,
     34, 35};
 
+enum { ENC_MAX_TRIES = 20 };
+
 #define TRIES(a) .n_try = KS_LEN(a), .tries = (a)
 #define ENC_Q4_0 \
     ((enc_levels){.n = 32, .lo = -8, .hi = 7, TRIES(ENC_TRY_Q4_0)})
@@ -90,13 +92,6 @@ static enc_levels enc_levels_of(ksllm_type t) {
     case KSLLM_TYPE_IQ4_XS: return ENC_IQ4_XS;
     default: return (enc_levels){0};
     }
-}
-
-/* Rounded to half precision, and within it: an infinite scale makes a block
- * of NaN. */
-static f32 enc_half(f32 f) {
-    f = f > 65504 ? 65504 : f < -65504 ? -65504 : f;
-    return f32_of_f16(f16_of_f32(f));
 }
 
 #define ENC(name) enc_##name##_base

@@ -23,6 +23,19 @@ KS_INLINE v8 ENC(max)(v8 a, v8 b) {
 }
 #endif
 
+KS_INLINE v8 ENC(all)(f32 f) { return (v8){f, f, f, f, f, f, f, f}; }
+
+/* To the nearest whole number, ties to even. Adding 1.5 * 2^23 rounds, for
+ * numbers below 2^22. */
+KS_INLINE v8 ENC(round)(v8 a) {
+#if defined ENC_AVX2
+    return (v8)_mm256_round_ps((__m256)a, 8);
+#else
+    const v8 magic = ENC(all)(12582912.0f);
+    return (a + magic) - magic;
+#endif
+}
+
 KS_INLINE v8 ENC(root)(v8 a) {
 #if defined ENC_AVX2
     return (v8)_mm256_sqrt_ps(a);
@@ -43,16 +56,11 @@ KS_INLINE f32 ENC(sum)(v8 a) {
 #endif
 }
 
-KS_INLINE v8 ENC(all)(f32 f) { return (v8){f, f, f, f, f, f, f, f}; }
-
-/* The level nearest to y, as a float. Rounding to even by adding 1.5 * 2^23;
- * clamped first, for the trick holds below 2^22 only. */
+/* The level nearest to y, as a float. */
 KS_INLINE v8 ENC(nearest)(v8 y, enc_levels l) {
-    const v8 magic = ENC(all)(12582912.0f);
-    if (!l.book) {
-        y = ENC(min)(ENC(max)(y, ENC(all)(l.lo)), ENC(all)(l.hi));
-        return (y + magic) - magic;
-    }
+    if (!l.book)
+        return ENC(round)(
+            ENC(min)(ENC(max)(y, ENC(all)(l.lo)), ENC(all)(l.hi)));
     v8 v = ENC(all)((f32)BLK_IQ4[0]);
     for (int k = 0; k < 15; k++) {
         v8 edge = ENC(all)(0.5f * (f32)(BLK_IQ4[k] + BLK_IQ4[k + 1]));
@@ -78,6 +86,31 @@ KS_INLINE void ENC(sym_sums)(const v8 *x, const v8 *w, enc_levels l, f32 inv,
     *qq = ENC(sum)(b);
 }
 
+/* Of the 8 lanes. */
+KS_INLINE f32 ENC(largest)(v8 a) {
+#if defined ENC_AVX2
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128((__m256)a),
+        _mm256_extractf128_ps((__m256)a, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_shuffle_ps(h, h, 1)));
+#else
+    f32 top = a[0];
+    for (int i = 1; i < 8; i++) top = a[i] > top ? a[i] : top;
+    return top;
+#endif
+}
+
+/* Rounded to half precision, and within it: an infinite scale makes a block
+ * of NaN. */
+KS_INLINE f32 ENC(half)(f32 f) {
+    f = f > 65504 ? 65504 : f < -65504 ? -65504 : f;
+#if defined ENC_AVX2
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtps_ph(_mm_set_ss(f), 0)));
+#else
+    return f32_of_f16(f16_of_f32(f));
+#endif
+}
+
 /* The value of largest magnitude. */
 KS_INLINE f32 ENC(peak)(const v8 *x, int nv) {
     v8 hi = x[0], lo = x[0];
@@ -85,12 +118,8 @@ KS_INLINE f32 ENC(peak)(const v8 *x, int nv) {
         hi = ENC(max)(hi, x[i]);
         lo = ENC(min)(lo, x[i]);
     }
-    f32 h = hi[0], m = lo[0];
-    for (int i = 1; i < 8; i++) {
-        if (hi[i] > h) h = hi[i];
-        if (lo[i] < m) m = lo[i];
-    }
-    return h > -m ? h : m;
+    f32 h = ENC(largest)(hi), m = ENC(largest)(-lo);
+    return h > m ? h : -m;
 }
 
 /* The best float scale. For a choice of levels the best scale is xq / qq and
@@ -98,14 +127,20 @@ KS_INLINE f32 ENC(peak)(const v8 *x, int nv) {
  * scales that put the peak at the lowest level and around it, and at the
  * highest one; then two rounds of choosing levels by the scale found. */
 KS_INLINE f32 ENC(sym_search)(const v8 *x, const v8 *w, enc_levels l) {
-    f32 peak = ENC(peak)(x, l.n / 8), xq, qq, bx = 0, bq = 0;
+    f32 peak = ENC(peak)(x, l.n / 8), xq, qq, xs[ENC_MAX_TRIES],
+        qs[ENC_MAX_TRIES];
     if (!(peak > 1e-30f || peak < -1e-30f)) return 0;
     f32 one = 1 / peak;
-    for (int i = 0; i < l.n_try; i++) {
-        ENC(sym_sums)(x, w, l, l.tries[i] * one, &xq, &qq);
+    /* All before the first is judged: a branch on each costs as much as the
+     * sums, for nothing foretells it. */
+    for (int i = 0; i < l.n_try; i++)
+        ENC(sym_sums)(x, w, l, l.tries[i] * one, &xs[i], &qs[i]);
+    f32 bx = xs[0], bq = qs[0];
+    for (int i = 1; i < l.n_try; i++) {
         /* xq^2 / qq > bx^2 / bq, without dividing */
-        if (xq * xq * bq > bx * bx * qq || (!(bq > 0) && qq > 0))
-            bx = xq, bq = qq;
+        bool better = xs[i] * xs[i] * bq > bx * bx * qs[i];
+        bx = better ? xs[i] : bx;
+        bq = better ? qs[i] : bq;
     }
     for (int i = 0; i < 2 && bq > 0; i++) {
         f32 inv = bq / bx;
@@ -158,11 +193,8 @@ KS_INLINE ENC(pair) ENC(asym_search)(
         vw += w[i];
         vx += w[i] * x[i];
     }
-    f32 top = hi[0], low = lo[0], sw = ENC(sum)(vw), sx = ENC(sum)(vx);
-    for (int i = 1; i < 8; i++) {
-        if (hi[i] > top) top = hi[i];
-        if (lo[i] < low) low = lo[i];
-    }
+    f32 top = ENC(largest)(hi), low = -ENC(largest)(-lo);
+    f32 sw = ENC(sum)(vw), sx = ENC(sum)(vx);
     if (l.m_positive && low > 0) low = 0;
     if (l.m_positive && top < 0) top = 0;
     ENC(pair) best = {0, -low}, p;
@@ -200,10 +232,24 @@ KS_INLINE f32 ENC(levels)(const v8 *x, const v8 *w, enc_levels l, f32 s,
 }
 
 KS_INLINE void ENC(store)(blk *b, int at, const v8 *q, int n) {
+#if defined ENC_AVX2
+    /* 32 bytes in one store: packing loads them at once in larger words. */
+    for (int i = 0; i < n; i += 32) {
+        const __m256 *v = (const __m256 *)(q + i / 8);
+        __m256i a = _mm256_packs_epi32(
+            _mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+        __m256i c = _mm256_packs_epi32(
+            _mm256_cvtps_epi32(v[2]), _mm256_cvtps_epi32(v[3]));
+        a = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, c),
+            _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        _mm256_storeu_si256((__m256i *)(void *)(b->q + at + i), a);
+    }
+#else
     for (int i = 0; i < n; i += 8) {
         v8c c = __builtin_convertvector(q[i / 8], v8c);
         memcpy(b->q + at + i, &c, 8);
     }
+#endif
 }
 
 /* From the least to the largest. */
@@ -213,11 +259,7 @@ KS_INLINE ENC(pair) ENC(plain)(const v8 *x, enc_levels l) {
         hi = ENC(max)(hi, x[i]);
         lo = ENC(min)(lo, x[i]);
     }
-    f32 top = hi[0], low = lo[0];
-    for (int i = 1; i < 8; i++) {
-        if (hi[i] > top) top = hi[i];
-        if (lo[i] < low) low = lo[i];
-    }
+    f32 top = ENC(largest)(hi), low = -ENC(largest)(-lo);
     return (ENC(pair)){(top - low) / l.hi, -low};
 }
 
@@ -231,9 +273,9 @@ KS_INLINE void ENC(fit_single)(
         /* The search ends in float; half precision may favour the plain
          * scale, and for weights that were of this type before it is exact. */
         ENC(pair) p[2] = {ENC(asym_search)(x, w, l), ENC(plain)(x, l)};
-        f32 d = enc_half(p[1].d), m = -enc_half(-p[1].m);
-        b->d = enc_half(p[0].d);
-        b->dmin = -enc_half(-p[0].m);
+        f32 d = ENC(half)(p[1].d), m = -ENC(half)(-p[1].m);
+        b->d = ENC(half)(p[0].d);
+        b->dmin = -ENC(half)(-p[0].m);
         f32 e = ENC(levels)(x, w, l, b->d, b->dmin, q);
         if (ENC(levels)(x, w, l, d, m, q2) < e) {
             b->d = d;
@@ -242,7 +284,7 @@ KS_INLINE void ENC(fit_single)(
             return;
         }
     } else {
-        b->d = enc_half(ENC(sym_search)(x, w, l));
+        b->d = ENC(half)(ENC(sym_search)(x, w, l));
         ENC(levels)(x, w, l, b->d, b->dmin, q);
     }
     ENC(store)(b, 0, q, l.n);
@@ -283,15 +325,15 @@ KS_INLINE void ENC(refit)(const v8 *x, const v8 *w, enc_levels l,
         bx -= mn * ENC(sum)(sx);
     }
     if (!l.has_min) {
-        if (aa > 0) u->d = enc_half(ax / aa);
+        if (aa > 0) u->d = ENC(half)(ax / aa);
         return;
     }
     f32 det = aa * bb - ab * ab;
     if (det > 1e-6f * aa * bb) {
         f32 d = (ax * bb - bx * ab) / det, m = (bx * aa - ax * ab) / det;
-        if (d > 0 && m >= 0) u->d = enc_half(d), u->dmin = enc_half(m);
+        if (d > 0 && m >= 0) u->d = ENC(half)(d), u->dmin = ENC(half)(m);
     } else if (aa > 0 && ax > 0 && !(bb > 0)) {
-        u->d = enc_half(ax / aa);
+        u->d = ENC(half)(ax / aa);
     }
 }
 
@@ -339,8 +381,8 @@ KS_INLINE void ENC(start)(enc_levels l, ENC(super) *u) {
         if (u->m[g] > m) m = u->m[g];
     }
     /* signed scales: the largest goes to the lowest integer */
-    u->d = enc_half(top / (f32)(l.sc_lo < 0 ? l.sc_lo : l.sc_hi));
-    u->dmin = l.has_min ? enc_half(m / (f32)l.mn_hi) : 0;
+    u->d = ENC(half)(top / (f32)(l.sc_lo < 0 ? l.sc_lo : l.sc_hi));
+    u->dmin = l.has_min ? ENC(half)(m / (f32)l.mn_hi) : 0;
     for (int g = 0; g < u->n; g++) {
         u->sc[g] = ENC(scale_int)(u->s[g], u->d, l.sc_lo, l.sc_hi);
         u->mn[g] = l.has_min
@@ -414,8 +456,7 @@ static void ENC(weights)(const f32 *x, const f32 *imp, size_t n, f32 *w) {
         hi = ENC(max)(hi, v);
     }
     /* Scaled to at most 1: the sums must neither overflow nor vanish. */
-    f32 top = 0;
-    for (int i = 0; i < 8; i++) top = hi[i] > top ? hi[i] : top;
+    f32 top = ENC(largest)(hi);
     v8 k = ENC(all)(top > 0 ? 1 / top : 0), add = ENC(all)(1e-9f);
     for (size_t i = 0; i < nv; i++) vw[i] = vw[i] * k + add;
 }

@@ -9,15 +9,27 @@ divergence of the next-token distributions from the float source over a text
 that neither has seen (tests/quant_heldout_ko.txt), with float products, so
 that nothing but the rounding of the weights counts.
 
-Then: both programs' files in llama.cpp, and how fast either quantizes on one
-core. What does not depend on ksllm is kept in build/models.
+Those models have been quantized once, and a type that holds such weights
+exactly says nothing about weights as they are trained. So there are two more
+sources, NAME-noise: to each weight comes a random number as wide as the step
+between the values of its block, in place of what the first rounding took.
 
-    tests/quant_check.py [--models smollm2,gemma3] [--types q4_0,...] [--quick]
+Ratios are of the same tokens; the error behind +- is that of the ratio of two
+means taken in pairs. A ratio passes when it is at most the limit, or above by
+less than one such error.
+
+Then: both programs' files in llama.cpp, ours in ksllm and theirs in ksllm,
+and how fast either quantizes on one core. What does not depend on ksllm is
+kept in build/models.
+
+    tests/quant_check.py [--sources smollm2,gemma3-noise] [--types q4_0,...]
+    tests/quant_check.py --quick | --peer | --speed | --table
 """
 import argparse
 import ctypes as C
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -36,11 +48,16 @@ FILE_TYPES = dict(
     q4_0=2, q4_1=3, q8_0=7, q5_0=8, q5_1=9, q2_k=10, q3_k_m=12, q4_k_m=15,
     q5_k_m=17, q6_k=18, iq4_nl=25, iq4_xs=30)
 FOUR_BITS = ("q4_0", "q4_1", "q4_k_m", "iq4_nl", "iq4_xs")
-# SmolLM2's file is a Q4_1, Gemma's a Q4_K_M: a type that holds it exactly says
-# nothing. Gemma's head of 262144 tokens makes it slow.
-DEFAULT = {"smollm2": [t for t in FILE_TYPES if t not in ("q4_1", "q5_1")],
-           "gemma3": ["q4_0", "q4_1", "q5_1"]}
-N_TOKENS = {"smollm2": 800, "gemma3": 150}
+# Without noise, only types that do not hold the source (mostly Q4_1 and Q8_0;
+# Q5_0, Q4_K, Q6_K and Q8_0).
+SOURCES = {
+    "smollm2": [t for t in FILE_TYPES if t not in ("q4_1", "q5_1", "q5_k_m")],
+    "gemma3": ["q4_0", "q4_1", "iq4_nl", "iq4_xs", "q3_k_m", "q2_k"],
+    "smollm2-noise": ["q4_0", "q4_1", "q5_1", "q5_k_m"],
+    "gemma3-noise": list(FILE_TYPES),
+}
+# Gemma's head of 262144 tokens makes it slow.
+N_TOKENS = {"smollm2": 600, "gemma3": 300}
 N_CALIBRATE = 4000
 LIMIT, LIMIT_REFINE = 1.0, 0.85
 
@@ -112,21 +129,70 @@ def run(program, *arguments):
 
 
 def compare(program, source, files, n_tokens):
-    """Mean KL and the rest for each file; four at a time, for memory."""
-    out = []
-    for at in range(0, len(files), 4):
-        out += json.loads(run(
-            program, "compare", source, *files[at:at + 4], HELD_OUT,
-            "--weights-only", "--tokens", n_tokens, "--json"))["tests"]
-    return out
+    """KL by position of each file."""
+    tests = json.loads(run(
+        program, "compare", source, *files, HELD_OUT, "--weights-only",
+        "--tokens", n_tokens, "--json", "--positions"))["tests"]
+    return [np.array(t["kl"]) for t in tests], tests[0]["bits_per_weight"]
 
 
-def table(name, types, program, peer, args):
-    model = cm.MODELS[name]
-    f32 = cm.f32_copy(cm.fetch_model(model))
-    source = STORE / f"{name}.f16.gguf"
-    if not source.exists():
-        run(program, "quantize", f32, "-o", source, "-t", "f16", "--quiet")
+def ratio(a, b):
+    """Of the means, with its standard error."""
+    r = a.mean() / b.mean()
+    return r, (a - r * b).std(ddof=1) / b.mean() / len(a) ** 0.5
+
+
+def add_noise(path, original):
+    """To every weight that was quantized: uniform, as wide as the smallest
+    step between values in its 16 weights."""
+    import gguf
+    kinds = {t.name: t.tensor_type.name
+             for t in gguf.GGUFReader(original).tensors}
+    rng = np.random.default_rng(1)
+    reader = gguf.GGUFReader(path, "r+")
+    for t in reader.tensors:
+        if kinds[t.name] in ("F32", "F16"):
+            continue
+        groups = t.data.reshape(-1, 16)
+        for at in range(0, len(groups), 1 << 18):
+            x = groups[at:at + (1 << 18)]
+            step = np.diff(np.sort(x, axis=1), axis=1)
+            step[step <= 0] = np.inf
+            step = step.min(axis=1, keepdims=True)
+            step[~np.isfinite(step)] = 0
+            x += (rng.random(x.shape, np.float32) - np.float32(0.5)) * step
+    reader.data.flush()
+
+
+def make_source(name, program):
+    """The F16 file of a source."""
+    path = STORE / f"{name}.f16.gguf"
+    if path.exists():
+        return path
+    original = cm.fetch_model(cm.MODELS[name.split("-")[0]])
+    f32 = cm.f32_copy(original)
+    if name.endswith("-noise"):
+        copy = STORE / f"{name}.f32.gguf"
+        shutil.copyfile(f32, copy)
+        add_noise(copy, original)
+        f32 = copy
+    run(program, "quantize", f32, "-o", path, "-t", "f16", "--quiet")
+    if f32.parent == STORE:
+        f32.unlink()
+    return path
+
+
+def make_theirs(peer, name, source, kind, stats=None):
+    key = cm.digest(stats.name, cm.PEER_VERSION) if stats else cm.PEER_VERSION
+    path = STORE / f"{name}.{kind}.peer.{key}.gguf"
+    if not path.exists():
+        peer_quantize(peer, source, path, kind, stats)
+    return path
+
+
+def table(name, types, program, peer):
+    source = make_source(name, program)
+    n_tokens = N_TOKENS[name.split("-")[0]]
     code = [(ROOT / "quant" / f).read_text() for f in
             ("calibrate.c", "stats.c", "calibration_ko.txt")]
     stats = STORE / f"{name}.{cm.digest(*code, N_CALIBRATE)}.stats"
@@ -134,41 +200,43 @@ def table(name, types, program, peer, args):
         say(f"calibrating {name}")
         run(program, "calibrate", source, CALIBRATION, "-o", stats, "--gram",
             "--tokens", N_CALIBRATE, "--quiet")
-    key = cm.digest(stats.name, cm.PEER_VERSION)
-    say(f"\n{name}: mean KL from {source.name} on {HELD_OUT.name}")
-    say(f"  {'type':<8}{'bits':>7}{'plain':>10}{'theirs':>10}{'ratio':>7}"
-        f"{'stats':>11}{'theirs':>10}{'ratio':>7}{'refine':>11}{'ratio':>7}")
+    key = cm.digest(stats.name, cm.PEER_VERSION, HELD_OUT.read_text(),
+                    n_tokens)
+    say(f"\n{name}: mean KL over {n_tokens} tokens; ratio is ours / theirs")
+    say(f"  {'type':<7}{'bits':>6}{'plain':>10}{'theirs':>10}{'ratio':>14}"
+        f"{'stats':>11}{'theirs':>10}{'ratio':>14}{'refine':>11}"
+        f"{'ratio':>14}")
     for kind in types:
         ours = [STORE / f"{name}.{kind}.{how}.gguf"
                 for how in ("plain", "stats", "refine")]
-        theirs = [STORE / f"{name}.{kind}.peer.{cm.PEER_VERSION}.gguf",
-                  STORE / f"{name}.{kind}.peer.{key}.gguf"]
-        quantize = ["quantize", source, "-t", kind, "--quiet", "-o"]
-        run(program, *quantize, ours[0])
-        run(program, *quantize, ours[1], "--stats", stats)
-        run(program, *quantize, ours[2], "--stats", stats, "--refine")
-        if not theirs[0].exists():
-            peer_quantize(peer, source, theirs[0], kind)
-        if not theirs[1].exists():
-            peer_quantize(peer, source, theirs[1], kind, stats)
-        known = STORE / (f"{name}.{kind}." + cm.digest(
-            key, HELD_OUT.read_text(), N_TOKENS[name]) + ".json")
-        want = ours + ([] if known.exists() else theirs)
-        r = compare(program, source, want, N_TOKENS[name])
+        for path, how in zip(ours, ([], ["--stats", stats],
+                                    ["--stats", stats, "--refine"])):
+            run(program, "quantize", source, "-t", kind, "--quiet", "-o",
+                path, *how)
+        known = STORE / f"{name}.{kind}.{key}.npy"
+        theirs = []
         if not known.exists():
-            known.write_text(json.dumps(r[3:]))
-        a, b, c = (x["kl_mean"] for x in r[:3])
-        d, e = (x["kl_mean"] for x in json.loads(known.read_text()))
-        bits = r[0]["bits_per_weight"]
-        say(f"  {kind:<8}{bits:>7.3f}{a:>10.3e}{d:>10.3e}{a / d:>7.3f}"
-            f"{b:>11.3e}{e:>10.3e}{b / e:>7.3f}{c:>11.3e}{c / e:>7.3f}")
-        limit = LIMIT_REFINE if kind in FOUR_BITS else LIMIT
-        results.extend([a / d <= LIMIT, b / e <= LIMIT, c / e <= limit])
-        if not all(results[-3:]):
-            say(f"  FAIL  {kind}: limits {LIMIT}, {LIMIT}, {limit}")
-        for path in ours[1:] + ([] if kind in ("q8_0", "q4_0", "q4_k_m",
-                                               "q6_k") else ours[:1]):
+            theirs = [make_theirs(peer, name, source, kind, s)
+                      for s in (None, stats)]
+        kl, bits = compare(program, source, ours + theirs, n_tokens)
+        if theirs:
+            np.save(known, np.array(kl[3:]))
+        for path in ours + theirs:
             path.unlink()
+        plain, weighted = np.load(known)
+        limit = LIMIT_REFINE if kind in FOUR_BITS else LIMIT
+        line, failed = f"  {kind:<7}{bits:>6.3f}", []
+        for i, (a, b, top) in enumerate((
+                (kl[0], plain, LIMIT), (kl[1], weighted, LIMIT),
+                (kl[2], weighted, limit))):
+            r, error = ratio(a, b)
+            line += f"{a.mean():>{11 if i else 10}.3e}"
+            line += f"{b.mean():>10.3e}" if i < 2 else ""
+            line += f"{r:>8.3f} +-{error:>4.3f}".replace("+-0.", "+-.")
+            results.append(r - error <= top)
+            if not results[-1]:
+                failed.append(f"{r:.3f} > {top}")
+        say(line + (f"  FAIL {', '.join(failed)}" if failed else ""))
 
 
 def perplexity(logits, tokens):
@@ -181,53 +249,77 @@ def perplexity(logits, tokens):
     return nll.mean(), nll.std(ddof=1) / np.sqrt(len(nll))
 
 
-def check_peer_reads(name, types, peer):
-    """llama.cpp on both programs' files: perplexity within its noise."""
+def check_perplexity(name, types, program, peer, n_tokens):
+    """Both programs' files in llama.cpp and in ksllm: the perplexities of one
+    text differ by less than llama.cpp's own noise, the standard error of the
+    mean over the tokens."""
+    source = make_source(name, program)
     path = cm.fetch_model(cm.MODELS[name])
     tokens = cm.load_tokenizer(path).encode(
-        HELD_OUT.read_text("utf-8")).ids[:300]
-    say(f"\n{name}: perplexity by llama.cpp, {len(tokens)} tokens")
-    for kind in ("q8_0", "q4_0", "q4_k_m", "q6_k"):
-        if kind not in types:
-            continue
-        a, noise = perplexity(peer.logits(
-            STORE / f"{name}.{kind}.plain.gguf", tokens), tokens)
-        b, _ = perplexity(peer.logits(
-            STORE / f"{name}.{kind}.peer.{cm.PEER_VERSION}.gguf", tokens),
-            tokens)
+        HELD_OUT.read_text("utf-8")).ids[:n_tokens]
+    say(f"\n{name}: perplexity of {len(tokens)} tokens")
+    for kind in types:
+        ours = STORE / f"{name}.{kind}.plain.gguf"
+        run(program, "quantize", source, "-o", ours, "-t", kind, "--quiet")
+        theirs = make_theirs(peer, name, source, kind)
+        known = STORE / f"{name}.{kind}.{cm.digest(cm.PEER_VERSION, tokens)}" \
+            ".ppl.json"
+        logits = peer.logits(ours, tokens)
+        a, noise = perplexity(logits, tokens)
+        if not known.exists():
+            known.write_text(json.dumps(
+                perplexity(peer.logits(theirs, tokens), tokens)[0]))
+        b = json.loads(known.read_text())
         check(abs(a - b) <= noise,
-              f"{kind:<7} ours {np.exp(a):8.3f}, theirs {np.exp(b):8.3f}, "
-              f"noise {100 * noise:.1f} %")
+              f"{kind:<7} in llama.cpp: ours {np.exp(a):8.3f}, theirs "
+              f"{np.exp(b):8.3f}, noise {100 * noise:.1f} %")
+        c, d = (perplexity(cm.run_ours(
+            ROOT / "build" / "tests" / "logits", file, tokens,
+            logits.shape[1], "--kv", "f16")[0], tokens)[0]
+            for file in (ours, theirs))
+        check(max(abs(c - a), abs(d - b)) <= noise,
+              f"{kind:<7} in ksllm:     ours {np.exp(c):8.3f}, theirs "
+              f"{np.exp(d):8.3f}")
+        ours.unlink()
 
 
-def check_speed(name, program, peer):
-    """MB/s of F16 source on one core; the better of two runs each."""
-    source = STORE / f"{name}.f16.gguf"
+def check_speed(name, program, peer, rounds=5):
+    """MB/s of F16 source on one core, processor time, in turns."""
+    source = make_source(name, program)
     size = source.stat().st_size / 1e6
-    say(f"\n{name}: MB/s of source on one core")
+    out = STORE / "speed.gguf"
+    say(f"\n{name}: MB/s of source on one core (processor time, median of "
+        f"{rounds} rounds in turns)")
     for kind in ("q4_0", "q4_k_m"):
-        out, best = STORE / "speed.gguf", [1e9, 1e9]
-        for _ in range(2):
+        spent = [[], []]
+        for _ in range(rounds):
             start = time.process_time()
             peer_quantize(peer, source, out, kind, threads=1)
-            best[1] = min(best[1], time.process_time() - start)
+            spent[1].append(time.process_time() - start)
             before = os.times()
             run(program, "quantize", source, "-o", out, "-t", kind,
                 "--threads", 1, "--quiet")
             after = os.times()
-            best[0] = min(best[0], after.children_user - before.children_user
-                          + after.children_system - before.children_system)
+            spent[0].append(
+                after.children_user - before.children_user
+                + after.children_system - before.children_system)
         out.unlink()
-        check(best[0] <= best[1],
-              f"{kind:<7} ours {size / best[0]:7.1f}, theirs "
-              f"{size / best[1]:7.1f} (processor time)")
+        a, b = (size / float(np.median(x)) for x in spent)
+        check(a >= b, f"{kind:<7} ours {a:7.1f}, theirs {b:7.1f}, ratio "
+              f"{a / b:.3f}, by round " + " ".join(
+                  f"{y / x:.2f}" for x, y in zip(*spent)))
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ap.add_argument("--models", default="smollm2,gemma3")
+    ap.add_argument("--sources", default=",".join(SOURCES))
     ap.add_argument("--types", help="default: those that say something")
-    ap.add_argument("--quick", action="store_true", help="SmolLM2, 3 types")
+    ap.add_argument("--quick", action="store_true",
+                    help="SmolLM2-noise, three types, 400 tokens")
+    ap.add_argument("--peer", action="store_true",
+                    help="only perplexities, 300 tokens, for check-models")
+    ap.add_argument("--speed", action="store_true", help="only the speed")
+    ap.add_argument("--table", action="store_true", help="only the table")
     ap.add_argument("--program", type=Path,
                     default=ROOT / "build" / "quant" / "ksllm-quant")
     args = ap.parse_args()
@@ -237,13 +329,26 @@ def main():
     STORE.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     peer = cm.Peer(cm.fetch_peer())
-    names = ["smollm2"] if args.quick else args.models.split(",")
-    for name in names:
-        types = ["q4_0", "q4_k_m", "q8_0"] if args.quick else \
-            args.types.split(",") if args.types else DEFAULT[name]
-        table(name, types, str(args.program), peer, args)
-        check_peer_reads(name, types, peer)
-    check_speed(names[0], str(args.program), peer)
+    program = str(args.program)
+    mixes = ["q8_0", "q4_0", "q4_k_m", "q6_k"]
+    if args.peer:
+        check_perplexity("smollm2", mixes, program, peer, 300)
+    elif args.speed:
+        check_speed("smollm2", program, peer)
+        check_speed("gemma3", program, peer)
+    elif args.quick:
+        N_TOKENS["smollm2"] = 400
+        table("smollm2-noise", ["q4_0", "q4_k_m", "q8_0"], program, peer)
+        check_perplexity("smollm2", mixes, program, peer, 800)
+        check_speed("smollm2", program, peer, 3)
+    else:
+        for name in args.sources.split(","):
+            table(name, args.types.split(",") if args.types
+                  else SOURCES[name], program, peer)
+        if not args.table:
+            check_perplexity("smollm2", mixes, program, peer, 1600)
+            check_perplexity("gemma3", mixes, program, peer, 400)
+            check_speed("smollm2", program, peer)
     say(f"\n{time.monotonic() - start:.0f} s")
     failed = results.count(False)
     say(f"{len(results) - failed} passed, {failed} failed")

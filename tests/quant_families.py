@@ -140,6 +140,9 @@ def make_folder(folder, name):
     model.generation_config.eos_token_id = [2, 3]
     model.generation_config.temperature = 0.6
     model.generation_config.top_k = 20
+    model.generation_config.top_p = 0.9
+    model.generation_config.min_p = 0.05
+    model.generation_config.repetition_penalty = 1.1
     model.generation_config.do_sample = True
     if "-f8-" in name:
         save_f8(folder, model, name.endswith("rows"))
@@ -234,8 +237,10 @@ def check_family(name, args, peer):
         check(info["tokenizer.ggml.bos_token_id"] == 1
               and info["tokenizer.ggml.eos_token_id"] == 2
               and info["tokenizer.ggml.eot_token_id"] == 3
-              and abs(info["general.sampling.temp"] - 0.6) < 1e-6
               and info["general.sampling.top_k"] == 20
+              and all(abs(info["general.sampling." + k] - v) < 1e-6
+                      for k, v in (("temp", 0.6), ("top_p", 0.9),
+                                   ("min_p", 0.05), ("penalty_repeat", 1.1)))
               and info["tokenizer.chat_template"].startswith("{{"),
               "special tokens, sampling defaults, template")
 

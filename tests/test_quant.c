@@ -1,6 +1,6 @@
 /* test_quant.c - the offline tool from the inside: block encoders against the
  * library's readers, the search against plain rounding, refine's algebra,
- * JSON. What the program does with files is tests/quant_files.sh. */
+ * JSON, and what the program does with files. */
 #define main quant_main
 #include "../quant/ksllm-quant.c"
 #undef main
@@ -33,7 +33,7 @@ TEST(pack_is_the_inverse_of_read) {
         const blk_type *t = &BLK_TYPES[type];
         enc_levels l = enc_levels_of(type);
         for (int round = 0; round < 300; round++) {
-            blk a = {.d = enc_half(normal()), .dmin = enc_half(normal())}, b;
+            blk a = {.d = enc_half_base(normal()), .dmin = enc_half_base(normal())}, b;
             for (int i = 0; i < t->n; i++)
                 a.q[i] = l.book ? BLK_IQ4[(int)(uniform() * 16)]
                     : (i8)(l.lo + (f32)(int)(uniform() * (l.hi - l.lo + 1)));
@@ -319,6 +319,7 @@ TEST(json_cut_anywhere) {
 #include <sys/wait.h>
 
 static char folder[64], said[4096];
+static bool as_nobody; /* root may write everywhere */
 
 static char *in_folder(const char *name) {
     return path_join(folder, str_of(name));
@@ -358,6 +359,7 @@ static int run_program(const char *line) {
         dup2(to[1], 2);
         dup2(open("/dev/null", O_WRONLY), 1);
         if (chdir(folder)) _exit(99);
+        if (as_nobody && !geteuid() && setuid(65534)) _exit(99);
         alarm(60);
         exit(quant_main(argc, argv));
     }
@@ -472,18 +474,26 @@ static void end(void) {
     if (system(command)) abort();
 }
 
-/* The program fails, says this, and leaves out.gguf as it was. */
-static void refused(const char *line, const char *why) {
-    put_file("out.gguf", "old", 3);
-    int status = run_program(line);
-    if (!CHECK_EQ(status, 1) || !CHECK(strstr(said, why)))
-        printf("wanted '%s' of '%s', got %d '%s'\n", why, line, status, said);
+static void old_stays(void) {
     char *path = in_folder("out.gguf"), old[8];
     FILE *f = fopen(path, "rb");
     CHECK(f && fread(old, 1, 8, f) == 3 && !memcmp(old, "old", 3));
     if (f) fclose(f);
     CHECK(!has_debris());
     free(path);
+}
+
+/* The program fails, says this, and leaves out.gguf, which holds "old". */
+static void fails(const char *line, const char *why) {
+    int status = run_program(line);
+    if (!CHECK_EQ(status, 1) || !CHECK(strstr(said, why)))
+        printf("wanted '%s' of '%s', got %d '%s'\n", why, line, status, said);
+    old_stays();
+}
+
+static void refused(const char *line, const char *why) {
+    put_file("out.gguf", "old", 3);
+    fails(line, why);
 }
 
 TEST(convert_quantize_compare) {
@@ -568,6 +578,21 @@ TEST(bad_headers) {
     end();
 }
 
+/* Two bytes of text make 80 of tree. */
+TEST(gigantic_header) {
+    enum { N = 24 << 20 };
+    begin();
+    u8 *file = xalloc(8 + N, 1);
+    u64 n = N;
+    memcpy(file, &n, 8);
+    for (size_t i = 0; i < N; i++) file[8 + i] = i & 1 ? '0' : ',';
+    file[8] = '[';
+    put_file("model.safetensors", file, 8 + N);
+    free(file);
+    refused("convert . -o out.gguf", "too much JSON");
+    end();
+}
+
 TEST(truncated_anywhere) {
     begin();
     bytes s = safetensors(0.5f);
@@ -646,8 +671,9 @@ TEST(bad_tokenizers) {
         {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
             "-1}}}", "no id"},
         {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {\"a\": "
-            "0}}, \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": "
-            "{\"Regex\": \"x+\"}}}", "split: x+"},
+            "0}}, \"pre_tokenizer\": {\"type\": \"Split\", "
+            "\"behavior\": \"Isolated\", \"pattern\": {\"Regex\": "
+            "\"x+\"}}}", "split: x+"},
         {"{\"model\": {\"type\": \"BPE\", \"merges\": [3], \"vocab\": "
             "{\"a\": 0}}, \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
             "\"use_regex\": true, \"add_prefix_space\": false}}", "merge 0"},
@@ -710,6 +736,95 @@ TEST(full_disk) {
     setrlimit(RLIMIT_FSIZE, &small);
     refused("quantize a.gguf -o out.gguf -t f16", "cannot write");
     setrlimit(RLIMIT_FSIZE, &old);
+    end();
+}
+
+TEST(read_only_targets) {
+    begin();
+    char *out = in_folder("out.gguf");
+    put_file("out.gguf", "old", 3);
+    as_nobody = true;
+    if (chmod(out, 0666) || chmod(folder, 0555)) abort();
+    fails("convert . -o out.gguf", "cannot write: Permission denied");
+    if (chmod(out, 0444) || chmod(folder, 0777)) abort();
+    fails("convert . -o out.gguf", "out.gguf: Permission denied");
+    as_nobody = false;
+    free(out);
+    end();
+}
+
+static int signal_to_send;
+
+static void rows_then_signal(
+    const gw_tensor *t, u64 row, u64 n, f32 *out) {
+    memset(out, 0, n * t->dims[0] * sizeof *out);
+    if (!row) return;
+    kill(getpid(), signal_to_send);
+    for (;;) pause();
+}
+
+/* In the middle of writing: after one piece of the tensor, before another. */
+TEST(signals) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGBUS};
+    begin();
+    put_file("out.gguf", "old", 3);
+    for (size_t i = 0; i < KS_LEN(signals); i++) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (!child) {
+            gw g = {.bar = {.quiet = true}};
+            u64 dims[2] = {256, 2 * GW_CHUNK / 256};
+            gw_tensor *t = gw_add(&g, str_of("x.weight"), 2, dims);
+            t->type = KSLLM_TYPE_Q8_0;
+            t->rows = rows_then_signal;
+            signal_to_send = signals[i];
+            dup2(open("/dev/null", O_WRONLY), 2);
+            if (chdir(folder)) _exit(99);
+            alarm(60);
+            out_catch_signals();
+            gw_write(&g, "out.gguf");
+            _exit(98);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 128 + signals[i]);
+        old_stays();
+    }
+    end();
+}
+
+static void template_is(const char *key, const char *want) {
+    ksllm_error err;
+    os_file f;
+    gguf g = {.name = str_of("t")};
+    char *path = in_folder("t.gguf");
+    if (!CHECK_EQ(run_program("convert . -o t.gguf"), 0)) printf("%s\n", said);
+    else if (CHECK(!os_map(path, &f, &err)
+        && !gguf_open(&g, f, "t", &MEM_LIBC, &err)))
+        CHECK(str_eq(gguf_get_str(&g, key), str_of(want)));
+    free(path);
+}
+
+/* The four places where folders keep their chat template; the later ones
+ * here come first in rank. */
+TEST(chat_templates) {
+    static const char key[] = "tokenizer.chat_template";
+    static const struct {
+        const char *file, *text, *want;
+    } cases[] = {
+        {"chat_template.json", "{\"chat_template\": \"one\"}", "one"},
+        {"tokenizer_config.json", "{\"chat_template\": \"two\"}", "two"},
+        {"tokenizer_config.json", "{\"chat_template\": [{\"name\": "
+            "\"default\", \"template\": \"three\"}, {\"name\": "
+            "\"tool_use\", \"template\": \"tools\"}]}", "three"},
+        {"chat_template.jinja", "four\n", "four\n"},
+    };
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        put_file(cases[i].file, cases[i].text, strlen(cases[i].text));
+        template_is(key, cases[i].want);
+        if (i == 2) template_is("tokenizer.chat_template.tool_use", "tools");
+    }
     end();
 }
 
