@@ -54,7 +54,7 @@ endif
 .PHONY: all lib quant examples tests test matrix check-tokens check-models \
         check-templates check-quant demo \
         models one-line header size clean help FORCE bench bench-kernels \
-        bench-cancel bench-peer
+        bench-cancel bench-peer bench-quant
 
 all: lib examples tests quant
 
@@ -80,6 +80,7 @@ help:
 	echo 'make bench-kernels each kernel against the limits of the machine'
 	echo 'make bench-cancel  how long a prompt takes to stop'
 	echo 'make bench-peer    the same file in llama.cpp, in turns'
+	echo 'make bench-quant   speed of quantizing against llama.cpp, memory'
 	echo 'make size          bytes of code, with each build switch'
 	echo 'make clean         removes what was built, keeps what was fetched'
 	echo
@@ -197,10 +198,11 @@ check-templates: build/venv/done $(BUILD)/tests/render $(TEMPLATES)/done
 	    --render $(BUILD)/tests/render $(TEMPLATES) \
 	    $(wildcard ../shared/data/models)
 
+# FULL=1: every type on four sources, an hour and a half on two cores.
 check-quant: build/venv/done $(QUANT) $(BUILD)/tests/tokens \
-             $(BUILD)/tests/logits models
+             $(BUILD)/tests/logits $(TOKENIZERS)
 	build/venv/bin/python tests/quant_families.py
-	build/venv/bin/python tests/quant_check.py --quick
+	build/venv/bin/python tests/quant_check.py $(if $(FULL),,--quick)
 
 # -- measuring --------------------------------------------------------------
 
@@ -218,6 +220,10 @@ $(BENCH_MODEL): $(BUILD)/tests/bench
 
 bench-cancel: $(BUILD)/tests/bench_cancel $(BENCH_MODEL)
 	$< $(BENCH_MODEL)
+
+bench-quant: build/venv/done $(QUANT)
+	build/venv/bin/python tests/quant_check.py --speed
+	build/venv/bin/python tests/quant_memory.py
 
 bench-peer: build/venv/done $(BUILD)/tests/bench
 	build/venv/bin/python tests/bench_peer.py

@@ -17,6 +17,10 @@ Then the tiny checkpoints of tests/reference that llama.cpp can run: each is
 converted by ksllm-quant to float32, and both programs' logits are compared with
 the reference in its folder.
 
+And once, with files that ksllm-quant and llama.cpp made of one source:
+
+  (d) perplexities, both programs' files in both programs (quant_check.py).
+
 Everything that does not depend on ksllm is kept in build/models (4 GB), so
 the second run takes seconds. Delete that folder to start afresh.
 """
@@ -510,8 +514,9 @@ def main():
                     help="positions compared (default: %(default)s, more "
                          "than the 512 of Gemma's sliding window)")
     args = ap.parse_args()
-    if not args.program.exists():
-        sys.exit(f"{args.program}: not built")
+    for program in (args.program, args.quant):
+        if not program.exists():
+            sys.exit(f"{program}: not built")
     STORE.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     peer = Peer(fetch_peer())
@@ -520,6 +525,10 @@ def main():
         check_families(args.program, args.convert, peer)
     for name in [] if args.families else args.models or MODELS:
         check_model(name, MODELS[name], args.program, peer, args.tokens)
+    if not args.families and "smollm2" in (args.models or MODELS):
+        import quant_check      # which imports this file
+        quant_check.check_perplexity("smollm2", str(args.convert), peer, 300)
+        results.extend(quant_check.results)
     say(f"\n{time.monotonic() - start:.0f} s")
     failed = results.count(False)
     say(f"{len(results) - failed} passed, {failed} failed")

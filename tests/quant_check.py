@@ -23,7 +23,7 @@ and how fast either quantizes on one core. What does not depend on ksllm is
 kept in build/models.
 
     tests/quant_check.py [--sources smollm2,gemma3-noise] [--types q4_0,...]
-    tests/quant_check.py --quick | --peer | --speed | --table
+    tests/quant_check.py --quick | --speed | --table
 """
 import argparse
 import ctypes as C
@@ -166,6 +166,7 @@ def add_noise(path, original):
 
 def make_source(name, program):
     """The F16 file of a source."""
+    STORE.mkdir(parents=True, exist_ok=True)
     path = STORE / f"{name}.f16.gguf"
     if path.exists():
         return path
@@ -249,7 +250,7 @@ def perplexity(logits, tokens):
     return nll.mean(), nll.std(ddof=1) / np.sqrt(len(nll))
 
 
-def check_perplexity(name, types, program, peer, n_tokens):
+def check_perplexity(name, program, peer, n_tokens):
     """Both programs' files in llama.cpp and in ksllm: the perplexities of one
     text differ by less than llama.cpp's own noise, the standard error of the
     mean over the tokens."""
@@ -258,7 +259,7 @@ def check_perplexity(name, types, program, peer, n_tokens):
     tokens = cm.load_tokenizer(path).encode(
         HELD_OUT.read_text("utf-8")).ids[:n_tokens]
     say(f"\n{name}: perplexity of {len(tokens)} tokens")
-    for kind in types:
+    for kind in ("q8_0", "q4_0", "q4_k_m", "q6_k"):
         ours = STORE / f"{name}.{kind}.plain.gguf"
         run(program, "quantize", source, "-o", ours, "-t", kind, "--quiet")
         theirs = make_theirs(peer, name, source, kind)
@@ -316,8 +317,6 @@ def main():
     ap.add_argument("--types", help="default: those that say something")
     ap.add_argument("--quick", action="store_true",
                     help="SmolLM2-noise, three types, 400 tokens")
-    ap.add_argument("--peer", action="store_true",
-                    help="only perplexities, 300 tokens, for check-models")
     ap.add_argument("--speed", action="store_true", help="only the speed")
     ap.add_argument("--table", action="store_true", help="only the table")
     ap.add_argument("--program", type=Path,
@@ -326,28 +325,24 @@ def main():
     args.program = args.program.resolve()
     if not args.program.exists():
         sys.exit(f"{args.program}: not built")
-    STORE.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     peer = cm.Peer(cm.fetch_peer())
     program = str(args.program)
-    mixes = ["q8_0", "q4_0", "q4_k_m", "q6_k"]
-    if args.peer:
-        check_perplexity("smollm2", mixes, program, peer, 300)
-    elif args.speed:
+    if args.speed:
         check_speed("smollm2", program, peer)
         check_speed("gemma3", program, peer)
     elif args.quick:
         N_TOKENS["smollm2"] = 400
         table("smollm2-noise", ["q4_0", "q4_k_m", "q8_0"], program, peer)
-        check_perplexity("smollm2", mixes, program, peer, 800)
+        check_perplexity("smollm2", program, peer, 800)
         check_speed("smollm2", program, peer, 3)
     else:
         for name in args.sources.split(","):
             table(name, args.types.split(",") if args.types
                   else SOURCES[name], program, peer)
         if not args.table:
-            check_perplexity("smollm2", mixes, program, peer, 1600)
-            check_perplexity("gemma3", mixes, program, peer, 400)
+            check_perplexity("smollm2", program, peer, 1600)
+            check_perplexity("gemma3", program, peer, 400)
             check_speed("smollm2", program, peer)
     say(f"\n{time.monotonic() - start:.0f} s")
     failed = results.count(False)
