@@ -124,7 +124,7 @@ $(BUILD)/tests/test_families $(BUILD)/tests/test_blocks: LIGHT = -O1
 # One translation unit, which takes in ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=gnu11 -Wall -Wextra $(FLAGS) -O3 -Wno-psabi -o $@ \
+	$(CC) -std=gnu11 $(STRICT) -Wno-psabi $(FLAGS) -O3 -o $@ \
 	    quant/ksllm-quant.c $(LIBS)
 
 # -- checking ---------------------------------------------------------------

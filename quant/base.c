@@ -131,10 +131,10 @@ static void out_finish(out_file *o) {
 
 /* ---- memory ---- */
 
-static void *xalloc(size_t n, size_t size) {
+static void *xalloc(u64 n, size_t size) {
     if (size && n > (size_t)-1 / 2 / size) die("out of memory: size overflow");
-    void *p = calloc(n ? n : 1, size);
-    if (!p) die("out of memory: %zu bytes", n * size);
+    void *p = calloc(n ? (size_t)n : 1, size);
+    if (!p) die("out of memory: %zu bytes", (size_t)n * size);
     return p;
 }
 
@@ -194,7 +194,7 @@ static void file_unmap(os_file *f) {
 /* Lets the kernel drop mapped pages that will not be read again. */
 static void file_forget(const u8 *p, u64 n) {
     uintptr_t page = 4096, a = ((uintptr_t)p + page - 1) & ~(page - 1);
-    uintptr_t b = ((uintptr_t)p + n) & ~(page - 1);
+    uintptr_t b = ((uintptr_t)p + (size_t)n) & ~(page - 1);
     if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
 }
 

@@ -94,9 +94,9 @@ static u32 cal_passes(cal *c, u64 budget) {
     u32 pass = 0;
     for (u32 i = 0; i < c->n; i++) {
         if (!c->in[i].first) continue;
-        u64 bytes = c->in[i].n * c->in[i].n * sizeof(f32);
-        if (used && used + bytes > budget) pass++, used = 0;
-        used += bytes;
+        u64 size = c->in[i].n * c->in[i].n * sizeof(f32);
+        if (used && used + size > budget) pass++, used = 0;
+        used += size;
         c->in[i].pass = pass;
     }
     return pass + 1;
@@ -201,7 +201,8 @@ static void cal_write_sums(const cal *c, gw *g) {
             while (!in->first) in--;
             v[0] = (f32)in->count;
         }
-        out_write_at(&g->out, v, t->dims[0] * sizeof *v, g->data + t->offset);
+        out_write_at(&g->out, v, (size_t)t->dims[0] * sizeof *v,
+            g->data + t->offset);
         free(v);
     }
     (void)c;

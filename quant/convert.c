@@ -438,7 +438,8 @@ static void cv_write_gemma(const cv *c) {
 
 static void cv_made_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
     const cv_source *s = t->src;
-    memcpy(out, s->made + row * t->dims[0], n * t->dims[0] * sizeof *out);
+    memcpy(out, s->made + row * t->dims[0],
+        (size_t)(n * t->dims[0]) * sizeof *out);
 }
 
 /* Llama 3's scaling as the divisors of each frequency, a tensor. */

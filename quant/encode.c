@@ -109,8 +109,17 @@ KS_TARGET_END
 #endif
 
 #if defined KS_X86
+/* Asked once: under a hypervisor cpuid costs more than a block. */
+static u32 enc_cpu; /* features and ENC_ASKED; 0: not asked yet; atomic */
+#define ENC_ASKED (1u << 31)
+
 static bool enc_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    u32 have = AT_RELAXED(&enc_cpu);
+    if (!have) {
+        have = cpu_features() | ENC_ASKED;
+        __atomic_store_n(&enc_cpu, have, __ATOMIC_RELAXED);
+    }
+    return (have & CPU_AVX2) != 0;
 }
 #endif
 

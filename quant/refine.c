@@ -168,17 +168,17 @@ typedef struct {
 
 enum { REF_MEMORY = 384 << 20 }; /* of factors at a time, or one */
 
-static void ref_enter(ref_all *a, u64 bytes) {
+static void ref_enter(ref_all *a, u64 size) {
     pthread_mutex_lock(&a->lock);
-    while (a->used && a->used + bytes > REF_MEMORY)
+    while (a->used && a->used + size > REF_MEMORY)
         pthread_cond_wait(&a->room, &a->lock);
-    a->used += bytes;
+    a->used += size;
     pthread_mutex_unlock(&a->lock);
 }
 
-static void ref_leave(ref_all *a, u64 bytes) {
+static void ref_leave(ref_all *a, u64 size) {
     pthread_mutex_lock(&a->lock);
-    a->used -= bytes;
+    a->used -= size;
     pthread_cond_broadcast(&a->room);
     pthread_mutex_unlock(&a->lock);
 }
@@ -188,9 +188,9 @@ static void ref_group(void *arg, u64 i, void *scratch) {
     gw *g = a->g;
     const gw_tensor *head = &g->t[a->first[i]];
     ref_basis b = {.n = (size_t)head->dims[0]};
-    u64 bytes = (u64)b.n * b.n * sizeof(f32);
+    u64 size = (u64)b.n * b.n * sizeof(f32);
     (void)scratch;
-    ref_enter(a, bytes);
+    ref_enter(a, size);
     b.u = xalloc(b.n * b.n, sizeof *b.u);
     b.d = xalloc(b.n, sizeof *b.d);
     ref_prepare(&b, head->gram, head->gram_count, g->damp);
@@ -198,7 +198,7 @@ static void ref_group(void *arg, u64 i, void *scratch) {
         if (g->t[k].gram == head->gram) ref_tensor(g, &g->t[k], &b);
     free(b.u);
     free(b.d);
-    ref_leave(a, bytes);
+    ref_leave(a, size);
 }
 
 static void ref_tick(void *arg) { progress_tick(&((ref_all *)arg)->g->bar); }

@@ -89,11 +89,11 @@ static void st_read_tensor(
         st_bad(path, t->name, "has no two data_offsets");
     t->begin = st_number(path, t->name, o->first);
     t->end = st_number(path, t->name, o->first->next);
-    u64 bytes = ST_DTYPES[k].bytes;
+    u64 size = ST_DTYPES[k].bytes;
     for (u32 i = 0; i < ST_MAX_DIMS; i++)
-        if (!mul_ok(bytes, t->dims[i], &bytes))
+        if (!mul_ok(size, t->dims[i], &size))
             st_bad(path, t->name, "its shape overflows");
-    if (t->begin > t->end || t->end - t->begin != bytes)
+    if (t->begin > t->end || t->end - t->begin != size)
         st_bad(path, t->name, "its data_offsets contradict its shape");
     if (t->end > data_bytes)
         die("%s: tensor '%.*s' ends %llu bytes past the end of the file, which "

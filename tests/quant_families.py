@@ -250,9 +250,10 @@ def bare_folder(folder, n_vocab):
     from safetensors.numpy import save_file
     n, f = 32, 32
     config = dict(model_type="llama", hidden_size=n, intermediate_size=f,
-                  num_hidden_layers=1, num_attention_heads=1, vocab_size=n_vocab,
-                  max_position_embeddings=64, rms_norm_eps=1e-5,
-                  tie_word_embeddings=True, hidden_act="silu")
+                  num_hidden_layers=1, num_attention_heads=1,
+                  vocab_size=n_vocab, max_position_embeddings=64,
+                  rms_norm_eps=1e-5, tie_word_embeddings=True,
+                  hidden_act="silu")
     (folder / "config.json").write_text(json.dumps(config))
     p = "model.layers.0."
     shapes = {"model.embed_tokens.weight": (n_vocab, n),

@@ -33,7 +33,8 @@ TEST(pack_is_the_inverse_of_read) {
         const blk_type *t = &BLK_TYPES[type];
         enc_levels l = enc_levels_of(type);
         for (int round = 0; round < 300; round++) {
-            blk a = {.d = enc_half_base(normal()), .dmin = enc_half_base(normal())}, b;
+            blk a = {.d = enc_half_base(normal()),
+                .dmin = enc_half_base(normal())}, b;
             for (int i = 0; i < t->n; i++)
                 a.q[i] = l.book ? BLK_IQ4[(int)(uniform() * 16)]
                     : (i8)(l.lo + (f32)(int)(uniform() * (l.hi - l.lo + 1)));
