@@ -5494,6 +5494,26 @@ static u32 txt_next(const u8 *p, const u8 *end, u32 *cp) {
     return (u32)n;
 }
 
+/* Where the first bytes from p on are that are no whole character; end when
+ * there are none. */
+static const u8 *txt_valid(const u8 *p, const u8 *end) {
+    while (p < end) {
+        int n = 3;
+        if (p[0] < 0x80) {
+            p++;
+            continue;
+        }
+        /* the common case, nearly all of Hangul, without txt_measure's loop */
+        if (p[0] < 0xe1 || p[0] > 0xec || end - p < 3
+            || ((p[1] ^ 0x80) | (p[2] ^ 0x80)) >= 0x40)
+            n = txt_measure(p, (size_t)(end - p));
+        if (n <= 0)
+            break;
+        p += n;
+    }
+    return p;
+}
+
 /* Writes cp (at most U+10FFFF) as UTF-8, 1 to 4 bytes; returns how many. */
 static u32 txt_put(u8 *out, u32 cp) {
     if (cp < 0x80) {
@@ -6255,6 +6275,7 @@ typedef struct tokenizer {
     u64 before_space[4];        /* TOK_PIECES: bytes that stand before a space
                                    within a token */
     i32 byte_id[256];
+    i16 letter[384];            /* what byte a letter stands for, -1: none */
     i32 stop[TOK_STOPS];
     u32 n_stops;
     void *block;
@@ -6282,13 +6303,25 @@ static u64 tok_mix(u64 h) {
     return h ^ h >> 32;
 }
 
-/* A text to look up: with its hash and its last word, which is its last 8
- * bytes, or all of them and zeros. */
+/* A text to look up. `last` is its last 8 bytes, or all of them and zeros;
+ * `before` the 8 before those in the same way. */
 typedef struct {
     const u8 *p;
     size_t n;
-    u64 last, hash;
+    u64 last, before, hash;
 } tok_key;
+
+/* Of up to 8 bytes no two have the same hash. */
+static void tok_hash(tok_key *key) {
+    u64 h = (key->last ^ 0xa0761d6478bd642fu) * 0x9e3779b97f4a7c15u;
+    u64 g = (key->before ^ key->n << 56) * 0xd6e8feb86659fd93u;
+
+    for (size_t i = 0; i + 16 < key->n; i += 8)
+        g = ((g ^ g >> 31) + ld_u64(key->p + i)) * 0x9fb21c651e98df25u;
+    h ^= g << 32 | g >> 32;
+    h = (h ^ h >> 32) * 0xe7037ed1a0b428dbu;
+    key->hash = h ^ h >> 29;
+}
 
 static u64 tok_last(const u8 *p, size_t n) {
     if (n >= 8)
@@ -6299,21 +6332,26 @@ static u64 tok_last(const u8 *p, size_t n) {
                         | (u64)p[n - 1] << 8 * (n - 1);
 }
 
-/* The same for texts in the file, n > 0: the length stands before them, so 8
- * bytes up to their end can be read at once. Without the branches on n, which
- * no CPU can foresee, a vocabulary opens in two thirds of the time. */
+static tok_key tok_key_of(const u8 *p, size_t n) {
+    tok_key key = {p, n, tok_last(p, n), n > 8 ? tok_last(p, n - 8) : 0, 0};
+
+    tok_hash(&key);
+    return key;
+}
+
+/* The same for texts in the file, n > 0: a length stands before them, and 24
+ * bytes of header before that, so 16 bytes up to their end can be read at
+ * once. Without the branches on n, which no CPU can foresee, a vocabulary opens
+ * in two thirds of the time. */
 static u64 tok_file_last(const u8 *p, size_t n) {
     return ld_u64(p + n - 8) >> (n < 8 ? 64 - 8 * n : 0);
 }
 
-static tok_key tok_key_of(const u8 *p, size_t n, u64 last) {
-    tok_key key = {p, n, last, n * 0x9fb21c651e98df25u};
+static tok_key tok_file_key(const u8 *p, size_t n) {
+    u64 before = ld_u64(p + n - 16) >> (n < 16 ? (16 - n) * 8 & 63 : 0);
+    tok_key key = {p, n, tok_file_last(p, n), n > 8 ? before : 0, 0};
 
-    for (; n > 8; n -= 8, p += 8) {
-        key.hash = (key.hash ^ ld_u64(p)) * 0xa0761d6478bd642fu;
-        key.hash ^= key.hash >> 31;
-    }
-    key.hash = tok_mix(key.hash ^ last);
+    tok_hash(&key);
     return key;
 }
 
@@ -6329,26 +6367,19 @@ static u32 tok_type(const tokenizer *t, u32 id) {
 }
 
 /* SentencePiece writes a space as U+2581. Here a space is a space, one byte:
- * texts of tokens are compared as if they had it so. Copies into buf, which
- * takes s.n bytes, when there is anything to change. */
-static str tok_fold(str s, u8 *buf) {
-    size_t i = 0, n = 0;
+ * texts of tokens are compared as if they had it so. buf takes s.n bytes. */
+static inline str tok_fold(str s, u8 *buf) {
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    u8 *out = buf;
 
-    while (i < s.n && (u8)s.p[i] != 0xe2)
-        i++;
-    if (i == s.n)
-        return s;
-    for (i = 0; i < s.n; ) {
-        if (s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0) {
-            buf[n++] = ' ';
-            i += 3;
+    while (p < end)
+        if (p[0] == 0xe2 && end - p >= 3 && p[1] == 0x96 && p[2] == 0x81) {
+            *out++ = ' ';
+            p += 3;
         } else {
-            buf[n++] = (u8)s.p[i++];
+            *out++ = *p++;
         }
-    }
-    s.p = (const char *)buf;
-    s.n = n;
-    return s;
+    return (str){(const char *)buf, (size_t)(out - buf)};
 }
 
 static bool tok_is_key(const tok_key *key, const u8 *p, size_t n, u64 last) {
@@ -6404,7 +6435,7 @@ static i32 tok_lookup_key(const tokenizer *t, const tok_key *key) {
 }
 
 static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
-    tok_key key = tok_key_of(p, n, tok_last(p, n));
+    tok_key key = tok_key_of(p, n);
 
     return tok_lookup_key(t, &key);
 }
@@ -6416,8 +6447,6 @@ typedef struct {
     const gguf *g;
     ksllm_error *err;
     const gguf_kv *tokens, *merges;
-    u32 n_special;
-    size_t n_rows;
 } tok_opening;
 
 /* A key of the file is not as it should be. */
@@ -6527,41 +6556,19 @@ static bool tok_is_special(u32 type) {
     return type == TOK_CONTROL || type == TOK_USER || type == TOK_UNKNOWN;
 }
 
-/* A first walk over the texts: their lengths, and how many are special. */
-static ksllm_status tok_open_measure(tok_opening *o) {
-    const u8 *p = o->tokens->data, *begin = p;
-    u64 firsts[4] = {0, 0, 0, 0};
-
-    for (u32 id = 0; id < o->t->n_vocab; id++) {
-        str s = gguf_next_str(&p);
-        bool special = tok_is_special(tok_type(o->t, id));
-        if (s.n > TOK_TEXT_MAX && tok_type(o->t, id) != TOK_UNUSED)
-            return fail(o->err, KSLLM_ERR_UNSUPPORTED,
-                        o->tokens->offset + (u64)(p - begin) - s.n,
-                        "%.*s: token %u has %llu bytes, more than %d",
-                        STR(o->g->name), (unsigned)id,
-                        (unsigned long long)s.n, (int)TOK_TEXT_MAX);
-        if ((u64)(p - begin) >= 0xfffffff0u)
-            return tok_bad(o, TOK_TOKENS, "has more than 4 GiB");
-        if (!special || s.n == 0)
-            continue;
-        o->n_special++;
-        /* a folded text begins with a space */
-        tok_set_bit(firsts, (u8)s.p[0]);
-        tok_set_bit(firsts, ' ');
-    }
-    for (u32 b = 0; b < 256; b++)
-        o->n_rows += tok_has_bit(firsts, b);
-    return KSLLM_OK;
-}
-
 /* One block for all tables: 8-byte things first. */
 static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     size_t n_find = tok_power((u64)t->n_vocab + t->n_vocab / 2);
     size_t n_merge = tok_power((u64)t->n_merges + t->n_merges / 2);
-    size_t n_special = tok_power((u64)o->n_special * 2);
-    u64 bytes = 8 * ((u64)n_find + n_merge) + o->n_rows * sizeof(tok_row)
+    size_t n_special, n_rows;
+    u32 special = 0;
+
+    for (u32 id = 0; id < t->n_vocab; id++)
+        special += tok_is_special(tok_type(t, id));
+    n_special = tok_power((u64)special * 2);
+    n_rows = min_size(special, 255);        /* as many as first bytes */
+    u64 bytes = 8 * ((u64)n_find + n_merge) + n_rows * sizeof(tok_row)
               + 4 * ((u64)n_special + t->n_vocab + 1 + t->n_merges);
 
     if (bytes <= SIZE_MAX)
@@ -6572,7 +6579,7 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     t->find = t->block;
     t->merge = t->find + n_find;
     t->rows = (tok_row *)(t->merge + n_merge);
-    t->special = (u32 *)(t->rows + o->n_rows);
+    t->special = (u32 *)(t->rows + n_rows);
     t->at = t->special + n_special;
     t->merged = t->at + t->n_vocab + 1;
     t->find_mask = (u32)n_find - 1;
@@ -6580,7 +6587,7 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     t->special_mask = (u32)n_special - 1;
     memset(t->find, 0, 8 * n_find);
     memset(t->merge, 0xff, 8 * n_merge);
-    memset(t->rows, 0, o->n_rows * sizeof(tok_row));
+    memset(t->rows, 0, n_rows * sizeof(tok_row));
     memset(t->special, 0, 4 * n_special);
     return KSLLM_OK;
 }
@@ -6588,8 +6595,7 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
 /* Enters a text; of equal texts the last token stays, as in a dictionary. */
 static ksllm_status tok_open_find(tok_opening *o, u32 id, str s) {
     tokenizer *t = o->t;
-    tok_key key = tok_key_of((const u8 *)s.p, s.n,
-                             tok_last((const u8 *)s.p, s.n));
+    tok_key key = tok_key_of((const u8 *)s.p, s.n);
     u32 i = (u32)key.hash & t->find_mask;
 
     for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
@@ -6618,6 +6624,9 @@ static ksllm_status tok_open_special(tok_opening *o, u32 id, str s,
     u64 h = TOK_ROLL;
     u32 i;
 
+    if (*row_of == 0 && *n_rows == 255)
+        return tok_bad(o, TOK_TOKENS, "has special tokens that begin with "
+                                      "every byte there is");
     if (*row_of == 0)
         *row_of = ++*n_rows;
     row = &t->rows[*row_of - 1];
@@ -6664,33 +6673,24 @@ static u32 tok_letter_of(u8 b) {
          : b == 173 ? 256u + 67 : b;
 }
 
-/* The byte that a letter stands for, or -1. */
-static i32 tok_letter_byte(u32 cp) {
-    if (cp < 256)
-        return tok_letter_of((u8)cp) == cp ? (i32)cp : -1;
-    cp -= 256;
-    return cp < 33 ? (i32)cp : cp < 67 ? (i32)(cp - 33 + 127)
-         : cp == 67 ? 173 : -1;
-}
-
-/* A text of GPT-2's letters as bytes, at most s.n, into out; -1 when it has
- * another letter. out NULL counts. */
-static i64 tok_letters(str s, u8 *out) {
+/* A text of GPT-2's letters, one or two bytes each, as bytes into out, at most
+ * s.n; -1 when it has another letter. Decoding is little else than this. */
+static inline i64 tok_letters(const tokenizer *t, str s, u8 *out) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
-    i64 n = 0;
+    u8 *begin = out;
+    i32 all = 0;
 
     while (p < end) {
-        u32 cp;
-        i32 b;
-        p += txt_next(p, end, &cp);
-        b = tok_letter_byte(cp);
-        if (b < 0)
-            return -1;
-        if (out != NULL)
-            out[n] = (u8)b;
-        n++;
+        u32 c = *p++;
+        if (c >= 0x80) {
+            if (c - 0xc2 > 3 || p == end)
+                return -1;
+            c = (c & 7) << 6 | (*p++ & 0x3f);
+        }
+        all |= t->letter[c];
+        *out++ = (u8)t->letter[c];
     }
-    return n;
+    return all < 0 ? -1 : out - begin;
 }
 
 /* The bytes of a token's text, into buf when they are not the file's own. */
@@ -6714,7 +6714,7 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
         return tok_fold(s, buf);
     if (type == TOK_USER)
         return s;
-    n = tok_letters(s, buf);
+    n = tok_letters(t, s, buf);
     if (n >= 0) {
         s.p = (const char *)buf;
         s.n = (size_t)n;
@@ -6722,7 +6722,7 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
     return s;
 }
 
-/* The second walk: every table of the tokens. */
+/* Every table of the tokens. */
 static ksllm_status tok_open_tokens(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = o->tokens->data, *begin = p;
@@ -6733,6 +6733,14 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
         str s = gguf_next_str(&p), whole = s;
         u32 type = tok_type(t, id);
         ksllm_status status = KSLLM_OK;
+        if (s.n > TOK_TEXT_MAX && type != TOK_UNUSED)
+            return fail(o->err, KSLLM_ERR_UNSUPPORTED,
+                        o->tokens->offset + (u64)(p - begin) - s.n,
+                        "%.*s: token %u has %llu bytes, more than %d",
+                        STR(o->g->name), (unsigned)id,
+                        (unsigned long long)s.n, (int)TOK_TEXT_MAX);
+        if ((u64)(p - begin) >= 0xfffffff0u)
+            return tok_bad(o, TOK_TOKENS, "has more than 4 GiB");
         t->at[id] = (u32)((const u8 *)s.p - begin);
         t->at[id + 1] = (u32)(p - begin) + 8;
         if (type == TOK_UNUSED || s.n == 0)
@@ -6759,7 +6767,9 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
 }
 
 static u32 tok_merge_slot(const tokenizer *t, u32 left, u32 right) {
-    return (u32)tok_mix((u64)left << TOK_ID_BITS | right) & t->merge_mask;
+    u64 h = ((u64)left << TOK_ID_BITS | right) * 0x9e3779b97f4a7c15u;
+
+    return (u32)(h >> 32 ^ h >> 20) & t->merge_mask;
 }
 
 /* The rank of the merge of two tokens, TOK_NONE when there is none. */
@@ -6778,11 +6788,10 @@ static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
 }
 
 /* Of equal merges the last one counts, as in Hugging Face tokenizers. */
-static ksllm_status tok_open_merge(tok_opening *o, u32 left, u32 right,
+static ksllm_status tok_open_merge(tok_opening *o, u64 key, u32 slot,
                                    u32 rank) {
     tokenizer *t = o->t;
-    u64 key = (u64)left << TOK_ID_BITS | right;
-    u32 i = tok_merge_slot(t, left, right);
+    u32 i = slot;
 
     for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
         if (t->merge[i] == ~(u64)0 || t->merge[i] >> TOK_RANK_BITS == key) {
@@ -6848,30 +6857,27 @@ static size_t tok_divide(str s) {
 /* A merge on its way into the table; left.n is 0 when it is none. */
 typedef struct {
     tok_key left, right;
-    i32 a, b, both;
+    u64 key;                    /* both ids, as in the table */
+    i32 both;
+    u32 slot;
 } tok_merging;
 
 /* Tables of megabytes: fetched for a batch of merges before they are used,
  * because opening waits for little else. */
-enum { TOK_BATCH = 32 };
-
-static tok_key tok_file_key(const tokenizer *t, const char *text, size_t n) {
-    const u8 *p = (const u8 *)text;
-    tok_key key = tok_key_of(p, n, tok_file_last(p, n));
-
-    __builtin_prefetch(&t->find[(u32)key.hash & t->find_mask]);
-    return key;
-}
+enum { TOK_BATCH = 96 };
 
 static void tok_merging_read(const tokenizer *t, tok_merging *m, str s) {
+    const u8 *p = (const u8 *)s.p;
     size_t i = tok_divide(s);
 
-    memset(m, 0, sizeof *m);
     m->both = -1;
+    m->left.n = i;
     if (i == 0)
         return;
-    m->left = tok_file_key(t, s.p, i);
-    m->right = tok_file_key(t, s.p + i + 1, s.n - i - 1);
+    m->left = tok_file_key(p, i);
+    m->right = tok_file_key(p + i + 1, s.n - i - 1);
+    __builtin_prefetch(&t->find[(u32)m->left.hash & t->find_mask]);
+    __builtin_prefetch(&t->find[(u32)m->right.hash & t->find_mask]);
 }
 
 /* The half of a merge as an id, -1 when it is no token. Takes 61 equal bits of
@@ -6889,17 +6895,21 @@ static i32 tok_half(const tokenizer *t, const tok_key *key) {
 }
 
 static void tok_merging_find(const tokenizer *t, tok_merging *m, u32 *guess) {
+    i32 a, b;
+
     if (m->left.n == 0)
         return;
-    m->a = tok_half(t, &m->left);
-    m->b = tok_half(t, &m->right);
-    if (m->a < 0 || m->b < 0)
+    a = tok_half(t, &m->left);
+    b = tok_half(t, &m->right);
+    if (a < 0 || b < 0)
         return;
     m->both = tok_joined(t, &m->left, &m->right, *guess);
     if (m->both < 0)
         return;
     *guess = (u32)m->both;
-    __builtin_prefetch(&t->merge[tok_merge_slot(t, (u32)m->a, (u32)m->b)]);
+    m->key = (u64)(u32)a << TOK_ID_BITS | (u32)b;
+    m->slot = tok_merge_slot(t, (u32)a, (u32)b);
+    __builtin_prefetch(&t->merge[m->slot], 1);
 }
 
 /* Merges that name a missing token are left out: nothing can reach them. */
@@ -6921,7 +6931,7 @@ static ksllm_status tok_open_merges(tok_opening *o) {
             const tok_merging *m = &batch[i];
             t->merged[rank + i] = m->both < 0 ? 0 : (u32)m->both;
             if (m->both >= 0)
-                s = tok_open_merge(o, (u32)m->a, (u32)m->b, rank + i);
+                s = tok_open_merge(o, m->key, m->slot, rank + i);
         }
         if (s != KSLLM_OK)
             break;
@@ -7054,6 +7064,12 @@ static ksllm_status tok_open_ids(tok_opening *o) {
     return KSLLM_OK;
 }
 
+static void tok_open_letters(tokenizer *t) {
+    memset(t->letter, 0xff, sizeof t->letter);
+    for (u32 b = 0; b < 256; b++)
+        t->letter[tok_letter_of((u8)b)] = (i16)b;
+}
+
 static void tok_open_bytes(tokenizer *t) {
     u8 buf[4];
 
@@ -7074,14 +7090,13 @@ static void tok_close(tokenizer *t, const ksllm_allocator *a) {
 static ksllm_status tok_open(tokenizer *t, const gguf *g,
                              const char *pre_override,
                              const ksllm_allocator *a, ksllm_error *err) {
-    tok_opening o = {t, g, err, NULL, NULL, 0, 0};
+    tok_opening o = {t, g, err, NULL, NULL};
     ksllm_status s;
 
     memset(t, 0, sizeof *t);
     memset(t->byte_id, 0xff, sizeof t->byte_id);
+    tok_open_letters(t);
     s = tok_open_keys(&o, pre_override);
-    if (s == KSLLM_OK)
-        s = tok_open_measure(&o);
     if (s == KSLLM_OK)
         s = tok_open_block(&o, a);
     if (s == KSLLM_OK)
@@ -7666,22 +7681,62 @@ static void tok_decoder_init(ksllm_decoder *d, u32 flags) {
     d->flags = flags;
 }
 
-/* Text of one token after those before. Writes whole characters up to cap and
- * returns how many bytes there are; *full says that one did not fit, then no
- * more is written. */
-static size_t tok_decoder_put(const tokenizer *t, ksllm_decoder *d, i32 token,
-                              u8 *out, size_t cap, bool *full) {
-    u8 buf[TOK_TEXT_MAX], text[8];
-    str s = tok_piece(t, token, d->flags, buf);
-    size_t n = 0;
+/* Text of the next tokens, as many as a small buffer takes; *n_tokens says how
+ * many there are and then how many those were. Writes whole characters up to
+ * cap and returns how many bytes there are; *full says that one did not fit,
+ * then no more is written. Tokens together are twice as fast as one by one:
+ * in running text the branches are foreseen, at every token's end they are
+ * not. */
+static size_t tok_decoder_put(const tokenizer *t, ksllm_decoder *d,
+                              const i32 *tokens, size_t *n_tokens, u8 *out,
+                              size_t cap, bool *full) {
+    u8 buf[4 * TOK_TEXT_MAX], text[8], *begin = buf + d->n_pending;
+    u8 *end = begin;
+    const u8 *rest;
+    size_t n = 0, i = 0;
 
-    for (size_t i = 0; i < s.n; i++) {
-        u32 len;
-        bool first = !d->started;
-        d->started = true;
-        if (first && t->prefix && s.p[i] == ' ')
+    memcpy(buf, d->pending, 4);
+    for (; i < *n_tokens && end < buf + sizeof buf - TOK_TEXT_MAX; i++) {
+        u32 id = (u32)tokens[i];
+        str s = tok_text(t, id);
+        i64 k = tok_type(t, id) != TOK_NORMAL || (t->prefix && !d->started)
+              ? -1 : t->kind == TOK_BYTES ? tok_letters(t, s, end)
+              : (i64)tok_fold(s, end).n;
+        if (i + 12 < *n_tokens) {       /* a fifth of the time */
+            __builtin_prefetch(&t->at[tokens[i + 12]]);
+            __builtin_prefetch(t->texts + t->at[tokens[i + 6]]);
+            if (t->types != NULL)
+                __builtin_prefetch(t->types + 4 * (size_t)tokens[i + 12]);
+        }
+        if (k > 0) {                    /* nearly always */
+            end += k;
             continue;
-        len = txt_feed(d->pending, &d->n_pending, (u8)s.p[i], text);
+        }
+        s = tok_piece(t, tokens[i], d->flags, end);
+        if (s.n == 0)
+            continue;
+        if (!d->started && t->prefix && s.p[0] == ' ') {
+            s.p++;
+            s.n--;
+        }
+        d->started = true;
+        if (s.p != (const char *)end)
+            memmove(end, s.p, s.n);
+        end += s.n;
+    }
+    *n_tokens = i;
+    rest = txt_valid(buf, end);
+    if ((*full || (size_t)(rest - buf) <= cap) && (rest == end
+            || txt_measure(rest, (size_t)(end - rest)) == 0)) {
+        n = (size_t)(rest - buf);
+        if (!*full)
+            memcpy(out, buf, n);
+        d->n_pending = (u8)(end - rest);
+        memcpy(d->pending, rest, d->n_pending);
+        return n;
+    }
+    for (const u8 *p = begin; p < end; p++) {   /* there will be U+FFFD */
+        u32 len = txt_feed(d->pending, &d->n_pending, *p, text);
         *full = *full || n + len > cap;
         if (!*full)
             memcpy(out + n, text, len);
@@ -7693,12 +7748,13 @@ static size_t tok_decoder_put(const tokenizer *t, ksllm_decoder *d, i32 token,
 static i64 tok_decoder_next(const tokenizer *t, ksllm_decoder *d, i32 token,
                             char *text, size_t cap) {
     bool full = false;
+    size_t one = 1;
 
     if (token < 0 || (u32)token >= t->n_vocab)
         return KSLLM_ERR_TOKEN;
     if (cap < 3 * (size_t)t->max_piece_bytes + 12)
         return KSLLM_ERR_BUFFER;
-    return (i64)tok_decoder_put(t, d, token, (u8 *)text, cap, &full);
+    return (i64)tok_decoder_put(t, d, &token, &one, (u8 *)text, cap, &full);
 }
 
 static i64 tok_decoder_end(ksllm_decoder *d, char *text, size_t cap) {
@@ -7712,8 +7768,8 @@ static i64 tok_decoder_end(ksllm_decoder *d, char *text, size_t cap) {
     return (i64)n;
 }
 
-/* All tokens at once: writes whole characters up to cap, returns the length
- * of the whole or TOKEN. */
+/* All tokens at once, which must be of the vocabulary: writes whole characters
+ * up to cap, returns the length of the whole. */
 static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
                       u32 flags, char *text, size_t cap) {
     ksllm_decoder d;
@@ -7722,12 +7778,12 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
 
     d.model = NULL;
     tok_decoder_init(&d, flags);
-    for (size_t i = 0; i < n_tokens; i++) {
-        if (tokens[i] < 0 || (u32)tokens[i] >= t->n_vocab)
-            return KSLLM_ERR_TOKEN;
-        n += tok_decoder_put(t, &d, tokens[i],
-                             full || n > cap ? NULL : (u8 *)text + n,
-                             full || n > cap ? 0 : cap - n, &full);
+    for (size_t i = 0, k; i < n_tokens; i += k) {
+        full = full || n >= cap;
+        k = n_tokens - i;
+        n += tok_decoder_put(t, &d, tokens + i, &k,
+                             full ? NULL : (u8 *)text + n,
+                             full ? 0 : cap - n, &full);
     }
     if (d.n_pending > 0) {
         if (!full && n + 3 <= cap)

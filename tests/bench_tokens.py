@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""bench_tokens.py - speed of the tokenizers against two others.
+
+    python3 tests/bench_tokens.py --tokens build/tests/tokens
+        --corpus build/corpus/korean.txt [--data DIR] [--npm DIR]
+        [--gemma FILE] [--rounds 5] [--stream 10000000]
+
+For each vocabulary, MB of text per second to tokens and back, one thread, in
+pieces of about 4 KiB:
+
+  ksllm      ksllm_encode and ksllm_decode, processor time in tests/tokens
+  tokenizers Hugging Face's, in Rust: encode_batch_fast (no offsets) and
+             decode_batch, with one thread
+  llama.cpp  llama_tokenize and llama_detokenize of the npm package
+
+The three take turns, a round each; the table has the medians, and behind them
+how many times ours is the faster of the others (median of the rounds' ratios,
+with the least one). Exit status 1 if a ratio is not above 1. Before that every
+vocabulary has to decode --stream random tokens without a fault.
+"""
+import argparse
+import ctypes as C
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+
+os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+
+import check_models                                         # noqa: E402
+import check_tokens                                         # noqa: E402
+from tokenizers import Tokenizer                            # noqa: E402
+
+CHUNK = 4096        # as in tokens.c
+VOCAB_ONLY = 72     # vocab_only in llama_model_params of v0.5.0, bytes
+
+
+def chunks(text):
+    out, at = [], 0
+    while at < len(text):
+        end = text.find(b"\n", at + CHUNK) + 1
+        out.append(text[at:end or len(text)])
+        at = end or len(text)
+    return out
+
+
+class Ours:
+    def __init__(self, program, path, corpus):
+        self.args = [program, path, "--bench", corpus]
+
+    def round(self):
+        """MB/s of encoding and of decoding, milliseconds to open."""
+        text = subprocess.run(self.args, check=True, text=True,
+                              stdout=subprocess.PIPE).stdout
+        opened, encode, decode = map(float, re.findall(r"[\d.]+", text))
+        return encode, decode, opened
+
+
+class Rust:
+    def __init__(self, tok, parts):
+        self.tok, self.parts = tok, [p.decode() for p in parts]
+        self.size = sum(map(len, parts))
+
+    def round(self):
+        t0 = time.process_time()
+        got = self.tok.encode_batch_fast(self.parts, add_special_tokens=False)
+        t1 = time.process_time()
+        ids = [e.ids for e in got]
+        t2 = time.process_time()
+        self.tok.decode_batch(ids)
+        t3 = time.process_time()
+        return self.size / (t1 - t0) * 1e-6, self.size / (t3 - t2) * 1e-6
+
+
+class Llama:
+    def __init__(self, peer, path, parts):
+        self.lib, self.parts = peer.lib, parts
+        raw = bytearray(bytes(self.lib.llama_model_default_params()))
+        raw[VOCAB_ONLY] = 1
+        model = self.lib.llama_model_load_from_file(
+            path.encode(), check_models.ModelParams.from_buffer(raw))
+        self.vocab = C.c_void_p(self.lib.llama_model_get_vocab(
+            C.c_void_p(model)))
+        self.size = sum(map(len, parts))
+
+    def round(self):
+        cap = max(map(len, self.parts)) + 16
+        ids = [(C.c_int32 * cap)() for _ in self.parts]
+        back, counts = C.create_string_buffer(8 * cap), []
+        t0 = time.process_time()
+        for part, room in zip(self.parts, ids):
+            counts.append(self.lib.llama_tokenize(
+                self.vocab, part, len(part), room, cap, False, False))
+        t1 = time.process_time()
+        for n, room in zip(counts, ids):
+            self.lib.llama_detokenize(self.vocab, room, n, back, 8 * cap,
+                                      False, False)
+        t2 = time.process_time()
+        assert min(counts) > 0
+        return self.size / (t1 - t0) * 1e-6, self.size / (t2 - t1) * 1e-6
+
+
+def vocabularies(args, work):
+    """(name, GGUF, tokenizers object) of what is at hand."""
+    for name in ("llama-bpe", "qwen2", "gpt-2", "llama-spm"):
+        path = os.path.join(args.data or "", "tokenizers",
+                            "ggml-vocab-%s.gguf" % name)
+        if os.path.exists(path):
+            v = check_tokens.Vocabulary(path)
+            yield name, path, (v.pieces() if name == "llama-spm"
+                               else v.byte_level(v.pre))
+    for name, pre in check_tokens.NPM.items():
+        source = os.path.join(args.npm or "", name, "package", "models",
+                              "tokenizer.json")
+        if os.path.exists(source):
+            path = os.path.join(work, name + ".gguf")
+            check_tokens.gguf_of_json(source, pre, path)
+            yield name, path, Tokenizer.from_file(source)
+    source = os.path.join(args.npm or "", "gemma3", "package", "models",
+                          "tokenizer.json")
+    if args.gemma and os.path.exists(source):
+        yield "gemma3", args.gemma, Tokenizer.from_file(source)
+
+
+def ratio(ours, others):
+    """Median and least of ours over the faster of the others, per round."""
+    r = [a / max(b) for a, b in zip(ours, zip(*others))]
+    return median(r), min(r)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--tokens", required=True)
+    p.add_argument("--corpus", required=True)
+    p.add_argument("--data")
+    p.add_argument("--npm")
+    p.add_argument("--gemma")
+    p.add_argument("--only")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--stream", type=int, default=10000000)
+    args = p.parse_args()
+    with open(args.corpus, "rb") as f:
+        text = f.read()
+    parts, slow = chunks(text), []
+    peer = check_models.Peer(check_models.fetch_peer())
+    print("%d bytes of Korean, %d rounds; MB/s: ksllm, tokenizers, llama.cpp"
+          % (len(text), args.rounds))
+    with tempfile.TemporaryDirectory() as work:
+        for name, path, tok in vocabularies(args, work):
+            if args.only and args.only != name:
+                continue
+            if args.stream:
+                done = subprocess.run([args.tokens, path, "--stream",
+                                       str(args.stream)], text=True,
+                                      stdout=subprocess.PIPE)
+                print("%-11s %s" % (name, done.stdout.strip()), flush=True)
+                if done.returncode:
+                    slow.append(name + " stream")
+            ours = Ours(args.tokens, path, args.corpus)
+            others = [Rust(tok, parts), Llama(peer, path, parts)]
+            rounds = [[x.round() for x in [ours] + others]
+                      for _ in range(args.rounds)]
+            columns = [list(zip(*[r[i] for r in rounds])) for i in range(3)]
+            for k, what in enumerate(("encode", "decode")):
+                mid, least = ratio(columns[0][k],
+                                   [columns[1][k], columns[2][k]])
+                print("%-11s %s %6.1f %6.1f %6.1f   %.1f times the faster one "
+                      "(least %.1f)" % (
+                          name, what, *(median(c[k]) for c in columns), mid,
+                          least), flush=True)
+                if mid <= 1:
+                    slow.append("%s %s" % (name, what))
+            print("%-11s opens in %.1f ms" % (name, median(columns[0][2])))
+    print("not faster: " + ", ".join(slow) if slow else
+          "faster in every case")
+    return 1 if slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
