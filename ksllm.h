@@ -383,6 +383,30 @@ KSLLM_API int64_t ksllm_decoder_next(
 KSLLM_API int64_t ksllm_decoder_end(
     ksllm_decoder *decoder, char *text, size_t cap);
 
+/* What a stream may be given out in. */
+typedef enum ksllm_unit {
+    KSLLM_UNIT_CHARACTER = 0,
+    /* What a reader takes for one character (extended grapheme clusters of
+     * Unicode 16.0, UAX 29): a syllable with the jamo that complete it, a
+     * letter with its accents, an emoji with all its parts, CR LF. Where one
+     * ends is known when the next one begins. */
+    KSLLM_UNIT_GRAPHEME = 1,
+    /* An eojeol with the white space behind it. Ends behind white space. */
+    KSLLM_UNIT_EOJEOL = 2
+} ksllm_unit;
+
+/* How many bytes from the beginning of a text are whole units, whatever comes
+ * after it: what a program that collects the pieces of ksllm_decoder_next or
+ * of a splitter can show now. The rest is the beginning of a unit; it goes in
+ * front of the next piece, or comes out as it is when the stream ends. `text`
+ * has to begin where a unit begins, and consist of whole characters.
+ *
+ * A unit has no greatest length, and a text can be made of which no unit ever
+ * ends. Whoever collects has to stop somewhere: ksllm_generate does at
+ * KSLLM_MAX_UNIT_BYTES. Cost: linear in `size`. 0 for NULL or no such unit. */
+KSLLM_API size_t ksllm_text_units(
+    const char *text, size_t size, ksllm_unit unit);
+
 /* ---- 8 Control of a running call -------------------------------------------
  */
 
@@ -620,6 +644,7 @@ typedef int (*ksllm_on_piece)(void *ctx, const ksllm_piece *piece);
 
 #define KSLLM_MAX_STOPS 16          /* stop strings */
 #define KSLLM_MAX_STOP_BYTES 128    /* bytes of one */
+#define KSLLM_MAX_UNIT_BYTES 256    /* held back of an unfinished unit */
 
 typedef struct ksllm_generation {
     size_t size;
@@ -651,6 +676,11 @@ typedef struct ksllm_generation {
     ksllm_on_piece on_piece;    /* NULL: only the result */
     void *piece_ctx;
     const ksllm_control *control;   /* NULL: no limit */
+    /* Text comes in whole units of this kind; at the end, and in front of a
+     * stop string, also a part of one. A unit that grows beyond
+     * KSLLM_MAX_UNIT_BYTES comes in parts of whole characters, of about that
+     * length each: nobody can make the text wait for ever. */
+    ksllm_unit unit;
 } ksllm_generation;
 
 KSLLM_API void ksllm_generation_init(ksllm_generation *generation);

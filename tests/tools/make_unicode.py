@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make_unicode.py - prints the Unicode tables of ksllm.c, section 9 TEXT.
 
-    pip install unicodedata2==16.0.0
+    pip install unicodedataplus==16.0.0.post1
     python3 tests/tools/make_unicode.py > tables.txt
 
 Two versions of Unicode go in, because the tokenizers of Hugging Face have two
@@ -12,19 +12,29 @@ Two versions of Unicode go in, because the tokenizers of Hugging Face have two
     in which it stands. AFTER_9 lists the marks and compositions added since;
     what was there before never changes its class or its decomposition
     (Unicode's stability policy), so 16.0 without these is 9.0.
+
+Grapheme clusters (UAX 29) are those of Unicode 16.0.
+
+The tables are strings, for a number in hexadecimal takes twice the columns:
+rows of 66 characters, a number being 1 to 6 of them, 6 bits each, the highest
+first. The digits are '>' to '~' without the backslash.
 """
+import re
 import sys
+import textwrap
 
 try:
-    import unicodedata2 as ucd
+    import unicodedataplus as ucd
 except ImportError:
-    sys.exit("make_unicode.py: needs unicodedata2==16.0.0 (pip)")
+    sys.exit("make_unicode.py: needs unicodedataplus==16.0.0.post1 (pip)")
 
 UNICODE = "16.0.0"
 LAST = 0x110000
 # Below this: two-stage table. From here on: ranges, there are few.
 SPARSE = 0x20000
-BLOCK = 64
+BLOCK = 64          # code points of a block of TXT_CLASS, two in a character
+ROW = 66            # characters of a row of a table
+FAST_ROW = 64       # the same where division has to be a shift
 
 AFTER_9 = (
     (0x7FD, 0x7FD), (0x897, 0x89F), (0x8CA, 0x8D3), (0x9FE, 0x9FE),
@@ -96,88 +106,131 @@ def runs(value_of, first, last, skip):
     return out
 
 
-def rows(items):
-    """Comma-separated items in lines of at most 80 columns."""
-    lines, line = [], "   "
-    for item in items:
-        if len(line) + len(item) + 2 > 80:
-            lines.append(line)
-            line = "   "
-        line += " " + item + ","
-    if line.strip():
-        lines.append(line)
-    return "\n".join(lines)
+def digit(value, first):
+    """One character; the backslash is left out of the digits."""
+    value += ord(first)
+    return chr(value + (value >= ord("\\")))
 
 
-def table(kind, name, items, comment):
-    print("/* %s */" % comment)
-    print("static const %s %s = {\n%s\n};\n" % (kind, name, rows(items)))
+def number(value, size):
+    """`size` characters of 6 bits."""
+    assert value < 1 << 6 * size
+    return "".join(digit(value >> 6 * k & 63, ">")
+                   for k in reversed(range(size)))
+
+
+def table(name, text, comment, row=ROW):
+    """Rows of a string; returns its size."""
+    lines = [text[i:i + row] for i in range(0, len(text), row)]
+    print("/* %s */" % "\n * ".join(textwrap.wrap(comment, 74)))
+    print("static const char %s[%d][%d] = {" % (name, len(lines), row + 1))
+    for line in lines:
+        line = re.sub(r"\?\?(?=[=/'()!<>-])", r"?\?", line)   # trigraphs
+        print('    "%s",' % line)
+    print("};\n")
+    return (row + 1) * len(lines)
+
+
+def ranges(entries, size, top):
+    """Runs as numbers: first, length - 1 (at most `top` + 1), value."""
+    out = []
+    for lo, hi, value in entries:
+        while lo <= hi:
+            n = min(hi - lo, top)
+            out.append(number((lo * (top + 1) + n) << 8 | value, size))
+            lo += n + 1
+    return out
 
 
 def print_classes():
     blocks, index = {}, []
     for start in range(0, SPARSE, BLOCK):
-        block = tuple(class_of(cp) for cp in range(start, start + BLOCK))
+        block = "".join(digit(class_of(cp) + 9 * class_of(cp + 1), "(")
+                        for cp in range(start, start + BLOCK, 2))
         index.append(blocks.setdefault(block, len(blocks)))
-    words = []
-    for block in blocks:
-        for i in range(0, BLOCK, 16):
-            word = sum(c << 4 * k for k, c in enumerate(block[i:i + 16]))
-            words.append("0x%016x" % word)
     sparse = runs(class_of, SPARSE, LAST, OTHER)
-    table("u16", "TXT_BLOCK[%d]" % len(index), ["%d" % i for i in index],
-          "Which row of TXT_CLASS has the classes of code points 64 i to "
-          "64 i + 63.")
-    table("u64", "TXT_CLASS[%d * 4]" % len(blocks), words,
-          "Classes of 64 code points a row, 4 bits each, the first one "
-          "lowest.")
-    table("txt_range", "TXT_FAR[%d]" % len(sparse),
-          ["{0x%X, 0x%X, %d}" % tuple(r) for r in sparse],
-          "Classes from U+20000 on: first, last, class.")
-    return 2 * len(index) + 8 * len(words) + 12 * len(sparse)
+    size = table("TXT_BLOCK", "".join(number(i, 2) for i in index),
+                 "Which part of TXT_CLASS has the classes of code points 64 i "
+                 "to 64 i + 63.", FAST_ROW)
+    size += table("TXT_CLASS", "".join(blocks),
+                  "Classes of two code points a character: the first one's "
+                  "+ 9 times the second's + '('.", FAST_ROW)
+    print("/* Classes from U+%X on. */" % SPARSE)
+    print("static const struct { u32 first, last, class_; } TXT_FAR[%d] = {"
+          % len(sparse))
+    for r in sparse:
+        print("    {0x%X, 0x%X, %d}," % tuple(r))
+    print("};\n")
+    return size + 12 * len(sparse)
 
 
 def print_nfc():
-    marks = runs(combining_class, 0, LAST, 0)
-    items = ["{0x%X, %d, %d}" % (lo, hi - lo + 1, value)
-             for lo, hi, value in marks]
-    table("txt_marks", "TXT_MARKS[%d]" % len(marks), items,
-          "Canonical combining classes that are not 0: first, count, class.")
-    near, far = [], []
+    marks = ranges(runs(combining_class, 0, LAST, 0), 6, 127)
+    size = table("TXT_MARKS", "".join(marks),
+                 "Canonical combining classes that are not 0, %d ranges: "
+                 "first, length, class." % len(marks))
+    found = []
     for cp in range(LAST):
         parts = decomposition(cp)
-        if not parts or cp in IDEOGRAPHS or cp in MORE_IDEOGRAPHS:
-            continue
-        row = (cp,) + parts + (0,) * (2 - len(parts))
-        (near if max(row) < 0x10000 else far).append(row)
-    table("u16", "TXT_NEAR[%d][3]" % len(near),
-          ["{0x%X, 0x%X, 0x%X}" % r for r in near],
-          "Canonical decompositions: the character, its first part, its "
-          "second or 0.")
-    table("u32", "TXT_WIDE[%d][3]" % len(far),
-          ["{0x%X, 0x%X, 0x%X}" % r for r in far],
-          "The same for rows with a character beyond U+FFFF.")
-    one = [single(cp) for cp in IDEOGRAPHS]
-    table("u32", "TXT_IDEOGRAPH[%d]" % len(one), ["0x%X" % c for c in one],
-          "What the compatibility ideographs from U+%X on stand for; 0: "
-          "themselves." % IDEOGRAPHS[0])
-    more = [single(cp) for cp in MORE_IDEOGRAPHS]
-    table("u32", "TXT_IDEOGRAPH_2[%d]" % len(more),
-          ["0x%X" % c for c in more],
-          "The same from U+%X on." % MORE_IDEOGRAPHS[0])
-    pairs = sorted((r[1], r[2], i) for i, r in enumerate(near)
+        if parts and cp not in IDEOGRAPHS and cp not in MORE_IDEOGRAPHS:
+            found.append((cp,) + parts + (0,) * (2 - len(parts)))
+    size += table("TXT_PARTS",
+                  "".join(number(c, 3) for row in found for c in row),
+                  "Canonical decompositions, %d: the character, its parts."
+                  % len(found))
+    both = [single(cp) for r in (IDEOGRAPHS, MORE_IDEOGRAPHS) for cp in r]
+    size += table("TXT_IDEOGRAPH", "".join(number(c, 3) for c in both),
+                  "What compatibility ideographs stand for; 0: themselves.")
+    pairs = sorted((r[1], r[2], i) for i, r in enumerate(found)
                    if r[2] and composes(*r))
-    table("u16", "TXT_PAIR[%d]" % len(pairs), ["%d" % p[2] for p in pairs],
-          "Rows of TXT_NEAR that compose again, ordered by their parts.")
-    assert not any(r[2] and composes(*r) for r in far if r[0] < 0x10000)
-    seconds = sorted({r[2] for r in near + far if r[2] and composes(*r)
+    size += table("TXT_PAIR", "".join(number(p[2], 2) for p in pairs),
+                  "The %d of TXT_PARTS that compose, by their parts."
+                  % len(pairs))
+    seconds = sorted({r[2] for r in found if r[2] and composes(*r)
                       and combining_class(r[2]) == 0})
-    table("u32", "TXT_SECOND[%d]" % len(seconds),
-          ["0x%X" % s for s in seconds],
-          "Second parts of compositions that are of class 0; jamo are not "
-          "here.")
-    return (8 * len(marks) + 6 * len(near) + 12 * len(far)
-            + 4 * len(one + more) + 2 * len(pairs) + 4 * len(seconds))
+    size += table("TXT_SECOND", "".join(number(c, 3) for c in seconds),
+                  "Second parts that are of class 0, %d; jamo are not here."
+                  % len(seconds))
+    print("enum {\n    TXT_N_MARKS = %d, TXT_N_PARTS = %d, TXT_N_PAIRS = %d, "
+          "TXT_N_SECOND = %d\n};\n" % (len(marks), len(found), len(pairs),
+                                       len(seconds)))
+    return size
+
+
+# The order of enum txt_cluster in ksllm.c. Hangul is done by arithmetic.
+CLUSTER = {"CR": 1, "LF": 2, "Control": 3, "Extend": 4, "ZWJ": 5,
+           "Regional_Indicator": 6, "Prepend": 7, "SpacingMark": 8}
+PICTURE, CONSONANT, LINKER, NONJOINER = 9, 10, 11, 12
+CONJUNCT = ("Bengali", "Devanagari", "Gujarati", "Malayalam", "Oriya",
+            "Telugu")                       # Indic_Conjunct_Break (UAX 44)
+# Control as well, but unassigned, which Python's data leaves out.
+UNASSIGNED = [(0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)]
+LATE = 0xE01F0      # from here to U+E0FFF all is Control; not in the table
+
+
+def cluster_class(cp):
+    if cp == 0x200C:
+        return NONJOINER        # extends, but not a conjunct
+    c, value = chr(cp), ucd.grapheme_cluster_break(chr(cp))
+    if ucd.script(c) in CONJUNCT:
+        kind = ucd.indic_syllabic_category(c)
+        if kind in ("Virama", "Consonant"):
+            return LINKER if kind == "Virama" else CONSONANT
+    if value == "Other":
+        if ucd.is_extended_pictographic(c):
+            return PICTURE
+        if any(lo <= cp <= hi for lo, hi in UNASSIGNED):
+            return CLUSTER["Control"]
+    return CLUSTER.get(value, 0)
+
+
+def print_clusters():
+    found = ranges(runs(cluster_class, 0, LATE, 0), 6, 127)
+    size = table("TXT_CLUSTER", "".join(found),
+                 "Grapheme_Cluster_Break below U+%X, %d ranges: first, "
+                 "length, class." % (LATE, len(found)))
+    print("enum { TXT_N_CLUSTER = %d };" % len(found))
+    return size
 
 
 def single(cp):
@@ -193,9 +246,9 @@ def composes(cp, a, b):
 
 def main():
     if ucd.unidata_version != UNICODE:
-        sys.exit("make_unicode.py: unicodedata2 %s is not %s"
+        sys.exit("make_unicode.py: unicodedataplus %s is not %s"
                  % (ucd.unidata_version, UNICODE))
-    size = print_classes() + print_nfc()
+    size = print_classes() + print_nfc() + print_clusters()
     print("%d bytes" % size, file=sys.stderr)
 
 
