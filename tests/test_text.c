@@ -210,6 +210,64 @@ TEST(nfc_many_marks)
     CHECK(n >= strlen(in) - 2 && n <= strlen(in) + 2);
 }
 
+/* ---- Units of a stream -------------------------------------------------- */
+
+/* Gives a text out character by character as ksllm_generate does, a bar behind
+ * each piece. */
+static const char *units(const char *text, ksllm_unit unit)
+{
+    static char out[4096];
+    char held[1024];
+    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    size_t n = 0, n_held = 0;
+    while (p < end) {
+        uint32_t cp, len = txt_next(p, end, &cp);
+        memcpy(held + n_held, p, len);
+        n_held += len;
+        p += len;
+        size_t k = ksllm_text_units(held, n_held, unit);
+        memcpy(out + n, held, k);
+        n += k;
+        if (k > 0)
+            out[n++] = '|';
+        memmove(held, held + k, n_held -= k);
+    }
+    memcpy(out + n, held, n_held);
+    out[n + n_held] = '\0';
+    return out;
+}
+
+/* Every range of the table and random texts are compared with another
+ * implementation by check_tokens.py. */
+TEST(grapheme_clusters)
+{
+    static const char *const clusters[] = {
+        "한|국|어", "가\u11a8|나", "\u1100\u1161\u11a8|\u1102",
+        "\u1112\u119e\u11ab|\u1100\u1160", "\ua960\u1161\ud7cb|각|\u1161",
+        "e\u0301|a", "a|\r\n|b\n|\n|c|\r|\r\n|", "🇰🇷|🇯🇵|🇰",
+        "👨\u200d👩\u200d👧|!", "a\u200d|👩", "👍🏽|1\ufe0f\u20e3|x",
+        "क\u094dष|a", "क\u200c|ष", "\u0600가", "가\a|나", "",
+    };
+    for (size_t i = 0; i < sizeof clusters / sizeof clusters[0]; i++) {
+        char text[128];
+        size_t n = 0;
+        for (const char *p = clusters[i]; *p != '\0'; p++)
+            if (*p != '|')
+                text[n++] = *p;
+        text[n] = '\0';
+        CHECK_STR(units(text, KSLLM_UNIT_GRAPHEME), clusters[i]);
+    }
+}
+
+TEST(eojeol)
+{
+    CHECK_STR(units("나는  학교에\n갔다\u3000.", KSLLM_UNIT_EOJEOL),
+              "나는 | |학교에\n|갔다\u3000|.");
+    CHECK_STR(units("가나", KSLLM_UNIT_CHARACTER), "가|나|");
+    CHECK_EQ(ksllm_text_units("a b", 3, (ksllm_unit)3), 0);
+    CHECK_EQ(ksllm_text_units(NULL, 0, KSLLM_UNIT_EOJEOL), 0);
+}
+
 /* ---- Cutting into words ------------------------------------------------- */
 
 static const tok_rule *rule_of(const char *name)
@@ -834,6 +892,28 @@ TEST(arrays_that_disagree)
     fx_vocab_add_n(&v.v, long_text, TOK_TEXT_MAX + 1, FX_NORMAL);
     check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "513");
     free(long_text);
+}
+
+/* A row of the table of special tokens for each first byte: 255 fit. */
+TEST(special_tokens_of_every_first_byte)
+{
+    for (int all = 0; all < 2; all++) {
+        vocab v = bpe_vocab("gpt-2");
+        for (int b = 0; b < 255 + all; b++) {
+            char text[2] = {(char)b, 'x'};
+            fx_vocab_add_n(&v.v, text, 2, FX_CONTROL);
+        }
+        if (all) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "every byte");
+            continue;
+        }
+        opened x = open_good(&v);
+        int32_t id;
+        CHECK_EQ(ksllm_encode(x.m, "ax", 2, KSLLM_ENCODE_SPECIAL, &id, 1,
+                              NULL), 1);
+        CHECK_EQ(id, FX_BPE_SIZE + 'a');
+        close_vocab(&x);
+    }
 }
 
 /* Empty tokens, tokens twice, merges of what is not there: nothing breaks,

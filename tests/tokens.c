@@ -3,6 +3,7 @@
  *     tokens MODEL.gguf [PRETOKENIZER] < records > answers
  *     tokens MODEL.gguf [PRETOKENIZER] --bench TEXT_FILE
  *     tokens MODEL.gguf [PRETOKENIZER] --stream COUNT
+ *     tokens --units < records
  *
  * A record: u32 encode flags, u32 decode flags, u32 length, the text.
  * Its answer: i32 number of ids, the ids, i32 length, the ids decoded.
@@ -12,6 +13,7 @@
  * of processor time, best of three; the text goes in by pieces of 4 KiB.
  * --stream decodes COUNT random tokens one by one, in streams of up to 100,000,
  * and compares with ksllm_decode; status 1 if a stream went wrong.
+ * --units says how the texts stream in grapheme clusters.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
@@ -85,6 +87,31 @@ static void answer(const ksllm_model *model)
     free(text);
     free(ids);
     free(back);
+}
+
+/* For each record the bytes given out after each of its characters, when it
+ * is streamed in grapheme clusters; a line each. */
+static void units(void)
+{
+    uint32_t head[3];
+    char *text = NULL;
+    size_t cap = 0;
+
+    while (fread(head, sizeof head, 1, stdin) == 1) {
+        size_t begin = 0;
+        text = grow(text, &cap, head[2]);
+        read_all(text, head[2]);
+        for (size_t at = 1; at <= head[2]; at++) {
+            if (at < head[2] && (text[at] & 0xc0) == 0x80)
+                continue;       /* within a character */
+            size_t n = ksllm_text_units(text + begin, at - begin,
+                                        KSLLM_UNIT_GRAPHEME);
+            printf("%zu ", n);
+            begin += n;
+        }
+        putchar('\n');
+    }
+    free(text);
 }
 
 static double seconds(void)
@@ -298,6 +325,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: tokens MODEL [PRETOKENIZER] "
                         "[--bench FILE | --stream COUNT]\n");
         return 2;
+    }
+    if (strcmp(argv[1], "--units") == 0) {
+        units();
+        return 0;
     }
     ksllm_model_options_init(&options);
     options.vocab_only = true;

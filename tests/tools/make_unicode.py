@@ -204,7 +204,7 @@ PICTURE, CONSONANT, LINKER, NONJOINER = 9, 10, 11, 12
 CONJUNCT = ("Bengali", "Devanagari", "Gujarati", "Malayalam", "Oriya",
             "Telugu")                       # Indic_Conjunct_Break (UAX 44)
 # Control as well, but unassigned, which Python's data leaves out.
-UNASSIGNED = [(0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)]
+UNASSIGNED = [(0x2065, 0x2065), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)]
 LATE = 0xE01F0      # from here to U+E0FFF all is Control; not in the table
 
 
