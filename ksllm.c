@@ -12092,6 +12092,22 @@ typedef enum {
     N_DIMS
 } mdl_dim;
 
+/* What says how long they are, for messages. */
+static const char *const MDL_KEYS[N_DIMS] = {
+    [D_EMBD] = "embedding_length", [D_VOCAB] = "vocabulary's length",
+    [D_ROPE] = "rope.dimension_count", [D_HEADS] = "attention.head_count",
+    [D_HEAD] = "attention.key_length", [D_VALUE] = "attention.value_length",
+    [D_Q] = "attention.head_count", [D_KV] = "attention.head_count_kv",
+    [D_V] = "attention.head_count_kv", [D_ATT] = "attention.head_count",
+    [D_FFN] = "feed_forward_length", [D_LATENT] = "attention.kv_lora_rank",
+    [D_NOPE] = "attention.key_length_mla",
+    [D_OUT] = "attention.value_length_mla",
+    [D_Q_RANK] = "attention.q_lora_rank", [D_Q_IN] = "attention.q_lora_rank",
+    [D_EXPERTS] = "expert_count",
+    [D_FFN_EXPERT] = "expert_feed_forward_length",
+    [D_FFN_SHARED] = "expert_shared_count",
+};
+
 typedef struct {
     const char *name; /* behind "blk.N." */
     mdl_dim n_in;     /* contiguous */
@@ -12361,10 +12377,10 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     mdl_key heads = mdl_key_of(m, "attention.head_count");
     if (!head || rope % 2 || m->n_heads % m->n_kv_heads)
         return fail(err, KSLLM_ERR_FORMAT, gguf_find(&m->g, heads.text)->offset,
-            "%.*s: %s.attention.*: %u heads on %u KV heads, key length %u, "
-            "rope.dimension_count %u do not go together", STR(m->g.name),
-            m->arch->name, (unsigned)m->n_heads, (unsigned)m->n_kv_heads,
-            (unsigned)head, (unsigned)rope);
+            "%.*s: %u attention heads on '%s.attention.head_count_kv' %u, key "
+            "length %u, rope.dimension_count %u do not go together",
+            STR(m->g.name), (unsigned)m->n_heads, m->arch->name,
+            (unsigned)m->n_kv_heads, (unsigned)head, (unsigned)rope);
     size_t *d = m->dim;
     d[D_ONE] = 1;
     d[D_EMBD] = n_embd;
@@ -12652,35 +12668,38 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 
 /* ---- tensors ---- */
 
+/* Whether a tensor's length is what the metadata says. */
+static ksllm_status mdl_check_length(const ksllm_model *m,
+    const gguf_tensor *t, u32 axis, mdl_dim d, u64 want, ksllm_error *err) {
+    if (t->dims[axis] == want) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, t->offset,
+        "%.*s: tensor '%.*s' has a length of %llu where '%s%s%s' makes it %llu",
+        STR(m->g.name), STR(t->name), (unsigned long long)t->dims[axis],
+        MDL_KEYS[d] ? m->arch->name : "", MDL_KEYS[d] ? "." : "",
+        MDL_KEYS[d] ? MDL_KEYS[d] : "the format", (unsigned long long)want);
+}
+
 static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    size_t n, const u8 **out, ksllm_error *err) {
+    mdl_dim d, size_t n, const u8 **out, ksllm_error *err) {
+    ksllm_status status = mdl_check_length(m, t, 0, d, n, err);
+    for (u32 i = 1; i < 4 && !status; i++)
+        status = mdl_check_length(m, t, i, D_ONE, 1, err);
     *out = t->data;
-    if (t->dims[0] != n || t->n_rows != 1)
-        return fail(err, KSLLM_ERR_FORMAT, t->offset,
-            "%.*s: tensor '%.*s' is %llu x %llu, the metadata says %llu",
-            STR(m->g.name), STR(t->name), (unsigned long long)t->dims[0],
-            (unsigned long long)t->n_rows, (unsigned long long)n);
-    if (t->type != KSLLM_TYPE_F32)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
-            "%.*s: tensor '%.*s' has type %s, F32 is needed there",
-            STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
-    return KSLLM_OK;
+    if (status || t->type == KSLLM_TYPE_F32) return status;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "%.*s: tensor '%.*s' has type %s, F32 is needed there",
+        STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
 }
 
 static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
     const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
-    size_t n_in = m->dim[s->n_in], n_out = m->dim[s->n_out], n = m->dim[s->n];
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, n_in, n_out,
-        (size_t)t->row_bytes, n};
-    if (t->dims[0] == n_in && t->dims[1] == n_out && t->dims[2] == n
-        && t->dims[3] == 1)
-        return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, t->offset,
-        "%.*s: tensor '%.*s' is %llu x %llu x %llu, the metadata says "
-        "%llu x %llu x %llu", STR(m->g.name), STR(t->name),
-        (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-        (unsigned long long)t->dims[2], (unsigned long long)n_in,
-        (unsigned long long)n_out, (unsigned long long)n);
+    const mdl_dim d[4] = {s->n_in, s->n_out, s->n, D_ONE};
+    ksllm_status status = KSLLM_OK;
+    for (u32 i = 0; i < 4 && !status; i++)
+        status = mdl_check_length(m, t, i, d[i], m->dim[d[i]], err);
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[d[0]],
+        m->dim[d[1]], (size_t)t->row_bytes, m->dim[d[2]]};
+    return status;
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -12751,7 +12770,8 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
         const char *name =
             i == V_FFN_NORM && ffn_norm ? ffn_norm : s->name;
         if ((p.vectors | p.may) & BIT(i) && str_eq(rest, str_of(name)))
-            return mdl_bind_vector(m, t, m->dim[s->n_in], &l->vec[i], err);
+            return mdl_bind_vector(
+                m, t, s->n_in, m->dim[s->n_in], &l->vec[i], err);
     }
     return mdl_unknown(m, t, err);
 }
@@ -12770,10 +12790,11 @@ static ksllm_status mdl_bind(
     if (str_eq(t->name, str_of("output.weight")))
         return mdl_bind_matrix(m, t, &table, &m->output, err);
     if (str_eq(t->name, str_of("output_norm.weight")))
-        return mdl_bind_vector(m, t, m->dim[D_EMBD], &m->output_norm, err);
+        return mdl_bind_vector(
+            m, t, D_EMBD, m->dim[D_EMBD], &m->output_norm, err);
     if (str_eq(t->name, str_of("rope_freqs.weight")))
         return mdl_bind_vector(
-            m, t, m->dim[D_ROPE] / 2, &m->rope_divisors, err);
+            m, t, D_ROPE, m->dim[D_ROPE] / 2, &m->rope_divisors, err);
     return mdl_unknown(m, t, err);
 }
 
@@ -15085,7 +15106,7 @@ static ksllm_status api_evaluate(ksllm_session *s, const ksllm_control *c,
 void ksllm_session_options_init(ksllm_session_options *options) {
     if (options)
         *options = (ksllm_session_options){
-            .size = sizeof *options, .kv_type = KSLLM_TYPE_F16};
+            .size = sizeof *options, .kv_type = KSLLM_TYPE_Q8_0};
 }
 
 ksllm_status ksllm_memory_estimate(const ksllm_model *model,

@@ -468,7 +468,11 @@ typedef struct ksllm_session_options {
     uint32_t n_batch;       /* tokens evaluated together, 1 to 4096. 0: 64 */
     uint32_t n_threads;     /* with the calling one. 0: one per fast core.
                                1 starts no thread */
-    ksllm_type kv_type;     /* KSLLM_TYPE_F16 (default) or KSLLM_TYPE_F32 */
+    /* The KV cache: Q8_0 (default; int8, a scale for 64 dimensions of a key
+     * and for each value) or F16, which takes twice the memory and is slower
+     * in long contexts, or F32. What int8 costs next to the weights' own
+     * rounding is in README. */
+    ksllm_type kv_type;
     ksllm_overflow overflow;
     uint32_t n_keep;        /* for SLIDE, less than n_ctx */
     ksllm_pooling pooling;  /* what ksllm_session_embedding will give. With
