@@ -741,7 +741,8 @@ static str cv_bare(str name) {
         size_t n = strlen(CV_PREFIX[i]);
         if (name.n <= n || memcmp(name.p, CV_PREFIX[i], n)) continue;
         str rest = {name.p + n, name.n - n};
-        if (!strncmp(rest.p, "model.", 6) || !strncmp(rest.p, "lm_head.", 8))
+        if ((rest.n > 6 && !memcmp(rest.p, "model.", 6))
+            || (rest.n > 8 && !memcmp(rest.p, "lm_head.", 8)))
             return rest;
         char z[GGUF_MAX_NAME];
         snprintf(z, sizeof z, "model.%.*s",
@@ -820,31 +821,40 @@ static void cv_find_scale(const cv *c, cv_source *s, u64 n_out) {
     s->scale_in = b;
 }
 
-/* Two things that the checkpoint has in one, head by head. The keys' part of
- * kv_b is turned, as llama.cpp has it: it is multiplied with the query. */
-static void cv_take(const cv *c, str name, cv_source *s) {
+/* Two things that the checkpoint has in one, head by head: what of each head a
+ * tensor gets. The keys' part of kv_b is turned, as llama.cpp has it: it is
+ * multiplied with the query. Gives the tensor's shape. */
+static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
+    const i64 key = c->nope + c->head_dim, both = c->nope + c->value;
     const struct {
         const char *name;
-        u32 of;
+        u32 of, n_dims;
         i64 head_rows, first, take;
-        bool turned;
     } takes[] = {
-        {".attn_k_b.", CV_MLA, c->nope + c->value, 0, c->nope, true},
-        {".attn_v_b.", CV_MLA, c->nope + c->value, c->nope, c->value, false},
-        {".attn_q_b.", CV_GATED, c->nope + c->head_dim + c->value, 0,
-            c->nope + c->head_dim, false},
-        {".attn_gate.", CV_GATED, c->nope + c->head_dim + c->value,
-            c->nope + c->head_dim, c->value, false},
+        {".attn_k_b.", CV_MLA, 3, both, 0, c->nope},
+        {".attn_v_b.", CV_MLA, 3, both, c->nope, c->value},
+        {".attn_q_b.", CV_GATED, 2, key + c->value, 0, key},
+        {".attn_gate.", CV_GATED, 2, key + c->value, key, c->value},
     };
     for (size_t i = 0; i < KS_LEN(takes); i++) {
-        if (!(c->family->flags & takes[i].of)
-            || !str_has(name, takes[i].name))
+        if (!(c->family->flags & takes[i].of) || !str_has(name, takes[i].name))
             continue;
+        u64 heads = (u64)c->n_heads;
         s->head_rows = (u64)takes[i].head_rows;
         s->first = (u64)takes[i].first;
         s->take = (u64)takes[i].take;
-        s->turned = takes[i].turned;
+        s->turned = i == 0;
+        if (!s->take || dims[1] != s->head_rows * heads)
+            die("%s: tensor '%.*s' does not divide into %llu heads of %llu",
+                c->dir, STR(s->t->name), (unsigned long long)heads,
+                (unsigned long long)s->head_rows);
+        dims[1] = s->turned ? s->n_in
+            : takes[i].n_dims == 3 ? s->take : s->take * heads;
+        if (s->turned) dims[0] = s->take;
+        dims[2] = heads;
+        return takes[i].n_dims;
     }
+    return s->t->n_dims;
 }
 
 static gw_tensor *cv_planned(const cv *c, str name) {
@@ -865,8 +875,8 @@ static cv_source cv_source_of(const cv *c, st_tensor *from, u64 n_out) {
 static void cv_add_expert(cv *c, st_tensor *from, cv_place place) {
     gw_tensor *t = cv_planned(c, place.name);
     u64 dims[3] = {from->dims[1], from->dims[0], (u64)c->n_experts};
-    if (from->n_dims != 2 || (t && (t->dims[0] != dims[0]
-            || t->dims[1] != dims[1])))
+    if (from->n_dims != 2 || !dims[0] || !dims[1]
+        || (t && (t->dims[0] != dims[0] || t->dims[1] != dims[1])))
         die("%s: tensor '%.*s' has not the shape of other experts", c->dir,
             STR(from->name));
     if (!t) {
@@ -889,24 +899,11 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name) {
     if (!from->n_dims || from->n_dims > 2 || !from->dims[0] || !from->dims[1])
         die("%s: tensor '%.*s' has %u dimensions, 1 or 2 were expected",
             c->dir, STR(from->name), from->n_dims);
-    u64 dims[3] = {from->dims[from->n_dims - 1], from->dims[0],
-        (u64)c->n_heads};
-    u32 n_dims = from->n_dims;
-    u64 n_out = n_dims == 2 ? dims[1] : 1;
+    u64 dims[3] = {from->dims[from->n_dims - 1], from->dims[0], 1};
+    u64 n_out = from->n_dims == 2 ? dims[1] : 1;
     cv_source *s = xalloc(1, sizeof *s);
     *s = cv_source_of(c, from, n_out);
-    cv_take(c, name, s);
-    if (s->take) {
-        if (n_out != s->head_rows * dims[2])
-            die("%s: tensor '%.*s' does not divide into %llu heads of %llu",
-                c->dir, STR(from->name), (unsigned long long)dims[2],
-                (unsigned long long)s->head_rows);
-        bool by_head = !(c->family->flags & CV_GATED)
-            || str_has(name, ".attn_k_b.") || str_has(name, ".attn_v_b.");
-        n_dims = by_head ? 3 : 2;
-        dims[1] = s->turned ? dims[0] : by_head ? s->take : s->take * dims[2];
-        if (s->turned) dims[0] = s->take;
-    }
+    u32 n_dims = cv_take(c, name, s, dims);
     gw_tensor *t = gw_add(c->g, name, n_dims, dims);
     bool bias = str_has(name, ".bias");
     if (c->family->flags & CV_PERMUTE
@@ -1006,41 +1003,37 @@ static void cv_check_plan(const cv *c) {
         die("%s: 'lm_head.weight' is missing and tie_word_embeddings is not "
             "set", c->dir);
     for (i64 n = 0; n < c->n_layers; n++) {
-        char prefix[32];
-        u32 i = 0;
-        int len = snprintf(prefix, sizeof prefix, "blk.%lld.", (long long)n);
-        while (i < c->g->n && memcmp(c->g->t[i].name.p, prefix, (size_t)len))
+        u32 i = 0, layer;
+        str rest;
+        while (i < c->g->n && !(mdl_split_name(c->g->t[i].name, &layer, &rest)
+                && layer == n))
             i++;
         if (i == c->g->n)
-            die("%s: nothing among the tensors becomes '%s*'", c->dir, prefix);
+            die("%s: nothing among the tensors becomes 'blk.%lld.*'", c->dir,
+                (long long)n);
     }
 }
 
-/* Whether the library will run it, before hours of writing: a file with the
- * head, the tables made here and holes for weights is opened. */
+/* Whether the library will run it, before hours of writing: the head, the
+ * tables made here and zeros for weights, in pages that are never touched. */
 static void cv_try(const cv *c) {
-    char path[] = "/tmp/ksllm-quant-XXXXXX";
+    size_t size = (size_t)c->g->end;
+    u8 *p = size < c->g->end ? MAP_FAILED
+        : mmap(NULL, size, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     ksllm_model *m = NULL;
     ksllm_error err;
-    int fd = mkstemp(path);
-    if (fd < 0) return; /* the file itself will tell */
-    bool ok = write(fd, c->g->head.p, c->g->head.n) == (ssize_t)c->g->head.n
-        && !ftruncate(fd, (off_t)c->g->end);
-    for (u32 i = 0; i < c->g->n && ok; i++) {
+    if (p == MAP_FAILED) return; /* the file itself will tell */
+    memcpy(p, c->g->head.p, c->g->head.n);
+    for (u32 i = 0; i < c->g->n; i++) {
         const gw_tensor *t = &c->g->t[i];
         const cv_source *s = t->src;
-        ok = !s->made || pwrite(fd, s->made, t->bytes,
-            (off_t)(c->g->data + t->offset)) == (ssize_t)t->bytes;
+        if (s->made) memcpy(p + c->g->data + t->offset, s->made, t->bytes);
     }
-    close(fd);
-    ksllm_status status =
-        ok ? ksllm_model_open(path, NULL, &m, &err) : KSLLM_OK;
+    if (ksllm_model_open_memory(p, size, NULL, &m, &err))
+        die("%s: what would be written cannot be run: %s", c->dir, err.text);
     ksllm_model_close(m);
-    unlink(path);
-    size_t n = strlen(path); /* its name would only puzzle */
-    if (status)
-        die("%s: what would be written cannot be run%s", c->dir,
-            strncmp(err.text, path, n) ? "" : err.text + n);
+    munmap(p, size);
 }
 
 static const char CV_USAGE[] =
@@ -1053,6 +1046,8 @@ static void cv_read_experts(cv *c) {
     const js *types = js_get(c->config, "mlp_layer_types");
     c->n_experts = cv_int(c, "num_experts|n_routed_experts|num_local_experts",
         -1);
+    if (c->n_experts < 1 || c->n_experts > 1 << 16)
+        die("%s/config.json: %lld experts", c->dir, (long long)c->n_experts);
     c->n_dense = cv_int(c, "first_k_dense_replace", 0);
     if (!types || types->kind != JS_ARR) return;
     c->n_dense = 0;

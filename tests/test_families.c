@@ -350,6 +350,8 @@ TEST(configs_that_no_graph_has) {
             "\"rope_interleave\": false", "rope_interleave"},
         {"deepseek_v3", "\"qk_nope_head_dim\": 32",
             "\"qk_nope_head_dim\": 24", "kv_b_proj"},
+        {"exaone_moe", "\"num_experts\": 8", "\"num_experts\": 100000",
+            "100000 experts"},
         {"solar", "\"bskcn_tv\"", "\"x\"", "bskcn_tv"},
         {"llama_mha", "\"rope_theta\"",
             "\"partial_rotary_factor\": 0.5, \"rope_theta\"",
