@@ -202,6 +202,31 @@ static void check_exact(const char *row, const ksllm_model *m,
     free(logits);
 }
 
+/* Nor does the instruction set; with the int8 cache, as it is by default. */
+static void same_everywhere(const char *path, const reference *r) {
+    char name[32];
+    f32 *want = NULL;
+    for (const char *p = ksllm_isa_list(); *p; p += strspn(p, " ")) {
+        ksllm_model_options o;
+        ksllm_model *m = NULL;
+        ksllm_error err;
+        size_t n = strcspn(p, " ");
+        snprintf(name, sizeof name, "%.*s", (int)n, p);
+        p += n;
+        ksllm_model_options_init(&o);
+        o.isa = name;
+        if (!CHECK_OK(ksllm_model_open(path, &o, &m, &err), err)) continue;
+        way w = {2, 64, SIZE_MAX, KSLLM_TYPE_Q8_0};
+        f32 *got = run(m, r, w, NULL);
+        if (!want) same_bits(m, r, want = got, KSLLM_TYPE_Q8_0);
+        else if (!CHECK(!memcmp(want, got, r->n * r->n_vocab * sizeof *got)))
+            printf("%s\n", name);
+        if (want != got) free(got);
+        ksllm_model_close(m);
+    }
+    free(want);
+}
+
 static bool has_experts(const ksllm_model *m) {
     ksllm_tensor t;
     return !ksllm_tensor_find(m, "blk.1.ffn_gate_inp.weight", &t);
@@ -227,6 +252,7 @@ static void check_row(const char *row) {
             CHECK(kl <= STORED[i].limit[has_experts(m)]);
             same_bits(m, &r, x, KSLLM_TYPE_F16);
             free(x);
+            same_everywhere(path, &r);
         }
         ksllm_model_close(m);
         unlink(path);
