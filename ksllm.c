@@ -138,7 +138,7 @@
 #if defined __clang__
 #define KS_UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define KS_UNROLL _Pragma("GCC unroll 8")
+#define KS_UNROLL _Pragma("GCC unroll 16")
 #endif
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
@@ -211,6 +211,7 @@ LOAD(f64, f64)
 KS_INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 KS_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 KS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+KS_INLINE u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 
 /* a + b and a * b in 64 bits; false on overflow. */
 KS_INLINE bool add_ok(u64 a, u64 b, u64 *r) {
@@ -1239,7 +1240,8 @@ typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
 typedef struct {
     const f32 *q;           /* [m][heads][key_dim] */
     const i8 *q8;           /* the same as int8, rounded up to 16 */
-    const f32 *q_scale;     /* [m][heads][key_dim / K_SPREAD, rounded up] */
+    const f32 *q_scale;     /* [m][heads][key_dim / K_SPREAD, rounded up][2]:
+                               the scale, and the sum of the integers */
     const u8 *k, *v;
     const f32 *k_scale;     /* [key_dim / K_SPREAD, rounded up][n_slots] */
     const f32 *v_scale;     /* [n_slots] */
@@ -1889,11 +1891,20 @@ V_INLINE f32 KS_NAME(v_sum)(vf v) {
 }
 
 V_INLINE f32 KS_NAME(v_top)(vf v) {
-    f32 f[16], m;
-    v_store(f, v);
-    m = f[0];
-    for (int i = 1; i < 16; i++) m = f[i] > m ? f[i] : m;
+#if defined KS_AVX2
+    __m256 y = _mm256_max_ps(v.a, v.b);
+    __m128 x = _mm_max_ps(
+        _mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+#elif defined KS_NEON
+    return vmaxvq_f32(vmaxq_f32(
+        vmaxq_f32(v.v[0], v.v[1]), vmaxq_f32(v.v[2], v.v[3])));
+#else
+    f32 m = v.f[0];
+    for (int i = 1; i < 16; i++) m = v.f[i] > m ? v.f[i] : m;
     return m;
+#endif
 }
 
 /* The last n < 16 values, filled up. */
@@ -3140,23 +3151,31 @@ KS_INLINE void KS_NAME(k_values)(const k_query *a, const int G, f32 *out,
  * what everything before must be multiplied with. */
 V_INLINE f32 KS_NAME(k_softmax)(
     f32 *s, size_t first, size_t n, f32 *max, f32 *sum) {
-    f32 top = KS_NAME(k_max)(s + first, n), keep[16];
-    if (top < *max) top = *max;
-    v_store(keep, KS_NAME(v_exp)(v_set1(*max - top)));
-    vf part = v_set1(0.0f);
+    f32 top = KS_NAME(k_max)(s + first, n), keep = 1;
+    if (top > *max) { /* e^0 is 1 to the bit */
+        f32 e[16];
+        v_store(e, KS_NAME(v_exp)(v_set1(*max - top)));
+        keep = e[0];
+    } else {
+        top = *max;
+    }
+    vf part = v_set1(0.0f), shift = v_set1(-top);
     for (size_t j = 0; j < first; j++) s[j] = top;
     for (size_t j = first + n; j < K_KEYS; j++) s[j] = top;
+    KS_UNROLL
     for (size_t j = 0; j < K_KEYS; j += 16) {
-        f32 *e = s + j;
-        v_store(e, KS_NAME(v_exp)(v_add(v_load(e), v_set1(-top))));
-        if (j < first || j + 16 > first + n)
-            for (size_t k = 0; k < 16; k++)
-                if (j + k < first || j + k >= first + n) e[k] = 0;
-        part = v_add(part, v_load(e));
+        vf e = KS_NAME(v_exp)(v_add(v_load(s + j), shift));
+        v_store(s + j, e);
+        if (j < first || j + 16 > first + n) {
+            for (size_t k = j; k < j + 16; k++)
+                if (k < first || k >= first + n) s[k] = 0;
+            e = v_load(s + j);
+        }
+        part = v_add(part, e);
     }
-    *sum = *sum * keep[0] + KS_NAME(v_sum)(part);
+    *sum = *sum * keep + KS_NAME(v_sum)(part);
     *max = top;
-    return keep[0];
+    return keep;
 }
 
 /* The same as int8: all 64 scores of a block, also those that do not count. */
@@ -3170,16 +3189,12 @@ KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
     for (size_t part = 0; part < parts; part++) {
         size_t from = part * K_SPREAD, to = min_size(n, from + K_SPREAD);
         const f32 *k_scale = a->k_scale + part * a->n_slots + slot;
-        vi start[4];
-        for (int g = 0; g < G; g++) {
-            i32 sum = 0;
-            for (size_t i = from; i < to; i++) sum += q[(size_t)g * q_next + i];
-            start[g] = vi_start(sum);
-        }
+        const f32 *scale = q_scale + 2 * part;
         for (int b = 0; b < 4; b += W) {
             vi x[VI_WIDTH];
             KS_UNROLL
-            for (int c = 0; c < W * G; c++) x[c] = start[c % G];
+            for (int c = 0; c < W * G; c++)
+                x[c] = vi_start((i32)scale[(size_t)(c % G) * parts * 2 + 1]);
             for (size_t i = from; i < to; i += 4)
                 KS_UNROLL
                 for (int c = 0; c < W * G; c++)
@@ -3189,11 +3204,11 @@ KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
             KS_UNROLL
             for (int c = 0; c < W * G; c++) {
                 f32 *y = s[c % G] + 16 * (b + c / G);
-                f32 scale = q_scale[(size_t)(c % G) * parts + part] * a->scale;
+                f32 d = scale[(size_t)(c % G) * parts * 2] * a->scale;
                 vf old = part ? v_load(y) : v_set1(0.0f);
                 v_store(y, v_fma(v_mul(vi_float(x[c]),
                                      v_load(k_scale + 16 * (b + c / G))),
-                               v_set1(scale), old));
+                               v_set1(d), old));
             }
         }
     }
@@ -3277,8 +3292,8 @@ KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
         u8 p8[4][K_KEYS];
         KS_NAME(k_scores_i8)(a, G,
             a->q8 + row * ((a->key_dim + 15) / 16 * 16),
-            a->q_scale + row * ((a->key_dim + K_SPREAD - 1) / K_SPREAD), slot,
-            s);
+            a->q_scale + 2 * row * ((a->key_dim + K_SPREAD - 1) / K_SPREAD),
+            slot, s);
         for (int g = 0; g < G; g++) {
             keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
             share[g] = KS_NAME(k_shares_i8)(
@@ -13045,7 +13060,7 @@ struct ksllm_session {
     i8 *row8;             /* [row8_bytes] one key or value on its way */
     size_t row8_bytes;
     i8 *q8;               /* [heads][D_HEAD, up to 16] for an int8 cache */
-    f32 *q_scale;         /* [heads][k_parts] */
+    f32 *q_scale;         /* [heads][k_parts][2] */
     k_acts acts;          /* the input of the products under way */
     ses_job *jobs;        /* the products under way */
     u32 *first_piece;     /* of each, and where the last one ends */
@@ -13110,30 +13125,29 @@ static void ses_lay_cache(ksllm_session *s, arena *a) {
 
 /* Rows of experts in a batch: every token's chosen ones, and itself once more
  * for the shared expert. */
-static size_t ses_expert_rows(const ksllm_session *s) {
-    return s->m->dim[D_EXPERTS]
-        ? (size_t)s->n_batch * (s->m->n_experts_used + 1)
-        : 0;
+static u64 ses_expert_rows(const ksllm_session *s) {
+    return s->m->dim[D_EXPERTS] ? (u64)s->n_batch * (s->m->n_experts_used + 1)
+                                : 0;
 }
 
 /* Floats between the experts' gate and up activations; the shared expert's
  * start at a multiple of 256, where any block may begin. */
-static size_t ses_expert_floats(const ksllm_session *s) {
+static u64 ses_expert_floats(const ksllm_session *s) {
     const size_t *d = s->m->dim;
     if (!d[D_EXPERTS]) return 0;
-    return s->n_batch * (s->m->n_experts_used * d[D_FFN_EXPERT]
+    return s->n_batch * ((u64)s->m->n_experts_used * d[D_FFN_EXPERT]
         + d[D_FFN_SHARED]) + 256;
 }
 
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
     const size_t *d = s->m->dim, inputs[] = {D_EMBD, D_ATT, D_FFN, D_Q_IN};
-    size_t latent = max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
-    size_t n = s->n_batch * (s->m->arch->latent ? latent : 0);
-    n = max_size(n, ses_expert_floats(s));
-    n = max_size(n, ses_expert_rows(s) * d[D_EMBD]);
+    u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
+    u64 n = s->n_batch * latent;
+    n = max_u64(n, ses_expert_floats(s));
+    n = max_u64(n, ses_expert_rows(s) * d[D_EMBD]);
     for (size_t i = 0; i < KS_LEN(inputs); i++)
-        n = max_size(n, s->n_batch * d[inputs[i]]);
+        n = max_u64(n, (u64)s->n_batch * d[inputs[i]]);
     for (int i = 0; i < 2; i++) {
         s->acts.q[i] = arena_take(a, n, 1);
         s->acts.d[i] = arena_take(a, n / block[i] + 1, 4);
@@ -13152,12 +13166,13 @@ static void ses_lay_jobs(ksllm_session *s, arena *a) {
 
 static void ses_lay_scratch(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
-    const size_t *d = m->dim, n = s->n_batch, used = m->n_experts_used;
-    size_t wide = max_size(n * d[D_FFN], ses_expert_floats(s));
-    size_t rows = ses_expert_rows(s) * d[D_EMBD];
+    const size_t *d = m->dim;
+    const u64 n = s->n_batch, used = m->n_experts_used;
+    u64 wide = max_u64(n * d[D_FFN], ses_expert_floats(s));
+    u64 rows = ses_expert_rows(s) * d[D_EMBD];
     const struct {
         f32 **p;
-        size_t n;
+        u64 n;
     } floats[] = {
         {&s->x, n * d[D_EMBD]}, {&s->xn, n * d[D_EMBD]},
         {&s->delta, n * d[D_EMBD]}, {&s->q, n * d[D_Q]},
@@ -13177,9 +13192,9 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     s->pick = arena_take(a, n * used, sizeof(u32));
     s->slot = arena_take(a, n * used, sizeof(u32));
     s->first = arena_take(a, d[D_EXPERTS] + 1, sizeof(u32));
-    size_t heads = s->kv == K_I8 ? n * d[D_HEADS] : 0;
+    u64 heads = s->kv == K_I8 ? n * d[D_HEADS] : 0;
     s->q8 = arena_take(a, heads, (d[D_HEAD] + 15) / 16 * 16);
-    s->q_scale = arena_take(a, heads * s->k_parts, sizeof(f32));
+    s->q_scale = arena_take(a, 2 * heads * s->k_parts, sizeof(f32));
     s->row8_bytes = (max_size(d[D_HEAD], d[D_VALUE]) + 15) / 16 * 16;
     s->row8 = arena_take(a, s->kv == K_I8 ? n : 0, s->row8_bytes);
     ses_lay_acts(s, a);
@@ -13650,11 +13665,15 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     if (s->kv != K_I8) return;
     for (size_t h = 0, row = t * heads; h < heads; h++, row++, q += hd) {
         i8 *to = s->q8 + row * ((hd + 15) / 16 * 16);
-        f32 *scale = s->q_scale + row * s->k_parts;
+        f32 *scale = s->q_scale + 2 * row * s->k_parts;
         s->m->k->spread(q, hd);
-        for (size_t i = 0; i < hd; i += K_SPREAD)
-            *scale++ = s->m->k->to_i8(
-                q + i, min_size(hd - i, K_SPREAD), to + i);
+        for (size_t i = 0; i < hd; i += K_SPREAD, scale += 2) {
+            size_t n = min_size(hd - i, K_SPREAD);
+            i32 sum = 0;
+            scale[0] = s->m->k->to_i8(q + i, n, to + i);
+            for (size_t j = i; j < i + n; j++) sum += to[j];
+            scale[1] = (f32)sum;
+        }
     }
 }
 
@@ -13743,7 +13762,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     k_query a = {
         .q = (latent ? s->query : s->q) + row * d[D_HEAD],
         .q8 = s->kv == K_I8 ? s->q8 + row * ((d[D_HEAD] + 15) / 16 * 16) : NULL,
-        .q_scale = s->kv == K_I8 ? s->q_scale + row * s->k_parts : NULL,
+        .q_scale = s->kv == K_I8 ? s->q_scale + 2 * row * s->k_parts : NULL,
         .k = c->k + kv_row * s->k_bytes,
         .v = c->v + kv_row * (s->v_in_k ? s->k_bytes : s->v_bytes),
         .k_scale = s->kv == K_I8 ? c->k_scale + kv_row * s->k_parts : NULL,
