@@ -54,7 +54,9 @@
  *     one fma each, and the partials are added as a fixed tree.
  *   - fma only where written; no contraction by the compiler. Own exp, log,
  *     sin, cos; libm gives nothing but sqrt, which IEEE 754 defines exactly.
- *   - Attention goes over blocks of 64 keys at fixed absolute positions.
+ *   - Attention goes over blocks of 64 keys at fixed absolute positions. With
+ *     the int8 cache, whose keys and values are rotated (k_spread), scores are
+ *     exact integer sums over 64 dimensions and values over a block of keys.
  */
 #ifndef KS_ISA
 
