@@ -41,7 +41,9 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / "build" / "models"
-TEXT = ROOT / "tests" / "data" / "check_text.txt"
+TEXTS = [ROOT / "tests" / "data" / "check_text.txt",   # 640 tokens and more
+         ROOT / "tests" / "quant_heldout_ko.txt",      # for --tokens 2048
+         ROOT / "quant" / "calibration_ko.txt"]
 PINS = (ROOT / "tests" / "requirements.txt").read_text()
 
 os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
@@ -422,11 +424,11 @@ def check_model(name, model, program, peer, n_tokens):
     path = fetch_model(model)
     f32 = f32_copy(path)
     tokenizer = load_tokenizer(path)
-    text = TEXT.read_text(encoding="utf-8")
+    text = "".join(p.read_text(encoding="utf-8") for p in TEXTS)
     tokens = tokenizer.encode(text).ids[:n_tokens]
     prompt = tokenizer.encode(model["prompt"]).ids
     if len(tokens) < n_tokens:
-        sys.exit(f"{TEXT}: fewer than {n_tokens} tokens")
+        sys.exit(f"the texts have fewer than {n_tokens} tokens")
     say(f"\n{name}: {path.name}, {len(tokens)} tokens")
 
     ref, ref_greedy = reference_outputs(path, model, tokens, prompt)
