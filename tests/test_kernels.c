@@ -452,51 +452,103 @@ TEST(maxima_and_sums)
 
 /* ---- Attention ---------------------------------------------------------- */
 
-static void attend(bool f16, int trial, uint64_t *rng)
+enum { SLOTS = 192, MOST = 256, TOKENS = 3 };
+
+/* Random keys or values x as a cache holds them; x becomes what they stand
+ * for there. Int8 values have one scale, keys one for 64 dimensions. */
+static void fill_cache(k_cache kind, bool value, f32 *x, size_t slots,
+                       size_t d, u8 *to, f32 *scale)
 {
-    static const u16 dims[] = {2, 8, 16, 20, 32, 48, 64, 80, 96, 128, 256};
-    enum { SLOTS = 192, MOST = 256 };
-    static f32 kv[2][SLOTS * MOST];
-    static u8 bytes[2][SLOTS * MOST * 4];
-    f32 q[4 * MOST], want[4 * MOST], y[4 * MOST];
-    int few = (int)fx_below(rng, 3), heads = 1 << few;
-    size_t d = dims[fx_below(rng, 11)];
-    size_t slots = 64 * (1 + fx_below(rng, 3));
-    size_t length = 1 + fx_below(rng, (u32)slots);
-    size_t lo = fx_below(rng, trial % 3 ? 1 : 500);
-    size_t hi = lo + length;
-    numbers(q, 4 * d, trial % 2, rng);
-    for (int i = 0; i < 2; i++) {
-        numbers(kv[i], slots * d, i ? trial % 3 : 0, rng);
-        if (f16) {
-            scalar()->to_f16(kv[i], slots * d, bytes[i]);
-            for (size_t j = 0; j < slots * d; j++)
-                kv[i][j] = f32_of_f16(ld_u16(bytes[i] + 2 * j));
-        } else {
-            memcpy(bytes[i], kv[i], slots * d * sizeof(f32));
+    size_t stride = value ? (d + 15) / 16 * 16 : (d + 3) / 4 * 4;
+    size_t part = value ? d : K_SPREAD;
+    memset(to, 0x80, kind == K_I8 ? slots * stride : 0);
+    for (size_t p = 0; p < slots; p++, x += d) {
+        i8 q[MOST + 16];
+        if (kind == K_F16)
+            scalar()->to_f16(x, d, to + 2 * p * d);
+        for (size_t j = 0; j < d; j++)
+            if (kind == K_F16)
+                x[j] = f32_of_f16(ld_u16(to + 2 * (p * d + j)));
+        if (kind == K_F32)
+            memcpy(to + 4 * p * d, x, d * sizeof *x);
+        for (size_t i = 0; i < d && kind == K_I8; i += part) {
+            size_t n = min_size(part, d - i);
+            f32 k = scale[i / part * slots + p] = scalar()->to_i8(x + i, n, q);
+            for (size_t j = i; j < i + n; j++) {
+                u8 byte = (u8)q[j - i];
+                if (value)
+                    to[p / 4 * 4 * stride + 4 * j + p % 4] = byte;
+                else
+                    to[p / 16 * 16 * stride + j / 4 * 64 + p % 16 * 4 +
+                       j % 4] = byte ^ 0x80;
+                x[j] = (f32)q[j - i] * k;
+            }
         }
     }
-    k_query a = {.q = q, .k = bytes[0], .v = bytes[1], .head_dim = d,
-                 .n_slots = slots, .lo = lo, .hi = hi,
-                 .scale = 1 / sqrtf((f32)d), .out = want};
-    scalar()->attend[f16][few](&a);
+}
+
+static void attend(k_cache kind, int trial, uint64_t *rng)
+{
+    static const u16 dims[] = {2, 8, 16, 20, 32, 48, 64, 80, 96, 128, 256};
+    static f32 kv[2][SLOTS * MOST], scale[2][SLOTS * MOST / 64];
+    static u8 bytes[2][SLOTS * MOST * 4];
+    static f32 q[TOKENS * 4 * MOST], want[TOKENS * 4 * MOST];
+    static f32 y[TOKENS * 4 * MOST], q_scale[TOKENS * 4 * 8];
+    static i8 q8[TOKENS * 4 * MOST];
+    int few = (int)fx_below(rng, 3), heads = 1 << few;
+    size_t d = dims[fx_below(rng, 11)], d16 = (d + 15) / 16 * 16;
+    size_t parts = (d + K_SPREAD - 1) / K_SPREAD;
+    size_t slots = 64 * (1 + fx_below(rng, 3)), m = 1 + fx_below(rng, TOKENS);
+    size_t length = 1 + fx_below(rng, (u32)(slots - m));
+    size_t lo = fx_below(rng, trial % 3 ? 1 : 500);
+    size_t hi = lo + length, rows = m * (size_t)heads;
+    size_t size = kind == K_F32 ? 4 : 2;
+    numbers(q, rows * d, trial % 2, rng);
+    for (size_t r = 0; r < rows && kind == K_I8; r++)
+        for (size_t i = 0; i < d; i += K_SPREAD) {
+            size_t n = min_size(K_SPREAD, d - i);
+            f32 *k = q_scale + 2 * (r * parts + i / K_SPREAD);
+            k[0] = scalar()->to_i8(q + r * d + i, n, q8 + r * d16 + i);
+            k[1] = 0;
+            for (size_t j = i; j < i + n; j++) {
+                k[1] += q8[r * d16 + j];
+                q[r * d + j] = (f32)q8[r * d16 + j] * k[0];
+            }
+        }
+    for (int i = 0; i < 2; i++) {
+        numbers(kv[i], slots * d, i ? trial % 3 : 0, rng);
+        fill_cache(kind, i, kv[i], slots, d, bytes[i], scale[i]);
+    }
+    k_query a = {.q = q, .q8 = q8, .q_scale = q_scale, .k = bytes[0],
+                 .v = bytes[1], .k_scale = scale[0], .v_scale = scale[1],
+                 .key_dim = d, .value_dim = d,
+                 .k_stride = kind == K_I8 ? (d + 3) / 4 * 4 : d * size,
+                 .v_stride = kind == K_I8 ? d16 : d * size,
+                 .n_slots = slots, .m = m, .hi = hi,
+                 .window = lo ? length : 0, .scale = 1 / sqrtf((f32)d),
+                 .q_heads = (size_t)heads, .out = want, .out_head = d,
+                 .out_token = (size_t)heads * d};
+    scalar()->attend[kind][few](&a);
     a.out = y;
     const k_row *k;
     EACH_ROW(k) {
         memset(y, 0x77, sizeof y);
-        k->attend[f16][few](&a);
-        if (!CHECK(same_floats(y, want, d * (size_t)heads)))
+        k->attend[kind][few](&a);
+        if (!CHECK(same_floats(y, want, d * rows)))
             printf("%s: head of %d, %d slots, %d to %d\n", k->name, (int)d,
                    (int)slots, (int)lo, (int)hi);
     }
     /* Together or alone: the same bits. */
-    for (int h = 0; h < heads; h++) {
-        a.q = q + (size_t)h * d;
-        a.out = y;
-        scalar()->attend[f16][0](&a);
-        CHECK(same_floats(y, want + (size_t)h * d, d));
+    for (size_t r = 0; r < rows; r++) {
+        k_query one = a;
+        one.m = 1;
+        one.hi = hi + r / (size_t)heads;
+        one.q = q + r * d;
+        one.q8 = q8 + r * d16;
+        one.q_scale = q_scale + 2 * r * parts;
+        scalar()->attend[kind][0](&one);
+        CHECK(same_floats(y, want + r * d, d));
     }
-    a.q = q;
     double p[SLOTS], top = -INFINITY, sum = 0;
     for (size_t t = 0; t < length; t++) {
         const f32 *key = kv[0] + (lo + t) % slots * d;
@@ -508,14 +560,28 @@ static void attend(bool f16, int trial, uint64_t *rng)
     }
     for (size_t t = 0; t < length; t++)
         sum += p[t] = exp(p[t] - top);
+    /* What rounding to int8 may do to a key's share: half of a 254th of the
+     * largest product of probability and scale in its block. */
+    double step[SLOTS];
+    for (size_t t = 0; t < length; t++) {
+        step[t] = 0;
+        for (size_t u = 0; u < length && kind == K_I8; u++)
+            if ((lo + u) / K_KEYS == (lo + t) / K_KEYS)
+                step[t] = fmax(step[t], p[u] / sum
+                                            * (double)scale[1][(lo + u) % slots]);
+    }
     for (size_t i = 0; i < d; i++) {
-        double e = 0, size = 0;
+        double e = 0, magnitude = 0, may = 0;
         for (size_t t = 0; t < length; t++) {
-            double v = (double)kv[1][(lo + t) % slots * d + i] * p[t] / sum;
-            e += v;
-            size += fabs(v);
+            size_t slot = (lo + t) % slots;
+            double v = (double)kv[1][slot * d + i];
+            e += v * p[t] / sum;
+            magnitude += fabs(v) * p[t] / sum;
+            if (kind == K_I8 && scale[1][slot] > 0)
+                may += 0.51 / 254 * step[t] * fabs(v / (double)scale[1][slot]);
         }
-        if (!CHECK(fabs((double)want[i] - e) <= 1e-4 * size + 1e-30))
+        if (!CHECK(fabs((double)want[i] - e)
+                   <= may + 1e-4 * magnitude + 1e-30))
             printf("head of %d, %d to %d: %g should be %g\n", (int)d,
                    (int)lo, (int)hi, (double)want[i], e);
     }
@@ -524,8 +590,8 @@ static void attend(bool f16, int trial, uint64_t *rng)
 TEST(attention)
 {
     uint64_t rng = test_seed;
-    for (int trial = 0; trial < 300; trial++)
-        attend(trial & 1, trial / 2, &rng);
+    for (int trial = 0; trial < 450; trial++)
+        attend((k_cache)(trial % 3), trial / 3, &rng);
 }
 
 TEST_MAIN
