@@ -54,7 +54,8 @@ endif
 .PHONY: all lib quant examples tests test matrix check-tokens check-models \
         check-templates check-quant demo \
         models one-line header size clean help FORCE bench bench-kernels \
-        bench-cancel bench-peer bench-quant bench-tokens
+        bench-cancel bench-peer bench-quant bench-tokens bench-arm \
+        bench-arm-check
 
 all: lib examples tests quant
 
@@ -79,6 +80,8 @@ help:
 	echo 'make header        ksllm.h alone, as C11 and as C++17'
 	echo 'make bench         speed of a synthetic 1B model'
 	echo 'make bench-kernels each kernel against the limits of the machine'
+	echo 'make bench-arm     instructions and modelled cycles on Arm, and the'
+	echo '                   peer (bench-arm-check: against the stored ones)'
 	echo 'make bench-cancel  how long a prompt takes to stop'
 	echo 'make bench-peer    the same file in llama.cpp, in turns'
 	echo 'make bench-quant   speed of quantizing against llama.cpp, memory'
@@ -225,6 +228,37 @@ bench: $(BUILD)/tests/bench
 
 bench-kernels: $(BUILD)/tests/bench_kernels
 	$< --all
+
+# Kernels for 64-bit Arm under an emulator that counts: wants qemu-user, the
+# cross compiler and llvm-19; bench-arm also its g++ and npm.
+ARM   := build/arm
+CROSS ?= aarch64-linux-gnu-
+$(ARM)/icount.so: tests/tools/icount.c
+	mkdir -p $(ARM)
+	gcc -O2 -fPIC -shared -o $@ $<
+
+$(ARM)/bench_arm: tests/bench_arm.c ksllm.c ksllm.h
+	echo '  cc   $@'
+	mkdir -p $(ARM)
+	$(CROSS)gcc -std=gnu11 -O2 -ffp-contract=off -static -I. -o $@ $< $(LIBS)
+
+# llama.cpp's source lies in this package as a bundle.
+$(ARM)/llama.cpp:
+	echo '  npm  node-llama-cpp 3.22.1: source of llama.cpp'
+	rm -rf $@.part
+	mkdir -p $@.part
+	cd $@.part && npm pack --silent node-llama-cpp@3.22.1 >/dev/null && \
+	    tar xzf *.tgz && \
+	    git clone -q package/llama/gitRelease.bundle source 2>/dev/null
+	mv $@.part/source $@
+	rm -rf $@.part
+
+bench-arm: $(ARM)/icount.so $(ARM)/bench_arm $(ARM)/llama.cpp
+	CROSS='$(CROSS)' $(PYTHON) tests/bench_arm.py $(ARM) \
+	    --peer $(ARM)/llama.cpp $(if $(STORE),--store)
+
+bench-arm-check: $(ARM)/icount.so $(ARM)/bench_arm
+	CROSS='$(CROSS)' $(PYTHON) tests/bench_arm.py $(ARM) --check
 
 $(BENCH_MODEL): $(BUILD)/tests/bench
 	mkdir -p build/models

@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""What the kernels cost on Arm, without an Arm machine.
+
+Counts the instructions of every product under qemu's user mode, exactly (a
+plugin, tools/icount.c), and lets llvm-mca model the cycles of those same
+instructions, in the order in which they ran, on three cores:
+
+    N1   Neoverse N1, as Cortex-A76 (Raspberry Pi 5)
+    V1   Neoverse V1, as Cortex-X1 and later
+    A55  Cortex-A55, the small cores of phones
+
+llvm-mca knows neither caches nor mispredicted branches: its cycles are good
+for ratios only. All numbers are per 32 multiply-adds, with everything that a
+product does: unpacking rows, arranging inputs. llama.cpp's kernels (--peer)
+are counted the same way, but start behind its repacking of the weights and of
+the inputs. Its `raw` ones take the weights as they lie, as ksllm does.
+
+    bench_arm.py BUILD                  a table
+    bench_arm.py BUILD --peer SOURCE    llama.cpp beside it
+    bench_arm.py BUILD --store          writes the numbers to arm_counts.txt
+    bench_arm.py BUILD --check          holds them against it, to 2 percent
+
+The stored numbers hold for one version of the compiler and of llvm-mca, which
+the file names; with others, --check says so and compares nothing.
+"""
+import argparse
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+STORED = TESTS / "arm_counts.txt"
+CROSS = os.environ.get("CROSS", "aarch64-linux-gnu-")
+QEMU = os.environ.get("QEMU", "qemu-aarch64")
+CPU = "max,sve=off"     # or the C library would use SVE, which no A76 has
+MCA = os.environ.get("MCA", "llvm-mca-19")
+CORES = {"N1": "neoverse-n1", "V1": "neoverse-v1", "A55": "cortex-a55"}
+TUNED = ["Q4_0", "Q4_K", "Q6_K", "Q8_0"]
+# Inputs of a row, rows, tokens. The model of the cycles sees less, or it
+# would take minutes: one panel and two tiles. Unpacking weighs five times as
+# much there as with 64 tokens.
+COUNTED = [2048, 64, 1, 4, 12, 64]
+MODELLED = {1: [512, 16, 1], 12: [256, 32, 12]}
+MARCH = {"neon": "armv8-a", "dotprod": "armv8.2-a+dotprod+fp16",
+         "i8mm": "armv8.2-a+dotprod+i8mm+fp16"}
+# Issue 3: the most instructions, by row, tokens and type; and at 64 tokens
+# the share of llama.cpp's that Q4_K and Q6_K may take.
+MOST = {("dotprod", 64, "Q4_0"): 3.6, ("i8mm", 64, "Q4_0"): 2.9,
+        ("dotprod", 1, "Q4_0"): 12, ("dotprod", 1, "Q4_K"): 13.5,
+        ("dotprod", 1, "Q6_K"): 20, ("dotprod", 1, "Q8_0"): 8.5}
+SLACK = 1.02
+
+
+def run(*command, **more):
+    done = subprocess.run([str(c) for c in command], capture_output=True,
+                          text=True, **more)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: status {done.returncode}\n"
+                 + done.stderr[-3000:])
+    return done.stdout
+
+
+def first_line(*command):
+    return run(*command).splitlines()[0]
+
+
+# -- instructions ------------------------------------------------------------
+
+def count(build, program, shape):
+    """{(row, type, tokens, kind): instructions per 32 multiply-adds}"""
+    log = build / "counts.log"
+    out = run(QEMU, "-cpu", CPU, "-d", "plugin", "-D", log, "-plugin",
+              build / "icount.so", program, *shape)
+    result = {}
+    for line, n in zip(out.splitlines(), log.read_text().split()):
+        row, kind, tokens, units, *more = line.split()
+        key = row, kind, int(tokens), *more
+        result[key] = int(n) / int(units)
+    return result
+
+
+class Disassembly:
+    """The text of each instruction, so that llvm-mca can read a trace."""
+
+    def __init__(self, program):
+        self.at = {}
+        text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", program)
+        for line in text.splitlines():
+            m = re.match(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)$", line)
+            if not m:
+                continue
+            args = re.sub(r"\s*//.*", "", m[3])
+            args = re.sub(r"\b[0-9a-f]+ <[^>]*>", "1f", args)
+            self.at[int(m[1], 16)] = f"{m[2]} {args}"
+
+
+def traces(build, program, shape):
+    """[(line that names a case, addresses run)]"""
+    path = build / "trace.bin"
+    out = run(QEMU, "-cpu", CPU, "-plugin",
+              f"{build / 'icount.so'},trace={path}", program, *shape)
+    cases, at, data = [], [], path.read_bytes()
+    for address, n in struct.iter_unpack("<QQ", data):
+        if address:
+            at.extend(range(address, address + 4 * n, 4))
+        else:
+            cases.append(at)
+            at = []
+    return list(zip(out.splitlines(), cases))
+
+
+def cycles(text, units):
+    found = {}
+    for name, core in CORES.items():
+        out = run(MCA, "-mtriple=aarch64", f"-mcpu={core}",
+                  "-mattr=+dotprod,+fullfp16,+i8mm", "-iterations=1",
+                  "--instruction-info=0", "--resource-pressure=0",
+                  input=text)
+        found[name] = int(re.search(r"Total Cycles:\s+(\d+)", out)[1]) / units
+    return found
+
+
+def model(build, program, types):
+    text, result = Disassembly(program).at, {}
+    for tokens, shape in MODELLED.items():
+        for line, at in traces(build, program, shape):
+            row, kind, _, units, *more = line.split()
+            if kind not in types:
+                continue
+            code = "\n".join(text[a] for a in at if a in text) + "\n1:\n"
+            key = row, kind, tokens, *more
+            result[key] = cycles(code, int(units))
+    return result
+
+
+# -- llama.cpp ---------------------------------------------------------------
+
+def build_peer(build, source, row):
+    ggml = source / "ggml"
+    flags = ["-O3", "-DNDEBUG", f"-march={MARCH[row]}", f"-I{ggml}/include",
+             f"-I{ggml}/src", f"-I{ggml}/src/ggml-cpu"]
+    program = build / f"peer_{row}"
+    if program.exists():
+        return program
+    arm = ggml / "src/ggml-cpu/arch/arm"
+    run(CROSS + "gcc", *flags, "-c", arm / "quants.c", "-o",
+        build / f"quants_{row}.o")
+    run(CROSS + "g++", "-std=gnu++17", *flags, "-c", arm / "repack.cpp", "-o",
+        build / f"repack_{row}.o")
+    # What is missing are its forms for other machines.
+    run(CROSS + "gcc", "-O2", "-static", f'-DROW="{row}"', f"-D{row.upper()}",
+        "-o", program, TESTS / "tools/peer_arm.c", build / f"quants_{row}.o",
+        build / f"repack_{row}.o", "-Wl,--unresolved-symbols=ignore-all",
+        "-lstdc++", "-lm")
+    return program
+
+
+# -- the report --------------------------------------------------------------
+
+def versions():
+    mca = re.search(r"LLVM version (\S+)", run(MCA, "--version"))[1]
+    gcc = first_line(CROSS + "gcc", "--version").split()[-1]
+    return f"gcc {gcc}, llvm-mca {mca}"
+
+
+def read_stored():
+    made_with, numbers = "", {}
+    for line in STORED.read_text().splitlines():
+        if line.startswith("# made with "):
+            made_with = line[len("# made with "):]
+        if not line or line[0] == "#":
+            continue
+        who, row, kind, tokens, *values = line.split()
+        numbers[who, row, kind, int(tokens)] = [
+            None if v == "-" else float(v) for v in values]
+    return made_with, numbers
+
+
+def best(counts, key):
+    return min((v for k, v in counts.items() if k[:3] == key), default=None)
+
+
+def lines_of(who, counts, modelled):
+    keys = dict.fromkeys(k[:3] for k in counts)
+    for key in keys:
+        n = best(counts, key)
+        kinds = [k for k in counts if k[:3] == key and counts[k] == n]
+        c = modelled.get(kinds[0], {})
+        yield (who, *key), [n] + [c.get(core) for core in CORES]
+
+
+def show(numbers, peer):
+    print(f"{'':22}{'instructions':>14}{'llama.cpp':>10}", end="")
+    print("".join(f"{core + ' cycles':>12}{'':>8}" for core in CORES))
+    for key, values in numbers.items():
+        other = peer.get(("peer", *key[1:]), [None] * 4)
+        cells = ["-" if v is None else f"{v:.2f}" for v in (*values, *other)]
+        print(f"{key[1]:8}{key[2]:8}{key[3]:>4} t {cells[0]:>14}{cells[4]:>10}"
+              + "".join(f"{a:>12}{b:>8}" for a, b in
+                        zip(cells[1:4], cells[5:8])))
+
+
+def check(numbers, stored):
+    """Each number at most 2 percent above the stored one, and not below it
+    either: a gain is to be stored."""
+    bad, good = [], 0
+    for key, values in numbers.items():
+        for what, now, then in zip(["instructions", *CORES], values,
+                                   stored.get(key, [None] * 4)):
+            if now is None and then is None:
+                continue
+            if now and then and then / SLACK <= now <= then * SLACK:
+                good += 1
+            else:
+                bad.append(f"{' '.join(map(str, key[1:]))} t: {what} "
+                           f"{now and round(now, 2)}, stored {then}")
+    return good, bad
+
+
+def goals(numbers, peer):
+    for (row, tokens, kind), most in MOST.items():
+        yield row, tokens, kind, numbers["ksllm", row, kind, tokens][0], most
+    for row in ("dotprod", "i8mm"):
+        for kind in ("Q4_K", "Q6_K"):
+            other = peer.get(("peer", row, kind, 64))
+            if other:
+                yield (row, 64, kind, numbers["ksllm", row, kind, 64][0],
+                       other[0] / 2)
+
+
+def main():
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("build", type=Path, help="folder with bench_arm, icount.so")
+    p.add_argument("--peer", type=Path, help="llama.cpp's source")
+    p.add_argument("--store", action="store_true")
+    p.add_argument("--check", action="store_true")
+    a = p.parse_args()
+
+    made_with, stored = read_stored() if STORED.exists() else ("", {})
+    if a.check and versions() != made_with:
+        print(f"the numbers are of {made_with}, here is {versions()}")
+        print("0 passed, 0 failed, 1 skipped")
+        return 0
+    program = a.build / "bench_arm"
+    numbers = dict(lines_of("ksllm", count(a.build, program, COUNTED),
+                            model(a.build, program, TUNED)))
+    peer = {k: v for k, v in stored.items() if k[0] == "peer"}
+    if a.peer:
+        peer = {}
+        for row in MARCH:
+            other = build_peer(a.build, a.peer, row)
+            peer.update(lines_of("peer", count(a.build, other, COUNTED),
+                                 model(a.build, other, TUNED)))
+    show(numbers, peer)
+    print()
+    for row, tokens, kind, n, most in goals(numbers, peer):
+        print(f"{row} {kind}, {tokens} tokens: {n:.2f} of {most:.2f}"
+              + ("" if n <= most else "  MISSED"))
+    if a.store:
+        with STORED.open("w") as f:
+            f.write("# per 32 multiply-adds: row, type, tokens, instructions"
+                    ", cycles of " + ", ".join(CORES) + "\n"
+                    f"# made with {versions()}\n"
+                    "# by bench_arm.py --peer SOURCE --store\n")
+            for key, values in (numbers | peer).items():
+                f.write(" ".join(map(str, key)) + " " + " ".join(
+                    "-" if v is None else f"{v:.3f}" for v in values) + "\n")
+    if a.check:
+        good, bad = check(numbers, stored)
+        print("\n".join(bad))
+        print(f"{good} passed, {len(bad)} failed")
+        return 1 if bad else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
