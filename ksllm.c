@@ -109,14 +109,25 @@
 #if defined __x86_64__ || defined __i386__
 #define KS_X86 1
 #include <immintrin.h>
+/* No machine of the tests has AVX-VNNI: they build its row with the AVX-512
+ * encoding of the same instructions (KSLLM_TEST_EVEX). */
+#if defined KSLLM_TEST_EVEX
+#define KS_HAS_AVXVNNI "avx2,fma,f16c,avx512f,avx512vl,avx512vnni"
+#elif (defined __clang__ && __clang_major__ >= 12)                             \
+    || (!defined __clang__ && __GNUC__ >= 11)
+#define KS_HAS_AVXVNNI "avx2,fma,f16c,avxvnni"
+#endif
 #elif defined __aarch64__
 #define KS_ARM64 1
 #include <arm_neon.h>
-/* How the compiler wants to be asked for sdot; clang before 16 cannot be. */
+/* How the compiler wants to be asked for sdot and smmla; clang before 16
+ * cannot be. */
 #if defined __clang__ && __clang_major__ >= 16
 #define KS_HAS_DOTPROD "dotprod"
+#define KS_HAS_I8MM "dotprod,i8mm"
 #elif !defined __clang__
 #define KS_HAS_DOTPROD "arch=armv8.2-a+dotprod"
+#define KS_HAS_I8MM "arch=armv8.2-a+dotprod+i8mm"
 #endif
 #endif
 #endif
@@ -142,6 +153,11 @@
 #else
 #define KS_UNROLL _Pragma("GCC unroll 16")
 #endif
+/* Keeps the compiler from moving loads up and running out of registers. */
+#define KS_FENCE __asm__ volatile("" ::: "memory")
+/* Arm: both vectors are ready here. So neighbours are loaded by one
+ * instruction, and what reads a register is done before it changes. */
+#define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
 #define KS_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -587,6 +603,8 @@ enum { /* bits of cpu_features */
     CPU_AVX512_VNNI = 1 << 1, /* with F, BW and VL */
     CPU_NEON = 1 << 2,        /* every 64-bit Arm */
     CPU_DOTPROD = 1 << 3,
+    CPU_I8MM = 1 << 4,
+    CPU_AVX_VNNI = 1 << 5,
 };
 
 #if defined KS_ARM64 && defined __linux__
@@ -609,6 +627,8 @@ static u32 cpu_features(void) {
     const u32 f_bw_vl = 1u << 16 | 1u << 30 | 1u << 31;
     if ((xcr0 & 0xe6) == 0xe6 && (b & f_bw_vl) == f_bw_vl && (c >> 11 & 1))
         bits |= CPU_AVX512_VNNI;
+    if (a && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
+        bits |= CPU_AVX_VNNI;
     return bits;
 }
 #elif defined KS_ARM64
@@ -618,12 +638,18 @@ static u32 cpu_features(void) {
     u32 bits = CPU_NEON;
 #if defined __linux__
     if (getauxval(AT_HWCAP) >> 20 & 1) bits |= CPU_DOTPROD;
+    if (getauxval(AT_HWCAP2) >> 13 & 1) bits |= CPU_I8MM;
 #elif defined __APPLE__
-    int has = 0;
-    size_t size = sizeof has;
-    if (sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0
-        && has)
-        bits |= CPU_DOTPROD;
+    static const struct { const char *name; u32 bit; } ASK[] = {
+        {"hw.optional.arm.FEAT_DotProd", CPU_DOTPROD},
+        {"hw.optional.arm.FEAT_I8MM", CPU_I8MM},
+    };
+    for (size_t i = 0; i < KS_LEN(ASK); i++) {
+        int has = 0;
+        size_t size = sizeof has;
+        if (sysctlbyname(ASK[i].name, &has, &size, NULL, 0) == 0 && has)
+            bits |= ASK[i].bit;
+    }
 #endif
     return bits;
 }
@@ -880,7 +906,7 @@ typedef struct { u8 scales[16]; u8 qs[64]; u16 d, dmin; } blk_q2_k;
 typedef struct { u8 hmask[32]; u8 qs[64]; u8 scales[12]; u16 d; } blk_q3_k;
 /* Q4_K: 8 groups of 32; w = d * sc * q - dmin * m
  *   qs[32n + l]: lo = w[64n + l], hi = w[64n + 32 + l]
- *   scales: see blk_scales_6bit */
+ *   scales: see blk_six_bits */
 typedef struct { u16 d, dmin; u8 scales[12]; u8 qs[128]; } blk_q4_k;
 /* Q5_K: as Q4_K; bit 4 of group g's weight l: bit g of qh[l] */
 typedef struct { u16 d, dmin; u8 scales[12]; u8 qh[32]; u8 qs[128]; } blk_q5_k;
@@ -923,24 +949,29 @@ typedef struct {
     u16 n;            /* weights in a block */
     u16 bytes;        /* bytes of a block */
     bool has_min;
+    u8 d, m;    /* where in a block the halves d and dmin (or m) lie */
+    u8 bias;    /* added, it makes the integers unsigned; 128: eight bits */
+    u8 span;    /* weights under a scale of their own */
 } blk_type;
 
 static const blk_type BLK_TYPES[] = {
-    [KSLLM_TYPE_F32] = {"F32", 1, 4, false},
-    [KSLLM_TYPE_F16] = {"F16", 1, 2, false},
-    [KSLLM_TYPE_BF16] = {"BF16", 1, 2, false},
-    [KSLLM_TYPE_Q4_0] = {"Q4_0", 32, sizeof(blk_q4_0), false},
-    [KSLLM_TYPE_Q4_1] = {"Q4_1", 32, sizeof(blk_q4_1), true},
-    [KSLLM_TYPE_Q5_0] = {"Q5_0", 32, sizeof(blk_q5_0), false},
-    [KSLLM_TYPE_Q5_1] = {"Q5_1", 32, sizeof(blk_q5_1), true},
-    [KSLLM_TYPE_Q8_0] = {"Q8_0", 32, sizeof(blk_q8_0), false},
-    [KSLLM_TYPE_Q2_K] = {"Q2_K", 256, sizeof(blk_q2_k), true},
-    [KSLLM_TYPE_Q3_K] = {"Q3_K", 256, sizeof(blk_q3_k), false},
-    [KSLLM_TYPE_Q4_K] = {"Q4_K", 256, sizeof(blk_q4_k), true},
-    [KSLLM_TYPE_Q5_K] = {"Q5_K", 256, sizeof(blk_q5_k), true},
-    [KSLLM_TYPE_Q6_K] = {"Q6_K", 256, sizeof(blk_q6_k), false},
-    [KSLLM_TYPE_IQ4_NL] = {"IQ4_NL", 32, sizeof(blk_iq4_nl), false},
-    [KSLLM_TYPE_IQ4_XS] = {"IQ4_XS", 256, sizeof(blk_iq4_xs), false},
+    [KSLLM_TYPE_F32] = {"F32", 1, 4, false, 0, 0, 0, 1},
+    [KSLLM_TYPE_F16] = {"F16", 1, 2, false, 0, 0, 0, 1},
+    [KSLLM_TYPE_BF16] = {"BF16", 1, 2, false, 0, 0, 0, 1},
+    [KSLLM_TYPE_Q4_0] = {"Q4_0", 32, sizeof(blk_q4_0), false, 0, 0, 8, 32},
+    [KSLLM_TYPE_Q4_1] = {"Q4_1", 32, sizeof(blk_q4_1), true, 0, 2, 0, 32},
+    [KSLLM_TYPE_Q5_0] = {"Q5_0", 32, sizeof(blk_q5_0), false, 0, 0, 16, 32},
+    [KSLLM_TYPE_Q5_1] = {"Q5_1", 32, sizeof(blk_q5_1), true, 0, 2, 0, 32},
+    [KSLLM_TYPE_Q8_0] = {"Q8_0", 32, sizeof(blk_q8_0), false, 0, 0, 128, 32},
+    [KSLLM_TYPE_Q2_K] = {"Q2_K", 256, sizeof(blk_q2_k), true, 80, 82, 0, 16},
+    [KSLLM_TYPE_Q3_K] = {"Q3_K", 256, sizeof(blk_q3_k), false, 108, 0, 4, 16},
+    [KSLLM_TYPE_Q4_K] = {"Q4_K", 256, sizeof(blk_q4_k), true, 0, 2, 0, 32},
+    [KSLLM_TYPE_Q5_K] = {"Q5_K", 256, sizeof(blk_q5_k), true, 0, 2, 0, 32},
+    [KSLLM_TYPE_Q6_K] = {"Q6_K", 256, sizeof(blk_q6_k), false, 208, 0, 32, 16},
+    [KSLLM_TYPE_IQ4_NL] = {"IQ4_NL", 32, sizeof(blk_iq4_nl), false, 0, 0, 128,
+        32},
+    [KSLLM_TYPE_IQ4_XS] = {"IQ4_XS", 256, sizeof(blk_iq4_xs), false, 0, 0, 128,
+        32},
 };
 
 static const blk_type *blk_type_of(u32 type) {
@@ -1014,55 +1045,96 @@ KS_INLINE void blk_crumbs(i8 *q, const u8 *qs) {
                 q[128 * h + 32 * j + l] = (i8)(qs[32 * h + l] >> 2 * j & 3);
 }
 
-KS_INLINE void blk_read_q2_k(blk *b, const u8 *src) {
-    const u8 *scales = FIELD(blk_q2_k, scales);
-    b->d = HALF(blk_q2_k, d);
-    b->dmin = HALF(blk_q2_k, dmin);
-    blk_crumbs(b->q, FIELD(blk_q2_k, qs));
-    for (int g = 0; g < 16; g++) {
-        b->scale[BLOCK_SC(g)] = scales[g] & 15;
-        b->min[g] = scales[g] >> 4;
+/* The 12 bytes of Q4_K and Q5_K, six bits for the scale and the minimum of
+ * each group of 32 (s: scale, m: minimum, number = group, ^ = top 2 bits):
+ *   byte 0-3   s4^..s7^ : s0..s3        byte 4-7  m4^..m7^ : m0..m3
+ *   byte 8-11  m4..m7 low 4 : s4..s7 low 4 */
+KS_INLINE void blk_six_bits(const u8 *s, u64 *scales, u64 *mins) {
+    u32 a = ld_u32(s), b = ld_u32(s + 4), c = ld_u32(s + 8);
+    u32 high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
+    *scales = (u64)high << 32 | (a & 0x3f3f3f3f);
+    high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+    *mins = (u64)high << 32 | (b & 0x3f3f3f3f);
+}
+
+#define LOW_NIBBLES 0x0f0f0f0f0f0f0f0fu
+
+/* Eight bytes of 0 to 63, each less 32. */
+KS_INLINE u64 blk_less_32(u64 v) {
+    v ^= 0x2020202020202020u;
+    u64 sign = v & 0x2020202020202020u;
+    return v | sign << 1 | sign << 2;
+}
+
+/* The scales, and minima if there are any, of a block of 256 as bytes, one for
+ * each `span` weights; scales may be negative. */
+KS_INLINE void blk_scale_bytes(
+    const u8 *src, ksllm_type type, u64 *scales, u64 *mins) {
+    switch ((int)type) {
+    case KSLLM_TYPE_Q2_K:
+        for (int i = 0; i < 2; i++) {
+            u64 v = ld_u64(FIELD(blk_q2_k, scales) + 8 * i);
+            scales[i] = v & LOW_NIBBLES;
+            mins[i] = v >> 4 & LOW_NIBBLES;
+        }
+        return;
+    case KSLLM_TYPE_Q3_K: {
+        u64 low = ld_u64(FIELD(blk_q3_k, scales));
+        u32 top = ld_u32(FIELD(blk_q3_k, scales) + 8);
+        for (int i = 0; i < 2; i++) {
+            u64 t = (u64)(top >> (4 * i + 2) & 0x03030303) << 32
+                | (top >> 4 * i & 0x03030303);
+            scales[i] = blk_less_32((low >> 4 * i & LOW_NIBBLES) | t << 4);
+        }
+        return;
+    }
+    case KSLLM_TYPE_Q6_K:
+        memcpy(scales, FIELD(blk_q6_k, scales), 16);
+        return;
+    case KSLLM_TYPE_IQ4_XS: { /* spread by halves: 4 and 2 bits to a byte */
+        u64 v = ld_u32(FIELD(blk_iq4_xs, scales_l));
+        u64 t = ld_u16(FIELD(blk_iq4_xs, scales_h));
+        v = (v | v << 16) & 0x0000ffff0000ffffu;
+        v = (v | v << 8) & 0x00ff00ff00ff00ffu;
+        v = (v | v << 4) & LOW_NIBBLES;
+        t = (t | t << 24) & 0x000000ff000000ffu;
+        t = (t | t << 12) & 0x000f000f000f000fu;
+        t = (t | t << 6) & 0x0303030303030303u;
+        scales[0] = blk_less_32(v | t << 4);
+        return;
+    }
+    default: blk_six_bits(src + 4, scales, mins); /* Q4_K and Q5_K */
     }
 }
 
+KS_INLINE void blk_read_scales(blk *b, const u8 *src, ksllm_type type) {
+    const int per = BLK_TYPES[type].span / 16;
+    u64 sc[2] = {0, 0}, mn[2] = {0, 0};
+    blk_scale_bytes(src, type, sc, mn);
+    for (int g = 0; g < 16; g++) {
+        int at = g / per;
+        b->scale[BLOCK_SC(g)] = (i8)(u8)(sc[at / 8] >> at % 8 * 8);
+        if (BLK_TYPES[type].has_min)
+            b->min[g] = (u8)(mn[at / 8] >> at % 8 * 8);
+    }
+}
+
+KS_INLINE void blk_read_q2_k(blk *b, const u8 *src) {
+    b->d = HALF(blk_q2_k, d);
+    b->dmin = HALF(blk_q2_k, dmin);
+    blk_crumbs(b->q, FIELD(blk_q2_k, qs));
+    blk_read_scales(b, src, KSLLM_TYPE_Q2_K);
+}
+
 KS_INLINE void blk_read_q3_k(blk *b, const u8 *src) {
-    const u8 *s = FIELD(blk_q3_k, scales), *hmask = FIELD(blk_q3_k, hmask);
+    const u8 *hmask = FIELD(blk_q3_k, hmask);
     b->d = HALF(blk_q3_k, d);
     blk_crumbs(b->q, FIELD(blk_q3_k, qs));
     for (int j = 0; j < 8; j++)
         for (int l = 0; l < 32; l++)
             b->q[32 * j + l] = (i8)(b->q[32 * j + l]
                 + ((hmask[l] >> j & 1) * 4 - 4));
-    for (int g = 0; g < 16; g++) {
-        int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4;
-        int high = s[8 + g % 4] >> 2 * (g / 4) & 3;
-        b->scale[BLOCK_SC(g)] = (i16)((low | high << 4) - 32);
-    }
-}
-
-/* The 12 bytes of Q4_K and Q5_K, six bits for the scale and the minimum of
- * each group of 32 (s: scale, m: minimum, number = group, ^ = top 2 bits):
- *   byte 0-3   s4^..s7^ : s0..s3        byte 4-7  m4^..m7^ : m0..m3
- *   byte 8-11  m4..m7 low 4 : s4..s7 low 4 */
-KS_INLINE void blk_scales_6bit(blk *b, const u8 *s) {
-    for (int g = 0; g < 4; g++) {
-        int sc[2] = {s[g] & 63, (s[8 + g] & 15) | s[g] >> 6 << 4};
-        int mn[2] = {s[4 + g] & 63, s[8 + g] >> 4 | s[4 + g] >> 6 << 4};
-        for (int k = 0; k < 2; k++) {
-            int at = 2 * (g + 4 * k);
-            b->scale[BLOCK_SC(at)] = b->scale[BLOCK_SC(at + 1)] = (i16)sc[k];
-            b->min[at] = b->min[at + 1] = (i16)mn[k];
-        }
-    }
-}
-
-/* The same as eight bytes each, for vector kernels. */
-KS_UNUSED KS_INLINE void blk_six_bits(const u8 *s, u64 *scales, u64 *mins) {
-    u32 a = ld_u32(s), b = ld_u32(s + 4), c = ld_u32(s + 8);
-    u32 high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
-    *scales = (u64)high << 32 | (a & 0x3f3f3f3f);
-    high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
-    *mins = (u64)high << 32 | (b & 0x3f3f3f3f);
+    blk_read_scales(b, src, KSLLM_TYPE_Q3_K);
 }
 
 KS_INLINE void blk_nibbles_k(i8 *q, const u8 *qs) {
@@ -1076,7 +1148,7 @@ KS_INLINE void blk_nibbles_k(i8 *q, const u8 *qs) {
 KS_INLINE void blk_read_q4_k(blk *b, const u8 *src) {
     b->d = HALF(blk_q4_k, d);
     b->dmin = HALF(blk_q4_k, dmin);
-    blk_scales_6bit(b, FIELD(blk_q4_k, scales));
+    blk_read_scales(b, src, KSLLM_TYPE_Q4_K);
     blk_nibbles_k(b->q, FIELD(blk_q4_k, qs));
 }
 
@@ -1084,7 +1156,7 @@ KS_INLINE void blk_read_q5_k(blk *b, const u8 *src) {
     const u8 *qh = FIELD(blk_q5_k, qh);
     b->d = HALF(blk_q5_k, d);
     b->dmin = HALF(blk_q5_k, dmin);
-    blk_scales_6bit(b, FIELD(blk_q5_k, scales));
+    blk_read_scales(b, src, KSLLM_TYPE_Q5_K);
     blk_nibbles_k(b->q, FIELD(blk_q5_k, qs));
     for (int g = 0; g < 8; g++)
         for (int l = 0; l < 32; l++)
@@ -1104,8 +1176,7 @@ KS_INLINE void blk_read_q6_k(blk *b, const u8 *src) {
             q[96 + l] = (i8)((ql[32 + l] >> 4 | (qh[l] >> 6) << 4) - 32);
         }
     }
-    const u8 *scales = FIELD(blk_q6_k, scales);
-    for (int g = 0; g < 16; g++) b->scale[BLOCK_SC(g)] = (i8)scales[g];
+    blk_read_scales(b, src, KSLLM_TYPE_Q6_K);
 }
 
 KS_INLINE void blk_codebook(i8 *q, const u8 *qs) {
@@ -1122,15 +1193,10 @@ KS_INLINE void blk_read_iq4_nl(blk *b, const u8 *src) {
 }
 
 KS_INLINE void blk_read_iq4_xs(blk *b, const u8 *src) {
-    const u8 *low = FIELD(blk_iq4_xs, scales_l);
-    u32 high = ld_u16(FIELD(blk_iq4_xs, scales_h));
     b->d = HALF(blk_iq4_xs, d);
-    for (int g = 0; g < 8; g++) {
-        u32 sc = (low[g / 2] >> 4 * (g & 1) & 15) | (high >> 2 * g & 3) << 4;
-        b->scale[BLOCK_SC(2 * g)] = (i16)((i32)sc - 32);
-        b->scale[BLOCK_SC(2 * g + 1)] = (i16)((i32)sc - 32);
+    blk_read_scales(b, src, KSLLM_TYPE_IQ4_XS);
+    for (int g = 0; g < 8; g++)
         blk_codebook(b->q + 32 * g, FIELD(blk_iq4_xs, qs) + 16 * g);
-    }
 }
 
 /* With a constant type the switch disappears. */
@@ -1155,6 +1221,7 @@ KS_INLINE void blk_read(blk *b, const u8 *src, ksllm_type type) {
 
 #undef FIELD
 #undef HALF
+#undef LOW_NIBBLES
 
 /* One row of n weights as float. */
 static void blk_row_quantized(ksllm_type type, const u8 *src, u64 n, f32 *out) {
@@ -1318,8 +1385,7 @@ typedef struct {
 #define vr KS_NAME(vr)
 #define vr_load KS_NAME(vr_load)
 #define vr_store KS_NAME(vr_store)
-#define vr_dot KS_NAME(vr_dot)
-#define vr_min KS_NAME(vr_min)
+#define vr_minus KS_NAME(vr_minus)
 #define vr_add KS_NAME(vr_add)
 
 /* ---- 7b vocabulary ----
@@ -1331,8 +1397,8 @@ typedef struct {
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
  * that are from 0 to 254, less VI_OFFSET. VI_WIDTH: so many vi may be live.
  * vr: one float per row of a group of K_ROWS rows.
- * vr_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
- * row; vr_min the same for min * sum of x. Both are exact in 32 bits.
+ * sc_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
+ * row; sc_min the same for min * sum of x. Both are exact in 32 bits.
  * vr_add(acc, i, d, dx): fma((float)i * d, dx, acc). */
 
 #if defined KS_SCALAR
@@ -1417,7 +1483,7 @@ V_INLINE vr vr_load(const f32 *p) {
     return r;
 }
 V_INLINE void vr_store(f32 *p, vr a) { memcpy(p, &a, sizeof a); }
-V_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
+V_INLINE KS_NAME(vri) sc_dot(const blk *b, const i8 *x, int n) {
     KS_NAME(vri) s;
     for (int r = 0; r < K_ROWS; r++) {
         i32 all = 0;
@@ -1430,7 +1496,7 @@ V_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
     }
     return s;
 }
-V_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
+V_INLINE KS_NAME(vri) sc_min(const blk *b, const i16 *sum, int n) {
     KS_NAME(vri) s;
     for (int r = 0; r < K_ROWS; r++) {
         s.i[r] = 0;
@@ -1554,58 +1620,14 @@ typedef __m256 vr;
 
 V_INLINE vr vr_load(const f32 *p) { return _mm256_loadu_ps(p); }
 V_INLINE void vr_store(f32 *p, vr a) { _mm256_storeu_ps(p, a); }
+V_INLINE vr vr_minus(vr a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
 
-/* Eight vectors of eight partial sums to one vector of eight sums. */
-V_INLINE __m256i KS_NAME(fold)(const __m256i *v) {
-    __m256i a = _mm256_hadd_epi32(
-        _mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-    __m256i b = _mm256_hadd_epi32(
-        _mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
-        _mm256_permute2x128_si256(a, b, 0x31));
-}
-/* maddubs wants one unsigned side: |q| * (x with q's sign). |q| is at most 128
- * and |x| 127, so two products fit int16. */
-V_INLINE __m256i KS_NAME(pairs)(const i8 *q, const i8 *x) {
-    __m256i w = _mm256_loadu_si256((const void *)q);
-    __m256i v = _mm256_loadu_si256((const void *)x);
-    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(v, w));
-}
-V_INLINE __m256i vr_dot(const blk *b, const i8 *x, int n) {
-    __m256i s[K_ROWS];
-    if (n == 32) {
-        for (int r = 0; r < K_ROWS; r++)
-            s[r] = _mm256_madd_epi16(
-                KS_NAME(pairs)(b[r].q, x), _mm256_set1_epi16(1));
-        return KS_NAME(fold)(s);
-    }
-    for (int r = 0; r < K_ROWS; r++) {
-        __m256i scales = _mm256_loadu_si256((const void *)b[r].scale);
-        __m256i pick = _mm256_set1_epi16(0x0100);
-        s[r] = _mm256_setzero_si256();
-        for (int g = 0; g < 8; g++) {
-            __m256i sc = _mm256_shuffle_epi8(scales, pick);
-            __m256i p = KS_NAME(pairs)(b[r].q + 32 * g, x + 32 * g);
-            s[r] = _mm256_add_epi32(s[r], _mm256_madd_epi16(p, sc));
-            pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
-        }
-    }
-    return KS_NAME(fold)(s);
-}
-V_INLINE __m256i vr_min(const blk *b, const i16 *sum, int n) {
-    __m256i s[K_ROWS];
-    if (n == 32) return _mm256_set1_epi32(sum[0] + sum[1]); /* min is 1 */
-    for (int r = 0; r < K_ROWS; r++)
-        s[r] = _mm256_madd_epi16(_mm256_loadu_si256((const void *)b[r].min),
-            _mm256_loadu_si256((const void *)sum));
-    return KS_NAME(fold)(s);
-}
 V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
     __m256 p = _mm256_mul_ps(_mm256_cvtepi32_ps(s), d);
     return _mm256_fmadd_ps(p, _mm256_set1_ps(dx), acc);
 }
 
-#if defined KS_VNNI
+#if defined KS_VNNI && !defined KS_AVXVNNI
 
 #define VI_WIDTH 16
 #define VI_OFFSET 0
@@ -1774,46 +1796,8 @@ V_INLINE void vr_store(f32 *p, vr a) {
     vst1q_f32(p, a.v[0]);
     vst1q_f32(p + 4, a.v[1]);
 }
-V_INLINE int32x4_t KS_NAME(fold4)(const int32x4_t *s) {
-    return vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
-}
-V_INLINE KS_NAME(vri) KS_NAME(fold)(const int32x4_t *s) {
-    return (KS_NAME(vri)){{KS_NAME(fold4)(s), KS_NAME(fold4)(s + 4)}};
-}
-/* acc + sums of four products each; 16 products */
-V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
-#if defined KS_DOTPROD
-    return vdotq_s32(acc, a, b);
-#else
-    acc = vpadalq_s16(acc, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
-    return vpadalq_s16(acc, vmull_high_s8(a, b));
-#endif
-}
-V_INLINE KS_NAME(vri) vr_dot(const blk *b, const i8 *x, int n) {
-    int32x4_t s[K_ROWS];
-    for (int r = 0; r < K_ROWS; r++) {
-        s[r] = vdupq_n_s32(0);
-        for (int g = 0; g < n / 16; g++)
-            s[r] = vmlaq_n_s32(s[r],
-                KS_NAME(n_dot)(vdupq_n_s32(0), vld1q_s8(b[r].q + 16 * g),
-                    vld1q_s8(x + 16 * g)),
-                b[r].scale[BLOCK_SC(g)]);
-    }
-    return KS_NAME(fold)(s);
-}
-V_INLINE KS_NAME(vri) vr_min(const blk *b, const i16 *sum, int n) {
-    int32x4_t s[K_ROWS];
-    if (n == 32) { /* min is 1 */
-        int32x4_t all = vdupq_n_s32(sum[0] + sum[1]);
-        return (KS_NAME(vri)){{all, all}};
-    }
-    for (int r = 0; r < K_ROWS; r++) {
-        int32x4_t v = vdupq_n_s32(0);
-        for (int g = 0; g < 16; g += 4)
-            v = vmlal_s16(v, vld1_s16(b[r].min + g), vld1_s16(sum + g));
-        s[r] = v;
-    }
-    return KS_NAME(fold)(s);
+V_INLINE vr vr_minus(vr a) {
+    return (vr){{vnegq_f32(a.v[0]), vnegq_f32(a.v[1])}};
 }
 V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     KS_UNROLL
@@ -2069,6 +2053,8 @@ static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
 
 /* ---- products with quantized weights ---- */
 
+#if defined KS_SCALAR
+
 /* Sums of K_ROWS rows and m <= K_TOKENS tokens, acc[token][row]. Rows beyond
  * the matrix are stand-ins: row[] repeats the last one. `ahead` bytes on lies
  * the next group of rows, fetched while this one is computed. */
@@ -2094,9 +2080,9 @@ V_INLINE void KS_NAME(k_group)(const u8 *const *row, size_t ahead,
             size_t at = (t0 + t) * n + i * nb;
             f32 dx = acts->d[kind][at / nb];
             vr a = vr_load(acc + t * K_ROWS);
-            a = vr_add(a, vr_dot(b, acts->q[kind] + at, (int)nb), dv, dx);
+            a = vr_add(a, sc_dot(b, acts->q[kind] + at, (int)nb), dv, dx);
             if (has_min)
-                a = vr_add(a, vr_min(b, acts->sum[kind] + at / 16, (int)nb),
+                a = vr_add(a, sc_min(b, acts->sum[kind] + at / 16, (int)nb),
                     vr_load(dmin), dx);
             vr_store(acc + t * K_ROWS, a);
         }
@@ -2122,22 +2108,46 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
         }
 }
 
-/* ---- x86 forms of the products ----
- * Same sums, other routes. Few tokens (k_direct): a block of each of eight
- * rows is unpacked in registers and meets up to four tokens; eight vectors of
- * partial sums are folded to one with a lane per row. Many tokens (k_panel):
- * 256 weights of sixteen rows are laid out so that a lane is a row from the
- * start, and meet all tokens of a tile. Both take weights as unsigned bytes
- * with an offset, whose share is a known multiple of the activations' sum. */
+#endif
+
+/* ---- products on x86 and Arm ----
+ * The same sums as k_quantized, by other routes. Few tokens (k_direct): a
+ * block of each of eight rows is unpacked in registers and meets up to four
+ * tokens; eight vectors of partial sums are folded to one with a lane per row.
+ * Many tokens (k_panel): 256 weights of some rows are laid out so that a lane
+ * is a row from the start, and meet all tokens, tile by tile.
+ *
+ * For k_direct an instruction set gives
+ *   vri              an integer for each of eight rows
+ *   vp, qw           partial sums of a row; 32 weights as bytes, raised by the
+ *                    type's bias unless that is 128
+ *   q_block, q_group 32 weights of a block of 32, or group g of one of 256
+ *   q_dots           partial sums of eight rows with 32 inputs
+ *   q_row            partial sums of a block of 256 with m tokens, s[8 * t],
+ *                    less the bias; for the minima to u[8 * t]
+ *   q_fold, q_unbias eight vp to a vri; takes bias * sum off it
+ *   qat              where in eight rows: q_start at their heads, q_skip steps
+ *                    over a block, q_src is `back` bytes; q_scales gives d and
+ *                    dmin of the block before, q_next steps and gives them */
 
 #if defined KS_AVX2
 
-enum { KS_NAME(FEW) = 8 }; /* tokens up to which k_direct is faster */
+/* The two encodings have names of their own. */
+#undef KS_VEX
+#if defined KS_AVXVNNI && !defined KSLLM_TEST_EVEX
+#define KS_VEX(op) _mm256_##op##_avx_epi32
+#else
+#define KS_VEX(op) _mm256_##op##_epi32
+#endif
+
+typedef __m256i KS_NAME(vri);
+typedef __m256i KS_NAME(vp);
+typedef __m256i KS_NAME(qw);
 
 /* acc + sum of four u * s each */
 V_INLINE __m256i KS_NAME(x_dot)(__m256i acc, __m256i u, __m256i s) {
 #if defined KS_VNNI
-    return _mm256_dpbusd_epi32(acc, u, s);
+    return KS_VEX(dpbusd)(acc, u, s);
 #else
     __m256i p = _mm256_maddubs_epi16(u, s); /* no overflow for |u| < 129 */
     return _mm256_add_epi32(acc, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
@@ -2149,7 +2159,7 @@ V_INLINE __m256i KS_NAME(x_dot_scaled)(
     __m256i acc, __m256i u, __m256i s, __m256i scale) {
     __m256i p = _mm256_maddubs_epi16(u, s);
 #if defined KS_VNNI
-    return _mm256_dpwssd_epi32(acc, p, scale);
+    return KS_VEX(dpwssd)(acc, p, scale);
 #else
     return _mm256_add_epi32(acc, _mm256_madd_epi16(p, scale));
 #endif
@@ -2159,12 +2169,38 @@ V_INLINE __m256i KS_NAME(x_load)(const void *p) {
     return _mm256_loadu_si256(p);
 }
 
-/* Eight halves at the same place of eight rows. */
-V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
-    return _mm256_cvtph_ps(_mm_setr_epi16(ld_i16(row[0] + at),
-        ld_i16(row[1] + at), ld_i16(row[2] + at), ld_i16(row[3] + at),
-        ld_i16(row[4] + at), ld_i16(row[5] + at), ld_i16(row[6] + at),
-        ld_i16(row[7] + at)));
+typedef struct { const u8 *const *row; size_t at; } KS_NAME(qat);
+
+V_INLINE KS_NAME(qat) KS_NAME(q_start)(const u8 *const *row) {
+    return (KS_NAME(qat)){row, 0};
+}
+
+V_INLINE const u8 *KS_NAME(q_src)(const KS_NAME(qat) *q, int r, size_t back) {
+    return q->row[r] + (q->at - back);
+}
+
+V_INLINE __m256 KS_NAME(x_halves)(
+    const KS_NAME(qat) *q, size_t back, size_t at) {
+#define HALF(r) ld_i16(KS_NAME(q_src)(q, r, back) + at)
+    return _mm256_cvtph_ps(_mm_setr_epi16(HALF(0), HALF(1), HALF(2), HALF(3),
+        HALF(4), HALF(5), HALF(6), HALF(7)));
+#undef HALF
+}
+
+V_INLINE __m256 KS_NAME(q_scales)(
+    const KS_NAME(qat) *q, const blk_type *b, __m256 *min) {
+    if (b->has_min) *min = KS_NAME(x_halves)(q, b->bytes, b->m);
+    return KS_NAME(x_halves)(q, b->bytes, b->d);
+}
+
+V_INLINE void KS_NAME(q_skip)(KS_NAME(qat) *q, size_t bytes) {
+    q->at += bytes;
+}
+
+V_INLINE __m256 KS_NAME(q_next)(
+    KS_NAME(qat) *q, const blk_type *b, __m256 *min) {
+    q->at += b->bytes;
+    return KS_NAME(q_scales)(q, b, min);
 }
 
 /* 32 nibbles in the order of Q4_0. */
@@ -2172,6 +2208,12 @@ V_INLINE __m256i KS_NAME(x_nibbles)(const u8 *qs) {
     __m128i v = _mm_loadu_si128((const void *)qs);
     __m256i w = _mm256_set_m128i(_mm_srli_epi16(v, 4), v);
     return _mm256_and_si256(w, _mm256_set1_epi8(15));
+}
+
+V_INLINE __m256i KS_NAME(x_codebook)(const u8 *qs) {
+    __m128i t = _mm_loadu_si128((const void *)BLK_IQ4);
+    return _mm256_shuffle_epi8(
+        _mm256_broadcastsi128_si256(t), KS_NAME(x_nibbles)(qs));
 }
 
 /* 32 bits to 32 bytes of 0 or 16. */
@@ -2184,9 +2226,7 @@ V_INLINE __m256i KS_NAME(x_fifth)(const u8 *qh) {
     return _mm256_and_si256(v, _mm256_set1_epi8(16));
 }
 
-/* A block of 32 as bytes: unsigned with x_offset(type) added, but for Q8_0
- * and IQ4_NL, which stay signed. */
-V_INLINE __m256i KS_NAME(x_bytes)(const u8 *src, ksllm_type type) {
+V_INLINE __m256i KS_NAME(q_block)(const u8 *src, ksllm_type type) {
     switch ((int)type) {
     case KSLLM_TYPE_Q4_0: return KS_NAME(x_nibbles)(src + 2);
     case KSLLM_TYPE_Q4_1: return KS_NAME(x_nibbles)(src + 4);
@@ -2196,54 +2236,72 @@ V_INLINE __m256i KS_NAME(x_bytes)(const u8 *src, ksllm_type type) {
     case KSLLM_TYPE_Q5_1:
         return _mm256_or_si256(
             KS_NAME(x_nibbles)(src + 8), KS_NAME(x_fifth)(src + 4));
-    case KSLLM_TYPE_IQ4_NL: {
-        __m128i t = _mm_loadu_si128((const void *)BLK_IQ4);
-        return _mm256_shuffle_epi8(
-            _mm256_broadcastsi128_si256(t), KS_NAME(x_nibbles)(src + 2));
-    }
+    case KSLLM_TYPE_IQ4_NL: return KS_NAME(x_codebook)(src + 2);
     default: return KS_NAME(x_load)(src + 2); /* Q8_0 */
     }
 }
 
-V_INLINE i32 KS_NAME(x_offset)(ksllm_type type) {
-    return type == KSLLM_TYPE_Q4_0 ? 8
-        : type == KSLLM_TYPE_Q5_0  ? 16
-                                   : 0;
+/* The compiler sees what neighbours share once the groups are unrolled. */
+V_INLINE __m256i KS_NAME(q_group)(const u8 *src, ksllm_type type, int g) {
+    const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi8(1);
+    const int half = g / 4, k = g % 4;
+    __m256i w, h;
+    switch ((int)type) {
+    case KSLLM_TYPE_Q4_K: case KSLLM_TYPE_Q5_K:
+        w = KS_NAME(x_load)(
+            src + (type == KSLLM_TYPE_Q5_K ? 48 : 16) + 32 * (g / 2));
+        w = _mm256_and_si256(g & 1 ? _mm256_srli_epi16(w, 4) : w, low);
+        if (type == KSLLM_TYPE_Q4_K) return w;
+        h = _mm256_srli_epi16(KS_NAME(x_load)(src + 16), g);
+        return _mm256_or_si256(
+            w, _mm256_slli_epi16(_mm256_and_si256(h, one), 4));
+    case KSLLM_TYPE_Q6_K:
+        w = KS_NAME(x_load)(src + 64 * half + 32 * (k & 1));
+        w = _mm256_and_si256(k & 2 ? _mm256_srli_epi16(w, 4) : w, low);
+        h = KS_NAME(x_load)(src + 128 + 32 * half);
+        h = k < 2 ? _mm256_slli_epi16(h, 4 - 2 * k)
+                  : _mm256_srli_epi16(h, 2 * k - 4);
+        return _mm256_or_si256(
+            w, _mm256_and_si256(h, _mm256_set1_epi8(48)));
+    case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
+        w = KS_NAME(x_load)(
+            src + (type == KSLLM_TYPE_Q3_K ? 32 : 16) + 32 * half);
+        w = _mm256_and_si256(
+            _mm256_srli_epi16(w, 2 * k), _mm256_set1_epi8(3));
+        if (type == KSLLM_TYPE_Q2_K) return w;
+        h = _mm256_srli_epi16(KS_NAME(x_load)(src), g);
+        return _mm256_or_si256(
+            w, _mm256_slli_epi16(_mm256_and_si256(h, one), 2));
+    default: return KS_NAME(x_codebook)(src + 8 + 16 * g); /* IQ4_XS */
+    }
 }
 
-/* One block of 32 of eight rows with m tokens, added to acc[token][row]. */
-V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
-    f32 *acc) {
-    const bool is_signed =
-        type == KSLLM_TYPE_Q8_0 || type == KSLLM_TYPE_IQ4_NL;
-    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
-    __m256i w[8], s[8];
+/* Eight vectors of eight partial sums to one vector of eight sums. */
+V_INLINE __m256i KS_NAME(q_fold)(const __m256i *v) {
+    __m256i a = _mm256_hadd_epi32(
+        _mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    __m256i b = _mm256_hadd_epi32(
+        _mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+        _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+V_INLINE __m256i KS_NAME(q_all)(i32 x) { return _mm256_set1_epi32(x); }
+
+V_INLINE __m256i KS_NAME(q_unbias)(__m256i p, i32 bias, const i16 *sums) {
+    return _mm256_sub_epi32(p, _mm256_set1_epi32(bias * (sums[0] + sums[1])));
+}
+
+/* One side must be unsigned: a signed weight lends its sign to the input. */
+V_INLINE void KS_NAME(q_dots)(
+    const __m256i *w, const i8 *x, ksllm_type type, __m256i *s) {
+    const __m256i v = KS_NAME(x_load)(x), zero = _mm256_setzero_si256();
+    const bool is_signed = BLK_TYPES[type].bias == 128;
     KS_UNROLL
-    for (int r = 0; r < 8; r++) w[r] = KS_NAME(x_bytes)(row[r] + at, type);
-    __m256 d = KS_NAME(x_halves)(row, at), dmin = d;
-    if (BLK_TYPES[type].has_min)
-        dmin = KS_NAME(x_halves)(row, at + 2);
-    for (size_t t = 0; t < m; t++) {
-        size_t b = min_size(t0 + t, last) * n + i * 32;
-        __m256i x = KS_NAME(x_load)(a->q[0] + b), zero = _mm256_setzero_si256();
-        const i16 *sums = a->sum[0] + b / 16;
-        i32 sum = sums[0] + sums[1];
-        KS_UNROLL
-        for (int r = 0; r < 8; r++)
-            s[r] = is_signed ? KS_NAME(x_dot)(zero, _mm256_abs_epi8(w[r]),
-                                   _mm256_sign_epi8(x, w[r]))
-                             : KS_NAME(x_dot)(zero, w[r], x);
-        __m256i p = KS_NAME(fold)(s);
-        if (KS_NAME(x_offset)(type))
-            p = _mm256_sub_epi32(
-                p, _mm256_set1_epi32(KS_NAME(x_offset)(type) * sum));
-        f32 dx = a->d[0][b / 32];
-        vr y = vr_add(vr_load(acc + 8 * t), p, d, dx);
-        if (BLK_TYPES[type].has_min)
-            y = vr_add(y, _mm256_set1_epi32(sum), dmin, dx);
-        vr_store(acc + 8 * t, y);
-    }
+    for (int r = 0; r < 8; r++)
+        s[r] = is_signed ? KS_NAME(x_dot)(
+                   zero, _mm256_abs_epi8(w[r]), _mm256_sign_epi8(v, w[r]))
+                         : KS_NAME(x_dot)(zero, w[r], v);
 }
 
 /* Byte shuffles that spread the 16-bit scale g over a half: in the low half
@@ -2253,131 +2311,554 @@ V_INLINE __m256i KS_NAME(x_pick)(__m256i scales, int g) {
         scales, _mm256_set1_epi16((i16)(2 * g | (2 * g + 1) << 8)));
 }
 
-/* One row's block of Q4_K or Q5_K with m tokens: partial sums to s and, for
- * the minima, to u. */
-V_INLINE void KS_NAME(x_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
-    const i16 *const *sums, const size_t m, __m256i *s, __m256i *u) {
-    const __m256i low = _mm256_set1_epi8(15);
-    u64 sc, mn;
-    blk_six_bits(src + 4, &sc, &mn);
-    __m256i scales = _mm256_broadcastsi128_si256(
-        _mm_cvtepu8_epi16(_mm_loadl_epi64((const void *)&sc)));
-    __m128i mins = _mm_loadl_epi64((const void *)&mn);
-    __m256i twice = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins));
-    __m256i qh = five ? KS_NAME(x_load)(src + 16) : low;
+V_INLINE void KS_NAME(q_row)(const u8 *src, ksllm_type type,
+    const i8 *const *x, const i16 *const *sums, const size_t m, __m256i *s,
+    __m256i *u) {
+    const blk_type *b = &BLK_TYPES[type];
+    u64 sc[2] = {0, 0}, mn[2] = {0, 0};
+    blk_scale_bytes(src, type, sc, mn);
+    __m128i all, min;
+    __m256i scales;
+    if (b->span == 32) {
+        all = _mm_loadl_epi64((const void *)sc);
+        min = _mm_loadl_epi64((const void *)mn);
+        scales = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(all));
+        min = _mm_unpacklo_epi8(min, min);
+    } else { /* not by memory: a load cannot wait for two stores */
+        all = _mm_set_epi64x((i64)sc[1], (i64)sc[0]);
+        min = _mm_set_epi64x((i64)mn[1], (i64)mn[0]);
+        scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(all, _mm_setr_epi8(
+            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
+    }
     __m256i v[4]; /* registers: s lies in memory */
     KS_UNROLL
     for (size_t t = 0; t < m; t++) {
         v[t] = _mm256_setzero_si256();
-        u[8 * t] = _mm256_madd_epi16(twice, KS_NAME(x_load)(sums[t]));
+        if (b->bias == 32 || b->bias == 4) {
+            __m256i off = _mm256_madd_epi16(
+                _mm256_cvtepi8_epi16(all), KS_NAME(x_load)(sums[t]));
+            v[t] = _mm256_sub_epi32(
+                v[t], _mm256_slli_epi32(off, b->bias == 32 ? 5 : 2));
+        }
+        if (b->has_min)
+            u[8 * t] = _mm256_madd_epi16(
+                _mm256_cvtepu8_epi16(min), KS_NAME(x_load)(sums[t]));
     }
     KS_UNROLL
-    for (int n = 0; n < 4; n++) {
-        __m256i q = KS_NAME(x_load)(src + (five ? 48 : 16) + 32 * n);
-        __m256i a = _mm256_and_si256(q, low);
-        __m256i b = _mm256_and_si256(_mm256_srli_epi16(q, 4), low);
-        if (five) {
-            const __m256i one = _mm256_set1_epi8(1);
-            __m256i h = _mm256_srli_epi16(qh, 2 * n);
-            __m256i k = _mm256_srli_epi16(qh, 2 * n + 1);
-            h = _mm256_slli_epi16(_mm256_and_si256(h, one), 4);
-            k = _mm256_slli_epi16(_mm256_and_si256(k, one), 4);
-            a = _mm256_or_si256(a, h);
-            b = _mm256_or_si256(b, k);
-        }
-        __m256i sa = KS_NAME(x_pick)(scales, 2 * n);
-        __m256i sb = KS_NAME(x_pick)(scales, 2 * n + 1);
+    for (int g = 0; g < 8; g++) {
+        __m256i w = KS_NAME(q_group)(src, type, g);
+        __m256i sg = KS_NAME(x_pick)(scales, g);
         KS_UNROLL
         for (size_t t = 0; t < m; t++) {
-            v[t] = KS_NAME(x_dot_scaled)(
-                v[t], a, KS_NAME(x_load)(x[t] + 64 * n), sa);
-            v[t] = KS_NAME(x_dot_scaled)(
-                v[t], b, KS_NAME(x_load)(x[t] + 64 * n + 32), sb);
+            __m256i y = KS_NAME(x_load)(x[t] + 32 * g);
+            v[t] = b->bias == 128
+                ? KS_NAME(x_dot_scaled)(
+                    v[t], _mm256_abs_epi8(w), _mm256_sign_epi8(y, w), sg)
+                : KS_NAME(x_dot_scaled)(v[t], w, y, sg);
         }
     }
     KS_UNROLL
     for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
-/* The same for Q6_K; the offset of 32 comes off through the sums. */
-V_INLINE void KS_NAME(x_row_q6_k)(const u8 *src, const i8 *const *x,
-    const i16 *const *sums, const size_t m, __m256i *s) {
-    const __m256i low = _mm256_set1_epi8(15), two = _mm256_set1_epi8(48);
-    __m128i sc = _mm_loadu_si128((const void *)(src + 192));
-    __m256i in_order = _mm256_cvtepi8_epi16(sc);
-    __m256i scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(sc,
-        _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
-    __m256i v[4];
+#elif defined KS_NEON
+
+typedef int32x4_t KS_NAME(vp);
+typedef struct { int8x16_t lo, hi; } KS_NAME(qw);
+
+/* For intrinsics that want a constant: it is one after unrolling. */
+#undef LANES
+#define LANES(F)                                                               \
+    switch (lane) {                                                            \
+    case 0: return F(0);                                                       \
+    case 1: return F(1);                                                       \
+    case 2: return F(2);                                                       \
+    case 3: return F(3);                                                       \
+    case 4: return F(4);                                                       \
+    case 5: return F(5);                                                       \
+    case 6: return F(6);                                                       \
+    default: return F(7);                                                      \
+    }
+
+V_INLINE float32x4_t KS_NAME(n_fma_lane)(
+    float32x4_t c, float32x4_t p, float32x4_t x, int lane) {
+#define F(i) vfmaq_laneq_f32(c, p, x, (i) % 4)
+    LANES(F)
+#undef F
+}
+
+V_INLINE int32x4_t KS_NAME(n_scale)(
+    int32x4_t c, int32x4_t p, int32x4_t x, int lane) {
+#define F(i) vmlaq_laneq_s32(c, p, x, (i) % 4)
+    LANES(F)
+#undef F
+}
+
+V_INLINE int32x4_t KS_NAME(n_mla_lane)(
+    int32x4_t c, int16x4_t p, int16x8_t x, int lane) {
+#define F(i) vmlal_laneq_s16(c, p, x, i)
+    LANES(F)
+#undef F
+}
+
+V_INLINE uint8x16_t KS_NAME(n_right)(uint8x16_t v, int lane) {
+#define F(i) ((i) ? vshrq_n_u8(v, (i) + !(i)) : v)
+    LANES(F)
+#undef F
+}
+
+typedef struct { const u8 *p[8]; } KS_NAME(qat);
+
+V_INLINE KS_NAME(qat) KS_NAME(q_start)(const u8 *const *row) {
+    KS_NAME(qat) q;
     KS_UNROLL
-    for (size_t t = 0; t < m; t++)
-        v[t] = _mm256_sub_epi32(_mm256_setzero_si256(),
-            _mm256_slli_epi32(
-                _mm256_madd_epi16(in_order, KS_NAME(x_load)(sums[t])), 5));
+    for (int r = 0; r < 8; r++) q.p[r] = row[r];
+    return q;
+}
+
+V_INLINE const u8 *KS_NAME(q_src)(const KS_NAME(qat) *q, int r, size_t back) {
+    return q->p[r] - back;
+}
+
+V_INLINE vr KS_NAME(n_floats)(uint16x4_t a, uint16x4_t b) {
+    return (vr){{vcvt_f32_f16(vreinterpret_f16_u16(a)),
+        vcvt_f32_f16(vreinterpret_f16_u16(b))}};
+}
+
+/* d and dmin of eight rows lie in pairs. */
+V_INLINE vr KS_NAME(n_apart)(uint32x4_t a, uint32x4_t b, vr *min) {
+    uint16x8_t p = vreinterpretq_u16_u32(a), q = vreinterpretq_u16_u32(b);
+    uint16x8_t d = vuzp1q_u16(p, q), m = vuzp2q_u16(p, q);
+    *min = KS_NAME(n_floats)(vget_low_u16(m), vget_high_u16(m));
+    return KS_NAME(n_floats)(vget_low_u16(d), vget_high_u16(d));
+}
+
+#define EIGHT(F)                                                               \
+    F(a, 0, 0); F(a, 1, 1); F(a, 2, 2); F(a, 3, 3);                            \
+    F(b, 4, 0); F(b, 5, 1); F(b, 6, 2); F(b, 7, 3)
+
+V_INLINE vr KS_NAME(q_scales)(
+    const KS_NAME(qat) *q, const blk_type *t, vr *min) {
+#define AT(r) ((const void *)(KS_NAME(q_src)(q, r, t->bytes) + t->d))
+    if (t->has_min) {
+        uint32x4_t a = vdupq_n_u32(0), b = a;
+#define F(v, r, i) v = vld1q_lane_u32(AT(r), v, i)
+        EIGHT(F);
+#undef F
+        return KS_NAME(n_apart)(a, b, min);
+    }
+    uint16x4_t a = vdup_n_u16(0), b = a;
+#define F(v, r, i) v = vld1_lane_u16(AT(r), v, i)
+    EIGHT(F);
+#undef F
+#undef AT
+    return KS_NAME(n_floats)(a, b);
+}
+
+V_INLINE void KS_NAME(q_skip)(KS_NAME(qat) *q, size_t bytes) {
     KS_UNROLL
-    for (int h = 0; h < 2; h++) {
-        __m256i l0 = KS_NAME(x_load)(src + 64 * h);
-        __m256i l1 = KS_NAME(x_load)(src + 64 * h + 32);
-        __m256i qh = KS_NAME(x_load)(src + 128 + 32 * h);
-        __m256i w[4] = {
-            _mm256_or_si256(_mm256_and_si256(l0, low),
-                _mm256_and_si256(_mm256_slli_epi16(qh, 4), two)),
-            _mm256_or_si256(_mm256_and_si256(l1, low),
-                _mm256_and_si256(_mm256_slli_epi16(qh, 2), two)),
-            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), low),
-                _mm256_and_si256(qh, two)),
-            _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), low),
-                _mm256_and_si256(_mm256_srli_epi16(qh, 2), two)),
-        };
+    for (int r = 0; r < 8; r++) q->p[r] += bytes;
+}
+
+/* Loading what is at the head of a block and stepping over it is one
+ * instruction, of which compilers make two or three. It is not told what
+ * memory is read: nobody writes weights. */
+V_INLINE vr KS_NAME(q_next)(KS_NAME(qat) *q, const blk_type *t, vr *min) {
+    const size_t bytes = t->bytes;
+    if (t->has_min) {
+        uint32x4_t a = vdupq_n_u32(0), b = a;
+#define F(v, r, i)                                                             \
+    __asm__ volatile("ld1 {%0.s}[" #i "], [%1], %2"                          \
+        : "+w"(v), "+r"(q->p[r]) : "r"(bytes))
+        EIGHT(F);
+#undef F
+        return KS_NAME(n_apart)(a, b, min);
+    }
+    uint16x4_t a = vdup_n_u16(0), b = a;
+#define F(v, r, i)                                                             \
+    __asm__ volatile("ld1 {%0.h}[" #i "], [%1], %2"                          \
+        : "+w"(v), "+r"(q->p[r]) : "r"(bytes))
+    EIGHT(F);
+#undef F
+#undef EIGHT
+    return KS_NAME(n_floats)(a, b);
+}
+
+/* blk_scale_bytes in registers; for Q4_K and Q5_K half the instructions. */
+V_INLINE void KS_NAME(n_scale_bytes)(
+    const u8 *src, ksllm_type type, int8x8_t *scales, uint8x8_t *mins) {
+    if (type == KSLLM_TYPE_Q4_K || type == KSLLM_TYPE_Q5_K) {
+        static const i8 right[8] = {0, 0, 0, 0, -4, -4, -4, -4};
+        uint8x8_t ab = vld1_u8(src + 4);
+        uint8x8_t c = vreinterpret_u8_u32(vdup_n_u32(ld_u32(src + 12)));
+        c = vand_u8(vshl_u8(c, vld1_s8(right)), vdup_n_u8(15));
+        c = vorr_u8(c, vand_u8(vshr_n_u8(ab, 2), vdup_n_u8(48)));
+        uint32x2_t low = vreinterpret_u32_u8(vand_u8(ab, vdup_n_u8(63)));
+        uint32x2_t high = vreinterpret_u32_u8(c);
+        scales[0] = vreinterpret_s8_u32(vzip1_u32(low, high));
+        mins[0] = vreinterpret_u8_u32(vzip2_u32(low, high));
+        scales[1] = vdup_n_s8(0);
+        mins[1] = vdup_n_u8(0);
+        return;
+    }
+    u64 sc[2] = {0, 0}, mn[2] = {0, 0};
+    blk_scale_bytes(src, type, sc, mn);
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+        scales[i] = vcreate_s8(sc[i]);
+        mins[i] = vcreate_u8(mn[i]);
+    }
+}
+
+V_INLINE int8x16_t KS_NAME(n_s8)(uint8x16_t v) {
+    return vreinterpretq_s8_u8(v);
+}
+
+V_INLINE KS_NAME(qw) KS_NAME(n_nibbles)(const u8 *qs) {
+    uint8x16_t v = vld1q_u8(qs);
+    return (KS_NAME(qw)){KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(15))),
+        KS_NAME(n_s8)(vshrq_n_u8(v, 4))};
+}
+
+V_INLINE KS_NAME(qw) KS_NAME(n_codebook)(const u8 *qs) {
+    int8x16_t t = vld1q_s8(BLK_IQ4);
+    KS_NAME(qw) w = KS_NAME(n_nibbles)(qs);
+    w.lo = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.lo));
+    w.hi = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.hi));
+    return w;
+}
+
+/* w with 16 where a bit of two bytes of v, from the first on, is set. */
+V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
+    static const u8 bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    uint8x16_t mask = vcombine_u8(vld1_u8(bit), vld1_u8(bit));
+    uint8x16_t from = vcombine_u8(
+        vdup_n_u8((u8)first), vdup_n_u8((u8)(first + 1)));
+    v = vtstq_u8(vqtbl1q_u8(v, from), mask);
+    return vorrq_s8(w, KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(16))));
+}
+
+V_INLINE KS_NAME(qw) KS_NAME(q_block)(const u8 *src, ksllm_type type) {
+    KS_NAME(qw) w;
+    switch ((int)type) {
+    case KSLLM_TYPE_Q4_0: return KS_NAME(n_nibbles)(src + 2);
+    case KSLLM_TYPE_Q4_1: return KS_NAME(n_nibbles)(src + 4);
+    case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: {
+        const u8 *qh = src + (type == KSLLM_TYPE_Q5_0 ? 2 : 4);
+        w = KS_NAME(n_nibbles)(qh + 4);
+        uint8x16_t h = vreinterpretq_u8_u32(vdupq_n_u32(ld_u32(qh)));
+        w.lo = KS_NAME(n_fifth)(w.lo, h, 0);
+        w.hi = KS_NAME(n_fifth)(w.hi, h, 2);
+        return w;
+    }
+    case KSLLM_TYPE_IQ4_NL: return KS_NAME(n_codebook)(src + 2);
+    default: /* Q8_0 */
+        w.lo = KS_NAME(n_s8)(vld1q_u8(src + 2));
+        w.hi = KS_NAME(n_s8)(vld1q_u8(src + 18));
+        KS_TOGETHER(w.lo, w.hi);
+        return w;
+    }
+}
+
+/* 16 of 32: half j of group g. */
+V_INLINE uint8x16_t KS_NAME(n_group)(
+    const u8 *src, ksllm_type type, int g, int j) {
+    const uint8x16_t low = vdupq_n_u8(15);
+    const int half = g / 4, k = g % 4;
+    uint8x16_t w, h;
+    switch ((int)type) {
+    case KSLLM_TYPE_Q4_K: case KSLLM_TYPE_Q5_K:
+        w = vld1q_u8(
+            src + (type == KSLLM_TYPE_Q5_K ? 48 : 16) + 32 * (g / 2) + 16 * j);
+        w = g & 1 ? vshrq_n_u8(w, 4) : vandq_u8(w, low);
+        if (type == KSLLM_TYPE_Q4_K) return w;
+        h = KS_NAME(n_right)(vld1q_u8(src + 16 + 16 * j), g);
+        return vsliq_n_u8(w, vandq_u8(h, vdupq_n_u8(1)), 4);
+    case KSLLM_TYPE_Q6_K: /* the low four bits, two above them */
+        w = vld1q_u8(src + 64 * half + 32 * (k & 1) + 16 * j);
+        h = vld1q_u8(src + 128 + 32 * half + 16 * j);
+        if (k & 1) h = vshrq_n_u8(h, 2);
+        return k < 2 ? vandq_u8(vsliq_n_u8(w, h, 4), vdupq_n_u8(63))
+                     : vsriq_n_u8(vandq_u8(h, vdupq_n_u8(48)), w, 4);
+    case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
+        w = vld1q_u8(src + (type == KSLLM_TYPE_Q3_K ? 32 : 16) + 32 * half
+            + 16 * j);
+        w = KS_NAME(n_right)(w, 2 * k);
+        if (k < 3) w = vandq_u8(w, vdupq_n_u8(3));
+        if (type == KSLLM_TYPE_Q2_K) return w;
+        h = KS_NAME(n_right)(vld1q_u8(src + 16 * j), g);
+        return vsliq_n_u8(w, vandq_u8(h, vdupq_n_u8(1)), 2);
+    default: /* IQ4_XS */
+        w = vld1q_u8(src + 8 + 16 * g);
+        w = j ? vshrq_n_u8(w, 4) : vandq_u8(w, low);
+        return vqtbl1q_u8(vreinterpretq_u8_s8(vld1q_s8(BLK_IQ4)), w);
+    }
+}
+
+V_INLINE KS_NAME(qw) KS_NAME(q_group)(const u8 *src, ksllm_type type, int g) {
+    return (KS_NAME(qw)){KS_NAME(n_s8)(KS_NAME(n_group)(src, type, g, 0)),
+        KS_NAME(n_s8)(KS_NAME(n_group)(src, type, g, 1))};
+}
+
+V_INLINE KS_NAME(vri) KS_NAME(q_fold)(const int32x4_t *s) {
+    KS_NAME(vri) v;
+    KS_UNROLL
+    for (int i = 0; i < 2; i++, s += 4)
+        v.v[i] = vpaddq_s32(vpaddq_s32(s[0], s[1]), vpaddq_s32(s[2], s[3]));
+    return v;
+}
+
+V_INLINE KS_NAME(vri) KS_NAME(q_all)(i32 x) {
+    return (KS_NAME(vri)){{vdupq_n_s32(x), vdupq_n_s32(x)}};
+}
+
+/* Done in q_dots, where it costs a third. */
+V_INLINE KS_NAME(vri) KS_NAME(q_unbias)(
+    KS_NAME(vri) p, i32 bias, const i16 *sums) {
+    (void)bias, (void)sums;
+    return p;
+}
+
+/* acc + sums of four products each (eight without sdot); 16 products */
+V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
+#if defined KS_DOTPROD
+    return vdotq_s32(acc, a, b);
+#else /* two products of bytes fit 16 bits */
+    int16x8_t p = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+    return vpadalq_s16(acc, vmlal_high_s8(p, a, b));
+#endif
+}
+
+/* 32 products; `small`: four fit 16 bits. */
+V_INLINE int32x4_t KS_NAME(n_dot32)(
+    int32x4_t acc, KS_NAME(qw) w, KS_NAME(qw) x, bool small) {
+#if !defined KS_DOTPROD
+    if (small) {
+        int16x8_t p = vmull_s8(vget_low_s8(w.lo), vget_low_s8(x.lo));
+        p = vmlal_high_s8(p, w.lo, x.lo);
+        p = vmlal_s8(p, vget_low_s8(w.hi), vget_low_s8(x.hi));
+        return vpadalq_s16(acc, vmlal_high_s8(p, w.hi, x.hi));
+    }
+#endif
+    (void)small;
+    return KS_NAME(n_dot)(KS_NAME(n_dot)(acc, w.lo, x.lo), w.hi, x.hi);
+}
+
+V_INLINE KS_NAME(qw) KS_NAME(n_inputs)(const i8 *x) {
+    return (KS_NAME(qw)){vld1q_s8(x), vld1q_s8(x + 16)};
+}
+
+V_INLINE void KS_NAME(q_dots)(
+    const KS_NAME(qw) *w, const i8 *x, ksllm_type type, int32x4_t *s) {
+    const u8 bias = BLK_TYPES[type].bias;
+    KS_NAME(qw) v = KS_NAME(n_inputs)(x);
+    int32x4_t start = vdupq_n_s32(0);
+    if (bias && bias < 128) {
+        int8x16_t minus = vdupq_n_s8((i8)-bias);
+        start = KS_NAME(n_dot32)(start, (KS_NAME(qw)){minus, minus}, v, true);
+    }
+    KS_UNROLL
+    for (int r = 0; r < 8; r++)
+        s[r] = KS_NAME(n_dot32)(start, w[r], v, bias < 128);
+}
+
+/* The sums of groups are not cleared: each contains those before, and
+ *     sum over g of scale[g] * (S[g] - S[g - 1])
+ *         = sum over g of (scale[g] - scale[g + 1]) * S[g]
+ * holds modulo 2^32 even if a term overflows. That saves an instruction for
+ * each group, one in ten for Q4_K. */
+V_INLINE void KS_NAME(q_row)(const u8 *src, ksllm_type type,
+    const i8 *const *x, const i16 *const *sums, const size_t m, int32x4_t *s,
+    int32x4_t *u) {
+    const blk_type *b = &BLK_TYPES[type];
+    const bool wide = b->span == 32;
+    int8x8_t sc[2];
+    uint8x8_t mn[2];
+    int32x4_t steps[4], run[4], v[4]; /* registers: s lies in memory */
+    KS_NAME(n_scale_bytes)(src, type, sc, mn);
+    const int16x8_t c0 = vmovl_s8(sc[0]), c1 = vmovl_s8(sc[1]);
+    const int16x8_t none = vdupq_n_s16(0);
+    int16x8_t step = vsubq_s16(c0, vextq_s16(c0, wide ? none : c1, 1));
+    steps[0] = vmovl_s16(vget_low_s16(step));
+    steps[1] = vmovl_high_s16(step);
+    step = vsubq_s16(c1, vextq_s16(c1, none, 1));
+    steps[2] = vmovl_s16(vget_low_s16(step));
+    steps[3] = vmovl_high_s16(step);
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) {
+        int16x8_t a = vld1q_s16(sums[t]), c = vld1q_s16(sums[t] + 8);
+        v[t] = run[t] = vdupq_n_s32(0);
+        if (b->bias == 32 || b->bias == 4) {
+            int16x8_t k = b->bias == 32 ? vshll_n_s8(sc[0], 5)
+                                        : vshll_n_s8(sc[0], 2);
+            v[t] = vmlsl_s16(v[t], vget_low_s16(k), vget_low_s16(a));
+            v[t] = vmlsl_high_s16(v[t], k, a);
+            k = b->bias == 32 ? vshll_n_s8(sc[1], 5) : vshll_n_s8(sc[1], 2);
+            v[t] = vmlsl_s16(v[t], vget_low_s16(k), vget_low_s16(c));
+            v[t] = vmlsl_high_s16(v[t], k, c);
+        }
+        if (!b->has_min) continue;
+        int16x8_t k = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
+        if (wide) a = vpaddq_s16(a, c);
+        u[8 * t] = vmlal_high_s16(
+            vmull_s16(vget_low_s16(k), vget_low_s16(a)), k, a);
+        if (wide) continue;
+        k = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
+        u[8 * t] = vmlal_s16(u[8 * t], vget_low_s16(k), vget_low_s16(c));
+        u[8 * t] = vmlal_high_s16(u[8 * t], k, c);
+    }
+    KS_UNROLL
+    for (int g = 0; g < 8; g++) {
+        KS_NAME(qw) w = KS_NAME(q_group)(src, type, g);
         KS_UNROLL
-        for (int k = 0; k < 4; k++) {
-            __m256i sk = KS_NAME(x_pick)(scales, 4 * h + k);
-            KS_UNROLL
-            for (size_t t = 0; t < m; t++)
-                v[t] = KS_NAME(x_dot_scaled)(v[t], w[k],
-                    KS_NAME(x_load)(x[t] + 128 * h + 32 * k), sk);
+        for (size_t t = 0; t < m; t++) {
+            KS_NAME(qw) y = KS_NAME(n_inputs)(x[t] + 32 * g);
+            if (wide) {
+                run[t] = KS_NAME(n_dot32)(run[t], w, y, b->bias < 128);
+                v[t] = KS_NAME(n_scale)(v[t], run[t], steps[g / 4], g % 4);
+                if (m == 1) KS_TOGETHER(run[t], v[t]);
+                continue;
+            }
+            run[t] = KS_NAME(n_dot)(run[t], w.lo, y.lo);
+            v[t] = KS_NAME(n_scale)(v[t], run[t], steps[g / 2], g % 2 * 2);
+            if (m == 1) KS_TOGETHER(run[t], v[t]);
+            run[t] = KS_NAME(n_dot)(run[t], w.hi, y.hi);
+            v[t] = KS_NAME(n_scale)(v[t], run[t], steps[g / 2], g % 2 * 2 + 1);
+            if (m == 1) KS_TOGETHER(run[t], v[t]);
         }
     }
     KS_UNROLL
     for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
-/* One block of 256 of eight rows with m <= 4 tokens. */
-V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
-    f32 *acc) {
-    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
-    const bool six = type == KSLLM_TYPE_Q6_K;
-    __m256i s[4 * 8], u[4 * 8];
+#endif
+
+#if defined KS_AVX2 || defined KS_NEON
+
+/* The next block of 32 of eight rows with m tokens, added to y[token]. */
+V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const k_acts *a,
+    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type, vr *y) {
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(qw) w[8];
+    KS_NAME(vp) s[8];
+    static const f32 zero[8] = {0};
+    vr dmin = vr_load(zero);
+    const vr d = KS_NAME(q_next)(row, b, &dmin);
+    KS_UNROLL
+    for (int r = 0; r < 8; r++)
+        w[r] = KS_NAME(q_block)(KS_NAME(q_src)(row, r, b->bytes), type);
+    for (size_t t = 0; t < m; t++) {
+        size_t from = min_size(t0 + t, last) * a->n_in + i * 32;
+        const i16 *sums = a->sum[0] + from / 16;
+        f32 dx = a->d[0][from / 32];
+        KS_NAME(q_dots)(w, a->q[0] + from, type, s);
+        KS_NAME(vri) p = KS_NAME(q_fold)(s);
+        if (b->bias && b->bias < 128)
+            p = KS_NAME(q_unbias)(p, b->bias, sums);
+        y[t] = vr_add(y[t], p, d, dx);
+        if (b->has_min)
+            y[t] = vr_add(
+                y[t], KS_NAME(q_all)(sums[0] + sums[1]), dmin, dx);
+    }
+}
+
+/* The same for a block of 256. */
+V_INLINE void KS_NAME(k_direct256)(KS_NAME(qat) *row, const k_acts *a,
+    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type, vr *y) {
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(vp) s[4 * 8], u[4 * 8];
     const i8 *x[4];
     const i16 *sums[4];
     for (size_t t = 0; t < m; t++) {
-        size_t from = min_size(t0 + t, last) * n + i * 256;
+        size_t from = min_size(t0 + t, last) * a->n_in + i * 256;
         x[t] = a->q[1] + from;
         sums[t] = a->sum[1] + from / 16;
     }
+    KS_NAME(q_skip)(row, b->bytes);
     for (int r = 0; r < 8; r++)
-        if (six)
-            KS_NAME(x_row_q6_k)(row[r] + at, x, sums, m, s + r);
-        else
-            KS_NAME(x_row_q45_k)(row[r] + at, type == KSLLM_TYPE_Q5_K, x, sums,
-                m, s + r, u + r);
-    __m256 d = KS_NAME(x_halves)(row, at + (six ? 208 : 0)), dmin = d;
-    if (!six)
-        dmin = _mm256_xor_ps(
-            KS_NAME(x_halves)(row, at + 2), _mm256_set1_ps(-0.0f));
+        KS_NAME(q_row)(KS_NAME(q_src)(row, r, b->bytes), type, x, sums, m,
+            s + r, u + r);
+    static const f32 zero[8] = {0};
+    vr dmin = vr_load(zero), d = KS_NAME(q_scales)(row, b, &dmin);
+    dmin = vr_minus(dmin);
     for (size_t t = 0; t < m; t++) {
-        f32 dx = a->d[1][min_size(t0 + t, last) * (n / 256) + i];
-        vr y = vr_add(vr_load(acc + 8 * t), KS_NAME(fold)(s + 8 * t), d, dx);
-        if (!six) y = vr_add(y, KS_NAME(fold)(u + 8 * t), dmin, dx);
-        vr_store(acc + 8 * t, y);
+        f32 dx = a->d[1][min_size(t0 + t, last) * (a->n_in / 256) + i];
+        y[t] = vr_add(y[t], KS_NAME(q_fold)(s + 8 * t), d, dx);
+        if (b->has_min)
+            y[t] = vr_add(y[t], KS_NAME(q_fold)(u + 8 * t), dmin, dx);
     }
 }
 
+V_INLINE void KS_NAME(q_fetch)(const KS_NAME(qat) *q, int first, int end,
+    size_t bytes, size_t ahead) {
+    KS_UNROLL
+    for (int r = first; r < end; r++)
+        for (size_t k = 0; k < bytes; k += 64)
+            __builtin_prefetch(KS_NAME(q_src)(q, r, 0) + ahead + k);
+}
+
+/* All blocks of eight rows with m tokens (1, 2 or 4) from t0 on; beyond the
+ * last one it is repeated. `ahead` bytes on lie the next eight rows, fetched
+ * while these are computed. */
+V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
+    const k_acts *a, size_t t0, size_t last, const size_t m, ksllm_type type,
+    f32 *acc) {
+    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
+    KS_NAME(qat) row = KS_NAME(q_start)(rows);
+    vr y[4];
+    for (size_t t = 0; t < m; t++) y[t] = vr_load(acc + 8 * t);
+    const size_t n = a->n_in / nb;
+    size_t i = 0;
+    if (nb == 256)
+        for (; i < n; i++) {
+            KS_NAME(k_direct256)(&row, a, t0, last, m, i, type, y);
+            KS_NAME(q_fetch)(&row, 0, 8, bytes, ahead);
+        }
+    for (; i + 1 < n; i += 2) { /* two blocks: a line of the cache */
+        KS_NAME(k_direct32)(&row, a, t0, last, m, i, type, y);
+        KS_NAME(q_fetch)(&row, 0, 4, bytes, ahead);
+        KS_NAME(k_direct32)(&row, a, t0, last, m, i + 1, type, y);
+        KS_NAME(q_fetch)(&row, 4, 8, bytes, ahead);
+    }
+    if (i < n) KS_NAME(k_direct32)(&row, a, t0, last, m, i, type, y);
+    for (size_t t = 0; t < m; t++) vr_store(acc + 8 * t, y[t]);
+}
+
+V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+    const u8 *row[8];
+    f32 acc[4 * 8];
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
+        size_t n = min_size(8, p->n_rows - r0);
+        size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
+        for (size_t r = 0; r < 8; r++)
+            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
+        for (size_t t0 = 0; t0 < p->m; t0 += 4) {
+            size_t m = min_size(4, p->m - t0);
+            memset(acc, 0, sizeof acc);
+            const k_acts *x = p->acts;
+            if (m == 1)
+                KS_NAME(k_direct_group)(row, ahead, x, t0, t0, 1, type, acc);
+            else if (m == 2)
+                KS_NAME(k_direct_group)(
+                    row, ahead, x, t0, t0 + 1, 2, type, acc);
+            else
+                KS_NAME(k_direct_group)(
+                    row, ahead, x, t0, t0 + m - 1, 4, type, acc);
+            for (size_t t = 0; t < m; t++)
+                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
+                    n * sizeof *acc);
+        }
+    }
+}
+#endif
+
 /* ---- many tokens ---- */
 
-/* 256 weights of 16 rows. p[k / 4][row][k % 4] as unsigned bytes with
- * x_panel_offset(type) added. Formats with blocks of 32: d and dmin per block;
- * with blocks of 256: d[0], dmin[0], and per row the scale of each group of 16
+#if defined KS_AVX2
+
+/* 256 weights of 16 rows. p[k / 4][row][k % 4] as unsigned bytes, raised by
+ * the type's bias. Formats with blocks of 32: d and dmin per block; with
+ * blocks of 256: d[0], dmin[0], and per row the scale of each group of 16
  * (twice, as a pair), pairs of scales and pairs of minima of neighbours. */
 typedef struct {
     u8 p[64][16][4];
@@ -2385,65 +2866,46 @@ typedef struct {
     i32 scale[16][16], scales[8][16], mins[8][16];
 } KS_NAME(panel);
 
-V_INLINE int KS_NAME(x_panel_offset)(ksllm_type type) {
-    switch ((int)type) {
-    case KSLLM_TYPE_Q4_0: return 8;
-    case KSLLM_TYPE_Q5_0: return 16;
-    case KSLLM_TYPE_Q3_K: return 4;
-    case KSLLM_TYPE_Q6_K: return 32;
-    case KSLLM_TYPE_Q8_0: case KSLLM_TYPE_IQ4_NL: case KSLLM_TYPE_IQ4_XS:
-        return 128;
-    default: return 0;
-    }
-}
-
 /* Without VNNI two products of a byte above 128 overflow 16 bits. */
 V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
 #if defined KS_VNNI
     return BLK_TYPES[type].n > 1;
 #else
-    return KS_NAME(x_panel_offset)(type) < 128;
+    return BLK_TYPES[type].bias < 128;
 #endif
 }
 
-V_INLINE i32 KS_NAME(x_pair)(i16 a, i16 b) {
-    return (i32)((u32)(u16)a | (u32)(u16)b << 16);
+V_INLINE i32 KS_NAME(x_pair)(i32 a, i32 b) {
+    return (i32)((u32)(u16)a | (u32)b << 16);
 }
 
 /* Row r of the panel but for its bytes, which go to q in order. */
 V_INLINE void KS_NAME(k_panel_row)(KS_NAME(panel) *to, int r, const u8 *src,
     size_t n_blocks, ksllm_type type, u8 *q) {
-    const __m256i offset =
-        _mm256_set1_epi8((char)KS_NAME(x_panel_offset)(type));
-    blk b;
-    for (size_t i = 0; i < n_blocks; i++, src += BLK_TYPES[type].bytes) {
-        if (BLK_TYPES[type].n == 32) { /* signed or not: made unsigned here */
-            bool is_signed =
-                type == KSLLM_TYPE_Q8_0 || type == KSLLM_TYPE_IQ4_NL;
-            __m256i w = KS_NAME(x_bytes)(src, type);
-            if (is_signed) w = _mm256_add_epi8(w, offset);
-            _mm256_storeu_si256((void *)(q + 32 * i), w);
-            to->d[i][r] = f32_of_f16(ld_u16(src));
-            if (BLK_TYPES[type].has_min)
-                to->dmin[i][r] = f32_of_f16(ld_u16(src + 2));
-            continue;
+    const blk_type *b = &BLK_TYPES[type];
+    const __m256i up = _mm256_set1_epi8((char)(b->bias & 128));
+    for (size_t i = 0; i < n_blocks; i++, src += b->bytes) {
+        for (int g = 0; g < b->n / 32; g++) {
+            __m256i w = b->n == 32 ? KS_NAME(q_block)(src, type)
+                                   : KS_NAME(q_group)(src, type, g);
+            _mm256_storeu_si256((void *)q, _mm256_add_epi8(w, up));
+            q += 32;
         }
-        blk_read(&b, src, type);
-        for (int k = 0; k < 256; k += 32)
-            _mm256_storeu_si256((void *)(q + k),
-                _mm256_add_epi8(KS_NAME(x_load)(b.q + k), offset));
-        to->d[0][r] = b.d;
-        to->dmin[0][r] = BLK_TYPES[type].has_min ? -b.dmin : 0.0f;
-        for (int g = 0; g < 16; g++) {
-            i16 s = b.scale[BLOCK_SC(g)];
-            to->scale[g][r] = KS_NAME(x_pair)(s, s);
-        }
-        for (int g = 0; g < 8; g++) {
-            to->scales[g][r] = KS_NAME(x_pair)(b.scale[g], b.scale[8 + g]);
-            if (BLK_TYPES[type].has_min)
-                to->mins[g][r] =
-                    KS_NAME(x_pair)(b.min[2 * g], b.min[2 * g + 1]);
-        }
+        f32 dmin = b->has_min ? f32_of_f16(ld_u16(src + b->m)) : 0.0f;
+        to->d[i][r] = f32_of_f16(ld_u16(src + b->d));
+        to->dmin[i][r] = b->n == 32 ? dmin : -dmin;
+    }
+    if (b->n == 32) return;
+    u64 v[2] = {0, 0}, mn[2] = {0, 0};
+    blk_scale_bytes(src - b->bytes, type, v, mn);
+    const i8 *s = (const i8 *)v, *m = (const i8 *)mn;
+    const int per = b->span / 16; /* a pair of groups may be one */
+    for (int g = 0; g < 16; g++)
+        to->scale[g][r] = KS_NAME(x_pair)(s[g / per], s[g / per]);
+    for (int g = 0; g < 8; g++) {
+        int i = 2 * g / per, j = (2 * g + 1) / per;
+        to->scales[g][r] = KS_NAME(x_pair)(s[i], s[j]);
+        to->mins[g][r] = KS_NAME(x_pair)(m[i], m[j]);
     }
 }
 
@@ -2486,7 +2948,7 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, const u8 *const *row,
     }
 }
 
-#if defined KS_VNNI
+#if defined KS_VNNI && !defined KS_AVXVNNI
 
 enum { KS_NAME(TILE) = 8 }; /* tokens: two sets of sums in 32 registers */
 
@@ -2499,7 +2961,7 @@ V_INLINE void KS_NAME(k_panel_block)(const KS_NAME(panel) *w, size_t i,
     const i8 *const *x, const i16 *const *sums, const f32 *dx, ksllm_type type,
     f32 *acc) {
     const int nb = BLK_TYPES[type].n, span = nb == 256 ? 16 : 32;
-    const int offset = KS_NAME(x_panel_offset)(type);
+    const int offset = BLK_TYPES[type].bias;
     const size_t first = nb == 32 ? i * 32 : 0;
     __m512i s[8], p[8];
     KS_UNROLL
@@ -2563,7 +3025,7 @@ V_INLINE __m256i KS_NAME(y_pair)(const void *p) {
 }
 
 /* Products of 8 bytes of eight rows with a token, as sums of 16 bits. */
-V_INLINE __m256i KS_NAME(y_eight)(
+V_INLINE KS_UNUSED __m256i KS_NAME(y_eight)(
     const KS_NAME(panel) *w, size_t k, int half, const i8 *x) {
     __m256i a = KS_NAME(x_load)(w->p[k / 4][8 * half]);
     __m256i b = KS_NAME(x_load)(w->p[k / 4 + 1][8 * half]);
@@ -2575,13 +3037,35 @@ V_INLINE __m256i KS_NAME(y_eight)(
 V_INLINE void KS_NAME(k_panel_half)(const KS_NAME(panel) *w, size_t i,
     int half, const i8 *const *x, const i16 *const *sums, const f32 *dx,
     ksllm_type type, f32 *acc) {
-    const int nb = BLK_TYPES[type].n, six = type == KSLLM_TYPE_Q6_K;
-    const int offset = KS_NAME(x_panel_offset)(type);
+    const int nb = BLK_TYPES[type].n;
+    const int offset = BLK_TYPES[type].bias;
     const size_t first = nb == 32 ? i * 32 : 0;
     const __m256i one = _mm256_set1_epi16(1);
     __m256i p[4];
     KS_UNROLL
     for (int t = 0; t < 4; t++) p[t] = _mm256_setzero_si256();
+#if defined KS_VNNI
+    const int span = BLK_TYPES[type].span;
+    for (int g = 0; g < nb; g += span) {
+        __m256i s[4];
+        KS_UNROLL
+        for (int t = 0; t < 4; t++) s[t] = _mm256_setzero_si256();
+        KS_UNROLL
+        for (int k = 0; k < span; k += 4) {
+            size_t at = first + (size_t)(g + k);
+            __m256i u = KS_NAME(x_load)(w->p[at / 4][8 * half]);
+            KS_UNROLL
+            for (int t = 0; t < 4; t++)
+                s[t] = KS_NAME(x_dot)(s[t], u, KS_NAME(y_pair)(x[t] + g + k));
+        }
+        __m256i scale = KS_NAME(x_load)(w->scale[g / 16] + 8 * half);
+        scale = _mm256_srai_epi32(scale, 16);
+        KS_UNROLL
+        for (int t = 0; t < 4; t++)
+            p[t] = nb == 32 ? s[t]
+                : _mm256_add_epi32(p[t], _mm256_mullo_epi32(s[t], scale));
+    }
+#else
     for (int g = 0; g < nb / 16; g++) {
         size_t k = first + (size_t)g * 16;
         __m256i scale = one;
@@ -2591,7 +3075,7 @@ V_INLINE void KS_NAME(k_panel_half)(const KS_NAME(panel) *w, size_t i,
             const i8 *at = x[t] + 16 * g;
             __m256i a = KS_NAME(y_eight)(w, k, half, at);
             __m256i b = KS_NAME(y_eight)(w, k + 8, half, at + 8);
-            if (six) { /* four products of 63 * 127 fill 16 bits */
+            if (type == KSLLM_TYPE_Q6_K) { /* four of 63 * 127: full */
                 p[t] = _mm256_add_epi32(p[t], _mm256_madd_epi16(a, scale));
                 p[t] = _mm256_add_epi32(p[t], _mm256_madd_epi16(b, scale));
             } else {
@@ -2600,6 +3084,7 @@ V_INLINE void KS_NAME(k_panel_half)(const KS_NAME(panel) *w, size_t i,
             }
         }
     }
+#endif
     const __m256 d = _mm256_loadu_ps(w->d[nb == 32 ? i : 0] + 8 * half);
     const __m256 dmin = _mm256_loadu_ps(w->dmin[nb == 32 ? i : 0] + 8 * half);
     for (int t = 0; t < 4; t++) {
@@ -2680,274 +3165,599 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
                     n_rows * sizeof *acc);
         }
 }
+#elif defined KS_NEON
+
+/* 256 weights of 32 rows as signed bytes, by eight rows (o) and 32 weights
+ * (b), each in the order that n_step wants, and what belongs to blocks of 32
+ * or to one of 256. A lane is a row. */
+enum {
+    KS_NAME(ROWS) = 32,
+#if defined KS_DOTPROD
+    KS_NAME(RUNNING) = 1,
+#else
+    KS_NAME(RUNNING) = 0,
 #endif
+};
 
-/* ---- Arm forms of the products ----
- * As on x86: a block of each of eight rows is unpacked in registers and meets
- * the tokens; offsets come off through the activations' sums. */
+typedef struct {
+    i8 p[4][8][8 * 32];
+    union {
+        struct { f32 d[8][32], dmin[8][32]; } by32;
+        struct {
+            f32 d[32], dmin[32];
+            i32 scale[16][32]; /* RUNNING: less that of the next group */
+            i8 min[16][32];
+        } by256;
+    };
+} KS_NAME(panel);
 
-#if defined KS_NEON
+/* Up to six tokens: inputs as n_step wants them, their scales and, for the
+ * minima, sums (of 32 as floats, or of a group), and where results go. */
+typedef struct {
+    i8 q[8][6 * 32];
+    f32 d[8][12];
+    union {
+        f32 sum[8][12];
+        i16 sums[16][8];
+    };
+    f32 *y[6];
+} KS_NAME(tile);
 
-typedef struct { int8x16_t lo, hi; } KS_NAME(n32); /* 32 weights */
+typedef struct { int32x4_t v[12]; } KS_NAME(sums);
+typedef struct { float32x4_t v[12]; } KS_NAME(floats);
+typedef struct { float32x4_t v[4]; } KS_NAME(quad);
 
-V_INLINE float32x4_t KS_NAME(n_halves4)(const u8 *const *row, size_t at) {
-    u16 h[4] = {ld_u16(row[0] + at), ld_u16(row[1] + at), ld_u16(row[2] + at),
-        ld_u16(row[3] + at)};
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h)));
+V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
+    return BLK_TYPES[type].n > 1;
 }
 
-V_INLINE vr KS_NAME(n_halves)(const u8 *const *row, size_t at) {
-    return (vr){{KS_NAME(n_halves4)(row, at), KS_NAME(n_halves4)(row + 4, at)}};
+/* ---- how a tile is computed ----
+ * n_weights   lays out 32 weights of eight rows
+ * n_tokens    32 inputs of T tokens
+ * n_step      adds n (16 or 32) products to the integer sums; if they are not
+ *             RUNNING, starts them with these
+ * n_spread    values of eight rows; n_row: the four that go with sums a
+ * n_fma       c + p * (floats of tokens, those that go with sums a)
+ * n_lanes     sums to [2 * t] for rows 0-3 and [2 * t + 1] for rows 4-7 of
+ *             token t; n_unlanes back
+ * NEON and dotprod have their sums so from the start. With i8mm, [2 * t + r]
+ * for even t is a square: tokens t and t + 1, rows 2 * r and 2 * r + 1. */
+
+/* As an instruction of its own: compilers would keep a register of zeros, and
+ * there is none to spare. */
+V_INLINE int32x4_t KS_NAME(n_zero)(void) {
+    int32x4_t z;
+    __asm__ volatile("movi %0.4s, #0" : "=w"(z));
+    return z;
 }
 
-V_INLINE KS_NAME(n32) KS_NAME(n_nibbles)(const u8 *qs) {
-    uint8x16_t v = vld1q_u8(qs);
-    return (KS_NAME(n32)){
-        vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))),
-        vreinterpretq_s8_u8(vshrq_n_u8(v, 4))};
+#if defined KS_I8MM
+
+V_INLINE void KS_NAME(n_zip)(int8x16_t a, int8x16_t b, i8 *to) {
+    int64x2_t x = vreinterpretq_s64_s8(a), y = vreinterpretq_s64_s8(b);
+    vst1q_s8(to, vreinterpretq_s8_s64(vzip1q_s64(x, y)));
+    vst1q_s8(to + 16, vreinterpretq_s8_s64(vzip2q_s64(x, y)));
 }
 
-/* 16 bits to 16 bytes of 0 or 16. */
-V_INLINE int8x16_t KS_NAME(n_fifth)(const u8 *qh) {
-    static const u8 bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-    uint8x16_t mask = vcombine_u8(vld1_u8(bit), vld1_u8(bit));
-    uint8x16_t v = vcombine_u8(vdup_n_u8(qh[0]), vdup_n_u8(qh[1]));
-    return vreinterpretq_s8_u8(
-        vandq_u8(vtstq_u8(v, mask), vdupq_n_u8(16)));
-}
-
-/* A block of 32, n_offset(type) too high. */
-V_INLINE KS_NAME(n32) KS_NAME(n_bytes)(const u8 *src, ksllm_type type) {
-    KS_NAME(n32) w;
-    switch ((int)type) {
-    case KSLLM_TYPE_Q4_0: return KS_NAME(n_nibbles)(src + 2);
-    case KSLLM_TYPE_Q4_1: return KS_NAME(n_nibbles)(src + 4);
-    case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: {
-        const u8 *qh = src + (type == KSLLM_TYPE_Q5_0 ? 2 : 4);
-        w = KS_NAME(n_nibbles)(qh + 4);
-        w.lo = vorrq_s8(w.lo, KS_NAME(n_fifth)(qh));
-        w.hi = vorrq_s8(w.hi, KS_NAME(n_fifth)(qh + 2));
-        return w;
-    }
-    case KSLLM_TYPE_IQ4_NL: {
-        int8x16_t t = vld1q_s8(BLK_IQ4);
-        w = KS_NAME(n_nibbles)(src + 2);
-        w.lo = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.lo));
-        w.hi = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.hi));
-        return w;
-    }
-    default: /* Q8_0 */
-        return (KS_NAME(n32)){vreinterpretq_s8_u8(vld1q_u8(src + 2)),
-            vreinterpretq_s8_u8(vld1q_u8(src + 18))};
-    }
-}
-
-V_INLINE i32 KS_NAME(n_offset)(ksllm_type type) {
-    return type == KSLLM_TYPE_Q4_0 ? 8
-        : type == KSLLM_TYPE_Q5_0  ? 16
-                                   : 0;
-}
-
-V_INLINE void KS_NAME(k_direct32)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
-    f32 *acc) {
-    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
-    KS_NAME(n32) w[8];
-    int32x4_t s[8];
+V_INLINE void KS_NAME(n_weights)(const KS_NAME(qw) *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r++) w[r] = KS_NAME(n_bytes)(row[r] + at, type);
-    vr d = KS_NAME(n_halves)(row, at), dmin = d;
-    if (BLK_TYPES[type].has_min) dmin = KS_NAME(n_halves)(row, at + 2);
-    for (size_t t = 0; t < m; t++) {
-        size_t b = min_size(t0 + t, last) * n + i * 32;
-        int8x16_t x0 = vld1q_s8(a->q[0] + b), x1 = vld1q_s8(a->q[0] + b + 16);
-        const i16 *sums = a->sum[0] + b / 16;
-        int32x4_t sum = vdupq_n_s32(sums[0] + sums[1]);
-        KS_UNROLL
-        for (int r = 0; r < 8; r++)
-            s[r] = KS_NAME(n_dot)(
-                KS_NAME(n_dot)(vdupq_n_s32(0), w[r].lo, x0), w[r].hi, x1);
-        KS_NAME(vri) p = KS_NAME(fold)(s);
-        KS_UNROLL
-        for (int k = 0; k < 2; k++)
-            if (KS_NAME(n_offset)(type))
-                p.v[k] = vmlsq_n_s32(p.v[k], sum, KS_NAME(n_offset)(type));
-        f32 dx = a->d[0][b / 32];
-        vr y = vr_add(vr_load(acc + 8 * t), p, d, dx);
-        if (BLK_TYPES[type].has_min)
-            y = vr_add(y, (KS_NAME(vri)){{sum, sum}}, dmin, dx);
-        vr_store(acc + 8 * t, y);
+    for (int r = 0; r < 8; r += 2) {
+        KS_NAME(n_zip)(w[r].lo, w[r + 1].lo, to + 16 * r);
+        KS_NAME(n_zip)(w[r].hi, w[r + 1].hi, to + 128 + 16 * r);
     }
 }
 
-/* One row's block of Q4_K or Q5_K with m tokens: sums to s, minima to u. */
-V_INLINE void KS_NAME(n_row_q45_k)(const u8 *src, bool five, const i8 *const *x,
-    const i16 *const *sums, const size_t m, int32x4_t *s, int32x4_t *u) {
-    u64 sc, mn;
-    blk_six_bits(src + 4, &sc, &mn);
-    int16x8_t scales = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(sc)));
-    int16x8_t mins = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(mn)));
-    i16 scale[8];
-    vst1q_s16(scale, scales);
-    const u8 *qs = src + (five ? 48 : 16);
-    uint8x16_t h[2] = {vld1q_u8(src + 16), vld1q_u8(src + 32)};
-    int32x4_t v[4]; /* registers: s lies in memory */
+V_INLINE void KS_NAME(n_tokens)(const i8 *const *x, const int T, i8 *to) {
     KS_UNROLL
-    for (size_t t = 0; t < m; t++) {
-        int16x8_t by32 = vpaddq_s16(vld1q_s16(sums[t]), vld1q_s16(sums[t] + 8));
-        v[t] = vdupq_n_s32(0);
-        u[8 * t] = vmlal_high_s16(
-            vmull_s16(vget_low_s16(mins), vget_low_s16(by32)), mins, by32);
+    for (int t = 0; t < T; t += 2) {
+        KS_NAME(qw) a = KS_NAME(n_inputs)(x[t]);
+        KS_NAME(qw) b = KS_NAME(n_inputs)(x[t + 1]);
+        KS_NAME(n_zip)(a.lo, b.lo, to + 16 * t);
+        KS_NAME(n_zip)(a.hi, b.hi, to + 16 * (T + t));
     }
-    for (int n = 0; n < 4; n++) {
-        uint8x16_t q[4]; /* low nibbles of 32 bytes, then high ones */
+}
+
+V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+    const int T, const int n, bool small) {
+    (void)small;
+    KS_UNROLL
+    for (int h = 0; h < n; h += 16, w += 128, x += 16 * T) {
+        int8x16_t v[6];
+        KS_FENCE;
         KS_UNROLL
-        for (int k = 0; k < 2; k++) {
-            uint8x16_t both = vld1q_u8(qs + 32 * n + 16 * k);
-            q[k] = vandq_u8(both, vdupq_n_u8(15));
-            q[2 + k] = vshrq_n_u8(both, 4);
-            if (!five) continue;
-            q[k] = vsliq_n_u8(q[k], vandq_u8(h[k], vdupq_n_u8(1)), 4);
-            q[2 + k] = vsliq_n_u8(q[2 + k],
-                vandq_u8(vshrq_n_u8(h[k], 1), vdupq_n_u8(1)), 4);
-            h[k] = vshrq_n_u8(h[k], 2);
-        }
+        for (int t = 0; t < T; t++) v[t] = vld1q_s8(x + 16 * t);
         KS_UNROLL
-        for (size_t t = 0; t < m; t++) {
+        for (int r = 0; r < 4; r++) {
+            KS_FENCE;
+            int8x16_t a = vld1q_s8(w + 32 * r), b = vld1q_s8(w + 32 * r + 16);
+            KS_TOGETHER(a, b);
             KS_UNROLL
-            for (int k = 0; k < 2; k++) {
-                const i8 *at = x[t] + 64 * n + 32 * k;
-                int32x4_t p = KS_NAME(n_dot)(vdupq_n_s32(0),
-                    vreinterpretq_s8_u8(q[2 * k]), vld1q_s8(at));
-                p = KS_NAME(n_dot)(
-                    p, vreinterpretq_s8_u8(q[2 * k + 1]), vld1q_s8(at + 16));
-                v[t] = vmlaq_n_s32(v[t], p, scale[2 * n + k]);
+            for (int t = 0; t < T; t += 2)
+                s->v[2 * t + r] = vmmlaq_s32(s->v[2 * t + r], v[t], a);
+            KS_UNROLL
+            for (int t = 0; t < T; t += 2)
+                s->v[2 * t + r] = vmmlaq_s32(s->v[2 * t + r], v[t + 1], b);
+        }
+    }
+}
+
+V_INLINE float32x4_t KS_NAME(n_zip1)(float32x4_t a, float32x4_t b) {
+    return vreinterpretq_f32_f64(vzip1q_f64(
+        vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)));
+}
+
+V_INLINE float32x4_t KS_NAME(n_zip2)(float32x4_t a, float32x4_t b) {
+    return vreinterpretq_f32_f64(vzip2q_f64(
+        vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)));
+}
+
+V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
+    float32x4_t a = vld1q_f32(p), b = vld1q_f32(p + 4);
+    return (KS_NAME(quad)){{KS_NAME(n_zip1)(a, a), KS_NAME(n_zip2)(a, a),
+        KS_NAME(n_zip1)(b, b), KS_NAME(n_zip2)(b, b)}};
+}
+
+V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
+    return q.v[a % 4];
+}
+
+V_INLINE float32x4_t KS_NAME(n_fma)(
+    float32x4_t c, float32x4_t p, const f32 *x, int a) {
+    return vfmaq_f32(c, p, vld1q_f32(x + a / 4 * 4));
+}
+
+V_INLINE float32x4_t KS_NAME(n_mul)(float32x4_t p, const f32 *x, int a) {
+    return vmulq_f32(p, vld1q_f32(x + a / 4 * 4));
+}
+
+V_INLINE void KS_NAME(n_lanes)(KS_NAME(floats) *s, const int T) {
+    KS_UNROLL
+    for (int t = 0; t < T; t += 2) {
+        float32x4_t a = s->v[2 * t], b = s->v[2 * t + 1];
+        float32x4_t c = s->v[2 * t + 2], d = s->v[2 * t + 3];
+        s->v[2 * t] = KS_NAME(n_zip1)(a, b);
+        s->v[2 * t + 1] = KS_NAME(n_zip1)(c, d);
+        s->v[2 * t + 2] = KS_NAME(n_zip2)(a, b);
+        s->v[2 * t + 3] = KS_NAME(n_zip2)(c, d);
+    }
+}
+
+V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
+    KS_UNROLL
+    for (int t = 0; t < T; t += 2) {
+        float32x4_t a = s->v[2 * t], b = s->v[2 * t + 1];
+        float32x4_t c = s->v[2 * t + 2], d = s->v[2 * t + 3];
+        s->v[2 * t] = KS_NAME(n_zip1)(a, c);
+        s->v[2 * t + 1] = KS_NAME(n_zip2)(a, c);
+        s->v[2 * t + 2] = KS_NAME(n_zip1)(b, d);
+        s->v[2 * t + 3] = KS_NAME(n_zip2)(b, d);
+    }
+}
+
+#else
+
+#if defined KS_DOTPROD
+
+/* Four rows of 16 bytes to four vectors of four bytes of each. */
+V_INLINE void KS_NAME(n_transpose)(
+    int8x16_t p, int8x16_t q, int8x16_t r, int8x16_t s, i8 *to) {
+    int32x4_t a = vreinterpretq_s32_s8(p), b = vreinterpretq_s32_s8(q);
+    int32x4_t c = vreinterpretq_s32_s8(r), d = vreinterpretq_s32_s8(s);
+    int64x2_t e = vreinterpretq_s64_s32(vtrn1q_s32(a, b));
+    int64x2_t f = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
+    int64x2_t g = vreinterpretq_s64_s32(vtrn1q_s32(c, d));
+    int64x2_t h = vreinterpretq_s64_s32(vtrn2q_s32(c, d));
+    vst1q_s8(to, vreinterpretq_s8_s64(vtrn1q_s64(e, g)));
+    vst1q_s8(to + 32, vreinterpretq_s8_s64(vtrn1q_s64(f, h)));
+    vst1q_s8(to + 64, vreinterpretq_s8_s64(vtrn2q_s64(e, g)));
+    vst1q_s8(to + 96, vreinterpretq_s8_s64(vtrn2q_s64(f, h)));
+}
+
+/* [k / 4][row][k % 4] */
+V_INLINE void KS_NAME(n_weights)(const KS_NAME(qw) *w, i8 *to) {
+    KS_UNROLL
+    for (int r = 0; r < 8; r += 4) {
+        KS_NAME(n_transpose)(
+            w[r].lo, w[r + 1].lo, w[r + 2].lo, w[r + 3].lo, to + 4 * r);
+        KS_NAME(n_transpose)(
+            w[r].hi, w[r + 1].hi, w[r + 2].hi, w[r + 3].hi, to + 128 + 4 * r);
+    }
+}
+
+V_INLINE int32x4_t KS_NAME(n_dot_lane)(
+    int32x4_t c, int8x16_t w, int8x16_t x, int lane) {
+#define F(i) vdotq_laneq_s32(c, w, x, (i) % 4)
+    LANES(F)
+#undef F
+}
+
+V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+    const int T, const int n, bool small) {
+    (void)small;
+    KS_UNROLL
+    for (int h = 0; h < n; h += 16, w += 128, x += 16 * T) {
+        int8x16_t v[6];
+        KS_FENCE;
+        KS_UNROLL
+        for (int t = 0; t < T; t++) v[t] = vld1q_s8(x + 16 * t);
+        KS_UNROLL
+        for (int k = 0; k < 4; k++) {
+            KS_FENCE;
+            int8x16_t a = vld1q_s8(w + 32 * k), b = vld1q_s8(w + 32 * k + 16);
+            KS_TOGETHER(a, b);
+            KS_UNROLL
+            for (int t = 0; t < T; t++) {
+                s->v[2 * t] = KS_NAME(n_dot_lane)(s->v[2 * t], a, v[t], k);
+                s->v[2 * t + 1] =
+                    KS_NAME(n_dot_lane)(s->v[2 * t + 1], b, v[t], k);
             }
         }
     }
+}
+
+#else
+
+/* As they are. */
+V_INLINE void KS_NAME(n_weights)(const KS_NAME(qw) *w, i8 *to) {
     KS_UNROLL
-    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
+    for (int r = 0; r < 8; r++) {
+        vst1q_s8(to + 16 * r, w[r].lo);
+        vst1q_s8(to + 128 + 16 * r, w[r].hi);
+    }
 }
 
-/* The same for Q6_K. */
-V_INLINE void KS_NAME(n_row_q6_k)(const u8 *src, const i8 *const *x,
-    const size_t m, int32x4_t *s) {
-    const i8 *scale = (const i8 *)src + 192;
-    int32x4_t v[4];
+V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+    const int T, const int n, bool small) {
+    const int32x4_t zero = vdupq_n_s32(0);
     KS_UNROLL
-    for (size_t t = 0; t < m; t++) v[t] = vdupq_n_s32(0);
-    for (int h = 0; h < 2; h++)
-        for (int k = 0; k < 2; k++) { /* 16 of each 32 */
-            const u8 *at = src + 64 * h + 16 * k;
-            uint8x16_t a = vld1q_u8(at), b = vld1q_u8(at + 32);
-            uint8x16_t c = vld1q_u8(src + 128 + 32 * h + 16 * k);
-            const uint8x16_t low = vdupq_n_u8(15), two = vdupq_n_u8(48);
-            const int8x16_t offset = vdupq_n_s8(32);
-            uint8x16_t q[4] = {
-                vorrq_u8(vandq_u8(a, low), vandq_u8(vshlq_n_u8(c, 4), two)),
-                vorrq_u8(vandq_u8(b, low), vandq_u8(vshlq_n_u8(c, 2), two)),
-                vorrq_u8(vshrq_n_u8(a, 4), vandq_u8(c, two)),
-                vorrq_u8(vshrq_n_u8(b, 4), vandq_u8(vshrq_n_u8(c, 2), two)),
-            };
-            KS_UNROLL
-            for (int j = 0; j < 4; j++) {
-                int8x16_t w = vsubq_s8(vreinterpretq_s8_u8(q[j]), offset);
-                KS_UNROLL
-                for (size_t t = 0; t < m; t++)
-                    v[t] = vmlaq_n_s32(v[t],
-                        KS_NAME(n_dot)(vdupq_n_s32(0), w,
-                            vld1q_s8(x[t] + 128 * h + 32 * j + 16 * k)),
-                        scale[8 * h + 2 * j + k]);
-            }
-        }
-    KS_UNROLL
-    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
-}
-
-V_INLINE void KS_NAME(k_direct256)(const u8 *const *row, const k_acts *a,
-    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type,
-    f32 *acc) {
-    const size_t at = i * BLK_TYPES[type].bytes, n = a->n_in;
-    const bool six = type == KSLLM_TYPE_Q6_K;
-    int32x4_t s[4 * 8], u[4 * 8];
-    const i8 *x[4];
-    const i16 *sums[4];
-    for (size_t t = 0; t < m; t++) {
-        size_t from = min_size(t0 + t, last) * n + i * 256;
-        x[t] = a->q[1] + from;
-        sums[t] = a->sum[1] + from / 16;
-    }
-    for (int r = 0; r < 8; r++)
-        if (six) KS_NAME(n_row_q6_k)(row[r] + at, x, m, s + r);
-        else
-            KS_NAME(n_row_q45_k)(row[r] + at, type == KSLLM_TYPE_Q5_K, x, sums,
-                m, s + r, u + r);
-    vr d = KS_NAME(n_halves)(row, at + (six ? 208 : 0)), dmin = d;
-    if (!six) {
-        dmin = KS_NAME(n_halves)(row, at + 2);
-        dmin.v[0] = vnegq_f32(dmin.v[0]);
-        dmin.v[1] = vnegq_f32(dmin.v[1]);
-    }
-    for (size_t t = 0; t < m; t++) {
-        f32 dx = a->d[1][min_size(t0 + t, last) * (n / 256) + i];
-        vr y = vr_add(vr_load(acc + 8 * t), KS_NAME(fold)(s + 8 * t), d, dx);
-        if (!six) y = vr_add(y, KS_NAME(fold)(u + 8 * t), dmin, dx);
-        vr_store(acc + 8 * t, y);
-    }
-}
-
-#endif
-
-#if defined KS_AVX2 || defined KS_NEON
-
-/* ---- the walk over rows and tokens that both forms share ---- */
-
-V_INLINE bool KS_NAME(k_has_direct)(ksllm_type type) {
-    return BLK_TYPES[type].n == 32 || type == KSLLM_TYPE_Q4_K
-        || type == KSLLM_TYPE_Q5_K || type == KSLLM_TYPE_Q6_K;
-}
-
-/* All blocks of eight rows with m tokens (1, 2 or 4) from t0 on; beyond the
- * last one it is repeated. */
-V_INLINE void KS_NAME(k_direct_group)(const u8 *const *row, size_t ahead,
-    const k_acts *a, size_t t0, size_t last, const size_t m, ksllm_type type,
-    f32 *acc) {
-    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
-    for (size_t i = 0; i < a->n_in / nb; i++) {
-        for (int r = 0; r < 8; r++)
-            for (size_t k = 0; k < bytes; k += 64)
-                __builtin_prefetch(row[r] + i * bytes + ahead + k);
-        if (nb == 32) KS_NAME(k_direct32)(row, a, t0, last, m, i, type, acc);
-        else KS_NAME(k_direct256)(row, a, t0, last, m, i, type, acc);
-    }
-}
-
-V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
-    const u8 *row[8];
-    f32 acc[4 * 8];
-    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
-        size_t n = min_size(8, p->n_rows - r0);
-        size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
-        for (size_t r = 0; r < 8; r++)
-            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
-        for (size_t t0 = 0; t0 < p->m; t0 += 4) {
-            size_t m = min_size(4, p->m - t0);
-            memset(acc, 0, sizeof acc);
-            const k_acts *x = p->acts;
-            if (m == 1)
-                KS_NAME(k_direct_group)(row, ahead, x, t0, t0, 1, type, acc);
-            else if (m == 2)
-                KS_NAME(k_direct_group)(
-                    row, ahead, x, t0, t0 + 1, 2, type, acc);
+    for (int t = 0; t < T; t++, x += 16) {
+        int32x4_t part[8];
+        KS_UNROLL
+        for (int r = 0; r < 8; r++) {
+            const i8 *at = w + 16 * r;
+            if (n == 16)
+                part[r] = KS_NAME(n_dot)(zero, vld1q_s8(at), vld1q_s8(x));
             else
-                KS_NAME(k_direct_group)(
-                    row, ahead, x, t0, t0 + m - 1, 4, type, acc);
-            for (size_t t = 0; t < m; t++)
-                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
-                    n * sizeof *acc);
+                part[r] = KS_NAME(n_dot32)(zero,
+                    (KS_NAME(qw)){vld1q_s8(at), vld1q_s8(at + 128)},
+                    (KS_NAME(qw)){vld1q_s8(x), vld1q_s8(x + 16 * T)}, small);
+        }
+        KS_NAME(vri) v = KS_NAME(q_fold)(part);
+        s->v[2 * t] = v.v[0];
+        s->v[2 * t + 1] = v.v[1];
+    }
+}
+
+#endif
+
+V_INLINE void KS_NAME(n_tokens)(const i8 *const *x, const int T, i8 *to) {
+    KS_UNROLL
+    for (int t = 0; t < T; t++) {
+        KS_NAME(qw) v = KS_NAME(n_inputs)(x[t]);
+        vst1q_s8(to + 16 * t, v.lo);
+        vst1q_s8(to + 16 * (T + t), v.hi);
+    }
+}
+
+V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
+    return (KS_NAME(quad)){{vld1q_f32(p), vld1q_f32(p + 4)}};
+}
+
+V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
+    return q.v[a % 2];
+}
+
+V_INLINE float32x4_t KS_NAME(n_fma)(
+    float32x4_t c, float32x4_t p, const f32 *x, int a) {
+    return KS_NAME(n_fma_lane)(c, p, vld1q_f32(x + a / 8 * 4), a / 2 % 4);
+}
+
+V_INLINE float32x4_t KS_NAME(n_mul)(float32x4_t p, const f32 *x, int a) {
+    return vmulq_n_f32(p, x[a / 2]);
+}
+
+V_INLINE void KS_NAME(n_lanes)(KS_NAME(floats) *s, const int T) {
+    (void)s, (void)T;
+}
+
+V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
+    (void)s, (void)T;
+}
+
+#endif
+
+/* All of it, then the stores: tokens may be the same. */
+V_INLINE void KS_NAME(n_load)(
+    KS_NAME(floats) *f, f32 *const *y, const int T) {
+    KS_UNROLL
+    for (int t = 0; t < T; t++) {
+        f->v[2 * t] = vld1q_f32(y[t]);
+        f->v[2 * t + 1] = vld1q_f32(y[t] + 4);
+    }
+}
+
+V_INLINE void KS_NAME(n_store)(
+    const KS_NAME(floats) *f, f32 *const *y, const int T) {
+    KS_UNROLL
+    for (int t = 0; t < T; t++) {
+        vst1q_f32(y[t], f->v[2 * t]);
+        vst1q_f32(y[t] + 4, f->v[2 * t + 1]);
+    }
+}
+
+V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
+    KS_UNROLL
+    for (int a = 0; a < 2 * T; a++) s->v[a] = KS_NAME(n_zero)();
+}
+
+/* n times eight rows and T tokens: sums in registers over all blocks of 32. */
+V_INLINE void KS_NAME(n_tile32)(const KS_NAME(panel) *w, size_t o, size_t n,
+    size_t n_blocks, const KS_NAME(tile) *x, const int T, bool small,
+    bool has_min) {
+    KS_NAME(floats) f;
+    KS_NAME(sums) s;
+    f32 *y[6];
+    KS_UNROLL
+    for (int t = 0; t < T; t++) y[t] = x->y[t] + 8 * o;
+    for (; n--; o++) {
+        KS_NAME(n_load)(&f, y, T);
+        KS_NAME(n_unlanes)(&f, T);
+        for (size_t b = 0; b < n_blocks; b++) {
+            if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
+            KS_NAME(n_step)(&s, w->p[o][b], x->q[b], T, 32, small);
+            KS_NAME(quad) d = KS_NAME(n_spread)(w->by32.d[b] + 8 * o);
+            KS_UNROLL
+            for (int a = 0; a < 2 * T; a++)
+                f.v[a] = KS_NAME(n_fma)(f.v[a], vmulq_f32(
+                    vcvtq_f32_s32(s.v[a]), KS_NAME(n_row)(d, a)), x->d[b], a);
+            if (!has_min) continue;
+            d = KS_NAME(n_spread)(w->by32.dmin[b] + 8 * o);
+            KS_UNROLL
+            for (int a = 0; a < 2 * T; a++)
+                f.v[a] = KS_NAME(n_fma)(f.v[a], KS_NAME(n_mul)(
+                    KS_NAME(n_row)(d, a), x->sum[b], a), x->d[b], a);
+        }
+        KS_NAME(n_lanes)(&f, T);
+        KS_NAME(n_store)(&f, y, T);
+        KS_UNROLL
+        for (int t = 0; t < T; t++) y[t] += 8;
+    }
+}
+
+/* f += sums * d * inputs' scale */
+V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(floats) *s,
+    const f32 *d, const f32 *dx, const int T) {
+    KS_UNROLL
+    for (int a = 0; a < 2 * T; a++)
+        f->v[a] = KS_NAME(n_fma_lane)(f->v[a],
+            vmulq_f32(s->v[a], vld1q_f32(d + a % 2 * 4)),
+            vld1q_f32(dx + a / 8 * 4), a / 2 % 4);
+}
+
+/* The same with a block of 256: integers until its end. Where sums are
+ * RUNNING, scales are differences as in q_row. */
+V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
+    const KS_NAME(tile) *x, const int T, bool small, const int span,
+    bool has_min) {
+    KS_NAME(floats) f, p;
+    KS_NAME(sums) s, all;
+    for (; n--; o++) {
+        if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
+        KS_NAME(n_clear)(&all, T);
+        for (int b = 0; b < 8; b++) {
+            KS_UNROLL
+            for (int h = 0; h < 32; h += span) {
+                KS_NAME(n_step)(&s, w->p[o][b] + 8 * h, x->q[b] + T * h, T,
+                    span, small);
+                const i32 *k = w->by256.scale[(b * 32 + h) / span] + 8 * o;
+                KS_NAME(quad) sc = KS_NAME(n_spread)((const f32 *)k);
+                KS_UNROLL
+                for (int a = 0; a < 2 * T; a++)
+                    all.v[a] = vmlaq_s32(all.v[a], s.v[a],
+                        vreinterpretq_s32_f32(KS_NAME(n_row)(sc, a)));
+            }
+        }
+        KS_UNROLL
+        for (int a = 0; a < 2 * T; a++) p.v[a] = vcvtq_f32_s32(all.v[a]);
+        KS_NAME(n_lanes)(&p, T);
+        f32 *y[6];
+        KS_UNROLL
+        for (int t = 0; t < T; t++) y[t] = x->y[t] + 8 * o;
+        KS_NAME(n_load)(&f, y, T);
+        KS_NAME(n_finish)(&f, &p, w->by256.d + 8 * o, x->d[0], T);
+        if (has_min) {
+            KS_NAME(n_clear)(&all, T);
+            for (int g = 0; g < 256 / span; g++) {
+                int16x8_t m = vmovl_s8(vld1_s8(w->by256.min[g] + 8 * o));
+                int16x8_t sum = vld1q_s16(x->sums[g]);
+                KS_UNROLL
+                for (int a = 0; a < 2 * T; a++)
+                    all.v[a] = KS_NAME(n_mla_lane)(all.v[a],
+                        a % 2 ? vget_high_s16(m) : vget_low_s16(m), sum,
+                        a / 2);
+            }
+            KS_UNROLL
+            for (int a = 0; a < 2 * T; a++) p.v[a] = vcvtq_f32_s32(all.v[a]);
+            KS_NAME(n_finish)(&f, &p, w->by256.dmin + 8 * o, x->d[0], T);
+        }
+        KS_NAME(n_store)(&f, y, T);
+    }
+}
+
+/* Few functions for all formats: a tile is long enough for a call. */
+#define TILE(T, small, min)                                                    \
+    static void KS_NAME(k_tile32_##T##_##small##_##min)(                       \
+        const KS_NAME(panel) *w, size_t o, size_t n, size_t n_blocks,          \
+        const KS_NAME(tile) *x) {                                              \
+        KS_NAME(n_tile32)(w, o, n, n_blocks, x, T, small, min);                \
+    }                                                                          \
+    static void KS_NAME(k_tile256_##T##_##small##_##min)(                      \
+        const KS_NAME(panel) *w, size_t o, size_t n, const KS_NAME(tile) *x) { \
+        KS_NAME(n_tile256)(w, o, n, x, T, small, 32, min);                     \
+    }
+#define TILE16(T)                                                              \
+    static void KS_NAME(k_tile256_##T##_16)(const KS_NAME(panel) *w, size_t o, \
+        size_t n, const KS_NAME(tile) *x, bool has_min) {                      \
+        KS_NAME(n_tile256)(w, o, n, x, T, 0, 16, has_min);                     \
+    }
+TILE(6, 1, 0)
+TILE(4, 1, 0)
+TILE(6, 1, 1)
+TILE(4, 1, 1)
+TILE(6, 0, 0)
+TILE(4, 0, 0)
+TILE16(6)
+TILE16(4)
+#undef TILE
+#undef TILE16
+
+V_INLINE void KS_NAME(k_tile)(const KS_NAME(panel) *w, size_t o, size_t n,
+    size_t n_blocks, const KS_NAME(tile) *x, size_t T, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+#define TILE(T, small, min)                                                    \
+    b->n == 32 ? KS_NAME(k_tile32_##T##_##small##_##min)(w, o, n, n_blocks, x) \
+        : b->span == 32 ? KS_NAME(k_tile256_##T##_##small##_##min)(w, o, n, x) \
+                        : KS_NAME(k_tile256_##T##_16)(w, o, n, x, b->has_min)
+    if (b->has_min) T == 6 ? TILE(6, 1, 1) : TILE(4, 1, 1);
+    else if (b->bias < 128) T == 6 ? TILE(6, 1, 0) : TILE(4, 1, 0);
+    else T == 6 ? TILE(6, 0, 0) : TILE(4, 0, 0);
+#undef TILE
+}
+
+/* Eight rows (o) of a panel. */
+V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, size_t o,
+    const u8 *const *rows, size_t n_blocks, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    const int8x16_t bias = vdupq_n_s8((i8)(b->bias & 127));
+    KS_NAME(qat) row = KS_NAME(q_start)(rows);
+    for (size_t i = 0; i < n_blocks; i++) {
+        KS_NAME(q_skip)(&row, b->bytes);
+        static const f32 zero[8] = {0};
+        vr min = vr_load(zero), d = KS_NAME(q_scales)(&row, b, &min);
+        KS_UNROLL
+        for (int g = 0; g < b->n / 32; g++) {
+            KS_NAME(qw) w[8];
+            KS_UNROLL
+            for (int r = 0; r < 8; r++) {
+                const u8 *src = KS_NAME(q_src)(&row, r, b->bytes);
+                w[r] = b->n == 32 ? KS_NAME(q_block)(src, type)
+                                  : KS_NAME(q_group)(src, type, g);
+                w[r].lo = vsubq_s8(w[r].lo, bias);
+                w[r].hi = vsubq_s8(w[r].hi, bias);
+            }
+            KS_NAME(n_weights)(w, to->p[o][i + (size_t)g]);
+        }
+        if (b->n == 32) {
+            vr_store(to->by32.d[i] + 8 * o, d);
+            vr_store(to->by32.dmin[i] + 8 * o, min);
+        } else {
+            vr_store(to->by256.d + 8 * o, d);
+            vr_store(to->by256.dmin + 8 * o, vr_minus(min));
+        }
+    }
+    if (b->n == 32) return;
+    for (size_t r = 0; r < 8; r++) {
+        u64 sc[2] = {0, 0}, mn[2] = {0, 0};
+        blk_scale_bytes(rows[r], type, sc, mn);
+        const i8 *scale = (const i8 *)sc, *min = (const i8 *)mn;
+        for (int g = 256 / b->span - 1, next = 0; g >= 0; g--) {
+            to->by256.scale[g][8 * o + r] = scale[g] - next;
+            next = KS_NAME(RUNNING) ? scale[g] : 0;
+            if (b->has_min) to->by256.min[g][8 * o + r] = min[g];
         }
     }
 }
+
+/* T tokens from t on with the inputs [k0, k0 + n_blocks blocks); those beyond
+ * the last repeat it. */
+V_INLINE void KS_NAME(k_tile_fill)(KS_NAME(tile) *to, const k_product *p,
+    size_t k0, size_t n_blocks, size_t t, const int T, ksllm_type type) {
+    const k_acts *a = p->acts;
+    const size_t nb = BLK_TYPES[type].n;
+    const int kind = nb == 256, span = BLK_TYPES[type].span;
+    const bool has_min = BLK_TYPES[type].has_min;
+#if defined KS_I8MM
+    const int twice = nb == 32 ? 2 : 1;
+#else
+    const int twice = 1;
+#endif
+    const i8 *x[6];
+    const f32 *d[6];
+    const i16 *sum[6];
+    KS_UNROLL
+    for (int i = 0; i < T; i++) {
+        size_t token = min_size(t + (size_t)i, p->m - 1);
+        size_t from = token * a->n_in + k0;
+        x[i] = a->q[kind] + from;
+        d[i] = a->d[kind] + from / nb;
+        sum[i] = a->sum[kind] + from / 16;
+        to->y[i] = p->y + token * p->y_stride;
+    }
+    for (size_t b = 0; b < n_blocks * (nb / 32); b++) {
+        KS_NAME(n_tokens)(x, T, to->q[b]);
+        KS_UNROLL
+        for (int i = 0; i < T; i++) {
+            x[i] += 32;
+            if (nb == 32 || b == 0)
+                for (int j = 0; j < twice; j++)
+                    to->d[b][i * twice + j] = d[i][b];
+            if (!has_min) continue;
+            int s0 = sum[i][2 * b], s1 = sum[i][2 * b + 1];
+            if (nb == 32)
+                for (int j = 0; j < twice; j++)
+                    to->sum[b][i * twice + j] = (f32)(s0 + s1);
+            else if (span == 32)
+                to->sums[b][i] = (i16)(s0 + s1);
+            else
+                to->sums[2 * b][i] = (i16)s0, to->sums[2 * b + 1][i] = (i16)s1;
+        }
+    }
+}
+
+/* The sums lie in y while a panel of 256 weights after the other is made. */
+V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    const size_t n = p->acts->n_in;
+    KS_NAME(panel) w;
+    KS_NAME(tile) x;
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += KS_NAME(ROWS)) {
+        size_t n_rows = min_size(KS_NAME(ROWS), p->n_rows - r0);
+        for (size_t t = 0; t < p->m; t++)
+            memset(p->y + t * p->y_stride + r0, 0, n_rows * sizeof *p->y);
+        for (size_t k = 0; k < n; k += 256) {
+            const size_t n_blocks = min_size(256, n - k) / b->n;
+            for (size_t r = 0; r < n_rows; r += 8) {
+                const u8 *row[8];
+                for (size_t i = 0; i < 8; i++)
+                    row[i] = p->w
+                        + (r0 + min_size(r + i, n_rows - 1)) * p->row_bytes
+                        + k / b->n * b->bytes;
+                KS_NAME(k_panel_build)(&w, r / 8, row, n_blocks, type);
+            }
+            for (size_t t = 0, T; t < p->m; t += T) {
+                T = p->m - t > 4 ? 6 : 4;
+                if (T == 6)
+                    KS_NAME(k_tile_fill)(&x, p, k, n_blocks, t, 6, type);
+                else
+                    KS_NAME(k_tile_fill)(&x, p, k, n_blocks, t, 4, type);
+                for (size_t i = 0; i < T; i++) x.y[i] += r0;
+                KS_NAME(k_tile)(&w, 0, n_rows / 8, n_blocks, &x, T, type);
+                if (n_rows % 8 == 0) continue;
+                f32 edge[6][8] = {{0}}; /* rows 8 at a time, not beyond y */
+                const size_t r = n_rows / 8 * 8, bytes = n_rows % 8 * 4;
+                f32 *y[6];
+                for (size_t i = 0; i < T; i++) {
+                    y[i] = x.y[i] + r;
+                    memcpy(edge[i], y[i], bytes);
+                    x.y[i] = edge[i] - r;
+                }
+                KS_NAME(k_tile)(&w, r / 8, 1, n_blocks, &x, T, type);
+                for (size_t i = 0; i < T; i++) memcpy(y[i], edge[i], bytes);
+            }
+        }
+    }
+}
+
 #endif
 
 /* ---- products with float weights ---- */
@@ -3001,15 +3811,13 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 }
 
 #if !defined KS_SCALAR
+enum { KS_NAME(FEW) = 8 }; /* tokens up to which k_direct is faster */
+
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-#if defined KS_AVX2
-    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW)) {
+    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW))
         KS_NAME(k_panel)(p, type);
-        return;
-    }
-#endif
-    if (KS_NAME(k_has_direct)(type)) KS_NAME(k_direct)(p, type);
-    else KS_NAME(k_quantized)(p, type);
+    else
+        KS_NAME(k_direct)(p, type);
 }
 #endif
 
@@ -3360,10 +4168,14 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .name = KS_STRING(KS_ISA),
 #if defined KS_SCALAR
     .needs = 0,
+#elif defined KS_AVXVNNI && !defined KSLLM_TEST_EVEX
+    .needs = CPU_AVX2 | CPU_AVX_VNNI,
 #elif defined KS_VNNI
     .needs = CPU_AVX2 | CPU_AVX512_VNNI,
 #elif defined KS_AVX2
     .needs = CPU_AVX2,
+#elif defined KS_I8MM
+    .needs = CPU_NEON | CPU_DOTPROD | CPU_I8MM,
 #elif defined KS_DOTPROD
     .needs = CPU_NEON | CPU_DOTPROD,
 #elif defined KS_NEON
@@ -3419,8 +4231,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef vr
 #undef vr_load
 #undef vr_store
-#undef vr_dot
-#undef vr_min
+#undef vr_minus
 #undef vr_add
 
 /* ---- 7d further passes ---- */
@@ -3446,9 +4257,18 @@ KS_TARGET_END
 KS_TARGET_BEGIN("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")
 #include KSLLM_SELF
 KS_TARGET_END
+#undef KS_ISA
+#if defined KS_HAS_AVXVNNI
+#define KS_ISA avxvnni
+#define KS_AVXVNNI 1
+KS_TARGET_BEGIN(KS_HAS_AVXVNNI)
+#include KSLLM_SELF
+KS_TARGET_END
+#undef KS_AVXVNNI
+#undef KS_ISA
+#endif
 #undef KS_VNNI
 #undef KS_AVX2
-#undef KS_ISA
 #endif
 
 #if defined KS_ARM64
@@ -3462,9 +4282,17 @@ KS_TARGET_END
 KS_TARGET_BEGIN(KS_HAS_DOTPROD)
 #include KSLLM_SELF
 KS_TARGET_END
+#undef KS_ISA
+#define KS_ISA i8mm
+#define KS_I8MM 1
+KS_TARGET_BEGIN(KS_HAS_I8MM)
+#include KSLLM_SELF
+KS_TARGET_END
+#undef KS_I8MM
 #undef KS_DOTPROD
 #undef KS_ISA
 #endif
+#undef LANES
 #undef KS_NEON
 #endif
 
@@ -3473,9 +4301,13 @@ KS_TARGET_END
 static const k_row *const K_TABLE[] = {
 #if defined KS_X86
     &K_TABLE_ROW_avx512vnni,
+#if defined KS_HAS_AVXVNNI
+    &K_TABLE_ROW_avxvnni,
+#endif
     &K_TABLE_ROW_avx2,
 #endif
 #if defined KS_HAS_DOTPROD
+    &K_TABLE_ROW_i8mm,
     &K_TABLE_ROW_dotprod,
 #endif
 #if defined KS_ARM64
