@@ -136,8 +136,19 @@ headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS= \
     FRAME= "$(programs m32 $everything)"
 numbers no-simd gcc '-O2 -DKSLLM_NO_SIMD'
-numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN=qemu-aarch64 \
-    AR=aarch64-linux-gnu-ar
+# The row for AVX-VNNI, in the encoding of AVX-512: see KSLLM_TEST_EVEX.
+numbers evex gcc '-O2 -DKSLLM_TEST_EVEX'
+# qemu's `max` has every row, the A76 all but i8mm, the A53 NEON alone.
+numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' \
+    RUN='qemu-aarch64 -cpu max,pauth-impdef=on' AR=aarch64-linux-gnu-ar
+for cpu in cortex-a76 cortex-a53; do
+    config aarch64-$cpu aarch64-linux-gnu-gcc '-O2 -static' SCRIPTS= FRAME= \
+        RUN="qemu-aarch64 -cpu $cpu" AR=aarch64-linux-gnu-ar \
+        BUILD="$root/aarch64" "$(programs aarch64 test_kernels)"
+done
+numbers armv7 arm-linux-gnueabihf-gcc \
+    '-O2 -static -march=armv7-a+neon-vfpv4' RUN=qemu-arm \
+    AR=arm-linux-gnueabihf-ar
 
 # These leave out what the tests use: it is enough that they build.
 goal=lib
