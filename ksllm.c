@@ -4092,7 +4092,8 @@ KS_INLINE void KS_NAME(k_values_i8)(const k_query *a, const int G, f32 *out,
 /* A block of keys, from position b on, for the heads of token t. */
 KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
     k_cache kind, size_t t, size_t b, f32 *max, f32 *sum) {
-    size_t hi = a->hi + t, lo = a->window && hi > a->window ? hi - a->window : 0;
+    size_t hi = a->hi + t;
+    size_t lo = a->window && hi > a->window ? hi - a->window : 0;
     if (b >= hi || b + K_KEYS <= lo) return;
     size_t first = b < lo ? lo - b : 0, n = min_size(K_KEYS, hi - b) - first;
     size_t slot = b % a->n_slots, row = t * a->q_heads;
@@ -13611,7 +13612,8 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     p.matrices |= BIT(M_ROUTER) | BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
         | BIT(M_DOWN_EXPERTS);
     if (m->dim[D_FFN_SHARED])
-        p.matrices |= BIT(M_GATE_SHARED) | BIT(M_UP_SHARED) | BIT(M_DOWN_SHARED);
+        p.matrices |=
+            BIT(M_GATE_SHARED) | BIT(M_UP_SHARED) | BIT(M_DOWN_SHARED);
     if (a->gated) p.matrices |= BIT(M_FFN_GATE_A) | BIT(M_FFN_GATE_B);
     p.vectors |= a->need_experts;
     p.may |= BIT(V_ROUTER_BIAS);
@@ -14022,7 +14024,8 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->x, n * d[D_EMBD]}, {&s->xn, n * d[D_EMBD]},
         {&s->delta, n * d[D_EMBD]}, {&s->q, n * d[D_Q]},
         {&s->att, n * d[D_ATT]}, {&s->k, n * d[D_KV]}, {&s->v, n * d[D_V]},
-        {&s->gate, wide}, {&s->up, wide}, {&s->rope, m->n_ropes * n * d[D_ROPE]},
+        {&s->gate, wide}, {&s->up, wide},
+        {&s->rope, m->n_ropes * n * d[D_ROPE]},
         {&s->saved, m->arch->skips ? MDL_STREAMS * n * d[D_EMBD] : 0},
         {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
@@ -14499,8 +14502,9 @@ static void fwd_store_head(
 
 static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
     const ksllm_model *m = f->s->m;
+    size_t n = m->dim[value ? D_VALUE : D_HEAD];
     for (size_t h = 0; h < m->n_kv_heads; h++)
-        fwd_store_head(f, t, h, x + h * m->dim[value ? D_VALUE : D_HEAD], value);
+        fwd_store_head(f, t, h, x + h * n, value);
 }
 
 /* A token's queries as int8, where the cache is. */

@@ -568,8 +568,8 @@ static void attend(k_cache kind, int trial, uint64_t *rng)
         step[t] = 0;
         for (size_t u = 0; u < length && kind == K_I8; u++)
             if ((lo + u) / K_KEYS == (lo + t) / K_KEYS)
-                step[t] = fmax(step[t], p[u] / sum
-                                            * (double)scale[1][(lo + u) % slots]);
+                step[t] = fmax(step[t],
+                    p[u] / sum * (double)scale[1][(lo + u) % slots]);
     }
     for (size_t i = 0; i < d; i++) {
         double e = 0, magnitude = 0, may = 0;
