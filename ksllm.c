@@ -13988,7 +13988,8 @@ static u64 ses_expert_floats(const ksllm_session *s) {
 
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
-    const size_t *d = s->m->dim, inputs[] = {D_EMBD, D_ATT, D_FFN, D_Q_IN};
+    const size_t *d = s->m->dim, inputs[] = {
+        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_GATE_RANK};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
     u64 n = s->n_batch * latent;
     n = max_u64(n, ses_expert_floats(s));
