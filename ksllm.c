@@ -13730,14 +13730,24 @@ static ksllm_status mdl_place_windows(ksllm_model *m, ksllm_error *err) {
     return status;
 }
 
+/* Only a stream that was kept before may be mixed in: there is nothing else
+ * in its memory but what an earlier batch left. */
 static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
     ksllm_status status = KSLLM_OK;
+    i64 kept = 0;
     for (u32 i = 0; i < m->n_layers && m->arch->skips && !status; i++) {
         i64 save = 0, mix = 0;
         status = mdl_per_block(m, "skip.save", i, &save, err);
         if (!status) status = mdl_per_block(m, "skip.mix", i, &mix, err);
-        m->layers[i].save = (u32)save & (BIT(MDL_STREAMS) - 1);
-        m->layers[i].mix = (u32)mix & (BIT(MDL_STREAMS) - 1);
+        kept |= save;
+        if (!status && ((save | mix) >> MDL_STREAMS || mix & ~kept))
+            status = fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+                "%.*s: metadata keys '%s.skip.save' %lld and skip.mix %lld of "
+                "block %u: there are %d streams, mixed in only once kept",
+                STR(m->g.name), m->arch->name, (long long)save,
+                (long long)mix, (unsigned)i, (int)MDL_STREAMS);
+        m->layers[i].save = (u32)save;
+        m->layers[i].mix = (u32)mix;
     }
     return status;
 }
