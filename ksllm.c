@@ -14960,7 +14960,11 @@ static void fwd_expert_gate(const fwd *f, u32 row) {
     size_t at = fwd_expert_at(f, row);
     size_t n = s->m->dim[shared ? D_FFN_SHARED : D_FFN_EXPERT];
     s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
-    fwd_quantize(f, s->gate + at, n, at);
+    /* The two matrices differ in length: blocks that only the other's is a
+     * multiple of would reach into the next row. */
+    fwd own = *f;
+    own.kinds = fwd_kinds(f, BIT(shared ? M_DOWN_SHARED : M_DOWN_EXPERTS));
+    fwd_quantize(&own, s->gate + at, n, at);
 }
 
 /* delta = the experts' outputs by their shares, then the shared one's. */
@@ -15015,7 +15019,6 @@ static void fwd_expert_block(fwd *f) {
         f, M_GATE_EXPERTS, M_GATE_SHARED, false, s->spread, s->gate);
     fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->spread, s->up);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, BIT(M_DOWN_EXPERTS) | BIT(M_DOWN_SHARED));
     fwd_each(f, rows + (shared ? f->m : 0), fwd_expert_gate);
     fwd_plan_experts(
         f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->parts);
