@@ -13101,7 +13101,7 @@ typedef struct {
     u32 save, mix; /* BIT(i): stream i is kept, is mixed in, before it */
 } mdl_layer;
 
-enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2 };
+enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
@@ -13212,7 +13212,7 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
         {"context_length", 1 << 30, -1, &m->n_ctx_train},
         {"embedding_length", top, -1, &n_embd},
         {"feed_forward_length", top, m->arch->routing ? 0 : -1, &n_ff},
-        {"attention.head_count", 1 << 12, -1, &m->n_heads},
+        {"attention.head_count", MDL_MAX_HEADS, -1, &m->n_heads},
     };
     ksllm_status status = KSLLM_OK;
     for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
@@ -13223,7 +13223,7 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
             &n_more, err);
     m->n_layers = m->n_blocks - n_more;
     if (!status)
-        status = mdl_int(m, "attention.head_count_kv", 1, 1 << 12,
+        status = mdl_int(m, "attention.head_count_kv", 1, MDL_MAX_HEADS,
             m->n_heads, &m->n_kv_heads, err);
     if (!status)
         status = mdl_int(m, "attention.key_length", 1, 1 << 16,
@@ -14640,6 +14640,9 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     };
     m->k->attend[s->kv][f->log_heads](&a);
 }
+
+_Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
+    "more pieces of attention than a ticket counts: the pool would not return");
 
 /* As many heads together as their number allows and as leaves every thread
  * some pieces. */
