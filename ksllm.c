@@ -13295,13 +13295,16 @@ static ksllm_status mdl_read_latent(ksllm_model *m, ksllm_error *err) {
     d[D_Q_IN] = rank * (m->arch->gated ? 2u : 1u);
     return KSLLM_OK;
 }
-/* A model without experts is one whose layers are all dense. */
+
+/* A model without experts is one whose layers are all dense. The limit on
+ * experts is one on time: choosing them and masking groups takes up to its
+ * square in steps, for every token, and nothing can stop it in between. */
 static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     u32 n = 0, ff = 0, n_shared = 0, shared = 0, norm = 0, routing = 0;
     f64 scale = 1;
     ksllm_status status = KSLLM_OK;
     if (m->arch->routing)
-        status = mdl_int(m, "expert_count", 0, 1 << 16, 0, &n, err);
+        status = mdl_int(m, "expert_count", 0, 1 << 12, 0, &n, err);
     m->n_dense = m->n_layers;
     if (status || !n) return status;
     const struct {
@@ -14908,11 +14911,10 @@ static void fwd_route(const fwd *f, u32 t) {
     }
     fwd_mask_groups(m, c);
     for (size_t k = 0; k < used; k++) {
-        size_t best = n, at = k;
+        size_t best = n, at = k, next = 0;
         for (size_t i = 0; i < n; i++) {
-            bool taken = false;
-            for (size_t j = 0; j < k; j++) taken |= pick[j] == i;
-            if (!taken && (best == n || c[i] > c[best])) best = i;
+            if (next < k && pick[next] == i) next++; /* taken already */
+            else if (best == n || c[i] > c[best]) best = i;
         }
         for (; at > 0 && pick[at - 1] > best; at--) pick[at] = pick[at - 1];
         pick[at] = (u32)best;

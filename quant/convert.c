@@ -1046,7 +1046,7 @@ static void cv_read_experts(cv *c) {
     const js *types = js_get(c->config, "mlp_layer_types");
     c->n_experts = cv_int(c, "num_experts|n_routed_experts|num_local_experts",
         -1);
-    if (c->n_experts < 1 || c->n_experts > 1 << 16)
+    if (c->n_experts < 1 || c->n_experts > 1 << 12)
         die("%s/config.json: %lld experts", c->dir, (long long)c->n_experts);
     c->n_dense = cv_int(c, "first_k_dense_replace", 0);
     if (!types || types->kind != JS_ARR) return;
