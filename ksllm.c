@@ -14125,6 +14125,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     memset(s, 0, sizeof *s);
     s->m = m;
     s->n_ctx = o->n_ctx ? o->n_ctx : min_u32(m->n_ctx_train, SES_DEFAULT_CTX);
+    if (!o->n_ctx && m->n_ctx_max) s->n_ctx = min_u32(s->n_ctx, m->n_ctx_max);
     s->n_batch = o->n_batch ? o->n_batch : SES_DEFAULT_BATCH;
     s->n_batch = min_u32(s->n_batch, s->n_ctx);
     s->n_threads = o->n_threads ? o->n_threads

@@ -528,4 +528,67 @@ TEST(windows_keep_the_cache_small) {
     CHECK(kv[0] * 5 >= kv[1]);
 }
 
+/* Solar's streams: what was never kept would be another batch's memory. */
+TEST(streams_are_kept_before_they_are_mixed) {
+    static const struct {
+        const char *key;
+        u32 block, value;
+    } cases[] = {{"solar.skip.mix", 0, 1}, {"solar.skip.mix", 1, 4},
+        {"solar.skip.save", 1, 0}, {"solar.skip.save", 0, 0x80000000u}};
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        ksllm_model *m = NULL;
+        ksllm_error err = {.text = ""};
+        bytes b;
+        if (!converted_row("solar", &b)) return;
+        u8 *items = value_of(&b, cases[i].key) + 12;
+        memcpy(items + 4 * cases[i].block, &cases[i].value, 4);
+        CHECK_EQ(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err),
+            KSLLM_ERR_FORMAT);
+        if (!CHECK(strstr(err.text, "skip"))) printf("%zu: %s\n", i, err.text);
+        ksllm_model_close(m);
+        free(b.p);
+    }
+}
+
+/* The rank of gated norms comes from a tensor: room for its activations as
+ * floats and as integers, of both kinds, is in the plan. */
+TEST(gates_of_any_rank_have_room) {
+    ksllm_model *m = NULL;
+    ksllm_memory was, is;
+    ksllm_error err;
+    bytes b;
+    if (!converted_row("axk2", &b)) return;
+    if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_memory_estimate(m, NULL, &was, &err), err)) {
+        const size_t rank = 1 << 16;
+        m->dim[D_GATE_RANK] = rank;
+        CHECK_OK(ksllm_memory_estimate(m, NULL, &is, &err), err);
+        CHECK(is.scratch - was.scratch > is.n_batch * (rank - 2048) * 6);
+    }
+    ksllm_model_close(m);
+    free(b.p);
+}
+
+/* A.X K2 ends where its sparse attention begins; so does the context that a
+ * caller gets who asks for none. */
+TEST(default_context_is_one_that_runs) {
+    ksllm_model *m = NULL;
+    ksllm_memory need = {.n_ctx = 0};
+    ksllm_session_options o;
+    ksllm_error err;
+    bytes b;
+    const u32 top = 100;
+    if (!converted_row("axk2", &b)) return;
+    memcpy(value_of(&b, "axk2.attention.indexer.top_k"), &top, 4);
+    ksllm_session_options_init(&o);
+    if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_memory_estimate(m, &o, &need, &err), err))
+        CHECK_EQ(need.n_ctx, top);
+    o.n_ctx = top + 1;
+    CHECK_EQ(ksllm_memory_estimate(m, &o, &need, &err),
+        KSLLM_ERR_UNSUPPORTED);
+    ksllm_model_close(m);
+    free(b.p);
+}
+
 TEST_MAIN
