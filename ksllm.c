@@ -402,6 +402,7 @@ static f64 m_pow(f64 x, f64 y) { return m_exp(y * m_ln(x)); }
 /* sin and cos of an angle up to 2^31 or so. pi/2 in three parts of 33 bits:
  * n * part is exact for n < 2^20, the error stays near 1e-15 beyond. */
 static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
+    if (!(x > -1e18 && x < 1e18)) x = 0; /* from a file: no i64 holds it */
     f64 k = x * 0.63661977236758134308;
     i64 n = (i64)(k < 0 ? k - 0.5 : k + 0.5);
     f64 r = ((x - (f64)n * 1.57079632673412561417e+00)
@@ -4037,7 +4038,8 @@ V_INLINE f32 KS_NAME(k_shares_i8)(
         m = v_max(m, v_load(p + j));
     }
     f32 top = KS_NAME(v_top)(m);
-    vf inverse = v_set1(top > 0 ? 254.0f / top : 0.0f);
+    /* below, 254 / top is infinite, and the offset is lost in it */
+    vf inverse = v_set1(top > 1e-30f ? 254.0f / top : 0.0f);
     vf magic = v_set1(12582912.0f); /* rounds; the rest is exact */
     vf back = v_set1(-12582912.0f - VI_OFFSET);
     for (size_t j = 0; j < K_KEYS; j += 16) {
@@ -13450,8 +13452,8 @@ static ksllm_status mdl_read_scaling(
     return status;
 }
 
-static f64 mdl_clamp(f64 x, f64 lo, f64 hi) {
-    return x < lo ? lo : x > hi ? hi : x;
+static f64 mdl_clamp(f64 x, f64 lo, f64 hi) { /* NaN is lo */
+    return !(x >= lo) ? lo : x > hi ? hi : x;
 }
 
 /* Llama 3.1: long wavelengths are divided, short ones kept, those between
@@ -14495,7 +14497,9 @@ static void fwd_store_head(
     size_t n = s->m->dim[value ? D_VALUE : D_HEAD];
     size_t bytes = value ? s->v_bytes : s->k_bytes;
     size_t slot = (f->n0 + t) % c->n_slots, row = head * c->n_slots + slot;
-    u8 *to = (value ? c->v : c->k) + row * bytes;
+    /* the place in its tile, as int8 */
+    size_t in = s->kv != K_I8 ? 0 : value ? slot % 4 : slot % 16;
+    u8 *to = (value ? c->v : c->k) + (row - in) * bytes;
     if (s->kv == K_F32) memcpy(to, x, bytes);
     if (s->kv == K_F16) s->m->k->to_f16(x, n, to);
     if (s->kv != K_I8) return;
@@ -14503,15 +14507,13 @@ static void fwd_store_head(
     s->m->k->spread(x, n);
     if (value) {
         c->v_scale[row] = s->m->k->to_i8(x, n, q);
-        to += slot % 4 - slot % 4 * bytes;
-        for (size_t i = 0; i < bytes; i++) to[4 * i] = (u8)q[i];
+        for (size_t i = 0; i < bytes; i++) to[4 * i + in] = (u8)q[i];
     } else {
         f32 *scale = c->k_scale + head * s->k_parts * c->n_slots + slot;
         for (size_t i = 0; i < n; i += K_SPREAD, scale += c->n_slots)
             *scale = s->m->k->to_i8(x + i, min_size(n - i, K_SPREAD), q + i);
-        to += slot % 16 * 4 - slot % 16 * bytes;
         for (size_t i = 0; i < bytes; i++)
-            to[i / 4 * 64 + i % 4] = (u8)(q[i] ^ 0x80);
+            to[i / 4 * 64 + in * 4 + i % 4] = (u8)(q[i] ^ 0x80);
     }
 }
 
