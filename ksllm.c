@@ -13625,18 +13625,21 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     return p;
 }
 
+static const char *mdl_vector_name(const ksllm_model *m, u32 i) {
+    const char *other = i == V_FFN_NORM ? m->arch->ffn_norm : NULL;
+    return other ? other : MDL_VECTORS[i].name;
+}
+
 static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
-    const char *ffn_norm = m->arch->ffn_norm;
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
             return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
     for (u32 i = 0; i < N_VECTORS; i++) {
         const mdl_slot *s = &MDL_VECTORS[i];
-        const char *name =
-            i == V_FFN_NORM && ffn_norm ? ffn_norm : s->name;
-        if ((p.vectors | p.may) & BIT(i) && str_eq(rest, str_of(name)))
+        if ((p.vectors | p.may) & BIT(i)
+            && str_eq(rest, str_of(mdl_vector_name(m, i))))
             return mdl_bind_vector(
                 m, t, s->n_in, m->dim[s->n_in], &l->vec[i], err);
     }
@@ -13686,7 +13689,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
                 return mdl_missing(m, (i32)n, MDL_MATRICES[i].name, err);
         for (u32 i = 0; i < N_VECTORS; i++)
             if (p.vectors & BIT(i) && !l->vec[i])
-                return mdl_missing(m, (i32)n, MDL_VECTORS[i].name, err);
+                return mdl_missing(m, (i32)n, mdl_vector_name(m, i), err);
     }
     return KSLLM_OK;
 }
