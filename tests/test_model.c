@@ -833,6 +833,7 @@ TEST(lent_threads)
             int calls = 0;
             ksllm_session_options_init(&o);
             o.n_ctx = 64;
+            o.kv_type = KSLLM_TYPE_F16; /* as fresh_hash */
             o.n_threads = n;
             o.parallel_for = pools[i];
             o.parallel_ctx = &calls;
