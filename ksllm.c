@@ -147,11 +147,18 @@
 #endif
 
 #define KS_INLINE static inline __attribute__((always_inline))
-/* Before a short loop over registers: unroll it whatever -O says. */
+/* Before a short loop over registers: unroll it whatever -O says. FULLY is for
+ * loops up to 16; elsewhere on x86 it only makes code larger. */
 #if defined __clang__
 #define KS_UNROLL _Pragma("clang loop unroll(full)")
+#define KS_UNROLL_FULLY KS_UNROLL
 #else
-#define KS_UNROLL _Pragma("GCC unroll 16")
+#define KS_UNROLL_FULLY _Pragma("GCC unroll 16")
+#if defined __aarch64__
+#define KS_UNROLL KS_UNROLL_FULLY
+#else
+#define KS_UNROLL _Pragma("GCC unroll 8")
+#endif
 #endif
 /* Keeps the compiler from moving loads up and running out of registers. */
 #define KS_FENCE __asm__ volatile("" ::: "memory")
@@ -4003,16 +4010,16 @@ KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
         const f32 *scale = q_scale + 2 * part;
         for (int b = 0; b < 4; b += W) {
             vi x[VI_WIDTH];
-            KS_UNROLL
+            KS_UNROLL_FULLY
             for (int c = 0; c < W * G; c++)
                 x[c] = vi_start((i32)scale[(size_t)(c % G) * parts * 2 + 1]);
             for (size_t i = from; i < to; i += 4)
-                KS_UNROLL
+                KS_UNROLL_FULLY
                 for (int c = 0; c < W * G; c++)
                     x[c] = vi_dot_k(x[c],
                         k + 16 * n * (size_t)(b + c / G) + 16 * i,
                         q + (size_t)(c % G) * q_next + i);
-            KS_UNROLL
+            KS_UNROLL_FULLY
             for (int c = 0; c < W * G; c++) {
                 f32 *y = s[c % G] + 16 * (b + c / G);
                 f32 d = scale[(size_t)(c % G) * parts * 2] * a->scale;
@@ -4056,18 +4063,18 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
     const f32 *share, const f32 *keep) {
     static const u8 offset[4] = {VI_OFFSET, VI_OFFSET, VI_OFFSET, VI_OFFSET};
     vi x[VI_WIDTH], less[4]; /* what VI_OFFSET takes away */
-    KS_UNROLL
+    KS_UNROLL_FULLY
     for (int c = 0; c < W * G; c++) x[c] = less[c / G] = vi_zero();
     for (size_t j = 0; j < K_KEYS; j += 4) {
         const u8 *tile = v + j * a->v_stride + 4 * i;
-        KS_UNROLL
+        KS_UNROLL_FULLY
         for (int c = 0; c < W * G; c++)
             x[c] = vi_dot_v(x[c], tile + 64 * (c / G), p[c % G] + j);
-        KS_UNROLL
+        KS_UNROLL_FULLY
         for (int c = 0; c < W && VI_OFFSET; c++)
             less[c] = vi_dot_v(less[c], tile + 64 * c, offset);
     }
-    KS_UNROLL
+    KS_UNROLL_FULLY
     for (int c = 0; c < W * G; c++) {
         size_t at = i + 16 * (size_t)(c / G), n = a->value_dim - at;
         f32 *to = out + (size_t)(c % G) * a->out_head + at;
