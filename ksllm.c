@@ -4071,7 +4071,7 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
         for (int c = 0; c < W * G; c++)
             x[c] = vi_dot_v(x[c], tile + 64 * (c / G), p[c % G] + j);
         KS_UNROLL_FULLY
-        for (int c = 0; c < W && VI_OFFSET; c++)
+        for (int c = 0; c < (VI_OFFSET ? W : 0); c++)
             less[c] = vi_dot_v(less[c], tile + 64 * c, offset);
     }
     KS_UNROLL_FULLY
@@ -5815,7 +5815,7 @@ static u32 txt_compose(u32 a, u32 b) {
         return both;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        row = txt_number(TXT_PAIR, mid, 2);
+        row = (size_t)txt_number(TXT_PAIR, mid, 2);
         if (((u64)txt_part(row, 1) << 18 | txt_part(row, 2)) < wanted)
             low = mid + 1;
         else
@@ -5823,7 +5823,7 @@ static u32 txt_compose(u32 a, u32 b) {
     }
     if (low == TXT_N_PAIRS)
         return 0;
-    row = txt_number(TXT_PAIR, low, 2);
+    row = (size_t)txt_number(TXT_PAIR, low, 2);
     return txt_part(row, 1) == a && txt_part(row, 2) == b ? txt_part(row, 0)
                                                           : 0;
 }
@@ -6590,7 +6590,7 @@ typedef struct {
 /* Of up to 8 bytes no two have the same hash. */
 static void tok_hash(tok_key *key) {
     u64 h = (key->last ^ 0xa0761d6478bd642fu) * 0x9e3779b97f4a7c15u;
-    u64 g = (key->before ^ key->n << 56) * 0xd6e8feb86659fd93u;
+    u64 g = (key->before ^ (u64)key->n << 56) * 0xd6e8feb86659fd93u;
 
     for (size_t i = 0; i + 16 < key->n; i += 8)
         g = ((g ^ g >> 31) + ld_u64(key->p + i)) * 0x9fb21c651e98df25u;

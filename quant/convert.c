@@ -1028,7 +1028,10 @@ static void cv_try(const cv *c) {
     for (u32 i = 0; i < c->g->n; i++) {
         const gw_tensor *t = &c->g->t[i];
         const cv_source *s = t->src;
-        if (s->made) memcpy(p + c->g->data + t->offset, s->made, t->bytes);
+        if (s->made) {
+            u8 *to = p + (size_t)(c->g->data + t->offset);
+            memcpy(to, s->made, (size_t)t->bytes);
+        }
     }
     if (ksllm_model_open_memory(p, size, NULL, &m, &err))
         die("%s: what would be written cannot be run: %s", c->dir, err.text);
