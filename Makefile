@@ -146,8 +146,8 @@ test: $(TESTS) $(EXAMPLES)
 	CC='$(CC)' BUILD='$(BUILD)' RUN='$(RUN)' JOBS='$(JOBS)' \
 	    FILTER='$(FILTER)' sh tests/run.sh $(TESTS) $(SCRIPTS)
 
-matrix:
-	sh tests/matrix.sh
+matrix: # FULL=1: more compilers' options, more CPUs; an hour
+	FULL='$(FULL)' sh tests/matrix.sh
 
 header:
 	CC='$(CC)' sh tests/header.sh
