@@ -1358,6 +1358,10 @@ typedef struct {
     f32 (*sum_exp)(const f32 *x, size_t n, f32 max, f32 *out);
 } k_row;
 
+/* Of an int8 cache and its queries: bytes of a row, scales of a key. */
+KS_INLINE size_t k_padded(size_t n) { return (n + 15) / 16 * 16; }
+KS_INLINE size_t k_scales(size_t n) { return (n + K_SPREAD - 1) / K_SPREAD; }
+
 #define KS_PASTE_(a, b) a##_##b
 #define KS_PASTE(a, b) KS_PASTE_(a, b)
 #define KS_NAME(x) KS_PASTE(x, KS_ISA) /* x_scalar, x_avx2 */
@@ -4001,8 +4005,8 @@ KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
     const f32 *q_scale, size_t slot, f32 (*s)[K_KEYS]) {
     /* groups of 16 keys at a time, of the 4 in a block */
     const int W = VI_WIDTH / G < 4 ? VI_WIDTH / G : 4;
-    const size_t n = a->k_stride, q_next = (a->key_dim + 15) / 16 * 16;
-    const size_t parts = (n + K_SPREAD - 1) / K_SPREAD;
+    const size_t n = a->k_stride, q_next = k_padded(a->key_dim);
+    const size_t parts = k_scales(n);
     const u8 *k = a->k + slot * n;
     for (size_t part = 0; part < parts; part++) {
         size_t from = part * K_SPREAD, to = min_size(n, from + K_SPREAD);
@@ -4111,8 +4115,8 @@ KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
     if (kind == K_I8) {
         u8 p8[4][K_KEYS];
         KS_NAME(k_scores_i8)(a, G,
-            a->q8 + row * ((a->key_dim + 15) / 16 * 16),
-            a->q_scale + 2 * row * ((a->key_dim + K_SPREAD - 1) / K_SPREAD),
+            a->q8 + row * k_padded(a->key_dim),
+            a->q_scale + 2 * row * k_scales(a->key_dim),
             slot, s);
         for (int g = 0; g < G; g++) {
             keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
@@ -14067,9 +14071,9 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     s->slot = arena_take(a, n * used, sizeof(u32));
     s->first = arena_take(a, d[D_EXPERTS] + 1, sizeof(u32));
     u64 heads = s->kv == K_I8 ? n * d[D_HEADS] : 0;
-    s->q8 = arena_take(a, heads, (d[D_HEAD] + 15) / 16 * 16);
+    s->q8 = arena_take(a, heads, k_padded(d[D_HEAD]));
     s->q_scale = arena_take(a, 2 * heads * s->k_parts, sizeof(f32));
-    s->row8_bytes = (max_size(d[D_HEAD], d[D_VALUE]) + 15) / 16 * 16;
+    s->row8_bytes = k_padded(max_size(d[D_HEAD], d[D_VALUE]));
     s->row8 = arena_take(a, s->kv == K_I8 ? n : 0, s->row8_bytes);
     ses_lay_acts(s, a);
     ses_lay_jobs(s, a);
@@ -14151,10 +14155,10 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
                                           : K_F32;
     size_t key = m->dim[D_HEAD], value = m->dim[D_VALUE];
     s->v_in_k = m->arch->latent && s->kv != K_I8;
-    s->k_parts = (key + K_SPREAD - 1) / K_SPREAD;
+    s->k_parts = k_scales(key);
     s->k_bytes = s->kv == K_I8 ? (key + 3) / 4 * 4
                                : key * (s->kv == K_F16 ? 2 : 4);
-    s->v_bytes = s->kv == K_I8 ? (value + 15) / 16 * 16
+    s->v_bytes = s->kv == K_I8 ? k_padded(value)
                                : value * (s->kv == K_F16 ? 2 : 4);
     if (m->n_ctx_max && s->n_ctx > m->n_ctx_max)
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -14540,7 +14544,7 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     size_t hd = s->m->dim[D_HEAD], heads = s->m->n_heads;
     if (s->kv != K_I8) return;
     for (size_t h = 0, row = t * heads; h < heads; h++, row++, q += hd) {
-        i8 *to = s->q8 + row * ((hd + 15) / 16 * 16);
+        i8 *to = s->q8 + row * k_padded(hd);
         f32 *scale = s->q_scale + 2 * row * s->k_parts;
         s->m->k->spread(q, hd);
         for (size_t i = 0; i < hd; i += K_SPREAD, scale += 2) {
@@ -14637,7 +14641,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     bool latent = m->arch->latent;
     k_query a = {
         .q = (latent ? s->query : s->q) + row * d[D_HEAD],
-        .q8 = s->kv == K_I8 ? s->q8 + row * ((d[D_HEAD] + 15) / 16 * 16) : NULL,
+        .q8 = s->kv == K_I8 ? s->q8 + row * k_padded(d[D_HEAD]) : NULL,
         .q_scale = s->kv == K_I8 ? s->q_scale + 2 * row * s->k_parts : NULL,
         .k = c->k + kv_row * s->k_bytes,
         .v = c->v + kv_row * (s->v_in_k ? s->k_bytes : s->v_bytes),
