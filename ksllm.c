@@ -162,6 +162,9 @@
 #endif
 /* Keeps the compiler from moving loads up and running out of registers. */
 #define KS_FENCE __asm__ volatile("" ::: "memory")
+/* x86: a value that must exist as it is written. gcc would add sums up in an
+ * order of its own, for which it keeps all of their terms, and spills. */
+#define KS_PIN(v) __asm__("" : "+x"(v))
 /* Arm: both vectors are ready here. So neighbours are loaded by one
  * instruction, and what reads a register is done before it changes. */
 #define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
@@ -1336,6 +1339,7 @@ typedef enum { K_SILU, K_GELU } k_activation;
 enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
+    K_FEW = 8,    /* tokens up to which k_direct is faster than k_panel */
     K_KEYS = 64,  /* keys in a block of attention */
     K_SPREAD = 64, /* dimensions of a key that share a scale */
     K_QUERIES = 8, /* tokens that share it while it is in the L1 cache */
@@ -2122,25 +2126,14 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
 
 #endif
 
-/* ---- products on x86 and Arm ----
- * The same sums as k_quantized, by other routes. Few tokens (k_direct): a
- * block of each of eight rows is unpacked in registers and meets up to four
- * tokens; eight vectors of partial sums are folded to one with a lane per row.
- * Many tokens (k_panel): 256 weights of some rows are laid out so that a lane
- * is a row from the start, and meet all tokens, tile by tile.
- *
- * For k_direct an instruction set gives
- *   vri              an integer for each of eight rows
- *   vp, qw           partial sums of a row; 32 weights as bytes, raised by the
- *                    type's bias unless that is 128
- *   q_block, q_group 32 weights of a block of 32, or group g of one of 256
- *   q_dots           partial sums of eight rows with 32 inputs
- *   q_row            partial sums of a block of 256 with m tokens, s[8 * t],
- *                    less the bias; for the minima to u[8 * t]
- *   q_fold, q_unbias eight vp to a vri; takes bias * sum off it
- *   qat              where in eight rows: q_start at their heads, q_skip steps
- *                    over a block, q_src is `back` bytes; q_scales gives d and
- *                    dmin of the block before, q_next steps and gives them */
+/* ---- products on x86 ----
+ * The same sums as k_quantized, by another route: a lane is a row from the
+ * start. Eight rows are transposed as they lie in the file, four bytes at a
+ * time (x_four), and whatever unpacks them does so for all eight. x_block and
+ * x_group give 32 weights of eight rows as eight vectors of four each, x_lanes
+ * what stands beside them. With few tokens (k_direct) they are multiplied at
+ * once; with many (k_panel) those of sixteen rows are laid out first, and meet
+ * all tokens, tile by tile. */
 
 #if defined KS_AVX2
 
@@ -2152,228 +2145,840 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
 #define KS_VEX(op) _mm256_##op##_epi32
 #endif
 
-typedef __m256i KS_NAME(vri);
-typedef __m256i KS_NAME(vp);
-typedef __m256i KS_NAME(qw);
-
-/* acc + sum of four u * s each */
-V_INLINE __m256i KS_NAME(x_dot)(__m256i acc, __m256i u, __m256i s) {
-#if defined KS_VNNI
-    return KS_VEX(dpbusd)(acc, u, s);
-#else
-    __m256i p = _mm256_maddubs_epi16(u, s); /* no overflow for |u| < 129 */
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
-#endif
-}
-
-/* The same with a scale for each pair of products; u < 128. */
-V_INLINE __m256i KS_NAME(x_dot_scaled)(
-    __m256i acc, __m256i u, __m256i s, __m256i scale) {
-    __m256i p = _mm256_maddubs_epi16(u, s);
-#if defined KS_VNNI
-    return KS_VEX(dpwssd)(acc, p, scale);
-#else
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(p, scale));
-#endif
-}
-
 V_INLINE __m256i KS_NAME(x_load)(const void *p) {
     return _mm256_loadu_si256(p);
 }
 
-typedef struct { const u8 *const *row; size_t at; } KS_NAME(qat);
-
-V_INLINE KS_NAME(qat) KS_NAME(q_start)(const u8 *const *row) {
-    return (KS_NAME(qat)){row, 0};
+V_INLINE __m256i KS_NAME(x_pair)(const void *p) {
+    return _mm256_set1_epi32(ld_i32(p));
 }
 
-V_INLINE const u8 *KS_NAME(q_src)(const KS_NAME(qat) *q, int r, size_t back) {
-    return q->row[r] + (q->at - back);
+V_INLINE __m256i KS_NAME(x_and)(__m256i v, int mask) {
+    return _mm256_and_si256(v, _mm256_set1_epi8((char)mask));
 }
 
-V_INLINE __m256 KS_NAME(x_halves)(
-    const KS_NAME(qat) *q, size_t back, size_t at) {
-#define HALF(r) ld_i16(KS_NAME(q_src)(q, r, back) + at)
+/* v | (bits << left), of each byte; bits << left must fit one. */
+V_INLINE __m256i KS_NAME(x_above)(__m256i v, __m256i bits, int left) {
+    return _mm256_or_si256(v, _mm256_slli_epi16(bits, left));
+}
+
+/* Bits [n, n + width) of each byte. */
+V_INLINE __m256i KS_NAME(x_bits)(__m256i v, int n, int width) {
+    if (n) v = _mm256_srli_epi16(v, n);
+    return KS_NAME(x_and)(v, (1 << width) - 1);
+}
+
+/* 16 bytes at `at` of eight rows: to[i] has bytes 4 * i to 4 * i + 3 of each,
+ * in the order of the rows. */
+V_INLINE void KS_NAME(x_four)(const u8 *const *row, size_t at, __m256i *to) {
+    __m256i a[4];
+    KS_UNROLL
+    for (int r = 0; r < 4; r++)
+        a[r] = _mm256_inserti128_si256(
+            _mm256_castsi128_si256(
+                _mm_loadu_si128((const void *)(row[r] + at))),
+            _mm_loadu_si128((const void *)(row[r + 4] + at)), 1);
+    __m256i e = _mm256_unpacklo_epi32(a[0], a[1]);
+    __m256i f = _mm256_unpackhi_epi32(a[0], a[1]);
+    __m256i g = _mm256_unpacklo_epi32(a[2], a[3]);
+    __m256i h = _mm256_unpackhi_epi32(a[2], a[3]);
+    to[0] = _mm256_unpacklo_epi64(e, g);
+    to[1] = _mm256_unpackhi_epi64(e, g);
+    to[2] = _mm256_unpacklo_epi64(f, h);
+    to[3] = _mm256_unpackhi_epi64(f, h);
+}
+
+V_INLINE __m256i KS_NAME(x_codebook)(__m256i nibbles) {
+    __m128i t = _mm_loadu_si128((const void *)BLK_IQ4);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), nibbles);
+}
+
+/* Nibbles of 16 bytes of each row: the low ones first. */
+V_INLINE void KS_NAME(x_nibbles)(const __m256i *q, __m256i *w) {
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        w[4 + k] = KS_NAME(x_and)(_mm256_srli_epi16(q[k], 4), 15);
+        w[k] = KS_NAME(x_and)(q[k], 15);
+    }
+}
+
+/* ---- blocks of 32 ---- */
+
+V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
+#define HALF(r) ld_i16(row[r] + at)
     return _mm256_cvtph_ps(_mm_setr_epi16(HALF(0), HALF(1), HALF(2), HALF(3),
         HALF(4), HALF(5), HALF(6), HALF(7)));
 #undef HALF
 }
 
-V_INLINE __m256 KS_NAME(q_scales)(
-    const KS_NAME(qat) *q, const blk_type *b, __m256 *min) {
-    if (b->has_min) *min = KS_NAME(x_halves)(q, b->bytes, b->m);
-    return KS_NAME(x_halves)(q, b->bytes, b->d);
-}
-
-V_INLINE void KS_NAME(q_skip)(KS_NAME(qat) *q, size_t bytes) {
-    q->at += bytes;
-}
-
-V_INLINE __m256 KS_NAME(q_next)(
-    KS_NAME(qat) *q, const blk_type *b, __m256 *min) {
-    q->at += b->bytes;
-    return KS_NAME(q_scales)(q, b, min);
-}
-
-/* 32 nibbles in the order of Q4_0. */
-V_INLINE __m256i KS_NAME(x_nibbles)(const u8 *qs) {
-    __m128i v = _mm_loadu_si128((const void *)qs);
-    __m256i w = _mm256_set_m128i(_mm_srli_epi16(v, 4), v);
-    return _mm256_and_si256(w, _mm256_set1_epi8(15));
-}
-
-V_INLINE __m256i KS_NAME(x_codebook)(const u8 *qs) {
-    __m128i t = _mm_loadu_si128((const void *)BLK_IQ4);
-    return _mm256_shuffle_epi8(
-        _mm256_broadcastsi128_si256(t), KS_NAME(x_nibbles)(qs));
-}
-
-/* 32 bits to 32 bytes of 0 or 16. */
-V_INLINE __m256i KS_NAME(x_fifth)(const u8 *qh) {
-    __m256i v = _mm256_set1_epi32(ld_i32(qh));
-    v = _mm256_shuffle_epi8(v, _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1,
-        1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3));
-    __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201u);
-    v = _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
-    return _mm256_and_si256(v, _mm256_set1_epi8(16));
-}
-
-V_INLINE __m256i KS_NAME(q_block)(const u8 *src, ksllm_type type) {
-    switch ((int)type) {
-    case KSLLM_TYPE_Q4_0: return KS_NAME(x_nibbles)(src + 2);
-    case KSLLM_TYPE_Q4_1: return KS_NAME(x_nibbles)(src + 4);
-    case KSLLM_TYPE_Q5_0:
-        return _mm256_or_si256(
-            KS_NAME(x_nibbles)(src + 6), KS_NAME(x_fifth)(src + 2));
-    case KSLLM_TYPE_Q5_1:
-        return _mm256_or_si256(
-            KS_NAME(x_nibbles)(src + 8), KS_NAME(x_fifth)(src + 4));
-    case KSLLM_TYPE_IQ4_NL: return KS_NAME(x_codebook)(src + 2);
-    default: return KS_NAME(x_load)(src + 2); /* Q8_0 */
-    }
-}
-
-/* The compiler sees what neighbours share once the groups are unrolled. */
-V_INLINE __m256i KS_NAME(q_group)(const u8 *src, ksllm_type type, int g) {
-    const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi8(1);
-    const int half = g / 4, k = g % 4;
-    __m256i w, h;
-    switch ((int)type) {
-    case KSLLM_TYPE_Q4_K: case KSLLM_TYPE_Q5_K:
-        w = KS_NAME(x_load)(
-            src + (type == KSLLM_TYPE_Q5_K ? 48 : 16) + 32 * (g / 2));
-        w = _mm256_and_si256(g & 1 ? _mm256_srli_epi16(w, 4) : w, low);
-        if (type == KSLLM_TYPE_Q4_K) return w;
-        h = _mm256_srli_epi16(KS_NAME(x_load)(src + 16), g);
-        return _mm256_or_si256(
-            w, _mm256_slli_epi16(_mm256_and_si256(h, one), 4));
-    case KSLLM_TYPE_Q6_K:
-        w = KS_NAME(x_load)(src + 64 * half + 32 * (k & 1));
-        w = _mm256_and_si256(k & 2 ? _mm256_srli_epi16(w, 4) : w, low);
-        h = KS_NAME(x_load)(src + 128 + 32 * half);
-        h = k < 2 ? _mm256_slli_epi16(h, 4 - 2 * k)
-                  : _mm256_srli_epi16(h, 2 * k - 4);
-        return _mm256_or_si256(
-            w, _mm256_and_si256(h, _mm256_set1_epi8(48)));
-    case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
-        w = KS_NAME(x_load)(
-            src + (type == KSLLM_TYPE_Q3_K ? 32 : 16) + 32 * half);
-        w = _mm256_and_si256(
-            _mm256_srli_epi16(w, 2 * k), _mm256_set1_epi8(3));
-        if (type == KSLLM_TYPE_Q2_K) return w;
-        h = _mm256_srli_epi16(KS_NAME(x_load)(src), g);
-        return _mm256_or_si256(
-            w, _mm256_slli_epi16(_mm256_and_si256(h, one), 2));
-    default: return KS_NAME(x_codebook)(src + 8 + 16 * g); /* IQ4_XS */
-    }
-}
-
-/* Eight vectors of eight partial sums to one vector of eight sums. */
-V_INLINE __m256i KS_NAME(q_fold)(const __m256i *v) {
-    __m256i a = _mm256_hadd_epi32(
-        _mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-    __m256i b = _mm256_hadd_epi32(
-        _mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
-        _mm256_permute2x128_si256(a, b, 0x31));
-}
-
-V_INLINE __m256i KS_NAME(q_all)(i32 x) { return _mm256_set1_epi32(x); }
-
-V_INLINE __m256i KS_NAME(q_unbias)(__m256i p, i32 bias, const i16 *sums) {
-    return _mm256_sub_epi32(p, _mm256_set1_epi32(bias * (sums[0] + sums[1])));
-}
-
-/* One side must be unsigned: a signed weight lends its sign to the input. */
-V_INLINE void KS_NAME(q_dots)(
-    const __m256i *w, const i8 *x, ksllm_type type, __m256i *s) {
-    const __m256i v = KS_NAME(x_load)(x), zero = _mm256_setzero_si256();
-    const bool is_signed = BLK_TYPES[type].bias == 128;
+/* 16 in the bytes of w[k] whose bits 4 * k to 4 * k + 3 are set at qh. */
+V_INLINE void KS_NAME(x_fifth)(
+    const u8 *const *row, size_t qh, __m256i *w) {
+#define BITS(r) ld_i32(row[r] + qh)
+    const __m256i h = _mm256_setr_epi32(BITS(0), BITS(1), BITS(2), BITS(3),
+        BITS(4), BITS(5), BITS(6), BITS(7));
+#undef BITS
+    const __m256i first = _mm256_setr_epi32(0, 0x04040404, 0x08080808,
+        0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
     KS_UNROLL
-    for (int r = 0; r < 8; r++)
-        s[r] = is_signed ? KS_NAME(x_dot)(
-                   zero, _mm256_abs_epi8(w[r]), _mm256_sign_epi8(v, w[r]))
-                         : KS_NAME(x_dot)(zero, w[r], v);
-}
-
-/* Byte shuffles that spread the 16-bit scale g over a half: in the low half
- * that of an even group, in the high half that of the odd one beside it. */
-V_INLINE __m256i KS_NAME(x_pick)(__m256i scales, int g) {
-    return _mm256_shuffle_epi8(
-        scales, _mm256_set1_epi16((i16)(2 * g | (2 * g + 1) << 8)));
-}
-
-V_INLINE void KS_NAME(q_row)(const u8 *src, ksllm_type type,
-    const i8 *const *x, const i16 *const *sums, const size_t m, __m256i *s,
-    __m256i *u) {
-    const blk_type *b = &BLK_TYPES[type];
-    u64 sc[2] = {0, 0}, mn[2] = {0, 0};
-    blk_scale_bytes(src, type, sc, mn);
-    __m128i all, min;
-    __m256i scales;
-    if (b->span == 32) {
-        all = _mm_loadl_epi64((const void *)sc);
-        min = _mm_loadl_epi64((const void *)mn);
-        scales = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(all));
-        min = _mm_unpacklo_epi8(min, min);
-    } else { /* not by memory: a load cannot wait for two stores */
-        all = _mm_set_epi64x((i64)sc[1], (i64)sc[0]);
-        min = _mm_set_epi64x((i64)mn[1], (i64)mn[0]);
-        scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(all, _mm_setr_epi8(
-            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
+    for (int k = 0; k < 8; k++) {
+        __m256i bit = _mm256_set1_epi32(
+            k % 2 ? (i32)0x80402010 : 0x08040201);
+        __m256i v = _mm256_shuffle_epi8(
+            h, _mm256_add_epi8(first, _mm256_set1_epi8((char)(k / 2))));
+        v = _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
+        w[k] = _mm256_or_si256(w[k], KS_NAME(x_and)(v, 16));
     }
-    __m256i v[4]; /* registers: s lies in memory */
+}
+
+/* The block at `at`, raised by the type's bias unless that is 128: w[k] has
+ * weights 4 * k to 4 * k + 3 of each row. */
+V_INLINE void KS_NAME(x_block)(
+    const u8 *const *row, size_t at, ksllm_type type, __m256i *w) {
+    const size_t end = at + BLK_TYPES[type].bytes;
+    if (type == KSLLM_TYPE_Q8_0) {
+        KS_NAME(x_four)(row, end - 32, w);
+        KS_NAME(x_four)(row, end - 16, w + 4);
+        return;
+    }
+    __m256i q[4];
+    KS_NAME(x_four)(row, end - 16, q);
+    KS_NAME(x_nibbles)(q, w);
+    if (type == KSLLM_TYPE_Q5_0 || type == KSLLM_TYPE_Q5_1)
+        KS_NAME(x_fifth)(row, end - 20, w);
     KS_UNROLL
-    for (size_t t = 0; t < m; t++) {
-        v[t] = _mm256_setzero_si256();
-        if (b->bias == 32 || b->bias == 4) {
-            __m256i off = _mm256_madd_epi16(
-                _mm256_cvtepi8_epi16(all), KS_NAME(x_load)(sums[t]));
-            v[t] = _mm256_sub_epi32(
-                v[t], _mm256_slli_epi32(off, b->bias == 32 ? 5 : 2));
+    for (int k = 0; k < 8; k++)
+        if (type == KSLLM_TYPE_IQ4_NL) w[k] = KS_NAME(x_codebook)(w[k]);
+}
+
+/* ---- blocks of 256 ---- */
+
+/* All 16-byte stretches of a block of eight rows, transposed. */
+typedef struct { __m256i v[4 * 14]; } KS_NAME(xraw);
+
+/* Where the last stretch begins, if it reaches to the block's end: those
+ * before begin at multiples of 16, of IQ4_XS from the second on at 8 more. */
+V_INLINE void KS_NAME(x_stage)(
+    const u8 *const *row, size_t at, ksllm_type type, KS_NAME(xraw) *to) {
+    const size_t bytes = BLK_TYPES[type].bytes, n = bytes / 16;
+    const size_t skew = type == KSLLM_TYPE_IQ4_XS ? 8 : 0;
+    for (size_t i = 0; i < n; i++)
+        KS_NAME(x_four)(row, at + 16 * i - (i ? skew : 0), to->v + 4 * i);
+    if (bytes % 16)
+        KS_NAME(x_four)(row, at + bytes - 16, to->v + 4 * n);
+}
+
+/* Group g: 32 weights, as x_block gives them. */
+V_INLINE void KS_NAME(x_group)(
+    const KS_NAME(xraw) *raw, ksllm_type type, int g, __m256i *w) {
+    const __m256i *q = raw->v;
+    const int half = g / 4, j = g % 4;
+    if (type == KSLLM_TYPE_IQ4_XS) KS_NAME(x_nibbles)(q + 4 + 4 * g, w);
+    KS_UNROLL
+    for (int k = 0; k < 8; k++) {
+        switch ((int)type) {
+        case KSLLM_TYPE_Q4_K:
+            w[k] = KS_NAME(x_bits)(q[4 + g / 2 * 8 + k], g % 2 * 4, 4);
+            break;
+        case KSLLM_TYPE_Q5_K:
+            w[k] = KS_NAME(x_bits)(q[12 + g / 2 * 8 + k], g % 2 * 4, 4);
+            w[k] = KS_NAME(x_above)(
+                w[k], KS_NAME(x_bits)(q[4 + k], g, 1), 4);
+            break;
+        case KSLLM_TYPE_Q6_K:
+            w[k] = KS_NAME(x_bits)(
+                q[16 * half + j % 2 * 8 + k], j / 2 * 4, 4);
+            w[k] = KS_NAME(x_above)(
+                w[k], KS_NAME(x_bits)(q[32 + 8 * half + k], 2 * j, 2), 4);
+            break;
+        case KSLLM_TYPE_Q2_K:
+            w[k] = KS_NAME(x_bits)(q[4 + 8 * half + k], 2 * j, 2);
+            break;
+        case KSLLM_TYPE_Q3_K:
+            w[k] = KS_NAME(x_bits)(q[8 + 8 * half + k], 2 * j, 2);
+            w[k] = KS_NAME(x_above)(
+                w[k], KS_NAME(x_bits)(q[k], g, 1), 2);
+            break;
+        default: w[k] = KS_NAME(x_codebook)(w[k]); /* IQ4_XS */
         }
-        if (b->has_min)
-            u[8 * t] = _mm256_madd_epi16(
-                _mm256_cvtepu8_epi16(min), KS_NAME(x_load)(sums[t]));
     }
-    KS_UNROLL
-    for (int g = 0; g < 8; g++) {
-        __m256i w = KS_NAME(q_group)(src, type, g);
-        __m256i sg = KS_NAME(x_pick)(scales, g);
+}
+
+/* What belongs to the weights of a block of 256, a lane for each row: the
+ * scale of each span, twice, as a pair; pairs of scales and of minima of the
+ * spans 4 * i + j and 4 * i + j + 2, for j = 0 and 1, at [2 * i + j]. */
+typedef struct {
+    __m256i scale[16], scales[8], mins[8];
+    __m256 d, dmin;
+} KS_NAME(xlanes);
+
+/* The scales and minima of four spans in the four bytes of each row. */
+V_INLINE void KS_NAME(x_scale_bytes)(
+    const __m256i *q, ksllm_type type, __m256i *s, __m256i *m) {
+    const __m256i tail = _mm256_set1_epi8(32);
+    __m256i a, b, c;
+    switch ((int)type) {
+    case KSLLM_TYPE_Q4_K: case KSLLM_TYPE_Q5_K: /* see blk_six_bits */
+        a = q[1], b = q[2], c = q[3];
+        s[0] = KS_NAME(x_and)(a, 63);
+        m[0] = KS_NAME(x_and)(b, 63);
+        s[1] = _mm256_or_si256(KS_NAME(x_bits)(c, 0, 4),
+            KS_NAME(x_and)(_mm256_srli_epi16(a, 2), 48));
+        m[1] = _mm256_or_si256(KS_NAME(x_bits)(c, 4, 4),
+            KS_NAME(x_and)(_mm256_srli_epi16(b, 2), 48));
+        return;
+    case KSLLM_TYPE_Q2_K:
         KS_UNROLL
+        for (int i = 0; i < 4; i++) {
+            s[i] = KS_NAME(x_bits)(q[i], 0, 4);
+            m[i] = KS_NAME(x_bits)(q[i], 4, 4);
+        }
+        return;
+    case KSLLM_TYPE_Q3_K: /* the scales begin two bytes into the last 16 */
+        KS_UNROLL
+        for (int i = 0; i < 3; i++)
+            m[i] = _mm256_or_si256(_mm256_srli_epi32(q[24 + i], 16),
+                _mm256_slli_epi32(q[25 + i], 16));
+        c = m[2];
+        KS_UNROLL
+        for (int i = 0; i < 4; i++)
+            s[i] = _mm256_sub_epi8(KS_NAME(x_above)(
+                KS_NAME(x_bits)(m[i % 2], i / 2 * 4, 4),
+                KS_NAME(x_bits)(c, 2 * i, 2), 4), tail);
+        return;
+    case KSLLM_TYPE_IQ4_XS: /* nibbles at q[1], two bits above in q[0] */
+        KS_UNROLL
+        for (int i = 0; i < 2; i++) {
+            const __m256i rows = _mm256_setr_epi32(0, 0x04040404, 0x08080808,
+                0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+            a = _mm256_shuffle_epi8(q[1], _mm256_add_epi8(rows,
+                _mm256_set1_epi32(i ? 0x03030202 : 0x01010000)));
+            b = _mm256_shuffle_epi8(q[0], _mm256_add_epi8(
+                rows, _mm256_set1_epi8((char)(2 + i))));
+            a = _mm256_or_si256(
+                _mm256_and_si256(a, _mm256_set1_epi16(0x000f)),
+                _mm256_and_si256(
+                    _mm256_srli_epi16(a, 4), _mm256_set1_epi16(0x0f00)));
+            c = _mm256_and_si256(
+                _mm256_slli_epi32(b, 4), _mm256_set1_epi32(0x30));
+            c = _mm256_or_si256(c, _mm256_and_si256(
+                _mm256_slli_epi32(b, 2), _mm256_set1_epi32(0x3000)));
+            c = _mm256_or_si256(
+                c, _mm256_and_si256(b, _mm256_set1_epi32(0x300000)));
+            c = _mm256_or_si256(c, _mm256_and_si256(
+                _mm256_srli_epi32(b, 2), _mm256_set1_epi32(0x30000000)));
+            s[i] = _mm256_sub_epi8(_mm256_or_si256(a, c), tail);
+        }
+        return;
+    default: /* Q6_K */
+        KS_UNROLL
+        for (int i = 0; i < 4; i++) s[i] = q[48 + i];
+    }
+}
+
+/* d and dmin are the halves of one dword, or d is one of them. */
+V_INLINE void KS_NAME(x_lanes)(
+    const KS_NAME(xraw) *raw, ksllm_type type, KS_NAME(xlanes) *to) {
+    const blk_type *b = &BLK_TYPES[type];
+    const int n = b->span == 32 ? 2 : 4;
+    __m256i s[4], m[4];
+    KS_NAME(x_scale_bytes)(raw->v, type, s, m);
+    KS_UNROLL
+    for (int i = 0; i < n; i++) {
+        KS_UNROLL
+        for (int j = 0; j < 4; j++) {
+            const i32 at = 0x00800080 | j << 8 | j << 24;
+            __m256i pick = _mm256_add_epi32(_mm256_set1_epi32(at),
+                _mm256_setr_epi32(0, 0x04000400, 0x08000800, 0x0c000c00, 0,
+                    0x04000400, 0x08000800, 0x0c000c00));
+            to->scale[4 * i + j] = _mm256_srai_epi16(
+                _mm256_shuffle_epi8(s[i], pick), 8);
+        }
+        to->scales[2 * i] =
+            _mm256_srai_epi16(_mm256_slli_epi16(s[i], 8), 8);
+        to->scales[2 * i + 1] = _mm256_srai_epi16(s[i], 8);
+        if (!b->has_min) continue;
+        to->mins[2 * i] = _mm256_and_si256(m[i], _mm256_set1_epi16(255));
+        to->mins[2 * i + 1] = _mm256_srli_epi16(m[i], 8);
+    }
+    const size_t last = (size_t)b->bytes / 16 * 4 + 3;
+    const bool first = b->d < 16; /* else in the last dword */
+    __m256i h = _mm256_shuffle_epi8(raw->v[first ? 0 : last],
+        _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+    h = _mm256_permute4x64_epi64(h, 0xd8);
+    const __m256 low = _mm256_cvtph_ps(_mm256_castsi256_si128(h));
+    const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
+    to->d = first || b->has_min ? low : high;
+    to->dmin = vr_minus(high);
+}
+
+/* A token's sums of the spans of a block of 256, in the order of the pairs in
+ * xlanes. */
+V_INLINE void KS_NAME(x_span_sums)(
+    const i16 *sums, ksllm_type type, i16 *to) {
+    const __m256i swap = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    __m256i s = KS_NAME(x_load)(sums);
+    if (BLK_TYPES[type].span == 32) {
+        s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
+        s = _mm256_permute4x64_epi64(_mm256_packs_epi32(s, s), 0x08);
+    }
+    _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, swap));
+}
+
+/* ---- multiplying ----
+ * Sums of four products, or without VNNI of two as 16 bits. x_steps says how
+ * many vectors of four weights may be added up before their sums are scaled.
+ * Weights whose bias is 128 are signed here, and without VNNI one of the two
+ * factors must not be. */
+
+V_INLINE bool KS_NAME(x_signed)(ksllm_type type) {
+#if defined KS_VNNI
+    (void)type;
+    return false;
+#else
+    return BLK_TYPES[type].bias == 128;
+#endif
+}
+
+/* What x_block and x_group gave, by the bias where that is 128. */
+V_INLINE __m256i KS_NAME(x_raised)(__m256i w, ksllm_type type) {
+    const __m256i up = _mm256_set1_epi8((char)(BLK_TYPES[type].bias & 128));
+    return _mm256_xor_si256(w, up);
+}
+
+V_INLINE int KS_NAME(x_steps)(ksllm_type type, bool is_signed) {
+    const int all = BLK_TYPES[type].span / 4;
+#if defined KS_VNNI
+    (void)is_signed;
+    return all;
+#else
+    if (is_signed) return 1; /* two of 128 * 127 */
+    switch ((int)type) {
+    case KSLLM_TYPE_Q6_K: return 2; /* 2 * 2 of 63 * 127 */
+    case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: case KSLLM_TYPE_Q5_K: return 4;
+    default: return all; /* 8 * 2 of 15 * 127 */
+    }
+#endif
+}
+
+V_INLINE __m256i KS_NAME(x_step)(
+    __m256i s, __m256i w, __m256i y, bool first, bool is_signed) {
+#if defined KS_VNNI
+    (void)is_signed;
+    return KS_VEX(dpbusd)(first ? _mm256_setzero_si256() : s, w, y);
+#else
+    __m256i p = is_signed
+        ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(y, w))
+        : _mm256_maddubs_epi16(w, y);
+    if (first) return p;
+    p = _mm256_add_epi16(s, p);
+    KS_PIN(p);
+    return p;
+#endif
+}
+
+/* Sums to 32 bits. */
+V_INLINE __m256i KS_NAME(x_whole)(__m256i s) {
+#if defined KS_VNNI
+    return s;
+#else
+    return _mm256_madd_epi16(s, _mm256_set1_epi16(1));
+#endif
+}
+
+/* The same times a scale, which comes as a pair. */
+V_INLINE __m256i KS_NAME(x_scaled)(__m256i s, __m256i scale) {
+#if defined KS_VNNI
+    return _mm256_mullo_epi32(s, _mm256_srai_epi32(scale, 16));
+#else
+    return _mm256_madd_epi16(s, scale);
+#endif
+}
+
+/* ---- few tokens ---- */
+
+/* Eight streams in turns are read at two thirds of the speed of one. So what
+ * comes next is fetched in the order of its addresses, and to the L2 cache:
+ * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
+ * for rows of 1,152 bytes). */
+V_INLINE void KS_NAME(x_fetch)(const u8 *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+
+/* m tokens from t0 on; acc[token][row]. */
+V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
+    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
+    const blk_type *b = &BLK_TYPES[type];
+    const bool is_signed = KS_NAME(x_signed)(type);
+    const int n = KS_NAME(x_steps)(type, is_signed);
+    const size_t n_in = a->n_in;
+    size_t at = 0;
+    for (size_t i = 0; i < n_in / 32; i++, at += b->bytes) {
+        __m256i w[8];
+        KS_NAME(x_block)(row, at, type, w);
+        KS_UNROLL
+        for (int k = 0; k < 8; k++)
+            if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
+        const __m256 d = KS_NAME(x_halves)(row, at + b->d);
+        const __m256 dmin = KS_NAME(x_halves)(row, at + b->m);
+        KS_NAME(x_fetch)(next + 8 * at, 8 * b->bytes);
+        const i8 *x = a->q[0] + t0 * n_in + 32 * i;
+        const i16 *sums = a->sum[0] + (t0 * n_in + 32 * i) / 16;
+        const f32 *dx = a->d[0] + t0 * n_in / 32 + i;
         for (size_t t = 0; t < m; t++) {
-            __m256i y = KS_NAME(x_load)(x[t] + 32 * g);
-            v[t] = b->bias == 128
-                ? KS_NAME(x_dot_scaled)(
-                    v[t], _mm256_abs_epi8(w), _mm256_sign_epi8(y, w), sg)
-                : KS_NAME(x_dot_scaled)(v[t], w, y, sg);
+            __m256i s = _mm256_setzero_si256(), p = s;
+            KS_UNROLL
+            for (int k = 0; k < 8; k++) {
+                s = KS_NAME(x_step)(
+                    s, w[k], KS_NAME(x_pair)(x + 4 * k), k % n == 0, is_signed);
+                if (k % n < n - 1) continue;
+                p = k < n ? KS_NAME(x_whole)(s)
+                          : _mm256_add_epi32(p, KS_NAME(x_whole)(s));
+            }
+            const __m256i sum = KS_NAME(x_pair)(sums);
+            if (b->bias && !is_signed)
+                p = _mm256_add_epi32(p, _mm256_madd_epi16(
+                    sum, _mm256_set1_epi16((i16)-b->bias)));
+            vr y = vr_add(vr_load(acc + 8 * t), p, d, *dx);
+            if (b->has_min)
+                y = vr_add(y, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)),
+                    dmin, *dx);
+            vr_store(acc + 8 * t, y);
+            x += n_in, sums += n_in / 16, dx += n_in / 32;
+        }
+    }
+}
+
+V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
+    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
+    const blk_type *b = &BLK_TYPES[type];
+    const bool is_signed = KS_NAME(x_signed)(type);
+    const int n = KS_NAME(x_steps)(type, is_signed);
+    const size_t n_in = a->n_in;
+    size_t at = 0;
+    for (size_t i = 0; i < n_in / 256; i++, at += b->bytes) {
+        KS_NAME(xraw) raw;
+        KS_NAME(xlanes) l;
+        __m256i p[K_FEW];
+        KS_NAME(x_stage)(row, at, type, &raw);
+        KS_NAME(x_lanes)(&raw, type, &l);
+        for (size_t t = 0; t < m; t++) p[t] = _mm256_setzero_si256();
+        for (int g0 = 0; g0 < 8; g0 += 2) {
+            KS_NAME(x_fetch)(
+                next + 8 * at + 2 * (size_t)(g0 / 2) * b->bytes, 2 * b->bytes);
+            KS_UNROLL
+            for (int g = g0; g < g0 + 2; g++) {
+                __m256i w[8];
+                KS_NAME(x_group)(&raw, type, g, w);
+                KS_UNROLL
+                for (int k = 0; k < 8; k++)
+                    if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
+                const i8 *x = a->q[1] + t0 * n_in + 256 * i + 32 * (size_t)g;
+                for (size_t t = 0; t < m; t++, x += n_in) {
+                    __m256i s = _mm256_setzero_si256();
+                    KS_UNROLL
+                    for (int k = 0; k < 8; k++) {
+                        s = KS_NAME(x_step)(s, w[k],
+                            KS_NAME(x_pair)(x + 4 * k), k % n == 0, is_signed);
+                        if (k % n == n - 1)
+                            p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
+                                s, l.scale[(32 * g + 4 * k) / b->span]));
+                    }
+                }
+            }
+        }
+        for (size_t t = 0; t < m; t++) {
+            const size_t from = (t0 + t) * n_in + 256 * i;
+            const f32 dx = a->d[1][from / 256];
+            i16 sums[16];
+            __m256i o = _mm256_setzero_si256(), u = o, v = p[t];
+            if ((b->bias && !is_signed) || b->has_min)
+                KS_NAME(x_span_sums)(a->sum[1] + from / 16, type, sums);
+            KS_UNROLL
+            for (int k = 0; k < 128 / b->span; k++) {
+                __m256i pair = KS_NAME(x_pair)(sums + 2 * k);
+                if (b->bias && !is_signed)
+                    o = _mm256_add_epi32(
+                        o, _mm256_madd_epi16(pair, l.scales[k]));
+                if (b->has_min)
+                    u = _mm256_add_epi32(
+                        u, _mm256_madd_epi16(pair, l.mins[k]));
+            }
+            if (b->bias && !is_signed)
+                v = _mm256_sub_epi32(
+                    v, _mm256_mullo_epi32(o, _mm256_set1_epi32(b->bias)));
+            vr y = vr_add(vr_load(acc + 8 * t), v, l.d, dx);
+            if (b->has_min) y = vr_add(y, u, l.dmin, dx);
+            vr_store(acc + 8 * t, y);
+        }
+    }
+}
+
+V_INLINE void KS_NAME(x_eight)(const u8 *const *row, const u8 *next,
+    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
+    if (BLK_TYPES[type].n == 32)
+        KS_NAME(x_eight32)(row, next, a, t0, m, type, acc);
+    else
+        KS_NAME(x_eight256)(row, next, a, t0, m, type, acc);
+}
+
+V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+    const u8 *row[8];
+    f32 acc[K_FEW * 8];
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
+        size_t n = min_size(8, p->n_rows - r0);
+        const u8 *next = p->w + (p->n_rows - r0 >= 16 ? r0 + 8 : r0)
+            * p->row_bytes;
+        for (size_t r = 0; r < 8; r++)
+            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
+        for (size_t t0 = 0; t0 < p->m; t0 += K_FEW) {
+            size_t m = min_size(K_FEW, p->m - t0);
+            memset(acc, 0, sizeof acc);
+            if (m == 1) KS_NAME(x_eight)(row, next, p->acts, t0, 1, type, acc);
+            else KS_NAME(x_eight)(row, next, p->acts, t0, m, type, acc);
+            for (size_t t = 0; t < m; t++)
+                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
+                    n * sizeof *acc);
+        }
+    }
+}
+
+/* ---- many tokens ----
+ * xv is sixteen rows or half of them, and a tile eight vectors of sums. */
+
+#if defined KS_VNNI && !defined KS_AVXVNNI
+
+typedef __m512i KS_NAME(xv);
+enum { KS_NAME(HALVES) = 1 };
+
+V_INLINE __m512i KS_NAME(xv_load)(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+V_INLINE __m512i KS_NAME(xv_pair)(const void *p) {
+    return _mm512_set1_epi32(ld_i32(p));
+}
+V_INLINE __m512i KS_NAME(xv_zero)(void) { return _mm512_setzero_si512(); }
+V_INLINE __m512i KS_NAME(xv_step)(
+    __m512i s, __m512i w, __m512i y, bool first) {
+    return _mm512_dpbusd_epi32(first ? KS_NAME(xv_zero)() : s, w, y);
+}
+V_INLINE __m512i KS_NAME(xv_whole)(__m512i s, i16 factor) {
+    (void)factor; /* 1 */
+    return s;
+}
+V_INLINE __m512i KS_NAME(xv_scaled)(__m512i p, __m512i s, __m512i scale) {
+    return _mm512_add_epi32(
+        p, _mm512_mullo_epi32(s, _mm512_srai_epi32(scale, 16)));
+}
+/* p + products of pairs; with a pair, the same for all rows */
+V_INLINE __m512i KS_NAME(xv_pairs)(__m512i p, __m512i a, __m512i b) {
+    return _mm512_dpwssd_epi32(p, a, b);
+}
+V_INLINE __m512i KS_NAME(xv_add)(__m512i a, __m512i b) {
+    return _mm512_add_epi32(a, b);
+}
+V_INLINE __m512i KS_NAME(xv_less)(__m512i p, __m512i o, int bias) {
+    return bias ? _mm512_sub_epi32(p,
+        _mm512_mullo_epi32(o, _mm512_set1_epi32(bias))) : p;
+}
+V_INLINE __m512i KS_NAME(xv_both)(i16 x) { return _mm512_set1_epi16(x); }
+/* acc = fma((float)p * d, dx, acc) */
+V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m512i p, const f32 *d, f32 dx) {
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(p), _mm512_loadu_ps(d));
+    _mm512_storeu_ps(acc,
+        _mm512_fmadd_ps(v, _mm512_set1_ps(dx), _mm512_loadu_ps(acc)));
+}
+
+#else
+
+typedef __m256i KS_NAME(xv);
+enum { KS_NAME(HALVES) = 2 };
+
+V_INLINE __m256i KS_NAME(xv_load)(const void *p) {
+    return KS_NAME(x_load)(p);
+}
+V_INLINE __m256i KS_NAME(xv_pair)(const void *p) {
+    return KS_NAME(x_pair)(p);
+}
+V_INLINE __m256i KS_NAME(xv_zero)(void) { return _mm256_setzero_si256(); }
+V_INLINE __m256i KS_NAME(xv_step)(
+    __m256i s, __m256i w, __m256i y, bool first) {
+    return KS_NAME(x_step)(s, w, y, first, false);
+}
+V_INLINE __m256i KS_NAME(xv_whole)(__m256i s, i16 factor) {
+#if defined KS_VNNI
+    (void)factor; /* 1 */
+    return s;
+#else
+    return _mm256_madd_epi16(s, _mm256_set1_epi16(factor));
+#endif
+}
+V_INLINE __m256i KS_NAME(xv_scaled)(__m256i p, __m256i s, __m256i scale) {
+    return _mm256_add_epi32(p, KS_NAME(x_scaled)(s, scale));
+}
+V_INLINE __m256i KS_NAME(xv_pairs)(__m256i p, __m256i a, __m256i b) {
+    return _mm256_add_epi32(p, _mm256_madd_epi16(a, b));
+}
+V_INLINE __m256i KS_NAME(xv_add)(__m256i a, __m256i b) {
+    return _mm256_add_epi32(a, b);
+}
+V_INLINE __m256i KS_NAME(xv_less)(__m256i p, __m256i o, int bias) {
+    return bias ? _mm256_sub_epi32(p,
+        _mm256_mullo_epi32(o, _mm256_set1_epi32(bias))) : p;
+}
+V_INLINE __m256i KS_NAME(xv_both)(i16 x) { return _mm256_set1_epi16(x); }
+V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m256i p, const f32 *d, f32 dx) {
+    vr_store(acc, vr_add(vr_load(acc), p, vr_load(d), dx));
+}
+
+#endif
+
+enum { KS_NAME(TILE) = 8 / KS_NAME(HALVES) }; /* tokens */
+
+/* 256 weights of 16 rows as unsigned bytes, and what stands beside them: for
+ * blocks of 32 d and dmin of each, for one of 256 as in xlanes. Without VNNI
+ * two products of bytes above 128 overflow 16 bits: such bytes are split, their
+ * low nibbles in the first half of a panel that then holds 128 weights. */
+typedef struct {
+    u8 p[64][16][4];
+    f32 d[8][16], dmin[8][16];
+    i32 scale[16][16], scales[8][16], mins[8][16];
+} KS_NAME(panel);
+
+V_INLINE bool KS_NAME(k_splits)(ksllm_type type) {
+    return KS_NAME(x_signed)(type);
+}
+
+V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
+    return BLK_TYPES[type].n == 32 || !KS_NAME(k_splits)(type);
+}
+
+/* 32 weights of eight rows to half h of the panel, from step k on. */
+V_INLINE void KS_NAME(x_lay)(
+    KS_NAME(panel) *to, size_t k, int h, ksllm_type type, const __m256i *w) {
+    KS_UNROLL
+    for (size_t i = 0; i < 8; i++) {
+        __m256i v = KS_NAME(x_raised)(w[i], type);
+        if (KS_NAME(k_splits)(type)) {
+            _mm256_storeu_si256((void *)to->p[k + i + 32][8 * h],
+                KS_NAME(x_bits)(v, 4, 4));
+            v = KS_NAME(x_and)(v, 15);
+        }
+        _mm256_storeu_si256((void *)to->p[k + i][8 * h], v);
+    }
+}
+
+/* Half h of a panel: eight rows. */
+V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
+    const u8 *const *row, size_t at, size_t n_blocks, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    __m256i w[8];
+    if (b->n == 32) {
+        for (size_t i = 0; i < n_blocks; i++, at += b->bytes) {
+            KS_NAME(x_block)(row, at, type, w);
+            KS_NAME(x_lay)(to, 8 * i, h, type, w);
+            vr_store(to->d[i] + 8 * h, KS_NAME(x_halves)(row, at + b->d));
+            if (b->has_min)
+                vr_store(
+                    to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
+        }
+        return;
+    }
+    KS_NAME(xraw) raw;
+    KS_NAME(xlanes) l;
+    KS_NAME(x_stage)(row, at, type, &raw);
+    KS_NAME(x_lanes)(&raw, type, &l);
+    for (int g0 = 0; g0 < 8; g0 += 2) {
+        KS_UNROLL
+        for (int g = g0; g < g0 + 2; g++) {
+            KS_NAME(x_group)(&raw, type, g, w);
+            KS_NAME(x_lay)(to, 8 * (size_t)g, h, type, w);
+        }
+    }
+    for (int i = 0; i < 256 / b->span; i++)
+        _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
+    for (int i = 0; i < 128 / b->span; i++) {
+        _mm256_storeu_si256((void *)(to->scales[i] + 8 * h), l.scales[i]);
+        if (b->has_min)
+            _mm256_storeu_si256((void *)(to->mins[i] + 8 * h), l.mins[i]);
+    }
+    vr_store(to->d[0] + 8 * h, l.d);
+    vr_store(to->dmin[0] + 8 * h, l.dmin);
+}
+
+/* n steps of a tile: s[HALVES * token + half]. */
+V_INLINE void KS_NAME(x_tile)(const u8 (*w)[16][4], const i8 *const *x,
+    size_t at, const int n, KS_NAME(xv) *s) {
+    KS_UNROLL
+    for (int k = 0; k < n; k++) {
+        KS_NAME(xv) v[KS_NAME(HALVES)];
+        KS_UNROLL
+        for (int h = 0; h < KS_NAME(HALVES); h++)
+            v[h] = KS_NAME(xv_load)(w[k][8 * h]);
+        KS_UNROLL
+        for (int j = 0; j < 8; j++)
+            s[j] = KS_NAME(xv_step)(s[j], v[j % KS_NAME(HALVES)],
+                KS_NAME(xv_pair)(x[j / KS_NAME(HALVES)] + at + 4 * k), k == 0);
+    }
+}
+
+/* acc[token][row] += block i of 32 weights times a tile. */
+V_INLINE void KS_NAME(x_tile32)(const KS_NAME(panel) *w, size_t i,
+    const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
+    ksllm_type type, f32 *acc) {
+    const blk_type *b = &BLK_TYPES[type];
+    const bool split = KS_NAME(k_splits)(type);
+    const int n = KS_NAME(x_steps)(type, false);
+    const int parts = split ? 2 : 8 / n;
+    KS_NAME(xv) p[8], s[8];
+    KS_UNROLL
+    for (int k = 0; k < parts; k++) {
+        size_t step = 8 * i + (size_t)(k * (split ? 32 : n));
+        size_t at = split ? 0 : (size_t)(4 * n * k);
+        KS_FENCE;
+        KS_NAME(x_tile)(w->p + step, x, at, n, s);
+        KS_UNROLL
+        for (int j = 0; j < 8; j++) {
+            s[j] = KS_NAME(xv_whole)(s[j], split && k ? 16 : 1);
+            p[j] = k ? KS_NAME(xv_add)(p[j], s[j]) : s[j];
         }
     }
     KS_UNROLL
-    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
+    for (int j = 0; j < 8; j++) {
+        const int t = j / KS_NAME(HALVES), h = j % KS_NAME(HALVES);
+        const KS_NAME(xv) sum = KS_NAME(xv_pair)(sums[t]);
+        f32 *to = acc + 16 * t + 8 * h;
+        if (b->bias)
+            p[j] = KS_NAME(xv_pairs)(
+                p[j], sum, KS_NAME(xv_both)((i16)-b->bias));
+        KS_NAME(xv_finish)(to, p[j], w->d[i] + 8 * h, *dx[t]);
+        if (b->has_min)
+            KS_NAME(xv_finish)(to, KS_NAME(xv_pairs)(KS_NAME(xv_zero)(), sum,
+                KS_NAME(xv_both)(1)), w->dmin[i] + 8 * h, *dx[t]);
+    }
 }
 
-#elif defined KS_NEON
+/* The same with the panel's one block of 256. */
+V_INLINE void KS_NAME(x_tile256)(const KS_NAME(panel) *w,
+    const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
+    ksllm_type type, f32 *acc) {
+    const blk_type *b = &BLK_TYPES[type];
+    const int n = KS_NAME(x_steps)(type, false);
+    KS_NAME(xv) p[8], s[8];
+    KS_UNROLL
+    for (int j = 0; j < 8; j++) p[j] = KS_NAME(xv_zero)();
+    for (int k = 0; k < 64; k += n) {
+        KS_NAME(x_tile)(w->p + k, x, (size_t)(4 * k), n, s);
+        const i32 *scale = w->scale[4 * k / b->span];
+        KS_UNROLL
+        for (int j = 0; j < 8; j++)
+            p[j] = KS_NAME(xv_scaled)(p[j], s[j],
+                KS_NAME(xv_load)(scale + j % KS_NAME(HALVES) * 8));
+    }
+    for (int t = 0; t < KS_NAME(TILE); t++) {
+        i16 span[16];
+        if (b->bias || b->has_min) KS_NAME(x_span_sums)(sums[t], type, span);
+        for (int h = 0; h < KS_NAME(HALVES); h++) {
+            KS_NAME(xv) o = KS_NAME(xv_zero)(), u = o;
+            KS_UNROLL
+            for (int k = 0; k < 128 / b->span; k++) {
+                KS_NAME(xv) pair = KS_NAME(xv_pair)(span + 2 * k);
+                if (b->bias)
+                    o = KS_NAME(xv_pairs)(
+                        o, pair, KS_NAME(xv_load)(w->scales[k] + 8 * h));
+                if (b->has_min)
+                    u = KS_NAME(xv_pairs)(
+                        u, pair, KS_NAME(xv_load)(w->mins[k] + 8 * h));
+            }
+            f32 *to = acc + 16 * t + 8 * h;
+            KS_NAME(xv) v = p[KS_NAME(HALVES) * t + h];
+            KS_NAME(xv_finish)(to, KS_NAME(xv_less)(v, o, b->bias),
+                w->d[0] + 8 * h, *dx[t]);
+            if (b->has_min)
+                KS_NAME(xv_finish)(to, u, w->dmin[0] + 8 * h, *dx[t]);
+        }
+    }
+}
+
+/* The panel at weights [k0, k0 + 32 or 256 * n_blocks) with tokens [t0, t0 +
+ * m). A tile that is not full repeats its last token. */
+V_INLINE void KS_NAME(k_panel_tokens)(const KS_NAME(panel) *w, const k_acts *a,
+    size_t k0, size_t n_blocks, size_t t0, size_t m, ksllm_type type,
+    f32 *acc) {
+    const size_t nb = BLK_TYPES[type].n;
+    const int kind = nb == 256;
+    for (size_t t = 0; t < m; t += KS_NAME(TILE)) {
+        const i8 *x[KS_NAME(TILE)];
+        const i16 *sums[KS_NAME(TILE)];
+        const f32 *dx[KS_NAME(TILE)];
+        for (size_t k = 0; k < KS_NAME(TILE); k++) {
+            size_t at = (t0 + min_size(t + k, m - 1)) * a->n_in + k0;
+            x[k] = a->q[kind] + at;
+            sums[k] = a->sum[kind] + at / 16;
+            dx[k] = a->d[kind] + at / nb;
+        }
+        if (nb == 256)
+            KS_NAME(x_tile256)(w, x, sums, dx, type, acc + 16 * t);
+        for (size_t i = 0; nb == 32 && i < n_blocks; i++) {
+            KS_NAME(x_tile32)(w, i, x, sums, dx, type, acc + 16 * t);
+            for (size_t k = 0; k < KS_NAME(TILE); k++)
+                x[k] += nb, sums[k] += nb / 16, dx[k]++;
+        }
+    }
+}
+
+V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
+    enum { TOKENS = 64 }; /* whose sums stay in the first-level cache */
+    const size_t nb = BLK_TYPES[type].n, n = p->acts->n_in;
+    const size_t wide = KS_NAME(k_splits)(type) ? 128 : 256;
+    KS_NAME(panel) w;
+    f32 acc[TOKENS * 16];
+    const u8 *row[16];
+    for (size_t t0 = 0; t0 < p->m; t0 += TOKENS)
+        for (size_t r0 = 0; r0 < p->n_rows; r0 += 16) {
+            size_t m = min_size(TOKENS, p->m - t0);
+            size_t n_rows = min_size(16, p->n_rows - r0);
+            for (size_t r = 0; r < 16; r++)
+                row[r] = p->w + (r0 + min_size(r, n_rows - 1)) * p->row_bytes;
+            memset(acc, 0, sizeof acc);
+            for (size_t k = 0; k < n; k += wide) {
+                size_t n_blocks = min_size(wide, n - k) / nb;
+                size_t at = k / nb * BLK_TYPES[type].bytes;
+                for (int h = 0; h < 2; h++)
+                    KS_NAME(k_panel_build)(
+                        &w, h, row + 8 * h, at, n_blocks, type);
+                KS_NAME(k_panel_tokens)(
+                    &w, p->acts, k, n_blocks, t0, m, type, acc);
+            }
+            for (size_t t = 0; t < m; t++)
+                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 16 * t,
+                    n_rows * sizeof *acc);
+        }
+}
+
+#endif
+
+/* ---- products on Arm ----
+ * The same sums as k_quantized, by other routes. Few tokens (k_direct): a
+ * block of each of eight rows is unpacked in registers and meets up to four
+ * tokens; eight vectors of partial sums are folded to one with a lane per row.
+ * Many tokens (k_panel): 256 weights of some rows are laid out so that a lane
+ * is a row from the start, and meet all tokens, tile by tile.
+ *
+ *   vp, qw           partial sums of a row; 32 weights as bytes, raised by the
+ *                    type's bias unless that is 128
+ *   q_block, q_group 32 weights of a block of 32, or group g of one of 256
+ *   q_dots           partial sums of eight rows with 32 inputs
+ *   q_row            partial sums of a block of 256 with m tokens, s[8 * t],
+ *                    less the bias; for the minima to u[8 * t]
+ *   q_fold           eight vp to a vri
+ *   qat              where in eight rows: q_start at their heads, q_skip steps
+ *                    over a block, q_src is `back` bytes; q_scales gives d and
+ *                    dmin of the block before, q_next steps and gives them */
+
+#if defined KS_NEON
 
 typedef int32x4_t KS_NAME(vp);
 typedef struct { int8x16_t lo, hi; } KS_NAME(qw);
@@ -2743,10 +3348,6 @@ V_INLINE void KS_NAME(q_row)(const u8 *src, ksllm_type type,
     for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
-#endif
-
-#if defined KS_AVX2 || defined KS_NEON
-
 /* The next block of 32 of eight rows with m tokens, added to y[token]. */
 V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const k_acts *a,
     size_t t0, size_t last, const size_t m, size_t i, ksllm_type type, vr *y) {
@@ -2862,322 +3463,8 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
         }
     }
 }
-#endif
 
 /* ---- many tokens ---- */
-
-#if defined KS_AVX2
-
-/* 256 weights of 16 rows. p[k / 4][row][k % 4] as unsigned bytes, raised by
- * the type's bias. Formats with blocks of 32: d and dmin per block; with
- * blocks of 256: d[0], dmin[0], and per row the scale of each group of 16
- * (twice, as a pair), pairs of scales and pairs of minima of neighbours. */
-typedef struct {
-    u8 p[64][16][4];
-    f32 d[8][16], dmin[8][16];
-    i32 scale[16][16], scales[8][16], mins[8][16];
-} KS_NAME(panel);
-
-/* Without VNNI two products of a byte above 128 overflow 16 bits. */
-V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
-#if defined KS_VNNI
-    return BLK_TYPES[type].n > 1;
-#else
-    return BLK_TYPES[type].bias < 128;
-#endif
-}
-
-V_INLINE i32 KS_NAME(x_pair)(i32 a, i32 b) {
-    return (i32)((u32)(u16)a | (u32)b << 16);
-}
-
-/* Row r of the panel but for its bytes, which go to q in order. */
-V_INLINE void KS_NAME(k_panel_row)(KS_NAME(panel) *to, int r, const u8 *src,
-    size_t n_blocks, ksllm_type type, u8 *q) {
-    const blk_type *b = &BLK_TYPES[type];
-    const __m256i up = _mm256_set1_epi8((char)(b->bias & 128));
-    for (size_t i = 0; i < n_blocks; i++, src += b->bytes) {
-        for (int g = 0; g < b->n / 32; g++) {
-            __m256i w = b->n == 32 ? KS_NAME(q_block)(src, type)
-                                   : KS_NAME(q_group)(src, type, g);
-            _mm256_storeu_si256((void *)q, _mm256_add_epi8(w, up));
-            q += 32;
-        }
-        f32 dmin = b->has_min ? f32_of_f16(ld_u16(src + b->m)) : 0.0f;
-        to->d[i][r] = f32_of_f16(ld_u16(src + b->d));
-        to->dmin[i][r] = b->n == 32 ? dmin : -dmin;
-    }
-    if (b->n == 32) return;
-    u64 v[2] = {0, 0}, mn[2] = {0, 0};
-    blk_scale_bytes(src - b->bytes, type, v, mn);
-    const i8 *s = (const i8 *)v, *m = (const i8 *)mn;
-    const int per = b->span / 16; /* a pair of groups may be one */
-    for (int g = 0; g < 16; g++)
-        to->scale[g][r] = KS_NAME(x_pair)(s[g / per], s[g / per]);
-    for (int g = 0; g < 8; g++) {
-        int i = 2 * g / per, j = (2 * g + 1) / per;
-        to->scales[g][r] = KS_NAME(x_pair)(s[i], s[j]);
-        to->mins[g][r] = KS_NAME(x_pair)(m[i], m[j]);
-    }
-}
-
-/* Eight rows of 32 bytes to eight vectors of four bytes of each row. */
-V_INLINE void KS_NAME(x_transpose)(const u8 *q, size_t stride, u8 *to) {
-    __m256i a[8], b[8];
-    KS_UNROLL
-    for (int i = 0; i < 8; i++)
-        a[i] = KS_NAME(x_load)(q + (size_t)i * stride);
-    KS_UNROLL
-    for (int i = 0; i < 4; i++) {
-        b[2 * i] = _mm256_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = _mm256_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
-    }
-    KS_UNROLL
-    for (int i = 0; i < 4; i++) {
-        int k = i / 2 * 4 + i % 2;
-        a[2 * i] = _mm256_unpacklo_epi64(b[k], b[k + 2]);
-        a[2 * i + 1] = _mm256_unpackhi_epi64(b[k], b[k + 2]);
-    }
-    KS_UNROLL
-    for (int i = 0; i < 4; i++) {
-        _mm256_storeu_si256((void *)(to + 64 * i),
-            _mm256_permute2x128_si256(a[i], a[i + 4], 0x20));
-        _mm256_storeu_si256((void *)(to + 64 * (i + 4)),
-            _mm256_permute2x128_si256(a[i], a[i + 4], 0x31));
-    }
-}
-
-V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, const u8 *const *row,
-    size_t at, size_t n_blocks, ksllm_type type) {
-    u8 q[8][256];
-    size_t n = n_blocks * BLK_TYPES[type].n;
-    for (int half = 0; half < 2; half++) {
-        for (int r = 0; r < 8; r++)
-            KS_NAME(k_panel_row)(
-                to, 8 * half + r, row[8 * half + r] + at, n_blocks, type, q[r]);
-        for (size_t k = 0; k < n; k += 32)
-            KS_NAME(x_transpose)(q[0] + k, 256, &to->p[k / 4][8 * half][0]);
-    }
-}
-
-#if defined KS_VNNI && !defined KS_AVXVNNI
-
-enum { KS_NAME(TILE) = 8 }; /* tokens: two sets of sums in 32 registers */
-
-V_INLINE __m512i KS_NAME(z_pair)(const void *p) {
-    return _mm512_set1_epi32(ld_i32(p));
-}
-
-/* acc[token][row] += float block i of the panel times TILE tokens. */
-V_INLINE void KS_NAME(k_panel_block)(const KS_NAME(panel) *w, size_t i,
-    const i8 *const *x, const i16 *const *sums, const f32 *dx, ksllm_type type,
-    f32 *acc) {
-    const int nb = BLK_TYPES[type].n, span = nb == 256 ? 16 : 32;
-    const int offset = BLK_TYPES[type].bias;
-    const size_t first = nb == 32 ? i * 32 : 0;
-    __m512i s[8], p[8];
-    KS_UNROLL
-    for (int t = 0; t < 8; t++) p[t] = _mm512_setzero_si512();
-    for (int g = 0; g < nb / span; g++) {
-        KS_UNROLL
-        for (int t = 0; t < 8; t++) s[t] = _mm512_setzero_si512();
-        for (size_t k = first + (size_t)(g * span);
-             k < first + (size_t)((g + 1) * span); k += 4) {
-            __m512i u = _mm512_loadu_si512(w->p[k / 4]);
-            KS_UNROLL
-            for (int t = 0; t < 8; t++)
-                s[t] = _mm512_dpbusd_epi32(
-                    s[t], u, KS_NAME(z_pair)(x[t] + k - first));
-        }
-        if (nb == 32) break;
-        __m512i scale = _mm512_srai_epi32(_mm512_loadu_si512(w->scale[g]), 16);
-        KS_UNROLL
-        for (int t = 0; t < 8; t++)
-            p[t] = _mm512_add_epi32(p[t], _mm512_mullo_epi32(s[t], scale));
-    }
-    const __m512i minus = _mm512_set1_epi16((i16)-offset);
-    const __m512 d = _mm512_loadu_ps(w->d[nb == 32 ? i : 0]);
-    const __m512 dmin = _mm512_loadu_ps(w->dmin[nb == 32 ? i : 0]);
-    for (int t = 0; t < 8; t++) {
-        __m512i m = _mm512_setzero_si512(), o = m;
-        __m512i v = nb == 32 ? s[t] : p[t];
-        if (nb == 32) {
-            v = _mm512_dpwssd_epi32(v, KS_NAME(z_pair)(sums[t]), minus);
-            m = _mm512_dpwssd_epi32(
-                m, KS_NAME(z_pair)(sums[t]), _mm512_set1_epi16(1));
-        } else {
-            for (int g = 0; g < 8; g++) {
-                __m512i pair = KS_NAME(z_pair)(sums[t] + 2 * g);
-                if (offset)
-                    o = _mm512_dpwssd_epi32(
-                        o, _mm512_loadu_si512(w->scales[g]), pair);
-                if (BLK_TYPES[type].has_min)
-                    m = _mm512_dpwssd_epi32(
-                        m, _mm512_loadu_si512(w->mins[g]), pair);
-            }
-            if (offset)
-                v = _mm512_sub_epi32(
-                    v, _mm512_mullo_epi32(o, _mm512_set1_epi32(offset)));
-        }
-        __m512 y = _mm512_loadu_ps(acc + 16 * t), k = _mm512_set1_ps(dx[t]);
-        y = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(v), d), k, y);
-        if (BLK_TYPES[type].has_min)
-            y = _mm512_fmadd_ps(
-                _mm512_mul_ps(_mm512_cvtepi32_ps(m), dmin), k, y);
-        _mm512_storeu_ps(acc + 16 * t, y);
-    }
-}
-
-#else
-
-enum { KS_NAME(TILE) = 4 };
-
-V_INLINE __m256i KS_NAME(y_pair)(const void *p) {
-    return _mm256_set1_epi32(ld_i32(p));
-}
-
-/* Products of 8 bytes of eight rows with a token, as sums of 16 bits. */
-V_INLINE KS_UNUSED __m256i KS_NAME(y_eight)(
-    const KS_NAME(panel) *w, size_t k, int half, const i8 *x) {
-    __m256i a = KS_NAME(x_load)(w->p[k / 4][8 * half]);
-    __m256i b = KS_NAME(x_load)(w->p[k / 4 + 1][8 * half]);
-    return _mm256_add_epi16(
-        _mm256_maddubs_epi16(a, KS_NAME(y_pair)(x)),
-        _mm256_maddubs_epi16(b, KS_NAME(y_pair)(x + 4)));
-}
-
-V_INLINE void KS_NAME(k_panel_half)(const KS_NAME(panel) *w, size_t i,
-    int half, const i8 *const *x, const i16 *const *sums, const f32 *dx,
-    ksllm_type type, f32 *acc) {
-    const int nb = BLK_TYPES[type].n;
-    const int offset = BLK_TYPES[type].bias;
-    const size_t first = nb == 32 ? i * 32 : 0;
-    const __m256i one = _mm256_set1_epi16(1);
-    __m256i p[4];
-    KS_UNROLL
-    for (int t = 0; t < 4; t++) p[t] = _mm256_setzero_si256();
-#if defined KS_VNNI
-    const int span = BLK_TYPES[type].span;
-    for (int g = 0; g < nb; g += span) {
-        __m256i s[4];
-        KS_UNROLL
-        for (int t = 0; t < 4; t++) s[t] = _mm256_setzero_si256();
-        KS_UNROLL
-        for (int k = 0; k < span; k += 4) {
-            size_t at = first + (size_t)(g + k);
-            __m256i u = KS_NAME(x_load)(w->p[at / 4][8 * half]);
-            KS_UNROLL
-            for (int t = 0; t < 4; t++)
-                s[t] = KS_NAME(x_dot)(s[t], u, KS_NAME(y_pair)(x[t] + g + k));
-        }
-        __m256i scale = KS_NAME(x_load)(w->scale[g / 16] + 8 * half);
-        scale = _mm256_srai_epi32(scale, 16);
-        KS_UNROLL
-        for (int t = 0; t < 4; t++)
-            p[t] = nb == 32 ? s[t]
-                : _mm256_add_epi32(p[t], _mm256_mullo_epi32(s[t], scale));
-    }
-#else
-    for (int g = 0; g < nb / 16; g++) {
-        size_t k = first + (size_t)g * 16;
-        __m256i scale = one;
-        if (nb == 256) scale = KS_NAME(x_load)(w->scale[g] + 8 * half);
-        KS_UNROLL
-        for (int t = 0; t < 4; t++) {
-            const i8 *at = x[t] + 16 * g;
-            __m256i a = KS_NAME(y_eight)(w, k, half, at);
-            __m256i b = KS_NAME(y_eight)(w, k + 8, half, at + 8);
-            if (type == KSLLM_TYPE_Q6_K) { /* four of 63 * 127: full */
-                p[t] = _mm256_add_epi32(p[t], _mm256_madd_epi16(a, scale));
-                p[t] = _mm256_add_epi32(p[t], _mm256_madd_epi16(b, scale));
-            } else {
-                p[t] = _mm256_add_epi32(p[t],
-                    _mm256_madd_epi16(_mm256_add_epi16(a, b), scale));
-            }
-        }
-    }
-#endif
-    const __m256 d = _mm256_loadu_ps(w->d[nb == 32 ? i : 0] + 8 * half);
-    const __m256 dmin = _mm256_loadu_ps(w->dmin[nb == 32 ? i : 0] + 8 * half);
-    for (int t = 0; t < 4; t++) {
-        __m256i m = _mm256_setzero_si256(), o = m;
-        for (int g = 0; g < nb / 32; g++) {
-            __m256i pair = KS_NAME(y_pair)(sums[t] + 2 * g);
-            if (offset)
-                o = _mm256_add_epi32(o, _mm256_madd_epi16(pair, nb == 32 ? one
-                    : KS_NAME(x_load)(w->scales[g] + 8 * half)));
-            if (BLK_TYPES[type].has_min)
-                m = _mm256_add_epi32(m, _mm256_madd_epi16(pair, nb == 32 ? one
-                    : KS_NAME(x_load)(w->mins[g] + 8 * half)));
-        }
-        if (offset)
-            p[t] = _mm256_sub_epi32(
-                p[t], _mm256_mullo_epi32(o, _mm256_set1_epi32(offset)));
-        f32 *to = acc + 16 * t + 8 * half;
-        vr y = vr_add(vr_load(to), p[t], d, dx[t]);
-        if (BLK_TYPES[type].has_min) y = vr_add(y, m, dmin, dx[t]);
-        vr_store(to, y);
-    }
-}
-
-V_INLINE void KS_NAME(k_panel_block)(const KS_NAME(panel) *w, size_t i,
-    const i8 *const *x, const i16 *const *sums, const f32 *dx, ksllm_type type,
-    f32 *acc) {
-    KS_NAME(k_panel_half)(w, i, 0, x, sums, dx, type, acc);
-    KS_NAME(k_panel_half)(w, i, 1, x, sums, dx, type, acc);
-}
-
-#endif
-
-/* The panel at weights [k0, k0 + 32 or 256 * n_blocks) with tokens [t0, t0 +
- * m). A tile that is not full repeats its last token. */
-V_INLINE void KS_NAME(k_panel_tokens)(const KS_NAME(panel) *w, const k_acts *a,
-    size_t k0, size_t n_blocks, size_t t0, size_t m, ksllm_type type,
-    f32 *acc) {
-    const size_t nb = BLK_TYPES[type].n;
-    const int kind = nb == 256;
-    for (size_t t = 0; t < m; t += KS_NAME(TILE))
-        for (size_t i = 0; i < n_blocks; i++) {
-            const i8 *x[KS_NAME(TILE)];
-            const i16 *sums[KS_NAME(TILE)];
-            f32 dx[KS_NAME(TILE)];
-            for (size_t k = 0; k < KS_NAME(TILE); k++) {
-                size_t token = t0 + min_size(t + k, m - 1);
-                size_t at = token * a->n_in + k0 + i * nb;
-                x[k] = a->q[kind] + at;
-                sums[k] = a->sum[kind] + at / 16;
-                dx[k] = a->d[kind][at / nb];
-            }
-            KS_NAME(k_panel_block)(w, i, x, sums, dx, type, acc + 16 * t);
-        }
-}
-
-V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
-    enum { TOKENS = 64 }; /* the sums stay in the first-level cache */
-    const size_t nb = BLK_TYPES[type].n, n = p->acts->n_in;
-    KS_NAME(panel) w;
-    f32 acc[TOKENS * 16];
-    const u8 *row[16];
-    for (size_t t0 = 0; t0 < p->m; t0 += TOKENS)
-        for (size_t r0 = 0; r0 < p->n_rows; r0 += 16) {
-            size_t m = min_size(TOKENS, p->m - t0);
-            size_t n_rows = min_size(16, p->n_rows - r0);
-            for (size_t r = 0; r < 16; r++)
-                row[r] = p->w + (r0 + min_size(r, n_rows - 1)) * p->row_bytes;
-            memset(acc, 0, sizeof acc);
-            for (size_t k = 0; k < n; k += 256) {
-                size_t n_blocks = min_size(256, n - k) / nb;
-                KS_NAME(k_panel_build)(
-                    &w, row, k / nb * BLK_TYPES[type].bytes, n_blocks, type);
-                KS_NAME(k_panel_tokens)(
-                    &w, p->acts, k, n_blocks, t0, m, type, acc);
-            }
-            for (size_t t = 0; t < m; t++)
-                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 16 * t,
-                    n_rows * sizeof *acc);
-        }
-}
-#elif defined KS_NEON
 
 /* 256 weights of 32 rows as signed bytes, by eight rows (o) and 32 weights
  * (b), each in the order that n_step wants, and what belongs to blocks of 32
@@ -3823,10 +4110,8 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 }
 
 #if !defined KS_SCALAR
-enum { KS_NAME(FEW) = 8 }; /* tokens up to which k_direct is faster */
-
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW))
+    if (KS_NAME(k_has_panel)(type) && p->m > K_FEW)
         KS_NAME(k_panel)(p, type);
     else
         KS_NAME(k_direct)(p, type);
