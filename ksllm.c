@@ -109,13 +109,18 @@
 #if defined __x86_64__ || defined __i386__
 #define KS_X86 1
 #include <immintrin.h>
-/* No machine of the tests has AVX-VNNI: they build its row with the AVX-512
- * encoding of the same instructions (KSLLM_TEST_EVEX). */
-#if defined KSLLM_TEST_EVEX
-#define KS_HAS_AVXVNNI "avx2,fma,f16c,avx512f,avx512vl,avx512vnni"
-#elif (defined __clang__ && __clang_major__ >= 12)                             \
+/* What to compile a row for. The tests run all of them anywhere: with a header
+ * that says in AVX2 what the newer instructions do. */
+#if defined KSLLM_TEST_EMULATE
+#include KSLLM_TEST_EMULATE
+#define KS_HAS_AVX512 "avx2,fma,f16c"
+#define KS_HAS_AVXVNNI "avx2,fma,f16c"
+#else
+#define KS_HAS_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni"
+#if (defined __clang__ && __clang_major__ >= 12)                               \
     || (!defined __clang__ && __GNUC__ >= 11)
 #define KS_HAS_AVXVNNI "avx2,fma,f16c,avxvnni"
+#endif
 #endif
 #elif defined __aarch64__
 #define KS_ARM64 1
@@ -640,6 +645,9 @@ static u32 cpu_features(void) {
         bits |= CPU_AVX512_VNNI;
     if (a && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
         bits |= CPU_AVX_VNNI;
+#if defined KSLLM_TEST_EMULATE
+    if (bits & CPU_AVX2) bits |= CPU_AVX512_VNNI | CPU_AVX_VNNI;
+#endif
     return bits;
 }
 #elif defined KS_ARM64
@@ -1269,10 +1277,11 @@ static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
  * 7b and 7c are live then. 7e is the table from which a model chooses.
  *
  * To add an instruction set: a block of operations in 7b, four lines in 7d, a
- * feature bit in § 4, a row in 7e. A faster form of one kernel for one set
- * (AVX-VNNI, AVX-512, dotprod, i8mm, AMX) replaces that slot of its row; what
- * it must compute, to the bit, is THE ARITHMETIC at the head of this file and
- * is tested against the scalar row.
+ * feature bit in § 4, a row in 7e. One that is another with faster products
+ * (AVX-VNNI, AVX-512, dotprod, i8mm) names it as KS_BASE, and takes over its
+ * kernels on floats; KS_BASE_I8 lends attention with the int8 cache. What a
+ * kernel must compute, to the bit, is THE ARITHMETIC at the head of this file
+ * and is tested against the scalar row.
  *
  * vf is 16 floats everywhere, however many registers that takes.
  * ======================================================================== */
@@ -1422,6 +1431,7 @@ KS_INLINE size_t k_scales(size_t n) { return (n + K_SPREAD - 1) / K_SPREAD; }
 /* Not forced: sixteen floats in memory, a hundred times inlined, take gcc
  * minutes under a sanitizer. */
 #define V_INLINE static inline KS_UNUSED
+#define V_UNROLL /* what would be sixteen floats in memory each */
 
 typedef struct { f32 f[16]; } vf;
 #define EACH for (int i = 0; i < 16; i++)
@@ -1558,6 +1568,7 @@ V_INLINE vf vi_float(vi a) {
 #elif defined KS_AVX2
 
 #define V_INLINE KS_INLINE
+#define V_UNROLL KS_UNROLL_FULLY
 
 typedef struct { __m256 a, b; } vf;
 
@@ -1725,6 +1736,7 @@ V_INLINE vf vi_float(vi a) {
 #elif defined KS_NEON
 
 #define V_INLINE KS_INLINE
+#define V_UNROLL KS_UNROLL_FULLY
 
 typedef struct { float32x4_t v[4]; } vf;
 #define EACH KS_UNROLL for (int i = 0; i < 4; i++)
@@ -1945,6 +1957,8 @@ static f32 KS_NAME(k_max)(const f32 *x, size_t n) {
     return KS_NAME(v_top)(m);
 }
 
+#if !defined KS_BASE
+
 /* Sum of e^(x - max); the terms go to `out` if that is not NULL. */
 static f32 KS_NAME(k_sum_exp)(const f32 *x, size_t n, f32 max, f32 *out) {
     vf s = v_set1(0.0f), shift = v_set1(-max);
@@ -2067,6 +2081,8 @@ static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
     for (size_t k = i; k < n; k++) g[k] = f[k - i] * u[k];
 }
 
+#endif
+
 /* ---- products with quantized weights ---- */
 
 #if defined KS_SCALAR
@@ -2139,7 +2155,7 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
 
 /* The two encodings have names of their own. */
 #undef KS_VEX
-#if defined KS_AVXVNNI && !defined KSLLM_TEST_EVEX
+#if defined KS_AVXVNNI
 #define KS_VEX(op) _mm256_##op##_avx_epi32
 #else
 #define KS_VEX(op) _mm256_##op##_epi32
@@ -4138,9 +4154,11 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         KS_NAME(k_floats)(p, KSLLM_TYPE_##t);                                  \
     }
+#if !defined KS_BASE
 FLOATS(F32)
 FLOATS(F16)
 FLOATS(BF16)
+#endif
 QUANTIZED(Q4_0)
 QUANTIZED(Q4_1)
 QUANTIZED(Q5_0)
@@ -4178,16 +4196,16 @@ KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const f32 *q,
     for (size_t j = 0; j < n; j += keys) {
         const u8 *key[4];
         vf x[4];
-        KS_UNROLL
+        V_UNROLL
         for (size_t c = 0; c < keys; c++)
             key[c] = k + min_size(j + c, n - 1) * stride;
-        KS_UNROLL
+        V_UNROLL
         for (int c = 0; c < 4; c++) x[c] = v_set1(0.0f);
         for (size_t i = 0; i < full; i += 16) {
-            KS_UNROLL
+            V_UNROLL
             for (int c = 0; c < 4 / G; c++) {
                 vf v = KS_NAME(v_load_kv)(key[c], i, f16);
-                KS_UNROLL
+                V_UNROLL
                 for (int g = 0; g < G; g++)
                     x[c * G + g] = v_fma(
                         v_load(q + (size_t)g * hd + i), v, x[c * G + g]);
@@ -4213,22 +4231,22 @@ KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
     const f32 *keep, bool f16) {
     const size_t stride = a->v_stride;
     vf x[4];
-    KS_UNROLL
+    V_UNROLL
     for (int c = 0; c < W * G; c++)
         x[c] = v_mul(v_load(out + (size_t)(c % G) * a->out_head + i
                          + 16 * (size_t)(c / G)),
             v_set1(keep[c % G]));
     for (size_t j = 0; j < n; j++) {
-        KS_UNROLL
+        V_UNROLL
         for (int c = 0; c < W; c++) {
             vf y = KS_NAME(v_load_kv)(
                 v + j * stride, i + 16 * (size_t)c, f16);
-            KS_UNROLL
+            V_UNROLL
             for (int g = 0; g < G; g++)
                 x[c * G + g] = v_fma(v_set1(p[g][j]), y, x[c * G + g]);
         }
     }
-    KS_UNROLL
+    V_UNROLL
     for (int c = 0; c < W * G; c++)
         v_store(out + (size_t)(c % G) * a->out_head + i + 16 * (size_t)(c / G),
             x[c]);
@@ -4269,7 +4287,7 @@ V_INLINE f32 KS_NAME(k_softmax)(
     vf part = v_set1(0.0f), shift = v_set1(-top);
     for (size_t j = 0; j < first; j++) s[j] = top;
     for (size_t j = first + n; j < K_KEYS; j++) s[j] = top;
-    KS_UNROLL
+    V_UNROLL
     for (size_t j = 0; j < K_KEYS; j += 16) {
         vf e = KS_NAME(v_exp)(v_add(v_load(s + j), shift));
         v_store(s + j, e);
@@ -4299,16 +4317,16 @@ KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
         const f32 *scale = q_scale + 2 * part;
         for (int b = 0; b < 4; b += W) {
             vi x[VI_WIDTH];
-            KS_UNROLL_FULLY
+            V_UNROLL
             for (int c = 0; c < W * G; c++)
                 x[c] = vi_start((i32)scale[(size_t)(c % G) * parts * 2 + 1]);
             for (size_t i = from; i < to; i += 4)
-                KS_UNROLL_FULLY
+                V_UNROLL
                 for (int c = 0; c < W * G; c++)
                     x[c] = vi_dot_k(x[c],
                         k + 16 * n * (size_t)(b + c / G) + 16 * i,
                         q + (size_t)(c % G) * q_next + i);
-            KS_UNROLL_FULLY
+            V_UNROLL
             for (int c = 0; c < W * G; c++) {
                 f32 *y = s[c % G] + 16 * (b + c / G);
                 f32 d = scale[(size_t)(c % G) * parts * 2] * a->scale;
@@ -4352,18 +4370,18 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
     const f32 *share, const f32 *keep) {
     static const u8 offset[4] = {VI_OFFSET, VI_OFFSET, VI_OFFSET, VI_OFFSET};
     vi x[VI_WIDTH], less[4]; /* what VI_OFFSET takes away */
-    KS_UNROLL_FULLY
+    V_UNROLL
     for (int c = 0; c < W * G; c++) x[c] = less[c / G] = vi_zero();
     for (size_t j = 0; j < K_KEYS; j += 4) {
         const u8 *tile = v + j * a->v_stride + 4 * i;
-        KS_UNROLL_FULLY
+        V_UNROLL
         for (int c = 0; c < W * G; c++)
             x[c] = vi_dot_v(x[c], tile + 64 * (c / G), p[c % G] + j);
-        KS_UNROLL_FULLY
+        V_UNROLL
         for (int c = 0; c < (VI_OFFSET ? W : 0); c++)
             less[c] = vi_dot_v(less[c], tile + 64 * c, offset);
     }
-    KS_UNROLL_FULLY
+    V_UNROLL
     for (int c = 0; c < W * G; c++) {
         size_t at = i + 16 * (size_t)(c / G), n = a->value_dim - at;
         f32 *to = out + (size_t)(c % G) * a->out_head + at;
@@ -4452,22 +4470,37 @@ KS_INLINE void KS_NAME(k_attend)(
     static void KS_NAME(k_attend##G##_##type)(const k_query *a) {              \
         KS_NAME(k_attend)(a, G, K_##type);                                     \
     }
+#if !defined KS_BASE
 ATTEND(1, F32)
 ATTEND(2, F32)
 ATTEND(4, F32)
 ATTEND(1, F16)
 ATTEND(2, F16)
 ATTEND(4, F16)
+#endif
+#if !defined KS_BASE_I8
 ATTEND(1, I8)
 ATTEND(2, I8)
 ATTEND(4, I8)
+#endif
 #undef ATTEND
+
+#if defined KS_BASE
+#define KS_FLOATS(x) KS_PASTE(x, KS_BASE)
+#else
+#define KS_FLOATS(x) KS_NAME(x)
+#endif
+#if defined KS_BASE_I8
+#define KS_CACHE_I8(x) KS_PASTE(x, KS_BASE_I8)
+#else
+#define KS_CACHE_I8(x) KS_NAME(x)
+#endif
 
 static const k_row KS_NAME(K_TABLE_ROW) = {
     .name = KS_STRING(KS_ISA),
 #if defined KS_SCALAR
     .needs = 0,
-#elif defined KS_AVXVNNI && !defined KSLLM_TEST_EVEX
+#elif defined KS_AVXVNNI
     .needs = CPU_AVX2 | CPU_AVX_VNNI,
 #elif defined KS_VNNI
     .needs = CPU_AVX2 | CPU_AVX512_VNNI,
@@ -4480,28 +4513,34 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #elif defined KS_NEON
     .needs = CPU_NEON,
 #endif
-    .quantize = KS_NAME(k_quantize),
-    .norm = KS_NAME(k_norm),
-#define PRODUCT(t) [KSLLM_TYPE_##t] = KS_NAME(k_product_##t)
-    .product = {PRODUCT(F32), PRODUCT(F16), PRODUCT(BF16), PRODUCT(Q4_0),
-        PRODUCT(Q4_1), PRODUCT(Q5_0), PRODUCT(Q5_1), PRODUCT(Q8_0),
-        PRODUCT(Q2_K), PRODUCT(Q3_K), PRODUCT(Q4_K), PRODUCT(Q5_K),
-        PRODUCT(Q6_K), PRODUCT(IQ4_NL), PRODUCT(IQ4_XS)},
-#undef PRODUCT
-#define ATTEND(type)                                                           \
-    [K_##type] = {KS_NAME(k_attend1_##type), KS_NAME(k_attend2_##type),        \
-        KS_NAME(k_attend4_##type)}
-    .attend = {ATTEND(F32), ATTEND(F16), ATTEND(I8)},
+    .quantize = KS_FLOATS(k_quantize),
+    .norm = KS_FLOATS(k_norm),
+#define FLOATS(t) [KSLLM_TYPE_##t] = KS_FLOATS(k_product_##t)
+#define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_NAME(k_product_##t)
+    .product = {FLOATS(F32), FLOATS(F16), FLOATS(BF16), QUANTIZED(Q4_0),
+        QUANTIZED(Q4_1), QUANTIZED(Q5_0), QUANTIZED(Q5_1), QUANTIZED(Q8_0),
+        QUANTIZED(Q2_K), QUANTIZED(Q3_K), QUANTIZED(Q4_K), QUANTIZED(Q5_K),
+        QUANTIZED(Q6_K), QUANTIZED(IQ4_NL), QUANTIZED(IQ4_XS)},
+#undef FLOATS
+#undef QUANTIZED
+#define ATTEND(of, type)                                                       \
+    [K_##type] = {of(k_attend1_##type), of(k_attend2_##type),                  \
+        of(k_attend4_##type)}
+    .attend = {ATTEND(KS_FLOATS, F32), ATTEND(KS_FLOATS, F16),
+        ATTEND(KS_CACHE_I8, I8)},
 #undef ATTEND
-    .to_i8 = KS_NAME(k_to_i8),
-    .spread = KS_NAME(k_spread),
-    .gate = KS_NAME(k_gate),
-    .to_f16 = KS_NAME(k_to_f16),
-    .max = KS_NAME(k_max),
-    .sum_exp = KS_NAME(k_sum_exp),
+    .to_i8 = KS_FLOATS(k_to_i8),
+    .spread = KS_FLOATS(k_spread),
+    .gate = KS_FLOATS(k_gate),
+    .to_f16 = KS_FLOATS(k_to_f16),
+    .max = KS_FLOATS(k_max),
+    .sum_exp = KS_FLOATS(k_sum_exp),
 };
 
+#undef KS_FLOATS
+#undef KS_CACHE_I8
 #undef V_INLINE
+#undef V_UNROLL
 #undef vf
 #undef v_load
 #undef v_load_f16
@@ -4551,22 +4590,26 @@ KS_TARGET_BEGIN("avx2,fma,f16c")
 #include KSLLM_SELF
 KS_TARGET_END
 #undef KS_ISA
+#define KS_BASE avx2
 #define KS_ISA avx512vnni
 #define KS_VNNI 1
-KS_TARGET_BEGIN("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")
+KS_TARGET_BEGIN(KS_HAS_AVX512)
 #include KSLLM_SELF
 KS_TARGET_END
 #undef KS_ISA
 #if defined KS_HAS_AVXVNNI
 #define KS_ISA avxvnni
+#define KS_BASE_I8 avx2
 #define KS_AVXVNNI 1
 KS_TARGET_BEGIN(KS_HAS_AVXVNNI)
 #include KSLLM_SELF
 KS_TARGET_END
 #undef KS_AVXVNNI
+#undef KS_BASE_I8
 #undef KS_ISA
 #endif
 #undef KS_VNNI
+#undef KS_BASE
 #undef KS_AVX2
 #endif
 
@@ -4576,6 +4619,7 @@ KS_TARGET_END
 #include KSLLM_SELF
 #undef KS_ISA
 #if defined KS_HAS_DOTPROD
+#define KS_BASE neon
 #define KS_ISA dotprod
 #define KS_DOTPROD 1
 KS_TARGET_BEGIN(KS_HAS_DOTPROD)
@@ -4583,12 +4627,15 @@ KS_TARGET_BEGIN(KS_HAS_DOTPROD)
 KS_TARGET_END
 #undef KS_ISA
 #define KS_ISA i8mm
+#define KS_BASE_I8 dotprod
 #define KS_I8MM 1
 KS_TARGET_BEGIN(KS_HAS_I8MM)
 #include KSLLM_SELF
 KS_TARGET_END
 #undef KS_I8MM
 #undef KS_DOTPROD
+#undef KS_BASE_I8
+#undef KS_BASE
 #undef KS_ISA
 #endif
 #undef LANES

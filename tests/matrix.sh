@@ -135,6 +135,9 @@ headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 # Eight registers spill more: the stack frames are a little over the limit.
 config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS= \
     FRAME= "$(programs m32 $everything)"
+# The rows of AVX-512 and AVX-VNNI, with or without such a machine.
+numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
+    '-O2 -DKSLLM_TEST_EMULATE="tests/emulate.h"'
 # qemu's `max` has every row.
 numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' \
     RUN='qemu-aarch64 -cpu max,pauth-impdef=on' AR=aarch64-linux-gnu-ar
@@ -145,8 +148,6 @@ numbers gcc-O0 gcc -O0
 numbers clang-O0 clang -O0
 numbers clang-O3 clang -O3
 numbers no-simd gcc '-O2 -DKSLLM_NO_SIMD'
-# The row for AVX-VNNI, in the encoding of AVX-512: see KSLLM_TEST_EVEX.
-numbers evex gcc '-O2 -DKSLLM_TEST_EVEX'
 # The A76 has all rows but i8mm, the A53 NEON alone.
 for cpu in cortex-a76 cortex-a53; do
     config aarch64-$cpu aarch64-linux-gnu-gcc '-O2 -static' SCRIPTS= FRAME= \

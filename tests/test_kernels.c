@@ -4,7 +4,6 @@
  * addresses that are not aligned, and values at the ends of their ranges. The
  * scalar row itself is held against double precision.
  */
-#define KSLLM_TEST_EVEX 1   /* AVX-VNNI's row, where there is AVX-512 */
 #include "../ksllm.c"
 
 #include "test.h"

@@ -1,0 +1,43 @@
+/* emulate.h - AVX-512 and AVX-VNNI on a machine with AVX2, by SIMDe (Debian:
+ * libsimde-dev), for the tests of the rows of those instruction sets:
+ *
+ *     make test CC='gcc -mavx2 -mfma -mf16c -Wno-psabi' \
+ *         CFLAGS='-O2 -DKSLLM_TEST_EMULATE=\"tests/emulate.h\"'
+ *
+ * `make matrix` does that as `emulated`. */
+#ifndef EMULATE_H
+#define EMULATE_H
+
+#if !defined __AVX2__ || defined __AVX512F__
+#error "compile with -mavx2 -mfma -mf16c and nothing newer"
+#endif
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#pragma GCC diagnostic pop
+
+/* Not in version 0.7. */
+static inline simde__m512i emulate_srai_epi32(simde__m512i a, int n)
+{
+    simde__m512i_private p = simde__m512i_to_private(a);
+    for (int i = 0; i < 2; i++)
+        p.m256i[i] = _mm256_srai_epi32(p.m256i[i], n);
+    return simde__m512i_from_private(p);
+}
+#define _mm512_srai_epi32 emulate_srai_epi32
+
+static inline simde__m512 emulate_cvtepi32_ps(simde__m512i a)
+{
+    simde__m512i_private in = simde__m512i_to_private(a);
+    simde__m512_private out;
+    for (int i = 0; i < 2; i++)
+        out.m256[i] = _mm256_cvtepi32_ps(in.m256i[i]);
+    return simde__m512_from_private(out);
+}
+#define _mm512_cvtepi32_ps emulate_cvtepi32_ps
+
+#define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
+#define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
+
+#endif
