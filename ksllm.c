@@ -15518,9 +15518,10 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
 
 /* ==========================================================================
  * § 15 SAMPLING (private)
- * From logits to a token, in the order that ksllm.h states. The candidates are
- * a heap of which only as many are taken off as are needed, so a vocabulary of
- * 100,000 and more is never sorted. Ties go to the lower id. May use § 1-14.
+ * From logits to a token, in the order that ksllm.h states. Those not far below
+ * the best one become a heap, of which only as many are taken off as are
+ * needed; only if they do not suffice are there more. So a vocabulary of
+ * 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
@@ -15613,12 +15614,21 @@ static void smp_sift(ses_candidate *h, size_t n, size_t i) {
     h[i] = c;
 }
 
-static size_t smp_heap(ses_candidate *h, const f32 *x, size_t n_vocab) {
+/* Those above `floor`, divided by the temperature. */
+static size_t smp_heap(ses_candidate *h, const f32 *x, size_t n_vocab,
+    f32 floor, f32 temperature) {
     size_t n = 0;
     for (size_t i = 0; i < n_vocab; i++)
-        if (x[i] > -INFINITY) h[n++] = (ses_candidate){x[i], (i32)i};
+        if (x[i] > floor) h[n++] = (ses_candidate){x[i] / temperature, (i32)i};
     for (size_t i = n / 2; i-- > 0;) smp_sift(h, n, i);
     return n;
+}
+
+/* The floor of the first try, where some dozens of candidates are, or of a
+ * later one: lower, and in the end below all. */
+static f32 smp_floor(f32 best, int attempt) {
+    static const f32 depth[] = {8, 32};
+    return attempt < (int)KS_LEN(depth) ? best - depth[attempt] : -INFINITY;
 }
 
 /* Moves the best to the place behind the shrunken heap and returns it. */
@@ -15670,28 +15680,32 @@ static i32 smp_draw_all(const ksllm_session *s, const ksllm_sampling *p,
 }
 
 /* Takes candidates off the heap, best first, until top-k, top-p and min-p are
- * satisfied; they then lie in descending order at heap[n_heap..n) backwards. */
-static i32 smp_draw_cut(const ksllm_session *s, const ksllm_sampling *p,
-    f32 max, f64 u) {
-    ses_candidate *h = s->heap;
-    size_t n_vocab = s->m->dim[D_VOCAB];
-    size_t n = smp_heap(h, s->scores, n_vocab), left = n, kept;
-    size_t k = p->top_k ? min_size(p->top_k, n) : n;
-    f64 mass = 0, sum = 0;
-    if (!p->top_k) mass = (f64)s->m->k->sum_exp(s->scores, n_vocab, max, NULL);
-    else
-        for (; n - left < k;)
-            mass += m_exp((f64)smp_pop(h, &left).logit - (f64)max);
-    for (kept = 0; kept < k; kept++) {
+ * satisfied; they then lie in descending order at h[left..n) backwards. mass
+ * is that of all candidates, if there is no top-k. -1 if it takes one that is
+ * not above `floor`, beside which there may be others. */
+static i32 smp_cut(const ksllm_sampling *p, ses_candidate *h, size_t n,
+    f32 floor, f64 mass, f64 u) {
+    if (!n) return -1; /* best - 8 is best, of numbers beyond 2^26 */
+    const f64 max = (f64)h[0].logit;
+    const bool all = floor == -INFINITY;
+    size_t left = n, kept = 0, k = p->top_k ? p->top_k : SIZE_MAX;
+    f64 sum = 0;
+    if (p->top_k)
+        for (mass = 0; left && n - left < k;)
+            mass += m_exp((f64)smp_pop(h, &left).logit - max);
+    for (; kept < k; kept++) {
         if (kept && p->top_p < 1 && sum >= (f64)p->top_p * mass) break;
-        if (kept == n - left) smp_pop(h, &left);
-        f64 w = m_exp((f64)h[n - 1 - kept].logit - (f64)max);
+        if (kept == n - left && left) smp_pop(h, &left);
+        if (!all && (kept == n - left || h[n - 1 - kept].logit <= floor))
+            return -1;
+        if (kept == n - left) break;
+        f64 w = m_exp((f64)h[n - 1 - kept].logit - max);
         if (kept && w < (f64)p->min_p) break;
         sum += w;
     }
     u *= sum;
     for (size_t i = 0; i < kept; i++) {
-        u -= m_exp((f64)h[n - 1 - i].logit - (f64)max);
+        u -= m_exp((f64)h[n - 1 - i].logit - max);
         if (u < 0) return h[n - 1 - i].token;
     }
     return h[n - kept].token;
@@ -15700,22 +15714,38 @@ static i32 smp_draw_cut(const ksllm_session *s, const ksllm_sampling *p,
 static i32 smp_draw(
     const ksllm_session *s, const ksllm_sampling *p, u64 step) {
     size_t n = s->m->dim[D_VOCAB];
-    i32 best = smp_best(s->scores, n);
-    if (best < 0 || p->temperature == 0 || p->top_k == 1
-        || s->scores[best] == INFINITY)
-        return best;
-    for (size_t i = 0; i < n; i++) s->scores[i] /= p->temperature;
-    f32 max = s->scores[best];
-    f64 u = smp_uniform(p->seed, step);
-    if (!p->top_k && p->top_p >= 1) return smp_draw_all(s, p, max, u);
-    return smp_draw_cut(s, p, max, u);
+    f32 *x = s->scores, temperature = p->temperature;
+    i32 token = smp_best(x, n);
+    if (token < 0 || temperature == 0 || p->top_k == 1
+        || x[token] == INFINITY)
+        return token;
+    f64 u = smp_uniform(p->seed, step), mass = 0;
+    if (!p->top_k) { /* all of them count */
+        for (size_t i = 0; i < n; i++) x[i] /= temperature;
+        temperature = 1;
+        if (p->top_p >= 1) return smp_draw_all(s, p, x[token], u);
+        mass = (f64)s->m->k->sum_exp(x, n, x[token], NULL);
+    }
+    f32 best = x[token];
+    token = -1;
+    for (int i = 0; token < 0; i++) {
+        f32 floor = smp_floor(best, i);
+        size_t kept = smp_heap(s->heap, x, n, floor, temperature);
+        token = smp_cut(p, s->heap, kept, floor / temperature, mass, u);
+    }
+    return token;
 }
 
 /* ---- log-probabilities ---- */
 
 static void smp_top(const ksllm_session *s, ksllm_token_prob *top,
-    size_t n_top, f32 log_sum) {
-    size_t left = smp_heap(s->heap, s->logits, s->m->dim[D_VOCAB]);
+    size_t n_top, f32 max, f32 log_sum) {
+    size_t n = s->m->dim[D_VOCAB], left = 0;
+    f32 floor = 0;
+    for (int i = 0; left < n_top && floor > -INFINITY; i++) {
+        floor = smp_floor(max, i);
+        left = smp_heap(s->heap, s->logits, n, floor, 1);
+    }
     for (size_t i = 0; i < n_top; i++) {
         top[i] = (ksllm_token_prob){-1, -INFINITY};
         if (!left) continue;
@@ -15741,7 +15771,7 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
     f32 log_sum = max
         + (f32)m_ln((f64)s->m->k->sum_exp(s->logits, n, max, NULL));
     *out = (ksllm_token_prob){token, s->logits[token] - log_sum};
-    if (top && n_top) smp_top(s, top, n_top, log_sum);
+    if (top && n_top) smp_top(s, top, n_top, max, log_sum);
     return KSLLM_OK;
 }
 
