@@ -884,22 +884,18 @@ static void pool_run(pool *p, u32 n, ksllm_task task, void *arg) {
  * table, and a reader per quantized format that unpacks a block to a common
  * form (block). A new format is a struct, a table row and a reader; kernels
  * know only the common form. Layouts are those of ggml (ggml-common.h). The
- * readers are plain C and inlined into the kernels of § 7, so the compiler
- * vectorises them once per instruction set.
+ * readers are plain C: the scalar row of § 7 computes with what they give, and
+ * is what the others are held against.
  * ======================================================================== */
 
 /* An unpacked block. value_i = d * scale(i/16) * q_i - dmin * min[i/16].
- * Formats without sub-scales have scale 1; without minima, dmin is unused.
- * Scales of even groups come first, then those of odd groups (BLOCK_SC):
- * that is the order in which 32 weights use them in vector kernels. */
+ * Formats without sub-scales have scale 1; without minima, dmin is unused. */
 typedef struct {
     i8 q[256];
     i16 scale[16];
     i16 min[16];
     f32 d, dmin;
 } blk;
-
-#define BLOCK_SC(g) (((g) & 1) * 8 + (g) / 2) /* place of group g's scale */
 
 /* Drawings: one line per field; "lo/hi" are the nibbles of a byte.
  * w[i] is the i-th weight of the block. */
@@ -1004,7 +1000,7 @@ static const blk_type *blk_type_of(u32 type) {
 #define HALF(T, f) f32_of_f16(ld_u16(FIELD(T, f)))
 
 KS_INLINE void blk_no_scales(blk *b) {
-    b->scale[BLOCK_SC(0)] = b->scale[BLOCK_SC(1)] = 1;
+    b->scale[0] = b->scale[1] = 1;
     b->min[0] = b->min[1] = 1;
 }
 
@@ -1132,7 +1128,7 @@ KS_INLINE void blk_read_scales(blk *b, const u8 *src, ksllm_type type) {
     blk_scale_bytes(src, type, sc, mn);
     for (int g = 0; g < 16; g++) {
         int at = g / per;
-        b->scale[BLOCK_SC(g)] = (i8)(u8)(sc[at / 8] >> at % 8 * 8);
+        b->scale[g] = (i8)(u8)(sc[at / 8] >> at % 8 * 8);
         if (BLK_TYPES[type].has_min)
             b->min[g] = (u8)(mn[at / 8] >> at % 8 * 8);
     }
@@ -1249,7 +1245,7 @@ static void blk_row_quantized(ksllm_type type, const u8 *src, u64 n, f32 *out) {
     for (u64 i = 0; i < n; i += t->n, src += t->bytes) {
         blk_read(&b, src, type);
         for (u32 k = 0; k < t->n; k++) {
-            f32 v = b.d * (f32)b.scale[BLOCK_SC(k / 16)] * (f32)b.q[k];
+            f32 v = b.d * (f32)b.scale[k / 16] * (f32)b.q[k];
             if (t->has_min) v -= b.dmin * (f32)b.min[k / 16];
             out[i + k] = v;
         }
@@ -1516,7 +1512,7 @@ V_INLINE KS_NAME(vri) sc_dot(const blk *b, const i8 *x, int n) {
         for (int g = 0; g < n / 16; g++) {
             i32 part = 0;
             for (int i = 16 * g; i < 16 * g + 16; i++) part += b[r].q[i] * x[i];
-            all += b[r].scale[BLOCK_SC(g)] * part;
+            all += b[r].scale[g] * part;
         }
         s.i[r] = all;
     }

@@ -215,8 +215,8 @@ static void enc_crumbs(u8 *to, const i8 *q, int bias) {
 
 static void enc_scales_6bit(u8 *s, const blk *b) {
     for (int g = 0; g < 4; g++) {
-        int s0 = b->scale[BLOCK_SC(2 * g)], m0 = b->min[2 * g];
-        int s1 = b->scale[BLOCK_SC(2 * g + 8)], m1 = b->min[2 * g + 8];
+        int s0 = b->scale[2 * g], m0 = b->min[2 * g];
+        int s1 = b->scale[2 * g + 8], m1 = b->min[2 * g + 8];
         s[g] = (u8)(s0 | s1 >> 4 << 6);
         s[4 + g] = (u8)(m0 | m1 >> 4 << 6);
         s[8 + g] = (u8)((s1 & 15) | (m1 & 15) << 4);
@@ -230,7 +230,7 @@ static void enc_pack_q3_k(const blk *b, blk_q3_k *o) {
     for (int i = 0; i < 256; i++)
         o->hmask[i % 32] |= (u8)(((b->q[i] + 4) >> 2 & 1) << i / 32);
     for (int g = 0; g < 16; g++) {
-        int sc = b->scale[BLOCK_SC(g)] + 32;
+        int sc = b->scale[g] + 32;
         o->scales[g % 8] |= (u8)((sc & 15) << (g < 8 ? 0 : 4));
         o->scales[8 + g % 4] |= (u8)(sc >> 4 << 2 * (g / 4));
     }
@@ -248,7 +248,7 @@ static void enc_pack_q6_k(const blk *b, blk_q6_k *o) {
                 | c[2] >> 4 << 4 | c[3] >> 4 << 6);
         }
     for (int g = 0; g < 16; g++)
-        o->scales[g] = (i8)b->scale[BLOCK_SC(g)];
+        o->scales[g] = (i8)b->scale[g];
     o->d = f16_of_f32(b->d);
 }
 
@@ -257,7 +257,7 @@ static void enc_pack_iq4_xs(const blk *b, blk_iq4_xs *o) {
     o->scales_h = 0;
     memset(o->scales_l, 0, 4);
     for (int g = 0; g < 8; g++) {
-        int sc = b->scale[BLOCK_SC(2 * g)] + 32;
+        int sc = b->scale[2 * g] + 32;
         o->scales_l[g / 2] |= (u8)((sc & 15) << 4 * (g & 1));
         o->scales_h = (u16)(o->scales_h | sc >> 4 << 2 * g);
         enc_nibbles(o->qs + 16 * g, b->q + 32 * g, 0, true);
@@ -297,7 +297,7 @@ static void enc_pack(ksllm_type type, const blk *b, u8 *to) {
         return;
     case KSLLM_TYPE_Q2_K:
         for (int g = 0; g < 16; g++)
-            to[g] = (u8)(b->scale[BLOCK_SC(g)] | b->min[g] << 4);
+            to[g] = (u8)(b->scale[g] | b->min[g] << 4);
         enc_crumbs(AT(blk_q2_k, qs), b->q, 0);
         enc_f16(AT(blk_q2_k, d), b->d);
         enc_f16(AT(blk_q2_k, dmin), b->dmin);

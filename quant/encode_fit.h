@@ -424,7 +424,7 @@ KS_INLINE void ENC(fit_super)(
     ENC(store)(b, 0, q, 256);
     int per = l.n / 16; /* 16-weight groups that share a scale */
     for (int g = 0; g < 16; g++) {
-        b->scale[BLOCK_SC(g)] = (i16)u.sc[g / per];
+        b->scale[g] = (i16)u.sc[g / per];
         b->min[g] = (i16)u.mn[g / per];
     }
 }

@@ -94,7 +94,7 @@ static void ref_block(ksllm_type type, const ref_basis *b, size_t k0, f32 *t,
     blk q;
     enc_fit(type, t, weight, &q);
     for (size_t k = 0; k < bt->n; k++) {
-        f32 s = q.d * (f32)q.scale[BLOCK_SC(k / 16 % (bt->n == 32 ? 2 : 16))];
+        f32 s = q.d * (f32)q.scale[k / 16 % (bt->n == 32 ? 2 : 16)];
         f32 m = l.has_min ? q.dmin * (f32)q.min[bt->n == 32 ? 0 : k / 16] : 0;
         f32 level = ref_level(l, t[k], s, m);
         const f32 *u = b->u + (k0 + k) * b->n + k0;

@@ -41,8 +41,7 @@ TEST(pack_is_the_inverse_of_read) {
             for (int g = 0; g < 16; g++) {
                 int pair = g - g % (l.n / 16);
                 i32 s = (i32)(uniform() * (f32)(l.sc_hi - l.sc_lo + 1));
-                a.scale[BLOCK_SC(g)] = g == pair ? (i16)(l.sc_lo + s)
-                                           : a.scale[BLOCK_SC(pair)];
+                a.scale[g] = g == pair ? (i16)(l.sc_lo + s) : a.scale[pair];
                 a.min[g] = g == pair ? (i16)(uniform() * (f32)(l.mn_hi + 1))
                                      : a.min[pair];
             }
@@ -53,7 +52,7 @@ TEST(pack_is_the_inverse_of_read) {
             int bad = 0;
             for (int i = 0; i < t->n; i++) bad += a.q[i] != b.q[i];
             for (int g = 0; g < 16 && t->n == 256; g++) {
-                bad += a.scale[BLOCK_SC(g)] != b.scale[BLOCK_SC(g)];
+                bad += a.scale[g] != b.scale[g];
                 bad += t->has_min && a.min[g] != b.min[g];
             }
             bad += a.d < b.d || a.d > b.d;
