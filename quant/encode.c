@@ -98,7 +98,11 @@ static enc_levels enc_levels_of(ksllm_type t) {
 #include "encode_fit.h"
 #undef ENC
 
-#if defined KS_X86
+/* By the compiler's word, not by KS_X86: KSLLM_NO_SIMD is about the library's
+ * kernels. */
+#if defined __x86_64__ || defined __i386__
+#define ENC_X86 1
+#include <immintrin.h>
 KS_TARGET_BEGIN("avx2,f16c")
 #define ENC(name) enc_##name##_avx2
 #define ENC_AVX2 1
@@ -108,23 +112,13 @@ KS_TARGET_BEGIN("avx2,f16c")
 KS_TARGET_END
 #endif
 
-#if defined KS_X86
-/* Asked once: under a hypervisor cpuid costs more than a block. */
-static u32 enc_cpu; /* features and ENC_ASKED; 0: not asked yet; atomic */
-#define ENC_ASKED (1u << 31)
-
-static bool enc_has_avx2(void) {
-    u32 have = AT_RELAXED(&enc_cpu);
-    if (!have) {
-        have = cpu_features() | ENC_ASKED;
-        __atomic_store_n(&enc_cpu, have, __ATOMIC_RELAXED);
-    }
-    return (have & CPU_AVX2) != 0;
-}
+#if defined ENC_X86
+/* Known since before main; no CPU has AVX2 without F16C. */
+static bool enc_has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 #endif
 
 static void enc_fit(ksllm_type type, const f32 *x, const f32 *w, blk *b) {
-#if defined KS_X86
+#if defined ENC_X86
     if (enc_has_avx2()) {
         enc_fit_avx2(type, x, w, b);
         return;
@@ -139,7 +133,7 @@ static void enc_floats(ksllm_type type, const u8 *p, u64 n, f32 *out) {
         blk_row(type, p, n, out);
         return;
     }
-#if defined KS_X86
+#if defined ENC_X86
     if (enc_has_avx2()) {
         enc_from_f16_avx2(p, n, out);
         return;
@@ -150,7 +144,7 @@ static void enc_floats(ksllm_type type, const u8 *p, u64 n, f32 *out) {
 
 static void enc_weights(
     const f32 *x, const f32 *imp, size_t n, f32 *w) {
-#if defined KS_X86
+#if defined ENC_X86
     if (enc_has_avx2()) {
         enc_weights_avx2(x, imp, n, w);
         return;
@@ -162,7 +156,7 @@ static void enc_weights(
 static void enc_gemm(f32 *c, size_t c_row, const f32 *a, size_t a_row,
     size_t a_col, const f32 *y, size_t y_row, size_t n_k, size_t m,
     size_t n) {
-#if defined KS_X86
+#if defined ENC_X86
     if (enc_has_avx2()) {
         enc_gemm_avx2(c, c_row, a, a_row, a_col, y, y_row, n_k, m, n);
         return;

@@ -13,7 +13,7 @@ passed=0 failed=0 skipped=0
 root=build/matrix
 mkdir -p "$root"
 wanted=" $* "
-jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
 
 skip() {    # skip NAME WHY
     skipped=$((skipped + 1))
@@ -97,16 +97,18 @@ if [ "${1:-}" = size ]; then
 fi
 
 # What a compiler or a machine could change: the golden hashes of the logits
-# and the kernels. The rest has no arithmetic to lose and takes minutes.
+# and the kernels. The rest has no arithmetic to lose and takes minutes. SHARE
+# lets both programs have one compiled library, test_kernels' own.
 numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
     name_=$1
     case $wanted in
         *" $name_ "*) wanted="$wanted$name_-kernels " ;;
     esac
-    config "$@" SCRIPTS= FRAME= FILTER=golden \
+    config "$@" SCRIPTS= FRAME= SHARE=1 FILTER=golden \
         "$(programs "$name_" test_model)"
     shift
-    config "$name_-kernels" "$@" SCRIPTS= FRAME= BUILD="$root/$name_" \
+    config "$name_-kernels" "$@" SCRIPTS= FRAME= SHARE=1 \
+        BUILD="$root/$name_" \
         "$(programs "$name_" test_kernels)"
 }
 
@@ -123,7 +125,7 @@ numbers clang-O2 clang -O2
 san='-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all'
 [ -n "${FULL:-}" ] || san="$san -DKSLLM_NO_SIMD"
 config asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS= \
-    "$(programs asan $everything test_text test_blocks)"
+    SHARE=1 "$(programs asan $everything test_text test_blocks)"
 # All of test_model takes many minutes here; its threads are in these.
 config tsan gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
     "$(programs tsan test_session)"
@@ -134,10 +136,6 @@ config tsan-model gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
 headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 # Eight registers spill more: the stack frames are a little over the limit.
 config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS= \
-    FRAME= "$(programs m32 $everything)"
-# The rows of AVX-512 and AVX-VNNI, with or without such a machine.
-numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
-    '-O2 -DKSLLM_TEST_EMULATE="tests/emulate.h"'
 # qemu's `max` has every row.
 numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' \
     RUN='qemu-aarch64 -cpu max,pauth-impdef=on' AR=aarch64-linux-gnu-ar
@@ -152,18 +150,22 @@ numbers no-simd gcc '-O2 -DKSLLM_NO_SIMD'
 for cpu in cortex-a76 cortex-a53; do
     config aarch64-$cpu aarch64-linux-gnu-gcc '-O2 -static' SCRIPTS= FRAME= \
         RUN="qemu-aarch64 -cpu $cpu" AR=aarch64-linux-gnu-ar \
-        BUILD="$root/aarch64" "$(programs aarch64 test_kernels)"
+        SHARE=1 BUILD="$root/aarch64" "$(programs aarch64 test_kernels)"
 done
 numbers armv7 arm-linux-gnueabihf-gcc \
     '-O2 -static -march=armv7-a+neon-vfpv4' RUN=qemu-arm \
     AR=arm-linux-gnueabihf-ar
 fi
 
-# These leave out what the tests use: it is enough that they build.
+# These leave out what the tests use: it is enough that they build. Their
+# kernels are those of every other build.
 goal=lib
-config no-threads gcc '-O2 -DKSLLM_NO_THREADS'
-config no-mmap gcc '-O2 -DKSLLM_NO_MMAP'
-config bare clang '-O2 -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP -DKSLLM_NO_SIMD'
+plain='-O0 -DKSLLM_NO_SIMD'
+[ -z "${FULL:-}" ] || plain=-O2
+config no-threads gcc "$plain -DKSLLM_NO_THREADS" FRAME=
+config no-mmap gcc "$plain -DKSLLM_NO_MMAP" FRAME=
+config bare clang "$plain -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP -DKSLLM_NO_SIMD" \
+    FRAME=
 
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line="$line, $skipped skipped"

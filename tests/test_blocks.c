@@ -3,7 +3,11 @@
  * The values in blocks.h come from another implementation. ksllm_tensor_row
  * must give exactly them. The source is included, so that its tables of types
  * can be compared, too.
+ * Plain C kernels: no product is computed here.
  */
+#if !defined KSLLM_NO_SIMD
+#define KSLLM_NO_SIMD 1
+#endif
 #include "../ksllm.c"
 
 #include "test.h"

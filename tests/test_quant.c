@@ -1,6 +1,10 @@
 /* test_quant.c - the offline tool from the inside: block encoders against the
  * library's readers, the search against plain rounding, refine's algebra,
- * JSON, and what the program does with files. */
+ * JSON, and what the program does with files. Plain C kernels: these are not
+ * about them, and the encoders have an AVX2 of their own. */
+#if !defined KSLLM_NO_SIMD
+#define KSLLM_NO_SIMD 1
+#endif
 #define main quant_main
 #include "../quant/ksllm-quant.c"
 #undef main
@@ -163,7 +167,7 @@ TEST(extreme_scales) {
         }
 }
 
-#if defined KS_X86
+#if defined ENC_X86
 TEST(instruction_sets_agree) {
     if (!enc_has_avx2()) return;
     _Alignas(32) f32 x[256], w[256];
@@ -825,6 +829,31 @@ TEST(chat_templates) {
         template_is(key, cases[i].want);
         if (i == 2) template_is("tokenizer.chat_template.tool_use", "tools");
     }
+    end();
+}
+
+/* The rank of gated norms comes from a tensor: room for its activations as
+ * floats and as integers, of both kinds, is in the plan. */
+TEST(gates_of_any_rank_have_room) {
+    char line[512], cwd[256];
+    ksllm_model *m = NULL;
+    ksllm_memory was, is;
+    ksllm_error err;
+    begin();
+    char *path = in_folder("axk2.gguf");
+    snprintf(line, sizeof line,
+        "convert %s/tests/reference/axk2 -o axk2.gguf -t f32",
+        getcwd(cwd, sizeof cwd));
+    if (CHECK_EQ(run_program(line), 0)
+        && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_memory_estimate(m, NULL, &was, &err), err)) {
+        const size_t rank = 1 << 16;
+        m->dim[D_GATE_RANK] = rank;
+        CHECK_OK(ksllm_memory_estimate(m, NULL, &is, &err), err);
+        CHECK(is.scratch - was.scratch > is.n_batch * (rank - 2048) * 6);
+    }
+    ksllm_model_close(m);
+    free(path);
     end();
 }
 

@@ -3,7 +3,11 @@
  *
  * The source is included: most of this has no public name. Ids of real
  * vocabularies are compared with other implementations by check_tokens.py.
+ * Plain C kernels: it is not about arithmetic.
  */
+#if !defined KSLLM_NO_SIMD
+#define KSLLM_NO_SIMD 1
+#endif
 #include "../ksllm.c"
 
 #include "test.h"
