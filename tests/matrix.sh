@@ -136,6 +136,10 @@ config tsan-model gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
 headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 # Eight registers spill more: the stack frames are a little over the limit.
 config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS= \
+    FRAME= SHARE=1 "$(programs m32 $everything)"
+# The rows of AVX-512 and AVX-VNNI, on a machine with or without them.
+numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
+    '-O1 -DKSLLM_TEST_EMULATE="tests/emulate.h"'
 # qemu's `max` has every row.
 numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' \
     RUN='qemu-aarch64 -cpu max,pauth-impdef=on' AR=aarch64-linux-gnu-ar
