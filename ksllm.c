@@ -112,7 +112,7 @@
 /* What to compile a row for. The tests run all of them anywhere: with a header
  * that says in AVX2 what the newer instructions do. */
 #if defined KSLLM_TEST_EMULATE
-#include KSLLM_TEST_EMULATE
+#include "tests/emulate.h"
 #define KS_HAS_AVX512 "avx2,fma,f16c"
 #define KS_HAS_AVXVNNI "avx2,fma,f16c"
 #else

@@ -2,7 +2,7 @@
  * libsimde-dev), for the tests of the rows of those instruction sets:
  *
  *     make test CC='gcc -mavx2 -mfma -mf16c -Wno-psabi' \
- *         CFLAGS='-O2 -DKSLLM_TEST_EMULATE=\"tests/emulate.h\"'
+ *         CFLAGS='-O1 -DKSLLM_TEST_EMULATE' FRAME=
  *
  * `make matrix` does that as `emulated`. */
 #ifndef EMULATE_H
