@@ -2161,7 +2161,8 @@ V_INLINE __m256i KS_NAME(x_load)(const void *p) {
     return _mm256_loadu_si256(p);
 }
 
-V_INLINE __m256i KS_NAME(x_pair)(const void *p) {
+/* Four inputs or two sums of a token, for every row. */
+V_INLINE __m256i KS_NAME(x_dword)(const void *p) {
     return _mm256_set1_epi32(ld_i32(p));
 }
 
@@ -2265,11 +2266,12 @@ V_INLINE void KS_NAME(x_block)(
 
 /* ---- blocks of 256 ---- */
 
-/* All 16-byte stretches of a block of eight rows, transposed. */
+/* A block of eight rows in stretches of 16 bytes, transposed. */
 typedef struct { __m256i v[4 * 14]; } KS_NAME(xraw);
 
-/* Where the last stretch begins, if it reaches to the block's end: those
- * before begin at multiples of 16, of IQ4_XS from the second on at 8 more. */
+/* A stretch from each multiple of 16 on, and the last 16 bytes if the block
+ * does not end with one. With IQ4_XS all but the first begin 8 bytes before, so
+ * that each has the nibbles of a group. */
 V_INLINE void KS_NAME(x_stage)(
     const u8 *const *row, size_t at, ksllm_type type, KS_NAME(xraw) *to) {
     const size_t bytes = BLK_TYPES[type].bytes, n = bytes / 16;
@@ -2543,13 +2545,13 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
             __m256i s = _mm256_setzero_si256(), p = s;
             KS_UNROLL
             for (int k = 0; k < 8; k++) {
-                s = KS_NAME(x_step)(
-                    s, w[k], KS_NAME(x_pair)(x + 4 * k), k % n == 0, is_signed);
+                s = KS_NAME(x_step)(s, w[k], KS_NAME(x_dword)(x + 4 * k),
+                    k % n == 0, is_signed);
                 if (k % n < n - 1) continue;
                 p = k < n ? KS_NAME(x_whole)(s)
                           : _mm256_add_epi32(p, KS_NAME(x_whole)(s));
             }
-            const __m256i sum = KS_NAME(x_pair)(sums);
+            const __m256i sum = KS_NAME(x_dword)(sums);
             if (b->bias && !is_signed)
                 p = _mm256_add_epi32(p, _mm256_madd_epi16(
                     sum, _mm256_set1_epi16((i16)-b->bias)));
@@ -2593,7 +2595,7 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
                     KS_UNROLL
                     for (int k = 0; k < 8; k++) {
                         s = KS_NAME(x_step)(s, w[k],
-                            KS_NAME(x_pair)(x + 4 * k), k % n == 0, is_signed);
+                            KS_NAME(x_dword)(x + 4 * k), k % n == 0, is_signed);
                         if (k % n == n - 1)
                             p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
                                 s, l.scale[(32 * g + 4 * k) / b->span]));
@@ -2610,7 +2612,7 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
                 KS_NAME(x_span_sums)(a->sum[1] + from / 16, type, sums);
             KS_UNROLL
             for (int k = 0; k < 128 / b->span; k++) {
-                __m256i pair = KS_NAME(x_pair)(sums + 2 * k);
+                __m256i pair = KS_NAME(x_dword)(sums + 2 * k);
                 if (b->bias && !is_signed)
                     o = _mm256_add_epi32(
                         o, _mm256_madd_epi16(pair, l.scales[k]));
@@ -2668,7 +2670,7 @@ enum { KS_NAME(HALVES) = 1 };
 V_INLINE __m512i KS_NAME(xv_load)(const void *p) {
     return _mm512_loadu_si512(p);
 }
-V_INLINE __m512i KS_NAME(xv_pair)(const void *p) {
+V_INLINE __m512i KS_NAME(xv_dword)(const void *p) {
     return _mm512_set1_epi32(ld_i32(p));
 }
 V_INLINE __m512i KS_NAME(xv_zero)(void) { return _mm512_setzero_si512(); }
@@ -2711,8 +2713,8 @@ enum { KS_NAME(HALVES) = 2 };
 V_INLINE __m256i KS_NAME(xv_load)(const void *p) {
     return KS_NAME(x_load)(p);
 }
-V_INLINE __m256i KS_NAME(xv_pair)(const void *p) {
-    return KS_NAME(x_pair)(p);
+V_INLINE __m256i KS_NAME(xv_dword)(const void *p) {
+    return KS_NAME(x_dword)(p);
 }
 V_INLINE __m256i KS_NAME(xv_zero)(void) { return _mm256_setzero_si256(); }
 V_INLINE __m256i KS_NAME(xv_step)(
@@ -2832,7 +2834,7 @@ V_INLINE void KS_NAME(x_tile)(const u8 (*w)[16][4], const i8 *const *x,
         KS_UNROLL
         for (int j = 0; j < 8; j++)
             s[j] = KS_NAME(xv_step)(s[j], v[j % KS_NAME(HALVES)],
-                KS_NAME(xv_pair)(x[j / KS_NAME(HALVES)] + at + 4 * k), k == 0);
+                KS_NAME(xv_dword)(x[j / KS_NAME(HALVES)] + at + 4 * k), k == 0);
     }
 }
 
@@ -2860,7 +2862,7 @@ V_INLINE void KS_NAME(x_tile32)(const KS_NAME(panel) *w, size_t i,
     KS_UNROLL
     for (int j = 0; j < 8; j++) {
         const int t = j / KS_NAME(HALVES), h = j % KS_NAME(HALVES);
-        const KS_NAME(xv) sum = KS_NAME(xv_pair)(sums[t]);
+        const KS_NAME(xv) sum = KS_NAME(xv_dword)(sums[t]);
         f32 *to = acc + 16 * t + 8 * h;
         if (b->bias)
             p[j] = KS_NAME(xv_pairs)(
@@ -2896,7 +2898,7 @@ V_INLINE void KS_NAME(x_tile256)(const KS_NAME(panel) *w,
             KS_NAME(xv) o = KS_NAME(xv_zero)(), u = o;
             KS_UNROLL
             for (int k = 0; k < 128 / b->span; k++) {
-                KS_NAME(xv) pair = KS_NAME(xv_pair)(span + 2 * k);
+                KS_NAME(xv) pair = KS_NAME(xv_dword)(span + 2 * k);
                 if (b->bias)
                     o = KS_NAME(xv_pairs)(
                         o, pair, KS_NAME(xv_load)(w->scales[k] + 8 * h));
