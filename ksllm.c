@@ -2170,15 +2170,18 @@ V_INLINE __m256i KS_NAME(x_and)(__m256i v, int mask) {
     return _mm256_and_si256(v, _mm256_set1_epi8((char)mask));
 }
 
-/* v | (bits << left), of each byte; bits << left must fit one. */
-V_INLINE __m256i KS_NAME(x_above)(__m256i v, __m256i bits, int left) {
-    return _mm256_or_si256(v, _mm256_slli_epi16(bits, left));
-}
-
 /* Bits [n, n + width) of each byte. */
 V_INLINE __m256i KS_NAME(x_bits)(__m256i v, int n, int width) {
     if (n) v = _mm256_srli_epi16(v, n);
     return KS_NAME(x_and)(v, (1 << width) - 1);
+}
+
+/* Eight streams in turns are read at two thirds of the speed of one. So what
+ * comes next is fetched in the order of its addresses, and to the L2 cache:
+ * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
+ * for rows of 1,152 bytes). */
+V_INLINE void KS_NAME(x_fetch)(const u8 *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
 /* 16 bytes at `at` of eight rows: to[i] has bytes 4 * i to 4 * i + 3 of each,
@@ -2269,49 +2272,45 @@ V_INLINE void KS_NAME(x_block)(
 /* A block of eight rows in stretches of 16 bytes, transposed. */
 typedef struct { __m256i v[4 * 14]; } KS_NAME(xraw);
 
-/* A stretch from each multiple of 16 on, and the last 16 bytes if the block
- * does not end with one. With IQ4_XS all but the first begin 8 bytes before, so
- * that each has the nibbles of a group. */
-V_INLINE void KS_NAME(x_stage)(
-    const u8 *const *row, size_t at, ksllm_type type, KS_NAME(xraw) *to) {
-    const size_t bytes = BLK_TYPES[type].bytes, n = bytes / 16;
-    const size_t skew = type == KSLLM_TYPE_IQ4_XS ? 8 : 0;
-    for (size_t i = 0; i < n; i++)
-        KS_NAME(x_four)(row, at + 16 * i - (i ? skew : 0), to->v + 4 * i);
-    if (bytes % 16)
-        KS_NAME(x_four)(row, at + bytes - 16, to->v + 4 * n);
+/* Groups of 32 weights that are unpacked from the same bytes. */
+V_INLINE int KS_NAME(x_unit)(ksllm_type type) {
+    return type == KSLLM_TYPE_Q2_K || type == KSLLM_TYPE_Q3_K
+            || type == KSLLM_TYPE_Q6_K ? 4 : 2;
 }
 
-/* Group g: 32 weights, as x_block gives them. */
-V_INLINE void KS_NAME(x_group)(
-    const KS_NAME(xraw) *raw, ksllm_type type, int g, __m256i *w) {
+/* Group g of unit i, as x_block gives it. */
+V_INLINE void KS_NAME(x_group)(const KS_NAME(xraw) *raw, ksllm_type type,
+    size_t i, const int g, __m256i *w) {
     const __m256i *q = raw->v;
-    const int half = g / 4, j = g % 4;
-    if (type == KSLLM_TYPE_IQ4_XS) KS_NAME(x_nibbles)(q + 4 + 4 * g, w);
+    if (type == KSLLM_TYPE_IQ4_XS)
+        KS_NAME(x_nibbles)(q + 4 + 8 * i + 4 * g, w);
     KS_UNROLL
     for (int k = 0; k < 8; k++) {
+        __m256i h;
         switch ((int)type) {
         case KSLLM_TYPE_Q4_K:
-            w[k] = KS_NAME(x_bits)(q[4 + g / 2 * 8 + k], g % 2 * 4, 4);
+            w[k] = KS_NAME(x_bits)(q[4 + 8 * i + (size_t)k], 4 * g, 4);
             break;
         case KSLLM_TYPE_Q5_K:
-            w[k] = KS_NAME(x_bits)(q[12 + g / 2 * 8 + k], g % 2 * 4, 4);
-            w[k] = KS_NAME(x_above)(
-                w[k], KS_NAME(x_bits)(q[4 + k], g, 1), 4);
+            w[k] = KS_NAME(x_bits)(q[12 + 8 * i + (size_t)k], 4 * g, 4);
+            h = KS_NAME(x_bits)(q[4 + k], 2 * (int)i + g, 1);
+            w[k] = _mm256_or_si256(w[k], _mm256_slli_epi16(h, 4));
             break;
         case KSLLM_TYPE_Q6_K:
             w[k] = KS_NAME(x_bits)(
-                q[16 * half + j % 2 * 8 + k], j / 2 * 4, 4);
-            w[k] = KS_NAME(x_above)(
-                w[k], KS_NAME(x_bits)(q[32 + 8 * half + k], 2 * j, 2), 4);
+                q[16 * i + (size_t)(g % 2 * 8 + k)], g / 2 * 4, 4);
+            h = q[32 + 8 * i + (size_t)k];
+            h = g < 2 ? _mm256_slli_epi16(h, 4 - 2 * g)
+                      : _mm256_srli_epi16(h, 2 * g - 4);
+            w[k] = _mm256_or_si256(w[k], KS_NAME(x_and)(h, 48));
             break;
         case KSLLM_TYPE_Q2_K:
-            w[k] = KS_NAME(x_bits)(q[4 + 8 * half + k], 2 * j, 2);
+            w[k] = KS_NAME(x_bits)(q[4 + 8 * i + (size_t)k], 2 * g, 2);
             break;
         case KSLLM_TYPE_Q3_K:
-            w[k] = KS_NAME(x_bits)(q[8 + 8 * half + k], 2 * j, 2);
-            w[k] = KS_NAME(x_above)(
-                w[k], KS_NAME(x_bits)(q[k], g, 1), 2);
+            w[k] = KS_NAME(x_bits)(q[8 + 8 * i + (size_t)k], 2 * g, 2);
+            h = KS_NAME(x_bits)(q[k], 4 * (int)i + g, 1);
+            w[k] = _mm256_or_si256(w[k], _mm256_slli_epi16(h, 2));
             break;
         default: w[k] = KS_NAME(x_codebook)(w[k]); /* IQ4_XS */
         }
@@ -2356,9 +2355,9 @@ V_INLINE void KS_NAME(x_scale_bytes)(
         c = m[2];
         KS_UNROLL
         for (int i = 0; i < 4; i++)
-            s[i] = _mm256_sub_epi8(KS_NAME(x_above)(
+            s[i] = _mm256_sub_epi8(_mm256_or_si256(
                 KS_NAME(x_bits)(m[i % 2], i / 2 * 4, 4),
-                KS_NAME(x_bits)(c, 2 * i, 2), 4), tail);
+                _mm256_slli_epi16(KS_NAME(x_bits)(c, 2 * i, 2), 4)), tail);
         return;
     case KSLLM_TYPE_IQ4_XS: /* nibbles at q[1], two bits above in q[0] */
         KS_UNROLL
@@ -2425,6 +2424,43 @@ V_INLINE void KS_NAME(x_lanes)(
     const __m256 high = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
     to->d = first || b->has_min ? low : high;
     to->dmin = vr_minus(high);
+}
+
+/* The block at `at` of eight rows, while what lies at `next` is fetched; not
+ * inlined, so that its constants do not take the registers of loops around it.
+ * A stretch begins at each multiple of 16, and the last 16 bytes are one if the
+ * block does not end with one. With IQ4_XS all but the first begin 8 bytes
+ * before, so that each has the nibbles of a group. */
+__attribute__((noinline)) static void KS_NAME(x_block256)(
+    const u8 *const *row, size_t at, ksllm_type type, const u8 *next,
+    KS_NAME(xraw) *raw, KS_NAME(xlanes) *lanes) {
+    const size_t bytes = BLK_TYPES[type].bytes;
+    const size_t skew = type == KSLLM_TYPE_IQ4_XS ? 8 : 0;
+    const u8 *p[8]; /* registers: row may be what is stored to */
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) p[r] = row[r] + at;
+    __m256i *to = raw->v;
+    KS_NAME(x_four)(p, 0, to);
+    size_t i = 16 - skew;
+    for (; i + 16 <= bytes; i += 16) {
+        __builtin_prefetch(next, 0, 2);
+        __builtin_prefetch(next + 64, 0, 2);
+        KS_NAME(x_four)(p, i, to += 4);
+        next += 128;
+    }
+    KS_NAME(x_fetch)(next, (bytes + 16 - i) * 8);
+    if (i < bytes) KS_NAME(x_four)(p, bytes - 16, to + 4);
+    switch ((int)type) {
+#define LANES(t)                                                               \
+    case KSLLM_TYPE_##t: KS_NAME(x_lanes)(raw, KSLLM_TYPE_##t, lanes); break
+    LANES(Q2_K);
+    LANES(Q3_K);
+    LANES(Q4_K);
+    LANES(Q5_K);
+    LANES(IQ4_XS);
+    default: KS_NAME(x_lanes)(raw, KSLLM_TYPE_Q6_K, lanes);
+#undef LANES
+    }
 }
 
 /* A token's sums of the spans of a block of 256, in the order of the pairs in
@@ -2513,14 +2549,6 @@ V_INLINE __m256i KS_NAME(x_scaled)(__m256i s, __m256i scale) {
 
 /* ---- few tokens ---- */
 
-/* Eight streams in turns are read at two thirds of the speed of one. So what
- * comes next is fetched in the order of its addresses, and to the L2 cache:
- * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
- * for rows of 1,152 bytes). */
-V_INLINE void KS_NAME(x_fetch)(const u8 *p, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
-}
-
 /* m tokens from t0 on; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
@@ -2570,26 +2598,26 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     const blk_type *b = &BLK_TYPES[type];
     const bool is_signed = KS_NAME(x_signed)(type);
     const int n = KS_NAME(x_steps)(type, is_signed);
+    const int unit = KS_NAME(x_unit)(type);
     const size_t n_in = a->n_in;
     size_t at = 0;
     for (size_t i = 0; i < n_in / 256; i++, at += b->bytes) {
         KS_NAME(xraw) raw;
         KS_NAME(xlanes) l;
         __m256i p[K_FEW];
-        KS_NAME(x_stage)(row, at, type, &raw);
-        KS_NAME(x_lanes)(&raw, type, &l);
+        KS_NAME(x_block256)(row, at, type, next + 8 * at, &raw, &l);
         for (size_t t = 0; t < m; t++) p[t] = _mm256_setzero_si256();
-        for (int g0 = 0; g0 < 8; g0 += 2) {
-            KS_NAME(x_fetch)(
-                next + 8 * at + 2 * (size_t)(g0 / 2) * b->bytes, 2 * b->bytes);
+        const i8 *x0 = a->q[1] + t0 * n_in + 256 * i;
+        const __m256i *scale = l.scale;
+        for (size_t u = 0; u < 8 / (size_t)unit; u++) {
             KS_UNROLL
-            for (int g = g0; g < g0 + 2; g++) {
+            for (int g = 0; g < unit; g++, x0 += 32, scale += 32 / b->span) {
                 __m256i w[8];
-                KS_NAME(x_group)(&raw, type, g, w);
+                KS_NAME(x_group)(&raw, type, u, g, w);
                 KS_UNROLL
                 for (int k = 0; k < 8; k++)
                     if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
-                const i8 *x = a->q[1] + t0 * n_in + 256 * i + 32 * (size_t)g;
+                const i8 *x = x0;
                 for (size_t t = 0; t < m; t++, x += n_in) {
                     __m256i s = _mm256_setzero_si256();
                     KS_UNROLL
@@ -2598,7 +2626,7 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
                             KS_NAME(x_dword)(x + 4 * k), k % n == 0, is_signed);
                         if (k % n == n - 1)
                             p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
-                                s, l.scale[(32 * g + 4 * k) / b->span]));
+                                s, scale[4 * k / b->span]));
                     }
                 }
             }
@@ -2786,10 +2814,12 @@ V_INLINE void KS_NAME(x_lay)(
 
 /* Half h of a panel: eight rows. */
 V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
-    const u8 *const *row, size_t at, size_t n_blocks, ksllm_type type) {
+    const u8 *const *row, size_t at, size_t n_blocks, ksllm_type type,
+    const u8 *next) {
     const blk_type *b = &BLK_TYPES[type];
     __m256i w[8];
     if (b->n == 32) {
+        KS_NAME(x_fetch)(next, 8 * n_blocks * b->bytes);
         for (size_t i = 0; i < n_blocks; i++, at += b->bytes) {
             KS_NAME(x_block)(row, at, type, w);
             KS_NAME(x_lay)(to, 8 * i, h, type, w);
@@ -2802,13 +2832,13 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
     }
     KS_NAME(xraw) raw;
     KS_NAME(xlanes) l;
-    KS_NAME(x_stage)(row, at, type, &raw);
-    KS_NAME(x_lanes)(&raw, type, &l);
-    for (int g0 = 0; g0 < 8; g0 += 2) {
+    KS_NAME(x_block256)(row, at, type, next, &raw, &l);
+    const int unit = KS_NAME(x_unit)(type);
+    for (size_t u = 0; u < 8 / (size_t)unit; u++) {
         KS_UNROLL
-        for (int g = g0; g < g0 + 2; g++) {
-            KS_NAME(x_group)(&raw, type, g, w);
-            KS_NAME(x_lay)(to, 8 * (size_t)g, h, type, w);
+        for (int g = 0; g < unit; g++) {
+            KS_NAME(x_group)(&raw, type, u, g, w);
+            KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type, w);
         }
     }
     for (int i = 0; i < 256 / b->span; i++)
@@ -2956,13 +2986,16 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
             size_t n_rows = min_size(16, p->n_rows - r0);
             for (size_t r = 0; r < 16; r++)
                 row[r] = p->w + (r0 + min_size(r, n_rows - 1)) * p->row_bytes;
+            const u8 *next = p->n_rows - r0 >= 32 ? row[0] + 16 * p->row_bytes
+                                                  : row[0];
             memset(acc, 0, sizeof acc);
             for (size_t k = 0; k < n; k += wide) {
                 size_t n_blocks = min_size(wide, n - k) / nb;
                 size_t at = k / nb * BLK_TYPES[type].bytes;
-                for (int h = 0; h < 2; h++)
-                    KS_NAME(k_panel_build)(
-                        &w, h, row + 8 * h, at, n_blocks, type);
+                size_t size = n_blocks * BLK_TYPES[type].bytes;
+                for (size_t h = 0; h < 2; h++)
+                    KS_NAME(k_panel_build)(&w, (int)h, row + 8 * h, at,
+                        n_blocks, type, next + 16 * at + 8 * h * size);
                 KS_NAME(k_panel_tokens)(
                     &w, p->acts, k, n_blocks, t0, m, type, acc);
             }
