@@ -167,7 +167,7 @@ $(BUILD)/tests/bench_kernels: OPT =
 # One translation unit, which takes in ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
 	echo '  cc   $@'
-	$(CC) -std=gnu11 $(STRICT) -Wno-psabi $(FLAGS) -O3 -o $@ \
+	$(CC) -std=gnu11 $(STRICT) -Wno-psabi $(FLAGS) -o $@ \
 	    quant/ksllm-quant.c $(LIBS)
 
 # What `make` does not build goes through the front end: it must not rot.
