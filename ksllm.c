@@ -6955,7 +6955,7 @@ typedef struct {
 } tok_key;
 
 /* Of up to 8 bytes no two have the same hash. */
-static void tok_hash(tok_key *key) {
+KS_INLINE void tok_hash(tok_key *key) {
     u64 h = (key->last ^ 0xa0761d6478bd642fu) * 0x9e3779b97f4a7c15u;
     u64 g = (key->before ^ (u64)key->n << 56) * 0xd6e8feb86659fd93u;
 
@@ -6986,13 +6986,20 @@ static tok_key tok_key_of(const u8 *p, size_t n) {
  * bytes of header before that, so 16 bytes up to their end can be read at
  * once. Without the branches on n, which no CPU can foresee, a vocabulary opens
  * in two thirds of the time. */
-static u64 tok_file_last(const u8 *p, size_t n) {
-    return ld_u64(p + n - 8) >> (n < 8 ? 64 - 8 * n : 0);
+KS_INLINE u64 tok_file_last(const u8 *p, size_t n) {
+    return ld_u64(p + n - 8) >> (n < 8 ? (8 - n) * 8 & 63 : 0);
 }
 
-static tok_key tok_file_key(const u8 *p, size_t n) {
+/* Without the hash. */
+KS_INLINE tok_key tok_file_ends(const u8 *p, size_t n) {
     u64 before = ld_u64(p + n - 16) >> (n < 16 ? (16 - n) * 8 & 63 : 0);
     tok_key key = {p, n, tok_file_last(p, n), n > 8 ? before : 0, 0};
+
+    return key;
+}
+
+KS_INLINE tok_key tok_file_key(const u8 *p, size_t n) {
+    tok_key key = tok_file_ends(p, n);
 
     tok_hash(&key);
     return key;
@@ -7025,10 +7032,13 @@ static inline str tok_fold(str s, u8 *buf) {
     return (str){(const char *)buf, (size_t)(out - buf)};
 }
 
-static bool tok_is_key(const tok_key *key, const u8 *p, size_t n, u64 last) {
-    if (n != key->n || last != key->last)
+/* Whether the text of the file at p is the key's; it has as many bytes. */
+KS_INLINE bool tok_is_key(const tok_key *key, const u8 *p) {
+    tok_key other = tok_file_ends(p, key->n);
+
+    if (((other.last ^ key->last) | (other.before ^ key->before)) != 0)
         return false;
-    for (size_t i = 0; i + 8 < n; i += 8)
+    for (size_t i = 0; i + 16 < key->n; i += 8)
         if (ld_u64(p + i) != ld_u64(key->p + i))
             return false;
     return true;
@@ -7049,9 +7059,8 @@ static bool tok_folds_to(str s, const u8 *p, size_t n) {
 
 static bool tok_has_text(const tokenizer *t, u32 id, const tok_key *key) {
     str s = tok_text(t, id);
-    const u8 *p = (const u8 *)s.p;
 
-    return tok_is_key(key, p, s.n, tok_file_last(p, s.n))
+    return (s.n == key->n && tok_is_key(key, (const u8 *)s.p))
            || (t->kind == TOK_PIECES && tok_folds_to(s, key->p, key->n));
 }
 
@@ -7239,17 +7248,35 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     return KSLLM_OK;
 }
 
-/* Enters a text; of equal texts the last token stays, as in a dictionary. */
-static ksllm_status tok_open_find(tok_opening *o, u32 id, str s) {
+/* Tables of megabytes: their lines are fetched for a batch of tokens or merges
+ * before they are used, because opening waits for little else. */
+enum { TOK_BATCH = 96 };
+
+/* A token on its way into the table `find`. */
+typedef struct { u64 hash; u32 id; } tok_entry;
+
+/* Enters a token; of equal texts the last one stays, as in a dictionary. The
+ * one before is not a normal token from then on: nothing finds it. */
+static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     tokenizer *t = o->t;
-    tok_key key = tok_key_of((const u8 *)s.p, s.n);
-    u32 i = (u32)key.hash & t->find_mask;
+    u32 i = (u32)e.hash & t->find_mask;
 
     for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
         u64 slot = t->find[i];
-        if (slot == 0 || (tok_is_slot(slot, key.hash)
-                          && tok_has_text(t, tok_slot_id(slot), &key))) {
-            t->find[i] = key.hash >> TOK_ID_BITS << TOK_ID_BITS | (id + 1);
+        u8 buf[TOK_TEXT_MAX];
+        if (slot != 0 && tok_is_slot(slot, e.hash)) {
+            str s = tok_text(t, e.id);
+            u32 before = tok_slot_id(slot);
+            if (t->kind == TOK_PIECES)
+                s = tok_fold(s, buf);
+            tok_key key = tok_key_of((const u8 *)s.p, s.n);
+            if (tok_has_text(t, before, &key)) {
+                t->normal[before >> 6] &= ~((u64)1 << (before & 63));
+                slot = 0;
+            }
+        }
+        if (slot == 0) {
+            t->find[i] = e.hash >> TOK_ID_BITS << TOK_ID_BITS | (e.id + 1);
             return KSLLM_OK;
         }
         i = (i + 1) & t->find_mask;
@@ -7369,17 +7396,45 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
     return s;
 }
 
+/* All about a token but its place in `find`, for which there is a hash. */
+static ksllm_status tok_open_token(tok_opening *o, u32 id, u32 type, str s,
+                                   u8 *n_rows, u64 *hash) {
+    tokenizer *t = o->t;
+    u8 room[16 + TOK_TEXT_MAX], *buf = room + 16;
+
+    memset(room, 0, 16);        /* tok_file_key reads it */
+    if (s.n > t->max_piece_bytes) {
+        u32 n = (u32)tok_bytes(t, id, buf).n;
+        if (n > t->max_piece_bytes)
+            t->max_piece_bytes = n;
+    }
+    if (t->kind == TOK_PIECES) {
+        size_t n = s.n;
+        s = tok_fold(s, buf);
+        for (size_t i = 1; i < s.n && s.n < n; i++)
+            if (s.p[i] == ' ')
+                tok_set_bit(t->before_space, (u8)s.p[i - 1]);
+    }
+    *hash = tok_file_key((const u8 *)s.p, s.n).hash;
+    if (type == TOK_BYTE && tok_byte_of(s) >= 0)
+        t->byte_id[tok_byte_of(s)] = (i32)id;
+    return tok_is_special(type) ? tok_open_special(o, id, s, n_rows)
+                                : KSLLM_OK;
+}
+
 /* Every table of the tokens. */
 static ksllm_status tok_open_tokens(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = o->tokens->data, *begin = p;
-    u8 buf[TOK_TEXT_MAX], n_rows = 0;
+    tok_entry batch[TOK_BATCH];
+    u32 n = 0;
+    u8 n_rows = 0;
+    ksllm_status status = KSLLM_OK;
 
     t->texts = begin;
-    for (u32 id = 0; id < t->n_vocab; id++) {
-        str s = gguf_next_str(&p), whole = s;
+    for (u32 id = 0; id < t->n_vocab && status == KSLLM_OK; id++) {
+        str s = gguf_next_str(&p);
         u32 type = tok_type(t, id);
-        ksllm_status status = KSLLM_OK;
         if (s.n > TOK_TEXT_MAX && type != TOK_UNUSED)
             return fail(o->err, KSLLM_ERR_UNSUPPORTED,
                         o->tokens->offset + (u64)(p - begin) - s.n,
@@ -7392,27 +7447,18 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
         t->at[id + 1] = (u32)(p - begin) + 8;
         if (type == TOK_NORMAL)
             tok_set_bit(t->normal, id);
-        if (type == TOK_UNUSED || s.n == 0)
-            continue;
-        if (s.n > t->max_piece_bytes) {
-            u32 n = (u32)tok_bytes(t, id, buf).n;
-            if (n > t->max_piece_bytes)
-                t->max_piece_bytes = n;
+        if (type != TOK_UNUSED && s.n > 0) {
+            status = tok_open_token(o, id, type, s, &n_rows, &batch[n].hash);
+            __builtin_prefetch(&t->find[(u32)batch[n].hash & t->find_mask], 1);
+            batch[n++].id = id;
         }
-        if (t->kind == TOK_PIECES)
-            s = tok_fold(s, buf);
-        for (size_t i = 1; i < s.n && s.n < whole.n; i++)
-            if (s.p[i] == ' ')
-                tok_set_bit(t->before_space, (u8)s.p[i - 1]);
-        if (type == TOK_BYTE && tok_byte_of(s) >= 0)
-            t->byte_id[tok_byte_of(s)] = (i32)id;
-        status = tok_open_find(o, id, s);
-        if (status == KSLLM_OK && tok_is_special(type))
-            status = tok_open_special(o, id, s, &n_rows);
-        if (status != KSLLM_OK)
-            return status;
+        if (n < TOK_BATCH && id + 1 < t->n_vocab)
+            continue;
+        for (u32 i = 0; i < n && status == KSLLM_OK; i++)
+            status = tok_open_find(o, batch[i]);
+        n = 0;
     }
-    return KSLLM_OK;
+    return status;
 }
 
 static u32 tok_merge_slot(const tokenizer *t, u32 left, u32 right) {
@@ -7452,29 +7498,6 @@ static ksllm_status tok_open_merge(tok_opening *o, u64 key, u32 slot,
     return tok_bad(o, TOK_MERGES, "has merges made to collide");
 }
 
-/* The id of left and right written together. Merges come in the order of
- * their tokens, several for one: nearly always it is the token of the merge
- * before or the next one, which saves the look-up that misses the cache. */
-static i32 tok_joined(const tokenizer *t, const tok_key *left,
-                      const tok_key *right, u32 guess) {
-    u8 buf[TOK_TEXT_MAX];
-    size_t n = left->n + right->n;
-
-    for (u32 id = guess; id < guess + 2 && id < t->n_vocab; id++) {
-        const u8 *p = (const u8 *)tok_text(t, id).p, *middle = p + left->n;
-        if (tok_text(t, id).n == n
-            && tok_is_key(left, p, left->n, tok_file_last(p, left->n))
-            && tok_is_key(right, middle, right->n,
-                          tok_file_last(middle, right->n)))
-            return (i32)id;
-    }
-    if (n > TOK_TEXT_MAX)
-        return -1;
-    memcpy(buf, left->p, left->n);
-    memcpy(buf + left->n, right->p, right->n);
-    return tok_lookup(t, buf, n);
-}
-
 /* Where the first space is in the bytes of a word, 8 when there is none. */
 static u32 tok_space_in(u64 word) {
     u64 x = word ^ 0x2020202020202020u;
@@ -7485,13 +7508,22 @@ static u32 tok_space_in(u64 word) {
 
 /* "left right": the space that divides is the first one that is not at the
  * beginning; its place, 0 when there is none. Byte-level texts have no other
- * spaces. s is a text of the file. */
-static size_t tok_divide(str s) {
+ * spaces. s is a text of the file; two texts or more come after it when
+ * `more`, so that 16 bytes behind it can be read. */
+static size_t tok_divide(str s, bool more) {
     size_t i = 1;
     u32 at;
 
     if (s.n < 3)
         return 0;
+    if (more) {
+        u32 far = tok_space_in(ld_u64(s.p + 9)) + 9;
+        at = tok_space_in(ld_u64(s.p + 1));
+        at = at < 8 ? at + 1 : far;
+        if (at < 17 || s.n <= 17)
+            return at < s.n - 1 ? at : 0;
+        i = 17;
+    }
     for (; i + 8 <= s.n; i += 8) {
         at = tok_space_in(ld_u64(s.p + i));
         if (at < 8)
@@ -7503,62 +7535,93 @@ static size_t tok_divide(str s) {
     return i + at < s.n - 1 ? i + at : 0;
 }
 
-/* A merge on its way into the table; left.n is 0 when it is none. */
+/* A merge on its way into the table: two texts and their hashes, then two ids
+ * and a slot. left is 0 when it is none. */
 typedef struct {
-    tok_key left, right;
-    u64 key;                    /* both ids, as in the table */
-    i32 both;
-    u32 slot;
+    const u8 *text;
+    u32 left, right;            /* bytes; the space is between them */
+    u64 hash[2];
 } tok_merging;
 
-/* Tables of megabytes: fetched for a batch of merges before they are used,
- * because opening waits for little else. */
-enum { TOK_BATCH = 96 };
-
-static void tok_merging_read(const tokenizer *t, tok_merging *m, str s) {
+static void tok_merging_read(const tokenizer *t, tok_merging *m, str s,
+                             bool more) {
     const u8 *p = (const u8 *)s.p;
-    size_t i = tok_divide(s);
+    size_t i = tok_divide(s, more);
 
-    m->both = -1;
-    m->left.n = i;
-    if (i == 0)
+    m->left = i < TOK_TEXT_MAX && s.n - i < TOK_TEXT_MAX ? (u32)i : 0;
+    if (m->left == 0)
         return;
-    m->left = tok_file_key(p, i);
-    m->right = tok_file_key(p + i + 1, s.n - i - 1);
-    __builtin_prefetch(&t->find[(u32)m->left.hash & t->find_mask]);
-    __builtin_prefetch(&t->find[(u32)m->right.hash & t->find_mask]);
+    m->text = p;
+    m->right = (u32)(s.n - i - 1);
+    m->hash[0] = tok_file_key(p, i).hash;
+    m->hash[1] = tok_file_key(p + i + 1, s.n - i - 1).hash;
+    __builtin_prefetch(&t->find[(u32)m->hash[0] & t->find_mask]);
+    __builtin_prefetch(&t->find[(u32)m->hash[1] & t->find_mask]);
+}
+
+/* Whether two texts of the file are the same in their last 8 bytes. */
+KS_INLINE bool tok_ends_alike(const u8 *p, const u8 *q, size_t n) {
+    return tok_file_last(p, n) == tok_file_last(q, n);
+}
+
+KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
+    return tok_ends_alike(p, q, n) && (n <= 8 || memcmp(p, q, n - 8) == 0);
+}
+
+/* The id of left and right written together. Merges come in the order of
+ * their tokens, several for one: nearly always it is the token of the merge
+ * before or the next one, which saves the look-up that misses the cache. Which
+ * of the two is told by length and end, without a branch. */
+static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
+    u8 buf[2 * TOK_TEXT_MAX];
+    const u8 *left = m->text, *right = left + m->left + 1;
+    u32 n = m->left + m->right;
+    str s = tok_text(t, guess);
+    size_t end = min_size(m->right, s.n);
+
+    guess += (s.n != n) | !tok_ends_alike((const u8 *)s.p + s.n - end,
+                                          right + m->right - end, end);
+    if (guess < t->n_vocab && tok_has_bit(t->normal, guess)) {
+        s = tok_text(t, guess);
+        if (s.n == n && tok_alike(left, (const u8 *)s.p, m->left)
+            && tok_alike(right, (const u8 *)s.p + m->left, m->right))
+            return (i32)guess;
+    }
+    memcpy(buf, left, m->left);
+    memcpy(buf + m->left, right, m->right);
+    return tok_lookup(t, buf, n);
 }
 
 /* The half of a merge as an id, -1 when it is no token. Takes 61 equal bits of
  * the hash for the same text: going to the texts would double the time of
  * opening, and a file made to fool this fools itself alone. */
-static i32 tok_half(const tokenizer *t, const tok_key *key) {
+static i32 tok_half(const tokenizer *t, u64 hash) {
     for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-        u64 slot = t->find[((u32)key->hash + step) & t->find_mask];
+        u64 slot = t->find[((u32)hash + step) & t->find_mask];
         if (slot == 0)
             break;
-        if (tok_is_slot(slot, key->hash))
+        if (tok_is_slot(slot, hash))
             return (i32)tok_slot_id(slot);
     }
     return -1;
 }
 
-static void tok_merging_find(const tokenizer *t, tok_merging *m, u32 *guess) {
-    i32 a, b;
+/* Puts the pair and its slot in the place of the hashes; gives what the merge
+ * makes, -1 when one of the three tokens is missing. */
+static i32 tok_merging_find(const tokenizer *t, tok_merging *m, u32 guess) {
+    i32 a, b, both;
 
-    if (m->left.n == 0)
-        return;
-    a = tok_half(t, &m->left);
-    b = tok_half(t, &m->right);
-    if (a < 0 || b < 0)
-        return;
-    m->both = tok_joined(t, &m->left, &m->right, *guess);
-    if (m->both < 0)
-        return;
-    *guess = (u32)m->both;
-    m->key = (u64)(u32)a << TOK_ID_BITS | (u32)b;
-    m->slot = tok_merge_slot(t, (u32)a, (u32)b);
-    __builtin_prefetch(&t->merge[m->slot], 1);
+    if (m->left == 0)
+        return -1;
+    a = tok_half(t, m->hash[0]);
+    b = tok_half(t, m->hash[1]);
+    both = a < 0 || b < 0 ? -1 : tok_joined(t, m, guess);
+    m->hash[0] = (u64)(u32)a << TOK_ID_BITS | (u32)b;
+    m->hash[1] = tok_merge_slot(t, (u32)a, (u32)b);
+    __builtin_prefetch(&t->merge[m->hash[1]], 1);
+    if (both < 0)
+        m->left = 0;
+    return both;
 }
 
 /* Merges that name a missing token are left out: nothing can reach them. */
@@ -7569,21 +7632,21 @@ static ksllm_status tok_open_merges(tok_opening *o) {
     ksllm_status s = KSLLM_OK;
     u32 guess = 0;
 
-    for (u32 rank = 0; rank < t->n_merges; rank += TOK_BATCH) {
-        u32 n = t->n_merges - rank < TOK_BATCH ? t->n_merges - rank
-                                               : (u32)TOK_BATCH;
+    for (u32 rank = 0, n; rank < t->n_merges && s == KSLLM_OK; rank += n) {
+        n = t->n_merges - rank < TOK_BATCH ? t->n_merges - rank
+                                           : (u32)TOK_BATCH;
         for (u32 i = 0; i < n; i++)
-            tok_merging_read(t, &batch[i], gguf_next_str(&p));
-        for (u32 i = 0; i < n; i++)
-            tok_merging_find(t, &batch[i], &guess);
-        for (u32 i = 0; i < n && s == KSLLM_OK; i++) {
-            const tok_merging *m = &batch[i];
-            t->merged[rank + i] = m->both < 0 ? 0 : (u32)m->both;
-            if (m->both >= 0)
-                s = tok_open_merge(o, m->key, m->slot, rank + i);
+            tok_merging_read(t, &batch[i], gguf_next_str(&p),
+                             rank + i + 2 < t->n_merges);
+        for (u32 i = 0; i < n; i++) {
+            i32 both = tok_merging_find(t, &batch[i], guess);
+            guess = both < 0 ? guess : (u32)both;
+            t->merged[rank + i] = guess;
         }
-        if (s != KSLLM_OK)
-            break;
+        for (u32 i = 0; i < n && s == KSLLM_OK; i++)
+            if (batch[i].left > 0)
+                s = tok_open_merge(o, batch[i].hash[0], (u32)batch[i].hash[1],
+                                   rank + i);
     }
     return s;
 }

@@ -3,7 +3,8 @@
 
     python3 tests/bench_tokens.py --tokens build/tests/tokens
         --corpus build/corpus/korean.txt [--data DIR] [--npm DIR]
-        [--gemma FILE] [--rounds 5] [--stream 10000000]
+        [--gemma FILE] [--rounds 5] [--stream 10000000] [--opens 60]
+        [--only NAME]
 
 For each vocabulary, MB of text per second to tokens and back, one thread, in
 pieces of about 4 KiB:
@@ -16,7 +17,10 @@ pieces of about 4 KiB:
 The three take turns, a round each; the table has the medians, and behind them
 how many times ours is the faster of the others (median of the rounds' ratios,
 with the least one). Exit status 1 if a ratio is not above 1. Before that every
-vocabulary has to decode --stream random tokens without a fault.
+vocabulary is opened --opens times (least and median of the processor time), has
+to decode --stream random tokens without a fault, and encodes 1 MB and 4 MB of
+each of WORST: the slowest is printed, and status is 1 if four times the text
+takes more than twelve times as long.
 """
 import argparse
 import ctypes as C
@@ -52,11 +56,10 @@ class Ours:
         self.args = [program, path, "--bench", corpus]
 
     def round(self):
-        """MB/s of encoding and of decoding, milliseconds to open."""
+        """MB/s of encoding and of decoding."""
         text = subprocess.run(self.args, check=True, text=True,
                               stdout=subprocess.PIPE).stdout
-        opened, encode, decode = map(float, re.findall(r"[\d.]+", text))
-        return encode, decode, opened
+        return tuple(map(float, re.findall(r"[\d.]+", text)))
 
 
 class Rust:
@@ -103,6 +106,28 @@ class Llama:
         return self.size / (t1 - t0) * 1e-6, self.size / (t2 - t1) * 1e-6
 
 
+# What a tokenizer might take badly: words that do not end, and what a special
+# token, a contraction, a cluster or a normalization begins with.
+WORST = ["a", "A", "aA", "7", " ", " a", "\t", "\r", "=", "'", "'s", "er",
+         "aaaaaaab", "thequickbrownfox", "가", "하다", "\u1100\u1161\u11a8",
+         "\u0301\u0323", "\u2581", "\u200b", "\U0001F468\u200D", "<|",
+         "<|im_start|", "<|im_end|>", "<|begin_of_text|", "<start_of_turn"]
+
+
+def worst(program, path, work):
+    """(MB/s, text) of the slowest, (ratio, text) of the least linear."""
+    found, name = [], os.path.join(work, "worst.txt")
+    for text in WORST:
+        speeds = []
+        for size in (1 << 20, 1 << 22):
+            unit = text.encode()
+            with open(name, "wb") as f:
+                f.write(unit * (size // len(unit)))
+            speeds.append(Ours(program, path, name).round()[0])
+        found.append((speeds[1], 4 * speeds[0] / max(speeds[1], 0.01), text))
+    return min(f[::2] for f in found), max(f[1:] for f in found)
+
+
 def vocabularies(args, work):
     """(name, GGUF, tokenizers object) of what is at hand."""
     for name in ("llama-bpe", "qwen2", "gpt-2", "llama-spm"):
@@ -119,6 +144,10 @@ def vocabularies(args, work):
             path = os.path.join(work, name + ".gguf")
             check_tokens.gguf_of_json(source, pre, path)
             yield name, path, Tokenizer.from_file(source)
+    path = args.data and check_tokens.exaone_gguf(args.data, work)
+    if path:
+        yield ("exaone4", path,
+               check_tokens.Vocabulary(path).byte_level("exaone4"))
     source = os.path.join(args.npm or "", "gemma3", "package", "models",
                           "tokenizer.json")
     if args.gemma and os.path.exists(source):
@@ -141,6 +170,7 @@ def main():
     p.add_argument("--only")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--stream", type=int, default=10000000)
+    p.add_argument("--opens", type=int, default=60)
     args = p.parse_args()
     with open(args.corpus, "rb") as f:
         text = f.read()
@@ -152,6 +182,11 @@ def main():
         for name, path, tok in vocabularies(args, work):
             if args.only and args.only != name:
                 continue
+            if args.opens:
+                done = subprocess.run([args.tokens, path, "--open",
+                                       str(args.opens)], text=True, check=True,
+                                      stdout=subprocess.PIPE)
+                print("%-11s %s" % (name, done.stdout.strip()), flush=True)
             if args.stream:
                 done = subprocess.run([args.tokens, path, "--stream",
                                        str(args.stream)], text=True,
@@ -159,6 +194,13 @@ def main():
                 print("%-11s %s" % (name, done.stdout.strip()), flush=True)
                 if done.returncode:
                     slow.append(name + " stream")
+            slowest, least = worst(args.tokens, path, work)
+            print("%-11s slowest of %d hostile texts: %r, %.1f MB/s; four "
+                  "times the text takes at most %.1f times as long (%r)" % (
+                      name, len(WORST), slowest[1], slowest[0], *least),
+                  flush=True)
+            if least[0] > 12:
+                slow.append(name + " is not linear")
             ours = Ours(args.tokens, path, args.corpus)
             others = [Rust(tok, parts), Llama(peer, path, parts)]
             rounds = [[x.round() for x in [ours] + others]
@@ -173,7 +215,6 @@ def main():
                           least), flush=True)
                 if mid <= 1:
                     slow.append("%s %s" % (name, what))
-            print("%-11s opens in %.1f ms" % (name, median(columns[0][2])))
     print("not faster: " + ", ".join(slow) if slow else
           "faster in every case")
     return 1 if slow else 0

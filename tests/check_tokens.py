@@ -43,6 +43,7 @@ The last line is "N passed, N failed, N skipped" (comparisons of one
 vocabulary with one set of texts); exit status 1 if one failed.
 """
 import argparse
+import itertools
 import json
 import os
 import random
@@ -50,12 +51,16 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unicodedata
 
-import gguf
-import numpy
-from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
-                        normalizers, pre_tokenizers)
+# Before the import: more threads only wait for each other here.
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+
+import gguf                                                 # noqa: E402
+import numpy                                                # noqa: E402
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders,  # noqa: E402
+                        models, normalizers, pre_tokenizers)
 
 BOS, SPECIAL, COMPOSE = 1, 2, 4
 DECODE_SPECIAL = 1
@@ -322,7 +327,9 @@ class Texts:
         return glue.join(self.of(self.makers)() for _ in range(n))
 
     def all(self, count):
-        return listed(self.mark) + [self.one() for _ in range(count)]
+        yield from listed(self.mark)
+        for _ in range(count):
+            yield self.one()
 
 
 SYLLABLES = [chr(c) for c in range(0xAC00, 0xD7A4)]
@@ -394,32 +401,42 @@ PAIRS_FOR = {"gpt-2", "llama-bpe", "qwen2", "npm gpt4o", "npm deepseek_v3",
 def check_pairs(c, name, path, pre, reference, back):
     """Every syllable before every other: ABACAD... has AB, BA, AC, CA..., so
     the strings of A need only those from A on."""
-    bad, done = 0, 0
+    bad, done = [], 0
     n = len(SYLLABLES)
     for begin in range(0, n, 64):
         texts = []
         for i in range(begin, min(begin + 64, n)):
             a = SYLLABLES[i]
             text = "".join(a + b for b in SYLLABLES[i:])
-            texts += [text[k:k + 8192] + a for k in range(0, len(text), 8192)]
+            texts += [text[k:k + 1024] + a for k in range(0, len(text), 1024)]
             done += 2 * (n - i) - 1
-        bad += len(c.differences(path, pre, texts, reference, back))
-    small = [nfd("".join(SYLLABLES[i] + b for b in SYLLABLES[i % 28::28]))
-             for i in range(n)]
-    bad += len(c.differences(path, pre, small, reference, back))
-    c.passed += not bad
-    c.failed += bool(bad)
-    print("%s %s pairs: %d in NFC, %d in NFD, %d strings differ" % (
-        "FAIL " if bad else "ok   ", name, done,
-        sum(len(SYLLABLES[i % 28::28]) for i in range(n)), bad), flush=True)
+        bad += c.differences(None, path, pre, texts, reference, back)[1]
+        c.tick("%s pairs: %d of %d in NFC" % (name, done, n * n))
+    small = (nfd("".join(SYLLABLES[i] + b for b in SYLLABLES[i % 28::28]))
+             for i in range(n))
+    bad += c.differences(name + " pairs in NFD", path, pre, small, reference,
+                         back)[1]
+    c.report("%s pairs: %d in NFC, %d in NFD" % (
+        name, done, sum(len(SYLLABLES[i % 28::28]) for i in range(n))),
+        None, bad)
 
 
 # ---- Comparison ----
+
+CHUNK = 20000   # texts that are in memory at a time
+
 
 class Checker:
     def __init__(self, program):
         self.program = program
         self.passed = self.failed = self.skipped = 0
+        self.begun = self.last = time.monotonic()
+
+    def tick(self, text):
+        """Says once a minute how far a long comparison is."""
+        if time.monotonic() - self.last > 60:
+            self.last = time.monotonic()
+            print("  ... " + text, flush=True)
 
     def skip(self, name, why):
         self.skipped += 1
@@ -449,28 +466,36 @@ class Checker:
         return out
 
     def report(self, name, n, bad):
+        now = time.monotonic()
+        texts = "" if n is None else ": %d texts" % n
+        took, self.begun, self.last = now - self.begun, now, now
         if bad:
             self.failed += 1
-            print("FAIL  %s: %d of %d differ" % (name, len(bad), n))
+            print("FAIL  %s%s, %d differ (%.0f s)" % (name, texts, len(bad),
+                                                      took))
             for text, what, a, b in bad[:5]:
                 print("      %s %s\n        ours %s\n        ref  %s"
                       % (what, ascii(text)[:300], str(a)[:300], str(b)[:300]))
         else:
             self.passed += 1
-            print("ok    %s: %d texts" % (name, n))
+            print("ok    %s%s, no difference (%.0f s)" % (name, texts, took))
         sys.stdout.flush()
 
     def compare(self, name, path, pre, texts, reference, back=None):
         """Ids against reference(texts); what is decoded against back(text),
         by default the text itself."""
-        self.report(name, len(texts),
-                    self.differences(path, pre, texts, reference, back))
+        self.report(name, *self.differences(name, path, pre, texts, reference,
+                                            back))
 
-    def differences(self, path, pre, texts, reference, back=None):
-        bad = []
-        for at in range(0, len(texts), 100000):
-            bad += self.some(path, pre, texts[at:at + 100000], reference, back)
-        return bad
+    def differences(self, name, path, pre, texts, reference, back=None):
+        """How many texts there are, and those that differ."""
+        bad, n, texts = [], 0, iter(texts)
+        while some := list(itertools.islice(texts, CHUNK)):
+            bad += self.some(path, pre, some, reference, back)
+            n += len(some)
+            if name:
+                self.tick("%s: %d texts" % (name, n))
+        return n, bad
 
     def some(self, path, pre, texts, reference, back):
         data = [t.encode("utf-8") for t in texts]
@@ -501,7 +526,7 @@ class Checker:
 
 
 def encoded_by(tok):
-    return lambda texts: [e.ids for e in tok.encode_batch(
+    return lambda texts: [e.ids for e in tok.encode_batch_fast(
         texts, add_special_tokens=False)]
 
 
@@ -519,8 +544,13 @@ def pieces_back(tok):
     return back
 
 
+SETS = ("gpt-2", "llama-bpe", "qwen2", "llama-spm")
+
+
 def check_sets(c, folder, args):
-    for name in ("gpt-2", "llama-bpe", "qwen2", "llama-spm"):
+    for name in SETS:
+        if not args.wants("sets", name):
+            continue
         path = os.path.join(folder, "tokenizers", "ggml-vocab-%s.gguf" % name)
         if not os.path.exists(path):
             c.skip(name, "no " + path)
@@ -533,14 +563,13 @@ def check_sets(c, folder, args):
         want = want[:len(texts)]
         c.compare(name + " .inp/.out", path, None, texts, lambda _: want)
         v = Vocabulary(path)
-        texts = Texts(args.seed, True).all(args.count)
-        back = str
+        texts, back = Texts(args.seed, True).all(args.count), str
         if name == "llama-spm":
             tok = v.pieces()
             back = pieces_back(tok)
             c.compare("llama-2 random", path, None, texts, encoded_by(tok),
                       back)
-            check_sentencepiece(c, v, texts)
+            check_sentencepiece(c, v, Texts(args.seed, True).all(args.count))
             corpus_and_pairs(c, "llama-2", path, None, encoded_by(tok), args,
                              back)
         else:
@@ -551,14 +580,14 @@ def check_sets(c, folder, args):
             corpus_and_pairs(c, name, path, None, encoded_by(tok), args, back)
         c.compare_bytes(name + " invalid UTF-8", path, None, args.seed, back)
     path = os.path.join(folder, "tokenizers", "ggml-vocab-llama-bpe.gguf")
-    if os.path.exists(path):
+    if os.path.exists(path) and args.wants("sets", "rules"):
         check_rules(c, path, args)
 
 
 def check_rules(c, path, args):
     """Every rule, on the vocabulary of Llama 3."""
     v = Vocabulary(path)
-    texts = Texts(args.seed + 1, True).all(args.count // 5)
+    texts = list(Texts(args.seed + 1, True).all(args.count // 5))
     texts += corpus_texts(args)[::20]
     for pre in sorted(set(RULES) - {"llama-bpe", "gpt-2", "qwen2"}):
         tok = v.byte_level(pre)
@@ -595,17 +624,17 @@ def check_sentencepiece(c, v, texts):
     import sentencepiece
     sp = sentencepiece.SentencePieceProcessor(model_proto=sp_model(v))
     # it ends a text at NUL, and control tokens are not text to it
-    texts = [t for t in texts if "\0" not in t and "<" not in t]
+    texts = (t for t in texts if "\0" not in t and "<" not in t)
     c.compare("llama-2 random, sentencepiece", v.path, None, texts,
               lambda ts: [sp.encode(t) for t in ts],
               lambda t: t.replace("\u2581", " "))
 
 
-def check_exaone(c, folder, work, args):
+def exaone_gguf(folder, work):
+    """A vocabulary file of EXAONE 4.0; None when it is not at hand."""
     stem = os.path.join(folder, "models", "EXAONE-4.0-1.2B__")
     if not os.path.exists(stem + "vocab.json"):
-        c.skip("exaone4", "no " + stem + "vocab.json")
-        return
+        return None
     with open(stem + "vocab.json", encoding="utf-8") as f:
         vocab = json.load(f)
     with open(stem + "merges.txt", encoding="utf-8") as f:
@@ -621,15 +650,23 @@ def check_exaone(c, folder, work, args):
     path = os.path.join(work, "exaone4.gguf")
     make_gguf(size, [r[0] for r in rows], [r[1] for r in rows], merges,
               "exaone4", path)
+    return path
+
+
+def check_exaone(c, folder, work, args):
+    path = exaone_gguf(folder, work)
+    if not path:
+        c.skip("exaone4", "not in " + folder)
+        return
     tok = Vocabulary(path).byte_level("exaone4")
-    texts = Texts(args.seed + 2, True).all(args.count)
+    more = [t + x + "안녕" for t in ("[|user|]", "[|endofturn|]", "[BOS]")
+            for x in ("", " ", "\n")]
     sample = os.path.join(folder, "models", "tokenizer-sample__ko.txt")
     if os.path.exists(sample):
         with open(sample, encoding="utf-8") as f:
-            texts.append(f.read())
-    texts += [t + x + "안녕" for t in ("[|user|]", "[|endofturn|]", "[BOS]")
-              for x in ("", " ", "\n")]
-    c.compare("exaone4 random", path, None, texts, encoded_by(tok))
+            more.append(f.read())
+    c.compare("exaone4 random", path, None, itertools.chain(
+        Texts(args.seed + 2, True).all(args.count), more), encoded_by(tok))
     corpus_and_pairs(c, "exaone4", path, None, encoded_by(tok), args)
 
 
@@ -640,6 +677,8 @@ NPM = {"gpt2": "gpt-2", "llama3_1": "llama-bpe", "qwen3": "qwen2",
 
 def check_npm(c, folder, work, args):
     for name, pre in NPM.items():
+        if not args.wants("npm", name):
+            continue
         source = os.path.join(folder, name, "package", "models",
                               "tokenizer.json")
         if not os.path.exists(source):
@@ -648,10 +687,11 @@ def check_npm(c, folder, work, args):
         path = os.path.join(work, name + ".gguf")
         gguf_of_json(source, pre, path)
         tok = Tokenizer.from_file(source)
-        texts = Texts(args.seed + 3, True).all(args.count)
-        texts += special_texts([t.content for t in
-                                tok.get_added_tokens_decoder().values()],
-                               args.seed)
+        texts = itertools.chain(
+            Texts(args.seed + 3, True).all(args.count),
+            special_texts([t.content for t in
+                           tok.get_added_tokens_decoder().values()],
+                          args.seed))
         back = tok.normalizer.normalize_str if name == "qwen3" else None
         c.compare("npm %s random" % name, path, None, texts, encoded_by(tok),
                   back)
@@ -677,9 +717,10 @@ def check_gemma(c, path, npm, args):
     tok = Tokenizer.from_file(source)
     # U+2581 itself: where it stands next to a space, the conversion to GGUF
     # (both are written as spaces there) gives up the difference.
-    texts = Texts(args.seed + 4, False).all(args.count)
-    texts += special_texts(["<h1>", "</s>", "<start_of_turn>", "<unused7>",
-                            "<0x41>", "\t", "\t\t"], args.seed)
+    texts = itertools.chain(
+        Texts(args.seed + 4, False).all(args.count),
+        special_texts(["<h1>", "</s>", "<start_of_turn>", "<unused7>",
+                       "<0x41>", "\t", "\t\t"], args.seed))
     c.compare("gemma random", path, None, texts, encoded_by(tok))
     corpus_and_pairs(c, "gemma", path, None, encoded_by(tok), args)
     c.compare_bytes("gemma invalid UTF-8", path, None, args.seed)
@@ -740,30 +781,33 @@ def main():
     p.add_argument("--data", default=os.environ.get("KSLLM_DATA"))
     p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
     p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
-    p.add_argument("--only", choices=("sets", "exaone", "npm", "gemma",
-                                      "units"))
+    p.add_argument("--only", action="append", metavar="NAME",
+                   choices=("sets", "npm", "exaone", "gemma", "units", "rules",
+                            *SETS, *NPM))
     args = p.parse_args()
     args.count = 1000000 if args.full else 20000
+    args.wants = lambda *names: not args.only or any(
+        n in args.only for n in names)
     c = Checker(args.tokens)
     with tempfile.TemporaryDirectory() as work:
-        if args.only in (None, "sets"):
-            if args.data:
-                check_sets(c, args.data, args)
-            else:
-                c.skip("sets", "needs --data")
-        if args.only in (None, "exaone"):
+        if args.wants("exaone"):
             if args.data:
                 check_exaone(c, args.data, work, args)
             else:
                 c.skip("exaone", "needs --data")
-        if args.only in (None, "npm"):
+        if args.wants("sets", "rules", *SETS):
+            if args.data:
+                check_sets(c, args.data, args)
+            else:
+                c.skip("sets", "needs --data")
+        if args.wants("npm", *NPM):
             if args.npm:
                 check_npm(c, args.npm, work, args)
             else:
                 c.skip("npm", "needs --npm")
-        if args.only in (None, "gemma"):
+        if args.wants("gemma"):
             check_gemma(c, args.gemma, args.npm, args)
-    if args.only in (None, "units"):
+    if args.wants("units"):
         check_units(c, args)
     print("%d passed, %d failed, %d skipped" % (c.passed, c.failed, c.skipped))
     return 1 if c.failed else 0

@@ -954,6 +954,52 @@ TEST(senseless_vocabularies)
     close_vocab(&x);
 }
 
+static void merge_of(fx_vocab *v, const char *text)
+{
+    fx_text(&v->merges, text);
+    v->n_merges++;
+}
+
+/* What a merge makes is looked up as in a dictionary: of equal texts the last,
+ * never one that is unused. Halves of every length, and two that are longer
+ * together than any token. */
+TEST(merges_find_their_tokens)
+{
+    vocab v = bpe_vocab("gpt-2");
+    int first = (int)v.v.n;
+    char text[TOK_TEXT_MAX + 1] = "q", merge[2 * TOK_TEXT_MAX + 8], want[16];
+    fx_vocab_add(&v.v, "xy", FX_NORMAL);
+    fx_vocab_add(&v.v, "xz", TOK_UNUSED);
+    fx_vocab_add(&v.v, "xy", FX_NORMAL);
+    merge_of(&v.v, "x y");
+    merge_of(&v.v, "x z");
+    for (int n = 1; n < 60; n++) {
+        text[n] = (char)(n % 20 + 'b');
+        fx_vocab_add(&v.v, text, FX_NORMAL);
+        snprintf(merge, sizeof merge, "%.*s %c", n, text, text[n]);
+        merge_of(&v.v, merge);
+    }
+    snprintf(merge, sizeof merge, "%.20s %.20s", text, text);
+    merge_of(&v.v, merge);
+    memset(text, '-', TOK_TEXT_MAX);
+    fx_vocab_add_n(&v.v, text, TOK_TEXT_MAX, FX_NORMAL);
+    snprintf(merge, sizeof merge, "%.*s %.*s", TOK_TEXT_MAX, text,
+             TOK_TEXT_MAX, text);
+    merge_of(&v.v, merge);
+    opened x = open_good(&v);
+    sprintf(want, "%d", first + 2);
+    CHECK_STR(ids_of(&x, "xy", 0), want);
+    CHECK(strchr(ids_of(&x, "xz", 0), ' ') != NULL);    /* two tokens */
+    memset(text, 0, sizeof text);
+    text[0] = 'q';
+    for (int n = 1; n < 60; n++) {
+        text[n] = (char)(n % 20 + 'b');
+        sprintf(want, "%d", first + 2 + n);
+        CHECK_STR(ids_of(&x, text, 0), want);
+    }
+    close_vocab(&x);
+}
+
 TEST(scores_that_are_no_numbers)
 {
     vocab v = spm_vocab();
