@@ -2592,8 +2592,8 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
         w = vld1q_u8(src + 64 * half + 32 * (k & 1) + 16 * j);
         h = vld1q_u8(src + 128 + 32 * half + 16 * j);
         if (k & 1) h = vshrq_n_u8(h, 2);
-        return k < 2 ? vandq_u8(vsliq_n_u8(w, h, 4), vdupq_n_u8(63))
-                     : vsriq_n_u8(vandq_u8(h, vdupq_n_u8(48)), w, 4);
+        h = vandq_u8(h, vdupq_n_u8(0x33));
+        return k < 2 ? vsliq_n_u8(w, h, 4) : vsriq_n_u8(h, w, 4);
     case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
         w = vld1q_u8(src + (type == KSLLM_TYPE_Q3_K ? 32 : 16) + 32 * half
             + 16 * j);
@@ -2666,14 +2666,18 @@ V_INLINE void KS_NAME(q_dots)(
     const KS_NAME(qw) *w, const i8 *x, ksllm_type type, int32x4_t *s) {
     const u8 bias = BLK_TYPES[type].bias;
     KS_NAME(qw) v = KS_NAME(n_inputs)(x);
+    KS_TOGETHER(v.lo, v.hi);
     int32x4_t start = vdupq_n_s32(0);
     if (bias && bias < 128) {
         int8x16_t minus = vdupq_n_s8((i8)-bias);
         start = KS_NAME(n_dot32)(start, (KS_NAME(qw)){minus, minus}, v, true);
     }
     KS_UNROLL
-    for (int r = 0; r < 8; r++)
+    for (int r = 0; r < 8; r += 2) {
         s[r] = KS_NAME(n_dot32)(start, w[r], v, bias < 128);
+        s[r + 1] = KS_NAME(n_dot32)(start, w[r + 1], v, bias < 128);
+        KS_TOGETHER(s[r], s[r + 1]);
+    }
 }
 
 /* The sums of groups are not cleared: each contains those before, and
@@ -2838,6 +2842,14 @@ V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
     for (size_t t = 0; t < m; t++) vr_store(acc + 8 * t, y[t]);
 }
 
+enum { /* tokens up to which k_direct is faster */
+#if defined KS_NEON
+    KS_NAME(FEW) = 2,
+#else
+    KS_NAME(FEW) = 8,
+#endif
+};
+
 V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
     const u8 *row[8];
     f32 acc[4 * 8];
@@ -2852,7 +2864,7 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
             const k_acts *x = p->acts;
             if (m == 1)
                 KS_NAME(k_direct_group)(row, ahead, x, t0, t0, 1, type, acc);
-            else if (m == 2)
+            else if (m == 2 || KS_NAME(FEW) == 2)
                 KS_NAME(k_direct_group)(
                     row, ahead, x, t0, t0 + 1, 2, type, acc);
             else
@@ -3219,9 +3231,12 @@ typedef struct {
     f32 start[16]; /* K_SHIFTED */
     struct {
         i8 q[6 * 32];
-        f32 d[12], sum[12];
+        f32 d[12];
     } b[8];
-    i8 high[6 * 16], low[6 * 16];
+    union {
+        f32 sum[4][12];
+        struct { i8 high[6 * 16], low[6 * 16]; };
+    };
     f32 *y[6];
     bool raw_in, raw_out; /* y is as the sums are: see n_lanes */
 } KS_NAME(tile);
@@ -3583,7 +3598,7 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
             KS_UNROLL
             for (int a = 0; a < 2 * T; a++)
                 f.v[a] = KS_NAME(n_fma)(f.v[a], KS_NAME(n_mul)(
-                    KS_NAME(n_row)(m, a), x->b[b].sum, a), dx, a);
+                    KS_NAME(n_row)(m, a), x->sum[b], a), dx, a);
         }
         if (!x->raw_out) KS_NAME(n_lanes)(&f, T);
         KS_NAME(n_store)(&f, y, T);
@@ -3803,7 +3818,7 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, size_t o,
     }
     if (b->n == 256) KS_NAME(k_panel_scales)(to, o, rows, type);
     /* What follows; its first bytes came with the last line of these. */
-    KS_NAME(q_fetch)(&row, 0, 8, (b->n == 32 ? 4 : 1) * b->bytes - 8u, 64);
+    KS_NAME(q_fetch)(&row, 0, 8, (b->n == 32 ? 4u : 1u) * b->bytes - 8, 64);
 }
 
 /* Sums of 16 groups, or of eight of twice the length, of token i as n_half
@@ -3863,7 +3878,7 @@ V_INLINE void KS_NAME(n_tile_fill)(KS_NAME(tile) *to, const k_product *p,
         if (wide) KS_NAME(n_group_sums)(to, sum, i, type->span == 32);
         for (size_t b = 0; b < n_blocks && !wide; b++)
             for (size_t j = 0; j < N; j++)
-                to->b[b].sum[i * N + j] =
+                to->sum[b][i * N + j] =
                     (f32)(sum[2 * b] + sum[2 * b + 1]);
     }
 }
@@ -3886,10 +3901,9 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
     const size_t ROWS = b->n == 32 ? 64 : 32, K = b->n == 32 ? 128 : 256;
     KS_NAME(panel) w;
     KS_NAME(tile) x;
-    f32 unused[64], edge[6][8]; /* rows 8 at a time, not beyond y */
+    f32 spare[64]; /* for tokens and rows that there are not */
     memset(&x, 0, sizeof x);
-    memset(unused, 0, sizeof unused);
-    memset(edge, 0, sizeof edge);
+    memset(spare, 0, sizeof spare);
     for (int i = 0; i < 16; i++) x.start[i] = K_SHIFTED;
     for (size_t r0 = 0; r0 < p->n_rows; r0 += ROWS) {
         size_t n_rows = min_size(ROWS, p->n_rows - r0);
@@ -3911,7 +3925,7 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
                 f32 *y = p->y + t * p->y_stride + r0;
                 T = p->m - t > 4 ? 6 : 4;
                 for (size_t i = 0; i < T; i++, y += p->y_stride)
-                    x.y[i] = t + i < p->m ? y : unused;
+                    x.y[i] = t + i < p->m ? y : spare;
                 x.raw_in = p->m - t >= T, x.raw_out = x.raw_in && n - k > K;
                 if (b->n == 32)
                     KS_NAME(k_fill32)(&x, p, k, n_blocks, t, T);
@@ -3920,15 +3934,17 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
                 KS_NAME(k_tile)(&w, 0, n_rows / 8, n_blocks, &x, T, type);
                 if (n_rows % 8 == 0) continue;
                 const size_t r = n_rows / 8 * 8, bytes = n_rows % 8 * 4;
-                f32 *to[6];
+                y = p->y + t * p->y_stride + r0 + r;
+                const size_t real = min_size(T, p->m - t);
                 for (size_t i = 0; i < T; i++) {
-                    to[i] = x.y[i] + r;
-                    memcpy(edge[i], to[i], bytes);
-                    x.y[i] = edge[i];
+                    x.y[i] = spare + 8 * i;
+                    if (i < real)
+                        memcpy(x.y[i], y + i * p->y_stride, bytes);
                 }
                 x.raw_in = x.raw_out = false;
                 KS_NAME(k_tile)(&w, r / 8, 1, n_blocks, &x, T, type);
-                for (size_t i = 0; i < T; i++) memcpy(to[i], edge[i], bytes);
+                for (size_t i = 0; i < real; i++)
+                    memcpy(y + i * p->y_stride, x.y[i], bytes);
             }
         }
     }
@@ -3987,14 +4003,6 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 }
 
 #if !defined KS_SCALAR
-enum { /* tokens up to which k_direct is faster */
-#if defined KS_DOTPROD
-    KS_NAME(FEW) = 2,
-#else
-    KS_NAME(FEW) = 8,
-#endif
-};
-
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
     if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW))
         KS_NAME(k_panel)(p, type);
