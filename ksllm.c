@@ -173,6 +173,8 @@
 /* Arm: both vectors are ready here. So neighbours are loaded by one
  * instruction, and what reads a register is done before it changes. */
 #define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
+/* Nothing is known of where p came from: it is stepped, not computed anew. */
+#define KS_OPAQUE(p) __asm__("" : "+r"(p))
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
 #define KS_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -1344,7 +1346,6 @@ typedef enum { K_SILU, K_GELU } k_activation;
 enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
-    K_FEW = 8,    /* tokens up to which k_direct is faster than k_panel */
     K_KEYS = 64,  /* keys in a block of attention */
     K_SPREAD = 64, /* dimensions of a key that share a scale */
     K_QUERIES = 8, /* tokens that share it while it is in the L1 cache */
@@ -1994,7 +1995,9 @@ static void KS_NAME(k_norm)(
 }
 
 /* n values in blocks of n_block (32 or 256): scale = max|x| / 127, integers
- * rounded to nearest even, sums over 16. n is a multiple of n_block. */
+ * rounded to nearest even, sums over 16. n is a multiple of n_block. A block
+ * of nothing above 1e-30 is zero: 127 / max would overflow further down, and
+ * products with its scale would underflow. */
 static void KS_NAME(k_quantize)(
     const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum) {
     for (size_t b = 0; b < n; b += n_block) {
@@ -2002,6 +2005,7 @@ static void KS_NAME(k_quantize)(
         for (size_t i = 16; i < n_block; i += 16)
             m = v_max(m, v_abs(v_load(x + b + i)));
         f32 top = KS_NAME(v_top)(m);
+        if (top <= 1e-30f) top = 0;
         vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
         *d++ = top / 127.0f;
         for (size_t i = b; i < b + n_block; i += 16) {
@@ -2549,6 +2553,8 @@ V_INLINE __m256i KS_NAME(x_scaled)(__m256i s, __m256i scale) {
 
 /* ---- few tokens ---- */
 
+enum { KS_NAME(FEW) = 8 }; /* tokens up to which k_direct is faster */
+
 /* m tokens from t0 on; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
@@ -2604,7 +2610,7 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     for (size_t i = 0; i < n_in / 256; i++, at += b->bytes) {
         KS_NAME(xraw) raw;
         KS_NAME(xlanes) l;
-        __m256i p[K_FEW];
+        __m256i p[KS_NAME(FEW)];
         KS_NAME(x_block256)(row, at, type, next + 8 * at, &raw, &l);
         for (size_t t = 0; t < m; t++) p[t] = _mm256_setzero_si256();
         const i8 *x0 = a->q[1] + t0 * n_in + 256 * i;
@@ -2668,15 +2674,15 @@ V_INLINE void KS_NAME(x_eight)(const u8 *const *row, const u8 *next,
 
 V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
     const u8 *row[8];
-    f32 acc[K_FEW * 8];
+    f32 acc[KS_NAME(FEW) * 8];
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
         size_t n = min_size(8, p->n_rows - r0);
         const u8 *next = p->w + (p->n_rows - r0 >= 16 ? r0 + 8 : r0)
             * p->row_bytes;
         for (size_t r = 0; r < 8; r++)
             row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
-        for (size_t t0 = 0; t0 < p->m; t0 += K_FEW) {
-            size_t m = min_size(K_FEW, p->m - t0);
+        for (size_t t0 = 0; t0 < p->m; t0 += KS_NAME(FEW)) {
+            size_t m = min_size(KS_NAME(FEW), p->m - t0);
             memset(acc, 0, sizeof acc);
             if (m == 1) KS_NAME(x_eight)(row, next, p->acts, t0, 1, type, acc);
             else KS_NAME(x_eight)(row, next, p->acts, t0, m, type, acc);
@@ -3242,8 +3248,8 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
         w = vld1q_u8(src + 64 * half + 32 * (k & 1) + 16 * j);
         h = vld1q_u8(src + 128 + 32 * half + 16 * j);
         if (k & 1) h = vshrq_n_u8(h, 2);
-        return k < 2 ? vandq_u8(vsliq_n_u8(w, h, 4), vdupq_n_u8(63))
-                     : vsriq_n_u8(vandq_u8(h, vdupq_n_u8(48)), w, 4);
+        h = vandq_u8(h, vdupq_n_u8(0x33));
+        return k < 2 ? vsliq_n_u8(w, h, 4) : vsriq_n_u8(h, w, 4);
     case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
         w = vld1q_u8(src + (type == KSLLM_TYPE_Q3_K ? 32 : 16) + 32 * half
             + 16 * j);
@@ -3316,14 +3322,18 @@ V_INLINE void KS_NAME(q_dots)(
     const KS_NAME(qw) *w, const i8 *x, ksllm_type type, int32x4_t *s) {
     const u8 bias = BLK_TYPES[type].bias;
     KS_NAME(qw) v = KS_NAME(n_inputs)(x);
+    KS_TOGETHER(v.lo, v.hi);
     int32x4_t start = vdupq_n_s32(0);
     if (bias && bias < 128) {
         int8x16_t minus = vdupq_n_s8((i8)-bias);
         start = KS_NAME(n_dot32)(start, (KS_NAME(qw)){minus, minus}, v, true);
     }
     KS_UNROLL
-    for (int r = 0; r < 8; r++)
+    for (int r = 0; r < 8; r += 2) {
         s[r] = KS_NAME(n_dot32)(start, w[r], v, bias < 128);
+        s[r + 1] = KS_NAME(n_dot32)(start, w[r + 1], v, bias < 128);
+        KS_TOGETHER(s[r], s[r + 1]);
+    }
 }
 
 /* The sums of groups are not cleared: each contains those before, and
@@ -3426,9 +3436,9 @@ V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const k_acts *a,
 V_INLINE void KS_NAME(k_direct256)(KS_NAME(qat) *row, const k_acts *a,
     size_t t0, size_t last, const size_t m, size_t i, ksllm_type type, vr *y) {
     const blk_type *b = &BLK_TYPES[type];
-    KS_NAME(vp) s[4 * 8], u[4 * 8];
-    const i8 *x[4];
-    const i16 *sums[4];
+    KS_NAME(vp) s[2 * 8], u[2 * 8];
+    const i8 *x[2];
+    const i16 *sums[2];
     for (size_t t = 0; t < m; t++) {
         size_t from = min_size(t0 + t, last) * a->n_in + i * 256;
         x[t] = a->q[1] + from;
@@ -3457,7 +3467,7 @@ V_INLINE void KS_NAME(q_fetch)(const KS_NAME(qat) *q, int first, int end,
             __builtin_prefetch(KS_NAME(q_src)(q, r, 0) + ahead + k);
 }
 
-/* All blocks of eight rows with m tokens (1, 2 or 4) from t0 on; beyond the
+/* All blocks of eight rows with m tokens (1 or 2) from t0 on; beyond the
  * last one it is repeated. `ahead` bytes on lie the next eight rows, fetched
  * while these are computed. */
 V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
@@ -3465,7 +3475,7 @@ V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
     f32 *acc) {
     const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
     KS_NAME(qat) row = KS_NAME(q_start)(rows);
-    vr y[4];
+    vr y[2];
     for (size_t t = 0; t < m; t++) y[t] = vr_load(acc + 8 * t);
     const size_t n = a->n_in / nb;
     size_t i = 0;
@@ -3484,28 +3494,26 @@ V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
     for (size_t t = 0; t < m; t++) vr_store(acc + 8 * t, y[t]);
 }
 
+enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
+
 V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
     const u8 *row[8];
-    f32 acc[4 * 8];
+    f32 acc[2 * 8];
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
         size_t n = min_size(8, p->n_rows - r0);
         size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
         for (size_t r = 0; r < 8; r++)
             row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
-        for (size_t t0 = 0; t0 < p->m; t0 += 4) {
-            size_t m = min_size(4, p->m - t0);
+        for (size_t t = 0; t < p->m; t += 2) {
+            size_t m = min_size(2, p->m - t);
             memset(acc, 0, sizeof acc);
             const k_acts *x = p->acts;
             if (m == 1)
-                KS_NAME(k_direct_group)(row, ahead, x, t0, t0, 1, type, acc);
-            else if (m == 2)
-                KS_NAME(k_direct_group)(
-                    row, ahead, x, t0, t0 + 1, 2, type, acc);
+                KS_NAME(k_direct_group)(row, ahead, x, t, t, 1, type, acc);
             else
-                KS_NAME(k_direct_group)(
-                    row, ahead, x, t0, t0 + m - 1, 4, type, acc);
-            for (size_t t = 0; t < m; t++)
-                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
+                KS_NAME(k_direct_group)(row, ahead, x, t, t + 1, 2, type, acc);
+            for (size_t k = 0; k < m; k++)
+                memcpy(p->y + (t + k) * p->y_stride + r0, acc + 8 * k,
                     n * sizeof *acc);
         }
     }
@@ -3513,40 +3521,52 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
 
 /* ---- many tokens ---- */
 
-/* 256 weights of 32 rows as signed bytes, by eight rows (o) and 32 weights
- * (b), each in the order that n_step wants, and what belongs to blocks of 32
- * or to one of 256. A lane is a row. */
+/* Eight rows of 32 weights as signed bytes, as n_step wants them, and what is
+ * used with them. A lane is a row. */
 enum {
-    KS_NAME(ROWS) = 32,
 #if defined KS_DOTPROD
-    KS_NAME(RUNNING) = 1,
+    KS_NAME(RUNNING) = 1, /* n_step adds to the sums, or sets them */
 #else
     KS_NAME(RUNNING) = 0,
+#endif
+#if defined KS_I8MM
+    KS_NAME(SQUARE) = 2,
+#else
+    KS_NAME(SQUARE) = 1,
 #endif
 };
 
 typedef struct {
-    i8 p[4][8][8 * 32];
+    i8 p[8 * 32];
     union {
-        struct { f32 d[8][32], dmin[8][32]; } by32;
-        struct {
-            f32 d[32], dmin[32];
-            i32 scale[16][32]; /* RUNNING: less that of the next group */
-            i8 min[16][32];
-        } by256;
+        struct { f32 d[8], less[KS_NAME(SQUARE) * 8], dmin[8]; };
+        i32 scale[2][KS_NAME(SQUARE) * 8]; /* RUNNING: less the next one */
     };
+} KS_NAME(octet);
+
+/* 32 of these: 128 weights of 64 rows or, where blocks are of 256, 256 of 32.
+ * d, dmin and min (of 16 groups at most) belong to a block of 256. */
+typedef struct {
+    KS_NAME(octet) b[32];
+    f32 d[4][8], dmin[4][8];
+    i8 min[4][8 * 16];
 } KS_NAME(panel);
 
-/* Up to six tokens: inputs as n_step wants them, their scales and, for the
- * minima, sums (of 32 as floats, or of a group), and where results go. */
+/* Up to six tokens: 32 inputs each, as n_step wants them, with their scales
+ * and sums (for minima); where results go. For blocks of 256 the sums of
+ * groups are 64 * high + low. */
 typedef struct {
-    i8 q[8][6 * 32];
-    f32 d[8][12];
+    f32 start[16]; /* K_SHIFTED */
+    struct {
+        i8 q[6 * 32];
+        f32 d[12];
+    } b[8];
     union {
-        f32 sum[8][12];
-        i16 sums[16][8];
+        f32 sum[4][12];
+        struct { i8 high[6 * 16], low[6 * 16]; };
     };
     f32 *y[6];
+    bool raw_in, raw_out; /* y is as the sums are: see n_lanes */
 } KS_NAME(tile);
 
 typedef struct { int32x4_t v[12]; } KS_NAME(sums);
@@ -3558,10 +3578,11 @@ V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
 }
 
 /* ---- how a tile is computed ----
- * n_weights   lays out 32 weights of eight rows
- * n_tokens    32 inputs of T tokens
- * n_step      adds n (16 or 32) products to the integer sums; if they are not
- *             RUNNING, starts them with these
+ * n_half      lays out 16 weights of eight rows
+ * n_inputs_to 32 inputs of a token (and of one that is `next` bytes on, with
+ *             i8mm); the second half of them lies `half` on
+ * n_step      adds n (8, 16 or 32) products to the integer sums; if they are
+ *             not RUNNING, starts them with these
  * n_spread    values of eight rows; n_row: the four that go with sums a
  * n_fma       c + p * (floats of tokens, those that go with sums a)
  * n_lanes     sums to [2 * t] for rows 0-3 and [2 * t + 1] for rows 4-7 of
@@ -3579,28 +3600,26 @@ V_INLINE int32x4_t KS_NAME(n_zero)(void) {
 
 #if defined KS_I8MM
 
+/* Eight bytes of a, eight of b. */
 V_INLINE void KS_NAME(n_zip)(int8x16_t a, int8x16_t b, i8 *to) {
-    int64x2_t x = vreinterpretq_s64_s8(a), y = vreinterpretq_s64_s8(b);
-    vst1q_s8(to, vreinterpretq_s8_s64(vzip1q_s64(x, y)));
-    vst1q_s8(to + 16, vreinterpretq_s8_s64(vzip2q_s64(x, y)));
+    vst2q_s64((int64_t *)(void *)to,
+        (int64x2x2_t){{vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)}});
 }
 
-V_INLINE void KS_NAME(n_weights)(const KS_NAME(qw) *w, i8 *to) {
+V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r += 2) {
-        KS_NAME(n_zip)(w[r].lo, w[r + 1].lo, to + 16 * r);
-        KS_NAME(n_zip)(w[r].hi, w[r + 1].hi, to + 128 + 16 * r);
-    }
+    for (int r = 0; r < 8; r += 2) KS_NAME(n_zip)(w[r], w[r + 1], to + 16 * r);
 }
 
-V_INLINE void KS_NAME(n_tokens)(const i8 *const *x, const int T, i8 *to) {
-    KS_UNROLL
-    for (int t = 0; t < T; t += 2) {
-        KS_NAME(qw) a = KS_NAME(n_inputs)(x[t]);
-        KS_NAME(qw) b = KS_NAME(n_inputs)(x[t + 1]);
-        KS_NAME(n_zip)(a.lo, b.lo, to + 16 * t);
-        KS_NAME(n_zip)(a.hi, b.hi, to + 16 * (T + t));
-    }
+V_INLINE void KS_NAME(n_inputs_to)(
+    i8 *to, const i8 *x, size_t next, size_t half) {
+    KS_NAME(qw) a = KS_NAME(n_inputs)(x), b = KS_NAME(n_inputs)(x + next);
+    int64x2_t p = vreinterpretq_s64_s8(a.lo), q = vreinterpretq_s64_s8(b.lo);
+    vst1q_s8(to, vreinterpretq_s8_s64(vzip1q_s64(p, q)));
+    vst1q_s8(to + 16, vreinterpretq_s8_s64(vzip2q_s64(p, q)));
+    p = vreinterpretq_s64_s8(a.hi), q = vreinterpretq_s64_s8(b.hi);
+    vst1q_s8(to + half, vreinterpretq_s8_s64(vzip1q_s64(p, q)));
+    vst1q_s8(to + half + 16, vreinterpretq_s8_s64(vzip2q_s64(p, q)));
 }
 
 V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
@@ -3616,12 +3635,12 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
         for (int r = 0; r < 4; r++) {
             KS_FENCE;
             int8x16_t a = vld1q_s8(w + 32 * r), b = vld1q_s8(w + 32 * r + 16);
-            KS_TOGETHER(a, b);
+            if (n > 8) KS_TOGETHER(a, b);
             KS_UNROLL
             for (int t = 0; t < T; t += 2)
                 s->v[2 * t + r] = vmmlaq_s32(s->v[2 * t + r], v[t], a);
             KS_UNROLL
-            for (int t = 0; t < T; t += 2)
+            for (int t = 0; t < T && n > 8; t += 2)
                 s->v[2 * t + r] = vmmlaq_s32(s->v[2 * t + r], v[t + 1], b);
         }
     }
@@ -3648,8 +3667,8 @@ V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
 }
 
 V_INLINE float32x4_t KS_NAME(n_fma)(
-    float32x4_t c, float32x4_t p, const f32 *x, int a) {
-    return vfmaq_f32(c, p, vld1q_f32(x + a / 4 * 4));
+    float32x4_t c, float32x4_t p, KS_NAME(quad) x, int a) {
+    return vfmaq_f32(c, p, x.v[a / 4]);
 }
 
 V_INLINE float32x4_t KS_NAME(n_mul)(float32x4_t p, const f32 *x, int a) {
@@ -3684,30 +3703,14 @@ V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
 
 #if defined KS_DOTPROD
 
-/* Four rows of 16 bytes to four vectors of four bytes of each. */
-V_INLINE void KS_NAME(n_transpose)(
-    int8x16_t p, int8x16_t q, int8x16_t r, int8x16_t s, i8 *to) {
-    int32x4_t a = vreinterpretq_s32_s8(p), b = vreinterpretq_s32_s8(q);
-    int32x4_t c = vreinterpretq_s32_s8(r), d = vreinterpretq_s32_s8(s);
-    int64x2_t e = vreinterpretq_s64_s32(vtrn1q_s32(a, b));
-    int64x2_t f = vreinterpretq_s64_s32(vtrn2q_s32(a, b));
-    int64x2_t g = vreinterpretq_s64_s32(vtrn1q_s32(c, d));
-    int64x2_t h = vreinterpretq_s64_s32(vtrn2q_s32(c, d));
-    vst1q_s8(to, vreinterpretq_s8_s64(vtrn1q_s64(e, g)));
-    vst1q_s8(to + 32, vreinterpretq_s8_s64(vtrn1q_s64(f, h)));
-    vst1q_s8(to + 64, vreinterpretq_s8_s64(vtrn2q_s64(e, g)));
-    vst1q_s8(to + 96, vreinterpretq_s8_s64(vtrn2q_s64(f, h)));
-}
-
-/* [k / 4][row][k % 4] */
-V_INLINE void KS_NAME(n_weights)(const KS_NAME(qw) *w, i8 *to) {
+/* [four rows][k / 4][row][k % 4] */
+V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r += 4) {
-        KS_NAME(n_transpose)(
-            w[r].lo, w[r + 1].lo, w[r + 2].lo, w[r + 3].lo, to + 4 * r);
-        KS_NAME(n_transpose)(
-            w[r].hi, w[r + 1].hi, w[r + 2].hi, w[r + 3].hi, to + 128 + 4 * r);
-    }
+    for (int r = 0; r < 8; r += 4, w += 4)
+        vst4q_s32((i32 *)(void *)(to + 16 * r),
+            (int32x4x4_t){{vreinterpretq_s32_s8(w[0]),
+                vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
+                vreinterpretq_s32_s8(w[3])}});
 }
 
 V_INLINE int32x4_t KS_NAME(n_dot_lane)(
@@ -3727,16 +3730,17 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
         KS_UNROLL
         for (int t = 0; t < T; t++) v[t] = vld1q_s8(x + 16 * t);
         KS_UNROLL
-        for (int k = 0; k < 4; k++) {
+        for (int r = 0; r < 4; r += n > 8 ? 1 : 2) { /* rows, half of k */
             KS_FENCE;
-            int8x16_t a = vld1q_s8(w + 32 * k), b = vld1q_s8(w + 32 * k + 16);
+            int8x16_t a = vld1q_s8(w + 32 * r), b = vld1q_s8(w + 32 * r + 16);
+            const int k = r % 2 * 2;
             KS_TOGETHER(a, b);
             KS_UNROLL
-            for (int t = 0; t < T; t++) {
-                s->v[2 * t] = KS_NAME(n_dot_lane)(s->v[2 * t], a, v[t], k);
-                s->v[2 * t + 1] =
-                    KS_NAME(n_dot_lane)(s->v[2 * t + 1], b, v[t], k);
-            }
+            for (int i = r / 2; i < 2 * T; i += 2)
+                s->v[i] = KS_NAME(n_dot_lane)(s->v[i], a, v[i / 2], k);
+            KS_UNROLL
+            for (int i = r / 2; i < 2 * T; i += 2)
+                s->v[i] = KS_NAME(n_dot_lane)(s->v[i], b, v[i / 2], k + 1);
         }
     }
 }
@@ -3744,12 +3748,9 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
 #else
 
 /* As they are. */
-V_INLINE void KS_NAME(n_weights)(const KS_NAME(qw) *w, i8 *to) {
+V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r++) {
-        vst1q_s8(to + 16 * r, w[r].lo);
-        vst1q_s8(to + 128 + 16 * r, w[r].hi);
-    }
+    for (int r = 0; r < 8; r++) vst1q_s8(to + 16 * r, w[r]);
 }
 
 V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
@@ -3761,7 +3762,7 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
         KS_UNROLL
         for (int r = 0; r < 8; r++) {
             const i8 *at = w + 16 * r;
-            if (n == 16)
+            if (n <= 16)
                 part[r] = KS_NAME(n_dot)(zero, vld1q_s8(at), vld1q_s8(x));
             else
                 part[r] = KS_NAME(n_dot32)(zero,
@@ -3776,13 +3777,12 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
 
 #endif
 
-V_INLINE void KS_NAME(n_tokens)(const i8 *const *x, const int T, i8 *to) {
-    KS_UNROLL
-    for (int t = 0; t < T; t++) {
-        KS_NAME(qw) v = KS_NAME(n_inputs)(x[t]);
-        vst1q_s8(to + 16 * t, v.lo);
-        vst1q_s8(to + 16 * (T + t), v.hi);
-    }
+V_INLINE void KS_NAME(n_inputs_to)(
+    i8 *to, const i8 *x, size_t next, size_t half) {
+    KS_NAME(qw) v = KS_NAME(n_inputs)(x);
+    (void)next;
+    vst1q_s8(to, v.lo);
+    vst1q_s8(to + half, v.hi);
 }
 
 V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
@@ -3794,8 +3794,8 @@ V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
 }
 
 V_INLINE float32x4_t KS_NAME(n_fma)(
-    float32x4_t c, float32x4_t p, const f32 *x, int a) {
-    return KS_NAME(n_fma_lane)(c, p, vld1q_f32(x + a / 8 * 4), a / 2 % 4);
+    float32x4_t c, float32x4_t p, KS_NAME(quad) x, int a) {
+    return KS_NAME(n_fma_lane)(c, p, x.v[a / 8], a / 2 % 4);
 }
 
 V_INLINE float32x4_t KS_NAME(n_mul)(float32x4_t p, const f32 *x, int a) {
@@ -3812,13 +3812,19 @@ V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
 
 #endif
 
-/* All of it, then the stores: tokens may be the same. */
+/* Inputs' scales. */
+V_INLINE KS_NAME(quad) KS_NAME(n_scales)(const f32 *x) {
+    return (KS_NAME(quad)){
+        {vld1q_f32(x), vld1q_f32(x + 4), vld1q_f32(x + 8), vld1q_f32(x + 8)}};
+}
+
 V_INLINE void KS_NAME(n_load)(
     KS_NAME(floats) *f, f32 *const *y, const int T) {
     KS_UNROLL
     for (int t = 0; t < T; t++) {
         f->v[2 * t] = vld1q_f32(y[t]);
         f->v[2 * t + 1] = vld1q_f32(y[t] + 4);
+        KS_TOGETHER(f->v[2 * t], f->v[2 * t + 1]);
     }
 }
 
@@ -3836,48 +3842,110 @@ V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
     for (int a = 0; a < 2 * T; a++) s->v[a] = KS_NAME(n_zero)();
 }
 
-/* n times eight rows and T tokens: sums in registers over all blocks of 32. */
-V_INLINE void KS_NAME(n_tile32)(const KS_NAME(panel) *w, size_t o, size_t n,
+/* Sums that begin with the integer that is 1.5 * 2^23 as a float are floats
+ * without a conversion, larger by that. `less` is d times it, exactly (13
+ * bits), and fma(sum, d, -less) rounds like (f32)P * d: once. Products of a
+ * block of 32 are far below 2^22. */
+#define K_SHIFTED 12582912.0f
+
+/* f += P * d * inputs' scale */
+V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
+    const KS_NAME(octet) *w, const f32 *dx, const int T) {
+    KS_NAME(quad) d = KS_NAME(n_spread)(w->d), k = KS_NAME(n_scales)(dx);
+    const int each = 2 * KS_NAME(SQUARE);
+    KS_UNROLL
+    for (int a = 0; a < 2 * T; a += 2) {
+        float32x4_t d0 = KS_NAME(n_row)(d, a), d1 = KS_NAME(n_row)(d, a + 1);
+        float32x4_t x, y;
+        if (KS_NAME(RUNNING)) {
+            KS_FENCE;
+            /* no registers to keep them */
+            if (KS_NAME(SQUARE) == 2 && a % 4 == 0)
+                k.v[a / 4] = vld1q_f32(dx + a);
+            x = vld1q_f32(w->less + a % each * 4);
+            y = vld1q_f32(w->less + a % each * 4 + 4);
+            KS_TOGETHER(x, y);
+            x = vfmaq_f32(x, vreinterpretq_f32_s32(s->v[a]), d0);
+            y = vfmaq_f32(y, vreinterpretq_f32_s32(s->v[a + 1]), d1);
+        } else {
+            x = vmulq_f32(vcvtq_f32_s32(s->v[a]), d0);
+            y = vmulq_f32(vcvtq_f32_s32(s->v[a + 1]), d1);
+        }
+        f->v[a] = KS_NAME(n_fma)(f->v[a], x, k, a);
+        f->v[a + 1] = KS_NAME(n_fma)(f->v[a + 1], y, k, a + 1);
+    }
+}
+
+/* Several registers at a time; compilers would rather copy. */
+V_INLINE void KS_NAME(n_begin)(
+    KS_NAME(sums) *s, const KS_NAME(tile) *x, const int T) {
+#if defined KS_I8MM
+    KS_UNROLL
+    for (int a = 0; a < 2 * T; a += 2) {
+        KS_FENCE;
+        s->v[a] = vreinterpretq_s32_f32(vld1q_f32(x->start));
+        s->v[a + 1] = vreinterpretq_s32_f32(vld1q_f32(x->start + 4));
+        KS_TOGETHER(s->v[a], s->v[a + 1]);
+    }
+#else
+#define FOUR(a, b, c, d)                                                       \
+    do {                                                                       \
+        register int32x4_t p __asm__("v" #a), q __asm__("v" #b);               \
+        register int32x4_t r __asm__("v" #c), t __asm__("v" #d);               \
+        __asm__ volatile("ld1 {v" #a ".4s-v" #d ".4s}, [%4]"                   \
+                         : "=w"(p), "=w"(q), "=w"(r), "=w"(t)                  \
+                         : "r"(x->start), "m"(x->start));                      \
+        s->v[a] = p, s->v[b] = q, s->v[c] = r, s->v[d] = t;                    \
+    } while (0)
+    FOUR(0, 1, 2, 3);
+    FOUR(4, 5, 6, 7);
+    if (T == 6) FOUR(8, 9, 10, 11);
+#undef FOUR
+#endif
+}
+
+/* n times eight rows and T tokens: sums in registers over up to 4 blocks. */
+V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
     size_t n_blocks, const KS_NAME(tile) *x, const int T, bool small,
     bool has_min) {
     KS_NAME(floats) f;
     KS_NAME(sums) s;
     f32 *y[6];
     KS_UNROLL
-    for (int t = 0; t < T; t++) y[t] = x->y[t] + 8 * o;
-    for (; n--; o++) {
+    for (int t = 0; t < T; t++) y[t] = x->y[t];
+    for (; n--; w += 4) {
         KS_NAME(n_load)(&f, y, T);
-        KS_NAME(n_unlanes)(&f, T);
+        if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
         for (size_t b = 0; b < n_blocks; b++) {
-            if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
-            KS_NAME(n_step)(&s, w->p[o][b], x->q[b], T, 32, small);
-            KS_NAME(quad) d = KS_NAME(n_spread)(w->by32.d[b] + 8 * o);
-            KS_UNROLL
-            for (int a = 0; a < 2 * T; a++)
-                f.v[a] = KS_NAME(n_fma)(f.v[a], vmulq_f32(
-                    vcvtq_f32_s32(s.v[a]), KS_NAME(n_row)(d, a)), x->d[b], a);
+            if (KS_NAME(RUNNING)) KS_NAME(n_begin)(&s, x, T);
+            KS_NAME(n_step)(&s, w[b].p, x->b[b].q, T, 32, small);
+            KS_NAME(n_add)(&f, &s, w + b, x->b[b].d, T);
             if (!has_min) continue;
-            d = KS_NAME(n_spread)(w->by32.dmin[b] + 8 * o);
+            KS_NAME(quad) m = KS_NAME(n_spread)(w[b].dmin);
+            KS_NAME(quad) dx = KS_NAME(n_scales)(x->b[b].d);
             KS_UNROLL
             for (int a = 0; a < 2 * T; a++)
                 f.v[a] = KS_NAME(n_fma)(f.v[a], KS_NAME(n_mul)(
-                    KS_NAME(n_row)(d, a), x->sum[b], a), x->d[b], a);
+                    KS_NAME(n_row)(m, a), x->sum[b], a), dx, a);
         }
-        KS_NAME(n_lanes)(&f, T);
+        if (!x->raw_out) KS_NAME(n_lanes)(&f, T);
         KS_NAME(n_store)(&f, y, T);
         KS_UNROLL
-        for (int t = 0; t < T; t++) y[t] += 8;
+        for (int t = 0; t < T; t++) {
+            y[t] += 8;
+            KS_OPAQUE(y[t]);
+        }
     }
 }
 
 /* f += sums * d * inputs' scale */
-V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(floats) *s,
+V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
     const f32 *d, const f32 *dx, const int T) {
+    KS_NAME(quad) k = KS_NAME(n_spread)(d), x = KS_NAME(n_scales)(dx);
     KS_UNROLL
     for (int a = 0; a < 2 * T; a++)
-        f->v[a] = KS_NAME(n_fma_lane)(f->v[a],
-            vmulq_f32(s->v[a], vld1q_f32(d + a % 2 * 4)),
-            vld1q_f32(dx + a / 8 * 4), a / 2 % 4);
+        f->v[a] = KS_NAME(n_fma)(f->v[a], vmulq_f32(
+            vcvtq_f32_s32(s->v[a]), KS_NAME(n_row)(k, a)), x, a);
 }
 
 /* The same with a block of 256: integers until its end. Where sums are
@@ -3885,47 +3953,45 @@ V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(floats) *s,
 V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     const KS_NAME(tile) *x, const int T, bool small, const int span,
     bool has_min) {
-    KS_NAME(floats) f, p;
+    KS_NAME(floats) f;
     KS_NAME(sums) s, all;
-    for (; n--; o++) {
+    for (size_t i = 0; i < n; i++, o++) {
+        const KS_NAME(octet) *p = w->b + 8 * o;
         if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
         KS_NAME(n_clear)(&all, T);
-        for (int b = 0; b < 8; b++) {
+        for (int b = 0; b < 8; b++, p++) {
             KS_UNROLL
             for (int h = 0; h < 32; h += span) {
-                KS_NAME(n_step)(&s, w->p[o][b] + 8 * h, x->q[b] + T * h, T,
-                    span, small);
-                const i32 *k = w->by256.scale[(b * 32 + h) / span] + 8 * o;
-                KS_NAME(quad) sc = KS_NAME(n_spread)((const f32 *)k);
+                KS_NAME(n_step)(
+                    &s, p->p + 8 * h, x->b[b].q + T * h, T, span, small);
+                const i32 *sc = p->scale[h / 16];
                 KS_UNROLL
                 for (int a = 0; a < 2 * T; a++)
                     all.v[a] = vmlaq_s32(all.v[a], s.v[a],
-                        vreinterpretq_s32_f32(KS_NAME(n_row)(sc, a)));
+                        vld1q_s32(sc + a % (2 * KS_NAME(SQUARE)) * 4));
             }
         }
-        KS_UNROLL
-        for (int a = 0; a < 2 * T; a++) p.v[a] = vcvtq_f32_s32(all.v[a]);
-        KS_NAME(n_lanes)(&p, T);
         f32 *y[6];
         KS_UNROLL
-        for (int t = 0; t < T; t++) y[t] = x->y[t] + 8 * o;
+        for (int t = 0; t < T; t++) y[t] = x->y[t] + 8 * i;
         KS_NAME(n_load)(&f, y, T);
-        KS_NAME(n_finish)(&f, &p, w->by256.d + 8 * o, x->d[0], T);
+        if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
+        KS_NAME(n_finish)(&f, &all, w->d[o], x->b[0].d, T);
         if (has_min) {
-            KS_NAME(n_clear)(&all, T);
-            for (int g = 0; g < 256 / span; g++) {
-                int16x8_t m = vmovl_s8(vld1_s8(w->by256.min[g] + 8 * o));
-                int16x8_t sum = vld1q_s16(x->sums[g]);
-                KS_UNROLL
-                for (int a = 0; a < 2 * T; a++)
-                    all.v[a] = KS_NAME(n_mla_lane)(all.v[a],
-                        a % 2 ? vget_high_s16(m) : vget_low_s16(m), sum,
-                        a / 2);
-            }
+            const int groups = 256 / span;
+            if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
+            KS_NAME(n_step)(&s, w->min[o], x->high, T, groups, true);
             KS_UNROLL
-            for (int a = 0; a < 2 * T; a++) p.v[a] = vcvtq_f32_s32(all.v[a]);
-            KS_NAME(n_finish)(&f, &p, w->by256.dmin + 8 * o, x->d[0], T);
+            for (int a = 0; a < 2 * T; a++)
+                all.v[a] = vshlq_n_s32(s.v[a], 6);
+            KS_NAME(n_step)(KS_NAME(RUNNING) ? &all : &s, w->min[o], x->low,
+                T, groups, true);
+            KS_UNROLL
+            for (int a = 0; a < 2 * T && !KS_NAME(RUNNING); a++)
+                all.v[a] = vaddq_s32(all.v[a], s.v[a]);
+            KS_NAME(n_finish)(&f, &all, w->dmin[o], x->b[0].d, T);
         }
+        if (!x->raw_out) KS_NAME(n_lanes)(&f, T);
         KS_NAME(n_store)(&f, y, T);
     }
 }
@@ -3935,7 +4001,7 @@ V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     static void KS_NAME(k_tile32_##T##_##small##_##min)(                       \
         const KS_NAME(panel) *w, size_t o, size_t n, size_t n_blocks,          \
         const KS_NAME(tile) *x) {                                              \
-        KS_NAME(n_tile32)(w, o, n, n_blocks, x, T, small, min);                \
+        KS_NAME(n_tile32)(w->b + 4 * o, n, n_blocks, x, T, small, min);        \
     }                                                                          \
     static void KS_NAME(k_tile256_##T##_##small##_##min)(                      \
         const KS_NAME(panel) *w, size_t o, size_t n, const KS_NAME(tile) *x) { \
@@ -3970,135 +4036,243 @@ V_INLINE void KS_NAME(k_tile)(const KS_NAME(panel) *w, size_t o, size_t n,
 #undef TILE
 }
 
+/* [row][group] of eight rows to [group][row], for four groups. */
+V_INLINE void KS_NAME(n_columns)(const int32x4_t *v, KS_NAME(octet) *to,
+    int first, const int span) {
+    int32x4_t c[4][2];
+    KS_UNROLL
+    for (int h = 0; h < 2; h++, v += 4) {
+        int64x2_t e = vreinterpretq_s64_s32(vtrn1q_s32(v[0], v[1]));
+        int64x2_t f = vreinterpretq_s64_s32(vtrn2q_s32(v[0], v[1]));
+        int64x2_t g = vreinterpretq_s64_s32(vtrn1q_s32(v[2], v[3]));
+        int64x2_t i = vreinterpretq_s64_s32(vtrn2q_s32(v[2], v[3]));
+        c[0][h] = vreinterpretq_s32_s64(vtrn1q_s64(e, g));
+        c[1][h] = vreinterpretq_s32_s64(vtrn1q_s64(f, i));
+        c[2][h] = vreinterpretq_s32_s64(vtrn2q_s64(e, g));
+        c[3][h] = vreinterpretq_s32_s64(vtrn2q_s64(f, i));
+    }
+    KS_UNROLL
+    for (int g = 0; g < 4; g++) {
+        i32 *at = to[(first + g) * span / 32].scale[(first + g) * span % 32
+            / 16];
+        KS_UNROLL
+        for (int h = 0; h < 2; h++) {
+            int64x2_t k = vreinterpretq_s64_s32(c[g][h]);
+            if (KS_NAME(SQUARE) == 1) {
+                vst1q_s32(at + 4 * h, c[g][h]);
+                continue;
+            }
+            vst1q_s32(at + 8 * h, vreinterpretq_s32_s64(vtrn1q_s64(k, k)));
+            vst1q_s32(at + 8 * h + 4, vreinterpretq_s32_s64(vtrn2q_s64(k, k)));
+        }
+    }
+}
+
+/* Scales and minima of eight blocks of 256. */
+V_INLINE void KS_NAME(k_panel_scales)(
+    KS_NAME(panel) *to, size_t o, const u8 *const *rows, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    int8x16_t min[8];
+    int32x4_t s[4][8];
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) {
+        int8x8_t sc[2];
+        uint8x8_t mn[2];
+        KS_NAME(n_scale_bytes)(rows[r], type, sc, mn);
+        min[r] = vreinterpretq_s8_u8(vcombine_u8(mn[0], mn[1]));
+        int16x8_t c[3] = {vmovl_s8(sc[0]), vmovl_s8(sc[1]), vdupq_n_s16(0)};
+        KS_UNROLL
+        for (int i = 0; i < 32 / b->span; i++) {
+            int16x8_t next = vextq_s16(c[i], c[b->span == 32 ? 2 : i + 1], 1);
+            if (KS_NAME(RUNNING)) c[i] = vsubq_s16(c[i], next);
+            s[2 * i][r] = vmovl_s16(vget_low_s16(c[i]));
+            s[2 * i + 1][r] = vmovl_high_s16(c[i]);
+        }
+    }
+    KS_UNROLL
+    for (int i = 0; i < 64 / b->span; i++)
+        KS_NAME(n_columns)(s[i], to->b + 8 * o, 4 * i, b->span);
+    if (b->has_min) KS_NAME(n_half)(min, to->min[o]);
+}
+
 /* Eight rows (o) of a panel. */
 V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, size_t o,
     const u8 *const *rows, size_t n_blocks, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     const int8x16_t bias = vdupq_n_s8((i8)(b->bias & 127));
     KS_NAME(qat) row = KS_NAME(q_start)(rows);
+    KS_NAME(octet) *at = to->b + (b->n == 32 ? 4 : 8) * o;
     for (size_t i = 0; i < n_blocks; i++) {
-        KS_NAME(q_skip)(&row, b->bytes);
         static const f32 zero[8] = {0};
-        vr min = vr_load(zero), d = KS_NAME(q_scales)(&row, b, &min);
+        vr min = vr_load(zero), d;
+        if (b->n == 32) {
+            d = KS_NAME(q_next)(&row, b, &min);
+        } else {
+            KS_NAME(q_skip)(&row, b->bytes);
+            d = KS_NAME(q_scales)(&row, b, &min);
+        }
         KS_UNROLL
         for (int g = 0; g < b->n / 32; g++) {
-            KS_NAME(qw) w[8];
+            int8x16_t lo[8], hi[8];
             KS_UNROLL
             for (int r = 0; r < 8; r++) {
                 const u8 *src = KS_NAME(q_src)(&row, r, b->bytes);
-                w[r] = b->n == 32 ? KS_NAME(q_block)(src, type)
-                                  : KS_NAME(q_group)(src, type, g);
-                w[r].lo = vsubq_s8(w[r].lo, bias);
-                w[r].hi = vsubq_s8(w[r].hi, bias);
+                KS_NAME(qw) w = b->n == 32 ? KS_NAME(q_block)(src, type)
+                                           : KS_NAME(q_group)(src, type, g);
+                lo[r] = vsubq_s8(w.lo, bias);
+                hi[r] = vsubq_s8(w.hi, bias);
             }
-            KS_NAME(n_weights)(w, to->p[o][i + (size_t)g]);
+            KS_NAME(n_half)(lo, at[g].p);
+            KS_NAME(n_half)(hi, at[g].p + 128);
         }
-        if (b->n == 32) {
-            vr_store(to->by32.d[i] + 8 * o, d);
-            vr_store(to->by32.dmin[i] + 8 * o, min);
-        } else {
-            vr_store(to->by256.d + 8 * o, d);
-            vr_store(to->by256.dmin + 8 * o, vr_minus(min));
+        if (b->n == 256) {
+            vr_store(to->d[o], d);
+            vr_store(to->dmin[o], vr_minus(min));
+            continue;
         }
-    }
-    if (b->n == 32) return;
-    for (size_t r = 0; r < 8; r++) {
-        u64 sc[2] = {0, 0}, mn[2] = {0, 0};
-        blk_scale_bytes(rows[r], type, sc, mn);
-        const i8 *scale = (const i8 *)sc, *min = (const i8 *)mn;
-        for (int g = 256 / b->span - 1, next = 0; g >= 0; g--) {
-            to->by256.scale[g][8 * o + r] = scale[g] - next;
-            next = KS_NAME(RUNNING) ? scale[g] : 0;
-            if (b->has_min) to->by256.min[g][8 * o + r] = min[g];
-        }
-    }
-}
-
-/* T tokens from t on with the inputs [k0, k0 + n_blocks blocks); those beyond
- * the last repeat it. */
-V_INLINE void KS_NAME(k_tile_fill)(KS_NAME(tile) *to, const k_product *p,
-    size_t k0, size_t n_blocks, size_t t, const int T, ksllm_type type) {
-    const k_acts *a = p->acts;
-    const size_t nb = BLK_TYPES[type].n;
-    const int kind = nb == 256, span = BLK_TYPES[type].span;
-    const bool has_min = BLK_TYPES[type].has_min;
+        vr_store(at->d, d);
+        vr_store(at->dmin, min);
+        for (int r = 0; r < 2; r++)
+            d.v[r] = vmulq_n_f32(d.v[r], -K_SHIFTED);
 #if defined KS_I8MM
-    const int twice = nb == 32 ? 2 : 1;
-#else
-    const int twice = 1;
+        vst1q_f32(at->less, KS_NAME(n_zip1)(d.v[0], d.v[0]));
+        vst1q_f32(at->less + 4, KS_NAME(n_zip2)(d.v[0], d.v[0]));
+        vst1q_f32(at->less + 8, KS_NAME(n_zip1)(d.v[1], d.v[1]));
+        vst1q_f32(at->less + 12, KS_NAME(n_zip2)(d.v[1], d.v[1]));
+#elif defined KS_DOTPROD
+        vr_store(at->less, d);
 #endif
-    const i8 *x[6];
-    const f32 *d[6];
-    const i16 *sum[6];
-    KS_UNROLL
-    for (int i = 0; i < T; i++) {
-        size_t token = min_size(t + (size_t)i, p->m - 1);
-        size_t from = token * a->n_in + k0;
-        x[i] = a->q[kind] + from;
-        d[i] = a->d[kind] + from / nb;
-        sum[i] = a->sum[kind] + from / 16;
-        to->y[i] = p->y + token * p->y_stride;
+        at++;
     }
-    for (size_t b = 0; b < n_blocks * (nb / 32); b++) {
-        KS_NAME(n_tokens)(x, T, to->q[b]);
-        KS_UNROLL
-        for (int i = 0; i < T; i++) {
-            x[i] += 32;
-            if (nb == 32 || b == 0)
-                for (int j = 0; j < twice; j++)
-                    to->d[b][i * twice + j] = d[i][b];
-            if (!has_min) continue;
-            int s0 = sum[i][2 * b], s1 = sum[i][2 * b + 1];
-            if (nb == 32)
-                for (int j = 0; j < twice; j++)
-                    to->sum[b][i * twice + j] = (f32)(s0 + s1);
-            else if (span == 32)
-                to->sums[b][i] = (i16)(s0 + s1);
-            else
-                to->sums[2 * b][i] = (i16)s0, to->sums[2 * b + 1][i] = (i16)s1;
+    if (b->n == 256) KS_NAME(k_panel_scales)(to, o, rows, type);
+    /* What follows; its first bytes came with the last line of these. */
+    KS_NAME(q_fetch)(&row, 0, 8, (b->n == 32 ? 4u : 1u) * b->bytes - 8, 64);
+}
+
+/* Sums of 16 groups, or of eight of twice the length, of token i as n_half
+ * would lay them out: 64 * high + low. */
+V_INLINE void KS_NAME(n_group_sums)(
+    KS_NAME(tile) *to, const i16 *sum, size_t i, bool wide) {
+    int16x8_t v = vld1q_s16(sum), w = vld1q_s16(sum + 8);
+    if (wide) v = vpaddq_s16(v, w), w = vdupq_n_s16(0);
+    const int16x8_t low = vdupq_n_s16(63);
+    const size_t half = 8 * KS_NAME(SQUARE);
+    const size_t at = KS_NAME(SQUARE) == 1 ? 16 * i : i / 2 * 32 + i % 2 * 8;
+    vst1_s8(to->high + at, vshrn_n_s16(v, 6));
+    vst1_s8(to->high + at + half, vshrn_n_s16(w, 6));
+    vst1_s8(to->low + at, vmovn_s16(vandq_s16(v, low)));
+    vst1_s8(to->low + at + half, vmovn_s16(vandq_s16(w, low)));
+}
+
+/* 32 inputs, block b of token i (of two with i8mm, the second one `next` on).
+ * They have a scale of their own unless blocks are of 256. */
+V_INLINE void KS_NAME(n_fill)(KS_NAME(tile) *to, size_t b, size_t i, size_t T,
+    const i8 *x, const f32 *d, size_t next, const bool wide) {
+    KS_NAME(n_inputs_to)(to->b[b].q + 16 * i, x + 32 * b, next, 16 * T);
+    if (wide) return;
+    enum { N = KS_NAME(SQUARE) };
+    KS_UNROLL
+    for (size_t j = 0; j < N * N; j++)
+        to->b[b].d[i * N + j] = d[b + j / N * (next / 32)];
+}
+
+/* Up to T tokens from t on with n_blocks blocks of 32 inputs from k0 on. */
+V_INLINE void KS_NAME(n_tile_fill)(KS_NAME(tile) *to, const k_product *p,
+    size_t k0, size_t n_blocks, size_t t, size_t T, const bool wide) {
+    const k_acts *a = p->acts;
+    const blk_type *type = &BLK_TYPES[p->type];
+    enum { N = KS_NAME(SQUARE) };
+    const size_t n_in = a->n_in, step = n_in / (wide ? 256 : 32);
+    const size_t n = min_size(T, p->m - t), from = t * n_in + k0;
+    const i8 *x = a->q[wide] + from;
+    const f32 *d = a->d[wide] + from / (wide ? 256 : 32);
+    const i16 *sum = a->sum[wide] + from / 16;
+    for (size_t i = 0; i < n; i += N, x += N * n_in, d += N * step) {
+        const size_t next = i + 1 < n ? n_in : 0;
+        size_t b = 0;
+        if (wide)
+            for (size_t j = 0; j < N * N; j++)
+                to->b[0].d[i * N + j] = d[next ? j / N * step : 0];
+        for (; b + 4 <= n_blocks; b += 4) {
+            KS_UNROLL
+            for (size_t j = 0; j < 4; j++)
+                KS_NAME(n_fill)(to, b + j, i, T, x, d, next, wide);
         }
+        for (; b < n_blocks; b++)
+            KS_NAME(n_fill)(to, b, i, T, x, d, next, wide);
+    }
+    if (!type->has_min) return;
+    for (size_t i = 0; i < n; i++, sum += n_in / 16) {
+        if (wide) KS_NAME(n_group_sums)(to, sum, i, type->span == 32);
+        for (size_t b = 0; b < n_blocks && !wide; b++)
+            for (size_t j = 0; j < N; j++)
+                to->sum[b][i * N + j] =
+                    (f32)(sum[2 * b] + sum[2 * b + 1]);
     }
 }
 
-/* The sums lie in y while a panel of 256 weights after the other is made. */
+static void KS_NAME(k_fill32)(KS_NAME(tile) *to, const k_product *p,
+    size_t k0, size_t n_blocks, size_t t, size_t T) {
+    KS_NAME(n_tile_fill)(to, p, k0, n_blocks, t, T, false);
+}
+
+static void KS_NAME(k_fill256)(KS_NAME(tile) *to, const k_product *p,
+    size_t k0, size_t n_blocks, size_t t, size_t T) {
+    KS_NAME(n_tile_fill)(to, p, k0, n_blocks, t, T, true);
+}
+
+/* The sums lie in y while a panel after the other is made. Tokens that a tile
+ * has beyond the last are computed from what it held before. */
 V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     const size_t n = p->acts->n_in;
+    const size_t ROWS = b->n == 32 ? 64 : 32, K = b->n == 32 ? 128 : 256;
     KS_NAME(panel) w;
     KS_NAME(tile) x;
-    for (size_t r0 = 0; r0 < p->n_rows; r0 += KS_NAME(ROWS)) {
-        size_t n_rows = min_size(KS_NAME(ROWS), p->n_rows - r0);
+    f32 spare[64]; /* for tokens and rows that there are not */
+    memset(&x, 0, sizeof x);
+    memset(spare, 0, sizeof spare);
+    for (int i = 0; i < 16; i++) x.start[i] = K_SHIFTED;
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += ROWS) {
+        size_t n_rows = min_size(ROWS, p->n_rows - r0);
         for (size_t t = 0; t < p->m; t++)
             memset(p->y + t * p->y_stride + r0, 0, n_rows * sizeof *p->y);
-        for (size_t k = 0; k < n; k += 256) {
-            const size_t n_blocks = min_size(256, n - k) / b->n;
+        for (size_t k = 0; k < n; k += K) {
+            const size_t n_blocks = min_size(K, n - k) / b->n;
+            const u8 *src = p->w + r0 * p->row_bytes + k / b->n * b->bytes;
             for (size_t r = 0; r < n_rows; r += 8) {
                 const u8 *row[8];
-                for (size_t i = 0; i < 8; i++)
-                    row[i] = p->w
-                        + (r0 + min_size(r + i, n_rows - 1)) * p->row_bytes
-                        + k / b->n * b->bytes;
+                KS_UNROLL
+                for (size_t i = 0; i < 8; i++) {
+                    row[i] = src;
+                    src += r + i + 1 < n_rows ? p->row_bytes : 0;
+                }
                 KS_NAME(k_panel_build)(&w, r / 8, row, n_blocks, type);
             }
             for (size_t t = 0, T; t < p->m; t += T) {
+                f32 *y = p->y + t * p->y_stride + r0;
                 T = p->m - t > 4 ? 6 : 4;
-                if (T == 6)
-                    KS_NAME(k_tile_fill)(&x, p, k, n_blocks, t, 6, type);
+                for (size_t i = 0; i < T; i++, y += p->y_stride)
+                    x.y[i] = t + i < p->m ? y : spare;
+                x.raw_in = p->m - t >= T, x.raw_out = x.raw_in && n - k > K;
+                if (b->n == 32)
+                    KS_NAME(k_fill32)(&x, p, k, n_blocks, t, T);
                 else
-                    KS_NAME(k_tile_fill)(&x, p, k, n_blocks, t, 4, type);
-                for (size_t i = 0; i < T; i++) x.y[i] += r0;
+                    KS_NAME(k_fill256)(&x, p, k, 8 * n_blocks, t, T);
                 KS_NAME(k_tile)(&w, 0, n_rows / 8, n_blocks, &x, T, type);
                 if (n_rows % 8 == 0) continue;
-                f32 edge[6][8] = {{0}}; /* rows 8 at a time, not beyond y */
                 const size_t r = n_rows / 8 * 8, bytes = n_rows % 8 * 4;
-                f32 *y[6];
+                y = p->y + t * p->y_stride + r0 + r;
+                const size_t real = min_size(T, p->m - t);
                 for (size_t i = 0; i < T; i++) {
-                    y[i] = x.y[i] + r;
-                    memcpy(edge[i], y[i], bytes);
-                    x.y[i] = edge[i] - r;
+                    x.y[i] = spare + 8 * i;
+                    if (i < real)
+                        memcpy(x.y[i], y + i * p->y_stride, bytes);
                 }
+                x.raw_in = x.raw_out = false;
                 KS_NAME(k_tile)(&w, r / 8, 1, n_blocks, &x, T, type);
-                for (size_t i = 0; i < T; i++) memcpy(y[i], edge[i], bytes);
+                for (size_t i = 0; i < real; i++)
+                    memcpy(y + i * p->y_stride, x.y[i], bytes);
             }
         }
     }
@@ -4158,7 +4332,7 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 #if !defined KS_SCALAR
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    if (KS_NAME(k_has_panel)(type) && p->m > K_FEW)
+    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW))
         KS_NAME(k_panel)(p, type);
     else
         KS_NAME(k_direct)(p, type);
