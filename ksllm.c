@@ -185,6 +185,9 @@
 #define AT_RELAXED(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define AT_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 #define AT_ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
+/* Where the next load must not come before this store. A store by itself would
+ * do, but qemu 7 lets loads pass Arm's: the caller of a pool slept for ever. */
+#define AT_SWAP(p, v) ((void)__atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
 
 /* ==========================================================================
  * § 2 BASE (private)
@@ -826,7 +829,7 @@ static void pool_wait(pool *p) {
         cpu_relax();
     }
     pthread_mutex_lock(&p->lock);
-    __atomic_store_n(&p->caller_sleeps, 1, __ATOMIC_SEQ_CST);
+    AT_SWAP(&p->caller_sleeps, 1);
     while (__atomic_load_n(&p->n_done, __ATOMIC_SEQ_CST) != p->n_pieces)
         pthread_cond_wait(&p->done, &p->lock);
     __atomic_store_n(&p->caller_sleeps, 0, __ATOMIC_SEQ_CST);
@@ -837,8 +840,7 @@ static void pool_share(pool *p, u32 n) {
     u64 run = pool_run_of(AT_LOAD(&p->ticket)) + 1;
     AT_STORE(&p->n_done, 0);
     p->n_pieces = n;
-    __atomic_store_n(
-        &p->ticket, (run & 0x3fffff) << 42 | (u64)n << 21, __ATOMIC_SEQ_CST);
+    AT_SWAP(&p->ticket, (run & 0x3fffff) << 42 | (u64)n << 21);
     if (__atomic_load_n(&p->n_sleeping, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->work);
