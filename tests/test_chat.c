@@ -159,7 +159,7 @@ static const struct {
 } refused[] = {
     {"{{ raise_exception('no ' ~ n) }}", KSLLM_ERR_ARGUMENT, "no 3"},
     {"\n\n{{ u.x }}", KSLLM_ERR_ARGUMENT, "line 3"},
-    {"{{ 1 + 'a' }}", KSLLM_ERR_ARGUMENT, "text"},
+    {"{{ 1\n+ 'a'\n}}", KSLLM_ERR_ARGUMENT, "line 2: + between an integer"},
     {"{{ 1 / 0 }}", KSLLM_ERR_ARGUMENT, "zero"},
     {"{{ u + 1 }}", KSLLM_ERR_ARGUMENT, "undefined"},
     {"{{ 'a' < 1 }}", KSLLM_ERR_ARGUMENT, "order"},
@@ -182,7 +182,7 @@ static const struct {
     {"{{ '%d' % 'x' }}", KSLLM_ERR_ARGUMENT, "number"},
     {"{{ '{}'.format() }}", KSLLM_ERR_ARGUMENT, "format"},
     {"{% if n %}{{ n|nosuch }}{% endif %}", KSLLM_ERR_ARGUMENT, "nosuch"},
-    {"{{ n|nosuch }}", KSLLM_ERR_FORMAT, "unknown filter"},
+    {"{{ n\n|nosuch\n}}", KSLLM_ERR_FORMAT, "line 2: unknown filter"},
     {"{{ n is nosuch }}", KSLLM_ERR_FORMAT, "unknown filter or test"},
     {"a\n{% nosuch %}", KSLLM_ERR_FORMAT, "line 2"},
     {"{% if n %}", KSLLM_ERR_FORMAT, "does not end"},
@@ -212,6 +212,22 @@ TEST(refuses)
             || !CHECK(strstr(err.text, refused[i].why) != NULL))
             printf("    %s: %s\n", refused[i].text, err.text);
         CHECK_EQ(err.status, refused[i].status);
+    }
+}
+
+/* The error's text ends with a whole character, wherever it is cut. */
+TEST(long_reasons)
+{
+    static const char end[] = "각";
+    for (int i = 0; i < 6; i++) {
+        char text[100];
+        snprintf(text, sizeof text,
+                 "{{ raise_exception('%.*s' ~ '%s' * 200) }}", i, "abcdef", end);
+        ksllm_chat chat = chat_of(text, "[]");
+        CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+        size_t n = strlen(err.text);
+        if (CHECK(n > 400))
+            CHECK_STR(err.text + n - 3, end);
     }
 }
 
