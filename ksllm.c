@@ -12977,7 +12977,9 @@ typedef struct split_mark { u8 from, to; const char *text; } split_mark;
 typedef struct split_format {
     const char *name, *detect;
     u8 start;
-    const char *think;      /* a prompt that ends so began the thinking */
+    const char *think;      /* a prompt that ends so began the thinking, or:
+                               the last of these in a prompt opens the answer,
+                               and what is behind it counts as the answer's */
     split_mark marks[16];   /* up to one without text */
 } split_format;
 
@@ -12986,7 +12988,7 @@ typedef struct split_format {
     {SPLIT_THINK, SPLIT_TEXT, "</think>"}
 
 static const split_format SPLIT_FORMATS[] = {
-    {"solar", "<|tool_call:args|>", SPLIT_HEAD, "<|think|>", {
+    {"solar", "<|tool_call:args|>", SPLIT_HEAD, "<|begin|>assistant", {
         {SPLIT_HEAD, SPLIT_THINK, "<|think|>"},
         {SPLIT_HEAD, SPLIT_TEXT, "<|content|>"},
         {SPLIT_HEAD, SPLIT_SKIP, "<|tool_calls|>"},
@@ -13018,7 +13020,7 @@ static const split_format SPLIT_FORMATS[] = {
         {SPLIT_KEY, SPLIT_VALUE, ">"},
         {SPLIT_VALUE, SPLIT_SKIP, "</parameter>"},
         {SPLIT_SKIP, SPLIT_TEXT, "</tool_call>"}}},
-    {"hcx-think", "tool/function_call", SPLIT_HEAD, "assistant/think", {
+    {"hcx-think", "tool/function_call", SPLIT_HEAD, "<|im_start|>assistant", {
         {SPLIT_HEAD, SPLIT_THINK, "/think\n"},
         {SPLIT_HEAD, SPLIT_JSON, " -> tool/function_call\n"},
         {SPLIT_HEAD, SPLIT_TEXT, "\n"},
@@ -13201,14 +13203,8 @@ static bool split_calls(ksllm_splitter *s) {
     return n != 0;
 }
 
-/* A value as JSON: itself if it is JSON, otherwise as a string. */
-static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
+static void split_quoted(ksllm_splitter *s, const u8 *p, size_t n) {
     char esc[8];
-    const u8 *end = split_value(p, p + n);
-    if (end && split_space(end, p + n) == p + n) {
-        split_give(s, KSLLM_PART_ARGUMENTS, p, n);
-        return;
-    }
     split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
     for (size_t i = 0, run = 0; i <= n; i++) {
         if (i < n && p[i] >= 32 && p[i] != '"' && p[i] != '\\') continue;
@@ -13223,15 +13219,26 @@ static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
     split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
 }
 
+/* A value as JSON: itself if it is JSON, otherwise as a string. */
+static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
+    const u8 *end = split_value(p, p + n);
+    if (end && split_space(end, p + n) == p + n)
+        split_give(s, KSLLM_PART_ARGUMENTS, p, n);
+    else split_quoted(s, p, n);
+}
+
 static void split_pair(ksllm_splitter *s) {
-    const u8 *p = (const u8 *)s->buffer, *v = p + s->n_key;
+    const u8 *p = (const u8 *)s->buffer, *v = p + s->n_key, *end = v;
     size_t n = s->used - s->n_key;
+    if (!s->in_call) return;
     if (n && *v == '\n') v++, n--;
     if (n && v[n - 1] == '\n') n--;
-    if (s->n_args++) split_give(s, KSLLM_PART_ARGUMENTS, ", \"", 3);
-    else split_give(s, KSLLM_PART_ARGUMENTS, "{\"", 2);
-    split_give(s, KSLLM_PART_ARGUMENTS, p, s->n_key);
-    split_give(s, KSLLM_PART_ARGUMENTS, "\": ", 3);
+    p = split_space(p, end);
+    while (end > p && (end[-1] == ' ' || end[-1] == '\n')) end--;
+    if (s->n_args++) split_give(s, KSLLM_PART_ARGUMENTS, ", ", 2);
+    else split_give(s, KSLLM_PART_ARGUMENTS, "{", 1);
+    split_quoted(s, p, (size_t)(end - p));
+    split_give(s, KSLLM_PART_ARGUMENTS, ": ", 2);
     split_argument(s, v, n);
 }
 
@@ -13350,11 +13357,27 @@ static bool split_starts_thinking(const split_format *f, str prompt) {
         && !memcmp(prompt.p + prompt.n - n, f->think, n);
 }
 
+/* Reads what the prompt has of the answer; nothing of it comes out. */
+static void split_prompt(ksllm_splitter *s, const char *open, str prompt) {
+    ksllm_on_part on_part = s->on_part;
+    size_t n = strlen(open), at = prompt.n + 1;
+    while (at-- > 0)
+        if (prompt.n - at >= n && !memcmp(prompt.p + at, open, n)) break;
+    if (at == SIZE_MAX) return;
+    s->on_part = NULL;
+    split_feed(s, prompt.p + at + n, prompt.n - at - n);
+    s->on_part = on_part;
+    s->newlines = 0;
+    if (s->state != SPLIT_HEAD) s->n_held = 0;
+}
+
 static void split_begin(ksllm_splitter *s, const split_format *f, str prompt) {
     s->format = f;
     s->state = f->start;
     s->fresh = false;
-    if (split_starts_thinking(f, prompt)) {
+    if (f->start == SPLIT_HEAD) {
+        if (prompt.n) split_prompt(s, f->think, prompt);
+    } else if (split_starts_thinking(f, prompt)) {
         s->state = SPLIT_THINK;
         s->fresh = true;
     }
