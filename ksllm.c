@@ -8860,7 +8860,7 @@ typedef struct chat_ctx {
 static KS_PRINTF(3, 4) chat_val chat_fail(
     chat_ctx *c, ksllm_status status, const char *fmt, ...) {
     chat_val none = {0};
-    char text[300];
+    char text[440];
     if (c->status) return none;
     va_list ap;
     va_start(ap, fmt);
@@ -9026,6 +9026,13 @@ static chat_val chat_cut(chat_val s, size_t from, size_t to) {
     r.n = (u32)(to - from);
     if (s.mark && s.mark != CHAT_DATA) r.mark = s.mark + from;
     return r;
+}
+
+/* How many of the first `most` bytes are whole characters, for "%.*s". */
+static int chat_clip(chat_val s, u32 most) {
+    u32 n = min_u32(s.n, most);
+    while (n && n < s.n && (s.u.s[n] & 0xc0) == 0x80) n--;
+    return (int)n;
 }
 
 static void chat_put(
@@ -9723,7 +9730,8 @@ static void chat_dump_value(chat_ctx *c, chat_dump *d, chat_val v, u32 depth) {
     if (c->status) return;
     if (depth > CHAT_DEPTH) { CHAT_RAISE(c, "a value is too deep"); return; }
     if ((!dict && !chat_is_seq(v)) || (v.flag & (CHAT_VIEW | CHAT_LAZY))) {
-        if (v.flag & (CHAT_VIEW | CHAT_LAZY)) CHAT_RAISE(c, "is not JSON");
+        if (v.flag & (CHAT_VIEW | CHAT_LAZY))
+            CHAT_RAISE(c, "a generator is not JSON");
         chat_dump_scalar(c, d, v, false);
         return;
     }
@@ -10052,6 +10060,7 @@ typedef struct chat_parser {
     chat_ctx *c;
     const chat_token *t;
     u32 depth, n_blocks;
+    u32 line;               /* of the token before t */
     u32 unknown;            /* line of an unknown filter or test */
     chat_val unknown_name;
     chat_block blocks[CHAT_DEPTH];
@@ -10065,7 +10074,7 @@ static void chat_syntax(chat_parser *p, const char *why) {
     chat_val v = p->t->v;
     if (p->t->type == CHAT_T_NAME)
         chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%.*s'", why,
-            (int)min_u32(v.n, 60), (const char *)v.u.s);
+            chat_clip(v, 60), (const char *)v.u.s);
     else if (p->t->type == CHAT_T_OP)
         chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%c'", why, (char)v.u.i);
     else chat_fail(p->c, KSLLM_ERR_FORMAT, "%s", why);
@@ -10077,7 +10086,7 @@ static u32 chat_emit(chat_parser *p, chat_code op, u32 a, u32 b, u32 arg) {
     if (!chat_room(c, &c->ops, c->n_ops, &c->ops_cap, sizeof *c->ops))
         return 0;
     c->ops[c->n_ops] =
-        (chat_op){(u8)op, (u8)a, (u8)b, (i32)arg, p->t->line};
+        (chat_op){(u8)op, (u8)a, (u8)b, (i32)arg, p->line};
     return c->n_ops++;
 }
 
@@ -10142,6 +10151,7 @@ static bool chat_sees_name(const chat_parser *p, const char *z) {
 }
 
 static void chat_step(chat_parser *p) {
+    p->line = p->t->line;
     if (p->t->type != CHAT_T_END) p->t++;
     chat_work(p->c, 1);
 }
@@ -10331,7 +10341,7 @@ enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
 static void chat_check_known(chat_parser *p, u32 kind, chat_val name) {
     bool soft = p->n_blocks && p->blocks[p->n_blocks - 1].kind == CHAT_B_IF;
     if (soft || p->unknown || p->known(kind, name)) return;
-    p->unknown = p->t->line;
+    p->unknown = p->line;
     p->unknown_name = name;
 }
 
@@ -10896,7 +10906,7 @@ static void chat_parse_part(chat_parser *p) {
     if (p->unknown && !p->c->status) {
         p->c->line = p->unknown;
         chat_fail(p->c, KSLLM_ERR_FORMAT, "unknown filter or test '%.*s'",
-            (int)min_u32(p->unknown_name.n, 60),
+            chat_clip(p->unknown_name, 60),
             (const char *)p->unknown_name.u.s);
     }
 }
@@ -10909,7 +10919,7 @@ static void chat_compile(chat_ctx *c, str source, chat_list *macros,
     chat_lex(&l);
     chat_parser *p = chat_take(c, sizeof *p);
     if (!p || c->status) return;
-    *p = (chat_parser){.c = c, .t = l.t, .macros = macros,
+    *p = (chat_parser){.c = c, .t = l.t, .line = 1, .macros = macros,
         .expr = chat_parse_expr, .known = known};
     while (p->t->type != CHAT_T_END && !c->status) chat_parse_part(p);
     if (p->n_blocks && !c->status) {
@@ -11325,7 +11335,7 @@ static chat_val chat_method(chat_ctx *c, chat_val v, chat_val name) {
 static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
     if (v.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "'%.*s' of an undefined value",
-            (int)min_u32(name.n, 100), (const char *)name.u.s);
+            chat_clip(name, 100), (const char *)name.u.s);
     if (chat_is_mutator(name, v.type == CHAT_DICT)
         && (v.type == CHAT_DICT || v.type == CHAT_LIST))
         return (chat_val){0};
@@ -12227,7 +12237,7 @@ CHAT_TEST_FN(divisibleby, chat_leaves(c, v, a->v[1], 0))
 
 static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[1]);
-    return CHAT_RAISE(c, "the template refuses: %.*s", (int)min_u32(s.n, 250),
+    return CHAT_RAISE(c, "the template refuses: %.*s", chat_clip(s, 400),
         (const char *)s.u.s);
 }
 
@@ -12252,12 +12262,12 @@ static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     chat_val v = a->n > 1 ? a->v[1] : (chat_val){0};
     if (a->n > 2 || (v.type != CHAT_UNDEF && v.type != CHAT_DICT
         && v.type != CHAT_SPACE && !chat_is_seq(v)))
-        CHAT_RAISE(c, "wants a mapping");
+        CHAT_RAISE(c, "a dict of what is no mapping");
     if (chat_is_seq(v))
         for (u32 i = 0; i < v.n && !c->status; i++) {
             chat_val pair = v.u.v[i];
             if (!chat_is_seq(pair) || pair.n != 2)
-                CHAT_RAISE(c, "wants pairs");
+                CHAT_RAISE(c, "a dict of what are no pairs");
             else chat_set(c, &l, pair.u.v[0], pair.u.v[1]);
         }
     for (u32 i = 0; v.type == CHAT_DICT && i < v.n; i++)
@@ -12538,7 +12548,7 @@ static chat_val chat_apply(
     const chat_builtin *f = chat_find_builtin(kind, name);
     if (f) return chat_invoke(c, f, a);
     return CHAT_RAISE(c, "no %s named '%.*s'",
-        kind == CHAT_IS_TEST ? "test" : "filter", (int)min_u32(name.n, 60),
+        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
         (const char *)name.u.s);
 }
 
@@ -13143,7 +13153,9 @@ typedef struct split_mark { u8 from, to; const char *text; } split_mark;
 typedef struct split_format {
     const char *name, *detect;
     u8 start;
-    const char *think;      /* a prompt that ends so began the thinking */
+    const char *think;      /* a prompt that ends so began the thinking, or:
+                               the last of these in a prompt opens the answer,
+                               and what is behind it counts as the answer's */
     split_mark marks[16];   /* up to one without text */
 } split_format;
 
@@ -13152,7 +13164,7 @@ typedef struct split_format {
     {SPLIT_THINK, SPLIT_TEXT, "</think>"}
 
 static const split_format SPLIT_FORMATS[] = {
-    {"solar", "<|tool_call:args|>", SPLIT_HEAD, "<|think|>", {
+    {"solar", "<|tool_call:args|>", SPLIT_HEAD, "<|begin|>assistant", {
         {SPLIT_HEAD, SPLIT_THINK, "<|think|>"},
         {SPLIT_HEAD, SPLIT_TEXT, "<|content|>"},
         {SPLIT_HEAD, SPLIT_SKIP, "<|tool_calls|>"},
@@ -13184,7 +13196,7 @@ static const split_format SPLIT_FORMATS[] = {
         {SPLIT_KEY, SPLIT_VALUE, ">"},
         {SPLIT_VALUE, SPLIT_SKIP, "</parameter>"},
         {SPLIT_SKIP, SPLIT_TEXT, "</tool_call>"}}},
-    {"hcx-think", "tool/function_call", SPLIT_HEAD, "assistant/think", {
+    {"hcx-think", "tool/function_call", SPLIT_HEAD, "<|im_start|>assistant", {
         {SPLIT_HEAD, SPLIT_THINK, "/think\n"},
         {SPLIT_HEAD, SPLIT_JSON, " -> tool/function_call\n"},
         {SPLIT_HEAD, SPLIT_TEXT, "\n"},
@@ -13367,14 +13379,8 @@ static bool split_calls(ksllm_splitter *s) {
     return n != 0;
 }
 
-/* A value as JSON: itself if it is JSON, otherwise as a string. */
-static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
+static void split_quoted(ksllm_splitter *s, const u8 *p, size_t n) {
     char esc[8];
-    const u8 *end = split_value(p, p + n);
-    if (end && split_space(end, p + n) == p + n) {
-        split_give(s, KSLLM_PART_ARGUMENTS, p, n);
-        return;
-    }
     split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
     for (size_t i = 0, run = 0; i <= n; i++) {
         if (i < n && p[i] >= 32 && p[i] != '"' && p[i] != '\\') continue;
@@ -13389,15 +13395,26 @@ static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
     split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
 }
 
+/* A value as JSON: itself if it is JSON, otherwise as a string. */
+static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
+    const u8 *end = split_value(p, p + n);
+    if (end && split_space(end, p + n) == p + n)
+        split_give(s, KSLLM_PART_ARGUMENTS, p, n);
+    else split_quoted(s, p, n);
+}
+
 static void split_pair(ksllm_splitter *s) {
-    const u8 *p = (const u8 *)s->buffer, *v = p + s->n_key;
+    const u8 *p = (const u8 *)s->buffer, *v = p + s->n_key, *end = v;
     size_t n = s->used - s->n_key;
+    if (!s->in_call) return;
     if (n && *v == '\n') v++, n--;
     if (n && v[n - 1] == '\n') n--;
-    if (s->n_args++) split_give(s, KSLLM_PART_ARGUMENTS, ", \"", 3);
-    else split_give(s, KSLLM_PART_ARGUMENTS, "{\"", 2);
-    split_give(s, KSLLM_PART_ARGUMENTS, p, s->n_key);
-    split_give(s, KSLLM_PART_ARGUMENTS, "\": ", 3);
+    p = split_space(p, end);
+    while (end > p && (end[-1] == ' ' || end[-1] == '\n')) end--;
+    if (s->n_args++) split_give(s, KSLLM_PART_ARGUMENTS, ", ", 2);
+    else split_give(s, KSLLM_PART_ARGUMENTS, "{", 1);
+    split_quoted(s, p, (size_t)(end - p));
+    split_give(s, KSLLM_PART_ARGUMENTS, ": ", 2);
     split_argument(s, v, n);
 }
 
@@ -13516,11 +13533,27 @@ static bool split_starts_thinking(const split_format *f, str prompt) {
         && !memcmp(prompt.p + prompt.n - n, f->think, n);
 }
 
+/* Reads what the prompt has of the answer; nothing of it comes out. */
+static void split_prompt(ksllm_splitter *s, const char *open, str prompt) {
+    ksllm_on_part on_part = s->on_part;
+    size_t n = strlen(open), at = prompt.n + 1;
+    while (at-- > 0)
+        if (prompt.n - at >= n && !memcmp(prompt.p + at, open, n)) break;
+    if (at == SIZE_MAX) return;
+    s->on_part = NULL;
+    split_feed(s, prompt.p + at + n, prompt.n - at - n);
+    s->on_part = on_part;
+    s->newlines = 0;
+    if (s->state != SPLIT_HEAD) s->n_held = 0;
+}
+
 static void split_begin(ksllm_splitter *s, const split_format *f, str prompt) {
     s->format = f;
     s->state = f->start;
     s->fresh = false;
-    if (split_starts_thinking(f, prompt)) {
+    if (f->start == SPLIT_HEAD) {
+        if (prompt.n) split_prompt(s, f->think, prompt);
+    } else if (split_starts_thinking(f, prompt)) {
         s->state = SPLIT_THINK;
         s->fresh = true;
     }

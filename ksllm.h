@@ -848,8 +848,8 @@ typedef struct ksllm_splitter {
  *            (Solar Open), "vaetki", "thought" (EXAONE Deep), "text" (nothing
  *            is special). NULL: by the file's chat template, "json" if it does
  *            not show; model may be NULL only with a format
- *   prompt   the rendered prompt or its last 64 bytes: tells whether it has
- *            opened the thinking. May be NULL
+ *   prompt   the rendered prompt, or its last 64 bytes if it continues no
+ *            message: tells in which part the answer begins. May be NULL
  *   buffer   at least as large as one whole call, or one argument of it; a
  *            few KiB. Kept until the end
  *

@@ -7,7 +7,11 @@ Every *.jinja file found is rendered for every conversation below, by
 transformers' own render_jinja_template (ImmutableSandboxedEnvironment with
 trim_blocks, lstrip_blocks, loop controls, the generation tag, tojson,
 raise_exception, strftime_now) and by ksllm. The texts must be the same, byte
-for byte; where Python raises, ksllm must report an error. With --ids the ids
+for byte; where Python raises, ksllm must report an error with a reason, the
+line that Python's traceback has for the template (or a later one of the same
+tag: Python knows only where a tag begins), and the text that a template gave
+to raise_exception. FAULTS are small templates that fail in every way that
+belongs to a line. With --ids the ids
 of ksllm_chat_encode for a template are compared with those that a model's own
 tokenizer (a tokenizer.json) gives for the rendered text.
 """
@@ -16,10 +20,13 @@ import calendar
 import datetime
 import json
 import pathlib
+import re
 import struct
 import subprocess
 import sys
+import traceback
 
+import jinja2
 import transformers.utils.chat_template_utils as hf
 
 NOW = datetime.datetime(2026, 3, 7, 9, 5, 2)
@@ -160,6 +167,59 @@ CONVERSATIONS = {
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
            "pad_token": "<pad>"}
 
+# Templates that fail; the line that Python gives is the one to report.
+FAULTS = [
+    "\n\n{{ raise_exception('한글 ' ~ 3) }}",
+    "{{ raise_exception('ㄱ' * 100) }}",
+    "{{ raise_exception('a' ~ 'ㄱ' * 200) }}",
+    "{{ raise_exception('ab' ~ '각' * 200) }}",
+    "{{ raise_exception('two\\nlines') }}",
+    "{{ raise_exception(none) }}",
+    "{{ raise_exception() }}",
+    "{% macro no(x) %}\n{{ raise_exception(x) }}\n{% endmacro %}\n{{ no('X') }}",
+    "{{ 'a'\n~ raise_exception('q') }}",
+    "a\n{% for x in [1] %}\n{{ x.y.z }}\n{% endfor %}",
+    "{% macro m(a) %}\n{{ a + 1 }}\n{% endmacro %}\n\n{{ m('x') }}",
+    "{% macro m(a) %}\n\n{% endmacro %}\n{{ m(1, 2) }}",
+    "{% if true %}\n{% set x = [\n1,\n2 + 'a'] %}\n{% endif %}",
+    "{{ 1\n+ 'a'\n}}\n",
+    "{{ messages[0].content\n.nosuch() }}",
+    "{%- if false %}\n{% elif 1 + 'a' %}\n{% endif %}",
+    "{% for a, b in [[1]] %}\n{% endfor %}",
+    "\n{% for a in 5 %}{% endfor %}",
+    "{% for x in [1, 2]\nif u.x %}\n{% endfor %}",
+    "{% set ns = namespace() %}\n{{ 'a' < 1 }}",
+    "\r\n\r\n{{ u.x }}",
+    "{% set t %}\n\n{{ u.x }}{% endset %}",
+    "{% generation %}\n{{ u.x }}\n{% endgeneration %}",
+    "{# a\nb #}\n{{ u.x }}",
+    "{% raw %}\n\n{% endraw %}{{ u.x }}",
+    "{% set x = 'a\nb' %}{{ u.x }}",
+    "\n{{ messages[0]['각' * 40].x }}",
+    "\n{{ messages|map('upper')|tojson }}",
+    "{{ messages[0].items()|tojson }}",
+    "\n{{ dict(1) }}",
+    "a\n{% nosuch %}",
+    "a\n{% if messages %}",
+    "\n{% generation %}\n",
+    "x\n{% endif %}",
+    "\n{% if messages\n%}{% endfor %}",
+    "{% with a = 1 %}\n{% endif %}",
+    "\n{{ n|nosuch }}",
+    "{{ n\n|nosuch\n}}",
+    "\n{{ n is nosuch }}",
+    "{% if messages %}\n{{ n|nosuch }}{% endif %}",
+    "\n{% filter nosuch %}a{% endfilter %}",
+    "\n{{ 'n }}",
+    "\n{# n",
+    "\n{{ }}",
+    "\n{{ 1 2 }}",
+    "\n{% for in l %}{% endfor %}",
+    "\n{{ $ }}",
+    "\n{{ n }\n",
+    "\n{{ n",
+]
+
 
 def reference(template, messages, tools, switches, flags):
     try:
@@ -198,7 +258,35 @@ class Answers:
         if n >= 0:
             return self.take(n * item)
         size, = struct.unpack("=I", self.take(4))
-        return RuntimeError(self.take(size).decode())
+        return RuntimeError(self.take(size).decode(errors="replace"))
+
+
+def line_of(error):
+    """The template's line that a Python exception names, the innermost."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return error.lineno
+    return [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename in ("<template>", "<unknown>")][-1]
+
+
+RAISED = 400            # bytes that are reported of a raise_exception
+
+
+def same_error(template, want, got):
+    """Whether an error of ours says what Python's exception does."""
+    said = re.fullmatch(r"chat template, line (\d+): (.*\w.*)", str(got))
+    if not isinstance(got, Exception) or not said:
+        return False
+    line, first = int(said[1]), line_of(want)
+    lines = template.split("\n")
+    if not first <= line <= len(lines) or \
+            re.search("[%}]}", "\n".join(lines[first - 1:line - 1])):
+        return False
+    if type(want) is not jinja2.TemplateError:
+        return True
+    text = str(want).encode()[:RAISED].decode(errors="ignore")
+    return said[2] == "the template refuses: " + re.sub(
+        "[\\0-\x1f\x7f]", "?", text)
 
 
 def find(paths):
@@ -225,22 +313,30 @@ def check_texts(render, paths, shown):
             path.read_bytes().decode("utf-8")
         for name, (messages, tools, switches, flags) in CONVERSATIONS.items():
             switches = {**SPECIAL, **switches}
-            cases.append((path.name, name, reference(
+            cases.append((path.name, name, template, reference(
                 template, messages, tools, switches, flags)))
             records.append(record(template, messages, tools, switches, flags))
+    for template in FAULTS:
+        want = reference(template, [HI], None, {}, 0)
+        assert isinstance(want, Exception), template
+        cases.append(("FAULTS", repr(template), template, want))
+        records.append(record(template, [HI], None, {}, 0))
     answers = Answers([render], records)
-    passed = failed = errors = 0
-    for path, name, want in cases:
+    passed = failed = errors = raised = 0
+    for path, name, template, want in cases:
         got = answers.next()
         same = got == want if isinstance(want, bytes) else \
-            isinstance(got, Exception)
+            same_error(template, want, got)
         errors += same and isinstance(want, Exception)
+        raised += same and type(want) is jinja2.TemplateError
         passed += same
         failed += not same
         if not same and failed <= shown:
             show(path, name, want, got)
-    print(f"{len(paths)} templates, {len(CONVERSATIONS)} conversations: "
-          f"{passed - errors} texts and {errors} errors agree")
+    print(f"{len(paths)} templates, {len(CONVERSATIONS)} conversations, "
+          f"{len(FAULTS)} faults: {passed - errors} texts are the same, "
+          f"{errors} errors have the same line, {raised} of them the text "
+          "that the template raised")
     return passed, failed
 
 

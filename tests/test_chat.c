@@ -159,7 +159,7 @@ static const struct {
 } refused[] = {
     {"{{ raise_exception('no ' ~ n) }}", KSLLM_ERR_ARGUMENT, "no 3"},
     {"\n\n{{ u.x }}", KSLLM_ERR_ARGUMENT, "line 3"},
-    {"{{ 1 + 'a' }}", KSLLM_ERR_ARGUMENT, "text"},
+    {"{{ 1\n+ 'a'\n}}", KSLLM_ERR_ARGUMENT, "line 2: + between an integer"},
     {"{{ 1 / 0 }}", KSLLM_ERR_ARGUMENT, "zero"},
     {"{{ u + 1 }}", KSLLM_ERR_ARGUMENT, "undefined"},
     {"{{ 'a' < 1 }}", KSLLM_ERR_ARGUMENT, "order"},
@@ -182,7 +182,7 @@ static const struct {
     {"{{ '%d' % 'x' }}", KSLLM_ERR_ARGUMENT, "number"},
     {"{{ '{}'.format() }}", KSLLM_ERR_ARGUMENT, "format"},
     {"{% if n %}{{ n|nosuch }}{% endif %}", KSLLM_ERR_ARGUMENT, "nosuch"},
-    {"{{ n|nosuch }}", KSLLM_ERR_FORMAT, "unknown filter"},
+    {"{{ n\n|nosuch\n}}", KSLLM_ERR_FORMAT, "line 2: unknown filter"},
     {"{{ n is nosuch }}", KSLLM_ERR_FORMAT, "unknown filter or test"},
     {"a\n{% nosuch %}", KSLLM_ERR_FORMAT, "line 2"},
     {"{% if n %}", KSLLM_ERR_FORMAT, "does not end"},
@@ -212,6 +212,22 @@ TEST(refuses)
             || !CHECK(strstr(err.text, refused[i].why) != NULL))
             printf("    %s: %s\n", refused[i].text, err.text);
         CHECK_EQ(err.status, refused[i].status);
+    }
+}
+
+/* The error's text ends with a whole character, wherever it is cut. */
+TEST(long_reasons)
+{
+    static const char end[] = "각";
+    for (int i = 0; i < 6; i++) {
+        char text[100];
+        snprintf(text, sizeof text,
+                 "{{ raise_exception('%.*s' ~ '%s' * 200) }}", i, "abcdef", end);
+        ksllm_chat chat = chat_of(text, "[]");
+        CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+        size_t n = strlen(err.text);
+        if (CHECK(n > 400))
+            CHECK_STR(err.text + n - 3, end);
     }
 }
 
@@ -671,6 +687,7 @@ TEST(forged_turns_with_pieces)
 
 static char parts[4096];
 static int last_part;
+static bool in_call;
 
 /* Writes "T:..", "R:.." and so on, one letter per part, not per piece. */
 static void collect(void *ctx, ksllm_part part, ksllm_text text)
@@ -689,21 +706,56 @@ static void collect(void *ctx, ksllm_part part, ksllm_text text)
         for (i++; i < text.size && (text.data[i] & 0xc0) == 0x80; i++)
             ;
     CHECK(text.size == 0 || (text.data[0] & 0xc0) != 0x80);
+    CHECK(in_call == (part == KSLLM_PART_ARGUMENTS
+                      || part == KSLLM_PART_CALL_END));
+    in_call = part == KSLLM_PART_CALL || part == KSLLM_PART_ARGUMENTS;
+}
+
+static void begin_parts(void)
+{
+    parts[0] = 0;
+    last_part = -1;
+    in_call = false;
+}
+
+static ksllm_splitter splitter_of(const char *format, const char *prompt)
+{
+    static char buffer[512];
+    ksllm_splitter s;
+    begin_parts();
+    CHECK_OK(ksllm_splitter_init(&s, NULL, format, prompt, KSLLM_NUL, buffer,
+                                 sizeof buffer, collect, NULL, &err), err);
+    return s;
 }
 
 static ksllm_status split(const char *format, const char *prompt,
                           const char *text, size_t a, size_t b)
 {
-    static char buffer[512];
-    ksllm_splitter s;
+    ksllm_splitter s = splitter_of(format, prompt);
     size_t n = strlen(text);
-    parts[0] = 0;
-    last_part = -1;
-    CHECK_OK(ksllm_splitter_init(&s, NULL, format, prompt, KSLLM_NUL, buffer,
-                                 sizeof buffer, collect, NULL, &err), err);
     ksllm_splitter_next(&s, text, a, &err);
     ksllm_splitter_next(&s, text + a, b - a, &err);
     ksllm_splitter_next(&s, text + b, n - b, &err);
+    return ksllm_splitter_end(&s, &err);
+}
+
+static bool is_border(const char *s, size_t i)
+{
+    return (s[i] & 0xc0) != 0x80;
+}
+
+/* In pieces of 1 to `most` bytes and what the last character lacks. */
+static ksllm_status split_at_random(const char *format, const char *prompt,
+                                    const char *text, uint32_t most,
+                                    uint64_t *seed)
+{
+    ksllm_splitter s = splitter_of(format, prompt);
+    for (size_t n = strlen(text), i = 0, k; i < n; i = k) {
+        for (k = i + 1 + fx_below(seed, most); k < n && !is_border(text, k); )
+            k++;
+        k = k < n ? k : n;
+        ksllm_splitter_next(&s, text + i, k - i, &err);
+    }
     return ksllm_splitter_end(&s, &err);
 }
 
@@ -752,16 +804,25 @@ static const struct {
      "[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\"}]",
      "|C:f|A:{\"a\": 1}|E:|C:g|A:{}|E:"},
     {"hcx-think", "<|im_start|>assistant/think\n", "음<|im_end|>", "|R:음"},
+    {"hcx-think", "<|im_start|>assistant\n", "서울\n이다", "|T:서울\n이다"},
+    {"hcx-think", "t/think\n<|im_start|>assistant\n답: <", "|im_end|>\n",
+     "|T:|im_end|>\n"},
+    {"hcx-think", "<|im_start|>assistant -> tool/function_call\n[{\"name\": ",
+     "\"f\"}]<|im_end|><|endofturn|>", "|C:f|A:{}|E:"},
+    {"solar", "<|begin|>assistant<|think|><|end|><|begin|>assistant",
+     "<|content|>답<|end|>", "|T:답"},
+    {"solar", "<|begin|>assistant<|content|>서울", "은\n<|end|>", "|T:은"},
+    {"glm", "", "<tool_call>f<arg_key>\n\"k\\ </arg_key><arg_value>01"
+     "</arg_value></tool_call>", "|C:f|A:{\"\\\"k\\\\\": \"01\"}|E:"},
+    {"glm", "", "<tool_call>f<arguments>{}</arguments><arg_key>k</arg_key>"
+     "<arg_value>1</arg_value></tool_call>", "|C:f|A:{}|E:"},
+    {"qwen-coder", "", "<tool_call><parameter=a>1</parameter></tool_call>끝",
+     "|T:끝"},
     {"vaetki", "", "<tool_start>{\"name\": \"f\"}<tool_end>", "|C:f|A:{}|E:"},
     {"thought", "<thought>\n", "음\n</thought>답", "|R:음|T:답"},
     {"text", "<think>\n", "<think>x</think><tool_call>",
      "|T:<think>x</think><tool_call>"},
 };
-
-static bool is_border(const char *s, size_t i)
-{
-    return (s[i] & 0xc0) != 0x80;
-}
 
 TEST(splits_every_way)
 {
@@ -803,8 +864,7 @@ TEST(long_calls)
     ksllm_splitter s;
     static const char text[] = "<tool_call>{\"name\": \"averylongname\"}"
                                "</tool_call>다음";
-    parts[0] = 0;
-    last_part = -1;
+    begin_parts();
     CHECK_OK(ksllm_splitter_init(&s, NULL, "json", NULL, 0, buffer,
                                  sizeof buffer, collect, NULL, &err), err);
     CHECK_EQ(ksllm_splitter_next(&s, text, KSLLM_NUL, &err),
@@ -820,16 +880,20 @@ TEST(splitter_by_template)
         {"..<arg_key>..", "<tool_call>f</tool_call>", "|C:f|A:{}|E:"},
         {"..<function=..", "<tool_call><function=f></tool_call>",
          "|C:f|A:{}|E:"},
+        {"..<tool_start>..", "<tool_start>{\"name\": \"f\"}<tool_end>",
+         "|C:f|A:{}|E:"},
+        {"..<thought>..", "<thought>a</thought>b", "|R:a|T:b"},
+        {".. -> tool/function_call\n", "/think\na<|im_end|>", "|R:a"},
+        {"..<|tool_call:args|>..", "<|think|>a<|end|>", "|R:a"},
         {"..", "<think>a</think>b", "|R:a|T:b"},
     };
     char buffer[256];
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         ksllm_model *m = vocab(t[i].tpl, FX_BPE);
         ksllm_splitter s;
         if (!m)
             return;
-        parts[0] = 0;
-        last_part = -1;
+        begin_parts();
         CHECK_OK(ksllm_splitter_init(&s, m, NULL, NULL, 0, buffer,
                                      sizeof buffer, collect, NULL, &err), err);
         CHECK_OK(ksllm_splitter_next(&s, t[i].text, KSLLM_NUL, &err), err);
@@ -877,6 +941,92 @@ TEST(random_answers)
         memcpy(first, parts, sizeof parts);
         CHECK_EQ(split(format, "", text, a, a), whole);
         CHECK_STR(parts, first);
+        CHECK_EQ(split_at_random(format, "", text, 1 + (uint32_t)i % 20, &seed),
+                 whole);
+        CHECK_STR(parts, first);
+    }
+}
+
+/* How each format writes a piece of thinking, of text, and a call with one
+ * argument (name, key, value). */
+#define JSON_CALL "{\"name\": \"%s\", \"arguments\": {\"%s\": \"%s\"}}"
+#define HCX_NEXT "<|im_end|>\n<|im_start|>assistant"
+
+static const struct {
+    const char *format, *think, *text, *call;
+} wires[] = {
+    {"json", "\n<think>\n%s\n</think>\n\n", "%s",
+     "\n<tool_call>\n" JSON_CALL "\n</tool_call>\n"},
+    {"glm", "\n<think>%s</think>\n", "%s", "\n<tool_call>%s\n<arg_key>%s"
+     "</arg_key>\n<arg_value>%s</arg_value>\n</tool_call>"},
+    {"qwen-coder", "<think>\n%s\n</think>\n\n", "%s", "\n\n<tool_call>\n"
+     "<function=%s>\n<parameter=%s>\n%s\n</parameter>\n</function>\n"
+     "</tool_call>"},
+    {"hcx-think", "/think\n%s" HCX_NEXT, "\n%s" HCX_NEXT,
+     " -> tool/function_call\n[" JSON_CALL "]" HCX_NEXT},
+    {"solar", "<|think|>%s<|end|><|begin|>assistant", "<|content|>%s<|end|>"
+     "<|begin|>assistant", "<|tool_calls|><|tool_call:begin|>a1b2"
+     "<|tool_call:name|>%s<|tool_call:args|>{\"%s\": \"%s\"}"
+     "<|tool_call:end|><|calls|><|begin|>assistant"},
+    {"vaetki", "<think>\n%s\n</think>\n", "%s",
+     "<tool_start>" JSON_CALL "<tool_end>"},
+    {"thought", "<thought>\n%s\n</thought>\n\n", "%s", NULL},
+};
+
+/* Korean text with beginnings of marks in it. */
+static const char *random_text(char *text, bool lines, uint64_t *seed)
+{
+    static const char *const bits[] = {"서울은 ", "a", "👩‍👩‍👧", "각", "> ", "|",
+        "<", "<t", "</", "<|", "<tool_cal", "</tool_call", "<think", "</think",
+        "<thought", "</though", "</arg_valu", "<arg_key", "</paramete",
+        "<functio", "<|im_en", "<|im_start|>assistan", "<|end|", "<|content|",
+        "<|tool_call:en", "<tool_star", "<tool_end", "\n", "\n\n"};
+    size_t n_bits = sizeof bits / sizeof bits[0] - (lines ? 0 : 2);
+    strcpy(text, "한");
+    for (uint32_t k = fx_below(seed, 8); k > 0; k--) {
+        const char *bit = bits[fx_below(seed, (uint32_t)n_bits)];
+        /* no mark may become whole, no line end be the last */
+        if (*bit == '>' || *bit == '|' || *bit == '\n')
+            strcat(text, *bit == '\n' ? "." : " ");
+        strcat(text, bit);
+        if (*bit == '\n')
+            strcat(text, "끝");
+    }
+    return text;
+}
+
+TEST(marks_never_leak)
+{
+    uint64_t seed = test_seed;
+    for (int i = 0; i < 20000; i++) {
+        size_t w = (size_t)i % (sizeof wires / sizeof wires[0]);
+        char text[4000] = "", want[2000] = "", bit[300];
+        uint32_t last = 3;
+        for (uint32_t k = 1 + fx_below(&seed, 5); k > 0; k--) {
+            uint32_t kind = fx_below(&seed, wires[w].call ? 3 : 2);
+            char *to = text + strlen(text), *say = want + strlen(want);
+            size_t room = (size_t)(text + sizeof text - to);
+            size_t space = (size_t)(want + sizeof want - say);
+            if (kind == last && kind != 2)
+                continue;
+            last = kind;
+            random_text(bit, kind != 2, &seed);
+            if (kind == 2) {
+                snprintf(to, room, wires[w].call, "날씨", "도시", bit);
+                snprintf(say, space, "|C:날씨|A:{\"도시\": \"%s\"}|E:", bit);
+            } else {
+                snprintf(to, room, kind ? wires[w].text : wires[w].think, bit);
+                snprintf(say, space, "|%c:%s", kind ? 'T' : 'R', bit);
+            }
+        }
+        bool fine = CHECK_EQ(split_at_random(wires[w].format, "", text,
+                                             1 + fx_below(&seed, 20), &seed),
+                             KSLLM_OK)
+                    && CHECK_STR(parts, want);
+        if (!fine) {
+            printf("    %s: %s\n", wires[w].format, text);
+            return;
+        }
     }
 }
 
