@@ -49,6 +49,8 @@
  *         acc = fma(P * d, dx, acc);  then, for formats with minima,
  *         acc = fma(M * -dmin, dx, acc)
  *     A vector lane is a row or a token, never a slice of a row's sum.
+ *     Scales are taken to be finite: after an infinite one in a damaged file,
+ *     one row may give NaN where another gives infinity.
  *   - A sum over floats (norms, softmax, attention, float weights) has 16
  *     partial sums, element i goes to partial i mod 16 in ascending order with
  *     one fma each, and the partials are added as a fixed tree.
