@@ -9499,7 +9499,7 @@ static void chat_dump_string(chat_ctx *c, chat_dump *d, chat_val s) {
     for (u32 i = 0, k; i < s.n && !c->status; i += k) {
         u32 cp, run = i;
         while (run < s.n && s.u.s[run] >= 32 && s.u.s[run] != '"'
-            && s.u.s[run] != '\\' && (s.u.s[run] < 0x80 || !d->ascii)) run++;
+            && s.u.s[run] != '\\' && (s.u.s[run] < 127 || !d->ascii)) run++;
         if (run > i) chat_puts(c, &d->t, chat_cut(s, i, run));
         k = run - i;
         if (k) continue;
