@@ -11,7 +11,9 @@ for byte; where Python raises, ksllm must report an error with a reason, the
 line that Python's traceback has for the template (or a later one of the same
 tag: Python knows only where a tag begins), and the text that a template gave
 to raise_exception. FAULTS are small templates that fail in every way that
-belongs to a line. With --ids the ids
+belongs to a line. For the templates of WIRES, answers that they write into a
+conversation are split again, and must give the reasoning, the text and the
+calls that were written. With --ids the ids
 of ksllm_chat_encode for a template are compared with those that a model's own
 tokenizer (a tokenizer.json) gives for the rendered text.
 """
@@ -296,9 +298,12 @@ def reference(template, messages, tools, switches, flags):
 
 
 def record(template, messages, tools, switches, flags):
-    texts = [template, json.dumps(messages, ensure_ascii=False),
-             "" if tools is None else json.dumps(tools),
-             json.dumps(switches, ensure_ascii=False)]
+    return record_of([template, json.dumps(messages, ensure_ascii=False),
+                      "" if tools is None else json.dumps(tools),
+                      json.dumps(switches, ensure_ascii=False)], flags)
+
+
+def record_of(texts, flags):
     out = struct.pack("=Iq", flags, calendar.timegm(NOW.timetuple()))
     for text in texts:
         b = text.encode()
@@ -416,6 +421,88 @@ def check_texts(render, paths, shown):
     return passed, failed
 
 
+# How the answers of a model are written, by the name of its template.
+WIRES = {
+    "EXAONE-4.0-1.2B__chat_template.jinja": "json",
+    "Qwen-Qwen3-0.6B.jinja": "json",
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja": "json",
+    "HyperCLOVAX-SEED-Think-32B__chat_template.jinja": "glm",
+    "HyperCLOVAX-SEED-Omni-8B__chat_template.jinja": "glm",
+    "GLM-4.6.jinja": "glm",
+    "Qwen3-Coder.jinja": "qwen-coder",
+    "Qwen3.5-4B.jinja": "qwen-coder",
+    "Solar-Open-100B__chat_template.jinja": "solar",
+    "upstage-Solar-Open-100B.jinja": "solar",
+}
+ANSWERS = [
+    assistant("대한민국의 <b>수도</b>는\n\n서울입니다."),
+    assistant("서울입니다.", reasoning_content=THOUGHT),
+    assistant("", tool_calls=[WEATHER]),
+    assistant("찾아보겠습니다.", tool_calls=[WEATHER]),
+    assistant("", tool_calls=[WEATHER, call("get_weather", {
+        "city": "부산 <tool 1>\n\"둘\""})], reasoning_content=THOUGHT)]
+
+
+def parts_of(blob):
+    """(reasoning, text, calls) of what the splitter gave."""
+    thinking, text, calls = "", "", []
+    for part in blob.decode().split("\1")[1:]:
+        kind, body = part[0], part[1:]
+        if kind == "R":
+            thinking += body
+        elif kind == "T":
+            text += body
+        elif kind == "C":
+            calls.append([body])
+        elif kind == "A":
+            calls[-1].append(json.loads(body))
+    return thinking, text, calls
+
+
+def check_wires(render, paths, shown):
+    cases, records, left = [], [], 0
+    for path in paths:
+        wire = WIRES.get(path.name)
+        template = path.read_bytes().decode()
+        for answer in ANSWERS if wire else []:
+            for think in (True, False):
+                switches = {**SPECIAL, "enable_thinking": think,
+                            "thinking": think, "think_render_option": "all"}
+                prompt = reference(template, [HI], TOOLS, switches, 1)
+                whole = reference(template, [HI, answer], TOOLS, switches, 0)
+                if not isinstance(whole, bytes) or \
+                        not whole.startswith(prompt):
+                    left += 1       # its history leaves out what it prompts
+                    continue
+                want = ["", answer["content"],
+                        [[c["function"]["name"], c["function"]["arguments"]]
+                         for c in answer.get("tool_calls", [])]]
+                said = whole[len(prompt):].decode()
+                # some leave reasoning out, or the text beside a call
+                if THOUGHT.split("\n")[0] in said:
+                    want[0] = answer["reasoning_content"]
+                if answer.get("tool_calls") and want[1] not in said:
+                    want[1] = ""
+                cases.append((path.name, said, tuple(want)))
+                records.append(record_of([wire, prompt.decode(), said, ""], 8))
+    answers = Answers([render], records)
+    failed = 0
+    for path, said, want in cases:
+        got = answers.next()
+        got = parts_of(got) if isinstance(got, bytes) else got
+        # the marks that end a turn are stop tokens, not the splitter's
+        if isinstance(got, tuple):
+            got = (got[0], re.sub(r"(<\|im_end\|>|\[\|endofturn\|\])\s*$", "",
+                                  got[1]).strip("\n"), got[2])
+        failed += got != want
+        if got != want and failed <= shown:
+            show(path, repr(said), want, got)
+    print(f"answers as {len(WIRES)} templates write them: "
+          f"{len(cases) - failed} of {len(cases)} are split into what they "
+          f"were made of ({left} do not follow the prompt)")
+    return len(cases) - failed, failed
+
+
 def check_ids(render, gguf, tokenizer, template, shown):
     """Ids of honest conversations, against the tokenizer on the text."""
     import tokenizers
@@ -453,8 +540,11 @@ def main():
     parser.add_argument("paths", nargs="*")
     args = parser.parse_args()
     hf.datetime = FixedTime
-    passed, failed = check_texts(args.render, list(find(args.paths)),
-                                 args.shown)
+    paths = list(find(args.paths))
+    passed, failed = check_texts(args.render, paths, args.shown)
+    p, f = check_wires(args.render, paths, args.shown)
+    passed += p
+    failed += f
     for gguf, tokenizer, template in args.ids:
         p, f = check_ids(args.render, gguf, tokenizer, template, args.shown)
         passed += p
