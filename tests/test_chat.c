@@ -809,6 +809,9 @@ static const struct {
     {"json", "", "<tool_call>\n{\"name\": \"a\", \"parameters\": {\"x\": 1}}\n"
      "{\"name\": \"b\"}\n</tool_call>",
      "|C:a|A:{\"x\": 1}|E:|C:b|A:{}|E:"},
+    {"json", "", "<tool_call>{\"arguments\": {\"a\": \"\\ub0a0\"}, \"name\": "
+     "\"\\ub0a0\\uC528 \\\"\\ud83d\\ude00\\ud800\\q\\u12\"}</tool_call>",
+     "|C:날씨 \"😀\xef\xbf\xbdqu12|A:{\"a\": \"\\ub0a0\"}|E:"},
     {"json", "", "<tool_call>이건 아니다</tool_call> 끝", "|T:이건 아니다 끝"},
     {"json", "", "a < b <think", "|T:a < b <think"},
     {"json", "", "<tool_call>{\"name\": \"a\", \"arguments\": {}}",
