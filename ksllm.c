@@ -9677,7 +9677,7 @@ static void chat_dump_string(chat_ctx *c, chat_dump *d, chat_val s) {
     for (u32 i = 0, k; i < s.n && !c->status; i += k) {
         u32 cp, run = i;
         while (run < s.n && s.u.s[run] >= 32 && s.u.s[run] != '"'
-            && s.u.s[run] != '\\' && (s.u.s[run] < 0x80 || !d->ascii)) run++;
+            && s.u.s[run] != '\\' && (s.u.s[run] < 127 || !d->ascii)) run++;
         if (run > i) chat_puts(c, &d->t, chat_cut(s, i, run));
         k = run - i;
         if (k) continue;
@@ -13351,12 +13351,32 @@ static const u8 *split_field(
     return NULL;
 }
 
+/* Resolves the escapes of a string where it lies; its new length. What is
+ * written is never longer than what was read. */
+static size_t split_unescape(u8 *p, size_t n) {
+    chat_ctx c = {0};
+    chat_json j = {.c = &c, .p = p, .end = p + n};
+    u8 *to = p;
+    while (j.p < j.end) {
+        if (*j.p++ != '\\') {
+            *to++ = j.p[-1];
+            continue;
+        }
+        u32 cp = chat_json_escape(&j);
+        if (!c.status) to += txt_put(to, cp);
+        c.status = KSLLM_OK;    /* no escape: the backslash is dropped */
+    }
+    return (size_t)(to - p);
+}
+
 static bool split_object(ksllm_splitter *s, const u8 *p, const u8 *end) {
     const u8 *name_to, *to, *name = split_field(p, end, "name", &name_to);
     if (!name || *name != '"') return false;
     const u8 *args = split_field(p, end, "arguments", &to);
     if (!args) args = split_field(p, end, "parameters", &to);
-    split_give(s, KSLLM_PART_CALL, name + 1, (size_t)(name_to - name) - 2);
+    u8 *text = (u8 *)s->buffer + (name + 1 - (const u8 *)s->buffer);
+    split_give(s, KSLLM_PART_CALL, text,
+        split_unescape(text, (size_t)(name_to - name) - 2));
     if (args) split_give(s, KSLLM_PART_ARGUMENTS, args, (size_t)(to - args));
     else split_give(s, KSLLM_PART_ARGUMENTS, "{}", 2);
     split_give(s, KSLLM_PART_CALL_END, "", 0);

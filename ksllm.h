@@ -816,7 +816,7 @@ KSLLM_API int64_t ksllm_chat_encode(
 typedef enum ksllm_part {
     KSLLM_PART_TEXT = 0,        /* text for the user */
     KSLLM_PART_THINKING = 1,    /* reasoning text */
-    KSLLM_PART_CALL = 2,        /* a tool call begins; the text is its name */
+    KSLLM_PART_CALL = 2,        /* a tool call begins; all of its name */
     KSLLM_PART_ARGUMENTS = 3,   /* a piece of its arguments, JSON */
     KSLLM_PART_CALL_END = 4     /* the call is complete */
 } ksllm_part;

@@ -11,7 +11,9 @@ for byte; where Python raises, ksllm must report an error with a reason, the
 line that Python's traceback has for the template (or a later one of the same
 tag: Python knows only where a tag begins), and the text that a template gave
 to raise_exception. FAULTS are small templates that fail in every way that
-belongs to a line. With --ids the ids
+belongs to a line. For the templates of WIRES, answers that they write into a
+conversation are split again, and must give the reasoning, the text and the
+calls that were written. With --ids the ids
 of ksllm_chat_encode for a template are compared with those that a model's own
 tokenizer (a tokenizer.json) gives for the rendered text.
 """
@@ -147,6 +149,13 @@ CONVERSATIONS = {
         {"type": "text", "text": "무엇?"}]}], None, {}, 1),
     "prefix continued": ([HI, assistant("대한민국의 수도는")], None, {}, 2),
     "prefix with space": ([HI, assistant("1. 서울\n2. ")], None, {}, 2),
+    "prefix in parts": ([HI, {"role": "assistant", "content": [
+        {"type": "text", "text": "대한민국의"},
+        {"type": "text", "text": " 수도는 "}]}], None, {}, 2),
+    "prefix after a call": ([system(), user("날씨"), assistant(
+        "", tool_calls=[WEATHER]), result("맑음"), assistant("서울은 ")], TOOLS,
+        {"enable_thinking": True}, 2),
+    "prefix in the thinking": ([HI, assistant("<think>\n음")], None, {}, 2),
     "developer": ([{"role": "developer", "content": "짧게."}, HI], None, {},
                   1),
     "unknown role": ([HI, {"role": "가수", "content": "라라"}], None, {}, 1),
@@ -166,6 +175,62 @@ CONVERSATIONS = {
 }
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
            "pad_token": "<pad>"}
+
+# Small templates for what few models use: generation blocks, dates, tojson's
+# settings, typed parts.
+PROGRAMS = [
+    "{% generation %}\n{{ 'a' }}\n{% endgeneration %}\n|",
+    "{% set x = 1 %}{% generation %}{{ x }}{% set x = 2 %}{{ x }}{% endgene"
+    "ration %}{{ x }}",
+    "{% for m in messages %}{% generation %}{{ loop.index }}{{ m.role }}{% "
+    "endgeneration %}{% endfor %}",
+    "{% set ns = namespace(n=0) %}{%- generation -%} {% set ns.n = 2 %} {%-"
+    " endgeneration -%} {{ ns.n }}",
+    "{% generation %}{% for x in [1,2,3] %}{% if x == 2 %}{% continue %}{% "
+    "endif %}{{ x }}{% endfor %}{% endgeneration %}",
+    "{% macro m(x) %}{% generation %}<{{ x }}>{% endgeneration %}{% endmacr"
+    "o %}{{ m(1) }}",
+    "{{ strftime_now('%d %b %Y|%y|%e|%I:%M:%S %p|%a|%A|%B|%F|%T|%h|%j|%%|%-"
+    "m|%-H|%-I|%z|%Z|') }}",
+    "{{ strftime_now('오늘 %Y년 %-m월 %-d일') }}{{ strftime_now('') }}",
+    "{% if strftime_now is defined %}{{ strftime_now('%Y')|int - 1 }}{% end"
+    "if %}",
+    "{{ d|tojson }}",
+    "{{ d|tojson(indent=4) }}",
+    "{{ d|tojson(indent=0) }}",
+    "{{ d|tojson(sort_keys=true) }}",
+    "{{ d|tojson(ensure_ascii=True) }}",
+    "{{ d|tojson(separators=(',', ':'), indent=2) }}",
+    "{{ d|tojson(ensure_ascii=False, sort_keys=True, separators=(', ', '=')"
+    ") }}",
+    "{{ [1e16, 1e-7, 0.1, -0.0, 100.0, none, true]|tojson }}",
+    "{{ '<a href=\"x\">&\\'\\x7f\\u2028😀\\t\\b\\f\\r\\x01'|tojson }}",
+    "{{ '😀\\x7f'|tojson(ensure_ascii=true) }}",
+    "{{ {}|tojson(indent=2) }}{{ []|tojson(indent=2) }}{{ {'a': {}, 'b': []"
+    "}|tojson(indent=1) }}",
+    "{{ {1: 2, none: 3, true: 4, 1.5: 5}|tojson }}",
+    "{{ (1, 'a')|tojson }}",
+    "{{ d|tojson|length }}",
+    "{{ d|tojson|safe }}",
+    "{{ d|tojson(none) }}",
+    "{{ d|tojson(true, 1) }}",
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% e"
+    "lse %}{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% "
+    "elif p['type'] == 'image_url' %}<img {{ p.image_url.url }}>{% endif %}"
+    "{% endfor %}{% endif %};{% endfor %}",
+    "{{ messages[1].content|selectattr('type', 'equalto', 'text')|map(attri"
+    "bute='text')|join('+') }}",
+    "{{ messages[1].content is iterable and messages[1].content is not stri"
+    "ng }}{{ messages[0].content is not mapping }}",
+    "{{ messages[1].content|map(attribute='type')|list }}{{ 'text' in messa"
+    "ges[1].content[1] }}",
+    "{{ d|tojson(indent='--') }}",
+    "{{ d|tojson(indent='\\t') }}",
+]
+PARTS = [HI, user([{"type": "image_url", "image_url": {"url": "u"}},
+                   {"type": "text", "text": "하나"},
+                   {"type": "text", "text": " 둘"}]), SEOUL]
+VALUES = {"d": {"나": [1.0, {"z": None, "a": True}], "b": "<é\"\n>", "A": {}}}
 
 # Templates that fail; the line that Python gives is the one to report.
 FAULTS = [
@@ -233,9 +298,12 @@ def reference(template, messages, tools, switches, flags):
 
 
 def record(template, messages, tools, switches, flags):
-    texts = [template, json.dumps(messages, ensure_ascii=False),
-             "" if tools is None else json.dumps(tools),
-             json.dumps(switches, ensure_ascii=False)]
+    return record_of([template, json.dumps(messages, ensure_ascii=False),
+                      "" if tools is None else json.dumps(tools),
+                      json.dumps(switches, ensure_ascii=False)], flags)
+
+
+def record_of(texts, flags):
     out = struct.pack("=Iq", flags, calendar.timegm(NOW.timetuple()))
     for text in texts:
         b = text.encode()
@@ -262,11 +330,13 @@ class Answers:
 
 
 def line_of(error):
-    """The template's line that a Python exception names, the innermost."""
+    """The template's line that a Python exception names, the innermost; None
+    when the template had ended."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return error.lineno
-    return [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename in ("<template>", "<unknown>")][-1]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__)
+             if f.filename in ("<template>", "<unknown>")]
+    return lines[-1] if lines else None
 
 
 RAISED = 400            # bytes that are reported of a raise_exception
@@ -275,9 +345,12 @@ RAISED = 400            # bytes that are reported of a raise_exception
 def same_error(template, want, got):
     """Whether an error of ours says what Python's exception does."""
     said = re.fullmatch(r"chat template, line (\d+): (.*\w.*)", str(got))
+    first = line_of(want)
+    if first is None:
+        return str(got).endswith("cannot be continued")
     if not isinstance(got, Exception) or not said:
         return False
-    line, first = int(said[1]), line_of(want)
+    line = int(said[1])
     lines = template.split("\n")
     if not first <= line <= len(lines) or \
             re.search("[%}]}", "\n".join(lines[first - 1:line - 1])):
@@ -316,28 +389,118 @@ def check_texts(render, paths, shown):
             cases.append((path.name, name, template, reference(
                 template, messages, tools, switches, flags)))
             records.append(record(template, messages, tools, switches, flags))
+    for template in PROGRAMS:
+        want = reference(template, PARTS, None, VALUES, 0)
+        assert isinstance(want, bytes), template
+        cases.append(("PROGRAMS", repr(template), template, want))
+        records.append(record(template, PARTS, None, VALUES, 0))
     for template in FAULTS:
         want = reference(template, [HI], None, {}, 0)
         assert isinstance(want, Exception), template
         cases.append(("FAULTS", repr(template), template, want))
         records.append(record(template, [HI], None, {}, 0))
     answers = Answers([render], records)
-    passed = failed = errors = raised = 0
+    passed = failed = errors = raised = late = 0
     for path, name, template, want in cases:
         got = answers.next()
         same = got == want if isinstance(want, bytes) else \
             same_error(template, want, got)
         errors += same and isinstance(want, Exception)
         raised += same and type(want) is jinja2.TemplateError
+        late += same and isinstance(want, ValueError) and \
+            line_of(want) is None
         passed += same
         failed += not same
         if not same and failed <= shown:
             show(path, name, want, got)
     print(f"{len(paths)} templates, {len(CONVERSATIONS)} conversations, "
-          f"{len(FAULTS)} faults: {passed - errors} texts are the same, "
-          f"{errors} errors have the same line, {raised} of them the text "
-          "that the template raised")
+          f"{len(PROGRAMS)} programs, {len(FAULTS)} faults: "
+          f"{passed - errors} texts are the same, "
+          f"{errors - late} errors have the same line, {raised} of them the "
+          f"text that the template raised, {late} come behind its end")
     return passed, failed
+
+
+# How the answers of a model are written, by the name of its template.
+WIRES = {
+    "EXAONE-4.0-1.2B__chat_template.jinja": "json",
+    "Qwen-Qwen3-0.6B.jinja": "json",
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja": "json",
+    "HyperCLOVAX-SEED-Think-32B__chat_template.jinja": "glm",
+    "HyperCLOVAX-SEED-Omni-8B__chat_template.jinja": "glm",
+    "GLM-4.6.jinja": "glm",
+    "Qwen3-Coder.jinja": "qwen-coder",
+    "Qwen3.5-4B.jinja": "qwen-coder",
+    "Solar-Open-100B__chat_template.jinja": "solar",
+    "upstage-Solar-Open-100B.jinja": "solar",
+}
+ANSWERS = [
+    assistant("대한민국의 <b>수도</b>는\n\n서울입니다."),
+    assistant("서울입니다.", reasoning_content=THOUGHT),
+    assistant("", tool_calls=[WEATHER]),
+    assistant("찾아보겠습니다.", tool_calls=[WEATHER]),
+    assistant("", tool_calls=[WEATHER, call("get_weather", {
+        "city": "부산 <tool 1>\n\"둘\""})], reasoning_content=THOUGHT)]
+
+
+def parts_of(blob):
+    """(reasoning, text, calls) of what the splitter gave."""
+    thinking, text, calls = "", "", []
+    for part in blob.decode().split("\1")[1:]:
+        kind, body = part[0], part[1:]
+        if kind == "R":
+            thinking += body
+        elif kind == "T":
+            text += body
+        elif kind == "C":
+            calls.append([body])
+        elif kind == "A":
+            calls[-1].append(json.loads(body))
+    return thinking, text, calls
+
+
+def check_wires(render, paths, shown):
+    cases, records, left = [], [], 0
+    for path in paths:
+        wire = WIRES.get(path.name)
+        template = path.read_bytes().decode()
+        for answer in ANSWERS if wire else []:
+            for think in (True, False):
+                switches = {**SPECIAL, "enable_thinking": think,
+                            "thinking": think, "think_render_option": "all"}
+                prompt = reference(template, [HI], TOOLS, switches, 1)
+                whole = reference(template, [HI, answer], TOOLS, switches, 0)
+                if not isinstance(whole, bytes) or \
+                        not whole.startswith(prompt):
+                    left += 1       # its history leaves out what it prompts
+                    continue
+                want = ["", answer["content"],
+                        [[c["function"]["name"], c["function"]["arguments"]]
+                         for c in answer.get("tool_calls", [])]]
+                said = whole[len(prompt):].decode()
+                # some leave reasoning out, or the text beside a call
+                if THOUGHT.split("\n")[0] in said:
+                    want[0] = answer["reasoning_content"]
+                if answer.get("tool_calls") and want[1] not in said:
+                    want[1] = ""
+                cases.append((path.name, said, tuple(want)))
+                records.append(record_of([wire, prompt.decode(), said, ""], 8))
+    answers = Answers([render], records)
+    failed = 0
+    for path, said, want in cases:
+        got = answers.next()
+        got = parts_of(got) if isinstance(got, bytes) else got
+        # the marks that end a turn are stop tokens, not the splitter's
+        if isinstance(got, tuple):
+            got = (got[0], re.sub(r"(<\|im_end\|>|\[\|endofturn\|\])\s*$", "",
+                                  got[1]).strip("\n"), got[2])
+        failed += got != want
+        if got != want and failed <= shown:
+            show(path, repr(said), want, got)
+    print(f"answers as {len(WIRES)} templates write them: "
+          f"{len(cases) - failed} of {len(cases)} are split into what they "
+          f"were made of ({left} do not follow the prompt)")
+    return len(cases) - failed, failed
 
 
 def check_ids(render, gguf, tokenizer, template, shown):
@@ -377,8 +540,11 @@ def main():
     parser.add_argument("paths", nargs="*")
     args = parser.parse_args()
     hf.datetime = FixedTime
-    passed, failed = check_texts(args.render, list(find(args.paths)),
-                                 args.shown)
+    paths = list(find(args.paths))
+    passed, failed = check_texts(args.render, paths, args.shown)
+    p, f = check_wires(args.render, paths, args.shown)
+    passed += p
+    failed += f
     for gguf, tokenizer, template in args.ids:
         p, f = check_ids(args.render, gguf, tokenizer, template, args.shown)
         passed += p

@@ -4,10 +4,12 @@
  *     render --bench TEMPLATE MESSAGES.json
  *
  * A record: u32 flags (1 generation prompt, 2 continue the final message,
- * 4 tokens instead of text), i64 local time, then four texts, each as u32
+ * 4 tokens instead of text, 8 parts), i64 local time, then four texts, each as u32
  * length and bytes: template (empty: the model's), messages, tools, switches.
+ * With flag 8 they are the splitter's format, the prompt, the answer, nothing.
  * Its answer: i32 length and the text, or i32 count and the ids, or the
- * negative status, u32 length and the message. Numbers are of this machine's
+ * negative status, u32 length and the message; of parts, each begins with byte
+ * 1 and one of TRCAE (text, reasoning, call, arguments, end). Numbers are of this machine's
  * byte order. --bench prints microseconds per call, best of five runs.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -88,6 +90,46 @@ static void answer(const ksllm_model *model, const ksllm_chat *chat,
     put(out, (size_t)n * item);
 }
 
+typedef struct parts { char *text; size_t n; int last; } parts;
+
+static void add_part(void *ctx, ksllm_part part, ksllm_text text)
+{
+    parts *p = ctx;
+    p->text = room(p->text, p->n + text.size + 2);
+    if ((int)part != p->last) {
+        p->text[p->n++] = 1;
+        p->text[p->n++] = "TRCAE"[part];
+    }
+    p->last = (int)part;
+    memcpy(p->text + p->n, text.data, text.size);
+    p->n += text.size;
+}
+
+static void answer_parts(const ksllm_chat *r)
+{
+    char format[32], buffer[4096];
+    ksllm_splitter s;
+    ksllm_error err;
+    parts p = {NULL, 0, -1};
+    snprintf(format, sizeof format, "%.*s", (int)r->template_text.size,
+             r->template_text.data);
+    ksllm_status status = ksllm_splitter_init(
+        &s, NULL, format, r->messages.data, r->messages.size, buffer,
+        sizeof buffer, add_part, &p, &err);
+    if (!status)
+        status = ksllm_splitter_next(&s, r->tools.data, r->tools.size, &err);
+    if (!status)
+        status = ksllm_splitter_end(&s, &err);
+    if (status) {
+        fail(status, &err);
+    } else {
+        int32_t count = (int32_t)p.n;
+        put(&count, sizeof count);
+        put(p.text, p.n);
+    }
+    free(p.text);
+}
+
 static int serve(const ksllm_model *model)
 {
     static char *hold[4];
@@ -103,7 +145,10 @@ static int serve(const ksllm_model *model)
             || !get_text(&chat.tools, &hold[2])
             || !get_text(&chat.switches, &hold[3]))
             return 1;
-        answer(model, &chat, (flags & 4) != 0);
+        if (flags & 8)
+            answer_parts(&chat);
+        else
+            answer(model, &chat, (flags & 4) != 0);
     }
     return 0;
 }

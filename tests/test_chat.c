@@ -140,6 +140,21 @@ static const struct {
      "    y {# c #}\n  {% endif %}\n{{ 1 }}\n {%+ if true %} z{% endif +%}"
      "\n{% raw %}{{ x }}{% endraw %}\nend\n",
      "x  \n    y 1\n  z\n{{ x }}end"},
+    {"{% generation %}\n{{ n }}\n{% endgeneration %}\n|{% set x = 1 %}"
+     "{% generation %}{{ x }}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }} "
+     "{% for x in l %}{%- generation -%} {{ loop.index }}{{ x }} "
+     "{%- endgeneration -%}{% endfor %}",
+     "3\n|121 132132"},
+    {"{{ strftime_now('%d %b %Y|%y|%e|%I:%M:%S %p|%a|%A|%F|%T|%j|%%|%-m|%-H|"
+     "%-I|') }}{{ strftime_now('%Y년 %-m월 %-d일') }}",
+     "07 Mar 2026|26| 7|09:05:02 AM|Sat|Saturday|2026-03-07|09:05:02|066|%|3|9|"
+     "9|2026년 3월 7일"},
+    {"{{ {'나': {}, 'b': [], 'A': '<a>&\\'é'}|tojson(sort_keys=true, indent=1) }} "
+     "{{ [d, l]|tojson(separators=(', ', '='), ensure_ascii=false) }} "
+     "{{ '😀\x7f\x01가'|tojson(true) }} {{ [1e16, 1e-7, -0.0, none]|tojson }}",
+     "{\n \"A\": \"<a>&'é\",\n \"b\": [],\n \"나\": {}\n} "
+     "[{\"b\"=1, \"A\"=[1.0, null, true], \"items\"=\"x\"}, [3, 1, 2]] "
+     "\"\\ud83d\\ude00\\u007f\\u0001\\uac00\" [1e+16, 1e-07, -0.0, null]"},
 };
 
 TEST(language)
@@ -347,6 +362,26 @@ TEST(continues_the_last_message)
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
     chat.messages.data = "[]";
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+}
+
+/* A message's content as a list of typed parts, as a template reads it and as
+ * what is continued. */
+TEST(typed_parts)
+{
+    ksllm_chat chat = chat_of(
+        "{% for m in messages %}{% if m.content is string %}{{ m.content }};"
+        "{% else %}{% for p in m.content %}{% if p.type == 'text' %}"
+        "{{ p.text }}{% else %}<{{ p[p.type].url }}>{% endif %}{% endfor %}"
+        "{% endif %}{% endfor %}|",
+        "[{\"role\": \"user\", \"content\": \"글\"}, "
+        "{\"role\": \"user\", \"content\": [{\"type\": \"text\", "
+        "\"text\": \"하나\"}, {\"type\": \"image\", \"image\": "
+        "{\"url\": \"u\"}}, {\"type\": \"text\", \"text\": \"둘 \"}]}]");
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "글;하나<u>둘 |");
+    chat.continue_final = true;
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "글;하나<u>둘 ");
 }
 
 TEST(reasoning_names)
@@ -774,6 +809,9 @@ static const struct {
     {"json", "", "<tool_call>\n{\"name\": \"a\", \"parameters\": {\"x\": 1}}\n"
      "{\"name\": \"b\"}\n</tool_call>",
      "|C:a|A:{\"x\": 1}|E:|C:b|A:{}|E:"},
+    {"json", "", "<tool_call>{\"arguments\": {\"a\": \"\\ub0a0\"}, \"name\": "
+     "\"\\ub0a0\\uC528 \\\"\\ud83d\\ude00\\ud800\\q\\u12\"}</tool_call>",
+     "|C:날씨 \"😀\xef\xbf\xbdqu12|A:{\"a\": \"\\ub0a0\"}|E:"},
     {"json", "", "<tool_call>이건 아니다</tool_call> 끝", "|T:이건 아니다 끝"},
     {"json", "", "a < b <think", "|T:a < b <think"},
     {"json", "", "<tool_call>{\"name\": \"a\", \"arguments\": {}}",
