@@ -3,6 +3,7 @@
 #
 #     tests/matrix.sh          all of it
 #     tests/matrix.sh NAME...  only those: gcc-O3 asan m32 ...
+#     tests/matrix.sh -NAME... all but those
 #     tests/matrix.sh size     bytes of code under each build switch
 #
 # What the machine has no tools for is skipped and named. Every build has its
@@ -13,6 +14,8 @@ passed=0 failed=0 skipped=0
 root=build/matrix
 mkdir -p "$root"
 wanted=" $* "
+probe=$root/probe.$$    # two of these may run at a time
+trap 'rm -f "$probe" "$probe.c"' EXIT
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
 
 skip() {    # skip NAME WHY
@@ -29,16 +32,20 @@ usable() {  # usable RUN COMPILER FLAGS...
         #include <pthread.h>
         #include <math.h>
         int main(int n, char **v) { return sqrt(n) != 1 || !v[0]; }' \
-        >"$root/probe.c" &&
-        $@ "$root/probe.c" -lm -pthread -o "$root/probe" >/dev/null 2>&1 &&
-        $run "$root/probe" >/dev/null 2>&1
+        >"$probe.c" &&
+        $@ "$probe.c" -lm -pthread -o "$probe" >/dev/null 2>&1 &&
+        $run "$probe" >/dev/null 2>&1
 }
 
 # config NAME CC CFLAGS [VARIABLE=VALUE...]: runs make with them.
 config() {
     name=$1 cc=$2 flags=$3
     shift 3
-    case $wanted in "  " | *" $name "*) ;; *) return ;; esac
+    case $wanted in
+        *" -$name "*) return ;;
+        "  " | *" $name "* | " -"*) ;;
+        *) return ;;
+    esac
     run=
     for v; do case $v in RUN=*) run=${v#RUN=} ;; esac; done
     # shellcheck disable=SC2086
