@@ -188,7 +188,8 @@
 #define AT_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 #define AT_ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
 /* Where the next load must not come before this store. A store by itself would
- * do, but qemu 7 lets loads pass Arm's: the caller of a pool slept for ever. */
+ * do on a processor, but qemu 7 seems to let loads pass Arm's: once the caller
+ * of a pool and its worker both slept. */
 #define AT_SWAP(p, v) ((void)__atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
 
 /* ==========================================================================
