@@ -2800,12 +2800,8 @@ typedef struct {
     i32 scale[16][16], scales[8][16], mins[8][16];
 } KS_NAME(panel);
 
-V_INLINE bool KS_NAME(k_splits)(ksllm_type type) {
-    return KS_NAME(x_signed)(type);
-}
-
 V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
-    return BLK_TYPES[type].n == 32 || !KS_NAME(k_splits)(type);
+    return BLK_TYPES[type].n == 32 || !KS_NAME(x_signed)(type);
 }
 
 /* 32 weights of eight rows to half h of the panel, from step k on. */
@@ -2814,7 +2810,7 @@ V_INLINE void KS_NAME(x_lay)(
     KS_UNROLL
     for (size_t i = 0; i < 8; i++) {
         __m256i v = KS_NAME(x_raised)(w[i], type);
-        if (KS_NAME(k_splits)(type)) {
+        if (KS_NAME(x_signed)(type)) {
             _mm256_storeu_si256((void *)to->p[k + i + 32][8 * h],
                 KS_NAME(x_bits)(v, 4, 4));
             v = KS_NAME(x_and)(v, 15);
@@ -2884,7 +2880,7 @@ V_INLINE void KS_NAME(x_tile32)(const KS_NAME(panel) *w, size_t i,
     const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
     ksllm_type type, f32 *acc) {
     const blk_type *b = &BLK_TYPES[type];
-    const bool split = KS_NAME(k_splits)(type);
+    const bool split = KS_NAME(x_signed)(type);
     const int n = KS_NAME(x_steps)(type, false);
     const int parts = split ? 2 : 8 / n;
     KS_NAME(xv) p[8], s[8];
@@ -2987,7 +2983,7 @@ V_INLINE void KS_NAME(k_panel_tokens)(const KS_NAME(panel) *w, const k_acts *a,
 V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
     enum { TOKENS = 64 }; /* whose sums stay in the first-level cache */
     const size_t nb = BLK_TYPES[type].n, n = p->acts->n_in;
-    const size_t wide = KS_NAME(k_splits)(type) ? 128 : 256;
+    const size_t wide = KS_NAME(x_signed)(type) ? 128 : 256;
     KS_NAME(panel) w;
     f32 acc[TOKENS * 16];
     const u8 *row[16];
@@ -3287,13 +3283,6 @@ V_INLINE KS_NAME(vri) KS_NAME(q_all)(i32 x) {
     return (KS_NAME(vri)){{vdupq_n_s32(x), vdupq_n_s32(x)}};
 }
 
-/* Done in q_dots, where it costs a third. */
-V_INLINE KS_NAME(vri) KS_NAME(q_unbias)(
-    KS_NAME(vri) p, i32 bias, const i16 *sums) {
-    (void)bias, (void)sums;
-    return p;
-}
-
 /* acc + sums of four products each (eight without sdot); 16 products */
 V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
 #if defined KS_DOTPROD
@@ -3428,8 +3417,6 @@ V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const k_acts *a,
         f32 dx = a->d[0][from / 32];
         KS_NAME(q_dots)(w, a->q[0] + from, type, s);
         KS_NAME(vri) p = KS_NAME(q_fold)(s);
-        if (b->bias && b->bias < 128)
-            p = KS_NAME(q_unbias)(p, b->bias, sums);
         y[t] = vr_add(y[t], p, d, dx);
         if (b->has_min)
             y[t] = vr_add(
