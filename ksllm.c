@@ -4985,8 +4985,16 @@ static ksllm_status gguf_cut(
         STR(g->name), what, (unsigned long long)c->at);
 }
 
+/* As gguf_take_str n times; a vocabulary has 400,000. */
 static void gguf_skip_strings(gguf_cursor *c, u64 n) {
-    for (u64 i = 0; i < n && !c->bad; i++) gguf_take_str(c);
+    const u8 *p = c->p + c->at;
+    u64 left = c->n - c->at;
+    for (; n > 0 && left >= 8 && ld_u64(p) <= left - 8; n--) {
+        left -= 8 + ld_u64(p);
+        p += 8 + ld_u64(p);
+    }
+    c->at = c->n - left;
+    c->bad = c->bad || n > 0;
 }
 
 static ksllm_status gguf_read_value(
@@ -6691,7 +6699,7 @@ enum {
     TOK_SHORT = 96,         /* bytes of a word that is merged on the stack */
     TOK_TEXT_MAX = 512,     /* bytes a token has in the file (some have 256) */
     TOK_CHAIN_MAX = 256,    /* steps along a hash table */
-    TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the merge table */
+    TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the tables */
     TOK_STOPS = 32,         /* stop tokens remembered */
     TOK_FAR_LENGTHS = TOK_TEXT_MAX / 64,
     /* Bytes of scratch that tok_encode needs at most, per byte of text and
@@ -7072,8 +7080,9 @@ typedef struct tokenizer {
     u32 *at;                    /* at[i] to at[i + 1] - 8 (a length) */
     const u8 *types, *scores;   /* in the file; NULL: none */
     u64 *find;                  /* text to id: 43 bits of its hash, id + 1 */
-    u64 *merge;                 /* left id, right id, rank; all ones: none */
-    u32 *merged;                /* what rank i merges to */
+    u32 *merge;                 /* two ids to the rank of their merge:
+                                   10 bits of a hash, rank + 1; 0: none */
+    struct tok_merge *merges;   /* by rank */
     u32 *special;               /* text to id + 1, user-defined and control */
     u64 *normal;                /* a bit for each token of that type */
     u32 find_mask, merge_mask, special_mask, n_merges;
@@ -7090,6 +7099,9 @@ typedef struct tokenizer {
     void *block;
     size_t block_bytes;
 } tokenizer;
+
+/* What is written left and right, and together, as ids. */
+typedef struct tok_merge { u32 left, right, both; } tok_merge;
 
 typedef struct tok_row {
     u64 second[4], length[TOK_FAR_LENGTHS];     /* bit sets; length - 1 */
@@ -7112,7 +7124,7 @@ static u64 tok_mix(u64 h) {
     return h ^ h >> 32;
 }
 
-/* A text to look up. `last` is its last 8 bytes, or all of them and zeros;
+/* A text to look up. `last` is its last 8 bytes, or all of them above zeros;
  * `before` the 8 before those in the same way. */
 typedef struct {
     const u8 *p;
@@ -7136,9 +7148,10 @@ static u64 tok_last(const u8 *p, size_t n) {
     if (n >= 8)
         return ld_u64(p + n - 8);
     if (n >= 4)
-        return ld_u32(p) | (u64)ld_u32(p + n - 4) << 8 * (n - 4);
-    return n == 0 ? 0 : p[0] | (u64)p[n / 2] << 8 * (n / 2)
-                        | (u64)p[n - 1] << 8 * (n - 1);
+        return (u64)ld_u32(p) << 8 * (8 - n) | (u64)ld_u32(p + n - 4) << 32;
+    return n == 0 ? 0 : (u64)p[0] << 8 * (8 - n)
+                        | (u64)p[n / 2] << 8 * (8 - n + n / 2)
+                        | (u64)p[n - 1] << 56;
 }
 
 static tok_key tok_key_of(const u8 *p, size_t n) {
@@ -7152,14 +7165,20 @@ static tok_key tok_key_of(const u8 *p, size_t n) {
  * bytes of header before that, so 16 bytes up to their end can be read at
  * once. Without the branches on n, which no CPU can foresee, a vocabulary opens
  * in two thirds of the time. */
-KS_INLINE u64 tok_file_last(const u8 *p, size_t n) {
-    return ld_u64(p + n - 8) >> (n < 8 ? (8 - n) * 8 & 63 : 0);
-}
+#define TOK_ABOVE(n) ((u64)0xffffffffffffffff << 8 * (8 - (n)))
+static const u64 TOK_KEEP[25] = {   /* i - 8 of 8 bytes */
+    0, 0, 0, 0, 0, 0, 0, 0, 0,
+    TOK_ABOVE(1), TOK_ABOVE(2), TOK_ABOVE(3), TOK_ABOVE(4),
+    TOK_ABOVE(5), TOK_ABOVE(6), TOK_ABOVE(7), TOK_ABOVE(8),
+    TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8),
+    TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8)
+};
 
 /* Without the hash. */
 KS_INLINE tok_key tok_file_ends(const u8 *p, size_t n) {
-    u64 before = ld_u64(p + n - 16) >> (n < 16 ? (16 - n) * 8 & 63 : 0);
-    tok_key key = {p, n, tok_file_last(p, n), n > 8 ? before : 0, 0};
+    const u64 *keep = TOK_KEEP + min_size(n, 16);
+    tok_key key = {p, n, ld_u64(p + n - 8) & keep[8],
+                   ld_u64(p + n - 16) & keep[0], 0};
 
     return key;
 }
@@ -7387,9 +7406,9 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     n_special = tok_power((u64)special * 2);
     n_rows = min_size(special, 255);        /* as many as first bytes */
     n_normal = t->n_vocab / 64 + 1;
-    u64 bytes = 8 * ((u64)n_find + n_merge + n_normal)
-              + n_rows * sizeof(tok_row)
-              + 4 * ((u64)n_special + t->n_vocab + 1 + t->n_merges);
+    u64 bytes = 8 * ((u64)n_find + n_normal) + n_rows * sizeof(tok_row)
+              + 4 * ((u64)n_special + t->n_vocab + 1 + n_merge)
+              + (u64)t->n_merges * sizeof(tok_merge);
 
     if (bytes <= SIZE_MAX)
         t->block = mem_alloc(a, (size_t)bytes);
@@ -7397,17 +7416,17 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
         return fail_memory(o->err, (size_t)bytes);
     t->block_bytes = (size_t)bytes;
     t->find = t->block;
-    t->merge = t->find + n_find;
-    t->normal = t->merge + n_merge;
+    t->normal = t->find + n_find;
     t->rows = (tok_row *)(t->normal + n_normal);
     t->special = (u32 *)(t->rows + n_rows);
     t->at = t->special + n_special;
-    t->merged = t->at + t->n_vocab + 1;
+    t->merge = t->at + t->n_vocab + 1;
+    t->merges = (tok_merge *)(t->merge + n_merge);
     t->find_mask = (u32)n_find - 1;
     t->merge_mask = (u32)n_merge - 1;
     t->special_mask = (u32)n_special - 1;
     memset(t->find, 0, 8 * n_find);
-    memset(t->merge, 0xff, 8 * n_merge);
+    memset(t->merge, 0, 4 * n_merge);
     memset(t->normal, 0, 8 * n_normal);
     memset(t->rows, 0, n_rows * sizeof(tok_row));
     memset(t->special, 0, 4 * n_special);
@@ -7416,7 +7435,7 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
 
 /* Tables of megabytes: their lines are fetched for a batch of tokens or merges
  * before they are used, because opening waits for little else. */
-enum { TOK_BATCH = 96 };
+enum { TOK_BATCH = 32 };
 
 /* A token on its way into the table `find`. */
 typedef struct { u64 hash; u32 id; } tok_entry;
@@ -7627,41 +7646,45 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
     return status;
 }
 
-static u32 tok_merge_slot(const tokenizer *t, u32 left, u32 right) {
-    u64 h = ((u64)left << TOK_ID_BITS | right) * 0x9e3779b97f4a7c15u;
+/* A slot that is not empty. */
+static u32 tok_merge_rank(u32 slot) {
+    return (slot & ((1u << TOK_RANK_BITS) - 1)) - 1;
+}
 
-    return (u32)(h >> 32 ^ h >> 20) & t->merge_mask;
+static u64 tok_merge_hash(u32 left, u32 right) {
+    return ((u64)left << TOK_ID_BITS | right) * 0x9e3779b97f4a7c15u;
+}
+
+static u32 tok_merge_slot(const tokenizer *t, u64 hash) {
+    return (u32)(hash >> 32 ^ hash >> 20) & t->merge_mask;
+}
+
+/* The slot of the table `merge` where this pair is or would be put, NULL when
+ * the chain is too long. */
+KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
+                              u32 right) {
+    u32 home = tok_merge_slot(t, hash), mask = t->merge_mask;
+    u32 tag = (u32)(hash >> (32 + TOK_RANK_BITS));
+
+    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+        u32 *slot = &t->merge[(home + step) & mask];
+        if (*slot == 0)
+            return slot;
+        if (*slot >> TOK_RANK_BITS == tag) {
+            const tok_merge *m = &t->merges[tok_merge_rank(*slot)];
+            if (m->left == left && m->right == right)
+                return slot;
+        }
+    }
+    return NULL;
 }
 
 /* The rank of the merge of two tokens, TOK_NONE when there is none. */
 static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
-    u64 key = (u64)left << TOK_ID_BITS | right;
-    u32 home = tok_merge_slot(t, left, right);
+    const u32 *slot = tok_merge_find(t, tok_merge_hash(left, right), left,
+                                     right);
 
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-        u64 slot = t->merge[(home + step) & t->merge_mask];
-        if (slot == ~(u64)0)
-            break;
-        if (slot >> TOK_RANK_BITS == key)
-            return (u32)slot & ((1u << TOK_RANK_BITS) - 1);
-    }
-    return TOK_NONE;
-}
-
-/* Of equal merges the last one counts, as in Hugging Face tokenizers. */
-static ksllm_status tok_open_merge(tok_opening *o, u64 key, u32 slot,
-                                   u32 rank) {
-    tokenizer *t = o->t;
-    u32 i = slot;
-
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-        if (t->merge[i] == ~(u64)0 || t->merge[i] >> TOK_RANK_BITS == key) {
-            t->merge[i] = key << TOK_RANK_BITS | rank;
-            return KSLLM_OK;
-        }
-        i = (i + 1) & t->merge_mask;
-    }
-    return tok_bad(o, TOK_MERGES, "has merges made to collide");
+    return slot == NULL || *slot == 0 ? TOK_NONE : tok_merge_rank(*slot);
 }
 
 /* Where the first space is in the bytes of a word, 8 when there is none. */
@@ -7697,12 +7720,12 @@ static size_t tok_divide(str s, bool more) {
     }
     if (i == s.n)
         return 0;
-    at = tok_space_in(tok_file_last((const u8 *)s.p + i, s.n - i));
+    at = tok_space_in(ld_u64(s.p + s.n - 8) >> 8 * (8 - (s.n - i)));
     return i + at < s.n - 1 ? i + at : 0;
 }
 
-/* A merge on its way into the table: two texts and their hashes, then two ids
- * and a slot. left is 0 when it is none. */
+/* A merge on its way into the table: two texts and their hashes. left is 0
+ * when it is none. */
 typedef struct {
     const u8 *text;
     u32 left, right;            /* bytes; the space is between them */
@@ -7727,7 +7750,8 @@ static void tok_merging_read(const tokenizer *t, tok_merging *m, str s,
 
 /* Whether two texts of the file are the same in their last 8 bytes. */
 KS_INLINE bool tok_ends_alike(const u8 *p, const u8 *q, size_t n) {
-    return tok_file_last(p, n) == tok_file_last(q, n);
+    return ((ld_u64(p + n - 8) ^ ld_u64(q + n - 8))
+            & TOK_KEEP[8 + min_size(n, 8)]) == 0;
 }
 
 KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
@@ -7772,49 +7796,55 @@ static i32 tok_half(const tokenizer *t, u64 hash) {
     return -1;
 }
 
-/* Puts the pair and its slot in the place of the hashes; gives what the merge
- * makes, -1 when one of the three tokens is missing. */
-static i32 tok_merging_find(const tokenizer *t, tok_merging *m, u32 guess) {
-    i32 a, b, both;
+/* The ids of a merge; `both` is TOK_NONE when one of the three is missing.
+ * From then on hash[0] is that of the pair. */
+static tok_merge tok_merging_find(const tokenizer *t, tok_merging *m,
+                                  u32 guess) {
+    tok_merge ids = {TOK_NONE, TOK_NONE, TOK_NONE};
 
     if (m->left == 0)
-        return -1;
-    a = tok_half(t, m->hash[0]);
-    b = tok_half(t, m->hash[1]);
-    both = a < 0 || b < 0 ? -1 : tok_joined(t, m, guess);
-    m->hash[0] = (u64)(u32)a << TOK_ID_BITS | (u32)b;
-    m->hash[1] = tok_merge_slot(t, (u32)a, (u32)b);
-    __builtin_prefetch(&t->merge[m->hash[1]], 1);
-    if (both < 0)
-        m->left = 0;
-    return both;
+        return ids;
+    ids.left = (u32)tok_half(t, m->hash[0]);
+    ids.right = (u32)tok_half(t, m->hash[1]);
+    if (ids.left != TOK_NONE && ids.right != TOK_NONE)
+        ids.both = (u32)tok_joined(t, m, guess);
+    m->hash[0] = tok_merge_hash(ids.left, ids.right);
+    __builtin_prefetch(&t->merge[tok_merge_slot(t, m->hash[0])], 1);
+    return ids;
 }
 
-/* Merges that name a missing token are left out: nothing can reach them. */
+/* Merges that name a missing token are left out: nothing can reach them. Of
+ * equal merges the last one counts, as in Hugging Face tokenizers. */
 static ksllm_status tok_open_merges(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = t->n_merges > 0 ? o->merges->data : NULL;
     tok_merging batch[TOK_BATCH];
-    ksllm_status s = KSLLM_OK;
     u32 guess = 0;
 
-    for (u32 rank = 0, n; rank < t->n_merges && s == KSLLM_OK; rank += n) {
+    for (u32 rank = 0, n; rank < t->n_merges; rank += n) {
+        tok_merge *ids = t->merges + rank;
         n = t->n_merges - rank < TOK_BATCH ? t->n_merges - rank
                                            : (u32)TOK_BATCH;
         for (u32 i = 0; i < n; i++)
             tok_merging_read(t, &batch[i], gguf_next_str(&p),
                              rank + i + 2 < t->n_merges);
         for (u32 i = 0; i < n; i++) {
-            i32 both = tok_merging_find(t, &batch[i], guess);
-            guess = both < 0 ? guess : (u32)both;
-            t->merged[rank + i] = guess;
+            ids[i] = tok_merging_find(t, &batch[i], guess);
+            guess = ids[i].both == TOK_NONE ? guess : ids[i].both;
         }
-        for (u32 i = 0; i < n && s == KSLLM_OK; i++)
-            if (batch[i].left > 0)
-                s = tok_open_merge(o, batch[i].hash[0], (u32)batch[i].hash[1],
-                                   rank + i);
+        for (u32 i = 0; i < n; i++) {
+            u64 hash = batch[i].hash[0];
+            u32 *slot;
+            if (ids[i].both == TOK_NONE)
+                continue;
+            slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
+            if (slot == NULL)
+                return tok_bad(o, TOK_MERGES, "has merges made to collide");
+            *slot = (u32)(hash >> (32 + TOK_RANK_BITS)) << TOK_RANK_BITS
+                    | (rank + i + 1);
+        }
     }
-    return s;
+    return KSLLM_OK;
 }
 
 static i32 tok_find(const tokenizer *t, str text) {
@@ -8093,7 +8123,7 @@ static u32 tok_pair(const tokenizer *t, u32 left, u32 right, const u8 *p,
 }
 
 static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
-    return t->kind == TOK_BYTES ? t->merged[rank]
+    return t->kind == TOK_BYTES ? t->merges[rank].both
                                 : (u32)tok_piece_id(t, p, n);
 }
 
