@@ -155,11 +155,13 @@
 
 #define KS_INLINE static inline __attribute__((always_inline))
 /* Before a short loop over registers: unroll it whatever -O says. FULLY is for
- * loops up to 16; elsewhere on x86 it only makes code larger. */
+ * loops up to 16; elsewhere on x86 it only makes code larger. ROLLED stays. */
 #if defined __clang__
 #define KS_UNROLL _Pragma("clang loop unroll(full)")
 #define KS_UNROLL_FULLY KS_UNROLL
+#define KS_ROLLED _Pragma("clang loop unroll(disable)")
 #else
+#define KS_ROLLED _Pragma("GCC unroll 1")
 #define KS_UNROLL_FULLY _Pragma("GCC unroll 16")
 #if defined __aarch64__
 #define KS_UNROLL KS_UNROLL_FULLY
@@ -2490,7 +2492,8 @@ V_INLINE void KS_NAME(x_span_sums)(
  * Sums of four products, or without VNNI of two as 16 bits. x_steps says how
  * many vectors of four weights may be added up before their sums are scaled.
  * Weights whose bias is 128 are signed here, and without VNNI one of the two
- * factors must not be. */
+ * factors must not be: it takes its sign from the other. Two such products
+ * fill 16 bits, so each step adds up to 32. */
 
 V_INLINE bool KS_NAME(x_signed)(ksllm_type type) {
 #if defined KS_VNNI
@@ -2513,7 +2516,7 @@ V_INLINE int KS_NAME(x_steps)(ksllm_type type, bool is_signed) {
     (void)is_signed;
     return all;
 #else
-    if (is_signed) return 1; /* two of 128 * 127 */
+    if (is_signed) return all;
     switch ((int)type) {
     case KSLLM_TYPE_Q6_K: return 2; /* 2 * 2 of 63 * 127 */
     case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: case KSLLM_TYPE_Q5_K: return 4;
@@ -2528,32 +2531,43 @@ V_INLINE __m256i KS_NAME(x_step)(
     (void)is_signed;
     return KS_VEX(dpbusd)(first ? _mm256_setzero_si256() : s, w, y);
 #else
-    __m256i p = is_signed
-        ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(y, w))
-        : _mm256_maddubs_epi16(w, y);
+    __m256i p;
+    if (is_signed)
+        p = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w),
+            _mm256_sign_epi8(y, w)), _mm256_set1_epi16(1));
+    else
+        p = _mm256_maddubs_epi16(w, y);
     if (first) return p;
-    p = _mm256_add_epi16(s, p);
-    KS_PIN(p);
-    return p;
+    return is_signed ? _mm256_add_epi32(s, p) : _mm256_add_epi16(s, p);
 #endif
 }
 
+/* In a row of steps. */
+V_INLINE __m256i KS_NAME(x_next)(
+    __m256i s, __m256i w, __m256i y, bool first, bool is_signed) {
+    s = KS_NAME(x_step)(s, w, y, first, is_signed);
+    KS_PIN(s);
+    return s;
+}
+
 /* Sums to 32 bits. */
-V_INLINE __m256i KS_NAME(x_whole)(__m256i s) {
+V_INLINE __m256i KS_NAME(x_whole)(__m256i s, bool is_signed) {
 #if defined KS_VNNI
+    (void)is_signed;
     return s;
 #else
-    return _mm256_madd_epi16(s, _mm256_set1_epi16(1));
+    return is_signed ? s : _mm256_madd_epi16(s, _mm256_set1_epi16(1));
 #endif
 }
 
 /* The same times a scale, which comes as a pair. */
-V_INLINE __m256i KS_NAME(x_scaled)(__m256i s, __m256i scale) {
-#if defined KS_VNNI
-    return _mm256_mullo_epi32(s, _mm256_srai_epi32(scale, 16));
-#else
-    return _mm256_madd_epi16(s, scale);
+V_INLINE __m256i KS_NAME(x_scaled)(
+    __m256i s, __m256i scale, bool is_signed) {
+#if !defined KS_VNNI
+    if (!is_signed) return _mm256_madd_epi16(s, scale);
 #endif
+    (void)is_signed;
+    return _mm256_mullo_epi32(s, _mm256_srai_epi32(scale, 16));
 }
 
 /* ---- few tokens ---- */
@@ -2584,11 +2598,11 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
             __m256i s = _mm256_setzero_si256(), p = s;
             KS_UNROLL
             for (int k = 0; k < 8; k++) {
-                s = KS_NAME(x_step)(s, w[k], KS_NAME(x_dword)(x + 4 * k),
+                s = KS_NAME(x_next)(s, w[k], KS_NAME(x_dword)(x + 4 * k),
                     k % n == 0, is_signed);
                 if (k % n < n - 1) continue;
-                p = k < n ? KS_NAME(x_whole)(s)
-                          : _mm256_add_epi32(p, KS_NAME(x_whole)(s));
+                __m256i part = KS_NAME(x_whole)(s, is_signed);
+                p = k < n ? part : _mm256_add_epi32(p, part);
             }
             const __m256i sum = KS_NAME(x_dword)(sums);
             if (b->bias && !is_signed)
@@ -2633,11 +2647,11 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
                     __m256i s = _mm256_setzero_si256();
                     KS_UNROLL
                     for (int k = 0; k < 8; k++) {
-                        s = KS_NAME(x_step)(s, w[k],
+                        s = KS_NAME(x_next)(s, w[k],
                             KS_NAME(x_dword)(x + 4 * k), k % n == 0, is_signed);
                         if (k % n == n - 1)
                             p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
-                                s, scale[4 * k / b->span]));
+                                s, scale[4 * k / b->span], is_signed));
                     }
                 }
             }
@@ -2714,14 +2728,17 @@ V_INLINE __m512i KS_NAME(xv_dword)(const void *p) {
 }
 V_INLINE __m512i KS_NAME(xv_zero)(void) { return _mm512_setzero_si512(); }
 V_INLINE __m512i KS_NAME(xv_step)(
-    __m512i s, __m512i w, __m512i y, bool first) {
+    __m512i s, __m512i w, __m512i y, bool first, bool is_signed) {
+    (void)is_signed;
     return _mm512_dpbusd_epi32(first ? KS_NAME(xv_zero)() : s, w, y);
 }
-V_INLINE __m512i KS_NAME(xv_whole)(__m512i s, i16 factor) {
-    (void)factor; /* 1 */
+V_INLINE __m512i KS_NAME(xv_whole)(__m512i s, bool is_signed) {
+    (void)is_signed;
     return s;
 }
-V_INLINE __m512i KS_NAME(xv_scaled)(__m512i p, __m512i s, __m512i scale) {
+V_INLINE __m512i KS_NAME(xv_scaled)(
+    __m512i p, __m512i s, __m512i scale, bool is_signed) {
+    (void)is_signed;
     return _mm512_add_epi32(
         p, _mm512_mullo_epi32(s, _mm512_srai_epi32(scale, 16)));
 }
@@ -2733,8 +2750,8 @@ V_INLINE __m512i KS_NAME(xv_add)(__m512i a, __m512i b) {
     return _mm512_add_epi32(a, b);
 }
 V_INLINE __m512i KS_NAME(xv_less)(__m512i p, __m512i o, int bias) {
-    return bias ? _mm512_sub_epi32(p,
-        _mm512_mullo_epi32(o, _mm512_set1_epi32(bias))) : p;
+    return _mm512_sub_epi32(
+        p, _mm512_mullo_epi32(o, _mm512_set1_epi32(bias)));
 }
 V_INLINE __m512i KS_NAME(xv_both)(i16 x) { return _mm512_set1_epi16(x); }
 /* acc = fma((float)p * d, dx, acc) */
@@ -2757,19 +2774,15 @@ V_INLINE __m256i KS_NAME(xv_dword)(const void *p) {
 }
 V_INLINE __m256i KS_NAME(xv_zero)(void) { return _mm256_setzero_si256(); }
 V_INLINE __m256i KS_NAME(xv_step)(
-    __m256i s, __m256i w, __m256i y, bool first) {
-    return KS_NAME(x_step)(s, w, y, first, false);
+    __m256i s, __m256i w, __m256i y, bool first, bool is_signed) {
+    return KS_NAME(x_next)(s, w, y, first, is_signed);
 }
-V_INLINE __m256i KS_NAME(xv_whole)(__m256i s, i16 factor) {
-#if defined KS_VNNI
-    (void)factor; /* 1 */
-    return s;
-#else
-    return _mm256_madd_epi16(s, _mm256_set1_epi16(factor));
-#endif
+V_INLINE __m256i KS_NAME(xv_whole)(__m256i s, bool is_signed) {
+    return KS_NAME(x_whole)(s, is_signed);
 }
-V_INLINE __m256i KS_NAME(xv_scaled)(__m256i p, __m256i s, __m256i scale) {
-    return _mm256_add_epi32(p, KS_NAME(x_scaled)(s, scale));
+V_INLINE __m256i KS_NAME(xv_scaled)(
+    __m256i p, __m256i s, __m256i scale, bool is_signed) {
+    return _mm256_add_epi32(p, KS_NAME(x_scaled)(s, scale, is_signed));
 }
 V_INLINE __m256i KS_NAME(xv_pairs)(__m256i p, __m256i a, __m256i b) {
     return _mm256_add_epi32(p, _mm256_madd_epi16(a, b));
@@ -2778,8 +2791,8 @@ V_INLINE __m256i KS_NAME(xv_add)(__m256i a, __m256i b) {
     return _mm256_add_epi32(a, b);
 }
 V_INLINE __m256i KS_NAME(xv_less)(__m256i p, __m256i o, int bias) {
-    return bias ? _mm256_sub_epi32(p,
-        _mm256_mullo_epi32(o, _mm256_set1_epi32(bias))) : p;
+    return _mm256_sub_epi32(
+        p, _mm256_mullo_epi32(o, _mm256_set1_epi32(bias)));
 }
 V_INLINE __m256i KS_NAME(xv_both)(i16 x) { return _mm256_set1_epi16(x); }
 V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m256i p, const f32 *d, f32 dx) {
@@ -2790,31 +2803,21 @@ V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m256i p, const f32 *d, f32 dx) {
 
 enum { KS_NAME(TILE) = 8 / KS_NAME(HALVES) }; /* tokens */
 
-/* 256 weights of 16 rows as unsigned bytes, and what stands beside them: for
- * blocks of 32 d and dmin of each, for one of 256 as in xlanes. Without VNNI
- * two products of bytes above 128 overflow 16 bits: such bytes are split, their
- * low nibbles in the first half of a panel that then holds 128 weights. */
+/* 256 weights of 16 rows as x_step takes them, and what stands beside them: for
+ * blocks of 32 d and dmin of each, for one of 256 as in xlanes. */
 typedef struct {
     u8 p[64][16][4];
     f32 d[8][16], dmin[8][16];
     i32 scale[16][16], scales[8][16], mins[8][16];
 } KS_NAME(panel);
 
-V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
-    return BLK_TYPES[type].n == 32 || !KS_NAME(x_signed)(type);
-}
-
 /* 32 weights of eight rows to half h of the panel, from step k on. */
 V_INLINE void KS_NAME(x_lay)(
     KS_NAME(panel) *to, size_t k, int h, ksllm_type type, const __m256i *w) {
     KS_UNROLL
     for (size_t i = 0; i < 8; i++) {
-        __m256i v = KS_NAME(x_raised)(w[i], type);
-        if (KS_NAME(x_signed)(type)) {
-            _mm256_storeu_si256((void *)to->p[k + i + 32][8 * h],
-                KS_NAME(x_bits)(v, 4, 4));
-            v = KS_NAME(x_and)(v, 15);
-        }
+        __m256i v = KS_NAME(x_signed)(type) ? w[i]
+            : KS_NAME(x_raised)(w[i], type);
         _mm256_storeu_si256((void *)to->p[k + i][8 * h], v);
     }
 }
@@ -2859,55 +2862,78 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
     vr_store(to->dmin[0] + 8 * h, l.dmin);
 }
 
-/* n steps of a tile: s[HALVES * token + half]. */
-V_INLINE void KS_NAME(x_tile)(const u8 (*w)[16][4], const i8 *const *x,
-    size_t at, const int n, KS_NAME(xv) *s) {
+/* Four weights of a tile: s[HALVES * token + half]. */
+V_INLINE void KS_NAME(x_tile_step)(const u8 (*w)[4], const i8 *const *x,
+    size_t at, bool first, bool is_signed, KS_NAME(xv) *s) {
+    KS_NAME(xv) v[KS_NAME(HALVES)];
     KS_UNROLL
-    for (int k = 0; k < n; k++) {
-        KS_NAME(xv) v[KS_NAME(HALVES)];
-        KS_UNROLL
-        for (int h = 0; h < KS_NAME(HALVES); h++)
-            v[h] = KS_NAME(xv_load)(w[k][8 * h]);
-        KS_UNROLL
-        for (int j = 0; j < 8; j++)
-            s[j] = KS_NAME(xv_step)(s[j], v[j % KS_NAME(HALVES)],
-                KS_NAME(xv_dword)(x[j / KS_NAME(HALVES)] + at + 4 * k), k == 0);
-    }
+    for (int h = 0; h < KS_NAME(HALVES); h++)
+        v[h] = KS_NAME(xv_load)(w[8 * h]);
+    KS_UNROLL
+    for (int j = 0; j < 8; j++)
+        s[j] = KS_NAME(xv_step)(s[j], v[j % KS_NAME(HALVES)],
+            KS_NAME(xv_dword)(x[j / KS_NAME(HALVES)] + at), first, is_signed);
 }
+
+V_INLINE void KS_NAME(x_tile)(const u8 (*w)[16][4], const i8 *const *x,
+    size_t at, const int n, bool is_signed, KS_NAME(xv) *s) {
+    KS_UNROLL
+    for (int k = 0; k < n; k++)
+        KS_NAME(x_tile_step)(
+            w[k], x, at + 4 * (size_t)k, k == 0, is_signed, s);
+}
+
+#if !defined KS_VNNI
+/* The same as a loop, for which gcc finds registers enough. (Without KS_PIN
+ * in x_next one sum is in memory, which costs more than all copies: 168 or 140
+ * Gop/s.) */
+V_INLINE void KS_NAME(x_tile_loop)(const u8 (*w)[16][4], const i8 *const *x,
+    size_t at, const int n, __m256i *s) {
+    KS_UNROLL
+    for (int j = 0; j < 8; j++) s[j] = KS_NAME(xv_zero)();
+    KS_ROLLED
+    for (int k = 0; k < n; k++)
+        KS_NAME(x_tile_step)(w[k], x, at + 4 * (size_t)k, false, false, s);
+}
+#endif
 
 /* acc[token][row] += block i of 32 weights times a tile. */
 V_INLINE void KS_NAME(x_tile32)(const KS_NAME(panel) *w, size_t i,
     const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
     ksllm_type type, f32 *acc) {
     const blk_type *b = &BLK_TYPES[type];
-    const bool split = KS_NAME(x_signed)(type);
-    const int n = KS_NAME(x_steps)(type, false);
-    const int parts = split ? 2 : 8 / n;
+    const bool is_signed = KS_NAME(x_signed)(type);
+    const int n = KS_NAME(x_steps)(type, is_signed);
     KS_NAME(xv) p[8], s[8];
     KS_UNROLL
-    for (int k = 0; k < parts; k++) {
-        size_t step = 8 * i + (size_t)(k * (split ? 32 : n));
-        size_t at = split ? 0 : (size_t)(4 * n * k);
+    for (int k = 0; k < 8; k += n) {
         KS_FENCE;
-        KS_NAME(x_tile)(w->p + step, x, at, n, s);
+        const u8 (*step)[16][4] = w->p + 8 * i + k;
+        const size_t at = 32 * i + 4 * (size_t)k;
+#if !defined KS_VNNI
+        if (!is_signed && n == 8) KS_NAME(x_tile_loop)(step, x, at, n, s);
+        else
+#endif
+        KS_NAME(x_tile)(step, x, at, n, is_signed, s);
         KS_UNROLL
         for (int j = 0; j < 8; j++) {
-            s[j] = KS_NAME(xv_whole)(s[j], split && k ? 16 : 1);
+            s[j] = KS_NAME(xv_whole)(s[j], is_signed);
             p[j] = k ? KS_NAME(xv_add)(p[j], s[j]) : s[j];
         }
     }
     KS_UNROLL
     for (int j = 0; j < 8; j++) {
         const int t = j / KS_NAME(HALVES), h = j % KS_NAME(HALVES);
-        const KS_NAME(xv) sum = KS_NAME(xv_dword)(sums[t]);
+        const KS_NAME(xv) sum = KS_NAME(xv_dword)(sums[t] + 2 * i);
+        const f32 scale = dx[t][i];
         f32 *to = acc + 16 * t + 8 * h;
-        if (b->bias)
+        if (b->bias && !is_signed)
             p[j] = KS_NAME(xv_pairs)(
                 p[j], sum, KS_NAME(xv_both)((i16)-b->bias));
-        KS_NAME(xv_finish)(to, p[j], w->d[i] + 8 * h, *dx[t]);
+        KS_NAME(xv_finish)(to, p[j], w->d[i] + 8 * h, scale);
         if (b->has_min)
             KS_NAME(xv_finish)(to, KS_NAME(xv_pairs)(KS_NAME(xv_zero)(), sum,
-                KS_NAME(xv_both)(1)), w->dmin[i] + 8 * h, *dx[t]);
+                KS_NAME(xv_both)(1)), w->dmin[i] + 8 * h, scale);
     }
 }
 
@@ -2916,27 +2942,29 @@ V_INLINE void KS_NAME(x_tile256)(const KS_NAME(panel) *w,
     const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
     ksllm_type type, f32 *acc) {
     const blk_type *b = &BLK_TYPES[type];
-    const int n = KS_NAME(x_steps)(type, false);
+    const bool is_signed = KS_NAME(x_signed)(type);
+    const bool lower = b->bias && !is_signed;
+    const int n = KS_NAME(x_steps)(type, is_signed);
     KS_NAME(xv) p[8], s[8];
     KS_UNROLL
     for (int j = 0; j < 8; j++) p[j] = KS_NAME(xv_zero)();
     for (int k = 0; k < 64; k += n) {
-        KS_NAME(x_tile)(w->p + k, x, (size_t)(4 * k), n, s);
+        KS_NAME(x_tile)(w->p + k, x, (size_t)(4 * k), n, is_signed, s);
         const i32 *scale = w->scale[4 * k / b->span];
         KS_UNROLL
         for (int j = 0; j < 8; j++)
             p[j] = KS_NAME(xv_scaled)(p[j], s[j],
-                KS_NAME(xv_load)(scale + j % KS_NAME(HALVES) * 8));
+                KS_NAME(xv_load)(scale + j % KS_NAME(HALVES) * 8), is_signed);
     }
     for (int t = 0; t < KS_NAME(TILE); t++) {
         i16 span[16];
-        if (b->bias || b->has_min) KS_NAME(x_span_sums)(sums[t], type, span);
+        if (lower || b->has_min) KS_NAME(x_span_sums)(sums[t], type, span);
         for (int h = 0; h < KS_NAME(HALVES); h++) {
             KS_NAME(xv) o = KS_NAME(xv_zero)(), u = o;
             KS_UNROLL
             for (int k = 0; k < 128 / b->span; k++) {
                 KS_NAME(xv) pair = KS_NAME(xv_dword)(span + 2 * k);
-                if (b->bias)
+                if (lower)
                     o = KS_NAME(xv_pairs)(
                         o, pair, KS_NAME(xv_load)(w->scales[k] + 8 * h));
                 if (b->has_min)
@@ -2945,8 +2973,8 @@ V_INLINE void KS_NAME(x_tile256)(const KS_NAME(panel) *w,
             }
             f32 *to = acc + 16 * t + 8 * h;
             KS_NAME(xv) v = p[KS_NAME(HALVES) * t + h];
-            KS_NAME(xv_finish)(to, KS_NAME(xv_less)(v, o, b->bias),
-                w->d[0] + 8 * h, *dx[t]);
+            if (lower) v = KS_NAME(xv_less)(v, o, b->bias);
+            KS_NAME(xv_finish)(to, v, w->d[0] + 8 * h, *dx[t]);
             if (b->has_min)
                 KS_NAME(xv_finish)(to, u, w->dmin[0] + 8 * h, *dx[t]);
         }
@@ -2972,18 +3000,14 @@ V_INLINE void KS_NAME(k_panel_tokens)(const KS_NAME(panel) *w, const k_acts *a,
         }
         if (nb == 256)
             KS_NAME(x_tile256)(w, x, sums, dx, type, acc + 16 * t);
-        for (size_t i = 0; nb == 32 && i < n_blocks; i++) {
+        for (size_t i = 0; nb == 32 && i < n_blocks; i++)
             KS_NAME(x_tile32)(w, i, x, sums, dx, type, acc + 16 * t);
-            for (size_t k = 0; k < KS_NAME(TILE); k++)
-                x[k] += nb, sums[k] += nb / 16, dx[k]++;
-        }
     }
 }
 
 V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
     enum { TOKENS = 64 }; /* whose sums stay in the first-level cache */
     const size_t nb = BLK_TYPES[type].n, n = p->acts->n_in;
-    const size_t wide = KS_NAME(x_signed)(type) ? 128 : 256;
     KS_NAME(panel) w;
     f32 acc[TOKENS * 16];
     const u8 *row[16];
@@ -2996,8 +3020,8 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
             const u8 *next = p->n_rows - r0 >= 32 ? row[0] + 16 * p->row_bytes
                                                   : row[0];
             memset(acc, 0, sizeof acc);
-            for (size_t k = 0; k < n; k += wide) {
-                size_t n_blocks = min_size(wide, n - k) / nb;
+            for (size_t k = 0; k < n; k += 256) {
+                size_t n_blocks = min_size(256, n - k) / nb;
                 size_t at = k / nb * BLK_TYPES[type].bytes;
                 size_t size = n_blocks * BLK_TYPES[type].bytes;
                 for (size_t h = 0; h < 2; h++)
@@ -3564,10 +3588,6 @@ typedef struct {
 typedef struct { int32x4_t v[12]; } KS_NAME(sums);
 typedef struct { float32x4_t v[12]; } KS_NAME(floats);
 typedef struct { float32x4_t v[4]; } KS_NAME(quad);
-
-V_INLINE bool KS_NAME(k_has_panel)(ksllm_type type) {
-    return BLK_TYPES[type].n > 1;
-}
 
 /* ---- how a tile is computed ----
  * n_half      lays out 16 weights of eight rows
@@ -4324,10 +4344,8 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 #if !defined KS_SCALAR
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    if (KS_NAME(k_has_panel)(type) && p->m > KS_NAME(FEW))
-        KS_NAME(k_panel)(p, type);
-    else
-        KS_NAME(k_direct)(p, type);
+    if (p->m > KS_NAME(FEW)) KS_NAME(k_panel)(p, type);
+    else KS_NAME(k_direct)(p, type);
 }
 #endif
 
