@@ -2437,14 +2437,14 @@ V_INLINE void KS_NAME(x_lanes)(
     to->dmin = vr_minus(high);
 }
 
-/* The block at `at` of eight rows, while what lies at `next` is fetched; not
- * inlined, so that its constants do not take the registers of loops around it.
+/* The block at `at` of eight rows. Not inlined, so that its constants do not
+ * take the registers of loops around it.
  * A stretch begins at each multiple of 16, and the last 16 bytes are one if the
  * block does not end with one. With IQ4_XS all but the first begin 8 bytes
  * before, so that each has the nibbles of a group. */
 __attribute__((noinline)) static void KS_NAME(x_block256)(
-    const u8 *const *row, size_t at, ksllm_type type, const u8 *next,
-    KS_NAME(xraw) *raw, KS_NAME(xlanes) *lanes) {
+    const u8 *const *row, size_t at, ksllm_type type, KS_NAME(xraw) *raw,
+    KS_NAME(xlanes) *lanes) {
     const size_t bytes = BLK_TYPES[type].bytes;
     const size_t skew = type == KSLLM_TYPE_IQ4_XS ? 8 : 0;
     const u8 *p[8]; /* registers: row may be what is stored to */
@@ -2453,13 +2453,7 @@ __attribute__((noinline)) static void KS_NAME(x_block256)(
     __m256i *to = raw->v;
     KS_NAME(x_four)(p, 0, to);
     size_t i = 16 - skew;
-    for (; i + 16 <= bytes; i += 16) {
-        __builtin_prefetch(next, 0, 2);
-        __builtin_prefetch(next + 64, 0, 2);
-        KS_NAME(x_four)(p, i, to += 4);
-        next += 128;
-    }
-    KS_NAME(x_fetch)(next, (bytes + 16 - i) * 8);
+    for (; i + 16 <= bytes; i += 16) KS_NAME(x_four)(p, i, to += 4);
     if (i < bytes) KS_NAME(x_four)(p, bytes - 16, to + 4);
     switch ((int)type) {
 #define LANES(t)                                                               \
@@ -2630,14 +2624,17 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
         KS_NAME(xraw) raw;
         KS_NAME(xlanes) l;
         __m256i p[KS_NAME(FEW)];
-        KS_NAME(x_block256)(row, at, type, next + 8 * at, &raw, &l);
+        KS_NAME(x_block256)(row, at, type, &raw, &l);
         for (size_t t = 0; t < m; t++) p[t] = _mm256_setzero_si256();
         const i8 *x0 = a->q[1] + t0 * n_in + 256 * i;
         const __m256i *scale = l.scale;
+        const u8 *fetch = next + 8 * at; /* an eighth with each group */
         for (size_t u = 0; u < 8 / (size_t)unit; u++) {
             KS_UNROLL
             for (int g = 0; g < unit; g++, x0 += 32, scale += 32 / b->span) {
                 __m256i w[8];
+                KS_NAME(x_fetch)(fetch, b->bytes);
+                fetch += b->bytes;
                 KS_NAME(x_group)(&raw, type, u, g, w);
                 KS_UNROLL
                 for (int k = 0; k < 8; k++)
@@ -2842,11 +2839,13 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
     }
     KS_NAME(xraw) raw;
     KS_NAME(xlanes) l;
-    KS_NAME(x_block256)(row, at, type, next, &raw, &l);
+    KS_NAME(x_block256)(row, at, type, &raw, &l);
     const int unit = KS_NAME(x_unit)(type);
     for (size_t u = 0; u < 8 / (size_t)unit; u++) {
         KS_UNROLL
         for (int g = 0; g < unit; g++) {
+            KS_NAME(x_fetch)(next, b->bytes);
+            next += b->bytes;
             KS_NAME(x_group)(&raw, type, u, g, w);
             KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type, w);
         }

@@ -3,7 +3,8 @@
  *     bench [--model FILE | --shape NAME --type TYPE] [--write FILE]
  *           [--threads N] [--isa NAME] [--kv TYPE] [--batch N]
  *           [--prefill 128,512,2048] [--depth 0,1024,4096,8192]
- *           [--slice 256] [--tokens 64] [--rounds 5] [--csv] [--paced]
+ *           [--check 4,8] [--slice 256] [--tokens 64] [--rounds 5] [--csv]
+ *           [--paced]
  *
  * Without --model it makes one: random weights in a real model's dimensions,
  * with a vocabulary of the real size, in a second or two. A TYPE in capitals
@@ -22,6 +23,9 @@
  *     prefill_at n      --slice tokens more behind n tokens
  *     decode n          --tokens tokens one by one behind n tokens (0: behind
  *                       one), greedy, stops ignored
+ *     check k           the time to score k tokens, with logits for each, over
+ *                       that for one, behind the first depth: what it costs
+ *                       to check k - 1 guesses
  *     read              all threads read the weights and do nothing else;
  *                       taken before and after each decode case
  *     share n           bytes of weights that one token needs times decode,
@@ -320,11 +324,12 @@ typedef struct row {
 
 typedef struct bench {
     const char *path, *out, *isa, *kv, *shape_name, *type_name;
-    const char *prefill_text, *depth_text;
+    const char *prefill_text, *depth_text, *check_text;
     const shape *shape;
     mix mix;
     ksllm_session_options options;
-    uint32_t prefill[MAX_LIST], depth[MAX_LIST], n_prefill, n_depth;
+    uint32_t prefill[MAX_LIST], depth[MAX_LIST], checks[MAX_LIST];
+    uint32_t n_prefill, n_depth, n_checks;
     uint32_t slice, n_tokens, rounds;
     bool csv, paced;
 
@@ -334,6 +339,7 @@ typedef struct bench {
     ksllm_session *base;        /* holds the deepest context; only copied */
     ksllm_session *work;
     int32_t *tokens;
+    float *logits;              /* of the most tokens scored at once */
     uint32_t n_threads;
     uint64_t bytes;             /* of weights that a token needs */
     row rows[MAX_ROWS];
@@ -510,6 +516,24 @@ static double decode(const bench *b, uint32_t depth)
     return b->n_tokens / (t.last - t.first);
 }
 
+/* Seconds to score n tokens behind `depth` others, the least of four times. */
+static double score(const bench *b, uint32_t depth, uint32_t n)
+{
+    ksllm_error err = {.status = KSLLM_OK};
+    uint32_t at = depth > 1 ? depth : 1;
+    double least = 1e9;
+    for (int i = 0; i < 4; i++) {
+        put_at(b, depth);
+        double t = now();
+        check(ksllm_session_score(b->work, b->tokens + at, n, b->logits, NULL,
+                                  &err),
+              "score", &err);
+        t = now() - t;
+        least = t < least ? t : least;
+    }
+    return least;
+}
+
 static void run_round(bench *b)
 {
     double t = now();
@@ -525,6 +549,10 @@ static void run_round(bench *b)
         ksllm_session_rewind(b->work, 0);
         record(b, "prefill", n, "tok/s", n / evaluate(b, b->work, 0, n));
     }
+    double one = b->n_depth && b->n_checks ? score(b, b->depth[0], 1) : 0;
+    for (uint32_t i = 0; b->n_depth && i < b->n_checks; i++)
+        record(b, "check", b->checks[i], "",
+               score(b, b->depth[0], b->checks[i]) / one);
     for (uint32_t i = 0; i < b->n_depth; i++) {
         uint32_t n = b->depth[i];
         double before = read_rate(b), rate = decode(b, n);
@@ -617,7 +645,8 @@ static bool resolve(bench *b)
     return b->shape && b->mix.name && !b->kv && b->n_tokens > 0 &&
            b->rounds > 0 && b->rounds <= MAX_ROUNDS &&
            parse_list(b->prefill_text, b->prefill, &b->n_prefill) &&
-           parse_list(b->depth_text, b->depth, &b->n_depth);
+           parse_list(b->depth_text, b->depth, &b->n_depth) &&
+           parse_list(b->check_text, b->checks, &b->n_checks);
 }
 
 static bool parse(bench *b, int argc, char **argv)
@@ -635,6 +664,7 @@ static bool parse(bench *b, int argc, char **argv)
         {"--kv", &b->kv, NULL, NULL},
         {"--prefill", &b->prefill_text, NULL, NULL},
         {"--depth", &b->depth_text, NULL, NULL},
+        {"--check", &b->check_text, NULL, NULL},
         {"--threads", NULL, &b->options.n_threads, NULL},
         {"--batch", NULL, &b->options.n_batch, NULL},
         {"--slice", NULL, &b->slice, NULL},
@@ -703,7 +733,10 @@ static void prepare(bench *b)
     double opened = private_mib();
     uint32_t deepest = max_of(b->depth, b->n_depth);
     uint32_t n_ctx = max_of(b->prefill, b->n_prefill);
+    uint32_t most_checked = max_of(b->checks, b->n_checks);
     uint32_t more = b->n_tokens + 1 > b->slice ? b->n_tokens + 1 : b->slice;
+    if (more < most_checked)
+        more = most_checked;
     if (n_ctx < 1 + deepest + more)
         n_ctx = 1 + deepest + more;
     b->options.n_ctx = n_ctx;
@@ -740,6 +773,8 @@ static void prepare(bench *b)
         b->base = b->work;
         b->work = create(b);
     }
+    b->logits = fx_memory(NULL, (most_checked + 1) * (size_t)b->info.n_vocab
+                                    * sizeof *b->logits);
 }
 
 int main(int argc, char **argv)
@@ -747,6 +782,7 @@ int main(int argc, char **argv)
     static bench b = {
         .shape_name = "1b", .type_name = "Q4_0", .slice = 256,
         .prefill_text = "128,512,2048", .depth_text = "0,1024,4096,8192",
+        .check_text = "4,8",
         .n_tokens = 64, .rounds = 5};
     ksllm_session_options_init(&b.options);
     if (!parse(&b, argc, argv)) {
@@ -789,6 +825,7 @@ int main(int argc, char **argv)
     ksllm_session_free(b.base);
     ksllm_model_close(b.model);
     free(b.tokens);
+    free(b.logits);
     if (b.file.data)
         munmap(b.file.data, b.file.size);
     return 0;

@@ -197,7 +197,7 @@ def start(args, model, isa, folder):
     runners = []
     numbers = dict(prefill=args.prefill, depth=args.depth)
     command = [args.program, "--csv", "--paced", "--model", model, "--slice",
-               0, "--threads", args.threads, "--tokens", args.tokens]
+               0, "--check", "none", "--threads", args.threads, "--tokens", args.tokens]
     for name, values in numbers.items():
         command += [f"--{name}", ",".join(map(str, values)) or "none"]
     for name in ("kv", "batch"):
