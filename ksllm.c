@@ -2575,6 +2575,9 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     const bool is_signed = KS_NAME(x_signed)(type);
     const int n = KS_NAME(x_steps)(type, is_signed);
     const size_t n_in = a->n_in;
+    const i8 *x0 = a->q[0] + t0 * n_in;
+    const i16 *sums0 = a->sum[0] + t0 * n_in / 16;
+    const f32 *dx0 = a->d[0] + t0 * n_in / 32;
     size_t at = 0;
     for (size_t i = 0; i < n_in / 32; i++, at += b->bytes) {
         __m256i w[8];
@@ -2585,9 +2588,9 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
         const __m256 d = KS_NAME(x_halves)(row, at + b->d);
         const __m256 dmin = KS_NAME(x_halves)(row, at + b->m);
         KS_NAME(x_fetch)(next + 8 * at, 8 * b->bytes);
-        const i8 *x = a->q[0] + t0 * n_in + 32 * i;
-        const i16 *sums = a->sum[0] + (t0 * n_in + 32 * i) / 16;
-        const f32 *dx = a->d[0] + t0 * n_in / 32 + i;
+        const i8 *x = x0 + 32 * i;
+        const i16 *sums = sums0 + 2 * i;
+        const f32 *dx = dx0 + i;
         for (size_t t = 0; t < m; t++) {
             __m256i s = _mm256_setzero_si256(), p = s;
             KS_UNROLL
