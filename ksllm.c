@@ -2232,10 +2232,11 @@ V_INLINE void KS_NAME(x_nibbles)(const __m256i *q, __m256i *w) {
 /* ---- blocks of 32 ---- */
 
 V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
-#define HALF(r) ld_i16(row[r] + at)
-    return _mm256_cvtph_ps(_mm_setr_epi16(HALF(0), HALF(1), HALF(2), HALF(3),
-        HALF(4), HALF(5), HALF(6), HALF(7)));
+    __m128i h = _mm_cvtsi32_si128(ld_u16(row[0] + at));
+#define HALF(r) h = _mm_insert_epi16(h, ld_i16(row[r] + at), r)
+    HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7);
 #undef HALF
+    return _mm256_cvtph_ps(h);
 }
 
 /* 16 in the bytes of w[k] whose bits 4 * k to 4 * k + 3 are set at qh. */
