@@ -196,8 +196,9 @@ def peer_folder(folder, backend, to):
 def start(args, model, isa, folder):
     runners = []
     numbers = dict(prefill=args.prefill, depth=args.depth)
-    command = [args.program, "--csv", "--paced", "--model", model, "--slice",
-               0, "--check", "none", "--threads", args.threads, "--tokens", args.tokens]
+    command = [args.program, "--csv", "--paced", "--model", model,
+               "--slice", 0, "--check", "none", "--threads", args.threads,
+               "--tokens", args.tokens]
     for name, values in numbers.items():
         command += [f"--{name}", ",".join(map(str, values)) or "none"]
     for name in ("kv", "batch"):
