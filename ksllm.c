@@ -3064,6 +3064,19 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
 typedef int32x4_t KS_NAME(vp);
 typedef struct { int8x16_t lo, hi; } KS_NAME(qw);
 
+enum {
+#if defined KS_DOTPROD
+    KS_NAME(RUNNING) = 1, /* n_step adds to the sums, or sets them */
+#else
+    KS_NAME(RUNNING) = 0,
+#endif
+#if defined KS_I8MM
+    KS_NAME(SQUARE) = 2,
+#else
+    KS_NAME(SQUARE) = 1,
+#endif
+};
+
 /* For intrinsics that want a constant: it is one after unrolling. */
 #undef LANES
 #define LANES(F)                                                               \
@@ -3150,6 +3163,7 @@ V_INLINE vr KS_NAME(q_scales)(
     EIGHT(F);
 #undef F
 #undef AT
+#undef EIGHT
     return KS_NAME(n_floats)(a, b);
 }
 
@@ -3159,26 +3173,30 @@ V_INLINE void KS_NAME(q_skip)(KS_NAME(qat) *q, size_t bytes) {
 }
 
 /* Loading what is at the head of a block and stepping over it is one
- * instruction, of which compilers make two or three. It is not told what
- * memory is read: nobody writes weights. */
+ * instruction, of which compilers make two or three. The first one of four
+ * fills all lanes, or they had to be cleared. It is not told what memory is
+ * read: nobody writes weights. */
 V_INLINE vr KS_NAME(q_next)(KS_NAME(qat) *q, const blk_type *t, vr *min) {
     const size_t bytes = t->bytes;
+#define NEXT(to, out, v, r)                                                    \
+    __asm__ volatile(to ", [%1], %2"                                           \
+                     : out(v), "+r"(q->p[r]) : "r"(bytes))
+#define HEADS(v, r, s)                                                         \
+    NEXT("ld1r {%0.4" s "}", "=w", v, r);                                      \
+    NEXT("ld1 {%0." s "}[1]", "+w", v, r + 1);                                 \
+    NEXT("ld1 {%0." s "}[2]", "+w", v, r + 2);                                 \
+    NEXT("ld1 {%0." s "}[3]", "+w", v, r + 3)
     if (t->has_min) {
-        uint32x4_t a = vdupq_n_u32(0), b = a;
-#define F(v, r, i)                                                             \
-    __asm__ volatile("ld1 {%0.s}[" #i "], [%1], %2"                          \
-        : "+w"(v), "+r"(q->p[r]) : "r"(bytes))
-        EIGHT(F);
-#undef F
+        uint32x4_t a, b;
+        HEADS(a, 0, "s");
+        HEADS(b, 4, "s");
         return KS_NAME(n_apart)(a, b, min);
     }
-    uint16x4_t a = vdup_n_u16(0), b = a;
-#define F(v, r, i)                                                             \
-    __asm__ volatile("ld1 {%0.h}[" #i "], [%1], %2"                          \
-        : "+w"(v), "+r"(q->p[r]) : "r"(bytes))
-    EIGHT(F);
-#undef F
-#undef EIGHT
+    uint16x4_t a, b;
+    HEADS(a, 0, "h");
+    HEADS(b, 4, "h");
+#undef HEADS
+#undef NEXT
     return KS_NAME(n_floats)(a, b);
 }
 
@@ -3426,24 +3444,85 @@ V_INLINE void KS_NAME(q_row)(const u8 *src, ksllm_type type,
     for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
 }
 
-/* The next block of 32 of eight rows with m tokens, added to y[token]. */
-V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const k_acts *a,
-    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type, vr *y) {
+/* Inputs of up to two tokens, from a block on; q_inputs steps over some. */
+typedef struct {
+    const i8 *x[2];
+    const i16 *sums[2];
+    const f32 *d[2];
+} KS_NAME(qin);
+
+V_INLINE void KS_NAME(q_inputs)(
+    KS_NAME(qin) *in, const size_t m, size_t blocks, const size_t n) {
+    KS_UNROLL
+    for (size_t t = 0; t < m; t++) {
+        in->x[t] += blocks * n;
+        in->sums[t] += blocks * n / 16;
+        in->d[t] += blocks;
+    }
+}
+
+/* Sums of eight rows, and of the bias, over all blocks so far. */
+typedef struct {
+    KS_NAME(vp) s[8], bias;
+    KS_NAME(vri) p;
+} KS_NAME(qrun);
+
+/* One token: sums are not cleared, which took an instruction for each row, but
+ * what they were before is subtracted when they are folded. */
+V_INLINE KS_NAME(vri) KS_NAME(q_run)(KS_NAME(qrun) *run,
+    const KS_NAME(qat) *row, const i8 *x, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(qw) v = KS_NAME(n_inputs)(x);
+    KS_TOGETHER(v.lo, v.hi);
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) {
+        KS_NAME(qw) w = KS_NAME(q_block)(
+            KS_NAME(q_src)(row, r, b->bytes), type);
+        run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, b->bias < 128);
+    }
+    KS_NAME(vri) now = KS_NAME(q_fold)(run->s), p;
+    if (b->bias && b->bias < 128) {
+        int8x16_t minus = vdupq_n_s8((i8)-b->bias);
+        run->bias = KS_NAME(n_dot32)(
+            run->bias, (KS_NAME(qw)){minus, minus}, v, true);
+        int32x4_t all = vpaddq_s32(run->bias, run->bias);
+        all = vpaddq_s32(all, all);
+        now.v[0] = vaddq_s32(now.v[0], all);
+        now.v[1] = vaddq_s32(now.v[1], all);
+    }
+    p.v[0] = vsubq_s32(now.v[0], run->p.v[0]);
+    p.v[1] = vsubq_s32(now.v[1], run->p.v[1]);
+    run->p = now;
+    return p;
+}
+
+/* The next block of 32 of eight rows, block i of m tokens, to y[token]. */
+V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const KS_NAME(qin) *in,
+    const size_t m, size_t i, ksllm_type type, KS_NAME(qrun) *run, vr *y) {
+    const blk_type *b = &BLK_TYPES[type];
+    /* what a bias takes may be more than that saves */
+    const bool biased = b->bias && b->bias < 128;
+    const bool keep = m == 1
+        && (!biased || (KS_NAME(RUNNING) && type == KSLLM_TYPE_Q4_0));
     KS_NAME(qw) w[8];
     KS_NAME(vp) s[8];
     static const f32 zero[8] = {0};
     vr dmin = vr_load(zero);
     const vr d = KS_NAME(q_next)(row, b, &dmin);
     KS_UNROLL
-    for (int r = 0; r < 8; r++)
+    for (int r = 0; r < 8 && !keep; r++)
         w[r] = KS_NAME(q_block)(KS_NAME(q_src)(row, r, b->bytes), type);
     for (size_t t = 0; t < m; t++) {
-        size_t from = min_size(t0 + t, last) * a->n_in + i * 32;
-        const i16 *sums = a->sum[0] + from / 16;
-        f32 dx = a->d[0][from / 32];
-        KS_NAME(q_dots)(w, a->q[0] + from, type, s);
-        KS_NAME(vri) p = KS_NAME(q_fold)(s);
+        const i16 *sums = in->sums[t] + 2 * i;
+        f32 dx = in->d[t][i];
+        const i8 *x = in->x[t] + 32 * i;
+        KS_NAME(vri) p;
+        if (keep) {
+            p = KS_NAME(q_run)(run, row, x, type);
+        } else {
+            KS_NAME(q_dots)(w, x, type, s);
+            p = KS_NAME(q_fold)(s);
+        }
         y[t] = vr_add(y[t], p, d, dx);
         if (b->has_min)
             y[t] = vr_add(
@@ -3452,26 +3531,19 @@ V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const k_acts *a,
 }
 
 /* The same for a block of 256. */
-V_INLINE void KS_NAME(k_direct256)(KS_NAME(qat) *row, const k_acts *a,
-    size_t t0, size_t last, const size_t m, size_t i, ksllm_type type, vr *y) {
+V_INLINE void KS_NAME(k_direct256)(KS_NAME(qat) *row, const KS_NAME(qin) *in,
+    const size_t m, ksllm_type type, vr *y) {
     const blk_type *b = &BLK_TYPES[type];
     KS_NAME(vp) s[2 * 8], u[2 * 8];
-    const i8 *x[2];
-    const i16 *sums[2];
-    for (size_t t = 0; t < m; t++) {
-        size_t from = min_size(t0 + t, last) * a->n_in + i * 256;
-        x[t] = a->q[1] + from;
-        sums[t] = a->sum[1] + from / 16;
-    }
     KS_NAME(q_skip)(row, b->bytes);
     for (int r = 0; r < 8; r++)
-        KS_NAME(q_row)(KS_NAME(q_src)(row, r, b->bytes), type, x, sums, m,
-            s + r, u + r);
+        KS_NAME(q_row)(KS_NAME(q_src)(row, r, b->bytes), type, in->x,
+            in->sums, m, s + r, u + r);
     static const f32 zero[8] = {0};
     vr dmin = vr_load(zero), d = KS_NAME(q_scales)(row, b, &dmin);
     dmin = vr_minus(dmin);
     for (size_t t = 0; t < m; t++) {
-        f32 dx = a->d[1][min_size(t0 + t, last) * (a->n_in / 256) + i];
+        f32 dx = *in->d[t];
         y[t] = vr_add(y[t], KS_NAME(q_fold)(s + 8 * t), d, dx);
         if (b->has_min)
             y[t] = vr_add(y[t], KS_NAME(q_fold)(u + 8 * t), dmin, dx);
@@ -3486,30 +3558,41 @@ V_INLINE void KS_NAME(q_fetch)(const KS_NAME(qat) *q, int first, int end,
             __builtin_prefetch(KS_NAME(q_src)(q, r, 0) + ahead + k);
 }
 
-/* All blocks of eight rows with m tokens (1 or 2) from t0 on; beyond the
- * last one it is repeated. `ahead` bytes on lie the next eight rows, fetched
- * while these are computed. */
+/* All blocks of eight rows with m tokens (1 or 2) from t0 on. `ahead` bytes on
+ * lie the next eight rows, fetched while these are computed. */
 V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
-    const k_acts *a, size_t t0, size_t last, const size_t m, ksllm_type type,
-    f32 *acc) {
+    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
     const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
+    const bool wide = nb == 256;
     KS_NAME(qat) row = KS_NAME(q_start)(rows);
+    KS_NAME(qin) in;
+    KS_NAME(qrun) run;
     vr y[2];
-    for (size_t t = 0; t < m; t++) y[t] = vr_load(acc + 8 * t);
-    const size_t n = a->n_in / nb;
-    size_t i = 0;
-    if (nb == 256)
-        for (; i < n; i++) {
-            KS_NAME(k_direct256)(&row, a, t0, last, m, i, type, y);
-            KS_NAME(q_fetch)(&row, 0, 8, bytes, ahead);
-        }
-    for (; i + 1 < n; i += 2) { /* two blocks: a line of the cache */
-        KS_NAME(k_direct32)(&row, a, t0, last, m, i, type, y);
-        KS_NAME(q_fetch)(&row, 0, 4, bytes, ahead);
-        KS_NAME(k_direct32)(&row, a, t0, last, m, i + 1, type, y);
-        KS_NAME(q_fetch)(&row, 4, 8, bytes, ahead);
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) run.s[r] = vdupq_n_s32(0);
+    run.bias = vdupq_n_s32(0);
+    run.p = KS_NAME(q_all)(0);
+    for (size_t t = 0; t < m; t++) {
+        size_t from = (t0 + t) * a->n_in;
+        y[t] = vr_load(acc + 8 * t);
+        in.x[t] = a->q[wide] + from;
+        in.sums[t] = a->sum[wide] + from / 16;
+        in.d[t] = a->d[wide] + from / nb;
     }
-    if (i < n) KS_NAME(k_direct32)(&row, a, t0, last, m, i, type, y);
+    size_t n = a->n_in / nb;
+    for (; wide && n; n--) {
+        KS_NAME(k_direct256)(&row, &in, m, type, y);
+        KS_NAME(q_inputs)(&in, m, 1, 256);
+        KS_NAME(q_fetch)(&row, 0, 8, bytes, ahead);
+    }
+    for (; n > 1; n -= 2) { /* two blocks: a line of the cache */
+        KS_NAME(k_direct32)(&row, &in, m, 0, type, &run, y);
+        KS_NAME(q_fetch)(&row, 0, 4, bytes, ahead);
+        KS_NAME(k_direct32)(&row, &in, m, 1, type, &run, y);
+        KS_NAME(q_fetch)(&row, 4, 8, bytes, ahead);
+        KS_NAME(q_inputs)(&in, m, 2, 32);
+    }
+    if (n) KS_NAME(k_direct32)(&row, &in, m, 0, type, &run, y);
     for (size_t t = 0; t < m; t++) vr_store(acc + 8 * t, y[t]);
 }
 
@@ -3528,9 +3611,9 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
             memset(acc, 0, sizeof acc);
             const k_acts *x = p->acts;
             if (m == 1)
-                KS_NAME(k_direct_group)(row, ahead, x, t, t, 1, type, acc);
+                KS_NAME(k_direct_group)(row, ahead, x, t, 1, type, acc);
             else
-                KS_NAME(k_direct_group)(row, ahead, x, t, t + 1, 2, type, acc);
+                KS_NAME(k_direct_group)(row, ahead, x, t, 2, type, acc);
             for (size_t k = 0; k < m; k++)
                 memcpy(p->y + (t + k) * p->y_stride + r0, acc + 8 * k,
                     n * sizeof *acc);
@@ -3542,19 +3625,6 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
 
 /* Eight rows of 32 weights as signed bytes, as n_step wants them, and what is
  * used with them. A lane is a row. */
-enum {
-#if defined KS_DOTPROD
-    KS_NAME(RUNNING) = 1, /* n_step adds to the sums, or sets them */
-#else
-    KS_NAME(RUNNING) = 0,
-#endif
-#if defined KS_I8MM
-    KS_NAME(SQUARE) = 2,
-#else
-    KS_NAME(SQUARE) = 1,
-#endif
-};
-
 typedef struct {
     i8 p[8 * 32];
     union {
