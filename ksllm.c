@@ -3628,7 +3628,9 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
 typedef struct {
     i8 p[8 * 32];
     union {
-        struct { f32 d[8], less[KS_NAME(SQUARE) * 8], dmin[8]; };
+        struct { f32 less[KS_NAME(SQUARE) * 8], dmin[8], d[8]; };
+        /* without minima there is room to have them as n_add wants them */
+        struct { f32 less4[16], d4[KS_NAME(SQUARE) * 8]; };
         i32 scale[2][KS_NAME(SQUARE) * 8]; /* RUNNING: less the next one */
     };
 } KS_NAME(octet);
@@ -3745,6 +3747,14 @@ V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
     float32x4_t a = vld1q_f32(p), b = vld1q_f32(p + 4);
     return (KS_NAME(quad)){{KS_NAME(n_zip1)(a, a), KS_NAME(n_zip2)(a, a),
         KS_NAME(n_zip1)(b, b), KS_NAME(n_zip2)(b, b)}};
+}
+
+V_INLINE void KS_NAME(n_twice)(f32 *to, vr v) {
+    KS_UNROLL
+    for (int r = 0; r < 2; r++) {
+        vst1q_f32(to + 8 * r, KS_NAME(n_zip1)(v.v[r], v.v[r]));
+        vst1q_f32(to + 8 * r + 4, KS_NAME(n_zip2)(v.v[r], v.v[r]));
+    }
 }
 
 V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
@@ -3913,12 +3923,15 @@ V_INLINE void KS_NAME(n_load)(
     }
 }
 
+/* ... and steps to the next rows. */
 V_INLINE void KS_NAME(n_store)(
-    const KS_NAME(floats) *f, f32 *const *y, const int T) {
+    const KS_NAME(floats) *f, f32 **y, const int T) {
     KS_UNROLL
     for (int t = 0; t < T; t++) {
         vst1q_f32(y[t], f->v[2 * t]);
         vst1q_f32(y[t] + 4, f->v[2 * t + 1]);
+        y[t] += 8;
+        KS_OPAQUE(y[t]);
     }
 }
 
@@ -3933,35 +3946,70 @@ V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
  * block of 32 are far below 2^22. */
 #define K_SHIFTED 12582912.0f
 
-/* f += P * d * inputs' scale */
-V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
-    const KS_NAME(octet) *w, const f32 *dx, const int T) {
+/* Registers a to d at once; compilers would rather copy. */
+#define FOUR(to, a, b, c, d, from)                                             \
+    do {                                                                       \
+        register int32x4_t p_ __asm__("v" #a), q_ __asm__("v" #b);             \
+        register int32x4_t r_ __asm__("v" #c), t_ __asm__("v" #d);             \
+        __asm__ volatile("ld1 {v" #a ".4s-v" #d ".4s}, [%4]"                   \
+                         : "=w"(p_), "=w"(q_), "=w"(r_), "=w"(t_)              \
+                         : "r"(from), "m"(*(const f32(*)[16])(from)));         \
+        (to)[0] = p_, (to)[1] = q_, (to)[2] = r_, (to)[3] = t_;                \
+    } while (0)
+
+/* f += P * d * inputs' scale. Not a register to spare: nothing is loaded
+ * before the sums are there, or where it can wait. */
+V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, KS_NAME(sums) *s,
+    const KS_NAME(octet) *w, const f32 *dx, const int T, bool has_min) {
+    const bool square = KS_NAME(SQUARE) == 2;
+    if (KS_NAME(RUNNING)) {
+        KS_FENCE;
+        KS_UNROLL
+        for (int a = 0; a < 2 * T; a += 2)
+            KS_TOGETHER(s->v[a], s->v[a + 1]);
+    }
     KS_NAME(quad) d = KS_NAME(n_spread)(w->d), k = KS_NAME(n_scales)(dx);
-    const int each = 2 * KS_NAME(SQUARE);
+    if (square && !has_min) {
+        KS_UNROLL
+        for (int i = 0; i < 4; i++) d.v[i] = vld1q_f32(w->d4 + 4 * i);
+    }
     KS_UNROLL
-    for (int a = 0; a < 2 * T; a += 2) {
-        float32x4_t d0 = KS_NAME(n_row)(d, a), d1 = KS_NAME(n_row)(d, a + 1);
-        float32x4_t x, y;
+    for (int a = 0; a < 2 * T; a += 4) {
+        int32x4_t less[4];
+        float32x4_t x[4];
         if (KS_NAME(RUNNING)) {
             KS_FENCE;
-            /* no registers to keep them */
-            if (KS_NAME(SQUARE) == 2 && a % 4 == 0)
-                k.v[a / 4] = vld1q_f32(dx + a);
-            x = vld1q_f32(w->less + a % each * 4);
-            y = vld1q_f32(w->less + a % each * 4 + 4);
-            KS_TOGETHER(x, y);
-            x = vfmaq_f32(x, vreinterpretq_f32_s32(s->v[a]), d0);
-            y = vfmaq_f32(y, vreinterpretq_f32_s32(s->v[a + 1]), d1);
-        } else {
-            x = vmulq_f32(vcvtq_f32_s32(s->v[a]), d0);
-            y = vmulq_f32(vcvtq_f32_s32(s->v[a + 1]), d1);
+            if (square || !has_min) {
+                FOUR(less, 28, 29, 30, 31, w->less4);
+            } else {
+                const i32 *from = (const void *)w->less;
+                KS_UNROLL
+                for (int i = 0; i < 4; i += 2) {
+                    KS_FENCE; /* again: compilers would rather copy */
+                    less[i] = vld1q_s32(from);
+                    less[i + 1] = vld1q_s32(from + 4);
+                    KS_TOGETHER(less[i], less[i + 1]);
+                }
+            }
         }
-        f->v[a] = KS_NAME(n_fma)(f->v[a], x, k, a);
-        f->v[a + 1] = KS_NAME(n_fma)(f->v[a + 1], y, k, a + 1);
+        KS_UNROLL
+        for (int i = 0; i < 4; i++) {
+            int32x4_t p = s->v[a + i];
+            x[i] = KS_NAME(RUNNING)
+                ? vfmaq_f32(vreinterpretq_f32_s32(less[i]),
+                    vreinterpretq_f32_s32(p), KS_NAME(n_row)(d, i))
+                : vmulq_f32(vcvtq_f32_s32(p), KS_NAME(n_row)(d, i));
+        }
+        if (square) {
+            KS_FENCE;
+            k.v[a / 4] = vld1q_f32(dx + a);
+        }
+        KS_UNROLL
+        for (int i = 0; i < 4; i++)
+            f->v[a + i] = KS_NAME(n_fma)(f->v[a + i], x[i], k, a + i);
     }
 }
 
-/* Several registers at a time; compilers would rather copy. */
 V_INLINE void KS_NAME(n_begin)(
     KS_NAME(sums) *s, const KS_NAME(tile) *x, const int T) {
 #if defined KS_I8MM
@@ -3973,21 +4021,12 @@ V_INLINE void KS_NAME(n_begin)(
         KS_TOGETHER(s->v[a], s->v[a + 1]);
     }
 #else
-#define FOUR(a, b, c, d)                                                       \
-    do {                                                                       \
-        register int32x4_t p __asm__("v" #a), q __asm__("v" #b);               \
-        register int32x4_t r __asm__("v" #c), t __asm__("v" #d);               \
-        __asm__ volatile("ld1 {v" #a ".4s-v" #d ".4s}, [%4]"                   \
-                         : "=w"(p), "=w"(q), "=w"(r), "=w"(t)                  \
-                         : "r"(x->start), "m"(x->start));                      \
-        s->v[a] = p, s->v[b] = q, s->v[c] = r, s->v[d] = t;                    \
-    } while (0)
-    FOUR(0, 1, 2, 3);
-    FOUR(4, 5, 6, 7);
-    if (T == 6) FOUR(8, 9, 10, 11);
-#undef FOUR
+    FOUR(s->v, 0, 1, 2, 3, x->start);
+    FOUR(s->v + 4, 4, 5, 6, 7, x->start);
+    if (T == 6) FOUR(s->v + 8, 8, 9, 10, 11, x->start);
 #endif
 }
+#undef FOUR
 
 /* n times eight rows and T tokens: sums in registers over up to 4 blocks. */
 V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
@@ -4001,10 +4040,12 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
     for (; n--; w += 4) {
         KS_NAME(n_load)(&f, y, T);
         if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
-        for (size_t b = 0; b < n_blocks; b++) {
+        const KS_NAME(octet) *end = w + n_blocks;
+        size_t b = 0;
+        do {
             if (KS_NAME(RUNNING)) KS_NAME(n_begin)(&s, x, T);
             KS_NAME(n_step)(&s, w[b].p, x->b[b].q, T, 32, small);
-            KS_NAME(n_add)(&f, &s, w + b, x->b[b].d, T);
+            KS_NAME(n_add)(&f, &s, w + b, x->b[b].d, T, has_min);
             if (!has_min) continue;
             KS_NAME(quad) m = KS_NAME(n_spread)(w[b].dmin);
             KS_NAME(quad) dx = KS_NAME(n_scales)(x->b[b].d);
@@ -4012,14 +4053,9 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
             for (int a = 0; a < 2 * T; a++)
                 f.v[a] = KS_NAME(n_fma)(f.v[a], KS_NAME(n_mul)(
                     KS_NAME(n_row)(m, a), x->sum[b], a), dx, a);
-        }
+        } while (w + ++b < end);
         if (!x->raw_out) KS_NAME(n_lanes)(&f, T);
         KS_NAME(n_store)(&f, y, T);
-        KS_UNROLL
-        for (int t = 0; t < T; t++) {
-            y[t] += 8;
-            KS_OPAQUE(y[t]);
-        }
     }
 }
 
@@ -4038,9 +4074,14 @@ V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
 V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     const KS_NAME(tile) *x, const int T, bool small, const int span,
     bool has_min) {
+    enum { N = 2 * KS_NAME(SQUARE) };
+    const bool tight = KS_NAME(RUNNING) && (span == 16 || N == 4);
     KS_NAME(floats) f;
     KS_NAME(sums) s, all;
-    for (size_t i = 0; i < n; i++, o++) {
+    f32 *y[6];
+    KS_UNROLL
+    for (int t = 0; t < T; t++) y[t] = x->y[t];
+    for (; n--; o++) {
         const KS_NAME(octet) *p = w->b + 8 * o;
         if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
         KS_NAME(n_clear)(&all, T);
@@ -4050,15 +4091,25 @@ V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
                 KS_NAME(n_step)(
                     &s, p->p + 8 * h, x->b[b].q + T * h, T, span, small);
                 const i32 *sc = p->scale[h / 16];
+                int32x4_t k[N];
+                /* Not before the registers of inputs are free. */
+                if (span == 16 && N == 4) {
+                    KS_UNROLL
+                    for (int a = 0; a < 2 * T; a += 2)
+                        KS_TOGETHER(s.v[a], s.v[a + 1]);
+                }
+                if (tight) KS_FENCE;
+                KS_UNROLL
+                for (int a = 0; a < N; a += 2) {
+                    k[a] = vld1q_s32(sc + 4 * a);
+                    k[a + 1] = vld1q_s32(sc + 4 * a + 4);
+                    if (tight) KS_TOGETHER(k[a], k[a + 1]);
+                }
                 KS_UNROLL
                 for (int a = 0; a < 2 * T; a++)
-                    all.v[a] = vmlaq_s32(all.v[a], s.v[a],
-                        vld1q_s32(sc + a % (2 * KS_NAME(SQUARE)) * 4));
+                    all.v[a] = vmlaq_s32(all.v[a], s.v[a], k[a % N]);
             }
         }
-        f32 *y[6];
-        KS_UNROLL
-        for (int t = 0; t < T; t++) y[t] = x->y[t] + 8 * i;
         KS_NAME(n_load)(&f, y, T);
         if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
         KS_NAME(n_finish)(&f, &all, w->d[o], x->b[0].d, T);
@@ -4216,16 +4267,17 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, size_t o,
             continue;
         }
         vr_store(at->d, d);
-        vr_store(at->dmin, min);
-        for (int r = 0; r < 2; r++)
-            d.v[r] = vmulq_n_f32(d.v[r], -K_SHIFTED);
+        if (b->has_min) vr_store(at->dmin, min);
+#if defined KS_DOTPROD
+        const vr less = {{vmulq_n_f32(d.v[0], -K_SHIFTED),
+            vmulq_n_f32(d.v[1], -K_SHIFTED)}};
 #if defined KS_I8MM
-        vst1q_f32(at->less, KS_NAME(n_zip1)(d.v[0], d.v[0]));
-        vst1q_f32(at->less + 4, KS_NAME(n_zip2)(d.v[0], d.v[0]));
-        vst1q_f32(at->less + 8, KS_NAME(n_zip1)(d.v[1], d.v[1]));
-        vst1q_f32(at->less + 12, KS_NAME(n_zip2)(d.v[1], d.v[1]));
-#elif defined KS_DOTPROD
-        vr_store(at->less, d);
+        KS_NAME(n_twice)(at->less, less);
+        if (!b->has_min) KS_NAME(n_twice)(at->d4, d);
+#else
+        vr_store(at->less, less);
+        if (!b->has_min) vr_store(at->less4 + 8, less);
+#endif
 #endif
         at++;
     }
@@ -4337,7 +4389,8 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
             for (size_t t = 0, T; t < p->m; t += T) {
                 f32 *y = p->y + t * p->y_stride + r0;
                 T = p->m - t > 4 ? 6 : 4;
-                for (size_t i = 0; i < T; i++, y += p->y_stride)
+                KS_UNROLL /* some more than T, for that */
+                for (size_t i = 0; i < 6; i++, y += p->y_stride)
                     x.y[i] = t + i < p->m ? y : spare;
                 x.raw_in = p->m - t >= T, x.raw_out = x.raw_in && n - k > K;
                 if (b->n == 32)
