@@ -3952,8 +3952,8 @@ V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
         register int32x4_t p_ __asm__("v" #a), q_ __asm__("v" #b);             \
         register int32x4_t r_ __asm__("v" #c), t_ __asm__("v" #d);             \
         __asm__ volatile("ld1 {v" #a ".4s-v" #d ".4s}, [%4]"                   \
-                         : "=w"(p_), "=w"(q_), "=w"(r_), "=w"(t_)              \
-                         : "r"(from), "m"(*(const f32(*)[16])(from)));         \
+            : "=w"(p_), "=w"(q_), "=w"(r_), "=w"(t_)                           \
+            : "r"(from), "m"(*(const struct { f32 v[16]; } *)(from)));         \
         (to)[0] = p_, (to)[1] = q_, (to)[2] = r_, (to)[3] = t_;                \
     } while (0)
 
