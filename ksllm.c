@@ -2537,11 +2537,13 @@ V_INLINE __m256i KS_NAME(x_step)(
 #endif
 }
 
-/* In a row of steps. */
+/* The same where several steps stand one after the other. */
 V_INLINE __m256i KS_NAME(x_next)(
     __m256i s, __m256i w, __m256i y, bool first, bool is_signed) {
     s = KS_NAME(x_step)(s, w, y, first, is_signed);
-    KS_PIN(s);
+#if !defined KS_VNNI
+    KS_PIN(s); /* of VNNI no compiler changes the order */
+#endif
     return s;
 }
 
@@ -2716,16 +2718,15 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
 /* ---- many tokens ----
  * xv is sixteen rows or half of them, and a tile eight vectors of sums. */
 
+#undef KS_XV
 #if defined KS_VNNI && !defined KS_AVXVNNI
 
 typedef __m512i KS_NAME(xv);
 enum { KS_NAME(HALVES) = 1 };
+#define KS_XV(op) _mm512_##op
 
 V_INLINE __m512i KS_NAME(xv_load)(const void *p) {
     return _mm512_loadu_si512(p);
-}
-V_INLINE __m512i KS_NAME(xv_dword)(const void *p) {
-    return _mm512_set1_epi32(ld_i32(p));
 }
 V_INLINE __m512i KS_NAME(xv_zero)(void) { return _mm512_setzero_si512(); }
 V_INLINE __m512i KS_NAME(xv_step)(
@@ -2747,14 +2748,6 @@ V_INLINE __m512i KS_NAME(xv_scaled)(
 V_INLINE __m512i KS_NAME(xv_pairs)(__m512i p, __m512i a, __m512i b) {
     return _mm512_dpwssd_epi32(p, a, b);
 }
-V_INLINE __m512i KS_NAME(xv_add)(__m512i a, __m512i b) {
-    return _mm512_add_epi32(a, b);
-}
-V_INLINE __m512i KS_NAME(xv_less)(__m512i p, __m512i o, int bias) {
-    return _mm512_sub_epi32(
-        p, _mm512_mullo_epi32(o, _mm512_set1_epi32(bias)));
-}
-V_INLINE __m512i KS_NAME(xv_both)(i16 x) { return _mm512_set1_epi16(x); }
 /* acc = fma((float)p * d, dx, acc) */
 V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m512i p, const f32 *d, f32 dx) {
     __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(p), _mm512_loadu_ps(d));
@@ -2766,12 +2759,10 @@ V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m512i p, const f32 *d, f32 dx) {
 
 typedef __m256i KS_NAME(xv);
 enum { KS_NAME(HALVES) = 2 };
+#define KS_XV(op) _mm256_##op
 
 V_INLINE __m256i KS_NAME(xv_load)(const void *p) {
     return KS_NAME(x_load)(p);
-}
-V_INLINE __m256i KS_NAME(xv_dword)(const void *p) {
-    return KS_NAME(x_dword)(p);
 }
 V_INLINE __m256i KS_NAME(xv_zero)(void) { return _mm256_setzero_si256(); }
 V_INLINE __m256i KS_NAME(xv_step)(
@@ -2788,19 +2779,24 @@ V_INLINE __m256i KS_NAME(xv_scaled)(
 V_INLINE __m256i KS_NAME(xv_pairs)(__m256i p, __m256i a, __m256i b) {
     return _mm256_add_epi32(p, _mm256_madd_epi16(a, b));
 }
-V_INLINE __m256i KS_NAME(xv_add)(__m256i a, __m256i b) {
-    return _mm256_add_epi32(a, b);
-}
-V_INLINE __m256i KS_NAME(xv_less)(__m256i p, __m256i o, int bias) {
-    return _mm256_sub_epi32(
-        p, _mm256_mullo_epi32(o, _mm256_set1_epi32(bias)));
-}
-V_INLINE __m256i KS_NAME(xv_both)(i16 x) { return _mm256_set1_epi16(x); }
 V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m256i p, const f32 *d, f32 dx) {
     vr_store(acc, vr_add(vr_load(acc), p, vr_load(d), dx));
 }
 
 #endif
+
+V_INLINE KS_NAME(xv) KS_NAME(xv_dword)(const void *p) {
+    return KS_XV(set1_epi32)(ld_i32(p));
+}
+V_INLINE KS_NAME(xv) KS_NAME(xv_both)(i16 x) { return KS_XV(set1_epi16)(x); }
+V_INLINE KS_NAME(xv) KS_NAME(xv_add)(KS_NAME(xv) a, KS_NAME(xv) b) {
+    return KS_XV(add_epi32)(a, b);
+}
+V_INLINE KS_NAME(xv) KS_NAME(xv_less)(
+    KS_NAME(xv) p, KS_NAME(xv) o, int bias) {
+    return KS_XV(sub_epi32)(
+        p, KS_XV(mullo_epi32)(o, KS_XV(set1_epi32)(bias)));
+}
 
 enum { KS_NAME(TILE) = 8 / KS_NAME(HALVES) }; /* tokens */
 
@@ -3357,16 +3353,26 @@ V_INLINE KS_NAME(qw) KS_NAME(n_inputs)(const i8 *x) {
     return (KS_NAME(qw)){vld1q_s8(x), vld1q_s8(x + 16)};
 }
 
+/* Whether weights are above what they stand for: by the type's bias, which is
+ * 128 for those that are signed here. */
+V_INLINE bool KS_NAME(q_biased)(ksllm_type type) {
+    return BLK_TYPES[type].bias && BLK_TYPES[type].bias < 128;
+}
+
+/* Less the bias times 32 inputs. */
+V_INLINE int32x4_t KS_NAME(q_lower)(
+    int32x4_t acc, KS_NAME(qw) x, ksllm_type type) {
+    int8x16_t minus = vdupq_n_s8((i8)-BLK_TYPES[type].bias);
+    return KS_NAME(n_dot32)(acc, (KS_NAME(qw)){minus, minus}, x, true);
+}
+
 V_INLINE void KS_NAME(q_dots)(
     const KS_NAME(qw) *w, const i8 *x, ksllm_type type, int32x4_t *s) {
     const u8 bias = BLK_TYPES[type].bias;
     KS_NAME(qw) v = KS_NAME(n_inputs)(x);
     KS_TOGETHER(v.lo, v.hi);
     int32x4_t start = vdupq_n_s32(0);
-    if (bias && bias < 128) {
-        int8x16_t minus = vdupq_n_s8((i8)-bias);
-        start = KS_NAME(n_dot32)(start, (KS_NAME(qw)){minus, minus}, v, true);
-    }
+    if (KS_NAME(q_biased)(type)) start = KS_NAME(q_lower)(start, v, type);
     KS_UNROLL
     for (int r = 0; r < 8; r += 2) {
         s[r] = KS_NAME(n_dot32)(start, w[r], v, bias < 128);
@@ -3481,10 +3487,8 @@ V_INLINE KS_NAME(vri) KS_NAME(q_run)(KS_NAME(qrun) *run,
         run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, b->bias < 128);
     }
     KS_NAME(vri) now = KS_NAME(q_fold)(run->s), p;
-    if (b->bias && b->bias < 128) {
-        int8x16_t minus = vdupq_n_s8((i8)-b->bias);
-        run->bias = KS_NAME(n_dot32)(
-            run->bias, (KS_NAME(qw)){minus, minus}, v, true);
+    if (KS_NAME(q_biased)(type)) {
+        run->bias = KS_NAME(q_lower)(run->bias, v, type);
         int32x4_t all = vpaddq_s32(run->bias, run->bias);
         all = vpaddq_s32(all, all);
         now.v[0] = vaddq_s32(now.v[0], all);
@@ -3501,9 +3505,9 @@ V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const KS_NAME(qin) *in,
     const size_t m, size_t i, ksllm_type type, KS_NAME(qrun) *run, vr *y) {
     const blk_type *b = &BLK_TYPES[type];
     /* what a bias takes may be more than that saves */
-    const bool biased = b->bias && b->bias < 128;
     const bool keep = m == 1
-        && (!biased || (KS_NAME(RUNNING) && type == KSLLM_TYPE_Q4_0));
+        && (!KS_NAME(q_biased)(type)
+            || (KS_NAME(RUNNING) && type == KSLLM_TYPE_Q4_0));
     KS_NAME(qw) w[8];
     KS_NAME(vp) s[8];
     static const f32 zero[8] = {0};
@@ -3743,18 +3747,19 @@ V_INLINE float32x4_t KS_NAME(n_zip2)(float32x4_t a, float32x4_t b) {
         vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)));
 }
 
-V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
-    float32x4_t a = vld1q_f32(p), b = vld1q_f32(p + 4);
+V_INLINE KS_NAME(quad) KS_NAME(n_twice)(vr v) {
+    float32x4_t a = v.v[0], b = v.v[1];
     return (KS_NAME(quad)){{KS_NAME(n_zip1)(a, a), KS_NAME(n_zip2)(a, a),
         KS_NAME(n_zip1)(b, b), KS_NAME(n_zip2)(b, b)}};
 }
 
-V_INLINE void KS_NAME(n_twice)(f32 *to, vr v) {
+V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
+    return KS_NAME(n_twice)(vr_load(p));
+}
+
+V_INLINE void KS_NAME(n_keep)(f32 *to, KS_NAME(quad) q) {
     KS_UNROLL
-    for (int r = 0; r < 2; r++) {
-        vst1q_f32(to + 8 * r, KS_NAME(n_zip1)(v.v[r], v.v[r]));
-        vst1q_f32(to + 8 * r + 4, KS_NAME(n_zip2)(v.v[r], v.v[r]));
-    }
+    for (int i = 0; i < 4; i++) vst1q_f32(to + 4 * i, q.v[i]);
 }
 
 V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
@@ -4272,8 +4277,8 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, size_t o,
         const vr less = {{vmulq_n_f32(d.v[0], -K_SHIFTED),
             vmulq_n_f32(d.v[1], -K_SHIFTED)}};
 #if defined KS_I8MM
-        KS_NAME(n_twice)(at->less, less);
-        if (!b->has_min) KS_NAME(n_twice)(at->d4, d);
+        KS_NAME(n_keep)(at->less, KS_NAME(n_twice)(less));
+        if (!b->has_min) KS_NAME(n_keep)(at->d4, KS_NAME(n_twice)(d));
 #else
         vr_store(at->less, less);
         if (!b->has_min) vr_store(at->less4 + 8, less);
@@ -7402,14 +7407,16 @@ static u32 tok_slot_id(u64 slot) {
     return (u32)(slot & ((1u << TOK_ID_BITS) - 1)) - 1;
 }
 
-/* The id of the token with this text (folded, for pieces), or -1. */
-static i32 tok_lookup_key(const tokenizer *t, const tok_key *key) {
+/* The id of the token with this hash, or -1; if there is a key, with its text
+ * (folded, for pieces). */
+KS_INLINE i32 tok_lookup_hash(const tokenizer *t, u64 hash,
+                              const tok_key *key) {
     for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-        u64 slot = t->find[((u32)key->hash + step) & t->find_mask];
+        u64 slot = t->find[((u32)hash + step) & t->find_mask];
         if (slot == 0)
             break;
-        if (tok_is_slot(slot, key->hash)
-            && tok_has_text(t, tok_slot_id(slot), key))
+        if (tok_is_slot(slot, hash)
+            && (key == NULL || tok_has_text(t, tok_slot_id(slot), key)))
             return (i32)tok_slot_id(slot);
     }
     return -1;
@@ -7418,7 +7425,7 @@ static i32 tok_lookup_key(const tokenizer *t, const tok_key *key) {
 static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
     tok_key key = tok_key_of(p, n);
 
-    return tok_lookup_key(t, &key);
+    return tok_lookup_hash(t, key.hash, &key);
 }
 
 /* ---- Opening ---- */
@@ -7803,18 +7810,23 @@ static u32 tok_merge_slot(const tokenizer *t, u64 hash) {
     return (u32)(hash >> 32 ^ hash >> 20) & t->merge_mask;
 }
 
+/* A slot without its rank. */
+static u32 tok_merge_tag(u64 hash) {
+    return (u32)(hash >> 32) >> TOK_RANK_BITS << TOK_RANK_BITS;
+}
+
 /* The slot of the table `merge` where this pair is or would be put, NULL when
  * the chain is too long. */
 KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
                               u32 right) {
     u32 home = tok_merge_slot(t, hash), mask = t->merge_mask;
-    u32 tag = (u32)(hash >> (32 + TOK_RANK_BITS));
+    u32 tag = tok_merge_tag(hash);
 
     for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
         u32 *slot = &t->merge[(home + step) & mask];
         if (*slot == 0)
             return slot;
-        if (*slot >> TOK_RANK_BITS == tag) {
+        if ((*slot ^ tag) >> TOK_RANK_BITS == 0) {
             const tok_merge *m = &t->merges[tok_merge_rank(*slot)];
             if (m->left == left && m->right == right)
                 return slot;
@@ -7930,14 +7942,7 @@ static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
  * the hash for the same text: going to the texts would double the time of
  * opening, and a file made to fool this fools itself alone. */
 static i32 tok_half(const tokenizer *t, u64 hash) {
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-        u64 slot = t->find[((u32)hash + step) & t->find_mask];
-        if (slot == 0)
-            break;
-        if (tok_is_slot(slot, hash))
-            return (i32)tok_slot_id(slot);
-    }
-    return -1;
+    return tok_lookup_hash(t, hash, NULL);
 }
 
 /* The ids of a merge; `both` is TOK_NONE when one of the three is missing.
@@ -7984,8 +7989,7 @@ static ksllm_status tok_open_merges(tok_opening *o) {
             slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
             if (slot == NULL)
                 return tok_bad(o, TOK_MERGES, "has merges made to collide");
-            *slot = (u32)(hash >> (32 + TOK_RANK_BITS)) << TOK_RANK_BITS
-                    | (rank + i + 1);
+            *slot = tok_merge_tag(hash) | (rank + i + 1);
         }
     }
     return KSLLM_OK;

@@ -4,13 +4,15 @@
  *     render --bench TEMPLATE MESSAGES.json
  *
  * A record: u32 flags (1 generation prompt, 2 continue the final message,
- * 4 tokens instead of text, 8 parts), i64 local time, then four texts, each as u32
- * length and bytes: template (empty: the model's), messages, tools, switches.
+ * 4 tokens instead of text, 8 parts), i64 local time, then four texts, each as
+ * u32 length and bytes: template (empty: the model's), messages, tools,
+ * switches.
  * With flag 8 they are the splitter's format, the prompt, the answer, nothing.
  * Its answer: i32 length and the text, or i32 count and the ids, or the
  * negative status, u32 length and the message; of parts, each begins with byte
- * 1 and one of TRCAE (text, reasoning, call, arguments, end). Numbers are of this machine's
- * byte order. --bench prints microseconds per call, best of five runs.
+ * 1 and one of TRCAE (text, reasoning, call, arguments, end). Numbers are of
+ * this machine's byte order. --bench prints microseconds per call, best of five
+ * runs.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
