@@ -68,7 +68,7 @@ __attribute__((target("avx2"))) static double peak_avx2(f32 *sink) {
     for (int i = 0; i < 4000000; i++) {
         KS_UNROLL
         for (int k = 0; k < 8; k++) {
-            KS_PIN(y); /* or the product would be taken out of the loop */
+            __asm__("" : "+x"(y)); /* or the product would leave the loop */
             a[k] = _mm256_add_epi16(a[k], _mm256_maddubs_epi16(x, y));
         }
     }
