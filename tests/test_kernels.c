@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-enum { MAX_IN = 768, MAX_ROWS = 35, MAX_TOKENS = 70 };
+enum { MAX_IN = 11 * 256, MAX_ROWS = 35, MAX_TOKENS = 70 };
 
 /* The i-th row that this CPU can run, NULL behind the last. */
 static const k_row *usable(size_t i)
@@ -207,8 +207,9 @@ static void products_of(const fx_type *t)
     for (int trial = 0; trial < 150; trial++) {
         static const u8 tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 64,
                                     65, 70};
-        size_t n_in = t->items * (1 + fx_below(&rng, t->items == 256 ? 3 :
-                                  t->items == 32 ? 9 : 130));
+        size_t n_in = t->items * (1 + fx_below(&rng, t->items == 256
+                                  ? trial % 8 ? 3 : 11
+                                  : t->items == 32 ? 9 : 130));
         size_t rows = 1 + fx_below(&rng, MAX_ROWS);
         size_t m = tokens[fx_below(&rng, trial % 5 ? 8 : 14)];
         size_t row_bytes = n_in / t->items * t->bytes;
