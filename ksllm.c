@@ -1016,9 +1016,16 @@ static const blk_type *blk_type_of(u32 type) {
     return &BLK_TYPES[type];
 }
 
+/* Whether the integers, signed where they have eight bits, are above what they
+ * stand for. */
+KS_INLINE bool blk_biased(ksllm_type type) {
+    return BLK_TYPES[type].bias && BLK_TYPES[type].bias < 128;
+}
+
 /* ---- readers: src is one block of the file, unaligned ---- */
 
-#define FIELD(T, f) (src + offsetof(T, f))
+#define FIELD_OF(p, T, f) ((p) + offsetof(T, f))
+#define FIELD(T, f) FIELD_OF(src, T, f)
 #define HALF(T, f) f32_of_f16(ld_u16(FIELD(T, f)))
 
 KS_INLINE void blk_no_scales(blk *b) {
@@ -1391,6 +1398,11 @@ typedef struct {
 /* Of an int8 cache and its queries: bytes of a row, scales of a key. */
 KS_INLINE size_t k_padded(size_t n) { return (n + 15) / 16 * 16; }
 KS_INLINE size_t k_scales(size_t n) { return (n + K_SPREAD - 1) / K_SPREAD; }
+
+/* Fetches n bytes to the L2 cache. */
+KS_INLINE void k_fetch(const u8 *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
 
 #define KS_PASTE_(a, b) a##_##b
 #define KS_PASTE(a, b) KS_PASTE_(a, b)
@@ -2172,7 +2184,11 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * what stands beside them. With few tokens (k_direct) they are multiplied at
  * once; with many (k_panel) those of sixteen rows are laid out first, and meet
  * all tokens, tile by tile. One token and blocks of 256, which need a float but
- * once, go another way: a vector is a stretch of one block (k_stream). */
+ * once, go another way: a vector is a stretch of one block (k_stream).
+ * Eight streams in turns are read at two thirds of the speed of one. So what
+ * comes next is fetched in the order of its addresses, and to the L2 cache:
+ * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
+ * for rows of 1,152 bytes). */
 
 #if defined KS_AVX2
 
@@ -2203,12 +2219,11 @@ V_INLINE __m256i KS_NAME(x_bits)(__m256i v, int n, int width) {
     return KS_NAME(x_and)(v, (1 << width) - 1);
 }
 
-/* Eight streams in turns are read at two thirds of the speed of one. So what
- * comes next is fetched in the order of its addresses, and to the L2 cache:
- * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
- * for rows of 1,152 bytes). */
-V_INLINE void KS_NAME(x_fetch)(const u8 *p, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
+/* 16 bytes from each. */
+V_INLINE __m256i KS_NAME(x_two)(const u8 *low, const u8 *high) {
+    return _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_loadu_si128((const void *)low)),
+        _mm_loadu_si128((const void *)high), 1);
 }
 
 /* Dword j of half h of a[i] becomes dword i of half h of to[j]. */
@@ -2229,10 +2244,7 @@ V_INLINE void KS_NAME(x_four)(const u8 *const *row, size_t at, __m256i *to) {
     __m256i a[4];
     KS_UNROLL
     for (int r = 0; r < 4; r++)
-        a[r] = _mm256_inserti128_si256(
-            _mm256_castsi128_si256(
-                _mm_loadu_si128((const void *)(row[r] + at))),
-            _mm_loadu_si128((const void *)(row[r + 4] + at)), 1);
+        a[r] = KS_NAME(x_two)(row[r] + at, row[r + 4] + at);
     KS_NAME(x_turn)(a, to);
 }
 
@@ -2301,6 +2313,18 @@ V_INLINE void KS_NAME(x_block)(
 }
 
 /* ---- blocks of 256 ---- */
+
+/* call(type), with the type known to the compiler. */
+#undef X_TYPE_OF_256
+#define X_TYPE_OF_256(type, call)                                              \
+    switch ((int)(type)) {                                                     \
+    case KSLLM_TYPE_Q2_K: call(KSLLM_TYPE_Q2_K); break;                        \
+    case KSLLM_TYPE_Q3_K: call(KSLLM_TYPE_Q3_K); break;                        \
+    case KSLLM_TYPE_Q4_K: call(KSLLM_TYPE_Q4_K); break;                        \
+    case KSLLM_TYPE_Q5_K: call(KSLLM_TYPE_Q5_K); break;                        \
+    case KSLLM_TYPE_IQ4_XS: call(KSLLM_TYPE_IQ4_XS); break;                    \
+    default: call(KSLLM_TYPE_Q6_K);                                            \
+    }
 
 /* A block of eight rows in stretches of 16 bytes, transposed. */
 typedef struct { __m256i v[4 * 14]; } KS_NAME(xraw);
@@ -2482,17 +2506,9 @@ __attribute__((noinline)) static void KS_NAME(x_block256)(
     size_t i = 16 - skew;
     for (; i + 16 <= bytes; i += 16) KS_NAME(x_four)(p, i, to += 4);
     if (i < bytes) KS_NAME(x_four)(p, bytes - 16, to + 4);
-    switch ((int)type) {
-#define LANES(t)                                                               \
-    case KSLLM_TYPE_##t: KS_NAME(x_lanes)(raw, KSLLM_TYPE_##t, lanes); break
-    LANES(Q2_K);
-    LANES(Q3_K);
-    LANES(Q4_K);
-    LANES(Q5_K);
-    LANES(IQ4_XS);
-    default: KS_NAME(x_lanes)(raw, KSLLM_TYPE_Q6_K, lanes);
+#define LANES(t) KS_NAME(x_lanes)(raw, t, lanes)
+    X_TYPE_OF_256(type, LANES);
 #undef LANES
-    }
 }
 
 /* A token's sums of the spans of a block of 256, in the order of the pairs in
@@ -2559,22 +2575,10 @@ V_INLINE __m256i KS_NAME(x_step)(
     else
         p = _mm256_maddubs_epi16(w, y);
     if (first) return p;
-    return is_signed ? _mm256_add_epi32(s, p) : _mm256_add_epi16(s, p);
+    if (is_signed) KS_ADD("vpaddd", s, p);
+    else KS_ADD("vpaddw", s, p);
+    return s;
 #endif
-}
-
-/* The same where several steps stand one after the other. */
-V_INLINE __m256i KS_NAME(x_next)(
-    __m256i s, __m256i w, __m256i y, bool first, bool is_signed) {
-#if !defined KS_VNNI /* of that no compiler changes the order */
-    if (!first) {
-        __m256i p = KS_NAME(x_step)(s, w, y, true, is_signed);
-        if (is_signed) KS_ADD("vpaddd", s, p);
-        else KS_ADD("vpaddw", s, p);
-        return s;
-    }
-#endif
-    return KS_NAME(x_step)(s, w, y, first, is_signed);
 }
 
 /* Sums to 32 bits. */
@@ -2608,31 +2612,34 @@ V_INLINE __m256i KS_NAME(x_part)(
     const u8 *p, ksllm_type type, const size_t g) {
     const size_t half = g / 4, four = g % 4, two = g / 2;
     __m256i w, h;
-    int up; /* the place of a bit or two of h, from that they go to */
+    int up; /* so far bits of h go to stand above those of w */
     switch ((int)type) {
     case KSLLM_TYPE_Q4_K:
-        w = KS_NAME(x_load)(p + 16 + 32 * two);
+        w = KS_NAME(x_load)(FIELD_OF(p, blk_q4_k, qs) + 32 * two);
         return KS_NAME(x_bits)(w, g % 2 * 4, 4);
     case KSLLM_TYPE_Q5_K:
-        w = KS_NAME(x_bits)(
-            KS_NAME(x_load)(p + 48 + 32 * two), g % 2 * 4, 4);
-        h = KS_NAME(x_load)(p + 16), up = 4 - (int)g;
+        w = KS_NAME(x_load)(FIELD_OF(p, blk_q5_k, qs) + 32 * two);
+        w = KS_NAME(x_bits)(w, g % 2 * 4, 4);
+        h = KS_NAME(x_load)(FIELD_OF(p, blk_q5_k, qh)), up = 4 - (int)g;
         break;
     case KSLLM_TYPE_Q6_K:
-        w = KS_NAME(x_bits)(KS_NAME(x_load)(p + 64 * half + g % 2 * 32),
-            (int)four / 2 * 4, 4);
-        h = KS_NAME(x_load)(p + 128 + 32 * half), up = 4 - 2 * (int)four;
+        w = KS_NAME(x_load)(
+            FIELD_OF(p, blk_q6_k, ql) + 64 * half + g % 2 * 32);
+        w = KS_NAME(x_bits)(w, (int)four / 2 * 4, 4);
+        h = KS_NAME(x_load)(FIELD_OF(p, blk_q6_k, qh) + 32 * half);
+        up = 4 - 2 * (int)four;
         break;
     case KSLLM_TYPE_Q2_K:
-        w = KS_NAME(x_load)(p + 16 + 32 * half);
+        w = KS_NAME(x_load)(FIELD_OF(p, blk_q2_k, qs) + 32 * half);
         return KS_NAME(x_bits)(w, 2 * (int)four, 2);
     case KSLLM_TYPE_Q3_K:
-        w = KS_NAME(x_bits)(
-            KS_NAME(x_load)(p + 32 + 32 * half), 2 * (int)four, 2);
-        h = KS_NAME(x_load)(p), up = 2 - (int)g;
+        w = KS_NAME(x_load)(FIELD_OF(p, blk_q3_k, qs) + 32 * half);
+        w = KS_NAME(x_bits)(w, 2 * (int)four, 2);
+        h = KS_NAME(x_load)(FIELD_OF(p, blk_q3_k, hmask)), up = 2 - (int)g;
         break;
     default: { /* IQ4_XS */
-        __m128i q = _mm_loadu_si128((const void *)(p + 8 + 16 * g));
+        __m128i q = _mm_loadu_si128(
+            (const void *)(FIELD_OF(p, blk_iq4_xs, qs) + 16 * g));
         w = _mm256_inserti128_si256(
             _mm256_castsi128_si256(q), _mm_srli_epi16(q, 4), 1);
         return KS_NAME(x_codebook)(KS_NAME(x_and)(w, 15));
@@ -2668,12 +2675,12 @@ V_INLINE void KS_NAME(x_heads_of)(
     if (type == KSLLM_TYPE_Q6_K) { /* as they are wanted */
         KS_UNROLL
         for (int k = 0; k < 4; k++)
-            scale[k] = _mm256_inserti128_si256(
-                _mm256_castsi128_si256(
-                    _mm_loadu_si128((const void *)(block[k] + 192))),
-                _mm_loadu_si128((const void *)(block[k + 4] + 192)), 1);
+            scale[k] = KS_NAME(x_two)(
+                FIELD_OF(block[k], blk_q6_k, scales),
+                FIELD_OF(block[k + 4], blk_q6_k, scales));
     } else {
-        if (type == KSLLM_TYPE_Q3_K) KS_NAME(x_four)(block, 94, q + 24);
+        if (type == KSLLM_TYPE_Q3_K) /* at the end of the block */
+            KS_NAME(x_four)(block, b->bytes - 16, q + 24);
         else KS_NAME(x_four)(block, 0, q);
         KS_NAME(x_scale_bytes)(q, type, s, m);
         if (twice) s[2] = s[0], s[3] = s[1];
@@ -2691,7 +2698,7 @@ V_INLINE void KS_NAME(x_heads_of)(
         if (twice) v = _mm256_shuffle_epi8(v, pairs);
         else scale[k] = _mm256_shuffle_epi8(scale[k], halves);
         KS_NAME(x_halves_to)(to->scale, scale[k], k);
-        if (b->has_min || b->bias < 128)
+        if (b->has_min || blk_biased(type))
             KS_NAME(x_halves_to)(to->other, v, k);
     }
     if (b->m == 2) { /* both in the first dword */
@@ -2706,17 +2713,9 @@ V_INLINE void KS_NAME(x_heads_of)(
 /* Not inlined for the same reason as x_block256. */
 __attribute__((noinline)) static void KS_NAME(x_heads)(
     const u8 *p, ksllm_type type, KS_NAME(xheads) *to) {
-    switch ((int)type) {
-#define HEADS(t)                                                               \
-    case KSLLM_TYPE_##t: KS_NAME(x_heads_of)(p, KSLLM_TYPE_##t, to); break
-    HEADS(Q2_K);
-    HEADS(Q3_K);
-    HEADS(Q4_K);
-    HEADS(Q5_K);
-    HEADS(IQ4_XS);
-    default: KS_NAME(x_heads_of)(p, KSLLM_TYPE_Q6_K, to);
+#define HEADS(t) KS_NAME(x_heads_of)(p, t, to)
+    X_TYPE_OF_256(type, HEADS);
 #undef HEADS
-    }
 }
 
 /* s + 32 weights times 32 inputs, each half by its scale. Sums of two fit 16
@@ -2759,7 +2758,7 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
     __m256i *u) {
     enum { AHEAD = 4096 };
     const blk_type *b = &BLK_TYPES[type];
-    const bool lower = b->bias && b->bias < 128;
+    const bool lower = blk_biased(type);
     const __m256i scale = _mm256_cvtepi8_epi16(
         _mm_loadu_si128((const void *)l->scale[k]));
     __m256i s = _mm256_setzero_si256(), o = s;
@@ -2830,16 +2829,13 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
 
 enum { KS_NAME(FEW) = 8 }; /* tokens up to which k_direct is faster */
 
-/* m tokens from t0 on; acc[token][row]. */
+/* Eight rows times m tokens; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
-    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
+    const k_acts *a, const size_t m, ksllm_type type, f32 *acc) {
     const blk_type *b = &BLK_TYPES[type];
     const bool is_signed = KS_NAME(x_signed)(type);
     const int n = KS_NAME(x_steps)(type, is_signed);
     const size_t n_in = a->n_in;
-    const i8 *x0 = a->q[0] + t0 * n_in;
-    const i16 *sums0 = a->sum[0] + t0 * n_in / 16;
-    const f32 *dx0 = a->d[0] + t0 * n_in / 32;
     size_t at = 0;
     for (size_t i = 0; i < n_in / 32; i++, at += b->bytes) {
         __m256i w[8];
@@ -2849,15 +2845,15 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
             if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
         const __m256 d = KS_NAME(x_halves)(row, at + b->d);
         const __m256 dmin = KS_NAME(x_halves)(row, at + b->m);
-        KS_NAME(x_fetch)(next + 8 * at, 8 * b->bytes);
-        const i8 *x = x0 + 32 * i;
-        const i16 *sums = sums0 + 2 * i;
-        const f32 *dx = dx0 + i;
+        k_fetch(next + 8 * at, 8 * b->bytes);
+        const i8 *x = a->q[0] + 32 * i;
+        const i16 *sums = a->sum[0] + 2 * i;
+        const f32 *dx = a->d[0] + i;
         for (size_t t = 0; t < m; t++) {
             __m256i s = _mm256_setzero_si256(), p = s;
             KS_UNROLL
             for (int k = 0; k < 8; k++) {
-                s = KS_NAME(x_next)(s, w[k], KS_NAME(x_dword)(x + 4 * k),
+                s = KS_NAME(x_step)(s, w[k], KS_NAME(x_dword)(x + 4 * k),
                     k % n == 0, is_signed);
                 if (k % n < n - 1) continue;
                 __m256i part = KS_NAME(x_whole)(s, is_signed);
@@ -2877,6 +2873,7 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     }
 }
 
+/* The same for tokens t0 to t0 + m - 1. */
 V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
     const blk_type *b = &BLK_TYPES[type];
@@ -2898,7 +2895,7 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
             KS_UNROLL
             for (int g = 0; g < unit; g++, x0 += 32, scale += 32 / b->span) {
                 __m256i w[8];
-                KS_NAME(x_fetch)(fetch, b->bytes);
+                k_fetch(fetch, b->bytes);
                 fetch += b->bytes;
                 KS_NAME(x_group)(&raw, type, u, g, w);
                 KS_UNROLL
@@ -2909,7 +2906,7 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
                     __m256i s = _mm256_setzero_si256();
                     KS_UNROLL
                     for (int k = 0; k < 8; k++) {
-                        s = KS_NAME(x_next)(s, w[k],
+                        s = KS_NAME(x_step)(s, w[k],
                             KS_NAME(x_dword)(x + 4 * k), k % n == 0, is_signed);
                         if (k % n == n - 1)
                             p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
@@ -2945,18 +2942,11 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     }
 }
 
-V_INLINE void KS_NAME(x_eight)(const u8 *const *row, const u8 *next,
-    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
-    if (BLK_TYPES[type].n == 32)
-        KS_NAME(x_eight32)(row, next, a, t0, m, type, acc);
-    else
-        KS_NAME(x_eight256)(row, next, a, t0, m, type, acc);
-}
-
 V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+    const size_t m = p->m;
     const u8 *row[8];
     f32 acc[KS_NAME(FEW) * 8];
-    if (p->m == 1 && BLK_TYPES[type].n == 256) {
+    if (BLK_TYPES[type].n == 256 && m == 1) {
         KS_NAME(k_stream)(p, type);
         return;
     }
@@ -2966,15 +2956,19 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
             * p->row_bytes;
         for (size_t r = 0; r < 8; r++)
             row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
-        for (size_t t0 = 0; t0 < p->m; t0 += KS_NAME(FEW)) {
-            size_t m = min_size(KS_NAME(FEW), p->m - t0);
-            memset(acc, 0, sizeof acc);
-            if (m == 1) KS_NAME(x_eight)(row, next, p->acts, t0, 1, type, acc);
-            else KS_NAME(x_eight)(row, next, p->acts, t0, m, type, acc);
-            for (size_t t = 0; t < m; t++)
-                memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 8 * t,
-                    n * sizeof *acc);
-        }
+        memset(acc, 0, sizeof acc);
+        if (BLK_TYPES[type].n == 256)
+            /* One step; but without a loop gcc 12 keeps other values in
+             * registers, and 4 tokens take a tenth longer. */
+            for (size_t t0 = 0; t0 < m; t0 += KS_NAME(FEW))
+                KS_NAME(x_eight256)(row, next, p->acts, t0,
+                    min_size(KS_NAME(FEW), m - t0), type, acc + 8 * t0);
+        else if (m == 1)
+            KS_NAME(x_eight32)(row, next, p->acts, 1, type, acc);
+        else
+            KS_NAME(x_eight32)(row, next, p->acts, m, type, acc);
+        for (size_t t = 0; t < m; t++)
+            memcpy(p->y + t * p->y_stride + r0, acc + 8 * t, n * sizeof *acc);
     }
 }
 
@@ -3030,7 +3024,7 @@ V_INLINE __m256i KS_NAME(xv_load)(const void *p) {
 V_INLINE __m256i KS_NAME(xv_zero)(void) { return _mm256_setzero_si256(); }
 V_INLINE __m256i KS_NAME(xv_step)(
     __m256i s, __m256i w, __m256i y, bool first, bool is_signed) {
-    return KS_NAME(x_next)(s, w, y, first, is_signed);
+    return KS_NAME(x_step)(s, w, y, first, is_signed);
 }
 V_INLINE __m256i KS_NAME(xv_whole)(__m256i s, bool is_signed) {
     return KS_NAME(x_whole)(s, is_signed);
@@ -3089,7 +3083,7 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
     const blk_type *b = &BLK_TYPES[type];
     __m256i w[8];
     if (b->n == 32) {
-        KS_NAME(x_fetch)(next, 8 * n_blocks * b->bytes);
+        k_fetch(next, 8 * n_blocks * b->bytes);
         for (size_t i = 0; i < n_blocks; i++, at += b->bytes) {
             KS_NAME(x_block)(row, at, type, w);
             KS_NAME(x_lay)(to, 8 * i, h, type, w);
@@ -3107,7 +3101,7 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
     for (size_t u = 0; u < 8 / (size_t)unit; u++) {
         KS_UNROLL
         for (int g = 0; g < unit; g++) {
-            KS_NAME(x_fetch)(next, b->bytes);
+            k_fetch(next, b->bytes);
             next += b->bytes;
             KS_NAME(x_group)(&raw, type, u, g, w);
             KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type, w);
@@ -3614,12 +3608,6 @@ V_INLINE KS_NAME(qw) KS_NAME(n_inputs)(const i8 *x) {
     return (KS_NAME(qw)){vld1q_s8(x), vld1q_s8(x + 16)};
 }
 
-/* Whether weights are above what they stand for: by the type's bias, which is
- * 128 for those that are signed here. */
-V_INLINE bool KS_NAME(q_biased)(ksllm_type type) {
-    return BLK_TYPES[type].bias && BLK_TYPES[type].bias < 128;
-}
-
 /* Less the bias times 32 inputs. */
 V_INLINE int32x4_t KS_NAME(q_lower)(
     int32x4_t acc, KS_NAME(qw) x, ksllm_type type) {
@@ -3633,7 +3621,7 @@ V_INLINE void KS_NAME(q_dots)(
     KS_NAME(qw) v = KS_NAME(n_inputs)(x);
     KS_TOGETHER(v.lo, v.hi);
     int32x4_t start = vdupq_n_s32(0);
-    if (KS_NAME(q_biased)(type)) start = KS_NAME(q_lower)(start, v, type);
+    if (blk_biased(type)) start = KS_NAME(q_lower)(start, v, type);
     KS_UNROLL
     for (int r = 0; r < 8; r += 2) {
         s[r] = KS_NAME(n_dot32)(start, w[r], v, bias < 128);
@@ -3748,7 +3736,7 @@ V_INLINE KS_NAME(vri) KS_NAME(q_run)(KS_NAME(qrun) *run,
         run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, b->bias < 128);
     }
     KS_NAME(vri) now = KS_NAME(q_fold)(run->s), p;
-    if (KS_NAME(q_biased)(type)) {
+    if (blk_biased(type)) {
         run->bias = KS_NAME(q_lower)(run->bias, v, type);
         int32x4_t all = vpaddq_s32(run->bias, run->bias);
         all = vpaddq_s32(all, all);
@@ -3767,7 +3755,7 @@ V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const KS_NAME(qin) *in,
     const blk_type *b = &BLK_TYPES[type];
     /* what a bias takes may be more than that saves */
     const bool keep = m == 1
-        && (!KS_NAME(q_biased)(type)
+        && (!blk_biased(type)
             || (KS_NAME(RUNNING) && type == KSLLM_TYPE_Q4_0));
     KS_NAME(qw) w[8];
     KS_NAME(vp) s[8];
@@ -5051,12 +5039,12 @@ KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
 
 /* Fetches what token t of a->m has to fetch of the block from position b on. */
 KS_INLINE void KS_NAME(k_fetch_block)(const k_query *a, size_t t, size_t b) {
-    const size_t slot = b % a->n_slots;
+    const size_t slot = b % a->n_slots, m = a->m;
     const size_t k = K_KEYS * a->k_stride, v = K_KEYS * a->v_stride;
-    for (size_t i = k * t / a->m; i < k * (t + 1) / a->m; i += 64)
-        __builtin_prefetch(a->k + slot * a->k_stride + i, 0, 2);
-    for (size_t i = v * t / a->m; i < v * (t + 1) / a->m; i += 64)
-        __builtin_prefetch(a->v + slot * a->v_stride + i, 0, 2);
+    const size_t k0 = k * t / m, v0 = v * t / m;
+    k_fetch(a->k + slot * a->k_stride + k0, k * (t + 1) / m - k0);
+    if (a->v != a->k)
+        k_fetch(a->v + slot * a->v_stride + v0, v * (t + 1) / m - v0);
 }
 
 /* Softmax over blocks of K_KEYS keys at fixed positions, with a running
