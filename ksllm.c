@@ -48,7 +48,8 @@
  *         M = sum over groups of 16: min_g * sum of x_i
  *         acc = fma(P * d, dx, acc);  then, for formats with minima,
  *         acc = fma(M * -dmin, dx, acc)
- *     A vector lane is a row or a token, never a slice of a row's sum.
+ *     Integers may be added in any order. A lane of floats is a row, a token
+ *     or a block, never a slice of a row's sum.
  *     Scales are taken to be finite: after an infinite one in a damaged file,
  *     one row may give NaN where another gives infinity.
  *   - A sum over floats (norms, softmax, attention, float weights) has 16
@@ -183,14 +184,15 @@
 #define KS_FENCE __asm__ volatile("" ::: "memory")
 /* x86: s += p, `op` a vector addition, in this order and in the register where
  * s is. gcc would add sums up in an order of its own, for which it keeps all of
- * their terms, and spills; or copies the sum before it adds. */
-#define KS_ADD(op, s, p) __asm__(op " %1, %0, %0" : "+x"(s) : "x"(p))
-/* x86: addresses count from p. gcc would keep each of them, in memory. */
-#define KS_FROM(p) __asm__("" : "+r"(p))
+ * their terms, and spills; or copies the sum before it adds. After the bar, the
+ * operands under -masm=intel. */
+#define KS_ADD(op, s, p)                                                       \
+    __asm__(op " {%1, %0, %0|%0, %0, %1}" : "+x"(s) : "x"(p))
 /* Arm: both vectors are ready here. So neighbours are loaded by one
  * instruction, and what reads a register is done before it changes. */
 #define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
-/* Nothing is known of where p came from: it is stepped, not computed anew. */
+/* Nothing is known of where p came from: it is stepped, not computed anew, and
+ * addresses count from it, where gcc would keep each of them in memory. */
 #define KS_OPAQUE(p) __asm__("" : "+r"(p))
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
@@ -1326,7 +1328,8 @@ typedef struct {
     size_t n_in;
 } k_acts;
 
-/* Rows [0, n_rows) of a matrix times m vectors; y[t * y_stride + row]. */
+/* Rows [0, n_rows) of a matrix, one right behind the other, times m vectors;
+ * y[t * y_stride + row]. */
 typedef struct {
     ksllm_type type;
     const u8 *w;
@@ -2446,7 +2449,7 @@ V_INLINE void KS_NAME(x_scale_bytes)(
     }
 }
 
-/* The halves of eight dwords. */
+/* The halves of eight dwords, as floats. */
 V_INLINE void KS_NAME(x_two_halves)(__m256i v, __m256 *low, __m256 *high) {
     __m256i h = _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)));
@@ -2659,7 +2662,8 @@ typedef struct {
     __m256 d, dmin;
 } KS_NAME(xheads);
 
-V_INLINE void KS_NAME(x_halves_to)(i8 (*to)[16], __m256i v, size_t k) {
+/* Half h of v to to[k + 4 * h]. */
+V_INLINE void KS_NAME(x_put_two)(i8 (*to)[16], __m256i v, size_t k) {
     _mm_storeu_si128((void *)to[k], _mm256_castsi256_si128(v));
     _mm_storeu_si128((void *)to[k + 4], _mm256_extracti128_si256(v, 1));
 }
@@ -2688,7 +2692,7 @@ V_INLINE void KS_NAME(x_heads_of)(
         if (twice && b->has_min) m[2] = m[0], m[3] = m[1];
         if (b->has_min) KS_NAME(x_turn)(m, other);
     }
-    const __m256i halves = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+    const __m256i apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     const __m256i pairs = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
@@ -2696,10 +2700,10 @@ V_INLINE void KS_NAME(x_heads_of)(
     for (size_t k = 0; k < 4; k++) {
         __m256i v = b->has_min ? other[k] : scale[k];
         if (twice) v = _mm256_shuffle_epi8(v, pairs);
-        else scale[k] = _mm256_shuffle_epi8(scale[k], halves);
-        KS_NAME(x_halves_to)(to->scale, scale[k], k);
+        else scale[k] = _mm256_shuffle_epi8(scale[k], apart);
+        KS_NAME(x_put_two)(to->scale, scale[k], k);
         if (b->has_min || blk_biased(type))
-            KS_NAME(x_halves_to)(to->other, v, k);
+            KS_NAME(x_put_two)(to->other, v, k);
     }
     if (b->m == 2) { /* both in the first dword */
         KS_NAME(x_two_halves)(q[0], &to->d, &to->dmin);
@@ -2752,7 +2756,8 @@ V_INLINE __m256i KS_NAME(x_lane_sums)(const __m256i *v) {
         _mm256_permute2x128_si256(b[0], b[1], 0x31));
 }
 
-/* Block k of eight times its inputs. */
+/* Block k of eight, which is at q, times its inputs: p[k] has parts of its sum
+ * in its lanes, u[k] those of the minima. */
 V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
     const KS_NAME(xheads) *l, size_t k, ksllm_type type, __m256i *p,
     __m256i *u) {
@@ -2764,8 +2769,8 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
     __m256i s = _mm256_setzero_si256(), o = s;
     for (size_t at = 0; at < b->bytes; at += 64)
         __builtin_prefetch(q + AHEAD + at);
-    KS_FROM(q);
-    KS_FROM(x);
+    KS_OPAQUE(q);
+    KS_OPAQUE(x);
     if (lower || b->has_min)
         o = _mm256_madd_epi16(KS_NAME(x_load)(sums), _mm256_cvtepi8_epi16(
             _mm_loadu_si128((const void *)l->other[k])));
@@ -2794,7 +2799,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
     __m128 sum = _mm_setzero_ps();
     size_t before = 0, n, i = 0, i_sum = 0;
     for (size_t j = 0; j < n_blocks || before; j += 8, before = n) {
-        const u8 *q = p->w + j * b->bytes;
+        const u8 *q = p->w + min_size(j, n_blocks) * b->bytes;
         n = j < n_blocks ? min_size(8, n_blocks - j) : 0;
         if (n && n < 8) {
             memset(end, 0, sizeof end);

@@ -15,8 +15,8 @@
 /* ---- Golden hashes ------------------------------------------------------ */
 
 /* FNV-1a of the logits after 70 tokens and after each of 4 more, one by one,
- * with an int8, an f16 and an f32 cache. Taken from the scalar row. They change when
- * the arithmetic changes on purpose, and for no other reason:
+ * with an int8, an f16 and an f32 cache. Taken from the scalar row. They change
+ * when the arithmetic changes on purpose, and for no other reason:
  *
  *     build/tests/test_model golden     prints the lines that differ
  */
