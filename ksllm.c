@@ -1020,7 +1020,7 @@ static const blk_type *blk_type_of(u32 type) {
 
 /* Whether the integers, signed where they have eight bits, are above what they
  * stand for. */
-KS_INLINE bool blk_biased(ksllm_type type) {
+KS_UNUSED KS_INLINE bool blk_biased(ksllm_type type) {
     return BLK_TYPES[type].bias && BLK_TYPES[type].bias < 128;
 }
 
