@@ -176,9 +176,8 @@ static void fill_weights(u8 *w, const fx_type *t, size_t n, int kind,
         }
 }
 
-/* What the product of a row and a token should be, and the size of its terms:
- * a minimum is one of its own, which may all but cancel the rest of a weight.
- * Of those in blocks of 256 dmin is a part, up to 63 times. */
+/* What the product of a row and a token should be, and the size of its
+ * terms. */
 static double exact(const inputs *in, const fx_type *t, const u8 *row,
                     size_t token, double *size)
 {
@@ -193,11 +192,6 @@ static double exact(const inputs *in, const fx_type *t, const u8 *row,
                               : in->q[at] * (double)in->d[at / block];
         sum += (double)w[i] * x;
         *size += fabs((double)w[i] * x);
-        if (t->m >= 0) {
-            const u8 *m = row + i / block * (size_t)t->bytes + t->m;
-            double min = (double)f32_of_f16(ld_u16(m));
-            *size += fabs(min * x) * (block == 256 ? 63 : 1);
-        }
     }
     return sum;
 }
@@ -215,8 +209,10 @@ static void products_of(const fx_type *t)
                                   ? trial % 8 ? 3 : 11
                                   : t->items == 32 ? 9 : 130));
         size_t rows = 1 + fx_below(&rng, MAX_ROWS);
+        size_t m = tokens[fx_below(&rng, trial % 5 ? 8 : 14)];
         /* One token goes its own way through blocks of 256, eight by eight. */
-        size_t m = trial % 16 ? tokens[fx_below(&rng, trial % 5 ? 8 : 14)] : 1;
+        if (t->items == 256 && trial % 16 == 0)
+            m = 1;
         size_t row_bytes = n_in / t->items * t->bytes;
         /* The matrix ends with its block and begins at any address: of a
          * file nothing may be read that is not there. */
