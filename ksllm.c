@@ -269,6 +269,7 @@ LOAD(f64, f64)
 KS_INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
 KS_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 KS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+KS_INLINE u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }
 KS_INLINE u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 
 /* a + b and a * b in 64 bits; false on overflow. */
@@ -625,6 +626,23 @@ static u32 os_fast_cores(void) {
     return n < 1 ? 1 : min_u32(n, 16);
 }
 
+/* May return early: a signal ends it. */
+static void os_sleep(u64 ns) {
+    struct timespec t = {
+        (time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    nanosleep(&t, NULL);
+}
+
+/* Reads a byte of every page of [p, p + n), which brings them into memory. */
+static void os_touch(const u8 *p, size_t n) {
+    enum { PAGE = 4096 }; /* larger pages are touched more than once */
+#if !defined KSLLM_NO_MMAP && defined MADV_WILLNEED
+    size_t skip = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
+    madvise((void *)(uintptr_t)(p - skip), n + skip, MADV_WILLNEED);
+#endif
+    for (size_t i = 0; i < n; i += PAGE) (void)*(const volatile u8 *)(p + i);
+}
+
 /* Seconds since 1970 of the system's clock. */
 static i64 os_wall(void) {
     struct timespec t;
@@ -736,6 +754,9 @@ typedef struct {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
     pthread_t threads[POOL_MAX_THREADS];
+    void (*on_thread)(void *ctx, u32 index); /* the caller's, or NULL */
+    void *thread_ctx;
+    u32 n_named;
 #endif
 } pool;
 
@@ -781,6 +802,7 @@ KS_INLINE bool pool_news(pool *p, u64 seen) {
 static void *pool_thread(void *arg) {
     pool *p = arg;
     u64 seen = 0;
+    if (p->on_thread) p->on_thread(p->thread_ctx, AT_ADD(&p->n_named, 1) + 1);
     while (!AT_LOAD(&p->quit)) {
         for (u32 i = 0; i < POOL_SPINS && !pool_news(p, seen); i++) cpu_relax();
         if (!pool_news(p, seen)) {
@@ -8969,7 +8991,7 @@ static i64 tok_encode_marked(const tokenizer *t, const char *text, size_t n,
     tok_return(&c, &loan);
     if (s != KSLLM_OK)
         return s;
-    if ((flags & KSLLM_ENCODE_BOS) && t->adds_eos)
+    if ((flags & KSLLM_ENCODE_EOS) && t->adds_eos)
         tok_emit(&c, t->eos);
     return c.n;
 }
@@ -8996,12 +9018,20 @@ static str tok_piece(const tokenizer *t, i32 id, u32 flags, u8 *buf) {
     return tok_bytes(t, (u32)id, buf);
 }
 
-static void tok_decoder_init(ksllm_decoder *d, u32 flags) {
-    const ksllm_model *model = d->model;
+/* What a ksllm_decoder holds. It lies in words of the caller's, whose type
+ * the compiler takes to be another one: hence may_alias. */
+typedef struct __attribute__((may_alias)) {
+    const tokenizer *t;
+    u32 flags;
+    u8 n_pending; /* bytes of an unfinished character */
+    u8 pending[4];
+    bool started;
+} tok_decoder;
 
-    memset(d, 0, sizeof *d);
-    d->model = model;
-    d->flags = flags;
+_Static_assert(sizeof(tok_decoder) <= sizeof(ksllm_decoder), "opaque words");
+
+static void tok_decoder_init(tok_decoder *d, const tokenizer *t, u32 flags) {
+    *d = (tok_decoder){.t = t, .flags = flags};
 }
 
 /* Text of the next tokens, as many as a small buffer takes; *n_tokens says how
@@ -9010,9 +9040,10 @@ static void tok_decoder_init(ksllm_decoder *d, u32 flags) {
  * then no more is written. Tokens together are twice as fast as one by one:
  * in running text the branches are foreseen, at every token's end they are
  * not. */
-static size_t tok_decoder_put(const tokenizer *t, ksllm_decoder *d,
-                              const i32 *tokens, size_t *n_tokens, u8 *out,
-                              size_t cap, bool *full) {
+static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
+                              size_t *n_tokens, u8 *out, size_t cap,
+                              bool *full) {
+    const tokenizer *t = d->t;
     u8 buf[4 * TOK_TEXT_MAX], text[8], *begin = buf + d->n_pending;
     u8 *end = begin;
     const u8 *rest;
@@ -9072,8 +9103,9 @@ static size_t tok_decoder_put(const tokenizer *t, ksllm_decoder *d,
     return n;
 }
 
-static i64 tok_decoder_next(const tokenizer *t, ksllm_decoder *d, i32 token,
-                            char *text, size_t cap) {
+static i64 tok_decoder_next(tok_decoder *d, i32 token, char *text,
+                            size_t cap) {
+    const tokenizer *t = d->t;
     bool full = false;
     size_t one = 1;
 
@@ -9081,17 +9113,17 @@ static i64 tok_decoder_next(const tokenizer *t, ksllm_decoder *d, i32 token,
         return KSLLM_ERR_TOKEN;
     if (cap < 3 * (size_t)t->max_piece_bytes + 12)
         return KSLLM_ERR_BUFFER;
-    return (i64)tok_decoder_put(t, d, &token, &one, (u8 *)text, cap, &full);
+    return (i64)tok_decoder_put(d, &token, &one, (u8 *)text, cap, &full);
 }
 
-static i64 tok_decoder_end(ksllm_decoder *d, char *text, size_t cap) {
+static i64 tok_decoder_end(tok_decoder *d, char *text, size_t cap) {
     size_t n = d->n_pending > 0 ? 3 : 0;
 
     if (cap < n)
         return KSLLM_ERR_BUFFER;
     if (n > 0)
         txt_put((u8 *)text, 0xfffd);
-    tok_decoder_init(d, d->flags);
+    tok_decoder_init(d, d->t, d->flags);
     return (i64)n;
 }
 
@@ -9099,16 +9131,15 @@ static i64 tok_decoder_end(ksllm_decoder *d, char *text, size_t cap) {
  * up to cap, returns the length of the whole. */
 static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
                       u32 flags, char *text, size_t cap) {
-    ksllm_decoder d;
+    tok_decoder d;
     bool full = false;
     size_t n = 0;
 
-    d.model = NULL;
-    tok_decoder_init(&d, flags);
+    tok_decoder_init(&d, t, flags);
     for (size_t i = 0, k; i < n_tokens; i += k) {
         full = full || n >= cap;
         k = n_tokens - i;
-        n += tok_decoder_put(t, &d, tokens + i, &k,
+        n += tok_decoder_put(&d, tokens + i, &k,
                              full ? NULL : (u8 *)text + n,
                              full ? 0 : cap - n, &full);
     }
@@ -14952,6 +14983,7 @@ enum {
     SES_PROMPT_BYTES = 16, /* text prompt: bytes per token of context */
     /* text held back for stop strings and unfinished units */
     SES_HOLD = KSLLM_MAX_STOP_BYTES + KSLLM_MAX_UNIT_BYTES,
+    SES_ROWS = 4, /* of n_vocab floats: logits, scores, and two of heap */
     SES_ALIGN = 64,
 };
 
@@ -14980,6 +15012,13 @@ typedef struct {
     f32 *y;
     size_t y_stride;
 } ses_job;
+
+/* What may stop the running call. */
+typedef struct {
+    const ksllm_cancel *cancel;
+    u64 deadline; /* os_now; 0: none */
+    i32 why;      /* ksllm_status once it was stopped */
+} ses_watch;
 
 struct ksllm_session {
     const ksllm_model *m;
@@ -15030,7 +15069,8 @@ struct ksllm_session {
     k_acts acts;          /* the input of the products under way */
     ses_job *jobs;        /* the products under way */
     u32 *first_piece;     /* of each, and where the last one ends */
-    f32 *logits;          /* [n_vocab] */
+    f32 *logits;          /* [n_vocab]; in a call that scores, [SES_ROWS] of
+                             them: sampling's memory lies right after */
     f32 *pooled;          /* [n_embd] */
 
     f32 *scores;          /* [n_vocab] logits as sampling changes them */
@@ -15041,11 +15081,68 @@ struct ksllm_session {
     void *encode;         /* scratch of the tokenizer */
     size_t encode_bytes;
 
-    /* the running call */
-    const ksllm_cancel *cancel;
-    u64 deadline; /* os_now; 0: none */
-    i32 stop;     /* ksllm_status once it was stopped */
+    i32 busy;             /* -1: a call runs; else how many copy from it */
+    ses_watch watch;
 };
+
+/* ---- one call at a time ---- */
+
+static ksllm_status ses_busy(ksllm_error *err) {
+    return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
+        "another call is running on this session: wait for it, or give each "
+        "thread its own session (ksllm_session_fork copies one)");
+}
+
+static ksllm_status ses_enter(ksllm_session *s, ksllm_error *err) {
+    i32 idle = 0;
+    return __atomic_compare_exchange_n(&s->busy, &idle, -1, false,
+        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ? KSLLM_OK : ses_busy(err);
+}
+
+static ksllm_status ses_leave(ksllm_session *s, ksllm_status status) {
+    AT_STORE(&s->busy, 0);
+    return status;
+}
+
+/* For a call that only reads: several may at once. */
+static ksllm_status ses_enter_shared(ksllm_session *s, ksllm_error *err) {
+    i32 n = AT_RELAXED(&s->busy);
+    while (n >= 0)
+        if (__atomic_compare_exchange_n(&s->busy, &n, n + 1, false,
+                __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return KSLLM_OK;
+    return ses_busy(err);
+}
+
+static void ses_leave_shared(ksllm_session *s) { AT_ADD(&s->busy, -1); }
+
+/* ---- stopping ---- */
+
+static void ses_watch_begin(ses_watch *w, const ksllm_control *c) {
+    u64 budget = c->budget_us;
+    *w = (ses_watch){c->cancel, 0, 0};
+    if (budget && (!mul_ok(budget, 1000, &budget)
+            || !add_ok(os_now(), budget, &w->deadline)))
+        w->deadline = UINT64_MAX;
+}
+
+/* Cheap enough to be asked for every piece of work; from any worker. */
+static bool ses_watch_stops(ses_watch *w) {
+    if (AT_RELAXED(&w->why)) return true;
+    ksllm_status why = KSLLM_OK;
+    if (w->cancel && AT_RELAXED(&w->cancel->flag)) why = KSLLM_ERR_CANCELLED;
+    else if (w->deadline && os_now() >= w->deadline) why = KSLLM_ERR_DEADLINE;
+    if (why) __atomic_store_n(&w->why, why, __ATOMIC_RELAXED);
+    return why != KSLLM_OK;
+}
+
+static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
+    const char *what, ksllm_error *err) {
+    return fail(err, (ksllm_status)w->why, NO_OFFSET,
+        "%s with %llu of %llu %s", w->why == KSLLM_ERR_CANCELLED ? "cancelled"
+        : "out of time", (unsigned long long)n, (unsigned long long)total,
+        what);
+}
 
 /* ---- layout ---- */
 
@@ -15171,9 +15268,9 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
 
 static void ses_lay_output(ksllm_session *s, arena *a) {
     const size_t *d = s->m->dim;
-    s->logits = arena_take(a, d[D_VOCAB], sizeof(f32));
-    s->scores = arena_take(a, d[D_VOCAB], sizeof(f32));
-    s->heap = arena_take(a, d[D_VOCAB], sizeof *s->heap);
+    s->logits = arena_take(a, SES_ROWS * (u64)d[D_VOCAB], sizeof(f32));
+    s->scores = s->logits ? s->logits + d[D_VOCAB] : NULL;
+    s->heap = s->logits ? (void *)(s->logits + 2 * d[D_VOCAB]) : NULL;
     s->pooled = arena_take(a, s->pooling ? d[D_EMBD] : 0, sizeof(f32));
     s->prompt = arena_take(a, s->n_ctx, sizeof(i32));
     s->text_bytes = SES_HOLD + 3 * (size_t)s->m->tok.max_piece_bytes + 16;
@@ -15260,7 +15357,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
             "options: n_keep %u is not below n_ctx %u", (unsigned)s->n_keep,
             (unsigned)s->n_ctx);
     arena a = {NULL, 0, false};
-    memset(out, 0, sizeof *out);
+    *out = (ksllm_memory){.size = sizeof *out};
     ses_lay(s, &a, out);
     if (a.overflow)
         return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
@@ -15300,6 +15397,10 @@ static ksllm_status ses_create(const ksllm_model *m,
         s->workers.lent_ctx = o->parallel_ctx;
         s->workers.n_threads = s->n_threads;
     } else {
+#if !defined KSLLM_NO_THREADS
+        s->workers.on_thread = o->on_thread;
+        s->workers.thread_ctx = o->thread_ctx;
+#endif
         status = pool_start(&s->workers, s->n_threads, err);
     }
     if (status) mem_free(&alloc, s->block, mem.total);
@@ -15388,18 +15489,32 @@ static size_t ses_common(
     return i;
 }
 
+/* Copies the first `used` slots of a layer for each of n rows of slots (a KV
+ * head's, or one part of its scales), `bytes` for a slot. */
+static void ses_copy_slots(const ses_cache *c, void *to, const void *from,
+    size_t n, size_t used, size_t bytes) {
+    size_t row = c->n_slots * bytes;
+    for (size_t i = 0; i < n; i++)
+        memcpy((u8 *)to + i * row, (const u8 *)from + i * row, used * bytes);
+}
+
 /* `to` becomes a copy; both have the same layout. */
 static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     const ksllm_model *m = from->m;
+    const size_t heads = m->n_kv_heads;
+    const size_t scale = from->kv == K_I8 ? sizeof(f32) : 0;
     memcpy(to->tokens, from->tokens, from->n_tokens * sizeof(i32));
     for (u32 i = 0; i < m->n_layers; i++) {
         const ses_cache *a = &from->cache[i], *b = &to->cache[i];
-        size_t rows = (size_t)a->n_slots * m->n_kv_heads;
-        size_t scales = from->kv == K_I8 ? rows * sizeof(f32) : 0;
-        memcpy(b->k, a->k, rows * from->k_bytes);
-        if (!from->v_in_k) memcpy(b->v, a->v, rows * from->v_bytes);
-        memcpy(b->k_scale, a->k_scale, scales * from->k_parts);
-        memcpy(b->v_scale, a->v_scale, scales);
+        /* Slots are laid out, and read, in blocks of K_KEYS. */
+        size_t used = from->n_high > a->n_slots ? a->n_slots
+            : (from->n_high + K_KEYS - 1) / K_KEYS * K_KEYS;
+        ses_copy_slots(a, b->k, a->k, heads, used, from->k_bytes);
+        if (!from->v_in_k)
+            ses_copy_slots(a, b->v, a->v, heads, used, from->v_bytes);
+        ses_copy_slots(a, b->k_scale, a->k_scale, heads * from->k_parts, used,
+            scale);
+        ses_copy_slots(a, b->v_scale, a->v_scale, heads, used, scale);
     }
     memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
     if (from->pooling)
@@ -15453,12 +15568,7 @@ struct fwd {
 /* ---- stopping ---- */
 
 static bool fwd_stopped(ksllm_session *s) {
-    if (__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) return true;
-    ksllm_status why = KSLLM_OK;
-    if (s->cancel && AT_RELAXED(&s->cancel->flag)) why = KSLLM_ERR_CANCELLED;
-    else if (s->deadline && os_now() >= s->deadline) why = KSLLM_ERR_DEADLINE;
-    if (why) __atomic_store_n(&s->stop, why, __ATOMIC_RELAXED);
-    return why != KSLLM_OK;
+    return ses_watch_stops(&s->watch);
 }
 
 /* ---- steps by token ---- */
@@ -16166,13 +16276,14 @@ static void fwd_layer(fwd *f) {
     else fwd_ffn_block(f);
 }
 
-/* Logits of the last n_rows tokens of the batch to y, [n_rows][n_vocab]. */
-static void fwd_head(fwd *f, u32 n_rows, f32 *y) {
+/* Logits of n_rows tokens of the batch from number `first` on to y,
+ * [n_rows][n_vocab]. */
+static void fwd_head(fwd *f, u32 first, u32 n_rows, f32 *y) {
     ksllm_session *s = f->s;
     const size_t n = s->m->dim[D_EMBD];
     fwd tail = *f;
     f32 *x = s->x;
-    s->x += (f->m - n_rows) * n; /* the steps see only the rows wanted */
+    s->x += first * n; /* the steps see only the rows wanted */
     tail.m = n_rows;
     tail.norm = s->m->output_norm;
     tail.kinds = fwd_kind(&s->m->output);
@@ -16190,17 +16301,50 @@ static void fwd_head(fwd *f, u32 n_rows, f32 *y) {
 static void fwd_pool(fwd *f) {
     ksllm_session *s = f->s;
     size_t n = s->m->dim[D_EMBD];
-    fwd_head(f, f->m, NULL);
+    fwd_head(f, 0, f->m, NULL);
     if (fwd_stopped(s)) return;
     for (u32 t = 0; t < f->m; t++)
         for (size_t i = 0; i < n; i++) s->pooled[i] += s->xn[t * n + i];
 }
 
-/* What a call wants of the evaluation. */
+/* ln of the sum over the vocabulary of e^logit: what turns a logit into ln of
+ * its probability. */
+static f32 fwd_log_sum(const ksllm_session *s, const f32 *logits) {
+    size_t n = s->m->dim[D_VOCAB];
+    f32 max = s->m->k->max(logits, n);
+    return max + (f32)m_ln((f64)s->m->k->sum_exp(logits, n, max, NULL));
+}
+
+static f32 fwd_logprob(const ksllm_session *s, const f32 *logits, i32 token) {
+    return logits[token] - fwd_log_sum(s, logits);
+}
+
+/* What a call wants of the evaluation, from position `first` on: the logits
+ * after each token, or ln p of each token. */
 typedef struct {
-    f32 *rows; /* logits of every token from `first` on, or NULL */
+    f32 *rows;
+    f32 *logprobs;
     u32 first;
 } fwd_want;
+
+static const fwd_want FWD_LAST = {NULL, NULL, 0}; /* the last logits alone */
+
+/* ln p of the tokens after those of the batch, a few rows at a time. */
+static void fwd_score(fwd *f, const fwd_want *want) {
+    ksllm_session *s = f->s;
+    u32 skip = want->first > f->n0 + 1 ? want->first - f->n0 - 1 : 0;
+    u32 end = min_u32(f->m, s->n_tokens - 1 - f->n0);
+    for (u32 t = skip, n; t < end; t += n) {
+        n = min_u32(end - t, SES_ROWS);
+        fwd_head(f, t, n, s->logits);
+        if (fwd_stopped(s)) return;
+        for (u32 i = 0; i < n; i++) {
+            u32 next = f->n0 + t + i + 1;
+            want->logprobs[next - want->first] = fwd_logprob(s,
+                s->logits + i * s->m->dim[D_VOCAB], s->tokens[next]);
+        }
+    }
+}
 
 /* The end of a batch: what was asked for of its hidden states. Leaves the
  * last row's final hidden state as the last one in s->xn. */
@@ -16209,14 +16353,15 @@ static void fwd_output(fwd *f, bool last, const fwd_want *want) {
     size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
     u32 skip = want->first > f->n0 ? want->first - f->n0 : 0, rows = 0;
     if (s->pooling == KSLLM_POOL_MEAN) fwd_pool(f);
+    if (want->logprobs) fwd_score(f, want);
     if (want->rows && skip < f->m) {
         rows = f->m - skip;
         f32 *y = want->rows + (f->n0 + skip - want->first) * n_vocab;
-        fwd_head(f, rows, y);
+        fwd_head(f, skip, rows, y);
         if (last)
             memcpy(s->logits, y + (rows - 1) * n_vocab, n_vocab * sizeof *y);
     } else if (last) {
-        fwd_head(f, rows = 1, s->logits);
+        fwd_head(f, f->m - 1, rows = 1, s->logits);
     }
     if (last && s->pooling == KSLLM_POOL_LAST)
         memcpy(s->pooled, s->xn + (rows - 1) * n_embd, n_embd * sizeof(f32));
@@ -16235,17 +16380,21 @@ static void fwd_batch(
     if (!fwd_stopped(s)) fwd_output(&f, last, want);
 }
 
-/* Brings the cache up to the timeline. If it is there already but the logits
- * are not, the last token is evaluated again. On a stop n_eval tells how far
- * it came. */
+/* Without logits, but with all tokens evaluated (after a rewind): the last one
+ * is to be evaluated again. */
+static void fwd_reopen(ksllm_session *s) {
+    u32 n = s->n_tokens;
+    if (s->has_logits || s->n_eval != n || !n) return;
+    ses_rewind(s, n - 1);
+    s->n_tokens = n;
+}
+
+/* Brings the cache up to the timeline. On a stop n_eval tells how far it
+ * came. */
 static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
     const fwd_want *want, ksllm_error *err) {
     if (s->has_logits || !s->n_tokens) return KSLLM_OK;
-    if (s->n_eval == s->n_tokens) {
-        u32 n = s->n_tokens;
-        ses_rewind(s, n - 1);
-        s->n_tokens = n;
-    }
+    fwd_reopen(s);
     u32 start = s->n_eval, total = s->n_tokens - start;
     if (s->pooling == KSLLM_POOL_MEAN)
         memset(s->pooled, 0, s->m->dim[D_EMBD] * sizeof(f32));
@@ -16261,17 +16410,35 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
             control->on_progress(
                 control->progress_ctx, s->n_eval - start, total);
     }
-    if (s->stop)
-        return fail(err, (ksllm_status)s->stop, NO_OFFSET,
-            "%s with %u of %u tokens evaluated",
-            s->stop == KSLLM_ERR_CANCELLED ? "cancelled" : "out of time",
-            (unsigned)(s->n_eval - start), (unsigned)total);
+    if (s->watch.why)
+        return ses_watch_fail(
+            &s->watch, s->n_eval - start, total, "tokens evaluated", err);
     s->has_logits = true;
     s->has_pooled = s->pooling != KSLLM_POOL_NONE;
     if (s->pooling == KSLLM_POOL_MEAN)
         for (size_t i = 0; i < s->m->dim[D_EMBD]; i++)
             s->pooled[i] /= (f32)total;
     return KSLLM_OK;
+}
+
+/* As fwd_run; a stopped call leaves only what was evaluated. */
+static ksllm_status fwd_settle(ksllm_session *s, const ksllm_control *control,
+    const fwd_want *want, ksllm_error *err) {
+    ksllm_status status = fwd_run(s, control, want, err);
+    if (status) s->n_tokens = s->n_eval;
+    return status;
+}
+
+/* Makes the timeline these tokens; *n_reused of them need no evaluation. */
+static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
+    const ksllm_control *control, size_t *n_reused, ksllm_error *err) {
+    size_t keep = ses_common(s, tokens, n);
+    if (s->pooling == KSLLM_POOL_MEAN) keep = 0;
+    ksllm_status status =
+        ses_extend(s, keep, tokens + keep, n - keep, true, err);
+    if (status) return status;
+    *n_reused = min_size(s->n_eval, n);
+    return fwd_settle(s, control, &FWD_LAST, err);
 }
 
 /* ==========================================================================
@@ -16284,15 +16451,46 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
 
-static ksllm_status smp_check(const ksllm_session *s, const ksllm_sampling *p,
+/* A number of the file's recommendation, if it is one and in its range. */
+static bool smp_key(
+    const gguf *g, const char *key, f64 min, f64 max, f64 *out) {
+    const gguf_kv *kv = gguf_find(g, key);
+    f64 v;
+    if (!kv || kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
+        || !(v >= min && v <= max)) return false;
+    *out = v;
+    return true;
+}
+
+static void smp_from_file(const gguf *g, ksllm_sampling *p) {
+    f64 v;
+    bool any = false;
+    if (smp_key(g, "general.sampling.top_k", 0, 1 << 30, &v))
+        p->top_k = (u32)v, any = true;
+    if (smp_key(g, "general.sampling.top_p", 0, 1, &v))
+        p->top_p = (f32)v, any = true;
+    if (smp_key(g, "general.sampling.min_p", 0, 1, &v))
+        p->min_p = (f32)v, any = true;
+    if (any) p->temperature = 1;
+    if (smp_key(g, "general.sampling.temp", 0, 100, &v))
+        p->temperature = (f32)v;
+    if (smp_key(g, "general.sampling.penalty_repeat", 0, 100, &v))
+        p->repeat_penalty = (f32)v;
+    if (smp_key(g, "general.sampling.penalty_last_n", 0, SMP_MAX_WINDOW, &v))
+        p->penalty_window = (u32)v;
+}
+
+static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     size_t n_top, ksllm_error *err) {
     const char *wrong = NULL;
+    if (p->top_p == 0) p->top_p = 1;
+    if (p->repeat_penalty == 0) p->repeat_penalty = 1;
     if (!(p->temperature >= 0 && p->temperature <= 100))
         wrong = "temperature must be from 0 to 100";
-    if (!(p->top_p > 0 && p->top_p <= 1)) wrong = "top_p must be in (0, 1]";
+    if (!(p->top_p >= 0 && p->top_p <= 1)) wrong = "top_p must be in [0, 1]";
     if (!(p->min_p >= 0 && p->min_p <= 1)) wrong = "min_p must be in [0, 1]";
-    if (!(p->repeat_penalty > 0 && p->repeat_penalty <= 100))
-        wrong = "repeat_penalty must be in (0, 100], 1 for none";
+    if (!(p->repeat_penalty >= 0 && p->repeat_penalty <= 100))
+        wrong = "repeat_penalty must be from 0 to 100, 1 for none";
     if (!(p->frequency_penalty >= -100 && p->frequency_penalty <= 100))
         wrong = "frequency_penalty must be from -100 to 100";
     if (!(p->presence_penalty >= -100 && p->presence_penalty <= 100))
@@ -16525,11 +16723,10 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "no token can be chosen: bias or filter forbid all of them, or "
             "the logits are not numbers (a damaged model)");
-    f32 max = s->m->k->max(s->logits, n);
-    f32 log_sum = max
-        + (f32)m_ln((f64)s->m->k->sum_exp(s->logits, n, max, NULL));
+    f32 log_sum = fwd_log_sum(s, s->logits);
     *out = (ksllm_token_prob){token, s->logits[token] - log_sum};
-    if (top && n_top) smp_top(s, top, n_top, max, log_sum);
+    if (top && n_top)
+        smp_top(s, top, n_top, s->m->k->max(s->logits, n), log_sum);
     return KSLLM_OK;
 }
 
@@ -16539,18 +16736,27 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
  * held-back text for stop strings. May use § 1-15.
  * ======================================================================== */
 
+enum { GEN_NAP = 5000000 }; /* ns */
+
 typedef struct {
     ksllm_session *s;
     const ksllm_generation *g;
     const ksllm_sampling *sampling;
     const ksllm_control *control;
     ksllm_result *r;
-    ksllm_decoder decoder;
+    tok_decoder decoder;
     u64 start;
+    u64 due; /* when the next token may be drawn */
     char *hold; /* text not given out yet */
     size_t n_hold;
     ksllm_token_prob token, top[KSLLM_MAX_TOP];
 } gen;
+
+static ksllm_text gen_stop_text(const ksllm_generation *g, size_t i) {
+    ksllm_text t = g->stop_texts[i];
+    if (t.data && t.size == KSLLM_NUL) t.size = strlen(t.data);
+    return t;
+}
 
 static ksllm_status gen_check(
     const ksllm_session *s, const ksllm_generation *g, ksllm_error *err) {
@@ -16564,7 +16770,7 @@ static ksllm_status gen_check(
     if (g->n_top > KSLLM_MAX_TOP) wrong = "n_top is above KSLLM_MAX_TOP";
     if ((u32)g->unit > KSLLM_UNIT_EOJEOL) wrong = "no such unit";
     for (size_t i = 0; i < g->n_stop_texts && !wrong; i++) {
-        ksllm_text t = g->stop_texts[i];
+        ksllm_text t = gen_stop_text(g, i);
         if (!t.data || !t.size || t.size > KSLLM_MAX_STOP_BYTES)
             wrong = "a stop string is empty or longer than 128 bytes";
         else if (((u8)t.data[0] & 0xc0) == 0x80)
@@ -16582,7 +16788,7 @@ static ksllm_status gen_encode(
     const gen *x, const i32 **tokens, size_t *n, ksllm_error *err) {
     ksllm_session *s = x->s;
     size_t size = x->g->text_size;
-    if (size == KSLLM_NUL) size = strlen(x->g->text);
+    if (!size || size == KSLLM_NUL) size = strlen(x->g->text);
     if (size / SES_PROMPT_BYTES >= s->n_ctx)
         return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
             "a prompt of %llu bytes does not fit a context of %u tokens",
@@ -16602,23 +16808,20 @@ static ksllm_status gen_encode(
 static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
     const i32 *tokens = x->g->tokens;
-    size_t n = x->g->n_tokens, keep = s->n_tokens;
+    size_t n = x->g->n_tokens;
     bool replace = (x->g->text || tokens) && !x->g->append;
     ksllm_status status = KSLLM_OK;
     if (x->g->text) status = gen_encode(x, &tokens, &n, err);
+    if (status) return status;
     x->r->n_prompt = n;
-    if (replace) keep = status ? 0 : ses_common(s, tokens, n);
-    if (replace && s->pooling == KSLLM_POOL_MEAN) keep = 0;
-    if (!status && keep + n == 0)
+    if ((replace ? 0 : s->n_tokens) + n == 0)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
-    size_t skip = replace ? keep : 0;
-    if (skip) tokens += skip;
-    if (!status) status = ses_extend(s, keep, tokens, n - skip, true, err);
-    if (status) return status;
-    if (replace) x->r->n_reused = min_size(s->n_eval, n);
-    status = fwd_run(s, x->control, &(fwd_want){NULL, 0}, err);
-    if (status) s->n_tokens = s->n_eval;
+    if (replace)
+        status = fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err);
+    else status = ses_extend(s, s->n_tokens, tokens, n, true, err);
+    if (!replace && !status)
+        status = fwd_settle(s, x->control, &FWD_LAST, err);
     x->r->prompt_ns = os_now() - x->start;
     return status;
 }
@@ -16629,7 +16832,7 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
 static size_t gen_find_stop(const gen *x, i32 *which) {
     for (size_t at = 0; at < x->n_hold; at++)
         for (size_t i = 0; i < x->g->n_stop_texts; i++) {
-            ksllm_text t = x->g->stop_texts[i];
+            ksllm_text t = gen_stop_text(x->g, i);
             if (t.size <= x->n_hold - at
                 && memcmp(x->hold + at, t.data, t.size) == 0) {
                 *which = (i32)i;
@@ -16644,7 +16847,7 @@ static size_t gen_find_stop(const gen *x, i32 *which) {
 static size_t gen_certain(const gen *x) {
     for (size_t at = 0; at < x->n_hold; at++)
         for (size_t i = 0; i < x->g->n_stop_texts; i++) {
-            ksllm_text t = x->g->stop_texts[i];
+            ksllm_text t = gen_stop_text(x->g, i);
             if (x->n_hold - at < t.size
                 && memcmp(x->hold + at, t.data, x->n_hold - at) == 0)
                 return at;
@@ -16678,7 +16881,7 @@ static bool gen_deliver(gen *x, size_t n, i32 token) {
 
 /* Text of a new token; sets r->stop if that ends the answer. */
 static void gen_piece(gen *x) {
-    i64 n = tok_decoder_next(&x->s->m->tok, &x->decoder, x->token.token,
+    i64 n = tok_decoder_next(&x->decoder, x->token.token,
         x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
     if (n > 0) x->n_hold += (size_t)n;
     size_t certain = gen_find_stop(x, &x->r->stop_text);
@@ -16710,6 +16913,19 @@ static bool gen_is_stop(const gen *x, i32 token) {
     return false;
 }
 
+/* Sleeps until the next token is due, in steps that a cancel need not wait
+ * long for. */
+static ksllm_status gen_pace(gen *x, ksllm_error *err) {
+    f32 rate = x->control->max_tokens_per_second;
+    if (rate == 0) return KSLLM_OK;
+    u64 now;
+    while ((now = os_now()) < x->due && !fwd_stopped(x->s))
+        os_sleep(min_u64(x->due - now, GEN_NAP));
+    x->due = now + (u64)(1e9 / (f64)rate);
+    return x->s->watch.why ? ses_watch_fail(&x->s->watch, 0, 1,
+        "tokens drawn after a pause", err) : KSLLM_OK;
+}
+
 /* One token: draw it, put it on the timeline, hand out its text. */
 static ksllm_status gen_step(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
@@ -16739,13 +16955,13 @@ static ksllm_status gen_step(gen *x, ksllm_error *err) {
 
 static ksllm_status gen_run(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
-    x->decoder.model = s->m;
-    tok_decoder_init(&x->decoder, x->g->decode_flags);
+    tok_decoder_init(&x->decoder, &s->m->tok, x->g->decode_flags);
     ksllm_status status = gen_prompt(x, err);
     while (!status && !x->r->stop) {
-        status = gen_step(x, err);
+        status = gen_pace(x, err);
+        if (!status) status = gen_step(x, err);
         if (!status && !x->r->stop)
-            status = fwd_run(s, x->control, &(fwd_want){NULL, 0}, err);
+            status = fwd_run(s, x->control, &FWD_LAST, err);
     }
     if (status == KSLLM_ERR_CANCELLED) x->r->stop = KSLLM_STOP_CANCELLED;
     if (status == KSLLM_ERR_DEADLINE) x->r->stop = KSLLM_STOP_DEADLINE;
@@ -16766,26 +16982,93 @@ static ksllm_status gen_run(gen *x, ksllm_error *err) {
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, what);             \
     } while (0)
 
-/* Copies an options struct of the caller's age over our defaults. */
-static ksllm_status api_options(void *mine, size_t size, const void *theirs,
-    const char *name, ksllm_error *err) {
+/* A struct that may grow: its size now, and in version 0.2, which no program
+ * can fall below. Its last field leaves no padding after it, where a later
+ * field would meet bytes that nobody set. */
+typedef struct {
+    const char *name;
+    size_t size, least;
+} api_struct;
+
+#define KS_VERSION                                                             \
+    KS_STRING(KSLLM_VERSION_MAJOR) "." KS_STRING(KSLLM_VERSION_MINOR) "."      \
+    KS_STRING(KSLLM_VERSION_PATCH)
+#define API_END(type, last) (offsetof(type, last) + sizeof((type *)0)->last)
+#define API_STRUCT(variable, type, last_of_0_2, last)                          \
+    static const api_struct variable = {                                       \
+        #type, sizeof(type), API_END(type, last_of_0_2)};                      \
+    _Static_assert(sizeof(type) == API_END(type, last), "padding")
+
+API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, isa);
+API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, max_piece_bytes);
+API_STRUCT(API_META, ksllm_meta, text, text);
+API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
+API_STRUCT(API_CONTROL, ksllm_control, progress_ctx, progress_ctx);
+API_STRUCT(API_SESSION_OPTIONS, ksllm_session_options, thread_ctx, thread_ctx);
+API_STRUCT(API_MEMORY, ksllm_memory, output, output);
+API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
+API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, max_thinking);
+API_STRUCT(API_RESULT, ksllm_result, total_ns, total_ns);
+API_STRUCT(API_CHAT, ksllm_chat, allocator, allocator);
+
+/* Fills a struct that the program says has `size` bytes. */
+static void api_init(
+    const api_struct *t, void *theirs, size_t size, const void *mine) {
+    if (!theirs || size < sizeof size) return;
+    memset(theirs, 0, size);
+    memcpy(theirs, mine, min_size(size, t->size));
+    memcpy(theirs, &size, sizeof size);
+}
+
+static ksllm_status api_size(
+    const api_struct *t, const void *theirs, size_t *size, ksllm_error *err) {
+    memcpy(size, theirs, sizeof *size);
+    if (*size >= t->least && *size <= 1 << 16) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "%s: size is %llu, not %llu or more: set it to sizeof before the call"
+        ", or with the _init function", t->name, (unsigned long long)*size,
+        (unsigned long long)t->least);
+}
+
+/* Copies an options struct of the program's age over our defaults. */
+static ksllm_status api_options(const api_struct *t, void *mine,
+    const void *theirs, ksllm_error *err) {
+    size_t size;
     if (!theirs) return KSLLM_OK;
-    size_t given;
-    memcpy(&given, theirs, sizeof given);
-    if (given <= sizeof given || given > 1 << 16)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "%s: size is %llu; fill the struct with its _init function first",
-            name, (unsigned long long)given);
-    memcpy(mine, theirs, min_size(size, given));
+    ksllm_status status = api_size(t, theirs, &size, err);
+    if (status) return status;
+    memcpy(mine, theirs, min_size(t->size, size));
+    for (size_t i = t->size; i < size; i++)
+        if (((const u8 *)theirs)[i])
+            return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+                "%s: a field is set that version %s does not have: the header "
+                "is newer than the library", t->name, KS_VERSION);
     return KSLLM_OK;
+}
+
+/* Hands a struct out to a program of any age. */
+static ksllm_status api_give(const api_struct *t, void *theirs,
+    const void *mine, ksllm_error *err) {
+    size_t size;
+    ksllm_status status = api_size(t, theirs, &size, err);
+    if (!status) api_init(t, theirs, size, mine);
+    return status;
+}
+
+static ksllm_status api_control(
+    const ksllm_control *given, ksllm_control *mine, ksllm_error *err) {
+    *mine = (ksllm_control){0};
+    ksllm_status status = api_options(&API_CONTROL, mine, given, err);
+    f32 rate = mine->max_tokens_per_second;
+    if (!status && rate != 0 && !(rate >= 1e-6f && rate <= 1e9f))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "control: max_tokens_per_second must be 0 or from 1e-6 to 1e9");
+    return status;
 }
 
 /* ---- version and status ---- */
 
-const char *ksllm_version(void) {
-    return KS_STRING(KSLLM_VERSION_MAJOR) "." KS_STRING(
-        KSLLM_VERSION_MINOR) "." KS_STRING(KSLLM_VERSION_PATCH);
-}
+const char *ksllm_version(void) { return KS_VERSION; }
 
 const char *ksllm_isa_list(void) {
     /* The rows are nested: what a CPU can run is an end of the full list. */
@@ -16813,8 +17096,9 @@ const char *ksllm_status_name(ksllm_status status) {
 
 /* ---- model ---- */
 
-void ksllm_model_options_init(ksllm_model_options *options) {
-    if (options) *options = (ksllm_model_options){.size = sizeof *options};
+void ksllm_model_options_init_sized(
+    ksllm_model_options *options, size_t size) {
+    api_init(&API_MODEL_OPTIONS, options, size, &(ksllm_model_options){0});
 }
 
 ksllm_status ksllm_model_open(const char *path,
@@ -16822,10 +17106,8 @@ ksllm_status ksllm_model_open(const char *path,
     NEED(out, "out is NULL");
     *out = NULL;
     NEED(path, "path is NULL");
-    ksllm_model_options o;
-    ksllm_model_options_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, options, "ksllm_model_options", err);
+    ksllm_model_options o = {0};
+    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
     if (status) return status;
 #if defined KSLLM_NO_MMAP
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -16844,10 +17126,8 @@ ksllm_status ksllm_model_open_fd(int fd, uint64_t offset, uint64_t length,
     *out = NULL;
     NEED(fd >= 0, "fd is negative");
     NEED(length > 0, "length is 0");
-    ksllm_model_options o;
-    ksllm_model_options_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, options, "ksllm_model_options", err);
+    ksllm_model_options o = {0};
+    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
     if (status) return status;
 #if defined KSLLM_NO_MMAP
     (void)offset;
@@ -16867,10 +17147,8 @@ ksllm_status ksllm_model_open_memory(const void *data, size_t size,
     *out = NULL;
     NEED(data, "data is NULL");
     NEED(size > 0, "size is 0");
-    ksllm_model_options o;
-    ksllm_model_options_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, options, "ksllm_model_options", err);
+    ksllm_model_options o = {0};
+    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
     if (status) return status;
     os_file file = {data, size, NULL, 0};
     return mdl_open(file, str_of("memory"), NULL, &o, out, err);
@@ -16883,13 +17161,12 @@ void ksllm_model_close(ksllm_model *model) {
 static ksllm_text api_text(str s) { return (ksllm_text){s.p, s.n}; }
 
 ksllm_status ksllm_model_get_info(
-    const ksllm_model *model, ksllm_model_info *info) {
-    if (!model || !info || info->size <= sizeof info->size)
-        return KSLLM_ERR_ARGUMENT;
+    const ksllm_model *model, ksllm_model_info *info, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(info, "info is NULL");
     const gguf *g = &model->g;
     const tokenizer *t = &model->tok;
     ksllm_model_info i = {
-        .size = info->size,
         .architecture = api_text(gguf_get_str(g, "general.architecture")),
         .name = api_text(gguf_get_str(g, "general.name")),
         .isa = model->k->name,
@@ -16912,18 +17189,45 @@ ksllm_status ksllm_model_get_info(
         i.weight_bytes += g->tensors[k].bytes;
         i.n_parameters += g->tensors[k].dims[0] * g->tensors[k].n_rows;
     }
-    memcpy(info, &i, min_size(sizeof i, info->size));
+    return api_give(&API_MODEL_INFO, info, &i, err);
+}
+
+ksllm_status ksllm_model_preload(const ksllm_model *model,
+    const ksllm_control *control, ksllm_error *err) {
+    enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
+    NEED(model, "model is NULL");
+    ksllm_control c = {0};
+    ses_watch watch;
+    u64 done = 0, total = 0;
+    ksllm_status status = api_control(control, &c, err);
+    if (status) return status;
+    ses_watch_begin(&watch, &c);
+    const gguf *g = &model->g;
+    for (u32 i = 0; i < g->n_tensors; i++) total += g->tensors[i].bytes;
+    for (u32 i = 0; i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[i];
+        if (!t->data) continue;
+        for (u64 at = 0, n; at < t->bytes; at += n) {
+            n = min_u64(t->bytes - at, STEP);
+            if (ses_watch_stops(&watch))
+                return ses_watch_fail(&watch, done, total, "bytes read", err);
+            os_touch(t->data + at, (size_t)n);
+            done += n;
+            if (c.on_progress)
+                c.on_progress(c.progress_ctx, (size_t)done, (size_t)total);
+        }
+    }
     return KSLLM_OK;
 }
 
 /* ---- metadata and tensors ---- */
 
-static void api_meta_value(
-    const gguf_kv *kv, u64 item, ksllm_meta_type type, ksllm_meta *out) {
-    out->type = type;
+/* Item `item` of an entry as a value of its own. */
+static void api_meta_value(const gguf_kv *kv, u64 item, ksllm_meta *out) {
+    out->type = (ksllm_meta_type)kv->item;
     gguf_int_at(kv, item, &out->integer);
     gguf_num_at(kv, item, &out->number);
-    if (type == KSLLM_META_TEXT) {
+    if (out->type == KSLLM_META_TEXT) {
         const u8 *p = kv->data;
         str s = gguf_next_str(&p);
         for (u64 i = 0; i < item; i++) s = gguf_next_str(&p);
@@ -16931,11 +17235,12 @@ static void api_meta_value(
     }
 }
 
-static void api_meta(const gguf_kv *kv, ksllm_meta *out) {
-    *out = (ksllm_meta){.key = api_text(kv->key),
+static ksllm_status api_meta(const gguf_kv *kv, ksllm_meta *out) {
+    ksllm_meta m = {.key = api_text(kv->key),
         .type = (ksllm_meta_type)kv->type,
         .item_type = (ksllm_meta_type)kv->item, .n_items = kv->count};
-    if (kv->type != KSLLM_META_ARRAY) api_meta_value(kv, 0, out->type, out);
+    if (kv->type != KSLLM_META_ARRAY) api_meta_value(kv, 0, &m);
+    return api_give(&API_META, out, &m, NULL);
 }
 
 size_t ksllm_meta_count(const ksllm_model *model) {
@@ -16945,16 +17250,14 @@ size_t ksllm_meta_count(const ksllm_model *model) {
 ksllm_status ksllm_meta_at(
     const ksllm_model *model, size_t index, ksllm_meta *out) {
     if (!model || !out || index >= model->g.n_kv) return KSLLM_ERR_ARGUMENT;
-    api_meta(&model->g.kv[index], out);
-    return KSLLM_OK;
+    return api_meta(&model->g.kv[index], out);
 }
 
 ksllm_status ksllm_meta_find(
     const ksllm_model *model, const char *key, ksllm_meta *out) {
     const gguf_kv *kv = model && key ? gguf_find(&model->g, key) : NULL;
     if (!kv || !out) return KSLLM_ERR_ARGUMENT;
-    api_meta(kv, out);
-    return KSLLM_OK;
+    return api_meta(kv, out);
 }
 
 ksllm_status ksllm_meta_item(
@@ -16963,18 +17266,19 @@ ksllm_status ksllm_meta_item(
     const gguf_kv *kv = &model->g.kv[index];
     if (kv->type != KSLLM_META_ARRAY || item >= kv->count)
         return KSLLM_ERR_ARGUMENT;
-    *out = (ksllm_meta){.key = api_text(kv->key), .n_items = 1,
+    ksllm_meta m = {.key = api_text(kv->key), .n_items = 1,
         .item_type = (ksllm_meta_type)kv->item};
-    api_meta_value(kv, item, (ksllm_meta_type)kv->item, out);
-    return KSLLM_OK;
+    api_meta_value(kv, item, &m);
+    return api_give(&API_META, out, &m, NULL);
 }
 
-static void api_tensor(const gguf_tensor *t, ksllm_tensor *out) {
-    *out = (ksllm_tensor){.name = api_text(t->name),
+static ksllm_status api_tensor(const gguf_tensor *t, ksllm_tensor *out) {
+    ksllm_tensor v = {.name = api_text(t->name),
         .type = (ksllm_type)t->type, .type_name = BLK_TYPES[t->type].name,
         .n_dims = t->n_dims, .data = t->data, .bytes = t->bytes,
         .offset = t->offset, .part = t->part};
-    memcpy(out->dims, t->dims, sizeof t->dims);
+    memcpy(v.dims, t->dims, sizeof t->dims);
+    return api_give(&API_TENSOR, out, &v, NULL);
 }
 
 size_t ksllm_tensor_count(const ksllm_model *model) {
@@ -16985,8 +17289,7 @@ ksllm_status ksllm_tensor_at(
     const ksllm_model *model, size_t index, ksllm_tensor *out) {
     if (!model || !out || index >= model->g.n_tensors)
         return KSLLM_ERR_ARGUMENT;
-    api_tensor(&model->g.tensors[index], out);
-    return KSLLM_OK;
+    return api_tensor(&model->g.tensors[index], out);
 }
 
 ksllm_status ksllm_tensor_find(
@@ -16994,8 +17297,7 @@ ksllm_status ksllm_tensor_find(
     const gguf_tensor *t =
         model && name ? gguf_find_tensor(&model->g, str_of(name)) : NULL;
     if (!t || !out) return KSLLM_ERR_ARGUMENT;
-    api_tensor(t, out);
-    return KSLLM_OK;
+    return api_tensor(t, out);
 }
 
 ksllm_status ksllm_tensor_row(const ksllm_model *model,
@@ -17065,26 +17367,27 @@ bool ksllm_token_is_stop(const ksllm_model *model, int32_t token) {
 
 size_t ksllm_text_units(const char *text, size_t size, ksllm_unit unit) {
     if (!text || (u32)unit > KSLLM_UNIT_EOJEOL) return 0;
+    if (size == KSLLM_NUL) size = strlen(text);
     return txt_units((const u8 *)text, (const u8 *)text + size, unit);
 }
 
 void ksllm_decoder_init(
     ksllm_decoder *decoder, const ksllm_model *model, uint32_t flags) {
     if (!decoder) return;
-    decoder->model = model;
-    tok_decoder_init(decoder, flags);
+    tok_decoder_init((tok_decoder *)decoder, model ? &model->tok : NULL, flags);
 }
 
 int64_t ksllm_decoder_next(
     ksllm_decoder *decoder, int32_t token, char *text, size_t cap) {
-    if (!decoder || !decoder->model || !text) return KSLLM_ERR_ARGUMENT;
-    if (!api_is_token(decoder->model, token)) return KSLLM_ERR_TOKEN;
-    return tok_decoder_next(&decoder->model->tok, decoder, token, text, cap);
+    tok_decoder *d = (tok_decoder *)decoder;
+    if (!d || !d->t || !text) return KSLLM_ERR_ARGUMENT;
+    return tok_decoder_next(d, token, text, cap);
 }
 
 int64_t ksllm_decoder_end(ksllm_decoder *decoder, char *text, size_t cap) {
-    if (!decoder || !decoder->model || !text) return KSLLM_ERR_ARGUMENT;
-    return tok_decoder_end(decoder, text, cap);
+    tok_decoder *d = (tok_decoder *)decoder;
+    if (!d || !d->t || !text) return KSLLM_ERR_ARGUMENT;
+    return tok_decoder_end(d, text, cap);
 }
 
 /* ---- control ---- */
@@ -17097,40 +17400,27 @@ void ksllm_cancel_clear(ksllm_cancel *cancel) {
     if (cancel) AT_STORE(&cancel->flag, 0);
 }
 
-void ksllm_control_init(ksllm_control *control) {
-    if (control) *control = (ksllm_control){.size = sizeof *control};
+void ksllm_control_init_sized(ksllm_control *control, size_t size) {
+    api_init(&API_CONTROL, control, size, &(ksllm_control){0});
 }
 
-/* Begins a call that may run the model. */
+/* Begins a call that may run the model; ses_leave ends it. */
 static ksllm_status api_begin(ksllm_session *s, const ksllm_control *given,
     ksllm_control *mine, ksllm_error *err) {
-    ksllm_control_init(mine);
-    ksllm_status status =
-        api_options(mine, sizeof *mine, given, "ksllm_control", err);
-    u64 budget = mine->budget_us;
-    s->stop = 0;
-    s->cancel = mine->cancel;
-    s->deadline = 0;
-    if (budget && (!mul_ok(budget, 1000, &budget)
-            || !add_ok(os_now(), budget, &s->deadline)))
-        s->deadline = UINT64_MAX;
-    return status;
-}
-
-/* Runs what is on the timeline; a stopped call keeps what was evaluated. */
-static ksllm_status api_evaluate(ksllm_session *s, const ksllm_control *c,
-    const fwd_want *want, ksllm_error *err) {
-    ksllm_status status = fwd_run(s, c, want, err);
-    if (status) s->n_tokens = s->n_eval;
+    ksllm_status status = api_control(given, mine, err);
+    if (!status) status = ses_enter(s, err);
+    if (!status) ses_watch_begin(&s->watch, mine);
     return status;
 }
 
 /* ---- session ---- */
 
-void ksllm_session_options_init(ksllm_session_options *options) {
-    if (options)
-        *options = (ksllm_session_options){
-            .size = sizeof *options, .kv_type = KSLLM_TYPE_Q8_0};
+static const ksllm_session_options API_SESSION_DEFAULTS = {
+    .kv_type = KSLLM_TYPE_Q8_0};
+
+void ksllm_session_options_init_sized(
+    ksllm_session_options *options, size_t size) {
+    api_init(&API_SESSION_OPTIONS, options, size, &API_SESSION_DEFAULTS);
 }
 
 ksllm_status ksllm_memory_estimate(const ksllm_model *model,
@@ -17139,11 +17429,11 @@ ksllm_status ksllm_memory_estimate(const ksllm_model *model,
     NEED(model, "model is NULL");
     NEED(out, "out is NULL");
     ksllm_session sized;
-    ksllm_session_options o;
-    ksllm_session_options_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, options, "ksllm_session_options", err);
-    return status ? status : ses_size(&sized, model, &o, out, err);
+    ksllm_session_options o = API_SESSION_DEFAULTS;
+    ksllm_memory m;
+    ksllm_status status = api_options(&API_SESSION_OPTIONS, &o, options, err);
+    if (!status) status = ses_size(&sized, model, &o, &m, err);
+    return status ? status : api_give(&API_MEMORY, out, &m, err);
 }
 
 ksllm_status ksllm_session_create(const ksllm_model *model,
@@ -17152,10 +17442,8 @@ ksllm_status ksllm_session_create(const ksllm_model *model,
     NEED(out, "out is NULL");
     *out = NULL;
     NEED(model, "model is NULL");
-    ksllm_session_options o;
-    ksllm_session_options_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, options, "ksllm_session_options", err);
+    ksllm_session_options o = API_SESSION_DEFAULTS;
+    ksllm_status status = api_options(&API_SESSION_OPTIONS, &o, options, err);
     return status ? status : ses_create(model, &o, out, err);
 }
 
@@ -17168,59 +17456,89 @@ ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
     NEED(session, "session is NULL");
     NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
+    size_t n_reused;
     ksllm_status status = api_begin(session, control, &c, err);
     if (status) return status;
-    size_t keep = ses_common(session, tokens, n_tokens);
-    if (session->pooling == KSLLM_POOL_MEAN) keep = 0;
-    status = ses_extend(
-        session, keep, tokens + keep, n_tokens - keep, true, err);
+    return ses_leave(session,
+        fwd_sync(session, tokens, n_tokens, &c, &n_reused, err));
+}
+
+/* What the three verbs that add tokens share. */
+static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
+    bool may_slide, fwd_want want, const ksllm_control *control,
+    ksllm_error *err) {
+    NEED(s, "session is NULL");
+    NEED(tokens && n, "tokens is NULL or n_tokens is 0");
+    ksllm_control c;
+    ksllm_status status = api_begin(s, control, &c, err);
     if (status) return status;
-    return api_evaluate(session, &c, &(fwd_want){NULL, 0}, err);
+    want.first = s->n_tokens;
+    if (want.logprobs) {
+        fwd_reopen(s);
+        want.logprobs[0] = NAN;
+        if (s->has_logits && api_is_token(s->m, tokens[0]))
+            want.logprobs[0] = fwd_logprob(s, s->logits, tokens[0]);
+    }
+    status = ses_extend(s, s->n_tokens, tokens, n, may_slide, err);
+    if (!status) status = fwd_settle(s, &c, &want, err);
+    return ses_leave(s, status);
 }
 
 ksllm_status ksllm_session_append(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, const ksllm_control *control,
     ksllm_error *err) {
-    NEED(session, "session is NULL");
-    NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
-    ksllm_control c;
-    ksllm_status status = api_begin(session, control, &c, err);
-    if (!status)
-        status = ses_extend(
-            session, session->n_tokens, tokens, n_tokens, true, err);
-    if (status) return status;
-    return api_evaluate(session, &c, &(fwd_want){NULL, 0}, err);
+    return api_append(session, tokens, n_tokens, true, FWD_LAST, control, err);
 }
 
 ksllm_status ksllm_session_score(ksllm_session *session,
-    const int32_t *tokens, size_t n_tokens, float *logits,
+    const int32_t *tokens, size_t n_tokens, float *logprobs,
     const ksllm_control *control, ksllm_error *err) {
-    NEED(session, "session is NULL");
-    NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
-    NEED(logits, "logits is NULL");
-    ksllm_control c;
-    u32 first = session->n_tokens;
-    ksllm_status status = api_begin(session, control, &c, err);
-    if (!status)
-        status = ses_extend(session, first, tokens, n_tokens, false, err);
-    if (status) return status;
-    return api_evaluate(session, &c, &(fwd_want){logits, first}, err);
+    NEED(logprobs, "logprobs is NULL");
+    return api_append(session, tokens, n_tokens, false,
+        (fwd_want){.logprobs = logprobs}, control, err);
 }
 
-ksllm_status ksllm_session_rewind(ksllm_session *session, size_t n_tokens) {
-    if (!session || n_tokens > session->n_tokens) return KSLLM_ERR_ARGUMENT;
-    ses_rewind(session, (u32)n_tokens);
-    return KSLLM_OK;
+ksllm_status ksllm_session_append_logits(ksllm_session *session,
+    const int32_t *tokens, size_t n_tokens, float *logits,
+    const ksllm_control *control, ksllm_error *err) {
+    NEED(logits, "logits is NULL");
+    return api_append(session, tokens, n_tokens, false,
+        (fwd_want){.rows = logits}, control, err);
+}
+
+ksllm_status ksllm_session_rewind(
+    ksllm_session *session, size_t n_tokens, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    ksllm_status status = ses_enter(session, err);
+    if (status) return status;
+    if (n_tokens <= session->n_tokens) ses_rewind(session, (u32)n_tokens);
+    else status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "rewind to %llu tokens: the session holds %u",
+        (unsigned long long)n_tokens, (unsigned)session->n_tokens);
+    return ses_leave(session, status);
 }
 
 ksllm_status ksllm_session_fork(
-    const ksllm_session *from, ksllm_session *to) {
-    if (!from || !to || from->m != to->m || from->n_ctx != to->n_ctx
-        || from->n_batch != to->n_batch || from->kv != to->kv
-        || from->pooling != to->pooling)
-        return KSLLM_ERR_ARGUMENT;
-    if (from != to) ses_copy(from, to);
-    return KSLLM_OK;
+    const ksllm_session *from, ksllm_session *to, ksllm_error *err) {
+    NEED(from, "from is NULL");
+    NEED(to, "to is NULL");
+    NEED(from != to, "from and to are one session");
+    NEED(from->m == to->m, "the sessions are of two models");
+    NEED(from->n_ctx == to->n_ctx, "the sessions differ in n_ctx");
+    NEED(from->n_batch == to->n_batch, "the sessions differ in n_batch");
+    NEED(from->kv == to->kv, "the sessions differ in kv_type");
+    NEED(from->pooling == to->pooling, "the sessions differ in pooling");
+    /* That somebody reads it is all that changes in `from`. */
+    ksllm_session *read = (ksllm_session *)(uintptr_t)from;
+    ksllm_status status = ses_enter_shared(read, err);
+    if (status) return status;
+    status = ses_enter(to, err);
+    if (!status) {
+        ses_copy(from, to);
+        ses_leave(to, status);
+    }
+    ses_leave_shared(read);
+    return status;
 }
 
 const int32_t *ksllm_session_tokens(
@@ -17243,10 +17561,26 @@ const float *ksllm_session_embedding(const ksllm_session *session) {
 
 /* ---- sampling and generation ---- */
 
-void ksllm_sampling_init(ksllm_sampling *sampling) {
-    if (sampling)
-        *sampling = (ksllm_sampling){.size = sizeof *sampling,
-            .top_p = 1, .repeat_penalty = 1};
+static const ksllm_sampling API_GREEDY = {.top_p = 1, .repeat_penalty = 1};
+
+void ksllm_sampling_init_sized(ksllm_sampling *sampling, size_t size) {
+    api_init(&API_SAMPLING, sampling, size, &API_GREEDY);
+}
+
+void ksllm_sampling_from_model_sized(
+    ksllm_sampling *sampling, size_t size, const ksllm_model *model) {
+    ksllm_sampling p = API_GREEDY;
+    if (model) smp_from_file(&model->g, &p);
+    api_init(&API_SAMPLING, sampling, size, &p);
+}
+
+/* What the program gives, or else what the file recommends. */
+static ksllm_status api_sampling(const ksllm_session *s,
+    const ksllm_sampling *given, ksllm_sampling *mine, size_t n_top,
+    ksllm_error *err) {
+    ksllm_sampling_from_model(mine, given ? NULL : s->m);
+    ksllm_status status = api_options(&API_SAMPLING, mine, given, err);
+    return status ? status : smp_check(s, mine, n_top, err);
 }
 
 ksllm_status ksllm_sample(ksllm_session *session,
@@ -17256,66 +17590,61 @@ ksllm_status ksllm_sample(ksllm_session *session,
     NEED(out, "out is NULL");
     NEED(top || !n_top, "top is NULL, n_top is not 0");
     ksllm_sampling p;
-    ksllm_sampling_init(&p);
-    ksllm_status status =
-        api_options(&p, sizeof p, sampling, "ksllm_sampling", err);
-    if (!status) status = smp_check(session, &p, n_top, err);
+    ksllm_status status = api_sampling(session, sampling, &p, n_top, err);
+    if (!status) status = ses_enter(session, err);
     if (status) return status;
-    return smp_sample(session, &p, step, out, top, n_top, err);
+    return ses_leave(session,
+        smp_sample(session, &p, step, out, top, n_top, err));
 }
 
-void ksllm_generation_init(ksllm_generation *generation) {
-    if (generation)
-        *generation = (ksllm_generation){.size = sizeof *generation,
-            .text_size = KSLLM_NUL,
-            .encode_flags = KSLLM_ENCODE_BOS | KSLLM_ENCODE_COMPOSE};
+static const ksllm_generation API_GENERATION_DEFAULTS = {
+    .text_size = KSLLM_NUL,
+    .encode_flags = KSLLM_ENCODE_BOS | KSLLM_ENCODE_COMPOSE};
+
+void ksllm_generation_init_sized(ksllm_generation *generation, size_t size) {
+    api_init(&API_GENERATION, generation, size, &API_GENERATION_DEFAULTS);
 }
 
 ksllm_status ksllm_generate(ksllm_session *session,
     const ksllm_generation *generation, ksllm_result *result,
     ksllm_error *err) {
+    u64 start = os_now();
     ksllm_result r = {.stop_token = -1, .stop_text = -1};
-    if (result) *result = r;
+    ksllm_status status =
+        result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
+    if (status) return status;
     NEED(session, "session is NULL");
-    ksllm_generation g;
+    ksllm_generation g = API_GENERATION_DEFAULTS;
     ksllm_sampling p;
     ksllm_control c;
-    ksllm_generation_init(&g);
-    ksllm_sampling_init(&p);
-    u64 start = os_now();
-    ksllm_status status =
-        api_options(&g, sizeof g, generation, "ksllm_generation", err);
-    if (!status)
-        status = api_options(&p, sizeof p, g.sampling, "ksllm_sampling", err);
+    status = api_options(&API_GENERATION, &g, generation, err);
     if (!status) status = gen_check(session, &g, err);
-    if (!status) status = smp_check(session, &p, g.n_top, err);
+    if (!status) status = api_sampling(session, g.sampling, &p, g.n_top, err);
     if (!status) status = api_begin(session, g.control, &c, err);
     if (status) return status;
     gen x = {.s = session, .g = &g, .sampling = &p, .control = &c, .r = &r,
         .start = start, .hold = session->text};
     status = gen_run(&x, err);
-    if (result) *result = r;
-    return status;
+    if (result) api_give(&API_RESULT, result, &r, NULL);
+    return ses_leave(session, status);
 }
-
 /* ---- chat ---- */
 
-void ksllm_chat_init(ksllm_chat *chat) {
-    if (!chat) return;
-    *chat = (ksllm_chat){.size = sizeof *chat, .add_generation_prompt = true};
-    chat->messages.size = chat->tools.size = KSLLM_NUL;
-    chat->switches.size = chat->template_text.size = KSLLM_NUL;
+static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
+    .tools.size = KSLLM_NUL, .switches.size = KSLLM_NUL,
+    .template_text.size = KSLLM_NUL, .add_generation_prompt = true};
+
+void ksllm_chat_init_sized(ksllm_chat *chat, size_t size) {
+    api_init(&API_CHAT, chat, size, &API_CHAT_DEFAULTS);
 }
 
 /* One call: renders, then encodes (tokens) or copies (text). */
 static i64 api_chat(const ksllm_model *model, const ksllm_chat *theirs,
     char *text, bool encode, u32 flags, i32 *tokens, size_t cap,
     ksllm_error *err) {
-    ksllm_chat o;
+    ksllm_chat o = API_CHAT_DEFAULTS;
     chat_ctx c;
-    ksllm_chat_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, theirs, "ksllm_chat", err);
+    ksllm_status status = api_options(&API_CHAT, &o, theirs, err);
     if (status) return status;
     NEED(o.messages.data, "chat: messages is NULL");
     NEED(model || o.template_text.data, "model is NULL");

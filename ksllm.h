@@ -42,21 +42,32 @@
  *              (ksllm_memory_estimate tells how much, to the byte); after
  *              that no call on the session allocates.
  *   Threads    Functions taking a const ksllm_model may be called from any
- *              number of threads. Functions taking a ksllm_session need the
- *              caller to see that only one runs at a time on that session.
+ *              number of threads. A session runs one call at a time: a second
+ *              one, from another thread or from a callback, is refused
+ *              (STATE) and disturbs nothing. Functions taking a const
+ *              ksllm_session may be called from a callback of the running
+ *              call, but not while another thread runs one.
  *              ksllm_cancel_set may be called from anywhere at any time,
  *              signal handlers included.
- *   Structs    An options struct begins with `size` and is filled by its
- *              _init function; set fields after that. Fields are only ever
- *              added at the end, so old binaries keep working. NULL for an
- *              options pointer means: all defaults.
+ *   fork()     In the child process of a fork, models work as before.
+ *              Sessions do not: their threads are gone. The child must not
+ *              use them, nor free them.
+ *   Structs    A struct that may grow begins with `size`, the size that the
+ *              program was compiled with. Fill an options struct with its
+ *              _init function, then set fields; NULL for an options pointer
+ *              means: all defaults. Of a struct that the library fills in, set
+ *              `size` first: ksllm_result r = {.size = sizeof r}. Fields are
+ *              only ever added at the end, so a program keeps working with a
+ *              newer library. With an older library, a field that it does not
+ *              know has to be zero; else the call is refused (UNSUPPORTED).
+ *              Structs without `size` never change.
  *   Results    Logits depend on the model, the tokens and the KV type, and on
  *              nothing else: not on the number of threads, not on how a
  *              prompt was cut into batches, not on what was cached before,
  *              not on the instruction set.
- *   Text       is UTF-8, given as pointer and length in bytes; `size_t`
- *              lengths count bytes, `n_` counts items. Where KSLLM_NUL is
- *              allowed as a length, the text ends at its NUL.
+ *   Text       is UTF-8, given as pointer and length in bytes. KSLLM_NUL as
+ *              the length of a text that goes in means: it ends at its NUL.
+ *              `size_t` lengths count bytes, `n_` counts items.
  *   Tokens     are int32_t, from 0 to n_vocab - 1.
  */
 #ifndef KSLLM_H
@@ -96,17 +107,18 @@ extern "C" {
  * patch version never does.
  */
 #define KSLLM_VERSION_MAJOR 0
-#define KSLLM_VERSION_MINOR 1
+#define KSLLM_VERSION_MINOR 2
 #define KSLLM_VERSION_PATCH 0
 
-/* "0.1.0". Static text. */
+/* "0.2.0". Static text. */
 KSLLM_API const char *ksllm_version(void);
 
 /* The instruction-set rows that were compiled in and that this CPU can run,
  * best first, separated by spaces: "avx2 scalar". Static text. */
 KSLLM_API const char *ksllm_isa_list(void);
 
-/* Length argument for text that ends at its NUL. */
+/* The length of a text that ends at its NUL; accepted wherever a text goes in.
+ */
 #define KSLLM_NUL ((size_t)-1)
 
 /* ---- 3 Status and errors ---------------------------------------------------
@@ -157,6 +169,7 @@ typedef struct ksllm_allocator {
 /* ---- 5 Model ---------------------------------------------------------------
  */
 typedef struct ksllm_model ksllm_model;
+struct ksllm_control; /* 8 */
 
 /* Text that does not end with NUL. */
 typedef struct ksllm_text {
@@ -166,6 +179,9 @@ typedef struct ksllm_text {
 
 typedef struct ksllm_model_options {
     size_t size;
+    /* Read metadata and vocabulary, allow files without weights. Sessions
+     * cannot be created. */
+    bool vocab_only;
     /* Copied; its ctx must live as long as the model. NULL: malloc, free. */
     const ksllm_allocator *allocator;
     /* Replaces the file's tokenizer.ggml.pre, for files that name the wrong
@@ -173,12 +189,13 @@ typedef struct ksllm_model_options {
     const char *pretokenizer;
     /* A name from ksllm_isa_list. NULL: the best. */
     const char *isa;
-    /* Read metadata and vocabulary, allow files without weights. Sessions
-     * cannot be created. */
-    bool vocab_only;
 } ksllm_model_options;
 
-KSLLM_API void ksllm_model_options_init(ksllm_model_options *options);
+KSLLM_API void ksllm_model_options_init_sized(
+    ksllm_model_options *options, size_t size);
+static inline void ksllm_model_options_init(ksllm_model_options *options) {
+    ksllm_model_options_init_sized(options, sizeof *options);
+}
 
 /* Opens a GGUF file (version 2 or 3, little endian). The file is mapped, its
  * header is checked from end to end, its weights are not read: this takes
@@ -214,7 +231,7 @@ KSLLM_API void ksllm_model_close(ksllm_model *model);
 
 /* Numbers about a model; 0 where a file does not say. */
 typedef struct ksllm_model_info {
-    size_t size;                /* set by the caller: sizeof */
+    size_t size;                /* set it to sizeof before the call */
     ksllm_text architecture;    /* general.architecture; valid like the model */
     ksllm_text name;            /* general.name */
     const char *isa;            /* the kernels this model runs on */
@@ -230,9 +247,17 @@ typedef struct ksllm_model_info {
     uint32_t max_piece_bytes;   /* the longest text of one token */
 } ksllm_model_info;
 
-/* Fills *info (set info->size first, or use {.size = sizeof info}). */
+/* Fills *info. Errors: ARGUMENT. */
 KSLLM_API ksllm_status ksllm_model_get_info(
-    const ksllm_model *model, ksllm_model_info *info);
+    const ksllm_model *model, ksllm_model_info *info, ksllm_error *err);
+
+/* Reads every weight once, so that the first prompt does not wait for the
+ * disk, one page fault after the other. The pages stay clean: under pressure
+ * the system may drop them again. on_progress of the control counts bytes.
+ * Errors: ARGUMENT, CANCELLED, DEADLINE; the model can be used after each. */
+KSLLM_API ksllm_status ksllm_model_preload(
+    const ksllm_model *model, const struct ksllm_control *control,
+    ksllm_error *err);
 
 /* ---- 6 Metadata and tensors ------------------------------------------------
  *
@@ -248,6 +273,7 @@ typedef enum ksllm_meta_type {
 } ksllm_meta_type;
 
 typedef struct ksllm_meta {
+    size_t size;                /* set it to sizeof before the call */
     ksllm_text key;
     ksllm_meta_type type;
     ksllm_meta_type item_type;  /* of an array; otherwise = type */
@@ -259,7 +285,8 @@ typedef struct ksllm_meta {
 
 KSLLM_API size_t ksllm_meta_count(const ksllm_model *model);
 
-/* The entry at `index`, or of that key. ARGUMENT when there is none. */
+/* The entry at `index`, or of that key. ARGUMENT when there is none, or when
+ * out->size is not set. */
 KSLLM_API ksllm_status ksllm_meta_at(
     const ksllm_model *model, size_t index, ksllm_meta *out);
 KSLLM_API ksllm_status ksllm_meta_find(
@@ -281,15 +308,16 @@ typedef enum ksllm_type {
 } ksllm_type;
 
 typedef struct ksllm_tensor {
+    size_t size;                /* set it to sizeof before the call */
     ksllm_text name;
     ksllm_type type;
     const char *type_name;      /* "Q4_K" */
     uint32_t n_dims;            /* 1 to 4 */
+    uint32_t part;              /* which file of a split model, from 0 */
     uint64_t dims[4];           /* dims[0] is the contiguous one; unused: 1 */
     const void *data;           /* NULL in a vocab_only model */
     uint64_t bytes;
     uint64_t offset;            /* of the data in its file */
-    uint32_t part;              /* which file of a split model, from 0 */
 } ksllm_tensor;
 
 KSLLM_API size_t ksllm_tensor_count(const ksllm_model *model);
@@ -307,7 +335,7 @@ KSLLM_API ksllm_status ksllm_tensor_row(
 /* ---- 7 Tokens --------------------------------------------------------------
  */
 enum {
-    /* Put BOS in front (and EOS behind) where the model wants it. */
+    /* Begin with BOS if the model wants one (ksllm_model_info.adds_bos). */
     KSLLM_ENCODE_BOS = 1,
     /* Read control tokens such as <|im_end|> out of the text. Never set this
      * for text from a user or a document: without it their text stays text,
@@ -316,7 +344,10 @@ enum {
     KSLLM_ENCODE_SPECIAL = 2,
     /* Compose decomposed Hangul (NFD, as in macOS file names) first: it costs
      * three to eight times the tokens. Other characters are left alone. */
-    KSLLM_ENCODE_COMPOSE = 4
+    KSLLM_ENCODE_COMPOSE = 4,
+    /* End with EOS if the model wants one (adds_eos), as embedding models do.
+     * Not for a prompt: an answer would begin after the end. */
+    KSLLM_ENCODE_EOS = 8
 };
 
 /* Text to tokens, the ids of the model's own tokenizer. Writes at most `cap`
@@ -360,13 +391,9 @@ KSLLM_API bool ksllm_token_is_stop(const ksllm_model *model, int32_t token);
 
 /* Decodes a stream: text comes out in whole UTF-8 characters only, and all
  * pieces together are what ksllm_decode gives for all tokens. The struct may
- * be copied; its fields are private. */
+ * be copied. */
 typedef struct ksllm_decoder {
-    const ksllm_model *model;
-    uint32_t flags;
-    uint8_t n_pending;          /* bytes of an unfinished character */
-    uint8_t pending[4];
-    bool started;
+    uint64_t opaque[8];
 } ksllm_decoder;
 
 KSLLM_API void ksllm_decoder_init(
@@ -428,13 +455,21 @@ KSLLM_API void ksllm_cancel_clear(ksllm_cancel *cancel);
 typedef struct ksllm_control {
     size_t size;
     const ksllm_cancel *cancel; /* NULL: cannot be cancelled */
+    /* Generation gives at most so many tokens a second and sleeps in between,
+     * to spare the battery and to stay cool. A cancel and the budget end the
+     * sleep. Time that a slow token took is not made up for. 0: no limit. */
+    float max_tokens_per_second;
     uint64_t budget_us;         /* microseconds from the call; 0: no limit */
     /* Called on the calling thread after every batch of a prompt. */
     void (*on_progress)(void *ctx, size_t n_done, size_t n_total);
     void *progress_ctx;
 } ksllm_control;
 
-KSLLM_API void ksllm_control_init(ksllm_control *control);
+KSLLM_API void ksllm_control_init_sized(
+    ksllm_control *control, size_t size);
+static inline void ksllm_control_init(ksllm_control *control) {
+    ksllm_control_init_sized(control, sizeof *control);
+}
 
 /* ---- 9 Session -------------------------------------------------------------
  */
@@ -464,9 +499,16 @@ typedef enum ksllm_pooling {
 typedef struct ksllm_session_options {
     size_t size;
     uint32_t n_ctx;         /* tokens it can hold. 0: the model's training
-                               length, 4096 at most */
-    uint32_t n_batch;       /* tokens evaluated together, 1 to 4096. 0: 64 */
-    uint32_t n_threads;     /* with the calling one. 0: one per fast core.
+                               length, 4096 at most. More than the training
+                               length is allowed; what a model says beyond it
+                               is not to be relied on */
+    uint32_t n_batch;       /* tokens evaluated together, 1 to 4096. 0: 64.
+                               Takes memory in proportion (ksllm_memory.
+                               scratch) and makes no difference to what comes
+                               out. 16 saves memory and costs prompts a few
+                               percent; above 64 there is little to gain */
+    uint32_t n_threads;     /* with the calling one, 64 at most. 0: one per
+                               fast core that the process may use, 16 at most.
                                1 starts no thread */
     /* The KV cache: Q8_0 (default; int8, a scale for 64 dimensions of a key
      * and for each value) or F16, which takes twice the memory and is slower
@@ -482,21 +524,35 @@ typedef struct ksllm_session_options {
     void *memory;
     size_t memory_size;
     const ksllm_allocator *allocator;   /* NULL: the model's */
-    /* Lends the caller's threads; n_threads then says how finely to cut the
-     * work (0: 4). No thread is started. */
+    /* Runs on the caller's threads; n_threads then sets into how many pieces
+     * the work is cut (0: 4). No thread is started. A token takes about
+     * PARALLEL_CALLS calls. */
     ksllm_parallel_for parallel_for;
     void *parallel_ctx;
+    /* Called first on every worker thread that the session starts, with its
+     * number from 1 to n_threads - 1: the place to set a name, a priority or
+     * an affinity. A worker inherits the scheduling class, the priority and
+     * the affinity of the thread that creates the session (POSIX says so of
+     * Linux's threads): a session made by a SCHED_FIFO control loop has
+     * SCHED_FIFO workers. All signals are blocked in workers. */
+    void (*on_thread)(void *ctx, uint32_t index);
+    void *thread_ctx;
 } ksllm_session_options;
 
-KSLLM_API void ksllm_session_options_init(ksllm_session_options *options);
+KSLLM_API void ksllm_session_options_init_sized(
+    ksllm_session_options *options, size_t size);
+static inline void ksllm_session_options_init(ksllm_session_options *options) {
+    ksllm_session_options_init_sized(options, sizeof *options);
+}
 
 /* Bytes a session takes, for one set of options. */
 typedef struct ksllm_memory {
+    size_t size;            /* set it to sizeof before the call */
+    uint32_t n_ctx, n_batch, n_threads;     /* what 0 stood for */
     size_t total;           /* the sum of the rest and of alignment */
     size_t kv;              /* KV cache */
     size_t scratch;         /* activations, attention, tables */
     size_t output;          /* logits, sampling, text */
-    uint32_t n_ctx, n_batch, n_threads;     /* what 0 stood for */
 } ksllm_memory;
 
 /* What a session with these options will take: exactly the size of its one
@@ -531,26 +587,38 @@ KSLLM_API ksllm_status ksllm_session_append(
     ksllm_session *session, const int32_t *tokens, size_t n_tokens,
     const ksllm_control *control, ksllm_error *err);
 
-/* As append, and writes the logits of the n_tokens positions to `logits`,
- * [n_tokens][n_vocab] float32: for scoring and perplexity. With an overflow
- * policy of SLIDE it still refuses to slide. */
+/* As append, and writes to `logprobs`, [n_tokens], ln of the probability of
+ * each of these tokens, given all that the session holds before it: for
+ * perplexity, and to choose between answers. The first token of an empty
+ * session has nothing before it: NAN. With SLIDE it refuses to slide
+ * (CONTEXT). Takes no memory, and about a tenth longer than append. After a
+ * cancel or a deadline the values of the tokens that the session holds are
+ * valid. */
 KSLLM_API ksllm_status ksllm_session_score(
+    ksllm_session *session, const int32_t *tokens, size_t n_tokens,
+    float *logprobs, const ksllm_control *control, ksllm_error *err);
+
+/* As append, and writes the logits after each of the n_tokens tokens to
+ * `logits`, [n_tokens][n_vocab] float32. With SLIDE it refuses to slide. */
+KSLLM_API ksllm_status ksllm_session_append_logits(
     ksllm_session *session, const int32_t *tokens, size_t n_tokens,
     float *logits, const ksllm_control *control, ksllm_error *err);
 
 /* Forgets all but the first n_tokens. There are no logits until the next
  * evaluation. On a model with sliding windows the cache of a local layer may
  * not reach back that far any more; then the next evaluation recomputes from
- * the start, which takes longer and gives the same result. ARGUMENT when the
- * session holds fewer. */
+ * the start, which takes longer and gives the same result. Errors: ARGUMENT
+ * (the session holds fewer), STATE. */
 KSLLM_API ksllm_status ksllm_session_rewind(
-    ksllm_session *session, size_t n_tokens);
+    ksllm_session *session, size_t n_tokens, ksllm_error *err);
 
-/* Makes `to` a copy of `from`: tokens, cache, logits. Both must be sessions
- * of one model with the same n_ctx, n_batch, kv_type and pooling, else
- * ARGUMENT. `from` is only read. */
+/* Makes `to` a copy of `from`: tokens, cache, logits. Copies what is in use,
+ * not the whole context. Both must be sessions of one model with the same
+ * n_ctx, n_batch, kv_type and pooling. `from` is only read: several threads
+ * may fork from one session at once. Errors: ARGUMENT, STATE (a call runs on
+ * one of the two). */
 KSLLM_API ksllm_status ksllm_session_fork(
-    const ksllm_session *from, ksllm_session *to);
+    const ksllm_session *from, ksllm_session *to, ksllm_error *err);
 
 /* The tokens the context holds; the pointer is valid until the next call that
  * changes the session. n_tokens may be NULL. */
@@ -586,11 +654,12 @@ typedef struct ksllm_sampling {
     float temperature;          /* 0 (default): the most likely token */
     uint32_t top_k;             /* keep the k most likely; 0: all */
     float top_p;                /* keep the fewest that reach this share of
-                                   probability; 1: all */
+                                   probability; 0 or 1: all */
     float min_p;                /* drop those below this times the most likely
                                    one's probability; 0: none */
     float repeat_penalty;       /* Keskar et al. 2019 (CTRL): logits above 0
-                                   divided by it, others multiplied; 1: none */
+                                   divided by it, others multiplied; 0 or 1:
+                                   none */
     float frequency_penalty;    /* subtracted per earlier occurrence */
     float presence_penalty;     /* subtracted once if it occurred */
     uint32_t penalty_window;    /* how many of the last tokens count; 0: 64,
@@ -605,7 +674,23 @@ typedef struct ksllm_sampling {
 } ksllm_sampling;
 
 /* Greedy: temperature 0, no penalty, nothing cut. */
-KSLLM_API void ksllm_sampling_init(ksllm_sampling *sampling);
+KSLLM_API void ksllm_sampling_init_sized(
+    ksllm_sampling *sampling, size_t size);
+static inline void ksllm_sampling_init(ksllm_sampling *sampling) {
+    ksllm_sampling_init_sized(sampling, sizeof *sampling);
+}
+
+/* What the file recommends: general.sampling.temp, top_k, top_p, min_p,
+ * penalty_repeat and penalty_last_n (as ksllm-quant and llama.cpp write them,
+ * from generation_config.json). What the file does not say, or gives out of
+ * its range, is as after init; a file that gives others but no temperature
+ * means 1, as transformers does. `model` NULL: as init. */
+KSLLM_API void ksllm_sampling_from_model_sized(
+    ksllm_sampling *sampling, size_t size, const ksllm_model *model);
+static inline void ksllm_sampling_from_model(
+    ksllm_sampling *sampling, const ksllm_model *model) {
+    ksllm_sampling_from_model_sized(sampling, sizeof *sampling, model);
+}
 
 /* One token with ln of its probability under the model: the softmax of the
  * logits as the model gave them, before bias, filter, penalties, temperature.
@@ -657,7 +742,7 @@ typedef struct ksllm_generation {
      * common prefix with what the session holds is reused; with `append` it
      * is added to what the session holds. */
     const char *text;
-    size_t text_size;           /* KSLLM_NUL (default): up to the NUL */
+    size_t text_size;           /* 0 or KSLLM_NUL (default): up to the NUL */
     uint32_t encode_flags;      /* default KSLLM_ENCODE_BOS | _COMPOSE; with
                                    `append`, BOS is left out when the session
                                    holds tokens */
@@ -666,7 +751,8 @@ typedef struct ksllm_generation {
     bool append;
 
     uint32_t max_tokens;        /* 0: until the context is full */
-    const ksllm_sampling *sampling; /* NULL: greedy */
+    const ksllm_sampling *sampling; /* NULL: what ksllm_sampling_from_model
+                                   gives; greedy if the file says nothing */
     /* Tokens that end the answer, besides those of ksllm_token_is_stop. */
     const int32_t *stop_tokens;
     size_t n_stop_tokens;
@@ -685,9 +771,14 @@ typedef struct ksllm_generation {
      * KSLLM_MAX_UNIT_BYTES comes in parts of whole characters, of about that
      * length each: nobody can make the text wait for ever. */
     ksllm_unit unit;
+    uint32_t max_thinking;
 } ksllm_generation;
 
-KSLLM_API void ksllm_generation_init(ksllm_generation *generation);
+KSLLM_API void ksllm_generation_init_sized(
+    ksllm_generation *generation, size_t size);
+static inline void ksllm_generation_init(ksllm_generation *generation) {
+    ksllm_generation_init_sized(generation, sizeof *generation);
+}
 
 typedef enum ksllm_stop {
     KSLLM_STOP_NONE = 0,        /* it failed before it began */
@@ -701,6 +792,7 @@ typedef enum ksllm_stop {
 } ksllm_stop;
 
 typedef struct ksllm_result {
+    size_t size;                /* set it to sizeof before the call */
     ksllm_stop stop;
     int32_t stop_token;         /* -1 unless stop is TOKEN */
     int32_t stop_text;          /* index; -1 unless stop is TEXT */
@@ -722,10 +814,10 @@ typedef struct ksllm_result {
  * Text prompts are encoded in the session's own memory: a prompt of more than
  * 16 bytes per token of n_ctx is CONTEXT without being looked at.
  *
- * Returns OK for every stop but the last two of ksllm_stop, which are
- * CANCELLED and DEADLINE. Other errors: ARGUMENT, TOKEN, CONTEXT (the prompt
- * does not fit), STATE, BUFFER (a single word too long for the session's
- * memory: use ksllm_encode). */
+ * Returns OK for every stop but KSLLM_STOP_CANCELLED and KSLLM_STOP_DEADLINE,
+ * which are CANCELLED and DEADLINE. Other errors: ARGUMENT, TOKEN, CONTEXT
+ * (the prompt does not fit), STATE, BUFFER (a single word too long for the
+ * session's memory: use ksllm_encode). */
 KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
@@ -779,7 +871,11 @@ typedef struct ksllm_chat {
 } ksllm_chat;
 
 /* No tools, no switches, the file's template, a generation prompt. */
-KSLLM_API void ksllm_chat_init(ksllm_chat *chat);
+KSLLM_API void ksllm_chat_init_sized(
+    ksllm_chat *chat, size_t size);
+static inline void ksllm_chat_init(ksllm_chat *chat) {
+    ksllm_chat_init_sized(chat, sizeof *chat);
+}
 
 /* The prompt as text. Writes at most `cap` bytes (no NUL) and returns the
  * length of the whole, so a call with cap 0 (text may be NULL) measures.

@@ -192,7 +192,7 @@ static ksllm_status answer(talk *t, ksllm_result *result, ksllm_error *err)
 /* One turn. If it fails it is forgotten, as if it had never been typed. */
 static void turn(talk *t, const char *line)
 {
-    ksllm_result result = {.stop = KSLLM_STOP_NONE};
+    ksllm_result result = {.size = sizeof result};
     ksllm_error err;
     size_t before = t->messages.n;
 

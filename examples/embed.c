@@ -74,7 +74,7 @@ int main(int argc, char **argv)
     ksllm_model_options model_options;
     ksllm_session_options options;
     ksllm_model_info info = {.size = sizeof info};
-    ksllm_memory memory = {0};
+    ksllm_memory memory = {.size = sizeof memory};
     ksllm_error err = {.status = KSLLM_OK};
 
     if (argc != 4) {
@@ -88,7 +88,7 @@ int main(int argc, char **argv)
     options.pooling = KSLLM_POOL_MEAN;
 
     if (ksllm_model_open(argv[1], &model_options, &model, &err) == KSLLM_OK)
-        ksllm_model_get_info(model, &info);
+        ksllm_model_get_info(model, &info, NULL);
     if (model &&
         ksllm_memory_estimate(model, &options, &memory, &err) == KSLLM_OK) {
         options.memory = malloc(memory.total);

@@ -4,7 +4,7 @@
  *     ./score model.gguf text.txt
  *
  * Shows: encoding a whole file, the logits of every position at once
- * (ksllm_session_score), and a cut into windows of the context's length.
+ * (ksllm_session_append_logits), and a cut into windows of the context's length.
  * Bits per byte can be compared between models with different vocabularies,
  * perplexity cannot.
  */
@@ -60,10 +60,10 @@ static ksllm_status score(ksllm_session *session, const int32_t *tokens,
     size_t window = ksllm_session_capacity(session);
     for (size_t start = 0; start + 1 < n; start += window) {
         size_t end = start + window < n - 1 ? start + window : n - 1;
-        ksllm_session_rewind(session, 0);
+        ksllm_session_rewind(session, 0, NULL);
         for (size_t at = start; at < end; at += CHUNK) {
             size_t m = end - at < CHUNK ? end - at : CHUNK;
-            ksllm_status status = ksllm_session_score(
+            ksllm_status status = ksllm_session_append_logits(
                 session, tokens + at, m, logits, NULL, err);
             if (status != KSLLM_OK)
                 return status;
@@ -92,7 +92,7 @@ int main(int argc, char **argv)
     }
     if (ksllm_model_open(argv[1], NULL, &model, &err) != KSLLM_OK ||
         ksllm_session_create(model, NULL, &session, &err) != KSLLM_OK ||
-        ksllm_model_get_info(model, &info) != KSLLM_OK) {
+        ksllm_model_get_info(model, &info, NULL) != KSLLM_OK) {
         fprintf(stderr, "%s\n", err.text);
         free(text);
         ksllm_model_close(model);

@@ -64,7 +64,7 @@ int main(int argc, char **argv)
     ksllm_generation want;
     ksllm_sampling sampling;
     ksllm_control control;
-    ksllm_result result = {.stop = KSLLM_STOP_NONE};
+    ksllm_result result = {.size = sizeof result};
     ksllm_error err;
     static const ksllm_text stops[] = {{"\n\n\n", 3}};
 

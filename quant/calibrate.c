@@ -113,10 +113,10 @@ static void cal_run_text(cal *c, ksllm_session *s, const i32 *tokens, u64 n,
         if (bos >= 0) w[m++] = bos;
         memcpy(w + m, tokens + at, k * sizeof *w);
         m += k;
-        ksllm_session_rewind(s, 0);
+        ksllm_session_rewind(s, 0, NULL);
         for (u32 i = 0; i < m; i += CAL_BATCH) {
             u32 step = min_u32(CAL_BATCH, m - i);
-            if (ksllm_session_score(s, w + i, step, logits, NULL, &err))
+            if (ksllm_session_append_logits(s, w + i, step, logits, NULL, &err))
                 die("%s", err.text);
             AT_ADD(&bar->done, step);
             progress_tick(bar);
@@ -229,7 +229,7 @@ static void cal_go(const cal_options *o) {
     cal c = {.pass = 0};
     gw g = {.n_kv = 0};
     if (ksllm_model_open(o->model, NULL, &m, &err)) die("%s", err.text);
-    ksllm_model_get_info(m, &info);
+    ksllm_model_get_info(m, &info, NULL);
     u64 n = 0, total = 0;
     i32 **tokens = xalloc(o->n_texts, sizeof *tokens);
     u64 *counts = xalloc(o->n_texts, sizeof *counts);

@@ -58,7 +58,7 @@ static void cmp_open(cmp *c, cmp_side *s, const char *path, bool exact) {
     ksllm_model_info info = {.size = sizeof info};
     s->path = path;
     if (ksllm_model_open(path, NULL, &s->m, &err)) cmp_die(path, &err);
-    ksllm_model_get_info(s->m, &info);
+    ksllm_model_get_info(s->m, &info, NULL);
     s->bits = 8 * (f64)info.weight_bytes / (f64)info.n_parameters;
     if (c->n_vocab && info.n_vocab != c->n_vocab)
         die("%s: %u tokens in its vocabulary, the reference has %u", path,
@@ -107,7 +107,7 @@ static void cmp_row(void *arg, u64 r, void *scratch) {
 
 static void cmp_eval(cmp_side *s, const i32 *tokens, u32 m) {
     ksllm_error err = {0};
-    if (ksllm_session_score(s->s, tokens, m, s->logits, NULL, &err))
+    if (ksllm_session_append_logits(s->s, tokens, m, s->logits, NULL, &err))
         cmp_die(s->path, &err);
 }
 
@@ -142,9 +142,9 @@ static void cmp_windows(cmp *c, i32 bos) {
         if (bos >= 0) w[n++] = bos;
         memcpy(w + n, c->tokens + at, k * sizeof *w);
         n += k;
-        ksllm_session_rewind(c->ref.s, 0);
+        ksllm_session_rewind(c->ref.s, 0, NULL);
         for (u32 i = 0; i < c->n_tests; i++)
-            ksllm_session_rewind(c->test[i].s, 0);
+            ksllm_session_rewind(c->test[i].s, 0, NULL);
         for (u32 i = 0; i < n; i += CMP_BATCH) {
             u32 m = min_u32(CMP_BATCH, n - i);
             cmp_batch(c, w + i, m, i + m == n);
@@ -283,7 +283,7 @@ static int cmp_main(int argc, char **argv) {
     for (u32 i = 0; i < c.n_tests; i++)
         cmp_open(&c, &c.test[i], files[1 + i], exact);
     ksllm_model_info info = {.size = sizeof info};
-    ksllm_model_get_info(c.ref.m, &info);
+    ksllm_model_get_info(c.ref.m, &info, NULL);
     c.tokens = cmp_read_text(c.ref.m, files[n - 1], &c.n_tokens);
     if (c.n_tokens > limit) c.n_tokens = limit;
     if (c.n_tokens < 2) die("%s: no text", files[n - 1]);

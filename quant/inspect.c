@@ -117,11 +117,11 @@ static void ins_memory(const char *path, bool json) {
         } else printf("  none: %s\n", err.text);
         return;
     }
-    ksllm_model_get_info(m, &info);
+    ksllm_model_get_info(m, &info, NULL);
     if (json) putchar('[');
     for (size_t i = 0; i < KS_LEN(contexts); i++) {
         ksllm_session_options o;
-        ksllm_memory mem;
+        ksllm_memory mem = {.size = sizeof mem};
         ksllm_session_options_init(&o);
         o.n_ctx = contexts[i];
         o.n_threads = 4;

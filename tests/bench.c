@@ -366,7 +366,7 @@ static void record(bench *b, const char *name, uint32_t n, const char *unit,
 
 static bool is_read(const bench *b, const ksllm_tensor *t)
 {
-    ksllm_tensor output;
+    ksllm_tensor output = {.size = sizeof output};
     return !(t->name.size == 17 &&
              memcmp(t->name.data, "token_embd.weight", 17) == 0 &&
              ksllm_tensor_find(b->model, "output.weight", &output) ==
@@ -387,7 +387,7 @@ static void *read_part(void *arg)
 {
     const reader *r = arg;
     vec a = {0}, b = {0}, c = {0}, d = {0};
-    ksllm_tensor t;
+    ksllm_tensor t = {.size = sizeof t};
     for (uint32_t i = 0, pass = 0; pass < r->passes; i++) {
         if (ksllm_tensor_at(r->b->model, i, &t) != KSLLM_OK) {
             i = UINT32_MAX;     /* the next is tensor 0 */
@@ -471,12 +471,12 @@ static double evaluate(const bench *b, ksllm_session *s, uint32_t from,
 static void put_at(const bench *b, uint32_t n)
 {
     if (n <= 1 || !b->base) {
-        ksllm_session_rewind(b->work, 0);
+        ksllm_session_rewind(b->work, 0, NULL);
         evaluate(b, b->work, 0, 1);
         return;
     }
-    if (ksllm_session_fork(b->base, b->work) != KSLLM_OK ||
-        ksllm_session_rewind(b->work, n - 1) != KSLLM_OK)
+    if (ksllm_session_fork(b->base, b->work, NULL) != KSLLM_OK ||
+        ksllm_session_rewind(b->work, n - 1, NULL) != KSLLM_OK)
         fail("fork", "failed");
     evaluate(b, b->work, n - 1, n);
 }
@@ -525,8 +525,8 @@ static double score(const bench *b, uint32_t depth, uint32_t n)
     for (int i = 0; i < 4; i++) {
         put_at(b, depth);
         double t = now();
-        check(ksllm_session_score(b->work, b->tokens + at, n, b->logits, NULL,
-                                  &err),
+        check(ksllm_session_append_logits(b->work, b->tokens + at, n,
+                                          b->logits, NULL, &err),
               "score", &err);
         t = now() - t;
         least = t < least ? t : least;
@@ -546,7 +546,7 @@ static void run_round(bench *b)
     ksllm_session_free(s);
     for (uint32_t i = 0; i < b->n_prefill; i++) {
         uint32_t n = b->prefill[i];
-        ksllm_session_rewind(b->work, 0);
+        ksllm_session_rewind(b->work, 0, NULL);
         record(b, "prefill", n, "tok/s", n / evaluate(b, b->work, 0, n));
     }
     double one = b->n_depth && b->n_checks ? score(b, b->depth[0], 1) : 0;
@@ -704,8 +704,8 @@ static void look(bench *b)
     uint64_t by_type[64] = {0}, most = 0;
     b->model = open_model(b);
     b->info.size = sizeof b->info;
-    ksllm_model_get_info(b->model, &b->info);
-    ksllm_tensor t;
+    ksllm_model_get_info(b->model, &b->info, NULL);
+    ksllm_tensor t = {.size = sizeof t};
     for (size_t i = 0; ksllm_tensor_at(b->model, i, &t) == KSLLM_OK; i++) {
         if (!is_read(b, &t))
             continue;
@@ -740,7 +740,7 @@ static void prepare(bench *b)
     if (n_ctx < 1 + deepest + more)
         n_ctx = 1 + deepest + more;
     b->options.n_ctx = n_ctx;
-    ksllm_memory memory;
+    ksllm_memory memory = {.size = sizeof memory};
     ksllm_error err = {.status = KSLLM_OK};
     check(ksllm_memory_estimate(b->model, &b->options, &memory, &err),
           "estimate", &err);

@@ -73,7 +73,7 @@ int main(int argc, char **argv)
         ksllm_control_init(&c);
         bell b = {.after_ms = 5 + i * 37 % 300};
         pthread_t thread;
-        ksllm_session_rewind(s, 0);
+        ksllm_session_rewind(s, 0, NULL);
         if (i % 2) {
             c.cancel = &b.cancel;
             pthread_create(&thread, NULL, ring, &b);

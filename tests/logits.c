@@ -80,8 +80,8 @@ static ksllm_status write_logits(ksllm_session *session,
     ksllm_status status = logits ? KSLLM_OK : KSLLM_ERR_MEMORY;
     for (size_t at = 0; at < n && status == KSLLM_OK; at += CHUNK) {
         size_t m = n - at < CHUNK ? n - at : CHUNK;
-        status = ksllm_session_score(session, tokens + at, m, logits, NULL,
-                                     err);
+        status = ksllm_session_append_logits(session, tokens + at, m, logits,
+                                             NULL, err);
         if (status == KSLLM_OK &&
             fwrite(logits, n_vocab * sizeof *logits, m, out) != m)
             status = KSLLM_ERR_IO;
@@ -135,7 +135,7 @@ int main(int argc, char **argv)
     if (status == KSLLM_OK)
         status = ksllm_model_open(a.model, &a.model_options, &model, &err);
     if (status == KSLLM_OK)
-        status = ksllm_model_get_info(model, &info);
+        status = ksllm_model_get_info(model, &info, NULL);
     if (status == KSLLM_OK)
         status = ksllm_session_create(model, &a.session_options, &session,
                                       &err);

@@ -59,7 +59,7 @@ TEST(one_block_of_each_type)
     for (int i = 0; i < N_CASES; i++) {
         const block_case *c = &block_cases[i];
         fx_file f;
-        ksllm_tensor t;
+        ksllm_tensor t = {.size = sizeof t};
         float out[257];
         /* The case in row 5, between rows of noise. */
         uint8_t *p = fx_memory(NULL, ROWS * (size_t)c->size);
@@ -115,7 +115,7 @@ TEST(rows_of_random_blocks)
         /* The first is the block above: the generators agree. */
         CHECK(memcmp(p, c->data, (size_t)c->size) == 0);
         fx_file f;
-        ksllm_tensor t;
+        ksllm_tensor t = {.size = sizeof t};
         float out[512];
         ksllm_model *m = model_with(c->type, p + c->size, 2 * c->n, &f);
         if (m && CHECK_EQ(ksllm_tensor_find(m, GATE, &t), 0)) {
@@ -141,7 +141,7 @@ TEST(four_dimensions)
     ksllm_model_options o;
     ksllm_model *m = NULL;
     ksllm_error e;
-    ksllm_tensor t;
+    ksllm_tensor t = {.size = sizeof t};
     fx_gguf g;
     fx_begin(&g);
     fx_model_keys(&g, &fx_mini);

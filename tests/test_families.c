@@ -168,7 +168,7 @@ static f32 *run(const ksllm_model *m, const reference *r, way w, i32 *greedy) {
     if (!CHECK_OK(ksllm_session_create(m, &o, &s, &err), err)) return logits;
     for (size_t at = 0; at < r->n; at += w.step) {
         size_t left = r->n - at, n = w.step < left ? w.step : left;
-        if (!CHECK_OK(ksllm_session_score(s, r->prompt + at, n,
+        if (!CHECK_OK(ksllm_session_append_logits(s, r->prompt + at, n,
                           logits + at * r->n_vocab, NULL, &err), err))
             break;
     }
@@ -265,7 +265,7 @@ static void same_everywhere(const char *path, const reference *r) {
 }
 
 static bool has_experts(const ksllm_model *m) {
-    ksllm_tensor t;
+    ksllm_tensor t = {.size = sizeof t};
     return !ksllm_tensor_find(m, "blk.1.ffn_gate_inp.weight", &t);
 }
 
@@ -279,7 +279,7 @@ static void check_row(const char *row) {
         ksllm_error err;
         ok = convert(row, STORED[i].type, path)
             && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
-            && CHECK_OK(ksllm_model_get_info(m, &info), err)
+            && CHECK_OK(ksllm_model_get_info(m, &info, NULL), err)
             && CHECK_EQ(info.n_vocab, r.n_vocab);
         if (ok && !i) check_exact(row, m, &r);
         if (ok && i) {
@@ -546,7 +546,7 @@ TEST(windows_keep_the_cache_small) {
     for (int i = 0; i < 2; i++) {
         ksllm_model *m = NULL;
         ksllm_session_options o;
-        ksllm_memory need;
+        ksllm_memory need = {.size = sizeof need};
         ksllm_error err;
         bytes b;
         if (!converted_row("exaone4_hybrid", &b)) return;
@@ -590,7 +590,7 @@ TEST(streams_are_kept_before_they_are_mixed) {
  * caller gets who asks for none. */
 TEST(default_context_is_one_that_runs) {
     ksllm_model *m = NULL;
-    ksllm_memory need = {.n_ctx = 0};
+    ksllm_memory need = {.size = sizeof need};
     ksllm_session_options o;
     ksllm_error err;
     bytes b;

@@ -535,7 +535,7 @@ TEST(a_scripted_answer)
 {
     world w = begin("llama", 128);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t script[100];
     const char *text = "안녕하세요, the end. \xf0\x9f\x98\x80!";
     int64_t n = ksllm_encode(w.m, text, KSLLM_NUL, 0, script, 100, &w.e);
@@ -581,7 +581,7 @@ TEST(broken_characters)
     world w = begin("llama", 128);
     record r = {0};
     for (size_t i = 0; i < 4; i++) {
-        ksllm_result res;
+        ksllm_result res = {.size = sizeof res};
         int32_t script[16];
         char text[64];
         size_t n = byte_script(cases[i].bytes, script);
@@ -618,7 +618,7 @@ TEST(pieces_equal_decode)
         for (int k = 0; k < 60; k++) {
             int32_t script[100];
             char text[4096];
-            ksllm_result res;
+            ksllm_result res = {.size = sizeof res};
             for (int j = 0; j < 100; j++)
                 script[j] = (int32_t)fx_below(&rng, (uint32_t)v);
             ksllm_generation g = scripted(&r, script, 100);
@@ -652,7 +652,7 @@ TEST(stop_tokens)
 {
     world w = begin("llama", 128);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t script[100], stops[2] = {'z', ' '};
     size_t n = byte_script("one two zed", script);
     ksllm_generation g = scripted(&r, script, n);
@@ -693,7 +693,7 @@ static void stops_at(world *w, const char *text, const char *const *stops,
 {
     for (int merged = 0; merged < 2; merged++) {
         record r = {0};
-        ksllm_result res;
+        ksllm_result res = {.size = sizeof res};
         int32_t script[200];
         ksllm_text list[KSLLM_MAX_STOPS];
         size_t n = merged ? (size_t)ksllm_encode(w->m, text, KSLLM_NUL, 0,
@@ -761,7 +761,7 @@ TEST(held_back_text)
 {
     world w = begin("llama", 128);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t script[100];
     ksllm_text stop = {"\nUser:", 6};
     size_t n = byte_script("a\nUsb\nUser", script);
@@ -841,7 +841,7 @@ TEST(stopped_by_the_callback)
 {
     world w = begin("llama", 128);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t script[100];
     size_t n = byte_script("abcdefgh", script), have;
     for (size_t after = 1; after < 5; after++) {
@@ -863,7 +863,7 @@ TEST(limits)
 {
     world w = begin("llama", 16);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t script[100], prompt[17];
     size_t n = byte_script("abcdefghijklmnopqrstuvwxyz", script), have;
     fx_prompt(prompt, 17, 1);
@@ -923,7 +923,7 @@ TEST(refused)
 {
     world w = begin("llama", 64);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t id = 5, bad = V, script[4] = {'a', 'b', 'c', 'd'};
     ksllm_text stops[17];
     char longer[KSLLM_MAX_STOP_BYTES + 1] = {'x'};
@@ -976,7 +976,7 @@ TEST(prompts)
 {
     world w = begin("spm", 128), b = begin("llama", 128);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     int32_t want[64];
     size_t have;
     const char *text = "안녕 the he";
@@ -1006,7 +1006,7 @@ TEST(prompts)
     if (CHECK_EQ(have, before + (size_t)n + 1))
         CHECK(memcmp(t + before, want, (size_t)n * sizeof *t) == 0);
     /* To an empty session it has. */
-    ksllm_session_rewind(w.s, 0);
+    ksllm_session_rewind(w.s, 0, NULL);
     CHECK_OK(ksllm_generate(w.s, &g, &res, &w.e), w.e);
     t = ksllm_session_tokens(w.s, &have);
     CHECK_EQ(t[0], 1);
@@ -1034,7 +1034,7 @@ TEST(timelines)
 {
     world w = begin("llama", 128);
     record r = {0};
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     ksllm_generation g;
     int32_t ten[10], prompt[20];
     size_t have;
@@ -1104,7 +1104,7 @@ TEST(seeds)
 {
     world w = begin("llama", 128);
     static record r[3];
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     ksllm_sampling sm;
     ksllm_sampling_init(&sm);
     sm.temperature = 1.5f;
@@ -1203,7 +1203,7 @@ static int cancel_later(void *ctx, const ksllm_piece *p)
 TEST(cancelled_and_late)
 {
     world w = begin("llama", 128);
-    ksllm_result res;
+    ksllm_result res = {.size = sizeof res};
     ksllm_generation g;
     int32_t prompt[60], whole[20];
     size_t have;
@@ -1220,7 +1220,7 @@ TEST(cancelled_and_late)
     g.control = &control;
     for (int k = 0; k < 4; k++) {
         canceller c = {{0}, 3 * k};
-        ksllm_session_rewind(w.s, 0);
+        ksllm_session_rewind(w.s, 0, NULL);
         g.tokens = prompt;
         g.n_tokens = 60;
         g.max_tokens = 20;
@@ -1252,7 +1252,7 @@ TEST(cancelled_and_late)
         CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_CANCELLED);
         control.cancel = NULL;
     }
-    ksllm_session_rewind(w.s, 0);
+    ksllm_session_rewind(w.s, 0, NULL);
     g.tokens = prompt;
     g.n_tokens = 60;
     control.budget_us = 1;

@@ -34,15 +34,15 @@ static void exercise(ksllm_model *m, bool weights)
 {
     ksllm_model_info info = {.size = sizeof info};
     ksllm_error e;
-    CHECK_EQ(ksllm_model_get_info(m, &info), KSLLM_OK);
+    CHECK_EQ(ksllm_model_get_info(m, &info, NULL), KSLLM_OK);
     for (size_t i = 0; i < ksllm_meta_count(m); i++) {
-        ksllm_meta k, item;
+        ksllm_meta k = {.size = sizeof k}, item = {.size = sizeof item};
         CHECK_EQ(ksllm_meta_at(m, i, &k), KSLLM_OK);
         if (k.type == KSLLM_META_ARRAY && k.n_items)
             ksllm_meta_item(m, i, k.n_items - 1, &item);
     }
     for (size_t i = 0; i < ksllm_tensor_count(m); i++) {
-        ksllm_tensor t;
+        ksllm_tensor t = {.size = sizeof t};
         CHECK_EQ(ksllm_tensor_at(m, i, &t), KSLLM_OK);
         if (t.data && t.bytes) {
             volatile uint8_t last = ((const uint8_t *)t.data)[t.bytes - 1];
@@ -61,7 +61,7 @@ static void exercise(ksllm_model *m, bool weights)
     o.n_ctx = 16;
     o.n_batch = 4;
     o.n_threads = 1;
-    ksllm_memory mem;
+    ksllm_memory mem = {.size = sizeof mem};
     ksllm_session *s = NULL;
     if (!weights || ksllm_memory_estimate(m, &o, &mem, &e) < 0)
         return;
@@ -194,7 +194,7 @@ TEST(opens_every_fixture)
             free(f.data);
             continue;
         }
-        CHECK_EQ(ksllm_model_get_info(m, &n), KSLLM_OK);
+        CHECK_EQ(ksllm_model_get_info(m, &n, NULL), KSLLM_OK);
         CHECK_EQ(n.architecture.size, strlen(s->arch));
         CHECK(memcmp(n.architecture.data, s->arch, n.architecture.size) == 0);
         CHECK_EQ(n.name.size, strlen(s->name));
@@ -217,7 +217,7 @@ TEST(opens_every_fixture)
         CHECK(n.isa && strstr(ksllm_isa_list(), n.isa) == ksllm_isa_list());
         uint64_t bytes = 0, items = 0;
         for (size_t k = 0; k < ksllm_tensor_count(m); k++) {
-            ksllm_tensor t, again;
+            ksllm_tensor t = {.size = sizeof t}, again = {.size = sizeof again};
             char name[64];
             CHECK_EQ(ksllm_tensor_at(m, k, &t), KSLLM_OK);
             snprintf(name, sizeof name, "%.*s", (int)t.name.size,
@@ -328,7 +328,7 @@ TEST(metadata_of_every_type)
     fx_alloc a;
     ksllm_model *m;
     ksllm_error e;
-    ksllm_meta k;
+    ksllm_meta k = {.size = sizeof k};
     if (!CHECK_OK(open_counted(&f, &a, true, &m, &e), e)) {
         free(f.data);
         return;
@@ -362,7 +362,7 @@ TEST(metadata_of_every_type)
     CHECK(k.text.size == 3 && memcmp(k.text.data, "end", 3) == 0);
     size_t seen = 0;
     for (size_t i = 0; i < ksllm_meta_count(m); i++) {
-        ksllm_meta item;
+        ksllm_meta item = {.size = sizeof item};
         CHECK_EQ(ksllm_meta_at(m, i, &k), KSLLM_OK);
         if (k.key.size < 2 || memcmp(k.key.data, "a.", 2))
             continue;
@@ -417,7 +417,7 @@ TEST(vocabulary_alone)
         if (!CHECK_OK(open_counted(i ? &whole : &f, &a, true, &m, &e), e))
             continue;
         ksllm_session *s = (ksllm_session *)(void *)&a;
-        ksllm_tensor t;
+        ksllm_tensor t = {.size = sizeof t};
         CHECK(ksllm_session_create(m, NULL, &s, &e) < 0);
         CHECK(s == NULL);
         CHECK(e.text[0]);
@@ -587,7 +587,7 @@ TEST(nested_arrays)
         fx_alloc a;
         ksllm_model *m;
         ksllm_error e;
-        ksllm_meta k;
+        ksllm_meta k = {.size = sizeof k};
         ksllm_status st = open_counted(&f, &a, true, &m, &e);
         if (st == KSLLM_OK) {
             for (size_t i = 0; i < ksllm_meta_count(m); i++)
@@ -937,13 +937,13 @@ static ksllm_status open_path(const char *name, ksllm_error *e,
         *hash = FX_HASH;
         uint64_t bytes = 0;
         for (size_t i = 0; i < sizeof mini_tensors / sizeof(char *); i++) {
-            ksllm_tensor t;
+            ksllm_tensor t = {.size = sizeof t};
             if (CHECK_EQ(ksllm_tensor_find(m, mini_tensors[i], &t), 0))
                 *hash = fx_hash(*hash, t.data, (size_t)t.bytes);
             bytes += t.bytes;
         }
         ksllm_model_info info = {.size = sizeof info};
-        ksllm_model_get_info(m, &info);
+        ksllm_model_get_info(m, &info, NULL);
         CHECK_EQ(info.weight_bytes, bytes);
     } else {
         CHECK(m == NULL);
@@ -998,9 +998,9 @@ TEST(part_of_a_file)
         o.allocator = &a.allocator;
         CHECK_OK(ksllm_model_open_fd(fd, offsets[i], f.size, &o, &m, &e), e);
         if (m) {
-            ksllm_tensor t;
+            ksllm_tensor t = {.size = sizeof t};
             ksllm_model_info info = {.size = sizeof info};
-            CHECK_EQ(ksllm_model_get_info(m, &info), KSLLM_OK);
+            CHECK_EQ(ksllm_model_get_info(m, &info, NULL), KSLLM_OK);
             CHECK_EQ(info.file_bytes, f.size);
             CHECK_EQ(ksllm_tensor_find(m, "token_embd.weight", &t), 0);
             close(fd);                  /* the model does not need it */
@@ -1146,17 +1146,17 @@ TEST(arguments_of_models)
     fx_file f = fx_model(&fx_mini);
     ksllm_model *m = NULL;
     ksllm_error e;
-    ksllm_meta k;
-    ksllm_tensor t;
+    ksllm_meta k = {.size = sizeof k};
+    ksllm_tensor t = {.size = sizeof t};
     ksllm_model_info info = {.size = sizeof info};
     float row[64];
     int32_t ids[8] = {0};
     char text[64];
     CHECK_OK(ksllm_model_open_memory(f.data, f.size, NULL, &m, &e), e);
-    ARGUMENT(ksllm_model_get_info(NULL, &info));
-    ARGUMENT(ksllm_model_get_info(m, NULL));
+    ARGUMENT(ksllm_model_get_info(NULL, &info, NULL));
+    ARGUMENT(ksllm_model_get_info(m, NULL, NULL));
     info.size = 0;
-    ARGUMENT(ksllm_model_get_info(m, &info));
+    ARGUMENT(ksllm_model_get_info(m, &info, NULL));
     CHECK_EQ(ksllm_meta_count(NULL), 0);
     ARGUMENT(ksllm_meta_at(NULL, 0, &k));
     ARGUMENT(ksllm_meta_at(m, 0, NULL));
@@ -1233,7 +1233,7 @@ TEST(arguments_of_sessions)
     ksllm_model *m = NULL;
     ksllm_session *s = (ksllm_session *)(void *)&f;
     ksllm_error e;
-    ksllm_memory mem;
+    ksllm_memory mem = {.size = sizeof mem};
     ksllm_session_options o;
     ksllm_cancel c = {0};
     int32_t id = 2;
@@ -1292,17 +1292,17 @@ TEST(arguments_of_sessions)
     ARGUMENT(ksllm_session_append(NULL, &id, 1, NULL, &e));
     ARGUMENT(ksllm_session_append(s, NULL, 1, NULL, &e));
     ARGUMENT(ksllm_session_append(s, &id, 0, NULL, &e));
-    ARGUMENT(ksllm_session_score(NULL, &id, 1, logits, NULL, &e));
-    ARGUMENT(ksllm_session_score(s, NULL, 1, logits, NULL, &e));
-    ARGUMENT(ksllm_session_score(s, &id, 0, logits, NULL, &e));
-    ARGUMENT(ksllm_session_score(s, &id, 1, NULL, NULL, &e));
+    ARGUMENT(ksllm_session_append_logits(NULL, &id, 1, logits, NULL, &e));
+    ARGUMENT(ksllm_session_append_logits(s, NULL, 1, logits, NULL, &e));
+    ARGUMENT(ksllm_session_append_logits(s, &id, 0, logits, NULL, &e));
+    ARGUMENT(ksllm_session_append_logits(s, &id, 1, NULL, NULL, &e));
     ksllm_control control = {0};
     ARGUMENT(ksllm_session_append(s, &id, 1, &control, &e));
-    ARGUMENT(ksllm_session_rewind(NULL, 0));
-    ARGUMENT(ksllm_session_rewind(s, 1));
-    CHECK_EQ(ksllm_session_rewind(s, 0), KSLLM_OK);
-    ARGUMENT(ksllm_session_fork(NULL, s));
-    ARGUMENT(ksllm_session_fork(s, NULL));
+    ARGUMENT(ksllm_session_rewind(NULL, 0, NULL));
+    ARGUMENT(ksllm_session_rewind(s, 1, NULL));
+    CHECK_EQ(ksllm_session_rewind(s, 0, NULL), KSLLM_OK);
+    ARGUMENT(ksllm_session_fork(NULL, s, NULL));
+    ARGUMENT(ksllm_session_fork(s, NULL, NULL));
     size_t n = 77;
     CHECK(ksllm_session_tokens(NULL, &n) == NULL || n == 0);
     CHECK_EQ(n, 0);
@@ -1324,7 +1324,7 @@ TEST(arguments_of_sessions)
     ARGUMENT(ksllm_sample(s, &sampling, 0, &p, top, 33, &e));
     CHECK_EQ(ksllm_sample(s, NULL, 0, &p, NULL, 0, &e), KSLLM_OK);
     ksllm_generation g;
-    ksllm_result r;
+    ksllm_result r = {.size = sizeof r};
     ksllm_generation_init(&g);
     ARGUMENT(ksllm_generate(NULL, &g, &r, &e));
     CHECK_EQ(r.stop, KSLLM_STOP_NONE);
@@ -1353,7 +1353,7 @@ TEST(names)
     CHECK_STR(ksllm_status_name(KSLLM_ERR_THREAD), "KSLLM_ERR_THREAD");
     CHECK_STR(ksllm_status_name((ksllm_status)1), "unknown status");
     CHECK_STR(ksllm_status_name((ksllm_status)-99), "unknown status");
-    CHECK_STR(ksllm_version(), "0.1.0");
+    CHECK_STR(ksllm_version(), "0.2.0");
     const char *isa = ksllm_isa_list();
     CHECK(isa && strlen(isa) >= 6);
     CHECK_STR(isa + strlen(isa) - 6, "scalar");

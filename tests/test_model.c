@@ -120,7 +120,7 @@ static ksllm_session *new_session(const ksllm_model *m, uint32_t n_ctx,
 static size_t vocab_of(const ksllm_model *m)
 {
     ksllm_model_info info = {.size = sizeof info};
-    ksllm_model_get_info(m, &info);
+    ksllm_model_get_info(m, &info, NULL);
     return info.n_vocab;
 }
 
@@ -236,7 +236,7 @@ TEST(mixed_model_has_all_types)
     ksllm_model *m = open_spec(fx_spec_of("mixed"), NULL, &f);
     uint64_t seen = 0;
     for (size_t i = 0; i < ksllm_tensor_count(m); i++) {
-        ksllm_tensor t;
+        ksllm_tensor t = {.size = sizeof t};
         ksllm_tensor_at(m, i, &t);
         seen |= (uint64_t)1 << t.type;
     }
@@ -253,7 +253,7 @@ TEST(mixed_model_has_all_types)
 static void naive_quantize(const ksllm_model *m, const char *name,
                            const double *x, size_t n, double *out)
 {
-    ksllm_tensor t;
+    ksllm_tensor t = {.size = sizeof t};
     size_t block = 1;
     if (ksllm_tensor_find(m, name, &t) == KSLLM_OK)
         block = fx_type_of(t.type)->items;
@@ -281,7 +281,7 @@ typedef struct naive {
 static void naive_row(naive *a, const char *name, uint64_t r, double *out,
                       size_t n)
 {
-    ksllm_tensor t;
+    ksllm_tensor t = {.size = sizeof t};
     float row[512];
     if (ksllm_tensor_find(a->m, name, &t) || t.dims[0] != n || n > 512 ||
         ksllm_tensor_row(a->m, &t, r, row)) {
@@ -294,7 +294,7 @@ static void naive_row(naive *a, const char *name, uint64_t r, double *out,
 
 static bool naive_has(naive *a, const char *name)
 {
-    ksllm_tensor t;
+    ksllm_tensor t = {.size = sizeof t};
     return ksllm_tensor_find(a->m, name, &t) == KSLLM_OK;
 }
 
@@ -573,8 +573,8 @@ TEST(score_equals_append)
         float *all = fx_memory(NULL, N_PROMPT * v * sizeof *all);
         int32_t tokens[N_PROMPT];
         fx_prompt(tokens, N_PROMPT, 11);
-        CHECK_OK(ksllm_session_score(a, tokens, 20, all, NULL, &e), e);
-        CHECK_OK(ksllm_session_score(a, tokens + 20, N_PROMPT - 20,
+        CHECK_OK(ksllm_session_append_logits(a, tokens, 20, all, NULL, &e), e);
+        CHECK_OK(ksllm_session_append_logits(a, tokens + 20, N_PROMPT - 20,
                                      all + 20 * v, NULL, &e), e);
         for (size_t t = 0; t < N_PROMPT; t++) {
             CHECK_OK(ksllm_session_append(b, tokens + t, 1, NULL, &e), e);
@@ -652,9 +652,9 @@ TEST(rewind_and_go_on)
         fx_prompt(a, N, 1);
         for (size_t k = 0; k < sizeof back / sizeof back[0]; k++) {
             CHECK_OK(ksllm_session_sync(s, a, N, NULL, &e), e);
-            CHECK_EQ(ksllm_session_rewind(s, N), KSLLM_OK);
-            CHECK_EQ(ksllm_session_rewind(s, N + 1), KSLLM_ERR_ARGUMENT);
-            CHECK_EQ(ksllm_session_rewind(s, back[k]), KSLLM_OK);
+            CHECK_EQ(ksllm_session_rewind(s, N, NULL), KSLLM_OK);
+            CHECK_EQ(ksllm_session_rewind(s, N + 1, NULL), KSLLM_ERR_ARGUMENT);
+            CHECK_EQ(ksllm_session_rewind(s, back[k], NULL), KSLLM_OK);
             CHECK(ksllm_session_logits(s) == NULL);
             check_tokens(s, a, back[k]);
             size_t half = (back[k] + N) / 2 + 1;
@@ -691,7 +691,7 @@ TEST(fork)
         memcpy(b, a, 60 * sizeof *a);
         CHECK_OK(ksllm_session_sync(s, a, 60, NULL, &e), e);
         CHECK_OK(ksllm_session_sync(t, b + 50, 50, NULL, &e), e);
-        CHECK_EQ(ksllm_session_fork(s, t), KSLLM_OK);
+        CHECK_EQ(ksllm_session_fork(s, t, NULL), KSLLM_OK);
         check_tokens(t, a, 60);
         CHECK_HEX(logits_hash(m, t), logits_hash(m, s));
         CHECK_OK(ksllm_session_append(t, b + 60, 40, NULL, &e), e);
@@ -699,19 +699,19 @@ TEST(fork)
         CHECK_HEX(logits_hash(m, s), fresh_hash(m, a, 100));
         CHECK_HEX(logits_hash(m, t), fresh_hash(m, b, 100));
         /* An empty one, and one without logits. */
-        ksllm_session_rewind(s, 50);
-        CHECK_EQ(ksllm_session_fork(s, t), KSLLM_OK);
+        ksllm_session_rewind(s, 50, NULL);
+        CHECK_EQ(ksllm_session_fork(s, t, NULL), KSLLM_OK);
         CHECK(ksllm_session_logits(t) == NULL);
         CHECK_OK(ksllm_session_append(t, a + 50, 1, NULL, &e), e);
         CHECK_HEX(logits_hash(m, t), fresh_hash(m, a, 51));
-        CHECK_EQ(ksllm_session_fork(s, u), KSLLM_ERR_ARGUMENT);
-        CHECK_EQ(ksllm_session_fork(s, v), KSLLM_ERR_ARGUMENT);
-        CHECK_EQ(ksllm_session_fork(s, x), KSLLM_ERR_ARGUMENT);
+        CHECK_EQ(ksllm_session_fork(s, u, NULL), KSLLM_ERR_ARGUMENT);
+        CHECK_EQ(ksllm_session_fork(s, v, NULL), KSLLM_ERR_ARGUMENT);
+        CHECK_EQ(ksllm_session_fork(s, x, NULL), KSLLM_ERR_ARGUMENT);
         check_tokens(u, NULL, 0);
         fx_file g;
         ksllm_model *m2 = open_spec(fx_spec_of(cached[i]), NULL, &g);
         ksllm_session *y = new_session(m2, 128, w, KSLLM_TYPE_F16);
-        CHECK_EQ(ksllm_session_fork(s, y), KSLLM_ERR_ARGUMENT);
+        CHECK_EQ(ksllm_session_fork(s, y, NULL), KSLLM_ERR_ARGUMENT);
         ksllm_session *all[] = {s, t, u, v, x, y};
         for (size_t k = 0; k < 6; k++)
             ksllm_session_free(all[k]);
@@ -754,9 +754,9 @@ static void random_timeline(const char *name, uint64_t seed, int steps)
             evaluated = true;
         } else if (verb == 2) {
             n = fx_below(&seed, (uint32_t)n + 1);
-            CHECK_EQ(ksllm_session_rewind(s, n), KSLLM_OK);
+            CHECK_EQ(ksllm_session_rewind(s, n, NULL), KSLLM_OK);
         } else if (verb == 3) {
-            CHECK_EQ(ksllm_session_fork(s, t), KSLLM_OK);
+            CHECK_EQ(ksllm_session_fork(s, t, NULL), KSLLM_OK);
             ksllm_session *swap = s;
             s = t;
             t = swap;
@@ -928,7 +928,7 @@ TEST(embeddings)
     fx_prompt(tokens, N, 5);
     ksllm_session *last = pooled_session(m, KSLLM_POOL_LAST, 16);
     CHECK(ksllm_session_embedding(last) == NULL);
-    ksllm_tensor out;
+    ksllm_tensor out = {.size = sizeof out};
     CHECK_EQ(ksllm_tensor_find(m, "output.weight", &out), KSLLM_OK);
     for (size_t i = 0; i < N; i++) {
         CHECK_OK(ksllm_session_append(last, tokens + i, 1, NULL, &e), e);
@@ -950,7 +950,7 @@ TEST(embeddings)
         }
     }
     uint64_t hash = fx_hash_floats(FX_HASH, ksllm_session_embedding(last), n);
-    ksllm_session_rewind(last, 0);
+    ksllm_session_rewind(last, 0, NULL);
     CHECK_OK(ksllm_session_sync(last, tokens, N, NULL, &e), e);
     CHECK_HEX(fx_hash_floats(FX_HASH, ksllm_session_embedding(last), n),
               hash);
@@ -967,7 +967,7 @@ TEST(embeddings)
                 CHECK(fabs((double)x[k] - mean[k]) < 1e-5);
         }
         /* An append counts only what it brings. */
-        CHECK_EQ(ksllm_session_rewind(s, 30), KSLLM_OK);
+        CHECK_EQ(ksllm_session_rewind(s, 30, NULL), KSLLM_OK);
         CHECK_OK(ksllm_session_append(s, tokens + 30, N - 30, NULL, &e), e);
         x = ksllm_session_embedding(s);
         if (CHECK(x != NULL))
@@ -979,7 +979,7 @@ TEST(embeddings)
     ksllm_session *none = pooled_session(m, KSLLM_POOL_NONE, 16);
     CHECK_OK(ksllm_session_sync(none, tokens, N, NULL, &e), e);
     CHECK(ksllm_session_embedding(none) == NULL);
-    CHECK_EQ(ksllm_session_fork(last, none), KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_session_fork(last, none, NULL), KSLLM_ERR_ARGUMENT);
     ksllm_session_free(none);
     ksllm_session_free(last);
     ksllm_model_close(m);

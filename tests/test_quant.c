@@ -837,7 +837,7 @@ TEST(chat_templates) {
 TEST(gates_of_any_rank_have_room) {
     char line[512], cwd[256];
     ksllm_model *m = NULL;
-    ksllm_memory was, is;
+    ksllm_memory was = {.size = sizeof was}, is = {.size = sizeof is};
     ksllm_error err;
     begin();
     char *path = in_folder("axk2.gguf");

@@ -41,7 +41,7 @@ static ksllm_session *create(const ksllm_model *m,
 static size_t vocab_of(const ksllm_model *m)
 {
     ksllm_model_info info = {.size = sizeof info};
-    ksllm_model_get_info(m, &info);
+    ksllm_model_get_info(m, &info, NULL);
     return info.n_vocab;
 }
 
@@ -125,7 +125,7 @@ TEST(estimate_is_exact)
         ksllm_session_options o;
         for (int k = 0; options_at(k, &o); k++) {
             fx_alloc a;
-            ksllm_memory mem;
+            ksllm_memory mem = {.size = sizeof mem};
             ksllm_error e;
             fx_alloc_init(&a);
             o.allocator = &a.allocator;
@@ -161,7 +161,7 @@ TEST(callers_buffer)
         ksllm_session_options o;
         for (int k = 0; options_at(k, &o); k++) {
             fx_alloc a;
-            ksllm_memory mem;
+            ksllm_memory mem = {.size = sizeof mem};
             ksllm_error e;
             uint64_t hash = 0;
             o.n_ctx = o.n_ctx ? o.n_ctx : 100;
@@ -208,7 +208,7 @@ TEST(estimates_that_overflow)
                                     UINT32_MAX};
     for (int i = 0; i < 4; i++) {
         ksllm_session_options o = small_options();
-        ksllm_memory mem;
+        ksllm_memory mem = {.size = sizeof mem};
         ksllm_error e;
         fx_alloc a;
         fx_alloc_init(&a);
@@ -265,10 +265,10 @@ TEST(no_allocation_while_it_lives)
     for (int i = 0; i < 30; i++)
         CHECK_OK(ksllm_session_append(s, tokens + i, 1, NULL, &e), e);
     CHECK_OK(ksllm_session_sync(s, tokens, 30, NULL, &e), e);
-    CHECK_OK(ksllm_session_score(s, tokens, 20, logits, NULL, &e), e);
-    CHECK_EQ(ksllm_session_rewind(s, 10), KSLLM_OK);
+    CHECK_OK(ksllm_session_append_logits(s, tokens, 20, logits, NULL, &e), e);
+    CHECK_EQ(ksllm_session_rewind(s, 10, NULL), KSLLM_OK);
     CHECK_OK(ksllm_session_append(s, tokens, 9, NULL, &e), e);
-    CHECK_EQ(ksllm_session_fork(s, t), KSLLM_OK);
+    CHECK_EQ(ksllm_session_fork(s, t, NULL), KSLLM_OK);
     ksllm_token_prob p, top[32];
     ksllm_sampling sm;
     ksllm_sampling_init(&sm);
@@ -283,7 +283,7 @@ TEST(no_allocation_while_it_lives)
         CHECK_OK(ksllm_sample(s, &sm, i, &p, top, 32, &e), e);
     ksllm_text stops[2] = {{"\n\n", 2}, {"end", 3}};
     ksllm_generation g;
-    ksllm_result r;
+    ksllm_result r = {.size = sizeof r};
     ksllm_generation_init(&g);
     g.text = "안녕하세요 there, 안녕히 가세요";
     g.max_tokens = 100;
@@ -421,7 +421,7 @@ TEST(a_full_context)
              KSLLM_ERR_CONTEXT);
     CHECK_EQ(ksllm_session_append(s, tokens, SIZE_MAX, NULL, &e),
              KSLLM_ERR_CONTEXT);
-    CHECK_EQ(ksllm_session_score(s, tokens, 17, logits, NULL, &e),
+    CHECK_EQ(ksllm_session_append_logits(s, tokens, 17, logits, NULL, &e),
              KSLLM_ERR_CONTEXT);
     CHECK_OK(ksllm_session_append(s, tokens, 10, NULL, &e), e);
     uint64_t hash = logits_hash(m, s);
@@ -429,7 +429,7 @@ TEST(a_full_context)
              KSLLM_ERR_CONTEXT);
     CHECK_EQ(ksllm_session_append(s, tokens, SIZE_MAX - 5, NULL, &e),
              KSLLM_ERR_CONTEXT);
-    CHECK_EQ(ksllm_session_score(s, tokens, 7, logits, NULL, &e),
+    CHECK_EQ(ksllm_session_append_logits(s, tokens, 7, logits, NULL, &e),
              KSLLM_ERR_CONTEXT);
     CHECK_EQ(ksllm_session_sync(s, tokens, 17, NULL, &e), KSLLM_ERR_CONTEXT);
     CHECK_EQ(check_prefix(s, tokens, 10), 10);
@@ -507,9 +507,10 @@ TEST(sliding)
             /* Scores are of all their tokens, or refused. */
             float logits[1];
             uint64_t hash = logits_hash(m, s);
-            CHECK_EQ(ksllm_session_score(s, tokens, 33 - n, logits, NULL,
-                                         &e), KSLLM_ERR_CONTEXT);
-            CHECK_EQ(ksllm_session_score(s, tokens, 33, logits, NULL, &e),
+            CHECK_EQ(ksllm_session_append_logits(s, tokens, 33 - n, logits,
+                                                 NULL, &e), KSLLM_ERR_CONTEXT);
+            CHECK_EQ(ksllm_session_append_logits(s, tokens, 33, logits,
+                                                 NULL, &e),
                      KSLLM_ERR_CONTEXT);
             CHECK_EQ(check_prefix(s, now, n), n);
             CHECK_HEX(logits_hash(m, s), hash);
@@ -541,7 +542,8 @@ TEST(tokens_out_of_range)
                      KSLLM_ERR_TOKEN);
             CHECK_EQ(ksllm_session_append(s, tokens, 20, NULL, &e),
                      KSLLM_ERR_TOKEN);
-            CHECK_EQ(ksllm_session_score(s, tokens, 20, logits, NULL, &e),
+            CHECK_EQ(ksllm_session_append_logits(s, tokens, 20, logits,
+                                                 NULL, &e),
                      KSLLM_ERR_TOKEN);
             char number[16];
             snprintf(number, sizeof number, "%ld", (long)bad[i]);
@@ -845,7 +847,7 @@ TEST(progress_of_a_prompt)
     CHECK_EQ(p.last, N_LONG);
     CHECK_EQ(p.total, N_LONG);
     /* Cancelled from inside. */
-    ksllm_session_rewind(s, 0);
+    ksllm_session_rewind(s, 0, NULL);
     memset(&p, 0, sizeof p);
     p.cancel = &c;
     control.cancel = &c;

@@ -613,7 +613,7 @@ static int64_t stream(const opened *x, const int32_t *ids, int64_t n,
     ksllm_model_info info = {.size = sizeof info};
     char piece[3 * TOK_TEXT_MAX + 12];
     int64_t at = 0;
-    ksllm_model_get_info(x->m, &info);
+    ksllm_model_get_info(x->m, &info, NULL);
     size_t cap = 3 * (size_t)info.max_piece_bytes + 12;
     ksllm_decoder_init(&d, x->m, flags);
     CHECK_EQ(ksllm_decoder_next(&d, 0, piece, cap - 1), KSLLM_ERR_BUFFER);

@@ -302,7 +302,7 @@ static int streams(const ksllm_model *model, uint64_t wanted)
     size_t cap = 0;
     bool ok = true;
 
-    ksllm_model_get_info(model, &info);
+    ksllm_model_get_info(model, &info, NULL);
     char *whole = NULL, *text = NULL;
     for (int i = 0; ok && ids != NULL && n_tokens < wanted; i++) {
         size_t n = 1 + random_below(2 * STREAM) / 2;
