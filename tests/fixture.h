@@ -878,4 +878,60 @@ static inline void fx_alloc_init(fx_alloc *a)
     a->limit = (size_t)1 << 28;
 }
 
+/* ---- opened --------------------------------------------------------------
+ * What every test of a running model begins with. Ends the program where that
+ * fails: nothing after it could work. */
+
+static inline void fx_must(ksllm_status status, const ksllm_error *e)
+{
+    if (status == KSLLM_OK)
+        return;
+    fprintf(stderr, "fixture: %s\n", e->text);
+    exit(1);
+}
+
+/* The file has to be freed (f->data) after the model is closed. */
+static inline ksllm_model *fx_open(const char *name, fx_file *f)
+{
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    *f = fx_model(fx_spec_of(name));
+    fx_must(ksllm_model_open_memory(f->data, f->size, NULL, &m, &e), &e);
+    return m;
+}
+
+static inline ksllm_session_options fx_small_options(void)
+{
+    ksllm_session_options o;
+    ksllm_session_options_init(&o);
+    o.n_ctx = 64;
+    o.n_batch = 16;
+    o.n_threads = 1;
+    return o;
+}
+
+static inline ksllm_session *fx_create(const ksllm_model *m,
+                                       const ksllm_session_options *o)
+{
+    ksllm_session *s = NULL;
+    ksllm_error e;
+    fx_must(ksllm_session_create(m, o, &s, &e), &e);
+    return s;
+}
+
+static inline size_t fx_n_vocab(const ksllm_model *m)
+{
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_model_get_info(m, &info, NULL);
+    return info.n_vocab;
+}
+
+/* 0 when there are none. */
+static inline uint64_t fx_logits_hash(const ksllm_model *m,
+                                      const ksllm_session *s)
+{
+    const float *l = ksllm_session_logits(s);
+    return l ? fx_hash_floats(FX_HASH, l, fx_n_vocab(m)) : 0;
+}
+
 #endif

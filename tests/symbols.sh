@@ -14,7 +14,7 @@ passed=0 failed=0
 libc='memchr memcmp memcpy memmove memset strchr strcmp strlen strncmp strnlen
 malloc realloc free
 open close fstat mmap munmap madvise sysconf syscall read pread
-clock_gettime getauxval sched_getaffinity sched_yield
+clock_gettime nanosleep getauxval sched_getaffinity sched_yield
 pthread_create pthread_join pthread_attr_init pthread_attr_destroy
 pthread_attr_setstacksize pthread_setaffinity_np pthread_sigmask
 pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock

@@ -117,20 +117,6 @@ static ksllm_session *new_session(const ksllm_model *m, uint32_t n_ctx,
     return s;
 }
 
-static size_t vocab_of(const ksllm_model *m)
-{
-    ksllm_model_info info = {.size = sizeof info};
-    ksllm_model_get_info(m, &info, NULL);
-    return info.n_vocab;
-}
-
-/* The hash of a session's logits; 0 when there are none. */
-static uint64_t logits_hash(const ksllm_model *m, const ksllm_session *s)
-{
-    const float *l = ksllm_session_logits(s);
-    return l ? fx_hash_floats(FX_HASH, l, vocab_of(m)) : 0;
-}
-
 static uint64_t run_way(const ksllm_model *m, way w, ksllm_type kv)
 {
     int32_t tokens[N_ALL];
@@ -148,7 +134,7 @@ static uint64_t run_way(const ksllm_model *m, way w, ksllm_type kv)
         const float *l = ksllm_session_logits(s);
         if (!CHECK(l != NULL))
             break;
-        hash = fx_hash_floats(hash, l, vocab_of(m));
+        hash = fx_hash_floats(hash, l, fx_n_vocab(m));
         if (i < N_ALL)
             CHECK_OK(ksllm_session_append(s, tokens + i, 1, NULL, &e), e);
     }
@@ -479,7 +465,7 @@ static bool naive_logits(const ksllm_model *m, const fx_spec *s, bool int8,
             naive_layer(&a, l, pos);
     }
     naive_norm(&a, "output_norm.weight", a.x, s->n_embd, a.h);
-    naive_matmul(&a, head, a.h, s->n_embd, logits, vocab_of(m));
+    naive_matmul(&a, head, a.h, s->n_embd, logits, fx_n_vocab(m));
     free(room);
     return !a.bad;
 }
@@ -499,7 +485,7 @@ static double logits_error(const fx_spec *s, ksllm_type kv, bool int8)
     if (t && CHECK(naive_logits(m, s, int8, tokens, N, want)) &&
         CHECK_OK(ksllm_session_sync(t, tokens, N, NULL, &e), e)) {
         const float *l = ksllm_session_logits(t);
-        for (size_t i = 0; i < vocab_of(m); i++) {
+        for (size_t i = 0; i < fx_n_vocab(m); i++) {
             double d = (double)l[i] - want[i];
             off += d * d;
             all += want[i] * want[i];
@@ -555,7 +541,7 @@ static uint64_t fresh_hash(const ksllm_model *m, const int32_t *tokens,
     ksllm_error e;
     ksllm_session *s = new_session(m, 300, w, KSLLM_TYPE_F16);
     CHECK_OK(ksllm_session_sync(s, tokens, n, NULL, &e), e);
-    uint64_t h = logits_hash(m, s);
+    uint64_t h = fx_logits_hash(m, s);
     ksllm_session_free(s);
     return h;
 }
@@ -569,7 +555,7 @@ TEST(score_equals_append)
         const way w = {2, 16, 0};
         ksllm_session *a = new_session(m, 128, w, KSLLM_TYPE_F16);
         ksllm_session *b = new_session(m, 128, w, KSLLM_TYPE_F16);
-        size_t v = vocab_of(m);
+        size_t v = fx_n_vocab(m);
         float *all = fx_memory(NULL, N_PROMPT * v * sizeof *all);
         int32_t tokens[N_PROMPT];
         fx_prompt(tokens, N_PROMPT, 11);
@@ -612,7 +598,7 @@ TEST(sync_keeps_the_prefix)
         int32_t a[N], b[N];
         fx_prompt(a, N, 1);
         CHECK_OK(ksllm_session_sync(s, a, N, NULL, &e), e);
-        uint64_t whole = logits_hash(m, s);
+        uint64_t whole = fx_logits_hash(m, s);
         CHECK_HEX(whole, fresh_hash(m, a, N));
         static const size_t common[] = {199, 180, 150, 100, 24, 23, 1, 0};
         for (size_t k = 0; k < 8; k++) {
@@ -620,17 +606,17 @@ TEST(sync_keeps_the_prefix)
             memcpy(b, a, common[k] * sizeof *a);
             CHECK_OK(ksllm_session_sync(s, b, N - k, NULL, &e), e);
             check_tokens(s, b, N - k);
-            CHECK_HEX(logits_hash(m, s), fresh_hash(m, b, N - k));
+            CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, b, N - k));
             CHECK_OK(ksllm_session_sync(s, a, N, NULL, &e), e);
-            CHECK_HEX(logits_hash(m, s), whole);
+            CHECK_HEX(fx_logits_hash(m, s), whole);
         }
         /* The same again, and a prefix: the last token must be evaluated
          * anew for its logits, or they must be kept. */
         CHECK_OK(ksllm_session_sync(s, a, N, NULL, &e), e);
-        CHECK_HEX(logits_hash(m, s), whole);
+        CHECK_HEX(fx_logits_hash(m, s), whole);
         CHECK_OK(ksllm_session_sync(s, a, 61, NULL, &e), e);
         check_tokens(s, a, 61);
-        CHECK_HEX(logits_hash(m, s), fresh_hash(m, a, 61));
+        CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, a, 61));
         ksllm_session_free(s);
         ksllm_model_close(m);
         free(f.data);
@@ -660,12 +646,12 @@ TEST(rewind_and_go_on)
             size_t half = (back[k] + N) / 2 + 1;
             CHECK_OK(ksllm_session_append(s, a + back[k], half - back[k],
                                           NULL, &e), e);
-            CHECK_HEX(logits_hash(m, s), fresh_hash(m, a, half));
+            CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, a, half));
             if (half == N)
                 continue;
             CHECK_OK(ksllm_session_append(s, a + half, N - half, NULL, &e),
                      e);
-            CHECK_HEX(logits_hash(m, s), fresh_hash(m, a, N));
+            CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, a, N));
         }
         ksllm_session_free(s);
         ksllm_model_close(m);
@@ -693,17 +679,17 @@ TEST(fork)
         CHECK_OK(ksllm_session_sync(t, b + 50, 50, NULL, &e), e);
         CHECK_EQ(ksllm_session_fork(s, t, NULL), KSLLM_OK);
         check_tokens(t, a, 60);
-        CHECK_HEX(logits_hash(m, t), logits_hash(m, s));
+        CHECK_HEX(fx_logits_hash(m, t), fx_logits_hash(m, s));
         CHECK_OK(ksllm_session_append(t, b + 60, 40, NULL, &e), e);
         CHECK_OK(ksllm_session_append(s, a + 60, 40, NULL, &e), e);
-        CHECK_HEX(logits_hash(m, s), fresh_hash(m, a, 100));
-        CHECK_HEX(logits_hash(m, t), fresh_hash(m, b, 100));
+        CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, a, 100));
+        CHECK_HEX(fx_logits_hash(m, t), fresh_hash(m, b, 100));
         /* An empty one, and one without logits. */
         ksllm_session_rewind(s, 50, NULL);
         CHECK_EQ(ksllm_session_fork(s, t, NULL), KSLLM_OK);
         CHECK(ksllm_session_logits(t) == NULL);
         CHECK_OK(ksllm_session_append(t, a + 50, 1, NULL, &e), e);
-        CHECK_HEX(logits_hash(m, t), fresh_hash(m, a, 51));
+        CHECK_HEX(fx_logits_hash(m, t), fresh_hash(m, a, 51));
         CHECK_EQ(ksllm_session_fork(s, u, NULL), KSLLM_ERR_ARGUMENT);
         CHECK_EQ(ksllm_session_fork(s, v, NULL), KSLLM_ERR_ARGUMENT);
         CHECK_EQ(ksllm_session_fork(s, x, NULL), KSLLM_ERR_ARGUMENT);
@@ -763,7 +749,7 @@ static void random_timeline(const char *name, uint64_t seed, int steps)
         }
         check_tokens(s, now, n);
         if (evaluated &&
-            !CHECK_HEX(logits_hash(m, s), fresh_hash(m, now, n)))
+            !CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, now, n)))
             printf("%s: step %d\n", name, i);
     }
     ksllm_session_free(s);
@@ -841,7 +827,7 @@ TEST(lent_threads)
             CHECK_OK(ksllm_session_append(s, tokens, 30, NULL, &e), e);
             CHECK_OK(ksllm_session_append(s, tokens + 30, 9, NULL, &e), e);
             CHECK_OK(ksllm_session_append(s, tokens + 39, 1, NULL, &e), e);
-            CHECK_HEX(logits_hash(m, s), want);
+            CHECK_HEX(fx_logits_hash(m, s), want);
             CHECK(n == 1 || calls > 0);
             ksllm_session_free(s);
         }
@@ -865,7 +851,7 @@ static void *user_run(void *p)
         int32_t tokens[40];
         fx_prompt(tokens, 40, i);
         CHECK_OK(ksllm_session_sync(s, tokens, 40, NULL, &e), e);
-        u->hash[i] = logits_hash(u->m, s);
+        u->hash[i] = fx_logits_hash(u->m, s);
         ksllm_session_free(s);
         char text[300];
         int32_t ids[64];

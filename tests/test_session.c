@@ -8,59 +8,16 @@
 #include <pthread.h>
 #include <time.h>
 
-static ksllm_model *open_fixture(const char *name, fx_file *f)
-{
-    ksllm_model *m = NULL;
-    ksllm_error e;
-    *f = fx_model(fx_spec_of(name));
-    if (!CHECK_OK(ksllm_model_open_memory(f->data, f->size, NULL, &m, &e), e))
-        exit(1);        /* nothing below can work */
-    return m;
-}
-
-static ksllm_session_options small_options(void)
-{
-    ksllm_session_options o;
-    ksllm_session_options_init(&o);
-    o.n_ctx = 64;
-    o.n_batch = 16;
-    o.n_threads = 1;
-    return o;
-}
-
-static ksllm_session *create(const ksllm_model *m,
-                             const ksllm_session_options *o)
-{
-    ksllm_session *s = NULL;
-    ksllm_error e;
-    if (!CHECK_OK(ksllm_session_create(m, o, &s, &e), e))
-        exit(1);
-    return s;
-}
-
-static size_t vocab_of(const ksllm_model *m)
-{
-    ksllm_model_info info = {.size = sizeof info};
-    ksllm_model_get_info(m, &info, NULL);
-    return info.n_vocab;
-}
-
-static uint64_t logits_hash(const ksllm_model *m, const ksllm_session *s)
-{
-    const float *l = ksllm_session_logits(s);
-    return l ? fx_hash_floats(FX_HASH, l, vocab_of(m)) : 0;
-}
-
 static uint64_t fresh_hash(const ksllm_model *m, const int32_t *tokens,
                            size_t n)
 {
-    ksllm_session_options o = small_options();
+    ksllm_session_options o = fx_small_options();
     ksllm_error e;
     o.n_ctx = (uint32_t)n;
     o.n_batch = 64;
-    ksllm_session *s = create(m, &o);
+    ksllm_session *s = fx_create(m, &o);
     CHECK_OK(ksllm_session_sync(s, tokens, n, NULL, &e), e);
-    uint64_t h = logits_hash(m, s);
+    uint64_t h = fx_logits_hash(m, s);
     ksllm_session_free(s);
     return h;
 }
@@ -114,14 +71,14 @@ static uint64_t use_session(const ksllm_model *m, ksllm_session *s)
     fx_prompt(tokens, 40, 5);
     n = n < 40 ? n : 40;
     CHECK_OK(ksllm_session_sync(s, tokens, n, NULL, &e), e);
-    return logits_hash(m, s);
+    return fx_logits_hash(m, s);
 }
 
 TEST(estimate_is_exact)
 {
     for (size_t i = 0; i < 3; i++) {
         fx_file f;
-        ksllm_model *m = open_fixture(some[i], &f);
+        ksllm_model *m = fx_open(some[i], &f);
         ksllm_session_options o;
         for (int k = 0; options_at(k, &o); k++) {
             fx_alloc a;
@@ -131,7 +88,7 @@ TEST(estimate_is_exact)
             o.allocator = &a.allocator;
             CHECK_OK(ksllm_memory_estimate(m, &o, &mem, &e), e);
             CHECK_EQ(a.calls, 0);
-            ksllm_session *s = create(m, &o);
+            ksllm_session *s = fx_create(m, &o);
             CHECK_EQ(a.calls, 1);
             CHECK_EQ(a.live, mem.total);
             CHECK(mem.kv + mem.scratch + mem.output <= mem.total);
@@ -157,7 +114,7 @@ TEST(callers_buffer)
 {
     for (size_t i = 0; i < 3; i++) {
         fx_file f;
-        ksllm_model *m = open_fixture(some[i], &f);
+        ksllm_model *m = fx_open(some[i], &f);
         ksllm_session_options o;
         for (int k = 0; options_at(k, &o); k++) {
             fx_alloc a;
@@ -179,7 +136,7 @@ TEST(callers_buffer)
                          KSLLM_ERR_BUFFER);
                 CHECK(s == NULL);
                 o.memory_size = mem.total;
-                s = create(m, &o);
+                s = fx_create(m, &o);
                 uint64_t h = use_session(m, s);
                 if (shift == 0)
                     hash = h;
@@ -203,11 +160,11 @@ TEST(callers_buffer)
 TEST(estimates_that_overflow)
 {
     fx_file f;
-    ksllm_model *m = open_fixture("llama", &f);
+    ksllm_model *m = fx_open("llama", &f);
     static const uint32_t huge[] = {1u << 20, 1u << 28, 1u << 31,
                                     UINT32_MAX};
     for (int i = 0; i < 4; i++) {
-        ksllm_session_options o = small_options();
+        ksllm_session_options o = fx_small_options();
         ksllm_memory mem = {.size = sizeof mem};
         ksllm_error e;
         fx_alloc a;
@@ -248,17 +205,17 @@ TEST(no_allocation_while_it_lives)
     ksllm_model_options_init(&mo);
     mo.allocator = &a.allocator;
     CHECK_OK(ksllm_model_open_memory(f.data, f.size, &mo, &m, &e), e);
-    ksllm_session_options o = small_options();
+    ksllm_session_options o = fx_small_options();
     o.n_threads = 2;
     o.overflow = KSLLM_OVERFLOW_SLIDE;
     o.n_keep = 4;
     o.pooling = KSLLM_POOL_MEAN;
-    s = create(m, &o);
-    t = create(m, &o);
+    s = fx_create(m, &o);
+    t = fx_create(m, &o);
     long calls = a.calls;
     int32_t tokens[200];
     int pieces = 0;
-    size_t v = vocab_of(m);
+    size_t v = fx_n_vocab(m);
     float *logits = fx_memory(NULL, 20 * v * sizeof *logits);
     fx_prompt(tokens, 200, 3);
     CHECK_OK(ksllm_session_sync(s, tokens, 60, NULL, &e), e);
@@ -320,7 +277,7 @@ TEST(every_allocation_fails_in_turn)
             ksllm_model *m = (ksllm_model *)(void *)&a;
             ksllm_model_options mo;
             ksllm_session *s = (ksllm_session *)(void *)&a;
-            ksllm_session_options o = small_options();
+            ksllm_session_options o = fx_small_options();
             fx_alloc_init(&a);
             a.fail_at = ++n;
             ksllm_model_options_init(&mo);
@@ -404,13 +361,13 @@ TEST(a_full_context)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("llama", &f);
-    ksllm_session_options o = small_options();
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options o = fx_small_options();
     int32_t tokens[20];
-    float *logits = fx_memory(NULL, 20 * vocab_of(m) * sizeof *logits);
+    float *logits = fx_memory(NULL, 20 * fx_n_vocab(m) * sizeof *logits);
     fx_prompt(tokens, 20, 1);
     o.n_ctx = 16;
-    ksllm_session *s = create(m, &o);
+    ksllm_session *s = fx_create(m, &o);
     CHECK_EQ(ksllm_session_append(s, tokens, 17, NULL, &e),
              KSLLM_ERR_CONTEXT);
     CHECK(e.text[0]);
@@ -424,7 +381,7 @@ TEST(a_full_context)
     CHECK_EQ(ksllm_session_append_logits(s, tokens, 17, logits, NULL, &e),
              KSLLM_ERR_CONTEXT);
     CHECK_OK(ksllm_session_append(s, tokens, 10, NULL, &e), e);
-    uint64_t hash = logits_hash(m, s);
+    uint64_t hash = fx_logits_hash(m, s);
     CHECK_EQ(ksllm_session_append(s, tokens, 7, NULL, &e),
              KSLLM_ERR_CONTEXT);
     CHECK_EQ(ksllm_session_append(s, tokens, SIZE_MAX - 5, NULL, &e),
@@ -433,9 +390,9 @@ TEST(a_full_context)
              KSLLM_ERR_CONTEXT);
     CHECK_EQ(ksllm_session_sync(s, tokens, 17, NULL, &e), KSLLM_ERR_CONTEXT);
     CHECK_EQ(check_prefix(s, tokens, 10), 10);
-    CHECK_HEX(logits_hash(m, s), hash);
+    CHECK_HEX(fx_logits_hash(m, s), hash);
     CHECK_OK(ksllm_session_append(s, tokens + 10, 6, NULL, &e), e);
-    CHECK_HEX(logits_hash(m, s), fresh_hash(m, tokens, 16));
+    CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, tokens, 16));
     CHECK_EQ(ksllm_session_append(s, tokens, 1, NULL, &e),
              KSLLM_ERR_CONTEXT);
     CHECK_OK(ksllm_session_sync(s, tokens, 16, NULL, &e), e);
@@ -471,7 +428,7 @@ static void slide(const ksllm_model *m, ksllm_session *s, int32_t *now,
         CHECK(drop == rest / 2 || drop == (rest + 1) / 2);
     memcpy(now, t, have * sizeof *t);
     *n = have;
-    CHECK_HEX(logits_hash(m, s), fresh_hash(m, now, have));
+    CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, now, have));
 }
 
 TEST(sliding)
@@ -480,13 +437,13 @@ TEST(sliding)
     for (size_t i = 0; i < 2; i++) {
         fx_file f;
         ksllm_error e;
-        ksllm_model *m = open_fixture(some[i], &f);
+        ksllm_model *m = fx_open(some[i], &f);
         for (size_t k = 0; k < 6; k++) {
-            ksllm_session_options o = small_options();
+            ksllm_session_options o = fx_small_options();
             o.n_ctx = 32;
             o.overflow = KSLLM_OVERFLOW_SLIDE;
             o.n_keep = keeps[k];
-            ksllm_session *s = create(m, &o);
+            ksllm_session *s = fx_create(m, &o);
             int32_t tokens[200], now[64];
             size_t n = 0, at = 0;
             fx_prompt(tokens, 200, k);
@@ -506,14 +463,14 @@ TEST(sliding)
             slide(m, s, now, &n, keeps[k], 32, tokens, 100);
             /* Scores are of all their tokens, or refused. */
             float logits[1];
-            uint64_t hash = logits_hash(m, s);
+            uint64_t hash = fx_logits_hash(m, s);
             CHECK_EQ(ksllm_session_append_logits(s, tokens, 33 - n, logits,
                                                  NULL, &e), KSLLM_ERR_CONTEXT);
             CHECK_EQ(ksllm_session_append_logits(s, tokens, 33, logits,
                                                  NULL, &e),
                      KSLLM_ERR_CONTEXT);
             CHECK_EQ(check_prefix(s, now, n), n);
-            CHECK_HEX(logits_hash(m, s), hash);
+            CHECK_HEX(fx_logits_hash(m, s), hash);
             ksllm_session_free(s);
         }
         ksllm_model_close(m);
@@ -525,15 +482,15 @@ TEST(tokens_out_of_range)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("llama", &f);
-    ksllm_session_options o = small_options();
-    ksllm_session *s = create(m, &o);
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options o = fx_small_options();
+    ksllm_session *s = fx_create(m, &o);
     int32_t tokens[20], good[20];
     static const int32_t bad[] = {-1, FX_BPE_SIZE, INT32_MAX, INT32_MIN};
-    float *logits = fx_memory(NULL, 20 * vocab_of(m) * sizeof *logits);
+    float *logits = fx_memory(NULL, 20 * fx_n_vocab(m) * sizeof *logits);
     fx_prompt(good, 20, 1);
     CHECK_OK(ksllm_session_sync(s, good, 10, NULL, &e), e);
-    uint64_t hash = logits_hash(m, s);
+    uint64_t hash = fx_logits_hash(m, s);
     for (int i = 0; i < 4; i++)
         for (size_t at = 0; at < 20; at += 19) {
             memcpy(tokens, good, sizeof tokens);
@@ -549,7 +506,7 @@ TEST(tokens_out_of_range)
             snprintf(number, sizeof number, "%ld", (long)bad[i]);
             CHECK(strstr(e.text, number));
             CHECK_EQ(check_prefix(s, good, 10), 10);
-            CHECK_HEX(logits_hash(m, s), hash);
+            CHECK_HEX(fx_logits_hash(m, s), hash);
         }
     tokens[0] = FX_BPE_SIZE - 1;
     CHECK_OK(ksllm_session_append(s, tokens, 1, NULL, &e), e);
@@ -572,23 +529,23 @@ static void goes_on(const ksllm_model *m, ksllm_session *s,
     ksllm_error e;
     size_t n = check_prefix(s, tokens, total);
     if (ksllm_session_logits(s) && n)
-        CHECK_HEX(logits_hash(m, s), fresh_hash(m, tokens, n));
+        CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, tokens, n));
     if (by_sync || n == total)
         CHECK_OK(ksllm_session_sync(s, tokens, total, NULL, &e), e);
     else
         CHECK_OK(ksllm_session_append(s, tokens + n, total - n, NULL, &e),
                  e);
     CHECK_EQ(check_prefix(s, tokens, total), total);
-    CHECK_HEX(logits_hash(m, s), want);
+    CHECK_HEX(fx_logits_hash(m, s), want);
 }
 
 TEST(cancelled_before)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("llama", &f);
-    ksllm_session_options o = small_options();
-    ksllm_session *s = create(m, &o);
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options o = fx_small_options();
+    ksllm_session *s = fx_create(m, &o);
     int32_t tokens[N_LONG];
     ksllm_cancel c = {0};
     ksllm_control control;
@@ -636,13 +593,13 @@ TEST(cancelled_at_every_point)
 {
     for (size_t i = 0; i < 2; i++) {
         fx_file f;
-        ksllm_model *m = open_fixture(some[i], &f);
+        ksllm_model *m = fx_open(some[i], &f);
         stopper p = {{0}, 0, 0};
-        ksllm_session_options o = small_options();
+        ksllm_session_options o = fx_small_options();
         o.parallel_for = stop_at;
         o.parallel_ctx = &p;
         o.n_threads = 2;
-        ksllm_session *s = create(m, &o);
+        ksllm_session *s = fx_create(m, &o);
         int32_t tokens[N_LONG], other[N_LONG];
         ksllm_control control;
         ksllm_control_init(&control);
@@ -684,13 +641,13 @@ TEST(cancelled_single_steps)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("window", &f);
+    ksllm_model *m = fx_open("window", &f);
     stopper p = {{0}, 0, 0};
-    ksllm_session_options o = small_options();
+    ksllm_session_options o = fx_small_options();
     o.parallel_for = stop_at;
     o.parallel_ctx = &p;
     o.n_threads = 2;
-    ksllm_session *s = create(m, &o);
+    ksllm_session *s = fx_create(m, &o);
     int32_t tokens[N_LONG];
     ksllm_control control;
     ksllm_control_init(&control);
@@ -711,7 +668,7 @@ TEST(cancelled_single_steps)
         CHECK_EQ(check_prefix(s, tokens, N_LONG), n + (st == KSLLM_OK));
         n += st == KSLLM_OK;
     }
-    CHECK_HEX(logits_hash(m, s), want);
+    CHECK_HEX(fx_logits_hash(m, s), want);
     ksllm_session_free(s);
     ksllm_model_close(m);
     free(f.data);
@@ -739,12 +696,12 @@ TEST(cancelled_by_another_thread)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("mixed", &f);
-    ksllm_session_options o = small_options();
+    ksllm_model *m = fx_open("mixed", &f);
+    ksllm_session_options o = fx_small_options();
     o.n_ctx = N_SLOW;
     o.n_batch = N_SLOW;
     o.n_threads = 2;
-    ksllm_session *s = create(m, &o);
+    ksllm_session *s = fx_create(m, &o);
     int32_t *tokens = fx_memory(NULL, N_SLOW * sizeof *tokens);
     ksllm_cancel c = {0};
     ksllm_control control;
@@ -770,10 +727,10 @@ TEST(out_of_time)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("mixed", &f);
-    ksllm_session_options o = small_options();
+    ksllm_model *m = fx_open("mixed", &f);
+    ksllm_session_options o = fx_small_options();
     o.n_ctx = N_SLOW;
-    ksllm_session *s = create(m, &o);
+    ksllm_session *s = fx_create(m, &o);
     int32_t *tokens = fx_memory(NULL, N_SLOW * sizeof *tokens);
     ksllm_control control;
     fx_prompt(tokens, N_SLOW, 2);
@@ -799,7 +756,7 @@ TEST(out_of_time)
         if (!CHECK_EQ(st, KSLLM_ERR_DEADLINE))
             break;
     }
-    CHECK_HEX(logits_hash(m, s), fresh_hash(m, tokens, total));
+    CHECK_HEX(fx_logits_hash(m, s), fresh_hash(m, tokens, total));
     control.budget_us = UINT64_MAX;
     CHECK_OK(ksllm_session_append(s, tokens, 1, &control, &e), e);
     ksllm_session_free(s);
@@ -830,9 +787,9 @@ TEST(progress_of_a_prompt)
 {
     fx_file f;
     ksllm_error e;
-    ksllm_model *m = open_fixture("llama", &f);
-    ksllm_session_options o = small_options();
-    ksllm_session *s = create(m, &o);
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options o = fx_small_options();
+    ksllm_session *s = fx_create(m, &o);
     int32_t tokens[N_LONG];
     progress p = {0};
     ksllm_cancel c = {0};

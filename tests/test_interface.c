@@ -1,0 +1,682 @@
+/* test_interface.c - what version 0.2 promises at its border: structs of any
+ * age, one call at a time on a session, callbacks that may call in, and the
+ * calls that came with it (score, preload, on_thread, pacing, the file's
+ * sampling).
+ */
+#include "test.h"
+#include "fixture.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/* `size` bytes that end where memory ends: one byte more is a SIGSEGV. */
+static void *at_the_edge(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *p = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || mprotect(p + page, page, PROT_NONE) != 0)
+        exit(1);
+    memset(p, 0xa5, page);
+    return p + page - size;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- structs ---- */
+
+static ksllm_status open_and_close(const fx_file *f,
+                                   const ksllm_model_options *o,
+                                   ksllm_error *e)
+{
+    ksllm_model *m;
+    ksllm_status status = ksllm_model_open_memory(f->data, f->size, o, &m, e);
+    ksllm_model_close(m);
+    return status;
+}
+
+static ksllm_status create_and_free(const ksllm_model *m,
+                                    const ksllm_session_options *o,
+                                    ksllm_error *e)
+{
+    ksllm_session *s;
+    ksllm_status status = ksllm_session_create(m, o, &s, e);
+    ksllm_session_free(s);
+    return status;
+}
+
+/* Every struct with a size: too small is refused and not written to, a field
+ * of a later version may be zero and nothing else. */
+TEST(sizes_are_looked_at)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so);
+    ksllm_error e;
+    const int32_t id = 5;
+
+    /* What the library reads: as it is now, one byte less, and longer. */
+#define READS(type, init, call)                                         \
+    do {                                                                \
+        type *p = at_the_edge(sizeof *p);                               \
+        init(p);                                                        \
+        CHECK_EQ(p->size, sizeof *p);                                   \
+        CHECK_OK(call, e);                                              \
+        p->size--;                                                      \
+        CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
+        CHECK(strstr(e.text, #type) != NULL);                           \
+        p->size = 0;                                                    \
+        CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
+        p->size = (size_t)-1;                                           \
+        CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
+        uint64_t longer[(sizeof *p + 128) / 8] = {0};                    \
+        p->size = sizeof *p;                                            \
+        memcpy(longer, p, sizeof *p);                                   \
+        p = (void *)longer;                                             \
+        p->size = sizeof longer;                                        \
+        CHECK_OK(call, e);                                              \
+        longer[sizeof longer / 8 - 1] = 1;                              \
+        CHECK_EQ(call, KSLLM_ERR_UNSUPPORTED);                          \
+        CHECK(strstr(e.text, "newer") != NULL);                         \
+    } while (0)
+    READS(ksllm_model_options, ksllm_model_options_init,
+          open_and_close(&f, p, &e));
+    READS(ksllm_session_options, ksllm_session_options_init,
+          create_and_free(m, p, &e));
+    READS(ksllm_control, ksllm_control_init,
+          ksllm_session_sync(s, &id, 1, p, &e));
+    ksllm_token_prob drawn;
+    READS(ksllm_sampling, ksllm_sampling_init,
+          ksllm_sample(s, p, 0, &drawn, NULL, 0, &e));
+    READS(ksllm_generation, ksllm_generation_init,
+          (p->tokens = &id, p->n_tokens = 1, p->max_tokens = 1,
+           ksllm_generate(s, p, NULL, &e)));
+    READS(ksllm_chat, ksllm_chat_init,
+          (p->messages.data = "[]", p->template_text.data = "x",
+           p->template_text.size = 1,
+           (ksllm_status)ksllm_chat_render(m, p, NULL, 0, &e)));
+#undef READS
+
+    /* What it writes. */
+#define WRITES(type, call)                                              \
+    do {                                                                \
+        type *p = at_the_edge(sizeof *p);                               \
+        p->size = sizeof *p;                                            \
+        CHECK_EQ(call, KSLLM_OK);                                       \
+        CHECK_EQ(p->size, sizeof *p);                                   \
+        type was = *p;                                                  \
+        p->size = sizeof *p - 1;                                        \
+        CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
+        p->size = sizeof *p;                                            \
+        CHECK(memcmp(p, &was, sizeof *p) == 0);                         \
+        uint64_t longer[(sizeof *p + 128) / 8];                          \
+        memset(longer, 0xa5, sizeof longer);                            \
+        p = (void *)longer;                                             \
+        p->size = sizeof longer;                                        \
+        CHECK_EQ(call, KSLLM_OK);                                       \
+        CHECK_EQ(p->size, sizeof longer);                               \
+        CHECK_EQ(longer[sizeof longer / 8 - 1], 0);                     \
+    } while (0)
+    WRITES(ksllm_model_info, ksllm_model_get_info(m, p, &e));
+    WRITES(ksllm_meta, ksllm_meta_at(m, 0, p));
+    WRITES(ksllm_tensor, ksllm_tensor_at(m, 0, p));
+    WRITES(ksllm_memory, ksllm_memory_estimate(m, &so, p, &e));
+    ksllm_generation g;
+    ksllm_generation_init(&g);
+    g.tokens = &id;
+    g.n_tokens = g.max_tokens = 1;
+    for (int i = 0; i < 2; i++) {       /* its times differ */
+        ksllm_result *r = at_the_edge(sizeof *r);
+        r->size = sizeof *r - (size_t)i;
+        CHECK_EQ(ksllm_generate(s, &g, r, &e), i ? KSLLM_ERR_ARGUMENT : 0);
+    }
+#undef WRITES
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* A program of an older version has shorter structs: an _init writes no byte
+ * more than the program says it has. */
+TEST(init_writes_what_the_program_has)
+{
+    for (size_t size = 0; size <= 64; size += 8) {
+        void *p = at_the_edge(size);
+        ksllm_model_options_init_sized(p, size);
+        ksllm_session_options_init_sized(p, size);
+        ksllm_control_init_sized(p, size);
+        ksllm_sampling_init_sized(p, size);
+        ksllm_sampling_from_model_sized(p, size, NULL);
+        ksllm_generation_init_sized(p, size);
+        ksllm_chat_init_sized(p, size);
+        if (size)
+            CHECK_EQ(*(size_t *)p, size);
+    }
+    ksllm_model_options_init_sized(NULL, 64);
+    uint64_t big[64];
+    memset(big, 0xa5, sizeof big);
+    ksllm_sampling_init_sized((void *)big, sizeof big);
+    CHECK_EQ(big[63], 0);
+}
+
+TEST(a_struct_without_init)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so);
+    ksllm_error e;
+    ksllm_result r = {.size = sizeof r};
+    /* text_size 0 is up to the NUL, a stop string may be too. */
+    ksllm_text stop = {"x", KSLLM_NUL};
+    ksllm_generation g = {.size = sizeof g, .text = "ab", .max_tokens = 1,
+                          .stop_texts = &stop, .n_stop_texts = 1};
+    CHECK_OK(ksllm_generate(s, &g, &r, &e), e);
+    CHECK_EQ(r.n_prompt, ksllm_encode(m, "ab", 2, 0, NULL, 0, &e));
+    /* top_p and repeat_penalty of 0 are none. */
+    ksllm_sampling zero = {.size = sizeof zero, .temperature = 1}, init;
+    ksllm_token_prob a, b;
+    ksllm_sampling_init(&init);
+    init.temperature = 1;
+    CHECK_OK(ksllm_session_append(s, (int32_t[]){5}, 1, NULL, &e), e);
+    for (uint64_t i = 0; i < 50; i++) {
+        CHECK_OK(ksllm_sample(s, &zero, i, &a, NULL, 0, &e), e);
+        CHECK_OK(ksllm_sample(s, &init, i, &b, NULL, 0, &e), e);
+        CHECK_EQ(a.token, b.token);
+    }
+    CHECK_EQ(ksllm_text_units("가나 다", KSLLM_NUL, KSLLM_UNIT_EOJEOL), 7);
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* ---- one call at a time ---- */
+
+typedef struct inside {
+    ksllm_session *s, *other;
+    size_t n_calls, n_refused;
+} inside;
+
+/* Every call that takes a session, from within a call on it. */
+static void call_in(inside *x)
+{
+    const int32_t id = 3;
+    float out[512];
+    ksllm_error e;
+    ksllm_generation g;
+    ksllm_token_prob p;
+    ksllm_generation_init(&g);
+    g.tokens = &id;
+    g.n_tokens = 1;
+    ksllm_status got[] = {
+        ksllm_session_sync(x->s, &id, 1, NULL, &e),
+        ksllm_session_append(x->s, &id, 1, NULL, &e),
+        ksllm_session_score(x->s, &id, 1, out, NULL, &e),
+        ksllm_session_append_logits(x->s, &id, 1, out, NULL, &e),
+        ksllm_session_rewind(x->s, 0, &e),
+        ksllm_session_fork(x->s, x->other, &e),
+        ksllm_session_fork(x->other, x->s, &e),
+        ksllm_sample(x->s, NULL, 0, &p, NULL, 0, &e),
+        ksllm_generate(x->s, &g, NULL, &e),
+    };
+    for (size_t i = 0; i < sizeof got / sizeof *got; i++) {
+        x->n_calls++;
+        x->n_refused += got[i] == KSLLM_ERR_STATE;
+    }
+    CHECK(strstr(e.text, "another call is running") != NULL);
+}
+
+static int piece_calls_in(void *ctx, const ksllm_piece *piece)
+{
+    (void)piece;
+    call_in(ctx);
+    return 0;
+}
+
+static void progress_calls_in(void *ctx, size_t done, size_t total)
+{
+    (void)done, (void)total;
+    call_in(ctx);
+}
+
+static void filter_calls_in(void *ctx, float *logits, size_t n)
+{
+    (void)logits, (void)n;
+    call_in(ctx);
+}
+
+TEST(callbacks_that_call_in_are_refused)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so), *other = fx_create(m, &so);
+    ksllm_error e;
+    int32_t prompt[40];
+    fx_prompt(prompt, 40, 7);
+    CHECK_OK(ksllm_session_sync(other, prompt, 3, NULL, &e), e);
+
+    ksllm_generation g;
+    ksllm_generation_init(&g);
+    g.tokens = prompt;
+    g.n_tokens = 40;
+    g.max_tokens = 8;
+    g.ignore_stop = true;
+    CHECK_OK(ksllm_generate(s, &g, NULL, &e), e);
+    uint64_t quiet = fx_logits_hash(m, s);
+
+    inside x = {s, other, 0, 0};
+    ksllm_sampling p;
+    ksllm_control c;
+    ksllm_sampling_init(&p);
+    ksllm_control_init(&c);
+    g.on_piece = piece_calls_in;
+    p.filter = filter_calls_in;
+    c.on_progress = progress_calls_in;
+    g.piece_ctx = p.filter_ctx = c.progress_ctx = &x;
+    g.sampling = &p;
+    g.control = &c;
+    ksllm_session_rewind(s, 0, NULL);
+    CHECK_OK(ksllm_generate(s, &g, NULL, &e), e);
+    CHECK(x.n_calls > 100);
+    CHECK_EQ(x.n_refused, x.n_calls);
+    CHECK_HEX(fx_logits_hash(m, s), quiet);
+    /* After the call all of them work again. */
+    CHECK_EQ(ksllm_session_rewind(s, 5, &e), KSLLM_OK);
+    CHECK_EQ(ksllm_session_fork(other, s, &e), KSLLM_OK);
+    ksllm_session_free(s);
+    ksllm_session_free(other);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+typedef struct rival {
+    ksllm_session *s, *own;
+    atomic_int go, end;
+    atomic_long refused, done;
+} rival;
+
+static void *compete(void *arg)
+{
+    rival *r = arg;
+    const int32_t id = 9;
+    ksllm_error e;
+    while (!atomic_load(&r->go)) {}
+    while (!atomic_load(&r->end)) {
+        ksllm_status st = ksllm_session_append(r->s, &id, 1, NULL, &e);
+        if (st == KSLLM_ERR_STATE)
+            atomic_fetch_add(&r->refused, 1);
+        else
+            atomic_fetch_add(&r->done, 1);
+    }
+    return NULL;
+}
+
+static int slow_piece(void *ctx, const ksllm_piece *piece)
+{
+    struct timespec t = {0, 2000000};
+    (void)piece;
+    atomic_store((atomic_int *)ctx, 1);
+    return nanosleep(&t, NULL) && 0;
+}
+
+/* Another thread on a session in use, with workers (this hung) and without
+ * (this ran into damaged memory). */
+TEST(a_second_thread_is_refused)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        ksllm_session_options so = fx_small_options();
+        so.n_threads = threads;
+        ksllm_session *s = fx_create(m, &so);
+        ksllm_error e;
+        int32_t prompt[10];
+        fx_prompt(prompt, 10, 7);
+        ksllm_generation g;
+        ksllm_generation_init(&g);
+        g.tokens = prompt;
+        g.n_tokens = 10;
+        g.max_tokens = 40;
+        g.ignore_stop = true;
+        CHECK_OK(ksllm_generate(s, &g, NULL, &e), e);
+        uint64_t quiet = fx_logits_hash(m, s);
+        rival r = {.s = s};
+        pthread_t t;
+        g.on_piece = slow_piece;
+        g.piece_ctx = &r.go;
+        ksllm_session_rewind(s, 0, NULL);
+        if (pthread_create(&t, NULL, compete, &r) != 0)
+            exit(1);
+        CHECK_OK(ksllm_generate(s, &g, NULL, &e), e);
+        /* The rival may begin a call between that one's end and this one. */
+        atomic_store(&r.end, 1);
+        pthread_join(t, NULL);
+        CHECK(atomic_load(&r.refused) > 0);
+        CHECK_OK(ksllm_session_sync(s, prompt, 10, NULL, &e), e);
+        CHECK_OK(ksllm_generate(s, &g, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(m, s), quiet);
+        ksllm_session_free(s);
+    }
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+static void *fork_often(void *arg)
+{
+    rival *r = arg;
+    ksllm_error e;
+    for (int i = 0; i < 200; i++)
+        if (ksllm_session_fork(r->s, r->own, &e) != KSLLM_OK)
+            atomic_fetch_add(&r->refused, 1);
+    return NULL;
+}
+
+TEST(many_may_fork_from_one)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so);
+    rival r[3] = {{.s = s}, {.s = s}, {.s = s}};
+    pthread_t t[3];
+    ksllm_error e;
+    int32_t prompt[20];
+    fx_prompt(prompt, 20, 7);
+    CHECK_OK(ksllm_session_sync(s, prompt, 20, NULL, &e), e);
+    for (int i = 0; i < 3; i++) {
+        r[i].own = fx_create(m, &so);
+        if (pthread_create(&t[i], NULL, fork_often, &r[i]) != 0)
+            exit(1);
+    }
+    for (int i = 0; i < 3; i++) {
+        pthread_join(t[i], NULL);
+        CHECK_EQ(atomic_load(&r[i].refused), 0);
+        CHECK_HEX(fx_logits_hash(m, r[i].own), fx_logits_hash(m, s));
+        ksllm_session_free(r[i].own);
+    }
+    CHECK_OK(ksllm_session_append(s, prompt, 1, NULL, &e), e);
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* ---- reasons ---- */
+
+TEST(refusals_give_a_reason)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so);
+    so.n_ctx = 65;
+    ksllm_session *t = fx_create(m, &so);
+    ksllm_error e;
+    CHECK_EQ(ksllm_session_rewind(s, 1, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "holds 0") != NULL);
+    CHECK_EQ(ksllm_session_fork(s, t, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "n_ctx") != NULL);
+    CHECK_EQ(ksllm_session_fork(s, s, &e), KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_model_get_info(m, NULL, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "info") != NULL);
+    ksllm_session_free(s);
+    ksllm_session_free(t);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* ---- score ---- */
+
+/* Against the softmax of append_logits, in double. */
+static double naive(const float *logits, size_t n, int32_t token)
+{
+    double max = logits[0], sum = 0;
+    for (size_t i = 1; i < n; i++)
+        max = logits[i] > max ? logits[i] : max;
+    for (size_t i = 0; i < n; i++)
+        sum += exp(logits[i] - max);
+    return logits[token] - max - log(sum);
+}
+
+TEST(score_is_ln_p)
+{
+    static const char *const names[] = {"llama", "gemma3", "mixed"};
+    enum { N = 50 };
+    for (size_t k = 0; k < 3; k++) {
+        fx_file f;
+        ksllm_model *m = fx_open(names[k], &f);
+        ksllm_session_options so = fx_small_options();
+        ksllm_session *s = fx_create(m, &so);
+        size_t v = fx_n_vocab(m);
+        float *rows = fx_memory(NULL, N * v * sizeof *rows), ln[N], again[N];
+        int32_t prompt[N];
+        ksllm_error e;
+        fx_prompt(prompt, N, 11);
+        CHECK_OK(ksllm_session_append_logits(s, prompt, N, rows, NULL, &e), e);
+        uint64_t last = fx_logits_hash(m, s);
+        ksllm_session_rewind(s, 0, NULL);
+        CHECK_OK(ksllm_session_score(s, prompt, N, ln, NULL, &e), e);
+        CHECK(isnan(ln[0]));
+        for (int i = 1; i < N; i++)
+            CHECK(fabs(ln[i] - naive(rows + (size_t)(i - 1) * v, v, prompt[i]))
+                  < 1e-5);
+        CHECK_HEX(fx_logits_hash(m, s), last);
+        /* The same bits in any pieces, and after a rewind. */
+        for (size_t step = 1; step < 30; step += 14) {
+            ksllm_session_rewind(s, 0, NULL);
+            for (size_t at = 0; at < N; at += step)
+                CHECK_OK(ksllm_session_score(s, prompt + at,
+                             N - at < step ? N - at : step, again + at, NULL,
+                             &e), e);
+            CHECK(memcmp(again + 1, ln + 1, sizeof ln - sizeof *ln) == 0);
+            CHECK_HEX(fx_logits_hash(m, s), last);
+        }
+        ksllm_session_rewind(s, 20, NULL);
+        CHECK_OK(ksllm_session_score(s, prompt + 20, N - 20, again, NULL, &e),
+                 e);
+        CHECK(memcmp(again, ln + 20, (N - 20) * sizeof *ln) == 0);
+        /* A token outside the vocabulary changes nothing. */
+        const int32_t bad[2] = {1, (int32_t)v};
+        ksllm_session_rewind(s, 20, NULL);
+        CHECK_EQ(ksllm_session_score(s, bad, 2, again, NULL, &e),
+                 KSLLM_ERR_TOKEN);
+        CHECK_EQ(ksllm_session_score(s, bad + 1, 1, again, NULL, &e),
+                 KSLLM_ERR_TOKEN);
+        size_t n;
+        ksllm_session_tokens(s, &n);
+        CHECK_EQ(n, 20);
+        free(rows);
+        ksllm_session_free(s);
+        ksllm_model_close(m);
+        free(f.data);
+    }
+}
+
+/* ---- preload ---- */
+
+typedef struct progress {
+    size_t calls, last, total;
+    ksllm_cancel *cancel;
+} progress;
+
+static void count_bytes(void *ctx, size_t done, size_t total)
+{
+    progress *p = ctx;
+    CHECK(done > p->last && done <= total);
+    p->calls++;
+    p->last = done;
+    p->total = total;
+    if (p->cancel)
+        ksllm_cancel_set(p->cancel);
+}
+
+TEST(preload_reads_every_weight)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("mixed", &f);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_cancel cancel = {0};
+    ksllm_control c;
+    ksllm_error e;
+    progress p = {0};
+    ksllm_model_get_info(m, &info, NULL);
+    ksllm_control_init(&c);
+    c.on_progress = count_bytes;
+    c.progress_ctx = &p;
+    CHECK_OK(ksllm_model_preload(m, &c, &e), e);
+    CHECK_EQ(p.last, info.weight_bytes);
+    CHECK_EQ(p.total, info.weight_bytes);
+    CHECK_OK(ksllm_model_preload(m, NULL, &e), e);
+    c.cancel = p.cancel = &cancel;
+    p.last = 0;
+    CHECK_EQ(ksllm_model_preload(m, &c, &e), KSLLM_ERR_CANCELLED);
+    CHECK(p.last > 0 && p.last < info.weight_bytes);
+    CHECK_EQ(ksllm_model_preload(NULL, NULL, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* ---- workers ---- */
+
+typedef struct roll {
+    atomic_int seen[8];
+    atomic_int n;
+} roll;
+
+static void called_first(void *ctx, uint32_t index)
+{
+    roll *r = ctx;
+    if (index < 8)
+        atomic_fetch_add(&r->seen[index], 1);
+    atomic_fetch_add(&r->n, 1);
+}
+
+TEST(on_thread_names_each_worker)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    roll r = {.n = 0};
+    ksllm_session_options so = fx_small_options();
+    so.n_threads = 4;
+    so.on_thread = called_first;
+    so.thread_ctx = &r;
+    ksllm_session *s = fx_create(m, &so);
+    const int32_t id = 4;
+    ksllm_error e;
+    for (int i = 0; i < 20; i++)
+        CHECK_OK(ksllm_session_append(s, &id, 1, NULL, &e), e);
+    ksllm_session_free(s);      /* waits for every worker */
+    CHECK_EQ(atomic_load(&r.n), 3);
+    CHECK_EQ(atomic_load(&r.seen[0]), 0);
+    for (int i = 1; i < 4; i++)
+        CHECK_EQ(atomic_load(&r.seen[i]), 1);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* ---- pacing ---- */
+
+TEST(a_rate_is_kept)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so);
+    ksllm_generation g;
+    ksllm_control c;
+    ksllm_error e;
+    ksllm_result r = {.size = sizeof r};
+    ksllm_control_init(&c);
+    ksllm_generation_init(&g);
+    c.max_tokens_per_second = 100;
+    g.text = "a";
+    g.max_tokens = 11;
+    g.ignore_stop = true;
+    g.control = &c;
+    uint64_t begin = now_ns();
+    CHECK_OK(ksllm_generate(s, &g, &r, &e), e);
+    CHECK(now_ns() - begin >= 99000000);        /* ten pauses of 10 ms */
+    CHECK_EQ(r.n_generated, 11);
+    /* A pause of a quarter of an hour ends with the budget. */
+    c.max_tokens_per_second = 0.001f;
+    c.budget_us = 30000;
+    begin = now_ns();
+    CHECK_EQ(ksllm_generate(s, &g, &r, &e), KSLLM_ERR_DEADLINE);
+    CHECK_EQ(r.stop, KSLLM_STOP_DEADLINE);
+    CHECK_EQ(r.n_generated, 1);
+    CHECK(now_ns() - begin < 10000000000u);     /* on the busiest machine */
+    static const float wrong[] = {-1, NAN, INFINITY, 1e-9f};
+    for (int i = 0; i < 4; i++) {
+        c.max_tokens_per_second = wrong[i];
+        CHECK_EQ(ksllm_generate(s, &g, &r, &e), KSLLM_ERR_ARGUMENT);
+    }
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* ---- the file's sampling ---- */
+
+static ksllm_model *with_sampling(fx_file *f, float temp, int32_t top_k,
+                                  float top_p, float penalty)
+{
+    static fx_gguf g;
+    ksllm_model *m = NULL;
+    ksllm_model_options o;
+    ksllm_error e;
+    fx_begin(&g);
+    fx_kv_text(&g, "general.architecture", "llama");
+    fx_put_vocab(&g, FX_BPE);
+    if (!(temp < 0))
+        fx_kv_f32(&g, "general.sampling.temp", temp);
+    if (top_k >= 0)
+        fx_kv_int(&g, "general.sampling.top_k", KSLLM_META_I32,
+                  (uint64_t)top_k);
+    if (top_p != 0)
+        fx_kv_f32(&g, "general.sampling.top_p", top_p);
+    if (penalty != 0)
+        fx_kv_f32(&g, "general.sampling.penalty_repeat", penalty);
+    *f = fx_end(&g);
+    ksllm_model_options_init(&o);
+    o.vocab_only = true;
+    fx_must(ksllm_model_open_memory(f->data, f->size, &o, &m, &e), &e);
+    return m;
+}
+
+TEST(sampling_from_the_file)
+{
+    static const struct {
+        float temp; int32_t top_k; float top_p, penalty;
+        float want_temp; uint32_t want_k; float want_p, want_penalty;
+    } rows[] = {
+        {-1, -1, 0, 0, 0, 0, 1, 1},                     /* silent: greedy */
+        {0.7f, 20, 0.8f, 1.05f, 0.7f, 20, 0.8f, 1.05f},
+        {-1, 50, 0, 0, 1, 50, 1, 1},                    /* as transformers */
+        {0.3f, -1, 7, -2, 0.3f, 0, 1, 1},               /* out of range */
+        {NAN, -1, 0.9f, 0, 1, 0, 0.9f, 1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fx_file f;
+        ksllm_model *m = with_sampling(&f, rows[i].temp, rows[i].top_k,
+                                       rows[i].top_p, rows[i].penalty);
+        ksllm_sampling p;
+        ksllm_sampling_from_model(&p, m);
+        CHECK_EQ(p.size, sizeof p);
+        CHECK(p.temperature == rows[i].want_temp);
+        CHECK_EQ(p.top_k, rows[i].want_k);
+        CHECK(p.top_p == rows[i].want_p);
+        CHECK(p.repeat_penalty == rows[i].want_penalty);
+        ksllm_model_close(m);
+        free(f.data);
+    }
+}
+
+TEST_MAIN
