@@ -16710,23 +16710,29 @@ static void smp_top(const ksllm_session *s, ksllm_token_prob *top,
     }
 }
 
+/* A token that was chosen, with what the model thinks of it and of others. */
+static void smp_report(const ksllm_session *s, i32 token,
+    ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top) {
+    f32 log_sum = fwd_log_sum(s, s->logits);
+    *out = (ksllm_token_prob){token, s->logits[token] - log_sum};
+    if (top && n_top)
+        smp_top(s, top, n_top, s->m->k->max(s->logits, s->m->dim[D_VOCAB]),
+            log_sum);
+}
+
 static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
     u64 step, ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top,
     ksllm_error *err) {
     if (!s->has_logits)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "there are no logits: evaluate tokens first");
-    size_t n = s->m->dim[D_VOCAB];
     smp_prepare(s, p);
     i32 token = smp_draw(s, p, step);
     if (token < 0)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "no token can be chosen: bias or filter forbid all of them, or "
             "the logits are not numbers (a damaged model)");
-    f32 log_sum = fwd_log_sum(s, s->logits);
-    *out = (ksllm_token_prob){token, s->logits[token] - log_sum};
-    if (top && n_top)
-        smp_top(s, top, n_top, s->m->k->max(s->logits, n), log_sum);
+    smp_report(s, token, out, top, n_top);
     return KSLLM_OK;
 }
 
@@ -16750,6 +16756,9 @@ typedef struct {
     char *hold; /* text not given out yet */
     size_t n_hold;
     ksllm_token_prob token, top[KSLLM_MAX_TOP];
+    const i32 *forced; /* tokens to be put on the timeline undrawn */
+    u32 n_forced;
+    const split *split; /* of a turn of a chat, or NULL */
 } gen;
 
 static ksllm_text gen_stop_text(const ksllm_generation *g, size_t i) {
@@ -16907,6 +16916,8 @@ static void gen_flush(gen *x) {
 
 static bool gen_is_stop(const gen *x, i32 token) {
     if (x->g->ignore_stop) return false;
+    if (x->split && split_ends_thinking(x->split,
+            tok_text(&x->s->m->tok, (u32)token))) return false;
     if (tok_is_stop(&x->s->m->tok, token)) return true;
     for (size_t i = 0; i < x->g->n_stop_tokens; i++)
         if (x->g->stop_tokens[i] == token) return true;
@@ -16929,16 +16940,21 @@ static ksllm_status gen_pace(gen *x, ksllm_error *err) {
 /* One token: draw it, put it on the timeline, hand out its text. */
 static ksllm_status gen_step(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
-    bool full = s->n_tokens == s->n_ctx;
-    if (full && s->overflow != KSLLM_OVERFLOW_SLIDE) {
+    bool slides = s->overflow == KSLLM_OVERFLOW_SLIDE && !x->split;
+    bool forced = x->n_forced > 0;
+    ksllm_status status = KSLLM_OK;
+    if (s->n_tokens == s->n_ctx && !slides) {
         x->r->stop = KSLLM_STOP_CONTEXT;
         return KSLLM_OK;
     }
-    ksllm_status status = smp_sample(
-        s, x->sampling, s->n_slid + s->n_tokens, &x->token, x->top,
-        x->g->n_top, err);
+    if (forced)
+        smp_report(s, x->forced[0], &x->token, x->top, x->g->n_top),
+            x->forced++, x->n_forced--;
+    else
+        status = smp_sample(s, x->sampling, s->n_slid + s->n_tokens,
+            &x->token, x->top, x->g->n_top, err);
     if (status) return status;
-    if (gen_is_stop(x, x->token.token)) {
+    if (!forced && gen_is_stop(x, x->token.token)) {
         x->r->stop = KSLLM_STOP_TOKEN;
         x->r->stop_token = x->token.token;
         return KSLLM_OK;
