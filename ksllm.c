@@ -13600,90 +13600,313 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
         cap, c->err);
 }
 
+/* ---- JSON, a byte at a time ---- */
+
+/* The reader above wants the whole text and memory for its values. Here calls
+ * come in pieces and nothing is kept: only where in the grammar one stands. */
+enum { JSON_DEPTH = 48 };   /* of CHAT_DEPTH: a call lies 6 deep in a message */
+
+typedef enum json_mode {
+    JSON_VALUE,     /* begins: a zeroed scanner */
+    JSON_FIRST,     /* the first item of a list, or its end */
+    JSON_FIRST_KEY, JSON_KEY, JSON_COLON,
+    JSON_NEXT,      /* ',' or a closing bracket */
+    JSON_WORD, JSON_NUMBER,
+    JSON_STRING, JSON_ESCAPE, JSON_HEX,
+    JSON_END, JSON_BAD
+} json_mode;
+
+typedef struct json_scan {
+    u64 open;           /* bit 0 is the innermost bracket: 1 is an object */
+    u8 depth, mode;
+    u8 sub;             /* place in a word, in a number, in \u1234 */
+    bool key;           /* the string is one */
+} json_scan;
+
+static bool json_is_space(u8 b) {
+    return b == ' ' || b == '\n' || b == '\t' || b == '\r';
+}
+
+static bool json_in_string(const json_scan *j) {
+    return j->mode >= JSON_STRING && j->mode <= JSON_HEX;
+}
+
+/* Where a number goes from state `at` by byte b; 0: it does not. It may end
+ * where NUMBER_ENDS has a bit. */
+enum { NUMBER_ENDS = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 };
+static u8 json_number(u8 at, u8 b) {
+    static const u8 to[9][6] = {
+        /* 0 1-9 . e - + */
+        {2, 3, 0, 0, 1, 0},     /* before it */
+        {2, 3, 0, 0, 0, 0},     /* 1: - */
+        {0, 0, 4, 6, 0, 0},     /* 2: 0 */
+        {3, 3, 4, 6, 0, 0},     /* 3: 12 */
+        {5, 5, 0, 0, 0, 0},     /* 4: 12. */
+        {5, 5, 0, 6, 0, 0},     /* 5: 12.3 */
+        {8, 8, 0, 0, 7, 7},     /* 6: 12e */
+        {8, 8, 0, 0, 0, 0},     /* 7: 12e- */
+        {8, 8, 0, 0, 0, 0},     /* 8: 12e3 */
+    };
+    if (b >= '0' && b <= '9') return to[at][b != '0'];
+    return b == '.' ? to[at][2] : (b | 32) == 'e' ? to[at][3]
+        : b == '-' ? to[at][4] : b == '+' ? to[at][5] : 0;
+}
+
+static void json_value_ends(json_scan *j) {
+    j->mode = j->depth ? JSON_NEXT : JSON_END;
+}
+
+static void json_close(json_scan *j) {
+    j->open >>= 1;
+    j->depth--;
+    json_value_ends(j);
+}
+
+static const char JSON_WORDS[] = "truefalsenull";
+
+static void json_begin(json_scan *j, u8 b) {
+    const char *word = b == 't' ? JSON_WORDS : b == 'f' ? JSON_WORDS + 4
+        : b == 'n' ? JSON_WORDS + 9 : NULL;
+    j->sub = json_number(0, b);
+    j->key = false;
+    if (j->sub) j->mode = JSON_NUMBER;
+    else if (b == '"') j->mode = JSON_STRING;
+    else if (word) j->mode = JSON_WORD, j->sub = (u8)(word + 1 - JSON_WORDS);
+    else if ((b == '{' || b == '[') && j->depth < JSON_DEPTH) {
+        j->open = j->open << 1 | (b == '{');
+        j->depth++;
+        j->mode = b == '{' ? JSON_FIRST_KEY : JSON_FIRST;
+    } else j->mode = JSON_BAD;
+}
+
+static void json_step_string(json_scan *j, u8 b) {
+    bool hex = (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'f');
+    if (j->mode == JSON_HEX) {
+        if (!hex) j->mode = JSON_BAD;
+        else if (!--j->sub) j->mode = JSON_STRING;
+    } else if (j->mode == JSON_ESCAPE) {
+        j->sub = 4;
+        j->mode = b == 'u' ? JSON_HEX
+            : b && strchr("\"\\/bfnrt", b) ? JSON_STRING : JSON_BAD;
+    } else if (b == '"') {
+        if (j->key) j->mode = JSON_COLON;
+        else json_value_ends(j);
+    } else if (b == '\\') j->mode = JSON_ESCAPE;
+    else if (b < 32) j->mode = JSON_BAD;
+}
+
+static void json_step_between(json_scan *j, u8 b) {
+    bool object = j->open & 1;
+    u8 mode = j->mode;
+    if (json_is_space(b)) return;
+    if (mode == JSON_VALUE || (mode == JSON_FIRST && b != ']'))
+        json_begin(j, b);
+    else if ((mode == JSON_FIRST_KEY && b == '}') || mode == JSON_FIRST
+        || (mode == JSON_NEXT && b == (object ? '}' : ']'))) json_close(j);
+    else if (b == '"' && (mode == JSON_KEY || mode == JSON_FIRST_KEY))
+        j->mode = JSON_STRING, j->key = true;
+    else if (mode == JSON_COLON && b == ':') j->mode = JSON_VALUE;
+    else if (mode == JSON_NEXT && b == ',')
+        j->mode = object ? JSON_KEY : JSON_VALUE;
+    else j->mode = JSON_BAD;
+}
+
+/* The next byte: j->mode is END after the last one of a list, an object or a
+ * string, BAD once the text cannot be JSON. */
+static void json_step(json_scan *j, u8 b) {
+    if (j->mode == JSON_NUMBER) {
+        u8 to = json_number(j->sub, b);
+        if (!to && NUMBER_ENDS >> j->sub & 1) json_value_ends(j);
+        else if (!to) j->mode = JSON_BAD;
+        j->sub = to;
+        if (to) return;
+    }
+    if (json_in_string(j)) json_step_string(j, b);
+    else if (j->mode != JSON_WORD) json_step_between(j, b);
+    else if (b != (u8)JSON_WORDS[j->sub]) j->mode = JSON_BAD;
+    else if (++j->sub == 4 || j->sub == 9 || j->sub == 13) json_value_ends(j);
+}
+
+/* Whether what came is a whole value. */
+static bool json_whole(const json_scan *j) {
+    return j->mode == JSON_END || (j->mode == JSON_NUMBER && !j->depth
+        && NUMBER_ENDS >> j->sub & 1);
+}
+
+static bool json_is_value(const u8 *p, size_t n) {
+    json_scan j = {0};
+    for (size_t i = 0; i < n && j.mode != JSON_BAD; i++) json_step(&j, p[i]);
+    return json_whole(&j);
+}
+
+/* The value of a key in the object p, which is JSON; n is 0: none. */
+static str json_field(const u8 *p, size_t n, const char *name) {
+    json_scan j = {0};
+    size_t size = strlen(name), key = 0, from = 0;
+    for (size_t i = 0; i < n; i++) {
+        u8 was = j.mode, depth = j.depth;
+        json_step(&j, p[i]);
+        bool ends = j.mode == JSON_KEY || j.mode == JSON_END;
+        if (from && ends && j.depth <= 1) {     /* at ',' or the last '}' */
+            while (json_is_space(p[i - 1])) i--;
+            while (json_is_space(p[from])) from++;
+            return (str){(const char *)p + from, i - from};
+        }
+        if (depth != 1) continue;
+        if (was == JSON_FIRST_KEY || was == JSON_KEY) key = i + 1;
+        if (was == JSON_STRING && j.mode == JSON_COLON && i - key == size
+            && !memcmp(p + key, name, size)) from = i + 1;
+        if (was == JSON_COLON && j.mode == JSON_VALUE && from) from = i + 1;
+    }
+    return (str){NULL, 0};
+}
+
+/* Text that is written up to a limit and measured to its end. */
+typedef struct json_out { char *to; size_t cap, n; } json_out;
+
+static void json_put(json_out *o, const void *p, size_t n) {
+    if (n && o->n < o->cap) memcpy(o->to + o->n, p, min_size(n, o->cap - o->n));
+    o->n += n;
+}
+
+/* The character at *p as a JSON string has it, at most 6 bytes; *p goes on. */
+static u32 json_escape(const u8 **p, const u8 *end, u8 *to) {
+    static const char from[] = "\"\\\b\f\n\r\t", by[] = "\"\\bfnrt";
+    u32 cp;
+    *p += txt_next(*p, end, &cp);
+    if (cp == TXT_BAD) return txt_put(to, 0xfffd);
+    if (cp >= 32 && cp != '"' && cp != '\\') return txt_put(to, cp);
+    const char *at = cp ? strchr(from, (int)cp) : NULL;
+    to[0] = '\\';
+    to[1] = at ? (u8)by[at - from] : 'u';
+    if (at) return 2;
+    to[2] = to[3] = '0';
+    to[4] = (u8)('0' + (cp >> 4));
+    to[5] = (u8)"0123456789abcdef"[cp & 15];
+    return 6;
+}
+
+/* The inside of a string. */
+static void json_put_text(json_out *o, const void *text, size_t n) {
+    const u8 *p = text, *end = n ? p + n : p;
+    u8 esc[8];
+    while (p < end) json_put(o, esc, json_escape(&p, end, esc));
+}
+
+/* A text as a JSON string with its quotes: its length, of which at most `cap`
+ * bytes are written. */
+static size_t json_quote(str text, char *to, size_t cap) {
+    json_out o = {to, cap, 0};
+    json_put(&o, "\"", 1);
+    json_put_text(&o, text.p, text.n);
+    json_put(&o, "\"", 1);
+    return o.n;
+}
+
 /* ---- the parts of an answer ---- */
 
 /* What the bytes between two marks are. */
 typedef enum split_state {
     SPLIT_TEXT, SPLIT_THINK,
-    SPLIT_SKIP,     /* nobody's */
+    SPLIT_SKIP,     /* nobody's, outside of a call */
     SPLIT_HEAD,     /* the same, where a part's header is */
+    SPLIT_BODY,     /* the same, between the arguments of a call */
     SPLIT_JSON,     /* one or more {"name": ..., "arguments": ...}, or a list */
     SPLIT_NAME, SPLIT_KEY, SPLIT_VALUE, /* of a call in other notations */
     SPLIT_ARGS      /* the arguments of a call as JSON */
 } split_state;
 
-typedef struct split_mark { u8 from, to; const char *text; } split_mark;
+/* A mark counts in the states of `from` (bits). With `then` it counts only if
+ * that follows, white space between them or none: a closing tag inside of a
+ * value is text. */
+typedef struct split_mark {
+    u16 from;
+    u8 to;
+    const char *text, *then;
+} split_mark;
 
 /* A wire format: the marks, and a text that a template has if it is this one.
  * No mark is the beginning of another one of its state. */
 typedef struct split_format {
     const char *name, *detect;
     u8 start;
-    const char *think;      /* a prompt that ends so began the thinking, or:
-                               the last of these in a prompt opens the answer,
-                               and what is behind it counts as the answer's */
-    split_mark marks[16];   /* up to one without text */
+    bool lines;             /* a value stands on lines of its own */
+    const char *opening;    /* formats with headers: the last of these in a
+                               prompt opens the answer, and what follows it
+                               counts as the answer's */
+    split_mark marks[24];   /* up to one without text */
 } split_format;
 
+#define IN(state) (1u << SPLIT_##state)
 #define SPLIT_THINKS                                                           \
-    {SPLIT_TEXT, SPLIT_THINK, "<think>"}, {SPLIT_TEXT, SPLIT_TEXT, "</think>"},\
-    {SPLIT_THINK, SPLIT_TEXT, "</think>"}
+    {IN(TEXT) | IN(THINK), SPLIT_THINK, "<think>", NULL},                      \
+    {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</think>", NULL}
+#define SPLIT_STRAY(text) {IN(TEXT), SPLIT_TEXT, text, NULL}
 
 static const split_format SPLIT_FORMATS[] = {
-    {"solar", "<|tool_call:args|>", SPLIT_HEAD, "<|begin|>assistant", {
-        {SPLIT_HEAD, SPLIT_THINK, "<|think|>"},
-        {SPLIT_HEAD, SPLIT_TEXT, "<|content|>"},
-        {SPLIT_HEAD, SPLIT_SKIP, "<|tool_calls|>"},
-        {SPLIT_THINK, SPLIT_HEAD, "<|end|>"},
-        {SPLIT_TEXT, SPLIT_HEAD, "<|end|>"},
-        {SPLIT_TEXT, SPLIT_HEAD, "<|flush|>"},
-        {SPLIT_SKIP, SPLIT_NAME, "<|tool_call:name|>"},
-        {SPLIT_NAME, SPLIT_ARGS, "<|tool_call:args|>"},
-        {SPLIT_ARGS, SPLIT_SKIP, "<|tool_call:end|>"},
-        {SPLIT_SKIP, SPLIT_HEAD, "<|calls|>"}}},
-    {"glm", "<arg_key>", SPLIT_TEXT, "<think>", {
+    {"solar", "<|tool_call:args|>", SPLIT_HEAD, false, "<|begin|>assistant", {
+        {IN(HEAD), SPLIT_THINK, "<|think|>", NULL},
+        {IN(HEAD), SPLIT_TEXT, "<|content|>", NULL},
+        {IN(HEAD), SPLIT_SKIP, "<|tool_calls|>", NULL},
+        {IN(THINK) | IN(TEXT), SPLIT_HEAD, "<|end|>", NULL},
+        {IN(THINK) | IN(TEXT), SPLIT_HEAD, "<|flush|>", NULL},
+        {IN(THINK) | IN(TEXT), SPLIT_HEAD, "<|begin|>", NULL},
+        {IN(SKIP), SPLIT_NAME, "<|tool_call:name|>", NULL},
+        {IN(NAME), SPLIT_ARGS, "<|tool_call:args|>", NULL},
+        {IN(NAME) | IN(ARGS), SPLIT_SKIP, "<|tool_call:end|>", NULL},
+        {IN(SKIP) | IN(ARGS) | IN(TEXT), SPLIT_HEAD, "<|calls|>", NULL},
+        SPLIT_STRAY("<|think|>"), SPLIT_STRAY("<|content|>"),
+        SPLIT_STRAY("<|tool_calls|>"), SPLIT_STRAY("<|tool_call:begin|>"),
+        SPLIT_STRAY("<|tool_call:name|>"), SPLIT_STRAY("<|tool_call:args|>"),
+        SPLIT_STRAY("<|tool_call:end|>")}},
+    {"glm", "<arg_key>", SPLIT_TEXT, false, NULL, {
         SPLIT_THINKS,
-        {SPLIT_TEXT, SPLIT_NAME, "<tool_call>"},
-        {SPLIT_NAME, SPLIT_KEY, "<arg_key>"},
-        {SPLIT_NAME, SPLIT_ARGS, "<arguments>"},
-        {SPLIT_NAME, SPLIT_TEXT, "</tool_call>"},
-        {SPLIT_KEY, SPLIT_SKIP, "</arg_key>"},
-        {SPLIT_SKIP, SPLIT_VALUE, "<arg_value>"},
-        {SPLIT_VALUE, SPLIT_SKIP, "</arg_value>"},
-        {SPLIT_ARGS, SPLIT_SKIP, "</arguments>"},
-        {SPLIT_SKIP, SPLIT_KEY, "<arg_key>"},
-        {SPLIT_SKIP, SPLIT_TEXT, "</tool_call>"}}},
-    {"qwen-coder", "<function=", SPLIT_TEXT, "<think>", {
+        {IN(TEXT), SPLIT_NAME, "<tool_call>", NULL},
+        {IN(NAME), SPLIT_KEY, "<arg_key>", NULL},
+        {IN(NAME), SPLIT_ARGS, "<arguments>", NULL},
+        {IN(KEY), SPLIT_VALUE, "</arg_key>", "<arg_value>"},
+        {IN(VALUE), SPLIT_KEY, "</arg_value>", "<arg_key>"},
+        {IN(VALUE), SPLIT_TEXT, "</arg_value>", "</tool_call>"},
+        {IN(ARGS), SPLIT_SKIP, "</arguments>", NULL},
+        {IN(NAME) | IN(ARGS) | IN(SKIP) | IN(TEXT), SPLIT_TEXT,
+            "</tool_call>", NULL},
+        SPLIT_STRAY("<arg_key>"), SPLIT_STRAY("</arg_key>"),
+        SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>")}},
+    {"qwen-coder", "<function=", SPLIT_TEXT, true, NULL, {
         SPLIT_THINKS,
-        {SPLIT_TEXT, SPLIT_SKIP, "<tool_call>"},
-        {SPLIT_SKIP, SPLIT_NAME, "<function="},
-        {SPLIT_NAME, SPLIT_SKIP, ">"},
-        {SPLIT_SKIP, SPLIT_KEY, "<parameter="},
-        {SPLIT_KEY, SPLIT_VALUE, ">"},
-        {SPLIT_VALUE, SPLIT_SKIP, "</parameter>"},
-        {SPLIT_SKIP, SPLIT_TEXT, "</tool_call>"}}},
-    {"hcx-think", "tool/function_call", SPLIT_HEAD, "<|im_start|>assistant", {
-        {SPLIT_HEAD, SPLIT_THINK, "/think\n"},
-        {SPLIT_HEAD, SPLIT_JSON, " -> tool/function_call\n"},
-        {SPLIT_HEAD, SPLIT_TEXT, "\n"},
-        {SPLIT_THINK, SPLIT_SKIP, "<|im_end|>"},
-        {SPLIT_TEXT, SPLIT_SKIP, "<|im_end|>"},
-        {SPLIT_JSON, SPLIT_SKIP, "<|im_end|>"},
-        {SPLIT_SKIP, SPLIT_HEAD, "<|im_start|>assistant"}}},
-    {"vaetki", "<tool_start>", SPLIT_TEXT, "<think>", {
+        {IN(TEXT), SPLIT_NAME, "<tool_call>", "<function="},
+        {IN(NAME), SPLIT_BODY, ">", NULL},
+        {IN(BODY), SPLIT_KEY, "<parameter=", NULL},
+        {IN(KEY), SPLIT_VALUE, ">", NULL},
+        {IN(VALUE), SPLIT_KEY, "</parameter>", "<parameter="},
+        {IN(VALUE), SPLIT_SKIP, "</parameter>", "</function>"},
+        {IN(BODY), SPLIT_SKIP, "</function>", NULL},
+        {IN(SKIP), SPLIT_NAME, "<function=", NULL},
+        {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
+    {"hcx-think", "tool/function_call", SPLIT_HEAD, false,
+        "<|im_start|>assistant", {
+        {IN(HEAD), SPLIT_THINK, "/think\n", NULL},
+        {IN(HEAD), SPLIT_JSON, " -> tool/function_call\n", NULL},
+        {IN(HEAD), SPLIT_TEXT, "\n", NULL},
+        {IN(THINK) | IN(TEXT) | IN(JSON), SPLIT_SKIP, "<|im_end|>", NULL},
+        {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL}}},
+    {"vaetki", "<tool_start>", SPLIT_TEXT, false, NULL, {
         SPLIT_THINKS,
-        {SPLIT_TEXT, SPLIT_JSON, "<tool_start>"},
-        {SPLIT_JSON, SPLIT_TEXT, "<tool_end>"}}},
-    {"thought", "<thought>", SPLIT_TEXT, "<thought>", {
-        {SPLIT_TEXT, SPLIT_THINK, "<thought>"},
-        {SPLIT_TEXT, SPLIT_TEXT, "</thought>"},
-        {SPLIT_THINK, SPLIT_TEXT, "</thought>"}}},
-    {"json", NULL, SPLIT_TEXT, "<think>", {
+        {IN(TEXT), SPLIT_JSON, "<tool_start>", NULL},
+        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL}}},
+    {"thought", "<thought>", SPLIT_TEXT, false, NULL, {
+        {IN(TEXT) | IN(THINK), SPLIT_THINK, "<thought>", NULL},
+        {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL}}},
+    {"json", NULL, SPLIT_TEXT, false, NULL, {
         SPLIT_THINKS,
-        {SPLIT_TEXT, SPLIT_JSON, "<tool_call>"},
-        {SPLIT_JSON, SPLIT_TEXT, "</tool_call>"}}},
-    {"text", NULL, SPLIT_TEXT, NULL, {{0, 0, NULL}}},
+        {IN(TEXT), SPLIT_JSON, "<tool_call>", NULL},
+        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
+    {"text", NULL, SPLIT_TEXT, false, NULL, {{0, 0, NULL, NULL}}},
 };
+
+#undef SPLIT_STRAY
+#undef SPLIT_THINKS
+#undef IN
 
 static const split_format *split_by_name(const char *name) {
     for (u32 i = 0; i < KS_LEN(SPLIT_FORMATS); i++)
@@ -13706,343 +13929,482 @@ static const split_format *split_by_template(str source) {
     return split_by_name("json");
 }
 
-static void split_give(
-    ksllm_splitter *s, ksllm_part part, const void *p, size_t n) {
-    if (s->on_part) s->on_part(s->ctx, part, (ksllm_text){p, n});
+/* An answer on its way. A value lies in the buffer after its key, which is
+ * n_key long; it ends at n_text when a closing tag may have come. */
+typedef struct __attribute__((may_alias)) split {
+    const split_format *format;
+    ksllm_on_part on_part;
+    void *ctx;
+    u8 *buffer;
+    size_t cap;
+    size_t used;            /* more than cap: the rest did not fit */
+    size_t n_key, n_text;
+    const char *wait;       /* the closing tag that came, NULL: none */
+    json_scan scan;
+    u32 newlines, n_items;
+    u8 state, part, n_held, n_run;
+    bool fresh;             /* nothing came after the last mark */
+    bool in_call;           /* CALL was given, CALL_END was not */
+    bool broken;            /* a call has no CALL_END and gets none */
+    bool lost;              /* something did not fit, not yet reported */
+    bool stopped;           /* by the callback */
+    bool prompt;            /* it is the prompt's bytes that are read */
+    bool owed;              /* a call that the prompt began, in the buffer */
+    char held[48];          /* may become a mark */
+    u8 run[128];            /* text on its way out */
+} split;
+
+_Static_assert(sizeof(split) + 128 <= sizeof(ksllm_splitter)
+    && sizeof(size_t) <= 8, "an answer's state must leave room to grow");
+
+static void split_give(split *s, ksllm_part part, const void *p, size_t n) {
+    if (s->on_part && !s->prompt && !s->stopped)
+        s->stopped = s->on_part(s->ctx, part, (ksllm_text){p, n}) != 0;
 }
 
-static void split_flush(ksllm_splitter *s) {
-    ksllm_part part = s->state == SPLIT_THINK ? KSLLM_PART_THINKING
-        : s->state == SPLIT_ARGS ? KSLLM_PART_ARGUMENTS : KSLLM_PART_TEXT;
-    if (s->n_run) split_give(s, part, s->run, s->n_run);
+static void split_flush(split *s) {
+    if (s->n_run) split_give(s, (ksllm_part)s->part, s->run, s->n_run);
     s->n_run = 0;
 }
 
-/* A byte of text that goes out. The run is given before a character that
- * might not fit whole. */
-static void split_out(ksllm_splitter *s, char b) {
-    if (s->n_run + 4u > sizeof s->run && ((u8)b & 0xc0) != 0x80)
-        split_flush(s);
-    if (s->n_run == sizeof s->run) split_flush(s);
+/* A byte that goes out. The run is given before a character that might not fit
+ * whole. */
+static void split_out(split *s, ksllm_part part, u8 b) {
+    bool full = s->n_run + 4u > sizeof s->run && (b & 0xc0) != 0x80;
+    if (part != s->part || full || s->n_run == sizeof s->run) split_flush(s);
+    s->part = (u8)part;
     s->run[s->n_run++] = b;
 }
 
-/* ---- JSON of calls, without memory ---- */
-
-static const u8 *split_space(const u8 *p, const u8 *end) {
-    while (p < end && (*p == ' ' || (*p >= 9 && *p <= 13))) p++;
-    return p;
+/* A byte for the buffer. While a closing tag waits for what follows, it may
+ * turn out that it need not fit. */
+static void split_put(split *s, u8 b) {
+    if (s->used < s->cap) s->buffer[s->used] = b;
+    else if (!s->wait) s->lost = true;
+    if (s->used < SIZE_MAX / 2) s->used++;
 }
 
-/* Behind the string at p (a quote), NULL if it does not end. */
-static const u8 *split_string(const u8 *p, const u8 *end) {
-    for (p++; p < end && *p != '"'; p++)
-        if (*p < 32 || (*p == '\\' && ++p == end)) return NULL;
-    return p < end ? p + 1 : NULL;
-}
-
-static const u8 *split_scalar(const u8 *p, const u8 *end) {
-    static const char *const words[] = {"true", "false", "null"};
-    chat_val v;
-    if (p < end && *p == '"') return split_string(p, end);
-    for (u32 i = 0; i < KS_LEN(words); i++) {
-        size_t n = strlen(words[i]);
-        if ((size_t)(end - p) >= n && !memcmp(p, words[i], n)) return p + n;
+/* A byte of text. Line ends next to a mark are dropped: those after one at
+ * once, those before one are held until something follows. */
+static void split_text(split *s, u8 b) {
+    ksllm_part part =
+        s->state == SPLIT_THINK ? KSLLM_PART_THINKING : KSLLM_PART_TEXT;
+    if (b == '\n') {
+        s->newlines += !s->fresh && s->newlines < UINT32_MAX;
+        return;
     }
-    size_t n = chat_number(p, end, true, &v);
-    return n ? p + n : NULL;
+    for (; s->newlines; s->newlines--) split_out(s, part, '\n');
+    s->fresh = false;
+    split_out(s, part, b);
 }
 
-/* Behind the JSON value at p; NULL when there is none. Bit 0 of `open` is the
- * innermost bracket: 1 is an object. */
-static const u8 *split_value(const u8 *p, const u8 *end) {
-    u64 open = 0;
-    u32 depth = 0;
-    bool key = false, value = true; /* what may come next */
-    for (;;) {
-        p = split_space(p, end);
-        if (p >= end) return NULL;
-        if (value && (*p == '{' || *p == '[')) {
-            if (depth++ == 64) return NULL;
-            open = open << 1 | (*p == '{');
-            key = *p == '{';
-            p = split_space(p + 1, end);
-            value = !key;
-            if (p >= end || *p != (key ? '}' : ']')) continue;
-            key = value = false;
-        } else if (key) {
-            p = *p == '"' ? split_string(p, end) : NULL;
-            if (p) p = split_space(p, end);
-            if (!p || p >= end || *p++ != ':') return NULL;
-            key = false, value = true;
-            continue;
-        } else if (value) {
-            p = split_scalar(p, end);
-            if (!p || !depth) return p;
-            value = false;
-            continue;
-        }
-        if (!depth) return p;
-        if (*p == ',') {
-            p++;
-            key = open & 1, value = !key;
-            continue;
-        }
-        if (*p != (open & 1 ? '}' : ']')) return NULL;
-        p++;
-        open >>= 1;
-        if (!--depth) return p;
-    }
+static void split_enter(split *s, u8 state) {
+    s->state = state;
+    s->wait = NULL;
+    s->n_text = 0;
+    s->newlines = s->n_items = 0;
+    s->fresh = true;
+    s->scan = (json_scan){0};
 }
 
-/* The value of a key in the object at p, up to *to; NULL: none. */
-static const u8 *split_field(
-    const u8 *p, const u8 *end, const char *name, const u8 **to) {
-    size_t n = strlen(name);
-    for (p = split_space(p + 1, end); p < end && *p == '"';) {
-        const u8 *key = p + 1, *stop = split_string(p, end);
-        if (!stop) return NULL;
-        p = split_space(stop, end) + 1;
-        if (p >= end) return NULL;
-        p = split_space(p, end);
-        *to = split_value(p, end);
-        if (!*to) return NULL;
-        if ((size_t)(stop - 1 - key) == n && !memcmp(key, name, n)) return p;
-        p = split_space(*to, end);
-        if (p >= end || *p != ',') return NULL;
-        p = split_space(p + 1, end);
-    }
-    return NULL;
+/* What stood in a call's place was none: what is in the buffer is text, whole
+ * characters of it when it did not fit. */
+static void split_no_call(split *s) {
+    size_t n = min_size(s->used, s->cap), k = n;
+    while (k && n - k < 3 && (s->buffer[k - 1] & 0xc0) == 0x80) k--;
+    if (s->used > s->cap && k && s->buffer[k - 1] >= 0xc0
+        && !txt_measure(s->buffer + k - 1, n - (k - 1))) n = k - 1;
+    split_enter(s, SPLIT_TEXT);
+    for (size_t i = 0; i < n; i++) split_text(s, s->buffer[i]);
+    s->used = 0;
 }
 
-/* Resolves the escapes of a string where it lies; its new length. What is
+/* Resolves the escapes of a JSON string where it lies; its new length. What is
  * written is never longer than what was read. */
 static size_t split_unescape(u8 *p, size_t n) {
     chat_ctx c = {0};
-    chat_json j = {.c = &c, .p = p, .end = p + n};
+    chat_json j = {.c = &c, .begin = p, .p = p, .end = n ? p + n : p};
     u8 *to = p;
     while (j.p < j.end) {
-        if (*j.p++ != '\\') {
-            *to++ = j.p[-1];
-            continue;
-        }
-        u32 cp = chat_json_escape(&j);
-        if (!c.status) to += txt_put(to, cp);
-        c.status = KSLLM_OK;    /* no escape: the backslash is dropped */
+        if (*j.p++ == '\\') to += txt_put(to, chat_json_escape(&j));
+        else *to++ = j.p[-1];
     }
     return (size_t)(to - p);
 }
 
-static bool split_object(ksllm_splitter *s, const u8 *p, const u8 *end) {
-    const u8 *name_to, *to, *name = split_field(p, end, "name", &name_to);
-    if (!name || *name != '"') return false;
-    const u8 *args = split_field(p, end, "arguments", &to);
-    if (!args) args = split_field(p, end, "parameters", &to);
-    u8 *text = (u8 *)s->buffer + (name + 1 - (const u8 *)s->buffer);
-    split_give(s, KSLLM_PART_CALL, text,
-        split_unescape(text, (size_t)(name_to - name) - 2));
-    if (args) split_give(s, KSLLM_PART_ARGUMENTS, args, (size_t)(to - args));
-    else split_give(s, KSLLM_PART_ARGUMENTS, "{}", 2);
+/* A call from the object p; false: it is none. */
+static bool split_object(split *s, u8 *p, size_t n) {
+    str name = json_field(p, n, "name"), args = json_field(p, n, "arguments");
+    if (!args.n) args = json_field(p, n, "parameters");
+    if (!args.n) args = (str){"{}", 2};
+    if (name.n <= 2 || *name.p != '"') return false;
+    u8 *text = p + (name.p + 1 - (const char *)p);
+    split_give(s, KSLLM_PART_CALL, text, split_unescape(text, name.n - 2));
+    split_give(s, KSLLM_PART_ARGUMENTS, args.p, args.n);
     split_give(s, KSLLM_PART_CALL_END, "", 0);
     return true;
 }
 
-/* Objects one after the other, with or without brackets and commas. False:
- * these are no calls. */
-static bool split_calls(ksllm_splitter *s) {
-    const u8 *p = (const u8 *)s->buffer, *end = p + s->used;
-    u32 n = 0;
-    for (p = split_space(p, end); p < end; p = split_space(p, end)) {
-        if (*p == '[' || *p == ']' || *p == ',') {
-            p++;
-            continue;
-        }
-        const u8 *to = *p == '{' ? split_value(p, end) : NULL;
-        if (!to || !split_object(s, p, to)) return n != 0;
-        p = to;
-        n++;
+/* Objects one after the other, with or without brackets and commas; each is
+ * given when it is whole. False: look at the byte again, as text. */
+static bool split_json(split *s, u8 b) {
+    if (!s->scan.depth && b != '{') {
+        bool sep = json_is_space(b) || b == '[' || b == ']' || b == ',';
+        if (!sep) split_no_call(s);
+        else if (!s->n_items) split_put(s, b);
+        return sep;
     }
-    return n != 0;
-}
-
-static void split_quoted(ksllm_splitter *s, const u8 *p, size_t n) {
-    char esc[8];
-    split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
-    for (size_t i = 0, run = 0; i <= n; i++) {
-        if (i < n && p[i] >= 32 && p[i] != '"' && p[i] != '\\') continue;
-        if (i > run)
-            split_give(s, KSLLM_PART_ARGUMENTS, p + run, i - run);
-        if (i == n) break;
-        const char *fmt = p[i] == '\n' ? "\\n" : p[i] < 32 ? "\\u%04x" : "\\%c";
-        int k = chat_format(esc, sizeof esc, fmt, p[i]);
-        split_give(s, KSLLM_PART_ARGUMENTS, esc, (size_t)k);
-        run = i + 1;
+    if (!s->scan.depth) s->n_key = s->used;
+    json_step(&s->scan, b);
+    if (s->scan.mode == JSON_BAD) {
+        split_no_call(s);
+        return false;
     }
-    split_give(s, KSLLM_PART_ARGUMENTS, "\"", 1);
+    split_put(s, b);
+    if (s->scan.mode != JSON_END) return true;
+    s->scan = (json_scan){0};
+    if (s->used > s->cap
+        || !split_object(s, s->buffer + s->n_key, s->used - s->n_key)) {
+        split_no_call(s);
+        return true;
+    }
+    s->used = 0;
+    s->n_items++;
+    return true;
 }
 
-/* A value as JSON: itself if it is JSON, otherwise as a string. */
-static void split_argument(ksllm_splitter *s, const u8 *p, size_t n) {
-    const u8 *end = split_value(p, p + n);
-    if (end && split_space(end, p + n) == p + n)
-        split_give(s, KSLLM_PART_ARGUMENTS, p, n);
-    else split_quoted(s, p, n);
+/* A name has neither white space nor '<' inside, and it must fit. False: as
+ * above. */
+static bool split_name(split *s, u8 b) {
+    bool full = s->used == s->cap, ended = s->n_text != 0;
+    if (json_is_space(b)) {
+        if (!ended) s->n_text = s->used;
+        if (s->used && !full) split_put(s, b);
+        return true;
+    }
+    if (b != '<' && !ended && !full) {
+        split_put(s, b);
+        return true;
+    }
+    s->lost = s->lost || (b != '<' && !ended);
+    split_no_call(s);
+    return false;
 }
 
-static void split_pair(ksllm_splitter *s) {
-    const u8 *p = (const u8 *)s->buffer, *v = p + s->n_key, *end = v;
-    size_t n = s->used - s->n_key;
+static void split_begin_call(split *s) {
+    while (s->used && json_is_space(s->buffer[s->used - 1])) s->used--;
+    split_give(s, KSLLM_PART_CALL, s->buffer, s->used);
+    s->in_call = true;
+    s->n_items = 0;
+    s->n_key = s->used;
+}
+
+static void split_break(split *s) {
+    s->broken = s->broken || s->in_call;
+    s->in_call = false;
+}
+
+static void split_argument(split *s, const char *z) {
+    while (*z) split_out(s, KSLLM_PART_ARGUMENTS, (u8)*z++);
+}
+
+static void split_quoted(split *s, const u8 *p, size_t n) {
+    const u8 *end = n ? p + n : p;
+    split_argument(s, "\"");
+    while (p < end) {
+        u8 esc[8] = {0};
+        json_escape(&p, end, esc);
+        split_argument(s, (const char *)esc);
+    }
+    split_argument(s, "\"");
+}
+
+/* An argument: its value stays if it is JSON, otherwise it becomes a string. */
+static void split_pair(split *s) {
     if (!s->in_call) return;
-    if (n && *v == '\n') v++, n--;
-    if (n && v[n - 1] == '\n') n--;
-    p = split_space(p, end);
-    while (end > p && (end[-1] == ' ' || end[-1] == '\n')) end--;
-    if (s->n_args++) split_give(s, KSLLM_PART_ARGUMENTS, ", ", 2);
-    else split_give(s, KSLLM_PART_ARGUMENTS, "{", 1);
-    split_quoted(s, p, (size_t)(end - p));
-    split_give(s, KSLLM_PART_ARGUMENTS, ": ", 2);
-    split_argument(s, v, n);
+    if (s->n_text > s->cap) {
+        s->lost = true;
+        split_break(s);
+        return;
+    }
+    u8 *key = s->buffer, *v = key;
+    size_t n_key = s->n_key, n = s->n_text - n_key;
+    if (n) v += n_key;
+    if (s->format->lines && n && *v == '\n') v++, n--;
+    if (s->format->lines && n && v[n - 1] == '\n') n--;
+    for (; n_key && json_is_space(key[n_key - 1]); n_key--) {}
+    for (; n_key && json_is_space(*key); key++) n_key--;
+    split_argument(s, s->n_items++ ? ", " : "{");
+    split_quoted(s, key, n_key);
+    split_argument(s, ": ");
+    if (json_is_value(v, n)) {
+        split_flush(s);
+        split_give(s, KSLLM_PART_ARGUMENTS, v, n);
+    } else split_quoted(s, v, n);
 }
 
-static void split_end_call(ksllm_splitter *s) {
+static void split_end_call(split *s) {
+    bool raw = s->state == SPLIT_ARGS;
+    bool none = raw && !s->scan.depth && s->scan.mode == JSON_VALUE;
+    if (raw && !none && !json_whole(&s->scan)) split_break(s);
     if (!s->in_call) return;
-    if (!s->raw_args)
-        split_give(s, KSLLM_PART_ARGUMENTS, s->n_args ? "}" : "{}",
-            s->n_args ? 1 : 2);
+    if (none) split_argument(s, "{}");
+    else if (!raw) split_argument(s, s->n_items ? "}" : "{}");
+    split_flush(s);
     split_give(s, KSLLM_PART_CALL_END, "", 0);
     s->in_call = false;
 }
 
-/* The bytes of the state that ends, then the one that begins. */
-static void split_move(ksllm_splitter *s, u8 to) {
-    const u8 *p = (const u8 *)s->buffer, *end = p + s->used;
+/* What the state that ends has in the buffer, then the state that begins. */
+static void split_move(split *s, const split_mark *m) {
+    u8 to = m->to;
+    bool bad_name = s->state == SPLIT_NAME && !s->used;
     split_flush(s);
-    switch (s->state) {
-    case SPLIT_NAME:
-        p = split_space(p, end);
-        while (end > p && (end[-1] == ' ' || end[-1] == '\n')) end--;
+    if (!s->wait) s->n_text = s->used;
+    if (bad_name || (s->state == SPLIT_JSON && s->used)) {
+        split_no_call(s);
+        if (bad_name) return;
+    }
+    if (s->state == SPLIT_NAME) split_begin_call(s);
+    if (s->state == SPLIT_VALUE) split_pair(s);
+    bool after_key = s->state == SPLIT_KEY;
+    if (to == SPLIT_TEXT || to == SPLIT_HEAD || to == SPLIT_SKIP)
         split_end_call(s);
-        split_give(s, KSLLM_PART_CALL, p, (size_t)(end - p));
-        s->in_call = true;
-        s->raw_args = false;
-        s->n_args = 0;
-        break;
-    case SPLIT_KEY: s->n_key = s->used; break;
-    case SPLIT_VALUE: split_pair(s); break;
-    case SPLIT_JSON:
-        if (!split_calls(s)) split_give(s, KSLLM_PART_TEXT, p, s->used);
-        break;
-    default: break;
-    }
-    if (to == SPLIT_ARGS) s->raw_args = true;
-    if (to == SPLIT_TEXT || to == SPLIT_HEAD
-        || s->state == SPLIT_ARGS) split_end_call(s);
-    bool keep = s->state == SPLIT_KEY || (s->state == SPLIT_SKIP
-        && to == SPLIT_VALUE);
-    if (!keep) s->used = 0;
-    s->state = to;
-    s->newlines = 0;
-    s->fresh = true;
-}
-
-/* A byte that belongs to no mark. Line ends next to a mark are dropped: those
- * behind one at once, those before one are held until something follows. */
-static void split_byte(ksllm_splitter *s, char b) {
-    switch (s->state) {
-    case SPLIT_SKIP: case SPLIT_HEAD: return;
-    case SPLIT_TEXT: case SPLIT_THINK:
-        if (b == '\n') {
-            s->newlines += !s->fresh;
-            return;
-        }
-        for (; s->newlines; s->newlines--) split_out(s, '\n');
-        s->fresh = false;
-        split_out(s, b);
-        return;
-    case SPLIT_ARGS: split_out(s, b); return;
-    default:
-        if (s->used < s->cap) s->buffer[s->used++] = b;
-        else s->lost = true;
-    }
-}
-
-/* Whether what is held is a mark (2), may become one (1), or neither. */
-static u32 split_match(const ksllm_splitter *s, u8 *to) {
-    const split_format *f = s->format;
-    u32 found = 0;
-    for (const split_mark *m = f->marks; m->text; m++) {
-        size_t n = strlen(m->text);
-        if (m->from != s->state || s->n_held > n
-            || memcmp(m->text, s->held, s->n_held)) continue;
-        *to = m->to;
-        if (s->n_held == n) return 2;
-        found = 1;
-    }
-    return found;
-}
-
-static void split_feed(ksllm_splitter *s, const char *p, size_t n) {
-    u8 to = 0;
-    for (size_t i = 0; i < n; i++) {
-        s->held[s->n_held++] = p[i];
-        while (s->n_held) {
-            u32 match = split_match(s, &to);
-            if (match == 2) {
-                split_move(s, to);
-                s->n_held = 0;
-            }
-            if (match) break;
-            split_byte(s, s->held[0]);
-            memmove(s->held, s->held + 1, --s->n_held);
-        }
-    }
-    if (s->state == SPLIT_TEXT || s->state == SPLIT_THINK
-        || s->state == SPLIT_ARGS) split_flush(s);
-}
-
-static bool split_finish(ksllm_splitter *s) {
-    for (u32 i = 0; i < s->n_held; i++) split_byte(s, s->held[i]);
-    s->n_held = 0;
-    if (s->state == SPLIT_TEXT)
-        for (; s->newlines; s->newlines--) split_out(s, '\n');
+    if (after_key) s->used = s->n_key = s->n_text;
+    else if (to != SPLIT_ARGS) s->used = 0;
+    u32 n_items = s->n_items;
     split_flush(s);
-    bool whole = !s->in_call && s->state < SPLIT_NAME;
-    if (s->state == SPLIT_JSON) whole = split_calls(s);
-    return whole;
+    split_enter(s, to);
+    s->n_items = n_items;
+    if (to == SPLIT_JSON) s->n_items = 0;
 }
 
-/* Whether the prompt's end opened the thinking. */
-static bool split_starts_thinking(const split_format *f, str prompt) {
-    size_t n = f->think ? strlen(f->think) : 0;
-    while (prompt.n && prompt.p[prompt.n - 1] == '\n') prompt.n--;
-    return n && prompt.n >= n
-        && !memcmp(prompt.p + prompt.n - n, f->think, n);
-}
-
-/* Reads what the prompt has of the answer; nothing of it comes out. */
-static void split_prompt(ksllm_splitter *s, const char *open, str prompt) {
-    ksllm_on_part on_part = s->on_part;
-    size_t n = strlen(open), at = prompt.n + 1;
-    while (at-- > 0)
-        if (prompt.n - at >= n && !memcmp(prompt.p + at, open, n)) break;
-    if (at == SIZE_MAX) return;
-    s->on_part = NULL;
-    split_feed(s, prompt.p + at + n, prompt.n - at - n);
-    s->on_part = on_part;
-    s->newlines = 0;
-    if (s->state != SPLIT_HEAD) s->n_held = 0;
-}
-
-static void split_begin(ksllm_splitter *s, const split_format *f, str prompt) {
-    s->format = f;
-    s->state = f->start;
-    s->fresh = false;
-    if (f->start == SPLIT_HEAD) {
-        if (prompt.n) split_prompt(s, f->think, prompt);
-    } else if (split_starts_thinking(f, prompt)) {
-        s->state = SPLIT_THINK;
-        s->fresh = true;
+/* A byte that belongs to no mark. False: look at it again, the state is
+ * another one. */
+static bool split_byte(split *s, u8 b) {
+    if (s->wait && !json_is_space(b)) {     /* the tag before it was text */
+        s->wait = NULL;
+        return false;
     }
+    switch (s->state) {
+    case SPLIT_TEXT: case SPLIT_THINK:
+        if (!s->wait) split_text(s, b);
+        return true;
+    case SPLIT_JSON: return split_json(s, b);
+    case SPLIT_NAME: return split_name(s, b);
+    case SPLIT_KEY: case SPLIT_VALUE: split_put(s, b); return true;
+    case SPLIT_ARGS:
+        json_step(&s->scan, b);
+        if (s->prompt) split_put(s, b);
+        else if (s->in_call && s->scan.mode != JSON_BAD)
+            split_out(s, KSLLM_PART_ARGUMENTS, b);
+        return true;
+    default: return true;
+    }
+}
+
+/* The mark that is held, or what it may become (*part). None counts inside of
+ * a JSON string. */
+static const split_mark *split_match(const split *s, size_t *n, bool *part) {
+    const split_mark *m = s->format->marks;
+    *part = false;
+    if (json_in_string(&s->scan)) return NULL;
+    for (; m->text; m++) {
+        const char *text = s->wait ? m->then : m->text;
+        if (!(m->from >> s->state & 1) || !text || *text != s->held[0]
+            || (s->wait && strcmp(m->text, s->wait))) continue;
+        *n = strlen(text);
+        if (memcmp(text, s->held, min_size(*n, s->n_held))) continue;
+        if (s->n_held >= *n) return m;
+        *part = true;
+    }
+    return NULL;
+}
+
+/* Takes what is held apart; the beginning of a mark stays, unless the answer
+ * is at its end. */
+static void split_held(split *s, bool end) {
+    while (s->n_held && !s->stopped) {
+        size_t n = 1;
+        bool part;
+        const split_mark *m = split_match(s, &n, &part);
+        if (part && !m && !end) return;
+        if (m && m->then && !s->wait) {
+            s->n_text = s->used;
+            s->wait = m->text;
+            for (size_t i = 0; i < n && s->state != SPLIT_TEXT; i++)
+                split_put(s, (u8)s->held[i]);
+            if (s->state == SPLIT_TEXT) s->newlines = 0, s->fresh = true;
+        } else if (m) split_move(s, m);
+        else if (split_byte(s, (u8)s->held[0])) n = 1;
+        else continue;
+        s->n_held = (u8)(s->n_held - n);
+        memmove(s->held, s->held + n, s->n_held);
+    }
+}
+
+/* The call that the prompt began. */
+static void split_pay(split *s) {
+    s->owed = false;
+    if (s->used > s->cap) {
+        s->lost = true;
+        split_break(s);
+        return;
+    }
+    split_give(s, KSLLM_PART_CALL, s->buffer, s->n_key);
+    if (s->used > s->n_key)
+        split_give(s, KSLLM_PART_ARGUMENTS, s->buffer + s->n_key,
+            s->used - s->n_key);
+}
+
+static ksllm_status split_report(split *s, bool whole, ksllm_error *err) {
+    bool lost = s->lost;
+    s->lost = false;
+    if (s->stopped)
+        return fail(err, KSLLM_ERR_CANCELLED, NO_OFFSET,
+            "the callback stopped the answer");
+    if (lost)
+        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "a tool call is longer than the splitter's %llu bytes",
+            (unsigned long long)s->cap);
+    return whole ? KSLLM_OK : fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        s->broken ? "the arguments of a tool call are not JSON or too long"
+            : "the answer ended inside of a tool call");
+}
+
+/* The next piece of an answer: OK, BUFFER, CANCELLED. */
+static ksllm_status split_feed(split *s, str text, ksllm_error *err) {
+    if (s->owed) split_pay(s);
+    for (size_t i = 0; i < text.n && !s->stopped; i++) {
+        s->held[s->n_held++] = text.p[i];
+        split_held(s, false);
+    }
+    split_flush(s);
+    return split_report(s, true, err);
+}
+
+/* Ends an answer: as above, or FORMAT. */
+static ksllm_status split_finish(split *s, ksllm_error *err) {
+    if (s->owed) split_pay(s);
+    if (s->state <= SPLIT_THINK && !s->wait) split_held(s, true);
+    if (s->state == SPLIT_TEXT)
+        for (; s->newlines; s->newlines--)
+            split_out(s, KSLLM_PART_TEXT, '\n');
+    split_flush(s);
+    bool whole = s->state == SPLIT_JSON ? s->n_items && !s->scan.depth
+        : s->state <= SPLIT_HEAD && !s->wait;
+    return split_report(s, whole && !s->in_call && !s->broken, err);
+}
+
+/* Cuts z and the white space after it off the end of *s. */
+static bool split_cut_end(str *s, const char *z) {
+    size_t n = strlen(z);
+    str t = *s;
+    while (t.n && json_is_space((u8)t.p[t.n - 1])) t.n--;
+    if (t.n < n || memcmp(t.p + t.n - n, z, n)) return false;
+    s->n = t.n - n;
+    return true;
+}
+
+/* Reads what the prompt has of the answer: all that follows the last opening
+ * in formats with headers, in others only a mark at the end. Elsewhere it may
+ * be a user who wrote it. */
+static void split_prompt(split *s, str prompt) {
+    const char *open = s->format->opening;
+    size_t n = open ? strlen(open) : 0, at = prompt.n + 1;
+    while (open && at-- > 0)
+        if (prompt.n - at >= n && !memcmp(prompt.p + at, open, n)) break;
+    if (open && at != SIZE_MAX) {
+        split_feed(s, (str){prompt.p + at + n, prompt.n - at - n}, NULL);
+        s->newlines = 0;
+        if (s->state == SPLIT_TEXT || s->state == SPLIT_THINK) s->n_held = 0;
+    }
+    for (const split_mark *m = s->format->marks; !open && m->text; m++) {
+        str p = prompt;
+        if (!(m->from >> SPLIT_TEXT & 1)) continue;
+        if (!m->then || split_cut_end(&p, m->then)) {
+            if (!split_cut_end(&p, m->text)) continue;
+            split_move(s, m);
+        } else if (split_cut_end(&p, m->text)) s->wait = m->text;
+        else continue;
+        return;
+    }
+}
+
+static void split_begin(split *s, const split_format *f, str prompt,
+    void *buffer, size_t cap, ksllm_on_part on_part, void *ctx) {
+    *s = (split){.format = f, .buffer = buffer, .cap = cap, .state = f->start,
+        .on_part = on_part, .ctx = ctx, .prompt = true};
+    if (prompt.n) split_prompt(s, prompt);
+    s->owed = s->in_call;
+    s->prompt = s->broken = false;
+}
+
+/* ---- an answer as a message ---- */
+
+typedef struct split_writer {
+    json_out out;
+    ksllm_part want;        /* TEXT, THINKING, or CALL for all of a call */
+    size_t from;            /* here stands what is not sure to stay */
+    u32 n_calls;
+} split_writer;
+
+static int split_write(void *ctx, ksllm_part part, ksllm_text t) {
+    split_writer *w = ctx;
+    static const char list[] = ", \"tool_calls\": [";
+    static const char open[] = "{\"type\": \"function\", \"function\": "
+                               "{\"name\": \"";
+    static const char args[] = "\", \"arguments\": ";
+    if (w->want != KSLLM_PART_CALL) {
+        if (part == w->want) json_put_text(&w->out, t.data, t.size);
+    } else if (part == KSLLM_PART_CALL) {
+        w->out.n = w->from;     /* the one before it did not end */
+        if (w->n_calls) json_put(&w->out, ", ", 2);
+        else json_put(&w->out, list, sizeof list - 1);
+        json_put(&w->out, open, sizeof open - 1);
+        json_put_text(&w->out, t.data, t.size);
+        json_put(&w->out, args, sizeof args - 1);
+    } else if (part == KSLLM_PART_ARGUMENTS) {
+        json_put(&w->out, t.data, t.size);
+    } else if (part == KSLLM_PART_CALL_END) {
+        json_put(&w->out, "}}", 2);
+        w->from = w->out.n;
+        w->n_calls++;
+    }
+    return 0;
+}
+
+/* A whole answer as the message of a conversation, in JSON: its length, of
+ * which at most `cap` bytes are written. Content is always there; reasoning and
+ * calls only if there are some, and of calls only whole ones. Text and calls
+ * may alternate in an answer, so it is split once for each field: nothing is
+ * kept but the answer. `scratch` is the buffer of split_begin. */
+static KS_UNUSED size_t split_message(const split_format *f, str prompt,
+    str raw, void *scratch, size_t scratch_size, char *to, size_t cap) {
+    static const struct {
+        ksllm_part want;
+        const char *begin, *end;
+    } fields[] = {
+        {KSLLM_PART_TEXT, "{\"role\": \"assistant\", \"content\": \"", "\""},
+        {KSLLM_PART_THINKING, ", \"reasoning_content\": \"", "\""},
+        {KSLLM_PART_CALL, "", "]"},
+    };
+    split_writer w = {.out = {to, cap, 0}};
+    for (u32 i = 0; i < KS_LEN(fields); i++) {
+        split s;
+        size_t before = w.out.n;
+        json_put(&w.out, fields[i].begin, strlen(fields[i].begin));
+        size_t empty = w.from = w.out.n;
+        w.want = fields[i].want;
+        split_begin(&s, f, prompt, scratch, scratch_size, split_write, &w);
+        (void)split_feed(&s, raw, NULL);
+        (void)split_finish(&s, NULL);
+        if (w.want == KSLLM_PART_CALL) w.out.n = w.from;
+        if (i && w.out.n == empty) w.out.n = before;
+        else json_put(&w.out, fields[i].end, strlen(fields[i].end));
+    }
+    json_put(&w.out, "}", 1);
+    return w.out.n;
 }
 
 /* ==========================================================================
@@ -17695,42 +18057,57 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
         tokens, cap, err);
 }
 
+const char *ksllm_splitter_format_at(size_t index) {
+    return index < KS_LEN(SPLIT_FORMATS) ? SPLIT_FORMATS[index].name : NULL;
+}
+
+void ksllm_splitter_options_init_sized(
+    ksllm_splitter_options *options, size_t size) {
+    if (!options || size < sizeof options->size) return;
+    ksllm_splitter_options o = {.size = size, .prompt.size = KSLLM_NUL};
+    memset(options, 0, size);
+    memcpy(options, &o, min_size(size, sizeof o));
+}
+
 ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
-    const ksllm_model *model, const char *format, const char *prompt,
-    size_t prompt_size, void *buffer, size_t buffer_size,
-    ksllm_on_part on_part, void *ctx, ksllm_error *err) {
+    const ksllm_model *model, const ksllm_splitter_options *options,
+    ksllm_error *err) {
     NEED(splitter, "splitter is NULL");
-    NEED(model || format, "model and format are NULL");
-    NEED(buffer || !buffer_size, "buffer is NULL");
-    const split_format *f = format ? split_by_name(format)
+    *splitter = (ksllm_splitter){{0}};
+    ksllm_splitter_options o;
+    ksllm_splitter_options_init(&o);
+    ksllm_status status =
+        api_options(&o, sizeof o, options, "ksllm_splitter_options", err);
+    if (status) return status;
+    NEED(model || o.format, "model and format are NULL");
+    NEED(o.buffer || !o.buffer_size, "buffer is NULL");
+    const split_format *f = o.format ? split_by_name(o.format)
         : split_by_template(
             gguf_get_str(&model->g, "tokenizer.chat_template"));
     NEED(f, "format: no such name");
-    *splitter = (ksllm_splitter){.on_part = on_part, .ctx = ctx,
-        .buffer = buffer, .cap = buffer_size};
-    split_begin(splitter, f,
-        chat_given((ksllm_text){prompt, prompt_size}));
+    split_begin((split *)splitter, f, chat_given(o.prompt), o.buffer,
+        o.buffer_size, o.on_part, o.ctx);
     return KSLLM_OK;
 }
 
 ksllm_status ksllm_splitter_next(ksllm_splitter *splitter, const char *text,
     size_t size, ksllm_error *err) {
-    NEED(splitter && splitter->format, "splitter: call its _init first");
+    split *s = (split *)splitter;
+    NEED(s && s->format, "splitter: call its _init first");
     NEED(text || !size, "text is NULL");
-    if (size == KSLLM_NUL) size = strlen(text);
-    split_feed(splitter, text, size);
-    bool lost = splitter->lost;
-    splitter->lost = false;
-    return lost ? fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
-        "a tool call is longer than the splitter's %llu bytes",
-        (unsigned long long)splitter->cap) : KSLLM_OK;
+    return split_feed(s, chat_given((ksllm_text){text, size}), err);
 }
 
 ksllm_status ksllm_splitter_end(ksllm_splitter *splitter, ksllm_error *err) {
-    NEED(splitter && splitter->format, "splitter: call its _init first");
-    return split_finish(splitter) ? KSLLM_OK
-        : fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "the answer ended inside of a tool call");
+    split *s = (split *)splitter;
+    NEED(s && s->format, "splitter: call its _init first");
+    return split_finish(s, err);
+}
+
+int64_t ksllm_json_string(
+    const char *text, size_t size, char *out, size_t cap) {
+    if ((!text && size) || (!out && cap)) return KSLLM_ERR_ARGUMENT;
+    return (i64)json_quote(chat_given((ksllm_text){text, size}), out, cap);
 }
 
 #endif /* KS_FIRST_PASS */

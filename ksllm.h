@@ -909,69 +909,159 @@ KSLLM_API int64_t ksllm_chat_encode(
     const ksllm_model *model, const ksllm_chat *chat, uint32_t flags,
     int32_t *tokens, size_t cap, ksllm_error *err);
 
+/* A text as a JSON string, quotes included, for messages: writes at most `cap`
+ * bytes (no NUL) and returns the length of the whole, so a call with cap 0
+ * (out may be NULL) measures. Escapes quotes, backslashes and control
+ * characters; what is not UTF-8 becomes U+FFFD. `size`: KSLLM_NUL allowed.
+ * Errors: ARGUMENT. */
+KSLLM_API int64_t ksllm_json_string(
+    const char *text, size_t size, char *out, size_t cap);
+
 /* What an answer is made of. */
 typedef enum ksllm_part {
     KSLLM_PART_TEXT = 0,        /* text for the user */
     KSLLM_PART_THINKING = 1,    /* reasoning text */
     KSLLM_PART_CALL = 2,        /* a tool call begins; all of its name */
     KSLLM_PART_ARGUMENTS = 3,   /* a piece of its arguments, JSON */
-    KSLLM_PART_CALL_END = 4     /* the call is complete */
+    KSLLM_PART_CALL_END = 4,    /* the call is complete; empty text */
+    KSLLM_PART_MESSAGE = 5      /* last, from ksllm_chat_generate alone: the
+                                   whole answer as a JSON message to append */
 } ksllm_part;
 
 /* One piece of a part; the text is valid during the call. A part comes in one
- * or more pieces, cut anywhere between characters. */
-typedef void (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
+ * or more pieces, cut anywhere between characters; CALL comes in one. Of a
+ * call come CALL, ARGUMENTS, CALL_END, nothing between them. The pieces of
+ * ARGUMENTS of a call that has its CALL_END are one JSON value. A call without
+ * CALL_END must not be run. Returns 0 to go on, anything else to stop. */
+typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
 
-/* Splits an answer while it streams. The struct is the caller's; its fields
- * are private. */
+/* Splits an answer while it streams. The memory is the caller's, what is in it
+ * the library's; it holds no resource and need not be freed. One thread at a
+ * time. */
+#define KSLLM_SPLITTER_WORDS 64
 typedef struct ksllm_splitter {
-    ksllm_on_part on_part;
-    void *ctx;
-    const void *format;
-    char *buffer;
-    size_t cap, used, n_key;
-    uint32_t newlines, n_args;
-    uint8_t state, n_held, n_run;
-    bool fresh, in_call, raw_args, lost;
-    char held[48], run[128];
+    uint64_t opaque[KSLLM_SPLITTER_WORDS];
 } ksllm_splitter;
 
-/* Begins an answer.
+typedef struct ksllm_splitter_options {
+    size_t size;
+    /* How the model writes thinking and calls, a name from the list below.
+     * NULL: by the file's chat template, "json" if it does not show. */
+    const char *format;
+    /* The rendered prompt, or its last 64 bytes if it continues no message:
+     * tells in which part the answer begins (see below). Used during _init
+     * only. data NULL: none; a size of KSLLM_NUL (set by _init) ends it at
+     * its NUL. */
+    ksllm_text prompt;
+    /* Room for one whole call, or for one argument of it with its name where
+     * these come one by one (glm, qwen-coder): a few KiB. The splitter's until
+     * the end. */
+    void *buffer;
+    size_t buffer_size;
+    ksllm_on_part on_part;      /* called by _next and _end only */
+    void *ctx;
+} ksllm_splitter_options;
+
+/* No format, no prompt, no buffer, no callback. */
+#define ksllm_splitter_options_init(p) \
+    ksllm_splitter_options_init_sized((p), sizeof *(p))
+KSLLM_API void ksllm_splitter_options_init_sized(
+    ksllm_splitter_options *options, size_t size);
+
+/* The formats:
  *
- *   format   how the model writes thinking and calls: "json" (<tool_call> with
- *            JSON: EXAONE 4, K-EXAONE, Mi:dm, Qwen), "glm" (arg_key and
- *            arg_value: HyperCLOVA X Think 32B, Omni), "hcx-think" (HyperCLOVA
- *            X Think 14B), "qwen-coder" (<function=..>: Kanana 2), "solar"
- *            (Solar Open), "vaetki", "thought" (EXAONE Deep), "text" (nothing
- *            is special). NULL: by the file's chat template, "json" if it does
- *            not show; model may be NULL only with a format
- *   prompt   the rendered prompt, or its last 64 bytes if it continues no
- *            message: tells in which part the answer begins. May be NULL
- *   buffer   at least as large as one whole call, or one argument of it; a
- *            few KiB. Kept until the end
+ *   "json"        EXAONE 4, K-EXAONE, Mi:dm, Qwen: <think>..</think>,
+ *                 <tool_call>JSON</tool_call>
+ *   "glm"         HyperCLOVA X Think 32B, Omni: <tool_call>name
+ *                 <arg_key>k</arg_key><arg_value>v</arg_value>..</tool_call>,
+ *                 or name<arguments>JSON</arguments>
+ *   "qwen-coder"  Kanana 2: <tool_call><function=name><parameter=k>
+ *                 v</parameter>..</function></tool_call>
+ *   "vaetki"      VAETKI: <tool_start>JSON<tool_end>
+ *   "thought"     EXAONE Deep: <thought>..</thought>, no calls
+ *   "solar"       Solar Open: <|begin|>assistant, then <|think|>..<|end|>,
+ *                 <|content|>..<|end|>, or <|tool_calls|> with
+ *                 <|tool_call:name|>name<|tool_call:args|>JSON<|tool_call:end|>
+ *                 up to <|calls|>
+ *   "hcx-think"   HyperCLOVA X Think 14B: <|im_start|>assistant, then
+ *                 "/think\n" .., " -> tool/function_call\n" JSON, or "\n" ..,
+ *                 each up to <|im_end|>
+ *   "text"        nothing is special
  *
- * Errors: ARGUMENT. */
+ * JSON is one or more {"name": .., "arguments": {..}}, one after the other or
+ * as a list; "parameters" instead of "arguments" is taken, and neither is {}.
+ *
+ * Where an answer begins. In the last formats but "text", what follows the
+ * last <|begin|>assistant or <|im_start|>assistant of the prompt counts as the
+ * answer's: nothing of it comes out, except for a call that it leaves open,
+ * which comes out whole. In the others, a prompt that ends in a mark (white
+ * space may follow) begins after it: <think> begins in the thinking,
+ * <tool_call> inside of a call.
+ *
+ * Marks. What stands in <> or <||> above is a mark.
+ *   - None comes out as text for the user, wherever it stands and however it
+ *     is cut: one that means nothing there is dropped. Three exceptions: the
+ *     tags of "qwen-coder" inside of <tool_call>, <arguments> and
+ *     </arguments>, which are text outside of a call, and what looked like a
+ *     call and was none, which comes with the marks that its JSON strings hold.
+ *   - In thinking only those count that begin or end a part: <think>,
+ *     </think>, <thought>, </thought>, <|end|>, <|flush|>, <|begin|>,
+ *     <|im_end|>. Others are thinking like any text.
+ *   - Inside of JSON no mark counts in a string.
+ *   - An argument of "glm" or "qwen-coder" ends at its closing tag only if
+ *     the next thing but white space is the tag that must follow: </arg_key>
+ *     before <arg_value>, </arg_value> before <arg_key> or </tool_call>,
+ *     </parameter> before <parameter= or </function>. Otherwise the tag is
+ *     part of the value, as are all other marks.
+ *   - Line ends beside a mark are dropped, in text and thinking.
+ *
+ * Where a notation is ambiguous:
+ *   - a value of "glm" or "qwen-coder" that holds a closing tag with the tag
+ *     that may follow it ends there: these models cannot write such values
+ *   - a value there that reads as JSON stays JSON (2, true, "a", {..}), and
+ *     everything else becomes a string: the string 2 cannot be told from the
+ *     number
+ *   - a value of "qwen-coder" loses one line end at its beginning and one at
+ *     its end, which are the notation's; one of "glm" is taken as it is
+ *   - JSON that is wrong (a line end in a string, a quote too few) is no JSON
+ *     from there on: marks count again
+ *   - what a user quotes and the model repeats counts like what it writes
+ *     itself: text cannot tell
+ *
+ * Calls that are none. What stands in a call's place and is none (no JSON, no
+ * name, a name with white space inside or '<') comes as text; with white space
+ * between objects or before a name, what is no call may lose it. A list may
+ * hold calls and other things. A call that has begun (CALL) and whose arguments
+ * turn out not to be JSON, nested deeper than 48, or too long for the buffer,
+ * gets no CALL_END.
+ */
+
+/* The name of a format, NULL after the last one. Static text. */
+KSLLM_API const char *ksllm_splitter_format_at(size_t index);
+
+/* Begins an answer. `model` may be NULL when options.format is given; it is
+ * not used after the call. Errors: ARGUMENT. */
 KSLLM_API ksllm_status ksllm_splitter_init(
-    ksllm_splitter *splitter, const ksllm_model *model, const char *format,
-    const char *prompt, size_t prompt_size, void *buffer, size_t buffer_size,
-    ksllm_on_part on_part, void *ctx, ksllm_error *err);
+    ksllm_splitter *splitter, const ksllm_model *model,
+    const ksllm_splitter_options *options, ksllm_error *err);
 
 /* Takes the next piece of the answer, in whole characters, decoded with
- * KSLLM_DECODE_SPECIAL (the marks may be control tokens). Marks never come out
- * as text, however they are cut; line ends beside a mark are dropped. The parts
- * do not depend on how the answer was cut. Arguments that the model writes as
- * JSON come as it wrote them; those of other notations are made JSON: a value
- * that reads as JSON stays, everything else becomes a string. What is in a
- * call's place and is none comes as text.
+ * KSLLM_DECODE_SPECIAL (the marks may be control tokens). `size`: KSLLM_NUL
+ * allowed. The parts do not depend on how the answer was cut. Arguments that
+ * the model writes as JSON come as it wrote them, those of other notations are
+ * made JSON.
  *
- * Errors: ARGUMENT; BUFFER: a call was longer than the buffer, what did not fit
- * is lost. */
+ * Errors: ARGUMENT; BUFFER: a call was longer than the buffer (what did not
+ * fit is lost; a call of JSON comes as text as far as it fits, another one has
+ * no CALL_END), the answer goes on; CANCELLED: the callback stopped it, and
+ * nothing more will come. */
 KSLLM_API ksllm_status ksllm_splitter_next(
     ksllm_splitter *splitter, const char *text, size_t size,
     ksllm_error *err);
 
-/* Ends the answer: held text comes out. FORMAT when it ended inside of a call,
- * which then has no CALL_END and must not be run. */
+/* Ends the answer: held text comes out. Errors: as ksllm_splitter_next, and
+ * FORMAT when the answer ended inside of a call or when a call has no
+ * CALL_END. What is missing of such a call does not come. */
 KSLLM_API ksllm_status ksllm_splitter_end(
     ksllm_splitter *splitter, ksllm_error *err);
 

@@ -94,7 +94,7 @@ static void answer(const ksllm_model *model, const ksllm_chat *chat,
 
 typedef struct parts { char *text; size_t n; int last; } parts;
 
-static void add_part(void *ctx, ksllm_part part, ksllm_text text)
+static int add_part(void *ctx, ksllm_part part, ksllm_text text)
 {
     parts *p = ctx;
     p->text = room(p->text, p->n + text.size + 2);
@@ -105,19 +105,26 @@ static void add_part(void *ctx, ksllm_part part, ksllm_text text)
     p->last = (int)part;
     memcpy(p->text + p->n, text.data, text.size);
     p->n += text.size;
+    return 0;
 }
 
 static void answer_parts(const ksllm_chat *r)
 {
     char format[32], buffer[4096];
+    ksllm_splitter_options o;
     ksllm_splitter s;
     ksllm_error err;
     parts p = {NULL, 0, -1};
     snprintf(format, sizeof format, "%.*s", (int)r->template_text.size,
              r->template_text.data);
-    ksllm_status status = ksllm_splitter_init(
-        &s, NULL, format, r->messages.data, r->messages.size, buffer,
-        sizeof buffer, add_part, &p, &err);
+    ksllm_splitter_options_init(&o);
+    o.format = format;
+    o.prompt = r->messages;
+    o.buffer = buffer;
+    o.buffer_size = sizeof buffer;
+    o.on_part = add_part;
+    o.ctx = &p;
+    ksllm_status status = ksllm_splitter_init(&s, NULL, &o, &err);
     if (!status)
         status = ksllm_splitter_next(&s, r->tools.data, r->tools.size, &err);
     if (!status)
