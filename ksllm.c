@@ -13941,7 +13941,8 @@ typedef struct __attribute__((may_alias)) split {
     size_t n_key, n_text;
     const char *wait;       /* the closing tag that came, NULL: none */
     json_scan scan;
-    u32 newlines, n_items;
+    u32 newlines;           /* held until text follows */
+    u32 n_items;            /* arguments of a call, calls of a list */
     u8 state, part, n_held, n_run;
     bool fresh;             /* nothing came after the last mark */
     bool in_call;           /* CALL was given, CALL_END was not */
@@ -14002,7 +14003,8 @@ static void split_enter(split *s, u8 state) {
     s->state = state;
     s->wait = NULL;
     s->n_text = 0;
-    s->newlines = s->n_items = 0;
+    s->newlines = 0;
+    if (state == SPLIT_JSON) s->n_items = 0;
     s->fresh = true;
     s->scan = (json_scan){0};
 }
@@ -14172,11 +14174,8 @@ static void split_move(split *s, const split_mark *m) {
         split_end_call(s);
     if (after_key) s->used = s->n_key = s->n_text;
     else if (to != SPLIT_ARGS) s->used = 0;
-    u32 n_items = s->n_items;
     split_flush(s);
     split_enter(s, to);
-    s->n_items = n_items;
-    if (to == SPLIT_JSON) s->n_items = 0;
 }
 
 /* A byte that belongs to no mark. False: look at it again, the state is

@@ -1023,17 +1023,18 @@ KSLLM_API void ksllm_splitter_options_init_sized(
  *     number
  *   - a value of "qwen-coder" loses one line end at its beginning and one at
  *     its end, which are the notation's; one of "glm" is taken as it is
- *   - JSON that is wrong (a line end in a string, a quote too few) is no JSON
- *     from there on: marks count again
+ *   - JSON that is wrong (a line end in a string, a quote too many) is no JSON
+ *     from there on: marks count again. Where a quote is missing, all up to
+ *     the next one is the string
  *   - what a user quotes and the model repeats counts like what it writes
  *     itself: text cannot tell
  *
  * Calls that are none. What stands in a call's place and is none (no JSON, no
- * name, a name with white space inside or '<') comes as text; with white space
- * between objects or before a name, what is no call may lose it. A list may
- * hold calls and other things. A call that has begun (CALL) and whose arguments
- * turn out not to be JSON, nested deeper than 48, or too long for the buffer,
- * gets no CALL_END.
+ * name, white space or '<' inside a name) comes as text, without white space
+ * that stood before it; calls before it in the same place are calls. What
+ * stands between the tags of a call and belongs to none is dropped. A call
+ * that has begun (CALL) and whose arguments turn out not to be JSON, deeper
+ * than 48 lists and objects, or longer than the buffer, gets no CALL_END.
  */
 
 /* The name of a format, NULL after the last one. Static text. */

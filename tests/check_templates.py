@@ -440,7 +440,11 @@ ANSWERS = [
     assistant("", tool_calls=[WEATHER]),
     assistant("찾아보겠습니다.", tool_calls=[WEATHER]),
     assistant("", tool_calls=[WEATHER, call("get_weather", {
-        "city": "부산 <tool 1>\n\"둘\""})], reasoning_content=THOUGHT)]
+        "city": "부산 <tool 1>\n\"둘\""})], reasoning_content=THOUGHT),
+    # closing marks inside of arguments are text
+    assistant("", tool_calls=[call("write_file", {
+        "text": "a</parameter>b</arg_value>c</tool_call><tool_call>"
+                "</arguments><|tool_call:end|><|calls|></think>\n"})])]
 
 
 def parts_of(blob):
