@@ -14339,6 +14339,16 @@ static void split_begin(split *s, const split_format *f, str prompt,
     s->prompt = s->broken = false;
 }
 
+/* Whether a token's text ends the thinking that the answer is in: it may be
+ * one that ends whole answers elsewhere. */
+static bool split_ends_thinking(const split *s, str text) {
+    if (s->state != SPLIT_THINK) return false;
+    for (const split_mark *m = s->format->marks; m->text; m++)
+        if ((m->from >> SPLIT_THINK & 1) && str_eq(text, str_of(m->text)))
+            return true;
+    return false;
+}
+
 /* ---- an answer as a message ---- */
 
 typedef struct split_writer {
@@ -17387,6 +17397,7 @@ API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
 API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, max_thinking);
 API_STRUCT(API_RESULT, ksllm_result, total_ns, total_ns);
 API_STRUCT(API_CHAT, ksllm_chat, allocator, allocator);
+API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 /* Fills a struct that the program says has `size` bytes. */
 static void api_init(
@@ -18056,16 +18067,24 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
         tokens, cap, err);
 }
 
+/* The notation of an answer, by its name or by the template. */
+static ksllm_status api_format(const char *name, str source,
+    const split_format **out, ksllm_error *err) {
+    *out = name ? split_by_name(name) : split_by_template(source);
+    return *out ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "format: '%s' is not one of ksllm_splitter_format_at", name);
+}
+
 const char *ksllm_splitter_format_at(size_t index) {
     return index < KS_LEN(SPLIT_FORMATS) ? SPLIT_FORMATS[index].name : NULL;
 }
 
+static const ksllm_splitter_options API_SPLITTER_DEFAULTS = {
+    .prompt.size = KSLLM_NUL};
+
 void ksllm_splitter_options_init_sized(
     ksllm_splitter_options *options, size_t size) {
-    if (!options || size < sizeof options->size) return;
-    ksllm_splitter_options o = {.size = size, .prompt.size = KSLLM_NUL};
-    memset(options, 0, size);
-    memcpy(options, &o, min_size(size, sizeof o));
+    api_init(&API_SPLITTER_OPTIONS, options, size, &API_SPLITTER_DEFAULTS);
 }
 
 ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
@@ -18073,17 +18092,15 @@ ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
     ksllm_error *err) {
     NEED(splitter, "splitter is NULL");
     *splitter = (ksllm_splitter){{0}};
-    ksllm_splitter_options o;
-    ksllm_splitter_options_init(&o);
-    ksllm_status status =
-        api_options(&o, sizeof o, options, "ksllm_splitter_options", err);
+    ksllm_splitter_options o = API_SPLITTER_DEFAULTS;
+    ksllm_status status = api_options(&API_SPLITTER_OPTIONS, &o, options, err);
     if (status) return status;
     NEED(model || o.format, "model and format are NULL");
     NEED(o.buffer || !o.buffer_size, "buffer is NULL");
-    const split_format *f = o.format ? split_by_name(o.format)
-        : split_by_template(
-            gguf_get_str(&model->g, "tokenizer.chat_template"));
-    NEED(f, "format: no such name");
+    const split_format *f;
+    status = api_format(o.format, o.format ? (str){NULL, 0}
+        : gguf_get_str(&model->g, "tokenizer.chat_template"), &f, err);
+    if (status) return status;
     split_begin((split *)splitter, f, chat_given(o.prompt), o.buffer,
         o.buffer_size, o.on_part, o.ctx);
     return KSLLM_OK;

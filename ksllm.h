@@ -963,10 +963,12 @@ typedef struct ksllm_splitter_options {
 } ksllm_splitter_options;
 
 /* No format, no prompt, no buffer, no callback. */
-#define ksllm_splitter_options_init(p) \
-    ksllm_splitter_options_init_sized((p), sizeof *(p))
 KSLLM_API void ksllm_splitter_options_init_sized(
     ksllm_splitter_options *options, size_t size);
+static inline void ksllm_splitter_options_init(
+    ksllm_splitter_options *options) {
+    ksllm_splitter_options_init_sized(options, sizeof *options);
+}
 
 /* The formats:
  *
