@@ -13831,6 +13831,7 @@ typedef struct split_format {
     const char *name, *detect;
     u8 start;
     bool lines;             /* a value stands on lines of its own */
+    const char *end_think;  /* what the model writes where thinking ends */
     const char *opening;    /* formats with headers: the last of these in a
                                prompt opens the answer, and what follows it
                                counts as the answer's */
@@ -13841,10 +13842,12 @@ typedef struct split_format {
 #define SPLIT_THINKS                                                           \
     {IN(TEXT) | IN(THINK), SPLIT_THINK, "<think>", NULL},                      \
     {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</think>", NULL}
+#define SPLIT_CLOSE "\n</think>\n\n"
 #define SPLIT_STRAY(text) {IN(TEXT), SPLIT_TEXT, text, NULL}
 
 static const split_format SPLIT_FORMATS[] = {
-    {"solar", "<|tool_call:args|>", SPLIT_HEAD, false, "<|begin|>assistant", {
+    {"solar", "<|tool_call:args|>", SPLIT_HEAD, false,
+        "<|end|><|begin|>assistant", "<|begin|>assistant", {
         {IN(HEAD), SPLIT_THINK, "<|think|>", NULL},
         {IN(HEAD), SPLIT_TEXT, "<|content|>", NULL},
         {IN(HEAD), SPLIT_SKIP, "<|tool_calls|>", NULL},
@@ -13859,7 +13862,7 @@ static const split_format SPLIT_FORMATS[] = {
         SPLIT_STRAY("<|tool_calls|>"), SPLIT_STRAY("<|tool_call:begin|>"),
         SPLIT_STRAY("<|tool_call:name|>"), SPLIT_STRAY("<|tool_call:args|>"),
         SPLIT_STRAY("<|tool_call:end|>")}},
-    {"glm", "<arg_key>", SPLIT_TEXT, false, NULL, {
+    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", NULL},
         {IN(NAME), SPLIT_KEY, "<arg_key>", NULL},
@@ -13872,7 +13875,7 @@ static const split_format SPLIT_FORMATS[] = {
             "</tool_call>", NULL},
         SPLIT_STRAY("<arg_key>"), SPLIT_STRAY("</arg_key>"),
         SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>")}},
-    {"qwen-coder", "<function=", SPLIT_TEXT, true, NULL, {
+    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL, {
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", "<function="},
         {IN(NAME), SPLIT_BODY, ">", NULL},
@@ -13884,27 +13887,28 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(SKIP), SPLIT_NAME, "<function=", NULL},
         {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
     {"hcx-think", "tool/function_call", SPLIT_HEAD, false,
-        "<|im_start|>assistant", {
+        "<|im_end|>\n<|im_start|>assistant", "<|im_start|>assistant", {
         {IN(HEAD), SPLIT_THINK, "/think\n", NULL},
         {IN(HEAD), SPLIT_JSON, " -> tool/function_call\n", NULL},
         {IN(HEAD), SPLIT_TEXT, "\n", NULL},
         {IN(THINK) | IN(TEXT) | IN(JSON), SPLIT_SKIP, "<|im_end|>", NULL},
         {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL}}},
-    {"vaetki", "<tool_start>", SPLIT_TEXT, false, NULL, {
+    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_start>", NULL},
         {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL}}},
-    {"thought", "<thought>", SPLIT_TEXT, false, NULL, {
+    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL, {
         {IN(TEXT) | IN(THINK), SPLIT_THINK, "<thought>", NULL},
         {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL}}},
-    {"json", NULL, SPLIT_TEXT, false, NULL, {
+    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_call>", NULL},
         {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
-    {"text", NULL, SPLIT_TEXT, false, NULL, {{0, 0, NULL, NULL}}},
+    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, {{0, 0, NULL, NULL}}},
 };
 
 #undef SPLIT_STRAY
+#undef SPLIT_CLOSE
 #undef SPLIT_THINKS
 #undef IN
 
@@ -14347,73 +14351,6 @@ static bool split_ends_thinking(const split *s, str text) {
         if ((m->from >> SPLIT_THINK & 1) && str_eq(text, str_of(m->text)))
             return true;
     return false;
-}
-
-/* ---- an answer as a message ---- */
-
-typedef struct split_writer {
-    json_out out;
-    ksllm_part want;        /* TEXT, THINKING, or CALL for all of a call */
-    size_t from;            /* here stands what is not sure to stay */
-    u32 n_calls;
-} split_writer;
-
-static int split_write(void *ctx, ksllm_part part, ksllm_text t) {
-    split_writer *w = ctx;
-    static const char list[] = ", \"tool_calls\": [";
-    static const char open[] = "{\"type\": \"function\", \"function\": "
-                               "{\"name\": \"";
-    static const char args[] = "\", \"arguments\": ";
-    if (w->want != KSLLM_PART_CALL) {
-        if (part == w->want) json_put_text(&w->out, t.data, t.size);
-    } else if (part == KSLLM_PART_CALL) {
-        w->out.n = w->from;     /* the one before it did not end */
-        if (w->n_calls) json_put(&w->out, ", ", 2);
-        else json_put(&w->out, list, sizeof list - 1);
-        json_put(&w->out, open, sizeof open - 1);
-        json_put_text(&w->out, t.data, t.size);
-        json_put(&w->out, args, sizeof args - 1);
-    } else if (part == KSLLM_PART_ARGUMENTS) {
-        json_put(&w->out, t.data, t.size);
-    } else if (part == KSLLM_PART_CALL_END) {
-        json_put(&w->out, "}}", 2);
-        w->from = w->out.n;
-        w->n_calls++;
-    }
-    return 0;
-}
-
-/* A whole answer as the message of a conversation, in JSON: its length, of
- * which at most `cap` bytes are written. Content is always there; reasoning and
- * calls only if there are some, and of calls only whole ones. Text and calls
- * may alternate in an answer, so it is split once for each field: nothing is
- * kept but the answer. `scratch` is the buffer of split_begin. */
-static KS_UNUSED size_t split_message(const split_format *f, str prompt,
-    str raw, void *scratch, size_t scratch_size, char *to, size_t cap) {
-    static const struct {
-        ksllm_part want;
-        const char *begin, *end;
-    } fields[] = {
-        {KSLLM_PART_TEXT, "{\"role\": \"assistant\", \"content\": \"", "\""},
-        {KSLLM_PART_THINKING, ", \"reasoning_content\": \"", "\""},
-        {KSLLM_PART_CALL, "", "]"},
-    };
-    split_writer w = {.out = {to, cap, 0}};
-    for (u32 i = 0; i < KS_LEN(fields); i++) {
-        split s;
-        size_t before = w.out.n;
-        json_put(&w.out, fields[i].begin, strlen(fields[i].begin));
-        size_t empty = w.from = w.out.n;
-        w.want = fields[i].want;
-        split_begin(&s, f, prompt, scratch, scratch_size, split_write, &w);
-        (void)split_feed(&s, raw, NULL);
-        (void)split_finish(&s, NULL);
-        if (w.want == KSLLM_PART_CALL) w.out.n = w.from;
-        if (i && w.out.n == empty) w.out.n = before;
-        else json_put(&w.out, fields[i].end, strlen(fields[i].end));
-    }
-    json_put(&w.out, "}", 1);
-    return w.out.n;
 }
 
 /* ==========================================================================
@@ -17110,7 +17047,8 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
 /* ==========================================================================
  * § 16 GENERATE (private)
  * Prompt in, pieces of text out: the loop of draw, deliver, evaluate. Owns the
- * held-back text for stop strings. May use § 1-15.
+ * held-back text for stop strings; a turn of a chat stands on it. May use
+ * § 1-15.
  * ======================================================================== */
 
 enum { GEN_NAP = 5000000 }; /* ns */
@@ -17357,6 +17295,189 @@ static ksllm_status gen_run(gen *x, ksllm_error *err) {
     return status;
 }
 
+/* ---- a turn of a chat ---- */
+
+enum {
+    TURN_MARK = 64, /* tokens that end the thinking */
+    TURN_CALLS = 64 /* tool calls of an answer: a bit of `whole` each */
+};
+
+/* An answer that is taken apart while it is generated. Nothing of it is kept:
+ * the message at its end is made by going over its tokens again. */
+typedef struct {
+    gen x;
+    const ksllm_generation *given; /* its on_piece sees the answer too */
+    ksllm_on_part on_part;
+    void *ctx;
+    split split, begin; /* now, and as the prompt left it */
+    u8 *buffer, *owed;  /* halves of s->encode: of the splitter, and a copy of
+                           what the prompt had put in it */
+    size_t half;
+    size_t n_raw;       /* bytes of the answer, its marks included */
+    u32 n_thinking;     /* tokens */
+    u32 n_calls;
+    u64 whole;          /* which calls have their end */
+    i32 mark[TURN_MARK];
+    u32 n_mark;
+    ksllm_part field;   /* of the message, on the second way */
+    bool empty;         /* nothing of the field has come */
+    bool stopped;       /* by on_part */
+    ksllm_status status;
+    ksllm_error *err;
+} turn;
+
+static int turn_give(turn *t, ksllm_part part, const void *p, size_t n) {
+    if (t->on_part && !t->stopped)
+        t->stopped = t->on_part(t->ctx, part, (ksllm_text){p, n}) != 0;
+    return t->stopped;
+}
+
+/* A part on the first way: to the program. */
+static int turn_part(void *ctx, ksllm_part part, ksllm_text text) {
+    turn *t = ctx;
+    if (part == KSLLM_PART_CALL && t->n_calls++ >= TURN_CALLS) {
+        t->status = fail(t->err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "more than %d tool calls in one answer", TURN_CALLS);
+        return 1;
+    }
+    if (part == KSLLM_PART_CALL_END) t->whole |= (u64)1 << (t->n_calls - 1);
+    return turn_give(t, part, text.data, text.size);
+}
+
+/* Thinking that has lasted long enough ends as the model would end it. */
+static void turn_limit(turn *t) {
+    gen *x = &t->x;
+    if (t->split.state != SPLIT_THINK || x->n_forced) return;
+    if (++t->n_thinking < x->g->max_thinking || !x->g->max_thinking) return;
+    t->n_thinking = 0;
+    x->forced = t->mark;
+    x->n_forced = t->n_mark;
+}
+
+static int turn_piece(void *ctx, const ksllm_piece *piece) {
+    turn *t = ctx;
+    str text = {piece->text.data, piece->text.size};
+    t->n_raw += text.n;
+    if (t->given->on_piece && t->given->on_piece(t->given->piece_ctx, piece))
+        return 1;
+    ksllm_error *err = t->status ? NULL : t->err;
+    ksllm_status status = split_feed(&t->split, text, err);
+    if (status && !t->status && !t->stopped) t->status = status;
+    if (piece->token >= 0) turn_limit(t);
+    return status != KSLLM_OK;
+}
+
+/* A text as the inside of a JSON string. */
+static void turn_escape(turn *t, ksllm_text text) {
+    const u8 *p = (const u8 *)text.data, *end = text.size ? p + text.size : p;
+    u8 run[128];
+    u32 n = 0;
+    while (p < end) {
+        n += json_escape(&p, end, run + n);
+        if (n + 8 <= sizeof run && p < end) continue;
+        turn_give(t, KSLLM_PART_MESSAGE, run, n);
+        n = 0;
+    }
+}
+
+/* A part on the second way: into the message, if it is the field's. */
+static int turn_write(void *ctx, ksllm_part part, ksllm_text text) {
+    static const char call[] = "{\"type\": \"function\", \"function\": "
+                               "{\"name\": \"";
+    turn *t = ctx;
+    bool whole = t->n_calls && t->whole >> (t->n_calls - 1) & 1;
+    if (part == KSLLM_PART_CALL) whole = t->whole >> t->n_calls++ & 1;
+    if (t->field == KSLLM_PART_CALL ? !whole || part < KSLLM_PART_CALL
+                                    : part != t->field) return 0;
+    static const char *const names[] = {
+        "", ", \"reasoning_content\": \"", ", \"tool_calls\": ["};
+    const char *head = t->empty ? names[t->field] : NULL;
+    if (part == KSLLM_PART_CALL && !t->empty) head = ", ";
+    if (head) turn_give(t, KSLLM_PART_MESSAGE, head, strlen(head));
+    t->empty = false;
+    if (part == KSLLM_PART_CALL_END)
+        return turn_give(t, KSLLM_PART_MESSAGE, "}}", 2);
+    if (part == KSLLM_PART_ARGUMENTS)
+        return turn_give(t, KSLLM_PART_MESSAGE, text.data, text.size);
+    if (part == KSLLM_PART_CALL)
+        turn_give(t, KSLLM_PART_MESSAGE, call, sizeof call - 1);
+    turn_escape(t, text);
+    if (part == KSLLM_PART_CALL)
+        turn_give(t, KSLLM_PART_MESSAGE, "\", \"arguments\": ", 15);
+    return t->stopped;
+}
+
+/* The answer once more, from its tokens. */
+static void turn_again(turn *t) {
+    ksllm_session *s = t->x.s;
+    tok_decoder d;
+    size_t left = t->n_raw;
+    memcpy(t->buffer, t->owed, min_size(t->begin.used, t->half));
+    t->split = t->begin;
+    t->split.on_part = turn_write;
+    t->n_calls = 0;
+    t->empty = true;
+    tok_decoder_init(&d, &s->m->tok, KSLLM_DECODE_SPECIAL);
+    for (size_t i = t->x.r->n_prompt; left && i <= s->n_tokens; i++) {
+        i64 n = i == s->n_tokens
+            ? tok_decoder_end(&d, s->text, s->text_bytes)
+            : tok_decoder_next(&d, s->tokens[i], s->text, s->text_bytes);
+        size_t k = min_size(n > 0 ? (size_t)n : 0, left);
+        split_feed(&t->split, (str){s->text, k}, NULL);
+        left -= k;
+    }
+    split_finish(&t->split, NULL);
+}
+
+/* The answer as a message: its text, its thinking, its whole calls. They may
+ * alternate in the answer, so each is a way of its own. */
+static void turn_message(turn *t) {
+    static const char begin[] = "{\"role\": \"assistant\", \"content\": \"";
+    static const ksllm_part fields[] = {
+        KSLLM_PART_TEXT, KSLLM_PART_THINKING, KSLLM_PART_CALL};
+    turn_give(t, KSLLM_PART_MESSAGE, begin, sizeof begin - 1);
+    for (u32 i = 0; i < KS_LEN(fields); i++) {
+        t->field = fields[i];
+        turn_again(t);
+        const char *end = t->field == KSLLM_PART_CALL ? "]" : "\"";
+        if (!t->empty || !i) turn_give(t, KSLLM_PART_MESSAGE, end, 1);
+    }
+    turn_give(t, KSLLM_PART_MESSAGE, "}", 1);
+}
+
+/* Prepares an answer to the prompt, which s->prompt holds as tokens. */
+static ksllm_status turn_begin(
+    turn *t, const split_format *f, str prompt, ksllm_error *err) {
+    ksllm_session *s = t->x.s;
+    if (f->end_think && t->x.g->max_thinking) {
+        i64 n = tok_encode(&s->m->tok, f->end_think, strlen(f->end_think),
+            KSLLM_ENCODE_SPECIAL, s->encode, s->encode_bytes, NULL, t->mark,
+            TURN_MARK, err);
+        if (n < 0) return (ksllm_status)n;
+        t->n_mark = n > TURN_MARK ? 0 : (u32)n;
+    }
+    t->half = s->encode_bytes / 2;
+    t->buffer = s->encode;
+    t->owed = t->buffer + t->half;
+    split_begin(&t->split, f, prompt, t->buffer, t->half, turn_part, t);
+    memcpy(t->owed, t->buffer, min_size(t->split.used, t->half));
+    t->begin = t->split;
+    t->x.split = &t->split;
+    return KSLLM_OK;
+}
+
+static ksllm_status turn_run(turn *t, ksllm_error *err) {
+    ksllm_status status = gen_run(&t->x, err);
+    ksllm_result *r = t->x.r;
+    if (t->status) return t->status;
+    split_finish(&t->split, NULL);
+    bool ends = !status || ((r->stop == KSLLM_STOP_CANCELLED
+        || r->stop == KSLLM_STOP_DEADLINE) && r->n_generated);
+    if (ends && !t->stopped && r->stop != KSLLM_STOP_CALLBACK) turn_message(t);
+    if (t->stopped && !status) r->stop = KSLLM_STOP_CALLBACK;
+    return status;
+}
+
 /* ==========================================================================
  * § 17 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
@@ -17396,7 +17517,7 @@ API_STRUCT(API_MEMORY, ksllm_memory, output, output);
 API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
 API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, max_thinking);
 API_STRUCT(API_RESULT, ksllm_result, total_ns, total_ns);
-API_STRUCT(API_CHAT, ksllm_chat, allocator, allocator);
+API_STRUCT(API_CHAT, ksllm_chat, format, format);
 API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 /* Fills a struct that the program says has `size` bytes. */
@@ -17993,22 +18114,35 @@ void ksllm_generation_init_sized(ksllm_generation *generation, size_t size) {
     api_init(&API_GENERATION, generation, size, &API_GENERATION_DEFAULTS);
 }
 
+static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
+
+/* Takes the program's wishes over, all but the control. */
+static ksllm_status api_generation(const ksllm_session *s,
+    const ksllm_generation *given, ksllm_generation *g, ksllm_sampling *p,
+    ksllm_error *err) {
+    *g = API_GENERATION_DEFAULTS;
+    ksllm_status status = api_options(&API_GENERATION, g, given, err);
+    if (!status) status = gen_check(s, g, err);
+    return status ? status : api_sampling(s, g->sampling, p, g->n_top, err);
+}
+
 ksllm_status ksllm_generate(ksllm_session *session,
     const ksllm_generation *generation, ksllm_result *result,
     ksllm_error *err) {
     u64 start = os_now();
-    ksllm_result r = {.stop_token = -1, .stop_text = -1};
+    ksllm_result r = API_NO_RESULT;
     ksllm_status status =
         result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
     if (status) return status;
     NEED(session, "session is NULL");
-    ksllm_generation g = API_GENERATION_DEFAULTS;
+    ksllm_generation g;
     ksllm_sampling p;
     ksllm_control c;
-    status = api_options(&API_GENERATION, &g, generation, err);
-    if (!status) status = gen_check(session, &g, err);
-    if (!status) status = api_sampling(session, g.sampling, &p, g.n_top, err);
-    if (!status) status = api_begin(session, g.control, &c, err);
+    status = api_generation(session, generation, &g, &p, err);
+    if (status) return status;
+    NEED(!g.max_thinking, "generation: max_thinking needs "
+        "ksllm_chat_generate, which knows what is thinking");
+    status = api_begin(session, g.control, &c, err);
     if (status) return status;
     gen x = {.s = session, .g = &g, .sampling = &p, .control = &c, .r = &r,
         .start = start, .hold = session->text};
@@ -18016,6 +18150,7 @@ ksllm_status ksllm_generate(ksllm_session *session,
     if (result) api_give(&API_RESULT, result, &r, NULL);
     return ses_leave(session, status);
 }
+
 /* ---- chat ---- */
 
 static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
@@ -18026,36 +18161,40 @@ void ksllm_chat_init_sized(ksllm_chat *chat, size_t size) {
     api_init(&API_CHAT, chat, size, &API_CHAT_DEFAULTS);
 }
 
-/* One call: renders, then encodes (tokens) or copies (text). */
-static i64 api_chat(const ksllm_model *model, const ksllm_chat *theirs,
-    char *text, bool encode, u32 flags, i32 *tokens, size_t cap,
-    ksllm_error *err) {
-    ksllm_chat o = API_CHAT_DEFAULTS;
-    chat_ctx c;
-    ksllm_status status = api_options(&API_CHAT, &o, theirs, err);
-    if (status) return status;
-    NEED(o.messages.data, "chat: messages is NULL");
-    NEED(model || o.template_text.data, "model is NULL");
-    if (!o.local_time) o.local_time = os_wall();
-    NEED(o.local_time >= 0 && o.local_time < 253402300800,
-        "chat: local_time is not in the years 1970 to 9999");
-    chat_begin(&c, &o, o.allocator ? o.allocator
+/* Renders; chat_drop has to follow in any case. */
+static chat_val api_chat_begin(chat_ctx *c, const ksllm_model *model,
+    const ksllm_chat *theirs, ksllm_chat *o, ksllm_error *err) {
+    const char *wrong = NULL;
+    *c = (chat_ctx){.err = err};
+    *o = API_CHAT_DEFAULTS;
+    c->status = api_options(&API_CHAT, o, theirs, err);
+    if (c->status) return (chat_val){0};
+    if (!o->local_time) o->local_time = os_wall();
+    if (!o->messages.data) wrong = "messages is NULL";
+    else if (!model && !o->template_text.data) wrong = "model is NULL";
+    else if (o->local_time < 0 || o->local_time >= 253402300800)
+        wrong = "local_time is not in the years 1970 to 9999";
+    if (wrong) {
+        c->status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "chat: %s", wrong);
+        return (chat_val){0};
+    }
+    chat_begin(c, o, o->allocator ? o->allocator
         : model ? &model->alloc : &MEM_LIBC, err);
-    const tokenizer *t = model ? &model->tok : NULL;
-    chat_val v = chat_render(&c, &o, model ? &model->g : NULL, t);
-    i64 n = c.status ? (i64)c.status : (i64)v.n;
-    if (!c.status && encode) n = chat_encode(&c, v, t, flags, tokens, cap);
-    else if (!c.status && v.n && cap)
-        memcpy(text, v.u.s, min_size(v.n, cap));
-    chat_drop(&c);
-    return n;
+    return chat_render(c, o, model ? &model->g : NULL,
+        model ? &model->tok : NULL);
 }
 
 int64_t ksllm_chat_render(const ksllm_model *model, const ksllm_chat *chat,
     char *text, size_t cap, ksllm_error *err) {
     NEED(chat, "chat is NULL");
     NEED(text || !cap, "text is NULL, cap is not 0");
-    return api_chat(model, chat, text, false, 0, NULL, cap, err);
+    ksllm_chat o;
+    chat_ctx c;
+    chat_val v = api_chat_begin(&c, model, chat, &o, err);
+    i64 n = c.status ? (i64)c.status : (i64)v.n;
+    if (n > 0 && cap) memcpy(text, v.u.s, min_size(v.n, cap));
+    chat_drop(&c);
+    return n;
 }
 
 int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
@@ -18063,8 +18202,13 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
     NEED(model, "model is NULL");
     NEED(chat, "chat is NULL");
     NEED(tokens || !cap, "tokens is NULL, cap is not 0");
-    return api_chat(model, chat, NULL, true, flags & KSLLM_ENCODE_COMPOSE,
-        tokens, cap, err);
+    ksllm_chat o;
+    chat_ctx c;
+    chat_val v = api_chat_begin(&c, model, chat, &o, err);
+    i64 n = c.status ? (i64)c.status
+        : chat_encode(&c, v, &model->tok, flags, tokens, cap);
+    chat_drop(&c);
+    return n;
 }
 
 /* The notation of an answer, by its name or by the template. */
@@ -18073,6 +18217,64 @@ static ksllm_status api_format(const char *name, str source,
     *out = name ? split_by_name(name) : split_by_template(source);
     return *out ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "format: '%s' is not one of ksllm_splitter_format_at", name);
+}
+
+/* Renders and encodes into the session, then readies the splitter. */
+static ksllm_status api_turn_begin(turn *t, ksllm_generation *g,
+    const ksllm_chat *chat, ksllm_error *err) {
+    ksllm_session *s = t->x.s;
+    const split_format *f = NULL;
+    ksllm_chat o;
+    chat_ctx c;
+    chat_val v = api_chat_begin(&c, s->m, chat, &o, err);
+    ksllm_status status = c.status;
+    if (!status)
+        status = api_format(o.format, chat_source(&c, &o, &s->m->g), &f, err);
+    i64 n = status ? 0 : chat_encode(&c, v, &s->m->tok, KSLLM_ENCODE_COMPOSE,
+        s->prompt, s->n_ctx);
+    if (n < 0) status = (ksllm_status)n;
+    if (n > (i64)s->n_ctx) status = ses_full(s, (size_t)n, err);
+    g->tokens = s->prompt;
+    g->n_tokens = (size_t)n;
+    if (!status && !n)
+        status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "chat: the template makes no text of these messages");
+    if (!status)
+        status = turn_begin(t, f, (str){(const char *)v.u.s, v.n}, err);
+    chat_drop(&c);
+    return status;
+}
+
+ksllm_status ksllm_chat_generate(ksllm_session *session,
+    const ksllm_chat *chat, const ksllm_generation *generation,
+    ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
+    u64 start = os_now();
+    ksllm_result r = API_NO_RESULT;
+    ksllm_status status =
+        result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
+    if (status) return status;
+    NEED(session, "session is NULL");
+    NEED(chat, "chat is NULL");
+    ksllm_generation g;
+    ksllm_sampling p;
+    ksllm_control c;
+    status = api_generation(session, generation, &g, &p, err);
+    if (status) return status;
+    NEED(!g.text && !g.tokens && !g.append,
+        "generation: text, tokens and append are the chat's business");
+    status = api_begin(session, g.control, &c, err);
+    if (status) return status;
+    const ksllm_generation given = g;
+    turn t = {.x = {.s = session, .g = &g, .sampling = &p, .control = &c,
+        .r = &r, .start = start, .hold = session->text}, .given = &given,
+        .on_part = on_part, .ctx = ctx, .err = err};
+    g.on_piece = turn_piece;
+    g.piece_ctx = &t;
+    g.decode_flags |= KSLLM_DECODE_SPECIAL;
+    status = api_turn_begin(&t, &g, chat, err);
+    if (!status) status = turn_run(&t, err);
+    if (result) api_give(&API_RESULT, result, &r, NULL);
+    return ses_leave(session, status);
 }
 
 const char *ksllm_splitter_format_at(size_t index) {

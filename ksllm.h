@@ -772,6 +772,9 @@ typedef struct ksllm_generation {
      * KSLLM_MAX_UNIT_BYTES comes in parts of whole characters, of about that
      * length each: nobody can make the text wait for ever. */
     ksllm_unit unit;
+    /* In ksllm_chat_generate alone: after so many tokens of thinking the text
+     * that ends it is put after them ("</think>" and the like, evaluated as if
+     * the model had written it), and the answer begins. 0: no limit. */
     uint32_t max_thinking;
 } ksllm_generation;
 
@@ -869,6 +872,9 @@ typedef struct ksllm_chat {
     void *memory;
     size_t memory_size;
     const ksllm_allocator *allocator;   /* NULL: the model's, or malloc */
+    /* How the model writes thinking and calls, for ksllm_chat_generate: a name
+     * of ksllm_splitter_format_at. NULL: by the template. */
+    const char *format;
 } ksllm_chat;
 
 /* No tools, no switches, the file's template, a generation prompt. */
@@ -935,7 +941,49 @@ typedef enum ksllm_part {
  * CALL_END must not be run. Returns 0 to go on, anything else to stop. */
 typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
 
-/* Splits an answer while it streams. The memory is the caller's, what is in it
+/* One turn of a conversation: renders chat->messages, evaluates what the
+ * session does not hold yet, generates, and hands out the parts of the answer
+ * as they come. Last comes the answer as a message in JSON, in pieces of
+ * KSLLM_PART_MESSAGE: append them to the messages, and the next turn can begin.
+ *
+ *     {"role": "assistant", "content": "...", "reasoning_content": "...",
+ *      "tool_calls": [{"type": "function", "function":
+ *          {"name": "...", "arguments": {...}}}]}
+ *
+ * content is always there; reasoning_content and tool_calls if there are some.
+ * Calls that did not end are left out. Whoever runs a call appends its result
+ * as {"role": "tool", "content": "..."} and begins the next turn.
+ *
+ *   chat        is read before the first call of on_part: from then on its
+ *               texts may change
+ *   generation  NULL: defaults. Its text, tokens and append must not be set
+ *               (ARGUMENT). on_piece, if set, sees every token first, marks
+ *               included; stop_texts are looked for in that text. A set
+ *               decode_flags or unit concerns on_piece; parts are cut by its
+ *               pieces
+ *   on_part     NULL: only the result. When it returns other than 0 the answer
+ *               ends (KSLLM_STOP_CALLBACK, OK) and it is not called again
+ *   result      may be NULL
+ *
+ * A cancel or a deadline after the first token still gives the message, of what
+ * had come; so does a full context (KSLLM_STOP_CONTEXT): within an answer
+ * KSLLM_OVERFLOW_SLIDE does not slide. A stop token that ends the thinking in
+ * the model's notation does not end the answer.
+ *
+ * Rendering takes memory as ksllm_chat_render does and gives it back before the
+ * first token; give chat->memory, and nothing is allocated. A tool call may be
+ * as long as 128 bytes per token of n_ctx, 512 KiB at most; an answer has 64 at
+ * most.
+ *
+ * Errors: those of ksllm_chat_encode and ksllm_generate; BUFFER: a call was too
+ * long, or one too many. */
+KSLLM_API ksllm_status ksllm_chat_generate(
+    ksllm_session *session, const ksllm_chat *chat,
+    const ksllm_generation *generation, ksllm_on_part on_part, void *ctx,
+    ksllm_result *result, ksllm_error *err);
+
+/* Splits an answer while it streams, for programs that generate otherwise. The
+ * memory is the caller's, what is in it
  * the library's; it holds no resource and need not be freed. One thread at a
  * time. */
 #define KSLLM_SPLITTER_WORDS 64

@@ -85,7 +85,7 @@ static int on_part(void *ctx, ksllm_part part, ksllm_text t)
         add(x->call, t.data, t.size);
     if (part == KSLLM_PART_CALL_END) {
         add(x->call, "}}", 2);
-        add(x->calls, x->n_calls++ ? ", " : "", x->n_calls > 1 ? 2 : 0);
+        add(x->calls, ", ", x->n_calls++ ? 2 : 0);
         add(x->calls, x->call, strlen(x->call));
     }
     if (x->stop_at && x->n_parts == x->stop_at) {
@@ -195,7 +195,14 @@ TEST(answers_come_apart)
         {"vaetki", "", "<tool_start>{\"name\": \"f\", \"arguments\": {}}"
          "<tool_end>", "|C:f|A:{}|E"},
         {"thought", "<thought>\n", "음</thought>네", "|H:음|T:네"},
-        /* A call that does not end is in no message. */
+        {"json", "", "하나<tool_call>{\"name\": \"f\\\"\", \"arguments\": "
+         "{\"a\": [1]}}</tool_call>둘<tool_call>{\"name\": \"g\"}</tool_call>",
+         "|T:하나|C:f\"|A:{\"a\": [1]}|E|T:둘|C:g|A:{}|E"},
+        /* A call that does not end is in no message, wherever it stands. */
+        {"solar", "<|begin|>assistant", "<|tool_calls|><|tool_call:name|>a"
+         "<|tool_call:args|>{]<|tool_call:end|><|tool_call:name|>b"
+         "<|tool_call:args|>{}<|tool_call:end|><|tool_call:name|>c"
+         "<|tool_call:args|>{", "|C:a|A:{|C:b|A:{}|E|C:c|A:{"},
         {"glm", "", "가<tool_call>f<arg_key>a</arg_key><arg_value>1",
          "|T:가|C:f"},
     };
@@ -220,7 +227,7 @@ TEST(answers_come_apart)
 TEST(the_message_goes_in_again)
 {
     stage *x = fx_memory(NULL, sizeof *x);
-    char talk[ROOM];
+    char talk[ROOM + 200];
     begin(x, 512);
     CHECK_OK(turn(x, "text", simple, HELLO, "네, \"하나\"\n둘", NULL), x->e);
     CHECK_EQ(x->r.n_reused, 0);
@@ -390,14 +397,14 @@ TEST(too_many_calls)
 {
     stage *x = fx_memory(NULL, sizeof *x);
     static char many[ROOM];
-    begin(x, 4096);
-    many[0] = '\0';
+    begin(x, 1024);
+    strcpy(many, "<tool_call>");
     for (int i = 0; i < 64; i++)
-        strcat(many, "<tool_call>{\"name\":\"f\"}</tool_call>");
+        strcat(many, "{\"name\":\"f\"}");
     CHECK_OK(turn(x, "json", simple, HELLO, many, NULL), x->e);
     CHECK_EQ(x->n_calls, 64);
     check_message(x);
-    strcat(many, "<tool_call>{\"name\":\"f\"}</tool_call>");
+    strcat(many, "{\"name\":\"f\"}");
     CHECK_EQ(turn(x, "json", simple, HELLO, many, NULL), KSLLM_ERR_BUFFER);
     CHECK_EQ(x->n_message, 0);
     end(x);
@@ -494,9 +501,10 @@ TEST(any_answer_makes_its_message)
         " -> tool/function_call\n", "<|im_start|>assistant", "<tool_start>",
         "<tool_end>", "<thought>", "</thought>", "가", "\"", "\\", "12"};
     stage *x = fx_memory(NULL, sizeof *x);
+    static char talk[ROOM + 8];
     uint64_t seed = test_seed;
     begin(x, 1024);
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 40; i++) {
         char answer[1024] = "";
         for (uint32_t k = fx_below(&seed, 14); k > 0; k--)
             strcat(answer, bits[fx_below(&seed, sizeof bits / sizeof *bits)]);
@@ -505,6 +513,13 @@ TEST(any_answer_makes_its_message)
                                NULL);
         CHECK_OK(st, x->e);
         check_message(x);
+        /* A template takes it. */
+        ksllm_chat chat;
+        ksllm_chat_init(&chat);
+        snprintf(talk, sizeof talk, "[%s]", x->message);
+        chat.template_text.data = "{{ messages[0].role }}";
+        chat.messages.data = talk;
+        CHECK_EQ(ksllm_chat_render(NULL, &chat, NULL, 0, &x->e), 9);
         if (atomic_load(&test_failures)) {
             printf("%s: %s\n", format, answer);
             break;
