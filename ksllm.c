@@ -3947,8 +3947,9 @@ V_INLINE int32x4_t KS_NAME(n_zero)(void) {
 
 /* Eight bytes of a, eight of b. */
 V_INLINE void KS_NAME(n_zip)(int8x16_t a, int8x16_t b, i8 *to) {
-    vst2q_s64((int64_t *)(void *)to,
-        (int64x2x2_t){{vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)}});
+    const int64x2x2_t both = {
+        {vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)}};
+    vst2q_s64((int64_t *)(void *)to, both);
 }
 
 V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
@@ -4060,11 +4061,12 @@ V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
 /* [four rows][k / 4][row][k % 4] */
 V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r += 4, w += 4)
-        vst4q_s32((i32 *)(void *)(to + 16 * r),
-            (int32x4x4_t){{vreinterpretq_s32_s8(w[0]),
-                vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
-                vreinterpretq_s32_s8(w[3])}});
+    for (int r = 0; r < 8; r += 4, w += 4) {
+        const int32x4x4_t rows = {{vreinterpretq_s32_s8(w[0]),
+            vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
+            vreinterpretq_s32_s8(w[3])}};
+        vst4q_s32((i32 *)(void *)(to + 16 * r), rows);
+    }
 }
 
 V_INLINE int32x4_t KS_NAME(n_dot_lane)(
