@@ -3361,13 +3361,6 @@ V_INLINE int32x4_t KS_NAME(n_scale)(
 #undef F
 }
 
-V_INLINE int32x4_t KS_NAME(n_mla_lane)(
-    int32x4_t c, int16x4_t p, int16x8_t x, int lane) {
-#define F(i) vmlal_laneq_s16(c, p, x, i)
-    LANES(F)
-#undef F
-}
-
 V_INLINE uint8x16_t KS_NAME(n_right)(uint8x16_t v, int lane) {
 #define F(i) ((i) ? vshrq_n_u8(v, (i) + !(i)) : v)
     LANES(F)
