@@ -133,6 +133,7 @@ $(BUILD)/tests/%: tests/%.c $(HEADERS) $(LINKED) $(BUILD)/flags
 WHITE := $(patsubst %.c,$(BUILD)/%,$(shell grep -l '^#include "\.\./.*\.c"' \
                                        tests/*.c))
 $(WHITE): OPT = -O0
+$(BUILD)/tests/test_pool: OPT = -O0 -DKSLLM_NO_SIMD
 $(filter-out $(BUILD)/tests/test_kernels,$(WHITE)): $(BUILD)/tests/%: \
     tests/%.c ksllm.c $(HEADERS) $(BUILD)/flags
 	echo '  cc   $@'

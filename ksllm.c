@@ -706,12 +706,14 @@ static u32 cpu_features(void) { return 0; }
  * A fixed set of worker threads that run numbered pieces of work, owned by one
  * session. May use § 1-3.
  *
- * A run is announced by one 64-bit word, the ticket: {run number, pieces,
- * next piece}. Whoever adds 1 to it gets a piece of the run that the old value
- * names, so a worker that wakes late can neither miss work nor touch a run
- * that is over; the caller takes pieces too and never waits for a worker that
- * has not begun. A stolen core therefore costs its share and no more. Waiting
- * spins briefly and then sleeps.
+ * A run is announced by one word: how many of its pieces nobody has taken.
+ * Whoever takes 1 from it and finds that it was above zero has a piece of the
+ * run that is on, and that run cannot end before the piece is done: only then
+ * are task, arg and n_pieces read. So it does not matter for which run a worker
+ * woke: a late one gets a piece of the next run, or nothing. The caller takes
+ * pieces too and never waits for a worker that has not begun. A stolen core
+ * therefore costs its share and no more. Waiting spins briefly and then sleeps.
+ * Every atomic has 32 bits: processors without 64-bit ones need no libatomic.
  * ======================================================================== */
 
 enum {
@@ -726,7 +728,7 @@ typedef struct {
     u32 n_threads; /* with the caller */
     ksllm_task task;
     void *arg;
-    u64 ticket;
+    i32 n_left; /* pieces to take; below zero by the threads that got none */
     u32 n_done, n_pieces;
 #if !defined KSLLM_NO_THREADS
     u32 n_started;
@@ -738,13 +740,6 @@ typedef struct {
     pthread_t threads[POOL_MAX_THREADS];
 #endif
 } pool;
-
-/* ticket: run number << 42 | pieces << 21 | next piece */
-KS_UNUSED KS_INLINE u32 pool_next(u64 t) { return (u32)(t & 0x1fffff); }
-KS_UNUSED KS_INLINE u32 pool_count(u64 t) {
-    return (u32)(t >> 21 & 0x1fffff);
-}
-KS_UNUSED KS_INLINE u64 pool_run_of(u64 t) { return t >> 42; }
 
 KS_UNUSED KS_INLINE void cpu_relax(void) {
 #if defined __x86_64__ || defined __i386__
@@ -760,11 +755,11 @@ KS_UNUSED KS_INLINE void cpu_relax(void) {
 
 /* Takes pieces until there are none. */
 static void pool_work(pool *p) {
-    for (;;) {
-        u64 t = AT_ADD(&p->ticket, 1);
-        if (pool_next(t) >= pool_count(t)) return;
-        p->task(p->arg, pool_next(t));
-        if (AT_ADD(&p->n_done, 1) + 1 != pool_count(t)) continue;
+    i32 left;
+    while ((left = AT_ADD(&p->n_left, -1)) > 0) {
+        u32 n = p->n_pieces; /* not after n_done says that the run may end */
+        p->task(p->arg, n - (u32)left);
+        if (AT_ADD(&p->n_done, 1) + 1 != n) continue;
         if (__atomic_load_n(&p->caller_sleeps, __ATOMIC_SEQ_CST)) {
             pthread_mutex_lock(&p->lock);
             pthread_cond_signal(&p->done);
@@ -773,24 +768,22 @@ static void pool_work(pool *p) {
     }
 }
 
-KS_INLINE bool pool_news(pool *p, u64 seen) {
-    u64 t = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST);
-    return pool_run_of(t) != seen || AT_LOAD(&p->quit);
+KS_INLINE bool pool_news(pool *p) {
+    return __atomic_load_n(&p->n_left, __ATOMIC_SEQ_CST) > 0
+        || AT_LOAD(&p->quit);
 }
 
 static void *pool_thread(void *arg) {
     pool *p = arg;
-    u64 seen = 0;
     while (!AT_LOAD(&p->quit)) {
-        for (u32 i = 0; i < POOL_SPINS && !pool_news(p, seen); i++) cpu_relax();
-        if (!pool_news(p, seen)) {
+        for (u32 i = 0; i < POOL_SPINS && !pool_news(p); i++) cpu_relax();
+        if (!pool_news(p)) {
             pthread_mutex_lock(&p->lock);
             AT_ADD(&p->n_sleeping, 1);
-            while (!pool_news(p, seen)) pthread_cond_wait(&p->work, &p->lock);
+            while (!pool_news(p)) pthread_cond_wait(&p->work, &p->lock);
             AT_ADD(&p->n_sleeping, (u32)-1);
             pthread_mutex_unlock(&p->lock);
         }
-        seen = pool_run_of(AT_LOAD(&p->ticket));
         pool_work(p);
     }
     return NULL;
@@ -857,10 +850,9 @@ static void pool_wait(pool *p) {
 }
 
 static void pool_share(pool *p, u32 n) {
-    u64 run = pool_run_of(AT_LOAD(&p->ticket)) + 1;
     AT_STORE(&p->n_done, 0);
     p->n_pieces = n;
-    AT_SWAP(&p->ticket, (run & 0x3fffff) << 42 | (u64)n << 21);
+    AT_SWAP(&p->n_left, (i32)n);
     if (__atomic_load_n(&p->n_sleeping, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->work);
@@ -5280,6 +5272,14 @@ static const k_row *k_choose(const char *name) {
             return k;
     }
     return NULL;
+}
+
+/* The best row that this CPU can run, or the named one; NULL if neither. */
+static const k_row *k_choose(const char *name) {
+    const k_row *k = k_at(0);
+    for (size_t i = 1; k && name && strcmp(name, k->name) != 0; i++)
+        k = k_at(i);
+    return k;
 }
 
 /* ==========================================================================
@@ -15747,7 +15747,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
 }
 
 _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
-    "more pieces of attention than a ticket counts: the pool would not return");
+    "more pieces of attention than a run may have");
 
 /* As many heads together as their number allows and as leaves every thread
  * some pieces. */
