@@ -83,6 +83,9 @@
 #if !defined _GNU_SOURCE && defined __linux__
 #define _GNU_SOURCE 1 /* sched_getaffinity; before any include */
 #endif
+#if !defined _FILE_OFFSET_BITS && defined __linux__
+#define _FILE_OFFSET_BITS 64 /* 32-bit glibc: files above 2 GB */
+#endif
 #if !defined _DARWIN_C_SOURCE && defined __APPLE__
 #define _DARWIN_C_SOURCE 1
 #endif
@@ -521,12 +524,10 @@ static const char *os_reason(int e) {
 static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     os_file *out, ksllm_error *err) {
     struct stat st;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        int e = errno;
+    int e = fstat(fd, &st) != 0 ? errno : S_ISREG(st.st_mode) ? 0 : ENODEV;
+    if (e)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
-            STR(name), S_ISREG(st.st_mode) ? os_reason(e)
-                                           : "it is not a regular file");
-    }
+            STR(name), os_reason(e));
     u64 size = (u64)st.st_size, end;
     if (!length && offset <= size) length = size - offset;
     if (!add_ok(offset, length, &end) || end > size)

@@ -5,6 +5,7 @@
  * a small multiple of the file. What may not be damaged is read back exactly:
  * metadata of every type, split files, files inside files.
  */
+#define _FILE_OFFSET_BITS 64     /* 32-bit glibc: for a file above 2 GB */
 #include "test.h"
 #include "fixture.h"
 
@@ -972,6 +973,43 @@ TEST(files)
     CHECK_EQ(open_path("m.gguf", &e, &hash), KSLLM_ERR_FORMAT);
     CHECK(strstr(e.text, "m.gguf"));
     remove(path_of("m.gguf"));
+    rmdir(folder);
+    free(f.data);
+}
+
+/* The reason is the system's, and no guess from a struct that it left alone. */
+TEST(descriptors_that_cannot_be_mapped)
+{
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    int fd = open(".", O_RDONLY);
+    CHECK_EQ(ksllm_model_open_fd(fd, 0, 1, NULL, &m, &e), KSLLM_ERR_IO);
+    CHECK(strstr(e.text, "it is not a regular file"));
+    close(fd);
+    CHECK_EQ(ksllm_model_open_fd(fd, 0, 1, NULL, &m, &e), KSLLM_ERR_IO);
+    CHECK(strstr(e.text, "the descriptor is not open for reading"));
+}
+
+/* A sparse file, with a model where 32 bits do not count to. */
+TEST(above_two_gigabytes)
+{
+    fx_file f = fx_model(&fx_mini);
+    const int64_t at = 2200000000;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    make_folder();
+    int fd = open(path_of("big"), O_RDWR | O_CREAT, 0600);
+    if (sizeof(off_t) < 8 || pwrite(fd, f.data, f.size, (off_t)at) < 0) {
+        printf("skipped: no files of 2 GB here\n");
+    } else {
+        CHECK_OK(ksllm_model_open_fd(fd, (uint64_t)at, f.size, NULL, &m, &e),
+                 e);
+        if (m)
+            exercise(m, true);
+        ksllm_model_close(m);
+    }
+    close(fd);
+    remove(path_of("big"));
     rmdir(folder);
     free(f.data);
 }
