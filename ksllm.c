@@ -5263,15 +5263,12 @@ static const k_row *const K_TABLE[] = {
     &K_TABLE_ROW_scalar,
 };
 
-/* The best row that this CPU can run, or the named one; NULL if neither. */
-static const k_row *k_choose(const char *name) {
+/* The index-th row that this CPU can run; NULL after the last. */
+static const k_row *k_at(size_t index) {
     u32 have = cpu_features();
-    for (size_t i = 0; i < KS_LEN(K_TABLE); i++) {
-        const k_row *k = K_TABLE[i];
-        if ((k->needs & have) == k->needs
-            && (!name || strcmp(name, k->name) == 0))
-            return k;
-    }
+    for (size_t i = 0; i < KS_LEN(K_TABLE); i++)
+        if ((K_TABLE[i]->needs & have) == K_TABLE[i]->needs && index-- == 0)
+            return K_TABLE[i];
     return NULL;
 }
 
@@ -14917,7 +14914,7 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
     if (!status && !m->k)
         status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "options.isa '%s' is not one of ksllm_isa_list()", o->isa);
+            "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);
     if (!status)
         status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
     if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
@@ -16783,18 +16780,9 @@ const char *ksllm_version(void) {
         KSLLM_VERSION_MINOR) "." KS_STRING(KSLLM_VERSION_PATCH);
 }
 
-const char *ksllm_isa_list(void) {
-    /* The rows are nested: what a CPU can run is an end of the full list. */
-#if defined KS_X86
-    const char *all = "avx512vnni avx2 scalar";
-    return k_choose("avx512vnni") ? all
-        : k_choose("avx2")        ? all + strlen("avx512vnni ")
-                                  : "scalar";
-#elif defined KS_ARM64
-    return k_choose("dotprod") ? "dotprod neon scalar" : "neon scalar";
-#else
-    return "scalar";
-#endif
+const char *ksllm_isa_at(size_t index) {
+    const k_row *k = k_at(index);
+    return k ? k->name : NULL;
 }
 
 const char *ksllm_status_name(ksllm_status status) {

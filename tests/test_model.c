@@ -156,18 +156,6 @@ static uint64_t run_way(const ksllm_model *m, way w, ksllm_type kv)
     return hash;
 }
 
-/* The i-th name of ksllm_isa_list, false behind the last. */
-static bool isa_at(int i, char *name, size_t size)
-{
-    const char *p = ksllm_isa_list();
-    while (*p && i--)
-        p += strcspn(p, " "), p += *p == ' ';
-    if (!*p)
-        return false;
-    snprintf(name, size, "%.*s", (int)strcspn(p, " "), p);
-    return true;
-}
-
 static const ksllm_type cache_types[3] = {
     KSLLM_TYPE_Q8_0, KSLLM_TYPE_F16, KSLLM_TYPE_F32};
 
@@ -176,8 +164,8 @@ static void same_on_all_ways(const fx_spec *s, const uint64_t *want)
     static const way ways[] = {
         {1, 64, N_PROMPT}, {2, 64, 1}, {3, 5, 7}, {4, 0, 32},
         {1, 1, N_PROMPT}, {2, 200, N_PROMPT}};
-    char isa[32];
-    for (int k = 0; isa_at(k, isa, sizeof isa); k++) {
+    const char *isa;
+    for (size_t k = 0; (isa = ksllm_isa_at(k)) != NULL; k++) {
         fx_file f;
         ksllm_model *m = open_spec(s, isa, &f);
         /* The scalar row is slow, and was run one way by the caller. */
