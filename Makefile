@@ -36,6 +36,7 @@ LIBS   = -lm -pthread
 
 SMOLLM2 := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA3  := build/models/gemma-3-270m-q4_k_m.gguf
+ZIG     := build/zig/ziglang/zig
 
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
@@ -232,21 +233,9 @@ check-tokens: $(TOKEN_FILES)
 	build/venv/bin/python tests/check_tokens.py $(TOKEN_ARGS) \
 	    $(if $(FULL),--full)
 
-# clang 22 with the headers of other systems, for the matrix.
-ZIG := build/zig/ziglang/zig
-$(ZIG):
-	echo '  pip  ziglang 0.17.0'
-	rm -rf build/zig
-	mkdir -p build/zig
-	cd build/zig && $(PYTHON) -m pip download --quiet --no-deps \
-	    --only-binary=:all: ziglang==0.17.0 && \
-	    $(PYTHON) -m zipfile -e *.whl . && rm *.whl
-	chmod +x $@
-	touch $@
-
 # All that the checks below fetch (check-models fetches its peer itself).
-fetch: build/venv/done $(TOKENIZERS) $(CORPUS) build/templates/done $(ZIG)
-	$(MAKE) --no-print-directory models
+fetch: build/venv/done $(TOKENIZERS) $(CORPUS) build/templates/done
+	$(MAKE) --no-print-directory models $(ZIG)
 
 check-models: build/venv/done $(BUILD)/tests/logits $(QUANT)
 	build/venv/bin/python tests/check_models.py --convert $(QUANT)
@@ -357,6 +346,16 @@ $(GEMMA3):
 	    | xargs -0 cat > $@.part
 	mv $@.part $@
 	rm -rf $@.dir
+
+# clang 22 with the headers of other systems, for the matrix.
+$(ZIG):
+	echo '  pip  ziglang 0.17.0'
+	rm -rf build/zig
+	$(PIP) download --quiet --no-deps --only-binary=:all: -d build/zig \
+	    ziglang==0.17.0
+	cd build/zig && $(PYTHON) -m zipfile -e *.whl . && rm *.whl
+	chmod +x $@
+	touch $@
 
 demo: $(BUILD)/examples/stream $(BUILD)/examples/chat
 	BUILD='$(BUILD)' MAKE='$(MAKE)' sh examples/demo.sh $(SMOLLM2) $(GEMMA3)
