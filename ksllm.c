@@ -83,6 +83,9 @@
 #if !defined _GNU_SOURCE && defined __linux__
 #define _GNU_SOURCE 1 /* sched_getaffinity; before any include */
 #endif
+#if !defined _FILE_OFFSET_BITS && defined __linux__
+#define _FILE_OFFSET_BITS 64 /* 32-bit glibc: files above 2 GB */
+#endif
 #if !defined _DARWIN_C_SOURCE && defined __APPLE__
 #define _DARWIN_C_SOURCE 1
 #endif
@@ -522,12 +525,10 @@ static const char *os_reason(int e) {
 static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     os_file *out, ksllm_error *err) {
     struct stat st;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        int e = errno;
+    int e = fstat(fd, &st) != 0 ? errno : S_ISREG(st.st_mode) ? 0 : ENODEV;
+    if (e)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
-            STR(name), S_ISREG(st.st_mode) ? os_reason(e)
-                                           : "it is not a regular file");
-    }
+            STR(name), os_reason(e));
     u64 size = (u64)st.st_size, end;
     if (!length && offset <= size) length = size - offset;
     if (!add_ok(offset, length, &end) || end > size)
@@ -724,12 +725,14 @@ static u32 cpu_features(void) { return 0; }
  * A fixed set of worker threads that run numbered pieces of work, owned by one
  * session. May use § 1-3.
  *
- * A run is announced by one 64-bit word, the ticket: {run number, pieces,
- * next piece}. Whoever adds 1 to it gets a piece of the run that the old value
- * names, so a worker that wakes late can neither miss work nor touch a run
- * that is over; the caller takes pieces too and never waits for a worker that
- * has not begun. A stolen core therefore costs its share and no more. Waiting
- * spins briefly and then sleeps.
+ * A run is announced by one word: how many of its pieces nobody has taken.
+ * Whoever takes 1 from it and finds that it was above zero has a piece of the
+ * run that is on, and that run cannot end before the piece is done: only then
+ * are task, arg and n_pieces read. So it does not matter for which run a worker
+ * woke: a late one gets a piece of the next run, or nothing. The caller takes
+ * pieces too and never waits for a worker that has not begun. A stolen core
+ * therefore costs its share and no more. Waiting spins briefly and then sleeps.
+ * Every atomic has 32 bits: processors without 64-bit ones need no libatomic.
  * ======================================================================== */
 
 enum {
@@ -744,7 +747,7 @@ typedef struct {
     u32 n_threads; /* with the caller */
     ksllm_task task;
     void *arg;
-    u64 ticket;
+    i32 n_left; /* pieces to take; below zero by the threads that got none */
     u32 n_done, n_pieces;
 #if !defined KSLLM_NO_THREADS
     u32 n_started;
@@ -760,13 +763,6 @@ typedef struct {
 #endif
 } pool;
 
-/* ticket: run number << 42 | pieces << 21 | next piece */
-KS_UNUSED KS_INLINE u32 pool_next(u64 t) { return (u32)(t & 0x1fffff); }
-KS_UNUSED KS_INLINE u32 pool_count(u64 t) {
-    return (u32)(t >> 21 & 0x1fffff);
-}
-KS_UNUSED KS_INLINE u64 pool_run_of(u64 t) { return t >> 42; }
-
 KS_UNUSED KS_INLINE void cpu_relax(void) {
 #if defined __x86_64__ || defined __i386__
     __builtin_ia32_pause();
@@ -781,11 +777,11 @@ KS_UNUSED KS_INLINE void cpu_relax(void) {
 
 /* Takes pieces until there are none. */
 static void pool_work(pool *p) {
-    for (;;) {
-        u64 t = AT_ADD(&p->ticket, 1);
-        if (pool_next(t) >= pool_count(t)) return;
-        p->task(p->arg, pool_next(t));
-        if (AT_ADD(&p->n_done, 1) + 1 != pool_count(t)) continue;
+    i32 left;
+    while ((left = AT_ADD(&p->n_left, -1)) > 0) {
+        u32 n = p->n_pieces; /* not after n_done says that the run may end */
+        p->task(p->arg, n - (u32)left);
+        if (AT_ADD(&p->n_done, 1) + 1 != n) continue;
         if (__atomic_load_n(&p->caller_sleeps, __ATOMIC_SEQ_CST)) {
             pthread_mutex_lock(&p->lock);
             pthread_cond_signal(&p->done);
@@ -794,25 +790,23 @@ static void pool_work(pool *p) {
     }
 }
 
-KS_INLINE bool pool_news(pool *p, u64 seen) {
-    u64 t = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST);
-    return pool_run_of(t) != seen || AT_LOAD(&p->quit);
+KS_INLINE bool pool_news(pool *p) {
+    return __atomic_load_n(&p->n_left, __ATOMIC_SEQ_CST) > 0
+        || AT_LOAD(&p->quit);
 }
 
 static void *pool_thread(void *arg) {
     pool *p = arg;
-    u64 seen = 0;
     if (p->on_thread) p->on_thread(p->thread_ctx, AT_ADD(&p->n_named, 1) + 1);
     while (!AT_LOAD(&p->quit)) {
-        for (u32 i = 0; i < POOL_SPINS && !pool_news(p, seen); i++) cpu_relax();
-        if (!pool_news(p, seen)) {
+        for (u32 i = 0; i < POOL_SPINS && !pool_news(p); i++) cpu_relax();
+        if (!pool_news(p)) {
             pthread_mutex_lock(&p->lock);
             AT_ADD(&p->n_sleeping, 1);
-            while (!pool_news(p, seen)) pthread_cond_wait(&p->work, &p->lock);
+            while (!pool_news(p)) pthread_cond_wait(&p->work, &p->lock);
             AT_ADD(&p->n_sleeping, (u32)-1);
             pthread_mutex_unlock(&p->lock);
         }
-        seen = pool_run_of(AT_LOAD(&p->ticket));
         pool_work(p);
     }
     return NULL;
@@ -879,10 +873,9 @@ static void pool_wait(pool *p) {
 }
 
 static void pool_share(pool *p, u32 n) {
-    u64 run = pool_run_of(AT_LOAD(&p->ticket)) + 1;
     AT_STORE(&p->n_done, 0);
     p->n_pieces = n;
-    AT_SWAP(&p->ticket, (run & 0x3fffff) << 42 | (u64)n << 21);
+    AT_SWAP(&p->n_left, (i32)n);
     if (__atomic_load_n(&p->n_sleeping, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->work);
@@ -3383,13 +3376,6 @@ V_INLINE int32x4_t KS_NAME(n_scale)(
 #undef F
 }
 
-V_INLINE int32x4_t KS_NAME(n_mla_lane)(
-    int32x4_t c, int16x4_t p, int16x8_t x, int lane) {
-#define F(i) vmlal_laneq_s16(c, p, x, i)
-    LANES(F)
-#undef F
-}
-
 V_INLINE uint8x16_t KS_NAME(n_right)(uint8x16_t v, int lane) {
 #define F(i) ((i) ? vshrq_n_u8(v, (i) + !(i)) : v)
     LANES(F)
@@ -3969,8 +3955,9 @@ V_INLINE int32x4_t KS_NAME(n_zero)(void) {
 
 /* Eight bytes of a, eight of b. */
 V_INLINE void KS_NAME(n_zip)(int8x16_t a, int8x16_t b, i8 *to) {
-    vst2q_s64((int64_t *)(void *)to,
-        (int64x2x2_t){{vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)}});
+    const int64x2x2_t both = {
+        {vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)}};
+    vst2q_s64((int64_t *)(void *)to, both);
 }
 
 V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
@@ -4082,11 +4069,12 @@ V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
 /* [four rows][k / 4][row][k % 4] */
 V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r += 4, w += 4)
-        vst4q_s32((i32 *)(void *)(to + 16 * r),
-            (int32x4x4_t){{vreinterpretq_s32_s8(w[0]),
-                vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
-                vreinterpretq_s32_s8(w[3])}});
+    for (int r = 0; r < 8; r += 4, w += 4) {
+        const int32x4x4_t rows = {{vreinterpretq_s32_s8(w[0]),
+            vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
+            vreinterpretq_s32_s8(w[3])}};
+        vst4q_s32((i32 *)(void *)(to + 16 * r), rows);
+    }
 }
 
 V_INLINE int32x4_t KS_NAME(n_dot_lane)(
@@ -5297,16 +5285,21 @@ static const k_row *const K_TABLE[] = {
     &K_TABLE_ROW_scalar,
 };
 
+/* The index-th row that this CPU can run; NULL after the last. */
+static const k_row *k_at(size_t index) {
+    u32 have = cpu_features();
+    for (size_t i = 0; i < KS_LEN(K_TABLE); i++)
+        if ((K_TABLE[i]->needs & have) == K_TABLE[i]->needs && index-- == 0)
+            return K_TABLE[i];
+    return NULL;
+}
+
 /* The best row that this CPU can run, or the named one; NULL if neither. */
 static const k_row *k_choose(const char *name) {
-    u32 have = cpu_features();
-    for (size_t i = 0; i < KS_LEN(K_TABLE); i++) {
-        const k_row *k = K_TABLE[i];
-        if ((k->needs & have) == k->needs
-            && (!name || strcmp(name, k->name) == 0))
-            return k;
-    }
-    return NULL;
+    const k_row *k = k_at(0);
+    for (size_t i = 1; k && name && strcmp(name, k->name) != 0; i++)
+        k = k_at(i);
+    return k;
 }
 
 /* ==========================================================================
@@ -15260,7 +15253,7 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
     if (!status && !m->k)
         status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "options.isa '%s' is not one of ksllm_isa_list()", o->isa);
+            "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);
     if (!status)
         status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
     if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
@@ -16170,7 +16163,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
 }
 
 _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
-    "more pieces of attention than a ticket counts: the pool would not return");
+    "more pieces of attention than a run may have");
 
 /* As many heads together as their number allows and as leaves every thread
  * some pieces. */
@@ -17579,18 +17572,9 @@ static ksllm_status api_control(
 
 const char *ksllm_version(void) { return KS_VERSION; }
 
-const char *ksllm_isa_list(void) {
-    /* The rows are nested: what a CPU can run is an end of the full list. */
-#if defined KS_X86
-    const char *all = "avx512vnni avx2 scalar";
-    return k_choose("avx512vnni") ? all
-        : k_choose("avx2")        ? all + strlen("avx512vnni ")
-                                  : "scalar";
-#elif defined KS_ARM64
-    return k_choose("dotprod") ? "dotprod neon scalar" : "neon scalar";
-#else
-    return "scalar";
-#endif
+const char *ksllm_isa_at(size_t index) {
+    const k_row *k = k_at(index);
+    return k ? k->name : NULL;
 }
 
 const char *ksllm_status_name(ksllm_status status) {

@@ -113,9 +113,10 @@ extern "C" {
 /* "0.2.0". Static text. */
 KSLLM_API const char *ksllm_version(void);
 
-/* The instruction-set rows that were compiled in and that this CPU can run,
- * best first, separated by spaces: "avx2 scalar". Static text. */
-KSLLM_API const char *ksllm_isa_list(void);
+/* The name of the index-th kernel set that was compiled in and that this CPU
+ * can run, best first: "avx2", then "scalar". NULL after the last. Static
+ * text. */
+KSLLM_API const char *ksllm_isa_at(size_t index);
 
 /* The length of a text that ends at its NUL; accepted wherever a text goes in.
  */
@@ -187,7 +188,7 @@ typedef struct ksllm_model_options {
     /* Replaces the file's tokenizer.ggml.pre, for files that name the wrong
      * pre-tokenizer or none: "llama-bpe", "qwen2", "gpt-2", "exaone" ... */
     const char *pretokenizer;
-    /* A name from ksllm_isa_list. NULL: the best. */
+    /* A name from ksllm_isa_at. NULL: the best. */
     const char *isa;
 } ksllm_model_options;
 

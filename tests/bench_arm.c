@@ -28,9 +28,8 @@ int main(int argc, char **argv) {
     size_t n_in = strtoul(argv[1], NULL, 0), rows = strtoul(argv[2], NULL, 0);
     if (n_in > MAX_IN || rows > MAX_ROWS) return 2;
     k_acts acts = {x, {q, q}, {d, d}, {sum, sum}, n_in};
-    for (size_t i = 0; i < KS_LEN(K_TABLE); i++) {
-        const k_row *k = k_choose(K_TABLE[i]->name);
-        if (!k || !k->needs) continue;
+    const k_row *k;
+    for (size_t i = 0; (k = k_at(i)) != NULL && k->needs; i++) {
         for (size_t t = 0; t < KS_LEN(TYPES); t++)
             for (int j = 3; j < argc; j++) {
                 size_t m = strtoul(argv[j], NULL, 0);

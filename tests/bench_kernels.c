@@ -181,9 +181,8 @@ int main(int argc, char **argv) {
     bool all = argc > 1 && strcmp(argv[1], "--all") == 0;
     rig r = {0};
     prepare(&r, k_choose(NULL));
-    for (size_t i = 0; i < KS_LEN(K_TABLE); i++) {
-        const k_row *k = k_choose(K_TABLE[i]->name);
-        if (k && (all || k->needs)) bench_row(&r, k, all ? KS_LEN(TYPES) : 4);
-    }
+    const k_row *k;
+    for (size_t i = 0; (k = k_at(i)) != NULL; i++)
+        if (all || k->needs) bench_row(&r, k, all ? KS_LEN(TYPES) : 4);
     return 0;
 }

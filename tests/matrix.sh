@@ -83,7 +83,7 @@ programs() {    # programs CONFIG TEST...: make's TESTS= for these tests
 }
 
 sizes() {
-    for cc in gcc clang; do
+    for cc in gcc clang aarch64-linux-gnu-gcc; do
         command -v $cc >/dev/null || continue
         for flags in -O2 -Os '-O2 -DKSLLM_NO_SIMD' '-Os -DKSLLM_NO_SIMD' \
             '-O2 -DKSLLM_NO_THREADS' '-O2 -DKSLLM_NO_MMAP'; do
@@ -92,7 +92,7 @@ sizes() {
                 -o "$root/size.o" || exit 1
             # text holds code and constants; data and bss should be near 0
             size "$root/size.o" | awk -v what="$cc $flags" \
-                'NR == 2 {printf "%-32s text %7d  data %5d  bss %5d\n",
+                'NR == 2 {printf "%-44s text %7d  data %5d  bss %5d\n",
                     what, $1, $2, $3}'
         done
     done
@@ -107,16 +107,27 @@ fi
 # and the kernels. The rest has no arithmetic to lose and takes minutes. SHARE
 # lets both programs have one compiled library, test_kernels' own.
 numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
-    name_=$1
+    name_=$1 cc_=$2 flags_=$3
+    shift 3
     case $wanted in
         *" $name_ "*) wanted="$wanted$name_-kernels " ;;
+        *" -$name_ "*) wanted="$wanted-$name_-kernels " ;;
     esac
-    config "$@" SCRIPTS= FRAME= SHARE=1 FILTER=golden \
-        "$(programs "$name_" test_model)"
-    shift
-    config "$name_-kernels" "$@" SCRIPTS= FRAME= SHARE=1 \
-        BUILD="$root/$name_" \
-        "$(programs "$name_" test_kernels)"
+    config "$name_" "$cc_" "$flags_" SCRIPTS= FRAME= SHARE=1 FILTER=golden \
+        "$(programs "$name_" test_model)" "$@"
+    config "$name_-kernels" "$cc_" "$flags_" SCRIPTS= FRAME= SHARE=1 \
+        BUILD="$root/$name_" "$(programs "$name_" test_kernels)" "$@" FILTER=
+}
+
+# abroad NAME CC CFLAGS [VARIABLE=VALUE...]: another machine or system. The
+# library compiles without a word and asks for nothing that is not known; tests
+# only where they are named and RUN can run them.
+abroad() {
+    name_=$1 cc_=$2 flags_=$3
+    shift 3
+    config "$name_" "$cc_" "$flags_" AR=llvm-ar-19 NM=llvm-nm-19 \
+        OBJDUMP=llvm-objdump-19 SCRIPTS=tests/symbols.sh EXAMPLES= TESTS= \
+        RUN=true FRAME=-Wframe-larger-than=18432 "$@"
 }
 
 everything='test_gguf test_model test_session test_generate test_chat
@@ -139,18 +150,38 @@ config tsan gcc "$san -fsanitize=thread" FRAME= SCRIPTS= FILTER=$among \
     "$(programs tsan test_session)"
 config tsan-model gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
     BUILD=$root/tsan FILTER=thread "$(programs tsan test_model)"
+config tsan-pool gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
+    BUILD=$root/tsan "$(programs tsan test_pool)"
 # Debian has the kernel's headers where only the 64-bit compiler looks, unless
 # gcc-multilib is there, which the aarch64 compiler does not allow.
 headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 # Eight registers spill more: the stack frames are a little over the limit.
-config m32 "gcc -m32 -msse2 -mfpmath=sse -idirafter $headers" -O2 SCRIPTS= \
-    FRAME= SHARE=1 "$(programs m32 $everything)"
+i386="-m32 -msse2 -mfpmath=sse -idirafter $headers"
+config m32 "gcc $i386" -O2 SCRIPTS= FRAME= SHARE=1 \
+    "$(programs m32 $everything)"
 # The rows of AVX-512 and AVX-VNNI, on a machine with or without them.
 numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
     '-O1 -DKSLLM_TEST_EMULATE'
 # qemu's `max` has every row.
-numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' \
-    RUN='qemu-aarch64 -cpu max,pauth-impdef=on' AR=aarch64-linux-gnu-ar
+arm64='qemu-aarch64 -cpu max,pauth-impdef=on'
+numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN="$arm64" \
+    AR=aarch64-linux-gnu-ar
+# The compilers that phones, Macs and small boards have.
+numbers clang-arm64 "clang-19 --target=aarch64-linux-gnu" '-O1 -static' \
+    RUN="$arm64" AR=llvm-ar-19 EXAMPLES= FILTER=shortest_golden
+abroad clang-arm64-O2 "clang-19 --target=aarch64-linux-gnu" -O2
+abroad clang-i386 "clang-19 $i386" -O1
+abroad riscv64 riscv64-linux-gnu-gcc '-O2 -static' RUN=qemu-riscv64 \
+    FILTER=shortest_golden "$(programs riscv64 test_model)"
+# What 32-bit Raspberry Pi OS compiles for; README's command to the letter.
+abroad armv6 'arm-linux-gnueabihf-gcc -march=armv6+fp -marm' '-O2 -static' \
+    RUN=qemu-arm SCRIPTS='tests/symbols.sh tests/readme.sh' \
+    "$(programs armv6 test_pool)"
+zig=${ZIG:-build/zig/ziglang/zig}
+export ZIG_GLOBAL_CACHE_DIR=${ZIG_GLOBAL_CACHE_DIR:-$PWD/build/zig/cache}
+for cpu in aarch64 x86_64; do
+    abroad $cpu-macos "$zig cc -target $cpu-macos" '-O1 -g0'
+done
 
 # What seldom says more than the above: make matrix FULL=1.
 if [ -n "${FULL:-}" ]; then

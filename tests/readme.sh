@@ -49,6 +49,16 @@ if [ "${1:-}" = as-is ]; then
     [ "$failed" -eq 0 ]
     exit
 fi
+# Without pip the demo says what to do instead, in three lines.
+demo_without_pip() {
+    ! env -u MAKEFLAGS -u MAKELEVEL PIP=false sh examples/demo.sh \
+        "$dir/one.gguf" "$dir/two.gguf" >"$dir/out" 2>"$dir/said" &&
+        ! [ -s "$dir/out" ] && grep -q 'stream FILE.gguf' "$dir/said" &&
+        [ "$(grep -c -v '^Fetching' "$dir/said")" = 3 ] ||
+        { cat "$dir/said"; false; }
+}
+check "make demo without pip" demo_without_pip
+
 # ksllm.c itself was compiled by the line above; once more is enough.
 # shellcheck disable=SC2086  # $CC may be several words
 (cd "$dir" && $CC $quick -c ksllm.c)

@@ -241,15 +241,12 @@ static void check_exact(const char *row, const ksllm_model *m,
 
 /* Nor does the instruction set; with the int8 cache, as it is by default. */
 static void same_everywhere(const char *path, const reference *r) {
-    char name[32];
+    const char *name;
     f32 *want = NULL;
-    for (const char *p = ksllm_isa_list(); *p; p += strspn(p, " ")) {
+    for (size_t i = 0; (name = ksllm_isa_at(i)) != NULL; i++) {
         ksllm_model_options o;
         ksllm_model *m = NULL;
         ksllm_error err;
-        size_t n = strcspn(p, " ");
-        snprintf(name, sizeof name, "%.*s", (int)n, p);
-        p += n;
         ksllm_model_options_init(&o);
         o.isa = name;
         if (!CHECK_OK(ksllm_model_open(path, &o, &m, &err), err)) continue;

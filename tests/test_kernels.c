@@ -23,6 +23,18 @@ static const k_row *usable(size_t i)
     return NULL;
 }
 
+/* A caller can ask for each of them. */
+TEST(rows_have_public_names)
+{
+    const k_row *k;
+    size_t n = 0;
+    for (; (k = usable(n)) != NULL; n++) {
+        CHECK_STR(ksllm_isa_at(n), k->name);
+        CHECK(k_choose(k->name) == k);
+    }
+    CHECK(ksllm_isa_at(n) == NULL);
+}
+
 #define EACH_ROW(k) \
     for (size_t i_##k = 0; (k = usable(i_##k)) != NULL; i_##k++)
 
