@@ -13583,7 +13583,7 @@ static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
 static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     u32 flags, i32 *tokens, size_t cap) {
     bool all_data = text.mark == CHAT_DATA;
-    flags &= KSLLM_ENCODE_COMPOSE | KSLLM_ENCODE_BOS;
+    flags &= KSLLM_ENCODE_COMPOSE; /* BOS is the template's business */
     if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
     size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
     void *scratch = c->a ? NULL : chat_take(c, need);

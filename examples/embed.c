@@ -42,7 +42,8 @@ static ksllm_status embed(const ksllm_model *model, ksllm_session *session,
 {
     int32_t tokens[MAX_TOKENS];
     int64_t n = ksllm_encode(model, text, strlen(text),
-                             KSLLM_ENCODE_BOS | KSLLM_ENCODE_COMPOSE, tokens,
+                             KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS
+                                 | KSLLM_ENCODE_COMPOSE, tokens,
                              MAX_TOKENS, err);
     if (n < 0)
         return (ksllm_status)n;

@@ -679,4 +679,32 @@ TEST(sampling_from_the_file)
     }
 }
 
+/* A prompt that ended with EOS would be answered after its end. */
+TEST(eos_comes_when_asked_for)
+{
+    static fx_gguf g;
+    ksllm_model *m = NULL;
+    ksllm_model_options o;
+    ksllm_error e;
+    int32_t ids[8];
+    fx_begin(&g);
+    fx_kv_text(&g, "general.architecture", "llama");
+    fx_put_vocab(&g, FX_BPE);
+    fx_kv_bool(&g, "tokenizer.ggml.add_eos_token", true);
+    fx_file f = fx_end(&g);
+    ksllm_model_options_init(&o);
+    o.vocab_only = true;
+    fx_must(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), &e);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_model_get_info(m, &info, NULL);
+    CHECK(info.adds_eos && info.eos >= 0);
+    int64_t n = ksllm_encode(m, "a", 1, KSLLM_ENCODE_BOS, ids, 8, &e);
+    CHECK(n >= 1 && ids[n - 1] != info.eos);
+    CHECK_EQ(ksllm_encode(m, "a", 1, KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS, ids,
+                          8, &e), n + 1);
+    CHECK_EQ(ids[n], info.eos);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
 TEST_MAIN
