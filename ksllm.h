@@ -1103,10 +1103,10 @@ KSLLM_API ksllm_status ksllm_splitter_init(
  * the model writes as JSON come as it wrote them, those of other notations are
  * made JSON.
  *
- * Errors: ARGUMENT; BUFFER: a call was longer than the buffer (what did not
- * fit is lost; a call of JSON comes as text as far as it fits, another one has
- * no CALL_END), the answer goes on; CANCELLED: the callback stopped it, and
- * nothing more will come. */
+ * Errors: ARGUMENT; BUFFER: a call was longer than the buffer: one of JSON or
+ * with a name that is too long comes as text as far as it fits, one that has
+ * begun gets no CALL_END, and the answer goes on; CANCELLED: the callback
+ * stopped it, and nothing more will come. */
 KSLLM_API ksllm_status ksllm_splitter_next(
     ksllm_splitter *splitter, const char *text, size_t size,
     ksllm_error *err);
