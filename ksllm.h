@@ -19,7 +19,7 @@
  *     ksllm_decoder   turns tokens into text as they come; lives in the
  *                     caller's memory, holds no resource.
  *
- * Five lines are a program (examples/hello.c is this with its checks):
+ * Six lines are a program (examples/hello.c is this with its checks):
  *
  *     ksllm_model *m;  ksllm_session *s;  ksllm_error e;
  *     ksllm_model_open("model.gguf", NULL, &m, &e);
@@ -40,7 +40,8 @@
  *              unless its function says otherwise.
  *   Memory     A session takes all its memory when it is created
  *              (ksllm_memory_estimate tells how much, to the byte); after
- *              that no call on the session allocates.
+ *              that no call on the session allocates. One exception says so:
+ *              ksllm_chat_generate renders the messages first.
  *   Threads    Functions taking a const ksllm_model may be called from any
  *              number of threads. A session runs one call at a time: a second
  *              one, from another thread or from a callback, is refused
@@ -160,7 +161,8 @@ KSLLM_API const char *ksllm_status_name(ksllm_status status);
  * One function does all: old_size 0 allocates, new_size 0 frees (and returns
  * NULL), both non-zero resizes. Returned memory is aligned as malloc's; NULL
  * means no memory, and on a failed resize the old block stays. Called only
- * inside open, create, encode, close and free, on the thread that called them.
+ * inside open, create, encode, ksllm_chat_*, close and free, on the thread that
+ * called them.
  */
 typedef struct ksllm_allocator {
     void *(*resize)(void *ctx, void *ptr, size_t old_size, size_t new_size);
@@ -839,14 +841,14 @@ KSLLM_API ksllm_status ksllm_generate(
  *      {"role": "tool", "content": "..."}]
  *
  * The model's own template (Jinja, in the GGUF file) makes the prompt of it,
- * byte for byte what transformers' apply_chat_template makes. Render the
- * whole conversation each turn and give the tokens to ksllm_session_sync or
- * ksllm_generate: what the session already holds is not evaluated again.
+ * byte for byte what transformers' apply_chat_template makes. Give the whole
+ * conversation each turn: what the session already holds is not evaluated
+ * again. examples/chat.c is a whole program.
  *
  *     ksllm_chat chat;  ksllm_chat_init(&chat);
  *     chat.messages.data = json;
  *     chat.switches.data = "{\"enable_thinking\": false}";
- *     int64_t n = ksllm_chat_encode(model, &chat, 0, tokens, cap, &err);
+ *     ksllm_chat_generate(session, &chat, NULL, on_part, ctx, NULL, &err);
  */
 typedef struct ksllm_chat {
     size_t size;
@@ -984,9 +986,8 @@ KSLLM_API ksllm_status ksllm_chat_generate(
     ksllm_result *result, ksllm_error *err);
 
 /* Splits an answer while it streams, for programs that generate otherwise. The
- * memory is the caller's, what is in it
- * the library's; it holds no resource and need not be freed. One thread at a
- * time. */
+ * memory is the caller's, what is in it the library's; it holds no resource and
+ * need not be freed. One thread at a time. */
 #define KSLLM_SPLITTER_WORDS 64
 typedef struct ksllm_splitter {
     uint64_t opaque[KSLLM_SPLITTER_WORDS];
