@@ -135,7 +135,8 @@ typedef enum ksllm_status {
                                    it (architecture, type, tokenizer) */
     KSLLM_ERR_CONTEXT = -6,     /* more tokens than the context holds */
     KSLLM_ERR_TOKEN = -7,       /* a token id outside the vocabulary */
-    KSLLM_ERR_CANCELLED = -8,   /* ksllm_cancel_set was called */
+    KSLLM_ERR_CANCELLED = -8,   /* ksllm_cancel_set was called, or a splitter's
+                                   callback stopped it */
     KSLLM_ERR_DEADLINE = -9,    /* the time budget ran out */
     KSLLM_ERR_BUFFER = -10,     /* a caller's buffer is too small */
     KSLLM_ERR_STATE = -11,      /* not possible now; the text says why */
