@@ -5062,10 +5062,17 @@ KS_INLINE void KS_NAME(k_fetch_block)(const k_query *a, size_t t, size_t b) {
         k_fetch(a->v + slot * a->v_stride + v0, v * (t + 1) / m - v0);
 }
 
+/* Plain C is the reference: one function for all, 40 KB less than nine. */
+#if defined KS_SCALAR
+#define K_EACH static __attribute__((noinline))
+#else
+#define K_EACH KS_INLINE
+#endif
+
 /* Softmax over blocks of K_KEYS keys at fixed positions, with a running
  * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
  * keys that a token does not see count as probability 0. */
-KS_INLINE void KS_NAME(k_attend)(
+K_EACH void KS_NAME(k_attend)(
     const k_query *a, const int G, k_cache kind) {
     f32 max[K_QUERIES][4], sum[K_QUERIES][4];
     size_t lo = a->window && a->hi > a->window ? a->hi - a->window : 0;
@@ -5107,6 +5114,7 @@ ATTEND(2, I8)
 ATTEND(4, I8)
 #endif
 #undef ATTEND
+#undef K_EACH
 
 #if defined KS_BASE
 #define KS_FLOATS(x) KS_PASTE(x, KS_BASE)
