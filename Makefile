@@ -18,8 +18,8 @@ FILTER ?=
 # make WERROR=-Werror
 WERROR ?=
 # SHARE=1: the tests take the library out of test_kernels, which includes it,
-# so that it is compiled once and not twice. It is then checked, and timed, and
-# looked into as ever, but not archived: for `make matrix`.
+# so that it is compiled once and not twice. The object is still checked and
+# timed; it just does not go into an archive. For `make matrix`.
 SHARE  ?=
 
 # What ksllm.c compiles under without a word. The limit on stack frames holds
@@ -74,7 +74,7 @@ tests: $(TESTS) $(TOOLS)
 help:
 	echo 'make               the library, the examples and the tests'
 	echo 'make test          the tests: needs a C compiler, nothing else'
-	echo 'make demo          fetches two small models and lets them speak'
+	echo 'make demo          downloads two small models, generates text with each'
 	echo 'make matrix        the tests under other compilers, flags, machines'
 	echo 'make check-tokens  token ids against Hugging Face tokenizers;'
 	echo '                   FULL=1 for all of it, which takes hours'

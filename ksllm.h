@@ -30,9 +30,9 @@
  *
  * Rules that hold everywhere, so that single functions need not repeat them:
  *
- *   Errors     A fallible function returns a ksllm_status (or a count), 0 or
- *              more when it worked, negative when not. If `err` is not NULL it
- *              is filled on failure and left alone on success. No function
+ *   Errors     A fallible function returns a ksllm_status (or a count): 0 or
+ *              more on success, negative on failure. If `err` is not NULL it
+ *              is filled on failure and unchanged on success. No function
  *              aborts, exits, prints, raises a signal or throws.
  *   Ownership  What a function returns by const pointer belongs to the object
  *              it came from; each function says how long it stays valid.
@@ -56,18 +56,18 @@
  *   Structs    A struct that may grow begins with `size`, the size that the
  *              program was compiled with. Fill an options struct with its
  *              _init function, then set fields; NULL for an options pointer
- *              means: all defaults. Of a struct that the library fills in, set
- *              `size` first: ksllm_result r = {.size = sizeof r}. Fields are
- *              only ever added at the end, so a program keeps working with a
- *              newer library. With an older library, a field that it does not
- *              know has to be zero; else the call is refused (UNSUPPORTED).
+ *              means: all defaults. Set `size` of a struct that the library
+ *              fills in: ksllm_result r = {.size = sizeof r}. Fields are only
+ *              ever added at the end, so a program keeps working with a newer
+ *              library. With an older library, a field that it does not know
+ *              must be zero; otherwise the call is refused (UNSUPPORTED).
  *              Structs without `size` never change.
  *   Results    Logits depend on the model, the tokens and the KV type, and on
  *              nothing else: not on the number of threads, not on how a
  *              prompt was cut into batches, not on what was cached before,
  *              not on the instruction set.
  *   Text       is UTF-8, given as pointer and length in bytes. KSLLM_NUL as
- *              the length of a text that goes in means: it ends at its NUL.
+ *              the length of an input text means that it ends at its NUL.
  *              `size_t` lengths count bytes, `n_` counts items.
  *   Tokens     are int32_t, from 0 to n_vocab - 1.
  */
@@ -119,20 +119,19 @@ KSLLM_API const char *ksllm_version(void);
  * text. */
 KSLLM_API const char *ksllm_isa_at(size_t index);
 
-/* The length of a text that ends at its NUL; accepted wherever a text goes in.
- */
+/* The length of a text that ends at its NUL; accepted for every input text. */
 #define KSLLM_NUL ((size_t)-1)
 
 /* ---- 3 Status and errors ---------------------------------------------------
  */
 typedef enum ksllm_status {
     KSLLM_OK = 0,
-    KSLLM_ERR_ARGUMENT = -1,    /* NULL, zero or nonsense was passed */
+    KSLLM_ERR_ARGUMENT = -1,    /* invalid argument */
     KSLLM_ERR_MEMORY = -2,      /* the allocator returned NULL */
     KSLLM_ERR_IO = -3,          /* open, stat or map failed */
     KSLLM_ERR_FORMAT = -4,      /* the file is damaged or contradicts itself */
-    KSLLM_ERR_UNSUPPORTED = -5, /* the file is sound, this version cannot run
-                                   it (architecture, type, tokenizer) */
+    KSLLM_ERR_UNSUPPORTED = -5, /* the file is sound, but this version cannot
+                                   run it (architecture, type, tokenizer) */
     KSLLM_ERR_CONTEXT = -6,     /* more tokens than the context holds */
     KSLLM_ERR_TOKEN = -7,       /* a token id outside the vocabulary */
     KSLLM_ERR_CANCELLED = -8,   /* ksllm_cancel_set was called, or a splitter's
@@ -201,12 +200,12 @@ static inline void ksllm_model_options_init(ksllm_model_options *options) {
     ksllm_model_options_init_sized(options, sizeof *options);
 }
 
-/* Opens a GGUF file (version 2 or 3, little endian). The file is mapped, its
- * header is checked from end to end, its weights are not read: this takes
+/* Opens a GGUF file (version 2 or 3, little endian). The file is mapped and its
+ * header is checked from end to end. Its weights are not read, so this takes
  * milliseconds and little memory whatever the model's size.
  *
  * A split model is opened by its first part, `name-00001-of-0000N.gguf`; the
- * others are looked for beside it.
+ * others must be in the same folder.
  *
  * The file must not be changed or shortened while the model is open: the
  * operating system answers a read past a shortened file with SIGBUS, which no
@@ -225,7 +224,7 @@ KSLLM_API ksllm_status ksllm_model_open_fd(
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err);
 
 /* The same for a GGUF file in memory. `data` is used in place: it must stay
- * unchanged until the model is closed. Any alignment will do, 64 is best. */
+ * unchanged until the model is closed. Any alignment works; 64 is best. */
 KSLLM_API ksllm_status ksllm_model_open_memory(
     const void *data, size_t size,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err);
@@ -256,8 +255,9 @@ KSLLM_API ksllm_status ksllm_model_get_info(
     const ksllm_model *model, ksllm_model_info *info, ksllm_error *err);
 
 /* Reads every weight once, so that the first prompt does not wait for the
- * disk, one page fault after the other. The pages stay clean: under pressure
- * the system may drop them again. on_progress of the control counts bytes.
+ * disk, one page fault after the other. The pages stay clean: if memory runs
+ * short, the system may drop them again. on_progress of the control counts
+ * bytes.
  * Errors: ARGUMENT, CANCELLED, DEADLINE; the model can be used after each. */
 KSLLM_API ksllm_status ksllm_model_preload(
     const ksllm_model *model, const struct ksllm_control *control,
@@ -265,7 +265,7 @@ KSLLM_API ksllm_status ksllm_model_preload(
 
 /* ---- 6 Metadata and tensors ------------------------------------------------
  *
- * What the file holds, as it is there (format: the GGUF document of ggml).
+ * What the file holds, unchanged (format: the GGUF document of ggml).
  * Everything returned is valid until the model is closed.
  */
 typedef enum ksllm_meta_type {
@@ -297,8 +297,8 @@ KSLLM_API ksllm_status ksllm_meta_find(
     const ksllm_model *model, const char *key, ksllm_meta *out);
 
 /* Item `item` of the array at `index`: out->type is the item's type. Cost: a
- * walk over the array for text, O(1) otherwise. There are no arrays of arrays:
- * a file that has one is not opened. */
+ * walk over the array for text, O(1) otherwise. A file with an array of arrays
+ * is not opened. */
 KSLLM_API ksllm_status ksllm_meta_item(
     const ksllm_model *model, size_t index, uint64_t item, ksllm_meta *out);
 
@@ -343,11 +343,11 @@ enum {
     KSLLM_ENCODE_BOS = 1,
     /* Read control tokens such as <|im_end|> out of the text. Never set this
      * for text from a user or a document: without it their text stays text,
-     * so nobody can forge a turn. Tokens that a tokenizer adds as plain words
+     * so they cannot forge a turn. Tokens that a tokenizer adds as plain words
      * (runs of spaces, for example) are matched either way. */
     KSLLM_ENCODE_SPECIAL = 2,
-    /* Compose decomposed Hangul (NFD, as in macOS file names) first: it costs
-     * three to eight times the tokens. Other characters are left alone. */
+    /* Compose decomposed Hangul (NFD, as in macOS file names) first: it takes
+     * three to eight times as many tokens. Other characters are unchanged. */
     KSLLM_ENCODE_COMPOSE = 4,
     /* End with EOS if the model wants one (adds_eos), as embedding models do.
      * Not for a prompt: an answer would begin after the end. */
@@ -356,12 +356,13 @@ enum {
 
 /* Text to tokens, the ids of the model's own tokenizer. Writes at most `cap`
  * ids to `tokens` and returns how many the text has, so a call with cap 0
- * (tokens may be NULL) measures. Bytes that are not UTF-8 are encoded as what
- * they are, byte by byte, where the vocabulary has bytes, otherwise as U+FFFD.
+ * (tokens may be NULL) measures. Invalid UTF-8 is encoded byte by byte if the
+ * vocabulary has byte tokens; otherwise it becomes U+FFFD.
  *
- * Cost: linear in `size`. Uses about 2 KiB of stack; a single word of more
- * than some hundred bytes takes memory from the model's allocator for the
- * time of the call. Errors: ARGUMENT, MEMORY. */
+ * Cost: never quadratic. Four times the text takes four to nine times as long,
+ * whatever the text is. Uses about 2 KiB of stack; a single word of more than
+ * about a hundred bytes takes memory from the model's allocator during the
+ * call. Errors: ARGUMENT, MEMORY. */
 KSLLM_API int64_t ksllm_encode(
     const ksllm_model *model, const char *text, size_t size, uint32_t flags,
     int32_t *tokens, size_t cap, ksllm_error *err);
@@ -371,9 +372,9 @@ enum {
     KSLLM_DECODE_SPECIAL = 1
 };
 
-/* Tokens to text in whole UTF-8 characters: what is no character becomes
- * U+FFFD. Writes at most `cap` bytes (no NUL) and returns the length of the
- * whole. Errors: ARGUMENT, TOKEN. */
+/* Tokens to text in whole UTF-8 characters; invalid bytes become U+FFFD. Writes
+ * at most `cap` bytes (no NUL) and returns the length of the whole text.
+ * Errors: ARGUMENT, TOKEN. */
 KSLLM_API int64_t ksllm_decode(
     const ksllm_model *model, const int32_t *tokens, size_t n_tokens,
     uint32_t flags, char *text, size_t cap, ksllm_error *err);
@@ -393,9 +394,9 @@ KSLLM_API int32_t ksllm_token_find(
  * file or its vocabulary marks as an end. */
 KSLLM_API bool ksllm_token_is_stop(const ksllm_model *model, int32_t token);
 
-/* Decodes a stream: text comes out in whole UTF-8 characters only, and all
- * pieces together are what ksllm_decode gives for all tokens. The struct may
- * be copied. */
+/* Decodes a stream. Text comes out in whole UTF-8 characters only. All pieces
+ * together are what ksllm_decode gives for all tokens. The struct may be
+ * copied. */
 typedef struct ksllm_decoder {
     uint64_t opaque[8];
 } ksllm_decoder;
@@ -403,37 +404,38 @@ typedef struct ksllm_decoder {
 KSLLM_API void ksllm_decoder_init(
     ksllm_decoder *decoder, const ksllm_model *model, uint32_t flags);
 
-/* Takes one token, writes the text that is whole now (maybe none) and returns
- * its length. `cap` must be at least 3 * max_piece_bytes + 12, else BUFFER and
- * nothing happened. Errors: ARGUMENT, TOKEN, BUFFER. */
+/* Takes one token, writes the text that is complete now (maybe none) and
+ * returns its length. `cap` must be at least 3 * max_piece_bytes + 12;
+ * otherwise BUFFER, and nothing has changed. Errors: ARGUMENT, TOKEN, BUFFER.
+ */
 KSLLM_API int64_t ksllm_decoder_next(
     ksllm_decoder *decoder, int32_t token, char *text, size_t cap);
 
 /* Ends the stream: an unfinished character comes out as U+FFFD (3 bytes). The
- * decoder is as after init. */
+ * decoder is then as after init. */
 KSLLM_API int64_t ksllm_decoder_end(
     ksllm_decoder *decoder, char *text, size_t cap);
 
-/* What a stream may be given out in. */
+/* The units in which text can come out. */
 typedef enum ksllm_unit {
     KSLLM_UNIT_CHARACTER = 0,
     /* What a reader takes for one character (extended grapheme clusters of
      * Unicode 16.0, UAX 29): a syllable with the jamo that complete it, a
-     * letter with its accents, an emoji with all its parts, CR LF. Where one
-     * ends is known when the next one begins. */
+     * letter with its accents, an emoji with all its parts, CR LF. The end of
+     * one is known when the next one begins. */
     KSLLM_UNIT_GRAPHEME = 1,
-    /* An eojeol with the white space behind it. Ends behind white space. */
+    /* An eojeol with the white space after it. Ends after white space. */
     KSLLM_UNIT_EOJEOL = 2
 } ksllm_unit;
 
-/* How many bytes from the beginning of a text are whole units, whatever comes
- * after it: what a program that collects the pieces of ksllm_decoder_next or
- * of a splitter can show now. The rest is the beginning of a unit; it goes in
- * front of the next piece, or comes out as it is when the stream ends. `text`
- * has to begin where a unit begins, and consist of whole characters.
+/* Returns the length of the longest prefix made of complete units, whatever
+ * follows: what a program that collects the pieces of ksllm_decoder_next or of
+ * a splitter can show now. The rest is the beginning of a unit: put it before
+ * the next piece, or show it unchanged when the stream ends. `text` must begin
+ * where a unit begins, and consist of whole characters.
  *
- * A unit has no greatest length, and a text can be made of which no unit ever
- * ends. Whoever collects has to stop somewhere: ksllm_generate does at
+ * A unit has no maximum length, and a unit may never end. A program that
+ * collects pieces needs a limit of its own; that of ksllm_generate is
  * KSLLM_MAX_UNIT_BYTES. Cost: linear in `size`. 0 for NULL or no such unit. */
 KSLLM_API size_t ksllm_text_units(
     const char *text, size_t size, ksllm_unit unit);
@@ -441,8 +443,8 @@ KSLLM_API size_t ksllm_text_units(
 /* ---- 8 Control of a running call -------------------------------------------
  */
 
-/* A flag that the caller owns and shares between threads. Zero it to begin
- * with. Once set, calls that watch it return CANCELLED until it is cleared. */
+/* A flag that the caller owns and shares between threads. It must begin as
+ * zero. Once set, calls that watch it return CANCELLED until it is cleared. */
 typedef struct ksllm_cancel {
     int32_t flag;
 } ksllm_cancel;
@@ -451,17 +453,17 @@ typedef struct ksllm_cancel {
 KSLLM_API void ksllm_cancel_set(ksllm_cancel *cancel);
 KSLLM_API void ksllm_cancel_clear(ksllm_cancel *cancel);
 
-/* How long a call may run and who may stop it. Both are looked at several
- * times inside every layer, so they take effect within milliseconds, inside a
- * long prompt too. A call that was stopped leaves the session with the tokens
- * whose evaluation was complete; it can go on from there to the same result
- * as if nothing had happened. */
+/* How long a call may run and who may stop it. Both are checked several times
+ * inside every layer, so they take effect within milliseconds, inside a long
+ * prompt too. A call that was stopped leaves the session with the tokens whose
+ * evaluation was complete. Going on from there gives the same result as if
+ * nothing had happened. */
 typedef struct ksllm_control {
     size_t size;
     const ksllm_cancel *cancel; /* NULL: cannot be cancelled */
-    /* Generation gives at most so many tokens a second and sleeps in between,
-     * to spare the battery and to stay cool. A cancel and the budget end the
-     * sleep. Time that a slow token took is not made up for. 0: no limit. */
+    /* Generation gives at most this many tokens a second: it sleeps between
+     * tokens, to save the battery and stay cool. A cancel and the budget end
+     * the sleep. Time lost by a slow token is not made up. 0: no limit. */
     float max_tokens_per_second;
     uint64_t budget_us;         /* microseconds from the call; 0: no limit */
     /* Called on the calling thread after every batch of a prompt. */
@@ -488,9 +490,9 @@ typedef void (*ksllm_parallel_for)(
 typedef enum ksllm_overflow {
     KSLLM_OVERFLOW_ERROR = 0,   /* a full context is KSLLM_ERR_CONTEXT */
     /* A full context keeps its first n_keep tokens, drops the older half of
-     * the rest and evaluates what remains anew, so that the result is the one
-     * that a fresh session with those tokens has. Costs a prompt of that
-     * length each time. */
+     * the rest and evaluates what remains again, so that the result is that of
+     * a fresh session with those tokens. This costs a prompt of that length
+     * each time. */
     KSLLM_OVERFLOW_SLIDE = 1
 } ksllm_overflow;
 
@@ -504,20 +506,20 @@ typedef struct ksllm_session_options {
     size_t size;
     uint32_t n_ctx;         /* tokens it can hold. 0: the model's training
                                length, 4096 at most. More than the training
-                               length is allowed; what a model says beyond it
-                               is not to be relied on */
+                               length is allowed, but what a model says beyond
+                               it is not reliable */
     uint32_t n_batch;       /* tokens evaluated together, 1 to 4096. 0: 64.
-                               ksllm_memory.scratch grows with it, what comes
-                               out does not depend on it. 16 takes a quarter
-                               of that memory and reads prompts at about 3/4
-                               of the speed; above 128 nothing is gained */
+                               ksllm_memory.scratch grows with it; results do
+                               not depend on it. 16 takes a quarter of that
+                               memory and reads prompts at about 3/4 of the
+                               speed; above 128 nothing is gained */
     uint32_t n_threads;     /* with the calling one, 64 at most. 0: one per
                                fast core that the process may use, 16 at most.
                                1 starts no thread */
     /* The KV cache: Q8_0 (default; int8, a scale for 64 dimensions of a key
      * and for each value) or F16, which takes twice the memory and is slower
-     * in long contexts, or F32. What int8 costs next to the weights' own
-     * rounding is in README. */
+     * in long contexts, or F32. tests/README.md has what int8 costs beside the
+     * rounding of the weights. */
     ksllm_type kv_type;
     ksllm_overflow overflow;
     uint32_t n_keep;        /* for SLIDE, less than n_ctx */
@@ -528,10 +530,10 @@ typedef struct ksllm_session_options {
     void *memory;
     size_t memory_size;
     const ksllm_allocator *allocator;   /* NULL: the model's */
-    /* Runs on the caller's threads; n_threads then sets into how many pieces
-     * the work is cut (0: 4). No thread is started. A batch takes 5 calls a
-     * layer and one more, so a single token as many as 64 tokens: a pool for
-     * it should take microseconds to start. */
+    /* Runs on the caller's threads; n_threads then sets the number of pieces
+     * (0: 4). No thread is started. A batch takes 5 calls a layer and one
+     * more, for a single token as for 64: the pool should start within
+     * microseconds. */
     ksllm_parallel_for parallel_for;
     void *parallel_ctx;
     /* Called first on every worker thread that the session starts, with its
@@ -581,13 +583,13 @@ KSLLM_API void ksllm_session_free(ksllm_session *session);
  * prefix with what it holds, evaluates the rest. Afterwards the logits are
  * those of the last token. n_tokens must be at least 1. Errors: ARGUMENT,
  * TOKEN, CONTEXT, CANCELLED, DEADLINE. ARGUMENT, TOKEN and CONTEXT leave the
- * session as it was. With KSLLM_OVERFLOW_SLIDE a list longer than n_ctx is cut
+ * session unchanged. With KSLLM_OVERFLOW_SLIDE a list longer than n_ctx is cut
  * as that policy says. */
 KSLLM_API ksllm_status ksllm_session_sync(
     ksllm_session *session, const int32_t *tokens, size_t n_tokens,
     const ksllm_control *control, ksllm_error *err);
 
-/* Adds tokens at the end and evaluates them. As sync otherwise. */
+/* Adds tokens at the end and evaluates them. Otherwise as sync. */
 KSLLM_API ksllm_status ksllm_session_append(
     ksllm_session *session, const int32_t *tokens, size_t n_tokens,
     const ksllm_control *control, ksllm_error *err);
@@ -596,7 +598,7 @@ KSLLM_API ksllm_status ksllm_session_append(
  * each of these tokens, given all that the session holds before it: for
  * perplexity, and to choose between answers. The first token of an empty
  * session has nothing before it: NAN. With SLIDE it refuses to slide
- * (CONTEXT). Takes no memory, and about a tenth longer than append. After a
+ * (CONTEXT). Allocates nothing; takes about a tenth longer than append. After a
  * cancel or a deadline the values of the tokens that the session holds are
  * valid. */
 KSLLM_API ksllm_status ksllm_session_score(
@@ -611,8 +613,8 @@ KSLLM_API ksllm_status ksllm_session_append_logits(
 
 /* Forgets all but the first n_tokens. There are no logits until the next
  * evaluation. On a model with sliding windows the cache of a local layer may
- * not reach back that far any more; then the next evaluation recomputes from
- * the start, which takes longer and gives the same result. Errors: ARGUMENT
+ * no longer reach back that far. The next evaluation then recomputes from the
+ * start, which takes longer and gives the same result. Errors: ARGUMENT
  * (the session holds fewer), STATE. */
 KSLLM_API ksllm_status ksllm_session_rewind(
     ksllm_session *session, size_t n_tokens, ksllm_error *err);
@@ -687,9 +689,9 @@ static inline void ksllm_sampling_init(ksllm_sampling *sampling) {
 
 /* What the file recommends: general.sampling.temp, top_k, top_p, min_p,
  * penalty_repeat and penalty_last_n (as ksllm-quant and llama.cpp write them,
- * from generation_config.json). What the file does not say, or gives out of
- * its range, is as after init; a file that gives others but no temperature
- * means 1, as transformers does. `model` NULL: as init. */
+ * from generation_config.json). A value that is missing or out of its range is
+ * as after init. A file that gives others but no temperature means 1, as in
+ * transformers. `model` NULL: as init. */
 KSLLM_API void ksllm_sampling_from_model_sized(
     ksllm_sampling *sampling, size_t size, const ksllm_model *model);
 static inline void ksllm_sampling_from_model(
@@ -771,14 +773,14 @@ typedef struct ksllm_generation {
     ksllm_on_piece on_piece;    /* NULL: only the result */
     void *piece_ctx;
     const ksllm_control *control;   /* NULL: no limit */
-    /* Text comes in whole units of this kind; at the end, and in front of a
-     * stop string, also a part of one. A unit that grows beyond
+    /* Text comes in whole units of this kind; at the end, and before a stop
+     * string, also a part of one. A unit that grows beyond
      * KSLLM_MAX_UNIT_BYTES comes in parts of whole characters, of about that
-     * length each: nobody can make the text wait for ever. */
+     * length each, so text never waits for ever. */
     ksllm_unit unit;
-    /* In ksllm_chat_generate alone: after so many tokens of thinking the text
-     * that ends it is put after them ("</think>" and the like, evaluated as if
-     * the model had written it), and the answer begins. 0: no limit. */
+    /* For ksllm_chat_generate only: after this many tokens of thinking the
+     * library adds the text that ends it ("</think>" and the like, evaluated
+     * as if the model had written it), and the answer begins. 0: no limit. */
     uint32_t max_thinking;
 } ksllm_generation;
 
@@ -814,13 +816,13 @@ typedef struct ksllm_result {
 
 /* Evaluates the prompt, then draws and appends tokens until something stops
  * it. Afterwards the session holds the prompt and every token that was
- * generated, the stop token left out. `result` may be NULL; it is filled on
- * errors too. The `step` of a draw is the position it is for
- * (counting what slid out): an answer that
- * was stopped and goes on later is the one that an undisturbed call gives.
+ * generated, without the stop token. `result` may be NULL; it is filled on
+ * errors too. The `step` of a draw is the position of its token, counting what
+ * slid out. So an answer that was stopped and goes on later is the one that an
+ * undisturbed call gives.
  *
- * Text prompts are encoded in the session's own memory: a prompt of more than
- * 16 bytes per token of n_ctx is CONTEXT without being looked at.
+ * Text prompts are encoded in the session's own memory. A prompt of more than
+ * 16 bytes per token of n_ctx is refused at once (CONTEXT).
  *
  * Returns OK for every stop but KSLLM_STOP_CANCELLED and KSLLM_STOP_DEADLINE,
  * which are CANCELLED and DEADLINE. Other errors: ARGUMENT, TOKEN, CONTEXT
