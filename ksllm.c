@@ -5703,6 +5703,11 @@ static ksllm_status gguf_read_header(
     const gguf *g, const os_file *f, gguf_header *h, ksllm_error *err) {
     h->c = (gguf_cursor){f->p, f->n, 0, false};
     const u8 *magic = gguf_take(&h->c, 4);
+    static const char lfs[] = "version https://git-lfs";
+    if (f->n >= sizeof lfs && !memcmp(f->p, lfs, sizeof lfs - 1))
+        return fail(err, KSLLM_ERR_FORMAT, 0,
+            "%.*s: a git-LFS pointer in place of the file: fetch that with "
+            "'git lfs pull'", STR(g->name));
     if (!magic || memcmp(magic, "GGUF", 4) != 0)
         return fail(err, KSLLM_ERR_FORMAT, 0,
             "%.*s: not a GGUF file (it does not begin with 'GGUF')",
@@ -7139,7 +7144,8 @@ enum {
     TOK_TEXT_MAX = 512,     /* bytes a token has in the file (some have 256) */
     TOK_CHAIN_MAX = 256,    /* steps along a hash table */
     TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the tables */
-    TOK_STOPS = 32,         /* stop tokens remembered */
+    TOK_STOPS = 64,         /* stop tokens remembered; of them from a list: */
+    TOK_STOPS_LISTED = 32,  /* so the ids and names beside it have room */
     TOK_FAR_LENGTHS = TOK_TEXT_MAX / 64,
     /* Bytes of scratch that tok_encode needs at most, per byte of text and
      * beside them; only text that is one single word needs that much. Text
@@ -8345,6 +8351,25 @@ static void tok_add_stop(tokenizer *t, i32 id) {
         t->stop[t->n_stops++] = id;
 }
 
+/* What ksllm-quant writes: every id that ends an answer in the model's config,
+ * for which GGUF has no key. */
+static ksllm_status tok_open_stops(tok_opening *o) {
+    static const char key[] = "tokenizer.ksllm.stop_token_ids";
+    const gguf_kv *kv = gguf_find(o->g, key);
+    i64 id;
+
+    if (kv == NULL)
+        return KSLLM_OK;
+    if (kv->type != KSLLM_META_ARRAY || kv->count > TOK_STOPS_LISTED)
+        return tok_bad(o, key, "is not a list of at most 32 tokens");
+    for (u64 i = 0; i < kv->count; i++) {
+        if (!gguf_int_at(kv, i, &id) || id < 0 || id >= o->t->n_vocab)
+            return tok_bad(o, key, "is not of tokens of the vocabulary");
+        tok_add_stop(o->t, (i32)id);
+    }
+    return KSLLM_OK;
+}
+
 static void tok_open_ends(tokenizer *t) {
     bool harmony = tok_find_name(t, "<|return|>") >= 0
                    || tok_find_name(t, "<|flush|>") >= 0;
@@ -8451,6 +8476,8 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
         s = tok_open_merges(&o);
     if (s == KSLLM_OK)
         s = tok_open_ids(&o);
+    if (s == KSLLM_OK)
+        s = tok_open_stops(&o);
     if (s != KSLLM_OK) {
         tok_close(t, a);
         return s;
@@ -14587,8 +14614,18 @@ static mdl_key mdl_key_of(const ksllm_model *m, const char *name) {
     return k;
 }
 
-/* An integer in [lo, hi]; `fallback` if the key is absent, unless that is
- * negative: then the key is required. */
+/* Whether all of a value are alike. */
+static bool mdl_is_one(const gguf_kv *kv) {
+    i64 first, v;
+    for (u64 i = 1; i < kv->count; i++)
+        if (gguf_int_at(kv, 0, &first) && gguf_int_at(kv, i, &v) && v != first)
+            return false;
+    return true;
+}
+
+/* An integer in [lo, hi], or one for each block if all are the same;
+ * `fallback` if the key is absent, unless that is negative: then the key is
+ * required. */
 static ksllm_status mdl_int(const ksllm_model *m, const char *name, i64 lo,
     i64 hi, i64 fallback, u32 *out, ksllm_error *err) {
     mdl_key k = mdl_key_of(m, name);
@@ -14597,7 +14634,11 @@ static ksllm_status mdl_int(const ksllm_model *m, const char *name, i64 lo,
     if (!kv && fallback < 0)
         return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
-    if (kv && kv->type == KSLLM_META_ARRAY)
+    if (kv && kv->type == KSLLM_META_ARRAY && kv->count != m->n_blocks)
+        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: '%s' has %llu values for %u blocks", STR(m->g.name), k.text,
+            (unsigned long long)kv->count, (unsigned)m->n_blocks);
+    if (kv && !mdl_is_one(kv))
         return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
             "%.*s: '%s' differs by layer, which this version cannot run",
             STR(m->g.name), k.text);

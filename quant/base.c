@@ -68,10 +68,47 @@ static void out_catch_signals(void) {
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* ---- what is read ----
+ * Every file that is opened is noted, so that no output replaces one, whatever
+ * name it goes by. */
+
+static struct {
+    dev_t dev;
+    ino_t ino;
+} *in_files;
+static size_t n_in_files;
+
+static void in_note(const struct stat *st) {
+    in_files = realloc(in_files, (n_in_files + 1) * sizeof *in_files);
+    if (!in_files) die("out of memory");
+    in_files[n_in_files].dev = st->st_dev;
+    in_files[n_in_files++].ino = st->st_ino;
+}
+
+static bool in_is_noted(const struct stat *st) {
+    for (size_t i = 0; i < n_in_files; i++)
+        if (in_files[i].dev == st->st_dev && in_files[i].ino == st->st_ino)
+            return true;
+    return false;
+}
+
+/* For a file that the library opens: notes it, or says what else is there. */
+static void in_check(const char *path) {
+    struct stat st;
+    if (stat(path, &st))
+        die("%s: cannot be opened: %s", path, os_reason(errno));
+    if (S_ISDIR(st.st_mode))
+        die("%s: a folder; 'ksllm-quant convert' makes a GGUF file of a "
+            "model's folder", path);
+    in_note(&st);
+}
+
 static void out_open(out_file *o, const char *path) {
     int n = snprintf(o->path, sizeof o->path, "%s", path);
     struct stat st;
     if (n < 0 || (size_t)n >= sizeof o->path) die("%s: name too long", path);
+    if (!stat(path, &st) && in_is_noted(&st))
+        die("%s: is read for this; write to another file", path);
     if (!stat(path, &st) && !S_ISREG(st.st_mode))
         die("%s: exists and is not a regular file", path);
     if (!stat(path, &st) && access(path, W_OK))
@@ -175,6 +212,7 @@ static bool file_map(const char *path, os_file *f) {
     if (fd < 0 && errno == ENOENT) return false;
     if (fd < 0 || fstat(fd, &st)) die("%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) die("%s: not a regular file", path);
+    in_note(&st);
     if (st.st_size) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd,
             0);
@@ -183,7 +221,28 @@ static bool file_map(const char *path, os_file *f) {
         f->n = (u64)st.st_size;
     }
     close(fd);
+    static const char lfs[] = "version https://git-lfs";
+    if (f->n >= sizeof lfs - 1 && !memcmp(f->p, lfs, sizeof lfs - 1))
+        die("%s: a git-LFS pointer in place of the file: fetch that with "
+            "'git lfs pull'", path);
     return true;
+}
+
+/* A GGUF file to read, and the parts beside it. */
+static void gguf_file(gguf *g, const char *path) {
+    ksllm_error err;
+    os_file f;
+    *g = (gguf){.name = str_of(path)};
+    in_check(path);
+    if (os_map(path, &f, &err) || gguf_open(g, f, path, &MEM_LIBC, &err))
+        die("%s", err.text);
+    for (u32 i = 1; i < g->n_parts; i++) {
+        char *part = strdup(path);
+        if (!part) die("out of memory");
+        gguf_part_name(part, strlen(part), i + 1);
+        in_check(part);
+        free(part);
+    }
 }
 
 static void file_unmap(os_file *f) {
@@ -193,7 +252,8 @@ static void file_unmap(os_file *f) {
 
 /* Lets the kernel drop mapped pages that will not be read again. */
 static void file_forget(const u8 *p, u64 n) {
-    uintptr_t page = 4096, a = ((uintptr_t)p + page - 1) & ~(page - 1);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t a = ((uintptr_t)p + page - 1) & ~(page - 1);
     uintptr_t b = ((uintptr_t)p + (size_t)n) & ~(page - 1);
     if (b > a) madvise((void *)a, b - a, MADV_DONTNEED);
 }
@@ -206,13 +266,10 @@ static f64 now_seconds(void) {
     return (f64)t.tv_sec + 1e-9 * (f64)t.tv_nsec;
 }
 
-static u32 n_workers; /* set from --threads; 0: one per core */
+static u32 n_workers; /* set from --threads; 0: as many as a session has */
 
 static u32 workers_wanted(void) {
-    cpu_set_t set;
-    if (n_workers) return n_workers;
-    if (sched_getaffinity(0, sizeof set, &set)) return 1;
-    return (u32)max_size(1, (size_t)CPU_COUNT(&set));
+    return n_workers ? n_workers : os_fast_cores();
 }
 
 typedef struct {
@@ -315,6 +372,15 @@ static u64 arg_number(const char *name, const char *s, u64 lo, u64 hi) {
         die("%s wants a number from %llu to %llu, not '%s'", name,
             (unsigned long long)lo, (unsigned long long)hi, s);
     return v;
+}
+
+/* What is neither an option nor the input that a command still wants. */
+static __attribute__((noreturn)) void arg_unknown(const args *a) {
+    const char *s = a->argv[a->at];
+    if (s[0] == '-')
+        die("%s has no option '%s'; %s --help lists them", a->argv[0], s,
+            a->argv[0]);
+    die("%s: '%s' is one file too many", a->argv[0], s);
 }
 
 static bool arg_threads(args *a) {

@@ -228,6 +228,7 @@ static void cal_go(const cal_options *o) {
     ksllm_error err = {0};
     cal c = {.pass = 0};
     gw g = {.n_kv = 0};
+    in_check(o->model);
     if (ksllm_model_open(o->model, NULL, &m, &err)) die("%s", err.text);
     ksllm_model_get_info(m, &info, NULL);
     u64 n = 0, total = 0;
@@ -275,9 +276,9 @@ static void cal_go(const cal_options *o) {
     progress_end(&bar);
     out_finish(&g.out);
     if (!o->quiet)
-        fprintf(stderr, "%s: %llu tokens, %u passes, %.1f MB, %.1f s\n",
-            o->out, (unsigned long long)total, passes, (f64)g.end / 1e6,
-            now_seconds() - bar.start);
+        fprintf(stderr, "%s: %llu tokens, %u pass%s, %.1f MB, %.1f s\n",
+            o->out, (unsigned long long)total, passes, passes > 1 ? "es" : "",
+            (f64)g.end / 1e6, now_seconds() - bar.start);
     ksllm_session_free(s);
     ksllm_model_close(m);
 }
@@ -301,7 +302,7 @@ static int cal_main(int argc, char **argv) {
         else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
             fputs(CAL_USAGE, stdout);
             return 0;
-        } else if (argv[a.at][0] == '-') die("what is '%s'?", argv[a.at]);
+        } else if (argv[a.at][0] == '-') arg_unknown(&a);
         else if (!o.model) o.model = argv[a.at++];
         else o.texts[o.n_texts++] = argv[a.at++];
     }

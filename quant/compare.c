@@ -57,6 +57,7 @@ static void cmp_open(cmp *c, cmp_side *s, const char *path, bool exact) {
     ksllm_session_options so;
     ksllm_model_info info = {.size = sizeof info};
     s->path = path;
+    in_check(path);
     if (ksllm_model_open(path, NULL, &s->m, &err)) cmp_die(path, &err);
     ksllm_model_get_info(s->m, &info, NULL);
     s->bits = 8 * (f64)info.weight_bytes / (f64)info.n_parameters;
@@ -272,7 +273,7 @@ static int cmp_main(int argc, char **argv) {
         else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
             fputs(CMP_USAGE, stdout);
             return 0;
-        } else if (argv[a.at][0] == '-') die("what is '%s'?", argv[a.at]);
+        } else if (argv[a.at][0] == '-') arg_unknown(&a);
         else if (n == KS_LEN(files)) die("too many files");
         else files[n++] = argv[a.at++];
     }

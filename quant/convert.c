@@ -312,6 +312,7 @@ typedef struct {
     i64 n_dense, n_mtp, n_experts; /* MTP blocks follow the layers */
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
+    bool tied;
     gw *g;
     qz_options *o;
 } cv;
@@ -367,10 +368,66 @@ static void cv_find_family(cv *c) {
     die("%s/config.json: model_type '%.*s' is not known", c->dir, STR(type));
 }
 
-static const js *cv_rope(const cv *c) {
-    const js *r = cv_get(c->config, "rope_parameters|rope_scaling");
+/* rope_scaling or rope_parameters, that of global layers. */
+static const js *cv_rope_named(const cv *c, const char *name) {
+    const js *r = js_get(c->config, name);
     const js *full = js_get(r, "full_attention");
-    return full && full->kind == JS_OBJ ? full : r;
+    if (full && full->kind == JS_OBJ) r = full;
+    return r && r->kind == JS_OBJ && r->n ? r : NULL;
+}
+
+static const js *cv_rope(const cv *c) {
+    const js *r = cv_rope_named(c, "rope_scaling");
+    return r ? r : cv_rope_named(c, "rope_parameters");
+}
+
+/* Whether all that a says about rope, but its base, b says as well. */
+static bool cv_rope_within(const js *a, const js *b) {
+    for (const js *v = a->first; v; v = v->next) {
+        bool type = str_eq(v->key, str_of("type"))
+            || str_eq(v->key, str_of("rope_type"));
+        const js *w = cv_get(b, type ? "rope_type|type" : str_dup(v->key));
+        f64 x, y;
+        if (str_eq(v->key, str_of("rope_theta")) || v->kind == JS_NULL)
+            continue;
+        if (!w || w->kind != v->kind) return false;
+        if (js_num(v, &x) && js_num(w, &y) ? x < y || x > y
+                                           : !str_eq(v->text, w->text))
+            return false;
+    }
+    return true;
+}
+
+static void cv_check_base(const cv *c, f64 base, const char *name, f64 other) {
+    if (base < other || base > other)
+        die("%s/config.json: the base of rope is %g and, in %s, %g: take out "
+            "the one that is wrong", c->dir, base, name, other);
+}
+
+/* transformers 5 takes rope_scaling before rope_parameters, and a base in
+ * there before the one outside. Code that comes with a model reads what it
+ * was written for. So what stands in two places has to be the same. */
+static void cv_check_rope(const cv *c) {
+    static const char *const names[] = {"rope_scaling", "rope_parameters"};
+    const js *r[2];
+    for (int i = 0; i < 2; i++) r[i] = cv_rope_named(c, names[i]);
+    if (r[0] && r[1] && !(cv_rope_within(r[0], r[1])
+            && cv_rope_within(r[1], r[0])))
+        die("%s/config.json: rope_scaling and rope_parameters differ: take "
+            "out the one that is wrong", c->dir);
+    f64 base = 0, b;
+    bool own = js_get(c->config, "rope_theta_global") != NULL;
+    if (!own) js_num(js_get(c->config, "rope_theta"), &base);
+    for (int i = 0; i < 2; i++) {
+        if (!js_num(js_get(r[i], "rope_theta"), &b)) continue;
+        if (base > 0) cv_check_base(c, base, names[i], b);
+        base = b;
+    }
+    const js *local = js_get(js_get(c->config, "rope_parameters"),
+        "sliding_attention");
+    if (js_num(js_get(c->config, "rope_local_base_freq"), &base)
+        && js_num(js_get(local, "rope_theta"), &b))
+        cv_check_base(c, base, "sliding_attention", b);
 }
 
 /* What would be computed wrongly, for want of a switch in the graph. */
@@ -390,7 +447,8 @@ static void cv_check_config(const cv *c) {
             die("%s/config.json: '%s' is %g, which %s is not run with", c->dir,
                 off[i], v, c->family->arch);
     }
-    f64 part = cv_float(c->config, "partial_rotary_factor",
+    cv_check_rope(c);
+    f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
     if (part < 1) die("%s/config.json: partial_rotary_factor %g is not "
         "supported", c->dir, part);
@@ -507,7 +565,9 @@ static void cv_write_rope(cv *c) {
     base = cv_float(c->config, "rope_local_base_freq",
         cv_float(local, "rope_theta", base));
     c->theta = cv_float(c->config, "rope_theta_global|rope_theta",
-        cv_float(r, "rope_theta", c->family->flags & CV_GEMMA ? 1e6 : 10000));
+        cv_float(r, "rope_theta", cv_float(
+            cv_rope_named(c, "rope_parameters"), "rope_theta",
+            c->family->flags & CV_GEMMA ? 1e6 : 10000)));
     gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base"), (f32)c->theta);
     if (c->family->flags & CV_ROPES
         || (c->family->flags & CV_GEMMA && (base < 10000 || base > 10000)))
@@ -632,10 +692,17 @@ static void cv_write_keys(cv *c) {
     if (flags & CV_GEMMA) cv_write_gemma(c);
 }
 
+/* do_sample false is greedy there, whatever else is said, but for the penalty;
+ * here a temperature of 0. Where it is not said, transformers is greedy too;
+ * but who gives a temperature means it. */
 static void cv_write_sampling(const cv *c) {
+    const js *sample = js_get(c->generation, "do_sample");
+    bool greedy = sample && sample->kind == JS_BOOL && !js_true(sample);
+    if (greedy) gw_kv_f32(c->g, "general.sampling.temp", 0);
     for (size_t i = 0; i < KS_LEN(CV_SAMPLING); i++) {
         const cv_key *k = &CV_SAMPLING[i];
         f64 v;
+        if (greedy && strcmp(k->from, "repetition_penalty")) continue;
         if (!js_num(js_get(c->generation, k->from), &v) || v - v != 0) continue;
         if (k->kind == CV_FLOAT) {
             gw_kv_f32(c->g, k->to, (f32)v);
@@ -933,11 +1000,53 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name) {
     qz_statistics(c->o, t);
 }
 
-static bool cv_tied(const cv *c) {
+/* The tensor of the checkpoint that becomes this one. */
+static const st_tensor *cv_find(const cv *c, const char *to) {
+    for (u32 i = 0; i < c->st.n; i++) {
+        str name = c->st.t[i].name;
+        if (!cv_left_out(c, name)
+            && str_eq(cv_place_of(c, cv_bare(name), 0).name, str_of(to)))
+            return &c->st.t[i];
+    }
+    return NULL;
+}
+
+static bool cv_same_values(const st_tensor *a, const st_tensor *b) {
+    enum { N = 1024 };
+    f32 x[N], y[N];
+    u64 n = 1;
+    if (a->n_dims != b->n_dims || a->dtype == ST_F8_E4M3
+        || b->dtype == ST_F8_E4M3) return false; /* those have scales */
+    for (u32 i = 0; i < a->n_dims; i++) {
+        if (a->dims[i] != b->dims[i]) return false;
+        n *= a->dims[i];
+    }
+    if (a->dtype == b->dtype)
+        return !memcmp(a->data, b->data, (size_t)(a->end - a->begin));
+    for (u64 i = 0; i < n; i += N) {
+        u64 k = n - i < N ? n - i : N;
+        st_values(a, i, k, x);
+        st_values(b, i, k, y);
+        for (u64 j = 0; j < k; j++)
+            if (x[j] < y[j] || x[j] > y[j]) return false;
+    }
+    return true;
+}
+
+/* As transformers does: a head that differs from the embedding counts, though
+ * the config says that they are one. */
+static void cv_decide_tied(cv *c) {
     const js *v = js_get(c->config, "tie_word_embeddings");
-    if (!v) v = js_get(c->top, "tie_word_embeddings");
-    if (!v) return (c->family->flags & CV_TIED) != 0;
-    return js_true(v);
+    const js *top = js_get(c->top, "tie_word_embeddings");
+    c->tied = v || top ? js_true(v) || js_true(top)
+        : (c->family->flags & CV_TIED) != 0;
+    const st_tensor *head = cv_find(c, "output.weight");
+    const st_tensor *embd = cv_find(c, "token_embd.weight");
+    if (!c->tied || !head || !embd || cv_same_values(head, embd)) return;
+    c->tied = false;
+    fprintf(stderr, "%s: tie_word_embeddings is set, but '%.*s' is not '%.*s': "
+        "both are kept, as transformers does\n", c->dir, STR(head->name),
+        STR(embd->name));
 }
 
 /* A line for each purpose. */
@@ -959,15 +1068,14 @@ static void cv_say_left_out(const cv *c) {
 static void cv_plan(cv *c) {
     str unknown = {0};
     u32 n_unknown = 0;
-    bool tied = cv_tied(c);
-    c->o->tied = tied;
+    c->o->tied = c->tied;
     for (u32 i = 0; i < c->st.n; i++) {
         st_tensor *t = &c->st.t[i];
         if (cv_left_out(c, t->name)) continue;
         for (u32 k = 0;; k++) {
             cv_place place = cv_place_of(c, cv_bare(t->name), k);
             if (!place.name.n) break;
-            if (tied && str_eq(place.name, str_of("output.weight")))
+            if (c->tied && str_eq(place.name, str_of("output.weight")))
                 t->used = true;
             else if (place.expert >= 0) cv_add_expert(c, t, place);
             else cv_add_tensor(c, t, place.name);
@@ -999,7 +1107,7 @@ static void cv_plan(cv *c) {
 static void cv_check_plan(const cv *c) {
     if (!cv_planned(c, str_of("token_embd.weight")))
         die("%s: no token embedding among the tensors", c->dir);
-    if (!cv_planned(c, str_of("output.weight")) && !cv_tied(c))
+    if (!cv_planned(c, str_of("output.weight")) && !c->tied)
         die("%s: 'lm_head.weight' is missing and tie_word_embeddings is not "
             "set", c->dir);
     for (i64 n = 0; n < c->n_layers; n++) {
@@ -1033,8 +1141,11 @@ static void cv_try(const cv *c) {
             memcpy(to, s->made, (size_t)t->bytes);
         }
     }
-    if (ksllm_model_open_memory(p, size, NULL, &m, &err))
-        die("%s: what would be written cannot be run: %s", c->dir, err.text);
+    ksllm_model_options o;
+    ksllm_model_options_init(&o);
+    os_file file = {p, size, NULL, 0};
+    if (mdl_open(file, str_of(c->dir), NULL, &o, &m, &err))
+        die("what would be written cannot be run: %s", err.text);
     ksllm_model_close(m);
     munmap(p, size);
 }
@@ -1064,7 +1175,23 @@ static void cv_read_experts(cv *c) {
     }
 }
 
+static void cv_check_folder(const char *dir) {
+    struct stat st;
+    int e = stat(dir, &st) ? errno : 0;
+    if (e == ENOENT) die("%s: there is no such folder", dir);
+    if (e) die("%s: %s", dir, strerror(e));
+    if (!S_ISDIR(st.st_mode))
+        die("%s: a file; convert takes a model's folder, with config.json and "
+            "its weights ('quantize' takes a GGUF file)", dir);
+    if (folder_has(dir, "adapter_config.json")
+        && !folder_has(dir, "model.safetensors")
+        && !folder_has(dir, "model.safetensors.index.json"))
+        die("%s: a LoRA adapter, not a model: merge it into its model "
+            "(merge_and_unload of peft) and convert that", dir);
+}
+
 static void cv_run(cv *c, const char *pre) {
+    cv_check_folder(c->dir);
     c->top = json_read(c->dir, "config.json");
     if (!c->top || c->top->kind != JS_OBJ)
         die("%s: no config.json: not a model's folder", c->dir);
@@ -1088,6 +1215,7 @@ static void cv_run(cv *c, const char *pre) {
     c->o->gqa = (u32)(c->n_heads / c->n_kv);
     cv_check_config(c);
     st_open(&c->st, c->dir);
+    cv_decide_tied(c);
     cv_write_general(c);
     cv_write_keys(c);
     cv_write_rope(c);
@@ -1095,7 +1223,9 @@ static void cv_run(cv *c, const char *pre) {
     cv_plan(c);
     cv_check_plan(c);
     const gw_tensor *embd = cv_planned(c, str_of("token_embd.weight"));
-    tk_write(c->dir, c->config, c->generation, pre, (u32)embd->dims[1], c->g);
+    tk_write(c->dir, c->top, c->config, c->generation, pre,
+        (u32)embd->dims[1], c->g);
+    qz_check_plan(c->o, c->g);
 }
 
 static int cv_main(int argc, char **argv) {
@@ -1110,8 +1240,7 @@ static int cv_main(int argc, char **argv) {
         else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
             printf("%s%s", CV_USAGE, QZ_OPTIONS);
             return 0;
-        } else if (argv[a.at][0] == '-' || c.dir)
-            die("what is '%s'?", argv[a.at]);
+        } else if (argv[a.at][0] == '-' || c.dir) arg_unknown(&a);
         else c.dir = argv[a.at++];
     }
     if (!c.dir) die("convert DIR -o OUT.gguf [-t TYPE]");

@@ -147,16 +147,12 @@ static int ins_main(int argc, char **argv) {
         else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
             puts("ksllm-quant inspect FILE.gguf [--json]");
             return 0;
-        } else if (argv[a.at][0] == '-' || path)
-            die("what is '%s'?", argv[a.at]);
+        } else if (argv[a.at][0] == '-' || path) arg_unknown(&a);
         else path = argv[a.at++];
     }
     if (!path) die("inspect FILE.gguf [--json]");
-    ksllm_error err = {0};
-    os_file f;
-    gguf g = {.name = str_of(path)};
-    if (os_map(path, &f, &err)) die("%s", err.text);
-    if (gguf_open(&g, f, path, &MEM_LIBC, &err)) die("%s", err.text);
+    gguf g;
+    gguf_file(&g, path);
     printf(json ? "{\n  \"version\": %u,\n  \"metadata\": {"
                 : "GGUF version %u\n\nmetadata\n", (unsigned)g.version);
     ins_metadata(&g, json);

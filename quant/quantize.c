@@ -244,7 +244,7 @@ static const char QZ_OPTIONS[] =
     "                     make up for the errors of earlier ones\n"
     "  --damp X           of --refine: larger trusts the statistics less\n"
     "  --nonfinite WHAT   error (default) or zero, for NaN and infinity\n"
-    "  --threads N        (default: every core)\n"
+    "  --threads N        (default: the fast cores, 16 at most)\n"
     "  --dry-run          prints what would be written\n"
     "  --quiet            no progress\n";
 
@@ -257,6 +257,14 @@ static void qz_add_override(qz_options *o, const char *v) {
     o->override[o->n_overrides++].type = type_by_name(eq + 1);
 }
 
+static f32 qz_damp(const char *s) {
+    char *end;
+    f32 v = strtof(s, &end);
+    if (end == s || *end || !(v >= 0 && v <= 1e6f))
+        die("--damp wants a number from 0 on, not '%s'", s);
+    return v;
+}
+
 static bool qz_option(qz_options *o, args *a) {
     const char *v;
     if (arg_is(a, "-o", &v) || arg_is(a, "--output", &v)) o->out = v;
@@ -266,7 +274,7 @@ static bool qz_option(qz_options *o, args *a) {
     else if (arg_is(a, "--pure", NULL)) o->pure = true;
     else if (arg_is(a, "--stats", &v)) stats_open(&o->stats, v);
     else if (arg_is(a, "--refine", NULL)) o->refine = true;
-    else if (arg_is(a, "--damp", &v)) o->damp = strtof(v, NULL);
+    else if (arg_is(a, "--damp", &v)) o->damp = qz_damp(v);
     else if (arg_is(a, "--dry-run", NULL)) o->dry_run = true;
     else if (arg_is(a, "--quiet", NULL)) o->quiet = true;
     else if (arg_is(a, "--nonfinite", &v)) {
@@ -297,6 +305,45 @@ static void qz_statistics(const qz_options *o, gw_tensor *t) {
     t->gram = gram;
 }
 
+static bool qz_has_tensor(const gw *g, const char *pattern) {
+    for (u32 i = 0; i < g->n; i++)
+        if (!fnmatch(pattern, str_dup(g->t[i].name), 0)) return true;
+    return false;
+}
+
+/* Options that would change nothing are mistakes, or worth a word. */
+static void qz_check_plan(const qz_options *o, const gw *g) {
+    u32 n_low = 0, n_stored = 0, n_known = 0, n_refined = 0, n_finer = 0;
+    for (u32 i = 0; i < o->n_overrides; i++)
+        if (!qz_has_tensor(g, o->override[i].pattern))
+            die("--tensor %s: no tensor has such a name; --dry-run without it "
+                "lists them", o->override[i].pattern);
+    for (u32 i = 0; i < g->n; i++) {
+        const gw_tensor *t = &g->t[i];
+        const blk_type *from = &BLK_TYPES[t->from], *to = &BLK_TYPES[t->type];
+        bool stored = !is_float_type(t->type) && !t->copy;
+        n_stored += stored;
+        n_low += stored && t->type != KSLLM_TYPE_Q8_0;
+        n_known += t->imp != NULL;
+        n_refined += t->gram != NULL;
+        n_finer += !is_float_type(t->from)
+            && (u32)to->bytes * from->n > (u32)from->bytes * to->n;
+    }
+    if (o->stats.open && n_stored && !n_known)
+        die("%.*s: knows none of these tensors: another model's statistics",
+            STR(o->stats.g.name));
+    if (o->refine && !n_low)
+        fprintf(stderr, "--refine changes nothing: no type here is below "
+            "eight bits\n");
+    if (o->refine && n_low && !n_refined)
+        die("%.*s: --refine needs what 'calibrate --gram' writes, and these "
+            "statistics are without", STR(o->stats.g.name));
+    if (n_finer)
+        fprintf(stderr, "%u tensor%s had fewer bits before: nothing is gained "
+            "by that; what an earlier quantization took is not in the file\n",
+            n_finer, n_finer > 1 ? "s" : "");
+}
+
 /* ---- GGUF to GGUF ---- */
 
 static void qz_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
@@ -306,13 +353,19 @@ static void qz_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
             s->dims[0], out + r * s->dims[0]);
 }
 
+/* A number, or the first of one for each layer. */
+static void qz_get_int(const gguf *g, const char *key, i64 *out) {
+    const gguf_kv *kv = gguf_find(g, key);
+    if (kv && kv->count) gguf_int_at(kv, 0, out);
+}
+
 static void qz_read_shape(const gguf *g, qz_options *o) {
     char key[160];
     str arch = gguf_get_str(g, "general.architecture");
     i64 layers = 0, heads = 0, kv = 0;
 #define GET(what, to)                                                         \
     snprintf(key, sizeof key, "%.*s." what, STR(arch));                       \
-    gguf_get_int(g, key, to);
+    qz_get_int(g, key, to);
     GET("block_count", &layers)
     GET("attention.head_count", &heads)
     kv = heads;
@@ -365,22 +418,20 @@ static int qz_main(int argc, char **argv) {
                 QZ_OPTIONS);
             return 0;
         }
-        if (argv[a.at][0] == '-' || in) die("what is '%s'?", argv[a.at]);
+        if (argv[a.at][0] == '-' || in) arg_unknown(&a);
         in = argv[a.at++];
     }
     if (!in || !o.mix) die("quantize IN.gguf -o OUT.gguf -t TYPE");
     qz_check_options(&o);
-    ksllm_error err;
-    os_file f;
-    gguf src = {.name = str_of(in)};
+    gguf src;
     gw g = {.nonfinite = o.nonfinite, .damp = o.damp,
         .bar = {.quiet = o.quiet}};
-    if (os_map(in, &f, &err)) die("%s", err.text);
-    if (gguf_open(&src, f, in, &MEM_LIBC, &err)) die("%s", err.text);
+    gguf_file(&src, in);
     if (!src.n_tensors) die("%s: holds no tensors", in);
     qz_read_shape(&src, &o);
     qz_copy_metadata(&src, &o, &g);
     qz_plan(&src, &o, &g);
+    qz_check_plan(&o, &g);
     gw_lay(&g);
     if (!o.quiet || o.dry_run) qz_print_plan(&g, o.dry_run);
     if (!o.dry_run) gw_write(&g, o.out);

@@ -6,6 +6,8 @@
  * Files are mapped. Headers come from outside: every number is checked against
  * the bytes that are there before anything is believed. */
 
+#include <dirent.h>
+
 enum { ST_MAX_HEADER = 100 << 20, ST_MAX_FILES = 4096, ST_MAX_DIMS = 8 };
 
 typedef enum { ST_F32, ST_F16, ST_BF16, ST_F8_E4M3, ST_F64 } st_dtype;
@@ -199,14 +201,62 @@ static const js *json_read(const char *dir, const char *name) {
     return v;
 }
 
+static bool folder_has(const char *dir, const char *name) {
+    char *path = path_join(dir, str_of(name));
+    bool there = !access(path, F_OK);
+    free(path);
+    return there;
+}
+
+/* The first name in the folder that fits, in the order of the alphabet. */
+static const char *folder_first(const char *dir, const char *pattern) {
+    DIR *d = opendir(dir);
+    const char *first = NULL;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (!fnmatch(pattern, e->d_name, 0)
+            && (!first || strcmp(e->d_name, first) < 0))
+            first = str_dup(str_of(e->d_name));
+    if (d) closedir(d);
+    return first;
+}
+
+/* Says what there is in place of safetensors. */
+static __attribute__((noreturn)) void st_none(const char *dir) {
+    static const char *const other[][2] = {
+        {"*.bin", "save them as safetensors (save_pretrained of transformers)"},
+        {"*.pt", "save them as safetensors (save_pretrained of transformers)"},
+        {"*.pth", "take the folder that the model has for transformers"},
+        {"*.gguf", "that is what 'quantize' takes"},
+        {"*.safetensors", "convert reads model.safetensors or what "
+            "model.safetensors.index.json names"},
+    };
+    for (size_t i = 0; i < KS_LEN(other); i++) {
+        const char *name = folder_first(dir, other[i][0]);
+        if (name)
+            die("%s: no model.safetensors; the weights are in %s: %s", dir,
+                name, other[i][1]);
+    }
+    die("%s: no model.safetensors: the weights are missing", dir);
+}
+
+/* As transformers does: model.safetensors if it is there, whatever the index
+ * says. */
 static void st_open(st_folder *f, const char *dir) {
     const js *index = json_read(dir, "model.safetensors.index.json");
-    if (!index) {
+    const js *map = js_get(index, "weight_map");
+    if (folder_has(dir, "model.safetensors")) {
         st_add_file(f, dir, str_of("model.safetensors"));
         st_check(f);
+        for (const js *v = map ? map->first : NULL; v; v = v->next)
+            if (!js_is(v, "model.safetensors")) {
+                fprintf(stderr, "%s: model.safetensors is read; its index "
+                    "names other files, which are not, as in transformers\n",
+                    dir);
+                break;
+            }
         return;
     }
-    const js *map = js_get(index, "weight_map");
+    if (!index) st_none(dir);
     if (!map || map->kind != JS_OBJ)
         die("%s/model.safetensors.index.json: no weight_map", dir);
     for (const js *v = map->first; v; v = v->next) {

@@ -13,11 +13,7 @@ typedef struct {
 } stats;
 
 static void stats_open(stats *s, const char *path) {
-    ksllm_error err;
-    os_file f;
-    s->g = (gguf){.name = str_of(path)};
-    if (os_map(path, &f, &err)) die("%s", err.text);
-    if (gguf_open(&s->g, f, NULL, &MEM_LIBC, &err)) die("%s", err.text);
+    gguf_file(&s->g, path);
     if (!str_eq(gguf_get_str(&s->g, "general.type"), str_of("imatrix")))
         die("%s: not a file of activation statistics", path);
     s->open = true;

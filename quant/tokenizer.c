@@ -4,6 +4,8 @@
  * for that (tokenizer.ggml.pre). TK_PRES maps one to the other. What is not in
  * the table is refused: a wrong name would load and give wrong tokens. */
 
+#include <ctype.h>
+
 enum { TK_MAX_TOKENS = 1 << 21 };
 
 typedef struct {
@@ -13,16 +15,23 @@ typedef struct {
 } tk_token;
 
 typedef struct {
+    str name, text;
+} tk_template;
+
+typedef struct {
     const char *dir;
     const js *json, *config, *special, *model_config, *generation;
+    const js *top; /* of config.json; model_config may be a part of it */
     tk_token *tokens;
     u32 n, cap;
     u32 *hash; /* open addressing over ids + 1 */
     u32 hash_size;
     bool pieces; /* SentencePiece, else byte-level BPE */
     const char *pre;
-    bool add_space, has_prefix_flag;
-    i32 bos, eos, unk, pad;
+    bool add_space;
+    i32 bos, eos, eot, unk, pad;
+    tk_template *templates;
+    u32 n_templates;
 } tk;
 
 static void tk_set(tk *t, u64 id, str text, i32 type, f32 score) {
@@ -145,6 +154,7 @@ typedef struct {
     str split[TK_MAX_SPLITS];
     u32 n_splits, n_byte_level;
     bool nfc, metaspace, prepend, replace, at_space;
+    str scheme; /* of Metaspace */
     str odd; /* a part that is not known */
 } tk_cut;
 
@@ -184,10 +194,11 @@ static void tk_read_pre(tk_cut *c, const js *v) {
         if (!own || js_true(own)) tk_add_split(c, str_of(TK_GPT2));
         if (js_true(js_get(v, "add_prefix_space"))) c->odd = type;
     } else if (str_eq(type, str_of("Metaspace"))) {
-        const js *scheme = js_get(v, "prepend_scheme");
+        const js *old = js_get(v, "add_prefix_space");
         c->metaspace = true;
-        c->prepend = scheme ? !js_is(scheme, "never")
-            : js_true(js_get(v, "add_prefix_space"));
+        c->scheme = js_text(js_get(v, "prepend_scheme"));
+        if (!c->scheme.n)
+            c->scheme = str_of(old && !js_true(old) ? "never" : "always");
     } else c->odd = type;
 }
 
@@ -248,6 +259,24 @@ static void tk_choose_pre(tk *t, const tk_cut *c, bool ignore_merges) {
         ignore_merges ? "yes" : "no");
 }
 
+/* GGUF's add_space_prefix says that a space goes before text: at its beginning
+ * and after every added token, whatever is there. That is the normalizer
+ * Prepend. Metaspace leaves text alone that begins with a space, and "first"
+ * the text after added tokens, too. */
+static void tk_choose_space(tk *t, const tk_cut *c) {
+    bool known = t->pre && !strcmp(t->pre, "default");
+    t->add_space = c->prepend;
+    if (t->pre && !known)
+        die("--pre %s: a tokenizer of pieces has no rule but 'default'",
+            t->pre);
+    if (!c->metaspace || str_eq(c->scheme, str_of("never"))) return;
+    if (!known)
+        die("%s/tokenizer.json: Metaspace with prepend_scheme '%.*s', which "
+            "GGUF cannot say; with --pre default a space goes before every "
+            "text between added tokens", t->dir, STR(c->scheme));
+    t->add_space = true;
+}
+
 /* ---- tokenizer.json ---- */
 
 static bool tk_is_byte_piece(str s) { /* <0x0A> */
@@ -280,12 +309,29 @@ static void tk_add(tk *t, const char *file, const js *number, str text,
     tk_set(t, (u64)id, text, special ? TOK_CONTROL : TOK_USER, 0);
 }
 
+/* A token that is found in text only so, or takes spaces along: GGUF has no
+ * word for it, and without it text around it would become other tokens. */
+static void tk_check_added(const tk *t, const char *file, const js *v) {
+    static const char *const how[] = {"lstrip", "rstrip", "single_word"};
+    for (size_t i = 0; i < KS_LEN(how); i++)
+        if (js_true(js_get(v, how[i])))
+            die("%s/%s: the added token '%.*s' has '%s', which GGUF cannot "
+                "say; set it to false to convert without", t->dir, file,
+                STR(js_text(js_get(v, "content"))), how[i]);
+}
+
+static void tk_add_described(tk *t, const char *file, const js *number,
+    const js *v) {
+    tk_check_added(t, file, v);
+    tk_add(t, file, number, js_text(js_get(v, "content")),
+        js_true(js_get(v, "special")));
+}
+
 static void tk_read_added(tk *t) {
     const js *added = js_get(t->json, "added_tokens");
     const js *v = added && added->kind == JS_ARR ? added->first : NULL;
     for (; v; v = v->next)
-        tk_add(t, "tokenizer.json", js_get(v, "id"),
-            js_text(js_get(v, "content")), js_true(js_get(v, "special")));
+        tk_add_described(t, "tokenizer.json", js_get(v, "id"), v);
     if (t->json) return;
     /* Beside a lone tokenizer.model: {"TEXT": ID}, {"ID": {"content": ..}}. */
     const js *plain = json_read(t->dir, "added_tokens.json");
@@ -296,8 +342,7 @@ static void tk_read_added(tk *t) {
     for (v = added && added->kind == JS_OBJ ? added->first : NULL; v;
         v = v->next) {
         js number = {.kind = JS_NUM, .text = v->key};
-        tk_add(t, "tokenizer_config.json", &number,
-            js_text(js_get(v, "content")), js_true(js_get(v, "special")));
+        tk_add_described(t, "tokenizer_config.json", &number, v);
     }
 }
 
@@ -364,7 +409,7 @@ static const js *tk_read_json(tk *t) {
             die("%s/tokenizer.json: pieces with a normalizer or pre-tokenizer "
                 "(%.*s) that is not known", t->dir,
                 STR(c.odd.n ? c.odd : str_of(c.nfc ? "NFC" : "Split")));
-        t->add_space = c.prepend;
+        tk_choose_space(t, &c);
         tk_scores(t, merges);
     } else {
         bool whole = js_true(js_get(model, "ignore_merges"));
@@ -487,7 +532,16 @@ static void tk_read_sentencepiece(tk *t, const os_file *m) {
             *to[i] = o.ids[i];
 }
 
-/* ---- special ids, template ---- */
+/* Beside a tokenizer.json, which transformers would read: it says where spaces
+ * go. */
+static void tk_read_space(tk *t) {
+    tk_cut c = {0};
+    tk_read_pre(&c, js_get(t->json, "pre_tokenizer"));
+    tk_read_normalizer(&c, js_get(t->json, "normalizer"));
+    if (c.replace || c.metaspace) tk_choose_space(t, &c);
+}
+
+/* ---- special ids ---- */
 
 /* "<s>" or {"content": "<s>"} */
 static i32 tk_token_of(const tk *t, const js *v) {
@@ -511,50 +565,256 @@ static i32 tk_special(const tk *t, const char *name) {
     return found;
 }
 
-static bool tk_adds_bos(const tk *t, bool *known) {
-    const js *v = js_get(t->config, "add_bos_token");
-    *known = true;
-    if (v && v->kind == JS_BOOL) return js_true(v);
-    const js *p = js_get(t->json, "post_processor");
-    const js *list = js_get(p, "processors");
-    for (const js *k = list ? list->first : p; k; k = list ? k->next : NULL) {
-        const js *single = js_get(k, "single");
-        if (single && single->kind == JS_ARR && single->first) {
-            str id = js_text(
-                js_get(js_get(single->first, "SpecialToken"), "id"));
-            return id.n && tk_find(t, id) == t->bos;
+/* ---- chat templates ---- */
+
+static void tk_add_template(tk *t, str name, str text) {
+    t->templates = xgrow(t->templates, t->n_templates + 1,
+        sizeof *t->templates);
+    t->templates[t->n_templates++] = (tk_template){name, text};
+}
+
+/* The template that counts when none is named; p is NULL if there is none. */
+static str tk_default(const tk_template *list, u32 n) {
+    for (u32 i = 0; i < n; i++)
+        if (str_eq(list[i].name, str_of("default"))) return list[i].text;
+    return (str){0};
+}
+
+static int tk_template_order(const void *a, const void *b) {
+    return str_cmp(((const tk_template *)a)->name,
+        ((const tk_template *)b)->name);
+}
+
+static void tk_read_template_file(tk *t, const char *path, str name) {
+    os_file m; /* stays: the text points into it */
+    if (file_map(path, &m))
+        tk_add_template(t, name, (str){(const char *)m.p, (size_t)m.n});
+}
+
+/* chat_template.jinja and additional_chat_templates/NAME.jinja */
+static void tk_read_template_files(tk *t) {
+    char *path = path_join(t->dir, str_of("additional_chat_templates"));
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        str name = str_of(e->d_name);
+        if (name.n <= 6 || strcmp(name.p + name.n - 6, ".jinja")) continue;
+        char *file = path_join(path, name);
+        tk_read_template_file(t, file,
+            str_of(str_dup((str){name.p, name.n - 6})));
+        free(file);
+    }
+    if (d) closedir(d);
+    if (t->n_templates)
+        qsort(t->templates, t->n_templates, sizeof *t->templates,
+            tk_template_order);
+    free(path);
+    path = path_join(t->dir, str_of("chat_template.jinja"));
+    tk_read_template_file(t, path, str_of("default"));
+    free(path);
+}
+
+/* "TEXT" or [{"name": "NAME", "template": "TEXT"}, ...] */
+static void tk_read_template_value(tk *t, const js *v) {
+    if (v && v->kind == JS_STR)
+        tk_add_template(t, str_of("default"), v->text);
+    for (const js *k = v && v->kind == JS_ARR ? v->first : NULL; k;
+        k = k->next)
+        tk_add_template(t, js_text(js_get(k, "name")),
+            js_text(js_get(k, "template")));
+}
+
+/* Three places, in the order in which AutoTokenizer prefers them (the last one
+ * is of AutoProcessor alone). The first that has any counts, whole. */
+static void tk_read_templates(tk *t) {
+    static const char *const places[] = {"the .jinja files",
+        "tokenizer_config.json", "chat_template.json"};
+    const js *values[] = {NULL, js_get(t->config, "chat_template"),
+        js_get(json_read(t->dir, "chat_template.json"), "chat_template")};
+    int used = -1;
+    for (int i = 0; i < 3; i++) {
+        tk one = {.dir = t->dir};
+        if (i) tk_read_template_value(&one, values[i]);
+        else tk_read_template_files(&one);
+        str mine = tk_default(one.templates, one.n_templates);
+        str theirs = tk_default(t->templates, t->n_templates);
+        if (used < 0 && one.n_templates) {
+            t->templates = one.templates;
+            t->n_templates = one.n_templates;
+            used = i;
+        } else if (mine.p && !(theirs.p && str_eq(mine, theirs))) {
+            fprintf(stderr, "%s: the chat template of %s differs from that of "
+                "%s; the latter is taken, as in transformers\n", t->dir,
+                places[i], places[used]);
         }
     }
-    *known = t->json != NULL;
+}
+
+static bool tk_templates_use(const tk *t, const char *word) {
+    for (u32 i = 0; i < t->n_templates; i++)
+        if (str_has(t->templates[i].text, word)) return true;
     return false;
 }
 
-static void tk_write_template(const tk *t, gw *g) {
-    char *path = path_join(t->dir, str_of("chat_template.jinja"));
-    os_file m;
-    if (file_map(path, &m)) {
-        gw_kv_str(g, "tokenizer.chat_template",
-            (str){(const char *)m.p, (size_t)m.n});
-        file_unmap(&m);
-        return;
+static void tk_write_templates(const tk *t, gw *g) {
+    bytes names = {0};
+    u32 n = 0;
+    for (u32 i = 0; i < t->n_templates; i++) {
+        char key[160] = "tokenizer.chat_template", name[96];
+        if (!str_eq(t->templates[i].name, str_of("default"))) {
+            int k = snprintf(name, sizeof name, "%.*s",
+                STR(t->templates[i].name));
+            /* llama.cpp's names are of letters and digits */
+            for (char *p = name; *p; p++)
+                if (!isalnum((unsigned char)*p)) *p = '_';
+            if (k < 1 || (size_t)k >= sizeof name)
+                die("%s: a chat template's name has %d bytes", t->dir, k);
+            snprintf(key, sizeof key, "tokenizer.chat_template.%s", name);
+            gw_str(&names, str_of(name));
+            n++;
+        }
+        gw_kv_str(g, key, t->templates[i].text);
     }
-    const js *v = js_get(t->config, "chat_template");
-    if (!v) v = js_get(json_read(t->dir, "chat_template.json"),
-        "chat_template");
-    if (v && v->kind == JS_STR)
-        gw_kv_str(g, "tokenizer.chat_template", v->text);
-    for (const js *k = v && v->kind == JS_ARR ? v->first : NULL; k;
-        k = k->next) {
-        char key[160] = "tokenizer.chat_template";
-        str name = js_text(js_get(k, "name"));
-        if (!str_eq(name, str_of("default")))
-            snprintf(key, sizeof key, "tokenizer.chat_template.%.*s",
-                STR(name));
-        gw_kv_str(g, key, js_text(js_get(k, "template")));
+    if (n) {
+        gw_kv_array(g, "tokenizer.chat_templates", KSLLM_META_TEXT, n);
+        bytes_put(&g->kv, names.p, names.n);
+    }
+    free(names.p);
+}
+
+/* ---- what goes before and after a text ---- */
+
+/* Tokens that a post-processor puts there: BEFORE and AFTER. */
+enum { BEFORE, AFTER };
+
+typedef struct {
+    i32 id; /* of the last one */
+    u32 n;
+} tk_frame;
+
+static void tk_frame_add(tk_frame *f, const js *id) {
+    i64 v;
+    f->id = js_int(id, &v) && v >= 0 && v < TK_MAX_TOKENS ? (i32)v : -1;
+    f->n++;
+}
+
+static void tk_frame_template(const tk *t, const js *p, tk_frame f[2]) {
+    const js *single = js_get(p, "single");
+    const js *special = js_get(p, "special_tokens");
+    int side = BEFORE;
+    bool text = false;
+    for (const js *v = single ? single->first : NULL; v; v = v->next) {
+        const js *name = js_get(js_get(v, "SpecialToken"), "id");
+        if (!name) {
+            text = true;
+            side = AFTER;
+            continue;
+        }
+        const js *entry = js_get(special, str_dup(js_text(name)));
+        const js *ids = js_get(entry, "ids");
+        if (!ids || !ids->first)
+            die("%s/tokenizer.json: the post-processor's '%.*s' has no id",
+                t->dir, STR(js_text(name)));
+        for (const js *id = ids->first; id; id = id->next)
+            tk_frame_add(&f[side], id);
+    }
+    if (!text)
+        die("%s/tokenizer.json: a post-processor without the text", t->dir);
+}
+
+static void tk_frame_of(const tk *t, const js *p, tk_frame f[2]) {
+    const js *list = js_get(p, "processors");
+    str type = js_text(js_get(p, "type"));
+    if (list) {
+        for (const js *v = list->first; v; v = v->next) tk_frame_of(t, v, f);
+    } else if (str_eq(type, str_of("TemplateProcessing"))) {
+        tk_frame_template(t, p, f);
+    } else if (str_eq(type, str_of("RobertaProcessing"))
+        || str_eq(type, str_of("BertProcessing"))) {
+        const js *cls = js_get(p, "cls"), *sep = js_get(p, "sep");
+        tk_frame_add(&f[BEFORE], cls && cls->first ? cls->first->next : NULL);
+        tk_frame_add(&f[AFTER], sep && sep->first ? sep->first->next : NULL);
+    } else if (type.n && !str_eq(type, str_of("ByteLevel"))) {
+        die("%s/tokenizer.json: the post-processor '%.*s' is not known",
+            t->dir, STR(type));
     }
 }
 
-static void tk_write_ids(tk *t, gw *g) {
+/* GGUF can say that BOS goes before and EOS after. Another token becomes that
+ * one, unless a chat template means the old one: then nothing fits both. */
+static bool tk_frame_is(tk *t, tk_frame f, int side, i32 *special) {
+    const char *word = side == BEFORE ? "bos_token" : "eos_token";
+    if (!f.n) return false;
+    bool other = f.id != *special;
+    if (f.n > 1 || f.id < 0 || (u32)f.id >= t->n
+        || (other && *special >= 0 && tk_templates_use(t, word)))
+        die("%s/tokenizer.json: the post-processor puts %s every text what is "
+            "not the %s, which GGUF cannot say", t->dir,
+            side == BEFORE ? "before" : "after", word);
+    if (other && side == AFTER) t->eot = t->eos; /* still ends an answer */
+    *special = f.id;
+    return true;
+}
+
+/* As AutoTokenizer: with a tokenizer.json its post-processor alone counts,
+ * with a lone tokenizer.model the flags. */
+static void tk_write_frame(tk *t, gw *g) {
+    static const char *const keys[] = {"tokenizer.ggml.add_bos_token",
+        "tokenizer.ggml.add_eos_token"};
+    static const char *const flags[] = {"add_bos_token", "add_eos_token"};
+    i32 *special[] = {&t->bos, &t->eos};
+    tk_frame f[2] = {{-1, 0}, {-1, 0}};
+    tk_frame_of(t, js_get(t->json, "post_processor"), f);
+    for (int i = 0; i < 2; i++) {
+        const js *flag = js_get(t->config, flags[i]);
+        bool adds = t->json ? tk_frame_is(t, f[i], i, special[i])
+            : js_true(flag);
+        if ((t->json || (flag && flag->kind == JS_BOOL)) && *special[i] >= 0)
+            gw_kv_bool(g, keys[i], adds);
+    }
+}
+
+/* ---- ids ---- */
+
+/* One id or a list of them; those that are not there yet are added. */
+static void tk_collect(const tk *t, const js *v, u32 n_rows, bytes *out) {
+    for (const js *k = v && v->kind == JS_ARR ? v->first : v; k;
+        k = k == v ? NULL : k->next) {
+        i64 id;
+        bool seen = false;
+        if (!js_int(k, &id)) continue;
+        if (id < 0 || id >= n_rows) {
+            fprintf(stderr, "%s: eos_token_id %lld is no token\n", t->dir,
+                (long long)id);
+            continue;
+        }
+        for (size_t i = 0; i < out->n; i += 4)
+            seen |= ld_u32(out->p + i) == (u32)id;
+        if (!seen) gw_u32(out, (u32)id);
+    }
+}
+
+/* Every token that ends an answer. transformers takes the ids of
+ * generation_config.json, and without that file those of config.json. */
+static void tk_write_stops(tk *t, gw *g, u32 n_rows) {
+    const js *files[] = {t->generation, t->model_config, t->top};
+    bytes ids = {0};
+    for (size_t i = 0; i < KS_LEN(files); i++)
+        if (!i || files[i] != files[i - 1])
+            tk_collect(t, js_get(files[i], "eos_token_id"), n_rows, &ids);
+    /* GGUF's own keys have room for two: the end of text, and of a turn. */
+    for (size_t i = 0; i < ids.n && t->eot < 0; i += 4)
+        if (ld_u32(ids.p + i) != (u32)t->eos) t->eot = (i32)ld_u32(ids.p + i);
+    if (t->eot >= 0)
+        gw_kv_u32(g, "tokenizer.ggml.eot_token_id", (u32)t->eot);
+    if (ids.n) {
+        gw_kv_array(g, "tokenizer.ksllm.stop_token_ids", KSLLM_META_U32,
+            ids.n / 4);
+        bytes_put(&g->kv, ids.p, ids.n);
+    }
+    free(ids.p);
+}
+
+static void tk_write_ids(tk *t, gw *g, u32 n_rows) {
     static const struct {
         const char *name, *key;
     } ids[] = {{"bos", "tokenizer.ggml.bos_token_id"},
@@ -562,26 +822,14 @@ static void tk_write_ids(tk *t, gw *g) {
         {"unk", "tokenizer.ggml.unknown_token_id"},
         {"pad", "tokenizer.ggml.padding_token_id"}};
     i32 *to[] = {&t->bos, &t->eos, &t->unk, &t->pad};
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < KS_LEN(ids); i++) {
         i32 id = tk_special(t, ids[i].name);
         if (id >= 0) *to[i] = id;
-        if (*to[i] >= 0) gw_kv_u32(g, ids[i].key, (u32)*to[i]);
     }
-    /* A turn's end that is not the end of text. */
-    const js *list = js_get(t->generation, "eos_token_id");
-    i64 id;
-    for (const js *v = list && list->kind == JS_ARR ? list->first : NULL; v;
-        v = v->next)
-        if (js_int(v, &id) && id != t->eos && id >= 0 && id < (i64)t->n) {
-            gw_kv_u32(g, "tokenizer.ggml.eot_token_id", (u32)id);
-            break;
-        }
-    bool known, adds = tk_adds_bos(t, &known);
-    if (known && t->bos >= 0)
-        gw_kv_bool(g, "tokenizer.ggml.add_bos_token", adds);
-    const js *eos = js_get(t->config, "add_eos_token");
-    if (eos && eos->kind == JS_BOOL)
-        gw_kv_bool(g, "tokenizer.ggml.add_eos_token", js_true(eos));
+    tk_write_frame(t, g);
+    for (size_t i = 0; i < KS_LEN(ids); i++)
+        if (*to[i] >= 0) gw_kv_u32(g, ids[i].key, (u32)*to[i]);
+    tk_write_stops(t, g, n_rows);
     if (t->pieces)
         gw_kv_bool(g, "tokenizer.ggml.add_space_prefix", t->add_space);
 }
@@ -630,10 +878,11 @@ static void tk_write_merges(const tk *t, gw *g, const js *merges) {
 }
 
 /* Reads the tokenizer of the folder and writes its metadata. */
-static void tk_write(const char *dir, const js *model_config,
+static void tk_write(const char *dir, const js *top, const js *model_config,
     const js *generation, const char *pre, u32 n_rows, gw *g) {
-    tk t = {.dir = dir, .pre = pre, .model_config = model_config,
-        .generation = generation, .bos = -1, .eos = -1, .unk = -1, .pad = -1};
+    tk t = {.dir = dir, .pre = pre, .top = top, .model_config = model_config,
+        .generation = generation, .bos = -1, .eos = -1, .eot = -1, .unk = -1,
+        .pad = -1};
     t.json = json_read(dir, "tokenizer.json");
     t.config = json_read(dir, "tokenizer_config.json");
     t.special = json_read(dir, "special_tokens_map.json");
@@ -645,6 +894,7 @@ static void tk_write(const char *dir, const js *model_config,
         && !js_true(js_get(js_get(t.json, "model"), "byte_fallback"));
     if (sp && !byte_level) {
         tk_read_sentencepiece(&t, &m); /* its own scores, if it is there */
+        if (t.json) tk_read_space(&t);
         tk_read_added(&t);
         tk_index(&t);
     } else if (t.json) {
@@ -657,6 +907,7 @@ static void tk_write(const char *dir, const js *model_config,
     gw_kv_str(g, "tokenizer.ggml.pre", str_of(t.pieces ? "default" : t.pre));
     tk_write_tokens(&t, g, n_rows);
     if (!t.pieces) tk_write_merges(&t, g, merges);
-    tk_write_ids(&t, g);
-    tk_write_template(&t, g);
+    tk_read_templates(&t);
+    tk_write_ids(&t, g, n_rows);
+    tk_write_templates(&t, g);
 }

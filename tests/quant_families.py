@@ -6,7 +6,8 @@ ksllm-quant converts the folder; the library runs the result. Token ids must
 be those of the tokenizer, logits (float32 weights) those of transformers.
 llama.cpp loads the same file, if its libraries are there. Then tokenizers:
 every rule for cutting text that convert knows, those that models publish, and
-SentencePiece's own.
+SentencePiece's own; what they put around a text; and folders whose files say
+different things.
 
     tests/quant_families.py [--program build/quant/ksllm-quant] [FAMILY ...]
 """
@@ -305,6 +306,165 @@ def check_json_tokenizers(args):
                 s, add_special_tokens=False).ids, n, args)
 
 
+def convert(args, folder):
+    """The folder's GGUF, as gguf reads it; None, and said why, if there is
+    none."""
+    import gguf
+    path = folder / "out.gguf"
+    r = subprocess.run([args.program, "convert", folder, "-o", path, "-t",
+                        "f32", "--quiet"], capture_output=True, text=True)
+    if r.returncode:
+        check(False, r.stderr.strip())
+        return None
+    return {k: v.contents() for k, v in gguf.GGUFReader(path).fields.items()}
+
+
+def check_qwen35(args):
+    """Qwen3.5's tokenizer as transformers builds it normalizes to NFC."""
+    import unicodedata
+    from transformers import Qwen3_5Tokenizer
+    print("Qwen3.5, decomposed text", flush=True)
+    model = json.loads(make_tokenizer("qwen35", 600).to_str())["model"]
+    t = Qwen3_5Tokenizer(vocab=model["vocab"],
+                         merges=[tuple(m) for m in model["merges"]])
+    split = unicodedata.normalize("NFD", TEXT[:4000])
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp)
+        t.save_pretrained(folder)
+        check_tokenizer("Qwen3_5Tokenizer", folder, "qwen35", lambda s: t(
+            s, add_special_tokens=False).input_ids, 600, args)
+        got = run_tokens(args.tokens, folder / "out.gguf", split)
+        check(split != TEXT[:4000] and got == t(split).input_ids
+              == t(TEXT[:4000]).input_ids, "decomposed: the ids of NFC")
+
+
+def check_frames(args):
+    """What AutoTokenizer puts before and after a text."""
+    import transformers
+    from tokenizers import processors
+    print("post-processors", flush=True)
+
+    def template(single):
+        return processors.TemplateProcessing(single=single, special_tokens=[
+            ("<s>", 1), ("</s>", 2), ("<|im_end|>", 3)])
+    cases = dict(
+        none=None, bytes=processors.ByteLevel(), bos=template("<s> $A"),
+        eos=template("$A </s>"), both=template("<s> $A </s>"),
+        other=processors.Sequence([processors.ByteLevel(),
+                                   template("$A <|im_end|>")]),
+        roberta=processors.RobertaProcessing(("</s>", 2), ("<s>", 1)))
+    flags = [{}, dict(add_bos_token=False, add_eos_token=False),
+             dict(add_bos_token=True, add_eos_token=True)]
+    for name, post in cases.items():
+        same = True
+        for flag in flags:
+            with tempfile.TemporaryDirectory() as temp:
+                folder = Path(temp)
+                t = make_tokenizer("gpt-2", 400)
+                if post:
+                    t.post_processor = post
+                t.save(str(folder / "tokenizer.json"))
+                (folder / "tokenizer_config.json").write_text(json.dumps(
+                    dict(bos_token="<s>", eos_token="</s>") | flag))
+                bare_folder(folder, 400)
+                got = convert(args, folder)
+                if not got:
+                    return
+                f = {k.removeprefix("tokenizer.ggml."): v
+                     for k, v in got.items()}
+                ours = ([f["bos_token_id"]] * f["add_bos_token"]
+                        + run_tokens(args.tokens, folder / "out.gguf", "ab cd")
+                        + [f["eos_token_id"]] * f["add_eos_token"])
+                theirs = transformers.AutoTokenizer.from_pretrained(folder)
+                same &= ours == theirs("ab cd").input_ids
+        check(same, f"{name}: as AutoTokenizer, whatever the flags")
+
+
+def check_templates(args):
+    """Which template AutoTokenizer takes."""
+    import transformers
+    print("chat templates", flush=True)
+    files = {
+        "chat_template.json": json.dumps(dict(chat_template="one")),
+        "tokenizer_config.json": json.dumps(dict(chat_template="two")),
+        "additional_chat_templates/rag.jinja": "three",
+        "chat_template.jinja": "four"}
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp)
+        (folder / "additional_chat_templates").mkdir()
+        make_tokenizer("gpt-2", 400).save(str(folder / "tokenizer.json"))
+        bare_folder(folder, 400)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+            theirs = transformers.AutoTokenizer.from_pretrained(
+                folder).chat_template
+            if not isinstance(theirs, dict):
+                theirs = dict(default=theirs)
+            if name == "chat_template.json":    # AutoProcessor's alone
+                theirs = dict(default="one")
+            ours = {k.removeprefix("tokenizer.chat_template").lstrip(".")
+                    or "default": v for k, v in convert(args, folder).items()
+                    if k.startswith("tokenizer.chat_template")
+                    and not k.endswith("templates")}
+            check(ours == theirs, f"with {name}: {theirs}")
+
+
+def check_disagreements(args):
+    """Folders whose files say different things, against what transformers
+    makes of them."""
+    import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
+    print("files that disagree", flush=True)
+
+    def same(what, folder):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager").eval()
+        fields = convert(args, folder)
+        if not fields:
+            return
+        tokens = [1, *range(5, 60)]
+        with torch.inference_mode():
+            want = model(torch.tensor([tokens])).logits[0].numpy()
+        ours = run_ours(args.logits, folder / "out.gguf", tokens,
+                        want.shape[1], folder)
+        eos = model.generation_config.eos_token_id
+        eos = eos if isinstance(eos, list) else [eos]
+        worst = np.abs(ours - want).max()
+        check(worst <= LIMIT and set(eos) <= set(
+            fields["tokenizer.ksllm.stop_token_ids"]),
+            f"{what}: within {worst:.1e}, ends at {eos}")
+
+    with tempfile.TemporaryDirectory() as temp:
+        folder = Path(temp) / "llama"
+        model, _ = make_folder(folder, "llama")
+        for f in folder.glob("model*"):
+            f.unlink()
+        model.save_pretrained(folder)
+        one = folder / "model.safetensors"
+        weights = load_file(one)
+        old = {k: v + 1 for k, v in weights.items()}
+        save_file(old, folder / "old.safetensors", {"format": "pt"})
+        index = folder / "model.safetensors.index.json"
+        index.write_text(json.dumps(dict(
+            weight_map={k: "old.safetensors" for k in old})))
+        same("an index of other files", folder)
+        index.unlink()
+        embd = weights["model.embed_tokens.weight"]
+        for what, head in (("a head that is tied", embd.clone()),
+                           ("a head that is not", embd.flip(0).contiguous())):
+            save_file(weights | {"lm_head.weight": head}, one,
+                      {"format": "pt"})
+            same(what, folder)
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | dict(
+            rope_scaling=LINEAR, rope_parameters={}, eos_token_id=[7, 8])))
+        same("rope_scaling beside nothing", folder)
+        (folder / "generation_config.json").unlink()
+        same("stops of config.json alone", folder)
+
+
 def check_sentencepiece(args):
     """A lone tokenizer.model: pieces, scores, types, ids."""
     import sentencepiece as sp
@@ -363,6 +523,10 @@ def main():
         check_family(name, args, peer)
     check_json_tokenizers(args)
     check_sentencepiece(args)
+    check_qwen35(args)
+    check_frames(args)
+    check_templates(args)
+    check_disagreements(args)
     failed = results.count(False)
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0

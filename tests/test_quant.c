@@ -423,15 +423,17 @@ static const struct {
     {"model.layers.0.mlp.gate_proj.weight", F, E},
     {"model.layers.0.mlp.up_proj.weight", F, E},
     {"model.layers.0.mlp.down_proj.weight", E, F},
+    {"lm_head.weight", V, E},
 };
 
-/* A header of the tensors, and their data: normal numbers but for one. */
-static bytes safetensors(f32 first) {
+/* A header of the tensors, and their data: normal numbers but for one. head:
+ * 0: none, 1: the embedding again, 2: another. */
+static bytes safetensors(f32 first, int head_kind) {
     bytes head = {0}, file = {0};
     char z[256];
     u64 at = 0, n = 0;
     bytes_put(&head, "{", 1);
-    for (size_t i = 0; i < KS_LEN(SHAPES); i++) {
+    for (size_t i = 0; i < KS_LEN(SHAPES) - !head_kind; i++) {
         u32 r = SHAPES[i].rows, c = SHAPES[i].cols;
         u64 size = 4ull * (r ? r : 1) * c;
         int k = r ? snprintf(z, sizeof z, "[%u, %u]", r, c)
@@ -452,12 +454,14 @@ static bytes safetensors(f32 first) {
         f32 v = i == 5 ? first : normal() * 0.2f;
         bytes_put(&file, &v, 4);
     }
+    if (head_kind == 1)
+        memcpy(file.p + file.n - 4 * V * E, file.p + 8 + head.n, 4 * V * E);
     free(head.p);
     return file;
 }
 
 static void write_model(void) {
-    bytes t = tokenizer_json(), s = safetensors(0.5f);
+    bytes t = tokenizer_json(), s = safetensors(0.5f, 0);
     put_file("config.json", CONFIG, strlen(CONFIG));
     put_file("tokenizer.json", t.p, t.n);
     put_file("model.safetensors", s.p, s.n);
@@ -599,7 +603,7 @@ TEST(gigantic_header) {
 
 TEST(truncated_anywhere) {
     begin();
-    bytes s = safetensors(0.5f);
+    bytes s = safetensors(0.5f, 0);
     for (size_t n = 0; n < s.n; n += s.n / 23 + 1) {
         put_file("model.safetensors", s.p, n);
         refused("convert . -o out.gguf", "model.safetensors");
@@ -614,8 +618,13 @@ TEST(missing_shard_and_index) {
     static const char away[] = "{\"weight_map\": {\"model.norm.weight\": "
         "\"../x.safetensors\"}}";
     static const char other[] = "{\"weight_map\": {\"no.such\": "
-        "\"model.safetensors\"}}";
+        "\"shard.safetensors\"}}";
     begin();
+    char *from = in_folder("model.safetensors");
+    char *to = in_folder("shard.safetensors");
+    if (rename(from, to)) abort();
+    free(from);
+    free(to);
     put_file("model.safetensors.index.json", index, strlen(index));
     refused("convert . -o out.gguf", "gone.safetensors: missing");
     put_file("model.safetensors.index.json", away, strlen(away));
@@ -700,7 +709,7 @@ TEST(numbers_that_are_none) {
     begin();
     static const f32 bad[] = {NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < KS_LEN(bad); i++) {
-        bytes s = safetensors(bad[i]);
+        bytes s = safetensors(bad[i], 0);
         put_file("model.safetensors", s.p, s.n);
         free(s.p);
         refused("convert . -o out.gguf -t q8_0", "NaN or infinite");
@@ -709,7 +718,7 @@ TEST(numbers_that_are_none) {
             0);
         CHECK(strstr(said, "token_embd.weight: 1 weights") != NULL);
     }
-    bytes s = safetensors(1e6f);
+    bytes s = safetensors(1e6f, 0);
     put_file("model.safetensors", s.p, s.n);
     free(s.p);
     refused("convert . -o out.gguf -t f16", "too large for F16");
@@ -797,6 +806,527 @@ TEST(signals) {
     end();
 }
 
+/* ---- what two files say, and what GGUF cannot ---- */
+
+/* tokenizer.json with more in front of what it says. */
+static void tokenizer_with(const char *more) {
+    bytes t = tokenizer_json(), b = {0};
+    bytes_put(&b, "{", 1);
+    bytes_put(&b, more, strlen(more));
+    bytes_put(&b, t.p + 1, t.n - 1);
+    put_file("tokenizer.json", b.p, b.n);
+    free(t.p);
+    free(b.p);
+}
+
+static void put_text(const char *name, const char *text) {
+    put_file(name, text, strlen(text));
+}
+
+static void remove_file(const char *name) {
+    char *path = in_folder(name);
+    unlink(path);
+    free(path);
+}
+
+/* Runs a line that makes out.gguf and opens it; NULL, and said why, if not. */
+static ksllm_model *made(const char *line) {
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    char *path = in_folder("out.gguf");
+    if (!CHECK_EQ(run_program(line), 0)) printf("%s: %s\n", line, said);
+    else CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err);
+    free(path);
+    return m;
+}
+
+/* A number of the file's metadata, -1 when it has none of this name. */
+static f64 number(const ksllm_model *m, const char *key) {
+    const gguf_kv *kv = gguf_find(&m->g, key);
+    f64 v = -1;
+    if (kv) gguf_num_at(kv, 0, &v);
+    return v;
+}
+
+static bool is(f64 a, f64 b) { return fabs(a - b) < 1e-9; }
+
+/* transformers ends an answer at each of these; some are in one file only. */
+TEST(every_eos_ends_an_answer) {
+    static const i32 ids[] = {3, 65, 66, 67, 256, 257, 259};
+    begin();
+    config_with("\"rope_theta\"", "\"eos_token_id\": [65, 3, 259], "
+        "\"rope_theta\"");
+    put_text("generation_config.json", "{\"eos_token_id\": [256, 257, 65, 66, "
+        "67]}");
+    for (int k = 0; k < 2; k++) {
+        ksllm_model *m = made(k ? "quantize a.gguf -o out.gguf -t q8_0"
+                                : "convert . -o out.gguf");
+        for (size_t i = 0; m && i < KS_LEN(ids); i++)
+            if (!CHECK(tok_is_stop(&m->tok, ids[i])))
+                printf("%d %d\n", k, (int)ids[i]);
+        if (m) CHECK_EQ(m->tok.eos, 256);
+        if (m) CHECK(!tok_is_stop(&m->tok, 4));
+        ksllm_model_close(m);
+        CHECK_EQ(run_program("convert . -o a.gguf"), 0);
+    }
+    put_text("generation_config.json", "{\"eos_token_id\": 300}");
+    ksllm_model_close(made("convert . -o out.gguf"));
+    CHECK(strstr(said, "eos_token_id 300 is no token"));
+    bytes b = {0};
+    for (int i = 0; i < 40; i++) {
+        char z[16];
+        bytes_put(&b, z, (size_t)snprintf(z, sizeof z, "%c %d",
+            i ? ',' : '[', i));
+    }
+    char z[512];
+    snprintf(z, sizeof z, "{\"eos_token_id\": %.*s]}", (int)b.n, b.p);
+    put_text("generation_config.json", z);
+    refused("convert . -o out.gguf", "at most 32");
+    free(b.p);
+    end();
+}
+
+#define SPECIAL(name) "{\"SpecialToken\": {\"id\": \"" name "\", "            \
+    "\"type_id\": 0}}"
+#define TEXT_A "{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}"
+#define KNOWN(name, id) "\"" name "\": {\"id\": \"" name "\", \"ids\": [" id  \
+    "], \"tokens\": [\"" name "\"]}"
+#define POST(single) "\"post_processor\": {\"type\": \"TemplateProcessing\", " \
+    "\"single\": [" single "], \"pair\": [], \"special_tokens\": {"           \
+    KNOWN("<s>", "258") ", " KNOWN("two", "97, 98") ", " KNOWN("abc", "257")  \
+    "}}, "
+
+/* What AutoTokenizer of transformers 5.23 puts around "ab" (256), written down
+ * from there; tests/quant_families.py asks it again. With a tokenizer.json the
+ * flags of tokenizer_config.json are nothing to it. */
+TEST(post_processors) {
+    static const struct {
+        const char *post, *config;
+        i32 before, after; /* -1: nothing */
+        const char *why;   /* refused */
+    } cases[] = {
+        {"", "{\"bos_token\": \"<s>\", \"add_bos_token\": true, "
+            "\"eos_token\": \"abc\", \"add_eos_token\": true}", -1, -1, NULL},
+        {POST(SPECIAL("<s>") ", " TEXT_A), "{\"bos_token\": \"<s>\", "
+            "\"add_bos_token\": false}", 258, -1, NULL},
+        {POST(TEXT_A ", " SPECIAL("abc")), "{\"eos_token\": \"abc\", "
+            "\"add_eos_token\": false}", -1, 257, NULL},
+        {POST(SPECIAL("<s>") ", " TEXT_A ", " SPECIAL("abc")),
+            "{\"bos_token\": \"<s>\", \"eos_token\": \"abc\"}", 258, 257, NULL},
+        /* Qwen3-Embedding: not the tokenizer's EOS */
+        {"\"post_processor\": {\"type\": \"Sequence\", \"processors\": ["
+            "{\"type\": \"ByteLevel\"}, {\"type\": \"TemplateProcessing\", "
+            "\"single\": [" TEXT_A ", " SPECIAL("abc") "], "
+            "\"special_tokens\": {" KNOWN("abc", "257") "}}]}, ",
+            "{\"eos_token\": \"<s>\"}", -1, 257, NULL},
+        {"\"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": "
+            "[\"abc\", 257], \"cls\": [\"<s>\", 258]}, ",
+            "{\"bos_token\": \"<s>\", \"eos_token\": \"abc\"}", 258, 257, NULL},
+        {POST(SPECIAL("<s>") ", " TEXT_A), "{\"bos_token\": \"abc\", "
+            "\"chat_template\": \"{{ bos_token }}\"}", 0, 0,
+            "before every text what is not the bos_token"},
+        {POST(TEXT_A ", " SPECIAL("<s>")), "{\"eos_token\": \"abc\", "
+            "\"chat_template\": \"{{ eos_token }}\"}", 0, 0,
+            "after every text what is not the eos_token"},
+        {POST(SPECIAL("two") ", " TEXT_A), "{}", 0, 0, "before every text"},
+        {POST(TEXT_A ", " SPECIAL("none")), "{}", 0, 0, "'none' has no id"},
+        {POST(SPECIAL("<s>")), "{}", 0, 0, "without the text"},
+        {"\"post_processor\": {\"type\": \"Odd\"}, ", "{}", 0, 0, "'Odd'"},
+    };
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        tokenizer_with(cases[i].post);
+        put_text("tokenizer_config.json", cases[i].config);
+        if (cases[i].why) {
+            refused("convert . -o out.gguf", cases[i].why);
+            continue;
+        }
+        ksllm_model *m = made("convert . -o out.gguf");
+        if (!m) continue;
+        const tokenizer *t = &m->tok;
+        i32 before = t->adds_bos ? t->bos : -1;
+        i32 after = t->adds_eos ? t->eos : -1;
+        if (!CHECK_EQ(before, cases[i].before)
+            | !CHECK_EQ(after, cases[i].after)) printf("case %zu\n", i);
+        /* the tokenizer's own EOS still ends an answer */
+        if (i == 4) CHECK(tok_is_stop(t, 258) && tok_is_stop(t, 257));
+        ksllm_model_close(m);
+    }
+    end();
+}
+
+TEST(added_tokens_that_gguf_cannot_say) {
+    static const char *const how[] = {"lstrip", "rstrip", "single_word"};
+    begin();
+    for (size_t i = 0; i < KS_LEN(how); i++) {
+        char z[256];
+        bytes t = tokenizer_json(), b = {0};
+        const char *at = strstr((const char *)t.p, "\"special\"");
+        bytes_put(&b, t.p, (size_t)(at - (const char *)t.p));
+        bytes_put(&b, z, (size_t)snprintf(z, sizeof z, "\"%s\": true, ",
+            how[i]));
+        bytes_put(&b, at, t.n - (size_t)(at - (const char *)t.p));
+        put_file("tokenizer.json", b.p, b.n);
+        refused("convert . -o out.gguf", how[i]);
+        CHECK(strstr(said, "'<s>'"));
+        free(t.p);
+        free(b.p);
+    }
+    end();
+}
+
+/* Pieces: what GGUF says of spaces is the normalizer Prepend. */
+TEST(spaces_before_pieces) {
+    static const struct {
+        const char *space, *more;
+        int prefix; /* -1: refused */
+    } cases[] = {
+        {"\"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": "
+            "\"\xe2\x96\x81\", \"prepend_scheme\": \"never\"}", "", 0},
+        {"\"pre_tokenizer\": {\"type\": \"Metaspace\", \"prepend_scheme\": "
+            "\"first\"}", "", -1},
+        {"\"pre_tokenizer\": {\"type\": \"Metaspace\", \"prepend_scheme\": "
+            "\"always\"}", "", -1},
+        {"\"pre_tokenizer\": {\"type\": \"Metaspace\", \"add_prefix_space\": "
+            "true}", "", -1},
+        {"\"pre_tokenizer\": {\"type\": \"Metaspace\", \"prepend_scheme\": "
+            "\"first\"}", " --pre default", 1},
+        {"\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": "
+            "[{\"type\": \"Prepend\", \"prepend\": \"\xe2\x96\x81\"}, "
+            "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
+            "\"content\": \"\xe2\x96\x81\"}]}", "", 1},
+    };
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        char z[1024], line[64];
+        snprintf(z, sizeof z, "{%s, \"model\": {\"type\": \"BPE\", "
+            "\"byte_fallback\": true, \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": "
+            "2, \"\xe2\x96\x81\": 3}, \"merges\": [\"a b\"]}}",
+            cases[i].space);
+        put_text("tokenizer.json", z);
+        snprintf(line, sizeof line, "convert . -o out.gguf%s", cases[i].more);
+        if (cases[i].prefix < 0) {
+            refused(line, "Metaspace with prepend_scheme");
+            continue;
+        }
+        ksllm_model *m = made(line);
+        if (m && !CHECK_EQ(m->tok.prefix, cases[i].prefix))
+            printf("case %zu\n", i);
+        ksllm_model_close(m);
+    }
+    refused("convert . -o out.gguf --pre gpt-2", "no rule but 'default'");
+    end();
+}
+
+/* As transformers: the one file, whatever an index beside it says. */
+TEST(one_file_beside_an_index) {
+    static const char index[] = "{\"weight_map\": {\"model.norm.weight\": "
+        "\"old.safetensors\"}}";
+    begin();
+    put_text("model.safetensors.index.json", index);
+    ksllm_model_close(made("convert . -o out.gguf"));
+    CHECK(strstr(said, "model.safetensors is read"));
+    end();
+}
+
+/* As transformers: two that differ are not tied, whatever the config says. */
+TEST(heads_beside_embeddings) {
+    begin();
+    for (int k = 0; k < 3; k++) {
+        bytes s = safetensors(0.5f, k);
+        put_file("model.safetensors", s.p, s.n);
+        free(s.p);
+        ksllm_model *m = made("convert . -o out.gguf -t f32");
+        ksllm_tensor t = {.size = sizeof t};
+        if (m) CHECK_EQ(!ksllm_tensor_find(m, "output.weight", &t), k == 2);
+        CHECK_EQ(strstr(said, "tie_word_embeddings is set, but") != NULL,
+            k == 2);
+        ksllm_model_close(m);
+    }
+    end();
+}
+
+TEST(rope_said_twice) {
+    static const struct {
+        const char *to, *why; /* NULL: fine */
+    } cases[] = {
+        {"\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": "
+            "10000.0}, \"rope_theta\"", NULL},
+        {"\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": "
+            "500000}, \"rope_theta\"", "the base of rope is 10000 and, in "
+            "rope_parameters, 500000"},
+        {"\"rope_local_base_freq\": 1000, \"rope_parameters\": "
+            "{\"sliding_attention\": {\"rope_theta\": 100}}, "
+            "\"rope_theta\"", "is 1000 and, in sliding_attention, 100"},
+        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, "
+            "\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 2.0, "
+            "\"rope_theta\": 10000}, \"rope_theta\"", NULL},
+        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, "
+            "\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 4}, "
+            "\"rope_theta\"", "rope_scaling and rope_parameters differ"},
+        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, "
+            "\"rope_parameters\": {\"rope_type\": \"default\"}, "
+            "\"rope_theta\"", "rope_scaling and rope_parameters differ"},
+        {"\"rope_scaling\": {\"rope_type\": \"default\", \"rope_theta\": 9}, "
+            "\"rope_theta\"", "in rope_scaling, 9"},
+        /* transformers: rope_scaling or rope_parameters */
+        {"\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, "
+            "\"rope_parameters\": {}, \"rope_theta\"", NULL},
+    };
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        config_with("\"rope_theta\"", cases[i].to);
+        if (cases[i].why) {
+            refused("convert . -o out.gguf", cases[i].why);
+            continue;
+        }
+        ksllm_model *m = made("convert . -o out.gguf");
+        f64 factor = i ? 2 : -1;
+        if (m) CHECK(is(number(m, "llama.rope.scaling.factor"), factor));
+        ksllm_model_close(m);
+    }
+    config_with("\"rope_theta\"", "\"rope_scaling\": {\"rope_type\": "
+        "\"default\", \"partial_rotary_factor\": 0.5}, "
+        "\"partial_rotary_factor\": 1, \"rope_theta\"");
+    refused("convert . -o out.gguf", "partial_rotary_factor 0.5");
+    end();
+}
+
+/* do_sample false is greedy, in transformers too: only the penalty counts. */
+TEST(sampling_defaults) {
+    static const char numbers[] = "\"temperature\": 0.5, \"top_k\": 20, "
+        "\"top_p\": 0.25, \"min_p\": 0.125, \"repetition_penalty\": 1.5}";
+    static const struct {
+        const char *begin;
+        f64 temp;
+        bool others;
+    } cases[] = {{"{\"do_sample\": true, ", 0.5, true}, {"{", 0.5, true},
+        {"{\"do_sample\": false, ", 0, false}};
+    begin();
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        char z[256];
+        snprintf(z, sizeof z, "%s%s", cases[i].begin, numbers);
+        put_text("generation_config.json", z);
+        ksllm_model *m = made("convert . -o out.gguf");
+        if (!m) continue;
+        CHECK(is(number(m, "general.sampling.temp"), cases[i].temp));
+        CHECK(is(number(m, "general.sampling.penalty_repeat"), 1.5));
+        bool all = cases[i].others;
+        CHECK(is(number(m, "general.sampling.top_k"), all ? 20 : -1));
+        CHECK(is(number(m, "general.sampling.top_p"), all ? 0.25 : -1));
+        CHECK(is(number(m, "general.sampling.min_p"), all ? 0.125 : -1));
+        ksllm_model_close(m);
+    }
+    end();
+}
+
+/* ---- options that would do nothing, files that are none ---- */
+
+TEST(options_that_change_nothing) {
+    begin();
+    put_text("text", "abcabcabcab bab cab abc cba abcabc bca");
+    CHECK_EQ(run_program("convert . -o a.gguf -t f32"), 0);
+    CHECK_EQ(run_program("calibrate a.gguf text -o plain"), 0);
+    CHECK(strstr(said, "1 pass,"));
+    CHECK_EQ(run_program("calibrate a.gguf text -o gram --gram"), 0);
+    refused("quantize a.gguf -o out.gguf -t q4_0 --stats plain --refine",
+        "calibrate --gram");
+    refused("convert . -o out.gguf -t q4_0 --stats plain --refine",
+        "calibrate --gram");
+    CHECK_EQ(run_program("quantize a.gguf -o q8.gguf -t q8_0 --stats gram "
+        "--refine"), 0);
+    CHECK(strstr(said, "--refine changes nothing"));
+    refused("quantize a.gguf -o out.gguf -t q8_0 --tensor nosuch=q4_0",
+        "--tensor nosuch: no tensor");
+    refused("convert . -o out.gguf -t q8_0 --tensor nosuch=q4_0",
+        "--tensor nosuch: no tensor");
+    refused("quantize a.gguf -o out.gguf -t q8_0 --fast",
+        "no option '--fast'");
+    refused("inspect a.gguf --fast", "no option '--fast'");
+    refused("quantize a.gguf b.gguf -o out.gguf -t q8_0", "one file too many");
+    refused("quantize a.gguf -o out.gguf -t q4_0 --stats gram --refine --damp "
+        "x", "--damp wants a number");
+    CHECK_EQ(run_program("quantize a.gguf -o q4.gguf -t q4_0"), 0);
+    CHECK(!strstr(said, "nothing is gained"));
+    CHECK_EQ(run_program("quantize q4.gguf -o q8.gguf -t q8_0"), 0);
+    CHECK(strstr(said, "nothing is gained"));
+    end();
+}
+
+/* By its name, another path, a link of either kind. */
+TEST(output_over_the_input) {
+    static const char *const names[] = {"out.gguf", "./out.gguf", "hard.gguf",
+        "soft.gguf"};
+    begin();
+    char *out = in_folder("out.gguf"), *hard = in_folder("hard.gguf"),
+        *soft = in_folder("soft.gguf"), line[128];
+    for (size_t i = 0; i < KS_LEN(names); i++) {
+        CHECK_EQ(run_program("convert . -o a.gguf -t f32"), 0);
+        char *a = in_folder("a.gguf");
+        if (rename(a, out)) abort();
+        free(a);
+        unlink(hard);
+        unlink(soft);
+        if (link(out, hard) || symlink("out.gguf", soft)) abort();
+        snprintf(line, sizeof line, "quantize out.gguf -o %s -t q8_0",
+            names[i]);
+        CHECK_EQ(run_program(line), 1);
+        if (!CHECK(strstr(said, "write to another file")))
+            printf("%s: %s\n", line, said);
+        ksllm_model *m = NULL;
+        ksllm_error err;
+        CHECK_OK(ksllm_model_open(out, NULL, &m, &err), err);
+        ksllm_tensor t = {.size = sizeof t};
+        if (m && CHECK(!ksllm_tensor_find(m, "token_embd.weight", &t)))
+            CHECK_EQ(t.type, KSLLM_TYPE_F32); /* the old file */
+        ksllm_model_close(m);
+    }
+    unlink(hard);
+    unlink(soft);
+    refused("convert . -o model.safetensors", "write to another file");
+    put_text("text", "abcabcabcab bab cab abc cba abcabc bca");
+    refused("calibrate out.gguf text -o text", "out.gguf");
+    CHECK_EQ(run_program("convert . -o a.gguf"), 0);
+    CHECK_EQ(run_program("calibrate a.gguf text -o text"), 1);
+    CHECK(strstr(said, "write to another file"));
+    free(out);
+    free(hard);
+    free(soft);
+    end();
+}
+
+TEST(what_is_no_model_is_said) {
+    static const char lfs[] = "version https://git-lfs.github.com/spec/v1\n"
+        "oid sha256:0\nsize 3\n";
+    begin();
+    CHECK_EQ(run_program("convert . -o a.gguf"), 0);
+    refused("convert nosuch -o out.gguf", "nosuch: there is no such folder");
+    refused("convert a.gguf -o out.gguf", "a file; convert takes a model's");
+    refused("quantize . -o out.gguf -t q8_0", "a folder; 'ksllm-quant convert");
+    refused("inspect .", "a folder; 'ksllm-quant convert");
+    refused("compare . a.gguf config.json", "a folder; 'ksllm-quant convert");
+    refused("calibrate . config.json -o out.gguf", "a folder; 'ksllm-quant");
+    put_text("tokenizer.json", lfs);
+    refused("convert . -o out.gguf", "tokenizer.json: a git-LFS pointer");
+    put_text("model.safetensors", lfs);
+    refused("convert . -o out.gguf", "model.safetensors: a git-LFS pointer");
+    put_text("a.gguf", lfs);
+    refused("quantize a.gguf -o out.gguf -t q8_0", "a.gguf: a git-LFS pointer");
+    remove_file("model.safetensors");
+    remove_file("a.gguf");
+    refused("convert . -o out.gguf", "out.gguf: that is what 'quantize' takes");
+    char *empty = in_folder("empty");
+    if (mkdir(empty, 0777)) abort();
+    free(empty);
+    refused("convert empty -o out.gguf", "no config.json");
+    put_text("empty/config.json", CONFIG);
+    refused("convert empty -o out.gguf", "the weights are missing");
+    put_text("model.pt", "PK");
+    refused("convert . -o out.gguf", "model.pt: save them as safetensors");
+    put_text("training_args.bin", "PK");
+    put_text("pytorch_model.bin", "PK");
+    refused("convert . -o out.gguf",
+        "pytorch_model.bin: save them as safetensors");
+    put_text("adapter_config.json", "{}");
+    put_text("adapter_model.safetensors", "x");
+    refused("convert . -o out.gguf", "a LoRA adapter, not a model");
+    remove_file("adapter_config.json");
+    remove_file("config.json");
+    refused("convert . -o out.gguf", "no config.json");
+    end();
+}
+
+/* The folder's name, not the memory where it is tried. */
+TEST(what_cannot_be_run_is_said_of_the_folder) {
+    begin();
+    config_with("\"num_key_value_heads\": 1", "\"num_key_value_heads\": 2");
+    refused("convert . -o out.gguf", "cannot be run: .: tensor");
+    CHECK(!strstr(said, "memory"));
+    end();
+}
+
+/* ---- a number for each layer ---- */
+
+/* The file again, with this key's number as an array. */
+static void with_array(const char *key, u32 n, const u32 *values) {
+    gguf g;
+    gw w = {.n_kv = 0, .bar = {.quiet = true}};
+    qz_options o = {.mix = qz_mix_by_name("f32")};
+    char *path = in_folder("a.gguf"), *out = in_folder("array.gguf");
+    gguf_file(&g, path);
+    n_in_files = 0; /* a program ends; this process writes more of them */
+    for (u32 i = 0; i < g.n_kv; i++)
+        if (!str_eq(g.kv[i].key, str_of(key))) gw_copy_kv(&w, &g.kv[i]);
+    gw_kv_array(&w, key, KSLLM_META_U32, n);
+    bytes_put(&w.kv, values, n * sizeof *values);
+    qz_plan(&g, &o, &w);
+    gw_lay(&w);
+    gw_write(&w, out);
+    gguf_close(&g, &MEM_LIBC);
+    free(path);
+    free(out);
+}
+
+TEST(numbers_for_each_layer) {
+    static const struct {
+        const char *key;
+        u32 value;
+    } keys[] = {{"llama.attention.head_count", 2},
+        {"llama.attention.head_count_kv", 1},
+        {"llama.feed_forward_length", F}};
+    begin();
+    char dir[256], line[320];
+    snprintf(line, sizeof line, "convert %s/tests/reference/llama_tied -o "
+        "a.gguf -t f32", getcwd(dir, sizeof dir));
+    CHECK_EQ(run_program(line), 0);
+    char *from = in_folder("a.gguf"), *path = in_folder("array.gguf");
+    for (size_t i = 0; i < KS_LEN(keys); i++)
+        for (int k = 0; k < 4; k++) { /* equal, unequal, too few, none */
+            ksllm_model *m = NULL;
+            ksllm_error err;
+            ksllm_model_info was = {.size = sizeof was}, is = was;
+            if (!CHECK_OK(ksllm_model_open(from, NULL, &m, &err), err)) break;
+            i64 value = 0;
+            gguf_get_int(&m->g, keys[i].key, &value);
+            ksllm_model_get_info(m, &was, NULL);
+            u32 n = m->n_blocks, values[64];
+            ksllm_model_close(m);
+            m = NULL;
+            for (u32 j = 0; j < n; j++) values[j] = (u32)value;
+            if (k == 1) values[n - 1]++;
+            with_array(keys[i].key, k > 1 ? k == 2 ? n - 1 : 0 : n, values);
+            ksllm_status status = ksllm_model_open(path, NULL, &m, &err);
+            CHECK_EQ(status, k > 1 ? KSLLM_ERR_FORMAT
+                : k ? KSLLM_ERR_UNSUPPORTED : KSLLM_OK);
+            if (status && !CHECK(strstr(err.text, keys[i].key)))
+                printf("%s\n", err.text);
+            if (m) ksllm_model_get_info(m, &is, NULL);
+            if (m) CHECK_EQ(is.n_parameters, was.n_parameters);
+            ksllm_model_close(m);
+        }
+    free(from);
+    free(path);
+    end();
+}
+
+/* The mixes ask how many heads share keys: of an array, too. */
+TEST(mixes_read_numbers_for_each_layer) {
+    begin();
+    CHECK_EQ(run_program("convert . -o a.gguf -t f32"), 0);
+    const u32 one = 1;
+    with_array("llama.attention.head_count_kv", 1, &one);
+    gguf g;
+    qz_options o = {.gqa = 0};
+    char *path = in_folder("array.gguf");
+    gguf_file(&g, path);
+    n_in_files = 0;
+    qz_read_shape(&g, &o);
+    CHECK_EQ(o.gqa, 2);
+    gguf_close(&g, &MEM_LIBC);
+    free(path);
+    end();
+}
+
 static void template_is(const char *key, const char *want) {
     ksllm_error err;
     os_file f;
@@ -809,26 +1339,56 @@ static void template_is(const char *key, const char *want) {
     free(path);
 }
 
-/* The four places where folders keep their chat template; the later ones
- * here come first in rank. */
+/* The places where folders keep their chat template; the later ones here come
+ * first in rank, and what is left out then is said. */
 TEST(chat_templates) {
     static const char key[] = "tokenizer.chat_template";
     static const struct {
-        const char *file, *text, *want;
+        const char *file, *text, *want, *left; /* left: NULL: not a word */
     } cases[] = {
-        {"chat_template.json", "{\"chat_template\": \"one\"}", "one"},
-        {"tokenizer_config.json", "{\"chat_template\": \"two\"}", "two"},
+        {"chat_template.json", "{\"chat_template\": \"one\"}", "one", NULL},
+        {"tokenizer_config.json", "{\"chat_template\": \"one\"}", "one",
+            NULL},
+        {"tokenizer_config.json", "{\"chat_template\": \"two\"}", "two",
+            "of chat_template.json differs from that of tokenizer_config"},
         {"tokenizer_config.json", "{\"chat_template\": [{\"name\": "
             "\"default\", \"template\": \"three\"}, {\"name\": "
-            "\"tool_use\", \"template\": \"tools\"}]}", "three"},
-        {"chat_template.jinja", "four\n", "four\n"},
+            "\"tool_use\", \"template\": \"tools\"}]}", "three",
+            "of chat_template.json differs"},
+        {"chat_template.jinja", "four\n", "four\n",
+            "of tokenizer_config.json differs"},
     };
     begin();
     for (size_t i = 0; i < KS_LEN(cases); i++) {
-        put_file(cases[i].file, cases[i].text, strlen(cases[i].text));
+        put_text(cases[i].file, cases[i].text);
         template_is(key, cases[i].want);
-        if (i == 2) template_is("tokenizer.chat_template.tool_use", "tools");
+        if (!CHECK(cases[i].left ? strstr(said, cases[i].left) != NULL
+                                 : !strstr(said, "differs")))
+            printf("case %zu: %s\n", i, said);
+        if (i == 3) template_is("tokenizer.chat_template.tool_use", "tools");
     }
+    char *more = in_folder("additional_chat_templates");
+    if (mkdir(more, 0777)) abort();
+    put_text("additional_chat_templates/rag.jinja", "five");
+    put_text("additional_chat_templates/tool-use.jinja", "six");
+    put_text("additional_chat_templates/notes.txt", "seven");
+    template_is(key, "four\n");
+    template_is("tokenizer.chat_template.rag", "five");
+    template_is("tokenizer.chat_template.tool_use", "six");
+    ksllm_model *m = made("convert . -o out.gguf");
+    const gguf_kv *kv = m ? gguf_find(&m->g, "tokenizer.chat_templates") : NULL;
+    if (CHECK(kv && kv->count == 2)) {
+        const u8 *p = kv->data;
+        CHECK(str_eq(gguf_next_str(&p), str_of("rag")));
+        CHECK(str_eq(gguf_next_str(&p), str_of("tool_use")));
+    }
+    ksllm_model_close(m);
+    /* without the file: the config's default is gone in transformers, too */
+    remove_file("chat_template.jinja");
+    template_is("tokenizer.chat_template.rag", "five");
+    CHECK(strstr(said, "of tokenizer_config.json differs"));
+    template_is(key, "");
+    free(more);
     end();
 }
 
