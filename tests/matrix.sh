@@ -173,7 +173,7 @@ abroad clang-arm64-O2 "clang-19 --target=aarch64-linux-gnu" -O2
 abroad clang-i386 "clang-19 $i386" -O1
 abroad riscv64 riscv64-linux-gnu-gcc '-O2 -static' RUN=qemu-riscv64 \
     FILTER=shortest_golden "$(programs riscv64 test_model)"
-# What 32-bit Raspberry Pi OS compiles for; README's command to the letter.
+# What 32-bit Raspberry Pi OS compiles for; README's program links there.
 abroad armv6 'arm-linux-gnueabihf-gcc -march=armv6+fp -marm' '-O2 -static' \
     RUN=qemu-arm SCRIPTS='tests/symbols.sh tests/readme.sh' \
     "$(programs armv6 test_pool)"
