@@ -226,12 +226,12 @@ static const tok_rule *tk_rule(const char *name) {
     return NULL;
 }
 
-static bool tk_same_splits(const tk_cut *c, const char *const *split) {
+static bool tk_same_splits(const tk_cut *c, const char *const *want) {
     u32 n = 0;
-    while (n < TK_MAX_SPLITS && split[n]) n++;
+    while (n < TK_MAX_SPLITS && want[n]) n++;
     if (n != c->n_splits) return false;
     for (u32 i = 0; i < n; i++)
-        if (!str_eq(c->split[i], str_of(split[i]))) return false;
+        if (!str_eq(c->split[i], str_of(want[i]))) return false;
     return true;
 }
 
