@@ -17693,7 +17693,7 @@ ksllm_status ksllm_model_open_memory(const void *data, size_t size,
     ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
     if (status) return status;
     os_file file = {data, size, NULL, 0};
-    return mdl_open(file, str_of("memory"), NULL, &o, out, err);
+    return mdl_open(file, str_of("the file in memory"), NULL, &o, out, err);
 }
 
 void ksllm_model_close(ksllm_model *model) {
