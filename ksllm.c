@@ -9145,7 +9145,10 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
  * ======================================================================== */
 
 enum {
-    CHAT_STEPS = 1000000,   /* instructions, and bytes moved / 256 */
+    CHAT_STEPS = 20000000,  /* steps that any template may take, */
+    CHAT_STEPS_BYTE = 4,    /* and for each byte of what it is given, */
+    CHAT_STEPS_PAIR = 16,   /* and for each pair of messages: some templates
+                               look back from each message at all others */
     CHAT_DEPTH = 64,        /* blocks, values in values */
     CHAT_PARENS = 32,       /* expressions in expressions: about 1 KiB of C
                                stack each */
@@ -9265,7 +9268,8 @@ typedef struct chat_ctx {
     size_t left, taken;
     ksllm_error *err;
     ksllm_status status;
-    u32 line, steps, depth;
+    u32 line, depth;
+    u64 steps, most_steps, n_given;
     i64 now;                /* seconds since 1970, local time */
     /* the compiled template */
     chat_op *ops;
@@ -9313,12 +9317,23 @@ static KS_PRINTF(3, 4) chat_val chat_fail(
 /* The template cannot go on with these messages. */
 #define CHAT_RAISE(c, ...) chat_fail(c, KSLLM_ERR_ARGUMENT, __VA_ARGS__)
 
-/* Counts work; false when there was too much of it. */
+/* Counts work where it is done, which is all that ends a hostile template:
+ * one step for each item or pair looked at (it may take 20 ns), for 4 bytes
+ * that are read as characters, for 16 that are compared, searched or copied
+ * at once. False when there was too much of it. */
 static bool chat_work(chat_ctx *c, size_t steps) {
-    c->steps += (u32)min_size(steps, CHAT_STEPS);
-    if (c->steps > CHAT_STEPS)
-        chat_fail(c, KSLLM_ERR_FORMAT, "more than %u steps", CHAT_STEPS);
+    c->steps += steps;
+    if (c->steps > c->most_steps)
+        chat_fail(c, KSLLM_ERR_FORMAT, "more than %llu steps",
+            (unsigned long long)c->most_steps);
     return !c->status;
+}
+
+/* What the rest may take, given so many bytes and messages. */
+static void chat_allow(chat_ctx *c, u64 bytes, u64 messages) {
+    c->steps = 0;
+    c->most_steps = CHAT_STEPS + CHAT_STEPS_BYTE * bytes
+        + CHAT_STEPS_PAIR * messages * messages;
 }
 
 static bool chat_grow_arena(chat_ctx *c, size_t n) {
@@ -13524,6 +13539,9 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
         c->free = (u8 *)o->memory + skip;
         c->left = (o->memory_size - skip) & ~(size_t)7;
     }
+    c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
+        + chat_given(o->switches).n;
+    chat_allow(c, c->n_given, 0);
     c->stack = chat_take(c, CHAT_STACK * sizeof *c->stack);
     c->frames = chat_take(c, CHAT_CALLS * sizeof *c->frames);
     c->sinks = chat_take(c, CHAT_CALLS * sizeof *c->sinks);
@@ -13543,9 +13561,8 @@ static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
         final = messages.n ? chat_tag_final(c, messages.u.v[messages.n - 1])
             : CHAT_RAISE(c, "there is no message to continue");
     str source = c->status ? (str){NULL, 0} : chat_source(c, o, g);
-    c->steps = 0;
+    chat_allow(c, c->n_given + source.n, messages.n);
     if (!c->status) chat_compile(c, source, &macros, chat_is_known);
-    c->steps = 0;
     if (!c->status) chat_sink_in(c);
     if (!c->status) chat_run(c, &macros);
     if (c->status) return (chat_val){0};
