@@ -9127,12 +9127,15 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
  * chat templates are written in, and the splitter of streamed answers. May
  * use § 1-10.
  *
- * A template is cut into tokens, compiled to a flat list of instructions, and
- * run by a machine with its own stacks: a template's loops and macros take no
- * C stack. What does recurse (parentheses, JSON, printing a value inside a
- * value) stops at CHAT_DEPTH. The language is Jinja2 3.1 with the settings of
- * transformers' apply_chat_template: trim_blocks, lstrip_blocks, no
- * autoescape, loop controls, immutable lists and dicts.
+ * A template is cut into tokens, and these are evaluated where they stand: the
+ * functions that know the grammar also compute. They go over the whole template
+ * once with c->check set, which finds what is wrong with it and where blocks,
+ * operands and branches end, and then run it, jumping over what does not
+ * apply. Loops and blocks take no C stack. What does (parentheses, macros,
+ * JSON, printing a value inside a value) stops at CHAT_NEST or CHAT_DEPTH. The
+ * language is Jinja2 3.1 with the settings of transformers'
+ * apply_chat_template: trim_blocks, lstrip_blocks, no autoescape, loop
+ * controls, immutable lists and dicts.
  *
  * The one decision: every text knows which of its bytes came from the
  * caller's messages (chat_val.mark). The marks go with the bytes through
@@ -9149,11 +9152,10 @@ enum {
     CHAT_STEPS_BYTE = 4,    /* and for each byte of what it is given, */
     CHAT_STEPS_PAIR = 16,   /* and for each pair of messages: some templates
                                look back from each message at all others */
-    CHAT_DEPTH = 64,        /* blocks, values in values */
-    CHAT_PARENS = 32,       /* expressions in expressions: about 1 KiB of C
-                               stack each */
-    CHAT_CALLS = 200,       /* macros in macros */
-    CHAT_STACK = 4096,      /* values at work */
+    CHAT_DEPTH = 64,        /* values in values */
+    CHAT_NEST = 48,         /* expressions and macros in each other: C stack */
+    CHAT_BLOCKS = 256,      /* open blocks, those of all macros together */
+    CHAT_STACK = 4096,      /* arguments of all calls that are being made */
     CHAT_KEYS = 4096,       /* of one JSON object */
     CHAT_ITEMS = 1 << 20,   /* of one list */
     CHAT_TEXT = 16 << 20,   /* bytes of one text */
@@ -9164,8 +9166,8 @@ enum {
 
 typedef enum chat_type {
     CHAT_UNDEF, CHAT_NONE, CHAT_BOOL, CHAT_INT, CHAT_FLOAT, CHAT_STR,
-    CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_SPACE, CHAT_LOOP, CHAT_FUNC,
-    CHAT_MACRO, CHAT_METHOD,
+    CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_RANGE, CHAT_SPACE, CHAT_LOOP,
+    CHAT_FUNC, CHAT_MACRO, CHAT_METHOD,
     CHAT_UNSET              /* an argument that was not given */
 } chat_type;
 
@@ -9185,6 +9187,7 @@ typedef struct chat_val {
         f64 f;
         const u8 *s;
         const struct chat_val *v;   /* items; a dict's are key, value, ... */
+        const struct chat_range *range;
         struct chat_space *space;
         struct chat_loop *loop;
         const struct chat_builtin *func;
@@ -9210,14 +9213,39 @@ typedef struct chat_scope {
 
 typedef struct chat_list { chat_val *v; u32 n, cap; } chat_list;
 typedef struct chat_space { chat_list pairs; } chat_space;
+typedef struct chat_range { i64 from, to, by; } chat_range;
+
+/* A name of the template or of a variable; names are numbers from then on. */
+typedef struct chat_name {
+    chat_val text;
+    u32 next;               /* with the same hash */
+    u32 kinds;              /* 1 << kind for each built-in called so */
+} chat_name;
+
+/* `link` and `cond` are numbers of tokens that the check found out:
+ *     and, or, comparison     link: behind the right side (all right sides)
+ *     first of an expression  cond: the last `if` of a choice that begins so
+ *     `if` of a choice        cond: the `if` before it; link: behind all
+ *     tag of a block          link: its next tag (else, endif ...)
+ *     for                     cond: behind what it loops over
+ *     macro, call             cond: the special names that its body uses
+ *     a parameter             link: behind its default
+ *     filter, test            link: the built-in's row + 1 */
+typedef struct chat_token {
+    u8 type, level;
+    u32 line, name, link, cond;
+    chat_val v;
+} chat_token;
 
 typedef struct chat_loop {
     chat_scope scope;
-    struct chat_loop *outer;
-    const chat_val *v;
+    struct chat_loop *next_free;
+    chat_token *tag, *body;
+    chat_val in;            /* list, tuple or range */
     u32 n, i;               /* i counts from 1 once it runs */
-    bool collects;
-    chat_list kept;         /* of `for x in y if z` */
+    u32 depth;
+    bool recursive;
+    bool whole;             /* some turn got to its end: no `else` */
     chat_val changed;
 } chat_loop;
 
@@ -9227,9 +9255,7 @@ typedef struct chat_bound {
 } chat_bound;
 
 typedef struct chat_macro {
-    u32 name, n_params, at; /* at: first instruction */
-    const u32 *params;
-    const bool *has_default;
+    chat_token *tag, *params;     /* params: NULL, or behind the ( */
     chat_scope *scope;
 } chat_macro;
 
@@ -9240,13 +9266,15 @@ typedef struct chat_text {
     bool data, plain;       /* whose bytes it has */
 } chat_text;
 
-typedef struct chat_op { u8 op, a, b; i32 arg; u32 line; } chat_op;
-
+/* An open block. In the check all of them, when it runs those that have a scope
+ * or collect text. */
 typedef struct chat_frame {
-    chat_scope *scope;      /* of the caller */
-    chat_scope *own;
+    u8 kind;
+    u8 uses, hides;         /* of a macro: special names, see CHAT_USES */
+    bool returns;           /* its end is the end of a body */
+    chat_token *tag, *last;   /* last: the tag before the next */
+    chat_scope *scope;      /* outside of it */
     chat_loop *loop;
-    u32 back, n_sinks;
 } chat_frame;
 
 typedef struct chat_chunk {
@@ -9271,28 +9299,34 @@ typedef struct chat_ctx {
     u32 line, depth;
     u64 steps, most_steps, n_given;
     i64 now;                /* seconds since 1970, local time */
-    /* the compiled template */
-    chat_op *ops;
-    u32 n_ops, ops_cap;
-    chat_list consts;       /* names and texts; names are found by head */
-    u32 *chain, chain_cap, head[256];
-    /* the machine */
-    chat_val *stack;
-    u32 top;
+    chat_name *names;
+    u32 n_names, names_cap, head[256];
+    chat_token *tokens, *t;     /* all, and the next */
+    bool check;
+    chat_token *called;     /* in the check: the ( of the call that the last
+                               expression is, or NULL */
+    chat_val unknown;       /* in the check: a filter or test, and its line */
+    u32 unknown_line;
+    chat_list args, named;  /* of the calls that are being made; named: name,
+                               value, name, value */
     chat_frame *frames;
-    u32 n_frames;
     chat_text *sinks;
-    u32 n_sinks;
-    chat_scope *scope;
-    chat_loop *loop;
-    chat_scope *free_scopes;
+    u32 n_frames, n_sinks;
+    chat_val caller;        /* what a `call` block passes */
+    chat_scope *scope, *free_scopes;
     chat_loop *free_loops;
     chat_scope root, globals;
-    /* The table of built-ins, for what stands above it. */
-    const struct chat_builtin *(*find)(u32 kind, chat_val name);
-    chat_val (*apply)(
-        struct chat_ctx *c, u32 kind, chat_val name, chat_args *a);
+    const struct chat_below *below;
 } chat_ctx;
+
+/* What stands further down and is needed further up: the table of built-ins,
+ * and the entries to what recurses. */
+typedef struct chat_below {
+    const struct chat_builtin *rows;
+    const struct chat_builtin *(*find)(u32 kind, chat_val name);
+    chat_val (*expr)(chat_ctx *c);
+    void (*body)(chat_ctx *c);
+} chat_below;
 
 /* ---- failure and memory ---- */
 
@@ -9456,6 +9490,7 @@ static bool chat_true(chat_val v) {
     case CHAT_BOOL: case CHAT_INT: return v.u.i != 0;
     case CHAT_FLOAT: return v.u.f < 0 || v.u.f > 0 || v.u.f != v.u.f;
     case CHAT_STR: case CHAT_LIST: case CHAT_TUPLE: case CHAT_DICT:
+    case CHAT_RANGE:
         return v.n != 0 || (v.flag & CHAT_LAZY);
     default: return true;
     }
@@ -9464,7 +9499,7 @@ static bool chat_true(chat_val v) {
 static const char *chat_type_name(chat_val v) {
     static const char *const names[] = {"an undefined value", "none",
         "a boolean", "an integer", "a float", "a text", "a list", "a tuple",
-        "a mapping", "a namespace", "a loop", "a function", "a macro",
+        "a mapping", "a range", "a namespace", "a loop", "a function", "a macro",
         "a method", "nothing"};
     return names[v.type];
 }
@@ -9828,7 +9863,8 @@ static bool chat_same_text(chat_val a, chat_val b) {
 /* Equality as in Python; 1 == 1.0 == true. */
 static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (a.type == CHAT_STR && b.type == CHAT_STR)
-        return a.n == b.n && (!a.n || chat_same_text(a, b));
+        return a.n == b.n && (!a.n || (chat_work(c, a.n >> 4)
+            && chat_same_text(a, b)));
     if (chat_is_number(a) && chat_is_number(b)) {
         if (chat_is_int(a) && chat_is_int(b)) return a.u.i == b.u.i;
         f64 x = chat_f64(a), y = chat_f64(b);
@@ -9836,7 +9872,13 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     }
     if (a.type != b.type) return false;
     if (a.type == CHAT_UNDEF || a.type == CHAT_NONE) return true;
+    if (a.type == CHAT_RANGE)
+        return a.n == b.n && (!a.n || (a.u.range->from == b.u.range->from
+            && (a.n == 1 || a.u.range->by == b.u.range->by)));
     if (!chat_is_seq(a) && a.type != CHAT_DICT) return a.u.v == b.u.v;
+    /* A view of a dict or a generator is not a list with the same items. */
+    if (a.flag != b.flag || ((a.flag & CHAT_LAZY) && a.u.v != b.u.v))
+        return false;
     if (a.n != b.n || depth > CHAT_DEPTH || !chat_work(c, a.n)) return false;
     if (a.type != CHAT_DICT) {
         for (u32 i = 0; i < a.n; i++)
@@ -9856,9 +9898,12 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
 
 /* The value of a key among n pairs, or NULL. */
 static chat_val *chat_get(chat_ctx *c, const chat_val *v, u32 n, chat_val key) {
-    if (!chat_work(c, n >> 4)) return NULL;
+    bool text = key.type == CHAT_STR;
+    if (!chat_work(c, n >> 3)) return NULL;
     for (u32 i = 0; i < n; i++)
-        if (chat_eq(c, v[2 * i], key, CHAT_DEPTH))
+        if (text ? v[2 * i].type == CHAT_STR && v[2 * i].n == key.n
+                && chat_eq(c, v[2 * i], key, 0)
+                : chat_eq(c, v[2 * i], key, CHAT_DEPTH))
             return (chat_val *)(uintptr_t)&v[2 * i + 1];
     return NULL;
 }
@@ -10060,8 +10105,16 @@ static void chat_put_quoted(chat_ctx *c, chat_text *t, chat_val s) {
     chat_putz(c, t, quote);
 }
 
+static void chat_put_range(chat_ctx *c, chat_text *t, chat_val v) {
+    const chat_range *r = v.u.range;
+    chat_putf(c, t, "range(%lld, %lld", (long long)r->from, (long long)r->to);
+    if (r->by != 1) chat_putf(c, t, ", %lld", (long long)r->by);
+    chat_putz(c, t, ")");
+}
+
 static void chat_put_scalar(chat_ctx *c, chat_text *t, chat_val v) {
     switch (v.type) {
+    case CHAT_RANGE: chat_put_range(c, t, v); break;
     case CHAT_UNDEF: break;
     case CHAT_NONE: chat_putz(c, t, "None"); break;
     case CHAT_BOOL: chat_putz(c, t, v.u.i ? "True" : "False"); break;
@@ -10212,8 +10265,46 @@ typedef enum chat_tok {
 } chat_tok;
 
 /* An operator's v.u.i is its characters: first | second << 8. */
-typedef struct chat_token { u8 type; u32 line; chat_val v; } chat_token;
 #define CHAT_OP2(a, b) ((a) | (b) << 8)
+
+/* How tight an operator between two values binds. */
+enum { CHAT_OR = 1, CHAT_AND, CHAT_NOT, CHAT_COMPARE, CHAT_ADD, CHAT_CONCAT,
+    CHAT_MUL, CHAT_POW };
+
+/* Words with a meaning are the first names, so that they have fixed numbers;
+ * the tags come first, in the order of CHAT_TAGS. */
+typedef enum chat_word {
+    CHAT_W_NONE, CHAT_W_IF, CHAT_W_ELIF, CHAT_W_ELSE, CHAT_W_ENDIF, CHAT_W_FOR,
+    CHAT_W_ENDFOR, CHAT_W_BREAK, CHAT_W_CONTINUE, CHAT_W_SET, CHAT_W_ENDSET,
+    CHAT_W_MACRO, CHAT_W_ENDMACRO, CHAT_W_CALL, CHAT_W_ENDCALL, CHAT_W_FILTER,
+    CHAT_W_ENDFILTER, CHAT_W_WITH, CHAT_W_ENDWITH, CHAT_W_GENERATION,
+    CHAT_W_ENDGENERATION, CHAT_W_PRINT,
+    CHAT_W_IN, CHAT_W_RECURSIVE, CHAT_W_OR, CHAT_W_AND, CHAT_W_NOT, CHAT_W_IS,
+    CHAT_W_LOOP, CHAT_W_CALLER, CHAT_W_KWARGS, CHAT_W_VARARGS,
+    CHAT_W_TRUE, CHAT_W_TRUE2, CHAT_W_FALSE, CHAT_W_FALSE2, CHAT_W_NULL,
+    CHAT_W_NULL2
+} chat_word;
+
+static const char *const CHAT_WORDS[] = {"", "if", "elif", "else", "endif",
+    "for", "endfor", "break", "continue", "set", "endset", "macro", "endmacro",
+    "call", "endcall", "filter", "endfilter", "with", "endwith", "generation",
+    "endgeneration", "print", "in", "recursive", "or", "and", "not", "is",
+    "loop", "caller", "kwargs", "varargs", "true", "True", "false", "False",
+    "none", "None"};
+
+/* The number of a name; equal texts have one. */
+static u32 chat_name_of(chat_ctx *c, chat_val v) {
+    u32 h = 0;
+    for (u32 i = 0; i < v.n; i++) h = h * 31 + v.u.s[i];
+    h = (h ^ h >> 8) & 255;
+    for (u32 i = c->head[h]; i && chat_work(c, 1); i = c->names[i - 1].next)
+        if (chat_same_text(c->names[i - 1].text, v)) return i - 1;
+    if (!chat_room(c, &c->names, c->n_names, &c->names_cap, sizeof *c->names))
+        return 0;
+    c->names[c->n_names] = (chat_name){.text = v, .next = c->head[h]};
+    c->head[h] = ++c->n_names;
+    return c->n_names - 1;
+}
 
 typedef struct chat_lexer {
     chat_ctx *c;
@@ -10224,9 +10315,35 @@ typedef struct chat_lexer {
     u32 n, cap;
 } chat_lexer;
 
+static u8 chat_level_of(chat_tok type, chat_val v, u32 name) {
+    if (type == CHAT_T_NAME)
+        return name == CHAT_W_OR ? CHAT_OR : name == CHAT_W_AND ? CHAT_AND
+            : name == CHAT_W_IN ? CHAT_COMPARE : 0;
+    if (type != CHAT_T_OP) return 0;
+    switch (v.u.i) {
+    case '+': case '-': return CHAT_ADD;
+    case '~': return CHAT_CONCAT;
+    case '*': case '/': case '%': case CHAT_OP2('/', '/'): return CHAT_MUL;
+    case CHAT_OP2('*', '*'): return CHAT_POW;
+    default: return name ? CHAT_COMPARE : 0;
+    }
+}
+
 static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
-    if (chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t))
-        l->t[l->n++] = (chat_token){(u8)type, l->line, v};
+    static const u16 compare[] = {0, '<', '>', CHAT_OP2('=', '='),
+        CHAT_OP2('!', '='), CHAT_OP2('<', '='), CHAT_OP2('>', '=')};
+    u32 name = 0;
+    if (type == CHAT_T_NAME) name = chat_name_of(l->c, v);
+    for (u32 i = 1; type == CHAT_T_OP && i < KS_LEN(compare); i++)
+        if (v.u.i == compare[i]) name = i;
+    if (!chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
+    chat_token *t = &l->t[l->n++];
+    *t = (chat_token){.type = (u8)type, .line = l->line, .name = name, .v = v};
+    t->level = chat_level_of(type, v, name);
+    /* `not in` compares; the word `not` alone does not. */
+    if (type == CHAT_T_NAME && name == CHAT_W_IN && l->n > 1
+        && t[-1].type == CHAT_T_NAME && t[-1].name == CHAT_W_NOT)
+        t[-1].level = CHAT_COMPARE;
 }
 
 static chat_val chat_lex_fail(chat_lexer *l, const char *why) {
@@ -10299,10 +10416,13 @@ static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     if (at) {
         ++*p;
         if (b != '\n') chat_put(l->c, t, &to[at - from], 1, NULL);
+    } else if (b == 'N') {
+        chat_lex_fail(l, "characters by name (\\N) are not supported");
     } else if (n) {
         i64 cp = chat_hex(*p + 1, l->end, n);
-        if (cp < 0 || cp > 0x10ffff) chat_lex_fail(l, "bad escape");
-        else chat_put_cp(l->c, t, cp >> 11 == 0x1b ? 0xfffd : (u32)cp, NULL);
+        if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
+            chat_lex_fail(l, "bad escape");
+        else chat_put_cp(l->c, t, (u32)cp, NULL);
         *p += n + 1;
     } else if (b >= '0' && b <= '7') {
         chat_lex_octal(l, t, p);
@@ -10328,8 +10448,57 @@ static void chat_lex_string(chat_lexer *l) {
         chat_put(l->c, &t, run, (size_t)(p - run), NULL);
         v = chat_built(&t);
     }
-    chat_lex_add(l, CHAT_T_TEXT, v);
+    chat_token *last = l->n ? &l->t[l->n - 1] : NULL;
+    if (last && last->type == CHAT_T_TEXT)  /* "a" "b" */
+        last->v = chat_concat(l->c, last->v, v);
+    else chat_lex_add(l, CHAT_T_TEXT, v);
     chat_lex_go(l, p + 1);
+}
+
+/* Digits of a base with single _ between them; the byte after them. */
+static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p, u32 base) {
+    const u8 *from = p;
+    for (; p < l->end; p++) {
+        if (*p == '_' && p > from && p[-1] != '_') continue;
+        i64 d = chat_hex(p, l->end, 1);
+        if (d < 0 || d >= base) break;
+    }
+    return p > from && p[-1] == '_' ? p - 1 : p;
+}
+
+/* 0x1F, 0o17, 0b11, 12, 1_000, 1.5, 1e5. Behind a point there are only
+ * integers, so that x.0.1 is two items. */
+static void chat_lex_number(chat_lexer *l, bool point) {
+    static const char marks[] = "xob";
+    static const u8 bases[] = {16, 8, 2};
+    const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q;
+    const char *mark = *p == '0' && l->end - p > 2
+        ? strchr(marks, p[1] | 32) : NULL;
+    char text[80];
+    chat_val v = {0};
+    u32 n = 0, base = mark && p[1] ? bases[mark - marks] : 10;
+    if (base != 10) {
+        end = chat_lex_digits(l, p + 2 + (p[2] == '_'), base);
+        for (q = p + 2; q < end && v.u.i >> 59 == 0; q++)
+            if (*q != '_') v.u.i = v.u.i * base + chat_hex(q, end, 1);
+        if (q < end) chat_lex_fail(l, "an integer of more than 63 bits");
+        v.type = CHAT_INT;
+    } else {
+        q = end;
+        if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
+            end = q = chat_lex_digits(l, q + 1, 10);
+        if (!point && l->end - q > 1 && (*q | 32) == 'e') {
+            q += 1 + (q[1] == '-' || q[1] == '+');
+            if (q < l->end && *q >= '0' && *q <= '9')
+                end = chat_lex_digits(l, q, 10);
+        }
+        for (q = p; q < end && n < sizeof text; q++)
+            if (*q != '_') text[n++] = (char)*q;
+        if (q < end || !chat_number((u8 *)text, (u8 *)text + n, true, &v))
+            chat_lex_fail(l, "bad number, or one of more than 63 bits");
+    }
+    chat_lex_add(l, CHAT_T_NUMBER, v);
+    l->p = end;
 }
 
 static bool chat_is_word(u8 b) {
@@ -10337,22 +10506,26 @@ static bool chat_is_word(u8 b) {
         || (b >= '0' && b <= '9') || b >= 0x80;
 }
 
+/* Behind the word at p; p itself when there is none. */
+static const u8 *chat_lex_name(const chat_lexer *l, const u8 *p) {
+    for (u32 cp, k; p < l->end; p += k) {
+        k = chat_next(p, l->end, &cp);
+        txt_class is = txt_class_of(cp);
+        if (cp < 0x80 ? !chat_is_word(*p) : is != TXT_LETTER && is != TXT_UPPER
+            && is != TXT_LOWER && is != TXT_NUMBER && is != TXT_MARK) break;
+    }
+    return p;
+}
+
 /* One token inside of a tag; *depth counts open brackets. */
 static void chat_lex_one(chat_lexer *l, u32 *depth) {
     static const char pairs[] = "**//==!=<=>=";
     const u8 *p = l->p;
     chat_val v = {0};
-    size_t n;
     if (*p == '"' || *p == '\'') { chat_lex_string(l); return; }
-    if (*p >= '0' && *p <= '9') {
-        n = chat_number(p, l->end, false, &v);
-        if (!n) { chat_lex_fail(l, "bad number"); return; }
-        chat_lex_add(l, CHAT_T_NUMBER, v);
-        l->p += n;
-        return;
-    }
-    if (chat_is_word(*p)) {
-        while (p < l->end && chat_is_word(*p)) p++;
+    if (*p >= '0' && *p <= '9') { chat_lex_number(l, p[-1] == '.'); return; }
+    p = chat_lex_name(l, p);
+    if (p > l->p) {
         chat_lex_add(l, CHAT_T_NAME, chat_str(l->p, (size_t)(p - l->p)));
         l->p = p;
         return;
@@ -10391,9 +10564,10 @@ static void chat_lex_inside(chat_lexer *l, bool tag) {
 }
 
 static void chat_lex_comment(chat_lexer *l, const u8 *p) {
+    const u8 *from = p;
     while (p < l->end && !chat_lex_at(l, p, "#}")) p++;
     if (p >= l->end) { chat_lex_fail(l, "a comment does not end"); return; }
-    u8 sign = p[-1] == '-' || p[-1] == '+' ? p[-1] : 0;
+    u8 sign = p > from && (p[-1] == '-' || p[-1] == '+') ? p[-1] : 0;
     chat_lex_close(l, p + 2, sign, true);
 }
 
@@ -10438,6 +10612,7 @@ static void chat_lex(chat_lexer *l) {
         const u8 *in = at + 2 + (sign != 0), *raw = NULL;
         u8 raw_sign = 0;
         if (kind == '%') raw = chat_lex_word(l, in, "raw", &raw_sign);
+        if (raw_sign == '+') raw = NULL;
         if (raw) { chat_lex_raw(l, raw, raw_sign); continue; }
         if (kind == '#') { chat_lex_comment(l, in); continue; }
         chat_lex_go(l, in);
@@ -10460,924 +10635,6 @@ static str chat_lines(chat_ctx *c, str s) {
     }
     if (s.n && s.p[s.n - 1] == '\n') s.n--;
     return s;
-}
-
-/* ---- tokens to instructions ---- */
-
-/* What the machine does: pops its operands, pushes its result. Jumps are
- * relative to the instruction. */
-typedef enum chat_code {
-    CHAT_TEXT_OUT,  /* writes constant arg */
-    CHAT_CONST, CHAT_NAME, CHAT_ATTR, CHAT_ITEM, CHAT_SLICE,
-    CHAT_MAKE_LIST, CHAT_MAKE_TUPLE, CHAT_MAKE_DICT,    /* of arg items */
-    CHAT_CALL,      /* callee, a positional, b pairs of name and value */
-    CHAT_FILTER, CHAT_TEST,     /* the same on the constant named arg */
-    CHAT_BINARY,    /* arg: the operator */
-    CHAT_NEGATE, CHAT_PLUS, CHAT_NOT,
-    CHAT_COMPARE,   /* a: operator; b: another follows, jump arg if false */
-    CHAT_JUMP, CHAT_JUMP_FALSE, /* pops */
-    CHAT_OR_POP_FALSE, CHAT_OR_POP_TRUE,    /* jump and keep, or pop */
-    CHAT_EMIT,
-    CHAT_FOR,       /* pops what to loop over; a: only collects */
-    CHAT_NEXT,      /* pushes the next item, or jumps */
-    CHAT_KEEP,      /* pops a condition, keeps the item */
-    CHAT_KEPT,      /* ends collecting, pushes the list */
-    CHAT_FOR_END,   /* ends the loop, jumps if it ran */
-    CHAT_IN, CHAT_OUT,          /* a scope */
-    CHAT_STORE, CHAT_STORE_ATTR, CHAT_UNPACK,
-    CHAT_CAPTURE, CHAT_CAPTURED,
-    CHAT_DEFINE,    /* macro number arg */
-    CHAT_DEFAULT,   /* jumps if the parameter a was given */
-    CHAT_RETURN
-} chat_code;
-
-typedef enum chat_kind {
-    CHAT_B_IF, CHAT_B_FOR, CHAT_B_ELSE, CHAT_B_MACRO, CHAT_B_SET,
-    CHAT_B_FILTER, CHAT_B_WITH, CHAT_B_GENERATION
-} chat_kind;
-
-/* An open block. Jumps that wait for their target are a chain through arg. */
-typedef struct chat_block {
-    u8 kind;
-    u32 line, start;
-    u32 miss, ends;         /* chains: to the next branch, to the end */
-    const chat_token *opened;   /* what its tag says behind set or filter */
-} chat_block;
-
-enum { CHAT_NO_JUMP = 0 };  /* no chain; a jump at i is i + 1 */
-
-typedef struct chat_parser {
-    chat_ctx *c;
-    const chat_token *t;
-    u32 depth, n_blocks;
-    u32 line;               /* of the token before t */
-    u32 unknown;            /* line of an unknown filter or test */
-    chat_val unknown_name;
-    chat_block blocks[CHAT_DEPTH];
-    chat_list *macros;      /* of CHAT_MACRO values without a scope */
-    void (*expr)(struct chat_parser *p, bool cond);
-    bool (*known)(u32 kind, chat_val name);
-} chat_parser;
-
-static void chat_syntax(chat_parser *p, const char *why) {
-    p->c->line = p->t->line;
-    chat_val v = p->t->v;
-    if (p->t->type == CHAT_T_NAME)
-        chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%.*s'", why,
-            chat_clip(v, 60), (const char *)v.u.s);
-    else if (p->t->type == CHAT_T_OP)
-        chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%c'", why, (char)v.u.i);
-    else chat_fail(p->c, KSLLM_ERR_FORMAT, "%s", why);
-}
-
-static u32 chat_emit(chat_parser *p, chat_code op, u32 a, u32 b, u32 arg) {
-    chat_ctx *c = p->c;
-    if (a > 255 || b > 255) chat_syntax(p, "too many arguments");
-    if (!chat_room(c, &c->ops, c->n_ops, &c->ops_cap, sizeof *c->ops))
-        return 0;
-    c->ops[c->n_ops] =
-        (chat_op){(u8)op, (u8)a, (u8)b, (i32)arg, p->line};
-    return c->n_ops++;
-}
-
-/* A jump whose target comes later, added to a chain. */
-static void chat_jump(chat_parser *p, chat_code op, u32 a, u32 *chain) {
-    u32 at = chat_emit(p, op, a, op == CHAT_COMPARE, *chain);
-    *chain = at + 1;
-}
-
-/* The jumps of a chain come here. */
-static void chat_land(chat_parser *p, u32 *chain) {
-    chat_ctx *c = p->c;
-    while (*chain && !c->status) {
-        u32 at = *chain - 1;
-        *chain = (u32)c->ops[at].arg;
-        c->ops[at].arg = (i32)(c->n_ops - at);
-    }
-    *chain = CHAT_NO_JUMP;
-}
-
-static void chat_jump_back(chat_parser *p, u32 to) {
-    u32 at = chat_emit(p, CHAT_JUMP, 0, 0, 0);
-    if (!p->c->status) p->c->ops[at].arg = (i32)to - (i32)at;
-}
-
-/* The constant's number; equal texts share one, so that names are numbers. */
-static u32 chat_const(chat_ctx *c, chat_val v) {
-    u32 h = 0, cap = c->consts.cap;
-    if (v.type == CHAT_STR && v.n < 64) {
-        for (u32 i = 0; i < v.n; i++) h = h * 31 + v.u.s[i];
-        h = (h & 255);
-        for (u32 i = c->head[h]; i; i = c->chain[i - 1]) {
-            chat_val old = c->consts.v[i - 1];
-            if (old.n == v.n && (!v.n || chat_same_text(old, v))) return i - 1;
-        }
-    }
-    chat_push(c, &c->consts, v);
-    if (c->consts.cap != cap) {
-        u32 *more = chat_take(c, c->consts.cap * sizeof *more);
-        if (more && c->chain) memcpy(more, c->chain, cap * sizeof *more);
-        c->chain = more;
-    }
-    if (c->status) return 0;
-    u32 at = c->consts.n;
-    if (v.type == CHAT_STR && v.n < 64) {
-        c->chain[at - 1] = c->head[h];
-        c->head[h] = at;
-    }
-    return at - 1;
-}
-
-static u32 chat_name(chat_ctx *c, const char *z) {
-    return chat_const(c, chat_strz(z));
-}
-
-static bool chat_sees(const chat_parser *p, i64 op) {
-    return p->t->type == CHAT_T_OP && p->t->v.u.i == op;
-}
-
-static bool chat_sees_name(const chat_parser *p, const char *z) {
-    return p->t->type == CHAT_T_NAME && chat_is(p->t->v, z);
-}
-
-static void chat_step(chat_parser *p) {
-    p->line = p->t->line;
-    if (p->t->type != CHAT_T_END) p->t++;
-    chat_work(p->c, 1);
-}
-
-static bool chat_accept(chat_parser *p, i64 op) {
-    bool sees = chat_sees(p, op);
-    if (sees) chat_step(p);
-    return sees;
-}
-
-static bool chat_accept_name(chat_parser *p, const char *z) {
-    bool sees = chat_sees_name(p, z);
-    if (sees) chat_step(p);
-    return sees;
-}
-
-static void chat_expect(chat_parser *p, char op) {
-    char why[] = "expected 'x'";
-    why[10] = op;
-    if (!chat_accept(p, op)) chat_syntax(p, why);
-}
-
-static chat_val chat_take_name(chat_parser *p) {
-    chat_val v = p->t->v;
-    if (p->t->type != CHAT_T_NAME) chat_syntax(p, "expected a name");
-    else chat_step(p);
-    return v;
-}
-
-static void chat_load(chat_parser *p, chat_val v) {
-    chat_emit(p, CHAT_CONST, 0, 0, chat_const(p->c, v));
-}
-
-/* Arguments up to the closing parenthesis, the opening one is behind. */
-static void chat_parse_args(chat_parser *p, u32 *n, u32 *n_kw) {
-    *n = *n_kw = 0;
-    while (!p->c->status && !chat_accept(p, ')')) {
-        if (*n + *n_kw) {
-            chat_expect(p, ',');
-            if (chat_accept(p, ')')) return;
-        }
-        if (p->t->type == CHAT_T_NAME && p->t[1].type == CHAT_T_OP
-            && p->t[1].v.u.i == '=') {
-            chat_load(p, p->t->v);
-            p->t += 2;
-            ++*n_kw;
-        } else if (*n_kw) {
-            chat_syntax(p, "a positional argument behind a named one");
-        } else {
-            ++*n;
-        }
-        p->expr(p, true);
-    }
-}
-
-/* Items up to `close`; *comma says whether one was seen. */
-static u32 chat_parse_items(chat_parser *p, char close, bool *comma) {
-    u32 n = 0;
-    *comma = false;
-    while (!p->c->status && !chat_accept(p, close)) {
-        if (n) {
-            chat_expect(p, ',');
-            *comma = true;
-            if (chat_accept(p, close)) break;
-        }
-        p->expr(p, true);
-        n++;
-    }
-    return n;
-}
-
-static void chat_parse_dict(chat_parser *p) {
-    u32 n = 0;
-    while (!p->c->status && !chat_accept(p, '}')) {
-        if (n) {
-            chat_expect(p, ',');
-            if (chat_accept(p, '}')) break;
-        }
-        p->expr(p, true);
-        chat_expect(p, ':');
-        p->expr(p, true);
-        n++;
-    }
-    chat_emit(p, CHAT_MAKE_DICT, 0, 0, n);
-}
-
-static void chat_parse_name(chat_parser *p) {
-    chat_val v = chat_take_name(p);
-    if (chat_is(v, "true") || chat_is(v, "True")) chat_load(p, chat_bool(1));
-    else if (chat_is(v, "false") || chat_is(v, "False"))
-        chat_load(p, chat_bool(0));
-    else if (chat_is(v, "none") || chat_is(v, "None"))
-        chat_load(p, chat_none());
-    else chat_emit(p, CHAT_NAME, 0, 0, chat_const(p->c, v));
-}
-
-static void chat_parse_primary(chat_parser *p) {
-    bool comma;
-    if (p->t->type == CHAT_T_NAME) {
-        chat_parse_name(p);
-    } else if (p->t->type == CHAT_T_TEXT) {
-        chat_val v = p->t->v;
-        for (chat_step(p); p->t->type == CHAT_T_TEXT; chat_step(p))
-            v = chat_concat(p->c, v, p->t->v);
-        chat_load(p, v);
-    } else if (p->t->type == CHAT_T_NUMBER) {
-        chat_load(p, p->t->v);
-        chat_step(p);
-    } else if (chat_accept(p, '(')) {
-        u32 n = chat_parse_items(p, ')', &comma);
-        if (n != 1 || comma) chat_emit(p, CHAT_MAKE_TUPLE, 0, 0, n);
-    } else if (chat_accept(p, '[')) {
-        u32 n = chat_parse_items(p, ']', &comma);
-        chat_emit(p, CHAT_MAKE_LIST, 0, 0, n);
-    } else if (chat_accept(p, '{')) {
-        chat_parse_dict(p);
-    } else {
-        chat_syntax(p, "expected an expression");
-    }
-}
-
-/* x[i] or x[a:b:c], behind the bracket. */
-static void chat_parse_item(chat_parser *p) {
-    u32 colons = 0;
-    bool value = false;
-    while (!p->c->status && !chat_accept(p, ']')) {
-        if (chat_accept(p, ':')) {
-            if (!value) chat_load(p, chat_none());
-            value = false;
-            if (++colons > 2) chat_syntax(p, "too many ':'");
-        } else if (value) {
-            chat_syntax(p, "expected ']'");
-        } else {
-            p->expr(p, true);
-            value = true;
-        }
-    }
-    if (!colons && !value) chat_syntax(p, "expected an index");
-    if (!colons) { chat_emit(p, CHAT_ITEM, 0, 0, 0); return; }
-    if (!value) chat_load(p, chat_none());
-    if (colons == 1) chat_load(p, chat_none());
-    chat_emit(p, CHAT_SLICE, 0, 0, 0);
-}
-
-static void chat_parse_call(chat_parser *p) {
-    u32 n, n_kw;
-    chat_parse_args(p, &n, &n_kw);
-    chat_emit(p, CHAT_CALL, n, n_kw, 0);
-}
-
-static void chat_parse_postfix(chat_parser *p) {
-    while (!p->c->status) {
-        if (chat_accept(p, '.')) {
-            if (p->t->type == CHAT_T_NUMBER) {
-                chat_load(p, p->t->v);
-                chat_step(p);
-                chat_emit(p, CHAT_ITEM, 0, 0, 0);
-                continue;
-            }
-            chat_val v = chat_take_name(p);
-            chat_emit(p, CHAT_ATTR, 0, 0, chat_const(p->c, v));
-        } else if (chat_accept(p, '[')) {
-            chat_parse_item(p);
-        } else if (chat_accept(p, '(')) {
-            chat_parse_call(p);
-        } else {
-            return;
-        }
-    }
-}
-
-/* A name that may have dots. */
-static chat_val chat_parse_dotted(chat_parser *p) {
-    chat_val v = chat_take_name(p);
-    while (!p->c->status && chat_accept(p, '.')) {
-        v = chat_concat(p->c, v, chat_strz("."));
-        v = chat_concat(p->c, v, chat_take_name(p));
-    }
-    return v;
-}
-
-enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
-    CHAT_IS_LIST, CHAT_IS_DICT };
-
-/* jinja2 refuses an unknown filter when it compiles, unless it stands right
- * inside of an `if`: then only its use fails. */
-static void chat_check_known(chat_parser *p, u32 kind, chat_val name) {
-    bool soft = p->n_blocks && p->blocks[p->n_blocks - 1].kind == CHAT_B_IF;
-    if (soft || p->unknown || p->known(kind, name)) return;
-    p->unknown = p->line;
-    p->unknown_name = name;
-}
-
-static void chat_parse_filter(chat_parser *p) {
-    u32 n = 0, n_kw = 0;
-    chat_val name = chat_parse_dotted(p);
-    chat_check_known(p, CHAT_IS_FILTER, name);
-    if (chat_accept(p, '(')) chat_parse_args(p, &n, &n_kw);
-    chat_emit(p, CHAT_FILTER, n, n_kw, chat_const(p->c, name));
-}
-
-static bool chat_starts_arg(const chat_parser *p) {
-    switch (p->t->type) {
-    case CHAT_T_TEXT: case CHAT_T_NUMBER: return true;
-    case CHAT_T_OP: return chat_sees(p, '(') || chat_sees(p, '[')
-        || chat_sees(p, '{');
-    case CHAT_T_NAME: return !chat_sees_name(p, "else")
-        && !chat_sees_name(p, "or") && !chat_sees_name(p, "and");
-    default: return false;
-    }
-}
-
-static void chat_parse_test(chat_parser *p) {
-    u32 n = 0, n_kw = 0;
-    bool negated = chat_accept_name(p, "not");
-    chat_val name = chat_parse_dotted(p);
-    chat_check_known(p, CHAT_IS_TEST, name);
-    if (chat_accept(p, '(')) {
-        chat_parse_args(p, &n, &n_kw);
-    } else if (chat_starts_arg(p)) {
-        if (chat_sees_name(p, "is")) chat_syntax(p, "a test of a test");
-        chat_parse_primary(p);
-        chat_parse_postfix(p);
-        n = 1;
-    }
-    chat_emit(p, CHAT_TEST, n, n_kw, chat_const(p->c, name));
-    if (negated) chat_emit(p, CHAT_NOT, 0, 0, 0);
-}
-
-static void chat_parse_filters(chat_parser *p) {
-    while (!p->c->status) {
-        if (chat_accept(p, '|')) chat_parse_filter(p);
-        else if (chat_accept_name(p, "is")) chat_parse_test(p);
-        else if (chat_accept(p, '(')) chat_parse_call(p);
-        else return;
-    }
-}
-
-static void chat_parse_unary(chat_parser *p) {
-    u32 n = 0;
-    u64 minus = 0;
-    while (chat_sees(p, '-') || chat_sees(p, '+')) {
-        minus = minus << 1 | chat_sees(p, '-');
-        chat_step(p);
-        if (++n == 60) chat_syntax(p, "too many signs");
-        if (p->c->status) return;
-    }
-    chat_parse_primary(p);
-    chat_parse_postfix(p);
-    for (; n--; minus >>= 1)
-        chat_emit(p, minus & 1 ? CHAT_NEGATE : CHAT_PLUS, 0, 0, 0);
-    chat_parse_filters(p);
-}
-
-/* Operators from left to right, by level: + -, ~, * / // %, **. */
-static bool chat_at_level(const chat_parser *p, u32 level) {
-    static const u16 ops[4][4] = {{'+', '-'}, {'~'},
-        {'*', '/', CHAT_OP2('/', '/'), '%'}, {CHAT_OP2('*', '*')}};
-    if (p->t->type != CHAT_T_OP) return false;
-    for (u32 i = 0; i < 4; i++)
-        if (ops[level][i] && p->t->v.u.i == ops[level][i]) return true;
-    return false;
-}
-
-static void chat_parse_math(chat_parser *p, u32 level) {
-    if (level == 4) { chat_parse_unary(p); return; }
-    chat_parse_math(p, level + 1);
-    while (!p->c->status && chat_at_level(p, level)) {
-        u32 op = (u32)p->t->v.u.i;
-        chat_step(p);
-        chat_parse_math(p, level + 1);
-        chat_emit(p, CHAT_BINARY, 0, 0, op);
-    }
-}
-
-/* The comparison at hand, 0 when there is none: its characters, or i for in
- * and n for not in. */
-static u32 chat_take_compare(chat_parser *p) {
-    static const u16 ops[] = {'<', '>', CHAT_OP2('=', '='),
-        CHAT_OP2('!', '='), CHAT_OP2('<', '='), CHAT_OP2('>', '=')};
-    for (u32 i = 0; i < KS_LEN(ops); i++)
-        if (chat_accept(p, ops[i])) return i + 1;
-    if (chat_accept_name(p, "in")) return 7;
-    if (chat_sees_name(p, "not") && p->t[1].type == CHAT_T_NAME
-        && chat_is(p->t[1].v, "in")) {
-        p->t += 2;
-        return 8;
-    }
-    return 0;
-}
-
-/* a < b < c: each side once, and the end reached with the first false. */
-static void chat_parse_compare(chat_parser *p) {
-    u32 ends = CHAT_NO_JUMP, op, next;
-    chat_parse_math(p, 0);
-    for (op = chat_take_compare(p); op && !p->c->status; op = next) {
-        chat_parse_math(p, 0);
-        next = chat_take_compare(p);
-        if (next) chat_jump(p, CHAT_COMPARE, op, &ends);
-        else chat_emit(p, CHAT_COMPARE, op, 0, 0);
-    }
-    chat_land(p, &ends);
-}
-
-static void chat_parse_not(chat_parser *p) {
-    u32 n = 0;
-    while (chat_sees_name(p, "not") && !p->c->status) chat_step(p), n++;
-    chat_parse_compare(p);
-    for (n = n ? 2 - (n & 1) : 0; n--;) chat_emit(p, CHAT_NOT, 0, 0, 0);
-}
-
-static void chat_parse_and(chat_parser *p) {
-    u32 ends = CHAT_NO_JUMP;
-    chat_parse_not(p);
-    while (!p->c->status && chat_accept_name(p, "and")) {
-        chat_jump(p, CHAT_OR_POP_FALSE, 0, &ends);
-        chat_parse_not(p);
-    }
-    chat_land(p, &ends);
-}
-
-static void chat_parse_or(chat_parser *p) {
-    u32 ends = CHAT_NO_JUMP;
-    chat_parse_and(p);
-    while (!p->c->status && chat_accept_name(p, "or")) {
-        chat_jump(p, CHAT_OR_POP_TRUE, 0, &ends);
-        chat_parse_and(p);
-    }
-    chat_land(p, &ends);
-}
-
-static void chat_reverse(chat_op *ops, u32 n) {
-    for (u32 i = 0; i < n / 2; i++) {
-        chat_op x = ops[i];
-        ops[i] = ops[n - 1 - i];
-        ops[n - 1 - i] = x;
-    }
-}
-
-/* `a if b else c` is run as b, then a or c; but a was compiled first. The two
- * change places, which their relative jumps survive. */
-static void chat_parse_choice(chat_parser *p, u32 a) {
-    chat_ctx *c = p->c;
-    u32 b = c->n_ops, miss = CHAT_NO_JUMP, end = CHAT_NO_JUMP;
-    chat_parse_or(p);
-    chat_jump(p, CHAT_JUMP_FALSE, 0, &miss);
-    if (c->status) return;
-    u32 n = c->n_ops - a, n_b = c->n_ops - b;
-    chat_reverse(c->ops + a, n);
-    chat_reverse(c->ops + a, n_b);
-    chat_reverse(c->ops + a + n_b, n - n_b);
-    miss = a + n_b;
-    chat_jump(p, CHAT_JUMP, 0, &end);
-    chat_land(p, &miss);
-    if (chat_accept_name(p, "else")) p->expr(p, true);
-    else chat_load(p, (chat_val){0});
-    chat_land(p, &end);
-}
-
-static void chat_parse_expr(chat_parser *p, bool cond) {
-    u32 at = p->c->n_ops, unknown = p->unknown;
-    if (++p->depth > CHAT_PARENS) chat_syntax(p, "too deep");
-    if (!p->c->status) chat_parse_or(p);
-    while (cond && !p->c->status && chat_accept_name(p, "if")) {
-        chat_parse_choice(p, at);
-        p->unknown = unknown;
-    }
-    p->depth--;
-}
-
-/* `a` or `a, b`: one value or a tuple. */
-static void chat_parse_tuple(chat_parser *p, bool cond) {
-    u32 n = 1;
-    p->expr(p, cond);
-    if (!chat_sees(p, ',')) return;
-    while (!p->c->status && chat_accept(p, ',')) {
-        if (p->t->type >= CHAT_T_NAME) {
-            p->expr(p, cond);
-            n++;
-        }
-    }
-    chat_emit(p, CHAT_MAKE_TUPLE, 0, 0, n);
-}
-
-/* ---- statements ---- */
-
-static chat_block *chat_open(chat_parser *p, chat_kind kind) {
-    if (p->n_blocks == CHAT_DEPTH) {
-        chat_syntax(p, "too deep");
-        return NULL;
-    }
-    chat_block *b = &p->blocks[p->n_blocks++];
-    *b = (chat_block){.kind = (u8)kind, .line = p->t->line,
-        .start = p->c->n_ops};
-    return b;
-}
-
-/* The innermost block, if it is of this kind. */
-static chat_block *chat_inside(chat_parser *p, chat_kind kind) {
-    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b && b->kind == kind) return b;
-    chat_syntax(p, "unexpected tag");
-    return NULL;
-}
-
-/* Names to store to: one, or those that a value is unpacked to. */
-typedef struct chat_target {
-    const chat_token *at[8];    /* a name; behind it may stand .attribute */
-    u32 n;
-    bool tuple;
-} chat_target;
-
-static bool chat_has_attr(const chat_token *t) {
-    return t[1].type == CHAT_T_OP && t[1].v.u.i == '.';
-}
-
-static chat_target chat_parse_target(chat_parser *p) {
-    chat_target t = {{NULL}, 0, false};
-    t.tuple = chat_accept(p, '(');
-    bool open = t.tuple;
-    do {
-        if (t.n && p->t->type != CHAT_T_NAME) break;
-        if (t.n == KS_LEN(t.at)) { chat_syntax(p, "too many names"); break; }
-        t.at[t.n++] = p->t;
-        chat_take_name(p);
-        if (chat_accept(p, '.')) chat_take_name(p);
-        t.tuple = t.tuple || chat_sees(p, ',');
-    } while (!p->c->status && chat_accept(p, ','));
-    if (open) chat_expect(p, ')');
-    return t;
-}
-
-static void chat_store(chat_parser *p, const chat_target *t) {
-    if (p->c->status) return;
-    if (t->tuple) chat_emit(p, CHAT_UNPACK, 0, 0, t->n);
-    for (u32 i = 0; i < t->n; i++) {
-        u32 name = chat_const(p->c, t->at[i]->v);
-        if (!chat_has_attr(t->at[i])) {
-            chat_emit(p, CHAT_STORE, 0, 0, name);
-            continue;
-        }
-        chat_emit(p, CHAT_NAME, 0, 0, name);
-        chat_emit(p, CHAT_STORE_ATTR, 0, 0,
-            chat_const(p->c, t->at[i][2].v));
-    }
-}
-
-static void chat_parse_if(chat_parser *p) {
-    chat_block *b = chat_open(p, CHAT_B_IF);
-    if (!b) return;
-    chat_parse_tuple(p, false);
-    chat_jump(p, CHAT_JUMP_FALSE, 0, &b->miss);
-}
-
-static void chat_parse_elif(chat_parser *p) {
-    chat_block *b = chat_inside(p, CHAT_B_IF);
-    if (!b) return;
-    if (!b->miss) chat_syntax(p, "elif behind else");
-    chat_jump(p, CHAT_JUMP, 0, &b->ends);
-    chat_land(p, &b->miss);
-    chat_parse_tuple(p, false);
-    chat_jump(p, CHAT_JUMP_FALSE, 0, &b->miss);
-}
-
-/* Ends the loop; behind it comes what `else` holds. */
-static void chat_end_loop(chat_parser *p, chat_block *b) {
-    chat_jump_back(p, b->start);
-    chat_land(p, &b->miss);
-    chat_jump(p, CHAT_FOR_END, 0, &b->ends);
-}
-
-static void chat_parse_else(chat_parser *p) {
-    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b && b->kind == CHAT_B_FOR) {
-        chat_end_loop(p, b);
-        b->kind = CHAT_B_ELSE;
-        chat_emit(p, CHAT_IN, 0, 0, 0);
-    } else if (b && b->kind == CHAT_B_IF && b->miss) {
-        chat_jump(p, CHAT_JUMP, 0, &b->ends);
-        chat_land(p, &b->miss);
-    } else {
-        chat_syntax(p, "unexpected tag");
-    }
-}
-
-static void chat_parse_endif(chat_parser *p) {
-    chat_block *b = chat_inside(p, CHAT_B_IF);
-    if (!b) return;
-    chat_land(p, &b->miss);
-    chat_land(p, &b->ends);
-    p->n_blocks--;
-}
-
-static void chat_parse_for(chat_parser *p) {
-    chat_block b = {.kind = CHAT_B_FOR, .line = p->t->line};
-    chat_target target = chat_parse_target(p);
-    u32 miss = CHAT_NO_JUMP;
-    if (!chat_accept_name(p, "in")) chat_syntax(p, "expected 'in'");
-    chat_parse_tuple(p, false);
-    if (chat_accept_name(p, "if")) {
-        chat_emit(p, CHAT_FOR, 1, 0, 0);
-        u32 start = p->c->n_ops;
-        chat_jump(p, CHAT_NEXT, 0, &miss);
-        chat_store(p, &target);
-        p->expr(p, true);
-        chat_emit(p, CHAT_KEEP, 0, 0, 0);
-        chat_jump_back(p, start);
-        chat_land(p, &miss);
-        chat_emit(p, CHAT_KEPT, 0, 0, 0);
-    }
-    if (chat_sees_name(p, "recursive")) chat_syntax(p, "not supported");
-    chat_emit(p, CHAT_FOR, 0, 0, 0);
-    b.start = p->c->n_ops;
-    chat_jump(p, CHAT_NEXT, 0, &b.miss);
-    chat_store(p, &target);
-    chat_block *open = chat_open(p, CHAT_B_FOR);
-    if (open) *open = b;
-}
-
-static void chat_parse_endfor(chat_parser *p) {
-    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b && b->kind == CHAT_B_ELSE) {
-        chat_emit(p, CHAT_OUT, 0, 0, 0);
-    } else {
-        b = chat_inside(p, CHAT_B_FOR);
-        if (!b) return;
-        chat_end_loop(p, b);
-    }
-    chat_land(p, &b->ends);
-    p->n_blocks--;
-}
-
-/* break and continue leave the scopes that were opened in the loop. */
-static void chat_parse_leave(chat_parser *p, bool out) {
-    for (u32 i = p->n_blocks; i-- > 0 && !p->c->status;) {
-        chat_block *b = &p->blocks[i];
-        if (b->kind == CHAT_B_FOR) {
-            if (out) chat_jump(p, CHAT_JUMP, 0, &b->miss);
-            else chat_jump_back(p, b->start);
-            return;
-        }
-        if (b->kind == CHAT_B_MACRO) break;
-        if (b->kind == CHAT_B_SET || b->kind == CHAT_B_FILTER)
-            chat_syntax(p, "leaving a block that is being captured");
-        if (b->kind != CHAT_B_IF) chat_emit(p, CHAT_OUT, 0, 0, 0);
-    }
-    chat_syntax(p, "not inside of a loop");
-}
-
-static void chat_parse_break(chat_parser *p) { chat_parse_leave(p, true); }
-static void chat_parse_continue(chat_parser *p) { chat_parse_leave(p, false); }
-
-static void chat_skip_tag(chat_parser *p) {
-    while (p->t->type != CHAT_T_TAG_END && p->t->type != CHAT_T_END) p->t++;
-}
-
-/* Opens a block whose output becomes a value. */
-static void chat_parse_capture(chat_parser *p, chat_kind kind,
-    const chat_token *opened) {
-    chat_block *b = chat_open(p, kind);
-    if (!b) return;
-    b->opened = opened;
-    chat_emit(p, CHAT_CAPTURE, 0, 0, 0);
-    chat_emit(p, CHAT_IN, 0, 0, 0);
-    chat_skip_tag(p);
-}
-
-static void chat_parse_set(chat_parser *p) {
-    const chat_token *from = p->t;
-    chat_target target = chat_parse_target(p);
-    if (chat_accept(p, '=')) {
-        chat_parse_tuple(p, true);
-        chat_store(p, &target);
-        return;
-    }
-    if (p->t->type != CHAT_T_TAG_END && !chat_sees(p, '|'))
-        chat_syntax(p, "expected '='");
-    chat_parse_capture(p, CHAT_B_SET, from);
-}
-
-static void chat_parse_filter_block(chat_parser *p) {
-    if (p->t->type != CHAT_T_NAME) chat_syntax(p, "expected a filter");
-    chat_parse_capture(p, CHAT_B_FILTER, p->t);
-}
-
-/* What was captured goes through the filters that the opening tag named. */
-static void chat_parse_captured(chat_parser *p, chat_kind kind) {
-    chat_block *b = chat_inside(p, kind);
-    if (!b) return;
-    chat_emit(p, CHAT_OUT, 0, 0, 0);
-    chat_emit(p, CHAT_CAPTURED, 0, 0, 0);
-    const chat_token *back = p->t;
-    p->t = b->opened;
-    p->n_blocks--;
-    if (kind == CHAT_B_SET) {
-        chat_target target = chat_parse_target(p);
-        chat_parse_filters(p);
-        p->t = back;
-        chat_store(p, &target);
-        return;
-    }
-    chat_parse_filter(p);
-    chat_parse_filters(p);
-    p->t = back;
-    chat_emit(p, CHAT_EMIT, 0, 0, 0);
-}
-
-static void chat_parse_endset(chat_parser *p) {
-    chat_parse_captured(p, CHAT_B_SET);
-}
-static void chat_parse_endfilter(chat_parser *p) {
-    chat_parse_captured(p, CHAT_B_FILTER);
-}
-
-enum { CHAT_MAX_PARAMS = 64 };
-
-/* Parameters; *defaults is where the default of each stands, or NULL. */
-static void chat_parse_params(chat_parser *p, chat_macro *m) {
-    u32 names[CHAT_MAX_PARAMS], n = 0;
-    const chat_token *at[CHAT_MAX_PARAMS] = {0};
-    chat_expect(p, '(');
-    while (!p->c->status && !chat_accept(p, ')')) {
-        if (n) chat_expect(p, ',');
-        if (n == CHAT_MAX_PARAMS) chat_syntax(p, "too many parameters");
-        if (p->c->status) return;
-        names[n] = chat_const(p->c, chat_take_name(p));
-        if (chat_accept(p, '=')) {
-            u32 given = CHAT_NO_JUMP;
-            at[n] = p->t;
-            chat_jump(p, CHAT_DEFAULT, n, &given);
-            p->expr(p, true);
-            chat_emit(p, CHAT_STORE, 0, 0, names[n]);
-            chat_land(p, &given);
-        } else if (n && at[n - 1]) {
-            chat_syntax(p, "a parameter without default behind one with it");
-        }
-        n++;
-    }
-    u32 *params = chat_take(p->c, (n + 1) * sizeof *params);
-    bool *has = chat_take(p->c, (n + 1) * sizeof *has);
-    if (!params || !has) return;
-    memcpy(params, names, n * sizeof *params);
-    for (u32 i = 0; i < n; i++) has[i] = at[i] != NULL;
-    m->n_params = n;
-    m->params = params;
-    m->has_default = has;
-}
-
-static void chat_parse_macro(chat_parser *p) {
-    chat_macro *m = chat_take(p->c, sizeof *m);
-    u32 name = chat_const(p->c, chat_take_name(p));
-    chat_block b = {.kind = CHAT_B_MACRO, .line = p->t->line};
-    if (!m) return;
-    m->name = name;
-    chat_push(p->c, p->macros,
-        (chat_val){.type = CHAT_MACRO, .u.macro = m});
-    chat_emit(p, CHAT_DEFINE, 0, 0, p->macros->n - 1);
-    chat_emit(p, CHAT_STORE, 0, 0, name);
-    chat_jump(p, CHAT_JUMP, 0, &b.ends);
-    m->at = p->c->n_ops;
-    chat_parse_params(p, m);
-    chat_block *open = chat_open(p, CHAT_B_MACRO);
-    if (open) *open = b;
-}
-
-static void chat_parse_endmacro(chat_parser *p) {
-    chat_block *b = chat_inside(p, CHAT_B_MACRO);
-    if (!b) return;
-    if (p->t->type == CHAT_T_NAME) chat_step(p);
-    chat_emit(p, CHAT_RETURN, 0, 0, 0);
-    chat_land(p, &b->ends);
-    p->n_blocks--;
-}
-
-static void chat_parse_with(chat_parser *p) {
-    const chat_token *names[CHAT_DEPTH];
-    u32 n = 0;
-    while (p->t->type == CHAT_T_NAME && !p->c->status) {
-        if (n == CHAT_DEPTH) { chat_syntax(p, "too many names"); return; }
-        names[n++] = p->t;
-        chat_take_name(p);
-        chat_expect(p, '=');
-        p->expr(p, true);
-        if (!chat_accept(p, ',')) break;
-    }
-    chat_emit(p, CHAT_IN, 0, 0, 0);
-    while (n) chat_emit(p, CHAT_STORE, 0, 0, chat_const(p->c, names[--n]->v));
-    chat_open(p, CHAT_B_WITH);
-}
-
-static void chat_parse_generation(chat_parser *p) {
-    chat_open(p, CHAT_B_GENERATION);
-    chat_emit(p, CHAT_IN, 0, 0, 0);
-}
-
-static void chat_parse_endscope(chat_parser *p, chat_kind kind) {
-    if (!chat_inside(p, kind)) return;
-    chat_emit(p, CHAT_OUT, 0, 0, 0);
-    p->n_blocks--;
-}
-
-static void chat_parse_endwith(chat_parser *p) {
-    chat_parse_endscope(p, CHAT_B_WITH);
-}
-static void chat_parse_endgeneration(chat_parser *p) {
-    chat_parse_endscope(p, CHAT_B_GENERATION);
-}
-
-static const struct {
-    const char *name;
-    void (*parse)(chat_parser *p);
-} CHAT_TAGS[] = {
-    {"if", chat_parse_if}, {"elif", chat_parse_elif},
-    {"else", chat_parse_else}, {"endif", chat_parse_endif},
-    {"for", chat_parse_for}, {"endfor", chat_parse_endfor},
-    {"break", chat_parse_break}, {"continue", chat_parse_continue},
-    {"set", chat_parse_set}, {"endset", chat_parse_endset},
-    {"macro", chat_parse_macro}, {"endmacro", chat_parse_endmacro},
-    {"filter", chat_parse_filter_block}, {"endfilter", chat_parse_endfilter},
-    {"with", chat_parse_with}, {"endwith", chat_parse_endwith},
-    {"generation", chat_parse_generation},
-    {"endgeneration", chat_parse_endgeneration},
-};
-
-static void chat_parse_tag(chat_parser *p) {
-    for (u32 i = 0; i < KS_LEN(CHAT_TAGS); i++)
-        if (chat_sees_name(p, CHAT_TAGS[i].name)) {
-            chat_step(p);
-            CHAT_TAGS[i].parse(p);
-            if (p->t->type != CHAT_T_TAG_END)
-                chat_syntax(p, "expected the end of the tag");
-            else chat_step(p);
-            return;
-        }
-    chat_syntax(p, "unknown tag");
-}
-
-static void chat_parse_part(chat_parser *p) {
-    if (p->t->type == CHAT_T_DATA) {
-        chat_emit(p, CHAT_TEXT_OUT, 0, 0, chat_const(p->c, p->t->v));
-        chat_step(p);
-    } else if (p->t->type == CHAT_T_VAR) {
-        chat_step(p);
-        chat_parse_tuple(p, true);
-        chat_emit(p, CHAT_EMIT, 0, 0, 0);
-        if (p->t->type != CHAT_T_VAR_END) chat_syntax(p, "expected '}}'");
-        else chat_step(p);
-    } else {
-        chat_step(p);
-        chat_parse_tag(p);
-    }
-    if (p->unknown && !p->c->status) {
-        p->c->line = p->unknown;
-        chat_fail(p->c, KSLLM_ERR_FORMAT, "unknown filter or test '%.*s'",
-            chat_clip(p->unknown_name, 60),
-            (const char *)p->unknown_name.u.s);
-    }
-}
-
-static void chat_compile(chat_ctx *c, str source, chat_list *macros,
-    bool (*known)(u32 kind, chat_val name)) {
-    str s = chat_lines(c, source);
-    chat_lexer l = {.c = c, .p = (const u8 *)s.p, .line = 1, .fresh = true};
-    l.end = l.p + s.n;
-    chat_lex(&l);
-    chat_parser *p = chat_take(c, sizeof *p);
-    if (!p || c->status) return;
-    *p = (chat_parser){.c = c, .t = l.t, .line = 1, .macros = macros,
-        .expr = chat_parse_expr, .known = known};
-    while (p->t->type != CHAT_T_END && !c->status) chat_parse_part(p);
-    if (p->n_blocks && !c->status) {
-        c->line = p->blocks[p->n_blocks - 1].line;
-        chat_fail(c, KSLLM_ERR_FORMAT, "a block does not end");
-    }
-    chat_emit(p, CHAT_RETURN, 0, 0, 0);
-    c->line = 0;
 }
 
 /* ---- operators ---- */
@@ -11410,7 +10667,7 @@ static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
     chat_text t = {0};
     chat_list l = {0};
     if (n <= 0 || !v.n) n = 0;
-    for (; n > 0 && chat_work(c, 1); n--) {
+    for (; n > 0 && chat_work(c, v.type == CHAT_STR ? 1 : v.n); n--) {
         if (v.type == CHAT_STR) chat_puts(c, &t, v);
         else for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[i]);
     }
@@ -11461,25 +10718,41 @@ static f64 chat_floor(f64 x) {
     return r > x ? r - 1 : r;
 }
 
+/* As Python has them: a % b has the sign of b, and a // b fits to it. */
+static f64 chat_float_mod(f64 a, f64 b, f64 *quotient) {
+    f64 mod = fmod(a, b), q = (a - mod) / b;
+    if (mod < 0 ? b > 0 : mod > 0 && b < 0) mod += b, q -= 1;
+    if (!(mod < 0 || mod > 0)) mod = copysign(0, b);
+    *quotient = chat_floor(q);
+    if (q - *quotient > 0.5) *quotient += 1;
+    if (!(*quotient < 0 || *quotient > 0)) *quotient = copysign(0, a / b);
+    return mod;
+}
+
+static chat_val chat_float_pow(chat_ctx *c, f64 a, f64 b) {
+    if (!(a < 0 || a > 0 || a != a) && b < 0)
+        return CHAT_RAISE(c, "zero to a negative power");
+    f64 r = pow(a, b);
+    if (r != r && a == a && b == b)
+        return CHAT_RAISE(c, "a complex number");
+    if (fabs(r) > DBL_MAX && fabs(a) <= DBL_MAX && fabs(b) <= DBL_MAX)
+        return CHAT_RAISE(c, "a power is too large");
+    return chat_float(r);
+}
+
 static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
+    f64 quotient;
     switch (op) {
     case '+': return chat_float(a + b);
     case '-': return chat_float(a - b);
     case '*': return chat_float(a * b);
+    case CHAT_OP2('*', '*'): return chat_float_pow(c, a, b);
     default: break;
     }
-    if (op == CHAT_OP2('*', '*')) {
-        f64 r = 1;
-        i64 n = b >= -1024 && b <= 1024 ? (i64)b : 0;
-        if ((f64)n < b || (f64)n > b)
-            return CHAT_RAISE(c, "** wants a small integer");
-        for (i64 k = n < 0 ? -n : n; k > 0; k--) r *= a;
-        return chat_float(n < 0 ? 1 / r : r);
-    }
-    if (!(b < 0 || b > 0)) return CHAT_RAISE(c, "division by zero");
+    if (!(b < 0 || b > 0 || b != b)) return CHAT_RAISE(c, "division by zero");
     if (op == '/') return chat_float(a / b);
-    f64 q = chat_floor(a / b);
-    return chat_float(op == '%' ? a - q * b : q);
+    f64 mod = chat_float_mod(a, b, &quotient);
+    return chat_float(op == '%' ? mod : quotient);
 }
 
 /* Width, precision and so on of a text or number, shared by % and format:
@@ -11590,7 +10863,11 @@ static chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
 }
 
 static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
-    if (op == '~') return chat_concat(c, chat_to_str(c, a), chat_to_str(c, b));
+    if (op == '~') {
+        a = chat_concat(c, chat_to_str(c, a), chat_to_str(c, b));
+        a.flag = 0;
+        return a;
+    }
     if (op == '%' && a.type == CHAT_STR) return chat_percent(c, a, b);
     if (a.type == CHAT_UNDEF || b.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "an undefined value in arithmetic");
@@ -11619,17 +10896,23 @@ static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
         return chat_f64(a) < chat_f64(b);
     }
     if (a.type == CHAT_STR && b.type == CHAT_STR)
-        return str_cmp((str){(const char *)a.u.s, a.n},
+        return chat_work(c, min_u32(a.n, b.n) >> 4) && str_cmp((str){(const char *)a.u.s, a.n},
             (str){(const char *)b.u.s, b.n}) < 0;
     if (!chat_is_seq(a) || a.type != b.type || depth > CHAT_DEPTH) {
         CHAT_RAISE(c, "%s and %s have no order", chat_type_name(a),
             chat_type_name(b));
         return false;
     }
-    for (u32 i = 0; i < a.n && i < b.n; i++)
+    for (u32 i = 0; i < a.n && i < b.n && chat_work(c, 1); i++)
         if (!chat_eq(c, a.u.v[i], b.u.v[i], 0))
             return chat_less(c, a.u.v[i], b.u.v[i], depth + 1);
     return a.n < b.n;
+}
+
+/* Item i of a list, tuple or range. */
+static chat_val chat_nth(chat_val v, i64 i) {
+    if (v.type != CHAT_RANGE) return v.u.v[i];
+    return chat_int(v.u.range->from + i * v.u.range->by);
 }
 
 static bool chat_in(chat_ctx *c, chat_val v, chat_val in) {
@@ -11642,9 +10925,10 @@ static bool chat_in(chat_ctx *c, chat_val v, chat_val in) {
     if (in.type == CHAT_DICT && (v.type == CHAT_LIST || v.type == CHAT_DICT))
         CHAT_RAISE(c, "%s is no key", chat_type_name(v));
     if (in.type == CHAT_DICT) return chat_get(c, in.u.v, in.n, v) != NULL;
-    if (!chat_is_seq(in)) CHAT_RAISE(c, "in %s", chat_type_name(in));
-    for (u32 i = 0; chat_is_seq(in) && i < in.n && chat_work(c, 1); i++)
-        if (chat_eq(c, in.u.v[i], v, 0)) return true;
+    bool items = chat_is_seq(in) || in.type == CHAT_RANGE;
+    if (!items) CHAT_RAISE(c, "in %s", chat_type_name(in));
+    for (u32 i = 0; items && i < in.n && chat_work(c, 1); i++)
+        if (chat_eq(c, chat_nth(in, i), v, 0)) return true;
     return false;
 }
 
@@ -11665,8 +10949,13 @@ static bool chat_compare(chat_ctx *c, u32 op, chat_val a, chat_val b) {
 static chat_val chat_iter(chat_ctx *c, chat_val v) {
     chat_list l = {0};
     if (chat_is_seq(v)) return v;
+    if (!chat_work(c, v.type == CHAT_STR ? v.n >> 1
+        : v.type == CHAT_DICT || v.type == CHAT_RANGE ? v.n : 0))
+        return (chat_val){0};
     if (v.type == CHAT_DICT)
         for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[2 * i]);
+    else if (v.type == CHAT_RANGE)
+        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, chat_nth(v, i));
     else if (v.type == CHAT_STR)
         for (size_t i = 0, k; i < v.n; i += k) {
             for (k = 1; i + k < v.n && (v.u.s[i + k] & 0xc0) == 0x80;) k++;
@@ -11690,10 +10979,13 @@ typedef struct chat_builtin {
     chat_fn fn;
 } chat_builtin;
 
-enum { CHAT_IS_LOOP = CHAT_IS_DICT + 1 };
+enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
+    CHAT_IS_LIST, CHAT_IS_DICT, CHAT_IS_LOOP,
+    CHAT_IS_MUTATOR         /* none of ours, but Python has it */
+};
 
 static chat_val chat_loop_item(const chat_loop *l, i64 i) {
-    return i >= 0 && i < l->n ? l->v[i] : (chat_val){0};
+    return i >= 0 && i < l->n ? chat_nth(l->in, i) : (chat_val){0};
 }
 
 static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
@@ -11705,30 +10997,67 @@ static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
     if (chat_is(name, "length")) return chat_int(n);
     if (chat_is(name, "revindex")) return chat_int(n - i);
     if (chat_is(name, "revindex0")) return chat_int(n - i - 1);
-    if (chat_is(name, "depth")) return chat_int(1);
-    if (chat_is(name, "depth0")) return chat_int(0);
+    if (chat_is(name, "depth")) return chat_int(l->depth + 1);
+    if (chat_is(name, "depth0")) return chat_int(l->depth);
     if (chat_is(name, "previtem")) return chat_loop_item(l, i - 1);
     if (chat_is(name, "nextitem")) return chat_loop_item(l, i + 1);
     return (chat_val){0};
 }
 
+/* The parameter behind the one at p; NULL at the end. */
+static chat_token *chat_next_param(chat_ctx *c, chat_token *p) {
+    if (p->link) p = &c->tokens[p->link];
+    else p++;
+    if (p->v.u.i == ',') p++;
+    return p->type == CHAT_T_NAME ? p : NULL;
+}
+
+static chat_token *chat_first_param(const chat_macro *m) {
+    return m->params && m->params->type == CHAT_T_NAME ? m->params : NULL;
+}
+
+/* Special names that the body of a macro uses. */
+enum { CHAT_USES_CALLER = 1, CHAT_USES_KWARGS = 2, CHAT_USES_VARARGS = 4 };
+
+static chat_val chat_macro_attr(
+    chat_ctx *c, const chat_macro *m, chat_val name) {
+    chat_token *p = chat_first_param(m);
+    chat_list l = {0};
+    u32 uses = m->tag->cond;
+    if (chat_is(name, "name"))
+        return m->tag->name == CHAT_W_MACRO ? m->tag[1].v : chat_none();
+    if (chat_is(name, "catch_kwargs"))
+        return chat_bool(uses & CHAT_USES_KWARGS);
+    if (chat_is(name, "catch_varargs"))
+        return chat_bool(uses & CHAT_USES_VARARGS);
+    if (chat_is(name, "caller")) return chat_bool(uses & CHAT_USES_CALLER);
+    if (!chat_is(name, "arguments")) return (chat_val){0};
+    for (; p && !c->status; p = chat_next_param(c, p)) chat_push(c, &l, p->v);
+    chat_val v = chat_listed(l);
+    v.type = CHAT_TUPLE;
+    return v;
+}
+
 /* Methods that would change a list or dict: the sandbox hides them. */
+static const char *const CHAT_MUTATORS[] = {"clear", "pop", "popitem",
+    "setdefault", "update", "append", "extend", "insert", "remove", "reverse",
+    "sort"};
+
 static bool chat_is_mutator(chat_val name, bool dict) {
-    static const char *const names[] = {"clear", "pop", "popitem",
-        "setdefault", "update", "append", "extend", "insert", "remove",
-        "reverse", "sort"};
-    for (u32 i = 0; i < KS_LEN(names); i++)
-        if (chat_is(name, names[i]) && (i < 2 || dict == (i < 5))) return true;
+    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS); i++)
+        if (chat_is(name, CHAT_MUTATORS[i]) && (i < 2 || dict == (i < 5)))
+            return true;
     return false;
 }
 
 static i64 chat_index(i64 i, i64 n) { return i < 0 ? i + n : i; }
 
-static chat_val chat_at(chat_val v, i64 i) {
+static chat_val chat_at(chat_ctx *c, chat_val v, i64 i) {
     if (v.type != CHAT_STR) {
         i = chat_index(i, v.n);
-        return i >= 0 && i < v.n ? v.u.v[i] : (chat_val){0};
+        return i >= 0 && i < v.n ? chat_nth(v, i) : (chat_val){0};
     }
+    if (!chat_work(c, v.n >> 4)) return (chat_val){0};
     i = chat_index(i, (i64)chat_count(v));
     if (i < 0) return (chat_val){0};
     size_t at = chat_offset(v, (size_t)i), end = at + 1;
@@ -11737,66 +11066,92 @@ static chat_val chat_at(chat_val v, i64 i) {
     return chat_cut(v, at, end);
 }
 
+static chat_val chat_range_of(
+    chat_ctx *c, i64 from, i64 to, i64 by, u32 n) {
+    chat_range *r = chat_take(c, sizeof *r);
+    if (!r) return (chat_val){0};
+    *r = (chat_range){from, to, by};
+    return (chat_val){.type = CHAT_RANGE, .n = n, .u.range = r};
+}
+
 static i64 chat_clamp(i64 i, i64 lo, i64 hi) {
     return i < lo ? lo : i > hi ? hi : i;
 }
 
+/* v[from:to:by]; what is no integer is not given. */
 static chat_val chat_slice(
     chat_ctx *c, chat_val v, chat_val from, chat_val to, chat_val by) {
-    i64 n = v.type == CHAT_STR ? (i64)chat_count(v) : v.n;
-    i64 step = by.type == CHAT_INT ? by.u.i : 1;
-    if (v.type != CHAT_STR && (!chat_is_seq(v) || v.flag))
+    bool text = v.type == CHAT_STR, range = v.type == CHAT_RANGE;
+    if (!text && !range && (!chat_is_seq(v) || v.flag))
         return CHAT_RAISE(c, "a slice of %s", chat_type_name(v));
+    if (!chat_work(c, text ? v.n >> 3 : 0)) return (chat_val){0};
+    i64 n = text ? (i64)chat_count(v) : v.n;
+    i64 step = chat_is_int(by) ? chat_clamp(by.u.i, -CHAT_TEXT, CHAT_TEXT) : 1;
     if (!step) return CHAT_RAISE(c, "a slice with step 0");
     i64 lo = step > 0 ? 0 : -1, hi = step > 0 ? n : n - 1;
-    i64 a = from.type == CHAT_INT ? chat_clamp(chat_index(from.u.i, n), lo, hi)
+    i64 a = chat_is_int(from) ? chat_clamp(chat_index(from.u.i, n), lo, hi)
         : step > 0 ? lo : hi;
-    i64 b = to.type == CHAT_INT ? chat_clamp(chat_index(to.u.i, n), lo, hi)
+    i64 b = chat_is_int(to) ? chat_clamp(chat_index(to.u.i, n), lo, hi)
         : step > 0 ? hi : lo;
-    if (v.type == CHAT_STR && step == 1)
-        return a >= b ? chat_str("", 0) : chat_cut(v,
+    i64 count = step > 0 ? (b - a + step - 1) / step
+        : (a - b - step - 1) / -step;
+    if (count < 0) count = 0;
+    if (range) {
+        chat_range r = *v.u.range;
+        return chat_range_of(c, r.from + a * r.by, r.from + b * r.by,
+            step * r.by, (u32)count);
+    }
+    if (text && step == 1)
+        return !count ? chat_str("", 0) : chat_cut(v,
             chat_offset(v, (size_t)a), chat_offset(v, (size_t)b));
     chat_val in = chat_iter(c, v);
     chat_list l = {0};
     chat_text t = {0};
-    for (; !c->status && (step > 0 ? a < b : a > b);) {
-        if (v.type == CHAT_STR) chat_puts(c, &t, in.u.v[a]);
+    for (; count-- > 0 && chat_work(c, 1); a += step) {
+        if (text) chat_puts(c, &t, in.u.v[a]);
         else chat_push(c, &l, in.u.v[a]);
-        if (__builtin_add_overflow(a, step, &a)) break;
     }
-    if (v.type == CHAT_STR) return chat_built(&t);
+    if (text) return chat_built(&t);
     in = chat_listed(l);
     in.type = v.type;
     return in;
 }
 
-static chat_val chat_method(chat_ctx *c, chat_val v, chat_val name) {
-    u32 kind = v.type == CHAT_STR ? CHAT_IS_STR : v.type == CHAT_DICT
-        ? CHAT_IS_DICT : v.type == CHAT_LOOP ? CHAT_IS_LOOP : CHAT_IS_LIST;
-    bool has = kind != CHAT_IS_LIST || chat_is_seq(v);
-    const chat_builtin *f = has ? c->find(kind, name) : NULL;
+static chat_val chat_method(chat_ctx *c, chat_val v, u32 kind, chat_val name) {
+    const chat_builtin *f = c->below->find(kind, name);
     chat_bound *b = f ? chat_take(c, sizeof *b) : NULL;
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
     return (chat_val){.type = CHAT_METHOD, .u.bound = b};
 }
 
-/* v.name: what Python finds on the object first, then the key. */
-static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
+/* v.name: what Python finds on the object first, then the key. `kinds` has the
+ * bits of chat_name. */
+static chat_val chat_attr_of(
+    chat_ctx *c, chat_val v, chat_val name, u32 kinds) {
+    static const u8 methods[CHAT_UNSET] = {[CHAT_STR] = CHAT_IS_STR,
+        [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_LIST,
+        [CHAT_DICT] = CHAT_IS_DICT, [CHAT_LOOP] = CHAT_IS_LOOP};
+    u32 kind = methods[v.type];
+    chat_val *at = NULL, m = {0};
     if (v.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "'%.*s' of an undefined value",
             chat_clip(name, 100), (const char *)name.u.s);
-    if (chat_is_mutator(name, v.type == CHAT_DICT)
-        && (v.type == CHAT_DICT || v.type == CHAT_LIST))
-        return (chat_val){0};
-    chat_val m = chat_method(c, v, name);
+    if (kinds & 1 << CHAT_IS_MUTATOR && (v.type == CHAT_DICT
+        || v.type == CHAT_LIST) && chat_is_mutator(name, v.type == CHAT_DICT))
+        return m;
+    if (kind && kinds & 1u << kind) m = chat_method(c, v, kind, name);
     if (m.type) return m;
     if (v.type == CHAT_LOOP) return chat_loop_attr(v.u.loop, name);
-    chat_val *at = NULL;
+    if (v.type == CHAT_MACRO) return chat_macro_attr(c, v.u.macro, name);
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
     if (v.type == CHAT_SPACE)
         at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
-    return at ? *at : (chat_val){0};
+    return at ? *at : m;
+}
+
+static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
+    return chat_attr_of(c, v, name, ~0u);
 }
 
 /* v[key]: the key first. */
@@ -11807,8 +11162,51 @@ static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
         if (at) return *at;
     }
     if (chat_is_int(key) && ((chat_is_seq(v) && !v.flag)
-        || v.type == CHAT_STR)) return chat_at(v, key.u.i);
+        || v.type == CHAT_STR || v.type == CHAT_RANGE))
+        return chat_at(c, v, key.u.i);
     return key.type == CHAT_STR ? chat_attr(c, v, key) : (chat_val){0};
+}
+
+/* ---- calls of built-ins ---- */
+
+/* The place of parameter `name` in a list like "a,b,c", from 1; 0: none. */
+static u32 chat_param(const char *params, chat_val name) {
+    for (u32 at = 1; *params; at++) {
+        const char *end = strchr(params, ',');
+        size_t n = end ? (size_t)(end - params) : strlen(params);
+        if (n == name.n && !memcmp(params, name.u.s, n)) return at;
+        if (!end) break;
+        params = end + 1;
+    }
+    return 0;
+}
+
+static chat_val chat_invoke(
+    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
+    chat_val slot[CHAT_ARGS];
+    u32 n = 1;
+    if (f->params[0] == '*') return f->fn(c, a);
+    for (const char *s = f->params; *s; s++) n += s == f->params || *s == ',';
+    for (u32 i = 0; i < CHAT_ARGS; i++)
+        slot[i] = (chat_val){.type = CHAT_UNSET};
+    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
+    memcpy(slot, a->v, a->n * sizeof *slot);
+    for (u32 i = 0; i < a->n_kw; i++) {
+        u32 at = chat_param(f->params, a->kw[2 * i]);
+        if (!at || slot[at].type != CHAT_UNSET)
+            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
+        slot[at] = a->kw[2 * i + 1];
+    }
+    return f->fn(c, &(chat_args){slot, n, NULL, 0});
+}
+
+static chat_val chat_apply(
+    chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
+    const chat_builtin *f = c->below->find(kind, name);
+    if (f) return chat_invoke(c, f, a);
+    return CHAT_RAISE(c, "no %s named '%.*s'",
+        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
+        (const char *)name.u.s);
 }
 
 /* ---- filters ---- */
@@ -11833,8 +11231,8 @@ static chat_val chat_f_length(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_STR) return chat_int((i64)chat_count(v));
     if (v.type == CHAT_UNDEF) return chat_int(0);
-    if ((chat_is_seq(v) || v.type == CHAT_DICT) && !(v.flag & CHAT_LAZY))
-        return chat_int(v.n);
+    if ((chat_is_seq(v) || v.type == CHAT_DICT || v.type == CHAT_RANGE)
+        && !(v.flag & CHAT_LAZY)) return chat_int(v.n);
     return CHAT_RAISE(c, "%s has no length", chat_type_name(v));
 }
 
@@ -12266,7 +11664,7 @@ static chat_val chat_apply_to(chat_ctx *c, u32 kind, chat_val name, chat_val v,
     if (n) memcpy(slot + 1, a->v + from, n * sizeof *slot);
     chat_args args = {slot, n + 1, a->kw, a->n_kw};
     if (++c->depth > CHAT_DEPTH) CHAT_RAISE(c, "filters too deep");
-    chat_val r = c->status ? (chat_val){0} : c->apply(c, kind, name, &args);
+    chat_val r = c->status ? (chat_val){0} : chat_apply(c, kind, name, &args);
     c->depth--;
     return r;
 }
@@ -12665,8 +12063,10 @@ CHAT_TEST_FN(number, chat_is_number(v))
 CHAT_TEST_FN(mapping, v.type == CHAT_DICT)
 CHAT_TEST_FN(callable, v.type >= CHAT_LOOP || v.type == CHAT_UNDEF)
 CHAT_TEST_FN(sequence, v.type == CHAT_STR || v.type == CHAT_DICT
-    || v.type == CHAT_UNDEF || (chat_is_seq(v) && !v.flag))
+    || v.type == CHAT_RANGE || v.type == CHAT_UNDEF
+    || (chat_is_seq(v) && !v.flag))
 CHAT_TEST_FN(iterable, v.type == CHAT_STR || v.type == CHAT_DICT
+    || v.type == CHAT_RANGE
     || v.type == CHAT_UNDEF || v.type == CHAT_LOOP || chat_is_seq(v))
 CHAT_TEST_FN(lower, chat_all(chat_to_str(c, v), 'l').u.i != 0)
 CHAT_TEST_FN(upper, chat_all(chat_to_str(c, v), 'u').u.i != 0)
@@ -12692,18 +12092,17 @@ static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
 }
 
 static chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
-    chat_list l = {0};
     bool two = chat_has(a, 2);
     i64 from = two ? chat_num(a, 1, 0) : 0, to = chat_num(a, two ? 2 : 1, 0);
     i64 by = chat_num(a, 3, 1);
-    if (!chat_is_int(a->v[1]) || !by)
+    if (!chat_is_int(a->v[1]) || (two && !chat_is_int(a->v[2]))
+        || (chat_has(a, 3) && !chat_is_int(a->v[3])) || !by)
         return CHAT_RAISE(c, "range wants integers");
-    for (i64 i = from; by > 0 ? i < to : i > to;) {
-        if (l.n == 100000) return CHAT_RAISE(c, "a range is too large");
-        chat_push(c, &l, chat_int(i));
-        if (c->status || __builtin_add_overflow(i, by, &i)) break;
-    }
-    return chat_listed(l);
+    u64 gap = by > 0 ? (u64)to - (u64)from : (u64)from - (u64)to;
+    u64 step = by > 0 ? (u64)by : 0 - (u64)by;
+    u64 n = (by > 0 ? from < to : from > to) ? (gap - 1) / step + 1 : 0;
+    if (n > 100000) return CHAT_RAISE(c, "a range is too large");
+    return chat_range_of(c, from, to, by, (u32)n);
 }
 
 /* Pairs of an optional mapping and of the named arguments. */
@@ -12958,78 +12357,79 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
     return NULL;
 }
 
-static bool chat_is_known(u32 kind, chat_val name) {
-    return chat_find_builtin(kind, name) != NULL;
-}
-
-/* The place of parameter `name` in a list like "a,b,c", from 1; 0: none. */
-static u32 chat_param(const char *params, chat_val name) {
-    for (u32 at = 1; *params; at++) {
-        const char *end = strchr(params, ',');
-        size_t n = end ? (size_t)(end - params) : strlen(params);
-        if (n == name.n && !memcmp(params, name.u.s, n)) return at;
-        if (!end) break;
-        params = end + 1;
-    }
-    return 0;
-}
-
-static chat_val chat_invoke(
-    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
-    chat_val slot[CHAT_ARGS];
-    u32 n = 1;
-    if (f->params[0] == '*') return f->fn(c, a);
-    for (const char *s = f->params; *s; s++) n += s == f->params || *s == ',';
-    for (u32 i = 0; i < CHAT_ARGS; i++)
-        slot[i] = (chat_val){.type = CHAT_UNSET};
-    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
-    memcpy(slot, a->v, a->n * sizeof *slot);
-    for (u32 i = 0; i < a->n_kw; i++) {
-        u32 at = chat_param(f->params, a->kw[2 * i]);
-        if (!at || slot[at].type != CHAT_UNSET)
-            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
-        slot[at] = a->kw[2 * i + 1];
-    }
-    return f->fn(c, &(chat_args){slot, n, NULL, 0});
-}
-
-static chat_val chat_apply(
-    chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
-    const chat_builtin *f = chat_find_builtin(kind, name);
-    if (f) return chat_invoke(c, f, a);
-    return CHAT_RAISE(c, "no %s named '%.*s'",
-        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
-        (const char *)name.u.s);
-}
-
 /* ---- the machine ---- */
 
-static chat_val chat_pop(chat_ctx *c) {
-    if (!c->top) return CHAT_RAISE(c, "internal: empty stack");
-    return c->stack[--c->top];
+/* ---- expressions ---- */
+
+static chat_val chat_expr(chat_ctx *c) { return c->below->expr(c); }
+
+static void chat_syntax(chat_ctx *c, const char *why) {
+    chat_token *t = c->t;
+    c->line = t->line;
+    if (t->type == CHAT_T_NAME)
+        chat_fail(c, KSLLM_ERR_FORMAT, "%s at '%.*s'", why,
+            chat_clip(t->v, 60), (const char *)t->v.u.s);
+    else if (t->type == CHAT_T_OP)
+        chat_fail(c, KSLLM_ERR_FORMAT, "%s at '%c'", why, (char)t->v.u.i);
+    else chat_fail(c, KSLLM_ERR_FORMAT, "%s", why);
 }
 
-static void chat_onto(chat_ctx *c, chat_val v) {
-    if (c->top == CHAT_STACK)
-        chat_fail(c, KSLLM_ERR_FORMAT, "an expression is too large");
-    else c->stack[c->top++] = v;
+/* One level of C stack more; true when there is one. */
+static bool chat_deeper(chat_ctx *c) {
+    if (++c->depth > CHAT_NEST)
+        chat_fail(c, KSLLM_ERR_FORMAT,
+            "expressions or macros are too deep in each other");
+    return !c->status;
 }
 
-static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
-    chat_scope *s = c->free_scopes;
-    if (s) c->free_scopes = s->parent;
-    else s = chat_take(c, sizeof *s);
-    if (s) s->parent = parent, s->n = 0;
-    return s;
+static bool chat_op_at(chat_token *t, i64 op) {
+    return t->type == CHAT_T_OP && t->v.u.i == op;
 }
 
-static void chat_scope_out(chat_ctx *c, chat_scope *s) {
-    if (s->pinned) return;
-    s->parent = c->free_scopes;
-    c->free_scopes = s;
+static bool chat_sees(const chat_ctx *c, i64 op) {
+    return chat_op_at(c->t, op);
 }
+
+static bool chat_sees_name(const chat_ctx *c, u32 name) {
+    return c->t->type == CHAT_T_NAME && c->t->name == name;
+}
+
+static void chat_step(chat_ctx *c) {
+    c->line = c->t->line;
+    if (c->t->type != CHAT_T_END) c->t++;
+}
+
+static bool chat_accept(chat_ctx *c, i64 op) {
+    bool sees = chat_sees(c, op);
+    if (sees) chat_step(c);
+    return sees;
+}
+
+static bool chat_accept_name(chat_ctx *c, u32 name) {
+    bool sees = chat_sees_name(c, name);
+    if (sees) chat_step(c);
+    return sees;
+}
+
+static void chat_expect(chat_ctx *c, char op) {
+    char why[] = "expected 'x'";
+    why[10] = op;
+    if (!chat_accept(c, op)) chat_syntax(c, why);
+}
+
+static chat_token *chat_take_name(chat_ctx *c) {
+    chat_token *t = c->t;
+    if (t->type != CHAT_T_NAME) chat_syntax(c, "expected a name");
+    chat_step(c);
+    return t;
+}
+
+static u32 chat_here(const chat_ctx *c) { return (u32)(c->t - c->tokens); }
+
+static void chat_jump(chat_ctx *c, u32 to) { c->t = &c->tokens[to]; }
 
 static void chat_assign(chat_ctx *c, chat_scope *s, u32 name, chat_val v) {
+    if (!chat_work(c, s->n >> 3)) return;
     for (u32 i = 0; i < s->n; i++)
         if (s->v[i].name == name) {
             s->v[i].v = v;
@@ -13046,29 +12446,215 @@ static bool chat_has_var(const chat_scope *s, u32 name) {
     return false;
 }
 
-static chat_val *chat_seek(chat_scope *s, u32 name, u32 *work) {
-    for (; s; s = s->parent)
-        for (u32 i = 0; i < s->n; i++, ++*work)
+static chat_val *chat_seek(chat_ctx *c, u32 name) {
+    for (chat_scope *s = c->scope; s && chat_work(c, s->n >> 3); s = s->parent)
+        for (u32 i = 0; i < s->n; i++)
             if (s->v[i].name == name) return &s->v[i].v;
     return NULL;
 }
 
 static chat_val chat_lookup(chat_ctx *c, u32 name) {
-    u32 work = 0;
-    chat_val *v = chat_seek(c->scope, name, &work);
-    chat_work(c, work >> 6);
-    if (v) return *v;
-    const chat_builtin *f =
-        chat_find_builtin(CHAT_IS_GLOBAL, c->consts.v[name]);
-    if (!f) return (chat_val){0};
-    return (chat_val){.type = CHAT_FUNC, .u.func = f};
+    chat_val *v = chat_seek(c, name), none = {0};
+    if (v) return v->type == CHAT_UNSET ? none : *v;
+    if (!(c->names[name].kinds & 1 << CHAT_IS_GLOBAL)) return none;
+    return (chat_val){.type = CHAT_FUNC,
+        .u.func = c->below->find(CHAT_IS_GLOBAL, c->names[name].text)};
+}
+
+/* In the check: the macros around see the names caller, kwargs and varargs,
+ * as long as nothing in their bodies was called so. */
+static void chat_notice(chat_ctx *c, u32 name, bool stored) {
+    if (name < CHAT_W_CALLER || name > CHAT_W_VARARGS) return;
+    u8 bit = (u8)(1 << (name - CHAT_W_CALLER));
+    for (u32 i = 0; i < c->n_frames; i++) {
+        chat_frame *f = &c->frames[i];
+        if (stored) f->hides |= bit;
+        else if (!(f->hides & bit)) f->uses |= bit;
+    }
+}
+
+static chat_val chat_named_value(chat_ctx *c) {
+    chat_token *t = c->t;
+    chat_step(c);
+    switch (t->name) {
+    case CHAT_W_TRUE: case CHAT_W_TRUE2: return chat_bool(true);
+    case CHAT_W_FALSE: case CHAT_W_FALSE2: return chat_bool(false);
+    case CHAT_W_NULL: case CHAT_W_NULL2: return chat_none();
+    default: break;
+    }
+    if (c->check) {
+        chat_notice(c, t->name, false);
+        return (chat_val){0};
+    }
+    chat_val v = chat_lookup(c, t->name);
+    /* A loop that is handed on may outlive its block. */
+    if (v.type == CHAT_LOOP && !chat_sees(c, '.'))
+        v.u.loop->scope.pinned = true;
+    return v;
+}
+
+/* Whether a tuple without parentheses, or in them, ends here. */
+static bool chat_tuple_ends(const chat_ctx *c) {
+    return c->t->type == CHAT_T_VAR_END || c->t->type == CHAT_T_TAG_END
+        || chat_sees(c, ')') || chat_sees_name(c, CHAT_W_RECURSIVE);
+}
+
+/* `first` and what follows it behind commas. */
+static chat_val chat_rest_of_tuple(chat_ctx *c, chat_val first) {
+    chat_list l = {0};
+    chat_push(c, &l, first);
+    while (!c->status && chat_accept(c, ','))
+        if (!chat_tuple_ends(c)) chat_push(c, &l, chat_expr(c));
+        else break;
+    c->called = NULL;
+    chat_val v = chat_listed(l);
+    v.type = CHAT_TUPLE;
+    return v;
+}
+
+/* `a` or `a, b`: one value or a tuple. */
+static chat_val chat_tuple(chat_ctx *c) {
+    chat_val v = chat_expr(c);
+    return chat_sees(c, ',') ? chat_rest_of_tuple(c, v) : v;
+}
+
+static chat_val chat_parens(chat_ctx *c) {
+    chat_val v = {.type = CHAT_TUPLE};
+    if (!chat_sees(c, ')')) v = chat_tuple(c);
+    chat_expect(c, ')');
+    return v;
+}
+
+static chat_val chat_brackets(chat_ctx *c) {
+    chat_list l = {0};
+    while (!c->status && !chat_accept(c, ']')) {
+        if (l.n) {
+            chat_expect(c, ',');
+            if (chat_accept(c, ']')) break;
+        }
+        chat_push(c, &l, chat_expr(c));
+    }
+    return chat_listed(l);
+}
+
+static chat_val chat_braces(chat_ctx *c) {
+    chat_list l = {0};
+    for (bool more = false; !c->status && !chat_accept(c, '}'); more = true) {
+        if (more) {
+            chat_expect(c, ',');
+            if (chat_accept(c, '}')) break;
+        }
+        chat_val key = chat_expr(c);
+        chat_expect(c, ':');
+        chat_val v = chat_expr(c);
+        if (key.type == CHAT_LIST || key.type == CHAT_DICT)
+            CHAT_RAISE(c, "%s is no key", chat_type_name(key));
+        if (!c->check) chat_set(c, &l, key, v);
+    }
+    return chat_dict(l);
+}
+
+static chat_val chat_primary(chat_ctx *c) {
+    chat_val v = c->t->v;
+    c->called = NULL;
+    if (!chat_work(c, 1)) return (chat_val){0};
+    switch (c->t->type) {
+    case CHAT_T_NAME: return chat_named_value(c);
+    case CHAT_T_TEXT: case CHAT_T_NUMBER: chat_step(c); return v;
+    default: break;
+    }
+    if (chat_accept(c, '(')) return chat_parens(c);
+    if (chat_accept(c, '[')) v = chat_brackets(c);
+    else if (chat_accept(c, '{')) v = chat_braces(c);
+    else chat_syntax(c, "expected an expression");
+    c->called = NULL;
+    return v;
+}
+
+/* ---- calls ---- */
+
+/* An argument for the call that is being made. */
+static void chat_give(chat_ctx *c, chat_list *to, chat_val v) {
+    if (to->n < to->cap) to->v[to->n++] = v;
+    else chat_fail(c, KSLLM_ERR_FORMAT, "too many arguments");
+}
+
+/* name=value; `from`: where the names of this call begin. */
+static void chat_give_named(
+    chat_ctx *c, u32 from, chat_val name, chat_val v, bool check) {
+    if (name.type != CHAT_STR) CHAT_RAISE(c, "an argument's name is no text");
+    for (u32 i = from; i < c->named.n && chat_work(c, 1); i += 2)
+        if (chat_eq(c, c->named.v[i], name, 0)) {
+            if (check) chat_syntax(c, "an argument is given twice");
+            else CHAT_RAISE(c, "an argument is given twice");
+        }
+    chat_give(c, &c->named, name);
+    chat_give(c, &c->named, v);
+}
+
+/* *list and **mapping */
+static void chat_give_all(chat_ctx *c, chat_val v) {
+    v = chat_iter(c, v);
+    for (u32 i = 0; i < v.n && !c->status; i++)
+        chat_give(c, &c->args, chat_nth(v, i));
+}
+
+static void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
+    if (!c->check && v.type != CHAT_DICT)
+        CHAT_RAISE(c, "** of %s", chat_type_name(v));
+    for (u32 i = 0; v.type == CHAT_DICT && i < v.n && !c->status; i++)
+        chat_give_named(c, from, v.u.v[2 * i], v.u.v[2 * i + 1], false);
+}
+
+/* Arguments up to the closing parenthesis, the opening one is taken. */
+static void chat_arguments(chat_ctx *c) {
+    u32 from = c->named.n;
+    bool list = false, pairs = false, named = false;
+    for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
+        if (more) {
+            chat_expect(c, ',');
+            if (chat_accept(c, ')')) return;
+        }
+        if (pairs || (list && chat_sees(c, '*')))
+            chat_syntax(c, "an argument after * or ** of that kind");
+        if (chat_accept(c, '*')) {
+            list = true;
+            chat_give_all(c, chat_expr(c));
+        } else if (chat_accept(c, CHAT_OP2('*', '*'))) {
+            pairs = true;
+            chat_give_pairs(c, from, chat_expr(c));
+        } else if (c->t->type == CHAT_T_NAME && chat_op_at(c->t + 1, '=')) {
+            chat_val name = c->t->v;
+            named = true;
+            c->t += 2;
+            chat_give_named(c, from, name, chat_expr(c), c->check);
+        } else {
+            if (named || list)
+                chat_syntax(c, "a positional argument after a named one");
+            chat_give(c, &c->args, chat_expr(c));
+        }
+    }
+}
+
+static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
+    chat_scope *s = c->free_scopes;
+    if (s) c->free_scopes = s->parent;
+    else s = chat_take(c, sizeof *s);
+    if (s) s->parent = parent, s->n = 0, s->pinned = false;
+    return s;
+}
+
+static void chat_scope_out(chat_ctx *c, chat_scope *s) {
+    if (s->pinned) return;
+    s->parent = c->free_scopes;
+    c->free_scopes = s;
 }
 
 static chat_text *chat_sink(chat_ctx *c) { return &c->sinks[c->n_sinks - 1]; }
 
 static void chat_sink_in(chat_ctx *c) {
-    if (c->n_sinks == CHAT_CALLS) {
-        chat_fail(c, KSLLM_ERR_FORMAT, "macros too deep");
+    if (c->n_sinks == CHAT_BLOCKS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "blocks are too deep in each other");
         return;
     }
     chat_text *t = &c->sinks[c->n_sinks++];
@@ -13084,67 +12670,98 @@ static chat_val chat_sink_out(chat_ctx *c) {
     return chat_built(&copy);
 }
 
-static void chat_run_for(chat_ctx *c, bool collect) {
-    chat_val in = chat_iter(c, chat_pop(c));
-    chat_loop *l = c->free_loops;
-    if (l) c->free_loops = l->outer;
-    else l = chat_take(c, sizeof *l);
-    if (!l) return;
-    l->outer = c->loop;
-    l->scope.parent = c->scope;
-    l->scope.n = 0;
-    l->v = in.u.v;
-    l->n = in.n;
-    l->i = 0;
-    l->kept = (chat_list){0};
-    l->changed = (chat_val){0};
-    l->collects = collect;
-    c->loop = l;
-    c->scope = &l->scope;
+/* Takes the argument of this name out of those given; UNSET when none. */
+static chat_val chat_take_named(chat_ctx *c, chat_args *a, chat_val name) {
+    for (u32 i = 0; i < a->n_kw && chat_work(c, 1); i++) {
+        chat_val *key = &a->kw[2 * i];
+        if (key->type != CHAT_STR || !chat_eq(c, *key, name, 0)) continue;
+        key->type = CHAT_UNSET;
+        return key[1];
+    }
+    return (chat_val){.type = CHAT_UNSET};
 }
 
-/* The next item onto the stack; false at the end. */
-static bool chat_run_next(chat_ctx *c, u32 loop_name) {
-    chat_loop *l = c->loop;
-    c->scope = &l->scope;
-    l->scope.n = 0;
-    if (l->i == l->n) return false;
-    chat_onto(c, l->v[l->i++]);
-    if (!l->collects)
-        chat_assign(c, &l->scope, loop_name,
-            (chat_val){.type = CHAT_LOOP, .u.loop = l});
-    return true;
+/* Parameters from what is given; UNSET for what is not. */
+static u32 chat_bind(
+    chat_ctx *c, const chat_macro *m, chat_scope *s, chat_args *a) {
+    chat_token *p = chat_first_param(m);
+    u32 n = 0;
+    for (; p && !c->status; p = chat_next_param(c, p), n++)
+        chat_assign(c, s, p->name, n + 1 < a->n ? a->v[n + 1]
+            : chat_take_named(c, a, p->v));
+    return n;
 }
 
-static void chat_run_end(chat_ctx *c) {
-    chat_loop *l = c->loop;
-    c->scope = l->scope.parent;
-    c->loop = l->outer;
-    if (l->scope.pinned) return;
-    l->outer = c->free_loops;
-    c->free_loops = l;
+/* The arguments that no parameter takes, where the body uses the names for
+ * them; n: the macro's parameters. */
+static void chat_bind_rest(
+    chat_ctx *c, const chat_macro *m, chat_scope *s, chat_args *a, u32 n) {
+    u32 uses = m->tag->cond, more = a->n - 1 > n ? a->n - 1 - n : 0;
+    chat_list rest = {0}, pairs = {0};
+    if ((uses & CHAT_USES_CALLER) && !chat_has_var(s, CHAT_W_CALLER))
+        chat_assign(c, s, CHAT_W_CALLER,
+            chat_take_named(c, a, chat_strz("caller")));
+    for (u32 i = 0; i < a->n_kw && !c->status; i++) {
+        if (a->kw[2 * i].type == CHAT_UNSET) continue;
+        if (!(uses & CHAT_USES_KWARGS))
+            CHAT_RAISE(c, "the macro has no such parameter");
+        chat_set(c, &pairs, a->kw[2 * i], a->kw[2 * i + 1]);
+    }
+    if (uses & CHAT_USES_KWARGS)
+        chat_assign(c, s, CHAT_W_KWARGS, chat_dict(pairs));
+    if (more && !(uses & CHAT_USES_VARARGS))
+        CHAT_RAISE(c, "too many macro arguments");
+    for (u32 i = a->n - more; i < a->n; i++) chat_push(c, &rest, a->v[i]);
+    chat_val v = chat_listed(rest);
+    v.type = CHAT_TUPLE;
+    if (uses & CHAT_USES_VARARGS) chat_assign(c, s, CHAT_W_VARARGS, v);
 }
 
-static void chat_run_keep(chat_ctx *c) {
-    if (chat_true(chat_pop(c)))
-        chat_push(c, &c->loop->kept, c->loop->v[c->loop->i - 1]);
+/* Defaults, which see the parameters before them. */
+static void chat_bind_defaults(chat_ctx *c, const chat_macro *m) {
+    chat_token *p = chat_first_param(m);
+    for (; p && !c->status; p = chat_next_param(c, p)) {
+        chat_val *v = chat_seek(c, p->name);
+        if (!v || v->type != CHAT_UNSET || !p->link) continue;
+        c->t = p + 2;
+        chat_assign(c, c->scope, p->name, chat_expr(c));
+    }
 }
 
-static void chat_run_kept(chat_ctx *c) {
-    chat_list l = c->loop->kept;
-    chat_run_end(c);
-    chat_onto(c, chat_listed(l));
+/* Where the contents of the block at a tag begin: at the end of the tag. */
+static void chat_to_end_of_tag(chat_ctx *c, chat_token *t) {
+    while (t->type != CHAT_T_TAG_END) t++;
+    c->t = t;
 }
 
-static void chat_run_unpack(chat_ctx *c, u32 n) {
-    chat_val v = chat_iter(c, chat_pop(c));
-    if (v.n != n && !c->status)
-        CHAT_RAISE(c, "%u values for %u names", v.n, n);
-    for (u32 i = n; i-- > 0 && !c->status;) chat_onto(c, v.u.v[i]);
+static chat_val chat_call_macro(
+    chat_ctx *c, const chat_macro *m, chat_args *a) {
+    chat_token *back = c->t;
+    chat_scope *outside = c->scope, *s = chat_scope_in(c, m->scope);
+    chat_val v = {0};
+    if (chat_deeper(c)) {
+        u32 n = chat_bind(c, m, s, a);
+        chat_bind_rest(c, m, s, a, n);
+        c->scope = s;
+        chat_bind_defaults(c, m);
+        chat_sink_in(c);
+        chat_to_end_of_tag(c, m->tag);
+        c->t++;
+        if (!c->status) c->below->body(c);
+        if (!c->status) v = chat_sink_out(c);
+        chat_scope_out(c, s);
+    }
+    c->depth--;
+    c->scope = outside;
+    c->t = back;
+    return v;
 }
 
-static void chat_run_store_attr(chat_ctx *c, u32 name) {
-    chat_val space = chat_pop(c), v = chat_pop(c), key = c->consts.v[name];
+/* ---- targets and loops ---- */
+
+static void chat_set_attr(
+    chat_ctx *c, chat_token *t, chat_val key, chat_val v) {
+    chat_val space = chat_lookup(c, t->name);
     if (space.type != CHAT_SPACE)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
     else if (key.n && key.u.s[0] == '_')
@@ -13152,242 +12769,887 @@ static void chat_run_store_attr(chat_ctx *c, u32 name) {
     else chat_set(c, &space.u.space->pairs, key, v);
 }
 
-static void chat_run_make(chat_ctx *c, u32 op, u32 n) {
-    u32 slots = op == CHAT_MAKE_DICT ? 2 * n : n;
+/* Stores to the name here, and goes behind it. v: NULL only does that. */
+static void chat_target(
+    chat_ctx *c, chat_scope *s, const chat_val *v, bool attr) {
+    chat_token *t = chat_take_name(c);
+    if (c->check && t->name >= CHAT_W_TRUE && t->name <= CHAT_W_NULL2)
+        chat_syntax(c, "a constant cannot be set");
+    if (c->check && t->name == CHAT_W_LOOP && !chat_sees(c, '.'))
+        for (u32 i = 0; i < c->n_frames; i++)
+            if (c->frames[i].kind == CHAT_W_FOR)
+                chat_syntax(c, "the name 'loop' cannot be set in a loop");
+    if (attr && chat_accept(c, '.')) {
+        chat_val key = chat_take_name(c)->v;
+        if (c->check) chat_notice(c, t->name, false);
+        if (v) chat_set_attr(c, t, key, *v);
+        return;
+    }
+    if (c->check) chat_notice(c, t->name, true);
+    if (v) chat_assign(c, s, t->name, *v);
+}
+
+/* The same for `a`, `a, b` or `(a, (b, c))`; how many there are. */
+static u32 chat_targets(chat_ctx *c, chat_scope *s, const chat_val *v,
+    bool attr, bool *tuple) {
+    u32 n = 0;
+    chat_token *from = c->t;
+    chat_val in = {0}, one;
+    *tuple = chat_sees(c, ')');
+    if (v) {
+        u32 want = chat_targets(c, s, NULL, attr, tuple);
+        c->t = from;
+        if (*tuple) in = chat_iter(c, *v);
+        if (*tuple && in.n != want)
+            CHAT_RAISE(c, "%u values for %u names", in.n, want);
+    }
+    do {
+        if (c->status || chat_sees(c, ')') || (n && (chat_sees_name(c,
+            CHAT_W_IN) || c->t->type == CHAT_T_TAG_END))) break;
+        if (v) one = *tuple ? in.u.v[n] : *v;
+        if (chat_accept(c, '(')) {
+            bool inner;
+            if (chat_deeper(c))
+                chat_targets(c, s, v ? &one : NULL, false, &inner);
+            c->depth--;
+            chat_expect(c, ')');
+        } else {
+            chat_target(c, s, v ? &one : NULL, attr);
+        }
+        n++;
+        *tuple = *tuple || chat_sees(c, ',');
+    } while (!c->status && chat_accept(c, ','));
+    return n;
+}
+
+static void chat_store(chat_ctx *c, chat_scope *s, const chat_val *v,
+    bool attr) {
+    bool tuple;
+    if (v && c->t->type == CHAT_T_NAME && c->t[1].type != CHAT_T_OP) {
+        chat_assign(c, s, c->t->name, *v);
+        chat_step(c);
+    } else {
+        chat_targets(c, s, v, attr, &tuple);
+    }
+}
+
+static chat_frame *chat_frame_in(
+    chat_ctx *c, u32 kind, chat_token *tag) {
+    if (c->n_frames == CHAT_BLOCKS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "blocks are too deep in each other");
+        return NULL;
+    }
+    chat_frame *f = &c->frames[c->n_frames++];
+    *f = (chat_frame){.kind = (u8)kind, .tag = tag, .last = tag,
+        .scope = c->scope};
+    return f;
+}
+
+static chat_token *chat_link(const chat_ctx *c, chat_token *t) {
+    return &c->tokens[t->link];
+}
+
+static void chat_loop_out(chat_ctx *c, chat_loop *l) {
+    if (l->scope.pinned) return;
+    l->next_free = c->free_loops;
+    c->free_loops = l;
+}
+
+/* The innermost block ends, at this tag. False when a body ends with it. */
+static bool chat_leave(chat_ctx *c, chat_token *at) {
+    chat_frame *f = &c->frames[--c->n_frames];
+    if (f->loop) chat_loop_out(c, f->loop);
+    else if (c->scope != f->scope) chat_scope_out(c, c->scope);
+    c->scope = f->scope;
+    chat_to_end_of_tag(c, at);
+    return !f->returns;
+}
+
+/* Behind the last turn of a loop: its `else`, when no turn got to the end. */
+static bool chat_loop_ends(chat_ctx *c) {
+    chat_frame *f = &c->frames[c->n_frames - 1];
+    chat_token *end = chat_link(c, f->tag);
+    chat_loop *l = f->loop;
+    if (end->name == CHAT_W_ELSE && !l->whole) {
+        chat_loop_out(c, l);
+        f->loop = NULL;
+        f->kind = CHAT_W_ELSE;
+        c->scope = chat_scope_in(c, f->scope);
+        chat_to_end_of_tag(c, end);
+        return true;
+    }
+    return chat_leave(c, end->name == CHAT_W_ELSE ? chat_link(c, end) : end);
+}
+
+/* The next turn of the innermost block, a loop. False when a body ends. */
+static bool chat_turn(chat_ctx *c) {
+    chat_loop *l = c->frames[c->n_frames - 1].loop;
+    if (l->i == l->n) return chat_loop_ends(c);
+    chat_val v = chat_nth(l->in, l->i++);
+    c->scope = &l->scope;
+    l->scope.n = 0;
+    chat_assign(c, &l->scope, CHAT_W_LOOP,
+        (chat_val){.type = CHAT_LOOP, .u.loop = l});
+    c->t = l->tag + 1;
+    chat_store(c, &l->scope, &v, false);
+    c->t = l->body;
+    return !c->status;
+}
+
+/* The items for which the condition here holds. */
+static chat_val chat_filter_loop(
+    chat_ctx *c, chat_token *tag, chat_val in) {
+    chat_token *test = c->t;
     chat_list l = {0};
-    if (slots > c->top) { chat_pop(c); return; }
-    c->top -= slots;
-    for (u32 i = 0; i < slots && !c->status; i++) {
-        chat_val v = c->stack[c->top + i];
-        if (op != CHAT_MAKE_DICT) chat_push(c, &l, v);
-        else if (i & 1) chat_set(c, &l, c->stack[c->top + i - 1], v);
-    }
-    chat_val v = op == CHAT_MAKE_DICT ? chat_dict(l) : chat_listed(l);
-    if (op == CHAT_MAKE_TUPLE) v.type = CHAT_TUPLE;
-    chat_onto(c, v);
-}
-
-static void chat_run_define(chat_ctx *c, chat_val macro) {
-    chat_macro *m = chat_take(c, sizeof *m);
-    if (!m) return;
-    *m = *macro.u.macro;
-    m->scope = c->scope;
-    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
-    chat_onto(c, (chat_val){.type = CHAT_MACRO, .u.macro = m});
-}
-
-static u32 chat_macro_param(
-    const chat_ctx *c, const chat_macro *m, chat_val name) {
-    for (u32 i = 0; i < m->n_params; i++) {
-        chat_val p = c->consts.v[m->params[i]];
-        if (p.n == name.n && chat_same_text(p, name)) return i;
-    }
-    return UINT32_MAX;
-}
-
-/* The parameters of a call into the macro's new scope. */
-static void chat_run_params(chat_ctx *c, const chat_macro *m, chat_scope *s,
-    const chat_args *a) {
-    if (a->n - 1 > m->n_params) CHAT_RAISE(c, "too many macro arguments");
-    for (u32 i = 1; i < a->n && !c->status; i++)
-        chat_assign(c, s, m->params[i - 1], a->v[i]);
-    for (u32 i = 0; i < a->n_kw && !c->status; i++) {
-        u32 at = chat_macro_param(c, m, a->kw[2 * i]);
-        if (at == UINT32_MAX || chat_has_var(s, m->params[at]))
-            CHAT_RAISE(c, "the macro has no such parameter");
-        else chat_assign(c, s, m->params[at], a->kw[2 * i + 1]);
-    }
-    for (u32 i = a->n - 1; i < m->n_params && !c->status; i++)
-        if (!m->has_default[i] && !chat_has_var(s, m->params[i]))
-            chat_assign(c, s, m->params[i], (chat_val){0});
-}
-
-static u32 chat_run_macro(
-    chat_ctx *c, const chat_macro *m, const chat_args *a, u32 back) {
-    if (c->n_frames == CHAT_CALLS) {
-        chat_fail(c, KSLLM_ERR_FORMAT, "macros too deep");
-        return back;
-    }
-    chat_scope *s = chat_scope_in(c, m->scope);
-    if (!s) return back;
-    s->pinned = false;
-    chat_run_params(c, m, s, a);
-    c->frames[c->n_frames++] =
-        (chat_frame){c->scope, s, c->loop, back, c->n_sinks};
+    chat_scope *outside = c->scope, *s = chat_scope_in(c, outside);
     c->scope = s;
-    chat_sink_in(c);
-    return m->at;
+    for (u32 i = 0; s && i < in.n && chat_work(c, 1); i++) {
+        chat_val v = chat_nth(in, i);
+        s->n = 0;
+        c->t = tag + 1;
+        chat_store(c, s, &v, false);
+        c->t = test;
+        if (chat_true(chat_expr(c))) chat_push(c, &l, v);
+    }
+    if (s) chat_scope_out(c, s);
+    c->scope = outside;
+    return chat_listed(l);
 }
 
-/* Calls what lies under its arguments; the instruction to go on with. */
-static u32 chat_run_call(chat_ctx *c, const chat_op *op, u32 back) {
-    u32 slots = 1u + op->a + 2u * op->b;
-    if (slots > c->top) { chat_pop(c); return back; }
-    c->top -= slots;
-    chat_val *v = c->stack + c->top, f = v[0];
-    chat_args a = {v, 1u + op->a, v + 1 + op->a, op->b};
+/* Begins the loop of a tag over `in`; false when that ended a body. */
+static bool chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in,
+    u32 depth, bool returns) {
+    chat_loop *l = c->free_loops;
+    if (in.type != CHAT_RANGE) in = chat_iter(c, in);
+    chat_jump(c, tag->cond);
+    if (chat_accept_name(c, CHAT_W_IF)) in = chat_filter_loop(c, tag, in);
+    if (l) c->free_loops = l->next_free;
+    else l = chat_take(c, sizeof *l);
+    chat_frame *f = chat_frame_in(c, CHAT_W_FOR, tag);
+    if (!l || !f) return false;
+    f->loop = l;
+    f->returns = returns;
+    chat_to_end_of_tag(c, tag);
+    *l = (chat_loop){.scope = {c->scope, l->scope.v, 0, l->scope.cap, false},
+        .tag = tag, .body = c->t, .in = in, .n = in.n, .depth = depth,
+        .recursive = c->t[-1].type == CHAT_T_NAME
+            && c->t[-1].name == CHAT_W_RECURSIVE};
+    return chat_turn(c);
+}
+
+/* loop(...) in a recursive loop */
+static chat_val chat_call_loop(chat_ctx *c, chat_loop *l, const chat_args *a) {
+    chat_token *back = c->t;
+    chat_scope *outside = c->scope;
+    chat_val v = {0};
+    if (!l->recursive) CHAT_RAISE(c, "the loop is not recursive");
+    if (a->n != 2 || a->n_kw) CHAT_RAISE(c, "a loop takes one list");
+    if (chat_deeper(c)) {
+        c->scope = l->scope.parent;
+        l->scope.pinned = true;
+        chat_sink_in(c);
+        if (chat_loop_in(c, l->tag, a->v[1], l->depth + 1, true)) {
+            c->t++;
+            c->below->body(c);
+        }
+        if (!c->status) v = chat_sink_out(c);
+    }
+    c->depth--;
+    c->scope = outside;
+    c->t = back;
+    return v;
+}
+
+static chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
     switch (f.type) {
     case CHAT_FUNC:
-        v[0] = (chat_val){0};
-        chat_onto(c, chat_invoke(c, f.u.func, &a));
-        return back;
+        a->v[0] = (chat_val){0};
+        return chat_invoke(c, f.u.func, a);
     case CHAT_METHOD:
-        v[0] = f.u.bound->self;
-        chat_onto(c, chat_invoke(c, f.u.bound->func, &a));
-        return back;
-    case CHAT_MACRO:
-        return chat_run_macro(c, f.u.macro, &a, back);
-    default:
-        CHAT_RAISE(c, "%s cannot be called", chat_type_name(f));
-        return back;
+        a->v[0] = f.u.bound->self;
+        return chat_invoke(c, f.u.bound->func, a);
+    case CHAT_MACRO: return chat_call_macro(c, f.u.macro, a);
+    case CHAT_LOOP: return chat_call_loop(c, f.u.loop, a);
+    default: return CHAT_RAISE(c, "%s cannot be called", chat_type_name(f));
     }
 }
 
-static void chat_run_filter(chat_ctx *c, const chat_op *op, u32 kind) {
-    u32 slots = 1u + op->a + 2u * op->b;
-    if (slots > c->top) { chat_pop(c); return; }
-    c->top -= slots;
-    chat_val *v = c->stack + c->top;
-    chat_args a = {v, 1u + op->a, v + 1 + op->a, op->b};
-    chat_onto(c, chat_apply(c, kind, c->consts.v[op->arg], &a));
+/* f(...), behind the parenthesis. */
+static chat_val chat_call(chat_ctx *c, chat_val f) {
+    chat_token *open = c->t - 1;
+    u32 n = c->args.n, n_kw = c->named.n;
+    chat_val v = {0};
+    chat_give(c, &c->args, f);
+    chat_arguments(c);
+    if (open->name == CHAT_W_CALLER && !c->check)
+        chat_give_named(c, n_kw, chat_strz("caller"), c->caller, false);
+    u32 line = c->line;
+    chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
+        (c->named.n - n_kw) / 2};
+    if (!c->check && !c->status) v = chat_call_value(c, f, &a);
+    if (!c->status) c->line = line;
+    c->args.n = n;
+    c->named.n = n_kw;
+    c->called = open;
+    return v;
 }
 
-/* The instruction behind the call, or UINT32_MAX at the template's end. */
-static u32 chat_run_return(chat_ctx *c) {
-    if (!c->n_frames) return UINT32_MAX;
-    chat_frame f = c->frames[--c->n_frames];
-    chat_val v = chat_sink_out(c);
-    chat_scope_out(c, f.own);
-    c->scope = f.scope;
-    c->loop = f.loop;
-    chat_onto(c, v);
-    return f.back;
-}
+/* ---- operands and operators ---- */
 
-static void chat_run_sign(chat_ctx *c, u32 op) {
-    chat_val v = chat_pop(c);
-    if (!chat_is_number(v)) CHAT_RAISE(c, "a sign on %s", chat_type_name(v));
-    else if (op == CHAT_PLUS) chat_onto(c, v.type == CHAT_BOOL
-        ? chat_int(v.u.i) : v);
-    else if (v.type == CHAT_FLOAT) chat_onto(c, chat_float(-v.u.f));
-    else chat_onto(c, chat_int_math(c, '-', 0, v.u.i));
-}
-
-/* a OP b; in a chain b stays for the next comparison. True: jump. */
-static bool chat_run_compare(chat_ctx *c, const chat_op *op) {
-    chat_val b = chat_pop(c), a = chat_pop(c);
-    bool yes = chat_compare(c, op->a, a, b);
-    if (!op->b || !yes) chat_onto(c, chat_bool(yes));
-    else chat_onto(c, b);
-    return op->b && !yes;
-}
-
-static void chat_run_emit(chat_ctx *c) {
-    chat_val v = chat_pop(c);
-    if (c->status) return;
-    if (v.type == CHAT_STR) chat_puts(c, chat_sink(c), v);
-    else chat_print(c, chat_sink(c), v, 0);
-}
-
-/* Data instructions: no jump, no scope. */
-static void chat_run_data(chat_ctx *c, const chat_op *op) {
-    chat_val a, b, v;
-    u32 arg = (u32)op->arg;
-    switch (op->op) {
-    case CHAT_TEXT_OUT: chat_puts(c, chat_sink(c), c->consts.v[arg]); break;
-    case CHAT_CONST: chat_onto(c, c->consts.v[arg]); break;
-    case CHAT_NAME: chat_onto(c, chat_lookup(c, arg)); break;
-    case CHAT_ATTR:
-        v = chat_pop(c);
-        chat_onto(c, chat_attr(c, v, c->consts.v[arg]));
-        break;
-    case CHAT_ITEM:
-        b = chat_pop(c), a = chat_pop(c);
-        chat_onto(c, chat_item(c, a, b));
-        break;
-    case CHAT_SLICE:
-        v = chat_pop(c), b = chat_pop(c), a = chat_pop(c);
-        chat_onto(c, chat_slice(c, chat_pop(c), a, b, v));
-        break;
-    case CHAT_MAKE_LIST: case CHAT_MAKE_TUPLE: case CHAT_MAKE_DICT:
-        chat_run_make(c, op->op, arg);
-        break;
-    case CHAT_FILTER: chat_run_filter(c, op, CHAT_IS_FILTER); break;
-    case CHAT_TEST: chat_run_filter(c, op, CHAT_IS_TEST); break;
-    case CHAT_BINARY:
-        b = chat_pop(c), a = chat_pop(c);
-        chat_onto(c, chat_binary(c, arg, a, b));
-        break;
-    case CHAT_NEGATE: case CHAT_PLUS: chat_run_sign(c, op->op); break;
-    case CHAT_NOT: v = chat_pop(c); chat_onto(c, chat_bool(!chat_true(v)));
-        break;
-    case CHAT_EMIT: chat_run_emit(c); break;
-    case CHAT_KEEP: chat_run_keep(c); break;
-    case CHAT_KEPT: chat_run_kept(c); break;
-    case CHAT_FOR: chat_run_for(c, op->a != 0); break;
-    case CHAT_STORE: v = chat_pop(c); chat_assign(c, c->scope, arg, v); break;
-    case CHAT_STORE_ATTR: chat_run_store_attr(c, arg); break;
-    case CHAT_UNPACK: chat_run_unpack(c, arg); break;
-    case CHAT_CAPTURE: chat_sink_in(c); break;
-    case CHAT_CAPTURED: chat_onto(c, chat_sink_out(c)); break;
-    default: CHAT_RAISE(c, "internal: instruction %u", op->op);
-    }
-}
-
-static void chat_run_scope(chat_ctx *c, bool in) {
-    chat_scope *s = c->scope;
-    if (in) {
-        s = chat_scope_in(c, c->scope);
-        if (s) s->pinned = false, c->scope = s;
-    } else {
-        c->scope = s->parent;
-        chat_scope_out(c, s);
-    }
-}
-
-static void chat_run(chat_ctx *c, const chat_list *macros) {
-    u32 loop_name = chat_name(c, "loop"), at = 0;
-    while (at < c->n_ops && chat_work(c, 1)) {
-        const chat_op *op = &c->ops[at];
-        u32 next = at + 1, jump = at + (u32)op->arg;
-        bool yes;
-        c->line = op->line;
-        switch (op->op) {
-        case CHAT_JUMP: next = jump; break;
-        case CHAT_JUMP_FALSE:
-            if (!chat_true(chat_pop(c))) next = jump;
-            break;
-        case CHAT_OR_POP_FALSE: case CHAT_OR_POP_TRUE:
-            yes = c->top && chat_true(c->stack[c->top - 1]);
-            if (yes == (op->op == CHAT_OR_POP_TRUE)) next = jump;
-            else chat_pop(c);
-            break;
-        case CHAT_COMPARE:
-            if (chat_run_compare(c, op)) next = jump;
-            break;
-        case CHAT_NEXT:
-            if (!chat_run_next(c, loop_name)) next = jump;
-            break;
-        case CHAT_FOR_END:
-            yes = c->loop->i != 0;
-            chat_run_end(c);
-            if (yes) next = jump;
-            break;
-        case CHAT_IN: case CHAT_OUT:
-            chat_run_scope(c, op->op == CHAT_IN);
-            break;
-        case CHAT_DEFINE: chat_run_define(c, macros->v[op->arg]); break;
-        case CHAT_DEFAULT:
-            /* The STORE of the default ends what is jumped over. */
-            if (chat_has_var(c->scope, (u32)c->ops[jump - 1].arg))
-                next = jump;
-            break;
-        case CHAT_CALL: next = chat_run_call(c, op, next); break;
-        case CHAT_RETURN: next = chat_run_return(c); break;
-        default: chat_run_data(c, op);
+/* x[i] or x[a:b:c], behind the bracket. */
+static chat_val chat_subscript(chat_ctx *c, chat_val v) {
+    chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
+        {.type = CHAT_UNSET}};
+    u32 colons = 0;
+    for (bool given = false; !c->status && !chat_sees(c, ']');) {
+        if (chat_accept(c, ':')) {
+            if (++colons > 2) chat_syntax(c, "too many ':'");
+            given = false;
+        } else if (given) {
+            chat_syntax(c, chat_sees(c, ',')
+                ? "several indices are not supported" : "expected ']'");
+        } else {
+            part[colons] = chat_expr(c);
+            given = true;
         }
-        at = next;
     }
+    if (chat_op_at(c->t - 1, '[')) chat_syntax(c, "expected an index");
+    chat_expect(c, ']');
+    if (c->check || c->status) return (chat_val){0};
+    for (u32 i = 0; colons && i < 3; i++)
+        if (!chat_is_int(part[i]) && part[i].type != CHAT_NONE
+            && part[i].type != CHAT_UNSET)
+            return CHAT_RAISE(c, "a slice by %s", chat_type_name(part[i]));
+    return colons ? chat_slice(c, v, part[0], part[1], part[2])
+        : chat_item(c, v, part[0]);
+}
+
+/* v.name or v.0, behind the point. */
+static chat_val chat_member(chat_ctx *c, chat_val v) {
+    chat_token *t = c->t;
+    if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
+    else chat_step(c);
+    if (c->check || c->status) return (chat_val){0};
+    return t->type == CHAT_T_NUMBER ? chat_item(c, v, t->v)
+        : chat_attr_of(c, v, t->v, c->names[t->name].kinds);
+}
+
+static chat_val chat_postfix(chat_ctx *c, chat_val v) {
+    while (c->t->type == CHAT_T_OP && !c->status) {
+        if (chat_accept(c, '(')) { v = chat_call(c, v); continue; }
+        if (chat_accept(c, '.')) v = chat_member(c, v);
+        else if (chat_accept(c, '[')) v = chat_subscript(c, v);
+        else break;
+        c->called = NULL;
+    }
+    return v;
+}
+
+/* In the check: the row of a filter or test. jinja2 refuses an unknown one when
+ * it compiles, unless it stands right inside of an `if`: then only its use
+ * fails. */
+static void chat_find_filter(chat_ctx *c, u32 kind, chat_token *t) {
+    const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
+    const chat_builtin *row = chat_sees(c, '.') ? NULL
+        : c->below->find(kind, t->v);
+    if (row) t->link = (u32)(row - c->below->rows) + 1;
+    else if (!c->unknown_line && (!f
+        || (f->kind != CHAT_W_IF && f->kind != CHAT_W_ENDIF))) {
+        c->unknown_line = t->line;
+        c->unknown = t->v;
+    }
+}
+
+static bool chat_starts_operand(const chat_ctx *c) {
+    switch (c->t->type) {
+    case CHAT_T_TEXT: case CHAT_T_NUMBER: return true;
+    case CHAT_T_OP: return chat_sees(c, '(') || chat_sees(c, '[')
+        || chat_sees(c, '{');
+    case CHAT_T_NAME: return !chat_sees_name(c, CHAT_W_ELSE)
+        && !chat_sees_name(c, CHAT_W_OR) && !chat_sees_name(c, CHAT_W_AND);
+    default: return false;
+    }
+}
+
+/* The filter or test whose name is next, on v. */
+static chat_val chat_apply_here(chat_ctx *c, chat_val v, u32 kind) {
+    chat_token *t = c->t;
+    u32 n = c->args.n, n_kw = c->named.n;
+    for (chat_take_name(c); chat_accept(c, '.');) chat_take_name(c);
+    if (c->check) {
+        c->t = t + 1;
+        chat_find_filter(c, kind, t);
+        while (chat_accept(c, '.')) chat_step(c);
+    }
+    chat_give(c, &c->args, v);
+    if (chat_accept(c, '(')) {
+        chat_arguments(c);
+    } else if (kind == CHAT_IS_TEST && chat_starts_operand(c)) {
+        if (chat_sees_name(c, CHAT_W_IS)) chat_syntax(c, "a test of a test");
+        v = chat_primary(c);
+        chat_give(c, &c->args, chat_postfix(c, v));
+    }
+    chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
+        (c->named.n - n_kw) / 2};
+    v = (chat_val){0};
+    if (!c->check && !c->status) v = t->link
+        ? chat_invoke(c, c->below->rows + t->link - 1, &a)
+        : CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(t->v, 60),
+            (const char *)t->v.u.s);
+    c->args.n = n;
+    c->named.n = n_kw;
+    c->called = NULL;
+    return v;
+}
+
+static chat_val chat_sign(chat_ctx *c, chat_val v, bool minus) {
+    if (c->check || c->status) return v;
+    if (!chat_is_number(v))
+        return CHAT_RAISE(c, "a sign on %s", chat_type_name(v));
+    if (v.type == CHAT_FLOAT) return chat_float(minus ? -v.u.f : v.u.f);
+    return minus ? chat_int_math(c, '-', 0, v.u.i) : chat_int(v.u.i);
+}
+
+static chat_val chat_operand(chat_ctx *c) {
+    u32 n = 0;
+    u64 minus = 0;
+    for (; chat_sees(c, '-') || chat_sees(c, '+'); chat_step(c), n++)
+        minus = minus << 1 | chat_sees(c, '-');
+    if (n > 60) chat_syntax(c, "too many signs");
+    if (c->status) return (chat_val){0};
+    chat_val v = chat_postfix(c, chat_primary(c));
+    for (; n--; minus >>= 1) v = chat_sign(c, v, minus & 1), c->called = NULL;
+    while (!c->status) {
+        if (chat_accept(c, '|')) {
+            v = chat_apply_here(c, v, CHAT_IS_FILTER);
+        } else if (chat_accept_name(c, CHAT_W_IS)) {
+            bool negated = chat_accept_name(c, CHAT_W_NOT);
+            v = chat_apply_here(c, v, CHAT_IS_TEST);
+            if (negated) v = chat_bool(!chat_true(v));
+        } else if (chat_accept(c, '(')) {
+            v = chat_call(c, v);
+        } else {
+            break;
+        }
+    }
+    return v;
+}
+
+/* The number of a comparison for chat_compare, taking its words. */
+static u32 chat_take_compare(chat_ctx *c) {
+    chat_token *t = c->t;
+    chat_step(c);
+    if (t->type == CHAT_T_OP) return t->name;
+    if (t->name == CHAT_W_IN) return 7;
+    chat_step(c);
+    return 8;
+}
+
+/* a < b < c, at an operator: each side once, and no more of them after the
+ * first that is false. *first is the first operator. */
+static chat_val chat_comparison(chat_ctx *c, u32 op, chat_val a, chat_val b,
+    chat_token *first) {
+    if (c->check) {
+        first->link = chat_here(c);
+        return a;
+    }
+    bool yes = chat_compare(c, op, a, b);
+    if (!yes) chat_jump(c, first->link);
+    return yes && c->t->level == CHAT_COMPARE ? b : chat_bool(yes);
+}
+
+/* Operands with all operators between them that bind as `min` or tighter. */
+static chat_val chat_infix(chat_ctx *c, u32 min) {
+    chat_token *first = NULL, *t;
+    chat_val a = {0}, b;
+    u32 nots = 0;
+    if (!chat_deeper(c)) return a;
+    while (min <= CHAT_NOT && chat_accept_name(c, CHAT_W_NOT)) nots++;
+    a = nots ? chat_infix(c, CHAT_COMPARE) : chat_operand(c);
+    if (nots) a = chat_bool(chat_true(a) != (nots & 1)), c->called = NULL;
+    for (t = c->t; t->level && t->level >= min && !c->status; t = c->t) {
+        u32 level = t->level, op = (u32)t->v.u.i;
+        if (level <= CHAT_AND) {
+            if (!c->check && chat_true(a) == (level == CHAT_OR)) {
+                chat_jump(c, t->link);
+                continue;
+            }
+            chat_step(c);
+            a = chat_infix(c, level + 1);
+            t->link = chat_here(c);
+        } else if (level == CHAT_COMPARE) {
+            if (!first) first = t;
+            op = chat_take_compare(c);
+            b = chat_infix(c, CHAT_ADD);
+            a = chat_comparison(c, op, a, b, first);
+        } else {
+            chat_step(c);
+            b = chat_infix(c, level + 1);
+            if (!c->check && !c->status) a = chat_binary(c, op, a, b);
+        }
+        c->called = NULL;
+    }
+    c->depth--;
+    return a;
+}
+
+/* `a if b else c`, evaluated as b, then a or c; `last`: the last `if`. */
+static chat_val chat_choice(chat_ctx *c, u32 last) {
+    chat_token *from = c->t;
+    chat_val v = {0};
+    u32 at = last;
+    for (; at && !c->status; at = c->tokens[at].cond) {
+        chat_jump(c, at + 1);
+        if (chat_true(chat_infix(c, CHAT_OR))) continue;
+        if (chat_accept_name(c, CHAT_W_ELSE)) v = chat_expr(c);
+        break;
+    }
+    if (!at) {
+        c->t = from;
+        v = chat_infix(c, CHAT_OR);
+    }
+    if (!c->status) chat_jump(c, c->tokens[last].link);
+    return v;
+}
+
+/* In the check: the choices that begin with what ends here. Unknown filters
+ * count in a choice only when they are used. */
+static void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
+    u32 last = 0, at = 0;
+    while (chat_sees_name(c, CHAT_W_IF) && !c->status) {
+        at = chat_here(c);
+        chat_step(c);
+        chat_infix(c, CHAT_OR);
+        if (chat_accept_name(c, CHAT_W_ELSE)) chat_expr(c);
+        c->tokens[at].cond = last;
+        last = at;
+        c->called = NULL;
+        c->unknown_line = unknown;
+    }
+    from->cond = last;
+    if (last) c->tokens[last].link = chat_here(c);
+}
+
+static chat_val chat_expression(chat_ctx *c) {
+    chat_token *from = c->t;
+    u32 unknown = c->unknown_line;
+    if (!c->check && from->cond) return chat_choice(c, from->cond);
+    chat_val v = chat_infix(c, CHAT_OR);
+    if (c->check) chat_find_choices(c, from, unknown);
+    return v;
+}
+
+/* ---- statements ---- */
+
+/* In the check: opens a block at its tag t. */
+static void chat_open(chat_ctx *c, chat_token *t) {
+    chat_frame_in(c, t->name, t);
+}
+
+/* In the check: the tag t goes on with or ends a block that was opened by the
+ * tag `kind`. */
+static chat_frame *chat_inside(chat_ctx *c, chat_token *t, u32 kind) {
+    chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
+    if (!f || f->kind != kind) {
+        c->t = t;
+        chat_syntax(c, "unexpected tag");
+        return NULL;
+    }
+    f->last->link = (u32)(t - c->tokens);
+    f->last = t;
+    return f;
+}
+
+static void chat_close(chat_ctx *c, chat_token *t, u32 kind) {
+    if (chat_inside(c, t, kind)) c->n_frames--;
+}
+
+/* Every tag has one function, which is called behind its name t. In the check
+ * it goes to the end of the tag; else it also may jump to the end of another.
+ * False: a body ends here. */
+
+static bool chat_tag_if(chat_ctx *c, chat_token *t) {
+    if (c->check) chat_open(c, t);
+    for (;;) {
+        chat_val v = chat_infix(c, CHAT_OR);
+        if (chat_sees(c, ',')) v = chat_rest_of_tuple(c, v);
+        if (c->check || chat_true(v) || c->status) return true;
+        t = chat_link(c, t);
+        c->t = t + 1;
+        if (t->name != CHAT_W_ELIF) return true;
+    }
+}
+
+/* Behind a branch that was taken. */
+static bool chat_branch_ends(chat_ctx *c, chat_token *t) {
+    while (t->name != CHAT_W_ENDIF) t = chat_link(c, t);
+    chat_to_end_of_tag(c, t);
+    return true;
+}
+
+static bool chat_tag_elif(chat_ctx *c, chat_token *t) {
+    if (!c->check) return chat_branch_ends(c, t);
+    chat_inside(c, t, CHAT_W_IF);
+    chat_val v = chat_infix(c, CHAT_OR);
+    if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
+    return true;
+}
+
+static bool chat_turn_ends(chat_ctx *c) {
+    c->frames[c->n_frames - 1].loop->whole = true;
+    return chat_turn(c);
+}
+
+static bool chat_tag_else(chat_ctx *c, chat_token *t) {
+    if (!c->check) return chat_link(c, t)->name == CHAT_W_ENDIF
+        ? chat_branch_ends(c, t) : chat_turn_ends(c);
+    bool loop = c->n_frames
+        && c->frames[c->n_frames - 1].kind == CHAT_W_FOR;
+    chat_frame *f = chat_inside(c, t, loop ? CHAT_W_FOR : CHAT_W_IF);
+    if (f) f->kind = loop ? CHAT_W_ELSE : CHAT_W_ENDIF;
+    return true;
+}
+
+static bool chat_tag_endif(chat_ctx *c, chat_token *t) {
+    bool other = c->n_frames
+        && c->frames[c->n_frames - 1].kind == CHAT_W_ENDIF;
+    if (c->check) chat_close(c, t, other ? CHAT_W_ENDIF : CHAT_W_IF);
+    return true;
+}
+
+static bool chat_tag_for(chat_ctx *c, chat_token *t) {
+    chat_store(c, c->scope, NULL, false);
+    if (!chat_accept_name(c, CHAT_W_IN)) chat_syntax(c, "expected 'in'");
+    chat_val in = chat_infix(c, CHAT_OR);
+    if (chat_sees(c, ',')) in = chat_rest_of_tuple(c, in);
+    if (!c->check) return c->status || chat_loop_in(c, t, in, 0, false);
+    t->cond = chat_here(c);
+    chat_open(c, t);
+    if (chat_accept_name(c, CHAT_W_IF)) chat_expr(c);
+    chat_accept_name(c, CHAT_W_RECURSIVE);
+    return true;
+}
+
+static bool chat_tag_endfor(chat_ctx *c, chat_token *t) {
+    const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
+    bool other = f && f->kind == CHAT_W_ELSE;
+    if (!c->check) return other ? chat_leave(c, t) : chat_turn_ends(c);
+    chat_close(c, t, other ? CHAT_W_ELSE : CHAT_W_FOR);
+    return true;
+}
+
+/* break and continue: out of the blocks up to the loop. */
+static bool chat_tag_break(chat_ctx *c, chat_token *t) {
+    for (u32 i = c->n_frames; c->check; i--) {
+        u32 kind = i ? c->frames[i - 1].kind : 0;
+        if (kind == CHAT_W_FOR) return true;
+        if (kind == CHAT_W_SET || kind == CHAT_W_FILTER)
+            chat_syntax(c, "leaving a block that is being captured");
+        if (kind != CHAT_W_IF && kind != CHAT_W_ENDIF && kind != CHAT_W_WITH
+            && kind != CHAT_W_ELSE) chat_syntax(c, "not inside of a loop");
+        if (c->status) return false;
+    }
+    while (!c->frames[c->n_frames - 1].loop) chat_leave(c, t);
+    return t->name == CHAT_W_BREAK ? chat_loop_ends(c) : chat_turn(c);
+}
+
+/* Opens a block with a scope, whose output becomes a value if it collects. */
+static bool chat_enter(chat_ctx *c, chat_token *t, bool collects) {
+    chat_frame *f = chat_frame_in(c, t->name, t);
+    if (c->check || !f) return true;
+    c->scope = chat_scope_in(c, c->scope);
+    if (collects) chat_sink_in(c);
+    chat_to_end_of_tag(c, t);
+    return !c->status;
+}
+
+static chat_val chat_filters(chat_ctx *c, chat_val v) {
+    while (!c->status && chat_accept(c, '|'))
+        v = chat_apply_here(c, v, CHAT_IS_FILTER);
+    return v;
+}
+
+static bool chat_tag_set(chat_ctx *c, chat_token *t) {
+    chat_token *from = c->t, *end;
+    chat_store(c, c->scope, NULL, true);
+    if (chat_accept(c, '=')) {
+        chat_val v = chat_tuple(c);
+        if (c->check || c->status) return true;
+        end = c->t;
+        c->t = from;
+        chat_store(c, c->scope, &v, true);
+        c->t = end;
+        return true;
+    }
+    if (c->check) chat_filters(c, (chat_val){0});
+    return chat_enter(c, t, true);
+}
+
+static bool chat_tag_filter(chat_ctx *c, chat_token *t) {
+    if (c->check)
+        chat_filters(c, chat_apply_here(c, (chat_val){0}, CHAT_IS_FILTER));
+    return chat_enter(c, t, true);
+}
+
+/* What was captured goes through the filters that the opening tag named; they
+ * see the variables of the block. */
+static bool chat_tag_endset(chat_ctx *c, chat_token *t) {
+    u32 kind = t->name - 1;
+    if (c->check) {
+        chat_close(c, t, kind);
+        return true;
+    }
+    chat_val v = chat_sink_out(c);
+    chat_token *open = c->frames[c->n_frames - 1].tag;
+    c->t = open + 1;
+    if (kind == CHAT_W_SET) chat_store(c, c->scope, NULL, true);
+    else v = chat_apply_here(c, v, CHAT_IS_FILTER);
+    v = chat_filters(c, v);
+    chat_leave(c, open);
+    c->t = open + 1;
+    if (kind == CHAT_W_SET) chat_store(c, c->scope, &v, true);
+    else chat_print(c, chat_sink(c), v, 0);
+    chat_to_end_of_tag(c, t);
+    return true;
+}
+
+/* Values see the variables outside, each target those before it. */
+static bool chat_tag_with(chat_ctx *c, chat_token *t) {
+    chat_scope *s = c->check ? NULL : chat_scope_in(c, c->scope);
+    for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
+         more = true) {
+        if (more) chat_expect(c, ',');
+        chat_token *from = c->t;
+        chat_store(c, s, NULL, false);
+        chat_expect(c, '=');
+        chat_val v = chat_expr(c);
+        chat_token *end = c->t;
+        if (c->check || c->status) continue;
+        c->t = from;
+        chat_store(c, s, &v, false);
+        c->t = end;
+    }
+    chat_frame_in(c, t->name, t);
+    if (s) c->scope = s;
+    return true;
+}
+
+static bool chat_tag_generation(chat_ctx *c, chat_token *t) {
+    return chat_enter(c, t, false);
+}
+
+static bool chat_tag_endscope(chat_ctx *c, chat_token *t) {
+    if (!c->check) return chat_leave(c, t);
+    chat_close(c, t, t->name - 1);
+    return true;
+}
+
+/* In the check: parameters in parentheses. */
+static void chat_parameters(chat_ctx *c) {
+    bool defaults = false;
+    chat_token *open = c->t;
+    chat_expect(c, '(');
+    for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
+        if (more) chat_expect(c, ',');
+        chat_token *p = c->t;
+        chat_target(c, NULL, NULL, false);
+        if (chat_accept(c, '=')) {
+            chat_expr(c);
+            p->link = chat_here(c);
+            defaults = true;
+        } else if (defaults) {
+            chat_syntax(c, "a parameter without default after one with it");
+        }
+    }
+    open->link = chat_here(c);
+}
+
+/* The macro at a tag, with the variables that are seen from there. */
+static chat_val chat_macro_here(
+    chat_ctx *c, chat_token *tag, chat_token *open) {
+    chat_macro *m = chat_take(c, sizeof *m);
+    if (!m) return (chat_val){0};
+    *m = (chat_macro){tag, chat_op_at(open, '(') ? open + 1 : NULL, c->scope};
+    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
+    return (chat_val){.type = CHAT_MACRO, .u.macro = m};
+}
+
+static bool chat_tag_macro(chat_ctx *c, chat_token *t) {
+    if (c->check) {
+        chat_target(c, NULL, NULL, false);
+        chat_parameters(c);
+        chat_open(c, t);
+        return true;
+    }
+    chat_assign(c, c->scope, t[1].name, chat_macro_here(c, t, t + 2));
+    chat_to_end_of_tag(c, chat_link(c, t));
+    return true;
+}
+
+/* In the check: the end of a macro or call block. What names its body uses
+ * says what it takes besides its parameters. */
+static bool chat_tag_endmacro(chat_ctx *c, chat_token *t) {
+    if (!c->check) return false;
+    chat_frame *f = chat_inside(c, t, t->name - 1);
+    if (!f) return true;
+    chat_token *open = f->tag + (t->name == CHAT_W_ENDMACRO ? 2 : 1);
+    chat_macro m = {f->tag, chat_op_at(open, '(') ? open + 1 : NULL, NULL};
+    for (chat_token *p = chat_first_param(&m); p; p = chat_next_param(c, p)) {
+        if (p->name == CHAT_W_CALLER && (f->uses & CHAT_USES_CALLER)
+            && !p->link) chat_syntax(c, "'caller' wants a default");
+        if (p->name == CHAT_W_KWARGS) f->uses &= (u8)~CHAT_USES_KWARGS;
+        if (p->name == CHAT_W_VARARGS) f->uses &= (u8)~CHAT_USES_VARARGS;
+    }
+    f->tag->cond = f->uses;
+    c->n_frames--;
+    return true;
+}
+
+static bool chat_tag_call(chat_ctx *c, chat_token *t) {
+    chat_val outside = c->caller, v;
+    if (c->check && chat_sees(c, '(')) {
+        chat_parameters(c);
+    } else if (!c->check) {
+        c->caller = chat_macro_here(c, t, c->t);
+        if (chat_sees(c, '(')) c->t = chat_link(c, c->t);
+    }
+    v = chat_expr(c);
+    if (c->check) {
+        if (!c->called) chat_syntax(c, "expected a call");
+        else c->called->name = CHAT_W_CALLER;
+        chat_open(c, t);
+        return true;
+    }
+    c->caller = outside;
+    if (!c->status) chat_print(c, chat_sink(c), v, 0);
+    chat_to_end_of_tag(c, chat_link(c, t));
+    return true;
+}
+
+static bool chat_tag_print(chat_ctx *c, chat_token *t) {
+    (void)t;
+    for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
+         more = true) {
+        if (more) chat_expect(c, ',');
+        chat_val v = chat_expr(c);
+        if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
+    }
+    return true;
+}
+
+/* By the number of the tag's name. `body`: a colon may end it, as in Python. */
+static const struct {
+    bool (*run)(chat_ctx *c, chat_token *t);
+    bool body;
+} CHAT_TAGS[] = {
+    [CHAT_W_IF] = {chat_tag_if, true}, [CHAT_W_ELIF] = {chat_tag_elif, true},
+    [CHAT_W_ELSE] = {chat_tag_else, true}, [CHAT_W_ENDIF] = {chat_tag_endif, 0},
+    [CHAT_W_FOR] = {chat_tag_for, true}, [CHAT_W_ENDFOR] = {chat_tag_endfor, 0},
+    [CHAT_W_BREAK] = {chat_tag_break, 0},
+    [CHAT_W_CONTINUE] = {chat_tag_break, 0},
+    [CHAT_W_SET] = {chat_tag_set, 0}, [CHAT_W_ENDSET] = {chat_tag_endset, 0},
+    [CHAT_W_MACRO] = {chat_tag_macro, true},
+    [CHAT_W_ENDMACRO] = {chat_tag_endmacro, 0},
+    [CHAT_W_CALL] = {chat_tag_call, true},
+    [CHAT_W_ENDCALL] = {chat_tag_endmacro, 0},
+    [CHAT_W_FILTER] = {chat_tag_filter, true},
+    [CHAT_W_ENDFILTER] = {chat_tag_endset, 0},
+    [CHAT_W_WITH] = {chat_tag_with, true},
+    [CHAT_W_ENDWITH] = {chat_tag_endscope, 0},
+    [CHAT_W_GENERATION] = {chat_tag_generation, true},
+    [CHAT_W_ENDGENERATION] = {chat_tag_endscope, 0},
+    [CHAT_W_PRINT] = {chat_tag_print, 0},
+};
+
+static void chat_unknown_tag(chat_ctx *c) {
+    static const char *const names[] = {"include", "import", "from",
+        "extends", "block", "autoescape", "do", "trans", "debug"};
+    for (u32 i = 0; i < KS_LEN(names); i++)
+        if (c->t->type == CHAT_T_NAME && chat_is(c->t->v, names[i]))
+            chat_syntax(c, "a tag of jinja2 that chat templates cannot use");
+    chat_syntax(c, "unknown tag");
+}
+
+static bool chat_tag(chat_ctx *c) {
+    chat_step(c);
+    chat_token *t = c->t;
+    if (t->type != CHAT_T_NAME || !t->name || t->name > CHAT_W_PRINT) {
+        chat_unknown_tag(c);
+        return false;
+    }
+    chat_step(c);
+    bool more = CHAT_TAGS[t->name].run(c, t);
+    if (c->status) return false;
+    if (CHAT_TAGS[t->name].body) chat_accept(c, ':');
+    else if (!c->check) while (chat_accept(c, ':')) {}
+    if (c->t->type != CHAT_T_TAG_END)
+        chat_syntax(c, "expected the end of the tag");
+    else c->t++;
+    return more;
+}
+
+/* What follows, up to the end of the template or the body of a macro. */
+static void chat_body(chat_ctx *c) {
+    bool more = true;
+    while (more && chat_work(c, 1)) {
+        chat_token *t = c->t;
+        if (t->type == CHAT_T_DATA) {
+            chat_step(c);
+            if (!c->check) chat_puts(c, chat_sink(c), t->v);
+        } else if (t->type == CHAT_T_VAR) {
+            chat_step(c);
+            chat_val v = chat_tuple(c);
+            if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
+            if (c->t->type != CHAT_T_VAR_END) chat_syntax(c, "expected '}}'");
+            c->t++;
+        } else {
+            more = t->type == CHAT_T_TAG && chat_tag(c);
+        }
+    }
+}
+
+static const chat_below CHAT_BELOW = {
+    CHAT_BUILTINS, chat_find_builtin, chat_expression, chat_body};
+
+/* The words of the language first, then all names of built-ins. */
+static void chat_first_names(chat_ctx *c) {
+    for (u32 i = 0; i < KS_LEN(CHAT_WORDS); i++)
+        chat_name_of(c, chat_strz(CHAT_WORDS[i]));
+    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS) && !c->status; i++)
+        c->names[chat_name_of(c, chat_strz(CHAT_BUILTINS[i].name))].kinds |=
+            1u << CHAT_BUILTINS[i].kind;
+    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS) && !c->status; i++)
+        c->names[chat_name_of(c, chat_strz(CHAT_MUTATORS[i]))].kinds |=
+            1u << CHAT_IS_MUTATOR;
+}
+
+/* Goes over the whole template, and finds what the links of tokens say. */
+static void chat_check(chat_ctx *c) {
+    c->check = true;
+    chat_body(c);
+    c->check = false;
+    if (c->status) return;
+    if (c->n_frames) {
+        c->line = c->frames[c->n_frames - 1].tag->line;
+        chat_fail(c, KSLLM_ERR_FORMAT, "a block does not end");
+    }
+    if (c->unknown_line) {
+        c->line = c->unknown_line;
+        chat_fail(c, KSLLM_ERR_FORMAT, "unknown filter or test '%.*s'",
+            chat_clip(c->unknown, 60), (const char *)c->unknown.u.s);
+    }
+}
+
+static void chat_run(chat_ctx *c, str source) {
+    str s = chat_lines(c, source);
+    chat_lexer l = {.c = c, .p = (const u8 *)s.p, .line = 1, .fresh = true};
+    l.end = l.p + s.n;
+    chat_lex(&l);
+    c->tokens = c->t = l.t;
+    if (!c->status) chat_check(c);
+    c->t = l.t;
+    chat_sink_in(c);
+    if (!c->status) chat_body(c);
     c->line = 0;
 }
 
@@ -13399,7 +13661,7 @@ static str chat_given(ksllm_text t) {
 }
 
 static void chat_global(chat_ctx *c, const char *name, chat_val v) {
-    chat_assign(c, &c->globals, chat_name(c, name), v);
+    chat_assign(c, &c->globals, chat_name_of(c, chat_strz(name)), v);
 }
 
 /* A role may stand inside of a control token (<|user|>): one that is a plain
@@ -13485,7 +13747,7 @@ static void chat_read_switches(chat_ctx *c, str json) {
     for (u32 i = 0; !c->status && i < in.n; i++) {
         chat_val v = in.u.v[2 * i + 1];
         if (v.type == CHAT_STR) v.mark = NULL;
-        chat_assign(c, &c->globals, chat_const(c, in.u.v[2 * i]), v);
+        chat_assign(c, &c->globals, chat_name_of(c, in.u.v[2 * i]), v);
     }
 }
 
@@ -13533,7 +13795,7 @@ static str chat_source(chat_ctx *c, const ksllm_chat *o, const gguf *g) {
 static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     const ksllm_allocator *a, ksllm_error *err) {
     *c = (chat_ctx){.a = o->memory ? NULL : a, .err = err,
-        .now = o->local_time, .find = chat_find_builtin, .apply = chat_apply};
+        .now = o->local_time, .below = &CHAT_BELOW};
     size_t skip = o->memory ? (0 - (uintptr_t)o->memory) & 7 : 0;
     if (o->memory && o->memory_size > skip) {
         c->free = (u8 *)o->memory + skip;
@@ -13542,9 +13804,12 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
         + chat_given(o->switches).n;
     chat_allow(c, c->n_given, 0);
-    c->stack = chat_take(c, CHAT_STACK * sizeof *c->stack);
-    c->frames = chat_take(c, CHAT_CALLS * sizeof *c->frames);
-    c->sinks = chat_take(c, CHAT_CALLS * sizeof *c->sinks);
+    c->args.v = chat_take(c, CHAT_STACK * sizeof *c->args.v);
+    c->named.v = chat_take(c, CHAT_STACK / 4 * sizeof *c->named.v);
+    c->args.cap = CHAT_STACK;
+    c->named.cap = CHAT_STACK / 4;
+    c->frames = chat_take(c, CHAT_BLOCKS * sizeof *c->frames);
+    c->sinks = chat_take(c, CHAT_BLOCKS * sizeof *c->sinks);
     c->root.parent = &c->globals;
     c->scope = &c->root;
 }
@@ -13553,8 +13818,8 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
  * chat_drop. */
 static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
     const tokenizer *t) {
-    chat_list macros = {0};
     chat_val final = {0};
+    if (!c->status) chat_first_names(c);
     if (c->status) return final;
     chat_val messages = chat_globals(c, o, t);
     if (!c->status && o->continue_final)
@@ -13562,9 +13827,7 @@ static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
             : CHAT_RAISE(c, "there is no message to continue");
     str source = c->status ? (str){NULL, 0} : chat_source(c, o, g);
     chat_allow(c, c->n_given + source.n, messages.n);
-    if (!c->status) chat_compile(c, source, &macros, chat_is_known);
-    if (!c->status) chat_sink_in(c);
-    if (!c->status) chat_run(c, &macros);
+    if (!c->status) chat_run(c, source);
     if (c->status) return (chat_val){0};
     chat_val out = chat_built(chat_sink(c));
     return o->continue_final ? chat_cut_final(c, out, final) : out;
