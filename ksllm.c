@@ -9249,7 +9249,7 @@ typedef struct chat_range { i64 from, to, by; } chat_range;
 typedef struct chat_name {
     chat_val text;
     u32 next;               /* with the same hash */
-    u32 kinds;              /* 1 << kind for each built-in called so */
+    u16 rows[12];           /* the built-in of each kind + 1 */
 } chat_name;
 
 /* `link` and `cond` are numbers of tokens that the check found out:
@@ -9262,7 +9262,7 @@ typedef struct chat_name {
  *     a parameter             link: behind its default
  *     filter, test            link: the built-in's row + 1 */
 typedef struct chat_token {
-    u8 type, level;
+    u8 type, level, post;
     u32 line, name, link, cond;
     chat_val v;
 } chat_token;
@@ -9355,7 +9355,7 @@ typedef struct chat_ctx {
 typedef struct chat_below {
     const struct chat_builtin *rows;
     const struct chat_builtin *(*find)(u32 kind, chat_val name);
-    chat_val (*expr)(chat_ctx *c);
+    void (*expr)(chat_ctx *c, chat_val *v);
     void (*body)(chat_ctx *c);
 } chat_below;
 
@@ -10528,6 +10528,10 @@ typedef enum chat_tok {
 /* An operator's v.u.i is its characters: first | second << 8. */
 #define CHAT_OP2(a, b) ((a) | (b) << 8)
 
+/* What goes on after an operand. */
+enum { CHAT_POST_DOT = 1, CHAT_POST_ITEM, CHAT_POST_CALL, CHAT_POST_FILTER,
+    CHAT_POST_TEST };
+
 /* How tight an operator between two values binds. */
 enum { CHAT_OR = 1, CHAT_AND, CHAT_NOT, CHAT_COMPARE, CHAT_ADD, CHAT_CONCAT,
     CHAT_MUL, CHAT_POW };
@@ -10576,6 +10580,13 @@ typedef struct chat_lexer {
     u32 n, cap;
 } chat_lexer;
 
+static u8 chat_post_of(chat_tok type, chat_val v, u32 name) {
+    if (type == CHAT_T_NAME) return name == CHAT_W_IS ? CHAT_POST_TEST : 0;
+    if (type != CHAT_T_OP) return 0;
+    return v.u.i == '.' ? CHAT_POST_DOT : v.u.i == '[' ? CHAT_POST_ITEM
+        : v.u.i == '(' ? CHAT_POST_CALL : v.u.i == '|' ? CHAT_POST_FILTER : 0;
+}
+
 static u8 chat_level_of(chat_tok type, chat_val v, u32 name) {
     if (type == CHAT_T_NAME)
         return name == CHAT_W_OR ? CHAT_OR : name == CHAT_W_AND ? CHAT_AND
@@ -10594,13 +10605,15 @@ static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
     static const u16 compare[] = {0, '<', '>', CHAT_OP2('=', '='),
         CHAT_OP2('!', '='), CHAT_OP2('<', '='), CHAT_OP2('>', '=')};
     u32 name = 0;
-    if (type == CHAT_T_NAME) name = chat_name_of(l->c, v);
+    if (type == CHAT_T_NAME || (type == CHAT_T_TEXT && v.n < 32))
+        name = chat_name_of(l->c, v);
     for (u32 i = 1; type == CHAT_T_OP && i < KS_LEN(compare); i++)
         if (v.u.i == compare[i]) name = i;
     if (!chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
     chat_token *t = &l->t[l->n++];
     *t = (chat_token){.type = (u8)type, .line = l->line, .name = name, .v = v};
     t->level = chat_level_of(type, v, name);
+    t->post = chat_post_of(type, v, name);
     /* `not in` compares; the word `not` alone does not. */
     if (type == CHAT_T_NAME && name == CHAT_W_IN && l->n > 1
         && t[-1].type == CHAT_T_NAME && t[-1].name == CHAT_W_NOT)
@@ -10710,9 +10723,10 @@ static void chat_lex_string(chat_lexer *l) {
         v = chat_built(&t);
     }
     chat_token *last = l->n ? &l->t[l->n - 1] : NULL;
-    if (last && last->type == CHAT_T_TEXT)  /* "a" "b" */
+    if (last && last->type == CHAT_T_TEXT) { /* "a" "b" */
         last->v = chat_concat(l->c, last->v, v);
-    else chat_lex_add(l, CHAT_T_TEXT, v);
+        last->name = 0;
+    } else chat_lex_add(l, CHAT_T_TEXT, v);
     chat_lex_go(l, p + 1);
 }
 
@@ -11569,19 +11583,22 @@ static chat_val chat_slice(
     return in;
 }
 
-static chat_val chat_method(chat_ctx *c, chat_val v, u32 kind, chat_val name) {
-    const chat_builtin *f = c->below->find(kind, name);
-    if (f && kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
+static chat_val chat_bind_method(
+    chat_ctx *c, chat_val v, const chat_builtin *f) {
     chat_bound *b = f ? chat_take(c, sizeof *b) : NULL;
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
     return (chat_val){.type = CHAT_METHOD, .u.bound = b};
 }
 
-/* v.name: what Python finds on the object first, then the key. `kinds` has the
- * bits of chat_name. */
+static chat_val chat_method(chat_ctx *c, chat_val v, u32 kind, chat_val name) {
+    return chat_bind_method(c, v, c->below->find(kind, name));
+}
+
+/* v.name: what Python finds on the object first, then the key. `rows`: of
+ * chat_name, or NULL. */
 static chat_val chat_attr_of(
-    chat_ctx *c, chat_val v, chat_val name, u32 kinds) {
+    chat_ctx *c, chat_val v, chat_val name, const u16 *rows) {
     static const u8 methods[CHAT_UNSET] = {[CHAT_STR] = CHAT_IS_STR,
         [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_TUPLE,
         [CHAT_DICT] = CHAT_IS_DICT, [CHAT_LOOP] = CHAT_IS_LOOP,
@@ -11590,15 +11607,18 @@ static chat_val chat_attr_of(
         [CHAT_RANGE] = CHAT_IS_OTHER};
     u32 kind = v.type == CHAT_LIST && v.flag ? CHAT_IS_OTHER
         : methods[v.type];
-    chat_val *at = NULL, m = {0};
+    chat_val *at = NULL, none = {0};
+    const chat_builtin *f = NULL;
     if (v.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "'%.*s' of an undefined value",
             chat_clip(name, 100), (const char *)name.u.s);
-    if (kinds & 1 << CHAT_IS_MUTATOR && (v.type == CHAT_DICT
-        || (v.type == CHAT_LIST && !v.flag)) && chat_is_mutator(name, v.type == CHAT_DICT))
-        return m;
-    if (kind && kinds & 1u << kind) m = chat_method(c, v, kind, name);
-    if (m.type || c->status) return m;
+    if ((!rows || rows[CHAT_IS_MUTATOR]) && (v.type == CHAT_DICT
+        || (v.type == CHAT_LIST && !v.flag))
+        && chat_is_mutator(name, v.type == CHAT_DICT)) return none;
+    if (kind && rows && rows[kind]) f = c->below->rows + rows[kind] - 1;
+    else if (kind && !rows) f = c->below->find(kind, name);
+    if (f && kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
+    if (f) return chat_bind_method(c, v, f);
     if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "grouper"))
         return v.u.v[0];
     if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "list"))
@@ -11611,15 +11631,16 @@ static chat_val chat_attr_of(
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
     if (v.type == CHAT_SPACE)
         at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
-    return at ? *at : m;
+    return at ? *at : none;
 }
 
 static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
-    return chat_attr_of(c, v, name, ~0u);
+    return chat_attr_of(c, v, name, NULL);
 }
 
-/* v[key]: the key first. */
-static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
+/* v[key]: the key first. `rows`: of the key's name, or NULL. */
+static chat_val chat_item_of(
+    chat_ctx *c, chat_val v, chat_val key, const u16 *rows) {
     if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "an item of nothing");
     if (v.type == CHAT_DICT) {
         chat_val *at = chat_get(c, v.u.v, v.n, key);
@@ -11628,7 +11649,12 @@ static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
     if (chat_is_int(key) && (chat_is_array(v) || v.type == CHAT_STR
         || v.type == CHAT_RANGE))
         return chat_at(c, v, key.u.i);
-    return key.type == CHAT_STR ? chat_attr(c, v, key) : (chat_val){0};
+    return key.type == CHAT_STR ? chat_attr_of(c, v, key, rows)
+        : (chat_val){0};
+}
+
+static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
+    return chat_item_of(c, v, key, NULL);
 }
 
 /* ---- calls of built-ins ---- */
@@ -13836,7 +13862,13 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
 
 /* ---- expressions ---- */
 
-static chat_val chat_expr(chat_ctx *c) { return c->below->expr(c); }
+/* What runs often gives its value through a pointer: copies of copies of a
+ * chat_val cost more than the work. */
+static chat_val chat_expr(chat_ctx *c) {
+    chat_val v;
+    c->below->expr(c, &v);
+    return v;
+}
 
 static void chat_syntax(chat_ctx *c, const char *why) {
     chat_token *t = c->t;
@@ -13931,9 +13963,9 @@ static chat_val *chat_seek(chat_ctx *c, u32 name) {
 static chat_val chat_lookup(chat_ctx *c, u32 name) {
     chat_val *v = chat_seek(c, name), none = {0};
     if (v) return v->type == CHAT_UNSET ? none : *v;
-    if (!(c->names[name].kinds & 1 << CHAT_IS_GLOBAL)) return none;
-    return (chat_val){.type = CHAT_FUNC,
-        .u.func = c->below->find(CHAT_IS_GLOBAL, c->names[name].text)};
+    u32 row = c->names[name].rows[CHAT_IS_GLOBAL];
+    if (!row) return none;
+    return (chat_val){.type = CHAT_FUNC, .u.func = c->below->rows + row - 1};
 }
 
 /* In the check: the macros around see the names caller, kwargs and varargs,
@@ -13948,24 +13980,20 @@ static void chat_notice(chat_ctx *c, u32 name, bool stored) {
     }
 }
 
-static chat_val chat_named_value(chat_ctx *c) {
+static void chat_named_value(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     chat_step(c);
     switch (t->name) {
-    case CHAT_W_TRUE: case CHAT_W_TRUE2: return chat_bool(true);
-    case CHAT_W_FALSE: case CHAT_W_FALSE2: return chat_bool(false);
-    case CHAT_W_NULL: case CHAT_W_NULL2: return chat_none();
+    case CHAT_W_TRUE: case CHAT_W_TRUE2: *v = chat_bool(true); return;
+    case CHAT_W_FALSE: case CHAT_W_FALSE2: *v = chat_bool(false); return;
+    case CHAT_W_NULL: case CHAT_W_NULL2: *v = chat_none(); return;
     default: break;
     }
-    if (c->check) {
-        chat_notice(c, t->name, false);
-        return (chat_val){0};
-    }
-    chat_val v = chat_lookup(c, t->name);
+    if (c->check) chat_notice(c, t->name, false);
+    else *v = chat_lookup(c, t->name);
     /* A loop that is handed on may outlive its block. */
-    if (v.type == CHAT_LOOP && !chat_sees(c, '.'))
-        v.u.loop->scope.pinned = true;
-    return v;
+    if (v->type == CHAT_LOOP && !chat_sees(c, '.'))
+        v->u.loop->scope.pinned = true;
 }
 
 /* Whether a tuple without parentheses, or in them, ends here. */
@@ -13974,30 +14002,28 @@ static bool chat_tuple_ends(const chat_ctx *c) {
         || chat_sees(c, ')') || chat_sees_name(c, CHAT_W_RECURSIVE);
 }
 
-/* `first` and what follows it behind commas. */
-static chat_val chat_rest_of_tuple(chat_ctx *c, chat_val first) {
+/* *v, and what follows it behind commas, as a tuple. */
+static void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
     chat_list l = {0};
-    chat_push(c, &l, first);
+    chat_push(c, &l, *v);
     while (!c->status && chat_accept(c, ','))
         if (!chat_tuple_ends(c)) chat_push(c, &l, chat_expr(c));
         else break;
     c->called = NULL;
-    chat_val v = chat_listed(l);
-    v.type = CHAT_TUPLE;
-    return v;
+    *v = chat_listed(l);
+    v->type = CHAT_TUPLE;
 }
 
 /* `a` or `a, b`: one value or a tuple. */
-static chat_val chat_tuple(chat_ctx *c) {
-    chat_val v = chat_expr(c);
-    return chat_sees(c, ',') ? chat_rest_of_tuple(c, v) : v;
+static void chat_tuple(chat_ctx *c, chat_val *v) {
+    c->below->expr(c, v);
+    if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
 }
 
-static chat_val chat_parens(chat_ctx *c) {
-    chat_val v = {.type = CHAT_TUPLE};
-    if (!chat_sees(c, ')')) v = chat_tuple(c);
+static void chat_parens(chat_ctx *c, chat_val *v) {
+    *v = (chat_val){.type = CHAT_TUPLE};
+    if (!chat_sees(c, ')')) chat_tuple(c, v);
     chat_expect(c, ')');
-    return v;
 }
 
 static chat_val chat_brackets(chat_ctx *c) {
@@ -14029,21 +14055,23 @@ static chat_val chat_braces(chat_ctx *c) {
     return chat_dict(l);
 }
 
-static chat_val chat_primary(chat_ctx *c) {
-    chat_val v = c->t->v;
+static void chat_primary(chat_ctx *c, chat_val *v) {
+    *v = (chat_val){0};
     c->called = NULL;
-    if (!chat_work(c, 1)) return (chat_val){0};
+    if (!chat_work(c, 1)) return;
     switch (c->t->type) {
-    case CHAT_T_NAME: return chat_named_value(c);
-    case CHAT_T_TEXT: case CHAT_T_NUMBER: chat_step(c); return v;
+    case CHAT_T_NAME: chat_named_value(c, v); return;
+    case CHAT_T_TEXT: case CHAT_T_NUMBER:
+        *v = c->t->v;
+        chat_step(c);
+        return;
     default: break;
     }
-    if (chat_accept(c, '(')) return chat_parens(c);
-    if (chat_accept(c, '[')) v = chat_brackets(c);
-    else if (chat_accept(c, '{')) v = chat_braces(c);
+    if (chat_accept(c, '(')) { chat_parens(c, v); return; }
+    if (chat_accept(c, '[')) *v = chat_brackets(c);
+    else if (chat_accept(c, '{')) *v = chat_braces(c);
     else chat_syntax(c, "expected an expression");
     c->called = NULL;
-    return v;
 }
 
 /* ---- calls ---- */
@@ -14450,11 +14478,11 @@ static chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
     }
 }
 
-/* f(...), behind the parenthesis. */
-static chat_val chat_call(chat_ctx *c, chat_val f) {
+/* f(...), behind the parenthesis; *v is f. */
+static void chat_call(chat_ctx *c, chat_val *v) {
     chat_token *open = c->t - 1;
     u32 n = c->args.n, n_kw = c->named.n;
-    chat_val v = {0};
+    chat_val f = *v;
     chat_give(c, &c->args, f);
     chat_arguments(c);
     if (open->name == CHAT_W_CALLER && !c->check)
@@ -14462,20 +14490,17 @@ static chat_val chat_call(chat_ctx *c, chat_val f) {
     u32 line = c->line;
     chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
         (c->named.n - n_kw) / 2};
-    if (!c->check && !c->status) v = chat_call_value(c, f, &a);
+    if (!c->check && !c->status) *v = chat_call_value(c, f, &a);
     if (!c->status) c->line = line;
     c->args.n = n;
     c->named.n = n_kw;
     c->called = open;
-    return v;
 }
 
 /* ---- operands and operators ---- */
 
-/* x[i] or x[a:b:c], behind the bracket. */
-static chat_val chat_subscript(chat_ctx *c, chat_val v) {
-    chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
-        {.type = CHAT_UNSET}};
+/* The parts of x[a:b:c], up to the bracket; how many colons there are. */
+static u32 chat_slice_parts(chat_ctx *c, chat_val *part) {
     u32 colons = 0;
     for (bool given = false; !c->status && !chat_sees(c, ']');) {
         if (chat_accept(c, ':')) {
@@ -14485,40 +14510,56 @@ static chat_val chat_subscript(chat_ctx *c, chat_val v) {
             chat_syntax(c, chat_sees(c, ',')
                 ? "several indices are not supported" : "expected ']'");
         } else {
-            part[colons] = chat_expr(c);
+            c->below->expr(c, &part[colons]);
             given = true;
         }
     }
     if (chat_op_at(c->t - 1, '[')) chat_syntax(c, "expected an index");
     chat_expect(c, ']');
-    if (c->check || c->status) return (chat_val){0};
+    return colons;
+}
+
+/* x[i] or x[a:b:c], behind the bracket. */
+static void chat_subscript(chat_ctx *c, chat_val *v) {
+    chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
+        {.type = CHAT_UNSET}};
+    chat_token *t = c->t;
+    if (t->name && t->type == CHAT_T_TEXT && chat_op_at(t + 1, ']')) {
+        c->t += 2;
+        c->line = t->line;
+        if (!c->check)
+            *v = chat_item_of(c, *v, t->v, c->names[t->name].rows);
+        return;
+    }
+    u32 colons = chat_slice_parts(c, part);
+    if (c->check || c->status) return;
     for (u32 i = 0; colons && i < 3; i++)
         if (!chat_is_int(part[i]) && part[i].type != CHAT_NONE
             && part[i].type != CHAT_UNSET)
-            return CHAT_RAISE(c, "a slice by %s", chat_type_name(part[i]));
-    return colons ? chat_slice(c, v, part[0], part[1], part[2])
-        : chat_item(c, v, part[0]);
+            CHAT_RAISE(c, "a slice by %s", chat_type_name(part[i]));
+    *v = colons ? chat_slice(c, *v, part[0], part[1], part[2])
+        : chat_item(c, *v, part[0]);
 }
 
 /* v.name or v.0, behind the point. */
-static chat_val chat_member(chat_ctx *c, chat_val v) {
+static void chat_member(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
     else chat_step(c);
-    if (c->check || c->status) return (chat_val){0};
-    return t->type == CHAT_T_NUMBER ? chat_item(c, v, t->v)
-        : chat_attr_of(c, v, t->v, c->names[t->name].kinds);
+    if (c->check || c->status) return;
+    *v = t->type == CHAT_T_NUMBER ? chat_item(c, *v, t->v)
+        : chat_attr_of(c, *v, t->v, c->names[t->name].rows);
 }
 
-static chat_val chat_postfix(chat_ctx *c, chat_val v) {
-    while (c->t->type == CHAT_T_OP && !c->status) {
-        if (chat_accept(c, '(')) { v = chat_call(c, v); continue; }
-        if (chat_accept(c, '.')) v = chat_member(c, v);
-        else if (chat_accept(c, '[')) v = chat_subscript(c, v);
-        else break;
+static void chat_postfix(chat_ctx *c, chat_val *v) {
+    while (c->t->post && c->t->post <= CHAT_POST_CALL && !c->status) {
+        u32 post = c->t->post;
+        chat_step(c);
+        if (post == CHAT_POST_CALL) { chat_call(c, v); continue; }
+        if (post == CHAT_POST_DOT) chat_member(c, v);
+        else chat_subscript(c, v);
         c->called = NULL;
     }
-    return v;
 }
 
 /* In the check: the row of a filter or test. jinja2 refuses an unknown one when
@@ -14547,8 +14588,8 @@ static bool chat_starts_operand(const chat_ctx *c) {
     }
 }
 
-/* The filter or test whose name is next, on v. */
-static chat_val chat_apply_here(chat_ctx *c, chat_val v, u32 kind) {
+/* The filter or test whose name is next, on *v. */
+static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
     chat_token *t = c->t;
     u32 n = c->args.n, n_kw = c->named.n;
     for (chat_take_name(c); chat_accept(c, '.');) chat_take_name(c);
@@ -14557,59 +14598,60 @@ static chat_val chat_apply_here(chat_ctx *c, chat_val v, u32 kind) {
         chat_find_filter(c, kind, t);
         while (chat_accept(c, '.')) chat_step(c);
     }
-    chat_give(c, &c->args, v);
+    chat_give(c, &c->args, *v);
     if (chat_accept(c, '(')) {
         chat_arguments(c);
     } else if (kind == CHAT_IS_TEST && chat_starts_operand(c)) {
         if (chat_sees_name(c, CHAT_W_IS)) chat_syntax(c, "a test of a test");
-        v = chat_primary(c);
-        chat_give(c, &c->args, chat_postfix(c, v));
+        chat_primary(c, v);
+        chat_postfix(c, v);
+        chat_give(c, &c->args, *v);
     }
     chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
         (c->named.n - n_kw) / 2};
-    v = (chat_val){0};
-    if (!c->check && !c->status) v = t->link
+    *v = (chat_val){0};
+    if (!c->check && !c->status) *v = t->link
         ? chat_invoke(c, c->below->rows + t->link - 1, &a)
         : CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(t->v, 60),
             (const char *)t->v.u.s);
     c->args.n = n;
     c->named.n = n_kw;
     c->called = NULL;
-    return v;
 }
 
-static chat_val chat_sign(chat_ctx *c, chat_val v, bool minus) {
-    if (c->check || c->status) return v;
-    if (v.type == CHAT_BIG) return minus ? chat_negative(c, v) : v;
-    if (!chat_is_number(v))
-        return CHAT_RAISE(c, "a sign on %s", chat_type_name(v));
-    if (v.type == CHAT_FLOAT) return chat_float(minus ? -v.u.f : v.u.f);
-    return minus ? chat_int_math(c, '-', 0, v.u.i) : chat_int(v.u.i);
+static void chat_sign(chat_ctx *c, chat_val *v, bool minus) {
+    c->called = NULL;
+    if (c->check || c->status) return;
+    if (v->type == CHAT_BIG) *v = minus ? chat_negative(c, *v) : *v;
+    else if (!chat_is_number(*v))
+        CHAT_RAISE(c, "a sign on %s", chat_type_name(*v));
+    else if (v->type == CHAT_FLOAT) v->u.f = minus ? -v->u.f : v->u.f;
+    else *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
 }
 
-static chat_val chat_operand(chat_ctx *c) {
+static void chat_operand(chat_ctx *c, chat_val *v) {
     u32 n = 0;
     u64 minus = 0;
     for (; chat_sees(c, '-') || chat_sees(c, '+'); chat_step(c), n++)
         minus = minus << 1 | chat_sees(c, '-');
     if (n > 60) chat_syntax(c, "too many signs");
-    if (c->status) return (chat_val){0};
-    chat_val v = chat_postfix(c, chat_primary(c));
-    for (; n--; minus >>= 1) v = chat_sign(c, v, minus & 1), c->called = NULL;
-    while (!c->status) {
-        if (chat_accept(c, '|')) {
-            v = chat_apply_here(c, v, CHAT_IS_FILTER);
-        } else if (chat_accept_name(c, CHAT_W_IS)) {
-            bool negated = chat_accept_name(c, CHAT_W_NOT);
-            v = chat_apply_here(c, v, CHAT_IS_TEST);
-            if (negated) v = chat_bool(!chat_true(v));
-        } else if (chat_accept(c, '(')) {
-            v = chat_call(c, v);
+    if (c->status) return;
+    chat_primary(c, v);
+    chat_postfix(c, v);
+    for (; n--; minus >>= 1) chat_sign(c, v, minus & 1);
+    while (c->t->post >= CHAT_POST_CALL && !c->status) {
+        u32 post = c->t->post;
+        chat_step(c);
+        if (post == CHAT_POST_FILTER) {
+            chat_apply_here(c, v, CHAT_IS_FILTER);
+        } else if (post == CHAT_POST_CALL) {
+            chat_call(c, v);
         } else {
-            break;
+            bool negated = chat_accept_name(c, CHAT_W_NOT);
+            chat_apply_here(c, v, CHAT_IS_TEST);
+            if (negated) *v = chat_bool(!chat_true(*v));
         }
     }
-    return v;
 }
 
 /* The number of a comparison for chat_compare, taking its words. */
@@ -14622,81 +14664,88 @@ static u32 chat_take_compare(chat_ctx *c) {
     return 8;
 }
 
-/* a < b < c, at an operator: each side once, and no more of them after the
+/* a < b < c, behind an operator: each side once, and no more of them after the
  * first that is false. *first is the first operator. */
-static chat_val chat_comparison(chat_ctx *c, u32 op, chat_val a, chat_val b,
-    chat_token *first) {
+static void chat_comparison(
+    chat_ctx *c, u32 op, chat_val *a, chat_val *b, chat_token *first) {
     if (c->check) {
         first->link = chat_here(c);
-        return a;
+        return;
     }
-    bool yes = chat_compare(c, op, a, b);
+    bool yes = chat_compare(c, op, *a, *b);
     if (!yes) chat_jump(c, first->link);
-    return yes && c->t->level == CHAT_COMPARE ? b : chat_bool(yes);
+    if (yes && c->t->level == CHAT_COMPARE) *a = *b;
+    else *a = chat_bool(yes);
 }
 
 /* Operands with all operators between them that bind as `min` or tighter. */
-static chat_val chat_infix(chat_ctx *c, u32 min) {
+static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
     chat_token *first = NULL, *t;
-    chat_val a = {0}, b;
+    chat_val b;
     u32 nots = 0;
-    if (!chat_deeper(c)) return a;
+    *a = (chat_val){0};
+    if (!chat_deeper(c)) return;
     while (min <= CHAT_NOT && chat_accept_name(c, CHAT_W_NOT)) nots++;
-    a = nots ? chat_infix(c, CHAT_COMPARE) : chat_operand(c);
-    if (nots) a = chat_bool(chat_true(a) != (nots & 1)), c->called = NULL;
+    if (nots) {
+        chat_infix(c, CHAT_COMPARE, a);
+        *a = chat_bool(chat_true(*a) != (nots & 1));
+        c->called = NULL;
+    } else {
+        chat_operand(c, a);
+    }
     for (t = c->t; t->level && t->level >= min && !c->status; t = c->t) {
         u32 level = t->level, op = (u32)t->v.u.i;
         if (level <= CHAT_AND) {
-            if (!c->check && chat_true(a) == (level == CHAT_OR)) {
+            if (!c->check && chat_true(*a) == (level == CHAT_OR)) {
                 chat_jump(c, t->link);
                 continue;
             }
             chat_step(c);
-            a = chat_infix(c, level + 1);
+            chat_infix(c, level + 1, a);
             t->link = chat_here(c);
         } else if (level == CHAT_COMPARE) {
             if (!first) first = t;
             op = chat_take_compare(c);
-            b = chat_infix(c, CHAT_ADD);
-            a = chat_comparison(c, op, a, b, first);
+            chat_infix(c, CHAT_ADD, &b);
+            chat_comparison(c, op, a, &b, first);
         } else {
             chat_step(c);
-            b = chat_infix(c, level + 1);
-            if (!c->check && !c->status) a = chat_binary(c, op, a, b);
+            chat_infix(c, level + 1, &b);
+            if (!c->check && !c->status) *a = chat_binary(c, op, *a, b);
         }
         c->called = NULL;
     }
     c->depth--;
-    return a;
 }
 
 /* `a if b else c`, evaluated as b, then a or c; `last`: the last `if`. */
-static chat_val chat_choice(chat_ctx *c, u32 last) {
+static void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
     chat_token *from = c->t;
-    chat_val v = {0};
     u32 at = last;
     for (; at && !c->status; at = c->tokens[at].cond) {
         chat_jump(c, at + 1);
-        if (chat_true(chat_infix(c, CHAT_OR))) continue;
-        if (chat_accept_name(c, CHAT_W_ELSE)) v = chat_expr(c);
+        chat_infix(c, CHAT_OR, v);
+        if (chat_true(*v)) continue;
+        *v = (chat_val){0};
+        if (chat_accept_name(c, CHAT_W_ELSE)) c->below->expr(c, v);
         break;
     }
     if (!at) {
         c->t = from;
-        v = chat_infix(c, CHAT_OR);
+        chat_infix(c, CHAT_OR, v);
     }
     if (!c->status) chat_jump(c, c->tokens[last].link);
-    return v;
 }
 
 /* In the check: the choices that begin with what ends here. Unknown filters
  * count in a choice only when they are used. */
 static void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
     u32 last = 0, at = 0;
+    chat_val v;
     while (chat_sees_name(c, CHAT_W_IF) && !c->status) {
         at = chat_here(c);
         chat_step(c);
-        chat_infix(c, CHAT_OR);
+        chat_infix(c, CHAT_OR, &v);
         if (chat_accept_name(c, CHAT_W_ELSE)) chat_expr(c);
         c->tokens[at].cond = last;
         last = at;
@@ -14707,13 +14756,15 @@ static void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
     if (last) c->tokens[last].link = chat_here(c);
 }
 
-static chat_val chat_expression(chat_ctx *c) {
+static void chat_expression(chat_ctx *c, chat_val *v) {
     chat_token *from = c->t;
     u32 unknown = c->unknown_line;
-    if (!c->check && from->cond) return chat_choice(c, from->cond);
-    chat_val v = chat_infix(c, CHAT_OR);
+    if (!c->check && from->cond) {
+        chat_choice(c, from->cond, v);
+        return;
+    }
+    chat_infix(c, CHAT_OR, v);
     if (c->check) chat_find_choices(c, from, unknown);
-    return v;
 }
 
 /* ---- statements ---- */
@@ -14745,11 +14796,17 @@ static void chat_close(chat_ctx *c, chat_token *t, u32 kind) {
  * it goes to the end of the tag; else it also may jump to the end of another.
  * False: a body ends here. */
 
+/* A value without `a if b`, or a tuple of such. */
+static void chat_condition(chat_ctx *c, chat_val *v) {
+    chat_infix(c, CHAT_OR, v);
+    if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
+}
+
 static bool chat_tag_if(chat_ctx *c, chat_token *t) {
+    chat_val v;
     if (c->check) chat_open(c, t);
     for (;;) {
-        chat_val v = chat_infix(c, CHAT_OR);
-        if (chat_sees(c, ',')) v = chat_rest_of_tuple(c, v);
+        chat_condition(c, &v);
         if (c->check || chat_true(v) || c->status) return true;
         t = chat_link(c, t);
         c->t = t + 1;
@@ -14766,9 +14823,9 @@ static bool chat_branch_ends(chat_ctx *c, chat_token *t) {
 
 static bool chat_tag_elif(chat_ctx *c, chat_token *t) {
     if (!c->check) return chat_branch_ends(c, t);
+    chat_val v;
     chat_inside(c, t, CHAT_W_IF);
-    chat_val v = chat_infix(c, CHAT_OR);
-    if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
+    chat_condition(c, &v);
     return true;
 }
 
@@ -14797,8 +14854,8 @@ static bool chat_tag_endif(chat_ctx *c, chat_token *t) {
 static bool chat_tag_for(chat_ctx *c, chat_token *t) {
     chat_store(c, c->scope, NULL, false);
     if (!chat_accept_name(c, CHAT_W_IN)) chat_syntax(c, "expected 'in'");
-    chat_val in = chat_infix(c, CHAT_OR);
-    if (chat_sees(c, ',')) in = chat_rest_of_tuple(c, in);
+    chat_val in;
+    chat_condition(c, &in);
     if (!c->check) return c->status || chat_loop_in(c, t, in, 0, false);
     t->cond = chat_here(c);
     chat_open(c, t);
@@ -14840,17 +14897,17 @@ static bool chat_enter(chat_ctx *c, chat_token *t, bool collects) {
     return !c->status;
 }
 
-static chat_val chat_filters(chat_ctx *c, chat_val v) {
+static void chat_filters(chat_ctx *c, chat_val *v) {
     while (!c->status && chat_accept(c, '|'))
-        v = chat_apply_here(c, v, CHAT_IS_FILTER);
-    return v;
+        chat_apply_here(c, v, CHAT_IS_FILTER);
 }
 
 static bool chat_tag_set(chat_ctx *c, chat_token *t) {
     chat_token *from = c->t, *end;
+    chat_val v = {0};
     chat_store(c, c->scope, NULL, true);
     if (chat_accept(c, '=')) {
-        chat_val v = chat_tuple(c);
+        chat_tuple(c, &v);
         if (c->check || c->status) return true;
         end = c->t;
         c->t = from;
@@ -14858,13 +14915,16 @@ static bool chat_tag_set(chat_ctx *c, chat_token *t) {
         c->t = end;
         return true;
     }
-    if (c->check) chat_filters(c, (chat_val){0});
+    if (c->check) chat_filters(c, &v);
     return chat_enter(c, t, true);
 }
 
 static bool chat_tag_filter(chat_ctx *c, chat_token *t) {
-    if (c->check)
-        chat_filters(c, chat_apply_here(c, (chat_val){0}, CHAT_IS_FILTER));
+    chat_val v = {0};
+    if (c->check) {
+        chat_apply_here(c, &v, CHAT_IS_FILTER);
+        chat_filters(c, &v);
+    }
     return chat_enter(c, t, true);
 }
 
@@ -14880,8 +14940,8 @@ static bool chat_tag_endset(chat_ctx *c, chat_token *t) {
     chat_token *open = c->frames[c->n_frames - 1].tag;
     c->t = open + 1;
     if (kind == CHAT_W_SET) chat_store(c, c->scope, NULL, true);
-    else v = chat_apply_here(c, v, CHAT_IS_FILTER);
-    v = chat_filters(c, v);
+    else chat_apply_here(c, &v, CHAT_IS_FILTER);
+    chat_filters(c, &v);
     chat_leave(c, open);
     c->t = open + 1;
     if (kind == CHAT_W_SET) chat_store(c, c->scope, &v, true);
@@ -15075,7 +15135,8 @@ static void chat_body(chat_ctx *c) {
             if (!c->check) chat_puts(c, chat_sink(c), t->v);
         } else if (t->type == CHAT_T_VAR) {
             chat_step(c);
-            chat_val v = chat_tuple(c);
+            chat_val v;
+            chat_tuple(c, &v);
             if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
             if (c->t->type != CHAT_T_VAR_END) chat_syntax(c, "expected '}}'");
             c->t++;
@@ -15092,12 +15153,15 @@ static const chat_below CHAT_BELOW = {
 static void chat_first_names(chat_ctx *c) {
     for (u32 i = 0; i < KS_LEN(CHAT_WORDS); i++)
         chat_name_of(c, chat_strz(CHAT_WORDS[i]));
-    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS) && !c->status; i++)
-        c->names[chat_name_of(c, chat_strz(CHAT_BUILTINS[i].name))].kinds |=
-            1u << CHAT_BUILTINS[i].kind;
-    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS) && !c->status; i++)
-        c->names[chat_name_of(c, chat_strz(CHAT_MUTATORS[i]))].kinds |=
-            1u << CHAT_IS_MUTATOR;
+    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS) && !c->status; i++) {
+        u32 name = chat_name_of(c, chat_strz(CHAT_BUILTINS[i].name));
+        if (c->n_names)
+            c->names[name].rows[CHAT_BUILTINS[i].kind] = (u16)(i + 1);
+    }
+    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS) && !c->status; i++) {
+        u32 name = chat_name_of(c, chat_strz(CHAT_MUTATORS[i]));
+        if (c->n_names) c->names[name].rows[CHAT_IS_MUTATOR] = 1;
+    }
 }
 
 /* Goes over the whole template, and finds what the links of tokens say. */
