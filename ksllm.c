@@ -9174,7 +9174,7 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
 enum {
     CHAT_STEPS = 20000000,  /* steps that any template may take, */
     CHAT_STEPS_BYTE = 4,    /* and for each byte of what it is given, */
-    CHAT_STEPS_PAIR = 16,   /* and for each pair of messages: some templates
+    CHAT_STEPS_PAIR = 8,    /* and for each pair of messages: some templates
                                look back from each message at all others */
     CHAT_DEPTH = 64,        /* values in values */
     CHAT_NEST = 48,         /* expressions and macros in each other: C stack */
@@ -9185,6 +9185,7 @@ enum {
     CHAT_TEXT = 16 << 20,   /* bytes of one text */
     CHAT_MEMORY = 128 << 20,
     CHAT_CHUNK = 64 << 10,
+    CHAT_LONG = 512,        /* bytes of a text that may grow */
     CHAT_ARGS = 8           /* parameters of a built-in */
 };
 
@@ -9344,6 +9345,8 @@ typedef struct chat_ctx {
     chat_text *sinks;
     u32 n_frames, n_sinks;
     chat_val caller;        /* what a `call` block passes */
+    chat_text tail;         /* see chat_concat, */
+    chat_list tail_items;   /* and chat_join_lists */
     chat_scope *scope, *free_scopes;
     chat_loop *free_loops;
     chat_scope root, globals;
@@ -9632,13 +9635,19 @@ static chat_val chat_built(const chat_text *t) {
     return v;
 }
 
+/* Templates collect with `x = x ~ more`. The last long text that was made so
+ * grows where it is: who holds a shorter part of it sees no change. */
 static chat_val chat_concat(chat_ctx *c, chat_val a, chat_val b) {
-    chat_text t = {0};
+    chat_text small = {0}, *t = &c->tail;
     if (!a.n) return b;
     if (!b.n) return a;
-    chat_puts(c, &t, a);
-    chat_puts(c, &t, b);
-    return chat_built(&t);
+    if (!t->n || a.u.s != t->p || a.n != t->n) {
+        if ((size_t)a.n + b.n < CHAT_LONG) t = &small;
+        else *t = small;
+        chat_puts(c, t, a);
+    }
+    chat_puts(c, t, b);
+    return chat_built(t);
 }
 
 /* ---- characters ---- */
@@ -10955,15 +10964,17 @@ static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
     return r;
 }
 
+/* As chat_concat does it. */
 static chat_val chat_join_lists(chat_ctx *c, chat_val a, chat_val b) {
-    chat_list l = {0};
-    l.v = chat_take(c, ((size_t)a.n + b.n + 1) * sizeof *l.v);
-    if (!l.v) return (chat_val){0};
-    l.cap = a.n + b.n + 1;
-    if (l.cap > CHAT_ITEMS) return CHAT_RAISE(c, "a list is too long");
-    for (u32 i = 0; i < a.n; i++) chat_push(c, &l, a.u.v[i]);
-    for (u32 i = 0; i < b.n; i++) chat_push(c, &l, b.u.v[i]);
-    chat_val r = chat_listed(l);
+    chat_list *l = &c->tail_items;
+    if (!chat_work(c, b.n)) return (chat_val){0};
+    if (!l->n || a.u.v != l->v || a.n != l->n) {
+        if (!chat_work(c, a.n)) return (chat_val){0};
+        *l = (chat_list){0};
+        for (u32 i = 0; i < a.n && !c->status; i++) chat_push(c, l, a.u.v[i]);
+    }
+    for (u32 i = 0; i < b.n && !c->status; i++) chat_push(c, l, b.u.v[i]);
+    chat_val r = chat_listed(*l);
     r.type = a.type;
     return r;
 }
@@ -11570,6 +11581,12 @@ static chat_val chat_slice(
     if (text && step == 1)
         return chat_cut(v, chat_offset(v, (size_t)a),
             chat_offset(v, (size_t)(a + count)));
+    if (!text && step == 1) {
+        v.u.v = count ? v.u.v + a : NULL;
+        v.n = (u32)count;
+        v.flag = 0;
+        return v;
+    }
     chat_val in = chat_iter(c, v);
     chat_list l = {0};
     chat_text t = {0};
