@@ -10750,25 +10750,32 @@ static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p, u32 base) {
     return p > from && p[-1] == '_' ? p - 1 : p;
 }
 
+/* Digits behind 0x, 0o or 0b; false when there is none of these. */
+static bool chat_lex_based(chat_lexer *l, chat_val *v, const u8 **end) {
+    static const char marks[] = "xob";
+    static const u8 bases[] = {16, 8, 2};
+    const u8 *p = l->p + 2;
+    const char *mark = *l->p == '0' && l->end - l->p > 2 && p[-1]
+        ? strchr(marks, p[-1] | 32) : NULL;
+    if (!mark) return false;
+    u32 base = bases[mark - marks];
+    p += *p == '_';
+    *end = chat_lex_digits(l, p, base);
+    if (*end == p) return false;
+    for (*v = chat_int(0); p < *end && v->u.i >> 59 == 0; p++)
+        if (*p != '_') v->u.i = v->u.i * base + chat_hex(p, *end, 1);
+    if (p < *end) chat_lex_fail(l, "an integer of more than 63 bits");
+    return true;
+}
+
 /* 0x1F, 0o17, 0b11, 12, 1_000, 1.5, 1e5. Behind a point there are only
  * integers, so that x.0.1 is two items. */
 static void chat_lex_number(chat_lexer *l, bool point) {
-    static const char marks[] = "xob";
-    static const u8 bases[] = {16, 8, 2};
-    const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q;
-    const char *mark = *p == '0' && l->end - p > 2
-        ? strchr(marks, p[1] | 32) : NULL;
+    const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q = end;
     char text[80];
     chat_val v = {0};
-    u32 n = 0, base = mark && p[1] ? bases[mark - marks] : 10;
-    if (base != 10) {
-        end = chat_lex_digits(l, p + 2 + (p[2] == '_'), base);
-        for (q = p + 2; q < end && v.u.i >> 59 == 0; q++)
-            if (*q != '_') v.u.i = v.u.i * base + chat_hex(q, end, 1);
-        if (q < end) chat_lex_fail(l, "an integer of more than 63 bits");
-        v.type = CHAT_INT;
-    } else {
-        q = end;
+    u32 n = 0;
+    if (!chat_lex_based(l, &v, &end)) {
         if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
             end = q = chat_lex_digits(l, q + 1, 10);
         if (!point && l->end - q > 1 && (*q | 32) == 'e') {
@@ -10779,8 +10786,7 @@ static void chat_lex_number(chat_lexer *l, bool point) {
         for (q = p; q < end && n < sizeof text; q++)
             if (*q != '_') text[n++] = (char)*q;
         if (q < end || !chat_number((u8 *)text, (u8 *)text + n, true, &v))
-            chat_lex_fail(l, "bad number, or one of too many digits");
-        if (v.type == CHAT_BIG) v.u.s = chat_keep(l->c, v.u.s, n);
+            chat_lex_fail(l, "bad number, or one of more than 63 bits");
     }
     chat_lex_add(l, CHAT_T_NUMBER, v);
     l->p = end;
@@ -14016,7 +14022,7 @@ static void chat_named_value(chat_ctx *c, chat_val *v) {
 /* Whether a tuple without parentheses, or in them, ends here. */
 static bool chat_tuple_ends(const chat_ctx *c) {
     return c->t->type == CHAT_T_VAR_END || c->t->type == CHAT_T_TAG_END
-        || chat_sees(c, ')') || chat_sees_name(c, CHAT_W_RECURSIVE);
+        || chat_sees(c, ')');
 }
 
 /* *v, and what follows it behind commas, as a tuple. */
@@ -14295,10 +14301,9 @@ static void chat_target(
     chat_token *t = chat_take_name(c);
     if (c->check && t->name >= CHAT_W_TRUE && t->name <= CHAT_W_NULL2)
         chat_syntax(c, "a constant cannot be set");
-    if (c->check && t->name == CHAT_W_LOOP && !chat_sees(c, '.'))
-        for (u32 i = 0; i < c->n_frames; i++)
-            if (c->frames[i].kind == CHAT_W_FOR)
-                chat_syntax(c, "the name 'loop' cannot be set in a loop");
+    for (u32 i = 0; c->check && t->name == CHAT_W_LOOP && i < c->n_frames; i++)
+        if (c->frames[i].tag->name == CHAT_W_FOR && !chat_sees(c, '.'))
+            chat_syntax(c, "the name 'loop' cannot be set in a loop");
     if (attr && chat_accept(c, '.')) {
         chat_val key = chat_take_name(c)->v;
         if (c->check) chat_notice(c, t->name, false);
@@ -14324,8 +14329,8 @@ static u32 chat_targets(chat_ctx *c, chat_scope *s, const chat_val *v,
             CHAT_RAISE(c, "%u values for %u names", in.n, want);
     }
     do {
-        if (c->status || chat_sees(c, ')') || (n && (chat_sees_name(c,
-            CHAT_W_IN) || c->t->type == CHAT_T_TAG_END))) break;
+        if (c->status || chat_sees(c, ')')
+            || (n && c->t->type == CHAT_T_TAG_END)) break;
         if (v) one = *tuple ? in.u.v[n] : *v;
         if (chat_accept(c, '(')) {
             bool inner;
@@ -14870,6 +14875,9 @@ static bool chat_tag_endif(chat_ctx *c, chat_token *t) {
 
 static bool chat_tag_for(chat_ctx *c, chat_token *t) {
     chat_store(c, c->scope, NULL, false);
+    for (chat_token *p = t; c->check && p < c->t; p++)
+        if (p->type == CHAT_T_NAME && p->name == CHAT_W_LOOP)
+            chat_syntax(c, "the name 'loop' cannot be set in a loop");
     if (!chat_accept_name(c, CHAT_W_IN)) chat_syntax(c, "expected 'in'");
     chat_val in;
     chat_condition(c, &in);
