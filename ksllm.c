@@ -9250,7 +9250,7 @@ typedef struct chat_range { i64 from, to, by; } chat_range;
 typedef struct chat_name {
     chat_val text;
     u32 next;               /* with the same hash */
-    u16 rows[12];           /* the built-in of each kind + 1 */
+    u16 rows[11];           /* the built-in of each kind + 1 */
 } chat_name;
 
 /* `link` and `cond` are numbers of tokens that the check found out:
@@ -9317,7 +9317,7 @@ typedef struct chat_args {
     chat_val *v;            /* v[0] is what a filter or method is used on */
     u32 n;
     chat_val *kw;           /* name, value, name, value */
-    u32 n_kw;
+    u32 n_kw, how;          /* how: the row's */
 } chat_args;
 
 typedef struct chat_ctx {
@@ -9957,6 +9957,21 @@ static const u8 *chat_read_digits(chat_decimal *x, const u8 *p, const u8 *end,
     return p;
 }
 
+/* e5, E-3; behind it, or p when there is none. */
+static const u8 *chat_read_exponent(
+    chat_decimal *x, const u8 *p, const u8 *end) {
+    const u8 *z = p + 1;
+    i64 e = 0;
+    if (p == end || (*p | 32) != 'e') return p;
+    bool minus = z < end && *z == '-';
+    z += z < end && (*z == '-' || *z == '+');
+    if (!chat_is_digit(z, end)) return p;
+    for (; chat_is_digit(z, end); z++)
+        e = e < INT32_MAX ? e * 10 + *z - '0' : e;
+    x->e += minus ? -e : e;
+    return z;
+}
+
 /* The nearest double. strtod rounds correctly, and is given no point, which is
  * the locale's. */
 static f64 chat_to_f64(chat_decimal *x) {
@@ -9987,18 +10002,9 @@ static size_t chat_number(
         s = chat_read_digits(&x, s + 1, end, !json, true);
         real = true;
     }
-    if (s < end && (*s == 'e' || *s == 'E')) {
-        const u8 *z = s + 1;
-        bool neg = z < end && *z == '-';
-        i64 e = 0;
-        z += z < end && (*z == '-' || *z == '+');
-        if (chat_is_digit(z, end)) {
-            for (; chat_is_digit(z, end); z++)
-                e = e < INT32_MAX ? e * 10 + *z - '0' : e;
-            x.e += neg ? -e : e, real = true, s = z;
-        }
-    }
-    size_t n = (size_t)(s - p);
+    const u8 *behind = chat_read_exponent(&x, s, end);
+    real |= behind > s;
+    size_t n = (size_t)(behind - p);
     if (real) *out = chat_float(minus ? -chat_to_f64(&x) : chat_to_f64(&x));
     else if (!big && d <= (u64)INT64_MAX + minus)
         *out = chat_int(minus ? (i64)(0 - d) : (i64)d);
@@ -11126,9 +11132,10 @@ static u32 chat_put_integer(
         *--p = digits[m % base + (kind == 'X' ? 16 : 0)];
     u32 head = chat_put_head(c, t, minus, f, f->alt && base != 10 ? kind : 0);
     u32 n = (u32)(buf + sizeof buf - p);
-    if (v.type == CHAT_BIG) p = (char *)(uintptr_t)v.u.s + minus, n = v.n - minus;
+    if (v.type == CHAT_BIG) n = v.n - minus;
     if (f->precision > 0) chat_fill(c, t, '0', f->precision - (i64)n);
-    chat_put_grouped(c, t, p, n, f->comma, base == 10 ? 3 : 4);
+    chat_put_grouped(c, t, v.type == CHAT_BIG ? (const char *)v.u.s + minus
+        : p, n, f->comma, base == 10 ? 3 : 4);
     return head;
 }
 
@@ -11458,14 +11465,16 @@ typedef struct chat_builtin {
     u8 kind;
     const char *params;
     chat_fn fn;
+    u32 how;                /* which of several, for fn */
 } chat_builtin;
 
 enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
     CHAT_IS_LIST, CHAT_IS_TUPLE, CHAT_IS_DICT, CHAT_IS_LOOP,
     CHAT_IS_OTHER,          /* attributes of numbers, ranges, views */
     CHAT_IS_OBJECT,         /* what cyclers and joiners do */
-    CHAT_IS_MUTATOR         /* none of ours, but Python has it */
+    CHAT_IS_MUTATOR         /* none of ours, but Python has it: the last */
 };
+_Static_assert(CHAT_IS_MUTATOR < KS_LEN(((chat_name *)0)->rows), "a kind");
 
 static chat_val chat_loop_item(const chat_loop *l, i64 i) {
     return i >= 0 && i < l->n ? chat_nth(l->in, i) : (chat_val){0};
@@ -11606,16 +11615,13 @@ static chat_val chat_slice(
     return in;
 }
 
-static chat_val chat_bind_method(
-    chat_ctx *c, chat_val v, const chat_builtin *f) {
-    chat_bound *b = f ? chat_take(c, sizeof *b) : NULL;
+/* A method of v, bound to it. */
+static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
+    if (f && f->kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
+    chat_bound *b = chat_take(c, sizeof *b);
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
     return (chat_val){.type = CHAT_METHOD, .u.bound = b};
-}
-
-static chat_val chat_method(chat_ctx *c, chat_val v, u32 kind, chat_val name) {
-    return chat_bind_method(c, v, c->below->find(kind, name));
 }
 
 /* v.name: what Python finds on the object first, then the key. `rows`: of
@@ -11636,12 +11642,11 @@ static chat_val chat_attr_of(
         return CHAT_RAISE(c, "'%.*s' of an undefined value",
             chat_clip(name, 100), (const char *)name.u.s);
     if ((!rows || rows[CHAT_IS_MUTATOR]) && (v.type == CHAT_DICT
-        || (v.type == CHAT_LIST && !v.flag))
+            || (v.type == CHAT_LIST && !v.flag))
         && chat_is_mutator(name, v.type == CHAT_DICT)) return none;
     if (kind && rows && rows[kind]) f = c->below->rows + rows[kind] - 1;
     else if (kind && !rows) f = c->below->find(kind, name);
-    if (f && kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
-    if (f) return chat_bind_method(c, v, f);
+    if (f) return chat_method(c, v, f);
     if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "grouper"))
         return v.u.v[0];
     if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "list"))
@@ -11655,10 +11660,6 @@ static chat_val chat_attr_of(
     if (v.type == CHAT_SPACE)
         at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
     return at ? *at : none;
-}
-
-static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
-    return chat_attr_of(c, v, name, NULL);
 }
 
 /* v[key]: the key first. `rows`: of the key's name, or NULL. */
@@ -11706,7 +11707,11 @@ static chat_val chat_invoke(
     const char *names = f->params;
     u32 n = 1, need = 0;
     if (!f->fn) return chat_refuse(c, f->name);
-    if (*names == '*') return f->fn(c, a);
+    if (*names == '*') {
+        chat_args all = *a;
+        all.how = f->how;
+        return f->fn(c, &all);
+    }
     bool named = *names != '/';
     names += !named;
     for (const char *p = names, *end; *p; p = end + (*end != 0)) {
@@ -11728,7 +11733,7 @@ static chat_val chat_invoke(
     for (u32 i = 1; i < need; i++)
         if (slot[i].type == CHAT_UNSET)
             return CHAT_RAISE(c, "%s: an argument is missing", f->name);
-    return f->fn(c, &(chat_args){slot, n, NULL, 0});
+    return f->fn(c, &(chat_args){slot, n, NULL, 0, f->how});
 }
 
 static chat_val chat_apply(
@@ -11811,11 +11816,11 @@ static chat_val chat_mark_safe(chat_val v) {
     return v;
 }
 
-static chat_val chat_strip_by(
-    chat_ctx *c, chat_val s, const chat_args *a, bool left, bool right) {
+/* how: 1 the left, 2 the right end. */
+static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
-    if (!chat_work(c, 1)) return s;
-    return chat_strip(s, a->v[1], left, right);
+    return c->status ? s : chat_strip(s, a->v[1], a->how & 1, a->how & 2);
 }
 
 /* The final sigma is ς: after a letter with case and before none, with what
@@ -11846,6 +11851,20 @@ static u32 chat_lower_at(chat_ctx *c, chat_val s, size_t at, u32 *out) {
     return 1;
 }
 
+/* Where a word ends for the filter title. */
+static bool chat_ends_word(u32 cp) {
+    return chat_is_space(cp)
+        || (cp && cp < 128 && strchr("-({[<", (int)cp));
+}
+
+static size_t chat_word_end(chat_val s, size_t i) {
+    for (u32 cp, k; i < s.n; i += k) {
+        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        if (chat_ends_word(cp)) break;
+    }
+    return i;
+}
+
 /* how: u upper, l lower, c capitalize, t title, w the filter title, s
  * swapcase, f casefold. */
 static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
@@ -11860,14 +11879,8 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
         bool up = how == 'u' || (start && how == 'w')
             || (how == 's' && is == CHAT_LOW);
         if (how == 'w' && start) {
-            size_t end = i + k;
-            for (u32 x, m; end < s.n; end += m) {
-                m = chat_next(s.u.s + end, s.u.s + s.n, &x);
-                if (chat_is_space(x) || (x < 128 && strchr("-({[<", (int)x)))
-                    break;
-            }
             from = i + k;
-            word = chat_cut(s, from, max_size(end, from));
+            word = chat_cut(s, from, chat_word_end(s, from));
         }
         if (cp >= 0x80 && !chat_no_case(cp) && !chat_work(c, 8)) break;
         if (up) n = chat_upper(cp, out);
@@ -11878,8 +11891,7 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
         const u8 *mark =
             s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
         for (u32 j = 0; j < n; j++) chat_put_cp(c, &t, out[j], mark);
-        start = how == 't' ? !is : how == 'w' && (chat_is_space(cp)
-            || (cp < 128 && strchr("-({[<", (int)cp)));
+        start = how == 't' ? !is : how == 'w' && chat_ends_word(cp);
     }
     chat_val v = chat_built(&t);
     v.flag = how == 'w' ? 0 : s.flag;
@@ -11898,7 +11910,8 @@ static chat_val chat_center(chat_ctx *c, chat_val s, i64 width, u32 fill) {
     return v;
 }
 
-static chat_val chat_abs(chat_ctx *c, chat_val v) {
+static chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
     if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 || 1 / v.u.f < 0
         ? -v.u.f : v.u.f);
     if (v.type == CHAT_BIG) return chat_cut(v, v.u.s[0] == '-', v.n);
@@ -11967,38 +11980,29 @@ static chat_val chat_text_int(chat_ctx *c, chat_val v, i64 base) {
 /* float(text), or UNSET. */
 static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     static const char *const words[] = {"inf", "infinity", "nan"};
-    chat_val s = chat_ascii_number(c, v, true), r = {.type = CHAT_UNSET};
-    if (s.type != CHAT_STR || !s.n) return r;
+    chat_val s = chat_ascii_number(c, v, true), none = {.type = CHAT_UNSET};
+    chat_decimal x = {{0}, 0, 0, false};
+    if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
     if (minus || s.u.s[0] == '+') s = chat_cut(s, 1, s.n);
     for (u32 w = 0; w < KS_LEN(words); w++) {
         u32 i = 0;
         while (i < s.n && words[w][i] && (s.u.s[i] | 32) == words[w][i]) i++;
         if (i < s.n || words[w][i] || !i) continue;
-        f64 x = w < 2 ? (f64)INFINITY : (f64)NAN;
-        return chat_float(minus ? -x : x);
+        f64 odd = w < 2 ? (f64)INFINITY : (f64)NAN;
+        return chat_float(minus ? -odd : odd);
     }
-    /* .5 and 5. are numbers too; none has a letter but e. */
-    chat_text t = {0};
-    bool point = chat_find(c, s, chat_strz("."), 0) != SIZE_MAX;
-    size_t at = point ? chat_find(c, s, chat_strz("."), 0) : 0;
-    chat_val before = chat_cut(s, 0, at), after = chat_cut(s, at, s.n);
-    if (point) {
-        bool left = at && chat_is_digit(s.u.s + at - 1, s.u.s + s.n);
-        bool right = chat_is_digit(s.u.s + at + 1, s.u.s + s.n);
-        if ((!left && !right) || (at && !left)) return r;
-        if (!at) chat_putz(c, &t, "0");
-        chat_puts(c, &t, before);
-        chat_putz(c, &t, right ? "." : ".0");
-        after = chat_cut(s, at + 1, s.n);
+    const u8 *p = s.u.s, *end = p + s.n;
+    const u8 *q = chat_read_digits(&x, p, end, false, false);
+    size_t digits = (size_t)(q - p);
+    if (q < end && *q == '.') {
+        p = q + 1;
+        q = chat_read_digits(&x, p, end, false, true);
+        digits += (size_t)(q - p);
     }
-    chat_puts(c, &t, after);
-    if (!point) chat_putz(c, &t, "");
-    s = chat_built(&t);
-    if (!s.n || !chat_is_digit(s.u.s, s.u.s + s.n)
-        || chat_number(s.u.s, s.u.s + s.n, false, &r) != s.n)
-        return (chat_val){.type = CHAT_UNSET};
-    return chat_float(minus ? -chat_real(c, r) : chat_real(c, r));
+    if (!digits || chat_read_exponent(&x, q, end) < end) return none;
+    f64 f = chat_to_f64(&x);
+    return chat_float(minus ? -f : f);
 }
 
 static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
@@ -12111,7 +12115,8 @@ static chat_val chat_list_of(chat_ctx *c, chat_val v) {
     return v;
 }
 
-static chat_val chat_first(chat_ctx *c, chat_val v) {
+static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
     if (chat_is_lazy(v)) {
         u32 n = v.n;
         v = chat_read_lazy(c, v, n > 1);
@@ -12121,7 +12126,8 @@ static chat_val chat_first(chat_ctx *c, chat_val v) {
     return v.n ? v.u.v[0] : (chat_val){0};
 }
 
-static chat_val chat_last(chat_ctx *c, chat_val v) {
+static chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
     if (chat_is_lazy(v)) return CHAT_RAISE(c, "last of a generator");
     v = chat_iter(c, v);
     return v.n ? v.u.v[v.n - 1] : (chat_val){0};
@@ -12362,14 +12368,14 @@ static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
     return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
 }
 
-static chat_val chat_extreme(chat_ctx *c, const chat_args *a, bool most) {
+static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     if (!in.n) return none;
     chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
         none, false);
     u32 best = 0;
     for (u32 i = 1; keys && i < in.n && chat_work(c, 1); i++)
-        if (most ? chat_less(c, keys[best], keys[i], 0)
+        if (a->how ? chat_less(c, keys[best], keys[i], 0)
                  : chat_less(c, keys[i], keys[best], 0)) best = i;
     return in.u.v[best];
 }
@@ -12470,7 +12476,7 @@ static chat_val chat_apply_to(chat_ctx *c, u32 kind, chat_val name, chat_val v,
     if (n >= CHAT_ARGS) return CHAT_RAISE(c, "too many arguments");
     slot[0] = v;
     if (n) memcpy(slot + 1, a->v + from, n * sizeof *slot);
-    chat_args args = {slot, n + 1, a->kw, a->n_kw};
+    chat_args args = {slot, n + 1, a->kw, a->n_kw, 0};
     if (!chat_wants_text(c, name)) return v;
     if (++c->depth > CHAT_DEPTH) CHAT_RAISE(c, "filters too deep");
     chat_val r = c->status ? (chat_val){0} : chat_apply(c, kind, name, &args);
@@ -12498,9 +12504,9 @@ static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     return chat_lazy(c, l);
 }
 
-/* select, reject and their attr forms: items for which a test gives `want`. */
-static chat_val chat_choose(
-    chat_ctx *c, const chat_args *a, bool attr, bool want) {
+/* select (how & 1), reject and their attr forms (how & 2). */
+static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
+    bool attr = a->how & 2, want = a->how & 1;
     chat_val in = chat_iter_any(c, a->v[0]), none = {0};
     u32 test = attr ? 2 : 1;
     chat_list l = {0};
@@ -12551,9 +12557,9 @@ static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], none = {0};
     if (!chat_wants_text(c, a->v[1])) return none;
     if (v.type == CHAT_DICT) v.n = 0;   /* attributes alone, no keys */
-    chat_val r = chat_attr(c, v, a->v[1]);
+    chat_val r = chat_attr_of(c, v, a->v[1], NULL);
     if (r.type == CHAT_METHOD && v.type == CHAT_DICT)
-        return chat_attr(c, a->v[0], a->v[1]);
+        return chat_attr_of(c, a->v[0], a->v[1], NULL);
     return r;
 }
 
@@ -12623,7 +12629,7 @@ static chat_val chat_f_filesizeformat(chat_ctx *c, const chat_args *a) {
     bool binary = chat_flag(a, 1, false);
     f64 base = binary ? 1024 : 1000, unit = base * base;
     chat_val v = chat_f_float(c, &(chat_args){(chat_val[]){a->v[0],
-        {.type = CHAT_NONE}}, 2, NULL, 0});
+        {.type = CHAT_NONE}}, 2, NULL, 0, 0});
     chat_text t = {0};
     chat_spec f = {.precision = 1, .kind = 'f'};
     if (v.type != CHAT_FLOAT)
@@ -12717,85 +12723,16 @@ static chat_val chat_f_striptags(chat_ctx *c, const chat_args *a) {
     return chat_built(&r);
 }
 
-/* The word, or the white space, at byte `at`: the byte behind it. */
-static size_t chat_chunk_end(chat_val s, size_t at) {
-    bool space = s.u.s[at] && strchr("\t\n\v\f\r ", s.u.s[at]);
-    while (at < s.n && space == (s.u.s[at]
-        && strchr("\t\n\v\f\r ", s.u.s[at]))) at++;
-    return at;
-}
-
-static bool chat_is_blank(chat_val s, size_t from, size_t to) {
-    return !chat_strip(chat_cut(s, from, to), (chat_val){0}, true, false).n;
-}
-
-/* One line in lines of up to `width` characters, as Python's textwrap. */
-static void chat_wrap_line(chat_ctx *c, chat_text *t, chat_val s, i64 width,
-    bool breaks, chat_val by) {
-    for (bool more = false; s.n && chat_work(c, 1);) {
-        size_t end = 0, last = 0, next = chat_chunk_end(s, 0);
-        i64 room = width, n = 0;
-        if (more && chat_is_blank(s, 0, next)) s = chat_cut(s, next, s.n);
-        while (end < s.n && chat_work(c, 1)) {
-            next = chat_chunk_end(s, end);
-            n = (i64)chat_count(chat_cut(s, end, next));
-            if (n > room) break;
-            room -= n, last = end, end = next;
-        }
-        if (end < s.n && n > width && breaks) {
-            last = end;
-            end += chat_offset(chat_cut(s, end, s.n), (size_t)room);
-        } else if (end < s.n && n > width && !end) {
-            end = next;
-        }
-        size_t stop = chat_is_blank(s, last, end) ? last : end;
-        if (stop && more) chat_puts(c, t, by);
-        chat_puts(c, t, chat_cut(s, 0, stop));
-        more |= stop != 0;
-        s = chat_cut(s, end, s.n);
-    }
-}
-
-static chat_val chat_f_wordwrap(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0], by = chat_given_arg(a, 3) ? a->v[3] : chat_strz("\n");
-    i64 width = chat_num(c, a, 1, 79);
-    chat_text t = {0};
-    if (!chat_wants_text(c, s) || !chat_wants_text(c, by)) return s;
-    if (chat_flag(a, 4, true) && memchr(s.u.s, '-', s.n))
-        return chat_refuse(c, "wordwrap at hyphens");
-    s.flag = 0;
-    chat_val lines = chat_lines_of(c, s, false);
-    if (width <= 0 && lines.n) return CHAT_RAISE(c, "wordwrap to no width");
-    for (u32 i = 0; i < lines.n && chat_work(c, 1); i++) {
-        if (i) chat_puts(c, &t, by);
-        chat_wrap_line(c, &t, lines.u.v[i], width, chat_flag(a, 2, true), by);
-    }
-    return chat_built(&t);
-}
-
-CHAT_FN(f_abs, chat_abs(c, v))
-CHAT_FN(f_capitalize, chat_case(c, chat_soft(c, v), 'c'))
+CHAT_FN(f_case, chat_case(c, chat_soft(c, v), (char)a->how))
 CHAT_FN(f_center, chat_center(c, chat_soft(c, v), chat_num(c, a, 1, 80), ' '))
 CHAT_FN(f_default, v.type == CHAT_UNDEF || (chat_flag(a, 2, false)
     && !chat_true(v)) ? chat_has(a, 1) ? a->v[1] : chat_str("", 0) : v)
 CHAT_FN(f_escape, chat_escaped(c, v))
-CHAT_FN(f_first, chat_first(c, v))
 CHAT_FN(f_forceescape, chat_escape(c, chat_to_str(c, v)))
-CHAT_FN(f_last, chat_last(c, v))
 CHAT_FN(f_length, chat_length(c, v))
 CHAT_FN(f_list, chat_list_of(c, v))
-CHAT_FN(f_lower, chat_case(c, chat_soft(c, v), 'l'))
-CHAT_FN(f_max, chat_extreme(c, a, true))
-CHAT_FN(f_min, chat_extreme(c, a, false))
-CHAT_FN(f_reject, chat_choose(c, a, false, false))
-CHAT_FN(f_rejectattr, chat_choose(c, a, true, false))
 CHAT_FN(f_safe, chat_mark_safe(chat_soft(c, v)))
-CHAT_FN(f_select, chat_choose(c, a, false, true))
-CHAT_FN(f_selectattr, chat_choose(c, a, true, true))
 CHAT_FN(f_string, chat_soft(c, v))
-CHAT_FN(f_title, chat_case(c, chat_soft(c, v), 'w'))
-CHAT_FN(f_trim, chat_strip_by(c, chat_soft(c, v), a, true, true))
-CHAT_FN(f_upper, chat_case(c, chat_soft(c, v), 'u'))
 
 /* ---- str.format ---- */
 
@@ -12860,22 +12797,16 @@ static void chat_format_number(
     bool real = f.kind && strchr("eEfFgG%", f.kind);
     bool whole = f.kind && strchr("dxXob", f.kind);
     bool is_int = v.type != CHAT_FLOAT;
+    bool ok = f.kind == 'c' ? is_int && !f.sign && !f.alt && !f.comma
+            && f.precision < 0
+        : real || (is_int ? (whole || !f.kind) && f.precision < 0
+            && (f.comma != ',' || !whole || f.kind == 'd')
+        : !f.kind && f.precision < 0 && !f.alt && !f.comma);
     if (!f.align) f.align = '>';
-    if (f.kind == 'n' || (f.comma && f.align == '=' && f.width))
-        chat_refuse(c, "format with n, or with zeros and separators");
-    else if (!real && !whole && f.kind && f.kind != 'c')
-        CHAT_RAISE(c, "a number in a format of no number");
-    else if (!is_int && (whole || f.kind == 'c'))
-        CHAT_RAISE(c, "a float in a format of an integer");
-    else if (is_int && !real && f.precision >= 0)
-        CHAT_RAISE(c, "an integer in a format with a precision");
-    else if (f.comma == ',' && (f.kind == 'c' || (whole && f.kind != 'd')))
-        CHAT_RAISE(c, "a comma in a format of no decimals");
-    else if (f.kind == 'c' && (f.sign || f.alt || f.comma))
-        CHAT_RAISE(c, "a format of numbers for a character");
-    else if (!is_int && !f.kind && (f.precision >= 0 || f.alt || f.comma))
-        chat_refuse(c, "format of a float without a letter");
-    if (c->status) return;
+    if (!ok || (f.comma && f.align == '=' && f.width)) {
+        chat_refuse(c, "this format of a number");
+        return;
+    }
     if (f.sign == '-') f.sign = 0;
     if (f.kind == 'c') {
         if (v.type == CHAT_BIG) CHAT_RAISE(c, "no character");
@@ -12943,7 +12874,7 @@ static chat_val chat_format_field(
         if (!name.n || (item && p == end))
             return CHAT_RAISE(c, "a field is not whole");
         v = item ? chat_item(c, v, chat_path_key(c, name))
-            : chat_attr(c, v, name);
+            : chat_attr_of(c, v, name, NULL);
         p += item;
         if (item && p < end && *p != '.' && *p != '[')
             return CHAT_RAISE(c, "a field goes on behind ]");
@@ -12980,7 +12911,7 @@ static void chat_format_into(chat_ctx *c, chat_text *t, chat_val s,
             continue;
         }
         end = b == '{' ? chat_field_end(s, i + 1, &mark) : SIZE_MAX;
-        if (end == SIZE_MAX) { CHAT_RAISE(c, "a format with one brace"); return; }
+        if (end == SIZE_MAX) { CHAT_RAISE(c, "a lonely brace"); return; }
         chat_val v = chat_format_field(c, f, chat_cut(s, i + 1,
             mark ? mark : end));
         if (mark && s.u.s[mark] == '!') {
@@ -12991,13 +12922,11 @@ static void chat_format_into(chat_ctx *c, chat_text *t, chat_val s,
         }
         chat_text spec = {0}, said = {0};
         chat_style st = chat_repr(how == 'a');
-        if (how == 's') v = chat_to_str(c, v);
-        else if (how) chat_put_value(c, &said, v, &st, 1), v = chat_built(&said);
-        if (mark)
-            chat_format_into(c, &spec, chat_cut(s, mark + 1, end), f, depth + 1);
-        if (!c->status)
-            chat_format_value(c, t, v, chat_built(&spec), f->markup
-                && depth == 1);
+        if (how && how != 's') chat_put_value(c, &said, v, &st, 1);
+        if (how) v = how == 's' ? chat_to_str(c, v) : chat_built(&said);
+        if (mark) chat_format_into(c, &spec, chat_cut(s, mark + 1, end), f,
+            depth + 1);
+        chat_format_value(c, t, v, chat_built(&spec), f->markup && depth == 1);
         i = end;
     }
 }
@@ -13016,7 +12945,7 @@ static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
 static chat_val chat_m_format_map(chat_ctx *c, const chat_args *a) {
     chat_val d = a->v[1];
     return chat_m_format(c, &(chat_args){a->v, 1,
-        (chat_val *)(uintptr_t)d.u.v, d.type == CHAT_DICT ? d.n : 0});
+        (chat_val *)(uintptr_t)d.u.v, d.type == CHAT_DICT ? d.n : 0, 0});
 }
 
 /* ---- methods of texts and lists ---- */
@@ -13035,7 +12964,8 @@ static bool chat_bounds(chat_ctx *c, const chat_args *a, u32 i, size_t *from,
     i64 n = (i64)chat_count(s);
     for (u32 k = 0; k < 2; k++) {
         chat_val v = a->v[i + k];
-        if (v.type == CHAT_BIG) at[k] = v.u.s[0] == '-' ? -CHAT_TEXT : CHAT_TEXT;
+        if (v.type == CHAT_BIG)
+            at[k] = v.u.s[0] == '-' ? -CHAT_TEXT : CHAT_TEXT;
         else if (chat_given_arg(a, i + k)) at[k] = chat_clamp(
             chat_num(c, a, i + k, 0), -CHAT_TEXT, CHAT_TEXT);
         if (at[k] < 0) at[k] = at[k] + n < 0 ? 0 : at[k] + n;
@@ -13058,9 +12988,10 @@ static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
     return SIZE_MAX;
 }
 
-/* The number of the character where v[1] is found, or -1. */
-static chat_val chat_place(
-    chat_ctx *c, const chat_args *a, bool last, bool must) {
+/* The number of the character where v[1] is found first or, how & 1, last; -1
+ * or, how & 2, an error when it is not. */
+static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
+    bool last = a->how & 1, must = a->how & 2;
     chat_val s = a->v[0];
     size_t from, to, at = SIZE_MAX;
     if (!chat_wants_text(c, a->v[1])) return s;
@@ -13093,7 +13024,8 @@ static bool chat_begins(chat_val s, chat_val with, bool end) {
         && !memcmp(s.u.s + (end ? s.n - with.n : 0), with.u.s, with.n);
 }
 
-static chat_val chat_affix(chat_ctx *c, const chat_args *a, bool end) {
+/* how: 1 for the end */
+static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     chat_val with = a->v[1], s = a->v[0];
     bool tuple = with.type == CHAT_TUPLE, yes = false;
     size_t from, to;
@@ -13102,12 +13034,13 @@ static chat_val chat_affix(chat_ctx *c, const chat_args *a, bool end) {
     s = chat_cut(s, from, to);
     for (u32 i = 0; i < (tuple ? with.n : 1) && !yes && chat_work(c, 1); i++) {
         chat_val x = tuple ? with.u.v[i] : with;
-        yes = chat_wants_text(c, x) && chat_begins(s, x, end);
+        yes = chat_wants_text(c, x) && chat_begins(s, x, a->how);
     }
     return chat_bool(yes);
 }
 
-static chat_val chat_remove(chat_ctx *c, const chat_args *a, bool end) {
+static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
+    bool end = a->how;
     chat_val s = a->v[0], with = a->v[1];
     if (!chat_wants_text(c, with) || !chat_begins(s, with, end)) return s;
     return chat_cut(s, end ? 0 : with.n, end ? s.n - with.n : s.n);
@@ -13159,7 +13092,8 @@ static chat_val chat_split_one(
     return right ? chat_cut(whole, at + n, whole.n) : chat_cut(whole, 0, at);
 }
 
-static chat_val chat_split(chat_ctx *c, const chat_args *a, bool right) {
+static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
+    bool right = a->how;
     chat_val s = a->v[0], by = a->v[1], none = {0};
     i64 max = chat_num(c, a, 2, -1);
     chat_list l = {0};
@@ -13185,7 +13119,8 @@ static chat_val chat_split(chat_ctx *c, const chat_args *a, bool right) {
     return right ? chat_slice(c, v, none, none, chat_int(-1)) : v;
 }
 
-static chat_val chat_partition(chat_ctx *c, const chat_args *a, bool last) {
+static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
+    bool last = a->how;
     chat_val s = a->v[0], by = a->v[1];
     chat_val part[3] = {s, chat_cut(s, 0, 0), chat_cut(s, 0, 0)};
     chat_list l = {0};
@@ -13204,7 +13139,9 @@ static chat_val chat_partition(chat_ctx *c, const chat_args *a, bool last) {
     return chat_tuple_of(l);
 }
 
-static chat_val chat_pad(chat_ctx *c, const chat_args *a, u8 side) {
+/* how: < ljust, > rjust, ^ center, 0 zfill */
+static chat_val chat_m_pad(chat_ctx *c, const chat_args *a) {
+    u8 side = (u8)a->how;
     chat_val s = a->v[0];
     i64 width = chat_num(c, a, 1, 0);
     u32 fill = ' ';
@@ -13267,7 +13204,9 @@ static bool chat_is_kind(chat_ctx *c, u32 cp, char kind) {
     }
 }
 
-static chat_val chat_all(chat_ctx *c, chat_val s, char kind) {
+static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0];
+    char kind = (char)a->how;
     bool all = s.n || kind == 'p' || kind == 'A';
     if (!chat_work(c, s.n >> 2)) return s;
     for (u32 i = 0, cp; i < s.n && all && !c->status;) {
@@ -13278,7 +13217,9 @@ static chat_val chat_all(chat_ctx *c, chat_val s, char kind) {
 }
 
 /* isupper, islower, istitle */
-static chat_val chat_all_cased(chat_ctx *c, chat_val s, chat_cased want) {
+static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_to_str(c, a->v[0]);
+    chat_cased want = (chat_cased)a->how;
     bool some = false, inside = false;
     if (!chat_work(c, s.n >> 2)) return s;
     for (u32 i = 0, cp; i < s.n; inside = inside && want == CHAT_TITLE) {
@@ -13334,54 +13275,11 @@ static chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
     return chat_bool(!same);
 }
 
-CHAT_FN(m_capitalize, chat_case(c, v, 'c'))
-CHAT_FN(m_casefold, chat_case(c, v, 'f'))
-CHAT_FN(m_center, chat_pad(c, a, '^'))
 CHAT_FN(m_copy, v)
-CHAT_FN(m_endswith, chat_affix(c, a, true))
-CHAT_FN(m_find, chat_place(c, a, false, false))
-CHAT_FN(m_index, chat_place(c, a, false, true))
-CHAT_FN(m_isalnum, chat_all(c, v, 'n'))
-CHAT_FN(m_isalpha, chat_all(c, v, 'a'))
-CHAT_FN(m_isascii, chat_all(c, v, 'A'))
-CHAT_FN(m_isdecimal, chat_all(c, v, 'd'))
-CHAT_FN(m_isdigit, chat_all(c, v, 'D'))
-CHAT_FN(m_islower, chat_all_cased(c, v, CHAT_LOW))
-CHAT_FN(m_isnumeric, chat_all(c, v, 'N'))
-CHAT_FN(m_isprintable, chat_all(c, v, 'p'))
-CHAT_FN(m_isspace, chat_all(c, v, 's'))
-CHAT_FN(m_istitle, chat_all_cased(c, v, CHAT_TITLE))
-CHAT_FN(m_isupper, chat_all_cased(c, v, CHAT_UP))
-CHAT_FN(m_items, chat_side(c, v, 2))
-CHAT_FN(m_keys, chat_side(c, v, 0))
-CHAT_FN(m_ljust, chat_pad(c, a, '<'))
-CHAT_FN(m_lower, chat_case(c, v, 'l'))
-CHAT_FN(m_lstrip, chat_strip_by(c, v, a, true, false))
-CHAT_FN(m_partition, chat_partition(c, a, false))
-CHAT_FN(m_removeprefix, chat_remove(c, a, false))
-CHAT_FN(m_removesuffix, chat_remove(c, a, true))
 CHAT_FN(m_replace, chat_replace(c, v, a->v[1], a->v[2], chat_num(c, a, 3, -1)))
-CHAT_FN(m_rfind, chat_place(c, a, true, false))
-CHAT_FN(m_rindex, chat_place(c, a, true, true))
-CHAT_FN(m_rjust, chat_pad(c, a, '>'))
-CHAT_FN(m_rpartition, chat_partition(c, a, true))
-CHAT_FN(m_rsplit, chat_split(c, a, true))
-CHAT_FN(m_rstrip, chat_strip_by(c, v, a, false, true))
-CHAT_FN(m_split, chat_split(c, a, false))
-CHAT_FN(m_startswith, chat_affix(c, a, false))
-CHAT_FN(m_strip, chat_strip_by(c, v, a, true, true))
-CHAT_FN(m_swapcase, chat_case(c, v, 's'))
-CHAT_FN(m_title, chat_case(c, v, 't'))
-CHAT_FN(m_upper, chat_case(c, v, 'u'))
-CHAT_FN(m_values, chat_side(c, v, 1))
-CHAT_FN(m_zfill, chat_pad(c, a, '0'))
+CHAT_FN(m_side, chat_side(c, v, a->how))
 
 /* ---- tests ---- */
-
-/* v % by == rest */
-static bool chat_leaves(chat_ctx *c, chat_val v, chat_val by, i64 rest) {
-    return chat_eq(c, chat_binary(c, '%', v, by), chat_int(rest), 0);
-}
 
 /* `is` of Python: sure for what there is one of, and for what is not equal. */
 static bool chat_same(chat_ctx *c, chat_val a, chat_val b) {
@@ -13395,39 +13293,25 @@ static bool chat_names(chat_ctx *c, u32 kind, chat_val v) {
     return chat_is_key(c, v) && v.type == CHAT_STR && c->below->find(kind, v);
 }
 
-CHAT_FN(t_boolean, chat_bool(v.type == CHAT_BOOL))
-CHAT_FN(t_callable, chat_bool(v.type >= CHAT_LOOP || v.type == CHAT_UNDEF))
-CHAT_FN(t_defined, chat_bool(v.type != CHAT_UNDEF))
-CHAT_FN(t_divisibleby, chat_bool(chat_leaves(c, v, a->v[1], 0)))
-CHAT_FN(t_eq, chat_bool(chat_compare(c, 3, v, a->v[1])))
+/* how: 1 << type for the types that pass, CHAT_ARRAYS: of lists only those that
+ * are no views. */
+#define CHAT_ARRAYS (1u << 31)
+#define CHAT_BITS_INT (1u << CHAT_INT | 1u << CHAT_BIG)
+#define CHAT_BITS_NUMBER (CHAT_BITS_INT | 1u << CHAT_BOOL | 1u << CHAT_FLOAT)
+#define CHAT_BITS_CALL (1u << CHAT_LOOP | 1u << CHAT_FUNC | 1u << CHAT_MACRO   \
+    | 1u << CHAT_METHOD | 1u << CHAT_UNDEF)
+#define CHAT_BITS_ITEMS (1u << CHAT_STR | 1u << CHAT_LIST | 1u << CHAT_TUPLE   \
+    | 1u << CHAT_DICT | 1u << CHAT_RANGE | 1u << CHAT_UNDEF)
+
+CHAT_FN(t_type, chat_bool(a->how >> v.type & 1
+    && (!(a->how & CHAT_ARRAYS) || v.type != CHAT_LIST || !v.flag)))
+CHAT_FN(t_bool, chat_bool(v.type == CHAT_BOOL && v.u.i == (i64)a->how))
+CHAT_FN(t_compare, chat_bool(chat_compare(c, a->how, v, a->v[1])))
+CHAT_FN(t_divisibleby, chat_bool(chat_eq(c, chat_binary(c, '%', v,
+    chat_has(a, 1) ? a->v[1] : chat_int(2)), chat_int(a->how), 0)))
 CHAT_FN(t_escaped, chat_bool(v.type == CHAT_STR && v.flag & CHAT_MARKUP))
-CHAT_FN(t_even, chat_bool(chat_leaves(c, v, chat_int(2), 0)))
-CHAT_FN(t_false, chat_bool(v.type == CHAT_BOOL && !v.u.i))
-CHAT_FN(t_filter, chat_bool(chat_names(c, CHAT_IS_FILTER, v)))
-CHAT_FN(t_float, chat_bool(v.type == CHAT_FLOAT))
-CHAT_FN(t_ge, chat_bool(chat_compare(c, 6, v, a->v[1])))
-CHAT_FN(t_gt, chat_bool(chat_compare(c, 2, v, a->v[1])))
-CHAT_FN(t_in, chat_bool(chat_compare(c, 7, v, a->v[1])))
-CHAT_FN(t_integer, chat_bool(v.type == CHAT_INT || v.type == CHAT_BIG))
-CHAT_FN(t_iterable, chat_bool(v.type == CHAT_STR || v.type == CHAT_DICT
-    || v.type == CHAT_RANGE || v.type == CHAT_UNDEF || v.type == CHAT_LOOP
-    || chat_is_seq(v)))
-CHAT_FN(t_le, chat_bool(chat_compare(c, 5, v, a->v[1])))
-CHAT_FN(t_lower, chat_all_cased(c, chat_to_str(c, v), CHAT_LOW))
-CHAT_FN(t_lt, chat_bool(chat_compare(c, 1, v, a->v[1])))
-CHAT_FN(t_mapping, chat_bool(v.type == CHAT_DICT))
-CHAT_FN(t_ne, chat_bool(chat_compare(c, 4, v, a->v[1])))
-CHAT_FN(t_none, chat_bool(v.type == CHAT_NONE))
-CHAT_FN(t_number, chat_bool(chat_is_numeric(v)))
-CHAT_FN(t_odd, chat_bool(chat_leaves(c, v, chat_int(2), 1)))
+CHAT_FN(t_filter, chat_bool(chat_names(c, a->how, v)))
 CHAT_FN(t_sameas, chat_bool(chat_same(c, v, a->v[1])))
-CHAT_FN(t_sequence, chat_bool(v.type == CHAT_STR || v.type == CHAT_DICT
-    || v.type == CHAT_RANGE || v.type == CHAT_UNDEF || chat_is_array(v)))
-CHAT_FN(t_string, chat_bool(v.type == CHAT_STR))
-CHAT_FN(t_test, chat_bool(chat_names(c, CHAT_IS_TEST, v)))
-CHAT_FN(t_true, chat_bool(v.type == CHAT_BOOL && v.u.i))
-CHAT_FN(t_undefined, chat_bool(v.type == CHAT_UNDEF))
-CHAT_FN(t_upper, chat_all_cased(c, chat_to_str(c, v), CHAT_UP))
 
 /* ---- global functions ---- */
 
@@ -13439,7 +13323,8 @@ static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
 
 static chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
     bool two = chat_has(a, 2);
-    i64 from = two ? chat_num(c, a, 1, 0) : 0, to = chat_num(c, a, two ? 2 : 1, 0);
+    i64 from = two ? chat_num(c, a, 1, 0) : 0;
+    i64 to = chat_num(c, a, two ? 2 : 1, 0);
     i64 by = chat_num(c, a, 3, 1);
     if (!chat_is_int(a->v[1]) || (two && !chat_is_int(a->v[2]))
         || (chat_has(a, 3) && !chat_is_int(a->v[3])) || !by)
@@ -13493,7 +13378,7 @@ static chat_val chat_attr_now(
 }
 
 /* The cycler's place becomes `to`; what was there. */
-static chat_val chat_turn_to(chat_ctx *c, chat_val cycler, i64 by) {
+static chat_val chat_turn_to(chat_ctx *c, chat_val cycler, bool by) {
     chat_val items = chat_attr_now(c, cycler, "items");
     chat_val was = chat_attr_now(c, cycler, "current");
     i64 at = by ? (chat_attr_now(c, cycler, "pos").u.i + 1) % items.n : 0;
@@ -13503,8 +13388,7 @@ static chat_val chat_turn_to(chat_ctx *c, chat_val cycler, i64 by) {
     return by ? was : chat_none();
 }
 
-CHAT_FN(o_next, chat_turn_to(c, v, 1))
-CHAT_FN(o_reset, chat_turn_to(c, v, 0))
+CHAT_FN(o_next, chat_turn_to(c, v, a->how))
 
 static chat_val chat_g_cycler(chat_ctx *c, const chat_args *a) {
     chat_val items = chat_given_all(c, a), o;
@@ -13516,9 +13400,10 @@ static chat_val chat_g_cycler(chat_ctx *c, const chat_args *a) {
     chat_put_attr(c, o, "pos", chat_int(0));
     chat_put_attr(c, o, "current", items.u.v[0]);
     chat_put_attr(c, o, "next",
-        chat_method(c, o, CHAT_IS_OBJECT, chat_strz("next")));
+        chat_method(c, o, c->below->find(CHAT_IS_OBJECT, chat_strz("next"))));
     chat_put_attr(c, o, "reset",
-        chat_method(c, o, CHAT_IS_OBJECT, chat_strz("reset")));
+        chat_method(c, o, c->below->find(CHAT_IS_OBJECT,
+            chat_strz("reset"))));
     return o;
 }
 
@@ -13533,7 +13418,8 @@ static chat_val chat_g_joiner(chat_ctx *c, const chat_args *a) {
     if (c->status) return o;
     chat_put_attr(c, o, "sep", chat_has(a, 1) ? a->v[1] : chat_strz(", "));
     chat_put_attr(c, o, "used", chat_bool(false));
-    return chat_method(c, o, CHAT_IS_OBJECT, chat_strz("joiner"));
+    return chat_method(c, o,
+        c->below->find(CHAT_IS_OBJECT, chat_strz("joiner")));
 }
 
 CHAT_FN(g_dict, chat_dict(chat_gather(c, a, false)))
@@ -13564,7 +13450,10 @@ static const char *const CHAT_MONTHS[] = {"January", "February", "March",
     "April", "May", "June", "July", "August", "September", "October",
     "November", "December"};
 
-typedef struct chat_time { i64 y; i32 mon, d, yday, wday, hour, min, s; } chat_time;
+typedef struct chat_time {
+    i64 y;
+    i32 mon, d, yday, wday, hour, min, s;
+} chat_time;
 
 static chat_time chat_time_of(i64 now) {
     i64 days = now / 86400;
@@ -13673,203 +13562,212 @@ static chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
 
 static const chat_builtin CHAT_BUILTINS[] = {
 #define F CHAT_IS_FILTER
-    {"abs", F, "", chat_f_abs},
-    {"attr", F, "name", chat_f_attr},
-    {"batch", F, "linecount;fill_with", chat_f_batch},
-    {"capitalize", F, "", chat_f_capitalize},
-    {"center", F, ";width", chat_f_center},
-    {"count", F, "/", chat_f_length},
-    {"d", F, ";default_value,boolean", chat_f_default},
-    {"default", F, ";default_value,boolean", chat_f_default},
-    {"dictsort", F, ";case_sensitive,by,reverse", chat_f_dictsort},
-    {"e", F, "/", chat_f_escape},
-    {"escape", F, "/", chat_f_escape},
-    {"filesizeformat", F, ";binary", chat_f_filesizeformat},
-    {"first", F, "", chat_f_first},
-    {"float", F, ";default", chat_f_float},
-    {"forceescape", F, "", chat_f_forceescape},
-    {"format", F, "*", chat_f_format},
-    {"groupby", F, "attribute;default,case_sensitive", chat_f_groupby},
-    {"indent", F, ";width,first,blank", chat_f_indent},
-    {"int", F, ";default,base", chat_f_int},
-    {"items", F, "", chat_f_items},
-    {"join", F, ";d,attribute", chat_f_join},
-    {"last", F, "", chat_f_last},
-    {"length", F, "/", chat_f_length},
-    {"list", F, "", chat_f_list},
-    {"lower", F, "", chat_f_lower},
-    {"map", F, "*", chat_f_map},
-    {"max", F, ";case_sensitive,attribute", chat_f_max},
-    {"min", F, ";case_sensitive,attribute", chat_f_min},
-    {"pprint", F, "", NULL},
-    {"random", F, "", NULL},
-    {"reject", F, "*", chat_f_reject},
-    {"rejectattr", F, "*", chat_f_rejectattr},
-    {"replace", F, "old,new;count", chat_f_replace},
-    {"reverse", F, "", chat_f_reverse},
-    {"round", F, ";precision,method", chat_f_round},
-    {"safe", F, "", chat_f_safe},
-    {"select", F, "*", chat_f_select},
-    {"selectattr", F, "*", chat_f_selectattr},
-    {"slice", F, "slices;fill_with", chat_f_slice},
-    {"sort", F, ";reverse,case_sensitive,attribute", chat_f_sort},
-    {"string", F, "/", chat_f_string},
-    {"striptags", F, "", chat_f_striptags},
-    {"sum", F, ";attribute,start", chat_f_sum},
-    {"title", F, "", chat_f_title},
-    {"tojson", F, ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson},
-    {"trim", F, ";chars", chat_f_trim},
-    {"truncate", F, ";length,killwords,end,leeway", chat_f_truncate},
-    {"unique", F, ";case_sensitive,attribute", chat_f_unique},
-    {"upper", F, "", chat_f_upper},
-    {"urlencode", F, "", chat_f_urlencode},
-    {"urlize", F, "", NULL},
-    {"wordcount", F, "", chat_f_wordcount},
-    {"wordwrap", F, ";width,break_long_words,wrapstring,break_on_hyphens", chat_f_wordwrap},
-    {"xmlattr", F, ";autospace", chat_f_xmlattr},
+    {"abs", F, "/", chat_f_abs, 0},
+    {"attr", F, "name", chat_f_attr, 0},
+    {"batch", F, "linecount;fill_with", chat_f_batch, 0},
+    {"capitalize", F, "", chat_f_case, 'c'},
+    {"center", F, ";width", chat_f_center, 0},
+    {"count", F, "/", chat_f_length, 0},
+    {"d", F, ";default_value,boolean", chat_f_default, 0},
+    {"default", F, ";default_value,boolean", chat_f_default, 0},
+    {"dictsort", F, ";case_sensitive,by,reverse", chat_f_dictsort, 0},
+    {"e", F, "/", chat_f_escape, 0},
+    {"escape", F, "/", chat_f_escape, 0},
+    {"filesizeformat", F, ";binary", chat_f_filesizeformat, 0},
+    {"first", F, "", chat_f_first, 0},
+    {"float", F, ";default", chat_f_float, 0},
+    {"forceescape", F, "", chat_f_forceescape, 0},
+    {"format", F, "*", chat_f_format, 0},
+    {"groupby", F, "attribute;default,case_sensitive", chat_f_groupby, 0},
+    {"indent", F, ";width,first,blank", chat_f_indent, 0},
+    {"int", F, ";default,base", chat_f_int, 0},
+    {"items", F, "", chat_f_items, 0},
+    {"join", F, ";d,attribute", chat_f_join, 0},
+    {"last", F, "", chat_f_last, 0},
+    {"length", F, "/", chat_f_length, 0},
+    {"list", F, "", chat_f_list, 0},
+    {"lower", F, "", chat_f_case, 'l'},
+    {"map", F, "*", chat_f_map, 0},
+    {"max", F, ";case_sensitive,attribute", chat_f_max, 1},
+    {"min", F, ";case_sensitive,attribute", chat_f_max, 0},
+    {"pprint", F, "", NULL, 0},
+    {"random", F, "", NULL, 0},
+    {"reject", F, "*", chat_f_select, 0},
+    {"rejectattr", F, "*", chat_f_select, 2},
+    {"replace", F, "old,new;count", chat_f_replace, 0},
+    {"reverse", F, "", chat_f_reverse, 0},
+    {"round", F, ";precision,method", chat_f_round, 0},
+    {"safe", F, "", chat_f_safe, 0},
+    {"select", F, "*", chat_f_select, 1},
+    {"selectattr", F, "*", chat_f_select, 3},
+    {"slice", F, "slices;fill_with", chat_f_slice, 0},
+    {"sort", F, ";reverse,case_sensitive,attribute", chat_f_sort, 0},
+    {"string", F, "/", chat_f_string, 0},
+    {"striptags", F, "", chat_f_striptags, 0},
+    {"sum", F, ";attribute,start", chat_f_sum, 0},
+    {"title", F, "", chat_f_case, 'w'},
+    {"tojson", F, ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson,
+        0},
+    {"trim", F, ";chars", chat_f_trim, 3},
+    {"truncate", F, ";length,killwords,end,leeway", chat_f_truncate, 0},
+    {"unique", F, ";case_sensitive,attribute", chat_f_unique, 0},
+    {"upper", F, "", chat_f_case, 'u'},
+    {"urlencode", F, "", chat_f_urlencode, 0},
+    {"urlize", F, "", NULL, 0},
+    {"wordcount", F, "", chat_f_wordcount, 0},
+    {"wordwrap", F, "", NULL, 0},
+    {"xmlattr", F, ";autospace", chat_f_xmlattr, 0},
 #undef F
 #define T CHAT_IS_TEST
-    {"boolean", T, "", chat_t_boolean},
-    {"callable", T, "/", chat_t_callable},
-    {"defined", T, "", chat_t_defined},
-    {"divisibleby", T, "num", chat_t_divisibleby},
-    {"eq", T, "/other", chat_t_eq},
-    {"escaped", T, "", chat_t_escaped},
-    {"even", T, "", chat_t_even},
-    {"false", T, "", chat_t_false},
-    {"filter", T, "", chat_t_filter},
-    {"float", T, "", chat_t_float},
-    {"ge", T, "/other", chat_t_ge},
-    {"gt", T, "/other", chat_t_gt},
-    {"in", T, "seq", chat_t_in},
-    {"integer", T, "", chat_t_integer},
-    {"iterable", T, "", chat_t_iterable},
-    {"le", T, "/other", chat_t_le},
-    {"lower", T, "", chat_t_lower},
-    {"lt", T, "/other", chat_t_lt},
-    {"mapping", T, "", chat_t_mapping},
-    {"ne", T, "/other", chat_t_ne},
-    {"none", T, "", chat_t_none},
-    {"number", T, "", chat_t_number},
-    {"odd", T, "", chat_t_odd},
-    {"sameas", T, "other", chat_t_sameas},
-    {"sequence", T, "", chat_t_sequence},
-    {"string", T, "", chat_t_string},
-    {"test", T, "", chat_t_test},
-    {"true", T, "", chat_t_true},
-    {"undefined", T, "", chat_t_undefined},
-    {"upper", T, "", chat_t_upper},
-    {"==", T, "/other", chat_t_eq},
-    {"equalto", T, "/other", chat_t_eq},
-    {"!=", T, "/other", chat_t_ne},
-    {">", T, "/other", chat_t_gt},
-    {"greaterthan", T, "/other", chat_t_gt},
-    {">=", T, "/other", chat_t_ge},
-    {"<", T, "/other", chat_t_lt},
-    {"lessthan", T, "/other", chat_t_lt},
-    {"<=", T, "/other", chat_t_le},
+    {"boolean", T, "", chat_t_type, 1u << CHAT_BOOL},
+    {"callable", T, "/", chat_t_type, CHAT_BITS_CALL},
+    {"defined", T, "", chat_t_type, ~(1u << CHAT_UNDEF) & ~CHAT_ARRAYS},
+    {"divisibleby", T, "num", chat_t_divisibleby, 0},
+    {"eq", T, "/other", chat_t_compare, 3},
+    {"equalto", T, "/other", chat_t_compare, 3},
+    {"==", T, "/other", chat_t_compare, 3},
+    {"ne", T, "/other", chat_t_compare, 4},
+    {"!=", T, "/other", chat_t_compare, 4},
+    {"lt", T, "/other", chat_t_compare, 1},
+    {"lessthan", T, "/other", chat_t_compare, 1},
+    {"<", T, "/other", chat_t_compare, 1},
+    {"gt", T, "/other", chat_t_compare, 2},
+    {"greaterthan", T, "/other", chat_t_compare, 2},
+    {">", T, "/other", chat_t_compare, 2},
+    {"le", T, "/other", chat_t_compare, 5},
+    {"<=", T, "/other", chat_t_compare, 5},
+    {"ge", T, "/other", chat_t_compare, 6},
+    {">=", T, "/other", chat_t_compare, 6},
+    {"in", T, "seq", chat_t_compare, 7},
+    {"escaped", T, "", chat_t_escaped, 0},
+    {"even", T, "", chat_t_divisibleby, 0},
+    {"false", T, "", chat_t_bool, 0},
+    {"filter", T, "", chat_t_filter, CHAT_IS_FILTER},
+    {"float", T, "", chat_t_type, 1u << CHAT_FLOAT},
+    {"integer", T, "", chat_t_type, CHAT_BITS_INT},
+    {"iterable", T, "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP},
+    {"lower", T, "", chat_m_is_cased, CHAT_LOW},
+    {"mapping", T, "", chat_t_type, 1u << CHAT_DICT},
+    {"none", T, "", chat_t_type, 1u << CHAT_NONE},
+    {"number", T, "", chat_t_type, CHAT_BITS_NUMBER},
+    {"odd", T, "", chat_t_divisibleby, 1},
+    {"sameas", T, "other", chat_t_sameas, 0},
+    {"sequence", T, "", chat_t_type, CHAT_BITS_ITEMS | CHAT_ARRAYS},
+    {"string", T, "", chat_t_type, 1u << CHAT_STR},
+    {"test", T, "", chat_t_filter, CHAT_IS_TEST},
+    {"true", T, "", chat_t_bool, 1},
+    {"undefined", T, "", chat_t_type, 1u << CHAT_UNDEF},
+    {"upper", T, "", chat_m_is_cased, CHAT_UP},
 #undef T
 #define G CHAT_IS_GLOBAL
-    {"cycler", G, "*", chat_g_cycler},
-    {"dict", G, "*", chat_g_dict},
-    {"joiner", G, ";sep", chat_g_joiner},
-    {"lipsum", G, "", NULL},
-    {"namespace", G, "*", chat_g_namespace},
-    {"raise_exception", G, "message", chat_g_raise},
-    {"range", G, "/start;stop,step", chat_g_range},
-    {"strftime_now", G, "format", chat_g_strftime},
+    {"cycler", G, "*", chat_g_cycler, 0},
+    {"dict", G, "*", chat_g_dict, 0},
+    {"joiner", G, ";sep", chat_g_joiner, 0},
+    {"lipsum", G, "", NULL, 0},
+    {"namespace", G, "*", chat_g_namespace, 0},
+    {"raise_exception", G, "message", chat_g_raise, 0},
+    {"range", G, "/start;stop,step", chat_g_range, 0},
+    {"strftime_now", G, "format", chat_g_strftime, 0},
 #undef G
 #define S CHAT_IS_STR
-    {"capitalize", S, "/", chat_m_capitalize},
-    {"casefold", S, "/", chat_m_casefold},
-    {"center", S, "/width;fillchar", chat_m_center},
-    {"count", S, "/sub;start,end", chat_m_count},
-    {"encode", S, "", NULL},
-    {"endswith", S, "/suffix;start,end", chat_m_endswith},
-    {"expandtabs", S, ";tabsize", chat_m_expandtabs},
-    {"find", S, "/sub;start,end", chat_m_find},
-    {"format", S, "*", chat_m_format},
-    {"format_map", S, "/mapping", chat_m_format_map},
-    {"index", S, "/sub;start,end", chat_m_index},
-    {"isalnum", S, "/", chat_m_isalnum},
-    {"isalpha", S, "/", chat_m_isalpha},
-    {"isascii", S, "/", chat_m_isascii},
-    {"isdecimal", S, "/", chat_m_isdecimal},
-    {"isdigit", S, "/", chat_m_isdigit},
-    {"isidentifier", S, "", NULL},
-    {"islower", S, "/", chat_m_islower},
-    {"isnumeric", S, "/", chat_m_isnumeric},
-    {"isprintable", S, "/", chat_m_isprintable},
-    {"isspace", S, "/", chat_m_isspace},
-    {"istitle", S, "/", chat_m_istitle},
-    {"isupper", S, "/", chat_m_isupper},
-    {"join", S, "/iterable", chat_m_join},
-    {"ljust", S, "/width;fillchar", chat_m_ljust},
-    {"lower", S, "/", chat_m_lower},
-    {"lstrip", S, "/;chars", chat_m_lstrip},
-    {"maketrans", S, "", NULL},
-    {"partition", S, "/sep", chat_m_partition},
-    {"removeprefix", S, "/prefix", chat_m_removeprefix},
-    {"removesuffix", S, "/suffix", chat_m_removesuffix},
-    {"replace", S, "/old,new;count", chat_m_replace},
-    {"rfind", S, "/sub;start,end", chat_m_rfind},
-    {"rindex", S, "/sub;start,end", chat_m_rindex},
-    {"rjust", S, "/width;fillchar", chat_m_rjust},
-    {"rpartition", S, "/sep", chat_m_rpartition},
-    {"rsplit", S, ";sep,maxsplit", chat_m_rsplit},
-    {"rstrip", S, "/;chars", chat_m_rstrip},
-    {"split", S, ";sep,maxsplit", chat_m_split},
-    {"splitlines", S, ";keepends", chat_m_splitlines},
-    {"startswith", S, "/prefix;start,end", chat_m_startswith},
-    {"strip", S, "/;chars", chat_m_strip},
-    {"swapcase", S, "/", chat_m_swapcase},
-    {"title", S, "/", chat_m_title},
-    {"translate", S, "", NULL},
-    {"upper", S, "/", chat_m_upper},
-    {"zfill", S, "/width", chat_m_zfill},
+    {"capitalize", S, "/", chat_f_case, 'c'},
+    {"casefold", S, "/", chat_f_case, 'f'},
+    {"center", S, "/width;fillchar", chat_m_pad, '^'},
+    {"count", S, "/sub;start,end", chat_m_count, 0},
+    {"encode", S, "", NULL, 0},
+    {"endswith", S, "/suffix;start,end", chat_m_startswith, 1},
+    {"expandtabs", S, ";tabsize", chat_m_expandtabs, 0},
+    {"find", S, "/sub;start,end", chat_m_find, 0},
+    {"format", S, "*", chat_m_format, 0},
+    {"format_map", S, "/mapping", chat_m_format_map, 0},
+    {"index", S, "/sub;start,end", chat_m_find, 2},
+    {"isalnum", S, "/", chat_m_is, 'n'},
+    {"isalpha", S, "/", chat_m_is, 'a'},
+    {"isascii", S, "/", chat_m_is, 'A'},
+    {"isdecimal", S, "/", chat_m_is, 'd'},
+    {"isdigit", S, "/", chat_m_is, 'D'},
+    {"isidentifier", S, "", NULL, 0},
+    {"islower", S, "/", chat_m_is_cased, CHAT_LOW},
+    {"isnumeric", S, "/", chat_m_is, 'N'},
+    {"isprintable", S, "/", chat_m_is, 'p'},
+    {"isspace", S, "/", chat_m_is, 's'},
+    {"istitle", S, "/", chat_m_is_cased, CHAT_TITLE},
+    {"isupper", S, "/", chat_m_is_cased, CHAT_UP},
+    {"join", S, "/iterable", chat_m_join, 0},
+    {"ljust", S, "/width;fillchar", chat_m_pad, '<'},
+    {"lower", S, "/", chat_f_case, 'l'},
+    {"lstrip", S, "/;chars", chat_f_trim, 1},
+    {"maketrans", S, "", NULL, 0},
+    {"partition", S, "/sep", chat_m_partition, 0},
+    {"removeprefix", S, "/prefix", chat_m_removeprefix, 0},
+    {"removesuffix", S, "/suffix", chat_m_removeprefix, 1},
+    {"replace", S, "/old,new;count", chat_m_replace, 0},
+    {"rfind", S, "/sub;start,end", chat_m_find, 1},
+    {"rindex", S, "/sub;start,end", chat_m_find, 3},
+    {"rjust", S, "/width;fillchar", chat_m_pad, '>'},
+    {"rpartition", S, "/sep", chat_m_partition, 1},
+    {"rsplit", S, ";sep,maxsplit", chat_m_split, 1},
+    {"rstrip", S, "/;chars", chat_f_trim, 2},
+    {"split", S, ";sep,maxsplit", chat_m_split, 0},
+    {"splitlines", S, ";keepends", chat_m_splitlines, 0},
+    {"startswith", S, "/prefix;start,end", chat_m_startswith, 0},
+    {"strip", S, "/;chars", chat_f_trim, 3},
+    {"swapcase", S, "/", chat_f_case, 's'},
+    {"title", S, "/", chat_f_case, 't'},
+    {"translate", S, "", NULL, 0},
+    {"upper", S, "/", chat_f_case, 'u'},
+    {"zfill", S, "/width", chat_m_pad, '0'},
 #undef S
-    {"copy", CHAT_IS_LIST, "/", chat_m_copy},
-    {"count", CHAT_IS_LIST, "/value", chat_list_count},
-    {"index", CHAT_IS_LIST, "/value;start,stop", chat_list_index},
-    {"count", CHAT_IS_TUPLE, "/value", chat_list_count},
-    {"index", CHAT_IS_TUPLE, "/value;start,stop", chat_list_index},
-    {"copy", CHAT_IS_DICT, "/", chat_m_copy},
-    {"fromkeys", CHAT_IS_DICT, "", NULL},
-    {"get", CHAT_IS_DICT, "/key;default", chat_dict_get},
-    {"items", CHAT_IS_DICT, "/", chat_m_items},
-    {"keys", CHAT_IS_DICT, "/", chat_m_keys},
-    {"values", CHAT_IS_DICT, "/", chat_m_values},
-    {"changed", CHAT_IS_LOOP, "*", chat_m_changed},
-    {"cycle", CHAT_IS_LOOP, "*", chat_m_cycle},
+#define L CHAT_IS_LIST
+    {"copy", L, "/", chat_m_copy, 0},
+    {"count", L, "/value", chat_list_count, 0},
+    {"index", L, "/value;start,stop", chat_list_index, 0},
+#undef L
+#define L CHAT_IS_TUPLE
+    {"count", L, "/value", chat_list_count, 0},
+    {"index", L, "/value;start,stop", chat_list_index, 0},
+#undef L
+#define D CHAT_IS_DICT
+    {"copy", D, "/", chat_m_copy, 0},
+    {"fromkeys", D, "", NULL, 0},
+    {"get", D, "/key;default", chat_dict_get, 0},
+    {"items", D, "/", chat_m_side, 2},
+    {"keys", D, "/", chat_m_side, 0},
+    {"values", D, "/", chat_m_side, 1},
+#undef D
+#define L CHAT_IS_LOOP
+    {"changed", L, "*", chat_m_changed, 0},
+    {"cycle", L, "*", chat_m_cycle, 0},
+#undef L
 #define O CHAT_IS_OBJECT
-    {"joiner", O, "/", chat_o_joiner},
-    {"next", O, "/", chat_o_next},
-    {"reset", O, "/", chat_o_reset},
+    {"joiner", O, "/", chat_o_joiner, 0},
+    {"next", O, "/", chat_o_next, 1},
+    {"reset", O, "/", chat_o_next, 0},
 #undef O
 #define O CHAT_IS_OTHER
-    {"as_integer_ratio", O, "", NULL},
-    {"bit_count", O, "", NULL},
-    {"bit_length", O, "", NULL},
-    {"close", O, "", NULL},
-    {"conjugate", O, "", NULL},
-    {"count", O, "", NULL},
-    {"denominator", O, "", NULL},
-    {"from_bytes", O, "", NULL},
-    {"fromhex", O, "", NULL},
-    {"hex", O, "", NULL},
-    {"imag", O, "", NULL},
-    {"index", O, "", NULL},
-    {"is_integer", O, "", NULL},
-    {"isdisjoint", O, "", NULL},
-    {"mapping", O, "", NULL},
-    {"numerator", O, "", NULL},
-    {"real", O, "", NULL},
-    {"send", O, "", NULL},
-    {"start", O, "", NULL},
-    {"step", O, "", NULL},
-    {"stop", O, "", NULL},
-    {"throw", O, "", NULL},
-    {"to_bytes", O, "", NULL},
+    {"as_integer_ratio", O, "", NULL, 0},
+    {"bit_count", O, "", NULL, 0},
+    {"bit_length", O, "", NULL, 0},
+    {"close", O, "", NULL, 0},
+    {"conjugate", O, "", NULL, 0},
+    {"count", O, "", NULL, 0},
+    {"denominator", O, "", NULL, 0},
+    {"from_bytes", O, "", NULL, 0},
+    {"fromhex", O, "", NULL, 0},
+    {"hex", O, "", NULL, 0},
+    {"imag", O, "", NULL, 0},
+    {"index", O, "", NULL, 0},
+    {"is_integer", O, "", NULL, 0},
+    {"isdisjoint", O, "", NULL, 0},
+    {"mapping", O, "", NULL, 0},
+    {"numerator", O, "", NULL, 0},
+    {"real", O, "", NULL, 0},
+    {"send", O, "", NULL, 0},
+    {"start", O, "", NULL, 0},
+    {"step", O, "", NULL, 0},
+    {"stop", O, "", NULL, 0},
+    {"throw", O, "", NULL, 0},
+    {"to_bytes", O, "", NULL, 0},
 #undef O
 };
 
@@ -14511,7 +14409,7 @@ static void chat_call(chat_ctx *c, chat_val *v) {
         chat_give_named(c, n_kw, chat_strz("caller"), c->caller, false);
     u32 line = c->line;
     chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
-        (c->named.n - n_kw) / 2};
+        (c->named.n - n_kw) / 2, 0};
     if (!c->check && !c->status) *v = chat_call_value(c, f, &a);
     if (!c->status) c->line = line;
     c->args.n = n;
@@ -14630,7 +14528,7 @@ static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
         chat_give(c, &c->args, *v);
     }
     chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
-        (c->named.n - n_kw) / 2};
+        (c->named.n - n_kw) / 2, 0};
     *v = (chat_val){0};
     if (!c->check && !c->status) *v = t->link
         ? chat_invoke(c, c->below->rows + t->link - 1, &a)

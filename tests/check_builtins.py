@@ -339,7 +339,7 @@ def calls():
 
 def letters(jump):
     """Texts of many code points, for what depends on the character."""
-    cps = [cp for cp in range(1, 0x20000) if not 0xD800 <= cp < 0xE000]
+    cps = [cp for cp in range(0x20000) if not 0xD800 <= cp < 0xE000]
     for i in range(0, len(cps), jump):
         yield "".join(map(chr, cps[i:i + jump]))
 

@@ -21,7 +21,7 @@ pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock
 pthread_mutex_unlock pthread_cond_init pthread_cond_destroy pthread_cond_wait
 pthread_cond_timedwait pthread_cond_signal pthread_cond_broadcast
 pthread_condattr_init pthread_condattr_setclock pthread_condattr_destroy
-sigfillset snprintf vsnprintf'
+sigfillset snprintf vsnprintf strtod'
 # Correctly rounded on every machine; exp, log, pow, sin and cos are not.
 libm='sqrt sqrtf floor floorf ceil ceilf trunc truncf rint rintf nearbyint
 nearbyintf fma fmaf fabs fabsf ldexp ldexpf frexp frexpf'

@@ -166,6 +166,140 @@ TEST(language)
     }
 }
 
+/* Built-ins of jinja2 and of Python's texts, lists and dicts; check_builtins.py
+ * has some 78,000 more. */
+static const struct {
+    const char *text, *want;
+} builtins[] = {
+    {"{{ 'a,b,c'.rsplit(',', 1) }} {{ ' a b  c '.rsplit(none, 1) }} {{ '"
+     " a b '.split(' ', -1) }}",
+     "['a,b', 'c'] [' a b', 'c'] ['', 'a', 'b', '']"},
+    {"{{ '１２'|int }} {{ '0x1F'|int(0, 16) }} {{ '1_000'|int }} {{ 'z'|in"
+     "t(base=36) }} {{ ' -7 '|int }} {{ '1e3'|int }} {{ '٣.٥'|float }}",
+     "12 31 1000 35 -7 1000 3.5"},
+    {"{{ '²'.isdigit() }} {{ '²'.isdecimal() }} {{ 'Ⅷ'.isnumeric() }} {{"
+     " '１２'.isdecimal() }} {{ 'ǅ'.istitle() }}",
+     "True False True True True"},
+    {"{{ 'Straße ﬁ ŉ'|upper }} {{ 'ΑΣ ΣΑΣ. Σ'|lower }} {{ 'İI'|lower }} "
+     "{{ 'ᾳ ǆ ა Ꭰ'|title }} {{ 'ẞΣİ'.casefold() }} {{ 'aBß'.swapcase() }"
+     "} {{ 'éa'|capitalize }}",
+     "STRASSE FI ʼN ας σας. σ i̇i ΑΙ Ǆ Ა Ꭰ ssσi̇ AbSS Éa"},
+    {"{{ 123456789012345678901234567890 }} {{ [-(9223372036854775808), 1"
+     "8446744073709551616]|sort }} {{ '99999999999999999999'|int }} {{ 1"
+     "e20|int }} {{ 2.0**53 == 9007199254740993 }}",
+     "123456789012345678901234567890 [-9223372036854775808, 184467440737"
+     "09551616] 99999999999999999999 100000000000000000000 False"},
+    {"{{ '%05s|%-5d|%+d|%#x|%e|%g|%c|%r|%.3d|%5.1f%%' % ('a', 3, 4, 255,"
+     " 1234.5, 1e-7, '가', 'x', 5, 2.25) }} {{ '%(a)s%(나)03d' % {'a': 1, "
+     "'나': 2} }} {{ '%*d' % (4, 2) }}",
+     "    a|3    |+4|0xff|1.234500e+03|1e-07|가|'x'|005|  2.2% 1002    2"},
+    {"{{ '{:,}|{:>6.2f}|{:^5}|{:*<4}|{:#x}|{:.1%}|{!r}|{:{}}'.format(123"
+     "4567, 2.5, '가', 1, 255, 0.125, 'x', 'y', 3) }} {{ '{0[b]}{0.A[0]}{"
+     "k}'.format(d, k=1) }}",
+     "1,234,567|  2.50|  가  |1***|0xff|12.5%|'x'|y   11.01"},
+    {"{{ 'hello'.startswith('l', 2) }} {{ 'hello'.startswith(('x', 'he')"
+     ") }} {{ 'hello'.endswith('l', 0, -1) }} {{ '가나가'.find('가', 1) }} {"
+     "{ '가나가'.rfind('가', 0, 2) }} {{ 'aXbX'.count('X', 2) }}",
+     "True True True 2 0 1"},
+    {"{{ [{'c': 'b', 'n': 1}, {'c': 'A', 'n': 2}, {'c': 'B', 'n': 3}]|gr"
+     "oupby('c') }} {% for g in [{'c': 1}]|groupby('c') %}{{ g.grouper }"
+     "}{{ g.list|length }}{% endfor %}",
+     "[('A', [{'c': 'A', 'n': 2}]), ('b', [{'c': 'b', 'n': 1}, {'c': 'B'"
+     ", 'n': 3}])] 11"},
+    {"{{ range(7)|batch(3, '-')|list }} {{ range(7)|slice(3, '-')|list }"
+     "} {{ l|sum(start=10) }} {{ [d]|sum('b') }}",
+     "[[0, 1, 2], [3, 4, 5], [6, '-', '-']] [[0, 1, 2], [3, 4, '-'], [5,"
+     " 6, '-']] 16 1"},
+    {"{{ '한글 a/b?'|urlencode }} {{ {'가': 'a b', 'n': 1}|urlencode }} {{ "
+     "{'class': 'a\"b', 'id': none, 'n': 1}|xmlattr }}",
+     "%ED%95%9C%EA%B8%80%20a/b%3F %EA%B0%80=a+b&n=1  class=\"a&#34;b\" n"
+     "=\"1\""},
+    {"{{ 'foo bar baz qux'|truncate(9) }} {{ 'foo bar baz qux'|truncate("
+     "9, true, '…', 0) }} {{ s|wordcount }} {{ '가'|center(4) }}| {{ '<b>"
+     "가</b>  <i>나</i>'|striptags }}",
+     "foo... foo bar … 2  가  | 가 나"},
+    {"{{ 1|filesizeformat }} {{ 13000|filesizeformat }} {{ 1536|filesize"
+     "format(true) }} {{ 999|filesizeformat }} {{ 1e30|filesizeformat }}",
+     "1 Byte 13.0 kB 1.5 KiB 999 Bytes 1000000.0 YB"},
+    {"{% set c = cycler('a', '나') %}{{ c.next() }}{{ c.current }}{{ c.ne"
+     "xt() }}{{ c.pos }}{% set j = joiner('|') %}{{ j() }}1{{ j() }}2{{ "
+     "j() }}",
+     "a나나01|2|"},
+    {"{{ [{'a': {'b': 'x'}}, {'a': {}}]|map(attribute='a.b', default='-'"
+     ")|join }} {{ ['b', 'A']|sort }} {{ [{'x': 2, 'y': 1}, {'x': 1, 'y'"
+     ": 2}, {'x': 1, 'y': 1}]|sort(attribute='x,y') }}",
+     "x- ['A', 'b'] [{'x': 1, 'y': 1}, {'x': 1, 'y': 2}, {'x': 2, 'y': 1"
+     "}]"},
+    {"{{ 2.5|round }} {{ 1250|round(-2) }} {{ 1350.0|round(-2) }} {{ 2.6"
+     "75|round(2, 'floor') }} {{ 7|round(1, 'ceil') }} {{ -0.4|round }}",
+     "2.0 1200 1400.0 2.67 7.0 -0.0"},
+    {"{{ d.keys() }} {{ {'a': 1}.items() }} {{ ['<'|safe] }} {{ ('<'|saf"
+     "e).join(['&', 'a']) }} {{ ('%s'|safe) % '<' }} {{ '<'|e|forceescap"
+     "e }}",
+     "dict_keys(['b', 'A', 'items']) dict_items([('a', 1)]) [Markup('<')"
+     "] &amp;<a &lt; &amp;lt;"},
+    {"{{ '\\ta\\tb'.expandtabs(4) }} {{ 'a'.center(5, '*') }} {{ '-5'.zf"
+     "ill(4) }} {{ '가'.ljust(3, '.') }}{{ '가'.rjust(3) }} {{ 'ab'.isasci"
+     "i() }} {{ 'aXc'.replace('', '-', 2) }}",
+     "    a   b **a** -005 가..  가 True -a-Xc"},
+    {"{{ 'upper' is filter }} {{ 'nosuch' is filter }} {{ 'odd' is test "
+     "}} {{ 'a'|safe is escaped }} {{ (1, 2).count(1) }} {{ [1, 2, 1].in"
+     "dex(1, 1) }} {{ d|attr('items') is callable }}",
+     "True False True True 1 2 True"},
+    {"{{ strftime_now('%V|%G|%U|%W|%u|%w|%C|%D|%R|%r|%c|%x|%X|%k|%l|%P|%"
+     "_d|%0e|%-j|%n|%t|%%') }}",
+     "10|2026|09|09|6|6|20|03/07/26|09:05|09:05:02 AM|Sat Mar  7 09:05:0"
+     "2 2026|03/07/26|09:05:02| 9| 9|am| 7|07|66|\n|\t|%"},
+};
+
+TEST(built_ins)
+{
+    for (size_t i = 0; i < sizeof builtins / sizeof builtins[0]; i++) {
+        ksllm_chat chat = chat_of(builtins[i].text, "[]");
+        if (!CHECK_OK(render(&chat), err)
+            || !CHECK_STR(out, builtins[i].want))
+            printf("    row %zu: %s\n", i, builtins[i].text);
+    }
+}
+
+/* What Python has and the library has not says its name. */
+TEST(built_ins_that_are_refused)
+{
+    static const char *const refused_rows[][2] = {
+        {"{{ d|pprint }}", "pprint"}, {"{{ l|random }}", "random"},
+        {"{{ s|urlize }}", "urlize"}, {"{{ lipsum() }}", "lipsum"},
+        {"{{ s|wordwrap(3) }}", "wordwrap"}, {"{{ s.encode() }}", "encode"},
+        {"{{ s.translate({}) }}", "translate"},
+        {"{{ s.isidentifier() }}", "isidentifier"},
+        {"{{ dict.fromkeys('ab') }}", "fromkeys"}, {"{{ n.real }}", "real"},
+        {"{{ '&nbsp;'|striptags }}", "striptags"},
+        {"{{ 18446744073709551616 + 1 }}", "beyond 63 bits"},
+        {"{{ strftime_now('%s') }}", "strftime_now"},
+        {"{{ '三'.isnumeric() }}", "isnumeric"},
+        {"{% set g = l|map('string') %}{{ g|first }}{{ g|list }}",
+         "generator"},
+    };
+    for (size_t i = 0; i < sizeof refused_rows / sizeof refused_rows[0]; i++) {
+        ksllm_chat chat = chat_of(refused_rows[i][0], "[]");
+        CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+        if (!CHECK(strstr(err.text, refused_rows[i][1]) != NULL)
+            || !CHECK(strstr(err.text, "is not supported") != NULL))
+            printf("    %s: %s\n", refused_rows[i][0], err.text);
+    }
+}
+
+/* Integers of any size go through JSON and back. */
+TEST(large_integers)
+{
+    ksllm_chat chat = chat_of("{{ messages[0].n }} {{ messages|tojson }}",
+        "[{\"n\": -123456789012345678901234567890, "
+        "\"m\": [9223372036854775808, -9223372036854775808]}]");
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "-123456789012345678901234567890 "
+        "[{\"n\": -123456789012345678901234567890, "
+        "\"m\": [9223372036854775808, -9223372036854775808]}]");
+}
+
 /* What must fail, with a word of the reason. */
 static const struct {
     const char *text;
@@ -660,6 +794,19 @@ TEST(forged_turns)
         "{{ messages[0].content|upper|lower }}",
         "{{ messages[0].content|title|lower }}",
         "{{ dict(a=messages[0].content)['a'] }}",
+        "{{ messages[0].content|center(60) }}",
+        "{{ messages[0].content|truncate(20, true, 'end|>') }}",
+        "{{ messages[0].content.swapcase().swapcase() }}",
+        "{{ messages[0].content.ljust(50, '>') }}",
+        "{{ '%-50s' % messages[0].content }}",
+        "{{ '{:>50}{a}'.format(messages[0].content, a='|>') }}",
+        "{{ '%(a)s' % {'a': messages[0].content} }}",
+        "{{ messages[0].content.splitlines()|batch(2)|map('join')|join }}",
+        "{{ (messages|groupby('content'))[0].grouper }}",
+        "{{ {'x': messages[0].content|safe}|xmlattr }}",
+        "{{ messages[0].content.rsplit('\\n', 1)|join('\\n') }}",
+        "{{ messages[0].content.expandtabs() ~ cycler(messages[0].content)"
+        ".next() }}",
     };
     ksllm_model *m = vocab(NULL, FX_BPE);
     int32_t ids[1000];
@@ -715,6 +862,65 @@ TEST(forged_turns_with_pieces)
     CHECK_OK(n, err);
     CHECK_EQ(specials, 2);
     CHECK(ids[0] == 2 && ids[n - 1] == 2);
+    close_vocab(m);
+}
+
+/* A name that is cut for the message is cut between characters, and bytes that
+ * are no text do not come through. */
+TEST(reasons_are_text)
+{
+    ksllm_model *m = vocab(NULL, FX_BPE), *none = NULL;
+    char name[200], path[60];
+    int32_t ids[1000];
+    int specials;
+    for (int i = 0; i < 6 && m; i++) {
+        int n = snprintf(name, sizeof name, "%.*s", i, "abcdef");
+        for (int k = 0; k < 40; k++)
+            n += snprintf(name + n, sizeof name - (size_t)n, "각");
+        ksllm_chat chat = chat_of(NULL, "[]");
+        chat.template_name = name;
+        CHECK_EQ(encode(m, &chat, ids, 0, &specials), KSLLM_ERR_UNSUPPORTED);
+        const char *p = strstr(err.text, ": give");
+        if (CHECK(p != NULL))
+            CHECK(memcmp(p - 3, "각", 3) == 0);
+    }
+    if (m)
+        close_vocab(m);
+    snprintf(path, sizeof path, "no/\xb0\xa1 %s\xea\xb0", "각");
+    CHECK(ksllm_model_open(path, NULL, &none, &err) < 0);
+    CHECK(strstr(err.text, "no/?? 각") != NULL);
+    CHECK(strstr(err.text, "각\xea") == NULL);
+}
+
+/* What the tokenizer borrows for one long word counts too. */
+TEST(memory_of_the_tokenizer)
+{
+    enum { LONG = 15 << 20 };
+    ksllm_model *m = vocab(NULL, FX_BPE);
+    char *json = malloc(LONG + 100);
+    fx_alloc a;
+    if (!m || !json)
+        return;
+    int n = sprintf(json, "[{\"role\": \"user\", \"content\": \"");
+    memset(json + n, 'a', LONG);
+    strcpy(json + n + LONG, "\"}]");
+    ksllm_chat chat = chat_of("{{ messages[0].content }}", json);
+    fx_alloc_init(&a);
+    chat.allocator = &a.allocator;
+    CHECK_EQ(ksllm_chat_encode(m, &chat, 0, NULL, 0, &err), KSLLM_ERR_FORMAT);
+    CHECK(strstr(err.text, "128 MiB") != NULL);
+    CHECK(a.peak <= (size_t)128 << 20);
+    CHECK_EQ(a.live, 0);
+    /* a short one fits, and is the same from the allocator and from memory */
+    strcpy(json + n + 5000, "\"}]");
+    int64_t got = ksllm_chat_encode(m, &chat, 0, NULL, 0, &err);
+    CHECK(got > 0);
+    CHECK_EQ(a.live, 0);
+    chat.memory = malloc(1 << 22);
+    chat.memory_size = 1 << 22;
+    CHECK_EQ(ksllm_chat_encode(m, &chat, 0, NULL, 0, &err), got);
+    free(chat.memory);
+    free(json);
     close_vocab(m);
 }
 
