@@ -9173,7 +9173,7 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
 
 enum {
     CHAT_STEPS = 20000000,  /* steps that any template may take, */
-    CHAT_STEPS_BYTE = 4,    /* and for each byte of what it is given, */
+    CHAT_STEPS_BYTE = 2,    /* and for each byte of what it is given, */
     CHAT_STEPS_PAIR = 8,    /* and for each pair of messages: some templates
                                look back from each message at all others */
     CHAT_DEPTH = 64,        /* values in values */
@@ -9908,8 +9908,10 @@ static size_t chat_find(chat_ctx *c, chat_val s, chat_val what, size_t from) {
     while (from < s.n && s.n - from >= what.n) {
         const u8 *at =
             memchr(s.u.s + from, what.u.s[0], s.n - from - what.n + 1);
-        if (!at || !chat_work(c, what.n >> 6)) break;
-        from = (size_t)(at - s.u.s);
+        size_t next = at ? (size_t)(at - s.u.s) : s.n;
+        if (!chat_work(c, 1 + ((next - from) >> 5) + (what.n >> 4)) || !at)
+            break;
+        from = next;
         if (!memcmp(at, what.u.s, what.n)) return from;
         from++;
     }
@@ -10766,8 +10768,9 @@ static bool chat_lex_based(chat_lexer *l, chat_val *v, const u8 **end) {
     if (!mark) return false;
     u32 base = bases[mark - marks];
     p += *p == '_';
-    *end = chat_lex_digits(l, p, base);
-    if (*end == p) return false;
+    const u8 *last = chat_lex_digits(l, p, base);
+    if (last == p) return false;
+    *end = last;
     for (*v = chat_int(0); p < *end && v->u.i >> 59 == 0; p++)
         if (*p != '_') v->u.i = v->u.i * base + chat_hex(p, *end, 1);
     if (p < *end) chat_lex_fail(l, "an integer of more than 63 bits");
@@ -10778,9 +10781,7 @@ static bool chat_lex_based(chat_lexer *l, chat_val *v, const u8 **end) {
  * integers, so that x.0.1 is two items. */
 static void chat_lex_number(chat_lexer *l, bool point) {
     const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q = end;
-    char text[80];
     chat_val v = {0};
-    u32 n = 0;
     if (!chat_lex_based(l, &v, &end)) {
         if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
             end = q = chat_lex_digits(l, q + 1, 10);
@@ -10789,10 +10790,9 @@ static void chat_lex_number(chat_lexer *l, bool point) {
             if (q < l->end && *q >= '0' && *q <= '9')
                 end = chat_lex_digits(l, q, 10);
         }
-        for (q = p; q < end && n < sizeof text; q++)
-            if (*q != '_') text[n++] = (char)*q;
-        if (q < end || !chat_number((u8 *)text, (u8 *)text + n, true, &v))
-            chat_lex_fail(l, "bad number, or one of more than 63 bits");
+        if (chat_number(p, end, false, &v) != (size_t)(end - p)
+            || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
+            chat_lex_fail(l, "bad number");
     }
     chat_lex_add(l, CHAT_T_NUMBER, v);
     l->p = end;
@@ -11701,12 +11701,23 @@ static u32 chat_param(const char *p, chat_val name) {
     return 0;
 }
 
+/* Whatever a filter or a method does with a text, it may look at all of it:
+ * that is counted here, once for all of them. Tests count for themselves. */
+static bool chat_count_texts(
+    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
+    size_t n = 0;
+    for (u32 i = 0; i < a->n && f->kind != CHAT_IS_TEST; i++)
+        if (a->v[i].type == CHAT_STR) n += a->v[i].n;
+    return chat_work(c, n >> 3);
+}
+
 static chat_val chat_invoke(
     chat_ctx *c, const chat_builtin *f, const chat_args *a) {
     chat_val slot[CHAT_ARGS];
     const char *names = f->params;
     u32 n = 1, need = 0;
     if (!f->fn) return chat_refuse(c, f->name);
+    if (!chat_count_texts(c, f, a)) return (chat_val){0};
     if (*names == '*') {
         chat_args all = *a;
         all.how = f->how;
@@ -11820,7 +11831,9 @@ static chat_val chat_mark_safe(chat_val v) {
 static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
-    return c->status ? s : chat_strip(s, a->v[1], a->how & 1, a->how & 2);
+    u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
+    if (!chat_work(c, ((size_t)s.n >> 3) * (set >> 2))) return s;
+    return chat_strip(s, a->v[1], a->how & 1, a->how & 2);
 }
 
 /* The final sigma is ς: after a letter with case and before none, with what

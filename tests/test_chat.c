@@ -6,6 +6,8 @@
  */
 #include "../ksllm.h"
 
+#include <time.h>
+
 #include "test.h"
 #include "fixture.h"
 
@@ -415,6 +417,129 @@ TEST(limits)
             && !CHECK(n < 0 && strstr(err.text, greedy[i].why)))
             printf("    %s: %s\n", greedy[i].text, err.text);
     }
+}
+
+/* What looks at long texts and lists, 90,000 times, ends by the count of steps
+ * within two seconds of CPU time. NAME stands for each of the names; capitals
+ * are the values of greedy_values. */
+static const struct {
+    const char *names, *forms;
+} greedy_work[] = {
+    {"abs attr batch capitalize center count default dictsort escape "
+     "filesizeformat first float forceescape format groupby indent int "
+     "items join last length list lower map max min pprint random reject "
+     "rejectattr replace reverse round safe select selectattr slice sort "
+     "string striptags sum title tojson trim truncate unique upper "
+     "urlencode urlize wordcount wordwrap xmlattr",
+     "T|NAME;L|NAME|list;W|NAME|list;G|NAME;T|NAME('x');T|NAME(T);L|NAME(T);"
+     "L|NAME('x', 'y')|list;T|NAME('x', 'y');L|NAME(2)|list;D|NAME;B|NAME;"
+     "L|NAME(attribute=P)|list;E|NAME(T);W|NAME(attribute='x.y')|list"},
+    {"boolean callable defined divisibleby eq even false filter float ge gt "
+     "in integer iterable le lower lt mapping ne none number odd sequence "
+     "string test true undefined upper",
+     "T is NAME;L is NAME;T is NAME(T);T is NAME(K);L is NAME(L);"
+     "L is NAME(M);W is NAME(W);T is NAME(W);G is NAME(G);"
+     "L|select('NAME', K)|list"},
+    {"capitalize casefold center count encode endswith expandtabs find "
+     "format index isalnum isalpha isascii isdecimal isdigit isidentifier "
+     "islower isnumeric isprintable isspace istitle isupper join ljust "
+     "lower lstrip partition removeprefix removesuffix replace rfind rindex "
+     "rjust rpartition rsplit rstrip split splitlines startswith strip "
+     "swapcase title translate upper zfill",
+     "T.NAME();T.NAME('x');T.NAME(T);T.NAME('y');T.NAME(K);T.NAME('x', 'z');"
+     "T.NAME(L);T.NAME('y', 1);T.NAME('y', 90000);B.NAME();B.NAME(' ');"
+     "G.NAME();G.NAME('가');E.NAME(W);T.NAME('x', 7000000);T.NAME(9000);"
+     "T.NAME(T, 5)"},
+    {"copy count index items keys values get",
+     "L.NAME(-1);W.NAME(T);D.NAME();D.NAME('nokey');L.NAME();D.NAME(T)|list"},
+    {"+ - * / // % ** ~ == != < <= > >= in and or",
+     "T NAME T;T NAME K;L NAME L;L NAME M;W NAME W;T NAME 'y';'y' NAME T;"
+     "-1 NAME L;'nokey' NAME D;D NAME D;T NAME 2;L NAME 2;(B ~ 'y') NAME T;"
+     "T NAME W;H NAME T"},
+    {"T L W G B D",
+     "NAME[-1];NAME[1:];NAME[::2];NAME[::-1];NAME[3000000];NAME[5000:-5000];"
+     "[NAME][0];NAME ~ '';{NAME: 1};[NAME] * 3;not NAME;NAME.nokey;"
+     "NAME['nokey'];dict(a=NAME);namespace(a=NAME);NAME|d(1)"},
+    {"1.7e308 5e-324 0.1 1e22 123456789.123 D.nokey dict(D) range(100000) "
+     "range(100000)|list range(99999)|sum namespace(D) 2**62 D.items()|list",
+     "NAME;NAME ~ '';[NAME]|string;NAME|tojson;'%r' % [NAME];'%s' % NAME;"
+     "'{}'.format(NAME);F|map('string')|join;NAME|string|float"},
+};
+
+static const struct {
+    char name;
+    const char *unit, *end;     /* a text in the switches, of 7 MB */
+    const char *set;            /* or a value that the template makes */
+} greedy_values[] = {
+    {'T', "x", "", NULL}, {'K', "x", "z", NULL}, {'H', "x", "y", NULL},
+    {'B', " ", "", NULL}, {'G', "가", "", NULL},
+    {'E', NULL, NULL, "''"}, {'P', NULL, NULL, "'a' ~ '.a' * 1000"},
+    {'L', NULL, NULL, "range(100000)|list + range(100000)|list"},
+    {'M', NULL, NULL, "range(100000)|list + range(100000)|list"},
+    {'W', NULL, NULL, "['', 'x'] * 100000"}, {'F', NULL, NULL, "[1.7e308] * 999"},
+};
+
+static void greedy_run(const char *expr)
+{
+    enum { LONG = 7000000 };
+    char *json = malloc(6 * (size_t)LONG + 100000), *p = json, text[3000];
+    p += sprintf(p, "{\"D\": {\"k\": 0");
+    for (int i = 0; i < 4000; i++)
+        p += sprintf(p, ", \"k%04d\": %d", i, i);
+    p += sprintf(p, "}");
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof greedy_values / sizeof *greedy_values; i++) {
+        char name = greedy_values[i].name;
+        const char *unit = greedy_values[i].unit;
+        if (strchr(expr, name) == NULL)
+            continue;
+        if (unit == NULL) {
+            n += (size_t)sprintf(text + n, "{%% set %c = %s %%}", name,
+                                 greedy_values[i].set);
+            continue;
+        }
+        p += sprintf(p, ", \"%c\": \"", name);
+        size_t m = strlen(unit), k = name == 'H' ? LONG / 2 : LONG;
+        for (size_t at = 0; at < k; at += m, p += m)
+            memcpy(p, unit, m);
+        p += sprintf(p, "%s\"", greedy_values[i].end);
+    }
+    sprintf(p, "}");
+    snprintf(text + n, sizeof text - n, "{%% for i in range(90000) %%}"
+        "{%% set r = %s %%}{{ r is defined }}{%% endfor %%}", expr);
+    ksllm_chat chat = chat_of(text, "[]");
+    chat.switches.data = json;
+    clock_t begin = clock();
+    int64_t got = render(&chat);
+    double s = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    if (!CHECK(s < 2) || getenv("KSLLM_FULL"))
+        printf("    %5.2f s: %s: %s\n", s, expr, got < 0 ? err.text : "done");
+    free(json);
+}
+
+/* Every form of every name with KSLLM_FULL=1 (minutes), else a few. */
+TEST(greedy_work)
+{
+    uint64_t seed = test_seed;
+    for (size_t i = 0; i < sizeof greedy_work / sizeof greedy_work[0]; i++)
+        for (const char *f = greedy_work[i].forms, *next; *f; f = next) {
+            size_t n = strcspn(f, ";");
+            next = f + n + (f[n] == ';');
+            for (const char *w = greedy_work[i].names, *e; *w; w = e) {
+                size_t m = strcspn(w, " ");
+                char expr[300], *to = expr;
+                e = w + m + (w[m] == ' ');
+                for (const char *q = f; q < f + n;) {
+                    bool name = strncmp(q, "NAME", 4) == 0;
+                    memcpy(to, name ? w : q, name ? m : 1);
+                    to += name ? m : 1;
+                    q += name ? 4 : 1;
+                }
+                *to = 0;
+                if (getenv("KSLLM_FULL") || fx_below(&seed, 200) == 0)
+                    greedy_run(expr);
+            }
+        }
 }
 
 /* n times `a`, then n times `b`. */
