@@ -13,7 +13,8 @@ tag: Python knows only where a tag begins), and the text that a template gave
 to raise_exception. FAULTS are small templates that fail in every way that
 belongs to a line. For the templates of WIRES, answers that they write into a
 conversation are split again, and must give the reasoning, the text and the
-calls that were written. With --ids the ids
+calls that were written. The calls of check_builtins.py come
+last. With --ids the ids
 of ksllm_chat_encode for a template are compared with those that a model's own
 tokenizer (a tokenizer.json) gives for the rendered text.
 """
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import traceback
 
+import check_builtins
 import jinja2
 import transformers.utils.chat_template_utils as hf
 
@@ -843,12 +845,18 @@ def main():
     parser.add_argument("--shown", type=int, default=20)
     parser.add_argument("--ids", nargs=3, action="append", default=[],
                         metavar=("GGUF", "TOKENIZER_JSON", "TEMPLATE"))
+    parser.add_argument("--all", action="store_true",
+                        help="all calls of check_builtins, not every fifth")
     parser.add_argument("paths", nargs="*")
     args = parser.parse_args()
     hf.datetime = FixedTime
     paths = list(find(args.paths))
     passed, failed = check_texts(args.render, paths, args.shown)
     p, f = check_wires(args.render, paths, args.shown)
+    passed += p
+    failed += f
+    p, f = check_builtins.check(args.render, args.shown, reference, record,
+                                Answers, 1 if args.all else 5)
     passed += p
     failed += f
     for gguf, tokenizer, template in args.ids:
