@@ -9664,6 +9664,11 @@ static size_t chat_count(chat_val s) {
     return n;
 }
 
+/* The same, counted as work. */
+static i64 chat_chars(chat_ctx *c, chat_val s) {
+    return chat_work(c, s.n >> 4) ? (i64)chat_count(s) : 0;
+}
+
 /* Byte offset of character k; s.n beyond the end. */
 static size_t chat_offset(chat_val s, size_t k) {
     size_t i = 0;
@@ -9793,9 +9798,15 @@ static chat_cased chat_case_of(u32 cp) {
         ? CHAT_UP : CHAT_UNCASED;
 }
 
-/* One letter to one, by the runs [from, to) of CHAT_CASE, there or back. */
+/* One letter to one, by the runs [from, to) of CHAT_CASE, there or back. They
+ * are in order, but what they lead to is not. */
 static bool chat_swap(u32 cp, u32 from, u32 to, bool back, u32 *out) {
-    for (u32 i = from; i < to; i++) {
+    for (u32 low = from, high = to; !back && low < high;) {
+        u32 mid = (low + high) / 2;
+        if (txt_number(CHAT_CASE, 3 * mid, 3) <= cp) from = mid, low = mid + 1;
+        else high = mid;
+    }
+    for (u32 i = from; i < to && (back || i == from); i++) {
         u32 first = (u32)txt_number(CHAT_CASE, 3 * i, 3);
         u32 n = (u32)txt_number(CHAT_CASE, 3 * i + 1, 3);
         u32 add = (u32)txt_number(CHAT_CASE, 3 * i + 2, 3) - 0x20000;
@@ -9824,11 +9835,19 @@ static u32 chat_lower(u32 cp, u32 *out) {
     return cp == 0x130 ? 2 : 1;
 }
 
+/* Small letters of Latin-1, Greek and Cyrillic whose capitals are near. */
+static u32 chat_near(u32 cp) {
+    if ((cp >= 0xe0 && cp <= 0xfe && cp != 0xf7) || cp - 0x3b1 < 0x11
+        || cp - 0x3c3 < 7 || cp - 0x430 < 0x20) return 32;
+    return cp - 0x450 < 0x10 ? 80 : 0;
+}
+
 static u32 chat_upper(u32 cp, u32 *out) {
     static const u16 iota[] = {0x1f08, 0x1f28, 0x1f68};
     u32 n = 0;
     out[0] = cp < 0x80 && cp - 'a' < 26 ? cp - 32 : cp;
     if (cp < 0x80 || chat_no_case(cp)) return 1;
+    if (chat_near(cp)) { out[0] = cp - chat_near(cp); return 1; }
     if (cp - 0x1f80 < 0x30) {
         out[0] = iota[(cp - 0x1f80) >> 4] + (cp & 7);
         out[1] = 0x399;
@@ -11090,7 +11109,7 @@ static void chat_put_filled(chat_ctx *c, chat_text *t, chat_val s, u32 head,
 
 static void chat_put_padded(
     chat_ctx *c, chat_text *t, chat_val s, u32 head, const chat_spec *f) {
-    i64 pad = f->width - (i64)chat_count(s);
+    i64 pad = f->width - chat_chars(c, s);
     i64 before = f->align == '<' ? 0 : f->align == '^' ? pad / 2 : pad;
     if (pad < 0) pad = before = 0;
     chat_put_filled(c, t, s, f->align == '=' ? head : 0, f->fill, before,
@@ -11205,7 +11224,8 @@ static void chat_put_percent(
         head = chat_put_integer(c, &s, v, &f);
     } else if (f.kind == 'c') {
         if (markup) CHAT_RAISE(c, "%%c in markup");
-        else if (v.type == CHAT_STR && chat_count(v) == 1) chat_puts(c, &s, v);
+        else if (v.type == CHAT_STR && chat_chars(c, v) == 1)
+            chat_puts(c, &s, v);
         else if (chat_is_int(v)) chat_put_char(c, &s, v.u.i);
         else CHAT_RAISE(c, "%%c wants a character");
     } else {
@@ -11813,9 +11833,8 @@ static chat_val chat_tuple_of(chat_list l) {
     }
 
 static chat_val chat_length(chat_ctx *c, chat_val v) {
-    if (v.type == CHAT_STR && chat_work(c, v.n >> 4))
-        return chat_int((i64)chat_count(v));
-    if (v.type == CHAT_UNDEF || v.type == CHAT_STR) return chat_int(0);
+    if (v.type == CHAT_STR) return chat_int(chat_chars(c, v));
+    if (v.type == CHAT_UNDEF) return chat_int(0);
     if (v.type == CHAT_LOOP) return chat_int(v.u.loop->n);
     if ((chat_is_seq(v) || v.type == CHAT_DICT || v.type == CHAT_RANGE)
         && !chat_is_lazy(v)) return chat_int(v.n);
@@ -11833,7 +11852,9 @@ static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
     u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
     if (!chat_work(c, ((size_t)s.n >> 3) * (set >> 2))) return s;
-    return chat_strip(s, a->v[1], a->how & 1, a->how & 2);
+    chat_val r = chat_strip(s, a->v[1], a->how & 1, a->how & 2);
+    chat_work(c, (s.n - r.n) >> 2);
+    return r;
 }
 
 /* The final sigma is ς: after a letter with case and before none, with what
@@ -11895,7 +11916,8 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
             from = i + k;
             word = chat_cut(s, from, chat_word_end(s, from));
         }
-        if (cp >= 0x80 && !chat_no_case(cp) && !chat_work(c, 8)) break;
+        if (cp >= 0x80 && !chat_no_case(cp)
+            && !chat_work(c, how == 'l' || chat_near(cp) ? 16 : 200)) break;
         if (up) n = chat_upper(cp, out);
         else if (how == 'f') n = chat_fold(cp, out);
         else if (start && (how == 'c' || how == 't')) n = chat_title(cp, out);
@@ -11913,7 +11935,7 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
 
 /* As str.center: of an odd rest the left has more when the width is odd. */
 static chat_val chat_center(chat_ctx *c, chat_val s, i64 width, u32 fill) {
-    i64 pad = width - (i64)chat_count(s);
+    i64 pad = width - chat_chars(c, s);
     i64 left = pad / 2 + (pad & width & 1);
     chat_text t = {0};
     if (pad <= 0) return s;
@@ -11943,8 +11965,8 @@ static chat_val chat_ascii_number(chat_ctx *c, chat_val s, bool real) {
     chat_val none = {.type = CHAT_UNSET};
     chat_text t = {0};
     u32 cp, k;
-    s = chat_strip(s, (chat_val){0}, true, true);
     if (!chat_work(c, s.n >> 2)) return none;
+    s = chat_strip(s, (chat_val){0}, true, true);
     for (u32 i = 0; i < s.n; i += k) {
         k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
         i32 d = cp < 0x80 ? -1 : chat_digit(cp);
@@ -12623,7 +12645,7 @@ static chat_val chat_f_xmlattr(chat_ctx *c, const chat_args *a) {
     for (u32 i = 0; i < d.n && chat_work(c, 1); i++) {
         chat_val key = d.u.v[2 * i], v = d.u.v[2 * i + 1];
         if (v.type <= CHAT_NONE) continue;
-        if (!chat_wants_text(c, key)) break;
+        if (!chat_wants_text(c, key) || !chat_work(c, key.n >> 2)) break;
         for (u32 k = 0; k < key.n; k++)
             if (key.u.s[k] && strchr(" \t\n\r\f\v/>=", key.u.s[k]))
                 return CHAT_RAISE(c, "a bad character in an attribute's name");
@@ -13024,7 +13046,7 @@ static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     if (!chat_wants_text(c, a->v[1]) || !chat_bounds(c, a, 2, &from, &to))
         return chat_int(0);
     chat_val s = chat_cut(a->v[0], from, to);
-    if (!a->v[1].n) return chat_int((i64)chat_count(s) + 1);
+    if (!a->v[1].n) return chat_int(chat_chars(c, s) + 1);
     for (size_t at = 0; chat_work(c, 1); at += a->v[1].n, n++) {
         at = chat_find(c, s, a->v[1], at);
         if (at == SIZE_MAX) break;
@@ -13032,8 +13054,9 @@ static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     return chat_int(n);
 }
 
-static bool chat_begins(chat_val s, chat_val with, bool end) {
-    return with.n <= s.n
+static bool chat_begins(
+    chat_ctx *c, chat_val s, chat_val with, bool end) {
+    return with.n <= s.n && chat_work(c, with.n >> 4)
         && !memcmp(s.u.s + (end ? s.n - with.n : 0), with.u.s, with.n);
 }
 
@@ -13047,7 +13070,7 @@ static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     s = chat_cut(s, from, to);
     for (u32 i = 0; i < (tuple ? with.n : 1) && !yes && chat_work(c, 1); i++) {
         chat_val x = tuple ? with.u.v[i] : with;
-        yes = chat_wants_text(c, x) && chat_begins(s, x, a->how);
+        yes = chat_wants_text(c, x) && chat_begins(c, s, x, a->how);
     }
     return chat_bool(yes);
 }
@@ -13055,7 +13078,7 @@ static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
 static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
     bool end = a->how;
     chat_val s = a->v[0], with = a->v[1];
-    if (!chat_wants_text(c, with) || !chat_begins(s, with, end)) return s;
+    if (!chat_wants_text(c, with) || !chat_begins(c, s, with, end)) return s;
     return chat_cut(s, end ? 0 : with.n, end ? s.n - with.n : s.n);
 }
 
@@ -13159,7 +13182,7 @@ static chat_val chat_m_pad(chat_ctx *c, const chat_args *a) {
     i64 width = chat_num(c, a, 1, 0);
     u32 fill = ' ';
     if (chat_has(a, 2) && chat_wants_text(c, a->v[2])) {
-        if (chat_count(a->v[2]) != 1)
+        if (chat_chars(c, a->v[2]) != 1)
             return CHAT_RAISE(c, "to fill, one character");
         chat_next(a->v[2].u.s, a->v[2].u.s + a->v[2].n, &fill);
     }
@@ -13167,7 +13190,7 @@ static chat_val chat_m_pad(chat_ctx *c, const chat_args *a) {
         && chat_has(a, 2) && !(a->v[2].flag & CHAT_MARKUP);
     if (esc) return CHAT_RAISE(c, "to fill, one character");
     if (side == '^') return chat_center(c, s, width, fill);
-    i64 pad = width - (i64)chat_count(s);
+    i64 pad = width - chat_chars(c, s);
     chat_text t = {0};
     if (pad <= 0) return s;
     bool zero = side == '0' && s.n && (s.u.s[0] == '-' || s.u.s[0] == '+');
