@@ -258,7 +258,7 @@ $(TEMPLATES)/done:
 
 check-templates: build/venv/done $(BUILD)/tests/render $(TEMPLATES)/done
 	build/venv/bin/python tests/check_templates.py \
-	    --render $(BUILD)/tests/render $(TEMPLATES) \
+	    --render $(BUILD)/tests/render $(if $(FULL),--all) $(TEMPLATES) \
 	    $(wildcard ../shared/data/models)
 
 # FULL=1: every type on four sources, an hour and a half on two cores.

@@ -285,6 +285,32 @@ KS_INLINE bool mul_ok(u64 a, u64 b, u64 *r) {
 
 /* ---- errors ---- */
 
+/* Bytes of the UTF-8 character at s, 0 when what is there is none. */
+static u32 utf8_size(const u8 *s) {
+    u32 n = *s < 0x80 ? 1 : *s < 0xc2 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3
+        : *s < 0xf5 ? 4 : 0;
+    for (u32 i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    return n;
+}
+
+/* Names and excerpts are bytes from outside, and may be cut anywhere: what is
+ * left of a character goes, what cannot be printed becomes a question mark. */
+static void keep_whole(char *text) {
+    u8 *to = (u8 *)text;
+    for (const u8 *p = to; *p;) {
+        u32 n = utf8_size(p);
+        if (n > 1) {
+            for (; n > 0; n--) *to++ = *p++;
+            continue;
+        }
+        bool cut = n == 0 && *p >= 0xc2;
+        if (!cut) *to++ = n && *p >= 32 && *p != 127 ? *p : '?';
+        for (p++; cut && (*p & 0xc0) == 0x80;) p++;
+    }
+    *to = 0;
+}
+
 static KS_PRINTF(4, 5) ksllm_status fail(
     ksllm_error *err, ksllm_status status, u64 offset, const char *fmt, ...) {
     if (!err) return status;
@@ -295,9 +321,7 @@ static KS_PRINTF(4, 5) ksllm_status fail(
     int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
     if (n < 0) err->text[0] = 0;
-    /* A file's names are bytes from outside: keep the text printable. */
-    for (char *c = err->text; *c; c++)
-        if ((u8)*c < 32 || *c == 127) *c = '?';
+    keep_whole(err->text);
     return status;
 }
 
@@ -9186,12 +9210,15 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
  * chat templates are written in, and the splitter of streamed answers. May
  * use § 1-10.
  *
- * A template is cut into tokens, compiled to a flat list of instructions, and
- * run by a machine with its own stacks: a template's loops and macros take no
- * C stack. What does recurse (parentheses, JSON, printing a value inside a
- * value) stops at CHAT_DEPTH. The language is Jinja2 3.1 with the settings of
- * transformers' apply_chat_template: trim_blocks, lstrip_blocks, no
- * autoescape, loop controls, immutable lists and dicts.
+ * A template is cut into tokens, and these are evaluated where they stand: the
+ * functions that know the grammar also compute. They go over the whole template
+ * once with c->check set, which finds what is wrong with it and where blocks,
+ * operands and branches end, and then run it, jumping over what does not
+ * apply. Loops and blocks take no C stack. What does (parentheses, macros,
+ * JSON, printing a value inside a value) stops at CHAT_NEST or CHAT_DEPTH. The
+ * language is Jinja2 3.1 with the settings of transformers'
+ * apply_chat_template: trim_blocks, lstrip_blocks, no autoescape, loop
+ * controls, immutable lists and dicts.
  *
  * The one decision: every text knows which of its bytes came from the
  * caller's messages (chat_val.mark). The marks go with the bytes through
@@ -9204,31 +9231,40 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
  * ======================================================================== */
 
 enum {
-    CHAT_STEPS = 1000000,   /* instructions, and bytes moved / 256 */
-    CHAT_DEPTH = 64,        /* blocks, values in values */
-    CHAT_PARENS = 32,       /* expressions in expressions: about 1 KiB of C
-                               stack each */
-    CHAT_CALLS = 200,       /* macros in macros */
-    CHAT_STACK = 4096,      /* values at work */
+    CHAT_STEPS = 20000000,  /* steps that any template may take, */
+    CHAT_STEPS_BYTE = 2,    /* and for each byte of what it is given, */
+    CHAT_STEPS_PAIR = 8,    /* and for each pair of messages: some templates
+                               look back from each message at all others */
+    CHAT_DEPTH = 64,        /* values in values */
+    CHAT_NEST = 48,         /* expressions and macros in each other: C stack */
+    CHAT_BLOCKS = 256,      /* open blocks, those of all macros together */
+    CHAT_STACK = 4096,      /* arguments of all calls that are being made */
     CHAT_KEYS = 4096,       /* of one JSON object */
     CHAT_ITEMS = 1 << 20,   /* of one list */
     CHAT_TEXT = 16 << 20,   /* bytes of one text */
     CHAT_MEMORY = 128 << 20,
     CHAT_CHUNK = 64 << 10,
+    CHAT_LONG = 512,        /* bytes of a text that may grow */
     CHAT_ARGS = 8           /* parameters of a built-in */
 };
 
 typedef enum chat_type {
-    CHAT_UNDEF, CHAT_NONE, CHAT_BOOL, CHAT_INT, CHAT_FLOAT, CHAT_STR,
-    CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_SPACE, CHAT_LOOP, CHAT_FUNC,
-    CHAT_MACRO, CHAT_METHOD,
+    CHAT_UNDEF, CHAT_NONE, CHAT_BOOL, CHAT_INT,
+    CHAT_BIG,               /* an integer beyond 63 bits: its text */
+    CHAT_FLOAT, CHAT_STR, CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_RANGE,
+    CHAT_SPACE, CHAT_LOOP, CHAT_FUNC, CHAT_MACRO, CHAT_METHOD,
     CHAT_UNSET              /* an argument that was not given */
 } chat_type;
 
 enum {
     CHAT_MARKUP = 1,        /* a text that went through `safe` or `escape` */
-    CHAT_VIEW = 2,          /* dict.items() and so on: no list to tests */
-    CHAT_LAZY = 4           /* a generator: has no length, no items */
+    CHAT_LAZY = 2,          /* a generator: has no length, no items; `mark` is
+                               where it is kept how far it was read */
+    CHAT_KEY_VIEW = 4,      /* dict.keys() and so on: no list to tests */
+    CHAT_VALUE_VIEW = 8,
+    CHAT_ITEM_VIEW = 16,
+    CHAT_GROUP = 32,        /* a tuple of groupby: has names too */
+    CHAT_CYCLER = 64        /* a cycler or joiner, and no namespace */
 };
 
 /* Values are immutable and copied freely; what they point to is in the arena
@@ -9241,6 +9277,7 @@ typedef struct chat_val {
         f64 f;
         const u8 *s;
         const struct chat_val *v;   /* items; a dict's are key, value, ... */
+        const struct chat_range *range;
         struct chat_space *space;
         struct chat_loop *loop;
         const struct chat_builtin *func;
@@ -9266,14 +9303,39 @@ typedef struct chat_scope {
 
 typedef struct chat_list { chat_val *v; u32 n, cap; } chat_list;
 typedef struct chat_space { chat_list pairs; } chat_space;
+typedef struct chat_range { i64 from, to, by; } chat_range;
+
+/* A name of the template or of a variable; names are numbers from then on. */
+typedef struct chat_name {
+    chat_val text;
+    u32 next;               /* with the same hash */
+    u16 rows[11];           /* the built-in of each kind + 1 */
+} chat_name;
+
+/* `link` and `cond` are numbers of tokens that the check found out:
+ *     and, or, comparison     link: behind the right side (all right sides)
+ *     first of an expression  cond: the last `if` of a choice that begins so
+ *     `if` of a choice        cond: the `if` before it; link: behind all
+ *     tag of a block          link: its next tag (else, endif ...)
+ *     for                     cond: behind what it loops over
+ *     macro, call             cond: the special names that its body uses
+ *     a parameter             link: behind its default
+ *     filter, test            link: the built-in's row + 1 */
+typedef struct chat_token {
+    u8 type, level, post;
+    u32 line, name, link, cond;
+    chat_val v;
+} chat_token;
 
 typedef struct chat_loop {
     chat_scope scope;
-    struct chat_loop *outer;
-    const chat_val *v;
+    struct chat_loop *next_free;
+    chat_token *tag, *body;
+    chat_val in;            /* list, tuple or range */
     u32 n, i;               /* i counts from 1 once it runs */
-    bool collects;
-    chat_list kept;         /* of `for x in y if z` */
+    u32 depth;
+    bool recursive;
+    bool whole;             /* some turn got to its end: no `else` */
     chat_val changed;
 } chat_loop;
 
@@ -9283,9 +9345,7 @@ typedef struct chat_bound {
 } chat_bound;
 
 typedef struct chat_macro {
-    u32 name, n_params, at; /* at: first instruction */
-    const u32 *params;
-    const bool *has_default;
+    chat_token *tag, *params;     /* params: NULL, or behind the ( */
     chat_scope *scope;
 } chat_macro;
 
@@ -9296,13 +9356,15 @@ typedef struct chat_text {
     bool data, plain;       /* whose bytes it has */
 } chat_text;
 
-typedef struct chat_op { u8 op, a, b; i32 arg; u32 line; } chat_op;
-
+/* An open block. In the check all of them, when it runs those that have a scope
+ * or collect text. */
 typedef struct chat_frame {
-    chat_scope *scope;      /* of the caller */
-    chat_scope *own;
+    u8 kind;
+    u8 uses, hides;         /* of a macro: special names, see CHAT_USES */
+    bool returns;           /* its end is the end of a body */
+    chat_token *tag, *last;   /* last: the tag before the next */
+    chat_scope *scope;      /* outside of it */
     chat_loop *loop;
-    u32 back, n_sinks;
 } chat_frame;
 
 typedef struct chat_chunk {
@@ -9314,7 +9376,7 @@ typedef struct chat_args {
     chat_val *v;            /* v[0] is what a filter or method is used on */
     u32 n;
     chat_val *kw;           /* name, value, name, value */
-    u32 n_kw;
+    u32 n_kw, how;          /* how: the row's */
 } chat_args;
 
 typedef struct chat_ctx {
@@ -9322,32 +9384,42 @@ typedef struct chat_ctx {
     chat_chunk *chunks;
     u8 *free;
     size_t left, taken;
+    bool full;              /* the tokenizer was lent no more */
     ksllm_error *err;
     ksllm_status status;
-    u32 line, steps, depth;
+    u32 line, depth;
+    u64 steps, most_steps, n_given;
     i64 now;                /* seconds since 1970, local time */
-    /* the compiled template */
-    chat_op *ops;
-    u32 n_ops, ops_cap;
-    chat_list consts;       /* names and texts; names are found by head */
-    u32 *chain, chain_cap, head[256];
-    /* the machine */
-    chat_val *stack;
-    u32 top;
+    chat_name *names;
+    u32 n_names, names_cap, head[256];
+    chat_token *tokens, *t;     /* all, and the next */
+    bool check;
+    chat_token *called;     /* in the check: the ( of the call that the last
+                               expression is, or NULL */
+    chat_val unknown;       /* in the check: a filter or test, and its line */
+    u32 unknown_line;
+    chat_list args, named;  /* of the calls that are being made; named: name,
+                               value, name, value */
     chat_frame *frames;
-    u32 n_frames;
     chat_text *sinks;
-    u32 n_sinks;
-    chat_scope *scope;
-    chat_loop *loop;
-    chat_scope *free_scopes;
+    u32 n_frames, n_sinks;
+    chat_val caller;        /* what a `call` block passes */
+    chat_text tail;         /* see chat_concat, */
+    chat_list tail_items;   /* and chat_join_lists */
+    chat_scope *scope, *free_scopes;
     chat_loop *free_loops;
     chat_scope root, globals;
-    /* The table of built-ins, for what stands above it. */
-    const struct chat_builtin *(*find)(u32 kind, chat_val name);
-    chat_val (*apply)(
-        struct chat_ctx *c, u32 kind, chat_val name, chat_args *a);
+    const struct chat_below *below;
 } chat_ctx;
+
+/* What stands further down and is needed further up: the table of built-ins,
+ * and the entries to what recurses. */
+typedef struct chat_below {
+    const struct chat_builtin *rows;
+    const struct chat_builtin *(*find)(u32 kind, chat_val name);
+    void (*expr)(chat_ctx *c, chat_val *v);
+    void (*body)(chat_ctx *c);
+} chat_below;
 
 /* ---- failure and memory ---- */
 
@@ -9372,12 +9444,34 @@ static KS_PRINTF(3, 4) chat_val chat_fail(
 /* The template cannot go on with these messages. */
 #define CHAT_RAISE(c, ...) chat_fail(c, KSLLM_ERR_ARGUMENT, __VA_ARGS__)
 
-/* Counts work; false when there was too much of it. */
+/* What Python has and this has not. */
+static chat_val chat_refuse(chat_ctx *c, const char *what) {
+    return CHAT_RAISE(c, "'%s' is not supported", what);
+}
+
+/* Counts work where it is done, which is all that ends a hostile template:
+ * one step for each item or pair looked at (it may take 20 ns), for 4 bytes
+ * that are read as characters, for 16 that are compared, searched or copied
+ * at once. False when there was too much of it. */
 static bool chat_work(chat_ctx *c, size_t steps) {
-    c->steps += (u32)min_size(steps, CHAT_STEPS);
-    if (c->steps > CHAT_STEPS)
-        chat_fail(c, KSLLM_ERR_FORMAT, "more than %u steps", CHAT_STEPS);
+    c->steps += steps;
+    if (c->steps > c->most_steps)
+        chat_fail(c, KSLLM_ERR_FORMAT, "more than %llu steps",
+            (unsigned long long)c->most_steps);
     return !c->status;
+}
+
+/* What the rest may take, given so many bytes and messages. */
+static void chat_allow(chat_ctx *c, u64 bytes, u64 messages) {
+    c->steps = 0;
+    c->most_steps = CHAT_STEPS + CHAT_STEPS_BYTE * bytes
+        + CHAT_STEPS_PAIR * messages * messages;
+}
+
+static ksllm_status chat_too_large(chat_ctx *c) {
+    chat_fail(c, KSLLM_ERR_FORMAT, "needs more than %u MiB of memory",
+        CHAT_MEMORY >> 20);
+    return c->status;
 }
 
 static bool chat_grow_arena(chat_ctx *c, size_t n) {
@@ -9386,11 +9480,7 @@ static bool chat_grow_arena(chat_ctx *c, size_t n) {
         chat_fail(c, KSLLM_ERR_BUFFER, "the chat's memory is too small");
         return false;
     }
-    if (bytes > CHAT_MEMORY - c->taken) {
-        chat_fail(c, KSLLM_ERR_FORMAT, "needs more than %u MiB of memory",
-            CHAT_MEMORY >> 20);
-        return false;
-    }
+    if (bytes > CHAT_MEMORY - c->taken) return !chat_too_large(c);
     chat_chunk *chunk = mem_alloc(c->a, bytes);
     if (!chunk) {
         c->status = fail_memory(c->err, bytes);
@@ -9464,7 +9554,8 @@ static chat_val chat_float(f64 f) {
 }
 
 static chat_val chat_str(const void *p, size_t n) {
-    return (chat_val){.type = CHAT_STR, .n = (u32)n, .u.s = p};
+    return (chat_val){.type = CHAT_STR, .n = (u32)n,
+        .u.s = p ? p : (const void *)""};
 }
 
 static chat_val chat_strz(const char *z) { return chat_str(z, strlen(z)); }
@@ -9490,6 +9581,15 @@ static bool chat_is_number(chat_val v) {
     return chat_is_int(v) || v.type == CHAT_FLOAT;
 }
 
+static bool chat_is_numeric(chat_val v) {
+    return chat_is_number(v) || v.type == CHAT_BIG;
+}
+
+/* What has items by number. */
+static bool chat_is_array(chat_val v) {
+    return v.type == CHAT_TUPLE || (v.type == CHAT_LIST && !v.flag);
+}
+
 static f64 chat_f64(chat_val v) {
     return v.type == CHAT_FLOAT ? v.u.f : (f64)v.u.i;
 }
@@ -9500,6 +9600,7 @@ static bool chat_true(chat_val v) {
     case CHAT_BOOL: case CHAT_INT: return v.u.i != 0;
     case CHAT_FLOAT: return v.u.f < 0 || v.u.f > 0 || v.u.f != v.u.f;
     case CHAT_STR: case CHAT_LIST: case CHAT_TUPLE: case CHAT_DICT:
+    case CHAT_RANGE:
         return v.n != 0 || (v.flag & CHAT_LAZY);
     default: return true;
     }
@@ -9507,9 +9608,9 @@ static bool chat_true(chat_val v) {
 
 static const char *chat_type_name(chat_val v) {
     static const char *const names[] = {"an undefined value", "none",
-        "a boolean", "an integer", "a float", "a text", "a list", "a tuple",
-        "a mapping", "a namespace", "a loop", "a function", "a macro",
-        "a method", "nothing"};
+        "a boolean", "an integer", "an integer beyond 63 bits", "a float",
+        "a text", "a list", "a tuple", "a mapping", "a range", "a namespace",
+        "a loop", "a function", "a macro", "a method", "nothing"};
     return names[v.type];
 }
 
@@ -9522,12 +9623,8 @@ static chat_val chat_cut(chat_val s, size_t from, size_t to) {
     return r;
 }
 
-/* How many of the first `most` bytes are whole characters, for "%.*s". */
-static int chat_clip(chat_val s, u32 most) {
-    u32 n = min_u32(s.n, most);
-    while (n && n < s.n && (s.u.s[n] & 0xc0) == 0x80) n--;
-    return (int)n;
-}
+/* How many bytes of an excerpt, for "%.*s". */
+static int chat_clip(chat_val s, u32 most) { return (int)min_u32(s.n, most); }
 
 static void chat_put(
     chat_ctx *c, chat_text *t, const void *p, size_t n, const u8 *mark) {
@@ -9584,6 +9681,12 @@ static void chat_put_cp(chat_ctx *c, chat_text *t, u32 cp, const u8 *mark) {
     chat_put(c, t, buf, n, mark);
 }
 
+/* A copy that lives as long as the call. */
+static const u8 *chat_keep(chat_ctx *c, const void *p, size_t n) {
+    void *to = chat_take(c, n + 1);
+    return to ? memcpy(to, p, n) : (const u8 *)"";
+}
+
 /* What was built, as a value that shares its memory. */
 static chat_val chat_built(const chat_text *t) {
     chat_val v = chat_str(t->p, t->n);
@@ -9591,13 +9694,19 @@ static chat_val chat_built(const chat_text *t) {
     return v;
 }
 
+/* Templates collect with `x = x ~ more`. The last long text that was made so
+ * grows where it is: who holds a shorter part of it sees no change. */
 static chat_val chat_concat(chat_ctx *c, chat_val a, chat_val b) {
-    chat_text t = {0};
+    chat_text small = {0}, *t = &c->tail;
     if (!a.n) return b;
     if (!b.n) return a;
-    chat_puts(c, &t, a);
-    chat_puts(c, &t, b);
-    return chat_built(&t);
+    if (!t->n || a.u.s != t->p || a.n != t->n) {
+        if ((size_t)a.n + b.n < CHAT_LONG) t = &small;
+        else *t = small;
+        chat_puts(c, t, a);
+    }
+    chat_puts(c, t, b);
+    return chat_built(t);
 }
 
 /* ---- characters ---- */
@@ -9614,6 +9723,11 @@ static size_t chat_count(chat_val s) {
     return n;
 }
 
+/* The same, counted as work. */
+static i64 chat_chars(chat_ctx *c, chat_val s) {
+    return chat_work(c, s.n >> 4) ? (i64)chat_count(s) : 0;
+}
+
 /* Byte offset of character k; s.n beyond the end. */
 static size_t chat_offset(chat_val s, size_t k) {
     size_t i = 0;
@@ -9628,23 +9742,214 @@ static bool chat_is_space(u32 cp) {
     return txt_class_of(cp) == TXT_SPACE;
 }
 
-/* Simple case pairs of Latin-1, Greek and Cyrillic; Hangul has no case. */
-static u32 chat_lower(u32 cp) {
-    if (cp < 0x80) return cp >= 'A' && cp <= 'Z' ? cp + 32 : cp;
-    if ((cp >= 0xc0 && cp <= 0xde && cp != 0xd7)
-        || (cp >= 0x391 && cp <= 0x3a9 && cp != 0x3a2)
-        || (cp >= 0x410 && cp <= 0x42f) || (cp >= 0xff21 && cp <= 0xff3a))
-        return cp + 32;
-    return cp >= 0x400 && cp <= 0x40f ? cp + 80 : cp;
+/* What follows is printed by tests/tools/make_case.py: Unicode 14.0. */
+
+/* Runs of letters, 181 to lower case, then 26 to upper case where it is not
+ * the way back: the first, 2 * count + 1 if every second one, what to add +
+ * 0x20000. */
+static const char CHAT_CASE[29][67] = {
+    ">?\?>>s_>_>A>>>m_>_>AV>>L_>_>B>>>p_>?>Bq>>E_>?>Bx>>O_>?>CH>>n_>?>Cw",
+    ">>@^}E>Cx>>E_>?>D?>>@_AP>D@>>C_>?>DD>>@_AL>DE>>@_>?>DG>>B_AK>DI>>@",
+    "_>?>DL>>@_?M>DM>>@_AH>DN>>@_AI>DO>>@_>?>DQ>>@_AK>DR>>@_AM>DT>>@_AQ",
+    ">DU>>@_AO>DV>>@_>?>DZ>>@_AQ>D[>>@_AS>D^>>@_AT>D_>>E_>?>De>>@_AX>Df",
+    ">>@_>?>Dh>>@_AX>Dk>>@_>?>Dm>>@_AX>Dn>>@_>?>Dp>>B_AW>Dr>>C_>?>Dv>>@",
+    "_AY>Dw>>@_>?>D{>>@_>?>EB>>@_>@>EC>>@_>?>EE>>@_>@>EF>>@_>?>EH>>@_>@",
+    ">EI>>Q_>?>E]>>Q_>?>Ep>>@_>@>Eq>>C_>?>Eu>>@^}^>Ev>>@^~F>Ew>>h_>?>F_",
+    ">>@^|}>Fa>>Q_>?>Fy>>@agj>Fz>>@_>?>F|>>@^|[>F}>>@agg>G?>>@_>?>GA>>@",
+    "^{|>GB>>@_?C>GC>>@_?E>GD>>I_>?>Ko>>C_>?>Ku>>@_>?>K~>>@_?s>LD>>@_>e",
+    ">LF>>D_>d>LJ>>@_?>>LL>>B_>~>LO>>a_>_>Lb>>P_>_>MM>>@_>F>MV>>W_>?>Ms",
+    ">>@^~B>Mv>>@_>?>Mx>>@^~x>My>>@_>?>M|>>D^|}>N>>>__?N>NN>?>_>_>O_>>b",
+    "_>?>PH>>v_>?>Q>>>@_>M>Q?>>M_>?>QN>?`_>?>Rp>?J_>o?@_>?J`p_?AE>>@`p_",
+    "?AK>>@`p_?L_>@_h^N?Mo>>J_>F?qN>?T^O>?q|>>D^O>?w>>@U_>??y]>>@]G??y_",
+    ">?`_>??{F>>N^~w?{V>>J^~w?{g>>N^~w?{w>>N^~w?|F>>J^~w?|W>>G^~w?|g>>N",
+    "^~w?}F>>N^~w?}V>>N^~w?}g>>N^~w?}w>>B^~w?}y>>B^}u?}{>>@^~v?~F>>F^}i",
+    "?~J>>@^~v?~V>>B^~w?~X>>B^}Z?~g>>B^~w?~i>>B^}N?~k>>@^~x?~w>>B^}>?~y",
+    ">>B^}@?~{>>@^~v@Be>>@]Hb@Bi>>@[|?@Bj>>@[}y@Bq>>@_>Z@C_>>__>N@DA>>@",
+    "_>?@Pu>>s_>X@o>>?__>o@p_>>@_>?@pa>>@[VG@pb>>@^BX@pc>>@[VW@pf>>E_>?",
+    "@pl>>@[Uc@pm>>@[VA@pn>>@[U`@po>>@[Ua@pq>>@_>?@pt>>@_>?@p}>>B[U?@q>",
+    ">?d_>?@rj>>C_>?@rq>>@_>?HW>>>n_>?HX>>>[_>?HZa>>M_>?HZq>>~_>?H[x>>C",
+    "_>?H[|>>@UU{H[}>>I_>?H]I>>@_>?H]K>>@SjVH]N>>C_>?H]T>>S_>?H]i>>@Si{",
+    "H]j>>@SipH]k>>@SitH]l>>@Si~H]m>>@Si{H]o>>@SjmH]p>>@SjTH]q>>@SjjH]r",
+    ">>@_L_H]s>>O_>?H^B>>@^~NH^C>>@Si|H^D>>@UUFH^E>>C_>?H^N>>@_>?H^T>>C",
+    "_>?H^t>>@_>?M{`>>s_>_NN>>?N_>gNPo>?F_>gNSo>>T_>fNS{>>]_>fNTJ>>L_>f",
+    "NTR>>B_>fNq>>?e_?>Oa_>?>_>_Tx>>?>_>_]c>>?B_>a>@t>>@_If>Bp>>@^{V>C~",
+    ">>@^zR>EC>>@^~~>EF>>@^~~>EI>>@^~~>Eq>>@^~~>KC>>@_?R>M@>>@^~`>MN>>@",
+    "^~@>MO>>@^~E>MS>>@^~O>MT>>@^~H>Mo>>@^}i>Mp>>@^}o>Mt>>@^}_?q>>>@]]P",
+    "?q?>>@]]Q?q@>>@]]Z?qA>>B]]]?qC>>@]][?qD>>@]]c?qE>>@]^Y?qF>>@gf@?yY",
+    ">>@^~C?}}>>@]MY",
+};
+
+/* The 54 letters whose upper case is several, and that. */
+static const char CHAT_CASES[10][67] = {
+    ">A^>?Q>?Q>>>>CG>H{>?L>>>>Eo>?H>JJ>>>>LN>LW>JF>J?>Lo>Ld>JF>J?>TE>Rt",
+    ">SP>>>?yT>?F>Jp>>>?yU>?R>JF>>>?yV>?U>JH>>>?yW>?W>JH>>>?yX>?\?>H}>>>",
+    "?|N>Ld>JQ>>>?|P>Ld>JQ>J>?|R>Ld>JQ>J??|T>Ld>JQ>K@?}q?}y>LW>>>?}r>LO",
+    ">LW>>>?}s>LD>LW>>>?}u>LO>K@>>>?}v>LO>K@>LW?}{>LO>LW>>>?~@?~H>LW>>>",
+    "?~A>LU>LW>>>?~B>LG>LW>>>?~D>LU>K@>>>?~E>LU>K@>LW?~J>LU>LW>>>?~P>LW",
+    ">JF>J>?~Q>LW>JF>J??~T>LW>K@>>>?~U>LW>JF>K@?~a>Ld>JF>J>?~b>Ld>JF>J?",
+    "?~c>L`>JQ>>>?~e>Ld>K@>>>?~f>Ld>JF>K@?~q?~y>LW>>>?~r>Lh>LW>>>?~s>LM",
+    ">LW>>>?~u>Lh>K@>>>?~v>Lh>K@>LW?~{>Lh>LW>>>Mk>>?D>?D>>>Mk?>?D>?G>>>",
+    "Mk@>?D>?J>>>MkA>?D>?D>?GMkB>?D>?D>?JMkC>?Q>?R>>>MkD>?Q>?R>>>MkQ>SB",
+    ">SD>>>MkR>SB>Rt>>>MkS>SB>Rz>>>MkT>SL>SD>>>MkU>SB>R|>>>",
+};
+
+/* What counts as lower case, 24 runs, or as upper case, 5, though its class
+ * is another: the first, how many. */
+static const char CHAT_CASED[3][67] = {
+    ">@i>>?>@y>>?>Ho>>G>I>>>@>I_>>C>KC>>?>Ky>>??sk>>~?tw>>??uY>>d@?p>>?",
+    "@?~>>?@@N>>K@Co>>N@QN>>X@p{>>@HXZ>>@H[o>>?H^w>>@HlZ>>BN]>>>?N]A>>A",
+    "N]E>>iN]q>>G@C_>>N@Pu>>X^Bo>>X^CN>>X^Co>>X",
+};
+
+/* The zeros of the 66 sets of decimal digits. */
+static const char CHAT_TENS[3][67] = {
+    ">>o>W_>Yo>^>>de>fe>he>je>le>ne>pe>re>te>ve>xN>zN>{_?\?>?@N?^_?_N?dD",
+    "?fN?i>?iN?lN?mo?p>?pNHV_HbNHc>HfNHfoHhNHnoM{NNP_NsoO?eOAoOBuOENOIo",
+    "OONOQNOWNOY>OZoOb_OdNOpNOtNOu_Th_Tj>TlN[^L[^V[^a[^k[^u]C>]Io]dN^no",
+};
+
+/* Digits that are not decimal, 20 runs. */
+static const char CHAT_DIGITS[2][67] = {
+    ">@q>>@>@x>>??Kh>>G?fX>>?@?o>>?@?s>>D@@>>>H@O_>>G@Os>>G@PF>>G@Qi>>?",
+    "@Qt>>G@Q~>>?@[u>>G@]>>>G@]H>>GNh>>>BNx_>>GO?P>>G^B>>>I",
+};
+
+enum {
+    CHAT_N_DOWN = 181, CHAT_N_UP = 26, CHAT_N_CASES = 54,
+    CHAT_N_OTHER_LOW = 24, CHAT_N_OTHER_UP = 5, CHAT_N_TENS = 66,
+    CHAT_N_DIGITS = 20
+};
+
+/* Whether cp is in one of n runs from number `at` on. */
+static bool chat_in_runs(const char (*table)[67], u32 at, u32 n, u32 cp) {
+    for (u32 i = at; i < at + n; i++)
+        if (cp - (u32)txt_number(table, 2 * i, 3)
+            < txt_number(table, 2 * i + 1, 3)) return true;
+    return false;
 }
 
-static u32 chat_upper(u32 cp) {
-    if (cp < 0x80) return cp >= 'a' && cp <= 'z' ? cp - 32 : cp;
-    if ((cp >= 0xe0 && cp <= 0xfe && cp != 0xf7)
-        || (cp >= 0x3b1 && cp <= 0x3c9 && cp != 0x3c2)
-        || (cp >= 0x430 && cp <= 0x44f) || (cp >= 0xff41 && cp <= 0xff5a))
-        return cp - 32;
-    return cp >= 0x450 && cp <= 0x45f ? cp - 80 : cp;
+/* The value of a decimal digit of any script, or -1. */
+static i32 chat_digit(u32 cp) {
+    if (cp < 0x80) return cp - '0' < 10 ? (i32)(cp - '0') : -1;
+    for (u32 i = 0; i < CHAT_N_TENS; i++) {
+        u32 d = cp - (u32)txt_number(CHAT_TENS, i, 3);
+        if (d < 10) return (i32)d;
+    }
+    return -1;
+}
+
+typedef enum chat_cased {
+    CHAT_UNCASED, CHAT_LOW, CHAT_UP, CHAT_TITLE
+} chat_cased;
+
+static chat_cased chat_case_of(u32 cp) {
+    txt_class k = txt_class_of(cp);
+    if (k == TXT_LOWER) return CHAT_LOW;
+    if (k == TXT_UPPER) {
+        bool title = cp == 0x1c5 || cp == 0x1c8 || cp == 0x1cb || cp == 0x1f2
+            || (cp >= 0x1f88 && cp <= 0x1faf) || cp == 0x1fbc || cp == 0x1fcc
+            || cp == 0x1ffc;
+        return title ? CHAT_TITLE : CHAT_UP;
+    }
+    if (cp < 0xaa || (cp >= 0xac00 && cp < 0x10780)) return CHAT_UNCASED;
+    if (chat_in_runs(CHAT_CASED, 0, CHAT_N_OTHER_LOW, cp)) return CHAT_LOW;
+    return chat_in_runs(CHAT_CASED, CHAT_N_OTHER_LOW, CHAT_N_OTHER_UP, cp)
+        ? CHAT_UP : CHAT_UNCASED;
+}
+
+/* One letter to one, by the runs [from, to) of CHAT_CASE, there or back. They
+ * are in order, but what they lead to is not. */
+static bool chat_swap(u32 cp, u32 from, u32 to, bool back, u32 *out) {
+    for (u32 low = from, high = to; !back && low < high;) {
+        u32 mid = (low + high) / 2;
+        if (txt_number(CHAT_CASE, 3 * mid, 3) <= cp) from = mid, low = mid + 1;
+        else high = mid;
+    }
+    for (u32 i = from; i < to && (back || i == from); i++) {
+        u32 first = (u32)txt_number(CHAT_CASE, 3 * i, 3);
+        u32 n = (u32)txt_number(CHAT_CASE, 3 * i + 1, 3);
+        u32 add = (u32)txt_number(CHAT_CASE, 3 * i + 2, 3) - 0x20000;
+        u32 at = cp - first - (back ? add : 0), by = 1 + (n & 1);
+        if (at >= (n >> 1) * by || at % by) continue;
+        *out = back ? cp - add : cp + add;
+        return true;
+    }
+    return false;
+}
+
+/* Hangul, kana and ideographs. */
+static bool chat_no_case(u32 cp) {
+    return (cp >= 0x2e80 && cp < 0xa640) || (cp >= 0xac00 && cp < 0xfb00);
+}
+
+static u32 chat_low(u32 cp) {
+    if (cp < 0x80) return cp - 'A' < 26 ? cp + 32 : cp;
+    if (!chat_no_case(cp)) chat_swap(cp, 0, CHAT_N_DOWN, false, &cp);
+    return cp;
+}
+
+static u32 chat_lower(u32 cp, u32 *out) {
+    out[0] = cp == 0x130 ? 'i' : chat_low(cp);
+    out[1] = 0x307;
+    return cp == 0x130 ? 2 : 1;
+}
+
+/* Small letters of Latin-1, Greek and Cyrillic whose capitals are near. */
+static u32 chat_near(u32 cp) {
+    if ((cp >= 0xe0 && cp <= 0xfe && cp != 0xf7) || cp - 0x3b1 < 0x11
+        || cp - 0x3c3 < 7 || cp - 0x430 < 0x20) return 32;
+    return cp - 0x450 < 0x10 ? 80 : 0;
+}
+
+static u32 chat_upper(u32 cp, u32 *out) {
+    static const u16 iota[] = {0x1f08, 0x1f28, 0x1f68};
+    u32 n = 0;
+    out[0] = cp < 0x80 && cp - 'a' < 26 ? cp - 32 : cp;
+    if (cp < 0x80 || chat_no_case(cp)) return 1;
+    if (chat_near(cp)) { out[0] = cp - chat_near(cp); return 1; }
+    if (cp - 0x1f80 < 0x30) {
+        out[0] = iota[(cp - 0x1f80) >> 4] + (cp & 7);
+        out[1] = 0x399;
+        return 2;
+    }
+    for (u32 i = 0; i < CHAT_N_CASES; i++) {
+        if (txt_number(CHAT_CASES, 4 * i, 3) != cp) continue;
+        while (n < 3 && (out[n] = (u32)txt_number(CHAT_CASES,
+                4 * i + 1 + n, 3)) != 0) n++;
+        return n;
+    }
+    if (!chat_swap(cp, CHAT_N_DOWN, CHAT_N_DOWN + CHAT_N_UP, false, out))
+        chat_swap(cp, 0, CHAT_N_DOWN, true, out);
+    return 1;
+}
+
+/* The title case: of Georgian none, of digraphs and letters with an iota
+ * subscript one letter, else the upper case with a lower end. */
+static u32 chat_title(u32 cp, u32 *out) {
+    out[0] = cp;
+    if (cp - 0x10d0 < 0x30) return 1;
+    if (cp - 0x1c4 < 9) out[0] = 0x1c5 + (cp - 0x1c4) / 3 * 3;
+    else if (cp - 0x1f1 < 3) out[0] = 0x1f2;
+    else if (cp - 0x1f80 < 0x30) out[0] = cp | 8;
+    else if (cp == 0x1fb3 || cp == 0x1fc3 || cp == 0x1ff3) out[0] = cp + 9;
+    else if (chat_case_of(cp) != CHAT_TITLE) {
+        u32 n = chat_upper(cp, out);
+        for (u32 k = 1; k < n && out[0] != 0x2bc; k++)
+            out[k] = out[k] == 0x399 ? 0x345 : chat_low(out[k]);
+        return n;
+    }
+    return 1;
+}
+
+/* str.casefold; of Cherokee the older, upper letters. */
+static u32 chat_fold(u32 cp, u32 *out) {
+    bool small = cp - 0x13f8 < 6, old = cp - 0xab70 < 0x50;
+    out[0] = small ? cp - 8 : old ? cp - 0x97d0 : cp;
+    if (cp == 0x130) return chat_lower(cp, out);
+    if (small || old || cp == 0x131 || cp - 0x13a0 < 0x56) return 1;
+    u32 n = chat_upper(cp == 0x1e9e ? 0xdf : cp, out);
+    for (u32 k = 0; k < n; k++) out[k] = chat_low(out[k]);
+    return n;
 }
 
 static bool chat_has_cp(chat_val set, u32 cp) {
@@ -9681,8 +9986,10 @@ static size_t chat_find(chat_ctx *c, chat_val s, chat_val what, size_t from) {
     while (from < s.n && s.n - from >= what.n) {
         const u8 *at =
             memchr(s.u.s + from, what.u.s[0], s.n - from - what.n + 1);
-        if (!at || !chat_work(c, what.n >> 6)) break;
-        from = (size_t)(at - s.u.s);
+        size_t next = at ? (size_t)(at - s.u.s) : s.n;
+        if (!chat_work(c, 1 + ((next - from) >> 5) + (what.n >> 4)) || !at)
+            break;
+        from = next;
         if (!memcmp(at, what.u.s, what.n)) return from;
         from++;
     }
@@ -9700,167 +10007,183 @@ static KS_PRINTF(3, 4) int chat_format(
     return n < 0 ? 0 : (int)min_size((size_t)n, cap - 1);
 }
 
-/* Natural numbers of up to 2,560 bits for comparing decimals with doubles. */
-typedef struct chat_big { u32 n, w[80]; } chat_big;
+enum { CHAT_SIGNIFICANT = 780,  /* more than 767 digits never decide how a
+                                   double is rounded */
+    CHAT_BIG_DIGITS = 4300 };   /* where Python ends */
 
-static void chat_big_mul(chat_big *b, u32 m) {
-    u64 carry = 0;
-    for (u32 i = 0; i < b->n; i++) {
-        carry += (u64)b->w[i] * m;
-        b->w[i] = (u32)carry;
-        carry >>= 32;
+/* 0.digits times 10^e, without zeros at the beginning. */
+typedef struct chat_decimal {
+    char d[CHAT_SIGNIFICANT + 2];
+    u32 n;
+    i64 e;
+    bool rest;              /* there were more digits, not all 0 */
+} chat_decimal;
+
+static bool chat_is_digit(const u8 *p, const u8 *end) {
+    return p < end && *p >= '0' && *p <= '9';
+}
+
+/* Digits, with _ between two of them if `loose`; behind them. */
+static const u8 *chat_read_digits(chat_decimal *x, const u8 *p, const u8 *end,
+    bool loose, bool fraction) {
+    while (chat_is_digit(p, end)) {
+        x->e += !fraction && (x->n || *p != '0');
+        x->e -= fraction && !x->n && *p == '0';
+        if (x->n == CHAT_SIGNIFICANT) x->rest |= *p != '0';
+        else if (x->n || *p != '0') x->d[x->n++] = (char)*p;
+        p++;
+        p += loose && p < end && *p == '_' && chat_is_digit(p + 1, end);
     }
-    if (carry && b->n < KS_LEN(b->w)) b->w[b->n++] = (u32)carry;
+    return p;
 }
 
-/* d * 10^e10 * 2^e2 with exponents of 0 and more. */
-static chat_big chat_big_of(u64 d, i32 e10, i32 e2) {
-    chat_big b = {2, {(u32)d, (u32)(d >> 32)}};
-    for (; e10 > 0; e10--) chat_big_mul(&b, 10);
-    for (; e2 >= 16; e2 -= 16) chat_big_mul(&b, 1 << 16);
-    chat_big_mul(&b, 1u << e2);
-    while (b.n && !b.w[b.n - 1]) b.n--;
-    return b;
+/* e5, E-3; behind it, or p when there is none. */
+static const u8 *chat_read_exponent(
+    chat_decimal *x, const u8 *p, const u8 *end) {
+    const u8 *z = p + 1;
+    i64 e = 0;
+    if (p == end || (*p | 32) != 'e') return p;
+    bool minus = z < end && *z == '-';
+    z += z < end && (*z == '-' || *z == '+');
+    if (!chat_is_digit(z, end)) return p;
+    for (; chat_is_digit(z, end); z++)
+        e = e < INT32_MAX ? e * 10 + *z - '0' : e;
+    x->e += minus ? -e : e;
+    return z;
 }
 
-static int chat_big_cmp(const chat_big *a, const chat_big *b) {
-    if (a->n != b->n) return a->n < b->n ? -1 : 1;
-    for (u32 i = a->n; i-- > 0;)
-        if (a->w[i] != b->w[i]) return a->w[i] < b->w[i] ? -1 : 1;
-    return 0;
+/* The nearest double. strtod rounds correctly, and is given no point, which is
+ * the locale's. */
+static f64 chat_to_f64(chat_decimal *x) {
+    char buf[CHAT_SIGNIFICANT + 32];
+    if (x->e > 400) return x->n ? (f64)INFINITY : 0;
+    if (x->e < -400 || !x->n) return 0;
+    if (x->rest) x->d[x->n++] = '1';
+    chat_format(buf, sizeof buf, "%.*se%d", (int)x->n, x->d,
+        (int)x->e - (int)x->n);
+    return strtod(buf, NULL);
 }
 
-/* d * 10^e against m * 2^q. */
-static int chat_dec_cmp(u64 d, i32 e, u64 m, i32 q) {
-    chat_big a = chat_big_of(d, e > 0 ? e : 0, q < 0 ? -q : 0);
-    chat_big b = chat_big_of(m, e < 0 ? -e : 0, q > 0 ? q : 0);
-    return chat_big_cmp(&a, &b);
-}
-
-static f64 chat_f64_bits(u64 u) {
-    f64 f;
-    memcpy(&f, &u, 8);
-    return f;
-}
-
-/* The double nearest to d * 10^e, ties to even. A guess within some units in
- * the last place is walked to the right one. */
-static f64 chat_decimal(u64 d, i32 e) {
-    f64 x = (f64)d;
-    u64 bits;
-    if (!d || e < -340) return 0;
-    if (e > 309) return (f64)INFINITY;
-    for (i32 k = e; k > 0; k--) x *= 10;
-    for (i32 k = e; k < 0; k++) x /= 10;
-    if (d >> 53 == 0 && e >= -22 && e <= 22) {
-        f64 p = 1;
-        for (i32 k = e < 0 ? -e : e; k > 0; k--) p *= 10;
-        return e < 0 ? (f64)d / p : (f64)d * p;
-    }
-    memcpy(&bits, &x, 8);
-    if (bits >= 0x7ff0000000000000u) bits = 0x7fefffffffffffffu;
-    for (u32 guard = 0; guard < 4096; guard++) {
-        u64 m = bits & 0xfffffffffffffu, ex = bits >> 52;
-        i32 q = ex ? (i32)ex - 1075 : -1074;
-        if (ex) m |= (u64)1 << 52;
-        int up = chat_dec_cmp(d, e, 2 * m + 1, q - 1);
-        if (up > 0 || (up == 0 && (m & 1))) {
-            if (++bits >= 0x7ff0000000000000u) return (f64)INFINITY;
-            continue;
-        }
-        if (!bits) break;
-        u64 low = m == (u64)1 << 52 && ex > 1 ? 4 * m - 1 : 4 * m - 2;
-        int down = chat_dec_cmp(d, e, low, q - 2);
-        if (down > 0 || (down == 0 && !(m & 1))) break;
-        bits--;
-    }
-    return chat_f64_bits(bits);
-}
-
-/* Digits of f > 0 to `digits` places, as a number; *e is its exponent. */
-static u64 chat_digits(f64 f, int digits, i32 *e) {
-    char buf[48];
+/* An integer or decimal at p; its length, 0 when there is none. `json`: the
+ * stricter grammar. An integer beyond 63 bits stays where it is. */
+static size_t chat_number(
+    const u8 *p, const u8 *end, bool json, chat_val *out) {
+    bool minus = p < end && *p == '-', real = false;
+    const u8 *first = p + minus, *s;
+    chat_decimal x = {{0}, 0, 0, false};
     u64 d = 0;
-    int k = 0, exp = 0;
-    chat_format(buf, sizeof buf, "%.*e", digits - 1, f);
-    for (; buf[k] && buf[k] != 'e'; k++)
-        if (buf[k] >= '0' && buf[k] <= '9') d = d * 10 + (u64)(buf[k] - '0');
-    bool minus = buf[k] && buf[k + 1] == '-';
-    for (k += 2; buf[k] >= '0' && buf[k] <= '9'; k++)
-        exp = exp * 10 + buf[k] - '0';
-    *e = (minus ? -exp : exp) - (digits - 1);
-    return d;
+    bool big = false;
+    s = chat_read_digits(&x, first, end, !json, false);
+    if (s == first || (json && *first == '0' && s - first > 1)) return 0;
+    for (const u8 *z = first; z < s; z++)
+        if (*z != '_')
+            big |= !mul_ok(d, 10, &d) || !add_ok(d, (u64)(*z - '0'), &d);
+    if (s + 1 < end && *s == '.' && chat_is_digit(s + 1, end)) {
+        s = chat_read_digits(&x, s + 1, end, !json, true);
+        real = true;
+    }
+    const u8 *behind = chat_read_exponent(&x, s, end);
+    real |= behind > s;
+    size_t n = (size_t)(behind - p);
+    if (real) *out = chat_float(minus ? -chat_to_f64(&x) : chat_to_f64(&x));
+    else if (!big && d <= (u64)INT64_MAX + minus)
+        *out = chat_int(minus ? (i64)(0 - d) : (i64)d);
+    else if (n > CHAT_BIG_DIGITS || *first == '0' || memchr(p, '_', n))
+        return 0;
+    else *out = (chat_val){.type = CHAT_BIG, .n = (u32)n, .u.s = p};
+    return n;
 }
 
-/* repr(float) of Python: the fewest digits that read back the same. */
+/* snprintf, with a point whatever the locale. */
+static int chat_print_float(
+    char *buf, size_t cap, char kind, bool alt, int digits, f64 f) {
+    char fmt[] = {'%', '#', '.', '*', kind, 0}, *to = buf;
+    if (!alt) memmove(fmt + 1, fmt + 2, 4);
+    if (f != f) return chat_format(buf, cap, kind < 'a' ? "NAN" : "nan");
+    int n = snprintf(buf, cap, fmt, digits, f);
+    for (int i = 0; i < n && i + 1 < (int)cap; i++) {
+        u8 b = (u8)buf[i];
+        bool text = (b >= '0' && b <= '9') || b == '-' || b == '+'
+            || (b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z');
+        if (text) *to++ = (char)b;
+        else if (to == buf || to[-1] != '.') *to++ = '.';
+    }
+    *to = 0;
+    return (int)(to - buf);
+}
+
+/* repr(float) of Python: the fewest digits that read back the same. What has
+ * 15 or fewer is found with 15, unless the number has lost bits. */
 static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
-    if (f != f) { chat_putz(c, t, "nan"); return; }
-    if (f < 0 || (f == 0 && 1 / f < 0)) chat_putz(c, t, "-"), f = -f;
-    if (f > DBL_MAX) { chat_putz(c, t, "inf"); return; }
-    i32 e = 0;
-    u64 d = 0;
-    for (int k = 1; k <= 17 && f > 0; k++) {
-        d = chat_digits(f, k, &e);
-        f64 back = chat_decimal(d, e);
-        if (!(back < f) && !(back > f)) break;
+    char buf[48], *e;
+    chat_decimal x = {{0}, 0, 0, false};
+    f64 a = f < 0 ? -f : f;
+    int n = chat_print_float(buf, sizeof buf, 'e', false, 0, f);
+    chat_put(c, t, "-", f == f && buf[0] == '-', NULL);
+    if (f != f || a > DBL_MAX) {
+        chat_putz(c, t, f != f ? "nan" : "inf");
+        return;
     }
-    while (d && d % 10 == 0) d /= 10, e++;
-    char digits[24];
-    int n = 0;
-    for (u64 x = d; x || !n; x /= 10) digits[n++] = (char)('0' + x % 10);
-    i32 point = n + e; /* digits before the point */
-    if (!d) point = 1;
+    for (int k = a < DBL_MIN ? 1 : 15; k <= 17 && a > 0; k++) {
+        n = chat_print_float(buf, sizeof buf, 'e', false, k - 1, a);
+        x = (chat_decimal){{0}, 0, 0, false};
+        e = memchr(buf, 'e', (size_t)n);
+        for (char *p = buf; p < e; p++) if (*p != '.') x.d[x.n++] = *p;
+        for (char *p = e + 2; *p; p++) x.e = x.e * 10 + *p - '0';
+        x.e = (e[1] == '-' ? -x.e : x.e) + 1;
+        f64 back = chat_to_f64(&x);
+        if (!(back < a) && !(back > a)) break;
+    }
+    while (x.n > 1 && x.d[x.n - 1] == '0') x.n--;
+    if (!x.n) x.d[x.n++] = '0', x.e = 1;
+    i32 point = (i32)x.e, digits = (i32)x.n;
     if (point > 16 || point < -3) {
-        chat_putf(c, t, "%c", digits[--n]);
-        if (n) chat_putz(c, t, ".");
-        while (n) chat_putf(c, t, "%c", digits[--n]);
+        chat_put(c, t, x.d, 1, NULL);
+        if (digits > 1) chat_putz(c, t, ".");
+        chat_put(c, t, x.d + 1, x.n - 1, NULL);
         chat_putf(c, t, "e%c%02d", point < 1 ? '-' : '+',
             point < 1 ? 1 - point : point - 1);
         return;
     }
     if (point <= 0) chat_putz(c, t, "0.");
     for (i32 k = point; k < 0; k++) chat_putz(c, t, "0");
-    for (i32 k = 0; k < n || k < point; k++) {
+    for (i32 k = 0; k < digits || k < point; k++) {
         if (k == point && k) chat_putz(c, t, ".");
-        chat_putf(c, t, "%c", k < n ? digits[n - 1 - k] : '0');
+        chat_put(c, t, k < digits ? &x.d[k] : "0", 1, NULL);
     }
-    if (point >= n) chat_putz(c, t, ".0");
+    if (point >= digits) chat_putz(c, t, ".0");
 }
 
-/* An integer or decimal at p; its length, 0 when there is none. `json`: the
- * stricter grammar. */
-static size_t chat_number(
-    const u8 *p, const u8 *end, bool json, chat_val *out) {
-    const u8 *s = p, *first;
-    bool minus = s < end && *s == '-', real = false, cut = false;
-    u64 d = 0;
-    i32 e = 0, x = 0;
-    s += minus;
-    first = s;
-    for (; s < end && ((*s >= '0' && *s <= '9') || (!json && *s == '_')); s++) {
-        if (*s == '_') continue;
-        if (d > (UINT64_MAX - 9) / 10) e++, cut = true;
-        else d = d * 10 + (u64)(*s - '0');
+/* a - b as a sign, of any two numbers; 2: one is no number. */
+static int chat_number_cmp(chat_val a, chat_val b) {
+    char buf[400];
+    if (a.type == CHAT_FLOAT && b.type != CHAT_FLOAT) {
+        int r = chat_number_cmp(b, a);
+        return r == 2 ? r : -r;
     }
-    if (s == first || (json && *first == '0' && s - first > 1)) return 0;
-    if (s + 1 < end && *s == '.' && s[1] >= '0' && s[1] <= '9')
-        for (real = true, s++; s < end && *s >= '0' && *s <= '9'; s++)
-            if (d <= (UINT64_MAX - 9) / 10)
-                d = d * 10 + (u64)(*s - '0'), e--;
-    if (s < end && (*s == 'e' || *s == 'E')) {
-        const u8 *z = s + 1;
-        bool neg = z < end && *z == '-';
-        z += z < end && (*z == '-' || *z == '+');
-        if (z < end && *z >= '0' && *z <= '9') {
-            for (; z < end && *z >= '0' && *z <= '9'; z++)
-                x = x < 100000 ? x * 10 + *z - '0' : x;
-            e += neg ? -x : x, real = true, s = z;
+    if (b.type == CHAT_FLOAT && b.u.f != b.u.f) return 2;
+    if (a.type == CHAT_FLOAT)
+        return a.u.f != a.u.f ? 2 : (a.u.f > b.u.f) - (a.u.f < b.u.f);
+    if (b.type == CHAT_FLOAT) {
+        if (b.u.f > DBL_MAX || b.u.f < -DBL_MAX) return b.u.f < 0 ? 1 : -1;
+        if (a.type != CHAT_BIG && b.u.f < 0x1p63 && b.u.f >= -0x1p63) {
+            i64 i = (i64)b.u.f;
+            f64 left = (f64)i - b.u.f;
+            return a.u.i != i ? a.u.i < i ? -1 : 1 : (left > 0) - (left < 0);
         }
+        int n = chat_print_float(buf, sizeof buf, 'f', false, 0, b.u.f);
+        b = (chat_val){.type = CHAT_BIG, .n = (u32)n, .u.s = (u8 *)buf};
     }
-    if (!real && (cut || d > INT64_MAX)) return 0;
-    if (!real) *out = chat_int(minus ? -(i64)d : (i64)d);
-    else *out = chat_float(minus ? -chat_decimal(d, e) : chat_decimal(d, e));
-    return (size_t)(s - p);
+    bool less = a.type == CHAT_BIG && a.u.s[0] == '-';
+    if (a.type != CHAT_BIG || b.type != CHAT_BIG) {
+        if (a.type == CHAT_BIG) return less ? -1 : 1;
+        if (b.type == CHAT_BIG) return b.u.s[0] == '-' ? 1 : -1;
+        return (a.u.i > b.u.i) - (a.u.i < b.u.i);
+    }
+    if (less != (b.u.s[0] == '-')) return less ? -1 : 1;
+    int r = a.n != b.n ? a.n < b.n ? -1 : 1 : memcmp(a.u.s, b.u.s, a.n);
+    r = (r > 0) - (r < 0);
+    return less ? -r : r;
 }
 
 /* ---- dicts ---- */
@@ -9872,15 +10195,20 @@ static bool chat_same_text(chat_val a, chat_val b) {
 /* Equality as in Python; 1 == 1.0 == true. */
 static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (a.type == CHAT_STR && b.type == CHAT_STR)
-        return a.n == b.n && (!a.n || chat_same_text(a, b));
-    if (chat_is_number(a) && chat_is_number(b)) {
-        if (chat_is_int(a) && chat_is_int(b)) return a.u.i == b.u.i;
-        f64 x = chat_f64(a), y = chat_f64(b);
-        return !(x < y) && !(x > y) && x == x && y == y;
-    }
+        return a.n == b.n && chat_work(c, a.n >> 4) && chat_same_text(a, b);
+    if (chat_is_numeric(a) && chat_is_numeric(b))
+        return chat_number_cmp(a, b) == 0;
     if (a.type != b.type) return false;
     if (a.type == CHAT_UNDEF || a.type == CHAT_NONE) return true;
+    if (a.type == CHAT_RANGE)
+        return a.n == b.n && (!a.n || (a.u.range->from == b.u.range->from
+            && (a.n == 1 || a.u.range->by == b.u.range->by)));
     if (!chat_is_seq(a) && a.type != CHAT_DICT) return a.u.v == b.u.v;
+    if (a.type == CHAT_LIST && (a.flag || b.flag)) {
+        if (a.flag != b.flag) return false;
+        if (a.flag & CHAT_LAZY) return a.mark == b.mark;
+        chat_refuse(c, "== of two views of mappings");
+    }
     if (a.n != b.n || depth > CHAT_DEPTH || !chat_work(c, a.n)) return false;
     if (a.type != CHAT_DICT) {
         for (u32 i = 0; i < a.n; i++)
@@ -9898,16 +10226,30 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     return true;
 }
 
+/* Whether v may be a key; else that is the error. */
+static bool chat_is_key(chat_ctx *c, chat_val v) {
+    bool bad = v.type == CHAT_DICT || (v.type == CHAT_LIST
+        && !(v.flag & (CHAT_LAZY | CHAT_VALUE_VIEW)));
+    if (bad) CHAT_RAISE(c, "%s is no key", chat_type_name(v));
+    for (u32 i = 0; v.type == CHAT_TUPLE && i < v.n && !c->status; i++)
+        bad |= !chat_is_key(c, v.u.v[i]);
+    return !bad && !c->status;
+}
+
 /* The value of a key among n pairs, or NULL. */
 static chat_val *chat_get(chat_ctx *c, const chat_val *v, u32 n, chat_val key) {
-    if (!chat_work(c, n >> 4)) return NULL;
+    bool text = key.type == CHAT_STR;
+    if (!chat_work(c, n >> 3)) return NULL;
     for (u32 i = 0; i < n; i++)
-        if (chat_eq(c, v[2 * i], key, CHAT_DEPTH))
+        if (text ? v[2 * i].type == CHAT_STR && v[2 * i].n == key.n
+                && chat_eq(c, v[2 * i], key, 0)
+                : chat_eq(c, v[2 * i], key, CHAT_DEPTH))
             return (chat_val *)(uintptr_t)&v[2 * i + 1];
     return NULL;
 }
 
 static void chat_set(chat_ctx *c, chat_list *pairs, chat_val key, chat_val v) {
+    if (!chat_is_key(c, key)) return;
     chat_val *old = chat_get(c, pairs->v, pairs->n / 2, key);
     if (old) { *old = v; return; }
     chat_push(c, pairs, key);
@@ -10068,7 +10410,7 @@ static chat_val chat_json_value(chat_json *j, u32 depth) {
 }
 
 static chat_val chat_json_read(chat_ctx *c, str text, const char *what) {
-    const u8 *p = (const u8 *)text.p;
+    const u8 *p = (const u8 *)(text.p ? text.p : "");
     chat_json j = {c, what, p, p, p + text.n};
     chat_val v = chat_json_value(&j, 0);
     chat_json_space(&j);
@@ -10084,168 +10426,191 @@ static bool chat_prints(u32 cp) {
     return k != TXT_OTHER && k != TXT_SPACE;
 }
 
-/* A text as Python's repr writes it. */
-static void chat_put_quoted(chat_ctx *c, chat_text *t, chat_val s) {
-    bool twice = s.n && memchr(s.u.s, '\'', s.n) && !memchr(s.u.s, '"', s.n);
-    const char *quote = twice ? "\"" : "'";
-    chat_putz(c, t, quote);
-    for (u32 i = 0, k; i < s.n && !c->status; i += k) {
-        u32 cp;
-        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        if (cp == '\n') chat_putz(c, t, "\\n");
-        else if (cp == '\r') chat_putz(c, t, "\\r");
-        else if (cp == '\t') chat_putz(c, t, "\\t");
-        else if (cp == '\\' || cp == (u8)*quote)
-            chat_putf(c, t, "\\%c", (char)cp);
-        else if (chat_prints(cp)) chat_puts(c, t, chat_cut(s, i, i + k));
-        else chat_putf(c, t, cp < 256 ? "\\x%02x" : cp < 65536 ? "\\u%04x"
-            : "\\U%08x", cp);
-    }
-    chat_putz(c, t, quote);
+/* How values are written: repr of Python, or json.dumps. */
+typedef struct chat_style {
+    bool json, ascii, sort;
+    chat_val indent, comma, colon;  /* indent: text, or no line breaks */
+} chat_style;
+
+/* Whether a character stands for itself between quotes. */
+static bool chat_is_plain(u32 cp, u8 quote, const chat_style *st) {
+    if (cp < 127) return cp >= 32 && cp != quote && cp != '\\';
+    return !st->ascii && (st->json || chat_prints(cp));
 }
 
-static void chat_put_scalar(chat_ctx *c, chat_text *t, chat_val v) {
-    switch (v.type) {
-    case CHAT_UNDEF: break;
-    case CHAT_NONE: chat_putz(c, t, "None"); break;
-    case CHAT_BOOL: chat_putz(c, t, v.u.i ? "True" : "False"); break;
-    case CHAT_INT: chat_putf(c, t, "%lld", (long long)v.u.i); break;
-    case CHAT_FLOAT: chat_put_float(c, t, v.u.f); break;
-    case CHAT_STR: chat_puts(c, t, v); break;
-    default: CHAT_RAISE(c, "%s has no text", chat_type_name(v));
+static void chat_put_quoted(
+    chat_ctx *c, chat_text *t, chat_val s, const chat_style *st) {
+    static const char from[] = "\n\r\t\\\b\f", to[] = "nrt\\bf";
+    bool twice = st->json || (s.n && memchr(s.u.s, '\'', s.n)
+        && !memchr(s.u.s, '"', s.n));
+    u8 quote = twice ? '"' : '\'';
+    chat_put(c, t, &quote, 1, NULL);
+    for (u32 i = 0, run, k = 0, cp = 0; i < s.n && !c->status; i = run + k) {
+        for (run = i, k = 0; run < s.n; run += k) {
+            k = chat_next(s.u.s + run, s.u.s + s.n, &cp);
+            if (!chat_is_plain(cp, quote, st)) break;
+        }
+        chat_puts(c, t, chat_cut(s, i, run));
+        if (run == s.n) break;
+        const char *at = cp && cp < 128 ? strchr(from, (int)cp) : NULL;
+        if (at && (st->json || at < from + 4))
+            chat_putf(c, t, "\\%c", to[at - from]);
+        else if (cp == quote) chat_putf(c, t, "\\%c", quote);
+        else if (st->json && cp > 0xffff) chat_putf(c, t, "\\u%04x\\u%04x",
+            0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + (cp & 0x3ff));
+        else chat_putf(c, t, cp < 256 && !st->json ? "\\x%02x"
+            : cp < 65536 ? "\\u%04x" : "\\U%08x", cp);
     }
+    chat_put(c, t, &quote, 1, NULL);
+}
+
+static void chat_put_range(chat_ctx *c, chat_text *t, chat_val v) {
+    const chat_range *r = v.u.range;
+    chat_putf(c, t, "range(%lld, %lld", (long long)r->from, (long long)r->to);
+    if (r->by != 1) chat_putf(c, t, ", %lld", (long long)r->by);
+    chat_putz(c, t, ")");
+}
+
+static void chat_put_scalar(
+    chat_ctx *c, chat_text *t, chat_val v, const chat_style *st) {
+    switch (v.type) {
+    case CHAT_NONE: chat_putz(c, t, st->json ? "null" : "None"); return;
+    case CHAT_BOOL:
+        chat_putz(c, t, st->json ? v.u.i ? "true" : "false"
+            : v.u.i ? "True" : "False");
+        return;
+    case CHAT_INT: chat_putf(c, t, "%lld", (long long)v.u.i); return;
+    case CHAT_BIG: chat_puts(c, t, v); return;
+    case CHAT_FLOAT:
+        if (!st->json || (v.u.f <= DBL_MAX && v.u.f >= -DBL_MAX))
+            chat_put_float(c, t, v.u.f);
+        else chat_putz(c, t, v.u.f != v.u.f ? "NaN"
+            : v.u.f < 0 ? "-Infinity" : "Infinity");
+        return;
+    case CHAT_STR:
+        if (!st->json && v.flag & CHAT_MARKUP) chat_putz(c, t, "Markup(");
+        chat_put_quoted(c, t, v, st);
+        if (!st->json && v.flag & CHAT_MARKUP) chat_putz(c, t, ")");
+        return;
+    case CHAT_RANGE:
+        if (st->json) break;
+        chat_put_range(c, t, v);
+        return;
+    case CHAT_UNDEF:
+        if (st->json) break;
+        chat_putz(c, t, "Undefined");
+        return;
+    default: break;
+    }
+    CHAT_RAISE(c, st->json ? "%s is not JSON" : "%s has no text",
+        chat_type_name(v));
+}
+
+static void chat_put_key(
+    chat_ctx *c, chat_text *t, chat_val v, const chat_style *st) {
+    bool bare = !st->json || v.type == CHAT_STR;
+    if (!bare && !chat_is_numeric(v) && v.type != CHAT_NONE)
+        CHAT_RAISE(c, "%s as a key is not JSON", chat_type_name(v));
+    if (!bare) chat_putz(c, t, "\"");
+    chat_put_scalar(c, t, v, st);
+    if (!bare) chat_putz(c, t, "\"");
+}
+
+static void chat_put_line(
+    chat_ctx *c, chat_text *t, const chat_style *st, u32 depth) {
+    if (st->indent.type != CHAT_STR) return;
+    chat_putz(c, t, "\n");
+    for (u32 i = 0; i < depth && !c->status; i++) chat_puts(c, t, st->indent);
+}
+
+typedef struct chat_keys { chat_ctx *c; const chat_val *v; } chat_keys;
+
+static bool chat_key_less(const void *ctx, u32 a, u32 b) {
+    const chat_keys *k = ctx;
+    chat_val x = k->v[2 * a], y = k->v[2 * b];
+    if (chat_is_numeric(x) && chat_is_numeric(y))
+        return chat_number_cmp(x, y) < 0;
+    if (x.type == CHAT_STR && y.type == CHAT_STR)
+        return str_cmp((str){(const char *)x.u.s, x.n},
+            (str){(const char *)y.u.s, y.n}) < 0;
+    CHAT_RAISE(k->c, "keys have no order: %s, %s", chat_type_name(x),
+        chat_type_name(y));
+    return false;
+}
+
+/* The pairs of a dict by their keys. */
+static chat_val chat_sort_pairs(chat_ctx *c, chat_val v) {
+    chat_keys keys = {c, v.u.v};
+    chat_val *to = chat_take(c, 2 * (size_t)v.n * sizeof *to);
+    u32 *order = chat_take(c, 2 * (size_t)v.n * sizeof *order);
+    if (!to || !order) return (chat_val){0};
+    for (u32 i = 0; i < v.n; i++) order[i] = i;
+    sort_u32(order, order + v.n, v.n, chat_key_less, &keys);
+    for (u32 i = 0; i < v.n; i++)
+        memcpy(to + 2 * i, v.u.v + 2 * order[i], 2 * sizeof *to);
+    v.u.v = to;
+    return v;
+}
+
+static void chat_put_value(chat_ctx *c, chat_text *t, chat_val v,
+    const chat_style *st, u32 depth) {
+    bool list = chat_is_seq(v), dict = v.type == CHAT_DICT;
+    bool tuple = v.type == CHAT_TUPLE && !st->json;
+    bool view = v.type == CHAT_LIST && v.flag;
+    if (c->status) return;
+    if (v.type == CHAT_SPACE && !st->json && !v.flag) {
+        chat_putz(c, t, "<Namespace ");
+        v = chat_dict(v.u.space->pairs);
+        dict = true;
+        chat_put_value(c, t, v, st, depth + 1);
+        chat_putz(c, t, ">");
+        return;
+    }
+    if (!list && !dict) { chat_put_scalar(c, t, v, st); return; }
+    if (depth > CHAT_DEPTH) { CHAT_RAISE(c, "a value is too deep"); return; }
+    if (view && (st->json || v.flag & CHAT_LAZY)) {
+        CHAT_RAISE(c, st->json ? "%s is not JSON" : "%s has no text",
+            v.flag & CHAT_LAZY ? "a generator" : "a view of a mapping");
+        return;
+    }
+    if (dict && st->sort) v = chat_sort_pairs(c, v);
+    if (view) chat_putz(c, t, v.flag & CHAT_ITEM_VIEW ? "dict_items("
+        : v.flag & CHAT_VALUE_VIEW ? "dict_values(" : "dict_keys(");
+    chat_putz(c, t, tuple ? "(" : list ? "[" : "{");
+    for (u32 i = 0; i < v.n && !c->status; i++) {
+        if (i) chat_puts(c, t, st->comma);
+        chat_put_line(c, t, st, depth + 1);
+        if (dict && (st->json || !chat_is_seq(v.u.v[2 * i])))
+            chat_put_key(c, t, v.u.v[2 * i], st);
+        else if (dict) chat_put_value(c, t, v.u.v[2 * i], st, depth + 1);
+        if (dict) chat_puts(c, t, st->colon);
+        chat_put_value(c, t, v.u.v[dict ? 2 * i + 1 : i], st, depth + 1);
+    }
+    if (v.n) chat_put_line(c, t, st, depth);
+    if (tuple && v.n == 1) chat_putz(c, t, ",");
+    chat_putz(c, t, tuple ? ")" : list ? "]" : "}");
+    if (view) chat_putz(c, t, ")");
+}
+
+static chat_style chat_repr(bool ascii) {
+    return (chat_style){.ascii = ascii, .comma = chat_strz(", "),
+        .colon = chat_strz(": ")};
 }
 
 /* str(v) of Python, and repr(v) inside of other values. */
 static void chat_print(chat_ctx *c, chat_text *t, chat_val v, u32 depth) {
-    bool list = chat_is_seq(v), dict = v.type == CHAT_DICT;
-    const char *open = v.type == CHAT_TUPLE ? "(" : list ? "[" : "{";
-    if (c->status) return;
-    if (v.type == CHAT_SPACE) {
-        chat_putz(c, t, "<Namespace ");
-        chat_print(c, t, chat_dict(v.u.space->pairs), depth + 1);
-        chat_putz(c, t, ">");
-        return;
-    }
-    if (!list && !dict) {
-        if (v.type == CHAT_STR && depth) chat_put_quoted(c, t, v);
-        else if (v.type == CHAT_UNDEF && depth) chat_putz(c, t, "Undefined");
-        else chat_put_scalar(c, t, v);
-        return;
-    }
-    if (depth > CHAT_DEPTH) { CHAT_RAISE(c, "a value is too deep"); return; }
-    if (v.flag & CHAT_LAZY) {
-        CHAT_RAISE(c, "a generator has no text");
-        return;
-    }
-    chat_putz(c, t, open);
-    for (u32 i = 0; i < v.n && !c->status; i++) {
-        if (i) chat_putz(c, t, ", ");
-        chat_print(c, t, v.u.v[dict ? 2 * i : i], depth + 1);
-        if (dict) chat_putz(c, t, ": ");
-        if (dict) chat_print(c, t, v.u.v[2 * i + 1], depth + 1);
-    }
-    if (v.type == CHAT_TUPLE && v.n == 1) chat_putz(c, t, ",");
-    chat_putz(c, t, v.type == CHAT_TUPLE ? ")" : list ? "]" : "}");
+    chat_style st = chat_repr(false);
+    if (depth || (v.type != CHAT_STR && v.type != CHAT_UNDEF))
+        chat_put_value(c, t, v, &st, depth);
+    else if (v.type == CHAT_STR) chat_puts(c, t, v);
 }
 
+/* str(v): plain, whatever v was. */
 static chat_val chat_to_str(chat_ctx *c, chat_val v) {
     chat_text t = {0};
-    if (v.type == CHAT_STR) return v;
+    if (v.type == CHAT_STR) { v.flag = 0; return v; }
     chat_print(c, &t, v, 0);
     return chat_built(&t);
-}
-
-/* json.dumps of Python. */
-typedef struct chat_dump {
-    chat_text t;
-    bool ascii, sort;
-    chat_val indent, comma, colon;  /* indent: text, or no line breaks */
-} chat_dump;
-
-static void chat_dump_string(chat_ctx *c, chat_dump *d, chat_val s) {
-    static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
-    chat_putz(c, &d->t, "\"");
-    for (u32 i = 0, k; i < s.n && !c->status; i += k) {
-        u32 cp, run = i;
-        while (run < s.n && s.u.s[run] >= 32 && s.u.s[run] != '"'
-            && s.u.s[run] != '\\' && (s.u.s[run] < 127 || !d->ascii)) run++;
-        if (run > i) chat_puts(c, &d->t, chat_cut(s, i, run));
-        k = run - i;
-        if (k) continue;
-        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        const char *at = cp && cp < 128 ? strchr(from, (int)cp) : NULL;
-        if (at) chat_putf(c, &d->t, "\\%c", to[at - from]);
-        else if (cp < 0x10000) chat_putf(c, &d->t, "\\u%04x", cp);
-        else chat_putf(c, &d->t, "\\u%04x\\u%04x",
-            0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + (cp & 0x3ff));
-    }
-    chat_putz(c, &d->t, "\"");
-}
-
-static void chat_dump_line(chat_ctx *c, chat_dump *d, u32 depth) {
-    if (d->indent.type != CHAT_STR) return;
-    chat_putz(c, &d->t, "\n");
-    for (u32 i = 0; i < depth; i++) chat_puts(c, &d->t, d->indent);
-}
-
-static void chat_dump_scalar(chat_ctx *c, chat_dump *d, chat_val v, bool key) {
-    if (v.type == CHAT_STR) { chat_dump_string(c, d, v); return; }
-    if (key) chat_putz(c, &d->t, "\"");
-    if (v.type == CHAT_NONE) chat_putz(c, &d->t, "null");
-    else if (v.type == CHAT_BOOL) chat_putz(c, &d->t, v.u.i ? "true" : "false");
-    else if (v.type == CHAT_FLOAT && v.u.f != v.u.f)
-        chat_putz(c, &d->t, "NaN");
-    else if (v.type == CHAT_FLOAT && (v.u.f > DBL_MAX || v.u.f < -DBL_MAX))
-        chat_putz(c, &d->t, v.u.f < 0 ? "-Infinity" : "Infinity");
-    else if (chat_is_number(v)) chat_put_scalar(c, &d->t, v);
-    else CHAT_RAISE(c, "%s is not JSON", chat_type_name(v));
-    if (key) chat_putz(c, &d->t, "\"");
-}
-
-static bool chat_less_key(const void *ctx, u32 a, u32 b) {
-    const chat_val *v = ctx, *x = &v[2 * a], *y = &v[2 * b];
-    if (x->type != CHAT_STR || y->type != CHAT_STR) return false;
-    return str_cmp((str){(const char *)x->u.s, x->n},
-        (str){(const char *)y->u.s, y->n}) < 0;
-}
-
-/* Order in which to write the pairs of a dict. */
-static const u32 *chat_dump_order(chat_ctx *c, const chat_dump *d, chat_val v) {
-    u32 *order = chat_take(c, 2 * (size_t)v.n * sizeof *order);
-    if (!order) return NULL;
-    for (u32 i = 0; i < v.n; i++) order[i] = i;
-    if (d->sort) sort_u32(order, order + v.n, v.n, chat_less_key, v.u.v);
-    return order;
-}
-
-static void chat_dump_value(chat_ctx *c, chat_dump *d, chat_val v, u32 depth) {
-    bool dict = v.type == CHAT_DICT;
-    if (c->status) return;
-    if (depth > CHAT_DEPTH) { CHAT_RAISE(c, "a value is too deep"); return; }
-    if ((!dict && !chat_is_seq(v)) || (v.flag & (CHAT_VIEW | CHAT_LAZY))) {
-        if (v.flag & (CHAT_VIEW | CHAT_LAZY))
-            CHAT_RAISE(c, "a generator is not JSON");
-        chat_dump_scalar(c, d, v, false);
-        return;
-    }
-    const u32 *order = chat_dump_order(c, d, v);
-    if (!order && v.n) return;
-    chat_putz(c, &d->t, dict ? "{" : "[");
-    for (u32 i = 0; i < v.n && !c->status; i++) {
-        u32 k = order[i];
-        if (i) chat_puts(c, &d->t, d->comma);
-        chat_dump_line(c, d, depth + 1);
-        if (dict) {
-            chat_dump_scalar(c, d, v.u.v[2 * k], true);
-            chat_puts(c, &d->t, d->colon);
-            chat_dump_value(c, d, v.u.v[2 * k + 1], depth + 1);
-        } else {
-            chat_dump_value(c, d, v.u.v[i], depth + 1);
-        }
-    }
-    if (v.n) chat_dump_line(c, d, depth);
-    chat_putz(c, &d->t, dict ? "}" : "]");
 }
 
 /* ---- template to tokens ---- */
@@ -10256,8 +10621,50 @@ typedef enum chat_tok {
 } chat_tok;
 
 /* An operator's v.u.i is its characters: first | second << 8. */
-typedef struct chat_token { u8 type; u32 line; chat_val v; } chat_token;
 #define CHAT_OP2(a, b) ((a) | (b) << 8)
+
+/* What goes on after an operand. */
+enum { CHAT_POST_DOT = 1, CHAT_POST_ITEM, CHAT_POST_CALL, CHAT_POST_FILTER,
+    CHAT_POST_TEST };
+
+/* How tight an operator between two values binds. */
+enum { CHAT_OR = 1, CHAT_AND, CHAT_NOT, CHAT_COMPARE, CHAT_ADD, CHAT_CONCAT,
+    CHAT_MUL, CHAT_POW };
+
+/* Words with a meaning are the first names, so that they have fixed numbers;
+ * the tags come first, in the order of CHAT_TAGS. */
+typedef enum chat_word {
+    CHAT_W_NONE, CHAT_W_IF, CHAT_W_ELIF, CHAT_W_ELSE, CHAT_W_ENDIF, CHAT_W_FOR,
+    CHAT_W_ENDFOR, CHAT_W_BREAK, CHAT_W_CONTINUE, CHAT_W_SET, CHAT_W_ENDSET,
+    CHAT_W_MACRO, CHAT_W_ENDMACRO, CHAT_W_CALL, CHAT_W_ENDCALL, CHAT_W_FILTER,
+    CHAT_W_ENDFILTER, CHAT_W_WITH, CHAT_W_ENDWITH, CHAT_W_GENERATION,
+    CHAT_W_ENDGENERATION, CHAT_W_PRINT,
+    CHAT_W_IN, CHAT_W_RECURSIVE, CHAT_W_OR, CHAT_W_AND, CHAT_W_NOT, CHAT_W_IS,
+    CHAT_W_LOOP, CHAT_W_CALLER, CHAT_W_KWARGS, CHAT_W_VARARGS,
+    CHAT_W_TRUE, CHAT_W_TRUE2, CHAT_W_FALSE, CHAT_W_FALSE2, CHAT_W_NULL,
+    CHAT_W_NULL2
+} chat_word;
+
+static const char *const CHAT_WORDS[] = {"", "if", "elif", "else", "endif",
+    "for", "endfor", "break", "continue", "set", "endset", "macro", "endmacro",
+    "call", "endcall", "filter", "endfilter", "with", "endwith", "generation",
+    "endgeneration", "print", "in", "recursive", "or", "and", "not", "is",
+    "loop", "caller", "kwargs", "varargs", "true", "True", "false", "False",
+    "none", "None"};
+
+/* The number of a name; equal texts have one. */
+static u32 chat_name_of(chat_ctx *c, chat_val v) {
+    u32 h = 0;
+    for (u32 i = 0; i < v.n; i++) h = h * 31 + v.u.s[i];
+    h = (h ^ h >> 8) & 255;
+    for (u32 i = c->head[h]; i && chat_work(c, 1); i = c->names[i - 1].next)
+        if (chat_same_text(c->names[i - 1].text, v)) return i - 1;
+    if (!chat_room(c, &c->names, c->n_names, &c->names_cap, sizeof *c->names))
+        return 0;
+    c->names[c->n_names] = (chat_name){.text = v, .next = c->head[h]};
+    c->head[h] = ++c->n_names;
+    return c->n_names - 1;
+}
 
 typedef struct chat_lexer {
     chat_ctx *c;
@@ -10268,9 +10675,44 @@ typedef struct chat_lexer {
     u32 n, cap;
 } chat_lexer;
 
+static u8 chat_post_of(chat_tok type, chat_val v, u32 name) {
+    if (type == CHAT_T_NAME) return name == CHAT_W_IS ? CHAT_POST_TEST : 0;
+    if (type != CHAT_T_OP) return 0;
+    return v.u.i == '.' ? CHAT_POST_DOT : v.u.i == '[' ? CHAT_POST_ITEM
+        : v.u.i == '(' ? CHAT_POST_CALL : v.u.i == '|' ? CHAT_POST_FILTER : 0;
+}
+
+static u8 chat_level_of(chat_tok type, chat_val v, u32 name) {
+    if (type == CHAT_T_NAME)
+        return name == CHAT_W_OR ? CHAT_OR : name == CHAT_W_AND ? CHAT_AND
+            : name == CHAT_W_IN ? CHAT_COMPARE : 0;
+    if (type != CHAT_T_OP) return 0;
+    switch (v.u.i) {
+    case '+': case '-': return CHAT_ADD;
+    case '~': return CHAT_CONCAT;
+    case '*': case '/': case '%': case CHAT_OP2('/', '/'): return CHAT_MUL;
+    case CHAT_OP2('*', '*'): return CHAT_POW;
+    default: return name ? CHAT_COMPARE : 0;
+    }
+}
+
 static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
-    if (chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t))
-        l->t[l->n++] = (chat_token){(u8)type, l->line, v};
+    static const u16 compare[] = {0, '<', '>', CHAT_OP2('=', '='),
+        CHAT_OP2('!', '='), CHAT_OP2('<', '='), CHAT_OP2('>', '=')};
+    u32 name = 0;
+    if (type == CHAT_T_NAME || (type == CHAT_T_TEXT && v.n < 32))
+        name = chat_name_of(l->c, v);
+    for (u32 i = 1; type == CHAT_T_OP && i < KS_LEN(compare); i++)
+        if (v.u.i == compare[i]) name = i;
+    if (!chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
+    chat_token *t = &l->t[l->n++];
+    *t = (chat_token){.type = (u8)type, .line = l->line, .name = name, .v = v};
+    t->level = chat_level_of(type, v, name);
+    t->post = chat_post_of(type, v, name);
+    /* `not in` compares; the word `not` alone does not. */
+    if (type == CHAT_T_NAME && name == CHAT_W_IN && l->n > 1
+        && t[-1].type == CHAT_T_NAME && t[-1].name == CHAT_W_NOT)
+        t[-1].level = CHAT_COMPARE;
 }
 
 static chat_val chat_lex_fail(chat_lexer *l, const char *why) {
@@ -10343,10 +10785,13 @@ static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     if (at) {
         ++*p;
         if (b != '\n') chat_put(l->c, t, &to[at - from], 1, NULL);
+    } else if (b == 'N') {
+        chat_lex_fail(l, "characters by name (\\N) are not supported");
     } else if (n) {
         i64 cp = chat_hex(*p + 1, l->end, n);
-        if (cp < 0 || cp > 0x10ffff) chat_lex_fail(l, "bad escape");
-        else chat_put_cp(l->c, t, cp >> 11 == 0x1b ? 0xfffd : (u32)cp, NULL);
+        if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
+            chat_lex_fail(l, "bad escape");
+        else chat_put_cp(l->c, t, (u32)cp, NULL);
         *p += n + 1;
     } else if (b >= '0' && b <= '7') {
         chat_lex_octal(l, t, p);
@@ -10372,8 +10817,63 @@ static void chat_lex_string(chat_lexer *l) {
         chat_put(l->c, &t, run, (size_t)(p - run), NULL);
         v = chat_built(&t);
     }
-    chat_lex_add(l, CHAT_T_TEXT, v);
+    chat_token *last = l->n ? &l->t[l->n - 1] : NULL;
+    if (last && last->type == CHAT_T_TEXT) { /* "a" "b" */
+        last->v = chat_concat(l->c, last->v, v);
+        last->name = 0;
+    } else chat_lex_add(l, CHAT_T_TEXT, v);
     chat_lex_go(l, p + 1);
+}
+
+/* Digits of a base with single _ between them; the byte after them. */
+static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p, u32 base) {
+    const u8 *from = p;
+    for (; p < l->end; p++) {
+        if (*p == '_' && p > from && p[-1] != '_') continue;
+        i64 d = chat_hex(p, l->end, 1);
+        if (d < 0 || d >= base) break;
+    }
+    return p > from && p[-1] == '_' ? p - 1 : p;
+}
+
+/* Digits behind 0x, 0o or 0b; false when there is none of these. */
+static bool chat_lex_based(chat_lexer *l, chat_val *v, const u8 **end) {
+    static const char marks[] = "xob";
+    static const u8 bases[] = {16, 8, 2};
+    const u8 *p = l->p + 2;
+    const char *mark = *l->p == '0' && l->end - l->p > 2 && p[-1]
+        ? strchr(marks, p[-1] | 32) : NULL;
+    if (!mark) return false;
+    u32 base = bases[mark - marks];
+    p += *p == '_';
+    const u8 *last = chat_lex_digits(l, p, base);
+    if (last == p) return false;
+    *end = last;
+    for (*v = chat_int(0); p < *end && v->u.i >> 59 == 0; p++)
+        if (*p != '_') v->u.i = v->u.i * base + chat_hex(p, *end, 1);
+    if (p < *end) chat_lex_fail(l, "an integer of more than 63 bits");
+    return true;
+}
+
+/* 0x1F, 0o17, 0b11, 12, 1_000, 1.5, 1e5. Behind a point there are only
+ * integers, so that x.0.1 is two items. */
+static void chat_lex_number(chat_lexer *l, bool point) {
+    const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q = end;
+    chat_val v = {0};
+    if (!chat_lex_based(l, &v, &end)) {
+        if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
+            end = q = chat_lex_digits(l, q + 1, 10);
+        if (!point && l->end - q > 1 && (*q | 32) == 'e') {
+            q += 1 + (q[1] == '-' || q[1] == '+');
+            if (q < l->end && *q >= '0' && *q <= '9')
+                end = chat_lex_digits(l, q, 10);
+        }
+        if (chat_number(p, end, false, &v) != (size_t)(end - p)
+            || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
+            chat_lex_fail(l, "bad number");
+    }
+    chat_lex_add(l, CHAT_T_NUMBER, v);
+    l->p = end;
 }
 
 static bool chat_is_word(u8 b) {
@@ -10381,22 +10881,26 @@ static bool chat_is_word(u8 b) {
         || (b >= '0' && b <= '9') || b >= 0x80;
 }
 
+/* Behind the word at p; p itself when there is none. */
+static const u8 *chat_lex_name(const chat_lexer *l, const u8 *p) {
+    for (u32 cp, k; p < l->end; p += k) {
+        k = chat_next(p, l->end, &cp);
+        txt_class is = txt_class_of(cp);
+        if (cp < 0x80 ? !chat_is_word(*p) : is != TXT_LETTER && is != TXT_UPPER
+            && is != TXT_LOWER && is != TXT_NUMBER && is != TXT_MARK) break;
+    }
+    return p;
+}
+
 /* One token inside of a tag; *depth counts open brackets. */
 static void chat_lex_one(chat_lexer *l, u32 *depth) {
     static const char pairs[] = "**//==!=<=>=";
     const u8 *p = l->p;
     chat_val v = {0};
-    size_t n;
     if (*p == '"' || *p == '\'') { chat_lex_string(l); return; }
-    if (*p >= '0' && *p <= '9') {
-        n = chat_number(p, l->end, false, &v);
-        if (!n) { chat_lex_fail(l, "bad number"); return; }
-        chat_lex_add(l, CHAT_T_NUMBER, v);
-        l->p += n;
-        return;
-    }
-    if (chat_is_word(*p)) {
-        while (p < l->end && chat_is_word(*p)) p++;
+    if (*p >= '0' && *p <= '9') { chat_lex_number(l, p[-1] == '.'); return; }
+    p = chat_lex_name(l, p);
+    if (p > l->p) {
         chat_lex_add(l, CHAT_T_NAME, chat_str(l->p, (size_t)(p - l->p)));
         l->p = p;
         return;
@@ -10435,9 +10939,10 @@ static void chat_lex_inside(chat_lexer *l, bool tag) {
 }
 
 static void chat_lex_comment(chat_lexer *l, const u8 *p) {
+    const u8 *from = p;
     while (p < l->end && !chat_lex_at(l, p, "#}")) p++;
     if (p >= l->end) { chat_lex_fail(l, "a comment does not end"); return; }
-    u8 sign = p[-1] == '-' || p[-1] == '+' ? p[-1] : 0;
+    u8 sign = p > from && (p[-1] == '-' || p[-1] == '+') ? p[-1] : 0;
     chat_lex_close(l, p + 2, sign, true);
 }
 
@@ -10482,6 +10987,7 @@ static void chat_lex(chat_lexer *l) {
         const u8 *in = at + 2 + (sign != 0), *raw = NULL;
         u8 raw_sign = 0;
         if (kind == '%') raw = chat_lex_word(l, in, "raw", &raw_sign);
+        if (raw_sign == '+') raw = NULL;
         if (raw) { chat_lex_raw(l, raw, raw_sign); continue; }
         if (kind == '#') { chat_lex_comment(l, in); continue; }
         chat_lex_go(l, in);
@@ -10504,924 +11010,6 @@ static str chat_lines(chat_ctx *c, str s) {
     }
     if (s.n && s.p[s.n - 1] == '\n') s.n--;
     return s;
-}
-
-/* ---- tokens to instructions ---- */
-
-/* What the machine does: pops its operands, pushes its result. Jumps are
- * relative to the instruction. */
-typedef enum chat_code {
-    CHAT_TEXT_OUT,  /* writes constant arg */
-    CHAT_CONST, CHAT_NAME, CHAT_ATTR, CHAT_ITEM, CHAT_SLICE,
-    CHAT_MAKE_LIST, CHAT_MAKE_TUPLE, CHAT_MAKE_DICT,    /* of arg items */
-    CHAT_CALL,      /* callee, a positional, b pairs of name and value */
-    CHAT_FILTER, CHAT_TEST,     /* the same on the constant named arg */
-    CHAT_BINARY,    /* arg: the operator */
-    CHAT_NEGATE, CHAT_PLUS, CHAT_NOT,
-    CHAT_COMPARE,   /* a: operator; b: another follows, jump arg if false */
-    CHAT_JUMP, CHAT_JUMP_FALSE, /* pops */
-    CHAT_OR_POP_FALSE, CHAT_OR_POP_TRUE,    /* jump and keep, or pop */
-    CHAT_EMIT,
-    CHAT_FOR,       /* pops what to loop over; a: only collects */
-    CHAT_NEXT,      /* pushes the next item, or jumps */
-    CHAT_KEEP,      /* pops a condition, keeps the item */
-    CHAT_KEPT,      /* ends collecting, pushes the list */
-    CHAT_FOR_END,   /* ends the loop, jumps if it ran */
-    CHAT_IN, CHAT_OUT,          /* a scope */
-    CHAT_STORE, CHAT_STORE_ATTR, CHAT_UNPACK,
-    CHAT_CAPTURE, CHAT_CAPTURED,
-    CHAT_DEFINE,    /* macro number arg */
-    CHAT_DEFAULT,   /* jumps if the parameter a was given */
-    CHAT_RETURN
-} chat_code;
-
-typedef enum chat_kind {
-    CHAT_B_IF, CHAT_B_FOR, CHAT_B_ELSE, CHAT_B_MACRO, CHAT_B_SET,
-    CHAT_B_FILTER, CHAT_B_WITH, CHAT_B_GENERATION
-} chat_kind;
-
-/* An open block. Jumps that wait for their target are a chain through arg. */
-typedef struct chat_block {
-    u8 kind;
-    u32 line, start;
-    u32 miss, ends;         /* chains: to the next branch, to the end */
-    const chat_token *opened;   /* what its tag says behind set or filter */
-} chat_block;
-
-enum { CHAT_NO_JUMP = 0 };  /* no chain; a jump at i is i + 1 */
-
-typedef struct chat_parser {
-    chat_ctx *c;
-    const chat_token *t;
-    u32 depth, n_blocks;
-    u32 line;               /* of the token before t */
-    u32 unknown;            /* line of an unknown filter or test */
-    chat_val unknown_name;
-    chat_block blocks[CHAT_DEPTH];
-    chat_list *macros;      /* of CHAT_MACRO values without a scope */
-    void (*expr)(struct chat_parser *p, bool cond);
-    bool (*known)(u32 kind, chat_val name);
-} chat_parser;
-
-static void chat_syntax(chat_parser *p, const char *why) {
-    p->c->line = p->t->line;
-    chat_val v = p->t->v;
-    if (p->t->type == CHAT_T_NAME)
-        chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%.*s'", why,
-            chat_clip(v, 60), (const char *)v.u.s);
-    else if (p->t->type == CHAT_T_OP)
-        chat_fail(p->c, KSLLM_ERR_FORMAT, "%s at '%c'", why, (char)v.u.i);
-    else chat_fail(p->c, KSLLM_ERR_FORMAT, "%s", why);
-}
-
-static u32 chat_emit(chat_parser *p, chat_code op, u32 a, u32 b, u32 arg) {
-    chat_ctx *c = p->c;
-    if (a > 255 || b > 255) chat_syntax(p, "too many arguments");
-    if (!chat_room(c, &c->ops, c->n_ops, &c->ops_cap, sizeof *c->ops))
-        return 0;
-    c->ops[c->n_ops] =
-        (chat_op){(u8)op, (u8)a, (u8)b, (i32)arg, p->line};
-    return c->n_ops++;
-}
-
-/* A jump whose target comes later, added to a chain. */
-static void chat_jump(chat_parser *p, chat_code op, u32 a, u32 *chain) {
-    u32 at = chat_emit(p, op, a, op == CHAT_COMPARE, *chain);
-    *chain = at + 1;
-}
-
-/* The jumps of a chain come here. */
-static void chat_land(chat_parser *p, u32 *chain) {
-    chat_ctx *c = p->c;
-    while (*chain && !c->status) {
-        u32 at = *chain - 1;
-        *chain = (u32)c->ops[at].arg;
-        c->ops[at].arg = (i32)(c->n_ops - at);
-    }
-    *chain = CHAT_NO_JUMP;
-}
-
-static void chat_jump_back(chat_parser *p, u32 to) {
-    u32 at = chat_emit(p, CHAT_JUMP, 0, 0, 0);
-    if (!p->c->status) p->c->ops[at].arg = (i32)to - (i32)at;
-}
-
-/* The constant's number; equal texts share one, so that names are numbers. */
-static u32 chat_const(chat_ctx *c, chat_val v) {
-    u32 h = 0, cap = c->consts.cap;
-    if (v.type == CHAT_STR && v.n < 64) {
-        for (u32 i = 0; i < v.n; i++) h = h * 31 + v.u.s[i];
-        h = (h & 255);
-        for (u32 i = c->head[h]; i; i = c->chain[i - 1]) {
-            chat_val old = c->consts.v[i - 1];
-            if (old.n == v.n && (!v.n || chat_same_text(old, v))) return i - 1;
-        }
-    }
-    chat_push(c, &c->consts, v);
-    if (c->consts.cap != cap) {
-        u32 *more = chat_take(c, c->consts.cap * sizeof *more);
-        if (more && c->chain) memcpy(more, c->chain, cap * sizeof *more);
-        c->chain = more;
-    }
-    if (c->status) return 0;
-    u32 at = c->consts.n;
-    if (v.type == CHAT_STR && v.n < 64) {
-        c->chain[at - 1] = c->head[h];
-        c->head[h] = at;
-    }
-    return at - 1;
-}
-
-static u32 chat_name(chat_ctx *c, const char *z) {
-    return chat_const(c, chat_strz(z));
-}
-
-static bool chat_sees(const chat_parser *p, i64 op) {
-    return p->t->type == CHAT_T_OP && p->t->v.u.i == op;
-}
-
-static bool chat_sees_name(const chat_parser *p, const char *z) {
-    return p->t->type == CHAT_T_NAME && chat_is(p->t->v, z);
-}
-
-static void chat_step(chat_parser *p) {
-    p->line = p->t->line;
-    if (p->t->type != CHAT_T_END) p->t++;
-    chat_work(p->c, 1);
-}
-
-static bool chat_accept(chat_parser *p, i64 op) {
-    bool sees = chat_sees(p, op);
-    if (sees) chat_step(p);
-    return sees;
-}
-
-static bool chat_accept_name(chat_parser *p, const char *z) {
-    bool sees = chat_sees_name(p, z);
-    if (sees) chat_step(p);
-    return sees;
-}
-
-static void chat_expect(chat_parser *p, char op) {
-    char why[] = "expected 'x'";
-    why[10] = op;
-    if (!chat_accept(p, op)) chat_syntax(p, why);
-}
-
-static chat_val chat_take_name(chat_parser *p) {
-    chat_val v = p->t->v;
-    if (p->t->type != CHAT_T_NAME) chat_syntax(p, "expected a name");
-    else chat_step(p);
-    return v;
-}
-
-static void chat_load(chat_parser *p, chat_val v) {
-    chat_emit(p, CHAT_CONST, 0, 0, chat_const(p->c, v));
-}
-
-/* Arguments up to the closing parenthesis, the opening one is behind. */
-static void chat_parse_args(chat_parser *p, u32 *n, u32 *n_kw) {
-    *n = *n_kw = 0;
-    while (!p->c->status && !chat_accept(p, ')')) {
-        if (*n + *n_kw) {
-            chat_expect(p, ',');
-            if (chat_accept(p, ')')) return;
-        }
-        if (p->t->type == CHAT_T_NAME && p->t[1].type == CHAT_T_OP
-            && p->t[1].v.u.i == '=') {
-            chat_load(p, p->t->v);
-            p->t += 2;
-            ++*n_kw;
-        } else if (*n_kw) {
-            chat_syntax(p, "a positional argument behind a named one");
-        } else {
-            ++*n;
-        }
-        p->expr(p, true);
-    }
-}
-
-/* Items up to `close`; *comma says whether one was seen. */
-static u32 chat_parse_items(chat_parser *p, char close, bool *comma) {
-    u32 n = 0;
-    *comma = false;
-    while (!p->c->status && !chat_accept(p, close)) {
-        if (n) {
-            chat_expect(p, ',');
-            *comma = true;
-            if (chat_accept(p, close)) break;
-        }
-        p->expr(p, true);
-        n++;
-    }
-    return n;
-}
-
-static void chat_parse_dict(chat_parser *p) {
-    u32 n = 0;
-    while (!p->c->status && !chat_accept(p, '}')) {
-        if (n) {
-            chat_expect(p, ',');
-            if (chat_accept(p, '}')) break;
-        }
-        p->expr(p, true);
-        chat_expect(p, ':');
-        p->expr(p, true);
-        n++;
-    }
-    chat_emit(p, CHAT_MAKE_DICT, 0, 0, n);
-}
-
-static void chat_parse_name(chat_parser *p) {
-    chat_val v = chat_take_name(p);
-    if (chat_is(v, "true") || chat_is(v, "True")) chat_load(p, chat_bool(1));
-    else if (chat_is(v, "false") || chat_is(v, "False"))
-        chat_load(p, chat_bool(0));
-    else if (chat_is(v, "none") || chat_is(v, "None"))
-        chat_load(p, chat_none());
-    else chat_emit(p, CHAT_NAME, 0, 0, chat_const(p->c, v));
-}
-
-static void chat_parse_primary(chat_parser *p) {
-    bool comma;
-    if (p->t->type == CHAT_T_NAME) {
-        chat_parse_name(p);
-    } else if (p->t->type == CHAT_T_TEXT) {
-        chat_val v = p->t->v;
-        for (chat_step(p); p->t->type == CHAT_T_TEXT; chat_step(p))
-            v = chat_concat(p->c, v, p->t->v);
-        chat_load(p, v);
-    } else if (p->t->type == CHAT_T_NUMBER) {
-        chat_load(p, p->t->v);
-        chat_step(p);
-    } else if (chat_accept(p, '(')) {
-        u32 n = chat_parse_items(p, ')', &comma);
-        if (n != 1 || comma) chat_emit(p, CHAT_MAKE_TUPLE, 0, 0, n);
-    } else if (chat_accept(p, '[')) {
-        u32 n = chat_parse_items(p, ']', &comma);
-        chat_emit(p, CHAT_MAKE_LIST, 0, 0, n);
-    } else if (chat_accept(p, '{')) {
-        chat_parse_dict(p);
-    } else {
-        chat_syntax(p, "expected an expression");
-    }
-}
-
-/* x[i] or x[a:b:c], behind the bracket. */
-static void chat_parse_item(chat_parser *p) {
-    u32 colons = 0;
-    bool value = false;
-    while (!p->c->status && !chat_accept(p, ']')) {
-        if (chat_accept(p, ':')) {
-            if (!value) chat_load(p, chat_none());
-            value = false;
-            if (++colons > 2) chat_syntax(p, "too many ':'");
-        } else if (value) {
-            chat_syntax(p, "expected ']'");
-        } else {
-            p->expr(p, true);
-            value = true;
-        }
-    }
-    if (!colons && !value) chat_syntax(p, "expected an index");
-    if (!colons) { chat_emit(p, CHAT_ITEM, 0, 0, 0); return; }
-    if (!value) chat_load(p, chat_none());
-    if (colons == 1) chat_load(p, chat_none());
-    chat_emit(p, CHAT_SLICE, 0, 0, 0);
-}
-
-static void chat_parse_call(chat_parser *p) {
-    u32 n, n_kw;
-    chat_parse_args(p, &n, &n_kw);
-    chat_emit(p, CHAT_CALL, n, n_kw, 0);
-}
-
-static void chat_parse_postfix(chat_parser *p) {
-    while (!p->c->status) {
-        if (chat_accept(p, '.')) {
-            if (p->t->type == CHAT_T_NUMBER) {
-                chat_load(p, p->t->v);
-                chat_step(p);
-                chat_emit(p, CHAT_ITEM, 0, 0, 0);
-                continue;
-            }
-            chat_val v = chat_take_name(p);
-            chat_emit(p, CHAT_ATTR, 0, 0, chat_const(p->c, v));
-        } else if (chat_accept(p, '[')) {
-            chat_parse_item(p);
-        } else if (chat_accept(p, '(')) {
-            chat_parse_call(p);
-        } else {
-            return;
-        }
-    }
-}
-
-/* A name that may have dots. */
-static chat_val chat_parse_dotted(chat_parser *p) {
-    chat_val v = chat_take_name(p);
-    while (!p->c->status && chat_accept(p, '.')) {
-        v = chat_concat(p->c, v, chat_strz("."));
-        v = chat_concat(p->c, v, chat_take_name(p));
-    }
-    return v;
-}
-
-enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
-    CHAT_IS_LIST, CHAT_IS_DICT };
-
-/* jinja2 refuses an unknown filter when it compiles, unless it stands right
- * inside of an `if`: then only its use fails. */
-static void chat_check_known(chat_parser *p, u32 kind, chat_val name) {
-    bool soft = p->n_blocks && p->blocks[p->n_blocks - 1].kind == CHAT_B_IF;
-    if (soft || p->unknown || p->known(kind, name)) return;
-    p->unknown = p->line;
-    p->unknown_name = name;
-}
-
-static void chat_parse_filter(chat_parser *p) {
-    u32 n = 0, n_kw = 0;
-    chat_val name = chat_parse_dotted(p);
-    chat_check_known(p, CHAT_IS_FILTER, name);
-    if (chat_accept(p, '(')) chat_parse_args(p, &n, &n_kw);
-    chat_emit(p, CHAT_FILTER, n, n_kw, chat_const(p->c, name));
-}
-
-static bool chat_starts_arg(const chat_parser *p) {
-    switch (p->t->type) {
-    case CHAT_T_TEXT: case CHAT_T_NUMBER: return true;
-    case CHAT_T_OP: return chat_sees(p, '(') || chat_sees(p, '[')
-        || chat_sees(p, '{');
-    case CHAT_T_NAME: return !chat_sees_name(p, "else")
-        && !chat_sees_name(p, "or") && !chat_sees_name(p, "and");
-    default: return false;
-    }
-}
-
-static void chat_parse_test(chat_parser *p) {
-    u32 n = 0, n_kw = 0;
-    bool negated = chat_accept_name(p, "not");
-    chat_val name = chat_parse_dotted(p);
-    chat_check_known(p, CHAT_IS_TEST, name);
-    if (chat_accept(p, '(')) {
-        chat_parse_args(p, &n, &n_kw);
-    } else if (chat_starts_arg(p)) {
-        if (chat_sees_name(p, "is")) chat_syntax(p, "a test of a test");
-        chat_parse_primary(p);
-        chat_parse_postfix(p);
-        n = 1;
-    }
-    chat_emit(p, CHAT_TEST, n, n_kw, chat_const(p->c, name));
-    if (negated) chat_emit(p, CHAT_NOT, 0, 0, 0);
-}
-
-static void chat_parse_filters(chat_parser *p) {
-    while (!p->c->status) {
-        if (chat_accept(p, '|')) chat_parse_filter(p);
-        else if (chat_accept_name(p, "is")) chat_parse_test(p);
-        else if (chat_accept(p, '(')) chat_parse_call(p);
-        else return;
-    }
-}
-
-static void chat_parse_unary(chat_parser *p) {
-    u32 n = 0;
-    u64 minus = 0;
-    while (chat_sees(p, '-') || chat_sees(p, '+')) {
-        minus = minus << 1 | chat_sees(p, '-');
-        chat_step(p);
-        if (++n == 60) chat_syntax(p, "too many signs");
-        if (p->c->status) return;
-    }
-    chat_parse_primary(p);
-    chat_parse_postfix(p);
-    for (; n--; minus >>= 1)
-        chat_emit(p, minus & 1 ? CHAT_NEGATE : CHAT_PLUS, 0, 0, 0);
-    chat_parse_filters(p);
-}
-
-/* Operators from left to right, by level: + -, ~, * / // %, **. */
-static bool chat_at_level(const chat_parser *p, u32 level) {
-    static const u16 ops[4][4] = {{'+', '-'}, {'~'},
-        {'*', '/', CHAT_OP2('/', '/'), '%'}, {CHAT_OP2('*', '*')}};
-    if (p->t->type != CHAT_T_OP) return false;
-    for (u32 i = 0; i < 4; i++)
-        if (ops[level][i] && p->t->v.u.i == ops[level][i]) return true;
-    return false;
-}
-
-static void chat_parse_math(chat_parser *p, u32 level) {
-    if (level == 4) { chat_parse_unary(p); return; }
-    chat_parse_math(p, level + 1);
-    while (!p->c->status && chat_at_level(p, level)) {
-        u32 op = (u32)p->t->v.u.i;
-        chat_step(p);
-        chat_parse_math(p, level + 1);
-        chat_emit(p, CHAT_BINARY, 0, 0, op);
-    }
-}
-
-/* The comparison at hand, 0 when there is none: its characters, or i for in
- * and n for not in. */
-static u32 chat_take_compare(chat_parser *p) {
-    static const u16 ops[] = {'<', '>', CHAT_OP2('=', '='),
-        CHAT_OP2('!', '='), CHAT_OP2('<', '='), CHAT_OP2('>', '=')};
-    for (u32 i = 0; i < KS_LEN(ops); i++)
-        if (chat_accept(p, ops[i])) return i + 1;
-    if (chat_accept_name(p, "in")) return 7;
-    if (chat_sees_name(p, "not") && p->t[1].type == CHAT_T_NAME
-        && chat_is(p->t[1].v, "in")) {
-        p->t += 2;
-        return 8;
-    }
-    return 0;
-}
-
-/* a < b < c: each side once, and the end reached with the first false. */
-static void chat_parse_compare(chat_parser *p) {
-    u32 ends = CHAT_NO_JUMP, op, next;
-    chat_parse_math(p, 0);
-    for (op = chat_take_compare(p); op && !p->c->status; op = next) {
-        chat_parse_math(p, 0);
-        next = chat_take_compare(p);
-        if (next) chat_jump(p, CHAT_COMPARE, op, &ends);
-        else chat_emit(p, CHAT_COMPARE, op, 0, 0);
-    }
-    chat_land(p, &ends);
-}
-
-static void chat_parse_not(chat_parser *p) {
-    u32 n = 0;
-    while (chat_sees_name(p, "not") && !p->c->status) chat_step(p), n++;
-    chat_parse_compare(p);
-    for (n = n ? 2 - (n & 1) : 0; n--;) chat_emit(p, CHAT_NOT, 0, 0, 0);
-}
-
-static void chat_parse_and(chat_parser *p) {
-    u32 ends = CHAT_NO_JUMP;
-    chat_parse_not(p);
-    while (!p->c->status && chat_accept_name(p, "and")) {
-        chat_jump(p, CHAT_OR_POP_FALSE, 0, &ends);
-        chat_parse_not(p);
-    }
-    chat_land(p, &ends);
-}
-
-static void chat_parse_or(chat_parser *p) {
-    u32 ends = CHAT_NO_JUMP;
-    chat_parse_and(p);
-    while (!p->c->status && chat_accept_name(p, "or")) {
-        chat_jump(p, CHAT_OR_POP_TRUE, 0, &ends);
-        chat_parse_and(p);
-    }
-    chat_land(p, &ends);
-}
-
-static void chat_reverse(chat_op *ops, u32 n) {
-    for (u32 i = 0; i < n / 2; i++) {
-        chat_op x = ops[i];
-        ops[i] = ops[n - 1 - i];
-        ops[n - 1 - i] = x;
-    }
-}
-
-/* `a if b else c` is run as b, then a or c; but a was compiled first. The two
- * change places, which their relative jumps survive. */
-static void chat_parse_choice(chat_parser *p, u32 a) {
-    chat_ctx *c = p->c;
-    u32 b = c->n_ops, miss = CHAT_NO_JUMP, end = CHAT_NO_JUMP;
-    chat_parse_or(p);
-    chat_jump(p, CHAT_JUMP_FALSE, 0, &miss);
-    if (c->status) return;
-    u32 n = c->n_ops - a, n_b = c->n_ops - b;
-    chat_reverse(c->ops + a, n);
-    chat_reverse(c->ops + a, n_b);
-    chat_reverse(c->ops + a + n_b, n - n_b);
-    miss = a + n_b;
-    chat_jump(p, CHAT_JUMP, 0, &end);
-    chat_land(p, &miss);
-    if (chat_accept_name(p, "else")) p->expr(p, true);
-    else chat_load(p, (chat_val){0});
-    chat_land(p, &end);
-}
-
-static void chat_parse_expr(chat_parser *p, bool cond) {
-    u32 at = p->c->n_ops, unknown = p->unknown;
-    if (++p->depth > CHAT_PARENS) chat_syntax(p, "too deep");
-    if (!p->c->status) chat_parse_or(p);
-    while (cond && !p->c->status && chat_accept_name(p, "if")) {
-        chat_parse_choice(p, at);
-        p->unknown = unknown;
-    }
-    p->depth--;
-}
-
-/* `a` or `a, b`: one value or a tuple. */
-static void chat_parse_tuple(chat_parser *p, bool cond) {
-    u32 n = 1;
-    p->expr(p, cond);
-    if (!chat_sees(p, ',')) return;
-    while (!p->c->status && chat_accept(p, ',')) {
-        if (p->t->type >= CHAT_T_NAME) {
-            p->expr(p, cond);
-            n++;
-        }
-    }
-    chat_emit(p, CHAT_MAKE_TUPLE, 0, 0, n);
-}
-
-/* ---- statements ---- */
-
-static chat_block *chat_open(chat_parser *p, chat_kind kind) {
-    if (p->n_blocks == CHAT_DEPTH) {
-        chat_syntax(p, "too deep");
-        return NULL;
-    }
-    chat_block *b = &p->blocks[p->n_blocks++];
-    *b = (chat_block){.kind = (u8)kind, .line = p->t->line,
-        .start = p->c->n_ops};
-    return b;
-}
-
-/* The innermost block, if it is of this kind. */
-static chat_block *chat_inside(chat_parser *p, chat_kind kind) {
-    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b && b->kind == kind) return b;
-    chat_syntax(p, "unexpected tag");
-    return NULL;
-}
-
-/* Names to store to: one, or those that a value is unpacked to. */
-typedef struct chat_target {
-    const chat_token *at[8];    /* a name; behind it may stand .attribute */
-    u32 n;
-    bool tuple;
-} chat_target;
-
-static bool chat_has_attr(const chat_token *t) {
-    return t[1].type == CHAT_T_OP && t[1].v.u.i == '.';
-}
-
-static chat_target chat_parse_target(chat_parser *p) {
-    chat_target t = {{NULL}, 0, false};
-    t.tuple = chat_accept(p, '(');
-    bool open = t.tuple;
-    do {
-        if (t.n && p->t->type != CHAT_T_NAME) break;
-        if (t.n == KS_LEN(t.at)) { chat_syntax(p, "too many names"); break; }
-        t.at[t.n++] = p->t;
-        chat_take_name(p);
-        if (chat_accept(p, '.')) chat_take_name(p);
-        t.tuple = t.tuple || chat_sees(p, ',');
-    } while (!p->c->status && chat_accept(p, ','));
-    if (open) chat_expect(p, ')');
-    return t;
-}
-
-static void chat_store(chat_parser *p, const chat_target *t) {
-    if (p->c->status) return;
-    if (t->tuple) chat_emit(p, CHAT_UNPACK, 0, 0, t->n);
-    for (u32 i = 0; i < t->n; i++) {
-        u32 name = chat_const(p->c, t->at[i]->v);
-        if (!chat_has_attr(t->at[i])) {
-            chat_emit(p, CHAT_STORE, 0, 0, name);
-            continue;
-        }
-        chat_emit(p, CHAT_NAME, 0, 0, name);
-        chat_emit(p, CHAT_STORE_ATTR, 0, 0,
-            chat_const(p->c, t->at[i][2].v));
-    }
-}
-
-static void chat_parse_if(chat_parser *p) {
-    chat_block *b = chat_open(p, CHAT_B_IF);
-    if (!b) return;
-    chat_parse_tuple(p, false);
-    chat_jump(p, CHAT_JUMP_FALSE, 0, &b->miss);
-}
-
-static void chat_parse_elif(chat_parser *p) {
-    chat_block *b = chat_inside(p, CHAT_B_IF);
-    if (!b) return;
-    if (!b->miss) chat_syntax(p, "elif behind else");
-    chat_jump(p, CHAT_JUMP, 0, &b->ends);
-    chat_land(p, &b->miss);
-    chat_parse_tuple(p, false);
-    chat_jump(p, CHAT_JUMP_FALSE, 0, &b->miss);
-}
-
-/* Ends the loop; behind it comes what `else` holds. */
-static void chat_end_loop(chat_parser *p, chat_block *b) {
-    chat_jump_back(p, b->start);
-    chat_land(p, &b->miss);
-    chat_jump(p, CHAT_FOR_END, 0, &b->ends);
-}
-
-static void chat_parse_else(chat_parser *p) {
-    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b && b->kind == CHAT_B_FOR) {
-        chat_end_loop(p, b);
-        b->kind = CHAT_B_ELSE;
-        chat_emit(p, CHAT_IN, 0, 0, 0);
-    } else if (b && b->kind == CHAT_B_IF && b->miss) {
-        chat_jump(p, CHAT_JUMP, 0, &b->ends);
-        chat_land(p, &b->miss);
-    } else {
-        chat_syntax(p, "unexpected tag");
-    }
-}
-
-static void chat_parse_endif(chat_parser *p) {
-    chat_block *b = chat_inside(p, CHAT_B_IF);
-    if (!b) return;
-    chat_land(p, &b->miss);
-    chat_land(p, &b->ends);
-    p->n_blocks--;
-}
-
-static void chat_parse_for(chat_parser *p) {
-    chat_block b = {.kind = CHAT_B_FOR, .line = p->t->line};
-    chat_target target = chat_parse_target(p);
-    u32 miss = CHAT_NO_JUMP;
-    if (!chat_accept_name(p, "in")) chat_syntax(p, "expected 'in'");
-    chat_parse_tuple(p, false);
-    if (chat_accept_name(p, "if")) {
-        chat_emit(p, CHAT_FOR, 1, 0, 0);
-        u32 start = p->c->n_ops;
-        chat_jump(p, CHAT_NEXT, 0, &miss);
-        chat_store(p, &target);
-        p->expr(p, true);
-        chat_emit(p, CHAT_KEEP, 0, 0, 0);
-        chat_jump_back(p, start);
-        chat_land(p, &miss);
-        chat_emit(p, CHAT_KEPT, 0, 0, 0);
-    }
-    if (chat_sees_name(p, "recursive")) chat_syntax(p, "not supported");
-    chat_emit(p, CHAT_FOR, 0, 0, 0);
-    b.start = p->c->n_ops;
-    chat_jump(p, CHAT_NEXT, 0, &b.miss);
-    chat_store(p, &target);
-    chat_block *open = chat_open(p, CHAT_B_FOR);
-    if (open) *open = b;
-}
-
-static void chat_parse_endfor(chat_parser *p) {
-    chat_block *b = p->n_blocks ? &p->blocks[p->n_blocks - 1] : NULL;
-    if (b && b->kind == CHAT_B_ELSE) {
-        chat_emit(p, CHAT_OUT, 0, 0, 0);
-    } else {
-        b = chat_inside(p, CHAT_B_FOR);
-        if (!b) return;
-        chat_end_loop(p, b);
-    }
-    chat_land(p, &b->ends);
-    p->n_blocks--;
-}
-
-/* break and continue leave the scopes that were opened in the loop. */
-static void chat_parse_leave(chat_parser *p, bool out) {
-    for (u32 i = p->n_blocks; i-- > 0 && !p->c->status;) {
-        chat_block *b = &p->blocks[i];
-        if (b->kind == CHAT_B_FOR) {
-            if (out) chat_jump(p, CHAT_JUMP, 0, &b->miss);
-            else chat_jump_back(p, b->start);
-            return;
-        }
-        if (b->kind == CHAT_B_MACRO) break;
-        if (b->kind == CHAT_B_SET || b->kind == CHAT_B_FILTER)
-            chat_syntax(p, "leaving a block that is being captured");
-        if (b->kind != CHAT_B_IF) chat_emit(p, CHAT_OUT, 0, 0, 0);
-    }
-    chat_syntax(p, "not inside of a loop");
-}
-
-static void chat_parse_break(chat_parser *p) { chat_parse_leave(p, true); }
-static void chat_parse_continue(chat_parser *p) { chat_parse_leave(p, false); }
-
-static void chat_skip_tag(chat_parser *p) {
-    while (p->t->type != CHAT_T_TAG_END && p->t->type != CHAT_T_END) p->t++;
-}
-
-/* Opens a block whose output becomes a value. */
-static void chat_parse_capture(chat_parser *p, chat_kind kind,
-    const chat_token *opened) {
-    chat_block *b = chat_open(p, kind);
-    if (!b) return;
-    b->opened = opened;
-    chat_emit(p, CHAT_CAPTURE, 0, 0, 0);
-    chat_emit(p, CHAT_IN, 0, 0, 0);
-    chat_skip_tag(p);
-}
-
-static void chat_parse_set(chat_parser *p) {
-    const chat_token *from = p->t;
-    chat_target target = chat_parse_target(p);
-    if (chat_accept(p, '=')) {
-        chat_parse_tuple(p, true);
-        chat_store(p, &target);
-        return;
-    }
-    if (p->t->type != CHAT_T_TAG_END && !chat_sees(p, '|'))
-        chat_syntax(p, "expected '='");
-    chat_parse_capture(p, CHAT_B_SET, from);
-}
-
-static void chat_parse_filter_block(chat_parser *p) {
-    if (p->t->type != CHAT_T_NAME) chat_syntax(p, "expected a filter");
-    chat_parse_capture(p, CHAT_B_FILTER, p->t);
-}
-
-/* What was captured goes through the filters that the opening tag named. */
-static void chat_parse_captured(chat_parser *p, chat_kind kind) {
-    chat_block *b = chat_inside(p, kind);
-    if (!b) return;
-    chat_emit(p, CHAT_OUT, 0, 0, 0);
-    chat_emit(p, CHAT_CAPTURED, 0, 0, 0);
-    const chat_token *back = p->t;
-    p->t = b->opened;
-    p->n_blocks--;
-    if (kind == CHAT_B_SET) {
-        chat_target target = chat_parse_target(p);
-        chat_parse_filters(p);
-        p->t = back;
-        chat_store(p, &target);
-        return;
-    }
-    chat_parse_filter(p);
-    chat_parse_filters(p);
-    p->t = back;
-    chat_emit(p, CHAT_EMIT, 0, 0, 0);
-}
-
-static void chat_parse_endset(chat_parser *p) {
-    chat_parse_captured(p, CHAT_B_SET);
-}
-static void chat_parse_endfilter(chat_parser *p) {
-    chat_parse_captured(p, CHAT_B_FILTER);
-}
-
-enum { CHAT_MAX_PARAMS = 64 };
-
-/* Parameters; *defaults is where the default of each stands, or NULL. */
-static void chat_parse_params(chat_parser *p, chat_macro *m) {
-    u32 names[CHAT_MAX_PARAMS], n = 0;
-    const chat_token *at[CHAT_MAX_PARAMS] = {0};
-    chat_expect(p, '(');
-    while (!p->c->status && !chat_accept(p, ')')) {
-        if (n) chat_expect(p, ',');
-        if (n == CHAT_MAX_PARAMS) chat_syntax(p, "too many parameters");
-        if (p->c->status) return;
-        names[n] = chat_const(p->c, chat_take_name(p));
-        if (chat_accept(p, '=')) {
-            u32 given = CHAT_NO_JUMP;
-            at[n] = p->t;
-            chat_jump(p, CHAT_DEFAULT, n, &given);
-            p->expr(p, true);
-            chat_emit(p, CHAT_STORE, 0, 0, names[n]);
-            chat_land(p, &given);
-        } else if (n && at[n - 1]) {
-            chat_syntax(p, "a parameter without default behind one with it");
-        }
-        n++;
-    }
-    u32 *params = chat_take(p->c, (n + 1) * sizeof *params);
-    bool *has = chat_take(p->c, (n + 1) * sizeof *has);
-    if (!params || !has) return;
-    memcpy(params, names, n * sizeof *params);
-    for (u32 i = 0; i < n; i++) has[i] = at[i] != NULL;
-    m->n_params = n;
-    m->params = params;
-    m->has_default = has;
-}
-
-static void chat_parse_macro(chat_parser *p) {
-    chat_macro *m = chat_take(p->c, sizeof *m);
-    u32 name = chat_const(p->c, chat_take_name(p));
-    chat_block b = {.kind = CHAT_B_MACRO, .line = p->t->line};
-    if (!m) return;
-    m->name = name;
-    chat_push(p->c, p->macros,
-        (chat_val){.type = CHAT_MACRO, .u.macro = m});
-    chat_emit(p, CHAT_DEFINE, 0, 0, p->macros->n - 1);
-    chat_emit(p, CHAT_STORE, 0, 0, name);
-    chat_jump(p, CHAT_JUMP, 0, &b.ends);
-    m->at = p->c->n_ops;
-    chat_parse_params(p, m);
-    chat_block *open = chat_open(p, CHAT_B_MACRO);
-    if (open) *open = b;
-}
-
-static void chat_parse_endmacro(chat_parser *p) {
-    chat_block *b = chat_inside(p, CHAT_B_MACRO);
-    if (!b) return;
-    if (p->t->type == CHAT_T_NAME) chat_step(p);
-    chat_emit(p, CHAT_RETURN, 0, 0, 0);
-    chat_land(p, &b->ends);
-    p->n_blocks--;
-}
-
-static void chat_parse_with(chat_parser *p) {
-    const chat_token *names[CHAT_DEPTH];
-    u32 n = 0;
-    while (p->t->type == CHAT_T_NAME && !p->c->status) {
-        if (n == CHAT_DEPTH) { chat_syntax(p, "too many names"); return; }
-        names[n++] = p->t;
-        chat_take_name(p);
-        chat_expect(p, '=');
-        p->expr(p, true);
-        if (!chat_accept(p, ',')) break;
-    }
-    chat_emit(p, CHAT_IN, 0, 0, 0);
-    while (n) chat_emit(p, CHAT_STORE, 0, 0, chat_const(p->c, names[--n]->v));
-    chat_open(p, CHAT_B_WITH);
-}
-
-static void chat_parse_generation(chat_parser *p) {
-    chat_open(p, CHAT_B_GENERATION);
-    chat_emit(p, CHAT_IN, 0, 0, 0);
-}
-
-static void chat_parse_endscope(chat_parser *p, chat_kind kind) {
-    if (!chat_inside(p, kind)) return;
-    chat_emit(p, CHAT_OUT, 0, 0, 0);
-    p->n_blocks--;
-}
-
-static void chat_parse_endwith(chat_parser *p) {
-    chat_parse_endscope(p, CHAT_B_WITH);
-}
-static void chat_parse_endgeneration(chat_parser *p) {
-    chat_parse_endscope(p, CHAT_B_GENERATION);
-}
-
-static const struct {
-    const char *name;
-    void (*parse)(chat_parser *p);
-} CHAT_TAGS[] = {
-    {"if", chat_parse_if}, {"elif", chat_parse_elif},
-    {"else", chat_parse_else}, {"endif", chat_parse_endif},
-    {"for", chat_parse_for}, {"endfor", chat_parse_endfor},
-    {"break", chat_parse_break}, {"continue", chat_parse_continue},
-    {"set", chat_parse_set}, {"endset", chat_parse_endset},
-    {"macro", chat_parse_macro}, {"endmacro", chat_parse_endmacro},
-    {"filter", chat_parse_filter_block}, {"endfilter", chat_parse_endfilter},
-    {"with", chat_parse_with}, {"endwith", chat_parse_endwith},
-    {"generation", chat_parse_generation},
-    {"endgeneration", chat_parse_endgeneration},
-};
-
-static void chat_parse_tag(chat_parser *p) {
-    for (u32 i = 0; i < KS_LEN(CHAT_TAGS); i++)
-        if (chat_sees_name(p, CHAT_TAGS[i].name)) {
-            chat_step(p);
-            CHAT_TAGS[i].parse(p);
-            if (p->t->type != CHAT_T_TAG_END)
-                chat_syntax(p, "expected the end of the tag");
-            else chat_step(p);
-            return;
-        }
-    chat_syntax(p, "unknown tag");
-}
-
-static void chat_parse_part(chat_parser *p) {
-    if (p->t->type == CHAT_T_DATA) {
-        chat_emit(p, CHAT_TEXT_OUT, 0, 0, chat_const(p->c, p->t->v));
-        chat_step(p);
-    } else if (p->t->type == CHAT_T_VAR) {
-        chat_step(p);
-        chat_parse_tuple(p, true);
-        chat_emit(p, CHAT_EMIT, 0, 0, 0);
-        if (p->t->type != CHAT_T_VAR_END) chat_syntax(p, "expected '}}'");
-        else chat_step(p);
-    } else {
-        chat_step(p);
-        chat_parse_tag(p);
-    }
-    if (p->unknown && !p->c->status) {
-        p->c->line = p->unknown;
-        chat_fail(p->c, KSLLM_ERR_FORMAT, "unknown filter or test '%.*s'",
-            chat_clip(p->unknown_name, 60),
-            (const char *)p->unknown_name.u.s);
-    }
-}
-
-static void chat_compile(chat_ctx *c, str source, chat_list *macros,
-    bool (*known)(u32 kind, chat_val name)) {
-    str s = chat_lines(c, source);
-    chat_lexer l = {.c = c, .p = (const u8 *)s.p, .line = 1, .fresh = true};
-    l.end = l.p + s.n;
-    chat_lex(&l);
-    chat_parser *p = chat_take(c, sizeof *p);
-    if (!p || c->status) return;
-    *p = (chat_parser){.c = c, .t = l.t, .line = 1, .macros = macros,
-        .expr = chat_parse_expr, .known = known};
-    while (p->t->type != CHAT_T_END && !c->status) chat_parse_part(p);
-    if (p->n_blocks && !c->status) {
-        c->line = p->blocks[p->n_blocks - 1].line;
-        chat_fail(c, KSLLM_ERR_FORMAT, "a block does not end");
-    }
-    chat_emit(p, CHAT_RETURN, 0, 0, 0);
-    c->line = 0;
 }
 
 /* ---- operators ---- */
@@ -11454,25 +11042,29 @@ static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
     chat_text t = {0};
     chat_list l = {0};
     if (n <= 0 || !v.n) n = 0;
-    for (; n > 0 && chat_work(c, 1); n--) {
+    if (v.type == CHAT_LIST && v.flag)
+        return CHAT_RAISE(c, "* of what is no list");
+    for (; n > 0 && chat_work(c, v.type == CHAT_STR ? 1 : v.n); n--) {
         if (v.type == CHAT_STR) chat_puts(c, &t, v);
         else for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[i]);
     }
-    if (v.type == CHAT_STR) return chat_built(&t);
-    chat_val r = chat_listed(l);
+    chat_val r = v.type == CHAT_STR ? chat_built(&t) : chat_listed(l);
     r.type = v.type;
+    r.flag = v.flag;
     return r;
 }
 
+/* As chat_concat does it. */
 static chat_val chat_join_lists(chat_ctx *c, chat_val a, chat_val b) {
-    chat_list l = {0};
-    l.v = chat_take(c, ((size_t)a.n + b.n + 1) * sizeof *l.v);
-    if (!l.v) return (chat_val){0};
-    l.cap = a.n + b.n + 1;
-    if (l.cap > CHAT_ITEMS) return CHAT_RAISE(c, "a list is too long");
-    for (u32 i = 0; i < a.n; i++) chat_push(c, &l, a.u.v[i]);
-    for (u32 i = 0; i < b.n; i++) chat_push(c, &l, b.u.v[i]);
-    chat_val r = chat_listed(l);
+    chat_list *l = &c->tail_items;
+    if (!chat_work(c, b.n)) return (chat_val){0};
+    if (!l->n || a.u.v != l->v || a.n != l->n) {
+        if (!chat_work(c, a.n)) return (chat_val){0};
+        *l = (chat_list){0};
+        for (u32 i = 0; i < a.n && !c->status; i++) chat_push(c, l, a.u.v[i]);
+    }
+    for (u32 i = 0; i < b.n && !c->status; i++) chat_push(c, l, b.u.v[i]);
+    chat_val r = chat_listed(*l);
     r.type = a.type;
     return r;
 }
@@ -11499,91 +11091,220 @@ static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     return bad ? CHAT_RAISE(c, "an integer is too large") : chat_int(r);
 }
 
+/* -v of an integer beyond 63 bits, which may come back into them. */
+static chat_val chat_negative(chat_ctx *c, chat_val v) {
+    if (v.u.s[0] == '-') return chat_cut(v, 1, v.n);
+    v.type = CHAT_STR;
+    v = chat_concat(c, chat_strz("-"), v);
+    if (chat_is(v, "-9223372036854775808")) return chat_int(INT64_MIN);
+    v.type = CHAT_BIG;
+    return v;
+}
+
 static f64 chat_floor(f64 x) {
     if (!(x > -9e15 && x < 9e15)) return x;
     f64 r = (f64)(i64)x;
     return r > x ? r - 1 : r;
 }
 
+/* As Python has them: a % b has the sign of b, and a // b fits to it. */
+static f64 chat_float_mod(f64 a, f64 b, f64 *quotient) {
+    f64 mod = fmod(a, b), q = (a - mod) / b;
+    if (mod < 0 ? b > 0 : mod > 0 && b < 0) mod += b, q -= 1;
+    if (!(mod < 0 || mod > 0)) mod = copysign(0, b);
+    *quotient = chat_floor(q);
+    if (q - *quotient > 0.5) *quotient += 1;
+    if (!(*quotient < 0 || *quotient > 0)) *quotient = copysign(0, a / b);
+    return mod;
+}
+
+/* libm's pow is another one on every system; a square is exact to the bit. */
+static chat_val chat_float_pow(chat_ctx *c, f64 a, f64 b) {
+    f64 r = a * a;
+    if (!(b > 2 || b < 2)) {
+        if (r > DBL_MAX && fabs(a) <= DBL_MAX)
+            return CHAT_RAISE(c, "a power is too large");
+        return chat_float(r);
+    }
+    if (!(b > 1 || b < 1)) return chat_float(a);
+    if (!(b > 0 || b < 0)) return chat_float(1);
+    return CHAT_RAISE(c, "** with numbers that are not whole is supported for "
+        "0, 1 and 2 only");
+}
+
 static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
+    f64 quotient;
     switch (op) {
     case '+': return chat_float(a + b);
     case '-': return chat_float(a - b);
     case '*': return chat_float(a * b);
+    case CHAT_OP2('*', '*'): return chat_float_pow(c, a, b);
     default: break;
     }
-    if (op == CHAT_OP2('*', '*')) {
-        f64 r = 1;
-        i64 n = b >= -1024 && b <= 1024 ? (i64)b : 0;
-        if ((f64)n < b || (f64)n > b)
-            return CHAT_RAISE(c, "** wants a small integer");
-        for (i64 k = n < 0 ? -n : n; k > 0; k--) r *= a;
-        return chat_float(n < 0 ? 1 / r : r);
-    }
-    if (!(b < 0 || b > 0)) return CHAT_RAISE(c, "division by zero");
+    if (!(b < 0 || b > 0 || b != b)) return CHAT_RAISE(c, "division by zero");
     if (op == '/') return chat_float(a / b);
-    f64 q = chat_floor(a / b);
-    return chat_float(op == '%' ? a - q * b : q);
+    f64 mod = chat_float_mod(a, b, &quotient);
+    return chat_float(op == '%' ? mod : quotient);
 }
 
-/* Width, precision and so on of a text or number, shared by % and format:
- * [fill or flags][width][.precision][kind]. */
+/* How a number or a text is written by % and by format. */
 typedef struct chat_spec {
-    bool zero, left, plus;
+    u32 fill;
+    u8 align;               /* < > ^ or =: fill behind the sign; 0: none */
+    u8 sign, comma, kind;
+    bool alt, zero;         /* zero: fill with 0 behind the sign */
     i32 width, precision;   /* precision -1: none given */
-    u8 kind;
 } chat_spec;
 
+static void chat_fill(chat_ctx *c, chat_text *t, u32 fill, i64 n) {
+    for (; n > 0 && chat_work(c, 1); n--) chat_put_cp(c, t, fill, NULL);
+}
+
+/* s between `before` and `after` times `fill`, the first after its `head`. */
+static void chat_put_filled(chat_ctx *c, chat_text *t, chat_val s, u32 head,
+    u32 fill, i64 before, i64 after) {
+    chat_puts(c, t, chat_cut(s, 0, head));
+    chat_fill(c, t, fill, before);
+    chat_puts(c, t, chat_cut(s, head, s.n));
+    chat_fill(c, t, fill, after);
+}
+
 static void chat_put_padded(
-    chat_ctx *c, chat_text *t, chat_val s, const chat_spec *f) {
-    i64 pad = f->width - (i64)chat_count(s);
-    bool zero = f->zero && !f->left;
-    if (zero && s.n && (s.u.s[0] == '-' || s.u.s[0] == '+')) {
-        chat_puts(c, t, chat_cut(s, 0, 1));
-        s = chat_cut(s, 1, s.n);
-    }
-    for (i64 i = 0; i < pad && !f->left; i++) chat_putz(c, t, zero ? "0" : " ");
-    chat_puts(c, t, s);
-    for (i64 i = 0; i < pad && f->left; i++) chat_putz(c, t, " ");
+    chat_ctx *c, chat_text *t, chat_val s, u32 head, const chat_spec *f) {
+    i64 pad = f->width - chat_chars(c, s);
+    i64 before = f->align == '<' ? 0 : f->align == '^' ? pad / 2 : pad;
+    if (pad < 0) pad = before = 0;
+    chat_put_filled(c, t, s, f->align == '=' ? head : 0, f->fill, before,
+        pad - before);
 }
 
-/* Decimal digits from vsnprintf, with a point whatever the locale. */
-static void chat_put_fixed(chat_ctx *c, chat_text *t, f64 f, i32 digits) {
+/* Digits with a separator after every few, from the right. */
+static void chat_put_grouped(
+    chat_ctx *c, chat_text *t, const char *p, u32 n, u8 comma, u32 every) {
+    for (u32 i = 0; i < n; i++) {
+        if (i && comma && (n - i) % every == 0) chat_put(c, t, &comma, 1, NULL);
+        chat_put(c, t, p + i, 1, NULL);
+    }
+}
+
+/* What stands before the digits: the sign and 0x. */
+static u32 chat_put_head(chat_ctx *c, chat_text *t, bool minus,
+    const chat_spec *f, u8 base) {
+    const u8 head[] = {minus ? '-' : f->sign, '0', base};
+    bool sign = head[0] != 0;
+    if (sign) chat_put(c, t, head, 1, NULL);
+    if (base) chat_put(c, t, head + 1, 2, NULL);
+    return (sign ? 1u : 0u) + (base ? 2 : 0);
+}
+
+static u32 chat_put_integer(
+    chat_ctx *c, chat_text *t, chat_val v, const chat_spec *f) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    u8 kind = f->kind, low = kind | 32;
+    u32 base = low == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 10;
+    char buf[64], *p = buf + sizeof buf;
+    if (v.type == CHAT_BIG && base != 10) {
+        chat_refuse(c, "a base of an integer beyond 63 bits");
+        return 0;
+    }
+    bool minus = v.type == CHAT_BIG ? v.u.s[0] == '-' : v.u.i < 0;
+    u64 m = minus ? 0 - (u64)v.u.i : (u64)v.u.i;
+    for (; v.type != CHAT_BIG && (m || p == buf + sizeof buf); m /= base)
+        *--p = digits[m % base + (kind == 'X' ? 16 : 0)];
+    u32 head = chat_put_head(c, t, minus, f, f->alt && base != 10 ? kind : 0);
+    u32 n = (u32)(buf + sizeof buf - p);
+    if (v.type == CHAT_BIG) n = v.n - minus;
+    if (f->precision > 0) chat_fill(c, t, '0', f->precision - (i64)n);
+    chat_put_grouped(c, t, v.type == CHAT_BIG ? (const char *)v.u.s + minus
+        : p, n, f->comma, base == 10 ? 3 : 4);
+    return head;
+}
+
+static u32 chat_put_real(
+    chat_ctx *c, chat_text *t, f64 x, const chat_spec *f) {
+    char buf[1400];
+    bool percent = f->kind == '%';
+    int n = f->precision < 0 ? 6 : f->precision;
+    if (n > 1000) { chat_refuse(c, "a precision above 1000"); return 0; }
+    if (percent) x *= 100;
+    n = chat_print_float(buf, sizeof buf, percent ? 'f' : (char)f->kind, f->alt,
+        n, x);
+    bool minus = buf[0] == '-';
+    u32 head = chat_put_head(c, t, minus, f, 0), digits = 0;
+    while (chat_is_digit((u8 *)buf + minus + digits, (u8 *)buf + n)) digits++;
+    chat_put_grouped(c, t, buf + minus, digits, f->comma, 3);
+    chat_putz(c, t, buf + minus + digits);
+    if (percent) chat_putz(c, t, "%");
+    return head;
+}
+
+/* The nearest double of any number. */
+static f64 chat_real(chat_ctx *c, chat_val v) {
+    chat_decimal x = {{0}, 0, 0, false};
+    if (v.type != CHAT_BIG) return chat_f64(v);
+    bool minus = v.u.s[0] == '-';
+    chat_read_digits(&x, v.u.s + minus, v.u.s + v.n, false, false);
+    f64 f = chat_to_f64(&x);
+    if (f > DBL_MAX) CHAT_RAISE(c, "an integer too large for a float");
+    return minus ? -f : f;
+}
+
+/* The integer part of a float. */
+static chat_val chat_whole(chat_ctx *c, f64 f) {
     char buf[400];
-    int n = chat_format(buf, sizeof buf, "%.*f", (int)min_u32((u32)digits, 60),
-        f);
-    for (int i = 0; i < n; i++)
-        chat_putz(c, t, (buf[i] >= '0' && buf[i] <= '9') || buf[i] == '-'
-            ? (char[]){buf[i], 0} : buf[i] > ' ' && i ? "." : "");
+    if (f < 0x1p63 && f >= -0x1p63) return chat_int((i64)f);
+    if (f != f || f > DBL_MAX || f < -DBL_MAX)
+        return CHAT_RAISE(c, "no integer: infinite, or no number");
+    u32 n = (u32)chat_print_float(buf, sizeof buf, 'f', false, 0, f);
+    return (chat_val){.type = CHAT_BIG, .n = n, .u.s = chat_keep(c, buf, n)};
 }
 
-static void chat_put_spec(chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
+static void chat_put_char(chat_ctx *c, chat_text *t, i64 cp) {
+    if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
+        CHAT_RAISE(c, "no character has the number %lld", (long long)cp);
+    else chat_put_cp(c, t, (u32)cp, NULL);
+}
+
+/* One value of text % values. */
+static void chat_put_percent(
+    chat_ctx *c, chat_text *t, chat_val v, chat_spec f, bool markup) {
     chat_text s = {0};
-    bool number = f.kind && strchr("dixXfF", f.kind);
-    bool integer = number && f.kind != 'f' && f.kind != 'F';
-    if ((number && !chat_is_number(v)) || (integer && v.type == CHAT_FLOAT
-        && !(v.u.f > -9e18 && v.u.f < 9e18))) {
+    chat_style st = chat_repr(f.kind == 'a');
+    bool number = f.kind && strchr("diuxXoeEfFgG", f.kind);
+    bool real = number && strchr("eEfFgG", f.kind);
+    bool base = number && strchr("xXo", f.kind);
+    u32 head = 0;
+    f.align = f.align ? f.align : number && f.zero ? '=' : '>';
+    f.fill = number && f.zero && f.align == '=' ? '0' : ' ';
+    if (number && (!chat_is_numeric(v) || (base && (v.type == CHAT_FLOAT
+            || markup)))) {
         CHAT_RAISE(c, "%s where a format wants a number", chat_type_name(v));
-        return;
+    } else if (real) {
+        head = chat_put_real(c, &s, chat_real(c, v), &f);
+    } else if (number) {
+        if (v.type == CHAT_FLOAT) v = chat_whole(c, v.u.f);
+        head = chat_put_integer(c, &s, v, &f);
+    } else if (f.kind == 'c') {
+        if (markup) CHAT_RAISE(c, "%%c in markup");
+        else if (v.type == CHAT_STR && chat_chars(c, v) == 1)
+            chat_puts(c, &s, v);
+        else if (chat_is_int(v)) chat_put_char(c, &s, v.u.i);
+        else CHAT_RAISE(c, "%%c wants a character");
+    } else {
+        if (f.kind == 's') chat_print(c, &s, v, 0);
+        else chat_put_value(c, &s, v, &st, 1);
     }
-    if (f.plus && number && chat_f64(v) >= 0) chat_putz(c, &s, "+");
-    if (f.kind == 'f' || f.kind == 'F')
-        chat_put_fixed(c, &s, chat_f64(v), f.precision < 0 ? 6 : f.precision);
-    else if ((f.kind == 'x' || f.kind == 'X') && v.type != CHAT_FLOAT)
-        chat_putf(c, &s, f.kind == 'x' ? "%llx" : "%llX", (long long)v.u.i);
-    else if (number)
-        chat_putf(c, &s, "%lld", v.type == CHAT_FLOAT ? (long long)v.u.f
-            : (long long)v.u.i);
-    else chat_print(c, &s, v, f.kind == 'r');
     chat_val text = chat_built(&s);
-    if (!number && f.precision >= 0)
+    if (markup && !number && !(f.kind == 's' && v.type == CHAT_STR
+            && v.flag & CHAT_MARKUP)) text = chat_escape(c, text);
+    if (!number && f.kind != 'c' && f.precision >= 0)
         text = chat_cut(text, 0, chat_offset(text, (size_t)f.precision));
-    chat_put_padded(c, t, text, &f);
+    if (!c->status) chat_put_padded(c, t, text, head, &f);
 }
 
 static const u8 *chat_read_width(
     chat_ctx *c, const u8 *p, const u8 *end, i32 *out) {
-    for (*out = 0; p < end && *p >= '0' && *p <= '9'; p++)
+    for (*out = 0; chat_is_digit(p, end); p++)
         if ((*out = *out * 10 + *p - '0') > 10000) {
             CHAT_RAISE(c, "a format's width is too large");
             return end;
@@ -11591,50 +11312,98 @@ static const u8 *chat_read_width(
     return p;
 }
 
-static const u8 *chat_read_spec(
-    chat_ctx *c, const u8 *p, const u8 *end, chat_spec *f) {
-    *f = (chat_spec){.precision = -1};
-    for (; p < end && *p && strchr("0-+ <>", *p); p++) {
-        f->zero |= *p == '0';
-        f->left |= *p == '-' || *p == '<';
-        f->plus |= *p == '+';
+/* The values that a format takes one after the other. */
+typedef struct chat_taken {
+    chat_val v;             /* all of them */
+    u32 n, k;
+    bool named;             /* %(name)s */
+} chat_taken;
+
+static chat_val chat_take_value(chat_ctx *c, chat_taken *a) {
+    if (a->named) return chat_refuse(c, "a format with and without names");
+    if (a->k == a->n) return CHAT_RAISE(c, "a format has too few values");
+    return a->v.type == CHAT_TUPLE ? a->v.u.v[a->k++] : (a->k++, a->v);
+}
+
+/* A width or precision: digits, or * for the next value. */
+static const u8 *chat_read_star(chat_ctx *c, const u8 *p, const u8 *end,
+    chat_taken *a, i32 *out) {
+    if (p == end || *p != '*') return chat_read_width(c, p, end, out);
+    chat_val v = chat_take_value(c, a);
+    if (!chat_is_int(v) || v.u.i > 10000 || v.u.i < -10000)
+        CHAT_RAISE(c, "* wants an integer, and none so large");
+    else *out = (i32)v.u.i;
+    return p + 1;
+}
+
+/* %(name)s: the value of the name; p is behind the parenthesis. */
+static const u8 *chat_read_named(
+    chat_ctx *c, const u8 *p, const u8 *end, chat_taken *a, chat_val *v) {
+    const u8 *from = p;
+    u32 depth = 1;
+    for (; p < end; p++) {
+        depth += *p == '(';
+        if (*p == ')' && !--depth) break;
     }
-    p = chat_read_width(c, p, end, &f->width);
-    if (p < end && *p == '.')
-        p = chat_read_width(c, p + 1, end, &f->precision);
-    if (p < end && *p != '}') f->kind = *p++;
-    return p;
+    if (p == end || a->v.type != CHAT_DICT) {
+        CHAT_RAISE(c, "a format with names wants a mapping");
+        return end;
+    }
+    if (a->k) chat_refuse(c, "a format with and without names");
+    chat_val *at = chat_get(c, a->v.u.v, a->v.n,
+        chat_str(from, (size_t)(p - from)));
+    if (!at) CHAT_RAISE(c, "a format has a name without a value");
+    else *v = *at;
+    a->named = true;
+    return p + 1;
 }
 
 /* text % values */
 static chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
     const u8 *p = s.u.s, *end = p + s.n;
+    chat_taken a = {v, v.type == CHAT_TUPLE ? v.n : 1, 0, false};
     chat_text t = {0};
-    chat_spec f;
-    u32 k = 0, n = v.type == CHAT_TUPLE ? v.n : 1;
-    while (p < end && !c->status) {
+    while (p < end && chat_work(c, 1)) {
         const u8 *run = p;
+        chat_val x = {.type = CHAT_UNSET};
+        chat_spec f = {.precision = -1};
         while (p < end && *p != '%') p++;
         chat_puts(c, &t, chat_cut(s, (size_t)(run - s.u.s),
             (size_t)(p - s.u.s)));
         if (p == end) break;
-        p = chat_read_spec(c, p + 1, end, &f);
-        if (f.kind == '%') { chat_putz(c, &t, "%"); continue; }
-        if (!f.kind || !strchr("sdirxXfF", f.kind))
-            return CHAT_RAISE(c, "format %%%c is not supported",
-                f.kind ? f.kind : ' ');
-        if (k == n) return CHAT_RAISE(c, "a format has too few values");
-        chat_put_spec(c, &t, v.type == CHAT_TUPLE ? v.u.v[k] : v, f);
-        k++;
+        if (++p < end && *p == '%') { chat_put(c, &t, p++, 1, NULL); continue; }
+        if (p < end && *p == '(') p = chat_read_named(c, p + 1, end, &a, &x);
+        for (; p < end && *p && strchr("0-+ #", *p); p++) {
+            if (*p == '0') f.zero = true;
+            else if (*p == '-') f.align = '<';
+            else if (*p == '#') f.alt = true;
+            else if (*p == '+' || !f.sign) f.sign = *p;
+        }
+        p = chat_read_star(c, p, end, &a, &f.width);
+        if (f.width < 0) f.width = -f.width, f.align = '<';
+        if (p < end && *p == '.')
+            p = chat_read_star(c, p + 1, end, &a, &f.precision);
+        p += p < end && *p && strchr("hlL", *p);
+        f.kind = p < end ? *p++ : 0;
+        if (!f.kind || !strchr("sradiuxXoeEfFgGc", f.kind))
+            return CHAT_RAISE(c, "a format with a letter that is none");
+        if (x.type == CHAT_UNSET) x = chat_take_value(c, &a);
+        chat_put_percent(c, &t, x, f, s.flag & CHAT_MARKUP);
     }
-    if (k < n && v.type != CHAT_DICT && v.type != CHAT_LIST
-        && v.type != CHAT_UNDEF)
+    if (a.k < a.n && !a.named && v.type != CHAT_DICT && v.type != CHAT_UNDEF
+        && v.type != CHAT_RANGE && (v.type != CHAT_LIST || v.flag))
         return CHAT_RAISE(c, "a format has too many values");
-    return chat_built(&t);
+    chat_val r = chat_built(&t);
+    r.flag = s.flag;
+    return r;
 }
 
 static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
-    if (op == '~') return chat_concat(c, chat_to_str(c, a), chat_to_str(c, b));
+    if (op == '~') {
+        a = chat_concat(c, chat_to_str(c, a), chat_to_str(c, b));
+        a.flag = 0;
+        return a;
+    }
     if (op == '%' && a.type == CHAT_STR) return chat_percent(c, a, b);
     if (a.type == CHAT_UNDEF || b.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "an undefined value in arithmetic");
@@ -11647,33 +11416,67 @@ static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
     if (op == '+' && a.type == CHAT_STR && b.type == CHAT_STR)
         return chat_add_text(c, a, b);
     if (op == '+' && chat_is_seq(a) && a.type == b.type
-        && !((a.flag | b.flag) & (CHAT_VIEW | CHAT_LAZY)))
+        && (a.type == CHAT_TUPLE || !(a.flag | b.flag)))
         return chat_join_lists(c, a, b);
     if (op == '*' && chat_is_int(b) && (a.type == CHAT_STR || chat_is_seq(a)))
         return chat_repeat(c, a, b.u.i);
     if (op == '*' && chat_is_int(a) && (b.type == CHAT_STR || chat_is_seq(b)))
         return chat_repeat(c, b, a.u.i);
+    if (chat_is_numeric(a) && chat_is_numeric(b))
+        return chat_refuse(c, "arithmetic with an integer beyond 63 bits");
     return CHAT_RAISE(c, "%c between %s and %s", (char)op, chat_type_name(a),
         chat_type_name(b));
 }
 
+/* A view of keys or pairs, which compares as a set. */
+static bool chat_is_set(chat_val v) {
+    return v.type == CHAT_LIST && v.flag & (CHAT_KEY_VIEW | CHAT_ITEM_VIEW);
+}
+
 static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
-    if (chat_is_number(a) && chat_is_number(b)) {
-        if (chat_is_int(a) && chat_is_int(b)) return a.u.i < b.u.i;
-        return chat_f64(a) < chat_f64(b);
-    }
+    if (chat_is_numeric(a) && chat_is_numeric(b))
+        return chat_number_cmp(a, b) == -1;
     if (a.type == CHAT_STR && b.type == CHAT_STR)
-        return str_cmp((str){(const char *)a.u.s, a.n},
-            (str){(const char *)b.u.s, b.n}) < 0;
-    if (!chat_is_seq(a) || a.type != b.type || depth > CHAT_DEPTH) {
+        return chat_work(c, min_u32(a.n, b.n) >> 4)
+            && str_cmp((str){(const char *)a.u.s, a.n},
+                (str){(const char *)b.u.s, b.n}) < 0;
+    if (chat_is_set(a) && chat_is_set(b)) {
+        chat_refuse(c, "order of views of mappings");
+        return false;
+    }
+    if (!chat_is_array(a) || !chat_is_array(b) || a.type != b.type
+        || depth > CHAT_DEPTH) {
         CHAT_RAISE(c, "%s and %s have no order", chat_type_name(a),
             chat_type_name(b));
         return false;
     }
-    for (u32 i = 0; i < a.n && i < b.n; i++)
+    for (u32 i = 0; i < a.n && i < b.n && chat_work(c, 1); i++)
         if (!chat_eq(c, a.u.v[i], b.u.v[i], 0))
             return chat_less(c, a.u.v[i], b.u.v[i], depth + 1);
     return a.n < b.n;
+}
+
+/* Item i of a list, tuple or range. */
+static chat_val chat_nth(chat_val v, i64 i) {
+    if (v.type != CHAT_RANGE) return v.u.v[i];
+    return chat_int(v.u.range->from + i * v.u.range->by);
+}
+
+/* The items that a generator still has. `part`: perhaps not all of them will
+ * be taken, and then nobody knows what is left. */
+static chat_val chat_read_lazy(chat_ctx *c, chat_val v, bool part) {
+    u8 *state = (u8 *)(uintptr_t)v.mark;
+    if (c->status) return (chat_val){0};
+    if (*state > 1) return chat_refuse(c, "a generator read in part before");
+    if (*state) v.n = 0;
+    *state = part && v.n ? 2 : 1;
+    v.flag = 0;
+    v.mark = NULL;
+    return v;
+}
+
+static bool chat_is_lazy(chat_val v) {
+    return v.type == CHAT_LIST && (v.flag & CHAT_LAZY);
 }
 
 static bool chat_in(chat_ctx *c, chat_val v, chat_val in) {
@@ -11683,12 +11486,15 @@ static bool chat_in(chat_ctx *c, chat_val v, chat_val in) {
         return false;
     }
     if (in.type == CHAT_UNDEF) return false;
-    if (in.type == CHAT_DICT && (v.type == CHAT_LIST || v.type == CHAT_DICT))
-        CHAT_RAISE(c, "%s is no key", chat_type_name(v));
+    if (in.type == CHAT_DICT && !chat_is_key(c, v)) return false;
+    if (in.type == CHAT_LIST && in.flag & CHAT_KEY_VIEW && !chat_is_key(c, v))
+        return false;
+    if (chat_is_lazy(in)) in = chat_read_lazy(c, in, true);
     if (in.type == CHAT_DICT) return chat_get(c, in.u.v, in.n, v) != NULL;
-    if (!chat_is_seq(in)) CHAT_RAISE(c, "in %s", chat_type_name(in));
-    for (u32 i = 0; chat_is_seq(in) && i < in.n && chat_work(c, 1); i++)
-        if (chat_eq(c, in.u.v[i], v, 0)) return true;
+    bool items = chat_is_seq(in) || in.type == CHAT_RANGE;
+    if (!items) CHAT_RAISE(c, "in %s", chat_type_name(in));
+    for (u32 i = 0; items && i < in.n && chat_work(c, 1); i++)
+        if (chat_eq(c, chat_nth(in, i), v, 0)) return true;
     return false;
 }
 
@@ -11708,9 +11514,16 @@ static bool chat_compare(chat_ctx *c, u32 op, chat_val a, chat_val b) {
 /* What a `for` goes over, as a list or tuple. */
 static chat_val chat_iter(chat_ctx *c, chat_val v) {
     chat_list l = {0};
+    if (chat_is_lazy(v)) return chat_read_lazy(c, v, false);
     if (chat_is_seq(v)) return v;
+    v.flag = 0;
+    if (!chat_work(c, v.type == CHAT_STR ? v.n >> 1
+        : v.type == CHAT_DICT || v.type == CHAT_RANGE ? v.n : 0))
+        return (chat_val){0};
     if (v.type == CHAT_DICT)
         for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[2 * i]);
+    else if (v.type == CHAT_RANGE)
+        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, chat_nth(v, i));
     else if (v.type == CHAT_STR)
         for (size_t i = 0, k; i < v.n; i += k) {
             for (k = 1; i + k < v.n && (v.u.s[i + k] & 0xc0) == 0x80;) k++;
@@ -11726,18 +11539,27 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 
 /* One row per function that templates may use. params: names of what comes
- * behind v[0], or * when the function looks at its arguments itself. */
+ * behind v[0], those that need not be given behind a `;`; or * when the
+ * function looks at its arguments itself. What begins with / takes no names.
+ * A row without a function is what Python has and this has not. */
 typedef struct chat_builtin {
     const char *name;
     u8 kind;
     const char *params;
     chat_fn fn;
+    u32 how;                /* which of several, for fn */
 } chat_builtin;
 
-enum { CHAT_IS_LOOP = CHAT_IS_DICT + 1 };
+enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
+    CHAT_IS_LIST, CHAT_IS_TUPLE, CHAT_IS_DICT, CHAT_IS_LOOP,
+    CHAT_IS_OTHER,          /* attributes of numbers, ranges, views */
+    CHAT_IS_OBJECT,         /* what cyclers and joiners do */
+    CHAT_IS_MUTATOR         /* none of ours, but Python has it: the last */
+};
+_Static_assert(CHAT_IS_MUTATOR < KS_LEN(((chat_name *)0)->rows), "a kind");
 
 static chat_val chat_loop_item(const chat_loop *l, i64 i) {
-    return i >= 0 && i < l->n ? l->v[i] : (chat_val){0};
+    return i >= 0 && i < l->n ? chat_nth(l->in, i) : (chat_val){0};
 }
 
 static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
@@ -11749,30 +11571,67 @@ static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
     if (chat_is(name, "length")) return chat_int(n);
     if (chat_is(name, "revindex")) return chat_int(n - i);
     if (chat_is(name, "revindex0")) return chat_int(n - i - 1);
-    if (chat_is(name, "depth")) return chat_int(1);
-    if (chat_is(name, "depth0")) return chat_int(0);
+    if (chat_is(name, "depth")) return chat_int(l->depth + 1);
+    if (chat_is(name, "depth0")) return chat_int(l->depth);
     if (chat_is(name, "previtem")) return chat_loop_item(l, i - 1);
     if (chat_is(name, "nextitem")) return chat_loop_item(l, i + 1);
     return (chat_val){0};
 }
 
+/* The parameter behind the one at p; NULL at the end. */
+static chat_token *chat_next_param(chat_ctx *c, chat_token *p) {
+    if (p->link) p = &c->tokens[p->link];
+    else p++;
+    if (p->v.u.i == ',') p++;
+    return p->type == CHAT_T_NAME ? p : NULL;
+}
+
+static chat_token *chat_first_param(const chat_macro *m) {
+    return m->params && m->params->type == CHAT_T_NAME ? m->params : NULL;
+}
+
+/* Special names that the body of a macro uses. */
+enum { CHAT_USES_CALLER = 1, CHAT_USES_KWARGS = 2, CHAT_USES_VARARGS = 4 };
+
+static chat_val chat_macro_attr(
+    chat_ctx *c, const chat_macro *m, chat_val name) {
+    chat_token *p = chat_first_param(m);
+    chat_list l = {0};
+    u32 uses = m->tag->cond;
+    if (chat_is(name, "name"))
+        return m->tag->name == CHAT_W_MACRO ? m->tag[1].v : chat_none();
+    if (chat_is(name, "catch_kwargs"))
+        return chat_bool(uses & CHAT_USES_KWARGS);
+    if (chat_is(name, "catch_varargs"))
+        return chat_bool(uses & CHAT_USES_VARARGS);
+    if (chat_is(name, "caller")) return chat_bool(uses & CHAT_USES_CALLER);
+    if (!chat_is(name, "arguments")) return (chat_val){0};
+    for (; p && !c->status; p = chat_next_param(c, p)) chat_push(c, &l, p->v);
+    chat_val v = chat_listed(l);
+    v.type = CHAT_TUPLE;
+    return v;
+}
+
 /* Methods that would change a list or dict: the sandbox hides them. */
+static const char *const CHAT_MUTATORS[] = {"clear", "pop", "popitem",
+    "setdefault", "update", "append", "extend", "insert", "remove", "reverse",
+    "sort"};
+
 static bool chat_is_mutator(chat_val name, bool dict) {
-    static const char *const names[] = {"clear", "pop", "popitem",
-        "setdefault", "update", "append", "extend", "insert", "remove",
-        "reverse", "sort"};
-    for (u32 i = 0; i < KS_LEN(names); i++)
-        if (chat_is(name, names[i]) && (i < 2 || dict == (i < 5))) return true;
+    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS); i++)
+        if (chat_is(name, CHAT_MUTATORS[i]) && (i < 2 || dict == (i < 5)))
+            return true;
     return false;
 }
 
 static i64 chat_index(i64 i, i64 n) { return i < 0 ? i + n : i; }
 
-static chat_val chat_at(chat_val v, i64 i) {
+static chat_val chat_at(chat_ctx *c, chat_val v, i64 i) {
     if (v.type != CHAT_STR) {
         i = chat_index(i, v.n);
-        return i >= 0 && i < v.n ? v.u.v[i] : (chat_val){0};
+        return i >= 0 && i < v.n ? chat_nth(v, i) : (chat_val){0};
     }
+    if (!chat_work(c, v.n >> 4)) return (chat_val){0};
     i = chat_index(i, (i64)chat_count(v));
     if (i < 0) return (chat_val){0};
     size_t at = chat_offset(v, (size_t)i), end = at + 1;
@@ -11781,78 +11640,202 @@ static chat_val chat_at(chat_val v, i64 i) {
     return chat_cut(v, at, end);
 }
 
+static chat_val chat_range_of(
+    chat_ctx *c, i64 from, i64 to, i64 by, u32 n) {
+    chat_range *r = chat_take(c, sizeof *r);
+    if (!r) return (chat_val){0};
+    *r = (chat_range){from, to, by};
+    return (chat_val){.type = CHAT_RANGE, .n = n, .u.range = r};
+}
+
 static i64 chat_clamp(i64 i, i64 lo, i64 hi) {
     return i < lo ? lo : i > hi ? hi : i;
 }
 
+/* v[from:to:by]; what is no integer is not given. */
 static chat_val chat_slice(
     chat_ctx *c, chat_val v, chat_val from, chat_val to, chat_val by) {
-    i64 n = v.type == CHAT_STR ? (i64)chat_count(v) : v.n;
-    i64 step = by.type == CHAT_INT ? by.u.i : 1;
-    if (v.type != CHAT_STR && (!chat_is_seq(v) || v.flag))
+    bool text = v.type == CHAT_STR, range = v.type == CHAT_RANGE;
+    if (!text && !range && !chat_is_array(v))
         return CHAT_RAISE(c, "a slice of %s", chat_type_name(v));
+    if (!chat_work(c, text ? v.n >> 3 : 0)) return (chat_val){0};
+    i64 n = text ? (i64)chat_count(v) : v.n;
+    i64 step = chat_is_int(by) ? chat_clamp(by.u.i, -CHAT_TEXT, CHAT_TEXT) : 1;
     if (!step) return CHAT_RAISE(c, "a slice with step 0");
     i64 lo = step > 0 ? 0 : -1, hi = step > 0 ? n : n - 1;
-    i64 a = from.type == CHAT_INT ? chat_clamp(chat_index(from.u.i, n), lo, hi)
+    i64 a = chat_is_int(from) ? chat_clamp(chat_index(from.u.i, n), lo, hi)
         : step > 0 ? lo : hi;
-    i64 b = to.type == CHAT_INT ? chat_clamp(chat_index(to.u.i, n), lo, hi)
+    i64 b = chat_is_int(to) ? chat_clamp(chat_index(to.u.i, n), lo, hi)
         : step > 0 ? hi : lo;
-    if (v.type == CHAT_STR && step == 1)
-        return a >= b ? chat_str("", 0) : chat_cut(v,
-            chat_offset(v, (size_t)a), chat_offset(v, (size_t)b));
+    i64 count = step > 0 ? (b - a + step - 1) / step
+        : (a - b - step - 1) / -step;
+    if (count < 0) count = 0;
+    if (range) {
+        chat_range r = *v.u.range;
+        return chat_range_of(c, r.from + a * r.by, r.from + b * r.by,
+            step * r.by, (u32)count);
+    }
+    if (text && step == 1)
+        return chat_cut(v, chat_offset(v, (size_t)a),
+            chat_offset(v, (size_t)(a + count)));
+    if (!text && step == 1) {
+        v.u.v = count ? v.u.v + a : NULL;
+        v.n = (u32)count;
+        v.flag = 0;
+        return v;
+    }
     chat_val in = chat_iter(c, v);
     chat_list l = {0};
     chat_text t = {0};
-    for (; !c->status && (step > 0 ? a < b : a > b);) {
-        if (v.type == CHAT_STR) chat_puts(c, &t, in.u.v[a]);
+    for (; count-- > 0 && chat_work(c, 1); a += step) {
+        if (text) chat_puts(c, &t, in.u.v[a]);
         else chat_push(c, &l, in.u.v[a]);
-        if (__builtin_add_overflow(a, step, &a)) break;
     }
-    if (v.type == CHAT_STR) return chat_built(&t);
-    in = chat_listed(l);
+    in = text ? chat_built(&t) : chat_listed(l);
     in.type = v.type;
+    in.flag = text ? v.flag : 0;
     return in;
 }
 
-static chat_val chat_method(chat_ctx *c, chat_val v, chat_val name) {
-    u32 kind = v.type == CHAT_STR ? CHAT_IS_STR : v.type == CHAT_DICT
-        ? CHAT_IS_DICT : v.type == CHAT_LOOP ? CHAT_IS_LOOP : CHAT_IS_LIST;
-    bool has = kind != CHAT_IS_LIST || chat_is_seq(v);
-    const chat_builtin *f = has ? c->find(kind, name) : NULL;
-    chat_bound *b = f ? chat_take(c, sizeof *b) : NULL;
+/* A method of v, bound to it. */
+static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
+    if (f && f->kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
+    chat_bound *b = chat_take(c, sizeof *b);
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
     return (chat_val){.type = CHAT_METHOD, .u.bound = b};
 }
 
-/* v.name: what Python finds on the object first, then the key. */
-static chat_val chat_attr(chat_ctx *c, chat_val v, chat_val name) {
+/* v.name: what Python finds on the object first, then the key. `rows`: of
+ * chat_name, or NULL. */
+static chat_val chat_attr_of(
+    chat_ctx *c, chat_val v, chat_val name, const u16 *rows) {
+    static const u8 methods[CHAT_UNSET] = {[CHAT_STR] = CHAT_IS_STR,
+        [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_TUPLE,
+        [CHAT_DICT] = CHAT_IS_DICT, [CHAT_LOOP] = CHAT_IS_LOOP,
+        [CHAT_BOOL] = CHAT_IS_OTHER, [CHAT_INT] = CHAT_IS_OTHER,
+        [CHAT_BIG] = CHAT_IS_OTHER, [CHAT_FLOAT] = CHAT_IS_OTHER,
+        [CHAT_RANGE] = CHAT_IS_OTHER};
+    u32 kind = v.type == CHAT_LIST && v.flag ? CHAT_IS_OTHER
+        : methods[v.type];
+    chat_val *at = NULL, none = {0};
+    const chat_builtin *f = NULL;
     if (v.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "'%.*s' of an undefined value",
             chat_clip(name, 100), (const char *)name.u.s);
-    if (chat_is_mutator(name, v.type == CHAT_DICT)
-        && (v.type == CHAT_DICT || v.type == CHAT_LIST))
-        return (chat_val){0};
-    chat_val m = chat_method(c, v, name);
-    if (m.type) return m;
+    if ((!rows || rows[CHAT_IS_MUTATOR]) && (v.type == CHAT_DICT
+            || (v.type == CHAT_LIST && !v.flag))
+        && chat_is_mutator(name, v.type == CHAT_DICT)) return none;
+    if (kind && rows && rows[kind]) f = c->below->rows + rows[kind] - 1;
+    else if (kind && !rows) f = c->below->find(kind, name);
+    if (f) return chat_method(c, v, f);
+    if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "grouper"))
+        return v.u.v[0];
+    if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "list"))
+        return v.u.v[1];
+    if (v.type == CHAT_METHOD) v = v.u.bound->self;     /* a joiner */
+    if (v.type == CHAT_FUNC && chat_is(name, "fromkeys"))
+        return chat_refuse(c, "fromkeys");
     if (v.type == CHAT_LOOP) return chat_loop_attr(v.u.loop, name);
-    chat_val *at = NULL;
+    if (v.type == CHAT_MACRO) return chat_macro_attr(c, v.u.macro, name);
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
     if (v.type == CHAT_SPACE)
         at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
-    return at ? *at : (chat_val){0};
+    return at ? *at : none;
 }
 
-/* v[key]: the key first. */
-static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
+/* v[key]: the key first. `rows`: of the key's name, or NULL. */
+static chat_val chat_item_of(
+    chat_ctx *c, chat_val v, chat_val key, const u16 *rows) {
     if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "an item of nothing");
     if (v.type == CHAT_DICT) {
         chat_val *at = chat_get(c, v.u.v, v.n, key);
         if (at) return *at;
     }
-    if (chat_is_int(key) && ((chat_is_seq(v) && !v.flag)
-        || v.type == CHAT_STR)) return chat_at(v, key.u.i);
-    return key.type == CHAT_STR ? chat_attr(c, v, key) : (chat_val){0};
+    if (chat_is_int(key) && (chat_is_array(v) || v.type == CHAT_STR
+        || v.type == CHAT_RANGE))
+        return chat_at(c, v, key.u.i);
+    return key.type == CHAT_STR ? chat_attr_of(c, v, key, rows)
+        : (chat_val){0};
+}
+
+static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
+    return chat_item_of(c, v, key, NULL);
+}
+
+/* ---- calls of built-ins ---- */
+
+/* Behind the name at p, in a list like "/a,b;c". */
+static const char *chat_name_end(const char *p) {
+    while (*p && *p != ',' && *p != ';') p++;
+    return p;
+}
+
+/* The place of parameter `name`, from 1; 0: none. */
+static u32 chat_param(const char *p, chat_val name) {
+    for (u32 at = 1; *p; at++) {
+        const char *end = chat_name_end(p);
+        size_t n = (size_t)(end - p);
+        if (n && n == name.n && !memcmp(p, name.u.s, n)) return at;
+        at -= n == 0;
+        p = end + (*end != 0);
+    }
+    return 0;
+}
+
+/* Whatever a filter or a method does with a text, it may look at all of it:
+ * that is counted here, once for all of them. Tests count for themselves. */
+static bool chat_count_texts(
+    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
+    size_t n = 0;
+    for (u32 i = 0; i < a->n && f->kind != CHAT_IS_TEST; i++)
+        if (a->v[i].type == CHAT_STR) n += a->v[i].n;
+    return chat_work(c, n >> 3);
+}
+
+static chat_val chat_invoke(
+    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
+    chat_val slot[CHAT_ARGS];
+    const char *names = f->params;
+    u32 n = 1, need = 0;
+    if (!f->fn) return chat_refuse(c, f->name);
+    if (!chat_count_texts(c, f, a)) return (chat_val){0};
+    if (*names == '*') {
+        chat_args all = *a;
+        all.how = f->how;
+        return f->fn(c, &all);
+    }
+    bool named = *names != '/';
+    names += !named;
+    for (const char *p = names, *end; *p; p = end + (*end != 0)) {
+        end = chat_name_end(p);
+        n += end > p;
+        if (*end == ';') need = n;
+        else if (!*end && !need) need = n;
+    }
+    for (u32 i = 0; i < CHAT_ARGS; i++)
+        slot[i] = (chat_val){.type = CHAT_UNSET};
+    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
+    memcpy(slot, a->v, a->n * sizeof *slot);
+    for (u32 i = 0; i < a->n_kw; i++) {
+        u32 at = named ? chat_param(names, a->kw[2 * i]) : 0;
+        if (!at || slot[at].type != CHAT_UNSET)
+            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
+        slot[at] = a->kw[2 * i + 1];
+    }
+    for (u32 i = 1; i < need; i++)
+        if (slot[i].type == CHAT_UNSET)
+            return CHAT_RAISE(c, "%s: an argument is missing", f->name);
+    return f->fn(c, &(chat_args){slot, n, NULL, 0, f->how});
+}
+
+static chat_val chat_apply(
+    chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
+    const chat_builtin *f = c->below->find(kind, name);
+    if (f) return chat_invoke(c, f, a);
+    return CHAT_RAISE(c, "no %s named '%.*s'",
+        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
+        (const char *)name.u.s);
 }
 
 /* ---- filters ---- */
@@ -11861,235 +11844,447 @@ static bool chat_has(const chat_args *a, u32 i) {
     return a->v[i].type != CHAT_UNSET;
 }
 
+/* Given, and not none. */
+static bool chat_given_arg(const chat_args *a, u32 i) {
+    return a->v[i].type != CHAT_UNSET && a->v[i].type != CHAT_NONE;
+}
+
 static bool chat_flag(const chat_args *a, u32 i, bool otherwise) {
     return chat_has(a, i) ? chat_true(a->v[i]) : otherwise;
 }
 
-static i64 chat_num(const chat_args *a, u32 i, i64 otherwise) {
-    return chat_is_int(a->v[i]) ? a->v[i].u.i : otherwise;
+/* An argument that must be an integer, if it is there. */
+static i64 chat_num(chat_ctx *c, const chat_args *a, u32 i, i64 otherwise) {
+    if (!chat_has(a, i)) return otherwise;
+    if (!chat_is_int(a->v[i]))
+        CHAT_RAISE(c, "%s where an integer belongs", chat_type_name(a->v[i]));
+    return a->v[i].u.i;
 }
 
-static chat_val chat_self_text(chat_ctx *c, const chat_args *a) {
-    return chat_to_str(c, a->v[0]);
+/* A text as it is, str() of anything else. */
+static chat_val chat_soft(chat_ctx *c, chat_val v) {
+    return v.type == CHAT_STR ? v : chat_to_str(c, v);
 }
 
-static chat_val chat_f_length(chat_ctx *c, const chat_args *a) {
-    chat_val v = a->v[0];
-    if (v.type == CHAT_STR) return chat_int((i64)chat_count(v));
-    if (v.type == CHAT_UNDEF) return chat_int(0);
-    if ((chat_is_seq(v) || v.type == CHAT_DICT) && !(v.flag & CHAT_LAZY))
-        return chat_int(v.n);
-    return CHAT_RAISE(c, "%s has no length", chat_type_name(v));
+static bool chat_wants_text(chat_ctx *c, chat_val v) {
+    if (v.type == CHAT_STR) return true;
+    CHAT_RAISE(c, "%s where a text belongs", chat_type_name(v));
+    return false;
 }
 
-static chat_val chat_f_string(chat_ctx *c, const chat_args *a) {
-    return chat_self_text(c, a);
-}
-
-static chat_val chat_f_safe(chat_ctx *c, const chat_args *a) {
-    chat_val v = chat_self_text(c, a);
-    v.flag |= CHAT_MARKUP;
+static chat_val chat_lazy(chat_ctx *c, chat_list l) {
+    chat_val v = chat_listed(l);
+    v.flag = CHAT_LAZY;
+    v.mark = chat_take(c, 1);
     return v;
 }
 
-static chat_val chat_f_escape(chat_ctx *c, const chat_args *a) {
-    chat_val v = chat_self_text(c, a);
-    return v.flag & CHAT_MARKUP ? v : chat_escape(c, v);
+static chat_val chat_tuple_of(chat_list l) {
+    chat_val v = chat_listed(l);
+    v.type = CHAT_TUPLE;
+    return v;
 }
 
+/* A built-in that is one expression of its value v and its arguments a. */
+#define CHAT_FN(name, value)                                                   \
+    static chat_val chat_##name(chat_ctx *c, const chat_args *a) {             \
+        chat_val v = a->v[0];                                                  \
+        (void)c;                                                               \
+        (void)v;                                                               \
+        return value;                                                          \
+    }
+
+static chat_val chat_length(chat_ctx *c, chat_val v) {
+    if (v.type == CHAT_STR) return chat_int(chat_chars(c, v));
+    if (v.type == CHAT_UNDEF) return chat_int(0);
+    if (v.type == CHAT_LOOP) return chat_int(v.u.loop->n);
+    if ((chat_is_seq(v) || v.type == CHAT_DICT || v.type == CHAT_RANGE)
+        && !chat_is_lazy(v)) return chat_int(v.n);
+    return CHAT_RAISE(c, "%s has no length", chat_type_name(v));
+}
+
+static chat_val chat_mark_safe(chat_val v) {
+    v.flag = CHAT_MARKUP;
+    return v;
+}
+
+/* how: 1 the left, 2 the right end. */
 static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
-    return chat_strip(chat_self_text(c, a), a->v[1], true, true);
+    chat_val s = chat_soft(c, a->v[0]);
+    if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
+    u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
+    if (!chat_work(c, ((size_t)s.n >> 3) * (set >> 2))) return s;
+    chat_val r = chat_strip(s, a->v[1], a->how & 1, a->how & 2);
+    chat_work(c, (s.n - r.n) >> 2);
+    return r;
 }
 
-/* how: u, l, c (first upper, rest lower) or t (so for every word); `py` ends
- * words as str.title does, else as the filter. */
-static chat_val chat_case(chat_ctx *c, chat_val s, char how, bool py) {
+/* The final sigma is ς: after a letter with case and before none, with what
+ * is ignorable between them left out. Of that only ASCII is known here. */
+static int chat_beside(chat_val s, size_t at, bool after) {
+    u32 cp = 0, k;
+    while (after ? at < s.n : at > 0) {
+        if (!after) do at--; while (at && (s.u.s[at] & 0xc0) == 0x80);
+        k = chat_next(s.u.s + at, s.u.s + s.n, &cp);
+        if (after) at += k;
+        if (cp < 0x80 && cp && strchr("'.:^`", (int)cp)) continue;
+        if (chat_case_of(cp)) return 1;
+        txt_class class_ = txt_class_of(cp);
+        bool plain = cp < 0x80 || class_ == TXT_SPACE || chat_no_case(cp);
+        return plain ? 0 : -1;
+    }
+    return 0;
+}
+
+static u32 chat_lower_at(chat_ctx *c, chat_val s, size_t at, u32 *out) {
+    u32 cp;
+    size_t n = chat_next(s.u.s + at, s.u.s + s.n, &cp);
+    if (cp != 0x3a3) return chat_lower(cp, out);
+    int before = chat_beside(s, at, false);
+    int after = before ? chat_beside(s, at + n, true) : 0;
+    if (before < 0 || after < 0) chat_refuse(c, "lower case of this sigma");
+    out[0] = before && !after ? 0x3c2 : 0x3c3;
+    return 1;
+}
+
+/* Where a word ends for the filter title. */
+static bool chat_ends_word(u32 cp) {
+    return chat_is_space(cp)
+        || (cp && cp < 128 && strchr("-({[<", (int)cp));
+}
+
+static size_t chat_word_end(chat_val s, size_t i) {
+    for (u32 cp, k; i < s.n; i += k) {
+        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        if (chat_ends_word(cp)) break;
+    }
+    return i;
+}
+
+/* how: u upper, l lower, c capitalize, t title, w the filter title, s
+ * swapcase, f casefold. */
+static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     chat_text t = {0};
     bool start = true;
-    for (u32 i = 0, k; i < s.n && !c->status; i += k) {
-        u32 cp;
+    chat_val word = s;      /* what the lower case looks at */
+    if (!chat_work(c, s.n >> 2)) return s;
+    for (size_t i = 0, k, from = 0; i < s.n && !c->status; i += k) {
+        u32 cp, out[3], n;
         k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        bool up = how == 'u' || (how != 'l' && start);
-        u32 to = up ? chat_upper(cp) : chat_lower(cp);
+        chat_cased is = how == 't' || how == 's' ? chat_case_of(cp) : 0;
+        bool up = how == 'u' || (start && how == 'w')
+            || (how == 's' && is == CHAT_LOW);
+        if (how == 'w' && start) {
+            from = i + k;
+            word = chat_cut(s, from, chat_word_end(s, from));
+        }
+        if (cp >= 0x80 && !chat_no_case(cp)
+            && !chat_work(c, how == 'l' || chat_near(cp) ? 16 : 200)) break;
+        if (up) n = chat_upper(cp, out);
+        else if (how == 'f') n = chat_fold(cp, out);
+        else if (start && (how == 'c' || how == 't')) n = chat_title(cp, out);
+        else if (how == 's' && is != CHAT_UP) n = 1, out[0] = cp;
+        else n = chat_lower_at(c, word, i - from, out);
         const u8 *mark =
             s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
-        chat_put_cp(c, &t, to, mark);
-        bool cased = txt_class_of(cp) == TXT_UPPER
-            || txt_class_of(cp) == TXT_LOWER;
-        start = how == 't' && (py ? !cased : chat_is_space(cp)
-            || (cp < 128 && strchr("-({[<", (int)cp)));
+        for (u32 j = 0; j < n; j++) chat_put_cp(c, &t, out[j], mark);
+        start = how == 't' ? !is : how == 'w' && chat_ends_word(cp);
     }
+    chat_val v = chat_built(&t);
+    v.flag = how == 'w' ? 0 : s.flag;
+    return v;
+}
+
+/* As str.center: of an odd rest the left has more when the width is odd. */
+static chat_val chat_center(chat_ctx *c, chat_val s, i64 width, u32 fill) {
+    i64 pad = width - chat_chars(c, s);
+    i64 left = pad / 2 + (pad & width & 1);
+    chat_text t = {0};
+    if (pad <= 0) return s;
+    chat_put_filled(c, &t, s, 0, fill, left, pad - left);
     chat_val v = chat_built(&t);
     v.flag = s.flag;
     return v;
 }
 
-static chat_val chat_f_upper(chat_ctx *c, const chat_args *a) {
-    return chat_case(c, chat_self_text(c, a), 'u', false);
-}
-static chat_val chat_f_lower(chat_ctx *c, const chat_args *a) {
-    return chat_case(c, chat_self_text(c, a), 'l', false);
-}
-static chat_val chat_f_capitalize(chat_ctx *c, const chat_args *a) {
-    return chat_case(c, chat_self_text(c, a), 'c', false);
-}
-static chat_val chat_f_title(chat_ctx *c, const chat_args *a) {
-    return chat_case(c, chat_self_text(c, a), 't', false);
-}
-static chat_val chat_m_title(chat_ctx *c, const chat_args *a) {
-    return chat_case(c, a->v[0], 't', true);
-}
-
-static chat_val chat_f_default(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    bool use = a->v[0].type == CHAT_UNDEF
-        || (chat_flag(a, 2, false) && !chat_true(a->v[0]));
-    if (!use) return a->v[0];
-    return chat_has(a, 1) ? a->v[1] : chat_str("", 0);
-}
-
 static chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
-    if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 ? -v.u.f : v.u.f);
+    if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 || 1 / v.u.f < 0
+        ? -v.u.f : v.u.f);
+    if (v.type == CHAT_BIG) return chat_cut(v, v.u.s[0] == '-', v.n);
     if (!chat_is_int(v)) return CHAT_RAISE(c, "abs of %s", chat_type_name(v));
     return v.u.i < 0 ? chat_int_math(c, '-', 0, v.u.i) : chat_int(v.u.i);
 }
 
-/* The number that a text is, all of it; UNSET when it is none. */
-static chat_val chat_parse_number(chat_ctx *c, chat_val v) {
-    chat_val s = chat_strip(v, (chat_val){0}, true, true), r = {0};
-    size_t plus = s.n && s.u.s[0] == '+';
-    (void)c;
-    if (s.n > plus && chat_number(s.u.s + plus, s.u.s + s.n, false, &r)
-        == s.n - plus) return r;
-    return (chat_val){.type = CHAT_UNSET};
+static bool chat_may_join(u8 b, bool real) {
+    return (b >= '0' && b <= '9') || b >= 0x80
+        || (!real && ((b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z')));
+}
+
+/* A text as int() and float() read it: without white space around, with the
+ * decimal digits of all scripts, and with _ only between digits. */
+static chat_val chat_ascii_number(chat_ctx *c, chat_val s, bool real) {
+    chat_val none = {.type = CHAT_UNSET};
+    chat_text t = {0};
+    u32 cp, k;
+    if (!chat_work(c, s.n >> 2)) return none;
+    s = chat_strip(s, (chat_val){0}, true, true);
+    for (u32 i = 0; i < s.n; i += k) {
+        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        i32 d = cp < 0x80 ? -1 : chat_digit(cp);
+        if (cp >= 0x80 && d < 0) return none;
+        u8 b = d >= 0 ? (u8)('0' + d) : (u8)cp;
+        if (b != '_') chat_put(c, &t, &b, 1, NULL);
+        else if (!i || i + 1 == s.n || !chat_may_join(s.u.s[i - 1], real)
+            || !chat_may_join(s.u.s[i + 1], real)) return none;
+    }
+    return chat_built(&t);
+}
+
+/* int(text, base), or UNSET when the text is none. */
+static chat_val chat_text_int(chat_ctx *c, chat_val v, i64 base) {
+    chat_val none = {.type = CHAT_UNSET}, s = chat_ascii_number(c, v, false), r;
+    if (s.type != CHAT_STR || !s.n || base < 0 || base == 1 || base > 36)
+        return none;
+    bool minus = s.u.s[0] == '-';
+    if (minus || s.u.s[0] == '+') s = chat_cut(s, 1, s.n);
+    if (!s.n) return none;
+    u8 mark = s.n > 2 && s.u.s[0] == '0' ? s.u.s[1] | 32 : 0;
+    i64 of = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
+    if (of && (base == of || !base)) s = chat_cut(s, 2, s.n), base = of;
+    else if (!base && s.n > 1 && s.u.s[0] == '0'
+        && chat_strip(s, chat_strz("0"), true, true).n) return none;
+    if (!base) base = 10;
+    s = chat_cut(s, s.n - chat_strip(s, chat_strz("0"), true, false).n, s.n);
+    u64 d = 0;
+    bool big = false;
+    for (u32 i = 0; i < s.n; i++) {
+        u32 b = s.u.s[i], low = b | 32;
+        i64 x = b >= '0' && b <= '9' ? (i64)b - '0' : low >= 'a' && low <= 'z'
+            ? (i64)low - 'a' + 10 : 99;
+        if (x >= base) return none;
+        big |= !mul_ok(d, (u64)base, &d) || !add_ok(d, (u64)x, &d);
+    }
+    if (!big && d <= (u64)INT64_MAX + minus)
+        return chat_int(minus ? (i64)(0 - d) : (i64)d);
+    if (base != 10) return chat_refuse(c, "an integer beyond 63 bits");
+    if (s.n > CHAT_BIG_DIGITS) return none;
+    r = minus ? chat_concat(c, chat_strz("-"), s) : s;
+    r.type = CHAT_BIG;
+    return r;
+}
+
+/* float(text), or UNSET. */
+static chat_val chat_text_float(chat_ctx *c, chat_val v) {
+    static const char *const words[] = {"inf", "infinity", "nan"};
+    chat_val s = chat_ascii_number(c, v, true), none = {.type = CHAT_UNSET};
+    chat_decimal x = {{0}, 0, 0, false};
+    if (s.type != CHAT_STR || !s.n) return none;
+    bool minus = s.u.s[0] == '-';
+    if (minus || s.u.s[0] == '+') s = chat_cut(s, 1, s.n);
+    for (u32 w = 0; w < KS_LEN(words); w++) {
+        u32 i = 0;
+        while (i < s.n && words[w][i] && (s.u.s[i] | 32) == words[w][i]) i++;
+        if (i < s.n || words[w][i] || !i) continue;
+        f64 odd = w < 2 ? (f64)INFINITY : (f64)NAN;
+        return chat_float(minus ? -odd : odd);
+    }
+    const u8 *p = s.u.s, *end = p + s.n;
+    const u8 *q = chat_read_digits(&x, p, end, false, false);
+    size_t digits = (size_t)(q - p);
+    if (q < end && *q == '.') {
+        p = q + 1;
+        q = chat_read_digits(&x, p, end, false, true);
+        digits += (size_t)(q - p);
+    }
+    if (!digits || chat_read_exponent(&x, q, end) < end) return none;
+    f64 f = chat_to_f64(&x);
+    return chat_float(minus ? -f : f);
 }
 
 static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], otherwise = chat_has(a, 1) ? a->v[1] : chat_int(0);
-    if (v.type == CHAT_STR) v = chat_parse_number(c, v);
+    if (v.type == CHAT_STR) {
+        bool base = !chat_has(a, 2) || chat_is_int(a->v[2]);
+        chat_val i = base ? chat_text_int(c, v, chat_num(c, a, 2, 10))
+            : (chat_val){.type = CHAT_UNSET};
+        if (i.type != CHAT_UNSET) return i;
+        v = chat_text_float(c, v);
+        if (v.type == CHAT_FLOAT && (v.u.f > DBL_MAX || v.u.f < -DBL_MAX))
+            return otherwise;
+    }
+    if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "int of nothing");
+    if (v.type == CHAT_BIG) return v;
     if (chat_is_int(v)) return chat_int(v.u.i);
-    if (v.type == CHAT_FLOAT && v.u.f > -9e18 && v.u.f < 9e18)
-        return chat_int((i64)v.u.f);
-    return v.type == CHAT_UNDEF
-        ? CHAT_RAISE(c, "int of an undefined value") : otherwise;
+    if (v.type == CHAT_FLOAT && v.u.f == v.u.f) return chat_whole(c, v.u.f);
+    return otherwise;
 }
 
 static chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
-    if (v.type == CHAT_STR) v = chat_parse_number(c, v);
-    if (chat_is_number(v)) return chat_float(chat_f64(v));
+    if (v.type == CHAT_STR) v = chat_text_float(c, v);
+    if (chat_is_numeric(v)) return chat_float(chat_real(c, v));
     if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "float of nothing");
     return chat_has(a, 1) ? a->v[1] : chat_float(0);
 }
 
-static chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
-    chat_val v = a->v[0];
-    i64 digits = chat_clamp(chat_num(a, 1, 0), 0, 20);
-    if (!chat_is_number(v)) return CHAT_RAISE(c, "round of no number");
-    if (chat_has(a, 2) && !chat_is(a->v[2], "common")) {
-        f64 scale = 1, x = chat_f64(v);
-        for (i64 i = 0; i < digits; i++) scale *= 10;
-        x = chat_is(a->v[2], "ceil") ? -chat_floor(-x * scale)
-            : chat_floor(x * scale);
-        return chat_float(x / scale);
-    }
-    if (chat_is_int(v)) return chat_int(v.u.i);
-    chat_text t = {0};
-    chat_val r = {0};
-    chat_put_fixed(c, &t, v.u.f, (i32)digits);
-    chat_number(t.p, t.p + t.n, false, &r);
-    return chat_float(chat_f64(r));
+/* v to tens, half to even; `more`: v is cut, and nearer to 0 than it should. */
+static i64 chat_round_tens(i64 v, i64 tens, bool more) {
+    i64 ten = 1;
+    for (; tens > 0 && ten < INT64_MAX / 10; tens--) ten *= 10;
+    if (tens) return 0;
+    i64 rest = v % ten, far = rest < 0 ? -rest : rest;
+    v -= rest;
+    bool up = ten > 1 && (far > ten / 2 || (far == ten / 2
+        && (more || (v / ten) & 1)));
+    return up ? v + (rest < 0 ? -ten : ten) : v;
 }
 
-static chat_val chat_f_list(chat_ctx *c, const chat_args *a) {
-    chat_val v = chat_iter(c, a->v[0]);
+static chat_val chat_round_common(chat_ctx *c, chat_val v, const chat_args *a) {
+    char buf[720];
+    chat_val r = {0};
+    i64 digits = chat_given_arg(a, 1) ? chat_num(c, a, 1, 0) : 0;
+    bool none = a->v[1].type == CHAT_NONE;
+    if (c->status) return r;
+    if (v.type == CHAT_BIG && digits >= 0) return v;
+    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
+    if (v.type != CHAT_FLOAT && digits >= 0) return chat_int(v.u.i);
+    if (v.type != CHAT_FLOAT) {
+        if (v.u.i > INT64_MAX / 4 || v.u.i < -(INT64_MAX / 4) || digits < -18)
+            return chat_refuse(c, "round to so many tens");
+        return chat_int(chat_round_tens(v.u.i, -digits, false));
+    }
+    if (!none && (digits > 323 || v.u.f != v.u.f || v.u.f > DBL_MAX
+            || v.u.f < -DBL_MAX)) return v;
+    if (digits < -308) return chat_float(copysign(0, v.u.f));
+    if (digits < 0) {
+        if (v.u.f >= 0x1p61 || v.u.f <= -0x1p61 || digits < -18)
+            return chat_refuse(c, "round to so many tens");
+        i64 i = (i64)v.u.f;
+        bool more = (f64)i < v.u.f || (f64)i > v.u.f;
+        return chat_float(copysign(
+            (f64)chat_round_tens(i, -digits, more), v.u.f));
+    }
+    u32 n = (u32)chat_print_float(buf, sizeof buf, 'f', false, (int)digits,
+        v.u.f);
+    bool minus = buf[0] == '-';
+    if (none) {
+        f64 x = v.u.f;
+        if (x == x && x <= DBL_MAX && x >= -DBL_MAX)
+            chat_number((u8 *)buf, (u8 *)buf + n, false, &r);
+        else return CHAT_RAISE(c, "round of what is not finite");
+        r.u.s = r.type == CHAT_BIG ? chat_keep(c, r.u.s, r.n) : r.u.s;
+        return r;
+    }
+    chat_number((u8 *)buf + minus, (u8 *)buf + n, false, &r);
+    f64 x = chat_real(c, r);
+    return chat_float(minus ? -x : x);
+}
+
+static chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    bool up = chat_has(a, 2) && chat_is(a->v[2], "ceil");
+    if (chat_has(a, 2) && !up && !chat_is(a->v[2], "common")
+        && !chat_is(a->v[2], "floor"))
+        return CHAT_RAISE(c, "round knows common, ceil and floor");
+    if (!chat_is_numeric(v)) return CHAT_RAISE(c, "round of no number");
+    if (!chat_has(a, 2) || chat_is(a->v[2], "common"))
+        return chat_round_common(c, v, a);
+    i64 digits = chat_num(c, a, 1, 0);
+    f64 scale = 1, x = chat_real(c, v);
+    if (c->status) return v;
+    if (digits < 0 || digits > 22)
+        return chat_refuse(c, "ceil and floor to so many digits");
+    for (i64 i = 0; i < digits; i++) scale *= 10;
+    f64 much = x * scale;
+    if (v.type != CHAT_FLOAT && fabs(much) > 0x1p53)
+        return chat_refuse(c, "ceil and floor of so large an integer");
+    if (fabs(much) > DBL_MAX || much != much)
+        return CHAT_RAISE(c, "ceil or floor of what is not finite");
+    much = up ? ceil(much) : floor(much);
+    return chat_float((much < 0 || much > 0 ? much : 0) / scale);
+}
+
+static chat_val chat_list_of(chat_ctx *c, chat_val v) {
+    v = chat_iter(c, v);
     v.type = CHAT_LIST;
     v.flag = 0;
     return v;
 }
 
 static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
-    chat_val v = chat_iter(c, a->v[0]);
+    chat_val v = a->v[0];
+    if (chat_is_lazy(v)) {
+        u32 n = v.n;
+        v = chat_read_lazy(c, v, n > 1);
+    } else {
+        v = chat_iter(c, v);
+    }
     return v.n ? v.u.v[0] : (chat_val){0};
 }
 
 static chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
-    if (a->v[0].flag & CHAT_LAZY)
-        return CHAT_RAISE(c, "last of a generator");
-    chat_val v = chat_iter(c, a->v[0]);
+    chat_val v = a->v[0];
+    if (chat_is_lazy(v)) return CHAT_RAISE(c, "last of a generator");
+    v = chat_iter(c, v);
     return v.n ? v.u.v[v.n - 1] : (chat_val){0};
 }
 
-static chat_val chat_m_items(chat_ctx *c, const chat_args *a) {
-    chat_val d = a->v[0];
+/* The keys (0), values (1) or pairs (2) of a dict. */
+static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
+    static const u8 flags[] = {CHAT_KEY_VIEW, CHAT_VALUE_VIEW, CHAT_ITEM_VIEW};
     chat_list l = {0};
-    for (u32 i = 0; i < d.n && !c->status; i++)
-        chat_push(c, &l, (chat_val){.type = CHAT_TUPLE, .n = 2,
-            .u.v = d.u.v + 2 * i});
+    for (u32 i = 0; i < d.n && chat_work(c, 1); i++)
+        chat_push(c, &l, side < 2 ? d.u.v[2 * i + side] : (chat_val){
+            .type = CHAT_TUPLE, .n = 2, .u.v = d.u.v + 2 * i});
     chat_val v = chat_listed(l);
-    v.flag = CHAT_VIEW;
+    v.flag = flags[side];
     return v;
 }
 
 static chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
-    if (a->v[0].type == CHAT_UNDEF) return chat_iter(c, a->v[0]);
-    if (a->v[0].type != CHAT_DICT)
-        return CHAT_RAISE(c, "items of %s", chat_type_name(a->v[0]));
-    chat_val v = chat_m_items(c, a);
-    v.flag = CHAT_LAZY;
-    return v;
-}
-
-static chat_val chat_one_side(chat_ctx *c, chat_val d, u32 side) {
     chat_list l = {0};
-    for (u32 i = 0; i < d.n; i++) chat_push(c, &l, d.u.v[2 * i + side]);
-    chat_val v = chat_listed(l);
-    v.flag = CHAT_VIEW;
-    return v;
+    chat_val v = a->v[0];
+    if (v.type != CHAT_UNDEF && v.type != CHAT_DICT)
+        return CHAT_RAISE(c, "items of %s", chat_type_name(v));
+    v = v.type == CHAT_DICT ? chat_side(c, v, 2) : chat_listed(l);
+    l.v = (chat_val *)(uintptr_t)v.u.v;
+    l.n = v.n;
+    return chat_lazy(c, l);
 }
 
-static chat_val chat_m_keys(chat_ctx *c, const chat_args *a) {
-    return chat_one_side(c, a->v[0], 0);
-}
-static chat_val chat_m_values(chat_ctx *c, const chat_args *a) {
-    return chat_one_side(c, a->v[0], 1);
-}
-static chat_val chat_m_copy(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    return a->v[0];
-}
-
-static chat_val chat_m_get(chat_ctx *c, const chat_args *a) {
-    if (!chat_has(a, 1)) return CHAT_RAISE(c, "get without a key");
+static chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
+    if (!chat_is_key(c, a->v[1])) return (chat_val){0};
     chat_val *v = chat_get(c, a->v[0].u.v, a->v[0].n, a->v[1]);
     return v ? *v : chat_has(a, 2) ? a->v[2] : chat_none();
 }
 
 static chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
-    chat_val by = chat_int(-1), none = {0}, v = a->v[0];
-    if (v.type != CHAT_STR) v = chat_iter(c, v);
-    v.flag = 0;
-    v = chat_slice(c, v, none, none, by);
-    if (v.type != CHAT_STR) v.type = CHAT_LIST, v.flag = CHAT_LAZY;
-    return v;
+    chat_val none = {0}, v = a->v[0];
+    bool lazy = !chat_is_lazy(v);
+    if (v.type == CHAT_STR) return chat_slice(c, v, none, none, chat_int(-1));
+    v = chat_slice(c, chat_list_of(c, v), none, none, chat_int(-1));
+    return lazy ? chat_lazy(c, (chat_list){(chat_val *)(uintptr_t)v.u.v, v.n,
+        v.n}) : v;
 }
 
 static chat_val chat_replace(
     chat_ctx *c, chat_val s, chat_val from, chat_val to, i64 count) {
     chat_text t = {0};
     size_t at = 0;
-    if (from.type != CHAT_STR || to.type != CHAT_STR)
-        return CHAT_RAISE(c, "replace wants texts");
+    if (!chat_wants_text(c, from) || !chat_wants_text(c, to))
+        return (chat_val){0};
+    if (s.flag & CHAT_MARKUP && !(to.flag & CHAT_MARKUP))
+        to = chat_escape(c, to);
     if (from.n && chat_find(c, s, from, 0) == SIZE_MAX) return s;
-    while (count && !c->status) {
+    while (count && chat_work(c, 1)) {
         size_t next = chat_find(c, s, from, at);
         if (next == SIZE_MAX) break;
         if (!from.n) { /* before every character and at the end */
             chat_puts(c, &t, to);
             size_t k = at + 1;
             while (k < s.n && (s.u.s[k] & 0xc0) == 0x80) k++;
-            if (at >= s.n) return chat_built(&t);
+            if (at >= s.n) break;
             chat_puts(c, &t, chat_cut(s, at, k));
             at = k;
         } else {
@@ -12100,16 +12295,15 @@ static chat_val chat_replace(
         count -= count > 0;
     }
     chat_puts(c, &t, chat_cut(s, at, s.n));
-    return chat_built(&t);
+    chat_val r = chat_built(&t);
+    r.flag = s.flag;
+    return r;
 }
 
 static chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
-    chat_val from = chat_to_str(c, a->v[1]), to = chat_to_str(c, a->v[2]);
-    return chat_replace(c, chat_self_text(c, a), from, to, chat_num(a, 3, -1));
-}
-
-static chat_val chat_m_replace(chat_ctx *c, const chat_args *a) {
-    return chat_replace(c, a->v[0], a->v[1], a->v[2], chat_num(a, 3, -1));
+    chat_val s = chat_to_str(c, a->v[0]), from = chat_to_str(c, a->v[1]);
+    i64 count = chat_given_arg(a, 3) ? chat_num(c, a, 3, -1) : -1;
+    return chat_replace(c, s, from, chat_to_str(c, a->v[2]), count);
 }
 
 /* End of the line at i; *next is where the one after it begins. */
@@ -12126,70 +12320,68 @@ static size_t chat_line(chat_val s, size_t i, size_t *next) {
     return s.n;
 }
 
-static chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0];
+static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     chat_list l = {0};
-    for (size_t i = 0, next; i < s.n && !c->status; i = next) {
+    if (!chat_work(c, s.n >> 2)) return chat_listed(l);
+    for (size_t i = 0, next; i < s.n && chat_work(c, 1); i = next) {
         size_t end = chat_line(s, i, &next);
-        chat_push(c, &l, chat_cut(s, i, chat_flag(a, 1, false) ? next : end));
+        chat_push(c, &l, chat_cut(s, i, ends ? next : end));
     }
     return chat_listed(l);
 }
 
 static chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
-    chat_val s = chat_self_text(c, a), pad = a->v[1];
+    chat_val s = a->v[0], pad = a->v[1];
     chat_text t = {0};
     bool first = chat_flag(a, 2, false), blank = chat_flag(a, 3, false);
-    if (a->v[0].type != CHAT_STR)
-        return CHAT_RAISE(c, "indent of %s", chat_type_name(a->v[0]));
+    if (!chat_wants_text(c, s)) return s;
     if (pad.type != CHAT_STR)
-        pad = chat_repeat(c, chat_strz(" "), chat_num(a, 1, 4));
-    chat_val lines[2] = {chat_concat(c, s, chat_strz("\n")),
-        {.type = CHAT_UNSET}};
-    lines[0] = chat_m_splitlines(c, &(chat_args){.v = lines, .n = 2});
-    for (u32 i = 0; i < lines[0].n && !c->status; i++) {
-        chat_val line = lines[0].u.v[i];
+        pad = chat_repeat(c, chat_strz(" "), chat_num(c, a, 1, 4));
+    chat_val lines = chat_lines_of(c, chat_concat(c, s, chat_strz("\n")),
+        false);
+    for (u32 i = 0; i < lines.n && !c->status; i++) {
+        chat_val line = lines.u.v[i];
         if (i) chat_putz(c, &t, "\n");
         if (i ? blank || line.n : first) chat_puts(c, &t, pad);
         chat_puts(c, &t, line);
     }
-    return chat_built(&t);
+    chat_val v = chat_built(&t);
+    v.flag = s.flag;
+    return v;
 }
 
-/* Parts of a path like "function.name" one after the other. */
-static chat_val chat_path(chat_ctx *c, chat_val v, chat_val path) {
-    if (path.type != CHAT_STR) return chat_item(c, v, path);
-    for (size_t i = 0; i <= path.n && !c->status;) {
-        size_t end = chat_find(c, path, chat_strz("."), i);
+/* A part of a path, which is a number when it has only digits. */
+static chat_val chat_path_key(chat_ctx *c, chat_val part) {
+    for (u32 i = 0; i < part.n; i++)
+        if (part.u.s[i] < '0' || part.u.s[i] > '9') return part;
+    return part.n ? chat_text_int(c, part, 10) : part;
+}
+
+/* Parts of a path like "function.name" one after the other; `otherwise` for
+ * what is not there. */
+static chat_val chat_path(
+    chat_ctx *c, chat_val v, chat_val path, chat_val otherwise) {
+    bool whole = path.type != CHAT_STR;
+    if (path.type == CHAT_UNSET || path.type == CHAT_NONE) return v;
+    for (size_t i = 0, end; i <= (whole ? 0 : path.n) && !c->status;
+            i = end + 1) {
+        end = whole ? 0 : chat_find(c, path, chat_strz("."), i);
         if (end == SIZE_MAX) end = path.n;
-        chat_val key = chat_cut(path, i, end), k = chat_parse_number(c, key);
-        v = chat_item(c, v, k.type == CHAT_INT ? k : key);
-        i = end + 1;
+        v = chat_item(c, v, whole ? path
+            : chat_path_key(c, chat_cut(path, i, end)));
+        if (v.type == CHAT_UNDEF && otherwise.type > CHAT_NONE
+            && otherwise.type != CHAT_UNSET) v = otherwise;
     }
     return v;
 }
 
 static chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]);
+    chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val by = chat_has(a, 1) ? chat_to_str(c, a->v[1]) : chat_str("", 0);
     chat_text t = {0};
-    for (u32 i = 0; i < in.n && !c->status; i++) {
-        chat_val v = in.u.v[i];
-        if (chat_has(a, 2)) v = chat_path(c, v, a->v[2]);
+    for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
         if (i) chat_puts(c, &t, by);
-        chat_print(c, &t, v, 0);
-    }
-    return chat_built(&t);
-}
-
-static chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[1]);
-    chat_text t = {0};
-    for (u32 i = 0; i < in.n && !c->status; i++) {
-        if (in.u.v[i].type != CHAT_STR)
-            return CHAT_RAISE(c, "join of %s", chat_type_name(in.u.v[i]));
-        if (i) chat_puts(c, &t, a->v[0]);
-        chat_puts(c, &t, in.u.v[i]);
+        chat_print(c, &t, chat_path(c, in.u.v[i], a->v[2], none), 0);
     }
     return chat_built(&t);
 }
@@ -12211,87 +12403,160 @@ static bool chat_order_less(const void *ctx, u32 a, u32 b) {
                    : chat_less(o->c, o->keys[a], o->keys[b], 0);
 }
 
+static chat_val chat_order_key(chat_ctx *c, chat_val v, bool cased) {
+    return !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
+}
+
+/* The key of each item; with a comma in the path (of sort) a tuple. */
 static chat_val *chat_order_keys(chat_ctx *c, chat_val in, chat_val path,
-    bool cased) {
+    bool cased, chat_val otherwise, bool several) {
     chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys);
-    for (u32 i = 0; keys && i < in.n && !c->status; i++) {
-        chat_val v = in.u.v[i];
-        if (path.type != CHAT_UNSET && path.type != CHAT_NONE)
-            v = chat_path(c, v, path);
-        keys[i] = !cased && v.type == CHAT_STR ? chat_case(c, v, 'l', 0) : v;
+    several = several && path.type == CHAT_STR
+        && chat_find(c, path, chat_strz(","), 0) != SIZE_MAX;
+    for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
+        chat_list l = {0};
+        for (size_t at = 0, end; several && at <= path.n; at = end + 1) {
+            end = chat_find(c, path, chat_strz(","), at);
+            if (end == SIZE_MAX) end = path.n;
+            chat_push(c, &l, chat_order_key(c, chat_path(c, in.u.v[i],
+                chat_cut(path, at, end), otherwise), cased));
+        }
+        keys[i] = several ? chat_tuple_of(l) : chat_order_key(c,
+            chat_path(c, in.u.v[i], path, otherwise), cased);
     }
     return keys;
 }
 
+/* The order of the items, or NULL. */
+static u32 *chat_sort(
+    chat_ctx *c, u32 n, chat_val *keys, bool down, bool lists) {
+    chat_order o = {c, keys, down, lists};
+    u32 *idx = chat_take(c, (2 * (size_t)n + 2) * sizeof *idx);
+    if (!keys || !idx || c->status) return NULL;
+    for (u32 i = 0; i < n; i++) idx[i] = i;
+    sort_u32(idx, idx + n, n, chat_order_less, &o);
+    return c->status ? NULL : idx;
+}
+
 static chat_val chat_sorted(
     chat_ctx *c, chat_val in, chat_val *keys, bool down, bool lists) {
-    chat_order o = {c, keys, down, lists};
-    u32 *idx = chat_take(c, (2 * (size_t)in.n + 2) * sizeof *idx);
     chat_list l = {0};
-    if (!keys || !idx) return (chat_val){0};
-    for (u32 i = 0; i < in.n; i++) idx[i] = i;
-    sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
-    for (u32 i = 0; i < in.n && !c->status; i++)
-        chat_push(c, &l, in.u.v[idx[i]]);
+    u32 *idx = chat_sort(c, in.n, keys, down, lists);
+    for (u32 i = 0; idx && i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
     return chat_listed(l);
 }
 
 static chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]);
-    chat_val *keys = chat_order_keys(c, in, a->v[3], chat_flag(a, 2, false));
+    chat_val in = chat_iter(c, a->v[0]), none = {0};
+    chat_val *keys = chat_order_keys(c, in, a->v[3], chat_flag(a, 2, false),
+        none, true);
     return chat_sorted(c, in, keys, chat_flag(a, 1, false), true);
 }
 
 static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
+    bool value = chat_has(a, 2) && chat_is(a->v[2], "value");
+    if (chat_has(a, 2) && !value && !chat_is(a->v[2], "key"))
+        return CHAT_RAISE(c, "dictsort by key or by value");
     if (a->v[0].type != CHAT_DICT)
         return CHAT_RAISE(c, "dictsort of %s", chat_type_name(a->v[0]));
-    bool value = chat_has(a, 2) && chat_is(a->v[2], "value");
-    chat_val in = chat_m_items(c, a);
+    chat_val in = chat_side(c, a->v[0], 2), none = {0};
     chat_val *keys = chat_order_keys(c, in, chat_int(value),
-        chat_flag(a, 1, false));
+        chat_flag(a, 1, false), none, false);
     return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
 }
 
-static chat_val chat_extreme(chat_ctx *c, const chat_args *a, bool most) {
-    chat_val in = chat_iter(c, a->v[0]);
-    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
-    u32 best = 0;
-    for (u32 i = 1; keys && i < in.n && !c->status; i++)
-        if (most ? chat_less(c, keys[best], keys[i], 0)
-                 : chat_less(c, keys[i], keys[best], 0)) best = i;
-    return in.n && keys ? in.u.v[best] : (chat_val){0};
-}
-
-static chat_val chat_f_min(chat_ctx *c, const chat_args *a) {
-    return chat_extreme(c, a, false);
-}
 static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
-    return chat_extreme(c, a, true);
+    chat_val in = chat_iter(c, a->v[0]), none = {0};
+    if (!in.n) return none;
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
+        none, false);
+    u32 best = 0;
+    for (u32 i = 1; keys && i < in.n && chat_work(c, 1); i++)
+        if (a->how ? chat_less(c, keys[best], keys[i], 0)
+                 : chat_less(c, keys[i], keys[best], 0)) best = i;
+    return in.u.v[best];
 }
 
 static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]);
-    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
+    chat_val in = chat_iter(c, a->v[0]), none = {0};
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
+        none, false);
     chat_list l = {0}, seen = {0};
-    for (u32 i = 0; keys && i < in.n && !c->status; i++) {
-        if (chat_in(c, keys[i], chat_listed(seen))) continue;
+    for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
+        if (!chat_is_key(c, keys[i])
+            || chat_in(c, keys[i], chat_listed(seen))) continue;
         chat_push(c, &seen, keys[i]);
         chat_push(c, &l, in.u.v[i]);
     }
-    chat_val v = chat_listed(l);
-    v.flag = CHAT_LAZY;
-    return v;
+    return chat_lazy(c, l);
+}
+
+/* Items whose keys are equal, sorted; each group is called as its first item
+ * says it. */
+static chat_val chat_f_groupby(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]), otherwise = a->v[2];
+    chat_val *keys = chat_order_keys(c, in, a->v[1], chat_flag(a, 3, false),
+        otherwise, false);
+    u32 *idx = chat_sort(c, in.n, keys, false, false);
+    chat_list l = {0};
+    for (u32 i = 0, from; idx && i < in.n && !c->status;) {
+        chat_list group = {0}, pair = {0};
+        for (from = i; i < in.n && chat_work(c, 1)
+                && chat_eq(c, keys[idx[from]], keys[idx[i]], 0); i++)
+            chat_push(c, &group, in.u.v[idx[i]]);
+        if (i == from) break;
+        chat_push(c, &pair, chat_path(c, in.u.v[idx[from]], a->v[1],
+            otherwise));
+        chat_push(c, &pair, chat_listed(group));
+        chat_val v = chat_tuple_of(pair);
+        v.flag = CHAT_GROUP;
+        chat_push(c, &l, v);
+    }
+    return chat_listed(l);
 }
 
 static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]);
+    chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val sum = chat_has(a, 2) ? a->v[2] : chat_int(0);
-    for (u32 i = 0; i < in.n && !c->status; i++) {
-        chat_val v = in.u.v[i];
-        if (chat_has(a, 1)) v = chat_path(c, v, a->v[1]);
-        sum = chat_binary(c, '+', sum, v);
-    }
+    if (sum.type == CHAT_STR) return CHAT_RAISE(c, "sum of texts");
+    for (u32 i = 0; i < in.n && chat_work(c, 1); i++)
+        sum = chat_binary(c, '+', sum, chat_path(c, in.u.v[i], a->v[1], none));
     return sum;
+}
+
+static chat_val chat_f_batch(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]), by = a->v[1];
+    chat_list l = {0}, row = {0};
+    for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
+        if (chat_eq(c, chat_int(row.n), by, 0)) {
+            chat_push(c, &l, chat_listed(row));
+            row = (chat_list){0};
+        }
+        chat_push(c, &row, in.u.v[i]);
+    }
+    if (row.n && chat_given_arg(a, 2)
+        && chat_less(c, chat_int(row.n), by, 0)) {
+        i64 n = chat_num(c, a, 1, 0);
+        while (row.n < n && chat_work(c, 1)) chat_push(c, &row, a->v[2]);
+    }
+    if (row.n) chat_push(c, &l, chat_listed(row));
+    return chat_lazy(c, l);
+}
+
+static chat_val chat_f_slice(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_list_of(c, a->v[0]);
+    i64 n = chat_num(c, a, 1, 0), at = 0;
+    chat_list l = {0};
+    if (!n) CHAT_RAISE(c, "slices of nothing");
+    for (i64 i = 0; i < n && chat_work(c, 1); i++) {
+        i64 has = in.n / n + (i < in.n % n);
+        chat_list row = {0};
+        for (i64 k = 0; k < has; k++) chat_push(c, &row, in.u.v[at++]);
+        if (chat_given_arg(a, 2) && i >= in.n % n)
+            chat_push(c, &row, a->v[2]);
+        chat_push(c, &l, chat_listed(row));
+    }
+    return chat_lazy(c, l);
 }
 
 static chat_val chat_keyword(const chat_args *a, const char *name) {
@@ -12308,9 +12573,10 @@ static chat_val chat_apply_to(chat_ctx *c, u32 kind, chat_val name, chat_val v,
     if (n >= CHAT_ARGS) return CHAT_RAISE(c, "too many arguments");
     slot[0] = v;
     if (n) memcpy(slot + 1, a->v + from, n * sizeof *slot);
-    chat_args args = {slot, n + 1, a->kw, a->n_kw};
+    chat_args args = {slot, n + 1, a->kw, a->n_kw, 0};
+    if (!chat_wants_text(c, name)) return v;
     if (++c->depth > CHAT_DEPTH) CHAT_RAISE(c, "filters too deep");
-    chat_val r = c->status ? (chat_val){0} : c->apply(c, kind, name, &args);
+    chat_val r = c->status ? (chat_val){0} : chat_apply(c, kind, name, &args);
     c->depth--;
     return r;
 }
@@ -12324,340 +12590,762 @@ static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter_any(c, a->v[0]);
     chat_val path = chat_keyword(a, "attribute");
     chat_val otherwise = chat_keyword(a, "default");
+    bool attr = a->n < 2 && path.type != CHAT_UNSET;
     chat_list l = {0};
-    if (path.type == CHAT_UNSET && (a->n < 2 || a->v[1].type != CHAT_STR))
+    if (chat_true(a->v[0]) && a->n < 2 && (!attr
+            || a->n_kw != 1u + (otherwise.type != CHAT_UNSET)))
         return CHAT_RAISE(c, "map wants a filter or an attribute");
-    for (u32 i = 0; i < in.n && !c->status; i++) {
-        chat_val v = path.type != CHAT_UNSET ? chat_path(c, in.u.v[i], path)
-            : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2);
-        if (v.type == CHAT_UNDEF && otherwise.type != CHAT_UNSET)
-            v = otherwise;
-        chat_push(c, &l, v);
-    }
-    chat_val v = chat_listed(l);
-    v.flag = CHAT_LAZY;
-    return v;
+    for (u32 i = 0; i < in.n && chat_work(c, 1); i++)
+        chat_push(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
+            : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2));
+    return chat_lazy(c, l);
 }
 
-/* select, reject and their attr forms: items for which a test gives `want`. */
-static chat_val chat_choose(
-    chat_ctx *c, const chat_args *a, bool attr, bool want) {
-    chat_val in = chat_iter_any(c, a->v[0]);
+/* select (how & 1), reject and their attr forms (how & 2). */
+static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
+    bool attr = a->how & 2, want = a->how & 1;
+    chat_val in = chat_iter_any(c, a->v[0]), none = {0};
     u32 test = attr ? 2 : 1;
     chat_list l = {0};
-    if (a->n < test) return CHAT_RAISE(c, "an attribute is missing");
+    if (a->n < test && chat_true(a->v[0]))
+        return CHAT_RAISE(c, "an attribute is missing");
     for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
         chat_val v = in.u.v[i];
-        if (attr) v = chat_path(c, v, a->v[1]);
+        if (attr) v = chat_path(c, v, a->v[1], none);
         if (a->n > test) v = chat_apply_to(c, CHAT_IS_TEST, a->v[test], v, a,
             test + 1);
         if (chat_true(v) == want) chat_push(c, &l, in.u.v[i]);
     }
-    chat_val v = chat_listed(l);
-    v.flag = CHAT_LAZY;
-    return v;
-}
-
-static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
-    return chat_choose(c, a, false, true);
-}
-static chat_val chat_f_reject(chat_ctx *c, const chat_args *a) {
-    return chat_choose(c, a, false, false);
-}
-static chat_val chat_f_selectattr(chat_ctx *c, const chat_args *a) {
-    return chat_choose(c, a, true, true);
-}
-static chat_val chat_f_rejectattr(chat_ctx *c, const chat_args *a) {
-    return chat_choose(c, a, true, false);
+    return chat_lazy(c, l);
 }
 
 static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
-    chat_dump d = {.ascii = chat_flag(a, 1, false),
+    chat_style st = {.json = true, .ascii = chat_flag(a, 1, false),
         .sort = chat_flag(a, 4, false), .indent = a->v[2],
         .comma = chat_strz(", "), .colon = chat_strz(": ")};
-    if (chat_is_int(d.indent)) {
-        d.comma = chat_strz(",");
-        d.indent = chat_repeat(c, chat_strz(" "), d.indent.u.i);
-    } else if (d.indent.type == CHAT_STR) {
-        d.comma = chat_strz(",");
+    chat_text t = {0};
+    if (chat_given_arg(a, 2)) {
+        st.comma = chat_strz(",");
+        if (st.indent.type != CHAT_STR)
+            st.indent = chat_repeat(c, chat_strz(" "), chat_num(c, a, 2, 0));
     }
-    if (chat_is_seq(a->v[3]) && a->v[3].n == 2) {
-        d.comma = chat_to_str(c, a->v[3].u.v[0]);
-        d.colon = chat_to_str(c, a->v[3].u.v[1]);
+    if (chat_given_arg(a, 3)) {
+        chat_val by = chat_iter(c, a->v[3]);
+        if (by.n != 2 || !chat_wants_text(c, by.u.v[0])
+            || !chat_wants_text(c, by.u.v[1]))
+            return CHAT_RAISE(c, "separators are two texts");
+        st.comma = by.u.v[0], st.colon = by.u.v[1];
     }
-    chat_dump_value(c, &d, a->v[0], 0);
-    return chat_built(&d.t);
+    chat_put_value(c, &t, a->v[0], &st, 0);
+    return chat_built(&t);
 }
 
 static chat_val chat_f_format(chat_ctx *c, const chat_args *a) {
     chat_list l = {0};
+    if (a->n > 1 && a->n_kw)
+        return CHAT_RAISE(c, "format with values and with names");
     for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
-    chat_val v = chat_listed(l);
-    v.type = CHAT_TUPLE;
-    return chat_percent(c, chat_self_text(c, a), v);
+    return chat_percent(c, chat_soft(c, a->v[0]), a->n_kw
+        ? (chat_val){.type = CHAT_DICT, .n = a->n_kw, .u.v = a->kw}
+        : chat_tuple_of(l));
 }
 
-/* ---- methods of texts and lists ---- */
-
-/* The value that a replacement field names; *next counts the unnamed ones. */
-static chat_val chat_format_field(
-    chat_ctx *c, const chat_args *a, chat_val name, u32 *next) {
-    chat_val k = chat_parse_number(c, name);
-    i64 i = name.n ? -1 : (i64)*next;
-    if (!name.n) ++*next;
-    if (k.type == CHAT_INT) i = k.u.i;
-    if (i >= 0 && i + 1 < a->n) return a->v[i + 1];
-    for (u32 j = 0; i < 0 && j < a->n_kw; j++)
-        if (chat_eq(c, a->kw[2 * j], name, 0)) return a->kw[2 * j + 1];
-    return CHAT_RAISE(c, "format has no value for a field");
+static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0], none = {0};
+    if (!chat_wants_text(c, a->v[1])) return none;
+    if (v.type == CHAT_DICT) v.n = 0;   /* attributes alone, no keys */
+    chat_val r = chat_attr_of(c, v, a->v[1], NULL);
+    if (r.type == CHAT_METHOD && v.type == CHAT_DICT)
+        return chat_attr_of(c, a->v[0], a->v[1], NULL);
+    return r;
 }
 
-/* "{} {0} {name} {:04d}".format(...) */
-static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0];
-    chat_text t = {0};
-    u32 next = 0;
+static void chat_put_percented(
+    chat_ctx *c, chat_text *t, chat_val v, bool query) {
+    chat_val s = chat_to_str(c, v);
     for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
         u8 b = s.u.s[i];
-        bool twice = i + 1 < s.n && s.u.s[i + 1] == b;
-        if ((b != '{' && b != '}') || twice) {
-            chat_puts(c, &t, chat_cut(s, i, i + 1));
-            i += b == '{' || b == '}';
-            continue;
-        }
-        size_t end = chat_find(c, s, chat_strz("}"), i);
-        if (b == '}' || end == SIZE_MAX) return CHAT_RAISE(c, "bad format");
-        chat_val field = chat_cut(s, i + 1, end);
-        size_t colon = chat_find(c, field, chat_strz(":"), 0);
-        chat_spec f = {.precision = -1};
-        if (colon != SIZE_MAX) {
-            chat_read_spec(c, field.u.s + colon + 1, field.u.s + field.n, &f);
-            field = chat_cut(field, 0, colon);
-        }
-        chat_val v = chat_format_field(c, a, field, &next);
-        f.left = f.left || (!chat_is_number(v) && !f.zero);
-        chat_put_spec(c, &t, v, f);
-        i = (u32)end;
+        bool plain = (b >= '0' && b <= '9') || (b >= 'A' && b <= 'Z')
+            || (b >= 'a' && b <= 'z') || (b && strchr("_.-~", b));
+        chat_val one = chat_cut(s, i, i + 1);
+        char esc[4];
+        chat_format(esc, sizeof esc, "%%%02X", b);
+        if (plain || (b == '/' && !query)) chat_puts(c, t, one);
+        else if (b == ' ' && query) chat_putz(c, t, "+");
+        else chat_putz(c, t, esc);
+    }
+}
+
+static chat_val chat_f_urlencode(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    chat_text t = {0};
+    bool many = chat_is_seq(v) || v.type == CHAT_DICT || v.type == CHAT_RANGE
+        || v.type == CHAT_UNDEF;
+    if (!many) chat_put_percented(c, &t, v, false);
+    else v = v.type == CHAT_DICT ? chat_side(c, v, 2) : chat_iter(c, v);
+    for (u32 i = 0; many && i < v.n && chat_work(c, 1); i++) {
+        chat_val pair = chat_iter(c, v.u.v[i]);
+        if (pair.n != 2) return CHAT_RAISE(c, "urlencode wants pairs");
+        if (i) chat_putz(c, &t, "&");
+        chat_put_percented(c, &t, pair.u.v[0], true);
+        chat_putz(c, &t, "=");
+        chat_put_percented(c, &t, pair.u.v[1], true);
     }
     return chat_built(&t);
 }
 
-static chat_val chat_m_strip(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    return chat_strip(a->v[0], a->v[1], true, true);
-}
-static chat_val chat_m_lstrip(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    return chat_strip(a->v[0], a->v[1], true, false);
-}
-static chat_val chat_m_rstrip(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    return chat_strip(a->v[0], a->v[1], false, true);
+static chat_val chat_escaped(chat_ctx *c, chat_val v) {
+    return v.type == CHAT_STR && v.flag & CHAT_MARKUP ? v
+        : chat_escape(c, chat_to_str(c, v));
 }
 
-static chat_val chat_split_space(chat_ctx *c, chat_val s, i64 max) {
-    chat_list l = {0};
-    chat_val none = {0};
-    for (s = chat_strip(s, none, true, max < 0); s.n && !c->status;) {
-        size_t i = 0, k;
-        u32 cp = 0;
-        if (max < 0 || l.n < max)
-            for (; i < s.n; i += k) {
-                k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-                if (chat_is_space(cp)) break;
-            }
-        else i = chat_strip(s, none, false, true).n;
-        chat_push(c, &l, chat_cut(s, 0, i));
-        s = chat_strip(chat_cut(s, i, s.n), none, true, false);
+static chat_val chat_f_xmlattr(chat_ctx *c, const chat_args *a) {
+    chat_val d = a->v[0];
+    chat_text t = {0};
+    if (d.type != CHAT_DICT)
+        return CHAT_RAISE(c, "xmlattr of %s", chat_type_name(d));
+    for (u32 i = 0; i < d.n && chat_work(c, 1); i++) {
+        chat_val key = d.u.v[2 * i], v = d.u.v[2 * i + 1];
+        if (v.type <= CHAT_NONE) continue;
+        if (!chat_wants_text(c, key) || !chat_work(c, key.n >> 2)) break;
+        for (u32 k = 0; k < key.n; k++)
+            if (key.u.s[k] && strchr(" \t\n\r\f\v/>=", key.u.s[k]))
+                return CHAT_RAISE(c, "a bad character in an attribute's name");
+        if (t.n || chat_flag(a, 1, true)) chat_putz(c, &t, " ");
+        chat_puts(c, &t, chat_escaped(c, key));
+        chat_putz(c, &t, "=\"");
+        chat_puts(c, &t, chat_escaped(c, v));
+        chat_putz(c, &t, "\"");
     }
-    return chat_listed(l);
+    return chat_built(&t);
 }
 
-static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0], by = a->v[1];
-    i64 max = chat_num(a, 2, -1);
-    chat_list l = {0};
-    size_t at = 0;
-    if (by.type == CHAT_UNSET || by.type == CHAT_NONE)
-        return chat_split_space(c, s, max);
-    if (by.type != CHAT_STR || !by.n)
-        return CHAT_RAISE(c, "split wants a text of one character or more");
-    for (; !c->status && (max < 0 || l.n < max);) {
-        size_t next = chat_find(c, s, by, at);
-        if (next == SIZE_MAX) break;
-        chat_push(c, &l, chat_cut(s, at, next));
-        at = next + by.n;
+static chat_val chat_f_filesizeformat(chat_ctx *c, const chat_args *a) {
+    static const char *const units[] = {"1e6", "1e9", "1e12", "1e15", "1e18",
+        "1e21", "1e24", "1e27"};
+    bool binary = chat_flag(a, 1, false);
+    f64 base = binary ? 1024 : 1000, unit = base * base;
+    chat_val v = chat_f_float(c, &(chat_args){(chat_val[]){a->v[0],
+        {.type = CHAT_NONE}}, 2, NULL, 0, 0});
+    chat_text t = {0};
+    chat_spec f = {.precision = 1, .kind = 'f'};
+    if (v.type != CHAT_FLOAT)
+        return CHAT_RAISE(c, "filesizeformat of %s", chat_type_name(a->v[0]));
+    if (!(v.u.f < 1) && !(v.u.f > 1)) {
+        if (v.u.f == v.u.f) return chat_strz("1 Byte");
+    } else if (v.u.f < base) {
+        chat_print(c, &t, chat_whole(c, v.u.f), 0);
+        chat_putz(c, &t, " Bytes");
+        return chat_built(&t);
     }
-    chat_push(c, &l, chat_cut(s, at, s.n));
-    return chat_listed(l);
+    u32 i = 0;
+    for (; i < 7 && !(v.u.f < unit); i++)
+        unit = binary ? unit * 1024 : strtod(units[i + 1], NULL);
+    chat_put_real(c, &t, base * v.u.f / unit, &f);
+    chat_putf(c, &t, " %c%sB", "kMGTPEZY"[i] - (binary && !i ? 32 : 0),
+        binary ? "i" : "");
+    return chat_built(&t);
+}
+
+static chat_val chat_f_wordcount(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_soft(c, a->v[0]);
+    i64 n = 0;
+    bool inside = false;
+    if (!chat_work(c, s.n >> 2)) return (chat_val){0};
+    for (u32 i = 0, cp; i < s.n;) {
+        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        txt_class k = txt_class_of(cp);
+        bool word = cp == '_' || k == TXT_UPPER || k == TXT_LOWER
+            || k == TXT_LETTER || k == TXT_NUMBER;
+        n += word && !inside;
+        inside = word;
+    }
+    return chat_int(n);
+}
+
+/* s, if it is no longer than `length` and `leeway`; else its beginning. */
+static chat_val chat_f_truncate(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0], end = chat_has(a, 3) ? a->v[3] : chat_strz("...");
+    i64 length = chat_num(c, a, 1, 255);
+    i64 leeway = chat_given_arg(a, 4) ? chat_num(c, a, 4, 5) : 5;
+    chat_val has = chat_length(c, s), tail = chat_length(c, end);
+    if (c->status) return s;
+    if (length < tail.u.i || leeway < 0)
+        return CHAT_RAISE(c, "truncate to less than the end it gets");
+    if (has.u.i <= length + leeway) return s;
+    if (!chat_wants_text(c, s) || !chat_wants_text(c, end)) return s;
+    s = chat_cut(s, 0, chat_offset(s, (size_t)(length - tail.u.i)));
+    size_t space = s.n;
+    while (space && s.u.s[space - 1] != ' ') space--;
+    if (!chat_flag(a, 2, false) && space) s = chat_cut(s, 0, space - 1);
+    return chat_add_text(c, s, end);
+}
+
+/* Without tags and comments, with one space for white space. The names of
+ * characters (&nbsp;) are 2,231: what may have one is refused. */
+static chat_val chat_f_striptags(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_to_str(c, a->v[0]), none = {0};
+    chat_text t = {0}, r = {0};
+    size_t at = 0, from;
+    while (chat_work(c, 1)) {
+        from = chat_find(c, s, chat_strz("<"), at);
+        if (from == SIZE_MAX) break;
+        bool comment = s.n - from >= 4 && !memcmp(s.u.s + from, "<!--", 4);
+        size_t end = comment ? chat_find(c, s, chat_strz("-->"), from + 4)
+            : chat_find(c, s, chat_strz(">"), from);
+        if (end == SIZE_MAX) break;
+        chat_puts(c, &t, chat_cut(s, at, from));
+        at = end + (comment ? 3 : 1);
+    }
+    chat_puts(c, &t, chat_cut(s, at, s.n));
+    s = chat_built(&t);
+    for (u32 i = 0; i + 1 < s.n; i++) {
+        u8 b = s.u.s[i + 1];
+        if (s.u.s[i] == '&' && b && !strchr("\t\n\f <&;", b))
+            return chat_refuse(c, "striptags");
+    }
+    for (bool gap = false; s.n && chat_work(c, 1);) {
+        chat_val rest = chat_strip(s, none, true, false);
+        gap = rest.n < s.n;
+        if (gap && r.n && rest.n) chat_putz(c, &r, " ");
+        size_t n = 0;
+        u32 cp;
+        for (u32 k; n < rest.n; n += k) {
+            k = chat_next(rest.u.s + n, rest.u.s + rest.n, &cp);
+            if (chat_is_space(cp)) break;
+        }
+        chat_puts(c, &r, chat_cut(rest, 0, n));
+        s = chat_cut(rest, n, rest.n);
+    }
+    return chat_built(&r);
+}
+
+CHAT_FN(f_case, chat_case(c, chat_soft(c, v), (char)a->how))
+CHAT_FN(f_center, chat_center(c, chat_soft(c, v), chat_num(c, a, 1, 80), ' '))
+CHAT_FN(f_default, v.type == CHAT_UNDEF || (chat_flag(a, 2, false)
+    && !chat_true(v)) ? chat_has(a, 1) ? a->v[1] : chat_str("", 0) : v)
+CHAT_FN(f_escape, chat_escaped(c, v))
+CHAT_FN(f_forceescape, chat_escape(c, chat_to_str(c, v)))
+CHAT_FN(f_length, chat_length(c, v))
+CHAT_FN(f_list, chat_list_of(c, v))
+CHAT_FN(f_safe, chat_mark_safe(chat_soft(c, v)))
+CHAT_FN(f_string, chat_soft(c, v))
+
+/* ---- str.format ---- */
+
+/* What one call of format works on. */
+typedef struct chat_formatter {
+    const chat_val *v;      /* given by number */
+    u32 n;
+    chat_list named;        /* name, value */
+    u32 next;               /* of {} */
+    u8 counts;              /* 1: {}, 2: {0} */
+    bool markup;
+} chat_formatter;
+
+/* Reads [[fill]align][sign][#][0][width][,][.precision][kind] of all of s. */
+static chat_spec chat_read_spec(chat_ctx *c, chat_val s) {
+    chat_spec f = {.fill = ' ', .precision = -1};
+    const u8 *p = s.u.s, *end = p + s.n;
+    u32 cp = 0, k = s.n ? chat_next(p, end, &cp) : 0;
+    if (k < s.n && p[k] && strchr("<>=^", p[k])) {
+        f.fill = cp, f.align = p[k], p += k + 1;
+    } else if (s.n && *p && strchr("<>=^", *p)) {
+        f.align = *p++;
+    }
+    bool filled = f.align && p > s.u.s + 1;
+    if (p < end && *p && strchr("+- ", *p)) f.sign = *p++;
+    f.zero = f.sign == 0;
+    if (f.sign == '-') f.sign = 0;
+    bool signed_ = f.zero == 0;
+    if (p < end && *p == '#') f.alt = true, p++;
+    f.zero = !filled && p < end && *p == '0';
+    if (f.zero) f.fill = '0', f.align = f.align ? f.align : '=', p++;
+    p = chat_read_width(c, p, end, &f.width);
+    if (p < end && (*p == ',' || *p == '_')) f.comma = *p++;
+    if (p < end && *p == '.') {
+        if (!chat_is_digit(p + 1, end)) CHAT_RAISE(c, "a format is not whole");
+        p = chat_read_width(c, p + 1, end, &f.precision);
+    }
+    if (p < end) f.kind = *p++;
+    if (p < end) CHAT_RAISE(c, "a format with more than a kind");
+    if (signed_ && !f.sign) f.sign = '-';
+    return f;
+}
+
+static void chat_format_text(
+    chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
+    if (f.zero && f.align == '=') f.align = '<';
+    if (!f.align) f.align = '<';
+    if (f.sign || f.alt || f.comma || f.align == '='
+        || (f.kind && f.kind != 's')) {
+        CHAT_RAISE(c, "a format of numbers for a text");
+        return;
+    }
+    if (f.precision >= 0)
+        v = chat_cut(v, 0, chat_offset(v, (size_t)f.precision));
+    chat_put_padded(c, t, v, 0, &f);
+}
+
+static void chat_format_number(
+    chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
+    chat_text s = {0};
+    u32 head = 0;
+    bool real = f.kind && strchr("eEfFgG%", f.kind);
+    bool whole = f.kind && strchr("dxXob", f.kind);
+    bool is_int = v.type != CHAT_FLOAT;
+    bool ok = f.kind == 'c' ? is_int && !f.sign && !f.alt && !f.comma
+            && f.precision < 0
+        : real || (is_int ? (whole || !f.kind) && f.precision < 0
+            && (f.comma != ',' || !whole || f.kind == 'd')
+        : !f.kind && f.precision < 0 && !f.alt && !f.comma);
+    if (!f.align) f.align = '>';
+    if (!ok || (f.comma && f.align == '=' && f.width)) {
+        chat_refuse(c, "this format of a number");
+        return;
+    }
+    if (f.sign == '-') f.sign = 0;
+    if (f.kind == 'c') {
+        if (v.type == CHAT_BIG) CHAT_RAISE(c, "no character");
+        else chat_put_char(c, &s, v.u.i);
+        if (f.align == '=') f.align = '<';
+    } else if (real) {
+        head = chat_put_real(c, &s, chat_real(c, v), &f);
+    } else if (is_int) {
+        head = chat_put_integer(c, &s, v, &f);
+    } else {
+        chat_text x = {0};
+        chat_put_float(c, &x, v.u.f);
+        head = chat_put_head(c, &s, x.n && x.p[0] == '-', &f, 0);
+        chat_puts(c, &s, chat_cut(chat_built(&x), x.n && x.p[0] == '-', x.n));
+    }
+    chat_put_padded(c, t, chat_built(&s), head, &f);
+}
+
+/* format(v, spec), escaped for markup. */
+static void chat_format_value(chat_ctx *c, chat_text *t, chat_val v,
+    chat_val spec, bool markup) {
+    chat_text own = {0}, *to = markup ? &own : t;
+    if (v.type == CHAT_STR && v.flag & CHAT_MARKUP && markup) {
+        if (spec.n) CHAT_RAISE(c, "a format for markup");
+        chat_puts(c, t, v);
+        return;
+    }
+    chat_spec f = chat_read_spec(c, spec);
+    if (c->status) return;
+    if (v.type == CHAT_STR) chat_format_text(c, to, v, f);
+    else if (!spec.n) chat_print(c, to, v, 0);
+    else if (chat_is_numeric(v)) chat_format_number(c, to, v, f);
+    else CHAT_RAISE(c, "%s takes no format", chat_type_name(v));
+    if (markup) chat_puts(c, t, chat_escape(c, chat_built(&own)));
+}
+
+/* The value of the first part of a field. */
+static chat_val chat_format_first(
+    chat_ctx *c, chat_formatter *f, chat_val name, bool alone) {
+    chat_val key = chat_path_key(c, name);
+    u8 counts = alone && !name.n ? 1 : alone && key.type == CHAT_INT ? 2 : 0;
+    if (counts && f->counts && f->counts != counts)
+        return CHAT_RAISE(c, "a format with {} and with {0}");
+    if (counts) f->counts = counts;
+    if (counts == 1) key = chat_int(f->next++);
+    if (key.type == CHAT_INT && key.u.i < f->n) return f->v[key.u.i];
+    chat_val *at = key.type == CHAT_STR ? chat_get(c, f->named.v,
+        f->named.n / 2, key) : NULL;
+    return at ? *at : CHAT_RAISE(c, "format has no value for a field");
+}
+
+/* name.attribute[item] */
+static chat_val chat_format_field(
+    chat_ctx *c, chat_formatter *f, chat_val field) {
+    const u8 *p = field.u.s, *end = p + field.n, *from = p;
+    while (p < end && *p != '.' && *p != '[') p++;
+    chat_val v = chat_format_first(c, f, chat_cut(field, 0,
+        (size_t)(p - from)), p == end);
+    while (p < end && !c->status) {
+        bool item = *p++ == '[';
+        const u8 *key = p;
+        while (p < end && (item ? *p != ']' : *p != '.' && *p != '[')) p++;
+        chat_val name = chat_cut(field, (size_t)(key - from),
+            (size_t)(p - from));
+        if (!name.n || (item && p == end))
+            return CHAT_RAISE(c, "a field is not whole");
+        v = item ? chat_item(c, v, chat_path_key(c, name))
+            : chat_attr_of(c, v, name, NULL);
+        p += item;
+        if (item && p < end && *p != '.' && *p != '[')
+            return CHAT_RAISE(c, "a field goes on behind ]");
+    }
+    return v;
+}
+
+/* Where the field that begins at i ends, and its : or ! on the way. */
+static size_t chat_field_end(chat_val s, size_t i, size_t *mark) {
+    u32 open = 1;
+    bool item = false;
+    for (*mark = 0; i < s.n; i++) {
+        u8 b = s.u.s[i];
+        if (!*mark && b == '[') item = true;
+        if (!*mark && b == ']') item = false;
+        if (!*mark && !item && (b == ':' || b == '!')) *mark = i;
+        if (!*mark && b == '{') return SIZE_MAX;
+        if (!*mark && item) continue;
+        open += b == '{';
+        if (b == '}' && !--open) return i;
+    }
+    return SIZE_MAX;
+}
+
+static void chat_format_into(chat_ctx *c, chat_text *t, chat_val s,
+    chat_formatter *f, u32 depth) {
+    if (depth > 2) CHAT_RAISE(c, "a format in a format in a format");
+    for (size_t i = 0; i < s.n && chat_work(c, 1); i++) {
+        u8 b = s.u.s[i], how = 0;
+        size_t mark, end;
+        if ((b != '{' && b != '}') || (i + 1 < s.n && s.u.s[i + 1] == b)) {
+            chat_puts(c, t, chat_cut(s, i, i + 1));
+            i += b == '{' || b == '}';
+            continue;
+        }
+        end = b == '{' ? chat_field_end(s, i + 1, &mark) : SIZE_MAX;
+        if (end == SIZE_MAX) { CHAT_RAISE(c, "a lonely brace"); return; }
+        chat_val v = chat_format_field(c, f, chat_cut(s, i + 1,
+            mark ? mark : end));
+        if (mark && s.u.s[mark] == '!') {
+            how = mark + 1 < end ? s.u.s[mark + 1] : 0;
+            mark = mark + 2 < end ? mark + 2 : 0;
+            if (!how || !strchr("sra", how) || (mark && s.u.s[mark] != ':'))
+                CHAT_RAISE(c, "a format with a conversion that is none");
+        }
+        chat_text spec = {0}, said = {0};
+        chat_style st = chat_repr(how == 'a');
+        if (how && how != 's') chat_put_value(c, &said, v, &st, 1);
+        if (how) v = how == 's' ? chat_to_str(c, v) : chat_built(&said);
+        if (mark) chat_format_into(c, &spec, chat_cut(s, mark + 1, end), f,
+            depth + 1);
+        chat_format_value(c, t, v, chat_built(&spec), f->markup && depth == 1);
+        i = end;
+    }
+}
+
+static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
+    chat_text t = {0};
+    chat_formatter f = {.v = a->v + 1, .n = a->n - 1,
+        .named = {a->kw, 2 * a->n_kw, 0},
+        .markup = a->v[0].flag & CHAT_MARKUP};
+    chat_format_into(c, &t, a->v[0], &f, 1);
+    chat_val v = chat_built(&t);
+    v.flag = a->v[0].flag;
+    return v;
+}
+
+static chat_val chat_m_format_map(chat_ctx *c, const chat_args *a) {
+    chat_val d = a->v[1];
+    return chat_m_format(c, &(chat_args){a->v, 1,
+        (chat_val *)(uintptr_t)d.u.v, d.type == CHAT_DICT ? d.n : 0, 0});
+}
+
+/* ---- methods of texts and lists ---- */
+
+/* [from, to) in bytes for the characters that arguments i and i + 1 name;
+ * false when there is no such place. */
+static bool chat_bounds(chat_ctx *c, const chat_args *a, u32 i, size_t *from,
+    size_t *to) {
+    chat_val s = a->v[0];
+    i64 at[2] = {0, CHAT_TEXT};
+    if (!chat_has(a, i) && !chat_has(a, i + 1)) {
+        *from = 0, *to = s.n;
+        return true;
+    }
+    if (!chat_work(c, s.n >> 3)) return false;
+    i64 n = (i64)chat_count(s);
+    for (u32 k = 0; k < 2; k++) {
+        chat_val v = a->v[i + k];
+        if (v.type == CHAT_BIG)
+            at[k] = v.u.s[0] == '-' ? -CHAT_TEXT : CHAT_TEXT;
+        else if (chat_given_arg(a, i + k)) at[k] = chat_clamp(
+            chat_num(c, a, i + k, 0), -CHAT_TEXT, CHAT_TEXT);
+        if (at[k] < 0) at[k] = at[k] + n < 0 ? 0 : at[k] + n;
+    }
+    if (at[1] > n) at[1] = n;
+    *from = chat_offset(s, (size_t)at[0]);
+    *to = chat_offset(s, (size_t)at[1]);
+    return at[0] <= at[1] && !c->status;
 }
 
 /* The last place of `what`, or SIZE_MAX. */
 static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
-    size_t at = SIZE_MAX, next = chat_find(c, s, what, 0);
-    for (; next != SIZE_MAX; next = chat_find(c, s, what, at + 1)) at = next;
-    return at;
-}
-
-static chat_val chat_m_rsplit(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0], none = {0};
-    i64 max = chat_num(a, 2, -1);
-    if (max < 0 || a->v[1].type != CHAT_STR || !a->v[1].n)
-        return chat_m_split(c, a);
-    chat_list l = {0};
-    while (!c->status && l.n < max) {
-        size_t at = chat_find_last(c, s, a->v[1]);
-        if (at == SIZE_MAX) break;
-        chat_push(c, &l, chat_cut(s, at + a->v[1].n, s.n));
-        s = chat_cut(s, 0, at);
+    if (what.n > s.n) return SIZE_MAX;
+    if (!what.n) return s.n;
+    for (size_t at = s.n - what.n + 1; at-- > 0;) {
+        if (!(at & 63) && !chat_work(c, 4)) break;
+        if (s.u.s[at] == what.u.s[0] && chat_work(c, what.n >> 4)
+            && !memcmp(s.u.s + at, what.u.s, what.n)) return at;
     }
-    chat_push(c, &l, s);
-    return chat_slice(c, chat_listed(l), none, none, chat_int(-1));
+    return SIZE_MAX;
 }
 
-static chat_val chat_three_parts(
-    chat_ctx *c, chat_val s, chat_val by, size_t at, bool last) {
-    chat_list l = {0};
-    chat_val empty = chat_str("", 0);
-    bool found = at != SIZE_MAX;
-    if (!found && last) { chat_push(c, &l, empty); chat_push(c, &l, empty); }
-    chat_push(c, &l, found ? chat_cut(s, 0, at) : s);
-    if (!found && !last) { chat_push(c, &l, empty); chat_push(c, &l, empty); }
-    if (found) chat_push(c, &l, by);
-    if (found) chat_push(c, &l, chat_cut(s, at + by.n, s.n));
-    chat_val v = chat_listed(l);
-    v.type = CHAT_TUPLE;
-    return v;
-}
-
-static bool chat_wants_text(chat_ctx *c, const chat_args *a) {
-    if (a->v[1].type == CHAT_STR) return true;
-    CHAT_RAISE(c, "a text method with %s", chat_type_name(a->v[1]));
-    return false;
-}
-
-static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
-    if (!chat_wants_text(c, a)) return (chat_val){0};
-    return chat_three_parts(c, a->v[0], a->v[1],
-        chat_find(c, a->v[0], a->v[1], 0), false);
-}
-static chat_val chat_m_rpartition(chat_ctx *c, const chat_args *a) {
-    if (!chat_wants_text(c, a)) return (chat_val){0};
-    return chat_three_parts(c, a->v[0], a->v[1],
-        chat_find_last(c, a->v[0], a->v[1]), true);
-}
-
-static bool chat_begins(chat_val s, chat_val with, bool end) {
-    return with.type == CHAT_STR && with.n <= s.n && (!with.n
-        || !memcmp(s.u.s + (end ? s.n - with.n : 0), with.u.s, with.n));
-}
-
-static chat_val chat_affix(chat_ctx *c, const chat_args *a, bool end) {
-    chat_val s = a->v[0], with = a->v[1];
-    bool yes = false;
-    if (with.type != CHAT_TUPLE) {
-        if (!chat_wants_text(c, a)) return (chat_val){0};
-        yes = chat_begins(s, with, end);
-    }
-    for (u32 i = 0; with.type == CHAT_TUPLE && i < with.n; i++)
-        yes = yes || chat_begins(s, with.u.v[i], end);
-    return chat_bool(yes);
-}
-
-static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
-    return chat_affix(c, a, false);
-}
-static chat_val chat_m_endswith(chat_ctx *c, const chat_args *a) {
-    return chat_affix(c, a, true);
-}
-static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    chat_val s = a->v[0];
-    return chat_begins(s, a->v[1], false) ? chat_cut(s, a->v[1].n, s.n) : s;
-}
-static chat_val chat_m_removesuffix(chat_ctx *c, const chat_args *a) {
-    (void)c;
-    chat_val s = a->v[0];
-    return chat_begins(s, a->v[1], true) ? chat_cut(s, 0, s.n - a->v[1].n) : s;
-}
-
-static chat_val chat_place(chat_val s, size_t at) {
-    if (at == SIZE_MAX) return chat_int(-1);
-    return chat_int((i64)chat_count(chat_cut(s, 0, at)));
-}
-
+/* The number of the character where v[1] is found first or, how & 1, last; -1
+ * or, how & 2, an error when it is not. */
 static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
-    if (!chat_wants_text(c, a)) return (chat_val){0};
-    size_t from = chat_offset(a->v[0],
-        (size_t)chat_clamp(chat_num(a, 2, 0), 0, CHAT_TEXT));
-    return chat_place(a->v[0], chat_find(c, a->v[0], a->v[1], from));
-}
-static chat_val chat_m_rfind(chat_ctx *c, const chat_args *a) {
-    if (!chat_wants_text(c, a)) return (chat_val){0};
-    return chat_place(a->v[0], chat_find_last(c, a->v[0], a->v[1]));
-}
-static chat_val chat_m_index(chat_ctx *c, const chat_args *a) {
-    chat_val v = chat_m_find(c, a);
-    return v.u.i < 0 ? CHAT_RAISE(c, "index: not found") : v;
+    bool last = a->how & 1, must = a->how & 2;
+    chat_val s = a->v[0];
+    size_t from, to, at = SIZE_MAX;
+    if (!chat_wants_text(c, a->v[1])) return s;
+    if (chat_bounds(c, a, 2, &from, &to)) {
+        chat_val in = chat_cut(s, from, to);
+        at = last ? chat_find_last(c, in, a->v[1])
+            : chat_find(c, in, a->v[1], 0);
+    }
+    if (at == SIZE_MAX && must) return CHAT_RAISE(c, "index: not found");
+    return chat_int(at == SIZE_MAX || !chat_work(c, (from + at) >> 3) ? -1
+        : (i64)chat_count(chat_cut(s, 0, from + at)));
 }
 
 static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
-    if (!chat_wants_text(c, a)) return (chat_val){0};
-    if (!a->v[1].n) return chat_int((i64)chat_count(a->v[0]) + 1);
-    for (size_t at = 0; !c->status; at += a->v[1].n, n++) {
-        at = chat_find(c, a->v[0], a->v[1], at);
+    size_t from, to;
+    if (!chat_wants_text(c, a->v[1]) || !chat_bounds(c, a, 2, &from, &to))
+        return chat_int(0);
+    chat_val s = chat_cut(a->v[0], from, to);
+    if (!a->v[1].n) return chat_int(chat_chars(c, s) + 1);
+    for (size_t at = 0; chat_work(c, 1); at += a->v[1].n, n++) {
+        at = chat_find(c, s, a->v[1], at);
         if (at == SIZE_MAX) break;
     }
     return chat_int(n);
 }
 
-/* Whether all characters are of a kind: d digit, a letter, n either, s space,
- * u no lower case, l no upper case (and some of the other). */
-static chat_val chat_all(chat_val s, char want) {
-    bool all = true, cased = false;
-    for (u32 i = 0, cp; i < s.n && all;) {
-        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        txt_class k = txt_class_of(cp);
-        bool letter = k == TXT_LETTER || k == TXT_UPPER || k == TXT_LOWER;
-        if (want == 'd') all = k == TXT_NUMBER;
-        else if (want == 'a') all = letter;
-        else if (want == 'n') all = letter || k == TXT_NUMBER;
-        else if (want == 's') all = chat_is_space(cp);
-        else all = k != (want == 'u' ? TXT_LOWER : TXT_UPPER);
-        cased = cased || k == (want == 'u' ? TXT_UPPER : TXT_LOWER);
-    }
-    return chat_bool(s.n && all && (cased || (want != 'u' && want != 'l')));
+static bool chat_begins(
+    chat_ctx *c, chat_val s, chat_val with, bool end) {
+    return with.n <= s.n && chat_work(c, with.n >> 4)
+        && !memcmp(s.u.s + (end ? s.n - with.n : 0), with.u.s, with.n);
 }
 
-#define CHAT_ALL(name, want)                                                   \
-    static chat_val chat_m_##name(chat_ctx *c, const chat_args *a) {           \
-        (void)c;                                                               \
-        return chat_all(a->v[0], want);                                        \
+/* how: 1 for the end */
+static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
+    chat_val with = a->v[1], s = a->v[0];
+    bool tuple = with.type == CHAT_TUPLE, yes = false;
+    size_t from, to;
+    if (!tuple && !chat_wants_text(c, with)) return s;
+    if (!chat_bounds(c, a, 2, &from, &to)) return chat_bool(false);
+    s = chat_cut(s, from, to);
+    for (u32 i = 0; i < (tuple ? with.n : 1) && !yes && chat_work(c, 1); i++) {
+        chat_val x = tuple ? with.u.v[i] : with;
+        yes = chat_wants_text(c, x) && chat_begins(c, s, x, a->how);
     }
-CHAT_ALL(isdigit, 'd')
-CHAT_ALL(isalpha, 'a')
-CHAT_ALL(isalnum, 'n')
-CHAT_ALL(isspace, 's')
-CHAT_ALL(isupper, 'u')
-CHAT_ALL(islower, 'l')
-#undef CHAT_ALL
+    return chat_bool(yes);
+}
 
-static chat_val chat_m_zfill(chat_ctx *c, const chat_args *a) {
+static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
+    bool end = a->how;
+    chat_val s = a->v[0], with = a->v[1];
+    if (!chat_wants_text(c, with) || !chat_begins(c, s, with, end)) return s;
+    return chat_cut(s, end ? 0 : with.n, end ? s.n - with.n : s.n);
+}
+
+static chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[1]), by = a->v[0];
+    bool markup = by.flag & CHAT_MARKUP;
     chat_text t = {0};
-    chat_spec f = {.zero = true,
-        .width = (i32)chat_clamp(chat_num(a, 1, 0), 0, 10000)};
-    chat_put_padded(c, &t, a->v[0], &f);
-    return chat_built(&t);
+    for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
+        chat_val v = in.u.v[i];
+        if (!markup && !chat_wants_text(c, v)) break;
+        if (i) chat_puts(c, &t, by);
+        chat_puts(c, &t, markup ? chat_escaped(c, v) : v);
+    }
+    chat_val v = chat_built(&t);
+    v.flag = by.flag;
+    return v;
 }
 
-static chat_val chat_m_list_index(chat_ctx *c, const chat_args *a) {
-    for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
-        if (chat_eq(c, a->v[0].u.v[i], a->v[1], 0)) return chat_int(i);
+/* Off one end of s: the part up to `by` (white space when it is no text);
+ * s becomes the rest, without type when there is none. */
+static chat_val chat_split_one(
+    chat_ctx *c, chat_val *s, chat_val by, bool right) {
+    chat_val whole = *s, none = {0};
+    bool space = by.type != CHAT_STR;
+    size_t at = SIZE_MAX, n = by.n;
+    if (!space) {
+        at = right ? chat_find_last(c, whole, by) : chat_find(c, whole, by, 0);
+    } else {
+        u32 cp, k;
+        for (size_t i = 0; i < whole.n; i += k) {
+            size_t from = right ? whole.n - i : i;
+            if (right) do from--; while (from
+                && (whole.u.s[from] & 0xc0) == 0x80);
+            k = chat_next(whole.u.s + from, whole.u.s + whole.n, &cp);
+            if (!chat_is_space(cp)) continue;
+            at = from, n = k;
+            break;
+        }
+        chat_work(c, (at == SIZE_MAX ? whole.n : right ? whole.n - at : at)
+            >> 2);
+    }
+    *s = none;
+    if (at == SIZE_MAX) return whole;
+    *s = right ? chat_cut(whole, 0, at) : chat_cut(whole, at + n, whole.n);
+    if (space) *s = chat_strip(*s, none, !right, right);
+    if (space && !s->n) *s = none;
+    return right ? chat_cut(whole, at + n, whole.n) : chat_cut(whole, 0, at);
+}
+
+static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
+    bool right = a->how;
+    chat_val s = a->v[0], by = a->v[1], none = {0};
+    i64 max = chat_num(c, a, 2, -1);
+    chat_list l = {0};
+    bool space = by.type == CHAT_UNSET || by.type == CHAT_NONE;
+    if (!space && (!chat_wants_text(c, by) || !by.n))
+        return CHAT_RAISE(c, "split wants a text of one character or more");
+    if (space) s = chat_strip(s, none, !right, right);
+    if (space && !s.n) s = none;
+    while (s.type == CHAT_STR && chat_work(c, 1)) {
+        if (max >= 0 && l.n >= max) {
+            chat_push(c, &l, s);
+            break;
+        }
+        chat_val part = chat_split_one(c, &s, by, right);
+        chat_push(c, &l, part);
+    }
+    chat_val v = chat_listed(l);
+    if (space && max >= 0 && v.n > max && !c->status) {
+        /* what was not split keeps the white space on its far side only */
+        chat_val *rest = &l.v[v.n - 1];
+        *rest = chat_strip(*rest, none, !right, right);
+    }
+    return right ? chat_slice(c, v, none, none, chat_int(-1)) : v;
+}
+
+static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
+    bool last = a->how;
+    chat_val s = a->v[0], by = a->v[1];
+    chat_val part[3] = {s, chat_cut(s, 0, 0), chat_cut(s, 0, 0)};
+    chat_list l = {0};
+    if (!chat_wants_text(c, by) || !by.n)
+        return CHAT_RAISE(c, "partition wants a text of one character or more");
+    size_t at = last ? chat_find_last(c, s, by) : chat_find(c, s, by, 0);
+    if (at != SIZE_MAX) {
+        part[0] = chat_cut(s, 0, at);
+        part[1] = chat_cut(s, at, at + by.n);
+        part[2] = chat_cut(s, at + by.n, s.n);
+    } else if (last) {
+        part[2] = s;
+        part[0] = part[1];
+    }
+    for (u32 i = 0; i < 3; i++) chat_push(c, &l, part[i]);
+    return chat_tuple_of(l);
+}
+
+/* how: < ljust, > rjust, ^ center, 0 zfill */
+static chat_val chat_m_pad(chat_ctx *c, const chat_args *a) {
+    u8 side = (u8)a->how;
+    chat_val s = a->v[0];
+    i64 width = chat_num(c, a, 1, 0);
+    u32 fill = ' ';
+    if (chat_has(a, 2) && chat_wants_text(c, a->v[2])) {
+        if (chat_chars(c, a->v[2]) != 1)
+            return CHAT_RAISE(c, "to fill, one character");
+        chat_next(a->v[2].u.s, a->v[2].u.s + a->v[2].n, &fill);
+    }
+    bool esc = s.flag & CHAT_MARKUP && fill < 128 && strchr("&<>'\"", (int)fill)
+        && chat_has(a, 2) && !(a->v[2].flag & CHAT_MARKUP);
+    if (esc) return CHAT_RAISE(c, "to fill, one character");
+    if (side == '^') return chat_center(c, s, width, fill);
+    i64 pad = width - chat_chars(c, s);
+    chat_text t = {0};
+    if (pad <= 0) return s;
+    bool zero = side == '0' && s.n && (s.u.s[0] == '-' || s.u.s[0] == '+');
+    chat_put_filled(c, &t, s, zero, side == '0' ? '0' : fill,
+        side == '<' ? 0 : pad, side == '<' ? pad : 0);
+    chat_val v = chat_built(&t);
+    v.flag = s.flag;
+    return v;
+}
+
+static chat_val chat_m_expandtabs(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0];
+    i64 size = chat_num(c, a, 1, 8), column = 0;
+    chat_text t = {0};
+    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
+        u8 b = s.u.s[i];
+        i64 n = size > 0 ? size - column % size : 0;
+        if (b == '\t') chat_fill(c, &t, ' ', n);
+        else chat_puts(c, &t, chat_cut(s, i, i + 1));
+        column = b == '\t' ? column + n : b == '\n' || b == '\r' ? 0
+            : column + ((b & 0xc0) != 0x80);
+    }
+    chat_val v = chat_built(&t);
+    v.flag = s.flag;
+    return v;
+}
+
+/* Whether a character is of a kind: d decimal, D digit, N numeric, a letter,
+ * n a letter or numeric, s space, p printable, A of ASCII. */
+static bool chat_is_kind(chat_ctx *c, u32 cp, char kind) {
+    txt_class k = txt_class_of(cp);
+    bool letter = k == TXT_LETTER || k == TXT_UPPER || k == TXT_LOWER;
+    switch (kind) {
+    case 'd': return k == TXT_NUMBER && chat_digit(cp) >= 0;
+    case 'D': return k == TXT_NUMBER && (chat_digit(cp) >= 0
+        || chat_in_runs(CHAT_DIGITS, 0, CHAT_N_DIGITS, cp));
+    case 'N':
+        if (k == TXT_LETTER && cp >= 0x3400 && (cp < 0xa000 || cp >= 0x20000
+                || (cp >= 0xf900 && cp < 0xfb00)))
+            chat_refuse(c, "isnumeric of a Chinese character");
+        return k == TXT_NUMBER;
+    case 'a': return letter;
+    case 'n': return letter || k == TXT_NUMBER;
+    case 's': return chat_is_space(cp);
+    case 'p': return cp == ' ' || chat_prints(cp);
+    default: return cp < 0x80;
+    }
+}
+
+static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0];
+    char kind = (char)a->how;
+    bool all = s.n || kind == 'p' || kind == 'A';
+    if (!chat_work(c, s.n >> 2)) return s;
+    for (u32 i = 0, cp; i < s.n && all && !c->status;) {
+        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        all = chat_is_kind(c, cp, kind);
+    }
+    return chat_bool(all);
+}
+
+/* isupper, islower, istitle */
+static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
+    chat_val s = chat_to_str(c, a->v[0]);
+    chat_cased want = (chat_cased)a->how;
+    bool some = false, inside = false;
+    if (!chat_work(c, s.n >> 2)) return s;
+    for (u32 i = 0, cp; i < s.n; inside = inside && want == CHAT_TITLE) {
+        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
+        chat_cased k = chat_case_of(cp);
+        bool up = k == CHAT_UP || k == CHAT_TITLE;
+        if (want == CHAT_TITLE ? (up && inside) || (k == CHAT_LOW && !inside)
+            : k && k != want) return chat_bool(false);
+        some |= k != CHAT_UNCASED;
+        inside = k != CHAT_UNCASED;
+    }
+    return chat_bool(some);
+}
+
+static chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
+    return chat_lines_of(c, a->v[0], chat_num(c, a, 1, 0) != 0);
+}
+
+static chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0];
+    i64 n = v.n, from = chat_clamp(chat_index(chat_num(c, a, 2, 0), n), 0, n);
+    i64 to = chat_clamp(chat_index(chat_num(c, a, 3, n), n), 0, n);
+    for (; from < to && chat_work(c, 1); from++)
+        if (chat_eq(c, v.u.v[from], a->v[1], 0)) return chat_int(from);
     return CHAT_RAISE(c, "index: not found");
 }
 
-static chat_val chat_m_list_count(chat_ctx *c, const chat_args *a) {
+static chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
     for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
         n += chat_eq(c, a->v[0].u.v[i], a->v[1], 0);
@@ -12670,62 +13358,58 @@ static chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
     return a->v[1 + (a->v[0].u.loop->i - 1) % n];
 }
 
+/* The arguments of a function as a tuple. */
+static chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
+    chat_list l = {0};
+    for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
+    if (a->n_kw) CHAT_RAISE(c, "no parameter of that name");
+    return chat_tuple_of(l);
+}
+
 static chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
-    chat_loop *l = a->v[0].u.loop;
-    bool same = l->changed.type == CHAT_TUPLE && l->changed.n == a->n - 1;
-    for (u32 i = 1; i < a->n && same; i++)
-        same = chat_eq(c, l->changed.u.v[i - 1], a->v[i], 0);
-    chat_val *v = chat_take(c, a->n * sizeof *v);
-    if (!v) return (chat_val){0};
-    memcpy(v, a->v + 1, (a->n - 1) * sizeof *v);
-    l->changed = (chat_val){.type = CHAT_TUPLE, .n = a->n - 1, .u.v = v};
+    chat_val now = chat_given_all(c, a), *was = &a->v[0].u.loop->changed;
+    bool same = was->type == CHAT_TUPLE && chat_eq(c, *was, now, 0);
+    *was = now;
     return chat_bool(!same);
 }
 
+CHAT_FN(m_copy, v)
+CHAT_FN(m_replace, chat_replace(c, v, a->v[1], a->v[2], chat_num(c, a, 3, -1)))
+CHAT_FN(m_side, chat_side(c, v, a->how))
+
 /* ---- tests ---- */
 
-/* v % by == rest */
-static bool chat_leaves(chat_ctx *c, chat_val v, chat_val by, i64 rest) {
-    return chat_eq(c, chat_binary(c, '%', v, by), chat_int(rest), 0);
+/* `is` of Python: sure for what there is one of, and for what is not equal. */
+static bool chat_same(chat_ctx *c, chat_val a, chat_val b) {
+    if (a.type != b.type || a.type == CHAT_UNDEF || !chat_eq(c, a, b, 0))
+        return false;
+    if (a.type != CHAT_NONE && a.type != CHAT_BOOL) chat_refuse(c, "sameas");
+    return true;
 }
 
-#define CHAT_TEST_FN(name, yes)                                                \
-    static chat_val chat_t_##name(chat_ctx *c, const chat_args *a) {           \
-        chat_val v = a->v[0];                                                  \
-        (void)c;                                                               \
-        (void)v;                                                               \
-        return chat_bool(yes);                                                 \
-    }
-CHAT_TEST_FN(defined, v.type != CHAT_UNDEF)
-CHAT_TEST_FN(undefined, v.type == CHAT_UNDEF)
-CHAT_TEST_FN(none, v.type == CHAT_NONE)
-CHAT_TEST_FN(boolean, v.type == CHAT_BOOL)
-CHAT_TEST_FN(true, v.type == CHAT_BOOL && v.u.i)
-CHAT_TEST_FN(false, v.type == CHAT_BOOL && !v.u.i)
-CHAT_TEST_FN(string, v.type == CHAT_STR)
-CHAT_TEST_FN(integer, v.type == CHAT_INT)
-CHAT_TEST_FN(float, v.type == CHAT_FLOAT)
-CHAT_TEST_FN(number, chat_is_number(v))
-CHAT_TEST_FN(mapping, v.type == CHAT_DICT)
-CHAT_TEST_FN(callable, v.type >= CHAT_LOOP || v.type == CHAT_UNDEF)
-CHAT_TEST_FN(sequence, v.type == CHAT_STR || v.type == CHAT_DICT
-    || v.type == CHAT_UNDEF || (chat_is_seq(v) && !v.flag))
-CHAT_TEST_FN(iterable, v.type == CHAT_STR || v.type == CHAT_DICT
-    || v.type == CHAT_UNDEF || v.type == CHAT_LOOP || chat_is_seq(v))
-CHAT_TEST_FN(lower, chat_all(chat_to_str(c, v), 'l').u.i != 0)
-CHAT_TEST_FN(upper, chat_all(chat_to_str(c, v), 'u').u.i != 0)
-CHAT_TEST_FN(eq, chat_eq(c, v, a->v[1], 0))
-CHAT_TEST_FN(ne, !chat_eq(c, v, a->v[1], 0))
-CHAT_TEST_FN(lt, chat_compare(c, 1, v, a->v[1]))
-CHAT_TEST_FN(gt, chat_compare(c, 2, v, a->v[1]))
-CHAT_TEST_FN(le, chat_compare(c, 5, v, a->v[1]))
-CHAT_TEST_FN(ge, chat_compare(c, 6, v, a->v[1]))
-CHAT_TEST_FN(in, chat_in(c, v, a->v[1]))
-CHAT_TEST_FN(sameas, v.type == a->v[1].type && chat_eq(c, v, a->v[1], 0))
-CHAT_TEST_FN(odd, chat_leaves(c, v, chat_int(2), 1))
-CHAT_TEST_FN(even, chat_leaves(c, v, chat_int(2), 0))
-CHAT_TEST_FN(divisibleby, chat_leaves(c, v, a->v[1], 0))
-#undef CHAT_TEST_FN
+static bool chat_names(chat_ctx *c, u32 kind, chat_val v) {
+    return chat_is_key(c, v) && v.type == CHAT_STR && c->below->find(kind, v);
+}
+
+/* how: 1 << type for the types that pass, CHAT_ARRAYS: of lists only those that
+ * are no views. */
+#define CHAT_ARRAYS (1u << 31)
+#define CHAT_BITS_INT (1u << CHAT_INT | 1u << CHAT_BIG)
+#define CHAT_BITS_NUMBER (CHAT_BITS_INT | 1u << CHAT_BOOL | 1u << CHAT_FLOAT)
+#define CHAT_BITS_CALL (1u << CHAT_LOOP | 1u << CHAT_FUNC | 1u << CHAT_MACRO   \
+    | 1u << CHAT_METHOD | 1u << CHAT_UNDEF)
+#define CHAT_BITS_ITEMS (1u << CHAT_STR | 1u << CHAT_LIST | 1u << CHAT_TUPLE   \
+    | 1u << CHAT_DICT | 1u << CHAT_RANGE | 1u << CHAT_UNDEF)
+
+CHAT_FN(t_type, chat_bool(a->how >> v.type & 1
+    && (!(a->how & CHAT_ARRAYS) || v.type != CHAT_LIST || !v.flag)))
+CHAT_FN(t_bool, chat_bool(v.type == CHAT_BOOL && v.u.i == (i64)a->how))
+CHAT_FN(t_compare, chat_bool(chat_compare(c, a->how, v, a->v[1])))
+CHAT_FN(t_divisibleby, chat_bool(chat_eq(c, chat_binary(c, '%', v,
+    chat_has(a, 1) ? a->v[1] : chat_int(2)), chat_int(a->how), 0)))
+CHAT_FN(t_escaped, chat_bool(v.type == CHAT_STR && v.flag & CHAT_MARKUP))
+CHAT_FN(t_filter, chat_bool(chat_names(c, a->how, v)))
+CHAT_FN(t_sameas, chat_bool(chat_same(c, v, a->v[1])))
 
 /* ---- global functions ---- */
 
@@ -12736,36 +13420,33 @@ static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
 }
 
 static chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
-    chat_list l = {0};
     bool two = chat_has(a, 2);
-    i64 from = two ? chat_num(a, 1, 0) : 0, to = chat_num(a, two ? 2 : 1, 0);
-    i64 by = chat_num(a, 3, 1);
-    if (!chat_is_int(a->v[1]) || !by)
+    i64 from = two ? chat_num(c, a, 1, 0) : 0;
+    i64 to = chat_num(c, a, two ? 2 : 1, 0);
+    i64 by = chat_num(c, a, 3, 1);
+    if (!chat_is_int(a->v[1]) || (two && !chat_is_int(a->v[2]))
+        || (chat_has(a, 3) && !chat_is_int(a->v[3])) || !by)
         return CHAT_RAISE(c, "range wants integers");
-    for (i64 i = from; by > 0 ? i < to : i > to;) {
-        if (l.n == 100000) return CHAT_RAISE(c, "a range is too large");
-        chat_push(c, &l, chat_int(i));
-        if (c->status || __builtin_add_overflow(i, by, &i)) break;
-    }
-    return chat_listed(l);
+    u64 gap = by > 0 ? (u64)to - (u64)from : (u64)from - (u64)to;
+    u64 step = by > 0 ? (u64)by : 0 - (u64)by;
+    u64 n = (by > 0 ? from < to : from > to) ? (gap - 1) / step + 1 : 0;
+    if (n > 100000) return CHAT_RAISE(c, "a range is too large");
+    return chat_range_of(c, from, to, by, (u32)n);
 }
 
 /* Pairs of an optional mapping and of the named arguments. */
 static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     chat_list l = {0};
     chat_val v = a->n > 1 ? a->v[1] : (chat_val){0};
-    if (a->n > 2 || (v.type != CHAT_UNDEF && v.type != CHAT_DICT
-        && v.type != CHAT_SPACE && !chat_is_seq(v)))
-        CHAT_RAISE(c, "a dict of what is no mapping");
-    if (chat_is_seq(v))
-        for (u32 i = 0; i < v.n && !c->status; i++) {
-            chat_val pair = v.u.v[i];
-            if (!chat_is_seq(pair) || pair.n != 2)
-                CHAT_RAISE(c, "a dict of what are no pairs");
-            else chat_set(c, &l, pair.u.v[0], pair.u.v[1]);
-        }
-    for (u32 i = 0; v.type == CHAT_DICT && i < v.n; i++)
-        chat_set(c, &l, v.u.v[2 * i], v.u.v[2 * i + 1]);
+    if (a->n > 2) CHAT_RAISE(c, "dict of more than one mapping");
+    if (a->n > 1 && v.type == CHAT_UNDEF) CHAT_RAISE(c, "dict of nothing");
+    if (v.type == CHAT_DICT) v = chat_side(c, v, 2);
+    else v = chat_iter(c, v);
+    for (u32 i = 0; i < v.n && chat_work(c, 1); i++) {
+        chat_val pair = chat_iter(c, v.u.v[i]);
+        if (pair.n == 2) chat_set(c, &l, pair.u.v[0], pair.u.v[1]);
+        else CHAT_RAISE(c, "dict of what are no pairs");
+    }
     for (u32 i = 0; i < a->n_kw; i++)
         chat_set(c, &l, a->kw[2 * i], a->kw[2 * i + 1]);
     for (u32 i = 0; space && i < l.n; i += 2)
@@ -12774,16 +13455,73 @@ static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     return l;
 }
 
-static chat_val chat_g_namespace(chat_ctx *c, const chat_args *a) {
+static chat_val chat_space_of(chat_ctx *c, chat_list pairs, u8 flag) {
     chat_space *s = chat_take(c, sizeof *s);
     if (!s) return (chat_val){0};
-    s->pairs = chat_gather(c, a, true);
-    return (chat_val){.type = CHAT_SPACE, .u.space = s};
+    s->pairs = pairs;
+    return (chat_val){.type = CHAT_SPACE, .flag = flag, .u.space = s};
 }
 
-static chat_val chat_g_dict(chat_ctx *c, const chat_args *a) {
-    return chat_dict(chat_gather(c, a, false));
+/* Sets an attribute that is there. */
+static void chat_put_attr(
+    chat_ctx *c, chat_val object, const char *name, chat_val v) {
+    chat_set(c, &object.u.space->pairs, chat_strz(name), v);
 }
+
+static chat_val chat_attr_now(
+    chat_ctx *c, chat_val object, const char *name) {
+    return chat_getz(c, (chat_val){.type = CHAT_DICT,
+        .n = object.u.space->pairs.n / 2, .u.v = object.u.space->pairs.v},
+        name);
+}
+
+/* The cycler's place becomes `to`; what was there. */
+static chat_val chat_turn_to(chat_ctx *c, chat_val cycler, bool by) {
+    chat_val items = chat_attr_now(c, cycler, "items");
+    chat_val was = chat_attr_now(c, cycler, "current");
+    i64 at = by ? (chat_attr_now(c, cycler, "pos").u.i + 1) % items.n : 0;
+    if (c->status) return was;
+    chat_put_attr(c, cycler, "pos", chat_int(at));
+    chat_put_attr(c, cycler, "current", items.u.v[at]);
+    return by ? was : chat_none();
+}
+
+CHAT_FN(o_next, chat_turn_to(c, v, a->how))
+
+static chat_val chat_g_cycler(chat_ctx *c, const chat_args *a) {
+    chat_val items = chat_given_all(c, a), o;
+    chat_list l = {0};
+    if (!items.n || c->status) return CHAT_RAISE(c, "cycler of nothing");
+    o = chat_space_of(c, l, CHAT_CYCLER);
+    if (c->status) return o;
+    chat_put_attr(c, o, "items", items);
+    chat_put_attr(c, o, "pos", chat_int(0));
+    chat_put_attr(c, o, "current", items.u.v[0]);
+    chat_put_attr(c, o, "next",
+        chat_method(c, o, c->below->find(CHAT_IS_OBJECT, chat_strz("next"))));
+    chat_put_attr(c, o, "reset",
+        chat_method(c, o, c->below->find(CHAT_IS_OBJECT,
+            chat_strz("reset"))));
+    return o;
+}
+
+static chat_val chat_o_joiner(chat_ctx *c, const chat_args *a) {
+    chat_val used = chat_attr_now(c, a->v[0], "used");
+    chat_put_attr(c, a->v[0], "used", chat_bool(true));
+    return used.u.i ? chat_attr_now(c, a->v[0], "sep") : chat_strz("");
+}
+
+static chat_val chat_g_joiner(chat_ctx *c, const chat_args *a) {
+    chat_val o = chat_space_of(c, (chat_list){0}, CHAT_CYCLER);
+    if (c->status) return o;
+    chat_put_attr(c, o, "sep", chat_has(a, 1) ? a->v[1] : chat_strz(", "));
+    chat_put_attr(c, o, "used", chat_bool(false));
+    return chat_method(c, o,
+        c->below->find(CHAT_IS_OBJECT, chat_strz("joiner")));
+}
+
+CHAT_FN(g_dict, chat_dict(chat_gather(c, a, false)))
+CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true), 0))
 
 /* Days from 1970 to the first day of a year, 1970 or later. */
 static i64 chat_year_days(i64 y) {
@@ -12810,188 +13548,325 @@ static const char *const CHAT_MONTHS[] = {"January", "February", "March",
     "April", "May", "June", "July", "August", "September", "October",
     "November", "December"};
 
-static void chat_put_time(
-    chat_ctx *c, chat_text *t, i64 now, char kind, bool bare) {
-    i64 y, days = now / 86400, s = now % 86400;
+typedef struct chat_time {
+    i64 y;
+    i32 mon, d, yday, wday, hour, min, s;
+} chat_time;
+
+static chat_time chat_time_of(i64 now) {
+    i64 days = now / 86400;
+    i32 s = (i32)(now % 86400);
+    chat_time t = {.wday = (i32)((days + 4) % 7), .hour = s / 3600,
+        .min = s / 60 % 60, .s = s % 60};
+    chat_date(days, &t.y, &t.mon, &t.d, &t.yday);
+    return t;
+}
+
+/* The week of ISO 8601 and its year: that of the week's Thursday. */
+static i32 chat_iso_week(const chat_time *t, i64 *year) {
+    i64 thursday = chat_year_days(t->y) + t->yday - (t->wday + 6) % 7 + 3;
     i32 m, d, yday;
-    chat_date(days, &y, &m, &d, &yday);
-    i32 hour = (i32)(s / 3600), min = (i32)(s / 60 % 60), twelve = hour % 12;
-    const char *two = bare ? "%d" : "%02d", *text;
+    chat_date(thursday, year, &m, &d, &yday);
+    return yday / 7 + 1;
+}
+
+/* What a letter of strftime stands for in the C locale: a number of so many
+ * digits, filled with 0 or space. */
+static bool chat_time_number(
+    const chat_time *t, u8 kind, i64 *n, i32 *width, char *fill) {
+    i32 twelve = t->hour % 12 ? t->hour % 12 : 12;
+    i64 iso;
+    i32 week = chat_iso_week(t, &iso);
+    const struct { char kind, fill; i32 width; i64 n; } rows[] = {
+        {'Y', '0', 1, t->y}, {'y', '0', 2, t->y % 100},
+        {'C', '0', 2, t->y / 100}, {'m', '0', 2, t->mon + 1},
+        {'d', '0', 2, t->d}, {'e', ' ', 2, t->d}, {'H', '0', 2, t->hour},
+        {'k', ' ', 2, t->hour}, {'I', '0', 2, twelve}, {'l', ' ', 2, twelve},
+        {'M', '0', 2, t->min}, {'S', '0', 2, t->s}, {'j', '0', 3, t->yday + 1},
+        {'u', '0', 1, t->wday ? t->wday : 7}, {'w', '0', 1, t->wday},
+        {'U', '0', 2, (t->yday + 7 - t->wday) / 7},
+        {'W', '0', 2, (t->yday + 7 - (t->wday + 6) % 7) / 7},
+        {'V', '0', 2, week}, {'G', '0', 1, iso}, {'g', '0', 2, iso % 100}};
+    for (u32 i = 0; i < KS_LEN(rows); i++) {
+        if (rows[i].kind != (char)kind) continue;
+        *n = rows[i].n, *width = rows[i].width, *fill = rows[i].fill;
+        return true;
+    }
+    return false;
+}
+
+static const struct { char kind; const char *text; } CHAT_TIMES[] = {
+    {'D', "%m/%d/%y"}, {'x', "%m/%d/%y"}, {'F', "%Y-%m-%d"},
+    {'T', "%H:%M:%S"}, {'X', "%H:%M:%S"}, {'R', "%H:%M"},
+    {'r', "%I:%M:%S %p"}, {'c', "%a %b %e %H:%M:%S %Y"}, {'n', "\n"},
+    {'t', "\t"}, {'%', "%"}, {'z', ""}, {'Z', ""},
+};
+
+/* One letter of strftime; `how`: 0, or - for nothing to fill, _ for space, 0
+ * for zeros. */
+static void chat_put_time(
+    chat_ctx *c, chat_text *t, const chat_time *at, u8 kind, u8 how) {
+    const char *day = CHAT_DAYS[at->wday], *month = CHAT_MONTHS[at->mon];
+    const char *half = at->hour < 12 ? "AM" : "PM";
+    i64 n;
+    i32 width;
+    char fill;
+    if (chat_time_number(at, kind, &n, &width, &fill)) {
+        if (how == '_') fill = ' ';
+        else if (how == '0') fill = '0';
+        chat_text s = {0};
+        chat_putf(c, &s, "%lld", (long long)n);
+        if (how != '-') chat_fill(c, t, (u8)fill, width - (i64)s.n);
+        chat_puts(c, t, chat_built(&s));
+        return;
+    }
+    for (u32 i = 0; i < KS_LEN(CHAT_TIMES) && !how; i++) {
+        const char *p = CHAT_TIMES[i].text;
+        if (CHAT_TIMES[i].kind != (char)kind) continue;
+        for (; *p; p++)
+            if (*p == '%' && p[1]) chat_put_time(c, t, at, (u8)*++p, 0);
+            else chat_put(c, t, p, 1, NULL);
+        return;
+    }
+    if (how) kind = 0;
     switch (kind) {
-    case 'Y': chat_putf(c, t, "%lld", (long long)y); break;
-    case 'y': chat_putf(c, t, "%02d", (int)(y % 100)); break;
-    case 'm': chat_putf(c, t, two[1] == 'd' ? "%d" : "%02d", m + 1); break;
-    case 'd': chat_putf(c, t, two[1] == 'd' ? "%d" : "%02d", d); break;
-    case 'e': chat_putf(c, t, bare ? "%d" : "%2d", d); break;
-    case 'H': chat_putf(c, t, bare ? "%d" : "%02d", hour); break;
-    case 'I': chat_putf(c, t, bare ? "%d" : "%02d", twelve ? twelve : 12);
-        break;
-    case 'M': chat_putf(c, t, bare ? "%d" : "%02d", min); break;
-    case 'S': chat_putf(c, t, bare ? "%d" : "%02d", (int)(s % 60)); break;
-    case 'j': chat_putf(c, t, bare ? "%d" : "%03d", yday + 1); break;
-    case 'p': chat_putz(c, t, hour < 12 ? "AM" : "PM"); break;
-    case 'A': chat_putz(c, t, CHAT_DAYS[(days + 4) % 7]); break;
-    case 'B': chat_putz(c, t, CHAT_MONTHS[m]); break;
-    case 'a': case 'b': case 'h':
-        text = kind == 'a' ? CHAT_DAYS[(days + 4) % 7] : CHAT_MONTHS[m];
-        chat_put(c, t, text, 3, NULL);
-        break;
-    case 'F': chat_putf(c, t, "%lld-%02d-%02d", (long long)y, m + 1, d); break;
-    case 'T': chat_putf(c, t, "%02d:%02d:%02d", hour, min, (int)(s % 60));
-        break;
-    case 'Z': case 'z': break;
-    case '%': chat_putz(c, t, "%"); break;
-    default:
-        if (kind >= 'A' && kind <= 'z')
-            CHAT_RAISE(c, "strftime_now: %%%c is not supported", kind);
-        chat_putf(c, t, bare ? "%%-%c" : "%%%c", kind);
+    case 'A': chat_putz(c, t, day); break;
+    case 'B': chat_putz(c, t, month); break;
+    case 'a': chat_put(c, t, day, 3, NULL); break;
+    case 'b': case 'h': chat_put(c, t, month, 3, NULL); break;
+    case 'p': chat_putz(c, t, half); break;
+    case 'P': chat_putz(c, t, half[0] == 'A' ? "am" : "pm"); break;
+    default: chat_refuse(c, "strftime_now with this letter");
     }
 }
 
 static chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
     chat_text t = {0};
     chat_val s = a->v[1];
-    if (!chat_wants_text(c, a)) return (chat_val){0};
-    for (u32 i = 0; i < s.n && !c->status; i++) {
-        if (s.u.s[i] != '%' || i + 1 == s.n) {
+    chat_time at = chat_time_of(c->now);
+    if (!chat_wants_text(c, s)) return s;
+    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
+        if (s.u.s[i] != '%') {
             chat_puts(c, &t, chat_cut(s, i, i + 1));
             continue;
         }
-        bool bare = s.u.s[++i] == '-' && i + 1 < s.n;
-        i += bare;
-        chat_put_time(c, &t, c->now, (char)s.u.s[i], bare);
+        u8 how = i + 1 < s.n ? s.u.s[i + 1] : 0;
+        how = how && strchr("-_0", how) ? how : 0;
+        i += how ? 2 : 1;
+        chat_put_time(c, &t, &at, i < s.n ? s.u.s[i] : 0, how);
     }
     return chat_built(&t);
 }
 
 static const chat_builtin CHAT_BUILTINS[] = {
 #define F CHAT_IS_FILTER
-    {"abs", F, "", chat_f_abs},
-    {"capitalize", F, "", chat_f_capitalize},
-    {"count", F, "", chat_f_length},
-    {"d", F, "default_value,boolean", chat_f_default},
-    {"default", F, "default_value,boolean", chat_f_default},
-    {"dictsort", F, "case_sensitive,by,reverse", chat_f_dictsort},
-    {"e", F, "", chat_f_escape},
-    {"escape", F, "", chat_f_escape},
-    {"first", F, "", chat_f_first},
-    {"float", F, "default", chat_f_float},
-    {"format", F, "*", chat_f_format},
-    {"indent", F, "width,first,blank", chat_f_indent},
-    {"int", F, "default,base", chat_f_int},
-    {"items", F, "", chat_f_items},
-    {"join", F, "d,attribute", chat_f_join},
-    {"last", F, "", chat_f_last},
-    {"length", F, "", chat_f_length},
-    {"list", F, "", chat_f_list},
-    {"lower", F, "", chat_f_lower},
-    {"map", F, "*", chat_f_map},
-    {"max", F, "case_sensitive,attribute", chat_f_max},
-    {"min", F, "case_sensitive,attribute", chat_f_min},
-    {"reject", F, "*", chat_f_reject},
-    {"rejectattr", F, "*", chat_f_rejectattr},
-    {"replace", F, "old,new,count", chat_f_replace},
-    {"reverse", F, "", chat_f_reverse},
-    {"round", F, "precision,method", chat_f_round},
-    {"safe", F, "", chat_f_safe},
-    {"select", F, "*", chat_f_select},
-    {"selectattr", F, "*", chat_f_selectattr},
-    {"sort", F, "reverse,case_sensitive,attribute", chat_f_sort},
-    {"string", F, "", chat_f_string},
-    {"sum", F, "attribute,start", chat_f_sum},
-    {"title", F, "", chat_f_title},
-    {"tojson", F, "ensure_ascii,indent,separators,sort_keys", chat_f_tojson},
-    {"trim", F, "chars", chat_f_trim},
-    {"unique", F, "case_sensitive,attribute", chat_f_unique},
-    {"upper", F, "", chat_f_upper},
+    {"abs", F, "/", chat_f_abs, 0},
+    {"attr", F, "name", chat_f_attr, 0},
+    {"batch", F, "linecount;fill_with", chat_f_batch, 0},
+    {"capitalize", F, "", chat_f_case, 'c'},
+    {"center", F, ";width", chat_f_center, 0},
+    {"count", F, "/", chat_f_length, 0},
+    {"d", F, ";default_value,boolean", chat_f_default, 0},
+    {"default", F, ";default_value,boolean", chat_f_default, 0},
+    {"dictsort", F, ";case_sensitive,by,reverse", chat_f_dictsort, 0},
+    {"e", F, "/", chat_f_escape, 0},
+    {"escape", F, "/", chat_f_escape, 0},
+    {"filesizeformat", F, ";binary", chat_f_filesizeformat, 0},
+    {"first", F, "", chat_f_first, 0},
+    {"float", F, ";default", chat_f_float, 0},
+    {"forceescape", F, "", chat_f_forceescape, 0},
+    {"format", F, "*", chat_f_format, 0},
+    {"groupby", F, "attribute;default,case_sensitive", chat_f_groupby, 0},
+    {"indent", F, ";width,first,blank", chat_f_indent, 0},
+    {"int", F, ";default,base", chat_f_int, 0},
+    {"items", F, "", chat_f_items, 0},
+    {"join", F, ";d,attribute", chat_f_join, 0},
+    {"last", F, "", chat_f_last, 0},
+    {"length", F, "/", chat_f_length, 0},
+    {"list", F, "", chat_f_list, 0},
+    {"lower", F, "", chat_f_case, 'l'},
+    {"map", F, "*", chat_f_map, 0},
+    {"max", F, ";case_sensitive,attribute", chat_f_max, 1},
+    {"min", F, ";case_sensitive,attribute", chat_f_max, 0},
+    {"pprint", F, "", NULL, 0},
+    {"random", F, "", NULL, 0},
+    {"reject", F, "*", chat_f_select, 0},
+    {"rejectattr", F, "*", chat_f_select, 2},
+    {"replace", F, "old,new;count", chat_f_replace, 0},
+    {"reverse", F, "", chat_f_reverse, 0},
+    {"round", F, ";precision,method", chat_f_round, 0},
+    {"safe", F, "", chat_f_safe, 0},
+    {"select", F, "*", chat_f_select, 1},
+    {"selectattr", F, "*", chat_f_select, 3},
+    {"slice", F, "slices;fill_with", chat_f_slice, 0},
+    {"sort", F, ";reverse,case_sensitive,attribute", chat_f_sort, 0},
+    {"string", F, "/", chat_f_string, 0},
+    {"striptags", F, "", chat_f_striptags, 0},
+    {"sum", F, ";attribute,start", chat_f_sum, 0},
+    {"title", F, "", chat_f_case, 'w'},
+    {"tojson", F, ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson,
+        0},
+    {"trim", F, ";chars", chat_f_trim, 3},
+    {"truncate", F, ";length,killwords,end,leeway", chat_f_truncate, 0},
+    {"unique", F, ";case_sensitive,attribute", chat_f_unique, 0},
+    {"upper", F, "", chat_f_case, 'u'},
+    {"urlencode", F, "", chat_f_urlencode, 0},
+    {"urlize", F, "", NULL, 0},
+    {"wordcount", F, "", chat_f_wordcount, 0},
+    {"wordwrap", F, "", NULL, 0},
+    {"xmlattr", F, ";autospace", chat_f_xmlattr, 0},
 #undef F
 #define T CHAT_IS_TEST
-    {"boolean", T, "", chat_t_boolean},
-    {"callable", T, "", chat_t_callable},
-    {"defined", T, "", chat_t_defined},
-    {"divisibleby", T, "num", chat_t_divisibleby},
-    {"eq", T, "other", chat_t_eq},
-    {"equalto", T, "other", chat_t_eq},
-    {"==", T, "other", chat_t_eq},
-    {"even", T, "", chat_t_even},
-    {"false", T, "", chat_t_false},
-    {"float", T, "", chat_t_float},
-    {"ge", T, "other", chat_t_ge},
-    {">=", T, "other", chat_t_ge},
-    {"greaterthan", T, "other", chat_t_gt},
-    {"gt", T, "other", chat_t_gt},
-    {">", T, "other", chat_t_gt},
-    {"in", T, "seq", chat_t_in},
-    {"integer", T, "", chat_t_integer},
-    {"iterable", T, "", chat_t_iterable},
-    {"le", T, "other", chat_t_le},
-    {"<=", T, "other", chat_t_le},
-    {"lessthan", T, "other", chat_t_lt},
-    {"lower", T, "", chat_t_lower},
-    {"lt", T, "other", chat_t_lt},
-    {"<", T, "other", chat_t_lt},
-    {"mapping", T, "", chat_t_mapping},
-    {"ne", T, "other", chat_t_ne},
-    {"!=", T, "other", chat_t_ne},
-    {"none", T, "", chat_t_none},
-    {"number", T, "", chat_t_number},
-    {"odd", T, "", chat_t_odd},
-    {"sameas", T, "other", chat_t_sameas},
-    {"sequence", T, "", chat_t_sequence},
-    {"string", T, "", chat_t_string},
-    {"true", T, "", chat_t_true},
-    {"undefined", T, "", chat_t_undefined},
-    {"upper", T, "", chat_t_upper},
+    {"boolean", T, "", chat_t_type, 1u << CHAT_BOOL},
+    {"callable", T, "/", chat_t_type, CHAT_BITS_CALL},
+    {"defined", T, "", chat_t_type, ~(1u << CHAT_UNDEF) & ~CHAT_ARRAYS},
+    {"divisibleby", T, "num", chat_t_divisibleby, 0},
+    {"eq", T, "/other", chat_t_compare, 3},
+    {"equalto", T, "/other", chat_t_compare, 3},
+    {"==", T, "/other", chat_t_compare, 3},
+    {"ne", T, "/other", chat_t_compare, 4},
+    {"!=", T, "/other", chat_t_compare, 4},
+    {"lt", T, "/other", chat_t_compare, 1},
+    {"lessthan", T, "/other", chat_t_compare, 1},
+    {"<", T, "/other", chat_t_compare, 1},
+    {"gt", T, "/other", chat_t_compare, 2},
+    {"greaterthan", T, "/other", chat_t_compare, 2},
+    {">", T, "/other", chat_t_compare, 2},
+    {"le", T, "/other", chat_t_compare, 5},
+    {"<=", T, "/other", chat_t_compare, 5},
+    {"ge", T, "/other", chat_t_compare, 6},
+    {">=", T, "/other", chat_t_compare, 6},
+    {"in", T, "seq", chat_t_compare, 7},
+    {"escaped", T, "", chat_t_escaped, 0},
+    {"even", T, "", chat_t_divisibleby, 0},
+    {"false", T, "", chat_t_bool, 0},
+    {"filter", T, "", chat_t_filter, CHAT_IS_FILTER},
+    {"float", T, "", chat_t_type, 1u << CHAT_FLOAT},
+    {"integer", T, "", chat_t_type, CHAT_BITS_INT},
+    {"iterable", T, "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP},
+    {"lower", T, "", chat_m_is_cased, CHAT_LOW},
+    {"mapping", T, "", chat_t_type, 1u << CHAT_DICT},
+    {"none", T, "", chat_t_type, 1u << CHAT_NONE},
+    {"number", T, "", chat_t_type, CHAT_BITS_NUMBER},
+    {"odd", T, "", chat_t_divisibleby, 1},
+    {"sameas", T, "other", chat_t_sameas, 0},
+    {"sequence", T, "", chat_t_type, CHAT_BITS_ITEMS | CHAT_ARRAYS},
+    {"string", T, "", chat_t_type, 1u << CHAT_STR},
+    {"test", T, "", chat_t_filter, CHAT_IS_TEST},
+    {"true", T, "", chat_t_bool, 1},
+    {"undefined", T, "", chat_t_type, 1u << CHAT_UNDEF},
+    {"upper", T, "", chat_m_is_cased, CHAT_UP},
 #undef T
-    {"dict", CHAT_IS_GLOBAL, "*", chat_g_dict},
-    {"namespace", CHAT_IS_GLOBAL, "*", chat_g_namespace},
-    {"raise_exception", CHAT_IS_GLOBAL, "message", chat_g_raise},
-    {"range", CHAT_IS_GLOBAL, "start,stop,step", chat_g_range},
-    {"strftime_now", CHAT_IS_GLOBAL, "format", chat_g_strftime},
+#define G CHAT_IS_GLOBAL
+    {"cycler", G, "*", chat_g_cycler, 0},
+    {"dict", G, "*", chat_g_dict, 0},
+    {"joiner", G, ";sep", chat_g_joiner, 0},
+    {"lipsum", G, "", NULL, 0},
+    {"namespace", G, "*", chat_g_namespace, 0},
+    {"raise_exception", G, "message", chat_g_raise, 0},
+    {"range", G, "/start;stop,step", chat_g_range, 0},
+    {"strftime_now", G, "format", chat_g_strftime, 0},
+#undef G
 #define S CHAT_IS_STR
-    {"capitalize", S, "", chat_f_capitalize},
-    {"count", S, "sub", chat_m_count},
-    {"endswith", S, "suffix", chat_m_endswith},
-    {"find", S, "sub,start", chat_m_find},
-    {"format", S, "*", chat_m_format},
-    {"index", S, "sub,start", chat_m_index},
-    {"isalnum", S, "", chat_m_isalnum},
-    {"isalpha", S, "", chat_m_isalpha},
-    {"isdecimal", S, "", chat_m_isdigit},
-    {"isdigit", S, "", chat_m_isdigit},
-    {"islower", S, "", chat_m_islower},
-    {"isnumeric", S, "", chat_m_isdigit},
-    {"isspace", S, "", chat_m_isspace},
-    {"isupper", S, "", chat_m_isupper},
-    {"join", S, "iterable", chat_m_join},
-    {"lower", S, "", chat_f_lower},
-    {"lstrip", S, "chars", chat_m_lstrip},
-    {"partition", S, "sep", chat_m_partition},
-    {"removeprefix", S, "prefix", chat_m_removeprefix},
-    {"removesuffix", S, "suffix", chat_m_removesuffix},
-    {"replace", S, "old,new,count", chat_m_replace},
-    {"rfind", S, "sub", chat_m_rfind},
-    {"rpartition", S, "sep", chat_m_rpartition},
-    {"rsplit", S, "sep,maxsplit", chat_m_rsplit},
-    {"rstrip", S, "chars", chat_m_rstrip},
-    {"split", S, "sep,maxsplit", chat_m_split},
-    {"splitlines", S, "keepends", chat_m_splitlines},
-    {"startswith", S, "prefix", chat_m_startswith},
-    {"strip", S, "chars", chat_m_strip},
-    {"title", S, "", chat_m_title},
-    {"upper", S, "", chat_f_upper},
-    {"zfill", S, "width", chat_m_zfill},
+    {"capitalize", S, "/", chat_f_case, 'c'},
+    {"casefold", S, "/", chat_f_case, 'f'},
+    {"center", S, "/width;fillchar", chat_m_pad, '^'},
+    {"count", S, "/sub;start,end", chat_m_count, 0},
+    {"encode", S, "", NULL, 0},
+    {"endswith", S, "/suffix;start,end", chat_m_startswith, 1},
+    {"expandtabs", S, ";tabsize", chat_m_expandtabs, 0},
+    {"find", S, "/sub;start,end", chat_m_find, 0},
+    {"format", S, "*", chat_m_format, 0},
+    {"format_map", S, "/mapping", chat_m_format_map, 0},
+    {"index", S, "/sub;start,end", chat_m_find, 2},
+    {"isalnum", S, "/", chat_m_is, 'n'},
+    {"isalpha", S, "/", chat_m_is, 'a'},
+    {"isascii", S, "/", chat_m_is, 'A'},
+    {"isdecimal", S, "/", chat_m_is, 'd'},
+    {"isdigit", S, "/", chat_m_is, 'D'},
+    {"isidentifier", S, "", NULL, 0},
+    {"islower", S, "/", chat_m_is_cased, CHAT_LOW},
+    {"isnumeric", S, "/", chat_m_is, 'N'},
+    {"isprintable", S, "/", chat_m_is, 'p'},
+    {"isspace", S, "/", chat_m_is, 's'},
+    {"istitle", S, "/", chat_m_is_cased, CHAT_TITLE},
+    {"isupper", S, "/", chat_m_is_cased, CHAT_UP},
+    {"join", S, "/iterable", chat_m_join, 0},
+    {"ljust", S, "/width;fillchar", chat_m_pad, '<'},
+    {"lower", S, "/", chat_f_case, 'l'},
+    {"lstrip", S, "/;chars", chat_f_trim, 1},
+    {"maketrans", S, "", NULL, 0},
+    {"partition", S, "/sep", chat_m_partition, 0},
+    {"removeprefix", S, "/prefix", chat_m_removeprefix, 0},
+    {"removesuffix", S, "/suffix", chat_m_removeprefix, 1},
+    {"replace", S, "/old,new;count", chat_m_replace, 0},
+    {"rfind", S, "/sub;start,end", chat_m_find, 1},
+    {"rindex", S, "/sub;start,end", chat_m_find, 3},
+    {"rjust", S, "/width;fillchar", chat_m_pad, '>'},
+    {"rpartition", S, "/sep", chat_m_partition, 1},
+    {"rsplit", S, ";sep,maxsplit", chat_m_split, 1},
+    {"rstrip", S, "/;chars", chat_f_trim, 2},
+    {"split", S, ";sep,maxsplit", chat_m_split, 0},
+    {"splitlines", S, ";keepends", chat_m_splitlines, 0},
+    {"startswith", S, "/prefix;start,end", chat_m_startswith, 0},
+    {"strip", S, "/;chars", chat_f_trim, 3},
+    {"swapcase", S, "/", chat_f_case, 's'},
+    {"title", S, "/", chat_f_case, 't'},
+    {"translate", S, "", NULL, 0},
+    {"upper", S, "/", chat_f_case, 'u'},
+    {"zfill", S, "/width", chat_m_pad, '0'},
 #undef S
-    {"copy", CHAT_IS_LIST, "", chat_m_copy},
-    {"count", CHAT_IS_LIST, "value", chat_m_list_count},
-    {"index", CHAT_IS_LIST, "value", chat_m_list_index},
-    {"copy", CHAT_IS_DICT, "", chat_m_copy},
-    {"get", CHAT_IS_DICT, "key,default", chat_m_get},
-    {"items", CHAT_IS_DICT, "", chat_m_items},
-    {"keys", CHAT_IS_DICT, "", chat_m_keys},
-    {"values", CHAT_IS_DICT, "", chat_m_values},
-    {"changed", CHAT_IS_LOOP, "*", chat_m_changed},
-    {"cycle", CHAT_IS_LOOP, "*", chat_m_cycle},
+#define L CHAT_IS_LIST
+    {"copy", L, "/", chat_m_copy, 0},
+    {"count", L, "/value", chat_list_count, 0},
+    {"index", L, "/value;start,stop", chat_list_index, 0},
+#undef L
+#define L CHAT_IS_TUPLE
+    {"count", L, "/value", chat_list_count, 0},
+    {"index", L, "/value;start,stop", chat_list_index, 0},
+#undef L
+#define D CHAT_IS_DICT
+    {"copy", D, "/", chat_m_copy, 0},
+    {"fromkeys", D, "", NULL, 0},
+    {"get", D, "/key;default", chat_dict_get, 0},
+    {"items", D, "/", chat_m_side, 2},
+    {"keys", D, "/", chat_m_side, 0},
+    {"values", D, "/", chat_m_side, 1},
+#undef D
+#define L CHAT_IS_LOOP
+    {"changed", L, "*", chat_m_changed, 0},
+    {"cycle", L, "*", chat_m_cycle, 0},
+#undef L
+#define O CHAT_IS_OBJECT
+    {"joiner", O, "/", chat_o_joiner, 0},
+    {"next", O, "/", chat_o_next, 1},
+    {"reset", O, "/", chat_o_next, 0},
+#undef O
+#define O CHAT_IS_OTHER
+    {"as_integer_ratio", O, "", NULL, 0},
+    {"bit_count", O, "", NULL, 0},
+    {"bit_length", O, "", NULL, 0},
+    {"close", O, "", NULL, 0},
+    {"conjugate", O, "", NULL, 0},
+    {"count", O, "", NULL, 0},
+    {"denominator", O, "", NULL, 0},
+    {"from_bytes", O, "", NULL, 0},
+    {"fromhex", O, "", NULL, 0},
+    {"hex", O, "", NULL, 0},
+    {"imag", O, "", NULL, 0},
+    {"index", O, "", NULL, 0},
+    {"is_integer", O, "", NULL, 0},
+    {"isdisjoint", O, "", NULL, 0},
+    {"mapping", O, "", NULL, 0},
+    {"numerator", O, "", NULL, 0},
+    {"real", O, "", NULL, 0},
+    {"send", O, "", NULL, 0},
+    {"start", O, "", NULL, 0},
+    {"step", O, "", NULL, 0},
+    {"stop", O, "", NULL, 0},
+    {"throw", O, "", NULL, 0},
+    {"to_bytes", O, "", NULL, 0},
+#undef O
 };
 
 static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
@@ -13002,78 +13877,85 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
     return NULL;
 }
 
-static bool chat_is_known(u32 kind, chat_val name) {
-    return chat_find_builtin(kind, name) != NULL;
-}
-
-/* The place of parameter `name` in a list like "a,b,c", from 1; 0: none. */
-static u32 chat_param(const char *params, chat_val name) {
-    for (u32 at = 1; *params; at++) {
-        const char *end = strchr(params, ',');
-        size_t n = end ? (size_t)(end - params) : strlen(params);
-        if (n == name.n && !memcmp(params, name.u.s, n)) return at;
-        if (!end) break;
-        params = end + 1;
-    }
-    return 0;
-}
-
-static chat_val chat_invoke(
-    chat_ctx *c, const chat_builtin *f, const chat_args *a) {
-    chat_val slot[CHAT_ARGS];
-    u32 n = 1;
-    if (f->params[0] == '*') return f->fn(c, a);
-    for (const char *s = f->params; *s; s++) n += s == f->params || *s == ',';
-    for (u32 i = 0; i < CHAT_ARGS; i++)
-        slot[i] = (chat_val){.type = CHAT_UNSET};
-    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
-    memcpy(slot, a->v, a->n * sizeof *slot);
-    for (u32 i = 0; i < a->n_kw; i++) {
-        u32 at = chat_param(f->params, a->kw[2 * i]);
-        if (!at || slot[at].type != CHAT_UNSET)
-            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
-        slot[at] = a->kw[2 * i + 1];
-    }
-    return f->fn(c, &(chat_args){slot, n, NULL, 0});
-}
-
-static chat_val chat_apply(
-    chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
-    const chat_builtin *f = chat_find_builtin(kind, name);
-    if (f) return chat_invoke(c, f, a);
-    return CHAT_RAISE(c, "no %s named '%.*s'",
-        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
-        (const char *)name.u.s);
-}
-
 /* ---- the machine ---- */
 
-static chat_val chat_pop(chat_ctx *c) {
-    if (!c->top) return CHAT_RAISE(c, "internal: empty stack");
-    return c->stack[--c->top];
+/* ---- expressions ---- */
+
+/* What runs often gives its value through a pointer: copies of copies of a
+ * chat_val cost more than the work. */
+static chat_val chat_expr(chat_ctx *c) {
+    chat_val v;
+    c->below->expr(c, &v);
+    return v;
 }
 
-static void chat_onto(chat_ctx *c, chat_val v) {
-    if (c->top == CHAT_STACK)
-        chat_fail(c, KSLLM_ERR_FORMAT, "an expression is too large");
-    else c->stack[c->top++] = v;
+static void chat_syntax(chat_ctx *c, const char *why) {
+    chat_token *t = c->t;
+    c->line = t->line;
+    if (t->type == CHAT_T_NAME)
+        chat_fail(c, KSLLM_ERR_FORMAT, "%s at '%.*s'", why,
+            chat_clip(t->v, 60), (const char *)t->v.u.s);
+    else if (t->type == CHAT_T_OP)
+        chat_fail(c, KSLLM_ERR_FORMAT, "%s at '%c'", why, (char)t->v.u.i);
+    else chat_fail(c, KSLLM_ERR_FORMAT, "%s", why);
 }
 
-static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
-    chat_scope *s = c->free_scopes;
-    if (s) c->free_scopes = s->parent;
-    else s = chat_take(c, sizeof *s);
-    if (s) s->parent = parent, s->n = 0;
-    return s;
+/* One level of C stack more; true when there is one. */
+static bool chat_deeper(chat_ctx *c) {
+    if (++c->depth > CHAT_NEST)
+        chat_fail(c, KSLLM_ERR_FORMAT,
+            "expressions or macros are too deep in each other");
+    return !c->status;
 }
 
-static void chat_scope_out(chat_ctx *c, chat_scope *s) {
-    if (s->pinned) return;
-    s->parent = c->free_scopes;
-    c->free_scopes = s;
+static bool chat_op_at(chat_token *t, i64 op) {
+    return t->type == CHAT_T_OP && t->v.u.i == op;
 }
+
+static bool chat_sees(const chat_ctx *c, i64 op) {
+    return chat_op_at(c->t, op);
+}
+
+static bool chat_sees_name(const chat_ctx *c, u32 name) {
+    return c->t->type == CHAT_T_NAME && c->t->name == name;
+}
+
+static void chat_step(chat_ctx *c) {
+    c->line = c->t->line;
+    if (c->t->type != CHAT_T_END) c->t++;
+}
+
+static bool chat_accept(chat_ctx *c, i64 op) {
+    bool sees = chat_sees(c, op);
+    if (sees) chat_step(c);
+    return sees;
+}
+
+static bool chat_accept_name(chat_ctx *c, u32 name) {
+    bool sees = chat_sees_name(c, name);
+    if (sees) chat_step(c);
+    return sees;
+}
+
+static void chat_expect(chat_ctx *c, char op) {
+    char why[] = "expected 'x'";
+    why[10] = op;
+    if (!chat_accept(c, op)) chat_syntax(c, why);
+}
+
+static chat_token *chat_take_name(chat_ctx *c) {
+    chat_token *t = c->t;
+    if (t->type != CHAT_T_NAME) chat_syntax(c, "expected a name");
+    chat_step(c);
+    return t;
+}
+
+static u32 chat_here(const chat_ctx *c) { return (u32)(c->t - c->tokens); }
+
+static void chat_jump(chat_ctx *c, u32 to) { c->t = &c->tokens[to]; }
 
 static void chat_assign(chat_ctx *c, chat_scope *s, u32 name, chat_val v) {
+    if (!chat_work(c, s->n >> 3)) return;
     for (u32 i = 0; i < s->n; i++)
         if (s->v[i].name == name) {
             s->v[i].v = v;
@@ -13090,29 +13972,211 @@ static bool chat_has_var(const chat_scope *s, u32 name) {
     return false;
 }
 
-static chat_val *chat_seek(chat_scope *s, u32 name, u32 *work) {
-    for (; s; s = s->parent)
-        for (u32 i = 0; i < s->n; i++, ++*work)
+static chat_val *chat_seek(chat_ctx *c, u32 name) {
+    for (chat_scope *s = c->scope; s && chat_work(c, s->n >> 3); s = s->parent)
+        for (u32 i = 0; i < s->n; i++)
             if (s->v[i].name == name) return &s->v[i].v;
     return NULL;
 }
 
 static chat_val chat_lookup(chat_ctx *c, u32 name) {
-    u32 work = 0;
-    chat_val *v = chat_seek(c->scope, name, &work);
-    chat_work(c, work >> 6);
-    if (v) return *v;
-    const chat_builtin *f =
-        chat_find_builtin(CHAT_IS_GLOBAL, c->consts.v[name]);
-    if (!f) return (chat_val){0};
-    return (chat_val){.type = CHAT_FUNC, .u.func = f};
+    chat_val *v = chat_seek(c, name), none = {0};
+    if (v) return v->type == CHAT_UNSET ? none : *v;
+    u32 row = c->names[name].rows[CHAT_IS_GLOBAL];
+    if (!row) return none;
+    return (chat_val){.type = CHAT_FUNC, .u.func = c->below->rows + row - 1};
+}
+
+/* In the check: the macros around see the names caller, kwargs and varargs,
+ * as long as nothing in their bodies was called so. */
+static void chat_notice(chat_ctx *c, u32 name, bool stored) {
+    if (name < CHAT_W_CALLER || name > CHAT_W_VARARGS) return;
+    u8 bit = (u8)(1 << (name - CHAT_W_CALLER));
+    for (u32 i = 0; i < c->n_frames; i++) {
+        chat_frame *f = &c->frames[i];
+        if (stored) f->hides |= bit;
+        else if (!(f->hides & bit)) f->uses |= bit;
+    }
+}
+
+static void chat_named_value(chat_ctx *c, chat_val *v) {
+    chat_token *t = c->t;
+    chat_step(c);
+    switch (t->name) {
+    case CHAT_W_TRUE: case CHAT_W_TRUE2: *v = chat_bool(true); return;
+    case CHAT_W_FALSE: case CHAT_W_FALSE2: *v = chat_bool(false); return;
+    case CHAT_W_NULL: case CHAT_W_NULL2: *v = chat_none(); return;
+    default: break;
+    }
+    if (c->check) chat_notice(c, t->name, false);
+    else *v = chat_lookup(c, t->name);
+    /* A loop that is handed on may outlive its block. */
+    if (v->type == CHAT_LOOP && !chat_sees(c, '.'))
+        v->u.loop->scope.pinned = true;
+}
+
+/* Whether a tuple without parentheses, or in them, ends here. */
+static bool chat_tuple_ends(const chat_ctx *c) {
+    return c->t->type == CHAT_T_VAR_END || c->t->type == CHAT_T_TAG_END
+        || chat_sees(c, ')');
+}
+
+/* *v, and what follows it behind commas, as a tuple. */
+static void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
+    chat_list l = {0};
+    chat_push(c, &l, *v);
+    while (!c->status && chat_accept(c, ','))
+        if (!chat_tuple_ends(c)) chat_push(c, &l, chat_expr(c));
+        else break;
+    c->called = NULL;
+    *v = chat_listed(l);
+    v->type = CHAT_TUPLE;
+}
+
+/* `a` or `a, b`: one value or a tuple. */
+static void chat_tuple(chat_ctx *c, chat_val *v) {
+    c->below->expr(c, v);
+    if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
+}
+
+static void chat_parens(chat_ctx *c, chat_val *v) {
+    *v = (chat_val){.type = CHAT_TUPLE};
+    if (!chat_sees(c, ')')) chat_tuple(c, v);
+    chat_expect(c, ')');
+}
+
+static chat_val chat_brackets(chat_ctx *c) {
+    chat_list l = {0};
+    while (!c->status && !chat_accept(c, ']')) {
+        if (l.n) {
+            chat_expect(c, ',');
+            if (chat_accept(c, ']')) break;
+        }
+        chat_push(c, &l, chat_expr(c));
+    }
+    return chat_listed(l);
+}
+
+static chat_val chat_braces(chat_ctx *c) {
+    chat_list l = {0};
+    for (bool more = false; !c->status && !chat_accept(c, '}'); more = true) {
+        if (more) {
+            chat_expect(c, ',');
+            if (chat_accept(c, '}')) break;
+        }
+        chat_val key = chat_expr(c);
+        chat_expect(c, ':');
+        chat_val v = chat_expr(c);
+        if (key.type == CHAT_LIST || key.type == CHAT_DICT)
+            CHAT_RAISE(c, "%s is no key", chat_type_name(key));
+        if (!c->check) chat_set(c, &l, key, v);
+    }
+    return chat_dict(l);
+}
+
+static void chat_primary(chat_ctx *c, chat_val *v) {
+    *v = (chat_val){0};
+    c->called = NULL;
+    if (!chat_work(c, 1)) return;
+    switch (c->t->type) {
+    case CHAT_T_NAME: chat_named_value(c, v); return;
+    case CHAT_T_TEXT: case CHAT_T_NUMBER:
+        *v = c->t->v;
+        chat_step(c);
+        return;
+    default: break;
+    }
+    if (chat_accept(c, '(')) { chat_parens(c, v); return; }
+    if (chat_accept(c, '[')) *v = chat_brackets(c);
+    else if (chat_accept(c, '{')) *v = chat_braces(c);
+    else chat_syntax(c, "expected an expression");
+    c->called = NULL;
+}
+
+/* ---- calls ---- */
+
+/* An argument for the call that is being made. */
+static void chat_give(chat_ctx *c, chat_list *to, chat_val v) {
+    if (to->n < to->cap) to->v[to->n++] = v;
+    else chat_fail(c, KSLLM_ERR_FORMAT, "too many arguments");
+}
+
+/* name=value; `from`: where the names of this call begin. */
+static void chat_give_named(
+    chat_ctx *c, u32 from, chat_val name, chat_val v, bool check) {
+    if (name.type != CHAT_STR) CHAT_RAISE(c, "an argument's name is no text");
+    for (u32 i = from; i < c->named.n && chat_work(c, 1); i += 2)
+        if (chat_eq(c, c->named.v[i], name, 0)) {
+            if (check) chat_syntax(c, "an argument is given twice");
+            else CHAT_RAISE(c, "an argument is given twice");
+        }
+    chat_give(c, &c->named, name);
+    chat_give(c, &c->named, v);
+}
+
+/* *list and **mapping */
+static void chat_give_all(chat_ctx *c, chat_val v) {
+    v = chat_iter(c, v);
+    for (u32 i = 0; i < v.n && !c->status; i++)
+        chat_give(c, &c->args, chat_nth(v, i));
+}
+
+static void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
+    if (!c->check && v.type != CHAT_DICT)
+        CHAT_RAISE(c, "** of %s", chat_type_name(v));
+    for (u32 i = 0; v.type == CHAT_DICT && i < v.n && !c->status; i++)
+        chat_give_named(c, from, v.u.v[2 * i], v.u.v[2 * i + 1], false);
+}
+
+/* Arguments up to the closing parenthesis, the opening one is taken. */
+static void chat_arguments(chat_ctx *c) {
+    u32 from = c->named.n;
+    bool list = false, pairs = false, named = false;
+    for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
+        if (more) {
+            chat_expect(c, ',');
+            if (chat_accept(c, ')')) return;
+        }
+        if (pairs || (list && chat_sees(c, '*')))
+            chat_syntax(c, "an argument after * or ** of that kind");
+        if (chat_accept(c, '*')) {
+            list = true;
+            chat_give_all(c, chat_expr(c));
+        } else if (chat_accept(c, CHAT_OP2('*', '*'))) {
+            pairs = true;
+            chat_give_pairs(c, from, chat_expr(c));
+        } else if (c->t->type == CHAT_T_NAME && chat_op_at(c->t + 1, '=')) {
+            chat_val name = c->t->v;
+            named = true;
+            c->t += 2;
+            chat_give_named(c, from, name, chat_expr(c), c->check);
+        } else {
+            if (named || list)
+                chat_syntax(c, "a positional argument after a named one");
+            chat_give(c, &c->args, chat_expr(c));
+        }
+    }
+}
+
+static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
+    chat_scope *s = c->free_scopes;
+    if (s) c->free_scopes = s->parent;
+    else s = chat_take(c, sizeof *s);
+    if (s) s->parent = parent, s->n = 0, s->pinned = false;
+    return s;
+}
+
+static void chat_scope_out(chat_ctx *c, chat_scope *s) {
+    if (s->pinned) return;
+    s->parent = c->free_scopes;
+    c->free_scopes = s;
 }
 
 static chat_text *chat_sink(chat_ctx *c) { return &c->sinks[c->n_sinks - 1]; }
 
 static void chat_sink_in(chat_ctx *c) {
-    if (c->n_sinks == CHAT_CALLS) {
-        chat_fail(c, KSLLM_ERR_FORMAT, "macros too deep");
+    if (c->n_sinks == CHAT_BLOCKS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "blocks are too deep in each other");
         return;
     }
     chat_text *t = &c->sinks[c->n_sinks++];
@@ -13128,310 +14192,1026 @@ static chat_val chat_sink_out(chat_ctx *c) {
     return chat_built(&copy);
 }
 
-static void chat_run_for(chat_ctx *c, bool collect) {
-    chat_val in = chat_iter(c, chat_pop(c));
-    chat_loop *l = c->free_loops;
-    if (l) c->free_loops = l->outer;
-    else l = chat_take(c, sizeof *l);
-    if (!l) return;
-    l->outer = c->loop;
-    l->scope.parent = c->scope;
-    l->scope.n = 0;
-    l->v = in.u.v;
-    l->n = in.n;
-    l->i = 0;
-    l->kept = (chat_list){0};
-    l->changed = (chat_val){0};
-    l->collects = collect;
-    c->loop = l;
-    c->scope = &l->scope;
+/* Takes the argument of this name out of those given; UNSET when none. */
+static chat_val chat_take_named(chat_ctx *c, chat_args *a, chat_val name) {
+    for (u32 i = 0; i < a->n_kw && chat_work(c, 1); i++) {
+        chat_val *key = &a->kw[2 * i];
+        if (key->type != CHAT_STR || !chat_eq(c, *key, name, 0)) continue;
+        key->type = CHAT_UNSET;
+        return key[1];
+    }
+    return (chat_val){.type = CHAT_UNSET};
 }
 
-/* The next item onto the stack; false at the end. */
-static bool chat_run_next(chat_ctx *c, u32 loop_name) {
-    chat_loop *l = c->loop;
-    c->scope = &l->scope;
-    l->scope.n = 0;
-    if (l->i == l->n) return false;
-    chat_onto(c, l->v[l->i++]);
-    if (!l->collects)
-        chat_assign(c, &l->scope, loop_name,
-            (chat_val){.type = CHAT_LOOP, .u.loop = l});
-    return true;
+/* Parameters from what is given; UNSET for what is not. */
+static u32 chat_bind(
+    chat_ctx *c, const chat_macro *m, chat_scope *s, chat_args *a) {
+    chat_token *p = chat_first_param(m);
+    u32 n = 0;
+    for (; p && !c->status; p = chat_next_param(c, p), n++)
+        chat_assign(c, s, p->name, n + 1 < a->n ? a->v[n + 1]
+            : chat_take_named(c, a, p->v));
+    return n;
 }
 
-static void chat_run_end(chat_ctx *c) {
-    chat_loop *l = c->loop;
-    c->scope = l->scope.parent;
-    c->loop = l->outer;
-    if (l->scope.pinned) return;
-    l->outer = c->free_loops;
-    c->free_loops = l;
+/* The arguments that no parameter takes, where the body uses the names for
+ * them; n: the macro's parameters. */
+static void chat_bind_rest(
+    chat_ctx *c, const chat_macro *m, chat_scope *s, chat_args *a, u32 n) {
+    u32 uses = m->tag->cond, more = a->n - 1 > n ? a->n - 1 - n : 0;
+    chat_list rest = {0}, pairs = {0};
+    if ((uses & CHAT_USES_CALLER) && !chat_has_var(s, CHAT_W_CALLER))
+        chat_assign(c, s, CHAT_W_CALLER,
+            chat_take_named(c, a, chat_strz("caller")));
+    for (u32 i = 0; i < a->n_kw && !c->status; i++) {
+        if (a->kw[2 * i].type == CHAT_UNSET) continue;
+        if (!(uses & CHAT_USES_KWARGS))
+            CHAT_RAISE(c, "the macro has no such parameter");
+        chat_set(c, &pairs, a->kw[2 * i], a->kw[2 * i + 1]);
+    }
+    if (uses & CHAT_USES_KWARGS)
+        chat_assign(c, s, CHAT_W_KWARGS, chat_dict(pairs));
+    if (more && !(uses & CHAT_USES_VARARGS))
+        CHAT_RAISE(c, "too many macro arguments");
+    for (u32 i = a->n - more; i < a->n; i++) chat_push(c, &rest, a->v[i]);
+    chat_val v = chat_listed(rest);
+    v.type = CHAT_TUPLE;
+    if (uses & CHAT_USES_VARARGS) chat_assign(c, s, CHAT_W_VARARGS, v);
 }
 
-static void chat_run_keep(chat_ctx *c) {
-    if (chat_true(chat_pop(c)))
-        chat_push(c, &c->loop->kept, c->loop->v[c->loop->i - 1]);
+/* Defaults, which see the parameters before them. */
+static void chat_bind_defaults(chat_ctx *c, const chat_macro *m) {
+    chat_token *p = chat_first_param(m);
+    for (; p && !c->status; p = chat_next_param(c, p)) {
+        chat_val *v = chat_seek(c, p->name);
+        if (!v || v->type != CHAT_UNSET || !p->link) continue;
+        c->t = p + 2;
+        chat_assign(c, c->scope, p->name, chat_expr(c));
+    }
 }
 
-static void chat_run_kept(chat_ctx *c) {
-    chat_list l = c->loop->kept;
-    chat_run_end(c);
-    chat_onto(c, chat_listed(l));
+/* Where the contents of the block at a tag begin: at the end of the tag. */
+static void chat_to_end_of_tag(chat_ctx *c, chat_token *t) {
+    while (t->type != CHAT_T_TAG_END) t++;
+    c->t = t;
 }
 
-static void chat_run_unpack(chat_ctx *c, u32 n) {
-    chat_val v = chat_iter(c, chat_pop(c));
-    if (v.n != n && !c->status)
-        CHAT_RAISE(c, "%u values for %u names", v.n, n);
-    for (u32 i = n; i-- > 0 && !c->status;) chat_onto(c, v.u.v[i]);
+static chat_val chat_call_macro(
+    chat_ctx *c, const chat_macro *m, chat_args *a) {
+    chat_token *back = c->t;
+    chat_scope *outside = c->scope, *s = chat_scope_in(c, m->scope);
+    chat_val v = {0};
+    if (chat_deeper(c)) {
+        u32 n = chat_bind(c, m, s, a);
+        chat_bind_rest(c, m, s, a, n);
+        c->scope = s;
+        chat_bind_defaults(c, m);
+        chat_sink_in(c);
+        chat_to_end_of_tag(c, m->tag);
+        c->t++;
+        if (!c->status) c->below->body(c);
+        if (!c->status) v = chat_sink_out(c);
+        chat_scope_out(c, s);
+    }
+    c->depth--;
+    c->scope = outside;
+    c->t = back;
+    return v;
 }
 
-static void chat_run_store_attr(chat_ctx *c, u32 name) {
-    chat_val space = chat_pop(c), v = chat_pop(c), key = c->consts.v[name];
-    if (space.type != CHAT_SPACE)
+/* ---- targets and loops ---- */
+
+static void chat_set_attr(
+    chat_ctx *c, chat_token *t, chat_val key, chat_val v) {
+    chat_val space = chat_lookup(c, t->name);
+    if (space.type != CHAT_SPACE || space.flag)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
     else if (key.n && key.u.s[0] == '_')
         CHAT_RAISE(c, "an attribute that begins with _");
     else chat_set(c, &space.u.space->pairs, key, v);
 }
 
-static void chat_run_make(chat_ctx *c, u32 op, u32 n) {
-    u32 slots = op == CHAT_MAKE_DICT ? 2 * n : n;
+/* Stores to the name here, and goes behind it. v: NULL only does that. */
+static void chat_target(
+    chat_ctx *c, chat_scope *s, const chat_val *v, bool attr) {
+    chat_token *t = chat_take_name(c);
+    if (c->check && t->name >= CHAT_W_TRUE && t->name <= CHAT_W_NULL2)
+        chat_syntax(c, "a constant cannot be set");
+    for (u32 i = 0; c->check && t->name == CHAT_W_LOOP && i < c->n_frames; i++)
+        if (c->frames[i].tag->name == CHAT_W_FOR && !chat_sees(c, '.'))
+            chat_syntax(c, "the name 'loop' cannot be set in a loop");
+    if (attr && chat_accept(c, '.')) {
+        chat_val key = chat_take_name(c)->v;
+        if (c->check) chat_notice(c, t->name, false);
+        if (v) chat_set_attr(c, t, key, *v);
+        return;
+    }
+    if (c->check) chat_notice(c, t->name, true);
+    if (v) chat_assign(c, s, t->name, *v);
+}
+
+/* The same for `a`, `a, b` or `(a, (b, c))`; how many there are. */
+static u32 chat_targets(chat_ctx *c, chat_scope *s, const chat_val *v,
+    bool attr, bool *tuple) {
+    u32 n = 0;
+    chat_token *from = c->t;
+    chat_val in = {0}, one;
+    *tuple = chat_sees(c, ')');
+    if (v) {
+        u32 want = chat_targets(c, s, NULL, attr, tuple);
+        c->t = from;
+        if (*tuple) in = chat_iter(c, *v);
+        if (*tuple && in.n != want)
+            CHAT_RAISE(c, "%u values for %u names", in.n, want);
+    }
+    do {
+        if (c->status || chat_sees(c, ')')
+            || (n && c->t->type == CHAT_T_TAG_END)) break;
+        if (v) one = *tuple ? in.u.v[n] : *v;
+        if (chat_accept(c, '(')) {
+            bool inner;
+            if (chat_deeper(c))
+                chat_targets(c, s, v ? &one : NULL, false, &inner);
+            c->depth--;
+            chat_expect(c, ')');
+        } else {
+            chat_target(c, s, v ? &one : NULL, attr);
+        }
+        n++;
+        *tuple = *tuple || chat_sees(c, ',');
+    } while (!c->status && chat_accept(c, ','));
+    return n;
+}
+
+static void chat_store(chat_ctx *c, chat_scope *s, const chat_val *v,
+    bool attr) {
+    bool tuple;
+    if (v && c->t->type == CHAT_T_NAME && c->t[1].type != CHAT_T_OP) {
+        chat_assign(c, s, c->t->name, *v);
+        chat_step(c);
+    } else {
+        chat_targets(c, s, v, attr, &tuple);
+    }
+}
+
+static chat_frame *chat_frame_in(
+    chat_ctx *c, u32 kind, chat_token *tag) {
+    if (c->n_frames == CHAT_BLOCKS) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "blocks are too deep in each other");
+        return NULL;
+    }
+    chat_frame *f = &c->frames[c->n_frames++];
+    *f = (chat_frame){.kind = (u8)kind, .tag = tag, .last = tag,
+        .scope = c->scope};
+    return f;
+}
+
+static chat_token *chat_link(const chat_ctx *c, chat_token *t) {
+    return &c->tokens[t->link];
+}
+
+static void chat_loop_out(chat_ctx *c, chat_loop *l) {
+    if (l->scope.pinned) return;
+    l->next_free = c->free_loops;
+    c->free_loops = l;
+}
+
+/* The innermost block ends, at this tag. False when a body ends with it. */
+static bool chat_leave(chat_ctx *c, chat_token *at) {
+    chat_frame *f = &c->frames[--c->n_frames];
+    if (f->loop) chat_loop_out(c, f->loop);
+    else if (c->scope != f->scope) chat_scope_out(c, c->scope);
+    c->scope = f->scope;
+    chat_to_end_of_tag(c, at);
+    return !f->returns;
+}
+
+/* Behind the last turn of a loop: its `else`, when no turn got to the end. */
+static bool chat_loop_ends(chat_ctx *c) {
+    chat_frame *f = &c->frames[c->n_frames - 1];
+    chat_token *end = chat_link(c, f->tag);
+    chat_loop *l = f->loop;
+    if (end->name == CHAT_W_ELSE && !l->whole) {
+        chat_loop_out(c, l);
+        f->loop = NULL;
+        f->kind = CHAT_W_ELSE;
+        c->scope = chat_scope_in(c, f->scope);
+        chat_to_end_of_tag(c, end);
+        return true;
+    }
+    return chat_leave(c, end->name == CHAT_W_ELSE ? chat_link(c, end) : end);
+}
+
+/* The next turn of the innermost block, a loop. False when a body ends. */
+static bool chat_turn(chat_ctx *c) {
+    chat_loop *l = c->frames[c->n_frames - 1].loop;
+    if (l->i == l->n) return chat_loop_ends(c);
+    chat_val v = chat_nth(l->in, l->i++);
+    c->scope = &l->scope;
+    l->scope.n = 0;
+    chat_assign(c, &l->scope, CHAT_W_LOOP,
+        (chat_val){.type = CHAT_LOOP, .u.loop = l});
+    c->t = l->tag + 1;
+    chat_store(c, &l->scope, &v, false);
+    c->t = l->body;
+    return !c->status;
+}
+
+/* The items for which the condition here holds. */
+static chat_val chat_filter_loop(
+    chat_ctx *c, chat_token *tag, chat_val in) {
+    chat_token *test = c->t;
     chat_list l = {0};
-    if (slots > c->top) { chat_pop(c); return; }
-    c->top -= slots;
-    for (u32 i = 0; i < slots && !c->status; i++) {
-        chat_val v = c->stack[c->top + i];
-        if (op != CHAT_MAKE_DICT) chat_push(c, &l, v);
-        else if (i & 1) chat_set(c, &l, c->stack[c->top + i - 1], v);
-    }
-    chat_val v = op == CHAT_MAKE_DICT ? chat_dict(l) : chat_listed(l);
-    if (op == CHAT_MAKE_TUPLE) v.type = CHAT_TUPLE;
-    chat_onto(c, v);
-}
-
-static void chat_run_define(chat_ctx *c, chat_val macro) {
-    chat_macro *m = chat_take(c, sizeof *m);
-    if (!m) return;
-    *m = *macro.u.macro;
-    m->scope = c->scope;
-    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
-    chat_onto(c, (chat_val){.type = CHAT_MACRO, .u.macro = m});
-}
-
-static u32 chat_macro_param(
-    const chat_ctx *c, const chat_macro *m, chat_val name) {
-    for (u32 i = 0; i < m->n_params; i++) {
-        chat_val p = c->consts.v[m->params[i]];
-        if (p.n == name.n && chat_same_text(p, name)) return i;
-    }
-    return UINT32_MAX;
-}
-
-/* The parameters of a call into the macro's new scope. */
-static void chat_run_params(chat_ctx *c, const chat_macro *m, chat_scope *s,
-    const chat_args *a) {
-    if (a->n - 1 > m->n_params) CHAT_RAISE(c, "too many macro arguments");
-    for (u32 i = 1; i < a->n && !c->status; i++)
-        chat_assign(c, s, m->params[i - 1], a->v[i]);
-    for (u32 i = 0; i < a->n_kw && !c->status; i++) {
-        u32 at = chat_macro_param(c, m, a->kw[2 * i]);
-        if (at == UINT32_MAX || chat_has_var(s, m->params[at]))
-            CHAT_RAISE(c, "the macro has no such parameter");
-        else chat_assign(c, s, m->params[at], a->kw[2 * i + 1]);
-    }
-    for (u32 i = a->n - 1; i < m->n_params && !c->status; i++)
-        if (!m->has_default[i] && !chat_has_var(s, m->params[i]))
-            chat_assign(c, s, m->params[i], (chat_val){0});
-}
-
-static u32 chat_run_macro(
-    chat_ctx *c, const chat_macro *m, const chat_args *a, u32 back) {
-    if (c->n_frames == CHAT_CALLS) {
-        chat_fail(c, KSLLM_ERR_FORMAT, "macros too deep");
-        return back;
-    }
-    chat_scope *s = chat_scope_in(c, m->scope);
-    if (!s) return back;
-    s->pinned = false;
-    chat_run_params(c, m, s, a);
-    c->frames[c->n_frames++] =
-        (chat_frame){c->scope, s, c->loop, back, c->n_sinks};
+    chat_scope *outside = c->scope, *s = chat_scope_in(c, outside);
     c->scope = s;
-    chat_sink_in(c);
-    return m->at;
+    for (u32 i = 0; s && i < in.n && chat_work(c, 1); i++) {
+        chat_val v = chat_nth(in, i);
+        s->n = 0;
+        c->t = tag + 1;
+        chat_store(c, s, &v, false);
+        c->t = test;
+        if (chat_true(chat_expr(c))) chat_push(c, &l, v);
+    }
+    if (s) chat_scope_out(c, s);
+    c->scope = outside;
+    return chat_listed(l);
 }
 
-/* Calls what lies under its arguments; the instruction to go on with. */
-static u32 chat_run_call(chat_ctx *c, const chat_op *op, u32 back) {
-    u32 slots = 1u + op->a + 2u * op->b;
-    if (slots > c->top) { chat_pop(c); return back; }
-    c->top -= slots;
-    chat_val *v = c->stack + c->top, f = v[0];
-    chat_args a = {v, 1u + op->a, v + 1 + op->a, op->b};
+/* Begins the loop of a tag over `in`; false when that ended a body. */
+static bool chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in,
+    u32 depth, bool returns) {
+    chat_loop *l = c->free_loops;
+    if (chat_is_lazy(in)) in = chat_read_lazy(c, in, true);
+    else if (in.type != CHAT_RANGE) in = chat_iter(c, in);
+    chat_jump(c, tag->cond);
+    if (chat_accept_name(c, CHAT_W_IF)) in = chat_filter_loop(c, tag, in);
+    if (l) c->free_loops = l->next_free;
+    else l = chat_take(c, sizeof *l);
+    chat_frame *f = chat_frame_in(c, CHAT_W_FOR, tag);
+    if (!l || !f) return false;
+    f->loop = l;
+    f->returns = returns;
+    chat_to_end_of_tag(c, tag);
+    *l = (chat_loop){.scope = {c->scope, l->scope.v, 0, l->scope.cap, false},
+        .tag = tag, .body = c->t, .in = in, .n = in.n, .depth = depth,
+        .recursive = c->t[-1].type == CHAT_T_NAME
+            && c->t[-1].name == CHAT_W_RECURSIVE};
+    return chat_turn(c);
+}
+
+/* loop(...) in a recursive loop */
+static chat_val chat_call_loop(chat_ctx *c, chat_loop *l, const chat_args *a) {
+    chat_token *back = c->t;
+    chat_scope *outside = c->scope;
+    chat_val v = {0};
+    if (!l->recursive) CHAT_RAISE(c, "the loop is not recursive");
+    if (a->n != 2 || a->n_kw) CHAT_RAISE(c, "a loop takes one list");
+    if (chat_deeper(c)) {
+        c->scope = l->scope.parent;
+        l->scope.pinned = true;
+        chat_sink_in(c);
+        if (chat_loop_in(c, l->tag, a->v[1], l->depth + 1, true)) {
+            c->t++;
+            c->below->body(c);
+        }
+        if (!c->status) v = chat_sink_out(c);
+    }
+    c->depth--;
+    c->scope = outside;
+    c->t = back;
+    return v;
+}
+
+static chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
     switch (f.type) {
     case CHAT_FUNC:
-        v[0] = (chat_val){0};
-        chat_onto(c, chat_invoke(c, f.u.func, &a));
-        return back;
+        a->v[0] = (chat_val){0};
+        return chat_invoke(c, f.u.func, a);
     case CHAT_METHOD:
-        v[0] = f.u.bound->self;
-        chat_onto(c, chat_invoke(c, f.u.bound->func, &a));
-        return back;
-    case CHAT_MACRO:
-        return chat_run_macro(c, f.u.macro, &a, back);
-    default:
-        CHAT_RAISE(c, "%s cannot be called", chat_type_name(f));
-        return back;
+        a->v[0] = f.u.bound->self;
+        return chat_invoke(c, f.u.bound->func, a);
+    case CHAT_MACRO: return chat_call_macro(c, f.u.macro, a);
+    case CHAT_LOOP: return chat_call_loop(c, f.u.loop, a);
+    default: return CHAT_RAISE(c, "%s cannot be called", chat_type_name(f));
     }
 }
 
-static void chat_run_filter(chat_ctx *c, const chat_op *op, u32 kind) {
-    u32 slots = 1u + op->a + 2u * op->b;
-    if (slots > c->top) { chat_pop(c); return; }
-    c->top -= slots;
-    chat_val *v = c->stack + c->top;
-    chat_args a = {v, 1u + op->a, v + 1 + op->a, op->b};
-    chat_onto(c, chat_apply(c, kind, c->consts.v[op->arg], &a));
+/* f(...), behind the parenthesis; *v is f. */
+static void chat_call(chat_ctx *c, chat_val *v) {
+    chat_token *open = c->t - 1;
+    u32 n = c->args.n, n_kw = c->named.n;
+    chat_val f = *v;
+    chat_give(c, &c->args, f);
+    chat_arguments(c);
+    if (open->name == CHAT_W_CALLER && !c->check)
+        chat_give_named(c, n_kw, chat_strz("caller"), c->caller, false);
+    u32 line = c->line;
+    chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
+        (c->named.n - n_kw) / 2, 0};
+    if (!c->check && !c->status) *v = chat_call_value(c, f, &a);
+    if (!c->status) c->line = line;
+    c->args.n = n;
+    c->named.n = n_kw;
+    c->called = open;
 }
 
-/* The instruction behind the call, or UINT32_MAX at the template's end. */
-static u32 chat_run_return(chat_ctx *c) {
-    if (!c->n_frames) return UINT32_MAX;
-    chat_frame f = c->frames[--c->n_frames];
-    chat_val v = chat_sink_out(c);
-    chat_scope_out(c, f.own);
-    c->scope = f.scope;
-    c->loop = f.loop;
-    chat_onto(c, v);
-    return f.back;
-}
+/* ---- operands and operators ---- */
 
-static void chat_run_sign(chat_ctx *c, u32 op) {
-    chat_val v = chat_pop(c);
-    if (!chat_is_number(v)) CHAT_RAISE(c, "a sign on %s", chat_type_name(v));
-    else if (op == CHAT_PLUS) chat_onto(c, v.type == CHAT_BOOL
-        ? chat_int(v.u.i) : v);
-    else if (v.type == CHAT_FLOAT) chat_onto(c, chat_float(-v.u.f));
-    else chat_onto(c, chat_int_math(c, '-', 0, v.u.i));
-}
-
-/* a OP b; in a chain b stays for the next comparison. True: jump. */
-static bool chat_run_compare(chat_ctx *c, const chat_op *op) {
-    chat_val b = chat_pop(c), a = chat_pop(c);
-    bool yes = chat_compare(c, op->a, a, b);
-    if (!op->b || !yes) chat_onto(c, chat_bool(yes));
-    else chat_onto(c, b);
-    return op->b && !yes;
-}
-
-static void chat_run_emit(chat_ctx *c) {
-    chat_val v = chat_pop(c);
-    if (c->status) return;
-    if (v.type == CHAT_STR) chat_puts(c, chat_sink(c), v);
-    else chat_print(c, chat_sink(c), v, 0);
-}
-
-/* Data instructions: no jump, no scope. */
-static void chat_run_data(chat_ctx *c, const chat_op *op) {
-    chat_val a, b, v;
-    u32 arg = (u32)op->arg;
-    switch (op->op) {
-    case CHAT_TEXT_OUT: chat_puts(c, chat_sink(c), c->consts.v[arg]); break;
-    case CHAT_CONST: chat_onto(c, c->consts.v[arg]); break;
-    case CHAT_NAME: chat_onto(c, chat_lookup(c, arg)); break;
-    case CHAT_ATTR:
-        v = chat_pop(c);
-        chat_onto(c, chat_attr(c, v, c->consts.v[arg]));
-        break;
-    case CHAT_ITEM:
-        b = chat_pop(c), a = chat_pop(c);
-        chat_onto(c, chat_item(c, a, b));
-        break;
-    case CHAT_SLICE:
-        v = chat_pop(c), b = chat_pop(c), a = chat_pop(c);
-        chat_onto(c, chat_slice(c, chat_pop(c), a, b, v));
-        break;
-    case CHAT_MAKE_LIST: case CHAT_MAKE_TUPLE: case CHAT_MAKE_DICT:
-        chat_run_make(c, op->op, arg);
-        break;
-    case CHAT_FILTER: chat_run_filter(c, op, CHAT_IS_FILTER); break;
-    case CHAT_TEST: chat_run_filter(c, op, CHAT_IS_TEST); break;
-    case CHAT_BINARY:
-        b = chat_pop(c), a = chat_pop(c);
-        chat_onto(c, chat_binary(c, arg, a, b));
-        break;
-    case CHAT_NEGATE: case CHAT_PLUS: chat_run_sign(c, op->op); break;
-    case CHAT_NOT: v = chat_pop(c); chat_onto(c, chat_bool(!chat_true(v)));
-        break;
-    case CHAT_EMIT: chat_run_emit(c); break;
-    case CHAT_KEEP: chat_run_keep(c); break;
-    case CHAT_KEPT: chat_run_kept(c); break;
-    case CHAT_FOR: chat_run_for(c, op->a != 0); break;
-    case CHAT_STORE: v = chat_pop(c); chat_assign(c, c->scope, arg, v); break;
-    case CHAT_STORE_ATTR: chat_run_store_attr(c, arg); break;
-    case CHAT_UNPACK: chat_run_unpack(c, arg); break;
-    case CHAT_CAPTURE: chat_sink_in(c); break;
-    case CHAT_CAPTURED: chat_onto(c, chat_sink_out(c)); break;
-    default: CHAT_RAISE(c, "internal: instruction %u", op->op);
-    }
-}
-
-static void chat_run_scope(chat_ctx *c, bool in) {
-    chat_scope *s = c->scope;
-    if (in) {
-        s = chat_scope_in(c, c->scope);
-        if (s) s->pinned = false, c->scope = s;
-    } else {
-        c->scope = s->parent;
-        chat_scope_out(c, s);
-    }
-}
-
-static void chat_run(chat_ctx *c, const chat_list *macros) {
-    u32 loop_name = chat_name(c, "loop"), at = 0;
-    while (at < c->n_ops && chat_work(c, 1)) {
-        const chat_op *op = &c->ops[at];
-        u32 next = at + 1, jump = at + (u32)op->arg;
-        bool yes;
-        c->line = op->line;
-        switch (op->op) {
-        case CHAT_JUMP: next = jump; break;
-        case CHAT_JUMP_FALSE:
-            if (!chat_true(chat_pop(c))) next = jump;
-            break;
-        case CHAT_OR_POP_FALSE: case CHAT_OR_POP_TRUE:
-            yes = c->top && chat_true(c->stack[c->top - 1]);
-            if (yes == (op->op == CHAT_OR_POP_TRUE)) next = jump;
-            else chat_pop(c);
-            break;
-        case CHAT_COMPARE:
-            if (chat_run_compare(c, op)) next = jump;
-            break;
-        case CHAT_NEXT:
-            if (!chat_run_next(c, loop_name)) next = jump;
-            break;
-        case CHAT_FOR_END:
-            yes = c->loop->i != 0;
-            chat_run_end(c);
-            if (yes) next = jump;
-            break;
-        case CHAT_IN: case CHAT_OUT:
-            chat_run_scope(c, op->op == CHAT_IN);
-            break;
-        case CHAT_DEFINE: chat_run_define(c, macros->v[op->arg]); break;
-        case CHAT_DEFAULT:
-            /* The STORE of the default ends what is jumped over. */
-            if (chat_has_var(c->scope, (u32)c->ops[jump - 1].arg))
-                next = jump;
-            break;
-        case CHAT_CALL: next = chat_run_call(c, op, next); break;
-        case CHAT_RETURN: next = chat_run_return(c); break;
-        default: chat_run_data(c, op);
+/* The parts of x[a:b:c], up to the bracket; how many colons there are. */
+static u32 chat_slice_parts(chat_ctx *c, chat_val *part) {
+    u32 colons = 0;
+    for (bool given = false; !c->status && !chat_sees(c, ']');) {
+        if (chat_accept(c, ':')) {
+            if (++colons > 2) chat_syntax(c, "too many ':'");
+            given = false;
+        } else if (given) {
+            chat_syntax(c, chat_sees(c, ',')
+                ? "several indices are not supported" : "expected ']'");
+        } else {
+            c->below->expr(c, &part[colons]);
+            given = true;
         }
-        at = next;
     }
+    if (chat_op_at(c->t - 1, '[')) chat_syntax(c, "expected an index");
+    chat_expect(c, ']');
+    return colons;
+}
+
+/* x[i] or x[a:b:c], behind the bracket. */
+static void chat_subscript(chat_ctx *c, chat_val *v) {
+    chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
+        {.type = CHAT_UNSET}};
+    chat_token *t = c->t;
+    if (t->name && t->type == CHAT_T_TEXT && chat_op_at(t + 1, ']')) {
+        c->t += 2;
+        c->line = t->line;
+        if (!c->check)
+            *v = chat_item_of(c, *v, t->v, c->names[t->name].rows);
+        return;
+    }
+    u32 colons = chat_slice_parts(c, part);
+    if (c->check || c->status) return;
+    for (u32 i = 0; colons && i < 3; i++)
+        if (!chat_is_int(part[i]) && part[i].type != CHAT_NONE
+            && part[i].type != CHAT_UNSET)
+            CHAT_RAISE(c, "a slice by %s", chat_type_name(part[i]));
+    *v = colons ? chat_slice(c, *v, part[0], part[1], part[2])
+        : chat_item(c, *v, part[0]);
+}
+
+/* v.name or v.0, behind the point. */
+static void chat_member(chat_ctx *c, chat_val *v) {
+    chat_token *t = c->t;
+    if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
+    else chat_step(c);
+    if (c->check || c->status) return;
+    *v = t->type == CHAT_T_NUMBER ? chat_item(c, *v, t->v)
+        : chat_attr_of(c, *v, t->v, c->names[t->name].rows);
+}
+
+static void chat_postfix(chat_ctx *c, chat_val *v) {
+    while (c->t->post && c->t->post <= CHAT_POST_CALL && !c->status) {
+        u32 post = c->t->post;
+        chat_step(c);
+        if (post == CHAT_POST_CALL) { chat_call(c, v); continue; }
+        if (post == CHAT_POST_DOT) chat_member(c, v);
+        else chat_subscript(c, v);
+        c->called = NULL;
+    }
+}
+
+/* In the check: the row of a filter or test. jinja2 refuses an unknown one when
+ * it compiles, unless it stands right inside of an `if`: then only its use
+ * fails. */
+static void chat_find_filter(chat_ctx *c, u32 kind, chat_token *t) {
+    const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
+    const chat_builtin *row = chat_sees(c, '.') ? NULL
+        : c->below->find(kind, t->v);
+    if (row) t->link = (u32)(row - c->below->rows) + 1;
+    else if (!c->unknown_line && (!f
+        || (f->kind != CHAT_W_IF && f->kind != CHAT_W_ENDIF))) {
+        c->unknown_line = t->line;
+        c->unknown = t->v;
+    }
+}
+
+static bool chat_starts_operand(const chat_ctx *c) {
+    switch (c->t->type) {
+    case CHAT_T_TEXT: case CHAT_T_NUMBER: return true;
+    case CHAT_T_OP: return chat_sees(c, '(') || chat_sees(c, '[')
+        || chat_sees(c, '{');
+    case CHAT_T_NAME: return !chat_sees_name(c, CHAT_W_ELSE)
+        && !chat_sees_name(c, CHAT_W_OR) && !chat_sees_name(c, CHAT_W_AND);
+    default: return false;
+    }
+}
+
+/* The filter or test whose name is next, on *v. */
+static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
+    chat_token *t = c->t;
+    u32 n = c->args.n, n_kw = c->named.n;
+    for (chat_take_name(c); chat_accept(c, '.');) chat_take_name(c);
+    if (c->check) {
+        c->t = t + 1;
+        chat_find_filter(c, kind, t);
+        while (chat_accept(c, '.')) chat_step(c);
+    }
+    chat_give(c, &c->args, *v);
+    if (chat_accept(c, '(')) {
+        chat_arguments(c);
+    } else if (kind == CHAT_IS_TEST && chat_starts_operand(c)) {
+        if (chat_sees_name(c, CHAT_W_IS)) chat_syntax(c, "a test of a test");
+        chat_primary(c, v);
+        chat_postfix(c, v);
+        chat_give(c, &c->args, *v);
+    }
+    chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
+        (c->named.n - n_kw) / 2, 0};
+    *v = (chat_val){0};
+    if (!c->check && !c->status) *v = t->link
+        ? chat_invoke(c, c->below->rows + t->link - 1, &a)
+        : CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(t->v, 60),
+            (const char *)t->v.u.s);
+    c->args.n = n;
+    c->named.n = n_kw;
+    c->called = NULL;
+}
+
+static void chat_sign(chat_ctx *c, chat_val *v, bool minus) {
+    c->called = NULL;
+    if (c->check || c->status) return;
+    if (v->type == CHAT_BIG) *v = minus ? chat_negative(c, *v) : *v;
+    else if (!chat_is_number(*v))
+        CHAT_RAISE(c, "a sign on %s", chat_type_name(*v));
+    else if (v->type == CHAT_FLOAT) v->u.f = minus ? -v->u.f : v->u.f;
+    else *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
+}
+
+static void chat_operand(chat_ctx *c, chat_val *v) {
+    u32 n = 0;
+    u64 minus = 0;
+    for (; chat_sees(c, '-') || chat_sees(c, '+'); chat_step(c), n++)
+        minus = minus << 1 | chat_sees(c, '-');
+    if (n > 60) chat_syntax(c, "too many signs");
+    if (c->status) return;
+    chat_primary(c, v);
+    chat_postfix(c, v);
+    for (; n--; minus >>= 1) chat_sign(c, v, minus & 1);
+    while (c->t->post >= CHAT_POST_CALL && !c->status) {
+        u32 post = c->t->post;
+        chat_step(c);
+        if (post == CHAT_POST_FILTER) {
+            chat_apply_here(c, v, CHAT_IS_FILTER);
+        } else if (post == CHAT_POST_CALL) {
+            chat_call(c, v);
+        } else {
+            bool negated = chat_accept_name(c, CHAT_W_NOT);
+            chat_apply_here(c, v, CHAT_IS_TEST);
+            if (negated) *v = chat_bool(!chat_true(*v));
+        }
+    }
+}
+
+/* The number of a comparison for chat_compare, taking its words. */
+static u32 chat_take_compare(chat_ctx *c) {
+    chat_token *t = c->t;
+    chat_step(c);
+    if (t->type == CHAT_T_OP) return t->name;
+    if (t->name == CHAT_W_IN) return 7;
+    chat_step(c);
+    return 8;
+}
+
+/* a < b < c, behind an operator: each side once, and no more of them after the
+ * first that is false. *first is the first operator. */
+static void chat_comparison(
+    chat_ctx *c, u32 op, chat_val *a, chat_val *b, chat_token *first) {
+    if (c->check) {
+        first->link = chat_here(c);
+        return;
+    }
+    bool yes = chat_compare(c, op, *a, *b);
+    if (!yes) chat_jump(c, first->link);
+    if (yes && c->t->level == CHAT_COMPARE) *a = *b;
+    else *a = chat_bool(yes);
+}
+
+/* Operands with all operators between them that bind as `min` or tighter. */
+static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
+    chat_token *first = NULL, *t;
+    chat_val b;
+    u32 nots = 0;
+    *a = (chat_val){0};
+    if (!chat_deeper(c)) return;
+    while (min <= CHAT_NOT && chat_accept_name(c, CHAT_W_NOT)) nots++;
+    if (nots) {
+        chat_infix(c, CHAT_COMPARE, a);
+        *a = chat_bool(chat_true(*a) != (nots & 1));
+        c->called = NULL;
+    } else {
+        chat_operand(c, a);
+    }
+    for (t = c->t; t->level && t->level >= min && !c->status; t = c->t) {
+        u32 level = t->level, op = (u32)t->v.u.i;
+        if (level <= CHAT_AND) {
+            if (!c->check && chat_true(*a) == (level == CHAT_OR)) {
+                chat_jump(c, t->link);
+                continue;
+            }
+            chat_step(c);
+            chat_infix(c, level + 1, a);
+            t->link = chat_here(c);
+        } else if (level == CHAT_COMPARE) {
+            if (!first) first = t;
+            op = chat_take_compare(c);
+            chat_infix(c, CHAT_ADD, &b);
+            chat_comparison(c, op, a, &b, first);
+        } else {
+            chat_step(c);
+            chat_infix(c, level + 1, &b);
+            if (!c->check && !c->status) *a = chat_binary(c, op, *a, b);
+        }
+        c->called = NULL;
+    }
+    c->depth--;
+}
+
+/* `a if b else c`, evaluated as b, then a or c; `last`: the last `if`. */
+static void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
+    chat_token *from = c->t;
+    u32 at = last;
+    for (; at && !c->status; at = c->tokens[at].cond) {
+        chat_jump(c, at + 1);
+        chat_infix(c, CHAT_OR, v);
+        if (chat_true(*v)) continue;
+        *v = (chat_val){0};
+        if (chat_accept_name(c, CHAT_W_ELSE)) c->below->expr(c, v);
+        break;
+    }
+    if (!at) {
+        c->t = from;
+        chat_infix(c, CHAT_OR, v);
+    }
+    if (!c->status) chat_jump(c, c->tokens[last].link);
+}
+
+/* In the check: the choices that begin with what ends here. Unknown filters
+ * count in a choice only when they are used. */
+static void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
+    u32 last = 0, at = 0;
+    chat_val v;
+    while (chat_sees_name(c, CHAT_W_IF) && !c->status) {
+        at = chat_here(c);
+        chat_step(c);
+        chat_infix(c, CHAT_OR, &v);
+        if (chat_accept_name(c, CHAT_W_ELSE)) chat_expr(c);
+        c->tokens[at].cond = last;
+        last = at;
+        c->called = NULL;
+        c->unknown_line = unknown;
+    }
+    from->cond = last;
+    if (last) c->tokens[last].link = chat_here(c);
+}
+
+static void chat_expression(chat_ctx *c, chat_val *v) {
+    chat_token *from = c->t;
+    u32 unknown = c->unknown_line;
+    if (!c->check && from->cond) {
+        chat_choice(c, from->cond, v);
+        return;
+    }
+    chat_infix(c, CHAT_OR, v);
+    if (c->check) chat_find_choices(c, from, unknown);
+}
+
+/* ---- statements ---- */
+
+/* In the check: opens a block at its tag t. */
+static void chat_open(chat_ctx *c, chat_token *t) {
+    chat_frame_in(c, t->name, t);
+}
+
+/* In the check: the tag t goes on with or ends a block that was opened by the
+ * tag `kind`. */
+static chat_frame *chat_inside(chat_ctx *c, chat_token *t, u32 kind) {
+    chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
+    if (!f || f->kind != kind) {
+        c->t = t;
+        chat_syntax(c, "unexpected tag");
+        return NULL;
+    }
+    f->last->link = (u32)(t - c->tokens);
+    f->last = t;
+    return f;
+}
+
+static void chat_close(chat_ctx *c, chat_token *t, u32 kind) {
+    if (chat_inside(c, t, kind)) c->n_frames--;
+}
+
+/* Every tag has one function, which is called behind its name t. In the check
+ * it goes to the end of the tag; else it also may jump to the end of another.
+ * False: a body ends here. */
+
+/* A value without `a if b`, or a tuple of such. */
+static void chat_condition(chat_ctx *c, chat_val *v) {
+    chat_infix(c, CHAT_OR, v);
+    if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
+}
+
+static bool chat_tag_if(chat_ctx *c, chat_token *t) {
+    chat_val v;
+    if (c->check) chat_open(c, t);
+    for (;;) {
+        chat_condition(c, &v);
+        if (c->check || chat_true(v) || c->status) return true;
+        t = chat_link(c, t);
+        c->t = t + 1;
+        if (t->name != CHAT_W_ELIF) return true;
+    }
+}
+
+/* Behind a branch that was taken. */
+static bool chat_branch_ends(chat_ctx *c, chat_token *t) {
+    while (t->name != CHAT_W_ENDIF) t = chat_link(c, t);
+    chat_to_end_of_tag(c, t);
+    return true;
+}
+
+static bool chat_tag_elif(chat_ctx *c, chat_token *t) {
+    if (!c->check) return chat_branch_ends(c, t);
+    chat_val v;
+    chat_inside(c, t, CHAT_W_IF);
+    chat_condition(c, &v);
+    return true;
+}
+
+static bool chat_turn_ends(chat_ctx *c) {
+    c->frames[c->n_frames - 1].loop->whole = true;
+    return chat_turn(c);
+}
+
+static bool chat_tag_else(chat_ctx *c, chat_token *t) {
+    if (!c->check) return chat_link(c, t)->name == CHAT_W_ENDIF
+        ? chat_branch_ends(c, t) : chat_turn_ends(c);
+    bool loop = c->n_frames
+        && c->frames[c->n_frames - 1].kind == CHAT_W_FOR;
+    chat_frame *f = chat_inside(c, t, loop ? CHAT_W_FOR : CHAT_W_IF);
+    if (f) f->kind = loop ? CHAT_W_ELSE : CHAT_W_ENDIF;
+    return true;
+}
+
+static bool chat_tag_endif(chat_ctx *c, chat_token *t) {
+    bool other = c->n_frames
+        && c->frames[c->n_frames - 1].kind == CHAT_W_ENDIF;
+    if (c->check) chat_close(c, t, other ? CHAT_W_ENDIF : CHAT_W_IF);
+    return true;
+}
+
+static bool chat_tag_for(chat_ctx *c, chat_token *t) {
+    chat_store(c, c->scope, NULL, false);
+    for (chat_token *p = t; c->check && p < c->t; p++)
+        if (p->type == CHAT_T_NAME && p->name == CHAT_W_LOOP)
+            chat_syntax(c, "the name 'loop' cannot be set in a loop");
+    if (!chat_accept_name(c, CHAT_W_IN)) chat_syntax(c, "expected 'in'");
+    chat_val in;
+    chat_condition(c, &in);
+    if (!c->check) return c->status || chat_loop_in(c, t, in, 0, false);
+    t->cond = chat_here(c);
+    chat_open(c, t);
+    if (chat_accept_name(c, CHAT_W_IF)) chat_expr(c);
+    chat_accept_name(c, CHAT_W_RECURSIVE);
+    return true;
+}
+
+static bool chat_tag_endfor(chat_ctx *c, chat_token *t) {
+    const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
+    bool other = f && f->kind == CHAT_W_ELSE;
+    if (!c->check) return other ? chat_leave(c, t) : chat_turn_ends(c);
+    chat_close(c, t, other ? CHAT_W_ELSE : CHAT_W_FOR);
+    return true;
+}
+
+/* break and continue: out of the blocks up to the loop. */
+static bool chat_tag_break(chat_ctx *c, chat_token *t) {
+    for (u32 i = c->n_frames; c->check; i--) {
+        u32 kind = i ? c->frames[i - 1].kind : 0;
+        if (kind == CHAT_W_FOR) return true;
+        if (kind == CHAT_W_SET || kind == CHAT_W_FILTER)
+            chat_syntax(c, "leaving a block that is being captured");
+        if (kind != CHAT_W_IF && kind != CHAT_W_ENDIF && kind != CHAT_W_WITH
+            && kind != CHAT_W_ELSE) chat_syntax(c, "not inside of a loop");
+        if (c->status) return false;
+    }
+    while (!c->frames[c->n_frames - 1].loop) chat_leave(c, t);
+    return t->name == CHAT_W_BREAK ? chat_loop_ends(c) : chat_turn(c);
+}
+
+/* Opens a block with a scope, whose output becomes a value if it collects. */
+static bool chat_enter(chat_ctx *c, chat_token *t, bool collects) {
+    chat_frame *f = chat_frame_in(c, t->name, t);
+    if (c->check || !f) return true;
+    c->scope = chat_scope_in(c, c->scope);
+    if (collects) chat_sink_in(c);
+    chat_to_end_of_tag(c, t);
+    return !c->status;
+}
+
+static void chat_filters(chat_ctx *c, chat_val *v) {
+    while (!c->status && chat_accept(c, '|'))
+        chat_apply_here(c, v, CHAT_IS_FILTER);
+}
+
+static bool chat_tag_set(chat_ctx *c, chat_token *t) {
+    chat_token *from = c->t, *end;
+    chat_val v = {0};
+    chat_store(c, c->scope, NULL, true);
+    if (chat_accept(c, '=')) {
+        chat_tuple(c, &v);
+        if (c->check || c->status) return true;
+        end = c->t;
+        c->t = from;
+        chat_store(c, c->scope, &v, true);
+        c->t = end;
+        return true;
+    }
+    if (c->check) chat_filters(c, &v);
+    return chat_enter(c, t, true);
+}
+
+static bool chat_tag_filter(chat_ctx *c, chat_token *t) {
+    chat_val v = {0};
+    if (c->check) {
+        chat_apply_here(c, &v, CHAT_IS_FILTER);
+        chat_filters(c, &v);
+    }
+    return chat_enter(c, t, true);
+}
+
+/* What was captured goes through the filters that the opening tag named; they
+ * see the variables of the block. */
+static bool chat_tag_endset(chat_ctx *c, chat_token *t) {
+    u32 kind = t->name - 1;
+    if (c->check) {
+        chat_close(c, t, kind);
+        return true;
+    }
+    chat_val v = chat_sink_out(c);
+    chat_token *open = c->frames[c->n_frames - 1].tag;
+    c->t = open + 1;
+    if (kind == CHAT_W_SET) chat_store(c, c->scope, NULL, true);
+    else chat_apply_here(c, &v, CHAT_IS_FILTER);
+    chat_filters(c, &v);
+    chat_leave(c, open);
+    c->t = open + 1;
+    if (kind == CHAT_W_SET) chat_store(c, c->scope, &v, true);
+    else chat_print(c, chat_sink(c), v, 0);
+    chat_to_end_of_tag(c, t);
+    return true;
+}
+
+/* Values see the variables outside, each target those before it. */
+static bool chat_tag_with(chat_ctx *c, chat_token *t) {
+    chat_scope *s = c->check ? NULL : chat_scope_in(c, c->scope);
+    for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
+         more = true) {
+        if (more) chat_expect(c, ',');
+        chat_token *from = c->t;
+        chat_store(c, s, NULL, false);
+        chat_expect(c, '=');
+        chat_val v = chat_expr(c);
+        chat_token *end = c->t;
+        if (c->check || c->status) continue;
+        c->t = from;
+        chat_store(c, s, &v, false);
+        c->t = end;
+    }
+    chat_frame_in(c, t->name, t);
+    if (s) c->scope = s;
+    return true;
+}
+
+static bool chat_tag_generation(chat_ctx *c, chat_token *t) {
+    return chat_enter(c, t, false);
+}
+
+static bool chat_tag_endscope(chat_ctx *c, chat_token *t) {
+    if (!c->check) return chat_leave(c, t);
+    chat_close(c, t, t->name - 1);
+    return true;
+}
+
+/* In the check: parameters in parentheses. */
+static void chat_parameters(chat_ctx *c) {
+    bool defaults = false;
+    chat_token *open = c->t;
+    chat_expect(c, '(');
+    for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
+        if (more) chat_expect(c, ',');
+        chat_token *p = c->t;
+        chat_target(c, NULL, NULL, false);
+        if (chat_accept(c, '=')) {
+            chat_expr(c);
+            p->link = chat_here(c);
+            defaults = true;
+        } else if (defaults) {
+            chat_syntax(c, "a parameter without default after one with it");
+        }
+    }
+    open->link = chat_here(c);
+}
+
+/* The macro at a tag, with the variables that are seen from there. */
+static chat_val chat_macro_here(
+    chat_ctx *c, chat_token *tag, chat_token *open) {
+    chat_macro *m = chat_take(c, sizeof *m);
+    if (!m) return (chat_val){0};
+    *m = (chat_macro){tag, chat_op_at(open, '(') ? open + 1 : NULL, c->scope};
+    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
+    return (chat_val){.type = CHAT_MACRO, .u.macro = m};
+}
+
+static bool chat_tag_macro(chat_ctx *c, chat_token *t) {
+    if (c->check) {
+        chat_target(c, NULL, NULL, false);
+        chat_parameters(c);
+        chat_open(c, t);
+        return true;
+    }
+    chat_assign(c, c->scope, t[1].name, chat_macro_here(c, t, t + 2));
+    chat_to_end_of_tag(c, chat_link(c, t));
+    return true;
+}
+
+/* In the check: the end of a macro or call block. What names its body uses
+ * says what it takes besides its parameters. */
+static bool chat_tag_endmacro(chat_ctx *c, chat_token *t) {
+    if (!c->check) return false;
+    chat_frame *f = chat_inside(c, t, t->name - 1);
+    if (!f) return true;
+    chat_token *open = f->tag + (t->name == CHAT_W_ENDMACRO ? 2 : 1);
+    chat_macro m = {f->tag, chat_op_at(open, '(') ? open + 1 : NULL, NULL};
+    for (chat_token *p = chat_first_param(&m); p; p = chat_next_param(c, p)) {
+        if (p->name == CHAT_W_CALLER && (f->uses & CHAT_USES_CALLER)
+            && !p->link) chat_syntax(c, "'caller' wants a default");
+        if (p->name == CHAT_W_KWARGS) f->uses &= (u8)~CHAT_USES_KWARGS;
+        if (p->name == CHAT_W_VARARGS) f->uses &= (u8)~CHAT_USES_VARARGS;
+    }
+    f->tag->cond = f->uses;
+    c->n_frames--;
+    return true;
+}
+
+static bool chat_tag_call(chat_ctx *c, chat_token *t) {
+    chat_val outside = c->caller, v;
+    if (c->check && chat_sees(c, '(')) {
+        chat_parameters(c);
+    } else if (!c->check) {
+        c->caller = chat_macro_here(c, t, c->t);
+        if (chat_sees(c, '(')) c->t = chat_link(c, c->t);
+    }
+    v = chat_expr(c);
+    if (c->check) {
+        if (!c->called) chat_syntax(c, "expected a call");
+        else c->called->name = CHAT_W_CALLER;
+        chat_open(c, t);
+        return true;
+    }
+    c->caller = outside;
+    if (!c->status) chat_print(c, chat_sink(c), v, 0);
+    chat_to_end_of_tag(c, chat_link(c, t));
+    return true;
+}
+
+static bool chat_tag_print(chat_ctx *c, chat_token *t) {
+    (void)t;
+    for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
+         more = true) {
+        if (more) chat_expect(c, ',');
+        chat_val v = chat_expr(c);
+        if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
+    }
+    return true;
+}
+
+/* By the number of the tag's name. `body`: a colon may end it, as in Python. */
+static const struct {
+    bool (*run)(chat_ctx *c, chat_token *t);
+    bool body;
+} CHAT_TAGS[] = {
+    [CHAT_W_IF] = {chat_tag_if, true}, [CHAT_W_ELIF] = {chat_tag_elif, true},
+    [CHAT_W_ELSE] = {chat_tag_else, true}, [CHAT_W_ENDIF] = {chat_tag_endif, 0},
+    [CHAT_W_FOR] = {chat_tag_for, true}, [CHAT_W_ENDFOR] = {chat_tag_endfor, 0},
+    [CHAT_W_BREAK] = {chat_tag_break, 0},
+    [CHAT_W_CONTINUE] = {chat_tag_break, 0},
+    [CHAT_W_SET] = {chat_tag_set, 0}, [CHAT_W_ENDSET] = {chat_tag_endset, 0},
+    [CHAT_W_MACRO] = {chat_tag_macro, true},
+    [CHAT_W_ENDMACRO] = {chat_tag_endmacro, 0},
+    [CHAT_W_CALL] = {chat_tag_call, true},
+    [CHAT_W_ENDCALL] = {chat_tag_endmacro, 0},
+    [CHAT_W_FILTER] = {chat_tag_filter, true},
+    [CHAT_W_ENDFILTER] = {chat_tag_endset, 0},
+    [CHAT_W_WITH] = {chat_tag_with, true},
+    [CHAT_W_ENDWITH] = {chat_tag_endscope, 0},
+    [CHAT_W_GENERATION] = {chat_tag_generation, true},
+    [CHAT_W_ENDGENERATION] = {chat_tag_endscope, 0},
+    [CHAT_W_PRINT] = {chat_tag_print, 0},
+};
+
+static void chat_unknown_tag(chat_ctx *c) {
+    static const char *const names[] = {"include", "import", "from",
+        "extends", "block", "autoescape", "do", "trans", "debug"};
+    for (u32 i = 0; i < KS_LEN(names); i++)
+        if (c->t->type == CHAT_T_NAME && chat_is(c->t->v, names[i]))
+            chat_syntax(c, "a tag of jinja2 that chat templates cannot use");
+    chat_syntax(c, "unknown tag");
+}
+
+static bool chat_tag(chat_ctx *c) {
+    chat_step(c);
+    chat_token *t = c->t;
+    if (t->type != CHAT_T_NAME || !t->name || t->name > CHAT_W_PRINT) {
+        chat_unknown_tag(c);
+        return false;
+    }
+    chat_step(c);
+    bool more = CHAT_TAGS[t->name].run(c, t);
+    if (c->status) return false;
+    if (CHAT_TAGS[t->name].body) chat_accept(c, ':');
+    else if (!c->check) while (chat_accept(c, ':')) {}
+    if (c->t->type != CHAT_T_TAG_END)
+        chat_syntax(c, "expected the end of the tag");
+    else c->t++;
+    return more;
+}
+
+/* What follows, up to the end of the template or the body of a macro. */
+static void chat_body(chat_ctx *c) {
+    bool more = true;
+    while (more && chat_work(c, 1)) {
+        chat_token *t = c->t;
+        if (t->type == CHAT_T_DATA) {
+            chat_step(c);
+            if (!c->check) chat_puts(c, chat_sink(c), t->v);
+        } else if (t->type == CHAT_T_VAR) {
+            chat_step(c);
+            chat_val v;
+            chat_tuple(c, &v);
+            if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
+            if (c->t->type != CHAT_T_VAR_END) chat_syntax(c, "expected '}}'");
+            c->t++;
+        } else {
+            more = t->type == CHAT_T_TAG && chat_tag(c);
+        }
+    }
+}
+
+static const chat_below CHAT_BELOW = {
+    CHAT_BUILTINS, chat_find_builtin, chat_expression, chat_body};
+
+/* The words of the language first, then all names of built-ins. */
+static void chat_first_names(chat_ctx *c) {
+    for (u32 i = 0; i < KS_LEN(CHAT_WORDS); i++)
+        chat_name_of(c, chat_strz(CHAT_WORDS[i]));
+    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS) && !c->status; i++) {
+        u32 name = chat_name_of(c, chat_strz(CHAT_BUILTINS[i].name));
+        if (c->n_names)
+            c->names[name].rows[CHAT_BUILTINS[i].kind] = (u16)(i + 1);
+    }
+    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS) && !c->status; i++) {
+        u32 name = chat_name_of(c, chat_strz(CHAT_MUTATORS[i]));
+        if (c->n_names) c->names[name].rows[CHAT_IS_MUTATOR] = 1;
+    }
+}
+
+/* Goes over the whole template, and finds what the links of tokens say. */
+static void chat_check(chat_ctx *c) {
+    c->check = true;
+    chat_body(c);
+    c->check = false;
+    if (c->status) return;
+    if (c->n_frames) {
+        c->line = c->frames[c->n_frames - 1].tag->line;
+        chat_fail(c, KSLLM_ERR_FORMAT, "a block does not end");
+    }
+    if (c->unknown_line) {
+        c->line = c->unknown_line;
+        chat_fail(c, KSLLM_ERR_FORMAT, "unknown filter or test '%.*s'",
+            chat_clip(c->unknown, 60), (const char *)c->unknown.u.s);
+    }
+}
+
+static void chat_run(chat_ctx *c, str source) {
+    str s = chat_lines(c, source);
+    chat_lexer l = {.c = c, .p = (const u8 *)s.p, .line = 1, .fresh = true};
+    l.end = l.p + s.n;
+    chat_lex(&l);
+    c->tokens = c->t = l.t;
+    if (!c->status) chat_check(c);
+    c->t = l.t;
+    chat_sink_in(c);
+    if (!c->status) chat_body(c);
     c->line = 0;
 }
 
@@ -13443,7 +15223,7 @@ static str chat_given(ksllm_text t) {
 }
 
 static void chat_global(chat_ctx *c, const char *name, chat_val v) {
-    chat_assign(c, &c->globals, chat_name(c, name), v);
+    chat_assign(c, &c->globals, chat_name_of(c, chat_strz(name)), v);
 }
 
 /* A role may stand inside of a control token (<|user|>): one that is a plain
@@ -13529,7 +15309,7 @@ static void chat_read_switches(chat_ctx *c, str json) {
     for (u32 i = 0; !c->status && i < in.n; i++) {
         chat_val v = in.u.v[2 * i + 1];
         if (v.type == CHAT_STR) v.mark = NULL;
-        chat_assign(c, &c->globals, chat_const(c, in.u.v[2 * i]), v);
+        chat_assign(c, &c->globals, chat_name_of(c, in.u.v[2 * i]), v);
     }
 }
 
@@ -13577,15 +15357,21 @@ static str chat_source(chat_ctx *c, const ksllm_chat *o, const gguf *g) {
 static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     const ksllm_allocator *a, ksllm_error *err) {
     *c = (chat_ctx){.a = o->memory ? NULL : a, .err = err,
-        .now = o->local_time, .find = chat_find_builtin, .apply = chat_apply};
+        .now = o->local_time, .below = &CHAT_BELOW};
     size_t skip = o->memory ? (0 - (uintptr_t)o->memory) & 7 : 0;
     if (o->memory && o->memory_size > skip) {
         c->free = (u8 *)o->memory + skip;
         c->left = (o->memory_size - skip) & ~(size_t)7;
     }
-    c->stack = chat_take(c, CHAT_STACK * sizeof *c->stack);
-    c->frames = chat_take(c, CHAT_CALLS * sizeof *c->frames);
-    c->sinks = chat_take(c, CHAT_CALLS * sizeof *c->sinks);
+    c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
+        + chat_given(o->switches).n;
+    chat_allow(c, c->n_given, 0);
+    c->args.v = chat_take(c, CHAT_STACK * sizeof *c->args.v);
+    c->named.v = chat_take(c, CHAT_STACK / 4 * sizeof *c->named.v);
+    c->args.cap = CHAT_STACK;
+    c->named.cap = CHAT_STACK / 4;
+    c->frames = chat_take(c, CHAT_BLOCKS * sizeof *c->frames);
+    c->sinks = chat_take(c, CHAT_BLOCKS * sizeof *c->sinks);
     c->root.parent = &c->globals;
     c->scope = &c->root;
 }
@@ -13594,22 +15380,31 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
  * chat_drop. */
 static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
     const tokenizer *t) {
-    chat_list macros = {0};
     chat_val final = {0};
+    if (!c->status) chat_first_names(c);
     if (c->status) return final;
     chat_val messages = chat_globals(c, o, t);
     if (!c->status && o->continue_final)
         final = messages.n ? chat_tag_final(c, messages.u.v[messages.n - 1])
             : CHAT_RAISE(c, "there is no message to continue");
     str source = c->status ? (str){NULL, 0} : chat_source(c, o, g);
-    c->steps = 0;
-    if (!c->status) chat_compile(c, source, &macros, chat_is_known);
-    c->steps = 0;
-    if (!c->status) chat_sink_in(c);
-    if (!c->status) chat_run(c, &macros);
+    chat_allow(c, c->n_given + source.n, messages.n);
+    if (!c->status) chat_run(c, source);
     if (c->status) return (chat_val){0};
     chat_val out = chat_built(chat_sink(c));
     return o->continue_final ? chat_cut_final(c, out, final) : out;
+}
+
+/* Memory of the tokenizer, which counts as the conversation's. */
+static void *chat_lend(void *ctx, void *p, size_t old, size_t size) {
+    chat_ctx *c = ctx;
+    if (size > old && size - old > CHAT_MEMORY - c->taken) {
+        c->full = true;
+        return NULL;
+    }
+    void *got = c->a->resize(c->a->ctx, p, old, size);
+    if (got || !size) c->taken += size - old;
+    return got;
 }
 
 /* Tokens of the rendered text. Control tokens are read where no byte came
@@ -13622,10 +15417,12 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
     size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
     void *scratch = c->a ? NULL : chat_take(c, need);
+    const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
-    return tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
-        all_data ? NULL : text.mark, scratch, scratch ? need : 0, c->a, tokens,
-        cap, c->err);
+    i64 n = tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
+        all_data ? NULL : text.mark, scratch, scratch ? need : 0,
+        c->a ? &lent : NULL, tokens, cap, c->err);
+    return n == KSLLM_ERR_MEMORY && c->full ? chat_too_large(c) : n;
 }
 
 /* ---- JSON, a byte at a time ---- */

@@ -24,10 +24,10 @@ pthread_mutex_init pthread_mutex_destroy pthread_mutex_lock
 pthread_mutex_unlock pthread_cond_init pthread_cond_destroy pthread_cond_wait
 pthread_cond_timedwait pthread_cond_signal pthread_cond_broadcast
 pthread_condattr_init pthread_condattr_setclock pthread_condattr_destroy
-sigfillset sysctlbyname snprintf vsnprintf'
-# Correctly rounded on every machine; exp, log, pow, sin and cos are not.
+sigfillset sysctlbyname snprintf vsnprintf strtod'
+# Exact or correctly rounded on every machine; exp, log, pow, sin and cos are not.
 libm='sqrt sqrtf floor floorf ceil ceilf trunc truncf rint rintf nearbyint
-nearbyintf fma fmaf fabs fabsf ldexp ldexpf frexp frexpf'
+nearbyintf fma fmaf fmod fabs fabsf ldexp ldexpf frexp frexpf'
 # What a compiler puts in by itself: other names for memcmp and memset, and
 # parts of its own library (64-bit arithmetic of 32-bit machines, counted zeros,
 # Arm's calls, Arm's atomic instructions where the processor may lack them).

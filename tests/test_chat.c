@@ -6,6 +6,8 @@
  */
 #include "../ksllm.h"
 
+#include <time.h>
+
 #include "test.h"
 #include "fixture.h"
 
@@ -166,6 +168,140 @@ TEST(language)
     }
 }
 
+/* Built-ins of jinja2 and of Python's texts, lists and dicts; check_builtins.py
+ * has some 78,000 more. */
+static const struct {
+    const char *text, *want;
+} builtins[] = {
+    {"{{ 'a,b,c'.rsplit(',', 1) }} {{ ' a b  c '.rsplit(none, 1) }} {{ '"
+     " a b '.split(' ', -1) }}",
+     "['a,b', 'c'] [' a b', 'c'] ['', 'a', 'b', '']"},
+    {"{{ '１２'|int }} {{ '0x1F'|int(0, 16) }} {{ '1_000'|int }} {{ 'z'|in"
+     "t(base=36) }} {{ ' -7 '|int }} {{ '1e3'|int }} {{ '٣.٥'|float }}",
+     "12 31 1000 35 -7 1000 3.5"},
+    {"{{ '²'.isdigit() }} {{ '²'.isdecimal() }} {{ 'Ⅷ'.isnumeric() }} {{"
+     " '１２'.isdecimal() }} {{ 'ǅ'.istitle() }}",
+     "True False True True True"},
+    {"{{ 'Straße ﬁ ŉ'|upper }} {{ 'ΑΣ ΣΑΣ. Σ'|lower }} {{ 'İI'|lower }} "
+     "{{ 'ᾳ ǆ ა Ꭰ'|title }} {{ 'ẞΣİ'.casefold() }} {{ 'aBß'.swapcase() }"
+     "} {{ 'éa'|capitalize }}",
+     "STRASSE FI ʼN ας σας. σ i̇i ΑΙ Ǆ Ა Ꭰ ssσi̇ AbSS Éa"},
+    {"{{ 123456789012345678901234567890 }} {{ [-(9223372036854775808), 1"
+     "8446744073709551616]|sort }} {{ '99999999999999999999'|int }} {{ 1"
+     "e20|int }} {{ 2.0**53 == 9007199254740993 }}",
+     "123456789012345678901234567890 [-9223372036854775808, 184467440737"
+     "09551616] 99999999999999999999 100000000000000000000 False"},
+    {"{{ '%05s|%-5d|%+d|%#x|%e|%g|%c|%r|%.3d|%5.1f%%' % ('a', 3, 4, 255,"
+     " 1234.5, 1e-7, '가', 'x', 5, 2.25) }} {{ '%(a)s%(나)03d' % {'a': 1, "
+     "'나': 2} }} {{ '%*d' % (4, 2) }}",
+     "    a|3    |+4|0xff|1.234500e+03|1e-07|가|'x'|005|  2.2% 1002    2"},
+    {"{{ '{:,}|{:>6.2f}|{:^5}|{:*<4}|{:#x}|{:.1%}|{!r}|{:{}}'.format(123"
+     "4567, 2.5, '가', 1, 255, 0.125, 'x', 'y', 3) }} {{ '{0[b]}{0.A[0]}{"
+     "k}'.format(d, k=1) }}",
+     "1,234,567|  2.50|  가  |1***|0xff|12.5%|'x'|y   11.01"},
+    {"{{ 'hello'.startswith('l', 2) }} {{ 'hello'.startswith(('x', 'he')"
+     ") }} {{ 'hello'.endswith('l', 0, -1) }} {{ '가나가'.find('가', 1) }} {"
+     "{ '가나가'.rfind('가', 0, 2) }} {{ 'aXbX'.count('X', 2) }}",
+     "True True True 2 0 1"},
+    {"{{ [{'c': 'b', 'n': 1}, {'c': 'A', 'n': 2}, {'c': 'B', 'n': 3}]|gr"
+     "oupby('c') }} {% for g in [{'c': 1}]|groupby('c') %}{{ g.grouper }"
+     "}{{ g.list|length }}{% endfor %}",
+     "[('A', [{'c': 'A', 'n': 2}]), ('b', [{'c': 'b', 'n': 1}, {'c': 'B'"
+     ", 'n': 3}])] 11"},
+    {"{{ range(7)|batch(3, '-')|list }} {{ range(7)|slice(3, '-')|list }"
+     "} {{ l|sum(start=10) }} {{ [d]|sum('b') }}",
+     "[[0, 1, 2], [3, 4, 5], [6, '-', '-']] [[0, 1, 2], [3, 4, '-'], [5,"
+     " 6, '-']] 16 1"},
+    {"{{ '한글 a/b?'|urlencode }} {{ {'가': 'a b', 'n': 1}|urlencode }} {{ "
+     "{'class': 'a\"b', 'id': none, 'n': 1}|xmlattr }}",
+     "%ED%95%9C%EA%B8%80%20a/b%3F %EA%B0%80=a+b&n=1  class=\"a&#34;b\" n"
+     "=\"1\""},
+    {"{{ 'foo bar baz qux'|truncate(9) }} {{ 'foo bar baz qux'|truncate("
+     "9, true, '…', 0) }} {{ s|wordcount }} {{ '가'|center(4) }}| {{ '<b>"
+     "가</b>  <i>나</i>'|striptags }}",
+     "foo... foo bar … 2  가  | 가 나"},
+    {"{{ 1|filesizeformat }} {{ 13000|filesizeformat }} {{ 1536|filesize"
+     "format(true) }} {{ 999|filesizeformat }} {{ 1e30|filesizeformat }}",
+     "1 Byte 13.0 kB 1.5 KiB 999 Bytes 1000000.0 YB"},
+    {"{% set c = cycler('a', '나') %}{{ c.next() }}{{ c.current }}{{ c.ne"
+     "xt() }}{{ c.pos }}{% set j = joiner('|') %}{{ j() }}1{{ j() }}2{{ "
+     "j() }}",
+     "a나나01|2|"},
+    {"{{ [{'a': {'b': 'x'}}, {'a': {}}]|map(attribute='a.b', default='-'"
+     ")|join }} {{ ['b', 'A']|sort }} {{ [{'x': 2, 'y': 1}, {'x': 1, 'y'"
+     ": 2}, {'x': 1, 'y': 1}]|sort(attribute='x,y') }}",
+     "x- ['A', 'b'] [{'x': 1, 'y': 1}, {'x': 1, 'y': 2}, {'x': 2, 'y': 1"
+     "}]"},
+    {"{{ 2.5|round }} {{ 1250|round(-2) }} {{ 1350.0|round(-2) }} {{ 2.6"
+     "75|round(2, 'floor') }} {{ 7|round(1, 'ceil') }} {{ -0.4|round }}",
+     "2.0 1200 1400.0 2.67 7.0 -0.0"},
+    {"{{ d.keys() }} {{ {'a': 1}.items() }} {{ ['<'|safe] }} {{ ('<'|saf"
+     "e).join(['&', 'a']) }} {{ ('%s'|safe) % '<' }} {{ '<'|e|forceescap"
+     "e }}",
+     "dict_keys(['b', 'A', 'items']) dict_items([('a', 1)]) [Markup('<')"
+     "] &amp;<a &lt; &amp;lt;"},
+    {"{{ '\\ta\\tb'.expandtabs(4) }} {{ 'a'.center(5, '*') }} {{ '-5'.zf"
+     "ill(4) }} {{ '가'.ljust(3, '.') }}{{ '가'.rjust(3) }} {{ 'ab'.isasci"
+     "i() }} {{ 'aXc'.replace('', '-', 2) }}",
+     "    a   b **a** -005 가..  가 True -a-Xc"},
+    {"{{ 'upper' is filter }} {{ 'nosuch' is filter }} {{ 'odd' is test "
+     "}} {{ 'a'|safe is escaped }} {{ (1, 2).count(1) }} {{ [1, 2, 1].in"
+     "dex(1, 1) }} {{ d|attr('items') is callable }}",
+     "True False True True 1 2 True"},
+    {"{{ strftime_now('%V|%G|%U|%W|%u|%w|%C|%D|%R|%r|%c|%x|%X|%k|%l|%P|%"
+     "_d|%0e|%-j|%n|%t|%%') }}",
+     "10|2026|09|09|6|6|20|03/07/26|09:05|09:05:02 AM|Sat Mar  7 09:05:0"
+     "2 2026|03/07/26|09:05:02| 9| 9|am| 7|07|66|\n|\t|%"},
+};
+
+TEST(built_ins)
+{
+    for (size_t i = 0; i < sizeof builtins / sizeof builtins[0]; i++) {
+        ksllm_chat chat = chat_of(builtins[i].text, "[]");
+        if (!CHECK_OK(render(&chat), err)
+            || !CHECK_STR(out, builtins[i].want))
+            printf("    row %zu: %s\n", i, builtins[i].text);
+    }
+}
+
+/* What Python has and the library has not says its name. */
+TEST(built_ins_that_are_refused)
+{
+    static const char *const refused_rows[][2] = {
+        {"{{ d|pprint }}", "pprint"}, {"{{ l|random }}", "random"},
+        {"{{ s|urlize }}", "urlize"}, {"{{ lipsum() }}", "lipsum"},
+        {"{{ s|wordwrap(3) }}", "wordwrap"}, {"{{ s.encode() }}", "encode"},
+        {"{{ s.translate({}) }}", "translate"},
+        {"{{ s.isidentifier() }}", "isidentifier"},
+        {"{{ dict.fromkeys('ab') }}", "fromkeys"}, {"{{ n.real }}", "real"},
+        {"{{ '&nbsp;'|striptags }}", "striptags"},
+        {"{{ 18446744073709551616 + 1 }}", "beyond 63 bits"},
+        {"{{ strftime_now('%s') }}", "strftime_now"},
+        {"{{ '三'.isnumeric() }}", "isnumeric"},
+        {"{% set g = l|map('string') %}{{ g|first }}{{ g|list }}",
+         "generator"},
+    };
+    for (size_t i = 0; i < sizeof refused_rows / sizeof refused_rows[0]; i++) {
+        ksllm_chat chat = chat_of(refused_rows[i][0], "[]");
+        CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+        if (!CHECK(strstr(err.text, refused_rows[i][1]) != NULL)
+            || !CHECK(strstr(err.text, "is not supported") != NULL))
+            printf("    %s: %s\n", refused_rows[i][0], err.text);
+    }
+}
+
+/* Integers of any size go through JSON and back. */
+TEST(large_integers)
+{
+    ksllm_chat chat = chat_of("{{ messages[0].n }} {{ messages|tojson }}",
+        "[{\"n\": -123456789012345678901234567890, "
+        "\"m\": [9223372036854775808, -9223372036854775808]}]");
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "-123456789012345678901234567890 "
+        "[{\"n\": -123456789012345678901234567890, "
+        "\"m\": [9223372036854775808, -9223372036854775808]}]");
+}
+
 /* What must fail, with a word of the reason. */
 static const struct {
     const char *text;
@@ -252,8 +388,8 @@ static const struct {
 } greedy[] = {
     {"{% for a in range(99999) %}{% for b in range(99999) %}"
      "{% endfor %}{% endfor %}", "steps"},
-    {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "macros too deep"},
-    {"{{ 'x' * 1000000000 }}", "steps"},
+    {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "macros are too deep"},
+    {"{{ 'x' * 1000000000 }}", "MiB"},
     {"{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}"
      "{% set ns.s = ns.s + ns.s %}{% endfor %}", "MiB"},
     {"{% set ns = namespace(l=[1]) %}{% for i in range(60) %}"
@@ -266,7 +402,7 @@ static const struct {
     {"{{ ('a' * 100000).replace('a', 'b' * 100000) }}", ""},
     {"{{ 'a' * 200000 ~ ('a' * 100000 ~ 'b') in 'a' * 400000 }}", ""},
     {"{{ '%99999d' % 1 }}", "width"},
-    {"{{ '%d' % 1e300 }}", "format"},
+    {"{{ '%d' % 1e300 }}", ""},
     {"{{ 1e300|int }}{{ 1e300 // 1e-300 }}{{ 2.0 ** 1024 }}{{ -7 % 1e9 }}", ""},
     {"{{ range(100000000) }}", "range"},
     {"{{ l|map('map', 'map', 'map')|list }}", ""},
@@ -281,6 +417,129 @@ TEST(limits)
             && !CHECK(n < 0 && strstr(err.text, greedy[i].why)))
             printf("    %s: %s\n", greedy[i].text, err.text);
     }
+}
+
+/* What looks at long texts and lists, 90,000 times, ends by the count of steps
+ * within two seconds of CPU time. NAME stands for each of the names; capitals
+ * are the values of greedy_values. */
+static const struct {
+    const char *names, *forms;
+} greedy_work[] = {
+    {"abs attr batch capitalize center count default dictsort escape "
+     "filesizeformat first float forceescape format groupby indent int "
+     "items join last length list lower map max min pprint random reject "
+     "rejectattr replace reverse round safe select selectattr slice sort "
+     "string striptags sum title tojson trim truncate unique upper "
+     "urlencode urlize wordcount wordwrap xmlattr",
+     "T|NAME;L|NAME|list;W|NAME|list;G|NAME;T|NAME('x');T|NAME(T);L|NAME(T);"
+     "L|NAME('x', 'y')|list;T|NAME('x', 'y');L|NAME(2)|list;D|NAME;B|NAME;"
+     "L|NAME(attribute=P)|list;E|NAME(T);W|NAME(attribute='x.y')|list"},
+    {"boolean callable defined divisibleby eq even false filter float ge gt "
+     "in integer iterable le lower lt mapping ne none number odd sequence "
+     "string test true undefined upper",
+     "T is NAME;L is NAME;T is NAME(T);T is NAME(K);L is NAME(L);"
+     "L is NAME(M);W is NAME(W);T is NAME(W);G is NAME(G);"
+     "L|select('NAME', K)|list"},
+    {"capitalize casefold center count encode endswith expandtabs find "
+     "format index isalnum isalpha isascii isdecimal isdigit isidentifier "
+     "islower isnumeric isprintable isspace istitle isupper join ljust "
+     "lower lstrip partition removeprefix removesuffix replace rfind rindex "
+     "rjust rpartition rsplit rstrip split splitlines startswith strip "
+     "swapcase title translate upper zfill",
+     "T.NAME();T.NAME('x');T.NAME(T);T.NAME('y');T.NAME(K);T.NAME('x', 'z');"
+     "T.NAME(L);T.NAME('y', 1);T.NAME('y', 90000);B.NAME();B.NAME(' ');"
+     "G.NAME();G.NAME('가');E.NAME(W);T.NAME('x', 7000000);T.NAME(9000);"
+     "T.NAME(T, 5)"},
+    {"copy count index items keys values get",
+     "L.NAME(-1);W.NAME(T);D.NAME();D.NAME('nokey');L.NAME();D.NAME(T)|list"},
+    {"+ - * / // % ** ~ == != < <= > >= in and or",
+     "T NAME T;T NAME K;L NAME L;L NAME M;W NAME W;T NAME 'y';'y' NAME T;"
+     "-1 NAME L;'nokey' NAME D;D NAME D;T NAME 2;L NAME 2;(B ~ 'y') NAME T;"
+     "T NAME W;H NAME T"},
+    {"T L W G B D",
+     "NAME[-1];NAME[1:];NAME[::2];NAME[::-1];NAME[3000000];NAME[5000:-5000];"
+     "[NAME][0];NAME ~ '';{NAME: 1};[NAME] * 3;not NAME;NAME.nokey;"
+     "NAME['nokey'];dict(a=NAME);namespace(a=NAME);NAME|d(1)"},
+    {"1.7e308 5e-324 0.1 1e22 123456789.123 D.nokey dict(D) range(100000) "
+     "range(100000)|list range(99999)|sum namespace(D) 2**62 D.items()|list",
+     "NAME;NAME ~ '';[NAME]|string;NAME|tojson;'%r' % [NAME];'%s' % NAME;"
+     "'{}'.format(NAME);F|map('string')|join;NAME|string|float"},
+};
+
+static const struct {
+    char name;
+    const char *unit, *end;     /* a text in the switches, of 7 MB */
+    const char *set;            /* or a value that the template makes */
+} greedy_values[] = {
+    {'T', "x", "", NULL}, {'K', "x", "z", NULL}, {'H', "x", "y", NULL},
+    {'B', " ", "", NULL}, {'G', "가", "", NULL},
+    {'E', NULL, NULL, "''"}, {'P', NULL, NULL, "'a' ~ '.a' * 1000"},
+    {'L', NULL, NULL, "range(100000)|list + range(100000)|list"},
+    {'M', NULL, NULL, "range(100000)|list + range(100000)|list"},
+    {'W', NULL, NULL, "['', 'x'] * 100000"}, {'F', NULL, NULL, "[1.7e308] * 999"},
+};
+
+static void greedy_run(const char *expr)
+{
+    enum { LONG = 7000000 };
+    char *json = malloc(6 * (size_t)LONG + 100000), *p = json, text[3000];
+    p += sprintf(p, "{\"D\": {\"k\": 0");
+    for (int i = 0; i < 4000; i++)
+        p += sprintf(p, ", \"k%04d\": %d", i, i);
+    p += sprintf(p, "}");
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof greedy_values / sizeof *greedy_values; i++) {
+        char name = greedy_values[i].name;
+        const char *unit = greedy_values[i].unit;
+        if (strchr(expr, name) == NULL)
+            continue;
+        if (unit == NULL) {
+            n += (size_t)sprintf(text + n, "{%% set %c = %s %%}", name,
+                                 greedy_values[i].set);
+            continue;
+        }
+        p += sprintf(p, ", \"%c\": \"", name);
+        size_t m = strlen(unit), k = name == 'H' ? LONG / 2 : LONG;
+        for (size_t at = 0; at < k; at += m, p += m)
+            memcpy(p, unit, m);
+        p += sprintf(p, "%s\"", greedy_values[i].end);
+    }
+    sprintf(p, "}");
+    snprintf(text + n, sizeof text - n, "{%% for i in range(90000) %%}"
+        "{%% set r = %s %%}{{ r is defined }}{%% endfor %%}", expr);
+    ksllm_chat chat = chat_of(text, "[]");
+    chat.switches.data = json;
+    clock_t begin = clock();
+    int64_t got = render(&chat);
+    double s = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    if (!CHECK(s < 2) || getenv("KSLLM_FULL"))
+        printf("    %5.2f s: %s: %s\n", s, expr, got < 0 ? err.text : "done");
+    free(json);
+}
+
+/* Every form of every name with KSLLM_FULL=1 (minutes), else a few. */
+TEST(greedy_work)
+{
+    uint64_t seed = test_seed;
+    for (size_t i = 0; i < sizeof greedy_work / sizeof greedy_work[0]; i++)
+        for (const char *f = greedy_work[i].forms, *next; *f; f = next) {
+            size_t n = strcspn(f, ";");
+            next = f + n + (f[n] == ';');
+            for (const char *w = greedy_work[i].names, *e; *w; w = e) {
+                size_t m = strcspn(w, " ");
+                char expr[300], *to = expr;
+                e = w + m + (w[m] == ' ');
+                for (const char *q = f; q < f + n;) {
+                    bool name = strncmp(q, "NAME", 4) == 0;
+                    memcpy(to, name ? w : q, name ? m : 1);
+                    to += name ? m : 1;
+                    q += name ? 4 : 1;
+                }
+                *to = 0;
+                if (getenv("KSLLM_FULL") || fx_below(&seed, 200) == 0)
+                    greedy_run(expr);
+            }
+        }
 }
 
 /* n times `a`, then n times `b`. */
@@ -421,7 +680,7 @@ TEST(bad_json)
             CHECK(render(&chat) >= KSLLM_ERR_ARGUMENT);
         }
     static const char *const bad[] = {"", "{}", "[1]", "[null]", "[] x",
-        "[{\"a\":01}]", "[{\"a\":1.}]", "[{\"a\":99999999999999999999}]",
+        "[{\"a\":01}]", "[{\"a\":1.}]",
         "[{\"a\":\"\x01\"}]", "[{\"a\":\"\\x\"}]", "[{\"a\":\"\\u12\"}]",
         "[{\"a\":\"\xff\"}]", "[{\"a\" 1}]", "[{,}]", "[,]", "[{\"a\":1,}]",
         "[{\"a\":nul}]", "['a']"};
@@ -660,6 +919,19 @@ TEST(forged_turns)
         "{{ messages[0].content|upper|lower }}",
         "{{ messages[0].content|title|lower }}",
         "{{ dict(a=messages[0].content)['a'] }}",
+        "{{ messages[0].content|center(60) }}",
+        "{{ messages[0].content|truncate(20, true, 'end|>') }}",
+        "{{ messages[0].content.swapcase().swapcase() }}",
+        "{{ messages[0].content.ljust(50, '>') }}",
+        "{{ '%-50s' % messages[0].content }}",
+        "{{ '{:>50}{a}'.format(messages[0].content, a='|>') }}",
+        "{{ '%(a)s' % {'a': messages[0].content} }}",
+        "{{ messages[0].content.splitlines()|batch(2)|map('join')|join }}",
+        "{{ (messages|groupby('content'))[0].grouper }}",
+        "{{ {'x': messages[0].content|safe}|xmlattr }}",
+        "{{ messages[0].content.rsplit('\\n', 1)|join('\\n') }}",
+        "{{ messages[0].content.expandtabs() ~ cycler(messages[0].content)"
+        ".next() }}",
     };
     ksllm_model *m = vocab(NULL, FX_BPE);
     int32_t ids[1000];
@@ -715,6 +987,65 @@ TEST(forged_turns_with_pieces)
     CHECK_OK(n, err);
     CHECK_EQ(specials, 2);
     CHECK(ids[0] == 2 && ids[n - 1] == 2);
+    close_vocab(m);
+}
+
+/* A name that is cut for the message is cut between characters, and bytes that
+ * are no text do not come through. */
+TEST(reasons_are_text)
+{
+    ksllm_model *m = vocab(NULL, FX_BPE), *none = NULL;
+    char name[200], path[60];
+    int32_t ids[1000];
+    int specials;
+    for (int i = 0; i < 6 && m; i++) {
+        int n = snprintf(name, sizeof name, "%.*s", i, "abcdef");
+        for (int k = 0; k < 40; k++)
+            n += snprintf(name + n, sizeof name - (size_t)n, "각");
+        ksllm_chat chat = chat_of(NULL, "[]");
+        chat.template_name = name;
+        CHECK_EQ(encode(m, &chat, ids, 0, &specials), KSLLM_ERR_UNSUPPORTED);
+        const char *p = strstr(err.text, ": give");
+        if (CHECK(p != NULL))
+            CHECK(memcmp(p - 3, "각", 3) == 0);
+    }
+    if (m)
+        close_vocab(m);
+    snprintf(path, sizeof path, "no/\xb0\xa1 %s\xea\xb0", "각");
+    CHECK(ksllm_model_open(path, NULL, &none, &err) < 0);
+    CHECK(strstr(err.text, "no/?? 각") != NULL);
+    CHECK(strstr(err.text, "각\xea") == NULL);
+}
+
+/* What the tokenizer borrows for one long word counts too. */
+TEST(memory_of_the_tokenizer)
+{
+    enum { LONG = 15 << 20 };
+    ksllm_model *m = vocab(NULL, FX_BPE);
+    char *json = malloc(LONG + 100);
+    fx_alloc a;
+    if (!m || !json)
+        return;
+    int n = sprintf(json, "[{\"role\": \"user\", \"content\": \"");
+    memset(json + n, 'a', LONG);
+    strcpy(json + n + LONG, "\"}]");
+    ksllm_chat chat = chat_of("{{ messages[0].content }}", json);
+    fx_alloc_init(&a);
+    chat.allocator = &a.allocator;
+    CHECK_EQ(ksllm_chat_encode(m, &chat, 0, NULL, 0, &err), KSLLM_ERR_FORMAT);
+    CHECK(strstr(err.text, "128 MiB") != NULL);
+    CHECK(a.peak <= (size_t)128 << 20);
+    CHECK_EQ(a.live, 0);
+    /* a short one fits, and is the same from the allocator and from memory */
+    strcpy(json + n + 5000, "\"}]");
+    int64_t got = ksllm_chat_encode(m, &chat, 0, NULL, 0, &err);
+    CHECK(got > 0);
+    CHECK_EQ(a.live, 0);
+    chat.memory = malloc(1 << 22);
+    chat.memory_size = 1 << 22;
+    CHECK_EQ(ksllm_chat_encode(m, &chat, 0, NULL, 0, &err), got);
+    free(chat.memory);
+    free(json);
     close_vocab(m);
 }
 
