@@ -9236,7 +9236,8 @@ enum {
     CHAT_STEPS_PAIR = 8,    /* and for each pair of messages: some templates
                                look back from each message at all others */
     CHAT_DEPTH = 64,        /* values in values */
-    CHAT_NEST = 48,         /* expressions and macros in each other: C stack */
+    CHAT_NEST = 42,         /* expressions and macros in each other: about
+                               400 bytes of C stack each */
     CHAT_BLOCKS = 256,      /* open blocks, those of all macros together */
     CHAT_STACK = 4096,      /* arguments of all calls that are being made */
     CHAT_KEYS = 4096,       /* of one JSON object */
@@ -11118,18 +11119,24 @@ static f64 chat_float_mod(f64 a, f64 b, f64 *quotient) {
     return mod;
 }
 
-/* libm's pow is another one on every system; a square is exact to the bit. */
+/* libm's pow is another one on every system. What one rounding gives is the
+ * same on all of them, and is what is given here. */
 static chat_val chat_float_pow(chat_ctx *c, f64 a, f64 b) {
-    f64 r = a * a;
-    if (!(b > 2 || b < 2)) {
-        if (r > DBL_MAX && fabs(a) <= DBL_MAX)
-            return CHAT_RAISE(c, "a power is too large");
-        return chat_float(r);
+    f64 n = fabs(b), r = 1;
+    if (!(a < 0 || a > 0 || a != a) && b < 0)
+        return CHAT_RAISE(c, "zero to a negative power");
+    bool exact = n <= 1100 && n - chat_floor(n) <= 0;
+    for (f64 i = 0; exact && i < n; i++) {
+        f64 product = r * a;
+        exact = i + 1 >= n && b > 0;
+        if (!exact) exact = !(fabs(fma(r, a, -product)) > 0);
+        r = product;
     }
-    if (!(b > 1 || b < 1)) return chat_float(a);
-    if (!(b > 0 || b < 0)) return chat_float(1);
-    return CHAT_RAISE(c, "** with numbers that are not whole is supported for "
-        "0, 1 and 2 only");
+    if (fabs(r) > DBL_MAX && fabs(a) <= DBL_MAX)
+        return CHAT_RAISE(c, "a power is too large");
+    if (!exact || r != r)
+        return CHAT_RAISE(c, "** of these numbers is not exact: refused");
+    return chat_float(b < 0 ? 1 / r : r);
 }
 
 static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
@@ -11790,7 +11797,7 @@ static bool chat_count_texts(
     size_t n = 0;
     for (u32 i = 0; i < a->n && f->kind != CHAT_IS_TEST; i++)
         if (a->v[i].type == CHAT_STR) n += a->v[i].n;
-    return chat_work(c, n >> 3);
+    return chat_work(c, n >> 2);
 }
 
 static chat_val chat_invoke(
@@ -13881,6 +13888,10 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
 
 /* ---- expressions ---- */
 
+/* Not to be inlined into what recurses: its frame would be on the stack once
+ * for each level. */
+#define CHAT_APART __attribute__((noinline)) static
+
 /* What runs often gives its value through a pointer: copies of copies of a
  * chat_val cost more than the work. */
 static chat_val chat_expr(chat_ctx *c) {
@@ -13999,7 +14010,7 @@ static void chat_notice(chat_ctx *c, u32 name, bool stored) {
     }
 }
 
-static void chat_named_value(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_named_value(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     chat_step(c);
     switch (t->name) {
@@ -14022,7 +14033,7 @@ static bool chat_tuple_ends(const chat_ctx *c) {
 }
 
 /* *v, and what follows it behind commas, as a tuple. */
-static void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
     chat_list l = {0};
     chat_push(c, &l, *v);
     while (!c->status && chat_accept(c, ','))
@@ -14045,7 +14056,7 @@ static void chat_parens(chat_ctx *c, chat_val *v) {
     chat_expect(c, ')');
 }
 
-static chat_val chat_brackets(chat_ctx *c) {
+CHAT_APART chat_val chat_brackets(chat_ctx *c) {
     chat_list l = {0};
     while (!c->status && !chat_accept(c, ']')) {
         if (l.n) {
@@ -14057,7 +14068,7 @@ static chat_val chat_brackets(chat_ctx *c) {
     return chat_listed(l);
 }
 
-static chat_val chat_braces(chat_ctx *c) {
+CHAT_APART chat_val chat_braces(chat_ctx *c) {
     chat_list l = {0};
     for (bool more = false; !c->status && !chat_accept(c, '}'); more = true) {
         if (more) {
@@ -14102,7 +14113,7 @@ static void chat_give(chat_ctx *c, chat_list *to, chat_val v) {
 }
 
 /* name=value; `from`: where the names of this call begin. */
-static void chat_give_named(
+CHAT_APART void chat_give_named(
     chat_ctx *c, u32 from, chat_val name, chat_val v, bool check) {
     if (name.type != CHAT_STR) CHAT_RAISE(c, "an argument's name is no text");
     for (u32 i = from; i < c->named.n && chat_work(c, 1); i += 2)
@@ -14115,13 +14126,13 @@ static void chat_give_named(
 }
 
 /* *list and **mapping */
-static void chat_give_all(chat_ctx *c, chat_val v) {
+CHAT_APART void chat_give_all(chat_ctx *c, chat_val v) {
     v = chat_iter(c, v);
     for (u32 i = 0; i < v.n && !c->status; i++)
         chat_give(c, &c->args, chat_nth(v, i));
 }
 
-static void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
+CHAT_APART void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
     if (!c->check && v.type != CHAT_DICT)
         CHAT_RAISE(c, "** of %s", chat_type_name(v));
     for (u32 i = 0; v.type == CHAT_DICT && i < v.n && !c->status; i++)
@@ -14132,10 +14143,11 @@ static void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
 static void chat_arguments(chat_ctx *c) {
     u32 from = c->named.n;
     bool list = false, pairs = false, named = false;
+    c->depth++;             /* they take twice the stack */
     for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
         if (more) {
             chat_expect(c, ',');
-            if (chat_accept(c, ')')) return;
+            if (chat_accept(c, ')')) break;
         }
         if (pairs || (list && chat_sees(c, '*')))
             chat_syntax(c, "an argument after * or ** of that kind");
@@ -14156,6 +14168,7 @@ static void chat_arguments(chat_ctx *c) {
             chat_give(c, &c->args, chat_expr(c));
         }
     }
+    c->depth--;
 }
 
 static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
@@ -14256,7 +14269,7 @@ static void chat_to_end_of_tag(chat_ctx *c, chat_token *t) {
     c->t = t;
 }
 
-static chat_val chat_call_macro(
+CHAT_APART chat_val chat_call_macro(
     chat_ctx *c, const chat_macro *m, chat_args *a) {
     chat_token *back = c->t;
     chat_scope *outside = c->scope, *s = chat_scope_in(c, m->scope);
@@ -14460,7 +14473,8 @@ static bool chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in,
 }
 
 /* loop(...) in a recursive loop */
-static chat_val chat_call_loop(chat_ctx *c, chat_loop *l, const chat_args *a) {
+CHAT_APART chat_val chat_call_loop(
+    chat_ctx *c, chat_loop *l, const chat_args *a) {
     chat_token *back = c->t;
     chat_scope *outside = c->scope;
     chat_val v = {0};
@@ -14482,7 +14496,7 @@ static chat_val chat_call_loop(chat_ctx *c, chat_loop *l, const chat_args *a) {
     return v;
 }
 
-static chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
+CHAT_APART chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
     switch (f.type) {
     case CHAT_FUNC:
         a->v[0] = (chat_val){0};
@@ -14538,7 +14552,7 @@ static u32 chat_slice_parts(chat_ctx *c, chat_val *part) {
 }
 
 /* x[i] or x[a:b:c], behind the bracket. */
-static void chat_subscript(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
     chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
         {.type = CHAT_UNSET}};
     chat_token *t = c->t;
@@ -14549,7 +14563,9 @@ static void chat_subscript(chat_ctx *c, chat_val *v) {
             *v = chat_item_of(c, *v, t->v, c->names[t->name].rows);
         return;
     }
+    c->depth++;
     u32 colons = chat_slice_parts(c, part);
+    c->depth--;
     if (c->check || c->status) return;
     for (u32 i = 0; colons && i < 3; i++)
         if (!chat_is_int(part[i]) && part[i].type != CHAT_NONE
@@ -14560,7 +14576,7 @@ static void chat_subscript(chat_ctx *c, chat_val *v) {
 }
 
 /* v.name or v.0, behind the point. */
-static void chat_member(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_member(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
     else chat_step(c);
@@ -14684,7 +14700,7 @@ static u32 chat_take_compare(chat_ctx *c) {
 
 /* a < b < c, behind an operator: each side once, and no more of them after the
  * first that is false. *first is the first operator. */
-static void chat_comparison(
+CHAT_APART void chat_comparison(
     chat_ctx *c, u32 op, chat_val *a, chat_val *b, chat_token *first) {
     if (c->check) {
         first->link = chat_here(c);
@@ -14694,6 +14710,11 @@ static void chat_comparison(
     if (!yes) chat_jump(c, first->link);
     if (yes && c->t->level == CHAT_COMPARE) *a = *b;
     else *a = chat_bool(yes);
+}
+
+CHAT_APART void chat_operate(
+    chat_ctx *c, u32 op, chat_val *a, const chat_val *b) {
+    *a = chat_binary(c, op, *a, *b);
 }
 
 /* Operands with all operators between them that bind as `min` or tighter. */
@@ -14729,7 +14750,7 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
         } else {
             chat_step(c);
             chat_infix(c, level + 1, &b);
-            if (!c->check && !c->status) *a = chat_binary(c, op, *a, b);
+            if (!c->check && !c->status) chat_operate(c, op, a, &b);
         }
         c->called = NULL;
     }
@@ -14737,7 +14758,7 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
 }
 
 /* `a if b else c`, evaluated as b, then a or c; `last`: the last `if`. */
-static void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
+CHAT_APART void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
     chat_token *from = c->t;
     u32 at = last;
     for (; at && !c->status; at = c->tokens[at].cond) {
@@ -14757,7 +14778,7 @@ static void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
 
 /* In the check: the choices that begin with what ends here. Unknown filters
  * count in a choice only when they are used. */
-static void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
+CHAT_APART void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
     u32 last = 0, at = 0;
     chat_val v;
     while (chat_sees_name(c, CHAT_W_IF) && !c->status) {
