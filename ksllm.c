@@ -15322,11 +15322,11 @@ static chat_val chat_read_messages(chat_ctx *c, str json) {
     return chat_listed(l);
 }
 
-/* Switches are the program's own words: a text among them may name control
+/* Variables are the program's own words: a text among them may name control
  * tokens. What is inside of lists and objects is data as everywhere. */
-static void chat_read_switches(chat_ctx *c, str json) {
-    chat_val in = chat_json_read(c, json, "switches");
-    if (in.type != CHAT_DICT) CHAT_RAISE(c, "switches: no JSON object");
+static void chat_read_variables(chat_ctx *c, str json) {
+    chat_val in = chat_json_read(c, json, "variables");
+    if (in.type != CHAT_DICT) CHAT_RAISE(c, "variables: no JSON object");
     for (u32 i = 0; !c->status && i < in.n; i++) {
         chat_val v = in.u.v[2 * i + 1];
         if (v.type == CHAT_STR) v.mark = NULL;
@@ -15344,7 +15344,7 @@ static void chat_token_global(
 /* What transformers gives to every template. */
 static chat_val chat_globals(
     chat_ctx *c, const ksllm_chat *o, const tokenizer *t) {
-    str tools = chat_given(o->tools), switches = chat_given(o->switches);
+    str tools = chat_given(o->tools), variables = chat_given(o->variables);
     chat_val messages = chat_read_messages(c, chat_given(o->messages));
     if (t) {
         chat_token_global(c, "bos_token", t, t->bos);
@@ -15358,7 +15358,7 @@ static chat_val chat_globals(
         ? chat_json_read(c, tools, "tools") : chat_none());
     chat_global(c, "add_generation_prompt",
         chat_bool(o->add_generation_prompt));
-    if (switches.n && !c->status) chat_read_switches(c, switches);
+    if (variables.n && !c->status) chat_read_variables(c, variables);
     return messages;
 }
 
@@ -15385,7 +15385,7 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
         c->left = (o->memory_size - skip) & ~(size_t)7;
     }
     c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
-        + chat_given(o->switches).n;
+        + chat_given(o->variables).n;
     chat_allow(c, c->n_given, 0);
     c->args.v = chat_take(c, CHAT_STACK * sizeof *c->args.v);
     c->named.v = chat_take(c, CHAT_STACK / 4 * sizeof *c->named.v);
@@ -17477,7 +17477,7 @@ static ksllm_status ses_check(
         wrong = "kv_type is none of Q8_0, F16 and F32";
     if ((u32)o->overflow > KSLLM_OVERFLOW_SLIDE)
         wrong = "overflow is not one of ksllm_overflow";
-    if ((u32)o->pooling > KSLLM_POOL_MEAN)
+    if ((u32)o->pooling > KSLLM_POOLING_MEAN)
         wrong = "pooling is not one of ksllm_pooling";
     if (o->n_ctx > 1u << 30) wrong = "n_ctx is above 2^30";
     if (wrong)
@@ -17548,7 +17548,7 @@ static ksllm_status ses_create(const ksllm_model *m,
     if (o->memory && o->memory_size < mem.total)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "options.memory has %llu bytes, this session needs %llu "
-            "(ksllm_memory_estimate)", (unsigned long long)o->memory_size,
+            "(ksllm_session_memory)", (unsigned long long)o->memory_size,
             (unsigned long long)mem.total);
     u8 *block = o->memory ? o->memory : mem_alloc(&alloc, mem.total);
     if (!block) return fail_memory(err, mem.total);
@@ -18520,7 +18520,7 @@ static void fwd_output(fwd *f, bool last, const fwd_want *want) {
     ksllm_session *s = f->s;
     size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
     u32 skip = want->first > f->n0 ? want->first - f->n0 : 0, rows = 0;
-    if (s->pooling == KSLLM_POOL_MEAN) fwd_pool(f);
+    if (s->pooling == KSLLM_POOLING_MEAN) fwd_pool(f);
     if (want->logprobs) fwd_score(f, want);
     if (want->rows && skip < f->m) {
         rows = f->m - skip;
@@ -18531,7 +18531,7 @@ static void fwd_output(fwd *f, bool last, const fwd_want *want) {
     } else if (last) {
         fwd_head(f, f->m - 1, rows = 1, s->logits);
     }
-    if (last && s->pooling == KSLLM_POOL_LAST)
+    if (last && s->pooling == KSLLM_POOLING_LAST)
         memcpy(s->pooled, s->xn + (rows - 1) * n_embd, n_embd * sizeof(f32));
 }
 
@@ -18564,7 +18564,7 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
     if (s->has_logits || !s->n_tokens) return KSLLM_OK;
     fwd_reopen(s);
     u32 start = s->n_eval, total = s->n_tokens - start;
-    if (s->pooling == KSLLM_POOL_MEAN)
+    if (s->pooling == KSLLM_POOLING_MEAN)
         memset(s->pooled, 0, s->m->dim[D_EMBD] * sizeof(f32));
     while (s->n_eval < s->n_tokens && !fwd_stopped(s)) {
         u32 m = min_u32(s->n_tokens - s->n_eval, s->n_batch);
@@ -18582,8 +18582,8 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
         return ses_watch_fail(
             &s->watch, s->n_eval - start, total, "tokens evaluated", err);
     s->has_logits = true;
-    s->has_pooled = s->pooling != KSLLM_POOL_NONE;
-    if (s->pooling == KSLLM_POOL_MEAN)
+    s->has_pooled = s->pooling != KSLLM_POOLING_NONE;
+    if (s->pooling == KSLLM_POOLING_MEAN)
         for (size_t i = 0; i < s->m->dim[D_EMBD]; i++)
             s->pooled[i] /= (f32)total;
     return KSLLM_OK;
@@ -18601,7 +18601,7 @@ static ksllm_status fwd_settle(ksllm_session *s, const ksllm_control *control,
 static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
     const ksllm_control *control, size_t *n_reused, ksllm_error *err) {
     size_t keep = ses_common(s, tokens, n);
-    if (s->pooling == KSLLM_POOL_MEAN) keep = 0;
+    if (s->pooling == KSLLM_POOLING_MEAN) keep = 0;
     ksllm_status status =
         ses_extend(s, keep, tokens + keep, n - keep, true, err);
     if (status) return status;
@@ -19783,7 +19783,7 @@ void ksllm_session_options_init_sized(
     api_init(&API_SESSION_OPTIONS, options, size, &API_SESSION_DEFAULTS);
 }
 
-ksllm_status ksllm_memory_estimate(const ksllm_model *model,
+ksllm_status ksllm_session_memory(const ksllm_model *model,
     const ksllm_session_options *options, ksllm_memory *out,
     ksllm_error *err) {
     NEED(model, "model is NULL");
@@ -20005,7 +20005,7 @@ ksllm_status ksllm_generate(ksllm_session *session,
 /* ---- chat ---- */
 
 static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
-    .tools.size = KSLLM_NUL, .switches.size = KSLLM_NUL,
+    .tools.size = KSLLM_NUL, .variables.size = KSLLM_NUL,
     .template_text.size = KSLLM_NUL, .add_generation_prompt = true};
 
 void ksllm_chat_init_sized(ksllm_chat *chat, size_t size) {

@@ -39,7 +39,7 @@
  *              Everything passed in is copied or used only during the call,
  *              unless its function says otherwise.
  *   Memory     A session takes all its memory when it is created
- *              (ksllm_memory_estimate tells how much, to the byte); after
+ *              (ksllm_session_memory tells how much, to the byte); after
  *              that no call on the session allocates. One exception says so:
  *              ksllm_chat_generate renders the messages first.
  *   Threads    Functions taking a const ksllm_model may be called from any
@@ -497,9 +497,9 @@ typedef enum ksllm_overflow {
 } ksllm_overflow;
 
 typedef enum ksllm_pooling {
-    KSLLM_POOL_NONE = 0,
-    KSLLM_POOL_LAST = 1,        /* the last token's final hidden state */
-    KSLLM_POOL_MEAN = 2         /* the mean over the tokens of the last call */
+    KSLLM_POOLING_NONE = 0,
+    KSLLM_POOLING_LAST = 1,     /* the last token's final hidden state */
+    KSLLM_POOLING_MEAN = 2      /* the mean over the tokens of the last call */
 } ksllm_pooling;
 
 typedef struct ksllm_session_options {
@@ -524,7 +524,7 @@ typedef struct ksllm_session_options {
     ksllm_overflow overflow;
     uint32_t n_keep;        /* for SLIDE, less than n_ctx */
     ksllm_pooling pooling;  /* what ksllm_session_embedding will give. With
-                               POOL_MEAN, sync evaluates every token anew */
+                               MEAN, sync evaluates every token again */
     /* The caller's memory, at least ksllm_memory.total bytes, any alignment,
      * kept until the session is freed. NULL: from the allocator. */
     void *memory;
@@ -565,7 +565,7 @@ typedef struct ksllm_memory {
 /* What a session with these options will take: exactly the size of its one
  * allocation. Touches no memory. Thread stacks are the system's and not
  * counted. Errors: ARGUMENT, UNSUPPORTED, MEMORY (the sum overflows). */
-KSLLM_API ksllm_status ksllm_memory_estimate(
+KSLLM_API ksllm_status ksllm_session_memory(
     const ksllm_model *model, const ksllm_session_options *options,
     ksllm_memory *out, ksllm_error *err);
 
@@ -850,18 +850,18 @@ KSLLM_API ksllm_status ksllm_generate(
  *
  *     ksllm_chat chat;  ksllm_chat_init(&chat);
  *     chat.messages.data = json;
- *     chat.switches.data = "{\"enable_thinking\": false}";
+ *     chat.variables.data = "{\"enable_thinking\": false}";
  *     ksllm_chat_generate(session, &chat, NULL, on_part, ctx, NULL, &err);
  */
 typedef struct ksllm_chat {
     size_t size;
     /* JSON texts; a size of KSLLM_NUL (set by _init) ends them at their NUL.
-     * data NULL: none, which only tools and switches may be. */
+     * data NULL: none, which only tools and variables may be. */
     ksllm_text messages;        /* an array of objects */
     ksllm_text tools;           /* an array of function schemas */
-    ksllm_text switches;        /* an object: what the template calls its
-                                   variables: enable_thinking, thinking,
-                                   reasoning_effort, bos_token ... */
+    ksllm_text variables;       /* an object: further variables of the template:
+                                   enable_thinking, thinking, bos_token,
+                                   reasoning_effort ... */
     /* The template. Both NULL: the file's default one. */
     ksllm_text template_text;   /* Jinja */
     const char *template_name;  /* tokenizer.chat_template.NAME of the file */
@@ -883,7 +883,7 @@ typedef struct ksllm_chat {
     const char *format;
 } ksllm_chat;
 
-/* No tools, no switches, the file's template, a generation prompt. */
+/* No tools, no variables, the file's template, a generation prompt. */
 KSLLM_API void ksllm_chat_init_sized(
     ksllm_chat *chat, size_t size);
 static inline void ksllm_chat_init(ksllm_chat *chat) {
@@ -893,11 +893,13 @@ static inline void ksllm_chat_init(ksllm_chat *chat) {
 /* The prompt as text. Writes at most `cap` bytes (no NUL) and returns the
  * length of the whole, so a call with cap 0 (text may be NULL) measures.
  * `model` may be NULL when template_text is given; then bos_token and eos_token
- * exist only if the switches name them.
+ * exist only if the variables name them.
  *
- * A template is a program from outside: it is run with limits (1,000,000
- * steps, 16 MiB of text, 128 MiB of memory, nesting), reads nothing but what
- * is given here, and can change nothing.
+ * A template is a program from outside: it is run with limits, reads nothing
+ * but what is given here, and can change nothing. The limits: 16 MiB of text,
+ * 128 MiB of memory, 42 expressions in each other, 256 open blocks; 20 million
+ * steps (less than two seconds), 2 more for each byte that is given here, 8
+ * more for each pair of messages.
  *
  * Errors, with the line of the template and the reason in `err`:
  *   ARGUMENT     JSON is wrong (err->offset says where), or the template
@@ -911,7 +913,7 @@ KSLLM_API int64_t ksllm_chat_render(
 
 /* The prompt as tokens; writes at most `cap` and returns how many there are.
  * Control tokens come from the template only: a "<|im_end|>" inside of a
- * message, a tool or a list or object of the switches is encoded as the plain
+ * message, a tool or a list or object of the variables is encoded as the plain
  * text it is. For text without such forgeries the ids are those of
  * apply_chat_template(tokenize=True). `flags`: 0 or KSLLM_ENCODE_COMPOSE; BOS
  * is the template's business.

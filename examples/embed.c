@@ -86,12 +86,12 @@ int main(int argc, char **argv)
     model_options.allocator = &allocator;
     ksllm_session_options_init(&options);
     options.n_ctx = MAX_TOKENS;
-    options.pooling = KSLLM_POOL_MEAN;
+    options.pooling = KSLLM_POOLING_MEAN;
 
     if (ksllm_model_open(argv[1], &model_options, &model, &err) == KSLLM_OK)
         ksllm_model_get_info(model, &info, NULL);
     if (model &&
-        ksllm_memory_estimate(model, &options, &memory, &err) == KSLLM_OK) {
+        ksllm_session_memory(model, &options, &memory, &err) == KSLLM_OK) {
         options.memory = malloc(memory.total);
         options.memory_size = memory.total;
     }

@@ -126,7 +126,7 @@ static void ins_memory(const char *path, bool json) {
         o.n_ctx = contexts[i];
         o.n_threads = 4;
         if (info.n_ctx_train && contexts[i] > info.n_ctx_train && i) break;
-        if (ksllm_memory_estimate(m, &o, &mem, &err)) break;
+        if (ksllm_session_memory(m, &o, &mem, &err)) break;
         if (json)
             printf("%s{\"context\": %u, \"session\": %zu, \"kv\": %zu}",
                 i ? ", " : "", contexts[i], mem.total, mem.kv);

@@ -16,7 +16,7 @@
  * falls on all of them; what is printed is the median of the rounds.
  *
  *     open, create      a model and a session, ms
- *     memory            what ksllm_memory_estimate says, MiB
+ *     memory            what ksllm_session_memory says, MiB
  *     private           anonymous memory of the process above that before the
  *                       model was opened, MiB; Linux only
  *     prefill n         a prompt of n tokens, tokens per second
@@ -742,7 +742,7 @@ static void prepare(bench *b)
     b->options.n_ctx = n_ctx;
     ksllm_memory memory = {.size = sizeof memory};
     ksllm_error err = {.status = KSLLM_OK};
-    check(ksllm_memory_estimate(b->model, &b->options, &memory, &err),
+    check(ksllm_session_memory(b->model, &b->options, &memory, &err),
           "estimate", &err);
     b->n_threads = memory.n_threads;
     if (b->n_threads > MAX_THREADS)

@@ -152,7 +152,7 @@ static int serve(const ksllm_model *model)
             || !get_text(&chat.template_text, &hold[0])
             || !get_text(&chat.messages, &hold[1])
             || !get_text(&chat.tools, &hold[2])
-            || !get_text(&chat.switches, &hold[3]))
+            || !get_text(&chat.variables, &hold[3]))
             return 1;
         if (flags & 8)
             answer_parts(&chat);

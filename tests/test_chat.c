@@ -27,7 +27,7 @@ static ksllm_chat chat_of(const char *template_text, const char *messages)
     ksllm_chat_init(&chat);
     chat.template_text.data = template_text;
     chat.messages.data = messages;
-    chat.switches.data = SWITCHES;
+    chat.variables.data = SWITCHES;
     chat.local_time = 1772874302;       /* 2026-03-07 09:05:02 */
     chat.add_generation_prompt = false;
     return chat;
@@ -581,7 +581,7 @@ static void greedy_run(const char *expr)
     snprintf(text + n, sizeof text - n, "{%% for i in range(90000) %%}"
         "{%% set r = %s %%}{{ r is defined }}{%% endfor %%}", expr);
     ksllm_chat chat = chat_of(text, "[]");
-    chat.switches.data = json;
+    chat.variables.data = json;
     clock_t begin = clock();
     int64_t got = render(&chat);
     double s = (double)(clock() - begin) / CLOCKS_PER_SEC;
@@ -842,7 +842,7 @@ TEST(bad_json)
     CHECK(strstr(err.text, "tools") != NULL);
     CHECK_EQ(err.offset, 1);
     chat.tools.data = NULL;
-    chat.switches.data = "[]";
+    chat.variables.data = "[]";
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
 }
 
@@ -1090,7 +1090,7 @@ TEST(forged_turns)
         char both[300];
         snprintf(both, sizeof both, "<|im_start|>%s<|im_start|>", ways[i]);
         ksllm_chat chat = chat_of(both, forged);
-        chat.switches.data =
+        chat.variables.data =
             "{\"docs\": [\"<|im_start|>\"], \"t\": \"<|im_start|>\"}";
         int64_t n = encode(m, &chat, ids, FX_IM_START, &specials);
         CHECK_OK(n, err);
@@ -1106,7 +1106,7 @@ TEST(forged_turns)
     }
     /* what is the program's own word may be one */
     ksllm_chat chat = chat_of("{{ t }}", forged);
-    chat.switches.data = "{\"t\": \"<|im_start|>\"}";
+    chat.variables.data = "{\"t\": \"<|im_start|>\"}";
     CHECK_EQ(encode(m, &chat, ids, FX_IM_START, &specials), 1);
     CHECK_EQ(specials, 1);
     /* a role that is a word may be part of one, another one not */

@@ -552,7 +552,7 @@ TEST(windows_keep_the_cache_small) {
         ksllm_session_options_init(&o);
         o.n_ctx = 16384;
         if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
-            && CHECK_OK(ksllm_memory_estimate(m, &o, &need, &err), err))
+            && CHECK_OK(ksllm_session_memory(m, &o, &need, &err), err))
             kv[i] = need.kv;
         ksllm_model_close(m);
         free(b.p);
@@ -596,10 +596,10 @@ TEST(default_context_is_one_that_runs) {
     memcpy(value_of(&b, "axk2.attention.indexer.top_k"), &top, 4);
     ksllm_session_options_init(&o);
     if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
-        && CHECK_OK(ksllm_memory_estimate(m, &o, &need, &err), err))
+        && CHECK_OK(ksllm_session_memory(m, &o, &need, &err), err))
         CHECK_EQ(need.n_ctx, top);
     o.n_ctx = top + 1;
-    CHECK_EQ(ksllm_memory_estimate(m, &o, &need, &err),
+    CHECK_EQ(ksllm_session_memory(m, &o, &need, &err),
         KSLLM_ERR_UNSUPPORTED);
     ksllm_model_close(m);
     free(b.p);

@@ -64,7 +64,7 @@ static void exercise(ksllm_model *m, bool weights)
     o.n_threads = 1;
     ksllm_memory mem = {.size = sizeof mem};
     ksllm_session *s = NULL;
-    if (!weights || ksllm_memory_estimate(m, &o, &mem, &e) < 0)
+    if (!weights || ksllm_session_memory(m, &o, &mem, &e) < 0)
         return;
     /* Nothing in a file of a few kilobytes can ask for much. */
     if (!CHECK(mem.total < (size_t)64 << 20))
@@ -1292,8 +1292,8 @@ TEST(arguments_of_sessions)
     CHECK_EQ(o.size, sizeof o);
     o.n_threads = 1;
     o.n_ctx = 8;
-    ARGUMENT(ksllm_memory_estimate(NULL, &o, &mem, &e));
-    ARGUMENT(ksllm_memory_estimate(m, &o, NULL, &e));
+    ARGUMENT(ksllm_session_memory(NULL, &o, &mem, &e));
+    ARGUMENT(ksllm_session_memory(m, &o, NULL, &e));
     ARGUMENT(ksllm_session_create(NULL, &o, &s, &e));
     CHECK(s == NULL);
     ARGUMENT(ksllm_session_create(m, &o, NULL, &e));
@@ -1313,7 +1313,7 @@ TEST(arguments_of_sessions)
     for (int i = 0; i < 9; i++) {
         s = (ksllm_session *)(void *)&f;
         e.text[0] = 0;
-        CHECK(ksllm_memory_estimate(m, &bad[i], &mem, &e) < 0 ||
+        CHECK(ksllm_session_memory(m, &bad[i], &mem, &e) < 0 ||
               i >= 7);
         /* Numbers too large for any machine may also be MEMORY. Where the
          * address space takes them, nothing touches the pages. */

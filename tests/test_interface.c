@@ -128,7 +128,7 @@ TEST(sizes_are_looked_at)
     WRITES(ksllm_model_info, ksllm_model_get_info(m, p, &e));
     WRITES(ksllm_meta, ksllm_meta_at(m, 0, p));
     WRITES(ksllm_tensor, ksllm_tensor_at(m, 0, p));
-    WRITES(ksllm_memory, ksllm_memory_estimate(m, &so, p, &e));
+    WRITES(ksllm_memory, ksllm_session_memory(m, &so, p, &e));
     ksllm_generation g;
     ksllm_generation_init(&g);
     g.tokens = &id;

@@ -912,7 +912,7 @@ TEST(embeddings)
     size_t n = spec->n_embd;
     double mean[512] = {0}, tail[512] = {0};
     fx_prompt(tokens, N, 5);
-    ksllm_session *last = pooled_session(m, KSLLM_POOL_LAST, 16);
+    ksllm_session *last = pooled_session(m, KSLLM_POOLING_LAST, 16);
     CHECK(ksllm_session_embedding(last) == NULL);
     ksllm_tensor out = {.size = sizeof out};
     CHECK_EQ(ksllm_tensor_find(m, "output.weight", &out), KSLLM_OK);
@@ -942,7 +942,7 @@ TEST(embeddings)
               hash);
     uint64_t means[2];
     for (uint32_t i = 0; i < 2; i++) {
-        ksllm_session *s = pooled_session(m, KSLLM_POOL_MEAN, 64 - 57 * i);
+        ksllm_session *s = pooled_session(m, KSLLM_POOLING_MEAN, 64 - 57 * i);
         /* A prefix that is there already counts as well. */
         CHECK_OK(ksllm_session_sync(s, tokens, 30, NULL, &e), e);
         CHECK_OK(ksllm_session_sync(s, tokens, N, NULL, &e), e);
@@ -962,7 +962,7 @@ TEST(embeddings)
         ksllm_session_free(s);
     }
     CHECK_HEX(means[0], means[1]);
-    ksllm_session *none = pooled_session(m, KSLLM_POOL_NONE, 16);
+    ksllm_session *none = pooled_session(m, KSLLM_POOLING_NONE, 16);
     CHECK_OK(ksllm_session_sync(none, tokens, N, NULL, &e), e);
     CHECK(ksllm_session_embedding(none) == NULL);
     CHECK_EQ(ksllm_session_fork(last, none, NULL), KSLLM_ERR_ARGUMENT);

@@ -1406,10 +1406,10 @@ TEST(gates_of_any_rank_have_room) {
         getcwd(cwd, sizeof cwd));
     if (CHECK_EQ(run_program(line), 0)
         && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
-        && CHECK_OK(ksllm_memory_estimate(m, NULL, &was, &err), err)) {
+        && CHECK_OK(ksllm_session_memory(m, NULL, &was, &err), err)) {
         const size_t rank = 1 << 16;
         m->dim[D_GATE_RANK] = rank;
-        CHECK_OK(ksllm_memory_estimate(m, NULL, &is, &err), err);
+        CHECK_OK(ksllm_session_memory(m, NULL, &is, &err), err);
         CHECK(is.scratch - was.scratch > is.n_batch * (rank - 2048) * 6);
     }
     ksllm_model_close(m);

@@ -43,12 +43,12 @@ static bool options_at(int i, ksllm_session_options *o)
         ksllm_type kv;
         ksllm_pooling pooling;
     } kinds[] = {
-        {64, 16, 1, KSLLM_TYPE_Q8_0, KSLLM_POOL_NONE},
-        {1, 1, 1, KSLLM_TYPE_F16, KSLLM_POOL_NONE},
-        {33, 7, 2, KSLLM_TYPE_F32, KSLLM_POOL_MEAN},
-        {500, 64, 3, KSLLM_TYPE_Q8_0, KSLLM_POOL_LAST},
-        {0, 0, 1, KSLLM_TYPE_F16, KSLLM_POOL_NONE},
-        {16, 200, 4, KSLLM_TYPE_F32, KSLLM_POOL_NONE}};
+        {64, 16, 1, KSLLM_TYPE_Q8_0, KSLLM_POOLING_NONE},
+        {1, 1, 1, KSLLM_TYPE_F16, KSLLM_POOLING_NONE},
+        {33, 7, 2, KSLLM_TYPE_F32, KSLLM_POOLING_MEAN},
+        {500, 64, 3, KSLLM_TYPE_Q8_0, KSLLM_POOLING_LAST},
+        {0, 0, 1, KSLLM_TYPE_F16, KSLLM_POOLING_NONE},
+        {16, 200, 4, KSLLM_TYPE_F32, KSLLM_POOLING_NONE}};
     if (i >= (int)(sizeof kinds / sizeof kinds[0]))
         return false;
     ksllm_session_options_init(o);
@@ -86,7 +86,7 @@ TEST(estimate_is_exact)
             ksllm_error e;
             fx_alloc_init(&a);
             o.allocator = &a.allocator;
-            CHECK_OK(ksllm_memory_estimate(m, &o, &mem, &e), e);
+            CHECK_OK(ksllm_session_memory(m, &o, &mem, &e), e);
             CHECK_EQ(a.calls, 0);
             ksllm_session *s = fx_create(m, &o);
             CHECK_EQ(a.calls, 1);
@@ -124,7 +124,7 @@ TEST(callers_buffer)
             o.n_ctx = o.n_ctx ? o.n_ctx : 100;
             fx_alloc_init(&a);
             o.allocator = &a.allocator;
-            CHECK_OK(ksllm_memory_estimate(m, &o, &mem, &e), e);
+            CHECK_OK(ksllm_session_memory(m, &o, &mem, &e), e);
             for (size_t shift = 0; shift < 65; shift += 1 + shift / 8) {
                 /* An exact block: a sanitizer watches both its ends. */
                 uint8_t *raw = fx_memory(NULL, mem.total + shift);
@@ -171,7 +171,7 @@ TEST(estimates_that_overflow)
         fx_alloc_init(&a);
         o.allocator = &a.allocator;
         o.n_ctx = huge[i];
-        ksllm_status st = ksllm_memory_estimate(m, &o, &mem, &e);
+        ksllm_status st = ksllm_session_memory(m, &o, &mem, &e);
         /* A token: 2 layers x 2 heads x (32 + 32 bytes, 2 scales). */
         if (st == KSLLM_OK)
             CHECK((uint64_t)mem.total > 288 * (uint64_t)huge[i]);
@@ -209,7 +209,7 @@ TEST(no_allocation_while_it_lives)
     o.n_threads = 2;
     o.overflow = KSLLM_OVERFLOW_SLIDE;
     o.n_keep = 4;
-    o.pooling = KSLLM_POOL_MEAN;
+    o.pooling = KSLLM_POOLING_MEAN;
     s = fx_create(m, &o);
     t = fx_create(m, &o);
     long calls = a.calls;
