@@ -9236,7 +9236,8 @@ enum {
     CHAT_STEPS_PAIR = 8,    /* and for each pair of messages: some templates
                                look back from each message at all others */
     CHAT_DEPTH = 64,        /* values in values */
-    CHAT_NEST = 48,         /* expressions and macros in each other: C stack */
+    CHAT_NEST = 42,         /* expressions and macros in each other: about
+                               400 bytes of C stack each */
     CHAT_BLOCKS = 256,      /* open blocks, those of all macros together */
     CHAT_STACK = 4096,      /* arguments of all calls that are being made */
     CHAT_KEYS = 4096,       /* of one JSON object */
@@ -11790,7 +11791,7 @@ static bool chat_count_texts(
     size_t n = 0;
     for (u32 i = 0; i < a->n && f->kind != CHAT_IS_TEST; i++)
         if (a->v[i].type == CHAT_STR) n += a->v[i].n;
-    return chat_work(c, n >> 3);
+    return chat_work(c, n >> 2);
 }
 
 static chat_val chat_invoke(
@@ -11913,10 +11914,8 @@ static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
     u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
-    if (!chat_work(c, ((size_t)s.n >> 3) * (set >> 2))) return s;
-    chat_val r = chat_strip(s, a->v[1], a->how & 1, a->how & 2);
-    chat_work(c, (s.n - r.n) >> 2);
-    return r;
+    if (!chat_work(c, ((size_t)s.n >> 2) * ((set + 3) >> 2))) return s;
+    return chat_strip(s, a->v[1], a->how & 1, a->how & 2);
 }
 
 /* The final sigma is ς: after a letter with case and before none, with what
@@ -13881,6 +13880,10 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
 
 /* ---- expressions ---- */
 
+/* Not to be inlined into what recurses: its frame would be on the stack once
+ * for each level. */
+#define CHAT_APART __attribute__((noinline)) static
+
 /* What runs often gives its value through a pointer: copies of copies of a
  * chat_val cost more than the work. */
 static chat_val chat_expr(chat_ctx *c) {
@@ -13999,7 +14002,7 @@ static void chat_notice(chat_ctx *c, u32 name, bool stored) {
     }
 }
 
-static void chat_named_value(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_named_value(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     chat_step(c);
     switch (t->name) {
@@ -14022,7 +14025,7 @@ static bool chat_tuple_ends(const chat_ctx *c) {
 }
 
 /* *v, and what follows it behind commas, as a tuple. */
-static void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
     chat_list l = {0};
     chat_push(c, &l, *v);
     while (!c->status && chat_accept(c, ','))
@@ -14045,7 +14048,7 @@ static void chat_parens(chat_ctx *c, chat_val *v) {
     chat_expect(c, ')');
 }
 
-static chat_val chat_brackets(chat_ctx *c) {
+CHAT_APART chat_val chat_brackets(chat_ctx *c) {
     chat_list l = {0};
     while (!c->status && !chat_accept(c, ']')) {
         if (l.n) {
@@ -14057,7 +14060,7 @@ static chat_val chat_brackets(chat_ctx *c) {
     return chat_listed(l);
 }
 
-static chat_val chat_braces(chat_ctx *c) {
+CHAT_APART chat_val chat_braces(chat_ctx *c) {
     chat_list l = {0};
     for (bool more = false; !c->status && !chat_accept(c, '}'); more = true) {
         if (more) {
@@ -14102,7 +14105,7 @@ static void chat_give(chat_ctx *c, chat_list *to, chat_val v) {
 }
 
 /* name=value; `from`: where the names of this call begin. */
-static void chat_give_named(
+CHAT_APART void chat_give_named(
     chat_ctx *c, u32 from, chat_val name, chat_val v, bool check) {
     if (name.type != CHAT_STR) CHAT_RAISE(c, "an argument's name is no text");
     for (u32 i = from; i < c->named.n && chat_work(c, 1); i += 2)
@@ -14115,13 +14118,13 @@ static void chat_give_named(
 }
 
 /* *list and **mapping */
-static void chat_give_all(chat_ctx *c, chat_val v) {
+CHAT_APART void chat_give_all(chat_ctx *c, chat_val v) {
     v = chat_iter(c, v);
     for (u32 i = 0; i < v.n && !c->status; i++)
         chat_give(c, &c->args, chat_nth(v, i));
 }
 
-static void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
+CHAT_APART void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
     if (!c->check && v.type != CHAT_DICT)
         CHAT_RAISE(c, "** of %s", chat_type_name(v));
     for (u32 i = 0; v.type == CHAT_DICT && i < v.n && !c->status; i++)
@@ -14132,10 +14135,11 @@ static void chat_give_pairs(chat_ctx *c, u32 from, chat_val v) {
 static void chat_arguments(chat_ctx *c) {
     u32 from = c->named.n;
     bool list = false, pairs = false, named = false;
+    c->depth++;             /* they take twice the stack */
     for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
         if (more) {
             chat_expect(c, ',');
-            if (chat_accept(c, ')')) return;
+            if (chat_accept(c, ')')) break;
         }
         if (pairs || (list && chat_sees(c, '*')))
             chat_syntax(c, "an argument after * or ** of that kind");
@@ -14156,6 +14160,7 @@ static void chat_arguments(chat_ctx *c) {
             chat_give(c, &c->args, chat_expr(c));
         }
     }
+    c->depth--;
 }
 
 static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
@@ -14256,7 +14261,7 @@ static void chat_to_end_of_tag(chat_ctx *c, chat_token *t) {
     c->t = t;
 }
 
-static chat_val chat_call_macro(
+CHAT_APART chat_val chat_call_macro(
     chat_ctx *c, const chat_macro *m, chat_args *a) {
     chat_token *back = c->t;
     chat_scope *outside = c->scope, *s = chat_scope_in(c, m->scope);
@@ -14460,7 +14465,8 @@ static bool chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in,
 }
 
 /* loop(...) in a recursive loop */
-static chat_val chat_call_loop(chat_ctx *c, chat_loop *l, const chat_args *a) {
+CHAT_APART chat_val chat_call_loop(
+    chat_ctx *c, chat_loop *l, const chat_args *a) {
     chat_token *back = c->t;
     chat_scope *outside = c->scope;
     chat_val v = {0};
@@ -14482,7 +14488,7 @@ static chat_val chat_call_loop(chat_ctx *c, chat_loop *l, const chat_args *a) {
     return v;
 }
 
-static chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
+CHAT_APART chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
     switch (f.type) {
     case CHAT_FUNC:
         a->v[0] = (chat_val){0};
@@ -14538,7 +14544,7 @@ static u32 chat_slice_parts(chat_ctx *c, chat_val *part) {
 }
 
 /* x[i] or x[a:b:c], behind the bracket. */
-static void chat_subscript(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
     chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
         {.type = CHAT_UNSET}};
     chat_token *t = c->t;
@@ -14549,7 +14555,9 @@ static void chat_subscript(chat_ctx *c, chat_val *v) {
             *v = chat_item_of(c, *v, t->v, c->names[t->name].rows);
         return;
     }
+    c->depth++;
     u32 colons = chat_slice_parts(c, part);
+    c->depth--;
     if (c->check || c->status) return;
     for (u32 i = 0; colons && i < 3; i++)
         if (!chat_is_int(part[i]) && part[i].type != CHAT_NONE
@@ -14560,7 +14568,7 @@ static void chat_subscript(chat_ctx *c, chat_val *v) {
 }
 
 /* v.name or v.0, behind the point. */
-static void chat_member(chat_ctx *c, chat_val *v) {
+CHAT_APART void chat_member(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
     else chat_step(c);
@@ -14684,7 +14692,7 @@ static u32 chat_take_compare(chat_ctx *c) {
 
 /* a < b < c, behind an operator: each side once, and no more of them after the
  * first that is false. *first is the first operator. */
-static void chat_comparison(
+CHAT_APART void chat_comparison(
     chat_ctx *c, u32 op, chat_val *a, chat_val *b, chat_token *first) {
     if (c->check) {
         first->link = chat_here(c);
@@ -14694,6 +14702,11 @@ static void chat_comparison(
     if (!yes) chat_jump(c, first->link);
     if (yes && c->t->level == CHAT_COMPARE) *a = *b;
     else *a = chat_bool(yes);
+}
+
+CHAT_APART void chat_operate(
+    chat_ctx *c, u32 op, chat_val *a, const chat_val *b) {
+    *a = chat_binary(c, op, *a, *b);
 }
 
 /* Operands with all operators between them that bind as `min` or tighter. */
@@ -14729,7 +14742,7 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
         } else {
             chat_step(c);
             chat_infix(c, level + 1, &b);
-            if (!c->check && !c->status) *a = chat_binary(c, op, *a, b);
+            if (!c->check && !c->status) chat_operate(c, op, a, &b);
         }
         c->called = NULL;
     }
@@ -14737,7 +14750,7 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
 }
 
 /* `a if b else c`, evaluated as b, then a or c; `last`: the last `if`. */
-static void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
+CHAT_APART void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
     chat_token *from = c->t;
     u32 at = last;
     for (; at && !c->status; at = c->tokens[at].cond) {
@@ -14757,7 +14770,7 @@ static void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
 
 /* In the check: the choices that begin with what ends here. Unknown filters
  * count in a choice only when they are used. */
-static void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
+CHAT_APART void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
     u32 last = 0, at = 0;
     chat_val v;
     while (chat_sees_name(c, CHAT_W_IF) && !c->status) {

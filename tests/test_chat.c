@@ -6,6 +6,7 @@
  */
 #include "../ksllm.h"
 
+#include <pthread.h>
 #include <time.h>
 
 #include "test.h"
@@ -157,6 +158,36 @@ static const struct {
      "{\n \"A\": \"<a>&'é\",\n \"b\": [],\n \"나\": {}\n} "
      "[{\"b\"=1, \"A\"=[1.0, null, true], \"items\"=\"x\"}, [3, 1, 2]] "
      "\"\\ud83d\\ude00\\u007f\\u0001\\uac00\" [1e+16, 1e-07, -0.0, null]"},
+    {"{% macro m(l) %}{% for x in l %}<{{ caller(x, k=x*2) }}>{% endfor %}"
+     "{% endmacro %}{% call(x, k, z=5) m([1, 2]) %}{{ x }},{{ k }},{{ z }}"
+     "{% endcall %}{% macro n() %}{{ caller is defined }}{% endmacro %}{{ n() }}",
+     "<1,2,5><2,4,5>False"},
+    {"{% macro m(a, b=2, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}"
+     "{{ m(*[1, 2]) }} {{ m(1, *(7,)) }} {{ m(**{'a': 1, 'c': 9}) }} "
+     "{{ m(1, c=5, *[6]) }} {{ m(*[1], **{'b': 0}) }} {{ range(*[1, 4])|list }}",
+     "123 173 129 165 103 [1, 2, 3]"},
+    {"{% macro m(a) %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, k=3) }}"
+     "{{ m.name }}{{ m.arguments }}{{ m.catch_kwargs }}{{ m.catch_varargs }}"
+     "{{ m.caller }}",
+     "(2,){'k': 3}m('a',)TrueTrueFalse"},
+    {"{% for x in [[1, [2]], 3] recursive %}{{ loop.depth }}"
+     "{{ loop(x) if x is iterable else x }}{% if not loop.last %},{% endif %}"
+     "{% endfor %}",
+     "121,232,13"},
+    {"{% set a = [[1, {'k': 'v'}]] %}{{ a.0.1 }}{{ a.0.1.k }} "
+     "{% for (a, (b, c)) in [[1, [2, 3]]] %}{{ a }}{{ b }}{{ c }}{% endfor %}",
+     "{'k': 'v'}v 123"},
+    {"{% for x in l %}{% break %}{% else %}E{% endfor %}{% for x in l %}"
+     "{% if x == 1 %}{% break %}{% endif %}{{ x }}{% else %}E{% endfor %}",
+     "E3"},
+    {"{{ range(2) }}{{ range(9)[2:7:2] }}{{ range(3) == [0, 1, 2] }}"
+     "{{ 0x1F }}{{ 1_000 }}{{ 0b11 }} {{ 1.1 ** 10 }} {{ 5 % 0.7 }} "
+     "{{ 2 ** -1 }}{% print 1, n %}",
+     "range(0, 2)range(2, 7, 2)False3110003 2.5937424601000023 "
+     "0.10000000000000031 0.513"},
+    {"{% set b = 'out' %}{% macro m(a=b, b=2) %}{{ a }}{{ b }}{% endmacro %}"
+     "{{ m() }} {{ m(b=3) }} {{ 1 > 2 > u.x }}{{ 1 if n if e else 3 }}",
+     "2 33 False3"},
 };
 
 TEST(language)
@@ -353,6 +384,22 @@ static const struct {
     {"{% set = 1 %}", KSLLM_ERR_FORMAT, "name"},
     {"{% for in l %}{% endfor %}", KSLLM_ERR_FORMAT, "in"},
     {"{{ $ }}", KSLLM_ERR_FORMAT, "character"},
+    {"{{ → }}", KSLLM_ERR_FORMAT, "character"},
+    {"{{ '\\N{BULLET}' }}", KSLLM_ERR_FORMAT, "by name"},
+    {"{{ 012 }}", KSLLM_ERR_FORMAT, "number"},
+    {"{% include 'x' %}", KSLLM_ERR_FORMAT, "cannot use at 'include'"},
+    {"{% block x %}{% endblock %}", KSLLM_ERR_FORMAT, "at 'block'"},
+    {"{% extends 'x' %}", KSLLM_ERR_FORMAT, "at 'extends'"},
+    {"{% autoescape true %}{% endautoescape %}", KSLLM_ERR_FORMAT,
+     "at 'autoescape'"},
+    {"{% call n|upper %}{% endcall %}", KSLLM_ERR_FORMAT, "expected a call"},
+    {"{% macro m(a) %}{% endmacro %}{{ m(a=1, a=2) }}", KSLLM_ERR_FORMAT,
+     "twice"},
+    {"{% for x in l %}{% set loop = 1 %}{% endfor %}", KSLLM_ERR_FORMAT,
+     "'loop'"},
+    {"{% for x in l %}{{ loop(l) }}{% endfor %}", KSLLM_ERR_ARGUMENT,
+     "not recursive"},
+    {"{{ l[0, 1] }}", KSLLM_ERR_FORMAT, "several indices"},
 };
 
 TEST(refuses)
@@ -417,6 +464,32 @@ TEST(limits)
             && !CHECK(n < 0 && strstr(err.text, greedy[i].why)))
             printf("    %s: %s\n", greedy[i].text, err.text);
     }
+}
+
+/* Honest templates look back from each message, and collect what they write. */
+TEST(long_conversations)
+{
+    enum { N = 3000 };
+    static const char *const texts[] = {
+        "{% for m in messages %}{% for p in messages %}{% if p.role == m.role "
+        "and false %}x{% endif %}{% endfor %}{% endfor %}ok",
+        "{% set ns = namespace(s='', l=[]) %}{% for m in messages %}"
+        "{% set ns.s = ns.s ~ m.content ~ '가나다라마바사아자차카타파하' %}"
+        "{% set ns.l = ns.l + [m] %}{% for p in messages[loop.index:] %}"
+        "{% break %}{% endfor %}{% endfor %}"
+        "{{ 'ok' if ns.l|length == 3000 and ns.s|length == 45000 }}",
+    };
+    char *json = malloc(N * 64), *p = json;
+    for (int i = 0; i < N; i++)
+        p += sprintf(p, "%s{\"role\": \"user\", \"content\": \"x\"}",
+                     i ? ", " : "[");
+    memcpy(p, "]", 2);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        ksllm_chat chat = chat_of(texts[i], json);
+        CHECK_OK(render(&chat), err);
+        CHECK_STR(out, "ok");
+    }
+    free(json);
 }
 
 /* What looks at long texts and lists, 90,000 times, ends by the count of steps
@@ -578,6 +651,80 @@ TEST(deep_nesting)
     chat = chat_of("x", json);
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
     free(json);
+}
+
+static void *render_apart(void *template_text)
+{
+    ksllm_chat chat = chat_of(template_text, "[]");
+    render(&chat);
+    return NULL;
+}
+
+/* Bytes of stack that a template takes, found by what it writes over. */
+static size_t stack_of(char *template_text)
+{
+    enum { STACK = 1 << 20 };
+    unsigned char *stack = aligned_alloc(4096, STACK);
+    size_t i = 0;
+    memset(stack, 0xa5, STACK);
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    pthread_attr_setstack(&attr, stack, STACK);
+    if (CHECK(!pthread_create(&thread, &attr, render_apart, template_text)))
+        pthread_join(thread, NULL);
+    while (i < STACK && stack[i] == 0xa5)
+        i++;
+    free(stack);
+    return STACK - i;
+}
+
+/* However deep, a template takes little stack: as compiled by default about
+ * 36 KiB with what a thread itself takes, without optimisation twice that. */
+TEST(stack)
+{
+    static const char *const nests[][3] = {
+        {"(", "1", ")"}, {"[", "1", "]"}, {"{1:", "1", "}"}, {"l[", "1", "]"},
+        {"dict(a=", "1", ")"}, {"1|default(", "1", ")"}, {"-(", "1", ")"},
+        {"(1 if ", "1", " else 2)"}, {"1 is eq(", "1", ")"},
+        {"1 and 1 == 1 + 1 ~ 1 * 1 ** (", "1", ")"},
+    };
+    static const char *const loops[] = {
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m(n=m()) %}{% endmacro %}{{ m() }}",
+        "{% macro m() %}{{ [1, {'a': (m(*[]))}] }}{% endmacro %}{{ m() }}",
+        "{% macro m() %}{{ caller() }}{% endmacro %}{% macro r() %}"
+        "{% call m() %}{{ r() }}{% endcall %}{% endmacro %}{{ r() }}",
+        "{% for x in l recursive %}{{ loop(l) }}{% endfor %}",
+    };
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof nests / sizeof nests[0]; i++)
+        for (int n = 8; n <= 80; n++) {
+            char *text = malloc(8000), *p = text + sprintf(text, "{{ ");
+            for (int k = 0; k < n; k++)
+                p += sprintf(p, "%s", nests[i][0]);
+            p += sprintf(p, "%s", nests[i][1]);
+            for (int k = 0; k < n; k++)
+                p += sprintf(p, "%s", nests[i][2]);
+            sprintf(p, " }}");
+            size_t took = stack_of(text);
+            most = took > most ? took : most;
+            free(text);
+        }
+    CHECK_EQ(err.status, KSLLM_ERR_FORMAT);
+    for (size_t i = 0; i < sizeof loops / sizeof loops[0]; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "%s", loops[i]);
+        size_t took = stack_of(text);
+        CHECK_EQ(err.status, KSLLM_ERR_FORMAT);
+        most = took > most ? took : most;
+    }
+#ifndef __SANITIZE_ADDRESS__
+    if (!CHECK(most < 72 << 10))
+        printf("    %zu bytes\n", most);
+#endif
+    if (getenv("KSLLM_FULL"))
+        printf("    %zu bytes of stack\n", most);
 }
 
 #define CHATML \
