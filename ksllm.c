@@ -9454,7 +9454,7 @@ static chat_val chat_refuse(chat_ctx *c, const char *what) {
  * one step for each item or pair looked at (it may take 20 ns), for 4 bytes
  * that are read as characters, for 16 that are compared, searched or copied
  * at once. False when there was too much of it. */
-static bool chat_work(chat_ctx *c, size_t steps) {
+static bool chat_work(chat_ctx *c, u64 steps) {
     c->steps += steps;
     if (c->steps > c->most_steps)
         chat_fail(c, KSLLM_ERR_FORMAT, "more than %llu steps",
@@ -11920,10 +11920,8 @@ static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
     u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
-    if (!chat_work(c, ((size_t)s.n >> 3) * (set >> 2))) return s;
-    chat_val r = chat_strip(s, a->v[1], a->how & 1, a->how & 2);
-    chat_work(c, (s.n - r.n) >> 2);
-    return r;
+    if (!chat_work(c, (u64)(s.n >> 2) * ((set + 3) >> 2))) return s;
+    return chat_strip(s, a->v[1], a->how & 1, a->how & 2);
 }
 
 /* The final sigma is ς: after a letter with case and before none, with what
