@@ -19100,8 +19100,9 @@ static ksllm_status gen_pace(gen *x, ksllm_error *err) {
     while ((now = os_now()) < x->due && !fwd_stopped(x->s))
         os_sleep(min_u64(x->due - now, GEN_NAP));
     x->due = now + (u64)(1e9 / (f64)rate);
-    return x->s->watch.why ? ses_watch_fail(&x->s->watch, 0, 1,
-        "tokens drawn after a pause", err) : KSLLM_OK;
+    return x->s->watch.why ? ses_watch_fail(&x->s->watch, x->r->n_generated,
+        x->r->n_generated + 1, "tokens, waiting for the next one's time", err)
+        : KSLLM_OK;
 }
 
 /* One token: draw it, put it on the timeline, hand out its text. */
@@ -19202,11 +19203,13 @@ static int turn_part(void *ctx, ksllm_part part, ksllm_text text) {
     return turn_give(t, part, text.data, text.size);
 }
 
-/* Thinking that has lasted long enough ends as the model would end it. */
+/* Thinking that has lasted long enough ends as the model would end it, but not
+ * inside of a character. */
 static void turn_limit(turn *t) {
     gen *x = &t->x;
     if (t->split.state != SPLIT_THINK || x->n_forced) return;
     if (++t->n_thinking < x->g->max_thinking || !x->g->max_thinking) return;
+    if (x->decoder.n_pending) return;
     t->n_thinking = 0;
     x->forced = t->mark;
     x->n_forced = t->n_mark;
@@ -19251,7 +19254,7 @@ static int turn_write(void *ctx, ksllm_part part, ksllm_text text) {
         "", ", \"reasoning_content\": \"", ", \"tool_calls\": ["};
     const char *head = t->empty ? names[t->field] : NULL;
     if (part == KSLLM_PART_CALL && !t->empty) head = ", ";
-    if (head) turn_give(t, KSLLM_PART_MESSAGE, head, strlen(head));
+    if (head && *head) turn_give(t, KSLLM_PART_MESSAGE, head, strlen(head));
     t->empty = false;
     if (part == KSLLM_PART_CALL_END)
         return turn_give(t, KSLLM_PART_MESSAGE, "}}", 2);
@@ -19331,7 +19334,8 @@ static ksllm_status turn_run(turn *t, ksllm_error *err) {
     split_finish(&t->split, NULL);
     bool ends = !status || ((r->stop == KSLLM_STOP_CANCELLED
         || r->stop == KSLLM_STOP_DEADLINE) && r->n_generated);
-    if (ends && !t->stopped && r->stop != KSLLM_STOP_CALLBACK) turn_message(t);
+    if (ends && t->on_part && !t->stopped && r->stop != KSLLM_STOP_CALLBACK)
+        turn_message(t);
     if (t->stopped && !status) r->stop = KSLLM_STOP_CALLBACK;
     return status;
 }

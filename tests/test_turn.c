@@ -350,6 +350,8 @@ TEST(thinking_has_an_end)
         {"thought", "<thought>\n", "abcdefghij", "|H:abcd|T:efghij"},
         {"solar", "<|begin|>assistant<|think|>", "abcd<|content|>efghij",
          "|H:abcd|T:efghij"},
+        /* Three tokens a syllable: not after its first. */
+        {"json", "<think>\n", "뷁뷁뷁efghij", "|H:뷁뷁|T:뷁efghij"},
         /* What ends by itself in time is left alone. */
         {"json", "<think>\n", "ab</think>cdefghij", "|H:ab|T:cdefghij"},
         {"text", "", "abcdefghij", "|T:abcdefghij"},
