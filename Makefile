@@ -43,7 +43,7 @@ TESTS    := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
 TOOLS    := $(patsubst %.c,$(BUILD)/%,\
               $(filter-out tests/test_%.c tests/fuzz_%.c tests/bench_%.c,\
                 $(wildcard tests/*.c)))
-SCRIPTS  := tests/abi.sh tests/header.sh tests/readme.sh tests/symbols.sh
+SCRIPTS  := tests/abi.sh tests/structure.sh tests/header.sh tests/readme.sh tests/symbols.sh
 LIB      := $(BUILD)/libksllm.a
 LINKED   := $(if $(SHARE),$(BUILD)/tests/test_kernels.o,$(LIB))
 QUANT    := $(BUILD)/quant/ksllm-quant
