@@ -11972,7 +11972,7 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     chat_text t = {0};
     bool start = true;
     chat_val word = s;      /* what the lower case looks at */
-    if (!chat_work(c, s.n >> 2)) return s;
+    if (!chat_work(c, s.n >> 1)) return s;
     for (size_t i = 0, k, from = 0; i < s.n && !c->status; i += k) {
         u32 cp, out[3], n;
         k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
@@ -12673,11 +12673,9 @@ static void chat_put_percented(
         bool plain = (b >= '0' && b <= '9') || (b >= 'A' && b <= 'Z')
             || (b >= 'a' && b <= 'z') || (b && strchr("_.-~", b));
         chat_val one = chat_cut(s, i, i + 1);
-        char esc[4];
-        chat_format(esc, sizeof esc, "%%%02X", b);
         if (plain || (b == '/' && !query)) chat_puts(c, t, one);
         else if (b == ' ' && query) chat_putz(c, t, "+");
-        else chat_putz(c, t, esc);
+        else if (chat_work(c, 4)) chat_putf(c, t, "%%%02X", b);
     }
 }
 
