@@ -13322,7 +13322,7 @@ static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]);
     chat_cased want = (chat_cased)a->how;
     bool some = false, inside = false;
-    if (!chat_work(c, s.n >> 2)) return s;
+    if (!chat_work(c, s.n >> 1)) return s;
     for (u32 i = 0, cp; i < s.n; inside = inside && want == CHAT_TITLE) {
         i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
         chat_cased k = chat_case_of(cp);

@@ -585,7 +585,9 @@ static void greedy_run(const char *expr)
     clock_t begin = clock();
     int64_t got = render(&chat);
     double s = (double)(clock() - begin) / CLOCKS_PER_SEC;
-    if (!CHECK(s < 2) || getenv("KSLLM_FULL"))
+    /* Two seconds of a plain build; sanitizers and emulators take a multiple.
+     * What the limits do not hold runs for hours. */
+    if (!CHECK(s < (getenv("KSLLM_FULL") ? 2 : 60)) || getenv("KSLLM_FULL"))
         printf("    %5.2f s: %s: %s\n", s, expr, got < 0 ? err.text : "done");
     free(json);
 }
@@ -609,7 +611,7 @@ TEST(greedy_work)
                     q += name ? 4 : 1;
                 }
                 *to = 0;
-                if (getenv("KSLLM_FULL") || fx_below(&seed, 200) == 0)
+                if (getenv("KSLLM_FULL") || fx_below(&seed, 400) == 0)
                     greedy_run(expr);
             }
         }
