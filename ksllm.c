@@ -7164,8 +7164,9 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
  * A byte of text costs at most
  *   - for special tokens: log2 of their number comparisons of TOK_TEXT_MAX
  *     bytes, and TOK_TEXT_MAX steps from a token to its prefixes
- *   - for merges: 4 looks into a table, each of them over TOK_CHAIN_MAX slots
- *     and TOK_ALIKE entries, and log2 of the word's length games.
+ *   - for merges: 6 looks into a table, each of them over TOK_CHAIN_MAX slots
+ *     and the TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of
+ *     the word's length steps to the next best pair.
  * ======================================================================== */
 
 enum {

@@ -364,11 +364,11 @@ enum {
  * vocabulary has byte tokens; otherwise it becomes U+FFFD.
  *
  * Cost: never quadratic, whatever the text and the vocabulary. Four times the
- * text takes four to nine times as long; a vocabulary made to be slow costs some
- * microseconds a byte. Uses about 2 KiB of stack. A single word of n bytes, more
- * than about a hundred, takes 12 n bytes from the model's allocator during the
- * call (SentencePiece counts text without spaces as one word), and text that
- * has to be normalised takes a copy.
+ * text takes four to nine times as long; a vocabulary made to be slow takes
+ * some microseconds for a byte. Uses about 2 KiB of stack. A single word of
+ * more than about a hundred bytes takes 12 times its size from the model's
+ * allocator during the call (SentencePiece counts text without spaces as one
+ * word), and text that has to be normalised takes a copy.
  * Errors: ARGUMENT (also: more than KSLLM_MAX_TEXT_BYTES), MEMORY. */
 KSLLM_API int64_t ksllm_encode(
     const ksllm_model *model, const char *text, size_t size, uint32_t flags,

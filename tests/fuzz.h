@@ -172,7 +172,8 @@ static inline size_t fuzz_splice(uint8_t *data, size_t size, size_t max,
     if (size - old + n > max)
         return size;
     memmove(data + at + n, data + at + old, size - at - old);
-    memcpy(data + at, p, n);
+    if (n)
+        memcpy(data + at, p, n);
     return size - old + n;
 }
 

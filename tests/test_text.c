@@ -1064,6 +1064,23 @@ TEST(no_vocabulary_is_slow)
     free(text);
 }
 
+/* SentencePiece takes text without spaces as one word: a megabyte of it, with a
+ * token for every run up to 511 bytes (the alarm). */
+TEST(huge_word_of_pieces)
+{
+    enum { N = 1 << 20 };
+    vocab v = spm_vocab();
+    runs_normal(&v.v);
+    opened x = open_good(&v);
+    char *text = malloc(N);
+    ksllm_error e;
+    memset(text, 'a', N);
+    int64_t n = ksllm_encode(x.m, text, N, 0, NULL, 0, &e);
+    CHECK(n > N / 512 && n < N / 2);
+    free(text);
+    close_vocab(&x);
+}
+
 /* 16 bytes whose hash is that of every other `i`. */
 static void alike(uint64_t i, char *s)
 {
