@@ -13,6 +13,8 @@
  */
 #include "fuzz.h"
 
+#include <math.h>
+
 static const char *const rules[] = {
     "gpt-2", "exaone", "exaone4", "a.x-4.0", "trillion", "llama-bpe", "qwen2",
     "qwen35", "exaone-moe", "gpt-4o", "kanana2", "tekken", "deepseek-v3",
@@ -109,6 +111,42 @@ static void read_input(input *x, fuzz_reader *r)
         read_merge(x, r);
 }
 
+/* ---- The file ------------------------------------------------------------ */
+
+/* The vocabulary as the naive encoder sees it. */
+enum { VOCAB = 512 };
+static struct {
+    struct { const uint8_t *text; size_t n; int type; float score; }
+        token[VOCAB];
+    size_t n;
+    fx_bytes texts, merges;     /* one block: the texts folded */
+    uint32_t n_merges;
+    bool pieces;
+} naive;
+
+static size_t fold(uint8_t *p, size_t n);
+
+static void know(const fx_vocab *v, bool pieces)
+{
+    size_t at = 0;
+    naive.texts.size = naive.merges.size = 0;
+    fx_put(&naive.texts, v->tokens.data, v->tokens.size);
+    fx_put(&naive.merges, v->merges.data, v->merges.size);
+    naive.n_merges = v->n_merges;
+    naive.pieces = pieces;
+    for (naive.n = 0; naive.n < v->n && naive.n < VOCAB; naive.n++) {
+        uint8_t *p = naive.texts.data + at;
+        uint64_t n = 0;
+        for (int i = 7; i >= 0; i--)
+            n = n << 8 | p[i];
+        at += 8 + (size_t)n;
+        naive.token[naive.n].text = p + 8;
+        naive.token[naive.n].n = pieces ? fold(p + 8, (size_t)n) : (size_t)n;
+        naive.token[naive.n].type = v->types.data[4 * naive.n];
+        memcpy(&naive.token[naive.n].score, v->scores.data + 4 * naive.n, 4);
+    }
+}
+
 static fx_file file_of(const input *x)
 {
     bool pieces = x->base == 1 || x->base == 2;
@@ -123,6 +161,8 @@ static fx_file file_of(const input *x)
     for (size_t i = 0; i < x->n_tokens; i++)
         fx_vocab_add_n(&v, x->token[i].text, x->token[i].n, x->token[i].type);
     fx_put(&v.merges, x->merges.data, x->merges.size);
+    v.n_merges += x->n_merges;
+    know(&v, pieces);
     fx_begin(&g);
     fx_kv_text(&g, "general.architecture", "llama");
     fx_kv_text(&g, "tokenizer.ggml.model", pieces ? "llama" : "gpt2");
@@ -133,8 +173,7 @@ static fx_file file_of(const input *x)
     fx_put(&g.kv, v.types.data, v.types.size);
     fx_kv_array(&g, "tokenizer.ggml.scores", KSLLM_META_F32, v.n);
     fx_put(&g.kv, v.scores.data, v.scores.size);
-    fx_kv_array(&g, "tokenizer.ggml.merges", KSLLM_META_TEXT,
-                v.n_merges + x->n_merges);
+    fx_kv_array(&g, "tokenizer.ggml.merges", KSLLM_META_TEXT, v.n_merges);
     fx_put(&g.kv, v.merges.data, v.merges.size);
     if (pieces)
         fx_kv_u32(&g, "tokenizer.ggml.unknown_token_id", 0);
@@ -151,7 +190,7 @@ static fx_file file_of(const input *x)
     return fx_end(&g);
 }
 
-/* ---- What must hold ------------------------------------------------------ */
+/* ---- Text ---------------------------------------------------------------- */
 
 /* What is no character becomes U+FFFD. */
 static void lossy(const uint8_t *p, size_t n, fx_bytes *out)
@@ -167,18 +206,211 @@ static void lossy(const uint8_t *p, size_t n, fx_bytes *out)
 }
 
 /* U+2581 is how pieces write a space. */
-static void without_bars(fx_bytes *b)
+static size_t fold(uint8_t *p, size_t n)
 {
     size_t k = 0;
-    for (size_t i = 0; i < b->size; k++)
-        if (b->size - i >= 3 && memcmp(b->data + i, "\xe2\x96\x81", 3) == 0) {
-            b->data[k] = ' ';
+    for (size_t i = 0; i < n; k++)
+        if (n - i >= 3 && memcmp(p + i, "\xe2\x96\x81", 3) == 0) {
+            p[k] = ' ';
             i += 3;
         } else {
-            b->data[k] = b->data[i++];
+            p[k] = p[i++];
         }
-    b->size = k;
+    return k;
 }
+
+/* ---- A naive encoder ------------------------------------------------------
+ * Slow and short. Text that is cut into words only where it is [a-z] alone: one
+ * word by every rule.
+ */
+
+enum { NAIVE = 400 };           /* bytes of text */
+
+static struct {
+    int32_t ids[4 * NAIVE];
+    size_t n;
+} naive_out;
+
+/* Of equal texts the last one; 5 is unused. */
+static int32_t naive_find(const uint8_t *p, size_t n)
+{
+    for (size_t i = naive.n; n > 0 && i-- > 0; )
+        if (naive.token[i].n == n && naive.token[i].type != 5 &&
+            memcmp(naive.token[i].text, p, n) == 0)
+            return (int32_t)i;
+    return -1;
+}
+
+static int32_t naive_piece(const uint8_t *p, size_t n)
+{
+    int32_t id = naive_find(p, n);
+    int type = id < 0 ? 0 : naive.token[id].type;
+    return type == FX_NORMAL || type == FX_USER ? id : -1;
+}
+
+/* How late two neighbours become one; INFINITY: never. */
+static double naive_rank(const uint8_t *p, size_t left, size_t right,
+                         const int32_t *ids, int32_t *both)
+{
+    double rank = INFINITY;
+    if (naive.pieces) {
+        *both = naive_piece(p, left + right);
+        return *both < 0 ? rank : -(double)naive.token[*both].score;
+    }
+    const uint8_t *m = naive.merges.data;
+    for (uint32_t k = 0; k < naive.n_merges; k++) {     /* the last counts */
+        size_t n = m[0] | (size_t)m[1] << 8;
+        const uint8_t *text = m + 8;
+        const uint8_t *space = n > 2 ? memchr(text + 1, ' ', n - 2) : NULL;
+        m += 8 + n;
+        if (!space || n > LONGEST)
+            continue;
+        uint8_t joined[LONGEST];
+        size_t l = (size_t)(space - text), r = n - l - 1;
+        memcpy(joined, text, l);
+        memcpy(joined + l, space + 1, r);
+        int32_t id = naive_find(joined, l + r);
+        if (id < 0 || naive_find(text, l) != ids[0] ||
+            naive_find(space + 1, r) != ids[1])
+            continue;
+        *both = id;
+        rank = k;
+    }
+    return rank;
+}
+
+static void naive_emit(int32_t id, const uint8_t *p, size_t n)
+{
+    for (size_t k = 0; id < 0 && k < n; k++) {
+        char byte[8];
+        snprintf(byte, sizeof byte, "<0x%02X>", p[k]);
+        for (size_t i = naive.n; i-- > 0; )
+            if (naive.token[i].type == FX_BYTE && naive.token[i].n == 6 &&
+                memcmp(naive.token[i].text, byte, 6) == 0) {
+                naive_out.ids[naive_out.n++] = (int32_t)i;
+                break;
+            }
+    }
+    if (id >= 0)
+        naive_out.ids[naive_out.n++] = id;
+}
+
+static void naive_word(const uint8_t *p, size_t n, bool whole)
+{
+    size_t at[NAIVE + 2], count = 0, best;
+    int32_t ids[NAIVE + 2], both[NAIVE + 2];
+    double rank[NAIVE + 2];
+    int32_t id = whole && n > 1 ? naive_find(p, n) : -1;
+    if (id >= 0 && naive.token[id].type == FX_NORMAL) {
+        naive_emit(id, p, n);
+        return;
+    }
+    for (size_t i = 0, k; i < n; i += k, count++) {
+        bool good;
+        k = fuzz_char(p + i, n - i, &good);
+        k = good && naive.pieces ? k : 1;
+        at[count] = i;
+        ids[count] = naive.pieces ? naive_piece(p + i, k)
+                                  : naive_find(p + i, 1);
+        rank[count] = NAN;
+    }
+    at[count] = n;
+    for (;;) {
+        best = count;
+        for (size_t i = 0; i + 1 < count; i++) {
+            if (rank[i] != rank[i])
+                rank[i] = naive.pieces || (ids[i] >= 0 && ids[i + 1] >= 0)
+                        ? naive_rank(p + at[i], at[i + 1] - at[i],
+                                     at[i + 2] - at[i + 1], ids + i, both + i)
+                        : INFINITY;
+            if (rank[i] < (best < count ? rank[best] : INFINITY))
+                best = i;
+        }
+        if (best == count)
+            break;
+        ids[best] = both[best];
+        rank[best] = NAN;
+        if (best > 0)
+            rank[best - 1] = NAN;
+        count--;
+        for (size_t i = best + 1; i <= count; i++) {
+            at[i] = at[i + 1];
+            ids[i] = ids[i + 1];
+            both[i] = both[i + 1];
+            rank[i] = rank[i + 1];
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        naive_emit(ids[i], p + at[i], at[i + 1] - at[i]);
+}
+
+/* The longest special token at p, -1: none. Of equal ones the first. */
+static int32_t naive_special(const uint8_t *p, size_t left, bool control)
+{
+    int32_t found = -1;
+    for (size_t i = 0; i < naive.n; i++) {
+        int type = naive.token[i].type;
+        size_t n = naive.token[i].n;
+        if ((type == FX_USER || (control && (type == FX_CONTROL ||
+             type == FX_UNKNOWN))) && n > 0 && n <= left &&
+            memcmp(naive.token[i].text, p, n) == 0 &&
+            (found < 0 || n > naive.token[found].n))
+            found = (int32_t)i;
+    }
+    return found;
+}
+
+/* Text between special tokens; false where only the library can cut it. */
+static bool naive_between(const input *x, const uint8_t *p, size_t n)
+{
+    uint8_t word[NAIVE + 1] = " ";
+    const char *rule = rules[x->rule];
+    bool prefix = x->base == 1;
+    if (!n)
+        return true;
+    for (size_t i = 0; i < n && !naive.pieces; i++)
+        if (p[i] < 'a' || p[i] > 'z')
+            return false;
+    memcpy(word + prefix, p, n);
+    naive_word(word, n + prefix, !naive.pieces &&
+               (strcmp(rule, "llama-bpe") == 0 || strcmp(rule, "tekken") == 0
+                || strcmp(rule, "midm-2.0") == 0));
+    return true;
+}
+
+static bool naive_encode(const input *x, const uint8_t *text, size_t n)
+{
+    uint8_t folded[NAIVE];
+    size_t begin = 0, i = 0;
+    naive_out.n = 0;
+    if (n > NAIVE || naive.n == VOCAB || (x->flags & KSLLM_ENCODE_COMPOSE))
+        return false;
+    if (n)
+        memcpy(folded, text, n);
+    if (naive.pieces)
+        n = fold(folded, n);
+    if (x->flags & KSLLM_ENCODE_BOS)
+        naive_emit(1, NULL, 0);
+    while (i < n) {
+        int32_t id = naive_special(folded + i, n - i,
+                                   x->flags & KSLLM_ENCODE_SPECIAL);
+        if (id < 0) {
+            i++;
+            continue;
+        }
+        if (!naive_between(x, folded + begin, i - begin))
+            return false;
+        naive_emit(id, NULL, 0);
+        begin = i += naive.token[id].n;
+    }
+    if (!naive_between(x, folded + begin, n - begin))
+        return false;
+    if (x->flags & KSLLM_ENCODE_EOS)
+        naive_emit(2, NULL, 0);
+    return true;
+}
+
+/* ---- What must hold ------------------------------------------------------ */
 
 /* The stream gives what decoding at once gives, in whole characters. */
 static void check_stream(const ksllm_model *m, const int32_t *ids, size_t n,
@@ -264,6 +496,11 @@ static void check_text(const input *x, const ksllm_model *m,
                       &e) == count, "encode measured %lld", (long long)count);
     MUST(ksllm_encode(m, (const char *)text, n, x->flags, less, half, &e) ==
          count && memcmp(ids, less, half * sizeof *less) == 0, "half");
+    if (naive_encode(x, text, n))
+        MUST(naive_out.n == (size_t)count &&
+             memcmp(naive_out.ids, ids, bytes) == 0,
+             "%lld tokens, the naive encoder has %zu", (long long)count,
+             naive_out.n);
     bool plain = true;          /* no special tokens */
     for (int64_t i = 0; i < count; i++) {
         MUST(ids[i] >= 0 && (uint32_t)ids[i] < info.n_vocab, "id %d", ids[i]);
@@ -276,7 +513,7 @@ static void check_text(const input *x, const ksllm_model *m,
     fx_bytes want = {0};
     lossy(text, n, &want);
     if (x->base)
-        without_bars(&want);
+        want.size = fold(want.data, want.size);
     bool exact = x->exact && !normal_form && (x->base == 0 || plain);
     check_decode(m, ids, (size_t)count, 0, NULL);
     check_decode(m, ids, (size_t)count, KSLLM_DECODE_SPECIAL,
@@ -357,6 +594,9 @@ static bool seed(size_t i, fx_bytes *out)
     static const char text[] =
         "안녕하세요 they're <|im_start|>Hello\xff 1234,  \n\n한글 <s>[added] "
         "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab \xe2\x96\x81 e\xcc\x81 漢字";
+    static const char letters[] =
+        "abcabcxyaaacabcaaabaaaaaaaathehehelloxyzabclaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaabababaaabxylxylxyhethethethezzzzzzzzxyxyxylllbcbcbcaaaaaaaabcabc";
     if (i >= 4 * sizeof rules / sizeof rules[0])
         return false;
     fx_int(out, i, 1);
@@ -366,13 +606,16 @@ static bool seed(size_t i, fx_bytes *out)
         put_token(out, 2, "<tag>");
         put_token(out, 4, "<|x|>");
         put_token(out, 0, "abc");
-        fx_put(out, "\x82\xc0" "ab", 4);        /* a long run and a b */
-        fx_put(out, "\x80\x20" "aa", 4);
+        fx_put(out, i % 4 == 1 ? "\x82\xc0" "ab" : "\x82\x04" "ab", 4);
+        fx_put(out, "\x80\x20" "aa", 4);       /* runs of a */
     }
     fx_int(out, i % 3, 1);
     for (size_t k = 0; k < i % 3; k++)
-        fx_put(out, k ? "l\x82" : "xy", 2);
-    fx_put(out, text, sizeof text - 1);
+        fx_put(out, k ? "l\x82" : "aa", 2);
+    fx_put(out, i % 3 ? letters : text, i % 3 ? 20 + i * 7 % 118
+                                              : sizeof text - 1);
+    if (i % 2)
+        fx_put(out, "<tag>", 5);
     return true;
 }
 
