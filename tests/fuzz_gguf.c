@@ -453,6 +453,14 @@ static void mutate_weights(uint8_t *p, size_t n, uint64_t *rng)
     }
 }
 
+/* Shorter: ends within a field, or just after it. */
+static size_t cut_file(const layout *l, size_t size, uint64_t *rng)
+{
+    const field *f = &l->fields[fx_below(rng, (uint32_t)l->n)];
+    size_t end = f->at + fx_below(rng, (uint32_t)f->size + 9) + 1;
+    return end < size ? end : size;
+}
+
 static size_t mutate(uint8_t *data, size_t size, size_t max, uint64_t *rng)
 {
     static layout l;
@@ -469,7 +477,7 @@ static size_t mutate(uint8_t *data, size_t size, size_t max, uint64_t *rng)
             mutate_weights(data + l.directory_end, size - 1 - l.directory_end,
                            rng);
         else if (how == 2)
-            size = 25 + fx_below(rng, (uint32_t)size - 24);
+            size = cut_file(&l, size, rng);
         else if (how < 8 && l.n > 2)
             size = mutate_entry(data, size, max, &l, rng);
         else {
