@@ -118,7 +118,6 @@ static void check_error(const input *x, int64_t n, const ksllm_error *e)
          "no error");
     MUST(fuzz_is_utf8(e->text, strlen(e->text)) || !is_text(x), "cut: %s",
          e->text);
-    MUST(!strstr(e->text, "internal"), "%s", e->text);
 }
 
 /* The same in the caller's memory, and with every allocation failing once. */
