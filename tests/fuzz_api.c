@@ -88,7 +88,7 @@ static void check_fresh(state *x)
     MUST(memcmp(logits, ksllm_session_logits(fresh),
                 x->n_vocab * sizeof(float)) == 0,
          "%s: other logits than a fresh session's, %zu tokens", x->what, x->n);
-    if (x->options.pooling == KSLLM_POOL_LAST)
+    if (x->options.pooling == KSLLM_POOLING_LAST)
         MUST(memcmp(ksllm_session_embedding(x->s),
                     ksllm_session_embedding(fresh),
                     x->n_embd * sizeof(float)) == 0, "%s: embedding", x->what);

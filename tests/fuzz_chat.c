@@ -1,6 +1,6 @@
 /* fuzz_chat.c - a template and a conversation: rendered within its limits.
  *
- * An input: template, messages, tools, switches, with 0x1e between them; a last
+ * An input: template, messages, tools, variables, with 0x1e between them; a last
  * byte of options. Only the public interface.
  */
 #include "fuzz.h"
@@ -90,7 +90,7 @@ static void read_input(input *x, const uint8_t *data, size_t size)
     fx_alloc_init(&x->a);
     ksllm_chat_init(&x->chat);
     ksllm_text *texts[4] = {&x->chat.template_text, &x->chat.messages,
-                            &x->chat.tools, &x->chat.switches};
+                            &x->chat.tools, &x->chat.variables};
     for (int k = 0; k < 4; k++)
         if (x->size[k] || k == 0)
             *texts[k] = (ksllm_text){(char *)x->part[k], x->size[k]};

@@ -149,15 +149,15 @@ static void ask_session(const ksllm_model *m, uint8_t options)
     ksllm_error e;
     fx_alloc a;
     ksllm_model_get_info(m, &info, NULL);
-    ksllm_memory_estimate(m, NULL, &memory, &e);
+    ksllm_session_memory(m, NULL, &memory, &e);
     ksllm_session_options_init(&o);
     o.n_ctx = options & WIDE ? 70 : 16;
     o.n_batch = 4;
     o.n_threads = 1;
     o.kv_type = options & F32 ? KSLLM_TYPE_F32 : options & F16
               ? KSLLM_TYPE_F16 : KSLLM_TYPE_Q8_0;
-    o.pooling = options & MEAN ? KSLLM_POOL_MEAN : KSLLM_POOL_NONE;
-    if (ksllm_memory_estimate(m, &o, &memory, &e) < 0)
+    o.pooling = options & MEAN ? KSLLM_POOLING_MEAN : KSLLM_POOLING_NONE;
+    if (ksllm_session_memory(m, &o, &memory, &e) < 0)
         return;
     MUST(memory.total <= (size_t)1 << 31, "a session takes %zu bytes",
          memory.total);
