@@ -39,7 +39,8 @@ GEMMA3  := build/models/gemma-3-270m-q4_k_m.gguf
 ZIG     := build/zig/ziglang/zig
 
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
-TESTS    := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
+TESTS    := $(patsubst %.c,$(BUILD)/%,\
+              $(sort $(wildcard tests/test_*.c tests/fuzz_*.c)))
 TOOLS    := $(patsubst %.c,$(BUILD)/%,\
               $(filter-out tests/test_%.c tests/fuzz_%.c tests/bench_%.c,\
                 $(wildcard tests/*.c)))
@@ -61,7 +62,7 @@ endif
 .PHONY: all lib quant examples tests syntax test matrix check-tokens check-models \
         check-templates check-quant demo \
         models fetch one-line header size clean help FORCE bench bench-kernels \
-        bench-cancel bench-peer bench-quant bench-tokens bench-arm \
+        bench-cancel bench-peer bench-quant bench-tokens bench-arm fuzz \
         bench-arm-check
 
 all: lib examples tests quant
@@ -76,6 +77,7 @@ help:
 	echo 'make test          the tests: needs a C compiler, nothing else'
 	echo 'make demo          downloads two small models, generates text with each'
 	echo 'make matrix        the tests under other compilers, flags, machines'
+	echo 'make fuzz          random inputs for SECONDS=60, with clang'
 	echo 'make check-tokens  token ids against Hugging Face tokenizers;'
 	echo '                   FULL=1 for all of it, which takes hours'
 	echo 'make check-models  logits against transformers and llama.cpp'
@@ -187,6 +189,32 @@ test: $(TESTS) $(EXAMPLES) $(if $(filter tests/symbols.sh,$(SCRIPTS)),$(LIB))
 
 matrix: # FULL=1: more compilers' options, more CPUs; an hour
 	FULL='$(FULL)' sh tests/matrix.sh
+
+# libFuzzer with sanitizers, all fuzzers side by side on $(JOBS) cores; needs
+# clang. What was tried stays in $(BUILD)/fuzz, so that the next run goes on
+# from there; what broke lies there as NAME.crash-*. Compilers take minutes over
+# a kernel with every access checked: plain C kernels, all with FUZZ_ONLY=.
+SECONDS   ?= 60
+FUZZ_CC   ?= clang
+FUZZ_ONLY ?= -DKSLLM_NO_SIMD
+FUZZERS   := $(patsubst tests/fuzz_%.c,%,$(wildcard tests/fuzz_*.c))
+FUZZCC     = $(FUZZ_CC) -std=gnu11 -O1 -g -ffp-contract=off -Wall -Wextra -I. \
+             -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ_BINS := $(patsubst %,$(BUILD)/fuzz/fuzz_%,$(FUZZERS))
+
+$(BUILD)/fuzz/ksllm.o: ksllm.c ksllm.h $(BUILD)/flags
+	echo '  cc   $@'
+	mkdir -p $(BUILD)/fuzz
+	$(FUZZCC) $(FUZZ_ONLY) -fsanitize=fuzzer-no-link -c -o $@ ksllm.c
+
+$(FUZZ_BINS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS) $(BUILD)/fuzz/ksllm.o
+	echo '  cc   $@'
+	$(FUZZCC) -DKSLLM_LIBFUZZER -fsanitize=fuzzer -o $@ $< \
+	    $(BUILD)/fuzz/ksllm.o $(LIBS)
+
+fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
+	BUILD='$(BUILD)' JOBS='$(JOBS)' LIMIT='$(SECONDS)' \
+	    sh tests/fuzz.sh $(FUZZERS)
 
 header:
 	CC='$(CC)' sh tests/header.sh

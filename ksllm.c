@@ -7161,16 +7161,23 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
  * The one decision: nothing here is quadratic or unbounded whatever the file
  * or the text. Hash chains, token lengths and tables have limits that real
  * files do not come near; a file beyond them is refused when it is opened.
+ * A byte of text costs at most
+ *   - for special tokens: log2 of their number comparisons of TOK_TEXT_MAX
+ *     bytes, and TOK_TEXT_MAX steps from a token to its prefixes
+ *   - for merges: 6 looks into a table, each of them over TOK_CHAIN_MAX slots
+ *     and the TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of
+ *     the word's length steps to the next best pair.
  * ======================================================================== */
 
 enum {
     TOK_SHORT = 96,         /* bytes of a word that is merged on the stack */
     TOK_TEXT_MAX = 512,     /* bytes a token has in the file (some have 256) */
     TOK_CHAIN_MAX = 256,    /* steps along a hash table */
+    TOK_ALIKE = 8,          /* entries met there that look like the wanted one
+                               and are not; no real file has two */
     TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the tables */
     TOK_STOPS = 64,         /* stop tokens remembered; of them from a list: */
     TOK_STOPS_LISTED = 32,  /* so the ids and names beside it have room */
-    TOK_FAR_LENGTHS = TOK_TEXT_MAX / 64,
     /* Bytes of scratch that tok_encode needs at most, per byte of text and
      * beside them; only text that is one single word needs that much. Text
      * that NFC makes longer by a quarter can need more (and gets BUFFER). */
@@ -7552,29 +7559,38 @@ typedef struct tokenizer {
     u32 *merge;                 /* two ids to the rank of their merge:
                                    10 bits of a hash, rank + 1; 0: none */
     struct tok_merge *merges;   /* by rank */
-    u32 *special;               /* text to id + 1, user-defined and control */
     u64 *normal;                /* a bit for each token of that type */
-    u32 find_mask, merge_mask, special_mask, n_merges;
-    /* Special tokens by first byte: a row from 1 on, 0 is none. A row has the
-     * second bytes and the lengths that occur. */
-    u8 row_of[256];
-    struct tok_row *rows;
+    u32 find_mask, merge_mask, n_merges;
+    struct tok_special *special;    /* in the order of their texts */
+    struct tok_row *rows;       /* of these by first byte: 256 */
+    bool starts[256];           /* whether a special token begins with it */
     u64 before_space[4];        /* TOK_PIECES: bytes that stand before a space
                                    within a token */
     i32 byte_id[256];
     i16 letter[384];            /* what byte a letter stands for, -1: none */
     i32 stop[TOK_STOPS];
     u32 n_stops;
-    void *block;
-    size_t block_bytes;
+    void *block, *special_block;
+    size_t block_bytes, special_bytes;
 } tokenizer;
 
 /* What is written left and right, and together, as ids. */
 typedef struct tok_merge { u32 left, right, both; } tok_merge;
 
+/* A token that is looked for in text before all else: user-defined, control,
+ * unknown. Of equal texts there is one entry. */
+typedef struct tok_special {
+    const u8 *p;                /* folded, for pieces */
+    u32 n;
+    u32 id;                     /* the lowest one */
+    u32 user;                   /* the lowest user-defined one, or TOK_NONE */
+    u32 up;                     /* the longest other entry that this text
+                                   begins with, or TOK_NONE */
+} tok_special;
+
 typedef struct tok_row {
-    u64 second[4], length[TOK_FAR_LENGTHS];     /* bit sets; length - 1 */
-    u32 longest;
+    u64 second[4];              /* the second bytes that occur, as bits */
+    u32 from, to;
 } tok_row;
 
 static void tok_set_bit(u64 *set, u32 i) {
@@ -7583,14 +7599,6 @@ static void tok_set_bit(u64 *set, u32 i) {
 
 static bool tok_has_bit(const u64 *set, u32 i) {
     return (set[i >> 6] >> (i & 63) & 1) != 0;
-}
-
-static u64 tok_mix(u64 h) {
-    h ^= h >> 32;
-    h *= 0xd6e8feb86659fd93u;
-    h ^= h >> 29;
-    h *= 0x9e3779b97f4a7c15u;
-    return h ^ h >> 32;
 }
 
 /* A text to look up. `last` is its last 8 bytes, or all of them above zeros;
@@ -7731,13 +7739,17 @@ static u32 tok_slot_id(u64 slot) {
  * (folded, for pieces). */
 KS_INLINE i32 tok_lookup_hash(const tokenizer *t, u64 hash,
                               const tok_key *key) {
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+    u32 alike = 0;
+
+    for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[((u32)hash + step) & t->find_mask];
         if (slot == 0)
             break;
-        if (tok_is_slot(slot, hash)
-            && (key == NULL || tok_has_text(t, tok_slot_id(slot), key)))
+        if (!tok_is_slot(slot, hash))
+            continue;
+        if (key == NULL || tok_has_text(t, tok_slot_id(slot), key))
             return (i32)tok_slot_id(slot);
+        alike++;
     }
     return -1;
 }
@@ -7869,16 +7881,9 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     size_t n_find = tok_power((u64)t->n_vocab + t->n_vocab / 2);
     size_t n_merge = tok_power((u64)t->n_merges + t->n_merges / 2);
-    size_t n_special, n_rows, n_normal;
-    u32 special = 0;
-
-    for (u32 id = 0; id < t->n_vocab; id++)
-        special += tok_is_special(tok_type(t, id));
-    n_special = tok_power((u64)special * 2);
-    n_rows = min_size(special, 255);        /* as many as first bytes */
-    n_normal = t->n_vocab / 64 + 1;
-    u64 bytes = 8 * ((u64)n_find + n_normal) + n_rows * sizeof(tok_row)
-              + 4 * ((u64)n_special + t->n_vocab + 1 + n_merge)
+    size_t n_normal = t->n_vocab / 64 + 1;
+    u64 bytes = 8 * ((u64)n_find + n_normal)
+              + 4 * ((u64)t->n_vocab + 1 + n_merge)
               + (u64)t->n_merges * sizeof(tok_merge);
 
     if (bytes <= SIZE_MAX)
@@ -7888,19 +7893,14 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     t->block_bytes = (size_t)bytes;
     t->find = t->block;
     t->normal = t->find + n_find;
-    t->rows = (tok_row *)(t->normal + n_normal);
-    t->special = (u32 *)(t->rows + n_rows);
-    t->at = t->special + n_special;
+    t->at = (u32 *)(t->normal + n_normal);
     t->merge = t->at + t->n_vocab + 1;
     t->merges = (tok_merge *)(t->merge + n_merge);
     t->find_mask = (u32)n_find - 1;
     t->merge_mask = (u32)n_merge - 1;
-    t->special_mask = (u32)n_special - 1;
     memset(t->find, 0, 8 * n_find);
     memset(t->merge, 0, 4 * n_merge);
     memset(t->normal, 0, 8 * n_normal);
-    memset(t->rows, 0, n_rows * sizeof(tok_row));
-    memset(t->special, 0, 4 * n_special);
     return KSLLM_OK;
 }
 
@@ -7915,9 +7915,9 @@ typedef struct { u64 hash; u32 id; } tok_entry;
  * one before is not a normal token from then on: nothing finds it. */
 static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     tokenizer *t = o->t;
-    u32 i = (u32)e.hash & t->find_mask;
+    u32 i = (u32)e.hash & t->find_mask, alike = 0;
 
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+    for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[i];
         u8 buf[TOK_TEXT_MAX];
         if (slot != 0 && tok_is_slot(slot, e.hash)) {
@@ -7930,6 +7930,7 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
                 t->normal[before >> 6] &= ~((u64)1 << (before & 63));
                 slot = 0;
             }
+            alike++;
         }
         if (slot == 0) {
             t->find[i] = e.hash >> TOK_ID_BITS << TOK_ID_BITS | (e.id + 1);
@@ -7938,44 +7939,6 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
         i = (i + 1) & t->find_mask;
     }
     return tok_bad(o, TOK_TOKENS, "has texts made to collide");
-}
-
-/* A hash that can be carried on byte by byte; tok_mix ends it. */
-static u64 tok_roll(u64 h, u8 b) {
-    return (h ^ b) * 0x100000001b3u;
-}
-static const u64 TOK_ROLL = 0xcbf29ce484222325u;
-
-static ksllm_status tok_open_special(tok_opening *o, u32 id, str s,
-                                     u8 *n_rows) {
-    tokenizer *t = o->t;
-    u8 *row_of = &t->row_of[(u8)s.p[0]];
-    tok_row *row;
-    u64 h = TOK_ROLL;
-    u32 i;
-
-    if (*row_of == 0 && *n_rows == 255)
-        return tok_bad(o, TOK_TOKENS, "has special tokens that begin with "
-                                      "every byte there is");
-    if (*row_of == 0)
-        *row_of = ++*n_rows;
-    row = &t->rows[*row_of - 1];
-    tok_set_bit(row->length, (u32)s.n - 1);
-    if (s.n > 1)
-        tok_set_bit(row->second, (u8)s.p[1]);
-    if (row->longest < s.n)
-        row->longest = (u32)s.n;
-    for (size_t k = 0; k < s.n; k++)
-        h = tok_roll(h, (u8)s.p[k]);
-    i = (u32)tok_mix(h) & t->special_mask;
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-        if (t->special[i] == 0) {
-            t->special[i] = id + 1;
-            return KSLLM_OK;
-        }
-        i = (i + 1) & t->special_mask;
-    }
-    return tok_bad(o, TOK_TOKENS, "has special tokens made to collide");
 }
 
 /* "<0xE3>" to 0xE3; -1 when it is not that. */
@@ -8052,10 +8015,8 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
     return s;
 }
 
-/* All about a token but its place in `find`, for which there is a hash. */
-static ksllm_status tok_open_token(tok_opening *o, u32 id, u32 type, str s,
-                                   u8 *n_rows, u64 *hash) {
-    tokenizer *t = o->t;
+/* All about a token but its place in `find`, for which it gives the hash. */
+static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     u8 room[16 + TOK_TEXT_MAX], *buf = room + 16;
 
     memset(room, 0, 16);        /* tok_file_key reads it */
@@ -8071,11 +8032,9 @@ static ksllm_status tok_open_token(tok_opening *o, u32 id, u32 type, str s,
             if (s.p[i] == ' ')
                 tok_set_bit(t->before_space, (u8)s.p[i - 1]);
     }
-    *hash = tok_file_key((const u8 *)s.p, s.n).hash;
     if (type == TOK_BYTE && tok_byte_of(s) >= 0)
         t->byte_id[tok_byte_of(s)] = (i32)id;
-    return tok_is_special(type) ? tok_open_special(o, id, s, n_rows)
-                                : KSLLM_OK;
+    return tok_file_key((const u8 *)s.p, s.n).hash;
 }
 
 /* Every table of the tokens. */
@@ -8084,7 +8043,6 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
     const u8 *p = o->tokens->data, *begin = p;
     tok_entry batch[TOK_BATCH];
     u32 n = 0;
-    u8 n_rows = 0;
     ksllm_status status = KSLLM_OK;
 
     t->texts = begin;
@@ -8104,7 +8062,7 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
         if (type == TOK_NORMAL)
             tok_set_bit(t->normal, id);
         if (type != TOK_UNUSED && s.n > 0) {
-            status = tok_open_token(o, id, type, s, &n_rows, &batch[n].hash);
+            batch[n].hash = tok_open_token(t, id, type, s);
             __builtin_prefetch(&t->find[(u32)batch[n].hash & t->find_mask], 1);
             batch[n++].id = id;
         }
@@ -8116,6 +8074,127 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
     }
     return status;
 }
+
+/* ---- Special tokens ---- */
+
+static int tok_special_cmp(const tok_special *s, const u8 *p, size_t n) {
+    int order = memcmp(s->p, p, min_size(s->n, n));
+
+    return order ? order : (s->n > n) - (s->n < n);
+}
+
+/* Merges the sorted parts from..middle and middle..to of a into b. */
+static void tok_special_merge(const tok_special *a, u32 from, u32 middle,
+                              u32 to, tok_special *b) {
+    u32 left = from, right = middle;
+
+    if (middle == to || tok_special_cmp(&a[middle - 1], a[middle].p,
+                                        a[middle].n) <= 0) {
+        memcpy(b + from, a + from, (to - from) * sizeof *b);
+        return;
+    }
+    for (u32 i = from; i < to; i++)
+        b[i] = right == to || (left < middle
+               && tok_special_cmp(&a[left], a[right].p, a[right].n) <= 0)
+             ? a[left++] : a[right++];
+}
+
+/* Into the order of their texts, of equal ones the lowest id first. `other`
+ * is as large. */
+static void tok_special_sort(tok_special *a, tok_special *other, u32 n) {
+    for (u32 width = 1; width < n; width *= 2) {
+        for (u32 i = 0; i < n; i += 2 * width)
+            tok_special_merge(a, i, min_u32(i + width, n),
+                              min_u32(i + 2 * width, n), other);
+        memcpy(a, other, n * sizeof *a);
+    }
+}
+
+/* The entries with what is known of them alone, the texts of pieces folded
+ * into `room`. */
+static void tok_special_list(tokenizer *t, u8 *room) {
+    tok_special *s = t->special;
+
+    for (u32 id = 0; id < t->n_vocab; id++) {
+        str text = tok_text(t, id);
+        u32 type = tok_type(t, id);
+        if (!tok_is_special(type) || text.n == 0)
+            continue;
+        if (t->kind == TOK_PIECES) {
+            text = tok_fold(text, room);
+            room += text.n;
+        }
+        *s++ = (tok_special){(const u8 *)text.p, (u32)text.n, id,
+                             type == TOK_USER ? id : TOK_NONE, TOK_NONE};
+    }
+}
+
+/* Makes one entry of equal texts, finds the longest prefix of each and the
+ * rows. Of the entries before one, those that it begins with are all on the
+ * way up from the last: none is looked at twice in vain. */
+static void tok_special_link(tokenizer *t, u32 n) {
+    u32 k = 0;
+
+    for (u32 i = 0; i < n; i++) {
+        tok_special s = t->special[i];
+        tok_row *row = &t->rows[s.p[0]];
+        u32 up = k > 0 ? k - 1 : TOK_NONE;
+        while (up != TOK_NONE && (t->special[up].n > s.n || memcmp(
+                   t->special[up].p, s.p, t->special[up].n) != 0))
+            up = t->special[up].up;
+        if (up != TOK_NONE && t->special[up].n == s.n) {
+            if (t->special[up].user == TOK_NONE)
+                t->special[up].user = s.user;
+            continue;
+        }
+        if (!t->starts[s.p[0]])
+            row->from = k;
+        t->starts[s.p[0]] = true;
+        if (s.n > 1)
+            tok_set_bit(row->second, s.p[1]);
+        else
+            memset(row->second, 0xff, sizeof row->second);
+        s.up = up;
+        t->special[k++] = s;
+        row->to = k;
+    }
+}
+
+static ksllm_status tok_open_specials(tok_opening *o,
+                                      const ksllm_allocator *a) {
+    tokenizer *t = o->t;
+    u32 n = 0;
+    u64 bytes = 256 * sizeof(tok_row);
+    tok_special *other;
+
+    for (u32 id = 0; id < t->n_vocab; id++) {
+        size_t size = tok_text(t, id).n;
+        if (!tok_is_special(tok_type(t, id)) || size == 0)
+            continue;
+        bytes += sizeof *t->special + (t->kind == TOK_PIECES ? size : 0);
+        n++;
+    }
+    if (n == 0)
+        return KSLLM_OK;
+    if (bytes <= SIZE_MAX)
+        t->special_block = mem_alloc(a, (size_t)bytes);
+    if (t->special_block == NULL)
+        return fail_memory(o->err, (size_t)bytes);
+    t->special_bytes = (size_t)bytes;
+    t->rows = t->special_block;
+    t->special = (tok_special *)(t->rows + 256);
+    memset(t->rows, 0, 256 * sizeof *t->rows);
+    other = mem_alloc(a, n * sizeof *other);
+    if (other == NULL)
+        return fail_memory(o->err, n * sizeof *other);
+    tok_special_list(t, (u8 *)(t->special + n));
+    tok_special_sort(t->special, other, n);
+    mem_free(a, other, n * sizeof *other);
+    tok_special_link(t, n);
+    return KSLLM_OK;
+}
+
+/* ---- Merges ---- */
 
 /* A slot that is not empty. */
 static u32 tok_merge_rank(u32 slot) {
@@ -8136,13 +8215,13 @@ static u32 tok_merge_tag(u64 hash) {
 }
 
 /* The slot of the table `merge` where this pair is or would be put, NULL when
- * the chain is too long. */
+ * there is none within the limits. */
 KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
                               u32 right) {
     u32 home = tok_merge_slot(t, hash), mask = t->merge_mask;
-    u32 tag = tok_merge_tag(hash);
+    u32 tag = tok_merge_tag(hash), alike = 0;
 
-    for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
+    for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u32 *slot = &t->merge[(home + step) & mask];
         if (*slot == 0)
             return slot;
@@ -8150,6 +8229,7 @@ KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
             const tok_merge *m = &t->merges[tok_merge_rank(*slot)];
             if (m->left == left && m->right == right)
                 return slot;
+            alike++;
         }
     }
     return NULL;
@@ -8475,8 +8555,8 @@ static void tok_open_bytes(tokenizer *t) {
 }
 
 static void tok_close(tokenizer *t, const ksllm_allocator *a) {
-    if (t->block != NULL)
-        mem_free(a, t->block, t->block_bytes);
+    mem_free(a, t->block, t->block_bytes);
+    mem_free(a, t->special_block, t->special_bytes);
     memset(t, 0, sizeof *t);
 }
 
@@ -8496,6 +8576,8 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
         s = tok_open_block(&o, a);
     if (s == KSLLM_OK)
         s = tok_open_tokens(&o);
+    if (s == KSLLM_OK)
+        s = tok_open_specials(&o, a);
     if (s == KSLLM_OK)
         s = tok_open_merges(&o);
     if (s == KSLLM_OK)
@@ -8782,7 +8864,8 @@ static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
 
     if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12)
         return fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
-                    "a word of more than 512 MiB");
+                    "a word of more than %llu bytes",
+                    (unsigned long long)KSLLM_MAX_TEXT_BYTES);
     s = tok_borrow(c, 12 * n, &loan);
     if (s != KSLLM_OK)
         return s;
@@ -8932,39 +9015,42 @@ static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
 }
 
 /* The longest special token at p < end, its length in *n; -1: none. Where one
- * of p's flags in `data` is set there is no control token. */
+ * of p's flags in `data` is set there is no control token. The last entry that
+ * is not greater than the text begins with all that the text begins with. */
 static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
                           bool control, const u8 *data, size_t *n) {
-    const tok_row *row = &t->rows[t->row_of[*p] - 1];
-    u64 h = TOK_ROLL;
-    i32 found = -1;
+    const tok_row *row = &t->rows[*p];
+    size_t left = (size_t)(end - p), common = 0, clean;
+    u32 low = row->from, high = row->to;
 
-    if (!(end - p > 1 && tok_has_bit(row->second, p[1]))
-        && !tok_has_bit(row->length, 0))
+    if (left > 1 && !tok_has_bit(row->second, p[1]))
         return -1;
-    for (u32 len = 1; len <= row->longest && len <= (size_t)(end - p); len++) {
-        u64 end_hash;
-        h = tok_roll(h, p[len - 1]);
-        if (!tok_has_bit(row->length, len - 1))
-            continue;
-        end_hash = tok_mix(h);
-        for (u32 step = 0; step < TOK_CHAIN_MAX; step++) {
-            u32 id = t->special[((u32)end_hash + step) & t->special_mask];
-            str s;
-            if (id-- == 0)
-                break;
-            s = tok_text(t, id);
-            if ((t->kind == TOK_PIECES ? tok_folds_to(s, p, len)
-                 : s.n == len && memcmp(s.p, p, len) == 0)
-                && ((control && !(data != NULL && memchr(data, 1, len)))
-                    || tok_type(t, id) == TOK_USER)) {
-                found = (i32)id;
-                *n = len;
-                break;
-            }
-        }
+    while (low < high) {
+        u32 middle = low + (high - low) / 2;
+        if (tok_special_cmp(&t->special[middle], p, left) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return found;
+    if (low == row->from)
+        return -1;
+    left = min_size(left, t->special[low - 1].n);
+    while (common < left && t->special[low - 1].p[common] == p[common])
+        common++;
+    clean = !control ? 0 : common;
+    if (control && data != NULL) {
+        const u8 *flag = memchr(data, 1, common);
+        clean = flag != NULL ? (size_t)(flag - data) : common;
+    }
+    for (u32 i = low - 1; i != TOK_NONE; i = t->special[i].up) {
+        const tok_special *s = &t->special[i];
+        u32 id = s->n <= clean ? s->id : s->user;
+        if (s->n > common || id == TOK_NONE)
+            continue;
+        *n = s->n;
+        return (i32)id;
+    }
+    return -1;
 }
 
 static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
@@ -8974,7 +9060,7 @@ static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
 
     while (p < end) {
         size_t n = 0;
-        i32 id = c->t->row_of[*p] == 0 ? -1
+        i32 id = !c->t->starts[*p] ? -1
                : tok_special_at(c->t, p, end, control, c->data == NULL
                    ? NULL : c->data + (p - c->text), &n);
         if (id < 0) {
@@ -9013,6 +9099,11 @@ static i64 tok_encode_marked(const tokenizer *t, const char *text, size_t n,
     tok_loan loan, flags_loan;
     ksllm_status s = KSLLM_OK;
 
+    if (n > KSLLM_MAX_TEXT_BYTES)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                    "a text of %llu bytes: at most %llu are encoded at once",
+                    (unsigned long long)n,
+                    (unsigned long long)KSLLM_MAX_TEXT_BYTES);
     memset(&loan, 0, sizeof loan);
     memset(&flags_loan, 0, sizeof flags_loan);
     if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos)

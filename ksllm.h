@@ -354,15 +354,22 @@ enum {
     KSLLM_ENCODE_EOS = 8
 };
 
+/* The longest text that is encoded at once, 512 MiB: every count of its tokens
+ * fits an int32_t. */
+#define KSLLM_MAX_TEXT_BYTES ((size_t)1 << 29)
+
 /* Text to tokens, the ids of the model's own tokenizer. Writes at most `cap`
  * ids to `tokens` and returns how many the text has, so a call with cap 0
  * (tokens may be NULL) measures. Invalid UTF-8 is encoded byte by byte if the
  * vocabulary has byte tokens; otherwise it becomes U+FFFD.
  *
- * Cost: never quadratic. Four times the text takes four to nine times as long,
- * whatever the text is. Uses about 2 KiB of stack; a single word of more than
- * about a hundred bytes takes memory from the model's allocator during the
- * call. Errors: ARGUMENT, MEMORY. */
+ * Cost: never quadratic, whatever the text and the vocabulary. Four times the
+ * text takes four to nine times as long; a vocabulary made to be slow takes
+ * some microseconds for a byte. Uses about 2 KiB of stack. A single word of
+ * more than about a hundred bytes takes 12 times its size from the model's
+ * allocator during the call (SentencePiece counts text without spaces as one
+ * word), and text that has to be normalised takes a copy.
+ * Errors: ARGUMENT (also: more than KSLLM_MAX_TEXT_BYTES), MEMORY. */
 KSLLM_API int64_t ksllm_encode(
     const ksllm_model *model, const char *text, size_t size, uint32_t flags,
     int32_t *tokens, size_t cap, ksllm_error *err);

@@ -142,7 +142,8 @@ numbers clang-O2 clang -O2
 san='-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all'
 [ -n "${FULL:-}" ] || san="$san -DKSLLM_NO_SIMD"
 config asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS= \
-    SHARE=1 "$(programs asan $everything test_text test_blocks)"
+    SHARE=1 "$(programs asan $everything test_text test_blocks fuzz_gguf \
+        fuzz_tokens fuzz_split fuzz_api fuzz_chat)"
 # What several threads do; all of it takes many minutes here.
 among=another_thread
 [ -z "${FULL:-}" ] || among=

@@ -13,6 +13,8 @@
 #include "test.h"
 #include "fixture.h"
 
+#include <time.h>
+
 /* ---- UTF-8 -------------------------------------------------------------- */
 
 /* A second, slower opinion: the character that exactly n bytes are, or -1. */
@@ -740,6 +742,20 @@ TEST(huge_word)
     close_vocab(&x);
 }
 
+/* The limit is looked at before the text. */
+TEST(text_of_any_size)
+{
+    opened x = open_bpe("gpt-2");
+    ksllm_error e = {0};
+    for (int i = 0; i < 2; i++) {
+        size_t size = i ? KSLLM_NUL - 1 : KSLLM_MAX_TEXT_BYTES + 1;
+        CHECK_EQ(ksllm_encode(x.m, "a", size, 0, NULL, 0, &e),
+                 KSLLM_ERR_ARGUMENT);
+        CHECK(strstr(e.text, "at most 536870912") != NULL);
+    }
+    close_vocab(&x);
+}
+
 /* ---- SentencePiece ------------------------------------------------------ */
 
 enum { SP_BYTE = 3, SP_FIRST = 259 };
@@ -898,25 +914,245 @@ TEST(arrays_that_disagree)
     free(long_text);
 }
 
-/* A row of the table of special tokens for each first byte: 255 fit. */
+static void merge_of(fx_vocab *v, const char *text)
+{
+    fx_text(&v->merges, text);
+    v->n_merges++;
+}
+
 TEST(special_tokens_of_every_first_byte)
 {
-    for (int all = 0; all < 2; all++) {
-        vocab v = bpe_vocab("gpt-2");
-        for (int b = 0; b < 255 + all; b++) {
-            char text[2] = {(char)b, 'x'};
-            fx_vocab_add_n(&v.v, text, 2, FX_CONTROL);
+    vocab v = bpe_vocab("gpt-2");
+    for (int b = 0; b < 256; b++) {
+        char text[2] = {(char)b, 'x'};
+        fx_vocab_add_n(&v.v, text, 2, FX_CONTROL);
+    }
+    opened x = open_good(&v);
+    for (int b = 0; b < 256; b++) {
+        char text[2] = {(char)b, 'x'};
+        int32_t id = -1;
+        CHECK_EQ(ksllm_encode(x.m, text, 2, KSLLM_ENCODE_SPECIAL, &id, 1,
+                              NULL), 1);
+        CHECK_EQ(id, FX_BPE_SIZE + b);
+    }
+    close_vocab(&x);
+}
+
+/* ---- Vocabularies made to be slow --------------------------------------- */
+
+static void many_ending(fx_vocab *v, int type, char end)
+{
+    char s[TOK_TEXT_MAX];
+    memset(s, 'a', sizeof s);
+    for (size_t k = 2; k < TOK_TEXT_MAX; k++) {
+        s[k] = end;
+        fx_vocab_add_n(v, s, k + 1, type);
+        s[k] = 'a';
+    }
+}
+
+static void ending_user(fx_vocab *v) { many_ending(v, FX_USER, 'b'); }
+static void ending_control(fx_vocab *v) { many_ending(v, FX_CONTROL, 'b'); }
+static void runs_control(fx_vocab *v) { many_ending(v, FX_CONTROL, 'a'); }
+static void runs_normal(fx_vocab *v) { many_ending(v, FX_NORMAL, 'a'); }
+
+static void one_long(fx_vocab *v)
+{
+    char s[TOK_TEXT_MAX];
+    memset(s, 'a', sizeof s);
+    s[TOK_TEXT_MAX - 1] = 'b';
+    fx_vocab_add_n(v, s, sizeof s, FX_USER);
+}
+
+/* 10,000 that differ in their last bytes, and one that is short. */
+static void one_prefix(fx_vocab *v)
+{
+    char s[TOK_TEXT_MAX];
+    memset(s, 'a', sizeof s);
+    fx_vocab_add(v, "aab", FX_USER);
+    for (int i = 0; i < 10000; i++) {
+        snprintf(s + 480, 12, "b%06d", i * 7919 % 10000);
+        fx_vocab_add_n(v, s, 487, i % 2 ? FX_USER : FX_CONTROL);
+    }
+}
+
+static void many_short(fx_vocab *v)
+{
+    char s[16];
+    for (int i = 0; i < 10000; i++) {
+        snprintf(s, sizeof s, "a%05d", i * 7919 % 10000);
+        fx_vocab_add(v, s, FX_USER);
+    }
+}
+
+/* 508 in a row of the hash table that special tokens once stood in: 0.1 took
+ * 5.6 ms for a byte of text. */
+static void one_chain(fx_vocab *v)
+{
+    uint64_t seed = 5;
+    for (size_t i = 0; i < 508; i++) {
+        char s[TOK_TEXT_MAX];
+        size_t n = 4 + i % 490;
+        uint64_t h;
+        memset(s, 'a', n);
+        do {
+            for (size_t k = 0; k < 6; k++)
+                s[n + k] = (char)('b' + fx_below(&seed, 25));
+            h = fx_hash(FX_HASH, s, n + 6);
+            h ^= h >> 32;
+            h *= UINT64_C(0xd6e8feb86659fd93);
+            h ^= h >> 29;
+            h *= UINT64_C(0x9e3779b97f4a7c15);
+            h ^= h >> 32;
+        } while ((h & 1023) != i);
+        fx_vocab_add_n(v, s, n + 6, FX_USER);
+    }
+}
+
+/* Seconds of processor time for the text. */
+static double encoding(const ksllm_model *m, const char *text, size_t n)
+{
+    clock_t begin = clock();
+    for (uint32_t flags = 0; flags <= KSLLM_ENCODE_SPECIAL;
+         flags += KSLLM_ENCODE_SPECIAL)
+        CHECK(ksllm_encode(m, text, n, flags, NULL, 0, NULL) > 0);
+    return (double)(clock() - begin) / CLOCKS_PER_SEC;
+}
+
+/* Whatever the vocabulary and the text, a byte costs at most some hundred
+ * times what it costs in honest ones. 0.1 is beyond the limit by far on any
+ * machine: the limit goes with the machine. */
+TEST(no_vocabulary_is_slow)
+{
+    enum { N = 20000 };
+    static const struct { const char *name; void (*add)(fx_vocab *); } add[] = {
+        {"ending_user", ending_user}, {"ending_control", ending_control},
+        {"runs_control", runs_control}, {"runs_normal", runs_normal},
+        {"one_long", one_long}, {"one_prefix", one_prefix},
+        {"many_short", many_short}, {"one_chain", one_chain}};
+    static const char *const bits[] = {"a", "ab", "aab", "aaaaaaaaaaaaaaaac",
+                                       "\u2581", "a "};
+    char *text = malloc(N + 64);
+    opened honest = open_bpe("gpt-2");
+    for (size_t i = 0; i < N; i++)
+        text[i] = "they say hello "[i % 15];
+    double limit = 0;
+    for (int i = 0; i < 3; i++) {
+        double took = encoding(honest.m, text, N);
+        limit = took > limit ? took : limit;
+    }
+    limit = 1000 * (limit + 2.0 / CLOCKS_PER_SEC) + 0.05;
+    close_vocab(&honest);
+    for (size_t i = 0; i < 2 * sizeof add / sizeof add[0]; i++) {
+        vocab v = i % 2 ? spm_vocab() : bpe_vocab("gpt-2");
+        add[i / 2].add(&v.v);
+        opened x = open_good(&v);
+        for (size_t b = 0; b < sizeof bits / sizeof bits[0]; b++) {
+            size_t n = 0, k = strlen(bits[b]);
+            for (; n < N; n += k)
+                memcpy(text + n, bits[b], k);
+            double took = encoding(x.m, text, n);
+            if (getenv("KSLLM_TIMES"))
+                printf("%s %s %s: %.1f us/byte\n", i % 2 ? "spm" : "bpe",
+                       add[i / 2].name, bits[b], took * 1e6 / 2 / N);
+            if (!CHECK(took < limit))
+                printf("%s %s: %g s, limit %g\n", add[i / 2].name, bits[b],
+                       took, limit);
         }
-        if (all) {
-            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "every byte");
+        close_vocab(&x);
+    }
+    free(text);
+}
+
+/* SentencePiece takes text without spaces as one word: a megabyte of it, with a
+ * token for every run up to 511 bytes (the alarm). */
+TEST(huge_word_of_pieces)
+{
+    enum { N = 1 << 20 };
+    vocab v = spm_vocab();
+    runs_normal(&v.v);
+    opened x = open_good(&v);
+    char *text = malloc(N);
+    ksllm_error e;
+    memset(text, 'a', N);
+    int64_t n = ksllm_encode(x.m, text, N, 0, NULL, 0, &e);
+    CHECK(n > N / 512 && n < N / 2);
+    free(text);
+    close_vocab(&x);
+}
+
+/* 16 bytes whose hash is that of every other `i`. */
+static void alike(uint64_t i, char *s)
+{
+    uint64_t g = (i ^ UINT64_C(16) << 56) * UINT64_C(0xd6e8feb86659fd93);
+    uint64_t h = UINT64_C(0x123456789abcdef0) ^ (g << 32 | g >> 32);
+    uint64_t k = UINT64_C(0x9e3779b97f4a7c15), inverse = k;
+    for (int step = 0; step < 6; step++)        /* Newton, modulo 2^64 */
+        inverse *= 2 - k * inverse;
+    h = (h * inverse) ^ UINT64_C(0xa0761d6478bd642f);
+    memcpy(s, &i, 8);
+    memcpy(s + 8, &h, 8);
+}
+
+/* Texts with one hash: a look-up would go from one to the next. */
+TEST(texts_made_to_collide)
+{
+    char s[16], other[16];
+    alike(1, s);
+    alike(2, other);
+    CHECK_HEX(tok_key_of((u8 *)s, 16).hash, tok_key_of((u8 *)other, 16).hash);
+    for (int more = 0; more < 2; more++) {
+        vocab v = bpe_vocab("gpt-2");
+        for (int i = 0; i < TOK_ALIKE + more; i++) {
+            alike((uint64_t)i, s);
+            fx_vocab_add_n(&v.v, s, 16, FX_NORMAL);
+        }
+        if (more) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "collide");
             continue;
         }
         opened x = open_good(&v);
-        int32_t id;
-        CHECK_EQ(ksllm_encode(x.m, "ax", 2, KSLLM_ENCODE_SPECIAL, &id, 1,
-                              NULL), 1);
-        CHECK_EQ(id, FX_BPE_SIZE + 'a');
+        for (int i = 0; i < TOK_ALIKE + 2; i++) {
+            alike((uint64_t)i, s);
+            CHECK_EQ(ksllm_token_find(x.m, s, 16),
+                     i < TOK_ALIKE ? FX_BPE_SIZE + i : -1);
+        }
         close_vocab(&x);
+    }
+}
+
+/* The same of merges: pairs with one place and one tag. */
+TEST(merges_made_to_collide)
+{
+    enum { FIRST = FX_BPE_SIZE, SIDE = 700 };
+    tokenizer small = {.merge_mask = 15};
+    for (int more = 0; more < 2; more++) {
+        vocab v = bpe_vocab("gpt-2");
+        char s[32];
+        int n = 0;
+        v.v.merges.size = v.v.n_merges = 0;
+        for (int i = 0; i < SIDE; i++) {
+            sprintf(s, "%03d", i);
+            fx_vocab_add(&v.v, s, FX_NORMAL);
+        }
+        for (int i = 0; i < SIDE * SIDE && n < TOK_ALIKE + more; i++) {
+            uint64_t h = tok_merge_hash(FIRST + (u32)i / SIDE,
+                                        FIRST + (u32)i % SIDE);
+            if (tok_merge_tag(h) != 0 || tok_merge_slot(&small, h) != 3)
+                continue;
+            sprintf(s, "%03d %03d", i / SIDE, i % SIDE);
+            merge_of(&v.v, s);
+            sprintf(s, "%03d%03d", i / SIDE, i % SIDE);
+            fx_vocab_add(&v.v, s, FX_NORMAL);
+            n++;
+        }
+        CHECK_EQ(n, TOK_ALIKE + more);
+        if (more) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "collide");
+        } else {
+            opened x = open_good(&v);
+            close_vocab(&x);
+        }
     }
 }
 
@@ -952,12 +1188,6 @@ TEST(senseless_vocabularies)
     check_streams(&x, n_vocab);
     CHECK_EQ(ksllm_token_find(x.m, "", 0), -1);
     close_vocab(&x);
-}
-
-static void merge_of(fx_vocab *v, const char *text)
-{
-    fx_text(&v->merges, text);
-    v->n_merges++;
 }
 
 /* What a merge makes is looked up as in a dictionary: of equal texts the last,
