@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { MAX_CTX = 200, MAX_LIST = 512, MAX_CALLS = 24 };
+enum { MAX_CTX = 100, MAX_LIST = 512, MAX_CALLS = 24 };
 
 /* The first two are small, so most programs run on them. */
 enum { MODELS = 5 };
@@ -164,9 +164,9 @@ static void check_status(const state *x, ksllm_status st, const stopper *stop,
 static ksllm_status call_append(state *x, stopper *stop, bool score)
 {
     int32_t *more = x->tokens + x->n;
-    size_t n = read_tokens(x, more, score ? 20 : 80);
+    size_t n = read_tokens(x, more, score ? 20 : 40);
     ksllm_error e;
-    float logprobs[80];
+    float logprobs[20];
     bool bad = fuzz_byte(&x->r) % 16 == 1;
     if (bad)
         more[n - 1] = x->rng & 1 ? -1 : (int32_t)x->n_vocab;
@@ -383,7 +383,7 @@ static ksllm_status call_wrongly(state *x)
 
 static void read_options(state *x)
 {
-    static const uint32_t sizes[8] = {1, 7, 33, 64, 65, 100, 130, MAX_CTX};
+    static const uint32_t sizes[8] = {1, 7, 26, 33, 64, 65, 70, MAX_CTX};
     ksllm_session_options *o = &x->options;
     uint8_t model = fuzz_byte(&x->r);
     size_t which = model < 240 ? model % 2 : 2 + model % 3;
@@ -438,7 +438,7 @@ static void one(const uint8_t *data, size_t size)
             adopt(&x);
         else
             check_held(&x, st);
-        if (x.r.n % 3 == 0 || st)
+        if (x.r.n % 4 == 0 || st)
             check_fresh(&x);
     }
     MUST(x.memory.calls == calls, "a call on a session allocates");
