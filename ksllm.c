@@ -8028,7 +8028,8 @@ static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     if (t->kind == TOK_PIECES) {
         size_t n = s.n;
         s = tok_fold(s, buf);
-        for (size_t i = 1; i < s.n && s.n < n; i++)
+        bool spaces = s.n < n || memchr(s.p, ' ', s.n) != NULL;
+        for (size_t i = 1; i < s.n && spaces; i++)
             if (s.p[i] == ' ')
                 tok_set_bit(t->before_space, (u8)s.p[i - 1]);
     }

@@ -811,6 +811,16 @@ TEST(pieces_by_score)
     close_vocab(&x);
 }
 
+/* A token that has a space where others have U+2581 joins across it, too. */
+TEST(pieces_with_plain_spaces)
+{
+    vocab v = spm_vocab();
+    fx_vocab_add(&v.v, "b ", FX_NORMAL);
+    opened x = open_good(&v);
+    CHECK_STR(ids_of(&x, "cb c", 0), "259 262 273 262");
+    close_vocab(&x);
+}
+
 /* Cutting at spaces gives what merging the text as one word gives. */
 TEST(pieces_in_parts)
 {
