@@ -7185,6 +7185,11 @@ enum {
     TOK_SCRATCH_FIXED = 64
 };
 #define TOK_NONE 0xffffffffu
+/* Others are refused, so that a later version may give them a meaning. */
+#define TOK_ENCODE_FLAGS                                                       \
+    (u32)(KSLLM_ENCODE_BOS | KSLLM_ENCODE_SPECIAL | KSLLM_ENCODE_COMPOSE       \
+        | KSLLM_ENCODE_EOS)
+#define TOK_DECODE_FLAGS (u32)KSLLM_DECODE_SPECIAL
 
 /* Types of a token in tokenizer.ggml.token_type. */
 enum {
@@ -15418,6 +15423,8 @@ static void chat_read_variables(chat_ctx *c, str json) {
     for (u32 i = 0; !c->status && i < in.n; i++) {
         chat_val v = in.u.v[2 * i + 1];
         if (v.type == CHAT_STR) v.mark = NULL;
+        if (chat_is(in.u.v[2 * i], "messages"))
+            CHAT_RAISE(c, "variables: messages has a place of its own");
         chat_assign(c, &c->globals, chat_name_of(c, in.u.v[2 * i]), v);
     }
 }
@@ -15442,8 +15449,11 @@ static chat_val chat_globals(
     }
     chat_global(c, "documents", chat_none());
     chat_global(c, "messages", messages);
-    chat_global(c, "tools", tools.n && !c->status
-        ? chat_json_read(c, tools, "tools") : chat_none());
+    chat_val list = tools.n && !c->status ? chat_json_read(c, tools, "tools")
+        : chat_none();
+    if (!c->status && list.type != CHAT_LIST && list.type != CHAT_NONE)
+        CHAT_RAISE(c, "tools: no JSON array");
+    chat_global(c, "tools", list);
     chat_global(c, "add_generation_prompt",
         chat_bool(o->add_generation_prompt));
     if (variables.n && !c->status) chat_read_variables(c, variables);
@@ -18677,12 +18687,25 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
     return KSLLM_OK;
 }
 
-/* As fwd_run; a stopped call leaves only what was evaluated. */
-static ksllm_status fwd_settle(ksllm_session *s, const ksllm_control *control,
-    const fwd_want *want, ksllm_error *err) {
+/* As fwd_run; a stopped call leaves the first `held` tokens, which the session
+ * had before it, and what was evaluated. */
+static ksllm_status fwd_settle(ksllm_session *s, size_t held,
+    const ksllm_control *control, const fwd_want *want, ksllm_error *err) {
     ksllm_status status = fwd_run(s, control, want, err);
-    if (status) s->n_tokens = s->n_eval;
+    if (status) s->n_tokens = (u32)max_size(s->n_eval, held);
     return status;
+}
+
+/* Adds tokens and evaluates them. */
+static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
+    bool may_slide, const ksllm_control *control, const fwd_want *want,
+    ksllm_error *err) {
+    size_t held = s->n_tokens;
+    u64 slid = s->n_slid;
+    ksllm_status status = ses_extend(s, held, tokens, n, may_slide, err);
+    if (status) return status;
+    if (s->n_slid != slid) held = s->n_eval;
+    return fwd_settle(s, held, control, want, err);
 }
 
 /* Makes the timeline these tokens; *n_reused of them need no evaluation. */
@@ -18694,7 +18717,8 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
         ses_extend(s, keep, tokens + keep, n - keep, true, err);
     if (status) return status;
     *n_reused = min_size(s->n_eval, n);
-    return fwd_settle(s, control, &FWD_LAST, err);
+    return fwd_settle(
+        s, n > s->n_ctx ? s->n_eval : keep, control, &FWD_LAST, err);
 }
 
 /* ==========================================================================
@@ -18741,8 +18765,9 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     const char *wrong = NULL;
     if (p->top_p == 0) p->top_p = 1;
     if (p->repeat_penalty == 0) p->repeat_penalty = 1;
-    if (!(p->temperature >= 0 && p->temperature <= 100))
-        wrong = "temperature must be from 0 to 100";
+    if (!(p->temperature == 0 || (p->temperature >= 1e-6f
+            && p->temperature <= 100)))
+        wrong = "temperature must be 0 or from 1e-6 to 100";
     if (!(p->top_p >= 0 && p->top_p <= 1)) wrong = "top_p must be in [0, 1]";
     if (!(p->min_p >= 0 && p->min_p <= 1)) wrong = "min_p must be in [0, 1]";
     if (!(p->repeat_penalty >= 0 && p->repeat_penalty <= 100))
@@ -18760,6 +18785,10 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     for (size_t i = 0; i < p->n_biases; i++) {
         ksllm_status status = ses_check_tokens(s, &p->biases[i].token, 1, err);
         if (status) return status;
+        if (p->biases[i].bias != p->biases[i].bias)
+            return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "sampling: biases[%llu] is not a number",
+                (unsigned long long)i);
     }
     return KSLLM_OK;
 }
@@ -19035,6 +19064,8 @@ static ksllm_status gen_check(
     if (g->n_stop_tokens && !g->stop_tokens) wrong = "stop_tokens is NULL";
     if (g->n_top > KSLLM_MAX_TOP) wrong = "n_top is above KSLLM_MAX_TOP";
     if ((u32)g->unit > KSLLM_UNIT_EOJEOL) wrong = "no such unit";
+    if (g->encode_flags & ~TOK_ENCODE_FLAGS) wrong = "unknown encode_flags";
+    if (g->decode_flags & ~TOK_DECODE_FLAGS) wrong = "unknown decode_flags";
     for (size_t i = 0; i < g->n_stop_texts && !wrong; i++) {
         ksllm_text t = gen_stop_text(g, i);
         if (!t.data || !t.size || t.size > KSLLM_MAX_STOP_BYTES)
@@ -19085,9 +19116,7 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
             "generation: there is no prompt and the session is empty");
     if (replace)
         status = fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err);
-    else status = ses_extend(s, s->n_tokens, tokens, n, true, err);
-    if (!replace && !status)
-        status = fwd_settle(s, x->control, &FWD_LAST, err);
+    else status = fwd_append(s, tokens, n, true, x->control, &FWD_LAST, err);
     x->r->prompt_ns = os_now() - x->start;
     return status;
 }
@@ -19311,10 +19340,13 @@ static int turn_piece(void *ctx, const ksllm_piece *piece) {
     t->n_raw += text.n;
     if (t->given->on_piece && t->given->on_piece(t->given->piece_ctx, piece))
         return 1;
-    ksllm_error *err = t->status ? NULL : t->err;
-    ksllm_status status = split_feed(&t->split, text, err);
-    if (status && !t->status && !t->stopped) t->status = status;
-    if (piece->token >= 0) turn_limit(t);
+    bool thinks = t->split.state == SPLIT_THINK;
+    ksllm_status status = split_feed(&t->split, text, NULL);
+    if (status == KSLLM_ERR_BUFFER && !t->status)
+        t->status = fail(t->err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "a tool call is longer than the %llu bytes that a session has for "
+            "one; a larger n_ctx has more", (unsigned long long)t->half);
+    if (piece->token >= 0 && thinks) turn_limit(t);
     return status != KSLLM_OK;
 }
 
@@ -19420,6 +19452,7 @@ static ksllm_status turn_begin(
 static ksllm_status turn_run(turn *t, ksllm_error *err) {
     ksllm_status status = gen_run(&t->x, err);
     ksllm_result *r = t->x.r;
+    if (t->status) r->stop = KSLLM_STOP_NONE;
     if (t->status) return t->status;
     split_finish(&t->split, NULL);
     bool ends = !status || ((r->stop == KSLLM_STOP_CANCELLED
@@ -19771,6 +19804,7 @@ int64_t ksllm_encode(const ksllm_model *model, const char *text, size_t size,
     NEED(model, "model is NULL");
     NEED(text || !size, "text is NULL");
     NEED(tokens || !cap, "tokens is NULL, cap is not 0");
+    NEED(!(flags & ~TOK_ENCODE_FLAGS), "flags: unknown bits");
     if (size == KSLLM_NUL) size = strlen(text);
     return tok_encode(&model->tok, text, size, flags, NULL, 0, &model->alloc,
         tokens, cap, err);
@@ -19786,6 +19820,7 @@ int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
     NEED(model, "model is NULL");
     NEED(tokens || !n_tokens, "tokens is NULL");
     NEED(text || !cap, "text is NULL, cap is not 0");
+    NEED(!(flags & ~TOK_DECODE_FLAGS), "flags: unknown bits");
     for (size_t i = 0; i < n_tokens; i++)
         if (!api_is_token(model, tokens[i]))
             return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
@@ -19931,9 +19966,8 @@ static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
         if (s->has_logits && api_is_token(s->m, tokens[0]))
             want.logprobs[0] = fwd_logprob(s, s->logits, tokens[0]);
     }
-    status = ses_extend(s, s->n_tokens, tokens, n, may_slide, err);
-    if (!status) status = fwd_settle(s, &c, &want, err);
-    return ses_leave(s, status);
+    return ses_leave(
+        s, fwd_append(s, tokens, n, may_slide, &c, &want, err));
 }
 
 ksllm_status ksllm_session_append(ksllm_session *session,

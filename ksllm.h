@@ -6,7 +6,11 @@
  *
  *     cc -O2 app.c ksllm.c -lm -pthread
  *
- * Needs C11 (gcc or clang), libc and libm. The header is also C++.
+ * Needs C11 (gcc or clang), libc and libm. The header is also C++. For Python,
+ * Java or Swift, make it a shared library; what is inline here calls the
+ * function of the same name with _sized and the struct's size:
+ *
+ *     cc -O2 -shared -fPIC -o libksllm.so ksllm.c -lm -pthread
  *
  * Three objects:
  *
@@ -462,9 +466,9 @@ KSLLM_API void ksllm_cancel_clear(ksllm_cancel *cancel);
 
 /* How long a call may run and who may stop it. Both are checked several times
  * inside every layer, so they take effect within milliseconds, inside a long
- * prompt too. A call that was stopped leaves the session with the tokens whose
- * evaluation was complete. Going on from there gives the same result as if
- * nothing had happened. */
+ * prompt too. A call that was stopped leaves the session with the tokens that
+ * it held before and those whose evaluation was complete. Going on from there
+ * gives the same result as if nothing had happened. */
 typedef struct ksllm_control {
     size_t size;
     const ksllm_cancel *cancel; /* NULL: cannot be cancelled */
@@ -472,7 +476,8 @@ typedef struct ksllm_control {
      * tokens, to save the battery and stay cool. A cancel and the budget end
      * the sleep. Time lost by a slow token is not made up. 0: no limit. */
     float max_tokens_per_second;
-    uint64_t budget_us;         /* microseconds from the call; 0: no limit */
+    uint64_t budget_us;         /* microseconds from the call; 0: no limit, so
+                                   pass at least 1 of what is left */
     /* Called on the calling thread after every batch of a prompt. */
     void (*on_progress)(void *ctx, size_t n_done, size_t n_total);
     void *progress_ctx;
@@ -619,7 +624,7 @@ KSLLM_API ksllm_status ksllm_session_append_logits(
     float *logits, const ksllm_control *control, ksllm_error *err);
 
 /* Forgets all but the first n_tokens. There are no logits until the next
- * evaluation. On a model with sliding windows the cache of a local layer may
+ * evaluation; a score right after it evaluates the last token again. On a model with sliding windows the cache of a local layer may
  * no longer reach back that far. The next evaluation then recomputes from the
  * start, which takes longer and gives the same result. Errors: ARGUMENT
  * (the session holds fewer), STATE. */
@@ -665,7 +670,8 @@ typedef struct ksllm_logit_bias {
 
 typedef struct ksllm_sampling {
     size_t size;
-    float temperature;          /* 0 (default): the most likely token */
+    float temperature;          /* 0 (default): the most likely token; or from
+                                   1e-6 to 100 */
     uint32_t top_k;             /* keep the k most likely; 0: all */
     float top_p;                /* keep the fewest that reach this share of
                                    probability; 0 or 1: all */
@@ -798,7 +804,7 @@ static inline void ksllm_generation_init(ksllm_generation *generation) {
 }
 
 typedef enum ksllm_stop {
-    KSLLM_STOP_NONE = 0,        /* it failed before it began */
+    KSLLM_STOP_NONE = 0,        /* it failed; the status says why */
     KSLLM_STOP_TOKEN = 1,       /* a stop token; result.stop_token */
     KSLLM_STOP_TEXT = 2,        /* a stop string; result.stop_text */
     KSLLM_STOP_LENGTH = 3,      /* max_tokens */
@@ -865,7 +871,9 @@ typedef struct ksllm_chat {
     /* JSON texts; a size of KSLLM_NUL (set by _init) ends them at their NUL.
      * data NULL: none, which only tools and variables may be. */
     ksllm_text messages;        /* an array of objects */
-    ksllm_text tools;           /* an array of function schemas */
+    ksllm_text tools;           /* an array of {"type": "function", "function":
+                                   {"name": "..", "description": "..",
+                                    "parameters": a JSON Schema}} */
     ksllm_text variables;       /* an object: further variables of the template:
                                    enable_thinking, thinking, bos_token,
                                    reasoning_effort ... */
@@ -976,13 +984,16 @@ typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
  *               included; stop_texts are looked for in that text. A set
  *               decode_flags or unit concerns on_piece; parts are cut by its
  *               pieces
- *   on_part     NULL: only the result. When it returns other than 0 the answer
- *               ends (KSLLM_STOP_CALLBACK, OK) and it is not called again
+ *   on_part     NULL: only the result. When it, or on_piece, returns other than
+ *               0 the answer ends (KSLLM_STOP_CALLBACK, OK) and on_part is not
+ *               called again, for the message neither: to stop and to keep what
+ *               was said, use a cancel
  *   result      may be NULL
  *
  * A cancel or a deadline after the first token still gives the message, of what
- * had come; so does a full context (KSLLM_STOP_CONTEXT): within an answer
- * KSLLM_OVERFLOW_SLIDE does not slide. A stop token that ends the thinking in
+ * had come, although the status is negative: if no KSLLM_PART_MESSAGE came, the
+ * turn left nothing to append. A full context (KSLLM_STOP_CONTEXT) gives it
+ * too: within an answer KSLLM_OVERFLOW_SLIDE does not slide. A stop token that ends the thinking in
  * the model's notation does not end the answer.
  *
  * Rendering takes memory as ksllm_chat_render does and gives it back before the
@@ -991,7 +1002,7 @@ typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
  * most.
  *
  * Errors: those of ksllm_chat_encode and ksllm_generate; BUFFER: a call was too
- * long, or one too many. */
+ * long, or one too many; then there is no message. */
 KSLLM_API ksllm_status ksllm_chat_generate(
     ksllm_session *session, const ksllm_chat *chat,
     const ksllm_generation *generation, ksllm_on_part on_part, void *ctx,

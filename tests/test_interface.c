@@ -500,6 +500,84 @@ TEST(score_is_ln_p)
     }
 }
 
+/* A robot's loop: rewind, score the candidates, and be late. What the session
+ * held before the call it holds after it. */
+TEST(a_late_call_loses_no_token)
+{
+    static const char *const names[] = {"llama", "gemma3"};
+    for (int k = 0; k < 2; k++) {
+        fx_file f;
+        ksllm_model *m = fx_open(names[k], &f);
+        ksllm_session_options so = fx_small_options();
+        ksllm_session *s = fx_create(m, &so);
+        ksllm_cancel cancel = {1};
+        ksllm_control c;
+        ksllm_error e;
+        int32_t prompt[20];
+        float ln[2];
+        size_t n;
+        fx_prompt(prompt, 20, 5);
+        ksllm_control_init(&c);
+        c.cancel = &cancel;
+        CHECK_OK(ksllm_session_sync(s, prompt, 20, NULL, &e), e);
+        uint64_t quiet = fx_logits_hash(m, s);
+        for (int i = 0; i < 3; i++) {
+            ksllm_generation g;
+            ksllm_generation_init(&g);
+            g.control = &c;
+            CHECK_OK(ksllm_session_rewind(s, 10, &e), e);
+            CHECK_EQ(i == 0 ? ksllm_session_score(s, prompt, 2, ln, &c, &e)
+                     : i == 1 ? ksllm_generate(s, &g, NULL, &e)
+                     : ksllm_session_sync(s, prompt, 10, &c, &e),
+                     KSLLM_ERR_CANCELLED);
+            ksllm_session_tokens(s, &n);
+            CHECK_EQ(n, 10);
+        }
+        CHECK_OK(ksllm_session_rewind(s, 10, &e), e);
+        CHECK_OK(ksllm_session_append(s, prompt + 10, 10, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(m, s), quiet);
+        ksllm_session_free(s);
+        ksllm_model_close(m);
+        free(f.data);
+    }
+}
+
+TEST(unknown_flags_and_odd_numbers)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options so = fx_small_options();
+    ksllm_session *s = fx_create(m, &so);
+    ksllm_generation g;
+    ksllm_sampling p;
+    ksllm_token_prob out;
+    ksllm_error e;
+    const int32_t id = 5;
+    CHECK_EQ(ksllm_encode(m, "a", 1, 16, NULL, 0, &e), KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_decode(m, &id, 1, 2, NULL, 0, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_generation_init(&g);
+    g.text = "a";
+    g.encode_flags |= 0x100;
+    CHECK_EQ(ksllm_generate(s, &g, NULL, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_generation_init(&g);
+    g.text = "a";
+    g.decode_flags = 4;
+    CHECK_EQ(ksllm_generate(s, &g, NULL, &e), KSLLM_ERR_ARGUMENT);
+    CHECK_OK(ksllm_session_append(s, &id, 1, NULL, &e), e);
+    ksllm_sampling_init(&p);
+    p.temperature = 1e-40f;
+    CHECK_EQ(ksllm_sample(s, &p, 0, &out, NULL, 0, &e), KSLLM_ERR_ARGUMENT);
+    p.temperature = 1e-6f;
+    CHECK_OK(ksllm_sample(s, &p, 0, &out, NULL, 0, &e), e);
+    ksllm_logit_bias bias = {5, NAN};
+    p.biases = &bias;
+    p.n_biases = 1;
+    CHECK_EQ(ksllm_sample(s, &p, 0, &out, NULL, 0, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
 /* ---- preload ---- */
 
 typedef struct progress {

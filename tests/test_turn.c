@@ -254,8 +254,10 @@ TEST(on_part_stops_it)
     stage *x = fx_memory(NULL, sizeof *x);
     begin(x, 512);
     x->stop_at = 3;
+    x->e.status = KSLLM_ERR_STATE;      /* a success leaves it alone */
     CHECK_OK(turn(x, "text", simple, HELLO, "하나 둘 셋 넷 다섯 여섯", NULL),
              x->e);
+    CHECK_EQ(x->e.status, KSLLM_ERR_STATE);
     CHECK_EQ(x->r.stop, KSLLM_STOP_CALLBACK);
     CHECK_EQ(x->n_parts, 3);
     CHECK_EQ(x->n_message, 0);
@@ -350,6 +352,8 @@ TEST(thinking_has_an_end)
         {"thought", "<thought>\n", "abcdefghij", "|H:abcd|T:efghij"},
         {"solar", "<|begin|>assistant<|think|>", "abcd<|content|>efghij",
          "|H:abcd|T:efghij"},
+        /* The mark that begins it is not thinking. */
+        {"json", "", "<think>abcdefgh", "|H:abcd|T:efgh"},
         /* Three tokens a syllable: not after its first. */
         {"json", "<think>\n", "뷁뷁뷁efghij", "|H:뷁뷁|T:뷁efghij"},
         /* What ends by itself in time is left alone. */
@@ -415,6 +419,9 @@ TEST(too_many_calls)
     check_message(x);
     strcat(many, "{\"name\":\"f\"}");
     CHECK_EQ(turn(x, "json", simple, HELLO, many, NULL), KSLLM_ERR_BUFFER);
+    CHECK_EQ(x->e.status, KSLLM_ERR_BUFFER);
+    CHECK(strstr(x->e.text, "64 tool calls") != NULL);
+    CHECK_EQ(x->r.stop, KSLLM_STOP_NONE);
     CHECK_EQ(x->n_message, 0);
     end(x);
     free(x);
