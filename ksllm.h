@@ -624,10 +624,11 @@ KSLLM_API ksllm_status ksllm_session_append_logits(
     float *logits, const ksllm_control *control, ksllm_error *err);
 
 /* Forgets all but the first n_tokens. There are no logits until the next
- * evaluation; a score right after it evaluates the last token again. On a model with sliding windows the cache of a local layer may
- * no longer reach back that far. The next evaluation then recomputes from the
- * start, which takes longer and gives the same result. Errors: ARGUMENT
- * (the session holds fewer), STATE. */
+ * evaluation; a score right after it evaluates the last token again. On a model
+ * with sliding windows the cache of a local layer may no longer reach back that
+ * far. The next evaluation then recomputes from the start, which takes longer
+ * and gives the same result. Errors: ARGUMENT (the session holds fewer), STATE.
+ */
 KSLLM_API ksllm_status ksllm_session_rewind(
     ksllm_session *session, size_t n_tokens, ksllm_error *err);
 
@@ -993,8 +994,8 @@ typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
  * A cancel or a deadline after the first token still gives the message, of what
  * had come, although the status is negative: if no KSLLM_PART_MESSAGE came, the
  * turn left nothing to append. A full context (KSLLM_STOP_CONTEXT) gives it
- * too: within an answer KSLLM_OVERFLOW_SLIDE does not slide. A stop token that ends the thinking in
- * the model's notation does not end the answer.
+ * too: within an answer KSLLM_OVERFLOW_SLIDE does not slide. A stop token that
+ * ends the thinking in the model's notation does not end the answer.
  *
  * Rendering takes memory as ksllm_chat_render does and gives it back before the
  * first token; give chat->memory, and nothing is allocated. A tool call may be
