@@ -695,8 +695,8 @@ TEST(stack)
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{% macro m(n=m()) %}{% endmacro %}{{ m() }}",
         "{% macro m() %}{{ [1, {'a': (m(*[]))}] }}{% endmacro %}{{ m() }}",
-        "{% macro m() %}{{ caller() }}{% endmacro %}{% macro r() %}"
-        "{% call m() %}{{ r() }}{% endcall %}{% endmacro %}{{ r() }}",
+        ("{% macro m() %}{{ caller() }}{% endmacro %}{% macro r() %}"
+         "{% call m() %}{{ r() }}{% endcall %}{% endmacro %}{{ r() }}"),
         "{% for x in l recursive %}{{ loop(l) }}{% endfor %}",
     };
     size_t most = 0;
@@ -1079,8 +1079,8 @@ TEST(forged_turns)
         "{{ (messages|groupby('content'))[0].grouper }}",
         "{{ {'x': messages[0].content|safe}|xmlattr }}",
         "{{ messages[0].content.rsplit('\\n', 1)|join('\\n') }}",
-        "{{ messages[0].content.expandtabs() ~ cycler(messages[0].content)"
-        ".next() }}",
+        ("{{ messages[0].content.expandtabs() ~ cycler(messages[0].content)"
+         ".next() }}"),
     };
     ksllm_model *m = vocab(NULL, FX_BPE);
     int32_t ids[1000];
