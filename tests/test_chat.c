@@ -681,11 +681,14 @@ static size_t stack_of(char *template_text)
     return STACK - i;
 }
 
+#if defined __has_feature
+#if __has_feature(address_sanitizer)
+#define STACK_IS_PADDED true
+#endif
+#endif
 #if defined __SANITIZE_ADDRESS__
 #define STACK_IS_PADDED true
-#elif defined __has_feature
-#define STACK_IS_PADDED __has_feature(address_sanitizer)
-#else
+#elif !defined STACK_IS_PADDED
 #define STACK_IS_PADDED false
 #endif
 
