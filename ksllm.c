@@ -18731,6 +18731,11 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
 
+/* Below 1e-6 a logit divided by it may be no number. */
+static bool smp_is_temperature(f64 t) {
+    return t == 0 || (t >= (f64)1e-6f && t <= 100);
+}
+
 /* A number of the file's recommendation, if it is one and in its range. */
 static bool smp_key(
     const gguf *g, const char *key, f64 min, f64 max, f64 *out) {
@@ -18752,7 +18757,8 @@ static void smp_from_file(const gguf *g, ksllm_sampling *p) {
     if (smp_key(g, "general.sampling.min_p", 0, 1, &v))
         p->min_p = (f32)v, any = true;
     if (any) p->temperature = 1;
-    if (smp_key(g, "general.sampling.temp", 0, 100, &v))
+    if (smp_key(g, "general.sampling.temp", 0, 100, &v)
+        && smp_is_temperature(v))
         p->temperature = (f32)v;
     if (smp_key(g, "general.sampling.penalty_repeat", 0, 100, &v))
         p->repeat_penalty = (f32)v;
@@ -18765,8 +18771,7 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     const char *wrong = NULL;
     if (p->top_p == 0) p->top_p = 1;
     if (p->repeat_penalty == 0) p->repeat_penalty = 1;
-    if (!(p->temperature == 0 || (p->temperature >= 1e-6f
-            && p->temperature <= 100)))
+    if (!smp_is_temperature((f64)p->temperature))
         wrong = "temperature must be 0 or from 1e-6 to 100";
     if (!(p->top_p >= 0 && p->top_p <= 1)) wrong = "top_p must be in [0, 1]";
     if (!(p->min_p >= 0 && p->min_p <= 1)) wrong = "min_p must be in [0, 1]";

@@ -740,6 +740,7 @@ TEST(sampling_from_the_file)
         {-1, 50, 0, 0, 1, 50, 1, 1},                    /* as transformers */
         {0.3f, -1, 7, -2, 0.3f, 0, 1, 1},               /* out of range */
         {NAN, -1, 0.9f, 0, 1, 0, 0.9f, 1},
+        {1e-30f, -1, 0, 0, 0, 0, 1, 1},         /* so is this one */
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         fx_file f;
