@@ -125,13 +125,9 @@
 #if defined __x86_64__ || defined __i386__
 #define KS_X86 1
 #include <immintrin.h>
-/* What to compile a row for. The tests run all of them anywhere: with a header
- * that says in AVX2 what the newer instructions do. */
-#if defined KSLLM_TEST_EMULATE
-#include "tests/emulate.h"
-#define KS_HAS_AVX512 "avx2,fma,f16c"
-#define KS_HAS_AVXVNNI "avx2,fma,f16c"
-#else
+/* What to compile a row for. A header given by -include may define these to run
+ * all rows anywhere, and KS_EMULATED to the features that it emulates. */
+#if !defined KS_EMULATED
 #define KS_HAS_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni"
 #if (defined __clang__ && __clang_major__ >= 12)                               \
     || (!defined __clang__ && __GNUC__ >= 11)
@@ -713,8 +709,8 @@ static u32 cpu_features(void) {
         bits |= CPU_AVX512_VNNI;
     if (a && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
         bits |= CPU_AVX_VNNI;
-#if defined KSLLM_TEST_EMULATE
-    if (bits & CPU_AVX2) bits |= CPU_AVX512_VNNI | CPU_AVX_VNNI;
+#if defined KS_EMULATED
+    if (bits & CPU_AVX2) bits |= KS_EMULATED;
 #endif
     return bits;
 }
@@ -1453,6 +1449,14 @@ KS_INLINE void k_fetch(const u8 *p, size_t n) {
 #define KS_ISA scalar
 #define KS_SCALAR 1
 #define KS_FIRST_PASS 1
+#endif
+
+#if defined KS_FOR
+KS_TARGET_BEGIN(KS_FOR)
+#endif
+#if defined KSLLM_ISA_ONLY /* there is no other row to take kernels from */
+#undef KS_BASE
+#undef KS_BASE_I8
 #endif
 
 #define vf KS_NAME(vf)
@@ -5226,96 +5230,120 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef vr_store
 #undef vr_minus
 #undef vr_add
+#undef LANES
+#undef KS_ISA
+#undef KS_SCALAR
+#undef KS_AVX2
+#undef KS_VNNI
+#undef KS_AVXVNNI
+#undef KS_NEON
+#undef KS_DOTPROD
+#undef KS_I8MM
+#undef KS_BASE
+#undef KS_BASE_I8
+#if defined KS_FOR
+KS_TARGET_END
+#undef KS_FOR
+#endif
 
-/* ---- 7d further passes ---- */
+/* ---- 7d further passes ----
+ * KS_FOR is what the compiler is told to use; the end of a pass forgets all
+ * that its row defined. */
 
 #if defined KS_FIRST_PASS
 #undef KS_FIRST_PASS
-#undef KS_SCALAR
-#undef KS_ISA
 
 #if !defined KSLLM_SELF
 #define KSLLM_SELF "ksllm.c" /* define it if you rename this file */
 #endif
 
-#if defined KS_X86
-#define KS_ISA avx2
-#define KS_AVX2 1
-KS_TARGET_BEGIN("avx2,fma,f16c")
-#include KSLLM_SELF
-KS_TARGET_END
-#undef KS_ISA
-#define KS_BASE avx2
-#define KS_ISA avx512vnni
-#define KS_VNNI 1
-KS_TARGET_BEGIN(KS_HAS_AVX512)
-#include KSLLM_SELF
-KS_TARGET_END
-#undef KS_ISA
-#if defined KS_HAS_AVXVNNI
-#define KS_ISA avxvnni
-#define KS_BASE_I8 avx2
-#define KS_AVXVNNI 1
-KS_TARGET_BEGIN(KS_HAS_AVXVNNI)
-#include KSLLM_SELF
-KS_TARGET_END
-#undef KS_AVXVNNI
-#undef KS_BASE_I8
-#undef KS_ISA
-#endif
-#undef KS_VNNI
-#undef KS_BASE
-#undef KS_AVX2
+#define KS_IS_avx2 1
+#define KS_IS_avx512vnni 2
+#define KS_IS_avxvnni 3
+#define KS_IS_neon 4
+#define KS_IS_dotprod 5
+#define KS_IS_i8mm 6
+#if defined KSLLM_ISA_ONLY
+#define KS_ROW(isa) (KS_PASTE(KS_IS, KSLLM_ISA_ONLY) == KS_IS_##isa)
+#else
+#define KS_ROW(isa) 1
 #endif
 
-#if defined KS_ARM64
+#if defined KS_X86 && KS_ROW(avx2)
+#define KS_ISA avx2
+#define KS_FOR "avx2,fma,f16c"
+#define KS_AVX2 1
+#include KSLLM_SELF
+#endif
+#if defined KS_X86 && KS_ROW(avx512vnni)
+#define KS_ISA avx512vnni
+#define KS_FOR KS_HAS_AVX512
+#define KS_BASE avx2
+#define KS_AVX2 1
+#define KS_VNNI 1
+#include KSLLM_SELF
+#endif
+#if defined KS_HAS_AVXVNNI && KS_ROW(avxvnni)
+#define KS_ISA avxvnni
+#define KS_FOR KS_HAS_AVXVNNI
+#define KS_BASE avx2
+#define KS_BASE_I8 avx2
+#define KS_AVX2 1
+#define KS_VNNI 1
+#define KS_AVXVNNI 1
+#include KSLLM_SELF
+#endif
+#if defined KS_ARM64 && KS_ROW(neon)
 #define KS_ISA neon
 #define KS_NEON 1
 #include KSLLM_SELF
-#undef KS_ISA
-#if defined KS_HAS_DOTPROD
-#define KS_BASE neon
-#define KS_ISA dotprod
-#define KS_DOTPROD 1
-KS_TARGET_BEGIN(KS_HAS_DOTPROD)
-#include KSLLM_SELF
-KS_TARGET_END
-#undef KS_ISA
-#define KS_ISA i8mm
-#define KS_BASE_I8 dotprod
-#define KS_I8MM 1
-KS_TARGET_BEGIN(KS_HAS_I8MM)
-#include KSLLM_SELF
-KS_TARGET_END
-#undef KS_I8MM
-#undef KS_DOTPROD
-#undef KS_BASE_I8
-#undef KS_BASE
-#undef KS_ISA
 #endif
-#undef LANES
-#undef KS_NEON
+#if defined KS_HAS_DOTPROD && KS_ROW(dotprod)
+#define KS_ISA dotprod
+#define KS_FOR KS_HAS_DOTPROD
+#define KS_BASE neon
+#define KS_NEON 1
+#define KS_DOTPROD 1
+#include KSLLM_SELF
+#endif
+#if defined KS_HAS_I8MM && KS_ROW(i8mm)
+#define KS_ISA i8mm
+#define KS_FOR KS_HAS_I8MM
+#define KS_BASE neon
+#define KS_BASE_I8 dotprod
+#define KS_NEON 1
+#define KS_DOTPROD 1
+#define KS_I8MM 1
+#include KSLLM_SELF
 #endif
 
 /* ---- 7e the table, best first ---- */
 
 static const k_row *const K_TABLE[] = {
-#if defined KS_X86
+#if defined KS_X86 && KS_ROW(avx512vnni)
     &K_TABLE_ROW_avx512vnni,
-#if defined KS_HAS_AVXVNNI
+#endif
+#if defined KS_HAS_AVXVNNI && KS_ROW(avxvnni)
     &K_TABLE_ROW_avxvnni,
 #endif
+#if defined KS_X86 && KS_ROW(avx2)
     &K_TABLE_ROW_avx2,
 #endif
-#if defined KS_HAS_DOTPROD
+#if defined KS_HAS_I8MM && KS_ROW(i8mm)
     &K_TABLE_ROW_i8mm,
+#endif
+#if defined KS_HAS_DOTPROD && KS_ROW(dotprod)
     &K_TABLE_ROW_dotprod,
 #endif
-#if defined KS_ARM64
+#if defined KS_ARM64 && KS_ROW(neon)
     &K_TABLE_ROW_neon,
 #endif
     &K_TABLE_ROW_scalar,
 };
+#if defined KSLLM_ISA_ONLY && !defined KSLLM_NO_SIMD
+_Static_assert(KS_LEN(K_TABLE) == 2,
+    "KSLLM_ISA_ONLY names no instruction set of this machine and compiler");
+#endif
 
 /* The index-th row that this CPU can run; NULL after the last. */
 static const k_row *k_at(size_t index) {

@@ -97,6 +97,10 @@ extern "C" {
  *                     the caller's own pool (parallel_for).
  *   KSLLM_NO_MMAP     no mmap, no file access: only ksllm_model_open_memory.
  *   KSLLM_NO_SIMD     only the plain C kernels. Same results, slower.
+ *   KSLLM_ISA_ONLY    the kernels of one instruction set and the plain C ones;
+ *                     a name from ksllm_isa_at, for example
+ *                     -DKSLLM_ISA_ONLY=avx2. Smaller and faster to compile; a
+ *                     CPU without it runs the plain C kernels.
  */
 #ifndef KSLLM_API
 #if defined(__GNUC__)

@@ -2,11 +2,18 @@
  * libsimde-dev), for the tests of the rows of those instruction sets:
  *
  *     make test CC='gcc -mavx2 -mfma -mf16c -Wno-psabi' \
- *         CFLAGS='-O1 -DKSLLM_TEST_EMULATE' FRAME=
+ *         CFLAGS='-O1 -include tests/emulate.h' FRAME=
  *
- * `make matrix` does that as `emulated`. */
+ * `make matrix` does that as `emulated`. ksllm.c knows nothing of this file: it
+ * takes from here what to compile these rows for, and which features the CPU
+ * has beyond its own. */
 #ifndef EMULATE_H
 #define EMULATE_H
+
+#define _GNU_SOURCE /* before any include, as ksllm.c would */
+#define KS_HAS_AVX512 "avx2,fma,f16c"
+#define KS_HAS_AVXVNNI "avx2,fma,f16c"
+#define KS_EMULATED (CPU_AVX512_VNNI | CPU_AVX_VNNI)
 
 #if !defined __AVX2__ || defined __AVX512F__
 #error "compile with -mavx2 -mfma -mf16c and nothing newer"
@@ -25,6 +32,7 @@ static inline simde__m512i emulate_srai_epi32(simde__m512i a, int n)
         p.m256i[i] = _mm256_srai_epi32(p.m256i[i], n);
     return simde__m512i_from_private(p);
 }
+#undef _mm512_srai_epi32
 #define _mm512_srai_epi32 emulate_srai_epi32
 
 static inline simde__m512 emulate_cvtepi32_ps(simde__m512i a)
@@ -35,6 +43,7 @@ static inline simde__m512 emulate_cvtepi32_ps(simde__m512i a)
         out.m256[i] = _mm256_cvtepi32_ps(in.m256i[i]);
     return simde__m512_from_private(out);
 }
+#undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps emulate_cvtepi32_ps
 
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32

@@ -49,6 +49,18 @@ END
         for s in $switches; do flags="$flags -DKSLLM_$s"; done
         try "ksllm.c with $switches" $CC -std=c11 $warn $flags ksllm.c
     done
+    isas=
+    case $($CC -dumpmachine) in
+        x86_64* | i?86*) isas='avx2 avx512vnni' ;;
+        aarch64*) isas=neon ;;
+    esac
+    for isa in $isas; do
+        try "ksllm.c with ISA_ONLY=$isa" \
+            $CC -std=c11 $warn -DKSLLM_ISA_ONLY=$isa ksllm.c
+    done
+    if $CC -std=c11 $warn -DKSLLM_ISA_ONLY=abacus ksllm.c 2>/dev/null; then
+        try 'ISA_ONLY with a name that is none' false
+    fi
     # The user's file includes the source. What it does not call is unused
     # then, and that is all a compiler may say about it.
     try 'private copy' $CC -std=gnu11 $warn -Wno-unused-function \

@@ -85,8 +85,10 @@ programs() {    # programs CONFIG TEST...: make's TESTS= for these tests
 sizes() {
     for cc in gcc clang aarch64-linux-gnu-gcc; do
         command -v $cc >/dev/null || continue
+        case $cc in aarch64*) isa=dotprod ;; *) isa=avx2 ;; esac
         for flags in -O2 -Os '-O2 -DKSLLM_NO_SIMD' '-Os -DKSLLM_NO_SIMD' \
-            '-O2 -DKSLLM_NO_THREADS' '-O2 -DKSLLM_NO_MMAP'; do
+            '-O2 -DKSLLM_NO_THREADS' '-O2 -DKSLLM_NO_MMAP' \
+            "-O2 -DKSLLM_ISA_ONLY=$isa"; do
             # shellcheck disable=SC2086
             $cc -std=c11 -ffp-contract=off $flags -c ksllm.c \
                 -o "$root/size.o" || exit 1
@@ -162,7 +164,7 @@ config m32 "gcc $i386" -O2 SCRIPTS= FRAME= SHARE=1 \
     "$(programs m32 $everything)"
 # The rows of AVX-512 and AVX-VNNI, on a machine with or without them.
 numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
-    '-O1 -DKSLLM_TEST_EMULATE'
+    '-O1 -include tests/emulate.h'
 # qemu's `max` has every row.
 arm64='qemu-aarch64 -cpu max,pauth-impdef=on'
 # All golden hashes take eleven minutes there.
