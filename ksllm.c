@@ -58,7 +58,7 @@
  *   - fma only where written; no contraction by the compiler. Own exp, log,
  *     sin, cos; libm gives nothing but sqrt, which IEEE 754 defines exactly.
  *   - Attention goes over blocks of 64 keys at fixed absolute positions. With
- *     the int8 cache, whose keys and values are rotated (k_spread), scores are
+ *     the int8 cache, whose keys and values are rotated (k_hadamard), scores are
  *     exact integer sums over 64 dimensions and values over a block of keys.
  *
  * NOT TAKEN: weights of a prompt quantized anew, with one scale for 256, which
@@ -164,6 +164,7 @@
 #endif
 
 #define KS_INLINE static inline __attribute__((always_inline))
+#define KS_NOINLINE static __attribute__((noinline))
 /* Before a short loop over registers: unroll it whatever -O says. FULLY is for
  * loops up to 16; elsewhere on x86 it only makes code larger. ROLLED stays. */
 #if defined __clang__
@@ -1388,14 +1389,14 @@ typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
  *   keys    [n_slots / 16][key_dim / 4][16 tokens][4]   plus 128, unsigned
  *   values  [n_slots / 4][value_dim][4 tokens]
  * with key_dim rounded up to 4 and value_dim to 16. A value has one scale, a
- * key and a query one for every K_SPREAD dimensions. */
+ * key and a query one for every K_HADAMARD dimensions. */
 typedef struct {
     const f32 *q;           /* [m][heads][key_dim] */
     const i8 *q8;           /* the same as int8, rounded up to 16 */
-    const f32 *q_scale;     /* [m][heads][key_dim / K_SPREAD, rounded up][2]:
+    const f32 *q_scale;     /* [m][heads][key_dim / K_HADAMARD, rounded up][2]:
                                the scale, and the sum of the integers */
     const u8 *k, *v;
-    const f32 *k_scale;     /* [key_dim / K_SPREAD, rounded up][n_slots] */
+    const f32 *k_scale;     /* [key_dim / K_HADAMARD, rounded up][n_slots] */
     const f32 *v_scale;     /* [n_slots] */
     size_t key_dim, value_dim;
     size_t k_stride, v_stride;    /* bytes of a token */
@@ -1404,6 +1405,8 @@ typedef struct {
     f32 *out;               /* [m][heads][value_dim] */
     size_t q_heads;         /* heads of a token in q, q8 and q_scale */
     size_t out_head, out_token; /* from one to the next, in out */
+    k_cache kind;
+    size_t group;           /* heads that go together: 1, 2 or 4 */
 } k_query;
 
 typedef enum { K_SILU, K_GELU } k_activation;
@@ -1412,9 +1415,19 @@ enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
     K_KEYS = 64,  /* keys in a block of attention */
-    K_SPREAD = 64, /* dimensions of a key that share a scale */
+    K_HADAMARD = 64, /* dimensions of a key that share a scale */
     K_QUERIES = 8, /* tokens that share it while it is in the L1 cache */
 };
+
+/* A block of K_KEYS keys, of which the heads of token t see [first, first + n):
+ * their scores, then probabilities; for the int8 cache these times the values'
+ * scales, as bytes times `share`. What was summed before counts `keep`. */
+typedef struct {
+    size_t t, slot, first, n;
+    f32 s[4][K_KEYS];
+    u8 s8[4][K_KEYS];
+    f32 keep[4], share[4];
+} k_keys;
 
 typedef struct {
     const char *name;
@@ -1423,10 +1436,14 @@ typedef struct {
         const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum);
     void (*norm)(const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y);
     void (*product[KSLLM_TYPE_BF16 + 1])(const k_product *p);
-    /* 1, 2 or 4 query heads */
-    void (*attend[K_I8 + 1][3])(const k_query *a);
+    /* the steps of k_attend, for 1, 2 or 4 query heads */
+    void (*scores[K_I8 + 1][3])(const k_query *a, k_keys *b);
+    f32 (*softmax)(f32 *s, size_t first, size_t n, f32 *max, f32 *sum);
+    f32 (*shares)(
+        f32 *p, const f32 *v_scale, size_t first, size_t n, u8 *out);
+    void (*values[K_I8 + 1][3])(const k_query *a, k_keys *b);
     f32 (*to_i8)(const f32 *x, size_t n, i8 *q); /* see k_to_i8 */
-    void (*spread)(f32 *x, size_t n);            /* see k_spread */
+    void (*hadamard)(f32 *x, size_t n);          /* see k_hadamard */
     void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
     void (*to_f16)(const f32 *x, size_t n, u8 *out);
     f32 (*max)(const f32 *x, size_t n);
@@ -1435,7 +1452,18 @@ typedef struct {
 
 /* Of an int8 cache and its queries: bytes of a row, scales of a key. */
 KS_INLINE size_t k_padded(size_t n) { return (n + 15) / 16 * 16; }
-KS_INLINE size_t k_scales(size_t n) { return (n + K_SPREAD - 1) / K_SPREAD; }
+KS_INLINE size_t k_scales(size_t n) { return (n + K_HADAMARD - 1) / K_HADAMARD; }
+
+KS_INLINE f32 *k_out(const k_query *a, size_t t, size_t head) {
+    return a->out + t * a->out_token + head * a->out_head;
+}
+
+/* n < 16 numbers of a type without blocks, filled up. */
+KS_NOINLINE void k_tail(
+    const u8 *p, size_t n, ksllm_type type, f32 fill, f32 *to) {
+    for (size_t i = n; i < 16; i++) to[i] = fill;
+    blk_row(type, p, n, to);
+}
 
 /* Fetches n bytes to the L2 cache. */
 KS_INLINE void k_fetch(const u8 *p, size_t n) {
@@ -1474,7 +1502,8 @@ KS_TARGET_BEGIN(KS_FOR)
 #define v_max KS_NAME(v_max)
 #define v_abs KS_NAME(v_abs)
 #define v_exp2i KS_NAME(v_exp2i)
-#define v_halves KS_NAME(v_halves)
+#define v_sum KS_NAME(v_sum)
+#define v_top KS_NAME(v_top)
 #define vi KS_NAME(vi)
 #define vi_zero KS_NAME(vi_zero)
 #define vi_start KS_NAME(vi_start)
@@ -1490,8 +1519,8 @@ KS_TARGET_BEGIN(KS_FOR)
 
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
- * made by adding 1.5 * 2^23). v_halves: the first step of the fixed tree,
- * out[i] = v[i] + v[i + 8]. v_store_i8: values that are integers already.
+ * made by adding 1.5 * 2^23). v_sum: the fixed tree; half the distance at each
+ * step, v[i] + v[i + 8] first. v_top: the largest. v_store_i8: values that are integers already.
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
@@ -1571,8 +1600,15 @@ V_INLINE vf v_exp2i(vf p, vf t) {
         f32_of_bits(bits_of_f32(p.f[i]) + (bits_of_f32(t.f[i]) << 23));
     return p;
 }
-V_INLINE void v_halves(vf a, f32 *out) {
-    for (int i = 0; i < 8; i++) out[i] = a.f[i] + a.f[i + 8];
+V_INLINE f32 v_sum(vf v) {
+    f32 s[8];
+    for (int i = 0; i < 8; i++) s[i] = v.f[i] + v.f[i + 8];
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+V_INLINE f32 v_top(vf v) {
+    f32 m = v.f[0];
+    for (int i = 1; i < 16; i++) m = v.f[i] > m ? v.f[i] : m;
+    return m;
 }
 
 typedef struct { f32 f[K_ROWS]; } vr;
@@ -1714,8 +1750,19 @@ V_INLINE __m256 KS_NAME(exp2i)(__m256 p, __m256 t) {
 V_INLINE vf v_exp2i(vf p, vf t) {
     return (vf){KS_NAME(exp2i)(p.a, t.a), KS_NAME(exp2i)(p.b, t.b)};
 }
-V_INLINE void v_halves(vf x, f32 *out) {
-    _mm256_storeu_ps(out, _mm256_add_ps(x.a, x.b));
+V_INLINE f32 v_sum(vf v) {
+    __m256 y = _mm256_add_ps(v.a, v.b);
+    __m128 x = _mm_add_ps(
+        _mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+V_INLINE f32 v_top(vf v) {
+    __m256 y = _mm256_max_ps(v.a, v.b);
+    __m128 x = _mm_max_ps(
+        _mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 
 typedef __m256 vr;
@@ -1885,9 +1932,14 @@ V_INLINE vf v_exp2i(vf p, vf t) {
             vshlq_n_s32(vreinterpretq_s32_f32(t.v[i]), 23)));
     return p;
 }
-V_INLINE void v_halves(vf a, f32 *out) {
-    vst1q_f32(out, vaddq_f32(a.v[0], a.v[2]));
-    vst1q_f32(out + 4, vaddq_f32(a.v[1], a.v[3]));
+V_INLINE f32 v_sum(vf v) {
+    float32x4_t x = vaddq_f32(
+        vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
+    return vpadds_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)));
+}
+V_INLINE f32 v_top(vf v) {
+    return vmaxvq_f32(vmaxq_f32(
+        vmaxq_f32(v.v[0], v.v[1]), vmaxq_f32(v.v[2], v.v[3])));
 }
 #undef EACH
 
@@ -1974,34 +2026,10 @@ V_INLINE vf vi_float(vi a) {
 
 /* ---- 7c kernels ---- */
 
-/* The rest of the fixed tree of 16. */
-V_INLINE f32 KS_NAME(v_sum)(vf v) {
-    f32 s[8];
-    v_halves(v, s);
-    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-}
-
-V_INLINE f32 KS_NAME(v_top)(vf v) {
-#if defined KS_AVX2
-    __m256 y = _mm256_max_ps(v.a, v.b);
-    __m128 x = _mm_max_ps(
-        _mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
-#elif defined KS_NEON
-    return vmaxvq_f32(vmaxq_f32(
-        vmaxq_f32(v.v[0], v.v[1]), vmaxq_f32(v.v[2], v.v[3])));
-#else
-    f32 m = v.f[0];
-    for (int i = 1; i < 16; i++) m = v.f[i] > m ? v.f[i] : m;
-    return m;
-#endif
-}
-
 /* The last n < 16 values, filled up. */
 V_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
     f32 f[16];
-    for (size_t i = 0; i < 16; i++) f[i] = i < n ? x[i] : fill;
+    k_tail((const u8 *)x, n, KSLLM_TYPE_F32, fill, f);
     return v_load(f);
 }
 
@@ -2026,15 +2054,15 @@ V_INLINE vf KS_NAME(v_exp)(vf x) {
     return v_exp2i(p, t);
 }
 
+#if !defined KS_BASE
+
 static f32 KS_NAME(k_max)(const f32 *x, size_t n) {
     vf m = v_set1(x[0]);
     size_t i = 0;
     for (; i + 16 <= n; i += 16) m = v_max(m, v_load(x + i));
     if (i < n) m = v_max(m, KS_NAME(v_tail)(x + i, n - i, x[0]));
-    return KS_NAME(v_top)(m);
+    return v_top(m);
 }
-
-#if !defined KS_BASE
 
 /* Sum of e^(x - max); the terms go to `out` if that is not NULL. */
 static f32 KS_NAME(k_sum_exp)(const f32 *x, size_t n, f32 max, f32 *out) {
@@ -2045,7 +2073,7 @@ static f32 KS_NAME(k_sum_exp)(const f32 *x, size_t n, f32 max, f32 *out) {
         s = v_add(s, e);
         if (out) v_store(out + i, e);
     }
-    f32 sum = KS_NAME(v_sum)(s), e[16];
+    f32 sum = v_sum(s), e[16];
     if (i == n) return sum;
     v_store(e,
         KS_NAME(v_exp)(v_add(KS_NAME(v_tail)(x + i, n - i, max), shift)));
@@ -2066,7 +2094,7 @@ static void KS_NAME(k_norm)(
         vf t = KS_NAME(v_tail)(x + i, n - i, 0.0f);
         s = v_fma(t, t, s);
     }
-    f32 mean = KS_NAME(v_sum)(s) / (f32)n;
+    f32 mean = v_sum(s) / (f32)n;
     f32 k = 1.0f / __builtin_sqrtf(mean + eps);
     for (i = 0; i + 16 <= n; i += 16)
         v_store(
@@ -2084,7 +2112,7 @@ static void KS_NAME(k_quantize)(
         vf m = v_abs(v_load(x + b));
         for (size_t i = 16; i < n_block; i += 16)
             m = v_max(m, v_abs(v_load(x + b + i)));
-        f32 top = KS_NAME(v_top)(m);
+        f32 top = v_top(m);
         if (top <= 1e-30f) top = 0;
         vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
         *d++ = top / 127.0f;
@@ -2106,12 +2134,12 @@ static void KS_NAME(k_to_f16)(const f32 *x, size_t n, u8 *out) {
     }
 }
 
-/* Walsh-Hadamard transform of stretches of up to K_SPREAD, its own inverse.
+/* Walsh-Hadamard transform of stretches of up to K_HADAMARD, its own inverse.
  * Keys and queries rotated alike have the same product, and no channel is
  * louder than the others, which a scale for many channels would pay for. */
-static void KS_NAME(k_spread)(f32 *x, size_t n) {
+static void KS_NAME(k_hadamard)(f32 *x, size_t n) {
     size_t block = 1;
-    while (block < K_SPREAD && n % (2 * block) == 0) block *= 2;
+    while (block < K_HADAMARD && n % (2 * block) == 0) block *= 2;
     f32 scale = 1.0f / __builtin_sqrtf((f32)block);
     for (size_t h = 1; h < block; h *= 2)
         for (size_t i = 0; i < n; i += 2 * h)
@@ -2130,7 +2158,7 @@ static f32 KS_NAME(k_to_i8)(const f32 *x, size_t n, i8 *q) {
     size_t i = 0;
     for (; i + 16 <= n; i += 16) m = v_max(m, v_abs(v_load(x + i)));
     vf rest = KS_NAME(v_tail)(x + i, n - i, 0.0f);
-    f32 top = KS_NAME(v_top)(v_max(m, v_abs(rest)));
+    f32 top = v_top(v_max(m, v_abs(rest)));
     vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
     for (i = 0; i + 16 <= n; i += 16)
         v_store_i8(q + i, v_mul(v_load(x + i), inverse));
@@ -4725,8 +4753,8 @@ V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
 
 V_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
     f32 f[16];
-    blk_row(type, p, n, f);
-    return KS_NAME(v_tail)(f, n, 0.0f);
+    k_tail(p, n, type, 0.0f, f);
+    return v_load(f);
 }
 
 /* One row times four tokens, four chains at once. */
@@ -4752,10 +4780,10 @@ V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
             c = v_fma(k, KS_NAME(v_tail)(x2 + i, n - i, 0.0f), c);
             d = v_fma(k, KS_NAME(v_tail)(x3 + i, n - i, 0.0f), d);
         }
-        y[t * y_stride] = KS_NAME(v_sum)(a);
-        if (t + 1 < m) y[(t + 1) * y_stride] = KS_NAME(v_sum)(b);
-        if (t + 2 < m) y[(t + 2) * y_stride] = KS_NAME(v_sum)(c);
-        if (t + 3 < m) y[(t + 3) * y_stride] = KS_NAME(v_sum)(d);
+        y[t * y_stride] = v_sum(a);
+        if (t + 1 < m) y[(t + 1) * y_stride] = v_sum(b);
+        if (t + 2 < m) y[(t + 2) * y_stride] = v_sum(c);
+        if (t + 3 < m) y[(t + 3) * y_stride] = v_sum(d);
     }
 }
 
@@ -4813,24 +4841,27 @@ QUANTIZED(IQ4_XS)
 #undef FLOATS
 
 /* ---- attention ----
- * Up to four query heads of one KV head go together (G), so that a key or
- * value is read and converted once for all of them; 4 / G keys or stretches
- * of a value at a time keep the fma units busy. */
+ * The steps of k_attend (7f) for a block of keys and the heads that share it.
+ * Up to four query heads of one KV head go together (G, from head g0 on), so
+ * that a key or value is read and converted once for all of them; 4 / G keys
+ * or stretches of a value at a time keep the fma units busy. */
 
-V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, bool f16) {
-    return f16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
+V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, k_cache kind) {
+    return kind == K_F16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
 }
 
-V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, bool f16) {
-    ksllm_type type = f16 ? KSLLM_TYPE_F16 : KSLLM_TYPE_F32;
-    return KS_NAME(v_tail_any)(p + i * (f16 ? 2 : 4), n - i, type);
+V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, k_cache kind) {
+    return kind == K_F16
+        ? KS_NAME(v_tail_any)(p + 2 * i, n - i, KSLLM_TYPE_F16)
+        : KS_NAME(v_tail_any)(p + 4 * i, n - i, KSLLM_TYPE_F32);
 }
 
-/* Scores of n keys, s[g][key], with the heads of one token at q. */
-KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const f32 *q,
-    const u8 *k, size_t n, bool f16, f32 (*s)[K_KEYS]) {
-    const size_t hd = a->key_dim, full = hd / 16 * 16;
+KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
+    const int G, size_t g0, k_cache kind) {
+    const size_t hd = a->key_dim, full = hd / 16 * 16, n = b->n;
     const size_t stride = a->k_stride, keys = (size_t)(4 / G);
+    const f32 *q = a->q + (b->t * a->q_heads + g0) * hd;
+    const u8 *k = a->k + (b->slot + b->first) * stride;
     for (size_t j = 0; j < n; j += keys) {
         const u8 *key[4];
         vf x[4];
@@ -4842,79 +4873,92 @@ KS_INLINE void KS_NAME(k_scores)(const k_query *a, const int G, const f32 *q,
         for (size_t i = 0; i < full; i += 16) {
             V_UNROLL
             for (int c = 0; c < 4 / G; c++) {
-                vf v = KS_NAME(v_load_kv)(key[c], i, f16);
+                vf v = KS_NAME(v_load_kv)(key[c], i, kind);
                 V_UNROLL
                 for (int g = 0; g < G; g++)
                     x[c * G + g] = v_fma(
                         v_load(q + (size_t)g * hd + i), v, x[c * G + g]);
             }
         }
-        for (int c = 0; c < 4 / G; c++)
-            for (int g = 0; g < G; g++) {
-                vf sum = x[c * G + g];
-                if (full < hd)
-                    sum = v_fma(KS_NAME(v_tail)(q + (size_t)g * hd + full,
-                                    hd - full, 0.0f),
-                        KS_NAME(v_tail_kv)(key[c], full, hd, f16), sum);
-                if (j + (size_t)c < n)
-                    s[g][j + (size_t)c] = KS_NAME(v_sum)(sum) * a->scale;
-            }
+        V_UNROLL
+        for (int c = 0; c < 4; c++) {
+            size_t g = (size_t)(c % G), at = j + (size_t)(c / G);
+            if (at >= n) break;
+            if (full < hd)
+                x[c] = v_fma(
+                    KS_NAME(v_tail)(q + g * hd + full, hd - full, 0.0f),
+                    KS_NAME(v_tail_kv)(key[c / G], full, hd, kind), x[c]);
+            b->s[g0 + g][b->first + at] = v_sum(x[c]) * a->scale;
+        }
     }
 }
 
-/* Dimensions [i, i + 16 * W) of out = out * keep + sum over keys of p * v,
- * keys in ascending order. */
-KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const int G, const int W,
-    f32 *out, const u8 *v, size_t n, size_t i, const f32 (*p)[K_KEYS],
-    const f32 *keep, bool f16) {
+/* Dimensions [i, i + 16 * W) of out = out * keep + sum over keys of
+ * probability * value, keys in ascending order. */
+KS_INLINE void KS_NAME(k_values_at)(const k_query *a, const k_keys *b,
+    const int G, size_t g0, const int W, size_t i, k_cache kind) {
     const size_t stride = a->v_stride;
+    const u8 *v = a->v + (b->slot + b->first) * stride;
+    const f32 *p = b->s[g0] + b->first;
+    f32 *out = k_out(a, b->t, g0) + i;
     vf x[4];
     V_UNROLL
     for (int c = 0; c < W * G; c++)
-        x[c] = v_mul(v_load(out + (size_t)(c % G) * a->out_head + i
-                         + 16 * (size_t)(c / G)),
-            v_set1(keep[c % G]));
-    for (size_t j = 0; j < n; j++) {
+        x[c] = v_mul(
+            v_load(out + (size_t)(c % G) * a->out_head + 16 * (c / G)),
+            v_set1(b->keep[g0 + (size_t)(c % G)]));
+    for (size_t j = 0; j < b->n; j++, v += stride) {
         V_UNROLL
         for (int c = 0; c < W; c++) {
-            vf y = KS_NAME(v_load_kv)(
-                v + j * stride, i + 16 * (size_t)c, f16);
+            vf y = KS_NAME(v_load_kv)(v, i + 16 * (size_t)c, kind);
             V_UNROLL
             for (int g = 0; g < G; g++)
-                x[c * G + g] = v_fma(v_set1(p[g][j]), y, x[c * G + g]);
+                x[c * G + g] = v_fma(
+                    v_set1(p[g * K_KEYS + (int)j]), y, x[c * G + g]);
         }
     }
     V_UNROLL
     for (int c = 0; c < W * G; c++)
-        v_store(out + (size_t)(c % G) * a->out_head + i + 16 * (size_t)(c / G),
-            x[c]);
+        v_store(out + (size_t)(c % G) * a->out_head + 16 * (c / G), x[c]);
 }
 
-KS_INLINE void KS_NAME(k_values)(const k_query *a, const int G, f32 *out,
-    const u8 *v, size_t n, const f32 (*p)[K_KEYS], const f32 *keep, bool f16) {
-    const size_t hd = a->value_dim, stride = a->v_stride;
+/* The dimensions from i on, fewer than 16. */
+KS_NOINLINE void KS_NAME(k_values_tail)(const k_query *a, const k_keys *b,
+    size_t g, size_t i, k_cache kind) {
+    const size_t n = a->value_dim - i;
+    f32 *out = k_out(a, b->t, g) + i, f[16];
+    const u8 *v = a->v + (b->slot + b->first) * a->v_stride;
+    vf x = v_mul(KS_NAME(v_tail)(out, n, 0.0f), v_set1(b->keep[g]));
+    for (size_t j = 0; j < b->n; j++, v += a->v_stride)
+        x = v_fma(v_set1(b->s[g][b->first + j]),
+            KS_NAME(v_tail_kv)(v, i, i + n, kind), x);
+    v_store(f, x);
+    memcpy(out, f, n * sizeof *f);
+}
+
+KS_INLINE void KS_NAME(k_values_float)(const k_query *a, k_keys *b,
+    const int G, size_t g0, k_cache kind) {
+    const size_t hd = a->value_dim;
     size_t i = 0;
     for (; i + 16 * (size_t)(4 / G) <= hd; i += 16 * (size_t)(4 / G))
-        KS_NAME(k_values_at)(a, G, 4 / G, out, v, n, i, p, keep, f16);
+        KS_NAME(k_values_at)(a, b, G, g0, 4 / G, i, kind);
     for (; i + 16 <= hd; i += 16)
-        KS_NAME(k_values_at)(a, G, 1, out, v, n, i, p, keep, f16);
-    for (int g = 0; g < G && i < hd; g++) {
-        f32 *rest = out + (size_t)g * a->out_head + i, f[16];
-        vf x = v_mul(
-            KS_NAME(v_tail)(rest, hd - i, 0.0f), v_set1(keep[g]));
-        for (size_t j = 0; j < n; j++)
-            x = v_fma(v_set1(p[g][j]),
-                KS_NAME(v_tail_kv)(v + j * stride, i, hd, f16), x);
-        v_store(f, x);
-        memcpy(rest, f, (hd - i) * sizeof *f);
-    }
+        KS_NAME(k_values_at)(a, b, G, g0, 1, i, kind);
+    for (size_t g = 0; g < (size_t)G && i < hd; g++)
+        KS_NAME(k_values_tail)(a, b, g0 + g, i, kind);
 }
+
+#if !defined KS_BASE
 
 /* Scores of a block to probabilities relative to its running maximum; returns
  * what everything before must be multiplied with. */
-V_INLINE f32 KS_NAME(k_softmax)(
+static f32 KS_NAME(k_softmax)(
     f32 *s, size_t first, size_t n, f32 *max, f32 *sum) {
-    f32 top = KS_NAME(k_max)(s + first, n), keep = 1;
+    for (size_t j = 0; j < first; j++) s[j] = s[first];
+    for (size_t j = first + n; j < K_KEYS; j++) s[j] = s[first];
+    vf most = v_max(v_max(v_load(s), v_load(s + 16)),
+        v_max(v_load(s + 32), v_load(s + 48)));
+    f32 top = v_top(most), keep = 1;
     if (top > *max) { /* e^0 is 1 to the bit */
         f32 e[16];
         v_store(e, KS_NAME(v_exp)(v_set1(*max - top)));
@@ -4923,9 +4967,6 @@ V_INLINE f32 KS_NAME(k_softmax)(
         top = *max;
     }
     vf part = v_set1(0.0f), shift = v_set1(-top);
-    for (size_t j = 0; j < first; j++) s[j] = top;
-    for (size_t j = first + n; j < K_KEYS; j++) s[j] = top;
-    V_UNROLL
     for (size_t j = 0; j < K_KEYS; j += 16) {
         vf e = KS_NAME(v_exp)(v_add(v_load(s + j), shift));
         v_store(s + j, e);
@@ -4936,24 +4977,28 @@ V_INLINE f32 KS_NAME(k_softmax)(
         }
         part = v_add(part, e);
     }
-    *sum = *sum * keep + KS_NAME(v_sum)(part);
+    *sum = *sum * keep + v_sum(part);
     *max = top;
     return keep;
 }
 
+#endif
+
 /* The same as int8: all 64 scores of a block, also those that do not count. */
-KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
-    const f32 *q_scale, size_t slot, f32 (*s)[K_KEYS]) {
+KS_INLINE void KS_NAME(k_scores_i8)(
+    const k_query *a, k_keys *b, const int G, size_t g0) {
     /* groups of 16 keys at a time, of the 4 in a block */
     const int W = VI_WIDTH / G < 4 ? VI_WIDTH / G : 4;
     const size_t n = a->k_stride, q_next = k_padded(a->key_dim);
-    const size_t parts = k_scales(n);
-    const u8 *k = a->k + slot * n;
+    const size_t parts = k_scales(n), row = b->t * a->q_heads + g0;
+    const i8 *q = a->q8 + row * q_next;
+    const u8 *k = a->k + b->slot * n;
+    memset(b->s[g0], 0, (size_t)G * sizeof *b->s);
     for (size_t part = 0; part < parts; part++) {
-        size_t from = part * K_SPREAD, to = min_size(n, from + K_SPREAD);
-        const f32 *k_scale = a->k_scale + part * a->n_slots + slot;
-        const f32 *scale = q_scale + 2 * part;
-        for (int b = 0; b < 4; b += W) {
+        size_t from = part * K_HADAMARD, to = min_size(n, from + K_HADAMARD);
+        const f32 *k_scale = a->k_scale + part * a->n_slots + b->slot;
+        const f32 *scale = a->q_scale + 2 * (row * parts + part);
+        for (int w = 0; w < 4; w += W) {
             vi x[VI_WIDTH];
             V_UNROLL
             for (int c = 0; c < W * G; c++)
@@ -4962,24 +5007,25 @@ KS_INLINE void KS_NAME(k_scores_i8)(const k_query *a, const int G, const i8 *q,
                 V_UNROLL
                 for (int c = 0; c < W * G; c++)
                     x[c] = vi_dot_k(x[c],
-                        k + 16 * n * (size_t)(b + c / G) + 16 * i,
+                        k + 16 * n * (size_t)(w + c / G) + 16 * i,
                         q + (size_t)(c % G) * q_next + i);
             V_UNROLL
             for (int c = 0; c < W * G; c++) {
-                f32 *y = s[c % G] + 16 * (b + c / G);
+                f32 *y = b->s[g0 + (size_t)(c % G)] + 16 * (w + c / G);
                 f32 d = scale[(size_t)(c % G) * parts * 2] * a->scale;
-                vf old = part ? v_load(y) : v_set1(0.0f);
                 v_store(y, v_fma(v_mul(vi_float(x[c]),
-                                     v_load(k_scale + 16 * (b + c / G))),
-                               v_set1(d), old));
+                                     v_load(k_scale + 16 * (w + c / G))),
+                               v_set1(d), v_load(y)));
             }
         }
     }
 }
 
+#if !defined KS_BASE_I8
+
 /* Probabilities times the scales of their values, as numbers from 0 to 254
  * times the scale that is returned. [first, first + n) count. */
-V_INLINE f32 KS_NAME(k_shares_i8)(
+static f32 KS_NAME(k_shares)(
     f32 *p, const f32 *v_scale, size_t first, size_t n, u8 *out) {
     vf m = v_set1(0.0f);
     for (size_t j = 0; j < K_KEYS; j += 16) {
@@ -4989,7 +5035,7 @@ V_INLINE f32 KS_NAME(k_shares_i8)(
                 if (k < first || k >= first + n) p[k] = 0;
         m = v_max(m, v_load(p + j));
     }
-    f32 top = KS_NAME(v_top)(m);
+    f32 top = v_top(m);
     /* below, 254 / top is infinite, and the offset is lost in it */
     vf inverse = v_set1(top > 1e-30f ? 254.0f / top : 0.0f);
     vf magic = v_set1(12582912.0f); /* rounds; the rest is exact */
@@ -5001,148 +5047,94 @@ V_INLINE f32 KS_NAME(k_shares_i8)(
     return top / 254.0f;
 }
 
-/* Dimensions [i, i + 16 * W) of out = out * keep + the block's values by
- * their shares. */
-KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const int G,
-    const int W, f32 *out, const u8 *v, size_t i, const u8 (*p)[K_KEYS],
-    const f32 *share, const f32 *keep) {
+#endif
+
+/* Dimensions [i, i + 16 * W) of the heads' results, at out, = out * keep + the
+ * block's values by their shares. */
+KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const k_keys *b,
+    const int G, size_t g0, const int W, size_t i, f32 *out, size_t out_head) {
     static const u8 offset[4] = {VI_OFFSET, VI_OFFSET, VI_OFFSET, VI_OFFSET};
+    const u8 *v = a->v + b->slot * a->v_stride + 4 * i;
     vi x[VI_WIDTH], less[4]; /* what VI_OFFSET takes away */
     V_UNROLL
     for (int c = 0; c < W * G; c++) x[c] = less[c / G] = vi_zero();
     for (size_t j = 0; j < K_KEYS; j += 4) {
-        const u8 *tile = v + j * a->v_stride + 4 * i;
+        const u8 *tile = v + j * a->v_stride;
         V_UNROLL
         for (int c = 0; c < W * G; c++)
-            x[c] = vi_dot_v(x[c], tile + 64 * (c / G), p[c % G] + j);
+            x[c] = vi_dot_v(x[c], tile + 64 * (c / G),
+                b->s8[g0 + (size_t)(c % G)] + j);
         V_UNROLL
         for (int c = 0; c < (VI_OFFSET ? W : 0); c++)
             less[c] = vi_dot_v(less[c], tile + 64 * c, offset);
     }
     V_UNROLL
     for (int c = 0; c < W * G; c++) {
-        size_t at = i + 16 * (size_t)(c / G), n = a->value_dim - at;
-        f32 *to = out + (size_t)(c % G) * a->out_head + at;
-        vf old = n >= 16 ? v_load(to) : KS_NAME(v_tail)(to, n, 0.0f);
+        const size_t g = (size_t)(c % G);
+        f32 *to = out + g * out_head + 16 * (c / G);
         vi whole = VI_OFFSET ? vi_add(x[c], less[c / G]) : x[c];
-        vf y = v_fma(vi_float(whole), v_set1(share[c % G]),
-            v_mul(old, v_set1(keep[c % G])));
-        f32 f[16];
-        v_store(n >= 16 ? to : f, y);
-        if (n < 16) memcpy(to, f, n * sizeof *f);
+        v_store(to, v_fma(vi_float(whole), v_set1(b->share[g0 + g]),
+            v_mul(v_load(to), v_set1(b->keep[g0 + g]))));
     }
 }
 
-KS_INLINE void KS_NAME(k_values_i8)(const k_query *a, const int G, f32 *out,
-    const u8 *v, const u8 (*p)[K_KEYS], const f32 *share, const f32 *keep) {
-    const size_t W = min_size(4, VI_WIDTH / (size_t)G);
+KS_INLINE void KS_NAME(k_values_i8)(
+    const k_query *a, k_keys *b, const int G, size_t g0) {
+    const size_t W = min_size(4, VI_WIDTH / (size_t)G), n = a->value_dim;
+    f32 *out = k_out(a, b->t, g0);
     size_t i = 0;
-    for (; i + 16 * W <= a->v_stride; i += 16 * W)
-        KS_NAME(k_values_i8_at)(a, G, (int)W, out, v, i, p, share, keep);
-    for (; i < a->v_stride; i += 16)
-        KS_NAME(k_values_i8_at)(a, G, 1, out, v, i, p, share, keep);
-}
-
-/* A block of keys, from position b on, for the heads of token t. */
-KS_INLINE void KS_NAME(k_attend_block)(const k_query *a, const int G,
-    k_cache kind, size_t t, size_t b, f32 *max, f32 *sum) {
-    size_t hi = a->hi + t;
-    size_t lo = a->window && hi > a->window ? hi - a->window : 0;
-    if (b >= hi || b + K_KEYS <= lo) return;
-    size_t first = b < lo ? lo - b : 0, n = min_size(K_KEYS, hi - b) - first;
-    size_t slot = b % a->n_slots, row = t * a->q_heads;
-    f32 s[4][K_KEYS], p[4][K_KEYS], keep[4], share[4];
-    f32 *out = a->out + t * a->out_token;
-    if (kind == K_I8) {
-        u8 p8[4][K_KEYS];
-        KS_NAME(k_scores_i8)(a, G,
-            a->q8 + row * k_padded(a->key_dim),
-            a->q_scale + 2 * row * k_scales(a->key_dim),
-            slot, s);
-        for (int g = 0; g < G; g++) {
-            keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
-            share[g] = KS_NAME(k_shares_i8)(
-                s[g], a->v_scale + slot, first, n, p8[g]);
-        }
-        KS_NAME(k_values_i8)(a, G, out, a->v + slot * a->v_stride,
-            (const u8(*)[K_KEYS])p8, share, keep);
-        return;
+    for (; i + 16 * W <= n; i += 16 * W)
+        KS_NAME(k_values_i8_at)(a, b, G, g0, (int)W, i, out + i, a->out_head);
+    for (; i < n; i += 16) {
+        const bool whole = n - i >= 16;
+        f32 f[4 * 16], *to = out + i;
+        if (!whole) memset(f, 0, sizeof f);
+        for (size_t g = 0; g < (size_t)G && !whole; g++)
+            memcpy(f + 16 * g, to + g * a->out_head, (n - i) * sizeof *f);
+        KS_NAME(k_values_i8_at)(a, b, G, g0, 1, i, whole ? to : f,
+            whole ? a->out_head : 16);
+        for (size_t g = 0; g < (size_t)G && !whole; g++)
+            memcpy(to + g * a->out_head, f + 16 * g, (n - i) * sizeof *f);
     }
-    bool f16 = kind == K_F16;
-    KS_NAME(k_scores)(a, G, a->q + row * a->key_dim,
-        a->k + (slot + first) * a->k_stride, n, f16, p);
-    for (int g = 0; g < G; g++) {
-        memcpy(s[g] + first, p[g], n * sizeof **s);
-        keep[g] = KS_NAME(k_softmax)(s[g], first, n, &max[g], &sum[g]);
-        memcpy(p[g], s[g] + first, n * sizeof **s);
+}
+
+#define STEP(name, step, G, g0, kind)                                          \
+    if (K_##kind == K_I8) KS_NAME(k_##step##_i8)(a, b, G, g0);                 \
+    else KS_NAME(k_##step##_float)(a, b, G, g0, K_##kind)
+/* One function for all sizes of a group, head by head: where nothing is lost
+ * by it, and in plain C, which is the reference. */
+#define ALONE(step, kind)                                                      \
+    static void KS_NAME(k_##step##_##kind)(const k_query *a, k_keys *b) {      \
+        for (size_t g = 0; g < a->group; g++) STEP(name, step, 1, g, kind);    \
     }
-    KS_NAME(k_values)(a, G, out, a->v + (slot + first) * a->v_stride, n,
-        (const f32(*)[K_KEYS])p, keep, f16);
-}
-
-/* Fetches what token t of a->m has to fetch of the block from position b on. */
-KS_INLINE void KS_NAME(k_fetch_block)(const k_query *a, size_t t, size_t b) {
-    const size_t slot = b % a->n_slots, m = a->m;
-    const size_t k = K_KEYS * a->k_stride, v = K_KEYS * a->v_stride;
-    const size_t k0 = k * t / m, v0 = v * t / m;
-    k_fetch(a->k + slot * a->k_stride + k0, k * (t + 1) / m - k0);
-    if (a->v != a->k)
-        k_fetch(a->v + slot * a->v_stride + v0, v * (t + 1) / m - v0);
-}
-
-/* Plain C is the reference: one function for all, 40 KB less than nine. */
+#define GROUP(step, kind, G)                                                   \
+    static void KS_NAME(k_##step##G##_##kind)(const k_query *a, k_keys *b) {   \
+        STEP(name, step, G, 0, kind);                                          \
+    }
 #if defined KS_SCALAR
-#define K_EACH static __attribute__((noinline))
+#define GROUPS(step, kind) ALONE(step, kind)
 #else
-#define K_EACH KS_INLINE
+#define GROUPS(step, kind)                                                     \
+    GROUP(step, kind, 1) GROUP(step, kind, 2) GROUP(step, kind, 4)
 #endif
-
-/* Softmax over blocks of K_KEYS keys at fixed positions, with a running
- * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
- * keys that a token does not see count as probability 0. */
-K_EACH void KS_NAME(k_attend)(
-    const k_query *a, const int G, k_cache kind) {
-    f32 max[K_QUERIES][4], sum[K_QUERIES][4];
-    size_t lo = a->window && a->hi > a->window ? a->hi - a->window : 0;
-    for (size_t t = 0; t < a->m; t++)
-        for (int g = 0; g < G; g++) {
-            f32 *out = a->out + t * a->out_token + (size_t)g * a->out_head;
-            memset(out, 0, a->value_dim * sizeof *out);
-            max[t][g] = -FLT_MAX, sum[t][g] = 0;
-        }
-    for (size_t b = lo / K_KEYS * K_KEYS; b < a->hi + a->m; b += K_KEYS)
-        for (size_t t = 0; t < a->m; t++) {
-            if (b + K_KEYS < a->hi + a->m)
-                KS_NAME(k_fetch_block)(a, t, b + K_KEYS);
-            KS_NAME(k_attend_block)(a, G, kind, t, b, max[t], sum[t]);
-        }
-    for (size_t t = 0; t < a->m; t++)
-        for (int g = 0; g < G; g++) {
-            f32 *out = a->out + t * a->out_token + (size_t)g * a->out_head;
-            f32 k = 1.0f / sum[t][g];
-            for (size_t i = 0; i < a->value_dim; i++) out[i] *= k;
-        }
-}
-
-#define ATTEND(G, type)                                                        \
-    static void KS_NAME(k_attend##G##_##type)(const k_query *a) {              \
-        KS_NAME(k_attend)(a, G, K_##type);                                     \
-    }
 #if !defined KS_BASE
-ATTEND(1, F32)
-ATTEND(2, F32)
-ATTEND(4, F32)
-ATTEND(1, F16)
-ATTEND(2, F16)
-ATTEND(4, F16)
+ALONE(scores, F32)
+ALONE(values, F32)
+#if !defined KS_SCALAR
+GROUP(scores, F32, 4)
+GROUP(values, F32, 4)
+#endif
+GROUPS(scores, F16)
+GROUPS(values, F16)
 #endif
 #if !defined KS_BASE_I8
-ATTEND(1, I8)
-ATTEND(2, I8)
-ATTEND(4, I8)
+GROUPS(scores, I8)
+GROUPS(values, I8)
 #endif
-#undef ATTEND
-#undef K_EACH
+#undef GROUPS
+#undef GROUP
+#undef ALONE
+#undef STEP
 
 #if defined KS_BASE
 #define KS_FLOATS(x) KS_PASTE(x, KS_BASE)
@@ -5182,14 +5174,25 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
         QUANTIZED(Q6_K), QUANTIZED(IQ4_NL), QUANTIZED(IQ4_XS)},
 #undef FLOATS
 #undef QUANTIZED
-#define ATTEND(of, type)                                                       \
-    [K_##type] = {of(k_attend1_##type), of(k_attend2_##type),                  \
-        of(k_attend4_##type)}
-    .attend = {ATTEND(KS_FLOATS, F32), ATTEND(KS_FLOATS, F16),
-        ATTEND(KS_CACHE_I8, I8)},
-#undef ATTEND
+#if defined KS_SCALAR
+#define STEPS(of, kind, step, one, two, four)                                  \
+    {of(k_##step##_##kind), of(k_##step##_##kind), of(k_##step##_##kind)}
+#else
+#define STEPS(of, kind, step, one, two, four)                                  \
+    {of(k_##step##one##_##kind), of(k_##step##two##_##kind),                   \
+        of(k_##step##four##_##kind)}
+#endif
+#define CACHES(step)                                                           \
+    {STEPS(KS_FLOATS, F32, step, , , 4), STEPS(KS_FLOATS, F16, step, 1, 2, 4), \
+        STEPS(KS_CACHE_I8, I8, step, 1, 2, 4)}
+    .scores = CACHES(scores),
+    .values = CACHES(values),
+#undef CACHES
+#undef STEPS
+    .softmax = KS_FLOATS(k_softmax),
+    .shares = KS_CACHE_I8(k_shares),
     .to_i8 = KS_FLOATS(k_to_i8),
-    .spread = KS_FLOATS(k_spread),
+    .hadamard = KS_FLOATS(k_hadamard),
     .gate = KS_FLOATS(k_gate),
     .to_f16 = KS_FLOATS(k_to_f16),
     .max = KS_FLOATS(k_max),
@@ -5215,7 +5218,8 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef v_max
 #undef v_abs
 #undef v_exp2i
-#undef v_halves
+#undef v_sum
+#undef v_top
 #undef vi
 #undef vi_zero
 #undef vi_start
@@ -5360,6 +5364,62 @@ static const k_row *k_choose(const char *name) {
     for (size_t i = 1; k && name && strcmp(name, k->name) != 0; i++)
         k = k_at(i);
     return k;
+}
+
+/* ---- 7f attention over all keys ---- */
+
+/* Fetches what token t of a->m has to fetch of the block from position b on. */
+static void k_fetch_block(const k_query *a, size_t t, size_t b) {
+    const size_t slot = b % a->n_slots, m = a->m;
+    const size_t k = K_KEYS * a->k_stride, v = K_KEYS * a->v_stride;
+    const size_t k0 = k * t / m, v0 = v * t / m;
+    k_fetch(a->k + slot * a->k_stride + k0, k * (t + 1) / m - k0);
+    if (a->v != a->k)
+        k_fetch(a->v + slot * a->v_stride + v0, v * (t + 1) / m - v0);
+}
+
+/* The block of keys from position at on, for the heads of token t. */
+static void k_attend_block(const k_row *k, const k_query *a, size_t t,
+    size_t at, f32 *max, f32 *sum) {
+    const size_t hi = a->hi + t, log_group = a->group / 2;
+    size_t lo = a->window && hi > a->window ? hi - a->window : 0;
+    if (at >= hi || at + K_KEYS <= lo) return;
+    k_keys b;
+    b.t = t;
+    b.slot = at % a->n_slots;
+    b.first = at < lo ? lo - at : 0;
+    b.n = min_size(K_KEYS, hi - at) - b.first;
+    k->scores[a->kind][log_group](a, &b);
+    for (size_t g = 0; g < a->group; g++) {
+        b.keep[g] = k->softmax(b.s[g], b.first, b.n, &max[g], &sum[g]);
+        if (a->kind == K_I8)
+            b.share[g] = k->shares(
+                b.s[g], a->v_scale + b.slot, b.first, b.n, b.s8[g]);
+    }
+    k->values[a->kind][log_group](a, &b);
+}
+
+/* Softmax over blocks of K_KEYS keys at fixed positions, with a running
+ * maximum (Milakov and Gimelshein 2018). Every block is computed as a whole:
+ * keys that a token does not see count as probability 0. */
+static void k_attend(const k_row *k, const k_query *a) {
+    f32 max[K_QUERIES][4], sum[K_QUERIES][4];
+    size_t lo = a->window && a->hi > a->window ? a->hi - a->window : 0;
+    for (size_t t = 0; t < a->m; t++)
+        for (size_t g = 0; g < a->group; g++) {
+            memset(k_out(a, t, g), 0, a->value_dim * sizeof(f32));
+            max[t][g] = -FLT_MAX, sum[t][g] = 0;
+        }
+    for (size_t b = lo / K_KEYS * K_KEYS; b < a->hi + a->m; b += K_KEYS)
+        for (size_t t = 0; t < a->m; t++) {
+            if (b + K_KEYS < a->hi + a->m) k_fetch_block(a, t, b + K_KEYS);
+            k_attend_block(k, a, t, b, max[t], sum[t]);
+        }
+    for (size_t t = 0; t < a->m; t++)
+        for (size_t g = 0; g < a->group; g++) {
+            f32 *out = k_out(a, t, g), scale = 1.0f / sum[t][g];
+            for (size_t i = 0; i < a->value_dim; i++) out[i] *= scale;
+        }
 }
 
 /* ==========================================================================
@@ -17942,7 +18002,7 @@ static void fwd_quantize_att(const fwd *f, u32 t) {
     size_t n = s->m->dim[D_ATT], hd = s->m->dim[D_VALUE];
     f32 *x = s->att + t * n;
     if (s->kv == K_I8 && !s->m->arch->latent)
-        for (size_t i = 0; i < n; i += hd) s->m->k->spread(x + i, hd);
+        for (size_t i = 0; i < n; i += hd) s->m->k->hadamard(x + i, hd);
     if (f->l->mat[M_O_GATE].w)
         for (size_t i = 0; i < n; i++)
             x[i] *= fwd_sigmoid(s->o_gate[t * n + i]);
@@ -18012,14 +18072,14 @@ static void fwd_store_head(
     if (s->kv == K_F16) s->m->k->to_f16(x, n, to);
     if (s->kv != K_I8) return;
     i8 *q = s->row8 + t * s->row8_bytes;
-    s->m->k->spread(x, n);
+    s->m->k->hadamard(x, n);
     if (value) {
         c->v_scale[row] = s->m->k->to_i8(x, n, q);
         for (size_t i = 0; i < bytes; i++) to[4 * i + in] = (u8)q[i];
     } else {
         f32 *scale = c->k_scale + head * s->k_parts * c->n_slots + slot;
-        for (size_t i = 0; i < n; i += K_SPREAD, scale += c->n_slots)
-            *scale = s->m->k->to_i8(x + i, min_size(n - i, K_SPREAD), q + i);
+        for (size_t i = 0; i < n; i += K_HADAMARD, scale += c->n_slots)
+            *scale = s->m->k->to_i8(x + i, min_size(n - i, K_HADAMARD), q + i);
         for (size_t i = 0; i < bytes; i++)
             to[i / 4 * 64 + in * 4 + i % 4] = (u8)(q[i] ^ 0x80);
     }
@@ -18040,9 +18100,9 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     for (size_t h = 0, row = t * heads; h < heads; h++, row++, q += hd) {
         i8 *to = s->q8 + row * k_padded(hd);
         f32 *scale = s->q_scale + 2 * row * s->k_parts;
-        s->m->k->spread(q, hd);
-        for (size_t i = 0; i < hd; i += K_SPREAD, scale += 2) {
-            size_t n = min_size(hd - i, K_SPREAD);
+        s->m->k->hadamard(q, hd);
+        for (size_t i = 0; i < hd; i += K_HADAMARD, scale += 2) {
+            size_t n = min_size(hd - i, K_HADAMARD);
             i32 sum = 0;
             scale[0] = s->m->k->to_i8(q + i, n, to + i);
             for (size_t j = i; j < i + n; j++) sum += to[j];
@@ -18113,7 +18173,7 @@ static void fwd_quantize_mix(const fwd *f, u32 t) {
     size_t n = f->s->m->dim[D_LATENT];
     for (size_t h = 0; h < f->s->m->n_heads; h++) {
         size_t at = (h * f->m + t) * n;
-        if (f->s->kv == K_I8) f->s->m->k->spread(f->s->mix + at, n);
+        if (f->s->kv == K_I8) f->s->m->k->hadamard(f->s->mix + at, n);
         fwd_quantize(f, f->s->mix + at, n, at);
     }
 }
@@ -18151,8 +18211,9 @@ static void fwd_attend_piece(void *arg, u32 piece) {
                       : s->att + row * d[D_VALUE],
         .out_head = d[D_VALUE] * (latent ? f->m : 1),
         .out_token = d[D_VALUE] * (latent ? 1 : heads),
+        .kind = s->kv, .group = together,
     };
-    m->k->attend[s->kv][f->log_heads](&a);
+    k_attend(m->k, &a);
 }
 
 _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,

@@ -473,7 +473,7 @@ static void fill_cache(k_cache kind, bool value, f32 *x, size_t slots,
                        size_t d, u8 *to, f32 *scale)
 {
     size_t stride = value ? (d + 15) / 16 * 16 : (d + 3) / 4 * 4;
-    size_t part = value ? d : K_SPREAD;
+    size_t part = value ? d : K_HADAMARD;
     memset(to, 0x80, kind == K_I8 ? slots * stride : 0);
     for (size_t p = 0; p < slots; p++, x += d) {
         i8 q[MOST + 16];
@@ -508,9 +508,9 @@ static void attend(k_cache kind, int trial, uint64_t *rng)
     static f32 q[TOKENS * 4 * MOST], want[TOKENS * 4 * MOST];
     static f32 y[TOKENS * 4 * MOST], q_scale[TOKENS * 4 * 8];
     static i8 q8[TOKENS * 4 * MOST];
-    int few = (int)fx_below(rng, 3), heads = 1 << few;
+    int heads = 1 << fx_below(rng, 3);
     size_t d = dims[fx_below(rng, 11)], d16 = (d + 15) / 16 * 16;
-    size_t parts = (d + K_SPREAD - 1) / K_SPREAD;
+    size_t parts = (d + K_HADAMARD - 1) / K_HADAMARD;
     size_t slots = 64 * (1 + fx_below(rng, 3)), m = 1 + fx_below(rng, TOKENS);
     size_t length = 1 + fx_below(rng, (u32)(slots - m));
     size_t lo = fx_below(rng, trial % 3 ? 1 : 500);
@@ -518,9 +518,9 @@ static void attend(k_cache kind, int trial, uint64_t *rng)
     size_t size = kind == K_F32 ? 4 : 2;
     numbers(q, rows * d, trial % 2, rng);
     for (size_t r = 0; r < rows && kind == K_I8; r++)
-        for (size_t i = 0; i < d; i += K_SPREAD) {
-            size_t n = min_size(K_SPREAD, d - i);
-            f32 *k = q_scale + 2 * (r * parts + i / K_SPREAD);
+        for (size_t i = 0; i < d; i += K_HADAMARD) {
+            size_t n = min_size(K_HADAMARD, d - i);
+            f32 *k = q_scale + 2 * (r * parts + i / K_HADAMARD);
             k[0] = scalar()->to_i8(q + r * d + i, n, q8 + r * d16 + i);
             k[1] = 0;
             for (size_t j = i; j < i + n; j++) {
@@ -540,13 +540,14 @@ static void attend(k_cache kind, int trial, uint64_t *rng)
                  .n_slots = slots, .m = m, .hi = hi,
                  .window = lo ? length : 0, .scale = 1 / sqrtf((f32)d),
                  .q_heads = (size_t)heads, .out = want, .out_head = d,
-                 .out_token = (size_t)heads * d};
-    scalar()->attend[kind][few](&a);
+                 .out_token = (size_t)heads * d, .kind = kind,
+                 .group = (size_t)heads};
+    k_attend(scalar(), &a);
     a.out = y;
     const k_row *k;
     EACH_ROW(k) {
         memset(y, 0x77, sizeof y);
-        k->attend[kind][few](&a);
+        k_attend(k, &a);
         if (!CHECK(same_floats(y, want, d * rows)))
             printf("%s: head of %d, %d slots, %d to %d\n", k->name, (int)d,
                    (int)slots, (int)lo, (int)hi);
@@ -554,12 +555,12 @@ static void attend(k_cache kind, int trial, uint64_t *rng)
     /* Together or alone: the same bits. */
     for (size_t r = 0; r < rows; r++) {
         k_query one = a;
-        one.m = 1;
+        one.m = one.group = 1;
         one.hi = hi + r / (size_t)heads;
         one.q = q + r * d;
         one.q8 = q8 + r * d16;
         one.q_scale = q_scale + 2 * r * parts;
-        scalar()->attend[kind][0](&one);
+        k_attend(scalar(), &one);
         CHECK(same_floats(y, want + r * d, d));
     }
     double p[SLOTS], top = -INFINITY, sum = 0;
