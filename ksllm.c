@@ -58,8 +58,9 @@
  *   - fma only where written; no contraction by the compiler. Own exp, log,
  *     sin, cos; libm gives nothing but sqrt, which IEEE 754 defines exactly.
  *   - Attention goes over blocks of 64 keys at fixed absolute positions. With
- *     the int8 cache, whose keys and values are rotated (k_hadamard), scores are
- *     exact integer sums over 64 dimensions and values over a block of keys.
+ *     the int8 cache, whose keys and values are rotated (k_hadamard), scores
+ *     are exact integer sums over 64 dimensions and values over a block of
+ *     keys.
  *
  * NOT TAKEN: weights of a prompt quantized anew, with one scale for 256, which
  * would take sdot from 3.6 to 2.7 and smmla from 2.8 to 1.9 instructions for 32
@@ -1452,7 +1453,9 @@ typedef struct {
 
 /* Of an int8 cache and its queries: bytes of a row, scales of a key. */
 KS_INLINE size_t k_padded(size_t n) { return (n + 15) / 16 * 16; }
-KS_INLINE size_t k_scales(size_t n) { return (n + K_HADAMARD - 1) / K_HADAMARD; }
+KS_INLINE size_t k_scales(size_t n) {
+    return (n + K_HADAMARD - 1) / K_HADAMARD;
+}
 
 KS_INLINE f32 *k_out(const k_query *a, size_t t, size_t head) {
     return a->out + t * a->out_token + head * a->out_head;
@@ -1469,6 +1472,45 @@ KS_NOINLINE void k_tail(
 KS_INLINE void k_fetch(const u8 *p, size_t n) {
     for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
+
+#if defined KS_X86
+/* x86: 256 weights of 16 rows, four to a step, and what stands beside them. For
+ * blocks of 32 that is d and dmin of each; for one of 256 also the scale of
+ * each span, twice, and for two spans at a time, in the order of x_span_sums,
+ * their minima or, where weights have a bias, their scales. */
+typedef struct {
+    u8 p[64][16][4];
+    f32 d[8][16], dmin[8][16];
+    i32 scale[16][16], side[8][16];
+} x_panel;
+
+/* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on. */
+typedef struct {
+    const i8 *x[8];
+    const i16 *sums[8];
+    const f32 *dx[8];
+} x_tokens;
+
+/* Lays out n blocks of 16 rows, from `at` on; `next` is fetched meanwhile. */
+typedef void (*x_layer)(x_panel *to, const u8 *const *row, size_t at,
+    size_t n, const u8 *next, bool raise);
+/* acc[token][row] += panel times T tokens. */
+typedef void (*x_tiler)(const x_panel *w, const x_tokens *in, size_t T,
+    size_t n, const blk_type *b, f32 *acc);
+
+/* T tokens from t on, inputs k0 and after; the last of m is repeated. */
+KS_NOINLINE KS_UNUSED void x_tokens_at(const k_acts *a, size_t n_block,
+    size_t k0, size_t t, size_t m, size_t T, x_tokens *in) {
+    const int kind = n_block == 256, shift = kind ? 8 : 5;
+    size_t at = t * a->n_in + k0;
+    for (size_t k = 0; k < T; k++) {
+        in->x[k] = a->q[kind] + at;
+        in->sums[k] = a->sum[kind] + at / 16;
+        in->dx[k] = a->d[kind] + (at >> shift);
+        if (k + 1 < m) at += a->n_in;
+    }
+}
+#endif
 
 #define KS_PASTE_(a, b) a##_##b
 #define KS_PASTE(a, b) KS_PASTE_(a, b)
@@ -1519,8 +1561,9 @@ KS_TARGET_BEGIN(KS_FOR)
 
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
- * made by adding 1.5 * 2^23). v_sum: the fixed tree; half the distance at each
- * step, v[i] + v[i + 8] first. v_top: the largest. v_store_i8: values that are integers already.
+ * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first, then
+ * half the distance at each step. v_top: the largest. v_store_i8: values that
+ * are integers already.
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
@@ -2449,10 +2492,10 @@ V_INLINE void KS_NAME(x_group)(const KS_NAME(xraw) *raw, ksllm_type type,
 }
 
 /* What belongs to the weights of a block of 256, a lane for each row: the
- * scale of each span, twice, as a pair; pairs of scales and of minima of the
- * spans 4 * i + j and 4 * i + j + 2, for j = 0 and 1, at [2 * i + j]. */
+ * scale of each span, twice, as a pair; pairs of minima, or else of scales, of
+ * the spans 4 * i + j and 4 * i + j + 2, for j = 0 and 1, at [2 * i + j]. */
 typedef struct {
-    __m256i scale[16], scales[8], mins[8];
+    __m256i scale[16], side[8];
     __m256 d, dmin;
 } KS_NAME(xlanes);
 
@@ -2547,12 +2590,11 @@ V_INLINE void KS_NAME(x_lanes)(
             to->scale[4 * i + j] = _mm256_srai_epi16(
                 _mm256_shuffle_epi8(s[i], pick), 8);
         }
-        to->scales[2 * i] =
-            _mm256_srai_epi16(_mm256_slli_epi16(s[i], 8), 8);
-        to->scales[2 * i + 1] = _mm256_srai_epi16(s[i], 8);
-        if (!b->has_min) continue;
-        to->mins[2 * i] = _mm256_and_si256(m[i], _mm256_set1_epi16(255));
-        to->mins[2 * i + 1] = _mm256_srli_epi16(m[i], 8);
+        to->side[2 * i] = b->has_min
+            ? _mm256_and_si256(m[i], _mm256_set1_epi16(255))
+            : _mm256_srai_epi16(_mm256_slli_epi16(s[i], 8), 8);
+        to->side[2 * i + 1] = b->has_min ? _mm256_srli_epi16(m[i], 8)
+                                         : _mm256_srai_epi16(s[i], 8);
     }
     const size_t last = (size_t)b->bytes / 16 * 4 + 3;
     const bool first = b->d < 16; /* else in the last dword */
@@ -2567,7 +2609,7 @@ V_INLINE void KS_NAME(x_lanes)(
  * A stretch begins at each multiple of 16, and the last 16 bytes are one if the
  * block does not end with one. With IQ4_XS all but the first begin 8 bytes
  * before, so that each has the nibbles of a group. */
-__attribute__((noinline)) static void KS_NAME(x_block256)(
+KS_NOINLINE KS_UNUSED void KS_NAME(x_block256)(
     const u8 *const *row, size_t at, ksllm_type type, KS_NAME(xraw) *raw,
     KS_NAME(xlanes) *lanes) {
     const size_t bytes = BLK_TYPES[type].bytes;
@@ -2588,11 +2630,11 @@ __attribute__((noinline)) static void KS_NAME(x_block256)(
 /* A token's sums of the spans of a block of 256, in the order of the pairs in
  * xlanes. */
 V_INLINE void KS_NAME(x_span_sums)(
-    const i16 *sums, ksllm_type type, i16 *to) {
+    const i16 *sums, int span, i16 *to) {
     const __m256i swap = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
     __m256i s = KS_NAME(x_load)(sums);
-    if (BLK_TYPES[type].span == 32) {
+    if (span == 32) {
         s = _mm256_madd_epi16(s, _mm256_set1_epi16(1));
         s = _mm256_permute4x64_epi64(_mm256_packs_epi32(s, s), 0x08);
     }
@@ -2786,7 +2828,7 @@ V_INLINE void KS_NAME(x_heads_of)(
 }
 
 /* Not inlined for the same reason as x_block256. */
-__attribute__((noinline)) static void KS_NAME(x_heads)(
+KS_NOINLINE KS_UNUSED void KS_NAME(x_heads)(
     const u8 *p, ksllm_type type, KS_NAME(xheads) *to) {
 #define HEADS(t) KS_NAME(x_heads_of)(p, t, to)
     X_TYPE_OF_256(type, HEADS);
@@ -2903,7 +2945,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
 
 /* ---- few tokens ---- */
 
-enum { KS_NAME(FEW) = 8 }; /* tokens up to which k_direct is faster */
+enum { KS_NAME(FEW) = 8 }; /* tokens up to which 8 rows at a time are faster */
 
 /* Eight rows times m tokens; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
@@ -2995,31 +3037,27 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
             const size_t from = (t0 + t) * n_in + 256 * i;
             const f32 dx = a->d[1][from / 256];
             i16 sums[16];
-            __m256i o = _mm256_setzero_si256(), u = o, v = p[t];
-            if ((b->bias && !is_signed) || b->has_min)
-                KS_NAME(x_span_sums)(a->sum[1] + from / 16, type, sums);
+            const bool lower = b->bias && !is_signed;
+            __m256i o = _mm256_setzero_si256(), v = p[t];
+            if (lower || b->has_min)
+                KS_NAME(x_span_sums)(a->sum[1] + from / 16, b->span, sums);
             KS_UNROLL
-            for (int k = 0; k < 128 / b->span; k++) {
-                __m256i pair = KS_NAME(x_dword)(sums + 2 * k);
-                if (b->bias && !is_signed)
-                    o = _mm256_add_epi32(
-                        o, _mm256_madd_epi16(pair, l.scales[k]));
-                if (b->has_min)
-                    u = _mm256_add_epi32(
-                        u, _mm256_madd_epi16(pair, l.mins[k]));
-            }
-            if (b->bias && !is_signed)
+            for (int k = 0; k < 128 / b->span && (lower || b->has_min); k++)
+                o = _mm256_add_epi32(o, _mm256_madd_epi16(
+                    KS_NAME(x_dword)(sums + 2 * k), l.side[k]));
+            if (lower)
                 v = _mm256_sub_epi32(
                     v, _mm256_mullo_epi32(o, _mm256_set1_epi32(b->bias)));
             vr y = vr_add(vr_load(acc + 8 * t), v, l.d, dx);
-            if (b->has_min) y = vr_add(y, u, l.dmin, dx);
+            if (b->has_min) y = vr_add(y, o, l.dmin, dx);
             vr_store(acc + 8 * t, y);
         }
     }
 }
 
-V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
-    const size_t m = p->m;
+/* m is p->m or, where only that is wanted, 1. */
+V_INLINE void KS_NAME(k_direct)(
+    const k_product *p, const size_t m, ksllm_type type) {
     const u8 *row[8];
     f32 acc[KS_NAME(FEW) * 8];
     if (BLK_TYPES[type].n == 256 && m == 1) {
@@ -3055,7 +3093,8 @@ V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
 #if defined KS_VNNI && !defined KS_AVXVNNI
 
 typedef __m512i KS_NAME(xv);
-enum { KS_NAME(HALVES) = 1 };
+typedef __m512 KS_NAME(xf);
+enum { KS_NAME(HALVES) = 1, KS_NAME(SHORT) = 0 };
 #define KS_XV(op) _mm512_##op
 
 V_INLINE __m512i KS_NAME(xv_load)(const void *p) {
@@ -3081,17 +3120,22 @@ V_INLINE __m512i KS_NAME(xv_scaled)(
 V_INLINE __m512i KS_NAME(xv_pairs)(__m512i p, __m512i a, __m512i b) {
     return _mm512_dpwssd_epi32(p, a, b);
 }
-/* acc = fma((float)p * d, dx, acc) */
-V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m512i p, const f32 *d, f32 dx) {
+/* fma((float)p * d, dx, acc) */
+V_INLINE __m512 KS_NAME(xv_fma)(
+    __m512 acc, __m512i p, const f32 *d, f32 dx) {
     __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(p), _mm512_loadu_ps(d));
-    _mm512_storeu_ps(acc,
-        _mm512_fmadd_ps(v, _mm512_set1_ps(dx), _mm512_loadu_ps(acc)));
+    return _mm512_fmadd_ps(v, _mm512_set1_ps(dx), acc);
 }
 
 #else
 
 typedef __m256i KS_NAME(xv);
-enum { KS_NAME(HALVES) = 2 };
+typedef __m256 KS_NAME(xf);
+#if defined KS_VNNI
+enum { KS_NAME(HALVES) = 2, KS_NAME(SHORT) = 0 };
+#else
+enum { KS_NAME(HALVES) = 2, KS_NAME(SHORT) = 1 }; /* sums of 16 bits */
+#endif
 #define KS_XV(op) _mm256_##op
 
 V_INLINE __m256i KS_NAME(xv_load)(const void *p) {
@@ -3112,8 +3156,9 @@ V_INLINE __m256i KS_NAME(xv_scaled)(
 V_INLINE __m256i KS_NAME(xv_pairs)(__m256i p, __m256i a, __m256i b) {
     return _mm256_add_epi32(p, _mm256_madd_epi16(a, b));
 }
-V_INLINE void KS_NAME(xv_finish)(f32 *acc, __m256i p, const f32 *d, f32 dx) {
-    vr_store(acc, vr_add(vr_load(acc), p, vr_load(d), dx));
+V_INLINE __m256 KS_NAME(xv_fma)(
+    __m256 acc, __m256i p, const f32 *d, f32 dx) {
+    return vr_add(acc, p, vr_load(d), dx);
 }
 
 #endif
@@ -3133,43 +3178,34 @@ V_INLINE KS_NAME(xv) KS_NAME(xv_less)(
 
 enum { KS_NAME(TILE) = 8 / KS_NAME(HALVES) }; /* tokens */
 
-/* 256 weights of 16 rows as x_step takes them, and what stands beside them: for
- * blocks of 32 d and dmin of each, for one of 256 as in xlanes. */
-typedef struct {
-    u8 p[64][16][4];
-    f32 d[8][16], dmin[8][16];
-    i32 scale[16][16], scales[8][16], mins[8][16];
-} KS_NAME(panel);
-
-/* 32 weights of eight rows to half h of the panel, from step k on. */
-V_INLINE void KS_NAME(x_lay)(
-    KS_NAME(panel) *to, size_t k, int h, ksllm_type type, const __m256i *w) {
+/* Half h of a panel: eight rows. Weights whose bias is 128 are raised by it
+ * where that is wanted. */
+V_INLINE void KS_NAME(x_lay)(x_panel *to, size_t k, int h, ksllm_type type,
+    bool raise, const __m256i *w) {
+    const __m256i up = _mm256_set1_epi8(raise ? -128 : 0);
     KS_UNROLL
-    for (size_t i = 0; i < 8; i++) {
-        __m256i v = KS_NAME(x_signed)(type) ? w[i]
-            : KS_NAME(x_raised)(w[i], type);
-        _mm256_storeu_si256((void *)to->p[k + i][8 * h], v);
+    for (size_t i = 0; i < 8; i++)
+        _mm256_storeu_si256((void *)to->p[k + i][8 * h],
+            BLK_TYPES[type].bias == 128 ? _mm256_xor_si256(w[i], up) : w[i]);
+}
+
+V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
+    size_t at, size_t n, const u8 *next, bool raise, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    k_fetch(next, 8 * n * b->bytes);
+    for (size_t i = 0; i < n; i++, at += b->bytes) {
+        __m256i w[8];
+        KS_NAME(x_block)(row, at, type, w);
+        KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
+        vr_store(to->d[i] + 8 * h, KS_NAME(x_halves)(row, at + b->d));
+        if (b->has_min)
+            vr_store(to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
     }
 }
 
-/* Half h of a panel: eight rows. */
-V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
-    const u8 *const *row, size_t at, size_t n_blocks, ksllm_type type,
-    const u8 *next) {
+V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
+    size_t at, const u8 *next, bool raise, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    __m256i w[8];
-    if (b->n == 32) {
-        k_fetch(next, 8 * n_blocks * b->bytes);
-        for (size_t i = 0; i < n_blocks; i++, at += b->bytes) {
-            KS_NAME(x_block)(row, at, type, w);
-            KS_NAME(x_lay)(to, 8 * i, h, type, w);
-            vr_store(to->d[i] + 8 * h, KS_NAME(x_halves)(row, at + b->d));
-            if (b->has_min)
-                vr_store(
-                    to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
-        }
-        return;
-    }
     KS_NAME(xraw) raw;
     KS_NAME(xlanes) l;
     KS_NAME(x_block256)(row, at, type, &raw, &l);
@@ -3177,168 +3213,209 @@ V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, int h,
     for (size_t u = 0; u < 8 / (size_t)unit; u++) {
         KS_UNROLL
         for (int g = 0; g < unit; g++) {
+            __m256i w[8];
             k_fetch(next, b->bytes);
             next += b->bytes;
             KS_NAME(x_group)(&raw, type, u, g, w);
-            KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type, w);
+            KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type,
+                raise, w);
         }
     }
     for (int i = 0; i < 256 / b->span; i++)
         _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
-    for (int i = 0; i < 128 / b->span; i++) {
-        _mm256_storeu_si256((void *)(to->scales[i] + 8 * h), l.scales[i]);
-        if (b->has_min)
-            _mm256_storeu_si256((void *)(to->mins[i] + 8 * h), l.mins[i]);
-    }
+    for (int i = 0; i < 128 / b->span; i++)
+        _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
     vr_store(to->d[0] + 8 * h, l.d);
     vr_store(to->dmin[0] + 8 * h, l.dmin);
 }
 
+V_INLINE void KS_NAME(x_lay_any)(x_panel *to, const u8 *const *row, size_t at,
+    size_t n, const u8 *next, bool raise, ksllm_type type) {
+    for (int h = 0; h < 2; h++, row += 8, next += 8 * n * BLK_TYPES[type].bytes)
+        if (BLK_TYPES[type].n == 32)
+            KS_NAME(x_lay32)(to, h, row, at, n, next, raise, type);
+        else
+            KS_NAME(x_lay256)(to, h, row, at, next, raise, type);
+}
+
 /* Four weights of a tile: s[HALVES * token + half]. */
-V_INLINE void KS_NAME(x_tile_step)(const u8 (*w)[4], const i8 *const *x,
-    size_t at, bool first, bool is_signed, KS_NAME(xv) *s) {
+V_INLINE void KS_NAME(x_tile_step)(const u8 (*w)[4], const x_tokens *in,
+    size_t at, bool first, bool is_signed, const int T, KS_NAME(xv) *s) {
     KS_NAME(xv) v[KS_NAME(HALVES)];
     KS_UNROLL
     for (int h = 0; h < KS_NAME(HALVES); h++)
         v[h] = KS_NAME(xv_load)(w[8 * h]);
     KS_UNROLL
-    for (int j = 0; j < 8; j++)
+    for (int j = 0; j < KS_NAME(HALVES) * T; j++)
         s[j] = KS_NAME(xv_step)(s[j], v[j % KS_NAME(HALVES)],
-            KS_NAME(xv_dword)(x[j / KS_NAME(HALVES)] + at), first, is_signed);
+            KS_NAME(xv_dword)(in->x[j / KS_NAME(HALVES)] + at), first,
+            is_signed);
 }
 
-V_INLINE void KS_NAME(x_tile)(const u8 (*w)[16][4], const i8 *const *x,
-    size_t at, const int n, bool is_signed, KS_NAME(xv) *s) {
+/* n of these. Where sums have 16 bits a loop of eight is faster, 177 against
+ * 158 Gop/s, though it takes 0.1 instructions more in 5. */
+V_INLINE void KS_NAME(x_tile_steps)(const u8 (*w)[16][4], const x_tokens *in,
+    size_t at, const int n, bool is_signed, bool looped, const int T,
+    KS_NAME(xv) *s) {
+    if (looped) {
+        KS_UNROLL
+        for (int j = 0; j < KS_NAME(HALVES) * T; j++)
+            s[j] = KS_NAME(xv_zero)();
+        KS_ROLLED
+        for (int k = 0; k < n; k++)
+            KS_NAME(x_tile_step)(
+                w[k], in, at + 4 * (size_t)k, false, is_signed, T, s);
+        return;
+    }
     KS_UNROLL
     for (int k = 0; k < n; k++)
         KS_NAME(x_tile_step)(
-            w[k], x, at + 4 * (size_t)k, k == 0, is_signed, s);
+            w[k], in, at + 4 * (size_t)k, k == 0, is_signed, T, s);
 }
 
-#if !defined KS_VNNI
-/* The same as a loop: 0.1 instructions more in 5, but 177 against 158 Gop/s. */
-V_INLINE void KS_NAME(x_tile_loop)(const u8 (*w)[16][4], const i8 *const *x,
-    size_t at, const int n, __m256i *s) {
+/* acc[token][row] += sums of block i, less the bias, and its minima. */
+V_INLINE void KS_NAME(x_tile32_end)(const x_panel *w, size_t i,
+    const x_tokens *in, const KS_NAME(xv) *p, const int T, bool lower,
+    int bias, bool has_min, f32 *acc) {
+    const KS_NAME(xv) times = KS_NAME(xv_both)(has_min ? 1 : (i16)-bias);
     KS_UNROLL
-    for (int j = 0; j < 8; j++) s[j] = KS_NAME(xv_zero)();
-    KS_ROLLED
-    for (int k = 0; k < n; k++)
-        KS_NAME(x_tile_step)(w[k], x, at + 4 * (size_t)k, false, false, s);
+    for (int j = 0; j < KS_NAME(HALVES) * T; j++) {
+        const int t = j / KS_NAME(HALVES), h = j % KS_NAME(HALVES);
+        const KS_NAME(xv) pair = KS_NAME(xv_dword)(in->sums[t] + 2 * i);
+        const f32 scale = in->dx[t][i];
+        f32 *to = acc + 16 * t + 8 * h;
+        KS_NAME(xf) sum = KS_NAME(xv_fma)(KS_XV(loadu_ps)(to),
+            lower ? KS_NAME(xv_pairs)(p[j], pair, times) : p[j],
+            w->d[i] + 8 * h, scale);
+        if (has_min)
+            sum = KS_NAME(xv_fma)(sum,
+                KS_NAME(xv_pairs)(KS_NAME(xv_zero)(), pair, times),
+                w->dmin[i] + 8 * h, scale);
+        KS_XV(storeu_ps)(to, sum);
+    }
 }
-#endif
 
-/* acc[token][row] += block i of 32 weights times a tile. */
-V_INLINE void KS_NAME(x_tile32)(const KS_NAME(panel) *w, size_t i,
-    const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
-    ksllm_type type, f32 *acc) {
-    const blk_type *b = &BLK_TYPES[type];
-    const bool is_signed = KS_NAME(x_signed)(type);
-    const int n = KS_NAME(x_steps)(type, is_signed);
+/* Block i of 32 weights times a tile; n steps may be added up. */
+V_INLINE void KS_NAME(x_tile32)(const x_panel *w, size_t i,
+    const x_tokens *in, const int n, bool is_signed, const int T, int bias,
+    bool has_min, f32 *acc) {
     KS_NAME(xv) p[8], s[8];
     KS_UNROLL
     for (int k = 0; k < 8; k += n) {
         KS_FENCE;
-        const u8 (*step)[16][4] = w->p + 8 * i + k;
-        const size_t at = 32 * i + 4 * (size_t)k;
-#if !defined KS_VNNI
-        if (!is_signed && n == 8) KS_NAME(x_tile_loop)(step, x, at, n, s);
-        else
-#endif
-        KS_NAME(x_tile)(step, x, at, n, is_signed, s);
+        KS_NAME(x_tile_steps)(w->p + 8 * i + k, in, 32 * i + 4 * (size_t)k, n,
+            is_signed, KS_NAME(SHORT) && !is_signed && n == 8, T, s);
         KS_UNROLL
-        for (int j = 0; j < 8; j++) {
+        for (int j = 0; j < KS_NAME(HALVES) * T; j++) {
             s[j] = KS_NAME(xv_whole)(s[j], is_signed);
             p[j] = k ? KS_NAME(xv_add)(p[j], s[j]) : s[j];
         }
     }
-    KS_UNROLL
-    for (int j = 0; j < 8; j++) {
-        const int t = j / KS_NAME(HALVES), h = j % KS_NAME(HALVES);
-        const KS_NAME(xv) sum = KS_NAME(xv_dword)(sums[t] + 2 * i);
-        const f32 scale = dx[t][i];
-        f32 *to = acc + 16 * t + 8 * h;
-        if (b->bias && !is_signed)
-            p[j] = KS_NAME(xv_pairs)(
-                p[j], sum, KS_NAME(xv_both)((i16)-b->bias));
-        KS_NAME(xv_finish)(to, p[j], w->d[i] + 8 * h, scale);
-        if (b->has_min)
-            KS_NAME(xv_finish)(to, KS_NAME(xv_pairs)(KS_NAME(xv_zero)(), sum,
-                KS_NAME(xv_both)(1)), w->dmin[i] + 8 * h, scale);
-    }
+    if (!is_signed && has_min)
+        KS_NAME(x_tile32_end)(w, i, in, p, T, false, 0, true, acc);
+    else
+        KS_NAME(x_tile32_end)(w, i, in, p, T, !is_signed, bias, false, acc);
 }
 
 /* The same with the panel's one block of 256. */
-V_INLINE void KS_NAME(x_tile256)(const KS_NAME(panel) *w,
-    const i8 *const *x, const i16 *const *sums, const f32 *const *dx,
-    ksllm_type type, f32 *acc) {
-    const blk_type *b = &BLK_TYPES[type];
-    const bool is_signed = KS_NAME(x_signed)(type);
-    const bool lower = b->bias && !is_signed;
-    const int n = KS_NAME(x_steps)(type, is_signed);
+V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
+    const int n, bool is_signed, const int T, int span, int bias,
+    bool has_min, f32 *acc) {
+    const int shift = span == 32 ? 3 : 2, V = KS_NAME(HALVES) * T;
     KS_NAME(xv) p[8], s[8];
     KS_UNROLL
-    for (int j = 0; j < 8; j++) p[j] = KS_NAME(xv_zero)();
+    for (int j = 0; j < V; j++) p[j] = KS_NAME(xv_zero)();
     for (int k = 0; k < 64; k += n) {
-        KS_NAME(x_tile)(w->p + k, x, (size_t)(4 * k), n, is_signed, s);
-        const i32 *scale = w->scale[4 * k / b->span];
+        const i32 *scale = w->scale[k >> shift];
+        KS_NAME(x_tile_steps)(
+            w->p + k, in, (size_t)(4 * k), n, is_signed, false, T, s);
         KS_UNROLL
-        for (int j = 0; j < 8; j++)
+        for (int j = 0; j < V; j++)
             p[j] = KS_NAME(xv_scaled)(p[j], s[j],
                 KS_NAME(xv_load)(scale + j % KS_NAME(HALVES) * 8), is_signed);
     }
-    for (int t = 0; t < KS_NAME(TILE); t++) {
-        i16 span[16];
-        if (lower || b->has_min) KS_NAME(x_span_sums)(sums[t], type, span);
+    for (int t = 0; t < T; t++) {
+        i16 sums[16];
+        if (!is_signed) KS_NAME(x_span_sums)(in->sums[t], span, sums);
         for (int h = 0; h < KS_NAME(HALVES); h++) {
-            KS_NAME(xv) o = KS_NAME(xv_zero)(), u = o;
-            KS_UNROLL
-            for (int k = 0; k < 128 / b->span; k++) {
-                KS_NAME(xv) pair = KS_NAME(xv_dword)(span + 2 * k);
-                if (lower)
-                    o = KS_NAME(xv_pairs)(
-                        o, pair, KS_NAME(xv_load)(w->scales[k] + 8 * h));
-                if (b->has_min)
-                    u = KS_NAME(xv_pairs)(
-                        u, pair, KS_NAME(xv_load)(w->mins[k] + 8 * h));
-            }
+            KS_NAME(xv) o = KS_NAME(xv_zero)(), v = p[KS_NAME(HALVES) * t + h];
             f32 *to = acc + 16 * t + 8 * h;
-            KS_NAME(xv) v = p[KS_NAME(HALVES) * t + h];
-            if (lower) v = KS_NAME(xv_less)(v, o, b->bias);
-            KS_NAME(xv_finish)(to, v, w->d[0] + 8 * h, *dx[t]);
-            if (b->has_min)
-                KS_NAME(xv_finish)(to, u, w->dmin[0] + 8 * h, *dx[t]);
+            for (int k = 0; k < 128 / span && !is_signed; k += 4)
+                KS_UNROLL
+                for (int i = k; i < k + 4; i++)
+                    o = KS_NAME(xv_pairs)(o, KS_NAME(xv_dword)(sums + 2 * i),
+                        KS_NAME(xv_load)(w->side[i] + 8 * h));
+            if (bias && !is_signed) v = KS_NAME(xv_less)(v, o, bias);
+            KS_NAME(xf) sum = KS_NAME(xv_fma)(
+                KS_XV(loadu_ps)(to), v, w->d[0] + 8 * h, *in->dx[t]);
+            if (has_min)
+                sum = KS_NAME(xv_fma)(
+                    sum, o, w->dmin[0] + 8 * h, *in->dx[t]);
+            KS_XV(storeu_ps)(to, sum);
         }
     }
 }
 
-/* The panel at weights [k0, k0 + 32 or 256 * n_blocks) with tokens [t0, t0 +
- * m). A tile that is not full repeats its last token. */
-V_INLINE void KS_NAME(k_panel_tokens)(const KS_NAME(panel) *w, const k_acts *a,
-    size_t k0, size_t n_blocks, size_t t0, size_t m, ksllm_type type,
-    f32 *acc) {
-    const size_t nb = BLK_TYPES[type].n;
-    const int kind = nb == 256;
-    for (size_t t = 0; t < m; t += KS_NAME(TILE)) {
-        const i8 *x[KS_NAME(TILE)];
-        const i16 *sums[KS_NAME(TILE)];
-        const f32 *dx[KS_NAME(TILE)];
-        for (size_t k = 0; k < KS_NAME(TILE); k++) {
-            size_t at = (t0 + min_size(t + k, m - 1)) * a->n_in + k0;
-            x[k] = a->q[kind] + at;
-            sums[k] = a->sum[kind] + at / 16;
-            dx[k] = a->d[kind] + at / nb;
-        }
-        if (nb == 256)
-            KS_NAME(x_tile256)(w, x, sums, dx, type, acc + 16 * t);
-        for (size_t i = 0; nb == 32 && i < n_blocks; i++)
-            KS_NAME(x_tile32)(w, i, x, sums, dx, type, acc + 16 * t);
-    }
+V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
+    size_t n_blocks, const blk_type *b, const int nb, const int n,
+    bool is_signed, const int T, f32 *acc) {
+    const int bias = b->bias;
+    const bool has_min = b->has_min;
+    if (nb == 256)
+        KS_NAME(x_tile256)(
+            w, in, n, is_signed, T, b->span, bias, has_min, acc);
+    for (size_t i = 0; nb == 32 && i < n_blocks; i++)
+        KS_NAME(x_tile32)(w, i, in, n, is_signed, T, bias, has_min, acc);
 }
 
-V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
+/* One function for all formats of a shape: blocks of nb weights of which n
+ * steps may be added up, signed ones or not. T is TILE or, where that is 8,
+ * also 2 or 4. */
+#define SHAPE(name, nb, n, is_signed)                                          \
+    static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
+        size_t n_blocks, const blk_type *b, f32 *acc) {                        \
+        if (KS_NAME(TILE) == 8 && T == 2)                                      \
+            KS_NAME(x_tile)(w, in, n_blocks, b, nb, n, is_signed, 2, acc);     \
+        else if (KS_NAME(TILE) == 8 && T == 4)                                 \
+            KS_NAME(x_tile)(w, in, n_blocks, b, nb, n, is_signed, 4, acc);     \
+        else                                                                   \
+            KS_NAME(x_tile)(                                                   \
+                w, in, n_blocks, b, nb, n, is_signed, KS_NAME(TILE), acc);     \
+    }
+SHAPE(x_tile32_8, 32, 8, false)
+SHAPE(x_tile256_8, 256, 8, false)
+SHAPE(x_tile256_4, 256, 4, false)
+#if !defined KS_VNNI
+SHAPE(x_tile32_4, 32, 4, false)
+SHAPE(x_tile32_signed, 32, 8, true)
+SHAPE(x_tile256_2, 256, 2, false)
+SHAPE(x_tile256_signed, 256, 8, true)
+#endif
+#undef SHAPE
+
+V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
+    const bool is_signed = KS_NAME(x_signed)(type);
+    const int n = KS_NAME(x_steps)(type, is_signed);
+#if !defined KS_VNNI
+    if (BLK_TYPES[type].n == 32)
+        return is_signed ? KS_NAME(x_tile32_signed)
+            : n == 8     ? KS_NAME(x_tile32_8)
+                         : KS_NAME(x_tile32_4);
+    if (is_signed) return KS_NAME(x_tile256_signed);
+    if (n == 2) return KS_NAME(x_tile256_2);
+#endif
+    return BLK_TYPES[type].n == 32 ? KS_NAME(x_tile32_8)
+        : n == 8                   ? KS_NAME(x_tile256_8)
+                                   : KS_NAME(x_tile256_4);
+}
+
+static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
     enum { TOKENS = 64 }; /* whose sums stay in the first-level cache */
-    const size_t nb = BLK_TYPES[type].n, n = p->acts->n_in;
-    KS_NAME(panel) w;
+    const blk_type *b = &BLK_TYPES[p->type];
+    const size_t n = p->acts->n_in;
+    const bool raise = !KS_NAME(x_signed)(p->type);
+    x_panel w;
+    x_tokens in;
     f32 acc[TOKENS * 16];
     const u8 *row[16];
     for (size_t t0 = 0; t0 < p->m; t0 += TOKENS)
@@ -3349,16 +3426,17 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
                 row[r] = p->w + (r0 + min_size(r, n_rows - 1)) * p->row_bytes;
             const u8 *next = p->n_rows - r0 >= 32 ? row[0] + 16 * p->row_bytes
                                                   : row[0];
-            memset(acc, 0, sizeof acc);
+            memset(acc, 0, (m + 7) / 8 * 8 * 16 * sizeof *acc);
             for (size_t k = 0; k < n; k += 256) {
-                size_t n_blocks = min_size(256, n - k) / nb;
-                size_t at = k / nb * BLK_TYPES[type].bytes;
-                size_t size = n_blocks * BLK_TYPES[type].bytes;
-                for (size_t h = 0; h < 2; h++)
-                    KS_NAME(k_panel_build)(&w, (int)h, row + 8 * h, at,
-                        n_blocks, type, next + 16 * at + 8 * h * size);
-                KS_NAME(k_panel_tokens)(
-                    &w, p->acts, k, n_blocks, t0, m, type, acc);
+                size_t n_blocks = min_size(256, n - k) / b->n;
+                size_t at = k / b->n * b->bytes;
+                lay(&w, row, at, n_blocks, next + 16 * at, raise);
+                for (size_t t = 0, T; t < m; t += T) {
+                    T = KS_NAME(TILE) == 4 || m - t > 4 ? KS_NAME(TILE)
+                        : m - t > 2                     ? 4 : 2;
+                    x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
+                    tile(&w, &in, T, n_blocks, b, acc + 16 * t);
+                }
             }
             for (size_t t = 0; t < m; t++)
                 memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 16 * t,
@@ -4793,7 +4871,7 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
             p->acts->x, p->m, type, p->y + r, p->y_stride);
 }
 
-#if !defined KS_SCALAR
+#if defined KS_NEON
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
     if (p->m > KS_NAME(FEW)) KS_NAME(k_panel)(p, type);
     else KS_NAME(k_direct)(p, type);
@@ -4810,10 +4888,43 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         KS_NAME(k_product_any)(p);                                             \
     }
-#else
+#elif defined KS_NEON
 #define QUANTIZED(t)                                                           \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         KS_NAME(k_choose_form)(p, KSLLM_TYPE_##t);                             \
+    }
+#else
+/* Panels are laid out by the base's functions. What a row does for few tokens
+ * itself: AVX-512 one token, as from two on the tiles of 16 rows are faster;
+ * AVX-VNNI weights that are signed, as without it these take more steps. */
+#if !defined KS_BASE
+#define X_LAY(t)                                                               \
+    static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
+        size_t at, size_t n, const u8 *next, bool raise) {                     \
+        KS_NAME(x_lay_any)(to, row, at, n, next, raise, KSLLM_TYPE_##t);       \
+    }
+#define X_LAYER(t) KS_NAME(k_lay_##t)
+#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
+#else
+#define X_LAY(t)
+#define X_LAYER(t) KS_PASTE(k_lay_##t, KS_BASE)
+#define X_FEW(t)                                                               \
+    if (BLK_TYPES[KSLLM_TYPE_##t].bias == 128)                                 \
+        KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t);                            \
+    else                                                                       \
+        KS_PASTE(k_product_##t, KS_BASE)(p)
+#endif
+#define QUANTIZED(t)                                                           \
+    X_LAY(t)                                                                   \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        if (p->m > (KS_NAME(HALVES) == 1 ? 1 : KS_NAME(FEW)))                  \
+            KS_NAME(k_panel)(                                                  \
+                p, X_LAYER(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));           \
+        else if (KS_NAME(HALVES) == 1)                                         \
+            KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t);                           \
+        else {                                                                 \
+            X_FEW(t);                                                          \
+        }                                                                      \
     }
 #endif
 #define FLOATS(t)                                                              \
@@ -4839,6 +4950,9 @@ QUANTIZED(IQ4_NL)
 QUANTIZED(IQ4_XS)
 #undef QUANTIZED
 #undef FLOATS
+#undef X_LAY
+#undef X_LAYER
+#undef X_FEW
 
 /* ---- attention ----
  * The steps of k_attend (7f) for a block of keys and the heads that share it.
