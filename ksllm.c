@@ -2945,7 +2945,13 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
 
 /* ---- few tokens ---- */
 
-enum { KS_NAME(FEW) = 8 }; /* tokens up to which 8 rows at a time are faster */
+enum { /* tokens up to which 8 rows at a time are faster */
+#if defined KS_VNNI
+    KS_NAME(FEW) = 1,
+#else
+    KS_NAME(FEW) = 8,
+#endif
+};
 
 /* Eight rows times m tokens; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
@@ -3176,7 +3182,11 @@ V_INLINE KS_NAME(xv) KS_NAME(xv_less)(
         p, KS_XV(mullo_epi32)(o, KS_XV(set1_epi32)(bias)));
 }
 
-enum { KS_NAME(TILE) = 8 / KS_NAME(HALVES) }; /* tokens */
+enum { /* tokens of a tile, and of two smaller ones for what is left over */
+    KS_NAME(TILE) = 8 / KS_NAME(HALVES),
+    KS_NAME(MIDDLE) = KS_NAME(SHORT) ? 0 : 5 - KS_NAME(HALVES),
+    KS_NAME(LEAST) = KS_NAME(SHORT) ? 0 : 2,
+};
 
 /* Half h of a panel: eight rows. Weights whose bias is 128 are raised by it
  * where that is wanted. */
@@ -3369,15 +3379,16 @@ V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
 }
 
 /* One function for all formats of a shape: blocks of nb weights of which n
- * steps may be added up, signed ones or not. T is TILE or, where that is 8,
- * also 2 or 4. */
+ * steps may be added up, signed ones or not. */
 #define SHAPE(name, nb, n, is_signed)                                          \
     static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
         size_t n_blocks, const blk_type *b, f32 *acc) {                        \
-        if (KS_NAME(TILE) == 8 && T == 2)                                      \
-            KS_NAME(x_tile)(w, in, n_blocks, b, nb, n, is_signed, 2, acc);     \
-        else if (KS_NAME(TILE) == 8 && T == 4)                                 \
-            KS_NAME(x_tile)(w, in, n_blocks, b, nb, n, is_signed, 4, acc);     \
+        if (KS_NAME(LEAST) && T == KS_NAME(LEAST))                             \
+            KS_NAME(x_tile)(                                                   \
+                w, in, n_blocks, b, nb, n, is_signed, KS_NAME(LEAST), acc);    \
+        else if (KS_NAME(MIDDLE) && T == KS_NAME(MIDDLE))                      \
+            KS_NAME(x_tile)(                                                   \
+                w, in, n_blocks, b, nb, n, is_signed, KS_NAME(MIDDLE), acc);   \
         else                                                                   \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(TILE), acc);     \
@@ -3432,8 +3443,9 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
                 size_t at = k / b->n * b->bytes;
                 lay(&w, row, at, n_blocks, next + 16 * at, raise);
                 for (size_t t = 0, T; t < m; t += T) {
-                    T = KS_NAME(TILE) == 4 || m - t > 4 ? KS_NAME(TILE)
-                        : m - t > 2                     ? 4 : 2;
+                    T = m - t <= KS_NAME(LEAST)  ? KS_NAME(LEAST)
+                        : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
+                                                   : KS_NAME(TILE);
                     x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
                     tile(&w, &in, T, n_blocks, b, acc + 16 * t);
                 }
@@ -4894,9 +4906,9 @@ static void KS_NAME(k_product_any)(const k_product *p) {
         KS_NAME(k_choose_form)(p, KSLLM_TYPE_##t);                             \
     }
 #else
-/* Panels are laid out by the base's functions. What a row does for few tokens
- * itself: AVX-512 one token, as from two on the tiles of 16 rows are faster;
- * AVX-VNNI weights that are signed, as without it these take more steps. */
+/* Panels are laid out by the base's functions. With VNNI the tiles are faster
+ * from two tokens on; for one, AVX-VNNI has a kernel of its own only where
+ * weights are signed, which without it takes more steps. */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
@@ -4904,24 +4916,27 @@ static void KS_NAME(k_product_any)(const k_product *p) {
         KS_NAME(x_lay_any)(to, row, at, n, next, raise, KSLLM_TYPE_##t);       \
     }
 #define X_LAYER(t) KS_NAME(k_lay_##t)
-#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
 #else
 #define X_LAY(t)
 #define X_LAYER(t) KS_PASTE(k_lay_##t, KS_BASE)
+#endif
+#if defined KS_BASE && defined KS_AVXVNNI
 #define X_FEW(t)                                                               \
-    if (BLK_TYPES[KSLLM_TYPE_##t].bias == 128)                                 \
-        KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t);                            \
+    if (BLK_TYPES[KSLLM_TYPE_##t].bias != 128)                                 \
+        KS_PASTE(k_product_##t, KS_BASE)(p);                                   \
     else                                                                       \
-        KS_PASTE(k_product_##t, KS_BASE)(p)
+        KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
+#elif defined KS_VNNI
+#define X_FEW(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
+#else
+#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
 #endif
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        if (p->m > (KS_NAME(HALVES) == 1 ? 1 : KS_NAME(FEW)))                  \
+        if (p->m > KS_NAME(FEW))                                               \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));           \
-        else if (KS_NAME(HALVES) == 1)                                         \
-            KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t);                           \
         else {                                                                 \
             X_FEW(t);                                                          \
         }                                                                      \
