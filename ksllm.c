@@ -9360,9 +9360,7 @@ enum {
                                where it is kept how far it was read */
     CHAT_KEY_VIEW = 4,      /* dict.keys() and so on: no list to tests */
     CHAT_VALUE_VIEW = 8,
-    CHAT_ITEM_VIEW = 16,
-    CHAT_GROUP = 32,        /* a tuple of groupby: has names too */
-    CHAT_CYCLER = 64        /* a cycler or joiner, and no namespace */
+    CHAT_ITEM_VIEW = 16
 };
 
 /* Values are immutable and copied freely; what they point to is in the arena
@@ -9779,12 +9777,6 @@ static void chat_put_cp(chat_ctx *c, chat_text *t, u32 cp, const u8 *mark) {
     chat_put(c, t, buf, n, mark);
 }
 
-/* A copy that lives as long as the call. */
-static const u8 *chat_keep(chat_ctx *c, const void *p, size_t n) {
-    void *to = chat_take(c, n + 1);
-    return to ? memcpy(to, p, n) : (const u8 *)"";
-}
-
 /* What was built, as a value that shares its memory. */
 static chat_val chat_built(const chat_text *t) {
     chat_val v = chat_str(t->p, t->n);
@@ -9840,214 +9832,63 @@ static bool chat_is_space(u32 cp) {
     return txt_class_of(cp) == TXT_SPACE;
 }
 
-/* What follows is printed by tests/tools/make_case.py: Unicode 14.0. */
-
-/* Runs of letters, 181 to lower case, then 26 to upper case where it is not
- * the way back: the first, 2 * count + 1 if every second one, what to add +
- * 0x20000. */
-static const char CHAT_CASE[29][67] = {
-    ">?\?>>s_>_>A>>>m_>_>AV>>L_>_>B>>>p_>?>Bq>>E_>?>Bx>>O_>?>CH>>n_>?>Cw",
-    ">>@^}E>Cx>>E_>?>D?>>@_AP>D@>>C_>?>DD>>@_AL>DE>>@_>?>DG>>B_AK>DI>>@",
-    "_>?>DL>>@_?M>DM>>@_AH>DN>>@_AI>DO>>@_>?>DQ>>@_AK>DR>>@_AM>DT>>@_AQ",
-    ">DU>>@_AO>DV>>@_>?>DZ>>@_AQ>D[>>@_AS>D^>>@_AT>D_>>E_>?>De>>@_AX>Df",
-    ">>@_>?>Dh>>@_AX>Dk>>@_>?>Dm>>@_AX>Dn>>@_>?>Dp>>B_AW>Dr>>C_>?>Dv>>@",
-    "_AY>Dw>>@_>?>D{>>@_>?>EB>>@_>@>EC>>@_>?>EE>>@_>@>EF>>@_>?>EH>>@_>@",
-    ">EI>>Q_>?>E]>>Q_>?>Ep>>@_>@>Eq>>C_>?>Eu>>@^}^>Ev>>@^~F>Ew>>h_>?>F_",
-    ">>@^|}>Fa>>Q_>?>Fy>>@agj>Fz>>@_>?>F|>>@^|[>F}>>@agg>G?>>@_>?>GA>>@",
-    "^{|>GB>>@_?C>GC>>@_?E>GD>>I_>?>Ko>>C_>?>Ku>>@_>?>K~>>@_?s>LD>>@_>e",
-    ">LF>>D_>d>LJ>>@_?>>LL>>B_>~>LO>>a_>_>Lb>>P_>_>MM>>@_>F>MV>>W_>?>Ms",
-    ">>@^~B>Mv>>@_>?>Mx>>@^~x>My>>@_>?>M|>>D^|}>N>>>__?N>NN>?>_>_>O_>>b",
-    "_>?>PH>>v_>?>Q>>>@_>M>Q?>>M_>?>QN>?`_>?>Rp>?J_>o?@_>?J`p_?AE>>@`p_",
-    "?AK>>@`p_?L_>@_h^N?Mo>>J_>F?qN>?T^O>?q|>>D^O>?w>>@U_>??y]>>@]G??y_",
-    ">?`_>??{F>>N^~w?{V>>J^~w?{g>>N^~w?{w>>N^~w?|F>>J^~w?|W>>G^~w?|g>>N",
-    "^~w?}F>>N^~w?}V>>N^~w?}g>>N^~w?}w>>B^~w?}y>>B^}u?}{>>@^~v?~F>>F^}i",
-    "?~J>>@^~v?~V>>B^~w?~X>>B^}Z?~g>>B^~w?~i>>B^}N?~k>>@^~x?~w>>B^}>?~y",
-    ">>B^}@?~{>>@^~v@Be>>@]Hb@Bi>>@[|?@Bj>>@[}y@Bq>>@_>Z@C_>>__>N@DA>>@",
-    "_>?@Pu>>s_>X@o>>?__>o@p_>>@_>?@pa>>@[VG@pb>>@^BX@pc>>@[VW@pf>>E_>?",
-    "@pl>>@[Uc@pm>>@[VA@pn>>@[U`@po>>@[Ua@pq>>@_>?@pt>>@_>?@p}>>B[U?@q>",
-    ">?d_>?@rj>>C_>?@rq>>@_>?HW>>>n_>?HX>>>[_>?HZa>>M_>?HZq>>~_>?H[x>>C",
-    "_>?H[|>>@UU{H[}>>I_>?H]I>>@_>?H]K>>@SjVH]N>>C_>?H]T>>S_>?H]i>>@Si{",
-    "H]j>>@SipH]k>>@SitH]l>>@Si~H]m>>@Si{H]o>>@SjmH]p>>@SjTH]q>>@SjjH]r",
-    ">>@_L_H]s>>O_>?H^B>>@^~NH^C>>@Si|H^D>>@UUFH^E>>C_>?H^N>>@_>?H^T>>C",
-    "_>?H^t>>@_>?M{`>>s_>_NN>>?N_>gNPo>?F_>gNSo>>T_>fNS{>>]_>fNTJ>>L_>f",
-    "NTR>>B_>fNq>>?e_?>Oa_>?>_>_Tx>>?>_>_]c>>?B_>a>@t>>@_If>Bp>>@^{V>C~",
-    ">>@^zR>EC>>@^~~>EF>>@^~~>EI>>@^~~>Eq>>@^~~>KC>>@_?R>M@>>@^~`>MN>>@",
-    "^~@>MO>>@^~E>MS>>@^~O>MT>>@^~H>Mo>>@^}i>Mp>>@^}o>Mt>>@^}_?q>>>@]]P",
-    "?q?>>@]]Q?q@>>@]]Z?qA>>B]]]?qC>>@]][?qD>>@]]c?qE>>@]^Y?qF>>@gf@?yY",
-    ">>@^~C?}}>>@]MY",
-};
-
-/* The 54 letters whose upper case is several, and that. */
-static const char CHAT_CASES[10][67] = {
-    ">A^>?Q>?Q>>>>CG>H{>?L>>>>Eo>?H>JJ>>>>LN>LW>JF>J?>Lo>Ld>JF>J?>TE>Rt",
-    ">SP>>>?yT>?F>Jp>>>?yU>?R>JF>>>?yV>?U>JH>>>?yW>?W>JH>>>?yX>?\?>H}>>>",
-    "?|N>Ld>JQ>>>?|P>Ld>JQ>J>?|R>Ld>JQ>J??|T>Ld>JQ>K@?}q?}y>LW>>>?}r>LO",
-    ">LW>>>?}s>LD>LW>>>?}u>LO>K@>>>?}v>LO>K@>LW?}{>LO>LW>>>?~@?~H>LW>>>",
-    "?~A>LU>LW>>>?~B>LG>LW>>>?~D>LU>K@>>>?~E>LU>K@>LW?~J>LU>LW>>>?~P>LW",
-    ">JF>J>?~Q>LW>JF>J??~T>LW>K@>>>?~U>LW>JF>K@?~a>Ld>JF>J>?~b>Ld>JF>J?",
-    "?~c>L`>JQ>>>?~e>Ld>K@>>>?~f>Ld>JF>K@?~q?~y>LW>>>?~r>Lh>LW>>>?~s>LM",
-    ">LW>>>?~u>Lh>K@>>>?~v>Lh>K@>LW?~{>Lh>LW>>>Mk>>?D>?D>>>Mk?>?D>?G>>>",
-    "Mk@>?D>?J>>>MkA>?D>?D>?GMkB>?D>?D>?JMkC>?Q>?R>>>MkD>?Q>?R>>>MkQ>SB",
-    ">SD>>>MkR>SB>Rt>>>MkS>SB>Rz>>>MkT>SL>SD>>>MkU>SB>R|>>>",
-};
-
-/* What counts as lower case, 24 runs, or as upper case, 5, though its class
- * is another: the first, how many. */
-static const char CHAT_CASED[3][67] = {
-    ">@i>>?>@y>>?>Ho>>G>I>>>@>I_>>C>KC>>?>Ky>>??sk>>~?tw>>??uY>>d@?p>>?",
-    "@?~>>?@@N>>K@Co>>N@QN>>X@p{>>@HXZ>>@H[o>>?H^w>>@HlZ>>BN]>>>?N]A>>A",
-    "N]E>>iN]q>>G@C_>>N@Pu>>X^Bo>>X^CN>>X^Co>>X",
-};
-
-/* The zeros of the 66 sets of decimal digits. */
-static const char CHAT_TENS[3][67] = {
-    ">>o>W_>Yo>^>>de>fe>he>je>le>ne>pe>re>te>ve>xN>zN>{_?\?>?@N?^_?_N?dD",
-    "?fN?i>?iN?lN?mo?p>?pNHV_HbNHc>HfNHfoHhNHnoM{NNP_NsoO?eOAoOBuOENOIo",
-    "OONOQNOWNOY>OZoOb_OdNOpNOtNOu_Th_Tj>TlN[^L[^V[^a[^k[^u]C>]Io]dN^no",
-};
-
-/* Digits that are not decimal, 20 runs. */
-static const char CHAT_DIGITS[2][67] = {
-    ">@q>>@>@x>>??Kh>>G?fX>>?@?o>>?@?s>>D@@>>>H@O_>>G@Os>>G@PF>>G@Qi>>?",
-    "@Qt>>G@Q~>>?@[u>>G@]>>>G@]H>>GNh>>>BNx_>>GO?P>>G^B>>>I",
-};
-
-enum {
-    CHAT_N_DOWN = 181, CHAT_N_UP = 26, CHAT_N_CASES = 54,
-    CHAT_N_OTHER_LOW = 24, CHAT_N_OTHER_UP = 5, CHAT_N_TENS = 66,
-    CHAT_N_DIGITS = 20
-};
-
-/* Whether cp is in one of n runs from number `at` on. */
-static bool chat_in_runs(const char (*table)[67], u32 at, u32 n, u32 cp) {
-    for (u32 i = at; i < at + n; i++)
-        if (cp - (u32)txt_number(table, 2 * i, 3)
-            < txt_number(table, 2 * i + 1, 3)) return true;
-    return false;
-}
-
-/* The value of a decimal digit of any script, or -1. */
-static i32 chat_digit(u32 cp) {
-    if (cp < 0x80) return cp - '0' < 10 ? (i32)(cp - '0') : -1;
-    for (u32 i = 0; i < CHAT_N_TENS; i++) {
-        u32 d = cp - (u32)txt_number(CHAT_TENS, i, 3);
-        if (d < 10) return (i32)d;
-    }
-    return -1;
-}
-
-typedef enum chat_cased {
-    CHAT_UNCASED, CHAT_LOW, CHAT_UP, CHAT_TITLE
-} chat_cased;
-
-static chat_cased chat_case_of(u32 cp) {
-    txt_class k = txt_class_of(cp);
-    if (k == TXT_LOWER) return CHAT_LOW;
-    if (k == TXT_UPPER) {
-        bool title = cp == 0x1c5 || cp == 0x1c8 || cp == 0x1cb || cp == 0x1f2
-            || (cp >= 0x1f88 && cp <= 0x1faf) || cp == 0x1fbc || cp == 0x1fcc
-            || cp == 0x1ffc;
-        return title ? CHAT_TITLE : CHAT_UP;
-    }
-    if (cp < 0xaa || (cp >= 0xac00 && cp < 0x10780)) return CHAT_UNCASED;
-    if (chat_in_runs(CHAT_CASED, 0, CHAT_N_OTHER_LOW, cp)) return CHAT_LOW;
-    return chat_in_runs(CHAT_CASED, CHAT_N_OTHER_LOW, CHAT_N_OTHER_UP, cp)
-        ? CHAT_UP : CHAT_UNCASED;
-}
-
-/* One letter to one, by the runs [from, to) of CHAT_CASE, there or back. They
- * are in order, but what they lead to is not. */
-static bool chat_swap(u32 cp, u32 from, u32 to, bool back, u32 *out) {
-    for (u32 low = from, high = to; !back && low < high;) {
-        u32 mid = (low + high) / 2;
-        if (txt_number(CHAT_CASE, 3 * mid, 3) <= cp) from = mid, low = mid + 1;
-        else high = mid;
-    }
-    for (u32 i = from; i < to && (back || i == from); i++) {
-        u32 first = (u32)txt_number(CHAT_CASE, 3 * i, 3);
-        u32 n = (u32)txt_number(CHAT_CASE, 3 * i + 1, 3);
-        u32 add = (u32)txt_number(CHAT_CASE, 3 * i + 2, 3) - 0x20000;
-        u32 at = cp - first - (back ? add : 0), by = 1 + (n & 1);
-        if (at >= (n >> 1) * by || at % by) continue;
-        *out = back ? cp - add : cp + add;
-        return true;
-    }
-    return false;
-}
 
 /* Hangul, kana and ideographs. */
 static bool chat_no_case(u32 cp) {
     return (cp >= 0x2e80 && cp < 0xa640) || (cp >= 0xac00 && cp < 0xfb00);
 }
 
-static u32 chat_low(u32 cp) {
-    if (cp < 0x80) return cp - 'A' < 26 ? cp + 32 : cp;
-    if (!chat_no_case(cp)) chat_swap(cp, 0, CHAT_N_DOWN, false, &cp);
+/* Capital letters whose small one is `add` further; 1: every second letter of
+ * the run is a capital. The letters of Latin, Greek, Cyrillic and Armenian that
+ * become one other letter, and nothing else. */
+static const struct { u16 first, last; i16 add; } CHAT_CASE[] = {
+    {0x41, 0x5a, 32}, {0xc0, 0xd6, 32}, {0xd8, 0xde, 32}, {0x100, 0x12e, 1},
+    {0x132, 0x136, 1}, {0x139, 0x147, 1}, {0x14a, 0x176, 1},
+    {0x178, 0x178, -121}, {0x179, 0x17d, 1}, {0x1a0, 0x1a4, 1},
+    {0x1af, 0x1af, 1}, {0x1cd, 0x1db, 1}, {0x1de, 0x1ee, 1},
+    {0x1f8, 0x21e, 1}, {0x222, 0x232, 1}, {0x386, 0x386, 38},
+    {0x388, 0x38a, 37}, {0x38c, 0x38c, 64}, {0x38e, 0x38f, 63},
+    {0x391, 0x3a1, 32}, {0x3a3, 0x3ab, 32}, {0x400, 0x40f, 80},
+    {0x410, 0x42f, 32}, {0x460, 0x480, 1}, {0x48a, 0x4be, 1},
+    {0x4c1, 0x4cd, 1}, {0x4d0, 0x52e, 1}, {0x531, 0x556, 48},
+    {0x1e00, 0x1e94, 1}, {0x1ea0, 0x1efe, 1}, {0x2160, 0x216f, 16},
+    {0x24b6, 0x24cf, 26}, {0xff21, 0xff3a, 32},
+};
+
+/* Letters with a title case, or with marks that are letters in upper case. */
+static bool chat_odd_case(u32 cp) {
+    return cp - 0x1c4 < 9 || cp - 0x1f1 < 3 || cp == 0x345
+        || (cp >= 0x1f80 && cp < 0x2000);
+}
+
+/* A letter in upper or lower case. Sigma has two small forms, others become
+ * several letters: what is not in the table is refused. */
+static u32 chat_recase(chat_ctx *c, u32 cp, bool up) {
+    if (cp < 0x80 && cp - (up ? 'a' : 'A') >= 26) return cp;
+    if (chat_no_case(cp)) return cp;
+    for (u32 i = 0; i < KS_LEN(CHAT_CASE); i++) {
+        u32 add = (u32)(i32)CHAT_CASE[i].add, first = CHAT_CASE[i].first;
+        u32 at = cp - first - (up ? add : 0);
+        if (at <= CHAT_CASE[i].last - first && (add != 1 || !(at & 1))
+            && (up || cp != 0x3a3)) return up ? cp - add : cp + add;
+    }
+    txt_class k = txt_class_of(cp);
+    if (k == (up ? TXT_LOWER : TXT_UPPER) || chat_odd_case(cp))
+        chat_refuse(c, "the other case of this letter");
     return cp;
 }
 
-static u32 chat_lower(u32 cp, u32 *out) {
-    out[0] = cp == 0x130 ? 'i' : chat_low(cp);
-    out[1] = 0x307;
-    return cp == 0x130 ? 2 : 1;
-}
-
-/* Small letters of Latin-1, Greek and Cyrillic whose capitals are near. */
-static u32 chat_near(u32 cp) {
-    if ((cp >= 0xe0 && cp <= 0xfe && cp != 0xf7) || cp - 0x3b1 < 0x11
-        || cp - 0x3c3 < 7 || cp - 0x430 < 0x20) return 32;
-    return cp - 0x450 < 0x10 ? 80 : 0;
-}
-
-static u32 chat_upper(u32 cp, u32 *out) {
-    static const u16 iota[] = {0x1f08, 0x1f28, 0x1f68};
-    u32 n = 0;
-    out[0] = cp < 0x80 && cp - 'a' < 26 ? cp - 32 : cp;
-    if (cp < 0x80 || chat_no_case(cp)) return 1;
-    if (chat_near(cp)) { out[0] = cp - chat_near(cp); return 1; }
-    if (cp - 0x1f80 < 0x30) {
-        out[0] = iota[(cp - 0x1f80) >> 4] + (cp & 7);
-        out[1] = 0x399;
-        return 2;
+/* The class of a letter with case, 0 for one without. */
+static txt_class chat_case_of(chat_ctx *c, u32 cp) {
+    txt_class k = txt_class_of(cp);
+    if (k != TXT_UPPER && k != TXT_LOWER) {
+        if (cp >= 0x80 && !chat_no_case(cp) && k != TXT_SPACE)
+            chat_refuse(c, "the case of this character");
+        k = 0;
+    } else if (chat_odd_case(cp)) {
+        chat_refuse(c, "the case of this character");
     }
-    for (u32 i = 0; i < CHAT_N_CASES; i++) {
-        if (txt_number(CHAT_CASES, 4 * i, 3) != cp) continue;
-        while (n < 3 && (out[n] = (u32)txt_number(CHAT_CASES,
-                4 * i + 1 + n, 3)) != 0) n++;
-        return n;
-    }
-    if (!chat_swap(cp, CHAT_N_DOWN, CHAT_N_DOWN + CHAT_N_UP, false, out))
-        chat_swap(cp, 0, CHAT_N_DOWN, true, out);
-    return 1;
-}
-
-/* The title case: of Georgian none, of digraphs and letters with an iota
- * subscript one letter, else the upper case with a lower end. */
-static u32 chat_title(u32 cp, u32 *out) {
-    out[0] = cp;
-    if (cp - 0x10d0 < 0x30) return 1;
-    if (cp - 0x1c4 < 9) out[0] = 0x1c5 + (cp - 0x1c4) / 3 * 3;
-    else if (cp - 0x1f1 < 3) out[0] = 0x1f2;
-    else if (cp - 0x1f80 < 0x30) out[0] = cp | 8;
-    else if (cp == 0x1fb3 || cp == 0x1fc3 || cp == 0x1ff3) out[0] = cp + 9;
-    else if (chat_case_of(cp) != CHAT_TITLE) {
-        u32 n = chat_upper(cp, out);
-        for (u32 k = 1; k < n && out[0] != 0x2bc; k++)
-            out[k] = out[k] == 0x399 ? 0x345 : chat_low(out[k]);
-        return n;
-    }
-    return 1;
-}
-
-/* str.casefold; of Cherokee the older, upper letters. */
-static u32 chat_fold(u32 cp, u32 *out) {
-    bool small = cp - 0x13f8 < 6, old = cp - 0xab70 < 0x50;
-    out[0] = small ? cp - 8 : old ? cp - 0x97d0 : cp;
-    if (cp == 0x130) return chat_lower(cp, out);
-    if (small || old || cp == 0x131 || cp - 0x13a0 < 0x56) return 1;
-    u32 n = chat_upper(cp == 0x1e9e ? 0xdf : cp, out);
-    for (u32 k = 0; k < n; k++) out[k] = chat_low(out[k]);
-    return n;
+    return k;
 }
 
 static bool chat_has_cp(chat_val set, u32 cp) {
@@ -10192,22 +10033,31 @@ static size_t chat_number(
     return n;
 }
 
-/* snprintf, with a point whatever the locale. */
+/* snprintf of %.*e or %.*f, with a point whatever the locale. */
 static int chat_print_float(
-    char *buf, size_t cap, char kind, bool alt, int digits, f64 f) {
-    char fmt[] = {'%', '#', '.', '*', kind, 0}, *to = buf;
-    if (!alt) memmove(fmt + 1, fmt + 2, 4);
-    if (f != f) return chat_format(buf, cap, kind < 'a' ? "NAN" : "nan");
-    int n = snprintf(buf, cap, fmt, digits, f);
-    for (int i = 0; i < n && i + 1 < (int)cap; i++) {
+    char *buf, size_t cap, char kind, int digits, f64 f) {
+    const char fmt[] = {'%', '.', '*', kind, 0};
+    char *to = buf;
+    if (f != f) return chat_format(buf, cap, "nan");
+    int n = chat_format(buf, cap, fmt, digits, f);
+    for (int i = 0; i < n; i++) {
         u8 b = (u8)buf[i];
         bool text = (b >= '0' && b <= '9') || b == '-' || b == '+'
-            || (b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z');
+            || (b >= 'a' && b <= 'z');
         if (text) *to++ = (char)b;
         else if (to == buf || to[-1] != '.') *to++ = '.';
     }
     *to = 0;
     return (int)(to - buf);
+}
+
+/* A decimal without exponent. */
+static f64 chat_read_f64(const u8 *p, const u8 *end, bool minus) {
+    chat_decimal x = {{0}, 0, 0, false};
+    p = chat_read_digits(&x, p, end, false, false);
+    if (p < end && *p == '.') chat_read_digits(&x, p + 1, end, false, true);
+    f64 f = chat_to_f64(&x);
+    return minus ? -f : f;
 }
 
 /* repr(float) of Python: the fewest digits that read back the same. What has
@@ -10216,14 +10066,14 @@ static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
     char buf[48], *e;
     chat_decimal x = {{0}, 0, 0, false};
     f64 a = f < 0 ? -f : f;
-    int n = chat_print_float(buf, sizeof buf, 'e', false, 0, f);
+    int n = chat_print_float(buf, sizeof buf, 'e', 0, f);
     chat_put(c, t, "-", f == f && buf[0] == '-', NULL);
     if (f != f || a > DBL_MAX) {
         chat_putz(c, t, f != f ? "nan" : "inf");
         return;
     }
     for (int k = a < DBL_MIN ? 1 : 15; k <= 17 && a > 0; k++) {
-        n = chat_print_float(buf, sizeof buf, 'e', false, k - 1, a);
+        n = chat_print_float(buf, sizeof buf, 'e', k - 1, a);
         x = (chat_decimal){{0}, 0, 0, false};
         e = memchr(buf, 'e', (size_t)n);
         for (char *p = buf; p < e; p++) if (*p != '.') x.d[x.n++] = *p;
@@ -10253,10 +10103,9 @@ static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
 }
 
 /* a - b as a sign, of any two numbers; 2: one is no number. */
-static int chat_number_cmp(chat_val a, chat_val b) {
-    char buf[400];
+static int chat_number_cmp(chat_ctx *c, chat_val a, chat_val b) {
     if (a.type == CHAT_FLOAT && b.type != CHAT_FLOAT) {
-        int r = chat_number_cmp(b, a);
+        int r = chat_number_cmp(c, b, a);
         return r == 2 ? r : -r;
     }
     if (b.type == CHAT_FLOAT && b.u.f != b.u.f) return 2;
@@ -10269,8 +10118,8 @@ static int chat_number_cmp(chat_val a, chat_val b) {
             f64 left = (f64)i - b.u.f;
             return a.u.i != i ? a.u.i < i ? -1 : 1 : (left > 0) - (left < 0);
         }
-        int n = chat_print_float(buf, sizeof buf, 'f', false, 0, b.u.f);
-        b = (chat_val){.type = CHAT_BIG, .n = (u32)n, .u.s = (u8 *)buf};
+        chat_refuse(c, "a float beside an integer beyond 63 bits");
+        return 2;
     }
     bool less = a.type == CHAT_BIG && a.u.s[0] == '-';
     if (a.type != CHAT_BIG || b.type != CHAT_BIG) {
@@ -10295,7 +10144,7 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (a.type == CHAT_STR && b.type == CHAT_STR)
         return a.n == b.n && chat_work(c, a.n >> 4) && chat_same_text(a, b);
     if (chat_is_numeric(a) && chat_is_numeric(b))
-        return chat_number_cmp(a, b) == 0;
+        return chat_number_cmp(c, a, b) == 0;
     if (a.type != b.type) return false;
     if (a.type == CHAT_UNDEF || a.type == CHAT_NONE) return true;
     if (a.type == CHAT_RANGE)
@@ -10627,7 +10476,7 @@ static bool chat_key_less(const void *ctx, u32 a, u32 b) {
     const chat_keys *k = ctx;
     chat_val x = k->v[2 * a], y = k->v[2 * b];
     if (chat_is_numeric(x) && chat_is_numeric(y))
-        return chat_number_cmp(x, y) < 0;
+        return chat_number_cmp(k->c, x, y) < 0;
     if (x.type == CHAT_STR && y.type == CHAT_STR)
         return str_cmp((str){(const char *)x.u.s, x.n},
             (str){(const char *)y.u.s, y.n}) < 0;
@@ -10656,7 +10505,7 @@ static void chat_put_value(chat_ctx *c, chat_text *t, chat_val v,
     bool tuple = v.type == CHAT_TUPLE && !st->json;
     bool view = v.type == CHAT_LIST && v.flag;
     if (c->status) return;
-    if (v.type == CHAT_SPACE && !st->json && !v.flag) {
+    if (v.type == CHAT_SPACE && !st->json) {
         chat_putz(c, t, "<Namespace ");
         v = chat_dict(v.u.space->pairs);
         dict = true;
@@ -10867,13 +10716,6 @@ static void chat_lex_data(chat_lexer *l, const u8 *to, u8 sign, bool lstrip) {
     chat_lex_go(l, to);
 }
 
-static void chat_lex_octal(chat_lexer *l, chat_text *t, const u8 **p) {
-    u32 v = 0;
-    for (int i = 0; i < 3 && **p >= '0' && **p <= '7'; i++)
-        v = v * 8 + (u32)(*(*p)++ - '0');
-    chat_put_cp(l->c, t, v, NULL);
-}
-
 /* One escape of a string literal, *p behind the backslash; Python's rules. */
 static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     static const char from[] = "\n\\'\"abfnrtv", to[] = "\0\\'\"\a\b\f\n\r\t\v";
@@ -10883,16 +10725,14 @@ static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     if (at) {
         ++*p;
         if (b != '\n') chat_put(l->c, t, &to[at - from], 1, NULL);
-    } else if (b == 'N') {
-        chat_lex_fail(l, "characters by name (\\N) are not supported");
+    } else if (b == 'N' || (b >= '0' && b <= '7')) {
+        chat_lex_fail(l, "a character by name or octal is not supported");
     } else if (n) {
         i64 cp = chat_hex(*p + 1, l->end, n);
         if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
             chat_lex_fail(l, "bad escape");
         else chat_put_cp(l->c, t, (u32)cp, NULL);
         *p += n + 1;
-    } else if (b >= '0' && b <= '7') {
-        chat_lex_octal(l, t, p);
     } else {
         chat_put(l->c, t, "\\", 1, NULL);
     }
@@ -10923,53 +10763,32 @@ static void chat_lex_string(chat_lexer *l) {
     chat_lex_go(l, p + 1);
 }
 
-/* Digits of a base with single _ between them; the byte after them. */
-static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p, u32 base) {
+/* Digits with single _ between them; the byte after them. */
+static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p) {
     const u8 *from = p;
     for (; p < l->end; p++) {
         if (*p == '_' && p > from && p[-1] != '_') continue;
-        i64 d = chat_hex(p, l->end, 1);
-        if (d < 0 || d >= base) break;
+        if (*p < '0' || *p > '9') break;
     }
     return p > from && p[-1] == '_' ? p - 1 : p;
 }
 
-/* Digits behind 0x, 0o or 0b; false when there is none of these. */
-static bool chat_lex_based(chat_lexer *l, chat_val *v, const u8 **end) {
-    static const char marks[] = "xob";
-    static const u8 bases[] = {16, 8, 2};
-    const u8 *p = l->p + 2;
-    const char *mark = *l->p == '0' && l->end - l->p > 2 && p[-1]
-        ? strchr(marks, p[-1] | 32) : NULL;
-    if (!mark) return false;
-    u32 base = bases[mark - marks];
-    p += *p == '_';
-    const u8 *last = chat_lex_digits(l, p, base);
-    if (last == p) return false;
-    *end = last;
-    for (*v = chat_int(0); p < *end && v->u.i >> 59 == 0; p++)
-        if (*p != '_') v->u.i = v->u.i * base + chat_hex(p, *end, 1);
-    if (p < *end) chat_lex_fail(l, "an integer of more than 63 bits");
-    return true;
-}
-
-/* 0x1F, 0o17, 0b11, 12, 1_000, 1.5, 1e5. Behind a point there are only
+/* 12, 1_000, 1.5, 1e5. Behind a point there are only
  * integers, so that x.0.1 is two items. */
 static void chat_lex_number(chat_lexer *l, bool point) {
-    const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q = end;
+    const u8 *p = l->p, *end = chat_lex_digits(l, p), *q = end;
     chat_val v = {0};
-    if (!chat_lex_based(l, &v, &end)) {
-        if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
-            end = q = chat_lex_digits(l, q + 1, 10);
-        if (!point && l->end - q > 1 && (*q | 32) == 'e') {
-            q += 1 + (q[1] == '-' || q[1] == '+');
-            if (q < l->end && *q >= '0' && *q <= '9')
-                end = chat_lex_digits(l, q, 10);
-        }
-        if (chat_number(p, end, false, &v) != (size_t)(end - p)
-            || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
-            chat_lex_fail(l, "bad number");
+    if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
+        end = q = chat_lex_digits(l, q + 1);
+    if (!point && l->end - q > 1 && (*q | 32) == 'e') {
+        q += 1 + (q[1] == '-' || q[1] == '+');
+        if (q < l->end && *q >= '0' && *q <= '9') end = chat_lex_digits(l, q);
     }
+    if (*p == '0' && end == p + 1 && end < l->end && strchr("xXoObB", *end))
+        chat_lex_fail(l, "a number in base 2, 8 or 16 is not supported");
+    if (chat_number(p, end, false, &v) != (size_t)(end - p)
+        || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
+        chat_lex_fail(l, "bad number");
     chat_lex_add(l, CHAT_T_NUMBER, v);
     l->p = end;
 }
@@ -11173,12 +10992,7 @@ static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     if (op == '+') bad = __builtin_add_overflow(a, b, &r);
     else if (op == '-') bad = __builtin_sub_overflow(a, b, &r);
     else if (op == '*') bad = __builtin_mul_overflow(a, b, &r);
-    else if (op == CHAT_OP2('*', '*')) {
-        for (r = 1; b > 0 && !bad && (a > 1 || a < -1); b--)
-            bad = __builtin_mul_overflow(r, a, &r);
-        if (a == 0 && b > 0) r = 0;
-        if (a == -1 && (b & 1)) r = -1;
-    } else {
+    else {
         if (!b) return CHAT_RAISE(c, "division by zero");
         if (b == -1) return chat_int_math(c, '-', 0, op == '%' ? 0 : a);
         r = a / b;
@@ -11189,312 +11003,107 @@ static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     return bad ? CHAT_RAISE(c, "an integer is too large") : chat_int(r);
 }
 
-/* -v of an integer beyond 63 bits, which may come back into them. */
-static chat_val chat_negative(chat_ctx *c, chat_val v) {
-    if (v.u.s[0] == '-') return chat_cut(v, 1, v.n);
-    v.type = CHAT_STR;
-    v = chat_concat(c, chat_strz("-"), v);
-    if (chat_is(v, "-9223372036854775808")) return chat_int(INT64_MIN);
-    v.type = CHAT_BIG;
-    return v;
-}
-
-static f64 chat_floor(f64 x) {
-    if (!(x > -9e15 && x < 9e15)) return x;
-    f64 r = (f64)(i64)x;
-    return r > x ? r - 1 : r;
-}
-
-/* As Python has them: a % b has the sign of b, and a // b fits to it. */
-static f64 chat_float_mod(f64 a, f64 b, f64 *quotient) {
-    f64 mod = fmod(a, b), q = (a - mod) / b;
-    if (mod < 0 ? b > 0 : mod > 0 && b < 0) mod += b, q -= 1;
-    if (!(mod < 0 || mod > 0)) mod = copysign(0, b);
-    *quotient = chat_floor(q);
-    if (q - *quotient > 0.5) *quotient += 1;
-    if (!(*quotient < 0 || *quotient > 0)) *quotient = copysign(0, a / b);
-    return mod;
-}
-
-/* libm's pow is another one on every system. What one rounding gives is the
- * same on all of them, and is what is given here. */
-static chat_val chat_float_pow(chat_ctx *c, f64 a, f64 b) {
-    f64 n = fabs(b), r = 1;
-    if (!(a < 0 || a > 0 || a != a) && b < 0)
-        return CHAT_RAISE(c, "zero to a negative power");
-    bool exact = n <= 1100 && n - chat_floor(n) <= 0;
-    for (f64 i = 0; exact && i < n; i++) {
-        f64 product = r * a;
-        exact = i + 1 >= n && b > 0;
-        if (!exact) exact = !(fabs(fma(r, a, -product)) > 0);
-        r = product;
-    }
-    if (fabs(r) > DBL_MAX && fabs(a) <= DBL_MAX)
-        return CHAT_RAISE(c, "a power is too large");
-    if (!exact || r != r)
-        return CHAT_RAISE(c, "** of these numbers is not exact: refused");
-    return chat_float(b < 0 ? 1 / r : r);
-}
-
 static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
-    f64 quotient;
     switch (op) {
     case '+': return chat_float(a + b);
     case '-': return chat_float(a - b);
     case '*': return chat_float(a * b);
-    case CHAT_OP2('*', '*'): return chat_float_pow(c, a, b);
-    default: break;
+    case '/': break;
+    default: return chat_refuse(c, "% or // of a float");
     }
     if (!(b < 0 || b > 0 || b != b)) return CHAT_RAISE(c, "division by zero");
-    if (op == '/') return chat_float(a / b);
-    f64 mod = chat_float_mod(a, b, &quotient);
-    return chat_float(op == '%' ? mod : quotient);
-}
-
-/* How a number or a text is written by % and by format. */
-typedef struct chat_spec {
-    u32 fill;
-    u8 align;               /* < > ^ or =: fill behind the sign; 0: none */
-    u8 sign, comma, kind;
-    bool alt, zero;         /* zero: fill with 0 behind the sign */
-    i32 width, precision;   /* precision -1: none given */
-} chat_spec;
-
-static void chat_fill(chat_ctx *c, chat_text *t, u32 fill, i64 n) {
-    for (; n > 0 && chat_work(c, 1); n--) chat_put_cp(c, t, fill, NULL);
-}
-
-/* s between `before` and `after` times `fill`, the first after its `head`. */
-static void chat_put_filled(chat_ctx *c, chat_text *t, chat_val s, u32 head,
-    u32 fill, i64 before, i64 after) {
-    chat_puts(c, t, chat_cut(s, 0, head));
-    chat_fill(c, t, fill, before);
-    chat_puts(c, t, chat_cut(s, head, s.n));
-    chat_fill(c, t, fill, after);
-}
-
-static void chat_put_padded(
-    chat_ctx *c, chat_text *t, chat_val s, u32 head, const chat_spec *f) {
-    i64 pad = f->width - chat_chars(c, s);
-    i64 before = f->align == '<' ? 0 : f->align == '^' ? pad / 2 : pad;
-    if (pad < 0) pad = before = 0;
-    chat_put_filled(c, t, s, f->align == '=' ? head : 0, f->fill, before,
-        pad - before);
-}
-
-/* Digits with a separator after every few, from the right. */
-static void chat_put_grouped(
-    chat_ctx *c, chat_text *t, const char *p, u32 n, u8 comma, u32 every) {
-    for (u32 i = 0; i < n; i++) {
-        if (i && comma && (n - i) % every == 0) chat_put(c, t, &comma, 1, NULL);
-        chat_put(c, t, p + i, 1, NULL);
-    }
-}
-
-/* What stands before the digits: the sign and 0x. */
-static u32 chat_put_head(chat_ctx *c, chat_text *t, bool minus,
-    const chat_spec *f, u8 base) {
-    const u8 head[] = {minus ? '-' : f->sign, '0', base};
-    bool sign = head[0] != 0;
-    if (sign) chat_put(c, t, head, 1, NULL);
-    if (base) chat_put(c, t, head + 1, 2, NULL);
-    return (sign ? 1u : 0u) + (base ? 2 : 0);
-}
-
-static u32 chat_put_integer(
-    chat_ctx *c, chat_text *t, chat_val v, const chat_spec *f) {
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    u8 kind = f->kind, low = kind | 32;
-    u32 base = low == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 10;
-    char buf[64], *p = buf + sizeof buf;
-    if (v.type == CHAT_BIG && base != 10) {
-        chat_refuse(c, "a base of an integer beyond 63 bits");
-        return 0;
-    }
-    bool minus = v.type == CHAT_BIG ? v.u.s[0] == '-' : v.u.i < 0;
-    u64 m = minus ? 0 - (u64)v.u.i : (u64)v.u.i;
-    for (; v.type != CHAT_BIG && (m || p == buf + sizeof buf); m /= base)
-        *--p = digits[m % base + (kind == 'X' ? 16 : 0)];
-    u32 head = chat_put_head(c, t, minus, f, f->alt && base != 10 ? kind : 0);
-    u32 n = (u32)(buf + sizeof buf - p);
-    if (v.type == CHAT_BIG) n = v.n - minus;
-    if (f->precision > 0) chat_fill(c, t, '0', f->precision - (i64)n);
-    chat_put_grouped(c, t, v.type == CHAT_BIG ? (const char *)v.u.s + minus
-        : p, n, f->comma, base == 10 ? 3 : 4);
-    return head;
-}
-
-static u32 chat_put_real(
-    chat_ctx *c, chat_text *t, f64 x, const chat_spec *f) {
-    char buf[1400];
-    bool percent = f->kind == '%';
-    int n = f->precision < 0 ? 6 : f->precision;
-    if (n > 1000) { chat_refuse(c, "a precision above 1000"); return 0; }
-    if (percent) x *= 100;
-    n = chat_print_float(buf, sizeof buf, percent ? 'f' : (char)f->kind, f->alt,
-        n, x);
-    bool minus = buf[0] == '-';
-    u32 head = chat_put_head(c, t, minus, f, 0), digits = 0;
-    while (chat_is_digit((u8 *)buf + minus + digits, (u8 *)buf + n)) digits++;
-    chat_put_grouped(c, t, buf + minus, digits, f->comma, 3);
-    chat_putz(c, t, buf + minus + digits);
-    if (percent) chat_putz(c, t, "%");
-    return head;
-}
-
-/* The nearest double of any number. */
-static f64 chat_real(chat_ctx *c, chat_val v) {
-    chat_decimal x = {{0}, 0, 0, false};
-    if (v.type != CHAT_BIG) return chat_f64(v);
-    bool minus = v.u.s[0] == '-';
-    chat_read_digits(&x, v.u.s + minus, v.u.s + v.n, false, false);
-    f64 f = chat_to_f64(&x);
-    if (f > DBL_MAX) CHAT_RAISE(c, "an integer too large for a float");
-    return minus ? -f : f;
+    return chat_float(a / b);
 }
 
 /* The integer part of a float. */
 static chat_val chat_whole(chat_ctx *c, f64 f) {
-    char buf[400];
     if (f < 0x1p63 && f >= -0x1p63) return chat_int((i64)f);
     if (f != f || f > DBL_MAX || f < -DBL_MAX)
         return CHAT_RAISE(c, "no integer: infinite, or no number");
-    u32 n = (u32)chat_print_float(buf, sizeof buf, 'f', false, 0, f);
-    return (chat_val){.type = CHAT_BIG, .n = n, .u.s = chat_keep(c, buf, n)};
+    return chat_refuse(c, "an integer beyond 63 bits");
 }
 
-static void chat_put_char(chat_ctx *c, chat_text *t, i64 cp) {
-    if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
-        CHAT_RAISE(c, "no character has the number %lld", (long long)cp);
-    else chat_put_cp(c, t, (u32)cp, NULL);
+
+static void chat_fill(chat_ctx *c, chat_text *t, u8 fill, i64 n) {
+    for (; n > 0 && chat_work(c, 1); n--) chat_put(c, t, &fill, 1, NULL);
 }
 
-/* One value of text % values. */
+/* How % writes a value: %-5s, %02d, %.1f. */
+typedef struct chat_spec {
+    u8 kind;
+    bool left, zero;
+    i32 width, precision;   /* precision -1: none given */
+} chat_spec;
+
 static void chat_put_percent(
     chat_ctx *c, chat_text *t, chat_val v, chat_spec f, bool markup) {
     chat_text s = {0};
-    chat_style st = chat_repr(f.kind == 'a');
-    bool number = f.kind && strchr("diuxXoeEfFgG", f.kind);
-    bool real = number && strchr("eEfFgG", f.kind);
-    bool base = number && strchr("xXo", f.kind);
-    u32 head = 0;
-    f.align = f.align ? f.align : number && f.zero ? '=' : '>';
-    f.fill = number && f.zero && f.align == '=' ? '0' : ' ';
-    if (number && (!chat_is_numeric(v) || (base && (v.type == CHAT_FLOAT
-            || markup)))) {
+    char buf[400];
+    bool number = f.kind != 's';
+    if (number && !chat_is_numeric(v))
         CHAT_RAISE(c, "%s where a format wants a number", chat_type_name(v));
-    } else if (real) {
-        head = chat_put_real(c, &s, chat_real(c, v), &f);
-    } else if (number) {
-        if (v.type == CHAT_FLOAT) v = chat_whole(c, v.u.f);
-        head = chat_put_integer(c, &s, v, &f);
-    } else if (f.kind == 'c') {
-        if (markup) CHAT_RAISE(c, "%%c in markup");
-        else if (v.type == CHAT_STR && chat_chars(c, v) == 1)
-            chat_puts(c, &s, v);
-        else if (chat_is_int(v)) chat_put_char(c, &s, v.u.i);
-        else CHAT_RAISE(c, "%%c wants a character");
+    else if (v.type == CHAT_BIG && f.kind == 'f')
+        chat_refuse(c, "an integer beyond 63 bits");
+    else if (f.kind == 'f') {
+        chat_print_float(buf, sizeof buf, 'f', f.precision < 0 ? 6
+            : f.precision, chat_f64(v));
+        chat_putz(c, &s, buf);
     } else {
-        if (f.kind == 's') chat_print(c, &s, v, 0);
-        else chat_put_value(c, &s, v, &st, 1);
+        if (number && v.type == CHAT_FLOAT) v = chat_whole(c, v.u.f);
+        if (number && v.type == CHAT_BOOL) v.type = CHAT_INT;
+        chat_print(c, &s, v, 0);
     }
     chat_val text = chat_built(&s);
-    if (markup && !number && !(f.kind == 's' && v.type == CHAT_STR
-            && v.flag & CHAT_MARKUP)) text = chat_escape(c, text);
-    if (!number && f.kind != 'c' && f.precision >= 0)
-        text = chat_cut(text, 0, chat_offset(text, (size_t)f.precision));
-    if (!c->status) chat_put_padded(c, t, text, head, &f);
+    if (markup && !number && !(v.type == CHAT_STR && v.flag & CHAT_MARKUP))
+        text = chat_escape(c, text);
+    bool zero = f.zero && !f.left && number;
+    u32 sign = zero && text.n && text.u.s[0] == '-';
+    i64 pad = f.width - chat_chars(c, text);
+    chat_puts(c, t, chat_cut(text, 0, sign));
+    if (!f.left) chat_fill(c, t, zero ? '0' : ' ', pad);
+    chat_puts(c, t, chat_cut(text, sign, text.n));
+    if (f.left) chat_fill(c, t, ' ', pad);
 }
 
 static const u8 *chat_read_width(
-    chat_ctx *c, const u8 *p, const u8 *end, i32 *out) {
+    chat_ctx *c, const u8 *p, const u8 *end, i32 most, i32 *out) {
     for (*out = 0; chat_is_digit(p, end); p++)
-        if ((*out = *out * 10 + *p - '0') > 10000) {
+        if ((*out = *out * 10 + *p - '0') > most) {
             CHAT_RAISE(c, "a format's width is too large");
             return end;
         }
     return p;
 }
 
-/* The values that a format takes one after the other. */
-typedef struct chat_taken {
-    chat_val v;             /* all of them */
-    u32 n, k;
-    bool named;             /* %(name)s */
-} chat_taken;
-
-static chat_val chat_take_value(chat_ctx *c, chat_taken *a) {
-    if (a->named) return chat_refuse(c, "a format with and without names");
-    if (a->k == a->n) return CHAT_RAISE(c, "a format has too few values");
-    return a->v.type == CHAT_TUPLE ? a->v.u.v[a->k++] : (a->k++, a->v);
-}
-
-/* A width or precision: digits, or * for the next value. */
-static const u8 *chat_read_star(chat_ctx *c, const u8 *p, const u8 *end,
-    chat_taken *a, i32 *out) {
-    if (p == end || *p != '*') return chat_read_width(c, p, end, out);
-    chat_val v = chat_take_value(c, a);
-    if (!chat_is_int(v) || v.u.i > 10000 || v.u.i < -10000)
-        CHAT_RAISE(c, "* wants an integer, and none so large");
-    else *out = (i32)v.u.i;
-    return p + 1;
-}
-
-/* %(name)s: the value of the name; p is behind the parenthesis. */
-static const u8 *chat_read_named(
-    chat_ctx *c, const u8 *p, const u8 *end, chat_taken *a, chat_val *v) {
-    const u8 *from = p;
-    u32 depth = 1;
-    for (; p < end; p++) {
-        depth += *p == '(';
-        if (*p == ')' && !--depth) break;
-    }
-    if (p == end || a->v.type != CHAT_DICT) {
-        CHAT_RAISE(c, "a format with names wants a mapping");
-        return end;
-    }
-    if (a->k) chat_refuse(c, "a format with and without names");
-    chat_val *at = chat_get(c, a->v.u.v, a->v.n,
-        chat_str(from, (size_t)(p - from)));
-    if (!at) CHAT_RAISE(c, "a format has a name without a value");
-    else *v = *at;
-    a->named = true;
-    return p + 1;
-}
-
-/* text % values */
+/* text % values: %s, %d, %i and %f with what chat_spec has. */
 static chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
     const u8 *p = s.u.s, *end = p + s.n;
-    chat_taken a = {v, v.type == CHAT_TUPLE ? v.n : 1, 0, false};
+    u32 n = v.type == CHAT_TUPLE ? v.n : 1, k = 0;
     chat_text t = {0};
     while (p < end && chat_work(c, 1)) {
         const u8 *run = p;
-        chat_val x = {.type = CHAT_UNSET};
         chat_spec f = {.precision = -1};
         while (p < end && *p != '%') p++;
         chat_puts(c, &t, chat_cut(s, (size_t)(run - s.u.s),
             (size_t)(p - s.u.s)));
         if (p == end) break;
         if (++p < end && *p == '%') { chat_put(c, &t, p++, 1, NULL); continue; }
-        if (p < end && *p == '(') p = chat_read_named(c, p + 1, end, &a, &x);
-        for (; p < end && *p && strchr("0-+ #", *p); p++) {
+        for (; p < end && (*p == '0' || *p == '-'); p++)
             if (*p == '0') f.zero = true;
-            else if (*p == '-') f.align = '<';
-            else if (*p == '#') f.alt = true;
-            else if (*p == '+' || !f.sign) f.sign = *p;
-        }
-        p = chat_read_star(c, p, end, &a, &f.width);
-        if (f.width < 0) f.width = -f.width, f.align = '<';
+            else f.left = true;
+        p = chat_read_width(c, p, end, 10000, &f.width);
         if (p < end && *p == '.')
-            p = chat_read_star(c, p + 1, end, &a, &f.precision);
-        p += p < end && *p && strchr("hlL", *p);
+            p = chat_read_width(c, p + 1, end, 60, &f.precision);
         f.kind = p < end ? *p++ : 0;
-        if (!f.kind || !strchr("sradiuxXoeEfFgGc", f.kind))
-            return CHAT_RAISE(c, "a format with a letter that is none");
-        if (x.type == CHAT_UNSET) x = chat_take_value(c, &a);
-        chat_put_percent(c, &t, x, f, s.flag & CHAT_MARKUP);
+        if (!f.kind || !strchr("sdif", f.kind)
+            || (f.kind != 'f' && f.precision >= 0))
+            return chat_refuse(c, "% with this format");
+        if (k == n) return CHAT_RAISE(c, "a format has too few values");
+        chat_put_percent(c, &t, v.type == CHAT_TUPLE ? v.u.v[k] : v, f,
+            s.flag & CHAT_MARKUP);
+        k++;
     }
-    if (a.k < a.n && !a.named && v.type != CHAT_DICT && v.type != CHAT_UNDEF
+    if (k < n && v.type != CHAT_DICT && v.type != CHAT_UNDEF
         && v.type != CHAT_RANGE && (v.type != CHAT_LIST || v.flag))
         return CHAT_RAISE(c, "a format has too many values");
     chat_val r = chat_built(&t);
@@ -11512,8 +11121,8 @@ static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
     if (a.type == CHAT_UNDEF || b.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "an undefined value in arithmetic");
     if (chat_is_number(a) && chat_is_number(b)) {
-        if (chat_is_int(a) && chat_is_int(b) && op != '/'
-            && (op != CHAT_OP2('*', '*') || b.u.i >= 0))
+        if (op == CHAT_OP2('*', '*')) return chat_refuse(c, "**");
+        if (chat_is_int(a) && chat_is_int(b) && op != '/')
             return chat_int_math(c, op, a.u.i, b.u.i);
         return chat_float_math(c, op, chat_f64(a), chat_f64(b));
     }
@@ -11539,7 +11148,7 @@ static bool chat_is_set(chat_val v) {
 
 static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (chat_is_numeric(a) && chat_is_numeric(b))
-        return chat_number_cmp(a, b) == -1;
+        return chat_number_cmp(c, a, b) == -1;
     if (a.type == CHAT_STR && b.type == CHAT_STR)
         return chat_work(c, min_u32(a.n, b.n) >> 4)
             && str_cmp((str){(const char *)a.u.s, a.n},
@@ -11645,7 +11254,7 @@ typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 /* One row per function that templates may use. params: names of what comes
  * behind v[0], those that need not be given behind a `;`; or * when the
  * function looks at its arguments itself. What begins with / takes no names.
- * A row without a function is what Python has and this has not. */
+ */
 typedef struct chat_builtin {
     const char *name;
     u8 kind;
@@ -11657,7 +11266,6 @@ typedef struct chat_builtin {
 enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
     CHAT_IS_LIST, CHAT_IS_TUPLE, CHAT_IS_DICT, CHAT_IS_LOOP,
     CHAT_IS_OTHER,          /* attributes of numbers, ranges, views */
-    CHAT_IS_OBJECT,         /* what cyclers and joiners do */
     CHAT_IS_MUTATOR         /* none of ours, but Python has it: the last */
 };
 _Static_assert(CHAT_IS_MUTATOR < KS_LEN(((chat_name *)0)->rows), "a kind");
@@ -11696,25 +11304,6 @@ static chat_token *chat_first_param(const chat_macro *m) {
 
 /* Special names that the body of a macro uses. */
 enum { CHAT_USES_CALLER = 1, CHAT_USES_KWARGS = 2, CHAT_USES_VARARGS = 4 };
-
-static chat_val chat_macro_attr(
-    chat_ctx *c, const chat_macro *m, chat_val name) {
-    chat_token *p = chat_first_param(m);
-    chat_list l = {0};
-    u32 uses = m->tag->cond;
-    if (chat_is(name, "name"))
-        return m->tag->name == CHAT_W_MACRO ? m->tag[1].v : chat_none();
-    if (chat_is(name, "catch_kwargs"))
-        return chat_bool(uses & CHAT_USES_KWARGS);
-    if (chat_is(name, "catch_varargs"))
-        return chat_bool(uses & CHAT_USES_VARARGS);
-    if (chat_is(name, "caller")) return chat_bool(uses & CHAT_USES_CALLER);
-    if (!chat_is(name, "arguments")) return (chat_val){0};
-    for (; p && !c->status; p = chat_next_param(c, p)) chat_push(c, &l, p->v);
-    chat_val v = chat_listed(l);
-    v.type = CHAT_TUPLE;
-    return v;
-}
 
 /* Methods that would change a list or dict: the sandbox hides them. */
 static const char *const CHAT_MUTATORS[] = {"clear", "pop", "popitem",
@@ -11759,8 +11348,9 @@ static i64 chat_clamp(i64 i, i64 lo, i64 hi) {
 /* v[from:to:by]; what is no integer is not given. */
 static chat_val chat_slice(
     chat_ctx *c, chat_val v, chat_val from, chat_val to, chat_val by) {
-    bool text = v.type == CHAT_STR, range = v.type == CHAT_RANGE;
-    if (!text && !range && !chat_is_array(v))
+    bool text = v.type == CHAT_STR;
+    if (v.type == CHAT_RANGE) return chat_refuse(c, "a slice of a range");
+    if (!text && !chat_is_array(v))
         return CHAT_RAISE(c, "a slice of %s", chat_type_name(v));
     if (!chat_work(c, text ? v.n >> 3 : 0)) return (chat_val){0};
     i64 n = text ? (i64)chat_count(v) : v.n;
@@ -11774,11 +11364,6 @@ static chat_val chat_slice(
     i64 count = step > 0 ? (b - a + step - 1) / step
         : (a - b - step - 1) / -step;
     if (count < 0) count = 0;
-    if (range) {
-        chat_range r = *v.u.range;
-        return chat_range_of(c, r.from + a * r.by, r.from + b * r.by,
-            step * r.by, (u32)count);
-    }
     if (text && step == 1)
         return chat_cut(v, chat_offset(v, (size_t)a),
             chat_offset(v, (size_t)(a + count)));
@@ -11801,9 +11386,41 @@ static chat_val chat_slice(
     return in;
 }
 
+/* What jinja2 and Python have and this has not, each with a space around. */
+static const char *const CHAT_REFUSED[] = {
+    [CHAT_IS_FILTER] = " batch center filesizeformat format groupby pprint "
+        "random slice striptags truncate urlencode urlize wordcount wordwrap "
+        "xmlattr ",
+    [CHAT_IS_GLOBAL] = " cycler joiner lipsum ",
+    [CHAT_IS_STR] = " casefold center encode expandtabs format_map isascii "
+        "isdecimal isidentifier isnumeric isprintable istitle ljust maketrans "
+        "rjust swapcase translate zfill ",
+    [CHAT_IS_DICT] = " fromkeys ",
+    [CHAT_IS_OTHER] = " as_integer_ratio bit_count bit_length close conjugate "
+        "count denominator from_bytes fromhex hex imag index is_integer "
+        "isdisjoint mapping numerator real send start step stop throw to_bytes ",
+};
+
+static bool chat_is_refused(u32 kind, chat_val name) {
+    const char *p = kind < KS_LEN(CHAT_REFUSED) ? CHAT_REFUSED[kind] : NULL;
+    while (p && *++p) {
+        const char *end = strchr(p, ' ');
+        size_t n = (size_t)(end - p);
+        if (n == name.n && !memcmp(p, name.u.s, n)) return true;
+        p = end;
+    }
+    return false;
+}
+
+static chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
+    char text[32];
+    chat_format(text, sizeof text, "%.*s", chat_clip(name, 31),
+        (const char *)name.u.s);
+    return chat_refuse(c, text);
+}
+
 /* A method of v, bound to it. */
 static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
-    if (f && f->kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
     chat_bound *b = chat_take(c, sizeof *b);
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
@@ -11833,18 +11450,14 @@ static chat_val chat_attr_of(
     if (kind && rows && rows[kind]) f = c->below->rows + rows[kind] - 1;
     else if (kind && !rows) f = c->below->find(kind, name);
     if (f) return chat_method(c, v, f);
-    if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "grouper"))
-        return v.u.v[0];
-    if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "list"))
-        return v.u.v[1];
-    if (v.type == CHAT_METHOD) v = v.u.bound->self;     /* a joiner */
-    if (v.type == CHAT_FUNC && chat_is(name, "fromkeys"))
-        return chat_refuse(c, "fromkeys");
     if (v.type == CHAT_LOOP) return chat_loop_attr(v.u.loop, name);
-    if (v.type == CHAT_MACRO) return chat_macro_attr(c, v.u.macro, name);
+    if (v.type == CHAT_MACRO || v.type == CHAT_FUNC)
+        return chat_refuse(c, "an attribute of a macro or function");
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
     if (v.type == CHAT_SPACE)
         at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
+    if (!at && kind && chat_is_refused(kind, name))
+        return chat_refuse_name(c, name);
     return at ? *at : none;
 }
 
@@ -11902,7 +11515,6 @@ static chat_val chat_invoke(
     chat_val slot[CHAT_ARGS];
     const char *names = f->params;
     u32 n = 1, need = 0;
-    if (!f->fn) return chat_refuse(c, f->name);
     if (!chat_count_texts(c, f, a)) return (chat_val){0};
     if (*names == '*') {
         chat_args all = *a;
@@ -11937,8 +11549,8 @@ static chat_val chat_apply(
     chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
     const chat_builtin *f = c->below->find(kind, name);
     if (f) return chat_invoke(c, f, a);
-    return CHAT_RAISE(c, "no %s named '%.*s'",
-        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
+    if (chat_is_refused(kind, name)) return chat_refuse_name(c, name);
+    return CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(name, 60),
         (const char *)name.u.s);
 }
 
@@ -12021,91 +11633,28 @@ static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     return chat_strip(s, a->v[1], a->how & 1, a->how & 2);
 }
 
-/* The final sigma is ς: after a letter with case and before none, with what
- * is ignorable between them left out. Of that only ASCII is known here. */
-static int chat_beside(chat_val s, size_t at, bool after) {
-    u32 cp = 0, k;
-    while (after ? at < s.n : at > 0) {
-        if (!after) do at--; while (at && (s.u.s[at] & 0xc0) == 0x80);
-        k = chat_next(s.u.s + at, s.u.s + s.n, &cp);
-        if (after) at += k;
-        if (cp < 0x80 && cp && strchr("'.:^`", (int)cp)) continue;
-        if (chat_case_of(cp)) return 1;
-        txt_class class_ = txt_class_of(cp);
-        bool plain = cp < 0x80 || class_ == TXT_SPACE || chat_no_case(cp);
-        return plain ? 0 : -1;
-    }
-    return 0;
-}
-
-static u32 chat_lower_at(chat_ctx *c, chat_val s, size_t at, u32 *out) {
-    u32 cp;
-    size_t n = chat_next(s.u.s + at, s.u.s + s.n, &cp);
-    if (cp != 0x3a3) return chat_lower(cp, out);
-    int before = chat_beside(s, at, false);
-    int after = before ? chat_beside(s, at + n, true) : 0;
-    if (before < 0 || after < 0) chat_refuse(c, "lower case of this sigma");
-    out[0] = before && !after ? 0x3c2 : 0x3c3;
-    return 1;
-}
-
 /* Where a word ends for the filter title. */
 static bool chat_ends_word(u32 cp) {
     return chat_is_space(cp)
         || (cp && cp < 128 && strchr("-({[<", (int)cp));
 }
 
-static size_t chat_word_end(chat_val s, size_t i) {
-    for (u32 cp, k; i < s.n; i += k) {
-        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        if (chat_ends_word(cp)) break;
-    }
-    return i;
-}
-
-/* how: u upper, l lower, c capitalize, t title, w the filter title, s
- * swapcase, f casefold. */
+/* how: u upper, l lower, c capitalize, t title, w the filter title. */
 static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     chat_text t = {0};
     bool start = true;
-    chat_val word = s;      /* what the lower case looks at */
     if (!chat_work(c, s.n >> 1)) return s;
-    for (size_t i = 0, k, from = 0; i < s.n && !c->status; i += k) {
-        u32 cp, out[3], n;
+    for (u32 i = 0, k, cp; i < s.n && !c->status; i += k) {
+        bool up = how == 'u' || (start && how != 'l');
         k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        chat_cased is = how == 't' || how == 's' ? chat_case_of(cp) : 0;
-        bool up = how == 'u' || (start && how == 'w')
-            || (how == 's' && is == CHAT_LOW);
-        if (how == 'w' && start) {
-            from = i + k;
-            word = chat_cut(s, from, chat_word_end(s, from));
-        }
-        if (cp >= 0x80 && !chat_no_case(cp)
-            && !chat_work(c, how == 'l' || chat_near(cp) ? 16 : 200)) break;
-        if (up) n = chat_upper(cp, out);
-        else if (how == 'f') n = chat_fold(cp, out);
-        else if (start && (how == 'c' || how == 't')) n = chat_title(cp, out);
-        else if (how == 's' && is != CHAT_UP) n = 1, out[0] = cp;
-        else n = chat_lower_at(c, word, i - from, out);
-        const u8 *mark =
-            s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
-        for (u32 j = 0; j < n; j++) chat_put_cp(c, &t, out[j], mark);
-        start = how == 't' ? !is : how == 'w' && chat_ends_word(cp);
+        if (cp >= 0x80 && !chat_no_case(cp) && !chat_work(c, 16)) break;
+        const u8 *mark = s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
+        chat_put_cp(c, &t, chat_recase(c, cp, up), mark);
+        start = how == 't' ? !chat_case_of(c, cp)
+            : how == 'w' && chat_ends_word(cp);
     }
     chat_val v = chat_built(&t);
     v.flag = how == 'w' ? 0 : s.flag;
-    return v;
-}
-
-/* As str.center: of an odd rest the left has more when the width is odd. */
-static chat_val chat_center(chat_ctx *c, chat_val s, i64 width, u32 fill) {
-    i64 pad = width - chat_chars(c, s);
-    i64 left = pad / 2 + (pad & width & 1);
-    chat_text t = {0};
-    if (pad <= 0) return s;
-    chat_put_filled(c, &t, s, 0, fill, left, pad - left);
-    chat_val v = chat_built(&t);
-    v.flag = s.flag;
     return v;
 }
 
@@ -12113,73 +11662,54 @@ static chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 || 1 / v.u.f < 0
         ? -v.u.f : v.u.f);
-    if (v.type == CHAT_BIG) return chat_cut(v, v.u.s[0] == '-', v.n);
+    if (v.type == CHAT_BIG && v.u.s[0] != '-') return v;
+    if (v.type == CHAT_BIG)
+        return chat_refuse(c, "abs of an integer beyond 63 bits");
     if (!chat_is_int(v)) return CHAT_RAISE(c, "abs of %s", chat_type_name(v));
     return v.u.i < 0 ? chat_int_math(c, '-', 0, v.u.i) : chat_int(v.u.i);
 }
 
-static bool chat_may_join(u8 b, bool real) {
-    return (b >= '0' && b <= '9') || b >= 0x80
-        || (!real && ((b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z')));
-}
-
-/* A text as int() and float() read it: without white space around, with the
- * decimal digits of all scripts, and with _ only between digits. */
-static chat_val chat_ascii_number(chat_ctx *c, chat_val s, bool real) {
+/* A text as int() and float() read it: without white space around, and with _
+ * only between digits. */
+static chat_val chat_ascii_number(chat_ctx *c, chat_val s) {
     chat_val none = {.type = CHAT_UNSET};
     chat_text t = {0};
     u32 cp, k;
     if (!chat_work(c, s.n >> 2)) return none;
     s = chat_strip(s, (chat_val){0}, true, true);
+    const u8 *p = s.u.s, *end = p + s.n;
     for (u32 i = 0; i < s.n; i += k) {
-        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        i32 d = cp < 0x80 ? -1 : chat_digit(cp);
-        if (cp >= 0x80 && d < 0) return none;
-        u8 b = d >= 0 ? (u8)('0' + d) : (u8)cp;
-        if (b != '_') chat_put(c, &t, &b, 1, NULL);
-        else if (!i || i + 1 == s.n || !chat_may_join(s.u.s[i - 1], real)
-            || !chat_may_join(s.u.s[i + 1], real)) return none;
+        k = chat_next(p + i, end, &cp);
+        if (txt_class_of(cp) == TXT_NUMBER && cp >= 0x80)
+            chat_refuse(c, "a digit beyond ASCII");
+        if (cp >= 0x80) return none;
+        if (cp != '_') chat_put(c, &t, p + i, 1, NULL);
+        else if (!i || !chat_is_digit(p + i - 1, end)
+            || !chat_is_digit(p + i + 1, end)) return none;
     }
     return chat_built(&t);
 }
 
-/* int(text, base), or UNSET when the text is none. */
-static chat_val chat_text_int(chat_ctx *c, chat_val v, i64 base) {
-    chat_val none = {.type = CHAT_UNSET}, s = chat_ascii_number(c, v, false), r;
-    if (s.type != CHAT_STR || !s.n || base < 0 || base == 1 || base > 36)
-        return none;
+/* int(text), or UNSET when the text is none. */
+static chat_val chat_text_int(chat_ctx *c, chat_val v) {
+    chat_val none = {.type = CHAT_UNSET}, s = chat_ascii_number(c, v), r;
+    if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
     if (minus || s.u.s[0] == '+') s = chat_cut(s, 1, s.n);
-    if (!s.n) return none;
-    u8 mark = s.n > 2 && s.u.s[0] == '0' ? s.u.s[1] | 32 : 0;
-    i64 of = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
-    if (of && (base == of || !base)) s = chat_cut(s, 2, s.n), base = of;
-    else if (!base && s.n > 1 && s.u.s[0] == '0'
-        && chat_strip(s, chat_strz("0"), true, true).n) return none;
-    if (!base) base = 10;
-    s = chat_cut(s, s.n - chat_strip(s, chat_strz("0"), true, false).n, s.n);
-    u64 d = 0;
-    bool big = false;
-    for (u32 i = 0; i < s.n; i++) {
-        u32 b = s.u.s[i], low = b | 32;
-        i64 x = b >= '0' && b <= '9' ? (i64)b - '0' : low >= 'a' && low <= 'z'
-            ? (i64)low - 'a' + 10 : 99;
-        if (x >= base) return none;
-        big |= !mul_ok(d, (u64)base, &d) || !add_ok(d, (u64)x, &d);
-    }
-    if (!big && d <= (u64)INT64_MAX + minus)
-        return chat_int(minus ? (i64)(0 - d) : (i64)d);
-    if (base != 10) return chat_refuse(c, "an integer beyond 63 bits");
-    if (s.n > CHAT_BIG_DIGITS) return none;
-    r = minus ? chat_concat(c, chat_strz("-"), s) : s;
-    r.type = CHAT_BIG;
-    return r;
+    while (s.n > 1 && s.u.s[0] == '0') s = chat_cut(s, 1, s.n);
+    for (u32 i = 0; i < s.n; i++)
+        if (!chat_is_digit(s.u.s + i, s.u.s + s.n)) return none;
+    if (!s.n || !chat_number(s.u.s, s.u.s + s.n, true, &r)) return none;
+    if (r.type == CHAT_BIG && minus) s = chat_concat(c, chat_strz("-"), s);
+    if (r.type == CHAT_BIG)
+        return chat_number(s.u.s, s.u.s + s.n, true, &r) ? r : none;
+    return chat_int(minus ? -r.u.i : r.u.i);
 }
 
 /* float(text), or UNSET. */
 static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     static const char *const words[] = {"inf", "infinity", "nan"};
-    chat_val s = chat_ascii_number(c, v, true), none = {.type = CHAT_UNSET};
+    chat_val s = chat_ascii_number(c, v), none = {.type = CHAT_UNSET};
     chat_decimal x = {{0}, 0, 0, false};
     if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
@@ -12206,10 +11736,10 @@ static chat_val chat_text_float(chat_ctx *c, chat_val v) {
 
 static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], otherwise = chat_has(a, 1) ? a->v[1] : chat_int(0);
+    if (chat_has(a, 2) && !chat_eq(c, a->v[2], chat_int(10), 0))
+        return chat_refuse(c, "int with a base");
     if (v.type == CHAT_STR) {
-        bool base = !chat_has(a, 2) || chat_is_int(a->v[2]);
-        chat_val i = base ? chat_text_int(c, v, chat_num(c, a, 2, 10))
-            : (chat_val){.type = CHAT_UNSET};
+        chat_val i = chat_text_int(c, v);
         if (i.type != CHAT_UNSET) return i;
         v = chat_text_float(c, v);
         if (v.type == CHAT_FLOAT && (v.u.f > DBL_MAX || v.u.f < -DBL_MAX))
@@ -12225,82 +11755,37 @@ static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
 static chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_STR) v = chat_text_float(c, v);
-    if (chat_is_numeric(v)) return chat_float(chat_real(c, v));
+    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
+    if (chat_is_number(v)) return chat_float(chat_f64(v));
     if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "float of nothing");
     return chat_has(a, 1) ? a->v[1] : chat_float(0);
 }
 
-/* v to tens, half to even; `more`: v is cut, and nearer to 0 than it should. */
-static i64 chat_round_tens(i64 v, i64 tens, bool more) {
-    i64 ten = 1;
-    for (; tens > 0 && ten < INT64_MAX / 10; tens--) ten *= 10;
-    if (tens) return 0;
-    i64 rest = v % ten, far = rest < 0 ? -rest : rest;
-    v -= rest;
-    bool up = ten > 1 && (far > ten / 2 || (far == ten / 2
-        && (more || (v / ten) & 1)));
-    return up ? v + (rest < 0 ? -ten : ten) : v;
-}
-
-static chat_val chat_round_common(chat_ctx *c, chat_val v, const chat_args *a) {
-    char buf[720];
-    chat_val r = {0};
-    i64 digits = chat_given_arg(a, 1) ? chat_num(c, a, 1, 0) : 0;
-    bool none = a->v[1].type == CHAT_NONE;
-    if (c->status) return r;
-    if (v.type == CHAT_BIG && digits >= 0) return v;
-    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
-    if (v.type != CHAT_FLOAT && digits >= 0) return chat_int(v.u.i);
-    if (v.type != CHAT_FLOAT) {
-        if (v.u.i > INT64_MAX / 4 || v.u.i < -(INT64_MAX / 4) || digits < -18)
-            return chat_refuse(c, "round to so many tens");
-        return chat_int(chat_round_tens(v.u.i, -digits, false));
-    }
-    if (!none && (digits > 323 || v.u.f != v.u.f || v.u.f > DBL_MAX
-            || v.u.f < -DBL_MAX)) return v;
-    if (digits < -308) return chat_float(copysign(0, v.u.f));
-    if (digits < 0) {
-        if (v.u.f >= 0x1p61 || v.u.f <= -0x1p61 || digits < -18)
-            return chat_refuse(c, "round to so many tens");
-        i64 i = (i64)v.u.f;
-        bool more = (f64)i < v.u.f || (f64)i > v.u.f;
-        return chat_float(copysign(
-            (f64)chat_round_tens(i, -digits, more), v.u.f));
-    }
-    u32 n = (u32)chat_print_float(buf, sizeof buf, 'f', false, (int)digits,
-        v.u.f);
-    bool minus = buf[0] == '-';
-    if (none) {
-        f64 x = v.u.f;
-        if (x == x && x <= DBL_MAX && x >= -DBL_MAX)
-            chat_number((u8 *)buf, (u8 *)buf + n, false, &r);
-        else return CHAT_RAISE(c, "round of what is not finite");
-        r.u.s = r.type == CHAT_BIG ? chat_keep(c, r.u.s, r.n) : r.u.s;
-        return r;
-    }
-    chat_number((u8 *)buf + minus, (u8 *)buf + n, false, &r);
-    f64 x = chat_real(c, r);
-    return chat_float(minus ? -x : x);
-}
-
 static chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
-    chat_val v = a->v[0];
-    bool up = chat_has(a, 2) && chat_is(a->v[2], "ceil");
-    if (chat_has(a, 2) && !up && !chat_is(a->v[2], "common")
-        && !chat_is(a->v[2], "floor"))
+    chat_val v = a->v[0], how = a->v[2];
+    char buf[400];
+    bool up = chat_is(how, "ceil"), down = chat_is(how, "floor");
+    bool none = a->v[1].type == CHAT_NONE;
+    i64 digits = none ? -1 : chat_num(c, a, 1, 0);
+    if (chat_has(a, 2) && !up && !down && !chat_is(how, "common"))
         return CHAT_RAISE(c, "round knows common, ceil and floor");
     if (!chat_is_numeric(v)) return CHAT_RAISE(c, "round of no number");
-    if (!chat_has(a, 2) || chat_is(a->v[2], "common"))
-        return chat_round_common(c, v, a);
-    i64 digits = chat_num(c, a, 1, 0);
-    f64 scale = 1, x = chat_real(c, v);
-    if (c->status) return v;
+    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
     if (digits < 0 || digits > 22)
-        return chat_refuse(c, "ceil and floor to so many digits");
-    for (i64 i = 0; i < digits; i++) scale *= 10;
+        return chat_refuse(c, "round to this many digits");
+    f64 scale = 1, x = chat_f64(v);
+    if (!up && !down) {
+        if (v.type != CHAT_FLOAT) return chat_int(v.u.i);
+        if (x != x || x > DBL_MAX || x < -DBL_MAX) return v;
+        int n = chat_print_float(buf, sizeof buf, 'f', (int)digits, x);
+        bool minus = buf[0] == '-';
+        return chat_float(chat_read_f64((u8 *)buf + minus, (u8 *)buf + n,
+            minus));
+    }
+    for (; digits > 0; digits--) scale *= 10;
     f64 much = x * scale;
     if (v.type != CHAT_FLOAT && fabs(much) > 0x1p53)
-        return chat_refuse(c, "ceil and floor of so large an integer");
+        return chat_refuse(c, "ceil or floor of this large an integer");
     if (fabs(much) > DBL_MAX || much != much)
         return CHAT_RAISE(c, "ceil or floor of what is not finite");
     much = up ? ceil(much) : floor(much);
@@ -12456,7 +11941,7 @@ static chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
 static chat_val chat_path_key(chat_ctx *c, chat_val part) {
     for (u32 i = 0; i < part.n; i++)
         if (part.u.s[i] < '0' || part.u.s[i] > '9') return part;
-    return part.n ? chat_text_int(c, part, 10) : part;
+    return part.n ? chat_text_int(c, part) : part;
 }
 
 /* Parts of a path like "function.name" one after the other; `otherwise` for
@@ -12505,53 +11990,34 @@ static bool chat_order_less(const void *ctx, u32 a, u32 b) {
                    : chat_less(o->c, o->keys[a], o->keys[b], 0);
 }
 
-static chat_val chat_order_key(chat_ctx *c, chat_val v, bool cased) {
-    return !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
-}
-
-/* The key of each item; with a comma in the path (of sort) a tuple. */
-static chat_val *chat_order_keys(chat_ctx *c, chat_val in, chat_val path,
-    bool cased, chat_val otherwise, bool several) {
-    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys);
-    several = several && path.type == CHAT_STR
-        && chat_find(c, path, chat_strz(","), 0) != SIZE_MAX;
+/* The key of each item. */
+static chat_val *chat_order_keys(
+    chat_ctx *c, chat_val in, chat_val path, bool cased) {
+    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys), none = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
-        chat_list l = {0};
-        for (size_t at = 0, end; several && at <= path.n; at = end + 1) {
-            end = chat_find(c, path, chat_strz(","), at);
-            if (end == SIZE_MAX) end = path.n;
-            chat_push(c, &l, chat_order_key(c, chat_path(c, in.u.v[i],
-                chat_cut(path, at, end), otherwise), cased));
-        }
-        keys[i] = several ? chat_tuple_of(l) : chat_order_key(c,
-            chat_path(c, in.u.v[i], path, otherwise), cased);
+        chat_val v = chat_path(c, in.u.v[i], path, none);
+        keys[i] = !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
     }
     return keys;
 }
 
-/* The order of the items, or NULL. */
-static u32 *chat_sort(
-    chat_ctx *c, u32 n, chat_val *keys, bool down, bool lists) {
-    chat_order o = {c, keys, down, lists};
-    u32 *idx = chat_take(c, (2 * (size_t)n + 2) * sizeof *idx);
-    if (!keys || !idx || c->status) return NULL;
-    for (u32 i = 0; i < n; i++) idx[i] = i;
-    sort_u32(idx, idx + n, n, chat_order_less, &o);
-    return c->status ? NULL : idx;
-}
-
 static chat_val chat_sorted(
     chat_ctx *c, chat_val in, chat_val *keys, bool down, bool lists) {
+    chat_order o = {c, keys, down, lists};
     chat_list l = {0};
-    u32 *idx = chat_sort(c, in.n, keys, down, lists);
-    for (u32 i = 0; idx && i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
+    u32 *idx = chat_take(c, (2 * (size_t)in.n + 2) * sizeof *idx);
+    if (!keys || !idx || c->status) return chat_listed(l);
+    for (u32 i = 0; i < in.n; i++) idx[i] = i;
+    sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
+    for (u32 i = 0; i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
     return chat_listed(l);
 }
 
 static chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), none = {0};
-    chat_val *keys = chat_order_keys(c, in, a->v[3], chat_flag(a, 2, false),
-        none, true);
+    chat_val in = chat_iter(c, a->v[0]), path = a->v[3];
+    if (path.type == CHAT_STR && memchr(path.u.s, ',', path.n))
+        return chat_refuse(c, "sort by several attributes");
+    chat_val *keys = chat_order_keys(c, in, path, chat_flag(a, 2, false));
     return chat_sorted(c, in, keys, chat_flag(a, 1, false), true);
 }
 
@@ -12561,17 +12027,16 @@ static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
         return CHAT_RAISE(c, "dictsort by key or by value");
     if (a->v[0].type != CHAT_DICT)
         return CHAT_RAISE(c, "dictsort of %s", chat_type_name(a->v[0]));
-    chat_val in = chat_side(c, a->v[0], 2), none = {0};
+    chat_val in = chat_side(c, a->v[0], 2);
     chat_val *keys = chat_order_keys(c, in, chat_int(value),
-        chat_flag(a, 1, false), none, false);
+        chat_flag(a, 1, false));
     return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
 }
 
 static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), none = {0};
-    if (!in.n) return none;
-    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
-        none, false);
+    chat_val in = chat_iter(c, a->v[0]);
+    if (!in.n) return (chat_val){0};
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
     u32 best = 0;
     for (u32 i = 1; keys && i < in.n && chat_work(c, 1); i++)
         if (a->how ? chat_less(c, keys[best], keys[i], 0)
@@ -12580,9 +12045,8 @@ static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
 }
 
 static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), none = {0};
-    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
-        none, false);
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
     chat_list l = {0}, seen = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
         if (!chat_is_key(c, keys[i])
@@ -12591,30 +12055,6 @@ static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
         chat_push(c, &l, in.u.v[i]);
     }
     return chat_lazy(c, l);
-}
-
-/* Items whose keys are equal, sorted; each group is called as its first item
- * says it. */
-static chat_val chat_f_groupby(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), otherwise = a->v[2];
-    chat_val *keys = chat_order_keys(c, in, a->v[1], chat_flag(a, 3, false),
-        otherwise, false);
-    u32 *idx = chat_sort(c, in.n, keys, false, false);
-    chat_list l = {0};
-    for (u32 i = 0, from; idx && i < in.n && !c->status;) {
-        chat_list group = {0}, pair = {0};
-        for (from = i; i < in.n && chat_work(c, 1)
-                && chat_eq(c, keys[idx[from]], keys[idx[i]], 0); i++)
-            chat_push(c, &group, in.u.v[idx[i]]);
-        if (i == from) break;
-        chat_push(c, &pair, chat_path(c, in.u.v[idx[from]], a->v[1],
-            otherwise));
-        chat_push(c, &pair, chat_listed(group));
-        chat_val v = chat_tuple_of(pair);
-        v.flag = CHAT_GROUP;
-        chat_push(c, &l, v);
-    }
-    return chat_listed(l);
 }
 
 static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
@@ -12626,44 +12066,10 @@ static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
     return sum;
 }
 
-static chat_val chat_f_batch(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), by = a->v[1];
-    chat_list l = {0}, row = {0};
-    for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
-        if (chat_eq(c, chat_int(row.n), by, 0)) {
-            chat_push(c, &l, chat_listed(row));
-            row = (chat_list){0};
-        }
-        chat_push(c, &row, in.u.v[i]);
-    }
-    if (row.n && chat_given_arg(a, 2)
-        && chat_less(c, chat_int(row.n), by, 0)) {
-        i64 n = chat_num(c, a, 1, 0);
-        while (row.n < n && chat_work(c, 1)) chat_push(c, &row, a->v[2]);
-    }
-    if (row.n) chat_push(c, &l, chat_listed(row));
-    return chat_lazy(c, l);
-}
-
-static chat_val chat_f_slice(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_list_of(c, a->v[0]);
-    i64 n = chat_num(c, a, 1, 0), at = 0;
-    chat_list l = {0};
-    if (!n) CHAT_RAISE(c, "slices of nothing");
-    for (i64 i = 0; i < n && chat_work(c, 1); i++) {
-        i64 has = in.n / n + (i < in.n % n);
-        chat_list row = {0};
-        for (i64 k = 0; k < has; k++) chat_push(c, &row, in.u.v[at++]);
-        if (chat_given_arg(a, 2) && i >= in.n % n)
-            chat_push(c, &row, a->v[2]);
-        chat_push(c, &l, chat_listed(row));
-    }
-    return chat_lazy(c, l);
-}
-
-static chat_val chat_keyword(const chat_args *a, const char *name) {
+static chat_val chat_keyword(const chat_args *a, chat_val name) {
     for (u32 i = 0; i < a->n_kw; i++)
-        if (chat_is(a->kw[2 * i], name)) return a->kw[2 * i + 1];
+        if (a->kw[2 * i].type == CHAT_STR
+            && chat_same_text(a->kw[2 * i], name)) return a->kw[2 * i + 1];
     return (chat_val){.type = CHAT_UNSET};
 }
 
@@ -12690,8 +12096,8 @@ static chat_val chat_iter_any(chat_ctx *c, chat_val v) {
 
 static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter_any(c, a->v[0]);
-    chat_val path = chat_keyword(a, "attribute");
-    chat_val otherwise = chat_keyword(a, "default");
+    chat_val path = chat_keyword(a, chat_strz("attribute"));
+    chat_val otherwise = chat_keyword(a, chat_strz("default"));
     bool attr = a->n < 2 && path.type != CHAT_UNSET;
     chat_list l = {0};
     if (chat_true(a->v[0]) && a->n < 2 && (!attr
@@ -12742,16 +12148,6 @@ static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     return chat_built(&t);
 }
 
-static chat_val chat_f_format(chat_ctx *c, const chat_args *a) {
-    chat_list l = {0};
-    if (a->n > 1 && a->n_kw)
-        return CHAT_RAISE(c, "format with values and with names");
-    for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
-    return chat_percent(c, chat_soft(c, a->v[0]), a->n_kw
-        ? (chat_val){.type = CHAT_DICT, .n = a->n_kw, .u.v = a->kw}
-        : chat_tuple_of(l));
-}
-
 static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], none = {0};
     if (!chat_wants_text(c, a->v[1])) return none;
@@ -12762,166 +12158,12 @@ static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     return r;
 }
 
-static void chat_put_percented(
-    chat_ctx *c, chat_text *t, chat_val v, bool query) {
-    chat_val s = chat_to_str(c, v);
-    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
-        u8 b = s.u.s[i];
-        bool plain = (b >= '0' && b <= '9') || (b >= 'A' && b <= 'Z')
-            || (b >= 'a' && b <= 'z') || (b && strchr("_.-~", b));
-        chat_val one = chat_cut(s, i, i + 1);
-        if (plain || (b == '/' && !query)) chat_puts(c, t, one);
-        else if (b == ' ' && query) chat_putz(c, t, "+");
-        else if (chat_work(c, 4)) chat_putf(c, t, "%%%02X", b);
-    }
-}
-
-static chat_val chat_f_urlencode(chat_ctx *c, const chat_args *a) {
-    chat_val v = a->v[0];
-    chat_text t = {0};
-    bool many = chat_is_seq(v) || v.type == CHAT_DICT || v.type == CHAT_RANGE
-        || v.type == CHAT_UNDEF;
-    if (!many) chat_put_percented(c, &t, v, false);
-    else v = v.type == CHAT_DICT ? chat_side(c, v, 2) : chat_iter(c, v);
-    for (u32 i = 0; many && i < v.n && chat_work(c, 1); i++) {
-        chat_val pair = chat_iter(c, v.u.v[i]);
-        if (pair.n != 2) return CHAT_RAISE(c, "urlencode wants pairs");
-        if (i) chat_putz(c, &t, "&");
-        chat_put_percented(c, &t, pair.u.v[0], true);
-        chat_putz(c, &t, "=");
-        chat_put_percented(c, &t, pair.u.v[1], true);
-    }
-    return chat_built(&t);
-}
-
 static chat_val chat_escaped(chat_ctx *c, chat_val v) {
     return v.type == CHAT_STR && v.flag & CHAT_MARKUP ? v
         : chat_escape(c, chat_to_str(c, v));
 }
 
-static chat_val chat_f_xmlattr(chat_ctx *c, const chat_args *a) {
-    chat_val d = a->v[0];
-    chat_text t = {0};
-    if (d.type != CHAT_DICT)
-        return CHAT_RAISE(c, "xmlattr of %s", chat_type_name(d));
-    for (u32 i = 0; i < d.n && chat_work(c, 1); i++) {
-        chat_val key = d.u.v[2 * i], v = d.u.v[2 * i + 1];
-        if (v.type <= CHAT_NONE) continue;
-        if (!chat_wants_text(c, key) || !chat_work(c, key.n >> 2)) break;
-        for (u32 k = 0; k < key.n; k++)
-            if (key.u.s[k] && strchr(" \t\n\r\f\v/>=", key.u.s[k]))
-                return CHAT_RAISE(c, "a bad character in an attribute's name");
-        if (t.n || chat_flag(a, 1, true)) chat_putz(c, &t, " ");
-        chat_puts(c, &t, chat_escaped(c, key));
-        chat_putz(c, &t, "=\"");
-        chat_puts(c, &t, chat_escaped(c, v));
-        chat_putz(c, &t, "\"");
-    }
-    return chat_built(&t);
-}
-
-static chat_val chat_f_filesizeformat(chat_ctx *c, const chat_args *a) {
-    static const char *const units[] = {"1e6", "1e9", "1e12", "1e15", "1e18",
-        "1e21", "1e24", "1e27"};
-    bool binary = chat_flag(a, 1, false);
-    f64 base = binary ? 1024 : 1000, unit = base * base;
-    chat_val v = chat_f_float(c, &(chat_args){(chat_val[]){a->v[0],
-        {.type = CHAT_NONE}}, 2, NULL, 0, 0});
-    chat_text t = {0};
-    chat_spec f = {.precision = 1, .kind = 'f'};
-    if (v.type != CHAT_FLOAT)
-        return CHAT_RAISE(c, "filesizeformat of %s", chat_type_name(a->v[0]));
-    if (!(v.u.f < 1) && !(v.u.f > 1)) {
-        if (v.u.f == v.u.f) return chat_strz("1 Byte");
-    } else if (v.u.f < base) {
-        chat_print(c, &t, chat_whole(c, v.u.f), 0);
-        chat_putz(c, &t, " Bytes");
-        return chat_built(&t);
-    }
-    u32 i = 0;
-    for (; i < 7 && !(v.u.f < unit); i++)
-        unit = binary ? unit * 1024 : strtod(units[i + 1], NULL);
-    chat_put_real(c, &t, base * v.u.f / unit, &f);
-    chat_putf(c, &t, " %c%sB", "kMGTPEZY"[i] - (binary && !i ? 32 : 0),
-        binary ? "i" : "");
-    return chat_built(&t);
-}
-
-static chat_val chat_f_wordcount(chat_ctx *c, const chat_args *a) {
-    chat_val s = chat_soft(c, a->v[0]);
-    i64 n = 0;
-    bool inside = false;
-    if (!chat_work(c, s.n >> 2)) return (chat_val){0};
-    for (u32 i = 0, cp; i < s.n;) {
-        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        txt_class k = txt_class_of(cp);
-        bool word = cp == '_' || k == TXT_UPPER || k == TXT_LOWER
-            || k == TXT_LETTER || k == TXT_NUMBER;
-        n += word && !inside;
-        inside = word;
-    }
-    return chat_int(n);
-}
-
-/* s, if it is no longer than `length` and `leeway`; else its beginning. */
-static chat_val chat_f_truncate(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0], end = chat_has(a, 3) ? a->v[3] : chat_strz("...");
-    i64 length = chat_num(c, a, 1, 255);
-    i64 leeway = chat_given_arg(a, 4) ? chat_num(c, a, 4, 5) : 5;
-    chat_val has = chat_length(c, s), tail = chat_length(c, end);
-    if (c->status) return s;
-    if (length < tail.u.i || leeway < 0)
-        return CHAT_RAISE(c, "truncate to less than the end it gets");
-    if (has.u.i <= length + leeway) return s;
-    if (!chat_wants_text(c, s) || !chat_wants_text(c, end)) return s;
-    s = chat_cut(s, 0, chat_offset(s, (size_t)(length - tail.u.i)));
-    size_t space = s.n;
-    while (space && s.u.s[space - 1] != ' ') space--;
-    if (!chat_flag(a, 2, false) && space) s = chat_cut(s, 0, space - 1);
-    return chat_add_text(c, s, end);
-}
-
-/* Without tags and comments, with one space for white space. The names of
- * characters (&nbsp;) are 2,231: what may have one is refused. */
-static chat_val chat_f_striptags(chat_ctx *c, const chat_args *a) {
-    chat_val s = chat_to_str(c, a->v[0]), none = {0};
-    chat_text t = {0}, r = {0};
-    size_t at = 0, from;
-    while (chat_work(c, 1)) {
-        from = chat_find(c, s, chat_strz("<"), at);
-        if (from == SIZE_MAX) break;
-        bool comment = s.n - from >= 4 && !memcmp(s.u.s + from, "<!--", 4);
-        size_t end = comment ? chat_find(c, s, chat_strz("-->"), from + 4)
-            : chat_find(c, s, chat_strz(">"), from);
-        if (end == SIZE_MAX) break;
-        chat_puts(c, &t, chat_cut(s, at, from));
-        at = end + (comment ? 3 : 1);
-    }
-    chat_puts(c, &t, chat_cut(s, at, s.n));
-    s = chat_built(&t);
-    for (u32 i = 0; i + 1 < s.n; i++) {
-        u8 b = s.u.s[i + 1];
-        if (s.u.s[i] == '&' && b && !strchr("\t\n\f <&;", b))
-            return chat_refuse(c, "striptags");
-    }
-    for (bool gap = false; s.n && chat_work(c, 1);) {
-        chat_val rest = chat_strip(s, none, true, false);
-        gap = rest.n < s.n;
-        if (gap && r.n && rest.n) chat_putz(c, &r, " ");
-        size_t n = 0;
-        u32 cp;
-        for (u32 k; n < rest.n; n += k) {
-            k = chat_next(rest.u.s + n, rest.u.s + rest.n, &cp);
-            if (chat_is_space(cp)) break;
-        }
-        chat_puts(c, &r, chat_cut(rest, 0, n));
-        s = chat_cut(rest, n, rest.n);
-    }
-    return chat_built(&r);
-}
-
 CHAT_FN(f_case, chat_case(c, chat_soft(c, v), (char)a->how))
-CHAT_FN(f_center, chat_center(c, chat_soft(c, v), chat_num(c, a, 1, 80), ' '))
 CHAT_FN(f_default, v.type == CHAT_UNDEF || (chat_flag(a, 2, false)
     && !chat_true(v)) ? chat_has(a, 1) ? a->v[1] : chat_str("", 0) : v)
 CHAT_FN(f_escape, chat_escaped(c, v))
@@ -12931,246 +12173,59 @@ CHAT_FN(f_list, chat_list_of(c, v))
 CHAT_FN(f_safe, chat_mark_safe(chat_soft(c, v)))
 CHAT_FN(f_string, chat_soft(c, v))
 
-/* ---- str.format ---- */
+/* ---- methods of texts and lists ---- */
 
-/* What one call of format works on. */
-typedef struct chat_formatter {
-    const chat_val *v;      /* given by number */
-    u32 n;
-    chat_list named;        /* name, value */
-    u32 next;               /* of {} */
-    u8 counts;              /* 1: {}, 2: {0} */
-    bool markup;
-} chat_formatter;
-
-/* Reads [[fill]align][sign][#][0][width][,][.precision][kind] of all of s. */
-static chat_spec chat_read_spec(chat_ctx *c, chat_val s) {
-    chat_spec f = {.fill = ' ', .precision = -1};
-    const u8 *p = s.u.s, *end = p + s.n;
-    u32 cp = 0, k = s.n ? chat_next(p, end, &cp) : 0;
-    if (k < s.n && p[k] && strchr("<>=^", p[k])) {
-        f.fill = cp, f.align = p[k], p += k + 1;
-    } else if (s.n && *p && strchr("<>=^", *p)) {
-        f.align = *p++;
-    }
-    bool filled = f.align && p > s.u.s + 1;
-    if (p < end && *p && strchr("+- ", *p)) f.sign = *p++;
-    f.zero = f.sign == 0;
-    if (f.sign == '-') f.sign = 0;
-    bool signed_ = f.zero == 0;
-    if (p < end && *p == '#') f.alt = true, p++;
-    f.zero = !filled && p < end && *p == '0';
-    if (f.zero) f.fill = '0', f.align = f.align ? f.align : '=', p++;
-    p = chat_read_width(c, p, end, &f.width);
-    if (p < end && (*p == ',' || *p == '_')) f.comma = *p++;
-    if (p < end && *p == '.') {
-        if (!chat_is_digit(p + 1, end)) CHAT_RAISE(c, "a format is not whole");
-        p = chat_read_width(c, p + 1, end, &f.precision);
-    }
-    if (p < end) f.kind = *p++;
-    if (p < end) CHAT_RAISE(c, "a format with more than a kind");
-    if (signed_ && !f.sign) f.sign = '-';
-    return f;
-}
-
-static void chat_format_text(
-    chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
-    if (f.zero && f.align == '=') f.align = '<';
-    if (!f.align) f.align = '<';
-    if (f.sign || f.alt || f.comma || f.align == '='
-        || (f.kind && f.kind != 's')) {
-        CHAT_RAISE(c, "a format of numbers for a text");
-        return;
-    }
-    if (f.precision >= 0)
-        v = chat_cut(v, 0, chat_offset(v, (size_t)f.precision));
-    chat_put_padded(c, t, v, 0, &f);
-}
-
-static void chat_format_number(
-    chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
-    chat_text s = {0};
-    u32 head = 0;
-    bool real = f.kind && strchr("eEfFgG%", f.kind);
-    bool whole = f.kind && strchr("dxXob", f.kind);
-    bool is_int = v.type != CHAT_FLOAT;
-    bool ok = f.kind == 'c' ? is_int && !f.sign && !f.alt && !f.comma
-            && f.precision < 0
-        : real || (is_int ? (whole || !f.kind) && f.precision < 0
-            && (f.comma != ',' || !whole || f.kind == 'd')
-        : !f.kind && f.precision < 0 && !f.alt && !f.comma);
-    if (!f.align) f.align = '>';
-    if (!ok || (f.comma && f.align == '=' && f.width)) {
-        chat_refuse(c, "this format of a number");
-        return;
-    }
-    if (f.sign == '-') f.sign = 0;
-    if (f.kind == 'c') {
-        if (v.type == CHAT_BIG) CHAT_RAISE(c, "no character");
-        else chat_put_char(c, &s, v.u.i);
-        if (f.align == '=') f.align = '<';
-    } else if (real) {
-        head = chat_put_real(c, &s, chat_real(c, v), &f);
-    } else if (is_int) {
-        head = chat_put_integer(c, &s, v, &f);
-    } else {
-        chat_text x = {0};
-        chat_put_float(c, &x, v.u.f);
-        head = chat_put_head(c, &s, x.n && x.p[0] == '-', &f, 0);
-        chat_puts(c, &s, chat_cut(chat_built(&x), x.n && x.p[0] == '-', x.n));
-    }
-    chat_put_padded(c, t, chat_built(&s), head, &f);
-}
-
-/* format(v, spec), escaped for markup. */
-static void chat_format_value(chat_ctx *c, chat_text *t, chat_val v,
-    chat_val spec, bool markup) {
-    chat_text own = {0}, *to = markup ? &own : t;
-    if (v.type == CHAT_STR && v.flag & CHAT_MARKUP && markup) {
-        if (spec.n) CHAT_RAISE(c, "a format for markup");
-        chat_puts(c, t, v);
-        return;
-    }
-    chat_spec f = chat_read_spec(c, spec);
-    if (c->status) return;
-    if (v.type == CHAT_STR) chat_format_text(c, to, v, f);
-    else if (!spec.n) chat_print(c, to, v, 0);
-    else if (chat_is_numeric(v)) chat_format_number(c, to, v, f);
-    else CHAT_RAISE(c, "%s takes no format", chat_type_name(v));
-    if (markup) chat_puts(c, t, chat_escape(c, chat_built(&own)));
-}
-
-/* The value of the first part of a field. */
-static chat_val chat_format_first(
-    chat_ctx *c, chat_formatter *f, chat_val name, bool alone) {
-    chat_val key = chat_path_key(c, name);
-    u8 counts = alone && !name.n ? 1 : alone && key.type == CHAT_INT ? 2 : 0;
-    if (counts && f->counts && f->counts != counts)
-        return CHAT_RAISE(c, "a format with {} and with {0}");
-    if (counts) f->counts = counts;
-    if (counts == 1) key = chat_int(f->next++);
-    if (key.type == CHAT_INT && key.u.i < f->n) return f->v[key.u.i];
-    chat_val *at = key.type == CHAT_STR ? chat_get(c, f->named.v,
-        f->named.n / 2, key) : NULL;
-    return at ? *at : CHAT_RAISE(c, "format has no value for a field");
-}
-
-/* name.attribute[item] */
+/* The value of {}, {0} or {name}. *next counts the {}; -1: one had a number. */
 static chat_val chat_format_field(
-    chat_ctx *c, chat_formatter *f, chat_val field) {
-    const u8 *p = field.u.s, *end = p + field.n, *from = p;
-    while (p < end && *p != '.' && *p != '[') p++;
-    chat_val v = chat_format_first(c, f, chat_cut(field, 0,
-        (size_t)(p - from)), p == end);
-    while (p < end && !c->status) {
-        bool item = *p++ == '[';
-        const u8 *key = p;
-        while (p < end && (item ? *p != ']' : *p != '.' && *p != '[')) p++;
-        chat_val name = chat_cut(field, (size_t)(key - from),
-            (size_t)(p - from));
-        if (!name.n || (item && p == end))
-            return CHAT_RAISE(c, "a field is not whole");
-        v = item ? chat_item(c, v, chat_path_key(c, name))
-            : chat_attr_of(c, v, name, NULL);
-        p += item;
-        if (item && p < end && *p != '.' && *p != '[')
-            return CHAT_RAISE(c, "a field goes on behind ]");
+    chat_ctx *c, const chat_args *a, chat_val name, i64 *next) {
+    for (u32 i = 0; i < name.n; i++)
+        if (name.u.s[i] && strchr(".[:!{", name.u.s[i]))
+            return chat_refuse(c, "format with this field");
+    chat_val key = name.n ? chat_path_key(c, name) : chat_int(*next);
+    if (key.type == CHAT_STR) {
+        chat_val v = chat_keyword(a, key);
+        if (v.type != CHAT_UNSET) return v;
+    } else if (name.n ? *next > 0 : *next < 0) {
+        return CHAT_RAISE(c, "a format with {} and with {0}");
+    } else {
+        *next = name.n ? -1 : *next + 1;
+        if (key.type == CHAT_INT && key.u.i < a->n - 1)
+            return a->v[1 + key.u.i];
     }
-    return v;
-}
-
-/* Where the field that begins at i ends, and its : or ! on the way. */
-static size_t chat_field_end(chat_val s, size_t i, size_t *mark) {
-    u32 open = 1;
-    bool item = false;
-    for (*mark = 0; i < s.n; i++) {
-        u8 b = s.u.s[i];
-        if (!*mark && b == '[') item = true;
-        if (!*mark && b == ']') item = false;
-        if (!*mark && !item && (b == ':' || b == '!')) *mark = i;
-        if (!*mark && b == '{') return SIZE_MAX;
-        if (!*mark && item) continue;
-        open += b == '{';
-        if (b == '}' && !--open) return i;
-    }
-    return SIZE_MAX;
-}
-
-static void chat_format_into(chat_ctx *c, chat_text *t, chat_val s,
-    chat_formatter *f, u32 depth) {
-    if (depth > 2) CHAT_RAISE(c, "a format in a format in a format");
-    for (size_t i = 0; i < s.n && chat_work(c, 1); i++) {
-        u8 b = s.u.s[i], how = 0;
-        size_t mark, end;
-        if ((b != '{' && b != '}') || (i + 1 < s.n && s.u.s[i + 1] == b)) {
-            chat_puts(c, t, chat_cut(s, i, i + 1));
-            i += b == '{' || b == '}';
-            continue;
-        }
-        end = b == '{' ? chat_field_end(s, i + 1, &mark) : SIZE_MAX;
-        if (end == SIZE_MAX) { CHAT_RAISE(c, "a lonely brace"); return; }
-        chat_val v = chat_format_field(c, f, chat_cut(s, i + 1,
-            mark ? mark : end));
-        if (mark && s.u.s[mark] == '!') {
-            how = mark + 1 < end ? s.u.s[mark + 1] : 0;
-            mark = mark + 2 < end ? mark + 2 : 0;
-            if (!how || !strchr("sra", how) || (mark && s.u.s[mark] != ':'))
-                CHAT_RAISE(c, "a format with a conversion that is none");
-        }
-        chat_text spec = {0}, said = {0};
-        chat_style st = chat_repr(how == 'a');
-        if (how && how != 's') chat_put_value(c, &said, v, &st, 1);
-        if (how) v = how == 's' ? chat_to_str(c, v) : chat_built(&said);
-        if (mark) chat_format_into(c, &spec, chat_cut(s, mark + 1, end), f,
-            depth + 1);
-        chat_format_value(c, t, v, chat_built(&spec), f->markup && depth == 1);
-        i = end;
-    }
+    return CHAT_RAISE(c, "format has no value for a field");
 }
 
 static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0];
     chat_text t = {0};
-    chat_formatter f = {.v = a->v + 1, .n = a->n - 1,
-        .named = {a->kw, 2 * a->n_kw, 0},
-        .markup = a->v[0].flag & CHAT_MARKUP};
-    chat_format_into(c, &t, a->v[0], &f, 1);
+    i64 next = 0;
+    for (size_t i = 0, end; i < s.n && chat_work(c, 1); i = end) {
+        u8 b = s.u.s[i];
+        end = i + 1;
+        if (b != '{' && b != '}') {
+            while (end < s.n && s.u.s[end] != '{' && s.u.s[end] != '}') end++;
+            chat_puts(c, &t, chat_cut(s, i, end));
+        } else if (end < s.n && s.u.s[end] == b) {
+            chat_puts(c, &t, chat_cut(s, i, end++));
+        } else {
+            end = b == '{' ? chat_find(c, s, chat_strz("}"), i) : SIZE_MAX;
+            if (end++ == SIZE_MAX) return CHAT_RAISE(c, "a lonely brace");
+            chat_val v = chat_format_field(c, a, chat_cut(s, i + 1, end - 1),
+                &next);
+            if (s.flag & CHAT_MARKUP) v = chat_escaped(c, v);
+            chat_print(c, &t, v, 0);
+        }
+    }
     chat_val v = chat_built(&t);
-    v.flag = a->v[0].flag;
+    v.flag = s.flag;
     return v;
 }
 
-static chat_val chat_m_format_map(chat_ctx *c, const chat_args *a) {
-    chat_val d = a->v[1];
-    return chat_m_format(c, &(chat_args){a->v, 1,
-        (chat_val *)(uintptr_t)d.u.v, d.type == CHAT_DICT ? d.n : 0, 0});
-}
-
-/* ---- methods of texts and lists ---- */
-
-/* [from, to) in bytes for the characters that arguments i and i + 1 name;
- * false when there is no such place. */
-static bool chat_bounds(chat_ctx *c, const chat_args *a, u32 i, size_t *from,
-    size_t *to) {
-    chat_val s = a->v[0];
-    i64 at[2] = {0, CHAT_TEXT};
-    if (!chat_has(a, i) && !chat_has(a, i + 1)) {
-        *from = 0, *to = s.n;
-        return true;
-    }
-    if (!chat_work(c, s.n >> 3)) return false;
-    i64 n = (i64)chat_count(s);
-    for (u32 k = 0; k < 2; k++) {
-        chat_val v = a->v[i + k];
-        if (v.type == CHAT_BIG)
-            at[k] = v.u.s[0] == '-' ? -CHAT_TEXT : CHAT_TEXT;
-        else if (chat_given_arg(a, i + k)) at[k] = chat_clamp(
-            chat_num(c, a, i + k, 0), -CHAT_TEXT, CHAT_TEXT);
-        if (at[k] < 0) at[k] = at[k] + n < 0 ? 0 : at[k] + n;
-    }
-    if (at[1] > n) at[1] = n;
-    *from = chat_offset(s, (size_t)at[0]);
-    *to = chat_offset(s, (size_t)at[1]);
-    return at[0] <= at[1] && !c->status;
+/* Python's start and end of a search. */
+static bool chat_no_bounds(chat_ctx *c, const chat_args *a, u32 i) {
+    if (!chat_given_arg(a, i) && !chat_given_arg(a, i + 1)) return true;
+    chat_refuse(c, "start or end of a search");
+    return false;
 }
 
 /* The last place of `what`, or SIZE_MAX. */
@@ -13188,29 +12243,23 @@ static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
 /* The number of the character where v[1] is found first or, how & 1, last; -1
  * or, how & 2, an error when it is not. */
 static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
-    bool last = a->how & 1, must = a->how & 2;
-    chat_val s = a->v[0];
-    size_t from, to, at = SIZE_MAX;
-    if (!chat_wants_text(c, a->v[1])) return s;
-    if (chat_bounds(c, a, 2, &from, &to)) {
-        chat_val in = chat_cut(s, from, to);
-        at = last ? chat_find_last(c, in, a->v[1])
-            : chat_find(c, in, a->v[1], 0);
-    }
-    if (at == SIZE_MAX && must) return CHAT_RAISE(c, "index: not found");
-    return chat_int(at == SIZE_MAX || !chat_work(c, (from + at) >> 3) ? -1
-        : (i64)chat_count(chat_cut(s, 0, from + at)));
+    chat_val s = a->v[0], what = a->v[1];
+    if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
+    size_t at = a->how & 1 ? chat_find_last(c, s, what)
+        : chat_find(c, s, what, 0);
+    if (at == SIZE_MAX && a->how & 2)
+        return CHAT_RAISE(c, "index: not found");
+    return chat_int(at == SIZE_MAX || !chat_work(c, at >> 3) ? -1
+        : (i64)chat_count(chat_cut(s, 0, at)));
 }
 
 static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
-    size_t from, to;
-    if (!chat_wants_text(c, a->v[1]) || !chat_bounds(c, a, 2, &from, &to))
-        return chat_int(0);
-    chat_val s = chat_cut(a->v[0], from, to);
-    if (!a->v[1].n) return chat_int(chat_chars(c, s) + 1);
-    for (size_t at = 0; chat_work(c, 1); at += a->v[1].n, n++) {
-        at = chat_find(c, s, a->v[1], at);
+    chat_val s = a->v[0], what = a->v[1];
+    if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
+    if (!what.n) return chat_int(chat_chars(c, s) + 1);
+    for (size_t at = 0; chat_work(c, 1); at += what.n, n++) {
+        at = chat_find(c, s, what, at);
         if (at == SIZE_MAX) break;
     }
     return chat_int(n);
@@ -13226,10 +12275,8 @@ static bool chat_begins(
 static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     chat_val with = a->v[1], s = a->v[0];
     bool tuple = with.type == CHAT_TUPLE, yes = false;
-    size_t from, to;
     if (!tuple && !chat_wants_text(c, with)) return s;
-    if (!chat_bounds(c, a, 2, &from, &to)) return chat_bool(false);
-    s = chat_cut(s, from, to);
+    if (!chat_no_bounds(c, a, 2)) return s;
     for (u32 i = 0; i < (tuple ? with.n : 1) && !yes && chat_work(c, 1); i++) {
         chat_val x = tuple ? with.u.v[i] : with;
         yes = chat_wants_text(c, x) && chat_begins(c, s, x, a->how);
@@ -13320,92 +12367,33 @@ static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
 static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
     bool last = a->how;
     chat_val s = a->v[0], by = a->v[1];
-    chat_val part[3] = {s, chat_cut(s, 0, 0), chat_cut(s, 0, 0)};
     chat_list l = {0};
     if (!chat_wants_text(c, by) || !by.n)
         return CHAT_RAISE(c, "partition wants a text of one character or more");
     size_t at = last ? chat_find_last(c, s, by) : chat_find(c, s, by, 0);
-    if (at != SIZE_MAX) {
-        part[0] = chat_cut(s, 0, at);
-        part[1] = chat_cut(s, at, at + by.n);
-        part[2] = chat_cut(s, at + by.n, s.n);
-    } else if (last) {
-        part[2] = s;
-        part[0] = part[1];
-    }
-    for (u32 i = 0; i < 3; i++) chat_push(c, &l, part[i]);
+    size_t end = at == SIZE_MAX ? 0 : at + by.n;
+    if (at == SIZE_MAX) at = last ? 0 : (end = s.n);
+    chat_push(c, &l, chat_cut(s, 0, at));
+    chat_push(c, &l, chat_cut(s, at, end));
+    chat_push(c, &l, chat_cut(s, end, s.n));
     return chat_tuple_of(l);
 }
 
-/* how: < ljust, > rjust, ^ center, 0 zfill */
-static chat_val chat_m_pad(chat_ctx *c, const chat_args *a) {
-    u8 side = (u8)a->how;
-    chat_val s = a->v[0];
-    i64 width = chat_num(c, a, 1, 0);
-    u32 fill = ' ';
-    if (chat_has(a, 2) && chat_wants_text(c, a->v[2])) {
-        if (chat_chars(c, a->v[2]) != 1)
-            return CHAT_RAISE(c, "to fill, one character");
-        chat_next(a->v[2].u.s, a->v[2].u.s + a->v[2].n, &fill);
-    }
-    bool esc = s.flag & CHAT_MARKUP && fill < 128 && strchr("&<>'\"", (int)fill)
-        && chat_has(a, 2) && !(a->v[2].flag & CHAT_MARKUP);
-    if (esc) return CHAT_RAISE(c, "to fill, one character");
-    if (side == '^') return chat_center(c, s, width, fill);
-    i64 pad = width - chat_chars(c, s);
-    chat_text t = {0};
-    if (pad <= 0) return s;
-    bool zero = side == '0' && s.n && (s.u.s[0] == '-' || s.u.s[0] == '+');
-    chat_put_filled(c, &t, s, zero, side == '0' ? '0' : fill,
-        side == '<' ? 0 : pad, side == '<' ? pad : 0);
-    chat_val v = chat_built(&t);
-    v.flag = s.flag;
-    return v;
-}
-
-static chat_val chat_m_expandtabs(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0];
-    i64 size = chat_num(c, a, 1, 8), column = 0;
-    chat_text t = {0};
-    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
-        u8 b = s.u.s[i];
-        i64 n = size > 0 ? size - column % size : 0;
-        if (b == '\t') chat_fill(c, &t, ' ', n);
-        else chat_puts(c, &t, chat_cut(s, i, i + 1));
-        column = b == '\t' ? column + n : b == '\n' || b == '\r' ? 0
-            : column + ((b & 0xc0) != 0x80);
-    }
-    chat_val v = chat_built(&t);
-    v.flag = s.flag;
-    return v;
-}
-
-/* Whether a character is of a kind: d decimal, D digit, N numeric, a letter,
- * n a letter or numeric, s space, p printable, A of ASCII. */
+/* Whether a character is of a kind: d digit, a letter, n letter or number, s
+ * space. */
 static bool chat_is_kind(chat_ctx *c, u32 cp, char kind) {
     txt_class k = txt_class_of(cp);
     bool letter = k == TXT_LETTER || k == TXT_UPPER || k == TXT_LOWER;
-    switch (kind) {
-    case 'd': return k == TXT_NUMBER && chat_digit(cp) >= 0;
-    case 'D': return k == TXT_NUMBER && (chat_digit(cp) >= 0
-        || chat_in_runs(CHAT_DIGITS, 0, CHAT_N_DIGITS, cp));
-    case 'N':
-        if (k == TXT_LETTER && cp >= 0x3400 && (cp < 0xa000 || cp >= 0x20000
-                || (cp >= 0xf900 && cp < 0xfb00)))
-            chat_refuse(c, "isnumeric of a Chinese character");
-        return k == TXT_NUMBER;
-    case 'a': return letter;
-    case 'n': return letter || k == TXT_NUMBER;
-    case 's': return chat_is_space(cp);
-    case 'p': return cp == ' ' || chat_prints(cp);
-    default: return cp < 0x80;
-    }
+    if (kind == 's') return chat_is_space(cp);
+    if (kind != 'd') return letter || (kind == 'n' && k == TXT_NUMBER);
+    if (k == TXT_NUMBER && cp >= 0x80) chat_refuse(c, "a digit beyond ASCII");
+    return cp - '0' < 10;
 }
 
 static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
     char kind = (char)a->how;
-    bool all = s.n || kind == 'p' || kind == 'A';
+    bool all = s.n;
     if (!chat_work(c, s.n >> 2)) return s;
     for (u32 i = 0, cp; i < s.n && all && !c->status;) {
         i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
@@ -13414,20 +12402,16 @@ static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
     return chat_bool(all);
 }
 
-/* isupper, islower, istitle */
+/* isupper, islower */
 static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]);
-    chat_cased want = (chat_cased)a->how;
-    bool some = false, inside = false;
+    bool some = false;
     if (!chat_work(c, s.n >> 1)) return s;
-    for (u32 i = 0, cp; i < s.n; inside = inside && want == CHAT_TITLE) {
+    for (u32 i = 0, cp; i < s.n && !c->status;) {
         i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        chat_cased k = chat_case_of(cp);
-        bool up = k == CHAT_UP || k == CHAT_TITLE;
-        if (want == CHAT_TITLE ? (up && inside) || (k == CHAT_LOW && !inside)
-            : k && k != want) return chat_bool(false);
-        some |= k != CHAT_UNCASED;
-        inside = k != CHAT_UNCASED;
+        txt_class k = chat_case_of(c, cp);
+        if (k && k != (txt_class)a->how) return chat_bool(false);
+        some |= k != 0;
     }
     return chat_bool(some);
 }
@@ -13438,10 +12422,9 @@ static chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
 
 static chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
-    i64 n = v.n, from = chat_clamp(chat_index(chat_num(c, a, 2, 0), n), 0, n);
-    i64 to = chat_clamp(chat_index(chat_num(c, a, 3, n), n), 0, n);
-    for (; from < to && chat_work(c, 1); from++)
-        if (chat_eq(c, v.u.v[from], a->v[1], 0)) return chat_int(from);
+    if (!chat_no_bounds(c, a, 2)) return v;
+    for (u32 i = 0; i < v.n && chat_work(c, 1); i++)
+        if (chat_eq(c, v.u.v[i], a->v[1], 0)) return chat_int(i);
     return CHAT_RAISE(c, "index: not found");
 }
 
@@ -13555,73 +12538,15 @@ static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     return l;
 }
 
-static chat_val chat_space_of(chat_ctx *c, chat_list pairs, u8 flag) {
+static chat_val chat_space_of(chat_ctx *c, chat_list pairs) {
     chat_space *s = chat_take(c, sizeof *s);
     if (!s) return (chat_val){0};
     s->pairs = pairs;
-    return (chat_val){.type = CHAT_SPACE, .flag = flag, .u.space = s};
-}
-
-/* Sets an attribute that is there. */
-static void chat_put_attr(
-    chat_ctx *c, chat_val object, const char *name, chat_val v) {
-    chat_set(c, &object.u.space->pairs, chat_strz(name), v);
-}
-
-static chat_val chat_attr_now(
-    chat_ctx *c, chat_val object, const char *name) {
-    return chat_getz(c, (chat_val){.type = CHAT_DICT,
-        .n = object.u.space->pairs.n / 2, .u.v = object.u.space->pairs.v},
-        name);
-}
-
-/* The cycler's place becomes `to`; what was there. */
-static chat_val chat_turn_to(chat_ctx *c, chat_val cycler, bool by) {
-    chat_val items = chat_attr_now(c, cycler, "items");
-    chat_val was = chat_attr_now(c, cycler, "current");
-    i64 at = by ? (chat_attr_now(c, cycler, "pos").u.i + 1) % items.n : 0;
-    if (c->status) return was;
-    chat_put_attr(c, cycler, "pos", chat_int(at));
-    chat_put_attr(c, cycler, "current", items.u.v[at]);
-    return by ? was : chat_none();
-}
-
-CHAT_FN(o_next, chat_turn_to(c, v, a->how))
-
-static chat_val chat_g_cycler(chat_ctx *c, const chat_args *a) {
-    chat_val items = chat_given_all(c, a), o;
-    chat_list l = {0};
-    if (!items.n || c->status) return CHAT_RAISE(c, "cycler of nothing");
-    o = chat_space_of(c, l, CHAT_CYCLER);
-    if (c->status) return o;
-    chat_put_attr(c, o, "items", items);
-    chat_put_attr(c, o, "pos", chat_int(0));
-    chat_put_attr(c, o, "current", items.u.v[0]);
-    chat_put_attr(c, o, "next",
-        chat_method(c, o, c->below->find(CHAT_IS_OBJECT, chat_strz("next"))));
-    chat_put_attr(c, o, "reset",
-        chat_method(c, o, c->below->find(CHAT_IS_OBJECT,
-            chat_strz("reset"))));
-    return o;
-}
-
-static chat_val chat_o_joiner(chat_ctx *c, const chat_args *a) {
-    chat_val used = chat_attr_now(c, a->v[0], "used");
-    chat_put_attr(c, a->v[0], "used", chat_bool(true));
-    return used.u.i ? chat_attr_now(c, a->v[0], "sep") : chat_strz("");
-}
-
-static chat_val chat_g_joiner(chat_ctx *c, const chat_args *a) {
-    chat_val o = chat_space_of(c, (chat_list){0}, CHAT_CYCLER);
-    if (c->status) return o;
-    chat_put_attr(c, o, "sep", chat_has(a, 1) ? a->v[1] : chat_strz(", "));
-    chat_put_attr(c, o, "used", chat_bool(false));
-    return chat_method(c, o,
-        c->below->find(CHAT_IS_OBJECT, chat_strz("joiner")));
+    return (chat_val){.type = CHAT_SPACE, .u.space = s};
 }
 
 CHAT_FN(g_dict, chat_dict(chat_gather(c, a, false)))
-CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true), 0))
+CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true)))
 
 /* Days from 1970 to the first day of a year, 1970 or later. */
 static i64 chat_year_days(i64 y) {
@@ -13662,81 +12587,51 @@ static chat_time chat_time_of(i64 now) {
     return t;
 }
 
-/* The week of ISO 8601 and its year: that of the week's Thursday. */
-static i32 chat_iso_week(const chat_time *t, i64 *year) {
-    i64 thursday = chat_year_days(t->y) + t->yday - (t->wday + 6) % 7 + 3;
-    i32 m, d, yday;
-    chat_date(thursday, year, &m, &d, &yday);
-    return yday / 7 + 1;
-}
 
-/* What a letter of strftime stands for in the C locale: a number of so many
- * digits, filled with 0 or space. */
-static bool chat_time_number(
-    const chat_time *t, u8 kind, i64 *n, i32 *width, char *fill) {
-    i32 twelve = t->hour % 12 ? t->hour % 12 : 12;
-    i64 iso;
-    i32 week = chat_iso_week(t, &iso);
-    const struct { char kind, fill; i32 width; i64 n; } rows[] = {
-        {'Y', '0', 1, t->y}, {'y', '0', 2, t->y % 100},
-        {'C', '0', 2, t->y / 100}, {'m', '0', 2, t->mon + 1},
-        {'d', '0', 2, t->d}, {'e', ' ', 2, t->d}, {'H', '0', 2, t->hour},
-        {'k', ' ', 2, t->hour}, {'I', '0', 2, twelve}, {'l', ' ', 2, twelve},
-        {'M', '0', 2, t->min}, {'S', '0', 2, t->s}, {'j', '0', 3, t->yday + 1},
-        {'u', '0', 1, t->wday ? t->wday : 7}, {'w', '0', 1, t->wday},
-        {'U', '0', 2, (t->yday + 7 - t->wday) / 7},
-        {'W', '0', 2, (t->yday + 7 - (t->wday + 6) % 7) / 7},
-        {'V', '0', 2, week}, {'G', '0', 1, iso}, {'g', '0', 2, iso % 100}};
-    for (u32 i = 0; i < KS_LEN(rows); i++) {
-        if (rows[i].kind != (char)kind) continue;
-        *n = rows[i].n, *width = rows[i].width, *fill = rows[i].fill;
-        return true;
-    }
-    return false;
-}
-
-static const struct { char kind; const char *text; } CHAT_TIMES[] = {
-    {'D', "%m/%d/%y"}, {'x', "%m/%d/%y"}, {'F', "%Y-%m-%d"},
-    {'T', "%H:%M:%S"}, {'X', "%H:%M:%S"}, {'R', "%H:%M"},
-    {'r', "%I:%M:%S %p"}, {'c', "%a %b %e %H:%M:%S %Y"}, {'n', "\n"},
-    {'t', "\t"}, {'%', "%"}, {'z', ""}, {'Z', ""},
-};
-
-/* One letter of strftime; `how`: 0, or - for nothing to fill, _ for space, 0
- * for zeros. */
+/* One letter of strftime in the C locale; `bare`: after a -, without a fill. */
 static void chat_put_time(
-    chat_ctx *c, chat_text *t, const chat_time *at, u8 kind, u8 how) {
+    chat_ctx *c, chat_text *t, const chat_time *at, u8 kind, bool bare) {
     const char *day = CHAT_DAYS[at->wday], *month = CHAT_MONTHS[at->mon];
-    const char *half = at->hour < 12 ? "AM" : "PM";
-    i64 n;
-    i32 width;
-    char fill;
-    if (chat_time_number(at, kind, &n, &width, &fill)) {
-        if (how == '_') fill = ' ';
-        else if (how == '0') fill = '0';
-        chat_text s = {0};
-        chat_putf(c, &s, "%lld", (long long)n);
-        if (how != '-') chat_fill(c, t, (u8)fill, width - (i64)s.n);
-        chat_puts(c, t, chat_built(&s));
-        return;
-    }
-    for (u32 i = 0; i < KS_LEN(CHAT_TIMES) && !how; i++) {
-        const char *p = CHAT_TIMES[i].text;
-        if (CHAT_TIMES[i].kind != (char)kind) continue;
-        for (; *p; p++)
-            if (*p == '%' && p[1]) chat_put_time(c, t, at, (u8)*++p, 0);
-            else chat_put(c, t, p, 1, NULL);
-        return;
-    }
-    if (how) kind = 0;
-    switch (kind) {
+    const struct { char kind, fill; i32 width, n; } rows[] = {
+        {'Y', '0', 1, (i32)at->y}, {'y', '0', 2, (i32)(at->y % 100)},
+        {'m', '0', 2, at->mon + 1}, {'d', '0', 2, at->d},
+        {'e', ' ', 2, at->d}, {'H', '0', 2, at->hour},
+        {'I', '0', 2, at->hour % 12 ? at->hour % 12 : 12},
+        {'M', '0', 2, at->min}, {'S', '0', 2, at->s},
+        {'j', '0', 3, at->yday + 1}};
+    for (u32 i = 0; i < KS_LEN(rows); i++)
+        if (rows[i].kind == (char)kind) {
+            chat_putf(c, t, rows[i].fill == '0' ? "%0*d" : "%*d",
+                bare ? 0 : rows[i].width, rows[i].n);
+            return;
+        }
+    switch (bare ? 0 : kind) {
     case 'A': chat_putz(c, t, day); break;
     case 'B': chat_putz(c, t, month); break;
     case 'a': chat_put(c, t, day, 3, NULL); break;
-    case 'b': case 'h': chat_put(c, t, month, 3, NULL); break;
-    case 'p': chat_putz(c, t, half); break;
-    case 'P': chat_putz(c, t, half[0] == 'A' ? "am" : "pm"); break;
+    case 'b': chat_put(c, t, month, 3, NULL); break;
+    case 'p': chat_putz(c, t, at->hour < 12 ? "AM" : "PM"); break;
+    case '%': chat_putz(c, t, "%"); break;
     default: chat_refuse(c, "strftime_now with this letter");
+    }
+}
+
+/* A format of strftime; %F and %T stand for other ones. */
+static void chat_put_times(
+    chat_ctx *c, chat_text *t, const chat_time *at, chat_val s) {
+    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
+        u8 kind = i + 1 < s.n ? s.u.s[i + 1] : 0;
+        if (s.u.s[i] != '%') {
+            chat_puts(c, t, chat_cut(s, i, i + 1));
+            continue;
+        }
+        bool bare = kind == '-';
+        i += bare ? 2 : 1;
+        if (bare) kind = i < s.n ? s.u.s[i] : 0;
+        if (!bare && (kind == 'F' || kind == 'T'))
+            chat_put_times(c, t, at,
+                chat_strz(kind == 'F' ? "%Y-%m-%d" : "%H:%M:%S"));
+        else chat_put_time(c, t, at, kind, bare);
     }
 }
 
@@ -13744,17 +12639,7 @@ static chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
     chat_text t = {0};
     chat_val s = a->v[1];
     chat_time at = chat_time_of(c->now);
-    if (!chat_wants_text(c, s)) return s;
-    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
-        if (s.u.s[i] != '%') {
-            chat_puts(c, &t, chat_cut(s, i, i + 1));
-            continue;
-        }
-        u8 how = i + 1 < s.n ? s.u.s[i + 1] : 0;
-        how = how && strchr("-_0", how) ? how : 0;
-        i += how ? 2 : 1;
-        chat_put_time(c, &t, &at, i < s.n ? s.u.s[i] : 0, how);
-    }
+    if (chat_wants_text(c, s)) chat_put_times(c, &t, &at, s);
     return chat_built(&t);
 }
 
@@ -13762,21 +12647,16 @@ static const chat_builtin CHAT_BUILTINS[] = {
 #define F CHAT_IS_FILTER
     {"abs", F, "/", chat_f_abs, 0},
     {"attr", F, "name", chat_f_attr, 0},
-    {"batch", F, "linecount;fill_with", chat_f_batch, 0},
     {"capitalize", F, "", chat_f_case, 'c'},
-    {"center", F, ";width", chat_f_center, 0},
     {"count", F, "/", chat_f_length, 0},
     {"d", F, ";default_value,boolean", chat_f_default, 0},
     {"default", F, ";default_value,boolean", chat_f_default, 0},
     {"dictsort", F, ";case_sensitive,by,reverse", chat_f_dictsort, 0},
     {"e", F, "/", chat_f_escape, 0},
     {"escape", F, "/", chat_f_escape, 0},
-    {"filesizeformat", F, ";binary", chat_f_filesizeformat, 0},
     {"first", F, "", chat_f_first, 0},
     {"float", F, ";default", chat_f_float, 0},
     {"forceescape", F, "", chat_f_forceescape, 0},
-    {"format", F, "*", chat_f_format, 0},
-    {"groupby", F, "attribute;default,case_sensitive", chat_f_groupby, 0},
     {"indent", F, ";width,first,blank", chat_f_indent, 0},
     {"int", F, ";default,base", chat_f_int, 0},
     {"items", F, "", chat_f_items, 0},
@@ -13788,8 +12668,6 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"map", F, "*", chat_f_map, 0},
     {"max", F, ";case_sensitive,attribute", chat_f_max, 1},
     {"min", F, ";case_sensitive,attribute", chat_f_max, 0},
-    {"pprint", F, "", NULL, 0},
-    {"random", F, "", NULL, 0},
     {"reject", F, "*", chat_f_select, 0},
     {"rejectattr", F, "*", chat_f_select, 2},
     {"replace", F, "old,new;count", chat_f_replace, 0},
@@ -13798,23 +12676,15 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"safe", F, "", chat_f_safe, 0},
     {"select", F, "*", chat_f_select, 1},
     {"selectattr", F, "*", chat_f_select, 3},
-    {"slice", F, "slices;fill_with", chat_f_slice, 0},
     {"sort", F, ";reverse,case_sensitive,attribute", chat_f_sort, 0},
     {"string", F, "/", chat_f_string, 0},
-    {"striptags", F, "", chat_f_striptags, 0},
     {"sum", F, ";attribute,start", chat_f_sum, 0},
     {"title", F, "", chat_f_case, 'w'},
     {"tojson", F, ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson,
         0},
     {"trim", F, ";chars", chat_f_trim, 3},
-    {"truncate", F, ";length,killwords,end,leeway", chat_f_truncate, 0},
     {"unique", F, ";case_sensitive,attribute", chat_f_unique, 0},
     {"upper", F, "", chat_f_case, 'u'},
-    {"urlencode", F, "", chat_f_urlencode, 0},
-    {"urlize", F, "", NULL, 0},
-    {"wordcount", F, "", chat_f_wordcount, 0},
-    {"wordwrap", F, "", NULL, 0},
-    {"xmlattr", F, ";autospace", chat_f_xmlattr, 0},
 #undef F
 #define T CHAT_IS_TEST
     {"boolean", T, "", chat_t_type, 1u << CHAT_BOOL},
@@ -13844,7 +12714,7 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"float", T, "", chat_t_type, 1u << CHAT_FLOAT},
     {"integer", T, "", chat_t_type, CHAT_BITS_INT},
     {"iterable", T, "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP},
-    {"lower", T, "", chat_m_is_cased, CHAT_LOW},
+    {"lower", T, "", chat_m_is_cased, TXT_LOWER},
     {"mapping", T, "", chat_t_type, 1u << CHAT_DICT},
     {"none", T, "", chat_t_type, 1u << CHAT_NONE},
     {"number", T, "", chat_t_type, CHAT_BITS_NUMBER},
@@ -13855,13 +12725,10 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"test", T, "", chat_t_filter, CHAT_IS_TEST},
     {"true", T, "", chat_t_bool, 1},
     {"undefined", T, "", chat_t_type, 1u << CHAT_UNDEF},
-    {"upper", T, "", chat_m_is_cased, CHAT_UP},
+    {"upper", T, "", chat_m_is_cased, TXT_UPPER},
 #undef T
 #define G CHAT_IS_GLOBAL
-    {"cycler", G, "*", chat_g_cycler, 0},
     {"dict", G, "*", chat_g_dict, 0},
-    {"joiner", G, ";sep", chat_g_joiner, 0},
-    {"lipsum", G, "", NULL, 0},
     {"namespace", G, "*", chat_g_namespace, 0},
     {"raise_exception", G, "message", chat_g_raise, 0},
     {"range", G, "/start;stop,step", chat_g_range, 0},
@@ -13869,40 +12736,26 @@ static const chat_builtin CHAT_BUILTINS[] = {
 #undef G
 #define S CHAT_IS_STR
     {"capitalize", S, "/", chat_f_case, 'c'},
-    {"casefold", S, "/", chat_f_case, 'f'},
-    {"center", S, "/width;fillchar", chat_m_pad, '^'},
     {"count", S, "/sub;start,end", chat_m_count, 0},
-    {"encode", S, "", NULL, 0},
     {"endswith", S, "/suffix;start,end", chat_m_startswith, 1},
-    {"expandtabs", S, ";tabsize", chat_m_expandtabs, 0},
     {"find", S, "/sub;start,end", chat_m_find, 0},
     {"format", S, "*", chat_m_format, 0},
-    {"format_map", S, "/mapping", chat_m_format_map, 0},
     {"index", S, "/sub;start,end", chat_m_find, 2},
     {"isalnum", S, "/", chat_m_is, 'n'},
     {"isalpha", S, "/", chat_m_is, 'a'},
-    {"isascii", S, "/", chat_m_is, 'A'},
-    {"isdecimal", S, "/", chat_m_is, 'd'},
-    {"isdigit", S, "/", chat_m_is, 'D'},
-    {"isidentifier", S, "", NULL, 0},
-    {"islower", S, "/", chat_m_is_cased, CHAT_LOW},
-    {"isnumeric", S, "/", chat_m_is, 'N'},
-    {"isprintable", S, "/", chat_m_is, 'p'},
+    {"isdigit", S, "/", chat_m_is, 'd'},
+    {"islower", S, "/", chat_m_is_cased, TXT_LOWER},
     {"isspace", S, "/", chat_m_is, 's'},
-    {"istitle", S, "/", chat_m_is_cased, CHAT_TITLE},
-    {"isupper", S, "/", chat_m_is_cased, CHAT_UP},
+    {"isupper", S, "/", chat_m_is_cased, TXT_UPPER},
     {"join", S, "/iterable", chat_m_join, 0},
-    {"ljust", S, "/width;fillchar", chat_m_pad, '<'},
     {"lower", S, "/", chat_f_case, 'l'},
     {"lstrip", S, "/;chars", chat_f_trim, 1},
-    {"maketrans", S, "", NULL, 0},
     {"partition", S, "/sep", chat_m_partition, 0},
     {"removeprefix", S, "/prefix", chat_m_removeprefix, 0},
     {"removesuffix", S, "/suffix", chat_m_removeprefix, 1},
     {"replace", S, "/old,new;count", chat_m_replace, 0},
     {"rfind", S, "/sub;start,end", chat_m_find, 1},
     {"rindex", S, "/sub;start,end", chat_m_find, 3},
-    {"rjust", S, "/width;fillchar", chat_m_pad, '>'},
     {"rpartition", S, "/sep", chat_m_partition, 1},
     {"rsplit", S, ";sep,maxsplit", chat_m_split, 1},
     {"rstrip", S, "/;chars", chat_f_trim, 2},
@@ -13910,11 +12763,8 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"splitlines", S, ";keepends", chat_m_splitlines, 0},
     {"startswith", S, "/prefix;start,end", chat_m_startswith, 0},
     {"strip", S, "/;chars", chat_f_trim, 3},
-    {"swapcase", S, "/", chat_f_case, 's'},
     {"title", S, "/", chat_f_case, 't'},
-    {"translate", S, "", NULL, 0},
     {"upper", S, "/", chat_f_case, 'u'},
-    {"zfill", S, "/width", chat_m_pad, '0'},
 #undef S
 #define L CHAT_IS_LIST
     {"copy", L, "/", chat_m_copy, 0},
@@ -13927,7 +12777,6 @@ static const chat_builtin CHAT_BUILTINS[] = {
 #undef L
 #define D CHAT_IS_DICT
     {"copy", D, "/", chat_m_copy, 0},
-    {"fromkeys", D, "", NULL, 0},
     {"get", D, "/key;default", chat_dict_get, 0},
     {"items", D, "/", chat_m_side, 2},
     {"keys", D, "/", chat_m_side, 0},
@@ -13937,36 +12786,6 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"changed", L, "*", chat_m_changed, 0},
     {"cycle", L, "*", chat_m_cycle, 0},
 #undef L
-#define O CHAT_IS_OBJECT
-    {"joiner", O, "/", chat_o_joiner, 0},
-    {"next", O, "/", chat_o_next, 1},
-    {"reset", O, "/", chat_o_next, 0},
-#undef O
-#define O CHAT_IS_OTHER
-    {"as_integer_ratio", O, "", NULL, 0},
-    {"bit_count", O, "", NULL, 0},
-    {"bit_length", O, "", NULL, 0},
-    {"close", O, "", NULL, 0},
-    {"conjugate", O, "", NULL, 0},
-    {"count", O, "", NULL, 0},
-    {"denominator", O, "", NULL, 0},
-    {"from_bytes", O, "", NULL, 0},
-    {"fromhex", O, "", NULL, 0},
-    {"hex", O, "", NULL, 0},
-    {"imag", O, "", NULL, 0},
-    {"index", O, "", NULL, 0},
-    {"is_integer", O, "", NULL, 0},
-    {"isdisjoint", O, "", NULL, 0},
-    {"mapping", O, "", NULL, 0},
-    {"numerator", O, "", NULL, 0},
-    {"real", O, "", NULL, 0},
-    {"send", O, "", NULL, 0},
-    {"start", O, "", NULL, 0},
-    {"step", O, "", NULL, 0},
-    {"stop", O, "", NULL, 0},
-    {"throw", O, "", NULL, 0},
-    {"to_bytes", O, "", NULL, 0},
-#undef O
 };
 
 static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
@@ -14087,6 +12906,8 @@ static chat_val chat_lookup(chat_ctx *c, u32 name) {
     chat_val *v = chat_seek(c, name), none = {0};
     if (v) return v->type == CHAT_UNSET ? none : *v;
     u32 row = c->names[name].rows[CHAT_IS_GLOBAL];
+    if (!row && chat_is_refused(CHAT_IS_GLOBAL, c->names[name].text))
+        return chat_refuse_name(c, c->names[name].text);
     if (!row) return none;
     return (chat_val){.type = CHAT_FUNC, .u.func = c->below->rows + row - 1};
 }
@@ -14390,7 +13211,7 @@ CHAT_APART chat_val chat_call_macro(
 static void chat_set_attr(
     chat_ctx *c, chat_token *t, chat_val key, chat_val v) {
     chat_val space = chat_lookup(c, t->name);
-    if (space.type != CHAT_SPACE || space.flag)
+    if (space.type != CHAT_SPACE)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
     else if (key.n && key.u.s[0] == '_')
         CHAT_RAISE(c, "an attribute that begins with _");
@@ -14697,6 +13518,7 @@ static void chat_find_filter(chat_ctx *c, u32 kind, chat_token *t) {
     const chat_builtin *row = chat_sees(c, '.') ? NULL
         : c->below->find(kind, t->v);
     if (row) t->link = (u32)(row - c->below->rows) + 1;
+    else if (chat_is_refused(kind, t->v)) return;
     else if (!c->unknown_line && (!f
         || (f->kind != CHAT_W_IF && f->kind != CHAT_W_ENDIF))) {
         c->unknown_line = t->line;
@@ -14739,8 +13561,7 @@ static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
     *v = (chat_val){0};
     if (!c->check && !c->status) *v = t->link
         ? chat_invoke(c, c->below->rows + t->link - 1, &a)
-        : CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(t->v, 60),
-            (const char *)t->v.u.s);
+        : chat_apply(c, kind, t->v, &a);
     c->args.n = n;
     c->named.n = n_kw;
     c->called = NULL;
@@ -14749,11 +13570,12 @@ static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
 static void chat_sign(chat_ctx *c, chat_val *v, bool minus) {
     c->called = NULL;
     if (c->check || c->status) return;
-    if (v->type == CHAT_BIG) *v = minus ? chat_negative(c, *v) : *v;
-    else if (!chat_is_number(*v))
+    if (v->type == CHAT_BIG && minus)
+        chat_refuse(c, "- of an integer beyond 63 bits");
+    else if (v->type != CHAT_BIG && !chat_is_number(*v))
         CHAT_RAISE(c, "a sign on %s", chat_type_name(*v));
     else if (v->type == CHAT_FLOAT) v->u.f = minus ? -v->u.f : v->u.f;
-    else *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
+    else if (v->type != CHAT_BIG) *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
 }
 
 static void chat_operand(chat_ctx *c, chat_val *v) {
