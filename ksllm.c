@@ -9356,23 +9356,25 @@ typedef enum chat_type {
 
 enum {
     CHAT_MARKUP = 1,        /* a text that went through `safe` or `escape` */
-    CHAT_LAZY = 2,          /* a generator: has no length, no items; `mark` is
-                               where it is kept how far it was read */
+    CHAT_LAZY = 2,          /* a generator: has no length, no items */
     CHAT_KEY_VIEW = 4,      /* dict.keys() and so on: no list to tests */
     CHAT_VALUE_VIEW = 8,
     CHAT_ITEM_VIEW = 16
 };
 
 /* Values are immutable and copied freely; what they point to is in the arena
- * or in the caller's JSON. Namespaces are the exception that templates need. */
+ * or in the caller's JSON. Namespaces are the exception that templates need.
+ * 16 bytes: compilers pass and return them in two registers. */
 typedef struct chat_val {
     u8 type, flag;
+    u8 mark;                /* of a text: whose bytes it has, see chat_marks */
     u32 n;                  /* bytes of text, items of a list, pairs */
     union {
         i64 i;
         f64 f;
         const u8 *s;
         const struct chat_val *v;   /* items; a dict's are key, value, ... */
+        struct chat_lazy *lazy;
         const struct chat_range *range;
         struct chat_space *space;
         struct chat_loop *loop;
@@ -9380,11 +9382,26 @@ typedef struct chat_val {
         struct chat_macro *macro;
         struct chat_bound *bound;
     } u;
-    const u8 *mark;         /* text: NULL, CHAT_DATA or a flag per byte */
 } chat_val;
+_Static_assert(sizeof(chat_val) == 16, "two registers");
+
+/* What a generator goes over: 0 not read, 1 read, 2 perhaps in part. */
+typedef struct chat_lazy {
+    const chat_val *v;
+    u8 state;
+} chat_lazy;
 
 /* Every byte of the text is the caller's. */
 static const u8 CHAT_DATA[1] = {1};
+enum { CHAT_ALL = 255 };    /* the same as chat_val.mark */
+
+/* The flags of a text's bytes, 1 for the caller's: NULL, all are 0; CHAT_DATA,
+ * all are 1; else one for each byte, which lies 1 << mark after it. So a part
+ * of a text needs no other mark. */
+static const u8 *chat_marks(chat_val v) {
+    return v.mark == 0 ? NULL : v.mark == CHAT_ALL ? CHAT_DATA
+        : v.u.s + ((size_t)1 << v.mark);
+}
 
 typedef struct chat_var { u32 name; chat_val v; } chat_var;
 
@@ -9445,9 +9462,10 @@ typedef struct chat_macro {
     chat_scope *scope;
 } chat_macro;
 
-/* Text under construction, with a mark per byte. */
+/* Text under construction. Its flags (chat_marks) begin at p + cap; cap is a
+ * power of two. */
 typedef struct chat_text {
-    u8 *p, *mark;
+    u8 *p;
     size_t n, cap;
     bool data, plain;       /* whose bytes it has */
 } chat_text;
@@ -9590,16 +9608,20 @@ static bool chat_grow_arena(chat_ctx *c, size_t n) {
     return true;
 }
 
-/* Zeroed memory until the end of the call, or NULL and c->status. */
-static void *chat_take(chat_ctx *c, size_t n) {
+/* Memory until the end of the call, or NULL and c->status. */
+static void *chat_take_raw(chat_ctx *c, size_t n) {
     n = (n + 7) & ~(size_t)7;
     if (!chat_work(c, n >> 8)) return NULL;
     if (n > c->left && !chat_grow_arena(c, n)) return NULL;
     void *p = c->free;
     c->free += n;
     c->left -= n;
-    memset(p, 0, n);
     return p;
+}
+
+static void *chat_take(chat_ctx *c, size_t n) {
+    void *p = chat_take_raw(c, n);
+    return p ? memset(p, 0, n) : NULL;
 }
 
 static void chat_drop(chat_ctx *c) {
@@ -9710,39 +9732,44 @@ static const char *chat_type_name(chat_val v) {
     return names[v.type];
 }
 
-/* Bytes [from, to) of a text, with their marks. */
+/* Bytes [from, to) of a text. */
 static chat_val chat_cut(chat_val s, size_t from, size_t to) {
-    chat_val r = s;
-    r.u.s = s.n ? s.u.s + from : s.u.s;
-    r.n = (u32)(to - from);
-    if (s.mark && s.mark != CHAT_DATA) r.mark = s.mark + from;
-    return r;
+    if (s.n) s.u.s += from;
+    s.n = (u32)(to - from);
+    return s;
 }
 
 /* How many bytes of an excerpt, for "%.*s". */
 static int chat_clip(chat_val s, u32 most) { return (int)min_u32(s.n, most); }
 
+/* Room for n bytes more. */
+static bool chat_grow_text(chat_ctx *c, chat_text *t, size_t n) {
+    size_t cap = t->cap ? t->cap * 2 : 32;
+    while (cap < t->n + n && cap < CHAT_TEXT) cap *= 2;
+    if (t->n + n > CHAT_TEXT) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "a text of more than %u MiB",
+            CHAT_TEXT >> 20);
+        return false;
+    }
+    u8 *more = chat_take_raw(c, cap * 2);
+    if (!more) return false;
+    if (t->n) {
+        memcpy(more, t->p, t->n);
+        memcpy(more + cap, t->p + t->cap, t->n);
+    }
+    t->p = more;
+    t->cap = cap;
+    return true;
+}
+
 static void chat_put(
     chat_ctx *c, chat_text *t, const void *p, size_t n, const u8 *mark) {
     if (!n || c->status) return;
-    if (n > t->cap - t->n) {
-        size_t cap = max_size(t->cap * 2, t->n + n + 64);
-        if (t->n + n > CHAT_TEXT) {
-            chat_fail(c, KSLLM_ERR_FORMAT, "a text of more than %u MiB",
-                CHAT_TEXT >> 20);
-            return;
-        }
-        u8 *more = chat_take(c, cap * 2);
-        if (!more) return;
-        if (t->n) {
-            memcpy(more, t->p, t->n);
-            memcpy(more + cap, t->mark, t->n);
-        }
-        t->p = more, t->mark = more + cap, t->cap = cap;
-    }
-    memcpy(t->p + t->n, p, n);
-    if (mark && mark != CHAT_DATA) memcpy(t->mark + t->n, mark, n);
-    else memset(t->mark + t->n, mark != NULL, n);
+    if (n > t->cap - t->n && !chat_grow_text(c, t, n)) return;
+    u8 *to = t->p + t->n, *flags = to + t->cap;
+    memcpy(to, p, n);
+    if (mark && mark != CHAT_DATA) memcpy(flags, mark, n);
+    else memset(flags, mark != NULL, n);
     t->n += n;
     if (mark) t->data = true;
     if (mark != CHAT_DATA) t->plain = true;
@@ -9753,7 +9780,7 @@ static void chat_putz(chat_ctx *c, chat_text *t, const char *z) {
 }
 
 static void chat_puts(chat_ctx *c, chat_text *t, chat_val s) {
-    chat_put(c, t, s.u.s, s.n, s.mark);
+    chat_put(c, t, s.u.s, s.n, chat_marks(s));
 }
 
 static KS_PRINTF(3, 4) void chat_putf(
@@ -9780,7 +9807,8 @@ static void chat_put_cp(chat_ctx *c, chat_text *t, u32 cp, const u8 *mark) {
 /* What was built, as a value that shares its memory. */
 static chat_val chat_built(const chat_text *t) {
     chat_val v = chat_str(t->p, t->n);
-    v.mark = !t->data ? NULL : !t->plain ? CHAT_DATA : t->mark;
+    if (t->data)
+        v.mark = t->plain ? (u8)__builtin_ctzll(t->cap) : CHAT_ALL;
     return v;
 }
 
@@ -10153,7 +10181,7 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (!chat_is_seq(a) && a.type != CHAT_DICT) return a.u.v == b.u.v;
     if (a.type == CHAT_LIST && (a.flag || b.flag)) {
         if (a.flag != b.flag) return false;
-        if (a.flag & CHAT_LAZY) return a.mark == b.mark;
+        if (a.flag & CHAT_LAZY) return a.u.lazy == b.u.lazy;
         chat_refuse(c, "== of two views of mappings");
     }
     if (a.n != b.n || depth > CHAT_DEPTH || !chat_work(c, a.n)) return false;
@@ -10305,7 +10333,7 @@ static chat_val chat_json_string(chat_json *j) {
         if (j->p - from > CHAT_TEXT) return chat_json_fail(j, "too long");
         v = chat_str(from, (size_t)(j->p - from));
     }
-    v.mark = CHAT_DATA;
+    v.mark = CHAT_ALL;
     j->p++;
     return v;
 }
@@ -11178,13 +11206,13 @@ static chat_val chat_nth(chat_val v, i64 i) {
 /* The items that a generator still has. `part`: perhaps not all of them will
  * be taken, and then nobody knows what is left. */
 static chat_val chat_read_lazy(chat_ctx *c, chat_val v, bool part) {
-    u8 *state = (u8 *)(uintptr_t)v.mark;
+    chat_lazy *l = v.u.lazy;
     if (c->status) return (chat_val){0};
-    if (*state > 1) return chat_refuse(c, "a generator read in part before");
-    if (*state) v.n = 0;
-    *state = part && v.n ? 2 : 1;
+    if (l->state > 1) return chat_refuse(c, "a generator read in part before");
+    if (l->state) v.n = 0;
+    l->state = part && v.n ? 2 : 1;
     v.flag = 0;
-    v.mark = NULL;
+    v.u.v = l->v;
     return v;
 }
 
@@ -11588,11 +11616,12 @@ static bool chat_wants_text(chat_ctx *c, chat_val v) {
     return false;
 }
 
-static chat_val chat_lazy(chat_ctx *c, chat_list l) {
-    chat_val v = chat_listed(l);
-    v.flag = CHAT_LAZY;
-    v.mark = chat_take(c, 1);
-    return v;
+static chat_val chat_generator(chat_ctx *c, const chat_val *items, u32 n) {
+    chat_lazy *l = chat_take(c, sizeof *l);
+    if (!l) return (chat_val){0};
+    l->v = items;
+    return (chat_val){.type = CHAT_LIST, .flag = CHAT_LAZY, .n = n,
+        .u.lazy = l};
 }
 
 static chat_val chat_tuple_of(chat_list l) {
@@ -11648,7 +11677,7 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
         bool up = how == 'u' || (start && how != 'l');
         k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
         if (cp >= 0x80 && !chat_no_case(cp) && !chat_work(c, 16)) break;
-        const u8 *mark = s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
+        const u8 *mark = chat_marks(chat_cut(s, i, s.n));
         chat_put_cp(c, &t, chat_recase(c, cp, up), mark);
         start = how == 't' ? !chat_case_of(c, cp)
             : how == 'w' && chat_ends_word(cp);
@@ -11830,14 +11859,11 @@ static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
 }
 
 static chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
-    chat_list l = {0};
     chat_val v = a->v[0];
     if (v.type != CHAT_UNDEF && v.type != CHAT_DICT)
         return CHAT_RAISE(c, "items of %s", chat_type_name(v));
-    v = v.type == CHAT_DICT ? chat_side(c, v, 2) : chat_listed(l);
-    l.v = (chat_val *)(uintptr_t)v.u.v;
-    l.n = v.n;
-    return chat_lazy(c, l);
+    if (v.type == CHAT_DICT) v = chat_side(c, v, 2);
+    return chat_generator(c, v.u.v, v.n);
 }
 
 static chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
@@ -11851,8 +11877,7 @@ static chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
     bool lazy = !chat_is_lazy(v);
     if (v.type == CHAT_STR) return chat_slice(c, v, none, none, chat_int(-1));
     v = chat_slice(c, chat_list_of(c, v), none, none, chat_int(-1));
-    return lazy ? chat_lazy(c, (chat_list){(chat_val *)(uintptr_t)v.u.v, v.n,
-        v.n}) : v;
+    return lazy ? chat_generator(c, v.u.v, v.n) : v;
 }
 
 static chat_val chat_replace(
@@ -12054,7 +12079,7 @@ static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
         chat_push(c, &seen, keys[i]);
         chat_push(c, &l, in.u.v[i]);
     }
-    return chat_lazy(c, l);
+    return chat_generator(c, l.v, l.n);
 }
 
 static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
@@ -12106,7 +12131,7 @@ static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     for (u32 i = 0; i < in.n && chat_work(c, 1); i++)
         chat_push(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
             : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2));
-    return chat_lazy(c, l);
+    return chat_generator(c, l.v, l.n);
 }
 
 /* select (how & 1), reject and their attr forms (how & 2). */
@@ -12124,7 +12149,7 @@ static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
             test + 1);
         if (chat_true(v) == want) chat_push(c, &l, in.u.v[i]);
     }
-    return chat_lazy(c, l);
+    return chat_generator(c, l.v, l.n);
 }
 
 static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
@@ -14169,7 +14194,7 @@ static void chat_trust_role(chat_ctx *c, chat_val message) {
     if (!role || role->type != CHAT_STR) return;
     for (u32 i = 0; i < role->n; i++)
         if (!chat_is_word(role->u.s[i]) && role->u.s[i] != '-') return;
-    if (role->n <= 32) role->mark = NULL;
+    if (role->n <= 32) role->mark = 0;
 }
 
 /* Reasoning has three names; templates read the first or the second. */
@@ -14244,7 +14269,7 @@ static void chat_read_variables(chat_ctx *c, str json) {
     if (in.type != CHAT_DICT) CHAT_RAISE(c, "variables: no JSON object");
     for (u32 i = 0; !c->status && i < in.n; i++) {
         chat_val v = in.u.v[2 * i + 1];
-        if (v.type == CHAT_STR) v.mark = NULL;
+        if (v.type == CHAT_STR) v.mark = 0;
         if (chat_is(in.u.v[2 * i], "messages"))
             CHAT_RAISE(c, "variables: messages has a place of its own");
         chat_assign(c, &c->globals, chat_name_of(c, in.u.v[2 * i]), v);
@@ -14353,7 +14378,7 @@ static void *chat_lend(void *ctx, void *p, size_t old, size_t size) {
  * text gives the ids that it has in one piece. */
 static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     u32 flags, i32 *tokens, size_t cap) {
-    bool all_data = text.mark == CHAT_DATA;
+    bool all_data = text.mark == CHAT_ALL;
     flags &= KSLLM_ENCODE_COMPOSE; /* BOS is the template's business */
     if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
     size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
@@ -14361,7 +14386,7 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
     i64 n = tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
-        all_data ? NULL : text.mark, scratch, scratch ? need : 0,
+        all_data ? NULL : chat_marks(text), scratch, scratch ? need : 0,
         c->a ? &lent : NULL, tokens, cap, c->err);
     return n == KSLLM_ERR_MEMORY && c->full ? chat_too_large(c) : n;
 }
