@@ -9300,6 +9300,367 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     return (i64)n;
 }
 
+/* ---- JSON ----
+ * The one reader of JSON, for conversations, for the calls in an answer, and
+ * for quant/, and what writes strings. May use § 1-9.
+ *
+ * The grammar is one machine that takes a byte at a time and keeps no text
+ * (json_step): calls in an answer come in pieces. The reader (json_next) drives
+ * it over a text that is whole, and gives tokens that lie in the text. Numbers
+ * keep their digits. Nothing here allocates or recurses. */
+
+enum {
+    JSON_DEPTH = 48,        /* brackets in brackets of a call, which lies 6
+                               deep in a message, */
+    JSON_DEPTH_MOST = 64    /* and of any text: bits of json_scan.open */
+};
+
+typedef enum json_mode {
+    JSON_VALUE,     /* begins: a zeroed scanner */
+    JSON_FIRST,     /* the first item of a list, or its end */
+    JSON_FIRST_KEY, JSON_KEY, JSON_COLON,
+    JSON_NEXT,      /* ',' or a closing bracket */
+    JSON_WORD, JSON_NUMBER,
+    JSON_STRING, JSON_ESCAPE, JSON_HEX,
+    JSON_END, JSON_BAD
+} json_mode;
+
+typedef struct json_scan {
+    u64 open;           /* bit 0 is the innermost bracket: 1 is an object */
+    u8 depth, mode;
+    u8 sub;             /* place in a word, in a number, in \u1234 */
+    u8 more;            /* levels that it may go beyond JSON_DEPTH */
+    bool key;           /* the string is one */
+} json_scan;
+
+static bool json_is_space(u8 b) {
+    return b == ' ' || b == '\n' || b == '\t' || b == '\r';
+}
+
+static bool json_in_string(const json_scan *j) {
+    return j->mode >= JSON_STRING && j->mode <= JSON_HEX;
+}
+
+/* Where a number goes from state `at` by byte b; 0: it does not. It may end
+ * where NUMBER_ENDS has a bit. */
+enum { NUMBER_ENDS = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 };
+static u8 json_number(u8 at, u8 b) {
+    static const u8 to[9][6] = {
+        /* 0 1-9 . e - + */
+        {2, 3, 0, 0, 1, 0},     /* before it */
+        {2, 3, 0, 0, 0, 0},     /* 1: - */
+        {0, 0, 4, 6, 0, 0},     /* 2: 0 */
+        {3, 3, 4, 6, 0, 0},     /* 3: 12 */
+        {5, 5, 0, 0, 0, 0},     /* 4: 12. */
+        {5, 5, 0, 6, 0, 0},     /* 5: 12.3 */
+        {8, 8, 0, 0, 7, 7},     /* 6: 12e */
+        {8, 8, 0, 0, 0, 0},     /* 7: 12e- */
+        {8, 8, 0, 0, 0, 0},     /* 8: 12e3 */
+    };
+    if (b >= '0' && b <= '9') return to[at][b != '0'];
+    return b == '.' ? to[at][2] : (b | 32) == 'e' ? to[at][3]
+        : b == '-' ? to[at][4] : b == '+' ? to[at][5] : 0;
+}
+
+static void json_value_ends(json_scan *j) {
+    j->mode = j->depth ? JSON_NEXT : JSON_END;
+}
+
+static void json_close(json_scan *j) {
+    j->open >>= 1;
+    j->depth--;
+    json_value_ends(j);
+}
+
+static const char JSON_WORDS[] = "truefalsenull";
+
+static void json_begin(json_scan *j, u8 b) {
+    const char *word = b == 't' ? JSON_WORDS : b == 'f' ? JSON_WORDS + 4
+        : b == 'n' ? JSON_WORDS + 9 : NULL;
+    j->sub = json_number(0, b);
+    j->key = false;
+    if (j->sub) j->mode = JSON_NUMBER;
+    else if (b == '"') j->mode = JSON_STRING;
+    else if (word) j->mode = JSON_WORD, j->sub = (u8)(word + 1 - JSON_WORDS);
+    else if ((b == '{' || b == '[') && j->depth < JSON_DEPTH + j->more) {
+        j->open = j->open << 1 | (b == '{');
+        j->depth++;
+        j->mode = b == '{' ? JSON_FIRST_KEY : JSON_FIRST;
+    } else j->mode = JSON_BAD;
+}
+
+static void json_step_string(json_scan *j, u8 b) {
+    bool hex = (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'f');
+    if (j->mode == JSON_HEX) {
+        if (!hex) j->mode = JSON_BAD;
+        else if (!--j->sub) j->mode = JSON_STRING;
+    } else if (j->mode == JSON_ESCAPE) {
+        j->sub = 4;
+        j->mode = b == 'u' ? JSON_HEX
+            : b && strchr("\"\\/bfnrt", b) ? JSON_STRING : JSON_BAD;
+    } else if (b == '"') {
+        if (j->key) j->mode = JSON_COLON;
+        else json_value_ends(j);
+    } else if (b == '\\') j->mode = JSON_ESCAPE;
+    else if (b < 32) j->mode = JSON_BAD;
+}
+
+static void json_step_between(json_scan *j, u8 b) {
+    bool object = j->open & 1;
+    u8 mode = j->mode;
+    if (json_is_space(b)) return;
+    if (mode == JSON_VALUE || (mode == JSON_FIRST && b != ']'))
+        json_begin(j, b);
+    else if ((mode == JSON_FIRST_KEY && b == '}') || mode == JSON_FIRST
+        || (mode == JSON_NEXT && b == (object ? '}' : ']'))) json_close(j);
+    else if (b == '"' && (mode == JSON_KEY || mode == JSON_FIRST_KEY))
+        j->mode = JSON_STRING, j->key = true;
+    else if (mode == JSON_COLON && b == ':') j->mode = JSON_VALUE;
+    else if (mode == JSON_NEXT && b == ',')
+        j->mode = object ? JSON_KEY : JSON_VALUE;
+    else j->mode = JSON_BAD;
+}
+
+/* The next byte: j->mode is END after the last one of a list, an object or a
+ * string, BAD once the text cannot be JSON. */
+static void json_step(json_scan *j, u8 b) {
+    if (j->mode == JSON_NUMBER) {
+        u8 to = json_number(j->sub, b);
+        if (!to && NUMBER_ENDS >> j->sub & 1) json_value_ends(j);
+        else if (!to) j->mode = JSON_BAD;
+        j->sub = to;
+        if (to) return;
+    }
+    if (json_in_string(j)) json_step_string(j, b);
+    else if (j->mode != JSON_WORD) json_step_between(j, b);
+    else if (b != (u8)JSON_WORDS[j->sub]) j->mode = JSON_BAD;
+    else if (++j->sub == 4 || j->sub == 9 || j->sub == 13) json_value_ends(j);
+}
+
+/* Whether what came is a whole value. */
+static bool json_whole(const json_scan *j) {
+    return j->mode == JSON_END || (j->mode == JSON_NUMBER && !j->depth
+        && NUMBER_ENDS >> j->sub & 1);
+}
+
+static bool json_is_value(const u8 *p, size_t n) {
+    json_scan j = {0};
+    for (size_t i = 0; i < n && j.mode != JSON_BAD; i++) json_step(&j, p[i]);
+    return json_whole(&j);
+}
+
+/* ---- a token at a time ---- */
+
+typedef enum json_token {
+    JSON_T_END,         /* of the text; or r->why says what is wrong at r->p */
+    JSON_T_NULL, JSON_T_FALSE, JSON_T_TRUE, JSON_T_NUMBER, JSON_T_STRING,
+    JSON_T_KEY, JSON_T_LIST, JSON_T_OBJECT,
+    JSON_T_CLOSE        /* of a list or an object */
+} json_token;
+
+typedef struct json_reader {
+    const u8 *begin, *p, *end;
+    const u8 *at;       /* where the last token began */
+    json_scan scan;
+    bool loose;         /* NaN, Infinity and -Infinity are numbers, as Python
+                           writes them */
+    const char *why;
+} json_reader;
+
+static json_reader json_begin_reader(str text) {
+    const u8 *p = (const u8 *)(text.p ? text.p : "");
+    return (json_reader){.begin = p, .p = p, .end = p + text.n,
+        .scan.more = JSON_DEPTH_MOST - JSON_DEPTH};
+}
+
+/* The byte at r->p, or the end there, cannot stand where the scanner was. */
+static json_token json_fail(json_reader *r, u8 mode) {
+    static const char *const why[] = {
+        [JSON_VALUE] = "a value was expected",
+        [JSON_FIRST] = "a value was expected",
+        [JSON_FIRST_KEY] = "a key was expected",
+        [JSON_KEY] = "a key was expected",
+        [JSON_COLON] = "':' was expected",
+        [JSON_NEXT] = "',' or a closing bracket was expected",
+        [JSON_WORD] = "a value was expected",
+        [JSON_NUMBER] = "a number does not end this way",
+        [JSON_STRING] = "a control character in a string",
+        [JSON_ESCAPE] = "a bad escape in a string",
+        [JSON_HEX] = "a bad escape in a string",
+        [JSON_END] = "something after the end"};
+    bool end = r->p == r->end;
+    bool deep = !end && mode <= JSON_FIRST && (*r->p == '[' || *r->p == '{');
+    r->why = deep ? "nested too deeply" : end && mode != JSON_COLON
+        ? "the text ends too early" : why[mode];
+    return JSON_T_END;
+}
+
+static json_token json_read_string(json_reader *r, str *text) {
+    const u8 *from = r->p;
+    bool key = r->scan.key;
+    for (; r->p < r->end; r->p++) {
+        u8 b = *r->p, mode = r->scan.mode;
+        if (mode == JSON_STRING && b >= 32 && b != '"' && b != '\\') continue;
+        json_step(&r->scan, b);
+        if (r->scan.mode == JSON_BAD) return json_fail(r, mode);
+        if (json_in_string(&r->scan)) continue;
+        *text = (str){(const char *)from, (size_t)(r->p++ - from)};
+        return key ? JSON_T_KEY : JSON_T_STRING;
+    }
+    r->why = "a string does not end";
+    return JSON_T_END;
+}
+
+static json_token json_read_number(json_reader *r, str *text) {
+    u8 at = r->scan.sub, to;
+    while (r->p < r->end && (to = json_number(at, *r->p)) != 0) at = to, r->p++;
+    if (!(NUMBER_ENDS >> at & 1)) return json_fail(r, JSON_NUMBER);
+    json_value_ends(&r->scan);
+    *text = (str){(const char *)r->at, (size_t)(r->p - r->at)};
+    return JSON_T_NUMBER;
+}
+
+/* A value that is a word; JSON_T_END: there is none. */
+static json_token json_read_word(json_reader *r, str *text) {
+    static const char *const words[] =
+        {"null", "false", "true", "NaN", "Infinity", "-Infinity"};
+    for (u32 i = 0; i < (r->loose ? KS_LEN(words) : 3); i++) {
+        *text = str_of(words[i]);
+        if ((size_t)(r->end - r->p) < text->n
+            || memcmp(r->p, text->p, text->n)) continue;
+        r->p += text->n;
+        json_value_ends(&r->scan);
+        return i < 3 ? JSON_T_NULL + i : JSON_T_NUMBER;
+    }
+    return JSON_T_END;
+}
+
+/* The next token. The text of a number or a word is what stands there, that of
+ * a string or a key what stands between the quotes. */
+static json_token json_next(json_reader *r, str *text) {
+    for (;;) {
+        while (r->p < r->end && json_is_space(*r->p)) r->p++;
+        r->at = r->p;
+        u8 mode = r->scan.mode;
+        if (r->p == r->end)
+            return mode == JSON_END ? JSON_T_END : json_fail(r, mode);
+        u8 b = *r->p;
+        json_token word = mode <= JSON_FIRST && (b > '9' || b == '-')
+            ? json_read_word(r, text) : JSON_T_END;
+        if (word) return word;
+        json_step(&r->scan, b);
+        if (r->scan.mode == JSON_BAD || r->scan.mode == JSON_WORD)
+            return json_fail(r, mode);
+        r->p++;
+        switch (b) {
+        case ',': case ':': break;
+        case '{': return JSON_T_OBJECT;
+        case '[': return JSON_T_LIST;
+        case '}': case ']': return JSON_T_CLOSE;
+        case '"': return json_read_string(r, text);
+        default: return json_read_number(r, text);
+        }
+    }
+}
+
+/* The value of a key in the object p, which is JSON; n is 0: none. */
+static str json_field(const u8 *p, size_t n, const char *name) {
+    json_reader r = json_begin_reader((str){(const char *)p, n});
+    str text;
+    for (json_token k; (k = json_next(&r, &text)) != JSON_T_END;) {
+        if (k != JSON_T_KEY || r.scan.depth != 1
+            || !str_eq(text, str_of(name))) continue;
+        json_next(&r, &text);
+        const u8 *from = r.at;
+        while (r.scan.depth > 1 && json_next(&r, &text)) {}
+        return (str){(const char *)from, (size_t)(r.p - from)};
+    }
+    return (str){NULL, 0};
+}
+
+/* Up to `n` hexadecimal digits at p; -1 when they are not all there. */
+static i64 json_hex(const u8 *p, const u8 *end, u32 n) {
+    i64 v = 0;
+    if ((size_t)(end - p) < n) return -1;
+    for (u32 i = 0; i < n; i++) {
+        u32 b = p[i], low = b | 32;
+        if (b >= '0' && b <= '9') v = v * 16 + (b - '0');
+        else if (low >= 'a' && low <= 'f') v = v * 16 + (low - 'a' + 10);
+        else return -1;
+    }
+    return v;
+}
+
+/* The text of a string that the reader gave, which may lie at `to` itself: it
+ * is not longer. Half a surrogate pair becomes U+FFFD. */
+static size_t json_unescape(u8 *to, str s) {
+    static const char from[] = "\"\\/bfnrt", by[] = "\"\\/\b\f\n\r\t";
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    u8 *out = to;
+    while (p < end) {
+        if (*p != '\\') { *out++ = *p++; continue; }
+        const char *at = strchr(from, p[1]);
+        p += 2;
+        if (at) { *out++ = (u8)by[at - from]; continue; }
+        u32 cp = (u32)json_hex(p, end, 4);
+        p += 4;
+        if (cp >> 11 == 0x1b) {
+            i64 low = cp < 0xdc00 && end - p >= 6 && p[0] == '\\'
+                && p[1] == 'u' ? json_hex(p + 2, end, 4) : -1;
+            bool pair = low >= 0xdc00 && low <= 0xdfff;
+            cp = pair ? 0x10000 + ((cp & 0x3ff) << 10) + ((u32)low & 0x3ff)
+                : 0xfffd;
+            p += pair ? 6 : 0;
+        }
+        out += txt_put(out, cp);
+    }
+    return (size_t)(out - to);
+}
+
+/* ---- writing ---- */
+
+/* Text that is written up to a limit and measured to its end. */
+typedef struct json_out { char *to; size_t cap, n; } json_out;
+
+static void json_put(json_out *o, const void *p, size_t n) {
+    if (n && o->n < o->cap) memcpy(o->to + o->n, p, min_size(n, o->cap - o->n));
+    o->n += n;
+}
+
+/* The character at *p as a JSON string has it, at most 6 bytes; *p goes on. */
+static u32 json_escape(const u8 **p, const u8 *end, u8 *to) {
+    static const char from[] = "\"\\\b\f\n\r\t", by[] = "\"\\bfnrt";
+    u32 cp;
+    *p += txt_next(*p, end, &cp);
+    if (cp == TXT_BAD) return txt_put(to, 0xfffd);
+    if (cp >= 32 && cp != '"' && cp != '\\') return txt_put(to, cp);
+    const char *at = cp ? strchr(from, (int)cp) : NULL;
+    to[0] = '\\';
+    to[1] = at ? (u8)by[at - from] : 'u';
+    if (at) return 2;
+    to[2] = to[3] = '0';
+    to[4] = (u8)('0' + (cp >> 4));
+    to[5] = (u8)"0123456789abcdef"[cp & 15];
+    return 6;
+}
+
+/* The inside of a string. */
+static void json_put_text(json_out *o, const void *text, size_t n) {
+    const u8 *p = text, *end = n ? p + n : p;
+    u8 esc[8];
+    while (p < end) json_put(o, esc, json_escape(&p, end, esc));
+}
+
+/* A text as a JSON string with its quotes: its length, of which at most `cap`
+ * bytes are written. */
+static size_t json_quote(str text, char *to, size_t cap) {
+    json_out o = {to, cap, 0};
+    json_put(&o, "\"", 1);
+    json_put_text(&o, text.p, text.n);
+    json_put(&o, "\"", 1);
+    return o.n;
+}
+
 /* ==========================================================================
  * § 11 CHAT (private)
  * Messages to tokens by the model's own template, answers to parts. Three
@@ -10241,155 +10602,81 @@ static chat_val chat_getz(chat_ctx *c, chat_val dict, const char *key) {
     return v ? *v : (chat_val){0};
 }
 
-/* ---- JSON ---- */
+/* ---- values from JSON ---- */
 
 typedef struct chat_json {
     chat_ctx *c;
     const char *what;       /* for messages: "messages", "tools" ... */
-    const u8 *begin, *p, *end;
+    json_reader r;
 } chat_json;
 
 static chat_val chat_json_fail(chat_json *j, const char *why) {
-    chat_val none = {0};
+    u64 at = (u64)(j->r.p - j->r.begin);
     if (!j->c->status)
-        j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT,
-            (u64)(j->p - j->begin), "%s: JSON, byte %llu: %s", j->what,
-            (unsigned long long)(j->p - j->begin), why);
-    return none;
+        j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT, at,
+            "%s: JSON, byte %llu: %s", j->what, (unsigned long long)at, why);
+    return (chat_val){0};
 }
 
-static void chat_json_space(chat_json *j) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t'
-        || *j->p == '\r')) j->p++;
-}
-
-static bool chat_json_skip(chat_json *j, char b) {
-    chat_json_space(j);
-    if (j->p >= j->end || *j->p != (u8)b) return false;
-    j->p++;
-    return true;
-}
-
-/* Up to `n` hexadecimal digits at p; -1 when they are not all there. */
-static i64 chat_hex(const u8 *p, const u8 *end, u32 n) {
-    i64 v = 0;
-    if ((size_t)(end - p) < n) return -1;
-    for (u32 i = 0; i < n; i++) {
-        u32 b = p[i], low = b | 32;
-        if (b >= '0' && b <= '9') v = v * 16 + (b - '0');
-        else if (low >= 'a' && low <= 'f') v = v * 16 + (low - 'a' + 10);
-        else return -1;
+/* The text of a string. Stays where it is when it has no escapes. */
+static chat_val chat_json_text(chat_json *j, str s) {
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    if (s.n > CHAT_TEXT) return chat_json_fail(j, "a string is too long");
+    while (p < end) {
+        int n = *p < 0x80 ? 1 : txt_measure(p, (size_t)(end - p));
+        if (n <= 0) return chat_json_fail(j, "text is not UTF-8");
+        p += n;
     }
-    return v;
-}
-
-static u32 chat_json_escape(chat_json *j) {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const char *at = j->p < j->end && *j->p ? strchr(from, *j->p) : NULL;
-    if (at) {
-        j->p++;
-        return (u8)to[at - from];
+    if (s.n && memchr(s.p, '\\', s.n)) {
+        u8 *to = chat_take_raw(j->c, s.n);
+        if (!to) return (chat_val){0};
+        s = (str){(char *)to, json_unescape(to, s)};
     }
-    i64 hi = j->p < j->end && *j->p == 'u'
-        ? chat_hex(j->p + 1, j->end, 4) : -1;
-    if (hi < 0) {
-        chat_json_fail(j, "bad escape in a string");
-        return 0;
-    }
-    j->p += 5;
-    if (hi >> 11 != 0x1b) return (u32)hi;
-    i64 lo = hi < 0xdc00 && j->end - j->p >= 6 && j->p[0] == '\\'
-        && j->p[1] == 'u' ? chat_hex(j->p + 2, j->end, 4) : -1;
-    if (lo < 0xdc00 || lo > 0xdfff) return 0xfffd; /* half a pair */
-    j->p += 6;
-    return 0x10000 + ((u32)(hi & 0x3ff) << 10) + (u32)(lo & 0x3ff);
-}
-
-/* A string, after its quote. Stays where it is when it has no escapes. */
-static chat_val chat_json_string(chat_json *j) {
-    const u8 *from = j->p;
-    chat_text t = {0};
-    chat_val v;
-    while (j->p < j->end && *j->p != '"' && !j->c->status) {
-        if (*j->p < 32) return chat_json_fail(j, "control character");
-        if (*j->p == '\\') {
-            chat_put(j->c, &t, from, (size_t)(j->p - from), CHAT_DATA);
-            j->p++;
-            chat_put_cp(j->c, &t, chat_json_escape(j), CHAT_DATA);
-            from = j->p;
-        } else if (*j->p < 0x80) {
-            j->p++;
-        } else {
-            int n = txt_measure(j->p, (size_t)(j->end - j->p));
-            if (n <= 0) return chat_json_fail(j, "text is not UTF-8");
-            j->p += n;
-        }
-    }
-    if (j->p >= j->end) return chat_json_fail(j, "a string does not end");
-    if (t.n) {
-        chat_put(j->c, &t, from, (size_t)(j->p - from), CHAT_DATA);
-        v = chat_built(&t);
-    } else {
-        if (j->p - from > CHAT_TEXT) return chat_json_fail(j, "too long");
-        v = chat_str(from, (size_t)(j->p - from));
-    }
+    chat_val v = chat_str(s.p, s.n);
     v.mark = CHAT_ALL;
-    j->p++;
     return v;
 }
 
-static chat_val chat_json_word(chat_json *j) {
-    chat_val v = {0};
-    size_t left = (size_t)(j->end - j->p), n = 4;
-    if (left >= 4 && !memcmp(j->p, "true", 4)) v = chat_bool(true);
-    else if (left >= 4 && !memcmp(j->p, "null", 4)) v = chat_none();
-    else if (left >= 5 && !memcmp(j->p, "false", 5)) v = chat_bool(false), n++;
-    else n = chat_number(j->p, j->end, true, &v);
-    if (!n) return chat_json_fail(j, "no value, or a number too large");
-    j->p += n;
-    return v;
-}
-
-static chat_val chat_json_value(chat_json *j, u32 depth) {
+/* The value whose first token was read. */
+static chat_val chat_json_value(chat_json *j, json_token token, str text) {
     chat_list l = {0};
-    chat_json_space(j);
-    if (depth > CHAT_DEPTH) return chat_json_fail(j, "too deep");
-    if (j->p >= j->end) return chat_json_fail(j, "ends too early");
-    bool object = *j->p == '{';
-    if (*j->p == '"') {
-        j->p++;
-        return chat_json_string(j);
+    chat_val v = {0}, key = v;
+    switch (token) {
+    case JSON_T_NULL: return chat_none();
+    case JSON_T_FALSE: case JSON_T_TRUE:
+        return chat_bool(token == JSON_T_TRUE);
+    case JSON_T_STRING: return chat_json_text(j, text);
+    case JSON_T_NUMBER:
+        if (chat_number((const u8 *)text.p, j->r.p, true, &v)) return v;
+        return chat_json_fail(j, "a number is too large");
+    case JSON_T_END:
+        return chat_json_fail(j, j->r.why);
+    default: break;
     }
-    if (!object && *j->p != '[') return chat_json_word(j);
-    const char close = object ? '}' : ']';
-    j->p++;
-    bool more = !chat_json_skip(j, close);
-    while (more && !j->c->status) {
-        chat_val key = {0};
-        if (object) {
-            if (!chat_json_skip(j, '"')) return chat_json_fail(j, "no key");
-            key = chat_json_string(j);
-            if (!chat_json_skip(j, ':')) return chat_json_fail(j, "no ':'");
+    bool object = token == JSON_T_OBJECT;
+    for (;;) {
+        token = json_next(&j->r, &text);
+        if (token == JSON_T_CLOSE || j->c->status) break;
+        if (token == JSON_T_KEY) {
+            key = chat_json_text(j, text);
+            continue;
         }
-        chat_val v = chat_json_value(j, depth + 1);
+        v = chat_json_value(j, token, text);
         if (object) chat_set(j->c, &l, key, v);
         else chat_push(j->c, &l, v);
         if (l.n > 2 * CHAT_KEYS && object)
-            return chat_json_fail(j, "too many keys in one object");
-        more = chat_json_skip(j, ',');
-        if (!more && !chat_json_skip(j, close))
-            return chat_json_fail(
-                j, object ? "no ',' or '}'" : "no ',' or ']'");
+            chat_json_fail(j, "too many keys in one object");
     }
     return object ? chat_dict(l) : chat_listed(l);
 }
 
 static chat_val chat_json_read(chat_ctx *c, str text, const char *what) {
-    const u8 *p = (const u8 *)(text.p ? text.p : "");
-    chat_json j = {c, what, p, p, p + text.n};
-    chat_val v = chat_json_value(&j, 0);
-    chat_json_space(&j);
-    if (!c->status && j.p < j.end) chat_json_fail(&j, "more after the end");
+    chat_json j = {c, what, json_begin_reader(text)};
+    str first;
+    json_token token = json_next(&j.r, &first);
+    chat_val v = chat_json_value(&j, token, first);
+    if (!c->status && (json_next(&j.r, &first) || j.r.why))
+        chat_json_fail(&j, j.r.why);
     return v;
 }
 
@@ -10756,7 +11043,7 @@ static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     } else if (b == 'N' || (b >= '0' && b <= '7')) {
         chat_lex_fail(l, "a character by name or octal is not supported");
     } else if (n) {
-        i64 cp = chat_hex(*p + 1, l->end, n);
+        i64 cp = json_hex(*p + 1, l->end, n);
         if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
             chat_lex_fail(l, "bad escape");
         else chat_put_cp(l->c, t, (u32)cp, NULL);
@@ -14391,209 +14678,6 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     return n == KSLLM_ERR_MEMORY && c->full ? chat_too_large(c) : n;
 }
 
-/* ---- JSON, a byte at a time ---- */
-
-/* The reader above wants the whole text and memory for its values. Here calls
- * come in pieces and nothing is kept: only where in the grammar one stands. */
-enum { JSON_DEPTH = 48 };   /* of CHAT_DEPTH: a call lies 6 deep in a message */
-
-typedef enum json_mode {
-    JSON_VALUE,     /* begins: a zeroed scanner */
-    JSON_FIRST,     /* the first item of a list, or its end */
-    JSON_FIRST_KEY, JSON_KEY, JSON_COLON,
-    JSON_NEXT,      /* ',' or a closing bracket */
-    JSON_WORD, JSON_NUMBER,
-    JSON_STRING, JSON_ESCAPE, JSON_HEX,
-    JSON_END, JSON_BAD
-} json_mode;
-
-typedef struct json_scan {
-    u64 open;           /* bit 0 is the innermost bracket: 1 is an object */
-    u8 depth, mode;
-    u8 sub;             /* place in a word, in a number, in \u1234 */
-    bool key;           /* the string is one */
-} json_scan;
-
-static bool json_is_space(u8 b) {
-    return b == ' ' || b == '\n' || b == '\t' || b == '\r';
-}
-
-static bool json_in_string(const json_scan *j) {
-    return j->mode >= JSON_STRING && j->mode <= JSON_HEX;
-}
-
-/* Where a number goes from state `at` by byte b; 0: it does not. It may end
- * where NUMBER_ENDS has a bit. */
-enum { NUMBER_ENDS = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 };
-static u8 json_number(u8 at, u8 b) {
-    static const u8 to[9][6] = {
-        /* 0 1-9 . e - + */
-        {2, 3, 0, 0, 1, 0},     /* before it */
-        {2, 3, 0, 0, 0, 0},     /* 1: - */
-        {0, 0, 4, 6, 0, 0},     /* 2: 0 */
-        {3, 3, 4, 6, 0, 0},     /* 3: 12 */
-        {5, 5, 0, 0, 0, 0},     /* 4: 12. */
-        {5, 5, 0, 6, 0, 0},     /* 5: 12.3 */
-        {8, 8, 0, 0, 7, 7},     /* 6: 12e */
-        {8, 8, 0, 0, 0, 0},     /* 7: 12e- */
-        {8, 8, 0, 0, 0, 0},     /* 8: 12e3 */
-    };
-    if (b >= '0' && b <= '9') return to[at][b != '0'];
-    return b == '.' ? to[at][2] : (b | 32) == 'e' ? to[at][3]
-        : b == '-' ? to[at][4] : b == '+' ? to[at][5] : 0;
-}
-
-static void json_value_ends(json_scan *j) {
-    j->mode = j->depth ? JSON_NEXT : JSON_END;
-}
-
-static void json_close(json_scan *j) {
-    j->open >>= 1;
-    j->depth--;
-    json_value_ends(j);
-}
-
-static const char JSON_WORDS[] = "truefalsenull";
-
-static void json_begin(json_scan *j, u8 b) {
-    const char *word = b == 't' ? JSON_WORDS : b == 'f' ? JSON_WORDS + 4
-        : b == 'n' ? JSON_WORDS + 9 : NULL;
-    j->sub = json_number(0, b);
-    j->key = false;
-    if (j->sub) j->mode = JSON_NUMBER;
-    else if (b == '"') j->mode = JSON_STRING;
-    else if (word) j->mode = JSON_WORD, j->sub = (u8)(word + 1 - JSON_WORDS);
-    else if ((b == '{' || b == '[') && j->depth < JSON_DEPTH) {
-        j->open = j->open << 1 | (b == '{');
-        j->depth++;
-        j->mode = b == '{' ? JSON_FIRST_KEY : JSON_FIRST;
-    } else j->mode = JSON_BAD;
-}
-
-static void json_step_string(json_scan *j, u8 b) {
-    bool hex = (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'f');
-    if (j->mode == JSON_HEX) {
-        if (!hex) j->mode = JSON_BAD;
-        else if (!--j->sub) j->mode = JSON_STRING;
-    } else if (j->mode == JSON_ESCAPE) {
-        j->sub = 4;
-        j->mode = b == 'u' ? JSON_HEX
-            : b && strchr("\"\\/bfnrt", b) ? JSON_STRING : JSON_BAD;
-    } else if (b == '"') {
-        if (j->key) j->mode = JSON_COLON;
-        else json_value_ends(j);
-    } else if (b == '\\') j->mode = JSON_ESCAPE;
-    else if (b < 32) j->mode = JSON_BAD;
-}
-
-static void json_step_between(json_scan *j, u8 b) {
-    bool object = j->open & 1;
-    u8 mode = j->mode;
-    if (json_is_space(b)) return;
-    if (mode == JSON_VALUE || (mode == JSON_FIRST && b != ']'))
-        json_begin(j, b);
-    else if ((mode == JSON_FIRST_KEY && b == '}') || mode == JSON_FIRST
-        || (mode == JSON_NEXT && b == (object ? '}' : ']'))) json_close(j);
-    else if (b == '"' && (mode == JSON_KEY || mode == JSON_FIRST_KEY))
-        j->mode = JSON_STRING, j->key = true;
-    else if (mode == JSON_COLON && b == ':') j->mode = JSON_VALUE;
-    else if (mode == JSON_NEXT && b == ',')
-        j->mode = object ? JSON_KEY : JSON_VALUE;
-    else j->mode = JSON_BAD;
-}
-
-/* The next byte: j->mode is END after the last one of a list, an object or a
- * string, BAD once the text cannot be JSON. */
-static void json_step(json_scan *j, u8 b) {
-    if (j->mode == JSON_NUMBER) {
-        u8 to = json_number(j->sub, b);
-        if (!to && NUMBER_ENDS >> j->sub & 1) json_value_ends(j);
-        else if (!to) j->mode = JSON_BAD;
-        j->sub = to;
-        if (to) return;
-    }
-    if (json_in_string(j)) json_step_string(j, b);
-    else if (j->mode != JSON_WORD) json_step_between(j, b);
-    else if (b != (u8)JSON_WORDS[j->sub]) j->mode = JSON_BAD;
-    else if (++j->sub == 4 || j->sub == 9 || j->sub == 13) json_value_ends(j);
-}
-
-/* Whether what came is a whole value. */
-static bool json_whole(const json_scan *j) {
-    return j->mode == JSON_END || (j->mode == JSON_NUMBER && !j->depth
-        && NUMBER_ENDS >> j->sub & 1);
-}
-
-static bool json_is_value(const u8 *p, size_t n) {
-    json_scan j = {0};
-    for (size_t i = 0; i < n && j.mode != JSON_BAD; i++) json_step(&j, p[i]);
-    return json_whole(&j);
-}
-
-/* The value of a key in the object p, which is JSON; n is 0: none. */
-static str json_field(const u8 *p, size_t n, const char *name) {
-    json_scan j = {0};
-    size_t size = strlen(name), key = 0, from = 0;
-    for (size_t i = 0; i < n; i++) {
-        u8 was = j.mode, depth = j.depth;
-        json_step(&j, p[i]);
-        bool ends = j.mode == JSON_KEY || j.mode == JSON_END;
-        if (from && ends && j.depth <= 1) {     /* at ',' or the last '}' */
-            while (json_is_space(p[i - 1])) i--;
-            while (json_is_space(p[from])) from++;
-            return (str){(const char *)p + from, i - from};
-        }
-        if (depth != 1) continue;
-        if (was == JSON_FIRST_KEY || was == JSON_KEY) key = i + 1;
-        if (was == JSON_STRING && j.mode == JSON_COLON && i - key == size
-            && !memcmp(p + key, name, size)) from = i + 1;
-        if (was == JSON_COLON && j.mode == JSON_VALUE && from) from = i + 1;
-    }
-    return (str){NULL, 0};
-}
-
-/* Text that is written up to a limit and measured to its end. */
-typedef struct json_out { char *to; size_t cap, n; } json_out;
-
-static void json_put(json_out *o, const void *p, size_t n) {
-    if (n && o->n < o->cap) memcpy(o->to + o->n, p, min_size(n, o->cap - o->n));
-    o->n += n;
-}
-
-/* The character at *p as a JSON string has it, at most 6 bytes; *p goes on. */
-static u32 json_escape(const u8 **p, const u8 *end, u8 *to) {
-    static const char from[] = "\"\\\b\f\n\r\t", by[] = "\"\\bfnrt";
-    u32 cp;
-    *p += txt_next(*p, end, &cp);
-    if (cp == TXT_BAD) return txt_put(to, 0xfffd);
-    if (cp >= 32 && cp != '"' && cp != '\\') return txt_put(to, cp);
-    const char *at = cp ? strchr(from, (int)cp) : NULL;
-    to[0] = '\\';
-    to[1] = at ? (u8)by[at - from] : 'u';
-    if (at) return 2;
-    to[2] = to[3] = '0';
-    to[4] = (u8)('0' + (cp >> 4));
-    to[5] = (u8)"0123456789abcdef"[cp & 15];
-    return 6;
-}
-
-/* The inside of a string. */
-static void json_put_text(json_out *o, const void *text, size_t n) {
-    const u8 *p = text, *end = n ? p + n : p;
-    u8 esc[8];
-    while (p < end) json_put(o, esc, json_escape(&p, end, esc));
-}
-
-/* A text as a JSON string with its quotes: its length, of which at most `cap`
- * bytes are written. */
-static size_t json_quote(str text, char *to, size_t cap) {
-    json_out o = {to, cap, 0};
-    json_put(&o, "\"", 1);
-    json_put_text(&o, text.p, text.n);
-    json_put(&o, "\"", 1);
-    return o.n;
-}
-
 /* ---- the parts of an answer ---- */
 
 /* What the bytes between two marks are. */
@@ -14816,19 +14900,6 @@ static void split_no_call(split *s) {
     s->used = 0;
 }
 
-/* Resolves the escapes of a JSON string where it lies; its new length. What is
- * written is never longer than what was read. */
-static size_t split_unescape(u8 *p, size_t n) {
-    chat_ctx c = {0};
-    chat_json j = {.c = &c, .begin = p, .p = p, .end = n ? p + n : p};
-    u8 *to = p;
-    while (j.p < j.end) {
-        if (*j.p++ == '\\') to += txt_put(to, chat_json_escape(&j));
-        else *to++ = j.p[-1];
-    }
-    return (size_t)(to - p);
-}
-
 /* A call from the object p; false: it is none. */
 static bool split_object(split *s, u8 *p, size_t n) {
     str name = json_field(p, n, "name"), args = json_field(p, n, "arguments");
@@ -14836,7 +14907,8 @@ static bool split_object(split *s, u8 *p, size_t n) {
     if (!args.n) args = (str){"{}", 2};
     if (name.n <= 2 || *name.p != '"') return false;
     u8 *text = p + (name.p + 1 - (const char *)p);
-    split_give(s, KSLLM_PART_CALL, text, split_unescape(text, name.n - 2));
+    split_give(s, KSLLM_PART_CALL, text,
+        json_unescape(text, (str){(char *)text, name.n - 2}));
     split_give(s, KSLLM_PART_ARGUMENTS, args.p, args.n);
     split_give(s, KSLLM_PART_CALL_END, "", 0);
     return true;
