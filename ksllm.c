@@ -9898,7 +9898,10 @@ typedef struct chat_below {
 
 /* ---- failure and memory ---- */
 
-static KS_PRINTF(3, 4) chat_val chat_fail(
+/* What runs rarely: kept out of line, and compiled for size. */
+#define CHAT_COLD __attribute__((cold, noinline)) static
+
+CHAT_COLD KS_PRINTF(3, 4) chat_val chat_fail(
     chat_ctx *c, ksllm_status status, const char *fmt, ...) {
     chat_val none = {0};
     char text[440];
@@ -9920,7 +9923,7 @@ static KS_PRINTF(3, 4) chat_val chat_fail(
 #define CHAT_RAISE(c, ...) chat_fail(c, KSLLM_ERR_ARGUMENT, __VA_ARGS__)
 
 /* What Python has and this has not. */
-static chat_val chat_refuse(chat_ctx *c, const char *what) {
+CHAT_COLD chat_val chat_refuse(chat_ctx *c, const char *what) {
     return CHAT_RAISE(c, "'%s' is not supported", what);
 }
 
@@ -9943,13 +9946,13 @@ static void chat_allow(chat_ctx *c, u64 bytes, u64 messages) {
         + CHAT_STEPS_PAIR * messages * messages;
 }
 
-static ksllm_status chat_too_large(chat_ctx *c) {
+CHAT_COLD ksllm_status chat_too_large(chat_ctx *c) {
     chat_fail(c, KSLLM_ERR_FORMAT, "needs more than %u MiB of memory",
         CHAT_MEMORY >> 20);
     return c->status;
 }
 
-static bool chat_grow_arena(chat_ctx *c, size_t n) {
+CHAT_COLD bool chat_grow_arena(chat_ctx *c, size_t n) {
     size_t bytes = max_size(CHAT_CHUNK, n + sizeof(chat_chunk));
     if (!c->a) {
         chat_fail(c, KSLLM_ERR_BUFFER, "the chat's memory is too small");
@@ -9993,23 +9996,27 @@ static void chat_drop(chat_ctx *c) {
     }
 }
 
-/* Room for one more of `size` bytes in an array; false on failure. */
-static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+CHAT_COLD bool chat_grow_array(
+    chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
     void *old;
     memcpy(&old, array, sizeof old);
-    if (n < *cap) return true;
     if (n >= CHAT_ITEMS) {
         chat_fail(c, KSLLM_ERR_FORMAT, "a list of more than %u items",
             CHAT_ITEMS);
         return false;
     }
     u32 more = *cap ? *cap * 2 : 8;
-    void *p = chat_take(c, more * size);
+    void *p = chat_take_raw(c, more * size);
     if (!p) return false;
     if (n) memcpy(p, old, n * size);
     memcpy(array, &p, sizeof p);
     *cap = more;
     return true;
+}
+
+/* Room for one more of `size` bytes in an array; false on failure. */
+static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+    return n < *cap || chat_grow_array(c, array, n, cap, size);
 }
 
 static void chat_push(chat_ctx *c, chat_list *l, chat_val v) {
@@ -10104,7 +10111,7 @@ static chat_val chat_cut(chat_val s, size_t from, size_t to) {
 static int chat_clip(chat_val s, u32 most) { return (int)min_u32(s.n, most); }
 
 /* Room for n bytes more. */
-static bool chat_grow_text(chat_ctx *c, chat_text *t, size_t n) {
+CHAT_COLD bool chat_grow_text(chat_ctx *c, chat_text *t, size_t n) {
     size_t cap = t->cap ? t->cap * 2 : 32;
     while (cap < t->n + n && cap < CHAT_TEXT) cap *= 2;
     if (t->n + n > CHAT_TEXT) {
@@ -10610,7 +10617,7 @@ typedef struct chat_json {
     json_reader r;
 } chat_json;
 
-static chat_val chat_json_fail(chat_json *j, const char *why) {
+CHAT_COLD chat_val chat_json_fail(chat_json *j, const char *why) {
     u64 at = (u64)(j->r.p - j->r.begin);
     if (!j->c->status)
         j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT, at,
@@ -10977,7 +10984,7 @@ static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
         t[-1].level = CHAT_COMPARE;
 }
 
-static chat_val chat_lex_fail(chat_lexer *l, const char *why) {
+CHAT_COLD chat_val chat_lex_fail(chat_lexer *l, const char *why) {
     l->c->line = l->line;
     return chat_fail(l->c, KSLLM_ERR_FORMAT, "%s", why);
 }
@@ -11565,6 +11572,7 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 /* ---- attributes and items ---- */
 
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
+#define CHAT_BUILTIN __attribute__((cold)) static
 
 /* One row per function that templates may use. params: names of what comes
  * behind v[0], those that need not be given behind a `;`; or * when the
@@ -11713,7 +11721,8 @@ static const char *const CHAT_REFUSED[] = {
     [CHAT_IS_DICT] = " fromkeys ",
     [CHAT_IS_OTHER] = " as_integer_ratio bit_count bit_length close conjugate "
         "count denominator from_bytes fromhex hex imag index is_integer "
-        "isdisjoint mapping numerator real send start step stop throw to_bytes ",
+        "isdisjoint mapping numerator real send start step stop throw "
+        "to_bytes ",
 };
 
 static bool chat_is_refused(u32 kind, chat_val name) {
@@ -11727,7 +11736,7 @@ static bool chat_is_refused(u32 kind, chat_val name) {
     return false;
 }
 
-static chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
+CHAT_COLD chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
     char text[32];
     chat_format(text, sizeof text, "%.*s", chat_clip(name, 31),
         (const char *)name.u.s);
@@ -11919,7 +11928,7 @@ static chat_val chat_tuple_of(chat_list l) {
 
 /* A built-in that is one expression of its value v and its arguments a. */
 #define CHAT_FN(name, value)                                                   \
-    static chat_val chat_##name(chat_ctx *c, const chat_args *a) {             \
+    CHAT_BUILTIN chat_val chat_##name(chat_ctx *c, const chat_args *a) {       \
         chat_val v = a->v[0];                                                  \
         (void)c;                                                               \
         (void)v;                                                               \
@@ -11941,7 +11950,7 @@ static chat_val chat_mark_safe(chat_val v) {
 }
 
 /* how: 1 the left, 2 the right end. */
-static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
     u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
@@ -11974,7 +11983,7 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     return v;
 }
 
-static chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 || 1 / v.u.f < 0
         ? -v.u.f : v.u.f);
@@ -12050,7 +12059,7 @@ static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     return chat_float(minus ? -f : f);
 }
 
-static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], otherwise = chat_has(a, 1) ? a->v[1] : chat_int(0);
     if (chat_has(a, 2) && !chat_eq(c, a->v[2], chat_int(10), 0))
         return chat_refuse(c, "int with a base");
@@ -12068,16 +12077,17 @@ static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     return otherwise;
 }
 
-static chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_STR) v = chat_text_float(c, v);
-    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
+    if (v.type == CHAT_BIG)
+        return chat_refuse(c, "an integer beyond 63 bits");
     if (chat_is_number(v)) return chat_float(chat_f64(v));
     if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "float of nothing");
     return chat_has(a, 1) ? a->v[1] : chat_float(0);
 }
 
-static chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], how = a->v[2];
     char buf[400];
     bool up = chat_is(how, "ceil"), down = chat_is(how, "floor");
@@ -12115,7 +12125,7 @@ static chat_val chat_list_of(chat_ctx *c, chat_val v) {
     return v;
 }
 
-static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (chat_is_lazy(v)) {
         u32 n = v.n;
@@ -12126,7 +12136,7 @@ static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
     return v.n ? v.u.v[0] : (chat_val){0};
 }
 
-static chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (chat_is_lazy(v)) return CHAT_RAISE(c, "last of a generator");
     v = chat_iter(c, v);
@@ -12145,7 +12155,7 @@ static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
     return v;
 }
 
-static chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type != CHAT_UNDEF && v.type != CHAT_DICT)
         return CHAT_RAISE(c, "items of %s", chat_type_name(v));
@@ -12153,13 +12163,13 @@ static chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
     return chat_generator(c, v.u.v, v.n);
 }
 
-static chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
     if (!chat_is_key(c, a->v[1])) return (chat_val){0};
     chat_val *v = chat_get(c, a->v[0].u.v, a->v[0].n, a->v[1]);
     return v ? *v : chat_has(a, 2) ? a->v[2] : chat_none();
 }
 
-static chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
     chat_val none = {0}, v = a->v[0];
     bool lazy = !chat_is_lazy(v);
     if (v.type == CHAT_STR) return chat_slice(c, v, none, none, chat_int(-1));
@@ -12199,7 +12209,7 @@ static chat_val chat_replace(
     return r;
 }
 
-static chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]), from = chat_to_str(c, a->v[1]);
     i64 count = chat_given_arg(a, 3) ? chat_num(c, a, 3, -1) : -1;
     return chat_replace(c, s, from, chat_to_str(c, a->v[2]), count);
@@ -12229,7 +12239,7 @@ static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     return chat_listed(l);
 }
 
-static chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0], pad = a->v[1];
     chat_text t = {0};
     bool first = chat_flag(a, 2, false), blank = chat_flag(a, 3, false);
@@ -12274,7 +12284,7 @@ static chat_val chat_path(
     return v;
 }
 
-static chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val by = chat_has(a, 1) ? chat_to_str(c, a->v[1]) : chat_str("", 0);
     chat_text t = {0};
@@ -12325,7 +12335,7 @@ static chat_val chat_sorted(
     return chat_listed(l);
 }
 
-static chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), path = a->v[3];
     if (path.type == CHAT_STR && memchr(path.u.s, ',', path.n))
         return chat_refuse(c, "sort by several attributes");
@@ -12333,7 +12343,7 @@ static chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
     return chat_sorted(c, in, keys, chat_flag(a, 1, false), true);
 }
 
-static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
     bool value = chat_has(a, 2) && chat_is(a->v[2], "value");
     if (chat_has(a, 2) && !value && !chat_is(a->v[2], "key"))
         return CHAT_RAISE(c, "dictsort by key or by value");
@@ -12345,7 +12355,7 @@ static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
     return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
 }
 
-static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]);
     if (!in.n) return (chat_val){0};
     chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
@@ -12356,7 +12366,7 @@ static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
     return in.u.v[best];
 }
 
-static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]);
     chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
     chat_list l = {0}, seen = {0};
@@ -12369,7 +12379,7 @@ static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
     return chat_generator(c, l.v, l.n);
 }
 
-static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val sum = chat_has(a, 2) ? a->v[2] : chat_int(0);
     if (sum.type == CHAT_STR) return CHAT_RAISE(c, "sum of texts");
@@ -12406,7 +12416,7 @@ static chat_val chat_iter_any(chat_ctx *c, chat_val v) {
     return chat_iter(c, chat_true(v) ? v : (chat_val){0});
 }
 
-static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter_any(c, a->v[0]);
     chat_val path = chat_keyword(a, chat_strz("attribute"));
     chat_val otherwise = chat_keyword(a, chat_strz("default"));
@@ -12422,7 +12432,7 @@ static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
 }
 
 /* select (how & 1), reject and their attr forms (how & 2). */
-static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
     bool attr = a->how & 2, want = a->how & 1;
     chat_val in = chat_iter_any(c, a->v[0]), none = {0};
     u32 test = attr ? 2 : 1;
@@ -12439,7 +12449,7 @@ static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
     return chat_generator(c, l.v, l.n);
 }
 
-static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     chat_style st = {.json = true, .ascii = chat_flag(a, 1, false),
         .sort = chat_flag(a, 4, false), .indent = a->v[2],
         .comma = chat_strz(", "), .colon = chat_strz(": ")};
@@ -12460,7 +12470,7 @@ static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     return chat_built(&t);
 }
 
-static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], none = {0};
     if (!chat_wants_text(c, a->v[1])) return none;
     if (v.type == CHAT_DICT) v.n = 0;   /* attributes alone, no keys */
@@ -12507,7 +12517,7 @@ static chat_val chat_format_field(
     return CHAT_RAISE(c, "format has no value for a field");
 }
 
-static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
     chat_text t = {0};
     i64 next = 0;
@@ -12554,7 +12564,7 @@ static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
 
 /* The number of the character where v[1] is found first or, how & 1, last; -1
  * or, how & 2, an error when it is not. */
-static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0], what = a->v[1];
     if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
     size_t at = a->how & 1 ? chat_find_last(c, s, what)
@@ -12565,7 +12575,7 @@ static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
         : (i64)chat_count(chat_cut(s, 0, at)));
 }
 
-static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
     chat_val s = a->v[0], what = a->v[1];
     if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
@@ -12584,7 +12594,7 @@ static bool chat_begins(
 }
 
 /* how: 1 for the end */
-static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     chat_val with = a->v[1], s = a->v[0];
     bool tuple = with.type == CHAT_TUPLE, yes = false;
     if (!tuple && !chat_wants_text(c, with)) return s;
@@ -12596,14 +12606,14 @@ static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     return chat_bool(yes);
 }
 
-static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
     bool end = a->how;
     chat_val s = a->v[0], with = a->v[1];
     if (!chat_wants_text(c, with) || !chat_begins(c, s, with, end)) return s;
     return chat_cut(s, end ? 0 : with.n, end ? s.n - with.n : s.n);
 }
 
-static chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[1]), by = a->v[0];
     bool markup = by.flag & CHAT_MARKUP;
     chat_text t = {0};
@@ -12649,7 +12659,7 @@ static chat_val chat_split_one(
     return right ? chat_cut(whole, at + n, whole.n) : chat_cut(whole, 0, at);
 }
 
-static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     bool right = a->how;
     chat_val s = a->v[0], by = a->v[1], none = {0};
     i64 max = chat_num(c, a, 2, -1);
@@ -12676,7 +12686,7 @@ static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     return right ? chat_slice(c, v, none, none, chat_int(-1)) : v;
 }
 
-static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
     bool last = a->how;
     chat_val s = a->v[0], by = a->v[1];
     chat_list l = {0};
@@ -12702,7 +12712,7 @@ static bool chat_is_kind(chat_ctx *c, u32 cp, char kind) {
     return cp - '0' < 10;
 }
 
-static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
     char kind = (char)a->how;
     bool all = s.n;
@@ -12715,7 +12725,7 @@ static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
 }
 
 /* isupper, islower */
-static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]);
     bool some = false;
     if (!chat_work(c, s.n >> 1)) return s;
@@ -12728,11 +12738,11 @@ static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     return chat_bool(some);
 }
 
-static chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
     return chat_lines_of(c, a->v[0], chat_num(c, a, 1, 0) != 0);
 }
 
-static chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (!chat_no_bounds(c, a, 2)) return v;
     for (u32 i = 0; i < v.n && chat_work(c, 1); i++)
@@ -12740,28 +12750,28 @@ static chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
     return CHAT_RAISE(c, "index: not found");
 }
 
-static chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
     for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
         n += chat_eq(c, a->v[0].u.v[i], a->v[1], 0);
     return chat_int(n);
 }
 
-static chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
     u32 n = a->n - 1;
     if (!n) return CHAT_RAISE(c, "cycle of nothing");
     return a->v[1 + (a->v[0].u.loop->i - 1) % n];
 }
 
 /* The arguments of a function as a tuple. */
-static chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
     chat_list l = {0};
     for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
     if (a->n_kw) CHAT_RAISE(c, "no parameter of that name");
     return chat_tuple_of(l);
 }
 
-static chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
     chat_val now = chat_given_all(c, a), *was = &a->v[0].u.loop->changed;
     bool same = was->type == CHAT_TUPLE && chat_eq(c, *was, now, 0);
     *was = now;
@@ -12808,13 +12818,13 @@ CHAT_FN(t_sameas, chat_bool(chat_same(c, v, a->v[1])))
 
 /* ---- global functions ---- */
 
-static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[1]);
     return CHAT_RAISE(c, "the template refuses: %.*s", chat_clip(s, 400),
         (const char *)s.u.s);
 }
 
-static chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
     bool two = chat_has(a, 2);
     i64 from = two ? chat_num(c, a, 1, 0) : 0;
     i64 to = chat_num(c, a, two ? 2 : 1, 0);
@@ -12947,7 +12957,7 @@ static void chat_put_times(
     }
 }
 
-static chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
     chat_text t = {0};
     chat_val s = a->v[1];
     chat_time at = chat_time_of(c->now);
@@ -13124,7 +13134,7 @@ static chat_val chat_expr(chat_ctx *c) {
     return v;
 }
 
-static void chat_syntax(chat_ctx *c, const char *why) {
+CHAT_COLD void chat_syntax(chat_ctx *c, const char *why) {
     chat_token *t = c->t;
     c->line = t->line;
     if (t->type == CHAT_T_NAME)
@@ -14619,8 +14629,8 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
         + chat_given(o->variables).n;
     chat_allow(c, c->n_given, 0);
-    c->args.v = chat_take(c, CHAT_STACK * sizeof *c->args.v);
-    c->named.v = chat_take(c, CHAT_STACK / 4 * sizeof *c->named.v);
+    c->args.v = chat_take_raw(c, CHAT_STACK * sizeof *c->args.v);
+    c->named.v = chat_take_raw(c, CHAT_STACK / 4 * sizeof *c->named.v);
     c->args.cap = CHAT_STACK;
     c->named.cap = CHAT_STACK / 4;
     c->frames = chat_take(c, CHAT_BLOCKS * sizeof *c->frames);
