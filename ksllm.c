@@ -13897,7 +13897,8 @@ static void chat_sign(chat_ctx *c, chat_val *v, bool minus) {
     else if (v->type != CHAT_BIG && !chat_is_number(*v))
         CHAT_RAISE(c, "a sign on %s", chat_type_name(*v));
     else if (v->type == CHAT_FLOAT) v->u.f = minus ? -v->u.f : v->u.f;
-    else if (v->type != CHAT_BIG) *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
+    else if (v->type != CHAT_BIG)
+        *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
 }
 
 static void chat_operand(chat_ctx *c, chat_val *v) {
