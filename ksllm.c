@@ -11574,20 +11574,21 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 #define CHAT_BUILTIN __attribute__((cold)) static
 
-/* One row per function that templates may use. params: names of what comes
+/* One row per function that templates may use, by one or several names with
+ * spaces between them. params: names of what comes
  * behind v[0], those that need not be given behind a `;`; or * when the
  * function looks at its arguments itself. What begins with / takes no names.
  */
 typedef struct chat_builtin {
-    const char *name;
-    u8 kind;
-    const char *params;
+    const char *name, *params;
     chat_fn fn;
     u32 how;                /* which of several, for fn */
+    u8 kind;
 } chat_builtin;
 
 enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
-    CHAT_IS_LIST, CHAT_IS_TUPLE, CHAT_IS_DICT, CHAT_IS_LOOP,
+    CHAT_IS_LIST,           /* of tuples too */
+    CHAT_IS_DICT, CHAT_IS_LOOP,
     CHAT_IS_OTHER,          /* attributes of numbers, ranges, views */
     CHAT_IS_MUTATOR         /* none of ours, but Python has it: the last */
 };
@@ -11629,16 +11630,9 @@ static chat_token *chat_first_param(const chat_macro *m) {
 enum { CHAT_USES_CALLER = 1, CHAT_USES_KWARGS = 2, CHAT_USES_VARARGS = 4 };
 
 /* Methods that would change a list or dict: the sandbox hides them. */
-static const char *const CHAT_MUTATORS[] = {"clear", "pop", "popitem",
-    "setdefault", "update", "append", "extend", "insert", "remove", "reverse",
-    "sort"};
-
-static bool chat_is_mutator(chat_val name, bool dict) {
-    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS); i++)
-        if (chat_is(name, CHAT_MUTATORS[i]) && (i < 2 || dict == (i < 5)))
-            return true;
-    return false;
-}
+static const char CHAT_LIST_MUTATORS[] =
+    "append clear extend insert pop remove reverse sort";
+static const char CHAT_DICT_MUTATORS[] = "clear pop popitem setdefault update";
 
 static i64 chat_index(i64 i, i64 n) { return i < 0 ? i + n : i; }
 
@@ -11709,31 +11703,39 @@ static chat_val chat_slice(
     return in;
 }
 
-/* What jinja2 and Python have and this has not, each with a space around. */
+/* Takes the next of some names off *p; its end is a space or the end. */
+static str chat_next_name(const char **p) {
+    str s = {*p, strcspn(*p, " ")};
+    *p += s.n + (s.p[s.n] == ' ');
+    return s;
+}
+
+static bool chat_is_among(chat_val name, const char *p) {
+    while (*p) {
+        str s = chat_next_name(&p);
+        if (s.n == name.n && !memcmp(s.p, name.u.s, s.n)) return true;
+    }
+    return false;
+}
+
+/* What jinja2 and Python have and this has not. */
 static const char *const CHAT_REFUSED[] = {
-    [CHAT_IS_FILTER] = " batch center filesizeformat format groupby pprint "
+    [CHAT_IS_FILTER] = "batch center filesizeformat format groupby pprint "
         "random slice striptags truncate urlencode urlize wordcount wordwrap "
-        "xmlattr ",
-    [CHAT_IS_GLOBAL] = " cycler joiner lipsum ",
-    [CHAT_IS_STR] = " casefold center encode expandtabs format_map isascii "
+        "xmlattr",
+    [CHAT_IS_GLOBAL] = "cycler joiner lipsum",
+    [CHAT_IS_STR] = "casefold center encode expandtabs format_map isascii "
         "isdecimal isidentifier isnumeric isprintable istitle ljust maketrans "
-        "rjust swapcase translate zfill ",
-    [CHAT_IS_DICT] = " fromkeys ",
-    [CHAT_IS_OTHER] = " as_integer_ratio bit_count bit_length close conjugate "
+        "rjust swapcase translate zfill",
+    [CHAT_IS_DICT] = "fromkeys",
+    [CHAT_IS_OTHER] = "as_integer_ratio bit_count bit_length close conjugate "
         "count denominator from_bytes fromhex hex imag index is_integer "
-        "isdisjoint mapping numerator real send start step stop throw "
-        "to_bytes ",
+        "isdisjoint mapping numerator real send start step stop throw to_bytes",
 };
 
 static bool chat_is_refused(u32 kind, chat_val name) {
-    const char *p = kind < KS_LEN(CHAT_REFUSED) ? CHAT_REFUSED[kind] : NULL;
-    while (p && *++p) {
-        const char *end = strchr(p, ' ');
-        size_t n = (size_t)(end - p);
-        if (n == name.n && !memcmp(p, name.u.s, n)) return true;
-        p = end;
-    }
-    return false;
+    return kind < KS_LEN(CHAT_REFUSED) && CHAT_REFUSED[kind]
+        && chat_is_among(name, CHAT_REFUSED[kind]);
 }
 
 CHAT_COLD chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
@@ -11756,7 +11758,7 @@ static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
 static chat_val chat_attr_of(
     chat_ctx *c, chat_val v, chat_val name, const u16 *rows) {
     static const u8 methods[CHAT_UNSET] = {[CHAT_STR] = CHAT_IS_STR,
-        [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_TUPLE,
+        [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_LIST,
         [CHAT_DICT] = CHAT_IS_DICT, [CHAT_LOOP] = CHAT_IS_LOOP,
         [CHAT_BOOL] = CHAT_IS_OTHER, [CHAT_INT] = CHAT_IS_OTHER,
         [CHAT_BIG] = CHAT_IS_OTHER, [CHAT_FLOAT] = CHAT_IS_OTHER,
@@ -11770,7 +11772,8 @@ static chat_val chat_attr_of(
             chat_clip(name, 100), (const char *)name.u.s);
     if ((!rows || rows[CHAT_IS_MUTATOR]) && (v.type == CHAT_DICT
             || (v.type == CHAT_LIST && !v.flag))
-        && chat_is_mutator(name, v.type == CHAT_DICT)) return none;
+        && chat_is_among(name, v.type == CHAT_DICT ? CHAT_DICT_MUTATORS
+            : CHAT_LIST_MUTATORS)) return none;
     if (kind && rows && rows[kind]) f = c->below->rows + rows[kind] - 1;
     else if (kind && !rows) f = c->below->find(kind, name);
     if (f) return chat_method(c, v, f);
@@ -11837,17 +11840,17 @@ static bool chat_count_texts(
 static chat_val chat_invoke(
     chat_ctx *c, const chat_builtin *f, const chat_args *a) {
     chat_val slot[CHAT_ARGS];
-    const char *names = f->params;
+    const char *params = f->params, *names = f->name, *why = NULL;
     u32 n = 1, need = 0;
     if (!chat_count_texts(c, f, a)) return (chat_val){0};
-    if (*names == '*') {
+    if (*params == '*') {
         chat_args all = *a;
         all.how = f->how;
         return f->fn(c, &all);
     }
-    bool named = *names != '/';
-    names += !named;
-    for (const char *p = names, *end; *p; p = end + (*end != 0)) {
+    bool named = *params != '/';
+    params += !named;
+    for (const char *p = params, *end; *p; p = end + (*end != 0)) {
         end = chat_name_end(p);
         n += end > p;
         if (*end == ';') need = n;
@@ -11855,18 +11858,19 @@ static chat_val chat_invoke(
     }
     for (u32 i = 0; i < CHAT_ARGS; i++)
         slot[i] = (chat_val){.type = CHAT_UNSET};
-    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
-    memcpy(slot, a->v, a->n * sizeof *slot);
-    for (u32 i = 0; i < a->n_kw; i++) {
-        u32 at = named ? chat_param(names, a->kw[2 * i]) : 0;
+    if (a->n > n) why = "too many arguments";
+    else memcpy(slot, a->v, a->n * sizeof *slot);
+    for (u32 i = 0; i < a->n_kw && !why; i++) {
+        u32 at = named ? chat_param(params, a->kw[2 * i]) : 0;
         if (!at || slot[at].type != CHAT_UNSET)
-            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
-        slot[at] = a->kw[2 * i + 1];
+            why = "no parameter of that name";
+        else slot[at] = a->kw[2 * i + 1];
     }
-    for (u32 i = 1; i < need; i++)
-        if (slot[i].type == CHAT_UNSET)
-            return CHAT_RAISE(c, "%s: an argument is missing", f->name);
-    return f->fn(c, &(chat_args){slot, n, NULL, 0, f->how});
+    for (u32 i = 1; i < need && !why; i++)
+        if (slot[i].type == CHAT_UNSET) why = "an argument is missing";
+    if (!why) return f->fn(c, &(chat_args){slot, n, NULL, 0, f->how});
+    str name = chat_next_name(&names);
+    return CHAT_RAISE(c, "%.*s: %s", (int)name.n, name.p, why);
 }
 
 static chat_val chat_apply(
@@ -12967,154 +12971,138 @@ CHAT_BUILTIN chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
 
 static const chat_builtin CHAT_BUILTINS[] = {
 #define F CHAT_IS_FILTER
-    {"abs", F, "/", chat_f_abs, 0},
-    {"attr", F, "name", chat_f_attr, 0},
-    {"capitalize", F, "", chat_f_case, 'c'},
-    {"count", F, "/", chat_f_length, 0},
-    {"d", F, ";default_value,boolean", chat_f_default, 0},
-    {"default", F, ";default_value,boolean", chat_f_default, 0},
-    {"dictsort", F, ";case_sensitive,by,reverse", chat_f_dictsort, 0},
-    {"e", F, "/", chat_f_escape, 0},
-    {"escape", F, "/", chat_f_escape, 0},
-    {"first", F, "", chat_f_first, 0},
-    {"float", F, ";default", chat_f_float, 0},
-    {"forceescape", F, "", chat_f_forceescape, 0},
-    {"indent", F, ";width,first,blank", chat_f_indent, 0},
-    {"int", F, ";default,base", chat_f_int, 0},
-    {"items", F, "", chat_f_items, 0},
-    {"join", F, ";d,attribute", chat_f_join, 0},
-    {"last", F, "", chat_f_last, 0},
-    {"length", F, "/", chat_f_length, 0},
-    {"list", F, "", chat_f_list, 0},
-    {"lower", F, "", chat_f_case, 'l'},
-    {"map", F, "*", chat_f_map, 0},
-    {"max", F, ";case_sensitive,attribute", chat_f_max, 1},
-    {"min", F, ";case_sensitive,attribute", chat_f_max, 0},
-    {"reject", F, "*", chat_f_select, 0},
-    {"rejectattr", F, "*", chat_f_select, 2},
-    {"replace", F, "old,new;count", chat_f_replace, 0},
-    {"reverse", F, "", chat_f_reverse, 0},
-    {"round", F, ";precision,method", chat_f_round, 0},
-    {"safe", F, "", chat_f_safe, 0},
-    {"select", F, "*", chat_f_select, 1},
-    {"selectattr", F, "*", chat_f_select, 3},
-    {"sort", F, ";reverse,case_sensitive,attribute", chat_f_sort, 0},
-    {"string", F, "/", chat_f_string, 0},
-    {"sum", F, ";attribute,start", chat_f_sum, 0},
-    {"title", F, "", chat_f_case, 'w'},
-    {"tojson", F, ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson,
-        0},
-    {"trim", F, ";chars", chat_f_trim, 3},
-    {"unique", F, ";case_sensitive,attribute", chat_f_unique, 0},
-    {"upper", F, "", chat_f_case, 'u'},
+    {"abs", "/", chat_f_abs, 0, F},
+    {"attr", "name", chat_f_attr, 0, F},
+    {"capitalize", "", chat_f_case, 'c', F},
+    {"default d", ";default_value,boolean", chat_f_default, 0, F},
+    {"dictsort", ";case_sensitive,by,reverse", chat_f_dictsort, 0, F},
+    {"escape e", "/", chat_f_escape, 0, F},
+    {"first", "", chat_f_first, 0, F},
+    {"float", ";default", chat_f_float, 0, F},
+    {"forceescape", "", chat_f_forceescape, 0, F},
+    {"indent", ";width,first,blank", chat_f_indent, 0, F},
+    {"int", ";default,base", chat_f_int, 0, F},
+    {"items", "", chat_f_items, 0, F},
+    {"join", ";d,attribute", chat_f_join, 0, F},
+    {"last", "", chat_f_last, 0, F},
+    {"length count", "/", chat_f_length, 0, F},
+    {"list", "", chat_f_list, 0, F},
+    {"lower", "", chat_f_case, 'l', F},
+    {"map", "*", chat_f_map, 0, F},
+    {"max", ";case_sensitive,attribute", chat_f_max, 1, F},
+    {"min", ";case_sensitive,attribute", chat_f_max, 0, F},
+    {"reject", "*", chat_f_select, 0, F},
+    {"rejectattr", "*", chat_f_select, 2, F},
+    {"replace", "old,new;count", chat_f_replace, 0, F},
+    {"reverse", "", chat_f_reverse, 0, F},
+    {"round", ";precision,method", chat_f_round, 0, F},
+    {"safe", "", chat_f_safe, 0, F},
+    {"select", "*", chat_f_select, 1, F},
+    {"selectattr", "*", chat_f_select, 3, F},
+    {"sort", ";reverse,case_sensitive,attribute", chat_f_sort, 0, F},
+    {"string", "/", chat_f_string, 0, F},
+    {"sum", ";attribute,start", chat_f_sum, 0, F},
+    {"title", "", chat_f_case, 'w', F},
+    {"tojson", ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson, 0,
+        F},
+    {"trim", ";chars", chat_f_trim, 3, F},
+    {"unique", ";case_sensitive,attribute", chat_f_unique, 0, F},
+    {"upper", "", chat_f_case, 'u', F},
 #undef F
 #define T CHAT_IS_TEST
-    {"boolean", T, "", chat_t_type, 1u << CHAT_BOOL},
-    {"callable", T, "/", chat_t_type, CHAT_BITS_CALL},
-    {"defined", T, "", chat_t_type, ~(1u << CHAT_UNDEF) & ~CHAT_ARRAYS},
-    {"divisibleby", T, "num", chat_t_divisibleby, 0},
-    {"eq", T, "/other", chat_t_compare, 3},
-    {"equalto", T, "/other", chat_t_compare, 3},
-    {"==", T, "/other", chat_t_compare, 3},
-    {"ne", T, "/other", chat_t_compare, 4},
-    {"!=", T, "/other", chat_t_compare, 4},
-    {"lt", T, "/other", chat_t_compare, 1},
-    {"lessthan", T, "/other", chat_t_compare, 1},
-    {"<", T, "/other", chat_t_compare, 1},
-    {"gt", T, "/other", chat_t_compare, 2},
-    {"greaterthan", T, "/other", chat_t_compare, 2},
-    {">", T, "/other", chat_t_compare, 2},
-    {"le", T, "/other", chat_t_compare, 5},
-    {"<=", T, "/other", chat_t_compare, 5},
-    {"ge", T, "/other", chat_t_compare, 6},
-    {">=", T, "/other", chat_t_compare, 6},
-    {"in", T, "seq", chat_t_compare, 7},
-    {"escaped", T, "", chat_t_escaped, 0},
-    {"even", T, "", chat_t_divisibleby, 0},
-    {"false", T, "", chat_t_bool, 0},
-    {"filter", T, "", chat_t_filter, CHAT_IS_FILTER},
-    {"float", T, "", chat_t_type, 1u << CHAT_FLOAT},
-    {"integer", T, "", chat_t_type, CHAT_BITS_INT},
-    {"iterable", T, "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP},
-    {"lower", T, "", chat_m_is_cased, TXT_LOWER},
-    {"mapping", T, "", chat_t_type, 1u << CHAT_DICT},
-    {"none", T, "", chat_t_type, 1u << CHAT_NONE},
-    {"number", T, "", chat_t_type, CHAT_BITS_NUMBER},
-    {"odd", T, "", chat_t_divisibleby, 1},
-    {"sameas", T, "other", chat_t_sameas, 0},
-    {"sequence", T, "", chat_t_type, CHAT_BITS_ITEMS | CHAT_ARRAYS},
-    {"string", T, "", chat_t_type, 1u << CHAT_STR},
-    {"test", T, "", chat_t_filter, CHAT_IS_TEST},
-    {"true", T, "", chat_t_bool, 1},
-    {"undefined", T, "", chat_t_type, 1u << CHAT_UNDEF},
-    {"upper", T, "", chat_m_is_cased, TXT_UPPER},
+    {"boolean", "", chat_t_type, 1u << CHAT_BOOL, T},
+    {"callable", "/", chat_t_type, CHAT_BITS_CALL, T},
+    {"defined", "", chat_t_type, ~(1u << CHAT_UNDEF) & ~CHAT_ARRAYS, T},
+    {"divisibleby", "num", chat_t_divisibleby, 0, T},
+    {"eq equalto ==", "/other", chat_t_compare, 3, T},
+    {"ne !=", "/other", chat_t_compare, 4, T},
+    {"lt lessthan <", "/other", chat_t_compare, 1, T},
+    {"gt greaterthan >", "/other", chat_t_compare, 2, T},
+    {"le <=", "/other", chat_t_compare, 5, T},
+    {"ge >=", "/other", chat_t_compare, 6, T},
+    {"in", "seq", chat_t_compare, 7, T},
+    {"escaped", "", chat_t_escaped, 0, T},
+    {"even", "", chat_t_divisibleby, 0, T},
+    {"false", "", chat_t_bool, 0, T},
+    {"filter", "", chat_t_filter, CHAT_IS_FILTER, T},
+    {"float", "", chat_t_type, 1u << CHAT_FLOAT, T},
+    {"integer", "", chat_t_type, CHAT_BITS_INT, T},
+    {"iterable", "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP, T},
+    {"lower", "", chat_m_is_cased, TXT_LOWER, T},
+    {"mapping", "", chat_t_type, 1u << CHAT_DICT, T},
+    {"none", "", chat_t_type, 1u << CHAT_NONE, T},
+    {"number", "", chat_t_type, CHAT_BITS_NUMBER, T},
+    {"odd", "", chat_t_divisibleby, 1, T},
+    {"sameas", "other", chat_t_sameas, 0, T},
+    {"sequence", "", chat_t_type, CHAT_BITS_ITEMS | CHAT_ARRAYS, T},
+    {"string", "", chat_t_type, 1u << CHAT_STR, T},
+    {"test", "", chat_t_filter, CHAT_IS_TEST, T},
+    {"true", "", chat_t_bool, 1, T},
+    {"undefined", "", chat_t_type, 1u << CHAT_UNDEF, T},
+    {"upper", "", chat_m_is_cased, TXT_UPPER, T},
 #undef T
 #define G CHAT_IS_GLOBAL
-    {"dict", G, "*", chat_g_dict, 0},
-    {"namespace", G, "*", chat_g_namespace, 0},
-    {"raise_exception", G, "message", chat_g_raise, 0},
-    {"range", G, "/start;stop,step", chat_g_range, 0},
-    {"strftime_now", G, "format", chat_g_strftime, 0},
+    {"dict", "*", chat_g_dict, 0, G},
+    {"namespace", "*", chat_g_namespace, 0, G},
+    {"raise_exception", "message", chat_g_raise, 0, G},
+    {"range", "/start;stop,step", chat_g_range, 0, G},
+    {"strftime_now", "format", chat_g_strftime, 0, G},
 #undef G
 #define S CHAT_IS_STR
-    {"capitalize", S, "/", chat_f_case, 'c'},
-    {"count", S, "/sub;start,end", chat_m_count, 0},
-    {"endswith", S, "/suffix;start,end", chat_m_startswith, 1},
-    {"find", S, "/sub;start,end", chat_m_find, 0},
-    {"format", S, "*", chat_m_format, 0},
-    {"index", S, "/sub;start,end", chat_m_find, 2},
-    {"isalnum", S, "/", chat_m_is, 'n'},
-    {"isalpha", S, "/", chat_m_is, 'a'},
-    {"isdigit", S, "/", chat_m_is, 'd'},
-    {"islower", S, "/", chat_m_is_cased, TXT_LOWER},
-    {"isspace", S, "/", chat_m_is, 's'},
-    {"isupper", S, "/", chat_m_is_cased, TXT_UPPER},
-    {"join", S, "/iterable", chat_m_join, 0},
-    {"lower", S, "/", chat_f_case, 'l'},
-    {"lstrip", S, "/;chars", chat_f_trim, 1},
-    {"partition", S, "/sep", chat_m_partition, 0},
-    {"removeprefix", S, "/prefix", chat_m_removeprefix, 0},
-    {"removesuffix", S, "/suffix", chat_m_removeprefix, 1},
-    {"replace", S, "/old,new;count", chat_m_replace, 0},
-    {"rfind", S, "/sub;start,end", chat_m_find, 1},
-    {"rindex", S, "/sub;start,end", chat_m_find, 3},
-    {"rpartition", S, "/sep", chat_m_partition, 1},
-    {"rsplit", S, ";sep,maxsplit", chat_m_split, 1},
-    {"rstrip", S, "/;chars", chat_f_trim, 2},
-    {"split", S, ";sep,maxsplit", chat_m_split, 0},
-    {"splitlines", S, ";keepends", chat_m_splitlines, 0},
-    {"startswith", S, "/prefix;start,end", chat_m_startswith, 0},
-    {"strip", S, "/;chars", chat_f_trim, 3},
-    {"title", S, "/", chat_f_case, 't'},
-    {"upper", S, "/", chat_f_case, 'u'},
+    {"capitalize", "/", chat_f_case, 'c', S},
+    {"count", "/sub;start,end", chat_m_count, 0, S},
+    {"endswith", "/suffix;start,end", chat_m_startswith, 1, S},
+    {"find", "/sub;start,end", chat_m_find, 0, S},
+    {"format", "*", chat_m_format, 0, S},
+    {"index", "/sub;start,end", chat_m_find, 2, S},
+    {"isalnum", "/", chat_m_is, 'n', S},
+    {"isalpha", "/", chat_m_is, 'a', S},
+    {"isdigit", "/", chat_m_is, 'd', S},
+    {"islower", "/", chat_m_is_cased, TXT_LOWER, S},
+    {"isspace", "/", chat_m_is, 's', S},
+    {"isupper", "/", chat_m_is_cased, TXT_UPPER, S},
+    {"join", "/iterable", chat_m_join, 0, S},
+    {"lower", "/", chat_f_case, 'l', S},
+    {"lstrip", "/;chars", chat_f_trim, 1, S},
+    {"partition", "/sep", chat_m_partition, 0, S},
+    {"removeprefix", "/prefix", chat_m_removeprefix, 0, S},
+    {"removesuffix", "/suffix", chat_m_removeprefix, 1, S},
+    {"replace", "/old,new;count", chat_m_replace, 0, S},
+    {"rfind", "/sub;start,end", chat_m_find, 1, S},
+    {"rindex", "/sub;start,end", chat_m_find, 3, S},
+    {"rpartition", "/sep", chat_m_partition, 1, S},
+    {"rsplit", ";sep,maxsplit", chat_m_split, 1, S},
+    {"rstrip", "/;chars", chat_f_trim, 2, S},
+    {"split", ";sep,maxsplit", chat_m_split, 0, S},
+    {"splitlines", ";keepends", chat_m_splitlines, 0, S},
+    {"startswith", "/prefix;start,end", chat_m_startswith, 0, S},
+    {"strip", "/;chars", chat_f_trim, 3, S},
+    {"title", "/", chat_f_case, 't', S},
+    {"upper", "/", chat_f_case, 'u', S},
 #undef S
 #define L CHAT_IS_LIST
-    {"copy", L, "/", chat_m_copy, 0},
-    {"count", L, "/value", chat_list_count, 0},
-    {"index", L, "/value;start,stop", chat_list_index, 0},
-#undef L
-#define L CHAT_IS_TUPLE
-    {"count", L, "/value", chat_list_count, 0},
-    {"index", L, "/value;start,stop", chat_list_index, 0},
+    {"copy", "/", chat_m_copy, 0, L},
+    {"count", "/value", chat_list_count, 0, L},
+    {"index", "/value;start,stop", chat_list_index, 0, L},
 #undef L
 #define D CHAT_IS_DICT
-    {"copy", D, "/", chat_m_copy, 0},
-    {"get", D, "/key;default", chat_dict_get, 0},
-    {"items", D, "/", chat_m_side, 2},
-    {"keys", D, "/", chat_m_side, 0},
-    {"values", D, "/", chat_m_side, 1},
+    {"copy", "/", chat_m_copy, 0, D},
+    {"get", "/key;default", chat_dict_get, 0, D},
+    {"items", "/", chat_m_side, 2, D},
+    {"keys", "/", chat_m_side, 0, D},
+    {"values", "/", chat_m_side, 1, D},
 #undef D
 #define L CHAT_IS_LOOP
-    {"changed", L, "*", chat_m_changed, 0},
-    {"cycle", L, "*", chat_m_cycle, 0},
+    {"changed", "*", chat_m_changed, 0, L},
+    {"cycle", "*", chat_m_cycle, 0, L},
 #undef L
 };
 
 static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
     for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS); i++)
         if (CHAT_BUILTINS[i].kind == kind
-            && CHAT_BUILTINS[i].name[0] == (name.n ? (char)name.u.s[0] : 0)
-            && chat_is(name, CHAT_BUILTINS[i].name)) return &CHAT_BUILTINS[i];
+            && chat_is_among(name, CHAT_BUILTINS[i].name))
+            return &CHAT_BUILTINS[i];
     return NULL;
 }
 
@@ -13837,10 +13825,9 @@ static void chat_postfix(chat_ctx *c, chat_val *v) {
  * fails. */
 static void chat_find_filter(chat_ctx *c, u32 kind, chat_token *t) {
     const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
-    const chat_builtin *row = chat_sees(c, '.') ? NULL
-        : c->below->find(kind, t->v);
-    if (row) t->link = (u32)(row - c->below->rows) + 1;
-    else if (chat_is_refused(kind, t->v)) return;
+    t->link = chat_sees(c, '.') ? 0 : c->names[t->name].rows[kind];
+    if (t->link) return;
+    if (chat_is_refused(kind, t->v)) return;
     else if (!c->unknown_line && (!f
         || (f->kind != CHAT_W_IF && f->kind != CHAT_W_ENDIF))) {
         c->unknown_line = t->line;
@@ -14429,19 +14416,22 @@ static void chat_body(chat_ctx *c) {
 static const chat_below CHAT_BELOW = {
     CHAT_BUILTINS, chat_find_builtin, chat_expression, chat_body};
 
+static void chat_register(chat_ctx *c, const char *names, u32 kind, u32 row) {
+    while (*names && !c->status) {
+        str s = chat_next_name(&names);
+        u32 name = chat_name_of(c, chat_str(s.p, s.n));
+        if (c->n_names) c->names[name].rows[kind] = (u16)row;
+    }
+}
+
 /* The words of the language first, then all names of built-ins. */
 static void chat_first_names(chat_ctx *c) {
     for (u32 i = 0; i < KS_LEN(CHAT_WORDS); i++)
         chat_name_of(c, chat_strz(CHAT_WORDS[i]));
-    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS) && !c->status; i++) {
-        u32 name = chat_name_of(c, chat_strz(CHAT_BUILTINS[i].name));
-        if (c->n_names)
-            c->names[name].rows[CHAT_BUILTINS[i].kind] = (u16)(i + 1);
-    }
-    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS) && !c->status; i++) {
-        u32 name = chat_name_of(c, chat_strz(CHAT_MUTATORS[i]));
-        if (c->n_names) c->names[name].rows[CHAT_IS_MUTATOR] = 1;
-    }
+    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS); i++)
+        chat_register(c, CHAT_BUILTINS[i].name, CHAT_BUILTINS[i].kind, i + 1);
+    chat_register(c, CHAT_LIST_MUTATORS, CHAT_IS_MUTATOR, 1);
+    chat_register(c, CHAT_DICT_MUTATORS, CHAT_IS_MUTATOR, 1);
 }
 
 /* Goes over the whole template, and finds what the links of tokens say. */
@@ -14721,7 +14711,7 @@ typedef struct split_format {
     const char *opening;    /* formats with headers: the last of these in a
                                prompt opens the answer, and what follows it
                                counts as the answer's */
-    split_mark marks[24];   /* up to one without text */
+    const split_mark *marks;    /* up to one without text */
 } split_format;
 
 #define IN(state) (1u << SPLIT_##state)
@@ -14731,9 +14721,15 @@ typedef struct split_format {
 #define SPLIT_CLOSE "\n</think>\n\n"
 #define SPLIT_STRAY(text) {IN(TEXT), SPLIT_TEXT, text, NULL}
 
+#define SPLIT_MARKS(...)                                                       \
+    (const split_mark[]){__VA_ARGS__, {0, 0, NULL, NULL}}
+
+static const split_mark SPLIT_NO_MARK = {0, 0, NULL, NULL};
+
 static const split_format SPLIT_FORMATS[] = {
     {"solar", "<|tool_call:args|>", SPLIT_HEAD, false,
-        "<|end|><|begin|>assistant", "<|begin|>assistant", {
+        "<|end|><|begin|>assistant", "<|begin|>assistant",
+        SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "<|think|>", NULL},
         {IN(HEAD), SPLIT_TEXT, "<|content|>", NULL},
         {IN(HEAD), SPLIT_SKIP, "<|tool_calls|>", NULL},
@@ -14747,8 +14743,9 @@ static const split_format SPLIT_FORMATS[] = {
         SPLIT_STRAY("<|think|>"), SPLIT_STRAY("<|content|>"),
         SPLIT_STRAY("<|tool_calls|>"), SPLIT_STRAY("<|tool_call:begin|>"),
         SPLIT_STRAY("<|tool_call:name|>"), SPLIT_STRAY("<|tool_call:args|>"),
-        SPLIT_STRAY("<|tool_call:end|>")}},
-    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
+        SPLIT_STRAY("<|tool_call:end|>"))},
+    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", NULL},
         {IN(NAME), SPLIT_KEY, "<arg_key>", NULL},
@@ -14760,8 +14757,9 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(NAME) | IN(ARGS) | IN(SKIP) | IN(TEXT), SPLIT_TEXT,
             "</tool_call>", NULL},
         SPLIT_STRAY("<arg_key>"), SPLIT_STRAY("</arg_key>"),
-        SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>")}},
-    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL, {
+        SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>"))},
+    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", "<function="},
         {IN(NAME), SPLIT_BODY, ">", NULL},
@@ -14771,28 +14769,33 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(VALUE), SPLIT_SKIP, "</parameter>", "</function>"},
         {IN(BODY), SPLIT_SKIP, "</function>", NULL},
         {IN(SKIP), SPLIT_NAME, "<function=", NULL},
-        {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
+        {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
     {"hcx-think", "tool/function_call", SPLIT_HEAD, false,
-        "<|im_end|>\n<|im_start|>assistant", "<|im_start|>assistant", {
+        "<|im_end|>\n<|im_start|>assistant", "<|im_start|>assistant",
+        SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "/think\n", NULL},
         {IN(HEAD), SPLIT_JSON, " -> tool/function_call\n", NULL},
         {IN(HEAD), SPLIT_TEXT, "\n", NULL},
         {IN(THINK) | IN(TEXT) | IN(JSON), SPLIT_SKIP, "<|im_end|>", NULL},
-        {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL}}},
-    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
+        {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL})},
+    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_start>", NULL},
-        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL}}},
-    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL, {
+        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL})},
+    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL,
+        SPLIT_MARKS(
         {IN(TEXT) | IN(THINK), SPLIT_THINK, "<thought>", NULL},
-        {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL}}},
-    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
+        {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL})},
+    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_call>", NULL},
-        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
-    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, {{0, 0, NULL, NULL}}},
+        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
+    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, &SPLIT_NO_MARK},
 };
 
+#undef SPLIT_MARKS
 #undef SPLIT_STRAY
 #undef SPLIT_CLOSE
 #undef SPLIT_THINKS
