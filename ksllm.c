@@ -9517,6 +9517,367 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     return (i64)n;
 }
 
+/* ---- JSON ----
+ * The one reader of JSON, for conversations, for the calls in an answer, and
+ * for quant/, and what writes strings. May use § 1-9.
+ *
+ * The grammar is one machine that takes a byte at a time and keeps no text
+ * (json_step): calls in an answer come in pieces. The reader (json_next) drives
+ * it over a text that is whole, and gives tokens that lie in the text. Numbers
+ * keep their digits. Nothing here allocates or recurses. */
+
+enum {
+    JSON_DEPTH = 48,        /* brackets in brackets of a call, which lies 6
+                               deep in a message, */
+    JSON_DEPTH_MOST = 64    /* and of any text: bits of json_scan.open */
+};
+
+typedef enum json_mode {
+    JSON_VALUE,     /* begins: a zeroed scanner */
+    JSON_FIRST,     /* the first item of a list, or its end */
+    JSON_FIRST_KEY, JSON_KEY, JSON_COLON,
+    JSON_NEXT,      /* ',' or a closing bracket */
+    JSON_WORD, JSON_NUMBER,
+    JSON_STRING, JSON_ESCAPE, JSON_HEX,
+    JSON_END, JSON_BAD
+} json_mode;
+
+typedef struct json_scan {
+    u64 open;           /* bit 0 is the innermost bracket: 1 is an object */
+    u8 depth, mode;
+    u8 sub;             /* place in a word, in a number, in \u1234 */
+    u8 more;            /* levels that it may go beyond JSON_DEPTH */
+    bool key;           /* the string is one */
+} json_scan;
+
+static bool json_is_space(u8 b) {
+    return b == ' ' || b == '\n' || b == '\t' || b == '\r';
+}
+
+static bool json_in_string(const json_scan *j) {
+    return j->mode >= JSON_STRING && j->mode <= JSON_HEX;
+}
+
+/* Where a number goes from state `at` by byte b; 0: it does not. It may end
+ * where NUMBER_ENDS has a bit. */
+enum { NUMBER_ENDS = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 };
+static u8 json_number(u8 at, u8 b) {
+    static const u8 to[9][6] = {
+        /* 0 1-9 . e - + */
+        {2, 3, 0, 0, 1, 0},     /* before it */
+        {2, 3, 0, 0, 0, 0},     /* 1: - */
+        {0, 0, 4, 6, 0, 0},     /* 2: 0 */
+        {3, 3, 4, 6, 0, 0},     /* 3: 12 */
+        {5, 5, 0, 0, 0, 0},     /* 4: 12. */
+        {5, 5, 0, 6, 0, 0},     /* 5: 12.3 */
+        {8, 8, 0, 0, 7, 7},     /* 6: 12e */
+        {8, 8, 0, 0, 0, 0},     /* 7: 12e- */
+        {8, 8, 0, 0, 0, 0},     /* 8: 12e3 */
+    };
+    if (b >= '0' && b <= '9') return to[at][b != '0'];
+    return b == '.' ? to[at][2] : (b | 32) == 'e' ? to[at][3]
+        : b == '-' ? to[at][4] : b == '+' ? to[at][5] : 0;
+}
+
+static void json_value_ends(json_scan *j) {
+    j->mode = j->depth ? JSON_NEXT : JSON_END;
+}
+
+static void json_close(json_scan *j) {
+    j->open >>= 1;
+    j->depth--;
+    json_value_ends(j);
+}
+
+static const char JSON_WORDS[] = "truefalsenull";
+
+static void json_begin(json_scan *j, u8 b) {
+    const char *word = b == 't' ? JSON_WORDS : b == 'f' ? JSON_WORDS + 4
+        : b == 'n' ? JSON_WORDS + 9 : NULL;
+    j->sub = json_number(0, b);
+    j->key = false;
+    if (j->sub) j->mode = JSON_NUMBER;
+    else if (b == '"') j->mode = JSON_STRING;
+    else if (word) j->mode = JSON_WORD, j->sub = (u8)(word + 1 - JSON_WORDS);
+    else if ((b == '{' || b == '[') && j->depth < JSON_DEPTH + j->more) {
+        j->open = j->open << 1 | (b == '{');
+        j->depth++;
+        j->mode = b == '{' ? JSON_FIRST_KEY : JSON_FIRST;
+    } else j->mode = JSON_BAD;
+}
+
+static void json_step_string(json_scan *j, u8 b) {
+    bool hex = (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'f');
+    if (j->mode == JSON_HEX) {
+        if (!hex) j->mode = JSON_BAD;
+        else if (!--j->sub) j->mode = JSON_STRING;
+    } else if (j->mode == JSON_ESCAPE) {
+        j->sub = 4;
+        j->mode = b == 'u' ? JSON_HEX
+            : b && strchr("\"\\/bfnrt", b) ? JSON_STRING : JSON_BAD;
+    } else if (b == '"') {
+        if (j->key) j->mode = JSON_COLON;
+        else json_value_ends(j);
+    } else if (b == '\\') j->mode = JSON_ESCAPE;
+    else if (b < 32) j->mode = JSON_BAD;
+}
+
+static void json_step_between(json_scan *j, u8 b) {
+    bool object = j->open & 1;
+    u8 mode = j->mode;
+    if (json_is_space(b)) return;
+    if (mode == JSON_VALUE || (mode == JSON_FIRST && b != ']'))
+        json_begin(j, b);
+    else if ((mode == JSON_FIRST_KEY && b == '}') || mode == JSON_FIRST
+        || (mode == JSON_NEXT && b == (object ? '}' : ']'))) json_close(j);
+    else if (b == '"' && (mode == JSON_KEY || mode == JSON_FIRST_KEY))
+        j->mode = JSON_STRING, j->key = true;
+    else if (mode == JSON_COLON && b == ':') j->mode = JSON_VALUE;
+    else if (mode == JSON_NEXT && b == ',')
+        j->mode = object ? JSON_KEY : JSON_VALUE;
+    else j->mode = JSON_BAD;
+}
+
+/* The next byte: j->mode is END after the last one of a list, an object or a
+ * string, BAD once the text cannot be JSON. */
+static void json_step(json_scan *j, u8 b) {
+    if (j->mode == JSON_NUMBER) {
+        u8 to = json_number(j->sub, b);
+        if (!to && NUMBER_ENDS >> j->sub & 1) json_value_ends(j);
+        else if (!to) j->mode = JSON_BAD;
+        j->sub = to;
+        if (to) return;
+    }
+    if (json_in_string(j)) json_step_string(j, b);
+    else if (j->mode != JSON_WORD) json_step_between(j, b);
+    else if (b != (u8)JSON_WORDS[j->sub]) j->mode = JSON_BAD;
+    else if (++j->sub == 4 || j->sub == 9 || j->sub == 13) json_value_ends(j);
+}
+
+/* Whether what came is a whole value. */
+static bool json_whole(const json_scan *j) {
+    return j->mode == JSON_END || (j->mode == JSON_NUMBER && !j->depth
+        && NUMBER_ENDS >> j->sub & 1);
+}
+
+static bool json_is_value(const u8 *p, size_t n) {
+    json_scan j = {0};
+    for (size_t i = 0; i < n && j.mode != JSON_BAD; i++) json_step(&j, p[i]);
+    return json_whole(&j);
+}
+
+/* ---- a token at a time ---- */
+
+typedef enum json_token {
+    JSON_T_END,         /* of the text; or r->why says what is wrong at r->p */
+    JSON_T_NULL, JSON_T_FALSE, JSON_T_TRUE, JSON_T_NUMBER, JSON_T_STRING,
+    JSON_T_KEY, JSON_T_LIST, JSON_T_OBJECT,
+    JSON_T_CLOSE        /* of a list or an object */
+} json_token;
+
+typedef struct json_reader {
+    const u8 *begin, *p, *end;
+    const u8 *at;       /* where the last token began */
+    json_scan scan;
+    bool loose;         /* NaN, Infinity and -Infinity are numbers, as Python
+                           writes them */
+    const char *why;
+} json_reader;
+
+static json_reader json_begin_reader(str text) {
+    const u8 *p = (const u8 *)(text.p ? text.p : "");
+    return (json_reader){.begin = p, .p = p, .end = p + text.n,
+        .scan.more = JSON_DEPTH_MOST - JSON_DEPTH};
+}
+
+/* The byte at r->p, or the end there, cannot stand where the scanner was. */
+static json_token json_fail(json_reader *r, u8 mode) {
+    static const char *const why[] = {
+        [JSON_VALUE] = "a value was expected",
+        [JSON_FIRST] = "a value was expected",
+        [JSON_FIRST_KEY] = "a key was expected",
+        [JSON_KEY] = "a key was expected",
+        [JSON_COLON] = "':' was expected",
+        [JSON_NEXT] = "',' or a closing bracket was expected",
+        [JSON_WORD] = "a value was expected",
+        [JSON_NUMBER] = "a number does not end this way",
+        [JSON_STRING] = "a control character in a string",
+        [JSON_ESCAPE] = "a bad escape in a string",
+        [JSON_HEX] = "a bad escape in a string",
+        [JSON_END] = "something after the end"};
+    bool end = r->p == r->end;
+    bool deep = !end && mode <= JSON_FIRST && (*r->p == '[' || *r->p == '{');
+    r->why = deep ? "nested too deeply" : end && mode != JSON_COLON
+        ? "the text ends too early" : why[mode];
+    return JSON_T_END;
+}
+
+static json_token json_read_string(json_reader *r, str *text) {
+    const u8 *from = r->p;
+    bool key = r->scan.key;
+    for (; r->p < r->end; r->p++) {
+        u8 b = *r->p, mode = r->scan.mode;
+        if (mode == JSON_STRING && b >= 32 && b != '"' && b != '\\') continue;
+        json_step(&r->scan, b);
+        if (r->scan.mode == JSON_BAD) return json_fail(r, mode);
+        if (json_in_string(&r->scan)) continue;
+        *text = (str){(const char *)from, (size_t)(r->p++ - from)};
+        return key ? JSON_T_KEY : JSON_T_STRING;
+    }
+    r->why = "a string does not end";
+    return JSON_T_END;
+}
+
+static json_token json_read_number(json_reader *r, str *text) {
+    u8 at = r->scan.sub, to;
+    while (r->p < r->end && (to = json_number(at, *r->p)) != 0) at = to, r->p++;
+    if (!(NUMBER_ENDS >> at & 1)) return json_fail(r, JSON_NUMBER);
+    json_value_ends(&r->scan);
+    *text = (str){(const char *)r->at, (size_t)(r->p - r->at)};
+    return JSON_T_NUMBER;
+}
+
+/* A value that is a word; JSON_T_END: there is none. */
+static json_token json_read_word(json_reader *r, str *text) {
+    static const char *const words[] =
+        {"null", "false", "true", "NaN", "Infinity", "-Infinity"};
+    for (u32 i = 0; i < (r->loose ? KS_LEN(words) : 3); i++) {
+        *text = str_of(words[i]);
+        if ((size_t)(r->end - r->p) < text->n
+            || memcmp(r->p, text->p, text->n)) continue;
+        r->p += text->n;
+        json_value_ends(&r->scan);
+        return i < 3 ? JSON_T_NULL + i : JSON_T_NUMBER;
+    }
+    return JSON_T_END;
+}
+
+/* The next token. The text of a number or a word is what stands there, that of
+ * a string or a key what stands between the quotes. */
+static json_token json_next(json_reader *r, str *text) {
+    for (;;) {
+        while (r->p < r->end && json_is_space(*r->p)) r->p++;
+        r->at = r->p;
+        u8 mode = r->scan.mode;
+        if (r->p == r->end)
+            return mode == JSON_END ? JSON_T_END : json_fail(r, mode);
+        u8 b = *r->p;
+        json_token word = mode <= JSON_FIRST && (b > '9' || b == '-')
+            ? json_read_word(r, text) : JSON_T_END;
+        if (word) return word;
+        json_step(&r->scan, b);
+        if (r->scan.mode == JSON_BAD || r->scan.mode == JSON_WORD)
+            return json_fail(r, mode);
+        r->p++;
+        switch (b) {
+        case ',': case ':': break;
+        case '{': return JSON_T_OBJECT;
+        case '[': return JSON_T_LIST;
+        case '}': case ']': return JSON_T_CLOSE;
+        case '"': return json_read_string(r, text);
+        default: return json_read_number(r, text);
+        }
+    }
+}
+
+/* The value of a key in the object p, which is JSON; n is 0: none. */
+static str json_field(const u8 *p, size_t n, const char *name) {
+    json_reader r = json_begin_reader((str){(const char *)p, n});
+    str text;
+    for (json_token k; (k = json_next(&r, &text)) != JSON_T_END;) {
+        if (k != JSON_T_KEY || r.scan.depth != 1
+            || !str_eq(text, str_of(name))) continue;
+        json_next(&r, &text);
+        const u8 *from = r.at;
+        while (r.scan.depth > 1 && json_next(&r, &text)) {}
+        return (str){(const char *)from, (size_t)(r.p - from)};
+    }
+    return (str){NULL, 0};
+}
+
+/* Up to `n` hexadecimal digits at p; -1 when they are not all there. */
+static i64 json_hex(const u8 *p, const u8 *end, u32 n) {
+    i64 v = 0;
+    if ((size_t)(end - p) < n) return -1;
+    for (u32 i = 0; i < n; i++) {
+        u32 b = p[i], low = b | 32;
+        if (b >= '0' && b <= '9') v = v * 16 + (b - '0');
+        else if (low >= 'a' && low <= 'f') v = v * 16 + (low - 'a' + 10);
+        else return -1;
+    }
+    return v;
+}
+
+/* The text of a string that the reader gave, which may lie at `to` itself: it
+ * is not longer. Half a surrogate pair becomes U+FFFD. */
+static size_t json_unescape(u8 *to, str s) {
+    static const char from[] = "\"\\/bfnrt", by[] = "\"\\/\b\f\n\r\t";
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    u8 *out = to;
+    while (p < end) {
+        if (*p != '\\') { *out++ = *p++; continue; }
+        const char *at = strchr(from, p[1]);
+        p += 2;
+        if (at) { *out++ = (u8)by[at - from]; continue; }
+        u32 cp = (u32)json_hex(p, end, 4);
+        p += 4;
+        if (cp >> 11 == 0x1b) {
+            i64 low = cp < 0xdc00 && end - p >= 6 && p[0] == '\\'
+                && p[1] == 'u' ? json_hex(p + 2, end, 4) : -1;
+            bool pair = low >= 0xdc00 && low <= 0xdfff;
+            cp = pair ? 0x10000 + ((cp & 0x3ff) << 10) + ((u32)low & 0x3ff)
+                : 0xfffd;
+            p += pair ? 6 : 0;
+        }
+        out += txt_put(out, cp);
+    }
+    return (size_t)(out - to);
+}
+
+/* ---- writing ---- */
+
+/* Text that is written up to a limit and measured to its end. */
+typedef struct json_out { char *to; size_t cap, n; } json_out;
+
+static void json_put(json_out *o, const void *p, size_t n) {
+    if (n && o->n < o->cap) memcpy(o->to + o->n, p, min_size(n, o->cap - o->n));
+    o->n += n;
+}
+
+/* The character at *p as a JSON string has it, at most 6 bytes; *p goes on. */
+static u32 json_escape(const u8 **p, const u8 *end, u8 *to) {
+    static const char from[] = "\"\\\b\f\n\r\t", by[] = "\"\\bfnrt";
+    u32 cp;
+    *p += txt_next(*p, end, &cp);
+    if (cp == TXT_BAD) return txt_put(to, 0xfffd);
+    if (cp >= 32 && cp != '"' && cp != '\\') return txt_put(to, cp);
+    const char *at = cp ? strchr(from, (int)cp) : NULL;
+    to[0] = '\\';
+    to[1] = at ? (u8)by[at - from] : 'u';
+    if (at) return 2;
+    to[2] = to[3] = '0';
+    to[4] = (u8)('0' + (cp >> 4));
+    to[5] = (u8)"0123456789abcdef"[cp & 15];
+    return 6;
+}
+
+/* The inside of a string. */
+static void json_put_text(json_out *o, const void *text, size_t n) {
+    const u8 *p = text, *end = n ? p + n : p;
+    u8 esc[8];
+    while (p < end) json_put(o, esc, json_escape(&p, end, esc));
+}
+
+/* A text as a JSON string with its quotes: its length, of which at most `cap`
+ * bytes are written. */
+static size_t json_quote(str text, char *to, size_t cap) {
+    json_out o = {to, cap, 0};
+    json_put(&o, "\"", 1);
+    json_put_text(&o, text.p, text.n);
+    json_put(&o, "\"", 1);
+    return o.n;
+}
+
 /* ==========================================================================
  * § 11 CHAT (private)
  * Messages to tokens by the model's own template, answers to parts. Three
@@ -9573,25 +9934,25 @@ typedef enum chat_type {
 
 enum {
     CHAT_MARKUP = 1,        /* a text that went through `safe` or `escape` */
-    CHAT_LAZY = 2,          /* a generator: has no length, no items; `mark` is
-                               where it is kept how far it was read */
+    CHAT_LAZY = 2,          /* a generator: has no length, no items */
     CHAT_KEY_VIEW = 4,      /* dict.keys() and so on: no list to tests */
     CHAT_VALUE_VIEW = 8,
-    CHAT_ITEM_VIEW = 16,
-    CHAT_GROUP = 32,        /* a tuple of groupby: has names too */
-    CHAT_CYCLER = 64        /* a cycler or joiner, and no namespace */
+    CHAT_ITEM_VIEW = 16
 };
 
 /* Values are immutable and copied freely; what they point to is in the arena
- * or in the caller's JSON. Namespaces are the exception that templates need. */
+ * or in the caller's JSON. Namespaces are the exception that templates need.
+ * 16 bytes: compilers pass and return them in two registers. */
 typedef struct chat_val {
     u8 type, flag;
+    u8 mark;                /* of a text: whose bytes it has, see chat_marks */
     u32 n;                  /* bytes of text, items of a list, pairs */
     union {
         i64 i;
         f64 f;
         const u8 *s;
         const struct chat_val *v;   /* items; a dict's are key, value, ... */
+        struct chat_lazy *lazy;
         const struct chat_range *range;
         struct chat_space *space;
         struct chat_loop *loop;
@@ -9599,11 +9960,26 @@ typedef struct chat_val {
         struct chat_macro *macro;
         struct chat_bound *bound;
     } u;
-    const u8 *mark;         /* text: NULL, CHAT_DATA or a flag per byte */
 } chat_val;
+_Static_assert(sizeof(chat_val) == 16, "two registers");
+
+/* What a generator goes over: 0 not read, 1 read, 2 perhaps in part. */
+typedef struct chat_lazy {
+    const chat_val *v;
+    u8 state;
+} chat_lazy;
 
 /* Every byte of the text is the caller's. */
 static const u8 CHAT_DATA[1] = {1};
+enum { CHAT_ALL = 255 };    /* the same as chat_val.mark */
+
+/* The flags of a text's bytes, 1 for the caller's: NULL, all are 0; CHAT_DATA,
+ * all are 1; else one for each byte, which lies 1 << mark after it. So a part
+ * of a text needs no other mark. */
+static const u8 *chat_marks(chat_val v) {
+    return v.mark == 0 ? NULL : v.mark == CHAT_ALL ? CHAT_DATA
+        : v.u.s + ((size_t)1 << v.mark);
+}
 
 typedef struct chat_var { u32 name; chat_val v; } chat_var;
 
@@ -9664,9 +10040,10 @@ typedef struct chat_macro {
     chat_scope *scope;
 } chat_macro;
 
-/* Text under construction, with a mark per byte. */
+/* Text under construction. Its flags (chat_marks) begin at p + cap; cap is a
+ * power of two. */
 typedef struct chat_text {
-    u8 *p, *mark;
+    u8 *p;
     size_t n, cap;
     bool data, plain;       /* whose bytes it has */
 } chat_text;
@@ -9738,7 +10115,10 @@ typedef struct chat_below {
 
 /* ---- failure and memory ---- */
 
-static KS_PRINTF(3, 4) chat_val chat_fail(
+/* What runs rarely: kept out of line, and compiled for size. */
+#define CHAT_COLD __attribute__((cold, noinline)) static
+
+CHAT_COLD KS_PRINTF(3, 4) chat_val chat_fail(
     chat_ctx *c, ksllm_status status, const char *fmt, ...) {
     chat_val none = {0};
     char text[440];
@@ -9760,7 +10140,7 @@ static KS_PRINTF(3, 4) chat_val chat_fail(
 #define CHAT_RAISE(c, ...) chat_fail(c, KSLLM_ERR_ARGUMENT, __VA_ARGS__)
 
 /* What Python has and this has not. */
-static chat_val chat_refuse(chat_ctx *c, const char *what) {
+CHAT_COLD chat_val chat_refuse(chat_ctx *c, const char *what) {
     return CHAT_RAISE(c, "'%s' is not supported", what);
 }
 
@@ -9783,13 +10163,13 @@ static void chat_allow(chat_ctx *c, u64 bytes, u64 messages) {
         + CHAT_STEPS_PAIR * messages * messages;
 }
 
-static ksllm_status chat_too_large(chat_ctx *c) {
+CHAT_COLD ksllm_status chat_too_large(chat_ctx *c) {
     chat_fail(c, KSLLM_ERR_FORMAT, "needs more than %u MiB of memory",
         CHAT_MEMORY >> 20);
     return c->status;
 }
 
-static bool chat_grow_arena(chat_ctx *c, size_t n) {
+CHAT_COLD bool chat_grow_arena(chat_ctx *c, size_t n) {
     size_t bytes = max_size(CHAT_CHUNK, n + sizeof(chat_chunk));
     if (!c->a) {
         chat_fail(c, KSLLM_ERR_BUFFER, "the chat's memory is too small");
@@ -9809,16 +10189,20 @@ static bool chat_grow_arena(chat_ctx *c, size_t n) {
     return true;
 }
 
-/* Zeroed memory until the end of the call, or NULL and c->status. */
-static void *chat_take(chat_ctx *c, size_t n) {
+/* Memory until the end of the call, or NULL and c->status. */
+static void *chat_take_raw(chat_ctx *c, size_t n) {
     n = (n + 7) & ~(size_t)7;
     if (!chat_work(c, n >> 8)) return NULL;
     if (n > c->left && !chat_grow_arena(c, n)) return NULL;
     void *p = c->free;
     c->free += n;
     c->left -= n;
-    memset(p, 0, n);
     return p;
+}
+
+static void *chat_take(chat_ctx *c, size_t n) {
+    void *p = chat_take_raw(c, n);
+    return p ? memset(p, 0, n) : NULL;
 }
 
 static void chat_drop(chat_ctx *c) {
@@ -9829,23 +10213,27 @@ static void chat_drop(chat_ctx *c) {
     }
 }
 
-/* Room for one more of `size` bytes in an array; false on failure. */
-static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+CHAT_COLD bool chat_grow_array(
+    chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
     void *old;
     memcpy(&old, array, sizeof old);
-    if (n < *cap) return true;
     if (n >= CHAT_ITEMS) {
         chat_fail(c, KSLLM_ERR_FORMAT, "a list of more than %u items",
             CHAT_ITEMS);
         return false;
     }
     u32 more = *cap ? *cap * 2 : 8;
-    void *p = chat_take(c, more * size);
+    void *p = chat_take_raw(c, more * size);
     if (!p) return false;
     if (n) memcpy(p, old, n * size);
     memcpy(array, &p, sizeof p);
     *cap = more;
     return true;
+}
+
+/* Room for one more of `size` bytes in an array; false on failure. */
+static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+    return n < *cap || chat_grow_array(c, array, n, cap, size);
 }
 
 static void chat_push(chat_ctx *c, chat_list *l, chat_val v) {
@@ -9929,39 +10317,44 @@ static const char *chat_type_name(chat_val v) {
     return names[v.type];
 }
 
-/* Bytes [from, to) of a text, with their marks. */
+/* Bytes [from, to) of a text. */
 static chat_val chat_cut(chat_val s, size_t from, size_t to) {
-    chat_val r = s;
-    r.u.s = s.n ? s.u.s + from : s.u.s;
-    r.n = (u32)(to - from);
-    if (s.mark && s.mark != CHAT_DATA) r.mark = s.mark + from;
-    return r;
+    if (s.n) s.u.s += from;
+    s.n = (u32)(to - from);
+    return s;
 }
 
 /* How many bytes of an excerpt, for "%.*s". */
 static int chat_clip(chat_val s, u32 most) { return (int)min_u32(s.n, most); }
 
+/* Room for n bytes more. */
+CHAT_COLD bool chat_grow_text(chat_ctx *c, chat_text *t, size_t n) {
+    size_t cap = t->cap ? t->cap * 2 : 32;
+    while (cap < t->n + n && cap < CHAT_TEXT) cap *= 2;
+    if (t->n + n > CHAT_TEXT) {
+        chat_fail(c, KSLLM_ERR_FORMAT, "a text of more than %u MiB",
+            CHAT_TEXT >> 20);
+        return false;
+    }
+    u8 *more = chat_take_raw(c, cap * 2);
+    if (!more) return false;
+    if (t->n) {
+        memcpy(more, t->p, t->n);
+        memcpy(more + cap, t->p + t->cap, t->n);
+    }
+    t->p = more;
+    t->cap = cap;
+    return true;
+}
+
 static void chat_put(
     chat_ctx *c, chat_text *t, const void *p, size_t n, const u8 *mark) {
     if (!n || c->status) return;
-    if (n > t->cap - t->n) {
-        size_t cap = max_size(t->cap * 2, t->n + n + 64);
-        if (t->n + n > CHAT_TEXT) {
-            chat_fail(c, KSLLM_ERR_FORMAT, "a text of more than %u MiB",
-                CHAT_TEXT >> 20);
-            return;
-        }
-        u8 *more = chat_take(c, cap * 2);
-        if (!more) return;
-        if (t->n) {
-            memcpy(more, t->p, t->n);
-            memcpy(more + cap, t->mark, t->n);
-        }
-        t->p = more, t->mark = more + cap, t->cap = cap;
-    }
-    memcpy(t->p + t->n, p, n);
-    if (mark && mark != CHAT_DATA) memcpy(t->mark + t->n, mark, n);
-    else memset(t->mark + t->n, mark != NULL, n);
+    if (n > t->cap - t->n && !chat_grow_text(c, t, n)) return;
+    u8 *to = t->p + t->n, *flags = to + t->cap;
+    memcpy(to, p, n);
+    if (mark && mark != CHAT_DATA) memcpy(flags, mark, n);
+    else memset(flags, mark != NULL, n);
     t->n += n;
     if (mark) t->data = true;
     if (mark != CHAT_DATA) t->plain = true;
@@ -9972,7 +10365,7 @@ static void chat_putz(chat_ctx *c, chat_text *t, const char *z) {
 }
 
 static void chat_puts(chat_ctx *c, chat_text *t, chat_val s) {
-    chat_put(c, t, s.u.s, s.n, s.mark);
+    chat_put(c, t, s.u.s, s.n, chat_marks(s));
 }
 
 static KS_PRINTF(3, 4) void chat_putf(
@@ -9996,16 +10389,11 @@ static void chat_put_cp(chat_ctx *c, chat_text *t, u32 cp, const u8 *mark) {
     chat_put(c, t, buf, n, mark);
 }
 
-/* A copy that lives as long as the call. */
-static const u8 *chat_keep(chat_ctx *c, const void *p, size_t n) {
-    void *to = chat_take(c, n + 1);
-    return to ? memcpy(to, p, n) : (const u8 *)"";
-}
-
 /* What was built, as a value that shares its memory. */
 static chat_val chat_built(const chat_text *t) {
     chat_val v = chat_str(t->p, t->n);
-    v.mark = !t->data ? NULL : !t->plain ? CHAT_DATA : t->mark;
+    if (t->data)
+        v.mark = t->plain ? (u8)__builtin_ctzll(t->cap) : CHAT_ALL;
     return v;
 }
 
@@ -10057,214 +10445,63 @@ static bool chat_is_space(u32 cp) {
     return txt_class_of(cp) == TXT_SPACE;
 }
 
-/* What follows is printed by tests/tools/make_case.py: Unicode 14.0. */
-
-/* Runs of letters, 181 to lower case, then 26 to upper case where it is not
- * the way back: the first, 2 * count + 1 if every second one, what to add +
- * 0x20000. */
-static const char CHAT_CASE[29][67] = {
-    ">?\?>>s_>_>A>>>m_>_>AV>>L_>_>B>>>p_>?>Bq>>E_>?>Bx>>O_>?>CH>>n_>?>Cw",
-    ">>@^}E>Cx>>E_>?>D?>>@_AP>D@>>C_>?>DD>>@_AL>DE>>@_>?>DG>>B_AK>DI>>@",
-    "_>?>DL>>@_?M>DM>>@_AH>DN>>@_AI>DO>>@_>?>DQ>>@_AK>DR>>@_AM>DT>>@_AQ",
-    ">DU>>@_AO>DV>>@_>?>DZ>>@_AQ>D[>>@_AS>D^>>@_AT>D_>>E_>?>De>>@_AX>Df",
-    ">>@_>?>Dh>>@_AX>Dk>>@_>?>Dm>>@_AX>Dn>>@_>?>Dp>>B_AW>Dr>>C_>?>Dv>>@",
-    "_AY>Dw>>@_>?>D{>>@_>?>EB>>@_>@>EC>>@_>?>EE>>@_>@>EF>>@_>?>EH>>@_>@",
-    ">EI>>Q_>?>E]>>Q_>?>Ep>>@_>@>Eq>>C_>?>Eu>>@^}^>Ev>>@^~F>Ew>>h_>?>F_",
-    ">>@^|}>Fa>>Q_>?>Fy>>@agj>Fz>>@_>?>F|>>@^|[>F}>>@agg>G?>>@_>?>GA>>@",
-    "^{|>GB>>@_?C>GC>>@_?E>GD>>I_>?>Ko>>C_>?>Ku>>@_>?>K~>>@_?s>LD>>@_>e",
-    ">LF>>D_>d>LJ>>@_?>>LL>>B_>~>LO>>a_>_>Lb>>P_>_>MM>>@_>F>MV>>W_>?>Ms",
-    ">>@^~B>Mv>>@_>?>Mx>>@^~x>My>>@_>?>M|>>D^|}>N>>>__?N>NN>?>_>_>O_>>b",
-    "_>?>PH>>v_>?>Q>>>@_>M>Q?>>M_>?>QN>?`_>?>Rp>?J_>o?@_>?J`p_?AE>>@`p_",
-    "?AK>>@`p_?L_>@_h^N?Mo>>J_>F?qN>?T^O>?q|>>D^O>?w>>@U_>??y]>>@]G??y_",
-    ">?`_>??{F>>N^~w?{V>>J^~w?{g>>N^~w?{w>>N^~w?|F>>J^~w?|W>>G^~w?|g>>N",
-    "^~w?}F>>N^~w?}V>>N^~w?}g>>N^~w?}w>>B^~w?}y>>B^}u?}{>>@^~v?~F>>F^}i",
-    "?~J>>@^~v?~V>>B^~w?~X>>B^}Z?~g>>B^~w?~i>>B^}N?~k>>@^~x?~w>>B^}>?~y",
-    ">>B^}@?~{>>@^~v@Be>>@]Hb@Bi>>@[|?@Bj>>@[}y@Bq>>@_>Z@C_>>__>N@DA>>@",
-    "_>?@Pu>>s_>X@o>>?__>o@p_>>@_>?@pa>>@[VG@pb>>@^BX@pc>>@[VW@pf>>E_>?",
-    "@pl>>@[Uc@pm>>@[VA@pn>>@[U`@po>>@[Ua@pq>>@_>?@pt>>@_>?@p}>>B[U?@q>",
-    ">?d_>?@rj>>C_>?@rq>>@_>?HW>>>n_>?HX>>>[_>?HZa>>M_>?HZq>>~_>?H[x>>C",
-    "_>?H[|>>@UU{H[}>>I_>?H]I>>@_>?H]K>>@SjVH]N>>C_>?H]T>>S_>?H]i>>@Si{",
-    "H]j>>@SipH]k>>@SitH]l>>@Si~H]m>>@Si{H]o>>@SjmH]p>>@SjTH]q>>@SjjH]r",
-    ">>@_L_H]s>>O_>?H^B>>@^~NH^C>>@Si|H^D>>@UUFH^E>>C_>?H^N>>@_>?H^T>>C",
-    "_>?H^t>>@_>?M{`>>s_>_NN>>?N_>gNPo>?F_>gNSo>>T_>fNS{>>]_>fNTJ>>L_>f",
-    "NTR>>B_>fNq>>?e_?>Oa_>?>_>_Tx>>?>_>_]c>>?B_>a>@t>>@_If>Bp>>@^{V>C~",
-    ">>@^zR>EC>>@^~~>EF>>@^~~>EI>>@^~~>Eq>>@^~~>KC>>@_?R>M@>>@^~`>MN>>@",
-    "^~@>MO>>@^~E>MS>>@^~O>MT>>@^~H>Mo>>@^}i>Mp>>@^}o>Mt>>@^}_?q>>>@]]P",
-    "?q?>>@]]Q?q@>>@]]Z?qA>>B]]]?qC>>@]][?qD>>@]]c?qE>>@]^Y?qF>>@gf@?yY",
-    ">>@^~C?}}>>@]MY",
-};
-
-/* The 54 letters whose upper case is several, and that. */
-static const char CHAT_CASES[10][67] = {
-    ">A^>?Q>?Q>>>>CG>H{>?L>>>>Eo>?H>JJ>>>>LN>LW>JF>J?>Lo>Ld>JF>J?>TE>Rt",
-    ">SP>>>?yT>?F>Jp>>>?yU>?R>JF>>>?yV>?U>JH>>>?yW>?W>JH>>>?yX>?\?>H}>>>",
-    "?|N>Ld>JQ>>>?|P>Ld>JQ>J>?|R>Ld>JQ>J??|T>Ld>JQ>K@?}q?}y>LW>>>?}r>LO",
-    ">LW>>>?}s>LD>LW>>>?}u>LO>K@>>>?}v>LO>K@>LW?}{>LO>LW>>>?~@?~H>LW>>>",
-    "?~A>LU>LW>>>?~B>LG>LW>>>?~D>LU>K@>>>?~E>LU>K@>LW?~J>LU>LW>>>?~P>LW",
-    ">JF>J>?~Q>LW>JF>J??~T>LW>K@>>>?~U>LW>JF>K@?~a>Ld>JF>J>?~b>Ld>JF>J?",
-    "?~c>L`>JQ>>>?~e>Ld>K@>>>?~f>Ld>JF>K@?~q?~y>LW>>>?~r>Lh>LW>>>?~s>LM",
-    ">LW>>>?~u>Lh>K@>>>?~v>Lh>K@>LW?~{>Lh>LW>>>Mk>>?D>?D>>>Mk?>?D>?G>>>",
-    "Mk@>?D>?J>>>MkA>?D>?D>?GMkB>?D>?D>?JMkC>?Q>?R>>>MkD>?Q>?R>>>MkQ>SB",
-    ">SD>>>MkR>SB>Rt>>>MkS>SB>Rz>>>MkT>SL>SD>>>MkU>SB>R|>>>",
-};
-
-/* What counts as lower case, 24 runs, or as upper case, 5, though its class
- * is another: the first, how many. */
-static const char CHAT_CASED[3][67] = {
-    ">@i>>?>@y>>?>Ho>>G>I>>>@>I_>>C>KC>>?>Ky>>??sk>>~?tw>>??uY>>d@?p>>?",
-    "@?~>>?@@N>>K@Co>>N@QN>>X@p{>>@HXZ>>@H[o>>?H^w>>@HlZ>>BN]>>>?N]A>>A",
-    "N]E>>iN]q>>G@C_>>N@Pu>>X^Bo>>X^CN>>X^Co>>X",
-};
-
-/* The zeros of the 66 sets of decimal digits. */
-static const char CHAT_TENS[3][67] = {
-    ">>o>W_>Yo>^>>de>fe>he>je>le>ne>pe>re>te>ve>xN>zN>{_?\?>?@N?^_?_N?dD",
-    "?fN?i>?iN?lN?mo?p>?pNHV_HbNHc>HfNHfoHhNHnoM{NNP_NsoO?eOAoOBuOENOIo",
-    "OONOQNOWNOY>OZoOb_OdNOpNOtNOu_Th_Tj>TlN[^L[^V[^a[^k[^u]C>]Io]dN^no",
-};
-
-/* Digits that are not decimal, 20 runs. */
-static const char CHAT_DIGITS[2][67] = {
-    ">@q>>@>@x>>??Kh>>G?fX>>?@?o>>?@?s>>D@@>>>H@O_>>G@Os>>G@PF>>G@Qi>>?",
-    "@Qt>>G@Q~>>?@[u>>G@]>>>G@]H>>GNh>>>BNx_>>GO?P>>G^B>>>I",
-};
-
-enum {
-    CHAT_N_DOWN = 181, CHAT_N_UP = 26, CHAT_N_CASES = 54,
-    CHAT_N_OTHER_LOW = 24, CHAT_N_OTHER_UP = 5, CHAT_N_TENS = 66,
-    CHAT_N_DIGITS = 20
-};
-
-/* Whether cp is in one of n runs from number `at` on. */
-static bool chat_in_runs(const char (*table)[67], u32 at, u32 n, u32 cp) {
-    for (u32 i = at; i < at + n; i++)
-        if (cp - (u32)txt_number(table, 2 * i, 3)
-            < txt_number(table, 2 * i + 1, 3)) return true;
-    return false;
-}
-
-/* The value of a decimal digit of any script, or -1. */
-static i32 chat_digit(u32 cp) {
-    if (cp < 0x80) return cp - '0' < 10 ? (i32)(cp - '0') : -1;
-    for (u32 i = 0; i < CHAT_N_TENS; i++) {
-        u32 d = cp - (u32)txt_number(CHAT_TENS, i, 3);
-        if (d < 10) return (i32)d;
-    }
-    return -1;
-}
-
-typedef enum chat_cased {
-    CHAT_UNCASED, CHAT_LOW, CHAT_UP, CHAT_TITLE
-} chat_cased;
-
-static chat_cased chat_case_of(u32 cp) {
-    txt_class k = txt_class_of(cp);
-    if (k == TXT_LOWER) return CHAT_LOW;
-    if (k == TXT_UPPER) {
-        bool title = cp == 0x1c5 || cp == 0x1c8 || cp == 0x1cb || cp == 0x1f2
-            || (cp >= 0x1f88 && cp <= 0x1faf) || cp == 0x1fbc || cp == 0x1fcc
-            || cp == 0x1ffc;
-        return title ? CHAT_TITLE : CHAT_UP;
-    }
-    if (cp < 0xaa || (cp >= 0xac00 && cp < 0x10780)) return CHAT_UNCASED;
-    if (chat_in_runs(CHAT_CASED, 0, CHAT_N_OTHER_LOW, cp)) return CHAT_LOW;
-    return chat_in_runs(CHAT_CASED, CHAT_N_OTHER_LOW, CHAT_N_OTHER_UP, cp)
-        ? CHAT_UP : CHAT_UNCASED;
-}
-
-/* One letter to one, by the runs [from, to) of CHAT_CASE, there or back. They
- * are in order, but what they lead to is not. */
-static bool chat_swap(u32 cp, u32 from, u32 to, bool back, u32 *out) {
-    for (u32 low = from, high = to; !back && low < high;) {
-        u32 mid = (low + high) / 2;
-        if (txt_number(CHAT_CASE, 3 * mid, 3) <= cp) from = mid, low = mid + 1;
-        else high = mid;
-    }
-    for (u32 i = from; i < to && (back || i == from); i++) {
-        u32 first = (u32)txt_number(CHAT_CASE, 3 * i, 3);
-        u32 n = (u32)txt_number(CHAT_CASE, 3 * i + 1, 3);
-        u32 add = (u32)txt_number(CHAT_CASE, 3 * i + 2, 3) - 0x20000;
-        u32 at = cp - first - (back ? add : 0), by = 1 + (n & 1);
-        if (at >= (n >> 1) * by || at % by) continue;
-        *out = back ? cp - add : cp + add;
-        return true;
-    }
-    return false;
-}
 
 /* Hangul, kana and ideographs. */
 static bool chat_no_case(u32 cp) {
     return (cp >= 0x2e80 && cp < 0xa640) || (cp >= 0xac00 && cp < 0xfb00);
 }
 
-static u32 chat_low(u32 cp) {
-    if (cp < 0x80) return cp - 'A' < 26 ? cp + 32 : cp;
-    if (!chat_no_case(cp)) chat_swap(cp, 0, CHAT_N_DOWN, false, &cp);
+/* Capital letters whose small one is `add` further; 1: every second letter of
+ * the run is a capital. The letters of Latin, Greek, Cyrillic and Armenian that
+ * become one other letter, and nothing else. */
+static const struct { u16 first, last; i16 add; } CHAT_CASE[] = {
+    {0x41, 0x5a, 32}, {0xc0, 0xd6, 32}, {0xd8, 0xde, 32}, {0x100, 0x12e, 1},
+    {0x132, 0x136, 1}, {0x139, 0x147, 1}, {0x14a, 0x176, 1},
+    {0x178, 0x178, -121}, {0x179, 0x17d, 1}, {0x1a0, 0x1a4, 1},
+    {0x1af, 0x1af, 1}, {0x1cd, 0x1db, 1}, {0x1de, 0x1ee, 1},
+    {0x1f8, 0x21e, 1}, {0x222, 0x232, 1}, {0x386, 0x386, 38},
+    {0x388, 0x38a, 37}, {0x38c, 0x38c, 64}, {0x38e, 0x38f, 63},
+    {0x391, 0x3a1, 32}, {0x3a3, 0x3ab, 32}, {0x400, 0x40f, 80},
+    {0x410, 0x42f, 32}, {0x460, 0x480, 1}, {0x48a, 0x4be, 1},
+    {0x4c1, 0x4cd, 1}, {0x4d0, 0x52e, 1}, {0x531, 0x556, 48},
+    {0x1e00, 0x1e94, 1}, {0x1ea0, 0x1efe, 1}, {0x2160, 0x216f, 16},
+    {0x24b6, 0x24cf, 26}, {0xff21, 0xff3a, 32},
+};
+
+/* Letters with a title case, or with marks that are letters in upper case. */
+static bool chat_odd_case(u32 cp) {
+    return cp - 0x1c4 < 9 || cp - 0x1f1 < 3 || cp == 0x345
+        || (cp >= 0x1f80 && cp < 0x2000);
+}
+
+/* A letter in upper or lower case. Sigma has two small forms, others become
+ * several letters: what is not in the table is refused. */
+static u32 chat_recase(chat_ctx *c, u32 cp, bool up) {
+    if (cp < 0x80 && cp - (up ? 'a' : 'A') >= 26) return cp;
+    if (chat_no_case(cp)) return cp;
+    for (u32 i = 0; i < KS_LEN(CHAT_CASE); i++) {
+        u32 add = (u32)(i32)CHAT_CASE[i].add, first = CHAT_CASE[i].first;
+        u32 at = cp - first - (up ? add : 0);
+        if (at <= CHAT_CASE[i].last - first && (add != 1 || !(at & 1))
+            && (up || cp != 0x3a3)) return up ? cp - add : cp + add;
+    }
+    txt_class k = txt_class_of(cp);
+    if (k == (up ? TXT_LOWER : TXT_UPPER) || chat_odd_case(cp))
+        chat_refuse(c, "the other case of this letter");
     return cp;
 }
 
-static u32 chat_lower(u32 cp, u32 *out) {
-    out[0] = cp == 0x130 ? 'i' : chat_low(cp);
-    out[1] = 0x307;
-    return cp == 0x130 ? 2 : 1;
-}
-
-/* Small letters of Latin-1, Greek and Cyrillic whose capitals are near. */
-static u32 chat_near(u32 cp) {
-    if ((cp >= 0xe0 && cp <= 0xfe && cp != 0xf7) || cp - 0x3b1 < 0x11
-        || cp - 0x3c3 < 7 || cp - 0x430 < 0x20) return 32;
-    return cp - 0x450 < 0x10 ? 80 : 0;
-}
-
-static u32 chat_upper(u32 cp, u32 *out) {
-    static const u16 iota[] = {0x1f08, 0x1f28, 0x1f68};
-    u32 n = 0;
-    out[0] = cp < 0x80 && cp - 'a' < 26 ? cp - 32 : cp;
-    if (cp < 0x80 || chat_no_case(cp)) return 1;
-    if (chat_near(cp)) { out[0] = cp - chat_near(cp); return 1; }
-    if (cp - 0x1f80 < 0x30) {
-        out[0] = iota[(cp - 0x1f80) >> 4] + (cp & 7);
-        out[1] = 0x399;
-        return 2;
+/* The class of a letter with case, 0 for one without. */
+static txt_class chat_case_of(chat_ctx *c, u32 cp) {
+    txt_class k = txt_class_of(cp);
+    if (k != TXT_UPPER && k != TXT_LOWER) {
+        if (cp >= 0x80 && !chat_no_case(cp) && k != TXT_SPACE)
+            chat_refuse(c, "the case of this character");
+        k = 0;
+    } else if (chat_odd_case(cp)) {
+        chat_refuse(c, "the case of this character");
     }
-    for (u32 i = 0; i < CHAT_N_CASES; i++) {
-        if (txt_number(CHAT_CASES, 4 * i, 3) != cp) continue;
-        while (n < 3 && (out[n] = (u32)txt_number(CHAT_CASES,
-                4 * i + 1 + n, 3)) != 0) n++;
-        return n;
-    }
-    if (!chat_swap(cp, CHAT_N_DOWN, CHAT_N_DOWN + CHAT_N_UP, false, out))
-        chat_swap(cp, 0, CHAT_N_DOWN, true, out);
-    return 1;
-}
-
-/* The title case: of Georgian none, of digraphs and letters with an iota
- * subscript one letter, else the upper case with a lower end. */
-static u32 chat_title(u32 cp, u32 *out) {
-    out[0] = cp;
-    if (cp - 0x10d0 < 0x30) return 1;
-    if (cp - 0x1c4 < 9) out[0] = 0x1c5 + (cp - 0x1c4) / 3 * 3;
-    else if (cp - 0x1f1 < 3) out[0] = 0x1f2;
-    else if (cp - 0x1f80 < 0x30) out[0] = cp | 8;
-    else if (cp == 0x1fb3 || cp == 0x1fc3 || cp == 0x1ff3) out[0] = cp + 9;
-    else if (chat_case_of(cp) != CHAT_TITLE) {
-        u32 n = chat_upper(cp, out);
-        for (u32 k = 1; k < n && out[0] != 0x2bc; k++)
-            out[k] = out[k] == 0x399 ? 0x345 : chat_low(out[k]);
-        return n;
-    }
-    return 1;
-}
-
-/* str.casefold; of Cherokee the older, upper letters. */
-static u32 chat_fold(u32 cp, u32 *out) {
-    bool small = cp - 0x13f8 < 6, old = cp - 0xab70 < 0x50;
-    out[0] = small ? cp - 8 : old ? cp - 0x97d0 : cp;
-    if (cp == 0x130) return chat_lower(cp, out);
-    if (small || old || cp == 0x131 || cp - 0x13a0 < 0x56) return 1;
-    u32 n = chat_upper(cp == 0x1e9e ? 0xdf : cp, out);
-    for (u32 k = 0; k < n; k++) out[k] = chat_low(out[k]);
-    return n;
+    return k;
 }
 
 static bool chat_has_cp(chat_val set, u32 cp) {
@@ -10409,22 +10646,31 @@ static size_t chat_number(
     return n;
 }
 
-/* snprintf, with a point whatever the locale. */
+/* snprintf of %.*e or %.*f, with a point whatever the locale. */
 static int chat_print_float(
-    char *buf, size_t cap, char kind, bool alt, int digits, f64 f) {
-    char fmt[] = {'%', '#', '.', '*', kind, 0}, *to = buf;
-    if (!alt) memmove(fmt + 1, fmt + 2, 4);
-    if (f != f) return chat_format(buf, cap, kind < 'a' ? "NAN" : "nan");
-    int n = snprintf(buf, cap, fmt, digits, f);
-    for (int i = 0; i < n && i + 1 < (int)cap; i++) {
+    char *buf, size_t cap, char kind, int digits, f64 f) {
+    const char fmt[] = {'%', '.', '*', kind, 0};
+    char *to = buf;
+    if (f != f) return chat_format(buf, cap, "nan");
+    int n = chat_format(buf, cap, fmt, digits, f);
+    for (int i = 0; i < n; i++) {
         u8 b = (u8)buf[i];
         bool text = (b >= '0' && b <= '9') || b == '-' || b == '+'
-            || (b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z');
+            || (b >= 'a' && b <= 'z');
         if (text) *to++ = (char)b;
         else if (to == buf || to[-1] != '.') *to++ = '.';
     }
     *to = 0;
     return (int)(to - buf);
+}
+
+/* A decimal without exponent. */
+static f64 chat_read_f64(const u8 *p, const u8 *end, bool minus) {
+    chat_decimal x = {{0}, 0, 0, false};
+    p = chat_read_digits(&x, p, end, false, false);
+    if (p < end && *p == '.') chat_read_digits(&x, p + 1, end, false, true);
+    f64 f = chat_to_f64(&x);
+    return minus ? -f : f;
 }
 
 /* repr(float) of Python: the fewest digits that read back the same. What has
@@ -10433,14 +10679,14 @@ static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
     char buf[48], *e;
     chat_decimal x = {{0}, 0, 0, false};
     f64 a = f < 0 ? -f : f;
-    int n = chat_print_float(buf, sizeof buf, 'e', false, 0, f);
+    int n = chat_print_float(buf, sizeof buf, 'e', 0, f);
     chat_put(c, t, "-", f == f && buf[0] == '-', NULL);
     if (f != f || a > DBL_MAX) {
         chat_putz(c, t, f != f ? "nan" : "inf");
         return;
     }
     for (int k = a < DBL_MIN ? 1 : 15; k <= 17 && a > 0; k++) {
-        n = chat_print_float(buf, sizeof buf, 'e', false, k - 1, a);
+        n = chat_print_float(buf, sizeof buf, 'e', k - 1, a);
         x = (chat_decimal){{0}, 0, 0, false};
         e = memchr(buf, 'e', (size_t)n);
         for (char *p = buf; p < e; p++) if (*p != '.') x.d[x.n++] = *p;
@@ -10470,10 +10716,9 @@ static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
 }
 
 /* a - b as a sign, of any two numbers; 2: one is no number. */
-static int chat_number_cmp(chat_val a, chat_val b) {
-    char buf[400];
+static int chat_number_cmp(chat_ctx *c, chat_val a, chat_val b) {
     if (a.type == CHAT_FLOAT && b.type != CHAT_FLOAT) {
-        int r = chat_number_cmp(b, a);
+        int r = chat_number_cmp(c, b, a);
         return r == 2 ? r : -r;
     }
     if (b.type == CHAT_FLOAT && b.u.f != b.u.f) return 2;
@@ -10486,8 +10731,8 @@ static int chat_number_cmp(chat_val a, chat_val b) {
             f64 left = (f64)i - b.u.f;
             return a.u.i != i ? a.u.i < i ? -1 : 1 : (left > 0) - (left < 0);
         }
-        int n = chat_print_float(buf, sizeof buf, 'f', false, 0, b.u.f);
-        b = (chat_val){.type = CHAT_BIG, .n = (u32)n, .u.s = (u8 *)buf};
+        chat_refuse(c, "a float beside an integer beyond 63 bits");
+        return 2;
     }
     bool less = a.type == CHAT_BIG && a.u.s[0] == '-';
     if (a.type != CHAT_BIG || b.type != CHAT_BIG) {
@@ -10512,7 +10757,7 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (a.type == CHAT_STR && b.type == CHAT_STR)
         return a.n == b.n && chat_work(c, a.n >> 4) && chat_same_text(a, b);
     if (chat_is_numeric(a) && chat_is_numeric(b))
-        return chat_number_cmp(a, b) == 0;
+        return chat_number_cmp(c, a, b) == 0;
     if (a.type != b.type) return false;
     if (a.type == CHAT_UNDEF || a.type == CHAT_NONE) return true;
     if (a.type == CHAT_RANGE)
@@ -10521,7 +10766,7 @@ static bool chat_eq(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (!chat_is_seq(a) && a.type != CHAT_DICT) return a.u.v == b.u.v;
     if (a.type == CHAT_LIST && (a.flag || b.flag)) {
         if (a.flag != b.flag) return false;
-        if (a.flag & CHAT_LAZY) return a.mark == b.mark;
+        if (a.flag & CHAT_LAZY) return a.u.lazy == b.u.lazy;
         chat_refuse(c, "== of two views of mappings");
     }
     if (a.n != b.n || depth > CHAT_DEPTH || !chat_work(c, a.n)) return false;
@@ -10581,155 +10826,81 @@ static chat_val chat_getz(chat_ctx *c, chat_val dict, const char *key) {
     return v ? *v : (chat_val){0};
 }
 
-/* ---- JSON ---- */
+/* ---- values from JSON ---- */
 
 typedef struct chat_json {
     chat_ctx *c;
     const char *what;       /* for messages: "messages", "tools" ... */
-    const u8 *begin, *p, *end;
+    json_reader r;
 } chat_json;
 
-static chat_val chat_json_fail(chat_json *j, const char *why) {
-    chat_val none = {0};
+CHAT_COLD chat_val chat_json_fail(chat_json *j, const char *why) {
+    u64 at = (u64)(j->r.p - j->r.begin);
     if (!j->c->status)
-        j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT,
-            (u64)(j->p - j->begin), "%s: JSON, byte %llu: %s", j->what,
-            (unsigned long long)(j->p - j->begin), why);
-    return none;
+        j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT, at,
+            "%s: JSON, byte %llu: %s", j->what, (unsigned long long)at, why);
+    return (chat_val){0};
 }
 
-static void chat_json_space(chat_json *j) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t'
-        || *j->p == '\r')) j->p++;
-}
-
-static bool chat_json_skip(chat_json *j, char b) {
-    chat_json_space(j);
-    if (j->p >= j->end || *j->p != (u8)b) return false;
-    j->p++;
-    return true;
-}
-
-/* Up to `n` hexadecimal digits at p; -1 when they are not all there. */
-static i64 chat_hex(const u8 *p, const u8 *end, u32 n) {
-    i64 v = 0;
-    if ((size_t)(end - p) < n) return -1;
-    for (u32 i = 0; i < n; i++) {
-        u32 b = p[i], low = b | 32;
-        if (b >= '0' && b <= '9') v = v * 16 + (b - '0');
-        else if (low >= 'a' && low <= 'f') v = v * 16 + (low - 'a' + 10);
-        else return -1;
+/* The text of a string. Stays where it is when it has no escapes. */
+static chat_val chat_json_text(chat_json *j, str s) {
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    if (s.n > CHAT_TEXT) return chat_json_fail(j, "a string is too long");
+    while (p < end) {
+        int n = *p < 0x80 ? 1 : txt_measure(p, (size_t)(end - p));
+        if (n <= 0) return chat_json_fail(j, "text is not UTF-8");
+        p += n;
     }
+    if (s.n && memchr(s.p, '\\', s.n)) {
+        u8 *to = chat_take_raw(j->c, s.n);
+        if (!to) return (chat_val){0};
+        s = (str){(char *)to, json_unescape(to, s)};
+    }
+    chat_val v = chat_str(s.p, s.n);
+    v.mark = CHAT_ALL;
     return v;
 }
 
-static u32 chat_json_escape(chat_json *j) {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const char *at = j->p < j->end && *j->p ? strchr(from, *j->p) : NULL;
-    if (at) {
-        j->p++;
-        return (u8)to[at - from];
-    }
-    i64 hi = j->p < j->end && *j->p == 'u'
-        ? chat_hex(j->p + 1, j->end, 4) : -1;
-    if (hi < 0) {
-        chat_json_fail(j, "bad escape in a string");
-        return 0;
-    }
-    j->p += 5;
-    if (hi >> 11 != 0x1b) return (u32)hi;
-    i64 lo = hi < 0xdc00 && j->end - j->p >= 6 && j->p[0] == '\\'
-        && j->p[1] == 'u' ? chat_hex(j->p + 2, j->end, 4) : -1;
-    if (lo < 0xdc00 || lo > 0xdfff) return 0xfffd; /* half a pair */
-    j->p += 6;
-    return 0x10000 + ((u32)(hi & 0x3ff) << 10) + (u32)(lo & 0x3ff);
-}
-
-/* A string, after its quote. Stays where it is when it has no escapes. */
-static chat_val chat_json_string(chat_json *j) {
-    const u8 *from = j->p;
-    chat_text t = {0};
-    chat_val v;
-    while (j->p < j->end && *j->p != '"' && !j->c->status) {
-        if (*j->p < 32) return chat_json_fail(j, "control character");
-        if (*j->p == '\\') {
-            chat_put(j->c, &t, from, (size_t)(j->p - from), CHAT_DATA);
-            j->p++;
-            chat_put_cp(j->c, &t, chat_json_escape(j), CHAT_DATA);
-            from = j->p;
-        } else if (*j->p < 0x80) {
-            j->p++;
-        } else {
-            int n = txt_measure(j->p, (size_t)(j->end - j->p));
-            if (n <= 0) return chat_json_fail(j, "text is not UTF-8");
-            j->p += n;
-        }
-    }
-    if (j->p >= j->end) return chat_json_fail(j, "a string does not end");
-    if (t.n) {
-        chat_put(j->c, &t, from, (size_t)(j->p - from), CHAT_DATA);
-        v = chat_built(&t);
-    } else {
-        if (j->p - from > CHAT_TEXT) return chat_json_fail(j, "too long");
-        v = chat_str(from, (size_t)(j->p - from));
-    }
-    v.mark = CHAT_DATA;
-    j->p++;
-    return v;
-}
-
-static chat_val chat_json_word(chat_json *j) {
-    chat_val v = {0};
-    size_t left = (size_t)(j->end - j->p), n = 4;
-    if (left >= 4 && !memcmp(j->p, "true", 4)) v = chat_bool(true);
-    else if (left >= 4 && !memcmp(j->p, "null", 4)) v = chat_none();
-    else if (left >= 5 && !memcmp(j->p, "false", 5)) v = chat_bool(false), n++;
-    else n = chat_number(j->p, j->end, true, &v);
-    if (!n) return chat_json_fail(j, "no value, or a number too large");
-    j->p += n;
-    return v;
-}
-
-static chat_val chat_json_value(chat_json *j, u32 depth) {
+/* The value whose first token was read. */
+static chat_val chat_json_value(chat_json *j, json_token token, str text) {
     chat_list l = {0};
-    chat_json_space(j);
-    if (depth > CHAT_DEPTH) return chat_json_fail(j, "too deep");
-    if (j->p >= j->end) return chat_json_fail(j, "ends too early");
-    bool object = *j->p == '{';
-    if (*j->p == '"') {
-        j->p++;
-        return chat_json_string(j);
+    chat_val v = {0}, key = v;
+    switch (token) {
+    case JSON_T_NULL: return chat_none();
+    case JSON_T_FALSE: case JSON_T_TRUE:
+        return chat_bool(token == JSON_T_TRUE);
+    case JSON_T_STRING: return chat_json_text(j, text);
+    case JSON_T_NUMBER:
+        if (chat_number((const u8 *)text.p, j->r.p, true, &v)) return v;
+        return chat_json_fail(j, "a number is too large");
+    case JSON_T_END:
+        return chat_json_fail(j, j->r.why);
+    default: break;
     }
-    if (!object && *j->p != '[') return chat_json_word(j);
-    const char close = object ? '}' : ']';
-    j->p++;
-    bool more = !chat_json_skip(j, close);
-    while (more && !j->c->status) {
-        chat_val key = {0};
-        if (object) {
-            if (!chat_json_skip(j, '"')) return chat_json_fail(j, "no key");
-            key = chat_json_string(j);
-            if (!chat_json_skip(j, ':')) return chat_json_fail(j, "no ':'");
+    bool object = token == JSON_T_OBJECT;
+    for (;;) {
+        token = json_next(&j->r, &text);
+        if (token == JSON_T_CLOSE || j->c->status) break;
+        if (token == JSON_T_KEY) {
+            key = chat_json_text(j, text);
+            continue;
         }
-        chat_val v = chat_json_value(j, depth + 1);
+        v = chat_json_value(j, token, text);
         if (object) chat_set(j->c, &l, key, v);
         else chat_push(j->c, &l, v);
         if (l.n > 2 * CHAT_KEYS && object)
-            return chat_json_fail(j, "too many keys in one object");
-        more = chat_json_skip(j, ',');
-        if (!more && !chat_json_skip(j, close))
-            return chat_json_fail(
-                j, object ? "no ',' or '}'" : "no ',' or ']'");
+            chat_json_fail(j, "too many keys in one object");
     }
     return object ? chat_dict(l) : chat_listed(l);
 }
 
 static chat_val chat_json_read(chat_ctx *c, str text, const char *what) {
-    const u8 *p = (const u8 *)(text.p ? text.p : "");
-    chat_json j = {c, what, p, p, p + text.n};
-    chat_val v = chat_json_value(&j, 0);
-    chat_json_space(&j);
-    if (!c->status && j.p < j.end) chat_json_fail(&j, "more after the end");
+    chat_json j = {c, what, json_begin_reader(text)};
+    str first;
+    json_token token = json_next(&j.r, &first);
+    chat_val v = chat_json_value(&j, token, first);
+    if (!c->status && (json_next(&j.r, &first) || j.r.why))
+        chat_json_fail(&j, j.r.why);
     return v;
 }
 
@@ -10844,7 +11015,7 @@ static bool chat_key_less(const void *ctx, u32 a, u32 b) {
     const chat_keys *k = ctx;
     chat_val x = k->v[2 * a], y = k->v[2 * b];
     if (chat_is_numeric(x) && chat_is_numeric(y))
-        return chat_number_cmp(x, y) < 0;
+        return chat_number_cmp(k->c, x, y) < 0;
     if (x.type == CHAT_STR && y.type == CHAT_STR)
         return str_cmp((str){(const char *)x.u.s, x.n},
             (str){(const char *)y.u.s, y.n}) < 0;
@@ -10873,7 +11044,7 @@ static void chat_put_value(chat_ctx *c, chat_text *t, chat_val v,
     bool tuple = v.type == CHAT_TUPLE && !st->json;
     bool view = v.type == CHAT_LIST && v.flag;
     if (c->status) return;
-    if (v.type == CHAT_SPACE && !st->json && !v.flag) {
+    if (v.type == CHAT_SPACE && !st->json) {
         chat_putz(c, t, "<Namespace ");
         v = chat_dict(v.u.space->pairs);
         dict = true;
@@ -11030,7 +11201,7 @@ static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
         t[-1].level = CHAT_COMPARE;
 }
 
-static chat_val chat_lex_fail(chat_lexer *l, const char *why) {
+CHAT_COLD chat_val chat_lex_fail(chat_lexer *l, const char *why) {
     l->c->line = l->line;
     return chat_fail(l->c, KSLLM_ERR_FORMAT, "%s", why);
 }
@@ -11084,13 +11255,6 @@ static void chat_lex_data(chat_lexer *l, const u8 *to, u8 sign, bool lstrip) {
     chat_lex_go(l, to);
 }
 
-static void chat_lex_octal(chat_lexer *l, chat_text *t, const u8 **p) {
-    u32 v = 0;
-    for (int i = 0; i < 3 && **p >= '0' && **p <= '7'; i++)
-        v = v * 8 + (u32)(*(*p)++ - '0');
-    chat_put_cp(l->c, t, v, NULL);
-}
-
 /* One escape of a string literal, *p behind the backslash; Python's rules. */
 static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     static const char from[] = "\n\\'\"abfnrtv", to[] = "\0\\'\"\a\b\f\n\r\t\v";
@@ -11100,16 +11264,14 @@ static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     if (at) {
         ++*p;
         if (b != '\n') chat_put(l->c, t, &to[at - from], 1, NULL);
-    } else if (b == 'N') {
-        chat_lex_fail(l, "characters by name (\\N) are not supported");
+    } else if (b == 'N' || (b >= '0' && b <= '7')) {
+        chat_lex_fail(l, "a character by name or octal is not supported");
     } else if (n) {
-        i64 cp = chat_hex(*p + 1, l->end, n);
+        i64 cp = json_hex(*p + 1, l->end, n);
         if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
             chat_lex_fail(l, "bad escape");
         else chat_put_cp(l->c, t, (u32)cp, NULL);
         *p += n + 1;
-    } else if (b >= '0' && b <= '7') {
-        chat_lex_octal(l, t, p);
     } else {
         chat_put(l->c, t, "\\", 1, NULL);
     }
@@ -11140,53 +11302,32 @@ static void chat_lex_string(chat_lexer *l) {
     chat_lex_go(l, p + 1);
 }
 
-/* Digits of a base with single _ between them; the byte after them. */
-static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p, u32 base) {
+/* Digits with single _ between them; the byte after them. */
+static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p) {
     const u8 *from = p;
     for (; p < l->end; p++) {
         if (*p == '_' && p > from && p[-1] != '_') continue;
-        i64 d = chat_hex(p, l->end, 1);
-        if (d < 0 || d >= base) break;
+        if (*p < '0' || *p > '9') break;
     }
     return p > from && p[-1] == '_' ? p - 1 : p;
 }
 
-/* Digits behind 0x, 0o or 0b; false when there is none of these. */
-static bool chat_lex_based(chat_lexer *l, chat_val *v, const u8 **end) {
-    static const char marks[] = "xob";
-    static const u8 bases[] = {16, 8, 2};
-    const u8 *p = l->p + 2;
-    const char *mark = *l->p == '0' && l->end - l->p > 2 && p[-1]
-        ? strchr(marks, p[-1] | 32) : NULL;
-    if (!mark) return false;
-    u32 base = bases[mark - marks];
-    p += *p == '_';
-    const u8 *last = chat_lex_digits(l, p, base);
-    if (last == p) return false;
-    *end = last;
-    for (*v = chat_int(0); p < *end && v->u.i >> 59 == 0; p++)
-        if (*p != '_') v->u.i = v->u.i * base + chat_hex(p, *end, 1);
-    if (p < *end) chat_lex_fail(l, "an integer of more than 63 bits");
-    return true;
-}
-
-/* 0x1F, 0o17, 0b11, 12, 1_000, 1.5, 1e5. Behind a point there are only
+/* 12, 1_000, 1.5, 1e5. Behind a point there are only
  * integers, so that x.0.1 is two items. */
 static void chat_lex_number(chat_lexer *l, bool point) {
-    const u8 *p = l->p, *end = chat_lex_digits(l, p, 10), *q = end;
+    const u8 *p = l->p, *end = chat_lex_digits(l, p), *q = end;
     chat_val v = {0};
-    if (!chat_lex_based(l, &v, &end)) {
-        if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
-            end = q = chat_lex_digits(l, q + 1, 10);
-        if (!point && l->end - q > 1 && (*q | 32) == 'e') {
-            q += 1 + (q[1] == '-' || q[1] == '+');
-            if (q < l->end && *q >= '0' && *q <= '9')
-                end = chat_lex_digits(l, q, 10);
-        }
-        if (chat_number(p, end, false, &v) != (size_t)(end - p)
-            || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
-            chat_lex_fail(l, "bad number");
+    if (!point && l->end - q > 1 && *q == '.' && q[1] >= '0' && q[1] <= '9')
+        end = q = chat_lex_digits(l, q + 1);
+    if (!point && l->end - q > 1 && (*q | 32) == 'e') {
+        q += 1 + (q[1] == '-' || q[1] == '+');
+        if (q < l->end && *q >= '0' && *q <= '9') end = chat_lex_digits(l, q);
     }
+    if (*p == '0' && end == p + 1 && end < l->end && strchr("xXoObB", *end))
+        chat_lex_fail(l, "a number in base 2, 8 or 16 is not supported");
+    if (chat_number(p, end, false, &v) != (size_t)(end - p)
+        || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
+        chat_lex_fail(l, "bad number");
     chat_lex_add(l, CHAT_T_NUMBER, v);
     l->p = end;
 }
@@ -11390,12 +11531,7 @@ static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     if (op == '+') bad = __builtin_add_overflow(a, b, &r);
     else if (op == '-') bad = __builtin_sub_overflow(a, b, &r);
     else if (op == '*') bad = __builtin_mul_overflow(a, b, &r);
-    else if (op == CHAT_OP2('*', '*')) {
-        for (r = 1; b > 0 && !bad && (a > 1 || a < -1); b--)
-            bad = __builtin_mul_overflow(r, a, &r);
-        if (a == 0 && b > 0) r = 0;
-        if (a == -1 && (b & 1)) r = -1;
-    } else {
+    else {
         if (!b) return CHAT_RAISE(c, "division by zero");
         if (b == -1) return chat_int_math(c, '-', 0, op == '%' ? 0 : a);
         r = a / b;
@@ -11406,312 +11542,107 @@ static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     return bad ? CHAT_RAISE(c, "an integer is too large") : chat_int(r);
 }
 
-/* -v of an integer beyond 63 bits, which may come back into them. */
-static chat_val chat_negative(chat_ctx *c, chat_val v) {
-    if (v.u.s[0] == '-') return chat_cut(v, 1, v.n);
-    v.type = CHAT_STR;
-    v = chat_concat(c, chat_strz("-"), v);
-    if (chat_is(v, "-9223372036854775808")) return chat_int(INT64_MIN);
-    v.type = CHAT_BIG;
-    return v;
-}
-
-static f64 chat_floor(f64 x) {
-    if (!(x > -9e15 && x < 9e15)) return x;
-    f64 r = (f64)(i64)x;
-    return r > x ? r - 1 : r;
-}
-
-/* As Python has them: a % b has the sign of b, and a // b fits to it. */
-static f64 chat_float_mod(f64 a, f64 b, f64 *quotient) {
-    f64 mod = fmod(a, b), q = (a - mod) / b;
-    if (mod < 0 ? b > 0 : mod > 0 && b < 0) mod += b, q -= 1;
-    if (!(mod < 0 || mod > 0)) mod = copysign(0, b);
-    *quotient = chat_floor(q);
-    if (q - *quotient > 0.5) *quotient += 1;
-    if (!(*quotient < 0 || *quotient > 0)) *quotient = copysign(0, a / b);
-    return mod;
-}
-
-/* libm's pow is another one on every system. What one rounding gives is the
- * same on all of them, and is what is given here. */
-static chat_val chat_float_pow(chat_ctx *c, f64 a, f64 b) {
-    f64 n = fabs(b), r = 1;
-    if (!(a < 0 || a > 0 || a != a) && b < 0)
-        return CHAT_RAISE(c, "zero to a negative power");
-    bool exact = n <= 1100 && n - chat_floor(n) <= 0;
-    for (f64 i = 0; exact && i < n; i++) {
-        f64 product = r * a;
-        exact = i + 1 >= n && b > 0;
-        if (!exact) exact = !(fabs(fma(r, a, -product)) > 0);
-        r = product;
-    }
-    if (fabs(r) > DBL_MAX && fabs(a) <= DBL_MAX)
-        return CHAT_RAISE(c, "a power is too large");
-    if (!exact || r != r)
-        return CHAT_RAISE(c, "** of these numbers is not exact: refused");
-    return chat_float(b < 0 ? 1 / r : r);
-}
-
 static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
-    f64 quotient;
     switch (op) {
     case '+': return chat_float(a + b);
     case '-': return chat_float(a - b);
     case '*': return chat_float(a * b);
-    case CHAT_OP2('*', '*'): return chat_float_pow(c, a, b);
-    default: break;
+    case '/': break;
+    default: return chat_refuse(c, "% or // of a float");
     }
     if (!(b < 0 || b > 0 || b != b)) return CHAT_RAISE(c, "division by zero");
-    if (op == '/') return chat_float(a / b);
-    f64 mod = chat_float_mod(a, b, &quotient);
-    return chat_float(op == '%' ? mod : quotient);
-}
-
-/* How a number or a text is written by % and by format. */
-typedef struct chat_spec {
-    u32 fill;
-    u8 align;               /* < > ^ or =: fill behind the sign; 0: none */
-    u8 sign, comma, kind;
-    bool alt, zero;         /* zero: fill with 0 behind the sign */
-    i32 width, precision;   /* precision -1: none given */
-} chat_spec;
-
-static void chat_fill(chat_ctx *c, chat_text *t, u32 fill, i64 n) {
-    for (; n > 0 && chat_work(c, 1); n--) chat_put_cp(c, t, fill, NULL);
-}
-
-/* s between `before` and `after` times `fill`, the first after its `head`. */
-static void chat_put_filled(chat_ctx *c, chat_text *t, chat_val s, u32 head,
-    u32 fill, i64 before, i64 after) {
-    chat_puts(c, t, chat_cut(s, 0, head));
-    chat_fill(c, t, fill, before);
-    chat_puts(c, t, chat_cut(s, head, s.n));
-    chat_fill(c, t, fill, after);
-}
-
-static void chat_put_padded(
-    chat_ctx *c, chat_text *t, chat_val s, u32 head, const chat_spec *f) {
-    i64 pad = f->width - chat_chars(c, s);
-    i64 before = f->align == '<' ? 0 : f->align == '^' ? pad / 2 : pad;
-    if (pad < 0) pad = before = 0;
-    chat_put_filled(c, t, s, f->align == '=' ? head : 0, f->fill, before,
-        pad - before);
-}
-
-/* Digits with a separator after every few, from the right. */
-static void chat_put_grouped(
-    chat_ctx *c, chat_text *t, const char *p, u32 n, u8 comma, u32 every) {
-    for (u32 i = 0; i < n; i++) {
-        if (i && comma && (n - i) % every == 0) chat_put(c, t, &comma, 1, NULL);
-        chat_put(c, t, p + i, 1, NULL);
-    }
-}
-
-/* What stands before the digits: the sign and 0x. */
-static u32 chat_put_head(chat_ctx *c, chat_text *t, bool minus,
-    const chat_spec *f, u8 base) {
-    const u8 head[] = {minus ? '-' : f->sign, '0', base};
-    bool sign = head[0] != 0;
-    if (sign) chat_put(c, t, head, 1, NULL);
-    if (base) chat_put(c, t, head + 1, 2, NULL);
-    return (sign ? 1u : 0u) + (base ? 2 : 0);
-}
-
-static u32 chat_put_integer(
-    chat_ctx *c, chat_text *t, chat_val v, const chat_spec *f) {
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    u8 kind = f->kind, low = kind | 32;
-    u32 base = low == 'x' ? 16 : kind == 'o' ? 8 : kind == 'b' ? 2 : 10;
-    char buf[64], *p = buf + sizeof buf;
-    if (v.type == CHAT_BIG && base != 10) {
-        chat_refuse(c, "a base of an integer beyond 63 bits");
-        return 0;
-    }
-    bool minus = v.type == CHAT_BIG ? v.u.s[0] == '-' : v.u.i < 0;
-    u64 m = minus ? 0 - (u64)v.u.i : (u64)v.u.i;
-    for (; v.type != CHAT_BIG && (m || p == buf + sizeof buf); m /= base)
-        *--p = digits[m % base + (kind == 'X' ? 16 : 0)];
-    u32 head = chat_put_head(c, t, minus, f, f->alt && base != 10 ? kind : 0);
-    u32 n = (u32)(buf + sizeof buf - p);
-    if (v.type == CHAT_BIG) n = v.n - minus;
-    if (f->precision > 0) chat_fill(c, t, '0', f->precision - (i64)n);
-    chat_put_grouped(c, t, v.type == CHAT_BIG ? (const char *)v.u.s + minus
-        : p, n, f->comma, base == 10 ? 3 : 4);
-    return head;
-}
-
-static u32 chat_put_real(
-    chat_ctx *c, chat_text *t, f64 x, const chat_spec *f) {
-    char buf[1400];
-    bool percent = f->kind == '%';
-    int n = f->precision < 0 ? 6 : f->precision;
-    if (n > 1000) { chat_refuse(c, "a precision above 1000"); return 0; }
-    if (percent) x *= 100;
-    n = chat_print_float(buf, sizeof buf, percent ? 'f' : (char)f->kind, f->alt,
-        n, x);
-    bool minus = buf[0] == '-';
-    u32 head = chat_put_head(c, t, minus, f, 0), digits = 0;
-    while (chat_is_digit((u8 *)buf + minus + digits, (u8 *)buf + n)) digits++;
-    chat_put_grouped(c, t, buf + minus, digits, f->comma, 3);
-    chat_putz(c, t, buf + minus + digits);
-    if (percent) chat_putz(c, t, "%");
-    return head;
-}
-
-/* The nearest double of any number. */
-static f64 chat_real(chat_ctx *c, chat_val v) {
-    chat_decimal x = {{0}, 0, 0, false};
-    if (v.type != CHAT_BIG) return chat_f64(v);
-    bool minus = v.u.s[0] == '-';
-    chat_read_digits(&x, v.u.s + minus, v.u.s + v.n, false, false);
-    f64 f = chat_to_f64(&x);
-    if (f > DBL_MAX) CHAT_RAISE(c, "an integer too large for a float");
-    return minus ? -f : f;
+    return chat_float(a / b);
 }
 
 /* The integer part of a float. */
 static chat_val chat_whole(chat_ctx *c, f64 f) {
-    char buf[400];
     if (f < 0x1p63 && f >= -0x1p63) return chat_int((i64)f);
     if (f != f || f > DBL_MAX || f < -DBL_MAX)
         return CHAT_RAISE(c, "no integer: infinite, or no number");
-    u32 n = (u32)chat_print_float(buf, sizeof buf, 'f', false, 0, f);
-    return (chat_val){.type = CHAT_BIG, .n = n, .u.s = chat_keep(c, buf, n)};
+    return chat_refuse(c, "an integer beyond 63 bits");
 }
 
-static void chat_put_char(chat_ctx *c, chat_text *t, i64 cp) {
-    if (cp < 0 || cp > 0x10ffff || cp >> 11 == 0x1b)
-        CHAT_RAISE(c, "no character has the number %lld", (long long)cp);
-    else chat_put_cp(c, t, (u32)cp, NULL);
+
+static void chat_fill(chat_ctx *c, chat_text *t, u8 fill, i64 n) {
+    for (; n > 0 && chat_work(c, 1); n--) chat_put(c, t, &fill, 1, NULL);
 }
 
-/* One value of text % values. */
+/* How % writes a value: %-5s, %02d, %.1f. */
+typedef struct chat_spec {
+    u8 kind;
+    bool left, zero;
+    i32 width, precision;   /* precision -1: none given */
+} chat_spec;
+
 static void chat_put_percent(
     chat_ctx *c, chat_text *t, chat_val v, chat_spec f, bool markup) {
     chat_text s = {0};
-    chat_style st = chat_repr(f.kind == 'a');
-    bool number = f.kind && strchr("diuxXoeEfFgG", f.kind);
-    bool real = number && strchr("eEfFgG", f.kind);
-    bool base = number && strchr("xXo", f.kind);
-    u32 head = 0;
-    f.align = f.align ? f.align : number && f.zero ? '=' : '>';
-    f.fill = number && f.zero && f.align == '=' ? '0' : ' ';
-    if (number && (!chat_is_numeric(v) || (base && (v.type == CHAT_FLOAT
-            || markup)))) {
+    char buf[400];
+    bool number = f.kind != 's';
+    if (number && !chat_is_numeric(v))
         CHAT_RAISE(c, "%s where a format wants a number", chat_type_name(v));
-    } else if (real) {
-        head = chat_put_real(c, &s, chat_real(c, v), &f);
-    } else if (number) {
-        if (v.type == CHAT_FLOAT) v = chat_whole(c, v.u.f);
-        head = chat_put_integer(c, &s, v, &f);
-    } else if (f.kind == 'c') {
-        if (markup) CHAT_RAISE(c, "%%c in markup");
-        else if (v.type == CHAT_STR && chat_chars(c, v) == 1)
-            chat_puts(c, &s, v);
-        else if (chat_is_int(v)) chat_put_char(c, &s, v.u.i);
-        else CHAT_RAISE(c, "%%c wants a character");
+    else if (v.type == CHAT_BIG && f.kind == 'f')
+        chat_refuse(c, "an integer beyond 63 bits");
+    else if (f.kind == 'f') {
+        chat_print_float(buf, sizeof buf, 'f', f.precision < 0 ? 6
+            : f.precision, chat_f64(v));
+        chat_putz(c, &s, buf);
     } else {
-        if (f.kind == 's') chat_print(c, &s, v, 0);
-        else chat_put_value(c, &s, v, &st, 1);
+        if (number && v.type == CHAT_FLOAT) v = chat_whole(c, v.u.f);
+        if (number && v.type == CHAT_BOOL) v.type = CHAT_INT;
+        chat_print(c, &s, v, 0);
     }
     chat_val text = chat_built(&s);
-    if (markup && !number && !(f.kind == 's' && v.type == CHAT_STR
-            && v.flag & CHAT_MARKUP)) text = chat_escape(c, text);
-    if (!number && f.kind != 'c' && f.precision >= 0)
-        text = chat_cut(text, 0, chat_offset(text, (size_t)f.precision));
-    if (!c->status) chat_put_padded(c, t, text, head, &f);
+    if (markup && !number && !(v.type == CHAT_STR && v.flag & CHAT_MARKUP))
+        text = chat_escape(c, text);
+    bool zero = f.zero && !f.left && number;
+    u32 sign = zero && text.n && text.u.s[0] == '-';
+    i64 pad = f.width - chat_chars(c, text);
+    chat_puts(c, t, chat_cut(text, 0, sign));
+    if (!f.left) chat_fill(c, t, zero ? '0' : ' ', pad);
+    chat_puts(c, t, chat_cut(text, sign, text.n));
+    if (f.left) chat_fill(c, t, ' ', pad);
 }
 
 static const u8 *chat_read_width(
-    chat_ctx *c, const u8 *p, const u8 *end, i32 *out) {
+    chat_ctx *c, const u8 *p, const u8 *end, i32 most, i32 *out) {
     for (*out = 0; chat_is_digit(p, end); p++)
-        if ((*out = *out * 10 + *p - '0') > 10000) {
+        if ((*out = *out * 10 + *p - '0') > most) {
             CHAT_RAISE(c, "a format's width is too large");
             return end;
         }
     return p;
 }
 
-/* The values that a format takes one after the other. */
-typedef struct chat_taken {
-    chat_val v;             /* all of them */
-    u32 n, k;
-    bool named;             /* %(name)s */
-} chat_taken;
-
-static chat_val chat_take_value(chat_ctx *c, chat_taken *a) {
-    if (a->named) return chat_refuse(c, "a format with and without names");
-    if (a->k == a->n) return CHAT_RAISE(c, "a format has too few values");
-    return a->v.type == CHAT_TUPLE ? a->v.u.v[a->k++] : (a->k++, a->v);
-}
-
-/* A width or precision: digits, or * for the next value. */
-static const u8 *chat_read_star(chat_ctx *c, const u8 *p, const u8 *end,
-    chat_taken *a, i32 *out) {
-    if (p == end || *p != '*') return chat_read_width(c, p, end, out);
-    chat_val v = chat_take_value(c, a);
-    if (!chat_is_int(v) || v.u.i > 10000 || v.u.i < -10000)
-        CHAT_RAISE(c, "* wants an integer, and none so large");
-    else *out = (i32)v.u.i;
-    return p + 1;
-}
-
-/* %(name)s: the value of the name; p is behind the parenthesis. */
-static const u8 *chat_read_named(
-    chat_ctx *c, const u8 *p, const u8 *end, chat_taken *a, chat_val *v) {
-    const u8 *from = p;
-    u32 depth = 1;
-    for (; p < end; p++) {
-        depth += *p == '(';
-        if (*p == ')' && !--depth) break;
-    }
-    if (p == end || a->v.type != CHAT_DICT) {
-        CHAT_RAISE(c, "a format with names wants a mapping");
-        return end;
-    }
-    if (a->k) chat_refuse(c, "a format with and without names");
-    chat_val *at = chat_get(c, a->v.u.v, a->v.n,
-        chat_str(from, (size_t)(p - from)));
-    if (!at) CHAT_RAISE(c, "a format has a name without a value");
-    else *v = *at;
-    a->named = true;
-    return p + 1;
-}
-
-/* text % values */
+/* text % values: %s, %d, %i and %f with what chat_spec has. */
 static chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
     const u8 *p = s.u.s, *end = p + s.n;
-    chat_taken a = {v, v.type == CHAT_TUPLE ? v.n : 1, 0, false};
+    u32 n = v.type == CHAT_TUPLE ? v.n : 1, k = 0;
     chat_text t = {0};
     while (p < end && chat_work(c, 1)) {
         const u8 *run = p;
-        chat_val x = {.type = CHAT_UNSET};
         chat_spec f = {.precision = -1};
         while (p < end && *p != '%') p++;
         chat_puts(c, &t, chat_cut(s, (size_t)(run - s.u.s),
             (size_t)(p - s.u.s)));
         if (p == end) break;
         if (++p < end && *p == '%') { chat_put(c, &t, p++, 1, NULL); continue; }
-        if (p < end && *p == '(') p = chat_read_named(c, p + 1, end, &a, &x);
-        for (; p < end && *p && strchr("0-+ #", *p); p++) {
+        for (; p < end && (*p == '0' || *p == '-'); p++)
             if (*p == '0') f.zero = true;
-            else if (*p == '-') f.align = '<';
-            else if (*p == '#') f.alt = true;
-            else if (*p == '+' || !f.sign) f.sign = *p;
-        }
-        p = chat_read_star(c, p, end, &a, &f.width);
-        if (f.width < 0) f.width = -f.width, f.align = '<';
+            else f.left = true;
+        p = chat_read_width(c, p, end, 10000, &f.width);
         if (p < end && *p == '.')
-            p = chat_read_star(c, p + 1, end, &a, &f.precision);
-        p += p < end && *p && strchr("hlL", *p);
+            p = chat_read_width(c, p + 1, end, 60, &f.precision);
         f.kind = p < end ? *p++ : 0;
-        if (!f.kind || !strchr("sradiuxXoeEfFgGc", f.kind))
-            return CHAT_RAISE(c, "a format with a letter that is none");
-        if (x.type == CHAT_UNSET) x = chat_take_value(c, &a);
-        chat_put_percent(c, &t, x, f, s.flag & CHAT_MARKUP);
+        if (!f.kind || !strchr("sdif", f.kind)
+            || (f.kind != 'f' && f.precision >= 0))
+            return chat_refuse(c, "% with this format");
+        if (k == n) return CHAT_RAISE(c, "a format has too few values");
+        chat_put_percent(c, &t, v.type == CHAT_TUPLE ? v.u.v[k] : v, f,
+            s.flag & CHAT_MARKUP);
+        k++;
     }
-    if (a.k < a.n && !a.named && v.type != CHAT_DICT && v.type != CHAT_UNDEF
+    if (k < n && v.type != CHAT_DICT && v.type != CHAT_UNDEF
         && v.type != CHAT_RANGE && (v.type != CHAT_LIST || v.flag))
         return CHAT_RAISE(c, "a format has too many values");
     chat_val r = chat_built(&t);
@@ -11729,8 +11660,8 @@ static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
     if (a.type == CHAT_UNDEF || b.type == CHAT_UNDEF)
         return CHAT_RAISE(c, "an undefined value in arithmetic");
     if (chat_is_number(a) && chat_is_number(b)) {
-        if (chat_is_int(a) && chat_is_int(b) && op != '/'
-            && (op != CHAT_OP2('*', '*') || b.u.i >= 0))
+        if (op == CHAT_OP2('*', '*')) return chat_refuse(c, "**");
+        if (chat_is_int(a) && chat_is_int(b) && op != '/')
             return chat_int_math(c, op, a.u.i, b.u.i);
         return chat_float_math(c, op, chat_f64(a), chat_f64(b));
     }
@@ -11756,7 +11687,7 @@ static bool chat_is_set(chat_val v) {
 
 static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (chat_is_numeric(a) && chat_is_numeric(b))
-        return chat_number_cmp(a, b) == -1;
+        return chat_number_cmp(c, a, b) == -1;
     if (a.type == CHAT_STR && b.type == CHAT_STR)
         return chat_work(c, min_u32(a.n, b.n) >> 4)
             && str_cmp((str){(const char *)a.u.s, a.n},
@@ -11786,13 +11717,13 @@ static chat_val chat_nth(chat_val v, i64 i) {
 /* The items that a generator still has. `part`: perhaps not all of them will
  * be taken, and then nobody knows what is left. */
 static chat_val chat_read_lazy(chat_ctx *c, chat_val v, bool part) {
-    u8 *state = (u8 *)(uintptr_t)v.mark;
+    chat_lazy *l = v.u.lazy;
     if (c->status) return (chat_val){0};
-    if (*state > 1) return chat_refuse(c, "a generator read in part before");
-    if (*state) v.n = 0;
-    *state = part && v.n ? 2 : 1;
+    if (l->state > 1) return chat_refuse(c, "a generator read in part before");
+    if (l->state) v.n = 0;
+    l->state = part && v.n ? 2 : 1;
     v.flag = 0;
-    v.mark = NULL;
+    v.u.v = l->v;
     return v;
 }
 
@@ -11858,23 +11789,24 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 /* ---- attributes and items ---- */
 
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
+#define CHAT_BUILTIN __attribute__((cold)) static
 
-/* One row per function that templates may use. params: names of what comes
+/* One row per function that templates may use, by one or several names with
+ * spaces between them. params: names of what comes
  * behind v[0], those that need not be given behind a `;`; or * when the
  * function looks at its arguments itself. What begins with / takes no names.
- * A row without a function is what Python has and this has not. */
+ */
 typedef struct chat_builtin {
-    const char *name;
-    u8 kind;
-    const char *params;
+    const char *name, *params;
     chat_fn fn;
     u32 how;                /* which of several, for fn */
+    u8 kind;
 } chat_builtin;
 
 enum { CHAT_IS_FILTER, CHAT_IS_TEST, CHAT_IS_GLOBAL, CHAT_IS_STR,
-    CHAT_IS_LIST, CHAT_IS_TUPLE, CHAT_IS_DICT, CHAT_IS_LOOP,
+    CHAT_IS_LIST,           /* of tuples too */
+    CHAT_IS_DICT, CHAT_IS_LOOP,
     CHAT_IS_OTHER,          /* attributes of numbers, ranges, views */
-    CHAT_IS_OBJECT,         /* what cyclers and joiners do */
     CHAT_IS_MUTATOR         /* none of ours, but Python has it: the last */
 };
 _Static_assert(CHAT_IS_MUTATOR < KS_LEN(((chat_name *)0)->rows), "a kind");
@@ -11914,36 +11846,10 @@ static chat_token *chat_first_param(const chat_macro *m) {
 /* Special names that the body of a macro uses. */
 enum { CHAT_USES_CALLER = 1, CHAT_USES_KWARGS = 2, CHAT_USES_VARARGS = 4 };
 
-static chat_val chat_macro_attr(
-    chat_ctx *c, const chat_macro *m, chat_val name) {
-    chat_token *p = chat_first_param(m);
-    chat_list l = {0};
-    u32 uses = m->tag->cond;
-    if (chat_is(name, "name"))
-        return m->tag->name == CHAT_W_MACRO ? m->tag[1].v : chat_none();
-    if (chat_is(name, "catch_kwargs"))
-        return chat_bool(uses & CHAT_USES_KWARGS);
-    if (chat_is(name, "catch_varargs"))
-        return chat_bool(uses & CHAT_USES_VARARGS);
-    if (chat_is(name, "caller")) return chat_bool(uses & CHAT_USES_CALLER);
-    if (!chat_is(name, "arguments")) return (chat_val){0};
-    for (; p && !c->status; p = chat_next_param(c, p)) chat_push(c, &l, p->v);
-    chat_val v = chat_listed(l);
-    v.type = CHAT_TUPLE;
-    return v;
-}
-
 /* Methods that would change a list or dict: the sandbox hides them. */
-static const char *const CHAT_MUTATORS[] = {"clear", "pop", "popitem",
-    "setdefault", "update", "append", "extend", "insert", "remove", "reverse",
-    "sort"};
-
-static bool chat_is_mutator(chat_val name, bool dict) {
-    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS); i++)
-        if (chat_is(name, CHAT_MUTATORS[i]) && (i < 2 || dict == (i < 5)))
-            return true;
-    return false;
-}
+static const char CHAT_LIST_MUTATORS[] =
+    "append clear extend insert pop remove reverse sort";
+static const char CHAT_DICT_MUTATORS[] = "clear pop popitem setdefault update";
 
 static i64 chat_index(i64 i, i64 n) { return i < 0 ? i + n : i; }
 
@@ -11976,8 +11882,9 @@ static i64 chat_clamp(i64 i, i64 lo, i64 hi) {
 /* v[from:to:by]; what is no integer is not given. */
 static chat_val chat_slice(
     chat_ctx *c, chat_val v, chat_val from, chat_val to, chat_val by) {
-    bool text = v.type == CHAT_STR, range = v.type == CHAT_RANGE;
-    if (!text && !range && !chat_is_array(v))
+    bool text = v.type == CHAT_STR;
+    if (v.type == CHAT_RANGE) return chat_refuse(c, "a slice of a range");
+    if (!text && !chat_is_array(v))
         return CHAT_RAISE(c, "a slice of %s", chat_type_name(v));
     if (!chat_work(c, text ? v.n >> 3 : 0)) return (chat_val){0};
     i64 n = text ? (i64)chat_count(v) : v.n;
@@ -11991,11 +11898,6 @@ static chat_val chat_slice(
     i64 count = step > 0 ? (b - a + step - 1) / step
         : (a - b - step - 1) / -step;
     if (count < 0) count = 0;
-    if (range) {
-        chat_range r = *v.u.range;
-        return chat_range_of(c, r.from + a * r.by, r.from + b * r.by,
-            step * r.by, (u32)count);
-    }
     if (text && step == 1)
         return chat_cut(v, chat_offset(v, (size_t)a),
             chat_offset(v, (size_t)(a + count)));
@@ -12018,9 +11920,50 @@ static chat_val chat_slice(
     return in;
 }
 
+/* Takes the next of some names off *p; its end is a space or the end. */
+static str chat_next_name(const char **p) {
+    str s = {*p, strcspn(*p, " ")};
+    *p += s.n + (s.p[s.n] == ' ');
+    return s;
+}
+
+static bool chat_is_among(chat_val name, const char *p) {
+    while (*p) {
+        str s = chat_next_name(&p);
+        if (s.n == name.n && !memcmp(s.p, name.u.s, s.n)) return true;
+    }
+    return false;
+}
+
+/* What jinja2 and Python have and this has not. */
+static const char *const CHAT_REFUSED[] = {
+    [CHAT_IS_FILTER] = "batch center filesizeformat format groupby pprint "
+        "random slice striptags truncate urlencode urlize wordcount wordwrap "
+        "xmlattr",
+    [CHAT_IS_GLOBAL] = "cycler joiner lipsum",
+    [CHAT_IS_STR] = "casefold center encode expandtabs format_map isascii "
+        "isdecimal isidentifier isnumeric isprintable istitle ljust maketrans "
+        "rjust swapcase translate zfill",
+    [CHAT_IS_DICT] = "fromkeys",
+    [CHAT_IS_OTHER] = "as_integer_ratio bit_count bit_length close conjugate "
+        "count denominator from_bytes fromhex hex imag index is_integer "
+        "isdisjoint mapping numerator real send start step stop throw to_bytes",
+};
+
+static bool chat_is_refused(u32 kind, chat_val name) {
+    return kind < KS_LEN(CHAT_REFUSED) && CHAT_REFUSED[kind]
+        && chat_is_among(name, CHAT_REFUSED[kind]);
+}
+
+CHAT_COLD chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
+    char text[32];
+    chat_format(text, sizeof text, "%.*s", chat_clip(name, 31),
+        (const char *)name.u.s);
+    return chat_refuse(c, text);
+}
+
 /* A method of v, bound to it. */
 static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
-    if (f && f->kind == CHAT_IS_OTHER) return chat_refuse(c, f->name);
     chat_bound *b = chat_take(c, sizeof *b);
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
@@ -12032,7 +11975,7 @@ static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
 static chat_val chat_attr_of(
     chat_ctx *c, chat_val v, chat_val name, const u16 *rows) {
     static const u8 methods[CHAT_UNSET] = {[CHAT_STR] = CHAT_IS_STR,
-        [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_TUPLE,
+        [CHAT_LIST] = CHAT_IS_LIST, [CHAT_TUPLE] = CHAT_IS_LIST,
         [CHAT_DICT] = CHAT_IS_DICT, [CHAT_LOOP] = CHAT_IS_LOOP,
         [CHAT_BOOL] = CHAT_IS_OTHER, [CHAT_INT] = CHAT_IS_OTHER,
         [CHAT_BIG] = CHAT_IS_OTHER, [CHAT_FLOAT] = CHAT_IS_OTHER,
@@ -12046,22 +11989,19 @@ static chat_val chat_attr_of(
             chat_clip(name, 100), (const char *)name.u.s);
     if ((!rows || rows[CHAT_IS_MUTATOR]) && (v.type == CHAT_DICT
             || (v.type == CHAT_LIST && !v.flag))
-        && chat_is_mutator(name, v.type == CHAT_DICT)) return none;
+        && chat_is_among(name, v.type == CHAT_DICT ? CHAT_DICT_MUTATORS
+            : CHAT_LIST_MUTATORS)) return none;
     if (kind && rows && rows[kind]) f = c->below->rows + rows[kind] - 1;
     else if (kind && !rows) f = c->below->find(kind, name);
     if (f) return chat_method(c, v, f);
-    if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "grouper"))
-        return v.u.v[0];
-    if (v.type == CHAT_TUPLE && v.flag && chat_is(name, "list"))
-        return v.u.v[1];
-    if (v.type == CHAT_METHOD) v = v.u.bound->self;     /* a joiner */
-    if (v.type == CHAT_FUNC && chat_is(name, "fromkeys"))
-        return chat_refuse(c, "fromkeys");
     if (v.type == CHAT_LOOP) return chat_loop_attr(v.u.loop, name);
-    if (v.type == CHAT_MACRO) return chat_macro_attr(c, v.u.macro, name);
+    if (v.type == CHAT_MACRO || v.type == CHAT_FUNC)
+        return chat_refuse(c, "an attribute of a macro or function");
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
     if (v.type == CHAT_SPACE)
         at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
+    if (!at && kind && chat_is_refused(kind, name))
+        return chat_refuse_name(c, name);
     return at ? *at : none;
 }
 
@@ -12117,18 +12057,17 @@ static bool chat_count_texts(
 static chat_val chat_invoke(
     chat_ctx *c, const chat_builtin *f, const chat_args *a) {
     chat_val slot[CHAT_ARGS];
-    const char *names = f->params;
+    const char *params = f->params, *names = f->name, *why = NULL;
     u32 n = 1, need = 0;
-    if (!f->fn) return chat_refuse(c, f->name);
     if (!chat_count_texts(c, f, a)) return (chat_val){0};
-    if (*names == '*') {
+    if (*params == '*') {
         chat_args all = *a;
         all.how = f->how;
         return f->fn(c, &all);
     }
-    bool named = *names != '/';
-    names += !named;
-    for (const char *p = names, *end; *p; p = end + (*end != 0)) {
+    bool named = *params != '/';
+    params += !named;
+    for (const char *p = params, *end; *p; p = end + (*end != 0)) {
         end = chat_name_end(p);
         n += end > p;
         if (*end == ';') need = n;
@@ -12136,26 +12075,27 @@ static chat_val chat_invoke(
     }
     for (u32 i = 0; i < CHAT_ARGS; i++)
         slot[i] = (chat_val){.type = CHAT_UNSET};
-    if (a->n > n) return CHAT_RAISE(c, "%s: too many arguments", f->name);
-    memcpy(slot, a->v, a->n * sizeof *slot);
-    for (u32 i = 0; i < a->n_kw; i++) {
-        u32 at = named ? chat_param(names, a->kw[2 * i]) : 0;
+    if (a->n > n) why = "too many arguments";
+    else memcpy(slot, a->v, a->n * sizeof *slot);
+    for (u32 i = 0; i < a->n_kw && !why; i++) {
+        u32 at = named ? chat_param(params, a->kw[2 * i]) : 0;
         if (!at || slot[at].type != CHAT_UNSET)
-            return CHAT_RAISE(c, "%s: no parameter of that name", f->name);
-        slot[at] = a->kw[2 * i + 1];
+            why = "no parameter of that name";
+        else slot[at] = a->kw[2 * i + 1];
     }
-    for (u32 i = 1; i < need; i++)
-        if (slot[i].type == CHAT_UNSET)
-            return CHAT_RAISE(c, "%s: an argument is missing", f->name);
-    return f->fn(c, &(chat_args){slot, n, NULL, 0, f->how});
+    for (u32 i = 1; i < need && !why; i++)
+        if (slot[i].type == CHAT_UNSET) why = "an argument is missing";
+    if (!why) return f->fn(c, &(chat_args){slot, n, NULL, 0, f->how});
+    str name = chat_next_name(&names);
+    return CHAT_RAISE(c, "%.*s: %s", (int)name.n, name.p, why);
 }
 
 static chat_val chat_apply(
     chat_ctx *c, u32 kind, chat_val name, chat_args *a) {
     const chat_builtin *f = c->below->find(kind, name);
     if (f) return chat_invoke(c, f, a);
-    return CHAT_RAISE(c, "no %s named '%.*s'",
-        kind == CHAT_IS_TEST ? "test" : "filter", chat_clip(name, 60),
+    if (chat_is_refused(kind, name)) return chat_refuse_name(c, name);
+    return CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(name, 60),
         (const char *)name.u.s);
 }
 
@@ -12193,11 +12133,12 @@ static bool chat_wants_text(chat_ctx *c, chat_val v) {
     return false;
 }
 
-static chat_val chat_lazy(chat_ctx *c, chat_list l) {
-    chat_val v = chat_listed(l);
-    v.flag = CHAT_LAZY;
-    v.mark = chat_take(c, 1);
-    return v;
+static chat_val chat_generator(chat_ctx *c, const chat_val *items, u32 n) {
+    chat_lazy *l = chat_take(c, sizeof *l);
+    if (!l) return (chat_val){0};
+    l->v = items;
+    return (chat_val){.type = CHAT_LIST, .flag = CHAT_LAZY, .n = n,
+        .u.lazy = l};
 }
 
 static chat_val chat_tuple_of(chat_list l) {
@@ -12208,7 +12149,7 @@ static chat_val chat_tuple_of(chat_list l) {
 
 /* A built-in that is one expression of its value v and its arguments a. */
 #define CHAT_FN(name, value)                                                   \
-    static chat_val chat_##name(chat_ctx *c, const chat_args *a) {             \
+    CHAT_BUILTIN chat_val chat_##name(chat_ctx *c, const chat_args *a) {       \
         chat_val v = a->v[0];                                                  \
         (void)c;                                                               \
         (void)v;                                                               \
@@ -12230,40 +12171,12 @@ static chat_val chat_mark_safe(chat_val v) {
 }
 
 /* how: 1 the left, 2 the right end. */
-static chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
     u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
     if (!chat_work(c, (u64)(s.n >> 2) * ((set + 3) >> 2))) return s;
     return chat_strip(s, a->v[1], a->how & 1, a->how & 2);
-}
-
-/* The final sigma is ς: after a letter with case and before none, with what
- * is ignorable between them left out. Of that only ASCII is known here. */
-static int chat_beside(chat_val s, size_t at, bool after) {
-    u32 cp = 0, k;
-    while (after ? at < s.n : at > 0) {
-        if (!after) do at--; while (at && (s.u.s[at] & 0xc0) == 0x80);
-        k = chat_next(s.u.s + at, s.u.s + s.n, &cp);
-        if (after) at += k;
-        if (cp < 0x80 && cp && strchr("'.:^`", (int)cp)) continue;
-        if (chat_case_of(cp)) return 1;
-        txt_class class_ = txt_class_of(cp);
-        bool plain = cp < 0x80 || class_ == TXT_SPACE || chat_no_case(cp);
-        return plain ? 0 : -1;
-    }
-    return 0;
-}
-
-static u32 chat_lower_at(chat_ctx *c, chat_val s, size_t at, u32 *out) {
-    u32 cp;
-    size_t n = chat_next(s.u.s + at, s.u.s + s.n, &cp);
-    if (cp != 0x3a3) return chat_lower(cp, out);
-    int before = chat_beside(s, at, false);
-    int after = before ? chat_beside(s, at + n, true) : 0;
-    if (before < 0 || after < 0) chat_refuse(c, "lower case of this sigma");
-    out[0] = before && !after ? 0x3c2 : 0x3c3;
-    return 1;
 }
 
 /* Where a word ends for the filter title. */
@@ -12272,131 +12185,77 @@ static bool chat_ends_word(u32 cp) {
         || (cp && cp < 128 && strchr("-({[<", (int)cp));
 }
 
-static size_t chat_word_end(chat_val s, size_t i) {
-    for (u32 cp, k; i < s.n; i += k) {
-        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        if (chat_ends_word(cp)) break;
-    }
-    return i;
-}
-
-/* how: u upper, l lower, c capitalize, t title, w the filter title, s
- * swapcase, f casefold. */
+/* how: u upper, l lower, c capitalize, t title, w the filter title. */
 static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     chat_text t = {0};
     bool start = true;
-    chat_val word = s;      /* what the lower case looks at */
     if (!chat_work(c, s.n >> 1)) return s;
-    for (size_t i = 0, k, from = 0; i < s.n && !c->status; i += k) {
-        u32 cp, out[3], n;
+    for (u32 i = 0, k, cp; i < s.n && !c->status; i += k) {
+        bool up = how == 'u' || (start && how != 'l');
         k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        chat_cased is = how == 't' || how == 's' ? chat_case_of(cp) : 0;
-        bool up = how == 'u' || (start && how == 'w')
-            || (how == 's' && is == CHAT_LOW);
-        if (how == 'w' && start) {
-            from = i + k;
-            word = chat_cut(s, from, chat_word_end(s, from));
-        }
-        if (cp >= 0x80 && !chat_no_case(cp)
-            && !chat_work(c, how == 'l' || chat_near(cp) ? 16 : 200)) break;
-        if (up) n = chat_upper(cp, out);
-        else if (how == 'f') n = chat_fold(cp, out);
-        else if (start && (how == 'c' || how == 't')) n = chat_title(cp, out);
-        else if (how == 's' && is != CHAT_UP) n = 1, out[0] = cp;
-        else n = chat_lower_at(c, word, i - from, out);
-        const u8 *mark =
-            s.mark && s.mark != CHAT_DATA ? s.mark + i : s.mark;
-        for (u32 j = 0; j < n; j++) chat_put_cp(c, &t, out[j], mark);
-        start = how == 't' ? !is : how == 'w' && chat_ends_word(cp);
+        if (cp >= 0x80 && !chat_no_case(cp) && !chat_work(c, 16)) break;
+        const u8 *mark = chat_marks(chat_cut(s, i, s.n));
+        chat_put_cp(c, &t, chat_recase(c, cp, up), mark);
+        start = how == 't' ? !chat_case_of(c, cp)
+            : how == 'w' && chat_ends_word(cp);
     }
     chat_val v = chat_built(&t);
     v.flag = how == 'w' ? 0 : s.flag;
     return v;
 }
 
-/* As str.center: of an odd rest the left has more when the width is odd. */
-static chat_val chat_center(chat_ctx *c, chat_val s, i64 width, u32 fill) {
-    i64 pad = width - chat_chars(c, s);
-    i64 left = pad / 2 + (pad & width & 1);
-    chat_text t = {0};
-    if (pad <= 0) return s;
-    chat_put_filled(c, &t, s, 0, fill, left, pad - left);
-    chat_val v = chat_built(&t);
-    v.flag = s.flag;
-    return v;
-}
-
-static chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 || 1 / v.u.f < 0
         ? -v.u.f : v.u.f);
-    if (v.type == CHAT_BIG) return chat_cut(v, v.u.s[0] == '-', v.n);
+    if (v.type == CHAT_BIG && v.u.s[0] != '-') return v;
+    if (v.type == CHAT_BIG)
+        return chat_refuse(c, "abs of an integer beyond 63 bits");
     if (!chat_is_int(v)) return CHAT_RAISE(c, "abs of %s", chat_type_name(v));
     return v.u.i < 0 ? chat_int_math(c, '-', 0, v.u.i) : chat_int(v.u.i);
 }
 
-static bool chat_may_join(u8 b, bool real) {
-    return (b >= '0' && b <= '9') || b >= 0x80
-        || (!real && ((b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z')));
-}
-
-/* A text as int() and float() read it: without white space around, with the
- * decimal digits of all scripts, and with _ only between digits. */
-static chat_val chat_ascii_number(chat_ctx *c, chat_val s, bool real) {
+/* A text as int() and float() read it: without white space around, and with _
+ * only between digits. */
+static chat_val chat_ascii_number(chat_ctx *c, chat_val s) {
     chat_val none = {.type = CHAT_UNSET};
     chat_text t = {0};
     u32 cp, k;
     if (!chat_work(c, s.n >> 2)) return none;
     s = chat_strip(s, (chat_val){0}, true, true);
+    const u8 *p = s.u.s, *end = p + s.n;
     for (u32 i = 0; i < s.n; i += k) {
-        k = chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        i32 d = cp < 0x80 ? -1 : chat_digit(cp);
-        if (cp >= 0x80 && d < 0) return none;
-        u8 b = d >= 0 ? (u8)('0' + d) : (u8)cp;
-        if (b != '_') chat_put(c, &t, &b, 1, NULL);
-        else if (!i || i + 1 == s.n || !chat_may_join(s.u.s[i - 1], real)
-            || !chat_may_join(s.u.s[i + 1], real)) return none;
+        k = chat_next(p + i, end, &cp);
+        if (txt_class_of(cp) == TXT_NUMBER && cp >= 0x80)
+            chat_refuse(c, "a digit beyond ASCII");
+        if (cp >= 0x80) return none;
+        if (cp != '_') chat_put(c, &t, p + i, 1, NULL);
+        else if (!i || !chat_is_digit(p + i - 1, end)
+            || !chat_is_digit(p + i + 1, end)) return none;
     }
     return chat_built(&t);
 }
 
-/* int(text, base), or UNSET when the text is none. */
-static chat_val chat_text_int(chat_ctx *c, chat_val v, i64 base) {
-    chat_val none = {.type = CHAT_UNSET}, s = chat_ascii_number(c, v, false), r;
-    if (s.type != CHAT_STR || !s.n || base < 0 || base == 1 || base > 36)
-        return none;
+/* int(text), or UNSET when the text is none. */
+static chat_val chat_text_int(chat_ctx *c, chat_val v) {
+    chat_val none = {.type = CHAT_UNSET}, s = chat_ascii_number(c, v), r;
+    if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
     if (minus || s.u.s[0] == '+') s = chat_cut(s, 1, s.n);
-    if (!s.n) return none;
-    u8 mark = s.n > 2 && s.u.s[0] == '0' ? s.u.s[1] | 32 : 0;
-    i64 of = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
-    if (of && (base == of || !base)) s = chat_cut(s, 2, s.n), base = of;
-    else if (!base && s.n > 1 && s.u.s[0] == '0'
-        && chat_strip(s, chat_strz("0"), true, true).n) return none;
-    if (!base) base = 10;
-    s = chat_cut(s, s.n - chat_strip(s, chat_strz("0"), true, false).n, s.n);
-    u64 d = 0;
-    bool big = false;
-    for (u32 i = 0; i < s.n; i++) {
-        u32 b = s.u.s[i], low = b | 32;
-        i64 x = b >= '0' && b <= '9' ? (i64)b - '0' : low >= 'a' && low <= 'z'
-            ? (i64)low - 'a' + 10 : 99;
-        if (x >= base) return none;
-        big |= !mul_ok(d, (u64)base, &d) || !add_ok(d, (u64)x, &d);
-    }
-    if (!big && d <= (u64)INT64_MAX + minus)
-        return chat_int(minus ? (i64)(0 - d) : (i64)d);
-    if (base != 10) return chat_refuse(c, "an integer beyond 63 bits");
-    if (s.n > CHAT_BIG_DIGITS) return none;
-    r = minus ? chat_concat(c, chat_strz("-"), s) : s;
-    r.type = CHAT_BIG;
-    return r;
+    while (s.n > 1 && s.u.s[0] == '0') s = chat_cut(s, 1, s.n);
+    for (u32 i = 0; i < s.n; i++)
+        if (!chat_is_digit(s.u.s + i, s.u.s + s.n)) return none;
+    if (!s.n || !chat_number(s.u.s, s.u.s + s.n, true, &r)) return none;
+    if (r.type == CHAT_BIG && minus) s = chat_concat(c, chat_strz("-"), s);
+    if (r.type == CHAT_BIG)
+        return chat_number(s.u.s, s.u.s + s.n, true, &r) ? r : none;
+    return chat_int(minus ? -r.u.i : r.u.i);
 }
 
 /* float(text), or UNSET. */
 static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     static const char *const words[] = {"inf", "infinity", "nan"};
-    chat_val s = chat_ascii_number(c, v, true), none = {.type = CHAT_UNSET};
+    chat_val s = chat_ascii_number(c, v), none = {.type = CHAT_UNSET};
     chat_decimal x = {{0}, 0, 0, false};
     if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
@@ -12421,12 +12280,12 @@ static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     return chat_float(minus ? -f : f);
 }
 
-static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], otherwise = chat_has(a, 1) ? a->v[1] : chat_int(0);
+    if (chat_has(a, 2) && !chat_eq(c, a->v[2], chat_int(10), 0))
+        return chat_refuse(c, "int with a base");
     if (v.type == CHAT_STR) {
-        bool base = !chat_has(a, 2) || chat_is_int(a->v[2]);
-        chat_val i = base ? chat_text_int(c, v, chat_num(c, a, 2, 10))
-            : (chat_val){.type = CHAT_UNSET};
+        chat_val i = chat_text_int(c, v);
         if (i.type != CHAT_UNSET) return i;
         v = chat_text_float(c, v);
         if (v.type == CHAT_FLOAT && (v.u.f > DBL_MAX || v.u.f < -DBL_MAX))
@@ -12439,85 +12298,41 @@ static chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     return otherwise;
 }
 
-static chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_STR) v = chat_text_float(c, v);
-    if (chat_is_numeric(v)) return chat_float(chat_real(c, v));
+    if (v.type == CHAT_BIG)
+        return chat_refuse(c, "an integer beyond 63 bits");
+    if (chat_is_number(v)) return chat_float(chat_f64(v));
     if (v.type == CHAT_UNDEF) return CHAT_RAISE(c, "float of nothing");
     return chat_has(a, 1) ? a->v[1] : chat_float(0);
 }
 
-/* v to tens, half to even; `more`: v is cut, and nearer to 0 than it should. */
-static i64 chat_round_tens(i64 v, i64 tens, bool more) {
-    i64 ten = 1;
-    for (; tens > 0 && ten < INT64_MAX / 10; tens--) ten *= 10;
-    if (tens) return 0;
-    i64 rest = v % ten, far = rest < 0 ? -rest : rest;
-    v -= rest;
-    bool up = ten > 1 && (far > ten / 2 || (far == ten / 2
-        && (more || (v / ten) & 1)));
-    return up ? v + (rest < 0 ? -ten : ten) : v;
-}
-
-static chat_val chat_round_common(chat_ctx *c, chat_val v, const chat_args *a) {
-    char buf[720];
-    chat_val r = {0};
-    i64 digits = chat_given_arg(a, 1) ? chat_num(c, a, 1, 0) : 0;
+CHAT_BUILTIN chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
+    chat_val v = a->v[0], how = a->v[2];
+    char buf[400];
+    bool up = chat_is(how, "ceil"), down = chat_is(how, "floor");
     bool none = a->v[1].type == CHAT_NONE;
-    if (c->status) return r;
-    if (v.type == CHAT_BIG && digits >= 0) return v;
-    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
-    if (v.type != CHAT_FLOAT && digits >= 0) return chat_int(v.u.i);
-    if (v.type != CHAT_FLOAT) {
-        if (v.u.i > INT64_MAX / 4 || v.u.i < -(INT64_MAX / 4) || digits < -18)
-            return chat_refuse(c, "round to so many tens");
-        return chat_int(chat_round_tens(v.u.i, -digits, false));
-    }
-    if (!none && (digits > 323 || v.u.f != v.u.f || v.u.f > DBL_MAX
-            || v.u.f < -DBL_MAX)) return v;
-    if (digits < -308) return chat_float(copysign(0, v.u.f));
-    if (digits < 0) {
-        if (v.u.f >= 0x1p61 || v.u.f <= -0x1p61 || digits < -18)
-            return chat_refuse(c, "round to so many tens");
-        i64 i = (i64)v.u.f;
-        bool more = (f64)i < v.u.f || (f64)i > v.u.f;
-        return chat_float(copysign(
-            (f64)chat_round_tens(i, -digits, more), v.u.f));
-    }
-    u32 n = (u32)chat_print_float(buf, sizeof buf, 'f', false, (int)digits,
-        v.u.f);
-    bool minus = buf[0] == '-';
-    if (none) {
-        f64 x = v.u.f;
-        if (x == x && x <= DBL_MAX && x >= -DBL_MAX)
-            chat_number((u8 *)buf, (u8 *)buf + n, false, &r);
-        else return CHAT_RAISE(c, "round of what is not finite");
-        r.u.s = r.type == CHAT_BIG ? chat_keep(c, r.u.s, r.n) : r.u.s;
-        return r;
-    }
-    chat_number((u8 *)buf + minus, (u8 *)buf + n, false, &r);
-    f64 x = chat_real(c, r);
-    return chat_float(minus ? -x : x);
-}
-
-static chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
-    chat_val v = a->v[0];
-    bool up = chat_has(a, 2) && chat_is(a->v[2], "ceil");
-    if (chat_has(a, 2) && !up && !chat_is(a->v[2], "common")
-        && !chat_is(a->v[2], "floor"))
+    i64 digits = none ? -1 : chat_num(c, a, 1, 0);
+    if (chat_has(a, 2) && !up && !down && !chat_is(how, "common"))
         return CHAT_RAISE(c, "round knows common, ceil and floor");
     if (!chat_is_numeric(v)) return CHAT_RAISE(c, "round of no number");
-    if (!chat_has(a, 2) || chat_is(a->v[2], "common"))
-        return chat_round_common(c, v, a);
-    i64 digits = chat_num(c, a, 1, 0);
-    f64 scale = 1, x = chat_real(c, v);
-    if (c->status) return v;
+    if (v.type == CHAT_BIG) return chat_refuse(c, "an integer beyond 63 bits");
     if (digits < 0 || digits > 22)
-        return chat_refuse(c, "ceil and floor to so many digits");
-    for (i64 i = 0; i < digits; i++) scale *= 10;
+        return chat_refuse(c, "round to this many digits");
+    f64 scale = 1, x = chat_f64(v);
+    if (!up && !down) {
+        if (v.type != CHAT_FLOAT) return chat_int(v.u.i);
+        if (x != x || x > DBL_MAX || x < -DBL_MAX) return v;
+        int n = chat_print_float(buf, sizeof buf, 'f', (int)digits, x);
+        bool minus = buf[0] == '-';
+        return chat_float(chat_read_f64((u8 *)buf + minus, (u8 *)buf + n,
+            minus));
+    }
+    for (; digits > 0; digits--) scale *= 10;
     f64 much = x * scale;
     if (v.type != CHAT_FLOAT && fabs(much) > 0x1p53)
-        return chat_refuse(c, "ceil and floor of so large an integer");
+        return chat_refuse(c, "ceil or floor of this large an integer");
     if (fabs(much) > DBL_MAX || much != much)
         return CHAT_RAISE(c, "ceil or floor of what is not finite");
     much = up ? ceil(much) : floor(much);
@@ -12531,7 +12346,7 @@ static chat_val chat_list_of(chat_ctx *c, chat_val v) {
     return v;
 }
 
-static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (chat_is_lazy(v)) {
         u32 n = v.n;
@@ -12542,7 +12357,7 @@ static chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
     return v.n ? v.u.v[0] : (chat_val){0};
 }
 
-static chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (chat_is_lazy(v)) return CHAT_RAISE(c, "last of a generator");
     v = chat_iter(c, v);
@@ -12561,30 +12376,26 @@ static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
     return v;
 }
 
-static chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
-    chat_list l = {0};
+CHAT_BUILTIN chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type != CHAT_UNDEF && v.type != CHAT_DICT)
         return CHAT_RAISE(c, "items of %s", chat_type_name(v));
-    v = v.type == CHAT_DICT ? chat_side(c, v, 2) : chat_listed(l);
-    l.v = (chat_val *)(uintptr_t)v.u.v;
-    l.n = v.n;
-    return chat_lazy(c, l);
+    if (v.type == CHAT_DICT) v = chat_side(c, v, 2);
+    return chat_generator(c, v.u.v, v.n);
 }
 
-static chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
     if (!chat_is_key(c, a->v[1])) return (chat_val){0};
     chat_val *v = chat_get(c, a->v[0].u.v, a->v[0].n, a->v[1]);
     return v ? *v : chat_has(a, 2) ? a->v[2] : chat_none();
 }
 
-static chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
     chat_val none = {0}, v = a->v[0];
     bool lazy = !chat_is_lazy(v);
     if (v.type == CHAT_STR) return chat_slice(c, v, none, none, chat_int(-1));
     v = chat_slice(c, chat_list_of(c, v), none, none, chat_int(-1));
-    return lazy ? chat_lazy(c, (chat_list){(chat_val *)(uintptr_t)v.u.v, v.n,
-        v.n}) : v;
+    return lazy ? chat_generator(c, v.u.v, v.n) : v;
 }
 
 static chat_val chat_replace(
@@ -12619,7 +12430,7 @@ static chat_val chat_replace(
     return r;
 }
 
-static chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]), from = chat_to_str(c, a->v[1]);
     i64 count = chat_given_arg(a, 3) ? chat_num(c, a, 3, -1) : -1;
     return chat_replace(c, s, from, chat_to_str(c, a->v[2]), count);
@@ -12649,7 +12460,7 @@ static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     return chat_listed(l);
 }
 
-static chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0], pad = a->v[1];
     chat_text t = {0};
     bool first = chat_flag(a, 2, false), blank = chat_flag(a, 3, false);
@@ -12673,7 +12484,7 @@ static chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
 static chat_val chat_path_key(chat_ctx *c, chat_val part) {
     for (u32 i = 0; i < part.n; i++)
         if (part.u.s[i] < '0' || part.u.s[i] > '9') return part;
-    return part.n ? chat_text_int(c, part, 10) : part;
+    return part.n ? chat_text_int(c, part) : part;
 }
 
 /* Parts of a path like "function.name" one after the other; `otherwise` for
@@ -12694,7 +12505,7 @@ static chat_val chat_path(
     return v;
 }
 
-static chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val by = chat_has(a, 1) ? chat_to_str(c, a->v[1]) : chat_str("", 0);
     chat_text t = {0};
@@ -12722,73 +12533,53 @@ static bool chat_order_less(const void *ctx, u32 a, u32 b) {
                    : chat_less(o->c, o->keys[a], o->keys[b], 0);
 }
 
-static chat_val chat_order_key(chat_ctx *c, chat_val v, bool cased) {
-    return !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
-}
-
-/* The key of each item; with a comma in the path (of sort) a tuple. */
-static chat_val *chat_order_keys(chat_ctx *c, chat_val in, chat_val path,
-    bool cased, chat_val otherwise, bool several) {
-    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys);
-    several = several && path.type == CHAT_STR
-        && chat_find(c, path, chat_strz(","), 0) != SIZE_MAX;
+/* The key of each item. */
+static chat_val *chat_order_keys(
+    chat_ctx *c, chat_val in, chat_val path, bool cased) {
+    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys), none = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
-        chat_list l = {0};
-        for (size_t at = 0, end; several && at <= path.n; at = end + 1) {
-            end = chat_find(c, path, chat_strz(","), at);
-            if (end == SIZE_MAX) end = path.n;
-            chat_push(c, &l, chat_order_key(c, chat_path(c, in.u.v[i],
-                chat_cut(path, at, end), otherwise), cased));
-        }
-        keys[i] = several ? chat_tuple_of(l) : chat_order_key(c,
-            chat_path(c, in.u.v[i], path, otherwise), cased);
+        chat_val v = chat_path(c, in.u.v[i], path, none);
+        keys[i] = !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
     }
     return keys;
 }
 
-/* The order of the items, or NULL. */
-static u32 *chat_sort(
-    chat_ctx *c, u32 n, chat_val *keys, bool down, bool lists) {
-    chat_order o = {c, keys, down, lists};
-    u32 *idx = chat_take(c, (2 * (size_t)n + 2) * sizeof *idx);
-    if (!keys || !idx || c->status) return NULL;
-    for (u32 i = 0; i < n; i++) idx[i] = i;
-    sort_u32(idx, idx + n, n, chat_order_less, &o);
-    return c->status ? NULL : idx;
-}
-
 static chat_val chat_sorted(
     chat_ctx *c, chat_val in, chat_val *keys, bool down, bool lists) {
+    chat_order o = {c, keys, down, lists};
     chat_list l = {0};
-    u32 *idx = chat_sort(c, in.n, keys, down, lists);
-    for (u32 i = 0; idx && i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
+    u32 *idx = chat_take(c, (2 * (size_t)in.n + 2) * sizeof *idx);
+    if (!keys || !idx || c->status) return chat_listed(l);
+    for (u32 i = 0; i < in.n; i++) idx[i] = i;
+    sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
+    for (u32 i = 0; i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
     return chat_listed(l);
 }
 
-static chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), none = {0};
-    chat_val *keys = chat_order_keys(c, in, a->v[3], chat_flag(a, 2, false),
-        none, true);
+CHAT_BUILTIN chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]), path = a->v[3];
+    if (path.type == CHAT_STR && memchr(path.u.s, ',', path.n))
+        return chat_refuse(c, "sort by several attributes");
+    chat_val *keys = chat_order_keys(c, in, path, chat_flag(a, 2, false));
     return chat_sorted(c, in, keys, chat_flag(a, 1, false), true);
 }
 
-static chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
     bool value = chat_has(a, 2) && chat_is(a->v[2], "value");
     if (chat_has(a, 2) && !value && !chat_is(a->v[2], "key"))
         return CHAT_RAISE(c, "dictsort by key or by value");
     if (a->v[0].type != CHAT_DICT)
         return CHAT_RAISE(c, "dictsort of %s", chat_type_name(a->v[0]));
-    chat_val in = chat_side(c, a->v[0], 2), none = {0};
+    chat_val in = chat_side(c, a->v[0], 2);
     chat_val *keys = chat_order_keys(c, in, chat_int(value),
-        chat_flag(a, 1, false), none, false);
+        chat_flag(a, 1, false));
     return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
 }
 
-static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), none = {0};
-    if (!in.n) return none;
-    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
-        none, false);
+CHAT_BUILTIN chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]);
+    if (!in.n) return (chat_val){0};
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
     u32 best = 0;
     for (u32 i = 1; keys && i < in.n && chat_work(c, 1); i++)
         if (a->how ? chat_less(c, keys[best], keys[i], 0)
@@ -12796,10 +12587,9 @@ static chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
     return in.u.v[best];
 }
 
-static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), none = {0};
-    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false),
-        none, false);
+CHAT_BUILTIN chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
+    chat_val in = chat_iter(c, a->v[0]);
+    chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
     chat_list l = {0}, seen = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
         if (!chat_is_key(c, keys[i])
@@ -12807,34 +12597,10 @@ static chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
         chat_push(c, &seen, keys[i]);
         chat_push(c, &l, in.u.v[i]);
     }
-    return chat_lazy(c, l);
+    return chat_generator(c, l.v, l.n);
 }
 
-/* Items whose keys are equal, sorted; each group is called as its first item
- * says it. */
-static chat_val chat_f_groupby(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), otherwise = a->v[2];
-    chat_val *keys = chat_order_keys(c, in, a->v[1], chat_flag(a, 3, false),
-        otherwise, false);
-    u32 *idx = chat_sort(c, in.n, keys, false, false);
-    chat_list l = {0};
-    for (u32 i = 0, from; idx && i < in.n && !c->status;) {
-        chat_list group = {0}, pair = {0};
-        for (from = i; i < in.n && chat_work(c, 1)
-                && chat_eq(c, keys[idx[from]], keys[idx[i]], 0); i++)
-            chat_push(c, &group, in.u.v[idx[i]]);
-        if (i == from) break;
-        chat_push(c, &pair, chat_path(c, in.u.v[idx[from]], a->v[1],
-            otherwise));
-        chat_push(c, &pair, chat_listed(group));
-        chat_val v = chat_tuple_of(pair);
-        v.flag = CHAT_GROUP;
-        chat_push(c, &l, v);
-    }
-    return chat_listed(l);
-}
-
-static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val sum = chat_has(a, 2) ? a->v[2] : chat_int(0);
     if (sum.type == CHAT_STR) return CHAT_RAISE(c, "sum of texts");
@@ -12843,44 +12609,10 @@ static chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
     return sum;
 }
 
-static chat_val chat_f_batch(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_iter(c, a->v[0]), by = a->v[1];
-    chat_list l = {0}, row = {0};
-    for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
-        if (chat_eq(c, chat_int(row.n), by, 0)) {
-            chat_push(c, &l, chat_listed(row));
-            row = (chat_list){0};
-        }
-        chat_push(c, &row, in.u.v[i]);
-    }
-    if (row.n && chat_given_arg(a, 2)
-        && chat_less(c, chat_int(row.n), by, 0)) {
-        i64 n = chat_num(c, a, 1, 0);
-        while (row.n < n && chat_work(c, 1)) chat_push(c, &row, a->v[2]);
-    }
-    if (row.n) chat_push(c, &l, chat_listed(row));
-    return chat_lazy(c, l);
-}
-
-static chat_val chat_f_slice(chat_ctx *c, const chat_args *a) {
-    chat_val in = chat_list_of(c, a->v[0]);
-    i64 n = chat_num(c, a, 1, 0), at = 0;
-    chat_list l = {0};
-    if (!n) CHAT_RAISE(c, "slices of nothing");
-    for (i64 i = 0; i < n && chat_work(c, 1); i++) {
-        i64 has = in.n / n + (i < in.n % n);
-        chat_list row = {0};
-        for (i64 k = 0; k < has; k++) chat_push(c, &row, in.u.v[at++]);
-        if (chat_given_arg(a, 2) && i >= in.n % n)
-            chat_push(c, &row, a->v[2]);
-        chat_push(c, &l, chat_listed(row));
-    }
-    return chat_lazy(c, l);
-}
-
-static chat_val chat_keyword(const chat_args *a, const char *name) {
+static chat_val chat_keyword(const chat_args *a, chat_val name) {
     for (u32 i = 0; i < a->n_kw; i++)
-        if (chat_is(a->kw[2 * i], name)) return a->kw[2 * i + 1];
+        if (a->kw[2 * i].type == CHAT_STR
+            && chat_same_text(a->kw[2 * i], name)) return a->kw[2 * i + 1];
     return (chat_val){.type = CHAT_UNSET};
 }
 
@@ -12905,10 +12637,10 @@ static chat_val chat_iter_any(chat_ctx *c, chat_val v) {
     return chat_iter(c, chat_true(v) ? v : (chat_val){0});
 }
 
-static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter_any(c, a->v[0]);
-    chat_val path = chat_keyword(a, "attribute");
-    chat_val otherwise = chat_keyword(a, "default");
+    chat_val path = chat_keyword(a, chat_strz("attribute"));
+    chat_val otherwise = chat_keyword(a, chat_strz("default"));
     bool attr = a->n < 2 && path.type != CHAT_UNSET;
     chat_list l = {0};
     if (chat_true(a->v[0]) && a->n < 2 && (!attr
@@ -12917,11 +12649,11 @@ static chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     for (u32 i = 0; i < in.n && chat_work(c, 1); i++)
         chat_push(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
             : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2));
-    return chat_lazy(c, l);
+    return chat_generator(c, l.v, l.n);
 }
 
 /* select (how & 1), reject and their attr forms (how & 2). */
-static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
     bool attr = a->how & 2, want = a->how & 1;
     chat_val in = chat_iter_any(c, a->v[0]), none = {0};
     u32 test = attr ? 2 : 1;
@@ -12935,10 +12667,10 @@ static chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
             test + 1);
         if (chat_true(v) == want) chat_push(c, &l, in.u.v[i]);
     }
-    return chat_lazy(c, l);
+    return chat_generator(c, l.v, l.n);
 }
 
-static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     chat_style st = {.json = true, .ascii = chat_flag(a, 1, false),
         .sort = chat_flag(a, 4, false), .indent = a->v[2],
         .comma = chat_strz(", "), .colon = chat_strz(": ")};
@@ -12959,17 +12691,7 @@ static chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     return chat_built(&t);
 }
 
-static chat_val chat_f_format(chat_ctx *c, const chat_args *a) {
-    chat_list l = {0};
-    if (a->n > 1 && a->n_kw)
-        return CHAT_RAISE(c, "format with values and with names");
-    for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
-    return chat_percent(c, chat_soft(c, a->v[0]), a->n_kw
-        ? (chat_val){.type = CHAT_DICT, .n = a->n_kw, .u.v = a->kw}
-        : chat_tuple_of(l));
-}
-
-static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], none = {0};
     if (!chat_wants_text(c, a->v[1])) return none;
     if (v.type == CHAT_DICT) v.n = 0;   /* attributes alone, no keys */
@@ -12979,166 +12701,12 @@ static chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     return r;
 }
 
-static void chat_put_percented(
-    chat_ctx *c, chat_text *t, chat_val v, bool query) {
-    chat_val s = chat_to_str(c, v);
-    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
-        u8 b = s.u.s[i];
-        bool plain = (b >= '0' && b <= '9') || (b >= 'A' && b <= 'Z')
-            || (b >= 'a' && b <= 'z') || (b && strchr("_.-~", b));
-        chat_val one = chat_cut(s, i, i + 1);
-        if (plain || (b == '/' && !query)) chat_puts(c, t, one);
-        else if (b == ' ' && query) chat_putz(c, t, "+");
-        else if (chat_work(c, 4)) chat_putf(c, t, "%%%02X", b);
-    }
-}
-
-static chat_val chat_f_urlencode(chat_ctx *c, const chat_args *a) {
-    chat_val v = a->v[0];
-    chat_text t = {0};
-    bool many = chat_is_seq(v) || v.type == CHAT_DICT || v.type == CHAT_RANGE
-        || v.type == CHAT_UNDEF;
-    if (!many) chat_put_percented(c, &t, v, false);
-    else v = v.type == CHAT_DICT ? chat_side(c, v, 2) : chat_iter(c, v);
-    for (u32 i = 0; many && i < v.n && chat_work(c, 1); i++) {
-        chat_val pair = chat_iter(c, v.u.v[i]);
-        if (pair.n != 2) return CHAT_RAISE(c, "urlencode wants pairs");
-        if (i) chat_putz(c, &t, "&");
-        chat_put_percented(c, &t, pair.u.v[0], true);
-        chat_putz(c, &t, "=");
-        chat_put_percented(c, &t, pair.u.v[1], true);
-    }
-    return chat_built(&t);
-}
-
 static chat_val chat_escaped(chat_ctx *c, chat_val v) {
     return v.type == CHAT_STR && v.flag & CHAT_MARKUP ? v
         : chat_escape(c, chat_to_str(c, v));
 }
 
-static chat_val chat_f_xmlattr(chat_ctx *c, const chat_args *a) {
-    chat_val d = a->v[0];
-    chat_text t = {0};
-    if (d.type != CHAT_DICT)
-        return CHAT_RAISE(c, "xmlattr of %s", chat_type_name(d));
-    for (u32 i = 0; i < d.n && chat_work(c, 1); i++) {
-        chat_val key = d.u.v[2 * i], v = d.u.v[2 * i + 1];
-        if (v.type <= CHAT_NONE) continue;
-        if (!chat_wants_text(c, key) || !chat_work(c, key.n >> 2)) break;
-        for (u32 k = 0; k < key.n; k++)
-            if (key.u.s[k] && strchr(" \t\n\r\f\v/>=", key.u.s[k]))
-                return CHAT_RAISE(c, "a bad character in an attribute's name");
-        if (t.n || chat_flag(a, 1, true)) chat_putz(c, &t, " ");
-        chat_puts(c, &t, chat_escaped(c, key));
-        chat_putz(c, &t, "=\"");
-        chat_puts(c, &t, chat_escaped(c, v));
-        chat_putz(c, &t, "\"");
-    }
-    return chat_built(&t);
-}
-
-static chat_val chat_f_filesizeformat(chat_ctx *c, const chat_args *a) {
-    static const char *const units[] = {"1e6", "1e9", "1e12", "1e15", "1e18",
-        "1e21", "1e24", "1e27"};
-    bool binary = chat_flag(a, 1, false);
-    f64 base = binary ? 1024 : 1000, unit = base * base;
-    chat_val v = chat_f_float(c, &(chat_args){(chat_val[]){a->v[0],
-        {.type = CHAT_NONE}}, 2, NULL, 0, 0});
-    chat_text t = {0};
-    chat_spec f = {.precision = 1, .kind = 'f'};
-    if (v.type != CHAT_FLOAT)
-        return CHAT_RAISE(c, "filesizeformat of %s", chat_type_name(a->v[0]));
-    if (!(v.u.f < 1) && !(v.u.f > 1)) {
-        if (v.u.f == v.u.f) return chat_strz("1 Byte");
-    } else if (v.u.f < base) {
-        chat_print(c, &t, chat_whole(c, v.u.f), 0);
-        chat_putz(c, &t, " Bytes");
-        return chat_built(&t);
-    }
-    u32 i = 0;
-    for (; i < 7 && !(v.u.f < unit); i++)
-        unit = binary ? unit * 1024 : strtod(units[i + 1], NULL);
-    chat_put_real(c, &t, base * v.u.f / unit, &f);
-    chat_putf(c, &t, " %c%sB", "kMGTPEZY"[i] - (binary && !i ? 32 : 0),
-        binary ? "i" : "");
-    return chat_built(&t);
-}
-
-static chat_val chat_f_wordcount(chat_ctx *c, const chat_args *a) {
-    chat_val s = chat_soft(c, a->v[0]);
-    i64 n = 0;
-    bool inside = false;
-    if (!chat_work(c, s.n >> 2)) return (chat_val){0};
-    for (u32 i = 0, cp; i < s.n;) {
-        i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        txt_class k = txt_class_of(cp);
-        bool word = cp == '_' || k == TXT_UPPER || k == TXT_LOWER
-            || k == TXT_LETTER || k == TXT_NUMBER;
-        n += word && !inside;
-        inside = word;
-    }
-    return chat_int(n);
-}
-
-/* s, if it is no longer than `length` and `leeway`; else its beginning. */
-static chat_val chat_f_truncate(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0], end = chat_has(a, 3) ? a->v[3] : chat_strz("...");
-    i64 length = chat_num(c, a, 1, 255);
-    i64 leeway = chat_given_arg(a, 4) ? chat_num(c, a, 4, 5) : 5;
-    chat_val has = chat_length(c, s), tail = chat_length(c, end);
-    if (c->status) return s;
-    if (length < tail.u.i || leeway < 0)
-        return CHAT_RAISE(c, "truncate to less than the end it gets");
-    if (has.u.i <= length + leeway) return s;
-    if (!chat_wants_text(c, s) || !chat_wants_text(c, end)) return s;
-    s = chat_cut(s, 0, chat_offset(s, (size_t)(length - tail.u.i)));
-    size_t space = s.n;
-    while (space && s.u.s[space - 1] != ' ') space--;
-    if (!chat_flag(a, 2, false) && space) s = chat_cut(s, 0, space - 1);
-    return chat_add_text(c, s, end);
-}
-
-/* Without tags and comments, with one space for white space. The names of
- * characters (&nbsp;) are 2,231: what may have one is refused. */
-static chat_val chat_f_striptags(chat_ctx *c, const chat_args *a) {
-    chat_val s = chat_to_str(c, a->v[0]), none = {0};
-    chat_text t = {0}, r = {0};
-    size_t at = 0, from;
-    while (chat_work(c, 1)) {
-        from = chat_find(c, s, chat_strz("<"), at);
-        if (from == SIZE_MAX) break;
-        bool comment = s.n - from >= 4 && !memcmp(s.u.s + from, "<!--", 4);
-        size_t end = comment ? chat_find(c, s, chat_strz("-->"), from + 4)
-            : chat_find(c, s, chat_strz(">"), from);
-        if (end == SIZE_MAX) break;
-        chat_puts(c, &t, chat_cut(s, at, from));
-        at = end + (comment ? 3 : 1);
-    }
-    chat_puts(c, &t, chat_cut(s, at, s.n));
-    s = chat_built(&t);
-    for (u32 i = 0; i + 1 < s.n; i++) {
-        u8 b = s.u.s[i + 1];
-        if (s.u.s[i] == '&' && b && !strchr("\t\n\f <&;", b))
-            return chat_refuse(c, "striptags");
-    }
-    for (bool gap = false; s.n && chat_work(c, 1);) {
-        chat_val rest = chat_strip(s, none, true, false);
-        gap = rest.n < s.n;
-        if (gap && r.n && rest.n) chat_putz(c, &r, " ");
-        size_t n = 0;
-        u32 cp;
-        for (u32 k; n < rest.n; n += k) {
-            k = chat_next(rest.u.s + n, rest.u.s + rest.n, &cp);
-            if (chat_is_space(cp)) break;
-        }
-        chat_puts(c, &r, chat_cut(rest, 0, n));
-        s = chat_cut(rest, n, rest.n);
-    }
-    return chat_built(&r);
-}
-
 CHAT_FN(f_case, chat_case(c, chat_soft(c, v), (char)a->how))
-CHAT_FN(f_center, chat_center(c, chat_soft(c, v), chat_num(c, a, 1, 80), ' '))
 CHAT_FN(f_default, v.type == CHAT_UNDEF || (chat_flag(a, 2, false)
     && !chat_true(v)) ? chat_has(a, 1) ? a->v[1] : chat_str("", 0) : v)
 CHAT_FN(f_escape, chat_escaped(c, v))
@@ -13148,246 +12716,59 @@ CHAT_FN(f_list, chat_list_of(c, v))
 CHAT_FN(f_safe, chat_mark_safe(chat_soft(c, v)))
 CHAT_FN(f_string, chat_soft(c, v))
 
-/* ---- str.format ---- */
-
-/* What one call of format works on. */
-typedef struct chat_formatter {
-    const chat_val *v;      /* given by number */
-    u32 n;
-    chat_list named;        /* name, value */
-    u32 next;               /* of {} */
-    u8 counts;              /* 1: {}, 2: {0} */
-    bool markup;
-} chat_formatter;
-
-/* Reads [[fill]align][sign][#][0][width][,][.precision][kind] of all of s. */
-static chat_spec chat_read_spec(chat_ctx *c, chat_val s) {
-    chat_spec f = {.fill = ' ', .precision = -1};
-    const u8 *p = s.u.s, *end = p + s.n;
-    u32 cp = 0, k = s.n ? chat_next(p, end, &cp) : 0;
-    if (k < s.n && p[k] && strchr("<>=^", p[k])) {
-        f.fill = cp, f.align = p[k], p += k + 1;
-    } else if (s.n && *p && strchr("<>=^", *p)) {
-        f.align = *p++;
-    }
-    bool filled = f.align && p > s.u.s + 1;
-    if (p < end && *p && strchr("+- ", *p)) f.sign = *p++;
-    f.zero = f.sign == 0;
-    if (f.sign == '-') f.sign = 0;
-    bool signed_ = f.zero == 0;
-    if (p < end && *p == '#') f.alt = true, p++;
-    f.zero = !filled && p < end && *p == '0';
-    if (f.zero) f.fill = '0', f.align = f.align ? f.align : '=', p++;
-    p = chat_read_width(c, p, end, &f.width);
-    if (p < end && (*p == ',' || *p == '_')) f.comma = *p++;
-    if (p < end && *p == '.') {
-        if (!chat_is_digit(p + 1, end)) CHAT_RAISE(c, "a format is not whole");
-        p = chat_read_width(c, p + 1, end, &f.precision);
-    }
-    if (p < end) f.kind = *p++;
-    if (p < end) CHAT_RAISE(c, "a format with more than a kind");
-    if (signed_ && !f.sign) f.sign = '-';
-    return f;
-}
-
-static void chat_format_text(
-    chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
-    if (f.zero && f.align == '=') f.align = '<';
-    if (!f.align) f.align = '<';
-    if (f.sign || f.alt || f.comma || f.align == '='
-        || (f.kind && f.kind != 's')) {
-        CHAT_RAISE(c, "a format of numbers for a text");
-        return;
-    }
-    if (f.precision >= 0)
-        v = chat_cut(v, 0, chat_offset(v, (size_t)f.precision));
-    chat_put_padded(c, t, v, 0, &f);
-}
-
-static void chat_format_number(
-    chat_ctx *c, chat_text *t, chat_val v, chat_spec f) {
-    chat_text s = {0};
-    u32 head = 0;
-    bool real = f.kind && strchr("eEfFgG%", f.kind);
-    bool whole = f.kind && strchr("dxXob", f.kind);
-    bool is_int = v.type != CHAT_FLOAT;
-    bool ok = f.kind == 'c' ? is_int && !f.sign && !f.alt && !f.comma
-            && f.precision < 0
-        : real || (is_int ? (whole || !f.kind) && f.precision < 0
-            && (f.comma != ',' || !whole || f.kind == 'd')
-        : !f.kind && f.precision < 0 && !f.alt && !f.comma);
-    if (!f.align) f.align = '>';
-    if (!ok || (f.comma && f.align == '=' && f.width)) {
-        chat_refuse(c, "this format of a number");
-        return;
-    }
-    if (f.sign == '-') f.sign = 0;
-    if (f.kind == 'c') {
-        if (v.type == CHAT_BIG) CHAT_RAISE(c, "no character");
-        else chat_put_char(c, &s, v.u.i);
-        if (f.align == '=') f.align = '<';
-    } else if (real) {
-        head = chat_put_real(c, &s, chat_real(c, v), &f);
-    } else if (is_int) {
-        head = chat_put_integer(c, &s, v, &f);
-    } else {
-        chat_text x = {0};
-        chat_put_float(c, &x, v.u.f);
-        head = chat_put_head(c, &s, x.n && x.p[0] == '-', &f, 0);
-        chat_puts(c, &s, chat_cut(chat_built(&x), x.n && x.p[0] == '-', x.n));
-    }
-    chat_put_padded(c, t, chat_built(&s), head, &f);
-}
-
-/* format(v, spec), escaped for markup. */
-static void chat_format_value(chat_ctx *c, chat_text *t, chat_val v,
-    chat_val spec, bool markup) {
-    chat_text own = {0}, *to = markup ? &own : t;
-    if (v.type == CHAT_STR && v.flag & CHAT_MARKUP && markup) {
-        if (spec.n) CHAT_RAISE(c, "a format for markup");
-        chat_puts(c, t, v);
-        return;
-    }
-    chat_spec f = chat_read_spec(c, spec);
-    if (c->status) return;
-    if (v.type == CHAT_STR) chat_format_text(c, to, v, f);
-    else if (!spec.n) chat_print(c, to, v, 0);
-    else if (chat_is_numeric(v)) chat_format_number(c, to, v, f);
-    else CHAT_RAISE(c, "%s takes no format", chat_type_name(v));
-    if (markup) chat_puts(c, t, chat_escape(c, chat_built(&own)));
-}
-
-/* The value of the first part of a field. */
-static chat_val chat_format_first(
-    chat_ctx *c, chat_formatter *f, chat_val name, bool alone) {
-    chat_val key = chat_path_key(c, name);
-    u8 counts = alone && !name.n ? 1 : alone && key.type == CHAT_INT ? 2 : 0;
-    if (counts && f->counts && f->counts != counts)
-        return CHAT_RAISE(c, "a format with {} and with {0}");
-    if (counts) f->counts = counts;
-    if (counts == 1) key = chat_int(f->next++);
-    if (key.type == CHAT_INT && key.u.i < f->n) return f->v[key.u.i];
-    chat_val *at = key.type == CHAT_STR ? chat_get(c, f->named.v,
-        f->named.n / 2, key) : NULL;
-    return at ? *at : CHAT_RAISE(c, "format has no value for a field");
-}
-
-/* name.attribute[item] */
-static chat_val chat_format_field(
-    chat_ctx *c, chat_formatter *f, chat_val field) {
-    const u8 *p = field.u.s, *end = p + field.n, *from = p;
-    while (p < end && *p != '.' && *p != '[') p++;
-    chat_val v = chat_format_first(c, f, chat_cut(field, 0,
-        (size_t)(p - from)), p == end);
-    while (p < end && !c->status) {
-        bool item = *p++ == '[';
-        const u8 *key = p;
-        while (p < end && (item ? *p != ']' : *p != '.' && *p != '[')) p++;
-        chat_val name = chat_cut(field, (size_t)(key - from),
-            (size_t)(p - from));
-        if (!name.n || (item && p == end))
-            return CHAT_RAISE(c, "a field is not whole");
-        v = item ? chat_item(c, v, chat_path_key(c, name))
-            : chat_attr_of(c, v, name, NULL);
-        p += item;
-        if (item && p < end && *p != '.' && *p != '[')
-            return CHAT_RAISE(c, "a field goes on behind ]");
-    }
-    return v;
-}
-
-/* Where the field that begins at i ends, and its : or ! on the way. */
-static size_t chat_field_end(chat_val s, size_t i, size_t *mark) {
-    u32 open = 1;
-    bool item = false;
-    for (*mark = 0; i < s.n; i++) {
-        u8 b = s.u.s[i];
-        if (!*mark && b == '[') item = true;
-        if (!*mark && b == ']') item = false;
-        if (!*mark && !item && (b == ':' || b == '!')) *mark = i;
-        if (!*mark && b == '{') return SIZE_MAX;
-        if (!*mark && item) continue;
-        open += b == '{';
-        if (b == '}' && !--open) return i;
-    }
-    return SIZE_MAX;
-}
-
-static void chat_format_into(chat_ctx *c, chat_text *t, chat_val s,
-    chat_formatter *f, u32 depth) {
-    if (depth > 2) CHAT_RAISE(c, "a format in a format in a format");
-    for (size_t i = 0; i < s.n && chat_work(c, 1); i++) {
-        u8 b = s.u.s[i], how = 0;
-        size_t mark, end;
-        if ((b != '{' && b != '}') || (i + 1 < s.n && s.u.s[i + 1] == b)) {
-            chat_puts(c, t, chat_cut(s, i, i + 1));
-            i += b == '{' || b == '}';
-            continue;
-        }
-        end = b == '{' ? chat_field_end(s, i + 1, &mark) : SIZE_MAX;
-        if (end == SIZE_MAX) { CHAT_RAISE(c, "a lonely brace"); return; }
-        chat_val v = chat_format_field(c, f, chat_cut(s, i + 1,
-            mark ? mark : end));
-        if (mark && s.u.s[mark] == '!') {
-            how = mark + 1 < end ? s.u.s[mark + 1] : 0;
-            mark = mark + 2 < end ? mark + 2 : 0;
-            if (!how || !strchr("sra", how) || (mark && s.u.s[mark] != ':'))
-                CHAT_RAISE(c, "a format with a conversion that is none");
-        }
-        chat_text spec = {0}, said = {0};
-        chat_style st = chat_repr(how == 'a');
-        if (how && how != 's') chat_put_value(c, &said, v, &st, 1);
-        if (how) v = how == 's' ? chat_to_str(c, v) : chat_built(&said);
-        if (mark) chat_format_into(c, &spec, chat_cut(s, mark + 1, end), f,
-            depth + 1);
-        chat_format_value(c, t, v, chat_built(&spec), f->markup && depth == 1);
-        i = end;
-    }
-}
-
-static chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
-    chat_text t = {0};
-    chat_formatter f = {.v = a->v + 1, .n = a->n - 1,
-        .named = {a->kw, 2 * a->n_kw, 0},
-        .markup = a->v[0].flag & CHAT_MARKUP};
-    chat_format_into(c, &t, a->v[0], &f, 1);
-    chat_val v = chat_built(&t);
-    v.flag = a->v[0].flag;
-    return v;
-}
-
-static chat_val chat_m_format_map(chat_ctx *c, const chat_args *a) {
-    chat_val d = a->v[1];
-    return chat_m_format(c, &(chat_args){a->v, 1,
-        (chat_val *)(uintptr_t)d.u.v, d.type == CHAT_DICT ? d.n : 0, 0});
-}
-
 /* ---- methods of texts and lists ---- */
 
-/* [from, to) in bytes for the characters that arguments i and i + 1 name;
- * false when there is no such place. */
-static bool chat_bounds(chat_ctx *c, const chat_args *a, u32 i, size_t *from,
-    size_t *to) {
+/* The value of {}, {0} or {name}. *next counts the {}; -1: one had a number. */
+static chat_val chat_format_field(
+    chat_ctx *c, const chat_args *a, chat_val name, i64 *next) {
+    for (u32 i = 0; i < name.n; i++)
+        if (name.u.s[i] && strchr(".[:!{", name.u.s[i]))
+            return chat_refuse(c, "format with this field");
+    chat_val key = name.n ? chat_path_key(c, name) : chat_int(*next);
+    if (key.type == CHAT_STR) {
+        chat_val v = chat_keyword(a, key);
+        if (v.type != CHAT_UNSET) return v;
+    } else if (name.n ? *next > 0 : *next < 0) {
+        return CHAT_RAISE(c, "a format with {} and with {0}");
+    } else {
+        *next = name.n ? -1 : *next + 1;
+        if (key.type == CHAT_INT && key.u.i < a->n - 1)
+            return a->v[1 + key.u.i];
+    }
+    return CHAT_RAISE(c, "format has no value for a field");
+}
+
+CHAT_BUILTIN chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
-    i64 at[2] = {0, CHAT_TEXT};
-    if (!chat_has(a, i) && !chat_has(a, i + 1)) {
-        *from = 0, *to = s.n;
-        return true;
+    chat_text t = {0};
+    i64 next = 0;
+    for (size_t i = 0, end; i < s.n && chat_work(c, 1); i = end) {
+        u8 b = s.u.s[i];
+        end = i + 1;
+        if (b != '{' && b != '}') {
+            while (end < s.n && s.u.s[end] != '{' && s.u.s[end] != '}') end++;
+            chat_puts(c, &t, chat_cut(s, i, end));
+        } else if (end < s.n && s.u.s[end] == b) {
+            chat_puts(c, &t, chat_cut(s, i, end++));
+        } else {
+            end = b == '{' ? chat_find(c, s, chat_strz("}"), i) : SIZE_MAX;
+            if (end++ == SIZE_MAX) return CHAT_RAISE(c, "a lonely brace");
+            chat_val v = chat_format_field(c, a, chat_cut(s, i + 1, end - 1),
+                &next);
+            if (s.flag & CHAT_MARKUP) v = chat_escaped(c, v);
+            chat_print(c, &t, v, 0);
+        }
     }
-    if (!chat_work(c, s.n >> 3)) return false;
-    i64 n = (i64)chat_count(s);
-    for (u32 k = 0; k < 2; k++) {
-        chat_val v = a->v[i + k];
-        if (v.type == CHAT_BIG)
-            at[k] = v.u.s[0] == '-' ? -CHAT_TEXT : CHAT_TEXT;
-        else if (chat_given_arg(a, i + k)) at[k] = chat_clamp(
-            chat_num(c, a, i + k, 0), -CHAT_TEXT, CHAT_TEXT);
-        if (at[k] < 0) at[k] = at[k] + n < 0 ? 0 : at[k] + n;
-    }
-    if (at[1] > n) at[1] = n;
-    *from = chat_offset(s, (size_t)at[0]);
-    *to = chat_offset(s, (size_t)at[1]);
-    return at[0] <= at[1] && !c->status;
+    chat_val v = chat_built(&t);
+    v.flag = s.flag;
+    return v;
+}
+
+/* Python's start and end of a search. */
+static bool chat_no_bounds(chat_ctx *c, const chat_args *a, u32 i) {
+    if (!chat_given_arg(a, i) && !chat_given_arg(a, i + 1)) return true;
+    chat_refuse(c, "start or end of a search");
+    return false;
 }
 
 /* The last place of `what`, or SIZE_MAX. */
@@ -13404,30 +12785,24 @@ static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
 
 /* The number of the character where v[1] is found first or, how & 1, last; -1
  * or, how & 2, an error when it is not. */
-static chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
-    bool last = a->how & 1, must = a->how & 2;
-    chat_val s = a->v[0];
-    size_t from, to, at = SIZE_MAX;
-    if (!chat_wants_text(c, a->v[1])) return s;
-    if (chat_bounds(c, a, 2, &from, &to)) {
-        chat_val in = chat_cut(s, from, to);
-        at = last ? chat_find_last(c, in, a->v[1])
-            : chat_find(c, in, a->v[1], 0);
-    }
-    if (at == SIZE_MAX && must) return CHAT_RAISE(c, "index: not found");
-    return chat_int(at == SIZE_MAX || !chat_work(c, (from + at) >> 3) ? -1
-        : (i64)chat_count(chat_cut(s, 0, from + at)));
+CHAT_BUILTIN chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
+    chat_val s = a->v[0], what = a->v[1];
+    if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
+    size_t at = a->how & 1 ? chat_find_last(c, s, what)
+        : chat_find(c, s, what, 0);
+    if (at == SIZE_MAX && a->how & 2)
+        return CHAT_RAISE(c, "index: not found");
+    return chat_int(at == SIZE_MAX || !chat_work(c, at >> 3) ? -1
+        : (i64)chat_count(chat_cut(s, 0, at)));
 }
 
-static chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
-    size_t from, to;
-    if (!chat_wants_text(c, a->v[1]) || !chat_bounds(c, a, 2, &from, &to))
-        return chat_int(0);
-    chat_val s = chat_cut(a->v[0], from, to);
-    if (!a->v[1].n) return chat_int(chat_chars(c, s) + 1);
-    for (size_t at = 0; chat_work(c, 1); at += a->v[1].n, n++) {
-        at = chat_find(c, s, a->v[1], at);
+    chat_val s = a->v[0], what = a->v[1];
+    if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
+    if (!what.n) return chat_int(chat_chars(c, s) + 1);
+    for (size_t at = 0; chat_work(c, 1); at += what.n, n++) {
+        at = chat_find(c, s, what, at);
         if (at == SIZE_MAX) break;
     }
     return chat_int(n);
@@ -13440,13 +12815,11 @@ static bool chat_begins(
 }
 
 /* how: 1 for the end */
-static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     chat_val with = a->v[1], s = a->v[0];
     bool tuple = with.type == CHAT_TUPLE, yes = false;
-    size_t from, to;
     if (!tuple && !chat_wants_text(c, with)) return s;
-    if (!chat_bounds(c, a, 2, &from, &to)) return chat_bool(false);
-    s = chat_cut(s, from, to);
+    if (!chat_no_bounds(c, a, 2)) return s;
     for (u32 i = 0; i < (tuple ? with.n : 1) && !yes && chat_work(c, 1); i++) {
         chat_val x = tuple ? with.u.v[i] : with;
         yes = chat_wants_text(c, x) && chat_begins(c, s, x, a->how);
@@ -13454,14 +12827,14 @@ static chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     return chat_bool(yes);
 }
 
-static chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
     bool end = a->how;
     chat_val s = a->v[0], with = a->v[1];
     if (!chat_wants_text(c, with) || !chat_begins(c, s, with, end)) return s;
     return chat_cut(s, end ? 0 : with.n, end ? s.n - with.n : s.n);
 }
 
-static chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[1]), by = a->v[0];
     bool markup = by.flag & CHAT_MARKUP;
     chat_text t = {0};
@@ -13507,7 +12880,7 @@ static chat_val chat_split_one(
     return right ? chat_cut(whole, at + n, whole.n) : chat_cut(whole, 0, at);
 }
 
-static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     bool right = a->how;
     chat_val s = a->v[0], by = a->v[1], none = {0};
     i64 max = chat_num(c, a, 2, -1);
@@ -13534,95 +12907,36 @@ static chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     return right ? chat_slice(c, v, none, none, chat_int(-1)) : v;
 }
 
-static chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
     bool last = a->how;
     chat_val s = a->v[0], by = a->v[1];
-    chat_val part[3] = {s, chat_cut(s, 0, 0), chat_cut(s, 0, 0)};
     chat_list l = {0};
     if (!chat_wants_text(c, by) || !by.n)
         return CHAT_RAISE(c, "partition wants a text of one character or more");
     size_t at = last ? chat_find_last(c, s, by) : chat_find(c, s, by, 0);
-    if (at != SIZE_MAX) {
-        part[0] = chat_cut(s, 0, at);
-        part[1] = chat_cut(s, at, at + by.n);
-        part[2] = chat_cut(s, at + by.n, s.n);
-    } else if (last) {
-        part[2] = s;
-        part[0] = part[1];
-    }
-    for (u32 i = 0; i < 3; i++) chat_push(c, &l, part[i]);
+    size_t end = at == SIZE_MAX ? 0 : at + by.n;
+    if (at == SIZE_MAX) at = last ? 0 : (end = s.n);
+    chat_push(c, &l, chat_cut(s, 0, at));
+    chat_push(c, &l, chat_cut(s, at, end));
+    chat_push(c, &l, chat_cut(s, end, s.n));
     return chat_tuple_of(l);
 }
 
-/* how: < ljust, > rjust, ^ center, 0 zfill */
-static chat_val chat_m_pad(chat_ctx *c, const chat_args *a) {
-    u8 side = (u8)a->how;
-    chat_val s = a->v[0];
-    i64 width = chat_num(c, a, 1, 0);
-    u32 fill = ' ';
-    if (chat_has(a, 2) && chat_wants_text(c, a->v[2])) {
-        if (chat_chars(c, a->v[2]) != 1)
-            return CHAT_RAISE(c, "to fill, one character");
-        chat_next(a->v[2].u.s, a->v[2].u.s + a->v[2].n, &fill);
-    }
-    bool esc = s.flag & CHAT_MARKUP && fill < 128 && strchr("&<>'\"", (int)fill)
-        && chat_has(a, 2) && !(a->v[2].flag & CHAT_MARKUP);
-    if (esc) return CHAT_RAISE(c, "to fill, one character");
-    if (side == '^') return chat_center(c, s, width, fill);
-    i64 pad = width - chat_chars(c, s);
-    chat_text t = {0};
-    if (pad <= 0) return s;
-    bool zero = side == '0' && s.n && (s.u.s[0] == '-' || s.u.s[0] == '+');
-    chat_put_filled(c, &t, s, zero, side == '0' ? '0' : fill,
-        side == '<' ? 0 : pad, side == '<' ? pad : 0);
-    chat_val v = chat_built(&t);
-    v.flag = s.flag;
-    return v;
-}
-
-static chat_val chat_m_expandtabs(chat_ctx *c, const chat_args *a) {
-    chat_val s = a->v[0];
-    i64 size = chat_num(c, a, 1, 8), column = 0;
-    chat_text t = {0};
-    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
-        u8 b = s.u.s[i];
-        i64 n = size > 0 ? size - column % size : 0;
-        if (b == '\t') chat_fill(c, &t, ' ', n);
-        else chat_puts(c, &t, chat_cut(s, i, i + 1));
-        column = b == '\t' ? column + n : b == '\n' || b == '\r' ? 0
-            : column + ((b & 0xc0) != 0x80);
-    }
-    chat_val v = chat_built(&t);
-    v.flag = s.flag;
-    return v;
-}
-
-/* Whether a character is of a kind: d decimal, D digit, N numeric, a letter,
- * n a letter or numeric, s space, p printable, A of ASCII. */
+/* Whether a character is of a kind: d digit, a letter, n letter or number, s
+ * space. */
 static bool chat_is_kind(chat_ctx *c, u32 cp, char kind) {
     txt_class k = txt_class_of(cp);
     bool letter = k == TXT_LETTER || k == TXT_UPPER || k == TXT_LOWER;
-    switch (kind) {
-    case 'd': return k == TXT_NUMBER && chat_digit(cp) >= 0;
-    case 'D': return k == TXT_NUMBER && (chat_digit(cp) >= 0
-        || chat_in_runs(CHAT_DIGITS, 0, CHAT_N_DIGITS, cp));
-    case 'N':
-        if (k == TXT_LETTER && cp >= 0x3400 && (cp < 0xa000 || cp >= 0x20000
-                || (cp >= 0xf900 && cp < 0xfb00)))
-            chat_refuse(c, "isnumeric of a Chinese character");
-        return k == TXT_NUMBER;
-    case 'a': return letter;
-    case 'n': return letter || k == TXT_NUMBER;
-    case 's': return chat_is_space(cp);
-    case 'p': return cp == ' ' || chat_prints(cp);
-    default: return cp < 0x80;
-    }
+    if (kind == 's') return chat_is_space(cp);
+    if (kind != 'd') return letter || (kind == 'n' && k == TXT_NUMBER);
+    if (k == TXT_NUMBER && cp >= 0x80) chat_refuse(c, "a digit beyond ASCII");
+    return cp - '0' < 10;
 }
 
-static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
     char kind = (char)a->how;
-    bool all = s.n || kind == 'p' || kind == 'A';
+    bool all = s.n;
     if (!chat_work(c, s.n >> 2)) return s;
     for (u32 i = 0, cp; i < s.n && all && !c->status;) {
         i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
@@ -13631,59 +12945,54 @@ static chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
     return chat_bool(all);
 }
 
-/* isupper, islower, istitle */
-static chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
+/* isupper, islower */
+CHAT_BUILTIN chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]);
-    chat_cased want = (chat_cased)a->how;
-    bool some = false, inside = false;
+    bool some = false;
     if (!chat_work(c, s.n >> 1)) return s;
-    for (u32 i = 0, cp; i < s.n; inside = inside && want == CHAT_TITLE) {
+    for (u32 i = 0, cp; i < s.n && !c->status;) {
         i += chat_next(s.u.s + i, s.u.s + s.n, &cp);
-        chat_cased k = chat_case_of(cp);
-        bool up = k == CHAT_UP || k == CHAT_TITLE;
-        if (want == CHAT_TITLE ? (up && inside) || (k == CHAT_LOW && !inside)
-            : k && k != want) return chat_bool(false);
-        some |= k != CHAT_UNCASED;
-        inside = k != CHAT_UNCASED;
+        txt_class k = chat_case_of(c, cp);
+        if (k && k != (txt_class)a->how) return chat_bool(false);
+        some |= k != 0;
     }
     return chat_bool(some);
 }
 
-static chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
     return chat_lines_of(c, a->v[0], chat_num(c, a, 1, 0) != 0);
 }
 
-static chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
-    i64 n = v.n, from = chat_clamp(chat_index(chat_num(c, a, 2, 0), n), 0, n);
-    i64 to = chat_clamp(chat_index(chat_num(c, a, 3, n), n), 0, n);
-    for (; from < to && chat_work(c, 1); from++)
-        if (chat_eq(c, v.u.v[from], a->v[1], 0)) return chat_int(from);
+    if (!chat_no_bounds(c, a, 2)) return v;
+    for (u32 i = 0; i < v.n && chat_work(c, 1); i++)
+        if (chat_eq(c, v.u.v[i], a->v[1], 0)) return chat_int(i);
     return CHAT_RAISE(c, "index: not found");
 }
 
-static chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
     for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
         n += chat_eq(c, a->v[0].u.v[i], a->v[1], 0);
     return chat_int(n);
 }
 
-static chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
     u32 n = a->n - 1;
     if (!n) return CHAT_RAISE(c, "cycle of nothing");
     return a->v[1 + (a->v[0].u.loop->i - 1) % n];
 }
 
 /* The arguments of a function as a tuple. */
-static chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
     chat_list l = {0};
     for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
     if (a->n_kw) CHAT_RAISE(c, "no parameter of that name");
     return chat_tuple_of(l);
 }
 
-static chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
     chat_val now = chat_given_all(c, a), *was = &a->v[0].u.loop->changed;
     bool same = was->type == CHAT_TUPLE && chat_eq(c, *was, now, 0);
     *was = now;
@@ -13730,13 +13039,13 @@ CHAT_FN(t_sameas, chat_bool(chat_same(c, v, a->v[1])))
 
 /* ---- global functions ---- */
 
-static chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[1]);
     return CHAT_RAISE(c, "the template refuses: %.*s", chat_clip(s, 400),
         (const char *)s.u.s);
 }
 
-static chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
+CHAT_BUILTIN chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
     bool two = chat_has(a, 2);
     i64 from = two ? chat_num(c, a, 1, 0) : 0;
     i64 to = chat_num(c, a, two ? 2 : 1, 0);
@@ -13772,73 +13081,15 @@ static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     return l;
 }
 
-static chat_val chat_space_of(chat_ctx *c, chat_list pairs, u8 flag) {
+static chat_val chat_space_of(chat_ctx *c, chat_list pairs) {
     chat_space *s = chat_take(c, sizeof *s);
     if (!s) return (chat_val){0};
     s->pairs = pairs;
-    return (chat_val){.type = CHAT_SPACE, .flag = flag, .u.space = s};
-}
-
-/* Sets an attribute that is there. */
-static void chat_put_attr(
-    chat_ctx *c, chat_val object, const char *name, chat_val v) {
-    chat_set(c, &object.u.space->pairs, chat_strz(name), v);
-}
-
-static chat_val chat_attr_now(
-    chat_ctx *c, chat_val object, const char *name) {
-    return chat_getz(c, (chat_val){.type = CHAT_DICT,
-        .n = object.u.space->pairs.n / 2, .u.v = object.u.space->pairs.v},
-        name);
-}
-
-/* The cycler's place becomes `to`; what was there. */
-static chat_val chat_turn_to(chat_ctx *c, chat_val cycler, bool by) {
-    chat_val items = chat_attr_now(c, cycler, "items");
-    chat_val was = chat_attr_now(c, cycler, "current");
-    i64 at = by ? (chat_attr_now(c, cycler, "pos").u.i + 1) % items.n : 0;
-    if (c->status) return was;
-    chat_put_attr(c, cycler, "pos", chat_int(at));
-    chat_put_attr(c, cycler, "current", items.u.v[at]);
-    return by ? was : chat_none();
-}
-
-CHAT_FN(o_next, chat_turn_to(c, v, a->how))
-
-static chat_val chat_g_cycler(chat_ctx *c, const chat_args *a) {
-    chat_val items = chat_given_all(c, a), o;
-    chat_list l = {0};
-    if (!items.n || c->status) return CHAT_RAISE(c, "cycler of nothing");
-    o = chat_space_of(c, l, CHAT_CYCLER);
-    if (c->status) return o;
-    chat_put_attr(c, o, "items", items);
-    chat_put_attr(c, o, "pos", chat_int(0));
-    chat_put_attr(c, o, "current", items.u.v[0]);
-    chat_put_attr(c, o, "next",
-        chat_method(c, o, c->below->find(CHAT_IS_OBJECT, chat_strz("next"))));
-    chat_put_attr(c, o, "reset",
-        chat_method(c, o, c->below->find(CHAT_IS_OBJECT,
-            chat_strz("reset"))));
-    return o;
-}
-
-static chat_val chat_o_joiner(chat_ctx *c, const chat_args *a) {
-    chat_val used = chat_attr_now(c, a->v[0], "used");
-    chat_put_attr(c, a->v[0], "used", chat_bool(true));
-    return used.u.i ? chat_attr_now(c, a->v[0], "sep") : chat_strz("");
-}
-
-static chat_val chat_g_joiner(chat_ctx *c, const chat_args *a) {
-    chat_val o = chat_space_of(c, (chat_list){0}, CHAT_CYCLER);
-    if (c->status) return o;
-    chat_put_attr(c, o, "sep", chat_has(a, 1) ? a->v[1] : chat_strz(", "));
-    chat_put_attr(c, o, "used", chat_bool(false));
-    return chat_method(c, o,
-        c->below->find(CHAT_IS_OBJECT, chat_strz("joiner")));
+    return (chat_val){.type = CHAT_SPACE, .u.space = s};
 }
 
 CHAT_FN(g_dict, chat_dict(chat_gather(c, a, false)))
-CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true), 0))
+CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true)))
 
 /* Days from 1970 to the first day of a year, 1970 or later. */
 static i64 chat_year_days(i64 y) {
@@ -13879,318 +13130,196 @@ static chat_time chat_time_of(i64 now) {
     return t;
 }
 
-/* The week of ISO 8601 and its year: that of the week's Thursday. */
-static i32 chat_iso_week(const chat_time *t, i64 *year) {
-    i64 thursday = chat_year_days(t->y) + t->yday - (t->wday + 6) % 7 + 3;
-    i32 m, d, yday;
-    chat_date(thursday, year, &m, &d, &yday);
-    return yday / 7 + 1;
-}
 
-/* What a letter of strftime stands for in the C locale: a number of so many
- * digits, filled with 0 or space. */
-static bool chat_time_number(
-    const chat_time *t, u8 kind, i64 *n, i32 *width, char *fill) {
-    i32 twelve = t->hour % 12 ? t->hour % 12 : 12;
-    i64 iso;
-    i32 week = chat_iso_week(t, &iso);
-    const struct { char kind, fill; i32 width; i64 n; } rows[] = {
-        {'Y', '0', 1, t->y}, {'y', '0', 2, t->y % 100},
-        {'C', '0', 2, t->y / 100}, {'m', '0', 2, t->mon + 1},
-        {'d', '0', 2, t->d}, {'e', ' ', 2, t->d}, {'H', '0', 2, t->hour},
-        {'k', ' ', 2, t->hour}, {'I', '0', 2, twelve}, {'l', ' ', 2, twelve},
-        {'M', '0', 2, t->min}, {'S', '0', 2, t->s}, {'j', '0', 3, t->yday + 1},
-        {'u', '0', 1, t->wday ? t->wday : 7}, {'w', '0', 1, t->wday},
-        {'U', '0', 2, (t->yday + 7 - t->wday) / 7},
-        {'W', '0', 2, (t->yday + 7 - (t->wday + 6) % 7) / 7},
-        {'V', '0', 2, week}, {'G', '0', 1, iso}, {'g', '0', 2, iso % 100}};
-    for (u32 i = 0; i < KS_LEN(rows); i++) {
-        if (rows[i].kind != (char)kind) continue;
-        *n = rows[i].n, *width = rows[i].width, *fill = rows[i].fill;
-        return true;
-    }
-    return false;
-}
-
-static const struct { char kind; const char *text; } CHAT_TIMES[] = {
-    {'D', "%m/%d/%y"}, {'x', "%m/%d/%y"}, {'F', "%Y-%m-%d"},
-    {'T', "%H:%M:%S"}, {'X', "%H:%M:%S"}, {'R', "%H:%M"},
-    {'r', "%I:%M:%S %p"}, {'c', "%a %b %e %H:%M:%S %Y"}, {'n', "\n"},
-    {'t', "\t"}, {'%', "%"}, {'z', ""}, {'Z', ""},
-};
-
-/* One letter of strftime; `how`: 0, or - for nothing to fill, _ for space, 0
- * for zeros. */
+/* One letter of strftime in the C locale; `bare`: after a -, without a fill. */
 static void chat_put_time(
-    chat_ctx *c, chat_text *t, const chat_time *at, u8 kind, u8 how) {
+    chat_ctx *c, chat_text *t, const chat_time *at, u8 kind, bool bare) {
     const char *day = CHAT_DAYS[at->wday], *month = CHAT_MONTHS[at->mon];
-    const char *half = at->hour < 12 ? "AM" : "PM";
-    i64 n;
-    i32 width;
-    char fill;
-    if (chat_time_number(at, kind, &n, &width, &fill)) {
-        if (how == '_') fill = ' ';
-        else if (how == '0') fill = '0';
-        chat_text s = {0};
-        chat_putf(c, &s, "%lld", (long long)n);
-        if (how != '-') chat_fill(c, t, (u8)fill, width - (i64)s.n);
-        chat_puts(c, t, chat_built(&s));
-        return;
-    }
-    for (u32 i = 0; i < KS_LEN(CHAT_TIMES) && !how; i++) {
-        const char *p = CHAT_TIMES[i].text;
-        if (CHAT_TIMES[i].kind != (char)kind) continue;
-        for (; *p; p++)
-            if (*p == '%' && p[1]) chat_put_time(c, t, at, (u8)*++p, 0);
-            else chat_put(c, t, p, 1, NULL);
-        return;
-    }
-    if (how) kind = 0;
-    switch (kind) {
+    const struct { char kind, fill; i32 width, n; } rows[] = {
+        {'Y', '0', 1, (i32)at->y}, {'y', '0', 2, (i32)(at->y % 100)},
+        {'m', '0', 2, at->mon + 1}, {'d', '0', 2, at->d},
+        {'e', ' ', 2, at->d}, {'H', '0', 2, at->hour},
+        {'I', '0', 2, at->hour % 12 ? at->hour % 12 : 12},
+        {'M', '0', 2, at->min}, {'S', '0', 2, at->s},
+        {'j', '0', 3, at->yday + 1}};
+    for (u32 i = 0; i < KS_LEN(rows); i++)
+        if (rows[i].kind == (char)kind) {
+            chat_putf(c, t, rows[i].fill == '0' ? "%0*d" : "%*d",
+                bare ? 0 : rows[i].width, rows[i].n);
+            return;
+        }
+    switch (bare ? 0 : kind) {
     case 'A': chat_putz(c, t, day); break;
     case 'B': chat_putz(c, t, month); break;
     case 'a': chat_put(c, t, day, 3, NULL); break;
-    case 'b': case 'h': chat_put(c, t, month, 3, NULL); break;
-    case 'p': chat_putz(c, t, half); break;
-    case 'P': chat_putz(c, t, half[0] == 'A' ? "am" : "pm"); break;
+    case 'b': chat_put(c, t, month, 3, NULL); break;
+    case 'p': chat_putz(c, t, at->hour < 12 ? "AM" : "PM"); break;
+    case '%': chat_putz(c, t, "%"); break;
     default: chat_refuse(c, "strftime_now with this letter");
     }
 }
 
-static chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
+/* A format of strftime; %F and %T stand for other ones. */
+static void chat_put_times(
+    chat_ctx *c, chat_text *t, const chat_time *at, chat_val s) {
+    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
+        u8 kind = i + 1 < s.n ? s.u.s[i + 1] : 0;
+        if (s.u.s[i] != '%') {
+            chat_puts(c, t, chat_cut(s, i, i + 1));
+            continue;
+        }
+        bool bare = kind == '-';
+        i += bare ? 2 : 1;
+        if (bare) kind = i < s.n ? s.u.s[i] : 0;
+        if (!bare && (kind == 'F' || kind == 'T'))
+            chat_put_times(c, t, at,
+                chat_strz(kind == 'F' ? "%Y-%m-%d" : "%H:%M:%S"));
+        else chat_put_time(c, t, at, kind, bare);
+    }
+}
+
+CHAT_BUILTIN chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
     chat_text t = {0};
     chat_val s = a->v[1];
     chat_time at = chat_time_of(c->now);
-    if (!chat_wants_text(c, s)) return s;
-    for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
-        if (s.u.s[i] != '%') {
-            chat_puts(c, &t, chat_cut(s, i, i + 1));
-            continue;
-        }
-        u8 how = i + 1 < s.n ? s.u.s[i + 1] : 0;
-        how = how && strchr("-_0", how) ? how : 0;
-        i += how ? 2 : 1;
-        chat_put_time(c, &t, &at, i < s.n ? s.u.s[i] : 0, how);
-    }
+    if (chat_wants_text(c, s)) chat_put_times(c, &t, &at, s);
     return chat_built(&t);
 }
 
 static const chat_builtin CHAT_BUILTINS[] = {
 #define F CHAT_IS_FILTER
-    {"abs", F, "/", chat_f_abs, 0},
-    {"attr", F, "name", chat_f_attr, 0},
-    {"batch", F, "linecount;fill_with", chat_f_batch, 0},
-    {"capitalize", F, "", chat_f_case, 'c'},
-    {"center", F, ";width", chat_f_center, 0},
-    {"count", F, "/", chat_f_length, 0},
-    {"d", F, ";default_value,boolean", chat_f_default, 0},
-    {"default", F, ";default_value,boolean", chat_f_default, 0},
-    {"dictsort", F, ";case_sensitive,by,reverse", chat_f_dictsort, 0},
-    {"e", F, "/", chat_f_escape, 0},
-    {"escape", F, "/", chat_f_escape, 0},
-    {"filesizeformat", F, ";binary", chat_f_filesizeformat, 0},
-    {"first", F, "", chat_f_first, 0},
-    {"float", F, ";default", chat_f_float, 0},
-    {"forceescape", F, "", chat_f_forceescape, 0},
-    {"format", F, "*", chat_f_format, 0},
-    {"groupby", F, "attribute;default,case_sensitive", chat_f_groupby, 0},
-    {"indent", F, ";width,first,blank", chat_f_indent, 0},
-    {"int", F, ";default,base", chat_f_int, 0},
-    {"items", F, "", chat_f_items, 0},
-    {"join", F, ";d,attribute", chat_f_join, 0},
-    {"last", F, "", chat_f_last, 0},
-    {"length", F, "/", chat_f_length, 0},
-    {"list", F, "", chat_f_list, 0},
-    {"lower", F, "", chat_f_case, 'l'},
-    {"map", F, "*", chat_f_map, 0},
-    {"max", F, ";case_sensitive,attribute", chat_f_max, 1},
-    {"min", F, ";case_sensitive,attribute", chat_f_max, 0},
-    {"pprint", F, "", NULL, 0},
-    {"random", F, "", NULL, 0},
-    {"reject", F, "*", chat_f_select, 0},
-    {"rejectattr", F, "*", chat_f_select, 2},
-    {"replace", F, "old,new;count", chat_f_replace, 0},
-    {"reverse", F, "", chat_f_reverse, 0},
-    {"round", F, ";precision,method", chat_f_round, 0},
-    {"safe", F, "", chat_f_safe, 0},
-    {"select", F, "*", chat_f_select, 1},
-    {"selectattr", F, "*", chat_f_select, 3},
-    {"slice", F, "slices;fill_with", chat_f_slice, 0},
-    {"sort", F, ";reverse,case_sensitive,attribute", chat_f_sort, 0},
-    {"string", F, "/", chat_f_string, 0},
-    {"striptags", F, "", chat_f_striptags, 0},
-    {"sum", F, ";attribute,start", chat_f_sum, 0},
-    {"title", F, "", chat_f_case, 'w'},
-    {"tojson", F, ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson,
-        0},
-    {"trim", F, ";chars", chat_f_trim, 3},
-    {"truncate", F, ";length,killwords,end,leeway", chat_f_truncate, 0},
-    {"unique", F, ";case_sensitive,attribute", chat_f_unique, 0},
-    {"upper", F, "", chat_f_case, 'u'},
-    {"urlencode", F, "", chat_f_urlencode, 0},
-    {"urlize", F, "", NULL, 0},
-    {"wordcount", F, "", chat_f_wordcount, 0},
-    {"wordwrap", F, "", NULL, 0},
-    {"xmlattr", F, ";autospace", chat_f_xmlattr, 0},
+    {"abs", "/", chat_f_abs, 0, F},
+    {"attr", "name", chat_f_attr, 0, F},
+    {"capitalize", "", chat_f_case, 'c', F},
+    {"default d", ";default_value,boolean", chat_f_default, 0, F},
+    {"dictsort", ";case_sensitive,by,reverse", chat_f_dictsort, 0, F},
+    {"escape e", "/", chat_f_escape, 0, F},
+    {"first", "", chat_f_first, 0, F},
+    {"float", ";default", chat_f_float, 0, F},
+    {"forceescape", "", chat_f_forceescape, 0, F},
+    {"indent", ";width,first,blank", chat_f_indent, 0, F},
+    {"int", ";default,base", chat_f_int, 0, F},
+    {"items", "", chat_f_items, 0, F},
+    {"join", ";d,attribute", chat_f_join, 0, F},
+    {"last", "", chat_f_last, 0, F},
+    {"length count", "/", chat_f_length, 0, F},
+    {"list", "", chat_f_list, 0, F},
+    {"lower", "", chat_f_case, 'l', F},
+    {"map", "*", chat_f_map, 0, F},
+    {"max", ";case_sensitive,attribute", chat_f_max, 1, F},
+    {"min", ";case_sensitive,attribute", chat_f_max, 0, F},
+    {"reject", "*", chat_f_select, 0, F},
+    {"rejectattr", "*", chat_f_select, 2, F},
+    {"replace", "old,new;count", chat_f_replace, 0, F},
+    {"reverse", "", chat_f_reverse, 0, F},
+    {"round", ";precision,method", chat_f_round, 0, F},
+    {"safe", "", chat_f_safe, 0, F},
+    {"select", "*", chat_f_select, 1, F},
+    {"selectattr", "*", chat_f_select, 3, F},
+    {"sort", ";reverse,case_sensitive,attribute", chat_f_sort, 0, F},
+    {"string", "/", chat_f_string, 0, F},
+    {"sum", ";attribute,start", chat_f_sum, 0, F},
+    {"title", "", chat_f_case, 'w', F},
+    {"tojson", ";ensure_ascii,indent,separators,sort_keys", chat_f_tojson, 0,
+        F},
+    {"trim", ";chars", chat_f_trim, 3, F},
+    {"unique", ";case_sensitive,attribute", chat_f_unique, 0, F},
+    {"upper", "", chat_f_case, 'u', F},
 #undef F
 #define T CHAT_IS_TEST
-    {"boolean", T, "", chat_t_type, 1u << CHAT_BOOL},
-    {"callable", T, "/", chat_t_type, CHAT_BITS_CALL},
-    {"defined", T, "", chat_t_type, ~(1u << CHAT_UNDEF) & ~CHAT_ARRAYS},
-    {"divisibleby", T, "num", chat_t_divisibleby, 0},
-    {"eq", T, "/other", chat_t_compare, 3},
-    {"equalto", T, "/other", chat_t_compare, 3},
-    {"==", T, "/other", chat_t_compare, 3},
-    {"ne", T, "/other", chat_t_compare, 4},
-    {"!=", T, "/other", chat_t_compare, 4},
-    {"lt", T, "/other", chat_t_compare, 1},
-    {"lessthan", T, "/other", chat_t_compare, 1},
-    {"<", T, "/other", chat_t_compare, 1},
-    {"gt", T, "/other", chat_t_compare, 2},
-    {"greaterthan", T, "/other", chat_t_compare, 2},
-    {">", T, "/other", chat_t_compare, 2},
-    {"le", T, "/other", chat_t_compare, 5},
-    {"<=", T, "/other", chat_t_compare, 5},
-    {"ge", T, "/other", chat_t_compare, 6},
-    {">=", T, "/other", chat_t_compare, 6},
-    {"in", T, "seq", chat_t_compare, 7},
-    {"escaped", T, "", chat_t_escaped, 0},
-    {"even", T, "", chat_t_divisibleby, 0},
-    {"false", T, "", chat_t_bool, 0},
-    {"filter", T, "", chat_t_filter, CHAT_IS_FILTER},
-    {"float", T, "", chat_t_type, 1u << CHAT_FLOAT},
-    {"integer", T, "", chat_t_type, CHAT_BITS_INT},
-    {"iterable", T, "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP},
-    {"lower", T, "", chat_m_is_cased, CHAT_LOW},
-    {"mapping", T, "", chat_t_type, 1u << CHAT_DICT},
-    {"none", T, "", chat_t_type, 1u << CHAT_NONE},
-    {"number", T, "", chat_t_type, CHAT_BITS_NUMBER},
-    {"odd", T, "", chat_t_divisibleby, 1},
-    {"sameas", T, "other", chat_t_sameas, 0},
-    {"sequence", T, "", chat_t_type, CHAT_BITS_ITEMS | CHAT_ARRAYS},
-    {"string", T, "", chat_t_type, 1u << CHAT_STR},
-    {"test", T, "", chat_t_filter, CHAT_IS_TEST},
-    {"true", T, "", chat_t_bool, 1},
-    {"undefined", T, "", chat_t_type, 1u << CHAT_UNDEF},
-    {"upper", T, "", chat_m_is_cased, CHAT_UP},
+    {"boolean", "", chat_t_type, 1u << CHAT_BOOL, T},
+    {"callable", "/", chat_t_type, CHAT_BITS_CALL, T},
+    {"defined", "", chat_t_type, ~(1u << CHAT_UNDEF) & ~CHAT_ARRAYS, T},
+    {"divisibleby", "num", chat_t_divisibleby, 0, T},
+    {"eq equalto ==", "/other", chat_t_compare, 3, T},
+    {"ne !=", "/other", chat_t_compare, 4, T},
+    {"lt lessthan <", "/other", chat_t_compare, 1, T},
+    {"gt greaterthan >", "/other", chat_t_compare, 2, T},
+    {"le <=", "/other", chat_t_compare, 5, T},
+    {"ge >=", "/other", chat_t_compare, 6, T},
+    {"in", "seq", chat_t_compare, 7, T},
+    {"escaped", "", chat_t_escaped, 0, T},
+    {"even", "", chat_t_divisibleby, 0, T},
+    {"false", "", chat_t_bool, 0, T},
+    {"filter", "", chat_t_filter, CHAT_IS_FILTER, T},
+    {"float", "", chat_t_type, 1u << CHAT_FLOAT, T},
+    {"integer", "", chat_t_type, CHAT_BITS_INT, T},
+    {"iterable", "", chat_t_type, CHAT_BITS_ITEMS | 1u << CHAT_LOOP, T},
+    {"lower", "", chat_m_is_cased, TXT_LOWER, T},
+    {"mapping", "", chat_t_type, 1u << CHAT_DICT, T},
+    {"none", "", chat_t_type, 1u << CHAT_NONE, T},
+    {"number", "", chat_t_type, CHAT_BITS_NUMBER, T},
+    {"odd", "", chat_t_divisibleby, 1, T},
+    {"sameas", "other", chat_t_sameas, 0, T},
+    {"sequence", "", chat_t_type, CHAT_BITS_ITEMS | CHAT_ARRAYS, T},
+    {"string", "", chat_t_type, 1u << CHAT_STR, T},
+    {"test", "", chat_t_filter, CHAT_IS_TEST, T},
+    {"true", "", chat_t_bool, 1, T},
+    {"undefined", "", chat_t_type, 1u << CHAT_UNDEF, T},
+    {"upper", "", chat_m_is_cased, TXT_UPPER, T},
 #undef T
 #define G CHAT_IS_GLOBAL
-    {"cycler", G, "*", chat_g_cycler, 0},
-    {"dict", G, "*", chat_g_dict, 0},
-    {"joiner", G, ";sep", chat_g_joiner, 0},
-    {"lipsum", G, "", NULL, 0},
-    {"namespace", G, "*", chat_g_namespace, 0},
-    {"raise_exception", G, "message", chat_g_raise, 0},
-    {"range", G, "/start;stop,step", chat_g_range, 0},
-    {"strftime_now", G, "format", chat_g_strftime, 0},
+    {"dict", "*", chat_g_dict, 0, G},
+    {"namespace", "*", chat_g_namespace, 0, G},
+    {"raise_exception", "message", chat_g_raise, 0, G},
+    {"range", "/start;stop,step", chat_g_range, 0, G},
+    {"strftime_now", "format", chat_g_strftime, 0, G},
 #undef G
 #define S CHAT_IS_STR
-    {"capitalize", S, "/", chat_f_case, 'c'},
-    {"casefold", S, "/", chat_f_case, 'f'},
-    {"center", S, "/width;fillchar", chat_m_pad, '^'},
-    {"count", S, "/sub;start,end", chat_m_count, 0},
-    {"encode", S, "", NULL, 0},
-    {"endswith", S, "/suffix;start,end", chat_m_startswith, 1},
-    {"expandtabs", S, ";tabsize", chat_m_expandtabs, 0},
-    {"find", S, "/sub;start,end", chat_m_find, 0},
-    {"format", S, "*", chat_m_format, 0},
-    {"format_map", S, "/mapping", chat_m_format_map, 0},
-    {"index", S, "/sub;start,end", chat_m_find, 2},
-    {"isalnum", S, "/", chat_m_is, 'n'},
-    {"isalpha", S, "/", chat_m_is, 'a'},
-    {"isascii", S, "/", chat_m_is, 'A'},
-    {"isdecimal", S, "/", chat_m_is, 'd'},
-    {"isdigit", S, "/", chat_m_is, 'D'},
-    {"isidentifier", S, "", NULL, 0},
-    {"islower", S, "/", chat_m_is_cased, CHAT_LOW},
-    {"isnumeric", S, "/", chat_m_is, 'N'},
-    {"isprintable", S, "/", chat_m_is, 'p'},
-    {"isspace", S, "/", chat_m_is, 's'},
-    {"istitle", S, "/", chat_m_is_cased, CHAT_TITLE},
-    {"isupper", S, "/", chat_m_is_cased, CHAT_UP},
-    {"join", S, "/iterable", chat_m_join, 0},
-    {"ljust", S, "/width;fillchar", chat_m_pad, '<'},
-    {"lower", S, "/", chat_f_case, 'l'},
-    {"lstrip", S, "/;chars", chat_f_trim, 1},
-    {"maketrans", S, "", NULL, 0},
-    {"partition", S, "/sep", chat_m_partition, 0},
-    {"removeprefix", S, "/prefix", chat_m_removeprefix, 0},
-    {"removesuffix", S, "/suffix", chat_m_removeprefix, 1},
-    {"replace", S, "/old,new;count", chat_m_replace, 0},
-    {"rfind", S, "/sub;start,end", chat_m_find, 1},
-    {"rindex", S, "/sub;start,end", chat_m_find, 3},
-    {"rjust", S, "/width;fillchar", chat_m_pad, '>'},
-    {"rpartition", S, "/sep", chat_m_partition, 1},
-    {"rsplit", S, ";sep,maxsplit", chat_m_split, 1},
-    {"rstrip", S, "/;chars", chat_f_trim, 2},
-    {"split", S, ";sep,maxsplit", chat_m_split, 0},
-    {"splitlines", S, ";keepends", chat_m_splitlines, 0},
-    {"startswith", S, "/prefix;start,end", chat_m_startswith, 0},
-    {"strip", S, "/;chars", chat_f_trim, 3},
-    {"swapcase", S, "/", chat_f_case, 's'},
-    {"title", S, "/", chat_f_case, 't'},
-    {"translate", S, "", NULL, 0},
-    {"upper", S, "/", chat_f_case, 'u'},
-    {"zfill", S, "/width", chat_m_pad, '0'},
+    {"capitalize", "/", chat_f_case, 'c', S},
+    {"count", "/sub;start,end", chat_m_count, 0, S},
+    {"endswith", "/suffix;start,end", chat_m_startswith, 1, S},
+    {"find", "/sub;start,end", chat_m_find, 0, S},
+    {"format", "*", chat_m_format, 0, S},
+    {"index", "/sub;start,end", chat_m_find, 2, S},
+    {"isalnum", "/", chat_m_is, 'n', S},
+    {"isalpha", "/", chat_m_is, 'a', S},
+    {"isdigit", "/", chat_m_is, 'd', S},
+    {"islower", "/", chat_m_is_cased, TXT_LOWER, S},
+    {"isspace", "/", chat_m_is, 's', S},
+    {"isupper", "/", chat_m_is_cased, TXT_UPPER, S},
+    {"join", "/iterable", chat_m_join, 0, S},
+    {"lower", "/", chat_f_case, 'l', S},
+    {"lstrip", "/;chars", chat_f_trim, 1, S},
+    {"partition", "/sep", chat_m_partition, 0, S},
+    {"removeprefix", "/prefix", chat_m_removeprefix, 0, S},
+    {"removesuffix", "/suffix", chat_m_removeprefix, 1, S},
+    {"replace", "/old,new;count", chat_m_replace, 0, S},
+    {"rfind", "/sub;start,end", chat_m_find, 1, S},
+    {"rindex", "/sub;start,end", chat_m_find, 3, S},
+    {"rpartition", "/sep", chat_m_partition, 1, S},
+    {"rsplit", ";sep,maxsplit", chat_m_split, 1, S},
+    {"rstrip", "/;chars", chat_f_trim, 2, S},
+    {"split", ";sep,maxsplit", chat_m_split, 0, S},
+    {"splitlines", ";keepends", chat_m_splitlines, 0, S},
+    {"startswith", "/prefix;start,end", chat_m_startswith, 0, S},
+    {"strip", "/;chars", chat_f_trim, 3, S},
+    {"title", "/", chat_f_case, 't', S},
+    {"upper", "/", chat_f_case, 'u', S},
 #undef S
 #define L CHAT_IS_LIST
-    {"copy", L, "/", chat_m_copy, 0},
-    {"count", L, "/value", chat_list_count, 0},
-    {"index", L, "/value;start,stop", chat_list_index, 0},
-#undef L
-#define L CHAT_IS_TUPLE
-    {"count", L, "/value", chat_list_count, 0},
-    {"index", L, "/value;start,stop", chat_list_index, 0},
+    {"copy", "/", chat_m_copy, 0, L},
+    {"count", "/value", chat_list_count, 0, L},
+    {"index", "/value;start,stop", chat_list_index, 0, L},
 #undef L
 #define D CHAT_IS_DICT
-    {"copy", D, "/", chat_m_copy, 0},
-    {"fromkeys", D, "", NULL, 0},
-    {"get", D, "/key;default", chat_dict_get, 0},
-    {"items", D, "/", chat_m_side, 2},
-    {"keys", D, "/", chat_m_side, 0},
-    {"values", D, "/", chat_m_side, 1},
+    {"copy", "/", chat_m_copy, 0, D},
+    {"get", "/key;default", chat_dict_get, 0, D},
+    {"items", "/", chat_m_side, 2, D},
+    {"keys", "/", chat_m_side, 0, D},
+    {"values", "/", chat_m_side, 1, D},
 #undef D
 #define L CHAT_IS_LOOP
-    {"changed", L, "*", chat_m_changed, 0},
-    {"cycle", L, "*", chat_m_cycle, 0},
+    {"changed", "*", chat_m_changed, 0, L},
+    {"cycle", "*", chat_m_cycle, 0, L},
 #undef L
-#define O CHAT_IS_OBJECT
-    {"joiner", O, "/", chat_o_joiner, 0},
-    {"next", O, "/", chat_o_next, 1},
-    {"reset", O, "/", chat_o_next, 0},
-#undef O
-#define O CHAT_IS_OTHER
-    {"as_integer_ratio", O, "", NULL, 0},
-    {"bit_count", O, "", NULL, 0},
-    {"bit_length", O, "", NULL, 0},
-    {"close", O, "", NULL, 0},
-    {"conjugate", O, "", NULL, 0},
-    {"count", O, "", NULL, 0},
-    {"denominator", O, "", NULL, 0},
-    {"from_bytes", O, "", NULL, 0},
-    {"fromhex", O, "", NULL, 0},
-    {"hex", O, "", NULL, 0},
-    {"imag", O, "", NULL, 0},
-    {"index", O, "", NULL, 0},
-    {"is_integer", O, "", NULL, 0},
-    {"isdisjoint", O, "", NULL, 0},
-    {"mapping", O, "", NULL, 0},
-    {"numerator", O, "", NULL, 0},
-    {"real", O, "", NULL, 0},
-    {"send", O, "", NULL, 0},
-    {"start", O, "", NULL, 0},
-    {"step", O, "", NULL, 0},
-    {"stop", O, "", NULL, 0},
-    {"throw", O, "", NULL, 0},
-    {"to_bytes", O, "", NULL, 0},
-#undef O
 };
 
 static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
     for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS); i++)
         if (CHAT_BUILTINS[i].kind == kind
-            && CHAT_BUILTINS[i].name[0] == (name.n ? (char)name.u.s[0] : 0)
-            && chat_is(name, CHAT_BUILTINS[i].name)) return &CHAT_BUILTINS[i];
+            && chat_is_among(name, CHAT_BUILTINS[i].name))
+            return &CHAT_BUILTINS[i];
     return NULL;
 }
 
@@ -14210,7 +13339,7 @@ static chat_val chat_expr(chat_ctx *c) {
     return v;
 }
 
-static void chat_syntax(chat_ctx *c, const char *why) {
+CHAT_COLD void chat_syntax(chat_ctx *c, const char *why) {
     chat_token *t = c->t;
     c->line = t->line;
     if (t->type == CHAT_T_NAME)
@@ -14304,6 +13433,8 @@ static chat_val chat_lookup(chat_ctx *c, u32 name) {
     chat_val *v = chat_seek(c, name), none = {0};
     if (v) return v->type == CHAT_UNSET ? none : *v;
     u32 row = c->names[name].rows[CHAT_IS_GLOBAL];
+    if (!row && chat_is_refused(CHAT_IS_GLOBAL, c->names[name].text))
+        return chat_refuse_name(c, c->names[name].text);
     if (!row) return none;
     return (chat_val){.type = CHAT_FUNC, .u.func = c->below->rows + row - 1};
 }
@@ -14607,7 +13738,7 @@ CHAT_APART chat_val chat_call_macro(
 static void chat_set_attr(
     chat_ctx *c, chat_token *t, chat_val key, chat_val v) {
     chat_val space = chat_lookup(c, t->name);
-    if (space.type != CHAT_SPACE || space.flag)
+    if (space.type != CHAT_SPACE)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
     else if (key.n && key.u.s[0] == '_')
         CHAT_RAISE(c, "an attribute that begins with _");
@@ -14911,9 +14042,9 @@ static void chat_postfix(chat_ctx *c, chat_val *v) {
  * fails. */
 static void chat_find_filter(chat_ctx *c, u32 kind, chat_token *t) {
     const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
-    const chat_builtin *row = chat_sees(c, '.') ? NULL
-        : c->below->find(kind, t->v);
-    if (row) t->link = (u32)(row - c->below->rows) + 1;
+    t->link = chat_sees(c, '.') ? 0 : c->names[t->name].rows[kind];
+    if (t->link) return;
+    if (chat_is_refused(kind, t->v)) return;
     else if (!c->unknown_line && (!f
         || (f->kind != CHAT_W_IF && f->kind != CHAT_W_ENDIF))) {
         c->unknown_line = t->line;
@@ -14956,8 +14087,7 @@ static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
     *v = (chat_val){0};
     if (!c->check && !c->status) *v = t->link
         ? chat_invoke(c, c->below->rows + t->link - 1, &a)
-        : CHAT_RAISE(c, "unknown filter or test '%.*s'", chat_clip(t->v, 60),
-            (const char *)t->v.u.s);
+        : chat_apply(c, kind, t->v, &a);
     c->args.n = n;
     c->named.n = n_kw;
     c->called = NULL;
@@ -14966,11 +14096,13 @@ static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
 static void chat_sign(chat_ctx *c, chat_val *v, bool minus) {
     c->called = NULL;
     if (c->check || c->status) return;
-    if (v->type == CHAT_BIG) *v = minus ? chat_negative(c, *v) : *v;
-    else if (!chat_is_number(*v))
+    if (v->type == CHAT_BIG && minus)
+        chat_refuse(c, "- of an integer beyond 63 bits");
+    else if (v->type != CHAT_BIG && !chat_is_number(*v))
         CHAT_RAISE(c, "a sign on %s", chat_type_name(*v));
     else if (v->type == CHAT_FLOAT) v->u.f = minus ? -v->u.f : v->u.f;
-    else *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
+    else if (v->type != CHAT_BIG)
+        *v = minus ? chat_int_math(c, '-', 0, v->u.i) : chat_int(v->u.i);
 }
 
 static void chat_operand(chat_ctx *c, chat_val *v) {
@@ -15501,19 +14633,22 @@ static void chat_body(chat_ctx *c) {
 static const chat_below CHAT_BELOW = {
     CHAT_BUILTINS, chat_find_builtin, chat_expression, chat_body};
 
+static void chat_register(chat_ctx *c, const char *names, u32 kind, u32 row) {
+    while (*names && !c->status) {
+        str s = chat_next_name(&names);
+        u32 name = chat_name_of(c, chat_str(s.p, s.n));
+        if (c->n_names) c->names[name].rows[kind] = (u16)row;
+    }
+}
+
 /* The words of the language first, then all names of built-ins. */
 static void chat_first_names(chat_ctx *c) {
     for (u32 i = 0; i < KS_LEN(CHAT_WORDS); i++)
         chat_name_of(c, chat_strz(CHAT_WORDS[i]));
-    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS) && !c->status; i++) {
-        u32 name = chat_name_of(c, chat_strz(CHAT_BUILTINS[i].name));
-        if (c->n_names)
-            c->names[name].rows[CHAT_BUILTINS[i].kind] = (u16)(i + 1);
-    }
-    for (u32 i = 0; i < KS_LEN(CHAT_MUTATORS) && !c->status; i++) {
-        u32 name = chat_name_of(c, chat_strz(CHAT_MUTATORS[i]));
-        if (c->n_names) c->names[name].rows[CHAT_IS_MUTATOR] = 1;
-    }
+    for (u32 i = 0; i < KS_LEN(CHAT_BUILTINS); i++)
+        chat_register(c, CHAT_BUILTINS[i].name, CHAT_BUILTINS[i].kind, i + 1);
+    chat_register(c, CHAT_LIST_MUTATORS, CHAT_IS_MUTATOR, 1);
+    chat_register(c, CHAT_DICT_MUTATORS, CHAT_IS_MUTATOR, 1);
 }
 
 /* Goes over the whole template, and finds what the links of tokens say. */
@@ -15564,7 +14699,7 @@ static void chat_trust_role(chat_ctx *c, chat_val message) {
     if (!role || role->type != CHAT_STR) return;
     for (u32 i = 0; i < role->n; i++)
         if (!chat_is_word(role->u.s[i]) && role->u.s[i] != '-') return;
-    if (role->n <= 32) role->mark = NULL;
+    if (role->n <= 32) role->mark = 0;
 }
 
 /* Reasoning has three names; templates read the first or the second. */
@@ -15639,7 +14774,7 @@ static void chat_read_variables(chat_ctx *c, str json) {
     if (in.type != CHAT_DICT) CHAT_RAISE(c, "variables: no JSON object");
     for (u32 i = 0; !c->status && i < in.n; i++) {
         chat_val v = in.u.v[2 * i + 1];
-        if (v.type == CHAT_STR) v.mark = NULL;
+        if (v.type == CHAT_STR) v.mark = 0;
         if (chat_is(in.u.v[2 * i], "messages"))
             CHAT_RAISE(c, "variables: messages has a place of its own");
         chat_assign(c, &c->globals, chat_name_of(c, in.u.v[2 * i]), v);
@@ -15702,8 +14837,8 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
         + chat_given(o->variables).n;
     chat_allow(c, c->n_given, 0);
-    c->args.v = chat_take(c, CHAT_STACK * sizeof *c->args.v);
-    c->named.v = chat_take(c, CHAT_STACK / 4 * sizeof *c->named.v);
+    c->args.v = chat_take_raw(c, CHAT_STACK * sizeof *c->args.v);
+    c->named.v = chat_take_raw(c, CHAT_STACK / 4 * sizeof *c->named.v);
     c->args.cap = CHAT_STACK;
     c->named.cap = CHAT_STACK / 4;
     c->frames = chat_take(c, CHAT_BLOCKS * sizeof *c->frames);
@@ -15748,7 +14883,7 @@ static void *chat_lend(void *ctx, void *p, size_t old, size_t size) {
  * text gives the ids that it has in one piece. */
 static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     u32 flags, i32 *tokens, size_t cap) {
-    bool all_data = text.mark == CHAT_DATA;
+    bool all_data = text.mark == CHAT_ALL;
     flags &= KSLLM_ENCODE_COMPOSE; /* BOS is the template's business */
     if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
     size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
@@ -15756,212 +14891,9 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
     i64 n = tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
-        all_data ? NULL : text.mark, scratch, scratch ? need : 0,
+        all_data ? NULL : chat_marks(text), scratch, scratch ? need : 0,
         c->a ? &lent : NULL, tokens, cap, c->err);
     return n == KSLLM_ERR_MEMORY && c->full ? chat_too_large(c) : n;
-}
-
-/* ---- JSON, a byte at a time ---- */
-
-/* The reader above wants the whole text and memory for its values. Here calls
- * come in pieces and nothing is kept: only where in the grammar one stands. */
-enum { JSON_DEPTH = 48 };   /* of CHAT_DEPTH: a call lies 6 deep in a message */
-
-typedef enum json_mode {
-    JSON_VALUE,     /* begins: a zeroed scanner */
-    JSON_FIRST,     /* the first item of a list, or its end */
-    JSON_FIRST_KEY, JSON_KEY, JSON_COLON,
-    JSON_NEXT,      /* ',' or a closing bracket */
-    JSON_WORD, JSON_NUMBER,
-    JSON_STRING, JSON_ESCAPE, JSON_HEX,
-    JSON_END, JSON_BAD
-} json_mode;
-
-typedef struct json_scan {
-    u64 open;           /* bit 0 is the innermost bracket: 1 is an object */
-    u8 depth, mode;
-    u8 sub;             /* place in a word, in a number, in \u1234 */
-    bool key;           /* the string is one */
-} json_scan;
-
-static bool json_is_space(u8 b) {
-    return b == ' ' || b == '\n' || b == '\t' || b == '\r';
-}
-
-static bool json_in_string(const json_scan *j) {
-    return j->mode >= JSON_STRING && j->mode <= JSON_HEX;
-}
-
-/* Where a number goes from state `at` by byte b; 0: it does not. It may end
- * where NUMBER_ENDS has a bit. */
-enum { NUMBER_ENDS = 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 };
-static u8 json_number(u8 at, u8 b) {
-    static const u8 to[9][6] = {
-        /* 0 1-9 . e - + */
-        {2, 3, 0, 0, 1, 0},     /* before it */
-        {2, 3, 0, 0, 0, 0},     /* 1: - */
-        {0, 0, 4, 6, 0, 0},     /* 2: 0 */
-        {3, 3, 4, 6, 0, 0},     /* 3: 12 */
-        {5, 5, 0, 0, 0, 0},     /* 4: 12. */
-        {5, 5, 0, 6, 0, 0},     /* 5: 12.3 */
-        {8, 8, 0, 0, 7, 7},     /* 6: 12e */
-        {8, 8, 0, 0, 0, 0},     /* 7: 12e- */
-        {8, 8, 0, 0, 0, 0},     /* 8: 12e3 */
-    };
-    if (b >= '0' && b <= '9') return to[at][b != '0'];
-    return b == '.' ? to[at][2] : (b | 32) == 'e' ? to[at][3]
-        : b == '-' ? to[at][4] : b == '+' ? to[at][5] : 0;
-}
-
-static void json_value_ends(json_scan *j) {
-    j->mode = j->depth ? JSON_NEXT : JSON_END;
-}
-
-static void json_close(json_scan *j) {
-    j->open >>= 1;
-    j->depth--;
-    json_value_ends(j);
-}
-
-static const char JSON_WORDS[] = "truefalsenull";
-
-static void json_begin(json_scan *j, u8 b) {
-    const char *word = b == 't' ? JSON_WORDS : b == 'f' ? JSON_WORDS + 4
-        : b == 'n' ? JSON_WORDS + 9 : NULL;
-    j->sub = json_number(0, b);
-    j->key = false;
-    if (j->sub) j->mode = JSON_NUMBER;
-    else if (b == '"') j->mode = JSON_STRING;
-    else if (word) j->mode = JSON_WORD, j->sub = (u8)(word + 1 - JSON_WORDS);
-    else if ((b == '{' || b == '[') && j->depth < JSON_DEPTH) {
-        j->open = j->open << 1 | (b == '{');
-        j->depth++;
-        j->mode = b == '{' ? JSON_FIRST_KEY : JSON_FIRST;
-    } else j->mode = JSON_BAD;
-}
-
-static void json_step_string(json_scan *j, u8 b) {
-    bool hex = (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'f');
-    if (j->mode == JSON_HEX) {
-        if (!hex) j->mode = JSON_BAD;
-        else if (!--j->sub) j->mode = JSON_STRING;
-    } else if (j->mode == JSON_ESCAPE) {
-        j->sub = 4;
-        j->mode = b == 'u' ? JSON_HEX
-            : b && strchr("\"\\/bfnrt", b) ? JSON_STRING : JSON_BAD;
-    } else if (b == '"') {
-        if (j->key) j->mode = JSON_COLON;
-        else json_value_ends(j);
-    } else if (b == '\\') j->mode = JSON_ESCAPE;
-    else if (b < 32) j->mode = JSON_BAD;
-}
-
-static void json_step_between(json_scan *j, u8 b) {
-    bool object = j->open & 1;
-    u8 mode = j->mode;
-    if (json_is_space(b)) return;
-    if (mode == JSON_VALUE || (mode == JSON_FIRST && b != ']'))
-        json_begin(j, b);
-    else if ((mode == JSON_FIRST_KEY && b == '}') || mode == JSON_FIRST
-        || (mode == JSON_NEXT && b == (object ? '}' : ']'))) json_close(j);
-    else if (b == '"' && (mode == JSON_KEY || mode == JSON_FIRST_KEY))
-        j->mode = JSON_STRING, j->key = true;
-    else if (mode == JSON_COLON && b == ':') j->mode = JSON_VALUE;
-    else if (mode == JSON_NEXT && b == ',')
-        j->mode = object ? JSON_KEY : JSON_VALUE;
-    else j->mode = JSON_BAD;
-}
-
-/* The next byte: j->mode is END after the last one of a list, an object or a
- * string, BAD once the text cannot be JSON. */
-static void json_step(json_scan *j, u8 b) {
-    if (j->mode == JSON_NUMBER) {
-        u8 to = json_number(j->sub, b);
-        if (!to && NUMBER_ENDS >> j->sub & 1) json_value_ends(j);
-        else if (!to) j->mode = JSON_BAD;
-        j->sub = to;
-        if (to) return;
-    }
-    if (json_in_string(j)) json_step_string(j, b);
-    else if (j->mode != JSON_WORD) json_step_between(j, b);
-    else if (b != (u8)JSON_WORDS[j->sub]) j->mode = JSON_BAD;
-    else if (++j->sub == 4 || j->sub == 9 || j->sub == 13) json_value_ends(j);
-}
-
-/* Whether what came is a whole value. */
-static bool json_whole(const json_scan *j) {
-    return j->mode == JSON_END || (j->mode == JSON_NUMBER && !j->depth
-        && NUMBER_ENDS >> j->sub & 1);
-}
-
-static bool json_is_value(const u8 *p, size_t n) {
-    json_scan j = {0};
-    for (size_t i = 0; i < n && j.mode != JSON_BAD; i++) json_step(&j, p[i]);
-    return json_whole(&j);
-}
-
-/* The value of a key in the object p, which is JSON; n is 0: none. */
-static str json_field(const u8 *p, size_t n, const char *name) {
-    json_scan j = {0};
-    size_t size = strlen(name), key = 0, from = 0;
-    for (size_t i = 0; i < n; i++) {
-        u8 was = j.mode, depth = j.depth;
-        json_step(&j, p[i]);
-        bool ends = j.mode == JSON_KEY || j.mode == JSON_END;
-        if (from && ends && j.depth <= 1) {     /* at ',' or the last '}' */
-            while (json_is_space(p[i - 1])) i--;
-            while (json_is_space(p[from])) from++;
-            return (str){(const char *)p + from, i - from};
-        }
-        if (depth != 1) continue;
-        if (was == JSON_FIRST_KEY || was == JSON_KEY) key = i + 1;
-        if (was == JSON_STRING && j.mode == JSON_COLON && i - key == size
-            && !memcmp(p + key, name, size)) from = i + 1;
-        if (was == JSON_COLON && j.mode == JSON_VALUE && from) from = i + 1;
-    }
-    return (str){NULL, 0};
-}
-
-/* Text that is written up to a limit and measured to its end. */
-typedef struct json_out { char *to; size_t cap, n; } json_out;
-
-static void json_put(json_out *o, const void *p, size_t n) {
-    if (n && o->n < o->cap) memcpy(o->to + o->n, p, min_size(n, o->cap - o->n));
-    o->n += n;
-}
-
-/* The character at *p as a JSON string has it, at most 6 bytes; *p goes on. */
-static u32 json_escape(const u8 **p, const u8 *end, u8 *to) {
-    static const char from[] = "\"\\\b\f\n\r\t", by[] = "\"\\bfnrt";
-    u32 cp;
-    *p += txt_next(*p, end, &cp);
-    if (cp == TXT_BAD) return txt_put(to, 0xfffd);
-    if (cp >= 32 && cp != '"' && cp != '\\') return txt_put(to, cp);
-    const char *at = cp ? strchr(from, (int)cp) : NULL;
-    to[0] = '\\';
-    to[1] = at ? (u8)by[at - from] : 'u';
-    if (at) return 2;
-    to[2] = to[3] = '0';
-    to[4] = (u8)('0' + (cp >> 4));
-    to[5] = (u8)"0123456789abcdef"[cp & 15];
-    return 6;
-}
-
-/* The inside of a string. */
-static void json_put_text(json_out *o, const void *text, size_t n) {
-    const u8 *p = text, *end = n ? p + n : p;
-    u8 esc[8];
-    while (p < end) json_put(o, esc, json_escape(&p, end, esc));
-}
-
-/* A text as a JSON string with its quotes: its length, of which at most `cap`
- * bytes are written. */
-static size_t json_quote(str text, char *to, size_t cap) {
-    json_out o = {to, cap, 0};
-    json_put(&o, "\"", 1);
-    json_put_text(&o, text.p, text.n);
-    json_put(&o, "\"", 1);
-    return o.n;
 }
 
 /* ---- the parts of an answer ---- */
@@ -15996,7 +14928,7 @@ typedef struct split_format {
     const char *opening;    /* formats with headers: the last of these in a
                                prompt opens the answer, and what follows it
                                counts as the answer's */
-    split_mark marks[24];   /* up to one without text */
+    const split_mark *marks;    /* up to one without text */
 } split_format;
 
 #define IN(state) (1u << SPLIT_##state)
@@ -16006,9 +14938,15 @@ typedef struct split_format {
 #define SPLIT_CLOSE "\n</think>\n\n"
 #define SPLIT_STRAY(text) {IN(TEXT), SPLIT_TEXT, text, NULL}
 
+#define SPLIT_MARKS(...)                                                       \
+    (const split_mark[]){__VA_ARGS__, {0, 0, NULL, NULL}}
+
+static const split_mark SPLIT_NO_MARK = {0, 0, NULL, NULL};
+
 static const split_format SPLIT_FORMATS[] = {
     {"solar", "<|tool_call:args|>", SPLIT_HEAD, false,
-        "<|end|><|begin|>assistant", "<|begin|>assistant", {
+        "<|end|><|begin|>assistant", "<|begin|>assistant",
+        SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "<|think|>", NULL},
         {IN(HEAD), SPLIT_TEXT, "<|content|>", NULL},
         {IN(HEAD), SPLIT_SKIP, "<|tool_calls|>", NULL},
@@ -16022,8 +14960,9 @@ static const split_format SPLIT_FORMATS[] = {
         SPLIT_STRAY("<|think|>"), SPLIT_STRAY("<|content|>"),
         SPLIT_STRAY("<|tool_calls|>"), SPLIT_STRAY("<|tool_call:begin|>"),
         SPLIT_STRAY("<|tool_call:name|>"), SPLIT_STRAY("<|tool_call:args|>"),
-        SPLIT_STRAY("<|tool_call:end|>")}},
-    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
+        SPLIT_STRAY("<|tool_call:end|>"))},
+    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", NULL},
         {IN(NAME), SPLIT_KEY, "<arg_key>", NULL},
@@ -16035,8 +14974,9 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(NAME) | IN(ARGS) | IN(SKIP) | IN(TEXT), SPLIT_TEXT,
             "</tool_call>", NULL},
         SPLIT_STRAY("<arg_key>"), SPLIT_STRAY("</arg_key>"),
-        SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>")}},
-    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL, {
+        SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>"))},
+    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", "<function="},
         {IN(NAME), SPLIT_BODY, ">", NULL},
@@ -16046,28 +14986,33 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(VALUE), SPLIT_SKIP, "</parameter>", "</function>"},
         {IN(BODY), SPLIT_SKIP, "</function>", NULL},
         {IN(SKIP), SPLIT_NAME, "<function=", NULL},
-        {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
+        {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
     {"hcx-think", "tool/function_call", SPLIT_HEAD, false,
-        "<|im_end|>\n<|im_start|>assistant", "<|im_start|>assistant", {
+        "<|im_end|>\n<|im_start|>assistant", "<|im_start|>assistant",
+        SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "/think\n", NULL},
         {IN(HEAD), SPLIT_JSON, " -> tool/function_call\n", NULL},
         {IN(HEAD), SPLIT_TEXT, "\n", NULL},
         {IN(THINK) | IN(TEXT) | IN(JSON), SPLIT_SKIP, "<|im_end|>", NULL},
-        {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL}}},
-    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
+        {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL})},
+    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_start>", NULL},
-        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL}}},
-    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL, {
+        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL})},
+    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL,
+        SPLIT_MARKS(
         {IN(TEXT) | IN(THINK), SPLIT_THINK, "<thought>", NULL},
-        {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL}}},
-    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, {
+        {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL})},
+    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+        SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_call>", NULL},
-        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL}}},
-    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, {{0, 0, NULL, NULL}}},
+        {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
+    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, &SPLIT_NO_MARK},
 };
 
+#undef SPLIT_MARKS
 #undef SPLIT_STRAY
 #undef SPLIT_CLOSE
 #undef SPLIT_THINKS
@@ -16186,19 +15131,6 @@ static void split_no_call(split *s) {
     s->used = 0;
 }
 
-/* Resolves the escapes of a JSON string where it lies; its new length. What is
- * written is never longer than what was read. */
-static size_t split_unescape(u8 *p, size_t n) {
-    chat_ctx c = {0};
-    chat_json j = {.c = &c, .begin = p, .p = p, .end = n ? p + n : p};
-    u8 *to = p;
-    while (j.p < j.end) {
-        if (*j.p++ == '\\') to += txt_put(to, chat_json_escape(&j));
-        else *to++ = j.p[-1];
-    }
-    return (size_t)(to - p);
-}
-
 /* A call from the object p; false: it is none. */
 static bool split_object(split *s, u8 *p, size_t n) {
     str name = json_field(p, n, "name"), args = json_field(p, n, "arguments");
@@ -16206,7 +15138,8 @@ static bool split_object(split *s, u8 *p, size_t n) {
     if (!args.n) args = (str){"{}", 2};
     if (name.n <= 2 || *name.p != '"') return false;
     u8 *text = p + (name.p + 1 - (const char *)p);
-    split_give(s, KSLLM_PART_CALL, text, split_unescape(text, name.n - 2));
+    split_give(s, KSLLM_PART_CALL, text,
+        json_unescape(text, (str){(char *)text, name.n - 2}));
     split_give(s, KSLLM_PART_ARGUMENTS, args.p, args.n);
     split_give(s, KSLLM_PART_CALL_END, "", 0);
     return true;

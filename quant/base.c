@@ -404,3 +404,171 @@ static ksllm_type type_by_name(const char *name) {
 }
 
 static bool is_float_type(ksllm_type t) { return BLK_TYPES[t].n == 1; }
+
+/* ---- JSON files ---- */
+
+typedef enum { JS_NULL, JS_BOOL, JS_NUM, JS_STR, JS_ARR, JS_OBJ } js_kind;
+
+/* A value of a tree. Numbers keep their text. */
+typedef struct js js;
+struct js {
+    js_kind kind;
+    u32 n;     /* of an array or object */
+    str key;   /* in an object */
+    str text;  /* of a string (unescaped) or number; "true" of a bool */
+    js *first, *next;
+};
+
+/* A tree takes 80 bytes a value; a tokenizer.json of 33 MB makes 150 MB. */
+enum { JS_MAX_TREE = 512 << 20 };
+
+typedef struct js_block {
+    struct js_block *next;
+    size_t n, cap;
+    _Alignas(16) u8 data[];
+} js_block;
+
+typedef struct {
+    const char *name; /* for messages */
+    json_reader json;
+    js_block *blocks;
+    size_t taken; /* bytes of tree */
+    char why[160];
+} js_reader;
+
+static void *js_take(js_reader *r, size_t n) {
+    n = (n + 15) & ~(size_t)15;
+    if (!r->blocks || n > r->blocks->cap - r->blocks->n) {
+        size_t cap = max_size(n, 1 << 20);
+        js_block *b = malloc(sizeof *b + cap);
+        r->taken += cap;
+        if (!b || r->taken > JS_MAX_TREE)
+            die("%s: too much JSON to hold", r->name);
+        b->next = r->blocks;
+        b->n = 0;
+        b->cap = cap;
+        r->blocks = b;
+    }
+    void *p = r->blocks->data + r->blocks->n;
+    r->blocks->n += n;
+    return p;
+}
+
+static KS_UNUSED void js_free(js_reader *r) {
+    while (r->blocks) {
+        js_block *b = r->blocks;
+        r->blocks = b->next;
+        free(b);
+    }
+}
+
+static js *js_bad(js_reader *r, const char *why) {
+    snprintf(r->why, sizeof r->why, "%s at byte %zu", why,
+        (size_t)(r->json.p - r->json.begin));
+    return NULL;
+}
+
+static str js_string(js_reader *r, str s) {
+    if (!s.n || !memchr(s.p, '\\', s.n)) return s;
+    u8 *to = js_take(r, s.n);
+    return (str){(const char *)to, json_unescape(to, s)};
+}
+
+/* Quadratic only where it is short: longer objects (vocabularies) are checked
+ * by those who use them. */
+static bool js_is_double(const js *o, str key) {
+    u32 k = 0;
+    for (const js *c = o->first; c && k < 256; c = c->next, k++)
+        if (str_eq(c->key, key)) return true;
+    return false;
+}
+
+/* The value whose first token was read; NULL and r->why on failure. */
+static js *js_value(js_reader *r, json_token token, str text) {
+    static const u8 kinds[] = {[JSON_T_NULL] = JS_NULL, [JSON_T_FALSE] = JS_BOOL,
+        [JSON_T_TRUE] = JS_BOOL, [JSON_T_NUMBER] = JS_NUM,
+        [JSON_T_STRING] = JS_STR, [JSON_T_LIST] = JS_ARR,
+        [JSON_T_OBJECT] = JS_OBJ};
+    str key = {0};
+    if (token == JSON_T_END) return js_bad(r, r->json.why);
+    js *v = js_take(r, sizeof *v), *last = NULL;
+    *v = (js){.kind = kinds[token]};
+    if (token == JSON_T_STRING) v->text = js_string(r, text);
+    else if (token < JSON_T_STRING) v->text = text;
+    if (token < JSON_T_LIST) return v;
+    while ((token = json_next(&r->json, &text)) != JSON_T_CLOSE) {
+        if (token == JSON_T_KEY) {
+            key = js_string(r, text);
+            if (js_is_double(v, key)) return js_bad(r, "a key occurs twice");
+            continue;
+        }
+        js *c = js_value(r, token, text);
+        if (!c) return NULL;
+        c->key = key;
+        if (last) last->next = c;
+        else v->first = c;
+        last = c;
+        v->n++;
+    }
+    return v;
+}
+
+/* The one value of the text, or NULL with r->why filled. `text` must outlive
+ * the tree. */
+static js *js_parse(js_reader *r, const char *name, const u8 *p, size_t n) {
+    str text;
+    *r = (js_reader){.name = name,
+        .json = json_begin_reader((str){(const char *)p, n})};
+    r->json.loose = true;
+    if (n >= 3 && !memcmp(p, "\xef\xbb\xbf", 3)) r->json.p += 3;
+    json_token token = json_next(&r->json, &text);
+    js *v = js_value(r, token, text);
+    if (v && (json_next(&r->json, &text) || r->json.why))
+        return js_bad(r, r->json.why);
+    return v;
+}
+
+static const js *js_get(const js *o, const char *key) {
+    if (!o || o->kind != JS_OBJ) return NULL;
+    for (const js *c = o->first; c; c = c->next)
+        if (str_eq(c->key, str_of(key))) return c;
+    return NULL;
+}
+
+static str js_text(const js *v) {
+    return v && v->kind == JS_STR ? v->text : (str){0};
+}
+
+static bool js_is(const js *v, const char *text) {
+    return v && v->kind == JS_STR && str_eq(v->text, str_of(text));
+}
+
+static bool js_true(const js *v) {
+    return v && v->kind == JS_BOOL && v->text.n == 4;
+}
+
+static bool js_num(const js *v, f64 *out) {
+    char z[64];
+    if (!v || v->kind != JS_NUM || v->text.n >= sizeof z) return false;
+    memcpy(z, v->text.p, v->text.n);
+    z[v->text.n] = 0;
+    *out = strtod(z, NULL);
+    return true;
+}
+
+/* Exact integers only. */
+static bool js_int(const js *v, i64 *out) {
+    f64 d;
+    if (!js_num(v, &d) || d != d || d < -9e15 || d > 9e15) return false;
+    *out = (i64)d;
+    return (f64)*out == d;
+}
+
+/* Text as a JSON string, to a stream. */
+static void js_print(FILE *f, str s) {
+    const u8 *p = (const u8 *)s.p, *end = s.n ? p + s.n : p;
+    u8 esc[8];
+    fputc('"', f);
+    while (p < end) fwrite(esc, 1, json_escape(&p, end, esc), f);
+    fputc('"', f);
+}

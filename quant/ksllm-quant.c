@@ -9,8 +9,7 @@
  * library's own code, and then its parts in the order in which they may use
  * one another:
  *
- *     base.c         messages, memory, output files, workers, options
- *     json.c         JSON in and out
+ *     base.c         messages, memory, output files, workers, options, JSON
  *     encode.c       floats to blocks: the scale search
  *     gguf_write.c   GGUF out, tensors streamed
  *     stats.c        activation statistics, as a file
@@ -40,7 +39,6 @@ static void cal_observe(
 #endif
 
 #include "base.c"
-#include "json.c"
 #include "encode.c"
 #include "gguf_write.c"
 #include "stats.c"

@@ -48,9 +48,8 @@ static const struct {
      "} {{ 2.0 }} {{ 5e-324 }} {{ 1.7976931348623157e308 }}",
      "0.1 0.30000000000000004 1e+16 1e-05 123456789.125 0.3333333333333333"
      " 2.0 5e-324 1.7976931348623157e+308"},
-    {"{{ 7//2 }} {{ -7//2 }} {{ -7%3 }} {{ 7/2 }} {{ 2**10 }} {{ -2**2 }} "
-     "{{ 7.5//2 }} {{ 7.5%2 }}",
-     "3 -4 2 3.5 1024 4 3.0 1.5"},
+    {"{{ 7//2 }} {{ -7//2 }} {{ -7%3 }} {{ 7/2 }} {{ 7.5/2 }} {{ 2*1.5 }}",
+     "3 -4 2 3.5 3.75 3.0"},
     {"{{ d }} {{ l }} {{ (1,) }} {{ q }} {{ [q] }} {{ [\"\\x07é가\\u200b\""
      "] }}",
      "{'b': 1, 'A': [1.0, None, True], 'items': 'x'} [3, 1, 2] (1,) it's "
@@ -89,9 +88,9 @@ static const struct {
      "['가나다', 'abc'] ['a', 'b', '', 'c'] ['a', 'b,c'] ['a b ', 'c'] a ("
      "'a', '-', 'b')"},
     {"{{ '%05.2f|%-4d|%s|%02d|%%' % (3.14159, 7, 'z', 3) }} {{ '{}-{1}'.re"
-     "place('1','x') }} {{ '{0}{1}{0}'.format('a','b') }} {{ '{:>4}|{x}'.f"
-     "ormat(5, x=1) }}",
-     "03.14|7   |z|03|% {}-{x} aba    5|1"},
+     "place('1','x') }} {{ '{0}{1}{0}'.format('a','b') }} {{ '{{{}}}|{x}'."
+     "format(5, x=1) }}",
+     "03.14|7   |z|03|% {}-{x} aba {5}|1"},
     {"{{ u is defined }} {{ z is none }} {{ s is string }} {{ d is mapping"
      " }} {{ l is sequence }} {{ s is sequence }} {{ n is number }} {{ tru"
      "e is number }} {{ u is undefined }} {{ l is iterable }} {{ 3 is odd "
@@ -166,10 +165,8 @@ static const struct {
      "{{ m(*[1, 2]) }} {{ m(1, *(7,)) }} {{ m(**{'a': 1, 'c': 9}) }} "
      "{{ m(1, c=5, *[6]) }} {{ m(*[1], **{'b': 0}) }} {{ range(*[1, 4])|list }}",
      "123 173 129 165 103 [1, 2, 3]"},
-    {"{% macro m(a) %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, k=3) }}"
-     "{{ m.name }}{{ m.arguments }}{{ m.catch_kwargs }}{{ m.catch_varargs }}"
-     "{{ m.caller }}",
-     "(2,){'k': 3}m('a',)TrueTrueFalse"},
+    {"{% macro m(a) %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, k=3) }}",
+     "(2,){'k': 3}"},
     {"{% for x in [[1, [2]], 3] recursive %}{{ loop.depth }}"
      "{{ loop(x) if x is iterable else x }}{% if not loop.last %},{% endif %}"
      "{% endfor %}",
@@ -180,11 +177,9 @@ static const struct {
     {"{% for x in l %}{% break %}{% else %}E{% endfor %}{% for x in l %}"
      "{% if x == 1 %}{% break %}{% endif %}{{ x }}{% else %}E{% endfor %}",
      "E3"},
-    {"{{ range(2) }}{{ range(9)[2:7:2] }}{{ range(3) == [0, 1, 2] }}"
-     "{{ 0x1F }}{{ 1_000 }}{{ 0b11 }} {{ 1.5 ** 3 }} {{ 5 % 0.7 }} "
-     "{{ 2 ** -1 }}{% print 1, n %}",
-     "range(0, 2)range(2, 7, 2)False3110003 3.375 "
-     "0.10000000000000031 0.513"},
+    {"{{ range(2) }}{{ range(9)[2] }}{{ range(3) == [0, 1, 2] }}"
+     "{{ 1_000 }}{% print 1, n %}",
+     "range(0, 2)2False100013"},
     {"{% set b = 'out' %}{% macro m(a=b, b=2) %}{{ a }}{{ b }}{% endmacro %}"
      "{{ m() }} {{ m(b=3) }} {{ 1 > 2 > u.x }}{{ 1 if n if e else 3 }}",
      "2 33 False3"},
@@ -207,82 +202,58 @@ static const struct {
     {"{{ 'a,b,c'.rsplit(',', 1) }} {{ ' a b  c '.rsplit(none, 1) }} {{ '"
      " a b '.split(' ', -1) }}",
      "['a,b', 'c'] [' a b', 'c'] ['', 'a', 'b', '']"},
-    {"{{ '１２'|int }} {{ '0x1F'|int(0, 16) }} {{ '1_000'|int }} {{ 'z'|in"
-     "t(base=36) }} {{ ' -7 '|int }} {{ '1e3'|int }} {{ '٣.٥'|float }}",
-     "12 31 1000 35 -7 1000 3.5"},
-    {"{{ '²'.isdigit() }} {{ '²'.isdecimal() }} {{ 'Ⅷ'.isnumeric() }} {{"
-     " '１２'.isdecimal() }} {{ 'ǅ'.istitle() }}",
-     "True False True True True"},
-    {"{{ 'Straße ﬁ ŉ'|upper }} {{ 'ΑΣ ΣΑΣ. Σ'|lower }} {{ 'İI'|lower }} "
-     "{{ 'ᾳ ǆ ა Ꭰ'|title }} {{ 'ẞΣİ'.casefold() }} {{ 'aBß'.swapcase() }"
-     "} {{ 'éa'|capitalize }}",
-     "STRASSE FI ʼN ας σας. σ i̇i ΑΙ Ǆ Ა Ꭰ ssσi̇ AbSS Éa"},
-    {"{{ 123456789012345678901234567890 }} {{ [-(9223372036854775808), 1"
-     "8446744073709551616]|sort }} {{ '99999999999999999999'|int }} {{ 1"
-     "e20|int }} {{ 9007199254740992.0 == 9007199254740993 }}",
-     "123456789012345678901234567890 [-9223372036854775808, 184467440737"
-     "09551616] 99999999999999999999 100000000000000000000 False"},
-    {"{{ '%05s|%-5d|%+d|%#x|%e|%g|%c|%r|%.3d|%5.1f%%' % ('a', 3, 4, 255,"
-     " 1234.5, 1e-7, '가', 'x', 5, 2.25) }} {{ '%(a)s%(나)03d' % {'a': 1, "
-     "'나': 2} }} {{ '%*d' % (4, 2) }}",
-     "    a|3    |+4|0xff|1.234500e+03|1e-07|가|'x'|005|  2.2% 1002    2"},
-    {"{{ '{:,}|{:>6.2f}|{:^5}|{:*<4}|{:#x}|{:.1%}|{!r}|{:{}}'.format(123"
-     "4567, 2.5, '가', 1, 255, 0.125, 'x', 'y', 3) }} {{ '{0[b]}{0.A[0]}{"
-     "k}'.format(d, k=1) }}",
-     "1,234,567|  2.50|  가  |1***|0xff|12.5%|'x'|y   11.01"},
-    {"{{ 'hello'.startswith('l', 2) }} {{ 'hello'.startswith(('x', 'he')"
-     ") }} {{ 'hello'.endswith('l', 0, -1) }} {{ '가나가'.find('가', 1) }} {"
-     "{ '가나가'.rfind('가', 0, 2) }} {{ 'aXbX'.count('X', 2) }}",
-     "True True True 2 0 1"},
-    {"{{ [{'c': 'b', 'n': 1}, {'c': 'A', 'n': 2}, {'c': 'B', 'n': 3}]|gr"
-     "oupby('c') }} {% for g in [{'c': 1}]|groupby('c') %}{{ g.grouper }"
-     "}{{ g.list|length }}{% endfor %}",
-     "[('A', [{'c': 'A', 'n': 2}]), ('b', [{'c': 'b', 'n': 1}, {'c': 'B'"
-     ", 'n': 3}])] 11"},
-    {"{{ range(7)|batch(3, '-')|list }} {{ range(7)|slice(3, '-')|list }"
-     "} {{ l|sum(start=10) }} {{ [d]|sum('b') }}",
-     "[[0, 1, 2], [3, 4, 5], [6, '-', '-']] [[0, 1, 2], [3, 4, '-'], [5,"
-     " 6, '-']] 16 1"},
-    {"{{ '한글 a/b?'|urlencode }} {{ {'가': 'a b', 'n': 1}|urlencode }} {{ "
-     "{'class': 'a\"b', 'id': none, 'n': 1}|xmlattr }}",
-     "%ED%95%9C%EA%B8%80%20a/b%3F %EA%B0%80=a+b&n=1  class=\"a&#34;b\" n"
-     "=\"1\""},
-    {"{{ 'foo bar baz qux'|truncate(9) }} {{ 'foo bar baz qux'|truncate("
-     "9, true, '…', 0) }} {{ s|wordcount }} {{ '가'|center(4) }}| {{ '<b>"
-     "가</b>  <i>나</i>'|striptags }}",
-     "foo... foo bar … 2  가  | 가 나"},
-    {"{{ 1|filesizeformat }} {{ 13000|filesizeformat }} {{ 1536|filesize"
-     "format(true) }} {{ 999|filesizeformat }} {{ 1e30|filesizeformat }}",
-     "1 Byte 13.0 kB 1.5 KiB 999 Bytes 1000000.0 YB"},
-    {"{% set c = cycler('a', '나') %}{{ c.next() }}{{ c.current }}{{ c.ne"
-     "xt() }}{{ c.pos }}{% set j = joiner('|') %}{{ j() }}1{{ j() }}2{{ "
-     "j() }}",
-     "a나나01|2|"},
+    {"{{ '1_000'|int }} {{ ' -7 '|int }} {{ '1e3'|int }} {{ '007'|int }} {{ '"
+     "3.5'|float }} {{ '가'|int(2) }} {{ 'inf'|int(3) }}",
+     "1000 -7 1000 7 3.5 2 3"},
+    {"{{ '19'.isdigit() }} {{ ''.isdigit() }} {{ '가a'.isalpha() }} {{ 'a1'"
+     ".isalnum() }} {{ ' \u3000'.isspace() }} {{ '가A'.isupper() }} {{ 'aB'."
+     "islower() }} {{ '가é'.islower() }}",
+     "True False True True True True False True"},
+    {"{{ 'éß'|lower }} {{ 'Ёжик ѐ Αβγ'|upper }} {{ 'ŁÓDŹ Ÿ ＡＢ Ⅷ Ⓐ'|lower }} "
+     "{{ 'ấn ЖУК o’x'|title }} {{ 'a가b-c'.title() }} {{ 'éA'|capitalize }} "
+     "{{ 'Σ'|upper }}",
+     "éß ЁЖИК Ѐ ΑΒΓ łódź ÿ ａｂ ⅷ ⓐ Ấn Жук O’x A가B-C Éa Σ"},
+    {"{{ 123456789012345678901234567890 }} {{ [9223372036854775807, 18446"
+     "744073709551616, 1]|sort }} {{ '99999999999999999999'|int }} {{ '-99"
+     "999999999999999999'|int }} {{ 9007199254740992.0 == 900719925474099"
+     "3 }}",
+     "123456789012345678901234567890 [1, 9223372036854775807, 1844674407"
+     "3709551616] 99999999999999999999 -99999999999999999999 False"},
+    {"{{ '%5s|%-5d|%i|%5.1f%%|%03d|%05s|%f' % ('가', 3, true, 2.25, -5, 'x',"
+     " 1) }} {{ '%s' % [1] }} {{ '%d' % 2.9 }}",
+     "    가|3    |1|  2.2%|-05|    x|1.000000 [1] 2"},
+    {"{{ '{} {}'.format(1, '나') }} {{ '{1}{a}'.format(1, 2, a=[3]) }} {{ "
+     "('<{}>'|safe).format('<') }}",
+     "1 나 2[3] <&lt;>"},
+    {"{{ 'hello'.startswith(('x', 'he')) }} {{ 'hello'.endswith('lo') }} {"
+     "{ '가나가'.find('나') }} {{ '가나가'.rfind('가') }} {{ '가'.find('x') }} {{ "
+     "'aXbX'.count('X') }} {{ 'a-b-c'.rpartition('-') }} {{ 'ab'.partition"
+     "('-') }}",
+     "True True 1 2 -1 2 ('a-b', '-', 'c') ('ab', '', '')"},
+    {"{{ l|sum(start=10) }} {{ [d]|sum('b') }} {{ [{'n': 2}, {'n': 1}]|min("
+     "attribute='n') }} {{ ['b', 'A']|max }}",
+     "16 1 {'n': 1} b"},
     {"{{ [{'a': {'b': 'x'}}, {'a': {}}]|map(attribute='a.b', default='-'"
      ")|join }} {{ ['b', 'A']|sort }} {{ [{'x': 2, 'y': 1}, {'x': 1, 'y'"
-     ": 2}, {'x': 1, 'y': 1}]|sort(attribute='x,y') }}",
-     "x- ['A', 'b'] [{'x': 1, 'y': 1}, {'x': 1, 'y': 2}, {'x': 2, 'y': 1"
-     "}]"},
-    {"{{ 2.5|round }} {{ 1250|round(-2) }} {{ 1350.0|round(-2) }} {{ 2.6"
-     "75|round(2, 'floor') }} {{ 7|round(1, 'ceil') }} {{ -0.4|round }}",
-     "2.0 1200 1400.0 2.67 7.0 -0.0"},
+     ": 2}]|sort(attribute='x') }}",
+     "x- ['A', 'b'] [{'x': 1, 'y': 2}, {'x': 2, 'y': 1}]"},
+    {"{{ 2.5|round }} {{ 12.345|round(2) }} {{ 2.675|round(2, 'floor') }} {"
+     "{ 7|round(1, 'ceil') }} {{ -0.4|round }} {{ 1e300|round(3) }}",
+     "2.0 12.35 2.67 7.0 -0.0 1e+300"},
     {"{{ d.keys() }} {{ {'a': 1}.items() }} {{ ['<'|safe] }} {{ ('<'|saf"
      "e).join(['&', 'a']) }} {{ ('%s'|safe) % '<' }} {{ '<'|e|forceescap"
      "e }}",
      "dict_keys(['b', 'A', 'items']) dict_items([('a', 1)]) [Markup('<')"
      "] &amp;<a &lt; &amp;lt;"},
-    {"{{ '\\ta\\tb'.expandtabs(4) }} {{ 'a'.center(5, '*') }} {{ '-5'.zf"
-     "ill(4) }} {{ '가'.ljust(3, '.') }}{{ '가'.rjust(3) }} {{ 'ab'.isasci"
-     "i() }} {{ 'aXc'.replace('', '-', 2) }}",
-     "    a   b **a** -005 가..  가 True -a-Xc"},
+    {"{{ 'aXc'.replace('', '-', 2) }} {{ 'abc'.removeprefix('a') }} {{ 'a\\r"
+     "\\nb'.splitlines() }}",
+     "-a-Xc bc ['a', 'b']"},
     {"{{ 'upper' is filter }} {{ 'nosuch' is filter }} {{ 'odd' is test "
      "}} {{ 'a'|safe is escaped }} {{ (1, 2).count(1) }} {{ [1, 2, 1].in"
-     "dex(1, 1) }} {{ d|attr('items') is callable }}",
-     "True False True True 1 2 True"},
-    {"{{ strftime_now('%V|%G|%U|%W|%u|%w|%C|%D|%R|%r|%c|%x|%X|%k|%l|%P|%"
-     "_d|%0e|%-j|%n|%t|%%') }}",
-     "10|2026|09|09|6|6|20|03/07/26|09:05|09:05:02 AM|Sat Mar  7 09:05:0"
-     "2 2026|03/07/26|09:05:02| 9| 9|am| 7|07|66|\n|\t|%"},
+     "dex(2) }} {{ d|attr('items') is callable }}",
+     "True False True True 1 1 True"},
+    {"{{ strftime_now('%a %e|%T') }} {{ [1, 0, 2]|select|list }} {{ 5|abs }}",
+     "Sat  7|09:05:02 [1, 2] 5"},
 };
 
 TEST(built_ins)
@@ -304,11 +275,50 @@ TEST(built_ins_that_are_refused)
         {"{{ s|wordwrap(3) }}", "wordwrap"}, {"{{ s.encode() }}", "encode"},
         {"{{ s.translate({}) }}", "translate"},
         {"{{ s.isidentifier() }}", "isidentifier"},
-        {"{{ dict.fromkeys('ab') }}", "fromkeys"}, {"{{ n.real }}", "real"},
-        {"{{ '&nbsp;'|striptags }}", "striptags"},
+        {"{{ dict.fromkeys('ab') }}", "function"},
+        {"{{ d.fromkeys('ab') }}", "fromkeys"}, {"{{ n.real }}", "real"},
         {"{{ 18446744073709551616 + 1 }}", "beyond 63 bits"},
+        {"{{ -18446744073709551616 }}", "beyond 63 bits"},
+        {"{{ 1e20|int }}", "beyond 63 bits"},
+        {"{{ 1.5 < 18446744073709551616 }}", "beyond 63 bits"},
+        {"{{ l|batch(2) }}", "batch"}, {"{{ s|center }}", "center"},
+        {"{{ n|filesizeformat }}", "filesizeformat"},
+        {"{{ s|format(1) }}", "format"}, {"{{ l|groupby('x') }}", "groupby"},
+        {"{{ l|slice(2) }}", "slice"}, {"{{ s|striptags }}", "striptags"},
+        {"{{ s|truncate(3) }}", "truncate"},
+        {"{{ s|urlencode }}", "urlencode"}, {"{{ s|wordcount }}", "wordcount"},
+        {"{{ d|xmlattr }}", "xmlattr"},
+        {"{{ [s]|map('center')|list }}", "center"},
+        {"{{ cycler(1) }}", "cycler"}, {"{{ joiner() }}", "joiner"},
+        {"{{ s.casefold() }}", "casefold"}, {"{{ s.center(9) }}", "center"},
+        {"{{ s.expandtabs() }}", "expandtabs"},
+        {"{{ s.format_map(d) }}", "format_map"},
+        {"{{ s.isascii() }}", "isascii"}, {"{{ s.isdecimal() }}", "isdecimal"},
+        {"{{ s.isnumeric() }}", "isnumeric"},
+        {"{{ s.isprintable() }}", "isprintable"},
+        {"{{ s.istitle() }}", "istitle"}, {"{{ s.ljust(9) }}", "ljust"},
+        {"{{ s.rjust(9) }}", "rjust"}, {"{{ s.swapcase() }}", "swapcase"},
+        {"{{ s.zfill(9) }}", "zfill"}, {"{{ s.find('a', 1) }}", "start or end"},
+        {"{{ s.startswith('a', 0, 1) }}", "start or end"},
+        {"{{ l.index(1, 1) }}", "start or end"},
+        {"{{ '7'|int(0, 16) }}", "int with a base"},
+        {"{{ '１'|int }}", "beyond ASCII"}, {"{{ '²'.isdigit() }}", "beyond ASCII"},
+        {"{{ 'ß'|upper }}", "this letter"}, {"{{ 'Σ'|lower }}", "this letter"},
+        {"{{ 'İ'|lower }}", "this letter"}, {"{{ 'ǆ'|title }}", "this letter"},
+        {"{{ 'ªb'.title() }}", "this character"},
+        {"{{ 1250|round(-2) }}", "this many digits"},
+        {"{{ [d]|sort(attribute='b,A') }}", "several attributes"},
+        {"{{ 2 ** 3 }}", "**"}, {"{{ 7.5 % 2 }}", "% or //"},
+        {"{{ 7.5 // 2 }}", "% or //"}, {"{{ range(9)[2:] }}", "range"},
+        {"{{ '%x' % 1 }}", "% with this"}, {"{{ '%+d' % 1 }}", "% with this"},
+        {"{{ '%(a)s' % d }}", "% with this"}, {"{{ '%*d' % 1 }}", "% with this"},
+        {"{{ '{:>4}'.format(1) }}", "this field"},
+        {"{{ '{0.x}'.format(1) }}", "this field"},
+        {"{{ '{!r}'.format(1) }}", "this field"},
+        {"{% macro m() %}{% endmacro %}{{ m.name }}", "macro"},
         {"{{ strftime_now('%s') }}", "strftime_now"},
-        {"{{ '三'.isnumeric() }}", "isnumeric"},
+        {"{{ strftime_now('%V') }}", "strftime_now"},
+        {"{{ strftime_now('%_d') }}", "strftime_now"},
         {"{% set g = l|map('string') %}{{ g|first }}{{ g|list }}",
          "generator"},
     };
@@ -386,6 +396,8 @@ static const struct {
     {"{{ $ }}", KSLLM_ERR_FORMAT, "character"},
     {"{{ → }}", KSLLM_ERR_FORMAT, "character"},
     {"{{ '\\N{BULLET}' }}", KSLLM_ERR_FORMAT, "by name"},
+    {"{{ '\\101' }}", KSLLM_ERR_FORMAT, "octal is not supported"},
+    {"{{ 0x1F }}", KSLLM_ERR_FORMAT, "16 is not supported"},
     {"{{ 012 }}", KSLLM_ERR_FORMAT, "number"},
     {"{% include 'x' %}", KSLLM_ERR_FORMAT, "cannot use at 'include'"},
     {"{% block x %}{% endblock %}", KSLLM_ERR_FORMAT, "at 'block'"},
@@ -450,7 +462,7 @@ static const struct {
     {"{{ 'a' * 200000 ~ ('a' * 100000 ~ 'b') in 'a' * 400000 }}", ""},
     {"{{ '%99999d' % 1 }}", "width"},
     {"{{ '%d' % 1e300 }}", ""},
-    {"{{ 1e300|int }}{{ 1e300 // 1e-300 }}{{ 2.0 ** 1024 }}{{ -7 % 1e9 }}", ""},
+    {"{{ 1e300 * 1e300 }}{{ 1e300|string|float }}", ""},
     {"{{ range(100000000) }}", "range"},
     {"{{ l|map('map', 'map', 'map')|list }}", ""},
 };
@@ -1078,19 +1090,11 @@ TEST(forged_turns)
         "{{ messages[0].content|upper|lower }}",
         "{{ messages[0].content|title|lower }}",
         "{{ dict(a=messages[0].content)['a'] }}",
-        "{{ messages[0].content|center(60) }}",
-        "{{ messages[0].content|truncate(20, true, 'end|>') }}",
-        "{{ messages[0].content.swapcase().swapcase() }}",
-        "{{ messages[0].content.ljust(50, '>') }}",
         "{{ '%-50s' % messages[0].content }}",
-        "{{ '{:>50}{a}'.format(messages[0].content, a='|>') }}",
-        "{{ '%(a)s' % {'a': messages[0].content} }}",
-        "{{ messages[0].content.splitlines()|batch(2)|map('join')|join }}",
-        "{{ (messages|groupby('content'))[0].grouper }}",
-        "{{ {'x': messages[0].content|safe}|xmlattr }}",
+        "{{ '{}{a}'.format(messages[0].content, a='|>') }}",
+        "{{ messages[0].content.splitlines()|join }}",
         "{{ messages[0].content.rsplit('\\n', 1)|join('\\n') }}",
-        ("{{ messages[0].content.expandtabs() ~ cycler(messages[0].content)"
-         ".next() }}"),
+        "{{ messages[0].content.partition('\\n')|join }}",
     };
     ksllm_model *m = vocab(NULL, FX_BPE);
     int32_t ids[1000];

@@ -399,7 +399,7 @@ static bytes tokenizer_json(void) {
         "{\"type\": \"BPE\", \"vocab\": {");
     for (u32 i = 0; i < 256; i++) {
         u8 text[5] = {0};
-        text[js_put_utf8(text, tok_letter_of((u8)i)) - text] = 0;
+        text[txt_put(text, tok_letter_of((u8)i))] = 0;
         bool quoted = text[0] == '"' || text[0] == '\\';
         PUT("\"%s%s\": %u, ", quoted ? "\\" : "", (char *)text, i);
     }
