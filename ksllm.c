@@ -6628,18 +6628,14 @@ static int txt_measure(const u8 *p, size_t n) {
     u32 lead = p[0], low = 0x80, high = 0xbf;
     int need = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2
              : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-
-    if (need == 0)
-        return -1;
+    if (need == 0) return -1;
     if (lead == 0xe0) low = 0xa0;           /* overlong */
     else if (lead == 0xed) high = 0x9f;     /* surrogates */
     else if (lead == 0xf0) low = 0x90;      /* overlong */
     else if (lead == 0xf4) high = 0x8f;     /* beyond U+10FFFF */
     for (int i = 1; i < need; i++) {
-        if ((size_t)i == n)
-            return 0;
-        if (p[i] < low || p[i] > high)
-            return -i;
+        if ((size_t)i == n) return 0;
+        if (p[i] < low || p[i] > high) return -i;
         low = 0x80;
         high = 0xbf;
     }
@@ -6648,24 +6644,21 @@ static int txt_measure(const u8 *p, size_t n) {
 
 /* The character at p (p < end) and its length in bytes. */
 static u32 txt_next(const u8 *p, const u8 *end, u32 *cp) {
-    int n;
-
     if (p[0] < 0x80) {
         *cp = p[0];
         return 1;
     }
-    n = txt_measure(p, (size_t)(end - p));
+    int n = txt_measure(p, (size_t)(end - p));
     if (n <= 0) {
         *cp = TXT_BAD;
         return n < 0 ? (u32)-n : (u32)(end - p);
     }
-    if (n == 2)
-        *cp = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
+    if (n == 2) *cp = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
     else if (n == 3)
         *cp = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
     else
-        *cp = (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12
-            | (p[2] & 0x3fu) << 6 | (p[3] & 0x3fu);
+        *cp = (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12 | (p[2] & 0x3fu) << 6
+            | (p[3] & 0x3fu);
     return (u32)n;
 }
 
@@ -6682,8 +6675,7 @@ static const u8 *txt_valid(const u8 *p, const u8 *end) {
         if (p[0] < 0xe1 || p[0] > 0xec || end - p < 3
             || ((p[1] ^ 0x80) | (p[2] ^ 0x80)) >= 0x40)
             n = txt_measure(p, (size_t)(end - p));
-        if (n <= 0)
-            break;
+        if (n <= 0) break;
         p += n;
     }
     return p;
@@ -6718,26 +6710,20 @@ static u32 txt_put(u8 *out, u32 cp) {
 static u64 txt_number(const char (*table)[67], size_t at, u32 n) {
     const char *p = &table[at * n / 66][at * n % 66];
     u64 v = 0;
-
-    for (u32 i = 0; i < n; i++)
-        v = v << 6 | (u32)(p[i] - '>' - (p[i] > '\\'));
+    for (u32 i = 0; i < n; i++) v = v << 6 | (u32)(p[i] - '>' - (p[i] > '\\'));
     return v;
 }
 
 /* The value of the range of a sorted table that cp is in, 0 when in none. */
 static u32 txt_range_value(const char (*table)[67], size_t n, u32 cp) {
     size_t low = 0;
-
     while (low < n) {
         size_t mid = (low + n) / 2;
         u64 v = txt_number(table, mid, 6);
         u32 first = (u32)(v >> 15);
-        if (cp < first)
-            n = mid;
-        else if (cp - first > (v >> 8 & 127))
-            low = mid + 1;
-        else
-            return (u32)v & 255;
+        if (cp < first) n = mid;
+        else if (cp - first > (v >> 8 & 127)) low = mid + 1;
+        else return (u32)v & 255;
     }
     return 0;
 }
@@ -6746,12 +6732,12 @@ static txt_class txt_class_of(u32 cp) {
     if (cp < 0x20000) {
         const char *p = &TXT_BLOCK[cp >> 11][cp >> 5 & 62];
         u32 block = (u32)(p[0] - '>' - (p[0] > '\\')) << 6
-                  | (u32)(p[1] - '>' - (p[1] > '\\'));
+            | (u32)(p[1] - '>' - (p[1] > '\\'));
         char c = TXT_CLASS[block >> 1][(block & 1) << 5 | (cp >> 1 & 31)];
         u32 both = (u32)(c - '(' - (c > '\\'));
         return (txt_class)(cp & 1 ? both / 9 : both % 9);
     }
-    for (size_t i = 0; i < sizeof TXT_FAR / sizeof TXT_FAR[0]; i++)
+    for (size_t i = 0; i < KS_LEN(TXT_FAR); i++)
         if (cp >= TXT_FAR[i].first && cp <= TXT_FAR[i].last)
             return (txt_class)TXT_FAR[i].class_;
     return TXT_OTHER;
@@ -6793,7 +6779,6 @@ static u32 txt_part(size_t i, u32 which) {
  * would only be put together again. */
 static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
     size_t low = 0, high = TXT_N_PARTS;
-
     *b = 0;
     if (cp - 0xf900u < 474 || cp - 0x2f800u < 542) {
         low = cp < 0x2f800 ? cp - 0xf900u : cp - 0x2f800u + 474;
@@ -6802,13 +6787,10 @@ static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
     }
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (txt_part(mid, 0) < cp)
-            low = mid + 1;
-        else
-            high = mid;
+        if (txt_part(mid, 0) < cp) low = mid + 1;
+        else high = mid;
     }
-    if (low == TXT_N_PARTS || txt_part(low, 0) != cp)
-        return false;
+    if (low == TXT_N_PARTS || txt_part(low, 0) != cp) return false;
     *a = txt_part(low, 1);
     *b = txt_part(low, 2);
     return true;
@@ -6819,19 +6801,15 @@ static u32 txt_compose(u32 a, u32 b) {
     u64 wanted = (u64)a << 18 | b;
     size_t low = 0, high = TXT_N_PAIRS, row;
     u32 both = txt_hangul(a, b);
-
-    if (both != 0 || a >> 18 != 0 || b >> 18 != 0)
-        return both;
+    if (both != 0 || a >> 18 != 0 || b >> 18 != 0) return both;
     while (low < high) {
         size_t mid = (low + high) / 2;
         row = (size_t)txt_number(TXT_PAIR, mid, 2);
         if (((u64)txt_part(row, 1) << 18 | txt_part(row, 2)) < wanted)
             low = mid + 1;
-        else
-            high = mid;
+        else high = mid;
     }
-    if (low == TXT_N_PAIRS)
-        return 0;
+    if (low == TXT_N_PAIRS) return 0;
     row = (size_t)txt_number(TXT_PAIR, low, 2);
     return txt_part(row, 1) == a && txt_part(row, 2) == b ? txt_part(row, 0)
                                                           : 0;
@@ -6840,16 +6818,14 @@ static u32 txt_compose(u32 a, u32 b) {
 /* Whether NFC might change cp, or it its neighbour. May say yes too often. */
 static bool txt_may_change(u32 cp) {
     u32 a, b;
-
     if (cp < 0x300 || (cp >= 0x3400 && cp < 0xa000)
-        || (cp >= TXT_S && cp < TXT_S + TXT_S_N) || cp == (u32)TXT_BAD)
+        || (cp >= TXT_S && cp < TXT_S + TXT_S_N) || cp == TXT_BAD)
         return false;
     if ((cp >= TXT_V && cp < TXT_V + TXT_V_N)
         || (cp > TXT_T && cp < TXT_T + TXT_T_N))
         return true;
     for (size_t i = 0; i < TXT_N_SECOND; i++)
-        if (txt_number(TXT_SECOND, i, 3) == cp)
-            return true;
+        if (txt_number(TXT_SECOND, i, 3) == cp) return true;
     return txt_mark_class(cp) != 0 || txt_decompose(cp, &a, &b);
 }
 
@@ -6857,7 +6833,6 @@ static bool txt_may_change(u32 cp) {
  * character that begins with no mark before one that may change. */
 static const u8 *txt_nfc_span(const u8 *p, const u8 *end) {
     const u8 *start = p;            /* of the last character that can begin */
-
     while (p < end) {
         u32 cp, n;
         if (p[0] < 0x80) {
@@ -6865,8 +6840,7 @@ static const u8 *txt_nfc_span(const u8 *p, const u8 *end) {
             continue;
         }
         n = txt_next(p, end, &cp);
-        if (txt_may_change(cp))
-            return start;
+        if (txt_may_change(cp)) return start;
         start = p;
         p += n;
     }
@@ -6883,7 +6857,6 @@ typedef struct { u32 cp[TXT_RUN]; u8 mark[TXT_RUN]; u32 n; } txt_run;
  * lower one, a character of class 0 is never passed. */
 static void txt_run_add(txt_run *r, u32 cp) {
     u32 mark = txt_mark_class(cp), i = r->n++;
-
     while (mark != 0 && i > 0 && r->mark[i - 1] > mark) {
         r->cp[i] = r->cp[i - 1];
         r->mark[i] = r->mark[i - 1];
@@ -6897,21 +6870,17 @@ static void txt_run_add(txt_run *r, u32 cp) {
  * the way down is a line of at most 4. */
 static void txt_run_split(txt_run *r, u32 cp) {
     u32 tail[4], n = 0, a, b;
-
     while (n < 4 && txt_decompose(cp, &a, &b)) {
-        if (b != 0)
-            tail[n++] = b;
+        if (b != 0) tail[n++] = b;
         cp = a;
     }
     txt_run_add(r, cp);
-    while (n > 0)
-        txt_run_add(r, tail[--n]);
+    while (n > 0) txt_run_add(r, tail[--n]);
 }
 
 /* Composes the run in place (Unicode 3.11, D117). */
 static void txt_run_compose(txt_run *r) {
     u32 starter = 0, n = 1;
-
     for (u32 i = 1; i < r->n; i++) {
         u32 cp = r->cp[i], mark = r->mark[i], both = 0;
         /* blocked when a mark of this class or higher stands between */
@@ -6922,8 +6891,7 @@ static void txt_run_compose(txt_run *r) {
             r->cp[starter] = both;
             continue;
         }
-        if (mark == 0)
-            starter = n;
+        if (mark == 0) starter = n;
         r->cp[n] = cp;
         r->mark[n++] = (u8)mark;
     }
@@ -6934,16 +6902,13 @@ static void txt_run_compose(txt_run *r) {
 typedef struct { u8 *out; size_t n, cap; } txt_sink;
 
 static void txt_write(txt_sink *s, const u8 *p, size_t n) {
-    if (s->n + n <= s->cap)
-        memcpy(s->out + s->n, p, n);
+    if (s->n + n <= s->cap) memcpy(s->out + s->n, p, n);
     s->n += n;
 }
 
 static void txt_run_flush(txt_run *r, txt_sink *s) {
     u8 bytes[4];
-
-    if (r->n > 0)
-        txt_run_compose(r);
+    if (r->n > 0) txt_run_compose(r);
     for (u32 i = 0; i < r->n; i++)
         txt_write(s, bytes, txt_put(bytes, r->cp[i]));
     r->n = 0;
@@ -6955,7 +6920,6 @@ static void txt_run_flush(txt_run *r, txt_sink *s) {
 static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
     txt_sink sink = {out, 0, cap};
     txt_run run;
-
     run.n = 0;
     while (p < end) {
         const u8 *safe = txt_nfc_span(p, end);
@@ -6970,10 +6934,8 @@ static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
         /* nothing before such a character can change with it */
         if (!txt_may_change(cp) || run.n > TXT_RUN - 5)
             txt_run_flush(&run, &sink);
-        if (cp == (u32)TXT_BAD)
-            txt_write(&sink, p, n);
-        else
-            txt_run_split(&run, cp);
+        if (cp == TXT_BAD) txt_write(&sink, p, n);
+        else txt_run_split(&run, cp);
         p += n;
     }
     txt_run_flush(&run, &sink);
@@ -6983,14 +6945,12 @@ static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
 /* The character of three bytes that begins at p, or 0. */
 static u32 txt_three(const u8 *p, const u8 *end) {
     u32 cp;
-
     return end - p >= 3 && txt_next(p, end, &cp) == 3 ? cp : 0;
 }
 
 /* The first place from p on where two characters compose to Hangul, or end. */
 static const u8 *txt_hangul_find(const u8 *p, const u8 *end) {
     const u8 *start = p;
-
     for (; end - p >= 3; p++) {
         /* vowels and trailing consonants are E1 85 A1 to E1 87 82 */
         if (p[0] != 0xe1 || p[1] < 0x85 || p[1] > 0x87 || p - start < 3)
@@ -7005,20 +6965,17 @@ static const u8 *txt_hangul_find(const u8 *p, const u8 *end) {
  * bytes into three: `out` takes end - p bytes. Returns how many it has. */
 static size_t txt_hangul_join(const u8 *p, const u8 *end, u8 *out) {
     u8 *begin = out;
-
     while (p < end) {
         const u8 *q = txt_hangul_find(p, end);
         u32 cp, both;
         memcpy(out, p, (size_t)(q - p));
         out += q - p;
         p = q;
-        if (p == end)
-            break;
+        if (p == end) break;
         cp = txt_three(p, end);
-        for (p += 3; ; p += 3) {
+        for (p += 3;; p += 3) {
             both = txt_hangul(cp, txt_three(p, end));
-            if (both == 0)
-                break;
+            if (both == 0) break;
             cp = both;
         }
         out += txt_put(out, cp);
@@ -7042,13 +6999,11 @@ static u32 txt_cluster_class(u32 cp) {
         return (cp - TXT_S) % TXT_T_N ? TXT_GCB_LVT : TXT_GCB_LV;
     if (cp - 0x1100 < 0x100)
         return cp < 0x1160 ? TXT_GCB_L : cp < 0x11a8 ? TXT_GCB_V : TXT_GCB_T;
-    if (cp - 0xa960 < 29)
-        return TXT_GCB_L;
+    if (cp - 0xa960 < 29) return TXT_GCB_L;
     if (cp - 0xd7b0 < 76)       /* U+D7C7 to D7CA are not assigned */
         return cp < 0xd7c7 ? TXT_GCB_V : cp < 0xd7cb ? TXT_GCB_OTHER
                                                       : TXT_GCB_T;
-    if (cp >= 0xe01f0 && cp < 0xe1000)
-        return TXT_GCB_CONTROL;
+    if (cp >= 0xe01f0 && cp < 0xe1000) return TXT_GCB_CONTROL;
     return cp < 0x20 || cp >= 0x7f
         ? txt_range_value(TXT_CLUSTER, TXT_N_CLUSTER, cp) : TXT_GCB_OTHER;
 }
@@ -7062,34 +7017,27 @@ typedef struct { u32 last, picture, conjunct; bool flag; } txt_cluster;
 static bool txt_cluster_ends(const txt_cluster *x, u32 c) {
     u32 a = x->last;
     bool controls = (a >= TXT_GCB_CR && a <= TXT_GCB_CONTROL)
-                 || (c >= TXT_GCB_CR && c <= TXT_GCB_CONTROL);
-
-    if (controls)
-        return !(a == TXT_GCB_CR && c == TXT_GCB_LF);
-    if (a == TXT_GCB_L && c >= TXT_GCB_L && c != TXT_GCB_T)
+        || (c >= TXT_GCB_CR && c <= TXT_GCB_CONTROL);
+    if (controls) return !(a == TXT_GCB_CR && c == TXT_GCB_LF);
+    if (a == TXT_GCB_L && c >= TXT_GCB_L && c != TXT_GCB_T) return false;
+    if ((a == TXT_GCB_LV || a == TXT_GCB_V)
+        && (c == TXT_GCB_V || c == TXT_GCB_T))
         return false;
-    if ((a == TXT_GCB_LV || a == TXT_GCB_V) && (c == TXT_GCB_V
-                                                || c == TXT_GCB_T))
-        return false;
-    if ((a == TXT_GCB_LVT || a == TXT_GCB_T) && c == TXT_GCB_T)
-        return false;
+    if ((a == TXT_GCB_LVT || a == TXT_GCB_T) && c == TXT_GCB_T) return false;
     return !(c == TXT_GCB_EXTEND || c == TXT_GCB_ZWJ || c == TXT_GCB_LINKER
-             || c == TXT_GCB_NONJOINER || c == TXT_GCB_SPACING
-             || a == TXT_GCB_PREPEND
-             || (x->conjunct == 2 && c == TXT_GCB_CONSONANT)
-             || (x->picture == 2 && c == TXT_GCB_PICTURE)
-             || (x->flag && c == TXT_GCB_FLAG));
+        || c == TXT_GCB_NONJOINER || c == TXT_GCB_SPACING
+        || a == TXT_GCB_PREPEND || (x->conjunct == 2 && c == TXT_GCB_CONSONANT)
+        || (x->picture == 2 && c == TXT_GCB_PICTURE)
+        || (x->flag && c == TXT_GCB_FLAG));
 }
 
 static void txt_cluster_add(txt_cluster *x, u32 c) {
     bool extends = c == TXT_GCB_EXTEND || c == TXT_GCB_LINKER
                    || c == TXT_GCB_NONJOINER;
-
     x->picture = c == TXT_GCB_PICTURE ? 1
                : x->picture == 1 && c == TXT_GCB_ZWJ ? 2
                : x->picture == 1 && extends;
-    if (c == TXT_GCB_LINKER && x->conjunct > 0)
-        x->conjunct = 2;
+    if (c == TXT_GCB_LINKER && x->conjunct > 0) x->conjunct = 2;
     else if (c != TXT_GCB_EXTEND && c != TXT_GCB_ZWJ)
         x->conjunct = c == TXT_GCB_CONSONANT;
     x->flag = c == TXT_GCB_FLAG && !x->flag;
@@ -7100,18 +7048,15 @@ static void txt_cluster_add(txt_cluster *x, u32 c) {
 static size_t txt_units(const u8 *p, const u8 *end, ksllm_unit unit) {
     const u8 *begin = p, *whole = p;
     txt_cluster x = {0};
-
-    if (unit == KSLLM_UNIT_CHARACTER)
-        return (size_t)(end - p);
+    if (unit == KSLLM_UNIT_CHARACTER) return (size_t)(end - p);
     while (p < end) {
         u32 cp, n = txt_next(p, end, &cp), c;
         if (unit == KSLLM_UNIT_EOJEOL) {
             p += n;
-            if (cp != (u32)TXT_BAD && txt_class_of(cp) == TXT_SPACE)
-                whole = p;
+            if (cp != TXT_BAD && txt_class_of(cp) == TXT_SPACE) whole = p;
             continue;
         }
-        c = cp == (u32)TXT_BAD ? TXT_GCB_OTHER : txt_cluster_class(cp);
+        c = cp == TXT_BAD ? TXT_GCB_OTHER : txt_cluster_class(cp);
         if (p > begin && txt_cluster_ends(&x, c)) {
             whole = p;
             memset(&x, 0, sizeof x);
@@ -7129,18 +7074,15 @@ static size_t txt_units(const u8 *p, const u8 *end, ksllm_unit unit) {
  * *n_pending is the state, empty at the beginning. */
 static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
     u32 n = 0;
-    int whole;
-
     pending[(*n_pending)++] = byte;
-    whole = txt_measure(pending, *n_pending);
+    int whole = txt_measure(pending, *n_pending);
     if (whole < 0 && *n_pending > 1) {
         n = txt_put(out, 0xfffd);       /* the byte begins something new */
         pending[0] = byte;
         *n_pending = 1;
         whole = txt_measure(pending, 1);
     }
-    if (whole == 0)
-        return n;
+    if (whole == 0) return n;
     if (whole > 0) {
         memcpy(out + n, pending, (size_t)whole);
         n += (u32)whole;
@@ -7272,10 +7214,9 @@ typedef struct { const u8 *at, *next; u32 cp, cls; } tok_char;
 
 static tok_char tok_look(const u8 *p, const u8 *end) {
     tok_char c = {p, p, 0, TOK_END};
-
     if (p < end) {
         c.next = p + txt_next(p, end, &c.cp);
-        c.cls = c.cp == (u32)TXT_BAD ? TXT_OTHER : (u32)txt_class_of(c.cp);
+        c.cls = c.cp == TXT_BAD ? TXT_OTHER : (u32)txt_class_of(c.cp);
     }
     return c;
 }
@@ -7291,16 +7232,13 @@ enum {
     TOK_NOT_LNS = 1 << TXT_OTHER | TOK_M | TOK_PS   /* [^\s\p{L}\p{N}] */
 };
 
-static bool tok_is(tok_char c, u32 set) {
-    return (set >> c.cls & 1) != 0;
-}
+static bool tok_is(tok_char c, u32 set) { return (set >> c.cls & 1) != 0; }
 
 /* Where a run of characters of these classes that begins at p ends. */
 static const u8 *tok_run(const u8 *p, const u8 *end, u32 set) {
     for (;;) {
         tok_char c = tok_look(p, end);
-        if (!tok_is(c, set))
-            return p;
+        if (!tok_is(c, set)) return p;
         p = c.next;
     }
 }
@@ -7312,18 +7250,13 @@ static bool tok_is_line(const u8 *p, const u8 *end) {
 /* Length of 's 't 're 've 'm 'll 'd at p, or 0. With `any_case` as Oniguruma
  * folds: U+017F, the long s, is an s, too. */
 static size_t tok_contraction(const u8 *p, const u8 *end, bool any_case) {
-    u32 bit = any_case ? 0x20 : 0, a, b;
-
-    if (end - p < 2 || p[0] != '\'')
-        return 0;
-    a = p[1] | bit;
-    if (a == 's' || a == 't' || a == 'm' || a == 'd')
-        return 2;
-    if (end - p < 3)
-        return 0;
-    if (any_case && p[1] == 0xc5 && p[2] == 0xbf)
-        return 3;
-    b = p[2] | bit;
+    u32 bit = any_case ? 0x20 : 0;
+    if (end - p < 2 || p[0] != '\'') return 0;
+    u32 a = p[1] | bit;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    if (end - p < 3) return 0;
+    if (any_case && p[1] == 0xc5 && p[2] == 0xbf) return 3;
+    u32 b = p[2] | bit;
     return (a == 'r' && b == 'e') || (a == 'v' && b == 'e')
            || (a == 'l' && b == 'l') ? 3 : 0;
 }
@@ -7332,18 +7265,14 @@ static size_t tok_contraction(const u8 *p, const u8 *end, bool any_case) {
  * when `lines`. */
 static const u8 *tok_spaces(const u8 *p, const u8 *end, bool lines) {
     const u8 *last = p, *line = NULL, *q = p;
-
     for (;;) {
         tok_char c = tok_look(q, end);
-        if (c.cls != TXT_SPACE)
-            break;
+        if (c.cls != TXT_SPACE) break;
         last = q;
         q = c.next;
-        if (c.cp == '\n' || c.cp == '\r')
-            line = q;
+        if (c.cp == '\n' || c.cp == '\r') line = q;
     }
-    if (lines && line != NULL)
-        return line;
+    if (lines && line) return line;
     return q == end || last == p ? q : last;
 }
 
@@ -7351,8 +7280,7 @@ static const u8 *tok_spaces(const u8 *p, const u8 *end, bool lines) {
 static const u8 *tok_digits(const u8 *p, const u8 *end, u32 k) {
     for (; k > 0; k--) {
         tok_char c = tok_look(p, end);
-        if (c.cls != TXT_NUMBER)
-            break;
+        if (c.cls != TXT_NUMBER) break;
         p = c.next;
     }
     return p;
@@ -7362,35 +7290,26 @@ static const u8 *tok_digits(const u8 *p, const u8 *end, u32 k) {
 static const u8 *tok_word_gpt2(const u8 *p, const u8 *end) {
     size_t n = tok_contraction(p, end, false);
     tok_char c = tok_look(p, end);
-
-    if (n > 0)
-        return p + n;
+    if (n > 0) return p + n;
     if (*p == ' ') {
         tok_char after = tok_look(p + 1, end);
-        if (after.cls != TXT_SPACE && after.cls != TOK_END)
-            c = after;
+        if (after.cls != TXT_SPACE && after.cls != TOK_END) c = after;
     }
-    if (c.cls == TXT_SPACE)
-        return tok_spaces(p, end, false);
-    if (tok_is(c, TOK_L))
-        return tok_run(c.next, end, TOK_L);
-    if (tok_is(c, TOK_N))
-        return tok_run(c.next, end, TOK_N);
+    if (c.cls == TXT_SPACE) return tok_spaces(p, end, false);
+    if (tok_is(c, TOK_L)) return tok_run(c.next, end, TOK_L);
+    if (tok_is(c, TOK_N)) return tok_run(c.next, end, TOK_N);
     return tok_run(c.next, end, TOK_NOT_LNS);
 }
 
 /* ?[^\s\p{L}\p{N}]+ and its tail; NULL when p does not begin one. `set` is
  * what counts as a symbol. */
-static const u8 *tok_symbols(const u8 *p, const u8 *end, u32 set,
-                             tok_tail tail) {
+static const u8 *tok_symbols(
+    const u8 *p, const u8 *end, u32 set, tok_tail tail) {
     const u8 *q = tok_run(*p == ' ' ? p + 1 : p, end, set);
-
-    if (q == p || (*p == ' ' && q == p + 1))
-        return NULL;
+    if (q == p || (*p == ' ' && q == p + 1)) return NULL;
     while (tok_is_line(q, end) || (tail != TOK_LINES && q < end && *q == '/')) {
         q++;
-        if (tail == TOK_ONE)
-            break;
+        if (tail == TOK_ONE) break;
     }
     return q;
 }
@@ -7401,10 +7320,8 @@ static const u8 *tok_phrase(tok_char c, const u8 *end) {
     for (;;) {
         const u8 *p = tok_run(c.next, end, TOK_M);
         c = tok_look(p, end);
-        if (c.at < end && *c.at == ' ')
-            c = tok_look(p + 1, end);
-        if (!tok_is(c, TOK_L))
-            return p;
+        if (c.at < end && *c.at == ' ') c = tok_look(p + 1, end);
+        if (!tok_is(c, TOK_L)) return p;
     }
 }
 
@@ -7413,10 +7330,8 @@ static const u8 *tok_phrase(tok_char c, const u8 *end) {
 static const u8 *tok_cased(const u8 *p, const u8 *end) {
     const u8 *both = NULL;      /* behind the last one that can be lower */
     tok_char c;
-
     for (c = tok_look(p, end); tok_is(c, TOK_UP); c = tok_look(c.next, end))
-        if (tok_is(c, TOK_LOW))
-            both = c.next;
+        if (tok_is(c, TOK_LOW)) both = c.next;
     return tok_is(c, TOK_LOW) ? tok_run(c.next, end, TOK_LOW) : both;
 }
 
@@ -7425,47 +7340,39 @@ static const u8 *tok_word_cased(const u8 *p, const u8 *end, bool contraction) {
     tok_char c = tok_look(p, end);
     bool prefix = !tok_is(c, TOK_L | TOK_N) && !tok_is_line(p, end);
     const u8 *q = NULL;
-
-    if (prefix)
-        q = tok_cased(c.next, end);
-    if (q == NULL)
-        q = tok_cased(p, end);
-    if (q == NULL) {            /* Upper+ lower*: here no lower follows */
+    if (prefix) q = tok_cased(c.next, end);
+    if (!q) q = tok_cased(p, end);
+    if (!q) {            /* Upper+ lower*: here no lower follows */
         const u8 *from = prefix ? c.next : p;
         q = tok_run(from, end, TOK_UP);
-        if (q == from)
-            return NULL;
+        if (q == from) return NULL;
     }
     return contraction ? q + tok_contraction(q, end, true) : q;
 }
 
 /* The word at p < end of the rules that follow tiktoken's cl100k. */
-static const u8 *tok_word_modern(const tok_rule *r, const u8 *p,
-                                 const u8 *end) {
+static const u8 *tok_word_modern(
+    const tok_rule *r, const u8 *p, const u8 *end) {
     bool cased = r->shape == TOK_GPT4O || r->shape == TOK_TEKKEN;
     u32 letters = r->shape == TOK_QWEN35 ? TOK_L | TOK_M : TOK_L;
     size_t n = cased ? 0 : tok_contraction(p, end, true);
     tok_char c = tok_look(p, end), word = c;
     const u8 *q;
-
-    if (n > 0)
-        return p + n;
+    if (n > 0) return p + n;
     if (!tok_is(c, TOK_L | TOK_N) && !tok_is_line(p, end))
         word = tok_look(c.next, end);
     if (cased) {
         q = tok_word_cased(p, end, r->shape == TOK_GPT4O);
-        if (q != NULL)
-            return q;
+        if (q) return q;
     } else if (tok_is(word, letters)) {
         return r->shape == TOK_EXAONE ? tok_phrase(word, end)
                                       : tok_run(word.next, end, letters);
     } else if (tok_is(c, letters)) {
         return tok_run(c.next, end, letters);
     }
-    if (tok_is(c, TOK_N))
-        return tok_digits(p, end, r->digits);
+    if (tok_is(c, TOK_N)) return tok_digits(p, end, r->digits);
     q = tok_symbols(p, end, (u32)TOK_NOT_LNS & ~(letters & TOK_M), r->tail);
-    return q != NULL ? q : tok_spaces(p, end, true);
+    return q ? q : tok_spaces(p, end, true);
 }
 
 static bool tok_is_ascii_letter(const u8 *p, const u8 *end) {
@@ -7474,31 +7381,25 @@ static bool tok_is_ascii_letter(const u8 *p, const u8 *end) {
 
 static bool tok_is_ascii_punct(u8 b) {
     return b > 0x20 && b < 0x7f && (b < '0' || b > '9')
-           && ((b | 0x20) < 'a' || (b | 0x20) > 'z');
+        && ((b | 0x20) < 'a' || (b | 0x20) > 'z');
 }
 
 /* The word of DeepSeek's rule at p < end. What fits no part of the rule
  * (controls) is a word up to where one begins. */
 static const u8 *tok_word_deepseek(const u8 *p, const u8 *end) {
-    tok_char c = tok_look(p, end), after;
-    const u8 *q;
-
+    tok_char c = tok_look(p, end);
     if (tok_is_ascii_punct(*p) && tok_is_ascii_letter(p + 1, end)) {
-        for (p++; tok_is_ascii_letter(p, end); p++)
-            continue;
+        for (p++; tok_is_ascii_letter(p, end); p++) continue;
         return p;
     }
-    after = tok_look(c.next, end);
+    tok_char after = tok_look(c.next, end);
     if (!tok_is(c, TOK_L | TOK_PS) && !tok_is_line(p, end)
         && tok_is(after, TOK_L | TOK_M))
         return tok_run(after.next, end, TOK_L | TOK_M);
-    if (tok_is(c, TOK_L | TOK_M))
-        return tok_run(c.next, end, TOK_L | TOK_M);
-    q = tok_symbols(p, end, TOK_PS, TOK_LINES);
-    if (q != NULL)
-        return q;
-    if (c.cls == TXT_SPACE)
-        return tok_spaces(p, end, true);
+    if (tok_is(c, TOK_L | TOK_M)) return tok_run(c.next, end, TOK_L | TOK_M);
+    const u8 *q = tok_symbols(p, end, TOK_PS, TOK_LINES);
+    if (q) return q;
+    if (c.cls == TXT_SPACE) return tok_spaces(p, end, true);
     while (after.cls == TXT_OTHER) {
         c = after;
         after = tok_look(c.next, end);
@@ -7514,13 +7415,10 @@ static bool tok_is_cjk(u32 cp) {
 static const u8 *tok_chunk(const tok_rule *r, const u8 *p, const u8 *end) {
     tok_char c = tok_look(p, end);
     bool cjk = r->cjk_first && tok_is_cjk(c.cp);
-
-    if (c.cls == TXT_NUMBER)
-        return tok_digits(p, end, r->first);
-    do
-        c = tok_look(c.next, end);
+    if (c.cls == TXT_NUMBER) return tok_digits(p, end, r->first);
+    do c = tok_look(c.next, end);
     while (c.cls != TOK_END && c.cls != TXT_NUMBER
-           && (r->cjk_first && tok_is_cjk(c.cp)) == cjk);
+        && (r->cjk_first && tok_is_cjk(c.cp)) == cjk);
     return c.at;
 }
 
@@ -7533,17 +7431,13 @@ typedef struct {
 /* The end of the next word, which begins at c->at < c->end. */
 static const u8 *tok_cut(tok_cutter *c) {
     const u8 *p = c->at;
-
     if (p == c->chunk)
         c->chunk = c->rule->first ? tok_chunk(c->rule, p, c->end) : c->end;
-    if (c->rule->shape == TOK_GPT2)
-        c->at = tok_word_gpt2(p, c->chunk);
+    if (c->rule->shape == TOK_GPT2) c->at = tok_word_gpt2(p, c->chunk);
     else if (c->rule->shape != TOK_DEEPSEEK)
         c->at = tok_word_modern(c->rule, p, c->chunk);
-    else if (tok_look(p, c->chunk).cls == TXT_NUMBER)
-        c->at = c->chunk;
-    else
-        c->at = tok_word_deepseek(p, c->chunk);
+    else if (tok_look(p, c->chunk).cls == TXT_NUMBER) c->at = c->chunk;
+    else c->at = tok_word_deepseek(p, c->chunk);
     return c->at;
 }
 
@@ -7598,9 +7492,7 @@ typedef struct tok_row {
     u32 from, to;
 } tok_row;
 
-static void tok_set_bit(u64 *set, u32 i) {
-    set[i >> 6] |= (u64)1 << (i & 63);
-}
+static void tok_set_bit(u64 *set, u32 i) { set[i >> 6] |= (u64)1 << (i & 63); }
 
 static bool tok_has_bit(const u64 *set, u32 i) {
     return (set[i >> 6] >> (i & 63) & 1) != 0;
@@ -7618,7 +7510,6 @@ typedef struct {
 KS_INLINE void tok_hash(tok_key *key) {
     u64 h = (key->last ^ 0xa0761d6478bd642fu) * 0x9e3779b97f4a7c15u;
     u64 g = (key->before ^ (u64)key->n << 56) * 0xd6e8feb86659fd93u;
-
     for (size_t i = 0; i + 16 < key->n; i += 8)
         g = ((g ^ g >> 31) + ld_u64(key->p + i)) * 0x9fb21c651e98df25u;
     h ^= g << 32 | g >> 32;
@@ -7627,18 +7518,16 @@ KS_INLINE void tok_hash(tok_key *key) {
 }
 
 static u64 tok_last(const u8 *p, size_t n) {
-    if (n >= 8)
-        return ld_u64(p + n - 8);
+    if (n >= 8) return ld_u64(p + n - 8);
     if (n >= 4)
         return (u64)ld_u32(p) << 8 * (8 - n) | (u64)ld_u32(p + n - 4) << 32;
-    return n == 0 ? 0 : (u64)p[0] << 8 * (8 - n)
-                        | (u64)p[n / 2] << 8 * (8 - n + n / 2)
-                        | (u64)p[n - 1] << 56;
+    if (!n) return 0;
+    return (u64)p[0] << 8 * (8 - n) | (u64)p[n / 2] << 8 * (8 - n + n / 2)
+        | (u64)p[n - 1] << 56;
 }
 
 static tok_key tok_key_of(const u8 *p, size_t n) {
     tok_key key = {p, n, tok_last(p, n), n > 8 ? tok_last(p, n - 8) : 0, 0};
-
     tok_hash(&key);
     return key;
 }
@@ -7659,28 +7548,24 @@ static const u64 TOK_KEEP[25] = {   /* i - 8 of 8 bytes */
 /* Without the hash. */
 KS_INLINE tok_key tok_file_ends(const u8 *p, size_t n) {
     const u64 *keep = TOK_KEEP + min_size(n, 16);
-    tok_key key = {p, n, ld_u64(p + n - 8) & keep[8],
-                   ld_u64(p + n - 16) & keep[0], 0};
-
+    tok_key key = {
+        p, n, ld_u64(p + n - 8) & keep[8], ld_u64(p + n - 16) & keep[0], 0};
     return key;
 }
 
 KS_INLINE tok_key tok_file_key(const u8 *p, size_t n) {
     tok_key key = tok_file_ends(p, n);
-
     tok_hash(&key);
     return key;
 }
 
 static str tok_text(const tokenizer *t, u32 id) {
-    str s = {(const char *)t->texts + t->at[id],
-             t->at[id + 1] - t->at[id] - 8};
-
+    str s = {(const char *)t->texts + t->at[id], t->at[id + 1] - t->at[id] - 8};
     return s;
 }
 
 static u32 tok_type(const tokenizer *t, u32 id) {
-    return t->types == NULL ? (u32)TOK_NORMAL : ld_u32(t->types + 4 * id);
+    return !t->types ? (u32)TOK_NORMAL : ld_u32(t->types + 4 * id);
 }
 
 /* SentencePiece writes a space as U+2581. Here a space is a space, one byte:
@@ -7688,7 +7573,6 @@ static u32 tok_type(const tokenizer *t, u32 id) {
 static inline str tok_fold(str s, u8 *buf) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
     u8 *out = buf;
-
     while (p < end)
         if (p[0] == 0xe2 && end - p >= 3 && p[1] == 0x96 && p[2] == 0x81) {
             *out++ = ' ';
@@ -7702,23 +7586,19 @@ static inline str tok_fold(str s, u8 *buf) {
 /* Whether the text of the file at p is the key's; it has as many bytes. */
 KS_INLINE bool tok_is_key(const tok_key *key, const u8 *p) {
     tok_key other = tok_file_ends(p, key->n);
-
     if (((other.last ^ key->last) | (other.before ^ key->before)) != 0)
         return false;
     for (size_t i = 0; i + 16 < key->n; i += 8)
-        if (ld_u64(p + i) != ld_u64(key->p + i))
-            return false;
+        if (ld_u64(p + i) != ld_u64(key->p + i)) return false;
     return true;
 }
 
 /* Whether a text, folded, is these bytes. */
 static bool tok_folds_to(str s, const u8 *p, size_t n) {
     size_t i = 0, k = 0;
-
     while (i < s.n && k < n) {
         bool space = s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0;
-        if (p[k++] != (space ? ' ' : (u8)s.p[i]))
-            return false;
+        if (p[k++] != (space ? ' ' : (u8)s.p[i])) return false;
         i += space ? 3 : 1;
     }
     return i == s.n && k == n;
@@ -7726,9 +7606,8 @@ static bool tok_folds_to(str s, const u8 *p, size_t n) {
 
 static bool tok_has_text(const tokenizer *t, u32 id, const tok_key *key) {
     str s = tok_text(t, id);
-
     return (s.n == key->n && tok_is_key(key, (const u8 *)s.p))
-           || (t->kind == TOK_PIECES && tok_folds_to(s, key->p, key->n));
+        || (t->kind == TOK_PIECES && tok_folds_to(s, key->p, key->n));
 }
 
 /* A slot holds the upper bits of the hash, the lower ones say where it is. */
@@ -7742,17 +7621,14 @@ static u32 tok_slot_id(u64 slot) {
 
 /* The id of the token with this hash, or -1; if there is a key, with its text
  * (folded, for pieces). */
-KS_INLINE i32 tok_lookup_hash(const tokenizer *t, u64 hash,
-                              const tok_key *key) {
+KS_INLINE i32 tok_lookup_hash(
+    const tokenizer *t, u64 hash, const tok_key *key) {
     u32 alike = 0;
-
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[((u32)hash + step) & t->find_mask];
-        if (slot == 0)
-            break;
-        if (!tok_is_slot(slot, hash))
-            continue;
-        if (key == NULL || tok_has_text(t, tok_slot_id(slot), key))
+        if (slot == 0) break;
+        if (!tok_is_slot(slot, hash)) continue;
+        if (!key || tok_has_text(t, tok_slot_id(slot), key))
             return (i32)tok_slot_id(slot);
         alike++;
     }
@@ -7761,7 +7637,6 @@ KS_INLINE i32 tok_lookup_hash(const tokenizer *t, u64 hash,
 
 static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
     tok_key key = tok_key_of(p, n);
-
     return tok_lookup_hash(t, key.hash, &key);
 }
 
@@ -7775,19 +7650,16 @@ typedef struct {
 } tok_opening;
 
 /* A key of the file is not as it should be. */
-static ksllm_status tok_bad(const tok_opening *o, const char *key,
-                            const char *what) {
+static ksllm_status tok_bad(
+    const tok_opening *o, const char *key, const char *what) {
     const gguf_kv *kv = gguf_find(o->g, key);
-
-    return fail(o->err, KSLLM_ERR_FORMAT, kv != NULL ? kv->offset : NO_OFFSET,
-                "%.*s: key %s %s", STR(o->g->name), key, what);
+    return fail(o->err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
+        "%.*s: key %s %s", STR(o->g->name), key, what);
 }
 
 static u32 tok_power(u64 n) {
     u32 p = 16;
-
-    while (p < n)
-        p *= 2;
+    while (p < n) p *= 2;
     return p;
 }
 
@@ -7795,15 +7667,12 @@ static const char TOK_TOKENS[] = "tokenizer.ggml.tokens";
 static const char TOK_MERGES[] = "tokenizer.ggml.merges";
 
 /* An array of the file with one item of `type` per token. Absent is fine. */
-static ksllm_status tok_column(const tok_opening *o, const char *key,
-                               u32 type, u32 other, const u8 **out) {
+static ksllm_status tok_column(const tok_opening *o, const char *key, u32 type,
+    u32 other, const u8 **out) {
     const gguf_kv *kv = gguf_find(o->g, key);
-
     *out = NULL;
-    if (kv == NULL)
-        return KSLLM_OK;
-    if (kv->type != KSLLM_META_ARRAY
-        || (kv->item != type && kv->item != other))
+    if (!kv) return KSLLM_OK;
+    if (kv->type != KSLLM_META_ARRAY || (kv->item != type && kv->item != other))
         return tok_bad(o, key, "is not an array of the type it should have");
     if (kv->count != o->tokens->count)
         return tok_bad(o, key, "must have as many items as "
@@ -7815,20 +7684,18 @@ static ksllm_status tok_column(const tok_opening *o, const char *key,
 /* Which rule cuts text for a byte-level vocabulary. */
 static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
     str pre = gguf_get_str(o->g, "tokenizer.ggml.pre");
-
-    if (pre_override != NULL)
-        pre = str_of(pre_override);
-    for (size_t i = 0; i < sizeof TOK_RULES / sizeof TOK_RULES[0]; i++)
+    if (pre_override) pre = str_of(pre_override);
+    for (size_t i = 0; i < KS_LEN(TOK_RULES); i++)
         if (str_eq(str_of(TOK_RULES[i].name), pre)) {
             o->t->rule = &TOK_RULES[i];
             return KSLLM_OK;
         }
     if (pre.n == 0)
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                    "%.*s: key tokenizer.ggml.pre is missing: the file does "
-                    "not say how text is cut into words. Name it with "
-                    "options.pretokenizer, for example \"gpt-2\"",
-                    STR(o->g->name));
+            "%.*s: key tokenizer.ggml.pre is missing: the file does "
+            "not say how text is cut into words. Name it with "
+            "options.pretokenizer, for example \"gpt-2\"",
+            STR(o->g->name));
     return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
                 "%.*s: tokenizer.ggml.pre \"%.*s\" is not known. If it is the "
                 "same as a known one, name that one with "
@@ -7839,36 +7706,32 @@ static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
 static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
     tokenizer *t = o->t;
     str model = gguf_get_str(o->g, "tokenizer.ggml.model");
-    ksllm_status s;
-
     o->tokens = gguf_find(o->g, "tokenizer.ggml.tokens");
     o->merges = gguf_find(o->g, "tokenizer.ggml.merges");
-    if (o->tokens == NULL || o->tokens->type != KSLLM_META_ARRAY
+    if (!o->tokens || o->tokens->type != KSLLM_META_ARRAY
         || o->tokens->item != KSLLM_META_TEXT)
         return tok_bad(o, TOK_TOKENS, "must be there and an array of text");
     if (o->tokens->count == 0 || o->tokens->count >> TOK_ID_BITS != 0)
         return tok_bad(o, TOK_TOKENS, "must have 1 to 2097151 items");
     t->n_vocab = (u32)o->tokens->count;
-    s = tok_column(o, "tokenizer.ggml.token_type", KSLLM_META_I32,
-                   KSLLM_META_U32, &t->types);
-    if (s != KSLLM_OK)
-        return s;
-    s = tok_column(o, "tokenizer.ggml.scores", KSLLM_META_F32,
-                   KSLLM_META_F32, &t->scores);
-    if (s != KSLLM_OK)
-        return s;
+    ksllm_status s = tok_column(o, "tokenizer.ggml.token_type", KSLLM_META_I32,
+        KSLLM_META_U32, &t->types);
+    if (s) return s;
+    s = tok_column(
+        o, "tokenizer.ggml.scores", KSLLM_META_F32, KSLLM_META_F32, &t->scores);
+    if (s) return s;
     if (str_eq(model, str_of("llama"))) {
         t->kind = TOK_PIECES;
         o->merges = NULL;
-        return t->scores != NULL ? KSLLM_OK
-            : tok_bad(o, "tokenizer.ggml.scores", "is missing");
+        return t->scores ? KSLLM_OK
+                         : tok_bad(o, "tokenizer.ggml.scores", "is missing");
     }
     if (!str_eq(model, str_of("gpt2")))
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
                     "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, "
                     "only gpt2 and llama", STR(o->g->name), STR(model));
     t->kind = TOK_BYTES;
-    if (o->merges == NULL || o->merges->type != KSLLM_META_ARRAY
+    if (!o->merges || o->merges->type != KSLLM_META_ARRAY
         || o->merges->item != KSLLM_META_TEXT)
         return tok_bad(o, TOK_MERGES, "must be there and an array of text");
     if (o->merges->count >> TOK_RANK_BITS != 0)
@@ -7888,13 +7751,10 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     size_t n_merge = tok_power((u64)t->n_merges + t->n_merges / 2);
     size_t n_normal = t->n_vocab / 64 + 1;
     u64 bytes = 8 * ((u64)n_find + n_normal)
-              + 4 * ((u64)t->n_vocab + 1 + n_merge)
-              + (u64)t->n_merges * sizeof(tok_merge);
-
-    if (bytes <= SIZE_MAX)
-        t->block = mem_alloc(a, (size_t)bytes);
-    if (t->block == NULL)
-        return fail_memory(o->err, (size_t)bytes);
+        + 4 * ((u64)t->n_vocab + 1 + n_merge)
+        + (u64)t->n_merges * sizeof(tok_merge);
+    if (bytes <= SIZE_MAX) t->block = mem_alloc(a, (size_t)bytes);
+    if (!t->block) return fail_memory(o->err, (size_t)bytes);
     t->block_bytes = (size_t)bytes;
     t->find = t->block;
     t->normal = t->find + n_find;
@@ -7921,15 +7781,13 @@ typedef struct { u64 hash; u32 id; } tok_entry;
 static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     tokenizer *t = o->t;
     u32 i = (u32)e.hash & t->find_mask, alike = 0;
-
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[i];
         u8 buf[TOK_TEXT_MAX];
         if (slot != 0 && tok_is_slot(slot, e.hash)) {
             str s = tok_text(t, e.id);
             u32 before = tok_slot_id(slot);
-            if (t->kind == TOK_PIECES)
-                s = tok_fold(s, buf);
+            if (t->kind == TOK_PIECES) s = tok_fold(s, buf);
             tok_key key = tok_key_of((const u8 *)s.p, s.n);
             if (tok_has_text(t, before, &key)) {
                 t->normal[before >> 6] &= ~((u64)1 << (before & 63));
@@ -7949,16 +7807,13 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
 /* "<0xE3>" to 0xE3; -1 when it is not that. */
 static i32 tok_byte_of(str s) {
     i32 value = 0;
-
-    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>')
-        return -1;
+    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
     for (size_t i = 3; i < 5; i++) {
         char c = s.p[i];
         i32 digit = c >= '0' && c <= '9' ? c - '0'
                   : c >= 'A' && c <= 'F' ? c - 'A' + 10
                   : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0)
-            return -1;
+        if (digit < 0) return -1;
         value = value * 16 + digit;
     }
     return value;
@@ -7977,12 +7832,10 @@ static inline i64 tok_letters(const tokenizer *t, str s, u8 *out) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
     u8 *begin = out;
     i32 all = 0;
-
     while (p < end) {
         u32 c = *p++;
         if (c >= 0x80) {
-            if (c - 0xc2 > 3 || p == end)
-                return -1;
+            if (c - 0xc2 > 3 || p == end) return -1;
             c = (c & 7) << 6 | (*p++ & 0x3f);
         }
         all |= t->letter[c];
@@ -7996,9 +7849,7 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
     str s = tok_text(t, id), none = {NULL, 0};
     u32 type = tok_type(t, id);
     i64 n;
-
-    if (type == TOK_UNUSED)
-        return none;
+    if (type == TOK_UNUSED) return none;
     if (type == TOK_BYTE) {
         n = tok_byte_of(s);
         buf[0] = (u8)n;
@@ -8006,12 +7857,9 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
         s.n = n < 0 ? 0 : 1;
         return s;
     }
-    if (type == TOK_CONTROL || type == TOK_UNKNOWN)
-        return s;
-    if (t->kind == TOK_PIECES)
-        return tok_fold(s, buf);
-    if (type == TOK_USER)
-        return s;
+    if (type == TOK_CONTROL || type == TOK_UNKNOWN) return s;
+    if (t->kind == TOK_PIECES) return tok_fold(s, buf);
+    if (type == TOK_USER) return s;
     n = tok_letters(t, s, buf);
     if (n >= 0) {
         s.p = (const char *)buf;
@@ -8023,20 +7871,17 @@ static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
 /* All about a token but its place in `find`, for which it gives the hash. */
 static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     u8 room[16 + TOK_TEXT_MAX], *buf = room + 16;
-
     memset(room, 0, 16);        /* tok_file_key reads it */
     if (s.n > t->max_piece_bytes) {
         u32 n = (u32)tok_bytes(t, id, buf).n;
-        if (n > t->max_piece_bytes)
-            t->max_piece_bytes = n;
+        if (n > t->max_piece_bytes) t->max_piece_bytes = n;
     }
     if (t->kind == TOK_PIECES) {
         size_t n = s.n;
         s = tok_fold(s, buf);
         bool spaces = s.n < n || memchr(s.p, ' ', s.n) != NULL;
         for (size_t i = 1; i < s.n && spaces; i++)
-            if (s.p[i] == ' ')
-                tok_set_bit(t->before_space, (u8)s.p[i - 1]);
+            if (s.p[i] == ' ') tok_set_bit(t->before_space, (u8)s.p[i - 1]);
     }
     if (type == TOK_BYTE && tok_byte_of(s) >= 0)
         t->byte_id[tok_byte_of(s)] = (i32)id;
@@ -8050,31 +7895,27 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
     tok_entry batch[TOK_BATCH];
     u32 n = 0;
     ksllm_status status = KSLLM_OK;
-
     t->texts = begin;
-    for (u32 id = 0; id < t->n_vocab && status == KSLLM_OK; id++) {
+    for (u32 id = 0; id < t->n_vocab && !status; id++) {
         str s = gguf_next_str(&p);
         u32 type = tok_type(t, id);
         if (s.n > TOK_TEXT_MAX && type != TOK_UNUSED)
             return fail(o->err, KSLLM_ERR_UNSUPPORTED,
-                        o->tokens->offset + (u64)(p - begin) - s.n,
-                        "%.*s: token %u has %llu bytes, more than %d",
-                        STR(o->g->name), (unsigned)id,
-                        (unsigned long long)s.n, (int)TOK_TEXT_MAX);
+                o->tokens->offset + (u64)(p - begin) - s.n,
+                "%.*s: token %u has %llu bytes, more than %d", STR(o->g->name),
+                (unsigned)id, (unsigned long long)s.n, (int)TOK_TEXT_MAX);
         if ((u64)(p - begin) >= 0xfffffff0u)
             return tok_bad(o, TOK_TOKENS, "has more than 4 GiB");
         t->at[id] = (u32)((const u8 *)s.p - begin);
         t->at[id + 1] = (u32)(p - begin) + 8;
-        if (type == TOK_NORMAL)
-            tok_set_bit(t->normal, id);
+        if (type == TOK_NORMAL) tok_set_bit(t->normal, id);
         if (type != TOK_UNUSED && s.n > 0) {
             batch[n].hash = tok_open_token(t, id, type, s);
             __builtin_prefetch(&t->find[(u32)batch[n].hash & t->find_mask], 1);
             batch[n++].id = id;
         }
-        if (n < TOK_BATCH && id + 1 < t->n_vocab)
-            continue;
-        for (u32 i = 0; i < n && status == KSLLM_OK; i++)
+        if (n < TOK_BATCH && id + 1 < t->n_vocab) continue;
+        for (u32 i = 0; i < n && !status; i++)
             status = tok_open_find(o, batch[i]);
         n = 0;
     }
@@ -8085,17 +7926,15 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
 
 static int tok_special_cmp(const tok_special *s, const u8 *p, size_t n) {
     int order = memcmp(s->p, p, min_size(s->n, n));
-
     return order ? order : (s->n > n) - (s->n < n);
 }
 
 /* Merges the sorted parts from..middle and middle..to of a into b. */
-static void tok_special_merge(const tok_special *a, u32 from, u32 middle,
-                              u32 to, tok_special *b) {
+static void tok_special_merge(
+    const tok_special *a, u32 from, u32 middle, u32 to, tok_special *b) {
     u32 left = from, right = middle;
-
-    if (middle == to || tok_special_cmp(&a[middle - 1], a[middle].p,
-                                        a[middle].n) <= 0) {
+    if (middle == to
+        || tok_special_cmp(&a[middle - 1], a[middle].p, a[middle].n) <= 0) {
         memcpy(b + from, a + from, (to - from) * sizeof *b);
         return;
     }
@@ -8110,8 +7949,8 @@ static void tok_special_merge(const tok_special *a, u32 from, u32 middle,
 static void tok_special_sort(tok_special *a, tok_special *other, u32 n) {
     for (u32 width = 1; width < n; width *= 2) {
         for (u32 i = 0; i < n; i += 2 * width)
-            tok_special_merge(a, i, min_u32(i + width, n),
-                              min_u32(i + 2 * width, n), other);
+            tok_special_merge(
+                a, i, min_u32(i + width, n), min_u32(i + 2 * width, n), other);
         memcpy(a, other, n * sizeof *a);
     }
 }
@@ -8120,18 +7959,16 @@ static void tok_special_sort(tok_special *a, tok_special *other, u32 n) {
  * into `room`. */
 static void tok_special_list(tokenizer *t, u8 *room) {
     tok_special *s = t->special;
-
     for (u32 id = 0; id < t->n_vocab; id++) {
         str text = tok_text(t, id);
         u32 type = tok_type(t, id);
-        if (!tok_is_special(type) || text.n == 0)
-            continue;
+        if (!tok_is_special(type) || text.n == 0) continue;
         if (t->kind == TOK_PIECES) {
             text = tok_fold(text, room);
             room += text.n;
         }
         *s++ = (tok_special){(const u8 *)text.p, (u32)text.n, id,
-                             type == TOK_USER ? id : TOK_NONE, TOK_NONE};
+            type == TOK_USER ? id : TOK_NONE, TOK_NONE};
     }
 }
 
@@ -8140,7 +7977,6 @@ static void tok_special_list(tokenizer *t, u8 *room) {
  * way up from the last: none is looked at twice in vain. */
 static void tok_special_link(tokenizer *t, u32 n) {
     u32 k = 0;
-
     for (u32 i = 0; i < n; i++) {
         tok_special s = t->special[i];
         tok_row *row = &t->rows[s.p[0]];
@@ -8149,50 +7985,39 @@ static void tok_special_link(tokenizer *t, u32 n) {
                    t->special[up].p, s.p, t->special[up].n) != 0))
             up = t->special[up].up;
         if (up != TOK_NONE && t->special[up].n == s.n) {
-            if (t->special[up].user == TOK_NONE)
-                t->special[up].user = s.user;
+            if (t->special[up].user == TOK_NONE) t->special[up].user = s.user;
             continue;
         }
-        if (!t->starts[s.p[0]])
-            row->from = k;
+        if (!t->starts[s.p[0]]) row->from = k;
         t->starts[s.p[0]] = true;
-        if (s.n > 1)
-            tok_set_bit(row->second, s.p[1]);
-        else
-            memset(row->second, 0xff, sizeof row->second);
+        if (s.n > 1) tok_set_bit(row->second, s.p[1]);
+        else memset(row->second, 0xff, sizeof row->second);
         s.up = up;
         t->special[k++] = s;
         row->to = k;
     }
 }
 
-static ksllm_status tok_open_specials(tok_opening *o,
-                                      const ksllm_allocator *a) {
+static ksllm_status tok_open_specials(
+    tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     u32 n = 0;
     u64 bytes = 256 * sizeof(tok_row);
-    tok_special *other;
-
     for (u32 id = 0; id < t->n_vocab; id++) {
         size_t size = tok_text(t, id).n;
-        if (!tok_is_special(tok_type(t, id)) || size == 0)
-            continue;
+        if (!tok_is_special(tok_type(t, id)) || size == 0) continue;
         bytes += sizeof *t->special + (t->kind == TOK_PIECES ? size : 0);
         n++;
     }
-    if (n == 0)
-        return KSLLM_OK;
-    if (bytes <= SIZE_MAX)
-        t->special_block = mem_alloc(a, (size_t)bytes);
-    if (t->special_block == NULL)
-        return fail_memory(o->err, (size_t)bytes);
+    if (n == 0) return KSLLM_OK;
+    if (bytes <= SIZE_MAX) t->special_block = mem_alloc(a, (size_t)bytes);
+    if (!t->special_block) return fail_memory(o->err, (size_t)bytes);
     t->special_bytes = (size_t)bytes;
     t->rows = t->special_block;
     t->special = (tok_special *)(t->rows + 256);
     memset(t->rows, 0, 256 * sizeof *t->rows);
-    other = mem_alloc(a, n * sizeof *other);
-    if (other == NULL)
-        return fail_memory(o->err, n * sizeof *other);
+    tok_special *other = mem_alloc(a, n * sizeof *other);
+    if (!other) return fail_memory(o->err, n * sizeof *other);
     tok_special_list(t, (u8 *)(t->special + n));
     tok_special_sort(t->special, other, n);
     mem_free(a, other, n * sizeof *other);
@@ -8222,19 +8047,16 @@ static u32 tok_merge_tag(u64 hash) {
 
 /* The slot of the table `merge` where this pair is or would be put, NULL when
  * there is none within the limits. */
-KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
-                              u32 right) {
+KS_INLINE u32 *tok_merge_find(
+    const tokenizer *t, u64 hash, u32 left, u32 right) {
     u32 home = tok_merge_slot(t, hash), mask = t->merge_mask;
     u32 tag = tok_merge_tag(hash), alike = 0;
-
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u32 *slot = &t->merge[(home + step) & mask];
-        if (*slot == 0)
-            return slot;
+        if (*slot == 0) return slot;
         if ((*slot ^ tag) >> TOK_RANK_BITS == 0) {
             const tok_merge *m = &t->merges[tok_merge_rank(*slot)];
-            if (m->left == left && m->right == right)
-                return slot;
+            if (m->left == left && m->right == right) return slot;
             alike++;
         }
     }
@@ -8243,16 +8065,14 @@ KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
 
 /* The rank of the merge of two tokens, TOK_NONE when there is none. */
 static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
-    const u32 *slot = tok_merge_find(t, tok_merge_hash(left, right), left,
-                                     right);
-
-    return slot == NULL || *slot == 0 ? TOK_NONE : tok_merge_rank(*slot);
+    const u32 *slot =
+        tok_merge_find(t, tok_merge_hash(left, right), left, right);
+    return !slot || *slot == 0 ? TOK_NONE : tok_merge_rank(*slot);
 }
 
 /* Where the first space is in the bytes of a word, 8 when there is none. */
 static u32 tok_space_in(u64 word) {
     u64 x = word ^ 0x2020202020202020u;
-
     x = (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
     return x == 0 ? 8 : (u32)__builtin_ctzll(x) / 8;
 }
@@ -8264,24 +8084,19 @@ static u32 tok_space_in(u64 word) {
 static size_t tok_divide(str s, bool more) {
     size_t i = 1;
     u32 at;
-
-    if (s.n < 3)
-        return 0;
+    if (s.n < 3) return 0;
     if (more) {
         u32 far = tok_space_in(ld_u64(s.p + 9)) + 9;
         at = tok_space_in(ld_u64(s.p + 1));
         at = at < 8 ? at + 1 : far;
-        if (at < 17 || s.n <= 17)
-            return at < s.n - 1 ? at : 0;
+        if (at < 17 || s.n <= 17) return at < s.n - 1 ? at : 0;
         i = 17;
     }
     for (; i + 8 <= s.n; i += 8) {
         at = tok_space_in(ld_u64(s.p + i));
-        if (at < 8)
-            return i + at < s.n - 1 ? i + at : 0;
+        if (at < 8) return i + at < s.n - 1 ? i + at : 0;
     }
-    if (i == s.n)
-        return 0;
+    if (i == s.n) return 0;
     at = tok_space_in(ld_u64(s.p + s.n - 8) >> 8 * (8 - (s.n - i)));
     return i + at < s.n - 1 ? i + at : 0;
 }
@@ -8294,14 +8109,12 @@ typedef struct {
     u64 hash[2];
 } tok_merging;
 
-static void tok_merging_read(const tokenizer *t, tok_merging *m, str s,
-                             bool more) {
+static void tok_merging_read(
+    const tokenizer *t, tok_merging *m, str s, bool more) {
     const u8 *p = (const u8 *)s.p;
     size_t i = tok_divide(s, more);
-
     m->left = i < TOK_TEXT_MAX && s.n - i < TOK_TEXT_MAX ? (u32)i : 0;
-    if (m->left == 0)
-        return;
+    if (m->left == 0) return;
     m->text = p;
     m->right = (u32)(s.n - i - 1);
     m->hash[0] = tok_file_key(p, i).hash;
@@ -8330,7 +8143,6 @@ static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     u32 n = m->left + m->right;
     str s = tok_text(t, guess);
     size_t end = min_size(m->right, s.n);
-
     guess += (s.n != n) | !tok_ends_alike((const u8 *)s.p + s.n - end,
                                           right + m->right - end, end);
     if (guess < t->n_vocab && tok_has_bit(t->normal, guess)) {
@@ -8353,12 +8165,10 @@ static i32 tok_half(const tokenizer *t, u64 hash) {
 
 /* The ids of a merge; `both` is TOK_NONE when one of the three is missing.
  * From then on hash[0] is that of the pair. */
-static tok_merge tok_merging_find(const tokenizer *t, tok_merging *m,
-                                  u32 guess) {
+static tok_merge tok_merging_find(
+    const tokenizer *t, tok_merging *m, u32 guess) {
     tok_merge ids = {TOK_NONE, TOK_NONE, TOK_NONE};
-
-    if (m->left == 0)
-        return ids;
+    if (m->left == 0) return ids;
     ids.left = (u32)tok_half(t, m->hash[0]);
     ids.right = (u32)tok_half(t, m->hash[1]);
     if (ids.left != TOK_NONE && ids.right != TOK_NONE)
@@ -8375,14 +8185,13 @@ static ksllm_status tok_open_merges(tok_opening *o) {
     const u8 *p = t->n_merges > 0 ? o->merges->data : NULL;
     tok_merging batch[TOK_BATCH];
     u32 guess = 0;
-
     for (u32 rank = 0, n; rank < t->n_merges; rank += n) {
         tok_merge *ids = t->merges + rank;
         n = t->n_merges - rank < TOK_BATCH ? t->n_merges - rank
                                            : (u32)TOK_BATCH;
         for (u32 i = 0; i < n; i++)
-            tok_merging_read(t, &batch[i], gguf_next_str(&p),
-                             rank + i + 2 < t->n_merges);
+            tok_merging_read(
+                t, &batch[i], gguf_next_str(&p), rank + i + 2 < t->n_merges);
         for (u32 i = 0; i < n; i++) {
             ids[i] = tok_merging_find(t, &batch[i], guess);
             guess = ids[i].both == TOK_NONE ? guess : ids[i].both;
@@ -8390,10 +8199,9 @@ static ksllm_status tok_open_merges(tok_opening *o) {
         for (u32 i = 0; i < n; i++) {
             u64 hash = batch[i].hash[0];
             u32 *slot;
-            if (ids[i].both == TOK_NONE)
-                continue;
+            if (ids[i].both == TOK_NONE) continue;
             slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
-            if (slot == NULL)
+            if (!slot)
                 return tok_bad(o, TOK_MERGES, "has merges made to collide");
             *slot = tok_merge_tag(hash) | (rank + i + 1);
         }
@@ -8403,11 +8211,8 @@ static ksllm_status tok_open_merges(tok_opening *o) {
 
 static i32 tok_find(const tokenizer *t, str text) {
     u8 buf[TOK_TEXT_MAX];
-
-    if (text.n == 0 || text.n > TOK_TEXT_MAX)
-        return -1;
-    if (t->kind == TOK_PIECES)
-        text = tok_fold(text, buf);
+    if (text.n == 0 || text.n > TOK_TEXT_MAX) return -1;
+    if (t->kind == TOK_PIECES) text = tok_fold(text, buf);
     return tok_lookup(t, (const u8 *)text.p, text.n);
 }
 
@@ -8451,8 +8256,7 @@ static const struct {
 
 static bool tok_is_stop(const tokenizer *t, i32 id) {
     for (u32 i = 0; i < t->n_stops; i++)
-        if (t->stop[i] == id)
-            return true;
+        if (t->stop[i] == id) return true;
     return false;
 }
 
@@ -8467,9 +8271,7 @@ static ksllm_status tok_open_stops(tok_opening *o) {
     static const char key[] = "tokenizer.ksllm.stop_token_ids";
     const gguf_kv *kv = gguf_find(o->g, key);
     i64 id;
-
-    if (kv == NULL)
-        return KSLLM_OK;
+    if (!kv) return KSLLM_OK;
     if (kv->type != KSLLM_META_ARRAY || kv->count > TOK_STOPS_LISTED)
         return tok_bad(o, key, "is not a list of at most 32 tokens");
     for (u64 i = 0; i < kv->count; i++) {
@@ -8482,20 +8284,17 @@ static ksllm_status tok_open_stops(tok_opening *o) {
 
 static void tok_open_ends(tokenizer *t) {
     bool harmony = tok_find_name(t, "<|return|>") >= 0
-                   || tok_find_name(t, "<|flush|>") >= 0;
-
+        || tok_find_name(t, "<|flush|>") >= 0;
     tok_add_stop(t, t->eos);
     tok_add_stop(t, t->eot);
     tok_add_stop(t, t->eom);
-    for (size_t i = 0; i < sizeof TOK_ENDS / sizeof TOK_ENDS[0]; i++) {
+    for (size_t i = 0; i < KS_LEN(TOK_ENDS); i++) {
         i32 id = tok_find_name(t, TOK_ENDS[i].text);
         u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
-        if (TOK_ENDS[i].unless != NULL && harmony)
-            continue;
+        if (TOK_ENDS[i].unless && harmony) continue;
         if (type != TOK_CONTROL && (TOK_ENDS[i].control || type != TOK_USER))
             continue;
-        if (t->eot < 0)
-            t->eot = id;
+        if (t->eot < 0) t->eot = id;
         tok_add_stop(t, id);
     }
 }
@@ -8505,7 +8304,6 @@ static void tok_open_ends(tokenizer *t) {
 /* An id that the file names; all ones means none. */
 static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
     i64 id;
-
     *out = -1;
     if (!gguf_get_int(o->g, key, &id) || id == -1 || id == 0xffffffff)
         return KSLLM_OK;
@@ -8526,11 +8324,9 @@ static ksllm_status tok_open_ids(tok_opening *o) {
         {"tokenizer.ggml.padding_token_id", &t->pad},
     };
     i64 flag;
-
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+    for (size_t i = 0; i < KS_LEN(ids); i++) {
         ksllm_status s = tok_open_id(o, ids[i].key, ids[i].id);
-        if (s != KSLLM_OK)
-            return s;
+        if (s) return s;
     }
     t->adds_bos = t->kind == TOK_PIECES || t->rule->whole;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_bos_token", &flag))
@@ -8547,17 +8343,15 @@ static ksllm_status tok_open_ids(tok_opening *o) {
 
 static void tok_open_letters(tokenizer *t) {
     memset(t->letter, 0xff, sizeof t->letter);
-    for (u32 b = 0; b < 256; b++)
-        t->letter[tok_letter_of((u8)b)] = (i16)b;
+    for (u32 b = 0; b < 256; b++) t->letter[tok_letter_of((u8)b)] = (i16)b;
 }
 
 static void tok_open_bytes(tokenizer *t) {
     u8 buf[4];
-
     if (t->kind == TOK_BYTES)
         for (u32 b = 0; b < 256; b++)
-            t->byte_id[b] = tok_lookup(t, buf,
-                                       txt_put(buf, tok_letter_of((u8)b)));
+            t->byte_id[b] =
+                tok_lookup(t, buf, txt_put(buf, tok_letter_of((u8)b)));
 }
 
 static void tok_close(tokenizer *t, const ksllm_allocator *a) {
@@ -8569,28 +8363,19 @@ static void tok_close(tokenizer *t, const ksllm_allocator *a) {
 /* pre_override stands in for tokenizer.ggml.pre unless NULL. g must live as
  * long as t. */
 static ksllm_status tok_open(tokenizer *t, const gguf *g,
-                             const char *pre_override,
-                             const ksllm_allocator *a, ksllm_error *err) {
+    const char *pre_override, const ksllm_allocator *a, ksllm_error *err) {
     tok_opening o = {t, g, err, NULL, NULL};
-    ksllm_status s;
-
     memset(t, 0, sizeof *t);
     memset(t->byte_id, 0xff, sizeof t->byte_id);
     tok_open_letters(t);
-    s = tok_open_keys(&o, pre_override);
-    if (s == KSLLM_OK)
-        s = tok_open_block(&o, a);
-    if (s == KSLLM_OK)
-        s = tok_open_tokens(&o);
-    if (s == KSLLM_OK)
-        s = tok_open_specials(&o, a);
-    if (s == KSLLM_OK)
-        s = tok_open_merges(&o);
-    if (s == KSLLM_OK)
-        s = tok_open_ids(&o);
-    if (s == KSLLM_OK)
-        s = tok_open_stops(&o);
-    if (s != KSLLM_OK) {
+    ksllm_status s = tok_open_keys(&o, pre_override);
+    if (!s) s = tok_open_block(&o, a);
+    if (!s) s = tok_open_tokens(&o);
+    if (!s) s = tok_open_specials(&o, a);
+    if (!s) s = tok_open_merges(&o);
+    if (!s) s = tok_open_ids(&o);
+    if (!s) s = tok_open_stops(&o);
+    if (s) {
         tok_close(t, a);
         return s;
     }
@@ -8626,7 +8411,6 @@ typedef struct {
 /* Loans go back in reverse order. */
 static ksllm_status tok_borrow(tok_coder *c, size_t bytes, tok_loan *loan) {
     size_t skip = (0 - (uintptr_t)c->memory.free) & 3;
-
     memset(loan, 0, sizeof *loan);
     if (c->memory.left >= skip && c->memory.left - skip >= bytes) {
         loan->p = c->memory.free + skip;
@@ -8635,13 +8419,12 @@ static ksllm_status tok_borrow(tok_coder *c, size_t bytes, tok_loan *loan) {
         c->memory.left -= loan->bytes;
         return KSLLM_OK;
     }
-    if (c->memory.a == NULL)
+    if (!c->memory.a)
         return fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
                     "the text has a word too long for the memory at hand: "
                     "%llu bytes more are needed", (unsigned long long)bytes);
     loan->p = mem_alloc(c->memory.a, bytes);
-    if (loan->p == NULL)
-        return fail_memory(c->err, bytes);
+    if (!loan->p) return fail_memory(c->err, bytes);
     loan->bytes = bytes;
     loan->heap = true;
     return KSLLM_OK;
@@ -8657,8 +8440,7 @@ static void tok_return(tok_coder *c, tok_loan *loan) {
 }
 
 static void tok_emit(tok_coder *c, i32 id) {
-    if ((u64)c->n < c->cap)
-        c->out[c->n] = id;
+    if ((u64)c->n < c->cap) c->out[c->n] = id;
     c->n++;
     c->after_unk = false;
 }
@@ -8668,9 +8450,7 @@ static void tok_emit(tok_coder *c, i32 id) {
 static u32 tok_score_rank(const tokenizer *t, u32 id) {
     f32 score = ld_f32(t->scores + 4 * id);
     u32 bits = ld_u32(t->scores + 4 * id);
-
-    if (score != score)
-        return TOK_NONE - 1;
+    if (score != score) return TOK_NONE - 1;
     if (score == 0)
         bits = 0;                       /* -0 is 0 */
     bits = bits >> 31 ? bits : ~bits ^ 0x80000000u;
@@ -8681,21 +8461,18 @@ static u32 tok_score_rank(const tokenizer *t, u32 id) {
 static i32 tok_piece_id(const tokenizer *t, const u8 *p, size_t n) {
     i32 id = n <= TOK_TEXT_MAX ? tok_lookup(t, p, n) : -1;
     u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
-
     return type == TOK_NORMAL || type == TOK_USER ? id : -1;
 }
 
 /* Two neighbours of a word that might become one. `left` and `right` are
  * their ids (used by TOK_BYTES), p and n the text of both (TOK_PIECES). Gives
  * how early they do, TOK_NONE for never, and what they become. */
-static u32 tok_pair(const tokenizer *t, u32 left, u32 right, const u8 *p,
-                    size_t n) {
-    i32 id;
-
+static u32 tok_pair(
+    const tokenizer *t, u32 left, u32 right, const u8 *p, size_t n) {
     if (t->kind == TOK_BYTES)
         return left == TOK_NONE || right == TOK_NONE ? TOK_NONE
-             : tok_rank(t, left, right);
-    id = tok_piece_id(t, p, n);
+                                                     : tok_rank(t, left, right);
+    i32 id = tok_piece_id(t, p, n);
     return id < 0 ? TOK_NONE : tok_score_rank(t, (u32)id);
 }
 
@@ -8707,7 +8484,6 @@ static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
 /* Bytes of the first symbol at p: a byte, or a character of pieces. */
 static size_t tok_symbol(const tokenizer *t, const u8 *p, const u8 *end) {
     u32 cp;
-
     return t->kind == TOK_BYTES ? 1 : txt_next(p, end, &cp);
 }
 
@@ -8721,19 +8497,14 @@ static u32 tok_symbol_id(const tokenizer *t, const u8 *p, size_t n) {
 static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
     bool bytes = t->kind == TOK_PIECES;
-
     if (id != TOK_NONE) {
         tok_emit(c, (i32)id);
         return;
     }
-    for (size_t i = 0; i < n; i++)
-        bytes = bytes && t->byte_id[p[i]] >= 0;
-    for (size_t i = 0; bytes && i < n; i++)
-        tok_emit(c, t->byte_id[p[i]]);
-    if (bytes || t->unk < 0)
-        return;
-    if (!c->after_unk || t->kind == TOK_BYTES)
-        tok_emit(c, t->unk);
+    for (size_t i = 0; i < n; i++) bytes = bytes && t->byte_id[p[i]] >= 0;
+    for (size_t i = 0; bytes && i < n; i++) tok_emit(c, t->byte_id[p[i]]);
+    if (bytes || t->unk < 0) return;
+    if (!c->after_unk || t->kind == TOK_BYTES) tok_emit(c, t->unk);
     c->after_unk = true;
 }
 
@@ -8743,7 +8514,6 @@ static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
     u32 id[TOK_SHORT], rank[TOK_SHORT], count = 0;
     u8 at[TOK_SHORT + 1];
-
     for (size_t i = 0; i < n; count++) {
         size_t len = tok_symbol(t, p + i, p + n);
         at[count] = (u8)i;
@@ -8752,28 +8522,25 @@ static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
     }
     at[count] = (u8)n;
     for (u32 i = 0; i + 1 < count; i++)
-        rank[i] = tok_pair(t, id[i], id[i + 1], p + at[i],
-                           (size_t)(at[i + 2] - at[i]));
+        rank[i] = tok_pair(
+            t, id[i], id[i + 1], p + at[i], (size_t)(at[i + 2] - at[i]));
     while (count > 1) {
         u32 best = 0;
         for (u32 i = 1; i + 1 < count; i++)
-            if (rank[i] < rank[best])
-                best = i;
-        if (rank[best] == TOK_NONE)
-            break;
-        id[best] = tok_join(t, rank[best], p + at[best],
-                            (size_t)(at[best + 2] - at[best]));
+            if (rank[i] < rank[best]) best = i;
+        if (rank[best] == TOK_NONE) break;
+        id[best] = tok_join(
+            t, rank[best], p + at[best], (size_t)(at[best + 2] - at[best]));
         count--;
         memmove(id + best + 1, id + best + 2, 4 * (count - best - 1));
         memmove(at + best + 1, at + best + 2, count - best);
         memmove(rank + best, rank + best + 1, 4 * (count - best - 1));
         if (best + 1 < count)
             rank[best] = tok_pair(t, id[best], id[best + 1], p + at[best],
-                                  (size_t)(at[best + 2] - at[best]));
+                (size_t)(at[best + 2] - at[best]));
         if (best > 0)
             rank[best - 1] = tok_pair(t, id[best - 1], id[best],
-                                      p + at[best - 1],
-                                      (size_t)(at[best + 1] - at[best - 1]));
+                p + at[best - 1], (size_t)(at[best + 1] - at[best - 1]));
     }
     for (u32 i = 0; i < count; i++)
         tok_emit_symbol(c, id[i], p + at[i], (size_t)(at[i + 1] - at[i]));
@@ -8802,25 +8569,21 @@ typedef struct {
 
 static u32 tok_long_next(const tok_long *w, u32 i) {
     u32 tag = i + 1 < w->n ? w->id[i + 1] : 0;
-
     return tag != TOK_NONE && (tag & TOK_SPAN) ? i + (tag & ~TOK_SPAN) : i + 1;
 }
 
 static u32 tok_long_prev(const tok_long *w, u32 i) {
     u32 tag = w->id[i - 1];
-
     return tag != TOK_NONE && (tag & TOK_SPAN) ? i - (tag & ~TOK_SPAN) : i - 1;
 }
 
 static void tok_long_put(tok_long *w, u32 i, u32 len, u32 id) {
     w->id[i] = id;
-    if (len > 1)
-        w->id[i + 1] = w->id[i + len - 1] = TOK_SPAN | len;
+    if (len > 1) w->id[i + 1] = w->id[i + len - 1] = TOK_SPAN | len;
 }
 
 static u32 tok_long_better(const tok_long *w, u32 a, u32 b) {
-    if (w->rank[a] != w->rank[b])
-        return w->rank[a] < w->rank[b] ? a : b;
+    if (w->rank[a] != w->rank[b]) return w->rank[a] < w->rank[b] ? a : b;
     return a < b ? a : b;
 }
 
@@ -8831,10 +8594,9 @@ static u32 tok_long_player(const tok_long *w, u32 k) {
 /* Plays the games of slot i anew. */
 static void tok_long_play(tok_long *w, u32 i) {
     for (u32 k = (i + w->n) / 2; k > 0; k /= 2) {
-        u32 win = tok_long_better(w, tok_long_player(w, 2 * k),
-                                  tok_long_player(w, 2 * k + 1));
-        if (w->win[k] == win && win != i)
-            return;
+        u32 win = tok_long_better(
+            w, tok_long_player(w, 2 * k), tok_long_player(w, 2 * k + 1));
+        if (w->win[k] == win && win != i) return;
         w->win[k] = win;
     }
 }
@@ -8842,15 +8604,13 @@ static void tok_long_play(tok_long *w, u32 i) {
 /* The rank of the symbol at i with the next one. */
 static u32 tok_long_rank(const tok_long *w, u32 i) {
     u32 j = tok_long_next(w, i);
-
-    if (j == w->n)
-        return TOK_NONE;
-    return tok_pair(w->t, w->id[i], w->id[j], w->p + i,
-                    tok_long_next(w, j) - i);
+    if (j == w->n) return TOK_NONE;
+    return tok_pair(
+        w->t, w->id[i], w->id[j], w->p + i, tok_long_next(w, j) - i);
 }
 
 static void tok_long_fill(tok_long *w) {
-    for (u32 i = 0; i < w->n; ) {
+    for (u32 i = 0; i < w->n;) {
         size_t len = tok_symbol(w->t, w->p + i, w->p + w->n);
         tok_long_put(w, i, (u32)len, tok_symbol_id(w->t, w->p + i, len));
         i += (u32)len;
@@ -8859,22 +8619,19 @@ static void tok_long_fill(tok_long *w) {
     for (u32 i = 0; i < w->n; i = tok_long_next(w, i))
         w->rank[i] = tok_long_rank(w, i);
     for (u32 k = w->n - 1; k > 0; k--)
-        w->win[k] = tok_long_better(w, tok_long_player(w, 2 * k),
-                                    tok_long_player(w, 2 * k + 1));
+        w->win[k] = tok_long_better(
+            w, tok_long_player(w, 2 * k), tok_long_player(w, 2 * k + 1));
 }
 
 static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
     tok_long w = {c->t, p, (u32)n, NULL, NULL, NULL};
     tok_loan loan;
-    ksllm_status s;
-
     if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12)
         return fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
-                    "a word of more than %llu bytes",
-                    (unsigned long long)KSLLM_MAX_TEXT_BYTES);
-    s = tok_borrow(c, 12 * n, &loan);
-    if (s != KSLLM_OK)
-        return s;
+            "a word of more than %llu bytes",
+            (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+    ksllm_status s = tok_borrow(c, 12 * n, &loan);
+    if (s) return s;
     w.id = (u32 *)(void *)loan.p;
     w.rank = w.id + n;
     w.win = w.rank + n;
@@ -8906,16 +8663,12 @@ static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
 static i32 tok_whole(const tokenizer *t, const u8 *p, size_t n) {
     u8 letters[TOK_TEXT_MAX + 4];
     size_t len = 0;
-    i32 id;
-
-    if (n > t->max_piece_bytes)
-        return -1;
+    if (n > t->max_piece_bytes) return -1;
     for (size_t i = 0; i < n; i++) {
         len += txt_put(letters + len, tok_letter_of(p[i]));
-        if (len > TOK_TEXT_MAX)
-            return -1;
+        if (len > TOK_TEXT_MAX) return -1;
     }
-    id = tok_lookup(t, letters, len);
+    i32 id = tok_lookup(t, letters, len);
     return id >= 0 && tok_type(t, (u32)id) == TOK_NORMAL ? id : -1;
 }
 
@@ -8931,8 +8684,7 @@ static ksllm_status tok_word(tok_coder *c, const u8 *p, size_t n) {
             return KSLLM_OK;
         }
     }
-    if (n > TOK_SHORT)
-        return tok_merge_long(c, p, n);
+    if (n > TOK_SHORT) return tok_merge_long(c, p, n);
     tok_merge_short(c, p, n);
     return KSLLM_OK;
 }
@@ -8941,8 +8693,7 @@ static ksllm_status tok_word(tok_coder *c, const u8 *p, size_t n) {
 static ksllm_status tok_words(tok_coder *c, const u8 *p, const u8 *end) {
     tok_cutter cutter = {c->t->rule, p, p, end};
     ksllm_status s = KSLLM_OK;
-
-    while (s == KSLLM_OK && p < end) {
+    while (!s && p < end) {
         const u8 *next = tok_cut(&cutter);
         s = tok_word(c, p, (size_t)(next - p));
         p = next;
@@ -8963,7 +8714,6 @@ static const u8 *tok_part(const tokenizer *t, const u8 *p, const u8 *end) {
 /* Text between special tokens, pieces: folded, so spaces are spaces. */
 static ksllm_status tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
     ksllm_status s = KSLLM_OK;
-
     if (c->t->prefix && p < end) {
         const u8 *next = *p == ' ' ? tok_run(p, end, 1 << TXT_SPACE) : p;
         size_t n;
@@ -8974,8 +8724,7 @@ static ksllm_status tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
         memset(&loan, 0, sizeof loan);
         if (n > TOK_SHORT) {
             s = tok_borrow(c, n, &loan);
-            if (s != KSLLM_OK)
-                return s;
+            if (s) return s;
             word = loan.p;
         }
         word[0] = ' ';
@@ -8984,7 +8733,7 @@ static ksllm_status tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
         tok_return(c, &loan);
         p = next;
     }
-    while (s == KSLLM_OK && p < end) {
+    while (!s && p < end) {
         const u8 *next = tok_part(c->t, p, end);
         s = tok_word(c, p, (size_t)(next - p));
         p = next;
@@ -9003,17 +8752,13 @@ static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
     bool nfc = c->t->kind == TOK_BYTES && c->t->rule->nfc;
     bool join = !nfc && (c->flags & KSLLM_ENCODE_COMPOSE);
     tok_loan loan;
-    ksllm_status s;
-    size_t n;
-
     c->after_unk = false;
     if (!(nfc && txt_nfc_span(p, end) < end)
         && !(join && txt_hangul_find(p, end) < end))
         return tok_plain(c, p, end);
-    n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
-    s = tok_borrow(c, n, &loan);
-    if (s != KSLLM_OK)
-        return s;
+    size_t n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
+    ksllm_status s = tok_borrow(c, n, &loan);
+    if (s) return s;
     n = nfc ? txt_nfc(p, end, loan.p, n) : txt_hangul_join(p, end, loan.p);
     s = tok_plain(c, loan.p, loan.p + n);
     tok_return(c, &loan);
@@ -9024,35 +8769,30 @@ static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
  * of p's flags in `data` is set there is no control token. The last entry that
  * is not greater than the text begins with all that the text begins with. */
 static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
-                          bool control, const u8 *data, size_t *n) {
+    bool control, const u8 *data, size_t *n) {
     const tok_row *row = &t->rows[*p];
-    size_t left = (size_t)(end - p), common = 0, clean;
+    size_t left = (size_t)(end - p), common = 0;
     u32 low = row->from, high = row->to;
-
-    if (left > 1 && !tok_has_bit(row->second, p[1]))
-        return -1;
+    if (left > 1 && !tok_has_bit(row->second, p[1])) return -1;
     while (low < high) {
         u32 middle = low + (high - low) / 2;
         if (tok_special_cmp(&t->special[middle], p, left) <= 0)
             low = middle + 1;
-        else
-            high = middle;
+        else high = middle;
     }
-    if (low == row->from)
-        return -1;
+    if (low == row->from) return -1;
     left = min_size(left, t->special[low - 1].n);
     while (common < left && t->special[low - 1].p[common] == p[common])
         common++;
-    clean = !control ? 0 : common;
-    if (control && data != NULL) {
+    size_t clean = !control ? 0 : common;
+    if (control && data) {
         const u8 *flag = memchr(data, 1, common);
-        clean = flag != NULL ? (size_t)(flag - data) : common;
+        clean = flag ? (size_t)(flag - data) : common;
     }
     for (u32 i = low - 1; i != TOK_NONE; i = t->special[i].up) {
         const tok_special *s = &t->special[i];
         u32 id = s->n <= clean ? s->id : s->user;
-        if (s->n > common || id == TOK_NONE)
-            continue;
+        if (s->n > common || id == TOK_NONE) continue;
         *n = s->n;
         return (i32)id;
     }
@@ -9063,19 +8803,17 @@ static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
     bool control = (c->flags & KSLLM_ENCODE_SPECIAL) != 0;
     const u8 *begin = p;
     ksllm_status s;
-
     while (p < end) {
         size_t n = 0;
         i32 id = !c->t->starts[*p] ? -1
-               : tok_special_at(c->t, p, end, control, c->data == NULL
+               : tok_special_at(c->t, p, end, control, !c->data
                    ? NULL : c->data + (p - c->text), &n);
         if (id < 0) {
             p++;
             continue;
         }
         s = tok_between(c, begin, p);
-        if (s != KSLLM_OK)
-            return s;
+        if (s) return s;
         tok_emit(c, id);
         p += n;
         begin = p;
@@ -9096,61 +8834,51 @@ static void tok_fold_flags(str s, const u8 *data, u8 *out) {
  * no control token may be. Takes memory from scratch, beyond that from a; NULL
  * for a means none. */
 static i64 tok_encode_marked(const tokenizer *t, const char *text, size_t n,
-                             u32 flags, const u8 *data, void *scratch,
-                             size_t scratch_bytes, const ksllm_allocator *a,
-                             i32 *out, size_t cap, ksllm_error *err) {
+    u32 flags, const u8 *data, void *scratch, size_t scratch_bytes,
+    const ksllm_allocator *a, i32 *out, size_t cap, ksllm_error *err) {
     tok_coder c = {t, flags, {scratch, scratch_bytes, a}, out, cap, 0, false,
-                   err, (const u8 *)text, data};
+        err, (const u8 *)text, data};
     const u8 *p = (const u8 *)text, *at = p;
     tok_loan loan, flags_loan;
     ksllm_status s = KSLLM_OK;
-
     if (n > KSLLM_MAX_TEXT_BYTES)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-                    "a text of %llu bytes: at most %llu are encoded at once",
-                    (unsigned long long)n,
-                    (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+            "a text of %llu bytes: at most %llu are encoded at once",
+            (unsigned long long)n, (unsigned long long)KSLLM_MAX_TEXT_BYTES);
     memset(&loan, 0, sizeof loan);
     memset(&flags_loan, 0, sizeof flags_loan);
-    if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos)
-        tok_emit(&c, t->bos);
+    if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(&c, t->bos);
     if (t->kind == TOK_PIECES)
-        while (n - (size_t)(at - p) >= 3
-               && memcmp(at, "\xe2\x96\x81", 3) != 0)
+        while (n - (size_t)(at - p) >= 3 && memcmp(at, "\xe2\x96\x81", 3) != 0)
             at++;
     if (t->kind == TOK_PIECES && n - (size_t)(at - p) >= 3) {
         str whole = {text, n};
         s = tok_borrow(&c, n, &loan);
-        if (s == KSLLM_OK && data != NULL) {
+        if (!s && data) {
             s = tok_borrow(&c, n, &flags_loan);
-            if (s == KSLLM_OK)
-                tok_fold_flags(whole, data, flags_loan.p);
+            if (!s) tok_fold_flags(whole, data, flags_loan.p);
             c.data = flags_loan.p;
         }
-        if (s == KSLLM_OK) {
+        if (!s) {
             whole = tok_fold(whole, loan.p);
             p = (const u8 *)whole.p;
             n = whole.n;
             c.text = p;
         }
     }
-    if (s == KSLLM_OK && n > 0)
-        s = tok_text_ids(&c, p, p + n);
+    if (!s && n > 0) s = tok_text_ids(&c, p, p + n);
     tok_return(&c, &flags_loan);
     tok_return(&c, &loan);
-    if (s != KSLLM_OK)
-        return s;
-    if ((flags & KSLLM_ENCODE_EOS) && t->adds_eos)
-        tok_emit(&c, t->eos);
+    if (s) return s;
+    if ((flags & KSLLM_ENCODE_EOS) && t->adds_eos) tok_emit(&c, t->eos);
     return c.n;
 }
 
-static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
-                      u32 flags, void *scratch, size_t scratch_bytes,
-                      const ksllm_allocator *a, i32 *out, size_t cap,
-                      ksllm_error *err) {
-    return tok_encode_marked(t, text, n, flags, NULL, scratch, scratch_bytes,
-                             a, out, cap, err);
+static i64 tok_encode(const tokenizer *t, const char *text, size_t n, u32 flags,
+    void *scratch, size_t scratch_bytes, const ksllm_allocator *a, i32 *out,
+    size_t cap, ksllm_error *err) {
+    return tok_encode_marked(
+        t, text, n, flags, NULL, scratch, scratch_bytes, a, out, cap, err);
 }
 
 /* ---- Decoding ---- */
@@ -9160,7 +8888,6 @@ static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
 static str tok_piece(const tokenizer *t, i32 id, u32 flags, u8 *buf) {
     u32 type = tok_type(t, (u32)id);
     str none = {NULL, 0};
-
     if ((type == TOK_CONTROL || type == TOK_UNKNOWN)
         && !(flags & KSLLM_DECODE_SPECIAL))
         return none;
@@ -9190,14 +8917,11 @@ static void tok_decoder_init(tok_decoder *d, const tokenizer *t, u32 flags) {
  * in running text the branches are foreseen, at every token's end they are
  * not. */
 static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
-                              size_t *n_tokens, u8 *out, size_t cap,
-                              bool *full) {
+    size_t *n_tokens, u8 *out, size_t cap, bool *full) {
     const tokenizer *t = d->t;
     u8 buf[4 * TOK_TEXT_MAX], text[8], *begin = buf + d->n_pending;
     u8 *end = begin;
-    const u8 *rest;
     size_t n = 0, i = 0;
-
     memcpy(buf, d->pending, 4);
     for (; i < *n_tokens && end < buf + sizeof buf - TOK_TEXT_MAX; i++) {
         u32 id = (u32)tokens[i];
@@ -9220,24 +8944,21 @@ static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
             continue;
         }
         s = tok_piece(t, tokens[i], d->flags, end);
-        if (s.n == 0)
-            continue;
+        if (s.n == 0) continue;
         if (!d->started && t->prefix && s.p[0] == ' ') {
             s.p++;
             s.n--;
         }
         d->started = true;
-        if (s.p != (const char *)end)
-            memmove(end, s.p, s.n);
+        if (s.p != (const char *)end) memmove(end, s.p, s.n);
         end += s.n;
     }
     *n_tokens = i;
-    rest = txt_valid(buf, end);
-    if ((*full || (size_t)(rest - buf) <= cap) && (rest == end
-            || txt_measure(rest, (size_t)(end - rest)) == 0)) {
+    const u8 *rest = txt_valid(buf, end);
+    if ((*full || (size_t)(rest - buf) <= cap)
+        && (rest == end || txt_measure(rest, (size_t)(end - rest)) == 0)) {
         n = (size_t)(rest - buf);
-        if (!*full)
-            memcpy(out, buf, n);
+        if (!*full) memcpy(out, buf, n);
         d->n_pending = (u8)(end - rest);
         memcpy(d->pending, rest, d->n_pending);
         return n;
@@ -9245,33 +8966,25 @@ static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
     for (const u8 *p = begin; p < end; p++) {   /* there will be U+FFFD */
         u32 len = txt_feed(d->pending, &d->n_pending, *p, text);
         *full = *full || n + len > cap;
-        if (!*full)
-            memcpy(out + n, text, len);
+        if (!*full) memcpy(out + n, text, len);
         n += len;
     }
     return n;
 }
 
-static i64 tok_decoder_next(tok_decoder *d, i32 token, char *text,
-                            size_t cap) {
+static i64 tok_decoder_next(tok_decoder *d, i32 token, char *text, size_t cap) {
     const tokenizer *t = d->t;
     bool full = false;
     size_t one = 1;
-
-    if (token < 0 || (u32)token >= t->n_vocab)
-        return KSLLM_ERR_TOKEN;
-    if (cap < 3 * (size_t)t->max_piece_bytes + 12)
-        return KSLLM_ERR_BUFFER;
+    if (token < 0 || (u32)token >= t->n_vocab) return KSLLM_ERR_TOKEN;
+    if (cap < 3 * (size_t)t->max_piece_bytes + 12) return KSLLM_ERR_BUFFER;
     return (i64)tok_decoder_put(d, &token, &one, (u8 *)text, cap, &full);
 }
 
 static i64 tok_decoder_end(tok_decoder *d, char *text, size_t cap) {
     size_t n = d->n_pending > 0 ? 3 : 0;
-
-    if (cap < n)
-        return KSLLM_ERR_BUFFER;
-    if (n > 0)
-        txt_put((u8 *)text, 0xfffd);
+    if (cap < n) return KSLLM_ERR_BUFFER;
+    if (n > 0) txt_put((u8 *)text, 0xfffd);
     tok_decoder_init(d, d->t, d->flags);
     return (i64)n;
 }
@@ -9279,22 +8992,19 @@ static i64 tok_decoder_end(tok_decoder *d, char *text, size_t cap) {
 /* All tokens at once, which must be of the vocabulary: writes whole characters
  * up to cap, returns the length of the whole. */
 static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
-                      u32 flags, char *text, size_t cap) {
+    u32 flags, char *text, size_t cap) {
     tok_decoder d;
     bool full = false;
     size_t n = 0;
-
     tok_decoder_init(&d, t, flags);
     for (size_t i = 0, k; i < n_tokens; i += k) {
         full = full || n >= cap;
         k = n_tokens - i;
-        n += tok_decoder_put(&d, tokens + i, &k,
-                             full ? NULL : (u8 *)text + n,
-                             full ? 0 : cap - n, &full);
+        n += tok_decoder_put(&d, tokens + i, &k, full ? NULL : (u8 *)text + n,
+            full ? 0 : cap - n, &full);
     }
     if (d.n_pending > 0) {
-        if (!full && n + 3 <= cap)
-            txt_put((u8 *)text + n, 0xfffd);
+        if (!full && n + 3 <= cap) txt_put((u8 *)text + n, 0xfffd);
         n += 3;
     }
     return (i64)n;
