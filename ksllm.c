@@ -5966,17 +5966,22 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
 }
 /* ==========================================================================
  * § 9 TEXT (private)
- * Owns UTF-8, classes of characters, composition of Hangul and NFC. Pure
- * functions on bytes: calls nothing but memcpy, holds nothing, cannot fail.
- * Bytes that are not UTF-8 are never an error here: each maximal subpart
- * (Unicode 3.9, as in Rust and Python) counts as one character TXT_BAD.
- * The tables are printed by tests/tools/make_unicode.py: classes and grapheme
- * clusters are Unicode 16.0, NFC is 9.0, which is what Hugging Face tokenizers
- * do (0.20 to 0.23).
+ * UTF-8, classes of characters, composition of Hangul, NFC, units of a stream.
+ * Pure functions on bytes: they call nothing but memcpy, hold nothing and
+ * cannot fail. Uses § 2 alone.
+ * The one decision: bytes that are not UTF-8 are never an error here. Each
+ * maximal subpart (Unicode 3.9, as in Rust and Python) counts as one character
+ * TXT_BAD.
+ *
+ * tests/tools/make_unicode.py prints the tables. Classes and grapheme clusters
+ * are of Unicode 16.0, NFC is of 9.0, as in Hugging Face tokenizers 0.20 to
+ * 0.23. A table is a string, for a number in hexadecimal takes twice the
+ * columns: numbers of 1 to 6 digits, 6 bits a digit, the highest first. The
+ * digits are '>' to '~' without the backslash; in TXT_CLASS they begin at '('.
  * ======================================================================== */
 
-enum { TXT_BAD = 0x7fffffff };  /* what txt_next gives for bytes that are no
-                                   character; its class is OTHER */
+/* What txt_next gives for bytes that are no character. Its class is OTHER. */
+enum { TXT_BAD = 0x7fffffff };
 
 /* What the pre-tokenizers tell apart. UPPER is Lu and Lt, LETTER is Lm and Lo
  * (Hangul), SPACE is White_Space, OTHER is the rest: controls, unassigned. */
@@ -5985,8 +5990,17 @@ typedef enum txt_class {
     TXT_PUNCT, TXT_SYMBOL, TXT_SPACE
 } txt_class;
 
-/* Which part of TXT_CLASS has the classes of code points 64 i to 64 i + 63. */
-static const char TXT_BLOCK[64][65] = {
+/* Classes below U+20000 are found in three steps, as 1,024 code points often
+ * have those of another 1,024: a digit for each says which part of TXT_BLOCK
+ * they have. */
+static const char TXT_PAGE[2][65] = {
+    ">?@ABCDEFGHIJKKKKKKLKKKKKKKKKKKKKKKKKKKKKMNKKKKKKKKKKOPPPPPPPPQR",
+    "STUVWXYZ[]P^K_KK`aPPPPPPbPcdKKKKKeKfPPPPPPPghPPiPPPjklmnopqrstuP",
+};
+
+/* Two digits for each 64 code points of a page say which part of TXT_CLASS
+ * they have. */
+static const char TXT_BLOCK[28][65] = {
     ">>>?>@>A>B>C>D>E>F>G>H>I>J>K>L>M>N>O>P>Q>R>S>T>U>V>W>X>Y>Z>[>]>^",
     ">_>`>a>b>c>d>e>f>g>h>i>j>k>l>m>n>o>p>q>r>s>t>u>v>w>x>y>z>{>|>}>~",
     "?>???@?A>X>X>X>X>X?B?C?D?E?F?G?H?I>X>X>X>X>X>X>X>X?J?K?L?M?N?O?P",
@@ -5994,67 +6008,31 @@ static const char TXT_BLOCK[64][65] = {
     "?o?p?q?r?s?t?u?v?v?v?v?v?w?v?v?v?x?y?z?{?v?v?v?v?v?v?v?v?v?|?}?~",
     "?v?v?v?v?v?v@>@??v?v?v?v?v@@@A?v>N@B?i@C@D@E@F@G@H@I@J@K?v?v?v@L",
     "@M@N@O@P@Q>X@R@S@T@U@V?v?v?v?v?v>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X?v>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X@W@X>X>X>X>X@Y@Z@[@]@^@_@`@a",
-    "@b@c@d@e@f@g@h@i@j@k@l@m@n@o@p@q>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X@r@s",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t>X>X>X>X>X@u>X@v@w@x@y@z>X>X>X>X@{@|@}@~A>A?>XA@AAABACAD",
-    "AEAF>XAGAHAIAJAK@t@tALAMANAOAPAQARASATAUAVAWAXAY>X>X>X>XAZA[A]@t",
-    "A^A_A`AaAb@tAcAdAeAfAgAhAiAjAk@t>XAlAmAnAoApAq@t@tArAsAtAuAvAwAx",
-    "AyAzA{A|A}A~B>B?B@BABBBCBDBEBFBGBHBIBJBK@t@tBLBMBJBNBOBPBQBR@t@t",
-    "BS@tBTBUBVBWBXBYBZB[B]?RB^@t@tB_B`BaBb@tBcBdBe@t@t@t@tBfBgBhBiBj",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X@v@tBkBl>X>X>XBm@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tBnBo",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XBpBq>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>XAG>X>X>X>X>X>X>X>X>XBR@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@tBr@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
+    ">X>X>X>X>X>X>X?v>X>X>X>X>X>X>X>X>X>X@W@X>X>X>X>X@Y@Z@[@]@^@_@`@a",
+    "@b@c@d@e@f@g@h@i@j@k@l@m@n@o@p@q>X>X>X>X>X>X>X>X>X>X>X>X>X>X@r@s",
+    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t>X>X>X>X>X@u>X@v@w@x@y@z",
+    ">X>X>X>X@{@|@}@~A>A?>XA@AAABACADAEAF>XAGAHAIAJAK@t@tALAMANAOAPAQ",
+    "ARASATAUAVAWAXAY>X>X>X>XAZA[A]@tA^A_A`AaAb@tAcAdAeAfAgAhAiAjAk@t",
+    ">XAlAmAnAoApAq@t@tArAsAtAuAvAwAxAyAzA{A|A}A~B>B?B@BABBBCBDBEBFBG",
+    "BHBIBJBK@t@tBLBMBJBNBOBPBQBR@t@tBS@tBTBUBVBWBXBYBZB[B]?RB^@t@tB_",
+    "B`BaBb@tBcBdBe@t@t@t@tBfBgBhBiBj>X>X>X>X>X>X>X>X>X>X>X>X>X>X@v@t",
+    "BkBl>X>X>XBm@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tBnBo",
+    "BpBq>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XAG",
+    ">X>X>X>X>X>X>X>X>XBR@t@t@t@t@t@t@t@t@t@tBr@t@t@t@t@t@t@t@t@t@t@t",
     ">X>X>X>X>X>X>X>X?RBsACBtBuBvBw@t@t@t@t@t@tBx@t@t@tByBz@t>XB{B|B}",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XB~",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XC>Al@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tC?",
-    ">X>X>X>XC@CA>X>X>X>X>XCB@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t>XCCCD@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t?v?v?vCE?v?v?v?v?v?v@K@tCFCG?vCH",
+    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>XB~>X>X>XC>Al@t@t@t@t@t@t@t@t@t@t@t",
+    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tC?>X>X>X>XC@CA>X>X>X>X>XCB@t@t@t@t",
+    ">XCCCD@t@t@t@t@t@t@t@t@t@t@t@t@t?v?v?vCE?v?v?v?v?v?v@K@tCFCG?vCH",
     "?v?v?vCICJCKCLCM?vCN@tCO?vCP@t@tCQCRCSCTCUCVCWCXCYCZC[C]C^C_C`Ca",
     "?v?v?v?v?v?v?v?vCbCcCd@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tCe@t@t@t",
     "CfCgCh@tCiCj@t@t@t@tCkCl@t@t@t@t@t@t@tCm@t@t@tCn@t@t@t@t@t@t@tCo",
     ">X>X>XCpCqCr@t@t@t@t@t@t@t@t@t@t@tCsCt@tCu@t@t@tCvCwCxCy@t@t@t@t",
     "Cz?vC{C|C}?vC~D>D?D@@t@t?v?v?v?v?v?v?v?v?v?v?v?v?v?v?vDA?vDB?vDC",
-    "DDDEDFDG?v?v?v?v?vDHDIDJ?v?vDKCE@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
+    "DDDEDFDG?v?v?v?v?vDHDIDJ?v?vDKCE",
 };
 
-/* Classes of two code points a character: the first one's + 9 times the
- * second's + '('. */
+/* A digit for two code points: the class of the first one + 9 times that of
+ * the second. */
 static const char TXT_CLASS[199][65] = {
     "((((qyy(((((((((gefeeneeZZZZZeof7222222222222`efA<<<<<<<<<<<<af/",
     "((q(((((((((((((goofob/ooZAe]bZd22222222222i222;<<<<<<<<<<<j<<<<",
@@ -6259,20 +6237,15 @@ static const char TXT_CLASS[199][65] = {
 
 /* Classes from U+20000 on. */
 static const struct { u32 first, last, class_; } TXT_FAR[10] = {
-    {0x20000, 0x2A6DF, 3},
-    {0x2A700, 0x2B739, 3},
-    {0x2B740, 0x2B81D, 3},
-    {0x2B820, 0x2CEA1, 3},
-    {0x2CEB0, 0x2EBE0, 3},
-    {0x2EBF0, 0x2EE5D, 3},
-    {0x2F800, 0x2FA1D, 3},
-    {0x30000, 0x3134A, 3},
-    {0x31350, 0x323AF, 3},
+    {0x20000, 0x2A6DF, 3}, {0x2A700, 0x2B739, 3}, {0x2B740, 0x2B81D, 3},
+    {0x2B820, 0x2CEA1, 3}, {0x2CEB0, 0x2EBE0, 3}, {0x2EBF0, 0x2EE5D, 3},
+    {0x2F800, 0x2FA1D, 3}, {0x30000, 0x3134A, 3}, {0x31350, 0x323AF, 3},
     {0xE0100, 0xE01EF, 4},
 };
 
-/* Canonical combining classes that are not 0, 333 ranges: first, length,
- * class. */
+/* Canonical combining classes other than 0 in 333 ranges. A range is 6
+ * digits, so 36 bits: the first code point (21), the others (7), the class
+ * (8). */
 static const char TXT_MARKS[31][67] = {
     ">?_?Qe>?agAg>?aoMZ>?bNAg>?bVAV>?b_QZ>?cFEH>?cVMZ>?cwEH>?dFjZ>?e_N?",
     ">?fFMZ>?fg^e>?ggAo>?goAe>?gwIZ>?hNIe>?hgEZ>?i>Ie>?iVMZ>?iwAe>?j>Ag",
@@ -6307,7 +6280,8 @@ static const char TXT_MARKS[31][67] = {
     "AsX>YZAsg_UeAshN>E",
 };
 
-/* Canonical decompositions, 1058: the character, its parts. */
+/* 1058 canonical decompositions, 9 digits each: the character, its first
+ * part, its second part or 0. */
 static const char TXT_PARTS[145][67] = {
     ">A>>?\?>J>>A?>?\?>J?>A@>?\?>J@>AA>?\?>JA>AB>?\?>JF>AC>?\?>JH>AE>?A>Jf>AF",
     ">?C>J>>AG>?C>J?>AH>?C>J@>AI>?C>JF>AJ>?G>J>>AK>?G>J?>AL>?G>J@>AM>?G",
@@ -6456,7 +6430,8 @@ static const char TXT_PARTS[145][67] = {
     "[D~[Dz[Cn[E>[D{[Cn",
 };
 
-/* What compatibility ideographs stand for; 0: themselves. */
+/* What compatibility ideographs stand for, 3 digits each, from U+F900 and
+ * from U+2F800 on; 0: themselves. */
 static const char TXT_IDEOGRAPH[47][67] = {
     "FpFDYsFzHFrFDzOBwqCMdG}ZG}ZCdOGEOCTECdFDEuEWhE}CFV~F]yFbwG@MDg@DsY",
     "EAWEM]FN|GCiGfpBy@CKtDkBEFYFVlGw]CtND~jFUKFdcDIGFEVF_^CzHDZUDtiEI{",
@@ -6507,7 +6482,8 @@ static const char TXT_IDEOGRAPH[47][67] = {
     "G{MG{TG{ziV>",
 };
 
-/* The 940 of TXT_PARTS that compose, by their parts. */
+/* The rows of TXT_PARTS that compose (940), 2 digits each, in the order of
+ * their parts. */
 static const char TXT_PAIR[29][67] = {
     "LNLKLO>>>?>@>A>t>vAm>BF{>C@dANAPFyD^>xD`DbDd>z>|>~?\?>DDh?ADjDnDpDl",
     ">E>F>GGT?C?E?G>HGR?KARATGPAo?IDvDxD|AD?MD~?O?Q@z?S?UE?ECAkEAEEEG>I",
@@ -6540,7 +6516,7 @@ static const char TXT_PAIR[29][67] = {
     "MbMcMdMeNGNHNINJNKNLNMNONNNPNQNR",
 };
 
-/* Second parts that are of class 0, 23; jamo are not here. */
+/* The 23 second parts of class 0, 3 digits each, without jamo. */
 static const char TXT_SECOND[2][67] = {
     ">e}>fU>k}>lT>lU>m}>nU>r@>rS>rT>s}>tU>vM>v^?>m?ktOBfOJ}OKUOPoOPyOP|",
     "OTn",
@@ -6550,7 +6526,7 @@ enum {
     TXT_N_MARKS = 333, TXT_N_PARTS = 1058, TXT_N_PAIRS = 940, TXT_N_SECOND = 23
 };
 
-/* Grapheme_Cluster_Break below U+E01F0, 696 ranges: first, length, class. */
+/* Grapheme_Cluster_Break below U+E01F0, 696 ranges in the form of TXT_MARKS. */
 static const char TXT_CLUSTER[64][67] = {
     ">>>>cA>>?N>@>>?VBA>>?g>?>>?pBA>>My>A>>SF>G>>Sg>A>>So>G>?_D{B>@NVVB",
     ">@qHoB>@vw>B>@wFBB>@w_BB>@ww>B>A>>RE>A@>gB>AA_>A>AGWNB>AL>>B>AXoVB",
@@ -6620,19 +6596,21 @@ static const char TXT_CLUSTER[64][67] = {
 
 enum { TXT_N_CLUSTER = 696 };
 
-/* How many bytes at p, up to n, are a character or the beginning of one.
- * > 0: a whole character of that length. 0: all n bytes (1 to 3) begin a
- * character that needs more. < 0: minus the length of a maximal subpart that
- * cannot become a character. Table 3-7 of the Unicode standard. */
+/* ---- UTF-8 ---- */
+
+/* Looks at the n > 0 bytes at p (table 3-7 of the Unicode standard).
+ *   > 0  the length of the character that they begin with
+ *   0    all n of them (1 to 3) begin a character that needs more
+ *   < 0  minus the length of a maximal subpart that cannot become one */
 static int txt_measure(const u8 *p, size_t n) {
     u32 lead = p[0], low = 0x80, high = 0xbf;
     int need = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2
-             : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-    if (need == 0) return -1;
-    if (lead == 0xe0) low = 0xa0;           /* overlong */
-    else if (lead == 0xed) high = 0x9f;     /* surrogates */
-    else if (lead == 0xf0) low = 0x90;      /* overlong */
-    else if (lead == 0xf4) high = 0x8f;     /* beyond U+10FFFF */
+        : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (!need) return -1;
+    if (lead == 0xe0) low = 0xa0; /* overlong */
+    else if (lead == 0xed) high = 0x9f; /* surrogates */
+    else if (lead == 0xf0) low = 0x90; /* overlong */
+    else if (lead == 0xf4) high = 0x8f; /* beyond U+10FFFF */
     for (int i = 1; i < need; i++) {
         if ((size_t)i == n) return 0;
         if (p[i] < low || p[i] > high) return -i;
@@ -6642,79 +6620,78 @@ static int txt_measure(const u8 *p, size_t n) {
     return need;
 }
 
-/* The character at p (p < end) and its length in bytes. */
+/* Whether p begins a character of U+1000 to U+CFFF, which most of Hangul is:
+ * txt_measure says the same, later. */
+KS_INLINE bool txt_is_common(const u8 *p, const u8 *end) {
+    return p[0] >= 0xe1 && p[0] <= 0xec && end - p >= 3
+        && ((p[1] ^ 0x80) | (p[2] ^ 0x80)) < 0x40;
+}
+
+/* Reads the character at p < end; returns its length in bytes. */
 static u32 txt_next(const u8 *p, const u8 *end, u32 *cp) {
-    if (p[0] < 0x80) {
-        *cp = p[0];
-        return 1;
+    *cp = p[0];
+    if (p[0] < 0x80) return 1;
+    if (txt_is_common(p, end)) {
+        *cp = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+        return 3;
     }
     int n = txt_measure(p, (size_t)(end - p));
     if (n <= 0) {
         *cp = TXT_BAD;
         return n < 0 ? (u32)-n : (u32)(end - p);
     }
-    if (n == 2) *cp = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
-    else if (n == 3)
-        *cp = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    else
-        *cp = (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12 | (p[2] & 0x3fu) << 6
-            | (p[3] & 0x3fu);
+    *cp &= 0xffu >> (n + 1);
+    for (int i = 1; i < n; i++) *cp = *cp << 6 | (p[i] & 0x3fu);
     return (u32)n;
 }
 
-/* Where the first bytes from p on are that are no whole character; end when
- * there are none. */
+/* The first place from p on that is no whole character, or end. */
 static const u8 *txt_valid(const u8 *p, const u8 *end) {
     while (p < end) {
-        int n = 3;
-        if (p[0] < 0x80) {
-            p++;
-            continue;
-        }
-        /* the common case, nearly all of Hangul, without txt_measure's loop */
-        if (p[0] < 0xe1 || p[0] > 0xec || end - p < 3
-            || ((p[1] ^ 0x80) | (p[2] ^ 0x80)) >= 0x40)
-            n = txt_measure(p, (size_t)(end - p));
+        int n = *p < 0x80 ? 1 : txt_is_common(p, end) ? 3
+            : txt_measure(p, (size_t)(end - p));
         if (n <= 0) break;
         p += n;
     }
     return p;
 }
 
-/* Writes cp (at most U+10FFFF) as UTF-8, 1 to 4 bytes; returns how many. */
+/* Writes cp (at most U+10FFFF) as UTF-8; returns the number of bytes, 1 to
+ * 4. */
 static u32 txt_put(u8 *out, u32 cp) {
-    if (cp < 0x80) {
-        out[0] = (u8)cp;
-        return 1;
-    }
-    if (cp < 0x800) {
-        out[0] = (u8)(0xc0 | cp >> 6);
-        out[1] = (u8)(0x80 | (cp & 0x3f));
-        return 2;
-    }
-    if (cp < 0x10000) {
-        out[0] = (u8)(0xe0 | cp >> 12);
-        out[1] = (u8)(0x80 | (cp >> 6 & 0x3f));
-        out[2] = (u8)(0x80 | (cp & 0x3f));
-        return 3;
-    }
-    out[0] = (u8)(0xf0 | cp >> 18);
-    out[1] = (u8)(0x80 | (cp >> 12 & 0x3f));
-    out[2] = (u8)(0x80 | (cp >> 6 & 0x3f));
-    out[3] = (u8)(0x80 | (cp & 0x3f));
-    return 4;
+    static const u8 lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
+    u32 n = cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    for (u32 i = n - 1; i > 0; i--, cp >>= 6) out[i] = (u8)(0x80 | (cp & 0x3f));
+    out[0] = (u8)(lead[n] | cp);
+    return n;
 }
 
-/* Number `at` of a table whose numbers have n characters: a divisor of a
- * row's length, so none is on two rows. */
+/* ---- Tables ---- */
+
+/* Hangul by arithmetic (Unicode 3.12): 19 leading consonants L, 21 vowels V,
+ * and 28 trailing consonants T, of which 0 is none.
+ *     syllable = S + (L * 21 + V) * 28 + T */
+enum {
+    TXT_L = 0x1100, TXT_V = 0x1161, TXT_T = 0x11a7, TXT_S = 0xac00,
+    TXT_L_N = 19, TXT_V_N = 21, TXT_T_N = 28,
+    TXT_S_N = TXT_L_N * TXT_V_N * TXT_T_N
+};
+
+/* The value of a digit; `zero` is the digit 0. */
+KS_INLINE u32 txt_digit(char c, char zero) {
+    return (u32)(c - zero - (c > '\\'));
+}
+
+/* Number `at` of a table whose numbers have n digits. n divides 66, so no
+ * number lies on two rows. */
 static u64 txt_number(const char (*table)[67], size_t at, u32 n) {
     const char *p = &table[at * n / 66][at * n % 66];
     u64 v = 0;
-    for (u32 i = 0; i < n; i++) v = v << 6 | (u32)(p[i] - '>' - (p[i] > '\\'));
+    for (u32 i = 0; i < n; i++) v = v << 6 | txt_digit(p[i], '>');
     return v;
 }
 
-/* The value of the range of a sorted table that cp is in, 0 when in none. */
+/* The value of the range of a sorted table that cp lies in, 0 for none. */
 static u32 txt_range_value(const char (*table)[67], size_t n, u32 cp) {
     size_t low = 0;
     while (low < n) {
@@ -6729,12 +6706,13 @@ static u32 txt_range_value(const char (*table)[67], size_t n, u32 cp) {
 }
 
 static txt_class txt_class_of(u32 cp) {
+    if (cp - TXT_S < TXT_S_N) return TXT_LETTER; /* nearly all of Korean */
     if (cp < 0x20000) {
-        const char *p = &TXT_BLOCK[cp >> 11][cp >> 5 & 62];
-        u32 block = (u32)(p[0] - '>' - (p[0] > '\\')) << 6
-            | (u32)(p[1] - '>' - (p[1] > '\\'));
-        char c = TXT_CLASS[block >> 1][(block & 1) << 5 | (cp >> 1 & 31)];
-        u32 both = (u32)(c - '(' - (c > '\\'));
+        u32 page = txt_digit(TXT_PAGE[cp >> 16][cp >> 10 & 63], '>');
+        const char *p = &TXT_BLOCK[page >> 1][(page & 1) << 5 | (cp >> 5 & 30)];
+        u32 block = txt_digit(p[0], '>') << 6 | txt_digit(p[1], '>');
+        p = &TXT_CLASS[block >> 1][(block & 1) << 5 | (cp >> 1 & 31)];
+        u32 both = txt_digit(*p, '(');
         return (txt_class)(cp & 1 ? both / 9 : both % 9);
     }
     for (size_t i = 0; i < KS_LEN(TXT_FAR); i++)
@@ -6743,18 +6721,15 @@ static txt_class txt_class_of(u32 cp) {
     return TXT_OTHER;
 }
 
+/* Canonical combining class: 0 for letters; marks are sorted by it. */
+static u32 txt_mark_class(u32 cp) {
+    return txt_range_value(TXT_MARKS, TXT_N_MARKS, cp);
+}
+
 /* ---- Composition ---- */
 
-/* Hangul by arithmetic (Unicode 3.12): 19 leading consonants, 21 vowels, 27
- * trailing consonants and none. */
-enum {
-    TXT_L = 0x1100, TXT_V = 0x1161, TXT_T = 0x11a7, TXT_S = 0xac00,
-    TXT_L_N = 19, TXT_V_N = 21, TXT_T_N = 28,
-    TXT_S_N = TXT_L_N * TXT_V_N * TXT_T_N
-};
-
-/* The syllable of a leading consonant and a vowel, or of a syllable without a
- * trailing consonant and one; 0 when the two do not go together. */
+/* Composes a leading consonant with a vowel, or a syllable that has no
+ * trailing consonant with one; 0 for any other two. */
 static u32 txt_hangul(u32 a, u32 b) {
     if (a - TXT_L < TXT_L_N && b - TXT_V < TXT_V_N)
         return TXT_S + ((a - TXT_L) * TXT_V_N + (b - TXT_V)) * TXT_T_N;
@@ -6764,19 +6739,14 @@ static u32 txt_hangul(u32 a, u32 b) {
     return 0;
 }
 
-/* Canonical combining class. */
-static u32 txt_mark_class(u32 cp) {
-    return txt_range_value(TXT_MARKS, TXT_N_MARKS, cp);
-}
-
-/* Row i of TXT_PARTS: which = 0 for the character, 1 and 2 for its parts. */
+/* Row i of TXT_PARTS: the character for which = 0, its parts for 1 and 2. */
 static u32 txt_part(size_t i, u32 which) {
     return (u32)txt_number(TXT_PARTS, 3 * i + which, 3);
 }
 
 /* One step of canonical decomposition: false when cp has none; *b is 0 when
- * it is one other character. Hangul syllables count as having none, for they
- * would only be put together again. */
+ * cp becomes one other character. Hangul syllables count as having none: they
+ * would only be composed again. */
 static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
     size_t low = 0, high = TXT_N_PARTS;
     *b = 0;
@@ -6798,48 +6768,43 @@ static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
 
 /* The character that a and b compose to, or 0. */
 static u32 txt_compose(u32 a, u32 b) {
-    u64 wanted = (u64)a << 18 | b;
-    size_t low = 0, high = TXT_N_PAIRS, row;
+    size_t low = 0, high = TXT_N_PAIRS;
     u32 both = txt_hangul(a, b);
-    if (both != 0 || a >> 18 != 0 || b >> 18 != 0) return both;
-    while (low < high) {
+    while (low < high && !both) {
         size_t mid = (low + high) / 2;
-        row = (size_t)txt_number(TXT_PAIR, mid, 2);
-        if (((u64)txt_part(row, 1) << 18 | txt_part(row, 2)) < wanted)
-            low = mid + 1;
+        size_t row = (size_t)txt_number(TXT_PAIR, mid, 2);
+        u32 x = txt_part(row, 1), y = txt_part(row, 2);
+        if (x == a && y == b) both = txt_part(row, 0);
+        else if (x < a || (x == a && y < b)) low = mid + 1;
         else high = mid;
     }
-    if (low == TXT_N_PAIRS) return 0;
-    row = (size_t)txt_number(TXT_PAIR, low, 2);
-    return txt_part(row, 1) == a && txt_part(row, 2) == b ? txt_part(row, 0)
-                                                          : 0;
+    return both;
 }
 
-/* Whether NFC might change cp, or it its neighbour. May say yes too often. */
+/* Whether NFC might change cp or join it to its neighbour. May say yes too
+ * often. */
 static bool txt_may_change(u32 cp) {
     u32 a, b;
     if (cp < 0x300 || (cp >= 0x3400 && cp < 0xa000)
-        || (cp >= TXT_S && cp < TXT_S + TXT_S_N) || cp == TXT_BAD)
+        || cp - TXT_S < TXT_S_N || cp == TXT_BAD)
         return false;
-    if ((cp >= TXT_V && cp < TXT_V + TXT_V_N)
-        || (cp > TXT_T && cp < TXT_T + TXT_T_N))
-        return true;
+    if (cp - TXT_V < TXT_V_N || cp - TXT_T - 1 < TXT_T_N - 1) return true;
     for (size_t i = 0; i < TXT_N_SECOND; i++)
         if (txt_number(TXT_SECOND, i, 3) == cp) return true;
-    return txt_mark_class(cp) != 0 || txt_decompose(cp, &a, &b);
+    return txt_mark_class(cp) || txt_decompose(cp, &a, &b);
 }
 
-/* How far from p the text is surely as NFC has it: all of it, or up to a
- * character that begins with no mark before one that may change. */
+/* The end of the text from p on that NFC surely leaves unchanged: all of it,
+ * or up to the last character before one that may change, for it may change
+ * with that one. */
 static const u8 *txt_nfc_span(const u8 *p, const u8 *end) {
-    const u8 *start = p;            /* of the last character that can begin */
+    const u8 *start = p; /* of the last character */
     while (p < end) {
-        u32 cp, n;
         if (p[0] < 0x80) {
             start = p++;
             continue;
         }
-        n = txt_next(p, end, &cp);
+        u32 cp, n = txt_next(p, end, &cp);
         if (txt_may_change(cp)) return start;
         start = p;
         p += n;
@@ -6847,17 +6812,21 @@ static const u8 *txt_nfc_span(const u8 *p, const u8 *end) {
     return end;
 }
 
-enum { TXT_RUN = 64 };  /* characters ordered and composed together. A letter
-                           with more marks than that is done in parts: Unicode
-                           calls 30 a lot (UAX 15, stream-safe text) */
+/* Characters that are ordered and composed together. A letter with more marks
+ * is done in parts: Unicode calls 30 a lot (UAX 15, stream-safe text). */
+enum { TXT_RUN = 64 };
 
-typedef struct { u32 cp[TXT_RUN]; u8 mark[TXT_RUN]; u32 n; } txt_run;
+typedef struct {
+    u32 cp[TXT_RUN];
+    u8 mark[TXT_RUN]; /* txt_mark_class of each */
+    u32 n;
+} txt_run;
 
-/* Appends cp and sorts it in: marks stay behind marks of the same class or a
- * lower one, a character of class 0 is never passed. */
+/* Inserts cp after marks of its class or a lower one. A character of class 0
+ * is never passed. */
 static void txt_run_add(txt_run *r, u32 cp) {
     u32 mark = txt_mark_class(cp), i = r->n++;
-    while (mark != 0 && i > 0 && r->mark[i - 1] > mark) {
+    while (mark && i > 0 && r->mark[i - 1] > mark) {
         r->cp[i] = r->cp[i - 1];
         r->mark[i] = r->mark[i - 1];
         i--;
@@ -6866,40 +6835,43 @@ static void txt_run_add(txt_run *r, u32 cp) {
     r->mark[i] = (u8)mark;
 }
 
-/* Appends the full canonical decomposition. Second parts never decompose, so
- * the way down is a line of at most 4. */
+/* Adds the full canonical decomposition. Second parts never decompose, so the
+ * first parts are a chain of at most 4. */
 static void txt_run_split(txt_run *r, u32 cp) {
     u32 tail[4], n = 0, a, b;
     while (n < 4 && txt_decompose(cp, &a, &b)) {
-        if (b != 0) tail[n++] = b;
+        if (b) tail[n++] = b;
         cp = a;
     }
     txt_run_add(r, cp);
     while (n > 0) txt_run_add(r, tail[--n]);
 }
 
-/* Composes the run in place (Unicode 3.11, D117). */
+/* Composes the run in place (Unicode 3.11, D117). A mark composes with the
+ * starter unless a mark of its class or a higher one stands between them. */
 static void txt_run_compose(txt_run *r) {
     u32 starter = 0, n = 1;
     for (u32 i = 1; i < r->n; i++) {
-        u32 cp = r->cp[i], mark = r->mark[i], both = 0;
-        /* blocked when a mark of this class or higher stands between */
-        bool free_way = n == starter + 1 || (mark > r->mark[n - 1]);
-        if (r->mark[starter] == 0 && free_way)
-            both = txt_compose(r->cp[starter], cp);
-        if (both != 0) {
+        u32 cp = r->cp[i], mark = r->mark[i];
+        bool clear = n == starter + 1 || mark > r->mark[n - 1];
+        u32 both = clear && !r->mark[starter]
+            ? txt_compose(r->cp[starter], cp) : 0;
+        if (both) {
             r->cp[starter] = both;
             continue;
         }
-        if (mark == 0) starter = n;
+        if (!mark) starter = n;
         r->cp[n] = cp;
         r->mark[n++] = (u8)mark;
     }
     r->n = n;
 }
 
-/* Where normalised text goes: counts what does not fit. */
-typedef struct { u8 *out; size_t n, cap; } txt_sink;
+/* Where normalised text goes. n also counts what does not fit. */
+typedef struct {
+    u8 *out;
+    size_t n, cap;
+} txt_sink;
 
 static void txt_write(txt_sink *s, const u8 *p, size_t n) {
     if (s->n + n <= s->cap) memcpy(s->out + s->n, p, n);
@@ -6908,30 +6880,29 @@ static void txt_write(txt_sink *s, const u8 *p, size_t n) {
 
 static void txt_run_flush(txt_run *r, txt_sink *s) {
     u8 bytes[4];
-    if (r->n > 0) txt_run_compose(r);
+    if (r->n) txt_run_compose(r);
     for (u32 i = 0; i < r->n; i++)
         txt_write(s, bytes, txt_put(bytes, r->cp[i]));
     r->n = 0;
 }
 
-/* NFC of [p, end). Writes at most `cap` bytes and returns how many it has: up
- * to 3 for 1 (U+1D160, which stays apart), fewer than before for any language.
- * Bytes that are no character are copied. */
+/* NFC of [p, end). Writes at most cap bytes; returns the full length: up to 3
+ * for 1 (U+1D160, which stays decomposed), less than the input in any
+ * language. Bytes that are no character are copied. */
 static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
     txt_sink sink = {out, 0, cap};
     txt_run run;
     run.n = 0;
     while (p < end) {
         const u8 *safe = txt_nfc_span(p, end);
-        u32 cp, n;
         if (safe > p) {
             txt_run_flush(&run, &sink);
             txt_write(&sink, p, (size_t)(safe - p));
             p = safe;
             continue;
         }
-        n = txt_next(p, end, &cp);
-        /* nothing before such a character can change with it */
+        u32 cp, n = txt_next(p, end, &cp);
+        /* Nothing before such a character can change with it. */
         if (!txt_may_change(cp) || run.n > TXT_RUN - 5)
             txt_run_flush(&run, &sink);
         if (cp == TXT_BAD) txt_write(&sink, p, n);
@@ -6942,7 +6913,8 @@ static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
     return sink.n;
 }
 
-/* The character of three bytes that begins at p, or 0. */
+/* The character at p if it has three bytes, as jamo and syllables have, or
+ * 0. */
 static u32 txt_three(const u8 *p, const u8 *end) {
     u32 cp;
     return end - p >= 3 && txt_next(p, end, &cp) == 3 ? cp : 0;
@@ -6950,43 +6922,41 @@ static u32 txt_three(const u8 *p, const u8 *end) {
 
 /* The first place from p on where two characters compose to Hangul, or end. */
 static const u8 *txt_hangul_find(const u8 *p, const u8 *end) {
-    const u8 *start = p;
-    for (; end - p >= 3; p++) {
-        /* vowels and trailing consonants are E1 85 A1 to E1 87 82 */
-        if (p[0] != 0xe1 || p[1] < 0x85 || p[1] > 0x87 || p - start < 3)
-            continue;
-        if (txt_hangul(txt_three(p - 3, end), txt_three(p, end)) != 0)
-            return p - 3;
+    for (; end - p >= 6; p++) {
+        /* Vowels and trailing consonants are E1 85 A1 to E1 87 82. */
+        if (p[3] == 0xe1 && p[4] >= 0x85 && p[4] <= 0x87
+            && txt_hangul(txt_three(p, end), txt_three(p + 3, end)))
+            return p;
     }
     return end;
 }
 
 /* Composes decomposed Hangul and nothing else. Every composition turns six
- * bytes into three: `out` takes end - p bytes. Returns how many it has. */
+ * bytes into three, so end - p bytes at `out` are enough. Returns the
+ * length. */
 static size_t txt_hangul_join(const u8 *p, const u8 *end, u8 *out) {
-    u8 *begin = out;
-    while (p < end) {
+    const u8 *begin = out;
+    for (;;) {
         const u8 *q = txt_hangul_find(p, end);
-        u32 cp, both;
         memcpy(out, p, (size_t)(q - p));
         out += q - p;
+        if (q == end) return (size_t)(out - begin);
+        u32 cp, both = txt_three(q, end);
         p = q;
-        if (p == end) break;
-        cp = txt_three(p, end);
-        for (p += 3;; p += 3) {
-            both = txt_hangul(cp, txt_three(p, end));
-            if (both == 0) break;
+        do {
             cp = both;
-        }
+            p += 3;
+            both = txt_hangul(cp, txt_three(p, end));
+        } while (both);
         out += txt_put(out, cp);
     }
-    return (size_t)(out - begin);
 }
 
 /* ---- Units of a stream ---- */
 
-/* Grapheme_Cluster_Break of UAX 29; PICTURE is Extended_Pictographic, and the
- * two after it are of Indic_Conjunct_Break. NONJOINER is U+200C alone. */
+/* Grapheme_Cluster_Break of UAX 29. PICTURE is Extended_Pictographic;
+ * CONSONANT and LINKER are of Indic_Conjunct_Break; NONJOINER is U+200C
+ * alone. */
 enum {
     TXT_GCB_OTHER, TXT_GCB_CR, TXT_GCB_LF, TXT_GCB_CONTROL, TXT_GCB_EXTEND,
     TXT_GCB_ZWJ, TXT_GCB_FLAG, TXT_GCB_PREPEND, TXT_GCB_SPACING,
@@ -7000,25 +6970,28 @@ static u32 txt_cluster_class(u32 cp) {
     if (cp - 0x1100 < 0x100)
         return cp < 0x1160 ? TXT_GCB_L : cp < 0x11a8 ? TXT_GCB_V : TXT_GCB_T;
     if (cp - 0xa960 < 29) return TXT_GCB_L;
-    if (cp - 0xd7b0 < 76)       /* U+D7C7 to D7CA are not assigned */
+    if (cp - 0xd7b0 < 76) /* U+D7C7 to D7CA are not assigned */
         return cp < 0xd7c7 ? TXT_GCB_V : cp < 0xd7cb ? TXT_GCB_OTHER
-                                                      : TXT_GCB_T;
+            : TXT_GCB_T;
     if (cp >= 0xe01f0 && cp < 0xe1000) return TXT_GCB_CONTROL;
     return cp < 0x20 || cp >= 0x7f
         ? txt_range_value(TXT_CLUSTER, TXT_N_CLUSTER, cp) : TXT_GCB_OTHER;
 }
 
-/* What a cluster needs to know of itself: its last class, how far it is in
- * Picture Extend* ZWJ (1, 2) and in Consonant .. Linker .. (1, 2), and whether
- * its last flag letter still wants a second one. */
-typedef struct { u32 last, picture, conjunct; bool flag; } txt_cluster;
+/* The state of an unfinished cluster. */
+typedef struct {
+    u32 last;     /* class of its last character; OTHER at its beginning */
+    u32 picture;  /* 1 after Picture Extend*, 2 after a ZWJ after that */
+    u32 conjunct; /* 1 after Consonant, 2 after a Linker after that */
+    bool flag;    /* its last letter of a flag has no second one yet */
+} txt_cluster;
 
 /* Whether a cluster ends before a character of class c (GB 3 to 999). */
 static bool txt_cluster_ends(const txt_cluster *x, u32 c) {
     u32 a = x->last;
-    bool controls = (a >= TXT_GCB_CR && a <= TXT_GCB_CONTROL)
-        || (c >= TXT_GCB_CR && c <= TXT_GCB_CONTROL);
-    if (controls) return !(a == TXT_GCB_CR && c == TXT_GCB_LF);
+    if ((a >= TXT_GCB_CR && a <= TXT_GCB_CONTROL)
+        || (c >= TXT_GCB_CR && c <= TXT_GCB_CONTROL))
+        return !(a == TXT_GCB_CR && c == TXT_GCB_LF);
     if (a == TXT_GCB_L && c >= TXT_GCB_L && c != TXT_GCB_T) return false;
     if ((a == TXT_GCB_LV || a == TXT_GCB_V)
         && (c == TXT_GCB_V || c == TXT_GCB_T))
@@ -7033,64 +7006,61 @@ static bool txt_cluster_ends(const txt_cluster *x, u32 c) {
 
 static void txt_cluster_add(txt_cluster *x, u32 c) {
     bool extends = c == TXT_GCB_EXTEND || c == TXT_GCB_LINKER
-                   || c == TXT_GCB_NONJOINER;
+        || c == TXT_GCB_NONJOINER;
     x->picture = c == TXT_GCB_PICTURE ? 1
-               : x->picture == 1 && c == TXT_GCB_ZWJ ? 2
-               : x->picture == 1 && extends;
-    if (c == TXT_GCB_LINKER && x->conjunct > 0) x->conjunct = 2;
+        : x->picture == 1 && c == TXT_GCB_ZWJ ? 2
+        : x->picture == 1 && extends;
+    if (c == TXT_GCB_LINKER && x->conjunct) x->conjunct = 2;
     else if (c != TXT_GCB_EXTEND && c != TXT_GCB_ZWJ)
         x->conjunct = c == TXT_GCB_CONSONANT;
     x->flag = c == TXT_GCB_FLAG && !x->flag;
     x->last = c;
 }
 
-/* How many bytes of [p, end) are whole units, whatever comes after. */
+/* The length of the longest prefix of [p, end) made of complete units,
+ * whatever follows. */
 static size_t txt_units(const u8 *p, const u8 *end, ksllm_unit unit) {
     const u8 *begin = p, *whole = p;
     txt_cluster x = {0};
     if (unit == KSLLM_UNIT_CHARACTER) return (size_t)(end - p);
     while (p < end) {
-        u32 cp, n = txt_next(p, end, &cp), c;
+        u32 cp, n = txt_next(p, end, &cp);
         if (unit == KSLLM_UNIT_EOJEOL) {
             p += n;
             if (cp != TXT_BAD && txt_class_of(cp) == TXT_SPACE) whole = p;
             continue;
         }
-        c = cp == TXT_BAD ? TXT_GCB_OTHER : txt_cluster_class(cp);
+        u32 c = cp == TXT_BAD ? (u32)TXT_GCB_OTHER : txt_cluster_class(cp);
         if (p > begin && txt_cluster_ends(&x, c)) {
             whole = p;
-            memset(&x, 0, sizeof x);
+            x = (txt_cluster){0};
         }
         txt_cluster_add(&x, c);
         p += n;
     }
-    /* behind a control a cluster ends at once; only LF may follow a CR */
-    return (size_t)((x.last == TXT_GCB_LF || x.last == TXT_GCB_CONTROL
-                     ? end : whole) - begin);
+    /* A cluster ends right after a control, except that LF may follow a CR. */
+    if (x.last == TXT_GCB_LF || x.last == TXT_GCB_CONTROL) whole = end;
+    return (size_t)(whole - begin);
 }
 
-/* Takes one byte of a stream and writes the text that is certain now, 0 to 6
- * bytes; what cannot be a character comes out as U+FFFD. pending[4] with
- * *n_pending is the state, empty at the beginning. */
+/* Takes one byte of a stream and writes the text that is now certain, 0 to 6
+ * bytes; bytes that cannot become a character come out as U+FFFD. The state is
+ * pending[4] with *n_pending, 0 at the beginning. */
 static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
     u32 n = 0;
     pending[(*n_pending)++] = byte;
     int whole = txt_measure(pending, *n_pending);
-    if (whole < 0 && *n_pending > 1) {
-        n = txt_put(out, 0xfffd);       /* the byte begins something new */
+    if (whole < 0 && *n_pending > 1) { /* the byte begins something new */
+        n = txt_put(out, 0xfffd);
         pending[0] = byte;
         *n_pending = 1;
         whole = txt_measure(pending, 1);
     }
-    if (whole == 0) return n;
-    if (whole > 0) {
-        memcpy(out + n, pending, (size_t)whole);
-        n += (u32)whole;
-    } else {
-        n += txt_put(out + n, 0xfffd);
-    }
+    if (!whole) return n;
     *n_pending = 0;
-    return n;
+    if (whole < 0) return n + txt_put(out + n, 0xfffd);
+    memcpy(out + n, pending, (size_t)whole);
+    return n + (u32)whole;
 }
 
 /* ==========================================================================
