@@ -7065,34 +7065,35 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
 
 /* ==========================================================================
  * § 10 TOKENIZER (private)
- * Owns the vocabulary of an open model: byte-level BPE by merge list and
- * SentencePiece BPE by scores. May call 1-2, 8 and 9. Texts stay in the
- * mapped file; tok_open makes one block of tables beside it (8k ids: 0.2 MB,
- * 128k ids with 280k merges: 8 MB). After that everything is read-only and
- * encoding takes no memory, except for a word of over TOK_SHORT bytes.
- * The one decision: nothing here is quadratic or unbounded whatever the file
+ * The vocabulary of an open model: byte-level BPE by a list of merges, and
+ * SentencePiece BPE by scores. May use § 1-2, 8 and 9. Texts stay in the mapped
+ * file; tok_open makes one block of tables beside it (8k ids: 0.2 MB, 128k ids
+ * with 280k merges: 8 MB) and a small one for special tokens. After that
+ * everything is read-only, and encoding takes no memory, except for a word of
+ * more than TOK_SHORT bytes.
+ * The one decision: nothing here is quadratic or unbounded, whatever the file
  * or the text. Hash chains, token lengths and tables have limits that real
  * files do not come near; a file beyond them is refused when it is opened.
  * A byte of text costs at most
  *   - for special tokens: log2 of their number comparisons of TOK_TEXT_MAX
  *     bytes, and TOK_TEXT_MAX steps from a token to its prefixes
- *   - for merges: 6 looks into a table, each of them over TOK_CHAIN_MAX slots
- *     and the TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of
- *     the word's length steps to the next best pair.
+ *   - for merges: 6 look-ups, each of them over TOK_CHAIN_MAX slots and the
+ *     TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of the
+ *     word's length steps to the next best pair.
  * ======================================================================== */
 
 enum {
-    TOK_SHORT = 96,         /* bytes of a word that is merged on the stack */
-    TOK_TEXT_MAX = 512,     /* bytes a token has in the file (some have 256) */
-    TOK_CHAIN_MAX = 256,    /* steps along a hash table */
-    TOK_ALIKE = 8,          /* entries met there that look like the wanted one
-                               and are not; no real file has two */
-    TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the tables */
-    TOK_STOPS = 64,         /* stop tokens remembered; of them from a list: */
-    TOK_STOPS_LISTED = 32,  /* so the ids and names beside it have room */
-    /* Bytes of scratch that tok_encode needs at most, per byte of text and
-     * beside them; only text that is one single word needs that much. Text
-     * that NFC makes longer by a quarter can need more (and gets BUFFER). */
+    TOK_SHORT = 96,      /* bytes of a word that is merged on the stack */
+    TOK_TEXT_MAX = 512,  /* bytes of a token in the file (some have 256) */
+    TOK_CHAIN_MAX = 256, /* steps along a hash table */
+    TOK_ALIKE = 8, /* entries on the way whose hash equals and whose text does
+                      not; no real file has two */
+    TOK_ID_BITS = 21, TOK_RANK_BITS = 22, /* in the slots of tables */
+    TOK_STOPS = 64, /* stop tokens kept; of them from the file's list: */
+    TOK_STOPS_LISTED = 32, /* the ids and names beside it need room */
+    /* The scratch that tok_encode needs at most, per byte of text and in
+     * addition. Only a text that is one single word needs it. A text that NFC
+     * makes longer by a quarter can need more, and gets BUFFER. */
     TOK_SCRATCH_PER_BYTE = 16,
     TOK_SCRATCH_FIXED = 64
 };
@@ -7113,37 +7114,38 @@ typedef enum tok_kind { TOK_BYTES, TOK_PIECES } tok_kind;
 
 /* ---- How text is cut into words ---- */
 
-/* One row per rule; the rules are regular expressions in the models' own
- * tokenizer.json. In words:
- *   first     number of digits (0: none) cut off before all else, and whether
- *             runs of CJK are, too; neither sees what is beyond its borders
- *   shape     what a word is
- *   digits    how many digits are a word: 0 any number, with a space before
- *   tail      what follows a word of symbols: line ends, also slashes, or at
- *             most one of these
+/* A row per rule. The models' own tokenizer.json has the rules as regular
+ * expressions; regex engines backtrack, these functions take linear time.
+ *   shape   what a word is
+ *   tail    what may follow a word of symbols: line ends, also slashes, or at
+ *           most one of these
+ *   first   how many digits are cut off before all else (0: no such step), and
+ *           whether runs of CJK are, too; words do not cross these cuts
+ *   digits  how many digits are a word; 0: any number, with a space before
  */
 typedef enum tok_shape {
-    TOK_GPT2,       /* 's|'t|..| ?L+| ?N+| ?other+|spaces */
-    TOK_LLAMA3,     /* any case 's..|.?L+|N{1,k}| ?other+tail|spaces */
-    TOK_QWEN35,     /* the same with marks counting as letters */
-    TOK_EXAONE,     /* the same, words include single spaces within */
-    TOK_GPT4O,      /* words by case: Upper* lower+ | Upper+ lower*, then 's */
-    TOK_TEKKEN,     /* the same without 's */
-    TOK_DEEPSEEK    /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
+    TOK_GPT2,    /* 's|'t|..| ?L+| ?N+| ?other+|spaces */
+    TOK_LLAMA3,  /* any case 's..|.?L+|N{1,k}| ?other+tail|spaces */
+    TOK_QWEN35,  /* the same with marks counting as letters */
+    TOK_EXAONE,  /* the same, words include single spaces */
+    TOK_GPT4O,   /* words by case: Upper* lower+ | Upper+ lower*, then 's */
+    TOK_TEKKEN,  /* the same without 's */
+    TOK_DEEPSEEK /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
 } tok_shape;
 
 typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE } tok_tail;
 
 typedef struct tok_rule {
-    const char *name;       /* tokenizer.ggml.pre */
+    const char *name; /* tokenizer.ggml.pre */
     tok_shape shape;
     tok_tail tail;
     u8 first;
     bool cjk_first;
     u8 digits;
-    bool nfc;               /* text is normalised to NFC */
-    bool whole;             /* a word that is a token is not merged; there,
-                               BOS goes in front if the file does not say */
+    bool nfc; /* text is normalised to NFC */
+    /* A word that is a token is not merged (ignore_merges). Such a model also
+     * gets a BOS if the file does not say. */
+    bool whole;
 } tok_rule;
 
 static const tok_rule TOK_RULES[] = {
@@ -7177,10 +7179,14 @@ static const tok_rule TOK_RULES[] = {
     {"hyperclovax",     TOK_DEEPSEEK, TOK_LINES,   1, 1, 0, 0, 0},
 };
 
-/* The character at `at` and where the next one begins. At the end: cls is
- * TOK_END and next = at. */
+/* The character at `at`; the next one begins at `next`. At the end of the text
+ * cls is TOK_END and next == at. */
 enum { TOK_END = 15 };
-typedef struct { const u8 *at, *next; u32 cp, cls; } tok_char;
+
+typedef struct {
+    const u8 *at, *next;
+    u32 cp, cls;
+} tok_char;
 
 static tok_char tok_look(const u8 *p, const u8 *end) {
     tok_char c = {p, p, 0, TOK_END};
@@ -7199,12 +7205,12 @@ enum {
     TOK_PS = 1 << TXT_PUNCT | 1 << TXT_SYMBOL,
     TOK_UP = 1 << TXT_UPPER | 1 << TXT_LETTER | TOK_M,
     TOK_LOW = 1 << TXT_LOWER | 1 << TXT_LETTER | TOK_M,
-    TOK_NOT_LNS = 1 << TXT_OTHER | TOK_M | TOK_PS   /* [^\s\p{L}\p{N}] */
+    TOK_NOT_LNS = 1 << TXT_OTHER | TOK_M | TOK_PS /* [^\s\p{L}\p{N}] */
 };
 
 static bool tok_is(tok_char c, u32 set) { return (set >> c.cls & 1) != 0; }
 
-/* Where a run of characters of these classes that begins at p ends. */
+/* The end of the run of characters of these classes at p. */
 static const u8 *tok_run(const u8 *p, const u8 *end, u32 set) {
     for (;;) {
         tok_char c = tok_look(p, end);
@@ -7217,8 +7223,8 @@ static bool tok_is_line(const u8 *p, const u8 *end) {
     return p < end && (*p == '\n' || *p == '\r');
 }
 
-/* Length of 's 't 're 've 'm 'll 'd at p, or 0. With `any_case` as Oniguruma
- * folds: U+017F, the long s, is an s, too. */
+/* The length of 's 't 're 've 'm 'll 'd at p, or 0. With any_case as Oniguruma
+ * folds it: U+017F, the long s, is an s, too. */
 static size_t tok_contraction(const u8 *p, const u8 *end, bool any_case) {
     u32 bit = any_case ? 0x20 : 0;
     if (end - p < 2 || p[0] != '\'') return 0;
@@ -7227,12 +7233,12 @@ static size_t tok_contraction(const u8 *p, const u8 *end, bool any_case) {
     if (end - p < 3) return 0;
     if (any_case && p[1] == 0xc5 && p[2] == 0xbf) return 3;
     u32 b = p[2] | bit;
-    return (a == 'r' && b == 'e') || (a == 'v' && b == 'e')
-           || (a == 'l' && b == 'l') ? 3 : 0;
+    return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3
+                                                                          : 0;
 }
 
-/* \s*[\r\n]+|\s+(?!\S)|\s+ from p on, which is a space. The first part only
- * when `lines`. */
+/* \s*[\r\n]+|\s+(?!\S)|\s+ at p, which is a space. The first part only with
+ * `lines`. */
 static const u8 *tok_spaces(const u8 *p, const u8 *end, bool lines) {
     const u8 *last = p, *line = NULL, *q = p;
     for (;;) {
@@ -7271,8 +7277,8 @@ static const u8 *tok_word_gpt2(const u8 *p, const u8 *end) {
     return tok_run(c.next, end, TOK_NOT_LNS);
 }
 
-/* ?[^\s\p{L}\p{N}]+ and its tail; NULL when p does not begin one. `set` is
- * what counts as a symbol. */
+/*  ?[^\s\p{L}\p{N}]+ and its tail; NULL if there is none at p. `set` has the
+ * classes that count as symbols. */
 static const u8 *tok_symbols(
     const u8 *p, const u8 *end, u32 set, tok_tail tail) {
     const u8 *q = tok_run(*p == ' ' ? p + 1 : p, end, set);
@@ -7284,8 +7290,8 @@ static const u8 *tok_symbols(
     return q;
 }
 
-/* The letters of a K-EXAONE word: letters with their marks, also across
- * single spaces. c is the first letter. */
+/* The end of a K-EXAONE word: letters with their marks, also across single
+ * spaces. c is the first letter. */
 static const u8 *tok_phrase(tok_char c, const u8 *end) {
     for (;;) {
         const u8 *p = tok_run(c.next, end, TOK_M);
@@ -7295,10 +7301,10 @@ static const u8 *tok_phrase(tok_char c, const u8 *end) {
     }
 }
 
-/* Upper* lower+ from p on, with letters without case on both sides; NULL when
- * there is none. A run of upper case gives back what it took too much. */
+/* Upper* lower+ at p, where letters without case are both; NULL if there is
+ * none. As in a regex, the run of upper case gives back what lower needs. */
 static const u8 *tok_cased(const u8 *p, const u8 *end) {
-    const u8 *both = NULL;      /* behind the last one that can be lower */
+    const u8 *both = NULL; /* after the last one that can be lower */
     tok_char c;
     for (c = tok_look(p, end); tok_is(c, TOK_UP); c = tok_look(c.next, end))
         if (tok_is(c, TOK_LOW)) both = c.next;
@@ -7312,7 +7318,7 @@ static const u8 *tok_word_cased(const u8 *p, const u8 *end, bool contraction) {
     const u8 *q = NULL;
     if (prefix) q = tok_cased(c.next, end);
     if (!q) q = tok_cased(p, end);
-    if (!q) {            /* Upper+ lower*: here no lower follows */
+    if (!q) { /* Upper+ lower*: here no lower follows */
         const u8 *from = prefix ? c.next : p;
         q = tok_run(from, end, TOK_UP);
         if (q == from) return NULL;
@@ -7320,7 +7326,7 @@ static const u8 *tok_word_cased(const u8 *p, const u8 *end, bool contraction) {
     return contraction ? q + tok_contraction(q, end, true) : q;
 }
 
-/* The word at p < end of the rules that follow tiktoken's cl100k. */
+/* The word at p < end by the rules that follow tiktoken's cl100k. */
 static const u8 *tok_word_modern(
     const tok_rule *r, const u8 *p, const u8 *end) {
     bool cased = r->shape == TOK_GPT4O || r->shape == TOK_TEKKEN;
@@ -7354,8 +7360,8 @@ static bool tok_is_ascii_punct(u8 b) {
         && ((b | 0x20) < 'a' || (b | 0x20) > 'z');
 }
 
-/* The word of DeepSeek's rule at p < end. What fits no part of the rule
- * (controls) is a word up to where one begins. */
+/* The word at p < end by DeepSeek's rule. What fits no part of the rule
+ * (controls) is a word up to the next place where one begins. */
 static const u8 *tok_word_deepseek(const u8 *p, const u8 *end) {
     tok_char c = tok_look(p, end);
     if (tok_is_ascii_punct(*p) && tok_is_ascii_letter(p + 1, end)) {
@@ -7381,7 +7387,7 @@ static bool tok_is_cjk(u32 cp) {
     return (cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff);
 }
 
-/* The end of the piece at p < end that a rule cuts off first. */
+/* The end of the chunk at p < end that a rule cuts off before all else. */
 static const u8 *tok_chunk(const tok_rule *r, const u8 *p, const u8 *end) {
     tok_char c = tok_look(p, end);
     bool cjk = r->cjk_first && tok_is_cjk(c.cp);
@@ -7392,13 +7398,14 @@ static const u8 *tok_chunk(const tok_rule *r, const u8 *p, const u8 *end) {
     return c.at;
 }
 
-/* Cuts text into words. */
+/* Cuts text into words: `at` begins the next one, `chunk` ends the text that
+ * it may take. */
 typedef struct {
     const tok_rule *rule;
     const u8 *at, *chunk, *end;
 } tok_cutter;
 
-/* The end of the next word, which begins at c->at < c->end. */
+/* Moves to the end of the word at c->at < c->end, and returns it. */
 static const u8 *tok_cut(tok_cutter *c) {
     const u8 *p = c->at;
     if (p == c->chunk)
@@ -7413,70 +7420,79 @@ static const u8 *tok_cut(tok_cutter *c) {
 
 /* ---- The vocabulary ---- */
 
+/* A text is in the mapped file, a length before it:
+ *
+ *     file    u64 n  text 0   u64 n  text 1   u64 n  text 2 ..
+ *     at[]           ^at[0]          ^at[1]          ^at[2]
+ *
+ * so that text i ends at at[i + 1] - 8. Two hash tables, with linear steps from
+ * a slot that the hash says; a slot of zeros is empty:
+ *
+ *     find    u64   43 upper bits of the text's hash | 21 id + 1
+ *     merge   u32   10 upper bits of the pair's hash | 22 rank + 1 */
 typedef struct tokenizer {
     tok_kind kind;
-    const tok_rule *rule;       /* TOK_BYTES only */
+    const tok_rule *rule; /* TOK_BYTES only */
     u32 n_vocab;
-    i32 bos, eos, eot, eom, unk, pad;       /* -1: none */
+    i32 bos, eos, eot, eom, unk, pad; /* -1: none */
     bool adds_bos, adds_eos;
-    bool prefix;                /* a space goes before text, and off again */
+    bool prefix; /* a space is put before text, and taken off again */
     u32 max_piece_bytes;
-    const u8 *texts;            /* in the file: token i's text is from */
-    u32 *at;                    /* at[i] to at[i + 1] - 8 (a length) */
-    const u8 *types, *scores;   /* in the file; NULL: none */
-    u64 *find;                  /* text to id: 43 bits of its hash, id + 1 */
-    u32 *merge;                 /* two ids to the rank of their merge:
-                                   10 bits of a hash, rank + 1; 0: none */
-    struct tok_merge *merges;   /* by rank */
-    u64 *normal;                /* a bit for each token of that type */
+    const u8 *texts; /* in the file; `at` counts from here */
+    u32 *at;
+    const u8 *types, *scores; /* in the file; NULL: none */
+    u64 *find;
+    u32 *merge;
+    struct tok_merge *merges; /* by rank */
+    u64 *normal; /* a bit for each token: of that type, and not a double */
     u32 find_mask, merge_mask, n_merges;
-    struct tok_special *special;    /* in the order of their texts */
-    struct tok_row *rows;       /* of these by first byte: 256 */
-    bool starts[256];           /* whether a special token begins with it */
-    u64 before_space[4];        /* TOK_PIECES: bytes that stand before a space
-                                   within a token */
+    struct tok_special *special; /* in the order of their texts */
+    struct tok_row *rows; /* of `special`, by first byte: 256 */
+    bool starts[256]; /* whether a special token begins with this byte */
+    u64 before_space[4]; /* TOK_PIECES: a bit for each byte that stands before
+                            a space within a token */
     i32 byte_id[256];
-    i16 letter[384];            /* what byte a letter stands for, -1: none */
+    i16 letter[384]; /* the byte that a letter stands for, -1: none */
     i32 stop[TOK_STOPS];
     u32 n_stops;
     void *block, *special_block;
     size_t block_bytes, special_bytes;
 } tokenizer;
 
-/* What is written left and right, and together, as ids. */
+/* left and right written together are the text of both. */
 typedef struct tok_merge { u32 left, right, both; } tok_merge;
 
 /* A token that is looked for in text before all else: user-defined, control,
- * unknown. Of equal texts there is one entry. */
+ * unknown. Equal texts have one entry. */
 typedef struct tok_special {
-    const u8 *p;                /* folded, for pieces */
+    const u8 *p; /* folded, for pieces */
     u32 n;
-    u32 id;                     /* the lowest one */
-    u32 user;                   /* the lowest user-defined one, or TOK_NONE */
-    u32 up;                     /* the longest other entry that this text
-                                   begins with, or TOK_NONE */
+    u32 id;   /* the lowest one */
+    u32 user; /* the lowest user-defined one, or TOK_NONE */
+    u32 up;   /* the longest other entry that this text begins with, or
+                 TOK_NONE */
 } tok_special;
 
 typedef struct tok_row {
-    u64 second[4];              /* the second bytes that occur, as bits */
+    u64 second[4]; /* a bit for each second byte that occurs */
     u32 from, to;
 } tok_row;
 
 static void tok_set_bit(u64 *set, u32 i) { set[i >> 6] |= (u64)1 << (i & 63); }
 
 static bool tok_has_bit(const u64 *set, u32 i) {
-    return (set[i >> 6] >> (i & 63) & 1) != 0;
+    return set[i >> 6] >> (i & 63) & 1;
 }
 
 /* A text to look up. `last` is its last 8 bytes, or all of them above zeros;
- * `before` the 8 before those in the same way. */
+ * `before` the 8 bytes before those in the same way. */
 typedef struct {
     const u8 *p;
     size_t n;
     u64 last, before, hash;
 } tok_key;
 
-/* Of up to 8 bytes no two have the same hash. */
+/* No two texts of up to 8 bytes have the same hash. */
 KS_INLINE void tok_hash(tok_key *key) {
     u64 h = (key->last ^ 0xa0761d6478bd642fu) * 0x9e3779b97f4a7c15u;
     u64 g = (key->before ^ (u64)key->n << 56) * 0xd6e8feb86659fd93u;
@@ -7502,25 +7518,19 @@ static tok_key tok_key_of(const u8 *p, size_t n) {
     return key;
 }
 
-/* The same for texts in the file, n > 0: a length stands before them, and 24
- * bytes of header before that, so 16 bytes up to their end can be read at
- * once. Without the branches on n, which no CPU can foresee, a vocabulary opens
- * in two thirds of the time. */
-#define TOK_ABOVE(n) ((u64)0xffffffffffffffff << 8 * (8 - (n)))
-static const u64 TOK_KEEP[25] = {   /* i - 8 of 8 bytes */
-    0, 0, 0, 0, 0, 0, 0, 0, 0,
-    TOK_ABOVE(1), TOK_ABOVE(2), TOK_ABOVE(3), TOK_ABOVE(4),
-    TOK_ABOVE(5), TOK_ABOVE(6), TOK_ABOVE(7), TOK_ABOVE(8),
-    TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8),
-    TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8)
-};
+/* Texts of the file are read without branches on their length, which no CPU
+ * can predict: a vocabulary then opens in two thirds of the time. A length
+ * stands before each, and 24 bytes of header before the first, so the 16 bytes
+ * up to the end of a text of n > 0 bytes are always there. What is not of the
+ * text is masked: from byte min(n, 16) on, TOK_KEEP has the masks of these 16
+ * bytes. */
+static const u64 TOK_KEEP[4] = {0, 0, ~(u64)0, ~(u64)0};
 
 /* Without the hash. */
 KS_INLINE tok_key tok_file_ends(const u8 *p, size_t n) {
-    const u64 *keep = TOK_KEEP + min_size(n, 16);
-    tok_key key = {
-        p, n, ld_u64(p + n - 8) & keep[8], ld_u64(p + n - 16) & keep[0], 0};
-    return key;
+    const u8 *keep = (const u8 *)TOK_KEEP + min_size(n, 16);
+    return (tok_key){p, n, ld_u64(p + n - 8) & ld_u64(keep + 8),
+        ld_u64(p + n - 16) & ld_u64(keep), 0};
 }
 
 KS_INLINE tok_key tok_file_key(const u8 *p, size_t n) {
@@ -7530,21 +7540,27 @@ KS_INLINE tok_key tok_file_key(const u8 *p, size_t n) {
 }
 
 static str tok_text(const tokenizer *t, u32 id) {
-    str s = {(const char *)t->texts + t->at[id], t->at[id + 1] - t->at[id] - 8};
-    return s;
+    return (str){(const char *)t->texts + t->at[id],
+        t->at[id + 1] - t->at[id] - 8};
 }
 
 static u32 tok_type(const tokenizer *t, u32 id) {
-    return !t->types ? (u32)TOK_NORMAL : ld_u32(t->types + 4 * id);
+    return t->types ? ld_u32(t->types + 4 * id) : (u32)TOK_NORMAL;
 }
 
-/* SentencePiece writes a space as U+2581. Here a space is a space, one byte:
- * texts of tokens are compared as if they had it so. buf takes s.n bytes. */
+/* Whether U+2581 begins at p < end. SentencePiece writes a space so. Here a
+ * space is a space, one byte: text is "folded" before it is compared with
+ * tokens, and so are their texts. */
+KS_INLINE bool tok_is_mark(const u8 *p, const u8 *end) {
+    return *p == 0xe2 && end - p >= 3 && p[1] == 0x96 && p[2] == 0x81;
+}
+
+/* buf takes s.n bytes. */
 static inline str tok_fold(str s, u8 *buf) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
     u8 *out = buf;
     while (p < end)
-        if (p[0] == 0xe2 && end - p >= 3 && p[1] == 0x96 && p[2] == 0x81) {
+        if (tok_is_mark(p, end)) {
             *out++ = ' ';
             p += 3;
         } else {
@@ -7553,7 +7569,7 @@ static inline str tok_fold(str s, u8 *buf) {
     return (str){(const char *)buf, (size_t)(out - buf)};
 }
 
-/* Whether the text of the file at p is the key's; it has as many bytes. */
+/* Whether the text of the file at p equals the key's, which is as long. */
 KS_INLINE bool tok_is_key(const tok_key *key, const u8 *p) {
     tok_key other = tok_file_ends(p, key->n);
     if (((other.last ^ key->last) | (other.before ^ key->before)) != 0)
@@ -7563,15 +7579,15 @@ KS_INLINE bool tok_is_key(const tok_key *key, const u8 *p) {
     return true;
 }
 
-/* Whether a text, folded, is these bytes. */
-static bool tok_folds_to(str s, const u8 *p, size_t n) {
-    size_t i = 0, k = 0;
-    while (i < s.n && k < n) {
-        bool space = s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0;
-        if (p[k++] != (space ? ' ' : (u8)s.p[i])) return false;
-        i += space ? 3 : 1;
+/* Whether a text, folded, equals these n bytes. */
+static bool tok_folds_to(str s, const u8 *to, size_t n) {
+    const u8 *p = (const u8 *)s.p, *end = p + s.n, *to_end = to + n;
+    while (p < end && to < to_end) {
+        bool mark = tok_is_mark(p, end);
+        if (*to++ != (mark ? ' ' : *p)) return false;
+        p += mark ? 3 : 1;
     }
-    return i == s.n && k == n;
+    return p == end && to == to_end;
 }
 
 static bool tok_has_text(const tokenizer *t, u32 id, const tok_key *key) {
@@ -7580,7 +7596,8 @@ static bool tok_has_text(const tokenizer *t, u32 id, const tok_key *key) {
         || (t->kind == TOK_PIECES && tok_folds_to(s, key->p, key->n));
 }
 
-/* A slot holds the upper bits of the hash, the lower ones say where it is. */
+/* Whether a slot of `find` has the upper bits of this hash; the lower ones say
+ * where it lies. */
 static bool tok_is_slot(u64 slot, u64 hash) {
     return (slot ^ hash) >> TOK_ID_BITS == 0;
 }
@@ -7589,14 +7606,14 @@ static u32 tok_slot_id(u64 slot) {
     return (u32)(slot & ((1u << TOK_ID_BITS) - 1)) - 1;
 }
 
-/* The id of the token with this hash, or -1; if there is a key, with its text
- * (folded, for pieces). */
+/* The id of the token with this hash, or -1. If there is a key, the token has
+ * its text (folded, for pieces). */
 KS_INLINE i32 tok_lookup_hash(
     const tokenizer *t, u64 hash, const tok_key *key) {
     u32 alike = 0;
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[((u32)hash + step) & t->find_mask];
-        if (slot == 0) break;
+        if (!slot) break;
         if (!tok_is_slot(slot, hash)) continue;
         if (!key || tok_has_text(t, tok_slot_id(slot), key))
             return (i32)tok_slot_id(slot);
@@ -7619,7 +7636,7 @@ typedef struct {
     const gguf_kv *tokens, *merges;
 } tok_opening;
 
-/* A key of the file is not as it should be. */
+/* A key of the file is not what it should be. */
 static ksllm_status tok_bad(
     const tok_opening *o, const char *key, const char *what) {
     const gguf_kv *kv = gguf_find(o->g, key);
@@ -7635,8 +7652,10 @@ static u32 tok_power(u64 n) {
 
 static const char TOK_TOKENS[] = "tokenizer.ggml.tokens";
 static const char TOK_MERGES[] = "tokenizer.ggml.merges";
+static const char TOK_SCORES[] = "tokenizer.ggml.scores";
 
-/* An array of the file with one item of `type` per token. Absent is fine. */
+
+/* Finds an array with one item of `type` or `other` per token, or none. */
 static ksllm_status tok_column(const tok_opening *o, const char *key, u32 type,
     u32 other, const u8 **out) {
     const gguf_kv *kv = gguf_find(o->g, key);
@@ -7645,66 +7664,64 @@ static ksllm_status tok_column(const tok_opening *o, const char *key, u32 type,
     if (kv->type != KSLLM_META_ARRAY || (kv->item != type && kv->item != other))
         return tok_bad(o, key, "is not an array of the type it should have");
     if (kv->count != o->tokens->count)
-        return tok_bad(o, key, "must have as many items as "
-                               "tokenizer.ggml.tokens");
+        return tok_bad(
+            o, key, "must have as many items as tokenizer.ggml.tokens");
     *out = kv->data;
     return KSLLM_OK;
 }
 
-/* Which rule cuts text for a byte-level vocabulary. */
+/* Finds the rule that cuts text into words. */
 static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
-    str pre = gguf_get_str(o->g, "tokenizer.ggml.pre");
-    if (pre_override) pre = str_of(pre_override);
+    str pre = pre_override ? str_of(pre_override)
+        : gguf_get_str(o->g, "tokenizer.ggml.pre");
     for (size_t i = 0; i < KS_LEN(TOK_RULES); i++)
         if (str_eq(str_of(TOK_RULES[i].name), pre)) {
             o->t->rule = &TOK_RULES[i];
             return KSLLM_OK;
         }
-    if (pre.n == 0)
+    if (!pre.n)
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: key tokenizer.ggml.pre is missing: the file does "
-            "not say how text is cut into words. Name it with "
-            "options.pretokenizer, for example \"gpt-2\"",
-            STR(o->g->name));
+            "%.*s: key tokenizer.ggml.pre is missing: the file does not say "
+            "how text is cut into words. Name it with options.pretokenizer, "
+            "for example \"gpt-2\"", STR(o->g->name));
     return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                "%.*s: tokenizer.ggml.pre \"%.*s\" is not known. If it is the "
-                "same as a known one, name that one with "
-                "options.pretokenizer", STR(o->g->name), STR(pre));
+        "%.*s: tokenizer.ggml.pre \"%.*s\" is not known. If it is the same as "
+        "a known one, name that one with options.pretokenizer",
+        STR(o->g->name), STR(pre));
 }
 
-/* Arrays of the file, and how much memory their tables take. */
+static bool tok_is_texts(const gguf_kv *kv) {
+    return kv && kv->type == KSLLM_META_ARRAY && kv->item == KSLLM_META_TEXT;
+}
+
+/* Finds the arrays of the file and checks their types and sizes. */
 static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
     tokenizer *t = o->t;
     str model = gguf_get_str(o->g, "tokenizer.ggml.model");
-    o->tokens = gguf_find(o->g, "tokenizer.ggml.tokens");
-    o->merges = gguf_find(o->g, "tokenizer.ggml.merges");
-    if (!o->tokens || o->tokens->type != KSLLM_META_ARRAY
-        || o->tokens->item != KSLLM_META_TEXT)
+    o->tokens = gguf_find(o->g, TOK_TOKENS);
+    o->merges = gguf_find(o->g, TOK_MERGES);
+    if (!tok_is_texts(o->tokens))
         return tok_bad(o, TOK_TOKENS, "must be there and an array of text");
-    if (o->tokens->count == 0 || o->tokens->count >> TOK_ID_BITS != 0)
+    if (!o->tokens->count || o->tokens->count >> TOK_ID_BITS)
         return tok_bad(o, TOK_TOKENS, "must have 1 to 2097151 items");
     t->n_vocab = (u32)o->tokens->count;
-    ksllm_status s = tok_column(o, "tokenizer.ggml.token_type", KSLLM_META_I32,
-        KSLLM_META_U32, &t->types);
-    if (s) return s;
-    s = tok_column(
-        o, "tokenizer.ggml.scores", KSLLM_META_F32, KSLLM_META_F32, &t->scores);
-    if (s) return s;
+    ksllm_status status = tok_column(o, "tokenizer.ggml.token_type",
+        KSLLM_META_I32, KSLLM_META_U32, &t->types);
+    if (!status) status = tok_column(
+        o, TOK_SCORES, KSLLM_META_F32, KSLLM_META_F32, &t->scores);
+    if (status) return status;
     if (str_eq(model, str_of("llama"))) {
         t->kind = TOK_PIECES;
-        o->merges = NULL;
-        return t->scores ? KSLLM_OK
-                         : tok_bad(o, "tokenizer.ggml.scores", "is missing");
+        return t->scores ? KSLLM_OK : tok_bad(o, TOK_SCORES, "is missing");
     }
     if (!str_eq(model, str_of("gpt2")))
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                    "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, "
-                    "only gpt2 and llama", STR(o->g->name), STR(model));
+            "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, only gpt2 "
+            "and llama", STR(o->g->name), STR(model));
     t->kind = TOK_BYTES;
-    if (!o->merges || o->merges->type != KSLLM_META_ARRAY
-        || o->merges->item != KSLLM_META_TEXT)
+    if (!tok_is_texts(o->merges))
         return tok_bad(o, TOK_MERGES, "must be there and an array of text");
-    if (o->merges->count >> TOK_RANK_BITS != 0)
+    if (o->merges->count >> TOK_RANK_BITS)
         return tok_bad(o, TOK_MERGES, "has more than 4194303 items");
     t->n_merges = (u32)o->merges->count;
     return tok_open_rule(o, pre_override);
@@ -7714,7 +7731,7 @@ static bool tok_is_special(u32 type) {
     return type == TOK_CONTROL || type == TOK_USER || type == TOK_UNKNOWN;
 }
 
-/* One block for all tables: 8-byte things first. */
+/* One block for all tables, those of 8-byte items first. */
 static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     size_t n_find = tok_power((u64)t->n_vocab + t->n_vocab / 2);
@@ -7739,22 +7756,22 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     return KSLLM_OK;
 }
 
-/* Tables of megabytes: their lines are fetched for a batch of tokens or merges
- * before they are used, because opening waits for little else. */
+/* Opening waits for little else than cache lines of tables of megabytes, so
+ * these are prefetched for a batch of tokens or merges before they are used. */
 enum { TOK_BATCH = 32 };
 
 /* A token on its way into the table `find`. */
 typedef struct { u64 hash; u32 id; } tok_entry;
 
-/* Enters a token; of equal texts the last one stays, as in a dictionary. The
- * one before is not a normal token from then on: nothing finds it. */
+/* Enters a token. Of equal texts the last one stays, as in a dictionary; the
+ * one before no longer counts as normal, for nothing finds it. */
 static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     tokenizer *t = o->t;
     u32 i = (u32)e.hash & t->find_mask, alike = 0;
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[i];
         u8 buf[TOK_TEXT_MAX];
-        if (slot != 0 && tok_is_slot(slot, e.hash)) {
+        if (slot && tok_is_slot(slot, e.hash)) {
             str s = tok_text(t, e.id);
             u32 before = tok_slot_id(slot);
             if (t->kind == TOK_PIECES) s = tok_fold(s, buf);
@@ -7765,7 +7782,7 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
             }
             alike++;
         }
-        if (slot == 0) {
+        if (!slot) {
             t->find[i] = e.hash >> TOK_ID_BITS << TOK_ID_BITS | (e.id + 1);
             return KSLLM_OK;
         }
@@ -7774,30 +7791,30 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     return tok_bad(o, TOK_TOKENS, "has texts made to collide");
 }
 
-/* "<0xE3>" to 0xE3; -1 when it is not that. */
+/* "<0xE3>" to 0xE3; -1 for any other text. */
 static i32 tok_byte_of(str s) {
     i32 value = 0;
     if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
     for (size_t i = 3; i < 5; i++) {
         char c = s.p[i];
         i32 digit = c >= '0' && c <= '9' ? c - '0'
-                  : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                  : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+            : c >= 'A' && c <= 'F' ? c - 'A' + 10
+            : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
         if (digit < 0) return -1;
         value = value * 16 + digit;
     }
     return value;
 }
 
-/* GPT-2's letters for bytes: printable ones stand for themselves, the other
- * 68, in order, for U+0100 and on. */
+/* The letter that GPT-2 writes for a byte: the byte itself if it is printable;
+ * the other 68, in order, have U+0100 and on. */
 static u32 tok_letter_of(u8 b) {
     return b < 33 ? 256u + b : b < 127 ? b : b < 161 ? 256u + 33 + (b - 127u)
-         : b == 173 ? 256u + 67 : b;
+        : b == 173 ? 256u + 67 : b;
 }
 
-/* A text of GPT-2's letters, one or two bytes each, as bytes into out, at most
- * s.n; -1 when it has another letter. Decoding is little else than this. */
+/* Converts GPT-2's letters, one or two bytes each, to bytes: at most s.n of
+ * them into out; -1 if it meets another letter. Decoding is little else. */
 static inline i64 tok_letters(const tokenizer *t, str s, u8 *out) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
     u8 *begin = out;
@@ -7814,34 +7831,27 @@ static inline i64 tok_letters(const tokenizer *t, str s, u8 *out) {
     return all < 0 ? -1 : out - begin;
 }
 
-/* The bytes of a token's text, into buf when they are not the file's own. */
+/* The bytes that a token stands for: in buf if they are not the file's own. */
 static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
-    str s = tok_text(t, id), none = {NULL, 0};
+    str s = tok_text(t, id);
     u32 type = tok_type(t, id);
-    i64 n;
-    if (type == TOK_UNUSED) return none;
+    if (type == TOK_UNUSED) return (str){NULL, 0};
     if (type == TOK_BYTE) {
-        n = tok_byte_of(s);
-        buf[0] = (u8)n;
-        s.p = (const char *)buf;
-        s.n = n < 0 ? 0 : 1;
-        return s;
+        i32 byte = tok_byte_of(s);
+        buf[0] = (u8)byte;
+        return (str){(const char *)buf, byte >= 0};
     }
     if (type == TOK_CONTROL || type == TOK_UNKNOWN) return s;
     if (t->kind == TOK_PIECES) return tok_fold(s, buf);
-    if (type == TOK_USER) return s;
-    n = tok_letters(t, s, buf);
-    if (n >= 0) {
-        s.p = (const char *)buf;
-        s.n = (size_t)n;
-    }
-    return s;
+    i64 n = type == TOK_USER ? -1 : tok_letters(t, s, buf);
+    return n < 0 ? s : (str){(const char *)buf, (size_t)n};
 }
 
-/* All about a token but its place in `find`, for which it gives the hash. */
+/* Learns all about a token but its place in `find`. Returns the hash that says
+ * this place. */
 static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     u8 room[16 + TOK_TEXT_MAX], *buf = room + 16;
-    memset(room, 0, 16);        /* tok_file_key reads it */
+    memset(room, 0, 16); /* tok_file_key reads it */
     if (s.n > t->max_piece_bytes) {
         u32 n = (u32)tok_bytes(t, id, buf).n;
         if (n > t->max_piece_bytes) t->max_piece_bytes = n;
@@ -7849,7 +7859,7 @@ static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     if (t->kind == TOK_PIECES) {
         size_t n = s.n;
         s = tok_fold(s, buf);
-        bool spaces = s.n < n || memchr(s.p, ' ', s.n) != NULL;
+        bool spaces = s.n < n || memchr(s.p, ' ', s.n);
         for (size_t i = 1; i < s.n && spaces; i++)
             if (s.p[i] == ' ') tok_set_bit(t->before_space, (u8)s.p[i - 1]);
     }
@@ -7858,7 +7868,7 @@ static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     return tok_file_key((const u8 *)s.p, s.n).hash;
 }
 
-/* Every table of the tokens. */
+/* Fills every table of the tokens. */
 static ksllm_status tok_open_tokens(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = o->tokens->data, *begin = p;
@@ -7894,45 +7904,21 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
 
 /* ---- Special tokens ---- */
 
-static int tok_special_cmp(const tok_special *s, const u8 *p, size_t n) {
-    int order = memcmp(s->p, p, min_size(s->n, n));
-    return order ? order : (s->n > n) - (s->n < n);
+static str tok_special_text(const tok_special *s) {
+    return (str){(const char *)s->p, s->n};
 }
 
-/* Merges the sorted parts from..middle and middle..to of a into b. */
-static void tok_special_merge(
-    const tok_special *a, u32 from, u32 middle, u32 to, tok_special *b) {
-    u32 left = from, right = middle;
-    if (middle == to
-        || tok_special_cmp(&a[middle - 1], a[middle].p, a[middle].n) <= 0) {
-        memcpy(b + from, a + from, (to - from) * sizeof *b);
-        return;
-    }
-    for (u32 i = from; i < to; i++)
-        b[i] = right == to || (left < middle
-               && tok_special_cmp(&a[left], a[right].p, a[right].n) <= 0)
-             ? a[left++] : a[right++];
+static bool tok_special_less(const void *ctx, u32 a, u32 b) {
+    const tok_special *s = ctx;
+    return str_cmp(tok_special_text(&s[a]), tok_special_text(&s[b])) < 0;
 }
 
-/* Into the order of their texts, of equal ones the lowest id first. `other`
- * is as large. */
-static void tok_special_sort(tok_special *a, tok_special *other, u32 n) {
-    for (u32 width = 1; width < n; width *= 2) {
-        for (u32 i = 0; i < n; i += 2 * width)
-            tok_special_merge(
-                a, i, min_u32(i + width, n), min_u32(i + 2 * width, n), other);
-        memcpy(a, other, n * sizeof *a);
-    }
-}
-
-/* The entries with what is known of them alone, the texts of pieces folded
- * into `room`. */
-static void tok_special_list(tokenizer *t, u8 *room) {
-    tok_special *s = t->special;
+/* Lists the special tokens by id, the texts of pieces folded into `room`. */
+static void tok_special_list(const tokenizer *t, tok_special *s, u8 *room) {
     for (u32 id = 0; id < t->n_vocab; id++) {
         str text = tok_text(t, id);
         u32 type = tok_type(t, id);
-        if (!tok_is_special(type) || text.n == 0) continue;
+        if (!tok_is_special(type) || !text.n) continue;
         if (t->kind == TOK_PIECES) {
             text = tok_fold(text, room);
             room += text.n;
@@ -7942,17 +7928,19 @@ static void tok_special_list(tokenizer *t, u8 *room) {
     }
 }
 
-/* Makes one entry of equal texts, finds the longest prefix of each and the
- * rows. Of the entries before one, those that it begins with are all on the
- * way up from the last: none is looked at twice in vain. */
-static void tok_special_link(tokenizer *t, u32 n) {
+/* Takes over the list in this order, one entry for equal texts, and finds the
+ * longest prefix of each and the rows. The entries that a text begins with are
+ * all on the way up from the one before it, so the steps up that fail are no
+ * more than the entries. */
+static void tok_special_link(
+    tokenizer *t, const tok_special *list, const u32 *order, u32 n) {
     u32 k = 0;
     for (u32 i = 0; i < n; i++) {
-        tok_special s = t->special[i];
+        tok_special s = list[order[i]];
         tok_row *row = &t->rows[s.p[0]];
         u32 up = k > 0 ? k - 1 : TOK_NONE;
-        while (up != TOK_NONE && (t->special[up].n > s.n || memcmp(
-                   t->special[up].p, s.p, t->special[up].n) != 0))
+        while (up != TOK_NONE && (t->special[up].n > s.n
+            || memcmp(t->special[up].p, s.p, t->special[up].n) != 0))
             up = t->special[up].up;
         if (up != TOK_NONE && t->special[up].n == s.n) {
             if (t->special[up].user == TOK_NONE) t->special[up].user = s.user;
@@ -7968,30 +7956,37 @@ static void tok_special_link(tokenizer *t, u32 n) {
     }
 }
 
+/* Special tokens lie sorted by text, with their prefixes linked: a binary
+ * search finds the last one that is not greater than a place in a text, and
+ * whatever the place begins with is on the way up from there. 0.1 had a hash
+ * table, where a file could make a byte of text cost milliseconds. */
 static ksllm_status tok_open_specials(
     tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     u32 n = 0;
-    u64 bytes = 256 * sizeof(tok_row);
+    u64 bytes = 256 * sizeof *t->rows;
     for (u32 id = 0; id < t->n_vocab; id++) {
         size_t size = tok_text(t, id).n;
-        if (!tok_is_special(tok_type(t, id)) || size == 0) continue;
+        if (!tok_is_special(tok_type(t, id)) || !size) continue;
         bytes += sizeof *t->special + (t->kind == TOK_PIECES ? size : 0);
         n++;
     }
-    if (n == 0) return KSLLM_OK;
+    if (!n) return KSLLM_OK;
     if (bytes <= SIZE_MAX) t->special_block = mem_alloc(a, (size_t)bytes);
     if (!t->special_block) return fail_memory(o->err, (size_t)bytes);
     t->special_bytes = (size_t)bytes;
     t->rows = t->special_block;
     t->special = (tok_special *)(t->rows + 256);
     memset(t->rows, 0, 256 * sizeof *t->rows);
-    tok_special *other = mem_alloc(a, n * sizeof *other);
-    if (!other) return fail_memory(o->err, n * sizeof *other);
-    tok_special_list(t, (u8 *)(t->special + n));
-    tok_special_sort(t->special, other, n);
-    mem_free(a, other, n * sizeof *other);
-    tok_special_link(t, n);
+    size_t list_bytes = n * (sizeof(tok_special) + 2 * sizeof(u32));
+    tok_special *list = mem_alloc(a, list_bytes);
+    if (!list) return fail_memory(o->err, list_bytes);
+    u32 *order = (u32 *)(list + n);
+    tok_special_list(t, list, (u8 *)(t->special + n));
+    for (u32 i = 0; i < n; i++) order[i] = i;
+    sort_u32(order, order + n, n, tok_special_less, list);
+    tok_special_link(t, list, order, n);
+    mem_free(a, list, list_bytes);
     return KSLLM_OK;
 }
 
@@ -8015,7 +8010,7 @@ static u32 tok_merge_tag(u64 hash) {
     return (u32)(hash >> 32) >> TOK_RANK_BITS << TOK_RANK_BITS;
 }
 
-/* The slot of the table `merge` where this pair is or would be put, NULL when
+/* The slot of the table `merge` where this pair is or would be put, NULL if
  * there is none within the limits. */
 KS_INLINE u32 *tok_merge_find(
     const tokenizer *t, u64 hash, u32 left, u32 right) {
@@ -8023,7 +8018,7 @@ KS_INLINE u32 *tok_merge_find(
     u32 tag = tok_merge_tag(hash), alike = 0;
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u32 *slot = &t->merge[(home + step) & mask];
-        if (*slot == 0) return slot;
+        if (!*slot) return slot;
         if ((*slot ^ tag) >> TOK_RANK_BITS == 0) {
             const tok_merge *m = &t->merges[tok_merge_rank(*slot)];
             if (m->left == left && m->right == right) return slot;
@@ -8033,49 +8028,38 @@ KS_INLINE u32 *tok_merge_find(
     return NULL;
 }
 
-/* The rank of the merge of two tokens, TOK_NONE when there is none. */
+/* The rank of the merge of two tokens, TOK_NONE if there is none. */
 static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
     const u32 *slot =
         tok_merge_find(t, tok_merge_hash(left, right), left, right);
-    return !slot || *slot == 0 ? TOK_NONE : tok_merge_rank(*slot);
+    return slot && *slot ? tok_merge_rank(*slot) : TOK_NONE;
 }
 
-/* Where the first space is in the bytes of a word, 8 when there is none. */
-static u32 tok_space_in(u64 word) {
-    u64 x = word ^ 0x2020202020202020u;
-    x = (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
-    return x == 0 ? 8 : (u32)__builtin_ctzll(x) / 8;
-}
-
-/* "left right": the space that divides is the first one that is not at the
- * beginning; its place, 0 when there is none. Byte-level texts have no other
- * spaces. s is a text of the file; two texts or more come after it when
- * `more`, so that 16 bytes behind it can be read. */
+/* "left right": the place of the space that divides them, the first one that
+ * is not at the beginning; 0 if there is none, or nothing after it. Byte-level
+ * texts have no other spaces. s is a text of the file. If `more`, another one
+ * follows, whose length lets 8 bytes be read at once: byte by byte the search
+ * takes a tenth of opening. */
 static size_t tok_divide(str s, bool more) {
     size_t i = 1;
-    u32 at;
-    if (s.n < 3) return 0;
-    if (more) {
-        u32 far = tok_space_in(ld_u64(s.p + 9)) + 9;
-        at = tok_space_in(ld_u64(s.p + 1));
-        at = at < 8 ? at + 1 : far;
-        if (at < 17 || s.n <= 17) return at < s.n - 1 ? at : 0;
-        i = 17;
+    while (more && i < s.n) {
+        u64 x = ld_u64(s.p + i) ^ 0x2020202020202020u;
+        x = (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
+        if (x) {
+            i += (size_t)__builtin_ctzll(x) / 8;
+            break;
+        }
+        i += 8;
     }
-    for (; i + 8 <= s.n; i += 8) {
-        at = tok_space_in(ld_u64(s.p + i));
-        if (at < 8) return i + at < s.n - 1 ? i + at : 0;
-    }
-    if (i == s.n) return 0;
-    at = tok_space_in(ld_u64(s.p + s.n - 8) >> 8 * (8 - (s.n - i)));
-    return i + at < s.n - 1 ? i + at : 0;
+    while (!more && i < s.n && s.p[i] != ' ') i++;
+    return i + 1 < s.n ? i : 0;
 }
 
-/* A merge on its way into the table: two texts and their hashes. left is 0
- * when it is none. */
+/* A merge on its way into the table: two texts and their hashes. left is 0 if
+ * it is none. */
 typedef struct {
     const u8 *text;
-    u32 left, right;            /* bytes; the space is between them */
+    u32 left, right; /* bytes; the space is between them */
     u64 hash[2];
 } tok_merging;
 
@@ -8084,19 +8068,20 @@ static void tok_merging_read(
     const u8 *p = (const u8 *)s.p;
     size_t i = tok_divide(s, more);
     m->left = i < TOK_TEXT_MAX && s.n - i < TOK_TEXT_MAX ? (u32)i : 0;
-    if (m->left == 0) return;
+    if (!m->left) return;
     m->text = p;
     m->right = (u32)(s.n - i - 1);
     m->hash[0] = tok_file_key(p, i).hash;
-    m->hash[1] = tok_file_key(p + i + 1, s.n - i - 1).hash;
+    m->hash[1] = tok_file_key(p + i + 1, m->right).hash;
     __builtin_prefetch(&t->find[(u32)m->hash[0] & t->find_mask]);
     __builtin_prefetch(&t->find[(u32)m->hash[1] & t->find_mask]);
 }
 
-/* Whether two texts of the file are the same in their last 8 bytes. */
+/* Whether two texts of the file, or ends of such, are equal in their last 8
+ * bytes. */
 KS_INLINE bool tok_ends_alike(const u8 *p, const u8 *q, size_t n) {
-    return ((ld_u64(p + n - 8) ^ ld_u64(q + n - 8))
-            & TOK_KEEP[8 + min_size(n, 8)]) == 0;
+    const u8 *keep = (const u8 *)TOK_KEEP + 8 + min_size(n, 8);
+    return ((ld_u64(p + n - 8) ^ ld_u64(q + n - 8)) & ld_u64(keep)) == 0;
 }
 
 KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
@@ -8104,17 +8089,18 @@ KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
 }
 
 /* The id of left and right written together. Merges come in the order of
- * their tokens, several for one: nearly always it is the token of the merge
- * before or the next one, which saves the look-up that misses the cache. Which
- * of the two is told by length and end, without a branch. */
+ * their tokens, several for one: nearly always it is `guess`, the token of the
+ * merge before, or the next one, which saves the look-up that misses the
+ * cache. Length and end tell which of the two, without a branch. */
 static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     u8 buf[2 * TOK_TEXT_MAX];
     const u8 *left = m->text, *right = left + m->left + 1;
     u32 n = m->left + m->right;
     str s = tok_text(t, guess);
     size_t end = min_size(m->right, s.n);
-    guess += (s.n != n) | !tok_ends_alike((const u8 *)s.p + s.n - end,
-                                          right + m->right - end, end);
+    guess += (s.n != n)
+        | !tok_ends_alike(
+            (const u8 *)s.p + s.n - end, right + m->right - end, end);
     if (guess < t->n_vocab && tok_has_bit(t->normal, guess)) {
         s = tok_text(t, guess);
         if (s.n == n && tok_alike(left, (const u8 *)s.p, m->left)
@@ -8126,21 +8112,16 @@ static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     return tok_lookup(t, buf, n);
 }
 
-/* The half of a merge as an id, -1 when it is no token. Takes 61 equal bits of
- * the hash for the same text: going to the texts would double the time of
- * opening, and a file made to fool this fools itself alone. */
-static i32 tok_half(const tokenizer *t, u64 hash) {
-    return tok_lookup_hash(t, hash, NULL);
-}
-
-/* The ids of a merge; `both` is TOK_NONE when one of the three is missing.
- * From then on hash[0] is that of the pair. */
+/* The ids of a merge; `both` is TOK_NONE if one of the three is no token. From
+ * then on hash[0] is that of the pair. For the halves, 61 equal bits of the
+ * hash count as the same text: going to the texts would double the time of
+ * opening, and a file made to fool this fools only itself. */
 static tok_merge tok_merging_find(
     const tokenizer *t, tok_merging *m, u32 guess) {
     tok_merge ids = {TOK_NONE, TOK_NONE, TOK_NONE};
-    if (m->left == 0) return ids;
-    ids.left = (u32)tok_half(t, m->hash[0]);
-    ids.right = (u32)tok_half(t, m->hash[1]);
+    if (!m->left) return ids;
+    ids.left = (u32)tok_lookup_hash(t, m->hash[0], NULL);
+    ids.right = (u32)tok_lookup_hash(t, m->hash[1], NULL);
     if (ids.left != TOK_NONE && ids.right != TOK_NONE)
         ids.both = (u32)tok_joined(t, m, guess);
     m->hash[0] = tok_merge_hash(ids.left, ids.right);
@@ -8154,23 +8135,20 @@ static ksllm_status tok_open_merges(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = t->n_merges > 0 ? o->merges->data : NULL;
     tok_merging batch[TOK_BATCH];
-    u32 guess = 0;
-    for (u32 rank = 0, n; rank < t->n_merges; rank += n) {
+    for (u32 rank = 0, n, guess = 0; rank < t->n_merges; rank += n) {
         tok_merge *ids = t->merges + rank;
-        n = t->n_merges - rank < TOK_BATCH ? t->n_merges - rank
-                                           : (u32)TOK_BATCH;
+        n = min_u32(t->n_merges - rank, TOK_BATCH);
         for (u32 i = 0; i < n; i++)
             tok_merging_read(
-                t, &batch[i], gguf_next_str(&p), rank + i + 2 < t->n_merges);
+                t, &batch[i], gguf_next_str(&p), rank + i + 1 < t->n_merges);
         for (u32 i = 0; i < n; i++) {
             ids[i] = tok_merging_find(t, &batch[i], guess);
             guess = ids[i].both == TOK_NONE ? guess : ids[i].both;
         }
         for (u32 i = 0; i < n; i++) {
             u64 hash = batch[i].hash[0];
-            u32 *slot;
             if (ids[i].both == TOK_NONE) continue;
-            slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
+            u32 *slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
             if (!slot)
                 return tok_bad(o, TOK_MERGES, "has merges made to collide");
             *slot = tok_merge_tag(hash) | (rank + i + 1);
@@ -8356,56 +8334,57 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
 
 /* ---- Encoding ---- */
 
-/* Memory for one call: first the caller's scratch, then the allocator. */
-typedef struct {
-    u8 *free;
-    size_t left;
-    const ksllm_allocator *a;
-} tok_memory;
-
-typedef struct { u8 *p; size_t bytes; bool heap; } tok_loan;
-
+/* A call that encodes. The caller sets what it has and leaves the rest 0. */
 typedef struct {
     const tokenizer *t;
-    u32 flags;
-    tok_memory memory;
+    u32 flags;      /* KSLLM_ENCODE_* */
+    const u8 *data; /* NULL, or a flag per byte of text: 1 where no control
+                       token may be */
+    u8 *scratch;    /* memory is taken from here, then from the allocator */
+    size_t scratch_bytes;
+    const ksllm_allocator *a;
     i32 *out;
     size_t cap;
-    i64 n;
-    bool after_unk;             /* the last token was the unknown one */
     ksllm_error *err;
-    const u8 *text, *data;      /* data: a flag per byte of text that may not
-                                   be part of a control token; NULL: all may */
+    /* From here on tok_encode's own. */
+    const u8 *text; /* begins where data begins */
+    i64 n;          /* ids, also those that did not fit */
+    bool after_unk; /* the last token was the unknown one */
+    ksllm_status status; /* sticky: after an error nothing more is encoded */
 } tok_coder;
 
-/* Loans go back in reverse order. */
-static ksllm_status tok_borrow(tok_coder *c, size_t bytes, tok_loan *loan) {
-    size_t skip = (0 - (uintptr_t)c->memory.free) & 3;
-    memset(loan, 0, sizeof *loan);
-    if (c->memory.left >= skip && c->memory.left - skip >= bytes) {
-        loan->p = c->memory.free + skip;
-        loan->bytes = bytes + skip;
-        c->memory.free += loan->bytes;
-        c->memory.left -= loan->bytes;
-        return KSLLM_OK;
+/* Memory that goes back in reverse order. */
+typedef struct {
+    u8 *p; /* NULL: none */
+    size_t bytes;
+    bool heap;
+} tok_loan;
+
+static tok_loan tok_borrow(tok_coder *c, size_t bytes) {
+    size_t skip = (0 - (uintptr_t)c->scratch) & 3;
+    tok_loan loan = {NULL, bytes, true};
+    if (c->scratch_bytes >= skip && c->scratch_bytes - skip >= bytes) {
+        loan = (tok_loan){c->scratch + skip, bytes + skip, false};
+        c->scratch += loan.bytes;
+        c->scratch_bytes -= loan.bytes;
+    } else if (!c->a) {
+        c->status = fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "the text has a word too long for the memory at hand: %llu bytes "
+            "more are needed", (unsigned long long)bytes);
+    } else {
+        loan.p = mem_alloc(c->a, bytes);
+        if (!loan.p) c->status = fail_memory(c->err, bytes);
     }
-    if (!c->memory.a)
-        return fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
-                    "the text has a word too long for the memory at hand: "
-                    "%llu bytes more are needed", (unsigned long long)bytes);
-    loan->p = mem_alloc(c->memory.a, bytes);
-    if (!loan->p) return fail_memory(c->err, bytes);
-    loan->bytes = bytes;
-    loan->heap = true;
-    return KSLLM_OK;
+    return loan;
 }
 
-static void tok_return(tok_coder *c, tok_loan *loan) {
-    if (loan->heap) {
-        mem_free(c->memory.a, loan->p, loan->bytes);
-    } else if (loan->bytes) {
-        c->memory.free -= loan->bytes;
-        c->memory.left += loan->bytes;
+static void tok_return(tok_coder *c, tok_loan loan) {
+    if (!loan.p) return;
+    if (loan.heap) {
+        mem_free(c->a, loan.p, loan.bytes);
+    } else {
+        c->scratch -= loan.bytes;
+        c->scratch_bytes += loan.bytes;
     }
 }
 
@@ -8415,14 +8394,12 @@ static void tok_emit(tok_coder *c, i32 id) {
     c->after_unk = false;
 }
 
-/* A score as a rank: the higher the score, the lower the rank. NaN comes
- * last. */
+/* A score as a rank: the higher the score, the lower the rank. NaN is last. */
 static u32 tok_score_rank(const tokenizer *t, u32 id) {
     f32 score = ld_f32(t->scores + 4 * id);
     u32 bits = ld_u32(t->scores + 4 * id);
     if (score != score) return TOK_NONE - 1;
-    if (score == 0)
-        bits = 0;                       /* -0 is 0 */
+    if (score == 0) bits = 0; /* -0 is 0 */
     bits = bits >> 31 ? bits : ~bits ^ 0x80000000u;
     return bits < TOK_NONE - 1 ? bits : TOK_NONE - 1;
 }
@@ -8434,24 +8411,25 @@ static i32 tok_piece_id(const tokenizer *t, const u8 *p, size_t n) {
     return type == TOK_NORMAL || type == TOK_USER ? id : -1;
 }
 
-/* Two neighbours of a word that might become one. `left` and `right` are
- * their ids (used by TOK_BYTES), p and n the text of both (TOK_PIECES). Gives
- * how early they do, TOK_NONE for never, and what they become. */
+/* The rank of the merge of two neighbours in a word, TOK_NONE if there is none.
+ * left and right are their ids, which BYTES go by; p and n are the text of
+ * both, which PIECES go by. */
 static u32 tok_pair(
     const tokenizer *t, u32 left, u32 right, const u8 *p, size_t n) {
     if (t->kind == TOK_BYTES)
         return left == TOK_NONE || right == TOK_NONE ? TOK_NONE
-                                                     : tok_rank(t, left, right);
+            : tok_rank(t, left, right);
     i32 id = tok_piece_id(t, p, n);
     return id < 0 ? TOK_NONE : tok_score_rank(t, (u32)id);
 }
 
+/* What the two become. */
 static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
     return t->kind == TOK_BYTES ? t->merges[rank].both
                                 : (u32)tok_piece_id(t, p, n);
 }
 
-/* Bytes of the first symbol at p: a byte, or a character of pieces. */
+/* Symbols are what merging begins with: bytes, or the characters of pieces. */
 static size_t tok_symbol(const tokenizer *t, const u8 *p, const u8 *end) {
     u32 cp;
     return t->kind == TOK_BYTES ? 1 : txt_next(p, end, &cp);
@@ -8462,8 +8440,8 @@ static u32 tok_symbol_id(const tokenizer *t, const u8 *p, size_t n) {
                                 : (u32)tok_piece_id(t, p, n);
 }
 
-/* What is left of a word when nothing more merges. Without a token: bytes, or
- * the unknown token once in a row, or nothing. */
+/* Writes what is left of a word when nothing more merges. What has no token
+ * becomes bytes, or the unknown token (of pieces, once in a row), or nothing. */
 static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
     bool bytes = t->kind == TOK_PIECES;
@@ -8478,8 +8456,8 @@ static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
     c->after_unk = true;
 }
 
-/* Merges a word of up to TOK_SHORT bytes: looks through all pairs for the
- * best one each time, which beats a heap up to some hundred. */
+/* Merges a word of up to TOK_SHORT bytes. It looks through all pairs for the
+ * best one each time, which beats a heap for up to some hundred. */
 static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
     u32 id[TOK_SHORT], rank[TOK_SHORT], count = 0;
@@ -8516,18 +8494,16 @@ static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
         tok_emit_symbol(c, id[i], p + at[i], (size_t)(at[i + 1] - at[i]));
 }
 
-/* A long word. Slots are bytes; a symbol lies in the slot of its first byte.
- * If it is longer than one byte, its second and its last slot (which may be
- * the same) hold TOK_SPAN | length, so that both neighbours are found without
- * links:
+/* A long word has a slot per byte. A symbol lies in the slot of its first byte.
+ * If it is longer than one byte, its second and its last slot (which may be the
+ * same) hold TOK_SPAN | length, so both neighbours are found without links:
  *
  *     byte     0     1     2     3     4
- *     id       가    span3 ?     ...         "가" is 3 bytes, one symbol
- *                          span3
+ *     id       가    span3 span3 b     ..       "가" is 3 bytes, one symbol
  *
  * rank[i] is that of the symbol at i with the next one. `win` is a tournament
- * over the slots: win[1] is the slot of the best rank, the leftmost of equals.
- * A node k has the players 2k and 2k + 1; from n on they are slots. */
+ * over the slots: win[1] is the slot of the best rank, the leftmost of equal
+ * ones. Node k has the players 2k and 2k + 1; from n on they are slots. */
 #define TOK_SPAN 0x80000000u
 
 typedef struct {
@@ -8537,14 +8513,17 @@ typedef struct {
     u32 *id, *rank, *win;
 } tok_long;
 
+/* The length of the symbol that a slot next to its first one tells of. */
+static u32 tok_long_span(u32 id) {
+    return id != TOK_NONE && (id & TOK_SPAN) ? id & ~TOK_SPAN : 1;
+}
+
 static u32 tok_long_next(const tok_long *w, u32 i) {
-    u32 tag = i + 1 < w->n ? w->id[i + 1] : 0;
-    return tag != TOK_NONE && (tag & TOK_SPAN) ? i + (tag & ~TOK_SPAN) : i + 1;
+    return i + (i + 1 < w->n ? tok_long_span(w->id[i + 1]) : 1);
 }
 
 static u32 tok_long_prev(const tok_long *w, u32 i) {
-    u32 tag = w->id[i - 1];
-    return tag != TOK_NONE && (tag & TOK_SPAN) ? i - (tag & ~TOK_SPAN) : i - 1;
+    return i - tok_long_span(w->id[i - 1]);
 }
 
 static void tok_long_put(tok_long *w, u32 i, u32 len, u32 id) {
@@ -8561,7 +8540,7 @@ static u32 tok_long_player(const tok_long *w, u32 k) {
     return k < w->n ? w->win[k] : k - w->n;
 }
 
-/* Plays the games of slot i anew. */
+/* Plays the games of slot i again. */
 static void tok_long_play(tok_long *w, u32 i) {
     for (u32 k = (i + w->n) / 2; k > 0; k /= 2) {
         u32 win = tok_long_better(
@@ -8593,15 +8572,16 @@ static void tok_long_fill(tok_long *w) {
             w, tok_long_player(w, 2 * k), tok_long_player(w, 2 * k + 1));
 }
 
-static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
+static void tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
     tok_long w = {c->t, p, (u32)n, NULL, NULL, NULL};
-    tok_loan loan;
-    if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12)
-        return fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
+    if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12) {
+        c->status = fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
             "a word of more than %llu bytes",
             (unsigned long long)KSLLM_MAX_TEXT_BYTES);
-    ksllm_status s = tok_borrow(c, 12 * n, &loan);
-    if (s) return s;
+        return;
+    }
+    tok_loan loan = tok_borrow(c, 12 * n);
+    if (c->status) return;
     w.id = (u32 *)(void *)loan.p;
     w.rank = w.id + n;
     w.win = w.rank + n;
@@ -8624,56 +8604,50 @@ static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
         j = tok_long_next(&w, i);
         tok_emit_symbol(c, w.id[i], p + i, j - i);
     }
-    tok_return(c, &loan);
-    return KSLLM_OK;
+    tok_return(c, loan);
 }
 
-/* A word whose whole text is a token is that token, where the model says so
- * (ignore_merges). */
+/* The token that a word is as a whole, where the model says so
+ * (ignore_merges); -1: none. */
 static i32 tok_whole(const tokenizer *t, const u8 *p, size_t n) {
     u8 letters[TOK_TEXT_MAX + 4];
     size_t len = 0;
     if (n > t->max_piece_bytes) return -1;
     for (size_t i = 0; i < n; i++) {
-        len += txt_put(letters + len, tok_letter_of(p[i]));
+        u32 c = tok_letter_of(p[i]);
+        if (c >= 0x80) {
+            letters[len++] = (u8)(0xc0 | c >> 6);
+            c = 0x80 | (c & 0x3f);
+        }
+        letters[len++] = (u8)c;
         if (len > TOK_TEXT_MAX) return -1;
     }
     i32 id = tok_lookup(t, letters, len);
     return id >= 0 && tok_type(t, (u32)id) == TOK_NORMAL ? id : -1;
 }
 
-static ksllm_status tok_word(tok_coder *c, const u8 *p, size_t n) {
-    if (n == 1) {
-        tok_emit_symbol(c, tok_symbol_id(c->t, p, 1), p, 1);
-        return KSLLM_OK;
-    }
-    if (c->t->kind == TOK_BYTES && c->t->rule->whole) {
-        i32 id = tok_whole(c->t, p, n);
-        if (id >= 0) {
-            tok_emit(c, id);
-            return KSLLM_OK;
-        }
-    }
-    if (n > TOK_SHORT) return tok_merge_long(c, p, n);
-    tok_merge_short(c, p, n);
-    return KSLLM_OK;
+static void tok_word(tok_coder *c, const u8 *p, size_t n) {
+    bool whole = n > 1 && c->t->kind == TOK_BYTES && c->t->rule->whole;
+    i32 id = whole ? tok_whole(c->t, p, n) : -1;
+    if (id >= 0) tok_emit(c, id);
+    else if (n == 1) tok_emit_symbol(c, tok_symbol_id(c->t, p, 1), p, 1);
+    else if (n <= TOK_SHORT) tok_merge_short(c, p, n);
+    else tok_merge_long(c, p, n);
 }
 
 /* Text between special tokens, byte-level. */
-static ksllm_status tok_words(tok_coder *c, const u8 *p, const u8 *end) {
+static void tok_words(tok_coder *c, const u8 *p, const u8 *end) {
     tok_cutter cutter = {c->t->rule, p, p, end};
-    ksllm_status s = KSLLM_OK;
-    while (!s && p < end) {
+    while (p < end && !c->status) {
         const u8 *next = tok_cut(&cutter);
-        s = tok_word(c, p, (size_t)(next - p));
+        tok_word(c, p, (size_t)(next - p));
         p = next;
     }
-    return s;
 }
 
-/* The end of the part at p < end that merges by itself: up to a space after
- * something that has no space behind it in any token. The whole text is one
- * word to SentencePiece; this gives the same result in small parts. */
+/* To SentencePiece the whole text is one word. It merges in parts with the same
+ * result: a part ends before a space that follows a byte which no token has
+ * before a space. Returns the end of the part at p < end. */
 static const u8 *tok_part(const tokenizer *t, const u8 *p, const u8 *end) {
     for (p++; p < end; p++)
         if (*p == ' ' && p[-1] != ' ' && !tok_has_bit(t->before_space, p[-1]))
@@ -8681,84 +8655,76 @@ static const u8 *tok_part(const tokenizer *t, const u8 *p, const u8 *end) {
     return p;
 }
 
-/* Text between special tokens, pieces: folded, so spaces are spaces. */
-static ksllm_status tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
-    ksllm_status s = KSLLM_OK;
-    if (c->t->prefix && p < end) {
+/* Text between special tokens, pieces, folded. */
+static void tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
+    if (c->t->prefix && p < end) { /* the first part gets a space */
         const u8 *next = *p == ' ' ? tok_run(p, end, 1 << TXT_SPACE) : p;
-        size_t n;
-        u8 small[TOK_SHORT], *word = small;
-        tok_loan loan;
         next = next < end ? tok_part(c->t, next, end) : end;
-        n = (size_t)(next - p) + 1;
-        memset(&loan, 0, sizeof loan);
-        if (n > TOK_SHORT) {
-            s = tok_borrow(c, n, &loan);
-            if (s) return s;
-            word = loan.p;
-        }
+        size_t n = (size_t)(next - p) + 1;
+        u8 small[TOK_SHORT];
+        tok_loan loan = {0};
+        if (n > TOK_SHORT) loan = tok_borrow(c, n);
+        if (c->status) return;
+        u8 *word = loan.p ? loan.p : small;
         word[0] = ' ';
         memcpy(word + 1, p, n - 1);
-        s = tok_word(c, word, n);
-        tok_return(c, &loan);
+        tok_word(c, word, n);
+        tok_return(c, loan);
         p = next;
     }
-    while (!s && p < end) {
+    while (p < end && !c->status) {
         const u8 *next = tok_part(c->t, p, end);
-        s = tok_word(c, p, (size_t)(next - p));
+        tok_word(c, p, (size_t)(next - p));
         p = next;
     }
-    return s;
 }
 
-static ksllm_status tok_plain(tok_coder *c, const u8 *p, const u8 *end) {
-    return c->t->kind == TOK_BYTES ? tok_words(c, p, end)
-                                   : tok_parts(c, p, end);
-}
-
-/* Text between special tokens: normalises it if the model or the caller wants
- * that and it is not so already, which nearly all text is. */
-static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
+/* Text between special tokens. It is normalised first if the model or the
+ * caller wants that and it is not so already, which nearly all text is. */
+static void tok_between(tok_coder *c, const u8 *p, const u8 *end) {
     bool nfc = c->t->kind == TOK_BYTES && c->t->rule->nfc;
     bool join = !nfc && (c->flags & KSLLM_ENCODE_COMPOSE);
-    tok_loan loan;
+    tok_loan loan = {0};
     c->after_unk = false;
-    if (!(nfc && txt_nfc_span(p, end) < end)
-        && !(join && txt_hangul_find(p, end) < end))
-        return tok_plain(c, p, end);
-    size_t n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
-    ksllm_status s = tok_borrow(c, n, &loan);
-    if (s) return s;
-    n = nfc ? txt_nfc(p, end, loan.p, n) : txt_hangul_join(p, end, loan.p);
-    s = tok_plain(c, loan.p, loan.p + n);
-    tok_return(c, &loan);
-    return s;
+    if ((nfc && txt_nfc_span(p, end) < end)
+        || (join && txt_hangul_find(p, end) < end)) {
+        size_t n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
+        loan = tok_borrow(c, n);
+        if (c->status) return;
+        n = nfc ? txt_nfc(p, end, loan.p, n) : txt_hangul_join(p, end, loan.p);
+        p = loan.p;
+        end = p + n;
+    }
+    if (c->t->kind == TOK_BYTES) tok_words(c, p, end);
+    else tok_parts(c, p, end);
+    tok_return(c, loan);
 }
 
-/* The longest special token at p < end, its length in *n; -1: none. Where one
- * of p's flags in `data` is set there is no control token. The last entry that
- * is not greater than the text begins with all that the text begins with. */
-static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
-    bool control, const u8 *data, size_t *n) {
+/* The longest special token at p < end, its length in *n; -1: none. Control
+ * tokens must be wanted and have no byte that `data` flags; user-defined ones
+ * may lie anywhere. The last entry that is not greater than the text begins
+ * with all that the text begins with. */
+static i32 tok_special_at(
+    const tok_coder *c, const u8 *p, const u8 *end, size_t *n) {
+    const tokenizer *t = c->t;
     const tok_row *row = &t->rows[*p];
-    size_t left = (size_t)(end - p), common = 0;
+    str text = {(const char *)p, (size_t)(end - p)};
     u32 low = row->from, high = row->to;
-    if (left > 1 && !tok_has_bit(row->second, p[1])) return -1;
+    if (text.n > 1 && !tok_has_bit(row->second, p[1])) return -1;
     while (low < high) {
         u32 middle = low + (high - low) / 2;
-        if (tok_special_cmp(&t->special[middle], p, left) <= 0)
+        if (str_cmp(tok_special_text(&t->special[middle]), text) <= 0)
             low = middle + 1;
         else high = middle;
     }
     if (low == row->from) return -1;
-    left = min_size(left, t->special[low - 1].n);
+    size_t left = min_size(text.n, t->special[low - 1].n), common = 0;
     while (common < left && t->special[low - 1].p[common] == p[common])
         common++;
-    size_t clean = !control ? 0 : common;
-    if (control && data) {
-        const u8 *flag = memchr(data, 1, common);
-        clean = flag ? (size_t)(flag - data) : common;
-    }
+    size_t clean = c->flags & KSLLM_ENCODE_SPECIAL ? common : 0;
+    const u8 *data = c->data && clean ? c->data + (p - c->text) : NULL;
+    const u8 *flag = data ? memchr(data, 1, common) : NULL;
+    if (flag) clean = (size_t)(flag - data);
     for (u32 i = low - 1; i != TOK_NONE; i = t->special[i].up) {
         const tok_special *s = &t->special[i];
         u32 id = s->n <= clean ? s->id : s->user;
@@ -8769,108 +8735,81 @@ static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
     return -1;
 }
 
-static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
-    bool control = (c->flags & KSLLM_ENCODE_SPECIAL) != 0;
+static void tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
     const u8 *begin = p;
-    ksllm_status s;
-    while (p < end) {
+    while (p < end && !c->status) {
         size_t n = 0;
-        i32 id = !c->t->starts[*p] ? -1
-               : tok_special_at(c->t, p, end, control, !c->data
-                   ? NULL : c->data + (p - c->text), &n);
+        i32 id = c->t->starts[*p] ? tok_special_at(c, p, end, &n) : -1;
         if (id < 0) {
             p++;
             continue;
         }
-        s = tok_between(c, begin, p);
-        if (s) return s;
+        tok_between(c, begin, p);
         tok_emit(c, id);
-        p += n;
-        begin = p;
+        begin = p += n;
     }
-    return tok_between(c, begin, end);
+    if (!c->status) tok_between(c, begin, end);
 }
 
-/* The flags of text that tok_fold folds: of U+2581 the first one stays. */
+/* The flags of text that tok_fold folds: that of the first byte of U+2581
+ * stays. */
 static void tok_fold_flags(str s, const u8 *data, u8 *out) {
-    for (size_t i = 0; i < s.n; out++) {
-        *out = data[i];
-        i += s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0 ? 3 : 1;
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    for (size_t n; p < end; p += n, data += n) {
+        *out++ = *data;
+        n = tok_is_mark(p, end) ? 3 : 1;
     }
 }
 
-/* Writes up to cap ids and returns how many there are, or a status.
- * KSLLM_ENCODE_* in flags. `data`: NULL, or a flag per byte of text, 1 where
- * no control token may be. Takes memory from scratch, beyond that from a; NULL
- * for a means none. */
-static i64 tok_encode_marked(const tokenizer *t, const char *text, size_t n,
-    u32 flags, const u8 *data, void *scratch, size_t scratch_bytes,
-    const ksllm_allocator *a, i32 *out, size_t cap, ksllm_error *err) {
-    tok_coder c = {t, flags, {scratch, scratch_bytes, a}, out, cap, 0, false,
-        err, (const u8 *)text, data};
-    const u8 *p = (const u8 *)text, *at = p;
-    tok_loan loan, flags_loan;
-    ksllm_status s = KSLLM_OK;
-    if (n > KSLLM_MAX_TEXT_BYTES)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+/* Writes up to c->cap ids. Returns how many there are, or a status. */
+static i64 tok_encode(tok_coder *c, str text) {
+    const tokenizer *t = c->t;
+    tok_loan folded = {0}, flags = {0};
+    if (text.n > KSLLM_MAX_TEXT_BYTES)
+        return fail(c->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "a text of %llu bytes: at most %llu are encoded at once",
-            (unsigned long long)n, (unsigned long long)KSLLM_MAX_TEXT_BYTES);
-    memset(&loan, 0, sizeof loan);
-    memset(&flags_loan, 0, sizeof flags_loan);
-    if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(&c, t->bos);
-    if (t->kind == TOK_PIECES)
-        while (n - (size_t)(at - p) >= 3 && memcmp(at, "\xe2\x96\x81", 3) != 0)
-            at++;
-    if (t->kind == TOK_PIECES && n - (size_t)(at - p) >= 3) {
-        str whole = {text, n};
-        s = tok_borrow(&c, n, &loan);
-        if (!s && data) {
-            s = tok_borrow(&c, n, &flags_loan);
-            if (!s) tok_fold_flags(whole, data, flags_loan.p);
-            c.data = flags_loan.p;
+            (unsigned long long)text.n,
+            (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+    if ((c->flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(c, t->bos);
+    const u8 *end = (const u8 *)text.p + text.n;
+    const u8 *mark = t->kind == TOK_PIECES ? (const u8 *)text.p : end;
+    while (mark < end && !tok_is_mark(mark, end)) mark++;
+    if (mark < end) {
+        folded = tok_borrow(c, text.n);
+        if (c->data && !c->status) {
+            flags = tok_borrow(c, text.n);
+            if (flags.p) tok_fold_flags(text, c->data, flags.p);
+            c->data = flags.p;
         }
-        if (!s) {
-            whole = tok_fold(whole, loan.p);
-            p = (const u8 *)whole.p;
-            n = whole.n;
-            c.text = p;
-        }
+        if (!c->status) text = tok_fold(text, folded.p);
     }
-    if (!s && n > 0) s = tok_text_ids(&c, p, p + n);
-    tok_return(&c, &flags_loan);
-    tok_return(&c, &loan);
-    if (s) return s;
-    if ((flags & KSLLM_ENCODE_EOS) && t->adds_eos) tok_emit(&c, t->eos);
-    return c.n;
-}
-
-static i64 tok_encode(const tokenizer *t, const char *text, size_t n, u32 flags,
-    void *scratch, size_t scratch_bytes, const ksllm_allocator *a, i32 *out,
-    size_t cap, ksllm_error *err) {
-    return tok_encode_marked(
-        t, text, n, flags, NULL, scratch, scratch_bytes, a, out, cap, err);
+    c->text = (const u8 *)text.p;
+    if (text.n && !c->status) tok_text_ids(c, c->text, c->text + text.n);
+    tok_return(c, flags);
+    tok_return(c, folded);
+    if (c->status) return c->status;
+    if ((c->flags & KSLLM_ENCODE_EOS) && t->adds_eos) tok_emit(c, t->eos);
+    return c->n;
 }
 
 /* ---- Decoding ---- */
 
-/* The bytes of a token as it reads: nothing for control tokens unless asked.
- * They may lie in buf, which takes t->max_piece_bytes, or in the file. */
+/* The bytes of a token as text: nothing for control tokens unless asked for.
+ * They lie in buf, which takes t->max_piece_bytes, or in the file. */
 static str tok_piece(const tokenizer *t, i32 id, u32 flags, u8 *buf) {
     u32 type = tok_type(t, (u32)id);
-    str none = {NULL, 0};
     if ((type == TOK_CONTROL || type == TOK_UNKNOWN)
         && !(flags & KSLLM_DECODE_SPECIAL))
-        return none;
+        return (str){NULL, 0};
     return tok_bytes(t, (u32)id, buf);
 }
 
-/* What a ksllm_decoder holds. It lies in words of the caller's, whose type
- * the compiler takes to be another one: hence may_alias. */
+/* What a ksllm_decoder holds. It lies in the caller's words, whose type the
+ * compiler takes to be another one: hence may_alias. */
 typedef struct __attribute__((may_alias)) {
     const tokenizer *t;
     u32 flags;
-    u8 n_pending; /* bytes of an unfinished character */
-    u8 pending[4];
+    u8 n_pending, pending[4]; /* bytes of an unfinished character */
     bool started;
 } tok_decoder;
 
@@ -8880,12 +8819,12 @@ static void tok_decoder_init(tok_decoder *d, const tokenizer *t, u32 flags) {
     *d = (tok_decoder){.t = t, .flags = flags};
 }
 
-/* Text of the next tokens, as many as a small buffer takes; *n_tokens says how
- * many there are and then how many those were. Writes whole characters up to
- * cap and returns how many bytes there are; *full says that one did not fit,
- * then no more is written. Tokens together are twice as fast as one by one:
- * in running text the branches are foreseen, at every token's end they are
- * not. */
+/* Decodes as many tokens as a small buffer takes. *n_tokens says how many
+ * there are and then how many those were. Writes whole characters up to cap and
+ * returns how many bytes there are. *full says that one did not fit; then no
+ * more is written. Tokens together are twice as fast as one by one: the CPU
+ * predicts the branches within running text, but not those at the end of every
+ * token. */
 static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
     size_t *n_tokens, u8 *out, size_t cap, bool *full) {
     const tokenizer *t = d->t;
@@ -8959,8 +8898,8 @@ static i64 tok_decoder_end(tok_decoder *d, char *text, size_t cap) {
     return (i64)n;
 }
 
-/* All tokens at once, which must be of the vocabulary: writes whole characters
- * up to cap, returns the length of the whole. */
+/* Decodes all tokens, which must be of the vocabulary. Writes whole characters
+ * up to cap; returns the length of the whole text. */
 static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     u32 flags, char *text, size_t cap) {
     tok_decoder d;
@@ -15218,9 +15157,11 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     void *scratch = c->a ? NULL : chat_take(c, need);
     const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
-    i64 n = tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
-        all_data ? NULL : text.mark, scratch, scratch ? need : 0,
-        c->a ? &lent : NULL, tokens, cap, c->err);
+    tok_coder coder = {.t = t, .flags = flags, .out = tokens, .cap = cap,
+        .data = all_data ? NULL : text.mark, .scratch = scratch,
+        .scratch_bytes = scratch ? need : 0, .a = c->a ? &lent : NULL,
+        .err = c->err};
+    i64 n = tok_encode(&coder, (str){(const char *)text.u.s, text.n});
     return n == KSLLM_ERR_MEMORY && c->full ? chat_too_large(c) : n;
 }
 
@@ -18777,8 +18718,10 @@ static ksllm_status gen_encode(
             (unsigned long long)size, (unsigned)s->n_ctx);
     u32 flags = x->g->encode_flags;
     if (x->g->append && s->n_tokens) flags &= ~(u32)KSLLM_ENCODE_BOS;
-    i64 count = tok_encode(&s->m->tok, x->g->text, size, flags, s->encode,
-        s->encode_bytes, NULL, s->prompt, s->n_ctx, err);
+    tok_coder c = {.t = &s->m->tok, .flags = flags, .scratch = s->encode,
+        .scratch_bytes = s->encode_bytes, .out = s->prompt, .cap = s->n_ctx,
+        .err = err};
+    i64 count = tok_encode(&c, (str){x->g->text, size});
     if (count < 0) return (ksllm_status)count;
     if ((u64)count > s->n_ctx) return ses_full(s, (size_t)count, err);
     *tokens = s->prompt;
@@ -19118,9 +19061,10 @@ static ksllm_status turn_begin(
     turn *t, const split_format *f, str prompt, ksllm_error *err) {
     ksllm_session *s = t->x.s;
     if (f->end_think && t->x.g->max_thinking) {
-        i64 n = tok_encode(&s->m->tok, f->end_think, strlen(f->end_think),
-            KSLLM_ENCODE_SPECIAL, s->encode, s->encode_bytes, NULL, t->mark,
-            TURN_MARK, err);
+        tok_coder c = {.t = &s->m->tok, .flags = KSLLM_ENCODE_SPECIAL,
+            .scratch = s->encode, .scratch_bytes = s->encode_bytes,
+            .out = t->mark, .cap = TURN_MARK, .err = err};
+        i64 n = tok_encode(&c, str_of(f->end_think));
         if (n < 0) return (ksllm_status)n;
         t->n_mark = n > TURN_MARK ? 0 : (u32)n;
     }
@@ -19491,8 +19435,9 @@ int64_t ksllm_encode(const ksllm_model *model, const char *text, size_t size,
     NEED(tokens || !cap, "tokens is NULL, cap is not 0");
     NEED(!(flags & ~TOK_ENCODE_FLAGS), "flags: unknown bits");
     if (size == KSLLM_NUL) size = strlen(text);
-    return tok_encode(&model->tok, text, size, flags, NULL, 0, &model->alloc,
-        tokens, cap, err);
+    tok_coder c = {.t = &model->tok, .flags = flags, .a = &model->alloc,
+        .out = tokens, .cap = cap, .err = err};
+    return tok_encode(&c, (str){text, size});
 }
 
 static bool api_is_token(const ksllm_model *model, i32 token) {
