@@ -8159,47 +8159,28 @@ static ksllm_status tok_open_merges(tok_opening *o) {
 
 static i32 tok_find(const tokenizer *t, str text) {
     u8 buf[TOK_TEXT_MAX];
-    if (text.n == 0 || text.n > TOK_TEXT_MAX) return -1;
+    if (!text.n || text.n > TOK_TEXT_MAX) return -1;
     if (t->kind == TOK_PIECES) text = tok_fold(text, buf);
     return tok_lookup(t, (const u8 *)text.p, text.n);
 }
 
-static i32 tok_find_name(const tokenizer *t, const char *name) {
-    return tok_find(t, str_of(name));
-}
-
 /* ---- Stop tokens ---- */
 
-/* Texts that end an answer wherever they are a token, besides what the file
- * names. A turn's end comes before a text's end: the first one found is the
- * EOT. `unless` is a token that shows that this one means something else:
- * Solar Open and Harmony end a part of an answer with <|end|>. Only tokens
- * marked as control count when `control`: </s> is HTML in Gemma. */
-static const struct {
-    const char *text, *unless;
-    bool control;
-} TOK_ENDS[] = {
-    {"<|im_end|>", NULL, false},
-    {"<|eot_id|>", NULL, false},
-    {"<end_of_turn>", NULL, false},
-    {"[|endofturn|]", NULL, false},
-    {"<|endofturn|>", NULL, false},
-    {"<|END|>", NULL, false},
-    {"<|flush|>", NULL, false},
-    {"<|calls|>", NULL, false},
-    {"<|return|>", NULL, false},
-    {"<|call|>", NULL, false},
-    {"<|end|>", "<|flush|>", false},
-    {"<|end|>", "<|return|>", false},
-    {"<|stop|>", NULL, false},
-    {"<|eom_id|>", NULL, false},
-    {"<|endoftext|>", NULL, false},
-    {"<|end_of_text|>", NULL, false},
+/* Texts that end an answer if they are a token of type control or user,
+ * besides what the file names. Ends of a turn come before ends of a text: the
+ * first one found is the EOT.
+ *   alone    not beside <|return|> or <|flush|>: in Harmony and Solar Open
+ *            <|end|> ends a part of an answer
+ *   control  only of type control: </s> is HTML in Gemma */
+static const struct { const char *text; bool alone, control; } TOK_ENDS[] = {
+    {"<|im_end|>", 0, 0}, {"<|eot_id|>", 0, 0}, {"<end_of_turn>", 0, 0},
+    {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
+    {"<|flush|>", 0, 0}, {"<|calls|>", 0, 0}, {"<|return|>", 0, 0},
+    {"<|call|>", 0, 0}, {"<|end|>", 1, 0}, {"<|stop|>", 0, 0},
+    {"<|eom_id|>", 0, 0}, {"<|endoftext|>", 0, 0}, {"<|end_of_text|>", 0, 0},
     {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
-     NULL, false},
-    {"</s>", NULL, true},
-    {"<eos>", NULL, true},
-    {"[EOS]", NULL, true},
+        0, 0},
+    {"</s>", 0, 1}, {"<eos>", 0, 1}, {"[EOS]", 0, 1},
 };
 
 static bool tok_is_stop(const tokenizer *t, i32 id) {
@@ -8213,8 +8194,8 @@ static void tok_add_stop(tokenizer *t, i32 id) {
         t->stop[t->n_stops++] = id;
 }
 
-/* What ksllm-quant writes: every id that ends an answer in the model's config,
- * for which GGUF has no key. */
+/* Reads what ksllm-quant writes: every id that ends an answer in the model's
+ * config, for which GGUF has no key. */
 static ksllm_status tok_open_stops(tok_opening *o) {
     static const char key[] = "tokenizer.ksllm.stop_token_ids";
     const gguf_kv *kv = gguf_find(o->g, key);
@@ -8231,15 +8212,15 @@ static ksllm_status tok_open_stops(tok_opening *o) {
 }
 
 static void tok_open_ends(tokenizer *t) {
-    bool harmony = tok_find_name(t, "<|return|>") >= 0
-        || tok_find_name(t, "<|flush|>") >= 0;
+    bool parts = tok_find(t, str_of("<|return|>")) >= 0
+        || tok_find(t, str_of("<|flush|>")) >= 0;
     tok_add_stop(t, t->eos);
     tok_add_stop(t, t->eot);
     tok_add_stop(t, t->eom);
     for (size_t i = 0; i < KS_LEN(TOK_ENDS); i++) {
-        i32 id = tok_find_name(t, TOK_ENDS[i].text);
+        i32 id = tok_find(t, str_of(TOK_ENDS[i].text));
         u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
-        if (TOK_ENDS[i].unless && harmony) continue;
+        if (TOK_ENDS[i].alone && parts) continue;
         if (type != TOK_CONTROL && (TOK_ENDS[i].control || type != TOK_USER))
             continue;
         if (t->eot < 0) t->eot = id;
@@ -8249,7 +8230,7 @@ static void tok_open_ends(tokenizer *t) {
 
 /* ---- Open and close ---- */
 
-/* An id that the file names; all ones means none. */
+/* Reads an id that the file names; all ones means none. */
 static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
     i64 id;
     *out = -1;
@@ -8289,45 +8270,36 @@ static ksllm_status tok_open_ids(tok_opening *o) {
     return KSLLM_OK;
 }
 
-static void tok_open_letters(tokenizer *t) {
-    memset(t->letter, 0xff, sizeof t->letter);
-    for (u32 b = 0; b < 256; b++) t->letter[tok_letter_of((u8)b)] = (i16)b;
-}
-
-static void tok_open_bytes(tokenizer *t) {
-    u8 buf[4];
-    if (t->kind == TOK_BYTES)
-        for (u32 b = 0; b < 256; b++)
-            t->byte_id[b] =
-                tok_lookup(t, buf, txt_put(buf, tok_letter_of((u8)b)));
-}
-
 static void tok_close(tokenizer *t, const ksllm_allocator *a) {
     mem_free(a, t->block, t->block_bytes);
     mem_free(a, t->special_block, t->special_bytes);
     memset(t, 0, sizeof *t);
 }
 
-/* pre_override stands in for tokenizer.ggml.pre unless NULL. g must live as
- * long as t. */
+/* pre_override replaces tokenizer.ggml.pre unless NULL. g must live as long
+ * as t. */
 static ksllm_status tok_open(tokenizer *t, const gguf *g,
     const char *pre_override, const ksllm_allocator *a, ksllm_error *err) {
     tok_opening o = {t, g, err, NULL, NULL};
     memset(t, 0, sizeof *t);
     memset(t->byte_id, 0xff, sizeof t->byte_id);
-    tok_open_letters(t);
-    ksllm_status s = tok_open_keys(&o, pre_override);
-    if (!s) s = tok_open_block(&o, a);
-    if (!s) s = tok_open_tokens(&o);
-    if (!s) s = tok_open_specials(&o, a);
-    if (!s) s = tok_open_merges(&o);
-    if (!s) s = tok_open_ids(&o);
-    if (!s) s = tok_open_stops(&o);
-    if (s) {
+    memset(t->letter, 0xff, sizeof t->letter);
+    for (u32 b = 0; b < 256; b++) t->letter[tok_letter_of((u8)b)] = (i16)b;
+    ksllm_status status = tok_open_keys(&o, pre_override);
+    if (!status) status = tok_open_block(&o, a);
+    if (!status) status = tok_open_tokens(&o);
+    if (!status) status = tok_open_specials(&o, a);
+    if (!status) status = tok_open_merges(&o);
+    if (!status) status = tok_open_ids(&o);
+    if (!status) status = tok_open_stops(&o);
+    if (status) {
         tok_close(t, a);
-        return s;
+        return status;
     }
-    tok_open_bytes(t);
+    u8 buf[4];
+    for (u32 b = 0; b < 256 && t->kind == TOK_BYTES; b++)
+        t->byte_id[b] =
+            tok_lookup(t, buf, txt_put(buf, tok_letter_of((u8)b)));
     tok_open_ends(t);
     return KSLLM_OK;
 }
@@ -8440,8 +8412,8 @@ static u32 tok_symbol_id(const tokenizer *t, const u8 *p, size_t n) {
                                 : (u32)tok_piece_id(t, p, n);
 }
 
-/* Writes what is left of a word when nothing more merges. What has no token
- * becomes bytes, or the unknown token (of pieces, once in a row), or nothing. */
+/* Writes a symbol of a word in which nothing more merges. If it is no token:
+ * its bytes, or the unknown token (of pieces, once in a row), or nothing. */
 static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
     bool bytes = t->kind == TOK_PIECES;
@@ -8460,38 +8432,36 @@ static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
  * best one each time, which beats a heap for up to some hundred. */
 static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
-    u32 id[TOK_SHORT], rank[TOK_SHORT], count = 0;
-    u8 at[TOK_SHORT + 1];
-    for (size_t i = 0; i < n; count++) {
-        size_t len = tok_symbol(t, p + i, p + n);
-        at[count] = (u8)i;
+    u32 id[TOK_SHORT], rank[TOK_SHORT], at[TOK_SHORT + 1], count = 0;
+    for (u32 i = 0; i < n; count++) {
+        u32 len = (u32)tok_symbol(t, p + i, p + n);
+        at[count] = i;
         id[count] = tok_symbol_id(t, p + i, len);
         i += len;
     }
-    at[count] = (u8)n;
+    at[count] = (u32)n;
     for (u32 i = 0; i + 1 < count; i++)
-        rank[i] = tok_pair(
-            t, id[i], id[i + 1], p + at[i], (size_t)(at[i + 2] - at[i]));
+        rank[i] = tok_pair(t, id[i], id[i + 1], p + at[i], at[i + 2] - at[i]);
     while (count > 1) {
         u32 best = 0;
         for (u32 i = 1; i + 1 < count; i++)
             if (rank[i] < rank[best]) best = i;
         if (rank[best] == TOK_NONE) break;
-        id[best] = tok_join(
-            t, rank[best], p + at[best], (size_t)(at[best + 2] - at[best]));
+        const u8 *q = p + at[best];
+        id[best] = tok_join(t, rank[best], q, at[best + 2] - at[best]);
         count--;
         memmove(id + best + 1, id + best + 2, 4 * (count - best - 1));
-        memmove(at + best + 1, at + best + 2, count - best);
+        memmove(at + best + 1, at + best + 2, 4 * (count - best));
         memmove(rank + best, rank + best + 1, 4 * (count - best - 1));
         if (best + 1 < count)
-            rank[best] = tok_pair(t, id[best], id[best + 1], p + at[best],
-                (size_t)(at[best + 2] - at[best]));
+            rank[best] = tok_pair(
+                t, id[best], id[best + 1], q, at[best + 2] - at[best]);
         if (best > 0)
             rank[best - 1] = tok_pair(t, id[best - 1], id[best],
-                p + at[best - 1], (size_t)(at[best + 1] - at[best - 1]));
+                p + at[best - 1], at[best + 1] - at[best - 1]);
     }
     for (u32 i = 0; i < count; i++)
-        tok_emit_symbol(c, id[i], p + at[i], (size_t)(at[i + 1] - at[i]));
+        tok_emit_symbol(c, id[i], p + at[i], at[i + 1] - at[i]);
 }
 
 /* A long word has a slot per byte. A symbol lies in the slot of its first byte.
@@ -8819,6 +8789,45 @@ static void tok_decoder_init(tok_decoder *d, const tokenizer *t, u32 flags) {
     *d = (tok_decoder){.t = t, .flags = flags};
 }
 
+/* Writes the bytes of *n_tokens tokens from `out` on, while another one fits
+ * before `limit`. *n_tokens becomes how many those were; returns their end. */
+KS_INLINE u8 *tok_decoder_fill(tok_decoder *d, const i32 *tokens,
+    size_t *n_tokens, u8 *out, const u8 *limit) {
+    const tokenizer *t = d->t;
+    size_t i = 0;
+    for (; i < *n_tokens && limit - out > TOK_TEXT_MAX; i++) {
+        u32 id = (u32)tokens[i], byte = id - (u32)t->byte_id[0];
+        str s = tok_text(t, id);
+        i64 k = !tok_has_bit(t->normal, id) || (t->prefix && !d->started) ? -1
+            : t->kind == TOK_BYTES ? tok_letters(t, s, out)
+            : (i64)tok_fold(s, out).n;
+        if (i + 12 < *n_tokens) { /* saves a fifth of the time */
+            __builtin_prefetch(&t->at[tokens[i + 12]]);
+            __builtin_prefetch(t->texts + t->at[tokens[i + 6]]);
+        }
+        if (k > 0) { /* nearly always */
+            out += k;
+            continue;
+        }
+        /* <0x00> to <0xFF> have consecutive ids; most of Korean in Llama 2. */
+        if (byte < 256 && t->byte_id[byte] == tokens[i] && d->started) {
+            *out++ = (u8)byte;
+            continue;
+        }
+        s = tok_piece(t, tokens[i], d->flags, out);
+        if (!s.n) continue;
+        if (!d->started && t->prefix && s.p[0] == ' ') {
+            s.p++;
+            s.n--;
+        }
+        d->started = true;
+        if (s.p != (const char *)out) memmove(out, s.p, s.n);
+        out += s.n;
+    }
+    *n_tokens = i;
+    return out;
+}
+
 /* Decodes as many tokens as a small buffer takes. *n_tokens says how many
  * there are and then how many those were. Writes whole characters up to cap and
  * returns how many bytes there are. *full says that one did not fit; then no
@@ -8827,52 +8836,20 @@ static void tok_decoder_init(tok_decoder *d, const tokenizer *t, u32 flags) {
  * token. */
 static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
     size_t *n_tokens, u8 *out, size_t cap, bool *full) {
-    const tokenizer *t = d->t;
     u8 buf[4 * TOK_TEXT_MAX], text[8], *begin = buf + d->n_pending;
-    u8 *end = begin;
-    size_t n = 0, i = 0;
+    size_t n = 0;
     memcpy(buf, d->pending, 4);
-    for (; i < *n_tokens && end < buf + sizeof buf - TOK_TEXT_MAX; i++) {
-        u32 id = (u32)tokens[i];
-        str s = tok_text(t, id);
-        i64 k = !tok_has_bit(t->normal, id) || (t->prefix && !d->started)
-              ? -1 : t->kind == TOK_BYTES ? tok_letters(t, s, end)
-              : (i64)tok_fold(s, end).n;
-        if (i + 12 < *n_tokens) {       /* a fifth of the time */
-            __builtin_prefetch(&t->at[tokens[i + 12]]);
-            __builtin_prefetch(t->texts + t->at[tokens[i + 6]]);
-        }
-        u32 byte = id - (u32)t->byte_id[0];
-        if (k > 0) {                    /* nearly always */
-            end += k;
-            continue;
-        }
-        /* <0x00> to <0xFF> stand in a row; most of Korean in Llama 2 */
-        if (byte < 256 && t->byte_id[byte] == tokens[i] && d->started) {
-            *end++ = (u8)byte;
-            continue;
-        }
-        s = tok_piece(t, tokens[i], d->flags, end);
-        if (s.n == 0) continue;
-        if (!d->started && t->prefix && s.p[0] == ' ') {
-            s.p++;
-            s.n--;
-        }
-        d->started = true;
-        if (s.p != (const char *)end) memmove(end, s.p, s.n);
-        end += s.n;
-    }
-    *n_tokens = i;
+    u8 *end = tok_decoder_fill(d, tokens, n_tokens, begin, buf + sizeof buf);
     const u8 *rest = txt_valid(buf, end);
     if ((*full || (size_t)(rest - buf) <= cap)
-        && (rest == end || txt_measure(rest, (size_t)(end - rest)) == 0)) {
+        && (rest == end || !txt_measure(rest, (size_t)(end - rest)))) {
         n = (size_t)(rest - buf);
         if (!*full) memcpy(out, buf, n);
         d->n_pending = (u8)(end - rest);
         memcpy(d->pending, rest, d->n_pending);
         return n;
     }
-    for (const u8 *p = begin; p < end; p++) {   /* there will be U+FFFD */
+    for (const u8 *p = begin; p < end; p++) { /* there will be U+FFFD */
         u32 len = txt_feed(d->pending, &d->n_pending, *p, text);
         *full = *full || n + len > cap;
         if (!*full) memcpy(out + n, text, len);
@@ -8882,11 +8859,10 @@ static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
 }
 
 static i64 tok_decoder_next(tok_decoder *d, i32 token, char *text, size_t cap) {
-    const tokenizer *t = d->t;
     bool full = false;
     size_t one = 1;
-    if (token < 0 || (u32)token >= t->n_vocab) return KSLLM_ERR_TOKEN;
-    if (cap < 3 * (size_t)t->max_piece_bytes + 12) return KSLLM_ERR_BUFFER;
+    if (token < 0 || (u32)token >= d->t->n_vocab) return KSLLM_ERR_TOKEN;
+    if (cap < 3 * (size_t)d->t->max_piece_bytes + 12) return KSLLM_ERR_BUFFER;
     return (i64)tok_decoder_put(d, &token, &one, (u8 *)text, cap, &full);
 }
 
