@@ -6183,17 +6183,22 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
 }
 /* ==========================================================================
  * § 9 TEXT (private)
- * Owns UTF-8, classes of characters, composition of Hangul and NFC. Pure
- * functions on bytes: calls nothing but memcpy, holds nothing, cannot fail.
- * Bytes that are not UTF-8 are never an error here: each maximal subpart
- * (Unicode 3.9, as in Rust and Python) counts as one character TXT_BAD.
- * The tables are printed by tests/tools/make_unicode.py: classes and grapheme
- * clusters are Unicode 16.0, NFC is 9.0, which is what Hugging Face tokenizers
- * do (0.20 to 0.23).
+ * UTF-8, classes of characters, composition of Hangul, NFC, units of a stream.
+ * Pure functions on bytes: they call nothing but memcpy, hold nothing and
+ * cannot fail. Uses § 2 alone.
+ * The one decision: bytes that are not UTF-8 are never an error here. Each
+ * maximal subpart (Unicode 3.9, as in Rust and Python) counts as one character
+ * TXT_BAD.
+ *
+ * tests/tools/make_unicode.py prints the tables. Classes and grapheme clusters
+ * are of Unicode 16.0, NFC is of 9.0, as in Hugging Face tokenizers 0.20 to
+ * 0.23. A table is a string, for a number in hexadecimal takes twice the
+ * columns: numbers of 1 to 6 digits, 6 bits a digit, the highest first. The
+ * digits are '>' to '~' without the backslash; in TXT_CLASS they begin at '('.
  * ======================================================================== */
 
-enum { TXT_BAD = 0x7fffffff };  /* what txt_next gives for bytes that are no
-                                   character; its class is OTHER */
+/* What txt_next gives for bytes that are no character. Its class is OTHER. */
+enum { TXT_BAD = 0x7fffffff };
 
 /* What the pre-tokenizers tell apart. UPPER is Lu and Lt, LETTER is Lm and Lo
  * (Hangul), SPACE is White_Space, OTHER is the rest: controls, unassigned. */
@@ -6202,8 +6207,17 @@ typedef enum txt_class {
     TXT_PUNCT, TXT_SYMBOL, TXT_SPACE
 } txt_class;
 
-/* Which part of TXT_CLASS has the classes of code points 64 i to 64 i + 63. */
-static const char TXT_BLOCK[64][65] = {
+/* Classes below U+20000 are found in three steps, as 1,024 code points often
+ * have those of another 1,024: a digit for each says which part of TXT_BLOCK
+ * they have. */
+static const char TXT_PAGE[2][65] = {
+    ">?@ABCDEFGHIJKKKKKKLKKKKKKKKKKKKKKKKKKKKKMNKKKKKKKKKKOPPPPPPPPQR",
+    "STUVWXYZ[]P^K_KK`aPPPPPPbPcdKKKKKeKfPPPPPPPghPPiPPPjklmnopqrstuP",
+};
+
+/* Two digits for each 64 code points of a page say which part of TXT_CLASS
+ * they have. */
+static const char TXT_BLOCK[28][65] = {
     ">>>?>@>A>B>C>D>E>F>G>H>I>J>K>L>M>N>O>P>Q>R>S>T>U>V>W>X>Y>Z>[>]>^",
     ">_>`>a>b>c>d>e>f>g>h>i>j>k>l>m>n>o>p>q>r>s>t>u>v>w>x>y>z>{>|>}>~",
     "?>???@?A>X>X>X>X>X?B?C?D?E?F?G?H?I>X>X>X>X>X>X>X>X?J?K?L?M?N?O?P",
@@ -6211,67 +6225,31 @@ static const char TXT_BLOCK[64][65] = {
     "?o?p?q?r?s?t?u?v?v?v?v?v?w?v?v?v?x?y?z?{?v?v?v?v?v?v?v?v?v?|?}?~",
     "?v?v?v?v?v?v@>@??v?v?v?v?v@@@A?v>N@B?i@C@D@E@F@G@H@I@J@K?v?v?v@L",
     "@M@N@O@P@Q>X@R@S@T@U@V?v?v?v?v?v>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X?v>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X@W@X>X>X>X>X@Y@Z@[@]@^@_@`@a",
-    "@b@c@d@e@f@g@h@i@j@k@l@m@n@o@p@q>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X@r@s",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t>X>X>X>X>X@u>X@v@w@x@y@z>X>X>X>X@{@|@}@~A>A?>XA@AAABACAD",
-    "AEAF>XAGAHAIAJAK@t@tALAMANAOAPAQARASATAUAVAWAXAY>X>X>X>XAZA[A]@t",
-    "A^A_A`AaAb@tAcAdAeAfAgAhAiAjAk@t>XAlAmAnAoApAq@t@tArAsAtAuAvAwAx",
-    "AyAzA{A|A}A~B>B?B@BABBBCBDBEBFBGBHBIBJBK@t@tBLBMBJBNBOBPBQBR@t@t",
-    "BS@tBTBUBVBWBXBYBZB[B]?RB^@t@tB_B`BaBb@tBcBdBe@t@t@t@tBfBgBhBiBj",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X@v@tBkBl>X>X>XBm@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tBnBo",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XBpBq>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>XAG>X>X>X>X>X>X>X>X>XBR@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@tBr@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
+    ">X>X>X>X>X>X>X?v>X>X>X>X>X>X>X>X>X>X@W@X>X>X>X>X@Y@Z@[@]@^@_@`@a",
+    "@b@c@d@e@f@g@h@i@j@k@l@m@n@o@p@q>X>X>X>X>X>X>X>X>X>X>X>X>X>X@r@s",
+    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t>X>X>X>X>X@u>X@v@w@x@y@z",
+    ">X>X>X>X@{@|@}@~A>A?>XA@AAABACADAEAF>XAGAHAIAJAK@t@tALAMANAOAPAQ",
+    "ARASATAUAVAWAXAY>X>X>X>XAZA[A]@tA^A_A`AaAb@tAcAdAeAfAgAhAiAjAk@t",
+    ">XAlAmAnAoApAq@t@tArAsAtAuAvAwAxAyAzA{A|A}A~B>B?B@BABBBCBDBEBFBG",
+    "BHBIBJBK@t@tBLBMBJBNBOBPBQBR@t@tBS@tBTBUBVBWBXBYBZB[B]?RB^@t@tB_",
+    "B`BaBb@tBcBdBe@t@t@t@tBfBgBhBiBj>X>X>X>X>X>X>X>X>X>X>X>X>X>X@v@t",
+    "BkBl>X>X>XBm@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tBnBo",
+    "BpBq>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XAG",
+    ">X>X>X>X>X>X>X>X>XBR@t@t@t@t@t@t@t@t@t@tBr@t@t@t@t@t@t@t@t@t@t@t",
     ">X>X>X>X>X>X>X>X?RBsACBtBuBvBw@t@t@t@t@t@tBx@t@t@tByBz@t>XB{B|B}",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XB~",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XC>Al@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tC?",
-    ">X>X>X>XC@CA>X>X>X>X>XCB@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t>XCCCD@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t?v?v?vCE?v?v?v?v?v?v@K@tCFCG?vCH",
+    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>XB~>X>X>XC>Al@t@t@t@t@t@t@t@t@t@t@t",
+    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tC?>X>X>X>XC@CA>X>X>X>X>XCB@t@t@t@t",
+    ">XCCCD@t@t@t@t@t@t@t@t@t@t@t@t@t?v?v?vCE?v?v?v?v?v?v@K@tCFCG?vCH",
     "?v?v?vCICJCKCLCM?vCN@tCO?vCP@t@tCQCRCSCTCUCVCWCXCYCZC[C]C^C_C`Ca",
     "?v?v?v?v?v?v?v?vCbCcCd@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tCe@t@t@t",
     "CfCgCh@tCiCj@t@t@t@tCkCl@t@t@t@t@t@t@tCm@t@t@tCn@t@t@t@t@t@t@tCo",
     ">X>X>XCpCqCr@t@t@t@t@t@t@t@t@t@t@tCsCt@tCu@t@t@tCvCwCxCy@t@t@t@t",
     "Cz?vC{C|C}?vC~D>D?D@@t@t?v?v?v?v?v?v?v?v?v?v?v?v?v?v?vDA?vDB?vDC",
-    "DDDEDFDG?v?v?v?v?vDHDIDJ?v?vDKCE@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t",
+    "DDDEDFDG?v?v?v?v?vDHDIDJ?v?vDKCE",
 };
 
-/* Classes of two code points a character: the first one's + 9 times the
- * second's + '('. */
+/* A digit for two code points: the class of the first one + 9 times that of
+ * the second. */
 static const char TXT_CLASS[199][65] = {
     "((((qyy(((((((((gefeeneeZZZZZeof7222222222222`efA<<<<<<<<<<<<af/",
     "((q(((((((((((((goofob/ooZAe]bZd22222222222i222;<<<<<<<<<<<j<<<<",
@@ -6476,20 +6454,15 @@ static const char TXT_CLASS[199][65] = {
 
 /* Classes from U+20000 on. */
 static const struct { u32 first, last, class_; } TXT_FAR[10] = {
-    {0x20000, 0x2A6DF, 3},
-    {0x2A700, 0x2B739, 3},
-    {0x2B740, 0x2B81D, 3},
-    {0x2B820, 0x2CEA1, 3},
-    {0x2CEB0, 0x2EBE0, 3},
-    {0x2EBF0, 0x2EE5D, 3},
-    {0x2F800, 0x2FA1D, 3},
-    {0x30000, 0x3134A, 3},
-    {0x31350, 0x323AF, 3},
+    {0x20000, 0x2A6DF, 3}, {0x2A700, 0x2B739, 3}, {0x2B740, 0x2B81D, 3},
+    {0x2B820, 0x2CEA1, 3}, {0x2CEB0, 0x2EBE0, 3}, {0x2EBF0, 0x2EE5D, 3},
+    {0x2F800, 0x2FA1D, 3}, {0x30000, 0x3134A, 3}, {0x31350, 0x323AF, 3},
     {0xE0100, 0xE01EF, 4},
 };
 
-/* Canonical combining classes that are not 0, 333 ranges: first, length,
- * class. */
+/* Canonical combining classes other than 0 in 333 ranges. A range is 6
+ * digits, so 36 bits: the first code point (21), the others (7), the class
+ * (8). */
 static const char TXT_MARKS[31][67] = {
     ">?_?Qe>?agAg>?aoMZ>?bNAg>?bVAV>?b_QZ>?cFEH>?cVMZ>?cwEH>?dFjZ>?e_N?",
     ">?fFMZ>?fg^e>?ggAo>?goAe>?gwIZ>?hNIe>?hgEZ>?i>Ie>?iVMZ>?iwAe>?j>Ag",
@@ -6524,7 +6497,8 @@ static const char TXT_MARKS[31][67] = {
     "AsX>YZAsg_UeAshN>E",
 };
 
-/* Canonical decompositions, 1058: the character, its parts. */
+/* 1058 canonical decompositions, 9 digits each: the character, its first
+ * part, its second part or 0. */
 static const char TXT_PARTS[145][67] = {
     ">A>>?\?>J>>A?>?\?>J?>A@>?\?>J@>AA>?\?>JA>AB>?\?>JF>AC>?\?>JH>AE>?A>Jf>AF",
     ">?C>J>>AG>?C>J?>AH>?C>J@>AI>?C>JF>AJ>?G>J>>AK>?G>J?>AL>?G>J@>AM>?G",
@@ -6673,7 +6647,8 @@ static const char TXT_PARTS[145][67] = {
     "[D~[Dz[Cn[E>[D{[Cn",
 };
 
-/* What compatibility ideographs stand for; 0: themselves. */
+/* What compatibility ideographs stand for, 3 digits each, from U+F900 and
+ * from U+2F800 on; 0: themselves. */
 static const char TXT_IDEOGRAPH[47][67] = {
     "FpFDYsFzHFrFDzOBwqCMdG}ZG}ZCdOGEOCTECdFDEuEWhE}CFV~F]yFbwG@MDg@DsY",
     "EAWEM]FN|GCiGfpBy@CKtDkBEFYFVlGw]CtND~jFUKFdcDIGFEVF_^CzHDZUDtiEI{",
@@ -6724,7 +6699,8 @@ static const char TXT_IDEOGRAPH[47][67] = {
     "G{MG{TG{ziV>",
 };
 
-/* The 940 of TXT_PARTS that compose, by their parts. */
+/* The rows of TXT_PARTS that compose (940), 2 digits each, in the order of
+ * their parts. */
 static const char TXT_PAIR[29][67] = {
     "LNLKLO>>>?>@>A>t>vAm>BF{>C@dANAPFyD^>xD`DbDd>z>|>~?\?>DDh?ADjDnDpDl",
     ">E>F>GGT?C?E?G>HGR?KARATGPAo?IDvDxD|AD?MD~?O?Q@z?S?UE?ECAkEAEEEG>I",
@@ -6757,7 +6733,7 @@ static const char TXT_PAIR[29][67] = {
     "MbMcMdMeNGNHNINJNKNLNMNONNNPNQNR",
 };
 
-/* Second parts that are of class 0, 23; jamo are not here. */
+/* The 23 second parts of class 0, 3 digits each, without jamo. */
 static const char TXT_SECOND[2][67] = {
     ">e}>fU>k}>lT>lU>m}>nU>r@>rS>rT>s}>tU>vM>v^?>m?ktOBfOJ}OKUOPoOPyOP|",
     "OTn",
@@ -6767,7 +6743,7 @@ enum {
     TXT_N_MARKS = 333, TXT_N_PARTS = 1058, TXT_N_PAIRS = 940, TXT_N_SECOND = 23
 };
 
-/* Grapheme_Cluster_Break below U+E01F0, 696 ranges: first, length, class. */
+/* Grapheme_Cluster_Break below U+E01F0, 696 ranges in the form of TXT_MARKS. */
 static const char TXT_CLUSTER[64][67] = {
     ">>>>cA>>?N>@>>?VBA>>?g>?>>?pBA>>My>A>>SF>G>>Sg>A>>So>G>?_D{B>@NVVB",
     ">@qHoB>@vw>B>@wFBB>@w_BB>@ww>B>A>>RE>A@>gB>AA_>A>AGWNB>AL>>B>AXoVB",
@@ -6837,155 +6813,140 @@ static const char TXT_CLUSTER[64][67] = {
 
 enum { TXT_N_CLUSTER = 696 };
 
-/* How many bytes at p, up to n, are a character or the beginning of one.
- * > 0: a whole character of that length. 0: all n bytes (1 to 3) begin a
- * character that needs more. < 0: minus the length of a maximal subpart that
- * cannot become a character. Table 3-7 of the Unicode standard. */
+/* ---- UTF-8 ---- */
+
+/* Looks at the n > 0 bytes at p (table 3-7 of the Unicode standard).
+ *   > 0  the length of the character that they begin with
+ *   0    all n of them (1 to 3) begin a character that needs more
+ *   < 0  minus the length of a maximal subpart that cannot become one */
 static int txt_measure(const u8 *p, size_t n) {
     u32 lead = p[0], low = 0x80, high = 0xbf;
     int need = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2
-             : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-
-    if (need == 0)
-        return -1;
-    if (lead == 0xe0) low = 0xa0;           /* overlong */
-    else if (lead == 0xed) high = 0x9f;     /* surrogates */
-    else if (lead == 0xf0) low = 0x90;      /* overlong */
-    else if (lead == 0xf4) high = 0x8f;     /* beyond U+10FFFF */
+        : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    if (!need) return -1;
+    if (lead == 0xe0) low = 0xa0; /* overlong */
+    else if (lead == 0xed) high = 0x9f; /* surrogates */
+    else if (lead == 0xf0) low = 0x90; /* overlong */
+    else if (lead == 0xf4) high = 0x8f; /* beyond U+10FFFF */
     for (int i = 1; i < need; i++) {
-        if ((size_t)i == n)
-            return 0;
-        if (p[i] < low || p[i] > high)
-            return -i;
+        if ((size_t)i == n) return 0;
+        if (p[i] < low || p[i] > high) return -i;
         low = 0x80;
         high = 0xbf;
     }
     return need;
 }
 
-/* The character at p (p < end) and its length in bytes. */
-static u32 txt_next(const u8 *p, const u8 *end, u32 *cp) {
-    int n;
+/* Whether p begins a character of U+1000 to U+CFFF, which most of Hangul is:
+ * txt_measure says the same, later. */
+KS_INLINE bool txt_is_common(const u8 *p, const u8 *end) {
+    return p[0] >= 0xe1 && p[0] <= 0xec && end - p >= 3
+        && ((p[1] ^ 0x80) | (p[2] ^ 0x80)) < 0x40;
+}
 
-    if (p[0] < 0x80) {
-        *cp = p[0];
-        return 1;
+/* Reads the character at p < end; returns its length in bytes. */
+static u32 txt_next(const u8 *p, const u8 *end, u32 *cp) {
+    *cp = p[0];
+    if (p[0] < 0x80) return 1;
+    if (txt_is_common(p, end)) {
+        *cp = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+        return 3;
     }
-    n = txt_measure(p, (size_t)(end - p));
+    int n = txt_measure(p, (size_t)(end - p));
     if (n <= 0) {
         *cp = TXT_BAD;
         return n < 0 ? (u32)-n : (u32)(end - p);
     }
-    if (n == 2)
-        *cp = (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
-    else if (n == 3)
-        *cp = (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    else
-        *cp = (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12
-            | (p[2] & 0x3fu) << 6 | (p[3] & 0x3fu);
+    *cp &= 0xffu >> (n + 1);
+    for (int i = 1; i < n; i++) *cp = *cp << 6 | (p[i] & 0x3fu);
     return (u32)n;
 }
 
-/* Where the first bytes from p on are that are no whole character; end when
- * there are none. */
+/* The first place from p on that is no whole character, or end. */
 static const u8 *txt_valid(const u8 *p, const u8 *end) {
     while (p < end) {
-        int n = 3;
-        if (p[0] < 0x80) {
-            p++;
-            continue;
-        }
-        /* the common case, nearly all of Hangul, without txt_measure's loop */
-        if (p[0] < 0xe1 || p[0] > 0xec || end - p < 3
-            || ((p[1] ^ 0x80) | (p[2] ^ 0x80)) >= 0x40)
-            n = txt_measure(p, (size_t)(end - p));
-        if (n <= 0)
-            break;
+        int n = *p < 0x80 ? 1 : txt_is_common(p, end) ? 3
+            : txt_measure(p, (size_t)(end - p));
+        if (n <= 0) break;
         p += n;
     }
     return p;
 }
 
-/* Writes cp (at most U+10FFFF) as UTF-8, 1 to 4 bytes; returns how many. */
+/* Writes cp (at most U+10FFFF) as UTF-8; returns the number of bytes, 1 to
+ * 4. */
 static u32 txt_put(u8 *out, u32 cp) {
-    if (cp < 0x80) {
-        out[0] = (u8)cp;
-        return 1;
-    }
-    if (cp < 0x800) {
-        out[0] = (u8)(0xc0 | cp >> 6);
-        out[1] = (u8)(0x80 | (cp & 0x3f));
-        return 2;
-    }
-    if (cp < 0x10000) {
-        out[0] = (u8)(0xe0 | cp >> 12);
-        out[1] = (u8)(0x80 | (cp >> 6 & 0x3f));
-        out[2] = (u8)(0x80 | (cp & 0x3f));
-        return 3;
-    }
-    out[0] = (u8)(0xf0 | cp >> 18);
-    out[1] = (u8)(0x80 | (cp >> 12 & 0x3f));
-    out[2] = (u8)(0x80 | (cp >> 6 & 0x3f));
-    out[3] = (u8)(0x80 | (cp & 0x3f));
-    return 4;
+    static const u8 lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
+    u32 n = cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    for (u32 i = n - 1; i > 0; i--, cp >>= 6) out[i] = (u8)(0x80 | (cp & 0x3f));
+    out[0] = (u8)(lead[n] | cp);
+    return n;
 }
 
-/* Number `at` of a table whose numbers have n characters: a divisor of a
- * row's length, so none is on two rows. */
-static u64 txt_number(const char (*table)[67], size_t at, u32 n) {
-    const char *p = &table[at * n / 66][at * n % 66];
-    u64 v = 0;
+/* ---- Tables ---- */
 
-    for (u32 i = 0; i < n; i++)
-        v = v << 6 | (u32)(p[i] - '>' - (p[i] > '\\'));
-    return v;
-}
-
-/* The value of the range of a sorted table that cp is in, 0 when in none. */
-static u32 txt_range_value(const char (*table)[67], size_t n, u32 cp) {
-    size_t low = 0;
-
-    while (low < n) {
-        size_t mid = (low + n) / 2;
-        u64 v = txt_number(table, mid, 6);
-        u32 first = (u32)(v >> 15);
-        if (cp < first)
-            n = mid;
-        else if (cp - first > (v >> 8 & 127))
-            low = mid + 1;
-        else
-            return (u32)v & 255;
-    }
-    return 0;
-}
-
-static txt_class txt_class_of(u32 cp) {
-    if (cp < 0x20000) {
-        const char *p = &TXT_BLOCK[cp >> 11][cp >> 5 & 62];
-        u32 block = (u32)(p[0] - '>' - (p[0] > '\\')) << 6
-                  | (u32)(p[1] - '>' - (p[1] > '\\'));
-        char c = TXT_CLASS[block >> 1][(block & 1) << 5 | (cp >> 1 & 31)];
-        u32 both = (u32)(c - '(' - (c > '\\'));
-        return (txt_class)(cp & 1 ? both / 9 : both % 9);
-    }
-    for (size_t i = 0; i < sizeof TXT_FAR / sizeof TXT_FAR[0]; i++)
-        if (cp >= TXT_FAR[i].first && cp <= TXT_FAR[i].last)
-            return (txt_class)TXT_FAR[i].class_;
-    return TXT_OTHER;
-}
-
-/* ---- Composition ---- */
-
-/* Hangul by arithmetic (Unicode 3.12): 19 leading consonants, 21 vowels, 27
- * trailing consonants and none. */
+/* Hangul by arithmetic (Unicode 3.12): 19 leading consonants L, 21 vowels V,
+ * and 28 trailing consonants T, of which 0 is none.
+ *     syllable = S + (L * 21 + V) * 28 + T */
 enum {
     TXT_L = 0x1100, TXT_V = 0x1161, TXT_T = 0x11a7, TXT_S = 0xac00,
     TXT_L_N = 19, TXT_V_N = 21, TXT_T_N = 28,
     TXT_S_N = TXT_L_N * TXT_V_N * TXT_T_N
 };
 
-/* The syllable of a leading consonant and a vowel, or of a syllable without a
- * trailing consonant and one; 0 when the two do not go together. */
+/* The value of a digit; `zero` is the digit 0. */
+KS_INLINE u32 txt_digit(char c, char zero) {
+    return (u32)(c - zero - (c > '\\'));
+}
+
+/* Number `at` of a table whose numbers have n digits. n divides 66, so no
+ * number lies on two rows. */
+static u64 txt_number(const char (*table)[67], size_t at, u32 n) {
+    const char *p = &table[at * n / 66][at * n % 66];
+    u64 v = 0;
+    for (u32 i = 0; i < n; i++) v = v << 6 | txt_digit(p[i], '>');
+    return v;
+}
+
+/* The value of the range of a sorted table that cp lies in, 0 for none. */
+static u32 txt_range_value(const char (*table)[67], size_t n, u32 cp) {
+    size_t low = 0;
+    while (low < n) {
+        size_t mid = (low + n) / 2;
+        u64 v = txt_number(table, mid, 6);
+        u32 first = (u32)(v >> 15);
+        if (cp < first) n = mid;
+        else if (cp - first > (v >> 8 & 127)) low = mid + 1;
+        else return (u32)v & 255;
+    }
+    return 0;
+}
+
+static txt_class txt_class_of(u32 cp) {
+    if (cp - TXT_S < TXT_S_N) return TXT_LETTER; /* nearly all of Korean */
+    if (cp < 0x20000) {
+        u32 page = txt_digit(TXT_PAGE[cp >> 16][cp >> 10 & 63], '>');
+        const char *p = &TXT_BLOCK[page >> 1][(page & 1) << 5 | (cp >> 5 & 30)];
+        u32 block = txt_digit(p[0], '>') << 6 | txt_digit(p[1], '>');
+        p = &TXT_CLASS[block >> 1][(block & 1) << 5 | (cp >> 1 & 31)];
+        u32 both = txt_digit(*p, '(');
+        return (txt_class)(cp & 1 ? both / 9 : both % 9);
+    }
+    for (size_t i = 0; i < KS_LEN(TXT_FAR); i++)
+        if (cp >= TXT_FAR[i].first && cp <= TXT_FAR[i].last)
+            return (txt_class)TXT_FAR[i].class_;
+    return TXT_OTHER;
+}
+
+/* Canonical combining class: 0 for letters; marks are sorted by it. */
+static u32 txt_mark_class(u32 cp) {
+    return txt_range_value(TXT_MARKS, TXT_N_MARKS, cp);
+}
+
+/* ---- Composition ---- */
+
+/* Composes a leading consonant with a vowel, or a syllable that has no
+ * trailing consonant with one; 0 for any other two. */
 static u32 txt_hangul(u32 a, u32 b) {
     if (a - TXT_L < TXT_L_N && b - TXT_V < TXT_V_N)
         return TXT_S + ((a - TXT_L) * TXT_V_N + (b - TXT_V)) * TXT_T_N;
@@ -6995,22 +6956,16 @@ static u32 txt_hangul(u32 a, u32 b) {
     return 0;
 }
 
-/* Canonical combining class. */
-static u32 txt_mark_class(u32 cp) {
-    return txt_range_value(TXT_MARKS, TXT_N_MARKS, cp);
-}
-
-/* Row i of TXT_PARTS: which = 0 for the character, 1 and 2 for its parts. */
+/* Row i of TXT_PARTS: the character for which = 0, its parts for 1 and 2. */
 static u32 txt_part(size_t i, u32 which) {
     return (u32)txt_number(TXT_PARTS, 3 * i + which, 3);
 }
 
 /* One step of canonical decomposition: false when cp has none; *b is 0 when
- * it is one other character. Hangul syllables count as having none, for they
- * would only be put together again. */
+ * cp becomes one other character. Hangul syllables count as having none: they
+ * would only be composed again. */
 static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
     size_t low = 0, high = TXT_N_PARTS;
-
     *b = 0;
     if (cp - 0xf900u < 474 || cp - 0x2f800u < 542) {
         low = cp < 0x2f800 ? cp - 0xf900u : cp - 0x2f800u + 474;
@@ -7019,13 +6974,10 @@ static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
     }
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (txt_part(mid, 0) < cp)
-            low = mid + 1;
-        else
-            high = mid;
+        if (txt_part(mid, 0) < cp) low = mid + 1;
+        else high = mid;
     }
-    if (low == TXT_N_PARTS || txt_part(low, 0) != cp)
-        return false;
+    if (low == TXT_N_PARTS || txt_part(low, 0) != cp) return false;
     *a = txt_part(low, 1);
     *b = txt_part(low, 2);
     return true;
@@ -7033,75 +6985,65 @@ static bool txt_decompose(u32 cp, u32 *a, u32 *b) {
 
 /* The character that a and b compose to, or 0. */
 static u32 txt_compose(u32 a, u32 b) {
-    u64 wanted = (u64)a << 18 | b;
-    size_t low = 0, high = TXT_N_PAIRS, row;
+    size_t low = 0, high = TXT_N_PAIRS;
     u32 both = txt_hangul(a, b);
-
-    if (both != 0 || a >> 18 != 0 || b >> 18 != 0)
-        return both;
-    while (low < high) {
+    while (low < high && !both) {
         size_t mid = (low + high) / 2;
-        row = (size_t)txt_number(TXT_PAIR, mid, 2);
-        if (((u64)txt_part(row, 1) << 18 | txt_part(row, 2)) < wanted)
-            low = mid + 1;
-        else
-            high = mid;
+        size_t row = (size_t)txt_number(TXT_PAIR, mid, 2);
+        u32 x = txt_part(row, 1), y = txt_part(row, 2);
+        if (x == a && y == b) both = txt_part(row, 0);
+        else if (x < a || (x == a && y < b)) low = mid + 1;
+        else high = mid;
     }
-    if (low == TXT_N_PAIRS)
-        return 0;
-    row = (size_t)txt_number(TXT_PAIR, low, 2);
-    return txt_part(row, 1) == a && txt_part(row, 2) == b ? txt_part(row, 0)
-                                                          : 0;
+    return both;
 }
 
-/* Whether NFC might change cp, or it its neighbour. May say yes too often. */
+/* Whether NFC might change cp or join it to its neighbour. May say yes too
+ * often. */
 static bool txt_may_change(u32 cp) {
     u32 a, b;
-
     if (cp < 0x300 || (cp >= 0x3400 && cp < 0xa000)
-        || (cp >= TXT_S && cp < TXT_S + TXT_S_N) || cp == (u32)TXT_BAD)
+        || cp - TXT_S < TXT_S_N || cp == TXT_BAD)
         return false;
-    if ((cp >= TXT_V && cp < TXT_V + TXT_V_N)
-        || (cp > TXT_T && cp < TXT_T + TXT_T_N))
-        return true;
+    if (cp - TXT_V < TXT_V_N || cp - TXT_T - 1 < TXT_T_N - 1) return true;
     for (size_t i = 0; i < TXT_N_SECOND; i++)
-        if (txt_number(TXT_SECOND, i, 3) == cp)
-            return true;
-    return txt_mark_class(cp) != 0 || txt_decompose(cp, &a, &b);
+        if (txt_number(TXT_SECOND, i, 3) == cp) return true;
+    return txt_mark_class(cp) || txt_decompose(cp, &a, &b);
 }
 
-/* How far from p the text is surely as NFC has it: all of it, or up to a
- * character that begins with no mark before one that may change. */
+/* The end of the text from p on that NFC surely leaves unchanged: all of it,
+ * or up to the last character before one that may change, for it may change
+ * with that one. */
 static const u8 *txt_nfc_span(const u8 *p, const u8 *end) {
-    const u8 *start = p;            /* of the last character that can begin */
-
+    const u8 *start = p; /* of the last character */
     while (p < end) {
-        u32 cp, n;
         if (p[0] < 0x80) {
             start = p++;
             continue;
         }
-        n = txt_next(p, end, &cp);
-        if (txt_may_change(cp))
-            return start;
+        u32 cp, n = txt_next(p, end, &cp);
+        if (txt_may_change(cp)) return start;
         start = p;
         p += n;
     }
     return end;
 }
 
-enum { TXT_RUN = 64 };  /* characters ordered and composed together. A letter
-                           with more marks than that is done in parts: Unicode
-                           calls 30 a lot (UAX 15, stream-safe text) */
+/* Characters that are ordered and composed together. A letter with more marks
+ * is done in parts: Unicode calls 30 a lot (UAX 15, stream-safe text). */
+enum { TXT_RUN = 64 };
 
-typedef struct { u32 cp[TXT_RUN]; u8 mark[TXT_RUN]; u32 n; } txt_run;
+typedef struct {
+    u32 cp[TXT_RUN];
+    u8 mark[TXT_RUN]; /* txt_mark_class of each */
+    u32 n;
+} txt_run;
 
-/* Appends cp and sorts it in: marks stay behind marks of the same class or a
- * lower one, a character of class 0 is never passed. */
+/* Inserts cp after marks of its class or a lower one. A character of class 0
+ * is never passed. */
 static void txt_run_add(txt_run *r, u32 cp) {
     u32 mark = txt_mark_class(cp), i = r->n++;
-
-    while (mark != 0 && i > 0 && r->mark[i - 1] > mark) {
+    while (mark && i > 0 && r->mark[i - 1] > mark) {
         r->cp[i] = r->cp[i - 1];
         r->mark[i] = r->mark[i - 1];
         i--;
@@ -7110,143 +7052,128 @@ static void txt_run_add(txt_run *r, u32 cp) {
     r->mark[i] = (u8)mark;
 }
 
-/* Appends the full canonical decomposition. Second parts never decompose, so
- * the way down is a line of at most 4. */
+/* Adds the full canonical decomposition. Second parts never decompose, so the
+ * first parts are a chain of at most 4. */
 static void txt_run_split(txt_run *r, u32 cp) {
     u32 tail[4], n = 0, a, b;
-
     while (n < 4 && txt_decompose(cp, &a, &b)) {
-        if (b != 0)
-            tail[n++] = b;
+        if (b) tail[n++] = b;
         cp = a;
     }
     txt_run_add(r, cp);
-    while (n > 0)
-        txt_run_add(r, tail[--n]);
+    while (n > 0) txt_run_add(r, tail[--n]);
 }
 
-/* Composes the run in place (Unicode 3.11, D117). */
+/* Composes the run in place (Unicode 3.11, D117). A mark composes with the
+ * starter unless a mark of its class or a higher one stands between them. */
 static void txt_run_compose(txt_run *r) {
     u32 starter = 0, n = 1;
-
     for (u32 i = 1; i < r->n; i++) {
-        u32 cp = r->cp[i], mark = r->mark[i], both = 0;
-        /* blocked when a mark of this class or higher stands between */
-        bool free_way = n == starter + 1 || (mark > r->mark[n - 1]);
-        if (r->mark[starter] == 0 && free_way)
-            both = txt_compose(r->cp[starter], cp);
-        if (both != 0) {
+        u32 cp = r->cp[i], mark = r->mark[i];
+        bool clear = n == starter + 1 || mark > r->mark[n - 1];
+        u32 both = clear && !r->mark[starter]
+            ? txt_compose(r->cp[starter], cp) : 0;
+        if (both) {
             r->cp[starter] = both;
             continue;
         }
-        if (mark == 0)
-            starter = n;
+        if (!mark) starter = n;
         r->cp[n] = cp;
         r->mark[n++] = (u8)mark;
     }
     r->n = n;
 }
 
-/* Where normalised text goes: counts what does not fit. */
-typedef struct { u8 *out; size_t n, cap; } txt_sink;
+/* Where normalised text goes. n also counts what does not fit. */
+typedef struct {
+    u8 *out;
+    size_t n, cap;
+} txt_sink;
 
 static void txt_write(txt_sink *s, const u8 *p, size_t n) {
-    if (s->n + n <= s->cap)
-        memcpy(s->out + s->n, p, n);
+    if (s->n + n <= s->cap) memcpy(s->out + s->n, p, n);
     s->n += n;
 }
 
 static void txt_run_flush(txt_run *r, txt_sink *s) {
     u8 bytes[4];
-
-    if (r->n > 0)
-        txt_run_compose(r);
+    if (r->n) txt_run_compose(r);
     for (u32 i = 0; i < r->n; i++)
         txt_write(s, bytes, txt_put(bytes, r->cp[i]));
     r->n = 0;
 }
 
-/* NFC of [p, end). Writes at most `cap` bytes and returns how many it has: up
- * to 3 for 1 (U+1D160, which stays apart), fewer than before for any language.
- * Bytes that are no character are copied. */
+/* NFC of [p, end). Writes at most cap bytes; returns the full length: up to 3
+ * for 1 (U+1D160, which stays decomposed), less than the input in any
+ * language. Bytes that are no character are copied. */
 static size_t txt_nfc(const u8 *p, const u8 *end, u8 *out, size_t cap) {
     txt_sink sink = {out, 0, cap};
     txt_run run;
-
     run.n = 0;
     while (p < end) {
         const u8 *safe = txt_nfc_span(p, end);
-        u32 cp, n;
         if (safe > p) {
             txt_run_flush(&run, &sink);
             txt_write(&sink, p, (size_t)(safe - p));
             p = safe;
             continue;
         }
-        n = txt_next(p, end, &cp);
-        /* nothing before such a character can change with it */
+        u32 cp, n = txt_next(p, end, &cp);
+        /* Nothing before such a character can change with it. */
         if (!txt_may_change(cp) || run.n > TXT_RUN - 5)
             txt_run_flush(&run, &sink);
-        if (cp == (u32)TXT_BAD)
-            txt_write(&sink, p, n);
-        else
-            txt_run_split(&run, cp);
+        if (cp == TXT_BAD) txt_write(&sink, p, n);
+        else txt_run_split(&run, cp);
         p += n;
     }
     txt_run_flush(&run, &sink);
     return sink.n;
 }
 
-/* The character of three bytes that begins at p, or 0. */
+/* The character at p if it has three bytes, as jamo and syllables have, or
+ * 0. */
 static u32 txt_three(const u8 *p, const u8 *end) {
     u32 cp;
-
     return end - p >= 3 && txt_next(p, end, &cp) == 3 ? cp : 0;
 }
 
 /* The first place from p on where two characters compose to Hangul, or end. */
 static const u8 *txt_hangul_find(const u8 *p, const u8 *end) {
-    const u8 *start = p;
-
-    for (; end - p >= 3; p++) {
-        /* vowels and trailing consonants are E1 85 A1 to E1 87 82 */
-        if (p[0] != 0xe1 || p[1] < 0x85 || p[1] > 0x87 || p - start < 3)
-            continue;
-        if (txt_hangul(txt_three(p - 3, end), txt_three(p, end)) != 0)
-            return p - 3;
+    for (; end - p >= 6; p++) {
+        /* Vowels and trailing consonants are E1 85 A1 to E1 87 82. */
+        if (p[3] == 0xe1 && p[4] >= 0x85 && p[4] <= 0x87
+            && txt_hangul(txt_three(p, end), txt_three(p + 3, end)))
+            return p;
     }
     return end;
 }
 
 /* Composes decomposed Hangul and nothing else. Every composition turns six
- * bytes into three: `out` takes end - p bytes. Returns how many it has. */
+ * bytes into three, so end - p bytes at `out` are enough. Returns the
+ * length. */
 static size_t txt_hangul_join(const u8 *p, const u8 *end, u8 *out) {
-    u8 *begin = out;
-
-    while (p < end) {
+    const u8 *begin = out;
+    for (;;) {
         const u8 *q = txt_hangul_find(p, end);
-        u32 cp, both;
         memcpy(out, p, (size_t)(q - p));
         out += q - p;
+        if (q == end) return (size_t)(out - begin);
+        u32 cp, both = txt_three(q, end);
         p = q;
-        if (p == end)
-            break;
-        cp = txt_three(p, end);
-        for (p += 3; ; p += 3) {
-            both = txt_hangul(cp, txt_three(p, end));
-            if (both == 0)
-                break;
+        do {
             cp = both;
-        }
+            p += 3;
+            both = txt_hangul(cp, txt_three(p, end));
+        } while (both);
         out += txt_put(out, cp);
     }
-    return (size_t)(out - begin);
 }
 
 /* ---- Units of a stream ---- */
 
-/* Grapheme_Cluster_Break of UAX 29; PICTURE is Extended_Pictographic, and the
- * two after it are of Indic_Conjunct_Break. NONJOINER is U+200C alone. */
+/* Grapheme_Cluster_Break of UAX 29. PICTURE is Extended_Pictographic;
+ * CONSONANT and LINKER are of Indic_Conjunct_Break; NONJOINER is U+200C
+ * alone. */
 enum {
     TXT_GCB_OTHER, TXT_GCB_CR, TXT_GCB_LF, TXT_GCB_CONTROL, TXT_GCB_EXTEND,
     TXT_GCB_ZWJ, TXT_GCB_FLAG, TXT_GCB_PREPEND, TXT_GCB_SPACING,
@@ -7259,145 +7186,131 @@ static u32 txt_cluster_class(u32 cp) {
         return (cp - TXT_S) % TXT_T_N ? TXT_GCB_LVT : TXT_GCB_LV;
     if (cp - 0x1100 < 0x100)
         return cp < 0x1160 ? TXT_GCB_L : cp < 0x11a8 ? TXT_GCB_V : TXT_GCB_T;
-    if (cp - 0xa960 < 29)
-        return TXT_GCB_L;
-    if (cp - 0xd7b0 < 76)       /* U+D7C7 to D7CA are not assigned */
+    if (cp - 0xa960 < 29) return TXT_GCB_L;
+    if (cp - 0xd7b0 < 76) /* U+D7C7 to D7CA are not assigned */
         return cp < 0xd7c7 ? TXT_GCB_V : cp < 0xd7cb ? TXT_GCB_OTHER
-                                                      : TXT_GCB_T;
-    if (cp >= 0xe01f0 && cp < 0xe1000)
-        return TXT_GCB_CONTROL;
+            : TXT_GCB_T;
+    if (cp >= 0xe01f0 && cp < 0xe1000) return TXT_GCB_CONTROL;
     return cp < 0x20 || cp >= 0x7f
         ? txt_range_value(TXT_CLUSTER, TXT_N_CLUSTER, cp) : TXT_GCB_OTHER;
 }
 
-/* What a cluster needs to know of itself: its last class, how far it is in
- * Picture Extend* ZWJ (1, 2) and in Consonant .. Linker .. (1, 2), and whether
- * its last flag letter still wants a second one. */
-typedef struct { u32 last, picture, conjunct; bool flag; } txt_cluster;
+/* The state of an unfinished cluster. */
+typedef struct {
+    u32 last;     /* class of its last character; OTHER at its beginning */
+    u32 picture;  /* 1 after Picture Extend*, 2 after a ZWJ after that */
+    u32 conjunct; /* 1 after Consonant, 2 after a Linker after that */
+    bool flag;    /* its last letter of a flag has no second one yet */
+} txt_cluster;
 
 /* Whether a cluster ends before a character of class c (GB 3 to 999). */
 static bool txt_cluster_ends(const txt_cluster *x, u32 c) {
     u32 a = x->last;
-    bool controls = (a >= TXT_GCB_CR && a <= TXT_GCB_CONTROL)
-                 || (c >= TXT_GCB_CR && c <= TXT_GCB_CONTROL);
-
-    if (controls)
+    if ((a >= TXT_GCB_CR && a <= TXT_GCB_CONTROL)
+        || (c >= TXT_GCB_CR && c <= TXT_GCB_CONTROL))
         return !(a == TXT_GCB_CR && c == TXT_GCB_LF);
-    if (a == TXT_GCB_L && c >= TXT_GCB_L && c != TXT_GCB_T)
+    if (a == TXT_GCB_L && c >= TXT_GCB_L && c != TXT_GCB_T) return false;
+    if ((a == TXT_GCB_LV || a == TXT_GCB_V)
+        && (c == TXT_GCB_V || c == TXT_GCB_T))
         return false;
-    if ((a == TXT_GCB_LV || a == TXT_GCB_V) && (c == TXT_GCB_V
-                                                || c == TXT_GCB_T))
-        return false;
-    if ((a == TXT_GCB_LVT || a == TXT_GCB_T) && c == TXT_GCB_T)
-        return false;
+    if ((a == TXT_GCB_LVT || a == TXT_GCB_T) && c == TXT_GCB_T) return false;
     return !(c == TXT_GCB_EXTEND || c == TXT_GCB_ZWJ || c == TXT_GCB_LINKER
-             || c == TXT_GCB_NONJOINER || c == TXT_GCB_SPACING
-             || a == TXT_GCB_PREPEND
-             || (x->conjunct == 2 && c == TXT_GCB_CONSONANT)
-             || (x->picture == 2 && c == TXT_GCB_PICTURE)
-             || (x->flag && c == TXT_GCB_FLAG));
+        || c == TXT_GCB_NONJOINER || c == TXT_GCB_SPACING
+        || a == TXT_GCB_PREPEND || (x->conjunct == 2 && c == TXT_GCB_CONSONANT)
+        || (x->picture == 2 && c == TXT_GCB_PICTURE)
+        || (x->flag && c == TXT_GCB_FLAG));
 }
 
 static void txt_cluster_add(txt_cluster *x, u32 c) {
     bool extends = c == TXT_GCB_EXTEND || c == TXT_GCB_LINKER
-                   || c == TXT_GCB_NONJOINER;
-
+        || c == TXT_GCB_NONJOINER;
     x->picture = c == TXT_GCB_PICTURE ? 1
-               : x->picture == 1 && c == TXT_GCB_ZWJ ? 2
-               : x->picture == 1 && extends;
-    if (c == TXT_GCB_LINKER && x->conjunct > 0)
-        x->conjunct = 2;
+        : x->picture == 1 && c == TXT_GCB_ZWJ ? 2
+        : x->picture == 1 && extends;
+    if (c == TXT_GCB_LINKER && x->conjunct) x->conjunct = 2;
     else if (c != TXT_GCB_EXTEND && c != TXT_GCB_ZWJ)
         x->conjunct = c == TXT_GCB_CONSONANT;
     x->flag = c == TXT_GCB_FLAG && !x->flag;
     x->last = c;
 }
 
-/* How many bytes of [p, end) are whole units, whatever comes after. */
+/* The length of the longest prefix of [p, end) made of complete units,
+ * whatever follows. */
 static size_t txt_units(const u8 *p, const u8 *end, ksllm_unit unit) {
     const u8 *begin = p, *whole = p;
     txt_cluster x = {0};
-
-    if (unit == KSLLM_UNIT_CHARACTER)
-        return (size_t)(end - p);
+    if (unit == KSLLM_UNIT_CHARACTER) return (size_t)(end - p);
     while (p < end) {
-        u32 cp, n = txt_next(p, end, &cp), c;
+        u32 cp, n = txt_next(p, end, &cp);
         if (unit == KSLLM_UNIT_EOJEOL) {
             p += n;
-            if (cp != (u32)TXT_BAD && txt_class_of(cp) == TXT_SPACE)
-                whole = p;
+            if (cp != TXT_BAD && txt_class_of(cp) == TXT_SPACE) whole = p;
             continue;
         }
-        c = cp == (u32)TXT_BAD ? TXT_GCB_OTHER : txt_cluster_class(cp);
+        u32 c = cp == TXT_BAD ? (u32)TXT_GCB_OTHER : txt_cluster_class(cp);
         if (p > begin && txt_cluster_ends(&x, c)) {
             whole = p;
-            memset(&x, 0, sizeof x);
+            x = (txt_cluster){0};
         }
         txt_cluster_add(&x, c);
         p += n;
     }
-    /* behind a control a cluster ends at once; only LF may follow a CR */
-    return (size_t)((x.last == TXT_GCB_LF || x.last == TXT_GCB_CONTROL
-                     ? end : whole) - begin);
+    /* A cluster ends right after a control, except that LF may follow a CR. */
+    if (x.last == TXT_GCB_LF || x.last == TXT_GCB_CONTROL) whole = end;
+    return (size_t)(whole - begin);
 }
 
-/* Takes one byte of a stream and writes the text that is certain now, 0 to 6
- * bytes; what cannot be a character comes out as U+FFFD. pending[4] with
- * *n_pending is the state, empty at the beginning. */
+/* Takes one byte of a stream and writes the text that is now certain, 0 to 6
+ * bytes; bytes that cannot become a character come out as U+FFFD. The state is
+ * pending[4] with *n_pending, 0 at the beginning. */
 static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
     u32 n = 0;
-    int whole;
-
     pending[(*n_pending)++] = byte;
-    whole = txt_measure(pending, *n_pending);
-    if (whole < 0 && *n_pending > 1) {
-        n = txt_put(out, 0xfffd);       /* the byte begins something new */
+    int whole = txt_measure(pending, *n_pending);
+    if (whole < 0 && *n_pending > 1) { /* the byte begins something new */
+        n = txt_put(out, 0xfffd);
         pending[0] = byte;
         *n_pending = 1;
         whole = txt_measure(pending, 1);
     }
-    if (whole == 0)
-        return n;
-    if (whole > 0) {
-        memcpy(out + n, pending, (size_t)whole);
-        n += (u32)whole;
-    } else {
-        n += txt_put(out + n, 0xfffd);
-    }
+    if (!whole) return n;
     *n_pending = 0;
-    return n;
+    if (whole < 0) return n + txt_put(out + n, 0xfffd);
+    memcpy(out + n, pending, (size_t)whole);
+    return n + (u32)whole;
 }
 
 /* ==========================================================================
  * § 10 TOKENIZER (private)
- * Owns the vocabulary of an open model: byte-level BPE by merge list and
- * SentencePiece BPE by scores. May call 1-2, 8 and 9. Texts stay in the
- * mapped file; tok_open makes one block of tables beside it (8k ids: 0.2 MB,
- * 128k ids with 280k merges: 8 MB). After that everything is read-only and
- * encoding takes no memory, except for a word of over TOK_SHORT bytes.
- * The one decision: nothing here is quadratic or unbounded whatever the file
+ * The vocabulary of an open model: byte-level BPE by a list of merges, and
+ * SentencePiece BPE by scores. May use § 1-2, 8 and 9. Texts stay in the mapped
+ * file; tok_open makes one block of tables beside it (8k ids: 0.2 MB, 128k ids
+ * with 280k merges: 8 MB) and a small one for special tokens. After that
+ * everything is read-only, and encoding takes no memory, except for a word of
+ * more than TOK_SHORT bytes.
+ * The one decision: nothing here is quadratic or unbounded, whatever the file
  * or the text. Hash chains, token lengths and tables have limits that real
  * files do not come near; a file beyond them is refused when it is opened.
  * A byte of text costs at most
  *   - for special tokens: log2 of their number comparisons of TOK_TEXT_MAX
  *     bytes, and TOK_TEXT_MAX steps from a token to its prefixes
- *   - for merges: 6 looks into a table, each of them over TOK_CHAIN_MAX slots
- *     and the TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of
- *     the word's length steps to the next best pair.
+ *   - for merges: 6 look-ups, each of them over TOK_CHAIN_MAX slots and the
+ *     TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of the
+ *     word's length steps to the next best pair.
  * ======================================================================== */
 
 enum {
-    TOK_SHORT = 96,         /* bytes of a word that is merged on the stack */
-    TOK_TEXT_MAX = 512,     /* bytes a token has in the file (some have 256) */
-    TOK_CHAIN_MAX = 256,    /* steps along a hash table */
-    TOK_ALIKE = 8,          /* entries met there that look like the wanted one
-                               and are not; no real file has two */
-    TOK_ID_BITS = 21, TOK_RANK_BITS = 22,   /* packing of the tables */
-    TOK_STOPS = 64,         /* stop tokens remembered; of them from a list: */
-    TOK_STOPS_LISTED = 32,  /* so the ids and names beside it have room */
-    /* Bytes of scratch that tok_encode needs at most, per byte of text and
-     * beside them; only text that is one single word needs that much. Text
-     * that NFC makes longer by a quarter can need more (and gets BUFFER). */
+    TOK_SHORT = 96,      /* bytes of a word that is merged on the stack */
+    TOK_TEXT_MAX = 512,  /* bytes of a token in the file (some have 256) */
+    TOK_CHAIN_MAX = 256, /* steps along a hash table */
+    TOK_ALIKE = 8, /* entries on the way whose hash equals and whose text does
+                      not; no real file has two */
+    TOK_ID_BITS = 21, TOK_RANK_BITS = 22, /* in the slots of tables */
+    TOK_STOPS = 64, /* stop tokens kept; of them from the file's list: */
+    TOK_STOPS_LISTED = 32, /* the ids and names beside it need room */
+    /* The scratch that tok_encode needs at most, per byte of text and in
+     * addition. Only a text that is one single word needs it. A text that NFC
+     * makes longer by a quarter can need more, and gets BUFFER. */
     TOK_SCRATCH_PER_BYTE = 16,
     TOK_SCRATCH_FIXED = 64
 };
@@ -7418,37 +7331,38 @@ typedef enum tok_kind { TOK_BYTES, TOK_PIECES } tok_kind;
 
 /* ---- How text is cut into words ---- */
 
-/* One row per rule; the rules are regular expressions in the models' own
- * tokenizer.json. In words:
- *   first     number of digits (0: none) cut off before all else, and whether
- *             runs of CJK are, too; neither sees what is beyond its borders
- *   shape     what a word is
- *   digits    how many digits are a word: 0 any number, with a space before
- *   tail      what follows a word of symbols: line ends, also slashes, or at
- *             most one of these
+/* A row per rule. The models' own tokenizer.json has the rules as regular
+ * expressions; regex engines backtrack, these functions take linear time.
+ *   shape   what a word is
+ *   tail    what may follow a word of symbols: line ends, also slashes, or at
+ *           most one of these
+ *   first   how many digits are cut off before all else (0: no such step), and
+ *           whether runs of CJK are, too; words do not cross these cuts
+ *   digits  how many digits are a word; 0: any number, with a space before
  */
 typedef enum tok_shape {
-    TOK_GPT2,       /* 's|'t|..| ?L+| ?N+| ?other+|spaces */
-    TOK_LLAMA3,     /* any case 's..|.?L+|N{1,k}| ?other+tail|spaces */
-    TOK_QWEN35,     /* the same with marks counting as letters */
-    TOK_EXAONE,     /* the same, words include single spaces within */
-    TOK_GPT4O,      /* words by case: Upper* lower+ | Upper+ lower*, then 's */
-    TOK_TEKKEN,     /* the same without 's */
-    TOK_DEEPSEEK    /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
+    TOK_GPT2,    /* 's|'t|..| ?L+| ?N+| ?other+|spaces */
+    TOK_LLAMA3,  /* any case 's..|.?L+|N{1,k}| ?other+tail|spaces */
+    TOK_QWEN35,  /* the same with marks counting as letters */
+    TOK_EXAONE,  /* the same, words include single spaces */
+    TOK_GPT4O,   /* words by case: Upper* lower+ | Upper+ lower*, then 's */
+    TOK_TEKKEN,  /* the same without 's */
+    TOK_DEEPSEEK /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
 } tok_shape;
 
 typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE } tok_tail;
 
 typedef struct tok_rule {
-    const char *name;       /* tokenizer.ggml.pre */
+    const char *name; /* tokenizer.ggml.pre */
     tok_shape shape;
     tok_tail tail;
     u8 first;
     bool cjk_first;
     u8 digits;
-    bool nfc;               /* text is normalised to NFC */
-    bool whole;             /* a word that is a token is not merged; there,
-                               BOS goes in front if the file does not say */
+    bool nfc; /* text is normalised to NFC */
+    /* A word that is a token is not merged (ignore_merges). Such a model also
+     * gets a BOS if the file does not say. */
+    bool whole;
 } tok_rule;
 
 static const tok_rule TOK_RULES[] = {
@@ -7482,17 +7396,20 @@ static const tok_rule TOK_RULES[] = {
     {"hyperclovax",     TOK_DEEPSEEK, TOK_LINES,   1, 1, 0, 0, 0},
 };
 
-/* The character at `at` and where the next one begins. At the end: cls is
- * TOK_END and next = at. */
+/* The character at `at`; the next one begins at `next`. At the end of the text
+ * cls is TOK_END and next == at. */
 enum { TOK_END = 15 };
-typedef struct { const u8 *at, *next; u32 cp, cls; } tok_char;
+
+typedef struct {
+    const u8 *at, *next;
+    u32 cp, cls;
+} tok_char;
 
 static tok_char tok_look(const u8 *p, const u8 *end) {
     tok_char c = {p, p, 0, TOK_END};
-
     if (p < end) {
         c.next = p + txt_next(p, end, &c.cp);
-        c.cls = c.cp == (u32)TXT_BAD ? TXT_OTHER : (u32)txt_class_of(c.cp);
+        c.cls = c.cp == TXT_BAD ? TXT_OTHER : (u32)txt_class_of(c.cp);
     }
     return c;
 }
@@ -7505,19 +7422,16 @@ enum {
     TOK_PS = 1 << TXT_PUNCT | 1 << TXT_SYMBOL,
     TOK_UP = 1 << TXT_UPPER | 1 << TXT_LETTER | TOK_M,
     TOK_LOW = 1 << TXT_LOWER | 1 << TXT_LETTER | TOK_M,
-    TOK_NOT_LNS = 1 << TXT_OTHER | TOK_M | TOK_PS   /* [^\s\p{L}\p{N}] */
+    TOK_NOT_LNS = 1 << TXT_OTHER | TOK_M | TOK_PS /* [^\s\p{L}\p{N}] */
 };
 
-static bool tok_is(tok_char c, u32 set) {
-    return (set >> c.cls & 1) != 0;
-}
+static bool tok_is(tok_char c, u32 set) { return (set >> c.cls & 1) != 0; }
 
-/* Where a run of characters of these classes that begins at p ends. */
+/* The end of the run of characters of these classes at p. */
 static const u8 *tok_run(const u8 *p, const u8 *end, u32 set) {
     for (;;) {
         tok_char c = tok_look(p, end);
-        if (!tok_is(c, set))
-            return p;
+        if (!tok_is(c, set)) return p;
         p = c.next;
     }
 }
@@ -7526,41 +7440,32 @@ static bool tok_is_line(const u8 *p, const u8 *end) {
     return p < end && (*p == '\n' || *p == '\r');
 }
 
-/* Length of 's 't 're 've 'm 'll 'd at p, or 0. With `any_case` as Oniguruma
- * folds: U+017F, the long s, is an s, too. */
+/* The length of 's 't 're 've 'm 'll 'd at p, or 0. With any_case as Oniguruma
+ * folds it: U+017F, the long s, is an s, too. */
 static size_t tok_contraction(const u8 *p, const u8 *end, bool any_case) {
-    u32 bit = any_case ? 0x20 : 0, a, b;
-
-    if (end - p < 2 || p[0] != '\'')
-        return 0;
-    a = p[1] | bit;
-    if (a == 's' || a == 't' || a == 'm' || a == 'd')
-        return 2;
-    if (end - p < 3)
-        return 0;
-    if (any_case && p[1] == 0xc5 && p[2] == 0xbf)
-        return 3;
-    b = p[2] | bit;
-    return (a == 'r' && b == 'e') || (a == 'v' && b == 'e')
-           || (a == 'l' && b == 'l') ? 3 : 0;
+    u32 bit = any_case ? 0x20 : 0;
+    if (end - p < 2 || p[0] != '\'') return 0;
+    u32 a = p[1] | bit;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    if (end - p < 3) return 0;
+    if (any_case && p[1] == 0xc5 && p[2] == 0xbf) return 3;
+    u32 b = p[2] | bit;
+    return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3
+                                                                          : 0;
 }
 
-/* \s*[\r\n]+|\s+(?!\S)|\s+ from p on, which is a space. The first part only
- * when `lines`. */
+/* \s*[\r\n]+|\s+(?!\S)|\s+ at p, which is a space. The first part only with
+ * `lines`. */
 static const u8 *tok_spaces(const u8 *p, const u8 *end, bool lines) {
     const u8 *last = p, *line = NULL, *q = p;
-
     for (;;) {
         tok_char c = tok_look(q, end);
-        if (c.cls != TXT_SPACE)
-            break;
+        if (c.cls != TXT_SPACE) break;
         last = q;
         q = c.next;
-        if (c.cp == '\n' || c.cp == '\r')
-            line = q;
+        if (c.cp == '\n' || c.cp == '\r') line = q;
     }
-    if (lines && line != NULL)
-        return line;
+    if (lines && line) return line;
     return q == end || last == p ? q : last;
 }
 
@@ -7568,8 +7473,7 @@ static const u8 *tok_spaces(const u8 *p, const u8 *end, bool lines) {
 static const u8 *tok_digits(const u8 *p, const u8 *end, u32 k) {
     for (; k > 0; k--) {
         tok_char c = tok_look(p, end);
-        if (c.cls != TXT_NUMBER)
-            break;
+        if (c.cls != TXT_NUMBER) break;
         p = c.next;
     }
     return p;
@@ -7579,61 +7483,48 @@ static const u8 *tok_digits(const u8 *p, const u8 *end, u32 k) {
 static const u8 *tok_word_gpt2(const u8 *p, const u8 *end) {
     size_t n = tok_contraction(p, end, false);
     tok_char c = tok_look(p, end);
-
-    if (n > 0)
-        return p + n;
+    if (n > 0) return p + n;
     if (*p == ' ') {
         tok_char after = tok_look(p + 1, end);
-        if (after.cls != TXT_SPACE && after.cls != TOK_END)
-            c = after;
+        if (after.cls != TXT_SPACE && after.cls != TOK_END) c = after;
     }
-    if (c.cls == TXT_SPACE)
-        return tok_spaces(p, end, false);
-    if (tok_is(c, TOK_L))
-        return tok_run(c.next, end, TOK_L);
-    if (tok_is(c, TOK_N))
-        return tok_run(c.next, end, TOK_N);
+    if (c.cls == TXT_SPACE) return tok_spaces(p, end, false);
+    if (tok_is(c, TOK_L)) return tok_run(c.next, end, TOK_L);
+    if (tok_is(c, TOK_N)) return tok_run(c.next, end, TOK_N);
     return tok_run(c.next, end, TOK_NOT_LNS);
 }
 
-/* ?[^\s\p{L}\p{N}]+ and its tail; NULL when p does not begin one. `set` is
- * what counts as a symbol. */
-static const u8 *tok_symbols(const u8 *p, const u8 *end, u32 set,
-                             tok_tail tail) {
+/*  ?[^\s\p{L}\p{N}]+ and its tail; NULL if there is none at p. `set` has the
+ * classes that count as symbols. */
+static const u8 *tok_symbols(
+    const u8 *p, const u8 *end, u32 set, tok_tail tail) {
     const u8 *q = tok_run(*p == ' ' ? p + 1 : p, end, set);
-
-    if (q == p || (*p == ' ' && q == p + 1))
-        return NULL;
+    if (q == p || (*p == ' ' && q == p + 1)) return NULL;
     while (tok_is_line(q, end) || (tail != TOK_LINES && q < end && *q == '/')) {
         q++;
-        if (tail == TOK_ONE)
-            break;
+        if (tail == TOK_ONE) break;
     }
     return q;
 }
 
-/* The letters of a K-EXAONE word: letters with their marks, also across
- * single spaces. c is the first letter. */
+/* The end of a K-EXAONE word: letters with their marks, also across single
+ * spaces. c is the first letter. */
 static const u8 *tok_phrase(tok_char c, const u8 *end) {
     for (;;) {
         const u8 *p = tok_run(c.next, end, TOK_M);
         c = tok_look(p, end);
-        if (c.at < end && *c.at == ' ')
-            c = tok_look(p + 1, end);
-        if (!tok_is(c, TOK_L))
-            return p;
+        if (c.at < end && *c.at == ' ') c = tok_look(p + 1, end);
+        if (!tok_is(c, TOK_L)) return p;
     }
 }
 
-/* Upper* lower+ from p on, with letters without case on both sides; NULL when
- * there is none. A run of upper case gives back what it took too much. */
+/* Upper* lower+ at p, where letters without case are both; NULL if there is
+ * none. As in a regex, the run of upper case gives back what lower needs. */
 static const u8 *tok_cased(const u8 *p, const u8 *end) {
-    const u8 *both = NULL;      /* behind the last one that can be lower */
+    const u8 *both = NULL; /* after the last one that can be lower */
     tok_char c;
-
     for (c = tok_look(p, end); tok_is(c, TOK_UP); c = tok_look(c.next, end))
-        if (tok_is(c, TOK_LOW))
-            both = c.next;
+        if (tok_is(c, TOK_LOW)) both = c.next;
     return tok_is(c, TOK_LOW) ? tok_run(c.next, end, TOK_LOW) : both;
 }
 
@@ -7642,47 +7533,39 @@ static const u8 *tok_word_cased(const u8 *p, const u8 *end, bool contraction) {
     tok_char c = tok_look(p, end);
     bool prefix = !tok_is(c, TOK_L | TOK_N) && !tok_is_line(p, end);
     const u8 *q = NULL;
-
-    if (prefix)
-        q = tok_cased(c.next, end);
-    if (q == NULL)
-        q = tok_cased(p, end);
-    if (q == NULL) {            /* Upper+ lower*: here no lower follows */
+    if (prefix) q = tok_cased(c.next, end);
+    if (!q) q = tok_cased(p, end);
+    if (!q) { /* Upper+ lower*: here no lower follows */
         const u8 *from = prefix ? c.next : p;
         q = tok_run(from, end, TOK_UP);
-        if (q == from)
-            return NULL;
+        if (q == from) return NULL;
     }
     return contraction ? q + tok_contraction(q, end, true) : q;
 }
 
-/* The word at p < end of the rules that follow tiktoken's cl100k. */
-static const u8 *tok_word_modern(const tok_rule *r, const u8 *p,
-                                 const u8 *end) {
+/* The word at p < end by the rules that follow tiktoken's cl100k. */
+static const u8 *tok_word_modern(
+    const tok_rule *r, const u8 *p, const u8 *end) {
     bool cased = r->shape == TOK_GPT4O || r->shape == TOK_TEKKEN;
     u32 letters = r->shape == TOK_QWEN35 ? TOK_L | TOK_M : TOK_L;
     size_t n = cased ? 0 : tok_contraction(p, end, true);
     tok_char c = tok_look(p, end), word = c;
     const u8 *q;
-
-    if (n > 0)
-        return p + n;
+    if (n > 0) return p + n;
     if (!tok_is(c, TOK_L | TOK_N) && !tok_is_line(p, end))
         word = tok_look(c.next, end);
     if (cased) {
         q = tok_word_cased(p, end, r->shape == TOK_GPT4O);
-        if (q != NULL)
-            return q;
+        if (q) return q;
     } else if (tok_is(word, letters)) {
         return r->shape == TOK_EXAONE ? tok_phrase(word, end)
                                       : tok_run(word.next, end, letters);
     } else if (tok_is(c, letters)) {
         return tok_run(c.next, end, letters);
     }
-    if (tok_is(c, TOK_N))
-        return tok_digits(p, end, r->digits);
+    if (tok_is(c, TOK_N)) return tok_digits(p, end, r->digits);
     q = tok_symbols(p, end, (u32)TOK_NOT_LNS & ~(letters & TOK_M), r->tail);
-    return q != NULL ? q : tok_spaces(p, end, true);
+    return q ? q : tok_spaces(p, end, true);
 }
 
 static bool tok_is_ascii_letter(const u8 *p, const u8 *end) {
@@ -7691,31 +7574,25 @@ static bool tok_is_ascii_letter(const u8 *p, const u8 *end) {
 
 static bool tok_is_ascii_punct(u8 b) {
     return b > 0x20 && b < 0x7f && (b < '0' || b > '9')
-           && ((b | 0x20) < 'a' || (b | 0x20) > 'z');
+        && ((b | 0x20) < 'a' || (b | 0x20) > 'z');
 }
 
-/* The word of DeepSeek's rule at p < end. What fits no part of the rule
- * (controls) is a word up to where one begins. */
+/* The word at p < end by DeepSeek's rule. What fits no part of the rule
+ * (controls) is a word up to the next place where one begins. */
 static const u8 *tok_word_deepseek(const u8 *p, const u8 *end) {
-    tok_char c = tok_look(p, end), after;
-    const u8 *q;
-
+    tok_char c = tok_look(p, end);
     if (tok_is_ascii_punct(*p) && tok_is_ascii_letter(p + 1, end)) {
-        for (p++; tok_is_ascii_letter(p, end); p++)
-            continue;
+        for (p++; tok_is_ascii_letter(p, end); p++) continue;
         return p;
     }
-    after = tok_look(c.next, end);
+    tok_char after = tok_look(c.next, end);
     if (!tok_is(c, TOK_L | TOK_PS) && !tok_is_line(p, end)
         && tok_is(after, TOK_L | TOK_M))
         return tok_run(after.next, end, TOK_L | TOK_M);
-    if (tok_is(c, TOK_L | TOK_M))
-        return tok_run(c.next, end, TOK_L | TOK_M);
-    q = tok_symbols(p, end, TOK_PS, TOK_LINES);
-    if (q != NULL)
-        return q;
-    if (c.cls == TXT_SPACE)
-        return tok_spaces(p, end, true);
+    if (tok_is(c, TOK_L | TOK_M)) return tok_run(c.next, end, TOK_L | TOK_M);
+    const u8 *q = tok_symbols(p, end, TOK_PS, TOK_LINES);
+    if (q) return q;
+    if (c.cls == TXT_SPACE) return tok_spaces(p, end, true);
     while (after.cls == TXT_OTHER) {
         c = after;
         after = tok_look(c.next, end);
@@ -7727,115 +7604,115 @@ static bool tok_is_cjk(u32 cp) {
     return (cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff);
 }
 
-/* The end of the piece at p < end that a rule cuts off first. */
+/* The end of the chunk at p < end that a rule cuts off before all else. */
 static const u8 *tok_chunk(const tok_rule *r, const u8 *p, const u8 *end) {
     tok_char c = tok_look(p, end);
     bool cjk = r->cjk_first && tok_is_cjk(c.cp);
-
-    if (c.cls == TXT_NUMBER)
-        return tok_digits(p, end, r->first);
-    do
-        c = tok_look(c.next, end);
+    if (c.cls == TXT_NUMBER) return tok_digits(p, end, r->first);
+    do c = tok_look(c.next, end);
     while (c.cls != TOK_END && c.cls != TXT_NUMBER
-           && (r->cjk_first && tok_is_cjk(c.cp)) == cjk);
+        && (r->cjk_first && tok_is_cjk(c.cp)) == cjk);
     return c.at;
 }
 
-/* Cuts text into words. */
+/* Cuts text into words: `at` begins the next one, `chunk` ends the text that
+ * it may take. */
 typedef struct {
     const tok_rule *rule;
     const u8 *at, *chunk, *end;
 } tok_cutter;
 
-/* The end of the next word, which begins at c->at < c->end. */
+/* Moves to the end of the word at c->at < c->end, and returns it. */
 static const u8 *tok_cut(tok_cutter *c) {
     const u8 *p = c->at;
-
     if (p == c->chunk)
         c->chunk = c->rule->first ? tok_chunk(c->rule, p, c->end) : c->end;
-    if (c->rule->shape == TOK_GPT2)
-        c->at = tok_word_gpt2(p, c->chunk);
+    if (c->rule->shape == TOK_GPT2) c->at = tok_word_gpt2(p, c->chunk);
     else if (c->rule->shape != TOK_DEEPSEEK)
         c->at = tok_word_modern(c->rule, p, c->chunk);
-    else if (tok_look(p, c->chunk).cls == TXT_NUMBER)
-        c->at = c->chunk;
-    else
-        c->at = tok_word_deepseek(p, c->chunk);
+    else if (tok_look(p, c->chunk).cls == TXT_NUMBER) c->at = c->chunk;
+    else c->at = tok_word_deepseek(p, c->chunk);
     return c->at;
 }
 
 /* ---- The vocabulary ---- */
 
+/* A text is in the mapped file, a length before it:
+ *
+ *     file    u64 n  text 0   u64 n  text 1   u64 n  text 2 ..
+ *     at[]           ^at[0]          ^at[1]          ^at[2]
+ *
+ * so that text i ends at at[i + 1] - 8. Two hash tables, with linear steps from
+ * a slot that the hash says; a slot of zeros is empty:
+ *
+ *     find    u64   43 upper bits of the text's hash | 21 id + 1
+ *     merge   u32   10 upper bits of the pair's hash | 22 rank + 1 */
 typedef struct tokenizer {
     tok_kind kind;
-    const tok_rule *rule;       /* TOK_BYTES only */
+    const tok_rule *rule; /* TOK_BYTES only */
     u32 n_vocab;
-    i32 bos, eos, eot, eom, unk, pad;       /* -1: none */
+    i32 bos, eos, eot, eom, unk, pad; /* -1: none */
     bool adds_bos, adds_eos;
-    bool prefix;                /* a space goes before text, and off again */
+    bool prefix; /* a space is put before text, and taken off again */
     u32 max_piece_bytes;
-    const u8 *texts;            /* in the file: token i's text is from */
-    u32 *at;                    /* at[i] to at[i + 1] - 8 (a length) */
-    const u8 *types, *scores;   /* in the file; NULL: none */
-    u64 *find;                  /* text to id: 43 bits of its hash, id + 1 */
-    u32 *merge;                 /* two ids to the rank of their merge:
-                                   10 bits of a hash, rank + 1; 0: none */
-    struct tok_merge *merges;   /* by rank */
-    u64 *normal;                /* a bit for each token of that type */
+    const u8 *texts; /* in the file; `at` counts from here */
+    u32 *at;
+    const u8 *types, *scores; /* in the file; NULL: none */
+    u64 *find;
+    u32 *merge;
+    struct tok_merge *merges; /* by rank */
+    u64 *normal; /* a bit for each token: of that type, and not a double */
     u32 find_mask, merge_mask, n_merges;
-    struct tok_special *special;    /* in the order of their texts */
-    struct tok_row *rows;       /* of these by first byte: 256 */
-    bool starts[256];           /* whether a special token begins with it */
-    u64 before_space[4];        /* TOK_PIECES: bytes that stand before a space
-                                   within a token */
+    struct tok_special *special; /* in the order of their texts */
+    struct tok_row *rows; /* of `special`, by first byte: 256 */
+    bool starts[256]; /* whether a special token begins with this byte */
+    u64 before_space[4]; /* TOK_PIECES: a bit for each byte that stands before
+                            a space within a token */
     i32 byte_id[256];
-    i16 letter[384];            /* what byte a letter stands for, -1: none */
+    i16 letter[384]; /* the byte that a letter stands for, -1: none */
     i32 stop[TOK_STOPS];
     u32 n_stops;
     void *block, *special_block;
     size_t block_bytes, special_bytes;
 } tokenizer;
 
-/* What is written left and right, and together, as ids. */
+/* left and right written together are the text of both. */
 typedef struct tok_merge { u32 left, right, both; } tok_merge;
 
 /* A token that is looked for in text before all else: user-defined, control,
- * unknown. Of equal texts there is one entry. */
+ * unknown. Equal texts have one entry. */
 typedef struct tok_special {
-    const u8 *p;                /* folded, for pieces */
+    const u8 *p; /* folded, for pieces */
     u32 n;
-    u32 id;                     /* the lowest one */
-    u32 user;                   /* the lowest user-defined one, or TOK_NONE */
-    u32 up;                     /* the longest other entry that this text
-                                   begins with, or TOK_NONE */
+    u32 id;   /* the lowest one */
+    u32 user; /* the lowest user-defined one, or TOK_NONE */
+    u32 up;   /* the longest other entry that this text begins with, or
+                 TOK_NONE */
 } tok_special;
 
 typedef struct tok_row {
-    u64 second[4];              /* the second bytes that occur, as bits */
+    u64 second[4]; /* a bit for each second byte that occurs */
     u32 from, to;
 } tok_row;
 
-static void tok_set_bit(u64 *set, u32 i) {
-    set[i >> 6] |= (u64)1 << (i & 63);
-}
+static void tok_set_bit(u64 *set, u32 i) { set[i >> 6] |= (u64)1 << (i & 63); }
 
 static bool tok_has_bit(const u64 *set, u32 i) {
-    return (set[i >> 6] >> (i & 63) & 1) != 0;
+    return set[i >> 6] >> (i & 63) & 1;
 }
 
 /* A text to look up. `last` is its last 8 bytes, or all of them above zeros;
- * `before` the 8 before those in the same way. */
+ * `before` the 8 bytes before those in the same way. */
 typedef struct {
     const u8 *p;
     size_t n;
     u64 last, before, hash;
 } tok_key;
 
-/* Of up to 8 bytes no two have the same hash. */
+/* No two texts of up to 8 bytes have the same hash. */
 KS_INLINE void tok_hash(tok_key *key) {
     u64 h = (key->last ^ 0xa0761d6478bd642fu) * 0x9e3779b97f4a7c15u;
     u64 g = (key->before ^ (u64)key->n << 56) * 0xd6e8feb86659fd93u;
-
     for (size_t i = 0; i + 16 < key->n; i += 8)
         g = ((g ^ g >> 31) + ld_u64(key->p + i)) * 0x9fb21c651e98df25u;
     h ^= g << 32 | g >> 32;
@@ -7844,70 +7721,63 @@ KS_INLINE void tok_hash(tok_key *key) {
 }
 
 static u64 tok_last(const u8 *p, size_t n) {
-    if (n >= 8)
-        return ld_u64(p + n - 8);
+    if (n >= 8) return ld_u64(p + n - 8);
     if (n >= 4)
         return (u64)ld_u32(p) << 8 * (8 - n) | (u64)ld_u32(p + n - 4) << 32;
-    return n == 0 ? 0 : (u64)p[0] << 8 * (8 - n)
-                        | (u64)p[n / 2] << 8 * (8 - n + n / 2)
-                        | (u64)p[n - 1] << 56;
+    if (!n) return 0;
+    return (u64)p[0] << 8 * (8 - n) | (u64)p[n / 2] << 8 * (8 - n + n / 2)
+        | (u64)p[n - 1] << 56;
 }
 
 static tok_key tok_key_of(const u8 *p, size_t n) {
     tok_key key = {p, n, tok_last(p, n), n > 8 ? tok_last(p, n - 8) : 0, 0};
-
     tok_hash(&key);
     return key;
 }
 
-/* The same for texts in the file, n > 0: a length stands before them, and 24
- * bytes of header before that, so 16 bytes up to their end can be read at
- * once. Without the branches on n, which no CPU can foresee, a vocabulary opens
- * in two thirds of the time. */
-#define TOK_ABOVE(n) ((u64)0xffffffffffffffff << 8 * (8 - (n)))
-static const u64 TOK_KEEP[25] = {   /* i - 8 of 8 bytes */
-    0, 0, 0, 0, 0, 0, 0, 0, 0,
-    TOK_ABOVE(1), TOK_ABOVE(2), TOK_ABOVE(3), TOK_ABOVE(4),
-    TOK_ABOVE(5), TOK_ABOVE(6), TOK_ABOVE(7), TOK_ABOVE(8),
-    TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8),
-    TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8), TOK_ABOVE(8)
-};
+/* Texts of the file are read without branches on their length, which no CPU
+ * can predict: a vocabulary then opens in two thirds of the time. A length
+ * stands before each, and 24 bytes of header before the first, so the 16 bytes
+ * up to the end of a text of n > 0 bytes are always there. What is not of the
+ * text is masked: from byte min(n, 16) on, TOK_KEEP has the masks of these 16
+ * bytes. */
+static const u64 TOK_KEEP[4] = {0, 0, ~(u64)0, ~(u64)0};
 
 /* Without the hash. */
 KS_INLINE tok_key tok_file_ends(const u8 *p, size_t n) {
-    const u64 *keep = TOK_KEEP + min_size(n, 16);
-    tok_key key = {p, n, ld_u64(p + n - 8) & keep[8],
-                   ld_u64(p + n - 16) & keep[0], 0};
-
-    return key;
+    const u8 *keep = (const u8 *)TOK_KEEP + min_size(n, 16);
+    return (tok_key){p, n, ld_u64(p + n - 8) & ld_u64(keep + 8),
+        ld_u64(p + n - 16) & ld_u64(keep), 0};
 }
 
 KS_INLINE tok_key tok_file_key(const u8 *p, size_t n) {
     tok_key key = tok_file_ends(p, n);
-
     tok_hash(&key);
     return key;
 }
 
 static str tok_text(const tokenizer *t, u32 id) {
-    str s = {(const char *)t->texts + t->at[id],
-             t->at[id + 1] - t->at[id] - 8};
-
-    return s;
+    return (str){(const char *)t->texts + t->at[id],
+        t->at[id + 1] - t->at[id] - 8};
 }
 
 static u32 tok_type(const tokenizer *t, u32 id) {
-    return t->types == NULL ? (u32)TOK_NORMAL : ld_u32(t->types + 4 * id);
+    return t->types ? ld_u32(t->types + 4 * id) : (u32)TOK_NORMAL;
 }
 
-/* SentencePiece writes a space as U+2581. Here a space is a space, one byte:
- * texts of tokens are compared as if they had it so. buf takes s.n bytes. */
+/* Whether U+2581 begins at p < end. SentencePiece writes a space so. Here a
+ * space is a space, one byte: text is "folded" before it is compared with
+ * tokens, and so are their texts. */
+KS_INLINE bool tok_is_mark(const u8 *p, const u8 *end) {
+    return *p == 0xe2 && end - p >= 3 && p[1] == 0x96 && p[2] == 0x81;
+}
+
+/* buf takes s.n bytes. */
 static inline str tok_fold(str s, u8 *buf) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
     u8 *out = buf;
-
     while (p < end)
-        if (p[0] == 0xe2 && end - p >= 3 && p[1] == 0x96 && p[2] == 0x81) {
+        if (tok_is_mark(p, end)) {
             *out++ = ' ';
             p += 3;
         } else {
@@ -7916,39 +7786,35 @@ static inline str tok_fold(str s, u8 *buf) {
     return (str){(const char *)buf, (size_t)(out - buf)};
 }
 
-/* Whether the text of the file at p is the key's; it has as many bytes. */
+/* Whether the text of the file at p equals the key's, which is as long. */
 KS_INLINE bool tok_is_key(const tok_key *key, const u8 *p) {
     tok_key other = tok_file_ends(p, key->n);
-
     if (((other.last ^ key->last) | (other.before ^ key->before)) != 0)
         return false;
     for (size_t i = 0; i + 16 < key->n; i += 8)
-        if (ld_u64(p + i) != ld_u64(key->p + i))
-            return false;
+        if (ld_u64(p + i) != ld_u64(key->p + i)) return false;
     return true;
 }
 
-/* Whether a text, folded, is these bytes. */
-static bool tok_folds_to(str s, const u8 *p, size_t n) {
-    size_t i = 0, k = 0;
-
-    while (i < s.n && k < n) {
-        bool space = s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0;
-        if (p[k++] != (space ? ' ' : (u8)s.p[i]))
-            return false;
-        i += space ? 3 : 1;
+/* Whether a text, folded, equals these n bytes. */
+static bool tok_folds_to(str s, const u8 *to, size_t n) {
+    const u8 *p = (const u8 *)s.p, *end = p + s.n, *to_end = to + n;
+    while (p < end && to < to_end) {
+        bool mark = tok_is_mark(p, end);
+        if (*to++ != (mark ? ' ' : *p)) return false;
+        p += mark ? 3 : 1;
     }
-    return i == s.n && k == n;
+    return p == end && to == to_end;
 }
 
 static bool tok_has_text(const tokenizer *t, u32 id, const tok_key *key) {
     str s = tok_text(t, id);
-
     return (s.n == key->n && tok_is_key(key, (const u8 *)s.p))
-           || (t->kind == TOK_PIECES && tok_folds_to(s, key->p, key->n));
+        || (t->kind == TOK_PIECES && tok_folds_to(s, key->p, key->n));
 }
 
-/* A slot holds the upper bits of the hash, the lower ones say where it is. */
+/* Whether a slot of `find` has the upper bits of this hash; the lower ones say
+ * where it lies. */
 static bool tok_is_slot(u64 slot, u64 hash) {
     return (slot ^ hash) >> TOK_ID_BITS == 0;
 }
@@ -7957,19 +7823,16 @@ static u32 tok_slot_id(u64 slot) {
     return (u32)(slot & ((1u << TOK_ID_BITS) - 1)) - 1;
 }
 
-/* The id of the token with this hash, or -1; if there is a key, with its text
- * (folded, for pieces). */
-KS_INLINE i32 tok_lookup_hash(const tokenizer *t, u64 hash,
-                              const tok_key *key) {
+/* The id of the token with this hash, or -1. If there is a key, the token has
+ * its text (folded, for pieces). */
+KS_INLINE i32 tok_lookup_hash(
+    const tokenizer *t, u64 hash, const tok_key *key) {
     u32 alike = 0;
-
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[((u32)hash + step) & t->find_mask];
-        if (slot == 0)
-            break;
-        if (!tok_is_slot(slot, hash))
-            continue;
-        if (key == NULL || tok_has_text(t, tok_slot_id(slot), key))
+        if (!slot) break;
+        if (!tok_is_slot(slot, hash)) continue;
+        if (!key || tok_has_text(t, tok_slot_id(slot), key))
             return (i32)tok_slot_id(slot);
         alike++;
     }
@@ -7978,7 +7841,6 @@ KS_INLINE i32 tok_lookup_hash(const tokenizer *t, u64 hash,
 
 static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
     tok_key key = tok_key_of(p, n);
-
     return tok_lookup_hash(t, key.hash, &key);
 }
 
@@ -7991,104 +7853,92 @@ typedef struct {
     const gguf_kv *tokens, *merges;
 } tok_opening;
 
-/* A key of the file is not as it should be. */
-static ksllm_status tok_bad(const tok_opening *o, const char *key,
-                            const char *what) {
+/* A key of the file is not what it should be. */
+static ksllm_status tok_bad(
+    const tok_opening *o, const char *key, const char *what) {
     const gguf_kv *kv = gguf_find(o->g, key);
-
-    return fail(o->err, KSLLM_ERR_FORMAT, kv != NULL ? kv->offset : NO_OFFSET,
-                "%.*s: key %s %s", STR(o->g->name), key, what);
+    return fail(o->err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
+        "%.*s: key %s %s", STR(o->g->name), key, what);
 }
 
 static u32 tok_power(u64 n) {
     u32 p = 16;
-
-    while (p < n)
-        p *= 2;
+    while (p < n) p *= 2;
     return p;
 }
 
 static const char TOK_TOKENS[] = "tokenizer.ggml.tokens";
 static const char TOK_MERGES[] = "tokenizer.ggml.merges";
+static const char TOK_SCORES[] = "tokenizer.ggml.scores";
 
-/* An array of the file with one item of `type` per token. Absent is fine. */
-static ksllm_status tok_column(const tok_opening *o, const char *key,
-                               u32 type, u32 other, const u8 **out) {
+
+/* Finds an array with one item of `type` or `other` per token, or none. */
+static ksllm_status tok_column(const tok_opening *o, const char *key, u32 type,
+    u32 other, const u8 **out) {
     const gguf_kv *kv = gguf_find(o->g, key);
-
     *out = NULL;
-    if (kv == NULL)
-        return KSLLM_OK;
-    if (kv->type != KSLLM_META_ARRAY
-        || (kv->item != type && kv->item != other))
+    if (!kv) return KSLLM_OK;
+    if (kv->type != KSLLM_META_ARRAY || (kv->item != type && kv->item != other))
         return tok_bad(o, key, "is not an array of the type it should have");
     if (kv->count != o->tokens->count)
-        return tok_bad(o, key, "must have as many items as "
-                               "tokenizer.ggml.tokens");
+        return tok_bad(
+            o, key, "must have as many items as tokenizer.ggml.tokens");
     *out = kv->data;
     return KSLLM_OK;
 }
 
-/* Which rule cuts text for a byte-level vocabulary. */
+/* Finds the rule that cuts text into words. */
 static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
-    str pre = gguf_get_str(o->g, "tokenizer.ggml.pre");
-
-    if (pre_override != NULL)
-        pre = str_of(pre_override);
-    for (size_t i = 0; i < sizeof TOK_RULES / sizeof TOK_RULES[0]; i++)
+    str pre = pre_override ? str_of(pre_override)
+        : gguf_get_str(o->g, "tokenizer.ggml.pre");
+    for (size_t i = 0; i < KS_LEN(TOK_RULES); i++)
         if (str_eq(str_of(TOK_RULES[i].name), pre)) {
             o->t->rule = &TOK_RULES[i];
             return KSLLM_OK;
         }
-    if (pre.n == 0)
+    if (!pre.n)
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                    "%.*s: key tokenizer.ggml.pre is missing: the file does "
-                    "not say how text is cut into words. Name it with "
-                    "options.pretokenizer, for example \"gpt-2\"",
-                    STR(o->g->name));
+            "%.*s: key tokenizer.ggml.pre is missing: the file does not say "
+            "how text is cut into words. Name it with options.pretokenizer, "
+            "for example \"gpt-2\"", STR(o->g->name));
     return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                "%.*s: tokenizer.ggml.pre \"%.*s\" is not known. If it is the "
-                "same as a known one, name that one with "
-                "options.pretokenizer", STR(o->g->name), STR(pre));
+        "%.*s: tokenizer.ggml.pre \"%.*s\" is not known. If it is the same as "
+        "a known one, name that one with options.pretokenizer",
+        STR(o->g->name), STR(pre));
 }
 
-/* Arrays of the file, and how much memory their tables take. */
+static bool tok_is_texts(const gguf_kv *kv) {
+    return kv && kv->type == KSLLM_META_ARRAY && kv->item == KSLLM_META_TEXT;
+}
+
+/* Finds the arrays of the file and checks their types and sizes. */
 static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
     tokenizer *t = o->t;
     str model = gguf_get_str(o->g, "tokenizer.ggml.model");
-    ksllm_status s;
-
-    o->tokens = gguf_find(o->g, "tokenizer.ggml.tokens");
-    o->merges = gguf_find(o->g, "tokenizer.ggml.merges");
-    if (o->tokens == NULL || o->tokens->type != KSLLM_META_ARRAY
-        || o->tokens->item != KSLLM_META_TEXT)
+    o->tokens = gguf_find(o->g, TOK_TOKENS);
+    o->merges = gguf_find(o->g, TOK_MERGES);
+    if (!tok_is_texts(o->tokens))
         return tok_bad(o, TOK_TOKENS, "must be there and an array of text");
-    if (o->tokens->count == 0 || o->tokens->count >> TOK_ID_BITS != 0)
+    if (!o->tokens->count || o->tokens->count >> TOK_ID_BITS)
         return tok_bad(o, TOK_TOKENS, "must have 1 to 2097151 items");
     t->n_vocab = (u32)o->tokens->count;
-    s = tok_column(o, "tokenizer.ggml.token_type", KSLLM_META_I32,
-                   KSLLM_META_U32, &t->types);
-    if (s != KSLLM_OK)
-        return s;
-    s = tok_column(o, "tokenizer.ggml.scores", KSLLM_META_F32,
-                   KSLLM_META_F32, &t->scores);
-    if (s != KSLLM_OK)
-        return s;
+    ksllm_status status = tok_column(o, "tokenizer.ggml.token_type",
+        KSLLM_META_I32, KSLLM_META_U32, &t->types);
+    if (!status) status = tok_column(
+        o, TOK_SCORES, KSLLM_META_F32, KSLLM_META_F32, &t->scores);
+    if (status) return status;
     if (str_eq(model, str_of("llama"))) {
         t->kind = TOK_PIECES;
-        o->merges = NULL;
-        return t->scores != NULL ? KSLLM_OK
-            : tok_bad(o, "tokenizer.ggml.scores", "is missing");
+        return t->scores ? KSLLM_OK : tok_bad(o, TOK_SCORES, "is missing");
     }
     if (!str_eq(model, str_of("gpt2")))
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                    "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, "
-                    "only gpt2 and llama", STR(o->g->name), STR(model));
+            "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, only gpt2 "
+            "and llama", STR(o->g->name), STR(model));
     t->kind = TOK_BYTES;
-    if (o->merges == NULL || o->merges->type != KSLLM_META_ARRAY
-        || o->merges->item != KSLLM_META_TEXT)
+    if (!tok_is_texts(o->merges))
         return tok_bad(o, TOK_MERGES, "must be there and an array of text");
-    if (o->merges->count >> TOK_RANK_BITS != 0)
+    if (o->merges->count >> TOK_RANK_BITS)
         return tok_bad(o, TOK_MERGES, "has more than 4194303 items");
     t->n_merges = (u32)o->merges->count;
     return tok_open_rule(o, pre_override);
@@ -8098,20 +7948,17 @@ static bool tok_is_special(u32 type) {
     return type == TOK_CONTROL || type == TOK_USER || type == TOK_UNKNOWN;
 }
 
-/* One block for all tables: 8-byte things first. */
+/* One block for all tables, those of 8-byte items first. */
 static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     size_t n_find = tok_power((u64)t->n_vocab + t->n_vocab / 2);
     size_t n_merge = tok_power((u64)t->n_merges + t->n_merges / 2);
     size_t n_normal = t->n_vocab / 64 + 1;
     u64 bytes = 8 * ((u64)n_find + n_normal)
-              + 4 * ((u64)t->n_vocab + 1 + n_merge)
-              + (u64)t->n_merges * sizeof(tok_merge);
-
-    if (bytes <= SIZE_MAX)
-        t->block = mem_alloc(a, (size_t)bytes);
-    if (t->block == NULL)
-        return fail_memory(o->err, (size_t)bytes);
+        + 4 * ((u64)t->n_vocab + 1 + n_merge)
+        + (u64)t->n_merges * sizeof(tok_merge);
+    if (bytes <= SIZE_MAX) t->block = mem_alloc(a, (size_t)bytes);
+    if (!t->block) return fail_memory(o->err, (size_t)bytes);
     t->block_bytes = (size_t)bytes;
     t->find = t->block;
     t->normal = t->find + n_find;
@@ -8126,27 +7973,25 @@ static ksllm_status tok_open_block(tok_opening *o, const ksllm_allocator *a) {
     return KSLLM_OK;
 }
 
-/* Tables of megabytes: their lines are fetched for a batch of tokens or merges
- * before they are used, because opening waits for little else. */
+/* Opening waits for little else than cache lines of tables of megabytes, so
+ * these are prefetched for a batch of tokens or merges before they are used. */
 enum { TOK_BATCH = 32 };
 
 /* A token on its way into the table `find`. */
 typedef struct { u64 hash; u32 id; } tok_entry;
 
-/* Enters a token; of equal texts the last one stays, as in a dictionary. The
- * one before is not a normal token from then on: nothing finds it. */
+/* Enters a token. Of equal texts the last one stays, as in a dictionary; the
+ * one before no longer counts as normal, for nothing finds it. */
 static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     tokenizer *t = o->t;
     u32 i = (u32)e.hash & t->find_mask, alike = 0;
-
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u64 slot = t->find[i];
         u8 buf[TOK_TEXT_MAX];
-        if (slot != 0 && tok_is_slot(slot, e.hash)) {
+        if (slot && tok_is_slot(slot, e.hash)) {
             str s = tok_text(t, e.id);
             u32 before = tok_slot_id(slot);
-            if (t->kind == TOK_PIECES)
-                s = tok_fold(s, buf);
+            if (t->kind == TOK_PIECES) s = tok_fold(s, buf);
             tok_key key = tok_key_of((const u8 *)s.p, s.n);
             if (tok_has_text(t, before, &key)) {
                 t->normal[before >> 6] &= ~((u64)1 << (before & 63));
@@ -8154,7 +7999,7 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
             }
             alike++;
         }
-        if (slot == 0) {
+        if (!slot) {
             t->find[i] = e.hash >> TOK_ID_BITS << TOK_ID_BITS | (e.id + 1);
             return KSLLM_OK;
         }
@@ -8163,43 +8008,38 @@ static ksllm_status tok_open_find(tok_opening *o, tok_entry e) {
     return tok_bad(o, TOK_TOKENS, "has texts made to collide");
 }
 
-/* "<0xE3>" to 0xE3; -1 when it is not that. */
+/* "<0xE3>" to 0xE3; -1 for any other text. */
 static i32 tok_byte_of(str s) {
     i32 value = 0;
-
-    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>')
-        return -1;
+    if (s.n != 6 || memcmp(s.p, "<0x", 3) != 0 || s.p[5] != '>') return -1;
     for (size_t i = 3; i < 5; i++) {
         char c = s.p[i];
         i32 digit = c >= '0' && c <= '9' ? c - '0'
-                  : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                  : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0)
-            return -1;
+            : c >= 'A' && c <= 'F' ? c - 'A' + 10
+            : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit < 0) return -1;
         value = value * 16 + digit;
     }
     return value;
 }
 
-/* GPT-2's letters for bytes: printable ones stand for themselves, the other
- * 68, in order, for U+0100 and on. */
+/* The letter that GPT-2 writes for a byte: the byte itself if it is printable;
+ * the other 68, in order, have U+0100 and on. */
 static u32 tok_letter_of(u8 b) {
     return b < 33 ? 256u + b : b < 127 ? b : b < 161 ? 256u + 33 + (b - 127u)
-         : b == 173 ? 256u + 67 : b;
+        : b == 173 ? 256u + 67 : b;
 }
 
-/* A text of GPT-2's letters, one or two bytes each, as bytes into out, at most
- * s.n; -1 when it has another letter. Decoding is little else than this. */
+/* Converts GPT-2's letters, one or two bytes each, to bytes: at most s.n of
+ * them into out; -1 if it meets another letter. Decoding is little else. */
 static inline i64 tok_letters(const tokenizer *t, str s, u8 *out) {
     const u8 *p = (const u8 *)s.p, *end = p + s.n;
     u8 *begin = out;
     i32 all = 0;
-
     while (p < end) {
         u32 c = *p++;
         if (c >= 0x80) {
-            if (c - 0xc2 > 3 || p == end)
-                return -1;
+            if (c - 0xc2 > 3 || p == end) return -1;
             c = (c & 7) << 6 | (*p++ & 0x3f);
         }
         all |= t->letter[c];
@@ -8208,90 +8048,71 @@ static inline i64 tok_letters(const tokenizer *t, str s, u8 *out) {
     return all < 0 ? -1 : out - begin;
 }
 
-/* The bytes of a token's text, into buf when they are not the file's own. */
+/* The bytes that a token stands for: in buf if they are not the file's own. */
 static str tok_bytes(const tokenizer *t, u32 id, u8 *buf) {
-    str s = tok_text(t, id), none = {NULL, 0};
+    str s = tok_text(t, id);
     u32 type = tok_type(t, id);
-    i64 n;
-
-    if (type == TOK_UNUSED)
-        return none;
+    if (type == TOK_UNUSED) return (str){NULL, 0};
     if (type == TOK_BYTE) {
-        n = tok_byte_of(s);
-        buf[0] = (u8)n;
-        s.p = (const char *)buf;
-        s.n = n < 0 ? 0 : 1;
-        return s;
+        i32 byte = tok_byte_of(s);
+        buf[0] = (u8)byte;
+        return (str){(const char *)buf, byte >= 0};
     }
-    if (type == TOK_CONTROL || type == TOK_UNKNOWN)
-        return s;
-    if (t->kind == TOK_PIECES)
-        return tok_fold(s, buf);
-    if (type == TOK_USER)
-        return s;
-    n = tok_letters(t, s, buf);
-    if (n >= 0) {
-        s.p = (const char *)buf;
-        s.n = (size_t)n;
-    }
-    return s;
+    if (type == TOK_CONTROL || type == TOK_UNKNOWN) return s;
+    if (t->kind == TOK_PIECES) return tok_fold(s, buf);
+    i64 n = type == TOK_USER ? -1 : tok_letters(t, s, buf);
+    return n < 0 ? s : (str){(const char *)buf, (size_t)n};
 }
 
-/* All about a token but its place in `find`, for which it gives the hash. */
+/* Learns all about a token but its place in `find`. Returns the hash that says
+ * this place. */
 static u64 tok_open_token(tokenizer *t, u32 id, u32 type, str s) {
     u8 room[16 + TOK_TEXT_MAX], *buf = room + 16;
-
-    memset(room, 0, 16);        /* tok_file_key reads it */
+    memset(room, 0, 16); /* tok_file_key reads it */
     if (s.n > t->max_piece_bytes) {
         u32 n = (u32)tok_bytes(t, id, buf).n;
-        if (n > t->max_piece_bytes)
-            t->max_piece_bytes = n;
+        if (n > t->max_piece_bytes) t->max_piece_bytes = n;
     }
     if (t->kind == TOK_PIECES) {
         size_t n = s.n;
         s = tok_fold(s, buf);
-        bool spaces = s.n < n || memchr(s.p, ' ', s.n) != NULL;
+        bool spaces = s.n < n || memchr(s.p, ' ', s.n);
         for (size_t i = 1; i < s.n && spaces; i++)
-            if (s.p[i] == ' ')
-                tok_set_bit(t->before_space, (u8)s.p[i - 1]);
+            if (s.p[i] == ' ') tok_set_bit(t->before_space, (u8)s.p[i - 1]);
     }
     if (type == TOK_BYTE && tok_byte_of(s) >= 0)
         t->byte_id[tok_byte_of(s)] = (i32)id;
     return tok_file_key((const u8 *)s.p, s.n).hash;
 }
 
-/* Every table of the tokens. */
+/* Fills every table of the tokens. */
 static ksllm_status tok_open_tokens(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = o->tokens->data, *begin = p;
     tok_entry batch[TOK_BATCH];
     u32 n = 0;
     ksllm_status status = KSLLM_OK;
-
     t->texts = begin;
-    for (u32 id = 0; id < t->n_vocab && status == KSLLM_OK; id++) {
+    for (u32 id = 0; id < t->n_vocab && !status; id++) {
         str s = gguf_next_str(&p);
         u32 type = tok_type(t, id);
         if (s.n > TOK_TEXT_MAX && type != TOK_UNUSED)
             return fail(o->err, KSLLM_ERR_UNSUPPORTED,
-                        o->tokens->offset + (u64)(p - begin) - s.n,
-                        "%.*s: token %u has %llu bytes, more than %d",
-                        STR(o->g->name), (unsigned)id,
-                        (unsigned long long)s.n, (int)TOK_TEXT_MAX);
+                o->tokens->offset + (u64)(p - begin) - s.n,
+                "%.*s: token %u has %llu bytes, more than %d", STR(o->g->name),
+                (unsigned)id, (unsigned long long)s.n, (int)TOK_TEXT_MAX);
         if ((u64)(p - begin) >= 0xfffffff0u)
             return tok_bad(o, TOK_TOKENS, "has more than 4 GiB");
         t->at[id] = (u32)((const u8 *)s.p - begin);
         t->at[id + 1] = (u32)(p - begin) + 8;
-        if (type == TOK_NORMAL)
-            tok_set_bit(t->normal, id);
+        if (type == TOK_NORMAL) tok_set_bit(t->normal, id);
         if (type != TOK_UNUSED && s.n > 0) {
             batch[n].hash = tok_open_token(t, id, type, s);
             __builtin_prefetch(&t->find[(u32)batch[n].hash & t->find_mask], 1);
             batch[n++].id = id;
         }
-        if (n < TOK_BATCH && id + 1 < t->n_vocab)
-            continue;
-        for (u32 i = 0; i < n && status == KSLLM_OK; i++)
+        if (n < TOK_BATCH && id + 1 < t->n_vocab) continue;
+        for (u32 i = 0; i < n && !status; i++)
             status = tok_open_find(o, batch[i]);
         n = 0;
     }
@@ -8300,120 +8121,89 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
 
 /* ---- Special tokens ---- */
 
-static int tok_special_cmp(const tok_special *s, const u8 *p, size_t n) {
-    int order = memcmp(s->p, p, min_size(s->n, n));
-
-    return order ? order : (s->n > n) - (s->n < n);
+static str tok_special_text(const tok_special *s) {
+    return (str){(const char *)s->p, s->n};
 }
 
-/* Merges the sorted parts from..middle and middle..to of a into b. */
-static void tok_special_merge(const tok_special *a, u32 from, u32 middle,
-                              u32 to, tok_special *b) {
-    u32 left = from, right = middle;
-
-    if (middle == to || tok_special_cmp(&a[middle - 1], a[middle].p,
-                                        a[middle].n) <= 0) {
-        memcpy(b + from, a + from, (to - from) * sizeof *b);
-        return;
-    }
-    for (u32 i = from; i < to; i++)
-        b[i] = right == to || (left < middle
-               && tok_special_cmp(&a[left], a[right].p, a[right].n) <= 0)
-             ? a[left++] : a[right++];
+static bool tok_special_less(const void *ctx, u32 a, u32 b) {
+    const tok_special *s = ctx;
+    return str_cmp(tok_special_text(&s[a]), tok_special_text(&s[b])) < 0;
 }
 
-/* Into the order of their texts, of equal ones the lowest id first. `other`
- * is as large. */
-static void tok_special_sort(tok_special *a, tok_special *other, u32 n) {
-    for (u32 width = 1; width < n; width *= 2) {
-        for (u32 i = 0; i < n; i += 2 * width)
-            tok_special_merge(a, i, min_u32(i + width, n),
-                              min_u32(i + 2 * width, n), other);
-        memcpy(a, other, n * sizeof *a);
-    }
-}
-
-/* The entries with what is known of them alone, the texts of pieces folded
- * into `room`. */
-static void tok_special_list(tokenizer *t, u8 *room) {
-    tok_special *s = t->special;
-
+/* Lists the special tokens by id, the texts of pieces folded into `room`. */
+static void tok_special_list(const tokenizer *t, tok_special *s, u8 *room) {
     for (u32 id = 0; id < t->n_vocab; id++) {
         str text = tok_text(t, id);
         u32 type = tok_type(t, id);
-        if (!tok_is_special(type) || text.n == 0)
-            continue;
+        if (!tok_is_special(type) || !text.n) continue;
         if (t->kind == TOK_PIECES) {
             text = tok_fold(text, room);
             room += text.n;
         }
         *s++ = (tok_special){(const u8 *)text.p, (u32)text.n, id,
-                             type == TOK_USER ? id : TOK_NONE, TOK_NONE};
+            type == TOK_USER ? id : TOK_NONE, TOK_NONE};
     }
 }
 
-/* Makes one entry of equal texts, finds the longest prefix of each and the
- * rows. Of the entries before one, those that it begins with are all on the
- * way up from the last: none is looked at twice in vain. */
-static void tok_special_link(tokenizer *t, u32 n) {
+/* Takes over the list in this order, one entry for equal texts, and finds the
+ * longest prefix of each and the rows. The entries that a text begins with are
+ * all on the way up from the one before it, so the steps up that fail are no
+ * more than the entries. */
+static void tok_special_link(
+    tokenizer *t, const tok_special *list, const u32 *order, u32 n) {
     u32 k = 0;
-
     for (u32 i = 0; i < n; i++) {
-        tok_special s = t->special[i];
+        tok_special s = list[order[i]];
         tok_row *row = &t->rows[s.p[0]];
         u32 up = k > 0 ? k - 1 : TOK_NONE;
-        while (up != TOK_NONE && (t->special[up].n > s.n || memcmp(
-                   t->special[up].p, s.p, t->special[up].n) != 0))
+        while (up != TOK_NONE && (t->special[up].n > s.n
+            || memcmp(t->special[up].p, s.p, t->special[up].n) != 0))
             up = t->special[up].up;
         if (up != TOK_NONE && t->special[up].n == s.n) {
-            if (t->special[up].user == TOK_NONE)
-                t->special[up].user = s.user;
+            if (t->special[up].user == TOK_NONE) t->special[up].user = s.user;
             continue;
         }
-        if (!t->starts[s.p[0]])
-            row->from = k;
+        if (!t->starts[s.p[0]]) row->from = k;
         t->starts[s.p[0]] = true;
-        if (s.n > 1)
-            tok_set_bit(row->second, s.p[1]);
-        else
-            memset(row->second, 0xff, sizeof row->second);
+        if (s.n > 1) tok_set_bit(row->second, s.p[1]);
+        else memset(row->second, 0xff, sizeof row->second);
         s.up = up;
         t->special[k++] = s;
         row->to = k;
     }
 }
 
-static ksllm_status tok_open_specials(tok_opening *o,
-                                      const ksllm_allocator *a) {
+/* Special tokens lie sorted by text, with their prefixes linked: a binary
+ * search finds the last one that is not greater than a place in a text, and
+ * whatever the place begins with is on the way up from there. 0.1 had a hash
+ * table, where a file could make a byte of text cost milliseconds. */
+static ksllm_status tok_open_specials(
+    tok_opening *o, const ksllm_allocator *a) {
     tokenizer *t = o->t;
     u32 n = 0;
-    u64 bytes = 256 * sizeof(tok_row);
-    tok_special *other;
-
+    u64 bytes = 256 * sizeof *t->rows;
     for (u32 id = 0; id < t->n_vocab; id++) {
         size_t size = tok_text(t, id).n;
-        if (!tok_is_special(tok_type(t, id)) || size == 0)
-            continue;
+        if (!tok_is_special(tok_type(t, id)) || !size) continue;
         bytes += sizeof *t->special + (t->kind == TOK_PIECES ? size : 0);
         n++;
     }
-    if (n == 0)
-        return KSLLM_OK;
-    if (bytes <= SIZE_MAX)
-        t->special_block = mem_alloc(a, (size_t)bytes);
-    if (t->special_block == NULL)
-        return fail_memory(o->err, (size_t)bytes);
+    if (!n) return KSLLM_OK;
+    if (bytes <= SIZE_MAX) t->special_block = mem_alloc(a, (size_t)bytes);
+    if (!t->special_block) return fail_memory(o->err, (size_t)bytes);
     t->special_bytes = (size_t)bytes;
     t->rows = t->special_block;
     t->special = (tok_special *)(t->rows + 256);
     memset(t->rows, 0, 256 * sizeof *t->rows);
-    other = mem_alloc(a, n * sizeof *other);
-    if (other == NULL)
-        return fail_memory(o->err, n * sizeof *other);
-    tok_special_list(t, (u8 *)(t->special + n));
-    tok_special_sort(t->special, other, n);
-    mem_free(a, other, n * sizeof *other);
-    tok_special_link(t, n);
+    size_t list_bytes = n * (sizeof(tok_special) + 2 * sizeof(u32));
+    tok_special *list = mem_alloc(a, list_bytes);
+    if (!list) return fail_memory(o->err, list_bytes);
+    u32 *order = (u32 *)(list + n);
+    tok_special_list(t, list, (u8 *)(t->special + n));
+    for (u32 i = 0; i < n; i++) order[i] = i;
+    sort_u32(order, order + n, n, tok_special_less, list);
+    tok_special_link(t, list, order, n);
+    mem_free(a, list, list_bytes);
     return KSLLM_OK;
 }
 
@@ -8437,100 +8227,78 @@ static u32 tok_merge_tag(u64 hash) {
     return (u32)(hash >> 32) >> TOK_RANK_BITS << TOK_RANK_BITS;
 }
 
-/* The slot of the table `merge` where this pair is or would be put, NULL when
+/* The slot of the table `merge` where this pair is or would be put, NULL if
  * there is none within the limits. */
-KS_INLINE u32 *tok_merge_find(const tokenizer *t, u64 hash, u32 left,
-                              u32 right) {
+KS_INLINE u32 *tok_merge_find(
+    const tokenizer *t, u64 hash, u32 left, u32 right) {
     u32 home = tok_merge_slot(t, hash), mask = t->merge_mask;
     u32 tag = tok_merge_tag(hash), alike = 0;
-
     for (u32 step = 0; step < TOK_CHAIN_MAX && alike < TOK_ALIKE; step++) {
         u32 *slot = &t->merge[(home + step) & mask];
-        if (*slot == 0)
-            return slot;
+        if (!*slot) return slot;
         if ((*slot ^ tag) >> TOK_RANK_BITS == 0) {
             const tok_merge *m = &t->merges[tok_merge_rank(*slot)];
-            if (m->left == left && m->right == right)
-                return slot;
+            if (m->left == left && m->right == right) return slot;
             alike++;
         }
     }
     return NULL;
 }
 
-/* The rank of the merge of two tokens, TOK_NONE when there is none. */
+/* The rank of the merge of two tokens, TOK_NONE if there is none. */
 static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
-    const u32 *slot = tok_merge_find(t, tok_merge_hash(left, right), left,
-                                     right);
-
-    return slot == NULL || *slot == 0 ? TOK_NONE : tok_merge_rank(*slot);
+    const u32 *slot =
+        tok_merge_find(t, tok_merge_hash(left, right), left, right);
+    return slot && *slot ? tok_merge_rank(*slot) : TOK_NONE;
 }
 
-/* Where the first space is in the bytes of a word, 8 when there is none. */
-static u32 tok_space_in(u64 word) {
-    u64 x = word ^ 0x2020202020202020u;
-
-    x = (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
-    return x == 0 ? 8 : (u32)__builtin_ctzll(x) / 8;
-}
-
-/* "left right": the space that divides is the first one that is not at the
- * beginning; its place, 0 when there is none. Byte-level texts have no other
- * spaces. s is a text of the file; two texts or more come after it when
- * `more`, so that 16 bytes behind it can be read. */
+/* "left right": the place of the space that divides them, the first one that
+ * is not at the beginning; 0 if there is none, or nothing after it. Byte-level
+ * texts have no other spaces. s is a text of the file. If `more`, another one
+ * follows, whose length lets 8 bytes be read at once: byte by byte the search
+ * takes a tenth of opening. */
 static size_t tok_divide(str s, bool more) {
     size_t i = 1;
-    u32 at;
-
-    if (s.n < 3)
-        return 0;
-    if (more) {
-        u32 far = tok_space_in(ld_u64(s.p + 9)) + 9;
-        at = tok_space_in(ld_u64(s.p + 1));
-        at = at < 8 ? at + 1 : far;
-        if (at < 17 || s.n <= 17)
-            return at < s.n - 1 ? at : 0;
-        i = 17;
+    while (more && i < s.n) {
+        u64 x = ld_u64(s.p + i) ^ 0x2020202020202020u;
+        x = (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
+        if (x) {
+            i += (size_t)__builtin_ctzll(x) / 8;
+            break;
+        }
+        i += 8;
     }
-    for (; i + 8 <= s.n; i += 8) {
-        at = tok_space_in(ld_u64(s.p + i));
-        if (at < 8)
-            return i + at < s.n - 1 ? i + at : 0;
-    }
-    if (i == s.n)
-        return 0;
-    at = tok_space_in(ld_u64(s.p + s.n - 8) >> 8 * (8 - (s.n - i)));
-    return i + at < s.n - 1 ? i + at : 0;
+    while (!more && i < s.n && s.p[i] != ' ') i++;
+    return i + 1 < s.n ? i : 0;
 }
 
-/* A merge on its way into the table: two texts and their hashes. left is 0
- * when it is none. */
+/* A merge on its way into the table: two texts and their hashes. left is 0 if
+ * it is none. */
 typedef struct {
     const u8 *text;
-    u32 left, right;            /* bytes; the space is between them */
+    u32 left, right; /* bytes; the space is between them */
     u64 hash[2];
 } tok_merging;
 
-static void tok_merging_read(const tokenizer *t, tok_merging *m, str s,
-                             bool more) {
+static void tok_merging_read(
+    const tokenizer *t, tok_merging *m, str s, bool more) {
     const u8 *p = (const u8 *)s.p;
     size_t i = tok_divide(s, more);
-
     m->left = i < TOK_TEXT_MAX && s.n - i < TOK_TEXT_MAX ? (u32)i : 0;
-    if (m->left == 0)
-        return;
+    if (!m->left) return;
     m->text = p;
     m->right = (u32)(s.n - i - 1);
     m->hash[0] = tok_file_key(p, i).hash;
-    m->hash[1] = tok_file_key(p + i + 1, s.n - i - 1).hash;
+    m->hash[1] = tok_file_key(p + i + 1, m->right).hash;
     __builtin_prefetch(&t->find[(u32)m->hash[0] & t->find_mask]);
     __builtin_prefetch(&t->find[(u32)m->hash[1] & t->find_mask]);
 }
 
-/* Whether two texts of the file are the same in their last 8 bytes. */
+/* Whether two texts of the file, or ends of such, are equal in their last 8
+ * bytes. */
 KS_INLINE bool tok_ends_alike(const u8 *p, const u8 *q, size_t n) {
-    return ((ld_u64(p + n - 8) ^ ld_u64(q + n - 8))
-            & TOK_KEEP[8 + min_size(n, 8)]) == 0;
+    const u8 *keep = (const u8 *)TOK_KEEP + 8 + min_size(n, 8);
+    return ((ld_u64(p + n - 8) ^ ld_u64(q + n - 8)) & ld_u64(keep)) == 0;
 }
 
 KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
@@ -8538,18 +8306,18 @@ KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
 }
 
 /* The id of left and right written together. Merges come in the order of
- * their tokens, several for one: nearly always it is the token of the merge
- * before or the next one, which saves the look-up that misses the cache. Which
- * of the two is told by length and end, without a branch. */
+ * their tokens, several for one: nearly always it is `guess`, the token of the
+ * merge before, or the next one, which saves the look-up that misses the
+ * cache. Length and end tell which of the two, without a branch. */
 static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     u8 buf[2 * TOK_TEXT_MAX];
     const u8 *left = m->text, *right = left + m->left + 1;
     u32 n = m->left + m->right;
     str s = tok_text(t, guess);
     size_t end = min_size(m->right, s.n);
-
-    guess += (s.n != n) | !tok_ends_alike((const u8 *)s.p + s.n - end,
-                                          right + m->right - end, end);
+    guess += (s.n != n)
+        | !tok_ends_alike(
+            (const u8 *)s.p + s.n - end, right + m->right - end, end);
     if (guess < t->n_vocab && tok_has_bit(t->normal, guess)) {
         s = tok_text(t, guess);
         if (s.n == n && tok_alike(left, (const u8 *)s.p, m->left)
@@ -8561,23 +8329,16 @@ static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     return tok_lookup(t, buf, n);
 }
 
-/* The half of a merge as an id, -1 when it is no token. Takes 61 equal bits of
- * the hash for the same text: going to the texts would double the time of
- * opening, and a file made to fool this fools itself alone. */
-static i32 tok_half(const tokenizer *t, u64 hash) {
-    return tok_lookup_hash(t, hash, NULL);
-}
-
-/* The ids of a merge; `both` is TOK_NONE when one of the three is missing.
- * From then on hash[0] is that of the pair. */
-static tok_merge tok_merging_find(const tokenizer *t, tok_merging *m,
-                                  u32 guess) {
+/* The ids of a merge; `both` is TOK_NONE if one of the three is no token. From
+ * then on hash[0] is that of the pair. For the halves, 61 equal bits of the
+ * hash count as the same text: going to the texts would double the time of
+ * opening, and a file made to fool this fools only itself. */
+static tok_merge tok_merging_find(
+    const tokenizer *t, tok_merging *m, u32 guess) {
     tok_merge ids = {TOK_NONE, TOK_NONE, TOK_NONE};
-
-    if (m->left == 0)
-        return ids;
-    ids.left = (u32)tok_half(t, m->hash[0]);
-    ids.right = (u32)tok_half(t, m->hash[1]);
+    if (!m->left) return ids;
+    ids.left = (u32)tok_lookup_hash(t, m->hash[0], NULL);
+    ids.right = (u32)tok_lookup_hash(t, m->hash[1], NULL);
     if (ids.left != TOK_NONE && ids.right != TOK_NONE)
         ids.both = (u32)tok_joined(t, m, guess);
     m->hash[0] = tok_merge_hash(ids.left, ids.right);
@@ -8591,26 +8352,21 @@ static ksllm_status tok_open_merges(tok_opening *o) {
     tokenizer *t = o->t;
     const u8 *p = t->n_merges > 0 ? o->merges->data : NULL;
     tok_merging batch[TOK_BATCH];
-    u32 guess = 0;
-
-    for (u32 rank = 0, n; rank < t->n_merges; rank += n) {
+    for (u32 rank = 0, n, guess = 0; rank < t->n_merges; rank += n) {
         tok_merge *ids = t->merges + rank;
-        n = t->n_merges - rank < TOK_BATCH ? t->n_merges - rank
-                                           : (u32)TOK_BATCH;
+        n = min_u32(t->n_merges - rank, TOK_BATCH);
         for (u32 i = 0; i < n; i++)
-            tok_merging_read(t, &batch[i], gguf_next_str(&p),
-                             rank + i + 2 < t->n_merges);
+            tok_merging_read(
+                t, &batch[i], gguf_next_str(&p), rank + i + 1 < t->n_merges);
         for (u32 i = 0; i < n; i++) {
             ids[i] = tok_merging_find(t, &batch[i], guess);
             guess = ids[i].both == TOK_NONE ? guess : ids[i].both;
         }
         for (u32 i = 0; i < n; i++) {
             u64 hash = batch[i].hash[0];
-            u32 *slot;
-            if (ids[i].both == TOK_NONE)
-                continue;
-            slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
-            if (slot == NULL)
+            if (ids[i].both == TOK_NONE) continue;
+            u32 *slot = tok_merge_find(t, hash, ids[i].left, ids[i].right);
+            if (!slot)
                 return tok_bad(o, TOK_MERGES, "has merges made to collide");
             *slot = tok_merge_tag(hash) | (rank + i + 1);
         }
@@ -8620,56 +8376,33 @@ static ksllm_status tok_open_merges(tok_opening *o) {
 
 static i32 tok_find(const tokenizer *t, str text) {
     u8 buf[TOK_TEXT_MAX];
-
-    if (text.n == 0 || text.n > TOK_TEXT_MAX)
-        return -1;
-    if (t->kind == TOK_PIECES)
-        text = tok_fold(text, buf);
+    if (!text.n || text.n > TOK_TEXT_MAX) return -1;
+    if (t->kind == TOK_PIECES) text = tok_fold(text, buf);
     return tok_lookup(t, (const u8 *)text.p, text.n);
-}
-
-static i32 tok_find_name(const tokenizer *t, const char *name) {
-    return tok_find(t, str_of(name));
 }
 
 /* ---- Stop tokens ---- */
 
-/* Texts that end an answer wherever they are a token, besides what the file
- * names. A turn's end comes before a text's end: the first one found is the
- * EOT. `unless` is a token that shows that this one means something else:
- * Solar Open and Harmony end a part of an answer with <|end|>. Only tokens
- * marked as control count when `control`: </s> is HTML in Gemma. */
-static const struct {
-    const char *text, *unless;
-    bool control;
-} TOK_ENDS[] = {
-    {"<|im_end|>", NULL, false},
-    {"<|eot_id|>", NULL, false},
-    {"<end_of_turn>", NULL, false},
-    {"[|endofturn|]", NULL, false},
-    {"<|endofturn|>", NULL, false},
-    {"<|END|>", NULL, false},
-    {"<|flush|>", NULL, false},
-    {"<|calls|>", NULL, false},
-    {"<|return|>", NULL, false},
-    {"<|call|>", NULL, false},
-    {"<|end|>", "<|flush|>", false},
-    {"<|end|>", "<|return|>", false},
-    {"<|stop|>", NULL, false},
-    {"<|eom_id|>", NULL, false},
-    {"<|endoftext|>", NULL, false},
-    {"<|end_of_text|>", NULL, false},
+/* Texts that end an answer if they are a token of type control or user,
+ * besides what the file names. Ends of a turn come before ends of a text: the
+ * first one found is the EOT.
+ *   alone    not beside <|return|> or <|flush|>: in Harmony and Solar Open
+ *            <|end|> ends a part of an answer
+ *   control  only of type control: </s> is HTML in Gemma */
+static const struct { const char *text; bool alone, control; } TOK_ENDS[] = {
+    {"<|im_end|>", 0, 0}, {"<|eot_id|>", 0, 0}, {"<end_of_turn>", 0, 0},
+    {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
+    {"<|flush|>", 0, 0}, {"<|calls|>", 0, 0}, {"<|return|>", 0, 0},
+    {"<|call|>", 0, 0}, {"<|end|>", 1, 0}, {"<|stop|>", 0, 0},
+    {"<|eom_id|>", 0, 0}, {"<|endoftext|>", 0, 0}, {"<|end_of_text|>", 0, 0},
     {"<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
-     NULL, false},
-    {"</s>", NULL, true},
-    {"<eos>", NULL, true},
-    {"[EOS]", NULL, true},
+        0, 0},
+    {"</s>", 0, 1}, {"<eos>", 0, 1}, {"[EOS]", 0, 1},
 };
 
 static bool tok_is_stop(const tokenizer *t, i32 id) {
     for (u32 i = 0; i < t->n_stops; i++)
-        if (t->stop[i] == id)
-            return true;
+        if (t->stop[i] == id) return true;
     return false;
 }
 
@@ -8678,15 +8411,13 @@ static void tok_add_stop(tokenizer *t, i32 id) {
         t->stop[t->n_stops++] = id;
 }
 
-/* What ksllm-quant writes: every id that ends an answer in the model's config,
- * for which GGUF has no key. */
+/* Reads what ksllm-quant writes: every id that ends an answer in the model's
+ * config, for which GGUF has no key. */
 static ksllm_status tok_open_stops(tok_opening *o) {
     static const char key[] = "tokenizer.ksllm.stop_token_ids";
     const gguf_kv *kv = gguf_find(o->g, key);
     i64 id;
-
-    if (kv == NULL)
-        return KSLLM_OK;
+    if (!kv) return KSLLM_OK;
     if (kv->type != KSLLM_META_ARRAY || kv->count > TOK_STOPS_LISTED)
         return tok_bad(o, key, "is not a list of at most 32 tokens");
     for (u64 i = 0; i < kv->count; i++) {
@@ -8698,31 +8429,27 @@ static ksllm_status tok_open_stops(tok_opening *o) {
 }
 
 static void tok_open_ends(tokenizer *t) {
-    bool harmony = tok_find_name(t, "<|return|>") >= 0
-                   || tok_find_name(t, "<|flush|>") >= 0;
-
+    bool parts = tok_find(t, str_of("<|return|>")) >= 0
+        || tok_find(t, str_of("<|flush|>")) >= 0;
     tok_add_stop(t, t->eos);
     tok_add_stop(t, t->eot);
     tok_add_stop(t, t->eom);
-    for (size_t i = 0; i < sizeof TOK_ENDS / sizeof TOK_ENDS[0]; i++) {
-        i32 id = tok_find_name(t, TOK_ENDS[i].text);
+    for (size_t i = 0; i < KS_LEN(TOK_ENDS); i++) {
+        i32 id = tok_find(t, str_of(TOK_ENDS[i].text));
         u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
-        if (TOK_ENDS[i].unless != NULL && harmony)
-            continue;
+        if (TOK_ENDS[i].alone && parts) continue;
         if (type != TOK_CONTROL && (TOK_ENDS[i].control || type != TOK_USER))
             continue;
-        if (t->eot < 0)
-            t->eot = id;
+        if (t->eot < 0) t->eot = id;
         tok_add_stop(t, id);
     }
 }
 
 /* ---- Open and close ---- */
 
-/* An id that the file names; all ones means none. */
+/* Reads an id that the file names; all ones means none. */
 static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
     i64 id;
-
     *out = -1;
     if (!gguf_get_int(o->g, key, &id) || id == -1 || id == 0xffffffff)
         return KSLLM_OK;
@@ -8743,11 +8470,9 @@ static ksllm_status tok_open_ids(tok_opening *o) {
         {"tokenizer.ggml.padding_token_id", &t->pad},
     };
     i64 flag;
-
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+    for (size_t i = 0; i < KS_LEN(ids); i++) {
         ksllm_status s = tok_open_id(o, ids[i].key, ids[i].id);
-        if (s != KSLLM_OK)
-            return s;
+        if (s) return s;
     }
     t->adds_bos = t->kind == TOK_PIECES || t->rule->whole;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_bos_token", &flag))
@@ -8762,134 +8487,108 @@ static ksllm_status tok_open_ids(tok_opening *o) {
     return KSLLM_OK;
 }
 
-static void tok_open_letters(tokenizer *t) {
-    memset(t->letter, 0xff, sizeof t->letter);
-    for (u32 b = 0; b < 256; b++)
-        t->letter[tok_letter_of((u8)b)] = (i16)b;
-}
-
-static void tok_open_bytes(tokenizer *t) {
-    u8 buf[4];
-
-    if (t->kind == TOK_BYTES)
-        for (u32 b = 0; b < 256; b++)
-            t->byte_id[b] = tok_lookup(t, buf,
-                                       txt_put(buf, tok_letter_of((u8)b)));
-}
-
 static void tok_close(tokenizer *t, const ksllm_allocator *a) {
     mem_free(a, t->block, t->block_bytes);
     mem_free(a, t->special_block, t->special_bytes);
     memset(t, 0, sizeof *t);
 }
 
-/* pre_override stands in for tokenizer.ggml.pre unless NULL. g must live as
- * long as t. */
+/* pre_override replaces tokenizer.ggml.pre unless NULL. g must live as long
+ * as t. */
 static ksllm_status tok_open(tokenizer *t, const gguf *g,
-                             const char *pre_override,
-                             const ksllm_allocator *a, ksllm_error *err) {
+    const char *pre_override, const ksllm_allocator *a, ksllm_error *err) {
     tok_opening o = {t, g, err, NULL, NULL};
-    ksllm_status s;
-
     memset(t, 0, sizeof *t);
     memset(t->byte_id, 0xff, sizeof t->byte_id);
-    tok_open_letters(t);
-    s = tok_open_keys(&o, pre_override);
-    if (s == KSLLM_OK)
-        s = tok_open_block(&o, a);
-    if (s == KSLLM_OK)
-        s = tok_open_tokens(&o);
-    if (s == KSLLM_OK)
-        s = tok_open_specials(&o, a);
-    if (s == KSLLM_OK)
-        s = tok_open_merges(&o);
-    if (s == KSLLM_OK)
-        s = tok_open_ids(&o);
-    if (s == KSLLM_OK)
-        s = tok_open_stops(&o);
-    if (s != KSLLM_OK) {
+    memset(t->letter, 0xff, sizeof t->letter);
+    for (u32 b = 0; b < 256; b++) t->letter[tok_letter_of((u8)b)] = (i16)b;
+    ksllm_status status = tok_open_keys(&o, pre_override);
+    if (!status) status = tok_open_block(&o, a);
+    if (!status) status = tok_open_tokens(&o);
+    if (!status) status = tok_open_specials(&o, a);
+    if (!status) status = tok_open_merges(&o);
+    if (!status) status = tok_open_ids(&o);
+    if (!status) status = tok_open_stops(&o);
+    if (status) {
         tok_close(t, a);
-        return s;
+        return status;
     }
-    tok_open_bytes(t);
+    u8 buf[4];
+    for (u32 b = 0; b < 256 && t->kind == TOK_BYTES; b++)
+        t->byte_id[b] =
+            tok_lookup(t, buf, txt_put(buf, tok_letter_of((u8)b)));
     tok_open_ends(t);
     return KSLLM_OK;
 }
 
 /* ---- Encoding ---- */
 
-/* Memory for one call: first the caller's scratch, then the allocator. */
-typedef struct {
-    u8 *free;
-    size_t left;
-    const ksllm_allocator *a;
-} tok_memory;
-
-typedef struct { u8 *p; size_t bytes; bool heap; } tok_loan;
-
+/* A call that encodes. The caller sets what it has and leaves the rest 0. */
 typedef struct {
     const tokenizer *t;
-    u32 flags;
-    tok_memory memory;
+    u32 flags;      /* KSLLM_ENCODE_* */
+    const u8 *data; /* NULL, or a flag per byte of text: 1 where no control
+                       token may be */
+    u8 *scratch;    /* memory is taken from here, then from the allocator */
+    size_t scratch_bytes;
+    const ksllm_allocator *a;
     i32 *out;
     size_t cap;
-    i64 n;
-    bool after_unk;             /* the last token was the unknown one */
     ksllm_error *err;
-    const u8 *text, *data;      /* data: a flag per byte of text that may not
-                                   be part of a control token; NULL: all may */
+    /* From here on tok_encode's own. */
+    const u8 *text; /* begins where data begins */
+    i64 n;          /* ids, also those that did not fit */
+    bool after_unk; /* the last token was the unknown one */
+    ksllm_status status; /* sticky: after an error nothing more is encoded */
 } tok_coder;
 
-/* Loans go back in reverse order. */
-static ksllm_status tok_borrow(tok_coder *c, size_t bytes, tok_loan *loan) {
-    size_t skip = (0 - (uintptr_t)c->memory.free) & 3;
+/* Memory that goes back in reverse order. */
+typedef struct {
+    u8 *p; /* NULL: none */
+    size_t bytes;
+    bool heap;
+} tok_loan;
 
-    memset(loan, 0, sizeof *loan);
-    if (c->memory.left >= skip && c->memory.left - skip >= bytes) {
-        loan->p = c->memory.free + skip;
-        loan->bytes = bytes + skip;
-        c->memory.free += loan->bytes;
-        c->memory.left -= loan->bytes;
-        return KSLLM_OK;
+static tok_loan tok_borrow(tok_coder *c, size_t bytes) {
+    size_t skip = (0 - (uintptr_t)c->scratch) & 3;
+    tok_loan loan = {NULL, bytes, true};
+    if (c->scratch_bytes >= skip && c->scratch_bytes - skip >= bytes) {
+        loan = (tok_loan){c->scratch + skip, bytes + skip, false};
+        c->scratch += loan.bytes;
+        c->scratch_bytes -= loan.bytes;
+    } else if (!c->a) {
+        c->status = fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "the text has a word too long for the memory at hand: %llu bytes "
+            "more are needed", (unsigned long long)bytes);
+    } else {
+        loan.p = mem_alloc(c->a, bytes);
+        if (!loan.p) c->status = fail_memory(c->err, bytes);
     }
-    if (c->memory.a == NULL)
-        return fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
-                    "the text has a word too long for the memory at hand: "
-                    "%llu bytes more are needed", (unsigned long long)bytes);
-    loan->p = mem_alloc(c->memory.a, bytes);
-    if (loan->p == NULL)
-        return fail_memory(c->err, bytes);
-    loan->bytes = bytes;
-    loan->heap = true;
-    return KSLLM_OK;
+    return loan;
 }
 
-static void tok_return(tok_coder *c, tok_loan *loan) {
-    if (loan->heap) {
-        mem_free(c->memory.a, loan->p, loan->bytes);
-    } else if (loan->bytes) {
-        c->memory.free -= loan->bytes;
-        c->memory.left += loan->bytes;
+static void tok_return(tok_coder *c, tok_loan loan) {
+    if (!loan.p) return;
+    if (loan.heap) {
+        mem_free(c->a, loan.p, loan.bytes);
+    } else {
+        c->scratch -= loan.bytes;
+        c->scratch_bytes += loan.bytes;
     }
 }
 
 static void tok_emit(tok_coder *c, i32 id) {
-    if ((u64)c->n < c->cap)
-        c->out[c->n] = id;
+    if ((u64)c->n < c->cap) c->out[c->n] = id;
     c->n++;
     c->after_unk = false;
 }
 
-/* A score as a rank: the higher the score, the lower the rank. NaN comes
- * last. */
+/* A score as a rank: the higher the score, the lower the rank. NaN is last. */
 static u32 tok_score_rank(const tokenizer *t, u32 id) {
     f32 score = ld_f32(t->scores + 4 * id);
     u32 bits = ld_u32(t->scores + 4 * id);
-
-    if (score != score)
-        return TOK_NONE - 1;
-    if (score == 0)
-        bits = 0;                       /* -0 is 0 */
+    if (score != score) return TOK_NONE - 1;
+    if (score == 0) bits = 0; /* -0 is 0 */
     bits = bits >> 31 ? bits : ~bits ^ 0x80000000u;
     return bits < TOK_NONE - 1 ? bits : TOK_NONE - 1;
 }
@@ -8898,33 +8597,30 @@ static u32 tok_score_rank(const tokenizer *t, u32 id) {
 static i32 tok_piece_id(const tokenizer *t, const u8 *p, size_t n) {
     i32 id = n <= TOK_TEXT_MAX ? tok_lookup(t, p, n) : -1;
     u32 type = id < 0 ? 0 : tok_type(t, (u32)id);
-
     return type == TOK_NORMAL || type == TOK_USER ? id : -1;
 }
 
-/* Two neighbours of a word that might become one. `left` and `right` are
- * their ids (used by TOK_BYTES), p and n the text of both (TOK_PIECES). Gives
- * how early they do, TOK_NONE for never, and what they become. */
-static u32 tok_pair(const tokenizer *t, u32 left, u32 right, const u8 *p,
-                    size_t n) {
-    i32 id;
-
+/* The rank of the merge of two neighbours in a word, TOK_NONE if there is none.
+ * left and right are their ids, which BYTES go by; p and n are the text of
+ * both, which PIECES go by. */
+static u32 tok_pair(
+    const tokenizer *t, u32 left, u32 right, const u8 *p, size_t n) {
     if (t->kind == TOK_BYTES)
         return left == TOK_NONE || right == TOK_NONE ? TOK_NONE
-             : tok_rank(t, left, right);
-    id = tok_piece_id(t, p, n);
+            : tok_rank(t, left, right);
+    i32 id = tok_piece_id(t, p, n);
     return id < 0 ? TOK_NONE : tok_score_rank(t, (u32)id);
 }
 
+/* What the two become. */
 static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
     return t->kind == TOK_BYTES ? t->merges[rank].both
                                 : (u32)tok_piece_id(t, p, n);
 }
 
-/* Bytes of the first symbol at p: a byte, or a character of pieces. */
+/* Symbols are what merging begins with: bytes, or the characters of pieces. */
 static size_t tok_symbol(const tokenizer *t, const u8 *p, const u8 *end) {
     u32 cp;
-
     return t->kind == TOK_BYTES ? 1 : txt_next(p, end, &cp);
 }
 
@@ -8933,81 +8629,68 @@ static u32 tok_symbol_id(const tokenizer *t, const u8 *p, size_t n) {
                                 : (u32)tok_piece_id(t, p, n);
 }
 
-/* What is left of a word when nothing more merges. Without a token: bytes, or
- * the unknown token once in a row, or nothing. */
+/* Writes a symbol of a word in which nothing more merges. If it is no token:
+ * its bytes, or the unknown token (of pieces, once in a row), or nothing. */
 static void tok_emit_symbol(tok_coder *c, u32 id, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
     bool bytes = t->kind == TOK_PIECES;
-
     if (id != TOK_NONE) {
         tok_emit(c, (i32)id);
         return;
     }
-    for (size_t i = 0; i < n; i++)
-        bytes = bytes && t->byte_id[p[i]] >= 0;
-    for (size_t i = 0; bytes && i < n; i++)
-        tok_emit(c, t->byte_id[p[i]]);
-    if (bytes || t->unk < 0)
-        return;
-    if (!c->after_unk || t->kind == TOK_BYTES)
-        tok_emit(c, t->unk);
+    for (size_t i = 0; i < n; i++) bytes = bytes && t->byte_id[p[i]] >= 0;
+    for (size_t i = 0; bytes && i < n; i++) tok_emit(c, t->byte_id[p[i]]);
+    if (bytes || t->unk < 0) return;
+    if (!c->after_unk || t->kind == TOK_BYTES) tok_emit(c, t->unk);
     c->after_unk = true;
 }
 
-/* Merges a word of up to TOK_SHORT bytes: looks through all pairs for the
- * best one each time, which beats a heap up to some hundred. */
+/* Merges a word of up to TOK_SHORT bytes. It looks through all pairs for the
+ * best one each time, which beats a heap for up to some hundred. */
 static void tok_merge_short(tok_coder *c, const u8 *p, size_t n) {
     const tokenizer *t = c->t;
-    u32 id[TOK_SHORT], rank[TOK_SHORT], count = 0;
-    u8 at[TOK_SHORT + 1];
-
-    for (size_t i = 0; i < n; count++) {
-        size_t len = tok_symbol(t, p + i, p + n);
-        at[count] = (u8)i;
+    u32 id[TOK_SHORT], rank[TOK_SHORT], at[TOK_SHORT + 1], count = 0;
+    for (u32 i = 0; i < n; count++) {
+        u32 len = (u32)tok_symbol(t, p + i, p + n);
+        at[count] = i;
         id[count] = tok_symbol_id(t, p + i, len);
         i += len;
     }
-    at[count] = (u8)n;
+    at[count] = (u32)n;
     for (u32 i = 0; i + 1 < count; i++)
-        rank[i] = tok_pair(t, id[i], id[i + 1], p + at[i],
-                           (size_t)(at[i + 2] - at[i]));
+        rank[i] = tok_pair(t, id[i], id[i + 1], p + at[i], at[i + 2] - at[i]);
     while (count > 1) {
         u32 best = 0;
         for (u32 i = 1; i + 1 < count; i++)
-            if (rank[i] < rank[best])
-                best = i;
-        if (rank[best] == TOK_NONE)
-            break;
-        id[best] = tok_join(t, rank[best], p + at[best],
-                            (size_t)(at[best + 2] - at[best]));
+            if (rank[i] < rank[best]) best = i;
+        if (rank[best] == TOK_NONE) break;
+        const u8 *q = p + at[best];
+        id[best] = tok_join(t, rank[best], q, at[best + 2] - at[best]);
         count--;
         memmove(id + best + 1, id + best + 2, 4 * (count - best - 1));
-        memmove(at + best + 1, at + best + 2, count - best);
+        memmove(at + best + 1, at + best + 2, 4 * (count - best));
         memmove(rank + best, rank + best + 1, 4 * (count - best - 1));
         if (best + 1 < count)
-            rank[best] = tok_pair(t, id[best], id[best + 1], p + at[best],
-                                  (size_t)(at[best + 2] - at[best]));
+            rank[best] = tok_pair(
+                t, id[best], id[best + 1], q, at[best + 2] - at[best]);
         if (best > 0)
             rank[best - 1] = tok_pair(t, id[best - 1], id[best],
-                                      p + at[best - 1],
-                                      (size_t)(at[best + 1] - at[best - 1]));
+                p + at[best - 1], at[best + 1] - at[best - 1]);
     }
     for (u32 i = 0; i < count; i++)
-        tok_emit_symbol(c, id[i], p + at[i], (size_t)(at[i + 1] - at[i]));
+        tok_emit_symbol(c, id[i], p + at[i], at[i + 1] - at[i]);
 }
 
-/* A long word. Slots are bytes; a symbol lies in the slot of its first byte.
- * If it is longer than one byte, its second and its last slot (which may be
- * the same) hold TOK_SPAN | length, so that both neighbours are found without
- * links:
+/* A long word has a slot per byte. A symbol lies in the slot of its first byte.
+ * If it is longer than one byte, its second and its last slot (which may be the
+ * same) hold TOK_SPAN | length, so both neighbours are found without links:
  *
  *     byte     0     1     2     3     4
- *     id       가    span3 ?     ...         "가" is 3 bytes, one symbol
- *                          span3
+ *     id       가    span3 span3 b     ..       "가" is 3 bytes, one symbol
  *
  * rank[i] is that of the symbol at i with the next one. `win` is a tournament
- * over the slots: win[1] is the slot of the best rank, the leftmost of equals.
- * A node k has the players 2k and 2k + 1; from n on they are slots. */
+ * over the slots: win[1] is the slot of the best rank, the leftmost of equal
+ * ones. Node k has the players 2k and 2k + 1; from n on they are slots. */
 #define TOK_SPAN 0x80000000u
 
 typedef struct {
@@ -9017,27 +8700,26 @@ typedef struct {
     u32 *id, *rank, *win;
 } tok_long;
 
-static u32 tok_long_next(const tok_long *w, u32 i) {
-    u32 tag = i + 1 < w->n ? w->id[i + 1] : 0;
+/* The length of the symbol that a slot next to its first one tells of. */
+static u32 tok_long_span(u32 id) {
+    return id != TOK_NONE && (id & TOK_SPAN) ? id & ~TOK_SPAN : 1;
+}
 
-    return tag != TOK_NONE && (tag & TOK_SPAN) ? i + (tag & ~TOK_SPAN) : i + 1;
+static u32 tok_long_next(const tok_long *w, u32 i) {
+    return i + (i + 1 < w->n ? tok_long_span(w->id[i + 1]) : 1);
 }
 
 static u32 tok_long_prev(const tok_long *w, u32 i) {
-    u32 tag = w->id[i - 1];
-
-    return tag != TOK_NONE && (tag & TOK_SPAN) ? i - (tag & ~TOK_SPAN) : i - 1;
+    return i - tok_long_span(w->id[i - 1]);
 }
 
 static void tok_long_put(tok_long *w, u32 i, u32 len, u32 id) {
     w->id[i] = id;
-    if (len > 1)
-        w->id[i + 1] = w->id[i + len - 1] = TOK_SPAN | len;
+    if (len > 1) w->id[i + 1] = w->id[i + len - 1] = TOK_SPAN | len;
 }
 
 static u32 tok_long_better(const tok_long *w, u32 a, u32 b) {
-    if (w->rank[a] != w->rank[b])
-        return w->rank[a] < w->rank[b] ? a : b;
+    if (w->rank[a] != w->rank[b]) return w->rank[a] < w->rank[b] ? a : b;
     return a < b ? a : b;
 }
 
@@ -9045,13 +8727,12 @@ static u32 tok_long_player(const tok_long *w, u32 k) {
     return k < w->n ? w->win[k] : k - w->n;
 }
 
-/* Plays the games of slot i anew. */
+/* Plays the games of slot i again. */
 static void tok_long_play(tok_long *w, u32 i) {
     for (u32 k = (i + w->n) / 2; k > 0; k /= 2) {
-        u32 win = tok_long_better(w, tok_long_player(w, 2 * k),
-                                  tok_long_player(w, 2 * k + 1));
-        if (w->win[k] == win && win != i)
-            return;
+        u32 win = tok_long_better(
+            w, tok_long_player(w, 2 * k), tok_long_player(w, 2 * k + 1));
+        if (w->win[k] == win && win != i) return;
         w->win[k] = win;
     }
 }
@@ -9059,15 +8740,13 @@ static void tok_long_play(tok_long *w, u32 i) {
 /* The rank of the symbol at i with the next one. */
 static u32 tok_long_rank(const tok_long *w, u32 i) {
     u32 j = tok_long_next(w, i);
-
-    if (j == w->n)
-        return TOK_NONE;
-    return tok_pair(w->t, w->id[i], w->id[j], w->p + i,
-                    tok_long_next(w, j) - i);
+    if (j == w->n) return TOK_NONE;
+    return tok_pair(
+        w->t, w->id[i], w->id[j], w->p + i, tok_long_next(w, j) - i);
 }
 
 static void tok_long_fill(tok_long *w) {
-    for (u32 i = 0; i < w->n; ) {
+    for (u32 i = 0; i < w->n;) {
         size_t len = tok_symbol(w->t, w->p + i, w->p + w->n);
         tok_long_put(w, i, (u32)len, tok_symbol_id(w->t, w->p + i, len));
         i += (u32)len;
@@ -9076,22 +8755,20 @@ static void tok_long_fill(tok_long *w) {
     for (u32 i = 0; i < w->n; i = tok_long_next(w, i))
         w->rank[i] = tok_long_rank(w, i);
     for (u32 k = w->n - 1; k > 0; k--)
-        w->win[k] = tok_long_better(w, tok_long_player(w, 2 * k),
-                                    tok_long_player(w, 2 * k + 1));
+        w->win[k] = tok_long_better(
+            w, tok_long_player(w, 2 * k), tok_long_player(w, 2 * k + 1));
 }
 
-static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
+static void tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
     tok_long w = {c->t, p, (u32)n, NULL, NULL, NULL};
-    tok_loan loan;
-    ksllm_status s;
-
-    if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12)
-        return fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
-                    "a word of more than %llu bytes",
-                    (unsigned long long)KSLLM_MAX_TEXT_BYTES);
-    s = tok_borrow(c, 12 * n, &loan);
-    if (s != KSLLM_OK)
-        return s;
+    if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12) {
+        c->status = fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
+            "a word of more than %llu bytes",
+            (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+        return;
+    }
+    tok_loan loan = tok_borrow(c, 12 * n);
+    if (c->status) return;
     w.id = (u32 *)(void *)loan.p;
     w.rank = w.id + n;
     w.win = w.rank + n;
@@ -9114,62 +8791,50 @@ static ksllm_status tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
         j = tok_long_next(&w, i);
         tok_emit_symbol(c, w.id[i], p + i, j - i);
     }
-    tok_return(c, &loan);
-    return KSLLM_OK;
+    tok_return(c, loan);
 }
 
-/* A word whose whole text is a token is that token, where the model says so
- * (ignore_merges). */
+/* The token that a word is as a whole, where the model says so
+ * (ignore_merges); -1: none. */
 static i32 tok_whole(const tokenizer *t, const u8 *p, size_t n) {
     u8 letters[TOK_TEXT_MAX + 4];
     size_t len = 0;
-    i32 id;
-
-    if (n > t->max_piece_bytes)
-        return -1;
+    if (n > t->max_piece_bytes) return -1;
     for (size_t i = 0; i < n; i++) {
-        len += txt_put(letters + len, tok_letter_of(p[i]));
-        if (len > TOK_TEXT_MAX)
-            return -1;
+        u32 c = tok_letter_of(p[i]);
+        if (c >= 0x80) {
+            letters[len++] = (u8)(0xc0 | c >> 6);
+            c = 0x80 | (c & 0x3f);
+        }
+        letters[len++] = (u8)c;
+        if (len > TOK_TEXT_MAX) return -1;
     }
-    id = tok_lookup(t, letters, len);
+    i32 id = tok_lookup(t, letters, len);
     return id >= 0 && tok_type(t, (u32)id) == TOK_NORMAL ? id : -1;
 }
 
-static ksllm_status tok_word(tok_coder *c, const u8 *p, size_t n) {
-    if (n == 1) {
-        tok_emit_symbol(c, tok_symbol_id(c->t, p, 1), p, 1);
-        return KSLLM_OK;
-    }
-    if (c->t->kind == TOK_BYTES && c->t->rule->whole) {
-        i32 id = tok_whole(c->t, p, n);
-        if (id >= 0) {
-            tok_emit(c, id);
-            return KSLLM_OK;
-        }
-    }
-    if (n > TOK_SHORT)
-        return tok_merge_long(c, p, n);
-    tok_merge_short(c, p, n);
-    return KSLLM_OK;
+static void tok_word(tok_coder *c, const u8 *p, size_t n) {
+    bool whole = n > 1 && c->t->kind == TOK_BYTES && c->t->rule->whole;
+    i32 id = whole ? tok_whole(c->t, p, n) : -1;
+    if (id >= 0) tok_emit(c, id);
+    else if (n == 1) tok_emit_symbol(c, tok_symbol_id(c->t, p, 1), p, 1);
+    else if (n <= TOK_SHORT) tok_merge_short(c, p, n);
+    else tok_merge_long(c, p, n);
 }
 
 /* Text between special tokens, byte-level. */
-static ksllm_status tok_words(tok_coder *c, const u8 *p, const u8 *end) {
+static void tok_words(tok_coder *c, const u8 *p, const u8 *end) {
     tok_cutter cutter = {c->t->rule, p, p, end};
-    ksllm_status s = KSLLM_OK;
-
-    while (s == KSLLM_OK && p < end) {
+    while (p < end && !c->status) {
         const u8 *next = tok_cut(&cutter);
-        s = tok_word(c, p, (size_t)(next - p));
+        tok_word(c, p, (size_t)(next - p));
         p = next;
     }
-    return s;
 }
 
-/* The end of the part at p < end that merges by itself: up to a space after
- * something that has no space behind it in any token. The whole text is one
- * word to SentencePiece; this gives the same result in small parts. */
+/* To SentencePiece the whole text is one word. It merges in parts with the same
+ * result: a part ends before a space that follows a byte which no token has
+ * before a space. Returns the end of the part at p < end. */
 static const u8 *tok_part(const tokenizer *t, const u8 *p, const u8 *end) {
     for (p++; p < end; p++)
         if (*p == ' ' && p[-1] != ' ' && !tok_has_bit(t->before_space, p[-1]))
@@ -9177,220 +8842,161 @@ static const u8 *tok_part(const tokenizer *t, const u8 *p, const u8 *end) {
     return p;
 }
 
-/* Text between special tokens, pieces: folded, so spaces are spaces. */
-static ksllm_status tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
-    ksllm_status s = KSLLM_OK;
-
-    if (c->t->prefix && p < end) {
+/* Text between special tokens, pieces, folded. */
+static void tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
+    if (c->t->prefix && p < end) { /* the first part gets a space */
         const u8 *next = *p == ' ' ? tok_run(p, end, 1 << TXT_SPACE) : p;
-        size_t n;
-        u8 small[TOK_SHORT], *word = small;
-        tok_loan loan;
         next = next < end ? tok_part(c->t, next, end) : end;
-        n = (size_t)(next - p) + 1;
-        memset(&loan, 0, sizeof loan);
-        if (n > TOK_SHORT) {
-            s = tok_borrow(c, n, &loan);
-            if (s != KSLLM_OK)
-                return s;
-            word = loan.p;
-        }
+        size_t n = (size_t)(next - p) + 1;
+        u8 small[TOK_SHORT];
+        tok_loan loan = {0};
+        if (n > TOK_SHORT) loan = tok_borrow(c, n);
+        if (c->status) return;
+        u8 *word = loan.p ? loan.p : small;
         word[0] = ' ';
         memcpy(word + 1, p, n - 1);
-        s = tok_word(c, word, n);
-        tok_return(c, &loan);
+        tok_word(c, word, n);
+        tok_return(c, loan);
         p = next;
     }
-    while (s == KSLLM_OK && p < end) {
+    while (p < end && !c->status) {
         const u8 *next = tok_part(c->t, p, end);
-        s = tok_word(c, p, (size_t)(next - p));
+        tok_word(c, p, (size_t)(next - p));
         p = next;
     }
-    return s;
 }
 
-static ksllm_status tok_plain(tok_coder *c, const u8 *p, const u8 *end) {
-    return c->t->kind == TOK_BYTES ? tok_words(c, p, end)
-                                   : tok_parts(c, p, end);
-}
-
-/* Text between special tokens: normalises it if the model or the caller wants
- * that and it is not so already, which nearly all text is. */
-static ksllm_status tok_between(tok_coder *c, const u8 *p, const u8 *end) {
+/* Text between special tokens. It is normalised first if the model or the
+ * caller wants that and it is not so already, which nearly all text is. */
+static void tok_between(tok_coder *c, const u8 *p, const u8 *end) {
     bool nfc = c->t->kind == TOK_BYTES && c->t->rule->nfc;
     bool join = !nfc && (c->flags & KSLLM_ENCODE_COMPOSE);
-    tok_loan loan;
-    ksllm_status s;
-    size_t n;
-
+    tok_loan loan = {0};
     c->after_unk = false;
-    if (!(nfc && txt_nfc_span(p, end) < end)
-        && !(join && txt_hangul_find(p, end) < end))
-        return tok_plain(c, p, end);
-    n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
-    s = tok_borrow(c, n, &loan);
-    if (s != KSLLM_OK)
-        return s;
-    n = nfc ? txt_nfc(p, end, loan.p, n) : txt_hangul_join(p, end, loan.p);
-    s = tok_plain(c, loan.p, loan.p + n);
-    tok_return(c, &loan);
-    return s;
+    if ((nfc && txt_nfc_span(p, end) < end)
+        || (join && txt_hangul_find(p, end) < end)) {
+        size_t n = nfc ? txt_nfc(p, end, NULL, 0) : (size_t)(end - p);
+        loan = tok_borrow(c, n);
+        if (c->status) return;
+        n = nfc ? txt_nfc(p, end, loan.p, n) : txt_hangul_join(p, end, loan.p);
+        p = loan.p;
+        end = p + n;
+    }
+    if (c->t->kind == TOK_BYTES) tok_words(c, p, end);
+    else tok_parts(c, p, end);
+    tok_return(c, loan);
 }
 
-/* The longest special token at p < end, its length in *n; -1: none. Where one
- * of p's flags in `data` is set there is no control token. The last entry that
- * is not greater than the text begins with all that the text begins with. */
-static i32 tok_special_at(const tokenizer *t, const u8 *p, const u8 *end,
-                          bool control, const u8 *data, size_t *n) {
+/* The longest special token at p < end, its length in *n; -1: none. Control
+ * tokens must be wanted and have no byte that `data` flags; user-defined ones
+ * may lie anywhere. The last entry that is not greater than the text begins
+ * with all that the text begins with. */
+static i32 tok_special_at(
+    const tok_coder *c, const u8 *p, const u8 *end, size_t *n) {
+    const tokenizer *t = c->t;
     const tok_row *row = &t->rows[*p];
-    size_t left = (size_t)(end - p), common = 0, clean;
+    str text = {(const char *)p, (size_t)(end - p)};
     u32 low = row->from, high = row->to;
-
-    if (left > 1 && !tok_has_bit(row->second, p[1]))
-        return -1;
+    if (text.n > 1 && !tok_has_bit(row->second, p[1])) return -1;
     while (low < high) {
         u32 middle = low + (high - low) / 2;
-        if (tok_special_cmp(&t->special[middle], p, left) <= 0)
+        if (str_cmp(tok_special_text(&t->special[middle]), text) <= 0)
             low = middle + 1;
-        else
-            high = middle;
+        else high = middle;
     }
-    if (low == row->from)
-        return -1;
-    left = min_size(left, t->special[low - 1].n);
+    if (low == row->from) return -1;
+    size_t left = min_size(text.n, t->special[low - 1].n), common = 0;
     while (common < left && t->special[low - 1].p[common] == p[common])
         common++;
-    clean = !control ? 0 : common;
-    if (control && data != NULL) {
-        const u8 *flag = memchr(data, 1, common);
-        clean = flag != NULL ? (size_t)(flag - data) : common;
-    }
+    size_t clean = c->flags & KSLLM_ENCODE_SPECIAL ? common : 0;
+    const u8 *data = c->data && clean ? c->data + (p - c->text) : NULL;
+    const u8 *flag = data ? memchr(data, 1, common) : NULL;
+    if (flag) clean = (size_t)(flag - data);
     for (u32 i = low - 1; i != TOK_NONE; i = t->special[i].up) {
         const tok_special *s = &t->special[i];
         u32 id = s->n <= clean ? s->id : s->user;
-        if (s->n > common || id == TOK_NONE)
-            continue;
+        if (s->n > common || id == TOK_NONE) continue;
         *n = s->n;
         return (i32)id;
     }
     return -1;
 }
 
-static ksllm_status tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
-    bool control = (c->flags & KSLLM_ENCODE_SPECIAL) != 0;
+static void tok_text_ids(tok_coder *c, const u8 *p, const u8 *end) {
     const u8 *begin = p;
-    ksllm_status s;
-
-    while (p < end) {
+    while (p < end && !c->status) {
         size_t n = 0;
-        i32 id = !c->t->starts[*p] ? -1
-               : tok_special_at(c->t, p, end, control, c->data == NULL
-                   ? NULL : c->data + (p - c->text), &n);
+        i32 id = c->t->starts[*p] ? tok_special_at(c, p, end, &n) : -1;
         if (id < 0) {
             p++;
             continue;
         }
-        s = tok_between(c, begin, p);
-        if (s != KSLLM_OK)
-            return s;
+        tok_between(c, begin, p);
         tok_emit(c, id);
-        p += n;
-        begin = p;
+        begin = p += n;
     }
-    return tok_between(c, begin, end);
+    if (!c->status) tok_between(c, begin, end);
 }
 
-/* The flags of text that tok_fold folds: of U+2581 the first one stays. */
+/* The flags of text that tok_fold folds: that of the first byte of U+2581
+ * stays. */
 static void tok_fold_flags(str s, const u8 *data, u8 *out) {
-    for (size_t i = 0; i < s.n; out++) {
-        *out = data[i];
-        i += s.n - i >= 3 && memcmp(s.p + i, "\xe2\x96\x81", 3) == 0 ? 3 : 1;
+    const u8 *p = (const u8 *)s.p, *end = p + s.n;
+    for (size_t n; p < end; p += n, data += n) {
+        *out++ = *data;
+        n = tok_is_mark(p, end) ? 3 : 1;
     }
 }
 
-/* Writes up to cap ids and returns how many there are, or a status.
- * KSLLM_ENCODE_* in flags. `data`: NULL, or a flag per byte of text, 1 where
- * no control token may be. Takes memory from scratch, beyond that from a; NULL
- * for a means none. */
-static i64 tok_encode_marked(const tokenizer *t, const char *text, size_t n,
-                             u32 flags, const u8 *data, void *scratch,
-                             size_t scratch_bytes, const ksllm_allocator *a,
-                             i32 *out, size_t cap, ksllm_error *err) {
-    tok_coder c = {t, flags, {scratch, scratch_bytes, a}, out, cap, 0, false,
-                   err, (const u8 *)text, data};
-    const u8 *p = (const u8 *)text, *at = p;
-    tok_loan loan, flags_loan;
-    ksllm_status s = KSLLM_OK;
-
-    if (n > KSLLM_MAX_TEXT_BYTES)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-                    "a text of %llu bytes: at most %llu are encoded at once",
-                    (unsigned long long)n,
-                    (unsigned long long)KSLLM_MAX_TEXT_BYTES);
-    memset(&loan, 0, sizeof loan);
-    memset(&flags_loan, 0, sizeof flags_loan);
-    if ((flags & KSLLM_ENCODE_BOS) && t->adds_bos)
-        tok_emit(&c, t->bos);
-    if (t->kind == TOK_PIECES)
-        while (n - (size_t)(at - p) >= 3
-               && memcmp(at, "\xe2\x96\x81", 3) != 0)
-            at++;
-    if (t->kind == TOK_PIECES && n - (size_t)(at - p) >= 3) {
-        str whole = {text, n};
-        s = tok_borrow(&c, n, &loan);
-        if (s == KSLLM_OK && data != NULL) {
-            s = tok_borrow(&c, n, &flags_loan);
-            if (s == KSLLM_OK)
-                tok_fold_flags(whole, data, flags_loan.p);
-            c.data = flags_loan.p;
+/* Writes up to c->cap ids. Returns how many there are, or a status. */
+static i64 tok_encode(tok_coder *c, str text) {
+    const tokenizer *t = c->t;
+    tok_loan folded = {0}, flags = {0};
+    if (text.n > KSLLM_MAX_TEXT_BYTES)
+        return fail(c->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "a text of %llu bytes: at most %llu are encoded at once",
+            (unsigned long long)text.n,
+            (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+    if ((c->flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(c, t->bos);
+    const u8 *end = (const u8 *)text.p + text.n;
+    const u8 *mark = t->kind == TOK_PIECES ? (const u8 *)text.p : end;
+    while (mark < end && !tok_is_mark(mark, end)) mark++;
+    if (mark < end) {
+        folded = tok_borrow(c, text.n);
+        if (c->data && !c->status) {
+            flags = tok_borrow(c, text.n);
+            if (flags.p) tok_fold_flags(text, c->data, flags.p);
+            c->data = flags.p;
         }
-        if (s == KSLLM_OK) {
-            whole = tok_fold(whole, loan.p);
-            p = (const u8 *)whole.p;
-            n = whole.n;
-            c.text = p;
-        }
+        if (!c->status) text = tok_fold(text, folded.p);
     }
-    if (s == KSLLM_OK && n > 0)
-        s = tok_text_ids(&c, p, p + n);
-    tok_return(&c, &flags_loan);
-    tok_return(&c, &loan);
-    if (s != KSLLM_OK)
-        return s;
-    if ((flags & KSLLM_ENCODE_EOS) && t->adds_eos)
-        tok_emit(&c, t->eos);
-    return c.n;
-}
-
-static i64 tok_encode(const tokenizer *t, const char *text, size_t n,
-                      u32 flags, void *scratch, size_t scratch_bytes,
-                      const ksllm_allocator *a, i32 *out, size_t cap,
-                      ksllm_error *err) {
-    return tok_encode_marked(t, text, n, flags, NULL, scratch, scratch_bytes,
-                             a, out, cap, err);
+    c->text = (const u8 *)text.p;
+    if (text.n && !c->status) tok_text_ids(c, c->text, c->text + text.n);
+    tok_return(c, flags);
+    tok_return(c, folded);
+    if (c->status) return c->status;
+    if ((c->flags & KSLLM_ENCODE_EOS) && t->adds_eos) tok_emit(c, t->eos);
+    return c->n;
 }
 
 /* ---- Decoding ---- */
 
-/* The bytes of a token as it reads: nothing for control tokens unless asked.
- * They may lie in buf, which takes t->max_piece_bytes, or in the file. */
+/* The bytes of a token as text: nothing for control tokens unless asked for.
+ * They lie in buf, which takes t->max_piece_bytes, or in the file. */
 static str tok_piece(const tokenizer *t, i32 id, u32 flags, u8 *buf) {
     u32 type = tok_type(t, (u32)id);
-    str none = {NULL, 0};
-
     if ((type == TOK_CONTROL || type == TOK_UNKNOWN)
         && !(flags & KSLLM_DECODE_SPECIAL))
-        return none;
+        return (str){NULL, 0};
     return tok_bytes(t, (u32)id, buf);
 }
 
-/* What a ksllm_decoder holds. It lies in words of the caller's, whose type
- * the compiler takes to be another one: hence may_alias. */
+/* What a ksllm_decoder holds. It lies in the caller's words, whose type the
+ * compiler takes to be another one: hence may_alias. */
 typedef struct __attribute__((may_alias)) {
     const tokenizer *t;
     u32 flags;
-    u8 n_pending; /* bytes of an unfinished character */
-    u8 pending[4];
+    u8 n_pending, pending[4]; /* bytes of an unfinished character */
     bool started;
 } tok_decoder;
 
@@ -9400,118 +9006,107 @@ static void tok_decoder_init(tok_decoder *d, const tokenizer *t, u32 flags) {
     *d = (tok_decoder){.t = t, .flags = flags};
 }
 
-/* Text of the next tokens, as many as a small buffer takes; *n_tokens says how
- * many there are and then how many those were. Writes whole characters up to
- * cap and returns how many bytes there are; *full says that one did not fit,
- * then no more is written. Tokens together are twice as fast as one by one:
- * in running text the branches are foreseen, at every token's end they are
- * not. */
-static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
-                              size_t *n_tokens, u8 *out, size_t cap,
-                              bool *full) {
+/* Writes the bytes of *n_tokens tokens from `out` on, while another one fits
+ * before `limit`. *n_tokens becomes how many those were; returns their end. */
+KS_INLINE u8 *tok_decoder_fill(tok_decoder *d, const i32 *tokens,
+    size_t *n_tokens, u8 *out, const u8 *limit) {
     const tokenizer *t = d->t;
-    u8 buf[4 * TOK_TEXT_MAX], text[8], *begin = buf + d->n_pending;
-    u8 *end = begin;
-    const u8 *rest;
-    size_t n = 0, i = 0;
-
-    memcpy(buf, d->pending, 4);
-    for (; i < *n_tokens && end < buf + sizeof buf - TOK_TEXT_MAX; i++) {
-        u32 id = (u32)tokens[i];
+    size_t i = 0;
+    for (; i < *n_tokens && limit - out > TOK_TEXT_MAX; i++) {
+        u32 id = (u32)tokens[i], byte = id - (u32)t->byte_id[0];
         str s = tok_text(t, id);
-        i64 k = !tok_has_bit(t->normal, id) || (t->prefix && !d->started)
-              ? -1 : t->kind == TOK_BYTES ? tok_letters(t, s, end)
-              : (i64)tok_fold(s, end).n;
-        if (i + 12 < *n_tokens) {       /* a fifth of the time */
+        i64 k = !tok_has_bit(t->normal, id) || (t->prefix && !d->started) ? -1
+            : t->kind == TOK_BYTES ? tok_letters(t, s, out)
+            : (i64)tok_fold(s, out).n;
+        if (i + 12 < *n_tokens) { /* saves a fifth of the time */
             __builtin_prefetch(&t->at[tokens[i + 12]]);
             __builtin_prefetch(t->texts + t->at[tokens[i + 6]]);
         }
-        u32 byte = id - (u32)t->byte_id[0];
-        if (k > 0) {                    /* nearly always */
-            end += k;
+        if (k > 0) { /* nearly always */
+            out += k;
             continue;
         }
-        /* <0x00> to <0xFF> stand in a row; most of Korean in Llama 2 */
+        /* <0x00> to <0xFF> have consecutive ids; most of Korean in Llama 2. */
         if (byte < 256 && t->byte_id[byte] == tokens[i] && d->started) {
-            *end++ = (u8)byte;
+            *out++ = (u8)byte;
             continue;
         }
-        s = tok_piece(t, tokens[i], d->flags, end);
-        if (s.n == 0)
-            continue;
+        s = tok_piece(t, tokens[i], d->flags, out);
+        if (!s.n) continue;
         if (!d->started && t->prefix && s.p[0] == ' ') {
             s.p++;
             s.n--;
         }
         d->started = true;
-        if (s.p != (const char *)end)
-            memmove(end, s.p, s.n);
-        end += s.n;
+        if (s.p != (const char *)out) memmove(out, s.p, s.n);
+        out += s.n;
     }
     *n_tokens = i;
-    rest = txt_valid(buf, end);
-    if ((*full || (size_t)(rest - buf) <= cap) && (rest == end
-            || txt_measure(rest, (size_t)(end - rest)) == 0)) {
+    return out;
+}
+
+/* Decodes as many tokens as a small buffer takes. *n_tokens says how many
+ * there are and then how many those were. Writes whole characters up to cap and
+ * returns how many bytes there are. *full says that one did not fit; then no
+ * more is written. Tokens together are twice as fast as one by one: the CPU
+ * predicts the branches within running text, but not those at the end of every
+ * token. */
+static size_t tok_decoder_put(tok_decoder *d, const i32 *tokens,
+    size_t *n_tokens, u8 *out, size_t cap, bool *full) {
+    u8 buf[4 * TOK_TEXT_MAX], text[8], *begin = buf + d->n_pending;
+    size_t n = 0;
+    memcpy(buf, d->pending, 4);
+    u8 *end = tok_decoder_fill(d, tokens, n_tokens, begin, buf + sizeof buf);
+    const u8 *rest = txt_valid(buf, end);
+    if ((*full || (size_t)(rest - buf) <= cap)
+        && (rest == end || !txt_measure(rest, (size_t)(end - rest)))) {
         n = (size_t)(rest - buf);
-        if (!*full)
-            memcpy(out, buf, n);
+        if (!*full) memcpy(out, buf, n);
         d->n_pending = (u8)(end - rest);
         memcpy(d->pending, rest, d->n_pending);
         return n;
     }
-    for (const u8 *p = begin; p < end; p++) {   /* there will be U+FFFD */
+    for (const u8 *p = begin; p < end; p++) { /* there will be U+FFFD */
         u32 len = txt_feed(d->pending, &d->n_pending, *p, text);
         *full = *full || n + len > cap;
-        if (!*full)
-            memcpy(out + n, text, len);
+        if (!*full) memcpy(out + n, text, len);
         n += len;
     }
     return n;
 }
 
-static i64 tok_decoder_next(tok_decoder *d, i32 token, char *text,
-                            size_t cap) {
-    const tokenizer *t = d->t;
+static i64 tok_decoder_next(tok_decoder *d, i32 token, char *text, size_t cap) {
     bool full = false;
     size_t one = 1;
-
-    if (token < 0 || (u32)token >= t->n_vocab)
-        return KSLLM_ERR_TOKEN;
-    if (cap < 3 * (size_t)t->max_piece_bytes + 12)
-        return KSLLM_ERR_BUFFER;
+    if (token < 0 || (u32)token >= d->t->n_vocab) return KSLLM_ERR_TOKEN;
+    if (cap < 3 * (size_t)d->t->max_piece_bytes + 12) return KSLLM_ERR_BUFFER;
     return (i64)tok_decoder_put(d, &token, &one, (u8 *)text, cap, &full);
 }
 
 static i64 tok_decoder_end(tok_decoder *d, char *text, size_t cap) {
     size_t n = d->n_pending > 0 ? 3 : 0;
-
-    if (cap < n)
-        return KSLLM_ERR_BUFFER;
-    if (n > 0)
-        txt_put((u8 *)text, 0xfffd);
+    if (cap < n) return KSLLM_ERR_BUFFER;
+    if (n > 0) txt_put((u8 *)text, 0xfffd);
     tok_decoder_init(d, d->t, d->flags);
     return (i64)n;
 }
 
-/* All tokens at once, which must be of the vocabulary: writes whole characters
- * up to cap, returns the length of the whole. */
+/* Decodes all tokens, which must be of the vocabulary. Writes whole characters
+ * up to cap; returns the length of the whole text. */
 static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
-                      u32 flags, char *text, size_t cap) {
+    u32 flags, char *text, size_t cap) {
     tok_decoder d;
     bool full = false;
     size_t n = 0;
-
     tok_decoder_init(&d, t, flags);
     for (size_t i = 0, k; i < n_tokens; i += k) {
         full = full || n >= cap;
         k = n_tokens - i;
-        n += tok_decoder_put(&d, tokens + i, &k,
-                             full ? NULL : (u8 *)text + n,
-                             full ? 0 : cap - n, &full);
+        n += tok_decoder_put(&d, tokens + i, &k, full ? NULL : (u8 *)text + n,
+            full ? 0 : cap - n, &full);
     }
     if (d.n_pending > 0) {
-        if (!full && n + 3 <= cap)
-            txt_put((u8 *)text + n, 0xfffd);
+        if (!full && n + 3 <= cap) txt_put((u8 *)text + n, 0xfffd);
         n += 3;
     }
     return (i64)n;
@@ -14890,9 +14485,11 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     void *scratch = c->a ? NULL : chat_take(c, need);
     const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
-    i64 n = tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
-        all_data ? NULL : chat_marks(text), scratch, scratch ? need : 0,
-        c->a ? &lent : NULL, tokens, cap, c->err);
+    tok_coder coder = {.t = t, .flags = flags, .out = tokens, .cap = cap,
+        .data = all_data ? NULL : chat_marks(text), .scratch = scratch,
+        .scratch_bytes = scratch ? need : 0, .a = c->a ? &lent : NULL,
+        .err = c->err};
+    i64 n = tok_encode(&coder, (str){(const char *)text.u.s, text.n});
     return n == KSLLM_ERR_MEMORY && c->full ? chat_too_large(c) : n;
 }
 
@@ -18248,8 +17845,10 @@ static ksllm_status gen_encode(
             (unsigned long long)size, (unsigned)s->n_ctx);
     u32 flags = x->g->encode_flags;
     if (x->g->append && s->n_tokens) flags &= ~(u32)KSLLM_ENCODE_BOS;
-    i64 count = tok_encode(&s->m->tok, x->g->text, size, flags, s->encode,
-        s->encode_bytes, NULL, s->prompt, s->n_ctx, err);
+    tok_coder c = {.t = &s->m->tok, .flags = flags, .scratch = s->encode,
+        .scratch_bytes = s->encode_bytes, .out = s->prompt, .cap = s->n_ctx,
+        .err = err};
+    i64 count = tok_encode(&c, (str){x->g->text, size});
     if (count < 0) return (ksllm_status)count;
     if ((u64)count > s->n_ctx) return ses_full(s, (size_t)count, err);
     *tokens = s->prompt;
@@ -18589,9 +18188,10 @@ static ksllm_status turn_begin(
     turn *t, const split_format *f, str prompt, ksllm_error *err) {
     ksllm_session *s = t->x.s;
     if (f->end_think && t->x.g->max_thinking) {
-        i64 n = tok_encode(&s->m->tok, f->end_think, strlen(f->end_think),
-            KSLLM_ENCODE_SPECIAL, s->encode, s->encode_bytes, NULL, t->mark,
-            TURN_MARK, err);
+        tok_coder c = {.t = &s->m->tok, .flags = KSLLM_ENCODE_SPECIAL,
+            .scratch = s->encode, .scratch_bytes = s->encode_bytes,
+            .out = t->mark, .cap = TURN_MARK, .err = err};
+        i64 n = tok_encode(&c, str_of(f->end_think));
         if (n < 0) return (ksllm_status)n;
         t->n_mark = n > TURN_MARK ? 0 : (u32)n;
     }
@@ -18962,8 +18562,9 @@ int64_t ksllm_encode(const ksllm_model *model, const char *text, size_t size,
     NEED(tokens || !cap, "tokens is NULL, cap is not 0");
     NEED(!(flags & ~TOK_ENCODE_FLAGS), "flags: unknown bits");
     if (size == KSLLM_NUL) size = strlen(text);
-    return tok_encode(&model->tok, text, size, flags, NULL, 0, &model->alloc,
-        tokens, cap, err);
+    tok_coder c = {.t = &model->tok, .flags = flags, .a = &model->alloc,
+        .out = tokens, .cap = cap, .err = err};
+    return tok_encode(&c, (str){text, size});
 }
 
 static bool api_is_token(const ksllm_model *model, i32 token) {

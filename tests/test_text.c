@@ -681,12 +681,12 @@ static void check_merging(const opened *x, const char *const *bits,
         }
         if (n < 2)
             continue;
-        tok_coder c = {&x->m->tok, 0, {NULL, 0, NULL}, a, TOK_SHORT, 0,
-                       false, NULL, NULL, NULL};
-        tok_coder d = {&x->m->tok, 0, {scratch, sizeof scratch, NULL}, b,
-                       TOK_SHORT, 0, false, NULL, NULL, NULL};
+        tok_coder c = {.t = &x->m->tok, .out = a, .cap = TOK_SHORT};
+        tok_coder d = {.t = &x->m->tok, .out = b, .cap = TOK_SHORT,
+                       .scratch = scratch, .scratch_bytes = sizeof scratch};
         tok_merge_short(&c, text, n);
-        CHECK_EQ(tok_merge_long(&d, text, n), KSLLM_OK);
+        tok_merge_long(&d, text, n);
+        CHECK_EQ(d.status, KSLLM_OK);
         CHECK_EQ(c.n, d.n);
         CHECK(memcmp(a, b, 4 * (size_t)c.n) == 0);
     }
@@ -713,11 +713,11 @@ TEST(scratch_is_enough)
         uint8_t *scratch = malloc(bytes);
         for (size_t i = 0; i < n; i++)
             text[i] = (char)('a' + fx_below(&seed, 3));
-        int64_t k = tok_encode(&x.m->tok, text, n, 7, scratch, bytes, NULL,
-                               NULL, 0, NULL);
-        CHECK(k > 0);
-        k = tok_encode(&x.m->tok, text, n, 7, scratch + 1, 0, NULL, NULL, 0,
-                       NULL);
+        tok_coder c = {.t = &x.m->tok, .flags = 7, .scratch = scratch,
+                       .scratch_bytes = bytes};
+        CHECK(tok_encode(&c, (str){text, n}) > 0);
+        c = (tok_coder){.t = &x.m->tok, .flags = 7, .scratch = scratch + 1};
+        int64_t k = tok_encode(&c, (str){text, n});
         CHECK(n > TOK_SHORT ? k == KSLLM_ERR_BUFFER : k > 0);
         free(text);
         free(scratch);
@@ -840,9 +840,10 @@ TEST(pieces_in_parts)
             strcat(text, bits[fx_below(&seed, 8)]);
         if (strlen(text) < 2)
             continue;
-        tok_coder c = {&x.m->tok, 0, {scratch, sizeof scratch, NULL}, a, 100,
-                       0, false, NULL, NULL, NULL};
-        CHECK_EQ(tok_merge_long(&c, (uint8_t *)text, strlen(text)), KSLLM_OK);
+        tok_coder c = {.t = &x.m->tok, .out = a, .cap = 100,
+                       .scratch = scratch, .scratch_bytes = sizeof scratch};
+        tok_merge_long(&c, (uint8_t *)text, strlen(text));
+        CHECK_EQ(c.status, KSLLM_OK);
         CHECK_EQ(ksllm_encode(x.m, text, KSLLM_NUL, 0, b, 100, NULL), c.n);
         CHECK(memcmp(a, b, 4 * (size_t)c.n) == 0);
     }

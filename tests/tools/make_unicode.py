@@ -30,9 +30,10 @@ except ImportError:
 
 UNICODE = "16.0.0"
 LAST = 0x110000
-# Below this: two-stage table. From here on: ranges, there are few.
+# Below this: three-stage table. From here on: ranges, there are few.
 SPARSE = 0x20000
 BLOCK = 64          # code points of a block of TXT_CLASS, two in a character
+PAGE = 1024         # code points of a page of TXT_BLOCK
 ROW = 66            # characters of a row of a table
 FAST_ROW = 64       # the same where division has to be a shift
 
@@ -143,23 +144,32 @@ def ranges(entries, size, top):
 
 
 def print_classes():
-    blocks, index = {}, []
+    blocks, index = {}, ""
     for start in range(0, SPARSE, BLOCK):
         block = "".join(digit(class_of(cp) + 9 * class_of(cp + 1), "(")
                         for cp in range(start, start + BLOCK, 2))
-        index.append(blocks.setdefault(block, len(blocks)))
+        index += number(blocks.setdefault(block, len(blocks)), 2)
+    pages, page_index = {}, ""
+    for at in range(0, len(index), PAGE // BLOCK * 2):
+        page = index[at:at + PAGE // BLOCK * 2]
+        page_index += number(pages.setdefault(page, len(pages)), 1)
     sparse = runs(class_of, SPARSE, LAST, OTHER)
-    size = table("TXT_BLOCK", "".join(number(i, 2) for i in index),
-                 "Which part of TXT_CLASS has the classes of code points 64 i "
-                 "to 64 i + 63.", FAST_ROW)
+    size = table("TXT_PAGE", page_index, "Classes below U+20000 are found in "
+                 "three steps, as 1,024 code points often have those of "
+                 "another 1,024: a digit for each says which part of TXT_BLOCK "
+                 "they have.", FAST_ROW)
+    size += table("TXT_BLOCK", "".join(pages),
+                  "Two digits for each 64 code points of a page say which part "
+                  "of TXT_CLASS they have.", FAST_ROW)
     size += table("TXT_CLASS", "".join(blocks),
-                  "Classes of two code points a character: the first one's "
-                  "+ 9 times the second's + '('.", FAST_ROW)
+                  "A digit for two code points: the class of the first one "
+                  "+ 9 times that of the second.", FAST_ROW)
     print("/* Classes from U+%X on. */" % SPARSE)
     print("static const struct { u32 first, last, class_; } TXT_FAR[%d] = {"
           % len(sparse))
-    for r in sparse:
-        print("    {0x%X, 0x%X, %d}," % tuple(r))
+    text = " ".join("{0x%X,_0x%X,_%d}," % tuple(r) for r in sparse)
+    for line in textwrap.wrap(text, 76):
+        print("    " + line.replace("_", " "))
     print("};\n")
     return size + 12 * len(sparse)
 
@@ -167,8 +177,9 @@ def print_classes():
 def print_nfc():
     marks = ranges(runs(combining_class, 0, LAST, 0), 6, 127)
     size = table("TXT_MARKS", "".join(marks),
-                 "Canonical combining classes that are not 0, %d ranges: "
-                 "first, length, class." % len(marks))
+                 "Canonical combining classes other than 0 in %d ranges. A "
+                 "range is 6 digits, so 36 bits: the first code point (21), "
+                 "the others (7), the class (8)." % len(marks))
     found = []
     for cp in range(LAST):
         parts = decomposition(cp)
@@ -176,20 +187,21 @@ def print_nfc():
             found.append((cp,) + parts + (0,) * (2 - len(parts)))
     size += table("TXT_PARTS",
                   "".join(number(c, 3) for row in found for c in row),
-                  "Canonical decompositions, %d: the character, its parts."
-                  % len(found))
+                  "%d canonical decompositions, 9 digits each: the character, "
+                  "its first part, its second part or 0." % len(found))
     both = [single(cp) for r in (IDEOGRAPHS, MORE_IDEOGRAPHS) for cp in r]
     size += table("TXT_IDEOGRAPH", "".join(number(c, 3) for c in both),
-                  "What compatibility ideographs stand for; 0: themselves.")
+                  "What compatibility ideographs stand for, 3 digits each, from "
+                  "U+F900 and from U+2F800 on; 0: themselves.")
     pairs = sorted((r[1], r[2], i) for i, r in enumerate(found)
                    if r[2] and composes(*r))
     size += table("TXT_PAIR", "".join(number(p[2], 2) for p in pairs),
-                  "The %d of TXT_PARTS that compose, by their parts."
-                  % len(pairs))
+                  "The rows of TXT_PARTS that compose (%d), 2 digits each, in "
+                  "the order of their parts." % len(pairs))
     seconds = sorted({r[2] for r in found if r[2] and composes(*r)
                       and combining_class(r[2]) == 0})
     size += table("TXT_SECOND", "".join(number(c, 3) for c in seconds),
-                  "Second parts that are of class 0, %d; jamo are not here."
+                  "The %d second parts of class 0, 3 digits each, without jamo."
                   % len(seconds))
     print("enum {\n    TXT_N_MARKS = %d, TXT_N_PARTS = %d, TXT_N_PAIRS = %d, "
           "TXT_N_SECOND = %d\n};\n" % (len(marks), len(found), len(pairs),
@@ -227,8 +239,8 @@ def cluster_class(cp):
 def print_clusters():
     found = ranges(runs(cluster_class, 0, LATE, 0), 6, 127)
     size = table("TXT_CLUSTER", "".join(found),
-                 "Grapheme_Cluster_Break below U+%X, %d ranges: first, "
-                 "length, class." % (LATE, len(found)))
+                 "Grapheme_Cluster_Break below U+%X, %d ranges in the form of "
+                 "TXT_MARKS." % (LATE, len(found)))
     print("enum { TXT_N_CLUSTER = %d };" % len(found))
     return size
 
