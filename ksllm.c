@@ -5559,11 +5559,15 @@ static bool gguf_get_int(const gguf *g, const char *key, i64 *out) {
     return kv && kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, out);
 }
 
-static str gguf_get_str(const gguf *g, const char *key) {
-    const gguf_kv *kv = gguf_find(g, key);
+/* NULL without the key, or with one of another type. */
+static str gguf_text(const gguf_kv *kv) {
     if (!kv || kv->type != KSLLM_META_TEXT) return (str){NULL, 0};
     const u8 *p = kv->data;
     return gguf_next_str(&p);
+}
+
+static str gguf_get_str(const gguf *g, const char *key) {
+    return gguf_text(gguf_find(g, key));
 }
 
 /* ---- tensors ---- */
@@ -17322,18 +17326,19 @@ struct ksllm_session {
     f32 *mix;             /* [n_heads][n_batch][D_LATENT] */
     f32 *o_gate, *norm_a, *norm_b; /* [D_ATT], [D_GATE_RANK], [n_embd] */
     /* experts: route and choice hold scores, pick the chosen in ascending
-     * order, share their weights, slot the rows of spread that they read and
-     * of parts that they write; first[e] is the first row of expert e */
+     * order, share their weights, slot their rows of scattered, which they
+     * read, and of expert_out; first[e] is the first row of expert e */
     f32 *route, *choice, *share;
     u32 *pick, *slot, *first;
-    f32 *spread, *parts;
+    f32 *scattered, *expert_out;
     f32 *rope;            /* [n_ropes][n_batch][n_rope / 2][2] cos, sin */
     i8 *row8;             /* [row8_bytes] one key or value on its way */
     size_t row8_bytes;
     i8 *q8;               /* [heads][D_HEAD, up to 16] for an int8 cache */
     f32 *q_scale;         /* [heads][k_parts][2] */
     k_acts acts;          /* the input of the products under way */
-    ses_job *jobs;        /* the products under way */
+    ses_job *jobs;        /* the products under way, or planned */
+    u32 n_jobs;
     u32 *first_piece;     /* of each, and where the last one ends */
     f32 *logits;          /* [n_vocab]; in a call that scores, [SES_ROWS] of
                              them: sampling's memory lies right after */
@@ -17516,7 +17521,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->norm_a, n * d[D_GATE_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
-        {&s->share, n * used}, {&s->spread, rows}, {&s->parts, rows},
+        {&s->share, n * used}, {&s->scattered, rows}, {&s->expert_out, rows},
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)
         *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
@@ -17812,26 +17817,27 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  * with norms, biases and multipliers where the architecture has them.
  * ======================================================================== */
 
-typedef struct fwd fwd;
-typedef void (*fwd_token_step)(const fwd *f, u32 token);
-
-struct fwd {
+/* The batch under way. Nothing in it changes while a layer is evaluated. */
+typedef struct {
     ksllm_session *s;
     u32 n0, m; /* positions [n0, n0 + m) */
     u32 i_layer;
     const mdl_layer *l;
-    /* the step under way */
-    fwd_token_step step;
-    u32 n_items, n_per_piece;
-    u32 log_heads; /* 2^log_heads heads make a piece of attention */
-    u32 n_jobs;
-    size_t rows_per_piece;
-    const u8 *norm; /* for fwd_norm and fwd_add; NULL: none */
-    const u8 *bias;
-    u32 kinds; /* BIT(0): quantize in blocks of 32, BIT(1): of 256 */
-};
+} fwd;
 
-/* ---- stopping ---- */
+/* A step by token, with what its function needs beside the batch. Pieces read
+ * it from all threads; fwd_each fills the first three fields. */
+typedef struct fwd_step {
+    const fwd *f;
+    u32 n_items, n_per_piece;
+    void (*run)(const struct fwd_step *step, u32 token);
+    u32 blocks;           /* fwd_quantize: BIT(0): of 32, BIT(1): of 256 */
+    const u8 *norm;       /* fwd_norm, fwd_add; NULL: none */
+    const u8 *bias;       /* fwd_add; NULL: none */
+    f32 *x;               /* fwd_norm, fwd_gate: [m][n] */
+    const f32 *gate;      /* fwd_gate: [m][n]; NULL: none */
+    size_t n;
+} fwd_step;
 
 static bool fwd_stopped(ksllm_session *s) {
     return ses_watch_stops(&s->watch);
@@ -17839,24 +17845,25 @@ static bool fwd_stopped(ksllm_session *s) {
 
 /* ---- steps by token ---- */
 
-static void fwd_token_piece(void *arg, u32 i) {
-    const fwd *f = arg;
-    if (fwd_stopped(f->s)) return;
-    u32 end = min_u32(f->n_items, (i + 1) * f->n_per_piece);
-    for (u32 t = i * f->n_per_piece; t < end; t++) f->step(f, t);
+static void fwd_step_piece(void *arg, u32 piece) {
+    const fwd_step *step = arg;
+    if (fwd_stopped(step->f->s)) return;
+    u32 t = piece * step->n_per_piece;
+    u32 end = min_u32(step->n_items, t + step->n_per_piece);
+    for (; t < end; t++) step->run(step, t);
 }
 
 /* A step for each of n tokens, or of n rows of experts. */
-static void fwd_each(fwd *f, u32 n, fwd_token_step step) {
+static void fwd_each(const fwd *f, u32 n, fwd_step step) {
     u32 pieces = min_u32(n, 4 * f->s->n_threads);
-    f->step = step;
-    f->n_items = n;
-    f->n_per_piece = (n + pieces - 1) / pieces;
-    pool_run(&f->s->workers, (n + f->n_per_piece - 1) / f->n_per_piece,
-        fwd_token_piece, f);
+    step.f = f;
+    step.n_items = n;
+    step.n_per_piece = (n + pieces - 1) / pieces;
+    pool_run(&f->s->workers,
+        (n + step.n_per_piece - 1) / step.n_per_piece, fwd_step_piece, &step);
 }
 
-static void fwd_by_token(fwd *f, fwd_token_step step) {
+static void fwd_by_token(const fwd *f, fwd_step step) {
     fwd_each(f, f->m, step);
 }
 
@@ -17877,7 +17884,8 @@ static void fwd_rope_table(const fwd *f, u32 t) {
     }
 }
 
-static void fwd_embed(const fwd *f, u32 t) {
+static void fwd_embed(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const mdl_matrix *e = &s->m->embd;
     size_t n = e->n_in;
@@ -17889,44 +17897,52 @@ static void fwd_embed(const fwd *f, u32 t) {
 }
 
 /* Prepares n values, number `at` and following of the products to come. */
-static void fwd_quantize(const fwd *f, const f32 *x, size_t n, size_t at) {
+static void fwd_quantize(const ksllm_session *s, u32 blocks, const f32 *x,
+    size_t n, size_t at) {
     static const size_t block[2] = {32, 256};
-    const k_acts *a = &f->s->acts;
+    const k_acts *a = &s->acts;
     for (int i = 0; i < 2; i++)
-        if (f->kinds & BIT(i))
-            f->s->m->k->quantize(x, n, block[i], a->q[i] + at,
+        if (blocks & BIT(i))
+            s->m->k->quantize(x, n, block[i], a->q[i] + at,
                 a->d[i] + at / block[i], a->sum[i] + at / 16);
 }
 
-static void fwd_norm(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_norm(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD];
+    const f32 *x = step->x + t * n;
     f32 *xn = s->xn + t * n;
-    if (f->norm) s->m->k->norm(s->x + t * n, f->norm, n, s->m->eps, xn);
-    else memcpy(xn, s->x + t * n, n * sizeof *xn);
-    fwd_quantize(f, xn, n, t * n);
+    if (step->norm) s->m->k->norm(x, step->norm, n, s->m->eps, xn);
+    else memcpy(xn, x, n * sizeof *xn);
+    fwd_quantize(s, step->blocks, xn, n, t * n);
 }
 
 static f32 fwd_sigmoid(f32 x) { return (f32)(1 / (1 + m_exp(-(f64)x))); }
 
-static void fwd_quantize_att(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
-    size_t n = s->m->dim[D_ATT], hd = s->m->dim[D_VALUE];
-    f32 *x = s->att + t * n;
-    if (s->kv == K_I8 && !s->m->arch->latent)
-        for (size_t i = 0; i < n; i += hd) s->m->k->spread(x + i, hd);
-    if (f->l->mat[M_O_GATE].w)
-        for (size_t i = 0; i < n; i++)
-            x[i] *= fwd_sigmoid(s->o_gate[t * n + i]);
-    fwd_quantize(f, x, n, t * n);
+/* Prepares x, times sigmoid(gate) where there is one. */
+static void fwd_gate(const fwd_step *step, u32 t) {
+    size_t n = step->n, at = t * n;
+    f32 *x = step->x + at;
+    for (size_t i = 0; step->gate && i < n; i++)
+        x[i] *= fwd_sigmoid(step->gate[at + i]);
+    fwd_quantize(step->f->s, step->blocks, x, n, at);
 }
 
-static void fwd_gate(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
-    size_t n = s->m->dim[D_FFN];
-    f32 *g = s->gate + t * n;
-    s->m->k->gate(g, s->up + t * n, n, s->m->arch->act);
-    fwd_quantize(f, g, n, t * n);
+/* The same with attention's output, which an int8 cache left rotated. */
+static void fwd_gate_heads(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = step->n, hd = s->m->dim[D_VALUE];
+    if (s->kv == K_I8 && !s->m->arch->latent)
+        for (size_t i = 0; i < n; i += hd)
+            s->m->k->spread(step->x + t * n + i, hd);
+    fwd_gate(step, t);
+}
+
+static void fwd_activate(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = s->m->dim[D_FFN], at = t * n;
+    s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
+    fwd_quantize(s, step->blocks, s->gate + at, n, at);
 }
 
 static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
@@ -17935,12 +17951,12 @@ static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
 }
 
 /* x += post-norm(delta + bias) */
-static void fwd_add(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_add(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD];
     f32 *x = s->x + t * n, *d = s->delta + t * n;
-    fwd_add_bias(d, f->bias, n);
-    if (f->norm) s->m->k->norm(d, f->norm, n, s->m->eps, d);
+    fwd_add_bias(d, step->bias, n);
+    if (step->norm) s->m->k->norm(d, step->norm, n, s->m->eps, d);
     for (size_t i = 0; i < n; i++) x[i] += d[i] * s->m->residual_scale;
 }
 
@@ -18023,7 +18039,8 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     }
 }
 
-static void fwd_heads(const fwd *f, u32 t) {
+static void fwd_heads(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
     const u8 *const *vec = f->l->vec;
@@ -18047,16 +18064,17 @@ static void fwd_heads(const fwd *f, u32 t) {
  * Normed as published, whatever the model's epsilon is. */
 #define FWD_LATENT_EPS 1e-6f
 
-static void fwd_query_rank(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_query_rank(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_Q_RANK], n_in = s->m->dim[D_Q_IN];
     f32 *x = s->q_in + t * n_in;
     if (n_in > n) memcpy(x + n, x, n * sizeof *x);
-    s->m->k->norm(x, f->l->vec[V_Q_RANK_NORM], n, FWD_LATENT_EPS, x);
-    fwd_quantize(f, x, n_in, t * n_in);
+    s->m->k->norm(x, step->norm, n, FWD_LATENT_EPS, x);
+    fwd_quantize(s, step->blocks, x, n_in, t * n_in);
 }
 
-static void fwd_latent_heads(const fwd *f, u32 t) {
+static void fwd_latent_heads(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const size_t *d = s->m->dim, latent = d[D_LATENT], nope = d[D_NOPE];
     f32 *k = s->k + t * d[D_HEAD], *q = s->q + t * d[D_Q];
@@ -18073,33 +18091,41 @@ static void fwd_latent_heads(const fwd *f, u32 t) {
         fwd_rotate(f, t, q + nope);
         memcpy(to + latent, q + nope, d[D_ROPE] * sizeof *q);
         memcpy(s->nope + at, q, nope * sizeof *q);
-        fwd_quantize(f, q, nope, at);
+        fwd_quantize(s, step->blocks, q, nope, at);
     }
 }
 
-static void fwd_latent_finish(const fwd *f, u32 t) {
-    fwd_quantize_queries(f, t, f->s->query + t * f->s->m->dim[D_Q_LATENT]);
+static void fwd_latent_queries_i8(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    fwd_quantize_queries(step->f, t, s->query + t * s->m->dim[D_Q_LATENT]);
 }
 
-static void fwd_quantize_mix(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_LATENT];
-    for (size_t h = 0; h < f->s->m->n_heads; h++) {
-        size_t at = (h * f->m + t) * n;
-        if (f->s->kv == K_I8) f->s->m->k->spread(f->s->mix + at, n);
-        fwd_quantize(f, f->s->mix + at, n, at);
+static void fwd_latent_mix(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = s->m->dim[D_LATENT];
+    for (size_t h = 0; h < s->m->n_heads; h++) {
+        size_t at = (h * step->f->m + t) * n;
+        if (s->kv == K_I8) s->m->k->spread(s->mix + at, n);
+        fwd_quantize(s, step->blocks, s->mix + at, n, at);
     }
 }
 
 /* ---- attention: pieces are (some heads of a KV head, up to K_QUERIES
  * tokens) ---- */
 
+typedef struct {
+    const fwd *f;
+    u32 log_heads; /* 2^log_heads heads make a piece */
+} fwd_attention;
+
 static void fwd_attend_piece(void *arg, u32 piece) {
-    const fwd *f = arg;
+    const fwd_attention *attention = arg;
+    const fwd *f = attention->f;
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
     if (fwd_stopped(f->s)) return;
     const ses_cache *c = &s->cache[f->i_layer];
-    u32 together = 1u << f->log_heads, n_groups = m->n_heads / together;
+    u32 together = 1u << attention->log_heads, n_groups = m->n_heads / together;
     size_t h = piece % n_groups * together, t = piece / n_groups * K_QUERIES;
     const size_t *d = m->dim, heads = m->n_heads;
     size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
@@ -18124,7 +18150,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
         .out_head = d[D_VALUE] * (latent ? f->m : 1),
         .out_token = d[D_VALUE] * (latent ? 1 : heads),
     };
-    m->k->attend[s->kv][f->log_heads](&a);
+    m->k->attend[s->kv][attention->log_heads](&a);
 }
 
 _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
@@ -18132,30 +18158,34 @@ _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
 
 /* As many heads together as their number allows and as leaves every thread
  * some pieces. */
-static void fwd_attend(fwd *f) {
+static void fwd_attend(const fwd *f) {
     const ksllm_model *m = f->s->m;
     u32 group = m->n_heads / m->n_kv_heads;
     u32 rows = (f->m + K_QUERIES - 1) / K_QUERIES;
-    f->log_heads = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
-    while (f->log_heads && rows * (m->n_heads >> f->log_heads)
-            < f->s->n_threads)
-        f->log_heads--;
-    pool_run(&f->s->workers, rows * (m->n_heads >> f->log_heads),
-        fwd_attend_piece, f);
+    u32 log = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
+    while (log && rows * (m->n_heads >> log) < f->s->n_threads) log--;
+    pool_run(&f->s->workers, rows * (m->n_heads >> log), fwd_attend_piece,
+        &(fwd_attention){f, log});
 }
 
 /* ---- products: pieces are rows ---- */
 
-static u32 fwd_kind(const mdl_matrix *w) {
+/* The blocks in which a matrix wants its input quantized. */
+static u32 fwd_blocks_of(const mdl_matrix *w) {
     u32 n = BLK_TYPES[w->type].n;
     return n == 1 ? 0 : n == 256 ? BIT(1) : BIT(0);
 }
 
+typedef struct {
+    ksllm_session *s;
+    size_t rows_per_piece;
+} fwd_products;
+
 static void fwd_product_piece(void *arg, u32 piece) {
-    const fwd *f = arg;
-    const ksllm_session *s = f->s;
-    if (fwd_stopped(f->s)) return;
-    u32 i = 0, end = f->n_jobs;
+    const fwd_products *all = arg;
+    ksllm_session *s = all->s;
+    if (fwd_stopped(s)) return;
+    u32 i = 0, end = s->n_jobs;
     while (end - i > 1) {
         u32 mid = i + (end - i) / 2;
         if (s->first_piece[mid] <= piece) i = mid;
@@ -18164,106 +18194,86 @@ static void fwd_product_piece(void *arg, u32 piece) {
     const ses_job *j = &s->jobs[i];
     const mdl_matrix *w = j->w;
     const k_acts *b = &s->acts;
-    size_t r = (piece - s->first_piece[i]) * f->rows_per_piece, at = j->at;
+    size_t n = all->rows_per_piece, at = j->at;
+    size_t r = (piece - s->first_piece[i]) * n;
     k_acts a = {j->x, {b->q[0] + at, b->q[1] + at},
         {b->d[0] + at / 32, b->d[1] + at / 256},
         {b->sum[0] + at / 16, b->sum[1] + at / 16}, w->n_in};
     k_product p = {.type = w->type,
         .w = w->w + (j->index * w->n_out + r) * w->row_bytes,
         .row_bytes = w->row_bytes,
-        .n_rows = min_size(f->rows_per_piece, w->n_out - r),
+        .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
     s->m->k->product[p.type](&p);
 }
 
-/* Adds a product of m vectors at x, prepared from `at` on, to the step. */
-static void fwd_plan_at(fwd *f, const mdl_matrix *w, size_t index, u32 m,
-    const f32 *x, size_t at, f32 *y, size_t y_stride) {
-    f->s->jobs[f->n_jobs++] = (ses_job){.w = w, .index = (u32)index, .m = m,
-        .x = x, .at = at, .y = y, .y_stride = y_stride};
+/* Adds a product to those that fwd_multiply runs. */
+static void fwd_plan_job(const fwd *f, ses_job job) {
+    f->s->jobs[f->s->n_jobs++] = job;
 }
 
-/* Adds a product of the batch with a whole matrix. */
-static void fwd_plan(fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
-    fwd_plan_at(f, w, 0, f->m, x, 0, y, w->n_out);
+/* Of the batch with a whole matrix. */
+static void fwd_plan(const fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
+    fwd_plan_job(f,
+        (ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
 }
 
 /* Runs the planned products. */
-static void fwd_multiply(fwd *f) {
+static void fwd_multiply(const fwd *f) {
     ksllm_session *s = f->s;
     size_t rows = 0, pieces = (size_t)s->n_threads * 8;
-    for (u32 i = 0; i < f->n_jobs; i++) rows += s->jobs[i].w->n_out;
+    for (u32 i = 0; i < s->n_jobs; i++) rows += s->jobs[i].w->n_out;
     size_t per = (rows + pieces - 1) / pieces;
     per = (per + K_ROWS - 1) / K_ROWS * K_ROWS;
-    f->rows_per_piece = s->n_threads > 1 ? min_size(per, 256) : 256;
+    per = s->n_threads > 1 ? min_size(per, 256) : 256;
     /* at most POOL_MAX_PIECES, whatever the vocabulary */
-    f->rows_per_piece = max_size(f->rows_per_piece, rows >> 18 << 3);
+    per = max_size(per, rows >> 18 << 3);
     s->first_piece[0] = 0;
-    for (u32 i = 0; i < f->n_jobs; i++) {
+    for (u32 i = 0; i < s->n_jobs; i++) {
         const ses_job *j = &s->jobs[i];
-        s->first_piece[i + 1] = s->first_piece[i]
-            + (u32)((j->w->n_out + f->rows_per_piece - 1) / f->rows_per_piece);
+        s->first_piece[i + 1] =
+            s->first_piece[i] + (u32)((j->w->n_out + per - 1) / per);
 #if defined KSLLM_OBSERVE /* quant/calibrate.c looks at what comes in */
         KSLLM_OBSERVE(j->w->w, j->x, j->w->n_in, j->m);
 #endif
     }
-    pool_run(&s->workers, s->first_piece[f->n_jobs], fwd_product_piece, f);
-    f->n_jobs = 0;
+    pool_run(&s->workers, s->first_piece[s->n_jobs], fwd_product_piece,
+        &(fwd_products){s, per});
+    s->n_jobs = 0;
 }
 
 /* ---- blocks of a layer ---- */
 
-/* The kinds of quantization that some matrices of the layer want. */
-static u32 fwd_kinds(const fwd *f, u32 matrices) {
-    u32 kinds = 0;
+/* The blocks that some matrices of the layer want. */
+static u32 fwd_blocks(const fwd *f, u32 matrices) {
+    u32 blocks = 0;
     for (u32 i = 0; i < N_MATRICES; i++)
-        if (matrices & BIT(i)) kinds |= fwd_kind(&f->l->mat[i]);
-    return kinds;
-}
-
-static void fwd_norm_gate_a(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_GATE_RANK];
-    f32 *x = f->s->norm_a + t * n;
-    for (size_t i = 0; i < n; i++) x[i] *= fwd_sigmoid(x[i]);
-    fwd_quantize(f, x, n, t * n);
-}
-
-static void fwd_norm_gate_b(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_EMBD];
-    f32 *x = f->s->xn + t * n;
-    for (size_t i = 0; i < n; i++)
-        x[i] *= fwd_sigmoid(f->s->norm_b[t * n + i]);
-    fwd_quantize(f, x, n, t * n);
+        if (matrices & BIT(i)) blocks |= fwd_blocks_of(&f->l->mat[i]);
+    return blocks;
 }
 
 /* A block's input: normed, times sigmoid(B silu(A of it)) where the norm has
  * such a gate, prepared for `matrices`. */
-static void fwd_norm_input(fwd *f, u32 vector, u32 gate_a, u32 matrices) {
+static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u32 matrices) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat + gate_a;
     bool gated = w[0].w != NULL;
-    f->norm = f->l->vec[vector];
-    f->kinds = fwd_kinds(f, gated ? BIT(gate_a) : matrices);
-    fwd_by_token(f, fwd_norm);
+    fwd_by_token(f, (fwd_step){.run = fwd_norm, .norm = f->l->vec[vector],
+        .x = s->x, .blocks = fwd_blocks(f, gated ? BIT(gate_a) : matrices)});
     if (!gated) return;
     fwd_plan(f, &w[0], s->xn, s->norm_a);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, BIT(gate_a + 1));
-    fwd_by_token(f, fwd_norm_gate_a);
+    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->norm_a,
+        .gate = s->norm_a, .n = w[0].n_out, .blocks = fwd_blocks_of(&w[1])});
     fwd_plan(f, &w[1], s->norm_a, s->norm_b);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, matrices);
-    fwd_by_token(f, fwd_norm_gate_b);
-}
-
-static void fwd_residual(fwd *f, const u8 *norm, const u8 *bias) {
-    f->norm = norm;
-    f->bias = bias;
-    fwd_by_token(f, fwd_add);
+    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->xn,
+        .gate = s->norm_b, .n = w[1].n_out,
+        .blocks = fwd_blocks(f, matrices)});
 }
 
 /* Queries ready, keys and values in the cache. */
-static void fwd_queries(fwd *f) {
+static void fwd_queries(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
@@ -18272,10 +18282,10 @@ static void fwd_queries(fwd *f) {
     fwd_plan(f, &w[M_K], s->xn, s->k);
     fwd_plan(f, &w[M_V], s->xn, s->v);
     fwd_multiply(f);
-    fwd_by_token(f, fwd_heads);
+    fwd_by_token(f, (fwd_step){.run = fwd_heads});
 }
 
-static void fwd_latent_queries(fwd *f) {
+static void fwd_latent_queries(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     const size_t *d = s->m->dim;
@@ -18284,65 +18294,75 @@ static void fwd_latent_queries(fwd *f) {
         BIT(M_Q) | BIT(M_Q_A) | BIT(M_LATENT));
     fwd_plan(f, &w[M_LATENT], s->xn, s->k);
     if (!ranked) fwd_plan(f, &w[M_Q], s->xn, s->q);
-    else fwd_plan_at(f, &w[M_Q_A], 0, f->m, s->xn, 0, s->q_in, d[D_Q_IN]);
+    else fwd_plan_job(f, (ses_job){.w = &w[M_Q_A], .m = f->m, .x = s->xn,
+        .y = s->q_in, .y_stride = d[D_Q_IN]});
     fwd_multiply(f);
     if (ranked) {
-        f->kinds = fwd_kinds(f, BIT(M_Q_B) | BIT(M_O_GATE));
-        fwd_by_token(f, fwd_query_rank);
+        fwd_by_token(f, (fwd_step){.run = fwd_query_rank,
+            .norm = f->l->vec[V_Q_RANK_NORM],
+            .blocks = fwd_blocks(f, BIT(M_Q_B) | BIT(M_O_GATE))});
         fwd_plan(f, &w[M_Q_B], s->q_in, s->q);
         if (w[M_O_GATE].w) fwd_plan(f, &w[M_O_GATE], s->q_in, s->o_gate);
         fwd_multiply(f);
     }
-    f->kinds = fwd_kinds(f, BIT(M_K_B));
-    fwd_by_token(f, fwd_latent_heads);
-    for (size_t h = 0; h < d[D_HEADS]; h++) {
+    fwd_by_token(f, (fwd_step){.run = fwd_latent_heads,
+        .blocks = fwd_blocks(f, BIT(M_K_B))});
+    for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_NOPE];
-        fwd_plan_at(f, &w[M_K_B], h, f->m, s->nope + at, at,
-            s->query + h * d[D_HEAD], d[D_Q_LATENT]);
+        fwd_plan_job(f, (ses_job){.w = &w[M_K_B], .index = h, .m = f->m,
+            .x = s->nope + at, .at = at, .y = s->query + h * d[D_HEAD],
+            .y_stride = d[D_Q_LATENT]});
     }
     fwd_multiply(f);
-    if (s->kv == K_I8) fwd_by_token(f, fwd_latent_finish);
+    if (s->kv == K_I8)
+        fwd_by_token(f, (fwd_step){.run = fwd_latent_queries_i8});
 }
 
-static void fwd_latent_values(fwd *f) {
+static void fwd_latent_values(const fwd *f) {
     const ksllm_session *s = f->s;
     const size_t *d = s->m->dim;
-    f->kinds = fwd_kinds(f, BIT(M_V_B));
-    fwd_by_token(f, fwd_quantize_mix);
-    for (size_t h = 0; h < d[D_HEADS]; h++) {
+    const mdl_matrix *w = &f->l->mat[M_V_B];
+    fwd_by_token(f, (fwd_step){.run = fwd_latent_mix,
+        .blocks = fwd_blocks_of(w)});
+    for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_LATENT];
-        fwd_plan_at(f, &f->l->mat[M_V_B], h, f->m, s->mix + at, at,
-            s->att + h * d[D_OUT], d[D_ATT]);
+        fwd_plan_job(f, (ses_job){.w = w, .index = h, .m = f->m,
+            .x = s->mix + at, .at = at, .y = s->att + h * d[D_OUT],
+            .y_stride = d[D_ATT]});
     }
     fwd_multiply(f);
 }
 
-static void fwd_attention_block(fwd *f) {
+static void fwd_attention_block(const fwd *f) {
     const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
     bool latent = s->m->arch->latent;
     if (latent) fwd_latent_queries(f);
     else fwd_queries(f);
     fwd_attend(f);
     if (latent) fwd_latent_values(f);
-    f->kinds = fwd_kinds(f, BIT(M_O));
-    fwd_by_token(f, fwd_quantize_att);
-    fwd_plan(f, &f->l->mat[M_O], s->att, s->delta);
+    fwd_by_token(f, (fwd_step){.run = fwd_gate_heads, .x = s->att,
+        .gate = w[M_O_GATE].w ? s->o_gate : NULL, .n = s->m->dim[D_ATT],
+        .blocks = fwd_blocks_of(&w[M_O])});
+    fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
-    fwd_residual(f, f->l->vec[V_ATTN_POST_NORM], f->l->vec[V_O_BIAS]);
+    fwd_by_token(f, (fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_ATTN_POST_NORM], .bias = f->l->vec[V_O_BIAS]});
 }
 
-static void fwd_ffn_block(fwd *f) {
+static void fwd_ffn_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_GATE) | BIT(M_UP));
     fwd_plan(f, &w[M_GATE], s->xn, s->gate);
     fwd_plan(f, &w[M_UP], s->xn, s->up);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, BIT(M_DOWN));
-    fwd_by_token(f, fwd_gate);
+    fwd_by_token(f, (fwd_step){.run = fwd_activate,
+        .blocks = fwd_blocks_of(&w[M_DOWN])});
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
-    fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+    fwd_by_token(f, (fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
 /* ---- experts ----
@@ -18375,10 +18395,10 @@ static void fwd_mask_groups(const ksllm_model *m, f32 *c) {
 }
 
 /* Chooses a token's experts, in ascending order, and their shares. */
-static void fwd_route(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_route(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     const ksllm_model *m = s->m;
-    const u8 *bias = f->l->vec[V_ROUTER_BIAS];
+    const u8 *bias = step->f->l->vec[V_ROUTER_BIAS];
     size_t n = m->dim[D_EXPERTS], used = m->n_experts_used;
     f32 *p = s->route + t * n, *c = s->choice + t * n;
     u32 *pick = s->pick + t * used;
@@ -18410,7 +18430,7 @@ static void fwd_route(const fwd *f, u32 t) {
 }
 
 /* Gives every chosen expert of every token its row, by expert. */
-static void fwd_group(fwd *f) {
+static void fwd_group(const fwd *f) {
     ksllm_session *s = f->s;
     size_t used = (size_t)f->m * s->m->n_experts_used;
     u32 n = (u32)s->m->dim[D_EXPERTS];
@@ -18423,13 +18443,14 @@ static void fwd_group(fwd *f) {
 }
 
 /* A token's input to the rows of its experts, and of the shared one. */
-static void fwd_spread(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_scatter(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
+    const f32 *x = s->xn + t * n;
     for (size_t k = 0; k <= used; k++) {
-        size_t row = k < used ? s->slot[t * used + k] : f->m * used + t;
-        memcpy(s->spread + row * n, s->xn + t * n, n * sizeof(f32));
-        fwd_quantize(f, s->xn + t * n, n, row * n);
+        size_t row = k < used ? s->slot[t * used + k] : step->f->m * used + t;
+        memcpy(s->scattered + row * n, x, n * sizeof *x);
+        fwd_quantize(s, step->blocks, x, n, row * n);
     }
 }
 
@@ -18442,101 +18463,104 @@ static size_t fwd_expert_at(const fwd *f, size_t row) {
         + (row - chosen) * d[D_FFN_SHARED];
 }
 
-static void fwd_expert_gate(const fwd *f, u32 row) {
+static void fwd_activate_expert(const fwd_step *step, u32 row) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     bool shared = row >= f->m * s->m->n_experts_used;
     size_t at = fwd_expert_at(f, row);
     size_t n = s->m->dim[shared ? D_FFN_SHARED : D_FFN_EXPERT];
+    const mdl_matrix *w = f->l->mat;
     s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
     /* The two matrices differ in length: blocks that only the other's is a
      * multiple of would reach into the next row. */
-    fwd own = *f;
-    own.kinds = fwd_kinds(f, BIT(shared ? M_DOWN_SHARED : M_DOWN_EXPERTS));
-    fwd_quantize(&own, s->gate + at, n, at);
+    u32 blocks = fwd_blocks_of(&w[shared ? M_DOWN_SHARED : M_DOWN_EXPERTS]);
+    fwd_quantize(s, blocks, s->gate + at, n, at);
 }
 
 /* delta = the experts' outputs by their shares, then the shared one's. */
-static void fwd_combine(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_combine(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
     f32 *y = s->delta + t * n;
     memset(y, 0, n * sizeof *y);
     for (size_t k = 0; k < used; k++) {
-        const f32 *x = s->parts + s->slot[t * used + k] * n;
+        const f32 *x = s->expert_out + s->slot[t * used + k] * n;
         f32 share = s->share[t * used + k];
         for (size_t i = 0; i < n; i++) y[i] += share * x[i];
     }
-    const f32 *x = s->parts + (f->m * used + t) * n;
+    const f32 *x = s->expert_out + (step->f->m * used + t) * n;
     if (s->m->dim[D_FFN_SHARED])
         for (size_t i = 0; i < n; i++) y[i] += x[i];
 }
 
 /* Plans the products of one kind for all rows: `experts` of the layer and its
  * `shared` counterpart. Inputs and outputs lie as their kind does. */
-static void fwd_plan_experts(fwd *f, u32 experts, u32 shared, bool down,
+static void fwd_plan_experts(const fwd *f, u32 experts, u32 shared, bool down,
     const f32 *x, f32 *y) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     size_t n = s->m->dim[D_EXPERTS], n_embd = s->m->dim[D_EMBD];
-    for (size_t e = 0; e <= n; e++) {
+    for (u32 e = 0; e <= n; e++) {
         const mdl_matrix *a = &w[e < n ? experts : shared];
-        size_t row = s->first[e];
-        size_t m = e < n ? s->first[e + 1] - row : f->m;
+        u32 row = s->first[e], m = e < n ? s->first[e + 1] - row : f->m;
         if (!m || !a->w) continue;
         size_t wide = fwd_expert_at(f, row), flat = row * n_embd;
         size_t in = down ? wide : flat, out = down ? flat : wide;
-        fwd_plan_at(
-            f, a, e < n ? e : 0, (u32)m, x + in, in, y + out, a->n_out);
+        fwd_plan_job(f, (ses_job){.w = a, .index = e < n ? e : 0, .m = m,
+            .x = x + in, .at = in, .y = y + out, .y_stride = a->n_out});
     }
 }
 
-static void fwd_expert_block(fwd *f) {
+static void fwd_expert_block(const fwd *f) {
     ksllm_session *s = f->s;
     u32 rows = f->m * s->m->n_experts_used;
     bool shared = s->m->dim[D_FFN_SHARED] > 0;
     fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
-    fwd_by_token(f, fwd_route);
+    fwd_by_token(f, (fwd_step){.run = fwd_route});
     if (fwd_stopped(s)) return; /* with tokens that chose nothing */
     fwd_group(f);
-    f->kinds = fwd_kinds(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
-        | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED));
-    fwd_by_token(f, fwd_spread);
+    fwd_by_token(f, (fwd_step){.run = fwd_scatter,
+        .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
+            | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED))});
     fwd_plan_experts(
-        f, M_GATE_EXPERTS, M_GATE_SHARED, false, s->spread, s->gate);
-    fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->spread, s->up);
+        f, M_GATE_EXPERTS, M_GATE_SHARED, false, s->scattered, s->gate);
+    fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->scattered, s->up);
     fwd_multiply(f);
-    fwd_each(f, rows + (shared ? f->m : 0), fwd_expert_gate);
+    fwd_each(f, rows + (shared ? f->m : 0),
+        (fwd_step){.run = fwd_activate_expert});
     fwd_plan_experts(
-        f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->parts);
+        f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->expert_out);
     fwd_multiply(f);
-    fwd_by_token(f, fwd_combine);
-    fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+    fwd_by_token(f, (fwd_step){.run = fwd_combine});
+    fwd_by_token(f, (fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
 /* ---- layers ---- */
 
 /* Streams that skip layers (Solar Pro): the residual stream is kept before
  * some layers and mixed in again before later ones. */
-static void fwd_skip(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_skip(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    const mdl_layer *l = step->f->l;
     size_t n = s->m->dim[D_EMBD];
     f32 *x = s->x + t * n, share = s->m->mix;
     for (u32 i = 0; i < MDL_STREAMS; i++)
-        if (f->l->save & BIT(i))
+        if (l->save & BIT(i))
             memcpy(s->saved + ((size_t)i * s->n_batch + t) * n, x,
                 n * sizeof *x);
     for (u32 i = 0; i < MDL_STREAMS; i++) {
         const f32 *saved = s->saved + ((size_t)i * s->n_batch + t) * n;
-        if (f->l->mix & BIT(i))
+        if (l->mix & BIT(i))
             for (size_t j = 0; j < n; j++)
                 x[j] = saved[j] * share + x[j] * (1 - share);
     }
 }
 
-static void fwd_layer(fwd *f) {
-    if (f->l->save | f->l->mix) fwd_by_token(f, fwd_skip);
+static void fwd_layer(const fwd *f) {
+    if (f->l->save | f->l->mix) fwd_by_token(f, (fwd_step){.run = fwd_skip});
     fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
@@ -18544,27 +18568,22 @@ static void fwd_layer(fwd *f) {
 
 /* Logits of n_rows tokens of the batch from number `first` on to y,
  * [n_rows][n_vocab]. */
-static void fwd_head(fwd *f, u32 first, u32 n_rows, f32 *y) {
+static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
     ksllm_session *s = f->s;
-    const size_t n = s->m->dim[D_EMBD];
-    fwd tail = *f;
-    f32 *x = s->x;
-    s->x += first * n; /* the steps see only the rows wanted */
-    tail.m = n_rows;
-    tail.norm = s->m->output_norm;
-    tail.kinds = fwd_kind(&s->m->output);
-    fwd_by_token(&tail, fwd_norm);
-    s->x = x;
+    const mdl_matrix *w = &s->m->output;
+    const size_t n = n_rows * w->n_out;
+    fwd_each(f, n_rows, (fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
+        .x = s->x + first * w->n_in, .blocks = fwd_blocks_of(w)});
     if (!y) return;
-    fwd_plan(&tail, &s->m->output, s->xn, y);
-    fwd_multiply(&tail);
+    fwd_plan_job(f, (ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
+        .y_stride = w->n_out});
+    fwd_multiply(f);
     if (s->m->logit_scale != 1)
-        for (size_t i = 0; i < n_rows * s->m->dim[D_VOCAB]; i++)
-            y[i] *= s->m->logit_scale;
+        for (size_t i = 0; i < n; i++) y[i] *= s->m->logit_scale;
 }
 
 /* Adds all final hidden states of the batch to the pooled vector. */
-static void fwd_pool(fwd *f) {
+static void fwd_pool(const fwd *f) {
     ksllm_session *s = f->s;
     size_t n = s->m->dim[D_EMBD];
     fwd_head(f, 0, f->m, NULL);
@@ -18596,7 +18615,7 @@ typedef struct {
 static const fwd_want FWD_LAST = {NULL, NULL, 0}; /* the last logits alone */
 
 /* ln p of the tokens after those of the batch, a few rows at a time. */
-static void fwd_score(fwd *f, const fwd_want *want) {
+static void fwd_score(const fwd *f, const fwd_want *want) {
     ksllm_session *s = f->s;
     u32 skip = want->first > f->n0 + 1 ? want->first - f->n0 - 1 : 0;
     u32 end = min_u32(f->m, s->n_tokens - 1 - f->n0);
@@ -18614,7 +18633,7 @@ static void fwd_score(fwd *f, const fwd_want *want) {
 
 /* The end of a batch: what was asked for of its hidden states. Leaves the
  * last row's final hidden state as the last one in s->xn. */
-static void fwd_output(fwd *f, bool last, const fwd_want *want) {
+static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
     ksllm_session *s = f->s;
     size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
     u32 skip = want->first > f->n0 ? want->first - f->n0 : 0, rows = 0;
@@ -18637,7 +18656,7 @@ static void fwd_output(fwd *f, bool last, const fwd_want *want) {
 static void fwd_batch(
     ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
     fwd f = {.s = s, .n0 = n0, .m = m};
-    fwd_by_token(&f, fwd_embed);
+    fwd_by_token(&f, (fwd_step){.run = fwd_embed});
     for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
         f.i_layer = i;
         f.l = &s->m->layers[i];
