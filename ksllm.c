@@ -16322,7 +16322,7 @@ enum mdl_matrix_id {
      * and the key's rope part, then per head what makes keys and values */
     M_Q_A, M_Q_B, M_LATENT, M_K_B, M_V_B,
     /* attention's output gate, and the gates of gated norms */
-    M_O_GATE, M_ATTN_GATE_A, M_ATTN_GATE_B, M_FFN_GATE_A, M_FFN_GATE_B,
+    M_O_GATE, M_ATTN_NORM_A, M_ATTN_NORM_B, M_FFN_NORM_A, M_FFN_NORM_B,
     /* experts: all of a layer in one tensor; those that every token takes
      * stand as one wide expert */
     M_ROUTER, M_GATE_EXPERTS, M_UP_EXPERTS, M_DOWN_EXPERTS,
@@ -16332,21 +16332,22 @@ enum mdl_matrix_id {
 
 /* Lengths that shapes are made of. */
 typedef enum {
-    D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_HEADS,
+    D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_ROPE_PAIRS, D_HEADS,
     D_HEAD, D_VALUE,       /* a key and a value as the cache holds them */
     D_Q, D_KV, D_V, D_ATT, /* all queries, keys, values; the input of M_O */
     D_FFN,
     /* with a latent vector: its length, a key's part without rope, a value,
      * all queries against it, the input of M_Q_B */
     D_LATENT, D_NOPE, D_OUT, D_Q_LATENT, D_Q_RANK, D_Q_IN,
-    D_GATE_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
+    D_NORM_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
     N_DIMS
 } mdl_dim;
 
 /* What says how long they are, for messages. */
 static const char *const MDL_KEYS[N_DIMS] = {
     [D_EMBD] = "embedding_length", [D_VOCAB] = "vocabulary's length",
-    [D_ROPE] = "rope.dimension_count", [D_HEADS] = "attention.head_count",
+    [D_ROPE] = "rope.dimension_count", [D_ROPE_PAIRS] = "rope.dimension_count",
+    [D_HEADS] = "attention.head_count",
     [D_HEAD] = "attention.key_length", [D_VALUE] = "attention.value_length",
     [D_Q] = "attention.head_count", [D_KV] = "attention.head_count_kv",
     [D_V] = "attention.head_count_kv", [D_ATT] = "attention.head_count",
@@ -16360,26 +16361,27 @@ static const char *const MDL_KEYS[N_DIMS] = {
 };
 
 typedef struct {
-    const char *name; /* behind "blk.N." */
+    const char *name; /* after "blk.N." */
     mdl_dim n_in;     /* contiguous */
-    mdl_dim n_out;    /* of a matrix */
-    mdl_dim n;        /* so many of them, one behind the other */
+    mdl_dim n_out;    /* rows of a matrix */
+    mdl_dim n;        /* matrices, one after the other */
 } mdl_slot;
 
 static const mdl_slot MDL_VECTORS[N_VECTORS] = {
-    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, 0, 0},
-    [V_ATTN_POST_NORM] = {"post_attention_norm.weight", D_EMBD, 0, 0},
-    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, 0, 0},
-    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, 0, 0},
-    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, 0, 0},
-    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, 0, 0},
-    [V_Q_BIAS] = {"attn_q.bias", D_Q, 0, 0},
-    [V_K_BIAS] = {"attn_k.bias", D_KV, 0, 0},
-    [V_V_BIAS] = {"attn_v.bias", D_V, 0, 0},
-    [V_O_BIAS] = {"attn_output.bias", D_EMBD, 0, 0},
-    [V_Q_RANK_NORM] = {"attn_q_a_norm.weight", D_Q_RANK, 0, 0},
-    [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, 0, 0},
-    [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, 0, 0},
+    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_ATTN_POST_NORM] =
+        {"post_attention_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, D_ONE, D_ONE},
+    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, D_ONE, D_ONE},
+    [V_Q_BIAS] = {"attn_q.bias", D_Q, D_ONE, D_ONE},
+    [V_K_BIAS] = {"attn_k.bias", D_KV, D_ONE, D_ONE},
+    [V_V_BIAS] = {"attn_v.bias", D_V, D_ONE, D_ONE},
+    [V_O_BIAS] = {"attn_output.bias", D_EMBD, D_ONE, D_ONE},
+    [V_Q_RANK_NORM] = {"attn_q_a_norm.weight", D_Q_RANK, D_ONE, D_ONE},
+    [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, D_ONE, D_ONE},
+    [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, D_ONE, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -16396,10 +16398,10 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
     [M_K_B] = {"attn_k_b.weight", D_NOPE, D_LATENT, D_HEADS},
     [M_V_B] = {"attn_v_b.weight", D_LATENT, D_OUT, D_HEADS},
     [M_O_GATE] = {"attn_gate.weight", D_Q_IN, D_ATT, D_ONE},
-    [M_ATTN_GATE_A] = {"attn_norm_gate_a.weight", D_EMBD, D_GATE_RANK, D_ONE},
-    [M_ATTN_GATE_B] = {"attn_norm_gate_b.weight", D_GATE_RANK, D_EMBD, D_ONE},
-    [M_FFN_GATE_A] = {"ffn_norm_gate_a.weight", D_EMBD, D_GATE_RANK, D_ONE},
-    [M_FFN_GATE_B] = {"ffn_norm_gate_b.weight", D_GATE_RANK, D_EMBD, D_ONE},
+    [M_ATTN_NORM_A] = {"attn_norm_gate_a.weight", D_EMBD, D_NORM_RANK, D_ONE},
+    [M_ATTN_NORM_B] = {"attn_norm_gate_b.weight", D_NORM_RANK, D_EMBD, D_ONE},
+    [M_FFN_NORM_A] = {"ffn_norm_gate_a.weight", D_EMBD, D_NORM_RANK, D_ONE},
+    [M_FFN_NORM_B] = {"ffn_norm_gate_b.weight", D_NORM_RANK, D_EMBD, D_ONE},
     [M_ROUTER] = {"ffn_gate_inp.weight", D_EMBD, D_EXPERTS, D_ONE},
     [M_GATE_EXPERTS] =
         {"ffn_gate_exps.weight", D_EMBD, D_FFN_EXPERT, D_EXPERTS},
@@ -16488,7 +16490,7 @@ typedef struct {
     u32 window; /* keys a query sees, itself included; 0: all */
     u32 rope;   /* index into mdl.rope, or MDL_NO_ROPE */
     bool experts;
-    u32 save, mix; /* BIT(i): stream i is kept, is mixed in, before it */
+    u32 skip_save, skip_mix; /* BIT(i): before it, stream i is kept, mixed in */
 } mdl_layer;
 
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
@@ -16513,7 +16515,7 @@ struct ksllm_model {
     u32 n_experts_used, n_groups, n_groups_used, n_dense;
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
-    f32 route_scale, mix;
+    f32 route_scale, skip_share;
     f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
     mdl_matrix embd, output;
     const u8 *output_norm, *rope_divisors;
@@ -16524,14 +16526,24 @@ struct ksllm_model {
 
 /* ---- hyperparameters ---- */
 
-typedef struct {
-    char text[96];
-} mdl_key;
+static const gguf_kv *mdl_find(const ksllm_model *m, const char *name) {
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", m->arch->name, name);
+    return gguf_find(&m->g, key);
+}
 
-static mdl_key mdl_key_of(const ksllm_model *m, const char *name) {
-    mdl_key k;
-    snprintf(k.text, sizeof k.text, "%s.%s", m->arch->name, name);
-    return k;
+/* Reads the architecture's keys. The first error sticks; after it every value
+ * is the least that is allowed, which is safe to compute with. */
+typedef struct {
+    const ksllm_model *m;
+    ksllm_error *err;
+    ksllm_status status;
+} mdl_reader;
+
+static void mdl_key_missing(mdl_reader *r, const char *name) {
+    r->status = fail(r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "%.*s: metadata key '%s.%s' is missing: convert the model again",
+        STR(r->m->g.name), r->m->arch->name, name);
 }
 
 /* Whether all of a value are alike. */
@@ -16546,45 +16558,42 @@ static bool mdl_is_one(const gguf_kv *kv) {
 /* An integer in [lo, hi], or one for each block if all are the same;
  * `fallback` if the key is absent, unless that is negative: then the key is
  * required. */
-static ksllm_status mdl_int(const ksllm_model *m, const char *name, i64 lo,
-    i64 hi, i64 fallback, u32 *out, ksllm_error *err) {
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
+static u32 mdl_int(
+    mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
+    const ksllm_model *m = r->m;
+    const gguf_kv *kv = r->status ? NULL : mdl_find(m, name);
     i64 v = fallback;
-    if (!kv && fallback < 0)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
-    if (kv && kv->type == KSLLM_META_ARRAY && kv->count != m->n_blocks)
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: '%s' has %llu values for %u blocks", STR(m->g.name), k.text,
-            (unsigned long long)kv->count, (unsigned)m->n_blocks);
-    if (kv && !mdl_is_one(kv))
-        return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-            "%.*s: '%s' differs by layer, which this version cannot run",
-            STR(m->g.name), k.text);
-    if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: metadata key '%s' must be an integer from %lld to %lld",
-            STR(m->g.name), k.text, (long long)lo, (long long)hi);
-    *out = (u32)v;
-    return KSLLM_OK;
+    if (r->status) return (u32)lo;
+    if (!kv && fallback < 0) mdl_key_missing(r, name);
+    if (kv && kv->type == KSLLM_META_ARRAY
+        && (kv->count != m->n_blocks || !kv->count))
+        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: '%.*s' has %llu values for %u blocks", STR(m->g.name),
+            STR(kv->key), (unsigned long long)kv->count,
+            (unsigned)m->n_blocks);
+    else if (kv && !mdl_is_one(kv))
+        r->status = fail(r->err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "%.*s: '%.*s' differs by layer, which this version cannot run",
+            STR(m->g.name), STR(kv->key));
+    else if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
+        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: metadata key '%.*s' must be an integer from %lld to %lld",
+            STR(m->g.name), STR(kv->key), (long long)lo, (long long)hi);
+    return (u32)(r->status ? lo : v);
 }
 
-static ksllm_status mdl_float(const ksllm_model *m, const char *name, f64 lo,
-    f64 hi, f64 fallback, f64 *out, ksllm_error *err) {
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
+static f64 mdl_float(
+    mdl_reader *r, const char *name, f64 lo, f64 hi, f64 fallback) {
+    const gguf_kv *kv = r->status ? NULL : mdl_find(r->m, name);
     f64 v = fallback;
-    if (!kv && fallback < 0)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
+    if (r->status) return lo;
+    if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
             || !(v >= lo && v <= hi)))
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: metadata key '%s' must be a number from %g to %g",
-            STR(m->g.name), k.text, lo, hi);
-    *out = v;
-    return KSLLM_OK;
+        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "%.*s: metadata key '%.*s' must be a number from %g to %g",
+            STR(r->m->g.name), STR(kv->key), lo, hi);
+    return r->status ? lo : v;
 }
 
 static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
@@ -16605,60 +16614,37 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
 /* Upper limits keep every product of two of these within 64 bits, and every
  * one of them within what a file with such tensors could back. */
 static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
-    const i64 top = 1 << 24;
-    u32 n_embd = 0, n_ff = 0, head = 0, value = 0, rope = 0, n_more = 0;
-    const struct {
-        const char *name;
-        i64 hi, fallback;
-        u32 *out;
-    } keys[] = {
-        {"block_count", 1 << 12, -1, &m->n_blocks},
-        {"context_length", 1 << 30, -1, &m->n_ctx_train},
-        {"embedding_length", top, -1, &n_embd},
-        {"feed_forward_length", top, m->arch->routing ? 0 : -1, &n_ff},
-        {"attention.head_count", MDL_MAX_HEADS, -1, &m->n_heads},
-    };
-    ksllm_status status = KSLLM_OK;
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_int(m, keys[i].name, 1, keys[i].hi, keys[i].fallback,
-            keys[i].out, err);
-    if (!status)
-        status = mdl_int(m, "nextn_predict_layers", 0, m->n_blocks - 1, 0,
-            &n_more, err);
-    m->n_layers = m->n_blocks - n_more;
-    if (!status)
-        status = mdl_int(m, "attention.head_count_kv", 1, MDL_MAX_HEADS,
-            m->n_heads, &m->n_kv_heads, err);
-    if (!status)
-        status = mdl_int(m, "attention.key_length", 1, 1 << 16,
-            n_embd / m->n_heads, &head, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.value_length", 1, 1 << 16, head, &value, err);
-    if (!status)
-        status = mdl_int(m, "rope.dimension_count", 2, head,
-            m->arch->latent ? -1 : (i64)head, &rope, err);
-    if (status) return status;
-    mdl_key heads = mdl_key_of(m, "attention.head_count");
-    if (!head || rope % 2 || m->n_heads % m->n_kv_heads)
-        return fail(err, KSLLM_ERR_FORMAT, gguf_find(&m->g, heads.text)->offset,
+    mdl_reader r = {m, err, KSLLM_OK};
+    const i64 top = 1 << 24, optional = m->arch->routing ? 0 : -1;
+    m->n_blocks = mdl_int(&r, "block_count", 1, 1 << 12, -1);
+    m->n_ctx_train = mdl_int(&r, "context_length", 1, 1 << 30, -1);
+    u32 n_embd = mdl_int(&r, "embedding_length", 1, top, -1);
+    u32 n_ffn = mdl_int(&r, "feed_forward_length", 1, top, optional);
+    u32 heads = mdl_int(&r, "attention.head_count", 1, MDL_MAX_HEADS, -1);
+    m->n_layers = m->n_blocks
+        - mdl_int(&r, "nextn_predict_layers", 0, m->n_blocks - 1, 0);
+    u32 kv = mdl_int(&r, "attention.head_count_kv", 1, MDL_MAX_HEADS, heads);
+    u32 key = mdl_int(
+        &r, "attention.key_length", 1, 1 << 16, n_embd / heads);
+    u32 value = mdl_int(&r, "attention.value_length", 1, 1 << 16, key);
+    u32 rope = mdl_int(
+        &r, "rope.dimension_count", 2, key, m->arch->latent ? -1 : (i64)key);
+    if (r.status) return r.status;
+    if (!key || rope % 2 || heads % kv)
+        return fail(err, KSLLM_ERR_FORMAT,
+            mdl_find(m, "attention.head_count")->offset,
             "%.*s: %u attention heads on '%s.attention.head_count_kv' %u, key "
             "length %u, rope.dimension_count %u do not go together",
-            STR(m->g.name), (unsigned)m->n_heads, m->arch->name,
-            (unsigned)m->n_kv_heads, (unsigned)head, (unsigned)rope);
-    size_t *d = m->dim;
-    d[D_ONE] = 1;
-    d[D_EMBD] = n_embd;
-    d[D_FFN] = n_ff;
-    d[D_HEADS] = m->n_heads;
-    d[D_HEAD] = head;
-    d[D_VALUE] = value;
-    d[D_ROPE] = rope;
-    d[D_Q] = (size_t)m->n_heads * head;
-    d[D_KV] = (size_t)m->n_kv_heads * head;
-    d[D_V] = (size_t)m->n_kv_heads * value;
-    d[D_ATT] = (size_t)m->n_heads * value;
-    d[D_VOCAB] = (size_t)m->tok.n_vocab;
+            STR(m->g.name), (unsigned)heads, m->arch->name, (unsigned)kv,
+            (unsigned)key, (unsigned)rope);
+    m->n_heads = heads;
+    m->n_kv_heads = kv;
+    const size_t dim[N_DIMS] = {[D_ONE] = 1, [D_EMBD] = n_embd,
+        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_HEAD] = key, [D_VALUE] = value,
+        [D_ROPE] = rope, [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
+        [D_KV] = (size_t)kv * key, [D_V] = (size_t)kv * value,
+        [D_ATT] = (size_t)heads * value, [D_VOCAB] = (size_t)m->tok.n_vocab};
+    memcpy(m->dim, dim, sizeof dim);
     return KSLLM_OK;
 }
 
@@ -16666,78 +16652,38 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
  * the rope part of the key, one KV head for all, and a value is the key's
  * first part. */
 static ksllm_status mdl_read_latent(ksllm_model *m, ksllm_error *err) {
-    u32 latent = 0, head = 0, out = 0, rank = 0;
-    ksllm_status status =
-        mdl_int(m, "attention.kv_lora_rank", 1, 1 << 16, -1, &latent, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.key_length_mla", 1, 1 << 16, -1, &head, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.value_length_mla", 1, 1 << 16, -1, &out, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.q_lora_rank", 0, 1 << 24, 0, &rank, err);
-    if (status) return status;
+    mdl_reader r = {m, err, KSLLM_OK};
     size_t *d = m->dim;
-    if (m->n_kv_heads != 1 || head <= d[D_ROPE]
+    u32 latent = mdl_int(&r, "attention.kv_lora_rank", 1, 1 << 16, -1);
+    u32 key = mdl_int(&r, "attention.key_length_mla", 1, 1 << 16, -1);
+    u32 value = mdl_int(&r, "attention.value_length_mla", 1, 1 << 16, -1);
+    u32 rank = mdl_int(&r, "attention.q_lora_rank", 0, 1 << 24, 0);
+    if (r.status) return r.status;
+    if (m->n_kv_heads != 1 || key <= d[D_ROPE]
         || d[D_HEAD] != latent + d[D_ROPE] || d[D_VALUE] != latent)
         return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "%.*s: '%s.attention.key_length_mla' %u, kv_lora_rank %u, %u KV "
             "heads, key length %u, value length %u, rope.dimension_count %u "
             "do not go together", STR(m->g.name), m->arch->name,
-            (unsigned)head, (unsigned)latent, (unsigned)m->n_kv_heads,
+            (unsigned)key, (unsigned)latent, (unsigned)m->n_kv_heads,
             (unsigned)d[D_HEAD], (unsigned)d[D_VALUE], (unsigned)d[D_ROPE]);
     d[D_LATENT] = latent;
-    d[D_NOPE] = head - d[D_ROPE];
-    d[D_OUT] = out;
+    d[D_NOPE] = key - d[D_ROPE];
+    d[D_OUT] = value;
     d[D_Q_LATENT] = d[D_Q];
-    d[D_Q] = (size_t)m->n_heads * head;
-    d[D_ATT] = (size_t)m->n_heads * out;
+    d[D_Q] = (size_t)m->n_heads * key;
+    d[D_ATT] = (size_t)m->n_heads * value;
     d[D_V] = 0;
     d[D_Q_RANK] = rank;
     d[D_Q_IN] = rank * (m->arch->gated ? 2u : 1u);
     return KSLLM_OK;
 }
 
-/* A model without experts is one whose layers are all dense. The limit on
- * experts is one on time: choosing them and masking groups takes up to its
- * square in steps, for every token, and nothing can stop it in between. */
-static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
-    u32 n = 0, ff = 0, n_shared = 0, shared = 0, norm = 0, routing = 0;
-    f64 scale = 1;
-    ksllm_status status = KSLLM_OK;
-    if (m->arch->routing)
-        status = mdl_int(m, "expert_count", 0, 1 << 12, 0, &n, err);
-    m->n_dense = m->n_layers;
-    if (status || !n) return status;
-    const struct {
-        const char *name;
-        i64 lo, hi, fallback;
-        u32 *out;
-    } keys[] = {
-        {"expert_used_count", 1, n, -1, &m->n_experts_used},
-        {"expert_feed_forward_length", 1, 1 << 24, -1, &ff},
-        {"expert_shared_count", 0, 256, 0, &n_shared},
-        {"expert_group_count", 1, n, 1, &m->n_groups},
-        {"expert_gating_func", 1, 2, m->arch->routing, &routing},
-        {"expert_weights_norm", 0, 1, 0, &norm},
-        {"leading_dense_block_count", 0, m->n_layers, 0, &m->n_dense},
-    };
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_int(m, keys[i].name, keys[i].lo, keys[i].hi,
-            keys[i].fallback, keys[i].out, err);
-    if (!status)
-        status = mdl_int(m, "expert_group_used_count", 1, m->n_groups,
-            m->n_groups, &m->n_groups_used, err);
-    if (!status)
-        status = mdl_int(m, "expert_shared_feed_forward_length", 1, 1 << 24,
-            (i64)n_shared * ff, &shared, err);
-    if (!status)
-        status = mdl_float(m, "expert_weights_scale", 0, 1e6, 1, &scale, err);
-    if (status) return status;
+/* Groups of experts that can be chosen from, and enough experts in them. */
+static ksllm_status mdl_check_groups(
+    const ksllm_model *m, u32 n, ksllm_error *err) {
     bool masks = m->n_groups > m->n_groups_used;
-    if (masks && (routing != ROUTE_SIGMOID || m->arch->gated))
+    if (masks && (m->routing != ROUTE_SIGMOID || m->arch->gated))
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "%.*s: '%s.expert_group_used_count' is %u of %u; here groups can "
             "be chosen by the DeepSeek-V3 rule only", STR(m->g.name),
@@ -16749,61 +16695,65 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
             "experts, %u of them used, cannot be split so", STR(m->g.name),
             m->arch->name, (unsigned)m->n_groups, (unsigned)m->n_groups_used,
             (unsigned)n, (unsigned)m->n_experts_used);
-    m->dim[D_EXPERTS] = n;
-    m->dim[D_FFN_EXPERT] = ff;
-    m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
-    m->routing = (mdl_routing)routing;
-    m->route_norm = norm;
-    m->route_scale = scale > 0 ? (f32)scale : 1.0f;
     return KSLLM_OK;
 }
 
-/* A.X K2: the rank of the gated norms is that of the tensors; contexts end
- * where its sparse attention would begin to leave keys out. */
-static ksllm_status mdl_read_gates(ksllm_model *m, ksllm_error *err) {
+/* A model without experts is one whose layers are all dense. The limit on
+ * experts is one on time: choosing them and masking groups takes up to its
+ * square in steps, for every token, and nothing can stop it in between. */
+static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    mdl_routing usual = m->arch->routing;
+    u32 n = usual ? mdl_int(&r, "expert_count", 0, 1 << 12, 0) : 0;
+    m->n_dense = m->n_layers;
+    if (!n) return r.status;
+    m->n_experts_used = mdl_int(&r, "expert_used_count", 1, n, -1);
+    u32 ffn = mdl_int(&r, "expert_feed_forward_length", 1, 1 << 24, -1);
+    u32 n_shared = mdl_int(&r, "expert_shared_count", 0, 256, 0);
+    m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
+    m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
+    m->route_norm = mdl_int(&r, "expert_weights_norm", 0, 1, 0);
+    m->n_dense =
+        mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
+    m->n_groups_used = mdl_int(
+        &r, "expert_group_used_count", 1, m->n_groups, m->n_groups);
+    u32 shared = mdl_int(&r, "expert_shared_feed_forward_length", 1, 1 << 24,
+        (i64)n_shared * ffn);
+    f64 scale = mdl_float(&r, "expert_weights_scale", 0, 1e6, 1);
+    m->route_scale = scale > 0 ? (f32)scale : 1.0f;
+    m->dim[D_EXPERTS] = n;
+    m->dim[D_FFN_EXPERT] = ffn;
+    m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
+    return r.status ? r.status : mdl_check_groups(m, n, err);
+}
+
+static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    const mdl_arch *a = m->arch;
+    f64 head = (f64)m->dim[D_HEAD], embd = (f64)m->dim[D_EMBD];
+    f64 embd_scale = a->scale_embd ? __builtin_sqrt(embd) : 1;
+    if (a->latent) head = (f64)(m->dim[D_NOPE] + m->dim[D_ROPE]);
+    /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
+    if (a->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
+    m->eps = (f32)mdl_float(&r, "attention.layer_norm_rms_epsilon", 0, 1, -1);
+    f64 scale = mdl_float(&r, "attention.scale", 0, 1e6, 0);
+    m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
+    m->embd_scale =
+        (f32)mdl_float(&r, "embedding_scale", 1e-6, 1e6, embd_scale);
+    m->residual_scale = (f32)mdl_float(&r, "residual_scale", 1e-6, 1e6, 1);
+    m->logit_scale = (f32)mdl_float(&r, "logit_scale", 1e-6, 1e6, 1);
+    m->skip_share = (f32)mdl_float(&r, "skip.weight", 0, 1, a->skips ? -1 : 0);
+    if (a->windows)
+        m->window = mdl_int(&r, "attention.sliding_window", 1, 1 << 30,
+            a->windows == WINDOW_MUST ? -1 : 0);
+    if (!a->gated) return r.status;
+    /* A.X K2: the rank of the gated norms is that of the tensors; contexts end
+     * where its sparse attention would begin to leave keys out. */
     const gguf_tensor *t = gguf_find_tensor(
         &m->g, str_of("blk.0.attn_norm_gate_a.weight"));
-    m->dim[D_GATE_RANK] = t ? (size_t)t->n_rows : 0;
-    return mdl_int(m, "attention.indexer.top_k", 1, 1 << 30, -1,
-        &m->n_ctx_max, err);
-}
-
-static ksllm_status mdl_read_window(ksllm_model *m, ksllm_error *err) {
-    if (!m->arch->windows) return KSLLM_OK;
-    return mdl_int(m, "attention.sliding_window", 1, 1 << 30,
-        m->arch->windows == WINDOW_MUST ? -1 : 0, &m->window, err);
-}
-
-static ksllm_status mdl_read_scalars(ksllm_model *m, ksllm_error *err) {
-    f64 eps = 0, scale = 0, embd_scale = 1, residual = 1, logit = 1, mix = 0;
-    f64 head = (f64)m->dim[D_HEAD], embd = (f64)m->dim[D_EMBD];
-    if (m->arch->scale_embd) embd_scale = __builtin_sqrt(embd);
-    const struct {
-        const char *name;
-        f64 lo, hi, fallback;
-        f64 *out;
-    } keys[] = {
-        {"attention.layer_norm_rms_epsilon", 0, 1, -1, &eps},
-        {"attention.scale", 0, 1e6, 0, &scale},
-        {"embedding_scale", 1e-6, 1e6, embd_scale, &embd_scale},
-        {"residual_scale", 1e-6, 1e6, 1, &residual},
-        {"logit_scale", 1e-6, 1e6, 1, &logit},
-        {"skip.weight", 0, 1, m->arch->skips ? -1 : 0, &mix},
-    };
-    ksllm_status status = KSLLM_OK;
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_float(m, keys[i].name, keys[i].lo, keys[i].hi,
-            keys[i].fallback, keys[i].out, err);
-    if (m->arch->latent) head = (f64)(m->dim[D_NOPE] + m->dim[D_ROPE]);
-    /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
-    if (m->arch->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
-    m->eps = (f32)eps;
-    m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
-    m->embd_scale = (f32)embd_scale;
-    m->residual_scale = (f32)residual;
-    m->logit_scale = (f32)logit;
-    m->mix = (f32)mix;
-    return status;
+    m->dim[D_NORM_RANK] = t ? (size_t)t->n_rows : 0;
+    m->n_ctx_max = mdl_int(&r, "attention.indexer.top_k", 1, 1 << 30, -1);
+    return r.status;
 }
 
 /* ---- rope frequencies ---- */
@@ -16819,39 +16769,33 @@ typedef struct {
 static ksllm_status mdl_read_scaling(
     const ksllm_model *m, mdl_scaling *s, ksllm_error *err) {
     static const char *const names[] = {"none", "linear", "llama3", "yarn"};
-    mdl_key k = mdl_key_of(m, "rope.scaling.type");
-    str type = gguf_get_str(&m->g, k.text);
+    const f64 top = 1e12, tiny = 1e-3;
+    const gguf_kv *kv = mdl_find(m, "rope.scaling.type");
+    str type = gguf_text(kv);
     u32 kind = 0;
     while (type.p && kind < KS_LEN(names)
             && !str_eq(type, str_of(names[kind])))
         kind++;
     if (kind == KS_LEN(names))
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: '%s' is '%.*s'; none, linear, llama3 and yarn can be run",
-            STR(m->g.name), k.text, STR(type));
+            "%.*s: '%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
+            STR(m->g.name), STR(kv->key), STR(type));
+    mdl_reader r = {m, err, KSLLM_OK};
     s->kind = kind;
-    const struct {
-        const char *name;
-        f64 lo, fallback;
-        f64 *out;
-    } keys[] = {
-        {"rope.freq_base", 1, 10000, &s->theta},
-        {"rope.scaling.factor", 1e-3, kind ? -1 : 1, &s->factor},
-        {"rope.scaling.original_context_length", 1, m->n_ctx_train,
-            &s->original},
-        {"rope.scaling.low_freq_factor", 1e-3, 1, &s->low},
-        {"rope.scaling.high_freq_factor", 1e-3, 4, &s->high},
-        {"rope.scaling.yarn_beta_fast", 1e-3, 32, &s->fast},
-        {"rope.scaling.yarn_beta_slow", 1e-3, 1, &s->slow},
-        {"rope.scaling.yarn_ext_factor", 0, 1, &s->ext},
-        {"rope.scaling.attn_factor", 0, 1, &s->attn},
-        {"rope.scaling.yarn_log_multiplier", 0, 0, &s->log_mul},
-    };
-    ksllm_status status = KSLLM_OK;
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_float(m, keys[i].name, keys[i].lo, 1e12,
-            keys[i].fallback, keys[i].out, err);
-    return status;
+    s->theta = mdl_float(&r, "rope.freq_base", 1, top, 10000);
+    s->factor = mdl_float(
+        &r, "rope.scaling.factor", tiny, top, kind ? -1 : 1);
+    s->original = mdl_float(&r, "rope.scaling.original_context_length", 1, top,
+        m->n_ctx_train);
+    s->low = mdl_float(&r, "rope.scaling.low_freq_factor", tiny, top, 1);
+    s->high = mdl_float(&r, "rope.scaling.high_freq_factor", tiny, top, 4);
+    s->fast = mdl_float(&r, "rope.scaling.yarn_beta_fast", tiny, top, 32);
+    s->slow = mdl_float(&r, "rope.scaling.yarn_beta_slow", tiny, top, 1);
+    s->ext = mdl_float(&r, "rope.scaling.yarn_ext_factor", 0, top, 1);
+    s->attn = mdl_float(&r, "rope.scaling.attn_factor", 0, top, 1);
+    s->log_mul =
+        mdl_float(&r, "rope.scaling.yarn_log_multiplier", 0, top, 0);
+    return r.status;
 }
 
 static f64 mdl_clamp(f64 x, f64 lo, f64 hi) { /* NaN is lo */
@@ -16883,8 +16827,8 @@ static f64 mdl_freq_yarn(const mdl_scaling *s, f64 f, size_t i, size_t n_rope) {
     f64 lo = (f64)(i64)a, hi = (f64)(i64)b + ((f64)(i64)b < b);
     f64 width = hi - lo > 1e-3 ? hi - lo : 1e-3;
     f64 ramp = mdl_clamp(((f64)i - lo) / width, 0, 1);
-    f64 mix = (1 - ramp) * s->ext;
-    return f / s->factor * (1 - mix) + f * mix;
+    f64 kept = (1 - ramp) * s->ext;
+    return f / s->factor * (1 - kept) + f * kept;
 }
 
 static void mdl_fill_rope(
@@ -16908,13 +16852,13 @@ static void mdl_fill_rope(
  * where others scale cosine and sine. */
 static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     mdl_scaling s, plain = {.kind = ROPE_PLAIN};
-    f64 local = 0;
     ksllm_status status = mdl_read_scaling(m, &s, err);
-    if (!status)
-        status = mdl_float(m, "rope.freq_base_swa", 1, 1e12,
-            m->arch->window_theta > 0 ? (f64)m->arch->window_theta : s.theta,
-            &local, err);
     if (status) return status;
+    mdl_reader r = {m, err, KSLLM_OK};
+    f64 theta = m->arch->window_theta > 0 ? (f64)m->arch->window_theta
+                                          : s.theta;
+    f64 local = mdl_float(&r, "rope.freq_base_swa", 1, 1e12, theta);
+    if (r.status) return r.status;
     size_t half = m->dim[D_ROPE] / 2;
     m->n_ropes = m->window && !m->arch->rope_local_only ? 2 : 1;
     m->rope_bytes = m->n_ropes * half * sizeof(f32);
@@ -16936,38 +16880,37 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 
 /* ---- tensors ---- */
 
-/* Whether a tensor's length is what the metadata says. */
-static ksllm_status mdl_check_length(const ksllm_model *m,
-    const gguf_tensor *t, u32 axis, mdl_dim d, u64 want, ksllm_error *err) {
-    if (t->dims[axis] == want) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, t->offset,
-        "%.*s: tensor '%.*s' has a length of %llu where '%s%s%s' makes it %llu",
-        STR(m->g.name), STR(t->name), (unsigned long long)t->dims[axis],
-        MDL_KEYS[d] ? m->arch->name : "", MDL_KEYS[d] ? "." : "",
-        MDL_KEYS[d] ? MDL_KEYS[d] : "the format", (unsigned long long)want);
+/* Whether a tensor's lengths are what the metadata says. */
+static ksllm_status mdl_check_shape(const ksllm_model *m,
+    const gguf_tensor *t, const mdl_slot *s, ksllm_error *err) {
+    const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
+    for (u32 i = 0; i < 4; i++) {
+        const char *key = MDL_KEYS[dims[i]];
+        if (t->dims[i] != m->dim[dims[i]])
+            return fail(err, KSLLM_ERR_FORMAT, t->offset,
+                "%.*s: tensor '%.*s' has a length of %llu where '%s%s%s' makes "
+                "it %llu", STR(m->g.name), STR(t->name),
+                (unsigned long long)t->dims[i], key ? m->arch->name : "",
+                key ? "." : "", key ? key : "the format",
+                (unsigned long long)m->dim[dims[i]]);
+    }
+    return KSLLM_OK;
 }
 
 static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    mdl_dim d, size_t n, const u8 **out, ksllm_error *err) {
-    ksllm_status status = mdl_check_length(m, t, 0, d, n, err);
-    for (u32 i = 1; i < 4 && !status; i++)
-        status = mdl_check_length(m, t, i, D_ONE, 1, err);
+    const mdl_slot *s, const u8 **out, ksllm_error *err) {
     *out = t->data;
-    if (status || t->type == KSLLM_TYPE_F32) return status;
+    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, t, s, err);
     return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
-        "%.*s: tensor '%.*s' has type %s, F32 is needed there",
-        STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
+        "%.*s: tensor '%.*s' has type %s, F32 is needed there: convert the "
+        "model again", STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
 }
 
 static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
     const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
-    const mdl_dim d[4] = {s->n_in, s->n_out, s->n, D_ONE};
-    ksllm_status status = KSLLM_OK;
-    for (u32 i = 0; i < 4 && !status; i++)
-        status = mdl_check_length(m, t, i, d[i], m->dim[d[i]], err);
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[d[0]],
-        m->dim[d[1]], (size_t)t->row_bytes, m->dim[d[2]]};
-    return status;
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[s->n_in],
+        m->dim[s->n_out], (size_t)t->row_bytes, m->dim[s->n]};
+    return mdl_check_shape(m, t, s, err);
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -17011,7 +16954,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         if (m->dim[D_Q_RANK]) p.vectors |= BIT(V_Q_RANK_NORM);
     }
     if (a->gated)
-        p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_GATE_A) | BIT(M_ATTN_GATE_B);
+        p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
     if (!l->experts) {
         p.matrices |= BIT(M_GATE) | BIT(M_UP) | BIT(M_DOWN);
         return p;
@@ -17021,7 +16964,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     if (m->dim[D_FFN_SHARED])
         p.matrices |=
             BIT(M_GATE_SHARED) | BIT(M_UP_SHARED) | BIT(M_DOWN_SHARED);
-    if (a->gated) p.matrices |= BIT(M_FFN_GATE_A) | BIT(M_FFN_GATE_B);
+    if (a->gated) p.matrices |= BIT(M_FFN_NORM_A) | BIT(M_FFN_NORM_B);
     p.vectors |= a->need_experts;
     p.may |= BIT(V_ROUTER_BIAS);
     return p;
@@ -17038,35 +16981,34 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
             return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
-    for (u32 i = 0; i < N_VECTORS; i++) {
-        const mdl_slot *s = &MDL_VECTORS[i];
+    for (u32 i = 0; i < N_VECTORS; i++)
         if ((p.vectors | p.may) & BIT(i)
             && str_eq(rest, str_of(mdl_vector_name(m, i))))
-            return mdl_bind_vector(
-                m, t, s->n_in, m->dim[s->n_in], &l->vec[i], err);
-    }
+            return mdl_bind_vector(m, t, &MDL_VECTORS[i], &l->vec[i], err);
     return mdl_unknown(m, t, err);
 }
 
 static ksllm_status mdl_bind(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
-    static const mdl_slot table = {NULL, D_EMBD, D_VOCAB, D_ONE};
+    static const mdl_slot embd = {"token_embd.weight", D_EMBD, D_VOCAB, D_ONE};
+    static const mdl_slot output = {"output.weight", D_EMBD, D_VOCAB, D_ONE};
+    static const mdl_slot norm = {"output_norm.weight", D_EMBD, D_ONE, D_ONE};
+    static const mdl_slot rope =
+        {"rope_freqs.weight", D_ROPE_PAIRS, D_ONE, D_ONE};
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
-    if (str_eq(t->name, str_of("token_embd.weight")))
-        return mdl_bind_matrix(m, t, &table, &m->embd, err);
-    if (str_eq(t->name, str_of("output.weight")))
-        return mdl_bind_matrix(m, t, &table, &m->output, err);
-    if (str_eq(t->name, str_of("output_norm.weight")))
-        return mdl_bind_vector(
-            m, t, D_EMBD, m->dim[D_EMBD], &m->output_norm, err);
-    if (str_eq(t->name, str_of("rope_freqs.weight")))
-        return mdl_bind_vector(
-            m, t, D_ROPE, m->dim[D_ROPE] / 2, &m->rope_divisors, err);
+    if (str_eq(t->name, str_of(embd.name)))
+        return mdl_bind_matrix(m, t, &embd, &m->embd, err);
+    if (str_eq(t->name, str_of(output.name)))
+        return mdl_bind_matrix(m, t, &output, &m->output, err);
+    if (str_eq(t->name, str_of(norm.name)))
+        return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
+    if (str_eq(t->name, str_of(rope.name)))
+        return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
     return mdl_unknown(m, t, err);
 }
 
@@ -17107,59 +17049,59 @@ static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
 }
 
 /* Item i of an array with one number per block; the key is there. */
-static ksllm_status mdl_per_block(const ksllm_model *m, const char *name,
-    u32 i, i64 *out, ksllm_error *err) {
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
+static i64 mdl_per_block(mdl_reader *r, const char *name, u32 i) {
+    const ksllm_model *m = r->m;
+    const gguf_kv *kv = mdl_find(m, name);
+    i64 v;
     if (kv && kv->type == KSLLM_META_ARRAY && i < kv->count
-        && gguf_int_at(kv, i, out))
-        return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
-        "%.*s: metadata key '%s' must be an array of %u whole numbers",
-        STR(m->g.name), k.text, (unsigned)m->n_layers);
+        && gguf_int_at(kv, i, &v))
+        return v;
+    if (!r->status)
+        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
+            "%.*s: metadata key '%s.%s' must be an array of %u whole numbers",
+            STR(m->g.name), m->arch->name, name, (unsigned)m->n_layers);
+    return 0;
 }
 
 /* Which layers have the window: the file may say, as a period or for each. */
 static ksllm_status mdl_place_windows(ksllm_model *m, ksllm_error *err) {
     static const char name[] = "attention.sliding_window_pattern";
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
-    u32 period = m->arch->window_period;
-    ksllm_status status = KSLLM_OK;
-    if (!m->window) return status;
+    mdl_reader r = {m, err, KSLLM_OK};
+    const gguf_kv *kv = mdl_find(m, name);
+    if (!m->window) return KSLLM_OK;
     bool each = kv && kv->type == KSLLM_META_ARRAY;
-    if (kv && !each) status = mdl_int(m, name, 1, 1 << 12, -1, &period, err);
-    for (u32 i = 0; i < m->n_layers && !status; i++) {
-        i64 local = (i + 1) % period != 0;
-        if (each) status = mdl_per_block(m, name, i, &local, err);
-        mdl_layer *l = &m->layers[i];
+    u32 period = each ? 1
+        : mdl_int(&r, name, 1, 1 << 12, m->arch->window_period);
+    for (u32 i = 0; i < m->n_layers && !r.status; i++) {
         bool only = m->arch->rope_local_only;
+        bool local = each ? mdl_per_block(&r, name, i) != 0
+                          : (i + 1) % period != 0;
+        mdl_layer *l = &m->layers[i];
         l->window = local ? m->window : 0;
         l->rope = local ? !only : only ? MDL_NO_ROPE : 0;
     }
-    return status;
+    return r.status;
 }
 
 /* Only a stream that was kept before may be mixed in: there is nothing else
  * in its memory but what an earlier batch left. */
 static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
-    ksllm_status status = KSLLM_OK;
+    mdl_reader r = {m, err, KSLLM_OK};
     i64 kept = 0;
-    for (u32 i = 0; i < m->n_layers && m->arch->skips && !status; i++) {
-        i64 save = 0, mix = 0;
-        status = mdl_per_block(m, "skip.save", i, &save, err);
-        if (!status) status = mdl_per_block(m, "skip.mix", i, &mix, err);
+    for (u32 i = 0; i < m->n_layers && m->arch->skips && !r.status; i++) {
+        i64 save = mdl_per_block(&r, "skip.save", i);
+        i64 mix = mdl_per_block(&r, "skip.mix", i);
         kept |= save;
-        if (!status && ((save | mix) >> MDL_STREAMS || mix & ~kept))
-            status = fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        if ((save | mix) >> MDL_STREAMS || mix & ~kept)
+            return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
                 "%.*s: metadata keys '%s.skip.save' %lld and skip.mix %lld of "
                 "block %u: there are %d streams, mixed in only once kept",
                 STR(m->g.name), m->arch->name, (long long)save,
                 (long long)mix, (unsigned)i, (int)MDL_STREAMS);
-        m->layers[i].save = (u32)save;
-        m->layers[i].mix = (u32)mix;
+        m->layers[i].skip_save = (u32)save;
+        m->layers[i].skip_mix = (u32)mix;
     }
-    return status;
+    return r.status;
 }
 
 /* Each layer has at least seven tensors, so a file bounds its layer count. */
@@ -17183,9 +17125,7 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     if (!status) status = mdl_read_sizes(m, err);
     if (!status && m->arch->latent) status = mdl_read_latent(m, err);
     if (!status) status = mdl_read_experts(m, err);
-    if (!status) status = mdl_read_scalars(m, err);
-    if (!status) status = mdl_read_window(m, err);
-    if (!status && m->arch->gated) status = mdl_read_gates(m, err);
+    if (!status) status = mdl_read_others(m, err);
     if (!status) status = mdl_check_vocab(m, err);
     if (!status) status = mdl_make_layers(m, err);
     for (u32 i = 0; i < m->g.n_tensors && !status; i++)
@@ -17324,7 +17264,7 @@ struct ksllm_session {
     f32 *nope;            /* [n_heads][n_batch][D_NOPE] */
     f32 *query;           /* [D_Q_LATENT] */
     f32 *mix;             /* [n_heads][n_batch][D_LATENT] */
-    f32 *o_gate, *norm_a, *norm_b; /* [D_ATT], [D_GATE_RANK], [n_embd] */
+    f32 *o_gate, *norm_a, *norm_b; /* [D_ATT], [D_NORM_RANK], [n_embd] */
     /* experts: route and choice hold scores, pick the chosen in ascending
      * order, share their weights, slot their rows of scattered, which they
      * read, and of expert_out; first[e] is the first row of expert e */
@@ -17476,7 +17416,7 @@ static u64 ses_expert_floats(const ksllm_session *s) {
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
     const size_t *d = s->m->dim, inputs[] = {
-        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_GATE_RANK};
+        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
     u64 n = s->n_batch * latent;
     n = max_u64(n, ses_expert_floats(s));
@@ -17518,7 +17458,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
         {&s->o_gate, m->arch->gated ? n * d[D_ATT] : 0},
-        {&s->norm_a, n * d[D_GATE_RANK]},
+        {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
         {&s->share, n * used}, {&s->scattered, rows}, {&s->expert_out, rows},
@@ -18276,7 +18216,7 @@ static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u32 matrices) {
 static void fwd_queries(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
-    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
         BIT(M_Q) | BIT(M_K) | BIT(M_V));
     fwd_plan(f, &w[M_Q], s->xn, s->q);
     fwd_plan(f, &w[M_K], s->xn, s->k);
@@ -18290,7 +18230,7 @@ static void fwd_latent_queries(const fwd *f) {
     const mdl_matrix *w = f->l->mat;
     const size_t *d = s->m->dim;
     bool ranked = d[D_Q_RANK] > 0;
-    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
         BIT(M_Q) | BIT(M_Q_A) | BIT(M_LATENT));
     fwd_plan(f, &w[M_LATENT], s->xn, s->k);
     if (!ranked) fwd_plan(f, &w[M_Q], s->xn, s->q);
@@ -18353,7 +18293,7 @@ static void fwd_attention_block(const fwd *f) {
 static void fwd_ffn_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
-    fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_GATE) | BIT(M_UP));
+    fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_GATE) | BIT(M_UP));
     fwd_plan(f, &w[M_GATE], s->xn, s->gate);
     fwd_plan(f, &w[M_UP], s->xn, s->up);
     fwd_multiply(f);
@@ -18515,7 +18455,7 @@ static void fwd_expert_block(const fwd *f) {
     ksllm_session *s = f->s;
     u32 rows = f->m * s->m->n_experts_used;
     bool shared = s->m->dim[D_FFN_SHARED] > 0;
-    fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_ROUTER));
+    fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
     fwd_by_token(f, (fwd_step){.run = fwd_route});
@@ -18546,21 +18486,22 @@ static void fwd_skip(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     const mdl_layer *l = step->f->l;
     size_t n = s->m->dim[D_EMBD];
-    f32 *x = s->x + t * n, share = s->m->mix;
+    f32 *x = s->x + t * n, share = s->m->skip_share;
     for (u32 i = 0; i < MDL_STREAMS; i++)
-        if (l->save & BIT(i))
+        if (l->skip_save & BIT(i))
             memcpy(s->saved + ((size_t)i * s->n_batch + t) * n, x,
                 n * sizeof *x);
     for (u32 i = 0; i < MDL_STREAMS; i++) {
         const f32 *saved = s->saved + ((size_t)i * s->n_batch + t) * n;
-        if (l->mix & BIT(i))
+        if (l->skip_mix & BIT(i))
             for (size_t j = 0; j < n; j++)
                 x[j] = saved[j] * share + x[j] * (1 - share);
     }
 }
 
 static void fwd_layer(const fwd *f) {
-    if (f->l->save | f->l->mix) fwd_by_token(f, (fwd_step){.run = fwd_skip});
+    if (f->l->skip_save | f->l->skip_mix)
+        fwd_by_token(f, (fwd_step){.run = fwd_skip});
     fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
