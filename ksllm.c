@@ -5394,6 +5394,7 @@ typedef struct {
     u32 *kv_order, *tensor_order; /* by key, by name */
     u32 version;
     u64 alignment;
+    u64 file_bytes, weight_bytes, n_parameters; /* of all parts */
     bool vocab_only;
     size_t kv_bytes, tensor_bytes, part_bytes; /* of the allocations */
 } gguf;
@@ -5774,8 +5775,8 @@ static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
     return KSLLM_OK;
 }
 
-/* Reads the n tensors of part `part`, whose metadata ends at the cursor, behind
- * those that are there, and finds its data section. */
+/* Reads the n tensors of part `part`, whose metadata ends at the cursor, after
+ * those of earlier parts, and finds its data section. */
 static ksllm_status gguf_read_tensors(
     gguf *g, u32 part, gguf_cursor *c, u32 n, ksllm_error *err) {
     gguf_tensor *t = n ? g->tensors + g->n_tensors : NULL;
@@ -5787,8 +5788,14 @@ static ksllm_status gguf_read_tensors(
     for (u32 i = 0; i < n && !status; i++)
         status = gguf_place_tensor(g, &t[i], part, err);
     if (!status) status = gguf_check_overlap(g, g->n_tensors, n, err);
-    if (!status) g->n_tensors += n;
-    return status;
+    if (status) return status;
+    g->n_tensors += n;
+    g->file_bytes += g->parts[part].file.n;
+    for (u32 i = 0; i < n; i++) {
+        g->weight_bytes += t[i].bytes;
+        g->n_parameters += t[i].dims[0] * t[i].n_rows;
+    }
+    return KSLLM_OK;
 }
 
 static ksllm_status gguf_alloc(gguf *g, u64 n_kv, u64 n_tensors,
@@ -17136,6 +17143,21 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     return status;
 }
 
+static bool mdl_is_token(const ksllm_model *m, i32 token) {
+    return token >= 0 && (u32)token < m->tok.n_vocab;
+}
+
+static ksllm_status mdl_check_tokens(
+    const ksllm_model *m, const i32 *tokens, size_t n, ksllm_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!mdl_is_token(m, tokens[i]))
+            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
+                "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
+                (unsigned long long)i, (unsigned long long)n, (long)tokens[i],
+                (long long)m->tok.n_vocab - 1);
+    return KSLLM_OK;
+}
+
 static void mdl_close(ksllm_model *m) {
     ksllm_allocator a = m->alloc;
     tok_close(&m->tok, &a);
@@ -17353,6 +17375,30 @@ static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
         "%s with %llu of %llu %s", w->why == KSLLM_ERR_CANCELLED ? "cancelled"
         : "out of time", (unsigned long long)n, (unsigned long long)total,
         what);
+}
+
+/* Reads all weights once, so that they are in memory. */
+static ksllm_status ses_preload(
+    const gguf *g, const ksllm_control *control, ksllm_error *err) {
+    enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
+    ses_watch watch;
+    u64 done = 0;
+    ses_watch_begin(&watch, control);
+    for (u32 i = 0; i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[i];
+        for (u64 at = 0, n; t->data && at < t->bytes; at += n) {
+            n = min_u64(t->bytes - at, STEP);
+            if (ses_watch_stops(&watch))
+                return ses_watch_fail(
+                    &watch, done, g->weight_bytes, "bytes read", err);
+            os_touch(t->data + at, (size_t)n);
+            done += n;
+            if (control->on_progress)
+                control->on_progress(control->progress_ctx, (size_t)done,
+                    (size_t)g->weight_bytes);
+        }
+    }
+    return KSLLM_OK;
 }
 
 /* ---- layout ---- */
@@ -17651,17 +17697,6 @@ static size_t ses_drop(const ksllm_session *s, size_t n) {
     return (n - s->n_ctx + step - 1) / step * step;
 }
 
-static ksllm_status ses_check_tokens(
-    const ksllm_session *s, const i32 *tokens, size_t n, ksllm_error *err) {
-    for (size_t i = 0; i < n; i++)
-        if (tokens[i] < 0 || (size_t)tokens[i] >= s->m->dim[D_VOCAB])
-            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
-                "token %lld of %llu is %ld; the vocabulary has 0 to %llu",
-                (long long)i, (unsigned long long)n, (long)tokens[i],
-                (unsigned long long)s->m->dim[D_VOCAB] - 1);
-    return KSLLM_OK;
-}
-
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
@@ -17678,7 +17713,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
-    ksllm_status status = ses_check_tokens(s, tokens, n, err);
+    ksllm_status status = mdl_check_tokens(s->m, tokens, n, err);
     if (status) return status;
     size_t total = keep + n, drop = ses_drop(s, total);
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
@@ -18545,15 +18580,15 @@ static f32 fwd_logprob(const ksllm_session *s, const f32 *logits, i32 token) {
     return logits[token] - fwd_log_sum(s, logits);
 }
 
-/* What a call wants of the evaluation, from position `first` on: the logits
- * after each token, or ln p of each token. */
+/* What a call wants of the tokens that it adds, at positions from `first` on:
+ * the logits after each, or ln p of each. */
 typedef struct {
     f32 *rows;
     f32 *logprobs;
     u32 first;
 } fwd_want;
 
-static const fwd_want FWD_LAST = {NULL, NULL, 0}; /* the last logits alone */
+static const fwd_want FWD_LAST = {0}; /* the last logits alone */
 
 /* ln p of the tokens after those of the batch, a few rows at a time. */
 static void fwd_score(const fwd *f, const fwd_want *want) {
@@ -18656,16 +18691,23 @@ static ksllm_status fwd_settle(ksllm_session *s, size_t held,
     return status;
 }
 
-/* Adds tokens and evaluates them. */
+/* Adds tokens and evaluates them. Where something is wanted of each of them,
+ * none may slide out. */
 static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
-    bool may_slide, const ksllm_control *control, const fwd_want *want,
-    ksllm_error *err) {
+    fwd_want want, const ksllm_control *control, ksllm_error *err) {
     size_t held = s->n_tokens;
     u64 slid = s->n_slid;
-    ksllm_status status = ses_extend(s, held, tokens, n, may_slide, err);
+    f32 first = NAN;
+    if (want.logprobs) fwd_reopen(s);
+    if (want.logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
+        first = fwd_logprob(s, s->logits, tokens[0]);
+    want.first = s->n_tokens;
+    ksllm_status status = ses_extend(
+        s, held, tokens, n, !want.rows && !want.logprobs, err);
     if (status) return status;
+    if (want.logprobs) want.logprobs[0] = first;
     if (s->n_slid != slid) held = s->n_eval;
-    return fwd_settle(s, held, control, want, err);
+    return fwd_settle(s, held, control, &want, err);
 }
 
 /* Makes the timeline these tokens; *n_reused of them need no evaluation. */
@@ -18748,7 +18790,8 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     if (wrong)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "sampling: %s", wrong);
     for (size_t i = 0; i < p->n_biases; i++) {
-        ksllm_status status = ses_check_tokens(s, &p->biases[i].token, 1, err);
+        ksllm_status status =
+            mdl_check_tokens(s->m, &p->biases[i].token, 1, err);
         if (status) return status;
         if (p->biases[i].bias != p->biases[i].bias)
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -19041,7 +19084,7 @@ static ksllm_status gen_check(
     if (wrong)
         return fail(
             err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "generation: %s", wrong);
-    return ses_check_tokens(s, g->stop_tokens, g->n_stop_tokens, err);
+    return mdl_check_tokens(s->m, g->stop_tokens, g->n_stop_tokens, err);
 }
 
 /* ---- the prompt ---- */
@@ -19081,7 +19124,7 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
             "generation: there is no prompt and the session is empty");
     if (replace)
         status = fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err);
-    else status = fwd_append(s, tokens, n, true, x->control, &FWD_LAST, err);
+    else status = fwd_append(s, tokens, n, FWD_LAST, x->control, err);
     x->r->prompt_ns = os_now() - x->start;
     return status;
 }
@@ -19633,41 +19676,18 @@ ksllm_status ksllm_model_get_info(
         .unk = t->unk, .pad = t->pad,
         .adds_bos = t->adds_bos, .adds_eos = t->adds_eos,
         .max_piece_bytes = (u32)t->max_piece_bytes,
+        .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
+        .n_parameters = g->n_parameters,
     };
-    for (u32 k = 0; k < g->n_parts; k++) i.file_bytes += g->parts[k].file.n;
-    for (u32 k = 0; k < g->n_tensors; k++) {
-        i.weight_bytes += g->tensors[k].bytes;
-        i.n_parameters += g->tensors[k].dims[0] * g->tensors[k].n_rows;
-    }
     return api_give(&API_MODEL_INFO, info, &i, err);
 }
 
 ksllm_status ksllm_model_preload(const ksllm_model *model,
     const ksllm_control *control, ksllm_error *err) {
-    enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
     NEED(model, "model is NULL");
-    ksllm_control c = {0};
-    ses_watch watch;
-    u64 done = 0, total = 0;
+    ksllm_control c;
     ksllm_status status = api_control(control, &c, err);
-    if (status) return status;
-    ses_watch_begin(&watch, &c);
-    const gguf *g = &model->g;
-    for (u32 i = 0; i < g->n_tensors; i++) total += g->tensors[i].bytes;
-    for (u32 i = 0; i < g->n_tensors; i++) {
-        const gguf_tensor *t = &g->tensors[i];
-        if (!t->data) continue;
-        for (u64 at = 0, n; at < t->bytes; at += n) {
-            n = min_u64(t->bytes - at, STEP);
-            if (ses_watch_stops(&watch))
-                return ses_watch_fail(&watch, done, total, "bytes read", err);
-            os_touch(t->data + at, (size_t)n);
-            done += n;
-            if (c.on_progress)
-                c.on_progress(c.progress_ctx, (size_t)done, (size_t)total);
-        }
-    }
-    return KSLLM_OK;
+    return status ? status : ses_preload(&model->g, &c, err);
 }
 
 /* ---- metadata and tensors ---- */
@@ -19775,10 +19795,6 @@ int64_t ksllm_encode(const ksllm_model *model, const char *text, size_t size,
         tokens, cap, err);
 }
 
-static bool api_is_token(const ksllm_model *model, i32 token) {
-    return token >= 0 && (u64)token < (u64)model->tok.n_vocab;
-}
-
 int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
     size_t n_tokens, uint32_t flags, char *text, size_t cap,
     ksllm_error *err) {
@@ -19786,19 +19802,15 @@ int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
     NEED(tokens || !n_tokens, "tokens is NULL");
     NEED(text || !cap, "text is NULL, cap is not 0");
     NEED(!(flags & ~TOK_DECODE_FLAGS), "flags: unknown bits");
-    for (size_t i = 0; i < n_tokens; i++)
-        if (!api_is_token(model, tokens[i]))
-            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
-                "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
-                (unsigned long long)i, (unsigned long long)n_tokens,
-                (long)tokens[i], (long long)model->tok.n_vocab - 1);
+    ksllm_status status = mdl_check_tokens(model, tokens, n_tokens, err);
+    if (status) return status;
     return tok_decode(&model->tok, tokens, n_tokens, flags, text, cap);
 }
 
 int64_t ksllm_token_bytes(const ksllm_model *model, int32_t token,
     uint32_t flags, char *bytes, size_t cap) {
     if (!model || (!bytes && cap)) return KSLLM_ERR_ARGUMENT;
-    if (!api_is_token(model, token)) return KSLLM_ERR_TOKEN;
+    if (!mdl_is_token(model, token)) return KSLLM_ERR_TOKEN;
     u8 buf[TOK_TEXT_MAX];
     str piece = tok_piece(&model->tok, token, flags, buf);
     if (cap && piece.n) memcpy(bytes, piece.p, min_size(cap, piece.n));
@@ -19813,7 +19825,7 @@ int32_t ksllm_token_find(
 }
 
 bool ksllm_token_is_stop(const ksllm_model *model, int32_t token) {
-    return model && api_is_token(model, token)
+    return model && mdl_is_token(model, token)
         && tok_is_stop(&model->tok, token);
 }
 
@@ -19917,35 +19929,26 @@ ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
 
 /* What the three verbs that add tokens share. */
 static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
-    bool may_slide, fwd_want want, const ksllm_control *control,
-    ksllm_error *err) {
+    fwd_want want, const ksllm_control *control, ksllm_error *err) {
     NEED(s, "session is NULL");
     NEED(tokens && n, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
     ksllm_status status = api_begin(s, control, &c, err);
     if (status) return status;
-    want.first = s->n_tokens;
-    if (want.logprobs) {
-        fwd_reopen(s);
-        want.logprobs[0] = NAN;
-        if (s->has_logits && api_is_token(s->m, tokens[0]))
-            want.logprobs[0] = fwd_logprob(s, s->logits, tokens[0]);
-    }
-    return ses_leave(
-        s, fwd_append(s, tokens, n, may_slide, &c, &want, err));
+    return ses_leave(s, fwd_append(s, tokens, n, want, &c, err));
 }
 
 ksllm_status ksllm_session_append(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, const ksllm_control *control,
     ksllm_error *err) {
-    return api_append(session, tokens, n_tokens, true, FWD_LAST, control, err);
+    return api_append(session, tokens, n_tokens, FWD_LAST, control, err);
 }
 
 ksllm_status ksllm_session_score(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, float *logprobs,
     const ksllm_control *control, ksllm_error *err) {
     NEED(logprobs, "logprobs is NULL");
-    return api_append(session, tokens, n_tokens, false,
+    return api_append(session, tokens, n_tokens,
         (fwd_want){.logprobs = logprobs}, control, err);
 }
 
@@ -19953,8 +19956,8 @@ ksllm_status ksllm_session_append_logits(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, float *logits,
     const ksllm_control *control, ksllm_error *err) {
     NEED(logits, "logits is NULL");
-    return api_append(session, tokens, n_tokens, false,
-        (fwd_want){.rows = logits}, control, err);
+    return api_append(session, tokens, n_tokens, (fwd_want){.rows = logits},
+        control, err);
 }
 
 ksllm_status ksllm_session_rewind(
