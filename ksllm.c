@@ -599,6 +599,19 @@ static void os_unmap(os_file *f) {
 
 static void os_unmap(os_file *f) { *f = (os_file){0}; }
 
+static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
+    os_file *out, ksllm_error *err) {
+    (void)fd, (void)offset, (void)length, (void)out;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "%.*s: built with KSLLM_NO_MMAP: use ksllm_model_open_memory",
+        STR(name));
+}
+
+static ksllm_status os_map(
+    const char *path, os_file *out, ksllm_error *err) {
+    return os_map_fd(-1, 0, 0, str_of(path), out, err);
+}
+
 #endif
 
 #if !defined KSLLM_NO_THREADS && defined __linux__
@@ -669,7 +682,7 @@ static void os_touch(const u8 *p, size_t n) {
 }
 
 /* Seconds since 1970 of the system's clock. */
-static i64 os_wall(void) {
+KS_UNUSED static i64 os_wall(void) {
     struct timespec t;
     return clock_gettime(CLOCK_REALTIME, &t) ? 0 : (i64)t.tv_sec;
 }
@@ -5821,7 +5834,6 @@ static void gguf_close(gguf *g, const ksllm_allocator *a) {
     *g = (gguf){0};
 }
 
-#if !defined KSLLM_NO_MMAP
 /* "dir/model-00001-of-00003.gguf" to the name of part i, in place. */
 static void gguf_part_name(char *path, size_t n, u32 i) {
     char digits[8];
@@ -5894,7 +5906,6 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
             STR(g->name), (unsigned)g->n_tensors, (unsigned)n_tensors);
     return status;
 }
-#endif
 
 /* How many parts and tensors the metadata of the first part announces. */
 static ksllm_status gguf_read_split(
@@ -5969,10 +5980,8 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     if (split) status = gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err);
     if (status) return status;
     status = gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err);
-#if !defined KSLLM_NO_MMAP
     if (!status && split)
         status = gguf_open_parts(g, path, (u32)n_tensors, a, err);
-#endif
     return status ? status : gguf_sort_tensors(g, err);
 }
 /* ==========================================================================
@@ -9310,6 +9319,8 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     }
     return (i64)n;
 }
+
+#if !defined KSLLM_NO_CHAT
 
 /* ==========================================================================
  * § 11 CHAT (private)
@@ -16308,6 +16319,8 @@ static bool split_ends_thinking(const split *s, str text) {
     return false;
 }
 
+#endif /* KSLLM_NO_CHAT */
+
 /* ==========================================================================
  * § 12 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
@@ -17367,6 +17380,14 @@ static bool ses_watch_stops(ses_watch *w) {
     else if (w->deadline && os_now() >= w->deadline) why = KSLLM_ERR_DEADLINE;
     if (why) __atomic_store_n(&w->why, why, __ATOMIC_RELAXED);
     return why != KSLLM_OK;
+}
+
+/* Begins a call that may run the model; ses_leave ends it. */
+static ksllm_status ses_begin(
+    ksllm_session *s, const ksllm_control *c, ksllm_error *err) {
+    ksllm_status status = ses_enter(s, err);
+    if (!status) ses_watch_begin(&s->watch, c);
+    return status;
 }
 
 static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
@@ -19052,7 +19073,7 @@ typedef struct {
     ksllm_token_prob token, top[KSLLM_MAX_TOP];
     const i32 *forced; /* tokens to be put on the timeline undrawn */
     u32 n_forced;
-    const split *split; /* of a turn of a chat, or NULL */
+    const struct split *split; /* of a turn of a chat, or NULL */
 } gen;
 
 static ksllm_text gen_stop_text(const ksllm_generation *g, size_t i) {
@@ -19210,8 +19231,10 @@ static void gen_flush(gen *x) {
 
 static bool gen_is_stop(const gen *x, i32 token) {
     if (x->g->ignore_stop) return false;
+#if !defined KSLLM_NO_CHAT
     if (x->split && split_ends_thinking(x->split,
             tok_text(&x->s->m->tok, (u32)token))) return false;
+#endif
     if (tok_is_stop(&x->s->m->tok, token)) return true;
     for (size_t i = 0; i < x->g->n_stop_tokens; i++)
         if (x->g->stop_tokens[i] == token) return true;
@@ -19282,6 +19305,8 @@ static ksllm_status gen_run(gen *x, ksllm_error *err) {
 }
 
 /* ---- a turn of a chat ---- */
+
+#if !defined KSLLM_NO_CHAT
 
 enum {
     TURN_MARK = 64, /* tokens that end the thinking */
@@ -19436,8 +19461,16 @@ static void turn_message(turn *t) {
     turn_give(t, KSLLM_PART_MESSAGE, "}", 1);
 }
 
-/* Prepares an answer to the prompt, which s->prompt holds as tokens. */
-static ksllm_status turn_begin(
+/* The notation of an answer, by its name or else by the template. */
+static ksllm_status turn_format(const char *name, str source,
+    const split_format **out, ksllm_error *err) {
+    *out = name ? split_by_name(name) : split_by_template(source);
+    return *out ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "format: '%s' is not one of ksllm_splitter_format_at", name);
+}
+
+/* Readies the splitter for an answer to the prompt. */
+static ksllm_status turn_split(
     turn *t, const split_format *f, str prompt, ksllm_error *err) {
     ksllm_session *s = t->x.s;
     if (f->end_think && t->x.g->max_thinking) {
@@ -19457,8 +19490,28 @@ static ksllm_status turn_begin(
     return KSLLM_OK;
 }
 
-static ksllm_status turn_run(turn *t, ksllm_error *err) {
-    ksllm_status status = gen_run(&t->x, err);
+/* Encodes the rendered messages into the session, as the prompt of `g`. */
+static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
+    const ksllm_chat *chat, ksllm_generation *g) {
+    ksllm_session *s = t->x.s;
+    const split_format *f;
+    ksllm_status status = turn_format(
+        chat->format, chat_source(c, chat, &s->m->g), &f, t->err);
+    if (status) return status;
+    i64 n = chat_encode(
+        c, text, &s->m->tok, KSLLM_ENCODE_COMPOSE, s->prompt, s->n_ctx);
+    if (n < 0) return (ksllm_status)n;
+    if (n > (i64)s->n_ctx) return ses_full(s, (size_t)n, t->err);
+    if (!n)
+        return fail(t->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "chat: the template makes no text of these messages");
+    g->tokens = s->prompt;
+    g->n_tokens = (size_t)n;
+    return turn_split(t, f, (str){(const char *)text.u.s, text.n}, t->err);
+}
+
+static ksllm_status turn_run(turn *t) {
+    ksllm_status status = gen_run(&t->x, t->err);
     ksllm_result *r = t->x.r;
     if (t->status) r->stop = KSLLM_STOP_NONE;
     if (t->status) return t->status;
@@ -19470,6 +19523,8 @@ static ksllm_status turn_run(turn *t, ksllm_error *err) {
     if (t->stopped && !status) r->stop = KSLLM_STOP_CALLBACK;
     return status;
 }
+
+#endif /* KSLLM_NO_CHAT */
 
 /* ==========================================================================
  * § 17 API (public)
@@ -19510,8 +19565,6 @@ API_STRUCT(API_MEMORY, ksllm_memory, output, output);
 API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
 API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, max_thinking);
 API_STRUCT(API_RESULT, ksllm_result, total_ns, total_ns);
-API_STRUCT(API_CHAT, ksllm_chat, format, format);
-API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 /* Fills a struct that the program says has `size` bytes. */
 static void api_init(
@@ -19594,55 +19647,46 @@ void ksllm_model_options_init_sized(
     api_init(&API_MODEL_OPTIONS, options, size, &(ksllm_model_options){0});
 }
 
-ksllm_status ksllm_model_open(const char *path,
-    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+static ksllm_status api_open(const ksllm_model_options *given,
+    ksllm_model_options *o, ksllm_model **out, ksllm_error *err) {
     NEED(out, "out is NULL");
     *out = NULL;
-    NEED(path, "path is NULL");
-    ksllm_model_options o = {0};
-    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
+    *o = (ksllm_model_options){0};
+    return api_options(&API_MODEL_OPTIONS, o, given, err);
+}
+
+ksllm_status ksllm_model_open(const char *path,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+    ksllm_model_options o;
+    ksllm_status status = api_open(options, &o, out, err);
     if (status) return status;
-#if defined KSLLM_NO_MMAP
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "built with KSLLM_NO_MMAP: use ksllm_model_open_memory");
-#else
+    NEED(path, "path is NULL");
     os_file file;
     status = os_map(path, &file, err);
     return status ? status
                   : mdl_open(file, str_of(path), path, &o, out, err);
-#endif
 }
 
 ksllm_status ksllm_model_open_fd(int fd, uint64_t offset, uint64_t length,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
-    NEED(out, "out is NULL");
-    *out = NULL;
+    ksllm_model_options o;
+    ksllm_status status = api_open(options, &o, out, err);
+    if (status) return status;
     NEED(fd >= 0, "fd is negative");
     NEED(length > 0, "length is 0");
-    ksllm_model_options o = {0};
-    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
-    if (status) return status;
-#if defined KSLLM_NO_MMAP
-    (void)offset;
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "built with KSLLM_NO_MMAP: use ksllm_model_open_memory");
-#else
     os_file file;
     str name = str_of("file descriptor");
     status = os_map_fd(fd, offset, length, name, &file, err);
     return status ? status : mdl_open(file, name, NULL, &o, out, err);
-#endif
 }
 
 ksllm_status ksllm_model_open_memory(const void *data, size_t size,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
-    NEED(out, "out is NULL");
-    *out = NULL;
+    ksllm_model_options o;
+    ksllm_status status = api_open(options, &o, out, err);
+    if (status) return status;
     NEED(data, "data is NULL");
     NEED(size > 0, "size is 0");
-    ksllm_model_options o = {0};
-    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
-    if (status) return status;
     os_file file = {data, size, NULL, 0};
     return mdl_open(file, str_of("the file in memory"), NULL, &o, out, err);
 }
@@ -19868,13 +19912,10 @@ void ksllm_control_init_sized(ksllm_control *control, size_t size) {
     api_init(&API_CONTROL, control, size, &(ksllm_control){0});
 }
 
-/* Begins a call that may run the model; ses_leave ends it. */
 static ksllm_status api_begin(ksllm_session *s, const ksllm_control *given,
     ksllm_control *mine, ksllm_error *err) {
     ksllm_status status = api_control(given, mine, err);
-    if (!status) status = ses_enter(s, err);
-    if (!status) ses_watch_begin(&s->watch, mine);
-    return status;
+    return status ? status : ses_begin(s, mine, err);
 }
 
 /* ---- session ---- */
@@ -20059,44 +20100,59 @@ void ksllm_generation_init_sized(ksllm_generation *generation, size_t size) {
     api_init(&API_GENERATION, generation, size, &API_GENERATION_DEFAULTS);
 }
 
-static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
+/* What an answer is asked for, copied over our defaults. */
+typedef struct {
+    ksllm_generation g;
+    ksllm_sampling p;
+    ksllm_control c;
+    ksllm_result r;
+} api_request;
 
-/* Takes the program's wishes over, all but the control. */
-static ksllm_status api_generation(const ksllm_session *s,
-    const ksllm_generation *given, ksllm_generation *g, ksllm_sampling *p,
-    ksllm_error *err) {
-    *g = API_GENERATION_DEFAULTS;
-    ksllm_status status = api_options(&API_GENERATION, g, given, err);
-    if (!status) status = gen_check(s, g, err);
-    return status ? status : api_sampling(s, g->sampling, p, g->n_top, err);
+static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
+    const ksllm_generation *given, ksllm_result *result, ksllm_error *err) {
+    *x = (gen){.s = s, .g = &q->g, .sampling = &q->p, .control = &q->c,
+        .r = &q->r, .start = os_now()};
+    q->g = API_GENERATION_DEFAULTS;
+    q->r = (ksllm_result){.stop_token = -1, .stop_text = -1};
+    ksllm_status status =
+        result ? api_give(&API_RESULT, result, &q->r, err) : KSLLM_OK;
+    if (status) return status;
+    NEED(s, "session is NULL");
+    x->hold = s->text;
+    status = api_options(&API_GENERATION, &q->g, given, err);
+    if (!status) status = gen_check(s, &q->g, err);
+    if (!status)
+        status = api_sampling(s, q->g.sampling, &q->p, q->g.n_top, err);
+    return status ? status : api_control(q->g.control, &q->c, err);
+}
+
+/* Ends the call of an answer that began. */
+static ksllm_status api_answer(
+    const gen *x, ksllm_result *result, ksllm_status status) {
+    if (result) api_give(&API_RESULT, result, x->r, NULL);
+    return ses_leave(x->s, status);
 }
 
 ksllm_status ksllm_generate(ksllm_session *session,
     const ksllm_generation *generation, ksllm_result *result,
     ksllm_error *err) {
-    u64 start = os_now();
-    ksllm_result r = API_NO_RESULT;
+    api_request q;
+    gen x;
     ksllm_status status =
-        result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
+        api_request_take(&q, &x, session, generation, result, err);
     if (status) return status;
-    NEED(session, "session is NULL");
-    ksllm_generation g;
-    ksllm_sampling p;
-    ksllm_control c;
-    status = api_generation(session, generation, &g, &p, err);
-    if (status) return status;
-    NEED(!g.max_thinking, "generation: max_thinking needs "
+    NEED(!q.g.max_thinking, "generation: max_thinking needs "
         "ksllm_chat_generate, which knows what is thinking");
-    status = api_begin(session, g.control, &c, err);
-    if (status) return status;
-    gen x = {.s = session, .g = &g, .sampling = &p, .control = &c, .r = &r,
-        .start = start, .hold = session->text};
-    status = gen_run(&x, err);
-    if (result) api_give(&API_RESULT, result, &r, NULL);
-    return ses_leave(session, status);
+    status = ses_begin(session, &q.c, err);
+    return status ? status : api_answer(&x, result, gen_run(&x, err));
 }
 
 /* ---- chat ---- */
+
+#if !defined KSLLM_NO_CHAT
+
+API_STRUCT(API_CHAT, ksllm_chat, format, format);
+API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
     .tools.size = KSLLM_NUL, .variables.size = KSLLM_NUL,
@@ -20156,70 +20212,31 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
     return n;
 }
 
-/* The notation of an answer, by its name or by the template. */
-static ksllm_status api_format(const char *name, str source,
-    const split_format **out, ksllm_error *err) {
-    *out = name ? split_by_name(name) : split_by_template(source);
-    return *out ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "format: '%s' is not one of ksllm_splitter_format_at", name);
-}
-
-/* Renders and encodes into the session, then readies the splitter. */
-static ksllm_status api_turn_begin(turn *t, ksllm_generation *g,
-    const ksllm_chat *chat, ksllm_error *err) {
-    ksllm_session *s = t->x.s;
-    const split_format *f = NULL;
-    ksllm_chat o;
-    chat_ctx c;
-    chat_val v = api_chat_begin(&c, s->m, chat, &o, err);
-    ksllm_status status = c.status;
-    if (!status)
-        status = api_format(o.format, chat_source(&c, &o, &s->m->g), &f, err);
-    i64 n = status ? 0 : chat_encode(&c, v, &s->m->tok, KSLLM_ENCODE_COMPOSE,
-        s->prompt, s->n_ctx);
-    if (n < 0) status = (ksllm_status)n;
-    if (n > (i64)s->n_ctx) status = ses_full(s, (size_t)n, err);
-    g->tokens = s->prompt;
-    g->n_tokens = (size_t)n;
-    if (!status && !n)
-        status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "chat: the template makes no text of these messages");
-    if (!status)
-        status = turn_begin(t, f, (str){(const char *)v.u.s, v.n}, err);
-    chat_drop(&c);
-    return status;
-}
-
 ksllm_status ksllm_chat_generate(ksllm_session *session,
     const ksllm_chat *chat, const ksllm_generation *generation,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
-    u64 start = os_now();
-    ksllm_result r = API_NO_RESULT;
+    api_request q;
+    turn t = {.on_part = on_part, .ctx = ctx, .err = err};
     ksllm_status status =
-        result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
+        api_request_take(&q, &t.x, session, generation, result, err);
     if (status) return status;
-    NEED(session, "session is NULL");
     NEED(chat, "chat is NULL");
-    ksllm_generation g;
-    ksllm_sampling p;
-    ksllm_control c;
-    status = api_generation(session, generation, &g, &p, err);
-    if (status) return status;
-    NEED(!g.text && !g.tokens && !g.append,
+    NEED(!q.g.text && !q.g.tokens && !q.g.append,
         "generation: text, tokens and append are the chat's business");
-    status = api_begin(session, g.control, &c, err);
+    status = ses_begin(session, &q.c, err);
     if (status) return status;
-    const ksllm_generation given = g;
-    turn t = {.x = {.s = session, .g = &g, .sampling = &p, .control = &c,
-        .r = &r, .start = start, .hold = session->text}, .given = &given,
-        .on_part = on_part, .ctx = ctx, .err = err};
-    g.on_piece = turn_piece;
-    g.piece_ctx = &t;
-    g.decode_flags |= KSLLM_DECODE_SPECIAL;
-    status = api_turn_begin(&t, &g, chat, err);
-    if (!status) status = turn_run(&t, err);
-    if (result) api_give(&API_RESULT, result, &r, NULL);
-    return ses_leave(session, status);
+    const ksllm_generation given = q.g;
+    t.given = &given;
+    q.g.on_piece = turn_piece;
+    q.g.piece_ctx = &t;
+    q.g.decode_flags |= KSLLM_DECODE_SPECIAL;
+    ksllm_chat o;
+    chat_ctx c;
+    chat_val text = api_chat_begin(&c, session->m, chat, &o, err);
+    status = c.status ? c.status : turn_begin(&t, &c, text, &o, &q.g);
+    chat_drop(&c);
+    if (!status) status = turn_run(&t);
+    return api_answer(&t.x, result, status);
 }
 
 const char *ksllm_splitter_format_at(size_t index) {
@@ -20245,7 +20262,7 @@ ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
     NEED(model || o.format, "model and format are NULL");
     NEED(o.buffer || !o.buffer_size, "buffer is NULL");
     const split_format *f;
-    status = api_format(o.format, o.format ? (str){NULL, 0}
+    status = turn_format(o.format, o.format ? (str){NULL, 0}
         : gguf_get_str(&model->g, "tokenizer.chat_template"), &f, err);
     if (status) return status;
     split_begin((split *)splitter, f, chat_given(o.prompt), o.buffer,
@@ -20272,5 +20289,7 @@ int64_t ksllm_json_string(
     if ((!text && size) || (!out && cap)) return KSLLM_ERR_ARGUMENT;
     return (i64)json_quote(chat_given((ksllm_text){text, size}), out, cap);
 }
+
+#endif /* KSLLM_NO_CHAT */
 
 #endif /* KS_FIRST_PASS */

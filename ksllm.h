@@ -97,6 +97,10 @@ extern "C" {
  *                     the caller's own pool (parallel_for).
  *   KSLLM_NO_MMAP     no mmap, no file access: only ksllm_model_open_memory.
  *   KSLLM_NO_SIMD     only the plain C kernels. Same results, slower.
+ *   KSLLM_NO_CHAT     no chat templates, no splitter: the functions of section
+ *                     12 do not exist, so a program that calls one does not
+ *                     link. Define it for your own files too, and the compiler
+ *                     says so. Halves the smallest build.
  */
 #ifndef KSLLM_API
 #if defined(__GNUC__)
@@ -846,6 +850,7 @@ KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
 
+#if !defined(KSLLM_NO_CHAT)
 /* ---- 12 Chat ---------------------------------------------------------------
  *
  * A conversation goes in as JSON, in the form that everybody's chat APIs have:
@@ -1141,6 +1146,7 @@ KSLLM_API ksllm_status ksllm_splitter_next(
  * CALL_END. What is missing of such a call does not come. */
 KSLLM_API ksllm_status ksllm_splitter_end(
     ksllm_splitter *splitter, ksllm_error *err);
+#endif /* KSLLM_NO_CHAT */
 
 #ifdef __cplusplus
 }
