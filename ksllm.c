@@ -311,17 +311,25 @@ static void keep_whole(char *text) {
     *to = 0;
 }
 
-static KS_PRINTF(4, 5) ksllm_status fail(
-    ksllm_error *err, ksllm_status status, u64 offset, const char *fmt, ...) {
-    if (!err) return status;
+static void fail_va(ksllm_error *err, ksllm_status status, u64 offset,
+    str name, const char *fmt, va_list ap) {
+    if (!err) return;
     err->status = status;
     err->offset = offset;
+    const size_t cap = sizeof err->text;
+    int n = name.p ? snprintf(err->text, cap, "%.*s: ", STR(name)) : 0;
+    if (n < 0) n = 0;
+    if (vsnprintf(err->text + n, cap - (size_t)n, fmt, ap) < 0)
+        err->text[n] = 0;
+    keep_whole(err->text);
+}
+
+static KS_PRINTF(4, 5) ksllm_status fail(
+    ksllm_error *err, ksllm_status status, u64 offset, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
+    fail_va(err, status, offset, (str){NULL, 0}, fmt, ap);
     va_end(ap);
-    if (n < 0) err->text[0] = 0;
-    keep_whole(err->text);
     return status;
 }
 
@@ -329,7 +337,7 @@ static KS_PRINTF(4, 5) ksllm_status fail(
 
 static ksllm_status fail_memory(ksllm_error *err, size_t bytes) {
     return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
-        "out of memory: the allocator gave no %llu bytes",
+        "out of memory: could not allocate %llu bytes",
         (unsigned long long)bytes);
 }
 
@@ -5412,6 +5420,16 @@ typedef struct {
     size_t kv_bytes, tensor_bytes, part_bytes; /* of the allocations */
 } gguf;
 
+/* As fail, with the file's name before the text. */
+static KS_PRINTF(5, 6) ksllm_status gguf_fail(const gguf *g, ksllm_error *err,
+    ksllm_status status, u64 offset, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fail_va(err, status, offset, g->name, fmt, ap);
+    va_end(ap);
+    return status;
+}
+
 /* ---- a cursor with a sticky error ---- */
 
 typedef struct {
@@ -5456,10 +5474,9 @@ static u32 gguf_scalar_bytes(u32 type) {
 
 static ksllm_status gguf_cut(
     const gguf *g, const gguf_cursor *c, ksllm_error *err, const char *what) {
-    return fail(err, KSLLM_ERR_FORMAT, c->at,
-        "%.*s: the file ends inside %s at byte %llu; it is truncated or "
-        "damaged, fetch it again",
-        STR(g->name), what, (unsigned long long)c->at);
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, c->at,
+        "the file ends inside %s at byte %llu; it is truncated or damaged, "
+        "fetch it again", what, (unsigned long long)c->at);
 }
 
 /* As gguf_take_str n times; a vocabulary has 400,000. */
@@ -5488,19 +5505,19 @@ static ksllm_status gguf_read_value(
     if (kv->item == KSLLM_META_TEXT)
         gguf_skip_strings(c, kv->count);
     else if (!bytes)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-            "%.*s: metadata key '%.*s' has value type %u, which is unknown%s",
-            STR(g->name), STR(kv->key), (unsigned)kv->item,
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "metadata key '%.*s' has value type %u, which is unknown%s",
+            STR(kv->key), (unsigned)kv->item,
             kv->item == KSLLM_META_ARRAY ? " (an array of arrays)" : "");
     else if (mul_ok(kv->count, bytes, &total))
         gguf_take(c, total);
     else
         c->bad = true;
     if (c->bad)
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: the value of metadata key '%.*s' (%llu items) reaches past "
-            "the end of the file; it is truncated or damaged, fetch it again",
-            STR(g->name), STR(kv->key), (unsigned long long)kv->count);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
+            "the value of metadata key '%.*s' (%llu items) reaches past the "
+            "end of the file; it is truncated or damaged, fetch it again",
+            STR(kv->key), (unsigned long long)kv->count);
     return KSLLM_OK;
 }
 
@@ -5510,9 +5527,9 @@ static ksllm_status gguf_read_kv(
     *kv = (gguf_kv){.key = gguf_take_str(c), .count = 1};
     if (c->bad) return gguf_cut(g, c, err, "a metadata key");
     if (!kv->key.n || kv->key.n > GGUF_MAX_NAME)
-        return fail(err, KSLLM_ERR_FORMAT, at,
-            "%.*s: a metadata key of %llu bytes (1 to %d are allowed)",
-            STR(g->name), (unsigned long long)kv->key.n, GGUF_MAX_NAME);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
+            "a metadata key of %llu bytes (1 to %d are allowed)",
+            (unsigned long long)kv->key.n, GGUF_MAX_NAME);
     kv->type = kv->item = gguf_take_u32(c);
     return gguf_read_value(g, c, kv, err);
 }
@@ -5590,10 +5607,10 @@ static ksllm_status gguf_tensor_size(
     const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
     const blk_type *type = blk_type_of(t->type);
     if (!type)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, at,
-            "%.*s: tensor '%.*s' has type number %u, which this version does "
-            "not read; quantize the model to Q4_K or Q8_0 instead",
-            STR(g->name), STR(t->name), (unsigned)t->type);
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, at,
+            "tensor '%.*s' has type number %u, which this version does not "
+            "read; quantize the model to Q4_K or Q8_0 instead", STR(t->name),
+            (unsigned)t->type);
     bool ok = t->dims[0] > 0 && t->dims[0] % type->n == 0;
     t->n_rows = 1;
     for (u32 i = 1; i < 4; i++)
@@ -5601,10 +5618,9 @@ static ksllm_status gguf_tensor_size(
     ok = ok && mul_ok(t->dims[0] / type->n, type->bytes, &t->row_bytes)
         && mul_ok(t->row_bytes, t->n_rows, &t->bytes);
     if (ok) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, at,
-        "%.*s: tensor '%.*s' has impossible dimensions %llu x %llu x %llu x "
-        "%llu for type %s (blocks of %u)",
-        STR(g->name), STR(t->name), (unsigned long long)t->dims[0],
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
+        "tensor '%.*s' has impossible dimensions %llu x %llu x %llu x %llu for "
+        "type %s (blocks of %u)", STR(t->name), (unsigned long long)t->dims[0],
         (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
         (unsigned long long)t->dims[3], type->name, (unsigned)type->n);
 }
@@ -5617,10 +5633,9 @@ static ksllm_status gguf_read_tensor(
     t->n_dims = gguf_take_u32(c);
     if (c->bad) return gguf_cut(g, c, err, "the list of tensors");
     if (!t->name.n || t->name.n > GGUF_MAX_NAME || !t->n_dims || t->n_dims > 4)
-        return fail(err, KSLLM_ERR_FORMAT, at,
-            "%.*s: tensor '%.*s' has a name of %llu bytes and %u dimensions "
-            "(1 to 4 are allowed)",
-            STR(g->name), STR(t->name), (unsigned long long)t->name.n,
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
+            "tensor '%.*s' has a name of %llu bytes and %u dimensions (1 to 4 "
+            "are allowed)", STR(t->name), (unsigned long long)t->name.n,
             (unsigned)t->n_dims);
     for (u32 i = 0; i < t->n_dims; i++) t->dims[i] = gguf_take_u64(c);
     t->type = gguf_take_u32(c);
@@ -5636,20 +5651,19 @@ static ksllm_status gguf_place_tensor(
     u64 end;
     t->part = part;
     if (t->offset % g->alignment)
-        return fail(err, KSLLM_ERR_FORMAT, t->entry,
-            "%.*s: tensor '%.*s' lies at offset %llu, which is no multiple of "
-            "the alignment %llu",
-            STR(g->name), STR(t->name), (unsigned long long)t->offset,
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+            "tensor '%.*s' lies at offset %llu, which is no multiple of the "
+            "alignment %llu", STR(t->name), (unsigned long long)t->offset,
             (unsigned long long)g->alignment);
     bool ok = add_ok(t->offset, p->data, &t->offset)
         && add_ok(t->offset, t->bytes, &end);
     if (g->vocab_only) return KSLLM_OK;
     if (!ok || end > p->file.n)
-        return fail(err, KSLLM_ERR_FORMAT, t->entry,
-            "%.*s: tensor '%.*s' (%llu bytes at %llu) reaches past the end of "
-            "the file (%llu bytes); it is truncated, fetch it again",
-            STR(g->name), STR(t->name), (unsigned long long)t->bytes,
-            (unsigned long long)t->offset, (unsigned long long)p->file.n);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+            "tensor '%.*s' (%llu bytes at %llu) reaches past the end of the "
+            "file (%llu bytes); it is truncated, fetch it again", STR(t->name),
+            (unsigned long long)t->bytes, (unsigned long long)t->offset,
+            (unsigned long long)p->file.n);
     t->data = p->file.p + t->offset;
     return KSLLM_OK;
 }
@@ -5679,9 +5693,8 @@ static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
     for (u32 i = 1; i < g->n_kv; i++) {
         const gguf_kv *kv = &g->kv[g->kv_order[i]];
         if (str_eq(kv->key, g->kv[g->kv_order[i - 1]].key))
-            return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-                "%.*s: metadata key '%.*s' occurs twice",
-                STR(g->name), STR(kv->key));
+            return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
+                "metadata key '%.*s' occurs twice", STR(kv->key));
     }
     return KSLLM_OK;
 }
@@ -5697,10 +5710,9 @@ static ksllm_status gguf_check_overlap(
         const gguf_tensor *a = &g->tensors[order[i - 1]];
         const gguf_tensor *b = &g->tensors[order[i]];
         if (b->offset - a->offset < a->bytes)
-            return fail(err, KSLLM_ERR_FORMAT, b->offset,
-                "%.*s: tensors '%.*s' and '%.*s' overlap at byte %llu",
-                STR(g->name), STR(a->name), STR(b->name),
-                (unsigned long long)b->offset);
+            return gguf_fail(g, err, KSLLM_ERR_FORMAT, b->offset,
+                "tensors '%.*s' and '%.*s' overlap at byte %llu", STR(a->name),
+                STR(b->name), (unsigned long long)b->offset);
     }
     return KSLLM_OK;
 }
@@ -5714,8 +5726,8 @@ static ksllm_status gguf_sort_tensors(gguf *g, ksllm_error *err) {
     for (u32 i = 1; i < n; i++) {
         const gguf_tensor *t = &g->tensors[order[i]];
         if (str_eq(t->name, g->tensors[order[i - 1]].name))
-            return fail(err, KSLLM_ERR_FORMAT, t->entry,
-                "%.*s: tensor '%.*s' occurs twice", STR(g->name), STR(t->name));
+            return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+                "tensor '%.*s' occurs twice", STR(t->name));
     }
     return KSLLM_OK;
 }
@@ -5747,32 +5759,30 @@ static ksllm_status gguf_read_header(
     const u8 *magic = gguf_take(&h->c, 4);
     static const char lfs[] = "version https://git-lfs";
     if (f->n >= sizeof lfs && !memcmp(f->p, lfs, sizeof lfs - 1))
-        return fail(err, KSLLM_ERR_FORMAT, 0,
-            "%.*s: a git-LFS pointer in place of the file: fetch that with "
-            "'git lfs pull'", STR(g->name));
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 0,
+            "a git-LFS pointer in place of the file: fetch that with 'git lfs "
+            "pull'");
     if (!magic || memcmp(magic, "GGUF", 4) != 0)
-        return fail(err, KSLLM_ERR_FORMAT, 0,
-            "%.*s: not a GGUF file (it does not begin with 'GGUF')",
-            STR(g->name));
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 0,
+            "not a GGUF file (it does not begin with 'GGUF')");
     h->version = gguf_take_u32(&h->c);
     h->n_tensors = gguf_take_u64(&h->c);
     h->n_kv = gguf_take_u64(&h->c);
     if (h->c.bad) return gguf_cut(g, &h->c, err, "the header");
     if (h->version < 2 || h->version > 3)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, 4,
-            "%.*s: GGUF version %u%s; versions 2 and 3 in little endian can "
-            "be read, convert the file again", STR(g->name),
-            (unsigned)h->version,
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, 4,
+            "GGUF version %u%s; versions 2 and 3 in little endian can be read, "
+            "convert the file again", (unsigned)h->version,
             h->version >> 24 ? " (a big-endian file)" : "");
     /* Each entry takes some bytes: counts beyond that are lies. */
     if (h->n_kv > GGUF_MAX_KV || h->n_kv > f->n / 13)
-        return fail(err, KSLLM_ERR_FORMAT, 16,
-            "%.*s: the header counts %llu metadata keys, more than the file "
-            "can hold", STR(g->name), (unsigned long long)h->n_kv);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 16,
+            "the header counts %llu metadata keys, more than the file can hold",
+            (unsigned long long)h->n_kv);
     if (h->n_tensors > GGUF_MAX_TENSORS || h->n_tensors > f->n / 32)
-        return fail(err, KSLLM_ERR_FORMAT, 8,
-            "%.*s: the header counts %llu tensors, more than the file can "
-            "hold", STR(g->name), (unsigned long long)h->n_tensors);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
+            "the header counts %llu tensors, more than the file can hold",
+            (unsigned long long)h->n_tensors);
     return KSLLM_OK;
 }
 
@@ -5781,9 +5791,9 @@ static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
     i64 v = 32;
     if (kv && (kv->type != KSLLM_META_U32 || !gguf_int_at(kv, 0, &v) || v <= 0
             || (v & (v - 1)) || v > GGUF_MAX_ALIGNMENT))
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: general.alignment must be a power of two of type u32, "
-            "%d at most", STR(g->name), GGUF_MAX_ALIGNMENT);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
+            "general.alignment must be a power of two of type u32, %d at most",
+            GGUF_MAX_ALIGNMENT);
     g->alignment = (u64)v;
     return KSLLM_OK;
 }
@@ -5860,9 +5870,9 @@ static ksllm_status gguf_skim_kv(
         if (str_eq(kv.key, str_of("split.no"))) gguf_int_at(&kv, 0, &no);
     }
     if (no == (i64)part) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, 0,
-        "%.*s: split.no says this is part %lld, its name says %u",
-        STR(g->name), (long long)no + 1, (unsigned)part + 1);
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, 0,
+        "split.no says this is part %lld, its name says %u", (long long)no + 1,
+        (unsigned)part + 1);
 }
 
 static ksllm_status gguf_open_part(
@@ -5871,9 +5881,8 @@ static ksllm_status gguf_open_part(
     ksllm_status status = os_map(path, &g->parts[i].file, err);
     if (!status) status = gguf_read_header(g, &g->parts[i].file, &h, err);
     if (!status && h.n_tensors > n_room)
-        return fail(err, KSLLM_ERR_FORMAT, 8,
-            "%.*s: the parts hold more tensors than split.tensors.count says",
-            STR(g->name));
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
+            "the parts hold more tensors than split.tensors.count says");
     if (!status) status = gguf_skim_kv(g, &h, i, err);
     if (!status)
         status = gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
@@ -5884,10 +5893,10 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     const ksllm_allocator *a, ksllm_error *err) {
     size_t n = strlen(path);
     if (!gguf_is_part_name(path, n, g->n_parts))
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "%.*s: one of %u parts; open the first one, named "
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "one of %u parts; open the first one, named "
             "...-00001-of-%05u.gguf, with the others beside it",
-            STR(g->name), (unsigned)g->n_parts, (unsigned)g->n_parts);
+            (unsigned)g->n_parts, (unsigned)g->n_parts);
     char *name = mem_alloc(a, n + 1);
     if (!name) return fail_memory(err, n + 1);
     memcpy(name, path, n + 1);
@@ -5901,9 +5910,9 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     g->name = first;
     mem_free(a, name, n + 1);
     if (!status && g->n_tensors != n_tensors)
-        return fail(err, KSLLM_ERR_FORMAT, 8,
-            "%.*s: the parts hold %u tensors, split.tensors.count says %u",
-            STR(g->name), (unsigned)g->n_tensors, (unsigned)n_tensors);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
+            "the parts hold %u tensors, split.tensors.count says %u",
+            (unsigned)g->n_tensors, (unsigned)n_tensors);
     return status;
 }
 
@@ -5918,10 +5927,10 @@ static ksllm_status gguf_read_split(
     gguf_get_int(g, "split.tensors.count", &total);
     if (parts > GGUF_MAX_PARTS || no != 0 || total < (i64)*n_tensors
         || total > GGUF_MAX_TENSORS)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: split.no %lld of split.count %lld with "
-            "split.tensors.count %lld: open the first part, or merge them",
-            STR(g->name), (long long)no, (long long)parts, (long long)total);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "split.no %lld of split.count %lld with split.tensors.count %lld: "
+            "open the first part, or merge them", (long long)no,
+            (long long)parts, (long long)total);
     *n_parts = (u64)parts;
     *n_tensors = (u64)total;
     return KSLLM_OK;
@@ -5975,8 +5984,8 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     if (status) return status;
     bool split = n_parts > 1 && !g->vocab_only;
     if (split && !path)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: a split model can only be opened by path", STR(g->name));
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "a split model can only be opened by path");
     if (split) status = gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err);
     if (status) return status;
     status = gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err);
@@ -16561,9 +16570,9 @@ typedef struct {
 } mdl_reader;
 
 static void mdl_key_missing(mdl_reader *r, const char *name) {
-    r->status = fail(r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
-        "%.*s: metadata key '%s.%s' is missing: convert the model again",
-        STR(r->m->g.name), r->m->arch->name, name);
+    r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "metadata key '%s.%s' is missing: convert the model again",
+        r->m->arch->name, name);
 }
 
 /* Whether all of a value are alike. */
@@ -16587,18 +16596,17 @@ static u32 mdl_int(
     if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && kv->type == KSLLM_META_ARRAY
         && (kv->count != m->n_blocks || !kv->count))
-        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: '%.*s' has %llu values for %u blocks", STR(m->g.name),
-            STR(kv->key), (unsigned long long)kv->count,
-            (unsigned)m->n_blocks);
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "'%.*s' has %llu values for %u blocks", STR(kv->key),
+            (unsigned long long)kv->count, (unsigned)m->n_blocks);
     else if (kv && !mdl_is_one(kv))
-        r->status = fail(r->err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-            "%.*s: '%.*s' differs by layer, which this version cannot run",
-            STR(m->g.name), STR(kv->key));
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "'%.*s' differs by layer, which this version cannot run",
+            STR(kv->key));
     else if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
-        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: metadata key '%.*s' must be an integer from %lld to %lld",
-            STR(m->g.name), STR(kv->key), (long long)lo, (long long)hi);
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "metadata key '%.*s' must be an integer from %lld to %lld",
+            STR(kv->key), (long long)lo, (long long)hi);
     return (u32)(r->status ? lo : v);
 }
 
@@ -16610,25 +16618,23 @@ static f64 mdl_float(
     if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
             || !(v >= lo && v <= hi)))
-        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: metadata key '%.*s' must be a number from %g to %g",
-            STR(r->m->g.name), STR(kv->key), lo, hi);
+        r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "metadata key '%.*s' must be a number from %g to %g", STR(kv->key),
+            lo, hi);
     return r->status ? lo : v;
 }
 
 static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
     str name = gguf_get_str(&m->g, "general.architecture");
     if (!name.p)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key 'general.architecture' is missing",
-            STR(m->g.name));
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "metadata key 'general.architecture' is missing");
     for (size_t i = 0; i < KS_LEN(MDL_ARCHS); i++)
         if (str_eq(name, str_of(MDL_ARCHS[i].name))) m->arch = &MDL_ARCHS[i];
     if (m->arch) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_UNSUPPORTED,
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
         gguf_find(&m->g, "general.architecture")->offset,
-        "%.*s: architecture '%.*s' is not one that this version runs",
-        STR(m->g.name), STR(name));
+        "architecture '%.*s' is not one that this version runs", STR(name));
 }
 
 /* Upper limits keep every product of two of these within 64 bits, and every
@@ -16651,12 +16657,11 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
         &r, "rope.dimension_count", 2, key, m->arch->latent ? -1 : (i64)key);
     if (r.status) return r.status;
     if (!key || rope % 2 || heads % kv)
-        return fail(err, KSLLM_ERR_FORMAT,
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT,
             mdl_find(m, "attention.head_count")->offset,
-            "%.*s: %u attention heads on '%s.attention.head_count_kv' %u, key "
-            "length %u, rope.dimension_count %u do not go together",
-            STR(m->g.name), (unsigned)heads, m->arch->name, (unsigned)kv,
-            (unsigned)key, (unsigned)rope);
+            "%u attention heads on '%s.attention.head_count_kv' %u, key length "
+            "%u, rope.dimension_count %u do not go together", (unsigned)heads,
+            m->arch->name, (unsigned)kv, (unsigned)key, (unsigned)rope);
     m->n_heads = heads;
     m->n_kv_heads = kv;
     const size_t dim[N_DIMS] = {[D_ONE] = 1, [D_EMBD] = n_embd,
@@ -16681,12 +16686,12 @@ static ksllm_status mdl_read_latent(ksllm_model *m, ksllm_error *err) {
     if (r.status) return r.status;
     if (m->n_kv_heads != 1 || key <= d[D_ROPE]
         || d[D_HEAD] != latent + d[D_ROPE] || d[D_VALUE] != latent)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: '%s.attention.key_length_mla' %u, kv_lora_rank %u, %u KV "
-            "heads, key length %u, value length %u, rope.dimension_count %u "
-            "do not go together", STR(m->g.name), m->arch->name,
-            (unsigned)key, (unsigned)latent, (unsigned)m->n_kv_heads,
-            (unsigned)d[D_HEAD], (unsigned)d[D_VALUE], (unsigned)d[D_ROPE]);
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.attention.key_length_mla' %u, kv_lora_rank %u, %u KV heads, "
+            "key length %u, value length %u, rope.dimension_count %u do not go "
+            "together", m->arch->name, (unsigned)key, (unsigned)latent,
+            (unsigned)m->n_kv_heads, (unsigned)d[D_HEAD], (unsigned)d[D_VALUE],
+            (unsigned)d[D_ROPE]);
     d[D_LATENT] = latent;
     d[D_NOPE] = key - d[D_ROPE];
     d[D_OUT] = value;
@@ -16704,17 +16709,17 @@ static ksllm_status mdl_check_groups(
     const ksllm_model *m, u32 n, ksllm_error *err) {
     bool masks = m->n_groups > m->n_groups_used;
     if (masks && (m->routing != ROUTE_SIGMOID || m->arch->gated))
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: '%s.expert_group_used_count' is %u of %u; here groups can "
-            "be chosen by the DeepSeek-V3 rule only", STR(m->g.name),
-            m->arch->name, (unsigned)m->n_groups_used, (unsigned)m->n_groups);
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.expert_group_used_count' is %u of %u; here groups can be "
+            "chosen by the DeepSeek-V3 rule only", m->arch->name,
+            (unsigned)m->n_groups_used, (unsigned)m->n_groups);
     u64 open = (u64)n / m->n_groups * m->n_groups_used;
     if (n % m->n_groups || m->n_experts_used > open)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s.expert_group_count' is %u (%u used): %u "
-            "experts, %u of them used, cannot be split so", STR(m->g.name),
-            m->arch->name, (unsigned)m->n_groups, (unsigned)m->n_groups_used,
-            (unsigned)n, (unsigned)m->n_experts_used);
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "metadata key '%s.expert_group_count' is %u (%u used): %u experts, "
+            "%u of them used, cannot be split so", m->arch->name,
+            (unsigned)m->n_groups, (unsigned)m->n_groups_used, (unsigned)n,
+            (unsigned)m->n_experts_used);
     return KSLLM_OK;
 }
 
@@ -16797,9 +16802,9 @@ static ksllm_status mdl_read_scaling(
             && !str_eq(type, str_of(names[kind])))
         kind++;
     if (kind == KS_LEN(names))
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: '%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
-            STR(m->g.name), STR(kv->key), STR(type));
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
+            STR(kv->key), STR(type));
     mdl_reader r = {m, err, KSLLM_OK};
     s->kind = kind;
     s->theta = mdl_float(&r, "rope.freq_base", 1, top, 10000);
@@ -16907,12 +16912,11 @@ static ksllm_status mdl_check_shape(const ksllm_model *m,
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
         if (t->dims[i] != m->dim[dims[i]])
-            return fail(err, KSLLM_ERR_FORMAT, t->offset,
-                "%.*s: tensor '%.*s' has a length of %llu where '%s%s%s' makes "
-                "it %llu", STR(m->g.name), STR(t->name),
-                (unsigned long long)t->dims[i], key ? m->arch->name : "",
-                key ? "." : "", key ? key : "the format",
-                (unsigned long long)m->dim[dims[i]]);
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+                "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
+                "%llu", STR(t->name), (unsigned long long)t->dims[i],
+                key ? m->arch->name : "", key ? "." : "",
+                key ? key : "the format", (unsigned long long)m->dim[dims[i]]);
     }
     return KSLLM_OK;
 }
@@ -16921,9 +16925,9 @@ static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
     const mdl_slot *s, const u8 **out, ksllm_error *err) {
     *out = t->data;
     if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, t, s, err);
-    return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
-        "%.*s: tensor '%.*s' has type %s, F32 is needed there: convert the "
-        "model again", STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has type %s, F32 is needed there: convert the model "
+        "again", STR(t->name), BLK_TYPES[t->type].name);
 }
 
 static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
@@ -16951,10 +16955,10 @@ static bool mdl_split_name(str name, u32 *layer, str *rest) {
 
 static ksllm_status mdl_unknown(
     const ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
-    return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
-        "%.*s: tensor '%.*s' has no place in architecture %s with %u layers; "
-        "running without it would give wrong results",
-        STR(m->g.name), STR(t->name), m->arch->name, (unsigned)m->n_layers);
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has no place in architecture %s with %u layers; running "
+        "without it would give wrong results", STR(t->name), m->arch->name,
+        (unsigned)m->n_layers);
 }
 
 /* What a layer consists of, as masks. */
@@ -17036,9 +17040,9 @@ static ksllm_status mdl_missing(
     const ksllm_model *m, i32 layer, const char *name, ksllm_error *err) {
     char prefix[24] = "";
     if (layer >= 0) snprintf(prefix, sizeof prefix, "blk.%d.", (int)layer);
-    return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-        "%.*s: tensor '%s%s' is missing; architecture %s needs it",
-        STR(m->g.name), prefix, name, m->arch->name);
+    return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "tensor '%s%s' is missing; architecture %s needs it", prefix, name,
+        m->arch->name);
 }
 
 static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
@@ -17061,10 +17065,9 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
 static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
     const gguf_tensor *t = gguf_find_tensor(&m->g, str_of("token_embd.weight"));
     if (!t || t->n_rows == m->dim[D_VOCAB]) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, t->offset,
-        "%.*s: tensor 'token_embd.weight' has %llu rows, "
-        "tokenizer.ggml.tokens has %llu tokens",
-        STR(m->g.name), (unsigned long long)t->n_rows,
+    return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+        "tensor 'token_embd.weight' has %llu rows, tokenizer.ggml.tokens has "
+        "%llu tokens", (unsigned long long)t->n_rows,
         (unsigned long long)m->dim[D_VOCAB]);
 }
 
@@ -17077,9 +17080,10 @@ static i64 mdl_per_block(mdl_reader *r, const char *name, u32 i) {
         && gguf_int_at(kv, i, &v))
         return v;
     if (!r->status)
-        r->status = fail(r->err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
-            "%.*s: metadata key '%s.%s' must be an array of %u whole numbers",
-            STR(m->g.name), m->arch->name, name, (unsigned)m->n_layers);
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET,
+            "metadata key '%s.%s' must be an array of %u whole numbers",
+            m->arch->name, name, (unsigned)m->n_layers);
     return 0;
 }
 
@@ -17113,11 +17117,11 @@ static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
         i64 mix = mdl_per_block(&r, "skip.mix", i);
         kept |= save;
         if ((save | mix) >> MDL_STREAMS || mix & ~kept)
-            return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-                "%.*s: metadata keys '%s.skip.save' %lld and skip.mix %lld of "
-                "block %u: there are %d streams, mixed in only once kept",
-                STR(m->g.name), m->arch->name, (long long)save,
-                (long long)mix, (unsigned)i, (int)MDL_STREAMS);
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+                "metadata keys '%s.skip.save' %lld and skip.mix %lld of block "
+                "%u: there are %d streams, mixed in only once kept",
+                m->arch->name, (long long)save, (long long)mix, (unsigned)i,
+                (int)MDL_STREAMS);
         m->layers[i].skip_save = (u32)save;
         m->layers[i].skip_mix = (u32)mix;
     }
@@ -17127,10 +17131,10 @@ static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
 /* Each layer has at least seven tensors, so a file bounds its layer count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     if (m->n_layers > m->g.n_tensors / 7)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: '%s.block_count' is %u, but there are only %u tensors: "
-            "tensors are missing", STR(m->g.name), m->arch->name,
-            (unsigned)m->n_layers, (unsigned)m->g.n_tensors);
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.block_count' is %u, but there are only %u tensors: tensors "
+            "are missing", m->arch->name, (unsigned)m->n_layers,
+            (unsigned)m->g.n_tensors);
     m->layer_bytes = m->n_layers * sizeof *m->layers;
     m->layers = mem_alloc(&m->alloc, m->layer_bytes);
     if (!m->layers) return fail_memory(err, m->layer_bytes);
