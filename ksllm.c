@@ -61,15 +61,17 @@
  *     the int8 cache, whose keys and values are rotated (k_spread), scores are
  *     exact integer sums over 64 dimensions and values over a block of keys.
  *
- * NOT TAKEN: weights of a prompt quantized anew, with one scale for 256, which
- * would take sdot from 3.6 to 2.7 and smmla from 2.8 to 1.9 instructions for 32
- * multiply-adds (prototypes, Q4_0). A token alone would have to be multiplied
- * by the same weights, so every block would be quantized anew for each token,
- * or its logits would depend on how a prompt was split (I6). AMX with it: its
- * tiles need such weights to be ahead; with exact sums of 32 they did 205 Gop/s
- * where AVX512-VNNI did 270 to 355 (prototypes, Sapphire Rapids). Nor is top-k
- * kept while logits are computed: all of sampling takes 0.15 % of a decode
- * (0.5B model, 110,592 tokens).
+ * NOT TAKEN:
+ *
+ *   - Requantizing a prompt's weights to one scale for 256. It takes sdot from
+ *     3.6 to 2.7 and smmla from 2.8 to 1.9 instructions for 32 multiply-adds
+ *     (prototypes, Q4_0). But a single token would need the same weights:
+ *     either every block is requantized for each token, or logits depend on
+ *     how a prompt was split (I6).
+ *   - AMX. Its tiles need such weights to win: with exact sums of 32 they did
+ *     205 Gop/s, AVX512-VNNI 270 to 355 (prototypes, Sapphire Rapids).
+ *   - Keeping top-k while logits are computed. All of sampling takes 0.15 % of
+ *     a decode (0.5B model, 110,592 tokens).
  */
 #ifndef KS_ISA
 
@@ -113,8 +115,8 @@
 #error "x87 arithmetic gives other bits: add -msse2 -mfpmath=sse"
 #endif
 
-/* No a*b+c may become one operation behind our back. gcc ignores the standard
- * pragma, clang ignores gcc's. */
+/* The compiler must not fuse a*b+c. gcc ignores the standard pragma, clang
+ * ignores gcc's. */
 #if defined __clang__
 #pragma STDC FP_CONTRACT OFF
 #else
@@ -141,8 +143,7 @@
 #elif defined __aarch64__
 #define KS_ARM64 1
 #include <arm_neon.h>
-/* How the compiler wants to be asked for sdot and smmla; clang before 16
- * cannot be. */
+/* The target strings for sdot and smmla. clang has none before 16. */
 #if defined __clang__ && __clang_major__ >= 16
 #define KS_HAS_DOTPROD "dotprod"
 #define KS_HAS_I8MM "dotprod,i8mm"
@@ -185,17 +186,17 @@
 #endif
 /* Keeps the compiler from moving loads up and running out of registers. */
 #define KS_FENCE __asm__ volatile("" ::: "memory")
-/* x86: s += p, `op` a vector addition, in this order and in the register where
- * s is. gcc would add sums up in an order of its own, for which it keeps all of
- * their terms, and spills; or copies the sum before it adds. After the bar, the
- * operands under -masm=intel. */
+/* x86: s += p in the register that holds s; `op` is a vector addition. Left
+ * alone, gcc reorders the additions, keeps every term live, and spills, or
+ * copies the sum before it adds. After the bar: the operands under
+ * -masm=intel. */
 #define KS_ADD(op, s, p)                                                       \
     __asm__(op " {%1, %0, %0|%0, %0, %1}" : "+x"(s) : "x"(p))
-/* Arm: both vectors are ready here. So neighbours are loaded by one
- * instruction, and what reads a register is done before it changes. */
+/* Arm: forces both vectors to be ready here. Then one instruction loads
+ * neighbours, and reads of a register end before it changes. */
 #define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
-/* Nothing is known of where p came from: it is stepped, not computed anew, and
- * addresses count from it, where gcc would keep each of them in memory. */
+/* Hides p's origin from the compiler, so it increments p and addresses
+ * relative to it; otherwise gcc keeps every address in memory. */
 #define KS_OPAQUE(p) __asm__("" : "+r"(p))
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
@@ -207,9 +208,9 @@
 #define AT_RELAXED(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define AT_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 #define AT_ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
-/* Where the next load must not come before this store. A store by itself would
- * do on a processor, but qemu 7 seems to let loads pass Arm's: once the caller
- * of a pool and its worker both slept. */
+/* A store that the next load must not pass. A plain store is enough on a
+ * processor, but qemu 7 seems to let loads pass Arm's: once the caller of a
+ * pool and its worker both slept. */
 #define AT_SWAP(p, v) ((void)__atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
 
 /* ==========================================================================
@@ -248,7 +249,7 @@ static int str_cmp(str a, str b) {
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-/* For "%.*s": the length, shortened so that a message keeps its end. */
+/* For "%.*s": the length, cut so that a message keeps its end. */
 static int str_len(str s) { return (int)(s.n < 120 ? s.n : 120); }
 #define STR(s) str_len(s), (s).p ? (s).p : ""
 
@@ -285,7 +286,7 @@ KS_INLINE bool mul_ok(u64 a, u64 b, u64 *r) {
 
 /* ---- errors ---- */
 
-/* Bytes of the UTF-8 character at s, 0 when what is there is none. */
+/* Bytes of the UTF-8 character at s; 0 if there is none. Stops at NUL. */
 static u32 utf8_size(const u8 *s) {
     u32 n = *s < 0x80 ? 1 : *s < 0xc2 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3
         : *s < 0xf5 ? 4 : 0;
@@ -294,8 +295,8 @@ static u32 utf8_size(const u8 *s) {
     return n;
 }
 
-/* Names and excerpts are bytes from outside, and may be cut anywhere: what is
- * left of a character goes, what cannot be printed becomes a question mark. */
+/* Names and excerpts come from outside and may be cut anywhere: the rest of a
+ * cut character is dropped, what cannot be printed becomes a question mark. */
 static void keep_whole(char *text) {
     u8 *to = (u8 *)text;
     for (const u8 *p = to; *p;) {
@@ -363,8 +364,8 @@ static void mem_free(const ksllm_allocator *a, void *p, size_t size) {
 
 /* ---- sorting ----
  * Indexes idx[0..n) in ascending order by less(); tmp holds n. Bottom-up merge
- * sort: n log n for every input, so that no file can make it quadratic, and
- * stable, so that the result is one. */
+ * sort: n log n for every input, so no file can make it quadratic; stable, so
+ * there is one result. */
 typedef bool (*sort_less)(const void *ctx, u32 a, u32 b);
 
 static void sort_merge(u32 *to, const u32 *from, size_t lo, size_t mid,
@@ -541,7 +542,7 @@ typedef struct {
 
 #if !defined KSLLM_NO_MMAP
 
-/* strerror is not safe in threads and its safe form differs by system. */
+/* strerror is not thread-safe, and its safe form differs between systems. */
 static const char *os_reason(int e) {
     switch (e) {
     case ENOENT: return "there is no such file";
@@ -554,6 +555,9 @@ static const char *os_reason(int e) {
     }
 }
 
+/* Maps `length` bytes (0: all to the end) from `offset`, which need not be a
+ * multiple of the page. Clean pages: the kernel may drop them and share them
+ * between processes. A file that shrinks while it is mapped is a SIGBUS. */
 static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     os_file *out, ksllm_error *err) {
     struct stat st;
@@ -623,8 +627,8 @@ static ksllm_status os_map(
 #endif
 
 #if !defined KSLLM_NO_THREADS && defined __linux__
-/* cpu_capacity of a core (1024 = the fastest), 0 where the kernel has none
- * (all cores alike). */
+/* cpu_capacity of a core, 1024 for the fastest; 0 where the kernel has no
+ * such file, because all cores are alike. */
 static u32 os_capacity(u32 cpu) {
     char path[64], text[16];
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/cpu_capacity",
@@ -640,8 +644,9 @@ static u32 os_capacity(u32 cpu) {
 }
 #endif
 
-/* Cores worth running on: those this process may use, without the small ones
- * of a mixed system (below half of the fastest), 16 at most. */
+/* Cores worth running on: those that this process may use, without the small
+ * ones of a mixed system (below half of the fastest), 16 at most. A run ends
+ * with its slowest piece, so a small core would slow the others. */
 static u32 os_fast_cores(void) {
     u32 n = 1;
 #if defined KSLLM_NO_THREADS
@@ -672,7 +677,7 @@ static u32 os_fast_cores(void) {
     return n < 1 ? 1 : min_u32(n, 16);
 }
 
-/* May return early: a signal ends it. */
+/* May return early: a signal ends the sleep. */
 static void os_sleep(u64 ns) {
     struct timespec t = {
         (time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
@@ -681,7 +686,7 @@ static void os_sleep(u64 ns) {
 
 /* Reads a byte of every page of [p, p + n), which brings them into memory. */
 static void os_touch(const u8 *p, size_t n) {
-    enum { PAGE = 4096 }; /* larger pages are touched more than once */
+    enum { PAGE = 4096 }; /* the smallest; larger ones are touched again */
 #if !defined KSLLM_NO_MMAP && defined MADV_WILLNEED
     size_t skip = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
     madvise((void *)(uintptr_t)(p - skip), n + skip, MADV_WILLNEED);
@@ -770,14 +775,15 @@ static u32 cpu_features(void) { return 0; }
  * A fixed set of worker threads that run numbered pieces of work, owned by one
  * session. May use § 1-3.
  *
- * A run is announced by one word: how many of its pieces nobody has taken.
- * Whoever takes 1 from it and finds that it was above zero has a piece of the
- * run that is on, and that run cannot end before the piece is done: only then
- * are task, arg and n_pieces read. So it does not matter for which run a worker
- * woke: a late one gets a piece of the next run, or nothing. The caller takes
- * pieces too and never waits for a worker that has not begun. A stolen core
- * therefore costs its share and no more. Waiting spins briefly and then sleeps.
- * Every atomic has 32 bits: processors without 64-bit ones need no libatomic.
+ * One word, n_left, announces a run: how many of its pieces are not taken yet.
+ * A thread that takes 1 from it and finds that it was above zero holds a piece
+ * of the current run, and that run cannot end before the piece is done. Only
+ * then does it read task, arg and n_pieces. So it does not matter for which run
+ * a worker woke: a late one gets a piece of the next run, or nothing. The
+ * caller takes pieces too and never waits for a worker that has not begun. A
+ * core that another process takes therefore costs its share and no more.
+ * Waiting spins briefly and then sleeps. Every atomic has 32 bits: processors
+ * without 64-bit ones need no libatomic.
  * ======================================================================== */
 
 enum {
@@ -917,6 +923,9 @@ static void pool_wait(pool *p) {
     pthread_mutex_unlock(&p->lock);
 }
 
+/* n_pieces before n_left: a worker that sees the pieces must see their number.
+ * n_sleeping after n_left: a worker counts itself before it looks at n_left
+ * for the last time, so one of the two sees the other. */
 static void pool_share(pool *p, u32 n) {
     AT_STORE(&p->n_done, 0);
     p->n_pieces = n;
@@ -5359,8 +5368,8 @@ static const k_row *k_choose(const char *name) {
  * § 8 GGUF (private)
  * The file format: metadata and tensor directory. Everything that a file says
  * about itself is checked here, in 64-bit arithmetic that cannot wrap, against
- * the bytes that are there, before memory is taken for it; later sections
- * trust it. Nothing is copied: keys, strings and arrays point into the file.
+ * the bytes that exist, before memory is taken for it; later sections trust
+ * it. Nothing is copied: keys, strings and arrays point into the file.
  * May use § 1-3 and § 6.
  *
  *   "GGUF"  u32 version  u64 n_tensors  u64 n_kv
@@ -5371,7 +5380,7 @@ static const k_row *k_choose(const char *name) {
  *   string = u64 length, bytes; array = u32 item type, u64 count, items
  * ======================================================================== */
 
-enum { /* limits on what a header may ask for; real files are far below */
+enum { /* limits on what a header may ask for; real files stay far below */
     GGUF_MAX_KV = 1 << 16,
     GGUF_MAX_TENSORS = 1 << 17,
     GGUF_MAX_NAME = 1 << 10,
@@ -5390,7 +5399,7 @@ typedef struct {
 
 typedef struct {
     str name;
-    u32 type; /* ksllm_type; a type unknown here is refused */
+    u32 type; /* ksllm_type; an unknown one is refused */
     u32 n_dims;
     u64 dims[4];
     u64 n_rows; /* product of dims[1..] */
@@ -5438,6 +5447,7 @@ typedef struct {
     bool bad;
 } gguf_cursor;
 
+/* The next n bytes; NULL, and `bad` from now on, if there are fewer. */
 static const u8 *gguf_take(gguf_cursor *c, u64 n) {
     if (c->bad || n > c->n - c->at) {
         c->bad = true;
@@ -5479,7 +5489,8 @@ static ksllm_status gguf_cut(
         "fetch it again", what, (unsigned long long)c->at);
 }
 
-/* As gguf_take_str n times; a vocabulary has 400,000. */
+/* As gguf_take_str n times, but faster: a vocabulary and its merges have
+ * 400,000 strings, and opening a model should cost milliseconds. */
 static void gguf_skip_strings(gguf_cursor *c, u64 n) {
     const u8 *p = c->p + c->at;
     u64 left = c->n - c->at;
@@ -5491,6 +5502,8 @@ static void gguf_skip_strings(gguf_cursor *c, u64 n) {
     c->bad = c->bad || n > 0;
 }
 
+/* The one place that decides how many bytes a value has: whoever reads
+ * kv->data later trusts count and item. */
 static ksllm_status gguf_read_value(
     const gguf *g, gguf_cursor *c, gguf_kv *kv, ksllm_error *err) {
     if (kv->type == KSLLM_META_ARRAY) {
@@ -5534,7 +5547,7 @@ static ksllm_status gguf_read_kv(
     return gguf_read_value(g, c, kv, err);
 }
 
-/* The string at *p; moves *p behind it. Only on arrays that were checked. */
+/* The string at *p; moves *p past it. Only on arrays that were checked. */
 static str gguf_next_str(const u8 **p) {
     size_t n = (size_t)ld_u64(*p);
     str s = {(const char *)*p + 8, n};
@@ -5542,6 +5555,7 @@ static str gguf_next_str(const u8 **p) {
     return s;
 }
 
+/* NULL if there is no such key. */
 static const gguf_kv *gguf_find(const gguf *g, const char *key) {
     str k = str_of(key);
     u32 lo = 0, hi = g->n_kv;
@@ -5555,7 +5569,8 @@ static const gguf_kv *gguf_find(const gguf *g, const char *key) {
     return NULL;
 }
 
-/* Item i of a value as an integer, when its type is an integer or bool. */
+/* Item i of a value as an integer; false if its type is neither an integer
+ * nor bool. A u64 from 2^63 comes out negative. */
 static bool gguf_int_at(const gguf_kv *kv, u64 i, i64 *out) {
     const u8 *p = kv->data;
     switch (kv->item) {
@@ -5603,6 +5618,8 @@ static str gguf_get_str(const gguf *g, const char *key) {
 
 /* ---- tensors ---- */
 
+/* Rows, and bytes, of a tensor whose dimensions may be anything. A row must be
+ * whole blocks: readers and kernels have no code for a rest. */
 static ksllm_status gguf_tensor_size(
     const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
     const blk_type *type = blk_type_of(t->type);
@@ -5644,7 +5661,8 @@ static ksllm_status gguf_read_tensor(
     return gguf_tensor_size(g, t, at, err);
 }
 
-/* Gives a tensor its place in the file, once the data section is known. */
+/* Gives a tensor its place in the file, once the data section is known. With
+ * only the vocabulary wanted it gets none, and the file may end before it. */
 static ksllm_status gguf_place_tensor(
     const gguf *g, gguf_tensor *t, u32 part, ksllm_error *err) {
     const gguf_part *p = &g->parts[part];
@@ -5685,7 +5703,8 @@ static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
     return g->tensors[a].offset < g->tensors[b].offset;
 }
 
-/* Both orders have room for n entries and as many temporary ones behind. */
+/* kv_order and tensor_order have room for n entries and then for n more, which
+ * sorting needs. */
 static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
     if (!g->n_kv) return KSLLM_OK;
     for (u32 i = 0; i < g->n_kv; i++) g->kv_order[i] = i;
@@ -5699,7 +5718,8 @@ static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
     return KSLLM_OK;
 }
 
-/* Of the n tensors of one part, from number `first` on. */
+/* Of the n tensors of one part, from number `first` on: no two may share
+ * bytes. Such a file is damaged, or made to confuse. */
 static ksllm_status gguf_check_overlap(
     const gguf *g, u32 first, u32 n, ksllm_error *err) {
     u32 *order = g->tensor_order;
@@ -5859,7 +5879,7 @@ static bool gguf_is_part_name(const char *path, size_t n, u32 count) {
     return n > k && memcmp(path + n - k, tail, k) == 0;
 }
 
-/* Metadata of a further part is checked and forgotten, but for split.no. */
+/* Checks the metadata of a further part and forgets it, except split.no. */
 static ksllm_status gguf_skim_kv(
     gguf *g, gguf_header *h, u32 part, ksllm_error *err) {
     i64 no = -1;
@@ -5916,7 +5936,7 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     return status;
 }
 
-/* How many parts and tensors the metadata of the first part announces. */
+/* How many parts and tensors the first part's metadata announces. */
 static ksllm_status gguf_read_split(
     const gguf *g, u64 *n_parts, u64 *n_tensors, ksllm_error *err) {
     i64 parts = 1, no = 0, total = 0;
@@ -5936,7 +5956,8 @@ static ksllm_status gguf_read_split(
     return KSLLM_OK;
 }
 
-/* Makes room for all parts; the first keeps its mapping. */
+/* Makes room for all parts; the first keeps its mapping. Its tensors are not
+ * read yet, so the new memory begins empty. */
 static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
     const ksllm_allocator *a, ksllm_error *err) {
     size_t bytes = n_parts * sizeof *g->parts;
@@ -5957,8 +5978,9 @@ static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
     return KSLLM_OK;
 }
 
-/* Opens what `file` maps; path is NULL for memory and descriptors. Takes the
- * file over. On failure the caller closes g. */
+/* Opens what `file` maps; path is NULL for memory and descriptors, which
+ * cannot lead to further parts. Takes the file over. On failure the caller
+ * closes g. */
 static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     const ksllm_allocator *a, ksllm_error *err) {
     g->part_bytes = sizeof *g->parts;
@@ -16352,8 +16374,8 @@ enum mdl_matrix_id {
     M_Q_A, M_Q_B, M_LATENT, M_K_B, M_V_B,
     /* attention's output gate, and the gates of gated norms */
     M_O_GATE, M_ATTN_NORM_A, M_ATTN_NORM_B, M_FFN_NORM_A, M_FFN_NORM_B,
-    /* experts: all of a layer in one tensor; those that every token takes
-     * stand as one wide expert */
+    /* experts: all of a layer in one tensor; those that every token takes are
+     * one wide expert */
     M_ROUTER, M_GATE_EXPERTS, M_UP_EXPERTS, M_DOWN_EXPERTS,
     M_GATE_SHARED, M_UP_SHARED, M_DOWN_SHARED,
     N_MATRICES
@@ -16372,7 +16394,7 @@ typedef enum {
     N_DIMS
 } mdl_dim;
 
-/* What says how long they are, for messages. */
+/* The keys that they come from, for messages. */
 static const char *const MDL_KEYS[N_DIMS] = {
     [D_EMBD] = "embedding_length", [D_VOCAB] = "vocabulary's length",
     [D_ROPE] = "rope.dimension_count", [D_ROPE_PAIRS] = "rope.dimension_count",
@@ -16451,8 +16473,8 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
 /* expert_gating_func of the format; how router logits become weights. */
 typedef enum { ROUTE_NONE, ROUTE_SOFTMAX, ROUTE_SIGMOID } mdl_routing;
 
-/* Whether a model has layers that see a window only: the period-th, 2 *
- * period-th, ... layers are global unless the file says which. */
+/* Whether a model has layers that see only a window. Layers number period, 2 *
+ * period, ... are global, unless the file says which are. */
 typedef enum { WINDOW_NEVER, WINDOW_MAY, WINDOW_MUST } mdl_windows;
 
 typedef struct {
@@ -16510,7 +16532,7 @@ typedef struct {
     const u8 *w; /* [n_out][n_in] */
     ksllm_type type;
     size_t n_in, n_out, row_bytes;
-    size_t n; /* so many of them, n_out * row_bytes apart */
+    size_t n; /* of them, n_out * row_bytes apart */
 } mdl_matrix;
 
 typedef struct {
@@ -16539,8 +16561,8 @@ struct ksllm_model {
     size_t dim[N_DIMS];
     u32 n_layers, n_heads, n_kv_heads, n_ctx_train, window, n_ropes;
     u32 n_ctx_max; /* 0: no limit but memory */
-    u32 n_blocks; /* in the file: those behind n_layers predict further tokens
-                     at once, and are not run */
+    u32 n_blocks; /* in the file: those after the first n_layers predict
+                     further tokens at once, and are not run */
     u32 n_experts_used, n_groups, n_groups_used, n_dense;
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
@@ -16575,7 +16597,7 @@ static void mdl_key_missing(mdl_reader *r, const char *name) {
         r->m->arch->name, name);
 }
 
-/* Whether all of a value are alike. */
+/* Whether all items of an array are equal. */
 static bool mdl_is_one(const gguf_kv *kv) {
     i64 first, v;
     for (u64 i = 1; i < kv->count; i++)
@@ -16966,6 +16988,8 @@ typedef struct {
     u32 matrices, vectors, may;
 } mdl_parts;
 
+/* Decides both what a layer must have and what it may have: a tensor that is
+ * in neither mask is refused, since leaving it out would change results. */
 static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     const mdl_arch *a = m->arch;
     mdl_parts p = {BIT(M_O), a->need, a->may};
@@ -17062,6 +17086,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+/* Before the tensors are bound: this message says more than a wrong length. */
 static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
     const gguf_tensor *t = gguf_find_tensor(&m->g, str_of("token_embd.weight"));
     if (!t || t->n_rows == m->dim[D_VOCAB]) return KSLLM_OK;
@@ -17071,7 +17096,7 @@ static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
         (unsigned long long)m->dim[D_VOCAB]);
 }
 
-/* Item i of an array with one number per block; the key is there. */
+/* Item i of an array with one number per block. */
 static i64 mdl_per_block(mdl_reader *r, const char *name, u32 i) {
     const ksllm_model *m = r->m;
     const gguf_kv *kv = mdl_find(m, name);
@@ -17376,7 +17401,7 @@ static void ses_watch_begin(ses_watch *w, const ksllm_control *c) {
         w->deadline = UINT64_MAX;
 }
 
-/* Cheap enough to be asked for every piece of work; from any worker. */
+/* Cheap enough for every piece of work; any worker may call it. */
 static bool ses_watch_stops(ses_watch *w) {
     if (AT_RELAXED(&w->why)) return true;
     ksllm_status why = KSLLM_OK;
@@ -17434,6 +17459,8 @@ typedef struct {
     bool overflow;
 } arena;
 
+/* n * size bytes; NULL while only counting. A size that does not fit sticks as
+ * `overflow`, so that one check at the end is enough. */
 static void *arena_take(arena *a, u64 n, u64 size) {
     u64 bytes, at = a->at;
     if (!mul_ok(n, size, &bytes) || bytes > SIZE_MAX / 4
@@ -17446,7 +17473,7 @@ static void *arena_take(arena *a, u64 n, u64 size) {
 static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
     u64 all = ((u64)s->n_ctx + K_KEYS - 1) / K_KEYS * K_KEYS;
     /* A batch may overwrite what its first token still sees only if it fits
-     * behind the window; then a stopped batch can be done again. */
+     * after the window; then a stopped batch can be done again. */
     u64 need = (u64)l->window + s->n_batch;
     need = (need + K_KEYS - 1) / K_KEYS * K_KEYS;
     return (u32)(l->window && need < all ? need : all);
@@ -17698,8 +17725,9 @@ static void ses_free(ksllm_session *s) {
 
 /* ---- the timeline ---- */
 
-/* Keeps the first n tokens. A local layer whose ring no longer holds the keys
- * that position n sees forces a start from 0. */
+/* Keeps the first n tokens. A layer with a window is a ring of slots: once
+ * position n_high has been written, its oldest key is n_high - n_slots. If
+ * position n sees an older one, evaluation has to start from 0. */
 static void ses_rewind(ksllm_session *s, u32 n) {
     const ksllm_model *m = s->m;
     if (n < s->n_tokens || n < s->n_eval) s->has_logits = false;
@@ -17715,7 +17743,8 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     if (!s->n_eval) s->n_high = 0;
 }
 
-/* What to drop behind the first n_keep so that n tokens fit. */
+/* How many tokens to drop after the first n_keep so that n fit: steps of half
+ * of the rest, because every slide evaluates what it keeps again. */
 static size_t ses_drop(const ksllm_session *s, size_t n) {
     if (n <= s->n_ctx) return 0;
     size_t step = (s->n_ctx - s->n_keep + 1) / 2;
@@ -17769,7 +17798,8 @@ static void ses_copy_slots(const ses_cache *c, void *to, const void *from,
         memcpy((u8 *)to + i * row, (const u8 *)from + i * row, used * bytes);
 }
 
-/* `to` becomes a copy; both have the same layout. */
+/* Makes `to` a copy; both have the same layout. Copies the slots in use, not
+ * the whole cache: a fork after 100 of 4,096 tokens moves a fortieth. */
 static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     const ksllm_model *m = from->m;
     const size_t heads = m->n_kv_heads;
@@ -17800,11 +17830,11 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
 
 /* ==========================================================================
  * § 14 FORWARD (private)
- * The one graph. A batch of tokens goes through it as a list of steps; a step
- * is cut into pieces for the pool, by rows of a matrix, by tokens or by heads,
- * so that no cut can change a result. Every piece first looks whether the call
- * was cancelled or ran out of time: what a stopped batch computed is not used.
- * May use § 1-13.
+ * The one graph. A batch of tokens goes through it as a sequence of steps; a
+ * step is cut into pieces for the pool, by rows of a matrix, by tokens or by
+ * heads, so that no cut can change a result. Every piece first checks whether
+ * the call was cancelled or ran out of time; what a stopped batch computed is
+ * not used. May use § 1-13.
  *
  *   x = embd[token]
  *   per layer:
@@ -17867,8 +17897,8 @@ static void fwd_by_token(const fwd *f, fwd_step step) {
     fwd_each(f, f->m, step);
 }
 
-/* Cosines and sines of a position, as float32 products of position and
- * frequency: that is what the models were trained with. */
+/* Cosines and sines of a position. The angle is a float32 product of position
+ * and frequency: the models were trained with its rounding. */
 static void fwd_rope_table(const fwd *f, u32 t) {
     const ksllm_session *s = f->s;
     size_t half = s->m->dim[D_ROPE] / 2;
@@ -17896,7 +17926,7 @@ static void fwd_embed(const fwd_step *step, u32 t) {
     fwd_rope_table(f, t);
 }
 
-/* Prepares n values, number `at` and following of the products to come. */
+/* Quantizes n values of the input of the next products, number `at` and up. */
 static void fwd_quantize(const ksllm_session *s, u32 blocks, const f32 *x,
     size_t n, size_t at) {
     static const size_t block[2] = {32, 256};
@@ -18020,7 +18050,8 @@ static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
         fwd_store_head(f, t, h, x + h * n, value);
 }
 
-/* A token's queries as int8, where the cache is. */
+/* A token's queries as int8, if the cache is. With each scale goes the sum of
+ * its integers: keys are stored with 128 added, which scores take off again. */
 static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     const ksllm_session *s = f->s;
     size_t hd = s->m->dim[D_HEAD], heads = s->m->n_heads;
@@ -18080,7 +18111,7 @@ static void fwd_latent_heads(const fwd_step *step, u32 t) {
     f32 *k = s->k + t * d[D_HEAD], *q = s->q + t * d[D_Q];
     s->m->k->norm(k, f->l->vec[V_LATENT_NORM], latent, FWD_LATENT_EPS, k);
     fwd_rotate(f, t, k + latent);
-    if (!s->v_in_k) { /* both are rotated on their way, each its own way */
+    if (!s->v_in_k) { /* fwd_store rotates each in place, over its own length */
         memcpy(s->mix + t * latent, k, latent * sizeof *k);
         fwd_store(f, t, s->mix + t * latent, true);
     }
@@ -18156,8 +18187,8 @@ static void fwd_attend_piece(void *arg, u32 piece) {
 _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
     "more pieces of attention than a run may have");
 
-/* As many heads together as their number allows and as leaves every thread
- * some pieces. */
+/* Heads of a KV head share the reads of its keys: as many of them together as
+ * their number allows and as leaves every thread some pieces. */
 static void fwd_attend(const fwd *f) {
     const ksllm_model *m = f->s->m;
     u32 group = m->n_heads / m->n_kv_heads;
@@ -18218,7 +18249,8 @@ static void fwd_plan(const fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
         (ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
 }
 
-/* Runs the planned products. */
+/* Runs the planned products as one step: one barrier for Q, K and V instead of
+ * three. Eight pieces per thread even out cores of different speed. */
 static void fwd_multiply(const fwd *f) {
     ksllm_session *s = f->s;
     size_t rows = 0, pieces = (size_t)s->n_threads * 8;
@@ -18366,13 +18398,16 @@ static void fwd_ffn_block(const fwd *f) {
 }
 
 /* ---- experts ----
- * Every token is sent to the experts that its router scores say; rows of the
- * same expert then lie together, so an expert's weights are read once for a
- * batch, and those of an expert that nobody chose are not touched. */
+ * The router's scores send each token to some experts. Rows of the same expert
+ * then lie together, so a batch reads an expert's weights once, and never those
+ * of an expert that no token chose:
+ *
+ *   scattered: | rows of expert 0 | of expert 1 | ... | all, for the shared |
+ *              first[0]           first[1]            first[n]
+ */
 
-/* Only experts of the best groups may be chosen; a group is as good as the sum
- * of its two best scores (DeepSeek-V3, 2024). The others' scores become
- * -inf. */
+/* Only experts of the best groups may be chosen. A group's score is the sum of
+ * its two best experts' (DeepSeek-V3, 2024). Scores outside become -inf. */
 static void fwd_mask_groups(const ksllm_model *m, f32 *c) {
     size_t per = m->dim[D_EXPERTS] / m->n_groups;
     for (u32 n = m->n_groups; n > m->n_groups_used; n--) {
@@ -18541,7 +18576,7 @@ static void fwd_expert_block(const fwd *f) {
 /* ---- layers ---- */
 
 /* Streams that skip layers (Solar Pro): the residual stream is kept before
- * some layers and mixed in again before later ones. */
+ * some layers and mixed into itself before later ones. */
 static void fwd_skip(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     const mdl_layer *l = step->f->l;
@@ -18567,8 +18602,8 @@ static void fwd_layer(const fwd *f) {
     else fwd_ffn_block(f);
 }
 
-/* Logits of n_rows tokens of the batch from number `first` on to y,
- * [n_rows][n_vocab]. */
+/* The final norm of n_rows tokens of the batch, from number `first` on, and,
+ * unless y is NULL, their logits to y, [n_rows][n_vocab]. */
 static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = &s->m->output;
@@ -18593,7 +18628,7 @@ static void fwd_pool(const fwd *f) {
         for (size_t i = 0; i < n; i++) s->pooled[i] += s->xn[t * n + i];
 }
 
-/* ln of the sum over the vocabulary of e^logit: what turns a logit into ln of
+/* ln of the sum over the vocabulary of e^logit. A logit minus this is ln of
  * its probability. */
 static f32 fwd_log_sum(const ksllm_session *s, const f32 *logits) {
     size_t n = s->m->dim[D_VOCAB];
@@ -18632,8 +18667,8 @@ static void fwd_score(const fwd *f, const fwd_want *want) {
     }
 }
 
-/* The end of a batch: what was asked for of its hidden states. Leaves the
- * last row's final hidden state as the last one in s->xn. */
+/* The end of a batch: what the call wants of its hidden states. Leaves the
+ * last token's final hidden state as the last row in s->xn. */
 static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
     ksllm_session *s = f->s;
     size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
@@ -18666,8 +18701,8 @@ static void fwd_batch(
     if (!fwd_stopped(s)) fwd_output(&f, last, want);
 }
 
-/* Without logits, but with all tokens evaluated (after a rewind): the last one
- * is to be evaluated again. */
+/* After a rewind all tokens are evaluated, but their logits are gone: has the
+ * last one evaluated again. */
 static void fwd_reopen(ksllm_session *s) {
     u32 n = s->n_tokens;
     if (s->has_logits || s->n_eval != n || !n) return;
@@ -18675,8 +18710,8 @@ static void fwd_reopen(ksllm_session *s) {
     s->n_tokens = n;
 }
 
-/* Brings the cache up to the timeline. On a stop n_eval tells how far it
- * came. */
+/* Evaluates what the timeline has and the cache has not. On a stop n_eval
+ * tells how far it came. */
 static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
     const fwd_want *want, ksllm_error *err) {
     if (s->has_logits || !s->n_tokens) return KSLLM_OK;
@@ -18750,15 +18785,15 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
 
 /* ==========================================================================
  * § 15 SAMPLING (private)
- * From logits to a token, in the order that ksllm.h states. Those not far below
- * the best one become a heap, of which only as many are taken off as are
- * needed; only if they do not suffice are there more. So a vocabulary of
- * 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
+ * From logits to a token, in the order that ksllm.h states. The candidates not
+ * far below the best one become a heap, and only as many are popped as are
+ * needed; if they do not suffice, it is built again from more. So a vocabulary
+ * of 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
 
-/* Below 1e-6 a logit divided by it may be no number. */
+/* A logit divided by less than 1e-6 may be no number. */
 static bool smp_is_temperature(f64 t) {
     return t == 0 || (t >= (f64)1e-6f && t <= 100);
 }
@@ -18834,8 +18869,8 @@ static void smp_penalize_one(f32 *logit, const ksllm_sampling *p, u32 count) {
     *logit -= (f32)count * p->frequency_penalty + p->presence_penalty;
 }
 
-/* Each distinct token of the window once, when it is met first. Quadratic in
- * the window, which is 64 by default and 1024 at most. */
+/* Each distinct token of the window once, at its first place. Quadratic in the
+ * window, which is 64 by default and 1024 at most: no memory, no hash. */
 static void smp_penalize(const ksllm_session *s, const ksllm_sampling *p) {
     u32 window = p->penalty_window ? p->penalty_window : SMP_WINDOW;
     u32 n = min_u32(window, s->n_tokens);
@@ -18898,14 +18933,14 @@ static size_t smp_heap(ses_candidate *h, const f32 *x, size_t n_vocab,
     return n;
 }
 
-/* The floor of the first try, where some dozens of candidates are, or of a
- * later one: lower, and in the end below all. */
+/* The floor of an attempt: above it are first some dozens of candidates, then
+ * more, in the end all. */
 static f32 smp_floor(f32 best, int attempt) {
     static const f32 depth[] = {8, 32};
     return attempt < (int)KS_LEN(depth) ? best - depth[attempt] : -INFINITY;
 }
 
-/* Moves the best to the place behind the shrunken heap and returns it. */
+/* Moves the best to the place after the shrunken heap and returns it. */
 static ses_candidate smp_pop(ses_candidate *h, size_t *n) {
     ses_candidate best = h[0];
     h[0] = h[--*n];
@@ -18931,7 +18966,7 @@ static f64 smp_uniform(u64 seed, u64 step) {
     return (out >> 8) * (1.0 / 16777216);
 }
 
-/* All candidates may be drawn: no order is needed. */
+/* Without top-k and top-p all candidates may be drawn: no order is needed. */
 static i32 smp_draw_all(const ksllm_session *s, const ksllm_sampling *p,
     f32 max, f64 u) {
     size_t n = s->m->dim[D_VOCAB];
@@ -18953,13 +18988,16 @@ static i32 smp_draw_all(const ksllm_session *s, const ksllm_sampling *p,
     return last;
 }
 
-/* Takes candidates off the heap, best first, until top-k, top-p and min-p are
- * satisfied; they then lie in descending order at h[left..n) backwards. mass
- * is that of all candidates, if there is no top-k. -1 if it takes one that is
- * not above `floor`, beside which there may be others. */
+/* Pops candidates, best first, until top-k, top-p and min-p are satisfied, and
+ * draws one of them. `mass` is that of all candidates, if there is no top-k.
+ * -1 if it needs one that is not above `floor`: below there may be others.
+ *
+ *   h: | heap, left of them | popped: worst ... best |
+ *                             h[left]         h[n-1]
+ */
 static i32 smp_cut(const ksllm_sampling *p, ses_candidate *h, size_t n,
     f32 floor, f64 mass, f64 u) {
-    if (!n) return -1; /* best - 8 is best, of numbers beyond 2^26 */
+    if (!n) return -1; /* beyond 2^26, best - 8 is best */
     const f64 max = (f64)h[0].logit;
     const bool all = floor == -INFINITY;
     size_t left = n, kept = 0, k = p->top_k ? p->top_k : SIZE_MAX;
@@ -19028,7 +19066,8 @@ static void smp_top(const ksllm_session *s, ksllm_token_prob *top,
     }
 }
 
-/* A token that was chosen, with what the model thinks of it and of others. */
+/* The chosen token and the n_top best with the model's own probabilities: of
+ * the logits before penalties, filters and temperature. */
 static void smp_report(const ksllm_session *s, i32 token,
     ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top) {
     f32 log_sum = fwd_log_sum(s, s->logits);
@@ -19043,7 +19082,8 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
     ksllm_error *err) {
     if (!s->has_logits)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
-            "there are no logits: evaluate tokens first");
+            "there are no logits: evaluate tokens first, for example with "
+            "ksllm_session_append");
     smp_prepare(s, p);
     i32 token = smp_draw(s, p, step);
     if (token < 0)
@@ -19170,8 +19210,8 @@ static size_t gen_find_stop(const gen *x, i32 *which) {
     return x->n_hold;
 }
 
-/* Where the longest end of the held text that could begin a stop string
- * begins. */
+/* How many of the held bytes cannot belong to a stop string: the rest is the
+ * longest end of them that could begin one. */
 static size_t gen_certain(const gen *x) {
     for (size_t at = 0; at < x->n_hold; at++)
         for (size_t i = 0; i < x->g->n_stop_texts; i++) {
@@ -19183,8 +19223,8 @@ static size_t gen_certain(const gen *x) {
     return x->n_hold;
 }
 
-/* How many of the first n held bytes are whole units; all of them when one
- * unit alone is longer than what is held for it. */
+/* How many of the first n held bytes are whole units; all of them if one unit
+ * alone is longer than what is held for it. */
 static size_t gen_units(const gen *x, size_t n) {
     const u8 *p = (const u8 *)x->hold;
     size_t whole = txt_units(p, p + n, x->g->unit);
@@ -19207,7 +19247,9 @@ static bool gen_deliver(gen *x, size_t n, i32 token) {
     return !stop;
 }
 
-/* Text of a new token; sets r->stop if that ends the answer. */
+/* Delivers the text of a new token, as far as it cannot become a stop string
+ * or an unfinished unit; sets r->stop if the answer ends. A stop string counts
+ * even if the callback stops at the text before it. */
 static void gen_piece(gen *x) {
     i64 n = tok_decoder_next(&x->decoder, x->token.token,
         x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
@@ -19220,6 +19262,7 @@ static void gen_piece(gen *x) {
     if (text) x->r->stop = KSLLM_STOP_TEXT;
 }
 
+/* At the end the held text is certain, unless a stop string ended it. */
 static void gen_flush(gen *x) {
     if (x->r->stop == KSLLM_STOP_TEXT || x->r->stop == KSLLM_STOP_CALLBACK)
         return;
@@ -19245,8 +19288,7 @@ static bool gen_is_stop(const gen *x, i32 token) {
     return false;
 }
 
-/* Sleeps until the next token is due, in steps that a cancel need not wait
- * long for. */
+/* Sleeps until the next token is due, in naps short enough for a cancel. */
 static ksllm_status gen_pace(gen *x, ksllm_error *err) {
     f32 rate = x->control->max_tokens_per_second;
     if (rate == 0) return KSLLM_OK;
@@ -19317,8 +19359,9 @@ enum {
     TURN_CALLS = 64 /* tool calls of an answer: a bit of `whole` each */
 };
 
-/* An answer that is taken apart while it is generated. Nothing of it is kept:
- * the message at its end is made by going over its tokens again. */
+/* An answer that is split while it is generated. No memory for all of it is
+ * planned (D5), so the message at its end comes from a second pass over its
+ * tokens, one for each field. */
 typedef struct {
     gen x;
     const ksllm_generation *given; /* its on_piece sees the answer too */
@@ -19334,8 +19377,8 @@ typedef struct {
     u64 whole;          /* which calls have their end */
     i32 mark[TURN_MARK];
     u32 n_mark;
-    ksllm_part field;   /* of the message, on the second way */
-    bool empty;         /* nothing of the field has come */
+    ksllm_part field;   /* of the message, in the second pass */
+    bool empty;         /* nothing of the field has come yet */
     bool stopped;       /* by on_part */
     ksllm_status status;
     ksllm_error *err;
@@ -19347,7 +19390,7 @@ static int turn_give(turn *t, ksllm_part part, const void *p, size_t n) {
     return t->stopped;
 }
 
-/* A part on the first way: to the program. */
+/* A part in the first pass: to the program. */
 static int turn_part(void *ctx, ksllm_part part, ksllm_text text) {
     turn *t = ctx;
     if (part == KSLLM_PART_CALL && t->n_calls++ >= TURN_CALLS) {
@@ -19359,8 +19402,8 @@ static int turn_part(void *ctx, ksllm_part part, ksllm_text text) {
     return turn_give(t, part, text.data, text.size);
 }
 
-/* Thinking that has lasted long enough ends as the model would end it, but not
- * inside of a character. */
+/* Ends thinking at its limit, with the tokens that the model would use, but
+ * never inside a character. */
 static void turn_limit(turn *t) {
     gen *x = &t->x;
     if (t->split.state != SPLIT_THINK || x->n_forced) return;
@@ -19387,7 +19430,7 @@ static int turn_piece(void *ctx, const ksllm_piece *piece) {
     return status != KSLLM_OK;
 }
 
-/* A text as the inside of a JSON string. */
+/* Gives a text as the inside of a JSON string, a few escaped bytes at once. */
 static void turn_escape(turn *t, ksllm_text text) {
     const u8 *p = (const u8 *)text.data, *end = text.size ? p + text.size : p;
     u8 run[128];
@@ -19400,7 +19443,8 @@ static void turn_escape(turn *t, ksllm_text text) {
     }
 }
 
-/* A part on the second way: into the message, if it is the field's. */
+/* A part in the second pass: into the message, if it belongs to the field.
+ * Calls that never ended are left out: their arguments are no JSON. */
 static int turn_write(void *ctx, ksllm_part part, ksllm_text text) {
     static const char call[] = "{\"type\": \"function\", \"function\": "
                                "{\"name\": \"";
@@ -19427,7 +19471,7 @@ static int turn_write(void *ctx, ksllm_part part, ksllm_text text) {
     return t->stopped;
 }
 
-/* The answer once more, from its tokens. */
+/* Splits the answer again, from its tokens. */
 static void turn_again(turn *t) {
     ksllm_session *s = t->x.s;
     tok_decoder d;
@@ -19450,7 +19494,7 @@ static void turn_again(turn *t) {
 }
 
 /* The answer as a message: its text, its thinking, its whole calls. They may
- * alternate in the answer, so each is a way of its own. */
+ * alternate in the answer, so each field is a pass of its own. */
 static void turn_message(turn *t) {
     static const char begin[] = "{\"role\": \"assistant\", \"content\": \"";
     static const ksllm_part fields[] = {
@@ -19542,9 +19586,9 @@ static ksllm_status turn_run(turn *t) {
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, what);             \
     } while (0)
 
-/* A struct that may grow: its size now, and in version 0.2, which no program
- * can fall below. Its last field leaves no padding after it, where a later
- * field would meet bytes that nobody set. */
+/* A struct that may grow: its size now, and in version 0.2, the least that a
+ * program can have. No padding may follow the last field: a later field would
+ * meet bytes there that the program never set. */
 typedef struct {
     const char *name;
     size_t size, least;
@@ -19589,7 +19633,9 @@ static ksllm_status api_size(
         (unsigned long long)t->least);
 }
 
-/* Copies an options struct of the program's age over our defaults. */
+/* Copies an options struct of the program's version over our defaults. What
+ * lies beyond the fields that we know must be zero: a wish that this library
+ * cannot fulfil is refused, not ignored. */
 static ksllm_status api_options(const api_struct *t, void *mine,
     const void *theirs, ksllm_error *err) {
     size_t size;
@@ -19605,7 +19651,7 @@ static ksllm_status api_options(const api_struct *t, void *mine,
     return KSLLM_OK;
 }
 
-/* Hands a struct out to a program of any age. */
+/* Hands a struct out to a program of any version, as far as its size goes. */
 static ksllm_status api_give(const api_struct *t, void *theirs,
     const void *mine, ksllm_error *err) {
     size_t size;
@@ -19972,7 +20018,7 @@ ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
         fwd_sync(session, tokens, n_tokens, &c, &n_reused, err));
 }
 
-/* What the three verbs that add tokens share. */
+/* Shared by the three functions that add tokens. */
 static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
     fwd_want want, const ksllm_control *control, ksllm_error *err) {
     NEED(s, "session is NULL");
@@ -20027,7 +20073,7 @@ ksllm_status ksllm_session_fork(
     NEED(from->n_batch == to->n_batch, "the sessions differ in n_batch");
     NEED(from->kv == to->kv, "the sessions differ in kv_type");
     NEED(from->pooling == to->pooling, "the sessions differ in pooling");
-    /* That somebody reads it is all that changes in `from`. */
+    /* `from` is const, but counts who reads it. */
     ksllm_session *read = (ksllm_session *)(uintptr_t)from;
     ksllm_status status = ses_enter_shared(read, err);
     if (status) return status;
