@@ -1,4 +1,5 @@
-/* base.c - messages, memory, the output file, workers, options.
+/* base.c, part of ksllm-quant.c - messages, memory, the output file, workers,
+ * options.
  *
  * This is a program, not a library: it ends itself when it cannot go on. The
  * one thing that it then owes is to leave no half-written file behind. */

@@ -1,6 +1,7 @@
-/* convert.c - a Hugging Face folder to GGUF. Architectures are data: how their
- * tensors and config keys are called here and there. What a row does not know
- * is an error that names it, before anything is written. */
+/* convert.c, part of ksllm-quant.c - a Hugging Face folder to GGUF.
+ * Architectures are data: how their tensors and config keys are called here
+ * and there. What a row does not know is an error that names it, before
+ * anything is written. */
 
 typedef struct {
     const char *from, *to; /* "{}" is the layer, a second one the expert */

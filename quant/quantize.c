@@ -1,4 +1,5 @@
-/* quantize.c - which tensor becomes what, and GGUF to GGUF. */
+/* quantize.c, part of ksllm-quant.c - which tensor becomes what, and GGUF to
+ * GGUF. */
 
 #include <fnmatch.h>
 

@@ -1,4 +1,4 @@
-/* safetensors.c - the tensors of a Hugging Face folder.
+/* safetensors.c, part of ksllm-quant.c - the tensors of a Hugging Face folder.
  *
  *   u64 n   JSON of n bytes: {"NAME": {"dtype": "BF16", "shape": [..],
  *           "data_offsets": [a, b]}, "__metadata__": ..}   data

@@ -1,4 +1,4 @@
-/* tokenizer.c - a folder's tokenizer as GGUF metadata.
+/* tokenizer.c, part of ksllm-quant.c - a folder's tokenizer as GGUF metadata.
  *
  * tokenizer.json says exactly how its model cuts text; GGUF has only a name
  * for that (tokenizer.ggml.pre). TK_PRES maps one to the other. What is not in
