@@ -16623,7 +16623,7 @@ static u32 mdl_int(
             (unsigned long long)kv->count, (unsigned)m->n_blocks);
     else if (kv && !mdl_is_one(kv))
         r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-            "'%.*s' differs by layer, which this version cannot run",
+            "'%.*s' differs between layers: this version cannot run it",
             STR(kv->key));
     else if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
         r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
@@ -16656,7 +16656,8 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
     if (m->arch) return KSLLM_OK;
     return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
         gguf_find(&m->g, "general.architecture")->offset,
-        "architecture '%.*s' is not one that this version runs", STR(name));
+        "architecture '%.*s' is not supported: the README lists those that "
+        "are", STR(name));
 }
 
 /* Upper limits keep every product of two of these within 64 bits, and every
@@ -17625,7 +17626,7 @@ static ksllm_status ses_check(
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "options: %s", wrong);
     if (!m->runs)
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "the model was opened for its vocabulary only");
+            "the model was opened with vocab_only: open it again without");
     return KSLLM_OK;
 }
 

@@ -78,7 +78,7 @@ static void cal_add(cal *c, const mdl_matrix *w, const char *name, i32 layer,
 static void cal_list(cal *c, const ksllm_model *m) {
     static const bool first[N_MATRICES] = {
         [M_Q] = true, [M_O] = true, [M_GATE] = true, [M_DOWN] = true};
-    /* The matrices behind the dense ones all have an input of their own. */
+    /* Each matrix after the dense ones has an input of its own. */
     for (u32 l = 0; l < m->n_layers; l++)
         for (u32 i = 0; i < N_MATRICES; i++)
             if (m->layers[l].mat[i].w)

@@ -1145,7 +1145,7 @@ TEST(options_that_change_nothing) {
     refused("inspect a.gguf --fast", "no option '--fast'");
     refused("quantize a.gguf b.gguf -o out.gguf -t q8_0", "one file too many");
     refused("quantize a.gguf -o out.gguf -t q4_0 --stats gram --refine --damp "
-        "x", "--damp wants a number");
+        "x", "--damp needs a number");
     CHECK_EQ(run_program("quantize a.gguf -o q4.gguf -t q4_0"), 0);
     CHECK(!strstr(said, "nothing is gained"));
     CHECK_EQ(run_program("quantize q4.gguf -o q8.gguf -t q8_0"), 0);
