@@ -5555,19 +5555,68 @@ static str gguf_next_str(const u8 **p) {
     return s;
 }
 
-/* NULL if there is no such key. */
-static const gguf_kv *gguf_find(const gguf *g, const char *key) {
-    str k = str_of(key);
-    u32 lo = 0, hi = g->n_kv;
+/* ---- names: found by binary search, refused twice ---- */
+
+/* Metadata keys or tensors; both structs begin with their name. */
+typedef struct {
+    const void *items;
+    size_t size; /* of an item */
+    u32 n;
+    u32 *order; /* by name; has room for n more, which sorting needs */
+} gguf_names;
+
+static gguf_names gguf_keys(const gguf *g) {
+    return (gguf_names){g->kv, sizeof *g->kv, g->n_kv, g->kv_order};
+}
+
+static gguf_names gguf_tensors(const gguf *g) {
+    return (gguf_names){
+        g->tensors, sizeof *g->tensors, g->n_tensors, g->tensor_order};
+}
+
+static str gguf_name_at(const gguf_names *x, u32 i) {
+    return *(const str *)(const void *)((const u8 *)x->items + i * x->size);
+}
+
+static bool gguf_less_name(const void *ctx, u32 a, u32 b) {
+    return str_cmp(gguf_name_at(ctx, a), gguf_name_at(ctx, b)) < 0;
+}
+
+/* Makes the order. Returns an item whose name another one has; -1: none. */
+static i64 gguf_sort_names(gguf_names x) {
+    for (u32 i = 0; i < x.n; i++) x.order[i] = i;
+    if (x.n) sort_u32(x.order, x.order + x.n, x.n, gguf_less_name, &x);
+    for (u32 i = 1; i < x.n; i++)
+        if (str_eq(gguf_name_at(&x, x.order[i]),
+                gguf_name_at(&x, x.order[i - 1])))
+            return x.order[i];
+    return -1;
+}
+
+static i64 gguf_search(gguf_names x, str name) {
+    u32 lo = 0, hi = x.n;
     while (lo < hi) {
         u32 mid = lo + (hi - lo) / 2;
-        int c = str_cmp(g->kv[g->kv_order[mid]].key, k);
-        if (!c) return &g->kv[g->kv_order[mid]];
+        int c = str_cmp(gguf_name_at(&x, x.order[mid]), name);
+        if (!c) return x.order[mid];
         if (c < 0) lo = mid + 1;
         else hi = mid;
     }
-    return NULL;
+    return -1;
 }
+
+/* NULL if there is none. */
+static const gguf_kv *gguf_find(const gguf *g, const char *key) {
+    i64 i = gguf_search(gguf_keys(g), str_of(key));
+    return i < 0 ? NULL : &g->kv[i];
+}
+
+static const gguf_tensor *gguf_find_tensor(const gguf *g, str name) {
+    i64 i = gguf_search(gguf_tensors(g), name);
+    return i < 0 ? NULL : &g->tensors[i];
+}
+
+/* ---- values ---- */
 
 /* Item i of a value as an integer; false if its type is neither an integer
  * nor bool. A u64 from 2^63 comes out negative. */
@@ -5686,43 +5735,16 @@ static ksllm_status gguf_place_tensor(
     return KSLLM_OK;
 }
 
-/* ---- order: find by name, refuse duplicates and overlaps ---- */
-
-static bool gguf_less_key(const void *ctx, u32 a, u32 b) {
-    const gguf *g = ctx;
-    return str_cmp(g->kv[a].key, g->kv[b].key) < 0;
-}
-
-static bool gguf_less_name(const void *ctx, u32 a, u32 b) {
-    const gguf *g = ctx;
-    return str_cmp(g->tensors[a].name, g->tensors[b].name) < 0;
-}
-
 static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
     const gguf *g = ctx;
     return g->tensors[a].offset < g->tensors[b].offset;
-}
-
-/* kv_order and tensor_order have room for n entries and then for n more, which
- * sorting needs. */
-static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
-    if (!g->n_kv) return KSLLM_OK;
-    for (u32 i = 0; i < g->n_kv; i++) g->kv_order[i] = i;
-    sort_u32(g->kv_order, g->kv_order + g->n_kv, g->n_kv, gguf_less_key, g);
-    for (u32 i = 1; i < g->n_kv; i++) {
-        const gguf_kv *kv = &g->kv[g->kv_order[i]];
-        if (str_eq(kv->key, g->kv[g->kv_order[i - 1]].key))
-            return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
-                "metadata key '%.*s' occurs twice", STR(kv->key));
-    }
-    return KSLLM_OK;
 }
 
 /* Of the n tensors of one part, from number `first` on: no two may share
  * bytes. Such a file is damaged, or made to confuse. */
 static ksllm_status gguf_check_overlap(
     const gguf *g, u32 first, u32 n, ksllm_error *err) {
-    u32 *order = g->tensor_order;
+    u32 *order = g->tensor_order; /* not made yet */
     if (!n) return KSLLM_OK;
     for (u32 i = 0; i < n; i++) order[i] = first + i;
     sort_u32(order, order + n, n, gguf_less_place, g);
@@ -5735,34 +5757,6 @@ static ksllm_status gguf_check_overlap(
                 STR(b->name), (unsigned long long)b->offset);
     }
     return KSLLM_OK;
-}
-
-static ksllm_status gguf_sort_tensors(gguf *g, ksllm_error *err) {
-    u32 n = g->n_tensors, *order = g->tensor_order;
-    if (!n) return KSLLM_OK;
-    u32 *tmp = order + n;
-    for (u32 i = 0; i < n; i++) order[i] = i;
-    sort_u32(order, tmp, n, gguf_less_name, g);
-    for (u32 i = 1; i < n; i++) {
-        const gguf_tensor *t = &g->tensors[order[i]];
-        if (str_eq(t->name, g->tensors[order[i - 1]].name))
-            return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
-                "tensor '%.*s' occurs twice", STR(t->name));
-    }
-    return KSLLM_OK;
-}
-
-static const gguf_tensor *gguf_find_tensor(const gguf *g, str name) {
-    u32 lo = 0, hi = g->n_tensors;
-    while (lo < hi) {
-        u32 mid = lo + (hi - lo) / 2;
-        const gguf_tensor *t = &g->tensors[g->tensor_order[mid]];
-        int c = str_cmp(t->name, name);
-        if (!c) return t;
-        if (c < 0) lo = mid + 1;
-        else hi = mid;
-    }
-    return NULL;
 }
 
 /* ---- parts ---- */
@@ -5999,8 +5993,12 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     status = gguf_alloc(g, h.n_kv, h.n_tensors, a, err);
     for (u32 i = 0; i < g->n_kv && !status; i++)
         status = gguf_read_kv(g, &h.c, &g->kv[i], err);
-    if (!status) status = gguf_sort_kv(g, err);
-    if (!status) status = gguf_read_alignment(g, err);
+    if (status) return status;
+    i64 twice = gguf_sort_names(gguf_keys(g));
+    if (twice >= 0)
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, g->kv[twice].offset,
+            "metadata key '%.*s' occurs twice", STR(g->kv[twice].key));
+    status = gguf_read_alignment(g, err);
     n_tensors = h.n_tensors;
     if (!status) status = gguf_read_split(g, &n_parts, &n_tensors, err);
     if (status) return status;
@@ -6013,8 +6011,14 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     status = gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err);
     if (!status && split)
         status = gguf_open_parts(g, path, (u32)n_tensors, a, err);
-    return status ? status : gguf_sort_tensors(g, err);
+    if (status) return status;
+    twice = gguf_sort_names(gguf_tensors(g));
+    if (twice < 0) return KSLLM_OK;
+    const gguf_tensor *t = &g->tensors[twice];
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+        "tensor '%.*s' occurs twice", STR(t->name));
 }
+
 /* ==========================================================================
  * § 9 TEXT (private)
  * Owns UTF-8, classes of characters, composition of Hangul and NFC. Pure
