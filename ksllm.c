@@ -342,6 +342,13 @@ static ksllm_status fail_memory(ksllm_error *err, size_t bytes) {
         (unsigned long long)bytes);
 }
 
+/* Ends the function if the call fails. */
+#define TRY(call)                                                              \
+    do {                                                                       \
+        ksllm_status tried = (call);                                           \
+        if (tried) return tried;                                               \
+    } while (0)
+
 /* ---- allocator ---- */
 
 static void *mem_libc(void *ctx, void *p, size_t old_size, size_t new_size) {
@@ -5817,15 +5824,11 @@ static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
 static ksllm_status gguf_read_tensors(
     gguf *g, u32 part, gguf_cursor *c, u32 n, ksllm_error *err) {
     gguf_tensor *t = n ? g->tensors + g->n_tensors : NULL;
-    ksllm_status status = KSLLM_OK;
-    for (u32 i = 0; i < n && !status; i++)
-        status = gguf_read_tensor(g, c, &t[i], err);
+    for (u32 i = 0; i < n; i++) TRY(gguf_read_tensor(g, c, &t[i], err));
     u64 pad = (g->alignment - c->at % g->alignment) % g->alignment;
     g->parts[part].data = c->at + pad;
-    for (u32 i = 0; i < n && !status; i++)
-        status = gguf_place_tensor(g, &t[i], part, err);
-    if (!status) status = gguf_check_overlap(g, g->n_tensors, n, err);
-    if (status) return status;
+    for (u32 i = 0; i < n; i++) TRY(gguf_place_tensor(g, &t[i], part, err));
+    TRY(gguf_check_overlap(g, g->n_tensors, n, err));
     g->n_tensors += n;
     g->file_bytes += g->parts[part].file.n;
     for (u32 i = 0; i < n; i++) {
@@ -5879,8 +5882,7 @@ static ksllm_status gguf_skim_kv(
     i64 no = -1;
     for (u64 i = 0; i < h->n_kv; i++) {
         gguf_kv kv;
-        ksllm_status status = gguf_read_kv(g, &h->c, &kv, err);
-        if (status) return status;
+        TRY(gguf_read_kv(g, &h->c, &kv, err));
         if (str_eq(kv.key, str_of("split.no"))) gguf_int_at(&kv, 0, &no);
     }
     if (no == (i64)part) return KSLLM_OK;
@@ -5892,15 +5894,13 @@ static ksllm_status gguf_skim_kv(
 static ksllm_status gguf_open_part(
     gguf *g, u32 i, const char *path, u32 n_room, ksllm_error *err) {
     gguf_header h;
-    ksllm_status status = os_map(path, &g->parts[i].file, err);
-    if (!status) status = gguf_read_header(g, &g->parts[i].file, &h, err);
-    if (!status && h.n_tensors > n_room)
+    TRY(os_map(path, &g->parts[i].file, err));
+    TRY(gguf_read_header(g, &g->parts[i].file, &h, err));
+    if (h.n_tensors > n_room)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
             "the parts hold more tensors than split.tensors.count says");
-    if (!status) status = gguf_skim_kv(g, &h, i, err);
-    if (!status)
-        status = gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
-    return status;
+    TRY(gguf_skim_kv(g, &h, i, err));
+    return gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
 }
 
 static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
@@ -5986,32 +5986,25 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     g->parts[0] = (gguf_part){file, 0};
     g->n_parts = 1;
     gguf_header h;
-    u64 n_parts, n_tensors;
-    ksllm_status status = gguf_read_header(g, &file, &h, err);
-    if (status) return status;
+    TRY(gguf_read_header(g, &file, &h, err));
     g->version = h.version;
-    status = gguf_alloc(g, h.n_kv, h.n_tensors, a, err);
-    for (u32 i = 0; i < g->n_kv && !status; i++)
-        status = gguf_read_kv(g, &h.c, &g->kv[i], err);
-    if (status) return status;
+    TRY(gguf_alloc(g, h.n_kv, h.n_tensors, a, err));
+    for (u32 i = 0; i < g->n_kv; i++)
+        TRY(gguf_read_kv(g, &h.c, &g->kv[i], err));
     i64 twice = gguf_sort_names(gguf_keys(g));
     if (twice >= 0)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, g->kv[twice].offset,
             "metadata key '%.*s' occurs twice", STR(g->kv[twice].key));
-    status = gguf_read_alignment(g, err);
-    n_tensors = h.n_tensors;
-    if (!status) status = gguf_read_split(g, &n_parts, &n_tensors, err);
-    if (status) return status;
+    TRY(gguf_read_alignment(g, err));
+    u64 n_parts, n_tensors = h.n_tensors;
+    TRY(gguf_read_split(g, &n_parts, &n_tensors, err));
     bool split = n_parts > 1 && !g->vocab_only;
     if (split && !path)
         return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "a split model can only be opened by path");
-    if (split) status = gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err);
-    if (status) return status;
-    status = gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err);
-    if (!status && split)
-        status = gguf_open_parts(g, path, (u32)n_tensors, a, err);
-    if (status) return status;
+    if (split) TRY(gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err));
+    TRY(gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err));
+    if (split) TRY(gguf_open_parts(g, path, (u32)n_tensors, a, err));
     twice = gguf_sort_names(gguf_tensors(g));
     if (twice < 0) return KSLLM_OK;
     const gguf_tensor *t = &g->tensors[twice];
@@ -16904,8 +16897,7 @@ static void mdl_fill_rope(
  * where others scale cosine and sine. */
 static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     mdl_scaling s, plain = {.kind = ROPE_PLAIN};
-    ksllm_status status = mdl_read_scaling(m, &s, err);
-    if (status) return status;
+    TRY(mdl_read_scaling(m, &s, err));
     mdl_reader r = {m, err, KSLLM_OK};
     f64 theta = m->arch->window_theta > 0 ? (f64)m->arch->window_theta
                                           : s.theta;
@@ -17170,24 +17162,24 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     if (!m->layers) return fail_memory(err, m->layer_bytes);
     memset(m->layers, 0, m->layer_bytes);
     for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
-    ksllm_status status = mdl_place_windows(m, err);
-    return status ? status : mdl_place_skips(m, err);
+    TRY(mdl_place_windows(m, err));
+    return mdl_place_skips(m, err);
 }
 
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
-    ksllm_status status = mdl_find_arch(m, err);
-    if (!status) status = mdl_read_sizes(m, err);
-    if (!status && m->arch->latent) status = mdl_read_latent(m, err);
-    if (!status) status = mdl_read_experts(m, err);
-    if (!status) status = mdl_read_others(m, err);
-    if (!status) status = mdl_check_vocab(m, err);
-    if (!status) status = mdl_make_layers(m, err);
-    for (u32 i = 0; i < m->g.n_tensors && !status; i++)
-        status = mdl_bind(m, &m->g.tensors[i], err);
-    if (!status) status = mdl_check_complete(m, err);
-    if (!status) status = mdl_make_ropes(m, err);
-    m->runs = !status;
-    return status;
+    TRY(mdl_find_arch(m, err));
+    TRY(mdl_read_sizes(m, err));
+    if (m->arch->latent) TRY(mdl_read_latent(m, err));
+    TRY(mdl_read_experts(m, err));
+    TRY(mdl_read_others(m, err));
+    TRY(mdl_check_vocab(m, err));
+    TRY(mdl_make_layers(m, err));
+    for (u32 i = 0; i < m->g.n_tensors; i++)
+        TRY(mdl_bind(m, &m->g.tensors[i], err));
+    TRY(mdl_check_complete(m, err));
+    TRY(mdl_make_ropes(m, err));
+    m->runs = true;
+    return KSLLM_OK;
 }
 
 static bool mdl_is_token(const ksllm_model *m, i32 token) {
@@ -17419,9 +17411,9 @@ static bool ses_watch_stops(ses_watch *w) {
 /* Begins a call that may run the model; ses_leave ends it. */
 static ksllm_status ses_begin(
     ksllm_session *s, const ksllm_control *c, ksllm_error *err) {
-    ksllm_status status = ses_enter(s, err);
-    if (!status) ses_watch_begin(&s->watch, c);
-    return status;
+    TRY(ses_enter(s, err));
+    ses_watch_begin(&s->watch, c);
+    return KSLLM_OK;
 }
 
 static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
@@ -17637,8 +17629,7 @@ static ksllm_status ses_check(
 /* A session without memory: sizes only. */
 static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     const ksllm_session_options *o, ksllm_memory *out, ksllm_error *err) {
-    ksllm_status status = ses_check(m, o, err);
-    if (status) return status;
+    TRY(ses_check(m, o, err));
     memset(s, 0, sizeof *s);
     s->m = m;
     s->n_ctx = o->n_ctx ? o->n_ctx : min_u32(m->n_ctx_train, SES_DEFAULT_CTX);
@@ -17688,8 +17679,7 @@ static ksllm_status ses_create(const ksllm_model *m,
     const ksllm_session_options *o, ksllm_session **out, ksllm_error *err) {
     ksllm_session sized;
     ksllm_memory mem;
-    ksllm_status status = ses_size(&sized, m, o, &mem, err);
-    if (status) return status;
+    TRY(ses_size(&sized, m, o, &mem, err));
     ksllm_allocator alloc = o->allocator ? *o->allocator : m->alloc;
     if (o->memory && o->memory_size < mem.total)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
@@ -17706,6 +17696,7 @@ static ksllm_status ses_create(const ksllm_model *m,
     s->alloc = alloc;
     s->block = o->memory ? NULL : block;
     s->bytes = mem.total;
+    ksllm_status status = KSLLM_OK;
     if (o->parallel_for) {
         s->workers.lent = o->parallel_for;
         s->workers.lent_ctx = o->parallel_ctx;
@@ -17772,8 +17763,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
-    ksllm_status status = mdl_check_tokens(s->m, tokens, n, err);
-    if (status) return status;
+    TRY(mdl_check_tokens(s->m, tokens, n, err));
     size_t total = keep + n, drop = ses_drop(s, total);
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
@@ -18767,9 +18757,8 @@ static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
     if (want.logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
         first = fwd_logprob(s, s->logits, tokens[0]);
     want.first = s->n_tokens;
-    ksllm_status status = ses_extend(
-        s, held, tokens, n, !want.rows && !want.logprobs, err);
-    if (status) return status;
+    bool may_slide = !want.rows && !want.logprobs;
+    TRY(ses_extend(s, held, tokens, n, may_slide, err));
     if (want.logprobs) want.logprobs[0] = first;
     if (s->n_slid != slid) held = s->n_eval;
     return fwd_settle(s, held, control, &want, err);
@@ -18780,9 +18769,7 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
     const ksllm_control *control, size_t *n_reused, ksllm_error *err) {
     size_t keep = ses_common(s, tokens, n);
     if (s->pooling == KSLLM_POOLING_MEAN) keep = 0;
-    ksllm_status status =
-        ses_extend(s, keep, tokens + keep, n - keep, true, err);
-    if (status) return status;
+    TRY(ses_extend(s, keep, tokens + keep, n - keep, true, err));
     *n_reused = min_size(s->n_eval, n);
     return fwd_settle(
         s, n > s->n_ctx ? s->n_eval : keep, control, &FWD_LAST, err);
@@ -18855,9 +18842,7 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     if (wrong)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "sampling: %s", wrong);
     for (size_t i = 0; i < p->n_biases; i++) {
-        ksllm_status status =
-            mdl_check_tokens(s->m, &p->biases[i].token, 1, err);
-        if (status) return status;
+        TRY(mdl_check_tokens(s->m, &p->biases[i].token, 1, err));
         if (p->biases[i].bias != p->biases[i].bias)
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
                 "sampling: biases[%llu] is not a number",
@@ -19185,16 +19170,14 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     const i32 *tokens = x->g->tokens;
     size_t n = x->g->n_tokens;
     bool replace = (x->g->text || tokens) && !x->g->append;
-    ksllm_status status = KSLLM_OK;
-    if (x->g->text) status = gen_encode(x, &tokens, &n, err);
-    if (status) return status;
+    if (x->g->text) TRY(gen_encode(x, &tokens, &n, err));
     x->r->n_prompt = n;
     if ((replace ? 0 : s->n_tokens) + n == 0)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
-    if (replace)
-        status = fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err);
-    else status = fwd_append(s, tokens, n, FWD_LAST, x->control, err);
+    ksllm_status status = replace
+        ? fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err)
+        : fwd_append(s, tokens, n, FWD_LAST, x->control, err);
     x->r->prompt_ns = os_now() - x->start;
     return status;
 }
@@ -19311,25 +19294,23 @@ static ksllm_status gen_step(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
     bool slides = s->overflow == KSLLM_OVERFLOW_SLIDE && !x->split;
     bool forced = x->n_forced > 0;
-    ksllm_status status = KSLLM_OK;
     if (s->n_tokens == s->n_ctx && !slides) {
         x->r->stop = KSLLM_STOP_CONTEXT;
         return KSLLM_OK;
     }
-    if (forced)
-        smp_report(s, x->forced[0], &x->token, x->top, x->g->n_top),
-            x->forced++, x->n_forced--;
-    else
-        status = smp_sample(s, x->sampling, s->n_slid + s->n_tokens,
-            &x->token, x->top, x->g->n_top, err);
-    if (status) return status;
+    if (forced) {
+        smp_report(s, *x->forced++, &x->token, x->top, x->g->n_top);
+        x->n_forced--;
+    } else {
+        TRY(smp_sample(s, x->sampling, s->n_slid + s->n_tokens, &x->token,
+            x->top, x->g->n_top, err));
+    }
     if (!forced && gen_is_stop(x, x->token.token)) {
         x->r->stop = KSLLM_STOP_TOKEN;
         x->r->stop_token = x->token.token;
         return KSLLM_OK;
     }
-    status = ses_extend(s, s->n_tokens, &x->token.token, 1, true, err);
-    if (status) return status;
+    TRY(ses_extend(s, s->n_tokens, &x->token.token, 1, true, err));
     x->r->n_generated++;
     gen_piece(x);
     if (!x->r->stop && x->g->max_tokens
@@ -19548,9 +19529,7 @@ static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
     const ksllm_chat *chat, ksllm_generation *g) {
     ksllm_session *s = t->x.s;
     const split_format *f;
-    ksllm_status status = turn_format(
-        chat->format, chat_source(c, chat, &s->m->g), &f, t->err);
-    if (status) return status;
+    TRY(turn_format(chat->format, chat_source(c, chat, &s->m->g), &f, t->err));
     i64 n = chat_encode(
         c, text, &s->m->tok, KSLLM_ENCODE_COMPOSE, s->prompt, s->n_ctx);
     if (n < 0) return (ksllm_status)n;
@@ -19645,8 +19624,7 @@ static ksllm_status api_options(const api_struct *t, void *mine,
     const void *theirs, ksllm_error *err) {
     size_t size;
     if (!theirs) return KSLLM_OK;
-    ksllm_status status = api_size(t, theirs, &size, err);
-    if (status) return status;
+    TRY(api_size(t, theirs, &size, err));
     memcpy(mine, theirs, min_size(t->size, size));
     for (size_t i = t->size; i < size; i++)
         if (((const u8 *)theirs)[i])
@@ -19660,20 +19638,19 @@ static ksllm_status api_options(const api_struct *t, void *mine,
 static ksllm_status api_give(const api_struct *t, void *theirs,
     const void *mine, ksllm_error *err) {
     size_t size;
-    ksllm_status status = api_size(t, theirs, &size, err);
-    if (!status) api_init(t, theirs, size, mine);
-    return status;
+    TRY(api_size(t, theirs, &size, err));
+    api_init(t, theirs, size, mine);
+    return KSLLM_OK;
 }
 
 static ksllm_status api_control(
     const ksllm_control *given, ksllm_control *mine, ksllm_error *err) {
     *mine = (ksllm_control){0};
-    ksllm_status status = api_options(&API_CONTROL, mine, given, err);
+    TRY(api_options(&API_CONTROL, mine, given, err));
     f32 rate = mine->max_tokens_per_second;
-    if (!status && rate != 0 && !(rate >= 1e-6f && rate <= 1e9f))
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "control: max_tokens_per_second must be 0 or from 1e-6 to 1e9");
-    return status;
+    NEED(rate == 0 || (rate >= 1e-6f && rate <= 1e9f),
+        "control: max_tokens_per_second must be 0 or from 1e-6 to 1e9");
+    return KSLLM_OK;
 }
 
 /* ---- version and status ---- */
@@ -19713,33 +19690,29 @@ static ksllm_status api_open(const ksllm_model_options *given,
 ksllm_status ksllm_model_open(const char *path,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
     ksllm_model_options o;
-    ksllm_status status = api_open(options, &o, out, err);
-    if (status) return status;
+    TRY(api_open(options, &o, out, err));
     NEED(path, "path is NULL");
     os_file file;
-    status = os_map(path, &file, err);
-    return status ? status
-                  : mdl_open(file, str_of(path), path, &o, out, err);
+    TRY(os_map(path, &file, err));
+    return mdl_open(file, str_of(path), path, &o, out, err);
 }
 
 ksllm_status ksllm_model_open_fd(int fd, uint64_t offset, uint64_t length,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
     ksllm_model_options o;
-    ksllm_status status = api_open(options, &o, out, err);
-    if (status) return status;
+    TRY(api_open(options, &o, out, err));
     NEED(fd >= 0, "fd is negative");
     NEED(length > 0, "length is 0");
     os_file file;
     str name = str_of("file descriptor");
-    status = os_map_fd(fd, offset, length, name, &file, err);
-    return status ? status : mdl_open(file, name, NULL, &o, out, err);
+    TRY(os_map_fd(fd, offset, length, name, &file, err));
+    return mdl_open(file, name, NULL, &o, out, err);
 }
 
 ksllm_status ksllm_model_open_memory(const void *data, size_t size,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
     ksllm_model_options o;
-    ksllm_status status = api_open(options, &o, out, err);
-    if (status) return status;
+    TRY(api_open(options, &o, out, err));
     NEED(data, "data is NULL");
     NEED(size > 0, "size is 0");
     os_file file = {data, size, NULL, 0};
@@ -19785,8 +19758,8 @@ ksllm_status ksllm_model_preload(const ksllm_model *model,
     const ksllm_control *control, ksllm_error *err) {
     NEED(model, "model is NULL");
     ksllm_control c;
-    ksllm_status status = api_control(control, &c, err);
-    return status ? status : ses_preload(&model->g, &c, err);
+    TRY(api_control(control, &c, err));
+    return ses_preload(&model->g, &c, err);
 }
 
 /* ---- metadata and tensors ---- */
@@ -19901,8 +19874,7 @@ int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
     NEED(tokens || !n_tokens, "tokens is NULL");
     NEED(text || !cap, "text is NULL, cap is not 0");
     NEED(!(flags & ~TOK_DECODE_FLAGS), "flags: unknown bits");
-    ksllm_status status = mdl_check_tokens(model, tokens, n_tokens, err);
-    if (status) return status;
+    TRY(mdl_check_tokens(model, tokens, n_tokens, err));
     return tok_decode(&model->tok, tokens, n_tokens, flags, text, cap);
 }
 
@@ -19969,8 +19941,8 @@ void ksllm_control_init_sized(ksllm_control *control, size_t size) {
 
 static ksllm_status api_begin(ksllm_session *s, const ksllm_control *given,
     ksllm_control *mine, ksllm_error *err) {
-    ksllm_status status = api_control(given, mine, err);
-    return status ? status : ses_begin(s, mine, err);
+    TRY(api_control(given, mine, err));
+    return ses_begin(s, mine, err);
 }
 
 /* ---- session ---- */
@@ -19991,9 +19963,9 @@ ksllm_status ksllm_session_memory(const ksllm_model *model,
     ksllm_session sized;
     ksllm_session_options o = API_SESSION_DEFAULTS;
     ksllm_memory m;
-    ksllm_status status = api_options(&API_SESSION_OPTIONS, &o, options, err);
-    if (!status) status = ses_size(&sized, model, &o, &m, err);
-    return status ? status : api_give(&API_MEMORY, out, &m, err);
+    TRY(api_options(&API_SESSION_OPTIONS, &o, options, err));
+    TRY(ses_size(&sized, model, &o, &m, err));
+    return api_give(&API_MEMORY, out, &m, err);
 }
 
 ksllm_status ksllm_session_create(const ksllm_model *model,
@@ -20003,8 +19975,8 @@ ksllm_status ksllm_session_create(const ksllm_model *model,
     *out = NULL;
     NEED(model, "model is NULL");
     ksllm_session_options o = API_SESSION_DEFAULTS;
-    ksllm_status status = api_options(&API_SESSION_OPTIONS, &o, options, err);
-    return status ? status : ses_create(model, &o, out, err);
+    TRY(api_options(&API_SESSION_OPTIONS, &o, options, err));
+    return ses_create(model, &o, out, err);
 }
 
 void ksllm_session_free(ksllm_session *session) {
@@ -20017,8 +19989,7 @@ ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
     NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
     size_t n_reused;
-    ksllm_status status = api_begin(session, control, &c, err);
-    if (status) return status;
+    TRY(api_begin(session, control, &c, err));
     return ses_leave(session,
         fwd_sync(session, tokens, n_tokens, &c, &n_reused, err));
 }
@@ -20029,8 +20000,7 @@ static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
     NEED(s, "session is NULL");
     NEED(tokens && n, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
-    ksllm_status status = api_begin(s, control, &c, err);
-    if (status) return status;
+    TRY(api_begin(s, control, &c, err));
     return ses_leave(s, fwd_append(s, tokens, n, want, &c, err));
 }
 
@@ -20059,8 +20029,8 @@ ksllm_status ksllm_session_append_logits(ksllm_session *session,
 ksllm_status ksllm_session_rewind(
     ksllm_session *session, size_t n_tokens, ksllm_error *err) {
     NEED(session, "session is NULL");
-    ksllm_status status = ses_enter(session, err);
-    if (status) return status;
+    ksllm_status status = KSLLM_OK;
+    TRY(ses_enter(session, err));
     if (n_tokens <= session->n_tokens) ses_rewind(session, (u32)n_tokens);
     else status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "rewind to %llu tokens: the session holds %u",
@@ -20080,9 +20050,8 @@ ksllm_status ksllm_session_fork(
     NEED(from->pooling == to->pooling, "the sessions differ in pooling");
     /* `from` is const, but counts who reads it. */
     ksllm_session *read = (ksllm_session *)(uintptr_t)from;
-    ksllm_status status = ses_enter_shared(read, err);
-    if (status) return status;
-    status = ses_enter(to, err);
+    TRY(ses_enter_shared(read, err));
+    ksllm_status status = ses_enter(to, err);
     if (!status) {
         ses_copy(from, to);
         ses_leave(to, status);
@@ -20129,8 +20098,8 @@ static ksllm_status api_sampling(const ksllm_session *s,
     const ksllm_sampling *given, ksllm_sampling *mine, size_t n_top,
     ksllm_error *err) {
     ksllm_sampling_from_model(mine, given ? NULL : s->m);
-    ksllm_status status = api_options(&API_SAMPLING, mine, given, err);
-    return status ? status : smp_check(s, mine, n_top, err);
+    TRY(api_options(&API_SAMPLING, mine, given, err));
+    return smp_check(s, mine, n_top, err);
 }
 
 ksllm_status ksllm_sample(ksllm_session *session,
@@ -20140,9 +20109,8 @@ ksllm_status ksllm_sample(ksllm_session *session,
     NEED(out, "out is NULL");
     NEED(top || !n_top, "top is NULL, n_top is not 0");
     ksllm_sampling p;
-    ksllm_status status = api_sampling(session, sampling, &p, n_top, err);
-    if (!status) status = ses_enter(session, err);
-    if (status) return status;
+    TRY(api_sampling(session, sampling, &p, n_top, err));
+    TRY(ses_enter(session, err));
     return ses_leave(session,
         smp_sample(session, &p, step, out, top, n_top, err));
 }
@@ -20169,16 +20137,13 @@ static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
         .r = &q->r, .start = os_now()};
     q->g = API_GENERATION_DEFAULTS;
     q->r = (ksllm_result){.stop_token = -1, .stop_text = -1};
-    ksllm_status status =
-        result ? api_give(&API_RESULT, result, &q->r, err) : KSLLM_OK;
-    if (status) return status;
+    if (result) TRY(api_give(&API_RESULT, result, &q->r, err));
     NEED(s, "session is NULL");
     x->hold = s->text;
-    status = api_options(&API_GENERATION, &q->g, given, err);
-    if (!status) status = gen_check(s, &q->g, err);
-    if (!status)
-        status = api_sampling(s, q->g.sampling, &q->p, q->g.n_top, err);
-    return status ? status : api_control(q->g.control, &q->c, err);
+    TRY(api_options(&API_GENERATION, &q->g, given, err));
+    TRY(gen_check(s, &q->g, err));
+    TRY(api_sampling(s, q->g.sampling, &q->p, q->g.n_top, err));
+    return api_control(q->g.control, &q->c, err);
 }
 
 /* Ends the call of an answer that began. */
@@ -20193,13 +20158,11 @@ ksllm_status ksllm_generate(ksllm_session *session,
     ksllm_error *err) {
     api_request q;
     gen x;
-    ksllm_status status =
-        api_request_take(&q, &x, session, generation, result, err);
-    if (status) return status;
+    TRY(api_request_take(&q, &x, session, generation, result, err));
     NEED(!q.g.max_thinking, "generation: max_thinking needs "
         "ksllm_chat_generate, which knows what is thinking");
-    status = ses_begin(session, &q.c, err);
-    return status ? status : api_answer(&x, result, gen_run(&x, err));
+    TRY(ses_begin(session, &q.c, err));
+    return api_answer(&x, result, gen_run(&x, err));
 }
 
 /* ---- chat ---- */
@@ -20272,14 +20235,11 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
     api_request q;
     turn t = {.on_part = on_part, .ctx = ctx, .err = err};
-    ksllm_status status =
-        api_request_take(&q, &t.x, session, generation, result, err);
-    if (status) return status;
+    TRY(api_request_take(&q, &t.x, session, generation, result, err));
     NEED(chat, "chat is NULL");
     NEED(!q.g.text && !q.g.tokens && !q.g.append,
         "generation: text, tokens and append are the chat's business");
-    status = ses_begin(session, &q.c, err);
-    if (status) return status;
+    TRY(ses_begin(session, &q.c, err));
     const ksllm_generation given = q.g;
     t.given = &given;
     q.g.on_piece = turn_piece;
@@ -20288,7 +20248,8 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_chat o;
     chat_ctx c;
     chat_val text = api_chat_begin(&c, session->m, chat, &o, err);
-    status = c.status ? c.status : turn_begin(&t, &c, text, &o, &q.g);
+    ksllm_status status = c.status;
+    if (!status) status = turn_begin(&t, &c, text, &o, &q.g);
     chat_drop(&c);
     if (!status) status = turn_run(&t);
     return api_answer(&t.x, result, status);
@@ -20312,14 +20273,14 @@ ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
     NEED(splitter, "splitter is NULL");
     *splitter = (ksllm_splitter){{0}};
     ksllm_splitter_options o = API_SPLITTER_DEFAULTS;
-    ksllm_status status = api_options(&API_SPLITTER_OPTIONS, &o, options, err);
-    if (status) return status;
+    TRY(api_options(&API_SPLITTER_OPTIONS, &o, options, err));
     NEED(model || o.format, "model and format are NULL");
     NEED(o.buffer || !o.buffer_size, "buffer is NULL");
     const split_format *f;
-    status = turn_format(o.format, o.format ? (str){NULL, 0}
-        : gguf_get_str(&model->g, "tokenizer.chat_template"), &f, err);
-    if (status) return status;
+    str source = {NULL, 0};
+    if (!o.format)
+        source = gguf_get_str(&model->g, "tokenizer.chat_template");
+    TRY(turn_format(o.format, source, &f, err));
     split_begin((split *)splitter, f, chat_given(o.prompt), o.buffer,
         o.buffer_size, o.on_part, o.ctx);
     return KSLLM_OK;
