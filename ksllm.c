@@ -252,6 +252,8 @@ static int str_cmp(str a, str b) {
 /* For "%.*s": the length, cut so that a message keeps its end. */
 static int str_len(str s) { return (int)(s.n < 120 ? s.n : 120); }
 #define STR(s) str_len(s), (s).p ? (s).p : ""
+/* For "%llu". */
+#define LLU(n) ((unsigned long long)(n))
 
 /* Unaligned little-endian loads. */
 #define LOAD(T, name)                                                          \
@@ -338,8 +340,7 @@ static KS_PRINTF(4, 5) ksllm_status fail(
 
 static ksllm_status fail_memory(ksllm_error *err, size_t bytes) {
     return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
-        "out of memory: could not allocate %llu bytes",
-        (unsigned long long)bytes);
+        "out of memory: could not allocate %llu bytes", LLU(bytes));
 }
 
 /* Ends the function if the call fails. */
@@ -577,8 +578,7 @@ static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     if (!add_ok(offset, length, &end) || end > size)
         return fail(err, KSLLM_ERR_IO, size,
             "%.*s: offset %llu and length %llu reach past its %llu bytes",
-            STR(name), (unsigned long long)offset, (unsigned long long)length,
-            (unsigned long long)size);
+            STR(name), LLU(offset), LLU(length), LLU(size));
     if (!length)
         return fail(err, KSLLM_ERR_FORMAT, 0, "%.*s: the file is empty",
             STR(name));
@@ -586,7 +586,7 @@ static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     if (length + skip > SIZE_MAX / 2)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET,
             "%.*s: %llu bytes do not fit this system's address space",
-            STR(name), (unsigned long long)length);
+            STR(name), LLU(length));
     void *map = mmap(NULL, (size_t)(length + skip), PROT_READ, MAP_PRIVATE, fd,
         (off_t)(offset - skip));
     if (map == MAP_FAILED)
@@ -5493,7 +5493,7 @@ static ksllm_status gguf_cut(
     const gguf *g, const gguf_cursor *c, ksllm_error *err, const char *what) {
     return gguf_fail(g, err, KSLLM_ERR_FORMAT, c->at,
         "the file ends inside %s at byte %llu; it is truncated or damaged, "
-        "fetch it again", what, (unsigned long long)c->at);
+        "fetch it again", what, LLU(c->at));
 }
 
 /* As gguf_take_str n times, but faster: a vocabulary and its merges have
@@ -5537,7 +5537,7 @@ static ksllm_status gguf_read_value(
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
             "the value of metadata key '%.*s' (%llu items) reaches past the "
             "end of the file; it is truncated or damaged, fetch it again",
-            STR(kv->key), (unsigned long long)kv->count);
+            STR(kv->key), LLU(kv->count));
     return KSLLM_OK;
 }
 
@@ -5549,7 +5549,7 @@ static ksllm_status gguf_read_kv(
     if (!kv->key.n || kv->key.n > GGUF_MAX_NAME)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
             "a metadata key of %llu bytes (1 to %d are allowed)",
-            (unsigned long long)kv->key.n, GGUF_MAX_NAME);
+            LLU(kv->key.n), GGUF_MAX_NAME);
     kv->type = kv->item = gguf_take_u32(c);
     return gguf_read_value(g, c, kv, err);
 }
@@ -5693,9 +5693,9 @@ static ksllm_status gguf_tensor_size(
     if (ok) return KSLLM_OK;
     return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
         "tensor '%.*s' has impossible dimensions %llu x %llu x %llu x %llu for "
-        "type %s (blocks of %u)", STR(t->name), (unsigned long long)t->dims[0],
-        (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
-        (unsigned long long)t->dims[3], type->name, (unsigned)type->n);
+        "type %s (blocks of %u)", STR(t->name), LLU(t->dims[0]),
+        LLU(t->dims[1]), LLU(t->dims[2]), LLU(t->dims[3]), type->name,
+        (unsigned)type->n);
 }
 
 static ksllm_status gguf_read_tensor(
@@ -5708,8 +5708,7 @@ static ksllm_status gguf_read_tensor(
     if (!t->name.n || t->name.n > GGUF_MAX_NAME || !t->n_dims || t->n_dims > 4)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
             "tensor '%.*s' has a name of %llu bytes and %u dimensions (1 to 4 "
-            "are allowed)", STR(t->name), (unsigned long long)t->name.n,
-            (unsigned)t->n_dims);
+            "are allowed)", STR(t->name), LLU(t->name.n), (unsigned)t->n_dims);
     for (u32 i = 0; i < t->n_dims; i++) t->dims[i] = gguf_take_u64(c);
     t->type = gguf_take_u32(c);
     t->offset = gguf_take_u64(c);
@@ -5727,8 +5726,7 @@ static ksllm_status gguf_place_tensor(
     if (t->offset % g->alignment)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
             "tensor '%.*s' lies at offset %llu, which is no multiple of the "
-            "alignment %llu", STR(t->name), (unsigned long long)t->offset,
-            (unsigned long long)g->alignment);
+            "alignment %llu", STR(t->name), LLU(t->offset), LLU(g->alignment));
     bool ok = add_ok(t->offset, p->data, &t->offset)
         && add_ok(t->offset, t->bytes, &end);
     if (g->vocab_only) return KSLLM_OK;
@@ -5736,8 +5734,7 @@ static ksllm_status gguf_place_tensor(
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
             "tensor '%.*s' (%llu bytes at %llu) reaches past the end of the "
             "file (%llu bytes); it is truncated, fetch it again", STR(t->name),
-            (unsigned long long)t->bytes, (unsigned long long)t->offset,
-            (unsigned long long)p->file.n);
+            LLU(t->bytes), LLU(t->offset), LLU(p->file.n));
     t->data = p->file.p + t->offset;
     return KSLLM_OK;
 }
@@ -5761,7 +5758,7 @@ static ksllm_status gguf_check_overlap(
         if (b->offset - a->offset < a->bytes)
             return gguf_fail(g, err, KSLLM_ERR_FORMAT, b->offset,
                 "tensors '%.*s' and '%.*s' overlap at byte %llu", STR(a->name),
-                STR(b->name), (unsigned long long)b->offset);
+                STR(b->name), LLU(b->offset));
     }
     return KSLLM_OK;
 }
@@ -5799,11 +5796,11 @@ static ksllm_status gguf_read_header(
     if (h->n_kv > GGUF_MAX_KV || h->n_kv > f->n / 13)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, 16,
             "the header counts %llu metadata keys, more than the file can hold",
-            (unsigned long long)h->n_kv);
+            LLU(h->n_kv));
     if (h->n_tensors > GGUF_MAX_TENSORS || h->n_tensors > f->n / 32)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
             "the header counts %llu tensors, more than the file can hold",
-            (unsigned long long)h->n_tensors);
+            LLU(h->n_tensors));
     return KSLLM_OK;
 }
 
@@ -16617,7 +16614,7 @@ static u32 mdl_int(
         && (kv->count != m->n_blocks || !kv->count))
         r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
             "'%.*s' has %llu values for %u blocks", STR(kv->key),
-            (unsigned long long)kv->count, (unsigned)m->n_blocks);
+            LLU(kv->count), (unsigned)m->n_blocks);
     else if (kv && !mdl_is_one(kv))
         r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_UNSUPPORTED, kv->offset,
             "'%.*s' differs between layers: this version cannot run it",
@@ -16933,9 +16930,8 @@ static ksllm_status mdl_check_shape(const ksllm_model *m,
         if (t->dims[i] != m->dim[dims[i]])
             return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
-                "%llu", STR(t->name), (unsigned long long)t->dims[i],
-                key ? m->arch->name : "", key ? "." : "",
-                key ? key : "the format", (unsigned long long)m->dim[dims[i]]);
+                "%llu", STR(t->name), LLU(t->dims[i]), key ? m->arch->name : "",
+                key ? "." : "", key ? key : "the format", LLU(m->dim[dims[i]]));
     }
     return KSLLM_OK;
 }
@@ -17089,8 +17085,7 @@ static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
     if (!t || t->n_rows == m->dim[D_VOCAB]) return KSLLM_OK;
     return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
         "tensor 'token_embd.weight' has %llu rows, tokenizer.ggml.tokens has "
-        "%llu tokens", (unsigned long long)t->n_rows,
-        (unsigned long long)m->dim[D_VOCAB]);
+        "%llu tokens", LLU(t->n_rows), LLU(m->dim[D_VOCAB]));
 }
 
 /* Item i of an array with one number per block. */
@@ -17192,8 +17187,7 @@ static ksllm_status mdl_check_tokens(
         if (!mdl_is_token(m, tokens[i]))
             return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
                 "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
-                (unsigned long long)i, (unsigned long long)n, (long)tokens[i],
-                (long long)m->tok.n_vocab - 1);
+                LLU(i), LLU(n), (long)tokens[i], (long long)m->tok.n_vocab - 1);
     return KSLLM_OK;
 }
 
@@ -17418,10 +17412,9 @@ static ksllm_status ses_begin(
 
 static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
     const char *what, ksllm_error *err) {
-    return fail(err, (ksllm_status)w->why, NO_OFFSET,
-        "%s with %llu of %llu %s", w->why == KSLLM_ERR_CANCELLED ? "cancelled"
-        : "out of time", (unsigned long long)n, (unsigned long long)total,
-        what);
+    return fail(err, (ksllm_status)w->why, NO_OFFSET, "%s with %llu of %llu %s",
+        w->why == KSLLM_ERR_CANCELLED ? "cancelled" : "out of time", LLU(n),
+        LLU(total), what);
 }
 
 /* Reads all weights once, so that they are in memory. */
@@ -17684,8 +17677,7 @@ static ksllm_status ses_create(const ksllm_model *m,
     if (o->memory && o->memory_size < mem.total)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "options.memory has %llu bytes, this session needs %llu "
-            "(ksllm_session_memory)", (unsigned long long)o->memory_size,
-            (unsigned long long)mem.total);
+            "(ksllm_session_memory)", LLU(o->memory_size), LLU(mem.total));
     u8 *block = o->memory ? o->memory : mem_alloc(&alloc, mem.total);
     if (!block) return fail_memory(err, mem.total);
     size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
@@ -17750,9 +17742,9 @@ static size_t ses_drop(const ksllm_session *s, size_t n) {
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
-        "%llu more tokens do not fit a context of %u that holds %u; create "
-        "the session with a larger n_ctx, shorten the prompt, or choose "
-        "KSLLM_OVERFLOW_SLIDE", (unsigned long long)n, (unsigned)s->n_ctx,
+        "%llu more tokens do not fit a context of %u that holds %u; create the "
+        "session with a larger n_ctx, shorten the prompt, or choose "
+        "KSLLM_OVERFLOW_SLIDE", LLU(n), (unsigned)s->n_ctx,
         (unsigned)s->n_tokens);
 }
 
@@ -18845,8 +18837,7 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
         TRY(mdl_check_tokens(s->m, &p->biases[i].token, 1, err));
         if (p->biases[i].bias != p->biases[i].bias)
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-                "sampling: biases[%llu] is not a number",
-                (unsigned long long)i);
+                "sampling: biases[%llu] is not a number", LLU(i));
     }
     return KSLLM_OK;
 }
@@ -19152,7 +19143,7 @@ static ksllm_status gen_encode(
     if (size / SES_PROMPT_BYTES >= s->n_ctx)
         return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
             "a prompt of %llu bytes does not fit a context of %u tokens",
-            (unsigned long long)size, (unsigned)s->n_ctx);
+            LLU(size), (unsigned)s->n_ctx);
     u32 flags = x->g->encode_flags;
     if (x->g->append && s->n_tokens) flags &= ~(u32)KSLLM_ENCODE_BOS;
     i64 count = tok_encode(&s->m->tok, x->g->text, size, flags, s->encode,
@@ -19411,7 +19402,7 @@ static int turn_piece(void *ctx, const ksllm_piece *piece) {
     if (status == KSLLM_ERR_BUFFER && !t->status)
         t->status = fail(t->err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "a tool call is longer than the %llu bytes that a session has for "
-            "one; a larger n_ctx has more", (unsigned long long)t->half);
+            "one; a larger n_ctx has more", LLU(t->half));
     if (piece->token >= 0 && thinks) turn_limit(t);
     return status != KSLLM_OK;
 }
@@ -19612,9 +19603,8 @@ static ksllm_status api_size(
     memcpy(size, theirs, sizeof *size);
     if (*size >= t->least && *size <= 1 << 16) return KSLLM_OK;
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "%s: size is %llu, not %llu or more: set it to sizeof before the call"
-        ", or with the _init function", t->name, (unsigned long long)*size,
-        (unsigned long long)t->least);
+        "%s: size is %llu, not %llu or more: set it to sizeof before the call, "
+        "or with the _init function", t->name, LLU(*size), LLU(t->least));
 }
 
 /* Copies an options struct of the program's version over our defaults. What
@@ -20033,8 +20023,8 @@ ksllm_status ksllm_session_rewind(
     TRY(ses_enter(session, err));
     if (n_tokens <= session->n_tokens) ses_rewind(session, (u32)n_tokens);
     else status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "rewind to %llu tokens: the session holds %u",
-        (unsigned long long)n_tokens, (unsigned)session->n_tokens);
+        "rewind to %llu tokens: the session holds %u", LLU(n_tokens),
+        (unsigned)session->n_tokens);
     return ses_leave(session, status);
 }
 
