@@ -216,8 +216,8 @@ plain='-O0 -DKSLLM_NO_SIMD'
 [ -z "${FULL:-}" ] || plain=-O2
 config no-threads gcc "$plain -DKSLLM_NO_THREADS" FRAME=
 config no-mmap gcc "$plain -DKSLLM_NO_MMAP" FRAME=
-config bare clang "$plain -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP -DKSLLM_NO_SIMD" \
-    FRAME=
+config bare clang "$plain -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP \
+    -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT" FRAME=
 
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line="$line, $skipped skipped"

@@ -1408,7 +1408,7 @@ TEST(gates_of_any_rank_have_room) {
         && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
         && CHECK_OK(ksllm_session_memory(m, NULL, &was, &err), err)) {
         const size_t rank = 1 << 16;
-        m->dim[D_GATE_RANK] = rank;
+        m->dim[D_NORM_RANK] = rank;
         CHECK_OK(ksllm_session_memory(m, NULL, &is, &err), err);
         CHECK(is.scratch - was.scratch > is.n_batch * (rank - 2048) * 6);
     }
