@@ -1,6 +1,6 @@
-# ksllm: `make help` lists what there is to make.
+# ksllm: `make help` lists the targets.
 #
-# Everything made goes under $(BUILD). A build with other flags wants another
+# Everything made goes under $(BUILD). Give a build with other flags another
 # folder (make BUILD=build/asan ...), so that neither rebuilds the other.
 
 CC     ?= cc
@@ -10,8 +10,8 @@ BUILD  ?= build
 CFLAGS ?= -O2
 # Runs a program that was built for another machine: qemu-aarch64, for example.
 RUN    ?=
-# Test programs that run at a time. The one that measures how fast a call is
-# cancelled allows two seconds.
+# Test programs that run at a time. One of them measures how fast a call is
+# cancelled; it allows two seconds.
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # Only tests with this in their names: make test FILTER=rewind
 FILTER ?=
@@ -22,9 +22,9 @@ WERROR ?=
 # timed; it just does not go into an archive. For `make matrix`.
 SHARE  ?=
 
-# What ksllm.c compiles under without a word. The limit on stack frames holds
-# for optimised builds; sanitizers and -O0 set FRAME to nothing. clang for arm64
-# and all compilers for i386 need 5 % more: 18432 in the matrix.
+# ksllm.c compiles under these without a warning. The limit on stack frames
+# holds for optimised builds; sanitizers and -O0 set FRAME to nothing. clang for
+# arm64 and all compilers for i386 need 5 % more: 18432 in the matrix.
 FRAME  ?= -Wframe-larger-than=16384
 STRICT := -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wconversion \
           -Wdouble-promotion -Wstrict-prototypes -Wmissing-prototypes \
@@ -44,7 +44,7 @@ TESTS    := $(patsubst %.c,$(BUILD)/%,\
 TOOLS    := $(patsubst %.c,$(BUILD)/%,\
               $(filter-out tests/test_%.c tests/fuzz_%.c tests/bench_%.c,\
                 $(wildcard tests/*.c)))
-SCRIPTS  := tests/abi.sh tests/structure.sh tests/header.sh tests/readme.sh tests/symbols.sh
+SCRIPTS  := $(patsubst %,tests/%.sh,abi structure header readme symbols)
 LIB      := $(BUILD)/libksllm.a
 LINKED   := $(if $(SHARE),$(BUILD)/tests/test_kernels.o,$(LIB))
 QUANT    := $(BUILD)/quant/ksllm-quant
@@ -59,11 +59,10 @@ ifndef V
 endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all lib quant examples tests syntax test matrix check-tokens check-models \
-        check-templates check-quant demo \
-        models fetch one-line header size clean help FORCE bench bench-kernels \
-        bench-cancel bench-peer bench-quant bench-tokens bench-arm fuzz \
-        bench-arm-check
+.PHONY: all lib quant examples tests syntax test matrix check-tokens \
+        check-models check-templates check-quant demo models fetch one-line \
+        header size clean help FORCE bench bench-kernels bench-cancel \
+        bench-peer bench-quant bench-tokens bench-arm fuzz bench-arm-check
 
 all: lib examples tests quant
 
@@ -103,7 +102,7 @@ help:
 
 # -- building ---------------------------------------------------------------
 
-# Rewritten only when compiler or flags change, and then all is rebuilt.
+# Rewritten only when the compiler or its flags change; then all is rebuilt.
 $(BUILD)/flags: FORCE
 	mkdir -p $(BUILD)/examples $(BUILD)/tests $(BUILD)/quant
 	echo '$(CC) $(FRAME) $(FLAGS)' | cmp -s - $@ \
@@ -122,8 +121,8 @@ $(BUILD)/examples/%: examples/%.c ksllm.h $(LINKED) $(BUILD)/flags
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(FLAGS) -I. -o $@ $< \
 	    $(LINKED) $(LIBS)
 
-# A test of what the library does is linked with it. Its own code need not be
-# fast, but fixture.h makes models and hashes.
+# A test of the library's behaviour is linked with it. Its own code need not be
+# fast, except that fixture.h makes models and hashes: -O1.
 TESTCC = $(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I.
 HEADERS := ksllm.h $(wildcard tests/*.h)
 $(TESTS): OPT = -O1
@@ -132,8 +131,8 @@ $(BUILD)/tests/%: tests/%.c $(HEADERS) $(LINKED) $(BUILD)/flags
 	$(TESTCC) $(OPT) -o $@ $< $(LINKED) $(LIBS)
 
 # A test may include ../ksllm.c to look inside. It then defines every symbol
-# itself, and need not wait for the archive. Only test_kernels takes in the
-# kernels, which are most of what there is to compile.
+# itself and need not wait for the archive. Only test_kernels includes the
+# kernels, which take most of the compile time.
 WHITE := $(patsubst %.c,$(BUILD)/%,$(shell grep -l '^#include "\.\./.*\.c"' \
                                        tests/*.c))
 $(WHITE): OPT = -O0
@@ -143,8 +142,8 @@ $(filter-out $(BUILD)/tests/test_kernels,$(WHITE)): $(BUILD)/tests/%: \
 	echo '  cc   $@'
 	$(TESTCC) $(OPT) -o $@ $< $(LIBS)
 
-# As an object, for SHARE; the strict warnings come from the front end then.
-# Else private: what this test does not reach is not compiled.
+# An object, for SHARE; the strict warnings come from the front end then.
+# Otherwise private: what this test does not reach is not compiled.
 $(BUILD)/tests/test_kernels.o: OPT = \
     $(if $(SHARE),,-DKSLLM_API=static -Wno-unused-function)
 $(BUILD)/tests/test_kernels.o: tests/test_kernels.c ksllm.c $(HEADERS) \
@@ -169,13 +168,13 @@ $(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
 
 $(BUILD)/tests/bench_kernels: OPT =
 
-# One translation unit, which takes in ksllm.c.
+# One translation unit, which includes ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
 	echo '  cc   $@'
 	$(CC) -std=gnu11 $(STRICT) -Wno-psabi $(FLAGS) -o $@ \
 	    quant/ksllm-quant.c $(LIBS)
 
-# What `make` does not build goes through the front end: it must not rot.
+# What `make` does not build goes through the front end, so that it compiles.
 syntax:
 	for f in $(wildcard tests/bench*.c); do \
 	    $(TESTCC) -fsyntax-only $$f || exit; \
@@ -191,9 +190,10 @@ matrix: # FULL=1: more compilers' options, more CPUs; an hour
 	FULL='$(FULL)' sh tests/matrix.sh
 
 # libFuzzer with sanitizers, all fuzzers side by side on $(JOBS) cores; needs
-# clang. What was tried stays in $(BUILD)/fuzz, so that the next run goes on
-# from there; what broke lies there as NAME.crash-*. Compilers take minutes over
-# a kernel with every access checked: plain C kernels, all with FUZZ_ONLY=.
+# clang. The corpus stays in $(BUILD)/fuzz, so that the next run goes on from
+# there; inputs that crash lie there as NAME.crash-*. Plain C kernels, because
+# compilers take minutes for the others with every access checked; FUZZ_ONLY=
+# has all.
 SECONDS   ?= 60
 FUZZ_CC   ?= clang
 FUZZ_ONLY ?= -DKSLLM_NO_SIMD
@@ -268,8 +268,8 @@ fetch: build/venv/done $(TOKENIZERS) $(CORPUS) build/templates/done
 check-models: build/venv/done $(BUILD)/tests/logits $(QUANT)
 	build/venv/bin/python tests/check_models.py --convert $(QUANT)
 
-# $(call llama.cpp,FOLDER): its source, which lies in this package as a bundle,
-# as FOLDER/source.
+# $(call llama.cpp,FOLDER): its source as FOLDER/source, from the bundle in this
+# package.
 llama.cpp = echo '  npm  node-llama-cpp 3.22.1: source of llama.cpp' && \
     rm -rf $(1) && mkdir -p $(1) && cd $(1) && \
     npm pack --silent node-llama-cpp@3.22.1 >/dev/null && \

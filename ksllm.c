@@ -62,15 +62,17 @@
  *     are exact integer sums over 64 dimensions and values over a block of
  *     keys.
  *
- * NOT TAKEN: weights of a prompt quantized anew, with one scale for 256, which
- * would take sdot from 3.6 to 2.7 and smmla from 2.8 to 1.9 instructions for 32
- * multiply-adds (prototypes, Q4_0). A token alone would have to be multiplied
- * by the same weights, so every block would be quantized anew for each token,
- * or its logits would depend on how a prompt was split (I6). AMX with it: its
- * tiles need such weights to be ahead; with exact sums of 32 they did 205 Gop/s
- * where AVX512-VNNI did 270 to 355 (prototypes, Sapphire Rapids). Nor is top-k
- * kept while logits are computed: all of sampling takes 0.15 % of a decode
- * (0.5B model, 110,592 tokens).
+ * NOT TAKEN:
+ *
+ *   - Requantizing a prompt's weights to one scale for 256. It takes sdot from
+ *     3.6 to 2.7 and smmla from 2.8 to 1.9 instructions for 32 multiply-adds
+ *     (prototypes, Q4_0). But a single token would need the same weights:
+ *     either every block is requantized for each token, or logits depend on
+ *     how a prompt was split (I6).
+ *   - AMX. Its tiles need such weights to win: with exact sums of 32 they did
+ *     205 Gop/s, AVX512-VNNI 270 to 355 (prototypes, Sapphire Rapids).
+ *   - Keeping top-k while logits are computed. All of sampling takes 0.15 % of
+ *     a decode (0.5B model, 110,592 tokens).
  */
 #ifndef KS_ISA
 
@@ -114,8 +116,8 @@
 #error "x87 arithmetic gives other bits: add -msse2 -mfpmath=sse"
 #endif
 
-/* No a*b+c may become one operation behind our back. gcc ignores the standard
- * pragma, clang ignores gcc's. */
+/* The compiler must not fuse a*b+c. gcc ignores the standard pragma, clang
+ * ignores gcc's. */
 #if defined __clang__
 #pragma STDC FP_CONTRACT OFF
 #else
@@ -138,8 +140,7 @@
 #elif defined __aarch64__
 #define KS_ARM64 1
 #include <arm_neon.h>
-/* How the compiler wants to be asked for sdot and smmla; clang before 16
- * cannot be. */
+/* The target strings for sdot and smmla. clang has none before 16. */
 #if defined __clang__ && __clang_major__ >= 16
 #define KS_HAS_DOTPROD "dotprod"
 #define KS_HAS_I8MM "dotprod,i8mm"
@@ -183,17 +184,17 @@
 #endif
 /* Keeps the compiler from moving loads up and running out of registers. */
 #define KS_FENCE __asm__ volatile("" ::: "memory")
-/* x86: s += p, `op` a vector addition, in this order and in the register where
- * s is. gcc would add sums up in an order of its own, for which it keeps all of
- * their terms, and spills; or copies the sum before it adds. After the bar, the
- * operands under -masm=intel. */
+/* x86: s += p in the register that holds s; `op` is a vector addition. Left
+ * alone, gcc reorders the additions, keeps every term live, and spills, or
+ * copies the sum before it adds. After the bar: the operands under
+ * -masm=intel. */
 #define KS_ADD(op, s, p)                                                       \
     __asm__(op " {%1, %0, %0|%0, %0, %1}" : "+x"(s) : "x"(p))
-/* Arm: both vectors are ready here. So neighbours are loaded by one
- * instruction, and what reads a register is done before it changes. */
+/* Arm: forces both vectors to be ready here. Then one instruction loads
+ * neighbours, and reads of a register end before it changes. */
 #define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
-/* Nothing is known of where p came from: it is stepped, not computed anew, and
- * addresses count from it, where gcc would keep each of them in memory. */
+/* Hides p's origin from the compiler, so it increments p and addresses
+ * relative to it; otherwise gcc keeps every address in memory. */
 #define KS_OPAQUE(p) __asm__("" : "+r"(p))
 #define KS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define KS_UNUSED __attribute__((unused))
@@ -205,9 +206,9 @@
 #define AT_RELAXED(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define AT_STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 #define AT_ADD(p, v) __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST)
-/* Where the next load must not come before this store. A store by itself would
- * do on a processor, but qemu 7 seems to let loads pass Arm's: once the caller
- * of a pool and its worker both slept. */
+/* A store that the next load must not pass. A plain store is enough on a
+ * processor, but qemu 7 seems to let loads pass Arm's: once the caller of a
+ * pool and its worker both slept. */
 #define AT_SWAP(p, v) ((void)__atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
 
 /* ==========================================================================
@@ -246,9 +247,11 @@ static int str_cmp(str a, str b) {
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-/* For "%.*s": the length, shortened so that a message keeps its end. */
+/* For "%.*s": the length, cut so that a message keeps its end. */
 static int str_len(str s) { return (int)(s.n < 120 ? s.n : 120); }
 #define STR(s) str_len(s), (s).p ? (s).p : ""
+/* For "%llu". */
+#define LLU(n) ((unsigned long long)(n))
 
 /* Unaligned little-endian loads. */
 #define LOAD(T, name)                                                          \
@@ -283,7 +286,7 @@ KS_INLINE bool mul_ok(u64 a, u64 b, u64 *r) {
 
 /* ---- errors ---- */
 
-/* Bytes of the UTF-8 character at s, 0 when what is there is none. */
+/* Bytes of the UTF-8 character at s; 0 if there is none. Stops at NUL. */
 static u32 utf8_size(const u8 *s) {
     u32 n = *s < 0x80 ? 1 : *s < 0xc2 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3
         : *s < 0xf5 ? 4 : 0;
@@ -292,8 +295,8 @@ static u32 utf8_size(const u8 *s) {
     return n;
 }
 
-/* Names and excerpts are bytes from outside, and may be cut anywhere: what is
- * left of a character goes, what cannot be printed becomes a question mark. */
+/* Names and excerpts come from outside and may be cut anywhere: the rest of a
+ * cut character is dropped, what cannot be printed becomes a question mark. */
 static void keep_whole(char *text) {
     u8 *to = (u8 *)text;
     for (const u8 *p = to; *p;) {
@@ -309,17 +312,25 @@ static void keep_whole(char *text) {
     *to = 0;
 }
 
-static KS_PRINTF(4, 5) ksllm_status fail(
-    ksllm_error *err, ksllm_status status, u64 offset, const char *fmt, ...) {
-    if (!err) return status;
+static void fail_va(ksllm_error *err, ksllm_status status, u64 offset,
+    str name, const char *fmt, va_list ap) {
+    if (!err) return;
     err->status = status;
     err->offset = offset;
+    const size_t cap = sizeof err->text;
+    int n = name.p ? snprintf(err->text, cap, "%.*s: ", STR(name)) : 0;
+    if (n < 0) n = 0;
+    if (vsnprintf(err->text + n, cap - (size_t)n, fmt, ap) < 0)
+        err->text[n] = 0;
+    keep_whole(err->text);
+}
+
+static KS_PRINTF(4, 5) ksllm_status fail(
+    ksllm_error *err, ksllm_status status, u64 offset, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(err->text, sizeof err->text, fmt, ap);
+    fail_va(err, status, offset, (str){NULL, 0}, fmt, ap);
     va_end(ap);
-    if (n < 0) err->text[0] = 0;
-    keep_whole(err->text);
     return status;
 }
 
@@ -327,9 +338,15 @@ static KS_PRINTF(4, 5) ksllm_status fail(
 
 static ksllm_status fail_memory(ksllm_error *err, size_t bytes) {
     return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
-        "out of memory: the allocator gave no %llu bytes",
-        (unsigned long long)bytes);
+        "out of memory: could not allocate %llu bytes", LLU(bytes));
 }
+
+/* Ends the function if the call fails. */
+#define TRY(call)                                                              \
+    do {                                                                       \
+        ksllm_status tried = (call);                                           \
+        if (tried) return tried;                                               \
+    } while (0)
 
 /* ---- allocator ---- */
 
@@ -353,8 +370,8 @@ static void mem_free(const ksllm_allocator *a, void *p, size_t size) {
 
 /* ---- sorting ----
  * Indexes idx[0..n) in ascending order by less(); tmp holds n. Bottom-up merge
- * sort: n log n for every input, so that no file can make it quadratic, and
- * stable, so that the result is one. */
+ * sort: n log n for every input, so no file can make it quadratic; stable, so
+ * there is one result. */
 typedef bool (*sort_less)(const void *ctx, u32 a, u32 b);
 
 static void sort_merge(u32 *to, const u32 *from, size_t lo, size_t mid,
@@ -531,7 +548,7 @@ typedef struct {
 
 #if !defined KSLLM_NO_MMAP
 
-/* strerror is not safe in threads and its safe form differs by system. */
+/* strerror is not thread-safe, and its safe form differs between systems. */
 static const char *os_reason(int e) {
     switch (e) {
     case ENOENT: return "there is no such file";
@@ -544,6 +561,9 @@ static const char *os_reason(int e) {
     }
 }
 
+/* Maps `length` bytes (0: all to the end) from `offset`, which need not be a
+ * multiple of the page. Clean pages: the kernel may drop them and share them
+ * between processes. A file that shrinks while it is mapped is a SIGBUS. */
 static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     os_file *out, ksllm_error *err) {
     struct stat st;
@@ -556,8 +576,7 @@ static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     if (!add_ok(offset, length, &end) || end > size)
         return fail(err, KSLLM_ERR_IO, size,
             "%.*s: offset %llu and length %llu reach past its %llu bytes",
-            STR(name), (unsigned long long)offset, (unsigned long long)length,
-            (unsigned long long)size);
+            STR(name), LLU(offset), LLU(length), LLU(size));
     if (!length)
         return fail(err, KSLLM_ERR_FORMAT, 0, "%.*s: the file is empty",
             STR(name));
@@ -565,7 +584,7 @@ static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
     if (length + skip > SIZE_MAX / 2)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET,
             "%.*s: %llu bytes do not fit this system's address space",
-            STR(name), (unsigned long long)length);
+            STR(name), LLU(length));
     void *map = mmap(NULL, (size_t)(length + skip), PROT_READ, MAP_PRIVATE, fd,
         (off_t)(offset - skip));
     if (map == MAP_FAILED)
@@ -597,11 +616,24 @@ static void os_unmap(os_file *f) {
 
 static void os_unmap(os_file *f) { *f = (os_file){0}; }
 
+static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
+    os_file *out, ksllm_error *err) {
+    (void)fd, (void)offset, (void)length, (void)out;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "%.*s: built with KSLLM_NO_MMAP: use ksllm_model_open_memory",
+        STR(name));
+}
+
+static ksllm_status os_map(
+    const char *path, os_file *out, ksllm_error *err) {
+    return os_map_fd(-1, 0, 0, str_of(path), out, err);
+}
+
 #endif
 
 #if !defined KSLLM_NO_THREADS && defined __linux__
-/* cpu_capacity of a core (1024 = the fastest), 0 where the kernel has none
- * (all cores alike). */
+/* cpu_capacity of a core, 1024 for the fastest; 0 where the kernel has no
+ * such file, because all cores are alike. */
 static u32 os_capacity(u32 cpu) {
     char path[64], text[16];
     snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/cpu_capacity",
@@ -617,8 +649,9 @@ static u32 os_capacity(u32 cpu) {
 }
 #endif
 
-/* Cores worth running on: those this process may use, without the small ones
- * of a mixed system (below half of the fastest), 16 at most. */
+/* Cores worth running on: those that this process may use, without the small
+ * ones of a mixed system (below half of the fastest), 16 at most. A run ends
+ * with its slowest piece, so a small core would slow the others. */
 static u32 os_fast_cores(void) {
     u32 n = 1;
 #if defined KSLLM_NO_THREADS
@@ -649,7 +682,7 @@ static u32 os_fast_cores(void) {
     return n < 1 ? 1 : min_u32(n, 16);
 }
 
-/* May return early: a signal ends it. */
+/* May return early: a signal ends the sleep. */
 static void os_sleep(u64 ns) {
     struct timespec t = {
         (time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
@@ -658,7 +691,7 @@ static void os_sleep(u64 ns) {
 
 /* Reads a byte of every page of [p, p + n), which brings them into memory. */
 static void os_touch(const u8 *p, size_t n) {
-    enum { PAGE = 4096 }; /* larger pages are touched more than once */
+    enum { PAGE = 4096 }; /* the smallest; larger ones are touched again */
 #if !defined KSLLM_NO_MMAP && defined MADV_WILLNEED
     size_t skip = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
     madvise((void *)(uintptr_t)(p - skip), n + skip, MADV_WILLNEED);
@@ -667,7 +700,7 @@ static void os_touch(const u8 *p, size_t n) {
 }
 
 /* Seconds since 1970 of the system's clock. */
-static i64 os_wall(void) {
+KS_UNUSED static i64 os_wall(void) {
     struct timespec t;
     return clock_gettime(CLOCK_REALTIME, &t) ? 0 : (i64)t.tv_sec;
 }
@@ -747,14 +780,15 @@ static u32 cpu_features(void) { return 0; }
  * A fixed set of worker threads that run numbered pieces of work, owned by one
  * session. May use § 1-3.
  *
- * A run is announced by one word: how many of its pieces nobody has taken.
- * Whoever takes 1 from it and finds that it was above zero has a piece of the
- * run that is on, and that run cannot end before the piece is done: only then
- * are task, arg and n_pieces read. So it does not matter for which run a worker
- * woke: a late one gets a piece of the next run, or nothing. The caller takes
- * pieces too and never waits for a worker that has not begun. A stolen core
- * therefore costs its share and no more. Waiting spins briefly and then sleeps.
- * Every atomic has 32 bits: processors without 64-bit ones need no libatomic.
+ * One word, n_left, announces a run: how many of its pieces are not taken yet.
+ * A thread that takes 1 from it and finds that it was above zero holds a piece
+ * of the current run, and that run cannot end before the piece is done. Only
+ * then does it read task, arg and n_pieces. So it does not matter for which run
+ * a worker woke: a late one gets a piece of the next run, or nothing. The
+ * caller takes pieces too and never waits for a worker that has not begun. A
+ * core that another process takes therefore costs its share and no more.
+ * Waiting spins briefly and then sleeps. Every atomic has 32 bits: processors
+ * without 64-bit ones need no libatomic.
  * ======================================================================== */
 
 enum {
@@ -894,6 +928,9 @@ static void pool_wait(pool *p) {
     pthread_mutex_unlock(&p->lock);
 }
 
+/* n_pieces before n_left: a worker that sees the pieces must see their number.
+ * n_sleeping after n_left: a worker counts itself before it looks at n_left
+ * for the last time, so one of the two sees the other. */
 static void pool_share(pool *p, u32 n) {
     AT_STORE(&p->n_done, 0);
     p->n_pieces = n;
@@ -5555,8 +5592,8 @@ static void k_attend(const k_row *k, const k_query *a) {
  * § 8 GGUF (private)
  * The file format: metadata and tensor directory. Everything that a file says
  * about itself is checked here, in 64-bit arithmetic that cannot wrap, against
- * the bytes that are there, before memory is taken for it; later sections
- * trust it. Nothing is copied: keys, strings and arrays point into the file.
+ * the bytes that exist, before memory is taken for it; later sections trust
+ * it. Nothing is copied: keys, strings and arrays point into the file.
  * May use § 1-3 and § 6.
  *
  *   "GGUF"  u32 version  u64 n_tensors  u64 n_kv
@@ -5567,7 +5604,7 @@ static void k_attend(const k_row *k, const k_query *a) {
  *   string = u64 length, bytes; array = u32 item type, u64 count, items
  * ======================================================================== */
 
-enum { /* limits on what a header may ask for; real files are far below */
+enum { /* limits on what a header may ask for; real files stay far below */
     GGUF_MAX_KV = 1 << 16,
     GGUF_MAX_TENSORS = 1 << 17,
     GGUF_MAX_NAME = 1 << 10,
@@ -5586,7 +5623,7 @@ typedef struct {
 
 typedef struct {
     str name;
-    u32 type; /* ksllm_type; a type unknown here is refused */
+    u32 type; /* ksllm_type; an unknown one is refused */
     u32 n_dims;
     u64 dims[4];
     u64 n_rows; /* product of dims[1..] */
@@ -5611,9 +5648,20 @@ typedef struct {
     u32 *kv_order, *tensor_order; /* by key, by name */
     u32 version;
     u64 alignment;
+    u64 file_bytes, weight_bytes, n_parameters; /* of all parts */
     bool vocab_only;
     size_t kv_bytes, tensor_bytes, part_bytes; /* of the allocations */
 } gguf;
+
+/* As fail, with the file's name before the text. */
+static KS_PRINTF(5, 6) ksllm_status gguf_fail(const gguf *g, ksllm_error *err,
+    ksllm_status status, u64 offset, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fail_va(err, status, offset, g->name, fmt, ap);
+    va_end(ap);
+    return status;
+}
 
 /* ---- a cursor with a sticky error ---- */
 
@@ -5623,6 +5671,7 @@ typedef struct {
     bool bad;
 } gguf_cursor;
 
+/* The next n bytes; NULL, and `bad` from now on, if there are fewer. */
 static const u8 *gguf_take(gguf_cursor *c, u64 n) {
     if (c->bad || n > c->n - c->at) {
         c->bad = true;
@@ -5659,13 +5708,13 @@ static u32 gguf_scalar_bytes(u32 type) {
 
 static ksllm_status gguf_cut(
     const gguf *g, const gguf_cursor *c, ksllm_error *err, const char *what) {
-    return fail(err, KSLLM_ERR_FORMAT, c->at,
-        "%.*s: the file ends inside %s at byte %llu; it is truncated or "
-        "damaged, fetch it again",
-        STR(g->name), what, (unsigned long long)c->at);
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, c->at,
+        "the file ends inside %s at byte %llu; it is truncated or damaged, "
+        "fetch it again", what, LLU(c->at));
 }
 
-/* As gguf_take_str n times; a vocabulary has 400,000. */
+/* As gguf_take_str n times, but faster: a vocabulary and its merges have
+ * 400,000 strings, and opening a model should cost milliseconds. */
 static void gguf_skip_strings(gguf_cursor *c, u64 n) {
     const u8 *p = c->p + c->at;
     u64 left = c->n - c->at;
@@ -5677,6 +5726,8 @@ static void gguf_skip_strings(gguf_cursor *c, u64 n) {
     c->bad = c->bad || n > 0;
 }
 
+/* The one place that decides how many bytes a value has: whoever reads
+ * kv->data later trusts count and item. */
 static ksllm_status gguf_read_value(
     const gguf *g, gguf_cursor *c, gguf_kv *kv, ksllm_error *err) {
     if (kv->type == KSLLM_META_ARRAY) {
@@ -5691,19 +5742,19 @@ static ksllm_status gguf_read_value(
     if (kv->item == KSLLM_META_TEXT)
         gguf_skip_strings(c, kv->count);
     else if (!bytes)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-            "%.*s: metadata key '%.*s' has value type %u, which is unknown%s",
-            STR(g->name), STR(kv->key), (unsigned)kv->item,
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "metadata key '%.*s' has value type %u, which is unknown%s",
+            STR(kv->key), (unsigned)kv->item,
             kv->item == KSLLM_META_ARRAY ? " (an array of arrays)" : "");
     else if (mul_ok(kv->count, bytes, &total))
         gguf_take(c, total);
     else
         c->bad = true;
     if (c->bad)
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: the value of metadata key '%.*s' (%llu items) reaches past "
-            "the end of the file; it is truncated or damaged, fetch it again",
-            STR(g->name), STR(kv->key), (unsigned long long)kv->count);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
+            "the value of metadata key '%.*s' (%llu items) reaches past the "
+            "end of the file; it is truncated or damaged, fetch it again",
+            STR(kv->key), LLU(kv->count));
     return KSLLM_OK;
 }
 
@@ -5713,14 +5764,14 @@ static ksllm_status gguf_read_kv(
     *kv = (gguf_kv){.key = gguf_take_str(c), .count = 1};
     if (c->bad) return gguf_cut(g, c, err, "a metadata key");
     if (!kv->key.n || kv->key.n > GGUF_MAX_NAME)
-        return fail(err, KSLLM_ERR_FORMAT, at,
-            "%.*s: a metadata key of %llu bytes (1 to %d are allowed)",
-            STR(g->name), (unsigned long long)kv->key.n, GGUF_MAX_NAME);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
+            "a metadata key of %llu bytes (1 to %d are allowed)",
+            LLU(kv->key.n), GGUF_MAX_NAME);
     kv->type = kv->item = gguf_take_u32(c);
     return gguf_read_value(g, c, kv, err);
 }
 
-/* The string at *p; moves *p behind it. Only on arrays that were checked. */
+/* The string at *p; moves *p past it. Only on arrays that were checked. */
 static str gguf_next_str(const u8 **p) {
     size_t n = (size_t)ld_u64(*p);
     str s = {(const char *)*p + 8, n};
@@ -5728,20 +5779,71 @@ static str gguf_next_str(const u8 **p) {
     return s;
 }
 
-static const gguf_kv *gguf_find(const gguf *g, const char *key) {
-    str k = str_of(key);
-    u32 lo = 0, hi = g->n_kv;
+/* ---- names: found by binary search, refused twice ---- */
+
+/* Metadata keys or tensors; both structs begin with their name. */
+typedef struct {
+    const void *items;
+    size_t size; /* of an item */
+    u32 n;
+    u32 *order; /* by name; has room for n more, which sorting needs */
+} gguf_names;
+
+static gguf_names gguf_keys(const gguf *g) {
+    return (gguf_names){g->kv, sizeof *g->kv, g->n_kv, g->kv_order};
+}
+
+static gguf_names gguf_tensors(const gguf *g) {
+    return (gguf_names){
+        g->tensors, sizeof *g->tensors, g->n_tensors, g->tensor_order};
+}
+
+static str gguf_name_at(const gguf_names *x, u32 i) {
+    return *(const str *)(const void *)((const u8 *)x->items + i * x->size);
+}
+
+static bool gguf_less_name(const void *ctx, u32 a, u32 b) {
+    return str_cmp(gguf_name_at(ctx, a), gguf_name_at(ctx, b)) < 0;
+}
+
+/* Makes the order. Returns an item whose name another one has; -1: none. */
+static i64 gguf_sort_names(gguf_names x) {
+    for (u32 i = 0; i < x.n; i++) x.order[i] = i;
+    if (x.n) sort_u32(x.order, x.order + x.n, x.n, gguf_less_name, &x);
+    for (u32 i = 1; i < x.n; i++)
+        if (str_eq(gguf_name_at(&x, x.order[i]),
+                gguf_name_at(&x, x.order[i - 1])))
+            return x.order[i];
+    return -1;
+}
+
+static i64 gguf_search(gguf_names x, str name) {
+    u32 lo = 0, hi = x.n;
     while (lo < hi) {
         u32 mid = lo + (hi - lo) / 2;
-        int c = str_cmp(g->kv[g->kv_order[mid]].key, k);
-        if (!c) return &g->kv[g->kv_order[mid]];
+        int c = str_cmp(gguf_name_at(&x, x.order[mid]), name);
+        if (!c) return x.order[mid];
         if (c < 0) lo = mid + 1;
         else hi = mid;
     }
-    return NULL;
+    return -1;
 }
 
-/* Item i of a value as an integer, when its type is an integer or bool. */
+/* NULL if there is none. */
+static const gguf_kv *gguf_find(const gguf *g, const char *key) {
+    i64 i = gguf_search(gguf_keys(g), str_of(key));
+    return i < 0 ? NULL : &g->kv[i];
+}
+
+static const gguf_tensor *gguf_find_tensor(const gguf *g, str name) {
+    i64 i = gguf_search(gguf_tensors(g), name);
+    return i < 0 ? NULL : &g->tensors[i];
+}
+
+/* ---- values ---- */
+
+/* Item i of a value as an integer; false if its type is neither an integer
+ * nor bool. A u64 from 2^63 comes out negative. */
 static bool gguf_int_at(const gguf_kv *kv, u64 i, i64 *out) {
     const u8 *p = kv->data;
     switch (kv->item) {
@@ -5776,23 +5878,29 @@ static bool gguf_get_int(const gguf *g, const char *key, i64 *out) {
     return kv && kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, out);
 }
 
-static str gguf_get_str(const gguf *g, const char *key) {
-    const gguf_kv *kv = gguf_find(g, key);
+/* NULL without the key, or with one of another type. */
+static str gguf_text(const gguf_kv *kv) {
     if (!kv || kv->type != KSLLM_META_TEXT) return (str){NULL, 0};
     const u8 *p = kv->data;
     return gguf_next_str(&p);
 }
 
+static str gguf_get_str(const gguf *g, const char *key) {
+    return gguf_text(gguf_find(g, key));
+}
+
 /* ---- tensors ---- */
 
+/* Rows, and bytes, of a tensor whose dimensions may be anything. A row must be
+ * whole blocks: readers and kernels have no code for a rest. */
 static ksllm_status gguf_tensor_size(
     const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
     const blk_type *type = blk_type_of(t->type);
     if (!type)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, at,
-            "%.*s: tensor '%.*s' has type number %u, which this version does "
-            "not read; quantize the model to Q4_K or Q8_0 instead",
-            STR(g->name), STR(t->name), (unsigned)t->type);
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, at,
+            "tensor '%.*s' has type number %u, which this version does not "
+            "read; quantize the model to Q4_K or Q8_0 instead", STR(t->name),
+            (unsigned)t->type);
     bool ok = t->dims[0] > 0 && t->dims[0] % type->n == 0;
     t->n_rows = 1;
     for (u32 i = 1; i < 4; i++)
@@ -5800,12 +5908,11 @@ static ksllm_status gguf_tensor_size(
     ok = ok && mul_ok(t->dims[0] / type->n, type->bytes, &t->row_bytes)
         && mul_ok(t->row_bytes, t->n_rows, &t->bytes);
     if (ok) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, at,
-        "%.*s: tensor '%.*s' has impossible dimensions %llu x %llu x %llu x "
-        "%llu for type %s (blocks of %u)",
-        STR(g->name), STR(t->name), (unsigned long long)t->dims[0],
-        (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
-        (unsigned long long)t->dims[3], type->name, (unsigned)type->n);
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
+        "tensor '%.*s' has impossible dimensions %llu x %llu x %llu x %llu for "
+        "type %s (blocks of %u)", STR(t->name), LLU(t->dims[0]),
+        LLU(t->dims[1]), LLU(t->dims[2]), LLU(t->dims[3]), type->name,
+        (unsigned)type->n);
 }
 
 static ksllm_status gguf_read_tensor(
@@ -5816,11 +5923,9 @@ static ksllm_status gguf_read_tensor(
     t->n_dims = gguf_take_u32(c);
     if (c->bad) return gguf_cut(g, c, err, "the list of tensors");
     if (!t->name.n || t->name.n > GGUF_MAX_NAME || !t->n_dims || t->n_dims > 4)
-        return fail(err, KSLLM_ERR_FORMAT, at,
-            "%.*s: tensor '%.*s' has a name of %llu bytes and %u dimensions "
-            "(1 to 4 are allowed)",
-            STR(g->name), STR(t->name), (unsigned long long)t->name.n,
-            (unsigned)t->n_dims);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, at,
+            "tensor '%.*s' has a name of %llu bytes and %u dimensions (1 to 4 "
+            "are allowed)", STR(t->name), LLU(t->name.n), (unsigned)t->n_dims);
     for (u32 i = 0; i < t->n_dims; i++) t->dims[i] = gguf_take_u64(c);
     t->type = gguf_take_u32(c);
     t->offset = gguf_take_u64(c);
@@ -5828,41 +5933,27 @@ static ksllm_status gguf_read_tensor(
     return gguf_tensor_size(g, t, at, err);
 }
 
-/* Gives a tensor its place in the file, once the data section is known. */
+/* Gives a tensor its place in the file, once the data section is known. With
+ * only the vocabulary wanted it gets none, and the file may end before it. */
 static ksllm_status gguf_place_tensor(
     const gguf *g, gguf_tensor *t, u32 part, ksllm_error *err) {
     const gguf_part *p = &g->parts[part];
     u64 end;
     t->part = part;
     if (t->offset % g->alignment)
-        return fail(err, KSLLM_ERR_FORMAT, t->entry,
-            "%.*s: tensor '%.*s' lies at offset %llu, which is no multiple of "
-            "the alignment %llu",
-            STR(g->name), STR(t->name), (unsigned long long)t->offset,
-            (unsigned long long)g->alignment);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+            "tensor '%.*s' lies at offset %llu, which is no multiple of the "
+            "alignment %llu", STR(t->name), LLU(t->offset), LLU(g->alignment));
     bool ok = add_ok(t->offset, p->data, &t->offset)
         && add_ok(t->offset, t->bytes, &end);
     if (g->vocab_only) return KSLLM_OK;
     if (!ok || end > p->file.n)
-        return fail(err, KSLLM_ERR_FORMAT, t->entry,
-            "%.*s: tensor '%.*s' (%llu bytes at %llu) reaches past the end of "
-            "the file (%llu bytes); it is truncated, fetch it again",
-            STR(g->name), STR(t->name), (unsigned long long)t->bytes,
-            (unsigned long long)t->offset, (unsigned long long)p->file.n);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+            "tensor '%.*s' (%llu bytes at %llu) reaches past the end of the "
+            "file (%llu bytes); it is truncated, fetch it again", STR(t->name),
+            LLU(t->bytes), LLU(t->offset), LLU(p->file.n));
     t->data = p->file.p + t->offset;
     return KSLLM_OK;
-}
-
-/* ---- order: find by name, refuse duplicates and overlaps ---- */
-
-static bool gguf_less_key(const void *ctx, u32 a, u32 b) {
-    const gguf *g = ctx;
-    return str_cmp(g->kv[a].key, g->kv[b].key) < 0;
-}
-
-static bool gguf_less_name(const void *ctx, u32 a, u32 b) {
-    const gguf *g = ctx;
-    return str_cmp(g->tensors[a].name, g->tensors[b].name) < 0;
 }
 
 static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
@@ -5870,25 +5961,11 @@ static bool gguf_less_place(const void *ctx, u32 a, u32 b) {
     return g->tensors[a].offset < g->tensors[b].offset;
 }
 
-/* Both orders have room for n entries and as many temporary ones behind. */
-static ksllm_status gguf_sort_kv(gguf *g, ksllm_error *err) {
-    if (!g->n_kv) return KSLLM_OK;
-    for (u32 i = 0; i < g->n_kv; i++) g->kv_order[i] = i;
-    sort_u32(g->kv_order, g->kv_order + g->n_kv, g->n_kv, gguf_less_key, g);
-    for (u32 i = 1; i < g->n_kv; i++) {
-        const gguf_kv *kv = &g->kv[g->kv_order[i]];
-        if (str_eq(kv->key, g->kv[g->kv_order[i - 1]].key))
-            return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-                "%.*s: metadata key '%.*s' occurs twice",
-                STR(g->name), STR(kv->key));
-    }
-    return KSLLM_OK;
-}
-
-/* Of the n tensors of one part, from number `first` on. */
+/* Of the n tensors of one part, from number `first` on: no two may share
+ * bytes. Such a file is damaged, or made to confuse. */
 static ksllm_status gguf_check_overlap(
     const gguf *g, u32 first, u32 n, ksllm_error *err) {
-    u32 *order = g->tensor_order;
+    u32 *order = g->tensor_order; /* not made yet */
     if (!n) return KSLLM_OK;
     for (u32 i = 0; i < n; i++) order[i] = first + i;
     sort_u32(order, order + n, n, gguf_less_place, g);
@@ -5896,40 +5973,11 @@ static ksllm_status gguf_check_overlap(
         const gguf_tensor *a = &g->tensors[order[i - 1]];
         const gguf_tensor *b = &g->tensors[order[i]];
         if (b->offset - a->offset < a->bytes)
-            return fail(err, KSLLM_ERR_FORMAT, b->offset,
-                "%.*s: tensors '%.*s' and '%.*s' overlap at byte %llu",
-                STR(g->name), STR(a->name), STR(b->name),
-                (unsigned long long)b->offset);
+            return gguf_fail(g, err, KSLLM_ERR_FORMAT, b->offset,
+                "tensors '%.*s' and '%.*s' overlap at byte %llu", STR(a->name),
+                STR(b->name), LLU(b->offset));
     }
     return KSLLM_OK;
-}
-
-static ksllm_status gguf_sort_tensors(gguf *g, ksllm_error *err) {
-    u32 n = g->n_tensors, *order = g->tensor_order;
-    if (!n) return KSLLM_OK;
-    u32 *tmp = order + n;
-    for (u32 i = 0; i < n; i++) order[i] = i;
-    sort_u32(order, tmp, n, gguf_less_name, g);
-    for (u32 i = 1; i < n; i++) {
-        const gguf_tensor *t = &g->tensors[order[i]];
-        if (str_eq(t->name, g->tensors[order[i - 1]].name))
-            return fail(err, KSLLM_ERR_FORMAT, t->entry,
-                "%.*s: tensor '%.*s' occurs twice", STR(g->name), STR(t->name));
-    }
-    return KSLLM_OK;
-}
-
-static const gguf_tensor *gguf_find_tensor(const gguf *g, str name) {
-    u32 lo = 0, hi = g->n_tensors;
-    while (lo < hi) {
-        u32 mid = lo + (hi - lo) / 2;
-        const gguf_tensor *t = &g->tensors[g->tensor_order[mid]];
-        int c = str_cmp(t->name, name);
-        if (!c) return t;
-        if (c < 0) lo = mid + 1;
-        else hi = mid;
-    }
-    return NULL;
 }
 
 /* ---- parts ---- */
@@ -5946,32 +5994,30 @@ static ksllm_status gguf_read_header(
     const u8 *magic = gguf_take(&h->c, 4);
     static const char lfs[] = "version https://git-lfs";
     if (f->n >= sizeof lfs && !memcmp(f->p, lfs, sizeof lfs - 1))
-        return fail(err, KSLLM_ERR_FORMAT, 0,
-            "%.*s: a git-LFS pointer in place of the file: fetch that with "
-            "'git lfs pull'", STR(g->name));
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 0,
+            "a git-LFS pointer in place of the file: fetch that with 'git lfs "
+            "pull'");
     if (!magic || memcmp(magic, "GGUF", 4) != 0)
-        return fail(err, KSLLM_ERR_FORMAT, 0,
-            "%.*s: not a GGUF file (it does not begin with 'GGUF')",
-            STR(g->name));
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 0,
+            "not a GGUF file (it does not begin with 'GGUF')");
     h->version = gguf_take_u32(&h->c);
     h->n_tensors = gguf_take_u64(&h->c);
     h->n_kv = gguf_take_u64(&h->c);
     if (h->c.bad) return gguf_cut(g, &h->c, err, "the header");
     if (h->version < 2 || h->version > 3)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, 4,
-            "%.*s: GGUF version %u%s; versions 2 and 3 in little endian can "
-            "be read, convert the file again", STR(g->name),
-            (unsigned)h->version,
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, 4,
+            "GGUF version %u%s; versions 2 and 3 in little endian can be read, "
+            "convert the file again", (unsigned)h->version,
             h->version >> 24 ? " (a big-endian file)" : "");
     /* Each entry takes some bytes: counts beyond that are lies. */
     if (h->n_kv > GGUF_MAX_KV || h->n_kv > f->n / 13)
-        return fail(err, KSLLM_ERR_FORMAT, 16,
-            "%.*s: the header counts %llu metadata keys, more than the file "
-            "can hold", STR(g->name), (unsigned long long)h->n_kv);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 16,
+            "the header counts %llu metadata keys, more than the file can hold",
+            LLU(h->n_kv));
     if (h->n_tensors > GGUF_MAX_TENSORS || h->n_tensors > f->n / 32)
-        return fail(err, KSLLM_ERR_FORMAT, 8,
-            "%.*s: the header counts %llu tensors, more than the file can "
-            "hold", STR(g->name), (unsigned long long)h->n_tensors);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
+            "the header counts %llu tensors, more than the file can hold",
+            LLU(h->n_tensors));
     return KSLLM_OK;
 }
 
@@ -5980,28 +6026,30 @@ static ksllm_status gguf_read_alignment(gguf *g, ksllm_error *err) {
     i64 v = 32;
     if (kv && (kv->type != KSLLM_META_U32 || !gguf_int_at(kv, 0, &v) || v <= 0
             || (v & (v - 1)) || v > GGUF_MAX_ALIGNMENT))
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: general.alignment must be a power of two of type u32, "
-            "%d at most", STR(g->name), GGUF_MAX_ALIGNMENT);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, kv->offset,
+            "general.alignment must be a power of two of type u32, %d at most",
+            GGUF_MAX_ALIGNMENT);
     g->alignment = (u64)v;
     return KSLLM_OK;
 }
 
-/* Reads the n tensors of part `part`, whose metadata ends at the cursor, behind
- * those that are there, and finds its data section. */
+/* Reads the n tensors of part `part`, whose metadata ends at the cursor, after
+ * those of earlier parts, and finds its data section. */
 static ksllm_status gguf_read_tensors(
     gguf *g, u32 part, gguf_cursor *c, u32 n, ksllm_error *err) {
     gguf_tensor *t = n ? g->tensors + g->n_tensors : NULL;
-    ksllm_status status = KSLLM_OK;
-    for (u32 i = 0; i < n && !status; i++)
-        status = gguf_read_tensor(g, c, &t[i], err);
+    for (u32 i = 0; i < n; i++) TRY(gguf_read_tensor(g, c, &t[i], err));
     u64 pad = (g->alignment - c->at % g->alignment) % g->alignment;
     g->parts[part].data = c->at + pad;
-    for (u32 i = 0; i < n && !status; i++)
-        status = gguf_place_tensor(g, &t[i], part, err);
-    if (!status) status = gguf_check_overlap(g, g->n_tensors, n, err);
-    if (!status) g->n_tensors += n;
-    return status;
+    for (u32 i = 0; i < n; i++) TRY(gguf_place_tensor(g, &t[i], part, err));
+    TRY(gguf_check_overlap(g, g->n_tensors, n, err));
+    g->n_tensors += n;
+    g->file_bytes += g->parts[part].file.n;
+    for (u32 i = 0; i < n; i++) {
+        g->weight_bytes += t[i].bytes;
+        g->n_parameters += t[i].dims[0] * t[i].n_rows;
+    }
+    return KSLLM_OK;
 }
 
 static ksllm_status gguf_alloc(gguf *g, u64 n_kv, u64 n_tensors,
@@ -6027,7 +6075,6 @@ static void gguf_close(gguf *g, const ksllm_allocator *a) {
     *g = (gguf){0};
 }
 
-#if !defined KSLLM_NO_MMAP
 /* "dir/model-00001-of-00003.gguf" to the name of part i, in place. */
 static void gguf_part_name(char *path, size_t n, u32 i) {
     char digits[8];
@@ -6043,45 +6090,41 @@ static bool gguf_is_part_name(const char *path, size_t n, u32 count) {
     return n > k && memcmp(path + n - k, tail, k) == 0;
 }
 
-/* Metadata of a further part is checked and forgotten, but for split.no. */
+/* Checks the metadata of a further part and forgets it, except split.no. */
 static ksllm_status gguf_skim_kv(
     gguf *g, gguf_header *h, u32 part, ksllm_error *err) {
     i64 no = -1;
     for (u64 i = 0; i < h->n_kv; i++) {
         gguf_kv kv;
-        ksllm_status status = gguf_read_kv(g, &h->c, &kv, err);
-        if (status) return status;
+        TRY(gguf_read_kv(g, &h->c, &kv, err));
         if (str_eq(kv.key, str_of("split.no"))) gguf_int_at(&kv, 0, &no);
     }
     if (no == (i64)part) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, 0,
-        "%.*s: split.no says this is part %lld, its name says %u",
-        STR(g->name), (long long)no + 1, (unsigned)part + 1);
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, 0,
+        "split.no says this is part %lld, its name says %u", (long long)no + 1,
+        (unsigned)part + 1);
 }
 
 static ksllm_status gguf_open_part(
     gguf *g, u32 i, const char *path, u32 n_room, ksllm_error *err) {
     gguf_header h;
-    ksllm_status status = os_map(path, &g->parts[i].file, err);
-    if (!status) status = gguf_read_header(g, &g->parts[i].file, &h, err);
-    if (!status && h.n_tensors > n_room)
-        return fail(err, KSLLM_ERR_FORMAT, 8,
-            "%.*s: the parts hold more tensors than split.tensors.count says",
-            STR(g->name));
-    if (!status) status = gguf_skim_kv(g, &h, i, err);
-    if (!status)
-        status = gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
-    return status;
+    TRY(os_map(path, &g->parts[i].file, err));
+    TRY(gguf_read_header(g, &g->parts[i].file, &h, err));
+    if (h.n_tensors > n_room)
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
+            "the parts hold more tensors than split.tensors.count says");
+    TRY(gguf_skim_kv(g, &h, i, err));
+    return gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
 }
 
 static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     const ksllm_allocator *a, ksllm_error *err) {
     size_t n = strlen(path);
     if (!gguf_is_part_name(path, n, g->n_parts))
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "%.*s: one of %u parts; open the first one, named "
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "one of %u parts; open the first one, named "
             "...-00001-of-%05u.gguf, with the others beside it",
-            STR(g->name), (unsigned)g->n_parts, (unsigned)g->n_parts);
+            (unsigned)g->n_parts, (unsigned)g->n_parts);
     char *name = mem_alloc(a, n + 1);
     if (!name) return fail_memory(err, n + 1);
     memcpy(name, path, n + 1);
@@ -6095,14 +6138,13 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     g->name = first;
     mem_free(a, name, n + 1);
     if (!status && g->n_tensors != n_tensors)
-        return fail(err, KSLLM_ERR_FORMAT, 8,
-            "%.*s: the parts hold %u tensors, split.tensors.count says %u",
-            STR(g->name), (unsigned)g->n_tensors, (unsigned)n_tensors);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
+            "the parts hold %u tensors, split.tensors.count says %u",
+            (unsigned)g->n_tensors, (unsigned)n_tensors);
     return status;
 }
-#endif
 
-/* How many parts and tensors the metadata of the first part announces. */
+/* How many parts and tensors the first part's metadata announces. */
 static ksllm_status gguf_read_split(
     const gguf *g, u64 *n_parts, u64 *n_tensors, ksllm_error *err) {
     i64 parts = 1, no = 0, total = 0;
@@ -6113,16 +6155,17 @@ static ksllm_status gguf_read_split(
     gguf_get_int(g, "split.tensors.count", &total);
     if (parts > GGUF_MAX_PARTS || no != 0 || total < (i64)*n_tensors
         || total > GGUF_MAX_TENSORS)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: split.no %lld of split.count %lld with "
-            "split.tensors.count %lld: open the first part, or merge them",
-            STR(g->name), (long long)no, (long long)parts, (long long)total);
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "split.no %lld of split.count %lld with split.tensors.count %lld: "
+            "open the first part, or merge them", (long long)no,
+            (long long)parts, (long long)total);
     *n_parts = (u64)parts;
     *n_tensors = (u64)total;
     return KSLLM_OK;
 }
 
-/* Makes room for all parts; the first keeps its mapping. */
+/* Makes room for all parts; the first keeps its mapping. Its tensors are not
+ * read yet, so the new memory begins empty. */
 static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
     const ksllm_allocator *a, ksllm_error *err) {
     size_t bytes = n_parts * sizeof *g->parts;
@@ -6143,8 +6186,9 @@ static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
     return KSLLM_OK;
 }
 
-/* Opens what `file` maps; path is NULL for memory and descriptors. Takes the
- * file over. On failure the caller closes g. */
+/* Opens what `file` maps; path is NULL for memory and descriptors, which
+ * cannot lead to further parts. Takes the file over. On failure the caller
+ * closes g. */
 static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     const ksllm_allocator *a, ksllm_error *err) {
     g->part_bytes = sizeof *g->parts;
@@ -6156,31 +6200,32 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     g->parts[0] = (gguf_part){file, 0};
     g->n_parts = 1;
     gguf_header h;
-    u64 n_parts, n_tensors;
-    ksllm_status status = gguf_read_header(g, &file, &h, err);
-    if (status) return status;
+    TRY(gguf_read_header(g, &file, &h, err));
     g->version = h.version;
-    status = gguf_alloc(g, h.n_kv, h.n_tensors, a, err);
-    for (u32 i = 0; i < g->n_kv && !status; i++)
-        status = gguf_read_kv(g, &h.c, &g->kv[i], err);
-    if (!status) status = gguf_sort_kv(g, err);
-    if (!status) status = gguf_read_alignment(g, err);
-    n_tensors = h.n_tensors;
-    if (!status) status = gguf_read_split(g, &n_parts, &n_tensors, err);
-    if (status) return status;
+    TRY(gguf_alloc(g, h.n_kv, h.n_tensors, a, err));
+    for (u32 i = 0; i < g->n_kv; i++)
+        TRY(gguf_read_kv(g, &h.c, &g->kv[i], err));
+    i64 twice = gguf_sort_names(gguf_keys(g));
+    if (twice >= 0)
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, g->kv[twice].offset,
+            "metadata key '%.*s' occurs twice", STR(g->kv[twice].key));
+    TRY(gguf_read_alignment(g, err));
+    u64 n_parts, n_tensors = h.n_tensors;
+    TRY(gguf_read_split(g, &n_parts, &n_tensors, err));
     bool split = n_parts > 1 && !g->vocab_only;
     if (split && !path)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: a split model can only be opened by path", STR(g->name));
-    if (split) status = gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err);
-    if (status) return status;
-    status = gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err);
-#if !defined KSLLM_NO_MMAP
-    if (!status && split)
-        status = gguf_open_parts(g, path, (u32)n_tensors, a, err);
-#endif
-    return status ? status : gguf_sort_tensors(g, err);
+        return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "a split model can only be opened by path");
+    if (split) TRY(gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err));
+    TRY(gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err));
+    if (split) TRY(gguf_open_parts(g, path, (u32)n_tensors, a, err));
+    twice = gguf_sort_names(gguf_tensors(g));
+    if (twice < 0) return KSLLM_OK;
+    const gguf_tensor *t = &g->tensors[twice];
+    return gguf_fail(g, err, KSLLM_ERR_FORMAT, t->entry,
+        "tensor '%.*s' occurs twice", STR(t->name));
 }
+
 /* ==========================================================================
  * § 9 TEXT (private)
  * UTF-8, classes of characters, composition of Hangul, NFC, units of a stream.
@@ -9112,6 +9157,7 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     return (i64)n;
 }
 
+#if !defined KSLLM_NO_CHAT
 /* ---- JSON ----
  * The one reader of JSON, for conversations, for the calls in an answer, and
  * for quant/, and what writes strings. May use § 1-9.
@@ -15044,6 +15090,8 @@ static bool split_ends_thinking(const split *s, str text) {
     return false;
 }
 
+#endif /* KSLLM_NO_CHAT */
+
 /* ==========================================================================
  * § 12 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
@@ -15065,9 +15113,9 @@ enum mdl_matrix_id {
      * and the key's rope part, then per head what makes keys and values */
     M_Q_A, M_Q_B, M_LATENT, M_K_B, M_V_B,
     /* attention's output gate, and the gates of gated norms */
-    M_O_GATE, M_ATTN_GATE_A, M_ATTN_GATE_B, M_FFN_GATE_A, M_FFN_GATE_B,
-    /* experts: all of a layer in one tensor; those that every token takes
-     * stand as one wide expert */
+    M_O_GATE, M_ATTN_NORM_A, M_ATTN_NORM_B, M_FFN_NORM_A, M_FFN_NORM_B,
+    /* experts: all of a layer in one tensor; those that every token takes are
+     * one wide expert */
     M_ROUTER, M_GATE_EXPERTS, M_UP_EXPERTS, M_DOWN_EXPERTS,
     M_GATE_SHARED, M_UP_SHARED, M_DOWN_SHARED,
     N_MATRICES
@@ -15075,21 +15123,22 @@ enum mdl_matrix_id {
 
 /* Lengths that shapes are made of. */
 typedef enum {
-    D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_HEADS,
+    D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_ROPE_PAIRS, D_HEADS,
     D_HEAD, D_VALUE,       /* a key and a value as the cache holds them */
     D_Q, D_KV, D_V, D_ATT, /* all queries, keys, values; the input of M_O */
     D_FFN,
     /* with a latent vector: its length, a key's part without rope, a value,
      * all queries against it, the input of M_Q_B */
     D_LATENT, D_NOPE, D_OUT, D_Q_LATENT, D_Q_RANK, D_Q_IN,
-    D_GATE_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
+    D_NORM_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
     N_DIMS
 } mdl_dim;
 
-/* What says how long they are, for messages. */
+/* The keys that they come from, for messages. */
 static const char *const MDL_KEYS[N_DIMS] = {
     [D_EMBD] = "embedding_length", [D_VOCAB] = "vocabulary's length",
-    [D_ROPE] = "rope.dimension_count", [D_HEADS] = "attention.head_count",
+    [D_ROPE] = "rope.dimension_count", [D_ROPE_PAIRS] = "rope.dimension_count",
+    [D_HEADS] = "attention.head_count",
     [D_HEAD] = "attention.key_length", [D_VALUE] = "attention.value_length",
     [D_Q] = "attention.head_count", [D_KV] = "attention.head_count_kv",
     [D_V] = "attention.head_count_kv", [D_ATT] = "attention.head_count",
@@ -15103,26 +15152,27 @@ static const char *const MDL_KEYS[N_DIMS] = {
 };
 
 typedef struct {
-    const char *name; /* behind "blk.N." */
+    const char *name; /* after "blk.N." */
     mdl_dim n_in;     /* contiguous */
-    mdl_dim n_out;    /* of a matrix */
-    mdl_dim n;        /* so many of them, one behind the other */
+    mdl_dim n_out;    /* rows of a matrix */
+    mdl_dim n;        /* matrices, one after the other */
 } mdl_slot;
 
 static const mdl_slot MDL_VECTORS[N_VECTORS] = {
-    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, 0, 0},
-    [V_ATTN_POST_NORM] = {"post_attention_norm.weight", D_EMBD, 0, 0},
-    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, 0, 0},
-    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, 0, 0},
-    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, 0, 0},
-    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, 0, 0},
-    [V_Q_BIAS] = {"attn_q.bias", D_Q, 0, 0},
-    [V_K_BIAS] = {"attn_k.bias", D_KV, 0, 0},
-    [V_V_BIAS] = {"attn_v.bias", D_V, 0, 0},
-    [V_O_BIAS] = {"attn_output.bias", D_EMBD, 0, 0},
-    [V_Q_RANK_NORM] = {"attn_q_a_norm.weight", D_Q_RANK, 0, 0},
-    [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, 0, 0},
-    [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, 0, 0},
+    [V_ATTN_NORM] = {"attn_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_ATTN_POST_NORM] =
+        {"post_attention_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_FFN_NORM] = {"ffn_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_FFN_POST_NORM] = {"post_ffw_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_Q_NORM] = {"attn_q_norm.weight", D_HEAD, D_ONE, D_ONE},
+    [V_K_NORM] = {"attn_k_norm.weight", D_HEAD, D_ONE, D_ONE},
+    [V_Q_BIAS] = {"attn_q.bias", D_Q, D_ONE, D_ONE},
+    [V_K_BIAS] = {"attn_k.bias", D_KV, D_ONE, D_ONE},
+    [V_V_BIAS] = {"attn_v.bias", D_V, D_ONE, D_ONE},
+    [V_O_BIAS] = {"attn_output.bias", D_EMBD, D_ONE, D_ONE},
+    [V_Q_RANK_NORM] = {"attn_q_a_norm.weight", D_Q_RANK, D_ONE, D_ONE},
+    [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, D_ONE, D_ONE},
+    [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, D_ONE, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -15139,10 +15189,10 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
     [M_K_B] = {"attn_k_b.weight", D_NOPE, D_LATENT, D_HEADS},
     [M_V_B] = {"attn_v_b.weight", D_LATENT, D_OUT, D_HEADS},
     [M_O_GATE] = {"attn_gate.weight", D_Q_IN, D_ATT, D_ONE},
-    [M_ATTN_GATE_A] = {"attn_norm_gate_a.weight", D_EMBD, D_GATE_RANK, D_ONE},
-    [M_ATTN_GATE_B] = {"attn_norm_gate_b.weight", D_GATE_RANK, D_EMBD, D_ONE},
-    [M_FFN_GATE_A] = {"ffn_norm_gate_a.weight", D_EMBD, D_GATE_RANK, D_ONE},
-    [M_FFN_GATE_B] = {"ffn_norm_gate_b.weight", D_GATE_RANK, D_EMBD, D_ONE},
+    [M_ATTN_NORM_A] = {"attn_norm_gate_a.weight", D_EMBD, D_NORM_RANK, D_ONE},
+    [M_ATTN_NORM_B] = {"attn_norm_gate_b.weight", D_NORM_RANK, D_EMBD, D_ONE},
+    [M_FFN_NORM_A] = {"ffn_norm_gate_a.weight", D_EMBD, D_NORM_RANK, D_ONE},
+    [M_FFN_NORM_B] = {"ffn_norm_gate_b.weight", D_NORM_RANK, D_EMBD, D_ONE},
     [M_ROUTER] = {"ffn_gate_inp.weight", D_EMBD, D_EXPERTS, D_ONE},
     [M_GATE_EXPERTS] =
         {"ffn_gate_exps.weight", D_EMBD, D_FFN_EXPERT, D_EXPERTS},
@@ -15163,8 +15213,8 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
 /* expert_gating_func of the format; how router logits become weights. */
 typedef enum { ROUTE_NONE, ROUTE_SOFTMAX, ROUTE_SIGMOID } mdl_routing;
 
-/* Whether a model has layers that see a window only: the period-th, 2 *
- * period-th, ... layers are global unless the file says which. */
+/* Whether a model has layers that see only a window. Layers number period, 2 *
+ * period, ... are global, unless the file says which are. */
 typedef enum { WINDOW_NEVER, WINDOW_MAY, WINDOW_MUST } mdl_windows;
 
 typedef struct {
@@ -15222,7 +15272,7 @@ typedef struct {
     const u8 *w; /* [n_out][n_in] */
     ksllm_type type;
     size_t n_in, n_out, row_bytes;
-    size_t n; /* so many of them, n_out * row_bytes apart */
+    size_t n; /* of them, n_out * row_bytes apart */
 } mdl_matrix;
 
 typedef struct {
@@ -15231,7 +15281,7 @@ typedef struct {
     u32 window; /* keys a query sees, itself included; 0: all */
     u32 rope;   /* index into mdl.rope, or MDL_NO_ROPE */
     bool experts;
-    u32 save, mix; /* BIT(i): stream i is kept, is mixed in, before it */
+    u32 skip_save, skip_mix; /* BIT(i): before it, stream i is kept, mixed in */
 } mdl_layer;
 
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
@@ -15251,12 +15301,12 @@ struct ksllm_model {
     size_t dim[N_DIMS];
     u32 n_layers, n_heads, n_kv_heads, n_ctx_train, window, n_ropes;
     u32 n_ctx_max; /* 0: no limit but memory */
-    u32 n_blocks; /* in the file: those behind n_layers predict further tokens
-                     at once, and are not run */
+    u32 n_blocks; /* in the file: those after the first n_layers predict
+                     further tokens at once, and are not run */
     u32 n_experts_used, n_groups, n_groups_used, n_dense;
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
-    f32 route_scale, mix;
+    f32 route_scale, skip_share;
     f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
     mdl_matrix embd, output;
     const u8 *output_norm, *rope_divisors;
@@ -15267,17 +15317,27 @@ struct ksllm_model {
 
 /* ---- hyperparameters ---- */
 
-typedef struct {
-    char text[96];
-} mdl_key;
-
-static mdl_key mdl_key_of(const ksllm_model *m, const char *name) {
-    mdl_key k;
-    snprintf(k.text, sizeof k.text, "%s.%s", m->arch->name, name);
-    return k;
+static const gguf_kv *mdl_find(const ksllm_model *m, const char *name) {
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", m->arch->name, name);
+    return gguf_find(&m->g, key);
 }
 
-/* Whether all of a value are alike. */
+/* Reads the architecture's keys. The first error sticks; after it every value
+ * is the least that is allowed, which is safe to compute with. */
+typedef struct {
+    const ksllm_model *m;
+    ksllm_error *err;
+    ksllm_status status;
+} mdl_reader;
+
+static void mdl_key_missing(mdl_reader *r, const char *name) {
+    r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "metadata key '%s.%s' is missing: convert the model again",
+        r->m->arch->name, name);
+}
+
+/* Whether all items of an array are equal. */
 static bool mdl_is_one(const gguf_kv *kv) {
     i64 first, v;
     for (u64 i = 1; i < kv->count; i++)
@@ -15289,119 +15349,90 @@ static bool mdl_is_one(const gguf_kv *kv) {
 /* An integer in [lo, hi], or one for each block if all are the same;
  * `fallback` if the key is absent, unless that is negative: then the key is
  * required. */
-static ksllm_status mdl_int(const ksllm_model *m, const char *name, i64 lo,
-    i64 hi, i64 fallback, u32 *out, ksllm_error *err) {
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
+static u32 mdl_int(
+    mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
+    const ksllm_model *m = r->m;
+    const gguf_kv *kv = r->status ? NULL : mdl_find(m, name);
     i64 v = fallback;
-    if (!kv && fallback < 0)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
-    if (kv && kv->type == KSLLM_META_ARRAY && kv->count != m->n_blocks)
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: '%s' has %llu values for %u blocks", STR(m->g.name), k.text,
-            (unsigned long long)kv->count, (unsigned)m->n_blocks);
-    if (kv && !mdl_is_one(kv))
-        return fail(err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-            "%.*s: '%s' differs by layer, which this version cannot run",
-            STR(m->g.name), k.text);
-    if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: metadata key '%s' must be an integer from %lld to %lld",
-            STR(m->g.name), k.text, (long long)lo, (long long)hi);
-    *out = (u32)v;
-    return KSLLM_OK;
+    if (r->status) return (u32)lo;
+    if (!kv && fallback < 0) mdl_key_missing(r, name);
+    if (kv && kv->type == KSLLM_META_ARRAY
+        && (kv->count != m->n_blocks || !kv->count))
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "'%.*s' has %llu values for %u blocks", STR(kv->key),
+            LLU(kv->count), (unsigned)m->n_blocks);
+    else if (kv && !mdl_is_one(kv))
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+            "'%.*s' differs between layers: this version cannot run it",
+            STR(kv->key));
+    else if (kv && (!gguf_int_at(kv, 0, &v) || v < lo || v > hi))
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "metadata key '%.*s' must be an integer from %lld to %lld",
+            STR(kv->key), (long long)lo, (long long)hi);
+    return (u32)(r->status ? lo : v);
 }
 
-static ksllm_status mdl_float(const ksllm_model *m, const char *name, f64 lo,
-    f64 hi, f64 fallback, f64 *out, ksllm_error *err) {
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
+static f64 mdl_float(
+    mdl_reader *r, const char *name, f64 lo, f64 hi, f64 fallback) {
+    const gguf_kv *kv = r->status ? NULL : mdl_find(r->m, name);
     f64 v = fallback;
-    if (!kv && fallback < 0)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s' is missing", STR(m->g.name), k.text);
+    if (r->status) return lo;
+    if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
             || !(v >= lo && v <= hi)))
-        return fail(err, KSLLM_ERR_FORMAT, kv->offset,
-            "%.*s: metadata key '%s' must be a number from %g to %g",
-            STR(m->g.name), k.text, lo, hi);
-    *out = v;
-    return KSLLM_OK;
+        r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT, kv->offset,
+            "metadata key '%.*s' must be a number from %g to %g", STR(kv->key),
+            lo, hi);
+    return r->status ? lo : v;
 }
 
 static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
     str name = gguf_get_str(&m->g, "general.architecture");
     if (!name.p)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key 'general.architecture' is missing",
-            STR(m->g.name));
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "metadata key 'general.architecture' is missing");
     for (size_t i = 0; i < KS_LEN(MDL_ARCHS); i++)
         if (str_eq(name, str_of(MDL_ARCHS[i].name))) m->arch = &MDL_ARCHS[i];
     if (m->arch) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_UNSUPPORTED,
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
         gguf_find(&m->g, "general.architecture")->offset,
-        "%.*s: architecture '%.*s' is not one that this version runs",
-        STR(m->g.name), STR(name));
+        "architecture '%.*s' is not supported: the README lists those that "
+        "are", STR(name));
 }
 
 /* Upper limits keep every product of two of these within 64 bits, and every
  * one of them within what a file with such tensors could back. */
 static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
-    const i64 top = 1 << 24;
-    u32 n_embd = 0, n_ff = 0, head = 0, value = 0, rope = 0, n_more = 0;
-    const struct {
-        const char *name;
-        i64 hi, fallback;
-        u32 *out;
-    } keys[] = {
-        {"block_count", 1 << 12, -1, &m->n_blocks},
-        {"context_length", 1 << 30, -1, &m->n_ctx_train},
-        {"embedding_length", top, -1, &n_embd},
-        {"feed_forward_length", top, m->arch->routing ? 0 : -1, &n_ff},
-        {"attention.head_count", MDL_MAX_HEADS, -1, &m->n_heads},
-    };
-    ksllm_status status = KSLLM_OK;
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_int(m, keys[i].name, 1, keys[i].hi, keys[i].fallback,
-            keys[i].out, err);
-    if (!status)
-        status = mdl_int(m, "nextn_predict_layers", 0, m->n_blocks - 1, 0,
-            &n_more, err);
-    m->n_layers = m->n_blocks - n_more;
-    if (!status)
-        status = mdl_int(m, "attention.head_count_kv", 1, MDL_MAX_HEADS,
-            m->n_heads, &m->n_kv_heads, err);
-    if (!status)
-        status = mdl_int(m, "attention.key_length", 1, 1 << 16,
-            n_embd / m->n_heads, &head, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.value_length", 1, 1 << 16, head, &value, err);
-    if (!status)
-        status = mdl_int(m, "rope.dimension_count", 2, head,
-            m->arch->latent ? -1 : (i64)head, &rope, err);
-    if (status) return status;
-    mdl_key heads = mdl_key_of(m, "attention.head_count");
-    if (!head || rope % 2 || m->n_heads % m->n_kv_heads)
-        return fail(err, KSLLM_ERR_FORMAT, gguf_find(&m->g, heads.text)->offset,
-            "%.*s: %u attention heads on '%s.attention.head_count_kv' %u, key "
-            "length %u, rope.dimension_count %u do not go together",
-            STR(m->g.name), (unsigned)m->n_heads, m->arch->name,
-            (unsigned)m->n_kv_heads, (unsigned)head, (unsigned)rope);
-    size_t *d = m->dim;
-    d[D_ONE] = 1;
-    d[D_EMBD] = n_embd;
-    d[D_FFN] = n_ff;
-    d[D_HEADS] = m->n_heads;
-    d[D_HEAD] = head;
-    d[D_VALUE] = value;
-    d[D_ROPE] = rope;
-    d[D_Q] = (size_t)m->n_heads * head;
-    d[D_KV] = (size_t)m->n_kv_heads * head;
-    d[D_V] = (size_t)m->n_kv_heads * value;
-    d[D_ATT] = (size_t)m->n_heads * value;
-    d[D_VOCAB] = (size_t)m->tok.n_vocab;
+    mdl_reader r = {m, err, KSLLM_OK};
+    const i64 top = 1 << 24, optional = m->arch->routing ? 0 : -1;
+    m->n_blocks = mdl_int(&r, "block_count", 1, 1 << 12, -1);
+    m->n_ctx_train = mdl_int(&r, "context_length", 1, 1 << 30, -1);
+    u32 n_embd = mdl_int(&r, "embedding_length", 1, top, -1);
+    u32 n_ffn = mdl_int(&r, "feed_forward_length", 1, top, optional);
+    u32 heads = mdl_int(&r, "attention.head_count", 1, MDL_MAX_HEADS, -1);
+    m->n_layers = m->n_blocks
+        - mdl_int(&r, "nextn_predict_layers", 0, m->n_blocks - 1, 0);
+    u32 kv = mdl_int(&r, "attention.head_count_kv", 1, MDL_MAX_HEADS, heads);
+    u32 key = mdl_int(
+        &r, "attention.key_length", 1, 1 << 16, n_embd / heads);
+    u32 value = mdl_int(&r, "attention.value_length", 1, 1 << 16, key);
+    u32 rope = mdl_int(
+        &r, "rope.dimension_count", 2, key, m->arch->latent ? -1 : (i64)key);
+    if (r.status) return r.status;
+    if (!key || rope % 2 || heads % kv)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT,
+            mdl_find(m, "attention.head_count")->offset,
+            "%u attention heads on '%s.attention.head_count_kv' %u, key length "
+            "%u, rope.dimension_count %u do not go together", (unsigned)heads,
+            m->arch->name, (unsigned)kv, (unsigned)key, (unsigned)rope);
+    m->n_heads = heads;
+    m->n_kv_heads = kv;
+    const size_t dim[N_DIMS] = {[D_ONE] = 1, [D_EMBD] = n_embd,
+        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_HEAD] = key, [D_VALUE] = value,
+        [D_ROPE] = rope, [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
+        [D_KV] = (size_t)kv * key, [D_V] = (size_t)kv * value,
+        [D_ATT] = (size_t)heads * value, [D_VOCAB] = (size_t)m->tok.n_vocab};
+    memcpy(m->dim, dim, sizeof dim);
     return KSLLM_OK;
 }
 
@@ -15409,37 +15440,49 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
  * the rope part of the key, one KV head for all, and a value is the key's
  * first part. */
 static ksllm_status mdl_read_latent(ksllm_model *m, ksllm_error *err) {
-    u32 latent = 0, head = 0, out = 0, rank = 0;
-    ksllm_status status =
-        mdl_int(m, "attention.kv_lora_rank", 1, 1 << 16, -1, &latent, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.key_length_mla", 1, 1 << 16, -1, &head, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.value_length_mla", 1, 1 << 16, -1, &out, err);
-    if (!status)
-        status = mdl_int(
-            m, "attention.q_lora_rank", 0, 1 << 24, 0, &rank, err);
-    if (status) return status;
+    mdl_reader r = {m, err, KSLLM_OK};
     size_t *d = m->dim;
-    if (m->n_kv_heads != 1 || head <= d[D_ROPE]
+    u32 latent = mdl_int(&r, "attention.kv_lora_rank", 1, 1 << 16, -1);
+    u32 key = mdl_int(&r, "attention.key_length_mla", 1, 1 << 16, -1);
+    u32 value = mdl_int(&r, "attention.value_length_mla", 1, 1 << 16, -1);
+    u32 rank = mdl_int(&r, "attention.q_lora_rank", 0, 1 << 24, 0);
+    if (r.status) return r.status;
+    if (m->n_kv_heads != 1 || key <= d[D_ROPE]
         || d[D_HEAD] != latent + d[D_ROPE] || d[D_VALUE] != latent)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: '%s.attention.key_length_mla' %u, kv_lora_rank %u, %u KV "
-            "heads, key length %u, value length %u, rope.dimension_count %u "
-            "do not go together", STR(m->g.name), m->arch->name,
-            (unsigned)head, (unsigned)latent, (unsigned)m->n_kv_heads,
-            (unsigned)d[D_HEAD], (unsigned)d[D_VALUE], (unsigned)d[D_ROPE]);
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.attention.key_length_mla' %u, kv_lora_rank %u, %u KV heads, "
+            "key length %u, value length %u, rope.dimension_count %u do not go "
+            "together", m->arch->name, (unsigned)key, (unsigned)latent,
+            (unsigned)m->n_kv_heads, (unsigned)d[D_HEAD], (unsigned)d[D_VALUE],
+            (unsigned)d[D_ROPE]);
     d[D_LATENT] = latent;
-    d[D_NOPE] = head - d[D_ROPE];
-    d[D_OUT] = out;
+    d[D_NOPE] = key - d[D_ROPE];
+    d[D_OUT] = value;
     d[D_Q_LATENT] = d[D_Q];
-    d[D_Q] = (size_t)m->n_heads * head;
-    d[D_ATT] = (size_t)m->n_heads * out;
+    d[D_Q] = (size_t)m->n_heads * key;
+    d[D_ATT] = (size_t)m->n_heads * value;
     d[D_V] = 0;
     d[D_Q_RANK] = rank;
     d[D_Q_IN] = rank * (m->arch->gated ? 2u : 1u);
+    return KSLLM_OK;
+}
+
+/* Groups of experts that can be chosen from, and enough experts in them. */
+static ksllm_status mdl_check_groups(
+    const ksllm_model *m, u32 n, ksllm_error *err) {
+    bool masks = m->n_groups > m->n_groups_used;
+    if (masks && (m->routing != ROUTE_SIGMOID || m->arch->gated))
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.expert_group_used_count' is %u of %u; here groups can be "
+            "chosen by the DeepSeek-V3 rule only", m->arch->name,
+            (unsigned)m->n_groups_used, (unsigned)m->n_groups);
+    u64 open = (u64)n / m->n_groups * m->n_groups_used;
+    if (n % m->n_groups || m->n_experts_used > open)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "metadata key '%s.expert_group_count' is %u (%u used): %u experts, "
+            "%u of them used, cannot be split so", m->arch->name,
+            (unsigned)m->n_groups, (unsigned)m->n_groups_used, (unsigned)n,
+            (unsigned)m->n_experts_used);
     return KSLLM_OK;
 }
 
@@ -15447,106 +15490,58 @@ static ksllm_status mdl_read_latent(ksllm_model *m, ksllm_error *err) {
  * experts is one on time: choosing them and masking groups takes up to its
  * square in steps, for every token, and nothing can stop it in between. */
 static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
-    u32 n = 0, ff = 0, n_shared = 0, shared = 0, norm = 0, routing = 0;
-    f64 scale = 1;
-    ksllm_status status = KSLLM_OK;
-    if (m->arch->routing)
-        status = mdl_int(m, "expert_count", 0, 1 << 12, 0, &n, err);
+    mdl_reader r = {m, err, KSLLM_OK};
+    mdl_routing usual = m->arch->routing;
+    u32 n = usual ? mdl_int(&r, "expert_count", 0, 1 << 12, 0) : 0;
     m->n_dense = m->n_layers;
-    if (status || !n) return status;
-    const struct {
-        const char *name;
-        i64 lo, hi, fallback;
-        u32 *out;
-    } keys[] = {
-        {"expert_used_count", 1, n, -1, &m->n_experts_used},
-        {"expert_feed_forward_length", 1, 1 << 24, -1, &ff},
-        {"expert_shared_count", 0, 256, 0, &n_shared},
-        {"expert_group_count", 1, n, 1, &m->n_groups},
-        {"expert_gating_func", 1, 2, m->arch->routing, &routing},
-        {"expert_weights_norm", 0, 1, 0, &norm},
-        {"leading_dense_block_count", 0, m->n_layers, 0, &m->n_dense},
-    };
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_int(m, keys[i].name, keys[i].lo, keys[i].hi,
-            keys[i].fallback, keys[i].out, err);
-    if (!status)
-        status = mdl_int(m, "expert_group_used_count", 1, m->n_groups,
-            m->n_groups, &m->n_groups_used, err);
-    if (!status)
-        status = mdl_int(m, "expert_shared_feed_forward_length", 1, 1 << 24,
-            (i64)n_shared * ff, &shared, err);
-    if (!status)
-        status = mdl_float(m, "expert_weights_scale", 0, 1e6, 1, &scale, err);
-    if (status) return status;
-    bool masks = m->n_groups > m->n_groups_used;
-    if (masks && (routing != ROUTE_SIGMOID || m->arch->gated))
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: '%s.expert_group_used_count' is %u of %u; here groups can "
-            "be chosen by the DeepSeek-V3 rule only", STR(m->g.name),
-            m->arch->name, (unsigned)m->n_groups_used, (unsigned)m->n_groups);
-    u64 open = (u64)n / m->n_groups * m->n_groups_used;
-    if (n % m->n_groups || m->n_experts_used > open)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: metadata key '%s.expert_group_count' is %u (%u used): %u "
-            "experts, %u of them used, cannot be split so", STR(m->g.name),
-            m->arch->name, (unsigned)m->n_groups, (unsigned)m->n_groups_used,
-            (unsigned)n, (unsigned)m->n_experts_used);
-    m->dim[D_EXPERTS] = n;
-    m->dim[D_FFN_EXPERT] = ff;
-    m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
-    m->routing = (mdl_routing)routing;
-    m->route_norm = norm;
+    if (!n) return r.status;
+    m->n_experts_used = mdl_int(&r, "expert_used_count", 1, n, -1);
+    u32 ffn = mdl_int(&r, "expert_feed_forward_length", 1, 1 << 24, -1);
+    u32 n_shared = mdl_int(&r, "expert_shared_count", 0, 256, 0);
+    m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
+    m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
+    m->route_norm = mdl_int(&r, "expert_weights_norm", 0, 1, 0);
+    m->n_dense =
+        mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
+    m->n_groups_used = mdl_int(
+        &r, "expert_group_used_count", 1, m->n_groups, m->n_groups);
+    u32 shared = mdl_int(&r, "expert_shared_feed_forward_length", 1, 1 << 24,
+        (i64)n_shared * ffn);
+    f64 scale = mdl_float(&r, "expert_weights_scale", 0, 1e6, 1);
     m->route_scale = scale > 0 ? (f32)scale : 1.0f;
-    return KSLLM_OK;
+    m->dim[D_EXPERTS] = n;
+    m->dim[D_FFN_EXPERT] = ffn;
+    m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
+    return r.status ? r.status : mdl_check_groups(m, n, err);
 }
 
-/* A.X K2: the rank of the gated norms is that of the tensors; contexts end
- * where its sparse attention would begin to leave keys out. */
-static ksllm_status mdl_read_gates(ksllm_model *m, ksllm_error *err) {
+static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    const mdl_arch *a = m->arch;
+    f64 head = (f64)m->dim[D_HEAD], embd = (f64)m->dim[D_EMBD];
+    f64 embd_scale = a->scale_embd ? __builtin_sqrt(embd) : 1;
+    if (a->latent) head = (f64)(m->dim[D_NOPE] + m->dim[D_ROPE]);
+    /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
+    if (a->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
+    m->eps = (f32)mdl_float(&r, "attention.layer_norm_rms_epsilon", 0, 1, -1);
+    f64 scale = mdl_float(&r, "attention.scale", 0, 1e6, 0);
+    m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
+    m->embd_scale =
+        (f32)mdl_float(&r, "embedding_scale", 1e-6, 1e6, embd_scale);
+    m->residual_scale = (f32)mdl_float(&r, "residual_scale", 1e-6, 1e6, 1);
+    m->logit_scale = (f32)mdl_float(&r, "logit_scale", 1e-6, 1e6, 1);
+    m->skip_share = (f32)mdl_float(&r, "skip.weight", 0, 1, a->skips ? -1 : 0);
+    if (a->windows)
+        m->window = mdl_int(&r, "attention.sliding_window", 1, 1 << 30,
+            a->windows == WINDOW_MUST ? -1 : 0);
+    if (!a->gated) return r.status;
+    /* A.X K2: the rank of the gated norms is that of the tensors; contexts end
+     * where its sparse attention would begin to leave keys out. */
     const gguf_tensor *t = gguf_find_tensor(
         &m->g, str_of("blk.0.attn_norm_gate_a.weight"));
-    m->dim[D_GATE_RANK] = t ? (size_t)t->n_rows : 0;
-    return mdl_int(m, "attention.indexer.top_k", 1, 1 << 30, -1,
-        &m->n_ctx_max, err);
-}
-
-static ksllm_status mdl_read_window(ksllm_model *m, ksllm_error *err) {
-    if (!m->arch->windows) return KSLLM_OK;
-    return mdl_int(m, "attention.sliding_window", 1, 1 << 30,
-        m->arch->windows == WINDOW_MUST ? -1 : 0, &m->window, err);
-}
-
-static ksllm_status mdl_read_scalars(ksllm_model *m, ksllm_error *err) {
-    f64 eps = 0, scale = 0, embd_scale = 1, residual = 1, logit = 1, mix = 0;
-    f64 head = (f64)m->dim[D_HEAD], embd = (f64)m->dim[D_EMBD];
-    if (m->arch->scale_embd) embd_scale = __builtin_sqrt(embd);
-    const struct {
-        const char *name;
-        f64 lo, hi, fallback;
-        f64 *out;
-    } keys[] = {
-        {"attention.layer_norm_rms_epsilon", 0, 1, -1, &eps},
-        {"attention.scale", 0, 1e6, 0, &scale},
-        {"embedding_scale", 1e-6, 1e6, embd_scale, &embd_scale},
-        {"residual_scale", 1e-6, 1e6, 1, &residual},
-        {"logit_scale", 1e-6, 1e6, 1, &logit},
-        {"skip.weight", 0, 1, m->arch->skips ? -1 : 0, &mix},
-    };
-    ksllm_status status = KSLLM_OK;
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_float(m, keys[i].name, keys[i].lo, keys[i].hi,
-            keys[i].fallback, keys[i].out, err);
-    if (m->arch->latent) head = (f64)(m->dim[D_NOPE] + m->dim[D_ROPE]);
-    /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
-    if (m->arch->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
-    m->eps = (f32)eps;
-    m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
-    m->embd_scale = (f32)embd_scale;
-    m->residual_scale = (f32)residual;
-    m->logit_scale = (f32)logit;
-    m->mix = (f32)mix;
-    return status;
+    m->dim[D_NORM_RANK] = t ? (size_t)t->n_rows : 0;
+    m->n_ctx_max = mdl_int(&r, "attention.indexer.top_k", 1, 1 << 30, -1);
+    return r.status;
 }
 
 /* ---- rope frequencies ---- */
@@ -15562,39 +15557,33 @@ typedef struct {
 static ksllm_status mdl_read_scaling(
     const ksllm_model *m, mdl_scaling *s, ksllm_error *err) {
     static const char *const names[] = {"none", "linear", "llama3", "yarn"};
-    mdl_key k = mdl_key_of(m, "rope.scaling.type");
-    str type = gguf_get_str(&m->g, k.text);
+    const f64 top = 1e12, tiny = 1e-3;
+    const gguf_kv *kv = mdl_find(m, "rope.scaling.type");
+    str type = gguf_text(kv);
     u32 kind = 0;
     while (type.p && kind < KS_LEN(names)
             && !str_eq(type, str_of(names[kind])))
         kind++;
     if (kind == KS_LEN(names))
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: '%s' is '%.*s'; none, linear, llama3 and yarn can be run",
-            STR(m->g.name), k.text, STR(type));
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
+            STR(kv->key), STR(type));
+    mdl_reader r = {m, err, KSLLM_OK};
     s->kind = kind;
-    const struct {
-        const char *name;
-        f64 lo, fallback;
-        f64 *out;
-    } keys[] = {
-        {"rope.freq_base", 1, 10000, &s->theta},
-        {"rope.scaling.factor", 1e-3, kind ? -1 : 1, &s->factor},
-        {"rope.scaling.original_context_length", 1, m->n_ctx_train,
-            &s->original},
-        {"rope.scaling.low_freq_factor", 1e-3, 1, &s->low},
-        {"rope.scaling.high_freq_factor", 1e-3, 4, &s->high},
-        {"rope.scaling.yarn_beta_fast", 1e-3, 32, &s->fast},
-        {"rope.scaling.yarn_beta_slow", 1e-3, 1, &s->slow},
-        {"rope.scaling.yarn_ext_factor", 0, 1, &s->ext},
-        {"rope.scaling.attn_factor", 0, 1, &s->attn},
-        {"rope.scaling.yarn_log_multiplier", 0, 0, &s->log_mul},
-    };
-    ksllm_status status = KSLLM_OK;
-    for (size_t i = 0; i < KS_LEN(keys) && !status; i++)
-        status = mdl_float(m, keys[i].name, keys[i].lo, 1e12,
-            keys[i].fallback, keys[i].out, err);
-    return status;
+    s->theta = mdl_float(&r, "rope.freq_base", 1, top, 10000);
+    s->factor = mdl_float(
+        &r, "rope.scaling.factor", tiny, top, kind ? -1 : 1);
+    s->original = mdl_float(&r, "rope.scaling.original_context_length", 1, top,
+        m->n_ctx_train);
+    s->low = mdl_float(&r, "rope.scaling.low_freq_factor", tiny, top, 1);
+    s->high = mdl_float(&r, "rope.scaling.high_freq_factor", tiny, top, 4);
+    s->fast = mdl_float(&r, "rope.scaling.yarn_beta_fast", tiny, top, 32);
+    s->slow = mdl_float(&r, "rope.scaling.yarn_beta_slow", tiny, top, 1);
+    s->ext = mdl_float(&r, "rope.scaling.yarn_ext_factor", 0, top, 1);
+    s->attn = mdl_float(&r, "rope.scaling.attn_factor", 0, top, 1);
+    s->log_mul =
+        mdl_float(&r, "rope.scaling.yarn_log_multiplier", 0, top, 0);
+    return r.status;
 }
 
 static f64 mdl_clamp(f64 x, f64 lo, f64 hi) { /* NaN is lo */
@@ -15626,8 +15615,8 @@ static f64 mdl_freq_yarn(const mdl_scaling *s, f64 f, size_t i, size_t n_rope) {
     f64 lo = (f64)(i64)a, hi = (f64)(i64)b + ((f64)(i64)b < b);
     f64 width = hi - lo > 1e-3 ? hi - lo : 1e-3;
     f64 ramp = mdl_clamp(((f64)i - lo) / width, 0, 1);
-    f64 mix = (1 - ramp) * s->ext;
-    return f / s->factor * (1 - mix) + f * mix;
+    f64 kept = (1 - ramp) * s->ext;
+    return f / s->factor * (1 - kept) + f * kept;
 }
 
 static void mdl_fill_rope(
@@ -15651,13 +15640,12 @@ static void mdl_fill_rope(
  * where others scale cosine and sine. */
 static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     mdl_scaling s, plain = {.kind = ROPE_PLAIN};
-    f64 local = 0;
-    ksllm_status status = mdl_read_scaling(m, &s, err);
-    if (!status)
-        status = mdl_float(m, "rope.freq_base_swa", 1, 1e12,
-            m->arch->window_theta > 0 ? (f64)m->arch->window_theta : s.theta,
-            &local, err);
-    if (status) return status;
+    TRY(mdl_read_scaling(m, &s, err));
+    mdl_reader r = {m, err, KSLLM_OK};
+    f64 theta = m->arch->window_theta > 0 ? (f64)m->arch->window_theta
+                                          : s.theta;
+    f64 local = mdl_float(&r, "rope.freq_base_swa", 1, 1e12, theta);
+    if (r.status) return r.status;
     size_t half = m->dim[D_ROPE] / 2;
     m->n_ropes = m->window && !m->arch->rope_local_only ? 2 : 1;
     m->rope_bytes = m->n_ropes * half * sizeof(f32);
@@ -15679,38 +15667,35 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 
 /* ---- tensors ---- */
 
-/* Whether a tensor's length is what the metadata says. */
-static ksllm_status mdl_check_length(const ksllm_model *m,
-    const gguf_tensor *t, u32 axis, mdl_dim d, u64 want, ksllm_error *err) {
-    if (t->dims[axis] == want) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, t->offset,
-        "%.*s: tensor '%.*s' has a length of %llu where '%s%s%s' makes it %llu",
-        STR(m->g.name), STR(t->name), (unsigned long long)t->dims[axis],
-        MDL_KEYS[d] ? m->arch->name : "", MDL_KEYS[d] ? "." : "",
-        MDL_KEYS[d] ? MDL_KEYS[d] : "the format", (unsigned long long)want);
+/* Whether a tensor's lengths are what the metadata says. */
+static ksllm_status mdl_check_shape(const ksllm_model *m,
+    const gguf_tensor *t, const mdl_slot *s, ksllm_error *err) {
+    const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
+    for (u32 i = 0; i < 4; i++) {
+        const char *key = MDL_KEYS[dims[i]];
+        if (t->dims[i] != m->dim[dims[i]])
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+                "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
+                "%llu", STR(t->name), LLU(t->dims[i]), key ? m->arch->name : "",
+                key ? "." : "", key ? key : "the format", LLU(m->dim[dims[i]]));
+    }
+    return KSLLM_OK;
 }
 
 static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    mdl_dim d, size_t n, const u8 **out, ksllm_error *err) {
-    ksllm_status status = mdl_check_length(m, t, 0, d, n, err);
-    for (u32 i = 1; i < 4 && !status; i++)
-        status = mdl_check_length(m, t, i, D_ONE, 1, err);
+    const mdl_slot *s, const u8 **out, ksllm_error *err) {
     *out = t->data;
-    if (status || t->type == KSLLM_TYPE_F32) return status;
-    return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
-        "%.*s: tensor '%.*s' has type %s, F32 is needed there",
-        STR(m->g.name), STR(t->name), BLK_TYPES[t->type].name);
+    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, t, s, err);
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has type %s, F32 is needed there: convert the model "
+        "again", STR(t->name), BLK_TYPES[t->type].name);
 }
 
 static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
     const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
-    const mdl_dim d[4] = {s->n_in, s->n_out, s->n, D_ONE};
-    ksllm_status status = KSLLM_OK;
-    for (u32 i = 0; i < 4 && !status; i++)
-        status = mdl_check_length(m, t, i, d[i], m->dim[d[i]], err);
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[d[0]],
-        m->dim[d[1]], (size_t)t->row_bytes, m->dim[d[2]]};
-    return status;
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[s->n_in],
+        m->dim[s->n_out], (size_t)t->row_bytes, m->dim[s->n]};
+    return mdl_check_shape(m, t, s, err);
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -15731,10 +15716,10 @@ static bool mdl_split_name(str name, u32 *layer, str *rest) {
 
 static ksllm_status mdl_unknown(
     const ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
-    return fail(err, KSLLM_ERR_UNSUPPORTED, t->offset,
-        "%.*s: tensor '%.*s' has no place in architecture %s with %u layers; "
-        "running without it would give wrong results",
-        STR(m->g.name), STR(t->name), m->arch->name, (unsigned)m->n_layers);
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has no place in architecture %s with %u layers; running "
+        "without it would give wrong results", STR(t->name), m->arch->name,
+        (unsigned)m->n_layers);
 }
 
 /* What a layer consists of, as masks. */
@@ -15742,6 +15727,8 @@ typedef struct {
     u32 matrices, vectors, may;
 } mdl_parts;
 
+/* Decides both what a layer must have and what it may have: a tensor that is
+ * in neither mask is refused, since leaving it out would change results. */
 static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     const mdl_arch *a = m->arch;
     mdl_parts p = {BIT(M_O), a->need, a->may};
@@ -15754,7 +15741,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         if (m->dim[D_Q_RANK]) p.vectors |= BIT(V_Q_RANK_NORM);
     }
     if (a->gated)
-        p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_GATE_A) | BIT(M_ATTN_GATE_B);
+        p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
     if (!l->experts) {
         p.matrices |= BIT(M_GATE) | BIT(M_UP) | BIT(M_DOWN);
         return p;
@@ -15764,7 +15751,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     if (m->dim[D_FFN_SHARED])
         p.matrices |=
             BIT(M_GATE_SHARED) | BIT(M_UP_SHARED) | BIT(M_DOWN_SHARED);
-    if (a->gated) p.matrices |= BIT(M_FFN_GATE_A) | BIT(M_FFN_GATE_B);
+    if (a->gated) p.matrices |= BIT(M_FFN_NORM_A) | BIT(M_FFN_NORM_B);
     p.vectors |= a->need_experts;
     p.may |= BIT(V_ROUTER_BIAS);
     return p;
@@ -15781,35 +15768,34 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
             return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
-    for (u32 i = 0; i < N_VECTORS; i++) {
-        const mdl_slot *s = &MDL_VECTORS[i];
+    for (u32 i = 0; i < N_VECTORS; i++)
         if ((p.vectors | p.may) & BIT(i)
             && str_eq(rest, str_of(mdl_vector_name(m, i))))
-            return mdl_bind_vector(
-                m, t, s->n_in, m->dim[s->n_in], &l->vec[i], err);
-    }
+            return mdl_bind_vector(m, t, &MDL_VECTORS[i], &l->vec[i], err);
     return mdl_unknown(m, t, err);
 }
 
 static ksllm_status mdl_bind(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
-    static const mdl_slot table = {NULL, D_EMBD, D_VOCAB, D_ONE};
+    static const mdl_slot embd = {"token_embd.weight", D_EMBD, D_VOCAB, D_ONE};
+    static const mdl_slot output = {"output.weight", D_EMBD, D_VOCAB, D_ONE};
+    static const mdl_slot norm = {"output_norm.weight", D_EMBD, D_ONE, D_ONE};
+    static const mdl_slot rope =
+        {"rope_freqs.weight", D_ROPE_PAIRS, D_ONE, D_ONE};
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
-    if (str_eq(t->name, str_of("token_embd.weight")))
-        return mdl_bind_matrix(m, t, &table, &m->embd, err);
-    if (str_eq(t->name, str_of("output.weight")))
-        return mdl_bind_matrix(m, t, &table, &m->output, err);
-    if (str_eq(t->name, str_of("output_norm.weight")))
-        return mdl_bind_vector(
-            m, t, D_EMBD, m->dim[D_EMBD], &m->output_norm, err);
-    if (str_eq(t->name, str_of("rope_freqs.weight")))
-        return mdl_bind_vector(
-            m, t, D_ROPE, m->dim[D_ROPE] / 2, &m->rope_divisors, err);
+    if (str_eq(t->name, str_of(embd.name)))
+        return mdl_bind_matrix(m, t, &embd, &m->embd, err);
+    if (str_eq(t->name, str_of(output.name)))
+        return mdl_bind_matrix(m, t, &output, &m->output, err);
+    if (str_eq(t->name, str_of(norm.name)))
+        return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
+    if (str_eq(t->name, str_of(rope.name)))
+        return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
     return mdl_unknown(m, t, err);
 }
 
@@ -15817,9 +15803,9 @@ static ksllm_status mdl_missing(
     const ksllm_model *m, i32 layer, const char *name, ksllm_error *err) {
     char prefix[24] = "";
     if (layer >= 0) snprintf(prefix, sizeof prefix, "blk.%d.", (int)layer);
-    return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-        "%.*s: tensor '%s%s' is missing; architecture %s needs it",
-        STR(m->g.name), prefix, name, m->arch->name);
+    return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "tensor '%s%s' is missing; architecture %s needs it", prefix, name,
+        m->arch->name);
 }
 
 static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
@@ -15839,104 +15825,116 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+/* Before the tensors are bound: this message says more than a wrong length. */
 static ksllm_status mdl_check_vocab(const ksllm_model *m, ksllm_error *err) {
     const gguf_tensor *t = gguf_find_tensor(&m->g, str_of("token_embd.weight"));
     if (!t || t->n_rows == m->dim[D_VOCAB]) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, t->offset,
-        "%.*s: tensor 'token_embd.weight' has %llu rows, "
-        "tokenizer.ggml.tokens has %llu tokens",
-        STR(m->g.name), (unsigned long long)t->n_rows,
-        (unsigned long long)m->dim[D_VOCAB]);
+    return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+        "tensor 'token_embd.weight' has %llu rows, tokenizer.ggml.tokens has "
+        "%llu tokens", LLU(t->n_rows), LLU(m->dim[D_VOCAB]));
 }
 
-/* Item i of an array with one number per block; the key is there. */
-static ksllm_status mdl_per_block(const ksllm_model *m, const char *name,
-    u32 i, i64 *out, ksllm_error *err) {
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
+/* Item i of an array with one number per block. */
+static i64 mdl_per_block(mdl_reader *r, const char *name, u32 i) {
+    const ksllm_model *m = r->m;
+    const gguf_kv *kv = mdl_find(m, name);
+    i64 v;
     if (kv && kv->type == KSLLM_META_ARRAY && i < kv->count
-        && gguf_int_at(kv, i, out))
-        return KSLLM_OK;
-    return fail(err, KSLLM_ERR_FORMAT, kv ? kv->offset : NO_OFFSET,
-        "%.*s: metadata key '%s' must be an array of %u whole numbers",
-        STR(m->g.name), k.text, (unsigned)m->n_layers);
+        && gguf_int_at(kv, i, &v))
+        return v;
+    if (!r->status)
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET,
+            "metadata key '%s.%s' must be an array of %u whole numbers",
+            m->arch->name, name, (unsigned)m->n_layers);
+    return 0;
 }
 
 /* Which layers have the window: the file may say, as a period or for each. */
 static ksllm_status mdl_place_windows(ksllm_model *m, ksllm_error *err) {
     static const char name[] = "attention.sliding_window_pattern";
-    mdl_key k = mdl_key_of(m, name);
-    const gguf_kv *kv = gguf_find(&m->g, k.text);
-    u32 period = m->arch->window_period;
-    ksllm_status status = KSLLM_OK;
-    if (!m->window) return status;
+    mdl_reader r = {m, err, KSLLM_OK};
+    const gguf_kv *kv = mdl_find(m, name);
+    if (!m->window) return KSLLM_OK;
     bool each = kv && kv->type == KSLLM_META_ARRAY;
-    if (kv && !each) status = mdl_int(m, name, 1, 1 << 12, -1, &period, err);
-    for (u32 i = 0; i < m->n_layers && !status; i++) {
-        i64 local = (i + 1) % period != 0;
-        if (each) status = mdl_per_block(m, name, i, &local, err);
-        mdl_layer *l = &m->layers[i];
+    u32 period = each ? 1
+        : mdl_int(&r, name, 1, 1 << 12, m->arch->window_period);
+    for (u32 i = 0; i < m->n_layers && !r.status; i++) {
         bool only = m->arch->rope_local_only;
+        bool local = each ? mdl_per_block(&r, name, i) != 0
+                          : (i + 1) % period != 0;
+        mdl_layer *l = &m->layers[i];
         l->window = local ? m->window : 0;
         l->rope = local ? !only : only ? MDL_NO_ROPE : 0;
     }
-    return status;
+    return r.status;
 }
 
 /* Only a stream that was kept before may be mixed in: there is nothing else
  * in its memory but what an earlier batch left. */
 static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
-    ksllm_status status = KSLLM_OK;
+    mdl_reader r = {m, err, KSLLM_OK};
     i64 kept = 0;
-    for (u32 i = 0; i < m->n_layers && m->arch->skips && !status; i++) {
-        i64 save = 0, mix = 0;
-        status = mdl_per_block(m, "skip.save", i, &save, err);
-        if (!status) status = mdl_per_block(m, "skip.mix", i, &mix, err);
+    for (u32 i = 0; i < m->n_layers && m->arch->skips && !r.status; i++) {
+        i64 save = mdl_per_block(&r, "skip.save", i);
+        i64 mix = mdl_per_block(&r, "skip.mix", i);
         kept |= save;
-        if (!status && ((save | mix) >> MDL_STREAMS || mix & ~kept))
-            status = fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-                "%.*s: metadata keys '%s.skip.save' %lld and skip.mix %lld of "
-                "block %u: there are %d streams, mixed in only once kept",
-                STR(m->g.name), m->arch->name, (long long)save,
-                (long long)mix, (unsigned)i, (int)MDL_STREAMS);
-        m->layers[i].save = (u32)save;
-        m->layers[i].mix = (u32)mix;
+        if ((save | mix) >> MDL_STREAMS || mix & ~kept)
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+                "metadata keys '%s.skip.save' %lld and skip.mix %lld of block "
+                "%u: there are %d streams, mixed in only once kept",
+                m->arch->name, (long long)save, (long long)mix, (unsigned)i,
+                (int)MDL_STREAMS);
+        m->layers[i].skip_save = (u32)save;
+        m->layers[i].skip_mix = (u32)mix;
     }
-    return status;
+    return r.status;
 }
 
 /* Each layer has at least seven tensors, so a file bounds its layer count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     if (m->n_layers > m->g.n_tensors / 7)
-        return fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "%.*s: '%s.block_count' is %u, but there are only %u tensors: "
-            "tensors are missing", STR(m->g.name), m->arch->name,
-            (unsigned)m->n_layers, (unsigned)m->g.n_tensors);
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.block_count' is %u, but there are only %u tensors: tensors "
+            "are missing", m->arch->name, (unsigned)m->n_layers,
+            (unsigned)m->g.n_tensors);
     m->layer_bytes = m->n_layers * sizeof *m->layers;
     m->layers = mem_alloc(&m->alloc, m->layer_bytes);
     if (!m->layers) return fail_memory(err, m->layer_bytes);
     memset(m->layers, 0, m->layer_bytes);
     for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
-    ksllm_status status = mdl_place_windows(m, err);
-    return status ? status : mdl_place_skips(m, err);
+    TRY(mdl_place_windows(m, err));
+    return mdl_place_skips(m, err);
 }
 
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
-    ksllm_status status = mdl_find_arch(m, err);
-    if (!status) status = mdl_read_sizes(m, err);
-    if (!status && m->arch->latent) status = mdl_read_latent(m, err);
-    if (!status) status = mdl_read_experts(m, err);
-    if (!status) status = mdl_read_scalars(m, err);
-    if (!status) status = mdl_read_window(m, err);
-    if (!status && m->arch->gated) status = mdl_read_gates(m, err);
-    if (!status) status = mdl_check_vocab(m, err);
-    if (!status) status = mdl_make_layers(m, err);
-    for (u32 i = 0; i < m->g.n_tensors && !status; i++)
-        status = mdl_bind(m, &m->g.tensors[i], err);
-    if (!status) status = mdl_check_complete(m, err);
-    if (!status) status = mdl_make_ropes(m, err);
-    m->runs = !status;
-    return status;
+    TRY(mdl_find_arch(m, err));
+    TRY(mdl_read_sizes(m, err));
+    if (m->arch->latent) TRY(mdl_read_latent(m, err));
+    TRY(mdl_read_experts(m, err));
+    TRY(mdl_read_others(m, err));
+    TRY(mdl_check_vocab(m, err));
+    TRY(mdl_make_layers(m, err));
+    for (u32 i = 0; i < m->g.n_tensors; i++)
+        TRY(mdl_bind(m, &m->g.tensors[i], err));
+    TRY(mdl_check_complete(m, err));
+    TRY(mdl_make_ropes(m, err));
+    m->runs = true;
+    return KSLLM_OK;
+}
+
+static bool mdl_is_token(const ksllm_model *m, i32 token) {
+    return token >= 0 && (u32)token < m->tok.n_vocab;
+}
+
+static ksllm_status mdl_check_tokens(
+    const ksllm_model *m, const i32 *tokens, size_t n, ksllm_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!mdl_is_token(m, tokens[i]))
+            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
+                "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
+                LLU(i), LLU(n), (long)tokens[i], (long long)m->tok.n_vocab - 1);
+    return KSLLM_OK;
 }
 
 static void mdl_close(ksllm_model *m) {
@@ -16067,20 +16065,21 @@ struct ksllm_session {
     f32 *nope;            /* [n_heads][n_batch][D_NOPE] */
     f32 *query;           /* [D_Q_LATENT] */
     f32 *mix;             /* [n_heads][n_batch][D_LATENT] */
-    f32 *o_gate, *norm_a, *norm_b; /* [D_ATT], [D_GATE_RANK], [n_embd] */
+    f32 *o_gate, *norm_a, *norm_b; /* [D_ATT], [D_NORM_RANK], [n_embd] */
     /* experts: route and choice hold scores, pick the chosen in ascending
-     * order, share their weights, slot the rows of spread that they read and
-     * of parts that they write; first[e] is the first row of expert e */
+     * order, share their weights, slot their rows of scattered, which they
+     * read, and of expert_out; first[e] is the first row of expert e */
     f32 *route, *choice, *share;
     u32 *pick, *slot, *first;
-    f32 *spread, *parts;
+    f32 *scattered, *expert_out;
     f32 *rope;            /* [n_ropes][n_batch][n_rope / 2][2] cos, sin */
     i8 *row8;             /* [row8_bytes] one key or value on its way */
     size_t row8_bytes;
     i8 *q8;               /* [heads][D_HEAD, up to 16] for an int8 cache */
     f32 *q_scale;         /* [heads][k_parts][2] */
     k_acts acts;          /* the input of the products under way */
-    ses_job *jobs;        /* the products under way */
+    ses_job *jobs;        /* the products under way, or planned */
+    u32 n_jobs;
     u32 *first_piece;     /* of each, and where the last one ends */
     f32 *logits;          /* [n_vocab]; in a call that scores, [SES_ROWS] of
                              them: sampling's memory lies right after */
@@ -16139,7 +16138,7 @@ static void ses_watch_begin(ses_watch *w, const ksllm_control *c) {
         w->deadline = UINT64_MAX;
 }
 
-/* Cheap enough to be asked for every piece of work; from any worker. */
+/* Cheap enough for every piece of work; any worker may call it. */
 static bool ses_watch_stops(ses_watch *w) {
     if (AT_RELAXED(&w->why)) return true;
     ksllm_status why = KSLLM_OK;
@@ -16149,12 +16148,43 @@ static bool ses_watch_stops(ses_watch *w) {
     return why != KSLLM_OK;
 }
 
+/* Begins a call that may run the model; ses_leave ends it. */
+static ksllm_status ses_begin(
+    ksllm_session *s, const ksllm_control *c, ksllm_error *err) {
+    TRY(ses_enter(s, err));
+    ses_watch_begin(&s->watch, c);
+    return KSLLM_OK;
+}
+
 static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
     const char *what, ksllm_error *err) {
-    return fail(err, (ksllm_status)w->why, NO_OFFSET,
-        "%s with %llu of %llu %s", w->why == KSLLM_ERR_CANCELLED ? "cancelled"
-        : "out of time", (unsigned long long)n, (unsigned long long)total,
-        what);
+    return fail(err, (ksllm_status)w->why, NO_OFFSET, "%s with %llu of %llu %s",
+        w->why == KSLLM_ERR_CANCELLED ? "cancelled" : "out of time", LLU(n),
+        LLU(total), what);
+}
+
+/* Reads all weights once, so that they are in memory. */
+static ksllm_status ses_preload(
+    const gguf *g, const ksllm_control *control, ksllm_error *err) {
+    enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
+    ses_watch watch;
+    u64 done = 0;
+    ses_watch_begin(&watch, control);
+    for (u32 i = 0; i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[i];
+        for (u64 at = 0, n; t->data && at < t->bytes; at += n) {
+            n = min_u64(t->bytes - at, STEP);
+            if (ses_watch_stops(&watch))
+                return ses_watch_fail(
+                    &watch, done, g->weight_bytes, "bytes read", err);
+            os_touch(t->data + at, (size_t)n);
+            done += n;
+            if (control->on_progress)
+                control->on_progress(control->progress_ctx, (size_t)done,
+                    (size_t)g->weight_bytes);
+        }
+    }
+    return KSLLM_OK;
 }
 
 /* ---- layout ---- */
@@ -16165,6 +16195,8 @@ typedef struct {
     bool overflow;
 } arena;
 
+/* n * size bytes; NULL while only counting. A size that does not fit sticks as
+ * `overflow`, so that one check at the end is enough. */
 static void *arena_take(arena *a, u64 n, u64 size) {
     u64 bytes, at = a->at;
     if (!mul_ok(n, size, &bytes) || bytes > SIZE_MAX / 4
@@ -16177,7 +16209,7 @@ static void *arena_take(arena *a, u64 n, u64 size) {
 static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
     u64 all = ((u64)s->n_ctx + K_KEYS - 1) / K_KEYS * K_KEYS;
     /* A batch may overwrite what its first token still sees only if it fits
-     * behind the window; then a stopped batch can be done again. */
+     * after the window; then a stopped batch can be done again. */
     u64 need = (u64)l->window + s->n_batch;
     need = (need + K_KEYS - 1) / K_KEYS * K_KEYS;
     return (u32)(l->window && need < all ? need : all);
@@ -16218,7 +16250,7 @@ static u64 ses_expert_floats(const ksllm_session *s) {
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
     const size_t *d = s->m->dim, inputs[] = {
-        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_GATE_RANK};
+        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
     u64 n = s->n_batch * latent;
     n = max_u64(n, ses_expert_floats(s));
@@ -16260,10 +16292,10 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
         {&s->o_gate, m->arch->gated ? n * d[D_ATT] : 0},
-        {&s->norm_a, n * d[D_GATE_RANK]},
+        {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
-        {&s->share, n * used}, {&s->spread, rows}, {&s->parts, rows},
+        {&s->share, n * used}, {&s->scattered, rows}, {&s->expert_out, rows},
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)
         *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
@@ -16329,15 +16361,14 @@ static ksllm_status ses_check(
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "options: %s", wrong);
     if (!m->runs)
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "the model was opened for its vocabulary only");
+            "the model was opened with vocab_only: open it again without");
     return KSLLM_OK;
 }
 
 /* A session without memory: sizes only. */
 static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     const ksllm_session_options *o, ksllm_memory *out, ksllm_error *err) {
-    ksllm_status status = ses_check(m, o, err);
-    if (status) return status;
+    TRY(ses_check(m, o, err));
     memset(s, 0, sizeof *s);
     s->m = m;
     s->n_ctx = o->n_ctx ? o->n_ctx : min_u32(m->n_ctx_train, SES_DEFAULT_CTX);
@@ -16387,14 +16418,12 @@ static ksllm_status ses_create(const ksllm_model *m,
     const ksllm_session_options *o, ksllm_session **out, ksllm_error *err) {
     ksllm_session sized;
     ksllm_memory mem;
-    ksllm_status status = ses_size(&sized, m, o, &mem, err);
-    if (status) return status;
+    TRY(ses_size(&sized, m, o, &mem, err));
     ksllm_allocator alloc = o->allocator ? *o->allocator : m->alloc;
     if (o->memory && o->memory_size < mem.total)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "options.memory has %llu bytes, this session needs %llu "
-            "(ksllm_session_memory)", (unsigned long long)o->memory_size,
-            (unsigned long long)mem.total);
+            "(ksllm_session_memory)", LLU(o->memory_size), LLU(mem.total));
     u8 *block = o->memory ? o->memory : mem_alloc(&alloc, mem.total);
     if (!block) return fail_memory(err, mem.total);
     size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
@@ -16405,6 +16434,7 @@ static ksllm_status ses_create(const ksllm_model *m,
     s->alloc = alloc;
     s->block = o->memory ? NULL : block;
     s->bytes = mem.total;
+    ksllm_status status = KSLLM_OK;
     if (o->parallel_for) {
         s->workers.lent = o->parallel_for;
         s->workers.lent_ctx = o->parallel_ctx;
@@ -16429,8 +16459,9 @@ static void ses_free(ksllm_session *s) {
 
 /* ---- the timeline ---- */
 
-/* Keeps the first n tokens. A local layer whose ring no longer holds the keys
- * that position n sees forces a start from 0. */
+/* Keeps the first n tokens. A layer with a window is a ring of slots: once
+ * position n_high has been written, its oldest key is n_high - n_slots. If
+ * position n sees an older one, evaluation has to start from 0. */
 static void ses_rewind(ksllm_session *s, u32 n) {
     const ksllm_model *m = s->m;
     if (n < s->n_tokens || n < s->n_eval) s->has_logits = false;
@@ -16446,30 +16477,20 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     if (!s->n_eval) s->n_high = 0;
 }
 
-/* What to drop behind the first n_keep so that n tokens fit. */
+/* How many tokens to drop after the first n_keep so that n fit: steps of half
+ * of the rest, because every slide evaluates what it keeps again. */
 static size_t ses_drop(const ksllm_session *s, size_t n) {
     if (n <= s->n_ctx) return 0;
     size_t step = (s->n_ctx - s->n_keep + 1) / 2;
     return (n - s->n_ctx + step - 1) / step * step;
 }
 
-static ksllm_status ses_check_tokens(
-    const ksllm_session *s, const i32 *tokens, size_t n, ksllm_error *err) {
-    for (size_t i = 0; i < n; i++)
-        if (tokens[i] < 0 || (size_t)tokens[i] >= s->m->dim[D_VOCAB])
-            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
-                "token %lld of %llu is %ld; the vocabulary has 0 to %llu",
-                (long long)i, (unsigned long long)n, (long)tokens[i],
-                (unsigned long long)s->m->dim[D_VOCAB] - 1);
-    return KSLLM_OK;
-}
-
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
-        "%llu more tokens do not fit a context of %u that holds %u; create "
-        "the session with a larger n_ctx, shorten the prompt, or choose "
-        "KSLLM_OVERFLOW_SLIDE", (unsigned long long)n, (unsigned)s->n_ctx,
+        "%llu more tokens do not fit a context of %u that holds %u; create the "
+        "session with a larger n_ctx, shorten the prompt, or choose "
+        "KSLLM_OVERFLOW_SLIDE", LLU(n), (unsigned)s->n_ctx,
         (unsigned)s->n_tokens);
 }
 
@@ -16480,8 +16501,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
-    ksllm_status status = ses_check_tokens(s, tokens, n, err);
-    if (status) return status;
+    TRY(mdl_check_tokens(s->m, tokens, n, err));
     size_t total = keep + n, drop = ses_drop(s, total);
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
@@ -16511,7 +16531,8 @@ static void ses_copy_slots(const ses_cache *c, void *to, const void *from,
         memcpy((u8 *)to + i * row, (const u8 *)from + i * row, used * bytes);
 }
 
-/* `to` becomes a copy; both have the same layout. */
+/* Makes `to` a copy; both have the same layout. Copies the slots in use, not
+ * the whole cache: a fork after 100 of 4,096 tokens moves a fortieth. */
 static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     const ksllm_model *m = from->m;
     const size_t heads = m->n_kv_heads;
@@ -16542,11 +16563,11 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
 
 /* ==========================================================================
  * § 14 FORWARD (private)
- * The one graph. A batch of tokens goes through it as a list of steps; a step
- * is cut into pieces for the pool, by rows of a matrix, by tokens or by heads,
- * so that no cut can change a result. Every piece first looks whether the call
- * was cancelled or ran out of time: what a stopped batch computed is not used.
- * May use § 1-13.
+ * The one graph. A batch of tokens goes through it as a sequence of steps; a
+ * step is cut into pieces for the pool, by rows of a matrix, by tokens or by
+ * heads, so that no cut can change a result. Every piece first checks whether
+ * the call was cancelled or ran out of time; what a stopped batch computed is
+ * not used. May use § 1-13.
  *
  *   x = embd[token]
  *   per layer:
@@ -16559,26 +16580,27 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  * with norms, biases and multipliers where the architecture has them.
  * ======================================================================== */
 
-typedef struct fwd fwd;
-typedef void (*fwd_token_step)(const fwd *f, u32 token);
-
-struct fwd {
+/* The batch under way. Nothing in it changes while a layer is evaluated. */
+typedef struct {
     ksllm_session *s;
     u32 n0, m; /* positions [n0, n0 + m) */
     u32 i_layer;
     const mdl_layer *l;
-    /* the step under way */
-    fwd_token_step step;
-    u32 n_items, n_per_piece;
-    u32 log_heads; /* 2^log_heads heads make a piece of attention */
-    u32 n_jobs;
-    size_t rows_per_piece;
-    const u8 *norm; /* for fwd_norm and fwd_add; NULL: none */
-    const u8 *bias;
-    u32 kinds; /* BIT(0): quantize in blocks of 32, BIT(1): of 256 */
-};
+} fwd;
 
-/* ---- stopping ---- */
+/* A step by token, with what its function needs beside the batch. Pieces read
+ * it from all threads; fwd_each fills the first three fields. */
+typedef struct fwd_step {
+    const fwd *f;
+    u32 n_items, n_per_piece;
+    void (*run)(const struct fwd_step *step, u32 token);
+    u32 blocks;           /* fwd_quantize: BIT(0): of 32, BIT(1): of 256 */
+    const u8 *norm;       /* fwd_norm, fwd_add; NULL: none */
+    const u8 *bias;       /* fwd_add; NULL: none */
+    f32 *x;               /* fwd_norm, fwd_gate: [m][n] */
+    const f32 *gate;      /* fwd_gate: [m][n]; NULL: none */
+    size_t n;
+} fwd_step;
 
 static bool fwd_stopped(ksllm_session *s) {
     return ses_watch_stops(&s->watch);
@@ -16586,29 +16608,30 @@ static bool fwd_stopped(ksllm_session *s) {
 
 /* ---- steps by token ---- */
 
-static void fwd_token_piece(void *arg, u32 i) {
-    const fwd *f = arg;
-    if (fwd_stopped(f->s)) return;
-    u32 end = min_u32(f->n_items, (i + 1) * f->n_per_piece);
-    for (u32 t = i * f->n_per_piece; t < end; t++) f->step(f, t);
+static void fwd_step_piece(void *arg, u32 piece) {
+    const fwd_step *step = arg;
+    if (fwd_stopped(step->f->s)) return;
+    u32 t = piece * step->n_per_piece;
+    u32 end = min_u32(step->n_items, t + step->n_per_piece);
+    for (; t < end; t++) step->run(step, t);
 }
 
 /* A step for each of n tokens, or of n rows of experts. */
-static void fwd_each(fwd *f, u32 n, fwd_token_step step) {
+static void fwd_each(const fwd *f, u32 n, fwd_step step) {
     u32 pieces = min_u32(n, 4 * f->s->n_threads);
-    f->step = step;
-    f->n_items = n;
-    f->n_per_piece = (n + pieces - 1) / pieces;
-    pool_run(&f->s->workers, (n + f->n_per_piece - 1) / f->n_per_piece,
-        fwd_token_piece, f);
+    step.f = f;
+    step.n_items = n;
+    step.n_per_piece = (n + pieces - 1) / pieces;
+    pool_run(&f->s->workers,
+        (n + step.n_per_piece - 1) / step.n_per_piece, fwd_step_piece, &step);
 }
 
-static void fwd_by_token(fwd *f, fwd_token_step step) {
+static void fwd_by_token(const fwd *f, fwd_step step) {
     fwd_each(f, f->m, step);
 }
 
-/* Cosines and sines of a position, as float32 products of position and
- * frequency: that is what the models were trained with. */
+/* Cosines and sines of a position. The angle is a float32 product of position
+ * and frequency: the models were trained with its rounding. */
 static void fwd_rope_table(const fwd *f, u32 t) {
     const ksllm_session *s = f->s;
     size_t half = s->m->dim[D_ROPE] / 2;
@@ -16624,7 +16647,8 @@ static void fwd_rope_table(const fwd *f, u32 t) {
     }
 }
 
-static void fwd_embed(const fwd *f, u32 t) {
+static void fwd_embed(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const mdl_matrix *e = &s->m->embd;
     size_t n = e->n_in;
@@ -16635,45 +16659,53 @@ static void fwd_embed(const fwd *f, u32 t) {
     fwd_rope_table(f, t);
 }
 
-/* Prepares n values, number `at` and following of the products to come. */
-static void fwd_quantize(const fwd *f, const f32 *x, size_t n, size_t at) {
+/* Quantizes n values of the input of the next products, number `at` and up. */
+static void fwd_quantize(const ksllm_session *s, u32 blocks, const f32 *x,
+    size_t n, size_t at) {
     static const size_t block[2] = {32, 256};
-    const k_acts *a = &f->s->acts;
+    const k_acts *a = &s->acts;
     for (int i = 0; i < 2; i++)
-        if (f->kinds & BIT(i))
-            f->s->m->k->quantize(x, n, block[i], a->q[i] + at,
+        if (blocks & BIT(i))
+            s->m->k->quantize(x, n, block[i], a->q[i] + at,
                 a->d[i] + at / block[i], a->sum[i] + at / 16);
 }
 
-static void fwd_norm(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_norm(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD];
+    const f32 *x = step->x + t * n;
     f32 *xn = s->xn + t * n;
-    if (f->norm) s->m->k->norm(s->x + t * n, f->norm, n, s->m->eps, xn);
-    else memcpy(xn, s->x + t * n, n * sizeof *xn);
-    fwd_quantize(f, xn, n, t * n);
+    if (step->norm) s->m->k->norm(x, step->norm, n, s->m->eps, xn);
+    else memcpy(xn, x, n * sizeof *xn);
+    fwd_quantize(s, step->blocks, xn, n, t * n);
 }
 
 static f32 fwd_sigmoid(f32 x) { return (f32)(1 / (1 + m_exp(-(f64)x))); }
 
-static void fwd_quantize_att(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
-    size_t n = s->m->dim[D_ATT], hd = s->m->dim[D_VALUE];
-    f32 *x = s->att + t * n;
-    if (s->kv == K_I8 && !s->m->arch->latent)
-        for (size_t i = 0; i < n; i += hd) s->m->k->hadamard(x + i, hd);
-    if (f->l->mat[M_O_GATE].w)
-        for (size_t i = 0; i < n; i++)
-            x[i] *= fwd_sigmoid(s->o_gate[t * n + i]);
-    fwd_quantize(f, x, n, t * n);
+/* Prepares x, times sigmoid(gate) where there is one. */
+static void fwd_gate(const fwd_step *step, u32 t) {
+    size_t n = step->n, at = t * n;
+    f32 *x = step->x + at;
+    for (size_t i = 0; step->gate && i < n; i++)
+        x[i] *= fwd_sigmoid(step->gate[at + i]);
+    fwd_quantize(step->f->s, step->blocks, x, n, at);
 }
 
-static void fwd_gate(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
-    size_t n = s->m->dim[D_FFN];
-    f32 *g = s->gate + t * n;
-    s->m->k->gate(g, s->up + t * n, n, s->m->arch->act);
-    fwd_quantize(f, g, n, t * n);
+/* The same with attention's output, which an int8 cache left rotated. */
+static void fwd_gate_heads(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = step->n, hd = s->m->dim[D_VALUE];
+    if (s->kv == K_I8 && !s->m->arch->latent)
+        for (size_t i = 0; i < n; i += hd)
+            s->m->k->hadamard(step->x + t * n + i, hd);
+    fwd_gate(step, t);
+}
+
+static void fwd_activate(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = s->m->dim[D_FFN], at = t * n;
+    s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
+    fwd_quantize(s, step->blocks, s->gate + at, n, at);
 }
 
 static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
@@ -16682,12 +16714,12 @@ static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
 }
 
 /* x += post-norm(delta + bias) */
-static void fwd_add(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_add(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD];
     f32 *x = s->x + t * n, *d = s->delta + t * n;
-    fwd_add_bias(d, f->bias, n);
-    if (f->norm) s->m->k->norm(d, f->norm, n, s->m->eps, d);
+    fwd_add_bias(d, step->bias, n);
+    if (step->norm) s->m->k->norm(d, step->norm, n, s->m->eps, d);
     for (size_t i = 0; i < n; i++) x[i] += d[i] * s->m->residual_scale;
 }
 
@@ -16751,7 +16783,8 @@ static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
         fwd_store_head(f, t, h, x + h * n, value);
 }
 
-/* A token's queries as int8, where the cache is. */
+/* A token's queries as int8, if the cache is. With each scale goes the sum of
+ * its integers: keys are stored with 128 added, which scores take off again. */
 static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     const ksllm_session *s = f->s;
     size_t hd = s->m->dim[D_HEAD], heads = s->m->n_heads;
@@ -16770,7 +16803,8 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     }
 }
 
-static void fwd_heads(const fwd *f, u32 t) {
+static void fwd_heads(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
     const u8 *const *vec = f->l->vec;
@@ -16794,22 +16828,23 @@ static void fwd_heads(const fwd *f, u32 t) {
  * Normed as published, whatever the model's epsilon is. */
 #define FWD_LATENT_EPS 1e-6f
 
-static void fwd_query_rank(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_query_rank(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_Q_RANK], n_in = s->m->dim[D_Q_IN];
     f32 *x = s->q_in + t * n_in;
     if (n_in > n) memcpy(x + n, x, n * sizeof *x);
-    s->m->k->norm(x, f->l->vec[V_Q_RANK_NORM], n, FWD_LATENT_EPS, x);
-    fwd_quantize(f, x, n_in, t * n_in);
+    s->m->k->norm(x, step->norm, n, FWD_LATENT_EPS, x);
+    fwd_quantize(s, step->blocks, x, n_in, t * n_in);
 }
 
-static void fwd_latent_heads(const fwd *f, u32 t) {
+static void fwd_latent_heads(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const size_t *d = s->m->dim, latent = d[D_LATENT], nope = d[D_NOPE];
     f32 *k = s->k + t * d[D_HEAD], *q = s->q + t * d[D_Q];
     s->m->k->norm(k, f->l->vec[V_LATENT_NORM], latent, FWD_LATENT_EPS, k);
     fwd_rotate(f, t, k + latent);
-    if (!s->v_in_k) { /* both are rotated on their way, each its own way */
+    if (!s->v_in_k) { /* fwd_store rotates each in place, over its own length */
         memcpy(s->mix + t * latent, k, latent * sizeof *k);
         fwd_store(f, t, s->mix + t * latent, true);
     }
@@ -16820,33 +16855,41 @@ static void fwd_latent_heads(const fwd *f, u32 t) {
         fwd_rotate(f, t, q + nope);
         memcpy(to + latent, q + nope, d[D_ROPE] * sizeof *q);
         memcpy(s->nope + at, q, nope * sizeof *q);
-        fwd_quantize(f, q, nope, at);
+        fwd_quantize(s, step->blocks, q, nope, at);
     }
 }
 
-static void fwd_latent_finish(const fwd *f, u32 t) {
-    fwd_quantize_queries(f, t, f->s->query + t * f->s->m->dim[D_Q_LATENT]);
+static void fwd_latent_queries_i8(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    fwd_quantize_queries(step->f, t, s->query + t * s->m->dim[D_Q_LATENT]);
 }
 
-static void fwd_quantize_mix(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_LATENT];
-    for (size_t h = 0; h < f->s->m->n_heads; h++) {
-        size_t at = (h * f->m + t) * n;
-        if (f->s->kv == K_I8) f->s->m->k->hadamard(f->s->mix + at, n);
-        fwd_quantize(f, f->s->mix + at, n, at);
+static void fwd_latent_mix(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = s->m->dim[D_LATENT];
+    for (size_t h = 0; h < s->m->n_heads; h++) {
+        size_t at = (h * step->f->m + t) * n;
+        if (s->kv == K_I8) s->m->k->hadamard(s->mix + at, n);
+        fwd_quantize(s, step->blocks, s->mix + at, n, at);
     }
 }
 
 /* ---- attention: pieces are (some heads of a KV head, up to K_QUERIES
  * tokens) ---- */
 
+typedef struct {
+    const fwd *f;
+    u32 log_heads; /* 2^log_heads heads make a piece */
+} fwd_attention;
+
 static void fwd_attend_piece(void *arg, u32 piece) {
-    const fwd *f = arg;
+    const fwd_attention *attention = arg;
+    const fwd *f = attention->f;
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
     if (fwd_stopped(f->s)) return;
     const ses_cache *c = &s->cache[f->i_layer];
-    u32 together = 1u << f->log_heads, n_groups = m->n_heads / together;
+    u32 together = 1u << attention->log_heads, n_groups = m->n_heads / together;
     size_t h = piece % n_groups * together, t = piece / n_groups * K_QUERIES;
     const size_t *d = m->dim, heads = m->n_heads;
     size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
@@ -16878,32 +16921,36 @@ static void fwd_attend_piece(void *arg, u32 piece) {
 _Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
     "more pieces of attention than a run may have");
 
-/* As many heads together as their number allows and as leaves every thread
- * some pieces. */
-static void fwd_attend(fwd *f) {
+/* Heads of a KV head share the reads of its keys: as many of them together as
+ * their number allows and as leaves every thread some pieces. */
+static void fwd_attend(const fwd *f) {
     const ksllm_model *m = f->s->m;
     u32 group = m->n_heads / m->n_kv_heads;
     u32 rows = (f->m + K_QUERIES - 1) / K_QUERIES;
-    f->log_heads = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
-    while (f->log_heads && rows * (m->n_heads >> f->log_heads)
-            < f->s->n_threads)
-        f->log_heads--;
-    pool_run(&f->s->workers, rows * (m->n_heads >> f->log_heads),
-        fwd_attend_piece, f);
+    u32 log = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
+    while (log && rows * (m->n_heads >> log) < f->s->n_threads) log--;
+    pool_run(&f->s->workers, rows * (m->n_heads >> log), fwd_attend_piece,
+        &(fwd_attention){f, log});
 }
 
 /* ---- products: pieces are rows ---- */
 
-static u32 fwd_kind(const mdl_matrix *w) {
+/* The blocks in which a matrix wants its input quantized. */
+static u32 fwd_blocks_of(const mdl_matrix *w) {
     u32 n = BLK_TYPES[w->type].n;
     return n == 1 ? 0 : n == 256 ? BIT(1) : BIT(0);
 }
 
+typedef struct {
+    ksllm_session *s;
+    size_t rows_per_piece;
+} fwd_products;
+
 static void fwd_product_piece(void *arg, u32 piece) {
-    const fwd *f = arg;
-    const ksllm_session *s = f->s;
-    if (fwd_stopped(f->s)) return;
-    u32 i = 0, end = f->n_jobs;
+    const fwd_products *all = arg;
+    ksllm_session *s = all->s;
+    if (fwd_stopped(s)) return;
+    u32 i = 0, end = s->n_jobs;
     while (end - i > 1) {
         u32 mid = i + (end - i) / 2;
         if (s->first_piece[mid] <= piece) i = mid;
@@ -16912,195 +16959,189 @@ static void fwd_product_piece(void *arg, u32 piece) {
     const ses_job *j = &s->jobs[i];
     const mdl_matrix *w = j->w;
     const k_acts *b = &s->acts;
-    size_t r = (piece - s->first_piece[i]) * f->rows_per_piece, at = j->at;
+    size_t n = all->rows_per_piece, at = j->at;
+    size_t r = (piece - s->first_piece[i]) * n;
     k_acts a = {j->x, {b->q[0] + at, b->q[1] + at},
         {b->d[0] + at / 32, b->d[1] + at / 256},
         {b->sum[0] + at / 16, b->sum[1] + at / 16}, w->n_in};
     k_product p = {.type = w->type,
         .w = w->w + (j->index * w->n_out + r) * w->row_bytes,
         .row_bytes = w->row_bytes,
-        .n_rows = min_size(f->rows_per_piece, w->n_out - r),
+        .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
     s->m->k->product[p.type](&p);
 }
 
-/* Adds a product of m vectors at x, prepared from `at` on, to the step. */
-static void fwd_plan_at(fwd *f, const mdl_matrix *w, size_t index, u32 m,
-    const f32 *x, size_t at, f32 *y, size_t y_stride) {
-    f->s->jobs[f->n_jobs++] = (ses_job){.w = w, .index = (u32)index, .m = m,
-        .x = x, .at = at, .y = y, .y_stride = y_stride};
+/* Adds a product to those that fwd_multiply runs. */
+static void fwd_plan_job(const fwd *f, ses_job job) {
+    f->s->jobs[f->s->n_jobs++] = job;
 }
 
-/* Adds a product of the batch with a whole matrix. */
-static void fwd_plan(fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
-    fwd_plan_at(f, w, 0, f->m, x, 0, y, w->n_out);
+/* Of the batch with a whole matrix. */
+static void fwd_plan(const fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
+    fwd_plan_job(f,
+        (ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
 }
 
-/* Runs the planned products. */
-static void fwd_multiply(fwd *f) {
+/* Runs the planned products as one step: one barrier for Q, K and V instead of
+ * three. Eight pieces per thread even out cores of different speed. */
+static void fwd_multiply(const fwd *f) {
     ksllm_session *s = f->s;
     size_t rows = 0, pieces = (size_t)s->n_threads * 8;
-    for (u32 i = 0; i < f->n_jobs; i++) rows += s->jobs[i].w->n_out;
+    for (u32 i = 0; i < s->n_jobs; i++) rows += s->jobs[i].w->n_out;
     size_t per = (rows + pieces - 1) / pieces;
     per = (per + K_ROWS - 1) / K_ROWS * K_ROWS;
-    f->rows_per_piece = s->n_threads > 1 ? min_size(per, 256) : 256;
+    per = s->n_threads > 1 ? min_size(per, 256) : 256;
     /* at most POOL_MAX_PIECES, whatever the vocabulary */
-    f->rows_per_piece = max_size(f->rows_per_piece, rows >> 18 << 3);
+    per = max_size(per, rows >> 18 << 3);
     s->first_piece[0] = 0;
-    for (u32 i = 0; i < f->n_jobs; i++) {
+    for (u32 i = 0; i < s->n_jobs; i++) {
         const ses_job *j = &s->jobs[i];
-        s->first_piece[i + 1] = s->first_piece[i]
-            + (u32)((j->w->n_out + f->rows_per_piece - 1) / f->rows_per_piece);
+        s->first_piece[i + 1] =
+            s->first_piece[i] + (u32)((j->w->n_out + per - 1) / per);
 #if defined KSLLM_OBSERVE /* quant/calibrate.c looks at what comes in */
         KSLLM_OBSERVE(j->w->w, j->x, j->w->n_in, j->m);
 #endif
     }
-    pool_run(&s->workers, s->first_piece[f->n_jobs], fwd_product_piece, f);
-    f->n_jobs = 0;
+    pool_run(&s->workers, s->first_piece[s->n_jobs], fwd_product_piece,
+        &(fwd_products){s, per});
+    s->n_jobs = 0;
 }
 
 /* ---- blocks of a layer ---- */
 
-/* The kinds of quantization that some matrices of the layer want. */
-static u32 fwd_kinds(const fwd *f, u32 matrices) {
-    u32 kinds = 0;
+/* The blocks that some matrices of the layer want. */
+static u32 fwd_blocks(const fwd *f, u32 matrices) {
+    u32 blocks = 0;
     for (u32 i = 0; i < N_MATRICES; i++)
-        if (matrices & BIT(i)) kinds |= fwd_kind(&f->l->mat[i]);
-    return kinds;
-}
-
-static void fwd_norm_gate_a(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_GATE_RANK];
-    f32 *x = f->s->norm_a + t * n;
-    for (size_t i = 0; i < n; i++) x[i] *= fwd_sigmoid(x[i]);
-    fwd_quantize(f, x, n, t * n);
-}
-
-static void fwd_norm_gate_b(const fwd *f, u32 t) {
-    size_t n = f->s->m->dim[D_EMBD];
-    f32 *x = f->s->xn + t * n;
-    for (size_t i = 0; i < n; i++)
-        x[i] *= fwd_sigmoid(f->s->norm_b[t * n + i]);
-    fwd_quantize(f, x, n, t * n);
+        if (matrices & BIT(i)) blocks |= fwd_blocks_of(&f->l->mat[i]);
+    return blocks;
 }
 
 /* A block's input: normed, times sigmoid(B silu(A of it)) where the norm has
  * such a gate, prepared for `matrices`. */
-static void fwd_norm_input(fwd *f, u32 vector, u32 gate_a, u32 matrices) {
+static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u32 matrices) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat + gate_a;
     bool gated = w[0].w != NULL;
-    f->norm = f->l->vec[vector];
-    f->kinds = fwd_kinds(f, gated ? BIT(gate_a) : matrices);
-    fwd_by_token(f, fwd_norm);
+    fwd_by_token(f, (fwd_step){.run = fwd_norm, .norm = f->l->vec[vector],
+        .x = s->x, .blocks = fwd_blocks(f, gated ? BIT(gate_a) : matrices)});
     if (!gated) return;
     fwd_plan(f, &w[0], s->xn, s->norm_a);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, BIT(gate_a + 1));
-    fwd_by_token(f, fwd_norm_gate_a);
+    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->norm_a,
+        .gate = s->norm_a, .n = w[0].n_out, .blocks = fwd_blocks_of(&w[1])});
     fwd_plan(f, &w[1], s->norm_a, s->norm_b);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, matrices);
-    fwd_by_token(f, fwd_norm_gate_b);
-}
-
-static void fwd_residual(fwd *f, const u8 *norm, const u8 *bias) {
-    f->norm = norm;
-    f->bias = bias;
-    fwd_by_token(f, fwd_add);
+    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->xn,
+        .gate = s->norm_b, .n = w[1].n_out,
+        .blocks = fwd_blocks(f, matrices)});
 }
 
 /* Queries ready, keys and values in the cache. */
-static void fwd_queries(fwd *f) {
+static void fwd_queries(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
-    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
         BIT(M_Q) | BIT(M_K) | BIT(M_V));
     fwd_plan(f, &w[M_Q], s->xn, s->q);
     fwd_plan(f, &w[M_K], s->xn, s->k);
     fwd_plan(f, &w[M_V], s->xn, s->v);
     fwd_multiply(f);
-    fwd_by_token(f, fwd_heads);
+    fwd_by_token(f, (fwd_step){.run = fwd_heads});
 }
 
-static void fwd_latent_queries(fwd *f) {
+static void fwd_latent_queries(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     const size_t *d = s->m->dim;
     bool ranked = d[D_Q_RANK] > 0;
-    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_GATE_A,
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
         BIT(M_Q) | BIT(M_Q_A) | BIT(M_LATENT));
     fwd_plan(f, &w[M_LATENT], s->xn, s->k);
     if (!ranked) fwd_plan(f, &w[M_Q], s->xn, s->q);
-    else fwd_plan_at(f, &w[M_Q_A], 0, f->m, s->xn, 0, s->q_in, d[D_Q_IN]);
+    else fwd_plan_job(f, (ses_job){.w = &w[M_Q_A], .m = f->m, .x = s->xn,
+        .y = s->q_in, .y_stride = d[D_Q_IN]});
     fwd_multiply(f);
     if (ranked) {
-        f->kinds = fwd_kinds(f, BIT(M_Q_B) | BIT(M_O_GATE));
-        fwd_by_token(f, fwd_query_rank);
+        fwd_by_token(f, (fwd_step){.run = fwd_query_rank,
+            .norm = f->l->vec[V_Q_RANK_NORM],
+            .blocks = fwd_blocks(f, BIT(M_Q_B) | BIT(M_O_GATE))});
         fwd_plan(f, &w[M_Q_B], s->q_in, s->q);
         if (w[M_O_GATE].w) fwd_plan(f, &w[M_O_GATE], s->q_in, s->o_gate);
         fwd_multiply(f);
     }
-    f->kinds = fwd_kinds(f, BIT(M_K_B));
-    fwd_by_token(f, fwd_latent_heads);
-    for (size_t h = 0; h < d[D_HEADS]; h++) {
+    fwd_by_token(f, (fwd_step){.run = fwd_latent_heads,
+        .blocks = fwd_blocks(f, BIT(M_K_B))});
+    for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_NOPE];
-        fwd_plan_at(f, &w[M_K_B], h, f->m, s->nope + at, at,
-            s->query + h * d[D_HEAD], d[D_Q_LATENT]);
+        fwd_plan_job(f, (ses_job){.w = &w[M_K_B], .index = h, .m = f->m,
+            .x = s->nope + at, .at = at, .y = s->query + h * d[D_HEAD],
+            .y_stride = d[D_Q_LATENT]});
     }
     fwd_multiply(f);
-    if (s->kv == K_I8) fwd_by_token(f, fwd_latent_finish);
+    if (s->kv == K_I8)
+        fwd_by_token(f, (fwd_step){.run = fwd_latent_queries_i8});
 }
 
-static void fwd_latent_values(fwd *f) {
+static void fwd_latent_values(const fwd *f) {
     const ksllm_session *s = f->s;
     const size_t *d = s->m->dim;
-    f->kinds = fwd_kinds(f, BIT(M_V_B));
-    fwd_by_token(f, fwd_quantize_mix);
-    for (size_t h = 0; h < d[D_HEADS]; h++) {
+    const mdl_matrix *w = &f->l->mat[M_V_B];
+    fwd_by_token(f, (fwd_step){.run = fwd_latent_mix,
+        .blocks = fwd_blocks_of(w)});
+    for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_LATENT];
-        fwd_plan_at(f, &f->l->mat[M_V_B], h, f->m, s->mix + at, at,
-            s->att + h * d[D_OUT], d[D_ATT]);
+        fwd_plan_job(f, (ses_job){.w = w, .index = h, .m = f->m,
+            .x = s->mix + at, .at = at, .y = s->att + h * d[D_OUT],
+            .y_stride = d[D_ATT]});
     }
     fwd_multiply(f);
 }
 
-static void fwd_attention_block(fwd *f) {
+static void fwd_attention_block(const fwd *f) {
     const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
     bool latent = s->m->arch->latent;
     if (latent) fwd_latent_queries(f);
     else fwd_queries(f);
     fwd_attend(f);
     if (latent) fwd_latent_values(f);
-    f->kinds = fwd_kinds(f, BIT(M_O));
-    fwd_by_token(f, fwd_quantize_att);
-    fwd_plan(f, &f->l->mat[M_O], s->att, s->delta);
+    fwd_by_token(f, (fwd_step){.run = fwd_gate_heads, .x = s->att,
+        .gate = w[M_O_GATE].w ? s->o_gate : NULL, .n = s->m->dim[D_ATT],
+        .blocks = fwd_blocks_of(&w[M_O])});
+    fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
-    fwd_residual(f, f->l->vec[V_ATTN_POST_NORM], f->l->vec[V_O_BIAS]);
+    fwd_by_token(f, (fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_ATTN_POST_NORM], .bias = f->l->vec[V_O_BIAS]});
 }
 
-static void fwd_ffn_block(fwd *f) {
+static void fwd_ffn_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
-    fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_GATE) | BIT(M_UP));
+    fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_GATE) | BIT(M_UP));
     fwd_plan(f, &w[M_GATE], s->xn, s->gate);
     fwd_plan(f, &w[M_UP], s->xn, s->up);
     fwd_multiply(f);
-    f->kinds = fwd_kinds(f, BIT(M_DOWN));
-    fwd_by_token(f, fwd_gate);
+    fwd_by_token(f, (fwd_step){.run = fwd_activate,
+        .blocks = fwd_blocks_of(&w[M_DOWN])});
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
-    fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+    fwd_by_token(f, (fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
 /* ---- experts ----
- * Every token is sent to the experts that its router scores say; rows of the
- * same expert then lie together, so an expert's weights are read once for a
- * batch, and those of an expert that nobody chose are not touched. */
+ * The router's scores send each token to some experts. Rows of the same expert
+ * then lie together, so a batch reads an expert's weights once, and never those
+ * of an expert that no token chose:
+ *
+ *   scattered: | rows of expert 0 | of expert 1 | ... | all, for the shared |
+ *              first[0]           first[1]            first[n]
+ */
 
-/* Only experts of the best groups may be chosen; a group is as good as the sum
- * of its two best scores (DeepSeek-V3, 2024). The others' scores become
- * -inf. */
+/* Only experts of the best groups may be chosen. A group's score is the sum of
+ * its two best experts' (DeepSeek-V3, 2024). Scores outside become -inf. */
 static void fwd_mask_groups(const ksllm_model *m, f32 *c) {
     size_t per = m->dim[D_EXPERTS] / m->n_groups;
     for (u32 n = m->n_groups; n > m->n_groups_used; n--) {
@@ -17123,10 +17164,10 @@ static void fwd_mask_groups(const ksllm_model *m, f32 *c) {
 }
 
 /* Chooses a token's experts, in ascending order, and their shares. */
-static void fwd_route(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_route(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     const ksllm_model *m = s->m;
-    const u8 *bias = f->l->vec[V_ROUTER_BIAS];
+    const u8 *bias = step->f->l->vec[V_ROUTER_BIAS];
     size_t n = m->dim[D_EXPERTS], used = m->n_experts_used;
     f32 *p = s->route + t * n, *c = s->choice + t * n;
     u32 *pick = s->pick + t * used;
@@ -17158,7 +17199,7 @@ static void fwd_route(const fwd *f, u32 t) {
 }
 
 /* Gives every chosen expert of every token its row, by expert. */
-static void fwd_group(fwd *f) {
+static void fwd_group(const fwd *f) {
     ksllm_session *s = f->s;
     size_t used = (size_t)f->m * s->m->n_experts_used;
     u32 n = (u32)s->m->dim[D_EXPERTS];
@@ -17171,13 +17212,14 @@ static void fwd_group(fwd *f) {
 }
 
 /* A token's input to the rows of its experts, and of the shared one. */
-static void fwd_spread(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_scatter(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
+    const f32 *x = s->xn + t * n;
     for (size_t k = 0; k <= used; k++) {
-        size_t row = k < used ? s->slot[t * used + k] : f->m * used + t;
-        memcpy(s->spread + row * n, s->xn + t * n, n * sizeof(f32));
-        fwd_quantize(f, s->xn + t * n, n, row * n);
+        size_t row = k < used ? s->slot[t * used + k] : step->f->m * used + t;
+        memcpy(s->scattered + row * n, x, n * sizeof *x);
+        fwd_quantize(s, step->blocks, x, n, row * n);
     }
 }
 
@@ -17190,129 +17232,128 @@ static size_t fwd_expert_at(const fwd *f, size_t row) {
         + (row - chosen) * d[D_FFN_SHARED];
 }
 
-static void fwd_expert_gate(const fwd *f, u32 row) {
+static void fwd_activate_expert(const fwd_step *step, u32 row) {
+    const fwd *f = step->f;
     const ksllm_session *s = f->s;
     bool shared = row >= f->m * s->m->n_experts_used;
     size_t at = fwd_expert_at(f, row);
     size_t n = s->m->dim[shared ? D_FFN_SHARED : D_FFN_EXPERT];
+    const mdl_matrix *w = f->l->mat;
     s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
     /* The two matrices differ in length: blocks that only the other's is a
      * multiple of would reach into the next row. */
-    fwd own = *f;
-    own.kinds = fwd_kinds(f, BIT(shared ? M_DOWN_SHARED : M_DOWN_EXPERTS));
-    fwd_quantize(&own, s->gate + at, n, at);
+    u32 blocks = fwd_blocks_of(&w[shared ? M_DOWN_SHARED : M_DOWN_EXPERTS]);
+    fwd_quantize(s, blocks, s->gate + at, n, at);
 }
 
 /* delta = the experts' outputs by their shares, then the shared one's. */
-static void fwd_combine(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+static void fwd_combine(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
     f32 *y = s->delta + t * n;
     memset(y, 0, n * sizeof *y);
     for (size_t k = 0; k < used; k++) {
-        const f32 *x = s->parts + s->slot[t * used + k] * n;
+        const f32 *x = s->expert_out + s->slot[t * used + k] * n;
         f32 share = s->share[t * used + k];
         for (size_t i = 0; i < n; i++) y[i] += share * x[i];
     }
-    const f32 *x = s->parts + (f->m * used + t) * n;
+    const f32 *x = s->expert_out + (step->f->m * used + t) * n;
     if (s->m->dim[D_FFN_SHARED])
         for (size_t i = 0; i < n; i++) y[i] += x[i];
 }
 
 /* Plans the products of one kind for all rows: `experts` of the layer and its
  * `shared` counterpart. Inputs and outputs lie as their kind does. */
-static void fwd_plan_experts(fwd *f, u32 experts, u32 shared, bool down,
+static void fwd_plan_experts(const fwd *f, u32 experts, u32 shared, bool down,
     const f32 *x, f32 *y) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     size_t n = s->m->dim[D_EXPERTS], n_embd = s->m->dim[D_EMBD];
-    for (size_t e = 0; e <= n; e++) {
+    for (u32 e = 0; e <= n; e++) {
         const mdl_matrix *a = &w[e < n ? experts : shared];
-        size_t row = s->first[e];
-        size_t m = e < n ? s->first[e + 1] - row : f->m;
+        u32 row = s->first[e], m = e < n ? s->first[e + 1] - row : f->m;
         if (!m || !a->w) continue;
         size_t wide = fwd_expert_at(f, row), flat = row * n_embd;
         size_t in = down ? wide : flat, out = down ? flat : wide;
-        fwd_plan_at(
-            f, a, e < n ? e : 0, (u32)m, x + in, in, y + out, a->n_out);
+        fwd_plan_job(f, (ses_job){.w = a, .index = e < n ? e : 0, .m = m,
+            .x = x + in, .at = in, .y = y + out, .y_stride = a->n_out});
     }
 }
 
-static void fwd_expert_block(fwd *f) {
+static void fwd_expert_block(const fwd *f) {
     ksllm_session *s = f->s;
     u32 rows = f->m * s->m->n_experts_used;
     bool shared = s->m->dim[D_FFN_SHARED] > 0;
-    fwd_norm_input(f, V_FFN_NORM, M_FFN_GATE_A, BIT(M_ROUTER));
+    fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
-    fwd_by_token(f, fwd_route);
+    fwd_by_token(f, (fwd_step){.run = fwd_route});
     if (fwd_stopped(s)) return; /* with tokens that chose nothing */
     fwd_group(f);
-    f->kinds = fwd_kinds(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
-        | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED));
-    fwd_by_token(f, fwd_spread);
+    fwd_by_token(f, (fwd_step){.run = fwd_scatter,
+        .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
+            | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED))});
     fwd_plan_experts(
-        f, M_GATE_EXPERTS, M_GATE_SHARED, false, s->spread, s->gate);
-    fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->spread, s->up);
+        f, M_GATE_EXPERTS, M_GATE_SHARED, false, s->scattered, s->gate);
+    fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->scattered, s->up);
     fwd_multiply(f);
-    fwd_each(f, rows + (shared ? f->m : 0), fwd_expert_gate);
+    fwd_each(f, rows + (shared ? f->m : 0),
+        (fwd_step){.run = fwd_activate_expert});
     fwd_plan_experts(
-        f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->parts);
+        f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->expert_out);
     fwd_multiply(f);
-    fwd_by_token(f, fwd_combine);
-    fwd_residual(f, f->l->vec[V_FFN_POST_NORM], NULL);
+    fwd_by_token(f, (fwd_step){.run = fwd_combine});
+    fwd_by_token(f, (fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
 /* ---- layers ---- */
 
 /* Streams that skip layers (Solar Pro): the residual stream is kept before
- * some layers and mixed in again before later ones. */
-static void fwd_skip(const fwd *f, u32 t) {
-    const ksllm_session *s = f->s;
+ * some layers and mixed into itself before later ones. */
+static void fwd_skip(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    const mdl_layer *l = step->f->l;
     size_t n = s->m->dim[D_EMBD];
-    f32 *x = s->x + t * n, share = s->m->mix;
+    f32 *x = s->x + t * n, share = s->m->skip_share;
     for (u32 i = 0; i < MDL_STREAMS; i++)
-        if (f->l->save & BIT(i))
+        if (l->skip_save & BIT(i))
             memcpy(s->saved + ((size_t)i * s->n_batch + t) * n, x,
                 n * sizeof *x);
     for (u32 i = 0; i < MDL_STREAMS; i++) {
         const f32 *saved = s->saved + ((size_t)i * s->n_batch + t) * n;
-        if (f->l->mix & BIT(i))
+        if (l->skip_mix & BIT(i))
             for (size_t j = 0; j < n; j++)
                 x[j] = saved[j] * share + x[j] * (1 - share);
     }
 }
 
-static void fwd_layer(fwd *f) {
-    if (f->l->save | f->l->mix) fwd_by_token(f, fwd_skip);
+static void fwd_layer(const fwd *f) {
+    if (f->l->skip_save | f->l->skip_mix)
+        fwd_by_token(f, (fwd_step){.run = fwd_skip});
     fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
 }
 
-/* Logits of n_rows tokens of the batch from number `first` on to y,
- * [n_rows][n_vocab]. */
-static void fwd_head(fwd *f, u32 first, u32 n_rows, f32 *y) {
+/* The final norm of n_rows tokens of the batch, from number `first` on, and,
+ * unless y is NULL, their logits to y, [n_rows][n_vocab]. */
+static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
     ksllm_session *s = f->s;
-    const size_t n = s->m->dim[D_EMBD];
-    fwd tail = *f;
-    f32 *x = s->x;
-    s->x += first * n; /* the steps see only the rows wanted */
-    tail.m = n_rows;
-    tail.norm = s->m->output_norm;
-    tail.kinds = fwd_kind(&s->m->output);
-    fwd_by_token(&tail, fwd_norm);
-    s->x = x;
+    const mdl_matrix *w = &s->m->output;
+    const size_t n = n_rows * w->n_out;
+    fwd_each(f, n_rows, (fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
+        .x = s->x + first * w->n_in, .blocks = fwd_blocks_of(w)});
     if (!y) return;
-    fwd_plan(&tail, &s->m->output, s->xn, y);
-    fwd_multiply(&tail);
+    fwd_plan_job(f, (ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
+        .y_stride = w->n_out});
+    fwd_multiply(f);
     if (s->m->logit_scale != 1)
-        for (size_t i = 0; i < n_rows * s->m->dim[D_VOCAB]; i++)
-            y[i] *= s->m->logit_scale;
+        for (size_t i = 0; i < n; i++) y[i] *= s->m->logit_scale;
 }
 
 /* Adds all final hidden states of the batch to the pooled vector. */
-static void fwd_pool(fwd *f) {
+static void fwd_pool(const fwd *f) {
     ksllm_session *s = f->s;
     size_t n = s->m->dim[D_EMBD];
     fwd_head(f, 0, f->m, NULL);
@@ -17321,7 +17362,7 @@ static void fwd_pool(fwd *f) {
         for (size_t i = 0; i < n; i++) s->pooled[i] += s->xn[t * n + i];
 }
 
-/* ln of the sum over the vocabulary of e^logit: what turns a logit into ln of
+/* ln of the sum over the vocabulary of e^logit. A logit minus this is ln of
  * its probability. */
 static f32 fwd_log_sum(const ksllm_session *s, const f32 *logits) {
     size_t n = s->m->dim[D_VOCAB];
@@ -17333,18 +17374,18 @@ static f32 fwd_logprob(const ksllm_session *s, const f32 *logits, i32 token) {
     return logits[token] - fwd_log_sum(s, logits);
 }
 
-/* What a call wants of the evaluation, from position `first` on: the logits
- * after each token, or ln p of each token. */
+/* What a call wants of the tokens that it adds, at positions from `first` on:
+ * the logits after each, or ln p of each. */
 typedef struct {
     f32 *rows;
     f32 *logprobs;
     u32 first;
 } fwd_want;
 
-static const fwd_want FWD_LAST = {NULL, NULL, 0}; /* the last logits alone */
+static const fwd_want FWD_LAST = {0}; /* the last logits alone */
 
 /* ln p of the tokens after those of the batch, a few rows at a time. */
-static void fwd_score(fwd *f, const fwd_want *want) {
+static void fwd_score(const fwd *f, const fwd_want *want) {
     ksllm_session *s = f->s;
     u32 skip = want->first > f->n0 + 1 ? want->first - f->n0 - 1 : 0;
     u32 end = min_u32(f->m, s->n_tokens - 1 - f->n0);
@@ -17360,9 +17401,9 @@ static void fwd_score(fwd *f, const fwd_want *want) {
     }
 }
 
-/* The end of a batch: what was asked for of its hidden states. Leaves the
- * last row's final hidden state as the last one in s->xn. */
-static void fwd_output(fwd *f, bool last, const fwd_want *want) {
+/* The end of a batch: what the call wants of its hidden states. Leaves the
+ * last token's final hidden state as the last row in s->xn. */
+static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
     ksllm_session *s = f->s;
     size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
     u32 skip = want->first > f->n0 ? want->first - f->n0 : 0, rows = 0;
@@ -17385,7 +17426,7 @@ static void fwd_output(fwd *f, bool last, const fwd_want *want) {
 static void fwd_batch(
     ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
     fwd f = {.s = s, .n0 = n0, .m = m};
-    fwd_by_token(&f, fwd_embed);
+    fwd_by_token(&f, (fwd_step){.run = fwd_embed});
     for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
         f.i_layer = i;
         f.l = &s->m->layers[i];
@@ -17394,8 +17435,8 @@ static void fwd_batch(
     if (!fwd_stopped(s)) fwd_output(&f, last, want);
 }
 
-/* Without logits, but with all tokens evaluated (after a rewind): the last one
- * is to be evaluated again. */
+/* After a rewind all tokens are evaluated, but their logits are gone: has the
+ * last one evaluated again. */
 static void fwd_reopen(ksllm_session *s) {
     u32 n = s->n_tokens;
     if (s->has_logits || s->n_eval != n || !n) return;
@@ -17403,8 +17444,8 @@ static void fwd_reopen(ksllm_session *s) {
     s->n_tokens = n;
 }
 
-/* Brings the cache up to the timeline. On a stop n_eval tells how far it
- * came. */
+/* Evaluates what the timeline has and the cache has not. On a stop n_eval
+ * tells how far it came. */
 static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
     const fwd_want *want, ksllm_error *err) {
     if (s->has_logits || !s->n_tokens) return KSLLM_OK;
@@ -17444,16 +17485,22 @@ static ksllm_status fwd_settle(ksllm_session *s, size_t held,
     return status;
 }
 
-/* Adds tokens and evaluates them. */
+/* Adds tokens and evaluates them. Where something is wanted of each of them,
+ * none may slide out. */
 static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
-    bool may_slide, const ksllm_control *control, const fwd_want *want,
-    ksllm_error *err) {
+    fwd_want want, const ksllm_control *control, ksllm_error *err) {
     size_t held = s->n_tokens;
     u64 slid = s->n_slid;
-    ksllm_status status = ses_extend(s, held, tokens, n, may_slide, err);
-    if (status) return status;
+    f32 first = NAN;
+    if (want.logprobs) fwd_reopen(s);
+    if (want.logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
+        first = fwd_logprob(s, s->logits, tokens[0]);
+    want.first = s->n_tokens;
+    bool may_slide = !want.rows && !want.logprobs;
+    TRY(ses_extend(s, held, tokens, n, may_slide, err));
+    if (want.logprobs) want.logprobs[0] = first;
     if (s->n_slid != slid) held = s->n_eval;
-    return fwd_settle(s, held, control, want, err);
+    return fwd_settle(s, held, control, &want, err);
 }
 
 /* Makes the timeline these tokens; *n_reused of them need no evaluation. */
@@ -17461,9 +17508,7 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
     const ksllm_control *control, size_t *n_reused, ksllm_error *err) {
     size_t keep = ses_common(s, tokens, n);
     if (s->pooling == KSLLM_POOLING_MEAN) keep = 0;
-    ksllm_status status =
-        ses_extend(s, keep, tokens + keep, n - keep, true, err);
-    if (status) return status;
+    TRY(ses_extend(s, keep, tokens + keep, n - keep, true, err));
     *n_reused = min_size(s->n_eval, n);
     return fwd_settle(
         s, n > s->n_ctx ? s->n_eval : keep, control, &FWD_LAST, err);
@@ -17471,15 +17516,15 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
 
 /* ==========================================================================
  * § 15 SAMPLING (private)
- * From logits to a token, in the order that ksllm.h states. Those not far below
- * the best one become a heap, of which only as many are taken off as are
- * needed; only if they do not suffice are there more. So a vocabulary of
- * 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
+ * From logits to a token, in the order that ksllm.h states. The candidates not
+ * far below the best one become a heap, and only as many are popped as are
+ * needed; if they do not suffice, it is built again from more. So a vocabulary
+ * of 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
 
-/* Below 1e-6 a logit divided by it may be no number. */
+/* A logit divided by less than 1e-6 may be no number. */
 static bool smp_is_temperature(f64 t) {
     return t == 0 || (t >= (f64)1e-6f && t <= 100);
 }
@@ -17536,12 +17581,10 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     if (wrong)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "sampling: %s", wrong);
     for (size_t i = 0; i < p->n_biases; i++) {
-        ksllm_status status = ses_check_tokens(s, &p->biases[i].token, 1, err);
-        if (status) return status;
+        TRY(mdl_check_tokens(s->m, &p->biases[i].token, 1, err));
         if (p->biases[i].bias != p->biases[i].bias)
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-                "sampling: biases[%llu] is not a number",
-                (unsigned long long)i);
+                "sampling: biases[%llu] is not a number", LLU(i));
     }
     return KSLLM_OK;
 }
@@ -17554,8 +17597,8 @@ static void smp_penalize_one(f32 *logit, const ksllm_sampling *p, u32 count) {
     *logit -= (f32)count * p->frequency_penalty + p->presence_penalty;
 }
 
-/* Each distinct token of the window once, when it is met first. Quadratic in
- * the window, which is 64 by default and 1024 at most. */
+/* Each distinct token of the window once, at its first place. Quadratic in the
+ * window, which is 64 by default and 1024 at most: no memory, no hash. */
 static void smp_penalize(const ksllm_session *s, const ksllm_sampling *p) {
     u32 window = p->penalty_window ? p->penalty_window : SMP_WINDOW;
     u32 n = min_u32(window, s->n_tokens);
@@ -17618,14 +17661,14 @@ static size_t smp_heap(ses_candidate *h, const f32 *x, size_t n_vocab,
     return n;
 }
 
-/* The floor of the first try, where some dozens of candidates are, or of a
- * later one: lower, and in the end below all. */
+/* The floor of an attempt: above it are first some dozens of candidates, then
+ * more, in the end all. */
 static f32 smp_floor(f32 best, int attempt) {
     static const f32 depth[] = {8, 32};
     return attempt < (int)KS_LEN(depth) ? best - depth[attempt] : -INFINITY;
 }
 
-/* Moves the best to the place behind the shrunken heap and returns it. */
+/* Moves the best to the place after the shrunken heap and returns it. */
 static ses_candidate smp_pop(ses_candidate *h, size_t *n) {
     ses_candidate best = h[0];
     h[0] = h[--*n];
@@ -17651,7 +17694,7 @@ static f64 smp_uniform(u64 seed, u64 step) {
     return (out >> 8) * (1.0 / 16777216);
 }
 
-/* All candidates may be drawn: no order is needed. */
+/* Without top-k and top-p all candidates may be drawn: no order is needed. */
 static i32 smp_draw_all(const ksllm_session *s, const ksllm_sampling *p,
     f32 max, f64 u) {
     size_t n = s->m->dim[D_VOCAB];
@@ -17673,13 +17716,16 @@ static i32 smp_draw_all(const ksllm_session *s, const ksllm_sampling *p,
     return last;
 }
 
-/* Takes candidates off the heap, best first, until top-k, top-p and min-p are
- * satisfied; they then lie in descending order at h[left..n) backwards. mass
- * is that of all candidates, if there is no top-k. -1 if it takes one that is
- * not above `floor`, beside which there may be others. */
+/* Pops candidates, best first, until top-k, top-p and min-p are satisfied, and
+ * draws one of them. `mass` is that of all candidates, if there is no top-k.
+ * -1 if it needs one that is not above `floor`: below there may be others.
+ *
+ *   h: | heap, left of them | popped: worst ... best |
+ *                             h[left]         h[n-1]
+ */
 static i32 smp_cut(const ksllm_sampling *p, ses_candidate *h, size_t n,
     f32 floor, f64 mass, f64 u) {
-    if (!n) return -1; /* best - 8 is best, of numbers beyond 2^26 */
+    if (!n) return -1; /* beyond 2^26, best - 8 is best */
     const f64 max = (f64)h[0].logit;
     const bool all = floor == -INFINITY;
     size_t left = n, kept = 0, k = p->top_k ? p->top_k : SIZE_MAX;
@@ -17748,7 +17794,8 @@ static void smp_top(const ksllm_session *s, ksllm_token_prob *top,
     }
 }
 
-/* A token that was chosen, with what the model thinks of it and of others. */
+/* The chosen token and the n_top best with the model's own probabilities: of
+ * the logits before penalties, filters and temperature. */
 static void smp_report(const ksllm_session *s, i32 token,
     ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top) {
     f32 log_sum = fwd_log_sum(s, s->logits);
@@ -17763,7 +17810,8 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
     ksllm_error *err) {
     if (!s->has_logits)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
-            "there are no logits: evaluate tokens first");
+            "there are no logits: evaluate tokens first, for example with "
+            "ksllm_session_append");
     smp_prepare(s, p);
     i32 token = smp_draw(s, p, step);
     if (token < 0)
@@ -17797,7 +17845,7 @@ typedef struct {
     ksllm_token_prob token, top[KSLLM_MAX_TOP];
     const i32 *forced; /* tokens to be put on the timeline undrawn */
     u32 n_forced;
-    const split *split; /* of a turn of a chat, or NULL */
+    const struct split *split; /* of a turn of a chat, or NULL */
 } gen;
 
 static ksllm_text gen_stop_text(const ksllm_generation *g, size_t i) {
@@ -17829,7 +17877,7 @@ static ksllm_status gen_check(
     if (wrong)
         return fail(
             err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "generation: %s", wrong);
-    return ses_check_tokens(s, g->stop_tokens, g->n_stop_tokens, err);
+    return mdl_check_tokens(s->m, g->stop_tokens, g->n_stop_tokens, err);
 }
 
 /* ---- the prompt ---- */
@@ -17842,7 +17890,7 @@ static ksllm_status gen_encode(
     if (size / SES_PROMPT_BYTES >= s->n_ctx)
         return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
             "a prompt of %llu bytes does not fit a context of %u tokens",
-            (unsigned long long)size, (unsigned)s->n_ctx);
+            LLU(size), (unsigned)s->n_ctx);
     u32 flags = x->g->encode_flags;
     if (x->g->append && s->n_tokens) flags &= ~(u32)KSLLM_ENCODE_BOS;
     tok_coder c = {.t = &s->m->tok, .flags = flags, .scratch = s->encode,
@@ -17862,16 +17910,14 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     const i32 *tokens = x->g->tokens;
     size_t n = x->g->n_tokens;
     bool replace = (x->g->text || tokens) && !x->g->append;
-    ksllm_status status = KSLLM_OK;
-    if (x->g->text) status = gen_encode(x, &tokens, &n, err);
-    if (status) return status;
+    if (x->g->text) TRY(gen_encode(x, &tokens, &n, err));
     x->r->n_prompt = n;
     if ((replace ? 0 : s->n_tokens) + n == 0)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
-    if (replace)
-        status = fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err);
-    else status = fwd_append(s, tokens, n, true, x->control, &FWD_LAST, err);
+    ksllm_status status = replace
+        ? fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err)
+        : fwd_append(s, tokens, n, FWD_LAST, x->control, err);
     x->r->prompt_ns = os_now() - x->start;
     return status;
 }
@@ -17892,8 +17938,8 @@ static size_t gen_find_stop(const gen *x, i32 *which) {
     return x->n_hold;
 }
 
-/* Where the longest end of the held text that could begin a stop string
- * begins. */
+/* How many of the held bytes cannot belong to a stop string: the rest is the
+ * longest end of them that could begin one. */
 static size_t gen_certain(const gen *x) {
     for (size_t at = 0; at < x->n_hold; at++)
         for (size_t i = 0; i < x->g->n_stop_texts; i++) {
@@ -17905,8 +17951,8 @@ static size_t gen_certain(const gen *x) {
     return x->n_hold;
 }
 
-/* How many of the first n held bytes are whole units; all of them when one
- * unit alone is longer than what is held for it. */
+/* How many of the first n held bytes are whole units; all of them if one unit
+ * alone is longer than what is held for it. */
 static size_t gen_units(const gen *x, size_t n) {
     const u8 *p = (const u8 *)x->hold;
     size_t whole = txt_units(p, p + n, x->g->unit);
@@ -17929,7 +17975,9 @@ static bool gen_deliver(gen *x, size_t n, i32 token) {
     return !stop;
 }
 
-/* Text of a new token; sets r->stop if that ends the answer. */
+/* Delivers the text of a new token, as far as it cannot become a stop string
+ * or an unfinished unit; sets r->stop if the answer ends. A stop string counts
+ * even if the callback stops at the text before it. */
 static void gen_piece(gen *x) {
     i64 n = tok_decoder_next(&x->decoder, x->token.token,
         x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
@@ -17942,6 +17990,7 @@ static void gen_piece(gen *x) {
     if (text) x->r->stop = KSLLM_STOP_TEXT;
 }
 
+/* At the end the held text is certain, unless a stop string ended it. */
 static void gen_flush(gen *x) {
     if (x->r->stop == KSLLM_STOP_TEXT || x->r->stop == KSLLM_STOP_CALLBACK)
         return;
@@ -17957,16 +18006,17 @@ static void gen_flush(gen *x) {
 
 static bool gen_is_stop(const gen *x, i32 token) {
     if (x->g->ignore_stop) return false;
+#if !defined KSLLM_NO_CHAT
     if (x->split && split_ends_thinking(x->split,
             tok_text(&x->s->m->tok, (u32)token))) return false;
+#endif
     if (tok_is_stop(&x->s->m->tok, token)) return true;
     for (size_t i = 0; i < x->g->n_stop_tokens; i++)
         if (x->g->stop_tokens[i] == token) return true;
     return false;
 }
 
-/* Sleeps until the next token is due, in steps that a cancel need not wait
- * long for. */
+/* Sleeps until the next token is due, in naps short enough for a cancel. */
 static ksllm_status gen_pace(gen *x, ksllm_error *err) {
     f32 rate = x->control->max_tokens_per_second;
     if (rate == 0) return KSLLM_OK;
@@ -17984,25 +18034,23 @@ static ksllm_status gen_step(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
     bool slides = s->overflow == KSLLM_OVERFLOW_SLIDE && !x->split;
     bool forced = x->n_forced > 0;
-    ksllm_status status = KSLLM_OK;
     if (s->n_tokens == s->n_ctx && !slides) {
         x->r->stop = KSLLM_STOP_CONTEXT;
         return KSLLM_OK;
     }
-    if (forced)
-        smp_report(s, x->forced[0], &x->token, x->top, x->g->n_top),
-            x->forced++, x->n_forced--;
-    else
-        status = smp_sample(s, x->sampling, s->n_slid + s->n_tokens,
-            &x->token, x->top, x->g->n_top, err);
-    if (status) return status;
+    if (forced) {
+        smp_report(s, *x->forced++, &x->token, x->top, x->g->n_top);
+        x->n_forced--;
+    } else {
+        TRY(smp_sample(s, x->sampling, s->n_slid + s->n_tokens, &x->token,
+            x->top, x->g->n_top, err));
+    }
     if (!forced && gen_is_stop(x, x->token.token)) {
         x->r->stop = KSLLM_STOP_TOKEN;
         x->r->stop_token = x->token.token;
         return KSLLM_OK;
     }
-    status = ses_extend(s, s->n_tokens, &x->token.token, 1, true, err);
-    if (status) return status;
+    TRY(ses_extend(s, s->n_tokens, &x->token.token, 1, true, err));
     x->r->n_generated++;
     gen_piece(x);
     if (!x->r->stop && x->g->max_tokens
@@ -18030,13 +18078,16 @@ static ksllm_status gen_run(gen *x, ksllm_error *err) {
 
 /* ---- a turn of a chat ---- */
 
+#if !defined KSLLM_NO_CHAT
+
 enum {
     TURN_MARK = 64, /* tokens that end the thinking */
     TURN_CALLS = 64 /* tool calls of an answer: a bit of `whole` each */
 };
 
-/* An answer that is taken apart while it is generated. Nothing of it is kept:
- * the message at its end is made by going over its tokens again. */
+/* An answer that is split while it is generated. No memory for all of it is
+ * planned (D5), so the message at its end comes from a second pass over its
+ * tokens, one for each field. */
 typedef struct {
     gen x;
     const ksllm_generation *given; /* its on_piece sees the answer too */
@@ -18052,8 +18103,8 @@ typedef struct {
     u64 whole;          /* which calls have their end */
     i32 mark[TURN_MARK];
     u32 n_mark;
-    ksllm_part field;   /* of the message, on the second way */
-    bool empty;         /* nothing of the field has come */
+    ksllm_part field;   /* of the message, in the second pass */
+    bool empty;         /* nothing of the field has come yet */
     bool stopped;       /* by on_part */
     ksllm_status status;
     ksllm_error *err;
@@ -18065,7 +18116,7 @@ static int turn_give(turn *t, ksllm_part part, const void *p, size_t n) {
     return t->stopped;
 }
 
-/* A part on the first way: to the program. */
+/* A part in the first pass: to the program. */
 static int turn_part(void *ctx, ksllm_part part, ksllm_text text) {
     turn *t = ctx;
     if (part == KSLLM_PART_CALL && t->n_calls++ >= TURN_CALLS) {
@@ -18077,8 +18128,8 @@ static int turn_part(void *ctx, ksllm_part part, ksllm_text text) {
     return turn_give(t, part, text.data, text.size);
 }
 
-/* Thinking that has lasted long enough ends as the model would end it, but not
- * inside of a character. */
+/* Ends thinking at its limit, with the tokens that the model would use, but
+ * never inside a character. */
 static void turn_limit(turn *t) {
     gen *x = &t->x;
     if (t->split.state != SPLIT_THINK || x->n_forced) return;
@@ -18100,12 +18151,12 @@ static int turn_piece(void *ctx, const ksllm_piece *piece) {
     if (status == KSLLM_ERR_BUFFER && !t->status)
         t->status = fail(t->err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "a tool call is longer than the %llu bytes that a session has for "
-            "one; a larger n_ctx has more", (unsigned long long)t->half);
+            "one; a larger n_ctx has more", LLU(t->half));
     if (piece->token >= 0 && thinks) turn_limit(t);
     return status != KSLLM_OK;
 }
 
-/* A text as the inside of a JSON string. */
+/* Gives a text as the inside of a JSON string, a few escaped bytes at once. */
 static void turn_escape(turn *t, ksllm_text text) {
     const u8 *p = (const u8 *)text.data, *end = text.size ? p + text.size : p;
     u8 run[128];
@@ -18118,7 +18169,8 @@ static void turn_escape(turn *t, ksllm_text text) {
     }
 }
 
-/* A part on the second way: into the message, if it is the field's. */
+/* A part in the second pass: into the message, if it belongs to the field.
+ * Calls that never ended are left out: their arguments are no JSON. */
 static int turn_write(void *ctx, ksllm_part part, ksllm_text text) {
     static const char call[] = "{\"type\": \"function\", \"function\": "
                                "{\"name\": \"";
@@ -18145,7 +18197,7 @@ static int turn_write(void *ctx, ksllm_part part, ksllm_text text) {
     return t->stopped;
 }
 
-/* The answer once more, from its tokens. */
+/* Splits the answer again, from its tokens. */
 static void turn_again(turn *t) {
     ksllm_session *s = t->x.s;
     tok_decoder d;
@@ -18168,7 +18220,7 @@ static void turn_again(turn *t) {
 }
 
 /* The answer as a message: its text, its thinking, its whole calls. They may
- * alternate in the answer, so each is a way of its own. */
+ * alternate in the answer, so each field is a pass of its own. */
 static void turn_message(turn *t) {
     static const char begin[] = "{\"role\": \"assistant\", \"content\": \"";
     static const ksllm_part fields[] = {
@@ -18183,8 +18235,16 @@ static void turn_message(turn *t) {
     turn_give(t, KSLLM_PART_MESSAGE, "}", 1);
 }
 
-/* Prepares an answer to the prompt, which s->prompt holds as tokens. */
-static ksllm_status turn_begin(
+/* The notation of an answer, by its name or else by the template. */
+static ksllm_status turn_format(const char *name, str source,
+    const split_format **out, ksllm_error *err) {
+    *out = name ? split_by_name(name) : split_by_template(source);
+    return *out ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "format: '%s' is not one of ksllm_splitter_format_at", name);
+}
+
+/* Readies the splitter for an answer to the prompt. */
+static ksllm_status turn_split(
     turn *t, const split_format *f, str prompt, ksllm_error *err) {
     ksllm_session *s = t->x.s;
     if (f->end_think && t->x.g->max_thinking) {
@@ -18205,8 +18265,26 @@ static ksllm_status turn_begin(
     return KSLLM_OK;
 }
 
-static ksllm_status turn_run(turn *t, ksllm_error *err) {
-    ksllm_status status = gen_run(&t->x, err);
+/* Encodes the rendered messages into the session, as the prompt of `g`. */
+static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
+    const ksllm_chat *chat, ksllm_generation *g) {
+    ksllm_session *s = t->x.s;
+    const split_format *f;
+    TRY(turn_format(chat->format, chat_source(c, chat, &s->m->g), &f, t->err));
+    i64 n = chat_encode(
+        c, text, &s->m->tok, KSLLM_ENCODE_COMPOSE, s->prompt, s->n_ctx);
+    if (n < 0) return (ksllm_status)n;
+    if (n > (i64)s->n_ctx) return ses_full(s, (size_t)n, t->err);
+    if (!n)
+        return fail(t->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "chat: the template makes no text of these messages");
+    g->tokens = s->prompt;
+    g->n_tokens = (size_t)n;
+    return turn_split(t, f, (str){(const char *)text.u.s, text.n}, t->err);
+}
+
+static ksllm_status turn_run(turn *t) {
+    ksllm_status status = gen_run(&t->x, t->err);
     ksllm_result *r = t->x.r;
     if (t->status) r->stop = KSLLM_STOP_NONE;
     if (t->status) return t->status;
@@ -18218,6 +18296,8 @@ static ksllm_status turn_run(turn *t, ksllm_error *err) {
     if (t->stopped && !status) r->stop = KSLLM_STOP_CALLBACK;
     return status;
 }
+
+#endif /* KSLLM_NO_CHAT */
 
 /* ==========================================================================
  * § 17 API (public)
@@ -18231,9 +18311,9 @@ static ksllm_status turn_run(turn *t, ksllm_error *err) {
             return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, what);             \
     } while (0)
 
-/* A struct that may grow: its size now, and in version 0.2, which no program
- * can fall below. Its last field leaves no padding after it, where a later
- * field would meet bytes that nobody set. */
+/* A struct that may grow: its size now, and in version 0.2, the least that a
+ * program can have. No padding may follow the last field: a later field would
+ * meet bytes there that the program never set. */
 typedef struct {
     const char *name;
     size_t size, least;
@@ -18258,8 +18338,6 @@ API_STRUCT(API_MEMORY, ksllm_memory, output, output);
 API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
 API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, max_thinking);
 API_STRUCT(API_RESULT, ksllm_result, total_ns, total_ns);
-API_STRUCT(API_CHAT, ksllm_chat, format, format);
-API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 /* Fills a struct that the program says has `size` bytes. */
 static void api_init(
@@ -18275,18 +18353,18 @@ static ksllm_status api_size(
     memcpy(size, theirs, sizeof *size);
     if (*size >= t->least && *size <= 1 << 16) return KSLLM_OK;
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "%s: size is %llu, not %llu or more: set it to sizeof before the call"
-        ", or with the _init function", t->name, (unsigned long long)*size,
-        (unsigned long long)t->least);
+        "%s: size is %llu, not %llu or more: set it to sizeof before the call, "
+        "or with the _init function", t->name, LLU(*size), LLU(t->least));
 }
 
-/* Copies an options struct of the program's age over our defaults. */
+/* Copies an options struct of the program's version over our defaults. What
+ * lies beyond the fields that we know must be zero: a wish that this library
+ * cannot fulfil is refused, not ignored. */
 static ksllm_status api_options(const api_struct *t, void *mine,
     const void *theirs, ksllm_error *err) {
     size_t size;
     if (!theirs) return KSLLM_OK;
-    ksllm_status status = api_size(t, theirs, &size, err);
-    if (status) return status;
+    TRY(api_size(t, theirs, &size, err));
     memcpy(mine, theirs, min_size(t->size, size));
     for (size_t i = t->size; i < size; i++)
         if (((const u8 *)theirs)[i])
@@ -18296,24 +18374,23 @@ static ksllm_status api_options(const api_struct *t, void *mine,
     return KSLLM_OK;
 }
 
-/* Hands a struct out to a program of any age. */
+/* Hands a struct out to a program of any version, as far as its size goes. */
 static ksllm_status api_give(const api_struct *t, void *theirs,
     const void *mine, ksllm_error *err) {
     size_t size;
-    ksllm_status status = api_size(t, theirs, &size, err);
-    if (!status) api_init(t, theirs, size, mine);
-    return status;
+    TRY(api_size(t, theirs, &size, err));
+    api_init(t, theirs, size, mine);
+    return KSLLM_OK;
 }
 
 static ksllm_status api_control(
     const ksllm_control *given, ksllm_control *mine, ksllm_error *err) {
     *mine = (ksllm_control){0};
-    ksllm_status status = api_options(&API_CONTROL, mine, given, err);
+    TRY(api_options(&API_CONTROL, mine, given, err));
     f32 rate = mine->max_tokens_per_second;
-    if (!status && rate != 0 && !(rate >= 1e-6f && rate <= 1e9f))
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "control: max_tokens_per_second must be 0 or from 1e-6 to 1e9");
-    return status;
+    NEED(rate == 0 || (rate >= 1e-6f && rate <= 1e9f),
+        "control: max_tokens_per_second must be 0 or from 1e-6 to 1e9");
+    return KSLLM_OK;
 }
 
 /* ---- version and status ---- */
@@ -18342,55 +18419,42 @@ void ksllm_model_options_init_sized(
     api_init(&API_MODEL_OPTIONS, options, size, &(ksllm_model_options){0});
 }
 
-ksllm_status ksllm_model_open(const char *path,
-    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+static ksllm_status api_open(const ksllm_model_options *given,
+    ksllm_model_options *o, ksllm_model **out, ksllm_error *err) {
     NEED(out, "out is NULL");
     *out = NULL;
+    *o = (ksllm_model_options){0};
+    return api_options(&API_MODEL_OPTIONS, o, given, err);
+}
+
+ksllm_status ksllm_model_open(const char *path,
+    const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
+    ksllm_model_options o;
+    TRY(api_open(options, &o, out, err));
     NEED(path, "path is NULL");
-    ksllm_model_options o = {0};
-    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
-    if (status) return status;
-#if defined KSLLM_NO_MMAP
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "built with KSLLM_NO_MMAP: use ksllm_model_open_memory");
-#else
     os_file file;
-    status = os_map(path, &file, err);
-    return status ? status
-                  : mdl_open(file, str_of(path), path, &o, out, err);
-#endif
+    TRY(os_map(path, &file, err));
+    return mdl_open(file, str_of(path), path, &o, out, err);
 }
 
 ksllm_status ksllm_model_open_fd(int fd, uint64_t offset, uint64_t length,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
-    NEED(out, "out is NULL");
-    *out = NULL;
+    ksllm_model_options o;
+    TRY(api_open(options, &o, out, err));
     NEED(fd >= 0, "fd is negative");
     NEED(length > 0, "length is 0");
-    ksllm_model_options o = {0};
-    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
-    if (status) return status;
-#if defined KSLLM_NO_MMAP
-    (void)offset;
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "built with KSLLM_NO_MMAP: use ksllm_model_open_memory");
-#else
     os_file file;
     str name = str_of("file descriptor");
-    status = os_map_fd(fd, offset, length, name, &file, err);
-    return status ? status : mdl_open(file, name, NULL, &o, out, err);
-#endif
+    TRY(os_map_fd(fd, offset, length, name, &file, err));
+    return mdl_open(file, name, NULL, &o, out, err);
 }
 
 ksllm_status ksllm_model_open_memory(const void *data, size_t size,
     const ksllm_model_options *options, ksllm_model **out, ksllm_error *err) {
-    NEED(out, "out is NULL");
-    *out = NULL;
+    ksllm_model_options o;
+    TRY(api_open(options, &o, out, err));
     NEED(data, "data is NULL");
     NEED(size > 0, "size is 0");
-    ksllm_model_options o = {0};
-    ksllm_status status = api_options(&API_MODEL_OPTIONS, &o, options, err);
-    if (status) return status;
     os_file file = {data, size, NULL, 0};
     return mdl_open(file, str_of("the file in memory"), NULL, &o, out, err);
 }
@@ -18424,41 +18488,18 @@ ksllm_status ksllm_model_get_info(
         .unk = t->unk, .pad = t->pad,
         .adds_bos = t->adds_bos, .adds_eos = t->adds_eos,
         .max_piece_bytes = (u32)t->max_piece_bytes,
+        .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
+        .n_parameters = g->n_parameters,
     };
-    for (u32 k = 0; k < g->n_parts; k++) i.file_bytes += g->parts[k].file.n;
-    for (u32 k = 0; k < g->n_tensors; k++) {
-        i.weight_bytes += g->tensors[k].bytes;
-        i.n_parameters += g->tensors[k].dims[0] * g->tensors[k].n_rows;
-    }
     return api_give(&API_MODEL_INFO, info, &i, err);
 }
 
 ksllm_status ksllm_model_preload(const ksllm_model *model,
     const ksllm_control *control, ksllm_error *err) {
-    enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
     NEED(model, "model is NULL");
-    ksllm_control c = {0};
-    ses_watch watch;
-    u64 done = 0, total = 0;
-    ksllm_status status = api_control(control, &c, err);
-    if (status) return status;
-    ses_watch_begin(&watch, &c);
-    const gguf *g = &model->g;
-    for (u32 i = 0; i < g->n_tensors; i++) total += g->tensors[i].bytes;
-    for (u32 i = 0; i < g->n_tensors; i++) {
-        const gguf_tensor *t = &g->tensors[i];
-        if (!t->data) continue;
-        for (u64 at = 0, n; at < t->bytes; at += n) {
-            n = min_u64(t->bytes - at, STEP);
-            if (ses_watch_stops(&watch))
-                return ses_watch_fail(&watch, done, total, "bytes read", err);
-            os_touch(t->data + at, (size_t)n);
-            done += n;
-            if (c.on_progress)
-                c.on_progress(c.progress_ctx, (size_t)done, (size_t)total);
-        }
-    }
-    return KSLLM_OK;
+    ksllm_control c;
+    TRY(api_control(control, &c, err));
+    return ses_preload(&model->g, &c, err);
 }
 
 /* ---- metadata and tensors ---- */
@@ -18567,10 +18608,6 @@ int64_t ksllm_encode(const ksllm_model *model, const char *text, size_t size,
     return tok_encode(&c, (str){text, size});
 }
 
-static bool api_is_token(const ksllm_model *model, i32 token) {
-    return token >= 0 && (u64)token < (u64)model->tok.n_vocab;
-}
-
 int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
     size_t n_tokens, uint32_t flags, char *text, size_t cap,
     ksllm_error *err) {
@@ -18578,19 +18615,14 @@ int64_t ksllm_decode(const ksllm_model *model, const int32_t *tokens,
     NEED(tokens || !n_tokens, "tokens is NULL");
     NEED(text || !cap, "text is NULL, cap is not 0");
     NEED(!(flags & ~TOK_DECODE_FLAGS), "flags: unknown bits");
-    for (size_t i = 0; i < n_tokens; i++)
-        if (!api_is_token(model, tokens[i]))
-            return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
-                "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
-                (unsigned long long)i, (unsigned long long)n_tokens,
-                (long)tokens[i], (long long)model->tok.n_vocab - 1);
+    TRY(mdl_check_tokens(model, tokens, n_tokens, err));
     return tok_decode(&model->tok, tokens, n_tokens, flags, text, cap);
 }
 
 int64_t ksllm_token_bytes(const ksllm_model *model, int32_t token,
     uint32_t flags, char *bytes, size_t cap) {
     if (!model || (!bytes && cap)) return KSLLM_ERR_ARGUMENT;
-    if (!api_is_token(model, token)) return KSLLM_ERR_TOKEN;
+    if (!mdl_is_token(model, token)) return KSLLM_ERR_TOKEN;
     u8 buf[TOK_TEXT_MAX];
     str piece = tok_piece(&model->tok, token, flags, buf);
     if (cap && piece.n) memcpy(bytes, piece.p, min_size(cap, piece.n));
@@ -18605,7 +18637,7 @@ int32_t ksllm_token_find(
 }
 
 bool ksllm_token_is_stop(const ksllm_model *model, int32_t token) {
-    return model && api_is_token(model, token)
+    return model && mdl_is_token(model, token)
         && tok_is_stop(&model->tok, token);
 }
 
@@ -18648,13 +18680,10 @@ void ksllm_control_init_sized(ksllm_control *control, size_t size) {
     api_init(&API_CONTROL, control, size, &(ksllm_control){0});
 }
 
-/* Begins a call that may run the model; ses_leave ends it. */
 static ksllm_status api_begin(ksllm_session *s, const ksllm_control *given,
     ksllm_control *mine, ksllm_error *err) {
-    ksllm_status status = api_control(given, mine, err);
-    if (!status) status = ses_enter(s, err);
-    if (!status) ses_watch_begin(&s->watch, mine);
-    return status;
+    TRY(api_control(given, mine, err));
+    return ses_begin(s, mine, err);
 }
 
 /* ---- session ---- */
@@ -18675,9 +18704,9 @@ ksllm_status ksllm_session_memory(const ksllm_model *model,
     ksllm_session sized;
     ksllm_session_options o = API_SESSION_DEFAULTS;
     ksllm_memory m;
-    ksllm_status status = api_options(&API_SESSION_OPTIONS, &o, options, err);
-    if (!status) status = ses_size(&sized, model, &o, &m, err);
-    return status ? status : api_give(&API_MEMORY, out, &m, err);
+    TRY(api_options(&API_SESSION_OPTIONS, &o, options, err));
+    TRY(ses_size(&sized, model, &o, &m, err));
+    return api_give(&API_MEMORY, out, &m, err);
 }
 
 ksllm_status ksllm_session_create(const ksllm_model *model,
@@ -18687,8 +18716,8 @@ ksllm_status ksllm_session_create(const ksllm_model *model,
     *out = NULL;
     NEED(model, "model is NULL");
     ksllm_session_options o = API_SESSION_DEFAULTS;
-    ksllm_status status = api_options(&API_SESSION_OPTIONS, &o, options, err);
-    return status ? status : ses_create(model, &o, out, err);
+    TRY(api_options(&API_SESSION_OPTIONS, &o, options, err));
+    return ses_create(model, &o, out, err);
 }
 
 void ksllm_session_free(ksllm_session *session) {
@@ -18701,43 +18730,32 @@ ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
     NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
     size_t n_reused;
-    ksllm_status status = api_begin(session, control, &c, err);
-    if (status) return status;
+    TRY(api_begin(session, control, &c, err));
     return ses_leave(session,
         fwd_sync(session, tokens, n_tokens, &c, &n_reused, err));
 }
 
-/* What the three verbs that add tokens share. */
+/* Shared by the three functions that add tokens. */
 static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
-    bool may_slide, fwd_want want, const ksllm_control *control,
-    ksllm_error *err) {
+    fwd_want want, const ksllm_control *control, ksllm_error *err) {
     NEED(s, "session is NULL");
     NEED(tokens && n, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
-    ksllm_status status = api_begin(s, control, &c, err);
-    if (status) return status;
-    want.first = s->n_tokens;
-    if (want.logprobs) {
-        fwd_reopen(s);
-        want.logprobs[0] = NAN;
-        if (s->has_logits && api_is_token(s->m, tokens[0]))
-            want.logprobs[0] = fwd_logprob(s, s->logits, tokens[0]);
-    }
-    return ses_leave(
-        s, fwd_append(s, tokens, n, may_slide, &c, &want, err));
+    TRY(api_begin(s, control, &c, err));
+    return ses_leave(s, fwd_append(s, tokens, n, want, &c, err));
 }
 
 ksllm_status ksllm_session_append(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, const ksllm_control *control,
     ksllm_error *err) {
-    return api_append(session, tokens, n_tokens, true, FWD_LAST, control, err);
+    return api_append(session, tokens, n_tokens, FWD_LAST, control, err);
 }
 
 ksllm_status ksllm_session_score(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, float *logprobs,
     const ksllm_control *control, ksllm_error *err) {
     NEED(logprobs, "logprobs is NULL");
-    return api_append(session, tokens, n_tokens, false,
+    return api_append(session, tokens, n_tokens,
         (fwd_want){.logprobs = logprobs}, control, err);
 }
 
@@ -18745,19 +18763,19 @@ ksllm_status ksllm_session_append_logits(ksllm_session *session,
     const int32_t *tokens, size_t n_tokens, float *logits,
     const ksllm_control *control, ksllm_error *err) {
     NEED(logits, "logits is NULL");
-    return api_append(session, tokens, n_tokens, false,
-        (fwd_want){.rows = logits}, control, err);
+    return api_append(session, tokens, n_tokens, (fwd_want){.rows = logits},
+        control, err);
 }
 
 ksllm_status ksllm_session_rewind(
     ksllm_session *session, size_t n_tokens, ksllm_error *err) {
     NEED(session, "session is NULL");
-    ksllm_status status = ses_enter(session, err);
-    if (status) return status;
+    ksllm_status status = KSLLM_OK;
+    TRY(ses_enter(session, err));
     if (n_tokens <= session->n_tokens) ses_rewind(session, (u32)n_tokens);
     else status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "rewind to %llu tokens: the session holds %u",
-        (unsigned long long)n_tokens, (unsigned)session->n_tokens);
+        "rewind to %llu tokens: the session holds %u", LLU(n_tokens),
+        (unsigned)session->n_tokens);
     return ses_leave(session, status);
 }
 
@@ -18771,11 +18789,10 @@ ksllm_status ksllm_session_fork(
     NEED(from->n_batch == to->n_batch, "the sessions differ in n_batch");
     NEED(from->kv == to->kv, "the sessions differ in kv_type");
     NEED(from->pooling == to->pooling, "the sessions differ in pooling");
-    /* That somebody reads it is all that changes in `from`. */
+    /* `from` is const, but counts who reads it. */
     ksllm_session *read = (ksllm_session *)(uintptr_t)from;
-    ksllm_status status = ses_enter_shared(read, err);
-    if (status) return status;
-    status = ses_enter(to, err);
+    TRY(ses_enter_shared(read, err));
+    ksllm_status status = ses_enter(to, err);
     if (!status) {
         ses_copy(from, to);
         ses_leave(to, status);
@@ -18822,8 +18839,8 @@ static ksllm_status api_sampling(const ksllm_session *s,
     const ksllm_sampling *given, ksllm_sampling *mine, size_t n_top,
     ksllm_error *err) {
     ksllm_sampling_from_model(mine, given ? NULL : s->m);
-    ksllm_status status = api_options(&API_SAMPLING, mine, given, err);
-    return status ? status : smp_check(s, mine, n_top, err);
+    TRY(api_options(&API_SAMPLING, mine, given, err));
+    return smp_check(s, mine, n_top, err);
 }
 
 ksllm_status ksllm_sample(ksllm_session *session,
@@ -18833,9 +18850,8 @@ ksllm_status ksllm_sample(ksllm_session *session,
     NEED(out, "out is NULL");
     NEED(top || !n_top, "top is NULL, n_top is not 0");
     ksllm_sampling p;
-    ksllm_status status = api_sampling(session, sampling, &p, n_top, err);
-    if (!status) status = ses_enter(session, err);
-    if (status) return status;
+    TRY(api_sampling(session, sampling, &p, n_top, err));
+    TRY(ses_enter(session, err));
     return ses_leave(session,
         smp_sample(session, &p, step, out, top, n_top, err));
 }
@@ -18848,44 +18864,54 @@ void ksllm_generation_init_sized(ksllm_generation *generation, size_t size) {
     api_init(&API_GENERATION, generation, size, &API_GENERATION_DEFAULTS);
 }
 
-static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
+/* What an answer is asked for, copied over our defaults. */
+typedef struct {
+    ksllm_generation g;
+    ksllm_sampling p;
+    ksllm_control c;
+    ksllm_result r;
+} api_request;
 
-/* Takes the program's wishes over, all but the control. */
-static ksllm_status api_generation(const ksllm_session *s,
-    const ksllm_generation *given, ksllm_generation *g, ksllm_sampling *p,
-    ksllm_error *err) {
-    *g = API_GENERATION_DEFAULTS;
-    ksllm_status status = api_options(&API_GENERATION, g, given, err);
-    if (!status) status = gen_check(s, g, err);
-    return status ? status : api_sampling(s, g->sampling, p, g->n_top, err);
+static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
+    const ksllm_generation *given, ksllm_result *result, ksllm_error *err) {
+    *x = (gen){.s = s, .g = &q->g, .sampling = &q->p, .control = &q->c,
+        .r = &q->r, .start = os_now()};
+    q->g = API_GENERATION_DEFAULTS;
+    q->r = (ksllm_result){.stop_token = -1, .stop_text = -1};
+    if (result) TRY(api_give(&API_RESULT, result, &q->r, err));
+    NEED(s, "session is NULL");
+    x->hold = s->text;
+    TRY(api_options(&API_GENERATION, &q->g, given, err));
+    TRY(gen_check(s, &q->g, err));
+    TRY(api_sampling(s, q->g.sampling, &q->p, q->g.n_top, err));
+    return api_control(q->g.control, &q->c, err);
+}
+
+/* Ends the call of an answer that began. */
+static ksllm_status api_answer(
+    const gen *x, ksllm_result *result, ksllm_status status) {
+    if (result) api_give(&API_RESULT, result, x->r, NULL);
+    return ses_leave(x->s, status);
 }
 
 ksllm_status ksllm_generate(ksllm_session *session,
     const ksllm_generation *generation, ksllm_result *result,
     ksllm_error *err) {
-    u64 start = os_now();
-    ksllm_result r = API_NO_RESULT;
-    ksllm_status status =
-        result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
-    if (status) return status;
-    NEED(session, "session is NULL");
-    ksllm_generation g;
-    ksllm_sampling p;
-    ksllm_control c;
-    status = api_generation(session, generation, &g, &p, err);
-    if (status) return status;
-    NEED(!g.max_thinking, "generation: max_thinking needs "
+    api_request q;
+    gen x;
+    TRY(api_request_take(&q, &x, session, generation, result, err));
+    NEED(!q.g.max_thinking, "generation: max_thinking needs "
         "ksllm_chat_generate, which knows what is thinking");
-    status = api_begin(session, g.control, &c, err);
-    if (status) return status;
-    gen x = {.s = session, .g = &g, .sampling = &p, .control = &c, .r = &r,
-        .start = start, .hold = session->text};
-    status = gen_run(&x, err);
-    if (result) api_give(&API_RESULT, result, &r, NULL);
-    return ses_leave(session, status);
+    TRY(ses_begin(session, &q.c, err));
+    return api_answer(&x, result, gen_run(&x, err));
 }
 
 /* ---- chat ---- */
+
+#if !defined KSLLM_NO_CHAT
+
+API_STRUCT(API_CHAT, ksllm_chat, format, format);
+API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
     .tools.size = KSLLM_NUL, .variables.size = KSLLM_NUL,
@@ -18945,70 +18971,29 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
     return n;
 }
 
-/* The notation of an answer, by its name or by the template. */
-static ksllm_status api_format(const char *name, str source,
-    const split_format **out, ksllm_error *err) {
-    *out = name ? split_by_name(name) : split_by_template(source);
-    return *out ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "format: '%s' is not one of ksllm_splitter_format_at", name);
-}
-
-/* Renders and encodes into the session, then readies the splitter. */
-static ksllm_status api_turn_begin(turn *t, ksllm_generation *g,
-    const ksllm_chat *chat, ksllm_error *err) {
-    ksllm_session *s = t->x.s;
-    const split_format *f = NULL;
-    ksllm_chat o;
-    chat_ctx c;
-    chat_val v = api_chat_begin(&c, s->m, chat, &o, err);
-    ksllm_status status = c.status;
-    if (!status)
-        status = api_format(o.format, chat_source(&c, &o, &s->m->g), &f, err);
-    i64 n = status ? 0 : chat_encode(&c, v, &s->m->tok, KSLLM_ENCODE_COMPOSE,
-        s->prompt, s->n_ctx);
-    if (n < 0) status = (ksllm_status)n;
-    if (n > (i64)s->n_ctx) status = ses_full(s, (size_t)n, err);
-    g->tokens = s->prompt;
-    g->n_tokens = (size_t)n;
-    if (!status && !n)
-        status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "chat: the template makes no text of these messages");
-    if (!status)
-        status = turn_begin(t, f, (str){(const char *)v.u.s, v.n}, err);
-    chat_drop(&c);
-    return status;
-}
-
 ksllm_status ksllm_chat_generate(ksllm_session *session,
     const ksllm_chat *chat, const ksllm_generation *generation,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
-    u64 start = os_now();
-    ksllm_result r = API_NO_RESULT;
-    ksllm_status status =
-        result ? api_give(&API_RESULT, result, &r, err) : KSLLM_OK;
-    if (status) return status;
-    NEED(session, "session is NULL");
+    api_request q;
+    turn t = {.on_part = on_part, .ctx = ctx, .err = err};
+    TRY(api_request_take(&q, &t.x, session, generation, result, err));
     NEED(chat, "chat is NULL");
-    ksllm_generation g;
-    ksllm_sampling p;
-    ksllm_control c;
-    status = api_generation(session, generation, &g, &p, err);
-    if (status) return status;
-    NEED(!g.text && !g.tokens && !g.append,
+    NEED(!q.g.text && !q.g.tokens && !q.g.append,
         "generation: text, tokens and append are the chat's business");
-    status = api_begin(session, g.control, &c, err);
-    if (status) return status;
-    const ksllm_generation given = g;
-    turn t = {.x = {.s = session, .g = &g, .sampling = &p, .control = &c,
-        .r = &r, .start = start, .hold = session->text}, .given = &given,
-        .on_part = on_part, .ctx = ctx, .err = err};
-    g.on_piece = turn_piece;
-    g.piece_ctx = &t;
-    g.decode_flags |= KSLLM_DECODE_SPECIAL;
-    status = api_turn_begin(&t, &g, chat, err);
-    if (!status) status = turn_run(&t, err);
-    if (result) api_give(&API_RESULT, result, &r, NULL);
-    return ses_leave(session, status);
+    TRY(ses_begin(session, &q.c, err));
+    const ksllm_generation given = q.g;
+    t.given = &given;
+    q.g.on_piece = turn_piece;
+    q.g.piece_ctx = &t;
+    q.g.decode_flags |= KSLLM_DECODE_SPECIAL;
+    ksllm_chat o;
+    chat_ctx c;
+    chat_val text = api_chat_begin(&c, session->m, chat, &o, err);
+    ksllm_status status = c.status;
+    if (!status) status = turn_begin(&t, &c, text, &o, &q.g);
+    chat_drop(&c);
+    if (!status) status = turn_run(&t);
+    return api_answer(&t.x, result, status);
 }
 
 const char *ksllm_splitter_format_at(size_t index) {
@@ -19029,14 +19014,14 @@ ksllm_status ksllm_splitter_init(ksllm_splitter *splitter,
     NEED(splitter, "splitter is NULL");
     *splitter = (ksllm_splitter){{0}};
     ksllm_splitter_options o = API_SPLITTER_DEFAULTS;
-    ksllm_status status = api_options(&API_SPLITTER_OPTIONS, &o, options, err);
-    if (status) return status;
+    TRY(api_options(&API_SPLITTER_OPTIONS, &o, options, err));
     NEED(model || o.format, "model and format are NULL");
     NEED(o.buffer || !o.buffer_size, "buffer is NULL");
     const split_format *f;
-    status = api_format(o.format, o.format ? (str){NULL, 0}
-        : gguf_get_str(&model->g, "tokenizer.chat_template"), &f, err);
-    if (status) return status;
+    str source = {NULL, 0};
+    if (!o.format)
+        source = gguf_get_str(&model->g, "tokenizer.chat_template");
+    TRY(turn_format(o.format, source, &f, err));
     split_begin((split *)splitter, f, chat_given(o.prompt), o.buffer,
         o.buffer_size, o.on_part, o.ctx);
     return KSLLM_OK;
@@ -19061,5 +19046,7 @@ int64_t ksllm_json_string(
     if ((!text && size) || (!out && cap)) return KSLLM_ERR_ARGUMENT;
     return (i64)json_quote(chat_given((ksllm_text){text, size}), out, cap);
 }
+
+#endif /* KSLLM_NO_CHAT */
 
 #endif /* KS_FIRST_PASS */

@@ -101,6 +101,10 @@ extern "C" {
  *                     a name from ksllm_isa_at, for example
  *                     -DKSLLM_ISA_ONLY=avx2. Smaller and faster to compile; a
  *                     CPU without it runs the plain C kernels.
+ *   KSLLM_NO_CHAT     no chat templates, no splitter: the functions of section
+ *                     12 do not exist, so a program that calls one does not
+ *                     link. Define it for your own files too, and the compiler
+ *                     says so. Halves the smallest build.
  */
 #ifndef KSLLM_API
 #if defined(__GNUC__)
@@ -138,8 +142,9 @@ typedef enum ksllm_status {
     KSLLM_ERR_MEMORY = -2,      /* the allocator returned NULL */
     KSLLM_ERR_IO = -3,          /* open, stat or map failed */
     KSLLM_ERR_FORMAT = -4,      /* the file is damaged or contradicts itself */
-    KSLLM_ERR_UNSUPPORTED = -5, /* the file is sound, but this version cannot
-                                   run it (architecture, type, tokenizer) */
+    KSLLM_ERR_UNSUPPORTED = -5, /* the file is sound, but this version or this
+                                   build cannot run it (architecture, type,
+                                   tokenizer, KSLLM_NO_MMAP) */
     KSLLM_ERR_CONTEXT = -6,     /* more tokens than the context holds */
     KSLLM_ERR_TOKEN = -7,       /* a token id outside the vocabulary */
     KSLLM_ERR_CANCELLED = -8,   /* ksllm_cancel_set was called, or a splitter's
@@ -589,7 +594,7 @@ KSLLM_API ksllm_status ksllm_session_memory(
  * BUFFER (the caller's memory is too small), THREAD, UNSUPPORTED. On error
  * *out is NULL. */
 KSLLM_API ksllm_status ksllm_session_create(
-    ksllm_model const *model, const ksllm_session_options *options,
+    const ksllm_model *model, const ksllm_session_options *options,
     ksllm_session **out, ksllm_error *err);
 
 /* NULL is ignored. Not while a call on the session runs. */
@@ -794,7 +799,7 @@ typedef struct ksllm_generation {
     /* Text comes in whole units of this kind; at the end, and before a stop
      * string, also a part of one. A unit that grows beyond
      * KSLLM_MAX_UNIT_BYTES comes in parts of whole characters, of about that
-     * length each, so text never waits for ever. */
+     * length each, so text never waits forever. */
     ksllm_unit unit;
     /* For ksllm_chat_generate only: after this many tokens of thinking the
      * library adds the text that ends it ("</think>" and the like, evaluated
@@ -850,9 +855,10 @@ KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
 
+#if !defined(KSLLM_NO_CHAT)
 /* ---- 12 Chat ---------------------------------------------------------------
  *
- * A conversation goes in as JSON, in the form that everybody's chat APIs have:
+ * A conversation goes in as JSON, in the form that chat APIs use:
  *
  *     [{"role": "system", "content": "..."},
  *      {"role": "user", "content": "안녕"},
@@ -932,11 +938,11 @@ KSLLM_API int64_t ksllm_chat_render(
     char *text, size_t cap, ksllm_error *err);
 
 /* The prompt as tokens; writes at most `cap` and returns how many there are.
- * Control tokens come from the template only: a "<|im_end|>" inside of a
- * message, a tool or a list or object of the variables is encoded as the plain
- * text it is. For text without such forgeries the ids are those of
- * apply_chat_template(tokenize=True). `flags`: 0 or KSLLM_ENCODE_COMPOSE; BOS
- * is the template's business.
+ * Control tokens come from the template only: a "<|im_end|>" inside a message,
+ * a tool or a list or object of the variables is encoded as plain text. For
+ * text without such forgeries the ids are those of
+ * apply_chat_template(tokenize=True). `flags`: 0 or KSLLM_ENCODE_COMPOSE; the
+ * template writes BOS.
  *
  * Errors: as ksllm_chat_render; ARGUMENT when model is NULL. */
 KSLLM_API int64_t ksllm_chat_encode(
@@ -978,9 +984,9 @@ typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
  *      "tool_calls": [{"type": "function", "function":
  *          {"name": "...", "arguments": {...}}}]}
  *
- * content is always there; reasoning_content and tool_calls if there are some.
- * Calls that did not end are left out. Whoever runs a call appends its result
- * as {"role": "tool", "content": "..."} and begins the next turn.
+ * content is always present; reasoning_content and tool_calls only if there are
+ * any. Calls that did not end are left out. A program that runs a call appends
+ * its result as {"role": "tool", "content": "..."} and begins the next turn.
  *
  *   chat        is read before the first call of on_part: from then on its
  *               texts may change
@@ -1013,9 +1019,9 @@ KSLLM_API ksllm_status ksllm_chat_generate(
     const ksllm_generation *generation, ksllm_on_part on_part, void *ctx,
     ksllm_result *result, ksllm_error *err);
 
-/* Splits an answer while it streams, for programs that generate otherwise. The
- * memory is the caller's, what is in it the library's; it holds no resource and
- * need not be freed. One thread at a time. */
+/* Splits an answer while it streams, for programs that generate otherwise. It
+ * lives in the caller's memory, holds no resource and need not be freed. One
+ * thread at a time. */
 #define KSLLM_SPLITTER_WORDS 64
 typedef struct ksllm_splitter {
     uint64_t opaque[KSLLM_SPLITTER_WORDS];
@@ -1102,7 +1108,7 @@ static inline void ksllm_splitter_options_init(
  *     everything else becomes a string: the string 2 cannot be told from the
  *     number
  *   - a value of "qwen-coder" loses one line end at its beginning and one at
- *     its end, which are the notation's; one of "glm" is taken as it is
+ *     its end, which are the notation's; one of "glm" is taken unchanged
  *   - JSON that is wrong (a line end in a string, a quote too many) is no JSON
  *     from there on: marks count again. Where a quote is missing, all up to
  *     the next one is the string
@@ -1145,6 +1151,7 @@ KSLLM_API ksllm_status ksllm_splitter_next(
  * CALL_END. What is missing of such a call does not come. */
 KSLLM_API ksllm_status ksllm_splitter_end(
     ksllm_splitter *splitter, ksllm_error *err);
+#endif /* KSLLM_NO_CHAT */
 
 #ifdef __cplusplus
 }

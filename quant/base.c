@@ -1,4 +1,5 @@
-/* base.c - messages, memory, the output file, workers, options.
+/* base.c, part of ksllm-quant.c - messages, memory, the output file, workers,
+ * options.
  *
  * This is a program, not a library: it ends itself when it cannot go on. The
  * one thing that it then owes is to leave no half-written file behind. */
@@ -92,7 +93,7 @@ static bool in_is_noted(const struct stat *st) {
     return false;
 }
 
-/* For a file that the library opens: notes it, or says what else is there. */
+/* For a file that the library opens: notes it, or says what it is instead. */
 static void in_check(const char *path) {
     struct stat st;
     if (stat(path, &st))
@@ -359,7 +360,7 @@ static bool arg_is(args *a, const char *name, const char **value) {
     if (s[n]) return false;
     a->at++;
     if (!value) return true;
-    if (a->at >= a->argc) die("%s wants a value", name);
+    if (a->at >= a->argc) die("%s needs a value", name);
     *value = a->argv[a->at++];
     return true;
 }
@@ -369,7 +370,7 @@ static u64 arg_number(const char *name, const char *s, u64 lo, u64 hi) {
     errno = 0;
     unsigned long long v = strtoull(s, &end, 10);
     if (errno || end == s || *end || *s == '-' || v < lo || v > hi)
-        die("%s wants a number from %llu to %llu, not '%s'", name,
+        die("%s needs a number from %llu to %llu, not '%s'", name,
             (unsigned long long)lo, (unsigned long long)hi, s);
     return v;
 }

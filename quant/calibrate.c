@@ -1,4 +1,5 @@
-/* calibrate.c - a text through a model, statistics of what meets each matrix.
+/* calibrate.c, part of ksllm-quant.c - a text through a model, statistics of
+ * what meets each matrix.
  *
  * The library calls cal_observe before each product (KSLLM_OBSERVE). Sums of
  * squares are small; sums of products x_i x_j (--gram) take n_in^2 floats per
@@ -77,7 +78,7 @@ static void cal_add(cal *c, const mdl_matrix *w, const char *name, i32 layer,
 static void cal_list(cal *c, const ksllm_model *m) {
     static const bool first[N_MATRICES] = {
         [M_Q] = true, [M_O] = true, [M_GATE] = true, [M_DOWN] = true};
-    /* The matrices behind the dense ones all have an input of their own. */
+    /* Each matrix after the dense ones has an input of its own. */
     for (u32 l = 0; l < m->n_layers; l++)
         for (u32 i = 0; i < N_MATRICES; i++)
             if (m->layers[l].mat[i].w)
@@ -241,14 +242,16 @@ static void cal_go(const cal_options *o) {
     }
     if (!total) die("no text");
     cal_list(&c, m);
-    /* Only what comes into the head is wanted, not its logits. */
-    m->output.n_out = min_size(m->output.n_out, 8);
+    /* Only what comes into the head is wanted, not its logits: a model of our
+     * own whose head is 8 rows high. The open one is immutable. */
+    ksllm_model headless = *m;
+    headless.output.n_out = min_size(m->output.n_out, 8);
     ksllm_session_options_init(&so);
     so.n_ctx = o->window;
     so.n_batch = CAL_BATCH;
     so.n_threads = n_workers;
     so.kv_type = KSLLM_TYPE_F32;
-    if (ksllm_session_create(m, &so, &s, &err)) die("%s", err.text);
+    if (ksllm_session_create(&headless, &so, &s, &err)) die("%s", err.text);
     f32 *logits = xalloc((size_t)CAL_BATCH * info.n_vocab, sizeof *logits);
     u32 passes = o->gram ? cal_passes(&c, o->memory << 20) : 1;
     cal_write_head(o, &g, total);

@@ -1,5 +1,6 @@
-/* compare.c - models on one text: perplexity, and how far the next-token
- * distributions of the tested are from those of the reference. */
+/* compare.c, part of ksllm-quant.c - models on one text: perplexity, and how
+ * far the next-token distributions of the tested are from those of the
+ * reference. */
 
 enum { CMP_BATCH = 64, CMP_MAX_TESTS = 64 };
 

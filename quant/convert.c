@@ -1,6 +1,7 @@
-/* convert.c - a Hugging Face folder to GGUF. Architectures are data: how their
- * tensors and config keys are called here and there. What a row does not know
- * is an error that names it, before anything is written. */
+/* convert.c, part of ksllm-quant.c - a Hugging Face folder to GGUF.
+ * Architectures are data: how their tensors and config keys are called here
+ * and there. What a row does not know is an error that names it, before
+ * anything is written. */
 
 typedef struct {
     const char *from, *to; /* "{}" is the layer, a second one the expert */
@@ -294,7 +295,7 @@ typedef struct cv_source cv_source;
 struct cv_source {
     const st_tensor *t, *scale; /* scale: of F8, or NULL */
     u64 n_in, block_out, block_in, scale_in;
-    cv_source *experts; /* sources of `each` rows, one behind the other */
+    cv_source *experts; /* sources of `each` rows, one after the other */
     u64 each;
     u64 head_rows, first, take; /* of each head only these; 0: all */
     bool turned; /* rows and columns of a head are exchanged */
@@ -430,7 +431,7 @@ static void cv_check_rope(const cv *c) {
         cv_check_base(c, base, "sliding_attention", b);
 }
 
-/* What would be computed wrongly, for want of a switch in the graph. */
+/* What the graph would compute wrongly, because it has no switch for it. */
 static void cv_check_config(const cv *c) {
     const js *act = cv_get(c->config,
         "hidden_activation|hidden_act|activation_function");
@@ -763,7 +764,7 @@ static const char *cv_left_out(const cv *c, str name) {
         if (!fnmatch(CV_SKIP[i].name, z, 0))
             return CV_SKIP[i].what ? CV_SKIP[i].what : "";
     if (sscanf(z, "model.layers.%lld.", &n) != 1) return NULL;
-    /* DeepSeek's way: blocks behind the layers */
+    /* DeepSeek's way: blocks after the layers */
     if (n >= c->n_layers && n < c->n_layers + c->n_mtp) return CV_MTP;
     if (n < c->n_dense && !strcmp(c->family->arch, "axk1")
         && str_has(name, ".post_mlp_layernorm."))
@@ -1155,7 +1156,7 @@ static const char CV_USAGE[] =
     "  --pre NAME         the pre-tokenizer, where tokenizer.json's is not\n"
     "                     known: gpt-2 llama-bpe qwen2 exaone ...\n";
 
-/* Which layers have experts: all behind the first so many. */
+/* Which layers have experts: all after the first dense ones. */
 static void cv_read_experts(cv *c) {
     const js *types = js_get(c->config, "mlp_layer_types");
     c->n_experts = cv_int(c, "num_experts|n_routed_experts|num_local_experts",
@@ -1169,7 +1170,7 @@ static void cv_read_experts(cv *c) {
     for (const js *v = types->first; v; v = v->next, i++) {
         bool dense = js_is(v, "dense");
         if (dense && c->n_dense < i)
-            die("%s/config.json: 'mlp_layer_types' has a dense layer behind "
+            die("%s/config.json: 'mlp_layer_types' has a dense layer after "
                 "others, which %s is not run with", c->dir, c->family->arch);
         c->n_dense += dense;
     }

@@ -1,6 +1,7 @@
-/* encode.c - floats to blocks. Fitting (encode_fit.h) gives a block in the
- * unpacked form of ksllm.c; packing here writes its bytes. What ksllm.c's
- * blk_read makes of them is the fitted block again: tests hold that. */
+/* encode.c, part of ksllm-quant.c - floats to blocks. Fitting (encode_fit.h)
+ * gives a block in the unpacked form of ksllm.c; packing here writes its
+ * bytes. What ksllm.c's blk_read makes of them is the fitted block again:
+ * tests hold that. */
 
 
 /* Vectors are passed between always-inlined functions only. */

@@ -1,5 +1,6 @@
-/* encode_fit.h - the scale search; included by encode.c once per instruction
- * set, with ENC(name) giving the suffix. No guard: that is the point.
+/* encode_fit.h, part of ksllm-quant.c - the scale search; included by encode.c
+ * once per instruction set, with ENC(name) giving the suffix. No guard: that
+ * is the point.
  *
  * A block is fitted in its unpacked form (struct blk of ksllm.c): integers q,
  * integer sub-scales, and the two float scales rounded to half precision. All

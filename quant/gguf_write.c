@@ -1,4 +1,5 @@
-/* gguf_write.c - GGUF out: metadata in memory, tensors streamed.
+/* gguf_write.c, part of ksllm-quant.c - GGUF out: metadata in memory, tensors
+ * streamed.
  *
  * All sizes are known before the first weight is read, so every worker writes
  * what it made at its final place, in any order, and memory holds a few rows

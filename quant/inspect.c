@@ -1,4 +1,4 @@
-/* inspect.c - what a file holds. */
+/* inspect.c, part of ksllm-quant.c - what a file holds. */
 
 static void ins_value(const gguf_kv *kv, bool json) {
     bool array = kv->type == KSLLM_META_ARRAY;

@@ -4,10 +4,10 @@
  *
  *     cc -O2 -o ksllm-quant quant/ksllm-quant.c -lm -pthread
  *
- * One program, one translation unit: it takes the library in whole, so that
- * it reads GGUF, tokenizes, runs models and knows the block formats with the
- * library's own code, and then its parts in the order in which they may use
- * one another:
+ * One program, one translation unit. It includes the whole library, so that it
+ * reads GGUF, tokenizes, runs models and knows the block formats with the
+ * library's own code. Its parts follow; none compiles by itself, and each uses
+ * only those before it:
  *
  *     base.c         messages, memory, output files, workers, options, JSON
  *     encode.c       floats to blocks: the scale search
@@ -32,7 +32,7 @@ static void cal_observe(
 
 #include "../ksllm.c"
 
-/* Fitting scales wants its loops vectorized; for the library above, -O2 does,
+/* Fitting scales needs vectorized loops. For the library above, -O2 is enough
  * and compiles in half the time. */
 #if !defined __clang__
 #pragma GCC optimize("O3")

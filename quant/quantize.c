@@ -1,4 +1,5 @@
-/* quantize.c - which tensor becomes what, and GGUF to GGUF. */
+/* quantize.c, part of ksllm-quant.c - which tensor becomes what, and GGUF to
+ * GGUF. */
 
 #include <fnmatch.h>
 
@@ -250,7 +251,7 @@ static const char QZ_OPTIONS[] =
 
 static void qz_add_override(qz_options *o, const char *v) {
     const char *eq = strrchr(v, '=');
-    if (!eq || eq == v) die("--tensor wants GLOB=TYPE, not '%s'", v);
+    if (!eq || eq == v) die("--tensor needs GLOB=TYPE, not '%s'", v);
     if (o->n_overrides == QZ_MAX_OVERRIDES) die("too many --tensor options");
     o->override[o->n_overrides].pattern =
         str_dup((str){v, (size_t)(eq - v)});
@@ -261,7 +262,7 @@ static f32 qz_damp(const char *s) {
     char *end;
     f32 v = strtof(s, &end);
     if (end == s || *end || !(v >= 0 && v <= 1e6f))
-        die("--damp wants a number from 0 on, not '%s'", s);
+        die("--damp needs a number of at least 0, not '%s'", s);
     return v;
 }
 
@@ -279,7 +280,7 @@ static bool qz_option(qz_options *o, args *a) {
     else if (arg_is(a, "--quiet", NULL)) o->quiet = true;
     else if (arg_is(a, "--nonfinite", &v)) {
         if (strcmp(v, "zero") && strcmp(v, "error"))
-            die("--nonfinite wants error or zero, not '%s'", v);
+            die("--nonfinite needs error or zero, not '%s'", v);
         o->nonfinite = v[0] == 'z' ? NONFINITE_ZERO : NONFINITE_ERROR;
     } else return arg_threads(a);
     return true;

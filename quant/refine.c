@@ -1,4 +1,4 @@
-/* refine.c - error compensation across columns.
+/* refine.c, part of ksllm-quant.c - error compensation across columns.
  *
  * With H the mean of x x^T over the inputs x of a matrix, the error of row w
  * rounded to v is (w - v) H (w - v)^T. Factor H = (U + 1) D (U + 1)^T with U

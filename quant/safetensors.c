@@ -1,4 +1,4 @@
-/* safetensors.c - the tensors of a Hugging Face folder.
+/* safetensors.c, part of ksllm-quant.c - the tensors of a Hugging Face folder.
  *
  *   u64 n   JSON of n bytes: {"NAME": {"dtype": "BF16", "shape": [..],
  *           "data_offsets": [a, b]}, "__metadata__": ..}   data
@@ -239,7 +239,7 @@ static __attribute__((noreturn)) void st_none(const char *dir) {
     die("%s: no model.safetensors: the weights are missing", dir);
 }
 
-/* As transformers does: model.safetensors if it is there, whatever the index
+/* As transformers does: model.safetensors if it exists, whatever the index
  * says. */
 static void st_open(st_folder *f, const char *dir) {
     const js *index = json_read(dir, "model.safetensors.index.json");

@@ -1,5 +1,5 @@
-/* stats.c - activation statistics as a file: what `calibrate` writes and
- * `quantize --stats` reads.
+/* stats.c, part of ksllm-quant.c - activation statistics as a file: what
+ * `calibrate` writes and `quantize --stats` reads.
  *
  * The file is a GGUF in the form of llama.cpp's imatrix files, so that either
  * program can use the other's: NAME.in_sum2 is the sum of x_i^2 over tokens,

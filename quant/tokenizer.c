@@ -1,4 +1,4 @@
-/* tokenizer.c - a folder's tokenizer as GGUF metadata.
+/* tokenizer.c, part of ksllm-quant.c - a folder's tokenizer as GGUF metadata.
  *
  * tokenizer.json says exactly how its model cuts text; GGUF has only a name
  * for that (tokenizer.ggml.pre). TK_PRES maps one to the other. What is not in
@@ -893,7 +893,7 @@ static void tk_write(const char *dir, const js *top, const js *model_config,
     bool byte_level = t.json
         && !js_true(js_get(js_get(t.json, "model"), "byte_fallback"));
     if (sp && !byte_level) {
-        tk_read_sentencepiece(&t, &m); /* its own scores, if it is there */
+        tk_read_sentencepiece(&t, &m); /* its own scores, if it exists */
         if (t.json) tk_read_space(&t);
         tk_read_added(&t);
         tk_index(&t);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # ksllm.h stands alone, as C and as C++, and ksllm.c compiles under each of
-# its switches. Only the compiler's front end runs, so this takes seconds.
+# its switches. Almost everywhere only the compiler's front end runs, so this
+# takes seconds.
 set -u
 CC=${CC:-cc} CXX=${CXX:-c++}
 passed=0 failed=0 skipped=0
@@ -17,6 +18,10 @@ try() {     # try WHAT COMMAND...
     fi
 }
 
+not() {
+    ! "$@" 2>/dev/null
+}
+
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 cat >"$dir/use.c" <<'END'
@@ -27,6 +32,10 @@ END
 cat >"$dir/private.c" <<'END'
 #include "ksllm.c"
 int main(void) { return ksllm_version()[0] == 0; }
+END
+cat >"$dir/chat.c" <<'END'
+#include "ksllm.h"
+int main(void) { return (int)ksllm_json_string(0, 0, 0, 0); }
 END
 
 # shellcheck disable=SC2086  # $CC and $warn are several words
@@ -43,7 +52,8 @@ END
         skipped=$((skipped + 2))
         echo "skipped: no C++ compiler"
     fi
-    for switches in NO_THREADS NO_MMAP NO_SIMD 'NO_THREADS NO_MMAP NO_SIMD'
+    for switches in NO_THREADS NO_MMAP NO_SIMD NO_CHAT \
+        'NO_THREADS NO_MMAP NO_SIMD NO_CHAT'
     do
         flags=
         for s in $switches; do flags="$flags -DKSLLM_$s"; done
@@ -61,6 +71,13 @@ END
     if $CC -std=c11 $warn -DKSLLM_ISA_ONLY=abacus ksllm.c 2>/dev/null; then
         try 'ISA_ONLY with a name that is none' false
     fi
+    # Without chat nothing of it is left: no function without a caller, none
+    # missing at the link, and none that a program could call by mistake.
+    flags='-std=gnu11 -O0 -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT -I.'
+    try 'program without chat' $CC $flags -Wall -Wextra -Werror \
+        -o "$dir/program" "$dir/private.c" -lm -pthread
+    try 'no chat call without chat' not $CC $flags -fsyntax-only \
+        -Werror=implicit-function-declaration "$dir/chat.c"
     # The user's file includes the source. What it does not call is unused
     # then, and that is all a compiler may say about it.
     try 'private copy' $CC -std=gnu11 $warn -Wno-unused-function \

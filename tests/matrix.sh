@@ -83,18 +83,22 @@ programs() {    # programs CONFIG TEST...: make's TESTS= for these tests
 }
 
 sizes() {
+    smallest='-Os -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT'
+    smallest="$smallest -fno-asynchronous-unwind-tables"
     for cc in gcc clang aarch64-linux-gnu-gcc; do
         command -v $cc >/dev/null || continue
         case $cc in aarch64*) isa=dotprod ;; *) isa=avx2 ;; esac
         for flags in -O2 -Os '-O2 -DKSLLM_NO_SIMD' '-Os -DKSLLM_NO_SIMD' \
             '-O2 -DKSLLM_NO_THREADS' '-O2 -DKSLLM_NO_MMAP' \
-            "-O2 -DKSLLM_ISA_ONLY=$isa"; do
+            "-O2 -DKSLLM_ISA_ONLY=$isa" \
+            '-O2 -DKSLLM_NO_CHAT' '-Os -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT' \
+            "$smallest"; do
             # shellcheck disable=SC2086
             $cc -std=c11 -ffp-contract=off $flags -c ksllm.c \
                 -o "$root/size.o" || exit 1
             # text holds code and constants; data and bss should be near 0
             size "$root/size.o" | awk -v what="$cc $flags" \
-                'NR == 2 {printf "%-44s text %7d  data %5d  bss %5d\n",
+                'NR == 2 {printf "%-66s text %7d  data %5d  bss %5d\n",
                     what, $1, $2, $3}'
         done
     done
@@ -214,8 +218,8 @@ plain='-O0 -DKSLLM_NO_SIMD'
 [ -z "${FULL:-}" ] || plain=-O2
 config no-threads gcc "$plain -DKSLLM_NO_THREADS" FRAME=
 config no-mmap gcc "$plain -DKSLLM_NO_MMAP" FRAME=
-config bare clang "$plain -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP -DKSLLM_NO_SIMD" \
-    FRAME=
+config bare clang "$plain -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP \
+    -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT" FRAME=
 
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line="$line, $skipped skipped"

@@ -749,6 +749,17 @@ TEST(architecture)
         REFUSE(&f, KSLLM_ERR_FORMAT, keys[i], false);
         free(f.data);
     }
+    /* As many values as blocks are known then: none, at the file's end. */
+    s = fx_mini;
+    s.skip_key = "block_count";
+    fx_gguf g;
+    fx_begin(&g);
+    fx_model_keys(&g, &s);
+    fx_put_vocab(&g, FX_MINI);
+    fx_kv_array(&g, "llama.block_count", KSLLM_META_U64, 0);
+    f = fx_end(&g);
+    REFUSE(&f, KSLLM_ERR_FORMAT, "llama.block_count", true);
+    free(f.data);
 }
 
 TEST(hyperparameters)

@@ -1145,7 +1145,7 @@ TEST(options_that_change_nothing) {
     refused("inspect a.gguf --fast", "no option '--fast'");
     refused("quantize a.gguf b.gguf -o out.gguf -t q8_0", "one file too many");
     refused("quantize a.gguf -o out.gguf -t q4_0 --stats gram --refine --damp "
-        "x", "--damp wants a number");
+        "x", "--damp needs a number");
     CHECK_EQ(run_program("quantize a.gguf -o q4.gguf -t q4_0"), 0);
     CHECK(!strstr(said, "nothing is gained"));
     CHECK_EQ(run_program("quantize q4.gguf -o q8.gguf -t q8_0"), 0);
@@ -1408,7 +1408,7 @@ TEST(gates_of_any_rank_have_room) {
         && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
         && CHECK_OK(ksllm_session_memory(m, NULL, &was, &err), err)) {
         const size_t rank = 1 << 16;
-        m->dim[D_GATE_RANK] = rank;
+        m->dim[D_NORM_RANK] = rank;
         CHECK_OK(ksllm_session_memory(m, NULL, &is, &err), err);
         CHECK(is.scratch - was.scratch > is.n_batch * (rank - 2048) * 6);
     }
