@@ -63,6 +63,7 @@ endif
         check-templates check-quant demo \
         models fetch one-line header size clean help FORCE bench bench-kernels \
         bench-cancel bench-peer bench-quant bench-tokens bench-arm fuzz \
+        coverage soak \
         bench-arm-check
 
 all: lib examples tests quant
@@ -78,6 +79,8 @@ help:
 	echo 'make demo          downloads two small models, generates text with each'
 	echo 'make matrix        the tests under other compilers, flags, machines'
 	echo 'make fuzz          random inputs for SECONDS=60, with clang'
+	echo 'make coverage      branches of ksllm.c that the tests reach'
+	echo 'make soak          turns, forks, cancels for SOAK=1200 seconds'
 	echo 'make check-tokens  token ids against Hugging Face tokenizers;'
 	echo '                   FULL=1 for all of it, which takes hours'
 	echo 'make check-models  logits against transformers and llama.cpp'
@@ -215,6 +218,17 @@ $(FUZZ_BINS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS) $(BUILD)/fuzz/ksllm.o
 fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
 	BUILD='$(BUILD)' JOBS='$(JOBS)' LIMIT='$(SECONDS)' \
 	    sh tests/fuzz.sh $(FUZZERS)
+
+# Branches of ksllm.c that the tests reach, by section.
+coverage:
+	find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/coverage FRAME= \
+	    CFLAGS='-O0 --coverage' test
+	$(PYTHON) tests/coverage.py $(BUILD)/coverage
+
+SOAK ?= 1200
+soak: $(BUILD)/tests/soak $(SMOLLM2)
+	$< $(SOAK) $(SMOLLM2)
 
 header:
 	CC='$(CC)' sh tests/header.sh
