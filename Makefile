@@ -168,7 +168,8 @@ $(BUILD)/tests/quant.o: $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h \
 
 $(BUILD)/tests/test_families: $(BUILD)/tests/quant.o
 $(BUILD)/tests/test_families: LIBS = $(BUILD)/tests/quant.o -lm -pthread
-$(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
+$(BUILD)/tests/test_quant $(BUILD)/tests/fuzz_quant: \
+    $(wildcard quant/*.c quant/*.h)
 
 $(BUILD)/tests/bench_kernels: OPT =
 
@@ -213,7 +214,7 @@ $(BUILD)/fuzz/ksllm.o: ksllm.c ksllm.h $(BUILD)/flags
 $(FUZZ_BINS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS) $(BUILD)/fuzz/ksllm.o
 	echo '  cc   $@'
 	$(FUZZCC) -DKSLLM_LIBFUZZER -fsanitize=fuzzer -o $@ $< \
-	    $(BUILD)/fuzz/ksllm.o $(LIBS)
+	    $(if $(filter %/$(@F),$(WHITE)),,$(BUILD)/fuzz/ksllm.o) $(LIBS)
 
 fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
 	BUILD='$(BUILD)' JOBS='$(JOBS)' LIMIT='$(SECONDS)' \
