@@ -62,7 +62,8 @@ endif
 .PHONY: all lib quant examples tests syntax test matrix check-tokens \
         check-models check-templates check-quant demo models fetch one-line \
         header size clean help FORCE bench bench-kernels bench-cancel \
-        bench-peer bench-quant bench-tokens bench-arm fuzz bench-arm-check
+        bench-peer bench-quant bench-tokens bench-arm fuzz bench-arm-check \
+        coverage soak
 
 all: lib examples tests quant
 
@@ -77,6 +78,8 @@ help:
 	echo 'make demo          downloads two small models, generates text with each'
 	echo 'make matrix        the tests under other compilers, flags, machines'
 	echo 'make fuzz          random inputs for SECONDS=60, with clang'
+	echo 'make coverage      branches of ksllm.c that the tests reach'
+	echo 'make soak          turns, forks, cancels for SOAK=1200 seconds'
 	echo 'make check-tokens  token ids against Hugging Face tokenizers;'
 	echo '                   FULL=1 for all of it, which takes hours'
 	echo 'make check-models  logits against transformers and llama.cpp'
@@ -164,7 +167,8 @@ $(BUILD)/tests/quant.o: $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h \
 
 $(BUILD)/tests/test_families: $(BUILD)/tests/quant.o
 $(BUILD)/tests/test_families: LIBS = $(BUILD)/tests/quant.o -lm -pthread
-$(BUILD)/tests/test_quant: $(wildcard quant/*.c quant/*.h)
+$(BUILD)/tests/test_quant $(BUILD)/tests/fuzz_quant: \
+    $(wildcard quant/*.c quant/*.h)
 
 $(BUILD)/tests/bench_kernels: OPT =
 
@@ -210,11 +214,22 @@ $(BUILD)/fuzz/ksllm.o: ksllm.c ksllm.h $(BUILD)/flags
 $(FUZZ_BINS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS) $(BUILD)/fuzz/ksllm.o
 	echo '  cc   $@'
 	$(FUZZCC) -DKSLLM_LIBFUZZER -fsanitize=fuzzer -o $@ $< \
-	    $(BUILD)/fuzz/ksllm.o $(LIBS)
+	    $(if $(filter %/$(@F),$(WHITE)),,$(BUILD)/fuzz/ksllm.o) $(LIBS)
 
 fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
 	BUILD='$(BUILD)' JOBS='$(JOBS)' LIMIT='$(SECONDS)' \
 	    sh tests/fuzz.sh $(FUZZERS)
+
+# Branches of ksllm.c that the tests reach, by section.
+coverage:
+	find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/coverage FRAME= \
+	    CFLAGS='-O0 --coverage' test
+	$(PYTHON) tests/coverage.py $(BUILD)/coverage
+
+SOAK ?= 1200
+soak: $(BUILD)/tests/soak $(SMOLLM2)
+	$< $(SOAK) $(SMOLLM2)
 
 header:
 	CC='$(CC)' sh tests/header.sh

@@ -529,7 +529,7 @@ static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
 
 /* Nanoseconds of a clock that never goes back. */
 static u64 os_now(void) {
-    struct timespec t;
+    struct timespec t = {0}; /* a clock that fails must not look far ahead */
 #if defined CLOCK_MONOTONIC
     clock_gettime(CLOCK_MONOTONIC, &t);
 #else
@@ -544,6 +544,7 @@ typedef struct {
     u64 n;
     void *map;
     size_t map_n;
+    bool copied; /* map comes from the allocator */
 } os_file;
 
 #if !defined KSLLM_NO_MMAP
@@ -561,72 +562,116 @@ static const char *os_reason(int e) {
     }
 }
 
-/* Maps `length` bytes (0: all to the end) from `offset`, which need not be a
- * multiple of the page. Clean pages: the kernel may drop them and share them
- * between processes. A file that shrinks while it is mapped is a SIGBUS. */
-static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
-    os_file *out, ksllm_error *err) {
+/* Checks that [offset, offset + *length) lies within the file; a length of 0
+ * means all that follows. */
+static ksllm_status os_measure(
+    int fd, u64 offset, u64 *length, str name, ksllm_error *err) {
     struct stat st;
     int e = fstat(fd, &st) != 0 ? errno : S_ISREG(st.st_mode) ? 0 : ENODEV;
     if (e)
-        return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
+        return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be read: %s",
             STR(name), os_reason(e));
     u64 size = (u64)st.st_size, end;
-    if (!length && offset <= size) length = size - offset;
-    if (!add_ok(offset, length, &end) || end > size)
+    if (!*length && offset <= size) *length = size - offset;
+    if (!add_ok(offset, *length, &end) || end > size)
         return fail(err, KSLLM_ERR_IO, size,
             "%.*s: offset %llu and length %llu reach past its %llu bytes",
-            STR(name), LLU(offset), LLU(length), LLU(size));
-    if (!length)
+            STR(name), LLU(offset), LLU(*length), LLU(size));
+    if (!*length)
         return fail(err, KSLLM_ERR_FORMAT, 0, "%.*s: the file is empty",
             STR(name));
-    u64 page = (u64)sysconf(_SC_PAGESIZE), skip = offset % page;
-    if (length + skip > SIZE_MAX / 2)
+    if (*length > SIZE_MAX / 2 - 65536) /* a page more is mapped */
         return fail(err, KSLLM_ERR_IO, NO_OFFSET,
             "%.*s: %llu bytes do not fit this system's address space",
-            STR(name), LLU(length));
-    void *map = mmap(NULL, (size_t)(length + skip), PROT_READ, MAP_PRIVATE, fd,
+            STR(name), LLU(*length));
+    return KSLLM_OK;
+}
+
+/* Maps [offset, offset + length); offset need not be a multiple of the page.
+ * Clean pages: the kernel may drop them and share them between processes. A
+ * file that shrinks while it is mapped is a SIGBUS. */
+static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
+    os_file *out, ksllm_error *err) {
+    u64 page = (u64)sysconf(_SC_PAGESIZE), skip = offset % page;
+    size_t n = (size_t)(length + skip);
+    void *map = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd,
         (off_t)(offset - skip));
     if (map == MAP_FAILED)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
             STR(name), os_reason(errno));
-    *out = (os_file){(u8 *)map + skip, length, map, (size_t)(length + skip)};
+    *out = (os_file){(u8 *)map + skip, length, map, n, false};
     return KSLLM_OK;
 }
 
-static ksllm_status os_map(
-    const char *path, os_file *out, ksllm_error *err) {
+/* Into memory, so that nothing that happens to the file later matters. */
+static ksllm_status os_copy_fd(int fd, u64 offset, u64 length, str name,
+    const ksllm_allocator *a, os_file *out, ksllm_error *err) {
+    size_t n = (size_t)length, most = (size_t)1 << 30; /* one read's limit */
+    u8 *p = mem_alloc(a, n);
+    if (!p) return fail_memory(err, n);
+    ssize_t got = 1;
+    for (size_t at = 0; at < n && got > 0;) {
+        got = pread(fd, p + at, min_size(n - at, most), (off_t)(offset + at));
+        if (got < 0 && errno == EINTR) got = 1;
+        else if (got > 0) at += (size_t)got;
+    }
+    if (got > 0) {
+        *out = (os_file){p, length, p, n, true};
+        return KSLLM_OK;
+    }
+    int e = errno;
+    mem_free(a, p, n);
+    return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be read: %s",
+        STR(name), got ? os_reason(e) : "it became shorter meanwhile");
+}
+
+/* copy: the allocator of a model that wants its file in memory, or NULL. */
+static ksllm_status os_open_fd(int fd, u64 offset, u64 length, str name,
+    const ksllm_allocator *copy, os_file *out, ksllm_error *err) {
+    ksllm_status status = os_measure(fd, offset, &length, name, err);
+    if (status) return status;
+    return copy ? os_copy_fd(fd, offset, length, name, copy, out, err)
+                : os_map_fd(fd, offset, length, name, out, err);
+}
+
+static ksllm_status os_open(const char *path, const ksllm_allocator *copy,
+    os_file *out, ksllm_error *err) {
     int fd;
     do fd = open(path, O_RDONLY | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be opened: %s",
             STR(str_of(path)), os_reason(errno));
-    ksllm_status status = os_map_fd(fd, 0, 0, str_of(path), out, err);
+    ksllm_status status =
+        os_open_fd(fd, 0, 0, str_of(path), copy, out, err);
     close(fd);
     return status;
 }
 
-static void os_unmap(os_file *f) {
-    if (f->map) munmap(f->map, f->map_n);
+static void os_close(os_file *f, const ksllm_allocator *a) {
+    if (f->copied) mem_free(a, f->map, f->map_n);
+    else if (f->map) munmap(f->map, f->map_n);
     *f = (os_file){0};
 }
 
 #else
 
-static void os_unmap(os_file *f) { *f = (os_file){0}; }
+static void os_close(os_file *f, const ksllm_allocator *a) {
+    (void)a;
+    *f = (os_file){0};
+}
 
-static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
-    os_file *out, ksllm_error *err) {
-    (void)fd, (void)offset, (void)length, (void)out;
+static ksllm_status os_open_fd(int fd, u64 offset, u64 length, str name,
+    const ksllm_allocator *copy, os_file *out, ksllm_error *err) {
+    (void)fd, (void)offset, (void)length, (void)copy, (void)out;
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
         "%.*s: built with KSLLM_NO_MMAP: use ksllm_model_open_memory",
         STR(name));
 }
 
-static ksllm_status os_map(
-    const char *path, os_file *out, ksllm_error *err) {
-    return os_map_fd(-1, 0, 0, str_of(path), out, err);
+static ksllm_status os_open(const char *path, const ksllm_allocator *copy,
+    os_file *out, ksllm_error *err) {
+    return os_open_fd(-1, 0, 0, str_of(path), copy, out, err);
 }
 
 #endif
@@ -900,10 +945,20 @@ static bool pool_spawn(pool *p) {
     return ok;
 }
 
+static bool pool_make_locks(pool *p) {
+    if (pthread_mutex_init(&p->lock, NULL) != 0) return false;
+    if (pthread_cond_init(&p->work, NULL) == 0) {
+        if (pthread_cond_init(&p->done, NULL) == 0) return true;
+        pthread_cond_destroy(&p->work);
+    }
+    pthread_mutex_destroy(&p->lock);
+    return false;
+}
+
 static ksllm_status pool_start(pool *p, u32 n_threads, ksllm_error *err) {
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->work, NULL);
-    pthread_cond_init(&p->done, NULL);
+    if (!pool_make_locks(p))
+        return fail(err, KSLLM_ERR_THREAD, NO_OFFSET,
+            "the system has no room for a lock");
     p->n_threads = n_threads;
     if (n_threads == 1 || pool_spawn(p)) return KSLLM_OK;
     u32 n = p->n_started;
@@ -5649,7 +5704,7 @@ typedef struct {
     u32 version;
     u64 alignment;
     u64 file_bytes, weight_bytes, n_parameters; /* of all parts */
-    bool vocab_only;
+    bool vocab_only, in_memory;
     size_t kv_bytes, tensor_bytes, part_bytes; /* of the allocations */
 } gguf;
 
@@ -6068,7 +6123,7 @@ static ksllm_status gguf_alloc(gguf *g, u64 n_kv, u64 n_tensors,
 }
 
 static void gguf_close(gguf *g, const ksllm_allocator *a) {
-    for (u32 i = 0; i < g->n_parts; i++) os_unmap(&g->parts[i].file);
+    for (u32 i = 0; i < g->n_parts; i++) os_close(&g->parts[i].file, a);
     mem_free(a, g->parts, g->part_bytes);
     mem_free(a, g->kv, g->kv_bytes);
     mem_free(a, g->tensors, g->tensor_bytes);
@@ -6105,10 +6160,10 @@ static ksllm_status gguf_skim_kv(
         (unsigned)part + 1);
 }
 
-static ksllm_status gguf_open_part(
-    gguf *g, u32 i, const char *path, u32 n_room, ksllm_error *err) {
+static ksllm_status gguf_open_part(gguf *g, u32 i, const char *path,
+    u32 n_room, const ksllm_allocator *a, ksllm_error *err) {
     gguf_header h;
-    TRY(os_map(path, &g->parts[i].file, err));
+    TRY(os_open(path, g->in_memory ? a : NULL, &g->parts[i].file, err));
     TRY(gguf_read_header(g, &g->parts[i].file, &h, err));
     if (h.n_tensors > n_room)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
@@ -6133,7 +6188,8 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     ksllm_status status = KSLLM_OK;
     for (u32 i = 1; i < g->n_parts && !status; i++) {
         gguf_part_name(name, n, i + 1);
-        status = gguf_open_part(g, i, name, n_tensors - g->n_tensors, err);
+        status = gguf_open_part(
+            g, i, name, n_tensors - g->n_tensors, a, err);
     }
     g->name = first;
     mem_free(a, name, n + 1);
@@ -6194,7 +6250,7 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     g->part_bytes = sizeof *g->parts;
     g->parts = mem_alloc(a, g->part_bytes);
     if (!g->parts) {
-        os_unmap(&file);
+        os_close(&file, a);
         return fail_memory(err, g->part_bytes);
     }
     g->parts[0] = (gguf_part){file, 0};
@@ -15946,19 +16002,24 @@ static void mdl_close(ksllm_model *m) {
     mem_free(&a, m, sizeof *m);
 }
 
+static ksllm_allocator mdl_allocator(const ksllm_model_options *o) {
+    return o->allocator ? *o->allocator : MEM_LIBC;
+}
+
 /* Opens the model in `file`, which it takes over even when it fails. */
 static ksllm_status mdl_open(os_file file, str name, const char *path,
     const ksllm_model_options *o, ksllm_model **out, ksllm_error *err) {
-    ksllm_allocator a = o->allocator ? *o->allocator : MEM_LIBC;
+    ksllm_allocator a = mdl_allocator(o);
     ksllm_model *m = mem_alloc(&a, sizeof *m);
     if (!m) {
-        os_unmap(&file);
+        os_close(&file, &a);
         return fail_memory(err, sizeof *m);
     }
     memset(m, 0, sizeof *m);
     m->alloc = a;
     m->g.name = name;
     m->g.vocab_only = o->vocab_only;
+    m->g.in_memory = o->in_memory;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
     if (!status && !m->k)
@@ -18433,7 +18494,8 @@ ksllm_status ksllm_model_open(const char *path,
     TRY(api_open(options, &o, out, err));
     NEED(path, "path is NULL");
     os_file file;
-    TRY(os_map(path, &file, err));
+    ksllm_allocator a = mdl_allocator(&o);
+    TRY(os_open(path, o.in_memory ? &a : NULL, &file, err));
     return mdl_open(file, str_of(path), path, &o, out, err);
 }
 
@@ -18445,7 +18507,9 @@ ksllm_status ksllm_model_open_fd(int fd, uint64_t offset, uint64_t length,
     NEED(length > 0, "length is 0");
     os_file file;
     str name = str_of("file descriptor");
-    TRY(os_map_fd(fd, offset, length, name, &file, err));
+    ksllm_allocator a = mdl_allocator(&o);
+    TRY(os_open_fd(
+        fd, offset, length, name, o.in_memory ? &a : NULL, &file, err));
     return mdl_open(file, name, NULL, &o, out, err);
 }
 
@@ -18455,7 +18519,7 @@ ksllm_status ksllm_model_open_memory(const void *data, size_t size,
     TRY(api_open(options, &o, out, err));
     NEED(data, "data is NULL");
     NEED(size > 0, "size is 0");
-    os_file file = {data, size, NULL, 0};
+    os_file file = {data, size, NULL, 0, false};
     return mdl_open(file, str_of("the file in memory"), NULL, &o, out, err);
 }
 

@@ -198,6 +198,12 @@ typedef struct ksllm_model_options {
     /* Read metadata and vocabulary, allow files without weights. Sessions
      * cannot be created. */
     bool vocab_only;
+    /* Read the file into memory from the allocator, all of it, before open
+     * returns, and do not map it: for storage that can be taken away, and for
+     * files that another program may shorten or rewrite. Needs file_bytes of
+     * memory that the system cannot drop, and takes as long as the storage.
+     * A file that was unsound when it was read is refused as ever. */
+    bool in_memory;
     /* Copied; its ctx must live as long as the model. NULL: malloc, free. */
     const ksllm_allocator *allocator;
     /* Replaces the file's tokenizer.ggml.pre, for files that name the wrong
@@ -222,7 +228,7 @@ static inline void ksllm_model_options_init(ksllm_model_options *options) {
  *
  * The file must not be changed or shortened while the model is open: the
  * operating system answers a read past a shortened file with SIGBUS, which no
- * library can turn into a status.
+ * library can turn into a status. Where that cannot be promised, set in_memory.
  *
  * Errors: ARGUMENT, MEMORY, IO, FORMAT, UNSUPPORTED. On error *out is NULL. */
 KSLLM_API ksllm_status ksllm_model_open(

@@ -235,7 +235,7 @@ static void gguf_file(gguf *g, const char *path) {
     os_file f;
     *g = (gguf){.name = str_of(path)};
     in_check(path);
-    if (os_map(path, &f, &err) || gguf_open(g, f, path, &MEM_LIBC, &err))
+    if (os_open(path, NULL, &f, &err) || gguf_open(g, f, path, &MEM_LIBC, &err))
         die("%s", err.text);
     for (u32 i = 1; i < g->n_parts; i++) {
         char *part = strdup(path);

@@ -1144,7 +1144,7 @@ static void cv_try(const cv *c) {
     }
     ksllm_model_options o;
     ksllm_model_options_init(&o);
-    os_file file = {p, size, NULL, 0};
+    os_file file = {p, size, NULL, 0, false};
     if (mdl_open(file, str_of(c->dir), NULL, &o, &m, &err))
         die("what would be written cannot be run: %s", err.text);
     ksllm_model_close(m);

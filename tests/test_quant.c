@@ -1333,7 +1333,7 @@ static void template_is(const char *key, const char *want) {
     gguf g = {.name = str_of("t")};
     char *path = in_folder("t.gguf");
     if (!CHECK_EQ(run_program("convert . -o t.gguf"), 0)) printf("%s\n", said);
-    else if (CHECK(!os_map(path, &f, &err)
+    else if (CHECK(!os_open(path, NULL, &f, &err)
         && !gguf_open(&g, f, "t", &MEM_LIBC, &err)))
         CHECK(str_eq(gguf_get_str(&g, key), str_of(want)));
     free(path);
