@@ -9685,7 +9685,7 @@ static size_t json_quote(str text, char *to, size_t cap) {
  *
  * Memory comes from one arena that is dropped after the call: the caller's
  * buffer, or chunks of the allocator up to CHAT_MEMORY. A failure sets
- * c->status once; what runs on until somebody looks works on undefined values.
+ * c->status once; code that runs on until it is checked sees undefined values.
  * ======================================================================== */
 
 enum {
@@ -9711,7 +9711,7 @@ typedef enum chat_type {
     CHAT_UNDEF, CHAT_NONE, CHAT_BOOL, CHAT_INT,
     CHAT_BIG,               /* an integer beyond 63 bits: its text */
     CHAT_FLOAT, CHAT_STR, CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_RANGE,
-    CHAT_SPACE, CHAT_LOOP, CHAT_FUNC, CHAT_MACRO, CHAT_METHOD,
+    CHAT_NAMESPACE, CHAT_LOOP, CHAT_FUNC, CHAT_MACRO, CHAT_METHOD,
     CHAT_UNSET              /* an argument that was not given */
 } chat_type;
 
@@ -9737,7 +9737,7 @@ typedef struct chat_val {
         const struct chat_val *v;   /* items; a dict's are key, value, ... */
         struct chat_lazy *lazy;
         const struct chat_range *range;
-        struct chat_space *space;
+        struct chat_namespace *names;
         struct chat_loop *loop;
         const struct chat_builtin *func;
         struct chat_macro *macro;
@@ -9776,7 +9776,7 @@ typedef struct chat_scope {
 } chat_scope;
 
 typedef struct chat_list { chat_val *v; u32 n, cap; } chat_list;
-typedef struct chat_space { chat_list pairs; } chat_space;
+typedef struct chat_namespace { chat_list pairs; } chat_namespace;
 typedef struct chat_range { i64 from, to, by; } chat_range;
 
 /* A name of the template or of a variable; names are numbers from then on. */
@@ -9787,12 +9787,12 @@ typedef struct chat_name {
 } chat_name;
 
 /* `link` and `cond` are numbers of tokens that the check found out:
- *     and, or, comparison     link: behind the right side (all right sides)
+ *     and, or, comparison     link: after the right side (all right sides)
  *     first of an expression  cond: the last `if` of a choice that begins so
- *     `if` of a choice        cond: the `if` before it; link: behind all
+ *     `if` of a choice        cond: the `if` before it; link: after all
  *     tag of a block          link: its next tag (else, endif ...)
- *     for                     cond: behind what it loops over
- *     a parameter             link: behind its default
+ *     for                     cond: after what it loops over
+ *     a parameter             link: after its default
  *     filter, test            link: the built-in's row + 1 */
 typedef struct chat_token {
     u8 type, level, post;
@@ -9816,7 +9816,7 @@ typedef struct chat_bound {
 } chat_bound;
 
 typedef struct chat_macro {
-    chat_token *tag, *params;     /* params: behind the ( */
+    chat_token *tag, *params;     /* params: after the ( */
     chat_scope *scope;
 } chat_macro;
 
@@ -9879,7 +9879,7 @@ typedef struct chat_ctx {
     const struct chat_below *below;
 } chat_ctx;
 
-/* What stands further down and is needed further up: the table of built-ins,
+/* What code above calls although it is defined below: the table of built-ins,
  * and the entries to what recurses. */
 typedef struct chat_below {
     const struct chat_builtin *rows;
@@ -9965,7 +9965,7 @@ CHAT_COLD bool chat_grow_arena(chat_ctx *c, size_t n) {
 }
 
 /* Memory until the end of the call, or NULL and c->status. */
-static void *chat_take_raw(chat_ctx *c, size_t n) {
+static void *chat_alloc_raw(chat_ctx *c, size_t n) {
     n = (n + 7) & ~(size_t)7;
     if (!chat_work(c, n >> 8)) return NULL;
     if (n > c->left && !chat_grow_arena(c, n)) return NULL;
@@ -9975,8 +9975,8 @@ static void *chat_take_raw(chat_ctx *c, size_t n) {
     return p;
 }
 
-static void *chat_take(chat_ctx *c, size_t n) {
-    void *p = chat_take_raw(c, n);
+static void *chat_alloc(chat_ctx *c, size_t n) {
+    void *p = chat_alloc_raw(c, n);
     return p ? memset(p, 0, n) : NULL;
 }
 
@@ -9998,7 +9998,7 @@ CHAT_COLD bool chat_grow_array(
         return false;
     }
     u32 more = *cap ? *cap * 2 : 8;
-    void *p = chat_take_raw(c, more * size);
+    void *p = chat_alloc_raw(c, more * size);
     if (!p) return false;
     if (n) memcpy(p, old, n * size);
     memcpy(array, &p, sizeof p);
@@ -10007,12 +10007,13 @@ CHAT_COLD bool chat_grow_array(
 }
 
 /* Room for one more of `size` bytes in an array; false on failure. */
-static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+static bool chat_reserve(
+    chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
     return n < *cap || chat_grow_array(c, array, n, cap, size);
 }
 
-static void chat_push(chat_ctx *c, chat_list *l, chat_val v) {
-    if (chat_room(c, &l->v, l->n, &l->cap, sizeof v)) l->v[l->n++] = v;
+static void chat_append(chat_ctx *c, chat_list *l, chat_val v) {
+    if (chat_reserve(c, &l->v, l->n, &l->cap, sizeof v)) l->v[l->n++] = v;
 }
 
 /* ---- values ---- */
@@ -10111,7 +10112,7 @@ CHAT_COLD bool chat_grow_text(chat_ctx *c, chat_text *t, size_t n) {
             CHAT_TEXT >> 20);
         return false;
     }
-    u8 *more = chat_take_raw(c, cap * 2);
+    u8 *more = chat_alloc_raw(c, cap * 2);
     if (!more) return false;
     if (t->n) {
         memcpy(more, t->p, t->n);
@@ -10342,7 +10343,7 @@ static bool chat_is_digit(const u8 *p, const u8 *end) {
     return p < end && *p >= '0' && *p <= '9';
 }
 
-/* Behind digits, with _ between two of them if `loose`. */
+/* The end of the digits at p, which may have single _ between if `loose`. */
 static const u8 *chat_skip_digits(const u8 *p, const u8 *end, bool loose) {
     while (chat_is_digit(p, end)) {
         p++;
@@ -10351,7 +10352,7 @@ static const u8 *chat_skip_digits(const u8 *p, const u8 *end, bool loose) {
     return p;
 }
 
-/* Behind e5 or E-3; p when there is none. */
+/* The end of the exponent (e5, E-3) at p; p if there is none. */
 static const u8 *chat_skip_exponent(const u8 *p, const u8 *end) {
     const u8 *z = p + 1;
     if (p == end || (*p | 32) != 'e') return p;
@@ -10567,8 +10568,8 @@ static void chat_set(chat_ctx *c, chat_list *pairs, chat_val key, chat_val v) {
     if (!chat_is_key(c, key)) return;
     chat_val *old = chat_get(c, pairs->v, pairs->n / 2, key);
     if (old) { *old = v; return; }
-    chat_push(c, pairs, key);
-    chat_push(c, pairs, v);
+    chat_append(c, pairs, key);
+    chat_append(c, pairs, v);
 }
 
 static chat_val chat_dict(chat_list pairs) {
@@ -10632,11 +10633,11 @@ static chat_val chat_sorted(
     chat_ctx *c, chat_val in, const chat_val *keys, bool down, bool lists) {
     chat_order o = {c, keys, down, lists};
     chat_list l = {0};
-    u32 *idx = chat_take(c, (2 * (size_t)in.n + 2) * sizeof *idx);
+    u32 *idx = chat_alloc(c, (2 * (size_t)in.n + 2) * sizeof *idx);
     if (!keys || !idx || c->status) return chat_listed(l);
     for (u32 i = 0; i < in.n; i++) idx[i] = i;
     sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
-    for (u32 i = 0; i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
+    for (u32 i = 0; i < in.n; i++) chat_append(c, &l, in.u.v[idx[i]]);
     return chat_listed(l);
 }
 
@@ -10645,7 +10646,7 @@ static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
     static const u8 flags[] = {CHAT_KEY_VIEW, CHAT_VALUE_VIEW, CHAT_ITEM_VIEW};
     chat_list l = {0};
     for (u32 i = 0; i < d.n && chat_work(c, 1); i++)
-        chat_push(c, &l, side < 2 ? d.u.v[2 * i + side] : (chat_val){
+        chat_append(c, &l, side < 2 ? d.u.v[2 * i + side] : (chat_val){
             .type = CHAT_TUPLE, .n = 2, .u.v = d.u.v + 2 * i});
     chat_val v = chat_listed(l);
     v.flag = flags[side];
@@ -10678,7 +10679,7 @@ static chat_val chat_json_text(chat_json *j, str s) {
         p += n;
     }
     if (s.n && memchr(s.p, '\\', s.n)) {
-        u8 *to = chat_take_raw(j->c, s.n);
+        u8 *to = chat_alloc_raw(j->c, s.n);
         if (!to) return (chat_val){0};
         s = (str){(char *)to, json_unescape(to, s)};
     }
@@ -10713,7 +10714,7 @@ static chat_val chat_json_value(chat_json *j, json_token token, str text) {
         }
         v = chat_json_value(j, token, text);
         if (object) chat_set(j->c, &l, key, v);
-        else chat_push(j->c, &l, v);
+        else chat_append(j->c, &l, v);
         if (l.n > 2 * CHAT_KEYS && object)
             chat_json_fail(j, "too many keys in one object");
     }
@@ -10841,8 +10842,8 @@ static chat_val chat_sort_pairs(chat_ctx *c, chat_val v) {
     chat_val keys = chat_side(c, v, 0);
     v = chat_sorted(c, chat_side(c, v, 2), keys.u.v, false, false);
     for (u32 i = 0; i < v.n && !c->status; i++) {
-        chat_push(c, &l, v.u.v[i].u.v[0]);
-        chat_push(c, &l, v.u.v[i].u.v[1]);
+        chat_append(c, &l, v.u.v[i].u.v[0]);
+        chat_append(c, &l, v.u.v[i].u.v[1]);
     }
     return chat_dict(l);
 }
@@ -10853,9 +10854,9 @@ static void chat_put_value(chat_ctx *c, chat_text *t, chat_val v,
     bool tuple = v.type == CHAT_TUPLE && !st->json;
     bool view = v.type == CHAT_LIST && v.flag;
     if (c->status) return;
-    if (v.type == CHAT_SPACE && !st->json) {
+    if (v.type == CHAT_NAMESPACE && !st->json) {
         chat_putz(c, t, "<Namespace ");
-        v = chat_dict(v.u.space->pairs);
+        v = chat_dict(v.u.names->pairs);
         dict = true;
         chat_put_value(c, t, v, st, depth + 1);
         chat_putz(c, t, ">");
@@ -10954,7 +10955,8 @@ static u32 chat_name_of(chat_ctx *c, chat_val v) {
     h = (h ^ h >> 8) & 255;
     for (u32 i = c->head[h]; i && chat_work(c, 1); i = c->names[i - 1].next)
         if (chat_same_text(c->names[i - 1].text, v)) return i - 1;
-    if (!chat_room(c, &c->names, c->n_names, &c->names_cap, sizeof *c->names))
+    if (!chat_reserve(c, &c->names, c->n_names, &c->names_cap,
+            sizeof *c->names))
         return 0;
     c->names[c->n_names] = (chat_name){.text = v, .next = c->head[h]};
     c->head[h] = ++c->n_names;
@@ -10999,7 +11001,7 @@ static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
         name = chat_name_of(l->c, v);
     for (u32 i = 1; type == CHAT_T_OP && i < KS_LEN(compare); i++)
         if (v.u.i == compare[i]) name = i;
-    if (!chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
+    if (!chat_reserve(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
     chat_token *t = &l->t[l->n++];
     *t = (chat_token){.type = (u8)type, .line = l->line, .name = name, .v = v};
     t->level = chat_level_of(type, v, name);
@@ -11034,7 +11036,7 @@ static const u8 *chat_lex_spaces(const chat_lexer *l, const u8 *p) {
     return p;
 }
 
-/* Behind the end of a tag whose last bytes begin at p: `-` takes the white
+/* The end of a tag whose last bytes begin at p: `-` takes the white
  * space that follows, `+` nothing, else `trim` takes one line end. */
 static const u8 *chat_lex_after(
     const chat_lexer *l, const u8 *p, u8 sign, bool trim) {
@@ -11064,7 +11066,7 @@ static void chat_lex_data(chat_lexer *l, const u8 *to, u8 sign, bool lstrip) {
     chat_lex_go(l, to);
 }
 
-/* One escape of a string literal, *p behind the backslash; Python's rules. */
+/* One escape of a string literal, *p is after the backslash; Python's rules. */
 static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     static const char from[] = "\n\\'\"abfnrtv", to[] = "\0\\'\"\a\b\f\n\r\t\v";
     u8 b = **p;
@@ -11121,7 +11123,7 @@ static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p) {
     return p > from && p[-1] == '_' ? p - 1 : p;
 }
 
-/* 12, 1_000, 1.5, 1e5. Behind a point there are only
+/* 12, 1_000, 1.5, 1e5. After a point there are only
  * integers, so that x.0.1 is two items. */
 static void chat_lex_number(chat_lexer *l, bool point) {
     const u8 *p = l->p, *end = chat_lex_digits(l, p), *q = end;
@@ -11146,7 +11148,7 @@ static bool chat_is_word(u8 b) {
         || (b >= '0' && b <= '9') || b >= 0x80;
 }
 
-/* Behind the word at p; p itself when there is none. */
+/* The end of the word at p; p if there is none. */
 static const u8 *chat_lex_name(const chat_lexer *l, const u8 *p) {
     for (u32 cp, k; p < l->end; p += k) {
         k = chat_next(p, l->end, &cp);
@@ -11211,7 +11213,7 @@ static void chat_lex_comment(chat_lexer *l, const u8 *p) {
     chat_lex_close(l, p + 2, sign, true);
 }
 
-/* Whether `word` and the end of its tag stand at p, behind {% and a sign; the
+/* Whether `word` and the end of its tag stand at p, after {% and a sign; the
  * bytes after it, and its closing sign. */
 static const u8 *chat_lex_word(
     const chat_lexer *l, const u8 *p, const char *word, u8 *sign) {
@@ -11264,7 +11266,7 @@ static void chat_lex(chat_lexer *l) {
 /* Line ends as \n, and one of them less at the end. */
 static str chat_lines(chat_ctx *c, str s) {
     if (s.n && memchr(s.p, '\r', s.n)) {
-        u8 *p = chat_take(c, s.n);
+        u8 *p = chat_alloc(c, s.n);
         size_t n = 0;
         for (size_t i = 0; p && i < s.n; i++) {
             bool cr = s.p[i] == '\r';
@@ -11311,7 +11313,7 @@ static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
         return CHAT_RAISE(c, "* of what is no list");
     for (; n > 0 && chat_work(c, v.type == CHAT_STR ? 1 : v.n); n--) {
         if (v.type == CHAT_STR) chat_puts(c, &t, v);
-        else for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[i]);
+        else for (u32 i = 0; i < v.n; i++) chat_append(c, &l, v.u.v[i]);
     }
     chat_val r = v.type == CHAT_STR ? chat_built(&t) : chat_listed(l);
     r.type = v.type;
@@ -11326,9 +11328,9 @@ static chat_val chat_join_lists(chat_ctx *c, chat_val a, chat_val b) {
     if (!l->n || a.u.v != l->v || a.n != l->n) {
         if (!chat_work(c, a.n)) return (chat_val){0};
         *l = (chat_list){0};
-        for (u32 i = 0; i < a.n && !c->status; i++) chat_push(c, l, a.u.v[i]);
+        for (u32 i = 0; i < a.n && !c->status; i++) chat_append(c, l, a.u.v[i]);
     }
-    for (u32 i = 0; i < b.n && !c->status; i++) chat_push(c, l, b.u.v[i]);
+    for (u32 i = 0; i < b.n && !c->status; i++) chat_append(c, l, b.u.v[i]);
     chat_val r = chat_listed(*l);
     r.type = a.type;
     return r;
@@ -11496,7 +11498,7 @@ static chat_val chat_nth(chat_val v, i64 i) {
 }
 
 /* The items that a generator still has. `part`: perhaps not all of them will
- * be taken, and then nobody knows what is left. */
+ * be taken, and then the rest is unknown. */
 static chat_val chat_read_lazy(chat_ctx *c, chat_val v, bool part) {
     chat_lazy *l = v.u.lazy;
     if (c->status) return (chat_val){0};
@@ -11554,13 +11556,13 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
         : v.type == CHAT_DICT || v.type == CHAT_RANGE ? v.n : 0))
         return (chat_val){0};
     if (v.type == CHAT_DICT)
-        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[2 * i]);
+        for (u32 i = 0; i < v.n; i++) chat_append(c, &l, v.u.v[2 * i]);
     else if (v.type == CHAT_RANGE)
-        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, chat_nth(v, i));
+        for (u32 i = 0; i < v.n; i++) chat_append(c, &l, chat_nth(v, i));
     else if (v.type == CHAT_STR)
         for (size_t i = 0, k; i < v.n; i += k) {
             for (k = 1; i + k < v.n && (v.u.s[i + k] & 0xc0) == 0x80;) k++;
-            chat_push(c, &l, chat_cut(v, i, i + k));
+            chat_append(c, &l, chat_cut(v, i, i + k));
         }
     else if (v.type != CHAT_UNDEF)
         return CHAT_RAISE(c, "%s is not iterable", chat_type_name(v));
@@ -11574,7 +11576,7 @@ typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 
 /* One row per function that templates may use, by one or several names with
  * spaces between them. params: names of what comes
- * behind v[0], those that need not be given behind a `;`; or * when the
+ * after v[0], the optional ones after a `;`; or * when the
  * function looks at its arguments itself. What begins with / takes no names.
  */
 typedef struct chat_builtin {
@@ -11612,7 +11614,7 @@ static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
     return (chat_val){0};
 }
 
-/* The parameter behind the one at p; NULL at the end. */
+/* The parameter after the one at p; NULL at the end. */
 static chat_token *chat_next_param(chat_ctx *c, chat_token *p) {
     if (p->link) p = &c->tokens[p->link];
     else p++;
@@ -11647,7 +11649,7 @@ static chat_val chat_at(chat_ctx *c, chat_val v, i64 i) {
 
 static chat_val chat_range_of(
     chat_ctx *c, i64 from, i64 to, i64 by, u32 n) {
-    chat_range *r = chat_take(c, sizeof *r);
+    chat_range *r = chat_alloc(c, sizeof *r);
     if (!r) return (chat_val){0};
     *r = (chat_range){from, to, by};
     return (chat_val){.type = CHAT_RANGE, .n = n, .u.range = r};
@@ -11690,7 +11692,7 @@ static chat_val chat_slice(
     chat_text t = {0};
     for (; count-- > 0 && chat_work(c, 1); a += step) {
         if (text) chat_puts(c, &t, in.u.v[a]);
-        else chat_push(c, &l, in.u.v[a]);
+        else chat_append(c, &l, in.u.v[a]);
     }
     in = text ? chat_built(&t) : chat_listed(l);
     in.type = v.type;
@@ -11743,7 +11745,7 @@ CHAT_COLD chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
 
 /* A method of v, bound to it. */
 static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
-    chat_bound *b = chat_take(c, sizeof *b);
+    chat_bound *b = chat_alloc(c, sizeof *b);
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
     return (chat_val){.type = CHAT_METHOD, .u.bound = b};
@@ -11777,8 +11779,8 @@ static chat_val chat_attr_of(
     if (v.type == CHAT_MACRO || v.type == CHAT_FUNC)
         return chat_refuse(c, "an attribute of a macro or function");
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
-    if (v.type == CHAT_SPACE)
-        at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
+    if (v.type == CHAT_NAMESPACE)
+        at = chat_get(c, v.u.names->pairs.v, v.u.names->pairs.n / 2, name);
     if (!at && kind && chat_is_refused(kind, name))
         return chat_refuse_name(c, name);
     return at ? *at : none;
@@ -11805,7 +11807,7 @@ static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
 
 /* ---- calls of built-ins ---- */
 
-/* Behind the name at p, in a list like "/a,b;c". */
+/* The end of the name at p, in a list like "/a,b;c". */
 static const char *chat_name_end(const char *p) {
     while (*p && *p != ',' && *p != ';') p++;
     return p;
@@ -11893,7 +11895,7 @@ static bool chat_flag(const chat_args *a, u32 i, bool otherwise) {
     return chat_has(a, i) ? chat_true(a->v[i]) : otherwise;
 }
 
-/* An argument that must be an integer, if it is there. */
+/* An argument that must be an integer if it is given. */
 static i64 chat_num(chat_ctx *c, const chat_args *a, u32 i, i64 otherwise) {
     if (!chat_has(a, i)) return otherwise;
     if (!chat_is_int(a->v[i]))
@@ -11913,7 +11915,7 @@ static bool chat_wants_text(chat_ctx *c, chat_val v) {
 }
 
 static chat_val chat_generator(chat_ctx *c, const chat_val *items, u32 n) {
-    chat_lazy *l = chat_take(c, sizeof *l);
+    chat_lazy *l = chat_alloc(c, sizeof *l);
     if (!l) return (chat_val){0};
     l->v = items;
     return (chat_val){.type = CHAT_LIST, .flag = CHAT_LAZY, .n = n,
@@ -12216,7 +12218,7 @@ static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     if (!chat_work(c, s.n >> 2)) return chat_listed(l);
     for (size_t i = 0, next; i < s.n && chat_work(c, 1); i = next) {
         size_t end = chat_line(s, i, &next);
-        chat_push(c, &l, chat_cut(s, i, ends ? next : end));
+        chat_append(c, &l, chat_cut(s, i, ends ? next : end));
     }
     return chat_listed(l);
 }
@@ -12280,7 +12282,7 @@ CHAT_BUILTIN chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
 /* The key of each item. */
 static chat_val *chat_order_keys(
     chat_ctx *c, chat_val in, chat_val path, bool cased) {
-    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys), none = {0};
+    chat_val *keys = chat_alloc(c, (in.n + 1) * sizeof *keys), none = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
         chat_val v = chat_path(c, in.u.v[i], path, none);
         keys[i] = !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
@@ -12326,8 +12328,8 @@ CHAT_BUILTIN chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
         if (!chat_is_key(c, keys[i])
             || chat_in(c, keys[i], chat_listed(seen))) continue;
-        chat_push(c, &seen, keys[i]);
-        chat_push(c, &l, in.u.v[i]);
+        chat_append(c, &seen, keys[i]);
+        chat_append(c, &l, in.u.v[i]);
     }
     return chat_generator(c, l.v, l.n);
 }
@@ -12379,7 +12381,7 @@ CHAT_BUILTIN chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
             || a->n_kw != 1u + (otherwise.type != CHAT_UNSET)))
         return CHAT_RAISE(c, "map wants a filter or an attribute");
     for (u32 i = 0; i < in.n && chat_work(c, 1); i++)
-        chat_push(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
+        chat_append(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
             : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2));
     return chat_generator(c, l.v, l.n);
 }
@@ -12397,7 +12399,7 @@ CHAT_BUILTIN chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
         if (attr) v = chat_path(c, v, a->v[1], none);
         if (a->n > test) v = chat_apply_to(c, CHAT_IS_TEST, a->v[test], v, a,
             test + 1);
-        if (chat_true(v) == want) chat_push(c, &l, in.u.v[i]);
+        if (chat_true(v) == want) chat_append(c, &l, in.u.v[i]);
     }
     return chat_generator(c, l.v, l.n);
 }
@@ -12484,7 +12486,8 @@ CHAT_BUILTIN chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
             chat_puts(c, &t, chat_cut(s, i, end++));
         } else {
             end = b == '{' ? chat_find(c, s, chat_strz("}"), i) : SIZE_MAX;
-            if (end++ == SIZE_MAX) return CHAT_RAISE(c, "a lonely brace");
+            if (end++ == SIZE_MAX)
+                return CHAT_RAISE(c, "a format with a single brace");
             chat_val v = chat_format_field(c, a, chat_cut(s, i + 1, end - 1),
                 &next);
             if (s.flag & CHAT_MARKUP) v = chat_escaped(c, v);
@@ -12624,11 +12627,11 @@ CHAT_BUILTIN chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     if (space && !s.n) s = none;
     while (s.type == CHAT_STR && chat_work(c, 1)) {
         if (max >= 0 && l.n >= max) {
-            chat_push(c, &l, s);
+            chat_append(c, &l, s);
             break;
         }
         chat_val part = chat_split_one(c, &s, by, right);
-        chat_push(c, &l, part);
+        chat_append(c, &l, part);
     }
     chat_val v = chat_listed(l);
     if (space && max >= 0 && v.n > max && !c->status) {
@@ -12648,9 +12651,9 @@ CHAT_BUILTIN chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
     size_t at = last ? chat_find_last(c, s, by) : chat_find(c, s, by, 0);
     size_t end = at == SIZE_MAX ? 0 : at + by.n;
     if (at == SIZE_MAX) at = last ? 0 : (end = s.n);
-    chat_push(c, &l, chat_cut(s, 0, at));
-    chat_push(c, &l, chat_cut(s, at, end));
-    chat_push(c, &l, chat_cut(s, end, s.n));
+    chat_append(c, &l, chat_cut(s, 0, at));
+    chat_append(c, &l, chat_cut(s, at, end));
+    chat_append(c, &l, chat_cut(s, end, s.n));
     return chat_tuple_of(l);
 }
 
@@ -12719,7 +12722,7 @@ CHAT_BUILTIN chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
 /* The arguments of a function as a tuple. */
 CHAT_BUILTIN chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
     chat_list l = {0};
-    for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
+    for (u32 i = 1; i < a->n; i++) chat_append(c, &l, a->v[i]);
     if (a->n_kw) CHAT_RAISE(c, "no parameter of that name");
     return chat_tuple_of(l);
 }
@@ -12813,15 +12816,15 @@ static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     return l;
 }
 
-static chat_val chat_space_of(chat_ctx *c, chat_list pairs) {
-    chat_space *s = chat_take(c, sizeof *s);
+static chat_val chat_namespace_of(chat_ctx *c, chat_list pairs) {
+    chat_namespace *s = chat_alloc(c, sizeof *s);
     if (!s) return (chat_val){0};
     s->pairs = pairs;
-    return (chat_val){.type = CHAT_SPACE, .u.space = s};
+    return (chat_val){.type = CHAT_NAMESPACE, .u.names = s};
 }
 
 CHAT_FN(g_dict, chat_dict(chat_gather(c, a, false)))
-CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true)))
+CHAT_FN(g_namespace, chat_namespace_of(c, chat_gather(c, a, true)))
 
 /* Days from 1970 to the first day of a year, 1970 or later. */
 static i64 chat_year_days(i64 y) {
@@ -13142,7 +13145,7 @@ static void chat_assign(chat_ctx *c, chat_scope *s, u32 name, chat_val v) {
             s->v[i].v = v;
             return;
         }
-    if (chat_room(c, &s->v, s->n, &s->cap, sizeof *s->v))
+    if (chat_reserve(c, &s->v, s->n, &s->cap, sizeof *s->v))
         s->v[s->n++] = (chat_var){name, v};
 }
 
@@ -13184,12 +13187,12 @@ static bool chat_tuple_ends(const chat_ctx *c) {
         || chat_sees(c, ')');
 }
 
-/* *v, and what follows it behind commas, as a tuple. */
+/* *v, and what follows it after commas, as a tuple. */
 CHAT_APART void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
     chat_list l = {0};
-    chat_push(c, &l, *v);
+    chat_append(c, &l, *v);
     while (!c->status && chat_accept(c, ','))
-        if (!chat_tuple_ends(c)) chat_push(c, &l, chat_expr(c));
+        if (!chat_tuple_ends(c)) chat_append(c, &l, chat_expr(c));
         else break;
     *v = chat_listed(l);
     v->type = CHAT_TUPLE;
@@ -13214,7 +13217,7 @@ CHAT_APART chat_val chat_brackets(chat_ctx *c) {
             chat_expect(c, ',');
             if (chat_accept(c, ']')) break;
         }
-        chat_push(c, &l, chat_expr(c));
+        chat_append(c, &l, chat_expr(c));
     }
     return chat_listed(l);
 }
@@ -13323,7 +13326,7 @@ static void chat_arguments(chat_ctx *c) {
 static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
     chat_scope *s = c->free_scopes;
     if (s) c->free_scopes = s->parent;
-    else s = chat_take(c, sizeof *s);
+    else s = chat_alloc(c, sizeof *s);
     if (s) s->parent = parent, s->n = 0, s->pinned = false;
     return s;
 }
@@ -13423,14 +13426,14 @@ CHAT_APART chat_val chat_call_macro(
 static void chat_set_attr(
     chat_ctx *c, chat_token *t, chat_val key, chat_val v) {
     chat_val space = chat_lookup(c, t->name);
-    if (space.type != CHAT_SPACE)
+    if (space.type != CHAT_NAMESPACE)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
     else if (key.n && key.u.s[0] == '_')
         CHAT_RAISE(c, "an attribute that begins with _");
-    else chat_set(c, &space.u.space->pairs, key, v);
+    else chat_set(c, &space.u.names->pairs, key, v);
 }
 
-/* Stores to the name here, and goes behind it. v: NULL only does that. */
+/* Stores to the name here, and goes past it; v == NULL only goes past. */
 static void chat_target(
     chat_ctx *c, chat_scope *s, const chat_val *v, bool attr) {
     chat_token *t = chat_take_name(c);
@@ -13522,7 +13525,7 @@ static void chat_leave(chat_ctx *c, chat_token *at) {
     chat_to_end_of_tag(c, at);
 }
 
-/* Behind the last turn of a loop: its `else`, when no turn got to the end. */
+/* After the last turn of a loop: its `else` if no turn reached the end. */
 static void chat_loop_ends(chat_ctx *c) {
     chat_frame *f = &c->frames[c->n_frames - 1];
     chat_token *end = chat_link(c, f->tag);
@@ -13569,7 +13572,7 @@ static chat_val chat_filter_loop(
         c->t = tag + 1;
         chat_store(c, s, &v, false);
         c->t = test;
-        if (chat_true(chat_expr(c))) chat_push(c, &l, v);
+        if (chat_true(chat_expr(c))) chat_append(c, &l, v);
     }
     if (s) chat_scope_out(c, s);
     c->scope = outside;
@@ -13584,7 +13587,7 @@ static void chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in) {
     chat_jump(c, tag->cond);
     if (chat_accept_name(c, CHAT_W_IF)) in = chat_filter_loop(c, tag, in);
     if (l) c->free_loops = l->next_free;
-    else l = chat_take(c, sizeof *l);
+    else l = chat_alloc(c, sizeof *l);
     chat_frame *f = chat_frame_in(c, CHAT_W_FOR, tag);
     if (!l || !f) return;
     f->loop = l;
@@ -13607,7 +13610,7 @@ CHAT_APART chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
     }
 }
 
-/* f(...), behind the parenthesis; *v is f. */
+/* f(...), after the parenthesis; *v is f. */
 static void chat_call(chat_ctx *c, chat_val *v) {
     u32 n = c->args.n, n_kw = c->named.n;
     chat_val f = *v;
@@ -13644,7 +13647,7 @@ static u32 chat_slice_parts(chat_ctx *c, chat_val *part) {
     return colons;
 }
 
-/* x[i] or x[a:b:c], behind the bracket. */
+/* x[i] or x[a:b:c], after the bracket. */
 CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
     chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
         {.type = CHAT_UNSET}};
@@ -13668,7 +13671,7 @@ CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
         : chat_item(c, *v, part[0]);
 }
 
-/* v.name or v.0, behind the point. */
+/* v.name or v.0, after the point. */
 CHAT_APART void chat_member(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
@@ -13788,7 +13791,7 @@ static u32 chat_take_compare(chat_ctx *c) {
     return 8;
 }
 
-/* a < b < c, behind an operator: each side once, and no more of them after the
+/* a < b < c, after an operator: each side once, and none after the
  * first that is false. *first is the first operator. */
 CHAT_APART void chat_comparison(
     chat_ctx *c, u32 op, chat_val *a, chat_val *b, chat_token *first) {
@@ -13918,8 +13921,8 @@ static void chat_close(chat_ctx *c, chat_token *t, u32 kind) {
     if (chat_inside(c, t, kind)) c->n_frames--;
 }
 
-/* Every tag has one function, which is called behind its name t. In the check
- * it goes to the end of the tag; else it also may jump to the end of another. */
+/* Every tag has one function, which is called after its name t. In the check
+ * it goes to the end of the tag; else it may also jump to another end. */
 
 /* A value without `a if b`, or a tuple of such. */
 static void chat_condition(chat_ctx *c, chat_val *v) {
@@ -13939,7 +13942,7 @@ static void chat_tag_if(chat_ctx *c, chat_token *t) {
     }
 }
 
-/* Behind a branch that was taken. */
+/* After a branch that was taken. */
 static void chat_branch_ends(chat_ctx *c, chat_token *t) {
     while (t->name != CHAT_W_ENDIF) t = chat_link(c, t);
     chat_to_end_of_tag(c, t);
@@ -14140,7 +14143,7 @@ static void chat_tag_macro(chat_ctx *c, chat_token *t) {
         chat_open(c, t);
         return;
     }
-    chat_macro *m = chat_take(c, sizeof *m);
+    chat_macro *m = chat_alloc(c, sizeof *m);
     if (!m) return;
     *m = (chat_macro){t, t + 3, c->scope};
     for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
@@ -14353,7 +14356,7 @@ static chat_val chat_read_messages(chat_ctx *c, str json) {
         if (in.u.v[i].type != CHAT_DICT)
             return CHAT_RAISE(c, "messages[%u] is no object", i);
         chat_trust_role(c, in.u.v[i]);
-        chat_push(c, &l, chat_alias_reasoning(c, in.u.v[i]));
+        chat_append(c, &l, chat_alias_reasoning(c, in.u.v[i]));
     }
     return chat_listed(l);
 }
@@ -14428,12 +14431,12 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
         + chat_given(o->variables).n;
     chat_allow(c, c->n_given, 0);
-    c->args.v = chat_take_raw(c, CHAT_STACK * sizeof *c->args.v);
-    c->named.v = chat_take_raw(c, CHAT_STACK / 4 * sizeof *c->named.v);
+    c->args.v = chat_alloc_raw(c, CHAT_STACK * sizeof *c->args.v);
+    c->named.v = chat_alloc_raw(c, CHAT_STACK / 4 * sizeof *c->named.v);
     c->args.cap = CHAT_STACK;
     c->named.cap = CHAT_STACK / 4;
-    c->frames = chat_take(c, CHAT_BLOCKS * sizeof *c->frames);
-    c->sinks = chat_take(c, CHAT_BLOCKS * sizeof *c->sinks);
+    c->frames = chat_alloc(c, CHAT_BLOCKS * sizeof *c->frames);
+    c->sinks = chat_alloc(c, CHAT_BLOCKS * sizeof *c->sinks);
     c->root.parent = &c->globals;
     c->scope = &c->root;
 }
@@ -14478,7 +14481,7 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     flags &= KSLLM_ENCODE_COMPOSE; /* BOS is the template's business */
     if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
     size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
-    void *scratch = c->a ? NULL : chat_take(c, need);
+    void *scratch = c->a ? NULL : chat_alloc(c, need);
     const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
     i64 n = tok_encode_marked(t, (const char *)text.u.s, text.n, flags,
@@ -14492,7 +14495,7 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
 /* What the bytes between two marks are. */
 typedef enum split_state {
     SPLIT_TEXT, SPLIT_THINK,
-    SPLIT_SKIP,     /* nobody's, outside of a call */
+    SPLIT_SKIP,     /* belongs to no part, outside of a call */
     SPLIT_HEAD,     /* the same, where a part's header is */
     SPLIT_BODY,     /* the same, between the arguments of a call */
     SPLIT_JSON,     /* one or more {"name": ..., "arguments": ...}, or a list */
