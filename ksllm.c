@@ -17,13 +17,15 @@
  *   § 8  GGUF        the file format, all checks on bytes from outside
  *   § 9  TEXT        UTF-8, Hangul, character classes
  *   § 10 TOKENIZER   text to tokens and back
- *   § 11 CHAT        conversations: JSON, Jinja templates, parts of an answer
- *   § 12 MODEL       architectures as data, tensors bound to the graph
- *   § 13 SESSION     the memory plan, the timeline, the KV cache
- *   § 14 FORWARD     the one graph
- *   § 15 SAMPLING    from logits to a token
- *   § 16 GENERATE    prompt in, pieces of text out
- *   § 17 API         every public function: check, call, report
+ *   § 11 JSON        the one reader, and strings out
+ *   § 12 TEMPLATE    the Jinja that chat templates are written in
+ *   § 13 CHAT        a conversation to tokens, an answer to parts
+ *   § 14 MODEL       architectures as data, tensors bound to the graph
+ *   § 15 SESSION     the memory plan, the timeline, the KV cache
+ *   § 16 FORWARD     the one graph
+ *   § 17 SAMPLING    from logits to a token
+ *   § 18 GENERATE    prompt in, pieces of text out
+ *   § 19 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
@@ -31,7 +33,7 @@
  *   I2 No heap call between creating and freeing a session.
  *   I3 No mutable global state.
  *   I4 A model is immutable once open and may be shared by threads.
- *   I5 Bytes from a file are checked once (§ 8, 10, 12) and trusted after.
+ *   I5 Bytes from a file are checked once (§ 8, 10, 14) and trusted after.
  *   I6 Results do not depend on threads, batch split, cache or instruction
  *      set. See THE ARITHMETIC below.
  *   I7 Every allocation may fail; nothing leaks.
@@ -9300,14 +9302,16 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     return (i64)n;
 }
 
-/* ---- JSON ----
+/* ==========================================================================
+ * § 11 JSON (private)
  * The one reader of JSON, for conversations, for the calls in an answer, and
  * for quant/, and what writes strings. May use § 1-9.
  *
  * The grammar is one machine that takes a byte at a time and keeps no text
  * (json_step): calls in an answer come in pieces. The reader (json_next) drives
  * it over a text that is whole, and gives tokens that lie in the text. Numbers
- * keep their digits. Nothing here allocates or recurses. */
+ * keep their digits. Nothing here allocates or recurses.
+ * ======================================================================== */
 
 enum {
     JSON_DEPTH = 48,        /* brackets in brackets of a call, which lies 6
@@ -9662,11 +9666,9 @@ static size_t json_quote(str text, char *to, size_t cap) {
 }
 
 /* ==========================================================================
- * § 11 CHAT (private)
- * Messages to tokens by the model's own template, answers to parts. Three
- * things stand here: a reader for JSON, an interpreter for the Jinja that
- * chat templates are written in, and the splitter of streamed answers. May
- * use § 1-10.
+ * § 12 TEMPLATE (private)
+ * An interpreter for the Jinja that chat templates are written in. May use
+ * § 1-11.
  *
  * A template is cut into tokens, and these are evaluated where they stand: the
  * functions that know the grammar also compute. They go over the whole template
@@ -9820,8 +9822,10 @@ typedef struct chat_macro {
     chat_scope *scope;
 } chat_macro;
 
-/* Text under construction. Its flags (chat_marks) begin at p + cap; cap is a
- * power of two. */
+/* Text under construction; cap is a power of two:
+ *
+ *     p         p + n      p + cap   p + cap + n
+ *     | bytes   | room     | flags   | room      |      see chat_marks */
 typedef struct chat_text {
     u8 *p;
     size_t n, cap;
@@ -13057,8 +13061,6 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
     return NULL;
 }
 
-/* ---- the machine ---- */
-
 /* ---- expressions ---- */
 
 /* Not to be inlined into what recurses: its frame would be on the stack once
@@ -14275,6 +14277,13 @@ static void chat_run(chat_ctx *c, str source) {
     c->line = 0;
 }
 
+/* ==========================================================================
+ * § 13 CHAT (private)
+ * Messages to tokens by the model's own template; an answer, as it comes, to
+ * its parts (thinking, text, calls). May use § 1-12. A notation of answers is a
+ * row of SPLIT_FORMATS.
+ * ======================================================================== */
+
 /* ---- a conversation ---- */
 
 static str chat_given(ksllm_text t) {
@@ -15042,7 +15051,7 @@ static bool split_ends_thinking(const split *s, str text) {
 }
 
 /* ==========================================================================
- * § 12 MODEL (private)
+ * § 14 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
  * tensors bound to their places with their shapes checked. May use § 1-10.
  * A model that differs from these in switches only is a new row of MDL_ARCHS.
@@ -15976,8 +15985,8 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
 }
 
 /* ==========================================================================
- * § 13 SESSION (private)
- * The memory plan and the timeline. May use § 1-10, 12. One function, ses_lay,
+ * § 15 SESSION (private)
+ * The memory plan and the timeline. May use § 1-10, 14. One function, ses_lay,
  * lays out everything that a session will ever use; run without memory it is
  * the estimate, run with it the creation, so the two cannot differ.
  *
@@ -16538,12 +16547,12 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
 }
 
 /* ==========================================================================
- * § 14 FORWARD (private)
+ * § 16 FORWARD (private)
  * The one graph. A batch of tokens goes through it as a list of steps; a step
  * is cut into pieces for the pool, by rows of a matrix, by tokens or by heads,
  * so that no cut can change a result. Every piece first looks whether the call
  * was cancelled or ran out of time: what a stopped batch computed is not used.
- * May use § 1-13.
+ * May use § 1-15.
  *
  *   x = embd[token]
  *   per layer:
@@ -17466,11 +17475,11 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
 }
 
 /* ==========================================================================
- * § 15 SAMPLING (private)
+ * § 17 SAMPLING (private)
  * From logits to a token, in the order that ksllm.h states. Those not far below
  * the best one become a heap, of which only as many are taken off as are
  * needed; only if they do not suffice are there more. So a vocabulary of
- * 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
+ * 100,000 is never sorted. Ties go to the lower id. May use § 1-16.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
@@ -17771,10 +17780,10 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
 }
 
 /* ==========================================================================
- * § 16 GENERATE (private)
+ * § 18 GENERATE (private)
  * Prompt in, pieces of text out: the loop of draw, deliver, evaluate. Owns the
  * held-back text for stop strings; a turn of a chat stands on it. May use
- * § 1-15.
+ * § 1-17.
  * ======================================================================== */
 
 enum { GEN_NAP = 5000000 }; /* ns */
@@ -18213,7 +18222,7 @@ static ksllm_status turn_run(turn *t, ksllm_error *err) {
 }
 
 /* ==========================================================================
- * § 17 API (public)
+ * § 19 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */
