@@ -17,13 +17,15 @@
  *   § 8  GGUF        the file format, all checks on bytes from outside
  *   § 9  TEXT        UTF-8, Hangul, character classes
  *   § 10 TOKENIZER   text to tokens and back
- *   § 11 CHAT        conversations: JSON, Jinja templates, parts of an answer
- *   § 12 MODEL       architectures as data, tensors bound to the graph
- *   § 13 SESSION     the memory plan, the timeline, the KV cache
- *   § 14 FORWARD     the one graph
- *   § 15 SAMPLING    from logits to a token
- *   § 16 GENERATE    prompt in, pieces of text out
- *   § 17 API         every public function: check, call, report
+ *   § 11 JSON        the one reader, and strings out
+ *   § 12 TEMPLATE    the Jinja that chat templates are written in
+ *   § 13 CHAT        a conversation to tokens, an answer to parts
+ *   § 14 MODEL       architectures as data, tensors bound to the graph
+ *   § 15 SESSION     the memory plan, the timeline, the KV cache
+ *   § 16 FORWARD     the one graph
+ *   § 17 SAMPLING    from logits to a token
+ *   § 18 GENERATE    prompt in, pieces of text out
+ *   § 19 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
@@ -31,7 +33,7 @@
  *   I2 No heap call between creating and freeing a session.
  *   I3 No mutable global state.
  *   I4 A model is immutable once open and may be shared by threads.
- *   I5 Bytes from a file are checked once (§ 8, 10, 12) and trusted after.
+ *   I5 Bytes from a file are checked once (§ 8, 10, 14) and trusted after.
  *   I6 Results do not depend on threads, batch split, cache or instruction
  *      set. See THE ARITHMETIC below.
  *   I7 Every allocation may fail; nothing leaks.
@@ -9214,14 +9216,17 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
 }
 
 #if !defined KSLLM_NO_CHAT
-/* ---- JSON ----
+
+/* ==========================================================================
+ * § 11 JSON (private)
  * The one reader of JSON, for conversations, for the calls in an answer, and
  * for quant/, and what writes strings. May use § 1-9.
  *
  * The grammar is one machine that takes a byte at a time and keeps no text
  * (json_step): calls in an answer come in pieces. The reader (json_next) drives
  * it over a text that is whole, and gives tokens that lie in the text. Numbers
- * keep their digits. Nothing here allocates or recurses. */
+ * keep their digits. Nothing here allocates or recurses.
+ * ======================================================================== */
 
 enum {
     JSON_DEPTH = 48,        /* brackets in brackets of a call, which lies 6
@@ -9576,11 +9581,9 @@ static size_t json_quote(str text, char *to, size_t cap) {
 }
 
 /* ==========================================================================
- * § 11 CHAT (private)
- * Messages to tokens by the model's own template, answers to parts. Three
- * things stand here: a reader for JSON, an interpreter for the Jinja that
- * chat templates are written in, and the splitter of streamed answers. May
- * use § 1-10.
+ * § 12 TEMPLATE (private)
+ * An interpreter for the Jinja that chat templates are written in. May use
+ * § 1-11.
  *
  * A template is cut into tokens, and these are evaluated where they stand: the
  * functions that know the grammar also compute. They go over the whole template
@@ -9599,7 +9602,7 @@ static size_t json_quote(str text, char *to, size_t cap) {
  *
  * Memory comes from one arena that is dropped after the call: the caller's
  * buffer, or chunks of the allocator up to CHAT_MEMORY. A failure sets
- * c->status once; what runs on until somebody looks works on undefined values.
+ * c->status once; code that runs on until it is checked sees undefined values.
  * ======================================================================== */
 
 enum {
@@ -9625,7 +9628,7 @@ typedef enum chat_type {
     CHAT_UNDEF, CHAT_NONE, CHAT_BOOL, CHAT_INT,
     CHAT_BIG,               /* an integer beyond 63 bits: its text */
     CHAT_FLOAT, CHAT_STR, CHAT_LIST, CHAT_TUPLE, CHAT_DICT, CHAT_RANGE,
-    CHAT_SPACE, CHAT_LOOP, CHAT_FUNC, CHAT_MACRO, CHAT_METHOD,
+    CHAT_NAMESPACE, CHAT_LOOP, CHAT_FUNC, CHAT_MACRO, CHAT_METHOD,
     CHAT_UNSET              /* an argument that was not given */
 } chat_type;
 
@@ -9651,7 +9654,7 @@ typedef struct chat_val {
         const struct chat_val *v;   /* items; a dict's are key, value, ... */
         struct chat_lazy *lazy;
         const struct chat_range *range;
-        struct chat_space *space;
+        struct chat_namespace *names;
         struct chat_loop *loop;
         const struct chat_builtin *func;
         struct chat_macro *macro;
@@ -9690,7 +9693,7 @@ typedef struct chat_scope {
 } chat_scope;
 
 typedef struct chat_list { chat_val *v; u32 n, cap; } chat_list;
-typedef struct chat_space { chat_list pairs; } chat_space;
+typedef struct chat_namespace { chat_list pairs; } chat_namespace;
 typedef struct chat_range { i64 from, to, by; } chat_range;
 
 /* A name of the template or of a variable; names are numbers from then on. */
@@ -9701,13 +9704,12 @@ typedef struct chat_name {
 } chat_name;
 
 /* `link` and `cond` are numbers of tokens that the check found out:
- *     and, or, comparison     link: behind the right side (all right sides)
+ *     and, or, comparison     link: after the right side (all right sides)
  *     first of an expression  cond: the last `if` of a choice that begins so
- *     `if` of a choice        cond: the `if` before it; link: behind all
+ *     `if` of a choice        cond: the `if` before it; link: after all
  *     tag of a block          link: its next tag (else, endif ...)
- *     for                     cond: behind what it loops over
- *     macro, call             cond: the special names that its body uses
- *     a parameter             link: behind its default
+ *     for                     cond: after what it loops over
+ *     a parameter             link: after its default
  *     filter, test            link: the built-in's row + 1 */
 typedef struct chat_token {
     u8 type, level, post;
@@ -9721,8 +9723,6 @@ typedef struct chat_loop {
     chat_token *tag, *body;
     chat_val in;            /* list, tuple or range */
     u32 n, i;               /* i counts from 1 once it runs */
-    u32 depth;
-    bool recursive;
     bool whole;             /* some turn got to its end: no `else` */
     chat_val changed;
 } chat_loop;
@@ -9733,12 +9733,14 @@ typedef struct chat_bound {
 } chat_bound;
 
 typedef struct chat_macro {
-    chat_token *tag, *params;     /* params: NULL, or behind the ( */
+    chat_token *tag, *params;     /* params: after the ( */
     chat_scope *scope;
 } chat_macro;
 
-/* Text under construction. Its flags (chat_marks) begin at p + cap; cap is a
- * power of two. */
+/* Text under construction; cap is a power of two:
+ *
+ *     p         p + n      p + cap   p + cap + n
+ *     | bytes   | room     | flags   | room      |      see chat_marks */
 typedef struct chat_text {
     u8 *p;
     size_t n, cap;
@@ -9749,8 +9751,6 @@ typedef struct chat_text {
  * or collect text. */
 typedef struct chat_frame {
     u8 kind;
-    u8 uses, hides;         /* of a macro: special names, see CHAT_USES */
-    bool returns;           /* its end is the end of a body */
     chat_token *tag, *last;   /* last: the tag before the next */
     chat_scope *scope;      /* outside of it */
     chat_loop *loop;
@@ -9783,8 +9783,6 @@ typedef struct chat_ctx {
     u32 n_names, names_cap, head[256];
     chat_token *tokens, *t;     /* all, and the next */
     bool check;
-    chat_token *called;     /* in the check: the ( of the call that the last
-                               expression is, or NULL */
     chat_val unknown;       /* in the check: a filter or test, and its line */
     u32 unknown_line;
     chat_list args, named;  /* of the calls that are being made; named: name,
@@ -9792,7 +9790,6 @@ typedef struct chat_ctx {
     chat_frame *frames;
     chat_text *sinks;
     u32 n_frames, n_sinks;
-    chat_val caller;        /* what a `call` block passes */
     chat_text tail;         /* see chat_concat, */
     chat_list tail_items;   /* and chat_join_lists */
     chat_scope *scope, *free_scopes;
@@ -9801,7 +9798,7 @@ typedef struct chat_ctx {
     const struct chat_below *below;
 } chat_ctx;
 
-/* What stands further down and is needed further up: the table of built-ins,
+/* What code above calls although it is defined below: the table of built-ins,
  * and the entries to what recurses. */
 typedef struct chat_below {
     const struct chat_builtin *rows;
@@ -9887,7 +9884,7 @@ CHAT_COLD bool chat_grow_arena(chat_ctx *c, size_t n) {
 }
 
 /* Memory until the end of the call, or NULL and c->status. */
-static void *chat_take_raw(chat_ctx *c, size_t n) {
+static void *chat_alloc_raw(chat_ctx *c, size_t n) {
     n = (n + 7) & ~(size_t)7;
     if (!chat_work(c, n >> 8)) return NULL;
     if (n > c->left && !chat_grow_arena(c, n)) return NULL;
@@ -9897,8 +9894,8 @@ static void *chat_take_raw(chat_ctx *c, size_t n) {
     return p;
 }
 
-static void *chat_take(chat_ctx *c, size_t n) {
-    void *p = chat_take_raw(c, n);
+static void *chat_alloc(chat_ctx *c, size_t n) {
+    void *p = chat_alloc_raw(c, n);
     return p ? memset(p, 0, n) : NULL;
 }
 
@@ -9920,7 +9917,7 @@ CHAT_COLD bool chat_grow_array(
         return false;
     }
     u32 more = *cap ? *cap * 2 : 8;
-    void *p = chat_take_raw(c, more * size);
+    void *p = chat_alloc_raw(c, more * size);
     if (!p) return false;
     if (n) memcpy(p, old, n * size);
     memcpy(array, &p, sizeof p);
@@ -9929,12 +9926,13 @@ CHAT_COLD bool chat_grow_array(
 }
 
 /* Room for one more of `size` bytes in an array; false on failure. */
-static bool chat_room(chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
+static bool chat_reserve(
+    chat_ctx *c, void *array, u32 n, u32 *cap, size_t size) {
     return n < *cap || chat_grow_array(c, array, n, cap, size);
 }
 
-static void chat_push(chat_ctx *c, chat_list *l, chat_val v) {
-    if (chat_room(c, &l->v, l->n, &l->cap, sizeof v)) l->v[l->n++] = v;
+static void chat_append(chat_ctx *c, chat_list *l, chat_val v) {
+    if (chat_reserve(c, &l->v, l->n, &l->cap, sizeof v)) l->v[l->n++] = v;
 }
 
 /* ---- values ---- */
@@ -10033,7 +10031,7 @@ CHAT_COLD bool chat_grow_text(chat_ctx *c, chat_text *t, size_t n) {
             CHAT_TEXT >> 20);
         return false;
     }
-    u8 *more = chat_take_raw(c, cap * 2);
+    u8 *more = chat_alloc_raw(c, cap * 2);
     if (!more) return false;
     if (t->n) {
         memcpy(more, t->p, t->n);
@@ -10260,81 +10258,71 @@ enum { CHAT_SIGNIFICANT = 780,  /* more than 767 digits never decide how a
                                    double is rounded */
     CHAT_BIG_DIGITS = 4300 };   /* where Python ends */
 
-/* 0.digits times 10^e, without zeros at the beginning. */
-typedef struct chat_decimal {
-    char d[CHAT_SIGNIFICANT + 2];
-    u32 n;
-    i64 e;
-    bool rest;              /* there were more digits, not all 0 */
-} chat_decimal;
-
 static bool chat_is_digit(const u8 *p, const u8 *end) {
     return p < end && *p >= '0' && *p <= '9';
 }
 
-/* Digits, with _ between two of them if `loose`; behind them. */
-static const u8 *chat_read_digits(chat_decimal *x, const u8 *p, const u8 *end,
-    bool loose, bool fraction) {
+/* The end of the digits at p, which may have single _ between if `loose`. */
+static const u8 *chat_skip_digits(const u8 *p, const u8 *end, bool loose) {
     while (chat_is_digit(p, end)) {
-        x->e += !fraction && (x->n || *p != '0');
-        x->e -= fraction && !x->n && *p == '0';
-        if (x->n == CHAT_SIGNIFICANT) x->rest |= *p != '0';
-        else if (x->n || *p != '0') x->d[x->n++] = (char)*p;
         p++;
         p += loose && p < end && *p == '_' && chat_is_digit(p + 1, end);
     }
     return p;
 }
 
-/* e5, E-3; behind it, or p when there is none. */
-static const u8 *chat_read_exponent(
-    chat_decimal *x, const u8 *p, const u8 *end) {
+/* The end of the exponent (e5, E-3) at p; p if there is none. */
+static const u8 *chat_skip_exponent(const u8 *p, const u8 *end) {
     const u8 *z = p + 1;
-    i64 e = 0;
     if (p == end || (*p | 32) != 'e') return p;
-    bool minus = z < end && *z == '-';
     z += z < end && (*z == '-' || *z == '+');
-    if (!chat_is_digit(z, end)) return p;
-    for (; chat_is_digit(z, end); z++)
-        e = e < INT32_MAX ? e * 10 + *z - '0' : e;
-    x->e += minus ? -e : e;
-    return z;
+    return chat_is_digit(z, end) ? chat_skip_digits(z, end, false) : p;
 }
 
-/* The nearest double. strtod rounds correctly, and is given no point, which is
- * the locale's. */
-static f64 chat_to_f64(chat_decimal *x) {
+/* The double nearest to the decimal [p, end), which has no sign. strtod rounds
+ * correctly, and is given no point, which is the locale's. */
+static f64 chat_read_f64(const void *from, const void *to) {
     char buf[CHAT_SIGNIFICANT + 32];
-    if (x->e > 400) return x->n ? (f64)INFINITY : 0;
-    if (x->e < -400 || !x->n) return 0;
-    if (x->rest) x->d[x->n++] = '1';
-    chat_format(buf, sizeof buf, "%.*se%d", (int)x->n, x->d,
-        (int)x->e - (int)x->n);
+    const u8 *p = from, *end = to;
+    u32 n = 0;
+    i64 e = 0, given = 0;   /* times 10^e */
+    bool point = false, rest = false;
+    for (; p < end && (*p | 32) != 'e'; p++) {
+        if (*p == '.') point = true;
+        if (!chat_is_digit(p, end)) continue;
+        if (n == CHAT_SIGNIFICANT) rest |= *p != '0', e++;
+        else if (n || *p != '0') buf[n++] = (char)*p;
+        e -= point;
+    }
+    bool minus = p + 1 < end && p[1] == '-';
+    for (; p < end; p++)
+        if (chat_is_digit(p, end) && given < INT32_MAX)
+            given = given * 10 + *p - '0';
+    e += minus ? -given : given;
+    if (!n || e + n < -400) return 0;
+    if (e + n > 400) return (f64)INFINITY;
+    if (rest) buf[n++] = '1', e--;
+    chat_format(buf + n, sizeof buf - n, "e%d", (int)e);
     return strtod(buf, NULL);
 }
 
-/* An integer or decimal at p; its length, 0 when there is none. `json`: the
- * stricter grammar. An integer beyond 63 bits stays where it is. */
-static size_t chat_number(
-    const u8 *p, const u8 *end, bool json, chat_val *out) {
-    bool minus = p < end && *p == '-', real = false;
-    const u8 *first = p + minus, *s;
-    chat_decimal x = {{0}, 0, 0, false};
+/* An integer or decimal at p; its length, 0 when there is none. An integer
+ * beyond 63 bits stays where it is. */
+static size_t chat_number(const u8 *p, const u8 *end, chat_val *out) {
+    bool minus = p < end && *p == '-', big = false;
+    const u8 *first = p + minus, *s = chat_skip_digits(first, end, true);
     u64 d = 0;
-    bool big = false;
-    s = chat_read_digits(&x, first, end, !json, false);
-    if (s == first || (json && *first == '0' && s - first > 1)) return 0;
+    if (s == first) return 0;
     for (const u8 *z = first; z < s; z++)
         if (*z != '_')
             big |= !mul_ok(d, 10, &d) || !add_ok(d, (u64)(*z - '0'), &d);
-    if (s + 1 < end && *s == '.' && chat_is_digit(s + 1, end)) {
-        s = chat_read_digits(&x, s + 1, end, !json, true);
-        real = true;
-    }
-    const u8 *behind = chat_read_exponent(&x, s, end);
-    real |= behind > s;
-    size_t n = (size_t)(behind - p);
-    if (real) *out = chat_float(minus ? -chat_to_f64(&x) : chat_to_f64(&x));
+    const u8 *whole = s;
+    if (s + 1 < end && *s == '.' && chat_is_digit(s + 1, end))
+        s = chat_skip_digits(s + 1, end, true);
+    s = chat_skip_exponent(s, end);
+    size_t n = (size_t)(s - p);
+    if (s > whole)
+        *out = chat_float(chat_read_f64(first, s) * (minus ? -1 : 1));
     else if (!big && d <= (u64)INT64_MAX + minus)
         *out = chat_int(minus ? (i64)(0 - d) : (i64)d);
     else if (n > CHAT_BIG_DIGITS || *first == '0' || memchr(p, '_', n))
@@ -10361,53 +10349,43 @@ static int chat_print_float(
     return (int)(to - buf);
 }
 
-/* A decimal without exponent. */
-static f64 chat_read_f64(const u8 *p, const u8 *end, bool minus) {
-    chat_decimal x = {{0}, 0, 0, false};
-    p = chat_read_digits(&x, p, end, false, false);
-    if (p < end && *p == '.') chat_read_digits(&x, p + 1, end, false, true);
-    f64 f = chat_to_f64(&x);
-    return minus ? -f : f;
-}
-
 /* repr(float) of Python: the fewest digits that read back the same. What has
  * 15 or fewer is found with 15, unless the number has lost bits. */
 static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
-    char buf[48], *e;
-    chat_decimal x = {{0}, 0, 0, false};
-    f64 a = f < 0 ? -f : f;
+    char buf[48], d[24];
+    f64 a = fabs(f);
     int n = chat_print_float(buf, sizeof buf, 'e', 0, f);
     chat_put(c, t, "-", f == f && buf[0] == '-', NULL);
     if (f != f || a > DBL_MAX) {
         chat_putz(c, t, f != f ? "nan" : "inf");
         return;
     }
+    n = chat_print_float(buf, sizeof buf, 'e', 0, a);
     for (int k = a < DBL_MIN ? 1 : 15; k <= 17 && a > 0; k++) {
         n = chat_print_float(buf, sizeof buf, 'e', k - 1, a);
-        x = (chat_decimal){{0}, 0, 0, false};
-        e = memchr(buf, 'e', (size_t)n);
-        for (char *p = buf; p < e; p++) if (*p != '.') x.d[x.n++] = *p;
-        for (char *p = e + 2; *p; p++) x.e = x.e * 10 + *p - '0';
-        x.e = (e[1] == '-' ? -x.e : x.e) + 1;
-        f64 back = chat_to_f64(&x);
+        f64 back = chat_read_f64(buf, buf + n);
         if (!(back < a) && !(back > a)) break;
     }
-    while (x.n > 1 && x.d[x.n - 1] == '0') x.n--;
-    if (!x.n) x.d[x.n++] = '0', x.e = 1;
-    i32 point = (i32)x.e, digits = (i32)x.n;
+    i32 digits = 0, x = 0;
+    char *p = buf;
+    for (; *p != 'e'; p++)
+        if (*p != '.') d[digits++] = *p;
+    bool minus = *++p == '-';
+    while (*++p) x = x * 10 + *p - '0';
+    i32 point = (minus ? -x : x) + 1;
+    while (digits > 1 && d[digits - 1] == '0') digits--;
     if (point > 16 || point < -3) {
-        chat_put(c, t, x.d, 1, NULL);
+        chat_put(c, t, d, 1, NULL);
         if (digits > 1) chat_putz(c, t, ".");
-        chat_put(c, t, x.d + 1, x.n - 1, NULL);
-        chat_putf(c, t, "e%c%02d", point < 1 ? '-' : '+',
-            point < 1 ? 1 - point : point - 1);
+        chat_put(c, t, d + 1, (size_t)digits - 1, NULL);
+        chat_putf(c, t, "e%c%02d", minus ? '-' : '+', x);
         return;
     }
     if (point <= 0) chat_putz(c, t, "0.");
     for (i32 k = point; k < 0; k++) chat_putz(c, t, "0");
     for (i32 k = 0; k < digits || k < point; k++) {
         if (k == point && k) chat_putz(c, t, ".");
-        chat_put(c, t, k < digits ? &x.d[k] : "0", 1, NULL);
+        chat_put(c, t, k < digits ? &d[k] : "0", 1, NULL);
     }
     if (point >= digits) chat_putz(c, t, ".0");
 }
@@ -10509,8 +10487,8 @@ static void chat_set(chat_ctx *c, chat_list *pairs, chat_val key, chat_val v) {
     if (!chat_is_key(c, key)) return;
     chat_val *old = chat_get(c, pairs->v, pairs->n / 2, key);
     if (old) { *old = v; return; }
-    chat_push(c, pairs, key);
-    chat_push(c, pairs, v);
+    chat_append(c, pairs, key);
+    chat_append(c, pairs, v);
 }
 
 static chat_val chat_dict(chat_list pairs) {
@@ -10521,6 +10499,77 @@ static chat_val chat_getz(chat_ctx *c, chat_val dict, const char *key) {
     chat_val *v = dict.type == CHAT_DICT
         ? chat_get(c, dict.u.v, dict.n, chat_strz(key)) : NULL;
     return v ? *v : (chat_val){0};
+}
+
+/* ---- order ---- */
+
+/* A view of keys or pairs, which compares as a set. */
+static bool chat_is_set(chat_val v) {
+    return v.type == CHAT_LIST && v.flag & (CHAT_KEY_VIEW | CHAT_ITEM_VIEW);
+}
+
+static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
+    if (chat_is_numeric(a) && chat_is_numeric(b))
+        return chat_number_cmp(c, a, b) == -1;
+    if (a.type == CHAT_STR && b.type == CHAT_STR)
+        return chat_work(c, min_u32(a.n, b.n) >> 4)
+            && str_cmp((str){(const char *)a.u.s, a.n},
+                (str){(const char *)b.u.s, b.n}) < 0;
+    if (chat_is_set(a) && chat_is_set(b)) {
+        chat_refuse(c, "order of views of mappings");
+        return false;
+    }
+    if (!chat_is_array(a) || !chat_is_array(b) || a.type != b.type
+        || depth > CHAT_DEPTH) {
+        CHAT_RAISE(c, "%s and %s have no order", chat_type_name(a),
+            chat_type_name(b));
+        return false;
+    }
+    for (u32 i = 0; i < a.n && i < b.n && chat_work(c, 1); i++)
+        if (!chat_eq(c, a.u.v[i], b.u.v[i], 0))
+            return chat_less(c, a.u.v[i], b.u.v[i], depth + 1);
+    return a.n < b.n;
+}
+
+/* The order of sort, min, max, unique, dictsort: keys compare, texts without
+ * their case unless asked. */
+typedef struct chat_order {
+    chat_ctx *c;
+    const chat_val *keys;
+    bool down, lists;       /* lists: keys compare as if in lists, where what
+                               is equal needs no order */
+} chat_order;
+
+static bool chat_order_less(const void *ctx, u32 a, u32 b) {
+    const chat_order *o = ctx;
+    if (!chat_work(o->c, 1)) return false;
+    if (o->lists && chat_eq(o->c, o->keys[a], o->keys[b], 0)) return false;
+    return o->down ? chat_less(o->c, o->keys[b], o->keys[a], 0)
+                   : chat_less(o->c, o->keys[a], o->keys[b], 0);
+}
+
+static chat_val chat_sorted(
+    chat_ctx *c, chat_val in, const chat_val *keys, bool down, bool lists) {
+    chat_order o = {c, keys, down, lists};
+    chat_list l = {0};
+    u32 *idx = chat_alloc(c, (2 * (size_t)in.n + 2) * sizeof *idx);
+    if (!keys || !idx || c->status) return chat_listed(l);
+    for (u32 i = 0; i < in.n; i++) idx[i] = i;
+    sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
+    for (u32 i = 0; i < in.n; i++) chat_append(c, &l, in.u.v[idx[i]]);
+    return chat_listed(l);
+}
+
+/* The keys (0), values (1) or pairs (2) of a dict. */
+static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
+    static const u8 flags[] = {CHAT_KEY_VIEW, CHAT_VALUE_VIEW, CHAT_ITEM_VIEW};
+    chat_list l = {0};
+    for (u32 i = 0; i < d.n && chat_work(c, 1); i++)
+        chat_append(c, &l, side < 2 ? d.u.v[2 * i + side] : (chat_val){
+            .type = CHAT_TUPLE, .n = 2, .u.v = d.u.v + 2 * i});
+    chat_val v = chat_listed(l);
+    v.flag = flags[side];
+    return v;
 }
 
 /* ---- values from JSON ---- */
@@ -10549,7 +10598,7 @@ static chat_val chat_json_text(chat_json *j, str s) {
         p += n;
     }
     if (s.n && memchr(s.p, '\\', s.n)) {
-        u8 *to = chat_take_raw(j->c, s.n);
+        u8 *to = chat_alloc_raw(j->c, s.n);
         if (!to) return (chat_val){0};
         s = (str){(char *)to, json_unescape(to, s)};
     }
@@ -10568,7 +10617,7 @@ static chat_val chat_json_value(chat_json *j, json_token token, str text) {
         return chat_bool(token == JSON_T_TRUE);
     case JSON_T_STRING: return chat_json_text(j, text);
     case JSON_T_NUMBER:
-        if (chat_number((const u8 *)text.p, j->r.p, true, &v)) return v;
+        if (chat_number((const u8 *)text.p, j->r.p, &v)) return v;
         return chat_json_fail(j, "a number is too large");
     case JSON_T_END:
         return chat_json_fail(j, j->r.why);
@@ -10584,7 +10633,7 @@ static chat_val chat_json_value(chat_json *j, json_token token, str text) {
         }
         v = chat_json_value(j, token, text);
         if (object) chat_set(j->c, &l, key, v);
-        else chat_push(j->c, &l, v);
+        else chat_append(j->c, &l, v);
         if (l.n > 2 * CHAT_KEYS && object)
             chat_json_fail(j, "too many keys in one object");
     }
@@ -10706,33 +10755,16 @@ static void chat_put_line(
     for (u32 i = 0; i < depth && !c->status; i++) chat_puts(c, t, st->indent);
 }
 
-typedef struct chat_keys { chat_ctx *c; const chat_val *v; } chat_keys;
-
-static bool chat_key_less(const void *ctx, u32 a, u32 b) {
-    const chat_keys *k = ctx;
-    chat_val x = k->v[2 * a], y = k->v[2 * b];
-    if (chat_is_numeric(x) && chat_is_numeric(y))
-        return chat_number_cmp(k->c, x, y) < 0;
-    if (x.type == CHAT_STR && y.type == CHAT_STR)
-        return str_cmp((str){(const char *)x.u.s, x.n},
-            (str){(const char *)y.u.s, y.n}) < 0;
-    CHAT_RAISE(k->c, "keys have no order: %s, %s", chat_type_name(x),
-        chat_type_name(y));
-    return false;
-}
-
 /* The pairs of a dict by their keys. */
 static chat_val chat_sort_pairs(chat_ctx *c, chat_val v) {
-    chat_keys keys = {c, v.u.v};
-    chat_val *to = chat_take(c, 2 * (size_t)v.n * sizeof *to);
-    u32 *order = chat_take(c, 2 * (size_t)v.n * sizeof *order);
-    if (!to || !order) return (chat_val){0};
-    for (u32 i = 0; i < v.n; i++) order[i] = i;
-    sort_u32(order, order + v.n, v.n, chat_key_less, &keys);
-    for (u32 i = 0; i < v.n; i++)
-        memcpy(to + 2 * i, v.u.v + 2 * order[i], 2 * sizeof *to);
-    v.u.v = to;
-    return v;
+    chat_list l = {0};
+    chat_val keys = chat_side(c, v, 0);
+    v = chat_sorted(c, chat_side(c, v, 2), keys.u.v, false, false);
+    for (u32 i = 0; i < v.n && !c->status; i++) {
+        chat_append(c, &l, v.u.v[i].u.v[0]);
+        chat_append(c, &l, v.u.v[i].u.v[1]);
+    }
+    return chat_dict(l);
 }
 
 static void chat_put_value(chat_ctx *c, chat_text *t, chat_val v,
@@ -10741,9 +10773,9 @@ static void chat_put_value(chat_ctx *c, chat_text *t, chat_val v,
     bool tuple = v.type == CHAT_TUPLE && !st->json;
     bool view = v.type == CHAT_LIST && v.flag;
     if (c->status) return;
-    if (v.type == CHAT_SPACE && !st->json) {
+    if (v.type == CHAT_NAMESPACE && !st->json) {
         chat_putz(c, t, "<Namespace ");
-        v = chat_dict(v.u.space->pairs);
+        v = chat_dict(v.u.names->pairs);
         dict = true;
         chat_put_value(c, t, v, st, depth + 1);
         chat_putz(c, t, ">");
@@ -10819,20 +10851,20 @@ enum { CHAT_OR = 1, CHAT_AND, CHAT_NOT, CHAT_COMPARE, CHAT_ADD, CHAT_CONCAT,
 typedef enum chat_word {
     CHAT_W_NONE, CHAT_W_IF, CHAT_W_ELIF, CHAT_W_ELSE, CHAT_W_ENDIF, CHAT_W_FOR,
     CHAT_W_ENDFOR, CHAT_W_BREAK, CHAT_W_CONTINUE, CHAT_W_SET, CHAT_W_ENDSET,
-    CHAT_W_MACRO, CHAT_W_ENDMACRO, CHAT_W_CALL, CHAT_W_ENDCALL, CHAT_W_FILTER,
+    CHAT_W_MACRO, CHAT_W_ENDMACRO, CHAT_W_FILTER,
     CHAT_W_ENDFILTER, CHAT_W_WITH, CHAT_W_ENDWITH, CHAT_W_GENERATION,
-    CHAT_W_ENDGENERATION, CHAT_W_PRINT,
+    CHAT_W_ENDGENERATION,
     CHAT_W_IN, CHAT_W_RECURSIVE, CHAT_W_OR, CHAT_W_AND, CHAT_W_NOT, CHAT_W_IS,
-    CHAT_W_LOOP, CHAT_W_CALLER, CHAT_W_KWARGS, CHAT_W_VARARGS,
+    CHAT_W_LOOP,
     CHAT_W_TRUE, CHAT_W_TRUE2, CHAT_W_FALSE, CHAT_W_FALSE2, CHAT_W_NULL,
     CHAT_W_NULL2
 } chat_word;
 
 static const char *const CHAT_WORDS[] = {"", "if", "elif", "else", "endif",
     "for", "endfor", "break", "continue", "set", "endset", "macro", "endmacro",
-    "call", "endcall", "filter", "endfilter", "with", "endwith", "generation",
-    "endgeneration", "print", "in", "recursive", "or", "and", "not", "is",
-    "loop", "caller", "kwargs", "varargs", "true", "True", "false", "False",
+    "filter", "endfilter", "with", "endwith", "generation",
+    "endgeneration", "in", "recursive", "or", "and", "not", "is",
+    "loop", "true", "True", "false", "False",
     "none", "None"};
 
 /* The number of a name; equal texts have one. */
@@ -10842,7 +10874,8 @@ static u32 chat_name_of(chat_ctx *c, chat_val v) {
     h = (h ^ h >> 8) & 255;
     for (u32 i = c->head[h]; i && chat_work(c, 1); i = c->names[i - 1].next)
         if (chat_same_text(c->names[i - 1].text, v)) return i - 1;
-    if (!chat_room(c, &c->names, c->n_names, &c->names_cap, sizeof *c->names))
+    if (!chat_reserve(c, &c->names, c->n_names, &c->names_cap,
+            sizeof *c->names))
         return 0;
     c->names[c->n_names] = (chat_name){.text = v, .next = c->head[h]};
     c->head[h] = ++c->n_names;
@@ -10887,7 +10920,7 @@ static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
         name = chat_name_of(l->c, v);
     for (u32 i = 1; type == CHAT_T_OP && i < KS_LEN(compare); i++)
         if (v.u.i == compare[i]) name = i;
-    if (!chat_room(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
+    if (!chat_reserve(l->c, &l->t, l->n, &l->cap, sizeof *l->t)) return;
     chat_token *t = &l->t[l->n++];
     *t = (chat_token){.type = (u8)type, .line = l->line, .name = name, .v = v};
     t->level = chat_level_of(type, v, name);
@@ -10922,7 +10955,7 @@ static const u8 *chat_lex_spaces(const chat_lexer *l, const u8 *p) {
     return p;
 }
 
-/* Behind the end of a tag whose last bytes begin at p: `-` takes the white
+/* The end of a tag whose last bytes begin at p: `-` takes the white
  * space that follows, `+` nothing, else `trim` takes one line end. */
 static const u8 *chat_lex_after(
     const chat_lexer *l, const u8 *p, u8 sign, bool trim) {
@@ -10952,7 +10985,7 @@ static void chat_lex_data(chat_lexer *l, const u8 *to, u8 sign, bool lstrip) {
     chat_lex_go(l, to);
 }
 
-/* One escape of a string literal, *p behind the backslash; Python's rules. */
+/* One escape of a string literal, *p is after the backslash; Python's rules. */
 static void chat_lex_escape(chat_lexer *l, chat_text *t, const u8 **p) {
     static const char from[] = "\n\\'\"abfnrtv", to[] = "\0\\'\"\a\b\f\n\r\t\v";
     u8 b = **p;
@@ -11009,7 +11042,7 @@ static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p) {
     return p > from && p[-1] == '_' ? p - 1 : p;
 }
 
-/* 12, 1_000, 1.5, 1e5. Behind a point there are only
+/* 12, 1_000, 1.5, 1e5. After a point there are only
  * integers, so that x.0.1 is two items. */
 static void chat_lex_number(chat_lexer *l, bool point) {
     const u8 *p = l->p, *end = chat_lex_digits(l, p), *q = end;
@@ -11022,7 +11055,7 @@ static void chat_lex_number(chat_lexer *l, bool point) {
     }
     if (*p == '0' && end == p + 1 && end < l->end && strchr("xXoObB", *end))
         chat_lex_fail(l, "a number in base 2, 8 or 16 is not supported");
-    if (chat_number(p, end, false, &v) != (size_t)(end - p)
+    if (chat_number(p, end, &v) != (size_t)(end - p)
         || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
         chat_lex_fail(l, "bad number");
     chat_lex_add(l, CHAT_T_NUMBER, v);
@@ -11034,7 +11067,7 @@ static bool chat_is_word(u8 b) {
         || (b >= '0' && b <= '9') || b >= 0x80;
 }
 
-/* Behind the word at p; p itself when there is none. */
+/* The end of the word at p; p if there is none. */
 static const u8 *chat_lex_name(const chat_lexer *l, const u8 *p) {
     for (u32 cp, k; p < l->end; p += k) {
         k = chat_next(p, l->end, &cp);
@@ -11099,7 +11132,7 @@ static void chat_lex_comment(chat_lexer *l, const u8 *p) {
     chat_lex_close(l, p + 2, sign, true);
 }
 
-/* Whether `word` and the end of its tag stand at p, behind {% and a sign; the
+/* Whether `word` and the end of its tag stand at p, after {% and a sign; the
  * bytes after it, and its closing sign. */
 static const u8 *chat_lex_word(
     const chat_lexer *l, const u8 *p, const char *word, u8 *sign) {
@@ -11152,7 +11185,7 @@ static void chat_lex(chat_lexer *l) {
 /* Line ends as \n, and one of them less at the end. */
 static str chat_lines(chat_ctx *c, str s) {
     if (s.n && memchr(s.p, '\r', s.n)) {
-        u8 *p = chat_take(c, s.n);
+        u8 *p = chat_alloc(c, s.n);
         size_t n = 0;
         for (size_t i = 0; p && i < s.n; i++) {
             bool cr = s.p[i] == '\r';
@@ -11199,7 +11232,7 @@ static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
         return CHAT_RAISE(c, "* of what is no list");
     for (; n > 0 && chat_work(c, v.type == CHAT_STR ? 1 : v.n); n--) {
         if (v.type == CHAT_STR) chat_puts(c, &t, v);
-        else for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[i]);
+        else for (u32 i = 0; i < v.n; i++) chat_append(c, &l, v.u.v[i]);
     }
     chat_val r = v.type == CHAT_STR ? chat_built(&t) : chat_listed(l);
     r.type = v.type;
@@ -11214,9 +11247,9 @@ static chat_val chat_join_lists(chat_ctx *c, chat_val a, chat_val b) {
     if (!l->n || a.u.v != l->v || a.n != l->n) {
         if (!chat_work(c, a.n)) return (chat_val){0};
         *l = (chat_list){0};
-        for (u32 i = 0; i < a.n && !c->status; i++) chat_push(c, l, a.u.v[i]);
+        for (u32 i = 0; i < a.n && !c->status; i++) chat_append(c, l, a.u.v[i]);
     }
-    for (u32 i = 0; i < b.n && !c->status; i++) chat_push(c, l, b.u.v[i]);
+    for (u32 i = 0; i < b.n && !c->status; i++) chat_append(c, l, b.u.v[i]);
     chat_val r = chat_listed(*l);
     r.type = a.type;
     return r;
@@ -11377,34 +11410,6 @@ static chat_val chat_binary(chat_ctx *c, u32 op, chat_val a, chat_val b) {
         chat_type_name(b));
 }
 
-/* A view of keys or pairs, which compares as a set. */
-static bool chat_is_set(chat_val v) {
-    return v.type == CHAT_LIST && v.flag & (CHAT_KEY_VIEW | CHAT_ITEM_VIEW);
-}
-
-static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
-    if (chat_is_numeric(a) && chat_is_numeric(b))
-        return chat_number_cmp(c, a, b) == -1;
-    if (a.type == CHAT_STR && b.type == CHAT_STR)
-        return chat_work(c, min_u32(a.n, b.n) >> 4)
-            && str_cmp((str){(const char *)a.u.s, a.n},
-                (str){(const char *)b.u.s, b.n}) < 0;
-    if (chat_is_set(a) && chat_is_set(b)) {
-        chat_refuse(c, "order of views of mappings");
-        return false;
-    }
-    if (!chat_is_array(a) || !chat_is_array(b) || a.type != b.type
-        || depth > CHAT_DEPTH) {
-        CHAT_RAISE(c, "%s and %s have no order", chat_type_name(a),
-            chat_type_name(b));
-        return false;
-    }
-    for (u32 i = 0; i < a.n && i < b.n && chat_work(c, 1); i++)
-        if (!chat_eq(c, a.u.v[i], b.u.v[i], 0))
-            return chat_less(c, a.u.v[i], b.u.v[i], depth + 1);
-    return a.n < b.n;
-}
-
 /* Item i of a list, tuple or range. */
 static chat_val chat_nth(chat_val v, i64 i) {
     if (v.type != CHAT_RANGE) return v.u.v[i];
@@ -11412,7 +11417,7 @@ static chat_val chat_nth(chat_val v, i64 i) {
 }
 
 /* The items that a generator still has. `part`: perhaps not all of them will
- * be taken, and then nobody knows what is left. */
+ * be taken, and then the rest is unknown. */
 static chat_val chat_read_lazy(chat_ctx *c, chat_val v, bool part) {
     chat_lazy *l = v.u.lazy;
     if (c->status) return (chat_val){0};
@@ -11470,13 +11475,13 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
         : v.type == CHAT_DICT || v.type == CHAT_RANGE ? v.n : 0))
         return (chat_val){0};
     if (v.type == CHAT_DICT)
-        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, v.u.v[2 * i]);
+        for (u32 i = 0; i < v.n; i++) chat_append(c, &l, v.u.v[2 * i]);
     else if (v.type == CHAT_RANGE)
-        for (u32 i = 0; i < v.n; i++) chat_push(c, &l, chat_nth(v, i));
+        for (u32 i = 0; i < v.n; i++) chat_append(c, &l, chat_nth(v, i));
     else if (v.type == CHAT_STR)
         for (size_t i = 0, k; i < v.n; i += k) {
             for (k = 1; i + k < v.n && (v.u.s[i + k] & 0xc0) == 0x80;) k++;
-            chat_push(c, &l, chat_cut(v, i, i + k));
+            chat_append(c, &l, chat_cut(v, i, i + k));
         }
     else if (v.type != CHAT_UNDEF)
         return CHAT_RAISE(c, "%s is not iterable", chat_type_name(v));
@@ -11490,7 +11495,7 @@ typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 
 /* One row per function that templates may use, by one or several names with
  * spaces between them. params: names of what comes
- * behind v[0], those that need not be given behind a `;`; or * when the
+ * after v[0], the optional ones after a `;`; or * when the
  * function looks at its arguments itself. What begins with / takes no names.
  */
 typedef struct chat_builtin {
@@ -11521,14 +11526,14 @@ static chat_val chat_loop_attr(const chat_loop *l, chat_val name) {
     if (chat_is(name, "length")) return chat_int(n);
     if (chat_is(name, "revindex")) return chat_int(n - i);
     if (chat_is(name, "revindex0")) return chat_int(n - i - 1);
-    if (chat_is(name, "depth")) return chat_int(l->depth + 1);
-    if (chat_is(name, "depth0")) return chat_int(l->depth);
+    if (chat_is(name, "depth")) return chat_int(1);
+    if (chat_is(name, "depth0")) return chat_int(0);
     if (chat_is(name, "previtem")) return chat_loop_item(l, i - 1);
     if (chat_is(name, "nextitem")) return chat_loop_item(l, i + 1);
     return (chat_val){0};
 }
 
-/* The parameter behind the one at p; NULL at the end. */
+/* The parameter after the one at p; NULL at the end. */
 static chat_token *chat_next_param(chat_ctx *c, chat_token *p) {
     if (p->link) p = &c->tokens[p->link];
     else p++;
@@ -11537,11 +11542,8 @@ static chat_token *chat_next_param(chat_ctx *c, chat_token *p) {
 }
 
 static chat_token *chat_first_param(const chat_macro *m) {
-    return m->params && m->params->type == CHAT_T_NAME ? m->params : NULL;
+    return m->params->type == CHAT_T_NAME ? m->params : NULL;
 }
-
-/* Special names that the body of a macro uses. */
-enum { CHAT_USES_CALLER = 1, CHAT_USES_KWARGS = 2, CHAT_USES_VARARGS = 4 };
 
 /* Methods that would change a list or dict: the sandbox hides them. */
 static const char CHAT_LIST_MUTATORS[] =
@@ -11566,7 +11568,7 @@ static chat_val chat_at(chat_ctx *c, chat_val v, i64 i) {
 
 static chat_val chat_range_of(
     chat_ctx *c, i64 from, i64 to, i64 by, u32 n) {
-    chat_range *r = chat_take(c, sizeof *r);
+    chat_range *r = chat_alloc(c, sizeof *r);
     if (!r) return (chat_val){0};
     *r = (chat_range){from, to, by};
     return (chat_val){.type = CHAT_RANGE, .n = n, .u.range = r};
@@ -11609,7 +11611,7 @@ static chat_val chat_slice(
     chat_text t = {0};
     for (; count-- > 0 && chat_work(c, 1); a += step) {
         if (text) chat_puts(c, &t, in.u.v[a]);
-        else chat_push(c, &l, in.u.v[a]);
+        else chat_append(c, &l, in.u.v[a]);
     }
     in = text ? chat_built(&t) : chat_listed(l);
     in.type = v.type;
@@ -11637,10 +11639,11 @@ static const char *const CHAT_REFUSED[] = {
     [CHAT_IS_FILTER] = "batch center filesizeformat format groupby pprint "
         "random slice striptags truncate urlencode urlize wordcount wordwrap "
         "xmlattr",
-    [CHAT_IS_GLOBAL] = "cycler joiner lipsum",
+    [CHAT_IS_GLOBAL] = "caller cycler joiner kwargs lipsum varargs",
     [CHAT_IS_STR] = "casefold center encode expandtabs format_map isascii "
         "isdecimal isidentifier isnumeric isprintable istitle ljust maketrans "
         "rjust swapcase translate zfill",
+    [CHAT_IS_LIST] = "copy",
     [CHAT_IS_DICT] = "fromkeys",
     [CHAT_IS_OTHER] = "as_integer_ratio bit_count bit_length close conjugate "
         "count denominator from_bytes fromhex hex imag index is_integer "
@@ -11661,7 +11664,7 @@ CHAT_COLD chat_val chat_refuse_name(chat_ctx *c, chat_val name) {
 
 /* A method of v, bound to it. */
 static chat_val chat_method(chat_ctx *c, chat_val v, const chat_builtin *f) {
-    chat_bound *b = chat_take(c, sizeof *b);
+    chat_bound *b = chat_alloc(c, sizeof *b);
     if (!b) return (chat_val){0};
     *b = (chat_bound){v, f};
     return (chat_val){.type = CHAT_METHOD, .u.bound = b};
@@ -11695,8 +11698,8 @@ static chat_val chat_attr_of(
     if (v.type == CHAT_MACRO || v.type == CHAT_FUNC)
         return chat_refuse(c, "an attribute of a macro or function");
     if (v.type == CHAT_DICT) at = chat_get(c, v.u.v, v.n, name);
-    if (v.type == CHAT_SPACE)
-        at = chat_get(c, v.u.space->pairs.v, v.u.space->pairs.n / 2, name);
+    if (v.type == CHAT_NAMESPACE)
+        at = chat_get(c, v.u.names->pairs.v, v.u.names->pairs.n / 2, name);
     if (!at && kind && chat_is_refused(kind, name))
         return chat_refuse_name(c, name);
     return at ? *at : none;
@@ -11723,7 +11726,7 @@ static chat_val chat_item(chat_ctx *c, chat_val v, chat_val key) {
 
 /* ---- calls of built-ins ---- */
 
-/* Behind the name at p, in a list like "/a,b;c". */
+/* The end of the name at p, in a list like "/a,b;c". */
 static const char *chat_name_end(const char *p) {
     while (*p && *p != ',' && *p != ';') p++;
     return p;
@@ -11811,7 +11814,7 @@ static bool chat_flag(const chat_args *a, u32 i, bool otherwise) {
     return chat_has(a, i) ? chat_true(a->v[i]) : otherwise;
 }
 
-/* An argument that must be an integer, if it is there. */
+/* An argument that must be an integer if it is given. */
 static i64 chat_num(chat_ctx *c, const chat_args *a, u32 i, i64 otherwise) {
     if (!chat_has(a, i)) return otherwise;
     if (!chat_is_int(a->v[i]))
@@ -11831,7 +11834,7 @@ static bool chat_wants_text(chat_ctx *c, chat_val v) {
 }
 
 static chat_val chat_generator(chat_ctx *c, const chat_val *items, u32 n) {
-    chat_lazy *l = chat_take(c, sizeof *l);
+    chat_lazy *l = chat_alloc(c, sizeof *l);
     if (!l) return (chat_val){0};
     l->v = items;
     return (chat_val){.type = CHAT_LIST, .flag = CHAT_LAZY, .n = n,
@@ -11942,10 +11945,10 @@ static chat_val chat_text_int(chat_ctx *c, chat_val v) {
     while (s.n > 1 && s.u.s[0] == '0') s = chat_cut(s, 1, s.n);
     for (u32 i = 0; i < s.n; i++)
         if (!chat_is_digit(s.u.s + i, s.u.s + s.n)) return none;
-    if (!s.n || !chat_number(s.u.s, s.u.s + s.n, true, &r)) return none;
+    if (!s.n || !chat_number(s.u.s, s.u.s + s.n, &r)) return none;
     if (r.type == CHAT_BIG && minus) s = chat_concat(c, chat_strz("-"), s);
     if (r.type == CHAT_BIG)
-        return chat_number(s.u.s, s.u.s + s.n, true, &r) ? r : none;
+        return chat_number(s.u.s, s.u.s + s.n, &r) ? r : none;
     return chat_int(minus ? -r.u.i : r.u.i);
 }
 
@@ -11953,7 +11956,6 @@ static chat_val chat_text_int(chat_ctx *c, chat_val v) {
 static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     static const char *const words[] = {"inf", "infinity", "nan"};
     chat_val s = chat_ascii_number(c, v), none = {.type = CHAT_UNSET};
-    chat_decimal x = {{0}, 0, 0, false};
     if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
     if (minus || s.u.s[0] == '+') s = chat_cut(s, 1, s.n);
@@ -11965,16 +11967,11 @@ static chat_val chat_text_float(chat_ctx *c, chat_val v) {
         return chat_float(minus ? -odd : odd);
     }
     const u8 *p = s.u.s, *end = p + s.n;
-    const u8 *q = chat_read_digits(&x, p, end, false, false);
-    size_t digits = (size_t)(q - p);
-    if (q < end && *q == '.') {
-        p = q + 1;
-        q = chat_read_digits(&x, p, end, false, true);
-        digits += (size_t)(q - p);
-    }
-    if (!digits || chat_read_exponent(&x, q, end) < end) return none;
-    f64 f = chat_to_f64(&x);
-    return chat_float(minus ? -f : f);
+    const u8 *q = chat_skip_digits(p, end, false);
+    bool point = q < end && *q == '.';
+    if (point) q = chat_skip_digits(q + 1, end, false);
+    if (q == p + point || chat_skip_exponent(q, end) < end) return none;
+    return chat_float(chat_read_f64(p, end) * (minus ? -1 : 1));
 }
 
 CHAT_BUILTIN chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
@@ -12023,8 +12020,8 @@ CHAT_BUILTIN chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
         if (x != x || x > DBL_MAX || x < -DBL_MAX) return v;
         int n = chat_print_float(buf, sizeof buf, 'f', (int)digits, x);
         bool minus = buf[0] == '-';
-        return chat_float(chat_read_f64((u8 *)buf + minus, (u8 *)buf + n,
-            minus));
+        return chat_float(chat_read_f64(buf + minus, buf + n)
+            * (minus ? -1 : 1));
     }
     for (; digits > 0; digits--) scale *= 10;
     f64 much = x * scale;
@@ -12059,18 +12056,6 @@ CHAT_BUILTIN chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
     if (chat_is_lazy(v)) return CHAT_RAISE(c, "last of a generator");
     v = chat_iter(c, v);
     return v.n ? v.u.v[v.n - 1] : (chat_val){0};
-}
-
-/* The keys (0), values (1) or pairs (2) of a dict. */
-static chat_val chat_side(chat_ctx *c, chat_val d, u32 side) {
-    static const u8 flags[] = {CHAT_KEY_VIEW, CHAT_VALUE_VIEW, CHAT_ITEM_VIEW};
-    chat_list l = {0};
-    for (u32 i = 0; i < d.n && chat_work(c, 1); i++)
-        chat_push(c, &l, side < 2 ? d.u.v[2 * i + side] : (chat_val){
-            .type = CHAT_TUPLE, .n = 2, .u.v = d.u.v + 2 * i});
-    chat_val v = chat_listed(l);
-    v.flag = flags[side];
-    return v;
 }
 
 CHAT_BUILTIN chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
@@ -12152,7 +12137,7 @@ static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     if (!chat_work(c, s.n >> 2)) return chat_listed(l);
     for (size_t i = 0, next; i < s.n && chat_work(c, 1); i = next) {
         size_t end = chat_line(s, i, &next);
-        chat_push(c, &l, chat_cut(s, i, ends ? next : end));
+        chat_append(c, &l, chat_cut(s, i, ends ? next : end));
     }
     return chat_listed(l);
 }
@@ -12213,44 +12198,15 @@ CHAT_BUILTIN chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
     return chat_built(&t);
 }
 
-/* The order of sort, min, max, unique, dictsort: keys compare, texts without
- * their case unless asked. */
-typedef struct chat_order {
-    chat_ctx *c;
-    chat_val *keys;
-    bool down, lists;       /* lists: keys compare as if in lists, where what
-                               is equal needs no order */
-} chat_order;
-
-static bool chat_order_less(const void *ctx, u32 a, u32 b) {
-    const chat_order *o = ctx;
-    if (!chat_work(o->c, 1)) return false;
-    if (o->lists && chat_eq(o->c, o->keys[a], o->keys[b], 0)) return false;
-    return o->down ? chat_less(o->c, o->keys[b], o->keys[a], 0)
-                   : chat_less(o->c, o->keys[a], o->keys[b], 0);
-}
-
 /* The key of each item. */
 static chat_val *chat_order_keys(
     chat_ctx *c, chat_val in, chat_val path, bool cased) {
-    chat_val *keys = chat_take(c, (in.n + 1) * sizeof *keys), none = {0};
+    chat_val *keys = chat_alloc(c, (in.n + 1) * sizeof *keys), none = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
         chat_val v = chat_path(c, in.u.v[i], path, none);
         keys[i] = !cased && v.type == CHAT_STR ? chat_case(c, v, 'l') : v;
     }
     return keys;
-}
-
-static chat_val chat_sorted(
-    chat_ctx *c, chat_val in, chat_val *keys, bool down, bool lists) {
-    chat_order o = {c, keys, down, lists};
-    chat_list l = {0};
-    u32 *idx = chat_take(c, (2 * (size_t)in.n + 2) * sizeof *idx);
-    if (!keys || !idx || c->status) return chat_listed(l);
-    for (u32 i = 0; i < in.n; i++) idx[i] = i;
-    sort_u32(idx, idx + in.n, in.n, chat_order_less, &o);
-    for (u32 i = 0; i < in.n; i++) chat_push(c, &l, in.u.v[idx[i]]);
-    return chat_listed(l);
 }
 
 CHAT_BUILTIN chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
@@ -12291,8 +12247,8 @@ CHAT_BUILTIN chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
         if (!chat_is_key(c, keys[i])
             || chat_in(c, keys[i], chat_listed(seen))) continue;
-        chat_push(c, &seen, keys[i]);
-        chat_push(c, &l, in.u.v[i]);
+        chat_append(c, &seen, keys[i]);
+        chat_append(c, &l, in.u.v[i]);
     }
     return chat_generator(c, l.v, l.n);
 }
@@ -12344,7 +12300,7 @@ CHAT_BUILTIN chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
             || a->n_kw != 1u + (otherwise.type != CHAT_UNSET)))
         return CHAT_RAISE(c, "map wants a filter or an attribute");
     for (u32 i = 0; i < in.n && chat_work(c, 1); i++)
-        chat_push(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
+        chat_append(c, &l, attr ? chat_path(c, in.u.v[i], path, otherwise)
             : chat_apply_to(c, CHAT_IS_FILTER, a->v[1], in.u.v[i], a, 2));
     return chat_generator(c, l.v, l.n);
 }
@@ -12362,7 +12318,7 @@ CHAT_BUILTIN chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
         if (attr) v = chat_path(c, v, a->v[1], none);
         if (a->n > test) v = chat_apply_to(c, CHAT_IS_TEST, a->v[test], v, a,
             test + 1);
-        if (chat_true(v) == want) chat_push(c, &l, in.u.v[i]);
+        if (chat_true(v) == want) chat_append(c, &l, in.u.v[i]);
     }
     return chat_generator(c, l.v, l.n);
 }
@@ -12449,7 +12405,8 @@ CHAT_BUILTIN chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
             chat_puts(c, &t, chat_cut(s, i, end++));
         } else {
             end = b == '{' ? chat_find(c, s, chat_strz("}"), i) : SIZE_MAX;
-            if (end++ == SIZE_MAX) return CHAT_RAISE(c, "a lonely brace");
+            if (end++ == SIZE_MAX)
+                return CHAT_RAISE(c, "a format with a single brace");
             chat_val v = chat_format_field(c, a, chat_cut(s, i + 1, end - 1),
                 &next);
             if (s.flag & CHAT_MARKUP) v = chat_escaped(c, v);
@@ -12589,11 +12546,11 @@ CHAT_BUILTIN chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     if (space && !s.n) s = none;
     while (s.type == CHAT_STR && chat_work(c, 1)) {
         if (max >= 0 && l.n >= max) {
-            chat_push(c, &l, s);
+            chat_append(c, &l, s);
             break;
         }
         chat_val part = chat_split_one(c, &s, by, right);
-        chat_push(c, &l, part);
+        chat_append(c, &l, part);
     }
     chat_val v = chat_listed(l);
     if (space && max >= 0 && v.n > max && !c->status) {
@@ -12613,9 +12570,9 @@ CHAT_BUILTIN chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
     size_t at = last ? chat_find_last(c, s, by) : chat_find(c, s, by, 0);
     size_t end = at == SIZE_MAX ? 0 : at + by.n;
     if (at == SIZE_MAX) at = last ? 0 : (end = s.n);
-    chat_push(c, &l, chat_cut(s, 0, at));
-    chat_push(c, &l, chat_cut(s, at, end));
-    chat_push(c, &l, chat_cut(s, end, s.n));
+    chat_append(c, &l, chat_cut(s, 0, at));
+    chat_append(c, &l, chat_cut(s, at, end));
+    chat_append(c, &l, chat_cut(s, end, s.n));
     return chat_tuple_of(l);
 }
 
@@ -12684,7 +12641,7 @@ CHAT_BUILTIN chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
 /* The arguments of a function as a tuple. */
 CHAT_BUILTIN chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
     chat_list l = {0};
-    for (u32 i = 1; i < a->n; i++) chat_push(c, &l, a->v[i]);
+    for (u32 i = 1; i < a->n; i++) chat_append(c, &l, a->v[i]);
     if (a->n_kw) CHAT_RAISE(c, "no parameter of that name");
     return chat_tuple_of(l);
 }
@@ -12778,15 +12735,15 @@ static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     return l;
 }
 
-static chat_val chat_space_of(chat_ctx *c, chat_list pairs) {
-    chat_space *s = chat_take(c, sizeof *s);
+static chat_val chat_namespace_of(chat_ctx *c, chat_list pairs) {
+    chat_namespace *s = chat_alloc(c, sizeof *s);
     if (!s) return (chat_val){0};
     s->pairs = pairs;
-    return (chat_val){.type = CHAT_SPACE, .u.space = s};
+    return (chat_val){.type = CHAT_NAMESPACE, .u.names = s};
 }
 
 CHAT_FN(g_dict, chat_dict(chat_gather(c, a, false)))
-CHAT_FN(g_namespace, chat_space_of(c, chat_gather(c, a, true)))
+CHAT_FN(g_namespace, chat_namespace_of(c, chat_gather(c, a, true)))
 
 /* Days from 1970 to the first day of a year, 1970 or later. */
 static i64 chat_year_days(i64 y) {
@@ -12995,7 +12952,6 @@ static const chat_builtin CHAT_BUILTINS[] = {
     {"upper", "/", chat_f_case, 'u', S},
 #undef S
 #define L CHAT_IS_LIST
-    {"copy", "/", chat_m_copy, 0, L},
     {"count", "/value", chat_list_count, 0, L},
     {"index", "/value;start,stop", chat_list_index, 0, L},
 #undef L
@@ -13019,8 +12975,6 @@ static const chat_builtin *chat_find_builtin(u32 kind, chat_val name) {
             return &CHAT_BUILTINS[i];
     return NULL;
 }
-
-/* ---- the machine ---- */
 
 /* ---- expressions ---- */
 
@@ -13108,15 +13062,8 @@ static void chat_assign(chat_ctx *c, chat_scope *s, u32 name, chat_val v) {
             s->v[i].v = v;
             return;
         }
-    if (chat_room(c, &s->v, s->n, &s->cap, sizeof *s->v))
+    if (chat_reserve(c, &s->v, s->n, &s->cap, sizeof *s->v))
         s->v[s->n++] = (chat_var){name, v};
-}
-
-/* Whether the scope itself has it, its parents aside. */
-static bool chat_has_var(const chat_scope *s, u32 name) {
-    for (u32 i = 0; i < s->n; i++)
-        if (s->v[i].name == name) return true;
-    return false;
 }
 
 static chat_val *chat_seek(chat_ctx *c, u32 name) {
@@ -13136,18 +13083,6 @@ static chat_val chat_lookup(chat_ctx *c, u32 name) {
     return (chat_val){.type = CHAT_FUNC, .u.func = c->below->rows + row - 1};
 }
 
-/* In the check: the macros around see the names caller, kwargs and varargs,
- * as long as nothing in their bodies was called so. */
-static void chat_notice(chat_ctx *c, u32 name, bool stored) {
-    if (name < CHAT_W_CALLER || name > CHAT_W_VARARGS) return;
-    u8 bit = (u8)(1 << (name - CHAT_W_CALLER));
-    for (u32 i = 0; i < c->n_frames; i++) {
-        chat_frame *f = &c->frames[i];
-        if (stored) f->hides |= bit;
-        else if (!(f->hides & bit)) f->uses |= bit;
-    }
-}
-
 CHAT_APART void chat_named_value(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     chat_step(c);
@@ -13157,8 +13092,7 @@ CHAT_APART void chat_named_value(chat_ctx *c, chat_val *v) {
     case CHAT_W_NULL: case CHAT_W_NULL2: *v = chat_none(); return;
     default: break;
     }
-    if (c->check) chat_notice(c, t->name, false);
-    else *v = chat_lookup(c, t->name);
+    if (!c->check) *v = chat_lookup(c, t->name);
     /* A loop that is handed on may outlive its block. */
     if (v->type == CHAT_LOOP && !chat_sees(c, '.'))
         v->u.loop->scope.pinned = true;
@@ -13170,14 +13104,13 @@ static bool chat_tuple_ends(const chat_ctx *c) {
         || chat_sees(c, ')');
 }
 
-/* *v, and what follows it behind commas, as a tuple. */
+/* *v, and what follows it after commas, as a tuple. */
 CHAT_APART void chat_rest_of_tuple(chat_ctx *c, chat_val *v) {
     chat_list l = {0};
-    chat_push(c, &l, *v);
+    chat_append(c, &l, *v);
     while (!c->status && chat_accept(c, ','))
-        if (!chat_tuple_ends(c)) chat_push(c, &l, chat_expr(c));
+        if (!chat_tuple_ends(c)) chat_append(c, &l, chat_expr(c));
         else break;
-    c->called = NULL;
     *v = chat_listed(l);
     v->type = CHAT_TUPLE;
 }
@@ -13201,7 +13134,7 @@ CHAT_APART chat_val chat_brackets(chat_ctx *c) {
             chat_expect(c, ',');
             if (chat_accept(c, ']')) break;
         }
-        chat_push(c, &l, chat_expr(c));
+        chat_append(c, &l, chat_expr(c));
     }
     return chat_listed(l);
 }
@@ -13225,7 +13158,6 @@ CHAT_APART chat_val chat_braces(chat_ctx *c) {
 
 static void chat_primary(chat_ctx *c, chat_val *v) {
     *v = (chat_val){0};
-    c->called = NULL;
     if (!chat_work(c, 1)) return;
     switch (c->t->type) {
     case CHAT_T_NAME: chat_named_value(c, v); return;
@@ -13239,7 +13171,6 @@ static void chat_primary(chat_ctx *c, chat_val *v) {
     if (chat_accept(c, '[')) *v = chat_brackets(c);
     else if (chat_accept(c, '{')) *v = chat_braces(c);
     else chat_syntax(c, "expected an expression");
-    c->called = NULL;
 }
 
 /* ---- calls ---- */
@@ -13312,7 +13243,7 @@ static void chat_arguments(chat_ctx *c) {
 static chat_scope *chat_scope_in(chat_ctx *c, chat_scope *parent) {
     chat_scope *s = c->free_scopes;
     if (s) c->free_scopes = s->parent;
-    else s = chat_take(c, sizeof *s);
+    else s = chat_alloc(c, sizeof *s);
     if (s) s->parent = parent, s->n = 0, s->pinned = false;
     return s;
 }
@@ -13355,39 +13286,17 @@ static chat_val chat_take_named(chat_ctx *c, chat_args *a, chat_val name) {
 }
 
 /* Parameters from what is given; UNSET for what is not. */
-static u32 chat_bind(
+static void chat_bind(
     chat_ctx *c, const chat_macro *m, chat_scope *s, chat_args *a) {
     chat_token *p = chat_first_param(m);
-    u32 n = 0;
+    u32 n = 1;
     for (; p && !c->status; p = chat_next_param(c, p), n++)
-        chat_assign(c, s, p->name, n + 1 < a->n ? a->v[n + 1]
+        chat_assign(c, s, p->name, n < a->n ? a->v[n]
             : chat_take_named(c, a, p->v));
-    return n;
-}
-
-/* The arguments that no parameter takes, where the body uses the names for
- * them; n: the macro's parameters. */
-static void chat_bind_rest(
-    chat_ctx *c, const chat_macro *m, chat_scope *s, chat_args *a, u32 n) {
-    u32 uses = m->tag->cond, more = a->n - 1 > n ? a->n - 1 - n : 0;
-    chat_list rest = {0}, pairs = {0};
-    if ((uses & CHAT_USES_CALLER) && !chat_has_var(s, CHAT_W_CALLER))
-        chat_assign(c, s, CHAT_W_CALLER,
-            chat_take_named(c, a, chat_strz("caller")));
-    for (u32 i = 0; i < a->n_kw && !c->status; i++) {
-        if (a->kw[2 * i].type == CHAT_UNSET) continue;
-        if (!(uses & CHAT_USES_KWARGS))
+    if (a->n > n) CHAT_RAISE(c, "too many macro arguments");
+    for (u32 i = 0; i < a->n_kw; i++)
+        if (a->kw[2 * i].type != CHAT_UNSET)
             CHAT_RAISE(c, "the macro has no such parameter");
-        chat_set(c, &pairs, a->kw[2 * i], a->kw[2 * i + 1]);
-    }
-    if (uses & CHAT_USES_KWARGS)
-        chat_assign(c, s, CHAT_W_KWARGS, chat_dict(pairs));
-    if (more && !(uses & CHAT_USES_VARARGS))
-        CHAT_RAISE(c, "too many macro arguments");
-    for (u32 i = a->n - more; i < a->n; i++) chat_push(c, &rest, a->v[i]);
-    chat_val v = chat_listed(rest);
-    v.type = CHAT_TUPLE;
-    if (uses & CHAT_USES_VARARGS) chat_assign(c, s, CHAT_W_VARARGS, v);
 }
 
 /* Defaults, which see the parameters before them. */
@@ -13413,8 +13322,7 @@ CHAT_APART chat_val chat_call_macro(
     chat_scope *outside = c->scope, *s = chat_scope_in(c, m->scope);
     chat_val v = {0};
     if (chat_deeper(c)) {
-        u32 n = chat_bind(c, m, s, a);
-        chat_bind_rest(c, m, s, a, n);
+        chat_bind(c, m, s, a);
         c->scope = s;
         chat_bind_defaults(c, m);
         chat_sink_in(c);
@@ -13435,14 +13343,14 @@ CHAT_APART chat_val chat_call_macro(
 static void chat_set_attr(
     chat_ctx *c, chat_token *t, chat_val key, chat_val v) {
     chat_val space = chat_lookup(c, t->name);
-    if (space.type != CHAT_SPACE)
+    if (space.type != CHAT_NAMESPACE)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
     else if (key.n && key.u.s[0] == '_')
         CHAT_RAISE(c, "an attribute that begins with _");
-    else chat_set(c, &space.u.space->pairs, key, v);
+    else chat_set(c, &space.u.names->pairs, key, v);
 }
 
-/* Stores to the name here, and goes behind it. v: NULL only does that. */
+/* Stores to the name here, and goes past it; v == NULL only goes past. */
 static void chat_target(
     chat_ctx *c, chat_scope *s, const chat_val *v, bool attr) {
     chat_token *t = chat_take_name(c);
@@ -13453,11 +13361,9 @@ static void chat_target(
             chat_syntax(c, "the name 'loop' cannot be set in a loop");
     if (attr && chat_accept(c, '.')) {
         chat_val key = chat_take_name(c)->v;
-        if (c->check) chat_notice(c, t->name, false);
         if (v) chat_set_attr(c, t, key, *v);
         return;
     }
-    if (c->check) chat_notice(c, t->name, true);
     if (v) chat_assign(c, s, t->name, *v);
 }
 
@@ -13527,36 +13433,39 @@ static void chat_loop_out(chat_ctx *c, chat_loop *l) {
     c->free_loops = l;
 }
 
-/* The innermost block ends, at this tag. False when a body ends with it. */
-static bool chat_leave(chat_ctx *c, chat_token *at) {
+/* The innermost block ends, at this tag. */
+static void chat_leave(chat_ctx *c, chat_token *at) {
     chat_frame *f = &c->frames[--c->n_frames];
     if (f->loop) chat_loop_out(c, f->loop);
     else if (c->scope != f->scope) chat_scope_out(c, c->scope);
     c->scope = f->scope;
     chat_to_end_of_tag(c, at);
-    return !f->returns;
 }
 
-/* Behind the last turn of a loop: its `else`, when no turn got to the end. */
-static bool chat_loop_ends(chat_ctx *c) {
+/* After the last turn of a loop: its `else` if no turn reached the end. */
+static void chat_loop_ends(chat_ctx *c) {
     chat_frame *f = &c->frames[c->n_frames - 1];
     chat_token *end = chat_link(c, f->tag);
     chat_loop *l = f->loop;
-    if (end->name == CHAT_W_ELSE && !l->whole) {
-        chat_loop_out(c, l);
-        f->loop = NULL;
-        f->kind = CHAT_W_ELSE;
-        c->scope = chat_scope_in(c, f->scope);
-        chat_to_end_of_tag(c, end);
-        return true;
+    bool other = end->name == CHAT_W_ELSE;
+    if (!other || l->whole) {
+        chat_leave(c, other ? chat_link(c, end) : end);
+        return;
     }
-    return chat_leave(c, end->name == CHAT_W_ELSE ? chat_link(c, end) : end);
+    chat_loop_out(c, l);
+    f->loop = NULL;
+    f->kind = CHAT_W_ELSE;
+    c->scope = chat_scope_in(c, f->scope);
+    chat_to_end_of_tag(c, end);
 }
 
-/* The next turn of the innermost block, a loop. False when a body ends. */
-static bool chat_turn(chat_ctx *c) {
+/* The next turn of the innermost block, a loop. */
+static void chat_turn(chat_ctx *c) {
     chat_loop *l = c->frames[c->n_frames - 1].loop;
-    if (l->i == l->n) return chat_loop_ends(c);
+    if (l->i == l->n) {
+        chat_loop_ends(c);
+        return;
+    }
     chat_val v = chat_nth(l->in, l->i++);
     c->scope = &l->scope;
     l->scope.n = 0;
@@ -13565,7 +13474,6 @@ static bool chat_turn(chat_ctx *c) {
     c->t = l->tag + 1;
     chat_store(c, &l->scope, &v, false);
     c->t = l->body;
-    return !c->status;
 }
 
 /* The items for which the condition here holds. */
@@ -13581,57 +13489,29 @@ static chat_val chat_filter_loop(
         c->t = tag + 1;
         chat_store(c, s, &v, false);
         c->t = test;
-        if (chat_true(chat_expr(c))) chat_push(c, &l, v);
+        if (chat_true(chat_expr(c))) chat_append(c, &l, v);
     }
     if (s) chat_scope_out(c, s);
     c->scope = outside;
     return chat_listed(l);
 }
 
-/* Begins the loop of a tag over `in`; false when that ended a body. */
-static bool chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in,
-    u32 depth, bool returns) {
+/* Begins the loop of a tag over `in`. */
+static void chat_loop_in(chat_ctx *c, chat_token *tag, chat_val in) {
     chat_loop *l = c->free_loops;
     if (chat_is_lazy(in)) in = chat_read_lazy(c, in, true);
     else if (in.type != CHAT_RANGE) in = chat_iter(c, in);
     chat_jump(c, tag->cond);
     if (chat_accept_name(c, CHAT_W_IF)) in = chat_filter_loop(c, tag, in);
     if (l) c->free_loops = l->next_free;
-    else l = chat_take(c, sizeof *l);
+    else l = chat_alloc(c, sizeof *l);
     chat_frame *f = chat_frame_in(c, CHAT_W_FOR, tag);
-    if (!l || !f) return false;
+    if (!l || !f) return;
     f->loop = l;
-    f->returns = returns;
     chat_to_end_of_tag(c, tag);
     *l = (chat_loop){.scope = {c->scope, l->scope.v, 0, l->scope.cap, false},
-        .tag = tag, .body = c->t, .in = in, .n = in.n, .depth = depth,
-        .recursive = c->t[-1].type == CHAT_T_NAME
-            && c->t[-1].name == CHAT_W_RECURSIVE};
-    return chat_turn(c);
-}
-
-/* loop(...) in a recursive loop */
-CHAT_APART chat_val chat_call_loop(
-    chat_ctx *c, chat_loop *l, const chat_args *a) {
-    chat_token *back = c->t;
-    chat_scope *outside = c->scope;
-    chat_val v = {0};
-    if (!l->recursive) CHAT_RAISE(c, "the loop is not recursive");
-    if (a->n != 2 || a->n_kw) CHAT_RAISE(c, "a loop takes one list");
-    if (chat_deeper(c)) {
-        c->scope = l->scope.parent;
-        l->scope.pinned = true;
-        chat_sink_in(c);
-        if (chat_loop_in(c, l->tag, a->v[1], l->depth + 1, true)) {
-            c->t++;
-            c->below->body(c);
-        }
-        if (!c->status) v = chat_sink_out(c);
-    }
-    c->depth--;
-    c->scope = outside;
-    c->t = back;
-    return v;
+        .tag = tag, .body = c->t, .in = in, .n = in.n};
+    chat_turn(c);
 }
 
 CHAT_APART chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
@@ -13643,20 +13523,16 @@ CHAT_APART chat_val chat_call_value(chat_ctx *c, chat_val f, chat_args *a) {
         a->v[0] = f.u.bound->self;
         return chat_invoke(c, f.u.bound->func, a);
     case CHAT_MACRO: return chat_call_macro(c, f.u.macro, a);
-    case CHAT_LOOP: return chat_call_loop(c, f.u.loop, a);
     default: return CHAT_RAISE(c, "%s cannot be called", chat_type_name(f));
     }
 }
 
-/* f(...), behind the parenthesis; *v is f. */
+/* f(...), after the parenthesis; *v is f. */
 static void chat_call(chat_ctx *c, chat_val *v) {
-    chat_token *open = c->t - 1;
     u32 n = c->args.n, n_kw = c->named.n;
     chat_val f = *v;
     chat_give(c, &c->args, f);
     chat_arguments(c);
-    if (open->name == CHAT_W_CALLER && !c->check)
-        chat_give_named(c, n_kw, chat_strz("caller"), c->caller, false);
     u32 line = c->line;
     chat_args a = {c->args.v + n, c->args.n - n, c->named.v + n_kw,
         (c->named.n - n_kw) / 2, 0};
@@ -13664,7 +13540,6 @@ static void chat_call(chat_ctx *c, chat_val *v) {
     if (!c->status) c->line = line;
     c->args.n = n;
     c->named.n = n_kw;
-    c->called = open;
 }
 
 /* ---- operands and operators ---- */
@@ -13689,7 +13564,7 @@ static u32 chat_slice_parts(chat_ctx *c, chat_val *part) {
     return colons;
 }
 
-/* x[i] or x[a:b:c], behind the bracket. */
+/* x[i] or x[a:b:c], after the bracket. */
 CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
     chat_val part[3] = {{.type = CHAT_UNSET}, {.type = CHAT_UNSET},
         {.type = CHAT_UNSET}};
@@ -13713,7 +13588,7 @@ CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
         : chat_item(c, *v, part[0]);
 }
 
-/* v.name or v.0, behind the point. */
+/* v.name or v.0, after the point. */
 CHAT_APART void chat_member(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
     if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
@@ -13730,7 +13605,6 @@ static void chat_postfix(chat_ctx *c, chat_val *v) {
         if (post == CHAT_POST_CALL) { chat_call(c, v); continue; }
         if (post == CHAT_POST_DOT) chat_member(c, v);
         else chat_subscript(c, v);
-        c->called = NULL;
     }
 }
 
@@ -13740,9 +13614,8 @@ static void chat_postfix(chat_ctx *c, chat_val *v) {
 static void chat_find_filter(chat_ctx *c, u32 kind, chat_token *t) {
     const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
     t->link = chat_sees(c, '.') ? 0 : c->names[t->name].rows[kind];
-    if (t->link) return;
-    if (chat_is_refused(kind, t->v)) return;
-    else if (!c->unknown_line && (!f
+    if (t->link || chat_is_refused(kind, t->v)) return;
+    if (!c->unknown_line && (!f
         || (f->kind != CHAT_W_IF && f->kind != CHAT_W_ENDIF))) {
         c->unknown_line = t->line;
         c->unknown = t->v;
@@ -13787,11 +13660,9 @@ static void chat_apply_here(chat_ctx *c, chat_val *v, u32 kind) {
         : chat_apply(c, kind, t->v, &a);
     c->args.n = n;
     c->named.n = n_kw;
-    c->called = NULL;
 }
 
 static void chat_sign(chat_ctx *c, chat_val *v, bool minus) {
-    c->called = NULL;
     if (c->check || c->status) return;
     if (v->type == CHAT_BIG && minus)
         chat_refuse(c, "- of an integer beyond 63 bits");
@@ -13837,7 +13708,7 @@ static u32 chat_take_compare(chat_ctx *c) {
     return 8;
 }
 
-/* a < b < c, behind an operator: each side once, and no more of them after the
+/* a < b < c, after an operator: each side once, and none after the
  * first that is false. *first is the first operator. */
 CHAT_APART void chat_comparison(
     chat_ctx *c, u32 op, chat_val *a, chat_val *b, chat_token *first) {
@@ -13867,7 +13738,6 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
     if (nots) {
         chat_infix(c, CHAT_COMPARE, a);
         *a = chat_bool(chat_true(*a) != (nots & 1));
-        c->called = NULL;
     } else {
         chat_operand(c, a);
     }
@@ -13891,7 +13761,6 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
             chat_infix(c, level + 1, &b);
             if (!c->check && !c->status) chat_operate(c, op, a, &b);
         }
-        c->called = NULL;
     }
     c->depth--;
 }
@@ -13927,7 +13796,6 @@ CHAT_APART void chat_find_choices(chat_ctx *c, chat_token *from, u32 unknown) {
         if (chat_accept_name(c, CHAT_W_ELSE)) chat_expr(c);
         c->tokens[at].cond = last;
         last = at;
-        c->called = NULL;
         c->unknown_line = unknown;
     }
     from->cond = last;
@@ -13970,9 +13838,8 @@ static void chat_close(chat_ctx *c, chat_token *t, u32 kind) {
     if (chat_inside(c, t, kind)) c->n_frames--;
 }
 
-/* Every tag has one function, which is called behind its name t. In the check
- * it goes to the end of the tag; else it also may jump to the end of another.
- * False: a body ends here. */
+/* Every tag has one function, which is called after its name t. In the check
+ * it goes to the end of the tag; else it may also jump to another end. */
 
 /* A value without `a if b`, or a tuple of such. */
 static void chat_condition(chat_ctx *c, chat_val *v) {
@@ -13980,56 +13847,62 @@ static void chat_condition(chat_ctx *c, chat_val *v) {
     if (chat_sees(c, ',')) chat_rest_of_tuple(c, v);
 }
 
-static bool chat_tag_if(chat_ctx *c, chat_token *t) {
+static void chat_tag_if(chat_ctx *c, chat_token *t) {
     chat_val v;
     if (c->check) chat_open(c, t);
     for (;;) {
         chat_condition(c, &v);
-        if (c->check || chat_true(v) || c->status) return true;
+        if (c->check || chat_true(v) || c->status) return;
         t = chat_link(c, t);
         c->t = t + 1;
-        if (t->name != CHAT_W_ELIF) return true;
+        if (t->name != CHAT_W_ELIF) return;
     }
 }
 
-/* Behind a branch that was taken. */
-static bool chat_branch_ends(chat_ctx *c, chat_token *t) {
+/* After a branch that was taken. */
+static void chat_branch_ends(chat_ctx *c, chat_token *t) {
     while (t->name != CHAT_W_ENDIF) t = chat_link(c, t);
     chat_to_end_of_tag(c, t);
-    return true;
 }
 
-static bool chat_tag_elif(chat_ctx *c, chat_token *t) {
-    if (!c->check) return chat_branch_ends(c, t);
+static void chat_tag_elif(chat_ctx *c, chat_token *t) {
     chat_val v;
+    if (!c->check) {
+        chat_branch_ends(c, t);
+        return;
+    }
     chat_inside(c, t, CHAT_W_IF);
     chat_condition(c, &v);
-    return true;
 }
 
-static bool chat_turn_ends(chat_ctx *c) {
+static void chat_turn_ends(chat_ctx *c) {
     c->frames[c->n_frames - 1].loop->whole = true;
-    return chat_turn(c);
+    chat_turn(c);
 }
 
-static bool chat_tag_else(chat_ctx *c, chat_token *t) {
-    if (!c->check) return chat_link(c, t)->name == CHAT_W_ENDIF
-        ? chat_branch_ends(c, t) : chat_turn_ends(c);
-    bool loop = c->n_frames
-        && c->frames[c->n_frames - 1].kind == CHAT_W_FOR;
-    chat_frame *f = chat_inside(c, t, loop ? CHAT_W_FOR : CHAT_W_IF);
-    if (f) f->kind = loop ? CHAT_W_ELSE : CHAT_W_ENDIF;
-    return true;
+/* The kind of the innermost block, 0 outside of all. */
+static u32 chat_kind(const chat_ctx *c) {
+    return c->n_frames ? c->frames[c->n_frames - 1].kind : 0;
 }
 
-static bool chat_tag_endif(chat_ctx *c, chat_token *t) {
-    bool other = c->n_frames
-        && c->frames[c->n_frames - 1].kind == CHAT_W_ENDIF;
+static void chat_tag_else(chat_ctx *c, chat_token *t) {
+    if (c->check) {
+        bool loop = chat_kind(c) == CHAT_W_FOR;
+        chat_frame *f = chat_inside(c, t, loop ? CHAT_W_FOR : CHAT_W_IF);
+        if (f) f->kind = loop ? CHAT_W_ELSE : CHAT_W_ENDIF;
+    } else if (chat_link(c, t)->name == CHAT_W_ENDIF) {
+        chat_branch_ends(c, t);
+    } else {
+        chat_turn_ends(c);
+    }
+}
+
+static void chat_tag_endif(chat_ctx *c, chat_token *t) {
+    bool other = chat_kind(c) == CHAT_W_ENDIF;
     if (c->check) chat_close(c, t, other ? CHAT_W_ENDIF : CHAT_W_IF);
-    return true;
 }
 
-static bool chat_tag_for(chat_ctx *c, chat_token *t) {
+static void chat_tag_for(chat_ctx *c, chat_token *t) {
     chat_store(c, c->scope, NULL, false);
     for (chat_token *p = t; c->check && p < c->t; p++)
         if (p->type == CHAT_T_NAME && p->name == CHAT_W_LOOP)
@@ -14037,45 +13910,47 @@ static bool chat_tag_for(chat_ctx *c, chat_token *t) {
     if (!chat_accept_name(c, CHAT_W_IN)) chat_syntax(c, "expected 'in'");
     chat_val in;
     chat_condition(c, &in);
-    if (!c->check) return c->status || chat_loop_in(c, t, in, 0, false);
+    if (!c->check) {
+        if (!c->status) chat_loop_in(c, t, in);
+        return;
+    }
     t->cond = chat_here(c);
     chat_open(c, t);
     if (chat_accept_name(c, CHAT_W_IF)) chat_expr(c);
-    chat_accept_name(c, CHAT_W_RECURSIVE);
-    return true;
+    if (chat_sees_name(c, CHAT_W_RECURSIVE))
+        chat_syntax(c, "a loop that calls itself is not supported");
 }
 
-static bool chat_tag_endfor(chat_ctx *c, chat_token *t) {
-    const chat_frame *f = c->n_frames ? &c->frames[c->n_frames - 1] : NULL;
-    bool other = f && f->kind == CHAT_W_ELSE;
-    if (!c->check) return other ? chat_leave(c, t) : chat_turn_ends(c);
-    chat_close(c, t, other ? CHAT_W_ELSE : CHAT_W_FOR);
-    return true;
+static void chat_tag_endfor(chat_ctx *c, chat_token *t) {
+    bool other = chat_kind(c) == CHAT_W_ELSE;
+    if (c->check) chat_close(c, t, other ? CHAT_W_ELSE : CHAT_W_FOR);
+    else if (other) chat_leave(c, t);
+    else chat_turn_ends(c);
 }
 
 /* break and continue: out of the blocks up to the loop. */
-static bool chat_tag_break(chat_ctx *c, chat_token *t) {
+static void chat_tag_break(chat_ctx *c, chat_token *t) {
     for (u32 i = c->n_frames; c->check; i--) {
         u32 kind = i ? c->frames[i - 1].kind : 0;
-        if (kind == CHAT_W_FOR) return true;
+        if (kind == CHAT_W_FOR) return;
         if (kind == CHAT_W_SET || kind == CHAT_W_FILTER)
             chat_syntax(c, "leaving a block that is being captured");
         if (kind != CHAT_W_IF && kind != CHAT_W_ENDIF && kind != CHAT_W_WITH
             && kind != CHAT_W_ELSE) chat_syntax(c, "not inside of a loop");
-        if (c->status) return false;
+        if (c->status) return;
     }
     while (!c->frames[c->n_frames - 1].loop) chat_leave(c, t);
-    return t->name == CHAT_W_BREAK ? chat_loop_ends(c) : chat_turn(c);
+    if (t->name == CHAT_W_BREAK) chat_loop_ends(c);
+    else chat_turn(c);
 }
 
 /* Opens a block with a scope, whose output becomes a value if it collects. */
-static bool chat_enter(chat_ctx *c, chat_token *t, bool collects) {
+static void chat_enter(chat_ctx *c, chat_token *t, bool collects) {
     chat_frame *f = chat_frame_in(c, t->name, t);
-    if (c->check || !f) return true;
+    if (c->check || !f) return;
     c->scope = chat_scope_in(c, c->scope);
     if (collects) chat_sink_in(c);
     chat_to_end_of_tag(c, t);
-    return !c->status;
 }
 
 static void chat_filters(chat_ctx *c, chat_val *v) {
@@ -14083,39 +13958,39 @@ static void chat_filters(chat_ctx *c, chat_val *v) {
         chat_apply_here(c, v, CHAT_IS_FILTER);
 }
 
-static bool chat_tag_set(chat_ctx *c, chat_token *t) {
+static void chat_tag_set(chat_ctx *c, chat_token *t) {
     chat_token *from = c->t, *end;
     chat_val v = {0};
     chat_store(c, c->scope, NULL, true);
-    if (chat_accept(c, '=')) {
-        chat_tuple(c, &v);
-        if (c->check || c->status) return true;
-        end = c->t;
-        c->t = from;
-        chat_store(c, c->scope, &v, true);
-        c->t = end;
-        return true;
+    if (!chat_accept(c, '=')) {
+        if (c->check) chat_filters(c, &v);
+        chat_enter(c, t, true);
+        return;
     }
-    if (c->check) chat_filters(c, &v);
-    return chat_enter(c, t, true);
+    chat_tuple(c, &v);
+    if (c->check || c->status) return;
+    end = c->t;
+    c->t = from;
+    chat_store(c, c->scope, &v, true);
+    c->t = end;
 }
 
-static bool chat_tag_filter(chat_ctx *c, chat_token *t) {
+static void chat_tag_filter(chat_ctx *c, chat_token *t) {
     chat_val v = {0};
     if (c->check) {
         chat_apply_here(c, &v, CHAT_IS_FILTER);
         chat_filters(c, &v);
     }
-    return chat_enter(c, t, true);
+    chat_enter(c, t, true);
 }
 
 /* What was captured goes through the filters that the opening tag named; they
  * see the variables of the block. */
-static bool chat_tag_endset(chat_ctx *c, chat_token *t) {
+static void chat_tag_endset(chat_ctx *c, chat_token *t) {
     u32 kind = t->name - 1;
     if (c->check) {
         chat_close(c, t, kind);
-        return true;
+        return;
     }
     chat_val v = chat_sink_out(c);
     chat_token *open = c->frames[c->n_frames - 1].tag;
@@ -14128,11 +14003,10 @@ static bool chat_tag_endset(chat_ctx *c, chat_token *t) {
     if (kind == CHAT_W_SET) chat_store(c, c->scope, &v, true);
     else chat_print(c, chat_sink(c), v, 0);
     chat_to_end_of_tag(c, t);
-    return true;
 }
 
 /* Values see the variables outside, each target those before it. */
-static bool chat_tag_with(chat_ctx *c, chat_token *t) {
+static void chat_tag_with(chat_ctx *c, chat_token *t) {
     chat_scope *s = c->check ? NULL : chat_scope_in(c, c->scope);
     for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
          more = true) {
@@ -14149,23 +14023,20 @@ static bool chat_tag_with(chat_ctx *c, chat_token *t) {
     }
     chat_frame_in(c, t->name, t);
     if (s) c->scope = s;
-    return true;
 }
 
-static bool chat_tag_generation(chat_ctx *c, chat_token *t) {
-    return chat_enter(c, t, false);
+static void chat_tag_generation(chat_ctx *c, chat_token *t) {
+    chat_enter(c, t, false);
 }
 
-static bool chat_tag_endscope(chat_ctx *c, chat_token *t) {
-    if (!c->check) return chat_leave(c, t);
-    chat_close(c, t, t->name - 1);
-    return true;
+static void chat_tag_endscope(chat_ctx *c, chat_token *t) {
+    if (c->check) chat_close(c, t, t->name - 1);
+    else chat_leave(c, t);
 }
 
 /* In the check: parameters in parentheses. */
 static void chat_parameters(chat_ctx *c) {
     bool defaults = false;
-    chat_token *open = c->t;
     chat_expect(c, '(');
     for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
         if (more) chat_expect(c, ',');
@@ -14179,85 +14050,33 @@ static void chat_parameters(chat_ctx *c) {
             chat_syntax(c, "a parameter without default after one with it");
         }
     }
-    open->link = chat_here(c);
 }
 
-/* The macro at a tag, with the variables that are seen from there. */
-static chat_val chat_macro_here(
-    chat_ctx *c, chat_token *tag, chat_token *open) {
-    chat_macro *m = chat_take(c, sizeof *m);
-    if (!m) return (chat_val){0};
-    *m = (chat_macro){tag, chat_op_at(open, '(') ? open + 1 : NULL, c->scope};
-    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
-    return (chat_val){.type = CHAT_MACRO, .u.macro = m};
-}
-
-static bool chat_tag_macro(chat_ctx *c, chat_token *t) {
+/* A macro sees the variables around it. */
+static void chat_tag_macro(chat_ctx *c, chat_token *t) {
     if (c->check) {
         chat_target(c, NULL, NULL, false);
         chat_parameters(c);
         chat_open(c, t);
-        return true;
+        return;
     }
-    chat_assign(c, c->scope, t[1].name, chat_macro_here(c, t, t + 2));
+    chat_macro *m = chat_alloc(c, sizeof *m);
+    if (!m) return;
+    *m = (chat_macro){t, t + 3, c->scope};
+    for (chat_scope *s = c->scope; s; s = s->parent) s->pinned = true;
+    chat_assign(c, c->scope, t[1].name,
+        (chat_val){.type = CHAT_MACRO, .u.macro = m});
     chat_to_end_of_tag(c, chat_link(c, t));
-    return true;
 }
 
-/* In the check: the end of a macro or call block. What names its body uses
- * says what it takes besides its parameters. */
-static bool chat_tag_endmacro(chat_ctx *c, chat_token *t) {
-    if (!c->check) return false;
-    chat_frame *f = chat_inside(c, t, t->name - 1);
-    if (!f) return true;
-    chat_token *open = f->tag + (t->name == CHAT_W_ENDMACRO ? 2 : 1);
-    chat_macro m = {f->tag, chat_op_at(open, '(') ? open + 1 : NULL, NULL};
-    for (chat_token *p = chat_first_param(&m); p; p = chat_next_param(c, p)) {
-        if (p->name == CHAT_W_CALLER && (f->uses & CHAT_USES_CALLER)
-            && !p->link) chat_syntax(c, "'caller' wants a default");
-        if (p->name == CHAT_W_KWARGS) f->uses &= (u8)~CHAT_USES_KWARGS;
-        if (p->name == CHAT_W_VARARGS) f->uses &= (u8)~CHAT_USES_VARARGS;
-    }
-    f->tag->cond = f->uses;
-    c->n_frames--;
-    return true;
-}
-
-static bool chat_tag_call(chat_ctx *c, chat_token *t) {
-    chat_val outside = c->caller, v;
-    if (c->check && chat_sees(c, '(')) {
-        chat_parameters(c);
-    } else if (!c->check) {
-        c->caller = chat_macro_here(c, t, c->t);
-        if (chat_sees(c, '(')) c->t = chat_link(c, c->t);
-    }
-    v = chat_expr(c);
-    if (c->check) {
-        if (!c->called) chat_syntax(c, "expected a call");
-        else c->called->name = CHAT_W_CALLER;
-        chat_open(c, t);
-        return true;
-    }
-    c->caller = outside;
-    if (!c->status) chat_print(c, chat_sink(c), v, 0);
-    chat_to_end_of_tag(c, chat_link(c, t));
-    return true;
-}
-
-static bool chat_tag_print(chat_ctx *c, chat_token *t) {
-    (void)t;
-    for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
-         more = true) {
-        if (more) chat_expect(c, ',');
-        chat_val v = chat_expr(c);
-        if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
-    }
-    return true;
+/* Here a body ends: see chat_tag. */
+static void chat_tag_endmacro(chat_ctx *c, chat_token *t) {
+    if (c->check) chat_close(c, t, CHAT_W_MACRO);
 }
 
 /* By the number of the tag's name. `body`: a colon may end it, as in Python. */
 static const struct {
-    bool (*run)(chat_ctx *c, chat_token *t);
+    void (*run)(chat_ctx *c, chat_token *t);
     bool body;
 } CHAT_TAGS[] = {
     [CHAT_W_IF] = {chat_tag_if, true}, [CHAT_W_ELIF] = {chat_tag_elif, true},
@@ -14268,42 +14087,37 @@ static const struct {
     [CHAT_W_SET] = {chat_tag_set, 0}, [CHAT_W_ENDSET] = {chat_tag_endset, 0},
     [CHAT_W_MACRO] = {chat_tag_macro, true},
     [CHAT_W_ENDMACRO] = {chat_tag_endmacro, 0},
-    [CHAT_W_CALL] = {chat_tag_call, true},
-    [CHAT_W_ENDCALL] = {chat_tag_endmacro, 0},
     [CHAT_W_FILTER] = {chat_tag_filter, true},
     [CHAT_W_ENDFILTER] = {chat_tag_endset, 0},
     [CHAT_W_WITH] = {chat_tag_with, true},
     [CHAT_W_ENDWITH] = {chat_tag_endscope, 0},
     [CHAT_W_GENERATION] = {chat_tag_generation, true},
     [CHAT_W_ENDGENERATION] = {chat_tag_endscope, 0},
-    [CHAT_W_PRINT] = {chat_tag_print, 0},
 };
 
 static void chat_unknown_tag(chat_ctx *c) {
-    static const char *const names[] = {"include", "import", "from",
-        "extends", "block", "autoescape", "do", "trans", "debug"};
-    for (u32 i = 0; i < KS_LEN(names); i++)
-        if (c->t->type == CHAT_T_NAME && chat_is(c->t->v, names[i]))
-            chat_syntax(c, "a tag of jinja2 that chat templates cannot use");
-    chat_syntax(c, "unknown tag");
+    static const char names[] = "include import from extends block autoescape "
+        "do trans debug call print";
+    bool known = c->t->type == CHAT_T_NAME && chat_is_among(c->t->v, names);
+    chat_syntax(c, known ? "this tag is not supported" : "unknown tag");
 }
 
 static bool chat_tag(chat_ctx *c) {
     chat_step(c);
     chat_token *t = c->t;
-    if (t->type != CHAT_T_NAME || !t->name || t->name > CHAT_W_PRINT) {
+    if (t->type != CHAT_T_NAME || !t->name || t->name > CHAT_W_ENDGENERATION) {
         chat_unknown_tag(c);
         return false;
     }
     chat_step(c);
-    bool more = CHAT_TAGS[t->name].run(c, t);
+    CHAT_TAGS[t->name].run(c, t);
     if (c->status) return false;
     if (CHAT_TAGS[t->name].body) chat_accept(c, ':');
     else if (!c->check) while (chat_accept(c, ':')) {}
     if (c->t->type != CHAT_T_TAG_END)
         chat_syntax(c, "expected the end of the tag");
     else c->t++;
-    return more;
+    return c->check || t->name != CHAT_W_ENDMACRO;
 }
 
 /* What follows, up to the end of the template or the body of a macro. */
@@ -14377,6 +14191,13 @@ static void chat_run(chat_ctx *c, str source) {
     if (!c->status) chat_body(c);
     c->line = 0;
 }
+
+/* ==========================================================================
+ * § 13 CHAT (private)
+ * Messages to tokens by the model's own template; an answer, as it comes, to
+ * its parts (thinking, text, calls). May use § 1-12. A notation of answers is a
+ * row of SPLIT_FORMATS.
+ * ======================================================================== */
 
 /* ---- a conversation ---- */
 
@@ -14459,7 +14280,7 @@ static chat_val chat_read_messages(chat_ctx *c, str json) {
         if (in.u.v[i].type != CHAT_DICT)
             return CHAT_RAISE(c, "messages[%u] is no object", i);
         chat_trust_role(c, in.u.v[i]);
-        chat_push(c, &l, chat_alias_reasoning(c, in.u.v[i]));
+        chat_append(c, &l, chat_alias_reasoning(c, in.u.v[i]));
     }
     return chat_listed(l);
 }
@@ -14534,12 +14355,12 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->n_given = (u64)chat_given(o->messages).n + chat_given(o->tools).n
         + chat_given(o->variables).n;
     chat_allow(c, c->n_given, 0);
-    c->args.v = chat_take_raw(c, CHAT_STACK * sizeof *c->args.v);
-    c->named.v = chat_take_raw(c, CHAT_STACK / 4 * sizeof *c->named.v);
+    c->args.v = chat_alloc_raw(c, CHAT_STACK * sizeof *c->args.v);
+    c->named.v = chat_alloc_raw(c, CHAT_STACK / 4 * sizeof *c->named.v);
     c->args.cap = CHAT_STACK;
     c->named.cap = CHAT_STACK / 4;
-    c->frames = chat_take(c, CHAT_BLOCKS * sizeof *c->frames);
-    c->sinks = chat_take(c, CHAT_BLOCKS * sizeof *c->sinks);
+    c->frames = chat_alloc(c, CHAT_BLOCKS * sizeof *c->frames);
+    c->sinks = chat_alloc(c, CHAT_BLOCKS * sizeof *c->sinks);
     c->root.parent = &c->globals;
     c->scope = &c->root;
 }
@@ -14584,7 +14405,7 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
     flags &= KSLLM_ENCODE_COMPOSE; /* BOS is the template's business */
     if (!all_data) flags |= KSLLM_ENCODE_SPECIAL;
     size_t need = (size_t)text.n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
-    void *scratch = c->a ? NULL : chat_take(c, need);
+    void *scratch = c->a ? NULL : chat_alloc(c, need);
     const ksllm_allocator lent = {chat_lend, c};
     if (c->status) return c->status;
     tok_coder coder = {.t = t, .flags = flags, .out = tokens, .cap = cap,
@@ -14600,7 +14421,7 @@ static i64 chat_encode(chat_ctx *c, chat_val text, const tokenizer *t,
 /* What the bytes between two marks are. */
 typedef enum split_state {
     SPLIT_TEXT, SPLIT_THINK,
-    SPLIT_SKIP,     /* nobody's, outside of a call */
+    SPLIT_SKIP,     /* belongs to no part, outside of a call */
     SPLIT_HEAD,     /* the same, where a part's header is */
     SPLIT_BODY,     /* the same, between the arguments of a call */
     SPLIT_JSON,     /* one or more {"name": ..., "arguments": ...}, or a list */
@@ -15149,7 +14970,7 @@ static bool split_ends_thinking(const split *s, str text) {
 #endif /* KSLLM_NO_CHAT */
 
 /* ==========================================================================
- * § 12 MODEL (private)
+ * § 14 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
  * tensors bound to their places with their shapes checked. May use § 1-10.
  * A model that differs from these in switches only is a new row of MDL_ARCHS.
@@ -16038,8 +15859,8 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
 }
 
 /* ==========================================================================
- * § 13 SESSION (private)
- * The memory plan and the timeline. May use § 1-10, 12. One function, ses_lay,
+ * § 15 SESSION (private)
+ * The memory plan and the timeline. May use § 1-10, 14. One function, ses_lay,
  * lays out everything that a session will ever use; run without memory it is
  * the estimate, run with it the creation, so the two cannot differ.
  *
@@ -16623,12 +16444,12 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
 }
 
 /* ==========================================================================
- * § 14 FORWARD (private)
+ * § 16 FORWARD (private)
  * The one graph. A batch of tokens goes through it as a sequence of steps; a
  * step is cut into pieces for the pool, by rows of a matrix, by tokens or by
  * heads, so that no cut can change a result. Every piece first checks whether
  * the call was cancelled or ran out of time; what a stopped batch computed is
- * not used. May use § 1-13.
+ * not used. May use § 1-15.
  *
  *   x = embd[token]
  *   per layer:
@@ -17576,11 +17397,11 @@ static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
 }
 
 /* ==========================================================================
- * § 15 SAMPLING (private)
+ * § 17 SAMPLING (private)
  * From logits to a token, in the order that ksllm.h states. The candidates not
  * far below the best one become a heap, and only as many are popped as are
  * needed; if they do not suffice, it is built again from more. So a vocabulary
- * of 100,000 is never sorted. Ties go to the lower id. May use § 1-14.
+ * of 100,000 is never sorted. Ties go to the lower id. May use § 1-16.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
@@ -17884,10 +17705,10 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
 }
 
 /* ==========================================================================
- * § 16 GENERATE (private)
+ * § 18 GENERATE (private)
  * Prompt in, pieces of text out: the loop of draw, deliver, evaluate. Owns the
  * held-back text for stop strings; a turn of a chat stands on it. May use
- * § 1-15.
+ * § 1-17.
  * ======================================================================== */
 
 enum { GEN_NAP = 5000000 }; /* ns */
@@ -18361,7 +18182,7 @@ static ksllm_status turn_run(turn *t) {
 #endif /* KSLLM_NO_CHAT */
 
 /* ==========================================================================
- * § 17 API (public)
+ * § 19 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */

@@ -182,7 +182,7 @@ REFUSED = set(
     "batch center filesizeformat format groupby pprint random slice striptags "
     "truncate urlencode urlize wordcount wordwrap xmlattr "
     "cycler joiner lipsum "
-    "casefold encode expandtabs format_map fromkeys isascii isdecimal "
+    "casefold copy encode expandtabs format_map fromkeys isascii isdecimal "
     "isidentifier isnumeric isprintable istitle ljust maketrans rjust swapcase "
     "translate zfill "
     "real imag numerator denominator hex bit_length is_integer count index "

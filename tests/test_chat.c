@@ -157,20 +157,10 @@ static const struct {
      "{\n \"A\": \"<a>&'é\",\n \"b\": [],\n \"나\": {}\n} "
      "[{\"b\"=1, \"A\"=[1.0, null, true], \"items\"=\"x\"}, [3, 1, 2]] "
      "\"\\ud83d\\ude00\\u007f\\u0001\\uac00\" [1e+16, 1e-07, -0.0, null]"},
-    {"{% macro m(l) %}{% for x in l %}<{{ caller(x, k=x*2) }}>{% endfor %}"
-     "{% endmacro %}{% call(x, k, z=5) m([1, 2]) %}{{ x }},{{ k }},{{ z }}"
-     "{% endcall %}{% macro n() %}{{ caller is defined }}{% endmacro %}{{ n() }}",
-     "<1,2,5><2,4,5>False"},
     {"{% macro m(a, b=2, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}"
      "{{ m(*[1, 2]) }} {{ m(1, *(7,)) }} {{ m(**{'a': 1, 'c': 9}) }} "
      "{{ m(1, c=5, *[6]) }} {{ m(*[1], **{'b': 0}) }} {{ range(*[1, 4])|list }}",
      "123 173 129 165 103 [1, 2, 3]"},
-    {"{% macro m(a) %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 2, k=3) }}",
-     "(2,){'k': 3}"},
-    {"{% for x in [[1, [2]], 3] recursive %}{{ loop.depth }}"
-     "{{ loop(x) if x is iterable else x }}{% if not loop.last %},{% endif %}"
-     "{% endfor %}",
-     "121,232,13"},
     {"{% set a = [[1, {'k': 'v'}]] %}{{ a.0.1 }}{{ a.0.1.k }} "
      "{% for (a, (b, c)) in [[1, [2, 3]]] %}{{ a }}{{ b }}{{ c }}{% endfor %}",
      "{'k': 'v'}v 123"},
@@ -178,8 +168,8 @@ static const struct {
      "{% if x == 1 %}{% break %}{% endif %}{{ x }}{% else %}E{% endfor %}",
      "E3"},
     {"{{ range(2) }}{{ range(9)[2] }}{{ range(3) == [0, 1, 2] }}"
-     "{{ 1_000 }}{% print 1, n %}",
-     "range(0, 2)2False100013"},
+     "{{ 1_000 }}",
+     "range(0, 2)2False1000"},
     {"{% set b = 'out' %}{% macro m(a=b, b=2) %}{{ a }}{{ b }}{% endmacro %}"
      "{{ m() }} {{ m(b=3) }} {{ 1 > 2 > u.x }}{{ 1 if n if e else 3 }}",
      "2 33 False3"},
@@ -281,7 +271,7 @@ TEST(built_ins_that_are_refused)
         {"{{ -18446744073709551616 }}", "beyond 63 bits"},
         {"{{ 1e20|int }}", "beyond 63 bits"},
         {"{{ 1.5 < 18446744073709551616 }}", "beyond 63 bits"},
-        {"{{ l|batch(2) }}", "batch"}, {"{{ s|center }}", "center"},
+        {"{{ l.copy() }}", "copy"}, {"{{ l|batch(2) }}", "batch"}, {"{{ s|center }}", "center"},
         {"{{ n|filesizeformat }}", "filesizeformat"},
         {"{{ s|format(1) }}", "format"}, {"{{ l|groupby('x') }}", "groupby"},
         {"{{ l|slice(2) }}", "slice"}, {"{{ s|striptags }}", "striptags"},
@@ -399,18 +389,28 @@ static const struct {
     {"{{ '\\101' }}", KSLLM_ERR_FORMAT, "octal is not supported"},
     {"{{ 0x1F }}", KSLLM_ERR_FORMAT, "16 is not supported"},
     {"{{ 012 }}", KSLLM_ERR_FORMAT, "number"},
-    {"{% include 'x' %}", KSLLM_ERR_FORMAT, "cannot use at 'include'"},
+    {"{% include 'x' %}", KSLLM_ERR_FORMAT, "not supported at 'include'"},
     {"{% block x %}{% endblock %}", KSLLM_ERR_FORMAT, "at 'block'"},
     {"{% extends 'x' %}", KSLLM_ERR_FORMAT, "at 'extends'"},
     {"{% autoescape true %}{% endautoescape %}", KSLLM_ERR_FORMAT,
      "at 'autoescape'"},
-    {"{% call n|upper %}{% endcall %}", KSLLM_ERR_FORMAT, "expected a call"},
+    {"{% call m() %}{% endcall %}", KSLLM_ERR_FORMAT,
+     "not supported at 'call'"},
+    {"{% print n %}", KSLLM_ERR_FORMAT, "not supported at 'print'"},
+    {"{% for x in l recursive %}{% endfor %}", KSLLM_ERR_FORMAT,
+     "a loop that calls itself is not supported"},
+    {"{% macro m() %}{{ varargs }}{% endmacro %}{{ m() }}", KSLLM_ERR_ARGUMENT,
+     "'varargs' is not supported"},
+    {"{% macro m() %}{{ kwargs }}{% endmacro %}{{ m() }}", KSLLM_ERR_ARGUMENT,
+     "'kwargs' is not supported"},
+    {"{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}", KSLLM_ERR_ARGUMENT,
+     "'caller' is not supported"},
     {"{% macro m(a) %}{% endmacro %}{{ m(a=1, a=2) }}", KSLLM_ERR_FORMAT,
      "twice"},
     {"{% for x in l %}{% set loop = 1 %}{% endfor %}", KSLLM_ERR_FORMAT,
      "'loop'"},
     {"{% for x in l %}{{ loop(l) }}{% endfor %}", KSLLM_ERR_ARGUMENT,
-     "not recursive"},
+     "a loop cannot be called"},
     {"{{ l[0, 1] }}", KSLLM_ERR_FORMAT, "several indices"},
 };
 
@@ -718,9 +718,6 @@ TEST(stack)
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{% macro m(n=m()) %}{% endmacro %}{{ m() }}",
         "{% macro m() %}{{ [1, {'a': (m(*[]))}] }}{% endmacro %}{{ m() }}",
-        ("{% macro m() %}{{ caller() }}{% endmacro %}{% macro r() %}"
-         "{% call m() %}{{ r() }}{% endcall %}{% endmacro %}{{ r() }}"),
-        "{% for x in l recursive %}{{ loop(l) }}{% endfor %}",
     };
     size_t most = 0;
     for (size_t i = 0; i < sizeof nests / sizeof nests[0]; i++)
