@@ -6607,7 +6607,7 @@ static u32 txt_put(u8 *out, u32 cp) {
     return n;
 }
 
-/* ---- Tables ---- */
+/* ---- tables ---- */
 
 /* Hangul by arithmetic (Unicode 3.12): 19 leading consonants L, 21 vowels V,
  * and 28 trailing consonants T, of which 0 is none.
@@ -6672,7 +6672,7 @@ static u32 txt_mark_class(u32 cp) {
     return txt_range_value(TXT_MARKS, TXT_N_MARKS, cp);
 }
 
-/* ---- Composition ---- */
+/* ---- composition ---- */
 
 /* Composes a leading consonant with a vowel, or a syllable that has no
  * trailing consonant with one; 0 for any other two. */
@@ -6898,7 +6898,7 @@ static size_t txt_hangul_join(const u8 *p, const u8 *end, u8 *out) {
     }
 }
 
-/* ---- Units of a stream ---- */
+/* ---- units of a stream ---- */
 
 /* Grapheme_Cluster_Break of UAX 29. PICTURE is Extended_Pictographic;
  * CONSONANT and LINKER are of Indic_Conjunct_Break; NONJOINER is U+200C
@@ -7058,7 +7058,7 @@ enum {
 
 typedef enum tok_kind { TOK_BYTES, TOK_PIECES } tok_kind;
 
-/* ---- How text is cut into words ---- */
+/* ---- how text is cut into words ---- */
 
 /* A row per rule. The models' own tokenizer.json has the rules as regular
  * expressions; regex engines backtrack, these functions take linear time.
@@ -7364,7 +7364,7 @@ static const u8 *tok_cut(tok_cutter *c) {
     return c->at;
 }
 
-/* ---- The vocabulary ---- */
+/* ---- the vocabulary ---- */
 
 /* A text is in the mapped file, a length before it:
  *
@@ -7573,7 +7573,7 @@ static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
     return tok_lookup_hash(t, key.hash, &key);
 }
 
-/* ---- Opening ---- */
+/* ---- opening ---- */
 
 typedef struct {
     tokenizer *t;
@@ -7647,7 +7647,7 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
     o->tokens = gguf_find(o->g, TOK_TOKENS);
     o->merges = gguf_find(o->g, TOK_MERGES);
     if (!tok_is_texts(o->tokens))
-        return tok_bad(o, TOK_TOKENS, "must be there and an array of text");
+        return tok_bad(o, TOK_TOKENS, "must exist and be an array of text");
     if (!o->tokens->count || o->tokens->count >> TOK_ID_BITS)
         return tok_bad(o, TOK_TOKENS, "must have 1 to 2097151 items");
     t->n_vocab = (u32)o->tokens->count;
@@ -7666,7 +7666,7 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
             "and llama", STR(o->g->name), STR(model));
     t->kind = TOK_BYTES;
     if (!tok_is_texts(o->merges))
-        return tok_bad(o, TOK_MERGES, "must be there and an array of text");
+        return tok_bad(o, TOK_MERGES, "must exist and be an array of text");
     if (o->merges->count >> TOK_RANK_BITS)
         return tok_bad(o, TOK_MERGES, "has more than 4194303 items");
     t->n_merges = (u32)o->merges->count;
@@ -7848,7 +7848,7 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
     return status;
 }
 
-/* ---- Special tokens ---- */
+/* ---- special tokens ---- */
 
 static str tok_special_text(const tok_special *s) {
     return (str){(const char *)s->p, s->n};
@@ -7936,7 +7936,7 @@ static ksllm_status tok_open_specials(
     return KSLLM_OK;
 }
 
-/* ---- Merges ---- */
+/* ---- merges ---- */
 
 /* A slot that is not empty. */
 static u32 tok_merge_rank(u32 slot) {
@@ -7984,8 +7984,8 @@ static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
 /* "left right": the place of the space that divides them, the first one that
  * is not at the beginning; 0 if there is none, or nothing after it. Byte-level
  * texts have no other spaces. s is a text of the file. If `more`, another one
- * follows, whose length lets 8 bytes be read at once: byte by byte the search
- * takes a tenth of opening. */
+ * follows, whose length lets 8 bytes be read at once: byte by byte, opening
+ * takes a tenth longer. */
 static size_t tok_divide(str s, bool more) {
     size_t i = 1;
     while (more && i < s.n) {
@@ -8110,7 +8110,7 @@ static i32 tok_find(const tokenizer *t, str text) {
     return tok_lookup(t, (const u8 *)text.p, text.n);
 }
 
-/* ---- Stop tokens ---- */
+/* ---- stop tokens ---- */
 
 /* Texts that end an answer if they are a token of type control or user,
  * besides what the file names. Ends of a turn come before ends of a text: the
@@ -8148,10 +8148,10 @@ static ksllm_status tok_open_stops(tok_opening *o) {
     i64 id;
     if (!kv) return KSLLM_OK;
     if (kv->type != KSLLM_META_ARRAY || kv->count > TOK_STOPS_LISTED)
-        return tok_bad(o, key, "is not a list of at most 32 tokens");
+        return tok_bad(o, key, "is not an array of at most 32 ids");
     for (u64 i = 0; i < kv->count; i++) {
         if (!gguf_int_at(kv, i, &id) || id < 0 || id >= o->t->n_vocab)
-            return tok_bad(o, key, "is not of tokens of the vocabulary");
+            return tok_bad(o, key, "has an id that is not in the vocabulary");
         tok_add_stop(o->t, (i32)id);
     }
     return KSLLM_OK;
@@ -8174,7 +8174,7 @@ static void tok_open_ends(tokenizer *t) {
     }
 }
 
-/* ---- Open and close ---- */
+/* ---- open and close ---- */
 
 /* Reads an id that the file names; all ones means none. */
 static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
@@ -8183,7 +8183,7 @@ static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
     if (!gguf_get_int(o->g, key, &id) || id == -1 || id == 0xffffffff)
         return KSLLM_OK;
     if (id < 0 || id >= o->t->n_vocab)
-        return tok_bad(o, key, "is not a token of the vocabulary");
+        return tok_bad(o, key, "is not an id of the vocabulary");
     *out = (i32)id;
     return KSLLM_OK;
 }
@@ -8250,7 +8250,7 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
     return KSLLM_OK;
 }
 
-/* ---- Encoding ---- */
+/* ---- encoding ---- */
 
 /* A call that encodes. The caller sets what it has and leaves the rest 0. */
 typedef struct {
@@ -8287,8 +8287,8 @@ static tok_loan tok_borrow(tok_coder *c, size_t bytes) {
         c->scratch_bytes -= loan.bytes;
     } else if (!c->a) {
         c->status = fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
-            "the text has a word too long for the memory at hand: %llu bytes "
-            "more are needed", (unsigned long long)bytes);
+            "a word of the text is too long for the scratch memory: it needs "
+            "%llu more bytes", (unsigned long long)bytes);
     } else {
         loan.p = mem_alloc(c->a, bytes);
         if (!loan.p) c->status = fail_memory(c->err, bytes);
@@ -8708,7 +8708,7 @@ static i64 tok_encode(tok_coder *c, str text) {
     return c->n;
 }
 
-/* ---- Decoding ---- */
+/* ---- decoding ---- */
 
 /* The bytes of a token as text: nothing for control tokens unless asked for.
  * They lie in buf, which takes t->max_piece_bytes, or in the file. */
