@@ -6310,249 +6310,190 @@ typedef enum txt_class {
     TXT_PUNCT, TXT_SYMBOL, TXT_SPACE
 } txt_class;
 
-/* Classes below U+20000 are found in three steps, as 1,024 code points often
- * have those of another 1,024: a digit for each says which part of TXT_BLOCK
- * they have. */
-static const char TXT_PAGE[2][65] = {
-    ">?@ABCDEFGHIJKKKKKKLKKKKKKKKKKKKKKKKKKKKKMNKKKKKKKKKKOPPPPPPPPQR",
-    "STUVWXYZ[]P^K_KK`aPPPPPPbPcdKKKKKeKfPPPPPPPghPPiPPPjklmnopqrstuP",
+/* Classes below U+80, a digit from '0' on each. */
+static const char TXT_ASCII[2][65] = {
+    "0000000008888800000000000000000086667666666766665555555555667776",
+    "6111111111111111111111111116667672222222222222222222222222267670",
 };
 
-/* Two digits for each 64 code points of a page say which part of TXT_CLASS
+/* Classes below U+20000 are found in three steps, as many code points have
+ * those of others. Two digits for each 256 say which part of TXT_BLOCK they
+ * have. */
+static const char TXT_PAGE[16][65] = {
+    ">>>?>@>A>B>C>D>E>F>G>H>I>J>K>L>M>N>O>P>Q>R>O>S>T>U>V>W>X>Y>Z>[>]",
+    ">^>_>`>a>b>`>`>c>`>d>`>e>f>g>h>i>j>k>l>`>O>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O>O>O>O>O>O>O>O>O>O>O>m>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O>O>n>O>o>p>q>r>s>t>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>u>v>v>v>v>v>v>v>v",
+    ">v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>O>w>x>O>y>z>{",
+    ">|>}>~?>???@>O?A?B?C?D?E?F?G?H?I?J?K?L?M?N?O?P?Q?R?S?T?U?V?W?X?Y",
+    ">O>O>O?Z?[?]>v>v>v>v>v>v>v>v>v?^>O>O>O>O?_>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O?`>O>O?a>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v",
+    ">v?b>v>v>v>v>v>v>O>O?c?d>v?e?f?g>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O>O",
+    ">O>O>O>O>O>O>O?h>O>O>O>O?i?j>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v>v",
+    ">v>v>v>v>v>v>v>v>v>v>v>v>v>v>v?k>O?l?m>v>v>v>v>v>v>v>v>v?n>v>v>v",
+    ">v>v>v>v>v>v>v>v>v>v>v>v?o>`?p?q?r?s?t?u?v?w?x?y>`>`?z>v>v>v>v?{",
+    "?|?}?~>v@>@?>v@@@A@B>v>v@C@D@E>v@F@G@H>`>`>`@I@J@K>`@L@M>v>v>v>v",
+};
+
+/* Two digits for each 16 code points of these say which part of TXT_CLASS
  * they have. */
-static const char TXT_BLOCK[28][65] = {
-    ">>>?>@>A>B>C>D>E>F>G>H>I>J>K>L>M>N>O>P>Q>R>S>T>U>V>W>X>Y>Z>[>]>^",
-    ">_>`>a>b>c>d>e>f>g>h>i>j>k>l>m>n>o>p>q>r>s>t>u>v>w>x>y>z>{>|>}>~",
-    "?>???@?A>X>X>X>X>X?B?C?D?E?F?G?H?I>X>X>X>X>X>X>X>X?J?K?L?M?N?O?P",
-    "?Q?R?S?T?U?V?W?X?Y?Z?[?]?^?_?`?a?b?c?d?e?f?g?h>J?i?i?j?i?k?l?m?n",
-    "?o?p?q?r?s?t?u?v?v?v?v?v?w?v?v?v?x?y?z?{?v?v?v?v?v?v?v?v?v?|?}?~",
-    "?v?v?v?v?v?v@>@??v?v?v?v?v@@@A?v>N@B?i@C@D@E@F@G@H@I@J@K?v?v?v@L",
-    "@M@N@O@P@Q>X@R@S@T@U@V?v?v?v?v?v>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X",
-    ">X>X>X>X>X>X>X?v>X>X>X>X>X>X>X>X>X>X@W@X>X>X>X>X@Y@Z@[@]@^@_@`@a",
-    "@b@c@d@e@f@g@h@i@j@k@l@m@n@o@p@q>X>X>X>X>X>X>X>X>X>X>X>X>X>X@r@s",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t>X>X>X>X>X@u>X@v@w@x@y@z",
-    ">X>X>X>X@{@|@}@~A>A?>XA@AAABACADAEAF>XAGAHAIAJAK@t@tALAMANAOAPAQ",
-    "ARASATAUAVAWAXAY>X>X>X>XAZA[A]@tA^A_A`AaAb@tAcAdAeAfAgAhAiAjAk@t",
-    ">XAlAmAnAoApAq@t@tArAsAtAuAvAwAxAyAzA{A|A}A~B>B?B@BABBBCBDBEBFBG",
-    "BHBIBJBK@t@tBLBMBJBNBOBPBQBR@t@tBS@tBTBUBVBWBXBYBZB[B]?RB^@t@tB_",
-    "B`BaBb@tBcBdBe@t@t@t@tBfBgBhBiBj>X>X>X>X>X>X>X>X>X>X>X>X>X>X@v@t",
-    "BkBl>X>X>XBm@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tBnBo",
-    "BpBq>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>X>XAG",
-    ">X>X>X>X>X>X>X>X>XBR@t@t@t@t@t@t@t@t@t@tBr@t@t@t@t@t@t@t@t@t@t@t",
-    ">X>X>X>X>X>X>X>X?RBsACBtBuBvBw@t@t@t@t@t@tBx@t@t@tByBz@t>XB{B|B}",
-    ">X>X>X>X>X>X>X>X>X>X>X>X>X>X>XB~>X>X>XC>Al@t@t@t@t@t@t@t@t@t@t@t",
-    "@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tC?>X>X>X>XC@CA>X>X>X>X>XCB@t@t@t@t",
-    ">XCCCD@t@t@t@t@t@t@t@t@t@t@t@t@t?v?v?vCE?v?v?v?v?v?v@K@tCFCG?vCH",
-    "?v?v?vCICJCKCLCM?vCN@tCO?vCP@t@tCQCRCSCTCUCVCWCXCYCZC[C]C^C_C`Ca",
-    "?v?v?v?v?v?v?v?vCbCcCd@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@t@tCe@t@t@t",
-    "CfCgCh@tCiCj@t@t@t@tCkCl@t@t@t@t@t@t@tCm@t@t@tCn@t@t@t@t@t@t@tCo",
-    ">X>X>XCpCqCr@t@t@t@t@t@t@t@t@t@t@tCsCt@tCu@t@t@tCvCwCxCy@t@t@t@t",
-    "Cz?vC{C|C}?vC~D>D?D@@t@t?v?v?v?v?v?v?v?v?v?v?v?v?v?v?vDA?vDB?vDC",
-    "DDDEDFDG?v?v?v?v?vDHDIDJ?v?vDKCE",
+static const char TXT_BLOCK[72][65] = {
+    ">>>?>@>A>B>C>D>E>F>?>G>H>I>J>K>L>M>M>M>N>O>M>M>P>Q>R>S>T>U>V>M>W",
+    ">M>M>M>X>Y>K>K>K>K>Z>K>[>]>^>_>`>a>a>a>a>a>a>a>b>c>d>e>K>f>g>M>h",
+    ">I>I>I>K>K>K>M>M>i>M>M>M>j>M>M>M>M>M>M>k>I>l>K>K>m>n>a>o>p>[>q>r",
+    ">s>t>[>[>u>a>v>w>[>[>[>[>[>x>y>z>{>|>[>a>}>[>[>[>[>[>~?>?\?>[>u?@",
+    ">[?A?B?C>[?D?E>[?F?G>[>[?H>a?I>a?J>[>[?K>a?L?M?N?O?P?Q?R?S?T?U?V",
+    "?W?P?Q?X?Y?Z?[?]?^?_?Q?`?a?b?U?c?d?P?Q?`?e?f?U?g?h?i?j?k?l?m?[?n",
+    "?o?p?Q?q?r?s?U?t?u?p?Q?v?r?w?U?x?y?p>[?z?{?|?U?}?~@>>[@?@@@A?[@B",
+    "@C>[>[@D@E@F>?>?@G>[@H@I@J@K>?>?@L@M@N@O@P>[@Q>n@R@S>a@T@U@V>?>?",
+    ">[>[>u@W@X@Y@Z@[@]@^>I>I@_>K>K@`>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[",
+    ">[>[>[>[@a@b>[>[@a>[>[@c@d@e>[>[>[@d>[>[>[@f@g@h>[@i>I>I>I>I>I@j",
+    "?N>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[@k>[@l@m>[>[>[>[@n@o",
+    ">[@p>[@q>[@r@s@t>[>[>[@u>a@v@w@w@x@w>[>[>[>[>[@y@z>[@{>[>[>[>[@|",
+    ">[@}@~@~A>>[A?A@>[>[AA>[ABAC>`>`>[AD>[>[>[AE>aAF@w@wAG>aAH>?>?>?",
+    "AI>[>[@uAJ@XAKALAM>[AN?\?>[>[>~AO>[>[@uAPAQ?\?>[ARAS>I>IATAUAVAWAX",
+    ">K>KAY>[>[>[AZA[>KA]>[>[>a>a>a>a>M>M>M>M>M>M>M>M>MA^>M>M>M>M>M>M",
+    "A_A`A_A_A`AaA_AbA_A_A_AcAdAeAfAgAhAiAjAiAkAl>?AmAn@Q>`>`Ao>a>aAp",
+    "AqArAsAtAu@N@N@NAv>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`",
+    "Aw>`Ax>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`@i>?Ay>?@N@N@NAz>`>`>`>`A{@N",
+    ">`>`>`>`>`>`A|A}@NA~>`>`B>>`B?>`>`>`>`>`>`>`>`>`B@BA>`>`>`Aw>`BB",
+    ">`>`>`>`>`>`>`BC>`BD>`>`>`>`>`>`>I>I>I>K>K>KBEBF>M>M>M>M>M>MBGBH",
+    ">K>KBI>[>[>[BJBK>[BLBMBMBMBM>a>aAiAiBNAiAiBO>?>?>`BP>`>`>`>`>`BQ",
+    ">`>`>`>`>`>`>`>`>`>`>`>`>`BR>?>`BSBTBUBV@C>[>[>[>[BW?N>[>[>[>[BX",
+    "BY>[>[@C>[>[>[>[@}BZ>[>[>`>`B[>[>`B]B^>`B_B`>`>`B^>`>`B`>`>`>`>`",
+    ">[>[>[>[>[>[>[>[>[>[>[>[>`>`>`>`>[>[>[>[>[>[>[>[@Q>`>`>`Ba>[>[AR",
+    "Bb>[Bc>?>M>MBdBe>MBf>[>[>[>[BgBh>`BiBjBk>M>M>MBlBmBnBoBpBqBr>?Bs",
+    "Bt>[BuBv>[>[>[BwBx>[>[@uBy@w>aBz?\?>[B{>[B|B}>[@Q?J>[>[B~C>C?C@CA",
+    ">[>[CBCCCDCE>[CF>[>[>[CGCHCI>uCJCKCLBM>K>KCMCN>K>K>K>K>K>[>[CO@w",
+    ">[>[>[>[>[>[>[>[>[>[CP>[CQ>[>[AA>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?",
+    ">[>[>[>[>[>[A?>[>[>[>[>[>[AB>?>?CRCSCTCUCV>[>[>[>[>[>[>^CWCX>[>[",
+    ">[>[>[AR>`>[>[>[>[CY>[>[CZ>?>?C[>aC]>aAiAiC^C_C`>[>[>[>[>[>[>[@Q",
+    "Ca>A>B>C>DCbCc>[>[>[>[@}CdCeCfCgCh>[@eCiA?A?>?>?>[>[>[>[>[>[>[?E",
+    "Cj@N@NCk@N@N@NClCmCnAo>?>?>`>`Co>?>?>?>?>?>?>?>?>[@Q>[>[>[?bCpCq",
+    ">[>[Cr>[Cs>[>[Ct>[Cu>[>[CvCw>?>?>I>ICx>K>K>[>[>[>[A?@w>I>ICy>KCz",
+    ">[>[C{>[>[>[C|C}C}C~D>D?>[>[>[CP>[>[>[BL>[@|C{>?D@>[>[DA>?>?>?>?",
+    "DB>[>[DC>[DD>[DE>[@}DF>?>?>?>[DG>[DH>[DI>?>?>?>?>[>[>[DJ@NDK@N@N",
+    "DLDM>[DNDODP>[DQ>[DR>?>?DS>[DTDU>[>[>[DV>[DW>[DX>[DYDZ>?>?>?>?>?",
+    ">[>[>[>[@y>?>?>?>I>I>ID[>K>K>KD]>[>[D^@w?\?>ID_>KD`>?>?>?>?>?>?>?",
+    ">?>?>?>?>?>?@NDa>[>[DbDcDd>?>?De>[DRDf>[>~Dg>?>[Dh>?>?>[Di>?>[BL",
+    "AM>[>[DjDkDK@NDlAM>[>[DmDn>[@y@wAM>[B|DoDp>[>[DqAM>[>[B~DrDsDtDu",
+    ">[?_DvDwDx>?>?>?DyDzD{>[>[D|D}@wD~?P?QE>?eE?E@EAEB>[>[ECEDEEEF>?",
+    ">[>[>[EGEHEIDc>?>[>[>[>aEJ@w>?>?>?>?>?>?>?>?>?>?>[>[D|EKELEM>?>?",
+    ">[>[>[>aEN@wEO>?>[>[>uEP@w@NEQ>?>[@f@~ERBL>?>?>?>?>?>?>?>?>?>?>?",
+    ">[>[DvES>?>?>?>?>?>?>I>I>K>K@NETEUEV>[EWEX@w>?>?>?>?EY>[>[EZE[>?",
+    "E]>[>[E^E_E`>[>[?HEaEb>[>[>[>[@yC]>?>?>?>?>?>?>?>?>?>?>?>[>[Ec@w",
+    "?Q>[D|EdEe@N@hEf>[Eg@SCC>?>?>?>?Eh>[>[EiEj@wEk>[ElEm@w>?>?>?>?>?",
+    ">?>?>?>?>?>?>?>?>?>?>?>?>?>?>[EnEo?p>[EpEqEr>?>?>?>?>??b@NEs>`Et",
+    ">[>[>[>[>[>[>[>[>[AB>?>?>?>?>?>?@N@N@N@N@N@NDaEu>[>[>[>[>[>[>[>[",
+    ">[>[>[>[CP>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>[>[>[>[>[>[Ev",
+    ">[>[>[>?EwEx>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[?E",
+    ">[>[>[>[BL>?>?>?>?>?>?>?>?>?>?>?>[Ey>a@w>?>?>?>?>?>?>?>?>?>?>?>?",
+    ">[>[>[@y>[@}C?>[>[>[>[@}@w>[A?Ez>[>[>[E{E|E}E~F>>[>?>?>?>?>?>?>?",
+    ">?>?>?>?>[>[Bb@w>?>?>?>?>?>?>?>?>?>?>?>?>I>I>K>K@NF?>?>?>?>?>?>?",
+    ">[>[>[>[F@FA>a>aFBAM>?>?>?>?FCFD>[>[>[>[>[>[>[>[>[>[>[>[>[>[>[C{",
+    ">[>[>[>[>[>[>[>[>[>[>[>[>[@|>?FE@y>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?",
+    ">?>?>?>?>?>?>?>?>?>?>?>?>?>?>?FF>[>[FGFH>?FIFJ>[>[>[>[>[>[>[>[>[",
+    ">[>[>[>[>[>[>[>[>[>[>[>[>[>[>[AA>[>[>[>[>[>[?E@Q@yFK>?>?>?>?>?>?",
+    ">`>`>`>`>`>`>`>`>`>`>`>`>`>`>`@w>`>`>`>`>`>`>`>`>`>`>`BQ>?>?>?>?",
+    ">a>aFL>aCC>`>`>`>`>`>`>`BQ>?>?>?>`>`>`>`>`>`>`>`>`>`>`>`>`>`>`BR",
+    ">`>`FM>`>`>`FNFOFP>`FQ>`>`>`Ay>?>`>`>`>`FR>?>?>?>?>?>?>?@NEQ@NEQ",
+    ">`>`>`>`>`Ba@NDO>?>?>?>?>?>?>?>?>IFS>KFTFUFVA_>IFWFXFYFZF[>IFS>K",
+    "F]F^>KF_F`FaFb>IFc>K>IFS>KFTFU>KA_>IFWFb>IFc>K>IFS>KFd>IFeFfFgFh",
+    ">KFi>IFjFkFlFm>KFn>IFo>KFp@N@N@N>a>a>aFq>a>aFrFsFtFu>n>?>?>?>?>?",
+    "FvFwFx>?>?>?>?>?>?>?>?>?>?>?>?>?EdFyFz>[>[>[A?>?F{>?>?>?>?>?>?>?",
+    ">[>[@QF|F}>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>[F~>?>[>[DvG>",
+    ">?>?>?>?>?>?>?>?>?>?>?>?>?>[Dv@w>?>?>?>?>?>?>?>?>?>?>?>?>?>[EyG?",
+    ">?>?>?>?>?>?>?>?>?>?>?>?>?>?G@@}>[>[>[>[>[>[>[>[>[>[>[>[GACC>?>?",
+    ">I>IFW>KGBC?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?>?Dt@N@NGCGD>?>?>?>?",
+    "Dt@NGEGF>?>?>?>?>?>?>?>?>?>?>?>?GG>[GHGIGJGKGLGMGNAAGOAA>?>?>?GP",
+    ">`>`GQ>`>`>`>`>`>`BQB]GRGRGR>`BRGS>`>`>`>`>`>`>`>`>`GT>?>?>?GU>`",
+    "CW>`>`GQGVGPBR>?>?>?>?>?>?>?>?>?>`>`>`>`>`>`>`>`>`>`>`>`>`GWCnCn",
+    ">`>`>`>`>`>`>`GX>`>`>`>`>`@iGQAoGQ>`>`>`GY@i>`>`GY>`GTGQGP>?>?>?",
+    ">`>`>`>`>`BQGTCnGZ>`>`>`G[G]@iGV>`>`>`>`>`>`>`>`>`G^>`>`>`>`>`@w",
 };
 
 /* A digit for two code points: the class of the first one + 9 times that of
  * the second. */
-static const char TXT_CLASS[199][65] = {
+static const char TXT_CLASS[76][65] = {
     "((((qyy(((((((((gefeeneeZZZZZeof7222222222222`efA<<<<<<<<<<<<af/",
-    "((q(((((((((((((goofob/ooZAe]bZd22222222222i222;<<<<<<<<<<<j<<<<",
-    ";;;;;;;;;;;;;;;;;;;;;;;;;;;;33333333<;;;;;;;;;;;;;;;;;;;;;;;233<",
-    "3;;232<223;2;<23;;;23<;23233;E;<FF23;233333333<;;;;;;;;;3;;2;;;;",
-    ";;;;;;;;;;;;;;;;;;;;;;;;;;<<<23;332;;;;;<<<<<<<<<<<<<<<<<<<<<<<<",
-    "<<<<<<<<<<=<<<<<<<<<<<<<FFFFFFFFFooFFFFFFoooooooFFkoookkoooooooo",
-    "PPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPP;;k;(=<7",
-    "((o`2))232222222212222<<<<<<<<<<<<<<<<<3<2;<;;;;;;;;;;;;<<;83;32",
-    "222222222222222222222222<<<<<<<<<<<<<<<<<<<<<<<<;;;;;;;;;;;;;;;;",
-    ";SPPP;;;;;;;;;;;;;;;;;;;;;;;;;;;2333333<;;;;;;;;;;;;;;;;;;;;;;;;",
-    ";;;;;;;;;;;;;;;;;;;;;;;;1222222222222222222)Ceee<<<<<<<<<<<<<<<<",
-    "<<<<a.hoLPPPPPPPPPPPPPPPPPPPPPPRRcPR((((FFFFFFFFFFFFF+(CFb.(((((",
-    "(((ofneoPPPPPc_eFFFFFFFFFFFFFFFFFFFFFOPPPPPPPPPPZZZZZeeFGFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFIPPP,SPPGOlPPFZZZZZFkJ",
-    "eeeeeee(OFFFFFFFFFFFFFFFPPPPPPPPPPPPP,CFFFFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFPPPPPG(((((((ZZZZZFFFFFFFFFFFFFFFFOPPPPFfe+Lo",
-    "FFFFFFFFFFFPPOPPPPOPOPP(eeeeeee.FFFFFFFFFFFFOP(.FFFFF+((FFFFFFFF",
-    "FFFFJFF+(((LPPPPFFFFFFFFFFFFFFFFFFFFFPPPPPPPPPPPPLPPPPPPPPPPPPPP",
-    "PPFFFFFFFFFFFFFFFFFFFFFFFFFFFPGPPPPPPPPPOPPPFFFFFPeZZZZZIFFFFFFF",
-    "OPCFFF+C+CFFFFFFFFFF+FFF++(FF(GPPP,L,LP+(((L((FCFP(ZZZZZFoZZZob,",
-    "LPCFF+(C+CFFFFFFFFFF+FFF+FC+F(,PP,(L,LP(L(((CF++(((ZZZZZPFO.((((",
-    "LPCFFFFCFCFFFFFFFFFF+FFF+FCFF(GPPPPLPLP(+(((((((FP(ZZZZZn(((CPPP",
-    "LPCFFF+C+CFFFFFFFFFF+FFF+FCFF(GPPP,L,LP(((LP((FCFP(ZZZZZJZZZ((((",
-    "(GCFF+(F+FF(C++F(C+(F+(FFFFFF((PP,(P,PP(+((L(((((((ZZZZZZmooo/((",
-    "PPGFFF+F+FFFFFFFFFFF+FFFFFFFF(GPPP,P,PP(((L,F+C(FP(ZZZZZ(((_ZZZm",
-    "OPIFFF+F+FFFFFFFFFFF+FFFFFCFF(GPPP,P,PP(((L,((C+FP(ZZZZZCO((((((",
-    "PPFFFF+F+FFFFFFFFFFFFFFFFFFFFOGPPP,P,PPk((FOZZZHFP(ZZZZZZZZZmFFF",
-    "LPCFFFFFFFF+(FFFFFFFFFFFFCFFFFC(FFF+(,(LPP,,PPPP(((ZZZZZ(P.(((((",
-    "CFFFFFFFFFFFFFFFFFFFFFFFOFPPP,(hFFFOPPPcZZZZZe((((((((((((((((((",
-    "C++FF+FFFFFFFFFFFFCCFFFFOFPPPPG(FF++PPP,ZZZZZ(FF((((((((((((((((",
-    "koeeeeeeennoPoooZZZZZZZZZZSSSeePFFFFCFFFFFFFFFFFFFFFFF+(LPPPPPPP",
-    "PPcPFFOPPPPPLPPPPPPPPPPPPPPPPP,ooooloo/oeenof.((((((((((((((((((",
-    "FFFFFFFFFFFFFFFFFFFFFOPPPPPPPPPGZZZZZeeeFFFPPFFPGPGOPPPFOPGFFFFF",
-    "FPPPPPPOZZZZZPPo22222222222222222221((1(<<<<<<<<<<<<<<<<<<<<<a=<",
-    "FFFF+FF(FFF++FF(FFFFFFFFFFFFFFFFFFFF+FF(FFFFFFFFFFFFFFFF+FF(FFF+",
-    "+FF(FFFFFFF+FFFFFFFFFFFFFFFFFFFFFFFFFFFF+FF(FFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFF+LPeeee[ZZZZZZZZZ-(FFFFFFFFooooo(((2222222222222222",
-    "222222222222222222222222222(<<<(IFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFkIFFFFFFFFKFFFFFFFFFFFFb.(FFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFbeZHFFF+(((FFFFFFFFFPP((((CFFFFFFFFFPc.((((",
-    "FFFFFFFFFP((((((FFFFFF+F+P((((((FFFFFFFFFFFFFFFFFFFFFFFFFFPPPPPP",
-    "PPPPPPPPPPeIenO(ZZZZZ(((ZZZZZ(((eeeeeRPLZZZZZ(((FFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFF+(((FFOGFFFFFFFFFFFFFFFFO+((FFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFF(((((FFFFFFFFFFFFFFF+PPPPPP((PPPPPP((",
-    "/(eZZZZZFFFFFFFFFFFFFFF(FF+(((((FFFFFFFFFFFFFFFFFFFFFF((FFFFFFFF",
-    "FFFFF(((ZZZZZ-(oooooooooooooooooFFFFFFFFFFFOPP(eFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFOPPPP,PPPPPPPPPPPPPP,LZZZZZ(((ZZZZZ(((eeeIeee(PPPPPPPP",
-    "PPPPPPP,((((((((((((((((((((((((PPGFFFFFFFFFFFFFFFFFFFFFFFPPPPPP",
-    "PPGFFF+eZZZZZeeenooooSPPPPoooofePGFFFFFFFFFFFFFFOPPPPPPFZZZZZFFF",
-    "FFFFFFFFFFFFFFFFFFFPPPPPPP((((eeFFFFFFFFFFFFFFFFFFPPPPPPPPPP(_ee",
-    "ZZZZZ(CFZZZZZFFFFFFFFFFFFFFFFFFe<<<<3*((222222222222222222222)12",
-    "eeee((((PcPPPPPPPPPPGFOFFFGOP+((<<<<<<<<<<<<<<<<<<<<<<FFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFF=<<<<<<=<<<<<<<<<<<<<<<<EFFFFFFFFFFFFFFFFFF",
-    ";;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;;<<<<;;;;;;;;;;;;;;;;;",
-    "<<<<2222<<<(222(<<<<2222<<<<2222<<<(222(<<<<1111<<<<2222<<<<<<<(",
-    "<<<<2222<<<<2222<<<<2222<<*<22ijo<*<22io<<(<22ho<<<<22io(<*<22i/",
-    "yyyyy0((eeeeeeeeeeeey((qeeeeeeeeeefeeeeeefeeeeew((((((((H(ZZZofI",
-    "ZZZZZof.FFFFFF+(oooooooooooooooo/(((((((PPPPPPPPPPPPPPPP,(((((((",
-    "oio8o32<2;8o822oooiii22A22EF=o<2oo8<<oojZZZZZZZZZZZZZZZZZZZZZZZZ",
-    "Z6WZZo((oooooooooooooooooooooooooooooooooooooooooooooooooooooooo",
-    "ooooeeoooooooooooooofnooooooooooooooooooooooooooooooo(((((((((((",
-    "ooooo/((((((((((ZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZoooooooooooooooooo",
-    "oooooooooooooooooooooZZZZZZZZZZZooooooooooooooooooooeeeeeeeZZZZZ",
-    "ZZZZZZZZZZoooooooooooooooooooooooofnoooooooooooooooeeeeeoooooooo",
-    "ofeeeeeeeeeenoooooooooooooooooooooooooooooooeeooooooooooooooooeo",
-    "oooooooooooooooooooooooooo(oooooooooooooooohoooooooooooooooooooo",
-    "<<<<<<<<<<<<<<<<;2;33332;;3<<<F2;;;;;;;;;;;;;;;;;;joo83NP;((_e[e",
-    "<<<<<<<<<<<<<<<<<<<:((:(FFFFFFFFFFFFFFFFFFFFFFFFFFFF(((C.((((((L",
-    "FFFFFFFFFFF+((((FFF+FFF+FFF+FFF+FFF+FFF+FFF+FFF+PPPPPPPPPPPPPPPP",
-    "eeeeeeeeeeeeeeeeeeeeeeeIeeeeeeeeeeeeeeeeoeeeeee(((((((((((((((((",
-    "ooooooooooooohoooooooooooooooooooooooooooooooooooooooooooo((((((",
-    "ooooooooooo(((((((((((((oooooooogeJXeeeeeoeeeeee]ZZZZPPPIFFoZHbo",
-    "CFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF+LlJFIFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFbFF((CFFFFFFFFFFFFFFFFFFFFFCFFFFFFF",
-    "FFFFFFF+oZZoooooFFFFFFFFFFFFFFFFooooooooooooooooooo((((hFFFFFFFF",
-    "ooooooooooooooo/ZZZZZoooooooooooooooZZZZ]ZZZZZZZoooooooooooooooo",
-    "ZZZZZooooooooooooooooooo]ZZZZZZZFFFFFF+(oooooooooooooooooooooooo",
-    "ooo/((((FFFFFFFFFFFFFFFFFFFFFFFeFFFFFFbeFFFFFFFFZZZZZF((((((((((",
-    ";;;;;;;;;;;;;;;;;;;;;;;OPcPPPPPI;;;;;;;;;;;;;;FPFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFZZZZZPeee((((oooooooooooJFFFFo;;;;;;;<;;;;;;;",
-    ";;;;;;;;;;;;;;;;;;;;;;;;=<<<333;;;;;k83E;;<;;;;;;;;;;22;22;;;;;;",
-    ";;2233;(;::;;;)((((((((((F4EFEFFFGFGFOFFFFFFFFFFFOPPoo,(ZZZoo(((",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFee((((PFFFFFFFFFFFFFFFFFFFFFFFFFPPPPPP",
-    "PPP((((eZZZZZ(((PPPPPPPPPFFFeIIOZZZZZFFFFFFFFFFFFFFPPPPeFFFFFFFF",
-    "FFFOPPPPPP(((((_FFFFFFFFFFFFFF+(PPFFFFFFFFFFFFFFFFFFFFFFFOPPPPPP",
-    "ceeeeeeCZZZZZ((eFFOFFFFFZZZZZFF+FFFFFFFFFFFFFFFFFFFFOPPPPPP,((((",
-    "FOFFFFP(ZZZZZ(eeFFFFFFFFFFFkoOPFFFFFFFFFFFFFFFFFFFFFFFFFGPGOGFFP",
-    "O+(((((((((((CFeFFFFFOPPeFO,((((CFF+CFF+CFF+((((FFF+FFF+<<<<<<<<",
-    "<<<<<<<<<<<<<jFF<<<<Eo((<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<",
-    "FFFFFFFFFFFFFFFFFOPPPcP(ZZZZZ(((FFFFFFFFFFFFFFFFFF((((((FFFFFFFF",
-    "FFF+(CFFFFFFFFFFFFFFFFFFFFFFFF((((((((((((((((((((((((((((((((((",
-    "FFFFFFFFFFFFFFFFFFFFFFF(FFFFFFFFFFFFFFFFFFFFF(((((((((((((((((((",
-    "<<<*(((((:<<((CGFFFFkFFFFFF+FF++FC+FFFFFFFFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFoooooooo/(((((((CFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFeooooooooFFFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFF(FFFFFFFFFFFFFFFFFFFFFFFFFFF(((h((((((((((((((((FFFFFFoo",
-    "PPPPPPPPeeeee(((PPPPPPPPeeeeeeeeeeeeeeeee.eeeeeeefo/ne((FF+FFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFF+(_efeeneeZZZZZeof7222222222222`ef",
-    "A<<<<<<<<<<<<affeeeFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF+",
-    "(FFF(FFF(FFF(F+(ooo/ooo/((((((o(FFFFFFCFFFFFFFFFFFF+FFFFFFFFF+FC",
-    "FFFFFFF(FFFFFFF(((((((((((((((((FFFFFFFFFFFFFFFFFFFFFFFFFFFFF+((",
-    "e.(UZZZZZZZZZZZZZZZZZZZZZZ(hooooZZZZZZZZZZZZZZZZZZZZZZZZZZZZmooo",
-    "oooooZo/oooooo/(/(((((((((((((((((((((((ooooooooooooooooooooooS(",
-    "FFFFFFFFFFFFFF+(FFFFFFFFFFFFFFFFFFFFFFFF+(((((((YZZZZZZZZZZZZZ((",
-    "FFFFFFFFFFFFFFFFZZ((((CFFFFFFFFFXFFFF-((FFFFFFFFFFFFFFFFFFFPP,((",
-    "FFFFFFFFFFFFFFF_FFFFFFFFFFFFFFFFFF((FFFF[ZZ(((((((((((((((((((((",
-    "22222222222222222222<<<<<<<<<<<<<<<<<<<<FFFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFF(ZZZZZ(((222222222222222222((<<<<<<<<<<<<<<<<<<((",
-    "FFFFFFFFFFFFFFFFFFFF((((FFFFFFFFFFFFFFFFFFFFFFFFFF(((((_22222)22",
-    "22222)222)2:<<<<<:<<<<<<<:<<<:*(FFFFFFFFFFFFFFFFFFFFFFFFFF((((((",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFF+((((FFFFFFFFFFF(((((FFFF((((((((((((",
-    "FFFCFFFFFFFFFFFFFFFFFFFF+FFFF+((FFF(+FFFFFFFFFFFFFFFFFFFFFFC+(+C",
-    "FFFFFFFFFFF_ZZZZFFFFFFFFFFFk]ZZZFFFFFFFFFFFFFFF+(((UZZZZ((((((((",
-    "((((((((((((((((FFFFFFFFF+F((UZZFFFFFFFFFFFZZZ(_FFFFFFFFFFFFF((_",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFF((ZFZZZZZZZZ(ZZZZZZZZZZZZZZZZZZZZZZZ",
-    "OPL,((PPFFCFCFFFFFFFFFFFFFF(P,(LZZZZ-(((eeee.(((FFFFFFFFFFFFFFXd",
-    "FFFFFFFFFFFFFFXZ((((((((((((((((FFFFJFFFFFFFFFFFFFO,(UZZeee.((((",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFF(_eeeFFFFFFFFFFF(ZZZZFFFFFFFFF+((ZZZZ",
-    "FFFFFFFFF(((_e.(((((UZZZ((((((((FFFF+(((((((((((((((((((((((((((",
-    "2222222222222222222222222)((((((<<<<<<<<<<<<<<<<<<<<<<<<<*(((ZZZ",
-    "FFFFFFFFFFFFFFFFFFPP((((ZZZZZ(((ZZZZZFFF22222222222(LPPI<<<<<<<<",
-    "<<<((((o((((((((((((((((((((((((((((((((((((((((ZZZZZZZZZZZZZZZ-",
-    "FFFFFFFFFFFFFFFFFFFFFLc(F((((((((F+(((((((((((((((((((((((((((PP",
-    "FFFFFFFFFFFFFFXZZZZH((((FFFFFFFFFFFPPPPPYZdee(((((((((((FFFFFFFF",
-    "FPPee(((((((((((((((((((FFFFFFFFFFXZZZ((((((((((FFFFFFFFFFF+((((",
-    "PGFFFFFFFFFFFFFFFFFFFFFFFFFFPPPPPPPceee((ZZZZZZZZZZZZZZZGOG((((L",
-    "PGFFFFFFFFFFFFFFFFFFFFFFPPPPPc.ee,((((((FFFFFFFFFFFF+(((ZZZZZ(((",
-    "PGFFFFFFFFFFFFFFFFFOPPPPPP,ZZZZZeeOG((((FFFFFFFFFFFFFFFFFOe+((((",
-    "PGFFFFFFFFFFFFFFFFFFFFFFFOPPPPPPGFbeRPcPZZZZZbbeUZZZZZZZZZ-(((((",
-    "FFFFFFFFFCFFFFFFFFFFFFPPPPPPeeeGO(((((((((((((((((((((((((((((((",
-    "FFF++FFCFFFFFFFCFFFFb(((FFFFFFFFFFFFFFFFFFFFFFFOPPPPP,((ZZZZZ(((",
-    "PPCFFF+C+CFFFFFFFFFF+FFF+FCFFLGPPP,L,LP(+((L((CFFP(PPP,(PP,(((((",
-    "FFFFFC(+FFFFFFFFFFFFFFFFFFFCPPPP,,LLP,PPGGe_.(((L,((((((((((((((",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFOPPPPPPPPGFbeeZZZZZe_GF(((((((((((((((",
-    "FFFFFFFFFFFFFFFFFFFFFFFFPPPPPPPPPPFI((((ZZZZZ(((((((((((((((((((",
-    "FFFFFFFFFFFFFFFFFFFFFFFOPPP(PPPPceeeeeeeeeeeFFP(((((((((((((((((",
-    "ce+(((((ZZZZZ(((eeeeee.(((((((((FFFFFFFFFFFFFFFFFFFFFOPPPPPPb(((",
-    "ZZZZZ(((ZZZZZZZZZZ((((((((((((((FFFFFFFFFFFFF+LPPPPPPP((ZZZZZZen",
-    "FFF+((((((((((((((((((((((((((((FFFFFFFFFFFFFFFFFFFFFFPPPPPPPc((",
-    "((((((((((((((((2222222222222222<<<<<<<<<<<<<<<<ZZZZZZZZZ-(((((C",
-    "FFF+C(FFFFC+FFFFFFFFFFFFPPPL,LPGGPe.((((ZZZZZ(((((((((((((((((((",
-    "((((((((((((((((FFFF(FFFFFFFFFFFFFFFFFFFOPPP(PPPGI,(((((((((((((",
-    "OPPPPGFFFFFFFFFFFFFFFFFFFOPPPOPceeeR((((OPPPPPFFFFFFFFFFFFFFFFFF",
-    "FFFFFPPPPPPPPeIee.((((((FFFFFFFFeeeee(((((((((((((((((((((((((((",
-    "FFFFFFFFFFFFFFFFb(((((((ZZZZZ(((FFFF+FFFFFFFFFFFFFFFFFFOPPP,PPPP",
-    "bee(((((ZZZZZZZZZZZZZZ-(eFFFFFFFFFFFFFFF(PPPPPPPPPPPLPPPPPP,((((",
-    "FFF+FCFFFFFFFFFFFFFFFFFFOPP,(,PLPPPO((((ZZZZZ(((FFFC+FFFFFFFFFFF",
-    "FFFFFPP,PLPP+(((ZZZZZ(((((((((((((((((((((((((((FFFFFFFFFOPc.(((",
-    "POFFFFFF+FFFFFFFFFFFFFFFFFPPP,(PPceeeeeeZZZZZ,((((((((((((((((((",
-    "((((((((((((((((((((((((+(((((((ZZZZZZZZZZmoooooooooooooo((((((_",
-    "ZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZ-ee.(((((",
-    "FF((((((((((((((((((((((((((((((((((((((FFFFFFFFFFFFFFFFFFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFb.((((((FFFFFFFFFFFFFFFFFFFFFFFF((((((((",
-    "GFFOPPPPPPP(((((FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFPPPPPPPPPZZZZZ(((",
-    "FFFFFFFFFFFFFFF+ZZZZZ((eFFFFFFFFZZZZZ(((FFFFFFFFFFFFFFF(PPc(((((",
-    "FFFFFFFFFFFFFFFFFFFFFFFFPPPceeooFFn(((((ZZZZZUZZZCFFFFFFFFFF((CF",
-    "FFFFFFFF((((((((((((((((((((((((FFFFFFFFFFFFFFFFFFFFFFbeZZZZZ(((",
-    "2222222222222222<<<<<<<<<<<<<<<<ZZZZZZZZZZZde.((((((((((((((((((",
-    "FFFFF+(LOPPPPPPPPPPPPPPPPPPPPPPPPPPP(((LPGFFFFFF((((((((((((((((",
-    "((((((((((((((((FI,(((((P(((((((FFFFFFFFFFFFFFFFFFFFFFFFFFFF((((",
-    "FFFFFFFFFFF((((((((((((((((((((C((((((((((((((((((((((((FFCFFFC+",
-    "FFFFFFFFFFFFFFFFF+(((((((+((((((((((((((F+C(((((((FF((((FFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFF((FFFFFFFFFFFFFFFFFFFFF+((FFFFFF+(",
-    "FFFF+(((FFFFF(Sc((((((((((((((((ooooooooooooooooooooooooZZZZZ(((",
-    "PPPPPPPPPPPPPPPPPPPPPPP(PPPPPPPPPPP,((((oooooooooooooooooooooooo",
-    "oo((((((((((((((((((((((((((((((ooooooooooooooooooooooooooo(((((",
-    "ooooooooooooooooooo/hoooooooooooooooooooooooooooooSPPoSPP,(((LPP",
-    "PlSPPPoooooooooooooooPPoooooooooooooooooooooooooooooo/((((((((((",
-    "oPl(((((((((((((((((((((((((((((ZZZZZZZZZZ((((((ZZZZZZZZZZ((((((",
-    "ooooooooooo/((((ZZZZZZZZZZZZ-(((2222222222222<<<<<<<<<<<<<222222",
-    "2222222<<<*<<<<<<<<<2222222222222<<<<<<<<<<<<<)2()1)12)2222<<::<",
-    "<<:<<<<<2222222222222<<<<<<<<<<<<<212)1222)222)<<<<<<<<<<<<<212)",
-    "22))(222)<<<<<<<<<<<<<2222222222222<<<<<<<<<<<<<2222222222222<<<",
-    "<<<<<<<<<<2222222222222<<<<<<<<<<<<<2222222222222<<<<<<<<<<<<<22",
-    "22222222222<<<<<<<<<<<<<2222222222222<<<<<<<<<<<<<<(222222222222",
-    "i<<<<<<<<<<<<j<<<222222222222i<<<<<<<<<<<<j<<<222222222222i<<<<<",
-    "<<<<<<<j<<<222222222222i<<<<<<<<<<<<j<<<222222222222i<<<<<<<<<<<",
-    "<j<<<;(ZZZZZZZZZZZZZZZZZZZZZZZZZPPPPPPPPPPPPPPPPPPPPPPPPPPPloSPP",
-    "PPPPPPPPPPPPPPPPPPPPPPloooSooooooolfee(((((((LPPLPPPPPPP((((((((",
-    "<<<<<=<<<<<<<<<*((:<<*((((((((((PPP,PPPPPPPP,LPPPL,PP,((FFFFFFFF",
-    "FFFFFFFFFFFFFFFFFFFFFFF((((((((((((((((L((((((((((((((((((((((((",
-    "FFFFFFFFFFFFFFFFFFFFFF+(PPPGFFF(ZZZZZ((k((((((((((((((((((((((((",
-    "((((((((FFFFFFFFFFFFFFF,((((((((FFFFFFFFFFFFFFFFFFFFFFPPZZZZZ((h",
-    "((((((((FFFFFFFFFFFFFFPPZZZZZ(((((((((((FFFFFFFFFFFFFFFPXZZZZ-(_",
-    "((((((((((((((((FFF+FFC+FFFFFFF+FF+UZZZZPPP,((((((((((((((((((((",
-    "22222222222222222<<<<<<<<<<<<<<<<<PPPG((ZZZZZ((e((((((((((((((((",
-    "((((((((((((((((((((((((UZZZZZZZZZZZZZZZZZZZZZZZZZZZZZ]Z]Z-(((((",
-    "UZZZZZZZZZZZZZZZZZZZZZZ]ZZZZZZZ(FFCFFFFFFFFFFFFFC++CCFFFF+FFCC((",
-    "(+(CCCCFC++CCCCCC++CF+FFF+FFCF++FFFFFCFFFFFFFF((CFCFFCFFFFFFFF((",
-    "((((((((((((((((((((((((o(((((((oooooooooooooooooooooo((oooooooo",
-    "oooooooooo((((((ooooooo/hooooooohooooooohoooooooooooooooooo(((((",
-    "ZZZZZZmoooooooooooooooooooooooooooooooooooooooooooooooo(((((((((",
-    "(((((((((((((((((((oooooooooooooo/((((((oooooooooooooooooooooo((",
-    "oooo/(((o(((((((ooo(((((((((((((oooooooooooo((oooooooo/(oooooo/(",
-    "ooooooooooooooooooooooooooo/(hooooooooooooooo(((oooooo((/(((((((",
-    "oooooo((oooooooooooooooooooooooooooo((((ooooo(((oooooooooooooooo",
-    "oooo((((ooooooooooooooo(oooooo((o(((((((((((((((((((((((((((((((",
-    "oooooooooo((((((ooooooo(oooooo/(ooooo((hoooooooooooooooooooooooo",
-    "ooo/(((ooooooo/hooooo(((oooo/(((ooooooooo/oooooooooooooooooooooo",
+    "((q(((((goofob/ooZAe]bZd22222222222i222;<<<<<<<<<<<j<<<<;;;;;;;;",
+    ";;;;33333333<;;;;;;;233<3;;232<223;2;<23;;;23<;23233;E;<FF23;233",
+    "333333<;3;;2;;;;;;<<<23;332;;;;;<<=<<<<<FFFFFFFFFooFFFFFFooooooo",
+    "FFkoookkooooooooPPPPPPPP;;k;(=<7((o`2))232222222212222<<<<<<<<<3",
+    "<2;<;;;;<<;83;32;SPPP;;;2333333<12222222222)Ceee<<<<a.hoLPPPPPPP",
+    "PPPPPPPRRcPR((((FFFFF+(CFb.((((((((ofneoPPPPPc_eFFFFFOPPZZZZZeeF",
+    "GFFFFFFFFFIPPP,SPPGOlPPFZZZZZFkJeeeeeee(OFFFFFFFPPPPP,CFFFFPPPPP",
+    "G(((((((ZZZZZFFFPPFfe+LoFFFPPOPPPPOPOPP(eeeeeee.FFFFOP(.FFFFF+((",
+    "FFFFJFF+(((LPPPPFFFFFPPPPLPPPPPPPPFFFFFFFFFFFPGPOPPPFFFFFPeZZZZZ",
+    "IFFFFFFFOPCFFF+C+CFFFFFFFFFF+FFF++(FF(GPPP,L,LP+(((L((FCFP(ZZZZZ",
+    "FoZZZob,LPCFF+(C+FC+F(,PP,(L,LP(L(((CF++(((ZZZZZPFO.((((LPCFFFFC",
+    "FCFFFFFF+FCFF(GPPPPLPLP(+(((((((n(((CPPPLPCFFF+CPP,L,LP(((LP((FC",
+    "JZZZ(((((GCFF+(F+FF(C++F(C+(F+(FFFFFF((PP,(P,PP(+((L((((Zmooo/((",
+    "PPGFFF+F+FFFFFFFFFFFF(GPPP,P,PP(((L,F+C((((_ZZZmOPIFFF+FFFCFF(GP",
+    "((L,((C+CO((((((PPFFFF+FFFFFFOGPPP,P,PPk((FOZZZHZZZZmFFFLPCFFFFF",
+    "FFF+(FFFFCFFFFC(FFF+(,(LPP,,PPPP(P.(((((CFFFFFFFOFPPP,(hFFFOPPPc",
+    "ZZZZZe((C++FF+FFFFCCFFFFOFPPPPG(FF++PPP,ZZZZZ(FFkoeeeeeeennoPooo",
+    "ZZZZZZZZZZSSSeePFFFFCFFFFFFFFF+(PPcPFFOPPPPPLPPPPPPPPP,ooooloo/o",
+    "eenof.((PPPPPPPGZZZZZeeeFFFPPFFPGPGOPPPFOPGFFFFFFPPPPPPOZZZZZPPo",
+    "2221((1(<<<<<a=<FFFF+FF(FFF++FF(+FF(FFF++FF(FFFFFFF+FFFFFFFFF+LP",
+    "eeee[ZZZZZZZZZ-(ooooo(((222(<<<(FFFFFFkIKFFFFFFFFFFFFb.(FFFFFbeZ",
+    "HFFF+(((FPP((((CFPc.((((FP((((((FFFFFF+F+P((((((FFPPPPPPPPeIenO(",
+    "ZZZZZ(((eeeeeRPLFFFF+(((FFOGFFFFFFFFO+((FFF(((((FFFFFFF+PPPPPP((",
+    "/(eZZZZZFFFFFFF(FF+(((((FFFFFF((FFFFF(((ZZZZZ-(oFFFOPP(eFFOPPPP,",
+    "PPPPPP,LeeeIeee(PPPPPPP,PPGFFFFFPPGFFF+enooooSPPPPoooofePGFFFFFF",
+    "OPPPPPPFPP((((eePPPP(_eeZZZZZ(CFFFFFFFFe<<<<3*((22222)12eeee((((",
+    "PcPPPPPPPPPPGFOFFFGOP+((<<<<<<FFFFFFF=<<<<<<=<<<<<<<<EFF;;;<<<<;",
+    "<<<<2222<<<(222(<<<<1111<<<<<<<(<<*<22ijo<*<22io<<(<22ho<<<<22io",
+    "(<*<22i/yyyyy0((eeeeeeeeeeeey((qeefeeeeeefeeeeewH(ZZZofIZZZZZof.",
+    "/(((((((,(((((((oio8o32<2;8o822oooiii22A22EF=o<2oo8<<oojZ6WZZo((",
+    "ooooeeoooooofnooooooo/((ZZZZZZoooooooZZZooooeeeeeeeZZZZZZZoooooo",
+    "oofnoooooooeeeeeofeeeeeeeeeenoooooooooeooo(oooooooohoooo;2;33332",
+    ";;3<<<F2;;joo83NP;((_e[e<<<:((:(FFFF(((C.((((((LFFF+((((FFF+FFF+",
+    "eeeeeeeIoeeeeee(ooooohoooo((((((ooo(((((geJXeeeeeoeeeeee]ZZZZPPP",
+    "IFFoZHboFFF+LlJFFFFFFbFF((CFFFFFoZZoooooooo((((hooooooo/ZZZZZooo",
+    "ooooZZZZ]ZZZZZZZooo/((((FFFFFFbeZZZZZF((;;;;;;;OPcPPPPPI;;;;;;FP",
+    "FFFZZZZZPeee((((oooJFFFFo;;;;;;;<;;;;;;;=<<<333;;;;;k83E;;<;;;;;",
+    ";;;;;22;22;;;;;;;;2233;(;::;;;)((F4EFEFFFGFGFOFFFOPPoo,(ZZZoo(((",
+    "FFee((((PFFFFFFFPPP((((ePFFFeIIOFFFPPPPeFFFOPPPPPP(((((_FOPPPPPP",
+    "ceeeeeeCZZZZZ((eFFOFFFFFZZZZZFF+FFFFOPPPPPP,((((FOFFFFP(ZZZZZ(ee",
+    "FFFkoOPFGPGOGFFPO+(((((((((((CFeeFO,((((CFF+CFF+CFF+((((<<<<<jFF",
+    "<<<<Eo((FOPPPcP(FF((((((FFF+(CFF<<<*(((((:<<((CGFFFFkFFFFFF+FF++",
+    "FC+FFFFFo/(((((((CFFFFFF(FFFFFFFFFFF(((hFFFFFFooeeeee(((e.eeeeee",
+    "efo/ne((FF+FFFFF_efeenee<<<<<affeeeFFFFF(FFF(FFF(FFF(F+(ooo/ooo/",
+    "((((((o(FFFFFFCFFFFFF+FCe.(UZZZZZZ(hooooZZZZmooooooooZo/oooooo/(",
+    "ooooooS(YZZZZZZZZZZZZZ((ZZ((((CFXFFFF-((FFFPP,((FFFFFFF_FF((FFFF",
+    "[ZZ(((((2222<<<<22((<<<<<<<<<<((FFFF((((FF(((((_22222)222)2:<<<<",
+    "<:<<<<<<<:<<<:*(FFFCFFFF+FFFF+((FFF(+FFFFFFC+(+CFFF_ZZZZFFFk]ZZZ",
+    "(((UZZZZF+F((UZZFFFZZZ(_FFFFF((_FFFF((ZF(ZZZZZZZOPL,((PPFFCFCFFF",
+    "FFF(P,(LZZZZ-(((eeee.(((FFFFFFXdFFFFFFXZFFFFJFFFFFO,(UZZeee.((((",
+    "FFF(_eeeFFF(ZZZZF+((ZZZZF(((_e.(((((UZZZ2)((((((<*(((ZZZFFPP((((",
+    "222(LPPI<<<((((oZZZZZZZ-FFFFFLc(F((((((((F+(((((((((((PPZZZH((((",
+    "YZdee(((FPPee(((FFXZZZ((FFFFPPPPPPPceee(GOG((((LPPPPPc.ee,((((((",
+    "PP,ZZZZZeeOG((((FOe+((((GFbeRPcPZZZZZbbeUZZZZZZZZZ-(((((FFFFFFPP",
+    "PPPPeeeGO(((((((FFF++FFCFFFFFFFCFFFFb(((FFFFFFFOPPPPP,((PPCFFF+C",
+    "+FCFFLGP+((L((CFFP(PPP,(PP,(((((FFFFFC(+FFFCPPPP,,LLP,PPGGe_.(((",
+    "L,((((((FFOPPPPPPPPGFbeeZZZZZe_GPPFI((((PPP(PPPPceeeeeeeeeeeFFP(",
+    "ce+(((((eeeeee.(PPPPb(((ZZ((((((ZZZZZZenPPPPPc((Z-(((((CFFF+C(FF",
+    "FFC+FFFFPPPL,LPGGPe.((((FFFF(FFFOPPP(PPPGI,(((((OPPPPGFFFOPPPOPc",
+    "eeeR((((OPPPPPFFPPPPPeIee.((((((b(((((((PPP,PPPPbee(((((eFFFFFFF",
+    "(PPPPPPPFFF+FCFFOPP,(,PLPPPO((((FFFC+FFFFFFFFPP,PLPP+(((FOPc.(((",
+    "POFFFFFFFFPPP,(PPceeeeeeZZZZZ,((ZZmoooooo((((((_ee.(((((b.((((((",
+    "GFFOPPPPPPP(((((FFFFFFFPPPc(((((PPPceeooFFn(((((ZZZZZUZZZCFFFFFF",
+    "FFFF((CFZZZde.((FFFFF+(LOPPPPPPPPPPP(((LFI,(((((P((((((((((((((C",
+    "FFCFFFC+F+(((((((+((((((F+C(((((((FF((((FFFFF(ScPPPPPPP(ooo/hooo",
+    "ooSPPoSPP,(((LPPPlSPPPoooooooPPooPl(((((22222<<<<<2222222222222<",
+    "<<*<<<<<2<<<<<<<<<<<<<)2()1)12)2222<<::<<<:<<<<<<<212)1222)222)<",
+    "<<<<212)22))(222)<<<<<<<<<<<<<22222<<<<<<<<(2222i<<<<<<<<<<<<j<<",
+    "<222222222222i<<<<j<<<2222i<<<<<<<<<<<<j<<<222222222222i<<<<j<<<",
+    "2222i<<<<j<<<;(ZPPPloSPPPPPPPPloooSooooooolfee(((((((LPP<<<<<=<<",
+    "<<<<<<<*((:<<*((PPPP,LPPPL,PP,(((((((((LPPPGFFF(ZZZZZ((kFFFFFFF,",
+    "ZZZZZ((hXZZZZ-(_FFF+FFC+FF+UZZZZ<<PPPG((ZZZZZZ]Z]Z-(((((ZZZZZZZ]",
+    "ZZZZZZZ(FFCFFFFFC++CCFFFF+FFCC(((+(CCCCFC++CCCCCC++CF+FFF+FFCF++",
+    "FFFFFCFFCFCFFCFFo(((((((oooooo((hoooooooZZZZZZmoooooooo((((ooooo",
+    "oooo/(((oooo((ooooo/(hoooooo((((ooooo((hooo/(((ooooooo/ho/oooooo",
 };
 
 /* Classes from U+20000 on. */
@@ -6986,7 +6927,7 @@ static u32 txt_put(u8 *out, u32 cp) {
     return n;
 }
 
-/* ---- Tables ---- */
+/* ---- tables ---- */
 
 /* Hangul by arithmetic (Unicode 3.12): 19 leading consonants L, 21 vowels V,
  * and 28 trailing consonants T, of which 0 is none.
@@ -7000,6 +6941,10 @@ enum {
 /* The value of a digit; `zero` is the digit 0. */
 KS_INLINE u32 txt_digit(char c, char zero) {
     return (u32)(c - zero - (c > '\\'));
+}
+
+KS_INLINE u32 txt_two(const char *p) {
+    return txt_digit(p[0], '>') << 6 | txt_digit(p[1], '>');
 }
 
 /* Number `at` of a table whose numbers have n digits. n divides 66, so no
@@ -7027,12 +6972,13 @@ static u32 txt_range_value(const char (*table)[67], size_t n, u32 cp) {
 
 static txt_class txt_class_of(u32 cp) {
     if (cp - TXT_S < TXT_S_N) return TXT_LETTER; /* nearly all of Korean */
+    if (cp < 0x80) return (txt_class)(TXT_ASCII[cp >> 6][cp & 63] - '0');
     if (cp < 0x20000) {
-        u32 page = txt_digit(TXT_PAGE[cp >> 16][cp >> 10 & 63], '>');
-        const char *p = &TXT_BLOCK[page >> 1][(page & 1) << 5 | (cp >> 5 & 30)];
-        u32 block = txt_digit(p[0], '>') << 6 | txt_digit(p[1], '>');
-        p = &TXT_CLASS[block >> 1][(block & 1) << 5 | (cp >> 1 & 31)];
-        u32 both = txt_digit(*p, '(');
+        u32 page = txt_two(&TXT_PAGE[cp >> 13][cp >> 7 & 62]);
+        u32 block = txt_two(
+            &TXT_BLOCK[page >> 1][(page & 1) << 5 | (cp >> 3 & 30)]);
+        u32 both = txt_digit(
+            TXT_CLASS[block >> 3][(block & 7) << 3 | (cp >> 1 & 7)], '(');
         return (txt_class)(cp & 1 ? both / 9 : both % 9);
     }
     for (size_t i = 0; i < KS_LEN(TXT_FAR); i++)
@@ -7046,7 +6992,7 @@ static u32 txt_mark_class(u32 cp) {
     return txt_range_value(TXT_MARKS, TXT_N_MARKS, cp);
 }
 
-/* ---- Composition ---- */
+/* ---- composition ---- */
 
 /* Composes a leading consonant with a vowel, or a syllable that has no
  * trailing consonant with one; 0 for any other two. */
@@ -7272,7 +7218,7 @@ static size_t txt_hangul_join(const u8 *p, const u8 *end, u8 *out) {
     }
 }
 
-/* ---- Units of a stream ---- */
+/* ---- units of a stream ---- */
 
 /* Grapheme_Cluster_Break of UAX 29. PICTURE is Extended_Pictographic;
  * CONSONANT and LINKER are of Indic_Conjunct_Break; NONJOINER is U+200C
@@ -7432,7 +7378,7 @@ enum {
 
 typedef enum tok_kind { TOK_BYTES, TOK_PIECES } tok_kind;
 
-/* ---- How text is cut into words ---- */
+/* ---- how text is cut into words ---- */
 
 /* A row per rule. The models' own tokenizer.json has the rules as regular
  * expressions; regex engines backtrack, these functions take linear time.
@@ -7738,7 +7684,7 @@ static const u8 *tok_cut(tok_cutter *c) {
     return c->at;
 }
 
-/* ---- The vocabulary ---- */
+/* ---- the vocabulary ---- */
 
 /* A text is in the mapped file, a length before it:
  *
@@ -7947,7 +7893,7 @@ static i32 tok_lookup(const tokenizer *t, const u8 *p, size_t n) {
     return tok_lookup_hash(t, key.hash, &key);
 }
 
-/* ---- Opening ---- */
+/* ---- opening ---- */
 
 typedef struct {
     tokenizer *t;
@@ -8021,7 +7967,7 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
     o->tokens = gguf_find(o->g, TOK_TOKENS);
     o->merges = gguf_find(o->g, TOK_MERGES);
     if (!tok_is_texts(o->tokens))
-        return tok_bad(o, TOK_TOKENS, "must be there and an array of text");
+        return tok_bad(o, TOK_TOKENS, "must exist and be an array of text");
     if (!o->tokens->count || o->tokens->count >> TOK_ID_BITS)
         return tok_bad(o, TOK_TOKENS, "must have 1 to 2097151 items");
     t->n_vocab = (u32)o->tokens->count;
@@ -8040,7 +7986,7 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
             "and llama", STR(o->g->name), STR(model));
     t->kind = TOK_BYTES;
     if (!tok_is_texts(o->merges))
-        return tok_bad(o, TOK_MERGES, "must be there and an array of text");
+        return tok_bad(o, TOK_MERGES, "must exist and be an array of text");
     if (o->merges->count >> TOK_RANK_BITS)
         return tok_bad(o, TOK_MERGES, "has more than 4194303 items");
     t->n_merges = (u32)o->merges->count;
@@ -8222,7 +8168,7 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
     return status;
 }
 
-/* ---- Special tokens ---- */
+/* ---- special tokens ---- */
 
 static str tok_special_text(const tok_special *s) {
     return (str){(const char *)s->p, s->n};
@@ -8310,7 +8256,7 @@ static ksllm_status tok_open_specials(
     return KSLLM_OK;
 }
 
-/* ---- Merges ---- */
+/* ---- merges ---- */
 
 /* A slot that is not empty. */
 static u32 tok_merge_rank(u32 slot) {
@@ -8358,8 +8304,8 @@ static u32 tok_rank(const tokenizer *t, u32 left, u32 right) {
 /* "left right": the place of the space that divides them, the first one that
  * is not at the beginning; 0 if there is none, or nothing after it. Byte-level
  * texts have no other spaces. s is a text of the file. If `more`, another one
- * follows, whose length lets 8 bytes be read at once: byte by byte the search
- * takes a tenth of opening. */
+ * follows, whose length lets 8 bytes be read at once: byte by byte, opening
+ * takes a tenth longer. */
 static size_t tok_divide(str s, bool more) {
     size_t i = 1;
     while (more && i < s.n) {
@@ -8484,7 +8430,7 @@ static i32 tok_find(const tokenizer *t, str text) {
     return tok_lookup(t, (const u8 *)text.p, text.n);
 }
 
-/* ---- Stop tokens ---- */
+/* ---- stop tokens ---- */
 
 /* Texts that end an answer if they are a token of type control or user,
  * besides what the file names. Ends of a turn come before ends of a text: the
@@ -8522,10 +8468,10 @@ static ksllm_status tok_open_stops(tok_opening *o) {
     i64 id;
     if (!kv) return KSLLM_OK;
     if (kv->type != KSLLM_META_ARRAY || kv->count > TOK_STOPS_LISTED)
-        return tok_bad(o, key, "is not a list of at most 32 tokens");
+        return tok_bad(o, key, "is not an array of at most 32 ids");
     for (u64 i = 0; i < kv->count; i++) {
         if (!gguf_int_at(kv, i, &id) || id < 0 || id >= o->t->n_vocab)
-            return tok_bad(o, key, "is not of tokens of the vocabulary");
+            return tok_bad(o, key, "has an id that is not in the vocabulary");
         tok_add_stop(o->t, (i32)id);
     }
     return KSLLM_OK;
@@ -8548,7 +8494,7 @@ static void tok_open_ends(tokenizer *t) {
     }
 }
 
-/* ---- Open and close ---- */
+/* ---- open and close ---- */
 
 /* Reads an id that the file names; all ones means none. */
 static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
@@ -8557,7 +8503,7 @@ static ksllm_status tok_open_id(tok_opening *o, const char *key, i32 *out) {
     if (!gguf_get_int(o->g, key, &id) || id == -1 || id == 0xffffffff)
         return KSLLM_OK;
     if (id < 0 || id >= o->t->n_vocab)
-        return tok_bad(o, key, "is not a token of the vocabulary");
+        return tok_bad(o, key, "is not an id of the vocabulary");
     *out = (i32)id;
     return KSLLM_OK;
 }
@@ -8624,7 +8570,7 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
     return KSLLM_OK;
 }
 
-/* ---- Encoding ---- */
+/* ---- encoding ---- */
 
 /* A call that encodes. The caller sets what it has and leaves the rest 0. */
 typedef struct {
@@ -8661,8 +8607,8 @@ static tok_loan tok_borrow(tok_coder *c, size_t bytes) {
         c->scratch_bytes -= loan.bytes;
     } else if (!c->a) {
         c->status = fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
-            "the text has a word too long for the memory at hand: %llu bytes "
-            "more are needed", (unsigned long long)bytes);
+            "a word of the text is too long for the scratch memory: it needs "
+            "%llu more bytes", (unsigned long long)bytes);
     } else {
         loan.p = mem_alloc(c->a, bytes);
         if (!loan.p) c->status = fail_memory(c->err, bytes);
@@ -9082,7 +9028,7 @@ static i64 tok_encode(tok_coder *c, str text) {
     return c->n;
 }
 
-/* ---- Decoding ---- */
+/* ---- decoding ---- */
 
 /* The bytes of a token as text: nothing for control tokens unless asked for.
  * They lie in buf, which takes t->max_piece_bytes, or in the file. */

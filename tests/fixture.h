@@ -900,6 +900,35 @@ static inline ksllm_model *fx_open(const char *name, fx_file *f)
     return m;
 }
 
+/* The same of a vocabulary alone, with chat templates: one without a name
+ * unless NULL, and one named "short". */
+static inline ksllm_model *fx_open_vocab(const char *chat_template,
+                                         fx_vocab_kind kind, fx_file *f)
+{
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    fx_gguf g;
+    fx_begin(&g);
+    fx_kv_text(&g, "general.architecture", "llama");
+    fx_put_vocab(&g, kind);
+    if (chat_template)
+        fx_kv_text(&g, "tokenizer.chat_template", chat_template);
+    fx_kv_text(&g, "tokenizer.chat_template.short", "{{ bos_token }}");
+    *f = fx_end(&g);
+    ksllm_model_options_init(&o);
+    o.vocab_only = true;
+    fx_must(ksllm_model_open_memory(f->data, f->size, &o, &m, &e), &e);
+    return m;
+}
+
+static inline void fx_close(ksllm_model *m, fx_file *f)
+{
+    ksllm_model_close(m);
+    free(f->data);
+    f->data = NULL;
+}
+
 static inline ksllm_session_options fx_small_options(void)
 {
     ksllm_session_options o;

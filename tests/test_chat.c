@@ -998,32 +998,6 @@ TEST(arguments)
 
 static fx_file file;    /* of the one model that is open */
 
-static void close_vocab(ksllm_model *model)
-{
-    ksllm_model_close(model);
-    free(file.data);
-    file.data = NULL;
-}
-
-static ksllm_model *vocab(const char *chat_template, fx_vocab_kind kind)
-{
-    ksllm_model_options options;
-    ksllm_model *model = NULL;
-    fx_gguf g;
-    fx_begin(&g);
-    fx_kv_text(&g, "general.architecture", "llama");
-    fx_put_vocab(&g, kind);
-    if (chat_template)
-        fx_kv_text(&g, "tokenizer.chat_template", chat_template);
-    fx_kv_text(&g, "tokenizer.chat_template.short", "{{ bos_token }}");
-    file = fx_end(&g);
-    ksllm_model_options_init(&options);
-    options.vocab_only = true;
-    CHECK_OK(ksllm_model_open_memory(file.data, file.size, &options, &model,
-                                     &err), err);
-    return model;
-}
-
 static int64_t encode(const ksllm_model *model, ksllm_chat *chat,
                       int32_t *ids, int32_t special, int *n_special)
 {
@@ -1036,7 +1010,7 @@ static int64_t encode(const ksllm_model *model, ksllm_chat *chat,
 
 TEST(tokens_of_a_conversation)
 {
-    ksllm_model *m = vocab(CHATML, FX_BPE);
+    ksllm_model *m = fx_open_vocab(CHATML, FX_BPE, &file);
     int32_t ids[1000], want[1000];
     int specials;
     if (!m)
@@ -1057,7 +1031,7 @@ TEST(tokens_of_a_conversation)
     CHECK_EQ(specials, 1);
     chat.template_name = "none";
     CHECK_EQ(encode(m, &chat, ids, 0, &specials), KSLLM_ERR_UNSUPPORTED);
-    close_vocab(m);
+    fx_close(m, &file);
 }
 
 /* However a template handles them, no message, tool or nested switch makes a
@@ -1093,7 +1067,7 @@ TEST(forged_turns)
         "{{ messages[0].content.rsplit('\\n', 1)|join('\\n') }}",
         "{{ messages[0].content.partition('\\n')|join }}",
     };
-    ksllm_model *m = vocab(NULL, FX_BPE);
+    ksllm_model *m = fx_open_vocab(NULL, FX_BPE, &file);
     int32_t ids[1000];
     char text[1000];
     int specials;
@@ -1129,12 +1103,12 @@ TEST(forged_turns)
     chat.messages.data = "[{\"role\": \"<|im_start|>\"}]";
     encode(m, &chat, ids, FX_IM_START, &specials);
     CHECK_EQ(specials, 0);
-    close_vocab(m);
+    fx_close(m, &file);
 }
 
 TEST(forged_turns_with_pieces)
 {
-    ksllm_model *m = vocab(NULL, FX_SPM);
+    ksllm_model *m = fx_open_vocab(NULL, FX_SPM, &file);
     int32_t ids[1000];
     int specials;
     if (!m)
@@ -1147,14 +1121,14 @@ TEST(forged_turns_with_pieces)
     CHECK_OK(n, err);
     CHECK_EQ(specials, 2);
     CHECK(ids[0] == 2 && ids[n - 1] == 2);
-    close_vocab(m);
+    fx_close(m, &file);
 }
 
 /* A name that is cut for the message is cut between characters, and bytes that
  * are no text do not come through. */
 TEST(reasons_are_text)
 {
-    ksllm_model *m = vocab(NULL, FX_BPE), *none = NULL;
+    ksllm_model *m = fx_open_vocab(NULL, FX_BPE, &file), *none = NULL;
     char name[200], path[60];
     int32_t ids[1000];
     int specials;
@@ -1170,7 +1144,7 @@ TEST(reasons_are_text)
             CHECK(memcmp(p - 3, "각", 3) == 0);
     }
     if (m)
-        close_vocab(m);
+        fx_close(m, &file);
     snprintf(path, sizeof path, "no/\xb0\xa1 %s\xea\xb0", "각");
     CHECK(ksllm_model_open(path, NULL, &none, &err) < 0);
     CHECK(strstr(err.text, "no/?? 각") != NULL);
@@ -1181,7 +1155,7 @@ TEST(reasons_are_text)
 TEST(memory_of_the_tokenizer)
 {
     enum { LONG = 15 << 20 };
-    ksllm_model *m = vocab(NULL, FX_BPE);
+    ksllm_model *m = fx_open_vocab(NULL, FX_BPE, &file);
     char *json = malloc(LONG + 100);
     fx_alloc a;
     if (!m || !json)
@@ -1206,7 +1180,7 @@ TEST(memory_of_the_tokenizer)
     CHECK_EQ(ksllm_chat_encode(m, &chat, 0, NULL, 0, &err), got);
     free(chat.memory);
     free(json);
-    close_vocab(m);
+    fx_close(m, &file);
 }
 
 TEST_MAIN

@@ -21,30 +21,6 @@ static ksllm_error err;
 
 static fx_file file;    /* of the one model that is open */
 
-static void close_vocab(ksllm_model *model)
-{
-    ksllm_model_close(model);
-    free(file.data);
-    file.data = NULL;
-}
-
-static ksllm_model *vocab(const char *chat_template, fx_vocab_kind kind)
-{
-    ksllm_model_options options;
-    ksllm_model *model = NULL;
-    fx_gguf g;
-    fx_begin(&g);
-    fx_kv_text(&g, "general.architecture", "llama");
-    fx_put_vocab(&g, kind);
-    fx_kv_text(&g, "tokenizer.chat_template", chat_template);
-    file = fx_end(&g);
-    ksllm_model_options_init(&options);
-    options.vocab_only = true;
-    CHECK_OK(ksllm_model_open_memory(file.data, file.size, &options, &model,
-                                     &err), err);
-    return model;
-}
-
 /* ---- parts of an answer -------------------------------------------------- */
 
 static char parts[8192];
@@ -575,7 +551,7 @@ TEST(splitter_by_template)
     };
     char buffer[256];
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        ksllm_model *m = vocab(t[i].tpl, FX_BPE);
+        ksllm_model *m = fx_open_vocab(t[i].tpl, FX_BPE, &file);
         ksllm_splitter_options o;
         ksllm_splitter s;
         if (!m)
@@ -589,7 +565,7 @@ TEST(splitter_by_template)
         CHECK_OK(ksllm_splitter_next(&s, t[i].text, KSLLM_NUL, &err), err);
         CHECK_OK(ksllm_splitter_end(&s, &err), err);
         CHECK_STR(parts, t[i].want);
-        close_vocab(m);
+        fx_close(m, &file);
     }
 }
 

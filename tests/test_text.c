@@ -116,7 +116,7 @@ TEST(utf8_stream_is_lossy_decoding)
             uint32_t cp;
             p += txt_next(p, in + n, &cp);
             n_want += txt_put(want + n_want,
-                              cp == (uint32_t)TXT_BAD ? 0xfffd : cp);
+                              cp == TXT_BAD ? 0xfffd : cp);
         }
         for (uint32_t i = 0; i < n; i++)
             n_out += txt_feed(pending, &n_pending, in[i], out + n_out);
@@ -218,7 +218,7 @@ TEST(nfc_many_marks)
 
 /* ---- Units of a stream -------------------------------------------------- */
 
-/* Gives a text out character by character as ksllm_generate does, a bar behind
+/* Gives a text out character by character as ksllm_generate does, a bar after
  * each piece. */
 static const char *units(const char *text, ksllm_unit unit)
 {
@@ -254,7 +254,7 @@ TEST(grapheme_clusters)
         "👨\u200d👩\u200d👧|!", "a\u200d|👩", "👍🏽|1\ufe0f\u20e3|x",
         "क\u094dष|a", "क\u200c|ष", "\u0600가", "가\a|나", "",
     };
-    for (size_t i = 0; i < sizeof clusters / sizeof clusters[0]; i++) {
+    for (size_t i = 0; i < KS_LEN(clusters); i++) {
         char text[128];
         size_t n = 0;
         for (const char *p = clusters[i]; *p != '\0'; p++)
@@ -278,7 +278,7 @@ TEST(eojeol)
 
 static const tok_rule *rule_of(const char *name)
 {
-    for (size_t i = 0; i < sizeof TOK_RULES / sizeof TOK_RULES[0]; i++)
+    for (size_t i = 0; i < KS_LEN(TOK_RULES); i++)
         if (strcmp(TOK_RULES[i].name, name) == 0)
             return &TOK_RULES[i];
     CHECK(!"a rule of that name");
@@ -364,8 +364,8 @@ TEST(words_are_linear)
                                        "aA", " \n", "가A", "A\u0301", " 가"};
     enum { N = 300000 };
     uint8_t *text = malloc(N + 8);
-    for (size_t r = 0; r < sizeof TOK_RULES / sizeof TOK_RULES[0]; r++)
-        for (size_t b = 0; b < sizeof bits / sizeof bits[0]; b++) {
+    for (size_t r = 0; r < KS_LEN(TOK_RULES); r++)
+        for (size_t b = 0; b < KS_LEN(bits); b++) {
             size_t n = 0, k = strlen(bits[b]);
             for (; n < N; n += k)
                 memcpy(text + n, bits[b], k);
@@ -484,10 +484,16 @@ static const char *text_of(const opened *x, const char *s, uint32_t encode,
     return out;
 }
 
-static opened open_bpe(const char *pre)
+static vocab bpe_vocab(const char *pre)
 {
     vocab v = vocab_of("gpt2", pre);
     fx_vocab_bpe(&v.v);
+    return v;
+}
+
+static opened open_bpe(const char *pre)
+{
+    vocab v = bpe_vocab(pre);
     v.bos = FX_IM_START;
     v.eos = FX_IM_END;
     return open_good(&v);
@@ -626,7 +632,7 @@ static int64_t stream(const opened *x, const int32_t *ids, int64_t n,
         for (int64_t j = 0; j < k; ) {      /* whole characters */
             uint32_t cp;
             j += txt_next((uint8_t *)piece + j, (uint8_t *)piece + k, &cp);
-            CHECK(cp != (uint32_t)TXT_BAD);
+            CHECK(cp != TXT_BAD);
         }
         memcpy(out + at, piece, (size_t)k);
         at += k;
@@ -697,7 +703,7 @@ TEST(long_words_merge_alike_bpe)
     static const char *const bits[] = {"aa", "a", "b", "안", "녕", "하", "세",
                                        "요", " t", "he", "\xec", "\xff"};
     opened x = open_bpe("gpt-2");
-    check_merging(&x, bits, sizeof bits / sizeof bits[0]);
+    check_merging(&x, bits, KS_LEN(bits));
     close_vocab(&x);
 }
 
@@ -774,7 +780,7 @@ static vocab spm_vocab(void)
         sprintf(s, "<0x%02X>", i);
         fx_vocab_add(&v.v, s, FX_BYTE);
     }
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++)
+    for (size_t i = 0; i < KS_LEN(pieces); i++)
         fx_vocab_add(&v.v, pieces[i], FX_NORMAL);
     v.bos = 1;
     v.eos = 2;
@@ -830,7 +836,7 @@ TEST(pieces_in_parts)
     v.prefix = 0;
     opened x = open_good(&v);
     uint64_t seed = test_seed;
-    check_merging(&x, bits, sizeof bits / sizeof bits[0]);
+    check_merging(&x, bits, KS_LEN(bits));
     for (int round = 0; round < 20000; round++) {
         char text[100] = "";
         uint8_t scratch[1300];
@@ -878,13 +884,6 @@ static void check_refused(vocab *v, const char *override,
     if (x.status < 0 && !CHECK(strstr(x.e.text, word) != NULL))
         printf("    %s\n", x.e.text);
     close_vocab(&x);
-}
-
-static vocab bpe_vocab(const char *pre)
-{
-    vocab v = vocab_of("gpt2", pre);
-    fx_vocab_bpe(&v.v);
-    return v;
 }
 
 TEST(pretokenizer_names)
@@ -1054,11 +1053,11 @@ TEST(no_vocabulary_is_slow)
     }
     limit = 1000 * (limit + 2.0 / CLOCKS_PER_SEC) + 0.05;
     close_vocab(&honest);
-    for (size_t i = 0; i < 2 * sizeof add / sizeof add[0]; i++) {
+    for (size_t i = 0; i < 2 * KS_LEN(add); i++) {
         vocab v = i % 2 ? spm_vocab() : bpe_vocab("gpt-2");
         add[i / 2].add(&v.v);
         opened x = open_good(&v);
-        for (size_t b = 0; b < sizeof bits / sizeof bits[0]; b++) {
+        for (size_t b = 0; b < KS_LEN(bits); b++) {
             size_t n = 0, k = strlen(bits[b]);
             for (; n < N; n += k)
                 memcpy(text + n, bits[b], k);
@@ -1174,10 +1173,8 @@ TEST(senseless_vocabularies)
     vocab v = bpe_vocab("gpt-2");
     static const char *const merges[] = {"", " ", "a", "a ", " a", "a  b",
                                          "qq zz", "a b c", "h e", "l l"};
-    for (size_t i = 0; i < sizeof merges / sizeof merges[0]; i++) {
-        fx_text(&v.v.merges, merges[i]);
-        v.v.n_merges++;
-    }
+    for (size_t i = 0; i < KS_LEN(merges); i++)
+        merge_of(&v.v, merges[i]);
     fx_vocab_add(&v.v, "", FX_NORMAL);
     fx_vocab_add(&v.v, "", FX_CONTROL);
     fx_vocab_add(&v.v, "", FX_USER);

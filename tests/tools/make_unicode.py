@@ -32,8 +32,8 @@ UNICODE = "16.0.0"
 LAST = 0x110000
 # Below this: three-stage table. From here on: ranges, there are few.
 SPARSE = 0x20000
-BLOCK = 64          # code points of a block of TXT_CLASS, two in a character
-PAGE = 1024         # code points of a page of TXT_BLOCK
+BLOCK = 16          # code points of a block of TXT_CLASS, two in a character
+PAGE = 256          # code points of a page of TXT_BLOCK; 16 and 256 take least
 ROW = 66            # characters of a row of a table
 FAST_ROW = 64       # the same where division has to be a shift
 
@@ -152,14 +152,16 @@ def print_classes():
     pages, page_index = {}, ""
     for at in range(0, len(index), PAGE // BLOCK * 2):
         page = index[at:at + PAGE // BLOCK * 2]
-        page_index += number(pages.setdefault(page, len(pages)), 1)
+        page_index += number(pages.setdefault(page, len(pages)), 2)
     sparse = runs(class_of, SPARSE, LAST, OTHER)
-    size = table("TXT_PAGE", page_index, "Classes below U+20000 are found in "
-                 "three steps, as 1,024 code points often have those of "
-                 "another 1,024: a digit for each says which part of TXT_BLOCK "
-                 "they have.", FAST_ROW)
+    size = table("TXT_ASCII", "".join(str(class_of(cp)) for cp in range(128)),
+                 "Classes below U+80, a digit from '0' on each.", FAST_ROW)
+    size += table("TXT_PAGE", page_index, "Classes below U+20000 are found in "
+                  "three steps, as many code points have those of others. Two "
+                  "digits for each 256 say which part of TXT_BLOCK they have.",
+                  FAST_ROW)
     size += table("TXT_BLOCK", "".join(pages),
-                  "Two digits for each 64 code points of a page say which part "
+                  "Two digits for each 16 code points of these say which part "
                   "of TXT_CLASS they have.", FAST_ROW)
     size += table("TXT_CLASS", "".join(blocks),
                   "A digit for two code points: the class of the first one "
