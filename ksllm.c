@@ -5675,7 +5675,7 @@ static str gguf_get_str(const gguf *g, const char *key) {
 /* ---- tensors ---- */
 
 /* Rows, and bytes, of a tensor whose dimensions may be anything. A row must be
- * whole blocks: readers and kernels have no code for a rest. */
+ * whole blocks: readers and kernels have no code for a remainder. */
 static ksllm_status gguf_tensor_size(
     const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
     const blk_type *type = blk_type_of(t->type);
