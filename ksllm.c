@@ -17236,8 +17236,11 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
  * lays out everything that a session will ever use; run without memory it is
  * the estimate, run with it the creation, so the two cannot differ.
  *
- * The timeline is tokens[0, n_tokens); the KV cache holds the first n_eval of
- * them. What lies between is evaluated by the next call that needs logits.
+ *   block:     | session | tokens | cache | scratch of a batch | output |
+ *   timeline:  | in the KV cache | to be evaluated | free |
+ *              0                 n_eval            n_tokens n_ctx
+ *
+ * The next call that needs logits evaluates [n_eval, n_tokens).
  * ======================================================================== */
 
 enum {
