@@ -5835,18 +5835,23 @@ static ksllm_status gguf_read_tensors(
     return KSLLM_OK;
 }
 
-static ksllm_status gguf_alloc(gguf *g, u64 n_kv, u64 n_tensors,
-    const ksllm_allocator *a, ksllm_error *err) {
-    size_t kv = (size_t)n_kv, t = (size_t)n_tensors;
-    g->kv_bytes = kv * (sizeof *g->kv + 2 * sizeof(u32));
-    g->tensor_bytes = t * (sizeof *g->tensors + 2 * sizeof(u32));
+/* Entries, then their order with as much room again (gguf_names). */
+static ksllm_status gguf_alloc_kv(
+    gguf *g, u64 n, const ksllm_allocator *a, ksllm_error *err) {
+    g->kv_bytes = (size_t)n * (sizeof *g->kv + 2 * sizeof(u32));
     g->kv = mem_alloc(a, g->kv_bytes);
+    if (n && !g->kv) return fail_memory(err, g->kv_bytes);
+    g->kv_order = n ? (u32 *)(void *)(g->kv + n) : NULL;
+    g->n_kv = (u32)n;
+    return KSLLM_OK;
+}
+
+static ksllm_status gguf_alloc_tensors(
+    gguf *g, u64 n, const ksllm_allocator *a, ksllm_error *err) {
+    g->tensor_bytes = (size_t)n * (sizeof *g->tensors + 2 * sizeof(u32));
     g->tensors = mem_alloc(a, g->tensor_bytes);
-    if ((kv && !g->kv) || (t && !g->tensors))
-        return fail_memory(err, g->kv_bytes + g->tensor_bytes);
-    g->kv_order = kv ? (u32 *)(void *)(g->kv + kv) : NULL;
-    g->tensor_order = t ? (u32 *)(void *)(g->tensors + t) : NULL;
-    g->n_kv = (u32)n_kv;
+    if (n && !g->tensors) return fail_memory(err, g->tensor_bytes);
+    g->tensor_order = n ? (u32 *)(void *)(g->tensors + n) : NULL;
     return KSLLM_OK;
 }
 
@@ -5947,10 +5952,9 @@ static ksllm_status gguf_read_split(
     return KSLLM_OK;
 }
 
-/* Makes room for all parts; the first keeps its mapping. Its tensors are not
- * read yet, so the new memory begins empty. */
-static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
-    const ksllm_allocator *a, ksllm_error *err) {
+/* Makes room for all parts; the first keeps its mapping. */
+static ksllm_status gguf_grow_parts(
+    gguf *g, u32 n_parts, const ksllm_allocator *a, ksllm_error *err) {
     size_t bytes = n_parts * sizeof *g->parts;
     gguf_part *parts = mem_alloc(a, bytes);
     if (!parts) return fail_memory(err, bytes);
@@ -5960,12 +5964,6 @@ static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
     g->parts = parts;
     g->part_bytes = bytes;
     g->n_parts = n_parts;
-    mem_free(a, g->tensors, g->tensor_bytes);
-    g->tensor_bytes =
-        (size_t)n_tensors * (sizeof *g->tensors + 2 * sizeof(u32));
-    g->tensors = mem_alloc(a, g->tensor_bytes);
-    if (!g->tensors) return fail_memory(err, g->tensor_bytes);
-    g->tensor_order = (u32 *)(void *)(g->tensors + n_tensors);
     return KSLLM_OK;
 }
 
@@ -5985,7 +5983,7 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     gguf_header h;
     TRY(gguf_read_header(g, &file, &h, err));
     g->version = h.version;
-    TRY(gguf_alloc(g, h.n_kv, h.n_tensors, a, err));
+    TRY(gguf_alloc_kv(g, h.n_kv, a, err));
     for (u32 i = 0; i < g->n_kv; i++)
         TRY(gguf_read_kv(g, &h.c, &g->kv[i], err));
     i64 twice = gguf_sort_names(gguf_keys(g));
@@ -5999,7 +5997,9 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     if (split && !path)
         return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "a split model can only be opened by path");
-    if (split) TRY(gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err));
+    if (split) TRY(gguf_grow_parts(g, (u32)n_parts, a, err));
+    if (!split) n_tensors = h.n_tensors;
+    TRY(gguf_alloc_tensors(g, n_tensors, a, err));
     TRY(gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err));
     if (split) TRY(gguf_open_parts(g, path, (u32)n_tensors, a, err));
     twice = gguf_sort_names(gguf_tensors(g));
@@ -19178,31 +19178,21 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
 
 /* ---- text ---- */
 
-/* The first stop string in the held text: its place, or n_hold. */
-static size_t gen_find_stop(const gen *x, i32 *which) {
+/* How many of the held bytes come before the first stop string, *which, or, if
+ * there is none, before the longest end that could begin one. */
+static size_t gen_certain(const gen *x, i32 *which) {
+    size_t certain = x->n_hold;
     for (size_t at = 0; at < x->n_hold; at++)
         for (size_t i = 0; i < x->g->n_stop_texts; i++) {
             ksllm_text t = gen_stop_text(x->g, i);
-            if (t.size <= x->n_hold - at
-                && memcmp(x->hold + at, t.data, t.size) == 0) {
-                *which = (i32)i;
-                return at;
-            }
+            size_t n = min_size(t.size, x->n_hold - at);
+            if (memcmp(x->hold + at, t.data, n) != 0) continue;
+            certain = min_size(certain, at);
+            if (n < t.size) continue;
+            *which = (i32)i;
+            return at;
         }
-    return x->n_hold;
-}
-
-/* How many of the held bytes cannot belong to a stop string: the rest is the
- * longest end of them that could begin one. */
-static size_t gen_certain(const gen *x) {
-    for (size_t at = 0; at < x->n_hold; at++)
-        for (size_t i = 0; i < x->g->n_stop_texts; i++) {
-            ksllm_text t = gen_stop_text(x->g, i);
-            if (x->n_hold - at < t.size
-                && memcmp(x->hold + at, t.data, x->n_hold - at) == 0)
-                return at;
-        }
-    return x->n_hold;
+    return certain;
 }
 
 /* How many of the first n held bytes are whole units; all of them if one unit
@@ -19236,12 +19226,10 @@ static void gen_piece(gen *x) {
     i64 n = tok_decoder_next(&x->decoder, x->token.token,
         x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
     if (n > 0) x->n_hold += (size_t)n;
-    size_t certain = gen_find_stop(x, &x->r->stop_text);
-    if (x->r->stop_text >= 0) x->r->stop = KSLLM_STOP_TEXT;
-    else certain = gen_units(x, gen_certain(x));
-    bool text = x->r->stop == KSLLM_STOP_TEXT;
-    gen_deliver(x, certain, x->token.token);
-    if (text) x->r->stop = KSLLM_STOP_TEXT;
+    size_t certain = gen_certain(x, &x->r->stop_text);
+    bool stops = x->r->stop_text >= 0;
+    gen_deliver(x, stops ? certain : gen_units(x, certain), x->token.token);
+    if (stops) x->r->stop = KSLLM_STOP_TEXT;
 }
 
 /* At the end the held text is certain, unless a stop string ended it. */
