@@ -16606,9 +16606,9 @@ static bool mdl_is_one(const gguf_kv *kv) {
 static u32 mdl_int(
     mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
     const ksllm_model *m = r->m;
-    const gguf_kv *kv = r->status ? NULL : mdl_find(m, name);
     i64 v = fallback;
     if (r->status) return (u32)lo;
+    const gguf_kv *kv = mdl_find(m, name);
     if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && kv->type == KSLLM_META_ARRAY
         && (kv->count != m->n_blocks || !kv->count))
@@ -16628,9 +16628,9 @@ static u32 mdl_int(
 
 static f64 mdl_float(
     mdl_reader *r, const char *name, f64 lo, f64 hi, f64 fallback) {
-    const gguf_kv *kv = r->status ? NULL : mdl_find(r->m, name);
     f64 v = fallback;
     if (r->status) return lo;
+    const gguf_kv *kv = mdl_find(r->m, name);
     if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
             || !(v >= lo && v <= hi)))
