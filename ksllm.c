@@ -17876,16 +17876,16 @@ static void fwd_step_piece(void *arg, u32 piece) {
 }
 
 /* A step for each of n tokens, or of n rows of experts. */
-static void fwd_each(const fwd *f, u32 n, fwd_step step) {
+static void fwd_each(const fwd *f, u32 n, fwd_step *step) {
     u32 pieces = min_u32(n, 4 * f->s->n_threads);
-    step.f = f;
-    step.n_items = n;
-    step.n_per_piece = (n + pieces - 1) / pieces;
-    pool_run(&f->s->workers,
-        (n + step.n_per_piece - 1) / step.n_per_piece, fwd_step_piece, &step);
+    u32 per = (n + pieces - 1) / pieces;
+    step->f = f;
+    step->n_items = n;
+    step->n_per_piece = per;
+    pool_run(&f->s->workers, (n + per - 1) / per, fwd_step_piece, step);
 }
 
-static void fwd_by_token(const fwd *f, fwd_step step) {
+static void fwd_by_token(const fwd *f, fwd_step *step) {
     fwd_each(f, f->m, step);
 }
 
@@ -18231,14 +18231,14 @@ static void fwd_product_piece(void *arg, u32 piece) {
 }
 
 /* Adds a product to those that fwd_multiply runs. */
-static void fwd_plan_job(const fwd *f, ses_job job) {
-    f->s->jobs[f->s->n_jobs++] = job;
+static void fwd_plan_job(const fwd *f, const ses_job *job) {
+    f->s->jobs[f->s->n_jobs++] = *job;
 }
 
 /* Of the batch with a whole matrix. */
 static void fwd_plan(const fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
     fwd_plan_job(f,
-        (ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
+        &(ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
 }
 
 /* Runs the planned products as one step: one barrier for Q, K and V instead of
@@ -18282,16 +18282,16 @@ static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u32 matrices) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat + gate_a;
     bool gated = w[0].w != NULL;
-    fwd_by_token(f, (fwd_step){.run = fwd_norm, .norm = f->l->vec[vector],
+    fwd_by_token(f, &(fwd_step){.run = fwd_norm, .norm = f->l->vec[vector],
         .x = s->x, .blocks = fwd_blocks(f, gated ? BIT(gate_a) : matrices)});
     if (!gated) return;
     fwd_plan(f, &w[0], s->xn, s->norm_a);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->norm_a,
+    fwd_by_token(f, &(fwd_step){.run = fwd_gate, .x = s->norm_a,
         .gate = s->norm_a, .n = w[0].n_out, .blocks = fwd_blocks_of(&w[1])});
     fwd_plan(f, &w[1], s->norm_a, s->norm_b);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->xn,
+    fwd_by_token(f, &(fwd_step){.run = fwd_gate, .x = s->xn,
         .gate = s->norm_b, .n = w[1].n_out,
         .blocks = fwd_blocks(f, matrices)});
 }
@@ -18306,7 +18306,7 @@ static void fwd_queries(const fwd *f) {
     fwd_plan(f, &w[M_K], s->xn, s->k);
     fwd_plan(f, &w[M_V], s->xn, s->v);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_heads});
+    fwd_by_token(f, &(fwd_step){.run = fwd_heads});
 }
 
 static void fwd_latent_queries(const fwd *f) {
@@ -18318,39 +18318,39 @@ static void fwd_latent_queries(const fwd *f) {
         BIT(M_Q) | BIT(M_Q_A) | BIT(M_LATENT));
     fwd_plan(f, &w[M_LATENT], s->xn, s->k);
     if (!ranked) fwd_plan(f, &w[M_Q], s->xn, s->q);
-    else fwd_plan_job(f, (ses_job){.w = &w[M_Q_A], .m = f->m, .x = s->xn,
+    else fwd_plan_job(f, &(ses_job){.w = &w[M_Q_A], .m = f->m, .x = s->xn,
         .y = s->q_in, .y_stride = d[D_Q_IN]});
     fwd_multiply(f);
     if (ranked) {
-        fwd_by_token(f, (fwd_step){.run = fwd_query_rank,
+        fwd_by_token(f, &(fwd_step){.run = fwd_query_rank,
             .norm = f->l->vec[V_Q_RANK_NORM],
             .blocks = fwd_blocks(f, BIT(M_Q_B) | BIT(M_O_GATE))});
         fwd_plan(f, &w[M_Q_B], s->q_in, s->q);
         if (w[M_O_GATE].w) fwd_plan(f, &w[M_O_GATE], s->q_in, s->o_gate);
         fwd_multiply(f);
     }
-    fwd_by_token(f, (fwd_step){.run = fwd_latent_heads,
+    fwd_by_token(f, &(fwd_step){.run = fwd_latent_heads,
         .blocks = fwd_blocks(f, BIT(M_K_B))});
     for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_NOPE];
-        fwd_plan_job(f, (ses_job){.w = &w[M_K_B], .index = h, .m = f->m,
+        fwd_plan_job(f, &(ses_job){.w = &w[M_K_B], .index = h, .m = f->m,
             .x = s->nope + at, .at = at, .y = s->query + h * d[D_HEAD],
             .y_stride = d[D_Q_LATENT]});
     }
     fwd_multiply(f);
     if (s->kv == K_I8)
-        fwd_by_token(f, (fwd_step){.run = fwd_latent_queries_i8});
+        fwd_by_token(f, &(fwd_step){.run = fwd_latent_queries_i8});
 }
 
 static void fwd_latent_values(const fwd *f) {
     const ksllm_session *s = f->s;
     const size_t *d = s->m->dim;
     const mdl_matrix *w = &f->l->mat[M_V_B];
-    fwd_by_token(f, (fwd_step){.run = fwd_latent_mix,
+    fwd_by_token(f, &(fwd_step){.run = fwd_latent_mix,
         .blocks = fwd_blocks_of(w)});
     for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_LATENT];
-        fwd_plan_job(f, (ses_job){.w = w, .index = h, .m = f->m,
+        fwd_plan_job(f, &(ses_job){.w = w, .index = h, .m = f->m,
             .x = s->mix + at, .at = at, .y = s->att + h * d[D_OUT],
             .y_stride = d[D_ATT]});
     }
@@ -18365,12 +18365,12 @@ static void fwd_attention_block(const fwd *f) {
     else fwd_queries(f);
     fwd_attend(f);
     if (latent) fwd_latent_values(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_gate_heads, .x = s->att,
+    fwd_by_token(f, &(fwd_step){.run = fwd_gate_heads, .x = s->att,
         .gate = w[M_O_GATE].w ? s->o_gate : NULL, .n = s->m->dim[D_ATT],
         .blocks = fwd_blocks_of(&w[M_O])});
     fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_add,
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_ATTN_POST_NORM], .bias = f->l->vec[V_O_BIAS]});
 }
 
@@ -18381,11 +18381,11 @@ static void fwd_ffn_block(const fwd *f) {
     fwd_plan(f, &w[M_GATE], s->xn, s->gate);
     fwd_plan(f, &w[M_UP], s->xn, s->up);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_activate,
+    fwd_by_token(f, &(fwd_step){.run = fwd_activate,
         .blocks = fwd_blocks_of(&w[M_DOWN])});
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_add,
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
@@ -18533,7 +18533,7 @@ static void fwd_plan_experts(const fwd *f, u32 experts, u32 shared, bool down,
         if (!m || !a->w) continue;
         size_t wide = fwd_expert_at(f, row), flat = row * n_embd;
         size_t in = down ? wide : flat, out = down ? flat : wide;
-        fwd_plan_job(f, (ses_job){.w = a, .index = e < n ? e : 0, .m = m,
+        fwd_plan_job(f, &(ses_job){.w = a, .index = e < n ? e : 0, .m = m,
             .x = x + in, .at = in, .y = y + out, .y_stride = a->n_out});
     }
 }
@@ -18545,10 +18545,10 @@ static void fwd_expert_block(const fwd *f) {
     fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_route});
+    fwd_by_token(f, &(fwd_step){.run = fwd_route});
     if (fwd_stopped(s)) return; /* with tokens that chose nothing */
     fwd_group(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_scatter,
+    fwd_by_token(f, &(fwd_step){.run = fwd_scatter,
         .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
             | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED))});
     fwd_plan_experts(
@@ -18556,12 +18556,12 @@ static void fwd_expert_block(const fwd *f) {
     fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->scattered, s->up);
     fwd_multiply(f);
     fwd_each(f, rows + (shared ? f->m : 0),
-        (fwd_step){.run = fwd_activate_expert});
+        &(fwd_step){.run = fwd_activate_expert});
     fwd_plan_experts(
         f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->expert_out);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_combine});
-    fwd_by_token(f, (fwd_step){.run = fwd_add,
+    fwd_by_token(f, &(fwd_step){.run = fwd_combine});
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
@@ -18588,7 +18588,7 @@ static void fwd_skip(const fwd_step *step, u32 t) {
 
 static void fwd_layer(const fwd *f) {
     if (f->l->skip_save | f->l->skip_mix)
-        fwd_by_token(f, (fwd_step){.run = fwd_skip});
+        fwd_by_token(f, &(fwd_step){.run = fwd_skip});
     fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
@@ -18600,10 +18600,10 @@ static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = &s->m->output;
     const size_t n = n_rows * w->n_out;
-    fwd_each(f, n_rows, (fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
+    fwd_each(f, n_rows, &(fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
         .x = s->x + first * w->n_in, .blocks = fwd_blocks_of(w)});
     if (!y) return;
-    fwd_plan_job(f, (ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
+    fwd_plan_job(f, &(ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
         .y_stride = w->n_out});
     fwd_multiply(f);
     if (s->m->logit_scale != 1)
@@ -18684,7 +18684,7 @@ static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
 static void fwd_batch(
     ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
     fwd f = {.s = s, .n0 = n0, .m = m};
-    fwd_by_token(&f, (fwd_step){.run = fwd_embed});
+    fwd_by_token(&f, &(fwd_step){.run = fwd_embed});
     for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
         f.i_layer = i;
         f.l = &s->m->layers[i];
