@@ -75,6 +75,8 @@
  *     205 Gop/s, AVX512-VNNI 270 to 355 (prototypes, Sapphire Rapids).
  *   - Keeping top-k while logits are computed. All of sampling takes 0.15 % of
  *     a decode (0.5B model, 110,592 tokens).
+ *   - fail() as a cold function. gcc then splits the functions that call it:
+ *     2.7 KB more at -O2, as each part has unwind tables of its own.
  */
 #ifndef KS_ISA
 
@@ -5949,7 +5951,7 @@ static str gguf_get_str(const gguf *g, const char *key) {
 /* ---- tensors ---- */
 
 /* Rows, and bytes, of a tensor whose dimensions may be anything. A row must be
- * whole blocks: readers and kernels have no code for a rest. */
+ * whole blocks: readers and kernels have no code for a remainder. */
 static ksllm_status gguf_tensor_size(
     const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
     const blk_type *type = blk_type_of(t->type);
@@ -6109,18 +6111,23 @@ static ksllm_status gguf_read_tensors(
     return KSLLM_OK;
 }
 
-static ksllm_status gguf_alloc(gguf *g, u64 n_kv, u64 n_tensors,
-    const ksllm_allocator *a, ksllm_error *err) {
-    size_t kv = (size_t)n_kv, t = (size_t)n_tensors;
-    g->kv_bytes = kv * (sizeof *g->kv + 2 * sizeof(u32));
-    g->tensor_bytes = t * (sizeof *g->tensors + 2 * sizeof(u32));
+/* Entries, then their order with as much room again (gguf_names). */
+static ksllm_status gguf_alloc_kv(
+    gguf *g, u64 n, const ksllm_allocator *a, ksllm_error *err) {
+    g->kv_bytes = (size_t)n * (sizeof *g->kv + 2 * sizeof(u32));
     g->kv = mem_alloc(a, g->kv_bytes);
+    if (n && !g->kv) return fail_memory(err, g->kv_bytes);
+    g->kv_order = n ? (u32 *)(void *)(g->kv + n) : NULL;
+    g->n_kv = (u32)n;
+    return KSLLM_OK;
+}
+
+static ksllm_status gguf_alloc_tensors(
+    gguf *g, u64 n, const ksllm_allocator *a, ksllm_error *err) {
+    g->tensor_bytes = (size_t)n * (sizeof *g->tensors + 2 * sizeof(u32));
     g->tensors = mem_alloc(a, g->tensor_bytes);
-    if ((kv && !g->kv) || (t && !g->tensors))
-        return fail_memory(err, g->kv_bytes + g->tensor_bytes);
-    g->kv_order = kv ? (u32 *)(void *)(g->kv + kv) : NULL;
-    g->tensor_order = t ? (u32 *)(void *)(g->tensors + t) : NULL;
-    g->n_kv = (u32)n_kv;
+    if (n && !g->tensors) return fail_memory(err, g->tensor_bytes);
+    g->tensor_order = n ? (u32 *)(void *)(g->tensors + n) : NULL;
     return KSLLM_OK;
 }
 
@@ -6222,10 +6229,9 @@ static ksllm_status gguf_read_split(
     return KSLLM_OK;
 }
 
-/* Makes room for all parts; the first keeps its mapping. Its tensors are not
- * read yet, so the new memory begins empty. */
-static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
-    const ksllm_allocator *a, ksllm_error *err) {
+/* Makes room for all parts; the first keeps its mapping. */
+static ksllm_status gguf_grow_parts(
+    gguf *g, u32 n_parts, const ksllm_allocator *a, ksllm_error *err) {
     size_t bytes = n_parts * sizeof *g->parts;
     gguf_part *parts = mem_alloc(a, bytes);
     if (!parts) return fail_memory(err, bytes);
@@ -6235,12 +6241,6 @@ static ksllm_status gguf_grow_parts(gguf *g, u32 n_parts, u64 n_tensors,
     g->parts = parts;
     g->part_bytes = bytes;
     g->n_parts = n_parts;
-    mem_free(a, g->tensors, g->tensor_bytes);
-    g->tensor_bytes =
-        (size_t)n_tensors * (sizeof *g->tensors + 2 * sizeof(u32));
-    g->tensors = mem_alloc(a, g->tensor_bytes);
-    if (!g->tensors) return fail_memory(err, g->tensor_bytes);
-    g->tensor_order = (u32 *)(void *)(g->tensors + n_tensors);
     return KSLLM_OK;
 }
 
@@ -6260,7 +6260,7 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     gguf_header h;
     TRY(gguf_read_header(g, &file, &h, err));
     g->version = h.version;
-    TRY(gguf_alloc(g, h.n_kv, h.n_tensors, a, err));
+    TRY(gguf_alloc_kv(g, h.n_kv, a, err));
     for (u32 i = 0; i < g->n_kv; i++)
         TRY(gguf_read_kv(g, &h.c, &g->kv[i], err));
     i64 twice = gguf_sort_names(gguf_keys(g));
@@ -6274,7 +6274,9 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     if (split && !path)
         return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "a split model can only be opened by path");
-    if (split) TRY(gguf_grow_parts(g, (u32)n_parts, n_tensors, a, err));
+    if (split) TRY(gguf_grow_parts(g, (u32)n_parts, a, err));
+    if (!split) n_tensors = h.n_tensors;
+    TRY(gguf_alloc_tensors(g, n_tensors, a, err));
     TRY(gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err));
     if (split) TRY(gguf_open_parts(g, path, (u32)n_tensors, a, err));
     twice = gguf_sort_names(gguf_tensors(g));
@@ -15175,9 +15177,9 @@ static bool mdl_is_one(const gguf_kv *kv) {
 static u32 mdl_int(
     mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
     const ksllm_model *m = r->m;
-    const gguf_kv *kv = r->status ? NULL : mdl_find(m, name);
     i64 v = fallback;
     if (r->status) return (u32)lo;
+    const gguf_kv *kv = mdl_find(m, name);
     if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && kv->type == KSLLM_META_ARRAY
         && (kv->count != m->n_blocks || !kv->count))
@@ -15197,9 +15199,9 @@ static u32 mdl_int(
 
 static f64 mdl_float(
     mdl_reader *r, const char *name, f64 lo, f64 hi, f64 fallback) {
-    const gguf_kv *kv = r->status ? NULL : mdl_find(r->m, name);
     f64 v = fallback;
     if (r->status) return lo;
+    const gguf_kv *kv = mdl_find(r->m, name);
     if (!kv && fallback < 0) mdl_key_missing(r, name);
     if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &v)
             || !(v >= lo && v <= hi)))
@@ -15810,8 +15812,11 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
  * lays out everything that a session will ever use; run without memory it is
  * the estimate, run with it the creation, so the two cannot differ.
  *
- * The timeline is tokens[0, n_tokens); the KV cache holds the first n_eval of
- * them. What lies between is evaluated by the next call that needs logits.
+ *   block:     | session | tokens | cache | scratch of a batch | output |
+ *   timeline:  | in the KV cache | to be evaluated | free |
+ *              0                 n_eval            n_tokens n_ctx
+ *
+ * The next call that needs logits evaluates [n_eval, n_tokens).
  * ======================================================================== */
 
 enum {
@@ -16445,16 +16450,16 @@ static void fwd_step_piece(void *arg, u32 piece) {
 }
 
 /* A step for each of n tokens, or of n rows of experts. */
-static void fwd_each(const fwd *f, u32 n, fwd_step step) {
+static void fwd_each(const fwd *f, u32 n, fwd_step *step) {
     u32 pieces = min_u32(n, 4 * f->s->n_threads);
-    step.f = f;
-    step.n_items = n;
-    step.n_per_piece = (n + pieces - 1) / pieces;
-    pool_run(&f->s->workers,
-        (n + step.n_per_piece - 1) / step.n_per_piece, fwd_step_piece, &step);
+    u32 per = (n + pieces - 1) / pieces;
+    step->f = f;
+    step->n_items = n;
+    step->n_per_piece = per;
+    pool_run(&f->s->workers, (n + per - 1) / per, fwd_step_piece, step);
 }
 
-static void fwd_by_token(const fwd *f, fwd_step step) {
+static void fwd_by_token(const fwd *f, fwd_step *step) {
     fwd_each(f, f->m, step);
 }
 
@@ -16801,14 +16806,14 @@ static void fwd_product_piece(void *arg, u32 piece) {
 }
 
 /* Adds a product to those that fwd_multiply runs. */
-static void fwd_plan_job(const fwd *f, ses_job job) {
-    f->s->jobs[f->s->n_jobs++] = job;
+static void fwd_plan_job(const fwd *f, const ses_job *job) {
+    f->s->jobs[f->s->n_jobs++] = *job;
 }
 
 /* Of the batch with a whole matrix. */
 static void fwd_plan(const fwd *f, const mdl_matrix *w, const f32 *x, f32 *y) {
     fwd_plan_job(f,
-        (ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
+        &(ses_job){.w = w, .m = f->m, .x = x, .y = y, .y_stride = w->n_out});
 }
 
 /* Runs the planned products as one step: one barrier for Q, K and V instead of
@@ -16852,16 +16857,16 @@ static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u32 matrices) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat + gate_a;
     bool gated = w[0].w != NULL;
-    fwd_by_token(f, (fwd_step){.run = fwd_norm, .norm = f->l->vec[vector],
+    fwd_by_token(f, &(fwd_step){.run = fwd_norm, .norm = f->l->vec[vector],
         .x = s->x, .blocks = fwd_blocks(f, gated ? BIT(gate_a) : matrices)});
     if (!gated) return;
     fwd_plan(f, &w[0], s->xn, s->norm_a);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->norm_a,
+    fwd_by_token(f, &(fwd_step){.run = fwd_gate, .x = s->norm_a,
         .gate = s->norm_a, .n = w[0].n_out, .blocks = fwd_blocks_of(&w[1])});
     fwd_plan(f, &w[1], s->norm_a, s->norm_b);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_gate, .x = s->xn,
+    fwd_by_token(f, &(fwd_step){.run = fwd_gate, .x = s->xn,
         .gate = s->norm_b, .n = w[1].n_out,
         .blocks = fwd_blocks(f, matrices)});
 }
@@ -16876,7 +16881,7 @@ static void fwd_queries(const fwd *f) {
     fwd_plan(f, &w[M_K], s->xn, s->k);
     fwd_plan(f, &w[M_V], s->xn, s->v);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_heads});
+    fwd_by_token(f, &(fwd_step){.run = fwd_heads});
 }
 
 static void fwd_latent_queries(const fwd *f) {
@@ -16888,39 +16893,39 @@ static void fwd_latent_queries(const fwd *f) {
         BIT(M_Q) | BIT(M_Q_A) | BIT(M_LATENT));
     fwd_plan(f, &w[M_LATENT], s->xn, s->k);
     if (!ranked) fwd_plan(f, &w[M_Q], s->xn, s->q);
-    else fwd_plan_job(f, (ses_job){.w = &w[M_Q_A], .m = f->m, .x = s->xn,
+    else fwd_plan_job(f, &(ses_job){.w = &w[M_Q_A], .m = f->m, .x = s->xn,
         .y = s->q_in, .y_stride = d[D_Q_IN]});
     fwd_multiply(f);
     if (ranked) {
-        fwd_by_token(f, (fwd_step){.run = fwd_query_rank,
+        fwd_by_token(f, &(fwd_step){.run = fwd_query_rank,
             .norm = f->l->vec[V_Q_RANK_NORM],
             .blocks = fwd_blocks(f, BIT(M_Q_B) | BIT(M_O_GATE))});
         fwd_plan(f, &w[M_Q_B], s->q_in, s->q);
         if (w[M_O_GATE].w) fwd_plan(f, &w[M_O_GATE], s->q_in, s->o_gate);
         fwd_multiply(f);
     }
-    fwd_by_token(f, (fwd_step){.run = fwd_latent_heads,
+    fwd_by_token(f, &(fwd_step){.run = fwd_latent_heads,
         .blocks = fwd_blocks(f, BIT(M_K_B))});
     for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_NOPE];
-        fwd_plan_job(f, (ses_job){.w = &w[M_K_B], .index = h, .m = f->m,
+        fwd_plan_job(f, &(ses_job){.w = &w[M_K_B], .index = h, .m = f->m,
             .x = s->nope + at, .at = at, .y = s->query + h * d[D_HEAD],
             .y_stride = d[D_Q_LATENT]});
     }
     fwd_multiply(f);
     if (s->kv == K_I8)
-        fwd_by_token(f, (fwd_step){.run = fwd_latent_queries_i8});
+        fwd_by_token(f, &(fwd_step){.run = fwd_latent_queries_i8});
 }
 
 static void fwd_latent_values(const fwd *f) {
     const ksllm_session *s = f->s;
     const size_t *d = s->m->dim;
     const mdl_matrix *w = &f->l->mat[M_V_B];
-    fwd_by_token(f, (fwd_step){.run = fwd_latent_mix,
+    fwd_by_token(f, &(fwd_step){.run = fwd_latent_mix,
         .blocks = fwd_blocks_of(w)});
     for (u32 h = 0; h < d[D_HEADS]; h++) {
         size_t at = h * f->m * d[D_LATENT];
-        fwd_plan_job(f, (ses_job){.w = w, .index = h, .m = f->m,
+        fwd_plan_job(f, &(ses_job){.w = w, .index = h, .m = f->m,
             .x = s->mix + at, .at = at, .y = s->att + h * d[D_OUT],
             .y_stride = d[D_ATT]});
     }
@@ -16935,12 +16940,12 @@ static void fwd_attention_block(const fwd *f) {
     else fwd_queries(f);
     fwd_attend(f);
     if (latent) fwd_latent_values(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_gate_heads, .x = s->att,
+    fwd_by_token(f, &(fwd_step){.run = fwd_gate_heads, .x = s->att,
         .gate = w[M_O_GATE].w ? s->o_gate : NULL, .n = s->m->dim[D_ATT],
         .blocks = fwd_blocks_of(&w[M_O])});
     fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_add,
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_ATTN_POST_NORM], .bias = f->l->vec[V_O_BIAS]});
 }
 
@@ -16951,11 +16956,11 @@ static void fwd_ffn_block(const fwd *f) {
     fwd_plan(f, &w[M_GATE], s->xn, s->gate);
     fwd_plan(f, &w[M_UP], s->xn, s->up);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_activate,
+    fwd_by_token(f, &(fwd_step){.run = fwd_activate,
         .blocks = fwd_blocks_of(&w[M_DOWN])});
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_add,
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
@@ -17103,7 +17108,7 @@ static void fwd_plan_experts(const fwd *f, u32 experts, u32 shared, bool down,
         if (!m || !a->w) continue;
         size_t wide = fwd_expert_at(f, row), flat = row * n_embd;
         size_t in = down ? wide : flat, out = down ? flat : wide;
-        fwd_plan_job(f, (ses_job){.w = a, .index = e < n ? e : 0, .m = m,
+        fwd_plan_job(f, &(ses_job){.w = a, .index = e < n ? e : 0, .m = m,
             .x = x + in, .at = in, .y = y + out, .y_stride = a->n_out});
     }
 }
@@ -17115,10 +17120,10 @@ static void fwd_expert_block(const fwd *f) {
     fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_route});
+    fwd_by_token(f, &(fwd_step){.run = fwd_route});
     if (fwd_stopped(s)) return; /* with tokens that chose nothing */
     fwd_group(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_scatter,
+    fwd_by_token(f, &(fwd_step){.run = fwd_scatter,
         .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
             | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED))});
     fwd_plan_experts(
@@ -17126,12 +17131,12 @@ static void fwd_expert_block(const fwd *f) {
     fwd_plan_experts(f, M_UP_EXPERTS, M_UP_SHARED, false, s->scattered, s->up);
     fwd_multiply(f);
     fwd_each(f, rows + (shared ? f->m : 0),
-        (fwd_step){.run = fwd_activate_expert});
+        &(fwd_step){.run = fwd_activate_expert});
     fwd_plan_experts(
         f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->expert_out);
     fwd_multiply(f);
-    fwd_by_token(f, (fwd_step){.run = fwd_combine});
-    fwd_by_token(f, (fwd_step){.run = fwd_add,
+    fwd_by_token(f, &(fwd_step){.run = fwd_combine});
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM]});
 }
 
@@ -17158,7 +17163,7 @@ static void fwd_skip(const fwd_step *step, u32 t) {
 
 static void fwd_layer(const fwd *f) {
     if (f->l->skip_save | f->l->skip_mix)
-        fwd_by_token(f, (fwd_step){.run = fwd_skip});
+        fwd_by_token(f, &(fwd_step){.run = fwd_skip});
     fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
@@ -17170,10 +17175,10 @@ static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = &s->m->output;
     const size_t n = n_rows * w->n_out;
-    fwd_each(f, n_rows, (fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
+    fwd_each(f, n_rows, &(fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
         .x = s->x + first * w->n_in, .blocks = fwd_blocks_of(w)});
     if (!y) return;
-    fwd_plan_job(f, (ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
+    fwd_plan_job(f, &(ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
         .y_stride = w->n_out});
     fwd_multiply(f);
     if (s->m->logit_scale != 1)
@@ -17254,7 +17259,7 @@ static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
 static void fwd_batch(
     ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
     fwd f = {.s = s, .n0 = n0, .m = m};
-    fwd_by_token(&f, (fwd_step){.run = fwd_embed});
+    fwd_by_token(&f, &(fwd_step){.run = fwd_embed});
     for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
         f.i_layer = i;
         f.l = &s->m->layers[i];
@@ -17752,31 +17757,21 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
 
 /* ---- text ---- */
 
-/* The first stop string in the held text: its place, or n_hold. */
-static size_t gen_find_stop(const gen *x, i32 *which) {
+/* How many of the held bytes come before the first stop string, *which, or, if
+ * there is none, before the longest end that could begin one. */
+static size_t gen_certain(const gen *x, i32 *which) {
+    size_t certain = x->n_hold;
     for (size_t at = 0; at < x->n_hold; at++)
         for (size_t i = 0; i < x->g->n_stop_texts; i++) {
             ksllm_text t = gen_stop_text(x->g, i);
-            if (t.size <= x->n_hold - at
-                && memcmp(x->hold + at, t.data, t.size) == 0) {
-                *which = (i32)i;
-                return at;
-            }
+            size_t n = min_size(t.size, x->n_hold - at);
+            if (memcmp(x->hold + at, t.data, n) != 0) continue;
+            certain = min_size(certain, at);
+            if (n < t.size) continue;
+            *which = (i32)i;
+            return at;
         }
-    return x->n_hold;
-}
-
-/* How many of the held bytes cannot belong to a stop string: the rest is the
- * longest end of them that could begin one. */
-static size_t gen_certain(const gen *x) {
-    for (size_t at = 0; at < x->n_hold; at++)
-        for (size_t i = 0; i < x->g->n_stop_texts; i++) {
-            ksllm_text t = gen_stop_text(x->g, i);
-            if (x->n_hold - at < t.size
-                && memcmp(x->hold + at, t.data, x->n_hold - at) == 0)
-                return at;
-        }
-    return x->n_hold;
+    return certain;
 }
 
 /* How many of the first n held bytes are whole units; all of them if one unit
@@ -17810,12 +17805,10 @@ static void gen_piece(gen *x) {
     i64 n = tok_decoder_next(&x->decoder, x->token.token,
         x->hold + x->n_hold, x->s->text_bytes - x->n_hold);
     if (n > 0) x->n_hold += (size_t)n;
-    size_t certain = gen_find_stop(x, &x->r->stop_text);
-    if (x->r->stop_text >= 0) x->r->stop = KSLLM_STOP_TEXT;
-    else certain = gen_units(x, gen_certain(x));
-    bool text = x->r->stop == KSLLM_STOP_TEXT;
-    gen_deliver(x, certain, x->token.token);
-    if (text) x->r->stop = KSLLM_STOP_TEXT;
+    size_t certain = gen_certain(x, &x->r->stop_text);
+    bool stops = x->r->stop_text >= 0;
+    gen_deliver(x, stops ? certain : gen_units(x, certain), x->token.token);
+    if (stops) x->r->stop = KSLLM_STOP_TEXT;
 }
 
 /* At the end the held text is certain, unless a stop string ended it. */

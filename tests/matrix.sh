@@ -84,7 +84,8 @@ programs() {    # programs CONFIG TEST...: make's TESTS= for these tests
 
 sizes() {
     smallest='-Os -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT'
-    smallest="$smallest -fno-asynchronous-unwind-tables"
+    # clang and x86 heed the first of these, gcc for arm64 both
+    smallest="$smallest -fno-asynchronous-unwind-tables -fno-unwind-tables"
     for cc in gcc clang aarch64-linux-gnu-gcc; do
         command -v $cc >/dev/null || continue
         case $cc in aarch64*) isa=dotprod ;; *) isa=avx2 ;; esac
@@ -98,7 +99,7 @@ sizes() {
                 -o "$root/size.o" || exit 1
             # text holds code and constants; data and bss should be near 0
             size "$root/size.o" | awk -v what="$cc $flags" \
-                'NR == 2 {printf "%-66s text %7d  data %5d  bss %5d\n",
+                'NR == 2 {printf "%-88s text %7d  data %5d  bss %5d\n",
                     what, $1, $2, $3}'
         done
     done
