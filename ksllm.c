@@ -1484,6 +1484,15 @@ typedef struct {
     i32 scale[16][16], side[8][16];
 } x_panel;
 
+/* What stands beside the weights of eight blocks of 256: the scales of the
+ * first and of the second half of each group of 32; for each span of 16 its
+ * minimum, or its scale where weights have a bias; and in a lane for each block
+ * d and -dmin. */
+typedef struct {
+    i8 scale[8][16], other[8][16];
+    f32 d[8], dmin[8];
+} x_heads;
+
 /* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on. */
 typedef struct {
     const i8 *x[8];
@@ -1561,13 +1570,14 @@ KS_TARGET_BEGIN(KS_FOR)
 
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
- * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first, then
- * half the distance at each step. v_top: the largest. v_store_i8: values that
- * are integers already.
+ * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first,
+ * then half the distance at each step. v_top: the largest. v_store_i8: values
+ * that are integers already.
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
- * that are from 0 to 254, less VI_OFFSET. VI_WIDTH: so many vi may be live.
+ * that are from 0 to 254, less VI_OFFSET. V_WIDTH(G), VI_WIDTH(G): so many vf
+ * or vi at a time for G query heads.
  * vr: one float per row of a group of K_ROWS rows.
  * sc_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
  * row; sc_min the same for min * sum of x. Both are exact in 32 bits.
@@ -1579,6 +1589,7 @@ KS_TARGET_BEGIN(KS_FOR)
  * minutes under a sanitizer. */
 #define V_INLINE static inline KS_UNUSED
 #define V_UNROLL /* what would be sixteen floats in memory each */
+#define V_WIDTH(G) G
 
 typedef struct { f32 f[16]; } vf;
 #define EACH for (int i = 0; i < 16; i++)
@@ -1690,7 +1701,7 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     return acc;
 }
 
-#define VI_WIDTH 4
+#define VI_WIDTH(G) G
 #define VI_OFFSET 0
 typedef struct { i32 i[16]; } vi;
 
@@ -1723,6 +1734,7 @@ V_INLINE vf vi_float(vi a) {
 
 #define V_INLINE KS_INLINE
 #define V_UNROLL KS_UNROLL_FULLY
+#define V_WIDTH(G) 4
 
 typedef struct { __m256 a, b; } vf;
 
@@ -1821,7 +1833,7 @@ V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
 
 #if defined KS_VNNI && !defined KS_AVXVNNI
 
-#define VI_WIDTH 16
+#define VI_WIDTH(G) 16
 #define VI_OFFSET 0
 typedef __m512i vi;
 
@@ -1848,7 +1860,7 @@ V_INLINE vf vi_float(vi a) {
 
 #else
 
-#define VI_WIDTH 4
+#define VI_WIDTH(G) 4
 #define VI_OFFSET 127
 typedef struct { __m256i v[2]; } vi;
 
@@ -1904,6 +1916,7 @@ V_INLINE vf vi_float(vi a) {
 
 #define V_INLINE KS_INLINE
 #define V_UNROLL KS_UNROLL_FULLY
+#define V_WIDTH(G) 4
 
 typedef struct { float32x4_t v[4]; } vf;
 #define EACH KS_UNROLL for (int i = 0; i < 4; i++)
@@ -2008,7 +2021,7 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     return acc;
 }
 
-#define VI_WIDTH 4
+#define VI_WIDTH(G) 4
 #define VI_OFFSET 127
 typedef struct { int32x4_t v[4]; } vi;
 
@@ -2766,15 +2779,6 @@ V_INLINE __m256i KS_NAME(x_part)(
         type == KSLLM_TYPE_Q6_K ? 48 : type == KSLLM_TYPE_Q5_K ? 16 : 4));
 }
 
-/* What stands beside the weights of eight blocks of 256: the scales of the
- * first and of the second half of each group of 32; for each span of 16 its
- * minimum, or its scale where weights have a bias; and in a lane for each block
- * d and -dmin. */
-typedef struct {
-    i8 scale[8][16], other[8][16];
-    __m256 d, dmin;
-} KS_NAME(xheads);
-
 /* Half h of v to to[k + 4 * h]. */
 V_INLINE void KS_NAME(x_put_two)(i8 (*to)[16], __m256i v, size_t k) {
     _mm_storeu_si128((void *)to[k], _mm256_castsi256_si128(v));
@@ -2782,7 +2786,7 @@ V_INLINE void KS_NAME(x_put_two)(i8 (*to)[16], __m256i v, size_t k) {
 }
 
 V_INLINE void KS_NAME(x_heads_of)(
-    const u8 *p, ksllm_type type, KS_NAME(xheads) *to) {
+    const u8 *p, ksllm_type type, x_heads *to) {
     const blk_type *b = &BLK_TYPES[type];
     const bool twice = b->span == 32; /* each stands for two spans of 16 */
     const u8 *block[8];
@@ -2818,22 +2822,28 @@ V_INLINE void KS_NAME(x_heads_of)(
         if (b->has_min || blk_biased(type))
             KS_NAME(x_put_two)(to->other, v, k);
     }
+    vr d, dmin;
     if (b->m == 2) { /* both in the first dword */
-        KS_NAME(x_two_halves)(q[0], &to->d, &to->dmin);
+        KS_NAME(x_two_halves)(q[0], &d, &dmin);
     } else {
-        to->d = KS_NAME(x_halves)(block, b->d);
-        if (b->has_min) to->dmin = KS_NAME(x_halves)(block, b->m);
+        d = KS_NAME(x_halves)(block, b->d);
+        dmin = KS_NAME(x_halves)(block, b->m);
     }
-    if (b->has_min) to->dmin = vr_minus(to->dmin);
+    vr_store(to->d, d);
+    vr_store(to->dmin, vr_minus(dmin));
 }
 
 /* Not inlined for the same reason as x_block256. */
-KS_NOINLINE KS_UNUSED void KS_NAME(x_heads)(
-    const u8 *p, ksllm_type type, KS_NAME(xheads) *to) {
+#if defined KS_BASE
+#define X_READ_HEADS KS_PASTE(x_read_heads, KS_BASE)
+#else
+#define X_READ_HEADS KS_NAME(x_read_heads)
+KS_NOINLINE void X_READ_HEADS(const u8 *p, ksllm_type type, x_heads *to) {
 #define HEADS(t) KS_NAME(x_heads_of)(p, t, to)
     X_TYPE_OF_256(type, HEADS);
 #undef HEADS
 }
+#endif
 
 /* s + 32 weights times 32 inputs, each half by its scale. Sums of two fit 16
  * bits: all types but IQ4_XS have 6 bits at most, and of that the inputs take
@@ -2872,7 +2882,7 @@ V_INLINE __m256i KS_NAME(x_lane_sums)(const __m256i *v) {
 /* Block k of eight, which is at q, times its inputs: p[k] has parts of its sum
  * in its lanes, u[k] those of the minima. */
 V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
-    const KS_NAME(xheads) *l, size_t k, ksllm_type type, __m256i *p,
+    const x_heads *l, size_t k, ksllm_type type, __m256i *p,
     __m256i *u) {
     enum { AHEAD = 4096 };
     const blk_type *b = &BLK_TYPES[type];
@@ -2906,7 +2916,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
     const size_t n_row = a->n_in / 256, n_blocks = p->n_rows * n_row;
     const f32 *dx = a->d[1];
     u8 end[8 * sizeof(blk_q6_k)]; /* the largest of them */
-    KS_NAME(xheads) l;
+    x_heads l;
     __m256i pi[8], ui[8];
     f32 pf[8], uf[8], *y = p->y;
     __m128 sum = _mm_setzero_ps();
@@ -2919,7 +2929,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
             memcpy(end, q, n * b->bytes);
             q = end;
         }
-        if (n) KS_NAME(x_heads)(q, type, &l);
+        if (n) X_READ_HEADS(q, type, &l);
         for (size_t k = 0; k < 8; k++) {
             if (n) {
                 KS_NAME(x_one)(q + k * b->bytes, a->q[1] + 256 * i,
@@ -2936,10 +2946,11 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
             i_sum = 0;
         }
         _mm256_storeu_ps(pf, _mm256_mul_ps(
-            _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(pi)), l.d));
+            _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(pi)), vr_load(l.d)));
         if (b->has_min)
             _mm256_storeu_ps(uf, _mm256_mul_ps(
-                _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(ui)), l.dmin));
+                _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(ui)),
+                vr_load(l.dmin)));
     }
 }
 
@@ -3045,12 +3056,13 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
             i16 sums[16];
             const bool lower = b->bias && !is_signed;
             __m256i o = _mm256_setzero_si256(), v = p[t];
-            if (lower || b->has_min)
+            if (lower || b->has_min) {
                 KS_NAME(x_span_sums)(a->sum[1] + from / 16, b->span, sums);
-            KS_UNROLL
-            for (int k = 0; k < 128 / b->span && (lower || b->has_min); k++)
-                o = _mm256_add_epi32(o, _mm256_madd_epi16(
-                    KS_NAME(x_dword)(sums + 2 * k), l.side[k]));
+                KS_UNROLL
+                for (int k = 0; k < 128 / b->span; k++)
+                    o = _mm256_add_epi32(o, _mm256_madd_epi16(
+                        KS_NAME(x_dword)(sums + 2 * k), l.side[k]));
+            }
             if (lower)
                 v = _mm256_sub_epi32(
                     v, _mm256_mullo_epi32(o, _mm256_set1_epi32(b->bias)));
@@ -4850,30 +4862,31 @@ V_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
 /* One row times four tokens, four chains at once. */
 V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
     size_t m, ksllm_type type, f32 *y, size_t y_stride) {
-    const size_t size = BLK_TYPES[type].bytes;
+    const size_t size = BLK_TYPES[type].bytes, full = n / 16 * 16;
     for (size_t t = 0; t < m; t += 4) {
-        const f32 *x0 = x + t * n, *x1 = t + 1 < m ? x0 + n : x0;
-        const f32 *x2 = t + 2 < m ? x1 + n : x1, *x3 = t + 3 < m ? x2 + n : x2;
-        vf a = v_set1(0.0f), b = a, c = a, d = a;
-        size_t i = 0;
-        for (; i + 16 <= n; i += 16) {
+        const f32 *in[4];
+        vf sum[4], rest[4];
+        V_UNROLL
+        for (size_t c = 0; c < 4; c++) {
+            in[c] = x + min_size(t + c, m - 1) * n;
+            sum[c] = v_set1(0.0f);
+        }
+        for (size_t i = 0; i < full; i += 16) {
             vf k = KS_NAME(v_load_any)(w + i * size, type);
-            a = v_fma(k, v_load(x0 + i), a);
-            b = v_fma(k, v_load(x1 + i), b);
-            c = v_fma(k, v_load(x2 + i), c);
-            d = v_fma(k, v_load(x3 + i), d);
+            V_UNROLL
+            for (int c = 0; c < 4; c++)
+                sum[c] = v_fma(k, v_load(in[c] + i), sum[c]);
         }
-        if (i < n) {
-            vf k = KS_NAME(v_tail_any)(w + i * size, n - i, type);
-            a = v_fma(k, KS_NAME(v_tail)(x0 + i, n - i, 0.0f), a);
-            b = v_fma(k, KS_NAME(v_tail)(x1 + i, n - i, 0.0f), b);
-            c = v_fma(k, KS_NAME(v_tail)(x2 + i, n - i, 0.0f), c);
-            d = v_fma(k, KS_NAME(v_tail)(x3 + i, n - i, 0.0f), d);
+        V_UNROLL
+        for (int c = 0; c < 4; c++) rest[c] = sum[c];
+        if (full < n) {
+            vf k = KS_NAME(v_tail_any)(w + full * size, n - full, type);
+            for (int c = 0; c < 4; c++)
+                rest[c] = v_fma(k,
+                    KS_NAME(v_tail)(in[c] + full, n - full, 0.0f), rest[c]);
         }
-        y[t * y_stride] = v_sum(a);
-        if (t + 1 < m) y[(t + 1) * y_stride] = v_sum(b);
-        if (t + 2 < m) y[(t + 2) * y_stride] = v_sum(c);
-        if (t + 3 < m) y[(t + 3) * y_stride] = v_sum(d);
+        for (size_t c = 0; c < 4 && t + c < m; c++)
+            y[(t + c) * y_stride] = v_sum(rest[c]);
     }
 }
 
@@ -4907,8 +4920,8 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     }
 #else
 /* Panels are laid out by the base's functions. With VNNI the tiles are faster
- * from two tokens on; for one, AVX-VNNI has a kernel of its own only where
- * weights are signed, which without it takes more steps. */
+ * from two tokens on. For one the base's kernel is as fast where it has not to
+ * take signs apart; AVX-512 keeps its own for blocks of 256 (7 to 16 %). */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
@@ -4920,16 +4933,17 @@ static void KS_NAME(k_product_any)(const k_product *p) {
 #define X_LAY(t)
 #define X_LAYER(t) KS_PASTE(k_lay_##t, KS_BASE)
 #endif
-#if defined KS_BASE && defined KS_AVXVNNI
-#define X_FEW(t)                                                               \
-    if (BLK_TYPES[KSLLM_TYPE_##t].bias != 128)                                 \
-        KS_PASTE(k_product_##t, KS_BASE)(p);                                   \
-    else                                                                       \
-        KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
-#elif defined KS_VNNI
+#if !defined KS_VNNI
+#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
+#elif !defined KS_BASE
 #define X_FEW(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
 #else
-#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
+#define X_FEW(t)                                                               \
+    const blk_type *b = &BLK_TYPES[KSLLM_TYPE_##t];                            \
+    if (b->bias == 128 || (KS_NAME(HALVES) == 1 && b->n == 256))               \
+        KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t);                               \
+    else                                                                       \
+        KS_PASTE(k_product_##t, KS_BASE)(p)
 #endif
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
@@ -4972,8 +4986,8 @@ QUANTIZED(IQ4_XS)
 /* ---- attention ----
  * The steps of k_attend (7f) for a block of keys and the heads that share it.
  * Up to four query heads of one KV head go together (G, from head g0 on), so
- * that a key or value is read and converted once for all of them; 4 / G keys
- * or stretches of a value at a time keep the fma units busy. */
+ * that a key or value is read and converted once for all of them; a few keys or
+ * stretches of a value at a time keep the fma units busy. */
 
 V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, k_cache kind) {
     return kind == K_F16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
@@ -4985,10 +4999,25 @@ V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, k_cache kind) {
         : KS_NAME(v_tail_any)(p + 4 * i, n - i, KSLLM_TYPE_F32);
 }
 
+/* The dimensions that do not fill 16. */
+V_INLINE void KS_NAME(k_scores_tail)(const k_query *a, const f32 *q,
+    const u8 *const *key, const int G, k_cache kind, vf *x) {
+    const size_t hd = a->key_dim, full = hd / 16 * 16;
+    vf y[4]; /* x are registers */
+    V_UNROLL
+    for (int c = 0; c < V_WIDTH(G); c++) y[c] = x[c];
+    for (int c = 0; c < V_WIDTH(G); c++)
+        y[c] = v_fma(KS_NAME(v_tail)(q + (size_t)(c % G) * hd + full,
+                         hd - full, 0.0f),
+            KS_NAME(v_tail_kv)(key[c / G], full, hd, kind), y[c]);
+    V_UNROLL
+    for (int c = 0; c < V_WIDTH(G); c++) x[c] = y[c];
+}
+
 KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
     const int G, size_t g0, k_cache kind) {
     const size_t hd = a->key_dim, full = hd / 16 * 16, n = b->n;
-    const size_t stride = a->k_stride, keys = (size_t)(4 / G);
+    const size_t stride = a->k_stride, keys = (size_t)(V_WIDTH(G) / G);
     const f32 *q = a->q + (b->t * a->q_heads + g0) * hd;
     const u8 *k = a->k + (b->slot + b->first) * stride;
     for (size_t j = 0; j < n; j += keys) {
@@ -4998,10 +5027,10 @@ KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
         for (size_t c = 0; c < keys; c++)
             key[c] = k + min_size(j + c, n - 1) * stride;
         V_UNROLL
-        for (int c = 0; c < 4; c++) x[c] = v_set1(0.0f);
+        for (int c = 0; c < V_WIDTH(G); c++) x[c] = v_set1(0.0f);
         for (size_t i = 0; i < full; i += 16) {
             V_UNROLL
-            for (int c = 0; c < 4 / G; c++) {
+            for (int c = 0; c < V_WIDTH(G) / G; c++) {
                 vf v = KS_NAME(v_load_kv)(key[c], i, kind);
                 V_UNROLL
                 for (int g = 0; g < G; g++)
@@ -5009,14 +5038,11 @@ KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
                         v_load(q + (size_t)g * hd + i), v, x[c * G + g]);
             }
         }
+        if (full < hd) KS_NAME(k_scores_tail)(a, q, key, G, kind, x);
         V_UNROLL
-        for (int c = 0; c < 4; c++) {
+        for (int c = 0; c < V_WIDTH(G); c++) {
             size_t g = (size_t)(c % G), at = j + (size_t)(c / G);
             if (at >= n) break;
-            if (full < hd)
-                x[c] = v_fma(
-                    KS_NAME(v_tail)(q + g * hd + full, hd - full, 0.0f),
-                    KS_NAME(v_tail_kv)(key[c / G], full, hd, kind), x[c]);
             b->s[g0 + g][b->first + at] = v_sum(x[c]) * a->scale;
         }
     }
@@ -5067,10 +5093,10 @@ KS_NOINLINE void KS_NAME(k_values_tail)(const k_query *a, const k_keys *b,
 
 KS_INLINE void KS_NAME(k_values_float)(const k_query *a, k_keys *b,
     const int G, size_t g0, k_cache kind) {
-    const size_t hd = a->value_dim;
+    const size_t hd = a->value_dim, W = (size_t)(V_WIDTH(G) / G);
     size_t i = 0;
-    for (; i + 16 * (size_t)(4 / G) <= hd; i += 16 * (size_t)(4 / G))
-        KS_NAME(k_values_at)(a, b, G, g0, 4 / G, i, kind);
+    for (; W > 1 && i + 16 * W <= hd; i += 16 * W)
+        KS_NAME(k_values_at)(a, b, G, g0, (int)W, i, kind);
     for (; i + 16 <= hd; i += 16)
         KS_NAME(k_values_at)(a, b, G, g0, 1, i, kind);
     for (size_t g = 0; g < (size_t)G && i < hd; g++)
@@ -5117,7 +5143,7 @@ static f32 KS_NAME(k_softmax)(
 KS_INLINE void KS_NAME(k_scores_i8)(
     const k_query *a, k_keys *b, const int G, size_t g0) {
     /* groups of 16 keys at a time, of the 4 in a block */
-    const int W = VI_WIDTH / G < 4 ? VI_WIDTH / G : 4;
+    const int W = VI_WIDTH(G) / G < 4 ? VI_WIDTH(G) / G : 4;
     const size_t n = a->k_stride, q_next = k_padded(a->key_dim);
     const size_t parts = k_scales(n), row = b->t * a->q_heads + g0;
     const i8 *q = a->q8 + row * q_next;
@@ -5128,7 +5154,7 @@ KS_INLINE void KS_NAME(k_scores_i8)(
         const f32 *k_scale = a->k_scale + part * a->n_slots + b->slot;
         const f32 *scale = a->q_scale + 2 * (row * parts + part);
         for (int w = 0; w < 4; w += W) {
-            vi x[VI_WIDTH];
+            vi x[16];
             V_UNROLL
             for (int c = 0; c < W * G; c++)
                 x[c] = vi_start((i32)scale[(size_t)(c % G) * parts * 2 + 1]);
@@ -5184,7 +5210,7 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const k_keys *b,
     const int G, size_t g0, const int W, size_t i, f32 *out, size_t out_head) {
     static const u8 offset[4] = {VI_OFFSET, VI_OFFSET, VI_OFFSET, VI_OFFSET};
     const u8 *v = a->v + b->slot * a->v_stride + 4 * i;
-    vi x[VI_WIDTH], less[4]; /* what VI_OFFSET takes away */
+    vi x[16], less[4]; /* what VI_OFFSET takes away */
     V_UNROLL
     for (int c = 0; c < W * G; c++) x[c] = less[c / G] = vi_zero();
     for (size_t j = 0; j < K_KEYS; j += 4) {
@@ -5209,10 +5235,10 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const k_keys *b,
 
 KS_INLINE void KS_NAME(k_values_i8)(
     const k_query *a, k_keys *b, const int G, size_t g0) {
-    const size_t W = min_size(4, VI_WIDTH / (size_t)G), n = a->value_dim;
+    const size_t W = min_size(4, (size_t)(VI_WIDTH(G) / G)), n = a->value_dim;
     f32 *out = k_out(a, b->t, g0);
     size_t i = 0;
-    for (; i + 16 * W <= n; i += 16 * W)
+    for (; W > 1 && i + 16 * W <= n; i += 16 * W)
         KS_NAME(k_values_i8_at)(a, b, G, g0, (int)W, i, out + i, a->out_head);
     for (; i < n; i += 16) {
         const bool whole = n - i >= 16;
@@ -5227,43 +5253,60 @@ KS_INLINE void KS_NAME(k_values_i8)(
     }
 }
 
-#define STEP(name, step, G, g0, kind)                                          \
-    if (K_##kind == K_I8) KS_NAME(k_##step##_i8)(a, b, G, g0);                 \
-    else KS_NAME(k_##step##_float)(a, b, G, g0, K_##kind)
-/* One function for all sizes of a group, head by head: where nothing is lost
- * by it, and in plain C, which is the reference. */
+KS_INLINE void KS_NAME(k_scores)(
+    const k_query *a, k_keys *b, const int G, size_t g0, k_cache kind) {
+    if (kind == K_I8) KS_NAME(k_scores_i8)(a, b, G, g0);
+    else KS_NAME(k_scores_float)(a, b, G, g0, kind);
+}
+
+KS_INLINE void KS_NAME(k_values)(
+    const k_query *a, k_keys *b, const int G, size_t g0, k_cache kind) {
+    if (kind == K_I8) KS_NAME(k_values_i8)(a, b, G, g0);
+    else KS_NAME(k_values_float)(a, b, G, g0, kind);
+}
+
+/* For all sizes of a group, head by head, where nothing is lost by it. Plain
+ * C, the reference, has one function for all sizes and caches. */
 #define ALONE(step, kind)                                                      \
     static void KS_NAME(k_##step##_##kind)(const k_query *a, k_keys *b) {      \
-        for (size_t g = 0; g < a->group; g++) STEP(name, step, 1, g, kind);    \
+        for (size_t g = 0; g < a->group; g++)                                  \
+            KS_NAME(k_##step)(a, b, 1, g, K_##kind);                           \
     }
-#define GROUP(step, kind, G)                                                   \
+#define GROUP(step, G, kind)                                                   \
     static void KS_NAME(k_##step##G##_##kind)(const k_query *a, k_keys *b) {   \
-        STEP(name, step, G, 0, kind);                                          \
+        KS_NAME(k_##step)(a, b, G, 0, K_##kind);                               \
     }
 #if defined KS_SCALAR
-#define GROUPS(step, kind) ALONE(step, kind)
+static void KS_NAME(k_scores_any)(const k_query *a, k_keys *b) {
+    KS_NAME(k_scores)(a, b, (int)a->group, 0, a->kind);
+}
+static void KS_NAME(k_values_any)(const k_query *a, k_keys *b) {
+    KS_NAME(k_values)(a, b, (int)a->group, 0, a->kind);
+}
 #else
-#define GROUPS(step, kind)                                                     \
-    GROUP(step, kind, 1) GROUP(step, kind, 2) GROUP(step, kind, 4)
-#endif
 #if !defined KS_BASE
 ALONE(scores, F32)
 ALONE(values, F32)
-#if !defined KS_SCALAR
-GROUP(scores, F32, 4)
-GROUP(values, F32, 4)
-#endif
-GROUPS(scores, F16)
-GROUPS(values, F16)
+GROUP(scores, 4, F32)
+GROUP(values, 4, F32)
+GROUP(scores, 1, F16)
+GROUP(scores, 2, F16)
+GROUP(scores, 4, F16)
+GROUP(values, 1, F16)
+GROUP(values, 2, F16)
+GROUP(values, 4, F16)
 #endif
 #if !defined KS_BASE_I8
-GROUPS(scores, I8)
-GROUPS(values, I8)
+GROUP(scores, 1, I8)
+GROUP(scores, 2, I8)
+GROUP(scores, 4, I8)
+GROUP(values, 1, I8)
+GROUP(values, 2, I8)
+GROUP(values, 4, I8)
 #endif
-#undef GROUPS
+#endif
 #undef GROUP
 #undef ALONE
-#undef STEP
 
 #if defined KS_BASE
 #define KS_FLOATS(x) KS_PASTE(x, KS_BASE)
@@ -5304,20 +5347,21 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef FLOATS
 #undef QUANTIZED
 #if defined KS_SCALAR
-#define STEPS(of, kind, step, one, two, four)                                  \
-    {of(k_##step##_##kind), of(k_##step##_##kind), of(k_##step##_##kind)}
+#define ANY(step) {k_##step##_scalar, k_##step##_scalar, k_##step##_scalar}
+#define CACHES(step) {ANY(step##_any), ANY(step##_any), ANY(step##_any)}
 #else
-#define STEPS(of, kind, step, one, two, four)                                  \
-    {of(k_##step##one##_##kind), of(k_##step##two##_##kind),                   \
-        of(k_##step##four##_##kind)}
-#endif
+#define GROUPS(of, step, one, two, four)                                       \
+    {of(k_##step##one), of(k_##step##two), of(k_##step##four)}
 #define CACHES(step)                                                           \
-    {STEPS(KS_FLOATS, F32, step, , , 4), STEPS(KS_FLOATS, F16, step, 1, 2, 4), \
-        STEPS(KS_CACHE_I8, I8, step, 1, 2, 4)}
+    {GROUPS(KS_FLOATS, step, _F32, _F32, 4_F32),                               \
+        GROUPS(KS_FLOATS, step, 1_F16, 2_F16, 4_F16),                          \
+        GROUPS(KS_CACHE_I8, step, 1_I8, 2_I8, 4_I8)}
+#endif
     .scores = CACHES(scores),
     .values = CACHES(values),
 #undef CACHES
-#undef STEPS
+#undef GROUPS
+#undef ANY
     .softmax = KS_FLOATS(k_softmax),
     .shares = KS_CACHE_I8(k_shares),
     .to_i8 = KS_FLOATS(k_to_i8),
@@ -5332,6 +5376,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef KS_CACHE_I8
 #undef V_INLINE
 #undef V_UNROLL
+#undef V_WIDTH
 #undef vf
 #undef v_load
 #undef v_load_f16
@@ -5364,6 +5409,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef vr_minus
 #undef vr_add
 #undef LANES
+#undef X_READ_HEADS
 #undef KS_ISA
 #undef KS_SCALAR
 #undef KS_AVX2
