@@ -1335,17 +1335,28 @@ static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
 
 /* ==========================================================================
  * § 7 KERNELS (private)
- * The arithmetic. 7b is a small vocabulary of vector operations, written once
- * per instruction set; 7c the kernels, written once over it. This file
- * includes itself for every further set (7d), with KS_ISA naming it, and only
- * 7b and 7c are live then. 7e is the table from which a model chooses.
+ * The arithmetic. This file includes itself once per instruction set, with
+ * KS_ISA naming it; only 7b to 7g are live then.
  *
- * To add an instruction set: a block of operations in 7b, four lines in 7d, a
- * feature bit in § 4, a row in 7e. One that is another with faster products
- * (AVX-VNNI, AVX-512, dotprod, i8mm) names it as KS_BASE, and takes over its
- * kernels on floats; KS_BASE_I8 lends attention with the int8 cache. What a
- * kernel must compute, to the bit, is THE ARITHMETIC at the head of this file
- * and is tested against the scalar row.
+ *   7a  what all passes share: records, the slots of a row
+ *   7b  vocabulary: small vector operations for plain C, x86 and Arm
+ *   7c  kernels on floats, written once over the vocabulary
+ *   7d  products with quantized weights: in plain C, on x86, on Arm
+ *   7e  products with float weights; the product of each format
+ *   7f  the steps of attention
+ *   7g  the row: which kernel fills which slot
+ *   7h  the passes: one block of settings per instruction set
+ *   7i  the table, best first, from which a model chooses
+ *   7j  attention over all keys, for any row
+ *
+ * To add an instruction set: a feature bit in § 4, its settings in 7h, a line
+ * in 7i, operations in 7b, and products in 7d: k_direct for few tokens, k_panel
+ * for many. One that only multiplies faster than another (AVX-VNNI, AVX-512,
+ * dotprod, i8mm) names that one as KS_BASE and takes its kernels on floats;
+ * KS_BASE_I8 lends attention with the int8 cache. What a kernel must compute,
+ * to the bit, is THE ARITHMETIC at the head of this file and is tested against
+ * the scalar row. To add a format: § 6, x_block or x_group and q_block or
+ * q_group in 7d, a line in 7e.
  *
  * vf is 16 floats everywhere, however many registers that takes.
  * ======================================================================== */
@@ -1365,7 +1376,7 @@ typedef struct {
     size_t n_in;
 } k_acts;
 
-/* Rows [0, n_rows) of a matrix, one right behind the other, times m vectors;
+/* Rows [0, n_rows) of a matrix, without gaps between them, times m vectors;
  * y[t * y_stride + row]. */
 typedef struct {
     ksllm_type type;
@@ -1379,7 +1390,7 @@ typedef struct {
 
 typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
 
-/* Some query heads, one behind the other, of m tokens that follow each other,
+/* Some query heads, one after the other, of m consecutive tokens,
  * against the keys of their KV head. Token t sees [hi + t - window, hi + t),
  * or [0, hi + t) if window is 0. Position p lies in slot p % n_slots; n_slots
  * is a multiple of K_KEYS.
@@ -2080,7 +2091,7 @@ V_INLINE vf vi_float(vi a) {
 
 #endif
 
-/* ---- 7c kernels ---- */
+/* ---- 7c kernels on floats ---- */
 
 /* The last n < 16 values, filled up. */
 V_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
@@ -2247,7 +2258,7 @@ static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
 
 #endif
 
-/* ---- products with quantized weights ---- */
+/* ---- 7d products with quantized weights: plain C ---- */
 
 #if defined KS_SCALAR
 
@@ -2306,15 +2317,17 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
 
 #endif
 
-/* ---- products on x86 ----
+/* ---- 7d products on x86 ----
  * The same sums as k_quantized, by another route: a lane is a row from the
  * start. Eight rows are transposed as they lie in the file, four bytes at a
  * time (x_four), and whatever unpacks them does so for all eight. x_block and
  * x_group give 32 weights of eight rows as eight vectors of four each, x_lanes
  * what stands beside them. With few tokens (k_direct) they are multiplied at
- * once; with many (k_panel) those of sixteen rows are laid out first, and meet
- * all tokens, tile by tile. One token and blocks of 256, which need a float but
- * once, go another way: a vector is a stretch of one block (k_stream).
+ * once. With many (k_panel) those of sixteen rows are laid out first, and meet
+ * all tokens, tile by tile: a format is a function that lays out (k_lay_*), a
+ * shape of blocks a tile (x_tile32_8 and others), and there is one loop. One
+ * token and blocks of 256, which need a float but once, go another way: a
+ * vector is a stretch of one block (k_stream).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -2392,7 +2405,7 @@ V_INLINE void KS_NAME(x_nibbles)(const __m256i *q, __m256i *w) {
     }
 }
 
-/* ---- blocks of 32 ---- */
+/* ---- x86: blocks of 32 ---- */
 
 V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
     __m128i h = _mm_cvtsi32_si128(ld_u16(row[0] + at));
@@ -2442,7 +2455,7 @@ V_INLINE void KS_NAME(x_block)(
         if (type == KSLLM_TYPE_IQ4_NL) w[k] = KS_NAME(x_codebook)(w[k]);
 }
 
-/* ---- blocks of 256 ---- */
+/* ---- x86: blocks of 256 ---- */
 
 /* A block of eight rows in stretches of 16 bytes, transposed. */
 typedef struct { __m256i v[4 * 14]; } KS_NAME(xraw);
@@ -2639,7 +2652,7 @@ V_INLINE void KS_NAME(x_span_sums)(
     _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, swap));
 }
 
-/* ---- multiplying ----
+/* ---- x86: multiplying ----
  * Sums of four products, or without VNNI of two as 16 bits. x_steps says how
  * many vectors of four weights may be added up before their sums are scaled.
  * Weights whose bias is 128 are signed here, and without VNNI one of the two
@@ -2715,7 +2728,7 @@ V_INLINE __m256i KS_NAME(x_scaled)(
     return _mm256_mullo_epi32(s, _mm256_srai_epi32(scale, 16));
 }
 
-/* ---- one token, blocks of 256 ----
+/* ---- x86: one token, blocks of 256 ----
  * They are taken as they lie, 32 weights in a vector: sums of two are scaled at
  * once, and what is left in the lanes is added up for eight blocks together.
  * So memory is read as one stream, and ahead of it to L1 (EPYC 7003, one
@@ -2946,7 +2959,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
     }
 }
 
-/* ---- few tokens ---- */
+/* ---- x86: few tokens ---- */
 
 enum { /* tokens up to which 8 rows at a time are faster */
 #if defined KS_VNNI
@@ -3096,7 +3109,7 @@ V_INLINE void KS_NAME(k_direct)(
     }
 }
 
-/* ---- many tokens ----
+/* ---- x86: many tokens ----
  * xv is sixteen rows or half of them, and a tile eight vectors of sums. */
 
 #undef KS_XV
@@ -4837,7 +4850,7 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
 
 #endif
 
-/* ---- products with float weights ---- */
+/* ---- 7e products with float weights ---- */
 
 V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
     return type == KSLLM_TYPE_F32 ? v_load(p)
@@ -4895,8 +4908,10 @@ V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
 }
 #endif
 
-/* One function per format, so that each gets a loop of its own. A format with
- * a faster kernel of its own on some instruction set goes in here. */
+/* ---- 7e the product of each format ----
+ * One function per format, so that each gets a loop of its own. A format with
+ * a faster kernel on some instruction set goes in here. */
+
 #if defined KS_SCALAR /* one loop for all: it is the reference, not the fast */
 static void KS_NAME(k_product_any)(const k_product *p) {
     KS_NAME(k_quantized)(p, p->type);
@@ -4975,8 +4990,8 @@ QUANTIZED(IQ4_XS)
 #undef X_LAYER
 #undef X_FEW
 
-/* ---- attention ----
- * The steps of k_attend (7f) for a block of keys and the heads that share it.
+/* ---- 7f the steps of attention ----
+ * The steps of k_attend (7j) for a block of keys and the heads that share it.
  * Up to four query heads of one KV head go together (G, from head g0 on), so
  * that a key or value is read and converted once for all of them; a few keys or
  * stretches of a value at a time keep the fma units busy. */
@@ -5300,6 +5315,8 @@ GROUP(values, 4, I8)
 #undef GROUP
 #undef ALONE
 
+/* ---- 7g the row ---- */
+
 #if defined KS_BASE
 #define KS_FLOATS(x) KS_PASTE(x, KS_BASE)
 #else
@@ -5417,7 +5434,7 @@ KS_TARGET_END
 #undef KS_FOR
 #endif
 
-/* ---- 7d further passes ----
+/* ---- 7h the passes ----
  * KS_FOR is what the compiler is told to use; the end of a pass forgets all
  * that its row defined. */
 
@@ -5488,7 +5505,7 @@ KS_TARGET_END
 #include KSLLM_SELF
 #endif
 
-/* ---- 7e the table, best first ---- */
+/* ---- 7i the table, best first ---- */
 
 static const k_row *const K_TABLE[] = {
 #if defined KS_X86 && KS_ROW(avx512vnni)
@@ -5533,7 +5550,7 @@ static const k_row *k_choose(const char *name) {
     return k;
 }
 
-/* ---- 7f attention over all keys ---- */
+/* ---- 7j attention over all keys ---- */
 
 /* Fetches what token t of a->m has to fetch of the block from position b on. */
 static void k_fetch_block(const k_query *a, size_t t, size_t b) {
