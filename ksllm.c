@@ -3400,10 +3400,10 @@ V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
 #define SHAPE(name, nb, n, is_signed)                                          \
     static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
         size_t n_blocks, const blk_type *b, f32 *acc) {                        \
-        if (KS_NAME(LEAST) && T == KS_NAME(LEAST))                             \
+        if (KS_NAME(LEAST) > 0 && T == KS_NAME(LEAST))                         \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(LEAST), acc);    \
-        else if (KS_NAME(MIDDLE) && T == KS_NAME(MIDDLE))                      \
+        else if (KS_NAME(MIDDLE) > 0 && T == KS_NAME(MIDDLE))                  \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(MIDDLE), acc);   \
         else                                                                   \
