@@ -1431,17 +1431,28 @@ static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
 
 /* ==========================================================================
  * § 7 KERNELS (private)
- * The arithmetic. 7b is a small vocabulary of vector operations, written once
- * per instruction set; 7c the kernels, written once over it. This file
- * includes itself for every further set (7d), with KS_ISA naming it, and only
- * 7b and 7c are live then. 7e is the table from which a model chooses.
+ * The arithmetic. This file includes itself once per instruction set, with
+ * KS_ISA naming it; only 7b to 7g are live then.
  *
- * To add an instruction set: a block of operations in 7b, four lines in 7d, a
- * feature bit in § 4, a row in 7e. One that is another with faster products
- * (AVX-VNNI, AVX-512, dotprod, i8mm) names it as KS_BASE, and takes over its
- * kernels on floats; KS_BASE_I8 lends attention with the int8 cache. What a
- * kernel must compute, to the bit, is THE ARITHMETIC at the head of this file
- * and is tested against the scalar row.
+ *   7a  what all passes share: records, the slots of a row
+ *   7b  vocabulary: small vector operations for plain C, x86 and Arm
+ *   7c  kernels on floats, written once over the vocabulary
+ *   7d  products with quantized weights: in plain C, on x86, on Arm
+ *   7e  products with float weights; the product of each format
+ *   7f  the steps of attention
+ *   7g  the row: which kernel fills which slot
+ *   7h  the passes: one block of settings per instruction set
+ *   7i  the table, best first, from which a model chooses
+ *   7j  attention over all keys, for any row
+ *
+ * To add an instruction set: a feature bit in § 4, its settings in 7h, a line
+ * in 7i, operations in 7b, and products in 7d: k_direct for few tokens, k_panel
+ * for many. One that only multiplies faster than another (AVX-VNNI, AVX-512,
+ * dotprod, i8mm) names that one as KS_BASE and takes its kernels on floats;
+ * KS_BASE_I8 lends attention with the int8 cache. What a kernel must compute,
+ * to the bit, is THE ARITHMETIC at the head of this file and is tested against
+ * the scalar row. To add a format: § 6, x_block or x_group and q_block or
+ * q_group in 7d, a line in 7e.
  *
  * vf is 16 floats everywhere, however many registers that takes.
  * ======================================================================== */
@@ -1461,7 +1472,7 @@ typedef struct {
     size_t n_in;
 } k_acts;
 
-/* Rows [0, n_rows) of a matrix, one right behind the other, times m vectors;
+/* Rows [0, n_rows) of a matrix, without gaps between them, times m vectors;
  * y[t * y_stride + row]. */
 typedef struct {
     ksllm_type type;
@@ -1475,7 +1486,7 @@ typedef struct {
 
 typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
 
-/* Some query heads, one behind the other, of m tokens that follow each other,
+/* Some query heads, one after the other, of m consecutive tokens,
  * against the keys of their KV head. Token t sees [hi + t - window, hi + t),
  * or [0, hi + t) if window is 0. Position p lies in slot p % n_slots; n_slots
  * is a multiple of K_KEYS.
@@ -1580,6 +1591,15 @@ typedef struct {
     i32 scale[16][16], side[8][16];
 } x_panel;
 
+/* What stands beside the weights of eight blocks of 256: the scales of the
+ * first and of the second half of each group of 32; for each span of 16 its
+ * minimum, or its scale where weights have a bias; and in a lane for each block
+ * d and -dmin. */
+typedef struct {
+    i8 scale[8][16], other[8][16];
+    f32 d[8], dmin[8];
+} x_heads;
+
 /* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on. */
 typedef struct {
     const i8 *x[8];
@@ -1657,13 +1677,14 @@ KS_TARGET_BEGIN(KS_FOR)
 
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
- * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first, then
- * half the distance at each step. v_top: the largest. v_store_i8: values that
- * are integers already.
+ * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first,
+ * then half the distance at each step. v_top: the largest. v_store_i8: values
+ * that are integers already.
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
- * that are from 0 to 254, less VI_OFFSET. VI_WIDTH: so many vi may be live.
+ * that are from 0 to 254, less VI_OFFSET. V_WIDTH(G), VI_WIDTH(G): so many vf
+ * or vi at a time for G query heads.
  * vr: one float per row of a group of K_ROWS rows.
  * sc_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
  * row; sc_min the same for min * sum of x. Both are exact in 32 bits.
@@ -1675,6 +1696,7 @@ KS_TARGET_BEGIN(KS_FOR)
  * minutes under a sanitizer. */
 #define V_INLINE static inline KS_UNUSED
 #define V_UNROLL /* what would be sixteen floats in memory each */
+#define V_WIDTH(G) G
 
 typedef struct { f32 f[16]; } vf;
 #define EACH for (int i = 0; i < 16; i++)
@@ -1786,7 +1808,7 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     return acc;
 }
 
-#define VI_WIDTH 4
+#define VI_WIDTH(G) G
 #define VI_OFFSET 0
 typedef struct { i32 i[16]; } vi;
 
@@ -1819,6 +1841,7 @@ V_INLINE vf vi_float(vi a) {
 
 #define V_INLINE KS_INLINE
 #define V_UNROLL KS_UNROLL_FULLY
+#define V_WIDTH(G) 4
 
 typedef struct { __m256 a, b; } vf;
 
@@ -1917,7 +1940,7 @@ V_INLINE vr vr_add(vr acc, __m256i s, vr d, f32 dx) {
 
 #if defined KS_VNNI && !defined KS_AVXVNNI
 
-#define VI_WIDTH 16
+#define VI_WIDTH(G) 16
 #define VI_OFFSET 0
 typedef __m512i vi;
 
@@ -1944,7 +1967,7 @@ V_INLINE vf vi_float(vi a) {
 
 #else
 
-#define VI_WIDTH 4
+#define VI_WIDTH(G) 4
 #define VI_OFFSET 127
 typedef struct { __m256i v[2]; } vi;
 
@@ -2000,6 +2023,7 @@ V_INLINE vf vi_float(vi a) {
 
 #define V_INLINE KS_INLINE
 #define V_UNROLL KS_UNROLL_FULLY
+#define V_WIDTH(G) 4
 
 typedef struct { float32x4_t v[4]; } vf;
 #define EACH KS_UNROLL for (int i = 0; i < 4; i++)
@@ -2104,7 +2128,7 @@ V_INLINE vr vr_add(vr acc, KS_NAME(vri) s, vr d, f32 dx) {
     return acc;
 }
 
-#define VI_WIDTH 4
+#define VI_WIDTH(G) 4
 #define VI_OFFSET 127
 typedef struct { int32x4_t v[4]; } vi;
 
@@ -2163,7 +2187,7 @@ V_INLINE vf vi_float(vi a) {
 
 #endif
 
-/* ---- 7c kernels ---- */
+/* ---- 7c kernels on floats ---- */
 
 /* The last n < 16 values, filled up. */
 V_INLINE vf KS_NAME(v_tail)(const f32 *x, size_t n, f32 fill) {
@@ -2330,7 +2354,7 @@ static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
 
 #endif
 
-/* ---- products with quantized weights ---- */
+/* ---- 7d products with quantized weights: plain C ---- */
 
 #if defined KS_SCALAR
 
@@ -2389,15 +2413,17 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
 
 #endif
 
-/* ---- products on x86 ----
+/* ---- 7d products on x86 ----
  * The same sums as k_quantized, by another route: a lane is a row from the
  * start. Eight rows are transposed as they lie in the file, four bytes at a
  * time (x_four), and whatever unpacks them does so for all eight. x_block and
  * x_group give 32 weights of eight rows as eight vectors of four each, x_lanes
  * what stands beside them. With few tokens (k_direct) they are multiplied at
- * once; with many (k_panel) those of sixteen rows are laid out first, and meet
- * all tokens, tile by tile. One token and blocks of 256, which need a float but
- * once, go another way: a vector is a stretch of one block (k_stream).
+ * once. With many (k_panel) those of sixteen rows are laid out first, and meet
+ * all tokens, tile by tile: a format is a function that lays out (k_lay_*), a
+ * shape of blocks a tile (x_tile32_8 and others), and there is one loop. One
+ * token and blocks of 256, which need a float but once, go another way: a
+ * vector is a stretch of one block (k_stream).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -2475,7 +2501,7 @@ V_INLINE void KS_NAME(x_nibbles)(const __m256i *q, __m256i *w) {
     }
 }
 
-/* ---- blocks of 32 ---- */
+/* ---- x86: blocks of 32 ---- */
 
 V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
     __m128i h = _mm_cvtsi32_si128(ld_u16(row[0] + at));
@@ -2525,19 +2551,7 @@ V_INLINE void KS_NAME(x_block)(
         if (type == KSLLM_TYPE_IQ4_NL) w[k] = KS_NAME(x_codebook)(w[k]);
 }
 
-/* ---- blocks of 256 ---- */
-
-/* call(type), with the type known to the compiler. */
-#undef X_TYPE_OF_256
-#define X_TYPE_OF_256(type, call)                                              \
-    switch ((int)(type)) {                                                     \
-    case KSLLM_TYPE_Q2_K: call(KSLLM_TYPE_Q2_K); break;                        \
-    case KSLLM_TYPE_Q3_K: call(KSLLM_TYPE_Q3_K); break;                        \
-    case KSLLM_TYPE_Q4_K: call(KSLLM_TYPE_Q4_K); break;                        \
-    case KSLLM_TYPE_Q5_K: call(KSLLM_TYPE_Q5_K); break;                        \
-    case KSLLM_TYPE_IQ4_XS: call(KSLLM_TYPE_IQ4_XS); break;                    \
-    default: call(KSLLM_TYPE_Q6_K);                                            \
-    }
+/* ---- x86: blocks of 256 ---- */
 
 /* A block of eight rows in stretches of 16 bytes, transposed. */
 typedef struct { __m256i v[4 * 14]; } KS_NAME(xraw);
@@ -2675,7 +2689,6 @@ V_INLINE void KS_NAME(x_lanes)(
     const int n = b->span == 32 ? 2 : 4;
     __m256i s[4], m[4];
     KS_NAME(x_scale_bytes)(raw->v, type, s, m);
-    KS_UNROLL
     for (int i = 0; i < n; i++) {
         KS_UNROLL
         for (int j = 0; j < 4; j++) {
@@ -2718,9 +2731,7 @@ KS_NOINLINE KS_UNUSED void KS_NAME(x_block256)(
     size_t i = 16 - skew;
     for (; i + 16 <= bytes; i += 16) KS_NAME(x_four)(p, i, to += 4);
     if (i < bytes) KS_NAME(x_four)(p, bytes - 16, to + 4);
-#define LANES(t) KS_NAME(x_lanes)(raw, t, lanes)
-    X_TYPE_OF_256(type, LANES);
-#undef LANES
+    KS_NAME(x_lanes)(raw, type, lanes);
 }
 
 /* A token's sums of the spans of a block of 256, in the order of the pairs in
@@ -2737,7 +2748,7 @@ V_INLINE void KS_NAME(x_span_sums)(
     _mm256_storeu_si256((void *)to, _mm256_shuffle_epi8(s, swap));
 }
 
-/* ---- multiplying ----
+/* ---- x86: multiplying ----
  * Sums of four products, or without VNNI of two as 16 bits. x_steps says how
  * many vectors of four weights may be added up before their sums are scaled.
  * Weights whose bias is 128 are signed here, and without VNNI one of the two
@@ -2813,7 +2824,7 @@ V_INLINE __m256i KS_NAME(x_scaled)(
     return _mm256_mullo_epi32(s, _mm256_srai_epi32(scale, 16));
 }
 
-/* ---- one token, blocks of 256 ----
+/* ---- x86: one token, blocks of 256 ----
  * They are taken as they lie, 32 weights in a vector: sums of two are scaled at
  * once, and what is left in the lanes is added up for eight blocks together.
  * So memory is read as one stream, and ahead of it to L1 (EPYC 7003, one
@@ -2862,15 +2873,6 @@ V_INLINE __m256i KS_NAME(x_part)(
         type == KSLLM_TYPE_Q6_K ? 48 : type == KSLLM_TYPE_Q5_K ? 16 : 4));
 }
 
-/* What stands beside the weights of eight blocks of 256: the scales of the
- * first and of the second half of each group of 32; for each span of 16 its
- * minimum, or its scale where weights have a bias; and in a lane for each block
- * d and -dmin. */
-typedef struct {
-    i8 scale[8][16], other[8][16];
-    __m256 d, dmin;
-} KS_NAME(xheads);
-
 /* Half h of v to to[k + 4 * h]. */
 V_INLINE void KS_NAME(x_put_two)(i8 (*to)[16], __m256i v, size_t k) {
     _mm_storeu_si128((void *)to[k], _mm256_castsi256_si128(v));
@@ -2878,7 +2880,7 @@ V_INLINE void KS_NAME(x_put_two)(i8 (*to)[16], __m256i v, size_t k) {
 }
 
 V_INLINE void KS_NAME(x_heads_of)(
-    const u8 *p, ksllm_type type, KS_NAME(xheads) *to) {
+    const u8 *p, ksllm_type type, x_heads *to) {
     const blk_type *b = &BLK_TYPES[type];
     const bool twice = b->span == 32; /* each stands for two spans of 16 */
     const u8 *block[8];
@@ -2914,22 +2916,35 @@ V_INLINE void KS_NAME(x_heads_of)(
         if (b->has_min || blk_biased(type))
             KS_NAME(x_put_two)(to->other, v, k);
     }
+    vr d, dmin;
     if (b->m == 2) { /* both in the first dword */
-        KS_NAME(x_two_halves)(q[0], &to->d, &to->dmin);
+        KS_NAME(x_two_halves)(q[0], &d, &dmin);
     } else {
-        to->d = KS_NAME(x_halves)(block, b->d);
-        if (b->has_min) to->dmin = KS_NAME(x_halves)(block, b->m);
+        d = KS_NAME(x_halves)(block, b->d);
+        dmin = KS_NAME(x_halves)(block, b->m);
     }
-    if (b->has_min) to->dmin = vr_minus(to->dmin);
+    vr_store(to->d, d);
+    vr_store(to->dmin, vr_minus(dmin));
 }
 
 /* Not inlined for the same reason as x_block256. */
-KS_NOINLINE KS_UNUSED void KS_NAME(x_heads)(
-    const u8 *p, ksllm_type type, KS_NAME(xheads) *to) {
-#define HEADS(t) KS_NAME(x_heads_of)(p, t, to)
-    X_TYPE_OF_256(type, HEADS);
+#if defined KS_BASE
+#define X_READ_HEADS KS_PASTE(x_read_heads, KS_BASE)
+#else
+#define X_READ_HEADS KS_NAME(x_read_heads)
+KS_NOINLINE void X_READ_HEADS(const u8 *p, ksllm_type type, x_heads *to) {
+    switch ((int)type) { /* with the type known to the compiler: 6 to 10 % */
+#define HEADS(t) case KSLLM_TYPE_##t: KS_NAME(x_heads_of)(p, KSLLM_TYPE_##t, to)
+    HEADS(Q2_K); break;
+    HEADS(Q3_K); break;
+    HEADS(Q4_K); break;
+    HEADS(Q5_K); break;
+    HEADS(Q6_K); break;
+    HEADS(IQ4_XS);
 #undef HEADS
+    }
 }
+#endif
 
 /* s + 32 weights times 32 inputs, each half by its scale. Sums of two fit 16
  * bits: all types but IQ4_XS have 6 bits at most, and of that the inputs take
@@ -2968,7 +2983,7 @@ V_INLINE __m256i KS_NAME(x_lane_sums)(const __m256i *v) {
 /* Block k of eight, which is at q, times its inputs: p[k] has parts of its sum
  * in its lanes, u[k] those of the minima. */
 V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
-    const KS_NAME(xheads) *l, size_t k, ksllm_type type, __m256i *p,
+    const x_heads *l, size_t k, ksllm_type type, __m256i *p,
     __m256i *u) {
     enum { AHEAD = 4096 };
     const blk_type *b = &BLK_TYPES[type];
@@ -3002,7 +3017,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
     const size_t n_row = a->n_in / 256, n_blocks = p->n_rows * n_row;
     const f32 *dx = a->d[1];
     u8 end[8 * sizeof(blk_q6_k)]; /* the largest of them */
-    KS_NAME(xheads) l;
+    x_heads l;
     __m256i pi[8], ui[8];
     f32 pf[8], uf[8], *y = p->y;
     __m128 sum = _mm_setzero_ps();
@@ -3015,7 +3030,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
             memcpy(end, q, n * b->bytes);
             q = end;
         }
-        if (n) KS_NAME(x_heads)(q, type, &l);
+        if (n) X_READ_HEADS(q, type, &l);
         for (size_t k = 0; k < 8; k++) {
             if (n) {
                 KS_NAME(x_one)(q + k * b->bytes, a->q[1] + 256 * i,
@@ -3032,14 +3047,15 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
             i_sum = 0;
         }
         _mm256_storeu_ps(pf, _mm256_mul_ps(
-            _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(pi)), l.d));
+            _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(pi)), vr_load(l.d)));
         if (b->has_min)
             _mm256_storeu_ps(uf, _mm256_mul_ps(
-                _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(ui)), l.dmin));
+                _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(ui)),
+                vr_load(l.dmin)));
     }
 }
 
-/* ---- few tokens ---- */
+/* ---- x86: few tokens ---- */
 
 enum { /* tokens up to which 8 rows at a time are faster */
 #if defined KS_VNNI
@@ -3141,12 +3157,13 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
             i16 sums[16];
             const bool lower = b->bias && !is_signed;
             __m256i o = _mm256_setzero_si256(), v = p[t];
-            if (lower || b->has_min)
+            if (lower || b->has_min) {
                 KS_NAME(x_span_sums)(a->sum[1] + from / 16, b->span, sums);
-            KS_UNROLL
-            for (int k = 0; k < 128 / b->span && (lower || b->has_min); k++)
-                o = _mm256_add_epi32(o, _mm256_madd_epi16(
-                    KS_NAME(x_dword)(sums + 2 * k), l.side[k]));
+                KS_UNROLL
+                for (int k = 0; k < 128 / b->span; k++)
+                    o = _mm256_add_epi32(o, _mm256_madd_epi16(
+                        KS_NAME(x_dword)(sums + 2 * k), l.side[k]));
+            }
             if (lower)
                 v = _mm256_sub_epi32(
                     v, _mm256_mullo_epi32(o, _mm256_set1_epi32(b->bias)));
@@ -3188,7 +3205,7 @@ V_INLINE void KS_NAME(k_direct)(
     }
 }
 
-/* ---- many tokens ----
+/* ---- x86: many tokens ----
  * xv is sixteen rows or half of them, and a tile eight vectors of sums. */
 
 #undef KS_XV
@@ -3479,10 +3496,10 @@ V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
 #define SHAPE(name, nb, n, is_signed)                                          \
     static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
         size_t n_blocks, const blk_type *b, f32 *acc) {                        \
-        if (KS_NAME(LEAST) && T == KS_NAME(LEAST))                             \
+        if (KS_NAME(LEAST) > 0 && T == KS_NAME(LEAST))                         \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(LEAST), acc);    \
-        else if (KS_NAME(MIDDLE) && T == KS_NAME(MIDDLE))                      \
+        else if (KS_NAME(MIDDLE) > 0 && T == KS_NAME(MIDDLE))                  \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(MIDDLE), acc);   \
         else                                                                   \
@@ -4929,7 +4946,7 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
 
 #endif
 
-/* ---- products with float weights ---- */
+/* ---- 7e products with float weights ---- */
 
 V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
     return type == KSLLM_TYPE_F32 ? v_load(p)
@@ -4946,30 +4963,31 @@ V_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
 /* One row times four tokens, four chains at once. */
 V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
     size_t m, ksllm_type type, f32 *y, size_t y_stride) {
-    const size_t size = BLK_TYPES[type].bytes;
+    const size_t size = BLK_TYPES[type].bytes, full = n / 16 * 16;
     for (size_t t = 0; t < m; t += 4) {
-        const f32 *x0 = x + t * n, *x1 = t + 1 < m ? x0 + n : x0;
-        const f32 *x2 = t + 2 < m ? x1 + n : x1, *x3 = t + 3 < m ? x2 + n : x2;
-        vf a = v_set1(0.0f), b = a, c = a, d = a;
-        size_t i = 0;
-        for (; i + 16 <= n; i += 16) {
+        const f32 *in[4];
+        vf sum[4], rest[4];
+        V_UNROLL
+        for (size_t c = 0; c < 4; c++) {
+            in[c] = x + min_size(t + c, m - 1) * n;
+            sum[c] = v_set1(0.0f);
+        }
+        for (size_t i = 0; i < full; i += 16) {
             vf k = KS_NAME(v_load_any)(w + i * size, type);
-            a = v_fma(k, v_load(x0 + i), a);
-            b = v_fma(k, v_load(x1 + i), b);
-            c = v_fma(k, v_load(x2 + i), c);
-            d = v_fma(k, v_load(x3 + i), d);
+            V_UNROLL
+            for (int c = 0; c < 4; c++)
+                sum[c] = v_fma(k, v_load(in[c] + i), sum[c]);
         }
-        if (i < n) {
-            vf k = KS_NAME(v_tail_any)(w + i * size, n - i, type);
-            a = v_fma(k, KS_NAME(v_tail)(x0 + i, n - i, 0.0f), a);
-            b = v_fma(k, KS_NAME(v_tail)(x1 + i, n - i, 0.0f), b);
-            c = v_fma(k, KS_NAME(v_tail)(x2 + i, n - i, 0.0f), c);
-            d = v_fma(k, KS_NAME(v_tail)(x3 + i, n - i, 0.0f), d);
+        V_UNROLL
+        for (int c = 0; c < 4; c++) rest[c] = sum[c];
+        if (full < n) {
+            vf k = KS_NAME(v_tail_any)(w + full * size, n - full, type);
+            for (int c = 0; c < 4; c++)
+                rest[c] = v_fma(k,
+                    KS_NAME(v_tail)(in[c] + full, n - full, 0.0f), rest[c]);
         }
-        y[t * y_stride] = v_sum(a);
-        if (t + 1 < m) y[(t + 1) * y_stride] = v_sum(b);
-        if (t + 2 < m) y[(t + 2) * y_stride] = v_sum(c);
-        if (t + 3 < m) y[(t + 3) * y_stride] = v_sum(d);
+        for (size_t c = 0; c < 4 && t + c < m; c++)
+            y[(t + c) * y_stride] = v_sum(rest[c]);
     }
 }
 
@@ -4986,8 +5004,10 @@ V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
 }
 #endif
 
-/* One function per format, so that each gets a loop of its own. A format with
- * a faster kernel of its own on some instruction set goes in here. */
+/* ---- 7e the product of each format ----
+ * One function per format, so that each gets a loop of its own. A format with
+ * a faster kernel on some instruction set goes in here. */
+
 #if defined KS_SCALAR /* one loop for all: it is the reference, not the fast */
 static void KS_NAME(k_product_any)(const k_product *p) {
     KS_NAME(k_quantized)(p, p->type);
@@ -5003,8 +5023,8 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     }
 #else
 /* Panels are laid out by the base's functions. With VNNI the tiles are faster
- * from two tokens on; for one, AVX-VNNI has a kernel of its own only where
- * weights are signed, which without it takes more steps. */
+ * from two tokens on. For one the base's kernel is as fast where it has not to
+ * take signs apart; AVX-512 keeps its own for blocks of 256 (7 to 16 %). */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
@@ -5016,16 +5036,17 @@ static void KS_NAME(k_product_any)(const k_product *p) {
 #define X_LAY(t)
 #define X_LAYER(t) KS_PASTE(k_lay_##t, KS_BASE)
 #endif
-#if defined KS_BASE && defined KS_AVXVNNI
-#define X_FEW(t)                                                               \
-    if (BLK_TYPES[KSLLM_TYPE_##t].bias != 128)                                 \
-        KS_PASTE(k_product_##t, KS_BASE)(p);                                   \
-    else                                                                       \
-        KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
-#elif defined KS_VNNI
+#if !defined KS_VNNI
+#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
+#elif !defined KS_BASE
 #define X_FEW(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
 #else
-#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
+#define X_FEW(t)                                                               \
+    const blk_type *b = &BLK_TYPES[KSLLM_TYPE_##t];                            \
+    if (b->bias == 128 || (KS_NAME(HALVES) == 1 && b->n == 256))               \
+        KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t);                               \
+    else                                                                       \
+        KS_PASTE(k_product_##t, KS_BASE)(p)
 #endif
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
@@ -5065,11 +5086,11 @@ QUANTIZED(IQ4_XS)
 #undef X_LAYER
 #undef X_FEW
 
-/* ---- attention ----
- * The steps of k_attend (7f) for a block of keys and the heads that share it.
+/* ---- 7f the steps of attention ----
+ * The steps of k_attend (7j) for a block of keys and the heads that share it.
  * Up to four query heads of one KV head go together (G, from head g0 on), so
- * that a key or value is read and converted once for all of them; 4 / G keys
- * or stretches of a value at a time keep the fma units busy. */
+ * that a key or value is read and converted once for all of them; a few keys or
+ * stretches of a value at a time keep the fma units busy. */
 
 V_INLINE vf KS_NAME(v_load_kv)(const u8 *p, size_t i, k_cache kind) {
     return kind == K_F16 ? v_load_f16(p + 2 * i) : v_load(p + 4 * i);
@@ -5081,10 +5102,25 @@ V_INLINE vf KS_NAME(v_tail_kv)(const u8 *p, size_t i, size_t n, k_cache kind) {
         : KS_NAME(v_tail_any)(p + 4 * i, n - i, KSLLM_TYPE_F32);
 }
 
+/* The dimensions that do not fill 16. */
+V_INLINE void KS_NAME(k_scores_tail)(const k_query *a, const f32 *q,
+    const u8 *const *key, const int G, k_cache kind, vf *x) {
+    const size_t hd = a->key_dim, full = hd / 16 * 16;
+    vf y[4]; /* x are registers */
+    V_UNROLL
+    for (int c = 0; c < V_WIDTH(G); c++) y[c] = x[c];
+    for (int c = 0; c < V_WIDTH(G); c++)
+        y[c] = v_fma(KS_NAME(v_tail)(q + (size_t)(c % G) * hd + full,
+                         hd - full, 0.0f),
+            KS_NAME(v_tail_kv)(key[c / G], full, hd, kind), y[c]);
+    V_UNROLL
+    for (int c = 0; c < V_WIDTH(G); c++) x[c] = y[c];
+}
+
 KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
     const int G, size_t g0, k_cache kind) {
     const size_t hd = a->key_dim, full = hd / 16 * 16, n = b->n;
-    const size_t stride = a->k_stride, keys = (size_t)(4 / G);
+    const size_t stride = a->k_stride, keys = (size_t)(V_WIDTH(G) / G);
     const f32 *q = a->q + (b->t * a->q_heads + g0) * hd;
     const u8 *k = a->k + (b->slot + b->first) * stride;
     for (size_t j = 0; j < n; j += keys) {
@@ -5094,10 +5130,10 @@ KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
         for (size_t c = 0; c < keys; c++)
             key[c] = k + min_size(j + c, n - 1) * stride;
         V_UNROLL
-        for (int c = 0; c < 4; c++) x[c] = v_set1(0.0f);
+        for (int c = 0; c < V_WIDTH(G); c++) x[c] = v_set1(0.0f);
         for (size_t i = 0; i < full; i += 16) {
             V_UNROLL
-            for (int c = 0; c < 4 / G; c++) {
+            for (int c = 0; c < V_WIDTH(G) / G; c++) {
                 vf v = KS_NAME(v_load_kv)(key[c], i, kind);
                 V_UNROLL
                 for (int g = 0; g < G; g++)
@@ -5105,14 +5141,11 @@ KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
                         v_load(q + (size_t)g * hd + i), v, x[c * G + g]);
             }
         }
+        if (full < hd) KS_NAME(k_scores_tail)(a, q, key, G, kind, x);
         V_UNROLL
-        for (int c = 0; c < 4; c++) {
+        for (int c = 0; c < V_WIDTH(G); c++) {
             size_t g = (size_t)(c % G), at = j + (size_t)(c / G);
             if (at >= n) break;
-            if (full < hd)
-                x[c] = v_fma(
-                    KS_NAME(v_tail)(q + g * hd + full, hd - full, 0.0f),
-                    KS_NAME(v_tail_kv)(key[c / G], full, hd, kind), x[c]);
             b->s[g0 + g][b->first + at] = v_sum(x[c]) * a->scale;
         }
     }
@@ -5163,10 +5196,10 @@ KS_NOINLINE void KS_NAME(k_values_tail)(const k_query *a, const k_keys *b,
 
 KS_INLINE void KS_NAME(k_values_float)(const k_query *a, k_keys *b,
     const int G, size_t g0, k_cache kind) {
-    const size_t hd = a->value_dim;
+    const size_t hd = a->value_dim, W = (size_t)(V_WIDTH(G) / G);
     size_t i = 0;
-    for (; i + 16 * (size_t)(4 / G) <= hd; i += 16 * (size_t)(4 / G))
-        KS_NAME(k_values_at)(a, b, G, g0, 4 / G, i, kind);
+    for (; W > 1 && i + 16 * W <= hd; i += 16 * W)
+        KS_NAME(k_values_at)(a, b, G, g0, (int)W, i, kind);
     for (; i + 16 <= hd; i += 16)
         KS_NAME(k_values_at)(a, b, G, g0, 1, i, kind);
     for (size_t g = 0; g < (size_t)G && i < hd; g++)
@@ -5213,7 +5246,7 @@ static f32 KS_NAME(k_softmax)(
 KS_INLINE void KS_NAME(k_scores_i8)(
     const k_query *a, k_keys *b, const int G, size_t g0) {
     /* groups of 16 keys at a time, of the 4 in a block */
-    const int W = VI_WIDTH / G < 4 ? VI_WIDTH / G : 4;
+    const int W = VI_WIDTH(G) / G < 4 ? VI_WIDTH(G) / G : 4;
     const size_t n = a->k_stride, q_next = k_padded(a->key_dim);
     const size_t parts = k_scales(n), row = b->t * a->q_heads + g0;
     const i8 *q = a->q8 + row * q_next;
@@ -5224,7 +5257,7 @@ KS_INLINE void KS_NAME(k_scores_i8)(
         const f32 *k_scale = a->k_scale + part * a->n_slots + b->slot;
         const f32 *scale = a->q_scale + 2 * (row * parts + part);
         for (int w = 0; w < 4; w += W) {
-            vi x[VI_WIDTH];
+            vi x[16];
             V_UNROLL
             for (int c = 0; c < W * G; c++)
                 x[c] = vi_start((i32)scale[(size_t)(c % G) * parts * 2 + 1]);
@@ -5280,7 +5313,7 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const k_keys *b,
     const int G, size_t g0, const int W, size_t i, f32 *out, size_t out_head) {
     static const u8 offset[4] = {VI_OFFSET, VI_OFFSET, VI_OFFSET, VI_OFFSET};
     const u8 *v = a->v + b->slot * a->v_stride + 4 * i;
-    vi x[VI_WIDTH], less[4]; /* what VI_OFFSET takes away */
+    vi x[16], less[4]; /* what VI_OFFSET takes away */
     V_UNROLL
     for (int c = 0; c < W * G; c++) x[c] = less[c / G] = vi_zero();
     for (size_t j = 0; j < K_KEYS; j += 4) {
@@ -5305,10 +5338,10 @@ KS_INLINE void KS_NAME(k_values_i8_at)(const k_query *a, const k_keys *b,
 
 KS_INLINE void KS_NAME(k_values_i8)(
     const k_query *a, k_keys *b, const int G, size_t g0) {
-    const size_t W = min_size(4, VI_WIDTH / (size_t)G), n = a->value_dim;
+    const size_t W = min_size(4, (size_t)(VI_WIDTH(G) / G)), n = a->value_dim;
     f32 *out = k_out(a, b->t, g0);
     size_t i = 0;
-    for (; i + 16 * W <= n; i += 16 * W)
+    for (; W > 1 && i + 16 * W <= n; i += 16 * W)
         KS_NAME(k_values_i8_at)(a, b, G, g0, (int)W, i, out + i, a->out_head);
     for (; i < n; i += 16) {
         const bool whole = n - i >= 16;
@@ -5323,43 +5356,62 @@ KS_INLINE void KS_NAME(k_values_i8)(
     }
 }
 
-#define STEP(name, step, G, g0, kind)                                          \
-    if (K_##kind == K_I8) KS_NAME(k_##step##_i8)(a, b, G, g0);                 \
-    else KS_NAME(k_##step##_float)(a, b, G, g0, K_##kind)
-/* One function for all sizes of a group, head by head: where nothing is lost
- * by it, and in plain C, which is the reference. */
+KS_INLINE void KS_NAME(k_scores)(
+    const k_query *a, k_keys *b, const int G, size_t g0, k_cache kind) {
+    if (kind == K_I8) KS_NAME(k_scores_i8)(a, b, G, g0);
+    else KS_NAME(k_scores_float)(a, b, G, g0, kind);
+}
+
+KS_INLINE void KS_NAME(k_values)(
+    const k_query *a, k_keys *b, const int G, size_t g0, k_cache kind) {
+    if (kind == K_I8) KS_NAME(k_values_i8)(a, b, G, g0);
+    else KS_NAME(k_values_float)(a, b, G, g0, kind);
+}
+
+/* For all sizes of a group, head by head, where nothing is lost by it. Plain
+ * C, the reference, has one function for all sizes and caches. */
 #define ALONE(step, kind)                                                      \
     static void KS_NAME(k_##step##_##kind)(const k_query *a, k_keys *b) {      \
-        for (size_t g = 0; g < a->group; g++) STEP(name, step, 1, g, kind);    \
+        for (size_t g = 0; g < a->group; g++)                                  \
+            KS_NAME(k_##step)(a, b, 1, g, K_##kind);                           \
     }
-#define GROUP(step, kind, G)                                                   \
+#define GROUP(step, G, kind)                                                   \
     static void KS_NAME(k_##step##G##_##kind)(const k_query *a, k_keys *b) {   \
-        STEP(name, step, G, 0, kind);                                          \
+        KS_NAME(k_##step)(a, b, G, 0, K_##kind);                               \
     }
 #if defined KS_SCALAR
-#define GROUPS(step, kind) ALONE(step, kind)
+static void KS_NAME(k_scores_any)(const k_query *a, k_keys *b) {
+    KS_NAME(k_scores)(a, b, (int)a->group, 0, a->kind);
+}
+static void KS_NAME(k_values_any)(const k_query *a, k_keys *b) {
+    KS_NAME(k_values)(a, b, (int)a->group, 0, a->kind);
+}
 #else
-#define GROUPS(step, kind)                                                     \
-    GROUP(step, kind, 1) GROUP(step, kind, 2) GROUP(step, kind, 4)
-#endif
 #if !defined KS_BASE
 ALONE(scores, F32)
 ALONE(values, F32)
-#if !defined KS_SCALAR
-GROUP(scores, F32, 4)
-GROUP(values, F32, 4)
-#endif
-GROUPS(scores, F16)
-GROUPS(values, F16)
+GROUP(scores, 4, F32)
+GROUP(values, 4, F32)
+GROUP(scores, 1, F16)
+GROUP(scores, 2, F16)
+GROUP(scores, 4, F16)
+GROUP(values, 1, F16)
+GROUP(values, 2, F16)
+GROUP(values, 4, F16)
 #endif
 #if !defined KS_BASE_I8
-GROUPS(scores, I8)
-GROUPS(values, I8)
+GROUP(scores, 1, I8)
+GROUP(scores, 2, I8)
+GROUP(scores, 4, I8)
+GROUP(values, 1, I8)
+GROUP(values, 2, I8)
+GROUP(values, 4, I8)
 #endif
-#undef GROUPS
+#endif
 #undef GROUP
 #undef ALONE
-#undef STEP
+
+/* ---- 7g the row ---- */
 
 #if defined KS_BASE
 #define KS_FLOATS(x) KS_PASTE(x, KS_BASE)
@@ -5400,20 +5452,21 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef FLOATS
 #undef QUANTIZED
 #if defined KS_SCALAR
-#define STEPS(of, kind, step, one, two, four)                                  \
-    {of(k_##step##_##kind), of(k_##step##_##kind), of(k_##step##_##kind)}
+#define ANY(step) {k_##step##_scalar, k_##step##_scalar, k_##step##_scalar}
+#define CACHES(step) {ANY(step##_any), ANY(step##_any), ANY(step##_any)}
 #else
-#define STEPS(of, kind, step, one, two, four)                                  \
-    {of(k_##step##one##_##kind), of(k_##step##two##_##kind),                   \
-        of(k_##step##four##_##kind)}
-#endif
+#define GROUPS(of, step, one, two, four)                                       \
+    {of(k_##step##one), of(k_##step##two), of(k_##step##four)}
 #define CACHES(step)                                                           \
-    {STEPS(KS_FLOATS, F32, step, , , 4), STEPS(KS_FLOATS, F16, step, 1, 2, 4), \
-        STEPS(KS_CACHE_I8, I8, step, 1, 2, 4)}
+    {GROUPS(KS_FLOATS, step, _F32, _F32, 4_F32),                               \
+        GROUPS(KS_FLOATS, step, 1_F16, 2_F16, 4_F16),                          \
+        GROUPS(KS_CACHE_I8, step, 1_I8, 2_I8, 4_I8)}
+#endif
     .scores = CACHES(scores),
     .values = CACHES(values),
 #undef CACHES
-#undef STEPS
+#undef GROUPS
+#undef ANY
     .softmax = KS_FLOATS(k_softmax),
     .shares = KS_CACHE_I8(k_shares),
     .to_i8 = KS_FLOATS(k_to_i8),
@@ -5428,6 +5481,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef KS_CACHE_I8
 #undef V_INLINE
 #undef V_UNROLL
+#undef V_WIDTH
 #undef vf
 #undef v_load
 #undef v_load_f16
@@ -5460,6 +5514,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef vr_minus
 #undef vr_add
 #undef LANES
+#undef X_READ_HEADS
 #undef KS_ISA
 #undef KS_SCALAR
 #undef KS_AVX2
@@ -5475,7 +5530,7 @@ KS_TARGET_END
 #undef KS_FOR
 #endif
 
-/* ---- 7d further passes ----
+/* ---- 7h the passes ----
  * KS_FOR is what the compiler is told to use; the end of a pass forgets all
  * that its row defined. */
 
@@ -5546,7 +5601,7 @@ KS_TARGET_END
 #include KSLLM_SELF
 #endif
 
-/* ---- 7e the table, best first ---- */
+/* ---- 7i the table, best first ---- */
 
 static const k_row *const K_TABLE[] = {
 #if defined KS_X86 && KS_ROW(avx512vnni)
@@ -5591,7 +5646,7 @@ static const k_row *k_choose(const char *name) {
     return k;
 }
 
-/* ---- 7f attention over all keys ---- */
+/* ---- 7j attention over all keys ---- */
 
 /* Fetches what token t of a->m has to fetch of the block from position b on. */
 static void k_fetch_block(const k_query *a, size_t t, size_t b) {
