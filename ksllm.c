@@ -9786,7 +9786,7 @@ typedef struct chat_range { i64 from, to, by; } chat_range;
 typedef struct chat_name {
     chat_val text;
     u32 next;               /* with the same hash */
-    u16 rows[11];           /* the built-in of each kind + 1 */
+    u16 rows[9];            /* the built-in of each kind + 1 */
 } chat_name;
 
 /* `link` and `cond` are numbers of tokens that the check found out:
@@ -11580,11 +11580,9 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 
-/* One row per function that templates may use, by one or several names with
- * spaces between them. params: names of what comes
- * after v[0], the optional ones after a `;`; or * when the
- * function looks at its arguments itself. What begins with / takes no names.
- */
+/* One row per function that templates may use, with its names. params: the names
+ * of what comes after v[0], the optional ones after a `;`; or * if the function
+ * reads its arguments itself. What begins with / takes no names. */
 typedef struct chat_builtin {
     const char *name, *params;
     chat_fn fn;
