@@ -11580,9 +11580,9 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
 
-/* One row per function that templates may use, with its names. params: the names
- * of what comes after v[0], the optional ones after a `;`; or * if the function
- * reads its arguments itself. What begins with / takes no names. */
+/* One row per function that templates may use, with its names. params: the
+ * names of what comes after v[0], the optional ones after a `;`; or * if the
+ * function reads its arguments itself. What begins with / takes no names. */
 typedef struct chat_builtin {
     const char *name, *params;
     chat_fn fn;
