@@ -9537,7 +9537,7 @@ static json_token json_read_word(json_reader *r, str *text) {
 /* The next token. The text of a number or a word is what stands there, that of
  * a string or a key what stands between the quotes. */
 static json_token json_next(json_reader *r, str *text) {
-    for (;;) {
+    while (!r->why) {
         while (r->p < r->end && json_is_space(*r->p)) r->p++;
         r->at = r->p;
         u8 mode = r->scan.mode;
@@ -9560,6 +9560,7 @@ static json_token json_next(json_reader *r, str *text) {
         default: return json_read_number(r, text);
         }
     }
+    return JSON_T_END;
 }
 
 /* The value of a key in the object p, which is JSON; n is 0: none. */
@@ -9780,7 +9781,7 @@ typedef struct chat_range { i64 from, to, by; } chat_range;
 typedef struct chat_name {
     chat_val text;
     u32 next;               /* with the same hash */
-    u16 rows[11];           /* the built-in of each kind + 1 */
+    u16 rows[9];            /* the built-in of each kind + 1 */
 } chat_name;
 
 /* `link` and `cond` are numbers of tokens that the check found out:
@@ -9889,7 +9890,9 @@ typedef struct chat_below {
 
 /* ---- failure and memory ---- */
 
-/* What runs rarely: kept out of line, and compiled for size. */
+/* What runs rarely is compiled for size, and what grows or fails also stays out
+ * of line. At -O2 that is a quarter of the section. */
+#define CHAT_RARE __attribute__((cold)) static
 #define CHAT_COLD __attribute__((cold, noinline)) static
 
 CHAT_COLD KS_PRINTF(3, 4) chat_val chat_fail(
@@ -10251,7 +10254,7 @@ static bool chat_odd_case(u32 cp) {
 
 /* A letter in upper or lower case. Sigma has two small forms, others become
  * several letters: what is not in the table is refused. */
-static u32 chat_recase(chat_ctx *c, u32 cp, bool up) {
+CHAT_RARE u32 chat_recase(chat_ctx *c, u32 cp, bool up) {
     if (cp < 0x80 && cp - (up ? 'a' : 'A') >= 26) return cp;
     if (chat_no_case(cp)) return cp;
     for (u32 i = 0; i < KS_LEN(CHAT_CASE); i++) {
@@ -10267,7 +10270,7 @@ static u32 chat_recase(chat_ctx *c, u32 cp, bool up) {
 }
 
 /* The class of a letter with case, 0 for one without. */
-static txt_class chat_case_of(chat_ctx *c, u32 cp) {
+CHAT_RARE txt_class chat_case_of(chat_ctx *c, u32 cp) {
     txt_class k = txt_class_of(cp);
     if (k != TXT_UPPER && k != TXT_LOWER) {
         if (cp >= 0x80 && !chat_no_case(cp) && k != TXT_SPACE)
@@ -10361,7 +10364,7 @@ static const u8 *chat_skip_exponent(const u8 *p, const u8 *end) {
 
 /* The double nearest to the decimal [p, end), which has no sign. strtod rounds
  * correctly, and is given no point, which is the locale's. */
-static f64 chat_read_f64(const void *from, const void *to) {
+CHAT_RARE f64 chat_read_f64(const void *from, const void *to) {
     char buf[CHAT_SIGNIFICANT + 32];
     const u8 *p = from, *end = to;
     u32 n = 0;
@@ -10412,7 +10415,7 @@ static size_t chat_number(const u8 *p, const u8 *end, chat_val *out) {
 }
 
 /* snprintf of %.*e or %.*f, with a point whatever the locale. */
-static int chat_print_float(
+CHAT_RARE int chat_print_float(
     char *buf, size_t cap, char kind, int digits, f64 f) {
     const char fmt[] = {'%', '.', '*', kind, 0};
     char *to = buf;
@@ -10431,7 +10434,7 @@ static int chat_print_float(
 
 /* repr(float) of Python: the fewest digits that read back the same. What has
  * 15 or fewer is found with 15, unless the number has lost bits. */
-static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
+CHAT_RARE void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
     char buf[48], d[24];
     f64 a = fabs(f);
     int n = chat_print_float(buf, sizeof buf, 'e', 0, f);
@@ -10471,7 +10474,7 @@ static void chat_put_float(chat_ctx *c, chat_text *t, f64 f) {
 }
 
 /* a - b as a sign, of any two numbers; 2: one is no number. */
-static int chat_number_cmp(chat_ctx *c, chat_val a, chat_val b) {
+CHAT_RARE int chat_number_cmp(chat_ctx *c, chat_val a, chat_val b) {
     if (a.type == CHAT_FLOAT && b.type != CHAT_FLOAT) {
         int r = chat_number_cmp(c, b, a);
         return r == 2 ? r : -r;
@@ -10588,7 +10591,7 @@ static bool chat_is_set(chat_val v) {
     return v.type == CHAT_LIST && v.flag & (CHAT_KEY_VIEW | CHAT_ITEM_VIEW);
 }
 
-static bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
+CHAT_RARE bool chat_less(chat_ctx *c, chat_val a, chat_val b, u32 depth) {
     if (chat_is_numeric(a) && chat_is_numeric(b))
         return chat_number_cmp(c, a, b) == -1;
     if (a.type == CHAT_STR && b.type == CHAT_STR)
@@ -10628,7 +10631,7 @@ static bool chat_order_less(const void *ctx, u32 a, u32 b) {
                    : chat_less(o->c, o->keys[a], o->keys[b], 0);
 }
 
-static chat_val chat_sorted(
+CHAT_RARE chat_val chat_sorted(
     chat_ctx *c, chat_val in, const chat_val *keys, bool down, bool lists) {
     chat_order o = {c, keys, down, lists};
     chat_list l = {0};
@@ -10776,7 +10779,7 @@ static void chat_put_quoted(
     chat_put(c, t, &quote, 1, NULL);
 }
 
-static void chat_put_range(chat_ctx *c, chat_text *t, chat_val v) {
+CHAT_RARE void chat_put_range(chat_ctx *c, chat_text *t, chat_val v) {
     const chat_range *r = v.u.range;
     chat_putf(c, t, "range(%lld, %lld", (long long)r->from, (long long)r->to);
     if (r->by != 1) chat_putf(c, t, ", %lld", (long long)r->by);
@@ -10818,7 +10821,7 @@ static void chat_put_scalar(
         chat_type_name(v));
 }
 
-static void chat_put_key(
+CHAT_RARE void chat_put_key(
     chat_ctx *c, chat_text *t, chat_val v, const chat_style *st) {
     bool bare = !st->json || v.type == CHAT_STR;
     if (!bare && !chat_is_numeric(v) && v.type != CHAT_NONE)
@@ -10828,7 +10831,7 @@ static void chat_put_key(
     if (!bare) chat_putz(c, t, "\"");
 }
 
-static void chat_put_line(
+CHAT_RARE void chat_put_line(
     chat_ctx *c, chat_text *t, const chat_style *st, u32 depth) {
     if (st->indent.type != CHAT_STR) return;
     chat_putz(c, t, "\n");
@@ -10836,7 +10839,7 @@ static void chat_put_line(
 }
 
 /* The pairs of a dict by their keys. */
-static chat_val chat_sort_pairs(chat_ctx *c, chat_val v) {
+CHAT_RARE chat_val chat_sort_pairs(chat_ctx *c, chat_val v) {
     chat_list l = {0};
     chat_val keys = chat_side(c, v, 0);
     v = chat_sorted(c, chat_side(c, v, 2), keys.u.v, false, false);
@@ -11224,7 +11227,7 @@ static const u8 *chat_lex_word(
     return chat_lex_at(l, p, "%}") ? p + 2 : NULL;
 }
 
-static void chat_lex_raw(chat_lexer *l, const u8 *p, u8 sign) {
+CHAT_RARE void chat_lex_raw(chat_lexer *l, const u8 *p, u8 sign) {
     chat_lex_close(l, p, sign, false);
     for (p = l->p; p < l->end; p++) {
         if (!chat_lex_at(l, p, "{%")) continue;
@@ -11280,7 +11283,7 @@ static str chat_lines(chat_ctx *c, str s) {
 
 /* ---- operators ---- */
 
-static chat_val chat_escape(chat_ctx *c, chat_val s) {
+CHAT_RARE chat_val chat_escape(chat_ctx *c, chat_val s) {
     static const char from[] = "&<>'\"";
     static const char *const to[] =
         {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
@@ -11304,7 +11307,7 @@ static chat_val chat_add_text(chat_ctx *c, chat_val a, chat_val b) {
     return v;
 }
 
-static chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
+CHAT_RARE chat_val chat_repeat(chat_ctx *c, chat_val v, i64 n) {
     chat_text t = {0};
     chat_list l = {0};
     if (n <= 0 || !v.n) n = 0;
@@ -11335,7 +11338,7 @@ static chat_val chat_join_lists(chat_ctx *c, chat_val a, chat_val b) {
     return r;
 }
 
-static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
+CHAT_RARE chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     i64 r = 0;
     bool bad = false;
     if (op == '+') bad = __builtin_add_overflow(a, b, &r);
@@ -11352,7 +11355,7 @@ static chat_val chat_int_math(chat_ctx *c, u32 op, i64 a, i64 b) {
     return bad ? CHAT_RAISE(c, "an integer is too large") : chat_int(r);
 }
 
-static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
+CHAT_RARE chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
     switch (op) {
     case '+': return chat_float(a + b);
     case '-': return chat_float(a - b);
@@ -11365,7 +11368,7 @@ static chat_val chat_float_math(chat_ctx *c, u32 op, f64 a, f64 b) {
 }
 
 /* The integer part of a float. */
-static chat_val chat_whole(chat_ctx *c, f64 f) {
+CHAT_RARE chat_val chat_whole(chat_ctx *c, f64 f) {
     if (f < 0x1p63 && f >= -0x1p63) return chat_int((i64)f);
     if (f != f || f > DBL_MAX || f < -DBL_MAX)
         return CHAT_RAISE(c, "no integer: infinite, or no number");
@@ -11384,7 +11387,7 @@ typedef struct chat_spec {
     i32 width, precision;   /* precision -1: none given */
 } chat_spec;
 
-static void chat_put_percent(
+CHAT_RARE void chat_put_percent(
     chat_ctx *c, chat_text *t, chat_val v, chat_spec f, bool markup) {
     chat_text s = {0};
     char buf[400];
@@ -11425,7 +11428,7 @@ static const u8 *chat_read_width(
 }
 
 /* text % values: %s, %d, %i and %f with what chat_spec has. */
-static chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
+CHAT_RARE chat_val chat_percent(chat_ctx *c, chat_val s, chat_val v) {
     const u8 *p = s.u.s, *end = p + s.n;
     u32 n = v.type == CHAT_TUPLE ? v.n : 1, k = 0;
     chat_text t = {0};
@@ -11571,13 +11574,10 @@ static chat_val chat_iter(chat_ctx *c, chat_val v) {
 /* ---- attributes and items ---- */
 
 typedef chat_val (*chat_fn)(chat_ctx *c, const chat_args *a);
-#define CHAT_BUILTIN __attribute__((cold)) static
 
-/* One row per function that templates may use, by one or several names with
- * spaces between them. params: names of what comes
- * after v[0], the optional ones after a `;`; or * when the
- * function looks at its arguments itself. What begins with / takes no names.
- */
+/* One row per function that templates may use, with its names. params: the
+ * names of what comes after v[0], the optional ones after a `;`; or * if the
+ * function reads its arguments itself. What begins with / takes no names. */
 typedef struct chat_builtin {
     const char *name, *params;
     chat_fn fn;
@@ -11646,7 +11646,7 @@ static chat_val chat_at(chat_ctx *c, chat_val v, i64 i) {
     return chat_cut(v, at, end);
 }
 
-static chat_val chat_range_of(
+CHAT_RARE chat_val chat_range_of(
     chat_ctx *c, i64 from, i64 to, i64 by, u32 n) {
     chat_range *r = chat_alloc(c, sizeof *r);
     if (!r) return (chat_val){0};
@@ -11929,7 +11929,7 @@ static chat_val chat_tuple_of(chat_list l) {
 
 /* A built-in that is one expression of its value v and its arguments a. */
 #define CHAT_FN(name, value)                                                   \
-    CHAT_BUILTIN chat_val chat_##name(chat_ctx *c, const chat_args *a) {       \
+    CHAT_RARE chat_val chat_##name(chat_ctx *c, const chat_args *a) {       \
         chat_val v = a->v[0];                                                  \
         (void)c;                                                               \
         (void)v;                                                               \
@@ -11951,7 +11951,7 @@ static chat_val chat_mark_safe(chat_val v) {
 }
 
 /* how: 1 the left, 2 the right end. */
-CHAT_BUILTIN chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_trim(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_soft(c, a->v[0]);
     if (chat_given_arg(a, 1) && !chat_wants_text(c, a->v[1])) return s;
     u32 set = a->v[1].type == CHAT_STR ? a->v[1].n : 1;
@@ -11966,7 +11966,7 @@ static bool chat_ends_word(u32 cp) {
 }
 
 /* how: u upper, l lower, c capitalize, t title, w the filter title. */
-static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
+CHAT_RARE chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     chat_text t = {0};
     bool start = true;
     if (!chat_work(c, s.n >> 1)) return s;
@@ -11984,7 +11984,7 @@ static chat_val chat_case(chat_ctx *c, chat_val s, char how) {
     return v;
 }
 
-CHAT_BUILTIN chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_FLOAT) return chat_float(v.u.f < 0 || 1 / v.u.f < 0
         ? -v.u.f : v.u.f);
@@ -11997,7 +11997,7 @@ CHAT_BUILTIN chat_val chat_f_abs(chat_ctx *c, const chat_args *a) {
 
 /* A text as int() and float() read it: without white space around, and with _
  * only between digits. */
-static chat_val chat_ascii_number(chat_ctx *c, chat_val s) {
+CHAT_RARE chat_val chat_ascii_number(chat_ctx *c, chat_val s) {
     chat_val none = {.type = CHAT_UNSET};
     chat_text t = {0};
     u32 cp, k;
@@ -12017,7 +12017,7 @@ static chat_val chat_ascii_number(chat_ctx *c, chat_val s) {
 }
 
 /* int(text), or UNSET when the text is none. */
-static chat_val chat_text_int(chat_ctx *c, chat_val v) {
+CHAT_RARE chat_val chat_text_int(chat_ctx *c, chat_val v) {
     chat_val none = {.type = CHAT_UNSET}, s = chat_ascii_number(c, v), r;
     if (s.type != CHAT_STR || !s.n) return none;
     bool minus = s.u.s[0] == '-';
@@ -12033,7 +12033,7 @@ static chat_val chat_text_int(chat_ctx *c, chat_val v) {
 }
 
 /* float(text), or UNSET. */
-static chat_val chat_text_float(chat_ctx *c, chat_val v) {
+CHAT_RARE chat_val chat_text_float(chat_ctx *c, chat_val v) {
     static const char *const words[] = {"inf", "infinity", "nan"};
     chat_val s = chat_ascii_number(c, v), none = {.type = CHAT_UNSET};
     if (s.type != CHAT_STR || !s.n) return none;
@@ -12054,7 +12054,7 @@ static chat_val chat_text_float(chat_ctx *c, chat_val v) {
     return chat_float(chat_read_f64(p, end) * (minus ? -1 : 1));
 }
 
-CHAT_BUILTIN chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], otherwise = chat_has(a, 1) ? a->v[1] : chat_int(0);
     if (chat_has(a, 2) && !chat_eq(c, a->v[2], chat_int(10), 0))
         return chat_refuse(c, "int with a base");
@@ -12072,7 +12072,7 @@ CHAT_BUILTIN chat_val chat_f_int(chat_ctx *c, const chat_args *a) {
     return otherwise;
 }
 
-CHAT_BUILTIN chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type == CHAT_STR) v = chat_text_float(c, v);
     if (v.type == CHAT_BIG)
@@ -12082,7 +12082,7 @@ CHAT_BUILTIN chat_val chat_f_float(chat_ctx *c, const chat_args *a) {
     return chat_has(a, 1) ? a->v[1] : chat_float(0);
 }
 
-CHAT_BUILTIN chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_round(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], how = a->v[2];
     char buf[400];
     bool up = chat_is(how, "ceil"), down = chat_is(how, "floor");
@@ -12120,7 +12120,7 @@ static chat_val chat_list_of(chat_ctx *c, chat_val v) {
     return v;
 }
 
-CHAT_BUILTIN chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (chat_is_lazy(v)) {
         u32 n = v.n;
@@ -12131,14 +12131,14 @@ CHAT_BUILTIN chat_val chat_f_first(chat_ctx *c, const chat_args *a) {
     return v.n ? v.u.v[0] : (chat_val){0};
 }
 
-CHAT_BUILTIN chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_last(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (chat_is_lazy(v)) return CHAT_RAISE(c, "last of a generator");
     v = chat_iter(c, v);
     return v.n ? v.u.v[v.n - 1] : (chat_val){0};
 }
 
-CHAT_BUILTIN chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (v.type != CHAT_UNDEF && v.type != CHAT_DICT)
         return CHAT_RAISE(c, "items of %s", chat_type_name(v));
@@ -12146,13 +12146,13 @@ CHAT_BUILTIN chat_val chat_f_items(chat_ctx *c, const chat_args *a) {
     return chat_generator(c, v.u.v, v.n);
 }
 
-CHAT_BUILTIN chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_dict_get(chat_ctx *c, const chat_args *a) {
     if (!chat_is_key(c, a->v[1])) return (chat_val){0};
     chat_val *v = chat_get(c, a->v[0].u.v, a->v[0].n, a->v[1]);
     return v ? *v : chat_has(a, 2) ? a->v[2] : chat_none();
 }
 
-CHAT_BUILTIN chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
     chat_val none = {0}, v = a->v[0];
     bool lazy = !chat_is_lazy(v);
     if (v.type == CHAT_STR) return chat_slice(c, v, none, none, chat_int(-1));
@@ -12160,7 +12160,7 @@ CHAT_BUILTIN chat_val chat_f_reverse(chat_ctx *c, const chat_args *a) {
     return lazy ? chat_generator(c, v.u.v, v.n) : v;
 }
 
-static chat_val chat_replace(
+CHAT_RARE chat_val chat_replace(
     chat_ctx *c, chat_val s, chat_val from, chat_val to, i64 count) {
     chat_text t = {0};
     size_t at = 0;
@@ -12192,7 +12192,7 @@ static chat_val chat_replace(
     return r;
 }
 
-CHAT_BUILTIN chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_replace(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]), from = chat_to_str(c, a->v[1]);
     i64 count = chat_given_arg(a, 3) ? chat_num(c, a, 3, -1) : -1;
     return chat_replace(c, s, from, chat_to_str(c, a->v[2]), count);
@@ -12212,7 +12212,7 @@ static size_t chat_line(chat_val s, size_t i, size_t *next) {
     return s.n;
 }
 
-static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
+CHAT_RARE chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     chat_list l = {0};
     if (!chat_work(c, s.n >> 2)) return chat_listed(l);
     for (size_t i = 0, next; i < s.n && chat_work(c, 1); i = next) {
@@ -12222,7 +12222,7 @@ static chat_val chat_lines_of(chat_ctx *c, chat_val s, bool ends) {
     return chat_listed(l);
 }
 
-CHAT_BUILTIN chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_indent(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0], pad = a->v[1];
     chat_text t = {0};
     bool first = chat_flag(a, 2, false), blank = chat_flag(a, 3, false);
@@ -12251,7 +12251,7 @@ static chat_val chat_path_key(chat_ctx *c, chat_val part) {
 
 /* Parts of a path like "function.name" one after the other; `otherwise` for
  * what is not there. */
-static chat_val chat_path(
+CHAT_RARE chat_val chat_path(
     chat_ctx *c, chat_val v, chat_val path, chat_val otherwise) {
     bool whole = path.type != CHAT_STR;
     if (path.type == CHAT_UNSET || path.type == CHAT_NONE) return v;
@@ -12267,7 +12267,7 @@ static chat_val chat_path(
     return v;
 }
 
-CHAT_BUILTIN chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val by = chat_has(a, 1) ? chat_to_str(c, a->v[1]) : chat_str("", 0);
     chat_text t = {0};
@@ -12279,7 +12279,7 @@ CHAT_BUILTIN chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
 }
 
 /* The key of each item. */
-static chat_val *chat_order_keys(
+CHAT_RARE chat_val *chat_order_keys(
     chat_ctx *c, chat_val in, chat_val path, bool cased) {
     chat_val *keys = chat_alloc(c, (in.n + 1) * sizeof *keys), none = {0};
     for (u32 i = 0; keys && i < in.n && chat_work(c, 1); i++) {
@@ -12289,7 +12289,7 @@ static chat_val *chat_order_keys(
     return keys;
 }
 
-CHAT_BUILTIN chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), path = a->v[3];
     if (path.type == CHAT_STR && memchr(path.u.s, ',', path.n))
         return chat_refuse(c, "sort by several attributes");
@@ -12297,7 +12297,7 @@ CHAT_BUILTIN chat_val chat_f_sort(chat_ctx *c, const chat_args *a) {
     return chat_sorted(c, in, keys, chat_flag(a, 1, false), true);
 }
 
-CHAT_BUILTIN chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
     bool value = chat_has(a, 2) && chat_is(a->v[2], "value");
     if (chat_has(a, 2) && !value && !chat_is(a->v[2], "key"))
         return CHAT_RAISE(c, "dictsort by key or by value");
@@ -12309,7 +12309,7 @@ CHAT_BUILTIN chat_val chat_f_dictsort(chat_ctx *c, const chat_args *a) {
     return chat_sorted(c, in, keys, chat_flag(a, 3, false), false);
 }
 
-CHAT_BUILTIN chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]);
     if (!in.n) return (chat_val){0};
     chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
@@ -12320,7 +12320,7 @@ CHAT_BUILTIN chat_val chat_f_max(chat_ctx *c, const chat_args *a) {
     return in.u.v[best];
 }
 
-CHAT_BUILTIN chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]);
     chat_val *keys = chat_order_keys(c, in, a->v[2], chat_flag(a, 1, false));
     chat_list l = {0}, seen = {0};
@@ -12333,7 +12333,7 @@ CHAT_BUILTIN chat_val chat_f_unique(chat_ctx *c, const chat_args *a) {
     return chat_generator(c, l.v, l.n);
 }
 
-CHAT_BUILTIN chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[0]), none = {0};
     chat_val sum = chat_has(a, 2) ? a->v[2] : chat_int(0);
     if (sum.type == CHAT_STR) return CHAT_RAISE(c, "sum of texts");
@@ -12370,7 +12370,7 @@ static chat_val chat_iter_any(chat_ctx *c, chat_val v) {
     return chat_iter(c, chat_true(v) ? v : (chat_val){0});
 }
 
-CHAT_BUILTIN chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter_any(c, a->v[0]);
     chat_val path = chat_keyword(a, chat_strz("attribute"));
     chat_val otherwise = chat_keyword(a, chat_strz("default"));
@@ -12386,7 +12386,7 @@ CHAT_BUILTIN chat_val chat_f_map(chat_ctx *c, const chat_args *a) {
 }
 
 /* select (how & 1), reject and their attr forms (how & 2). */
-CHAT_BUILTIN chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
     bool attr = a->how & 2, want = a->how & 1;
     chat_val in = chat_iter_any(c, a->v[0]), none = {0};
     u32 test = attr ? 2 : 1;
@@ -12403,7 +12403,7 @@ CHAT_BUILTIN chat_val chat_f_select(chat_ctx *c, const chat_args *a) {
     return chat_generator(c, l.v, l.n);
 }
 
-CHAT_BUILTIN chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     chat_style st = {.json = true, .ascii = chat_flag(a, 1, false),
         .sort = chat_flag(a, 4, false), .indent = a->v[2],
         .comma = chat_strz(", "), .colon = chat_strz(": ")};
@@ -12424,7 +12424,7 @@ CHAT_BUILTIN chat_val chat_f_tojson(chat_ctx *c, const chat_args *a) {
     return chat_built(&t);
 }
 
-CHAT_BUILTIN chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_f_attr(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0], none = {0};
     if (!chat_wants_text(c, a->v[1])) return none;
     if (v.type == CHAT_DICT) v.n = 0;   /* attributes alone, no keys */
@@ -12471,7 +12471,7 @@ static chat_val chat_format_field(
     return CHAT_RAISE(c, "format has no value for a field");
 }
 
-CHAT_BUILTIN chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
     chat_text t = {0};
     i64 next = 0;
@@ -12519,7 +12519,7 @@ static size_t chat_find_last(chat_ctx *c, chat_val s, chat_val what) {
 
 /* The number of the character where v[1] is found first or, how & 1, last; -1
  * or, how & 2, an error when it is not. */
-CHAT_BUILTIN chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0], what = a->v[1];
     if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
     size_t at = a->how & 1 ? chat_find_last(c, s, what)
@@ -12530,7 +12530,7 @@ CHAT_BUILTIN chat_val chat_m_find(chat_ctx *c, const chat_args *a) {
         : (i64)chat_count(chat_cut(s, 0, at)));
 }
 
-CHAT_BUILTIN chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
     chat_val s = a->v[0], what = a->v[1];
     if (!chat_wants_text(c, what) || !chat_no_bounds(c, a, 2)) return s;
@@ -12549,7 +12549,7 @@ static bool chat_begins(
 }
 
 /* how: 1 for the end */
-CHAT_BUILTIN chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     chat_val with = a->v[1], s = a->v[0];
     bool tuple = with.type == CHAT_TUPLE, yes = false;
     if (!tuple && !chat_wants_text(c, with)) return s;
@@ -12561,14 +12561,14 @@ CHAT_BUILTIN chat_val chat_m_startswith(chat_ctx *c, const chat_args *a) {
     return chat_bool(yes);
 }
 
-CHAT_BUILTIN chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_removeprefix(chat_ctx *c, const chat_args *a) {
     bool end = a->how;
     chat_val s = a->v[0], with = a->v[1];
     if (!chat_wants_text(c, with) || !chat_begins(c, s, with, end)) return s;
     return chat_cut(s, end ? 0 : with.n, end ? s.n - with.n : s.n);
 }
 
-CHAT_BUILTIN chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
     chat_val in = chat_iter(c, a->v[1]), by = a->v[0];
     bool markup = by.flag & CHAT_MARKUP;
     chat_text t = {0};
@@ -12585,7 +12585,7 @@ CHAT_BUILTIN chat_val chat_m_join(chat_ctx *c, const chat_args *a) {
 
 /* Off one end of s: the part up to `by` (white space when it is no text);
  * s becomes the rest, without type when there is none. */
-static chat_val chat_split_one(
+CHAT_RARE chat_val chat_split_one(
     chat_ctx *c, chat_val *s, chat_val by, bool right) {
     chat_val whole = *s, none = {0};
     bool space = by.type != CHAT_STR;
@@ -12614,7 +12614,7 @@ static chat_val chat_split_one(
     return right ? chat_cut(whole, at + n, whole.n) : chat_cut(whole, 0, at);
 }
 
-CHAT_BUILTIN chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     bool right = a->how;
     chat_val s = a->v[0], by = a->v[1], none = {0};
     i64 max = chat_num(c, a, 2, -1);
@@ -12641,7 +12641,7 @@ CHAT_BUILTIN chat_val chat_m_split(chat_ctx *c, const chat_args *a) {
     return right ? chat_slice(c, v, none, none, chat_int(-1)) : v;
 }
 
-CHAT_BUILTIN chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_partition(chat_ctx *c, const chat_args *a) {
     bool last = a->how;
     chat_val s = a->v[0], by = a->v[1];
     chat_list l = {0};
@@ -12667,7 +12667,7 @@ static bool chat_is_kind(chat_ctx *c, u32 cp, char kind) {
     return cp - '0' < 10;
 }
 
-CHAT_BUILTIN chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
     chat_val s = a->v[0];
     char kind = (char)a->how;
     bool all = s.n;
@@ -12680,7 +12680,7 @@ CHAT_BUILTIN chat_val chat_m_is(chat_ctx *c, const chat_args *a) {
 }
 
 /* isupper, islower */
-CHAT_BUILTIN chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[0]);
     bool some = false;
     if (!chat_work(c, s.n >> 1)) return s;
@@ -12693,11 +12693,11 @@ CHAT_BUILTIN chat_val chat_m_is_cased(chat_ctx *c, const chat_args *a) {
     return chat_bool(some);
 }
 
-CHAT_BUILTIN chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_splitlines(chat_ctx *c, const chat_args *a) {
     return chat_lines_of(c, a->v[0], chat_num(c, a, 1, 0) != 0);
 }
 
-CHAT_BUILTIN chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
     chat_val v = a->v[0];
     if (!chat_no_bounds(c, a, 2)) return v;
     for (u32 i = 0; i < v.n && chat_work(c, 1); i++)
@@ -12705,28 +12705,28 @@ CHAT_BUILTIN chat_val chat_list_index(chat_ctx *c, const chat_args *a) {
     return CHAT_RAISE(c, "index: not found");
 }
 
-CHAT_BUILTIN chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_list_count(chat_ctx *c, const chat_args *a) {
     i64 n = 0;
     for (u32 i = 0; i < a->v[0].n && chat_work(c, 1); i++)
         n += chat_eq(c, a->v[0].u.v[i], a->v[1], 0);
     return chat_int(n);
 }
 
-CHAT_BUILTIN chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_cycle(chat_ctx *c, const chat_args *a) {
     u32 n = a->n - 1;
     if (!n) return CHAT_RAISE(c, "cycle of nothing");
     return a->v[1 + (a->v[0].u.loop->i - 1) % n];
 }
 
 /* The arguments of a function as a tuple. */
-CHAT_BUILTIN chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_given_all(chat_ctx *c, const chat_args *a) {
     chat_list l = {0};
     for (u32 i = 1; i < a->n; i++) chat_append(c, &l, a->v[i]);
     if (a->n_kw) CHAT_RAISE(c, "no parameter of that name");
     return chat_tuple_of(l);
 }
 
-CHAT_BUILTIN chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_m_changed(chat_ctx *c, const chat_args *a) {
     chat_val now = chat_given_all(c, a), *was = &a->v[0].u.loop->changed;
     bool same = was->type == CHAT_TUPLE && chat_eq(c, *was, now, 0);
     *was = now;
@@ -12773,13 +12773,13 @@ CHAT_FN(t_sameas, chat_bool(chat_same(c, v, a->v[1])))
 
 /* ---- global functions ---- */
 
-CHAT_BUILTIN chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_g_raise(chat_ctx *c, const chat_args *a) {
     chat_val s = chat_to_str(c, a->v[1]);
     return CHAT_RAISE(c, "the template refuses: %.*s", chat_clip(s, 400),
         (const char *)s.u.s);
 }
 
-CHAT_BUILTIN chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
     bool two = chat_has(a, 2);
     i64 from = two ? chat_num(c, a, 1, 0) : 0;
     i64 to = chat_num(c, a, two ? 2 : 1, 0);
@@ -12795,7 +12795,7 @@ CHAT_BUILTIN chat_val chat_g_range(chat_ctx *c, const chat_args *a) {
 }
 
 /* Pairs of an optional mapping and of the named arguments. */
-static chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
+CHAT_RARE chat_list chat_gather(chat_ctx *c, const chat_args *a, bool space) {
     chat_list l = {0};
     chat_val v = a->n > 1 ? a->v[1] : (chat_val){0};
     if (a->n > 2) CHAT_RAISE(c, "dict of more than one mapping");
@@ -12833,7 +12833,7 @@ static i64 chat_year_days(i64 y) {
 }
 
 /* Days since 1970-01-01 to year, month (0..11), day (1..31), day of year. */
-static void chat_date(i64 days, i64 *y, i32 *m, i32 *d, i32 *yday) {
+CHAT_RARE void chat_date(i64 days, i64 *y, i32 *m, i32 *d, i32 *yday) {
     static const i32 before[] =
         {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
     for (*y = 1970 + days / 366; days >= chat_year_days(*y + 1);) ++*y;
@@ -12855,7 +12855,7 @@ typedef struct chat_time {
     i32 mon, d, yday, wday, hour, min, s;
 } chat_time;
 
-static chat_time chat_time_of(i64 now) {
+CHAT_RARE chat_time chat_time_of(i64 now) {
     i64 days = now / 86400;
     i32 s = (i32)(now % 86400);
     chat_time t = {.wday = (i32)((days + 4) % 7), .hour = s / 3600,
@@ -12866,7 +12866,7 @@ static chat_time chat_time_of(i64 now) {
 
 
 /* One letter of strftime in the C locale; `bare`: after a -, without a fill. */
-static void chat_put_time(
+CHAT_RARE void chat_put_time(
     chat_ctx *c, chat_text *t, const chat_time *at, u8 kind, bool bare) {
     const char *day = CHAT_DAYS[at->wday], *month = CHAT_MONTHS[at->mon];
     const struct { char kind, fill; i32 width, n; } rows[] = {
@@ -12894,7 +12894,7 @@ static void chat_put_time(
 }
 
 /* A format of strftime; %F and %T stand for other ones. */
-static void chat_put_times(
+CHAT_RARE void chat_put_times(
     chat_ctx *c, chat_text *t, const chat_time *at, chat_val s) {
     for (u32 i = 0; i < s.n && chat_work(c, 1); i++) {
         u8 kind = i + 1 < s.n ? s.u.s[i + 1] : 0;
@@ -12912,7 +12912,7 @@ static void chat_put_times(
     }
 }
 
-CHAT_BUILTIN chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
+CHAT_RARE chat_val chat_g_strftime(chat_ctx *c, const chat_args *a) {
     chat_text t = {0};
     chat_val s = a->v[1];
     chat_time at = chat_time_of(c->now);
@@ -14066,7 +14066,7 @@ static void chat_tag_filter(chat_ctx *c, chat_token *t) {
 
 /* What was captured goes through the filters that the opening tag named; they
  * see the variables of the block. */
-static void chat_tag_endset(chat_ctx *c, chat_token *t) {
+CHAT_RARE void chat_tag_endset(chat_ctx *c, chat_token *t) {
     u32 kind = t->name - 1;
     if (c->check) {
         chat_close(c, t, kind);
@@ -14086,7 +14086,7 @@ static void chat_tag_endset(chat_ctx *c, chat_token *t) {
 }
 
 /* Values see the variables outside, each target those before it. */
-static void chat_tag_with(chat_ctx *c, chat_token *t) {
+CHAT_RARE void chat_tag_with(chat_ctx *c, chat_token *t) {
     chat_scope *s = c->check ? NULL : chat_scope_in(c, c->scope);
     for (bool more = false; !c->status && c->t->type != CHAT_T_TAG_END;
          more = true) {
@@ -14115,7 +14115,7 @@ static void chat_tag_endscope(chat_ctx *c, chat_token *t) {
 }
 
 /* In the check: parameters in parentheses. */
-static void chat_parameters(chat_ctx *c) {
+CHAT_RARE void chat_parameters(chat_ctx *c) {
     bool defaults = false;
     chat_expect(c, '(');
     for (bool more = false; !c->status && !chat_accept(c, ')'); more = true) {
@@ -14175,7 +14175,7 @@ static const struct {
     [CHAT_W_ENDGENERATION] = {chat_tag_endscope, 0},
 };
 
-static void chat_unknown_tag(chat_ctx *c) {
+CHAT_RARE void chat_unknown_tag(chat_ctx *c) {
     static const char names[] = "include import from extends block autoescape "
         "do trans debug call print";
     bool known = c->t->type == CHAT_T_NAME && chat_is_among(c->t->v, names);
@@ -14275,8 +14275,8 @@ static void chat_run(chat_ctx *c, str source) {
 /* ==========================================================================
  * § 13 CHAT (private)
  * Messages to tokens by the model's own template; an answer, as it comes, to
- * its parts (thinking, text, calls). May use § 1-12. A notation of answers is a
- * row of SPLIT_FORMATS.
+ * its parts (thinking, text, calls). May use § 1-12. A notation of answers is
+ * a row of SPLIT_FORMATS.
  * ======================================================================== */
 
 /* ---- a conversation ---- */
@@ -14673,7 +14673,7 @@ static void split_give(split *s, ksllm_part part, const void *p, size_t n) {
         s->stopped = s->on_part(s->ctx, part, (ksllm_text){p, n}) != 0;
 }
 
-static void split_flush(split *s) {
+CHAT_RARE void split_flush(split *s) {
     if (s->n_run) split_give(s, (ksllm_part)s->part, s->run, s->n_run);
     s->n_run = 0;
 }
@@ -14721,7 +14721,7 @@ static void split_enter(split *s, u8 state) {
 
 /* What stood in a call's place was none: what is in the buffer is text, whole
  * characters of it when it did not fit. */
-static void split_no_call(split *s) {
+CHAT_RARE void split_no_call(split *s) {
     size_t n = min_size(s->used, s->cap), k = n;
     while (k && n - k < 3 && (s->buffer[k - 1] & 0xc0) == 0x80) k--;
     if (s->used > s->cap && k && s->buffer[k - 1] >= 0xc0
@@ -14732,7 +14732,7 @@ static void split_no_call(split *s) {
 }
 
 /* A call from the object p; false: it is none. */
-static bool split_object(split *s, u8 *p, size_t n) {
+CHAT_RARE bool split_object(split *s, u8 *p, size_t n) {
     str name = json_field(p, n, "name"), args = json_field(p, n, "arguments");
     if (!args.n) args = json_field(p, n, "parameters");
     if (!args.n) args = (str){"{}", 2};
@@ -14791,7 +14791,7 @@ static bool split_name(split *s, u8 b) {
     return false;
 }
 
-static void split_begin_call(split *s) {
+CHAT_RARE void split_begin_call(split *s) {
     while (s->used && json_is_space(s->buffer[s->used - 1])) s->used--;
     split_give(s, KSLLM_PART_CALL, s->buffer, s->used);
     s->in_call = true;
@@ -14808,7 +14808,7 @@ static void split_argument(split *s, const char *z) {
     while (*z) split_out(s, KSLLM_PART_ARGUMENTS, (u8)*z++);
 }
 
-static void split_quoted(split *s, const u8 *p, size_t n) {
+CHAT_RARE void split_quoted(split *s, const u8 *p, size_t n) {
     const u8 *end = n ? p + n : p;
     split_argument(s, "\"");
     while (p < end) {
@@ -14820,7 +14820,7 @@ static void split_quoted(split *s, const u8 *p, size_t n) {
 }
 
 /* An argument: its value stays if it is JSON, otherwise it becomes a string. */
-static void split_pair(split *s) {
+CHAT_RARE void split_pair(split *s) {
     if (!s->in_call) return;
     if (s->n_text > s->cap) {
         s->lost = true;
@@ -14843,7 +14843,7 @@ static void split_pair(split *s) {
     } else split_quoted(s, v, n);
 }
 
-static void split_end_call(split *s) {
+CHAT_RARE void split_end_call(split *s) {
     bool raw = s->state == SPLIT_ARGS;
     bool none = raw && !s->scan.depth && s->scan.mode == JSON_VALUE;
     if (raw && !none && !json_whole(&s->scan)) split_break(s);
@@ -14856,7 +14856,7 @@ static void split_end_call(split *s) {
 }
 
 /* What the state that ends has in the buffer, then the state that begins. */
-static void split_move(split *s, const split_mark *m) {
+CHAT_RARE void split_move(split *s, const split_mark *m) {
     u8 to = m->to;
     bool bad_name = s->state == SPLIT_NAME && !s->used;
     split_flush(s);
@@ -15006,7 +15006,7 @@ static bool split_cut_end(str *s, const char *z) {
 /* Reads what the prompt has of the answer: all that follows the last opening
  * in formats with headers, in others only a mark at the end. Elsewhere it may
  * be a user who wrote it. */
-static void split_prompt(split *s, str prompt) {
+CHAT_RARE void split_prompt(split *s, str prompt) {
     const char *open = s->format->opening;
     size_t n = open ? strlen(open) : 0, at = prompt.n + 1;
     while (open && at-- > 0)
