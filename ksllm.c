@@ -1549,6 +1549,7 @@ KS_TARGET_BEGIN(KS_FOR)
 #undef KS_BASE_I8
 #endif
 
+/* The same in each pass: they mean what KS_ISA is where they stand. */
 #define vf KS_NAME(vf)
 #define v_load KS_NAME(v_load)
 #define v_load_f16 KS_NAME(v_load_f16)
@@ -5322,37 +5323,8 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef V_INLINE
 #undef V_UNROLL
 #undef V_WIDTH
-#undef vf
-#undef v_load
-#undef v_load_f16
-#undef v_load_bf16
-#undef v_store
-#undef v_store_f16
-#undef v_store_i8
-#undef v_set1
-#undef v_add
-#undef v_mul
-#undef v_div
-#undef v_fma
-#undef v_max
-#undef v_abs
-#undef v_exp2i
-#undef v_sum
-#undef v_top
-#undef vi
-#undef vi_zero
-#undef vi_start
-#undef vi_add
-#undef vi_dot_k
-#undef vi_dot_v
-#undef vi_float
 #undef VI_WIDTH
 #undef VI_OFFSET
-#undef vr
-#undef vr_load
-#undef vr_store
-#undef vr_minus
-#undef vr_add
 #undef LANES
 #undef X_READ_HEADS
 #undef KS_ISA
