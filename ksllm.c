@@ -1376,7 +1376,7 @@ typedef struct {
     size_t n_in;
 } k_acts;
 
-/* Rows [0, n_rows) of a matrix, without gaps between them, times m vectors;
+/* Rows [0, n_rows) of a matrix, without gaps between them, times m > 0 vectors;
  * y[t * y_stride + row]. */
 typedef struct {
     ksllm_type type;
