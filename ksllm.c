@@ -3337,40 +3337,31 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
 #endif
 
 /* ---- products on Arm ----
- * The same sums as k_quantized, by other routes. Few tokens (k_direct): a
- * block of each of eight rows is unpacked in registers and meets up to four
- * tokens; eight vectors of partial sums are folded to one with a lane per row.
- * Many tokens (k_panel): 256 weights of some rows are laid out so that a lane
- * is a row from the start, and meet all tokens, tile by tile.
+ * The same sums as k_quantized, by two other routes, eight rows at a time.
  *
- *   vp, qw           partial sums of a row; 32 weights as bytes, raised by the
- *                    type's bias unless that is 128
- *   q_block, q_group 32 weights of a block of 32, or group g of one of 256
- *   q_dots           partial sums of eight rows with 32 inputs
- *   q_row            partial sums of a block of 256 with m tokens, s[8 * t],
- *                    less the bias; for the minima to u[8 * t]
- *   q_fold           eight vp to a vri
- *   qat              where in eight rows: q_start at their heads, q_skip steps
- *                    over a block, q_src is `back` bytes; q_scales gives d and
- *                    dmin of the block before, q_next steps and gives them */
+ * One token (k_direct): 32 weights of each row are unpacked in registers and
+ * multiplied; eight vectors of partial sums are folded to one with a lane per
+ * row. So two tokens are computed, one after the other.
+ *
+ * Many tokens (k_panel): 256 weights of some rows are laid out in a panel so
+ * that a lane is a row from the start, and meet all tokens, tile by tile.
+ *
+ *   weights --- n_block, n_group ---> bytes in registers
+ *                                       |            |
+ *                                       | n_dots     | n_lay
+ *                                       v            v
+ *                      one token's y <--+          panel -- k_tile --> y
+ *                                                            ^
+ *                                     inputs --- n_fill -----+
+ *
+ * A format is unpacked by n_block or n_group, whichever pass it is; how bytes
+ * are multiplied and laid out depends on the instruction set alone. */
 
 #if defined KS_NEON
 
-typedef int32x4_t KS_NAME(vp);
-typedef struct { int8x16_t lo, hi; } KS_NAME(qw);
-
-enum {
-#if defined KS_DOTPROD
-    KS_NAME(RUNNING) = 1, /* n_step adds to the sums, or sets them */
-#else
-    KS_NAME(RUNNING) = 0,
-#endif
-#if defined KS_I8MM
-    KS_NAME(SQUARE) = 2,
-#else
-    KS_NAME(SQUARE) = 1,
-#endif
-};
+/* 32 weights of a row, or inputs. Weights are raised by the type's bias unless
+ * that is 128. */
+typedef struct { int8x16_t lo, hi; } KS_NAME(n32);
 
 /* For intrinsics that want a constant: it is one after unrolling. */
 #undef LANES
@@ -3406,17 +3397,18 @@ V_INLINE uint8x16_t KS_NAME(n_right)(uint8x16_t v, int lane) {
 #undef F
 }
 
-typedef struct { const u8 *p[8]; } KS_NAME(qat);
+/* ---- Arm: eight rows ---- */
 
-V_INLINE KS_NAME(qat) KS_NAME(q_start)(const u8 *const *row) {
-    KS_NAME(qat) q;
+/* Eight rows from src on, of n that there are; beyond the matrix the last row
+ * stands in. Returns where the next eight are. */
+V_INLINE const u8 *KS_NAME(n_eight_rows)(
+    const u8 *src, size_t bytes, size_t n, const u8 **row) {
     KS_UNROLL
-    for (int r = 0; r < 8; r++) q.p[r] = row[r];
-    return q;
-}
-
-V_INLINE const u8 *KS_NAME(q_src)(const KS_NAME(qat) *q, int r, size_t back) {
-    return q->p[r] - back;
+    for (size_t r = 0; r < 8; r++) {
+        row[r] = src;
+        src += r + 1 < n ? bytes : 0;
+    }
+    return src;
 }
 
 V_INLINE vr KS_NAME(n_floats)(uint16x4_t a, uint16x4_t b) {
@@ -3432,43 +3424,37 @@ V_INLINE vr KS_NAME(n_apart)(uint32x4_t a, uint32x4_t b, vr *min) {
     return KS_NAME(n_floats)(vget_low_u16(d), vget_high_u16(d));
 }
 
-#define EIGHT(F)                                                               \
-    F(a, 0, 0); F(a, 1, 1); F(a, 2, 2); F(a, 3, 3);                            \
-    F(b, 4, 0); F(b, 5, 1); F(b, 6, 2); F(b, 7, 3)
-
-V_INLINE vr KS_NAME(q_scales)(
-    const KS_NAME(qat) *q, const blk_type *t, vr *min) {
-#define AT(r) ((const void *)(KS_NAME(q_src)(q, r, t->bytes) + t->d))
+/* d and dmin of eight blocks, `at` bytes into the rows. */
+V_INLINE vr KS_NAME(n_heads)(
+    const u8 *const *rows, size_t at, const blk_type *t, vr *min) {
+#define EIGHT(load)                                                            \
+    a = load(AT(0), a, 0), a = load(AT(1), a, 1), a = load(AT(2), a, 2);       \
+    a = load(AT(3), a, 3), b = load(AT(4), b, 0), b = load(AT(5), b, 1);       \
+    b = load(AT(6), b, 2), b = load(AT(7), b, 3)
+#define AT(r) ((const void *)(rows[r] + at + t->d))
     if (t->has_min) {
         uint32x4_t a = vdupq_n_u32(0), b = a;
-#define F(v, r, i) v = vld1q_lane_u32(AT(r), v, i)
-        EIGHT(F);
-#undef F
+        EIGHT(vld1q_lane_u32);
         return KS_NAME(n_apart)(a, b, min);
     }
     uint16x4_t a = vdup_n_u16(0), b = a;
-#define F(v, r, i) v = vld1_lane_u16(AT(r), v, i)
-    EIGHT(F);
-#undef F
+    EIGHT(vld1_lane_u16);
+    return KS_NAME(n_floats)(a, b);
 #undef AT
 #undef EIGHT
-    return KS_NAME(n_floats)(a, b);
 }
 
-V_INLINE void KS_NAME(q_skip)(KS_NAME(qat) *q, size_t bytes) {
-    KS_UNROLL
-    for (int r = 0; r < 8; r++) q->p[r] += bytes;
-}
+typedef struct { const u8 *p[8]; } KS_NAME(n_rows);
 
-/* Loading what is at the head of a block and stepping over it is one
- * instruction, of which compilers make two or three. The first one of four
- * fills all lanes, or they had to be cleared. It is not told what memory is
- * read: nobody writes weights. */
-V_INLINE vr KS_NAME(q_next)(KS_NAME(qat) *q, const blk_type *t, vr *min) {
+/* The same of blocks of 32, stepping over them. Loading what is at the head of
+ * a block and stepping is one instruction, of which compilers make two or
+ * three. The first one of four fills all lanes, or they had to be cleared. It
+ * is not told what memory is read: nobody writes weights. */
+V_INLINE vr KS_NAME(n_next)(KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
     const size_t bytes = t->bytes;
 #define NEXT(to, out, v, r)                                                    \
     __asm__ volatile(to ", [%1], %2"                                           \
-                     : out(v), "+r"(q->p[r]) : "r"(bytes))
+                     : out(v), "+r"(row->p[r]) : "r"(bytes))
 #define HEADS(v, r, s)                                                         \
     NEXT("ld1r {%0.4" s "}", "=w", v, r);                                      \
     NEXT("ld1 {%0." s "}[1]", "+w", v, r + 1);                                 \
@@ -3514,22 +3500,24 @@ V_INLINE void KS_NAME(n_scale_bytes)(
     }
 }
 
+/* ---- Arm: unpacking, 32 weights of a row in order ---- */
+
 V_INLINE int8x16_t KS_NAME(n_s8)(uint8x16_t v) {
     return vreinterpretq_s8_u8(v);
 }
 
-V_INLINE KS_NAME(qw) KS_NAME(n_nibbles)(const u8 *qs) {
+V_INLINE KS_NAME(n32) KS_NAME(n_load32)(const void *p) {
+    return (KS_NAME(n32)){vld1q_s8(p), vld1q_s8((const i8 *)p + 16)};
+}
+
+V_INLINE KS_NAME(n32) KS_NAME(n_nibbles)(const u8 *qs) {
     uint8x16_t v = vld1q_u8(qs);
-    return (KS_NAME(qw)){KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(15))),
+    return (KS_NAME(n32)){KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(15))),
         KS_NAME(n_s8)(vshrq_n_u8(v, 4))};
 }
 
-V_INLINE KS_NAME(qw) KS_NAME(n_codebook)(const u8 *qs) {
-    int8x16_t t = vld1q_s8(BLK_IQ4);
-    KS_NAME(qw) w = KS_NAME(n_nibbles)(qs);
-    w.lo = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.lo));
-    w.hi = vqtbl1q_s8(t, vreinterpretq_u8_s8(w.hi));
-    return w;
+V_INLINE int8x16_t KS_NAME(n_codebook)(int8x16_t w) {
+    return vqtbl1q_s8(vld1q_s8(BLK_IQ4), vreinterpretq_u8_s8(w));
 }
 
 /* w with 16 where a bit of two bytes of v, from the first on, is set. */
@@ -3542,8 +3530,9 @@ V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
     return vorrq_s8(w, KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(16))));
 }
 
-V_INLINE KS_NAME(qw) KS_NAME(q_block)(const u8 *src, ksllm_type type) {
-    KS_NAME(qw) w;
+/* A block of 32. */
+V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
+    KS_NAME(n32) w;
     switch ((int)type) {
     case KSLLM_TYPE_Q4_0: return KS_NAME(n_nibbles)(src + 2);
     case KSLLM_TYPE_Q4_1: return KS_NAME(n_nibbles)(src + 4);
@@ -3555,56 +3544,131 @@ V_INLINE KS_NAME(qw) KS_NAME(q_block)(const u8 *src, ksllm_type type) {
         w.hi = KS_NAME(n_fifth)(w.hi, h, 2);
         return w;
     }
-    case KSLLM_TYPE_IQ4_NL: return KS_NAME(n_codebook)(src + 2);
+    case KSLLM_TYPE_IQ4_NL:
+        w = KS_NAME(n_nibbles)(src + 2);
+        w.lo = KS_NAME(n_codebook)(w.lo);
+        w.hi = KS_NAME(n_codebook)(w.hi);
+        return w;
     default: /* Q8_0 */
-        w.lo = KS_NAME(n_s8)(vld1q_u8(src + 2));
-        w.hi = KS_NAME(n_s8)(vld1q_u8(src + 18));
+        w = KS_NAME(n_load32)(src + 2);
         KS_TOGETHER(w.lo, w.hi);
         return w;
     }
 }
 
-/* 16 of 32: half j of group g. */
+/* Of half a block of 256, 128 weights: where their low bits lie, and the bits
+ * above them, for group k of four those from bit k (Q6_K: 2 * k) on. */
+typedef struct {
+    const u8 *qs;
+    uint8x16_t h[2];
+} KS_NAME(n_half);
+
+V_INLINE KS_NAME(n_half) KS_NAME(n_half_of)(
+    const u8 *src, ksllm_type type, int half) {
+    const u8 *qh = NULL;
+    int step = 64, down = 0;
+    switch ((int)type) {
+    case KSLLM_TYPE_Q2_K: src += 16, step = 32; break;
+    case KSLLM_TYPE_Q3_K: qh = src, src += 32, step = 32, down = -4; break;
+    case KSLLM_TYPE_Q4_K: src += 16; break;
+    case KSLLM_TYPE_Q5_K: qh = src + 16, src += 48, down = -4; break;
+    case KSLLM_TYPE_Q6_K: qh = src + 128 + 32 * half; break;
+    default: src += 8; /* IQ4_XS */
+    }
+    KS_NAME(n_half) to = {src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}};
+    KS_UNROLL
+    for (int j = 0; j < 2 && qh; j++) to.h[j] = vshlq_u8(
+        vld1q_u8(qh + 16 * j), vdupq_n_s8((i8)(down * half)));
+    KS_OPAQUE(to.qs);
+    return to;
+}
+
+/* Half j of group k: 16 weights. */
 V_INLINE uint8x16_t KS_NAME(n_group)(
-    const u8 *src, ksllm_type type, int g, int j) {
+    const KS_NAME(n_half) *from, ksllm_type type, int k, int j) {
     const uint8x16_t low = vdupq_n_u8(15);
-    const int half = g / 4, k = g % 4;
-    uint8x16_t w, h;
+    const u8 *qs = from->qs + 16 * j;
+    uint8x16_t w, h = from->h[j];
+    if (type == KSLLM_TYPE_Q6_K)
+        h = vandq_u8(KS_NAME(n_right)(h, k % 2 * 2), vdupq_n_u8(0x33));
+    else
+        h = vandq_u8(KS_NAME(n_right)(h, k), vdupq_n_u8(1));
     switch ((int)type) {
     case KSLLM_TYPE_Q4_K: case KSLLM_TYPE_Q5_K:
-        w = vld1q_u8(
-            src + (type == KSLLM_TYPE_Q5_K ? 48 : 16) + 32 * (g / 2) + 16 * j);
-        w = g & 1 ? vshrq_n_u8(w, 4) : vandq_u8(w, low);
-        if (type == KSLLM_TYPE_Q4_K) return w;
-        h = KS_NAME(n_right)(vld1q_u8(src + 16 + 16 * j), g);
-        return vsliq_n_u8(w, vandq_u8(h, vdupq_n_u8(1)), 4);
-    case KSLLM_TYPE_Q6_K: /* the low four bits, two above them */
-        w = vld1q_u8(src + 64 * half + 32 * (k & 1) + 16 * j);
-        h = vld1q_u8(src + 128 + 32 * half + 16 * j);
-        if (k & 1) h = vshrq_n_u8(h, 2);
-        h = vandq_u8(h, vdupq_n_u8(0x33));
+        w = vld1q_u8(qs + 32 * (k / 2));
+        w = k & 1 ? vshrq_n_u8(w, 4) : vandq_u8(w, low);
+        return type == KSLLM_TYPE_Q4_K ? w : vsliq_n_u8(w, h, 4);
+    case KSLLM_TYPE_Q6_K:
+        w = vld1q_u8(qs + 32 * (k & 1));
         return k < 2 ? vsliq_n_u8(w, h, 4) : vsriq_n_u8(h, w, 4);
     case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
-        w = vld1q_u8(src + (type == KSLLM_TYPE_Q3_K ? 32 : 16) + 32 * half
-            + 16 * j);
-        w = KS_NAME(n_right)(w, 2 * k);
+        w = KS_NAME(n_right)(vld1q_u8(qs), 2 * k);
         if (k < 3) w = vandq_u8(w, vdupq_n_u8(3));
-        if (type == KSLLM_TYPE_Q2_K) return w;
-        h = KS_NAME(n_right)(vld1q_u8(src + 16 * j), g);
-        return vsliq_n_u8(w, vandq_u8(h, vdupq_n_u8(1)), 2);
+        return type == KSLLM_TYPE_Q2_K ? w : vsliq_n_u8(w, h, 2);
     default: /* IQ4_XS */
-        w = vld1q_u8(src + 8 + 16 * g);
+        w = vld1q_u8(from->qs + 16 * k);
         w = j ? vshrq_n_u8(w, 4) : vandq_u8(w, low);
-        return vqtbl1q_u8(vreinterpretq_u8_s8(vld1q_s8(BLK_IQ4)), w);
+        return vreinterpretq_u8_s8(KS_NAME(n_codebook)(KS_NAME(n_s8)(w)));
     }
 }
 
-V_INLINE KS_NAME(qw) KS_NAME(q_group)(const u8 *src, ksllm_type type, int g) {
-    return (KS_NAME(qw)){KS_NAME(n_s8)(KS_NAME(n_group)(src, type, g, 0)),
-        KS_NAME(n_s8)(KS_NAME(n_group)(src, type, g, 1))};
+V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
+    const KS_NAME(n_half) *from, ksllm_type type, int k) {
+    return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 0)),
+        KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 1))};
 }
 
-V_INLINE KS_NAME(vri) KS_NAME(q_fold)(const int32x4_t *s) {
+/* ---- Arm: multiplying ---- */
+
+#if !defined KS_DOTPROD
+
+/* Sums of two products: two of bytes fit 16 bits. */
+V_INLINE int16x8_t KS_NAME(n_pairs)(int8x16_t a, int8x16_t b) {
+    return vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b);
+}
+
+/* Sums of four that are small enough for 16 bits. */
+V_INLINE int16x8_t KS_NAME(n_fours)(KS_NAME(n32) w, KS_NAME(n32) x) {
+    int16x8_t p = KS_NAME(n_pairs)(w.lo, x.lo);
+    p = vmlal_s8(p, vget_low_s8(w.hi), vget_low_s8(x.hi));
+    return vmlal_high_s8(p, w.hi, x.hi);
+}
+
+#endif
+
+/* acc + partial sums of 16 products */
+V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
+#if defined KS_DOTPROD
+    return vdotq_s32(acc, a, b);
+#else
+    return vpadalq_s16(acc, KS_NAME(n_pairs)(a, b));
+#endif
+}
+
+/* ... of 32; `small`: four fit 16 bits. */
+V_INLINE int32x4_t KS_NAME(n_dot32)(
+    int32x4_t acc, KS_NAME(n32) w, KS_NAME(n32) x, bool small) {
+#if !defined KS_DOTPROD
+    if (small) return vpadalq_s16(acc, KS_NAME(n_fours)(w, x));
+#endif
+    (void)small;
+    return KS_NAME(n_dot)(KS_NAME(n_dot)(acc, w.lo, x.lo), w.hi, x.hi);
+}
+
+#if !defined KS_DOTPROD
+
+/* The same without acc, where no register has to be cleared for it. */
+V_INLINE int32x4_t KS_NAME(n_first32)(
+    KS_NAME(n32) w, KS_NAME(n32) x, bool small) {
+    if (small) return vpaddlq_s16(KS_NAME(n_fours)(w, x));
+    int32x4_t s = vpaddlq_s16(KS_NAME(n_pairs)(w.lo, x.lo));
+    return KS_NAME(n_dot)(s, w.hi, x.hi);
+}
+
+#endif
+
+/* Partial sums of eight rows to one sum per row. */
+V_INLINE KS_NAME(vri) KS_NAME(n_fold)(const int32x4_t *s) {
     KS_NAME(vri) v;
     KS_UNROLL
     for (int i = 0; i < 2; i++, s += 4)
@@ -3612,315 +3676,252 @@ V_INLINE KS_NAME(vri) KS_NAME(q_fold)(const int32x4_t *s) {
     return v;
 }
 
-V_INLINE KS_NAME(vri) KS_NAME(q_all)(i32 x) {
-    return (KS_NAME(vri)){{vdupq_n_s32(x), vdupq_n_s32(x)}};
-}
-
-/* acc + sums of four products each (eight without sdot); 16 products */
-V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
-#if defined KS_DOTPROD
-    return vdotq_s32(acc, a, b);
-#else /* two products of bytes fit 16 bits */
-    int16x8_t p = vmull_s8(vget_low_s8(a), vget_low_s8(b));
-    return vpadalq_s16(acc, vmlal_high_s8(p, a, b));
-#endif
-}
-
-/* 32 products; `small`: four fit 16 bits. */
-V_INLINE int32x4_t KS_NAME(n_dot32)(
-    int32x4_t acc, KS_NAME(qw) w, KS_NAME(qw) x, bool small) {
-#if !defined KS_DOTPROD
-    if (small) {
-        int16x8_t p = vmull_s8(vget_low_s8(w.lo), vget_low_s8(x.lo));
-        p = vmlal_high_s8(p, w.lo, x.lo);
-        p = vmlal_s8(p, vget_low_s8(w.hi), vget_low_s8(x.hi));
-        return vpadalq_s16(acc, vmlal_high_s8(p, w.hi, x.hi));
-    }
-#endif
-    (void)small;
-    return KS_NAME(n_dot)(KS_NAME(n_dot)(acc, w.lo, x.lo), w.hi, x.hi);
-}
-
-V_INLINE KS_NAME(qw) KS_NAME(n_inputs)(const i8 *x) {
-    return (KS_NAME(qw)){vld1q_s8(x), vld1q_s8(x + 16)};
-}
-
-/* Less the bias times 32 inputs. */
-V_INLINE int32x4_t KS_NAME(q_lower)(
-    int32x4_t acc, KS_NAME(qw) x, ksllm_type type) {
-    int8x16_t minus = vdupq_n_s8((i8)-BLK_TYPES[type].bias);
-    return KS_NAME(n_dot32)(acc, (KS_NAME(qw)){minus, minus}, x, true);
-}
-
-V_INLINE void KS_NAME(q_dots)(
-    const KS_NAME(qw) *w, const i8 *x, ksllm_type type, int32x4_t *s) {
-    const u8 bias = BLK_TYPES[type].bias;
-    KS_NAME(qw) v = KS_NAME(n_inputs)(x);
-    KS_TOGETHER(v.lo, v.hi);
-    int32x4_t start = vdupq_n_s32(0);
-    if (blk_biased(type)) start = KS_NAME(q_lower)(start, v, type);
+V_INLINE void KS_NAME(n_fetch)(
+    const u8 *const *row, int first, int end, size_t bytes, size_t ahead) {
     KS_UNROLL
-    for (int r = 0; r < 8; r += 2) {
-        s[r] = KS_NAME(n_dot32)(start, w[r], v, bias < 128);
-        s[r + 1] = KS_NAME(n_dot32)(start, w[r + 1], v, bias < 128);
-        KS_TOGETHER(s[r], s[r + 1]);
-    }
+    for (int r = first; r < end; r++)
+        for (size_t k = 0; k < bytes; k += 64)
+            __builtin_prefetch(row[r] + ahead + k);
 }
 
-/* The sums of groups are not cleared: each contains those before, and
+/* ---- Arm: one token ---- */
+
+#if !defined KS_I8MM /* has dotprod's */
+
+/* The sum of 32 inputs. */
+V_INLINE int32x4_t KS_NAME(n_input_sum)(const i16 *sums) {
+    u32 two;
+    memcpy(&two, sums, 4);
+    return vpaddlq_s16(vreinterpretq_s16_u32(vdupq_n_u32(two)));
+}
+
+/* Sums of eight rows over all blocks so far. sdot adds to what is there: they
+ * are not cleared for a block, which took an instruction for each row, but
+ * what they were before is subtracted when they are folded. */
+typedef struct {
+    int32x4_t s[8];
+    KS_NAME(vri) before;
+} KS_NAME(n_run);
+
+/* Sums of a block of eight rows times 32 inputs, with those of the inputs. */
+V_INLINE KS_NAME(vri) KS_NAME(n_dots)(KS_NAME(n_run) *run,
+    const KS_NAME(n_rows) *row, const i8 *x, int32x4_t sum, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(n32) v = KS_NAME(n_load32)(x);
+    KS_TOGETHER(v.lo, v.hi);
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) {
+        KS_NAME(n32) w = KS_NAME(n_block)(row->p[r] - b->bytes, type);
+#if defined KS_DOTPROD
+        run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, true);
+#else
+        run->s[r] = KS_NAME(n_first32)(w, v, b->bias < 128);
+#endif
+    }
+    KS_NAME(vri) now = KS_NAME(n_fold)(run->s), p = now;
+    sum = b->bias == 8 ? vshlq_n_s32(sum, 3) : vshlq_n_s32(sum, 4);
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+#if defined KS_DOTPROD
+        p.v[i] = vsubq_s32(p.v[i], run->before.v[i]);
+#endif
+        if (blk_biased(type)) p.v[i] = vsubq_s32(p.v[i], sum);
+    }
+    run->before = now;
+    return p;
+}
+
+/* y and the next block of eight rows times 32 inputs. */
+V_INLINE vr KS_NAME(n_block_times)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
+    const i8 *x, f32 dx, const i16 *sums, ksllm_type type, vr y) {
+    const blk_type *b = &BLK_TYPES[type];
+    vr dmin;
+    const vr d = KS_NAME(n_next)(row, b, &dmin);
+    const int32x4_t sum = KS_NAME(n_input_sum)(sums);
+    y = vr_add(y, KS_NAME(n_dots)(run, row, x, sum, type), d, dx);
+    if (!b->has_min) return y;
+    return vr_add(y, (KS_NAME(vri)){{sum, sum}}, dmin, dx);
+}
+
+V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
+    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
+    ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    static const f32 zero[8] = {0};
+    vr y = vr_load(zero);
+    KS_NAME(n_rows) row;
+    KS_NAME(n_run) run;
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) row.p[r] = rows[r], run.s[r] = vdupq_n_s32(0);
+    run.before.v[0] = run.before.v[1] = vdupq_n_s32(0);
+    for (size_t i = 0; i < n_blocks; i++) { /* two: a line of the cache */
+        y = KS_NAME(n_block_times)(
+            &row, &run, x + 32 * i, dx[i], sums + 2 * i, type, y);
+        KS_NAME(n_fetch)(row.p, 0, 4, b->bytes, ahead);
+        if (++i == n_blocks) break;
+        y = KS_NAME(n_block_times)(
+            &row, &run, x + 32 * i, dx[i], sums + 2 * i, type, y);
+        KS_NAME(n_fetch)(row.p, 4, 8, b->bytes, ahead);
+    }
+    return y;
+}
+
+/* Sum of 16 scales, or minima, times the sums of the groups. */
+V_INLINE int32x4_t KS_NAME(n_by_sums)(
+    int16x8_t k, int16x8_t l, int16x8_t a, int16x8_t b) {
+    int32x4_t s = vmull_s16(vget_low_s16(k), vget_low_s16(a));
+    s = vmlal_high_s16(s, k, a);
+    s = vmlal_s16(s, vget_low_s16(l), vget_low_s16(b));
+    return vmlal_high_s16(s, l, b);
+}
+
+/* Partial sums of one block of 256, less the bias; for the minima to u. The
+ * sums of groups are not cleared: each contains those before, and
  *     sum over g of scale[g] * (S[g] - S[g - 1])
  *         = sum over g of (scale[g] - scale[g + 1]) * S[g]
  * holds modulo 2^32 even if a term overflows. That saves an instruction for
  * each group, one in ten for Q4_K. */
-V_INLINE void KS_NAME(q_row)(const u8 *src, ksllm_type type,
-    const i8 *const *x, const i16 *const *sums, const size_t m, int32x4_t *s,
-    int32x4_t *u) {
+V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
+    const i8 *x, const i16 *sums, int32x4_t *u) {
     const blk_type *b = &BLK_TYPES[type];
     const bool wide = b->span == 32;
     int8x8_t sc[2];
     uint8x8_t mn[2];
-    int32x4_t steps[4], run[4], v[4]; /* registers: s lies in memory */
+    int32x4_t steps[4], run = vdupq_n_s32(0), v = run;
     KS_NAME(n_scale_bytes)(src, type, sc, mn);
-    const int16x8_t c0 = vmovl_s8(sc[0]), c1 = vmovl_s8(sc[1]);
-    const int16x8_t none = vdupq_n_s16(0);
-    int16x8_t step = vsubq_s16(c0, vextq_s16(c0, wide ? none : c1, 1));
-    steps[0] = vmovl_s16(vget_low_s16(step));
-    steps[1] = vmovl_high_s16(step);
-    step = vsubq_s16(c1, vextq_s16(c1, none, 1));
-    steps[2] = vmovl_s16(vget_low_s16(step));
-    steps[3] = vmovl_high_s16(step);
-    KS_UNROLL
-    for (size_t t = 0; t < m; t++) {
-        int16x8_t a = vld1q_s16(sums[t]), c = vld1q_s16(sums[t] + 8);
-        v[t] = run[t] = vdupq_n_s32(0);
-        if (b->bias == 32 || b->bias == 4) {
-            int16x8_t k = b->bias == 32 ? vshll_n_s8(sc[0], 5)
-                                        : vshll_n_s8(sc[0], 2);
-            v[t] = vmlsl_s16(v[t], vget_low_s16(k), vget_low_s16(a));
-            v[t] = vmlsl_high_s16(v[t], k, a);
-            k = b->bias == 32 ? vshll_n_s8(sc[1], 5) : vshll_n_s8(sc[1], 2);
-            v[t] = vmlsl_s16(v[t], vget_low_s16(k), vget_low_s16(c));
-            v[t] = vmlsl_high_s16(v[t], k, c);
-        }
-        if (!b->has_min) continue;
-        int16x8_t k = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
-        if (wide) a = vpaddq_s16(a, c);
-        u[8 * t] = vmlal_high_s16(
-            vmull_s16(vget_low_s16(k), vget_low_s16(a)), k, a);
-        if (wide) continue;
-        k = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
-        u[8 * t] = vmlal_s16(u[8 * t], vget_low_s16(k), vget_low_s16(c));
-        u[8 * t] = vmlal_high_s16(u[8 * t], k, c);
+    const int16x8_t none = vdupq_n_s16(0), c0 = vmovl_s8(sc[0]);
+    const int16x8_t c1 = wide ? none : vmovl_s8(sc[1]);
+    const int16x8_t e0 = vsubq_s16(c0, vextq_s16(c0, c1, 1));
+    const int16x8_t e1 = vsubq_s16(c1, vextq_s16(c1, none, 1));
+    steps[0] = vmovl_s16(vget_low_s16(e0));
+    steps[1] = vmovl_high_s16(e0);
+    steps[2] = vmovl_s16(vget_low_s16(e1));
+    steps[3] = vmovl_high_s16(e1);
+    const int16x8_t s0 = vld1q_s16(sums), s1 = vld1q_s16(sums + 8);
+    if (b->bias == 32)
+        v = vnegq_s32(KS_NAME(n_by_sums)(
+            vshll_n_s8(sc[0], 5), vshll_n_s8(sc[1], 5), s0, s1));
+    if (b->bias == 4)
+        v = vnegq_s32(KS_NAME(n_by_sums)(
+            vshll_n_s8(sc[0], 2), vshll_n_s8(sc[1], 2), s0, s1));
+    if (b->has_min) {
+        const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
+        const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
+        const int16x8_t pairs = vpaddq_s16(s0, s1);
+        *u = wide ? vmlal_high_s16(vmull_s16(vget_low_s16(m0),
+                        vget_low_s16(pairs)), m0, pairs)
+                  : KS_NAME(n_by_sums)(m0, m1, s0, s1);
     }
-    KS_UNROLL
-    for (int g = 0; g < 8; g++) {
-        KS_NAME(qw) w = KS_NAME(q_group)(src, type, g);
+    KS_ROLLED
+    for (int half = 0; half < 2; half++, x += 128) {
+        const KS_NAME(n_half) from = KS_NAME(n_half_of)(src, type, half);
         KS_UNROLL
-        for (size_t t = 0; t < m; t++) {
-            KS_NAME(qw) y = KS_NAME(n_inputs)(x[t] + 32 * g);
+        for (int k = 0; k < 4; k++) {
+            KS_NAME(n32) w = KS_NAME(n_group32)(&from, type, k);
+            KS_NAME(n32) y = KS_NAME(n_load32)(x + 32 * k);
             if (wide) {
-                run[t] = KS_NAME(n_dot32)(run[t], w, y, b->bias < 128);
-                v[t] = KS_NAME(n_scale)(v[t], run[t], steps[g / 4], g % 4);
-                if (m == 1) KS_TOGETHER(run[t], v[t]);
+                run = KS_NAME(n_dot32)(run, w, y, b->bias < 128);
+                v = KS_NAME(n_scale)(v, run, steps[half], k);
+                KS_TOGETHER(run, v);
                 continue;
             }
-            run[t] = KS_NAME(n_dot)(run[t], w.lo, y.lo);
-            v[t] = KS_NAME(n_scale)(v[t], run[t], steps[g / 2], g % 2 * 2);
-            if (m == 1) KS_TOGETHER(run[t], v[t]);
-            run[t] = KS_NAME(n_dot)(run[t], w.hi, y.hi);
-            v[t] = KS_NAME(n_scale)(v[t], run[t], steps[g / 2], g % 2 * 2 + 1);
-            if (m == 1) KS_TOGETHER(run[t], v[t]);
+            int32x4_t step = steps[2 * half + k / 2];
+            run = KS_NAME(n_dot)(run, w.lo, y.lo);
+            v = KS_NAME(n_scale)(v, run, step, k % 2 * 2);
+            KS_TOGETHER(run, v);
+            run = KS_NAME(n_dot)(run, w.hi, y.hi);
+            v = KS_NAME(n_scale)(v, run, step, k % 2 * 2 + 1);
+            KS_TOGETHER(run, v);
         }
     }
-    KS_UNROLL
-    for (size_t t = 0; t < m; t++) s[8 * t] = v[t];
+    return v;
 }
 
-/* Inputs of up to two tokens, from a block on; q_inputs steps over some. */
-typedef struct {
-    const i8 *x[2];
-    const i16 *sums[2];
-    const f32 *d[2];
-} KS_NAME(qin);
-
-V_INLINE void KS_NAME(q_inputs)(
-    KS_NAME(qin) *in, const size_t m, size_t blocks, const size_t n) {
-    KS_UNROLL
-    for (size_t t = 0; t < m; t++) {
-        in->x[t] += blocks * n;
-        in->sums[t] += blocks * n / 16;
-        in->d[t] += blocks;
-    }
-}
-
-/* Sums of eight rows, and of the bias, over all blocks so far. */
-typedef struct {
-    KS_NAME(vp) s[8], bias;
-    KS_NAME(vri) p;
-} KS_NAME(qrun);
-
-/* One token: sums are not cleared, which took an instruction for each row, but
- * what they were before is subtracted when they are folded. */
-V_INLINE KS_NAME(vri) KS_NAME(q_run)(KS_NAME(qrun) *run,
-    const KS_NAME(qat) *row, const i8 *x, ksllm_type type) {
+V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
+    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
+    ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    KS_NAME(qw) v = KS_NAME(n_inputs)(x);
-    KS_TOGETHER(v.lo, v.hi);
-    KS_UNROLL
-    for (int r = 0; r < 8; r++) {
-        KS_NAME(qw) w = KS_NAME(q_block)(
-            KS_NAME(q_src)(row, r, b->bytes), type);
-        run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, b->bias < 128);
-    }
-    KS_NAME(vri) now = KS_NAME(q_fold)(run->s), p;
-    if (blk_biased(type)) {
-        run->bias = KS_NAME(q_lower)(run->bias, v, type);
-        int32x4_t all = vpaddq_s32(run->bias, run->bias);
-        all = vpaddq_s32(all, all);
-        now.v[0] = vaddq_s32(now.v[0], all);
-        now.v[1] = vaddq_s32(now.v[1], all);
-    }
-    p.v[0] = vsubq_s32(now.v[0], run->p.v[0]);
-    p.v[1] = vsubq_s32(now.v[1], run->p.v[1]);
-    run->p = now;
-    return p;
-}
-
-/* The next block of 32 of eight rows, block i of m tokens, to y[token]. */
-V_INLINE void KS_NAME(k_direct32)(KS_NAME(qat) *row, const KS_NAME(qin) *in,
-    const size_t m, size_t i, ksllm_type type, KS_NAME(qrun) *run, vr *y) {
-    const blk_type *b = &BLK_TYPES[type];
-    /* what a bias takes may be more than that saves */
-    const bool keep = m == 1
-        && (!blk_biased(type)
-            || (KS_NAME(RUNNING) && type == KSLLM_TYPE_Q4_0));
-    KS_NAME(qw) w[8];
-    KS_NAME(vp) s[8];
     static const f32 zero[8] = {0};
-    vr dmin = vr_load(zero);
-    const vr d = KS_NAME(q_next)(row, b, &dmin);
-    KS_UNROLL
-    for (int r = 0; r < 8 && !keep; r++)
-        w[r] = KS_NAME(q_block)(KS_NAME(q_src)(row, r, b->bytes), type);
-    for (size_t t = 0; t < m; t++) {
-        const i16 *sums = in->sums[t] + 2 * i;
-        f32 dx = in->d[t][i];
-        const i8 *x = in->x[t] + 32 * i;
-        KS_NAME(vri) p;
-        if (keep) {
-            p = KS_NAME(q_run)(run, row, x, type);
-        } else {
-            KS_NAME(q_dots)(w, x, type, s);
-            p = KS_NAME(q_fold)(s);
-        }
-        y[t] = vr_add(y[t], p, d, dx);
+    vr y = vr_load(zero), dmin = y;
+    for (size_t i = 0, at = 0; i < n_blocks; i++, at += b->bytes) {
+        int32x4_t s[8], u[8];
+        KS_ROLLED
+        for (int r = 0; r < 8; r++)
+            s[r] = KS_NAME(n_row256)(rows[r] + at, type, x, sums, u + r);
+        vr d = KS_NAME(n_heads)(rows, at, b, &dmin);
+        y = vr_add(y, KS_NAME(n_fold)(s), d, dx[i]);
         if (b->has_min)
-            y[t] = vr_add(
-                y[t], KS_NAME(q_all)(sums[0] + sums[1]), dmin, dx);
+            y = vr_add(y, KS_NAME(n_fold)(u), vr_minus(dmin), dx[i]);
+        KS_NAME(n_fetch)(rows, 0, 8, b->bytes, at + b->bytes + ahead);
+        x += 256, sums += 16;
     }
+    return y;
 }
 
-/* The same for a block of 256. */
-V_INLINE void KS_NAME(k_direct256)(KS_NAME(qat) *row, const KS_NAME(qin) *in,
-    const size_t m, ksllm_type type, vr *y) {
-    const blk_type *b = &BLK_TYPES[type];
-    KS_NAME(vp) s[2 * 8], u[2 * 8];
-    KS_NAME(q_skip)(row, b->bytes);
-    for (int r = 0; r < 8; r++)
-        KS_NAME(q_row)(KS_NAME(q_src)(row, r, b->bytes), type, in->x,
-            in->sums, m, s + r, u + r);
-    static const f32 zero[8] = {0};
-    vr dmin = vr_load(zero), d = KS_NAME(q_scales)(row, b, &dmin);
-    dmin = vr_minus(dmin);
-    for (size_t t = 0; t < m; t++) {
-        f32 dx = *in->d[t];
-        y[t] = vr_add(y[t], KS_NAME(q_fold)(s + 8 * t), d, dx);
-        if (b->has_min)
-            y[t] = vr_add(y[t], KS_NAME(q_fold)(u + 8 * t), dmin, dx);
-    }
-}
+/* Eight rows and one token. `ahead` bytes on lie the next eight rows, fetched
+ * while these are computed. */
+typedef vr KS_NAME(n_direct)(const u8 *const *rows, size_t n_blocks,
+    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums);
 
-V_INLINE void KS_NAME(q_fetch)(const KS_NAME(qat) *q, int first, int end,
-    size_t bytes, size_t ahead) {
-    KS_UNROLL
-    for (int r = first; r < end; r++)
-        for (size_t k = 0; k < bytes; k += 64)
-            __builtin_prefetch(KS_NAME(q_src)(q, r, 0) + ahead + k);
-}
-
-/* All blocks of eight rows with m tokens (1 or 2) from t0 on. `ahead` bytes on
- * lie the next eight rows, fetched while these are computed. */
-V_INLINE void KS_NAME(k_direct_group)(const u8 *const *rows, size_t ahead,
-    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
-    const size_t nb = BLK_TYPES[type].n, bytes = BLK_TYPES[type].bytes;
-    const bool wide = nb == 256;
-    KS_NAME(qat) row = KS_NAME(q_start)(rows);
-    KS_NAME(qin) in;
-    KS_NAME(qrun) run;
-    vr y[2];
-    KS_UNROLL
-    for (int r = 0; r < 8; r++) run.s[r] = vdupq_n_s32(0);
-    run.bias = vdupq_n_s32(0);
-    run.p = KS_NAME(q_all)(0);
-    for (size_t t = 0; t < m; t++) {
-        size_t from = (t0 + t) * a->n_in;
-        y[t] = vr_load(acc + 8 * t);
-        in.x[t] = a->q[wide] + from;
-        in.sums[t] = a->sum[wide] + from / 16;
-        in.d[t] = a->d[wide] + from / nb;
-    }
-    size_t n = a->n_in / nb;
-    for (; wide && n; n--) {
-        KS_NAME(k_direct256)(&row, &in, m, type, y);
-        KS_NAME(q_inputs)(&in, m, 1, 256);
-        KS_NAME(q_fetch)(&row, 0, 8, bytes, ahead);
-    }
-    for (; n > 1; n -= 2) { /* two blocks: a line of the cache */
-        KS_NAME(k_direct32)(&row, &in, m, 0, type, &run, y);
-        KS_NAME(q_fetch)(&row, 0, 4, bytes, ahead);
-        KS_NAME(k_direct32)(&row, &in, m, 1, type, &run, y);
-        KS_NAME(q_fetch)(&row, 4, 8, bytes, ahead);
-        KS_NAME(q_inputs)(&in, m, 2, 32);
-    }
-    if (n) KS_NAME(k_direct32)(&row, &in, m, 0, type, &run, y);
-    for (size_t t = 0; t < m; t++) vr_store(acc + 8 * t, y[t]);
-}
-
-enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
-
-V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
-    const u8 *row[8];
-    f32 acc[2 * 8];
+static void KS_NAME(k_each_token)(
+    const k_product *p, KS_NAME(n_direct) *direct) {
+    const k_acts *a = p->acts;
+    const size_t nb = BLK_TYPES[p->type].n;
+    const u8 *row[8], *src = p->w;
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
-        size_t n = min_size(8, p->n_rows - r0);
-        size_t ahead = p->n_rows - r0 >= 16 ? 8 * p->row_bytes : 0;
-        for (size_t r = 0; r < 8; r++)
-            row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
-        for (size_t t = 0; t < p->m; t += 2) {
-            size_t m = min_size(2, p->m - t);
-            memset(acc, 0, sizeof acc);
-            const k_acts *x = p->acts;
-            if (m == 1)
-                KS_NAME(k_direct_group)(row, ahead, x, t, 1, type, acc);
-            else
-                KS_NAME(k_direct_group)(row, ahead, x, t, 2, type, acc);
-            for (size_t k = 0; k < m; k++)
-                memcpy(p->y + (t + k) * p->y_stride + r0, acc + 8 * k,
-                    n * sizeof *acc);
+        const size_t n = p->n_rows - r0;
+        const size_t ahead = n >= 16 ? 8 * p->row_bytes : 0;
+        src = KS_NAME(n_eight_rows)(src, p->row_bytes, n, row);
+        for (size_t t = 0; t < p->m; t++) {
+            const size_t from = t * a->n_in, wide = nb == 256;
+            f32 *to = p->y + t * p->y_stride + r0, part[8];
+            vr_store(n < 8 ? part : to, direct(row, a->n_in / nb, ahead,
+                a->q[wide] + from, a->d[wide] + from / nb,
+                a->sum[wide] + from / 16));
+            if (n < 8) memcpy(to, part, n * sizeof *to);
         }
     }
 }
 
-/* ---- many tokens ---- */
+#endif
+
+/* ---- Arm: many tokens, how a tile is computed ----
+ * n_lay       lays out 16 weights of four rows
+ * n_inputs_to 32 inputs of a token (and of one that is `next` bytes on, with
+ *             i8mm); the second half of them lies `half` on
+ * n_step      adds n (8, 16 or 32) products to the integer sums; if they are
+ *             not RUNNING, starts them with these
+ * n_broadcast values of eight rows; n_row: the four that go with sums a
+ * n_fma       c + p * (floats of tokens, those that go with sums a)
+ * n_lanes     sums to [2 * t] for rows 0-3 and [2 * t + 1] for rows 4-7 of
+ *             token t; n_unlanes back
+ * NEON and dotprod have their sums so from the start. With i8mm, [2 * t + r]
+ * for even t is a square: tokens t and t + 1, rows 2 * r and 2 * r + 1. */
+
+enum {
+#if defined KS_DOTPROD
+    KS_NAME(RUNNING) = 1, /* n_step adds to the sums, or sets them */
+    KS_NAME(TILE) = 6, /* tokens: as many as registers hold sums of */
+    KS_NAME(LAST) = 4, /* ... of the last tile, if they are enough */
+#else
+    KS_NAME(RUNNING) = 0,
+    KS_NAME(TILE) = 2,
+    KS_NAME(LAST) = 2,
+#endif
+#if defined KS_I8MM
+    KS_NAME(SQUARE) = 2,
+#else
+    KS_NAME(SQUARE) = 1,
+#endif
+};
 
 /* Eight rows of 32 weights as signed bytes, as n_step wants them, and what is
  * used with them. A lane is a row. */
 typedef struct {
     i8 p[8 * 32];
     union {
-        struct { f32 less[KS_NAME(SQUARE) * 8], dmin[8], d[8]; };
-        /* without minima there is room to have them as n_add wants them */
-        struct { f32 less4[16], d4[KS_NAME(SQUARE) * 8]; };
+        /* less and d as n_add wants them */
+        struct { f32 less[16], d[KS_NAME(SQUARE) * 8]; };
         i32 scale[2][KS_NAME(SQUARE) * 8]; /* RUNNING: less the next one */
     };
 } KS_NAME(octet);
@@ -3929,8 +3930,10 @@ typedef struct {
  * d, dmin and min (of 16 groups at most) belong to a block of 256. */
 typedef struct {
     KS_NAME(octet) b[32];
-    f32 d[4][8], dmin[4][8];
-    i8 min[4][8 * 16];
+    union {
+        f32 dmin32[32][8];
+        struct { f32 d[4][8], dmin[4][8]; i8 min[4][8 * 16]; };
+    };
 } KS_NAME(panel);
 
 /* Up to six tokens: 32 inputs each, as n_step wants them, with their scales
@@ -3954,19 +3957,6 @@ typedef struct { int32x4_t v[12]; } KS_NAME(sums);
 typedef struct { float32x4_t v[12]; } KS_NAME(floats);
 typedef struct { float32x4_t v[4]; } KS_NAME(quad);
 
-/* ---- how a tile is computed ----
- * n_half      lays out 16 weights of eight rows
- * n_inputs_to 32 inputs of a token (and of one that is `next` bytes on, with
- *             i8mm); the second half of them lies `half` on
- * n_step      adds n (8, 16 or 32) products to the integer sums; if they are
- *             not RUNNING, starts them with these
- * n_spread    values of eight rows; n_row: the four that go with sums a
- * n_fma       c + p * (floats of tokens, those that go with sums a)
- * n_lanes     sums to [2 * t] for rows 0-3 and [2 * t + 1] for rows 4-7 of
- *             token t; n_unlanes back
- * NEON and dotprod have their sums so from the start. With i8mm, [2 * t + r]
- * for even t is a square: tokens t and t + 1, rows 2 * r and 2 * r + 1. */
-
 /* As an instruction of its own: compilers would keep a register of zeros, and
  * there is none to spare. */
 V_INLINE int32x4_t KS_NAME(n_zero)(void) {
@@ -3977,21 +3967,19 @@ V_INLINE int32x4_t KS_NAME(n_zero)(void) {
 
 #if defined KS_I8MM
 
-/* Eight bytes of a, eight of b. */
-V_INLINE void KS_NAME(n_zip)(int8x16_t a, int8x16_t b, i8 *to) {
-    const int64x2x2_t both = {
-        {vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)}};
-    vst2q_s64((int64_t *)(void *)to, both);
-}
-
-V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
+/* [two rows][k / 8][row][k % 8] */
+V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r += 2) KS_NAME(n_zip)(w[r], w[r + 1], to + 16 * r);
+    for (int r = 0; r < 4; r += 2) {
+        const int64x2x2_t both = {{vreinterpretq_s64_s8(w[r]),
+            vreinterpretq_s64_s8(w[r + 1])}};
+        vst2q_s64((int64_t *)(void *)(to + 16 * r), both);
+    }
 }
 
 V_INLINE void KS_NAME(n_inputs_to)(
     i8 *to, const i8 *x, size_t next, size_t half) {
-    KS_NAME(qw) a = KS_NAME(n_inputs)(x), b = KS_NAME(n_inputs)(x + next);
+    KS_NAME(n32) a = KS_NAME(n_load32)(x), b = KS_NAME(n_load32)(x + next);
     int64x2_t p = vreinterpretq_s64_s8(a.lo), q = vreinterpretq_s64_s8(b.lo);
     vst1q_s8(to, vreinterpretq_s8_s64(vzip1q_s64(p, q)));
     vst1q_s8(to + 16, vreinterpretq_s8_s64(vzip2q_s64(p, q)));
@@ -4034,19 +4022,10 @@ V_INLINE float32x4_t KS_NAME(n_zip2)(float32x4_t a, float32x4_t b) {
         vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)));
 }
 
-V_INLINE KS_NAME(quad) KS_NAME(n_twice)(vr v) {
+V_INLINE KS_NAME(quad) KS_NAME(n_broadcast)(vr v) {
     float32x4_t a = v.v[0], b = v.v[1];
     return (KS_NAME(quad)){{KS_NAME(n_zip1)(a, a), KS_NAME(n_zip2)(a, a),
         KS_NAME(n_zip1)(b, b), KS_NAME(n_zip2)(b, b)}};
-}
-
-V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
-    return KS_NAME(n_twice)(vr_load(p));
-}
-
-V_INLINE void KS_NAME(n_keep)(f32 *to, KS_NAME(quad) q) {
-    KS_UNROLL
-    for (int i = 0; i < 4; i++) vst1q_f32(to + 4 * i, q.v[i]);
 }
 
 V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
@@ -4090,15 +4069,12 @@ V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
 
 #if defined KS_DOTPROD
 
-/* [four rows][k / 4][row][k % 4] */
-V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
-    KS_UNROLL
-    for (int r = 0; r < 8; r += 4, w += 4) {
-        const int32x4x4_t rows = {{vreinterpretq_s32_s8(w[0]),
-            vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
-            vreinterpretq_s32_s8(w[3])}};
-        vst4q_s32((i32 *)(void *)(to + 16 * r), rows);
-    }
+/* [k / 4][row][k % 4] */
+V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
+    const int32x4x4_t rows = {{vreinterpretq_s32_s8(w[0]),
+        vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
+        vreinterpretq_s32_s8(w[3])}};
+    vst4q_s32((i32 *)(void *)to, rows);
 }
 
 V_INLINE int32x4_t KS_NAME(n_dot_lane)(
@@ -4135,31 +4111,35 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
 
 #else
 
-/* As they are. */
-V_INLINE void KS_NAME(n_half)(const int8x16_t *w, i8 *to) {
+/* Row by row, unchanged. */
+V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
-    for (int r = 0; r < 8; r++) vst1q_s8(to + 16 * r, w[r]);
+    for (int r = 0; r < 4; r++) vst1q_s8(to + 16 * r, w[r]);
 }
 
 V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
     const int T, const int n, bool small) {
-    const int32x4_t zero = vdupq_n_s32(0);
     KS_UNROLL
-    for (int t = 0; t < T; t++, x += 16) {
-        int32x4_t part[8];
+    for (int h = 0; h < 2; h++, w += 64) { /* four rows */
+        int32x4_t part[2][4];
         KS_UNROLL
-        for (int r = 0; r < 8; r++) {
+        for (int r = 0; r < 4; r++) {
             const i8 *at = w + 16 * r;
-            if (n <= 16)
-                part[r] = KS_NAME(n_dot)(zero, vld1q_s8(at), vld1q_s8(x));
-            else
-                part[r] = KS_NAME(n_dot32)(zero,
-                    (KS_NAME(qw)){vld1q_s8(at), vld1q_s8(at + 128)},
-                    (KS_NAME(qw)){vld1q_s8(x), vld1q_s8(x + 16 * T)}, small);
+            KS_UNROLL
+            for (int t = 0; t < T; t++) {
+                const i8 *in = x + 16 * t;
+                part[t][r] = n <= 16
+                    ? vpaddlq_s16(KS_NAME(n_pairs)(vld1q_s8(at), vld1q_s8(in)))
+                    : KS_NAME(n_first32)(
+                        (KS_NAME(n32)){vld1q_s8(at), vld1q_s8(at + 128)},
+                        (KS_NAME(n32)){vld1q_s8(in), vld1q_s8(in + 16 * T)},
+                        small);
+            }
         }
-        KS_NAME(vri) v = KS_NAME(q_fold)(part);
-        s->v[2 * t] = v.v[0];
-        s->v[2 * t + 1] = v.v[1];
+        KS_UNROLL
+        for (int t = 0; t < T; t++)
+            s->v[2 * t + h] = vpaddq_s32(vpaddq_s32(part[t][0], part[t][1]),
+                vpaddq_s32(part[t][2], part[t][3]));
     }
 }
 
@@ -4167,14 +4147,14 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
 
 V_INLINE void KS_NAME(n_inputs_to)(
     i8 *to, const i8 *x, size_t next, size_t half) {
-    KS_NAME(qw) v = KS_NAME(n_inputs)(x);
+    KS_NAME(n32) v = KS_NAME(n_load32)(x);
     (void)next;
     vst1q_s8(to, v.lo);
     vst1q_s8(to + half, v.hi);
 }
 
-V_INLINE KS_NAME(quad) KS_NAME(n_spread)(const f32 *p) {
-    return (KS_NAME(quad)){{vld1q_f32(p), vld1q_f32(p + 4)}};
+V_INLINE KS_NAME(quad) KS_NAME(n_broadcast)(vr v) {
+    return (KS_NAME(quad)){{v.v[0], v.v[1]}};
 }
 
 V_INLINE float32x4_t KS_NAME(n_row)(KS_NAME(quad) q, int a) {
@@ -4233,11 +4213,24 @@ V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
     for (int a = 0; a < 2 * T; a++) s->v[a] = KS_NAME(n_zero)();
 }
 
+/* f += sums * d * inputs' scale */
+V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
+    const f32 *d, const f32 *dx, const int T) {
+    KS_NAME(quad) k = KS_NAME(n_broadcast)(vr_load(d));
+    KS_NAME(quad) x = KS_NAME(n_scales)(dx);
+    KS_UNROLL
+    for (int a = 0; a < 2 * T; a++)
+        f->v[a] = KS_NAME(n_fma)(f->v[a], vmulq_f32(
+            vcvtq_f32_s32(s->v[a]), KS_NAME(n_row)(k, a)), x, a);
+}
+
 /* Sums that begin with the integer that is 1.5 * 2^23 as a float are floats
  * without a conversion, larger by that. `less` is d times it, exactly (13
  * bits), and fma(sum, d, -less) rounds like (f32)P * d: once. Products of a
  * block of 32 are far below 2^22. */
 #define K_SHIFTED 12582912.0f
+
+#if defined KS_DOTPROD
 
 /* Registers a to d at once; compilers would rather copy. */
 #define FOUR(to, a, b, c, d, from)                                             \
@@ -4253,47 +4246,25 @@ V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
 /* f += P * d * inputs' scale. Not a register to spare: nothing is loaded
  * before the sums are there, or where it can wait. */
 V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, KS_NAME(sums) *s,
-    const KS_NAME(octet) *w, const f32 *dx, const int T, bool has_min) {
-    const bool square = KS_NAME(SQUARE) == 2;
-    if (KS_NAME(RUNNING)) {
-        KS_FENCE;
-        KS_UNROLL
-        for (int a = 0; a < 2 * T; a += 2)
-            KS_TOGETHER(s->v[a], s->v[a + 1]);
-    }
-    KS_NAME(quad) d = KS_NAME(n_spread)(w->d), k = KS_NAME(n_scales)(dx);
-    if (square && !has_min) {
-        KS_UNROLL
-        for (int i = 0; i < 4; i++) d.v[i] = vld1q_f32(w->d4 + 4 * i);
-    }
+    const KS_NAME(octet) *w, const f32 *dx, const int T) {
+    KS_FENCE;
+    KS_UNROLL
+    for (int a = 0; a < 2 * T; a += 2) KS_TOGETHER(s->v[a], s->v[a + 1]);
+    KS_NAME(quad) d, k = KS_NAME(n_scales)(dx);
+    KS_UNROLL
+    for (int i = 0; i < 2 * KS_NAME(SQUARE); i++)
+        d.v[i] = vld1q_f32(w->d + 4 * i);
     KS_UNROLL
     for (int a = 0; a < 2 * T; a += 4) {
         int32x4_t less[4];
         float32x4_t x[4];
-        if (KS_NAME(RUNNING)) {
-            KS_FENCE;
-            if (square || !has_min) {
-                FOUR(less, 28, 29, 30, 31, w->less4);
-            } else {
-                const i32 *from = (const void *)w->less;
-                KS_UNROLL
-                for (int i = 0; i < 4; i += 2) {
-                    KS_FENCE; /* again: compilers would rather copy */
-                    less[i] = vld1q_s32(from);
-                    less[i + 1] = vld1q_s32(from + 4);
-                    KS_TOGETHER(less[i], less[i + 1]);
-                }
-            }
-        }
+        KS_FENCE;
+        FOUR(less, 28, 29, 30, 31, w->less);
         KS_UNROLL
-        for (int i = 0; i < 4; i++) {
-            int32x4_t p = s->v[a + i];
-            x[i] = KS_NAME(RUNNING)
-                ? vfmaq_f32(vreinterpretq_f32_s32(less[i]),
-                    vreinterpretq_f32_s32(p), KS_NAME(n_row)(d, i))
-                : vmulq_f32(vcvtq_f32_s32(p), KS_NAME(n_row)(d, i));
-        }
-        if (square) {
+        for (int i = 0; i < 4; i++)
+            x[i] = vfmaq_f32(vreinterpretq_f32_s32(less[i]),
+                vreinterpretq_f32_s32(s->v[a + i]), KS_NAME(n_row)(d, i));
+        if (KS_NAME(SQUARE) == 2) {
             KS_FENCE;
             k.v[a / 4] = vld1q_f32(dx + a);
         }
@@ -4321,26 +4292,42 @@ V_INLINE void KS_NAME(n_begin)(
 }
 #undef FOUR
 
+#else
+
+V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, KS_NAME(sums) *s,
+    const KS_NAME(octet) *w, const f32 *dx, const int T) {
+    KS_NAME(n_finish)(f, s, w->d, dx, T);
+}
+
+V_INLINE void KS_NAME(n_begin)(
+    KS_NAME(sums) *s, const KS_NAME(tile) *x, const int T) {
+    (void)s, (void)x, (void)T;
+}
+
+#endif
+
 /* n times eight rows and T tokens: sums in registers over up to 4 blocks. */
-V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
-    size_t n_blocks, const KS_NAME(tile) *x, const int T, bool small,
+V_INLINE void KS_NAME(n_tile32)(const KS_NAME(panel) *panel, size_t o,
+    size_t n, size_t n_blocks, const KS_NAME(tile) *x, const int T, bool small,
     bool has_min) {
+    const KS_NAME(octet) *w = panel->b + 4 * o;
+    const f32 (*dmin)[8] = panel->dmin32 + 4 * o;
     KS_NAME(floats) f;
     KS_NAME(sums) s;
     f32 *y[6];
     KS_UNROLL
     for (int t = 0; t < T; t++) y[t] = x->y[t];
-    for (; n--; w += 4) {
+    for (; n--; w += 4, dmin += 4) {
         KS_NAME(n_load)(&f, y, T);
         if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
         const KS_NAME(octet) *end = w + n_blocks;
         size_t b = 0;
         do {
-            if (KS_NAME(RUNNING)) KS_NAME(n_begin)(&s, x, T);
+            KS_NAME(n_begin)(&s, x, T);
             KS_NAME(n_step)(&s, w[b].p, x->b[b].q, T, 32, small);
-            KS_NAME(n_add)(&f, &s, w + b, x->b[b].d, T, has_min);
+            KS_NAME(n_add)(&f, &s, w + b, x->b[b].d, T);
             if (!has_min) continue;
-            KS_NAME(quad) m = KS_NAME(n_spread)(w[b].dmin);
+            KS_NAME(quad) m = KS_NAME(n_broadcast)(vr_load(dmin[b]));
             KS_NAME(quad) dx = KS_NAME(n_scales)(x->b[b].d);
             KS_UNROLL
             for (int a = 0; a < 2 * T; a++)
@@ -4352,18 +4339,8 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(octet) *w, size_t n,
     }
 }
 
-/* f += sums * d * inputs' scale */
-V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
-    const f32 *d, const f32 *dx, const int T) {
-    KS_NAME(quad) k = KS_NAME(n_spread)(d), x = KS_NAME(n_scales)(dx);
-    KS_UNROLL
-    for (int a = 0; a < 2 * T; a++)
-        f->v[a] = KS_NAME(n_fma)(f->v[a], vmulq_f32(
-            vcvtq_f32_s32(s->v[a]), KS_NAME(n_row)(k, a)), x, a);
-}
-
 /* The same with a block of 256: integers until its end. Where sums are
- * RUNNING, scales are differences as in q_row. */
+ * RUNNING, scales are differences as in n_row256. */
 V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     const KS_NAME(tile) *x, const int T, bool small, const int span,
     bool has_min) {
@@ -4425,161 +4402,199 @@ V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     }
 }
 
-/* Few functions for all formats: a tile is long enough for a call. */
-#define TILE(T, small, min)                                                    \
-    static void KS_NAME(k_tile32_##T##_##small##_##min)(                       \
-        const KS_NAME(panel) *w, size_t o, size_t n, size_t n_blocks,          \
-        const KS_NAME(tile) *x) {                                              \
-        KS_NAME(n_tile32)(w->b + 4 * o, n, n_blocks, x, T, small, min);        \
-    }                                                                          \
-    static void KS_NAME(k_tile256_##T##_##small##_##min)(                      \
-        const KS_NAME(panel) *w, size_t o, size_t n, const KS_NAME(tile) *x) { \
-        KS_NAME(n_tile256)(w, o, n, x, T, small, 32, min);                     \
+/* Few functions for all formats: a tile is long enough for a call. Without
+ * sdot, `small` products save an instruction. */
+typedef void KS_NAME(n_tile)(const KS_NAME(panel) *w, size_t o, size_t n,
+    size_t n_blocks, const KS_NAME(tile) *x, bool has_min);
+
+#define TILE(name, T, call)                                                    \
+    static void KS_NAME(name##T)(const KS_NAME(panel) *w, size_t o, size_t n,  \
+        size_t n_blocks, const KS_NAME(tile) *x, bool has_min) {               \
+        (void)n_blocks;                                                        \
+        call;                                                                  \
     }
+#define TILES(T, small)                                                        \
+    TILE(k_tile32_##small##_, T, has_min                                       \
+        ? KS_NAME(n_tile32)(w, o, n, n_blocks, x, T, small, true)              \
+        : KS_NAME(n_tile32)(w, o, n, n_blocks, x, T, small, false))            \
+    TILE(k_tile256_##small##_, T, KS_NAME(n_tile256)(                          \
+        w, o, n, x, T, small, 32, has_min))
 #define TILE16(T)                                                              \
-    static void KS_NAME(k_tile256_##T##_16)(const KS_NAME(panel) *w, size_t o, \
-        size_t n, const KS_NAME(tile) *x, bool has_min) {                      \
-        KS_NAME(n_tile256)(w, o, n, x, T, 0, 16, has_min);                     \
-    }
-TILE(6, 1, 0)
-TILE(4, 1, 0)
-TILE(6, 1, 1)
-TILE(4, 1, 1)
-TILE(6, 0, 0)
-TILE(4, 0, 0)
+    TILE(k_tile16_, T, KS_NAME(n_tile256)(w, o, n, x, T, 0, 16, has_min))
+#if defined KS_DOTPROD
+TILES(6, 0)
+TILES(4, 0)
 TILE16(6)
 TILE16(4)
+#else
+TILES(2, 0)
+TILES(2, 1)
+TILE16(2)
+#endif
 #undef TILE
+#undef TILES
 #undef TILE16
 
-V_INLINE void KS_NAME(k_tile)(const KS_NAME(panel) *w, size_t o, size_t n,
-    size_t n_blocks, const KS_NAME(tile) *x, size_t T, ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
-#define TILE(T, small, min)                                                    \
-    b->n == 32 ? KS_NAME(k_tile32_##T##_##small##_##min)(w, o, n, n_blocks, x) \
-        : b->span == 32 ? KS_NAME(k_tile256_##T##_##small##_##min)(w, o, n, x) \
-                        : KS_NAME(k_tile256_##T##_16)(w, o, n, x, b->has_min)
-    if (b->has_min) T == 6 ? TILE(6, 1, 1) : TILE(4, 1, 1);
-    else if (b->bias < 128) T == 6 ? TILE(6, 1, 0) : TILE(4, 1, 0);
-    else T == 6 ? TILE(6, 0, 0) : TILE(4, 0, 0);
+static KS_NAME(n_tile) *KS_NAME(n_tile_for)(const blk_type *b, size_t T) {
+#define TILE(T, small)                                                         \
+    return b->n == 32       ? KS_NAME(k_tile32_##small##_##T)                  \
+        : b->span == 32     ? KS_NAME(k_tile256_##small##_##T)                 \
+                            : KS_NAME(k_tile16_##T)
+#if defined KS_DOTPROD
+    if (T == 4) TILE(4, 0);
+    TILE(6, 0);
+#else
+    (void)T;
+    if (b->bias < 128) TILE(2, 1);
+    TILE(2, 0);
+#endif
 #undef TILE
 }
 
-/* [row][group] of eight rows to [group][row], for four groups. */
-V_INLINE void KS_NAME(n_columns)(const int32x4_t *v, KS_NAME(octet) *to,
-    int first, const int span) {
-    int32x4_t c[4][2];
+/* ---- Arm: many tokens, panels ---- */
+
+/* Scales and minima of eight blocks of 256, as n_scale_bytes gives them. */
+typedef struct { i8 scale[8][16], min[8][16]; } KS_NAME(n_eight);
+
+/* [row][group] to [group][row]: each round takes the top bit of the row's
+ * number to the end of a byte's address. */
+V_INLINE void KS_NAME(n_transpose)(const i8 (*from)[16], i8 (*to)[8]) {
+    int8x16_t v[3 + 1][8];
     KS_UNROLL
-    for (int h = 0; h < 2; h++, v += 4) {
-        int64x2_t e = vreinterpretq_s64_s32(vtrn1q_s32(v[0], v[1]));
-        int64x2_t f = vreinterpretq_s64_s32(vtrn2q_s32(v[0], v[1]));
-        int64x2_t g = vreinterpretq_s64_s32(vtrn1q_s32(v[2], v[3]));
-        int64x2_t i = vreinterpretq_s64_s32(vtrn2q_s32(v[2], v[3]));
-        c[0][h] = vreinterpretq_s32_s64(vtrn1q_s64(e, g));
-        c[1][h] = vreinterpretq_s32_s64(vtrn1q_s64(f, i));
-        c[2][h] = vreinterpretq_s32_s64(vtrn2q_s64(e, g));
-        c[3][h] = vreinterpretq_s32_s64(vtrn2q_s64(f, i));
+    for (int r = 0; r < 8; r++) v[0][r] = vld1q_s8(from[r]);
+    KS_UNROLL
+    for (int k = 0; k < 3; k++) {
+        KS_UNROLL
+        for (int r = 0; r < 4; r++) {
+            v[k + 1][2 * r] = vzip1q_s8(v[k][r], v[k][r + 4]);
+            v[k + 1][2 * r + 1] = vzip2q_s8(v[k][r], v[k][r + 4]);
+        }
     }
     KS_UNROLL
-    for (int g = 0; g < 4; g++) {
-        i32 *at = to[(first + g) * span / 32].scale[(first + g) * span % 32
-            / 16];
-        KS_UNROLL
-        for (int h = 0; h < 2; h++) {
-            int64x2_t k = vreinterpretq_s64_s32(c[g][h]);
-            if (KS_NAME(SQUARE) == 1) {
-                vst1q_s32(at + 4 * h, c[g][h]);
-                continue;
-            }
-            vst1q_s32(at + 8 * h, vreinterpretq_s32_s64(vtrn1q_s64(k, k)));
-            vst1q_s32(at + 8 * h + 4, vreinterpretq_s32_s64(vtrn2q_s64(k, k)));
+    for (int r = 0; r < 8; r++) vst1q_s8(to[2 * r], v[3][r]);
+}
+
+static void KS_NAME(k_panel_scales)(KS_NAME(panel) *to, size_t o,
+    const KS_NAME(n_eight) *e, int span) {
+    i8 t[17][8];
+    KS_NAME(n_transpose)(e->scale, t);
+    memset(t[16], 0, sizeof t[16]);
+    for (int g = 0; g < 256 / span; g++) {
+        KS_NAME(octet) *at = to->b + 8 * o + g * span / 32;
+        i32 *scale = at->scale[g * span % 32 / 16];
+        int16x8_t c = vmovl_s8(vld1_s8(t[g]));
+        if (KS_NAME(RUNNING)) c = vsubw_s8(c, vld1_s8(t[g + 1]));
+        int16x8_t v[2] = {c, c};
+        if (KS_NAME(SQUARE) == 2) { /* each pair of rows twice */
+            int32x4_t p = vreinterpretq_s32_s16(c);
+            v[0] = vreinterpretq_s16_s32(vzip1q_s32(p, p));
+            v[1] = vreinterpretq_s16_s32(vzip2q_s32(p, p));
         }
+        KS_UNROLL
+        for (int i = 0; i < KS_NAME(SQUARE); i++) {
+            vst1q_s32(scale + 8 * i, vmovl_s16(vget_low_s16(v[i])));
+            vst1q_s32(scale + 8 * i + 4, vmovl_high_s16(v[i]));
+        }
+    }
+    KS_UNROLL
+    for (int r = 0; r < 8; r += 4) {
+        int8x16_t m[4];
+        KS_UNROLL
+        for (int k = 0; k < 4; k++) m[k] = vld1q_s8(e->min[r + k]);
+        KS_NAME(n_lay)(m, to->min[o] + 16 * r);
     }
 }
 
-/* Scales and minima of eight blocks of 256. */
-V_INLINE void KS_NAME(k_panel_scales)(
-    KS_NAME(panel) *to, size_t o, const u8 *const *rows, ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
-    int8x16_t min[8];
-    int32x4_t s[4][8];
+/* 32 weights of four rows, less the bias, to rows r to r + 3 of an octet. */
+V_INLINE void KS_NAME(n_lay32)(
+    const KS_NAME(n32) *w, KS_NAME(octet) *to, int r, ksllm_type type) {
+    const int8x16_t bias = vdupq_n_s8((i8)(BLK_TYPES[type].bias & 127));
+    int8x16_t lo[4], hi[4];
     KS_UNROLL
+    for (int i = 0; i < 4; i++) {
+        lo[i] = vsubq_s8(w[i].lo, bias);
+        hi[i] = vsubq_s8(w[i].hi, bias);
+    }
+    KS_NAME(n_lay)(lo, to->p + 16 * r);
+    KS_NAME(n_lay)(hi, to->p + 128 + 16 * r);
+}
+
+V_INLINE void KS_NAME(n_keep)(f32 *to, vr v) {
+    KS_NAME(quad) q = KS_NAME(n_broadcast)(v);
+    KS_UNROLL
+    for (int i = 0; i < 2 * KS_NAME(SQUARE); i++) vst1q_f32(to + 4 * i, q.v[i]);
+}
+
+/* Eight rows (o) of a panel. */
+V_INLINE void KS_NAME(k_build32)(KS_NAME(panel) *to, size_t o,
+    const u8 *const *rows, size_t n_blocks, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(octet) *at = to->b + 4 * o;
+    KS_NAME(n_rows) row;
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) row.p[r] = rows[r];
+    for (size_t i = 0; i < n_blocks; i++, at++) {
+        vr min;
+        const vr d = KS_NAME(n_next)(&row, b, &min);
+        KS_UNROLL
+        for (int r = 0; r < 8; r += 4) {
+            KS_NAME(n32) w[4];
+            KS_UNROLL
+            for (int k = 0; k < 4; k++)
+                w[k] = KS_NAME(n_block)(row.p[r + k] - b->bytes, type);
+            KS_NAME(n_lay32)(w, at, r, type);
+        }
+        KS_NAME(n_keep)(at->d, d);
+        if (b->has_min) vr_store(to->dmin32[4 * o + i], min);
+        if (!KS_NAME(RUNNING)) continue;
+        const vr less = {{vmulq_n_f32(d.v[0], -K_SHIFTED),
+            vmulq_n_f32(d.v[1], -K_SHIFTED)}};
+        KS_NAME(n_keep)(at->less, less);
+        if (KS_NAME(SQUARE) == 1) KS_NAME(n_keep)(at->less + 8, less);
+    }
+    /* What follows; its first bytes came with the last line of these. */
+    KS_NAME(n_fetch)(row.p, 0, 8, 4u * b->bytes - 8, 64);
+}
+
+V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
+    const u8 *const *rows, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(n_eight) e;
+    vr min = {{vdupq_n_f32(0), vdupq_n_f32(0)}};
+    vr_store(to->d[o], KS_NAME(n_heads)(rows, 0, b, &min));
+    vr_store(to->dmin[o], vr_minus(min));
+    KS_ROLLED
     for (int r = 0; r < 8; r++) {
         int8x8_t sc[2];
         uint8x8_t mn[2];
         KS_NAME(n_scale_bytes)(rows[r], type, sc, mn);
-        min[r] = vreinterpretq_s8_u8(vcombine_u8(mn[0], mn[1]));
-        int16x8_t c[3] = {vmovl_s8(sc[0]), vmovl_s8(sc[1]), vdupq_n_s16(0)};
-        KS_UNROLL
-        for (int i = 0; i < 32 / b->span; i++) {
-            int16x8_t next = vextq_s16(c[i], c[b->span == 32 ? 2 : i + 1], 1);
-            if (KS_NAME(RUNNING)) c[i] = vsubq_s16(c[i], next);
-            s[2 * i][r] = vmovl_s16(vget_low_s16(c[i]));
-            s[2 * i + 1][r] = vmovl_high_s16(c[i]);
-        }
+        vst1q_s8(e.scale[r], vcombine_s8(sc[0], sc[1]));
+        vst1q_s8(e.min[r], KS_NAME(n_s8)(vcombine_u8(mn[0], mn[1])));
     }
-    KS_UNROLL
-    for (int i = 0; i < 64 / b->span; i++)
-        KS_NAME(n_columns)(s[i], to->b + 8 * o, 4 * i, b->span);
-    if (b->has_min) KS_NAME(n_half)(min, to->min[o]);
-}
-
-/* Eight rows (o) of a panel. */
-V_INLINE void KS_NAME(k_panel_build)(KS_NAME(panel) *to, size_t o,
-    const u8 *const *rows, size_t n_blocks, ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
-    const int8x16_t bias = vdupq_n_s8((i8)(b->bias & 127));
-    KS_NAME(qat) row = KS_NAME(q_start)(rows);
-    KS_NAME(octet) *at = to->b + (b->n == 32 ? 4 : 8) * o;
-    for (size_t i = 0; i < n_blocks; i++) {
-        static const f32 zero[8] = {0};
-        vr min = vr_load(zero), d;
-        if (b->n == 32) {
-            d = KS_NAME(q_next)(&row, b, &min);
-        } else {
-            KS_NAME(q_skip)(&row, b->bytes);
-            d = KS_NAME(q_scales)(&row, b, &min);
-        }
-        KS_UNROLL
-        for (int g = 0; g < b->n / 32; g++) {
-            int8x16_t lo[8], hi[8];
+    KS_NAME(k_panel_scales)(to, o, &e, b->span);
+    KS_NAME(octet) *at = to->b + 8 * o;
+    int halves = 2;
+    KS_OPAQUE(halves); /* or compilers unroll it, to no one's gain */
+    KS_ROLLED
+    for (int half = 0; half < halves; half++)
+        for (int r = 0; r < 8; r += 4) {
+            KS_NAME(n_half) from[4];
             KS_UNROLL
-            for (int r = 0; r < 8; r++) {
-                const u8 *src = KS_NAME(q_src)(&row, r, b->bytes);
-                KS_NAME(qw) w = b->n == 32 ? KS_NAME(q_block)(src, type)
-                                           : KS_NAME(q_group)(src, type, g);
-                lo[r] = vsubq_s8(w.lo, bias);
-                hi[r] = vsubq_s8(w.hi, bias);
+            for (int i = 0; i < 4; i++)
+                from[i] = KS_NAME(n_half_of)(rows[r + i], type, half);
+            KS_UNROLL
+            for (int k = 0; k < 4; k++) {
+                KS_NAME(n32) w[4];
+                KS_UNROLL
+                for (int i = 0; i < 4; i++)
+                    w[i] = KS_NAME(n_group32)(from + i, type, k);
+                KS_NAME(n_lay32)(w, at + 4 * half + k, r, type);
             }
-            KS_NAME(n_half)(lo, at[g].p);
-            KS_NAME(n_half)(hi, at[g].p + 128);
         }
-        if (b->n == 256) {
-            vr_store(to->d[o], d);
-            vr_store(to->dmin[o], vr_minus(min));
-            continue;
-        }
-        vr_store(at->d, d);
-        if (b->has_min) vr_store(at->dmin, min);
-#if defined KS_DOTPROD
-        const vr less = {{vmulq_n_f32(d.v[0], -K_SHIFTED),
-            vmulq_n_f32(d.v[1], -K_SHIFTED)}};
-#if defined KS_I8MM
-        KS_NAME(n_keep)(at->less, KS_NAME(n_twice)(less));
-        if (!b->has_min) KS_NAME(n_keep)(at->d4, KS_NAME(n_twice)(d));
-#else
-        vr_store(at->less, less);
-        if (!b->has_min) vr_store(at->less4 + 8, less);
-#endif
-#endif
-        at++;
-    }
-    if (b->n == 256) KS_NAME(k_panel_scales)(to, o, rows, type);
-    /* What follows; its first bytes came with the last line of these. */
-    KS_NAME(q_fetch)(&row, 0, 8, (b->n == 32 ? 4u : 1u) * b->bytes - 8, 64);
+    KS_NAME(n_fetch)(rows, 0, 8, b->bytes - 8u, b->bytes + 64u);
 }
 
-/* Sums of 16 groups, or of eight of twice the length, of token i as n_half
+/* Sums of 16 groups, or of eight of twice the length, of token i as n_lay
  * would lay them out: 64 * high + low. */
 V_INLINE void KS_NAME(n_group_sums)(
     KS_NAME(tile) *to, const i16 *sum, size_t i, bool wide) {
@@ -4599,10 +4614,9 @@ V_INLINE void KS_NAME(n_group_sums)(
 V_INLINE void KS_NAME(n_fill)(KS_NAME(tile) *to, size_t b, size_t i, size_t T,
     const i8 *x, const f32 *d, size_t next, const bool wide) {
     KS_NAME(n_inputs_to)(to->b[b].q + 16 * i, x + 32 * b, next, 16 * T);
-    if (wide) return;
     enum { N = KS_NAME(SQUARE) };
     KS_UNROLL
-    for (size_t j = 0; j < N * N; j++)
+    for (size_t j = 0; j < N * N && !wide; j++)
         to->b[b].d[i * N + j] = d[b + j / N * (next / 32)];
 }
 
@@ -4620,15 +4634,14 @@ V_INLINE void KS_NAME(n_tile_fill)(KS_NAME(tile) *to, const k_product *p,
     for (size_t i = 0; i < n; i += N, x += N * n_in, d += N * step) {
         const size_t next = i + 1 < n ? n_in : 0;
         size_t b = 0;
-        if (wide)
-            for (size_t j = 0; j < N * N; j++)
-                to->b[0].d[i * N + j] = d[next ? j / N * step : 0];
+        for (size_t j = 0; j < N * N && wide; j++)
+            to->b[0].d[i * N + j] = d[next ? j / N * step : 0];
         for (; b + 4 <= n_blocks; b += 4) {
             KS_UNROLL
             for (size_t j = 0; j < 4; j++)
                 KS_NAME(n_fill)(to, b + j, i, T, x, d, next, wide);
         }
-        for (; b < n_blocks; b++)
+        for (; b < n_blocks && !wide; b++)
             KS_NAME(n_fill)(to, b, i, T, x, d, next, wide);
     }
     if (!type->has_min) return;
@@ -4641,20 +4654,22 @@ V_INLINE void KS_NAME(n_tile_fill)(KS_NAME(tile) *to, const k_product *p,
     }
 }
 
-static void KS_NAME(k_fill32)(KS_NAME(tile) *to, const k_product *p,
-    size_t k0, size_t n_blocks, size_t t, size_t T) {
-    KS_NAME(n_tile_fill)(to, p, k0, n_blocks, t, T, false);
+static __attribute__((noinline)) void KS_NAME(k_fill)(KS_NAME(tile) *to,
+    const k_product *p, size_t k0, size_t n_blocks, size_t t, size_t T) {
+    if (BLK_TYPES[p->type].n == 32)
+        KS_NAME(n_tile_fill)(to, p, k0, n_blocks, t, T, false);
+    else
+        KS_NAME(n_tile_fill)(to, p, k0, 8, t, T, true);
 }
 
-static void KS_NAME(k_fill256)(KS_NAME(tile) *to, const k_product *p,
-    size_t k0, size_t n_blocks, size_t t, size_t T) {
-    KS_NAME(n_tile_fill)(to, p, k0, n_blocks, t, T, true);
-}
+typedef void KS_NAME(n_build)(KS_NAME(panel) *to, size_t o,
+    const u8 *const *rows, size_t n_blocks);
 
 /* The sums lie in y while a panel after the other is made. Tokens that a tile
  * has beyond the last are computed from what it held before. */
-V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
+static void KS_NAME(k_by_panels)(
+    const k_product *p, KS_NAME(n_build) *build) {
+    const blk_type *b = &BLK_TYPES[p->type];
     const size_t n = p->acts->n_in;
     const size_t ROWS = b->n == 32 ? 64 : 32, K = b->n == 32 ? 128 : 256;
     KS_NAME(panel) w;
@@ -4672,25 +4687,19 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
             const u8 *src = p->w + r0 * p->row_bytes + k / b->n * b->bytes;
             for (size_t r = 0; r < n_rows; r += 8) {
                 const u8 *row[8];
-                KS_UNROLL
-                for (size_t i = 0; i < 8; i++) {
-                    row[i] = src;
-                    src += r + i + 1 < n_rows ? p->row_bytes : 0;
-                }
-                KS_NAME(k_panel_build)(&w, r / 8, row, n_blocks, type);
+                src = KS_NAME(n_eight_rows)(src, p->row_bytes, n_rows - r, row);
+                build(&w, r / 8, row, n_blocks);
             }
             for (size_t t = 0, T; t < p->m; t += T) {
                 f32 *y = p->y + t * p->y_stride + r0;
-                T = p->m - t > 4 ? 6 : 4;
+                T = p->m - t > KS_NAME(LAST) ? KS_NAME(TILE) : KS_NAME(LAST);
+                KS_NAME(n_tile) *tile = KS_NAME(n_tile_for)(b, T);
                 KS_UNROLL /* some more than T, for that */
                 for (size_t i = 0; i < 6; i++, y += p->y_stride)
                     x.y[i] = t + i < p->m ? y : spare;
                 x.raw_in = p->m - t >= T, x.raw_out = x.raw_in && n - k > K;
-                if (b->n == 32)
-                    KS_NAME(k_fill32)(&x, p, k, n_blocks, t, T);
-                else
-                    KS_NAME(k_fill256)(&x, p, k, 8 * n_blocks, t, T);
-                KS_NAME(k_tile)(&w, 0, n_rows / 8, n_blocks, &x, T, type);
+                KS_NAME(k_fill)(&x, p, k, n_blocks, t, T);
+                tile(&w, 0, n_rows / 8, n_blocks, &x, b->has_min);
                 if (n_rows % 8 == 0) continue;
                 const size_t r = n_rows / 8 * 8, bytes = n_rows % 8 * 4;
                 y = p->y + t * p->y_stride + r0 + r;
@@ -4701,12 +4710,80 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
                         memcpy(x.y[i], y + i * p->y_stride, bytes);
                 }
                 x.raw_in = x.raw_out = false;
-                KS_NAME(k_tile)(&w, r / 8, 1, n_blocks, &x, T, type);
+                tile(&w, r / 8, 1, n_blocks, &x, b->has_min);
                 for (size_t i = 0; i < real; i++)
                     memcpy(y + i * p->y_stride, x.y[i], bytes);
             }
         }
     }
+}
+
+/* ---- Arm: one function per format and form ---- */
+
+enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
+
+#if defined KS_I8MM
+#define DIRECT(t, n)
+#else
+#define DIRECT(t, n)                                                           \
+    static vr KS_NAME(k_direct_##t)(const u8 *const *rows, size_t n_blocks,    \
+        size_t ahead, const i8 *x, const f32 *dx, const i16 *sums) {           \
+        return KS_NAME(k_direct##n)(                                           \
+            rows, n_blocks, ahead, x, dx, sums, KSLLM_TYPE_##t);               \
+    }
+#endif
+#define BUILD32(t)                                                             \
+    DIRECT(t, 32)                                                              \
+    static void KS_NAME(k_build_##t)(KS_NAME(panel) *to, size_t o,             \
+        const u8 *const *rows, size_t n_blocks) {                              \
+        KS_NAME(k_build32)(to, o, rows, n_blocks, KSLLM_TYPE_##t);             \
+    }
+#define BUILD256(t)                                                            \
+    DIRECT(t, 256)                                                             \
+    static void KS_NAME(k_build_##t)(KS_NAME(panel) *to, size_t o,             \
+        const u8 *const *rows, size_t n_blocks) {                              \
+        (void)n_blocks;                                                        \
+        KS_NAME(k_build256)(to, o, rows, KSLLM_TYPE_##t);                      \
+    }
+BUILD32(Q4_0)
+BUILD32(Q4_1)
+BUILD32(Q5_0)
+BUILD32(Q5_1)
+BUILD32(Q8_0)
+BUILD32(IQ4_NL)
+BUILD256(Q2_K)
+BUILD256(Q3_K)
+BUILD256(Q4_K)
+BUILD256(Q5_K)
+BUILD256(Q6_K)
+BUILD256(IQ4_XS)
+#undef BUILD32
+#undef BUILD256
+#undef DIRECT
+
+#define EACH(F)                                                                \
+    F(Q4_0), F(Q4_1), F(Q5_0), F(Q5_1), F(Q8_0), F(IQ4_NL), F(Q2_K), F(Q3_K),  \
+        F(Q4_K), F(Q5_K), F(Q6_K), F(IQ4_XS)
+#define BUILD(t) [KSLLM_TYPE_##t] = KS_NAME(k_build_##t)
+#define DIRECT(t) [KSLLM_TYPE_##t] = KS_NAME(k_direct_##t)
+static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(BUILD)};
+#if !defined KS_I8MM
+static KS_NAME(n_direct) *const KS_NAME(DIRECT)[] = {EACH(DIRECT)};
+#endif
+#undef EACH
+#undef BUILD
+#undef DIRECT
+
+V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
+    KS_NAME(k_by_panels)(p, KS_NAME(BUILD)[type]);
+}
+
+V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+#if defined KS_I8MM
+    KS_PASTE(k_each_token, KS_BASE_I8)(p, KS_PASTE(DIRECT, KS_BASE_I8)[type]);
+#else
+    KS_NAME(k_each_token)(p, KS_NAME(DIRECT)[type]);
+#endif
 }
 
 #endif
