@@ -4642,16 +4642,18 @@ V_INLINE void KS_NAME(n_tile_fill)(KS_NAME(tile) *to, const k_product *p,
     const i16 *sum = a->sum[wide] + from / 16;
     for (size_t i = 0; i < n; i += N, x += N * n_in, d += N * step) {
         const size_t next = i + 1 < n ? n_in : 0;
-        size_t b = 0;
         for (size_t j = 0; j < N * N && wide; j++)
             to->b[0].d[i * N + j] = d[next ? j / N * step : 0];
-        for (; b + 4 <= n_blocks; b += 4) {
+        if (!wide && n_blocks < 4) {
+            for (size_t b = 0; b < n_blocks; b++)
+                KS_NAME(n_fill)(to, b, i, T, x, d, next, false);
+            continue;
+        }
+        for (size_t b = 0; b < (wide ? 8 : 4); b += 4) {
             KS_UNROLL
             for (size_t j = 0; j < 4; j++)
                 KS_NAME(n_fill)(to, b + j, i, T, x, d, next, wide);
         }
-        for (; b < n_blocks && !wide; b++)
-            KS_NAME(n_fill)(to, b, i, T, x, d, next, wide);
     }
     if (!type->has_min) return;
     for (size_t i = 0; i < n; i++, sum += n_in / 16) {
