@@ -3508,34 +3508,39 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
 
 #endif
 
-/* ---- products on Arm ----
+/* ---- 7d products on Arm ----
  * The same sums as k_quantized, by two other routes, eight rows at a time.
  *
  * One token (k_direct): 32 weights of each row are unpacked in registers and
- * multiplied; eight vectors of partial sums are folded to one with a lane per
- * row. So two tokens are computed, one after the other.
+ * multiplied; eight vectors of partial sums fold to one with a lane per row.
+ * Two tokens are computed one after the other.
  *
- * Many tokens (k_panel): 256 weights of some rows are laid out in a panel so
- * that a lane is a row from the start, and meet all tokens, tile by tile.
+ * Many tokens (k_panel): 256 weights of some rows are laid out in a panel, in
+ * which a lane is a row from the start, and meet all tokens, tile by tile.
  *
- *   weights --- n_block, n_group ---> bytes in registers
- *                                       |            |
- *                                       | n_dots     | n_lay
- *                                       v            v
- *                      one token's y <--+          panel -- k_tile --> y
- *                                                            ^
- *                                     inputs --- n_fill -----+
+ *   blocks of eight rows
+ *     | n_block, n_group32       per format; the same on all three rows
+ *     v
+ *   32 weights of a row, in order -- n_lay_rows --> panel -- n_tile --> y
+ *     | n_dots, n_row256                                       ^
+ *     v                                 inputs -- k_fill --> tile
+ *   y of one token
  *
- * A format is unpacked by n_block or n_group, whichever pass it is; how bytes
- * are multiplied and laid out depends on the instruction set alone. */
+ * A new format is a case in n_block or n_group (and n_half256), and a line at
+ * the end. A new instruction set is n_dot, and the operations of a tile.
+ *
+ * NOT TAKEN: two tokens at once, which takes 0.8 times the cycles per token
+ * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. One builder per format
+ * for all instruction sets, with a step from its layout to that of each: about
+ * 15 KB less, 1.5 % more cycles for 64 tokens (estimates). */
 
 #if defined KS_NEON
 
-/* 32 weights of a row, or inputs. Weights are raised by the type's bias unless
- * that is 128. */
+/* 32 weights of a row, or inputs. Weights are still raised by the type's bias
+ * unless that is 128. */
 typedef struct { int8x16_t lo, hi; } KS_NAME(n32);
 
-/* For intrinsics that want a constant: it is one after unrolling. */
+/* For intrinsics that require a constant lane: after unrolling it is one. */
 #undef LANES
 #define LANES(F)                                                               \
     switch (lane) {                                                            \
@@ -3563,7 +3568,7 @@ V_INLINE int32x4_t KS_NAME(n_scale)(
 #undef F
 }
 
-V_INLINE uint8x16_t KS_NAME(n_right)(uint8x16_t v, int lane) {
+V_INLINE uint8x16_t KS_NAME(n_shift_right)(uint8x16_t v, int lane) {
 #define F(i) ((i) ? vshrq_n_u8(v, (i) + !(i)) : v)
     LANES(F)
 #undef F
@@ -3571,8 +3576,8 @@ V_INLINE uint8x16_t KS_NAME(n_right)(uint8x16_t v, int lane) {
 
 /* ---- Arm: eight rows ---- */
 
-/* Eight rows from src on, of n that there are; beyond the matrix the last row
- * stands in. Returns where the next eight are. */
+/* The first eight of n rows from src on; the last one stands in for rows beyond
+ * the matrix. Returns the address of the next eight. */
 V_INLINE const u8 *KS_NAME(n_eight_rows)(
     const u8 *src, size_t bytes, size_t n, const u8 **row) {
     KS_UNROLL
@@ -3589,7 +3594,7 @@ V_INLINE vr KS_NAME(n_floats)(uint16x4_t a, uint16x4_t b) {
 }
 
 /* d and dmin of eight rows lie in pairs. */
-V_INLINE vr KS_NAME(n_apart)(uint32x4_t a, uint32x4_t b, vr *min) {
+V_INLINE vr KS_NAME(n_pairs_apart)(uint32x4_t a, uint32x4_t b, vr *min) {
     uint16x8_t p = vreinterpretq_u16_u32(a), q = vreinterpretq_u16_u32(b);
     uint16x8_t d = vuzp1q_u16(p, q), m = vuzp2q_u16(p, q);
     *min = KS_NAME(n_floats)(vget_low_u16(m), vget_high_u16(m));
@@ -3597,7 +3602,7 @@ V_INLINE vr KS_NAME(n_apart)(uint32x4_t a, uint32x4_t b, vr *min) {
 }
 
 /* d and dmin of eight blocks, `at` bytes into the rows. */
-V_INLINE vr KS_NAME(n_heads)(
+V_INLINE vr KS_NAME(n_block_scales)(
     const u8 *const *rows, size_t at, const blk_type *t, vr *min) {
 #define EIGHT(load)                                                            \
     a = load(AT(0), a, 0), a = load(AT(1), a, 1), a = load(AT(2), a, 2);       \
@@ -3607,7 +3612,7 @@ V_INLINE vr KS_NAME(n_heads)(
     if (t->has_min) {
         uint32x4_t a = vdupq_n_u32(0), b = a;
         EIGHT(vld1q_lane_u32);
-        return KS_NAME(n_apart)(a, b, min);
+        return KS_NAME(n_pairs_apart)(a, b, min);
     }
     uint16x4_t a = vdup_n_u16(0), b = a;
     EIGHT(vld1_lane_u16);
@@ -3618,11 +3623,12 @@ V_INLINE vr KS_NAME(n_heads)(
 
 typedef struct { const u8 *p[8]; } KS_NAME(n_rows);
 
-/* The same of blocks of 32, stepping over them. Loading what is at the head of
- * a block and stepping is one instruction, of which compilers make two or
- * three. The first one of four fills all lanes, or they had to be cleared. It
- * is not told what memory is read: nobody writes weights. */
-V_INLINE vr KS_NAME(n_next)(KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
+/* The same for blocks of 32, stepping over them. One instruction loads the head
+ * of a block and steps; compilers make two or three of it. The first of four
+ * loads fills all lanes, so that none must be cleared. The asm names no memory
+ * that it reads: nothing writes to weights. */
+V_INLINE vr KS_NAME(n_next_scales)(
+    KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
     const size_t bytes = t->bytes;
 #define NEXT(to, out, v, r)                                                    \
     __asm__ volatile(to ", [%1], %2"                                           \
@@ -3636,7 +3642,7 @@ V_INLINE vr KS_NAME(n_next)(KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
         uint32x4_t a, b;
         HEADS(a, 0, "s");
         HEADS(b, 4, "s");
-        return KS_NAME(n_apart)(a, b, min);
+        return KS_NAME(n_pairs_apart)(a, b, min);
     }
     uint16x4_t a, b;
     HEADS(a, 0, "h");
@@ -3646,7 +3652,7 @@ V_INLINE vr KS_NAME(n_next)(KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
     return KS_NAME(n_floats)(a, b);
 }
 
-/* blk_scale_bytes in registers; for Q4_K and Q5_K half the instructions. */
+/* blk_scale_bytes in registers: half the instructions for Q4_K and Q5_K. */
 V_INLINE void KS_NAME(n_scale_bytes)(
     const u8 *src, ksllm_type type, int8x8_t *scales, uint8x8_t *mins) {
     if (type == KSLLM_TYPE_Q4_K || type == KSLLM_TYPE_Q5_K) {
@@ -3733,9 +3739,9 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
 typedef struct {
     const u8 *qs;
     uint8x16_t h[2];
-} KS_NAME(n_half);
+} KS_NAME(n_half256);
 
-V_INLINE KS_NAME(n_half) KS_NAME(n_half_of)(
+V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
     const u8 *src, ksllm_type type, int half) {
     const u8 *qh = NULL;
     int step = 64, down = 0;
@@ -3747,7 +3753,7 @@ V_INLINE KS_NAME(n_half) KS_NAME(n_half_of)(
     case KSLLM_TYPE_Q6_K: qh = src + 128 + 32 * half; break;
     default: src += 8; /* IQ4_XS */
     }
-    KS_NAME(n_half) to = {src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}};
+    KS_NAME(n_half256) to = {src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}};
     KS_UNROLL
     for (int j = 0; j < 2 && qh; j++) to.h[j] = vshlq_u8(
         vld1q_u8(qh + 16 * j), vdupq_n_s8((i8)(down * half)));
@@ -3757,14 +3763,14 @@ V_INLINE KS_NAME(n_half) KS_NAME(n_half_of)(
 
 /* Half j of group k: 16 weights. */
 V_INLINE uint8x16_t KS_NAME(n_group)(
-    const KS_NAME(n_half) *from, ksllm_type type, int k, int j) {
+    const KS_NAME(n_half256) *from, ksllm_type type, int k, int j) {
     const uint8x16_t low = vdupq_n_u8(15);
     const u8 *qs = from->qs + 16 * j;
     uint8x16_t w, h = from->h[j];
     if (type == KSLLM_TYPE_Q6_K)
-        h = vandq_u8(KS_NAME(n_right)(h, k % 2 * 2), vdupq_n_u8(0x33));
+        h = vandq_u8(KS_NAME(n_shift_right)(h, k % 2 * 2), vdupq_n_u8(0x33));
     else
-        h = vandq_u8(KS_NAME(n_right)(h, k), vdupq_n_u8(1));
+        h = vandq_u8(KS_NAME(n_shift_right)(h, k), vdupq_n_u8(1));
     switch ((int)type) {
     case KSLLM_TYPE_Q4_K: case KSLLM_TYPE_Q5_K:
         w = vld1q_u8(qs + 32 * (k / 2));
@@ -3774,7 +3780,7 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
         w = vld1q_u8(qs + 32 * (k & 1));
         return k < 2 ? vsliq_n_u8(w, h, 4) : vsriq_n_u8(h, w, 4);
     case KSLLM_TYPE_Q2_K: case KSLLM_TYPE_Q3_K:
-        w = KS_NAME(n_right)(vld1q_u8(qs), 2 * k);
+        w = KS_NAME(n_shift_right)(vld1q_u8(qs), 2 * k);
         if (k < 3) w = vandq_u8(w, vdupq_n_u8(3));
         return type == KSLLM_TYPE_Q2_K ? w : vsliq_n_u8(w, h, 2);
     default: /* IQ4_XS */
@@ -3785,7 +3791,7 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
 }
 
 V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
-    const KS_NAME(n_half) *from, ksllm_type type, int k) {
+    const KS_NAME(n_half256) *from, ksllm_type type, int k) {
     return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 0)),
         KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 1))};
 }
@@ -3794,12 +3800,12 @@ V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
 
 #if !defined KS_DOTPROD
 
-/* Sums of two products: two of bytes fit 16 bits. */
+/* Sums of two products: two products of bytes fit 16 bits. */
 V_INLINE int16x8_t KS_NAME(n_pairs)(int8x16_t a, int8x16_t b) {
     return vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b);
 }
 
-/* Sums of four that are small enough for 16 bits. */
+/* Sums of four products that are small enough for 16 bits. */
 V_INLINE int16x8_t KS_NAME(n_fours)(KS_NAME(n32) w, KS_NAME(n32) x) {
     int16x8_t p = KS_NAME(n_pairs)(w.lo, x.lo);
     p = vmlal_s8(p, vget_low_s8(w.hi), vget_low_s8(x.hi));
@@ -3829,7 +3835,7 @@ V_INLINE int32x4_t KS_NAME(n_dot32)(
 
 #if !defined KS_DOTPROD
 
-/* The same without acc, where no register has to be cleared for it. */
+/* The same without acc: no register must be cleared for it. */
 V_INLINE int32x4_t KS_NAME(n_first32)(
     KS_NAME(n32) w, KS_NAME(n32) x, bool small) {
     if (small) return vpaddlq_s16(KS_NAME(n_fours)(w, x));
@@ -3867,9 +3873,9 @@ V_INLINE int32x4_t KS_NAME(n_input_sum)(const i16 *sums) {
     return vpaddlq_s16(vreinterpretq_s16_u32(vdupq_n_u32(two)));
 }
 
-/* Sums of eight rows over all blocks so far. sdot adds to what is there: they
- * are not cleared for a block, which took an instruction for each row, but
- * what they were before is subtracted when they are folded. */
+/* Sums of eight rows over all blocks so far. sdot adds to a register. Clearing
+ * it for each block would take an instruction for each row; instead the folded
+ * sums of the blocks before are subtracted. */
 typedef struct {
     int32x4_t s[8];
     KS_NAME(vri) before;
@@ -3903,12 +3909,12 @@ V_INLINE KS_NAME(vri) KS_NAME(n_dots)(KS_NAME(n_run) *run,
     return p;
 }
 
-/* y and the next block of eight rows times 32 inputs. */
-V_INLINE vr KS_NAME(n_block_times)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
+/* y + the next block of eight rows * 32 inputs. */
+V_INLINE vr KS_NAME(n_times_block)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
     const i8 *x, f32 dx, const i16 *sums, ksllm_type type, vr y) {
     const blk_type *b = &BLK_TYPES[type];
     vr dmin;
-    const vr d = KS_NAME(n_next)(row, b, &dmin);
+    const vr d = KS_NAME(n_next_scales)(row, b, &dmin);
     const int32x4_t sum = KS_NAME(n_input_sum)(sums);
     y = vr_add(y, KS_NAME(n_dots)(run, row, x, sum, type), d, dx);
     if (!b->has_min) return y;
@@ -3927,11 +3933,11 @@ V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
     for (int r = 0; r < 8; r++) row.p[r] = rows[r], run.s[r] = vdupq_n_s32(0);
     run.before.v[0] = run.before.v[1] = vdupq_n_s32(0);
     for (size_t i = 0; i < n_blocks; i++) { /* two: a line of the cache */
-        y = KS_NAME(n_block_times)(
+        y = KS_NAME(n_times_block)(
             &row, &run, x + 32 * i, dx[i], sums + 2 * i, type, y);
         KS_NAME(n_fetch)(row.p, 0, 4, b->bytes, ahead);
         if (++i == n_blocks) break;
-        y = KS_NAME(n_block_times)(
+        y = KS_NAME(n_times_block)(
             &row, &run, x + 32 * i, dx[i], sums + 2 * i, type, y);
         KS_NAME(n_fetch)(row.p, 4, 8, b->bytes, ahead);
     }
@@ -3947,8 +3953,9 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
     return vmlal_high_s16(s, l, b);
 }
 
-/* Partial sums of one block of 256, less the bias; for the minima to u. The
- * sums of groups are not cleared: each contains those before, and
+/* Partial sums of one block of 256, less the bias; those of the minima go to u.
+ * The sum of a group is not cleared for the next one: S[g] contains all groups
+ * up to g, and
  *     sum over g of scale[g] * (S[g] - S[g - 1])
  *         = sum over g of (scale[g] - scale[g + 1]) * S[g]
  * holds modulo 2^32 even if a term overflows. That saves an instruction for
@@ -3986,7 +3993,7 @@ V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     }
     KS_ROLLED
     for (int half = 0; half < 2; half++, x += 128) {
-        const KS_NAME(n_half) from = KS_NAME(n_half_of)(src, type, half);
+        const KS_NAME(n_half256) from = KS_NAME(n_half_at)(src, type, half);
         KS_UNROLL
         for (int k = 0; k < 4; k++) {
             KS_NAME(n32) w = KS_NAME(n_group32)(&from, type, k);
@@ -4020,7 +4027,7 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
         KS_ROLLED
         for (int r = 0; r < 8; r++)
             s[r] = KS_NAME(n_row256)(rows[r] + at, type, x, sums, u + r);
-        vr d = KS_NAME(n_heads)(rows, at, b, &dmin);
+        vr d = KS_NAME(n_block_scales)(rows, at, b, &dmin);
         y = vr_add(y, KS_NAME(n_fold)(s), d, dx[i]);
         if (b->has_min)
             y = vr_add(y, KS_NAME(n_fold)(u), vr_minus(dmin), dx[i]);
@@ -4030,12 +4037,20 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     return y;
 }
 
-/* Eight rows and one token. `ahead` bytes on lie the next eight rows, fetched
- * while these are computed. */
+V_INLINE vr KS_NAME(k_rows)(const u8 *const *rows, size_t n_blocks,
+    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
+    ksllm_type type) {
+    return BLK_TYPES[type].n == 256
+        ? KS_NAME(k_direct256)(rows, n_blocks, ahead, x, dx, sums, type)
+        : KS_NAME(k_direct32)(rows, n_blocks, ahead, x, dx, sums, type);
+}
+
+/* Eight rows and one token. The next eight rows lie `ahead` bytes on and are
+ * fetched while these are computed. */
 typedef vr KS_NAME(n_direct)(const u8 *const *rows, size_t n_blocks,
     size_t ahead, const i8 *x, const f32 *dx, const i16 *sums);
 
-static void KS_NAME(k_each_token)(
+static void KS_NAME(k_tokens)(
     const k_product *p, KS_NAME(n_direct) *direct) {
     const k_acts *a = p->acts;
     const size_t nb = BLK_TYPES[p->type].n;
@@ -4057,24 +4072,24 @@ static void KS_NAME(k_each_token)(
 
 #endif
 
-/* ---- Arm: many tokens, how a tile is computed ----
- * n_lay       lays out 16 weights of four rows
- * n_inputs_to 32 inputs of a token (and of one that is `next` bytes on, with
- *             i8mm); the second half of them lies `half` on
- * n_step      adds n (8, 16 or 32) products to the integer sums; if they are
- *             not RUNNING, starts them with these
- * n_broadcast values of eight rows; n_row: the four that go with sums a
- * n_fma       c + p * (floats of tokens, those that go with sums a)
- * n_lanes     sums to [2 * t] for rows 0-3 and [2 * t + 1] for rows 4-7 of
- *             token t; n_unlanes back
- * NEON and dotprod have their sums so from the start. With i8mm, [2 * t + r]
- * for even t is a square: tokens t and t + 1, rows 2 * r and 2 * r + 1. */
+/* ---- Arm: many tokens, a tile ----
+ * n_lay_rows    lays out 16 weights of four rows, as drawn below
+ * n_lay_inputs  lays out 32 inputs of a token (and, with i8mm, of the one that
+ *               is `next` bytes on); their second half goes `half` bytes on
+ * n_multiply    adds n (8, 16 or 32) products to the integer sums, if they are
+ *               RUNNING; otherwise sets them
+ * n_broadcast   values of eight rows, for n_row: the four that go with sums a
+ * n_fma         c + p * (floats of tokens, those that go with sums a)
+ * n_square      sums from [2 * t] for rows 0-3 and [2 * t + 1] for rows 4-7 of
+ *               token t to squares; or back, if not `to`
+ * Sums of NEON and dotprod always lie so. With i8mm [2 * t + r], for even t, is
+ * a square: tokens t and t + 1 by rows 2 * r and 2 * r + 1. */
 
 enum {
 #if defined KS_DOTPROD
-    KS_NAME(RUNNING) = 1, /* n_step adds to the sums, or sets them */
-    KS_NAME(TILE) = 6, /* tokens: as many as registers hold sums of */
-    KS_NAME(LAST) = 4, /* ... of the last tile, if they are enough */
+    KS_NAME(RUNNING) = 1,
+    KS_NAME(TILE) = 6, /* tokens: registers hold the sums of six */
+    KS_NAME(LAST) = 4, /* ... of the last tile, if that is enough */
 #else
     KS_NAME(RUNNING) = 0,
     KS_NAME(TILE) = 2,
@@ -4087,30 +4102,40 @@ enum {
 #endif
 };
 
-/* Eight rows of 32 weights as signed bytes, as n_step wants them, and what is
- * used with them. A lane is a row. */
+/* Eight rows of 32 weights as signed bytes, and what is used with them; there a
+ * lane is a row. Bytes of p lie in this order (k: weight of a half of 16):
+ *   NEON     [half][row][k]
+ *   dotprod  [half][rows 0-3, 4-7][k / 4][row][k % 4]      a vector: 4 x 4
+ *   i8mm     [half][rows 0-1, 2-3, 4-5, 6-7][k / 8][row][k % 8]      2 x 8 */
 typedef struct {
     i8 p[8 * 32];
     union {
-        /* less and d as n_add wants them */
+        /* as n_add_block loads them */
         struct { f32 less[16], d[KS_NAME(SQUARE) * 8]; };
-        i32 scale[2][KS_NAME(SQUARE) * 8]; /* RUNNING: less the next one */
+        /* of each half; if RUNNING, less that of the next */
+        i32 scale[2][KS_NAME(SQUARE) * 8];
     };
 } KS_NAME(octet);
 
-/* 32 of these: 128 weights of 64 rows or, where blocks are of 256, 256 of 32.
- * d, dmin and min (of 16 groups at most) belong to a block of 256. */
+/* 32 octets: 128 weights of 64 rows, b[4 * (row / 8) + block], or one block of
+ * 256 weights of 32 rows, b[8 * (row / 8) + group]. */
 typedef struct {
     KS_NAME(octet) b[32];
     union {
-        f32 dmin32[32][8];
-        struct { f32 d[4][8], dmin[4][8]; i8 min[4][8 * 16]; };
+        f32 dmin32[32][8]; /* of octets */
+        struct { /* of blocks of 256; min lies as half an octet does */
+            f32 d[4][8], dmin[4][8];
+            i8 min[4][8 * 16];
+        };
     };
 } KS_NAME(panel);
 
-/* Up to six tokens: 32 inputs each, as n_step wants them, with their scales
- * and sums (for minima); where results go. For blocks of 256 the sums of
- * groups are 64 * high + low. */
+/* Up to six tokens: 32 inputs each, with their scales and sums (for minima),
+ * and where results go. The sums of the groups of a block of 256 are 64 * high
+ * + low, laid out as inputs are. Bytes of q (k: input of a half of 16):
+ *   NEON, dotprod  [half][token][k]
+ *   i8mm           [half][tokens 0-1, 2-3, 4-5][k / 8][token][k % 8]
+ * Floats of tokens lie token by token; with i8mm 0 0 1 1, 2 2 3 3, 4 4 5 5. */
 typedef struct {
     f32 start[16]; /* K_SHIFTED */
     struct {
@@ -4122,15 +4147,15 @@ typedef struct {
         struct { i8 high[6 * 16], low[6 * 16]; };
     };
     f32 *y[6];
-    bool raw_in, raw_out; /* y is as the sums are: see n_lanes */
+    bool raw_in, raw_out; /* y holds squares: see n_square */
 } KS_NAME(tile);
 
 typedef struct { int32x4_t v[12]; } KS_NAME(sums);
 typedef struct { float32x4_t v[12]; } KS_NAME(floats);
 typedef struct { float32x4_t v[4]; } KS_NAME(quad);
 
-/* As an instruction of its own: compilers would keep a register of zeros, and
- * there is none to spare. */
+/* An instruction of its own: compilers would keep a register of zeros, and none
+ * is free. */
 V_INLINE int32x4_t KS_NAME(n_zero)(void) {
     int32x4_t z;
     __asm__ volatile("movi %0.4s, #0" : "=w"(z));
@@ -4140,7 +4165,7 @@ V_INLINE int32x4_t KS_NAME(n_zero)(void) {
 #if defined KS_I8MM
 
 /* [two rows][k / 8][row][k % 8] */
-V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
+V_INLINE void KS_NAME(n_lay_rows)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
     for (int r = 0; r < 4; r += 2) {
         const int64x2x2_t both = {{vreinterpretq_s64_s8(w[r]),
@@ -4149,7 +4174,7 @@ V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
     }
 }
 
-V_INLINE void KS_NAME(n_inputs_to)(
+V_INLINE void KS_NAME(n_lay_inputs)(
     i8 *to, const i8 *x, size_t next, size_t half) {
     KS_NAME(n32) a = KS_NAME(n_load32)(x), b = KS_NAME(n_load32)(x + next);
     int64x2_t p = vreinterpretq_s64_s8(a.lo), q = vreinterpretq_s64_s8(b.lo);
@@ -4160,7 +4185,7 @@ V_INLINE void KS_NAME(n_inputs_to)(
     vst1q_s8(to + half + 16, vreinterpretq_s8_s64(vzip2q_s64(p, q)));
 }
 
-V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+V_INLINE void KS_NAME(n_multiply)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
     const int T, const int n, bool small) {
     (void)small;
     KS_UNROLL
@@ -4213,27 +4238,16 @@ V_INLINE float32x4_t KS_NAME(n_mul)(float32x4_t p, const f32 *x, int a) {
     return vmulq_f32(p, vld1q_f32(x + a / 4 * 4));
 }
 
-V_INLINE void KS_NAME(n_lanes)(KS_NAME(floats) *s, const int T) {
+V_INLINE void KS_NAME(n_square)(
+    KS_NAME(floats) *s, const int T, const bool to) {
+    const int i = to ? 2 : 1, k = 3 - i;
     KS_UNROLL
-    for (int t = 0; t < T; t += 2) {
-        float32x4_t a = s->v[2 * t], b = s->v[2 * t + 1];
-        float32x4_t c = s->v[2 * t + 2], d = s->v[2 * t + 3];
-        s->v[2 * t] = KS_NAME(n_zip1)(a, b);
-        s->v[2 * t + 1] = KS_NAME(n_zip1)(c, d);
-        s->v[2 * t + 2] = KS_NAME(n_zip2)(a, b);
-        s->v[2 * t + 3] = KS_NAME(n_zip2)(c, d);
-    }
-}
-
-V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
-    KS_UNROLL
-    for (int t = 0; t < T; t += 2) {
-        float32x4_t a = s->v[2 * t], b = s->v[2 * t + 1];
-        float32x4_t c = s->v[2 * t + 2], d = s->v[2 * t + 3];
-        s->v[2 * t] = KS_NAME(n_zip1)(a, c);
-        s->v[2 * t + 1] = KS_NAME(n_zip2)(a, c);
-        s->v[2 * t + 2] = KS_NAME(n_zip1)(b, d);
-        s->v[2 * t + 3] = KS_NAME(n_zip2)(b, d);
+    for (int t = 0; t < 2 * T; t += 4) {
+        float32x4_t *v = s->v + t, a = v[0], b = v[i], c = v[k], d = v[3];
+        v[0] = KS_NAME(n_zip1)(a, b);
+        v[i] = KS_NAME(n_zip1)(c, d);
+        v[k] = KS_NAME(n_zip2)(a, b);
+        v[3] = KS_NAME(n_zip2)(c, d);
     }
 }
 
@@ -4242,7 +4256,7 @@ V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
 #if defined KS_DOTPROD
 
 /* [k / 4][row][k % 4] */
-V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
+V_INLINE void KS_NAME(n_lay_rows)(const int8x16_t *w, i8 *to) {
     const int32x4x4_t rows = {{vreinterpretq_s32_s8(w[0]),
         vreinterpretq_s32_s8(w[1]), vreinterpretq_s32_s8(w[2]),
         vreinterpretq_s32_s8(w[3])}};
@@ -4256,7 +4270,7 @@ V_INLINE int32x4_t KS_NAME(n_dot_lane)(
 #undef F
 }
 
-V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+V_INLINE void KS_NAME(n_multiply)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
     const int T, const int n, bool small) {
     (void)small;
     KS_UNROLL
@@ -4284,12 +4298,12 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
 #else
 
 /* Row by row, unchanged. */
-V_INLINE void KS_NAME(n_lay)(const int8x16_t *w, i8 *to) {
+V_INLINE void KS_NAME(n_lay_rows)(const int8x16_t *w, i8 *to) {
     KS_UNROLL
     for (int r = 0; r < 4; r++) vst1q_s8(to + 16 * r, w[r]);
 }
 
-V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+V_INLINE void KS_NAME(n_multiply)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
     const int T, const int n, bool small) {
     KS_UNROLL
     for (int h = 0; h < 2; h++, w += 64) { /* four rows */
@@ -4317,7 +4331,7 @@ V_INLINE void KS_NAME(n_step)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
 
 #endif
 
-V_INLINE void KS_NAME(n_inputs_to)(
+V_INLINE void KS_NAME(n_lay_inputs)(
     i8 *to, const i8 *x, size_t next, size_t half) {
     KS_NAME(n32) v = KS_NAME(n_load32)(x);
     (void)next;
@@ -4342,18 +4356,15 @@ V_INLINE float32x4_t KS_NAME(n_mul)(float32x4_t p, const f32 *x, int a) {
     return vmulq_n_f32(p, x[a / 2]);
 }
 
-V_INLINE void KS_NAME(n_lanes)(KS_NAME(floats) *s, const int T) {
-    (void)s, (void)T;
-}
-
-V_INLINE void KS_NAME(n_unlanes)(KS_NAME(floats) *s, const int T) {
-    (void)s, (void)T;
+V_INLINE void KS_NAME(n_square)(
+    KS_NAME(floats) *s, const int T, const bool to) {
+    (void)s, (void)T, (void)to;
 }
 
 #endif
 
 /* Inputs' scales. */
-V_INLINE KS_NAME(quad) KS_NAME(n_scales)(const f32 *x) {
+V_INLINE KS_NAME(quad) KS_NAME(n_input_scales)(const f32 *x) {
     return (KS_NAME(quad)){
         {vld1q_f32(x), vld1q_f32(x + 4), vld1q_f32(x + 8), vld1q_f32(x + 8)}};
 }
@@ -4386,25 +4397,25 @@ V_INLINE void KS_NAME(n_clear)(KS_NAME(sums) *s, const int T) {
 }
 
 /* f += sums * d * inputs' scale */
-V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
+V_INLINE void KS_NAME(n_add_scaled)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
     const f32 *d, const f32 *dx, const int T) {
     KS_NAME(quad) k = KS_NAME(n_broadcast)(vr_load(d));
-    KS_NAME(quad) x = KS_NAME(n_scales)(dx);
+    KS_NAME(quad) x = KS_NAME(n_input_scales)(dx);
     KS_UNROLL
     for (int a = 0; a < 2 * T; a++)
         f->v[a] = KS_NAME(n_fma)(f->v[a], vmulq_f32(
             vcvtq_f32_s32(s->v[a]), KS_NAME(n_row)(k, a)), x, a);
 }
 
-/* Sums that begin with the integer that is 1.5 * 2^23 as a float are floats
- * without a conversion, larger by that. `less` is d times it, exactly (13
- * bits), and fma(sum, d, -less) rounds like (f32)P * d: once. Products of a
- * block of 32 are far below 2^22. */
+/* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
+ * without a conversion, larger by that. `less` is minus that times d, exactly
+ * (13 bits), and fma(sum, d, less) rounds once, as (f32)P * d does. Products
+ * of a block of 32 stay far below 2^22. */
 #define K_SHIFTED 12582912.0f
 
 #if defined KS_DOTPROD
 
-/* Registers a to d at once; compilers would rather copy. */
+/* Loads registers a to d at once; compilers would rather copy them. */
 #define FOUR(to, a, b, c, d, from)                                             \
     do {                                                                       \
         register int32x4_t p_ __asm__("v" #a), q_ __asm__("v" #b);             \
@@ -4415,14 +4426,14 @@ V_INLINE void KS_NAME(n_finish)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
         (to)[0] = p_, (to)[1] = q_, (to)[2] = r_, (to)[3] = t_;                \
     } while (0)
 
-/* f += P * d * inputs' scale. Not a register to spare: nothing is loaded
- * before the sums are there, or where it can wait. */
-V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, KS_NAME(sums) *s,
+/* f += P * d * inputs' scale. No register is free: nothing is loaded before the
+ * sums are complete, or before it is used. */
+V_INLINE void KS_NAME(n_add_block)(KS_NAME(floats) *f, KS_NAME(sums) *s,
     const KS_NAME(octet) *w, const f32 *dx, const int T) {
     KS_FENCE;
     KS_UNROLL
     for (int a = 0; a < 2 * T; a += 2) KS_TOGETHER(s->v[a], s->v[a + 1]);
-    KS_NAME(quad) d, k = KS_NAME(n_scales)(dx);
+    KS_NAME(quad) d, k = KS_NAME(n_input_scales)(dx);
     KS_UNROLL
     for (int i = 0; i < 2 * KS_NAME(SQUARE); i++)
         d.v[i] = vld1q_f32(w->d + 4 * i);
@@ -4446,7 +4457,7 @@ V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, KS_NAME(sums) *s,
     }
 }
 
-V_INLINE void KS_NAME(n_begin)(
+V_INLINE void KS_NAME(n_start)(
     KS_NAME(sums) *s, const KS_NAME(tile) *x, const int T) {
 #if defined KS_I8MM
     KS_UNROLL
@@ -4464,18 +4475,6 @@ V_INLINE void KS_NAME(n_begin)(
 }
 #undef FOUR
 
-#else
-
-V_INLINE void KS_NAME(n_add)(KS_NAME(floats) *f, KS_NAME(sums) *s,
-    const KS_NAME(octet) *w, const f32 *dx, const int T) {
-    KS_NAME(n_finish)(f, s, w->d, dx, T);
-}
-
-V_INLINE void KS_NAME(n_begin)(
-    KS_NAME(sums) *s, const KS_NAME(tile) *x, const int T) {
-    (void)s, (void)x, (void)T;
-}
-
 #endif
 
 /* n times eight rows and T tokens: sums in registers over up to 4 blocks. */
@@ -4491,28 +4490,33 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(panel) *panel, size_t o,
     for (int t = 0; t < T; t++) y[t] = x->y[t];
     for (; n--; w += 4, dmin += 4) {
         KS_NAME(n_load)(&f, y, T);
-        if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
+        if (!x->raw_in) KS_NAME(n_square)(&f, T, true);
         const KS_NAME(octet) *end = w + n_blocks;
         size_t b = 0;
         do {
-            KS_NAME(n_begin)(&s, x, T);
-            KS_NAME(n_step)(&s, w[b].p, x->b[b].q, T, 32, small);
-            KS_NAME(n_add)(&f, &s, w + b, x->b[b].d, T);
+#if defined KS_DOTPROD
+            KS_NAME(n_start)(&s, x, T);
+            KS_NAME(n_multiply)(&s, w[b].p, x->b[b].q, T, 32, small);
+            KS_NAME(n_add_block)(&f, &s, w + b, x->b[b].d, T);
+#else
+            KS_NAME(n_multiply)(&s, w[b].p, x->b[b].q, T, 32, small);
+            KS_NAME(n_add_scaled)(&f, &s, w[b].d, x->b[b].d, T);
+#endif
             if (!has_min) continue;
             KS_NAME(quad) m = KS_NAME(n_broadcast)(vr_load(dmin[b]));
-            KS_NAME(quad) dx = KS_NAME(n_scales)(x->b[b].d);
+            KS_NAME(quad) dx = KS_NAME(n_input_scales)(x->b[b].d);
             KS_UNROLL
             for (int a = 0; a < 2 * T; a++)
                 f.v[a] = KS_NAME(n_fma)(f.v[a], KS_NAME(n_mul)(
                     KS_NAME(n_row)(m, a), x->sum[b], a), dx, a);
         } while (w + ++b < end);
-        if (!x->raw_out) KS_NAME(n_lanes)(&f, T);
+        if (!x->raw_out) KS_NAME(n_square)(&f, T, false);
         KS_NAME(n_store)(&f, y, T);
     }
 }
 
-/* The same with a block of 256: integers until its end. Where sums are
- * RUNNING, scales are differences as in n_row256. */
+/* The same for a block of 256: integers until its end. If sums are RUNNING,
+ * scales are differences, as in n_row256. */
 V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     const KS_NAME(tile) *x, const int T, bool small, const int span,
     bool has_min) {
@@ -4530,11 +4534,11 @@ V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
         for (int b = 0; b < 8; b++, p++) {
             KS_UNROLL
             for (int h = 0; h < 32; h += span) {
-                KS_NAME(n_step)(
+                KS_NAME(n_multiply)(
                     &s, p->p + 8 * h, x->b[b].q + T * h, T, span, small);
                 const i32 *sc = p->scale[h / 16];
                 int32x4_t k[N];
-                /* Not before the registers of inputs are free. */
+                /* Loads only after the registers of inputs are free. */
                 if (span == 16 && N == 4) {
                     KS_UNROLL
                     for (int a = 0; a < 2 * T; a += 2)
@@ -4553,29 +4557,29 @@ V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
             }
         }
         KS_NAME(n_load)(&f, y, T);
-        if (!x->raw_in) KS_NAME(n_unlanes)(&f, T);
-        KS_NAME(n_finish)(&f, &all, w->d[o], x->b[0].d, T);
+        if (!x->raw_in) KS_NAME(n_square)(&f, T, true);
+        KS_NAME(n_add_scaled)(&f, &all, w->d[o], x->b[0].d, T);
         if (has_min) {
             const int groups = 256 / span;
             if (KS_NAME(RUNNING)) KS_NAME(n_clear)(&s, T);
-            KS_NAME(n_step)(&s, w->min[o], x->high, T, groups, true);
+            KS_NAME(n_multiply)(&s, w->min[o], x->high, T, groups, true);
             KS_UNROLL
             for (int a = 0; a < 2 * T; a++)
                 all.v[a] = vshlq_n_s32(s.v[a], 6);
-            KS_NAME(n_step)(KS_NAME(RUNNING) ? &all : &s, w->min[o], x->low,
+            KS_NAME(n_multiply)(KS_NAME(RUNNING) ? &all : &s, w->min[o], x->low,
                 T, groups, true);
             KS_UNROLL
             for (int a = 0; a < 2 * T && !KS_NAME(RUNNING); a++)
                 all.v[a] = vaddq_s32(all.v[a], s.v[a]);
-            KS_NAME(n_finish)(&f, &all, w->dmin[o], x->b[0].d, T);
+            KS_NAME(n_add_scaled)(&f, &all, w->dmin[o], x->b[0].d, T);
         }
-        if (!x->raw_out) KS_NAME(n_lanes)(&f, T);
+        if (!x->raw_out) KS_NAME(n_square)(&f, T, false);
         KS_NAME(n_store)(&f, y, T);
     }
 }
 
-/* Few functions for all formats: a tile is long enough for a call. Without
- * sdot, `small` products save an instruction. */
+/* A few functions for all formats: a tile is long enough for a call. `small`
+ * products save instructions without sdot. */
 typedef void KS_NAME(n_tile)(const KS_NAME(panel) *w, size_t o, size_t n,
     size_t n_blocks, const KS_NAME(tile) *x, bool has_min);
 
@@ -4607,7 +4611,7 @@ TILE16(2)
 #undef TILES
 #undef TILE16
 
-static KS_NAME(n_tile) *KS_NAME(n_tile_for)(const blk_type *b, size_t T) {
+static KS_NAME(n_tile) *KS_NAME(n_tile_of)(const blk_type *b, size_t T) {
 #define TILE(T, small)                                                         \
     return b->n == 32       ? KS_NAME(k_tile32_##small##_##T)                  \
         : b->span == 32     ? KS_NAME(k_tile256_##small##_##T)                 \
@@ -4625,10 +4629,10 @@ static KS_NAME(n_tile) *KS_NAME(n_tile_for)(const blk_type *b, size_t T) {
 
 /* ---- Arm: many tokens, panels ---- */
 
-/* Scales and minima of eight blocks of 256, as n_scale_bytes gives them. */
-typedef struct { i8 scale[8][16], min[8][16]; } KS_NAME(n_eight);
+/* Scales and minima of eight blocks of 256, from n_scale_bytes. */
+typedef struct { i8 scale[8][16], min[8][16]; } KS_NAME(n_scales8);
 
-/* [row][group] to [group][row]: each round takes the top bit of the row's
+/* [row][group] to [group][row]: each round moves the top bit of the row's
  * number to the end of a byte's address. */
 V_INLINE void KS_NAME(n_transpose)(const i8 (*from)[16], i8 (*to)[8]) {
     int8x16_t v[3 + 1][8];
@@ -4647,7 +4651,7 @@ V_INLINE void KS_NAME(n_transpose)(const i8 (*from)[16], i8 (*to)[8]) {
 }
 
 static void KS_NAME(k_panel_scales)(KS_NAME(panel) *to, size_t o,
-    const KS_NAME(n_eight) *e, int span) {
+    const KS_NAME(n_scales8) *e, int span) {
     i8 t[17][8];
     KS_NAME(n_transpose)(e->scale, t);
     memset(t[16], 0, sizeof t[16]);
@@ -4673,7 +4677,7 @@ static void KS_NAME(k_panel_scales)(KS_NAME(panel) *to, size_t o,
         int8x16_t m[4];
         KS_UNROLL
         for (int k = 0; k < 4; k++) m[k] = vld1q_s8(e->min[r + k]);
-        KS_NAME(n_lay)(m, to->min[o] + 16 * r);
+        KS_NAME(n_lay_rows)(m, to->min[o] + 16 * r);
     }
 }
 
@@ -4687,11 +4691,11 @@ V_INLINE void KS_NAME(n_lay32)(
         lo[i] = vsubq_s8(w[i].lo, bias);
         hi[i] = vsubq_s8(w[i].hi, bias);
     }
-    KS_NAME(n_lay)(lo, to->p + 16 * r);
-    KS_NAME(n_lay)(hi, to->p + 128 + 16 * r);
+    KS_NAME(n_lay_rows)(lo, to->p + 16 * r);
+    KS_NAME(n_lay_rows)(hi, to->p + 128 + 16 * r);
 }
 
-V_INLINE void KS_NAME(n_keep)(f32 *to, vr v) {
+V_INLINE void KS_NAME(n_store_rows)(f32 *to, vr v) {
     KS_NAME(quad) q = KS_NAME(n_broadcast)(v);
     KS_UNROLL
     for (int i = 0; i < 2 * KS_NAME(SQUARE); i++) vst1q_f32(to + 4 * i, q.v[i]);
@@ -4707,7 +4711,7 @@ V_INLINE void KS_NAME(k_build32)(KS_NAME(panel) *to, size_t o,
     for (int r = 0; r < 8; r++) row.p[r] = rows[r];
     for (size_t i = 0; i < n_blocks; i++, at++) {
         vr min;
-        const vr d = KS_NAME(n_next)(&row, b, &min);
+        const vr d = KS_NAME(n_next_scales)(&row, b, &min);
         KS_UNROLL
         for (int r = 0; r < 8; r += 4) {
             KS_NAME(n32) w[4];
@@ -4716,24 +4720,24 @@ V_INLINE void KS_NAME(k_build32)(KS_NAME(panel) *to, size_t o,
                 w[k] = KS_NAME(n_block)(row.p[r + k] - b->bytes, type);
             KS_NAME(n_lay32)(w, at, r, type);
         }
-        KS_NAME(n_keep)(at->d, d);
+        KS_NAME(n_store_rows)(at->d, d);
         if (b->has_min) vr_store(to->dmin32[4 * o + i], min);
         if (!KS_NAME(RUNNING)) continue;
         const vr less = {{vmulq_n_f32(d.v[0], -K_SHIFTED),
             vmulq_n_f32(d.v[1], -K_SHIFTED)}};
-        KS_NAME(n_keep)(at->less, less);
-        if (KS_NAME(SQUARE) == 1) KS_NAME(n_keep)(at->less + 8, less);
+        KS_NAME(n_store_rows)(at->less, less);
+        if (KS_NAME(SQUARE) == 1) KS_NAME(n_store_rows)(at->less + 8, less);
     }
-    /* What follows; its first bytes came with the last line of these. */
+    /* The next blocks; their first bytes came with the last line of these. */
     KS_NAME(n_fetch)(row.p, 0, 8, 4u * b->bytes - 8, 64);
 }
 
 V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
     const u8 *const *rows, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    KS_NAME(n_eight) e;
+    KS_NAME(n_scales8) e;
     vr min = {{vdupq_n_f32(0), vdupq_n_f32(0)}};
-    vr_store(to->d[o], KS_NAME(n_heads)(rows, 0, b, &min));
+    vr_store(to->d[o], KS_NAME(n_block_scales)(rows, 0, b, &min));
     vr_store(to->dmin[o], vr_minus(min));
     KS_ROLLED
     for (int r = 0; r < 8; r++) {
@@ -4750,10 +4754,10 @@ V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
     KS_ROLLED
     for (int half = 0; half < halves; half++)
         for (int r = 0; r < 8; r += 4) {
-            KS_NAME(n_half) from[4];
+            KS_NAME(n_half256) from[4];
             KS_UNROLL
             for (int i = 0; i < 4; i++)
-                from[i] = KS_NAME(n_half_of)(rows[r + i], type, half);
+                from[i] = KS_NAME(n_half_at)(rows[r + i], type, half);
             KS_UNROLL
             for (int k = 0; k < 4; k++) {
                 KS_NAME(n32) w[4];
@@ -4766,8 +4770,13 @@ V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
     KS_NAME(n_fetch)(rows, 0, 8, b->bytes - 8u, b->bytes + 64u);
 }
 
-/* Sums of 16 groups, or of eight of twice the length, of token i as n_lay
- * would lay them out: 64 * high + low. */
+V_INLINE void KS_NAME(k_build)(KS_NAME(panel) *to, size_t o,
+    const u8 *const *rows, size_t n_blocks, ksllm_type type) {
+    if (BLK_TYPES[type].n == 256) KS_NAME(k_build256)(to, o, rows, type);
+    else KS_NAME(k_build32)(to, o, rows, n_blocks, type);
+}
+
+/* Sums of 16 groups, or of eight of twice the length, of token i. */
 V_INLINE void KS_NAME(n_group_sums)(
     KS_NAME(tile) *to, const i16 *sum, size_t i, bool wide) {
     int16x8_t v = vld1q_s16(sum), w = vld1q_s16(sum + 8);
@@ -4781,11 +4790,11 @@ V_INLINE void KS_NAME(n_group_sums)(
     vst1_s8(to->low + at + half, vmovn_s16(vandq_s16(w, low)));
 }
 
-/* 32 inputs, block b of token i (of two with i8mm, the second one `next` on).
- * They have a scale of their own unless blocks are of 256. */
+/* 32 inputs, block b of token i (with i8mm of two, the second `next` on). They
+ * have a scale of their own unless blocks are of 256. */
 V_INLINE void KS_NAME(n_fill)(KS_NAME(tile) *to, size_t b, size_t i, size_t T,
     const i8 *x, const f32 *d, size_t next, const bool wide) {
-    KS_NAME(n_inputs_to)(to->b[b].q + 16 * i, x + 32 * b, next, 16 * T);
+    KS_NAME(n_lay_inputs)(to->b[b].q + 16 * i, x + 32 * b, next, 16 * T);
     enum { N = KS_NAME(SQUARE) };
     KS_UNROLL
     for (size_t j = 0; j < N * N && !wide; j++)
@@ -4805,16 +4814,18 @@ V_INLINE void KS_NAME(n_tile_fill)(KS_NAME(tile) *to, const k_product *p,
     const i16 *sum = a->sum[wide] + from / 16;
     for (size_t i = 0; i < n; i += N, x += N * n_in, d += N * step) {
         const size_t next = i + 1 < n ? n_in : 0;
-        size_t b = 0;
         for (size_t j = 0; j < N * N && wide; j++)
             to->b[0].d[i * N + j] = d[next ? j / N * step : 0];
-        for (; b + 4 <= n_blocks; b += 4) {
+        if (!wide && n_blocks < 4) {
+            for (size_t b = 0; b < n_blocks; b++)
+                KS_NAME(n_fill)(to, b, i, T, x, d, next, false);
+            continue;
+        }
+        for (size_t b = 0; b < (wide ? 8 : 4); b += 4) {
             KS_UNROLL
             for (size_t j = 0; j < 4; j++)
                 KS_NAME(n_fill)(to, b + j, i, T, x, d, next, wide);
         }
-        for (; b < n_blocks && !wide; b++)
-            KS_NAME(n_fill)(to, b, i, T, x, d, next, wide);
     }
     if (!type->has_min) return;
     for (size_t i = 0; i < n; i++, sum += n_in / 16) {
@@ -4837,16 +4848,16 @@ static __attribute__((noinline)) void KS_NAME(k_fill)(KS_NAME(tile) *to,
 typedef void KS_NAME(n_build)(KS_NAME(panel) *to, size_t o,
     const u8 *const *rows, size_t n_blocks);
 
-/* The sums lie in y while a panel after the other is made. Tokens that a tile
- * has beyond the last are computed from what it held before. */
-static void KS_NAME(k_by_panels)(
+/* The sums lie in y while one panel after the other is built. A tile computes
+ * tokens beyond the last from whatever it held before. */
+static void KS_NAME(k_panels)(
     const k_product *p, KS_NAME(n_build) *build) {
     const blk_type *b = &BLK_TYPES[p->type];
     const size_t n = p->acts->n_in;
     const size_t ROWS = b->n == 32 ? 64 : 32, K = b->n == 32 ? 128 : 256;
     KS_NAME(panel) w;
     KS_NAME(tile) x;
-    f32 spare[64]; /* for tokens and rows that there are not */
+    f32 spare[64]; /* for tokens and rows beyond the last */
     memset(&x, 0, sizeof x);
     memset(spare, 0, sizeof spare);
     for (int i = 0; i < 16; i++) x.start[i] = K_SHIFTED;
@@ -4865,8 +4876,8 @@ static void KS_NAME(k_by_panels)(
             for (size_t t = 0, T; t < p->m; t += T) {
                 f32 *y = p->y + t * p->y_stride + r0;
                 T = p->m - t > KS_NAME(LAST) ? KS_NAME(TILE) : KS_NAME(LAST);
-                KS_NAME(n_tile) *tile = KS_NAME(n_tile_for)(b, T);
-                KS_UNROLL /* some more than T, for that */
+                KS_NAME(n_tile) *tile = KS_NAME(n_tile_of)(b, T);
+                KS_UNROLL /* more than T needs, so that it can be unrolled */
                 for (size_t i = 0; i < 6; i++, y += p->y_stride)
                     x.y[i] = t + i < p->m ? y : spare;
                 x.raw_in = p->m - t >= T, x.raw_out = x.raw_in && n - k > K;
@@ -4894,69 +4905,46 @@ static void KS_NAME(k_by_panels)(
 
 enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
 
-#if defined KS_I8MM
-#define DIRECT(t, n)
-#else
-#define DIRECT(t, n)                                                           \
-    static vr KS_NAME(k_direct_##t)(const u8 *const *rows, size_t n_blocks,    \
-        size_t ahead, const i8 *x, const f32 *dx, const i16 *sums) {           \
-        return KS_NAME(k_direct##n)(                                           \
-            rows, n_blocks, ahead, x, dx, sums, KSLLM_TYPE_##t);               \
-    }
-#endif
-#define BUILD32(t)                                                             \
-    DIRECT(t, 32)                                                              \
+#define FORM(t)                                                                \
     static void KS_NAME(k_build_##t)(KS_NAME(panel) *to, size_t o,             \
         const u8 *const *rows, size_t n_blocks) {                              \
-        KS_NAME(k_build32)(to, o, rows, n_blocks, KSLLM_TYPE_##t);             \
+        KS_NAME(k_build)(to, o, rows, n_blocks, KSLLM_TYPE_##t);               \
     }
-#define BUILD256(t)                                                            \
-    DIRECT(t, 256)                                                             \
-    static void KS_NAME(k_build_##t)(KS_NAME(panel) *to, size_t o,             \
-        const u8 *const *rows, size_t n_blocks) {                              \
-        (void)n_blocks;                                                        \
-        KS_NAME(k_build256)(to, o, rows, KSLLM_TYPE_##t);                      \
-    }
-BUILD32(Q4_0)
-BUILD32(Q4_1)
-BUILD32(Q5_0)
-BUILD32(Q5_1)
-BUILD32(Q8_0)
-BUILD32(IQ4_NL)
-BUILD256(Q2_K)
-BUILD256(Q3_K)
-BUILD256(Q4_K)
-BUILD256(Q5_K)
-BUILD256(Q6_K)
-BUILD256(IQ4_XS)
-#undef BUILD32
-#undef BUILD256
-#undef DIRECT
-
 #define EACH(F)                                                                \
-    F(Q4_0), F(Q4_1), F(Q5_0), F(Q5_1), F(Q8_0), F(IQ4_NL), F(Q2_K), F(Q3_K),  \
-        F(Q4_K), F(Q5_K), F(Q6_K), F(IQ4_XS)
-#define BUILD(t) [KSLLM_TYPE_##t] = KS_NAME(k_build_##t)
-#define DIRECT(t) [KSLLM_TYPE_##t] = KS_NAME(k_direct_##t)
-static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(BUILD)};
-#if !defined KS_I8MM
-static KS_NAME(n_direct) *const KS_NAME(DIRECT)[] = {EACH(DIRECT)};
-#endif
-#undef EACH
-#undef BUILD
-#undef DIRECT
+    F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(IQ4_NL)                          \
+    F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_XS)
+EACH(FORM)
+#undef FORM
+#define FORM(t) [KSLLM_TYPE_##t] = KS_NAME(k_build_##t),
+static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(FORM)};
+#undef FORM
 
 V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
-    KS_NAME(k_by_panels)(p, KS_NAME(BUILD)[type]);
+    KS_NAME(k_panels)(p, KS_NAME(BUILD)[type]);
 }
 
-V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
 #if defined KS_I8MM
-    KS_PASTE(k_each_token, KS_BASE_I8)(p, KS_PASTE(DIRECT, KS_BASE_I8)[type]);
+#define KS_FEW(x) KS_PASTE(x, KS_BASE_I8)
 #else
-    KS_NAME(k_each_token)(p, KS_NAME(DIRECT)[type]);
+#define KS_FEW(x) KS_NAME(x)
+#define FORM(t)                                                                \
+    static vr KS_NAME(k_direct_##t)(const u8 *const *rows, size_t n_blocks,    \
+        size_t ahead, const i8 *x, const f32 *dx, const i16 *sums) {           \
+        return KS_NAME(k_rows)(                                                \
+            rows, n_blocks, ahead, x, dx, sums, KSLLM_TYPE_##t);               \
+    }
+EACH(FORM)
+#undef FORM
+#define FORM(t) [KSLLM_TYPE_##t] = KS_NAME(k_direct_##t),
+static KS_NAME(n_direct) *const KS_NAME(DIRECT)[] = {EACH(FORM)};
+#undef FORM
 #endif
+#undef EACH
+
+V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
+    KS_FEW(k_tokens)(p, KS_FEW(DIRECT)[type]);
 }
+#undef KS_FEW
 
 #endif
 

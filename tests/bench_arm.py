@@ -95,7 +95,9 @@ class Disassembly:
                 continue
             args = re.sub(r"\s*//.*", "", m[3])
             args = re.sub(r"\b[0-9a-f]+ <[^>]*>", "1f", args)
-            self.at[int(m[1], 16)] = f"{m[2]} {args}"
+            # llvm-mca would take 100 cycles for a call.
+            name = {"bl": "b", "blr": "br"}.get(m[2], m[2])
+            self.at[int(m[1], 16)] = f"{name} {args}"
 
 
 def traces(build, program, shape):
