@@ -3864,7 +3864,7 @@ V_INLINE void KS_NAME(n_fetch)(
 
 /* ---- Arm: one token ---- */
 
-#if !defined KS_I8MM /* has dotprod's */
+#if !defined KS_BASE_I8 /* has dotprod's */
 
 /* The sum of 32 inputs. */
 V_INLINE int32x4_t KS_NAME(n_input_sum)(const i16 *sums) {
@@ -4923,7 +4923,7 @@ V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
     KS_NAME(k_panels)(p, KS_NAME(BUILD)[type]);
 }
 
-#if defined KS_I8MM
+#if defined KS_BASE_I8
 #define KS_FEW(x) KS_PASTE(x, KS_BASE_I8)
 #else
 #define KS_FEW(x) KS_NAME(x)
