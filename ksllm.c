@@ -2419,12 +2419,12 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * start. Eight rows are transposed as they lie in the file, four bytes at a
  * time (x_four), and whatever unpacks them does so for all eight. x_block and
  * x_group give 32 weights of eight rows as eight vectors of four each, x_lanes
- * what stands beside them. With few tokens, blocks of 32 are multiplied at once
- * (k_direct). Otherwise (k_panel) the weights of sixteen rows are laid out
- * first, and meet all tokens, tile by tile: a format is a function that lays
- * out (k_lay_*), a shape of blocks a tile (x_tile32_8 and others), and there is
- * one loop. One token and blocks of 256, which need a float but once, go
- * another way: a vector is a stretch of one block (k_stream).
+ * what stands beside them. With few tokens (k_direct) they are multiplied at
+ * once. With many (k_panel) those of sixteen rows are laid out first, and meet
+ * all tokens, tile by tile: a format is a function that lays out (k_lay_*), a
+ * shape of blocks a tile (x_tile32_8 and others), and there is one loop. One
+ * token and blocks of 256, which need a float but once, go another way: a
+ * vector is a stretch of one block (k_stream).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -3058,17 +3058,13 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
 
 /* ---- x86: few tokens ---- */
 
-enum { /* tokens of blocks of 32 up to which 8 rows at a time are faster */
+enum { /* tokens up to which 8 rows at a time are faster */
 #if defined KS_VNNI
     KS_NAME(FEW) = 1,
 #else
     KS_NAME(FEW) = 8,
 #endif
 };
-
-V_INLINE size_t KS_NAME(x_few)(ksllm_type type) {
-    return BLK_TYPES[type].n == 32 ? KS_NAME(FEW) : 1;
-}
 
 /* Eight rows times m tokens; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
@@ -3114,12 +3110,77 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     }
 }
 
-/* m is p->m or, where only that is wanted, 1; with blocks of 256 it is 1. */
+/* The same for tokens t0 to t0 + m - 1. */
+V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
+    const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
+    const blk_type *b = &BLK_TYPES[type];
+    const bool is_signed = KS_NAME(x_signed)(type);
+    const int n = KS_NAME(x_steps)(type, is_signed);
+    const int unit = KS_NAME(x_unit)(type);
+    const size_t n_in = a->n_in;
+    size_t at = 0;
+    for (size_t i = 0; i < n_in / 256; i++, at += b->bytes) {
+        KS_NAME(xraw) raw;
+        KS_NAME(xlanes) l;
+        __m256i p[KS_NAME(FEW)];
+        KS_NAME(x_block256)(row, at, type, &raw, &l);
+        for (size_t t = 0; t < m; t++) p[t] = _mm256_setzero_si256();
+        const i8 *x0 = a->q[1] + t0 * n_in + 256 * i;
+        const __m256i *scale = l.scale;
+        const u8 *fetch = next + 8 * at; /* an eighth with each group */
+        for (size_t u = 0; u < 8 / (size_t)unit; u++) {
+            KS_UNROLL
+            for (int g = 0; g < unit; g++, x0 += 32, scale += 32 / b->span) {
+                __m256i w[8];
+                k_fetch(fetch, b->bytes);
+                fetch += b->bytes;
+                KS_NAME(x_group)(&raw, type, u, g, w);
+                KS_UNROLL
+                for (int k = 0; k < 8; k++)
+                    if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
+                const i8 *x = x0;
+                for (size_t t = 0; t < m; t++, x += n_in) {
+                    __m256i s = _mm256_setzero_si256();
+                    KS_UNROLL
+                    for (int k = 0; k < 8; k++) {
+                        s = KS_NAME(x_step)(s, w[k],
+                            KS_NAME(x_dword)(x + 4 * k), k % n == 0, is_signed);
+                        if (k % n == n - 1)
+                            p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
+                                s, scale[4 * k / b->span], is_signed));
+                    }
+                }
+            }
+        }
+        for (size_t t = 0; t < m; t++) {
+            const size_t from = (t0 + t) * n_in + 256 * i;
+            const f32 dx = a->d[1][from / 256];
+            i16 sums[16];
+            const bool lower = b->bias && !is_signed;
+            __m256i o = _mm256_setzero_si256(), v = p[t];
+            if (lower || b->has_min) {
+                KS_NAME(x_span_sums)(a->sum[1] + from / 16, b->span, sums);
+                KS_UNROLL
+                for (int k = 0; k < 128 / b->span; k++)
+                    o = _mm256_add_epi32(o, _mm256_madd_epi16(
+                        KS_NAME(x_dword)(sums + 2 * k), l.side[k]));
+            }
+            if (lower)
+                v = _mm256_sub_epi32(
+                    v, _mm256_mullo_epi32(o, _mm256_set1_epi32(b->bias)));
+            vr y = vr_add(vr_load(acc + 8 * t), v, l.d, dx);
+            if (b->has_min) y = vr_add(y, o, l.dmin, dx);
+            vr_store(acc + 8 * t, y);
+        }
+    }
+}
+
+/* m is p->m or, where only that is wanted, 1. */
 V_INLINE void KS_NAME(k_direct)(
     const k_product *p, const size_t m, ksllm_type type) {
     const u8 *row[8];
     f32 acc[KS_NAME(FEW) * 8];
-    if (BLK_TYPES[type].n == 256) {
+    if (BLK_TYPES[type].n == 256 && m == 1) {
         KS_NAME(k_stream)(p, type);
         return;
     }
@@ -3130,7 +3191,13 @@ V_INLINE void KS_NAME(k_direct)(
         for (size_t r = 0; r < 8; r++)
             row[r] = p->w + (r0 + min_size(r, n - 1)) * p->row_bytes;
         memset(acc, 0, sizeof acc);
-        if (m == 1)
+        if (BLK_TYPES[type].n == 256)
+            /* One step; but without a loop gcc 12 keeps other values in
+             * registers, and 4 tokens take a tenth longer. */
+            for (size_t t0 = 0; t0 < m; t0 += KS_NAME(FEW))
+                KS_NAME(x_eight256)(row, next, p->acts, t0,
+                    min_size(KS_NAME(FEW), m - t0), type, acc + 8 * t0);
+        else if (m == 1)
             KS_NAME(x_eight32)(row, next, p->acts, 1, type, acc);
         else
             KS_NAME(x_eight32)(row, next, p->acts, m, type, acc);
@@ -3231,8 +3298,8 @@ V_INLINE KS_NAME(xv) KS_NAME(xv_less)(
 
 enum { /* tokens of a tile, and of two smaller ones for what is left over */
     KS_NAME(TILE) = 8 / KS_NAME(HALVES),
-    KS_NAME(MIDDLE) = 5 - KS_NAME(HALVES),
-    KS_NAME(LEAST) = 2,
+    KS_NAME(MIDDLE) = KS_NAME(SHORT) ? 0 : 5 - KS_NAME(HALVES),
+    KS_NAME(LEAST) = KS_NAME(SHORT) ? 0 : 2,
 };
 
 /* Half h of a panel: eight rows. Weights whose bias is 128 are raised by it
@@ -3426,16 +3493,14 @@ V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
 }
 
 /* One function for all formats of a shape: blocks of nb weights of which n
- * steps may be added up, signed ones or not. For few tokens blocks of 32 need
- * the smaller tiles only where FEW is 1. */
+ * steps may be added up, signed ones or not. */
 #define SHAPE(name, nb, n, is_signed)                                          \
     static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
         size_t n_blocks, const blk_type *b, f32 *acc) {                        \
-        const bool any = nb == 256 || KS_NAME(FEW) == 1;                       \
-        if (any && T == KS_NAME(LEAST))                                        \
+        if (KS_NAME(LEAST) > 0 && T == KS_NAME(LEAST))                         \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(LEAST), acc);    \
-        else if (any && T == KS_NAME(MIDDLE))                                  \
+        else if (KS_NAME(MIDDLE) > 0 && T == KS_NAME(MIDDLE))                  \
             KS_NAME(x_tile)(                                                   \
                 w, in, n_blocks, b, nb, n, is_signed, KS_NAME(MIDDLE), acc);   \
         else                                                                   \
@@ -3474,7 +3539,6 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
     const blk_type *b = &BLK_TYPES[p->type];
     const size_t n = p->acts->n_in;
     const bool raise = !KS_NAME(x_signed)(p->type);
-    const size_t few = KS_NAME(x_few)(p->type);
     x_panel w;
     x_tokens in;
     f32 acc[TOKENS * 16];
@@ -3493,9 +3557,9 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
                 size_t at = k / b->n * b->bytes;
                 lay(&w, row, at, n_blocks, next + 16 * at, raise);
                 for (size_t t = 0, T; t < m; t += T) {
-                    T = m - t > KS_NAME(MIDDLE) || few > 1 ? KS_NAME(TILE)
-                        : m - t > KS_NAME(LEAST) ? KS_NAME(MIDDLE)
-                                                 : KS_NAME(LEAST);
+                    T = m - t <= KS_NAME(LEAST)  ? KS_NAME(LEAST)
+                        : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
+                                                   : KS_NAME(TILE);
                     x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
                     tile(&w, &in, T, n_blocks, b, acc + 16 * t);
                 }
@@ -5053,7 +5117,7 @@ static void KS_NAME(k_product_any)(const k_product *p) {
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        if (p->m > KS_NAME(x_few)(KSLLM_TYPE_##t))                             \
+        if (p->m > KS_NAME(FEW))                                               \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));           \
         else {                                                                 \
