@@ -17,10 +17,6 @@ JOBS   ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 FILTER ?=
 # make WERROR=-Werror
 WERROR ?=
-# SHARE=1: the tests take the library out of test_kernels, which includes it,
-# so that it is compiled once and not twice. The object is still checked and
-# timed; it just does not go into an archive. For `make matrix`.
-SHARE  ?=
 
 # ksllm.c compiles under these without a warning. The limit on stack frames
 # holds for optimised builds; sanitizers and -O0 set FRAME to nothing. clang for
@@ -46,7 +42,6 @@ TOOLS    := $(patsubst %.c,$(BUILD)/%,\
                 $(wildcard tests/*.c)))
 SCRIPTS  := $(patsubst %,tests/%.sh,abi structure header readme symbols)
 LIB      := $(BUILD)/libksllm.a
-LINKED   := $(if $(SHARE),$(BUILD)/tests/test_kernels.o,$(LIB))
 QUANT    := $(BUILD)/quant/ksllm-quant
 
 # All cores, unless the command line says otherwise.
@@ -119,44 +114,21 @@ $(LIB): $(BUILD)/ksllm.o
 	rm -f $@
 	$(AR) rcs $@ $<
 
-$(BUILD)/examples/%: examples/%.c ksllm.h $(LINKED) $(BUILD)/flags
+$(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
 	echo '  cc   $@'
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(FLAGS) -I. -o $@ $< \
-	    $(LINKED) $(LIBS)
+	    $(LIB) $(LIBS)
 
-# A test of the library's behaviour is linked with it. Its own code need not be
-# fast, except that fixture.h makes models and hashes: -O1.
+# A test is linked with the library. One that includes ../ksllm.c to look inside
+# defines every symbol itself, so nothing is taken from the archive. Tests need
+# not be fast; test_kernels has the kernels as they are shipped.
 TESTCC = $(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I.
 HEADERS := ksllm.h $(wildcard tests/*.h)
-$(TESTS): OPT = -O1
-$(BUILD)/tests/%: tests/%.c $(HEADERS) $(LINKED) $(BUILD)/flags
+$(TESTS): OPT = -O0
+$(BUILD)/tests/test_kernels: OPT = -DKSLLM_API=static -Wno-unused-function
+$(BUILD)/tests/%: tests/%.c $(HEADERS) $(LIB) $(BUILD)/flags
 	echo '  cc   $@'
-	$(TESTCC) $(OPT) -o $@ $< $(LINKED) $(LIBS)
-
-# A test may include ../ksllm.c to look inside. It then defines every symbol
-# itself and need not wait for the archive. Only test_kernels includes the
-# kernels, which take most of the compile time.
-WHITE := $(patsubst %.c,$(BUILD)/%,$(shell grep -l '^#include "\.\./.*\.c"' \
-                                       tests/*.c))
-$(WHITE): OPT = -O0
-$(BUILD)/tests/test_pool: OPT = -O0 -DKSLLM_NO_SIMD
-$(filter-out $(BUILD)/tests/test_kernels,$(WHITE)): $(BUILD)/tests/%: \
-    tests/%.c ksllm.c $(HEADERS) $(BUILD)/flags
-	echo '  cc   $@'
-	$(TESTCC) $(OPT) -o $@ $< $(LIBS)
-
-# An object, for SHARE; the strict warnings come from the front end then.
-# Otherwise private: what this test does not reach is not compiled.
-$(BUILD)/tests/test_kernels.o: OPT = \
-    $(if $(SHARE),,-DKSLLM_API=static -Wno-unused-function)
-$(BUILD)/tests/test_kernels.o: tests/test_kernels.c ksllm.c $(HEADERS) \
-                               $(BUILD)/flags
-	echo '  cc   $@'
-	$(if $(SHARE),$(CC) -std=c11 $(STRICT) $(FLAGS) -fsyntax-only ksllm.c)
-	$(TESTCC) $(OPT) -c -o $@ $<
-
-$(BUILD)/tests/test_kernels: $(BUILD)/tests/test_kernels.o
-	$(TESTCC) -o $@ $< $(LIBS)
+	$(TESTCC) $(OPT) -o $@ $< $(LIB) $(LIBS)
 
 # The tool as a function, with a library of its own; test_families calls it.
 $(BUILD)/tests/quant.o: $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h \
@@ -169,8 +141,6 @@ $(BUILD)/tests/test_families: $(BUILD)/tests/quant.o
 $(BUILD)/tests/test_families: LIBS = $(BUILD)/tests/quant.o -lm -pthread
 $(BUILD)/tests/test_quant $(BUILD)/tests/fuzz_quant: \
     $(wildcard quant/*.c quant/*.h)
-
-$(BUILD)/tests/bench_kernels: OPT =
 
 # One translation unit, which includes ksllm.c.
 $(QUANT): $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h $(BUILD)/flags
@@ -206,15 +176,19 @@ FUZZCC     = $(FUZZ_CC) -std=gnu11 -O1 -g -ffp-contract=off -Wall -Wextra -I. \
              -fsanitize=address,undefined -fno-sanitize-recover=undefined
 FUZZ_BINS := $(patsubst %,$(BUILD)/fuzz/fuzz_%,$(FUZZERS))
 
-$(BUILD)/fuzz/ksllm.o: ksllm.c ksllm.h $(BUILD)/flags
+FUZZ_LIB := $(BUILD)/fuzz/libksllm.a
+$(FUZZ_LIB): ksllm.c ksllm.h $(BUILD)/flags
 	echo '  cc   $@'
+	rm -f $@
 	mkdir -p $(BUILD)/fuzz
-	$(FUZZCC) $(FUZZ_ONLY) -fsanitize=fuzzer-no-link -c -o $@ ksllm.c
+	$(FUZZCC) $(FUZZ_ONLY) -fsanitize=fuzzer-no-link \
+	    -c -o $(BUILD)/fuzz/ksllm.o ksllm.c
+	$(AR) rcs $@ $(BUILD)/fuzz/ksllm.o
 
-$(FUZZ_BINS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS) $(BUILD)/fuzz/ksllm.o
+$(FUZZ_BINS): $(BUILD)/fuzz/%: tests/%.c $(HEADERS) $(FUZZ_LIB)
 	echo '  cc   $@'
 	$(FUZZCC) -DKSLLM_LIBFUZZER -fsanitize=fuzzer -o $@ $< \
-	    $(if $(filter %/$(@F),$(WHITE)),,$(BUILD)/fuzz/ksllm.o) $(LIBS)
+	    $(FUZZ_LIB) $(LIBS)
 
 fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
 	BUILD='$(BUILD)' JOBS='$(JOBS)' LIMIT='$(SECONDS)' \

@@ -111,8 +111,7 @@ if [ "${1:-}" = size ]; then
 fi
 
 # What a compiler or a machine could change: the golden hashes of the logits
-# and the kernels. The rest has no arithmetic to lose and takes minutes. SHARE
-# lets both programs have one compiled library, test_kernels' own.
+# and the kernels. The rest has no arithmetic to lose and takes minutes.
 numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
     name_=$1 cc_=$2 flags_=$3
     shift 3
@@ -120,9 +119,9 @@ numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
         *" $name_ "*) wanted="$wanted$name_-kernels " ;;
         *" -$name_ "*) wanted="$wanted-$name_-kernels " ;;
     esac
-    config "$name_" "$cc_" "$flags_" SCRIPTS= FRAME= SHARE=1 FILTER=golden \
+    config "$name_" "$cc_" "$flags_" SCRIPTS= FRAME= FILTER=golden \
         "$(programs "$name_" test_model)" "$@"
-    config "$name_-kernels" "$cc_" "$flags_" SCRIPTS= FRAME= SHARE=1 \
+    config "$name_-kernels" "$cc_" "$flags_" SCRIPTS= FRAME= \
         BUILD="$root/$name_" "$(programs "$name_" test_kernels)" "$@" FILTER=
 }
 
@@ -149,7 +148,7 @@ numbers clang-O2 clang -O2
 san='-O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all'
 [ -n "${FULL:-}" ] || san="$san -DKSLLM_NO_SIMD"
 config asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS= \
-    SHARE=1 "$(programs asan $everything test_text test_blocks fuzz_gguf \
+    "$(programs asan $everything test_text test_blocks fuzz_gguf \
         fuzz_tokens fuzz_split fuzz_api fuzz_chat)"
 # What several threads do; all of it takes many minutes here.
 among=another_thread
@@ -165,7 +164,7 @@ config tsan-pool gcc "$san -fsanitize=thread" FRAME= SCRIPTS= \
 headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 # Eight registers spill more: the stack frames are a little over the limit.
 i386="-m32 -msse2 -mfpmath=sse -idirafter $headers"
-config m32 "gcc $i386" -O2 SCRIPTS= FRAME= SHARE=1 \
+config m32 "gcc $i386" -O2 SCRIPTS= FRAME= \
     "$(programs m32 $everything)"
 # The rows of AVX-512 and AVX-VNNI, on a machine with or without them.
 numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
@@ -205,7 +204,7 @@ numbers no-simd gcc '-O2 -DKSLLM_NO_SIMD'
 for cpu in cortex-a76 cortex-a53; do
     config aarch64-$cpu aarch64-linux-gnu-gcc '-O2 -static' SCRIPTS= FRAME= \
         RUN="qemu-aarch64 -cpu $cpu" AR=aarch64-linux-gnu-ar \
-        SHARE=1 BUILD="$root/aarch64" "$(programs aarch64 test_kernels)"
+        BUILD="$root/aarch64" "$(programs aarch64 test_kernels)"
 done
 numbers armv7 arm-linux-gnueabihf-gcc \
     '-O2 -static -march=armv7-a+neon-vfpv4' RUN=qemu-arm \

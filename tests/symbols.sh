@@ -14,7 +14,8 @@ passed=0 failed=0
 
 # The libc functions in use. A new one belongs here only if it never prints,
 # exits, takes a lock that a fork could leave behind, or depends on a locale.
-libc='memchr memcmp memcpy memmove memset strchr strcmp strlen strncmp strnlen
+libc='memchr memcmp memcpy memmove memset strchr strcmp strcspn strlen strncmp
+strnlen
 malloc realloc free
 open close fstat mmap munmap madvise sysconf syscall read pread
 clock_gettime nanosleep getauxval sched_getaffinity sched_yield

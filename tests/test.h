@@ -138,10 +138,7 @@ static inline int test_main(int argc, char **argv)
     return failed != 0;
 }
 
-/* Weak, so that a program may be linked with test_kernels.o, which holds the
- * library: the first main on the command line is the one. */
 #define TEST_MAIN                                                       \
-    int main(int argc, char **argv) __attribute__((weak));              \
     int main(int argc, char **argv)                                     \
     {                                                                   \
         return test_main(argc, argv);                                   \

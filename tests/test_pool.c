@@ -1,6 +1,9 @@
 /* test_pool.c - the worker threads of § 5: each piece of a run is done once,
  * before the run ends, and by nobody after it, however late a worker wakes.
  */
+#if !defined KSLLM_NO_SIMD
+#define KSLLM_NO_SIMD 1
+#endif
 #include "../ksllm.c"
 
 #include "test.h"
