@@ -9101,6 +9101,7 @@ static i64 tok_encode(tok_coder *c, str text) {
             (unsigned long long)text.n,
             (unsigned long long)KSLLM_MAX_TEXT_BYTES);
     if ((c->flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(c, t->bos);
+    if (!text.n) text.p = ""; /* NULL + 0 is undefined */
     const u8 *end = (const u8 *)text.p + text.n;
     const u8 *mark = t->kind == TOK_PIECES ? (const u8 *)text.p : end;
     while (mark < end && !tok_is_mark(mark, end)) mark++;
