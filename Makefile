@@ -122,7 +122,8 @@ $(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
 # A test is linked with the library. One that includes ../ksllm.c to look inside
 # defines every symbol itself, so nothing is taken from the archive. Tests need
 # not be fast; test_kernels has the kernels as they are shipped.
-TESTCC = $(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I.
+TESTCC = $(CC) -std=gnu11 -Wall -Wextra -Wno-psabi $(FLAGS) -I. \
+         $(if $(FRAME),,-DTEST_WIDE_FRAMES)
 HEADERS := ksllm.h $(wildcard tests/*.h)
 $(TESTS): OPT = -O0
 $(BUILD)/tests/test_kernels: OPT = -DKSLLM_API=static -Wno-unused-function
