@@ -948,6 +948,22 @@ static inline ksllm_session *fx_create(const ksllm_model *m,
     return s;
 }
 
+/* A short conversation, and a callback that drops the parts of its answer. */
+static inline void fx_chat(ksllm_chat *chat)
+{
+    ksllm_chat_init(chat);
+    chat->messages.data = "[{\"role\": \"user\", \"content\": \"a b\"}]";
+    chat->template_text.data =
+        "{% for m in messages %}<{{ m.role }}>"
+        "{{ m.content | upper | tojson }}{% endfor %}";
+}
+
+static inline int fx_drop_part(void *ctx, ksllm_part part, ksllm_text text)
+{
+    (void)ctx, (void)part, (void)text;
+    return 0;
+}
+
 static inline size_t fx_n_vocab(const ksllm_model *m)
 {
     ksllm_model_info info = {.size = sizeof info};

@@ -12,16 +12,6 @@
 #include <sys/mman.h>
 #include <time.h>
 
-static const char chat_template[] =
-    "{% for m in messages %}<{{ m.role }}>{{ m.content | upper | tojson }}"
-    "{% endfor %}";
-
-static int on_part(void *ctx, ksllm_part part, ksllm_text text)
-{
-    (void)ctx, (void)part, (void)text;
-    return 0;
-}
-
 /* What a host does with a model, from tokens to a turn of a chat. */
 static void use(const ksllm_model *m, const ksllm_session_options *o)
 {
@@ -39,9 +29,7 @@ static void use(const ksllm_model *m, const ksllm_session_options *o)
     CHECK_OK(ksllm_session_rewind(s, 10, &e), e);
     CHECK_OK(ksllm_session_score(s, ids, 20, logprobs, NULL, &e), e);
     ksllm_chat chat;
-    ksllm_chat_init(&chat);
-    chat.messages.data = "[{\"role\": \"user\", \"content\": \"a b\"}]";
-    chat.template_text.data = chat_template;
+    fx_chat(&chat);
     ksllm_sampling p;
     ksllm_sampling_init(&p);
     ksllm_generation g;
@@ -49,7 +37,7 @@ static void use(const ksllm_model *m, const ksllm_session_options *o)
     g.max_tokens = 4;
     g.sampling = &p;
     ksllm_result r = {.size = sizeof r};
-    CHECK_OK(ksllm_chat_generate(s, &chat, &g, on_part, NULL, &r, &e), e);
+    CHECK_OK(ksllm_chat_generate(s, &chat, &g, fx_drop_part, NULL, &r, &e), e);
     ksllm_session_free(s);
     ksllm_session_free(other);
 }

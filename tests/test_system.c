@@ -326,26 +326,14 @@ static bool went(life *x, int64_t n)
     return n >= 0;
 }
 
-static const char template_text[] =
-    "{% for m in messages %}<{{ m.role }}>{{ m.content | upper | tojson }}"
-    "{% endfor %}";
-
-static int on_part(void *ctx, ksllm_part part, ksllm_text text)
-{
-    (void)ctx, (void)part, (void)text;
-    return 0;
-}
-
 static void talk(life *x, const ksllm_model *m, ksllm_session *s)
 {
     ksllm_chat chat;
     ksllm_generation g;
     ksllm_sampling p;
-    ksllm_chat_init(&chat);
+    fx_chat(&chat);
     ksllm_generation_init(&g);
     ksllm_sampling_init(&p);
-    chat.messages.data = "[{\"role\": \"user\", \"content\": \"a b\"}]";
-    chat.template_text.data = template_text;
     g.max_tokens = 5;
     ksllm_control c;
     ksllm_control_init(&c);
@@ -360,7 +348,7 @@ static void talk(life *x, const ksllm_model *m, ksllm_session *s)
     if (!went(x, n) || n > 64)
         return;
     ksllm_result r = {.size = sizeof r};
-    if (!went(x, ksllm_chat_generate(s, &chat, &g, on_part, NULL, &r, &x->e)))
+    if (!went(x, ksllm_chat_generate(s, &chat, &g, fx_drop_part, NULL, &r, &x->e)))
         return;
     static const int32_t more[] = {3, 4, 5, 6, 7, 8, 9, 10};
     if (went(x, ksllm_session_sync(s, more, 8, NULL, &x->e)))
