@@ -8243,7 +8243,7 @@ static ksllm_status tok_open_tokens(tok_opening *o) {
             return fail(o->err, KSLLM_ERR_UNSUPPORTED,
                 o->tokens->offset + (u64)(p - begin) - s.n,
                 "%.*s: token %u has %llu bytes, more than %d", STR(o->g->name),
-                (unsigned)id, (unsigned long long)s.n, (int)TOK_TEXT_MAX);
+                (unsigned)id, LLU(s.n), (int)TOK_TEXT_MAX);
         if ((u64)(p - begin) >= 0xfffffff0u)
             return tok_bad(o, TOK_TOKENS, "has more than 4 GiB");
         t->at[id] = (u32)((const u8 *)s.p - begin);
@@ -8702,7 +8702,7 @@ static tok_loan tok_borrow(tok_coder *c, size_t bytes) {
     } else if (!c->a) {
         c->status = fail(c->err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "a word of the text is too long for the scratch memory: it needs "
-            "%llu more bytes", (unsigned long long)bytes);
+            "%llu more bytes", LLU(bytes));
     } else {
         loan.p = mem_alloc(c->a, bytes);
         if (!loan.p) c->status = fail_memory(c->err, bytes);
@@ -8907,7 +8907,7 @@ static void tok_merge_long(tok_coder *c, const u8 *p, size_t n) {
     if (n >= TOK_SPAN / 4 || n > SIZE_MAX / 12) {
         c->status = fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
             "a word of more than %llu bytes",
-            (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+            LLU(KSLLM_MAX_TEXT_BYTES));
         return;
     }
     tok_loan loan = tok_borrow(c, 12 * n);
@@ -9098,8 +9098,7 @@ static i64 tok_encode(tok_coder *c, str text) {
     if (text.n > KSLLM_MAX_TEXT_BYTES)
         return fail(c->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "a text of %llu bytes: at most %llu are encoded at once",
-            (unsigned long long)text.n,
-            (unsigned long long)KSLLM_MAX_TEXT_BYTES);
+            LLU(text.n), LLU(KSLLM_MAX_TEXT_BYTES));
     if ((c->flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(c, t->bos);
     if (!text.n) text.p = ""; /* NULL + 0 is undefined */
     const u8 *end = (const u8 *)text.p + text.n;
@@ -9890,7 +9889,7 @@ static bool chat_work(chat_ctx *c, u64 steps) {
     c->steps += steps;
     if (c->steps > c->most_steps)
         chat_fail(c, KSLLM_ERR_FORMAT, "more than %llu steps",
-            (unsigned long long)c->most_steps);
+            LLU(c->most_steps));
     return !c->status;
 }
 
@@ -10628,7 +10627,7 @@ CHAT_COLD chat_val chat_json_fail(chat_json *j, const char *why) {
     u64 at = (u64)(j->r.p - j->r.begin);
     if (!j->c->status)
         j->c->status = fail(j->c->err, KSLLM_ERR_ARGUMENT, at,
-            "%s: JSON, byte %llu: %s", j->what, (unsigned long long)at, why);
+            "%s: JSON, byte %llu: %s", j->what, LLU(at), why);
     return (chat_val){0};
 }
 
@@ -14924,7 +14923,7 @@ static ksllm_status split_report(split *s, bool whole, ksllm_error *err) {
     if (lost)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "a tool call is longer than the splitter's %llu bytes",
-            (unsigned long long)s->cap);
+            LLU(s->cap));
     return whole ? KSLLM_OK : fail(err, KSLLM_ERR_FORMAT, NO_OFFSET,
         s->broken ? "the arguments of a tool call are not JSON or too long"
             : "the answer ended inside of a tool call");
