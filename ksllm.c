@@ -20,20 +20,28 @@
  *   § 11 JSON        the one reader, and strings out
  *   § 12 TEMPLATE    the Jinja that chat templates are written in
  *   § 13 CHAT        a conversation to tokens, an answer to parts
- *   § 14 MODEL       architectures as data, tensors bound to the graph
- *   § 15 SESSION     the memory plan, the timeline, the KV cache
- *   § 16 FORWARD     the one graph
- *   § 17 SAMPLING    from logits to a token
- *   § 18 GENERATE    prompt in, pieces of text out
- *   § 19 API         every public function: check, call, report
+ *   § 14 PROGRAM     what an answer may be, as instructions
+ *   § 15 VOCABULARY  a model's tokens by their bytes
+ *   § 16 MATCHER     which tokens may come next
+ *   § 17 PATTERN     patterns, numbers, formats, GBNF to programs
+ *   § 18 SCHEMA      JSON Schema to a program
+ *   § 19 GRAMMAR     what a caller asks for, tools included
+ *   § 20 MODEL       architectures as data, tensors bound to the graph
+ *   § 21 SESSION     the memory plan, the timeline, the KV cache
+ *   § 22 FORWARD     the one graph
+ *   § 23 SAMPLING    from logits to a token
+ *   § 24 GENERATE    prompt in, pieces of text out
+ *   § 25 STATE       what a session has computed, to a file and back
+ *   § 26 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
  *   I1 No exit, abort, assert, print, signal or longjmp. Only ksllm_ symbols.
  *   I2 No heap call between creating and freeing a session.
  *   I3 No mutable global state.
- *   I4 A model is immutable once open and may be shared by threads.
- *   I5 Bytes from a file are checked once (§ 8, 10, 14) and trusted after.
+ *   I4 A model is immutable once open and may be shared by threads. (The first
+ *      grammar adds an index of the vocabulary, once, by one atomic store.)
+ *   I5 Bytes from a file are checked once (§ 8, 10, 20) and trusted after.
  *   I6 Results do not depend on threads, batch split, cache or instruction
  *      set. See THE ARITHMETIC below.
  *   I7 Every allocation may fail; nothing leaks.
@@ -63,6 +71,8 @@
  *     the int8 cache, whose keys and values are rotated (k_hadamard), scores
  *     are exact integer sums over 64 dimensions and values over a block of
  *     keys.
+ *   - Keys and values outlive a program in files (§ 19): whoever changes their
+ *     bits raises ST_CONTRACT.
  *
  * NOT TAKEN:
  *
@@ -169,7 +179,9 @@
 #define KS_TARGET_END _Pragma("GCC pop_options")
 #endif
 
+#if !defined KS_INLINE /* to count branches: one copy of each */
 #define KS_INLINE static inline __attribute__((always_inline))
+#endif
 #define KS_NOINLINE static __attribute__((noinline))
 /* Before a short loop over registers: unroll it whatever -O says. FULLY is for
  * loops up to 16; elsewhere on x86 it only makes code larger. ROLLED stays. */
@@ -251,9 +263,11 @@ static int str_cmp(str a, str b) {
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-/* For "%.*s": the length, cut so that a message keeps its end. */
+/* For "%.*s": the length, cut so that a message keeps its end; and the text,
+ * which may be NULL. */
 static int str_len(str s) { return (int)(s.n < 120 ? s.n : 120); }
-#define STR(s) str_len(s), (s).p ? (s).p : ""
+static const char *str_text(str s) { return s.p ? s.p : ""; }
+#define STR(s) str_len(s), str_text(s)
 /* For "%llu". */
 #define LLU(n) ((unsigned long long)(n))
 
@@ -275,6 +289,7 @@ LOAD(f64, f64)
 #undef LOAD
 
 KS_INLINE u32 min_u32(u32 a, u32 b) { return a < b ? a : b; }
+KS_UNUSED KS_INLINE u32 max_u32(u32 a, u32 b) { return a > b ? a : b; }
 KS_INLINE size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 KS_INLINE size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 KS_INLINE u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }
@@ -507,11 +522,18 @@ static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
 
 /* ==========================================================================
  * § 3 OS (private)
- * The only place that talks to the operating system: mapping files, the clock,
- * counting cores. May use § 1-2. Porting to another system means this section
- * and the thread part of § 5.
+ * The only place that talks to the operating system: files, the clock, cores,
+ * threads. Two systems are written here: POSIX, and Windows with its KERNEL32
+ * alone. May use § 1-2.
  * ======================================================================== */
 
+#if defined _WIN32
+#define WIN32_LEAN_AND_MEAN 1
+#define NOMINMAX 1
+#include <windows.h>
+#include <io.h> /* _get_osfhandle */
+#undef IN /* a name of § 13 */
+#else
 #if !defined KSLLM_NO_MMAP
 #include <errno.h>
 #include <sys/mman.h>
@@ -530,8 +552,33 @@ static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
 #include <sys/sysctl.h>
 #endif
 #include <time.h>
+#endif
+
+/* ---- the clock ---- */
+
+#if defined _WIN32
 
 /* Nanoseconds of a clock that never goes back. */
+static u64 os_now(void) {
+    LARGE_INTEGER hz, now;
+    QueryPerformanceFrequency(&hz);
+    QueryPerformanceCounter(&now);
+    u64 f = (u64)hz.QuadPart, n = (u64)now.QuadPart;
+    return n / f * 1000000000u + n % f * 1000000000u / f;
+}
+
+/* Seconds since 1970 of the system's clock. */
+KS_UNUSED static i64 os_wall(void) {
+    FILETIME t; /* 100 ns since 1601 */
+    GetSystemTimeAsFileTime(&t);
+    u64 n = (u64)t.dwHighDateTime << 32 | t.dwLowDateTime;
+    return (i64)(n / 10000000u) - 11644473600;
+}
+
+static void os_sleep(u64 ns) { Sleep((DWORD)((ns + 999999u) / 1000000u)); }
+
+#else
+
 static u64 os_now(void) {
     struct timespec t = {0}; /* a clock that fails must not look far ahead */
 #if defined CLOCK_MONOTONIC
@@ -541,6 +588,22 @@ static u64 os_now(void) {
 #endif
     return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
 }
+
+KS_UNUSED static i64 os_wall(void) {
+    struct timespec t;
+    return clock_gettime(CLOCK_REALTIME, &t) ? 0 : (i64)t.tv_sec;
+}
+
+/* May return early: a signal ends the sleep. */
+static void os_sleep(u64 ns) {
+    struct timespec t = {
+        (time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    nanosleep(&t, NULL);
+}
+
+#endif
+
+/* ---- files ---- */
 
 /* A file's bytes [p, p + n). map is NULL for memory of the caller. */
 typedef struct {
@@ -552,6 +615,90 @@ typedef struct {
 } os_file;
 
 #if !defined KSLLM_NO_MMAP
+
+#if defined _WIN32
+
+typedef HANDLE os_handle;
+#define OS_NONE INVALID_HANDLE_VALUE
+#define OS_ERROR ((int)GetLastError())
+
+static const char *os_reason(int e) {
+    switch (e) {
+    case ERROR_FILE_NOT_FOUND: case ERROR_PATH_NOT_FOUND:
+    case ERROR_INVALID_NAME: case ERROR_NO_UNICODE_TRANSLATION:
+        return "there is no such file";
+    case ERROR_ACCESS_DENIED: return "permission denied";
+    case ERROR_SHARING_VIOLATION: return "another program is writing it";
+    case ERROR_TOO_MANY_OPEN_FILES: return "too many files are open";
+    case ERROR_NOT_ENOUGH_MEMORY: return "no address space left";
+    case ERROR_INVALID_HANDLE:
+        return "the descriptor is not open for reading";
+    default: return "the system refused it";
+    }
+}
+
+/* The path is UTF-8. As long as the file is open or mapped, the system lets
+ * nobody write to it. */
+static os_handle os_enter(const char *path) {
+    wchar_t wide[2048];
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide,
+            2048))
+        return OS_NONE;
+    return CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE,
+        NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+}
+
+/* Of a descriptor that is not open, newer C libraries end the program here. */
+static os_handle os_of_fd(int fd) { return (HANDLE)_get_osfhandle(fd); }
+
+static void os_leave(os_handle h) { CloseHandle(h); }
+
+/* Its bytes; NULL or why not. */
+static const char *os_size(os_handle h, u64 *size) {
+    LARGE_INTEGER n = {0};
+    if (h == OS_NONE) return os_reason(ERROR_INVALID_HANDLE);
+    if (!GetFileSizeEx(h, &n)) return os_reason(OS_ERROR);
+    *size = (u64)n.QuadPart;
+    return GetFileType(h) == FILE_TYPE_DISK ? NULL : "it is not a regular file";
+}
+
+/* Offsets of mappings are multiples of it. */
+static u64 os_page(void) {
+    SYSTEM_INFO s;
+    GetSystemInfo(&s);
+    return s.dwAllocationGranularity;
+}
+
+static void *os_map(os_handle h, u64 offset, size_t n) {
+    HANDLE m = CreateFileMappingW(h, NULL, PAGE_READONLY, 0, 0, NULL);
+    if (!m) return NULL;
+    void *p = MapViewOfFile(
+        m, FILE_MAP_READ, (DWORD)(offset >> 32), (DWORD)offset, n);
+    int e = OS_ERROR;
+    CloseHandle(m); /* the view keeps it alive */
+    SetLastError((DWORD)e);
+    return p;
+}
+
+static void os_unmap(void *map, size_t n) {
+    (void)n;
+    UnmapViewOfFile(map);
+}
+
+/* Bytes read, 0 at the end, -1: OS_ERROR. */
+static ptrdiff_t os_read(os_handle h, u8 *p, size_t n, u64 offset) {
+    OVERLAPPED at = {
+        .Offset = (DWORD)offset, .OffsetHigh = (DWORD)(offset >> 32)};
+    DWORD got = 0;
+    if (ReadFile(h, p, (DWORD)n, &got, &at)) return (ptrdiff_t)got;
+    return OS_ERROR == ERROR_HANDLE_EOF ? 0 : -1;
+}
+
+#else
+
+typedef int os_handle;
+#define OS_NONE (-1)
+#define OS_ERROR errno
 
 /* strerror is not thread-safe, and its safe form differs between systems. */
 static const char *os_reason(int e) {
@@ -566,16 +713,53 @@ static const char *os_reason(int e) {
     }
 }
 
+static os_handle os_enter(const char *path) {
+    int fd;
+    do fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+static os_handle os_of_fd(int fd) { return fd; }
+static void os_leave(os_handle h) { close(h); }
+
+/* Its bytes; NULL or why not. */
+static const char *os_size(os_handle h, u64 *size) {
+    struct stat st;
+    if (fstat(h, &st) != 0) return os_reason(errno);
+    *size = (u64)st.st_size;
+    return S_ISREG(st.st_mode) ? NULL : os_reason(ENODEV);
+}
+
+/* Offsets of mappings are multiples of it. */
+static u64 os_page(void) { return (u64)sysconf(_SC_PAGESIZE); }
+
+static void *os_map(os_handle h, u64 offset, size_t n) {
+    void *p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, h, (off_t)offset);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void os_unmap(void *map, size_t n) { munmap(map, n); }
+
+/* Bytes read, 0 at the end, -1: OS_ERROR. */
+static ptrdiff_t os_read(os_handle h, u8 *p, size_t n, u64 offset) {
+    ssize_t got;
+    do got = pread(h, p, n, (off_t)offset);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+#endif
+
 /* Checks that [offset, offset + *length) lies within the file; a length of 0
  * means all that follows. */
 static ksllm_status os_measure(
-    int fd, u64 offset, u64 *length, str name, ksllm_error *err) {
-    struct stat st;
-    int e = fstat(fd, &st) != 0 ? errno : S_ISREG(st.st_mode) ? 0 : ENODEV;
-    if (e)
+    os_handle h, u64 offset, u64 *length, str name, ksllm_error *err) {
+    u64 size = 0, end;
+    const char *why = os_size(h, &size);
+    if (why)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be read: %s",
-            STR(name), os_reason(e));
-    u64 size = (u64)st.st_size, end;
+            STR(name), why);
     if (!*length && offset <= size) *length = size - offset;
     if (!add_ok(offset, *length, &end) || end > size)
         return fail(err, KSLLM_ERR_IO, size,
@@ -593,68 +777,67 @@ static ksllm_status os_measure(
 
 /* Maps [offset, offset + length); offset need not be a multiple of the page.
  * Clean pages: the kernel may drop them and share them between processes. A
- * file that shrinks while it is mapped is a SIGBUS. */
-static ksllm_status os_map_fd(int fd, u64 offset, u64 length, str name,
+ * file that shrinks while it is mapped is a SIGBUS (Windows lets none). */
+static ksllm_status os_map_part(os_handle h, u64 offset, u64 length, str name,
     os_file *out, ksllm_error *err) {
-    u64 page = (u64)sysconf(_SC_PAGESIZE), skip = offset % page;
+    u64 skip = offset % os_page();
     size_t n = (size_t)(length + skip);
-    void *map = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd,
-        (off_t)(offset - skip));
-    if (map == MAP_FAILED)
+    void *map = os_map(h, offset - skip, n);
+    if (!map)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be mapped: %s",
-            STR(name), os_reason(errno));
+            STR(name), os_reason(OS_ERROR));
     *out = (os_file){(u8 *)map + skip, length, map, n, false};
     return KSLLM_OK;
 }
 
 /* Into memory, so that nothing that happens to the file later matters. */
-static ksllm_status os_copy_fd(int fd, u64 offset, u64 length, str name,
+static ksllm_status os_copy_part(os_handle h, u64 offset, u64 length, str name,
     const ksllm_allocator *a, os_file *out, ksllm_error *err) {
     size_t n = (size_t)length, most = (size_t)1 << 30; /* one read's limit */
     u8 *p = mem_alloc(a, n);
     if (!p) return fail_memory(err, n);
-    ssize_t got = 1;
-    for (size_t at = 0; at < n && got > 0;) {
-        got = pread(fd, p + at, min_size(n - at, most), (off_t)(offset + at));
-        if (got < 0 && errno == EINTR) got = 1;
-        else if (got > 0) at += (size_t)got;
-    }
+    ptrdiff_t got = 1;
+    for (size_t at = 0; at < n && got > 0; at += (size_t)(got > 0 ? got : 0))
+        got = os_read(h, p + at, min_size(n - at, most), offset + at);
     if (got > 0) {
         *out = (os_file){p, length, p, n, true};
         return KSLLM_OK;
     }
-    int e = errno;
+    const char *why = got ? os_reason(OS_ERROR) : "it became shorter meanwhile";
     mem_free(a, p, n);
     return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be read: %s",
-        STR(name), got ? os_reason(e) : "it became shorter meanwhile");
+        STR(name), why);
 }
 
 /* copy: the allocator of a model that wants its file in memory, or NULL. */
+static ksllm_status os_open_part(os_handle h, u64 offset, u64 length, str name,
+    const ksllm_allocator *copy, os_file *out, ksllm_error *err) {
+    ksllm_status status = os_measure(h, offset, &length, name, err);
+    if (status) return status;
+    return copy ? os_copy_part(h, offset, length, name, copy, out, err)
+                : os_map_part(h, offset, length, name, out, err);
+}
+
 static ksllm_status os_open_fd(int fd, u64 offset, u64 length, str name,
     const ksllm_allocator *copy, os_file *out, ksllm_error *err) {
-    ksllm_status status = os_measure(fd, offset, &length, name, err);
-    if (status) return status;
-    return copy ? os_copy_fd(fd, offset, length, name, copy, out, err)
-                : os_map_fd(fd, offset, length, name, out, err);
+    return os_open_part(os_of_fd(fd), offset, length, name, copy, out, err);
 }
 
 static ksllm_status os_open(const char *path, const ksllm_allocator *copy,
     os_file *out, ksllm_error *err) {
-    int fd;
-    do fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd < 0 && errno == EINTR);
-    if (fd < 0)
+    os_handle h = os_enter(path);
+    if (h == OS_NONE)
         return fail(err, KSLLM_ERR_IO, NO_OFFSET, "%.*s: cannot be opened: %s",
-            STR(str_of(path)), os_reason(errno));
+            STR(str_of(path)), os_reason(OS_ERROR));
     ksllm_status status =
-        os_open_fd(fd, 0, 0, str_of(path), copy, out, err);
-    close(fd);
+        os_open_part(h, 0, 0, str_of(path), copy, out, err);
+    os_leave(h);
     return status;
 }
 
 static void os_close(os_file *f, const ksllm_allocator *a) {
     if (f->copied) mem_free(a, f->map, f->map_n);
-    else if (f->map) munmap(f->map, f->map_n);
+    else if (f->map) os_unmap(f->map, f->map_n);
     *f = (os_file){0};
 }
 
@@ -680,6 +863,8 @@ static ksllm_status os_open(const char *path, const ksllm_allocator *copy,
 
 #endif
 
+/* ---- cores and memory ---- */
+
 #if !defined KSLLM_NO_THREADS && defined __linux__
 /* cpu_capacity of a core, 1024 for the fastest; 0 where the kernel has no
  * such file, because all cores are alike. */
@@ -704,6 +889,10 @@ static u32 os_capacity(u32 cpu) {
 static u32 os_fast_cores(void) {
     u32 n = 1;
 #if defined KSLLM_NO_THREADS
+#elif defined _WIN32
+    DWORD_PTR ours = 1, all;
+    GetProcessAffinityMask(GetCurrentProcess(), &ours, &all);
+    for (n = 0; ours; ours &= ours - 1) n++;
 #elif defined __linux__
     cpu_set_t set;
     u32 capacity[CPU_SETSIZE], best = 0, n_all = 0;
@@ -731,13 +920,6 @@ static u32 os_fast_cores(void) {
     return n < 1 ? 1 : min_u32(n, 16);
 }
 
-/* May return early: a signal ends the sleep. */
-static void os_sleep(u64 ns) {
-    struct timespec t = {
-        (time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    nanosleep(&t, NULL);
-}
-
 /* Reads a byte of every page of [p, p + n), which brings them into memory. */
 static void os_touch(const u8 *p, size_t n) {
     enum { PAGE = 4096 }; /* the smallest; larger ones are touched again */
@@ -748,11 +930,94 @@ static void os_touch(const u8 *p, size_t n) {
     for (size_t i = 0; i < n; i += PAGE) (void)*(const volatile u8 *)(p + i);
 }
 
-/* Seconds since 1970 of the system's clock. */
-KS_UNUSED static i64 os_wall(void) {
-    struct timespec t;
-    return clock_gettime(CLOCK_REALTIME, &t) ? 0 : (i64)t.tv_sec;
+/* ---- threads ---- */
+
+#if !defined KSLLM_NO_THREADS
+
+enum { OS_STACK = 512 * 1024 }; /* of a worker; 32 KiB are used */
+
+#if defined _WIN32
+
+typedef SRWLOCK os_lock;
+typedef CONDITION_VARIABLE os_cond;
+typedef HANDLE os_thread;
+#define OS_THREAD static DWORD WINAPI
+typedef LPTHREAD_START_ROUTINE os_main;
+
+static bool os_lock_init(os_lock *l) { return InitializeSRWLock(l), true; }
+static void os_lock_end(os_lock *l) { (void)l; }
+static void os_lock_take(os_lock *l) { AcquireSRWLockExclusive(l); }
+static void os_lock_give(os_lock *l) { ReleaseSRWLockExclusive(l); }
+
+static bool os_cond_init(os_cond *c) {
+    return InitializeConditionVariable(c), true;
 }
+
+static void os_cond_end(os_cond *c) { (void)c; }
+
+static void os_cond_wait(os_cond *c, os_lock *l) {
+    SleepConditionVariableSRW(c, l, INFINITE, 0);
+}
+
+static void os_cond_one(os_cond *c) { WakeConditionVariable(c); }
+static void os_cond_all(os_cond *c) { WakeAllConditionVariable(c); }
+
+static void os_join(os_thread t) {
+    WaitForSingleObject(t, INFINITE);
+    CloseHandle(t);
+}
+
+/* Starts n threads at most; how many there are. */
+static u32 os_start(os_thread *t, u32 n, os_main run, void *arg) {
+    for (u32 i = 0; i < n; i++) {
+        t[i] = CreateThread(
+            NULL, OS_STACK, run, arg, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+        if (!t[i]) return i;
+    }
+    return n;
+}
+
+#else
+
+typedef pthread_mutex_t os_lock;
+typedef pthread_cond_t os_cond;
+typedef pthread_t os_thread;
+#define OS_THREAD static void *
+typedef void *(*os_main)(void *);
+
+static bool os_lock_init(os_lock *l) {
+    return pthread_mutex_init(l, NULL) == 0;
+}
+
+static void os_lock_end(os_lock *l) { pthread_mutex_destroy(l); }
+static void os_lock_take(os_lock *l) { pthread_mutex_lock(l); }
+static void os_lock_give(os_lock *l) { pthread_mutex_unlock(l); }
+
+static bool os_cond_init(os_cond *c) { return pthread_cond_init(c, NULL) == 0; }
+static void os_cond_end(os_cond *c) { pthread_cond_destroy(c); }
+static void os_cond_wait(os_cond *c, os_lock *l) { pthread_cond_wait(c, l); }
+static void os_cond_one(os_cond *c) { pthread_cond_signal(c); }
+static void os_cond_all(os_cond *c) { pthread_cond_broadcast(c); }
+static void os_join(os_thread t) { pthread_join(t, NULL); }
+
+/* Starts n threads at most; how many there are. The host's signals are for the
+ * host's threads: these block them all. */
+static u32 os_start(os_thread *t, u32 n, os_main run, void *arg) {
+    pthread_attr_t attr;
+    sigset_t all, old;
+    u32 i = 0;
+    if (pthread_attr_init(&attr) != 0) return 0;
+    pthread_attr_setstacksize(&attr, OS_STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    while (i < n && pthread_create(&t[i], &attr, run, arg) == 0) i++;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    return i;
+}
+
+#endif
+#endif
 
 /* ==========================================================================
  * § 4 CPU (private)
@@ -859,9 +1124,9 @@ typedef struct {
     u32 n_sleeping; /* workers */
     u32 caller_sleeps;
     u32 quit;
-    pthread_mutex_t lock;
-    pthread_cond_t work, done;
-    pthread_t threads[POOL_MAX_THREADS];
+    os_lock lock;
+    os_cond work, done;
+    os_thread threads[POOL_MAX_THREADS];
     void (*on_thread)(void *ctx, u32 index); /* the caller's, or NULL */
     void *thread_ctx;
     u32 n_named;
@@ -888,9 +1153,9 @@ static void pool_work(pool *p) {
         p->task(p->arg, n - (u32)left);
         if (AT_ADD(&p->n_done, 1) + 1 != n) continue;
         if (__atomic_load_n(&p->caller_sleeps, __ATOMIC_SEQ_CST)) {
-            pthread_mutex_lock(&p->lock);
-            pthread_cond_signal(&p->done);
-            pthread_mutex_unlock(&p->lock);
+            os_lock_take(&p->lock);
+            os_cond_one(&p->done);
+            os_lock_give(&p->lock);
         }
     }
 }
@@ -900,62 +1165,43 @@ KS_INLINE bool pool_news(pool *p) {
         || AT_LOAD(&p->quit);
 }
 
-static void *pool_thread(void *arg) {
+OS_THREAD pool_thread(void *arg) {
     pool *p = arg;
     if (p->on_thread) p->on_thread(p->thread_ctx, AT_ADD(&p->n_named, 1) + 1);
     while (!AT_LOAD(&p->quit)) {
         for (u32 i = 0; i < POOL_SPINS && !pool_news(p); i++) cpu_relax();
         if (!pool_news(p)) {
-            pthread_mutex_lock(&p->lock);
+            os_lock_take(&p->lock);
             AT_ADD(&p->n_sleeping, 1);
-            while (!pool_news(p)) pthread_cond_wait(&p->work, &p->lock);
+            while (!pool_news(p)) os_cond_wait(&p->work, &p->lock);
             AT_ADD(&p->n_sleeping, (u32)-1);
-            pthread_mutex_unlock(&p->lock);
+            os_lock_give(&p->lock);
         }
         pool_work(p);
     }
-    return NULL;
+    return 0;
 }
 
 static void pool_stop(pool *p) {
     if (!p->n_threads || p->lent) return;
-    pthread_mutex_lock(&p->lock);
+    os_lock_take(&p->lock);
     AT_STORE(&p->quit, 1);
-    pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->lock);
-    for (u32 i = 0; i < p->n_started; i++) pthread_join(p->threads[i], NULL);
-    pthread_cond_destroy(&p->done);
-    pthread_cond_destroy(&p->work);
-    pthread_mutex_destroy(&p->lock);
+    os_cond_all(&p->work);
+    os_lock_give(&p->lock);
+    for (u32 i = 0; i < p->n_started; i++) os_join(p->threads[i]);
+    os_cond_end(&p->done);
+    os_cond_end(&p->work);
+    os_lock_end(&p->lock);
     p->n_threads = 0;
 }
 
-/* The host's signals are for the host's threads: workers block them all. */
-static bool pool_spawn(pool *p) {
-    pthread_attr_t attr;
-    sigset_t all, old;
-    if (pthread_attr_init(&attr) != 0) return false;
-    pthread_attr_setstacksize(&attr, 512 * 1024);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    bool ok = true;
-    while (ok && p->n_started + 1 < p->n_threads) {
-        ok = pthread_create(
-            &p->threads[p->n_started], &attr, pool_thread, p) == 0;
-        p->n_started += ok;
-    }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
-    return ok;
-}
-
 static bool pool_make_locks(pool *p) {
-    if (pthread_mutex_init(&p->lock, NULL) != 0) return false;
-    if (pthread_cond_init(&p->work, NULL) == 0) {
-        if (pthread_cond_init(&p->done, NULL) == 0) return true;
-        pthread_cond_destroy(&p->work);
+    if (!os_lock_init(&p->lock)) return false;
+    if (os_cond_init(&p->work)) {
+        if (os_cond_init(&p->done)) return true;
+        os_cond_end(&p->work);
     }
-    pthread_mutex_destroy(&p->lock);
+    os_lock_end(&p->lock);
     return false;
 }
 
@@ -964,8 +1210,10 @@ static ksllm_status pool_start(pool *p, u32 n_threads, ksllm_error *err) {
         return fail(err, KSLLM_ERR_THREAD, NO_OFFSET,
             "the system has no room for a lock");
     p->n_threads = n_threads;
-    if (n_threads == 1 || pool_spawn(p)) return KSLLM_OK;
-    u32 n = p->n_started;
+    u32 n = n_threads > 1
+        ? os_start(p->threads, n_threads - 1, pool_thread, p) : 0;
+    p->n_started = n;
+    if (n + 1 == n_threads) return KSLLM_OK;
     pool_stop(p);
     return fail(err, KSLLM_ERR_THREAD, NO_OFFSET,
         "only %u of %u worker threads could be started; "
@@ -979,12 +1227,12 @@ static void pool_wait(pool *p) {
         if (AT_LOAD(&p->n_done) == p->n_pieces) return;
         cpu_relax();
     }
-    pthread_mutex_lock(&p->lock);
+    os_lock_take(&p->lock);
     AT_SWAP(&p->caller_sleeps, 1);
     while (__atomic_load_n(&p->n_done, __ATOMIC_SEQ_CST) != p->n_pieces)
-        pthread_cond_wait(&p->done, &p->lock);
+        os_cond_wait(&p->done, &p->lock);
     __atomic_store_n(&p->caller_sleeps, 0, __ATOMIC_SEQ_CST);
-    pthread_mutex_unlock(&p->lock);
+    os_lock_give(&p->lock);
 }
 
 /* n_pieces before n_left: a worker that sees the pieces must see their number.
@@ -995,9 +1243,9 @@ static void pool_share(pool *p, u32 n) {
     p->n_pieces = n;
     AT_SWAP(&p->n_left, (i32)n);
     if (__atomic_load_n(&p->n_sleeping, __ATOMIC_SEQ_CST)) {
-        pthread_mutex_lock(&p->lock);
-        pthread_cond_broadcast(&p->work);
-        pthread_mutex_unlock(&p->lock);
+        os_lock_take(&p->lock);
+        os_cond_all(&p->work);
+        os_lock_give(&p->lock);
     }
     pool_work(p);
     pool_wait(p);
@@ -1100,6 +1348,59 @@ typedef struct {
     u8 qs[128];
 } blk_iq4_xs;
 
+#if !defined KSLLM_NO_IQ
+/* Eight weights, or four (IQ3), are a row of a codebook with signs. Where there
+ * are seven signs the eighth makes their number even. Every scale s counts
+ * 2s + 1, with d divided by a power of two. */
+
+/* IQ2_XXS: 8 groups of 32, eight bytes each: four rows; 7 signs for each, and
+ * s in the top four bits */
+typedef struct { u16 d; u8 qs[64]; } blk_iq2_xxs;
+/* IQ2_XS: qs: nine bits a row, seven signs; scales: a nibble for 16 weights */
+typedef struct { u16 d; u8 qs[64]; u8 scales[8]; } blk_iq2_xs;
+/* IQ2_S: bits 8-9 of row i: bits 2(i%4).. of qh[i/4]; scales as IQ2_XS */
+typedef struct {
+    u16 d;
+    u8 qs[32], signs[32], qh[8], scales[8];
+} blk_iq2_s;
+/* IQ3_XXS: tail: as the second half of each group of IQ2_XXS */
+typedef struct { u16 d; u8 qs[64]; u8 tail[32]; } blk_iq3_xxs;
+/* IQ3_S: bit 8 of row i: bit i%8 of qh[i/8]; a nibble of scales for 32 */
+typedef struct {
+    u16 d;
+    u8 qs[64], qh[8], signs[32], scales[4];
+} blk_iq3_s;
+/* IQ1_S: w = d * (2s + 1) * (grid +- 1/8); in the 16 bits of qh for 32 weights:
+ * bits 8-10 of four rows, s in three bits, the sign of 1/8 */
+typedef struct { u16 d; u8 qs[32]; u8 qh[16]; } blk_iq1_s;
+/* IQ1_M: a nibble of qh for a row: its bits 8-10, the sign of 1/8; scales: in
+ * each 16 bits s of four times 16 weights, in the top four a part of d */
+typedef struct { u8 qs[32]; u8 qh[16]; u8 scales[8]; } blk_iq1_m;
+/* TQ1_0: w = d * (q - 1); five q of 0 to 2 in a byte, as a fraction of 3^5
+ *   the k-th digit of qs[l] is w[32k + l], of qs[32 + l] w[160 + 16k + l], of
+ *   qh[l] w[240 + 4k + l] */
+typedef struct { u8 qs[48]; u8 qh[4]; u16 d; } blk_tq1_0;
+/* TQ2_0: qs as Q2_K; w = d * (q - 1) */
+typedef struct { u8 qs[64]; u16 d; } blk_tq2_0;
+/* MXFP4: w[i] = 2^(e - 128) * BLK_FP4[q]      nibbles as Q4_0 */
+typedef struct { u8 e; u8 qs[16]; } blk_mxfp4;
+
+/* Twice the values of an FP4 number. */
+static const i8 BLK_FP4[16] =
+    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+_Static_assert(sizeof(blk_iq2_xxs) == 66, "IQ2_XXS");
+_Static_assert(sizeof(blk_iq2_xs) == 74, "IQ2_XS");
+_Static_assert(sizeof(blk_iq2_s) == 82, "IQ2_S");
+_Static_assert(sizeof(blk_iq3_xxs) == 98, "IQ3_XXS");
+_Static_assert(sizeof(blk_iq3_s) == 110, "IQ3_S");
+_Static_assert(sizeof(blk_iq1_s) == 50, "IQ1_S");
+_Static_assert(sizeof(blk_iq1_m) == 56, "IQ1_M");
+_Static_assert(sizeof(blk_tq1_0) == 54, "TQ1_0");
+_Static_assert(sizeof(blk_tq2_0) == 66, "TQ2_0");
+_Static_assert(sizeof(blk_mxfp4) == 17, "MXFP4");
+#endif
+
 static const i8 BLK_IQ4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
     1, 13, 25, 38, 53, 69, 89, 113};
 
@@ -1144,6 +1445,26 @@ static const blk_type BLK_TYPES[] = {
         32},
     [KSLLM_TYPE_IQ4_XS] = {"IQ4_XS", 256, sizeof(blk_iq4_xs), false, 0, 0, 128,
         32},
+#if !defined KSLLM_NO_IQ
+    [KSLLM_TYPE_IQ2_XXS] = {"IQ2_XXS", 256, sizeof(blk_iq2_xxs), false, 0, 0,
+        128, 32},
+    [KSLLM_TYPE_IQ2_XS] = {"IQ2_XS", 256, sizeof(blk_iq2_xs), false, 0, 0, 128,
+        16},
+    [KSLLM_TYPE_IQ3_XXS] = {"IQ3_XXS", 256, sizeof(blk_iq3_xxs), false, 0, 0,
+        128, 32},
+    [KSLLM_TYPE_IQ1_S] = {"IQ1_S", 256, sizeof(blk_iq1_s), false, 0, 0, 128,
+        32},
+    [KSLLM_TYPE_IQ3_S] = {"IQ3_S", 256, sizeof(blk_iq3_s), false, 0, 0, 128,
+        32},
+    [KSLLM_TYPE_IQ2_S] = {"IQ2_S", 256, sizeof(blk_iq2_s), false, 0, 0, 128,
+        16},
+    [KSLLM_TYPE_IQ1_M] = {"IQ1_M", 256, sizeof(blk_iq1_m), false, 0, 0, 128,
+        16},
+    [KSLLM_TYPE_TQ1_0] = {"TQ1_0", 256, sizeof(blk_tq1_0), true, 0, 0, 0, 16},
+    [KSLLM_TYPE_TQ2_0] = {"TQ2_0", 256, sizeof(blk_tq2_0), true, 0, 0, 0, 16},
+    [KSLLM_TYPE_MXFP4] = {"MXFP4", 32, sizeof(blk_mxfp4), false, 0, 0, 128,
+        32},
+#endif
 };
 
 static const blk_type *blk_type_of(u32 type) {
@@ -1378,9 +1699,582 @@ KS_INLINE void blk_read_iq4_xs(blk *b, const u8 *src) {
         blk_codebook(b->q + 32 * g, FIELD(blk_iq4_xs, qs) + 16 * g);
 }
 
+#if !defined KSLLM_NO_IQ
+
+/* ---- codebooks: the levels of eight weights, two bits each from the lowest
+ * on, or of four, three bits each (the numbers are ggml's) ---- */
+
+static const u16 BLK_GRID_IQ2_XXS[256] = {
+    0, 2, 5, 8, 10, 17, 20, 32, 34, 40, 42, 65, 68, 80, 88, 97, 100, 128, 130,
+    138, 162, 257, 260, 272, 277, 320, 388, 408, 512, 514, 546, 642, 1025, 1028,
+    1040, 1057, 1060, 1088, 1090, 1096, 1120, 1153, 1156, 1168, 1188, 1280,
+    1282, 1288, 1312, 1350, 1385, 1408, 1425, 1545, 1552, 1600, 1668, 1700,
+    2048, 2053, 2056, 2068, 2088, 2113, 2116, 2128, 2130, 2184, 2308, 2368,
+    2562, 2580, 4097, 4100, 4112, 4129, 4160, 4192, 4228, 4240, 4245, 4352,
+    4360, 4384, 4432, 4442, 4480, 4644, 4677, 5120, 5128, 5152, 5157, 5193,
+    5248, 5400, 5474, 5632, 5654, 6145, 6148, 6160, 6208, 6273, 6400, 6405,
+    6560, 6737, 8192, 8194, 8202, 8260, 8289, 8320, 8322, 8489, 8520, 8704,
+    8706, 9217, 9220, 9232, 9280, 9302, 9472, 9537, 9572, 9872, 10248, 10272,
+    10388, 10820, 16385, 16388, 16400, 16408, 16417, 16420, 16448, 16456, 16470,
+    16480, 16513, 16516, 16528, 16640, 16672, 16737, 16768, 16773, 16897, 16912,
+    16968, 16982, 17000, 17408, 17416, 17440, 17536, 17561, 17682, 17700, 17920,
+    18433, 18436, 18448, 18496, 18501, 18688, 18776, 18785, 18818, 19013, 19088,
+    20480, 20488, 20497, 20505, 20512, 20608, 20616, 20740, 20802, 20900, 21137,
+    21648, 21650, 21770, 22017, 22100, 22528, 22545, 22553, 22628, 22848, 23048,
+    24580, 24592, 24640, 24680, 24832, 24917, 25112, 25184, 25600, 25605, 25872,
+    25874, 25988, 26690, 32768, 32770, 32778, 32833, 32898, 33028, 33048, 33088,
+    33297, 33793, 33796, 33808, 33813, 33856, 33888, 34048, 34118, 34196, 34313,
+    34368, 34400, 34818, 35076, 35345, 36868, 36880, 36900, 36928, 37025, 37142,
+    37248, 37445, 37888, 37922, 37956, 38225, 39041, 39200, 40962, 41040, 41093,
+    41225, 41472, 42008, 43088, 43268,
+};
+static const u16 BLK_GRID_IQ2_XS[512] = {
+    0, 2, 5, 8, 10, 17, 20, 22, 25, 32, 34, 37, 40, 65, 68, 70, 73, 80, 82, 85,
+    88, 97, 100, 128, 130, 133, 136, 145, 148, 153, 160, 257, 260, 262, 265,
+    272, 274, 277, 280, 282, 289, 292, 320, 322, 325, 328, 337, 340, 352, 360,
+    385, 388, 400, 512, 514, 517, 520, 529, 532, 544, 577, 580, 592, 597, 640,
+    650, 1025, 1028, 1030, 1033, 1040, 1042, 1045, 1048, 1057, 1060, 1088, 1090,
+    1093, 1096, 1105, 1108, 1110, 1120, 1153, 1156, 1168, 1280, 1282, 1285,
+    1288, 1297, 1300, 1312, 1345, 1348, 1360, 1377, 1408, 1537, 1540, 1552,
+    1574, 1600, 1602, 1668, 2048, 2050, 2053, 2056, 2058, 2065, 2068, 2080,
+    2085, 2113, 2116, 2128, 2136, 2176, 2208, 2218, 2305, 2308, 2320, 2368,
+    2433, 2441, 2560, 2592, 2600, 2710, 2720, 4097, 4100, 4102, 4105, 4112,
+    4114, 4117, 4120, 4129, 4132, 4160, 4162, 4165, 4168, 4177, 4180, 4192,
+    4202, 4225, 4228, 4240, 4352, 4354, 4357, 4360, 4369, 4372, 4384, 4417,
+    4420, 4432, 4480, 4500, 4502, 4609, 4612, 4614, 4624, 4672, 4704, 5120,
+    5122, 5125, 5128, 5137, 5140, 5152, 5185, 5188, 5193, 5200, 5220, 5248,
+    5377, 5380, 5392, 5440, 5632, 5652, 5705, 6145, 6148, 6160, 6162, 6208,
+    6228, 6278, 6400, 6405, 6502, 6737, 6825, 8192, 8194, 8197, 8200, 8202,
+    8209, 8212, 8224, 8257, 8260, 8272, 8320, 8352, 8449, 8452, 8464, 8512,
+    8520, 8549, 8704, 8738, 8832, 8872, 9217, 9220, 9232, 9257, 9280, 9472,
+    9537, 9554, 9625, 9729, 9754, 9894, 10240, 10248, 10250, 10272, 10325,
+    10376, 10402, 10600, 10640, 10760, 10784, 10882, 10888, 10890, 16385, 16388,
+    16390, 16393, 16400, 16402, 16405, 16408, 16417, 16420, 16448, 16450, 16453,
+    16456, 16458, 16465, 16468, 16480, 16485, 16513, 16516, 16528, 16640, 16642,
+    16645, 16648, 16657, 16660, 16672, 16705, 16708, 16720, 16768, 16773, 16802,
+    16897, 16900, 16912, 16914, 16937, 16960, 17408, 17410, 17413, 17416, 17425,
+    17428, 17433, 17440, 17473, 17476, 17488, 17536, 17556, 17665, 17668, 17680,
+    17700, 17728, 17818, 17920, 17930, 17988, 18000, 18433, 18436, 18448, 18496,
+    18501, 18516, 18530, 18688, 18705, 18756, 18768, 18793, 18948, 20480, 20482,
+    20485, 20488, 20497, 20500, 20512, 20520, 20545, 20548, 20560, 20608, 20737,
+    20740, 20752, 20757, 20800, 20802, 20992, 21060, 21162, 21505, 21508, 21520,
+    21537, 21568, 21600, 21633, 21665, 21760, 21768, 21888, 21896, 22049, 22120,
+    22177, 22528, 22548, 22593, 22608, 22681, 22810, 22848, 22850, 23173, 24577,
+    24580, 24592, 24640, 24660, 24674, 24710, 24745, 24832, 25124, 25162, 25234,
+    25600, 25622, 25872, 25920, 25925, 26020, 26625, 26730, 26917, 27142, 27220,
+    27234, 32768, 32770, 32773, 32776, 32785, 32788, 32800, 32810, 32833, 32836,
+    32848, 32896, 32898, 32936, 32938, 33025, 33028, 33030, 33040, 33088, 33105,
+    33113, 33280, 33312, 33408, 33410, 33440, 33448, 33793, 33796, 33808, 33810,
+    33813, 33856, 33888, 33929, 34048, 34116, 34213, 34328, 34410, 34816, 34824,
+    34853, 34906, 34944, 34946, 34984, 35078, 35362, 35456, 35464, 35478, 35496,
+    36865, 36868, 36880, 36928, 36950, 36996, 37120, 37154, 37220, 37462, 37513,
+    37888, 37893, 37956, 37968, 37976, 38185, 38288, 38290, 38465, 38993, 39078,
+    39241, 39445, 39520, 40960, 40962, 40968, 40970, 40992, 41002, 41120, 41297,
+    41305, 41382, 41472, 41474, 41480, 41514, 41600, 41632, 42048, 42133, 42597,
+    42648, 43018, 43040, 43042, 43048, 43168, 43176, 43268, 43396, 43398, 43560,
+    43562, 43665, 43690,
+};
+static const u16 BLK_GRID_IQ2_S[1024] = {
+    0, 2, 5, 8, 10, 17, 20, 22, 25, 32, 34, 37, 40, 65, 68, 70, 73, 80, 82, 85,
+    88, 97, 100, 102, 105, 128, 130, 133, 136, 145, 148, 160, 165, 170, 257,
+    260, 262, 265, 272, 274, 277, 280, 289, 292, 320, 322, 325, 328, 337, 340,
+    342, 345, 352, 357, 360, 385, 388, 400, 402, 405, 417, 420, 512, 514, 517,
+    520, 529, 532, 544, 554, 577, 580, 582, 585, 592, 597, 640, 645, 650, 660,
+    674, 1025, 1028, 1030, 1033, 1040, 1042, 1045, 1048, 1057, 1060, 1062, 1065,
+    1088, 1090, 1093, 1096, 1098, 1105, 1108, 1110, 1113, 1120, 1122, 1125,
+    1153, 1156, 1158, 1161, 1168, 1173, 1176, 1185, 1188, 1280, 1282, 1285,
+    1288, 1290, 1297, 1300, 1302, 1305, 1312, 1317, 1320, 1345, 1348, 1350,
+    1353, 1360, 1362, 1365, 1368, 1377, 1380, 1408, 1410, 1413, 1416, 1425,
+    1428, 1440, 1537, 1540, 1542, 1545, 1552, 1557, 1600, 1605, 1608, 1617,
+    1620, 1632, 1665, 1668, 1680, 2048, 2050, 2053, 2056, 2065, 2068, 2070,
+    2073, 2080, 2085, 2090, 2113, 2116, 2118, 2121, 2128, 2130, 2133, 2136,
+    2145, 2148, 2176, 2181, 2196, 2218, 2305, 2308, 2320, 2322, 2325, 2328,
+    2337, 2368, 2373, 2376, 2385, 2388, 2400, 2433, 2448, 2560, 2577, 2580,
+    2594, 2600, 2602, 2640, 2713, 4097, 4100, 4102, 4105, 4112, 4114, 4117,
+    4120, 4129, 4132, 4134, 4160, 4162, 4165, 4168, 4177, 4180, 4182, 4185,
+    4192, 4194, 4197, 4200, 4225, 4228, 4230, 4240, 4245, 4248, 4257, 4260,
+    4352, 4354, 4357, 4360, 4362, 4369, 4372, 4374, 4377, 4384, 4386, 4389,
+    4392, 4417, 4420, 4422, 4425, 4432, 4434, 4437, 4440, 4449, 4452, 4480,
+    4482, 4485, 4488, 4497, 4500, 4609, 4612, 4617, 4624, 4629, 4641, 4644,
+    4672, 4677, 4689, 4692, 4737, 4740, 4752, 5120, 5122, 5125, 5128, 5137,
+    5140, 5142, 5145, 5152, 5157, 5160, 5185, 5188, 5190, 5193, 5200, 5202,
+    5205, 5208, 5217, 5220, 5248, 5250, 5253, 5256, 5265, 5268, 5280, 5377,
+    5380, 5382, 5385, 5392, 5394, 5397, 5400, 5409, 5412, 5440, 5442, 5445,
+    5448, 5457, 5460, 5472, 5505, 5508, 5520, 5632, 5637, 5640, 5649, 5652,
+    5664, 5697, 5700, 5712, 5760, 5802, 6145, 6148, 6150, 6153, 6160, 6165,
+    6168, 6177, 6208, 6210, 6213, 6216, 6225, 6228, 6240, 6273, 6276, 6400,
+    6402, 6405, 6408, 6417, 6420, 6432, 6465, 6468, 6480, 6505, 6562, 6660,
+    6672, 6720, 6742, 8192, 8194, 8197, 8200, 8209, 8212, 8214, 8217, 8224,
+    8229, 8234, 8257, 8260, 8272, 8274, 8277, 8292, 8320, 8330, 8340, 8362,
+    8449, 8452, 8464, 8466, 8469, 8481, 8512, 8514, 8517, 8529, 8532, 8544,
+    8577, 8580, 8592, 8704, 8714, 8738, 8744, 8746, 8772, 8784, 8840, 8842,
+    8872, 9217, 9220, 9222, 9225, 9232, 9237, 9240, 9249, 9252, 9280, 9282,
+    9285, 9288, 9297, 9300, 9312, 9345, 9348, 9360, 9472, 9477, 9480, 9489,
+    9492, 9504, 9537, 9540, 9552, 9574, 9600, 9729, 9732, 9744, 9792, 9817,
+    10240, 10245, 10257, 10260, 10305, 10308, 10320, 10378, 10410, 10497, 10500,
+    10512, 10645, 10762, 10786, 10852, 10888, 10890, 16385, 16388, 16390, 16393,
+    16400, 16402, 16405, 16408, 16410, 16417, 16420, 16422, 16448, 16450, 16453,
+    16456, 16458, 16465, 16468, 16470, 16473, 16480, 16482, 16485, 16513, 16516,
+    16528, 16533, 16536, 16545, 16548, 16640, 16642, 16645, 16648, 16657, 16660,
+    16662, 16665, 16672, 16674, 16677, 16705, 16708, 16710, 16713, 16720, 16722,
+    16725, 16728, 16737, 16740, 16768, 16770, 16773, 16776, 16785, 16788, 16800,
+    16897, 16900, 16912, 16914, 16917, 16920, 16932, 16960, 16965, 16968, 16977,
+    16980, 16992, 17025, 17028, 17408, 17410, 17413, 17416, 17418, 17425, 17428,
+    17430, 17433, 17440, 17442, 17445, 17448, 17473, 17476, 17478, 17481, 17488,
+    17490, 17493, 17496, 17505, 17508, 17536, 17538, 17541, 17544, 17553, 17556,
+    17568, 17665, 17668, 17670, 17673, 17680, 17682, 17685, 17688, 17697, 17700,
+    17728, 17730, 17733, 17736, 17745, 17748, 17760, 17770, 17793, 17796, 17808,
+    17920, 17922, 17925, 17928, 17937, 17940, 17952, 17985, 17988, 18000, 18048,
+    18085, 18433, 18436, 18441, 18448, 18450, 18453, 18456, 18465, 18468, 18496,
+    18498, 18501, 18504, 18513, 18516, 18528, 18564, 18576, 18688, 18690, 18693,
+    18696, 18705, 18708, 18720, 18753, 18756, 18768, 18816, 18838, 18945, 18948,
+    18960, 19008, 20480, 20482, 20485, 20488, 20497, 20500, 20502, 20505, 20512,
+    20514, 20517, 20520, 20545, 20548, 20550, 20553, 20560, 20562, 20565, 20568,
+    20577, 20580, 20608, 20610, 20613, 20616, 20625, 20628, 20737, 20740, 20742,
+    20745, 20752, 20754, 20757, 20760, 20769, 20772, 20800, 20802, 20805, 20808,
+    20817, 20820, 20832, 20865, 20868, 20880, 20992, 20997, 21000, 21009, 21012,
+    21024, 21057, 21060, 21072, 21097, 21120, 21505, 21508, 21510, 21513, 21520,
+    21522, 21525, 21528, 21537, 21540, 21568, 21570, 21573, 21576, 21585, 21588,
+    21600, 21633, 21636, 21648, 21760, 21762, 21765, 21768, 21777, 21780, 21792,
+    21825, 21828, 21840, 21888, 22017, 22020, 22032, 22054, 22080, 22528, 22530,
+    22533, 22536, 22545, 22548, 22560, 22593, 22596, 22608, 22618, 22656, 22785,
+    22788, 22800, 22848, 23040, 23065, 23173, 23208, 24577, 24580, 24582, 24592,
+    24594, 24597, 24600, 24609, 24612, 24640, 24645, 24648, 24657, 24660, 24672,
+    24708, 24720, 24832, 24834, 24837, 24840, 24849, 24852, 24864, 24897, 24900,
+    24912, 24960, 24985, 25092, 25104, 25152, 25174, 25249, 25600, 25605, 25608,
+    25617, 25620, 25632, 25665, 25668, 25680, 25728, 25857, 25860, 25872, 25920,
+    25930, 25960, 26002, 26112, 26260, 26625, 26628, 26640, 26725, 26776, 26880,
+    26922, 27202, 27297, 32768, 32770, 32773, 32776, 32785, 32788, 32793, 32800,
+    32805, 32833, 32836, 32848, 32850, 32853, 32856, 32865, 32896, 32901, 32913,
+    32916, 33025, 33028, 33033, 33040, 33042, 33045, 33048, 33057, 33060, 33088,
+    33090, 33093, 33096, 33105, 33108, 33153, 33156, 33168, 33193, 33280, 33285,
+    33290, 33297, 33300, 33345, 33348, 33360, 33793, 33796, 33798, 33801, 33808,
+    33810, 33813, 33816, 33825, 33856, 33858, 33861, 33864, 33873, 33876, 33888,
+    33921, 33924, 33936, 34048, 34050, 34053, 34056, 34065, 34068, 34080, 34113,
+    34116, 34128, 34176, 34186, 34305, 34308, 34320, 34345, 34368, 34816, 34821,
+    34833, 34836, 34881, 34884, 34896, 34978, 35073, 35076, 35136, 35173, 35362,
+    35416, 35418, 35458, 35490, 36865, 36868, 36873, 36880, 36882, 36885, 36888,
+    36900, 36928, 36930, 36933, 36936, 36945, 36948, 36960, 36993, 36996, 37008,
+    37120, 37125, 37137, 37140, 37185, 37188, 37200, 37210, 37377, 37380, 37392,
+    37440, 37542, 37888, 37890, 37893, 37896, 37905, 37908, 37920, 37953, 37956,
+    37968, 38016, 38038, 38145, 38148, 38160, 38208, 38296, 38305, 38400, 38470,
+    38500, 38913, 38916, 38928, 38950, 38976, 39081, 39168, 39241, 39250, 39568,
+    40960, 40965, 40970, 40980, 40994, 41002, 41025, 41028, 41040, 41122, 41130,
+    41280, 41317, 41474, 41482, 41506, 41512, 41514, 41602, 41608, 41610, 41640,
+    41985, 41988, 42000, 42048, 42121, 42148, 42240, 42265, 42577, 43018, 43048,
+    43170, 43348, 43398, 43528, 43530, 43552, 43554, 43560, 43656, 43690,
+};
+static const u16 BLK_GRID_IQ3_XXS[256] = {
+    0, 2, 4, 9, 11, 15, 16, 18, 25, 34, 59, 61, 65, 67, 72, 74, 81, 85, 88, 90,
+    97, 108, 120, 128, 130, 132, 137, 144, 146, 153, 155, 159, 169, 175, 189,
+    193, 199, 200, 202, 213, 248, 267, 287, 292, 303, 315, 317, 321, 327, 346,
+    362, 413, 436, 456, 460, 462, 483, 497, 513, 515, 520, 522, 529, 531, 536,
+    538, 540, 551, 552, 576, 578, 585, 592, 594, 641, 643, 648, 650, 657, 664,
+    698, 704, 706, 720, 729, 742, 758, 769, 773, 808, 848, 852, 870, 889, 901,
+    978, 992, 1024, 1026, 1033, 1035, 1040, 1042, 1046, 1049, 1058, 1089, 1091,
+    1093, 1096, 1098, 1105, 1112, 1139, 1143, 1144, 1152, 1154, 1161, 1167,
+    1168, 1170, 1183, 1184, 1197, 1217, 1224, 1228, 1272, 1276, 1309, 1323,
+    1347, 1367, 1377, 1404, 1473, 1475, 1486, 1509, 1537, 1544, 1546, 1553,
+    1555, 1576, 1589, 1594, 1600, 1602, 1616, 1625, 1636, 1638, 1665, 1667,
+    1672, 1685, 1706, 1722, 1737, 1755, 1816, 1831, 1850, 1856, 1862, 1874,
+    1901, 1932, 1950, 1971, 2011, 2032, 2052, 2063, 2077, 2079, 2091, 2095,
+    2172, 2192, 2207, 2208, 2224, 2230, 2247, 2277, 2308, 2345, 2356, 2389,
+    2403, 2424, 2501, 2504, 2506, 2520, 2570, 2593, 2616, 2624, 2630, 2646,
+    2669, 2700, 2714, 2746, 2754, 2795, 2824, 2835, 2839, 2874, 2882, 2905,
+    2984, 3028, 3042, 3092, 3108, 3110, 3124, 3153, 3185, 3215, 3252, 3288,
+    3294, 3364, 3397, 3434, 3483, 3523, 3537, 3587, 3589, 3591, 3592, 3610,
+    3626, 3670, 3680, 3722, 3749, 3754, 3776, 3789, 3803, 3824, 3857, 3873,
+    3904, 3906, 3924, 3992,
+};
+static const u16 BLK_GRID_IQ3_S[512] = {
+    0, 1, 2, 5, 7, 8, 9, 10, 12, 14, 16, 17, 21, 27, 32, 34, 37, 39, 41, 43, 48,
+    50, 57, 60, 63, 64, 65, 66, 68, 72, 73, 77, 80, 83, 87, 89, 93, 100, 113,
+    117, 122, 128, 129, 133, 135, 136, 139, 142, 145, 149, 152, 156, 162, 165,
+    167, 169, 171, 184, 187, 195, 201, 205, 208, 210, 217, 219, 222, 228, 232,
+    234, 247, 249, 253, 256, 267, 271, 273, 276, 282, 288, 291, 297, 312, 322,
+    324, 336, 338, 342, 347, 353, 357, 359, 374, 379, 390, 393, 395, 409, 426,
+    441, 448, 450, 452, 464, 466, 470, 475, 488, 492, 512, 513, 514, 516, 520,
+    521, 523, 525, 527, 528, 530, 537, 540, 542, 556, 558, 561, 570, 576, 577,
+    579, 582, 584, 588, 593, 600, 603, 609, 616, 618, 632, 638, 640, 650, 653,
+    655, 656, 660, 666, 672, 675, 685, 688, 698, 705, 708, 711, 712, 715, 721,
+    727, 728, 732, 737, 754, 760, 771, 773, 778, 780, 793, 795, 802, 806, 808,
+    812, 833, 840, 843, 849, 856, 858, 873, 912, 916, 919, 932, 934, 961, 963,
+    968, 970, 977, 989, 993, 1010, 1016, 1024, 1025, 1027, 1029, 1031, 1032,
+    1034, 1036, 1038, 1041, 1043, 1047, 1048, 1050, 1057, 1059, 1061, 1064,
+    1066, 1079, 1080, 1083, 1085, 1088, 1090, 1096, 1099, 1103, 1106, 1109,
+    1113, 1116, 1122, 1129, 1153, 1156, 1159, 1169, 1171, 1176, 1183, 1185,
+    1195, 1199, 1209, 1212, 1216, 1218, 1221, 1225, 1234, 1236, 1241, 1243,
+    1250, 1256, 1270, 1281, 1287, 1296, 1299, 1306, 1309, 1313, 1338, 1341,
+    1348, 1353, 1362, 1375, 1376, 1387, 1400, 1408, 1410, 1415, 1425, 1453,
+    1457, 1477, 1481, 1494, 1496, 1507, 1512, 1538, 1545, 1547, 1549, 1551,
+    1554, 1561, 1563, 1565, 1570, 1572, 1575, 1577, 1587, 1593, 1601, 1603,
+    1605, 1612, 1617, 1619, 1632, 1648, 1658, 1662, 1664, 1674, 1680, 1690,
+    1692, 1704, 1729, 1736, 1740, 1745, 1747, 1751, 1752, 1761, 1763, 1767,
+    1773, 1787, 1795, 1801, 1806, 1810, 1817, 1834, 1840, 1844, 1857, 1864,
+    1866, 1877, 1882, 1892, 1902, 1915, 1934, 1953, 1985, 1987, 2000, 2002,
+    2013, 2048, 2052, 2058, 2064, 2068, 2071, 2074, 2081, 2088, 2104, 2114,
+    2119, 2121, 2123, 2130, 2136, 2141, 2147, 2153, 2157, 2177, 2179, 2184,
+    2189, 2193, 2203, 2208, 2223, 2226, 2232, 2244, 2249, 2251, 2256, 2258,
+    2265, 2269, 2304, 2306, 2324, 2335, 2336, 2361, 2373, 2375, 2385, 2418,
+    2443, 2460, 2480, 2504, 2509, 2520, 2531, 2537, 2562, 2568, 2572, 2578,
+    2592, 2596, 2599, 2602, 2614, 2620, 2625, 2627, 2629, 2634, 2641, 2650,
+    2682, 2688, 2697, 2707, 2712, 2718, 2731, 2754, 2759, 2760, 2775, 2788,
+    2793, 2805, 2811, 2817, 2820, 2832, 2842, 2854, 2890, 2902, 2921, 2923,
+    2978, 3010, 3012, 3026, 3081, 3083, 3085, 3097, 3099, 3120, 3136, 3152,
+    3159, 3188, 3210, 3228, 3234, 3245, 3250, 3256, 3264, 3276, 3281, 3296,
+    3349, 3363, 3378, 3392, 3395, 3420, 3440, 3461, 3488, 3529, 3531, 3584,
+    3588, 3591, 3600, 3602, 3614, 3616, 3628, 3634, 3650, 3657, 3668, 3683,
+    3685, 3713, 3716, 3720, 3726, 3729, 3736, 3753, 3778, 3802, 3805, 3819,
+    3841, 3845, 3851, 3856, 3880, 3922, 3938, 3970, 3993, 4032,
+};
+static const u16 BLK_GRID_IQ1[2048] = {
+    0, 2, 5, 8, 10, 17, 21, 32, 34, 40, 42, 69, 81, 84, 86, 101, 128, 130, 136,
+    138, 149, 160, 162, 168, 170, 260, 261, 273, 276, 278, 281, 282, 293, 321,
+    326, 329, 338, 341, 346, 353, 356, 358, 360, 389, 401, 404, 406, 421, 512,
+    514, 520, 522, 533, 544, 546, 552, 554, 581, 593, 601, 612, 617, 640, 642,
+    648, 650, 657, 661, 665, 672, 674, 680, 682, 1041, 1044, 1046, 1061, 1089,
+    1097, 1109, 1114, 1124, 1125, 1169, 1177, 1189, 1281, 1284, 1285, 1286,
+    1301, 1304, 1306, 1321, 1344, 1349, 1354, 1360, 1361, 1364, 1365, 1366,
+    1369, 1376, 1378, 1381, 1384, 1386, 1409, 1425, 1429, 1432, 1434, 1441,
+    1444, 1445, 1446, 1449, 1556, 1561, 1601, 1604, 1616, 1618, 1621, 1624,
+    1632, 1633, 1638, 1641, 1669, 1681, 1684, 1689, 2048, 2050, 2056, 2058,
+    2069, 2080, 2082, 2088, 2090, 2117, 2129, 2134, 2149, 2176, 2178, 2184,
+    2186, 2197, 2208, 2210, 2216, 2218, 2309, 2321, 2324, 2329, 2340, 2341,
+    2369, 2384, 2385, 2389, 2401, 2404, 2409, 2449, 2452, 2454, 2457, 2469,
+    2560, 2562, 2568, 2570, 2581, 2592, 2594, 2600, 2602, 2629, 2641, 2649,
+    2657, 2661, 2688, 2690, 2693, 2696, 2698, 2709, 2720, 2722, 2728, 2730,
+    4112, 4113, 4116, 4121, 4132, 4133, 4161, 4164, 4176, 4181, 4184, 4193,
+    4196, 4197, 4201, 4241, 4244, 4246, 4257, 4261, 4353, 4356, 4358, 4361,
+    4368, 4370, 4373, 4376, 4385, 4388, 4393, 4421, 4426, 4432, 4433, 4434,
+    4436, 4437, 4438, 4441, 4448, 4453, 4484, 4498, 4501, 4513, 4516, 4625,
+    4628, 4630, 4645, 4672, 4678, 4681, 4690, 4693, 4696, 4698, 4708, 4710,
+    4741, 4753, 4756, 4758, 4773, 5121, 5126, 5129, 5140, 5141, 5144, 5145,
+    5153, 5158, 5185, 5189, 5190, 5192, 5194, 5201, 5204, 5205, 5206, 5209,
+    5218, 5221, 5224, 5252, 5257, 5264, 5268, 5269, 5272, 5273, 5274, 5281,
+    5284, 5285, 5289, 5378, 5381, 5386, 5393, 5396, 5397, 5398, 5401, 5408,
+    5410, 5413, 5416, 5418, 5441, 5444, 5445, 5446, 5457, 5458, 5460, 5461,
+    5462, 5465, 5466, 5473, 5476, 5477, 5478, 5481, 5504, 5506, 5508, 5509,
+    5512, 5514, 5520, 5521, 5524, 5525, 5526, 5529, 5530, 5536, 5538, 5541,
+    5633, 5636, 5637, 5638, 5653, 5654, 5656, 5658, 5665, 5670, 5696, 5698,
+    5700, 5701, 5704, 5706, 5713, 5717, 5718, 5720, 5721, 5729, 5732, 5733,
+    5736, 5737, 5738, 5766, 5770, 5778, 5781, 5796, 5801, 6161, 6166, 6181,
+    6209, 6212, 6214, 6217, 6224, 6229, 6232, 6234, 6240, 6241, 6244, 6246,
+    6249, 6277, 6289, 6292, 6309, 6416, 6418, 6421, 6426, 6433, 6437, 6466,
+    6468, 6469, 6472, 6481, 6484, 6485, 6486, 6489, 6490, 6496, 6501, 6506,
+    6537, 6545, 6546, 6549, 6552, 6561, 6566, 6569, 6665, 6678, 6692, 6694,
+    6724, 6726, 6729, 6736, 6738, 6741, 6744, 6753, 6758, 6761, 6789, 6801,
+    6806, 6810, 8192, 8194, 8200, 8202, 8213, 8224, 8226, 8229, 8232, 8234,
+    8261, 8273, 8281, 8289, 8293, 8320, 8322, 8328, 8330, 8341, 8352, 8354,
+    8357, 8360, 8362, 8453, 8465, 8468, 8473, 8485, 8514, 8516, 8521, 8533,
+    8536, 8538, 8545, 8548, 8549, 8550, 8581, 8592, 8598, 8601, 8613, 8705,
+    8712, 8714, 8721, 8725, 8736, 8738, 8744, 8746, 8773, 8785, 8790, 8793,
+    8805, 8833, 8840, 8842, 8849, 8853, 8864, 8866, 8872, 8874, 9221, 9236,
+    9238, 9241, 9253, 9284, 9285, 9286, 9289, 9298, 9301, 9304, 9306, 9318,
+    9349, 9361, 9364, 9369, 9377, 9381, 9481, 9493, 9505, 9513, 9536, 9541,
+    9544, 9553, 9556, 9557, 9561, 9570, 9573, 9576, 9609, 9616, 9620, 9621,
+    9624, 9626, 9633, 9636, 9638, 9641, 9733, 9744, 9746, 9753, 9765, 9793,
+    9801, 9813, 9824, 9825, 9833, 9860, 9862, 9872, 9882, 10240, 10242, 10248,
+    10250, 10261, 10272, 10274, 10280, 10282, 10309, 10321, 10324, 10341, 10368,
+    10370, 10376, 10378, 10400, 10402, 10408, 10410, 10505, 10513, 10516, 10521,
+    10533, 10566, 10569, 10578, 10581, 10593, 10596, 10598, 10601, 10629, 10640,
+    10646, 10649, 10660, 10661, 10752, 10754, 10760, 10762, 10784, 10786, 10792,
+    10794, 10821, 10833, 10838, 10841, 10853, 10880, 10882, 10888, 10890, 10901,
+    10912, 10914, 10920, 10922, 16389, 16401, 16406, 16421, 16457, 16466, 16469,
+    16472, 16474, 16481, 16484, 16486, 16532, 16537, 16545, 16550, 16640, 16641,
+    16644, 16646, 16649, 16658, 16661, 16662, 16664, 16666, 16673, 16678, 16681,
+    16709, 16712, 16714, 16721, 16724, 16725, 16726, 16729, 16730, 16741, 16744,
+    16746, 16769, 16772, 16774, 16784, 16786, 16789, 16800, 16801, 16802, 16901,
+    16913, 16916, 16918, 16933, 16961, 16978, 16981, 16986, 16996, 17001, 17033,
+    17044, 17061, 17409, 17429, 17433, 17449, 17477, 17480, 17482, 17489, 17492,
+    17493, 17494, 17505, 17506, 17509, 17512, 17514, 17537, 17542, 17545, 17552,
+    17554, 17557, 17568, 17569, 17577, 17665, 17666, 17669, 17674, 17681, 17684,
+    17685, 17686, 17689, 17696, 17701, 17706, 17729, 17732, 17733, 17734, 17737,
+    17744, 17745, 17748, 17749, 17750, 17752, 17753, 17761, 17764, 17765, 17766,
+    17769, 17794, 17796, 17797, 17800, 17809, 17812, 17813, 17814, 17817, 17818,
+    17829, 17832, 17834, 17921, 17925, 17929, 17940, 17941, 17944, 17946, 17953,
+    17956, 17961, 17984, 17986, 17989, 17992, 18000, 18001, 18002, 18005, 18006,
+    18009, 18018, 18021, 18024, 18049, 18053, 18058, 18068, 18069, 18081, 18084,
+    18086, 18437, 18449, 18453, 18458, 18469, 18498, 18505, 18512, 18517, 18520,
+    18529, 18532, 18534, 18537, 18565, 18577, 18580, 18582, 18585, 18597, 18689,
+    18693, 18694, 18698, 18704, 18708, 18709, 18712, 18721, 18724, 18726, 18752,
+    18757, 18762, 18769, 18770, 18772, 18773, 18774, 18777, 18784, 18786, 18789,
+    18790, 18794, 18822, 18825, 18834, 18837, 18838, 18840, 18849, 18852, 18854,
+    18857, 18966, 19012, 19014, 19017, 19029, 19032, 19034, 19044, 19049, 19092,
+    19109, 20481, 20484, 20485, 20486, 20489, 20498, 20501, 20506, 20513, 20516,
+    20521, 20544, 20549, 20552, 20561, 20564, 20565, 20566, 20569, 20581, 20584,
+    20614, 20617, 20629, 20632, 20640, 20641, 20646, 20649, 20741, 20744, 20745,
+    20746, 20753, 20756, 20757, 20758, 20760, 20761, 20768, 20773, 20774, 20776,
+    20778, 20801, 20804, 20805, 20806, 20809, 20816, 20817, 20818, 20820, 20821,
+    20822, 20824, 20825, 20826, 20833, 20836, 20837, 20838, 20841, 20866, 20869,
+    20881, 20884, 20885, 20886, 20889, 20896, 20901, 20906, 20993, 20998, 21010,
+    21013, 21018, 21025, 21028, 21058, 21061, 21066, 21073, 21076, 21077, 21078,
+    21081, 21090, 21093, 21125, 21136, 21138, 21141, 21145, 21146, 21156, 21508,
+    21509, 21521, 21524, 21525, 21526, 21528, 21529, 21537, 21541, 21544, 21546,
+    21569, 21572, 21573, 21574, 21577, 21578, 21584, 21585, 21588, 21589, 21590,
+    21592, 21593, 21594, 21601, 21602, 21604, 21605, 21606, 21609, 21632, 21640,
+    21642, 21649, 21652, 21653, 21654, 21657, 21665, 21668, 21669, 21674, 21761,
+    21762, 21764, 21765, 21766, 21769, 21776, 21777, 21778, 21780, 21781, 21782,
+    21785, 21786, 21793, 21796, 21797, 21798, 21801, 21824, 21825, 21826, 21828,
+    21829, 21830, 21832, 21833, 21840, 21841, 21842, 21844, 21845, 21846, 21848,
+    21849, 21850, 21856, 21857, 21860, 21861, 21862, 21864, 21865, 21866, 21889,
+    21892, 21893, 21897, 21898, 21904, 21905, 21908, 21909, 21910, 21912, 21913,
+    21921, 21924, 21925, 21926, 21929, 22016, 22017, 22018, 22020, 22022, 22024,
+    22025, 22033, 22036, 22037, 22040, 22041, 22048, 22049, 22050, 22052, 22053,
+    22054, 22056, 22057, 22081, 22085, 22086, 22088, 22089, 22090, 22096, 22097,
+    22098, 22100, 22101, 22102, 22104, 22105, 22106, 22113, 22116, 22117, 22121,
+    22146, 22149, 22150, 22152, 22153, 22154, 22161, 22165, 22170, 22178, 22181,
+    22182, 22184, 22185, 22532, 22533, 22534, 22537, 22544, 22549, 22552, 22561,
+    22570, 22597, 22600, 22602, 22609, 22612, 22613, 22614, 22616, 22617, 22624,
+    22626, 22628, 22629, 22658, 22665, 22672, 22674, 22677, 22680, 22689, 22697,
+    22785, 22786, 22789, 22794, 22801, 22804, 22805, 22806, 22809, 22821, 22849,
+    22852, 22853, 22854, 22857, 22864, 22865, 22866, 22868, 22869, 22870, 22872,
+    22873, 22874, 22881, 22884, 22885, 22886, 22889, 22913, 22917, 22921, 22929,
+    22932, 22933, 22934, 22936, 22937, 22949, 23044, 23048, 23061, 23066, 23072,
+    23077, 23078, 23081, 23109, 23112, 23113, 23121, 23125, 23126, 23128, 23129,
+    23138, 23141, 23144, 23146, 23169, 23178, 23186, 23189, 23190, 23192, 23194,
+    23201, 24581, 24596, 24598, 24601, 24613, 24644, 24656, 24661, 24662, 24664,
+    24666, 24673, 24676, 24678, 24681, 24705, 24726, 24741, 24833, 24836, 24838,
+    24841, 24850, 24853, 24865, 24866, 24870, 24873, 24901, 24905, 24913, 24917,
+    24918, 24921, 24933, 24934, 24938, 24964, 24970, 24978, 24981, 24993, 24998,
+    25001, 25105, 25110, 25113, 25152, 25153, 25158, 25173, 25174, 25176, 25184,
+    25221, 25233, 25238, 25253, 25617, 25618, 25621, 25622, 25626, 25633, 25638,
+    25641, 25664, 25666, 25669, 25672, 25674, 25681, 25684, 25685, 25686, 25689,
+    25690, 25696, 25698, 25701, 25732, 25733, 25737, 25744, 25746, 25748, 25749,
+    25750, 25752, 25754, 25761, 25764, 25769, 25861, 25864, 25866, 25873, 25877,
+    25878, 25881, 25924, 25925, 25926, 25929, 25936, 25937, 25940, 25941, 25942,
+    25945, 25953, 25956, 25957, 25958, 25961, 25990, 25993, 25994, 26001, 26005,
+    26006, 26009, 26010, 26018, 26021, 26022, 26024, 26114, 26121, 26133, 26144,
+    26150, 26152, 26153, 26176, 26181, 26184, 26186, 26193, 26196, 26197, 26198,
+    26200, 26202, 26208, 26213, 26216, 26240, 26242, 26245, 26250, 26260, 26262,
+    26264, 26265, 26272, 26276, 26278, 26282, 26646, 26649, 26661, 26689, 26706,
+    26709, 26714, 26721, 26729, 26757, 26769, 26776, 26790, 26881, 26884, 26896,
+    26901, 26913, 26916, 26918, 26921, 26944, 26945, 26949, 26950, 26952, 26961,
+    26964, 26965, 26966, 26969, 26976, 26981, 26986, 27010, 27012, 27018, 27029,
+    27041, 27044, 27045, 27049, 27153, 27158, 27160, 27201, 27204, 27209, 27216,
+    27221, 27224, 27226, 27236, 27237, 27241, 27270, 27284, 27288, 27290, 27302,
+    32768, 32770, 32776, 32778, 32800, 32802, 32808, 32810, 32837, 32848, 32849,
+    32852, 32854, 32857, 32869, 32896, 32898, 32904, 32906, 32917, 32928, 32930,
+    32936, 32938, 33029, 33041, 33044, 33046, 33049, 33061, 33089, 33092, 33097,
+    33104, 33106, 33109, 33110, 33112, 33113, 33124, 33126, 33129, 33157, 33161,
+    33172, 33174, 33177, 33189, 33280, 33282, 33288, 33290, 33301, 33312, 33314,
+    33320, 33322, 33361, 33364, 33369, 33381, 33408, 33410, 33416, 33418, 33429,
+    33440, 33442, 33448, 33450, 33812, 33817, 33857, 33860, 33873, 33877, 33882,
+    33889, 33892, 33897, 33940, 33945, 34049, 34057, 34066, 34069, 34074, 34086,
+    34089, 34112, 34113, 34117, 34120, 34129, 34132, 34133, 34134, 34137, 34138,
+    34149, 34150, 34152, 34154, 34177, 34180, 34182, 34185, 34192, 34194, 34197,
+    34200, 34214, 34321, 34326, 34329, 34341, 34369, 34372, 34377, 34378, 34384,
+    34389, 34393, 34394, 34401, 34406, 34410, 34437, 34449, 34458, 34468, 34816,
+    34818, 34824, 34826, 34837, 34848, 34850, 34856, 34858, 34881, 34885, 34897,
+    34900, 34905, 34917, 34921, 34944, 34946, 34952, 34954, 34965, 34976, 34978,
+    34984, 34986, 35077, 35078, 35089, 35092, 35094, 35109, 35137, 35140, 35142,
+    35145, 35152, 35154, 35157, 35162, 35169, 35172, 35205, 35222, 35225, 35237,
+    35328, 35330, 35336, 35338, 35349, 35360, 35362, 35368, 35370, 35397, 35409,
+    35412, 35414, 35456, 35458, 35464, 35466, 35477, 35488, 35490, 35496, 35498,
+    36869, 36881, 36886, 36888, 36889, 36901, 36929, 36934, 36937, 36949, 36952,
+    36954, 36969, 36970, 36997, 37009, 37012, 37014, 37017, 37029, 37121, 37124,
+    37126, 37129, 37136, 37141, 37144, 37146, 37153, 37156, 37158, 37161, 37184,
+    37189, 37200, 37201, 37204, 37205, 37206, 37209, 37218, 37221, 37252, 37254,
+    37266, 37269, 37272, 37281, 37284, 37286, 37289, 37381, 37393, 37396, 37401,
+    37413, 37444, 37446, 37449, 37456, 37458, 37461, 37464, 37478, 37481, 37509,
+    37524, 37526, 37545, 37889, 37892, 37894, 37904, 37909, 37912, 37926, 37952,
+    37962, 37969, 37972, 37973, 37974, 37976, 37977, 37984, 37985, 37986, 37989,
+    38020, 38022, 38034, 38036, 38037, 38040, 38049, 38057, 38144, 38149, 38152,
+    38154, 38160, 38161, 38164, 38165, 38166, 38169, 38177, 38181, 38185, 38186,
+    38209, 38212, 38213, 38214, 38217, 38224, 38225, 38226, 38228, 38229, 38230,
+    38232, 38233, 38234, 38241, 38244, 38245, 38246, 38249, 38273, 38277, 38280,
+    38289, 38290, 38292, 38293, 38294, 38297, 38298, 38304, 38306, 38309, 38312,
+    38314, 38401, 38404, 38416, 38421, 38425, 38432, 38438, 38441, 38469, 38472,
+    38473, 38481, 38482, 38485, 38486, 38489, 38501, 38504, 38530, 38532, 38537,
+    38538, 38546, 38548, 38549, 38564, 38566, 38569, 38917, 38934, 38937, 38949,
+    38977, 38982, 38992, 38994, 38997, 38998, 39002, 39012, 39013, 39045, 39057,
+    39062, 39065, 39077, 39172, 39174, 39177, 39184, 39186, 39189, 39192, 39194,
+    39200, 39201, 39204, 39206, 39232, 39234, 39237, 39240, 39242, 39249, 39252,
+    39253, 39254, 39257, 39266, 39269, 39270, 39274, 39297, 39300, 39312, 39314,
+    39317, 39322, 39329, 39334, 39429, 39445, 39461, 39492, 39494, 39497, 39504,
+    39509, 39512, 39521, 39557, 39569, 39572, 39573, 39574, 40960, 40962, 40968,
+    40970, 40981, 40992, 40994, 41000, 41002, 41029, 41041, 41044, 41046, 41049,
+    41088, 41090, 41096, 41098, 41109, 41120, 41122, 41128, 41130, 41221, 41225,
+    41233, 41236, 41238, 41241, 41242, 41286, 41289, 41297, 41301, 41304, 41306,
+    41313, 41316, 41349, 41360, 41362, 41366, 41369, 41474, 41480, 41482, 41488,
+    41497, 41506, 41512, 41514, 41541, 41553, 41558, 41561, 41573, 41600, 41602,
+    41608, 41610, 41621, 41632, 41634, 41640, 41642, 42009, 42021, 42049, 42052,
+    42064, 42068, 42069, 42072, 42074, 42081, 42085, 42086, 42088, 42089, 42117,
+    42246, 42249, 42256, 42258, 42261, 42264, 42278, 42281, 42306, 42309, 42321,
+    42324, 42325, 42326, 42329, 42341, 42346, 42369, 42372, 42373, 42374, 42377,
+    42386, 42389, 42392, 42501, 42513, 42518, 42522, 42529, 42533, 42564, 42566,
+    42570, 42578, 42581, 42582, 42584, 42592, 42594, 42630, 42640, 42645, 42646,
+    42649, 42657, 42660, 42662, 43008, 43010, 43016, 43018, 43040, 43042, 43048,
+    43050, 43089, 43092, 43094, 43097, 43136, 43138, 43144, 43146, 43157, 43168,
+    43170, 43176, 43178, 43269, 43284, 43289, 43297, 43301, 43329, 43344, 43349,
+    43354, 43361, 43366, 43369, 43408, 43414, 43520, 43522, 43528, 43530, 43552,
+    43554, 43560, 43562, 43601, 43604, 43606, 43648, 43650, 43656, 43658, 43669,
+    43680, 43682, 43688, 43690,
+};
+
+static const i8 BLK_LEVELS_IQ2[4] = {8, 25, 43, 0};
+static const i8 BLK_LEVELS_IQ3_XXS[8] = {4, 12, 20, 28, 36, 44, 52, 62};
+static const i8 BLK_LEVELS_IQ3_S[8] = {1, 3, 5, 7, 9, 11, 13, 15};
+
+/* n weights of a row, `bits` each; bit i of signs: the i-th is negative. */
+KS_INLINE void blk_levels(
+    i8 *q, u32 row, int n, int bits, const i8 *level, u32 signs) {
+    for (int i = 0; i < n; i++) {
+        int v = level[row >> bits * i & ((1u << bits) - 1)];
+        int minus = -(int)(signs >> i & 1);
+        q[i] = (i8)((v ^ minus) - minus);
+    }
+}
+
+/* Seven signs and the one that makes their number even. */
+KS_INLINE u32 blk_even(u32 signs) {
+    u32 p = signs & 127, odd = p ^ p >> 4;
+    odd ^= odd >> 2;
+    return p | ((odd ^ odd >> 1) & 1) << 7;
+}
+
+/* A nibble of `scales` for each 16 weights (per 1) or 32 (2). */
+KS_INLINE void blk_odd_scales(blk *b, const u8 *scales, int per) {
+    for (int i = 0; i < 16; i++)
+        b->scale[i] =
+            (i16)(2 * (scales[i / per / 2] >> i / per % 2 * 4 & 15) + 1);
+}
+
+KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
+    b->d = HALF(blk_iq2_xxs, d) * 0.125f;
+    for (int g = 0; g < 8; g++) {
+        const u8 *qs = FIELD(blk_iq2_xxs, qs) + 8 * g;
+        u32 tail = ld_u32(qs + 4);
+        b->scale[2 * g] = b->scale[2 * g + 1] = (i16)(2 * (tail >> 28) + 1);
+        for (int k = 0; k < 4; k++)
+            blk_levels(b->q + 32 * g + 8 * k, BLK_GRID_IQ2_XXS[qs[k]], 8, 2,
+                BLK_LEVELS_IQ2, blk_even(tail >> 7 * k));
+    }
+}
+
+KS_INLINE void blk_read_iq2_xs(blk *b, const u8 *src) {
+    b->d = HALF(blk_iq2_xs, d) * 0.125f;
+    blk_odd_scales(b, FIELD(blk_iq2_xs, scales), 1);
+    for (int i = 0; i < 32; i++) {
+        u32 v = ld_u16(FIELD(blk_iq2_xs, qs) + 2 * i);
+        blk_levels(b->q + 8 * i, BLK_GRID_IQ2_XS[v & 511], 8, 2,
+            BLK_LEVELS_IQ2, blk_even(v >> 9));
+    }
+}
+
+KS_INLINE void blk_read_iq2_s(blk *b, const u8 *src) {
+    const u8 *qs = FIELD(blk_iq2_s, qs), *qh = FIELD(blk_iq2_s, qh);
+    b->d = HALF(blk_iq2_s, d) * 0.125f;
+    blk_odd_scales(b, FIELD(blk_iq2_s, scales), 1);
+    for (int i = 0; i < 32; i++) {
+        u32 row = qs[i] | (qh[i / 4] >> i % 4 * 2 & 3u) << 8;
+        blk_levels(b->q + 8 * i, BLK_GRID_IQ2_S[row], 8, 2, BLK_LEVELS_IQ2,
+            FIELD(blk_iq2_s, signs)[i]);
+    }
+}
+
+KS_INLINE void blk_read_iq3_xxs(blk *b, const u8 *src) {
+    const u8 *qs = FIELD(blk_iq3_xxs, qs);
+    b->d = HALF(blk_iq3_xxs, d) * 0.25f;
+    for (int i = 0; i < 64; i++) {
+        u32 tail = ld_u32(FIELD(blk_iq3_xxs, tail) + i / 8 * 4);
+        u32 signs = blk_even(tail >> i / 2 % 4 * 7) >> i % 2 * 4;
+        b->scale[i / 4] = (i16)(2 * (tail >> 28) + 1);
+        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_XXS[qs[i]], 4, 3,
+            BLK_LEVELS_IQ3_XXS, signs);
+    }
+}
+
+KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
+    const u8 *qs = FIELD(blk_iq3_s, qs), *qh = FIELD(blk_iq3_s, qh);
+    b->d = HALF(blk_iq3_s, d);
+    blk_odd_scales(b, FIELD(blk_iq3_s, scales), 2);
+    for (int i = 0; i < 64; i++) {
+        u32 row = qs[i] | (qh[i / 8] >> i % 8 & 1u) << 8;
+        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 3, BLK_LEVELS_IQ3_S,
+            (u32)FIELD(blk_iq3_s, signs)[i / 2] >> i % 2 * 4);
+    }
+}
+
+/* Eight weights of IQ1, in eighths. */
+KS_INLINE void blk_eighths(i8 *q, u32 row, bool less) {
+    for (int i = 0; i < 8; i++)
+        q[i] = (i8)(((int)(row >> 2 * i & 3) - 1) * 8 + (less ? -1 : 1));
+}
+
+KS_INLINE void blk_read_iq1_s(blk *b, const u8 *src) {
+    b->d = HALF(blk_iq1_s, d) * 0.125f;
+    for (int i = 0; i < 32; i++) {
+        u32 h = ld_u16(FIELD(blk_iq1_s, qh) + i / 4 * 2);
+        u32 row = FIELD(blk_iq1_s, qs)[i] | (h >> i % 4 * 3 & 7) << 8;
+        b->scale[i / 2] = (i16)(2 * (h >> 12 & 7) + 1);
+        blk_eighths(b->q + 8 * i, BLK_GRID_IQ1[row], h >> 15);
+    }
+}
+
+KS_INLINE void blk_read_iq1_m(blk *b, const u8 *src) {
+    const u8 *scales = FIELD(blk_iq1_m, scales);
+    u32 d = 0;
+    for (int i = 0; i < 4; i++) d |= (u32)(scales[2 * i + 1] >> 4) << 4 * i;
+    b->d = f32_of_f16((u16)d) * 0.125f;
+    for (int i = 0; i < 32; i++) {
+        u32 h = FIELD(blk_iq1_m, qh)[i / 2] >> i % 2 * 4;
+        u32 s = ld_u16(scales + i / 8 * 2) >> i / 2 % 4 * 3;
+        b->scale[i / 2] = (i16)(2 * (s & 7) + 1);
+        blk_eighths(b->q + 8 * i,
+            BLK_GRID_IQ1[FIELD(blk_iq1_m, qs)[i] | (h & 7) << 8], h >> 3 & 1);
+    }
+}
+
+/* d * q - d: with a minimum, as Q2_K is multiplied (k_widen). */
+KS_INLINE void blk_less_one(blk *b) {
+    b->dmin = b->d;
+    for (int i = 0; i < 16; i++) b->scale[i] = b->min[i] = 1;
+}
+
+/* n digits of base 3 of each of `each` bytes. */
+KS_INLINE i8 *blk_trits(i8 *q, const u8 *qs, int n, int each) {
+    u32 power = 1;
+    for (int k = 0; k < n; k++, power *= 3)
+        for (int l = 0; l < each; l++)
+            *q++ = (i8)((qs[l] * power & 255) * 3 >> 8);
+    return q;
+}
+
+KS_INLINE void blk_read_tq1_0(blk *b, const u8 *src) {
+    const u8 *qs = FIELD(blk_tq1_0, qs);
+    b->d = HALF(blk_tq1_0, d);
+    blk_less_one(b);
+    i8 *q = blk_trits(b->q, qs, 5, 32);
+    q = blk_trits(q, qs + 32, 5, 16);
+    blk_trits(q, FIELD(blk_tq1_0, qh), 4, 4);
+}
+
+KS_INLINE void blk_read_tq2_0(blk *b, const u8 *src) {
+    b->d = HALF(blk_tq2_0, d);
+    blk_less_one(b);
+    blk_crumbs(b->q, FIELD(blk_tq2_0, qs));
+}
+
+/* 2^(e - 128), below the smallest normal number too. */
+KS_INLINE f32 blk_power(u32 e) {
+    return f32_of_bits(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+}
+
+KS_INLINE void blk_read_mxfp4(blk *b, const u8 *src) {
+    const u8 *qs = FIELD(blk_mxfp4, qs);
+    b->d = blk_power(src[0]);
+    for (int l = 0; l < 16; l++) {
+        b->q[l] = BLK_FP4[qs[l] & 15];
+        b->q[16 + l] = BLK_FP4[qs[l] >> 4];
+    }
+    blk_no_scales(b);
+}
+
+#endif /* KSLLM_NO_IQ */
+
 /* With a constant type the switch disappears. */
 KS_INLINE void blk_read(blk *b, const u8 *src, ksllm_type type) {
-    switch (type) {
+    switch ((int)type) {
     case KSLLM_TYPE_Q4_0: blk_read_q4_0(b, src); return;
     case KSLLM_TYPE_Q4_1: blk_read_q4_1(b, src); return;
     case KSLLM_TYPE_Q5_0: blk_read_q5_0(b, src); return;
@@ -1393,9 +2287,20 @@ KS_INLINE void blk_read(blk *b, const u8 *src, ksllm_type type) {
     case KSLLM_TYPE_Q6_K: blk_read_q6_k(b, src); return;
     case KSLLM_TYPE_IQ4_NL: blk_read_iq4_nl(b, src); return;
     case KSLLM_TYPE_IQ4_XS: blk_read_iq4_xs(b, src); return;
-    case KSLLM_TYPE_F32: case KSLLM_TYPE_F16: case KSLLM_TYPE_BF16: break;
+#if !defined KSLLM_NO_IQ
+    case KSLLM_TYPE_IQ2_XXS: blk_read_iq2_xxs(b, src); return;
+    case KSLLM_TYPE_IQ2_XS: blk_read_iq2_xs(b, src); return;
+    case KSLLM_TYPE_IQ3_XXS: blk_read_iq3_xxs(b, src); return;
+    case KSLLM_TYPE_IQ1_S: blk_read_iq1_s(b, src); return;
+    case KSLLM_TYPE_IQ3_S: blk_read_iq3_s(b, src); return;
+    case KSLLM_TYPE_IQ2_S: blk_read_iq2_s(b, src); return;
+    case KSLLM_TYPE_IQ1_M: blk_read_iq1_m(b, src); return;
+    case KSLLM_TYPE_TQ1_0: blk_read_tq1_0(b, src); return;
+    case KSLLM_TYPE_TQ2_0: blk_read_tq2_0(b, src); return;
+    case KSLLM_TYPE_MXFP4: blk_read_mxfp4(b, src); return;
+#endif
+    default: memset(b, 0, sizeof *b); /* floats */
     }
-    memset(b, 0, sizeof *b);
 }
 
 #undef FIELD
@@ -1543,7 +2448,7 @@ typedef struct {
     void (*quantize)(
         const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum);
     void (*norm)(const f32 *x, const u8 *w, size_t n, f32 eps, f32 *y);
-    void (*product[KSLLM_TYPE_BF16 + 1])(const k_product *p);
+    void (*product[KSLLM_TYPE_MXFP4 + 1])(const k_product *p);
     /* the steps of k_attend, for 1, 2 or 4 query heads */
     void (*scores[K_I8 + 1][3])(const k_query *a, k_keys *b);
     f32 (*softmax)(f32 *s, size_t first, size_t n, f32 *max, f32 *sum);
@@ -5082,6 +5987,70 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         KS_NAME(k_product_any)(p);                                             \
     }
+#if !defined KSLLM_NO_IQ
+
+/* A ternary block as one of Q2_K, that of IQ3_S as one of Q6_K: the same
+ * integers, scales and minima, hence the same product. */
+static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
+    blk b;
+    if (type == KSLLM_TYPE_IQ3_S) {
+        blk_q6_k *w = (blk_q6_k *)(void *)to;
+        blk_read_iq3_s(&b, src);
+        for (int h = 0; h < 2; h++)
+            for (int l = 0; l < 32; l++) {
+                const i8 *q = b.q + 128 * h + l;
+                u32 v = (u32)(q[0] + 32), x = (u32)(q[32] + 32);
+                u32 y = (u32)(q[64] + 32), z = (u32)(q[96] + 32);
+                w->ql[64 * h + l] = (u8)((v & 15) | (y & 15) << 4);
+                w->ql[64 * h + 32 + l] = (u8)((x & 15) | (z & 15) << 4);
+                w->qh[32 * h + l] = (u8)(v >> 4 | x >> 4 << 2 | y >> 4 << 4
+                    | z >> 4 << 6);
+            }
+        for (int g = 0; g < 16; g++) w->scales[g] = (i8)b.scale[g];
+        memcpy(&w->d, src, 2);
+        return;
+    }
+    blk_q2_k *w = (blk_q2_k *)(void *)to;
+    bool two = type == KSLLM_TYPE_TQ2_0;
+    memset(w->scales, 0x11, sizeof w->scales);
+    memcpy(&w->d, src + (two ? 64 : 52), 2);
+    w->dmin = w->d;
+    if (two) memcpy(w->qs, src, 64);
+    if (two) return;
+    blk_read_tq1_0(&b, src);
+    for (int i = 0; i < 64; i++) {
+        const i8 *q = b.q + i / 32 * 128 + i % 32;
+        w->qs[i] = (u8)(q[0] | q[32] << 2 | q[64] << 4 | q[96] << 6);
+    }
+}
+
+enum { K_WIDE_BYTES = 6 << 10 }; /* on the stack */
+
+/* How many rows there is room for. */
+static KS_UNUSED size_t k_widen_room(const k_product *p, ksllm_type as) {
+    return K_WIDE_BYTES / (p->acts->n_in / 256 * BLK_TYPES[as].bytes);
+}
+
+/* The next rows of p in another type, after those of q, which begins as p with
+ * no rows. false: there are none. */
+static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
+    u16 wide[K_WIDE_BYTES / 2], k_product *q) {
+    const size_t from = BLK_TYPES[p->type].bytes, to = BLK_TYPES[as].bytes;
+    const size_t n = p->acts->n_in / 256, most = k_widen_room(p, as);
+    size_t done = (size_t)(q->y - p->y) + q->n_rows;
+    if (done == p->n_rows) return false;
+    q->type = as;
+    q->w = (const u8 *)wide;
+    q->row_bytes = n * to;
+    q->y = p->y + done;
+    q->n_rows = min_size(p->n_rows - done, most > 8 ? most / 8 * 8 : most);
+    const u8 *src = p->w + done * p->row_bytes;
+    for (size_t i = 0; i < q->n_rows * n; i++)
+        k_widen(src + i * from, p->type, (u8 *)wide + i * to);
+    return true;
+}
+
+#endif
 #elif defined KS_NEON
 #define QUANTIZED(t)                                                           \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
@@ -5146,6 +6115,26 @@ QUANTIZED(Q5_K)
 QUANTIZED(Q6_K)
 QUANTIZED(IQ4_NL)
 QUANTIZED(IQ4_XS)
+#if !defined KSLLM_NO_IQ
+#if defined KS_SCALAR
+#define WIDENED(t, as) QUANTIZED(t)
+#else
+#define WIDENED(t, as)                                                         \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        u16 wide[K_WIDE_BYTES / 2];                                            \
+        k_product q = *p;                                                      \
+        q.n_rows = 0;                                                          \
+        if (!k_widen_room(p, KSLLM_TYPE_##as)) k_product_any_scalar(p);        \
+        else                                                                   \
+            while (k_widen_rows(p, KSLLM_TYPE_##as, wide, &q))                 \
+                KS_NAME(k_product_##as)(&q);                                   \
+    }
+#endif
+WIDENED(IQ3_S, Q6_K)
+WIDENED(TQ1_0, Q2_K)
+WIDENED(TQ2_0, Q2_K)
+#undef WIDENED
+#endif
 #undef QUANTIZED
 #undef FLOATS
 #undef X_LAY
@@ -5511,10 +6500,18 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .norm = KS_FLOATS(k_norm),
 #define FLOATS(t) [KSLLM_TYPE_##t] = KS_FLOATS(k_product_##t)
 #define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_NAME(k_product_##t)
+#define PLAIN(t) [KSLLM_TYPE_##t] = k_product_any_scalar
     .product = {FLOATS(F32), FLOATS(F16), FLOATS(BF16), QUANTIZED(Q4_0),
         QUANTIZED(Q4_1), QUANTIZED(Q5_0), QUANTIZED(Q5_1), QUANTIZED(Q8_0),
         QUANTIZED(Q2_K), QUANTIZED(Q3_K), QUANTIZED(Q4_K), QUANTIZED(Q5_K),
-        QUANTIZED(Q6_K), QUANTIZED(IQ4_NL), QUANTIZED(IQ4_XS)},
+        QUANTIZED(Q6_K), QUANTIZED(IQ4_NL), QUANTIZED(IQ4_XS),
+#if !defined KSLLM_NO_IQ
+        PLAIN(IQ2_XXS), PLAIN(IQ2_XS), PLAIN(IQ2_S), PLAIN(IQ3_XXS),
+        QUANTIZED(IQ3_S), PLAIN(IQ1_S), PLAIN(IQ1_M), QUANTIZED(TQ1_0),
+        QUANTIZED(TQ2_0), PLAIN(MXFP4),
+#endif
+    },
+#undef PLAIN
 #undef FLOATS
 #undef QUANTIZED
 #if defined KS_SCALAR
@@ -5761,6 +6758,7 @@ enum { /* limits on what a header may ask for; real files stay far below */
     GGUF_MAX_NAME = 1 << 10,
     GGUF_MAX_PARTS = 1 << 10,
     GGUF_MAX_ALIGNMENT = 1 << 20,
+    GGUF_MAX_SET = 256, /* values of a caller */
 };
 
 typedef struct {
@@ -5770,6 +6768,7 @@ typedef struct {
     u64 count; /* of an array; otherwise 1 */
     const u8 *data;
     u64 offset; /* of data in the file, for messages */
+    u8 *asked; /* of a caller's value while a model is opened; else NULL */
 } gguf_kv;
 
 typedef struct {
@@ -5792,7 +6791,7 @@ typedef struct {
 
 typedef struct {
     str name; /* for messages */
-    u32 n_parts, n_kv, n_tensors;
+    u32 n_parts, n_kv, n_tensors, tensor_room;
     gguf_part *parts;
     gguf_kv *kv;
     gguf_tensor *tensors;
@@ -5801,7 +6800,11 @@ typedef struct {
     u64 alignment;
     u64 file_bytes, weight_bytes, n_parameters; /* of all parts */
     bool vocab_only, in_memory;
-    size_t kv_bytes, tensor_bytes, part_bytes; /* of the allocations */
+    const ksllm_override *set; /* the caller's, until open returns */
+    size_t n_set;
+    u8 *set_block; /* those values as a file has them */
+    str own_arch;  /* the file's architecture, if a value replaces it */
+    size_t kv_bytes, tensor_bytes, part_bytes, set_bytes; /* of allocations */
 } gguf;
 
 /* As fail, with the file's name before the text. */
@@ -5874,7 +6877,7 @@ static void gguf_skip_strings(gguf_cursor *c, u64 n) {
         p += 8 + ld_u64(p);
     }
     c->at = c->n - left;
-    c->bad = c->bad || n > 0;
+    c->bad = n > 0; /* it was not before */
 }
 
 /* The one place that decides how many bytes a value has: whoever reads
@@ -6024,9 +7027,17 @@ static bool gguf_num_at(const gguf_kv *kv, u64 i, f64 *out) {
     return true;
 }
 
+/* A caller's value has an effect. */
+static void gguf_ask(const gguf_kv *kv) {
+    if (kv && kv->asked) *kv->asked = 1;
+}
+
 static bool gguf_get_int(const gguf *g, const char *key, i64 *out) {
     const gguf_kv *kv = gguf_find(g, key);
-    return kv && kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, out);
+    if (!kv || kv->type == KSLLM_META_ARRAY || !gguf_int_at(kv, 0, out))
+        return false;
+    gguf_ask(kv);
+    return true;
 }
 
 /* NULL without the key, or with one of another type. */
@@ -6037,21 +7048,171 @@ static str gguf_text(const gguf_kv *kv) {
 }
 
 static str gguf_get_str(const gguf *g, const char *key) {
-    return gguf_text(gguf_find(g, key));
+    const gguf_kv *kv = gguf_find(g, key);
+    if (kv && kv->type == KSLLM_META_TEXT) gguf_ask(kv);
+    return gguf_text(kv);
+}
+
+/* ---- values of the caller, in place of the file's ---- */
+
+typedef enum { G_NONE, G_WHOLE, G_REAL, G_BOOL, G_TEXT } gguf_kind;
+
+static gguf_kind gguf_kind_of(u32 type) {
+    switch (type) {
+    case KSLLM_META_F32: case KSLLM_META_F64: return G_REAL;
+    case KSLLM_META_BOOL: return G_BOOL;
+    case KSLLM_META_TEXT: return G_TEXT;
+    default: return gguf_scalar_bytes(type) ? G_WHOLE : G_NONE;
+    }
+}
+
+/* Whether a whole number fits a type of so many bytes. */
+static bool gguf_fits(i64 v, u32 type, u32 bytes) {
+    bool has_sign = type == KSLLM_META_I8 || type == KSLLM_META_I16
+        || type == KSLLM_META_I32 || type == KSLLM_META_I64;
+    if (bytes == 8) return has_sign || v >= 0;
+    i64 span = (i64)1 << 8 * bytes;
+    if (type == KSLLM_META_BOOL) span = 2;
+    return has_sign ? v >= -(span / 2) && v < span / 2 : v >= 0 && v < span;
+}
+
+/* Writes a value as `type`; false if it is of another kind or does not fit. A
+ * whole number will do for a real one. */
+static bool gguf_put_value(const ksllm_override *o, u32 type, u8 *to) {
+    gguf_kind from = gguf_kind_of((u32)o->type), want = gguf_kind_of(type);
+    u32 bytes = gguf_scalar_bytes(type);
+    u64 bits = (u64)o->integer;
+    if (want != from && !(want == G_REAL && from == G_WHOLE)) return false;
+    if (want == G_TEXT) {
+        bits = strlen(o->text);
+        memcpy(to + 8, o->text, (size_t)bits);
+        bytes = 8;
+    } else if (want == G_REAL) {
+        f64 v = from == G_REAL ? o->number : (f64)o->integer;
+        if (!(v >= -3e38 && v <= 3e38)) return false;
+        f32 x = (f32)v;
+        if (bytes == 8) memcpy(&bits, &v, 8);
+        else bits = bits_of_f32(x);
+    } else if (!gguf_fits(o->integer, type, bytes)) {
+        return false;
+    }
+    for (u32 i = 0; i < bytes; i++) to[i] = (u8)(bits >> 8 * i);
+    return true;
+}
+
+static ksllm_status gguf_check_set(
+    const gguf *g, const ksllm_override *o, ksllm_error *err) {
+    size_t n = o->key ? strlen(o->key) : 0;
+    if (!n || n > GGUF_MAX_NAME)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.overrides[%llu] has no key, or one of more than %d bytes",
+            LLU(o - g->set), GGUF_MAX_NAME);
+    if (!gguf_kind_of((u32)o->type) || (o->type == KSLLM_META_TEXT && !o->text))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.overrides: '%.200s' has a type that no value can have, or "
+            "a text of NULL", o->key);
+    if (!strcmp(o->key, "general.alignment") || !strncmp(o->key, "split.", 6))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.overrides: '%.200s' says how the file is laid out, and "
+            "cannot be another", o->key);
+    return KSLLM_OK;
+}
+
+/* Puts one value in its place, from *at on. */
+static ksllm_status gguf_set_one(
+    gguf *g, const ksllm_override *o, u8 *asked, u8 **at, ksllm_error *err) {
+    str key = str_of(o->key);
+    i64 i = gguf_search(gguf_keys(g), key);
+    gguf_kv *kv = i >= 0 ? &g->kv[i] : NULL;
+    if (kv && kv->asked)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.overrides: '%.200s' is there twice", o->key);
+    u32 type = kv ? kv->type : (u32)o->type;
+    if (!gguf_put_value(o, type, *at))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.overrides: '%.200s' has a value that is not of the %s "
+            "type, %s", o->key, kv ? "file's" : "given",
+            kv && type == KSLLM_META_ARRAY ? "an array" : "or does not fit it");
+    if (!strcmp(o->key, "general.architecture")) g->own_arch = gguf_text(kv);
+    if (!kv) { /* the order is made anew: there are few */
+        kv = &g->kv[g->n_kv++];
+        *kv = (gguf_kv){.type = type, .item = type, .count = 1};
+    }
+    kv->data = *at;
+    kv->offset = NO_OFFSET;
+    kv->asked = asked;
+    *at += type == KSLLM_META_TEXT ? 8 + strlen(o->text) : 8;
+    memcpy(*at, key.p, key.n);
+    kv->key = (str){(const char *)*at, key.n};
+    *at += key.n;
+    gguf_sort_names(gguf_keys(g));
+    return KSLLM_OK;
+}
+
+/* The entries have room for all values. */
+static ksllm_status gguf_set_all(
+    gguf *g, const ksllm_allocator *a, ksllm_error *err) {
+    u64 bytes = g->n_set;
+    if (!g->n_set) return KSLLM_OK;
+    for (size_t i = 0; i < g->n_set; i++) {
+        const ksllm_override *o = &g->set[i];
+        TRY(gguf_check_set(g, o, err));
+        bytes += 8 + strlen(o->key);
+        if (o->type == KSLLM_META_TEXT) bytes += strlen(o->text);
+    }
+    if (bytes > SIZE_MAX / 2) return fail_memory(err, SIZE_MAX);
+    g->set_bytes = (size_t)bytes;
+    g->set_block = mem_alloc(a, g->set_bytes);
+    if (!g->set_block) return fail_memory(err, g->set_bytes);
+    memset(g->set_block, 0, g->n_set);
+    u8 *at = g->set_block + g->n_set;
+    for (size_t i = 0; i < g->n_set; i++)
+        TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
+    return KSLLM_OK;
+}
+
+/* The first value that nothing asked for, among those that `counts` picks; no
+ * longer asks. NULL: none. */
+static const gguf_kv *gguf_unasked(gguf *g, bool (*counts)(const gguf *g,
+    const gguf_kv *kv)) {
+    const gguf_kv *found = NULL;
+    for (u32 i = 0; i < g->n_kv && g->n_set; i++) {
+        gguf_kv *kv = &g->kv[i];
+        if (!kv->asked) continue;
+        if (!*kv->asked && !found && counts(g, kv)) found = kv;
+        kv->asked = NULL;
+    }
+    return found;
 }
 
 /* ---- tensors ---- */
+
+/* A type that others read; "" without a name. */
+static const char *gguf_type_not_read(u32 type) {
+    static const struct { u32 type; const char *name; } others[] = {
+        {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
+        {21, "IQ3_S"}, {22, "IQ2_S"}, {29, "IQ1_M"}, {34, "TQ1_0"},
+        {35, "TQ2_0"}, {39, "MXFP4"}, /* with KSLLM_NO_IQ */
+        {36, "I2_S (BitNet's fork)"}, {40, "NVFP4"}, {41, "Q1_0"},
+        {42, "Q2_0"},
+    };
+    for (size_t i = 0; i < KS_LEN(others); i++)
+        if (others[i].type == type) return others[i].name;
+    return "";
+}
 
 /* Rows, and bytes, of a tensor whose dimensions may be anything. A row must be
  * whole blocks: readers and kernels have no code for a remainder. */
 static ksllm_status gguf_tensor_size(
     const gguf *g, gguf_tensor *t, u64 at, ksllm_error *err) {
     const blk_type *type = blk_type_of(t->type);
+    const char *named = gguf_type_not_read(t->type);
     if (!type)
         return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, at,
-            "tensor '%.*s' has type number %u, which this version does not "
+            "tensor '%.*s' has type %s%snumber %u, which this %s does not "
             "read; quantize the model to Q4_K or Q8_0 instead", STR(t->name),
-            (unsigned)t->type);
+            named, *named ? ", " : "", (unsigned)t->type,
+            t->type < 40 && *named && t->type != 36 ? "build" : "version");
     bool ok = t->dims[0] > 0 && t->dims[0] % type->n == 0;
     t->n_rows = 1;
     for (u32 i = 1; i < 4; i++)
@@ -6206,20 +7367,31 @@ static ksllm_status gguf_read_tensors(
 /* Entries, then their order with as much room again (gguf_names). */
 static ksllm_status gguf_alloc_kv(
     gguf *g, u64 n, const ksllm_allocator *a, ksllm_error *err) {
-    g->kv_bytes = (size_t)n * (sizeof *g->kv + 2 * sizeof(u32));
+    u64 room = n + g->n_set;
+    if (g->n_set > GGUF_MAX_SET)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options.n_overrides is %llu, at most %d are allowed",
+            LLU(g->n_set), GGUF_MAX_SET);
+    g->kv_bytes = (size_t)room * (sizeof *g->kv + 2 * sizeof(u32));
     g->kv = mem_alloc(a, g->kv_bytes);
-    if (n && !g->kv) return fail_memory(err, g->kv_bytes);
-    g->kv_order = n ? (u32 *)(void *)(g->kv + n) : NULL;
+    if (room && !g->kv) return fail_memory(err, g->kv_bytes);
+    g->kv_order = room ? (u32 *)(void *)(g->kv + room) : NULL;
     g->n_kv = (u32)n;
     return KSLLM_OK;
 }
 
+/* Room for n tensors, and their order as above; those read so far move. */
 static ksllm_status gguf_alloc_tensors(
     gguf *g, u64 n, const ksllm_allocator *a, ksllm_error *err) {
-    g->tensor_bytes = (size_t)n * (sizeof *g->tensors + 2 * sizeof(u32));
-    g->tensors = mem_alloc(a, g->tensor_bytes);
-    if (n && !g->tensors) return fail_memory(err, g->tensor_bytes);
-    g->tensor_order = n ? (u32 *)(void *)(g->tensors + n) : NULL;
+    size_t bytes = (size_t)n * (sizeof *g->tensors + 2 * sizeof(u32));
+    gguf_tensor *t = mem_alloc(a, bytes);
+    if (n && !t) return fail_memory(err, bytes);
+    if (g->n_tensors) memcpy(t, g->tensors, g->n_tensors * sizeof *t);
+    mem_free(a, g->tensors, g->tensor_bytes);
+    g->tensors = t;
+    g->tensor_bytes = bytes;
+    g->tensor_order = n ? (u32 *)(void *)(t + n) : NULL;
+    g->tensor_room = (u32)n;
     return KSLLM_OK;
 }
 
@@ -6227,6 +7399,7 @@ static void gguf_close(gguf *g, const ksllm_allocator *a) {
     for (u32 i = 0; i < g->n_parts; i++) os_close(&g->parts[i].file, a);
     mem_free(a, g->parts, g->part_bytes);
     mem_free(a, g->kv, g->kv_bytes);
+    mem_free(a, g->set_block, g->set_bytes);
     mem_free(a, g->tensors, g->tensor_bytes);
     *g = (gguf){0};
 }
@@ -6261,15 +7434,21 @@ static ksllm_status gguf_skim_kv(
         (unsigned)part + 1);
 }
 
+/* n_all is what the first part says about all of them: no memory is taken for
+ * tensors before a file is seen that is long enough to have them. */
 static ksllm_status gguf_open_part(gguf *g, u32 i, const char *path,
-    u32 n_room, const ksllm_allocator *a, ksllm_error *err) {
+    u32 n_all, const ksllm_allocator *a, ksllm_error *err) {
     gguf_header h;
     TRY(os_open(path, g->in_memory ? a : NULL, &g->parts[i].file, err));
     TRY(gguf_read_header(g, &g->parts[i].file, &h, err));
-    if (h.n_tensors > n_room)
+    if (h.n_tensors > n_all - g->n_tensors)
         return gguf_fail(g, err, KSLLM_ERR_FORMAT, 8,
             "the parts hold more tensors than split.tensors.count says");
     TRY(gguf_skim_kv(g, &h, i, err));
+    u32 n = g->n_tensors + (u32)h.n_tensors, twice = 2 * g->tensor_room;
+    if (n > g->tensor_room)
+        TRY(gguf_alloc_tensors(
+            g, min_u32(n_all, n > twice ? n : twice), a, err));
     return gguf_read_tensors(g, i, &h.c, (u32)h.n_tensors, err);
 }
 
@@ -6289,8 +7468,7 @@ static ksllm_status gguf_open_parts(gguf *g, const char *path, u32 n_tensors,
     ksllm_status status = KSLLM_OK;
     for (u32 i = 1; i < g->n_parts && !status; i++) {
         gguf_part_name(name, n, i + 1);
-        status = gguf_open_part(
-            g, i, name, n_tensors - g->n_tensors, a, err);
+        status = gguf_open_part(g, i, name, n_tensors, a, err);
     }
     g->name = first;
     mem_free(a, name, n + 1);
@@ -6362,13 +7540,13 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     TRY(gguf_read_alignment(g, err));
     u64 n_parts, n_tensors = h.n_tensors;
     TRY(gguf_read_split(g, &n_parts, &n_tensors, err));
+    TRY(gguf_set_all(g, a, err));
     bool split = n_parts > 1 && !g->vocab_only;
     if (split && !path)
         return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "a split model can only be opened by path");
     if (split) TRY(gguf_grow_parts(g, (u32)n_parts, a, err));
-    if (!split) n_tensors = h.n_tensors;
-    TRY(gguf_alloc_tensors(g, n_tensors, a, err));
+    TRY(gguf_alloc_tensors(g, h.n_tensors, a, err));
     TRY(gguf_read_tensors(g, 0, &h.c, (u32)h.n_tensors, err));
     if (split) TRY(gguf_open_parts(g, path, (u32)n_tensors, a, err));
     twice = gguf_sort_names(gguf_tensors(g));
@@ -7426,7 +8604,7 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
 /* ==========================================================================
  * § 10 TOKENIZER (private)
  * The vocabulary of an open model: byte-level BPE by a list of merges, and
- * SentencePiece BPE by scores. May use § 1-2, 8 and 9. Texts stay in the mapped
+ * SentencePiece BPE by scores. May use § 1-2, 8, 9. Texts stay in the mapped
  * file; tok_open makes one block of tables beside it (8k ids: 0.2 MB, 128k ids
  * with 280k merges: 8 MB) and a small one for special tokens. After that
  * everything is read-only, and encoding takes no memory, except for a word of
@@ -7490,10 +8668,13 @@ typedef enum tok_shape {
     TOK_EXAONE,  /* the same, words include single spaces */
     TOK_GPT4O,   /* words by case: Upper* lower+ | Upper+ lower*, then 's */
     TOK_TEKKEN,  /* the same without 's */
-    TOK_DEEPSEEK /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
+    TOK_DEEPSEEK, /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
+    TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
+    TOK_OLD,     /* the same, numbers without their space */
+    TOK_CODER    /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
 } tok_shape;
 
-typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE } tok_tail;
+typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE, TOK_NOTHING } tok_tail;
 
 typedef struct tok_rule {
     const char *name; /* tokenizer.ggml.pre */
@@ -7516,14 +8697,35 @@ static const tok_rule TOK_RULES[] = {
     {"a.x-4.0",         TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0},
     {"trillion",        TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0},
     {"phi-2",           TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0},
+    {"granite-docling", TOK_GPT2,     TOK_LINES,   0, 0, 0, 0, 0},
+    {"mpt",             TOK_GPT2,     TOK_LINES,   0, 0, 0, 1, 0},
+    {"olmo",            TOK_GPT2,     TOK_LINES,   0, 0, 0, 1, 0},
     {"exaone",          TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0},
     {"smollm",          TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0},
     {"starcoder",       TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0},
+    {"refact",          TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0},
+    {"codeshell",       TOK_GPT2,     TOK_LINES,   1, 0, 0, 0, 0},
+    {"command-r",       TOK_GPT2,     TOK_LINES,   1, 0, 0, 1, 0},
+    {"falcon",          TOK_FALCON,   TOK_LINES,   0, 0, 0, 0, 0},
+    {"default",         TOK_OLD,      TOK_LINES,   0, 0, 0, 0, 0},
+    {"deepseek-coder",  TOK_CODER,    TOK_LINES,   0, 0, 0, 0, 0},
     {"llama-bpe",       TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"llama3",          TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"llama-v3",        TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"midm-2.0",        TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"lfm2",            TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
+    {"falcon3",         TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
+    {"falcon-h1",       TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
+    {"pixtral",         TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
+    {"minicpm5",        TOK_LLAMA3,   TOK_LINES,   3, 0, 3, 0, 1},
+    {"smaug-bpe",       TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 0},
+    {"dbrx",            TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 0},
+    {"glm4",            TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 0},
+    {"chatglm-bpe",     TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 0},
+    {"hunyuan",         TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 0, 0},
+    {"bailingmoe",      TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 0, 0},
+    {"bailingmoe2",     TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 0, 0},
+    {"seed-coder",      TOK_LLAMA3,   TOK_NOTHING, 0, 0, 1, 0, 0},
     {"qwen2",           TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 1, 0},
     {"deepseek-r1-qwen", TOK_LLAMA3,  TOK_LINES,   0, 0, 1, 0, 0},
     {"kormo",           TOK_LLAMA3,   TOK_LINES,   0, 0, 1, 0, 0},
@@ -7537,6 +8739,7 @@ static const tok_rule TOK_RULES[] = {
     {"deepseek-v3",     TOK_DEEPSEEK, TOK_LINES,   3, 1, 0, 0, 0},
     {"hunyuan-dense",   TOK_DEEPSEEK, TOK_LINES,   3, 1, 0, 0, 0},
     {"hyperclovax",     TOK_DEEPSEEK, TOK_LINES,   1, 1, 0, 0, 0},
+    {"mu-choco",        TOK_DEEPSEEK, TOK_LINES,   1, 1, 0, 0, 0},
 };
 
 /* The character at `at`; the next one begins at `next`. At the end of the text
@@ -7643,6 +8846,7 @@ static const u8 *tok_symbols(
     const u8 *p, const u8 *end, u32 set, tok_tail tail) {
     const u8 *q = tok_run(*p == ' ' ? p + 1 : p, end, set);
     if (q == p || (*p == ' ' && q == p + 1)) return NULL;
+    if (tail == TOK_NOTHING) return q;
     while (tok_is_line(q, end) || (tail != TOK_LINES && q < end && *q == '/')) {
         q++;
         if (tail == TOK_ONE) break;
@@ -7743,6 +8947,71 @@ static const u8 *tok_word_deepseek(const u8 *p, const u8 *end) {
     return tok_is(after, TOK_L | TOK_M) && c.at > p ? c.at : c.next;
 }
 
+/* What Falcon's rule cuts off first; the one of old files has no "`". */
+static bool tok_is_punct(tok_char c, bool falcon) {
+    return c.cls == TXT_PUNCT || (c.cls == TXT_SYMBOL && c.cp < 128
+        && (falcon || c.cp != '`'));
+}
+
+/* The end of the run of such marks, or of anything else, at p < end. */
+static const u8 *tok_puncts(const u8 *p, const u8 *end, bool falcon) {
+    tok_char c = tok_look(p, end);
+    bool mark = tok_is_punct(c, falcon);
+    while (c.cls != TOK_END && tok_is_punct(c, falcon) == mark)
+        c = tok_look(c.next, end);
+    return c.at;
+}
+
+/* Whether three ASCII digits stand at p. */
+static bool tok_is_thousand(const u8 *p, const u8 *end) {
+    for (int i = 0; i < 3; i++)
+        if (end - p <= i || p[i] < '0' || p[i] > '9') return false;
+    return true;
+}
+
+/* The word at p < end by Falcon's rule, within a run of marks or of anything
+ * else: as GPT-2's, but three digits are a word wherever they stand. */
+static const u8 *tok_word_falcon(const u8 *p, const u8 *end, bool falcon) {
+    tok_char c = tok_look(*p == ' ' ? p + 1 : p, end);
+    if (c.cls != TXT_NUMBER) return tok_word_gpt2(p, end);
+    if (c.at > p && !falcon) return c.at;
+    for (; c.cls == TXT_NUMBER; c = tok_look(c.next, end))
+        if (tok_is_thousand(c.at, end)) return c.at > p ? c.at : p + 3;
+    return c.at;
+}
+
+/* Ranges of DeepSeek-Coder's rule, Hangul and most of Asia among them. */
+static bool tok_is_east(u32 cp) {
+    return (cp >= 0x800 && cp <= 0x9fa5) || (cp >= 0xac00 && cp <= 0xd7ff);
+}
+
+/* The character at p, or after a space there, if it is a letter or a mark. */
+static tok_char tok_spaced(const u8 *p, const u8 *end) {
+    const u32 set = TOK_L | 1 << TXT_PUNCT;
+    tok_char c = tok_look(p, end);
+    if (c.cls == TXT_SPACE && !tok_is_line(p, end)) c = tok_look(c.next, end);
+    if (!tok_is(c, set)) c.cls = TOK_END;
+    return c;
+}
+
+/* The word at p < end by DeepSeek-Coder's rule. */
+static const u8 *tok_word_coder(const u8 *p, const u8 *end) {
+    tok_char c = tok_look(p, end), first = tok_spaced(p, end);
+    bool rest = first.cls == TOK_END, east = tok_is_east(c.cp);
+    u32 set = tok_is(first, TOK_L) ? TOK_L : 1 << TXT_PUNCT;
+    if (tok_is_line(p, end) || c.cls == TXT_NUMBER) return c.next;
+    for (;;) {
+        c = tok_look(c.next, end);
+        if (c.cls == TOK_END || c.cls == TXT_NUMBER
+            || tok_is_east(c.cp) != east)
+            return c.at;
+        if (rest ? tok_is_line(c.at, end)
+                    || tok_spaced(c.at, end).cls != TOK_END
+                 : !tok_is(c, set))
+            return c.at;
+    }
+}
+
 static bool tok_is_cjk(u32 cp) {
     return (cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff);
 }
@@ -7768,9 +9037,14 @@ typedef struct {
 /* Moves to the end of the word at c->at < c->end, and returns it. */
 static const u8 *tok_cut(tok_cutter *c) {
     const u8 *p = c->at;
+    bool falcon = c->rule->shape == TOK_FALCON, old = c->rule->shape == TOK_OLD;
     if (p == c->chunk)
-        c->chunk = c->rule->first ? tok_chunk(c->rule, p, c->end) : c->end;
+        c->chunk = c->rule->first ? tok_chunk(c->rule, p, c->end)
+            : falcon || old       ? tok_puncts(p, c->end, falcon)
+                                  : c->end;
     if (c->rule->shape == TOK_GPT2) c->at = tok_word_gpt2(p, c->chunk);
+    else if (falcon || old) c->at = tok_word_falcon(p, c->chunk, falcon);
+    else if (c->rule->shape == TOK_CODER) c->at = tok_word_coder(p, c->chunk);
     else if (c->rule->shape != TOK_DEEPSEEK)
         c->at = tok_word_modern(c->rule, p, c->chunk);
     else if (tok_look(p, c->chunk).cls == TXT_NUMBER) c->at = c->chunk;
@@ -8030,6 +9304,31 @@ static ksllm_status tok_column(const tok_opening *o, const char *key, u32 type,
     return KSLLM_OK;
 }
 
+/* The rule that models of the file's architecture and vocabulary mostly have:
+ * for advice, never taken unasked. */
+static const char *tok_likely_rule(const tok_opening *o) {
+    static const struct { const char *arch; u32 n_vocab; const char *rule; }
+        known[] = {
+            {"llama", 128256, "llama-bpe"}, {"llama", 110592, "gpt-2"},
+            {"llama", 32256, "deepseek-coder"}, {"qwen2", 0, "qwen2"},
+            {"qwen3", 128256, "kanana2"}, {"qwen3", 0, "qwen2"},
+            {"qwen2vl", 0, "qwen2"}, {"qwen3vl", 0, "qwen2"},
+            {"exaone", 0, "exaone"}, {"exaone4", 0, "exaone4"},
+            {"exaone-moe", 0, "exaone-moe"}, {"hyperclovax", 0, "hyperclovax"},
+            {"kanana2-tiny", 0, "kanana2"}, {"deepseek2", 128256, "kanana2"},
+            {"deepseek2", 0, "deepseek-v3"}, {"falcon", 0, "falcon"},
+            {"granite", 0, "refact"}, {"smollm3", 0, "smaug-bpe"},
+            {"mistral3", 0, "tekken"}, {"phi3", 0, "gpt-4o"},
+            {"starcoder2", 0, "starcoder"}, {"command-r", 0, "command-r"},
+        };
+    str arch = gguf_get_str(o->g, "general.architecture");
+    for (size_t i = 0; i < KS_LEN(known); i++)
+        if (str_eq(arch, str_of(known[i].arch))
+            && (!known[i].n_vocab || known[i].n_vocab == o->t->n_vocab))
+            return known[i].rule;
+    return "gpt-2";
+}
+
 /* Finds the rule that cuts text into words. */
 static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
     str pre = pre_override ? str_of(pre_override)
@@ -8042,8 +9341,9 @@ static ksllm_status tok_open_rule(tok_opening *o, const char *pre_override) {
     if (!pre.n)
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "%.*s: key tokenizer.ggml.pre is missing: the file does not say "
-            "how text is cut into words. Name it with options.pretokenizer, "
-            "for example \"gpt-2\"", STR(o->g->name));
+            "how text is cut into words. Name it with options.pretokenizer; "
+            "models of this architecture and vocabulary mostly have \"%s\"",
+            STR(o->g->name), tok_likely_rule(o));
     return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
         "%.*s: tokenizer.ggml.pre \"%.*s\" is not known. If it is the same as "
         "a known one, name that one with options.pretokenizer",
@@ -9255,12 +10555,12 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
     return (i64)n;
 }
 
-#if !defined KSLLM_NO_CHAT
+#if !defined KSLLM_NO_CHAT || !defined KSLLM_NO_GRAMMAR
 
 /* ==========================================================================
  * § 11 JSON (private)
- * The one reader of JSON, for conversations, for the calls in an answer, and
- * for quant/, and what writes strings. May use § 1-9.
+ * The one reader of JSON, for conversations, for the calls in an answer, for
+ * schemas and for quant/, and what writes strings. May use § 1-9.
  *
  * The grammar is one machine that takes a byte at a time and keeps no text
  * (json_step): calls in an answer come in pieces. The reader (json_next) drives
@@ -9524,7 +10824,7 @@ static json_token json_next(json_reader *r, str *text) {
 }
 
 /* The value of a key in the object p, which is JSON; n is 0: none. */
-static str json_field(const u8 *p, size_t n, const char *name) {
+KS_UNUSED static str json_field(const u8 *p, size_t n, const char *name) {
     json_reader r = json_begin_reader((str){(const char *)p, n});
     str text;
     for (json_token k; (k = json_next(&r, &text)) != JSON_T_END;) {
@@ -9613,13 +10913,17 @@ static void json_put_text(json_out *o, const void *text, size_t n) {
 
 /* A text as a JSON string with its quotes: its length, of which at most `cap`
  * bytes are written. */
-static size_t json_quote(str text, char *to, size_t cap) {
+KS_UNUSED static size_t json_quote(str text, char *to, size_t cap) {
     json_out o = {to, cap, 0};
     json_put(&o, "\"", 1);
     json_put_text(&o, text.p, text.n);
     json_put(&o, "\"", 1);
     return o.n;
 }
+
+#endif /* KSLLM_NO_CHAT, KSLLM_NO_GRAMMAR */
+
+#if !defined KSLLM_NO_CHAT
 
 /* ==========================================================================
  * § 12 TEMPLATE (private)
@@ -10270,9 +11574,9 @@ static chat_val chat_strip(chat_val s, chat_val set, bool left, bool right) {
     return chat_cut(s, a, b);
 }
 
-/* Where `what` is in s from byte `from` on, or SIZE_MAX. */
+/* Where `what` is in s from byte `from` (at most s.n) on, or SIZE_MAX. */
 static size_t chat_find(chat_ctx *c, chat_val s, chat_val what, size_t from) {
-    if (!what.n) return from <= s.n ? from : SIZE_MAX;
+    if (!what.n) return from;
     while (from < s.n && s.n - from >= what.n) {
         const u8 *at =
             memchr(s.u.s + from, what.u.s[0], s.n - from - what.n + 1);
@@ -10305,11 +11609,11 @@ static bool chat_is_digit(const u8 *p, const u8 *end) {
     return p < end && *p >= '0' && *p <= '9';
 }
 
-/* The end of the digits at p, which may have single _ between if `loose`. */
-static const u8 *chat_skip_digits(const u8 *p, const u8 *end, bool loose) {
+/* The end of the digits at p, which may have single _ between. */
+static const u8 *chat_skip_digits(const u8 *p, const u8 *end) {
     while (chat_is_digit(p, end)) {
         p++;
-        p += loose && p < end && *p == '_' && chat_is_digit(p + 1, end);
+        p += p < end && *p == '_';
     }
     return p;
 }
@@ -10319,7 +11623,7 @@ static const u8 *chat_skip_exponent(const u8 *p, const u8 *end) {
     const u8 *z = p + 1;
     if (p == end || (*p | 32) != 'e') return p;
     z += z < end && (*z == '-' || *z == '+');
-    return chat_is_digit(z, end) ? chat_skip_digits(z, end, false) : p;
+    return chat_is_digit(z, end) ? chat_skip_digits(z, end) : p;
 }
 
 /* The double nearest to the decimal [p, end), which has no sign. strtod rounds
@@ -10349,19 +11653,17 @@ CHAT_RARE f64 chat_read_f64(const void *from, const void *to) {
     return strtod(buf, NULL);
 }
 
-/* An integer or decimal at p; its length, 0 when there is none. An integer
- * beyond 63 bits stays where it is. */
+/* The integer or decimal [p, end), which its reader found to be one; its
+ * length, 0 when it is refused. An integer beyond 63 bits stays where it is. */
 static size_t chat_number(const u8 *p, const u8 *end, chat_val *out) {
-    bool minus = p < end && *p == '-', big = false;
-    const u8 *first = p + minus, *s = chat_skip_digits(first, end, true);
+    bool minus = *p == '-', big = false;
+    const u8 *first = p + minus, *s = chat_skip_digits(first, end);
     u64 d = 0;
-    if (s == first) return 0;
     for (const u8 *z = first; z < s; z++)
         if (*z != '_')
             big |= !mul_ok(d, 10, &d) || !add_ok(d, (u64)(*z - '0'), &d);
     const u8 *whole = s;
-    if (s + 1 < end && *s == '.' && chat_is_digit(s + 1, end))
-        s = chat_skip_digits(s + 1, end, true);
+    if (s < end && *s == '.') s = chat_skip_digits(s + 1, end);
     s = chat_skip_exponent(s, end);
     size_t n = (size_t)(s - p);
     if (s > whole)
@@ -10443,14 +11745,16 @@ CHAT_RARE int chat_number_cmp(chat_ctx *c, chat_val a, chat_val b) {
     if (a.type == CHAT_FLOAT)
         return a.u.f != a.u.f ? 2 : (a.u.f > b.u.f) - (a.u.f < b.u.f);
     if (b.type == CHAT_FLOAT) {
-        if (b.u.f > DBL_MAX || b.u.f < -DBL_MAX) return b.u.f < 0 ? 1 : -1;
-        if (a.type != CHAT_BIG && b.u.f < 0x1p63 && b.u.f >= -0x1p63) {
-            i64 i = (i64)b.u.f;
-            f64 left = (f64)i - b.u.f;
-            return a.u.i != i ? a.u.i < i ? -1 : 1 : (left > 0) - (left < 0);
+        bool large = a.type == CHAT_BIG;
+        if (large ? b.u.f > DBL_MAX : b.u.f >= 0x1p63) return -1;
+        if (b.u.f < (large ? -DBL_MAX : -0x1p63)) return 1;
+        if (large) {
+            chat_refuse(c, "a float beside an integer beyond 63 bits");
+            return 2;
         }
-        chat_refuse(c, "a float beside an integer beyond 63 bits");
-        return 2;
+        i64 i = (i64)b.u.f;
+        f64 left = (f64)i - b.u.f;
+        return a.u.i != i ? a.u.i < i ? -1 : 1 : (left > 0) - (left < 0);
     }
     bool less = a.type == CHAT_BIG && a.u.s[0] == '-';
     if (a.type != CHAT_BIG || b.type != CHAT_BIG) {
@@ -10509,9 +11813,12 @@ static bool chat_is_key(chat_ctx *c, chat_val v) {
     bool bad = v.type == CHAT_DICT || (v.type == CHAT_LIST
         && !(v.flag & (CHAT_LAZY | CHAT_VALUE_VIEW)));
     if (bad) CHAT_RAISE(c, "%s is no key", chat_type_name(v));
-    for (u32 i = 0; v.type == CHAT_TUPLE && i < v.n && !c->status; i++)
-        bad |= !chat_is_key(c, v.u.v[i]);
-    return !bad && !c->status;
+    if (v.type != CHAT_TUPLE) return !bad && !c->status;
+    if (++c->depth > CHAT_DEPTH) CHAT_RAISE(c, "a value is too deep");
+    for (u32 i = 0; i < v.n && chat_work(c, 1); i++)
+        chat_is_key(c, v.u.v[i]);
+    c->depth--;
+    return !c->status;
 }
 
 /* The value of a key among n pairs, or NULL. */
@@ -10539,8 +11846,7 @@ static chat_val chat_dict(chat_list pairs) {
 }
 
 static chat_val chat_getz(chat_ctx *c, chat_val dict, const char *key) {
-    chat_val *v = dict.type == CHAT_DICT
-        ? chat_get(c, dict.u.v, dict.n, chat_strz(key)) : NULL;
+    chat_val *v = chat_get(c, dict.u.v, dict.n, chat_strz(key));
     return v ? *v : (chat_val){0};
 }
 
@@ -10695,8 +12001,8 @@ static chat_val chat_json_read(chat_ctx *c, str text, const char *what) {
 
 /* ---- printing values ---- */
 
+/* Beyond ASCII and of DEL. */
 static bool chat_prints(u32 cp) {
-    if (cp < 0x80) return cp >= 32 && cp < 127;
     txt_class k = txt_class_of(cp);
     return k != TXT_OTHER && k != TXT_SPACE;
 }
@@ -10856,18 +12162,17 @@ static chat_style chat_repr(bool ascii) {
 }
 
 /* str(v) of Python, and repr(v) inside of other values. */
-static void chat_print(chat_ctx *c, chat_text *t, chat_val v, u32 depth) {
+static void chat_print(chat_ctx *c, chat_text *t, chat_val v) {
     chat_style st = chat_repr(false);
-    if (depth || (v.type != CHAT_STR && v.type != CHAT_UNDEF))
-        chat_put_value(c, t, v, &st, depth);
-    else if (v.type == CHAT_STR) chat_puts(c, t, v);
+    if (v.type == CHAT_STR) chat_puts(c, t, v);
+    else if (v.type != CHAT_UNDEF) chat_put_value(c, t, v, &st, 0);
 }
 
 /* str(v): plain, whatever v was. */
 static chat_val chat_to_str(chat_ctx *c, chat_val v) {
     chat_text t = {0};
     if (v.type == CHAT_STR) { v.flag = 0; return v; }
-    chat_print(c, &t, v, 0);
+    chat_print(c, &t, v);
     return chat_built(&t);
 }
 
@@ -10969,7 +12274,7 @@ static void chat_lex_add(chat_lexer *l, chat_tok type, chat_val v) {
     t->level = chat_level_of(type, v, name);
     t->post = chat_post_of(type, v, name);
     /* `not in` compares; the word `not` alone does not. */
-    if (type == CHAT_T_NAME && name == CHAT_W_IN && l->n > 1
+    if (type == CHAT_T_NAME && name == CHAT_W_IN
         && t[-1].type == CHAT_T_NAME && t[-1].name == CHAT_W_NOT)
         t[-1].level = CHAT_COMPARE;
 }
@@ -11067,22 +12372,21 @@ static void chat_lex_string(chat_lexer *l) {
         chat_put(l->c, &t, run, (size_t)(p - run), NULL);
         v = chat_built(&t);
     }
-    chat_token *last = l->n ? &l->t[l->n - 1] : NULL;
-    if (last && last->type == CHAT_T_TEXT) { /* "a" "b" */
+    chat_token *last = &l->t[l->n - 1];
+    if (last->type == CHAT_T_TEXT) { /* "a" "b" */
         last->v = chat_concat(l->c, last->v, v);
         last->name = 0;
     } else chat_lex_add(l, CHAT_T_TEXT, v);
     chat_lex_go(l, p + 1);
 }
 
-/* Digits with single _ between them; the byte after them. */
+/* The end of the digits at p, of which there is one, with single _ between. */
 static const u8 *chat_lex_digits(const chat_lexer *l, const u8 *p) {
-    const u8 *from = p;
     for (; p < l->end; p++) {
-        if (*p == '_' && p > from && p[-1] != '_') continue;
+        if (*p == '_' && p[-1] != '_') continue;
         if (*p < '0' || *p > '9') break;
     }
-    return p > from && p[-1] == '_' ? p - 1 : p;
+    return p[-1] == '_' ? p - 1 : p;
 }
 
 /* 12, 1_000, 1.5, 1e5. After a point there are only
@@ -11099,7 +12403,7 @@ static void chat_lex_number(chat_lexer *l, bool point) {
     if (*p == '0' && end == p + 1 && end < l->end && strchr("xXoObB", *end))
         chat_lex_fail(l, "a number in base 2, 8 or 16 is not supported");
     if (chat_number(p, end, &v) != (size_t)(end - p)
-        || (*p == '0' && end - p > 1 && v.type != CHAT_FLOAT))
+        || (*p == '0' && v.type == CHAT_INT && v.u.i))
         chat_lex_fail(l, "bad number");
     chat_lex_add(l, CHAT_T_NUMBER, v);
     l->p = end;
@@ -11227,10 +12531,11 @@ static void chat_lex(chat_lexer *l) {
 
 /* Line ends as \n, and one of them less at the end. */
 static str chat_lines(chat_ctx *c, str s) {
-    if (s.n && memchr(s.p, '\r', s.n)) {
+    if (memchr(s.p, '\r', s.n)) {
         u8 *p = chat_alloc(c, s.n);
         size_t n = 0;
-        for (size_t i = 0; p && i < s.n; i++) {
+        if (!p) return (str){"", 0};
+        for (size_t i = 0; i < s.n; i++) {
             bool cr = s.p[i] == '\r';
             if (cr && i + 1 < s.n && s.p[i + 1] == '\n') continue;
             p[n++] = cr ? '\n' : (u8)s.p[i];
@@ -11363,7 +12668,7 @@ CHAT_RARE void chat_put_percent(
     } else {
         if (number && v.type == CHAT_FLOAT) v = chat_whole(c, v.u.f);
         if (number && v.type == CHAT_BOOL) v.type = CHAT_INT;
-        chat_print(c, &s, v, 0);
+        chat_print(c, &s, v);
     }
     chat_val text = chat_built(&s);
     if (markup && !number && !(v.type == CHAT_STR && v.flag & CHAT_MARKUP))
@@ -11810,8 +13115,7 @@ static chat_val chat_invoke(
     for (const char *p = params, *end; *p; p = end + (*end != 0)) {
         end = chat_name_end(p);
         n += end > p;
-        if (*end == ';') need = n;
-        else if (!*end && !need) need = n;
+        if (*end == ';' || (!*end && !need)) need = n;
     }
     for (u32 i = 0; i < CHAT_ARGS; i++)
         slot[i] = (chat_val){.type = CHAT_UNSET};
@@ -12007,9 +13311,9 @@ CHAT_RARE chat_val chat_text_float(chat_ctx *c, chat_val v) {
         return chat_float(minus ? -odd : odd);
     }
     const u8 *p = s.u.s, *end = p + s.n;
-    const u8 *q = chat_skip_digits(p, end, false);
+    const u8 *q = chat_skip_digits(p, end);
     bool point = q < end && *q == '.';
-    if (point) q = chat_skip_digits(q + 1, end, false);
+    if (point) q = chat_skip_digits(q + 1, end);
     if (q == p + point || chat_skip_exponent(q, end) < end) return none;
     return chat_float(chat_read_f64(p, end) * (minus ? -1 : 1));
 }
@@ -12233,7 +13537,7 @@ CHAT_RARE chat_val chat_f_join(chat_ctx *c, const chat_args *a) {
     chat_text t = {0};
     for (u32 i = 0; i < in.n && chat_work(c, 1); i++) {
         if (i) chat_puts(c, &t, by);
-        chat_print(c, &t, chat_path(c, in.u.v[i], a->v[2], none), 0);
+        chat_print(c, &t, chat_path(c, in.u.v[i], a->v[2], none));
     }
     return chat_built(&t);
 }
@@ -12304,12 +13608,12 @@ CHAT_RARE chat_val chat_f_sum(chat_ctx *c, const chat_args *a) {
 
 static chat_val chat_keyword(const chat_args *a, chat_val name) {
     for (u32 i = 0; i < a->n_kw; i++)
-        if (a->kw[2 * i].type == CHAT_STR
-            && chat_same_text(a->kw[2 * i], name)) return a->kw[2 * i + 1];
+        if (chat_same_text(a->kw[2 * i], name)) return a->kw[2 * i + 1];
     return (chat_val){.type = CHAT_UNSET};
 }
 
-/* One filter or test on a value, with the arguments from number `from` on. */
+/* One filter or test on a value, with the arguments from number `from` on.
+ * `map` of `map` ends because each takes one of them. */
 static chat_val chat_apply_to(chat_ctx *c, u32 kind, chat_val name, chat_val v,
     const chat_args *a, u32 from) {
     chat_val slot[CHAT_ARGS];
@@ -12320,7 +13624,8 @@ static chat_val chat_apply_to(chat_ctx *c, u32 kind, chat_val name, chat_val v,
     chat_args args = {slot, n + 1, a->kw, a->n_kw, 0};
     if (!chat_wants_text(c, name)) return v;
     if (++c->depth > CHAT_DEPTH) CHAT_RAISE(c, "filters too deep");
-    chat_val r = c->status ? (chat_val){0} : chat_apply(c, kind, name, &args);
+    chat_val r = {0};
+    if (!c->status) r = chat_apply(c, kind, name, &args);
     c->depth--;
     return r;
 }
@@ -12450,7 +13755,7 @@ CHAT_RARE chat_val chat_m_format(chat_ctx *c, const chat_args *a) {
             chat_val v = chat_format_field(c, a, chat_cut(s, i + 1, end - 1),
                 &next);
             if (s.flag & CHAT_MARKUP) v = chat_escaped(c, v);
-            chat_print(c, &t, v, 0);
+            chat_print(c, &t, v);
         }
     }
     chat_val v = chat_built(&t);
@@ -13385,7 +14690,7 @@ static void chat_set_attr(
     chat_val space = chat_lookup(c, t->name);
     if (space.type != CHAT_NAMESPACE)
         CHAT_RAISE(c, "cannot set an attribute of %s", chat_type_name(space));
-    else if (key.n && key.u.s[0] == '_')
+    else if (key.u.s[0] == '_')
         CHAT_RAISE(c, "an attribute that begins with _");
     else chat_set(c, &space.u.names->pairs, key, v);
 }
@@ -13477,7 +14782,7 @@ static void chat_loop_out(chat_ctx *c, chat_loop *l) {
 static void chat_leave(chat_ctx *c, chat_token *at) {
     chat_frame *f = &c->frames[--c->n_frames];
     if (f->loop) chat_loop_out(c, f->loop);
-    else if (c->scope != f->scope) chat_scope_out(c, c->scope);
+    else chat_scope_out(c, c->scope);
     c->scope = f->scope;
     chat_to_end_of_tag(c, at);
 }
@@ -13631,8 +14936,8 @@ CHAT_APART void chat_subscript(chat_ctx *c, chat_val *v) {
 /* v.name or v.0, after the point. */
 CHAT_APART void chat_member(chat_ctx *c, chat_val *v) {
     chat_token *t = c->t;
-    if (t->type != CHAT_T_NUMBER || t->v.type != CHAT_INT) chat_take_name(c);
-    else chat_step(c);
+    if (t->type == CHAT_T_NUMBER) chat_step(c);
+    else chat_take_name(c);
     if (c->check || c->status) return;
     *v = t->type == CHAT_T_NUMBER ? chat_item(c, *v, t->v)
         : chat_attr_of(c, *v, t->v, c->names[t->name].rows);
@@ -14041,7 +15346,7 @@ CHAT_RARE void chat_tag_endset(chat_ctx *c, chat_token *t) {
     chat_leave(c, open);
     c->t = open + 1;
     if (kind == CHAT_W_SET) chat_store(c, c->scope, &v, true);
-    else chat_print(c, chat_sink(c), v, 0);
+    else chat_print(c, chat_sink(c), v);
     chat_to_end_of_tag(c, t);
 }
 
@@ -14145,7 +15450,7 @@ CHAT_RARE void chat_unknown_tag(chat_ctx *c) {
 static bool chat_tag(chat_ctx *c) {
     chat_step(c);
     chat_token *t = c->t;
-    if (t->type != CHAT_T_NAME || !t->name || t->name > CHAT_W_ENDGENERATION) {
+    if (t->type != CHAT_T_NAME || t->name > CHAT_W_ENDGENERATION) {
         chat_unknown_tag(c);
         return false;
     }
@@ -14153,7 +15458,6 @@ static bool chat_tag(chat_ctx *c) {
     CHAT_TAGS[t->name].run(c, t);
     if (c->status) return false;
     if (CHAT_TAGS[t->name].body) chat_accept(c, ':');
-    else if (!c->check) while (chat_accept(c, ':')) {}
     if (c->t->type != CHAT_T_TAG_END)
         chat_syntax(c, "expected the end of the tag");
     else c->t++;
@@ -14172,7 +15476,7 @@ static void chat_body(chat_ctx *c) {
             chat_step(c);
             chat_val v;
             chat_tuple(c, &v);
-            if (!c->check && !c->status) chat_print(c, chat_sink(c), v, 0);
+            if (!c->check && !c->status) chat_print(c, chat_sink(c), v);
             if (c->t->type != CHAT_T_VAR_END) chat_syntax(c, "expected '}}'");
             c->t++;
         } else {
@@ -14220,7 +15524,7 @@ static void chat_check(chat_ctx *c) {
 }
 
 static void chat_run(chat_ctx *c, str source) {
-    str s = chat_lines(c, source);
+    str s = chat_lines(c, (str){str_text(source), source.n});
     chat_lexer l = {.c = c, .p = (const u8 *)s.p, .line = 1, .fresh = true};
     l.end = l.p + s.n;
     chat_lex(&l);
@@ -14282,8 +15586,7 @@ static const char CHAT_TAG[] = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /* Marks where the text of the last message ends, and gives that text. */
 static chat_val chat_tag_final(chat_ctx *c, chat_val m) {
-    chat_val *text = m.type == CHAT_DICT
-        ? chat_get(c, m.u.v, m.n, chat_strz("content")) : NULL;
+    chat_val *text = chat_get(c, m.u.v, m.n, chat_strz("content"));
     if (text && chat_is_seq(*text)) {
         chat_val parts = *text;
         text = NULL;
@@ -14341,7 +15644,7 @@ static void chat_read_variables(chat_ctx *c, str json) {
 
 static void chat_token_global(
     chat_ctx *c, const char *name, const tokenizer *t, i32 id) {
-    if (id < 0 || (u32)id >= t->n_vocab) return;
+    if (id < 0) return;
     str s = tok_text(t, (u32)id);
     chat_global(c, name, chat_str(s.p, s.n));
 }
@@ -14484,7 +15787,8 @@ typedef struct split_format {
     const char *name, *detect;
     u8 start;
     bool lines;             /* a value stands on lines of its own */
-    const char *end_think;  /* what the model writes where thinking ends */
+    const char *end_think;  /* what the model writes where thinking ends, */
+    const char *answer;     /* and, with headers, before text for the user */
     const char *opening;    /* formats with headers: the last of these in a
                                prompt opens the answer, and what follows it
                                counts as the answer's */
@@ -14505,7 +15809,7 @@ static const split_mark SPLIT_NO_MARK = {0, 0, NULL, NULL};
 
 static const split_format SPLIT_FORMATS[] = {
     {"solar", "<|tool_call:args|>", SPLIT_HEAD, false,
-        "<|end|><|begin|>assistant", "<|begin|>assistant",
+        "<|end|><|begin|>assistant", "<|content|>", "<|begin|>assistant",
         SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "<|think|>", NULL},
         {IN(HEAD), SPLIT_TEXT, "<|content|>", NULL},
@@ -14521,7 +15825,7 @@ static const split_format SPLIT_FORMATS[] = {
         SPLIT_STRAY("<|tool_calls|>"), SPLIT_STRAY("<|tool_call:begin|>"),
         SPLIT_STRAY("<|tool_call:name|>"), SPLIT_STRAY("<|tool_call:args|>"),
         SPLIT_STRAY("<|tool_call:end|>"))},
-    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", NULL},
@@ -14535,7 +15839,7 @@ static const split_format SPLIT_FORMATS[] = {
             "</tool_call>", NULL},
         SPLIT_STRAY("<arg_key>"), SPLIT_STRAY("</arg_key>"),
         SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>"))},
-    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL,
+    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", "<function="},
@@ -14548,28 +15852,28 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(SKIP), SPLIT_NAME, "<function=", NULL},
         {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
     {"hcx-think", "tool/function_call", SPLIT_HEAD, false,
-        "<|im_end|>\n<|im_start|>assistant", "<|im_start|>assistant",
+        "<|im_end|>\n<|im_start|>assistant", "\n", "<|im_start|>assistant",
         SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "/think\n", NULL},
         {IN(HEAD), SPLIT_JSON, " -> tool/function_call\n", NULL},
         {IN(HEAD), SPLIT_TEXT, "\n", NULL},
         {IN(THINK) | IN(TEXT) | IN(JSON), SPLIT_SKIP, "<|im_end|>", NULL},
         {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL})},
-    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_start>", NULL},
         {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL})},
-    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL,
+    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL, NULL,
         SPLIT_MARKS(
         {IN(TEXT) | IN(THINK), SPLIT_THINK, "<thought>", NULL},
         {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL})},
-    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL,
+    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_call>", NULL},
         {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
-    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, &SPLIT_NO_MARK},
+    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, NULL, &SPLIT_NO_MARK},
 };
 
 #undef SPLIT_MARKS
@@ -15010,7 +16314,8354 @@ static bool split_ends_thinking(const split *s, str text) {
 #endif /* KSLLM_NO_CHAT */
 
 /* ==========================================================================
- * § 14 MODEL (private)
+ * § 14 PROGRAM (private)
+ * What an answer may be, as a program for a machine that reads bytes: the one
+ * form that patterns, schemas, choices and grammars become (§ 17-19). It is
+ * immutable once built. § 14-19 are left out with KSLLM_NO_GRAMMAR. May use
+ * § 1-2.
+ *
+ * The machine (§ 16) is nondeterministic and has a stack. A frame of the stack
+ * holds where to return to and a payload of 64 bits, in which the rule on top
+ * keeps its counts and sets. So nothing is unrolled: a limit of 65,535
+ * characters costs what a limit of 2 costs.
+ *
+ * Programs are built from their end: what is emitted is told where to go on,
+ * and returns where it begins.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+typedef enum pro_code {
+    /* Wait for input. */
+    PRO_BYTE,       /* a byte from x to y; then a */
+    PRO_TOKEN,      /* the control token p->tokens[x]; then a */
+    PRO_STRING,     /* characters of a JSON string and its closing quote, as
+                       p->strings[b] says; then a */
+    PRO_ACCEPT,     /* the answer may end here */
+    /* Go on at once. */
+    PRO_FAIL,       /* nowhere */
+    PRO_JUMP,       /* to a */
+    PRO_SPLIT,      /* to a, and to b */
+    PRO_CALL,       /* to a; its PRO_RETURN goes to b */
+    PRO_RETURN,
+    PRO_PUSH,       /* a frame with payload 0, which has to become b (0 if that
+                       is not known: it only helps to find the nearest end) */
+    PRO_POP,
+    PRO_COUNT,      /* payload + 1, but b at most */
+    PRO_LEAST,      /* to a if the payload is b or more */
+    PRO_BELOW,      /* to a if the payload is less than b */
+    /* Members of p->sets[b], each at most once. */
+    PRO_SET,        /* begins it; pushes the frames that it needs */
+    PRO_SET_NEXT,   /* to every member that is left, and to `other` if more
+                       members may come */
+    PRO_SET_TAKEN,  /* member y was read, or PRO_OTHER; then a */
+    PRO_SET_MORE,   /* to a if another member may come */
+    PRO_SET_END,    /* to a if no required one is missing; pops the frames */
+    PRO_CODES
+} pro_code;
+
+enum { PRO_OTHER = 0xffff };
+#define PRO_NONE UINT32_MAX
+
+typedef struct pro_op {
+    u8 op, x;
+    u16 y;
+    u32 a, b;
+} pro_op;
+
+/* A deterministic automaton over bytes. An edge that is missing leads to death.
+ * Every state reaches a final one. State 0 is the first. */
+typedef struct pro_edge { u32 to; u8 lo, hi; } pro_edge;
+typedef struct pro_state {
+    u32 edge, n_edges;  /* in p->edges, ascending */
+    u32 near, far;      /* the fewest and the most characters of a string to a
+                           final state; PRO_NONE: without limit */
+    bool final;
+} pro_state;
+typedef struct pro_dfa {
+    u32 state, n_states;    /* in p->states */
+    bool total;             /* no plain text is dead */
+} pro_dfa;
+
+/* A JSON string, after its opening quote, in the form that is written: a
+ * character is 1 to 4 bytes of UTF-8, or an escape (a surrogate pair's halves
+ * are one each, as only control characters are let through as \u00XX). `dfa`,
+ * if any, reads the same bytes without the closing quote; the string must be
+ * in it, or, if `except`, must not. */
+typedef struct pro_string {
+    u32 min, max;       /* characters; max PRO_NONE: no limit */
+    u32 dfa;            /* p->dfas, or PRO_NONE */
+    bool except;
+    bool names;         /* of `except`: its texts are finitely many, so no
+                           beginning of a string is forbidden by it */
+} pro_string;
+
+/* Objects, and lists of unique items: n members of which each may come once,
+ * and others, any number of times. */
+typedef struct pro_set {
+    u32 n, first;       /* p->members[first..]: where each begins */
+    u32 other;          /* where another one begins, or PRO_NONE */
+    u32 min, max;       /* members in all; PRO_NONE: no limit */
+    u32 required;       /* p->words[required..]: a bit for each member */
+    bool ordered;       /* members only in their order, others after them */
+    u32 alive;          /* pro_finish: the same for members that can end */
+} pro_set;
+
+typedef struct pro {
+    pro_op *ops;
+    pro_string *strings;
+    pro_set *sets;
+    u32 *members;
+    u64 *words;
+    pro_dfa *dfas;
+    pro_state *states;
+    pro_edge *edges;
+    i32 *tokens;        /* ids of control tokens */
+    u32 n_ops, n_strings, n_sets, n_members, n_words, n_dfas, n_states,
+        n_edges, n_tokens;
+    /* pro_finish fills the rest. */
+    u32 start;
+    /* In PRO_PUSH, y: bytes to the first PRO_COUNT. In all that does not wait,
+     * x: whether several ways meet there. */
+    u32 *least;         /* for each place: bytes to the end of its rule, of a
+                           set's missing members those before it begins */
+    u32 *member_least;  /* for each member: bytes of it, at least */
+    u32 *credit;        /* for each place: the same of the required members
+                           that it lies within */
+    u8 class_of[256];   /* bytes of one class lead to the same everywhere */
+    u8 class_byte[256]; /* one byte of each class; they ascend */
+    u32 n_classes;
+    void *block;
+    size_t block_bytes;
+} pro;
+
+/* ---- building ---- */
+
+/* The first error sticks: then nothing is emitted any more, and what returns a
+ * place returns 0. So one check at the end is enough. */
+typedef struct pro_build {
+    pro p;
+    struct {
+        u32 ops, strings, sets, members, words, dfas, states, edges, tokens;
+    } cap;              /* of the arrays of p */
+    u32 *room, cap_room;    /* of pro_determine: four entries for each of
+                               cap_room instructions, and one more */
+    u32 stamp;          /* above all marks, the first quarter of `room` */
+    u32 max_ops;
+    const ksllm_allocator *alloc;
+    ksllm_error *err;
+    ksllm_status status;
+} pro_build;
+
+static KS_PRINTF(4, 5) void pro_fail(pro_build *b, ksllm_status status,
+    u64 offset, const char *fmt, ...) {
+    if (b->status) return;
+    va_list ap;
+    va_start(ap, fmt);
+    fail_va(b->err, status, offset, (str){NULL, 0}, fmt, ap);
+    va_end(ap);
+    b->status = status;
+}
+
+/* Room for `more` items in all: the array, which may have moved. */
+static void *pro_resize(
+    pro_build *b, void *array, u32 *cap, u32 more, size_t size) {
+    void *p = b->alloc->resize(b->alloc->ctx, array, *cap * size, more * size);
+    if (!p) b->status = fail_memory(b->err, more * size);
+    else *cap = more;
+    return p ? p : array;
+}
+
+static void *pro_more(
+    pro_build *b, void *array, u32 n, u32 *cap, size_t size) {
+    if (b->status) return array;
+    if (n >= b->max_ops) {
+        pro_fail(b, KSLLM_ERR_BUFFER, NO_OFFSET, "grammar: it needs more than "
+            "%u instructions; raise max_program, or make it simpler",
+            (unsigned)b->max_ops);
+        return array;
+    }
+    return n < *cap ? array
+        : pro_resize(b, array, cap, *cap ? *cap * 2 : 64, size);
+}
+
+/* Room for one more, zeroed: the array, which may have moved. */
+KS_INLINE void *pro_grow(
+    pro_build *b, void *array, u32 *n, u32 *cap, size_t size) {
+    if (b->status || *n >= b->max_ops || *n == *cap)
+        array = pro_more(b, array, *n, cap, size);
+    if (!b->status) memset((u8 *)array + size * (*n)++, 0, size);
+    return array;
+}
+
+/* Where the new item of an array of b->p lies, or NULL after an error. */
+#define PRO_ADD(b, name)                                                       \
+    ((b)->p.name = pro_grow((b), (b)->p.name, &(b)->p.n_##name,                \
+         &(b)->cap.name, sizeof *(b)->p.name),                                 \
+        (b)->status ? NULL : &(b)->p.name[(b)->p.n_##name - 1])
+
+static u32 pro_emit(pro_build *b, pro_code op, u32 x, u32 y, u32 a, u32 c) {
+    pro_op *o = PRO_ADD(b, ops);
+    if (!o) return 0;
+    *o = (pro_op){(u8)op, (u8)x, (u16)y, a, c};
+    return b->p.n_ops - 1;
+}
+
+static u32 pro_byte(pro_build *b, u8 lo, u8 hi, u32 next) {
+    return pro_emit(b, PRO_BYTE, lo, hi, next, 0);
+}
+
+static u32 pro_text(pro_build *b, str s, u32 next) {
+    for (size_t i = s.n; i-- > 0;)
+        next = pro_byte(b, (u8)s.p[i], (u8)s.p[i], next);
+    return next;
+}
+
+/* One of two; PRO_NONE is none. */
+static u32 pro_either(pro_build *b, u32 one, u32 two) {
+    if (one == PRO_NONE) return two;
+    return two == PRO_NONE ? one : pro_emit(b, PRO_SPLIT, 0, 0, one, two);
+}
+
+static u32 pro_call(pro_build *b, u32 rule, u32 next) {
+    return pro_emit(b, PRO_CALL, 0, 0, rule, next);
+}
+
+/* A place whose target is not known yet, for loops and rules. */
+static u32 pro_hole(pro_build *b) {
+    return pro_emit(b, PRO_JUMP, 0, 0, PRO_NONE, 0);
+}
+
+static void pro_fill(pro_build *b, u32 hole, u32 to) {
+    if (!b->status) b->p.ops[hole].a = to;
+}
+
+/* After pro_finish the program is one block, and this frees nothing else. */
+static void pro_close(pro *p, const ksllm_allocator *a) {
+    mem_free(a, p->block, p->block_bytes);
+    memset(p, 0, sizeof *p);
+}
+
+static void pro_free(pro_build *b) {
+    const ksllm_allocator *a = b->alloc;
+    pro *p = &b->p;
+    mem_free(a, b->room, (4 * (size_t)b->cap_room + 1) * sizeof *b->room);
+    b->room = NULL;
+    b->cap_room = 0;
+    if (p->block) {
+        pro_close(p, a);
+        return;
+    }
+    mem_free(a, p->ops, b->cap.ops * sizeof *p->ops);
+    mem_free(a, p->strings, b->cap.strings * sizeof *p->strings);
+    mem_free(a, p->sets, b->cap.sets * sizeof *p->sets);
+    mem_free(a, p->members, b->cap.members * sizeof *p->members);
+    mem_free(a, p->words, b->cap.words * sizeof *p->words);
+    mem_free(a, p->dfas, b->cap.dfas * sizeof *p->dfas);
+    mem_free(a, p->states, b->cap.states * sizeof *p->states);
+    mem_free(a, p->edges, b->cap.edges * sizeof *p->edges);
+    mem_free(a, p->tokens, b->cap.tokens * sizeof *p->tokens);
+    memset(p, 0, sizeof *p);
+    memset(&b->cap, 0, sizeof b->cap);
+}
+
+/* ---- the bytes of a JSON string ---- */
+
+/* Where a string stands: 0 between characters; 1 to 7 within one in UTF-8, and
+ * 8 to 13 within an escape. A text has one form: an escape stands only where it
+ * must, the short one if there is one, else \u00 and small digits. So automata
+ * of names and values need one form, too. */
+enum { PRO_ESCAPE = 8, PRO_SUBS = 14, PRO_NO_SUB = 255 };
+
+static const struct pro_step { u8 sub, lo, hi, to; } PRO_STEPS[] = {
+    {0, 0x20, 0x21, 0}, {0, 0x23, 0x5b, 0}, {0, 0x5c, 0x5c, 8},
+    {0, 0x5d, 0x7f, 0}, {0, 0xc2, 0xdf, 1}, {0, 0xe0, 0xe0, 4},
+    {0, 0xe1, 0xec, 2}, {0, 0xed, 0xed, 5}, {0, 0xee, 0xef, 2},
+    {0, 0xf0, 0xf0, 6}, {0, 0xf1, 0xf3, 3}, {0, 0xf4, 0xf4, 7},
+    {1, 0x80, 0xbf, 0}, {2, 0x80, 0xbf, 1}, {3, 0x80, 0xbf, 2},
+    {4, 0xa0, 0xbf, 1}, {5, 0x80, 0x9f, 1}, {6, 0x90, 0xbf, 2},
+    {7, 0x80, 0x8f, 2}, {8, '"', '"', 0}, {8, '\\', '\\', 0},
+    {8, 'b', 'b', 0}, {8, 'f', 'f', 0}, {8, 'n', 'n', 0}, {8, 'r', 'r', 0},
+    {8, 't', 't', 0}, {8, 'u', 'u', 9}, {9, '0', '0', 10}, {10, '0', '0', 11},
+    {11, '0', '0', 12}, {11, '1', '1', 13}, {12, '0', '7', 0},
+    {12, 'b', 'b', 0}, {12, 'e', 'f', 0}, {13, '0', '9', 0}, {13, 'a', 'f', 0},
+};
+/* Where a sub-state's steps begin. */
+static const u8 PRO_SUB_STEP[PRO_SUBS + 1] = {
+    0, 12, 13, 14, 15, 16, 17, 18, 19, 27, 28, 29, 31, 34, 36
+};
+
+static u32 pro_sub_next(u32 sub, u8 byte) {
+    for (u32 i = PRO_SUB_STEP[sub]; i < PRO_SUB_STEP[sub + 1]; i++)
+        if (byte >= PRO_STEPS[i].lo && byte <= PRO_STEPS[i].hi)
+            return PRO_STEPS[i].to;
+    return PRO_NO_SUB;
+}
+
+/* Plain text: of these characters those that need no escape, without the white
+ * space that \s means beside ' ' and the ends of lines that . leaves out (they
+ * are rare, and most sets of characters have all others or none). From 0, which
+ * is between characters, a byte leads to where the character goes on. */
+enum { PRO_PLAIN_SUBS = 17, PRO_PLAIN_WIDE = 4 };
+static const struct pro_step PRO_PLAIN[] = {
+    {0, 0x20, 0x21, 0}, {0, 0x23, 0x5b, 0}, {0, 0x5d, 0x7e, 0},
+    {0, 0x7f, 0x7f, 0}, /* from here on several bytes: PRO_PLAIN_WIDE */
+    {0, 0xc2, 0xc2, 8}, {0, 0xc3, 0xdf, 1}, {0, 0xe0, 0xe0, 4},
+    {0, 0xe1, 0xe1, 9}, {0, 0xe2, 0xe2, 11}, {0, 0xe3, 0xe3, 14},
+    {0, 0xe4, 0xec, 2}, {0, 0xed, 0xed, 5}, {0, 0xee, 0xee, 2},
+    {0, 0xef, 0xef, 15}, {0, 0xf0, 0xf0, 6}, {0, 0xf1, 0xf3, 3},
+    {0, 0xf4, 0xf4, 7},
+    {1, 0x80, 0xbf, 0}, {2, 0x80, 0xbf, 1}, {3, 0x80, 0xbf, 2},
+    {4, 0xa0, 0xbf, 1}, {5, 0x80, 0x9f, 1}, {6, 0x90, 0xbf, 2},
+    {7, 0x80, 0x8f, 2}, {8, 0x80, 0x9f, 0}, {8, 0xa1, 0xbf, 0},
+    {9, 0x80, 0x99, 1}, {9, 0x9a, 0x9a, 10}, {9, 0x9b, 0xbf, 1},
+    {10, 0x81, 0xbf, 0}, {11, 0x80, 0x80, 12}, {11, 0x81, 0x81, 13},
+    {11, 0x82, 0xbf, 1}, {12, 0x8b, 0xa7, 0}, {12, 0xaa, 0xae, 0},
+    {12, 0xb0, 0xbf, 0}, {13, 0x80, 0x9e, 0}, {13, 0xa0, 0xbf, 0},
+    {14, 0x80, 0x80, 10}, {14, 0x81, 0xbf, 1}, {15, 0x80, 0xba, 1},
+    {15, 0xbb, 0xbb, 16}, {15, 0xbc, 0xbf, 1}, {16, 0x80, 0xbe, 0},
+};
+static const u8 PRO_PLAIN_STEP[PRO_PLAIN_SUBS + 1] = {
+    0, 17, 18, 19, 20, 21, 22, 23, 24, 26, 29, 30, 33, 36, 38, 40, 43, 44
+};
+
+static u32 pro_plain_next(u32 sub, u8 byte) {
+    for (u32 i = PRO_PLAIN_STEP[sub]; i < PRO_PLAIN_STEP[sub + 1]; i++)
+        if (byte >= PRO_PLAIN[i].lo && byte <= PRO_PLAIN[i].hi)
+            return PRO_PLAIN[i].to;
+    return PRO_NO_SUB;
+}
+
+#define PRO_NOTHING "grammar: nothing can satisfy it"
+
+/* ---- finishing ----
+ * The fewest bytes from every place to an end, by Knuth's generalisation of
+ * Dijkstra's algorithm: a call costs its rule and what follows. What costs no
+ * finite number cannot end, and is cut. */
+
+enum { PRO_SET_MOST = 4096, PRO_EDGES_MOST = 1 << 24 };
+
+typedef enum pro_aim {
+    PRO_TO_TAKEN,   /* to the end of a member */
+    PRO_TO_COUNT,   /* to the next PRO_COUNT */
+    PRO_TO_END,     /* to the end of the rule */
+    PRO_BY_NOTHING  /* to the end of the rule without a byte */
+} pro_aim;
+
+typedef struct pro_solver {
+    pro *p;
+    pro_aim aim;
+    u32 n;          /* places */
+    u32 *cost, *other_cost; /* PRO_NONE: none yet. The other aim's */
+    u32 *wait;      /* PRO_TO_TAKEN: targets of a SET that have no cost yet */
+    u32 *first, *users; /* users[first[i]..]: the places that go to place i */
+    u32 at;         /* the cost that is being given */
+    u32 *now, n_now;    /* places that cost `at` */
+    u32 *then, n_then;  /* places that cost one more */
+    u64 *heap;      /* other costs, each above its place */
+    u32 n_heap;
+    u32 *set_cost;  /* all required members of each set */
+} pro_solver;
+
+static bool pro_has(const pro *p, u32 words, u32 i) {
+    return p->words[words + i / 64] >> (i & 63) & 1;
+}
+
+static u32 pro_add(u32 a, u32 b) {
+    return a == PRO_NONE || b == PRO_NONE ? PRO_NONE
+        : min_u32(b, PRO_NONE - 1 - a) + a;
+}
+
+static u32 pro_targets(const pro *p, const pro_op *o) {
+    switch (o->op) {
+    case PRO_ACCEPT: case PRO_FAIL: case PRO_RETURN: return 0;
+    case PRO_SPLIT: case PRO_CALL: return 2;
+    case PRO_SET: case PRO_SET_NEXT: return p->sets[o->b].n + 1;
+    default: return 1;
+    }
+}
+
+/* Target i, or PRO_NONE. Those of a SET are its beginning and what it cannot do
+ * without. */
+static u32 pro_target(const pro *p, const pro_op *o, u32 i) {
+    bool set = o->op == PRO_SET || o->op == PRO_SET_NEXT;
+    const pro_set *s = set ? p->sets + o->b : NULL;
+    if (o->op == PRO_SET_NEXT)
+        return i < s->n ? p->members[s->first + i] : s->other;
+    if (o->op == PRO_SET && i > 0)
+        return pro_has(p, s->required, i - 1) ? p->members[s->first + i - 1]
+                                              : PRO_NONE;
+    return i == 0 ? o->a : o->b;
+}
+
+static u32 pro_string_least(const pro *p, const pro_string *s) {
+    bool in = s->dfa != PRO_NONE && !s->except;
+    u32 near = in ? p->states[p->dfas[s->dfa].state].near : 0;
+    return s->min > near ? s->min : near;
+}
+
+static bool pro_set_needs(const pro *p, const pro_set *s) {
+    bool needs = s->min > 0;
+    for (u32 i = 0; i < s->n && !needs; i++) needs = pro_has(p, s->required, i);
+    return needs;
+}
+
+/* Whether the place can be passed without a byte; if that depends on what came
+ * before, not. */
+static bool pro_passes(const pro *p, const pro_op *o) {
+    switch (o->op) {
+    case PRO_BYTE: case PRO_TOKEN: case PRO_STRING: case PRO_FAIL: return false;
+    case PRO_LEAST: return o->b == 0;
+    case PRO_SET_END: return !pro_set_needs(p, p->sets + o->b);
+    default: return true;
+    }
+}
+
+/* A new cost of place i, but for calls and sets. */
+static u32 pro_own(const pro_solver *s, const pro_op *o) {
+    if (s->aim == PRO_BY_NOTHING) return pro_passes(s->p, o) ? 0 : PRO_NONE;
+    if (o->op == PRO_BYTE || o->op == PRO_TOKEN) return 1;
+    if (o->op == PRO_STRING)
+        return pro_add(1, pro_string_least(s->p, s->p->strings + o->b));
+    if (o->op == PRO_SET && s->aim >= PRO_TO_END) return s->set_cost[o->b];
+    return 0;
+}
+
+static void pro_heap_put(pro_solver *s, u32 cost, u32 place) {
+    u64 item = (u64)cost << 32 | place;
+    u32 i = s->n_heap++;
+    for (; i > 0 && s->heap[(i - 1) / 2] > item; i = (i - 1) / 2)
+        s->heap[i] = s->heap[(i - 1) / 2];
+    s->heap[i] = item;
+}
+
+static u64 pro_heap_take(pro_solver *s) {
+    u64 top = s->heap[0], last = s->heap[--s->n_heap];
+    u32 i = 0;
+    for (;;) {
+        u32 c = 2 * i + 1;
+        if (c + 1 < s->n_heap && s->heap[c + 1] < s->heap[c]) c++;
+        if (c >= s->n_heap || s->heap[c] >= last) break;
+        s->heap[i] = s->heap[c];
+        i = c;
+    }
+    s->heap[i] = last;
+    return top;
+}
+
+/* A cost, at least s->at, that the place may have. */
+static void pro_offer(pro_solver *s, u32 cost, u32 place) {
+    if (cost == PRO_NONE || s->cost[place] != PRO_NONE) return;
+    if (cost == s->at) s->now[s->n_now++] = place;
+    else if (cost == s->at + 1) s->then[s->n_then++] = place;
+    else pro_heap_put(s, cost, place);
+}
+
+/* The place that is offered cheapest, for s->at; PRO_NONE: none is left. */
+static u32 pro_cheapest(pro_solver *s) {
+    for (;;) {
+        if (s->n_now > 0) return s->now[--s->n_now];
+        if (s->n_heap > 0 && s->heap[0] >> 32 == s->at)
+            return (u32)pro_heap_take(s);
+        if (s->n_then > 0) {
+            u32 *now = s->now;
+            s->now = s->then;
+            s->n_now = s->n_then;
+            s->then = now;
+            s->n_then = 0;
+            s->at++;
+        } else if (s->n_heap > 0) {
+            s->at = (u32)(s->heap[0] >> 32);
+        } else {
+            return PRO_NONE;
+        }
+    }
+}
+
+/* Fills users. */
+static void pro_uses(pro_solver *s) {
+    const pro *p = s->p;
+    u32 *first = s->first;
+    memset(first, 0, (s->n + 2) * sizeof *first);
+    for (u32 pass = 0; pass < 2; pass++) {
+        for (u32 i = 0; i < s->n; i++) {
+            const pro_op *o = p->ops + i;
+            u32 n = pro_targets(p, o);
+            for (u32 k = 0; k < n; k++) {
+                u32 t = pro_target(p, o, k);
+                if (t == PRO_NONE) continue;
+                if (pass == 0) first[t + 2]++;
+                else s->users[first[t + 1]++] = i;
+            }
+        }
+        for (u32 i = 2; pass == 0 && i < s->n + 2; i++)
+            first[i] += first[i - 1];
+    }
+}
+
+/* Offers the ends. */
+static void pro_solve_begin(pro_solver *s) {
+    const pro *p = s->p;
+    s->at = s->n_now = s->n_then = s->n_heap = 0;
+    memset(s->cost, 255, s->n * sizeof *s->cost);
+    for (u32 i = 0; i < s->n; i++) {
+        const pro_op *o = p->ops + i;
+        if (o->op == PRO_ACCEPT || o->op == PRO_RETURN
+            || (o->op == PRO_SET_TAKEN && s->aim == PRO_TO_TAKEN)
+            || (o->op == PRO_COUNT && s->aim == PRO_TO_COUNT))
+            pro_offer(s, 0, i);
+        if (o->op != PRO_SET || s->aim != PRO_TO_TAKEN) continue;
+        s->wait[i] = 0;
+        for (u32 k = pro_targets(p, o); k-- > 0;)
+            s->wait[i] += pro_target(p, o, k) != PRO_NONE;
+    }
+}
+
+/* What a SET costs whose target t has got its cost; PRO_NONE: it is not known
+ * yet. Of its targets, members count only where nothing else says what they
+ * cost. */
+static u32 pro_set_sum(pro_solver *s, u32 place, u32 t) {
+    const pro_op *o = s->p->ops + place;
+    u32 sum = 0;
+    if (s->aim != PRO_TO_TAKEN)
+        return t == o->a ? pro_add(s->at, pro_own(s, o)) : PRO_NONE;
+    if (--s->wait[place] > 0) return PRO_NONE;
+    for (u32 i = pro_targets(s->p, o); i-- > 0;) {
+        u32 to = pro_target(s->p, o, i);
+        if (to != PRO_NONE) sum = pro_add(sum, s->cost[to]);
+    }
+    return sum;
+}
+
+/* The places' costs, for an aim. Users have to be those of the program, but
+ * may come from before some places became PRO_FAIL. */
+static void pro_solve(pro_solver *s, pro_aim aim) {
+    const pro *p = s->p;
+    s->aim = aim;
+    pro_solve_begin(s);
+    for (u32 t; t = pro_cheapest(s), t != PRO_NONE;) {
+        if (s->cost[t] != PRO_NONE) continue;
+        s->cost[t] = s->at;
+        for (u32 k = s->first[t]; k < s->first[t + 1]; k++) {
+            u32 r = s->users[k], cost;
+            const pro_op *o = p->ops + r;
+            if (s->cost[r] != PRO_NONE || o->op == PRO_FAIL) continue;
+            if (o->op == PRO_SET) cost = pro_set_sum(s, r, t);
+            else if (o->op == PRO_CALL)
+                cost = pro_add(s->cost[o->a], s->cost[o->b]);
+            else cost = pro_add(s->at, pro_own(s, o));
+            pro_offer(s, cost, r);
+        }
+    }
+}
+
+/* What all required members of a set cost; PRO_NONE if one cannot end or the
+ * limits cannot be kept. `cost` is that of members. */
+static u32 pro_set_cost(const pro_solver *s, const pro_set *set) {
+    u32 sum = 0, required = 0, alive = 0;
+    for (u32 i = 0; i < set->n; i++) {
+        u32 to = s->p->members[set->first + i];
+        u32 cost = to == PRO_NONE ? PRO_NONE : s->cost[to];
+        alive += cost != PRO_NONE;
+        if (!pro_has(s->p, set->required, i)) continue;
+        required++;
+        sum = pro_add(sum, cost);
+    }
+    bool other = set->other != PRO_NONE && s->cost[set->other] != PRO_NONE;
+    if (required > set->max || set->min > set->max) return PRO_NONE;
+    return set->min > alive && !other ? PRO_NONE : sum;
+}
+
+/* Cuts what cannot end. `other_cost` is that of members. Says whether this may
+ * have changed a cost: not if what is cut has had none for either aim. */
+static bool pro_cut(pro_solver *s) {
+    pro *p = s->p;
+    bool changed = false, members = false;
+    for (u32 i = 0; i < s->n; i++) {
+        pro_op *o = p->ops + i;
+        bool two = o->op == PRO_SPLIT;
+        if (s->cost[i] == PRO_NONE) {
+            changed = changed || s->other_cost[i] != PRO_NONE;
+            o->op = PRO_FAIL;
+        } else if (two && s->cost[o->a] == PRO_NONE) {
+            *o = (pro_op){PRO_JUMP, 0, 0, o->b, 0};
+        } else if (two && s->cost[o->b] == PRO_NONE) {
+            o->op = PRO_JUMP;
+        }
+    }
+    for (u32 k = 0; k < p->n_sets; k++) {
+        pro_set *set = p->sets + k;
+        for (u32 i = 0; i <= set->n; i++) {
+            u32 *to = i < set->n ? &p->members[set->first + i] : &set->other;
+            if (*to == PRO_NONE) continue;
+            bool one = s->other_cost[*to] == PRO_NONE;
+            bool two = s->cost[*to] == PRO_NONE;
+            if (!one && !two) continue;
+            *to = PRO_NONE;
+            members = true;
+            changed = changed || one != two;
+        }
+    }
+    if (members || changed) pro_uses(s);
+    return changed;
+}
+
+/* Places that go to a jump go where it goes. */
+static void pro_thread(pro *p, u32 *to) {
+    for (u32 i = 0; *to != PRO_NONE && i < 64; i++) {
+        if (p->ops[*to].op != PRO_JUMP) return;
+        *to = p->ops[*to].a;
+    }
+}
+
+static void pro_thread_all(pro *p) {
+    for (u32 i = 0; i < p->n_ops; i++) {
+        pro_op *o = p->ops + i;
+        u32 n = pro_targets(p, o);
+        if (n > 0 && o->op != PRO_SET_NEXT) pro_thread(p, &o->a);
+        if (o->op == PRO_SPLIT || o->op == PRO_CALL) pro_thread(p, &o->b);
+    }
+    for (u32 i = 0; i < p->n_members; i++) pro_thread(p, p->members + i);
+    for (u32 i = 0; i < p->n_sets; i++) pro_thread(p, &p->sets[i].other);
+    pro_thread(p, &p->start);
+}
+
+/* ---- left recursion ---- */
+
+/* Whether a rule calls itself before a byte: a call within a circle of steps
+ * that take no byte. Circles by Tarjan's algorithm, with its stack in arrays of
+ * the solver. s->cost says which rules can be nothing. */
+static bool pro_is_left(pro_solver *s, u32 *work) {
+    const pro *p = s->p;
+    u32 n = s->n, *index = work, *low = work + n, *open = work + 2 * n;
+    u32 *path = work + 3 * n, *next = work + 4 * n;
+    u32 n_open = 0, count = 0;
+    memset(index, 0, n * sizeof *index);
+    memset(next, 0, n * sizeof *next);
+    for (u32 root = 0; root < n; root++) {
+        u32 depth = 0;
+        if (!index[root] && p->ops[root].op == PRO_CALL) path[depth++] = root;
+        while (depth > 0) {
+            u32 v = path[depth - 1], k = next[v]++;
+            const pro_op *o = p->ops + v;
+            if (k == 0) {
+                index[v] = low[v] = ++count;
+                open[n_open++] = v;
+            }
+            bool more = pro_passes(p, o) && k < (o->op == PRO_SET ? 1
+                : pro_targets(p, o));
+            bool skip = o->op == PRO_CALL && k == 1 && s->cost[o->a];
+            u32 w = more && !skip ? pro_target(p, o, k) : PRO_NONE;
+            if (w != PRO_NONE) {
+                if (!index[w]) path[depth++] = w;
+                else if (low[w] < low[v]) low[v] = low[w];
+            }
+            if (more) continue;
+            depth--;
+            if (depth > 0 && low[v] < low[path[depth - 1]])
+                low[path[depth - 1]] = low[v];
+            if (low[v] != index[v]) continue;
+            for (u32 from = n_open; n_open > 0;) {
+                u32 member = open[--n_open];
+                if (member != v) continue;
+                for (u32 i = n_open; i < from; i++) low[open[i]] = PRO_NONE - v;
+                break;
+            }
+        }
+    }
+    for (u32 i = 0; i < n; i++)
+        if (p->ops[i].op == PRO_CALL && low[i] == low[p->ops[i].a]) return true;
+    return false;
+}
+
+/* ---- classes of bytes ---- */
+
+static void pro_classes(pro *p) {
+    static const u8 more[] = "0:AG[\\ag{ \"";
+    bool edge[257] = {false};
+    for (u32 i = 0; i < p->n_ops; i++) {
+        const pro_op *o = p->ops + i;
+        if (o->op != PRO_BYTE) continue;
+        edge[o->x] = edge[(o->y & 255) + 1] = true;
+    }
+    for (u32 i = 0; i < p->n_edges; i++)
+        edge[p->edges[i].lo] = edge[p->edges[i].hi + 1] = true;
+    for (u32 i = 0; i < KS_LEN(PRO_STEPS); i++)
+        edge[PRO_STEPS[i].lo] = edge[PRO_STEPS[i].hi + 1] = true;
+    for (u32 i = 0; i + 1 < sizeof more; i++) edge[more[i]] = true;
+    p->n_classes = 0;
+    for (u32 b = 0; b < 256; b++) {
+        if (b == 0 || edge[b]) p->class_byte[p->n_classes++] = (u8)b;
+        p->class_of[b] = (u8)(p->n_classes - 1);
+    }
+}
+
+/* Marks (in x) where several ways meet: there the machine looks whether it has
+ * been there already, which also ends its circles. */
+static void pro_mark(pro *p, u32 *met) {
+    memset(met, 0, p->n_ops * sizeof *met);
+    met[p->start] = 1;
+    for (u32 i = 0; i < p->n_ops; i++) {
+        const pro_op *o = p->ops + i;
+        for (u32 k = o->op == PRO_SET ? 1 : pro_targets(p, o); k-- > 0;) {
+            u32 to = pro_target(p, o, k);
+            if (to != PRO_NONE && p->ops[i].op != PRO_FAIL) met[to]++;
+        }
+    }
+    for (u32 i = 0; i < p->n_ops; i++)
+        if (p->ops[i].op > PRO_ACCEPT) p->ops[i].x = met[i] > 1;
+}
+
+/* ---- one block ---- */
+
+static void *pro_move(u8 **to, const void *from, size_t bytes) {
+    u8 *p = *to;
+    if (bytes) memcpy(p, from, bytes);
+    *to += (bytes + 7) & ~(size_t)7;
+    return p;
+}
+
+/* ---- what a member under way costs no more ---- */
+
+typedef struct pro_crediting {
+    const pro *p;
+    u32 set, credit;
+    u32 *sum;           /* of each place, of all sets */
+    u32 *of, *got;      /* set + 1 of the last share, and the share */
+    u32 *stack, n;
+} pro_crediting;
+
+/* Members that share a place have the least share there. */
+static void pro_credit_to(pro_crediting *c, u32 place) {
+    if (place == PRO_NONE) return;
+    if (c->of[place] == c->set + 1) {
+        if (c->got[place] <= c->credit) return;
+        c->sum[place] -= c->got[place];
+    }
+    c->of[place] = c->set + 1;
+    c->got[place] = c->credit;
+    c->sum[place] = pro_add(c->sum[place], c->credit);
+    c->stack[c->n++] = place;
+}
+
+/* From where a member begins up to its end. */
+static void pro_credit(pro_crediting *c, u32 entry, u32 credit) {
+    const pro *p = c->p;
+    c->credit = credit;
+    for (pro_credit_to(c, entry); c->n > 0;) {
+        const pro_op *o = p->ops + c->stack[--c->n];
+        if (o->op == PRO_SET_TAKEN && o->b == c->set) continue;
+        u32 to = o->op == PRO_SET ? 1 : pro_targets(p, o);
+        for (u32 i = o->op == PRO_CALL; i < to; i++)
+            pro_credit_to(c, pro_target(p, o, i));
+    }
+}
+
+/* A set's frame says what its missing members cost, and one is missing until
+ * it has ended. Fills sum, of n places; work is 3 n long. */
+static void pro_credits(const pro_solver *s, u32 *sum, u32 *work) {
+    const pro *p = s->p;
+    u32 n = s->n;
+    pro_crediting c = {.p = p, .sum = sum, .of = work, .got = work + n,
+        .stack = work + 2 * n};
+    memset(sum, 0, n * sizeof *sum);
+    memset(c.of, 0, n * sizeof *c.of);
+    for (; c.set < p->n_sets; c.set++) {
+        const pro_set *set = p->sets + c.set;
+        if (set->other != PRO_NONE) pro_credit(&c, set->other, 0);
+        for (u32 i = 0; i < set->n; i++) {
+            u32 entry = p->members[set->first + i];
+            if (entry != PRO_NONE)
+                pro_credit(&c, entry,
+                    pro_has(p, set->required, i) ? s->other_cost[entry] : 0);
+        }
+    }
+}
+
+/* Puts all arrays into one block. s->cost are the places', s->other_cost the
+ * members', s->wait the credits. */
+static ksllm_status pro_freeze(pro_build *b, const pro_solver *s) {
+    pro *p = &b->p, q = *p;
+    u32 bytes[] = {
+        p->n_ops * (u32)sizeof *p->ops, p->n_strings * (u32)sizeof *p->strings,
+        p->n_sets * (u32)sizeof *p->sets, p->n_members * 4, p->n_members * 4,
+        p->n_words * 8, p->n_dfas * (u32)sizeof *p->dfas,
+        p->n_states * (u32)sizeof *p->states,
+        p->n_edges * (u32)sizeof *p->edges, p->n_tokens * 4, p->n_ops * 4,
+        p->n_ops * 4
+    };
+    size_t total = 0;
+    for (size_t i = 0; i < KS_LEN(bytes); i++)
+        total += ((size_t)bytes[i] + 7) & ~(size_t)7;
+    u8 *to = mem_alloc(b->alloc, total);
+    if (!to) return fail_memory(b->err, total);
+    q.block = to;
+    q.block_bytes = total;
+    q.words = pro_move(&to, p->words, bytes[5]);
+    q.ops = pro_move(&to, p->ops, bytes[0]);
+    q.strings = pro_move(&to, p->strings, bytes[1]);
+    q.sets = pro_move(&to, p->sets, bytes[2]);
+    q.members = pro_move(&to, p->members, bytes[3]);
+    q.member_least = pro_move(&to, p->members, bytes[4]);
+    q.dfas = pro_move(&to, p->dfas, bytes[6]);
+    q.states = pro_move(&to, p->states, bytes[7]);
+    q.edges = pro_move(&to, p->edges, bytes[8]);
+    q.tokens = pro_move(&to, p->tokens, bytes[9]);
+    q.least = pro_move(&to, s->cost, bytes[10]);
+    q.credit = pro_move(&to, s->wait, bytes[11]);
+    for (u32 i = 0; i < p->n_members; i++)
+        q.member_least[i] = p->members[i] == PRO_NONE ? PRO_NONE
+            : s->other_cost[p->members[i]];
+    pro_free(b);
+    *p = q;
+    return KSLLM_OK;
+}
+
+/* For each set a bit for each member that is left. */
+static void pro_alive(pro_build *b) {
+    for (u32 k = 0; k < b->p.n_sets && !b->status; k++) {
+        pro_set *set = b->p.sets + k;
+        u32 n = (set->n + 63) / 64;
+        set->alive = b->p.n_words;
+        for (u32 i = 0; i < n && !b->status; i++) (void)PRO_ADD(b, words);
+        for (u32 i = 0; i < set->n && !b->status; i++)
+            if (b->p.members[set->first + i] != PRO_NONE)
+                b->p.words[set->alive + i / 64] |= (u64)1 << (i & 63);
+    }
+}
+
+static void pro_push_costs(pro_solver *s) {
+    pro_op *ops = s->p->ops;
+    u32 i = 0;
+    while (i < s->n && ops[i].op != PRO_PUSH) i++;
+    if (i == s->n) return;
+    for (pro_solve(s, PRO_TO_COUNT); i < s->n; i++)
+        if (ops[i].op == PRO_PUSH)
+            ops[i].y = (u16)min_u32(s->cost[i], UINT16_MAX);
+}
+
+static ksllm_status pro_finish_with(pro_build *b, pro_solver *s, u32 *work) {
+    pro *p = &b->p;
+    u32 round = 0;
+    pro_uses(s);
+    do {
+        pro_solve(s, PRO_TO_TAKEN);
+        for (u32 i = 0; i < p->n_sets; i++)
+            s->set_cost[i] = pro_set_cost(s, p->sets + i);
+        u32 *members = s->cost;
+        s->cost = s->other_cost;
+        s->other_cost = members;
+        pro_solve(s, PRO_TO_END);
+    } while (pro_cut(s) && ++round < 8);
+    if (s->cost[p->start] == PRO_NONE) {
+        pro_fail(b, KSLLM_ERR_ARGUMENT, NO_OFFSET, PRO_NOTHING);
+        return b->status;
+    }
+    pro_alive(b);
+    pro_credits(s, s->wait, work);
+    if (!b->status) b->status = pro_freeze(b, s);
+    if (b->status) return b->status;
+    p = s->p = &b->p;
+    pro_push_costs(s);
+    pro_solve(s, PRO_BY_NOTHING);
+    pro_thread_all(p);
+    if (pro_is_left(s, work))
+        pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "grammar: a rule begins with itself (left recursion)");
+    pro_classes(p);
+    pro_mark(p, work);
+    return b->status;
+}
+
+/* Checks what the solver relies on, and counts its edges. */
+static ksllm_status pro_measure(pro_build *b, u32 start, u64 *edges) {
+    const pro *p = &b->p;
+    if (start == PRO_NONE)
+        pro_fail(b, KSLLM_ERR_ARGUMENT, NO_OFFSET, PRO_NOTHING);
+    for (u32 i = 0; i < p->n_sets; i++)
+        if (p->sets[i].n > PRO_SET_MOST)
+            pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET, "grammar: an object "
+                "with %u members; at most %d", (unsigned)p->sets[i].n,
+                (int)PRO_SET_MOST);
+    *edges = p->n_ops >> 24 ? PRO_EDGES_MOST : 0;
+    for (u32 i = 0; i < p->n_ops; i++) *edges += pro_targets(p, p->ops + i);
+    if (*edges > PRO_EDGES_MOST)
+        pro_fail(b, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "grammar: it is too large; make it simpler");
+    return b->status;
+}
+
+/* Cuts what cannot end, refuses what the machine cannot run, and freezes the
+ * program: b->p is one block then. Close it with pro_close or pro_free. */
+static ksllm_status pro_finish(pro_build *b, u32 start) {
+    pro_solver s = {.p = &b->p};
+    u64 edges = 0;
+    if (!b->status) pro_measure(b, start, &edges);
+    if (b->status) return b->status;
+    b->p.start = start;
+    u32 n = s.n = b->p.n_ops;
+    size_t words = 12 * (size_t)n + 2 + 3 * (size_t)edges + b->p.n_sets;
+    size_t bytes = (n + (size_t)edges) * 8 + words * 4;
+    u8 *block = mem_alloc(b->alloc, bytes);
+    if (!block) return b->status = fail_memory(b->err, bytes);
+    s.heap = (u64 *)block;
+    s.now = (u32 *)(s.heap + n + edges);
+    s.then = s.now + n + edges;
+    s.cost = s.then + n + edges;
+    s.other_cost = s.cost + n;
+    s.wait = s.other_cost + n;
+    s.first = s.wait + n;
+    s.users = s.first + n + 2;
+    s.set_cost = s.users + edges;
+    pro_finish_with(b, &s, s.set_cost + b->p.n_sets);
+    mem_free(b->alloc, block, bytes);
+    return b->status;
+}
+
+/* ---- deterministic automata ----
+ * Found state by state from the first: a state is known by its key, some
+ * numbers, of which the first says how far into an escape of a JSON string it
+ * lies. */
+
+enum {
+    PRO_STATES = 4096,          /* the most that an automaton may have */
+    PRO_KEYS = 1 << 20,         /* and the numbers of all their keys */
+    PRO_SLOTS = 2 * PRO_STATES
+};
+
+typedef struct pro_auto {
+    pro_build *b;
+    u32 *keys;
+    u32 *at;            /* where the key of each state begins, and the end */
+    u16 *slots;         /* by hash: a state + 1 */
+    u32 n_keys, cap_keys;
+    u32 first, edge;    /* in b->p.states and b->p.edges */
+} pro_auto;
+
+static void pro_full(pro_build *b) {
+    pro_fail(b, KSLLM_ERR_BUFFER, NO_OFFSET, "grammar: a pattern needs more "
+        "than %d states; make it simpler", PRO_STATES);
+}
+
+static void *pro_alloc(pro_build *b, size_t bytes) {
+    if (b->status) return NULL;
+    void *p = mem_alloc(b->alloc, bytes);
+    if (p) memset(p, 0, bytes);
+    else b->status = fail_memory(b->err, bytes);
+    return p;
+}
+
+static pro_auto auto_begin(pro_build *b) {
+    pro_auto t = {.b = b, .first = b->p.n_states, .edge = b->p.n_edges};
+    t.at = pro_alloc(b, (PRO_STATES + 1) * sizeof *t.at);
+    t.slots = pro_alloc(b, PRO_SLOTS * sizeof *t.slots);
+    return t;
+}
+
+static u32 auto_states(const pro_auto *t) {
+    return t->b->p.n_states - t->first;
+}
+
+/* Room for n more numbers. */
+static bool auto_room(pro_auto *t, u32 n) {
+    u32 cap = t->cap_keys ? t->cap_keys : 1024;
+    while (cap - t->n_keys < n && cap < PRO_KEYS) cap *= 2;
+    if (cap - t->n_keys < n || auto_states(t) == PRO_STATES) {
+        pro_full(t->b);
+        return false;
+    }
+    if (cap == t->cap_keys) return true;
+    const ksllm_allocator *a = t->b->alloc;
+    u32 *p = a->resize(a->ctx, t->keys, t->cap_keys * sizeof *p,
+        cap * sizeof *p);
+    if (!p) {
+        t->b->status = fail_memory(t->b->err, cap * sizeof *p);
+        return false;
+    }
+    t->keys = p;
+    t->cap_keys = cap;
+    return true;
+}
+
+/* The state of a key, a new one if need be. */
+static u32 auto_state(pro_auto *t, const u32 *key, u32 n) {
+    u32 h = n, i;
+    if (t->b->status) return 0;
+    for (i = 0; i < n; i++) h = (h ^ key[i]) * 0x9e3779b1u, h ^= h >> 15;
+    for (i = h % PRO_SLOTS; t->slots[i]; i = (i + 1) % PRO_SLOTS) {
+        u32 s = t->slots[i] - 1, at = t->at[s];
+        if (t->at[s + 1] - at == n
+            && !memcmp(&t->keys[at], key, n * sizeof *key)) return s;
+    }
+    if (!auto_room(t, n) || !PRO_ADD(t->b, states)) return 0;
+    u32 s = auto_states(t) - 1;
+    memcpy(&t->keys[t->n_keys], key, n * sizeof *key);
+    t->n_keys += n;
+    t->at[s + 1] = t->n_keys;
+    t->slots[i] = (u16)(s + 1);
+    return s;
+}
+
+/* An edge of the state whose turn it is; they come ascending. */
+static void auto_edge(pro_auto *t, u32 from, u32 lo, u32 hi, u32 to) {
+    pro *p = &t->b->p;
+    if (t->b->status) return;
+    pro_state *s = &p->states[t->first + from];
+    if (!s->n_edges) s->edge = p->n_edges;
+    else {
+        pro_edge *last = &p->edges[p->n_edges - 1];
+        if (last->to == to && last->hi + 1u == lo) {
+            last->hi = (u8)hi;
+            return;
+        }
+    }
+    pro_edge *e = PRO_ADD(t->b, edges);
+    if (!e) return;
+    *e = (pro_edge){to, (u8)lo, (u8)hi};
+    s->n_edges++;
+}
+
+/* How far into an escape byte c leads: 0 is outside, 1 after the backslash,
+ * 5 to 2 after the u. */
+static u32 auto_escape(u32 at, u32 c) {
+    if (at == 0) return c == '\\';
+    return at == 1 ? c == 'u' ? 5 : 0 : at > 2 ? at - 1 : 0;
+}
+
+/* Whether an edge begins a character. */
+static u32 auto_begins(const pro_auto *t, u32 from, const pro_edge *e) {
+    return !t->keys[t->at[from]] && (e->lo < 0x80 || e->hi > 0xbf);
+}
+
+/* The fewest characters to a final state; PRO_NONE: none can be reached. */
+static void auto_near(pro_auto *t) {
+    pro *p = &t->b->p;
+    pro_state *s = &p->states[t->first];
+    u32 n = auto_states(t);
+    for (u32 i = 0; i < n; i++) s[i].near = s[i].final ? 0 : PRO_NONE;
+    for (bool more = true; more;) {
+        more = false;
+        for (u32 i = n; i-- > 0;)
+            for (u32 k = 0; k < s[i].n_edges; k++) {
+                const pro_edge *e = &p->edges[s[i].edge + k];
+                u32 near = s[e->to].near;
+                if (near == PRO_NONE) continue;
+                near += auto_begins(t, i, e);
+                if (near >= s[i].near) continue;
+                s[i].near = near;
+                more = true;
+            }
+    }
+}
+
+/* The most. What a circle is reached from stays without limit; there are no
+ * dead states any more. */
+static bool auto_far_of(const pro_auto *t, u32 i, u32 *far) {
+    const pro *p = &t->b->p;
+    const pro_state *s = &p->states[t->first];
+    *far = 0;
+    for (u32 k = 0; k < s[i].n_edges; k++) {
+        const pro_edge *e = &p->edges[s[i].edge + k];
+        if (s[e->to].far == PRO_NONE) return false;
+        u32 more = s[e->to].far + auto_begins(t, i, e);
+        if (more > *far) *far = more;
+    }
+    return true;
+}
+
+static void auto_far(pro_auto *t) {
+    pro_state *s = &t->b->p.states[t->first];
+    u32 n = auto_states(t), far;
+    for (u32 i = 0; i < n; i++) s[i].far = PRO_NONE;
+    for (bool more = true; more;) {
+        more = false;
+        for (u32 i = n; i-- > 0;) {
+            if (s[i].far != PRO_NONE || !auto_far_of(t, i, &far)) continue;
+            s[i].far = far;
+            more = true;
+        }
+    }
+}
+
+/* Takes out what reaches no final state. `far` is where a state goes. */
+static void auto_trim(pro_auto *t) {
+    pro *p = &t->b->p;
+    pro_state *s = &p->states[t->first];
+    u32 n = auto_states(t), kept = 0, to = t->edge;
+    for (u32 i = 0; i < n; i++)
+        if (s[i].near != PRO_NONE) s[i].far = kept++;
+    for (u32 i = 0; i < n; i++) {
+        if (s[i].near == PRO_NONE) continue;
+        u32 from = s[i].edge, end = from + s[i].n_edges;
+        s[i].edge = to;
+        for (; from < end; from++) {
+            pro_edge e = p->edges[from];
+            if (s[e.to].near == PRO_NONE) continue;
+            e.to = s[e.to].far;
+            p->edges[to++] = e;
+        }
+        s[i].n_edges = to - s[i].edge;
+    }
+    for (u32 i = 0; i < n; i++) {
+        if (s[i].near == PRO_NONE) continue;
+        u32 at = s[i].far;
+        t->keys[t->at[at]] = t->keys[t->at[i]];
+        s[at] = s[i];
+    }
+    p->n_states = t->first + kept;
+    p->n_edges = to;
+}
+
+static void auto_free(pro_auto *t) {
+    const ksllm_allocator *a = t->b->alloc;
+    mem_free(a, t->keys, t->cap_keys * sizeof *t->keys);
+    mem_free(a, t->at, (PRO_STATES + 1) * sizeof *t->at);
+    mem_free(a, t->slots, PRO_SLOTS * sizeof *t->slots);
+}
+
+/* Whether a state goes on by every byte of a step of plain text. What it leads
+ * to is entered. */
+static bool auto_covers(
+    pro_auto *t, u32 i, const struct pro_step *x, u32 *place, bool *more) {
+    const pro *p = &t->b->p;
+    const pro_state *s = &p->states[t->first + i];
+    u32 c = x->lo;
+    for (u32 k = 0; k < s->n_edges && c <= x->hi; k++) {
+        const pro_edge *e = &p->edges[s->edge + k];
+        if (e->hi < c) continue;
+        if (e->lo > c) return false;
+        u32 in = place[e->to] | 1u << x->to;
+        *more = *more || in != place[e->to];
+        place[e->to] = in;
+        c = e->hi + 1u;
+    }
+    return c > x->hi;
+}
+
+/* Whether all plain text goes on for ever, as it does where a pattern is looked
+ * for. A state has a bit for each place in a character that it is reached
+ * at. */
+static bool auto_is_total(pro_auto *t) {
+    u32 n = auto_states(t), *place = t->at; /* which nobody needs any more */
+    memset(place, 0, n * sizeof *place);
+    place[0] = 1;
+    for (bool more = true; more;) {
+        more = false;
+        for (u32 i = 0; i < n; i++)
+            for (u32 k = 0; k < KS_LEN(PRO_PLAIN) && place[i]; k++) {
+                const struct pro_step *x = &PRO_PLAIN[k];
+                if (place[i] >> x->sub & 1
+                    && !auto_covers(t, i, x, place, &more)) return false;
+            }
+    }
+    return true;
+}
+
+/* The automaton as an index into p->dfas; PRO_NONE: it takes nothing. */
+static u32 auto_end(pro_auto *t) {
+    pro *p = &t->b->p;
+    u32 found = PRO_NONE;
+    if (!t->b->status) auto_near(t);
+    if (!t->b->status && p->states[t->first].near != PRO_NONE) {
+        auto_trim(t);
+        auto_far(t);
+        pro_dfa *d = PRO_ADD(t->b, dfas);
+        if (d) {
+            *d = (pro_dfa){t->first, auto_states(t), auto_is_total(t)};
+            found = p->n_dfas - 1;
+        }
+    } else if (!t->b->status) {
+        p->n_states = t->first;
+        p->n_edges = t->edge;
+    }
+    auto_free(t);
+    return found;
+}
+
+/* ---- a fragment, made deterministic ---- */
+
+typedef struct pro_subset {
+    pro_auto t;
+    u32 *mark, *set, *stack, *tmp;  /* in b->room */
+    u32 n_set, stamp, n_ops;
+} pro_subset;
+
+/* Adds what waits for input at pc, or after it without input. */
+static void pro_reach(pro_subset *d, u32 pc) {
+    pro_build *b = d->t.b;
+    u32 n = 0;
+    for (d->stack[n++] = pc; n > 0 && !b->status;) {
+        pc = d->stack[--n];
+        while (pc < d->n_ops && d->mark[pc] != d->stamp) {
+            const pro_op *o = &b->p.ops[pc];
+            d->mark[pc] = d->stamp;
+            if (o->op == PRO_BYTE || o->op == PRO_ACCEPT)
+                d->set[++d->n_set] = pc;
+            if (o->op == PRO_SPLIT) d->stack[n++] = o->b;
+            else if (o->op != PRO_JUMP && o->op > PRO_FAIL)
+                pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+                    "grammar: a part that counts or calls has no automaton");
+            if (o->op != PRO_SPLIT && o->op != PRO_JUMP) break;
+            pc = o->a;
+        }
+    }
+}
+
+/* Different numbers. Small sets by insertion, others by a bit for each number
+ * between their least and their most: tmp has an entry for each number. */
+static void pro_sort(u32 *set, u32 *tmp, u32 n) {
+    if (n <= 16) {
+        for (u32 i = 1, k; i < n; i++) {
+            u32 one = set[i];
+            for (k = i; k > 0 && set[k - 1] > one; k--) set[k] = set[k - 1];
+            set[k] = one;
+        }
+        return;
+    }
+    u32 least = set[0], most = set[0];
+    for (u32 i = 1; i < n; i++) {
+        least = min_u32(least, set[i]);
+        if (set[i] > most) most = set[i];
+    }
+    least &= ~31u;
+    memset(tmp, 0, ((most - least) / 32 + 1) * sizeof *tmp);
+    for (u32 i = 0; i < n; i++)
+        tmp[(set[i] - least) / 32] |= 1u << (set[i] & 31);
+    for (u32 i = 0; least <= most; least += 32)
+        for (u32 bits = tmp[i++]; bits; bits &= bits - 1)
+            *set++ = least + (u32)__builtin_ctz(bits);
+}
+
+static u32 pro_subset_state(pro_subset *d, u32 escape) {
+    if (d->t.b->status) return 0;
+    pro_sort(d->set + 1, d->tmp, d->n_set);
+    d->set[0] = escape;
+    return auto_state(&d->t, d->set, d->n_set + 1);
+}
+
+/* The edge of state i for bytes from lo to hi, which nothing tells apart. */
+static void pro_subset_edge(pro_subset *d, u32 i, u32 lo, u32 hi) {
+    const pro *p = &d->t.b->p;
+    d->stamp++;
+    d->n_set = 0;
+    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++) {
+        const pro_op *o = &p->ops[d->t.keys[k]];
+        if (o->op == PRO_BYTE && o->x <= lo && o->y >= hi) pro_reach(d, o->a);
+    }
+    if (!d->n_set) return;
+    u32 escape = auto_escape(d->t.keys[d->t.at[i]], lo);
+    auto_edge(&d->t, i, lo, hi, pro_subset_state(d, escape));
+}
+
+static void pro_subset_edges(pro_subset *d, u32 i) {
+    const pro *p = &d->t.b->p;
+    u8 cut[258] = {0};
+    cut['\\'] = cut['\\' + 1] = cut['u'] = cut['u' + 1] = cut[256] = 1;
+    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++) {
+        const pro_op *o = &p->ops[d->t.keys[k]];
+        if (o->op == PRO_BYTE && o->x <= o->y) cut[o->x] = cut[o->y + 1] = 1;
+        else if (o->op == PRO_ACCEPT) p->states[d->t.first + i].final = true;
+    }
+    for (u32 lo = 0, hi = 1; hi <= 256; hi++)
+        if (cut[hi]) {
+            pro_subset_edge(d, i, lo, hi - 1);
+            lo = hi;
+        }
+}
+
+/* Room for all instructions, kept for the next time: a program may need many
+ * automata of few instructions. */
+static void pro_subset_room(pro_subset *d) {
+    pro_build *b = d->t.b;
+    size_t n = b->cap_room, old = (4 * n + 1) * sizeof *b->room;
+    bool more = n < d->n_ops;
+    if (more) n = b->cap.ops;
+    size_t bytes = (4 * n + 1) * sizeof *b->room;
+    if (more) {
+        mem_free(b->alloc, b->room, old);
+        b->room = mem_alloc(b->alloc, bytes);
+        b->cap_room = b->room ? (u32)n : 0;
+        if (!b->room) b->status = fail_memory(b->err, bytes);
+    }
+    if (b->status) return;
+    if (more || b->stamp >> 31) {
+        memset(b->room, 0, n * sizeof *b->room);
+        b->stamp = 1;
+    }
+    d->mark = b->room;
+    d->stack = b->room + n;
+    d->tmp = b->room + 2 * n;
+    d->set = b->room + 3 * n;
+    d->stamp = b->stamp;
+}
+
+/* A fragment that neither counts nor calls and ends in PRO_ACCEPT, as an index
+ * into p->dfas. PRO_NONE: it takes nothing, or there was an error; more than
+ * PRO_STATES states are one, KSLLM_ERR_BUFFER. */
+static u32 pro_determine(pro_build *b, u32 entry) {
+    if (b->status || entry == PRO_NONE) return PRO_NONE;
+    pro_subset d = {.t = auto_begin(b), .n_ops = b->p.n_ops};
+    pro_subset_room(&d);
+    if (!b->status) pro_reach(&d, entry);
+    pro_subset_state(&d, 0);
+    for (u32 i = 0; !b->status && i < auto_states(&d.t); i++)
+        pro_subset_edges(&d, i);
+    b->stamp = d.stamp + 1;
+    return auto_end(&d.t);
+}
+
+/* What both automata take. */
+static u32 pro_dfa_both(pro_build *b, u32 d1, u32 d2) {
+    if (b->status || d1 == PRO_NONE || d2 == PRO_NONE) return PRO_NONE;
+    const u32 s1 = b->p.dfas[d1].state, s2 = b->p.dfas[d2].state;
+    pro_auto t = auto_begin(b);
+    u32 key[3] = {0, 0, 0};
+    auto_state(&t, key, 3);
+    for (u32 i = 0; !b->status && i < auto_states(&t); i++) {
+        memcpy(key, &t.keys[t.at[i]], sizeof key);
+        const u32 escape = key[0];
+        const pro_state x = b->p.states[s1 + key[1]];
+        const pro_state y = b->p.states[s2 + key[2]];
+        b->p.states[t.first + i].final = x.final && y.final;
+        for (u32 c = 0, j = 0, k = 0; c < 256 && !b->status; c++) {
+            const pro_edge *e = b->p.edges;
+            while (j < x.n_edges && e[x.edge + j].hi < c) j++;
+            while (k < y.n_edges && e[y.edge + k].hi < c) k++;
+            if (j == x.n_edges || k == y.n_edges) break;
+            if (e[x.edge + j].lo > c || e[y.edge + k].lo > c) continue;
+            key[0] = auto_escape(escape, c);
+            key[1] = e[x.edge + j].to;
+            key[2] = e[y.edge + k].to;
+            auto_edge(&t, i, c, c, auto_state(&t, key, 3));
+        }
+    }
+    return auto_end(&t);
+}
+
+/* An automaton of `from` as instructions of b; then next. PRO_NONE takes
+ * nothing, and so does what comes of it. */
+static u32 pro_dfa_put(pro_build *b, const pro *from, u32 dfa, u32 next) {
+    if (b->status || dfa == PRO_NONE) return PRO_NONE;
+    const pro_dfa d = from->dfas[dfa];
+    u32 *place = pro_alloc(b, d.n_states * sizeof *place), at;
+    u32 begin = b->p.n_ops;
+    for (u32 i = 0; i < d.n_states && !b->status; i++) {
+        const pro_state s = from->states[d.state + i];
+        at = s.final ? next : PRO_NONE;
+        for (u32 k = s.n_edges; k-- > 0;) {
+            const pro_edge e = from->edges[s.edge + k];
+            at = pro_either(b, pro_byte(b, e.lo, e.hi, e.to), at);
+        }
+        place[i] = at;
+    }
+    for (u32 i = begin; i < b->p.n_ops && !b->status; i++)
+        if (b->p.ops[i].op == PRO_BYTE) b->p.ops[i].a = place[b->p.ops[i].a];
+    at = b->status ? 0 : place[0];
+    mem_free(b->alloc, place, d.n_states * sizeof *place);
+    return at;
+}
+
+static u32 pro_dfa_run(pro_build *b, u32 dfa, u32 next) {
+    return pro_dfa_put(b, &b->p, dfa, next);
+}
+
+/* Takes back the last automaton. */
+static void pro_dfa_drop(pro_build *b, u32 dfa) {
+    if (b->status || dfa == PRO_NONE) return;
+    const pro_dfa d = b->p.dfas[dfa];
+    b->p.n_edges = b->p.states[d.state].edge;
+    b->p.n_states = d.state;
+    b->p.n_dfas = dfa;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* ==========================================================================
+ * § 15 VOCABULARY (private)
+ * A model's tokens by their bytes, as tries: which tokens a machine that reads
+ * bytes takes. Built once for a model. May use § 1-2, 10, 14.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* Plain text (§ 14) is most of a vocabulary. It is cut into slices, so that a
+ * state that takes all of a slice need not walk its trie. */
+enum {
+    VOC_REST,       /* what is not plain */
+    VOC_WIDE,       /* characters of several bytes */
+    VOC_WORD,       /* [A-Za-z0-9]+ */
+    VOC_SPACE_WIDE, /* the same two after a space */
+    VOC_SPACE_WORD,
+    VOC_MIXED,      /* other plain text */
+    VOC_TRIES,
+    VOC_DEPTH = TOK_TEXT_MAX,
+    VOC_SLICE_BITS = 3, VOC_CHAR_BITS = 4,
+    VOC_FEW = 13,           /* characters that VOC_CHAR_BITS tell apart */
+    VOC_MANY = 255          /* more are not plain */
+};
+#define VOC_SPAN_MOST ((1u << 22) - 1)
+
+/* Tries lie depth first. The token that ends here, or n_vocab, and the byte
+ * that leads here above it; nodes of the branch, and its depth (the root, which
+ * has no node, is 0) above 22 bits. */
+typedef struct voc_node { u32 token, span; } voc_node;
+
+typedef struct voc {
+    const tokenizer *t;
+    const ksllm_allocator *alloc;
+    u32 n_words;            /* of a mask: a bit for each token, and for none */
+    const voc_node *trie[VOC_TRIES];
+    u32 n_nodes[VOC_TRIES];
+    /* The slice of each token, and the characters of a plain one (VOC_FEW + 1:
+     * more than VOC_FEW), a mask for each binary digit. */
+    const u64 *slice[VOC_SLICE_BITS], *chars[VOC_CHAR_BITS];
+    const u32 *longer;      /* plain tokens of more characters than VOC_FEW,
+                               those of most first: */
+    u32 longer_than[VOC_MANY + 1]; /* how many have more than so many */
+    const u32 *same;        /* pairs of tokens with one text; the first of them
+                               is in a trie */
+    u32 n_same;
+    size_t bytes;           /* of this and all it holds */
+} voc;
+
+/* ---- sorting the texts ---- */
+
+typedef struct voc_text {
+    u64 key;                /* the first 8 bytes, big end first */
+    u32 at, id;
+    u16 n;
+    u8 trie, chars;
+} voc_text;
+
+typedef struct voc_builder {
+    const tokenizer *t;
+    u8 *blob;               /* the texts, then 8 zeros */
+    voc_text *texts, *room; /* in the order of tries and texts */
+    u32 *order, *order_room;
+    u32 n;
+    u32 from[VOC_TRIES + 1];
+    size_t blob_bytes;
+    u64 n_nodes[VOC_TRIES];
+    u32 n_same;
+    u32 n_chars[VOC_MANY + 1]; /* plain tokens of so many characters */
+} voc_builder;
+
+static bool voc_is_alnum(u8 b) {
+    return (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'z');
+}
+
+/* Which trie, and how many characters. */
+static void voc_sort_out(voc_text *x, const u8 *p) {
+    u32 sub = 0, chars = 0, wide = 0, alnum = 0;
+    for (u32 i = 0; i < x->n; i++) {
+        u8 b = p[i];
+        chars += sub == 0;
+        wide += b >= 0x80;
+        alnum += voc_is_alnum(b);
+        if (sub == 0 && b >= 0x20 && b < 0x80 && b != '"' && b != '\\')
+            continue;
+        sub = pro_plain_next(sub, b);
+        if (sub == PRO_NO_SUB) break;
+    }
+    x->trie = VOC_REST;
+    if (sub != 0 || chars > VOC_MANY) return;
+    u32 n = x->n, space = n > 1 && p[0] == ' ';
+    x->chars = (u8)chars;
+    x->trie = wide + space == n ? space ? VOC_SPACE_WIDE : VOC_WIDE
+        : alnum + space == n ? space ? VOC_SPACE_WORD : VOC_WORD : VOC_MIXED;
+}
+
+/* Whether a token is text that an answer can be made of, for the decoder. */
+static str voc_bytes(const tokenizer *t, u32 id, u8 *buf) {
+    u32 type = tok_type(t, id);
+    if (type == TOK_CONTROL || type == TOK_UNKNOWN) return (str){NULL, 0};
+    return tok_bytes(t, id, buf);
+}
+
+static void voc_read(voc_builder *b) {
+    const tokenizer *t = b->t;
+    u32 at = 0, count[VOC_TRIES + 1] = {0};
+    for (u32 id = 0; id < t->n_vocab; id++) {
+        if (id + 12 < t->n_vocab)
+            __builtin_prefetch(t->texts + t->at[id + 12]);
+        str s = voc_bytes(t, id, b->blob + at);
+        if (s.n == 0) continue;
+        voc_text *x = b->room + b->n++;
+        if (s.p != (const char *)b->blob + at) memcpy(b->blob + at, s.p, s.n);
+        *x = (voc_text){.at = at, .id = id, .n = (u16)s.n};
+        for (u32 i = 0; i < 8; i++)
+            x->key = x->key << 8 | (i < s.n ? b->blob[at + i] : 0);
+        voc_sort_out(x, b->blob + at);
+        count[x->trie + 1]++;
+        b->n_chars[x->chars] += x->trie != VOC_REST;
+        at += (u32)s.n;
+    }
+    for (u32 i = 0; i < VOC_TRIES; i++) count[i + 1] += count[i];
+    memcpy(b->from, count, sizeof count);
+    for (u32 i = 0; i < b->n; i++)
+        b->texts[count[b->room[i].trie]++] = b->room[i];
+}
+
+/* Sorts n texts by their keys, from the last byte on. */
+static void voc_radix(voc_text *x, voc_text *room, u32 n) {
+    u32 count[8][257];
+    voc_text *from = x, *to = room;
+    memset(count, 0, sizeof count);
+    for (u32 i = 0; i < n; i++)
+        for (u32 k = 0; k < 8; k++) count[k][(x[i].key >> 8 * k & 255) + 1]++;
+    for (u32 k = 0; k < 8; k++) {
+        u32 *at = count[k];
+        if (n == 0 || at[(from[0].key >> 8 * k & 255) + 1] == n) continue;
+        for (u32 i = 0; i < 256; i++) at[i + 1] += at[i];
+        for (u32 i = 0; i < n; i++)
+            to[at[from[i].key >> 8 * k & 255]++] = from[i];
+        voc_text *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != x && n) memcpy(x, from, n * sizeof *x);
+}
+
+static str voc_text_of(const voc_builder *b, const voc_text *x) {
+    return (str){(const char *)b->blob + x->at, x->n};
+}
+
+static bool voc_less(const void *ctx, u32 one, u32 two) {
+    const voc_builder *b = ctx;
+    return str_cmp(voc_text_of(b, b->texts + one),
+        voc_text_of(b, b->texts + two)) < 0;
+}
+
+/* Sorts runs of one key by what follows. */
+static void voc_ties(voc_builder *b) {
+    for (u32 i = 0, end; i < b->n; i = end) {
+        u32 longest = 0;
+        for (end = i; end < b->n && b->texts[end].key == b->texts[i].key
+            && b->texts[end].trie == b->texts[i].trie; end++)
+            if (b->texts[end].n > longest) longest = b->texts[end].n;
+        u32 n = end - i;
+        if (n == 1) continue;
+        for (u32 k = 0; k < n; k++) b->order[k] = i + k;
+        sort_u32(b->order, b->order_room, n, voc_less, b);
+        for (u32 k = 0; k < n; k++) b->room[k] = b->texts[b->order[k]];
+        memcpy(b->texts + i, b->room, n * sizeof *b->texts);
+    }
+}
+
+/* ---- building ---- */
+
+/* Bytes that two texts begin with together. */
+static u32 voc_common(
+    const voc_builder *b, const voc_text *x, const voc_text *y) {
+    u32 n = min_u32(x->n, y->n), i = 0;
+    u64 differ = x->key ^ y->key;
+    if (differ) return min_u32(n, (u32)__builtin_clzll(differ) / 8);
+    for (i = min_u32(n, 8); i < n; i++)
+        if (b->blob[x->at + i] != b->blob[y->at + i]) break;
+    return i;
+}
+
+/* Counts nodes and pairs. */
+static void voc_count(voc_builder *b) {
+    for (u32 k = 0; k < VOC_TRIES; k++)
+        for (u32 i = b->from[k]; i < b->from[k + 1]; i++) {
+            const voc_text *x = b->texts + i;
+            u32 n = i > b->from[k] ? voc_common(b, x - 1, x) : 0;
+            b->n_nodes[k] += x->n - n;
+            b->n_same += n == x->n && x[-1].n == n;
+        }
+}
+
+/* Fills a trie, and the pairs of texts that it has twice, from *same on. */
+static void voc_fill(
+    const voc_builder *b, u32 trie, voc_node *nodes, u32 **same) {
+    u32 open[VOC_DEPTH + 1], depth = 0, n = 0;
+    const voc_text *kept = NULL;
+    for (u32 i = b->from[trie]; i <= b->from[trie + 1]; i++) {
+        bool end = i == b->from[trie + 1];
+        const voc_text *x = b->texts + i;
+        u32 common = end || !kept ? 0 : voc_common(b, kept, x);
+        if (!end && kept && common == x->n && kept->n == common) {
+            *(*same)++ = kept->id;
+            *(*same)++ = x->id;
+            continue;
+        }
+        for (; depth > common; depth--)
+            nodes[open[depth]].span += n - open[depth];
+        if (end) break;
+        for (u32 k = common; k < x->n; k++) {
+            open[++depth] = n;
+            nodes[n].token = (k + 1u == x->n ? x->id : b->t->n_vocab)
+                | (u32)b->blob[x->at + k] << 24;
+            nodes[n++].span = depth << 22;
+        }
+        kept = x;
+    }
+}
+
+static void voc_put_digits(u64 *const *planes, u32 n, u32 id, u32 value) {
+    for (u32 i = 0; i < n; i++)
+        if (value >> i & 1) tok_set_bit(planes[i], id);
+}
+
+/* Sorts the tokens out by slices and characters. */
+static void voc_fill_masks(
+    const voc_builder *b, voc *v, u64 *mask, u32 *longer) {
+    u32 next[VOC_MANY + 1], n = 0;
+    u64 *planes[VOC_SLICE_BITS + VOC_CHAR_BITS];
+    for (u32 i = 0; i < KS_LEN(planes); i++)
+        planes[i] = mask + (size_t)v->n_words * i;
+    memcpy(v->slice, planes, sizeof v->slice);
+    memcpy(v->chars, planes + VOC_SLICE_BITS, sizeof v->chars);
+    v->longer = longer;
+    for (u32 k = VOC_MANY + 1; k-- > 0;) {
+        next[k] = v->longer_than[k] = n;
+        if (k > VOC_FEW) n += b->n_chars[k];
+    }
+    for (u32 i = b->from[VOC_REST + 1]; i < b->n; i++) {
+        const voc_text *x = b->texts + i;
+        voc_put_digits(planes, VOC_SLICE_BITS, x->id, x->trie);
+        voc_put_digits(planes + VOC_SLICE_BITS, VOC_CHAR_BITS, x->id,
+            min_u32(x->chars, VOC_FEW + 1));
+        if (x->chars > VOC_FEW) longer[next[x->chars]++] = x->id;
+    }
+}
+
+static ksllm_status voc_make(
+    voc_builder *b, const ksllm_allocator *a, voc **out, ksllm_error *err) {
+    u32 n_words = b->t->n_vocab / 64 + 1;
+    u64 nodes = 0;
+    for (u32 k = 0; k < VOC_TRIES; k++) {
+        nodes += b->n_nodes[k];
+        if (b->n_nodes[k] > VOC_SPAN_MOST)
+            return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+                "grammar: the vocabulary has too much text");
+    }
+    size_t head = (sizeof(voc) + 15) & ~(size_t)15;
+    u32 n_masks = VOC_SLICE_BITS + VOC_CHAR_BITS, n_longer = 0;
+    for (u32 k = VOC_FEW + 1; k <= VOC_MANY; k++) n_longer += b->n_chars[k];
+    size_t bytes = head + (size_t)nodes * sizeof(voc_node)
+        + (size_t)n_words * 8 * n_masks
+        + 8 * (size_t)b->n_same + 4 * (size_t)n_longer;
+    voc *v = mem_alloc(a, bytes);
+    if (!v) return fail_memory(err, bytes);
+    memset(v, 0, bytes);
+    voc_node *node = (voc_node *)((u8 *)v + head);
+    u32 *same = (u32 *)(node + nodes);
+    u64 *mask = (u64 *)(same + 2 * b->n_same);
+    *v = (voc){.t = b->t, .alloc = a, .n_words = n_words, .same = same,
+        .n_same = b->n_same, .bytes = bytes};
+    voc_fill_masks(b, v, mask, (u32 *)(mask + (size_t)n_words * n_masks));
+    for (u32 k = 0; k < VOC_TRIES; k++) {
+        v->trie[k] = node;
+        v->n_nodes[k] = (u32)b->n_nodes[k];
+        voc_fill(b, k, node, &same);
+        node += b->n_nodes[k];
+    }
+    *out = v;
+    return KSLLM_OK;
+}
+
+/* Adds what stands in a slice, or in any if it is VOC_REST, and has up to
+ * `most` characters; more than VOC_FEW mean any number. */
+static void voc_add(const voc *v, u32 slice, u32 most, u64 *mask) {
+    u64 not[VOC_SLICE_BITS], least[VOC_CHAR_BITS];
+    for (u32 i = 0; i < VOC_SLICE_BITS; i++) not[i] = (slice >> i & 1) - (u64)1;
+    for (u32 i = 0; i < VOC_CHAR_BITS; i++) least[i] = -(u64)(most >> i & 1);
+    const u64 *const *s = v->slice, *const *c = v->chars;
+    for (u32 w = 0; w < v->n_words; w++) {
+        u64 in = slice == VOC_REST ? s[0][w] | s[1][w] | s[2][w]
+            : (s[0][w] ^ not[0]) & (s[1][w] ^ not[1]) & (s[2][w] ^ not[2]);
+        if (most <= VOC_FEW) {
+            u64 less = UINT64_MAX; /* digits above the first are no more */
+            for (u32 i = 0; i < VOC_CHAR_BITS; i++)
+                less = (less & ~(c[i][w] ^ least[i])) | (least[i] & ~c[i][w]);
+            in &= less;
+        }
+        mask[w] |= in;
+    }
+}
+
+/* The slice that a token stands in. */
+static u32 voc_slice_of(const voc *v, u32 id) {
+    u32 slice = 0;
+    for (u32 i = 0; i < VOC_SLICE_BITS; i++)
+        slice |= (u32)tok_has_bit(v->slice[i], id) << i;
+    return slice;
+}
+
+static void voc_free(voc *v) {
+    if (v) mem_free(v->alloc, v, v->bytes);
+}
+
+/* Indexes the vocabulary of t, which must live as long as the index. */
+static ksllm_status voc_build(const tokenizer *t, const ksllm_allocator *a,
+    voc **out, ksllm_error *err) {
+    voc_builder b = {.t = t};
+    size_t n = t->n_vocab, text = 8;
+    *out = NULL;
+    for (u32 id = 0; id < n; id++)
+        text += min_size(tok_text(t, id).n, VOC_DEPTH);
+    size_t bytes = n * (2 * sizeof(voc_text) + 8) + text + VOC_DEPTH;
+    u8 *block = mem_alloc(a, bytes);
+    if (!block) return fail_memory(err, bytes);
+    b.texts = (voc_text *)block;
+    b.room = b.texts + n;
+    b.order = (u32 *)(b.room + n);
+    b.order_room = b.order + n;
+    b.blob = (u8 *)(b.order_room + n);
+    voc_read(&b);
+    for (u32 k = 0; k < VOC_TRIES; k++)
+        voc_radix(b.texts + b.from[k], b.room, b.from[k + 1] - b.from[k]);
+    voc_ties(&b);
+    voc_count(&b);
+    ksllm_status status = voc_make(&b, a, out, err);
+    mem_free(a, block, bytes);
+    return status;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* ==========================================================================
+ * § 16 MATCHER (private)
+ * Runs a program over tokens in memory that is planned: which tokens may come,
+ * the next one, the shortest end. May use § 1-2, 10, 14, 15.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* A configuration is a place (with the sub-state of a string in its upper bits)
+ * and a frame of the stack. A state is a sorted set of them: where the machine
+ * may be. Both, and frames, exist once each, so that equal ones have equal
+ * numbers; the step from a state by a class of bytes is looked up in a row,
+ * which is filled when it is first needed. When a table is full all but the
+ * state that counts is forgotten. */
+enum {
+    MAT_SUB = 28,           /* bits of a place */
+    MAT_DEAD = 1,           /* a state; 0 in a row: not known yet */
+    MAT_MASKS = 2,          /* kept */
+    MAT_SLOW = 16,          /* configurations beyond which they are hashed */
+    MAT_LIVES = 16,         /* characters that text is followed for, */
+    MAT_LIVE_STATES = 160,  /* between them and */
+    MAT_LIVE_PAIRS = 320,   /* within them */
+    MAT_ACCEPTS = 1 << 15,  /* in info; below it 2 bits for each slice */
+    MAT_WORK = 1 << 21,     /* steps of the machine that a call may take */
+    MAT_STATES_MOST = 65000
+};
+#define MAT_PLACE ((1u << MAT_SUB) - 1)
+#define MAT_SET_FRAME (1u << 31)
+#define MAT_PUSH_FRAME (1u << 30)
+
+typedef struct mat_cfg { u32 pc, frame; } mat_cfg;
+
+/* `ret`: a call's place to return to, or MAT_PUSH_FRAME | the place of the
+ * PRO_PUSH, or MAT_SET_FRAME | set << 6 | word, or PRO_NONE. */
+typedef struct mat_frame {
+    u64 payload;
+    u32 ret, parent;
+    u32 rest;               /* bytes to the end once this returns */
+    u32 mark;
+} mat_frame;
+
+typedef enum mat_lack { MAT_ENOUGH, MAT_NO_ROOM, MAT_NO_WORK } mat_lack;
+
+typedef struct mat {
+    const voc *v;
+    const pro *p;
+    u8 *tables;
+    size_t tables_bytes;
+    u16 *rows;
+    u32 width;              /* classes of bytes, then control tokens */
+    u32 *at;                /* of a state's configurations in pool */
+    u16 *info, *state_hash, *frame_hash, *seen_hash;
+    mat_cfg *pool, *seen, *stack;
+    mat_frame *frames;
+    u32 n_states, n_pool, n_frames, n_seen, n_stack;
+    u32 states_cap, pool_cap, frames_cap, seen_cap;
+    u32 state_mask, frame_mask, seen_mask; /* of the hash tables */
+    u32 live;               /* the state after what was read */
+    u32 epoch;              /* how often the tables were emptied */
+    u64 work;               /* left to this call */
+    mat_lack lack;
+    bool closing;           /* sets offer only what they must, */
+    bool single;            /* and of the rest the cheapest alone */
+    bool modest;            /* frames' rest leaves out members that miss */
+    ksllm_status status;
+    u64 *mask[MAT_MASKS];
+    u32 mask_state[MAT_MASKS], mask_n[MAT_MASKS], mask_last;
+    u64 flushes, fills;     /* for measurements */
+} mat;
+
+static u64 mat_hash(u64 a, u64 b) {
+    u64 h = (a * 0x9e3779b97f4a7c15u) ^ (b * 0xd6e8feb86659fd93u);
+    h = (h ^ h >> 32) * 0xa0761d6478bd642fu;
+    return h ^ h >> 29;
+}
+
+/* ---- frames ---- */
+
+static u64 mat_below(u64 at, u32 word) {
+    u64 from = (u64)word * 64;
+    return at >= from + 64 ? UINT64_MAX
+        : at <= from ? 0 : ((u64)1 << (at - from)) - 1;
+}
+
+/* What the required members cost that a frame of a set does not have yet. */
+static u32 mat_missing(const pro *p, u32 ret, u64 payload) {
+    const pro_set *s = p->sets + ((ret & ~MAT_SET_FRAME) >> 6);
+    u32 from = s->ordered ? 0 : ret & 63, to = (s->n + 63) / 64, sum = 0;
+    if (!s->ordered && from + 1 < to) to = from + 1;
+    for (u32 w = from; w < to; w++) {
+        u64 taken = s->ordered ? mat_below(payload, w) : payload;
+        u64 bits = p->words[s->required + w] & ~taken;
+        for (; bits; bits &= bits - 1)
+            sum = pro_add(sum, p->member_least[s->first + w * 64
+                + (u32)__builtin_ctzll(bits)]);
+    }
+    return sum;
+}
+
+/* What a frame and a place cost together: the member that the place is within
+ * is counted by both. */
+static u32 mat_sum(const mat *m, u32 rest, u32 least, u32 place) {
+    u32 sum = pro_add(rest, least), credit = m->p->credit[place];
+    return m->modest || sum == PRO_NONE ? sum : sum - min_u32(sum, credit);
+}
+
+static u32 mat_rest(const mat *m, u32 ret, u32 parent, u64 payload) {
+    u32 rest = m->frames[parent].rest;
+    if (ret < m->p->n_ops) return mat_sum(m, rest, m->p->least[ret], ret);
+    if (ret == PRO_NONE || m->modest) return rest;
+    if (ret & MAT_SET_FRAME)
+        return pro_add(rest, mat_missing(m->p, ret, payload));
+    const pro_op *o = m->p->ops + (ret & ~MAT_PUSH_FRAME);
+    u64 more = o->b > payload + 1 ? (o->b - payload - 1) * (u64)o->y : 0;
+    return pro_add(rest, (u32)min_u64(more, PRO_NONE - 1));
+}
+
+static u32 mat_push(mat *m, u32 ret, u32 parent, u64 payload) {
+    u32 i = (u32)mat_hash((u64)ret << 32 | parent, payload) & m->frame_mask;
+    for (; m->frame_hash[i]; i = (i + 1) & m->frame_mask) {
+        const mat_frame *f = m->frames + m->frame_hash[i];
+        if (f->payload == payload && f->ret == ret && f->parent == parent)
+            return m->frame_hash[i];
+    }
+    if (m->n_frames == m->frames_cap) {
+        m->lack = MAT_NO_ROOM;
+        return 0;
+    }
+    m->frames[m->n_frames] = (mat_frame){.payload = payload, .ret = ret,
+        .parent = parent, .rest = mat_rest(m, ret, parent, payload)};
+    m->frame_hash[i] = (u16)m->n_frames;
+    return m->n_frames++;
+}
+
+static u32 mat_with(mat *m, u32 frame, u64 payload) {
+    const mat_frame *f = m->frames + frame;
+    return payload == f->payload ? frame
+        : mat_push(m, f->ret, f->parent, payload);
+}
+
+/* ---- sets ---- */
+
+static bool mat_counts(const pro_set *s) {
+    return s->min > 0 || s->max != PRO_NONE;
+}
+
+/* Frames of a set: from the top, one for each 64 members (what was taken), or
+ * one with the place in the order; then one that counts, if there are
+ * limits. */
+static u32 mat_set_words(const pro_set *s) {
+    return s->ordered || s->n <= 64 ? 1 : (s->n + 63) / 64;
+}
+
+typedef struct mat_tally {
+    u32 count, missing, left, frame; /* the one below the set's */
+} mat_tally;
+
+/* The members of word w that were taken or passed over; *f is the frame of this
+ * word, then of the next one. */
+static u64 mat_taken(const mat *m, const pro_set *s, u32 w, u32 *f) {
+    u64 payload = m->frames[*f].payload;
+    if (s->ordered) return mat_below(payload, w);
+    *f = m->frames[*f].parent;
+    return payload;
+}
+
+static mat_tally mat_tally_of(const mat *m, const pro_set *s, u32 f) {
+    mat_tally t = {0};
+    const u64 *required = m->p->words + s->required;
+    const u64 *alive = m->p->words + s->alive;
+    for (u32 w = 0; w * 64 < s->n; w++) {
+        u64 free = ~mat_taken(m, s, w, &f);
+        t.missing += (u32)__builtin_popcountll(required[w] & free);
+        t.left += (u32)__builtin_popcountll(alive[w] & free);
+    }
+    if (s->ordered || s->n == 0) f = m->frames[f].parent;
+    if (mat_counts(s)) {
+        t.count = (u32)m->frames[f].payload;
+        f = m->frames[f].parent;
+    }
+    t.frame = f;
+    return t;
+}
+
+/* Whether a member that is not required may come. */
+static bool mat_has_room(const pro_set *s, const mat_tally *t) {
+    return s->max == PRO_NONE || t->count + t->missing < s->max;
+}
+
+static u32 mat_set_begin(mat *m, u32 set, u32 f) {
+    const pro_set *s = m->p->sets + set;
+    if (mat_counts(s)) f = mat_push(m, PRO_NONE, f, 0);
+    for (u32 w = mat_set_words(s); w-- > 0 && !m->lack;)
+        f = mat_push(m, MAT_SET_FRAME | set << 6 | w, f, 0);
+    return f;
+}
+
+static void mat_later(mat *m, u32 pc, u32 frame) {
+    if (m->n_stack == m->seen_cap) m->lack = MAT_NO_ROOM;
+    else m->stack[m->n_stack++] = (mat_cfg){pc, frame};
+}
+
+/* To the cheapest member that is left, or another one where none is: a way to
+ * the least number of them. */
+static void mat_set_cheapest(mat *m, const pro_set *s, u32 frame) {
+    const pro *p = m->p;
+    u32 f = frame, best = s->other, least = PRO_NONE;
+    for (u32 w = 0; w * 64 < s->n; w++) {
+        u64 bits = p->words[s->alive + w] & ~mat_taken(m, s, w, &f);
+        for (; bits; bits &= bits - 1) {
+            u32 i = s->first + w * 64 + (u32)__builtin_ctzll(bits);
+            if (p->member_least[i] >= least) continue;
+            least = p->member_least[i];
+            best = p->members[i];
+        }
+    }
+    if (best != PRO_NONE) mat_later(m, best, frame);
+}
+
+/* To all members that may come next. */
+static void mat_set_next(mat *m, const pro_set *s, u32 frame) {
+    const pro *p = m->p;
+    mat_tally t = mat_tally_of(m, s, frame);
+    bool room = mat_has_room(s, &t), only = m->closing && t.missing > 0;
+    u32 f = frame, after = t.left;
+    if (m->single && room && !only && !s->ordered) {
+        mat_set_cheapest(m, s, frame);
+        return;
+    }
+    for (u32 w = 0; w * 64 < s->n; w++) {
+        u64 bits = p->words[s->alive + w] & ~mat_taken(m, s, w, &f);
+        u64 required = p->words[s->required + w];
+        for (; bits && !m->lack; bits &= bits - 1) {
+            u32 i = (u32)__builtin_ctzll(bits);
+            bool must = required >> i & 1;
+            bool few = s->ordered && s->other == PRO_NONE
+                && t.count + after-- < s->min;
+            if ((must || (room && !only)) && !few)
+                mat_later(m, p->members[s->first + w * 64 + i], frame);
+            if (must && (s->ordered || m->closing)) return;
+        }
+    }
+    if (s->other != PRO_NONE && room && !only) mat_later(m, s->other, frame);
+}
+
+/* The frames after a member was taken. */
+static u32 mat_set_taken(mat *m, const pro_set *s, u32 y, u32 frame) {
+    u64 above[PRO_SET_MOST / 64];
+    u32 ret = m->frames[frame].ret, f = frame;
+    u32 depth = mat_counts(s) || s->ordered ? mat_set_words(s)
+        : y == PRO_OTHER ? 0 : y / 64 + 1;
+    for (u32 i = 0; i < depth; i++) {
+        above[i] = m->frames[f].payload;
+        f = m->frames[f].parent;
+    }
+    if (s->ordered) above[0] = y == PRO_OTHER ? s->n : y + 1u;
+    else if (y != PRO_OTHER) above[y / 64] |= (u64)1 << (y & 63);
+    if (mat_counts(s)) {
+        u64 most = s->max != PRO_NONE ? s->max : s->min;
+        f = mat_with(m, f, min_u64(m->frames[f].payload + 1, most));
+    }
+    for (u32 i = depth; i-- > 0 && !m->lack;)
+        f = mat_push(m, (ret & ~63u) | i, f, above[i]);
+    return f;
+}
+
+/* ---- strings ---- */
+
+static bool mat_is_framed(const pro_string *s) {
+    return s->min > 0 || s->max != PRO_NONE || s->dfa != PRO_NONE;
+}
+
+/* The payload of a string: characters, and above 32 bits the state of the
+ * automaton + 1, 0 when it is dead. */
+static u64 mat_string_begin(const pro *p, const pro_string *s) {
+    return s->dfa == PRO_NONE ? 0 : ((u64)p->dfas[s->dfa].state + 1) << 32;
+}
+
+static u32 mat_edge(const pro *p, const pro_string *s, u32 state, u8 byte) {
+    if (state == 0) return 0;
+    const pro_state *from = p->states + state - 1;
+    const pro_edge *e = p->edges + from->edge;
+    for (u32 i = 0; i < from->n_edges && e[i].lo <= byte; i++)
+        if (byte <= e[i].hi) return p->dfas[s->dfa].state + e[i].to + 1;
+    return 0;
+}
+
+static bool mat_string_ends(const pro *p, const pro_string *s, u64 payload) {
+    u32 state = (u32)(payload >> 32);
+    bool final = state && p->states[state - 1].final;
+    return (u32)payload >= s->min
+        && (s->dfa == PRO_NONE || final != s->except);
+}
+
+/* Whether a string can still get as long as it must, and no longer than it
+ * may. */
+static bool mat_string_fits(const pro *p, const pro_string *s, u64 payload) {
+    u32 count = (u32)payload, state = (u32)(payload >> 32);
+    if (s->dfa == PRO_NONE || s->except) return count <= s->max;
+    if (state == 0) return false;
+    const pro_state *at = p->states + state - 1;
+    return (s->max == PRO_NONE || pro_add(count, at->near) <= s->max)
+        && (at->far == PRO_NONE || pro_add(count, at->far) >= s->min);
+}
+
+static bool mat_string_byte(
+    const pro *p, const pro_string *s, u64 *payload, bool begins, u8 byte) {
+    u64 count = (u32)*payload, state = *payload >> 32;
+    if (begins) count++;
+    if (s->max == PRO_NONE && count > s->min) count = s->min;
+    if (s->dfa != PRO_NONE) state = mat_edge(p, s, (u32)state, byte);
+    *payload = state << 32 | count;
+    return mat_string_fits(p, s, *payload);
+}
+
+/* ---- closures ---- */
+
+/* Enters a configuration; false if it was there, or found no room. */
+static bool mat_new(mat *m, mat_cfg c) {
+    u32 n = m->n_seen, i = 0;
+    if (n < MAT_SLOW) {
+        for (; i < n; i++)
+            if (m->seen[i].pc == c.pc && m->seen[i].frame == c.frame)
+                return false;
+    } else {
+        for (u32 k = n == MAT_SLOW ? 0 : n; k <= n; k++) {
+            mat_cfg x = k < n ? m->seen[k] : c;
+            i = (u32)mat_hash(x.pc, x.frame) & m->seen_mask;
+            for (; m->seen_hash[i]; i = (i + 1) & m->seen_mask) {
+                mat_cfg y = m->seen[m->seen_hash[i] - 1];
+                if (k == n && y.pc == c.pc && y.frame == c.frame) return false;
+            }
+            if (k < n) m->seen_hash[i] = (u16)(k + 1);
+        }
+        if (n == m->seen_cap) {
+            m->lack = MAT_NO_ROOM;
+            return false;
+        }
+        m->seen_hash[i] = (u16)(n + 1);
+    }
+    m->seen[m->n_seen++] = c;
+    return true;
+}
+
+static void mat_seen_clear(mat *m) {
+    if (m->n_seen >= MAT_SLOW)
+        memset(m->seen_hash, 0, (m->seen_mask + 1) * sizeof *m->seen_hash);
+    m->n_seen = 0;
+}
+
+/* One step without input; false when this way ends or waits. */
+static bool mat_flow(mat *m, mat_cfg *c) {
+    const pro *p = m->p;
+    const pro_op *o = p->ops + c->pc;
+    const pro_set *set = p->sets + o->b;
+    u32 f = c->frame;
+    mat_tally t;
+    c->pc = o->a;
+    switch (o->op) {
+    case PRO_JUMP: return true;
+    case PRO_SPLIT: mat_later(m, o->b, f); return true;
+    case PRO_SET_NEXT: mat_set_next(m, set, f); return false;
+    case PRO_CALL:
+        if (p->ops[o->b].op != PRO_RETURN) c->frame = mat_push(m, o->b, f, 0);
+        return true;
+    case PRO_RETURN:
+        c->pc = m->frames[f].ret;
+        c->frame = m->frames[f].parent;
+        return c->pc < p->n_ops;
+    case PRO_PUSH:
+        c->frame = mat_push(m, MAT_PUSH_FRAME | (u32)(o - p->ops), f, 0);
+        return true;
+    case PRO_POP: c->frame = m->frames[f].parent; return true;
+    case PRO_COUNT:
+        c->frame = mat_with(m, f, min_u64(m->frames[f].payload + 1, o->b));
+        return true;
+    case PRO_LEAST: return m->frames[f].payload >= o->b;
+    case PRO_BELOW: return m->frames[f].payload < o->b;
+    case PRO_SET: c->frame = mat_set_begin(m, o->b, f); return true;
+    case PRO_SET_TAKEN: c->frame = mat_set_taken(m, set, o->y, f); return true;
+    case PRO_SET_MORE:
+        t = mat_tally_of(m, set, f);
+        return t.missing > 0 || (mat_has_room(set, &t)
+            && (t.left > 0 || set->other != PRO_NONE));
+    case PRO_SET_END:
+        t = mat_tally_of(m, set, f);
+        c->frame = t.frame;
+        return t.missing == 0 && t.count >= set->min;
+    default: return false;
+    }
+}
+
+static void mat_string_push(mat *m, const pro_op *o, u32 *frame) {
+    const pro_string *s = m->p->strings + o->b;
+    if (mat_is_framed(s))
+        *frame = mat_push(m, PRO_NONE, *frame, mat_string_begin(m->p, s));
+}
+
+/* Follows a configuration to all places that wait for input. */
+static void mat_reach(mat *m, u32 pc, u32 frame) {
+    const pro *p = m->p;
+    m->n_stack = 0;
+    mat_later(m, pc, frame);
+    while (m->n_stack > 0 && !m->lack) {
+        mat_cfg c = m->stack[--m->n_stack];
+        for (bool on = true; on && !m->lack;) {
+            const pro_op *o = p->ops + c.pc;
+            if (m->work == 0) m->lack = MAT_NO_WORK;
+            else m->work--;
+            if (o->op <= PRO_ACCEPT) {
+                if (o->op == PRO_STRING) mat_string_push(m, o, &c.frame);
+                if (!m->lack) mat_new(m, c);
+                break;
+            }
+            on = (!o->x || mat_new(m, c)) && mat_flow(m, &c);
+        }
+    }
+}
+
+static void mat_string_step(mat *m, const mat_cfg *c, u8 byte) {
+    const pro *p = m->p;
+    u32 pc = c->pc & MAT_PLACE, sub = c->pc >> MAT_SUB, f = c->frame;
+    const pro_op *o = p->ops + pc;
+    const pro_string *s = p->strings + o->b;
+    bool framed = mat_is_framed(s);
+    u64 payload = framed ? m->frames[f].payload : 0;
+    if (sub == 0 && byte == '"') {
+        if (mat_string_ends(p, s, payload))
+            mat_reach(m, o->a, framed ? m->frames[f].parent : f);
+        return;
+    }
+    u32 next = pro_sub_next(sub, byte);
+    if (next == PRO_NO_SUB) return;
+    if (framed) {
+        if (!mat_string_byte(p, s, &payload, sub == 0, byte)) return;
+        f = mat_with(m, f, payload);
+    }
+    if (!m->lack) mat_new(m, (mat_cfg){pc | next << MAT_SUB, f});
+}
+
+/* The configurations after one of a class of input, into seen. */
+static void mat_step(mat *m, const mat_cfg *c, u32 cls) {
+    const pro *p = m->p;
+    const pro_op *o = p->ops + (c->pc & MAT_PLACE);
+    bool text = cls < p->n_classes;
+    u8 byte = text ? p->class_byte[cls] : 0;
+    if (o->op == PRO_STRING && text) mat_string_step(m, c, byte);
+    if (o->op == PRO_BYTE && text && byte >= o->x && byte <= o->y)
+        mat_reach(m, o->a, c->frame);
+    if (o->op == PRO_TOKEN && !text && cls - p->n_classes == o->x)
+        mat_reach(m, o->a, c->frame);
+}
+
+/* ---- states ---- */
+
+static bool mat_cfg_less(mat_cfg a, mat_cfg b) {
+    return a.pc != b.pc ? a.pc < b.pc : a.frame < b.frame;
+}
+
+/* Keeps those of seen that wait for input, sorted. */
+static void mat_settle(mat *m) {
+    static const u32 gaps[] = {1750, 701, 301, 132, 57, 23, 10, 4, 1};
+    u32 n = 0;
+    mat_cfg *x = m->seen;
+    u32 seen = m->n_seen;
+    for (u32 i = 0; i < seen; i++) {
+        if (m->p->ops[x[i].pc & MAT_PLACE].op <= PRO_ACCEPT) x[n++] = x[i];
+    }
+    mat_seen_clear(m);
+    m->n_seen = n;
+    for (u32 g = 0; g < KS_LEN(gaps); g++)
+        for (u32 i = gaps[g], k; i < n; i++) {
+            mat_cfg c = x[i];
+            for (k = i; k >= gaps[g] && mat_cfg_less(c, x[k - gaps[g]]);)
+                x[k] = x[k - gaps[g]], k -= gaps[g];
+            x[k] = c;
+        }
+}
+
+static void mat_open_classes(const mat *m, u16 *row, u8 lo, u8 hi) {
+    for (u32 i = m->p->class_of[lo]; i <= m->p->class_of[hi]; i++) row[i] = 0;
+}
+
+/* The classes that a string may go on with, or more. */
+static void mat_open_string(mat *m, u16 *row, const mat_cfg *c) {
+    const pro *p = m->p;
+    const pro_string *s = p->strings + p->ops[c->pc & MAT_PLACE].b;
+    u32 sub = c->pc >> MAT_SUB;
+    u64 payload = mat_is_framed(s) ? m->frames[c->frame].payload : 0;
+    if (sub == 0 && mat_string_ends(p, s, payload))
+        mat_open_classes(m, row, '"', '"');
+    if (sub == 0 && (u32)payload >= s->max) return;
+    if (s->dfa != PRO_NONE && !s->except) {
+        const pro_state *at = p->states + (payload >> 32) - 1;
+        const pro_edge *e = p->edges + at->edge;
+        for (u32 i = 0; i < at->n_edges; i++)
+            mat_open_classes(m, row, e[i].lo, e[i].hi);
+        return;
+    }
+    for (u32 k = PRO_SUB_STEP[sub]; k < PRO_SUB_STEP[sub + 1]; k++)
+        mat_open_classes(m, row, PRO_STEPS[k].lo, PRO_STEPS[k].hi);
+}
+
+/* A new state's row: dead but where some configuration may go on. */
+static void mat_row(mat *m, u16 *row, const mat_cfg *c, u32 n) {
+    const pro *p = m->p;
+    for (u32 i = 0; i < m->width; i++) row[i] = MAT_DEAD;
+    for (; n > 0; n--, c++) {
+        const pro_op *o = p->ops + (c->pc & MAT_PLACE);
+        if (o->op == PRO_BYTE) mat_open_classes(m, row, o->x, (u8)o->y);
+        if (o->op == PRO_TOKEN) row[p->n_classes + o->x] = 0;
+        if (o->op == PRO_STRING) mat_open_string(m, row, c);
+    }
+}
+
+/* The state with these n configurations, which are sorted; 0 if there is no
+ * room for it. */
+static u32 mat_intern(mat *m, const mat_cfg *c, u32 n) {
+    u64 h = n;
+    if (n == 0) return MAT_DEAD;
+    for (u32 i = 0; i < n; i++)
+        h = mat_hash(h, (u64)c[i].pc << 32 | c[i].frame);
+    u32 i = (u32)h & m->state_mask;
+    for (; m->state_hash[i]; i = (i + 1) & m->state_mask) {
+        u32 s = m->state_hash[i];
+        if (m->at[s + 1] - m->at[s] == n
+            && memcmp(m->pool + m->at[s], c, n * sizeof *c) == 0) return s;
+    }
+    if (m->n_states == m->states_cap || m->n_pool + n > m->pool_cap) return 0;
+    u32 s = m->n_states++;
+    m->state_hash[i] = (u16)s;
+    memmove(m->pool + m->n_pool, c, n * sizeof *c);
+    m->at[s] = m->n_pool;
+    m->n_pool += n;
+    m->at[s + 1] = m->n_pool;
+    m->info[s] = 0;
+    for (u32 k = 0; k < n; k++)
+        if (m->p->ops[m->pool[m->at[s] + k].pc & MAT_PLACE].op == PRO_ACCEPT)
+            m->info[s] = MAT_ACCEPTS;
+    mat_row(m, m->rows + (size_t)s * m->width, m->pool + m->at[s], n);
+    return s;
+}
+
+static void mat_reset(mat *m) {
+    memset(m->state_hash, 0, (m->state_mask + 1) * sizeof *m->state_hash);
+    m->n_states = MAT_DEAD + 1;
+    m->n_pool = 0;
+    m->epoch++;
+    for (u32 i = 0; i < MAT_MASKS; i++) m->mask_state[i] = 0;
+}
+
+/* Keeps the frames that are marked; mark becomes a frame's new number. Returns
+ * how many there are. */
+static u32 mat_sweep(mat *m) {
+    u32 n = 1;
+    memset(m->frame_hash, 0, (m->frame_mask + 1) * sizeof *m->frame_hash);
+    for (u32 i = m->n_frames; i-- > 1;)
+        if (m->frames[i].mark) m->frames[m->frames[i].parent].mark = 1;
+    m->frames[0].mark = 0;
+    for (u32 i = 1; i < m->n_frames; i++) {
+        mat_frame f = m->frames[i];
+        if (!f.mark) continue;
+        f.parent = m->frames[f.parent].mark;
+        m->frames[i].mark = n;
+        f.mark = m->frames[n].mark; /* the place may hold another's number */
+        m->frames[n] = f;
+        u32 h = (u32)mat_hash((u64)f.ret << 32 | f.parent, f.payload);
+        for (h &= m->frame_mask; m->frame_hash[h];) h = (h + 1) & m->frame_mask;
+        m->frame_hash[h] = (u16)n++;
+    }
+    return n;
+}
+
+/* Forgets all but the live state and the configurations in seen. */
+static void mat_flush(mat *m) {
+    u32 n = m->live > MAT_DEAD ? m->at[m->live + 1] - m->at[m->live] : 0;
+    m->flushes++;
+    m->work -= min_u64(m->work, (m->n_frames + m->state_mask) / 8);
+    if (n) memmove(m->pool, m->pool + m->at[m->live], n * sizeof *m->pool);
+    for (u32 i = 0; i < m->n_frames; i++) m->frames[i].mark = 0;
+    for (u32 i = 0; i < n; i++) m->frames[m->pool[i].frame].mark = 1;
+    for (u32 i = 0; i < m->n_seen; i++) m->frames[m->seen[i].frame].mark = 1;
+    m->n_frames = mat_sweep(m);
+    for (u32 i = 0; i < n; i++)
+        m->pool[i].frame = m->frames[m->pool[i].frame].mark;
+    for (u32 i = 0; i < m->n_seen; i++)
+        m->seen[i].frame = m->frames[m->seen[i].frame].mark;
+    mat_reset(m);
+    if (n) m->live = mat_intern(m, m->pool, n);
+}
+
+static void mat_fail(mat *m) {
+    if (!m->status) m->status = KSLLM_ERR_BUFFER;
+}
+
+/* Bytes around one for all of which something is the same. */
+typedef struct mat_span { u32 lo, hi; } mat_span;
+
+/* Narrows a span around `byte` to what lies within lo to hi, or outside. */
+static void mat_narrow(mat_span *at, u32 byte, u32 lo, u32 hi) {
+    if (byte < lo) at->hi = min_u32(at->hi, lo - 1);
+    else if (byte > hi) at->lo = max_u32(at->lo, hi + 1);
+    else *at = (mat_span){max_u32(at->lo, lo), min_u32(at->hi, hi)};
+}
+
+/* To where a configuration goes the same way as by `byte`. */
+static void mat_narrow_by(
+    const mat *m, const mat_cfg *c, u32 byte, mat_span *at) {
+    const pro *p = m->p;
+    const pro_op *o = p->ops + (c->pc & MAT_PLACE);
+    const pro_string *s = p->strings + o->b;
+    u32 sub = c->pc >> MAT_SUB, state;
+    if (o->op == PRO_BYTE) mat_narrow(at, byte, o->x, o->y);
+    if (o->op != PRO_STRING) return;
+    if (sub == 0) mat_narrow(at, byte, '"', '"');
+    for (u32 k = PRO_SUB_STEP[sub]; k < PRO_SUB_STEP[sub + 1]; k++)
+        mat_narrow(at, byte, PRO_STEPS[k].lo, PRO_STEPS[k].hi);
+    state = s->dfa == PRO_NONE ? 0 : (u32)(m->frames[c->frame].payload >> 32);
+    if (!state) return;
+    const pro_state *from = p->states + state - 1;
+    for (u32 i = 0; i < from->n_edges; i++)
+        mat_narrow(at, byte, p->edges[from->edge + i].lo,
+            p->edges[from->edge + i].hi);
+}
+
+/* The one configuration of n that waits for one of these bytes, or NULL; so if
+ * one of them is a string. */
+static const mat_cfg *mat_alone(
+    const mat *m, const mat_cfg *c, u32 n, u32 lo, u32 hi) {
+    const mat_cfg *found = NULL;
+    for (; n > 0; n--, c++) {
+        const pro_op *o = m->p->ops + (c->pc & MAT_PLACE);
+        if (o->op == PRO_STRING) return NULL;
+        if (o->op != PRO_BYTE || o->y < lo || o->x > hi) continue;
+        if (found) return NULL;
+        found = c;
+    }
+    return found;
+}
+
+/* Enters a step by `byte` for others that lead to the same place, as white
+ * space does. */
+static void mat_enter_twins(
+    mat *m, u16 *row, const mat_cfg *c, u32 n, u32 byte, u32 to) {
+    const mat_cfg *one = mat_alone(m, c, n, byte, byte);
+    const pro_op *ops = m->p->ops;
+    for (u32 i = 0; one && i < n; i++) {
+        const pro_op *o = ops + c[i].pc;
+        if (o->op == PRO_BYTE && c[i].frame == one->frame
+            && o->a == ops[one->pc].a && row[m->p->class_of[o->x]] == 0
+            && mat_alone(m, c, n, o->x, o->y))
+            for (u32 k = m->p->class_of[o->x]; k <= m->p->class_of[o->y]; k++)
+                row[k] = (u16)to;
+    }
+}
+
+/* Enters a step in a row, for all bytes that do the same: to know them is much
+ * cheaper than to take each of their steps. */
+static void mat_enter(mat *m, u32 s, u32 cls, u32 to) {
+    const mat_cfg *c = m->pool + m->at[s], *end = m->pool + m->at[s + 1];
+    u16 *row = m->rows + (size_t)s * m->width;
+    row[cls] = (u16)to;
+    if (cls >= m->p->n_classes || end - c > MAT_SLOW) return;
+    u32 byte = m->p->class_byte[cls];
+    mat_span at = {0, 255};
+    mat_enter_twins(m, row, c, (u32)(end - c), byte, to);
+    for (; c < end; c++) mat_narrow_by(m, c, byte, &at);
+    for (u32 i = m->p->class_of[at.lo]; i <= m->p->class_of[at.hi]; i++)
+        row[i] = (u16)to;
+}
+
+/* The state after s by a class of input that its row does not know. DEAD also
+ * after a failure: then m->status or m->lack says so. */
+static u32 mat_fill(mat *m, u32 s, u32 cls) {
+    u32 epoch = m->epoch, to;
+    m->fills++;
+    for (u32 try = 0;; try++) {
+        const mat_cfg *c = m->pool + m->at[s];
+        u32 n = m->at[s + 1] - m->at[s];
+        m->lack = m->status ? MAT_NO_WORK : MAT_ENOUGH;
+        m->n_seen = 0;
+        for (u32 i = 0; i < n && !m->lack; i++) mat_step(m, c + i, cls);
+        if (m->lack == MAT_ENOUGH) break;
+        mat_seen_clear(m);
+        if (m->lack == MAT_NO_ROOM && try == 0 && n <= m->seen_cap) {
+            memcpy(m->seen, c, n * sizeof *c);
+            m->n_seen = n;
+            mat_flush(m);
+            s = mat_intern(m, m->seen, n);
+            m->n_seen = 0;
+            if (s) continue;
+        }
+        if (m->lack == MAT_NO_ROOM) mat_fail(m);
+        return MAT_DEAD;
+    }
+    mat_settle(m);
+    to = mat_intern(m, m->seen, m->n_seen);
+    if (!to) {
+        mat_flush(m);
+        to = mat_intern(m, m->seen, m->n_seen);
+        if (!to) mat_fail(m);
+    }
+    m->n_seen = 0;
+    if (epoch == m->epoch) mat_enter(m, s, cls, to);
+    return to ? to : MAT_DEAD;
+}
+
+KS_INLINE u32 mat_go(mat *m, u32 s, u32 cls) {
+    u32 to = m->rows[(size_t)s * m->width + cls];
+    return to ? to : mat_fill(m, s, cls);
+}
+
+static u32 mat_text(mat *m, u32 s, str text) {
+    const u8 *p = (const u8 *)text.p;
+    for (size_t i = 0; i < text.n && s != MAT_DEAD; i++)
+        s = mat_go(m, s, m->p->class_of[p[i]]);
+    return s;
+}
+
+/* ---- beginning ---- */
+
+/* The masks of a vocabulary and tables of so many bytes. */
+static size_t mat_bytes(const voc *v, size_t table_bytes) {
+    return ((sizeof(mat) + 15) & ~(size_t)15)
+        + MAT_MASKS * (size_t)v->n_words * 8 + (table_bytes & ~(size_t)15);
+}
+
+/* memory is aligned to 16 bytes. */
+static mat *mat_place(void *memory, const voc *v, size_t bytes) {
+    mat *m = memory;
+    size_t head = mat_bytes(v, 0);
+    u64 *mask = (u64 *)((u8 *)memory + ((sizeof(mat) + 15) & ~(size_t)15));
+    memset(m, 0, sizeof *m);
+    m->v = v;
+    for (u32 i = 0; i < MAT_MASKS; i++)
+        m->mask[i] = mask + (size_t)i * v->n_words;
+    m->tables = (u8 *)memory + head;
+    m->tables_bytes = bytes - head;
+    m->status = KSLLM_ERR_STATE;
+    return m;
+}
+
+static u32 mat_power(size_t n) {
+    u32 power = 16;
+    while (power < n) power *= 2;
+    return power;
+}
+
+/* Shares the memory out to the tables for this program. */
+static bool mat_share(mat *m, const pro *p) {
+    size_t bytes = m->tables_bytes;
+    m->width = p->n_classes + p->n_tokens;
+    m->seen_cap = (u32)min_size(bytes / 128, 60000);
+    m->frames_cap = (u32)min_size(bytes / 4 / 32, 60000);
+    m->seen_mask = mat_power(m->seen_cap + m->seen_cap / 4) - 1;
+    m->frame_mask = mat_power(m->frames_cap + m->frames_cap / 4) - 1;
+    size_t used = (size_t)m->seen_cap * 16 + (m->seen_mask + 1) * 2
+        + (size_t)m->frames_cap * sizeof(mat_frame) + (m->frame_mask + 1) * 2;
+    size_t each = 2 * m->width + 2 + 4 + 4 + 6 * sizeof(mat_cfg);
+    if (used >= bytes) return false;
+    m->states_cap = (u32)min_size((bytes - used) / each, MAT_STATES_MOST);
+    if (m->states_cap < 4) return false;
+    m->state_mask = mat_power(m->states_cap + m->states_cap / 4) - 1;
+    used += (m->state_mask + 1) * 2 + 8
+        + (size_t)m->states_cap * (2 * m->width + 2 + 4) + 64;
+    if (used + 16 * sizeof(mat_cfg) > bytes) return false;
+    m->pool_cap = (u32)((bytes - used) / sizeof(mat_cfg));
+    m->frames = (mat_frame *)m->tables;
+    m->seen = (mat_cfg *)(m->frames + m->frames_cap);
+    m->stack = m->seen + m->seen_cap;
+    m->pool = m->stack + m->seen_cap;
+    m->at = (u32 *)(m->pool + m->pool_cap);
+    m->rows = (u16 *)(m->at + m->states_cap + 1);
+    m->info = m->rows + (size_t)m->states_cap * m->width;
+    m->state_hash = m->info + m->states_cap;
+    m->frame_hash = m->state_hash + m->state_mask + 1;
+    m->seen_hash = m->frame_hash + m->frame_mask + 1;
+    return true;
+}
+
+/* To a place of a program. */
+static ksllm_status mat_begin_at(
+    mat *m, const pro *p, u32 start, ksllm_error *err) {
+    m->p = p;
+    m->live = 0;
+    m->status = KSLLM_OK;
+    m->closing = m->single = m->modest = false;
+    bool fits = mat_share(m, p);
+    if (fits) {
+        m->frames[0] = (mat_frame){.ret = PRO_NONE};
+        m->n_frames = 1;
+        memset(m->frame_hash, 0, (m->frame_mask + 1) * sizeof *m->frame_hash);
+        memset(m->seen_hash, 0, (m->seen_mask + 1) * sizeof *m->seen_hash);
+        mat_reset(m);
+        m->work = MAT_WORK;
+        m->lack = MAT_ENOUGH;
+        m->n_seen = 0;
+        mat_reach(m, start, 0);
+        fits = m->lack == MAT_ENOUGH;
+        if (!fits) mat_seen_clear(m);
+        mat_settle(m);
+        m->live = mat_intern(m, m->seen, m->n_seen);
+        m->n_seen = 0;
+    }
+    if (fits && m->live) return KSLLM_OK;
+    mat_fail(m);
+    return fail(err, m->status, NO_OFFSET, "grammar: its tables do not fit "
+        "into %llu bytes; raise grammar_bytes", LLU(m->tables_bytes));
+}
+
+/* To its beginning. */
+static ksllm_status mat_begin(mat *m, const pro *p, ksllm_error *err) {
+    return mat_begin_at(m, p, p->start, err);
+}
+
+/* ---- tokens ---- */
+
+/* The state after one and a token, or DEAD. A stop token, which may come where
+ * the machine accepts, has none. */
+static u32 mat_after(mat *m, u32 from, i32 token) {
+    const pro *p = m->p;
+    const tokenizer *t = m->v->t;
+    u8 buf[VOC_DEPTH];
+    for (u32 i = 0; i < p->n_tokens; i++) {
+        if (p->tokens[i] != token) continue;
+        bool lives = from == m->live;
+        u32 to = mat_go(m, from, p->n_classes + i);
+        if (to != MAT_DEAD) return to;
+        if (lives) from = m->live; /* tables may have been emptied */
+    }
+    if (tok_is_stop(t, token)) return MAT_DEAD;
+    str s = voc_bytes(t, (u32)token, buf);
+    return s.n ? mat_text(m, from, s) : (u32)MAT_DEAD;
+}
+
+static bool mat_may_end(const mat *m) {
+    return !m->status && m->live > MAT_DEAD && m->info[m->live] & MAT_ACCEPTS;
+}
+
+static bool mat_is_in(const mat *m, i32 token) {
+    return !m->status && m->live > MAT_DEAD && token >= 0
+        && (u32)token < m->v->t->n_vocab;
+}
+
+/* Whether a token may come next. */
+static bool mat_takes(mat *m, i32 token) {
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (!mat_is_in(m, token)) return false;
+    if (mat_may_end(m) && tok_is_stop(m->v->t, token)) return true;
+    bool takes = mat_after(m, m->live, token) != MAT_DEAD;
+    if (m->lack == MAT_NO_WORK) mat_fail(m);
+    return takes;
+}
+
+/* Reads a token. ARGUMENT if it may not come: then nothing has changed. After a
+ * stop token nothing may come. */
+static ksllm_status mat_next(mat *m, i32 token) {
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (m->status) return m->status;
+    if (!mat_is_in(m, token)) return KSLLM_ERR_ARGUMENT;
+    u32 to = mat_after(m, m->live, token);
+    if (to == MAT_DEAD && m->lack == MAT_NO_WORK) mat_fail(m);
+    if (m->status) return m->status;
+    if (to == MAT_DEAD && !(mat_may_end(m) && tok_is_stop(m->v->t, token)))
+        return KSLLM_ERR_ARGUMENT;
+    m->live = to;
+    return KSLLM_OK;
+}
+
+static ksllm_status mat_failed(const mat *m) { return m->status; }
+
+/* How many of these tokens may come, one after the other. A guess, that stops
+ * where the tables are full: a failure on a way that is not gone is none. */
+static u32 mat_follow(mat *m, const i32 *tokens, u32 n) {
+    u32 i = 0, epoch = m->epoch;
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (m->status || m->live <= MAT_DEAD) return 0;
+    for (u32 s = m->live; i < n; i++) {
+        s = mat_after(m, s, tokens[i]);
+        if (s == MAT_DEAD || epoch != m->epoch) break;
+    }
+    m->status = KSLLM_OK;
+    return i;
+}
+
+/* ---- masks ---- */
+
+typedef struct mat_walker {
+    const u16 *row[VOC_DEPTH + 1];  /* of the state at each depth */
+    u32 state[VOC_DEPTH + 1];
+    u8 path[VOC_DEPTH + 1];
+} mat_walker;
+
+static void mat_walk_to(const mat *m, mat_walker *k, u32 depth, u32 s) {
+    k->state[depth] = s;
+    k->row[depth] = m->rows + (size_t)s * m->width;
+}
+
+/* What a row did not know, at a depth below k->path[1..depth - 1]. When the
+ * tables were emptied, the way here is walked once more. */
+static u32 mat_walk_fill(mat *m, mat_walker *k, u32 depth, u8 byte) {
+    u32 epoch = m->epoch;
+    u32 to = mat_fill(m, k->state[depth - 1], m->p->class_of[byte]);
+    if (epoch == m->epoch || m->status) return to;
+    epoch = m->epoch;
+    mat_walk_to(m, k, 0, m->live);
+    for (u32 d = 1; d < depth; d++)
+        mat_walk_to(m, k, d,
+            mat_go(m, k->state[d - 1], m->p->class_of[k->path[d]]));
+    if (to != MAT_DEAD) to = mat_go(m, k->state[depth - 1],
+        m->p->class_of[byte]);
+    if (epoch != m->epoch) mat_fail(m);
+    return to;
+}
+
+/* Sets the bits of all tokens of a trie that the live state takes. */
+static void mat_walk(mat *m, u32 trie, u64 *mask) {
+    const voc_node *x = m->v->trie[trie], *end = x + m->v->n_nodes[trie];
+    const u8 *class_of = m->p->class_of;
+    const u16 *rows = m->rows;
+    const size_t width = m->width;
+    mat_walker k;
+    mat_walk_to(m, &k, 0, m->live);
+    while (x < end) {
+        u32 depth = x->span >> 22, token = x->token & 0xffffff;
+        u8 byte = (u8)(x->token >> 24);
+        u32 to = k.row[depth - 1][class_of[byte]];
+        if (!to) {
+            to = mat_walk_fill(m, &k, depth, byte);
+            if (m->lack || m->status) return;
+        }
+        if (to == MAT_DEAD) {
+            x += x->span & VOC_SPAN_MOST;
+            continue;
+        }
+        k.row[depth] = rows + to * width;
+        k.state[depth] = to;
+        k.path[depth] = byte;
+        mask[token >> 6] |= (u64)1 << (token & 63);
+        x++;
+    }
+}
+
+/* Characters that a string which has one of the live configurations may still
+ * get: PRO_NONE without limit, 0 if there is none. *only: all are such. */
+static u32 mat_string_room(const mat *m, bool *only) {
+    const pro *p = m->p;
+    u32 most = 0;
+    *only = true;
+    for (u32 i = m->at[m->live]; i < m->at[m->live + 1]; i++) {
+        const pro_op *o = p->ops + (m->pool[i].pc & MAT_PLACE);
+        const pro_string *s = p->strings + o->b;
+        bool string = o->op == PRO_STRING && m->pool[i].pc >> MAT_SUB == 0;
+        u64 payload = string && mat_is_framed(s)
+            ? m->frames[m->pool[i].frame].payload : 0;
+        if (string && s->dfa != PRO_NONE)
+            string = s->except ? s->names || payload >> 32 == 0
+                : p->dfas[s->dfa].total && s->max == PRO_NONE;
+        *only = *only && string;
+        if (!string) continue;
+        u32 room = s->max == PRO_NONE ? PRO_NONE : s->max - (u32)payload;
+        if (room > most) most = room;
+    }
+    return most;
+}
+
+/* Where text of one kind may lead: states between characters, and within them
+ * states and where they are in the character. */
+typedef struct mat_pair { u16 state, sub; } mat_pair;
+typedef struct mat_lives {
+    u16 state[MAT_LIVE_STATES];
+    mat_pair pair[MAT_LIVE_PAIRS];
+    u32 n, n_pairs;
+} mat_lives;
+
+/* False: there is no room. */
+static bool mat_lives_enter(mat_lives *l, u32 state, u32 sub) {
+    if (sub == 0) {
+        for (u32 i = l->n; i-- > 0;)
+            if (l->state[i] == state) return true;
+        if (l->n == MAT_LIVE_STATES) return false;
+        l->state[l->n++] = (u16)state;
+        return true;
+    }
+    for (u32 i = l->n_pairs; i-- > 0;)
+        if (l->pair[i].state == state && l->pair[i].sub == sub) return true;
+    if (l->n_pairs == MAT_LIVE_PAIRS) return false;
+    l->pair[l->n_pairs++] = (mat_pair){(u16)state, (u16)sub};
+    return true;
+}
+
+/* A string with an automaton, and its characters so far. The text that it takes
+ * for certain can be found without steps of the machine. */
+typedef struct mat_string { const pro_string *s; u32 count, state; } mat_string;
+
+/* As mat_lives_step, in an automaton. */
+static bool mat_lives_edges(const mat *m, mat_lives *l, const mat_string *t,
+    u32 state, const struct pro_step *x) {
+    const pro *p = m->p;
+    const pro_state *from = p->states + p->dfas[t->s->dfa].state + state;
+    const pro_edge *e = p->edges + from->edge, *end = e + from->n_edges;
+    u32 c = x->lo;
+    for (; e < end && c <= x->hi; e++) {
+        if (e->hi < c) continue;
+        const pro_state *to = p->states + p->dfas[t->s->dfa].state + e->to;
+        if (e->lo > c || (t->s->max != PRO_NONE
+                && pro_add(t->count + MAT_LIVES + 1, to->near) > t->s->max)
+            || (to->far != PRO_NONE && pro_add(t->count, to->far) < t->s->min)
+            || !mat_lives_enter(l, e->to, x->to)) return false;
+        c = e->hi + 1u;
+    }
+    return c > x->hi;
+}
+
+/* Enters what bytes lead to; false if one is dead, or there is no room. */
+static bool mat_lives_step(
+    mat *m, mat_lives *l, u32 state, const struct pro_step *x) {
+    u32 last = PRO_NONE, epoch = m->epoch;
+    for (u32 c = m->p->class_of[x->lo]; c <= m->p->class_of[x->hi]; c++) {
+        u32 to = mat_go(m, state, c);
+        if (to == MAT_DEAD || epoch != m->epoch) return false;
+        if (to != last && !mat_lives_enter(l, to, x->to)) return false;
+        last = to;
+    }
+    return true;
+}
+
+/* The steps of a kind of text (as a slice; VOC_REST: all plain text) from a
+ * place in a character. */
+static bool mat_lives_go(mat *m, mat_lives *l, const mat_string *t, u32 state,
+    u32 sub, u32 kind) {
+    static const struct pro_step word[] = {
+        {0, '0', '9', 0}, {0, 'A', 'Z', 0}, {0, 'a', 'z', 0}
+    };
+    bool words = kind == VOC_WORD;
+    const struct pro_step *x = words ? word : PRO_PLAIN + PRO_PLAIN_STEP[sub];
+    const struct pro_step *end = words ? word + KS_LEN(word)
+        : PRO_PLAIN + PRO_PLAIN_STEP[sub + 1];
+    if (kind == VOC_WIDE && sub == 0) x += PRO_PLAIN_WIDE;
+    for (; x < end; x++)
+        if (!(t ? mat_lives_edges(m, l, t, state, x)
+                : mat_lives_step(m, l, state, x))) return false;
+    return true;
+}
+
+enum { MAT_TAKES_ALL = 1, MAT_TAKES_SHORT, MAT_TAKES_SOME };
+
+/* Whether from state s on (of the string, if there is one) every text of a kind
+ * lives, or every one of MAT_LIVES characters. */
+static u32 mat_lives_on(mat *m, const mat_string *t, u32 s, u32 kind) {
+    mat_lives l;
+    u32 i = 0, k = 0;
+    l.n = 1;
+    l.n_pairs = 0;
+    l.state[0] = (u16)s;
+    for (u32 chars = 0, n = 0; chars < MAT_LIVES && n < l.n; chars++) {
+        for (n = l.n; i < n; i++)
+            if (!mat_lives_go(m, &l, t, l.state[i], 0, kind))
+                return MAT_TAKES_SOME;
+        for (; k < l.n_pairs; k++)
+            if (!mat_lives_go(m, &l, t, l.pair[k].state, l.pair[k].sub, kind))
+                return MAT_TAKES_SOME;
+    }
+    return i < l.n || (t && t->s->max != PRO_NONE) ? MAT_TAKES_SHORT
+        : MAT_TAKES_ALL;
+}
+
+/* Whether one of the live configurations is a string with an automaton; then
+ * *only says whether there is nothing else. */
+static bool mat_is_string(const mat *m, mat_string *t, bool *only) {
+    const pro *p = m->p;
+    u32 at = m->at[m->live], n = m->at[m->live + 1] - at;
+    *only = n == 1;
+    for (u32 i = 0; i < n && i < 4; i++) {
+        mat_cfg c = m->pool[at + i];
+        const pro_op *o = p->ops + (c.pc & MAT_PLACE);
+        t->s = p->strings + o->b;
+        if (o->op != PRO_STRING || c.pc >> MAT_SUB || t->s->except
+            || t->s->dfa == PRO_NONE) continue;
+        t->count = (u32)m->frames[c.frame].payload;
+        t->state = (u32)(m->frames[c.frame].payload >> 32) - 1
+            - p->dfas[t->s->dfa].state;
+        return true;
+    }
+    return false;
+}
+
+/* As mat_lives_on, by the automaton of a live string; 0: nobody knows. */
+static u32 mat_string_lives(mat *m, u32 slice, u32 text) {
+    mat_string t;
+    bool only;
+    if (!mat_is_string(m, &t, &only)) return 0;
+    const pro_state *s = m->p->states + m->p->dfas[t.s->dfa].state;
+    u32 to = t.state, kind = MAT_TAKES_SOME;
+    if (text != slice) {
+        const pro_state *from = s + to;
+        to = PRO_NONE;
+        for (u32 i = 0; i < from->n_edges; i++) {
+            const pro_edge *e = m->p->edges + from->edge + i;
+            if (e->lo <= ' ' && e->hi >= ' ') to = e->to;
+        }
+    }
+    if (to != PRO_NONE) kind = mat_lives_on(m, &t, to, text);
+    return kind == MAT_TAKES_SOME && !only ? 0 : kind;
+}
+
+/* Which tokens of a slice the live state takes; of VOC_REST, of all slices.
+ * When the tables were emptied, it is asked once more. */
+static u32 mat_slice_kind(mat *m, u32 slice) {
+    u32 shift = 2 * slice, kind = m->info[m->live] >> shift & 3, epoch;
+    u32 text = slice == VOC_SPACE_WIDE ? VOC_WIDE
+        : slice == VOC_SPACE_WORD ? VOC_WORD : slice;
+    if (!kind && slice != VOC_MIXED) kind = mat_string_lives(m, slice, text);
+    for (u32 try = 0; !kind && try < 2; try++) {
+        u32 s = m->live;
+        epoch = m->epoch;
+        if (text != slice) s = mat_go(m, s, m->p->class_of[' ']);
+        kind = s == MAT_DEAD || slice == VOC_MIXED ? (u32)MAT_TAKES_SOME
+            : epoch == m->epoch ? mat_lives_on(m, NULL, s, text) : 0;
+        if (epoch != m->epoch) kind = 0;
+    }
+    if (!kind) kind = MAT_TAKES_SOME;
+    m->info[m->live] |= (u16)(kind << shift);
+    return kind;
+}
+
+/* Adds the tokens of a slice up to MAT_LIVES characters, and of longer ones
+ * those that the live state takes. */
+static void mat_add_short(mat *m, u32 slice, u64 *mask) {
+    const voc *v = m->v;
+    u8 buf[VOC_DEPTH];
+    voc_add(v, slice, VOC_FEW, mask);
+    for (u32 i = 0; i < v->longer_than[VOC_FEW] && !m->status; i++) {
+        u32 id = v->longer[i];
+        if (slice != VOC_REST && voc_slice_of(v, id) != slice) continue;
+        if (i >= v->longer_than[MAT_LIVES]
+            || mat_text(m, m->live, voc_bytes(v->t, id, buf)) != MAT_DEAD)
+            tok_set_bit(mask, id);
+    }
+}
+
+static void mat_slices(mat *m, u64 *mask) {
+    for (u32 k = VOC_REST; k < VOC_TRIES && !m->status; k++) {
+        u32 kind = mat_slice_kind(m, k);
+        if (m->lack == MAT_NO_WORK) return;
+        if (kind == MAT_TAKES_ALL) voc_add(m->v, k, VOC_MANY, mask);
+        if (kind == MAT_TAKES_SHORT) mat_add_short(m, k, mask);
+        if (kind == MAT_TAKES_SOME && k != VOC_REST) mat_walk(m, k, mask);
+        if (kind != MAT_TAKES_SOME && k == VOC_REST) return;
+    }
+}
+
+/* All plain tokens of so many characters. */
+static void mat_by_chars(const voc *v, u32 most, u64 *mask) {
+    if (most > VOC_MANY) most = VOC_MANY;
+    voc_add(v, VOC_REST, min_u32(most, VOC_FEW), mask);
+    for (u32 i = v->longer_than[most]; i < v->longer_than[VOC_FEW]; i++)
+        tok_set_bit(mask, v->longer[i]);
+}
+
+static void mat_set_to(u64 *mask, u32 i, bool on) {
+    mask[i >> 6] = (mask[i >> 6] & ~((u64)1 << (i & 63)))
+        | (u64)on << (i & 63);
+}
+
+static void mat_make_mask(mat *m, u64 *mask) {
+    const voc *v = m->v;
+    const pro *p = m->p;
+    bool only;
+    u32 room = mat_string_room(m, &only);
+    memset(mask, 0, (size_t)v->n_words * 8);
+    if (room == PRO_NONE) voc_add(v, VOC_REST, VOC_MANY, mask);
+    else if (only && room > 0) mat_by_chars(v, room, mask);
+    mat_walk(m, VOC_REST, mask);
+    if (room != PRO_NONE && !(only && room > 0)) mat_slices(m, mask);
+    for (u32 i = 0; i < v->n_same; i++)
+        if (tok_has_bit(mask, v->same[2 * i]))
+            tok_set_bit(mask, v->same[2 * i + 1]);
+    for (u32 i = 0; i < v->t->n_stops; i++)
+        mat_set_to(mask, (u32)v->t->stop[i], mat_may_end(m));
+    for (u32 i = 0; i < p->n_tokens && !m->status; i++)
+        if (mat_go(m, m->live, p->n_classes + i) != MAT_DEAD)
+            tok_set_bit(mask, (u32)p->tokens[i]);
+    mat_set_to(mask, v->t->n_vocab, false);
+}
+
+/* A bit for each token that may come next; *n, unless NULL, is how many. Valid
+ * until the next call. NULL if that would be too much work: then tokens are to
+ * be tried one by one; or after a failure, which mat_failed names. */
+static const u64 *mat_mask(mat *m, size_t *n) {
+    u32 i = 0;
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (m->status) return NULL;
+    while (i < MAT_MASKS && m->mask_state[i] != m->live) i++;
+    if (i == MAT_MASKS) {
+        i = (m->mask_last + 1) % MAT_MASKS;
+        m->mask_state[i] = 0;
+        if (m->live > MAT_DEAD) mat_make_mask(m, m->mask[i]);
+        else memset(m->mask[i], 0, (size_t)m->v->n_words * 8);
+        if (m->status || m->lack == MAT_NO_WORK) return NULL;
+        m->mask_state[i] = m->live;
+        m->mask_n[i] = PRO_NONE;
+    }
+    m->mask_last = i;
+    if (n && m->mask_n[i] == PRO_NONE) {
+        m->mask_n[i] = 0;
+        for (u32 w = 0; w < m->v->n_words; w++)
+            m->mask_n[i] += (u32)__builtin_popcountll(m->mask[i][w]);
+    }
+    if (n) *n = m->mask_n[i];
+    return m->mask[i];
+}
+
+/* ---- what must come ---- */
+
+/* The only input that state s takes: a class of one byte, or PRO_NONE. */
+static u32 mat_only(mat *m, u32 s) {
+    const pro *p = m->p;
+    u32 found = PRO_NONE, epoch = m->epoch;
+    if (s == MAT_DEAD || m->info[s] & MAT_ACCEPTS) return PRO_NONE;
+    for (u32 i = 0; i < m->width; i++) {
+        u32 to = mat_go(m, s, i);
+        if (m->status || m->lack || epoch != m->epoch) return PRO_NONE;
+        if (to == MAT_DEAD) continue;
+        bool one = i < p->n_classes && (i + 1 == p->n_classes ? 256u
+            : p->class_byte[i + 1]) - p->class_byte[i] == 1;
+        if (found != PRO_NONE || !one) return PRO_NONE;
+        found = i;
+    }
+    return found;
+}
+
+/* Text that must come next, up to cap bytes; returns its length. */
+static size_t mat_forced(mat *m, char *text, size_t cap) {
+    size_t n = 0;
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (m->status) return 0;
+    for (u32 s = m->live; n < cap;) {
+        u32 cls = mat_only(m, s);
+        if (cls == PRO_NONE) break;
+        text[n++] = (char)m->p->class_byte[cls];
+        s = mat_go(m, s, cls);
+    }
+    return n;
+}
+
+/* Whether the answer is complete and nothing else may come. */
+static bool mat_must_end(mat *m) {
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (!mat_may_end(m)) return false;
+    for (u32 i = 0, s = m->live; i < m->width; i++)
+        if (mat_go(m, s, i) != MAT_DEAD || s != m->live) return false;
+    return !m->status;
+}
+
+/* ---- closing ----
+ * The shortest way to an end: a search over single configurations, nearest
+ * first by the bytes so far and those that are needed at least (A*). It borrows
+ * the tables, of which nothing but frames is needed meanwhile. */
+
+typedef struct mat_node {
+    mat_cfg cfg;
+    u32 from, cost, sum;    /* the node before; bytes; and those to come */
+    u32 in;                 /* a byte, or 256 + a control token */
+} mat_node;
+
+typedef struct mat_search {
+    mat *m;
+    mat_node *nodes;
+    u64 *heap;              /* a sum above what is less for later nodes */
+    u32 *hash;
+    u32 n, n_heap, cap, heap_cap, hash_mask;
+    u32 weight;             /* of what is ahead: more than 1 finds an end
+                               sooner, which need not be the nearest */
+    bool full;
+    bool greedy;            /* only `best` is kept: what is nearest to an end */
+    mat_node best;
+} mat_search;
+
+static const struct mat_try { bool modest; u32 weight; } MAT_TRIES[] = {
+    {true, 1}, {false, 1}, {true, 4}, {false, 16}
+};
+
+/* Bytes to an end, at least. Within a member that misses this counts all of
+ * it once more, unless m->modest. */
+static u32 mat_ahead(const mat *m, mat_cfg c) {
+    static const u8 sub_left[PRO_SUBS] = {
+        0, 1, 2, 3, 2, 2, 3, 3, 1, 4, 3, 2, 1, 1
+    };
+    const pro *p = m->p;
+    u32 place = c.pc & MAT_PLACE, rest = m->frames[c.frame].rest;
+    const pro_op *o = p->ops + place;
+    if (o->op != PRO_STRING) return mat_sum(m, rest, p->least[place], place);
+    const pro_string *s = p->strings + o->b;
+    u64 payload = mat_is_framed(s) ? m->frames[c.frame].payload : 0;
+    u32 count = (u32)payload, more = s->min > count ? s->min - count : 0;
+    if (s->dfa != PRO_NONE && !s->except) {
+        u32 near = p->states[(payload >> 32) - 1].near;
+        if (near > more) more = near;
+    }
+    more += sub_left[c.pc >> MAT_SUB] + 1;
+    return mat_sum(m, rest, pro_add(more, p->least[o->a]), place);
+}
+
+static void mat_search_put(mat_search *q, u32 node) {
+    u64 item = (u64)q->nodes[node].sum << 32 | (UINT32_MAX - node);
+    u32 i = q->n_heap;
+    if (i == q->heap_cap) {
+        q->full = true;
+        return;
+    }
+    q->n_heap++;
+    for (; i > 0 && q->heap[(i - 1) / 2] > item; i = (i - 1) / 2)
+        q->heap[i] = q->heap[(i - 1) / 2];
+    q->heap[i] = item;
+}
+
+/* Enters a configuration, or a shorter way to it. */
+static void mat_search_add(
+    mat_search *q, mat_cfg c, u32 from, u32 cost, u32 in) {
+    if (q->greedy) {
+        u32 sum = mat_ahead(q->m, c);
+        if (sum < q->best.sum || (sum == q->best.sum && q->best.in <= ' '))
+            q->best = (mat_node){c, from, cost, sum, in};
+        return;
+    }
+    u32 i = (u32)mat_hash(c.pc, c.frame) & q->hash_mask, node;
+    for (; q->hash[i]; i = (i + 1) & q->hash_mask) {
+        const mat_node *x = q->nodes + q->hash[i] - 1;
+        if (x->cfg.pc == c.pc && x->cfg.frame == c.frame) break;
+    }
+    node = q->hash[i] ? q->hash[i] - 1 : q->n;
+    if (node < q->n && q->nodes[node].cost <= cost) return;
+    if (node == q->cap) {
+        q->full = true;
+        return;
+    }
+    if (node == q->n) q->n++;
+    q->hash[i] = node + 1;
+    u64 ahead = (u64)mat_ahead(q->m, c) * q->weight;
+    q->nodes[node] = (mat_node){c, from, cost,
+        pro_add(cost, (u32)min_u64(ahead, PRO_NONE)), in};
+    mat_search_put(q, node);
+}
+
+/* Follows one input from a node. */
+static void mat_search_step(mat_search *q, u32 node, u32 cls) {
+    mat *m = q->m;
+    const pro *p = m->p;
+    u32 in = cls < p->n_classes ? p->class_byte[cls] : 256 + cls - p->n_classes;
+    mat_cfg c = q->nodes[node].cfg;
+    m->lack = MAT_ENOUGH;
+    mat_step(m, &c, cls);
+    for (u32 i = 0; i < m->n_seen && !m->lack; i++)
+        if (p->ops[m->seen[i].pc & MAT_PLACE].op <= PRO_ACCEPT)
+            mat_search_add(q, m->seen[i], node, q->nodes[node].cost + 1, in);
+    if (m->lack) q->full = true;
+    mat_seen_clear(m);
+}
+
+/* Follows the inputs that a string's node may need: its end; one character if
+ * any will do; what its automaton reads, or does not. */
+static void mat_search_string(mat_search *q, u32 node) {
+    const mat *m = q->m;
+    const pro *p = m->p;
+    mat_cfg c = q->nodes[node].cfg;
+    const pro_string *s = p->strings + p->ops[c.pc & MAT_PLACE].b;
+    u32 sub = c.pc >> MAT_SUB, state = 0;
+    u64 payload = mat_is_framed(s) ? m->frames[c.frame].payload : 0;
+    if (s->dfa != PRO_NONE) state = (u32)(payload >> 32);
+    if (sub == 0 && mat_string_ends(p, s, payload)) {
+        mat_search_step(q, node, p->class_of['"']);
+        if (state == 0) return;
+    }
+    if (state == 0) {
+        u8 any = sub ? PRO_STEPS[PRO_SUB_STEP[sub]].lo : ' ';
+        mat_search_step(q, node, p->class_of[any]);
+        return;
+    }
+    for (u32 i = 0; i < p->n_classes && !q->full; i++) {
+        u8 byte = p->class_byte[i];
+        if (pro_sub_next(sub, byte) == PRO_NO_SUB) continue;
+        if (s->except || mat_edge(p, s, state, byte))
+            mat_search_step(q, node, i);
+    }
+}
+
+/* Follows the inputs that a node may need. */
+static void mat_search_follow(mat_search *q, u32 node) {
+    const pro *p = q->m->p;
+    const pro_op *o = p->ops + (q->nodes[node].cfg.pc & MAT_PLACE);
+    if (o->op == PRO_STRING) mat_search_string(q, node);
+    else if (o->op == PRO_BYTE) mat_search_step(q, node, p->class_of[o->x]);
+    else mat_search_step(q, node, p->n_classes + o->x);
+}
+
+/* The node of an end that is nearest, or PRO_NONE. */
+static u32 mat_search_run(mat_search *q) {
+    const pro *p = q->m->p;
+    while (q->n_heap > 0 && !q->full) {
+        u64 top = q->heap[0], last = q->heap[--q->n_heap];
+        u32 node = UINT32_MAX - (u32)top, i = 0;
+        for (u32 c; (c = 2 * i + 1) < q->n_heap; i = c) {
+            if (c + 1 < q->n_heap && q->heap[c + 1] < q->heap[c]) c++;
+            if (q->heap[c] >= last) break;
+            q->heap[i] = q->heap[c];
+        }
+        q->heap[i] = last;
+        if (q->nodes[node].sum != top >> 32) continue;
+        const pro_op *o = p->ops + (q->nodes[node].cfg.pc & MAT_PLACE);
+        if (o->op == PRO_ACCEPT) return node;
+        mat_search_follow(q, node);
+    }
+    return PRO_NONE;
+}
+
+/* Frames know what is ahead by one measure or the other. */
+static void mat_measure(mat *m, bool modest) {
+    m->modest = modest;
+    for (u32 i = 1; i < m->n_frames; i++) {
+        mat_frame *f = m->frames + i;
+        f->rest = mat_rest(m, f->ret, f->parent, f->payload);
+    }
+}
+
+/* Searches from the first `n` of nodes, which hold the live configurations. */
+static u32 mat_search_from(mat_search *q, u32 n, struct mat_try how) {
+    mat *m = q->m;
+    mat_measure(m, how.modest);
+    q->weight = how.weight;
+    memset(q->hash, 0, (q->hash_mask + 1) * sizeof *q->hash);
+    q->n = q->n_heap = 0;
+    q->full = false;
+    for (u32 i = 0; i < n; i++)
+        mat_search_add(q, q->nodes[i].cfg, PRO_NONE, 0, 0);
+    m->closing = true;
+    u32 end = mat_search_run(q);
+    m->closing = false;
+    return end;
+}
+
+/* The longest token that text begins with, or -1; *n is its length. */
+static i32 voc_longest(const voc *v, const u16 *text, u32 n_text, u32 *n) {
+    i32 best = -1;
+    *n = 0;
+    for (u32 k = 0; k < VOC_TRIES; k++) {
+        const voc_node *x = v->trie[k];
+        for (u32 i = 0, end = v->n_nodes[k], depth = 0; i < end
+            && depth < n_text && text[depth] < 256;) {
+            u32 span = x[i].span & VOC_SPAN_MOST, id = x[i].token & 0xffffff;
+            if (x[i].token >> 24 != text[depth]) {
+                i += span;
+                continue;
+            }
+            end = i++ + span;
+            if (++depth <= *n || id == v->t->n_vocab
+                || tok_is_stop(v->t, (i32)id)) continue;
+            best = (i32)id;
+            *n = depth;
+        }
+    }
+    return best;
+}
+
+/* What must come next, as tokens that are likely to say it, up to cap. */
+static u32 mat_forced_tokens(mat *m, i32 *tokens, u32 cap) {
+    char text[64];
+    u16 wide[sizeof text];
+    if (m->status) return 0;
+    u32 n = (u32)mat_forced(m, text, sizeof text), count = 0;
+    m->status = KSLLM_OK; /* as in mat_follow */
+    for (u32 i = 0; i < n; i++) wide[i] = (u8)text[i];
+    for (u32 i = 0, k; i < n && count < cap; i += k) {
+        i32 id = voc_longest(m->v, wide + i, n - i, &k);
+        if (id < 0) break;
+        tokens[count++] = id;
+    }
+    return count;
+}
+
+/* Forgets the frames that the first n nodes do not need. */
+static void mat_search_sweep(mat_search *q, u32 n) {
+    mat *m = q->m;
+    for (u32 i = 0; i < m->n_frames; i++) m->frames[i].mark = 0;
+    for (u32 i = 0; i < n; i++) m->frames[q->nodes[i].cfg.frame].mark = 1;
+    m->n_frames = mat_sweep(m);
+    for (u32 i = 0; i < n; i++)
+        q->nodes[i].cfg.frame = m->frames[q->nodes[i].cfg.frame].mark;
+}
+
+/* An end without a search, where that found none: each step is the one after
+ * which the least seems to be missing. Into `text`, which has room for cap;
+ * returns the length, or PRO_NONE. The first n nodes are the live
+ * configurations. */
+static u32 mat_greedy(mat_search *q, u32 n, u16 *text, u32 cap) {
+    mat *m = q->m;
+    u32 count = 0;
+    bool good = n < q->cap;
+    m->work = MAT_WORK;
+    mat_measure(m, false);
+    q->greedy = m->closing = m->single = true;
+    q->full = false;
+    q->best.sum = PRO_NONE;
+    q->best.in = ' ' + 1;
+    for (u32 i = 0; i < n; i++)
+        mat_search_add(q, q->nodes[i].cfg, PRO_NONE, 0, ' ' + 1);
+    for (; good; text[count++] = (u16)q->best.in) {
+        good = q->best.sum != PRO_NONE && count < cap && !q->full;
+        if (!good) break;
+        q->nodes[n] = q->best;
+        if (m->p->ops[q->best.cfg.pc & MAT_PLACE].op == PRO_ACCEPT) break;
+        if (m->n_frames > m->frames_cap / 4 * 3) mat_search_sweep(q, n + 1);
+        q->best.sum = PRO_NONE;
+        mat_search_follow(q, n);
+    }
+    q->greedy = m->closing = m->single = false;
+    return good ? count : PRO_NONE;
+}
+
+/* Writes the way to a node; returns its length. */
+static u32 mat_search_text(const mat_search *q, u32 end, u16 *text, u32 cap) {
+    u32 n = q->nodes[end].cost;
+    if (n > cap) return PRO_NONE;
+    for (u32 i = n, at = end; i-- > 0; at = q->nodes[at].from)
+        text[i] = (u16)q->nodes[at].in;
+    return n;
+}
+
+/* A text as tokens; returns how many, or -1. */
+static i32 mat_close_tokens(
+    const mat *m, const u16 *text, u32 n, i32 *tokens, u32 cap) {
+    u32 count = 0;
+    for (u32 i = 0, k; i < n; i += k, count++) {
+        i32 id = text[i] < 256 ? voc_longest(m->v, text + i, n - i, &k)
+            : m->p->tokens[text[i] - 256];
+        if (text[i] >= 256) k = 1;
+        if (id < 0) return -1;
+        if (count < cap) tokens[count] = id;
+    }
+    return (i32)count;
+}
+
+/* Where the tables lie, as room for a search. */
+static mat_search mat_search_room(mat *m) {
+    mat_search q = {.m = m};
+    u8 *room = (u8 *)m->pool;
+    size_t bytes = (size_t)((u8 *)m->frame_hash - room);
+    q.cap = (u32)(bytes / (sizeof(mat_node) + 16 + 8));
+    q.hash_mask = mat_power(q.cap / 4 * 3 + 1) - 1; /* below 2 * cap */
+    while (q.hash_mask > 0 && q.hash_mask >= 2 * q.cap) q.hash_mask /= 2;
+    q.nodes = (mat_node *)(void *)room;
+    q.heap = (u64 *)(q.nodes + q.cap);
+    q.heap_cap = 2 * q.cap;
+    q.hash = (u32 *)(q.heap + q.heap_cap);
+    q.cap = min_u32(q.cap, q.hash_mask - q.hash_mask / 8);
+    return q;
+}
+
+/* The shortest text that ends the answer, or where that is too far to find one
+ * that does, as tokens (as many as cap, if there are more); returns their
+ * number, 0 if it may end here. -1: none was found. */
+static i32 mat_close(mat *m, i32 *tokens, u32 cap, u32 *n) {
+    i32 count = -1;
+    *n = 0;
+    m->work = MAT_WORK;
+    m->lack = MAT_ENOUGH;
+    if (mat_may_end(m)) return 0;
+    if (m->status || m->live <= MAT_DEAD) return -1;
+    mat_flush(m);
+    u32 live = m->n_pool;
+    memcpy(m->seen, m->pool, live * sizeof *m->seen);
+    mat_search q = mat_search_room(m);
+    for (u32 i = 0; i < live && i < q.cap; i++) q.nodes[i].cfg = m->seen[i];
+    u32 end = PRO_NONE;
+    for (u32 i = 0; i < KS_LEN(MAT_TRIES) && end == PRO_NONE && live <= q.cap;
+        i++) end = mat_search_from(&q, live, MAT_TRIES[i]);
+    u16 *text = (u16 *)(void *)q.heap; /* not needed any more */
+    u32 room = q.heap_cap * (u32)(sizeof *q.heap / sizeof *text);
+    u32 length = end != PRO_NONE ? mat_search_text(&q, end, text, room)
+        : mat_greedy(&q, live, text, room);
+    if (length != PRO_NONE)
+        count = mat_close_tokens(m, text, length, tokens, cap);
+    for (u32 i = 0; i < live && i < q.cap; i++) m->seen[i] = q.nodes[i].cfg;
+    mat_measure(m, false);
+    mat_reset(m);
+    m->live = mat_intern(m, m->seen, live);
+    *n = count > 0 ? (u32)count : 0;
+    return count;
+}
+
+/* Bytes to the nearest end, about: what mat_close may find to be more. */
+static u32 mat_least(const mat *m) {
+    u32 least = PRO_NONE;
+    if (m->status || m->live <= MAT_DEAD) return PRO_NONE;
+    for (u32 i = m->at[m->live]; i < m->at[m->live + 1]; i++)
+        least = min_u32(least, mat_ahead(m, m->pool[i]));
+    return least;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* ==========================================================================
+ * § 17 PATTERN (private)
+ * Regular expressions, ranges of numbers, formats and GBNF, as programs. May
+ * use § 1-2, 9, 11, 14.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* ---- drafts ----
+ * Patterns and grammars are read into a draft: instructions that are not
+ * linked to what follows. A fragment of it lies together, so it can be copied;
+ * its one way out is field a of one instruction. Then what can neither be
+ * reached nor finish is left out, and the rest is emitted from its end. */
+
+enum {
+    REX_JSON = 1,       /* characters of a JSON string, as they are written */
+    REX_WHOLE = 2,      /* all of a text, else some part of it */
+    REX_EXPAND = 4,     /* repeats are copied, not counted */
+    REX_COPY = 64,      /* bytes of a repeat that is copied anyway */
+    REX_DEPTH = 200,    /* groups in groups */
+    REX_EDGES = 8192,   /* of an automaton that stands for a pattern */
+    REX_PROPERTY_N = 12
+};
+#define REX_MANY 0xfffffffeu /* repeats; PRO_NONE: no limit */
+
+typedef enum rex_code {
+    REX_JUMP, REX_SPLIT,
+    REX_SET,            /* a character of x->ranges[b..b+n) */
+    REX_BEGIN, REX_END, /* only there */
+    REX_PUSH,           /* if nothing may be read: on after the POP at b where
+                           n is 1 */
+    REX_POP, REX_COUNT, REX_LEAST, REX_BELOW,
+    REX_CALL,           /* rule b, named at x->s.p[n] */
+    REX_DONE
+} rex_code;
+
+typedef struct rex_op {
+    u32 a, b, n;
+    u8 op, mark;
+} rex_op;
+
+typedef struct rex_range { u32 lo, hi; } rex_range;
+
+typedef struct rex_frag {
+    u32 lo, in, out;    /* from draft op lo on; PRO_NONE: no fragment */
+    u32 weight;         /* bytes that it is about */
+    bool empty;         /* may be nothing */
+    bool anchored;
+    bool none;          /* takes nothing at all */
+} rex_frag;
+
+typedef struct rex_group {
+    rex_frag alt, cat, atom;
+    u32 at;             /* of its bracket */
+} rex_group;
+
+typedef struct rex_rule { /* of GBNF */
+    str name;
+    u32 in;             /* in the draft; PRO_NONE: not defined */
+    u32 place;
+    bool empty;         /* may be */
+    bool safe;          /* does not call itself first */
+} rex_rule;
+
+typedef struct rex {
+    pro_build *b;
+    rex_op *ops;
+    rex_range *ranges;
+    rex_group *groups;
+    u32 n_ops, cap_ops, n_ranges, cap_ranges, n_groups, cap_groups;
+    str s;
+    u64 offset;         /* of s in the caller's source */
+    u32 at;             /* in s */
+    unsigned flags;
+    bool anchored, counted;
+    rex_range *known;   /* the sets of properties that were found */
+    rex_range property[REX_PROPERTY_N]; /* first, count: in known */
+    u32 n_known, cap_known;
+    rex_rule *rules;
+    u32 n_rules, cap_rules;
+    /* Emitting: an entry for each op in each phase, of which there are 4 if
+     * there are anchors. */
+    u32 *place, *stack;
+    u8 *state;
+    u32 n_phases, next;
+} rex;
+
+static const rex_frag REX_NO_FRAG = {.in = PRO_NONE};
+
+static KS_PRINTF(4, 5) void rex_fail(
+    rex *x, ksllm_status status, u32 at, const char *fmt, ...) {
+    if (x->b->status) return;
+    va_list ap;
+    va_start(ap, fmt);
+    fail_va(x->b->err, status, x->offset == NO_OFFSET ? at : x->offset + at,
+        str_of("pattern"), fmt, ap);
+    va_end(ap);
+    x->b->status = status;
+}
+
+static void rex_free(rex *x) {
+    const ksllm_allocator *a = x->b->alloc;
+    mem_free(a, x->ops, x->cap_ops * sizeof *x->ops);
+    mem_free(a, x->ranges, x->cap_ranges * sizeof *x->ranges);
+    mem_free(a, x->groups, x->cap_groups * sizeof *x->groups);
+    mem_free(a, x->known, x->cap_known * sizeof *x->known);
+    mem_free(a, x->rules, x->cap_rules * sizeof *x->rules);
+    size_t n = (size_t)x->n_ops * x->n_phases;
+    mem_free(a, x->place, n * sizeof *x->place);
+    mem_free(a, x->stack, 2 * n * sizeof *x->stack);
+    mem_free(a, x->state, n);
+}
+
+static u32 rex_add(rex *x, rex_code op, u32 a, u32 b, u32 n) {
+    x->ops = pro_grow(x->b, x->ops, &x->n_ops, &x->cap_ops, sizeof *x->ops);
+    if (x->b->status) return 0;
+    x->ops[x->n_ops - 1] = (rex_op){a, b, n, (u8)op, 0};
+    return x->n_ops - 1;
+}
+
+static void rex_link(rex *x, u32 out, u32 in) {
+    if (!x->b->status) x->ops[out].a = in;
+}
+
+static rex_frag rex_one(rex *x, rex_code op, u32 b, u32 n, u32 weight) {
+    u32 at = rex_add(x, op, PRO_NONE, b, n);
+    return (rex_frag){at, at, at, weight, op != REX_SET && op != REX_CALL,
+        op == REX_BEGIN || op == REX_END, op == REX_SET && !n};
+}
+
+static u32 rex_sum(u32 a, u32 b) { return a + b < a ? REX_MANY : a + b; }
+
+static rex_frag rex_cat(rex *x, rex_frag f, rex_frag g) {
+    if (f.in == PRO_NONE) return g;
+    if (g.in == PRO_NONE) return f;
+    rex_link(x, f.out, g.in);
+    return (rex_frag){f.lo, f.in, g.out, rex_sum(f.weight, g.weight),
+        f.empty && g.empty, f.anchored || g.anchored, f.none || g.none};
+}
+
+static rex_frag rex_alt(rex *x, rex_frag f, rex_frag g) {
+    if (f.in == PRO_NONE) return g;
+    u32 in = rex_add(x, REX_SPLIT, f.in, g.in, 0);
+    u32 out = rex_add(x, REX_JUMP, PRO_NONE, 0, 0);
+    rex_link(x, f.out, out);
+    rex_link(x, g.out, out);
+    return (rex_frag){f.lo, in, out, rex_sum(f.weight, g.weight),
+        f.empty || g.empty, f.anchored || g.anchored, f.none && g.none};
+}
+
+/* ---- repeats ---- */
+
+/* Another copy of fragment f, which lay at [f.lo, end). */
+static rex_frag rex_copy(rex *x, rex_frag f, u32 end) {
+    u32 by = x->n_ops - f.lo;
+    for (u32 i = f.lo; i < end && !x->b->status; i++) {
+        rex_op o = x->ops[i];
+        if (i == f.out) o.a = PRO_NONE;
+        else o.a += o.op == REX_DONE ? 0 : by;
+        if (o.op == REX_SPLIT || o.op == REX_PUSH) o.b += by;
+        rex_add(x, (rex_code)o.op, o.a, o.b, o.n);
+    }
+    f.lo += by;
+    f.in += by;
+    f.out += by;
+    return f;
+}
+
+/* Marks what is reached from `in` without input and reaches `end` so: the loops
+ * through it. Lists it after the draft's end in x->place. */
+static u32 rex_empty_ways(rex *x, u32 in, u32 end, u32 *list) {
+    u32 n = 1;
+    list[0] = in;
+    x->ops[in].mark = 1;
+    for (u32 i = 0; i < n; i++) {
+        const rex_op *o = &x->ops[list[i]];
+        if (o->op > REX_SPLIT || list[i] == end) continue;
+        if (!x->ops[o->a].mark) x->ops[list[n++] = o->a].mark = 1;
+        if (o->op == REX_SPLIT && !x->ops[o->b].mark)
+            x->ops[list[n++] = o->b].mark = 1;
+    }
+    x->ops[end].mark = 2;
+    for (bool more = true; more;) {
+        more = false;
+        for (u32 i = n; i-- > 0;) {
+            rex_op *o = &x->ops[list[i]];
+            if (o->mark == 2 || o->op > REX_SPLIT) continue;
+            if (x->ops[o->a].mark != 2
+                && (o->op == REX_JUMP || x->ops[o->b].mark != 2)) continue;
+            o->mark = 2;
+            more = true;
+        }
+    }
+    return n;
+}
+
+/* A fragment that may be empty, any number of times: all that is passed on the
+ * ways through it without input becomes one place, so that nothing goes in a
+ * circle. */
+static rex_frag rex_star_empty(rex *x, rex_frag f) {
+    u32 end = rex_add(x, REX_JUMP, PRO_NONE, 0, 0), most = x->n_ops;
+    u32 *list = pro_alloc(x->b, most * sizeof *list);
+    rex_link(x, f.out, end);
+    u32 n = list ? rex_empty_ways(x, f.in, end, list) : 0, way = PRO_NONE;
+    for (u32 i = 0; i < n && !x->b->status; i++)
+        for (u32 k = 0; k < 2; k++) {
+            const rex_op o = x->ops[list[i]];
+            u32 to = k ? o.b : o.a;
+            if (o.mark != 2 || list[i] == end || (k && o.op == REX_JUMP)
+                || x->ops[to].mark == 2) continue;
+            way = way == PRO_NONE ? to : rex_add(x, REX_SPLIT, to, way, 0);
+        }
+    u32 hub = way == PRO_NONE ? rex_add(x, REX_JUMP, PRO_NONE, 0, 0)
+        : rex_add(x, REX_SPLIT, PRO_NONE, way, 0);
+    for (u32 i = 0; i < n && !x->b->status; i++) {
+        rex_op *o = &x->ops[list[i]];
+        if (o->mark == 2) *o = (rex_op){hub, 0, 0, REX_JUMP, 0};
+        o->mark = 0;
+    }
+    mem_free(x->b->alloc, list, most * sizeof *list);
+    f.in = f.out = hub;
+    return f;
+}
+
+static rex_frag rex_star(rex *x, rex_frag f) {
+    if (f.empty) return rex_star_empty(x, f);
+    u32 at = rex_add(x, REX_SPLIT, PRO_NONE, f.in, 0);
+    rex_link(x, f.out, at);
+    f.in = f.out = at;
+    f.empty = true;
+    return f;
+}
+
+/* m to n copies; n may be PRO_NONE. */
+static rex_frag rex_copies(rex *x, rex_frag f, u32 m, u32 n) {
+    rex_frag all = REX_NO_FRAG, g = f;
+    u32 end = x->n_ops, out = rex_add(x, REX_JUMP, PRO_NONE, 0, 0);
+    u32 most = n == PRO_NONE ? m + 1 : n;
+    for (u32 i = 0; i < most && !x->b->status; i++) {
+        if (i) g = rex_copy(x, f, end);
+        if (n == PRO_NONE && i == m) g = rex_star(x, g);
+        else if (i >= m) {
+            g.in = rex_add(x, REX_SPLIT, out, g.in, 0);
+            g.empty = true;
+        }
+        all = rex_cat(x, all, g);
+    }
+    rex_link(x, all.out, out);
+    all.out = out;
+    all.lo = f.lo;
+    return all;
+}
+
+static rex_frag rex_counted(rex *x, rex_frag f, u32 m, u32 n) {
+    u32 pop = rex_add(x, REX_POP, PRO_NONE, 0, 0), leave = pop;
+    u32 more = rex_add(x, REX_COUNT, f.in, n == PRO_NONE ? m : n, 0);
+    if (n != PRO_NONE) more = rex_add(x, REX_BELOW, more, n, 0);
+    if (m) leave = rex_add(x, REX_LEAST, pop, m, 0);
+    u32 at = rex_add(x, REX_SPLIT, more, leave, 0);
+    rex_link(x, f.out, at);
+    f.in = rex_add(x, REX_PUSH, at, pop, !m);
+    f.out = pop;
+    f.empty = !m;
+    f.weight = rex_sum(f.weight, 8);
+    x->counted = true;
+    return f;
+}
+
+static rex_frag rex_repeat(rex *x, rex_frag f, u32 m, u32 n) {
+    if (n == 0 || (f.none && !m)) {
+        rex_frag g = rex_one(x, REX_JUMP, 0, 0, 0);
+        g.lo = f.lo;
+        return g;
+    }
+    if (f.none || (m == 1 && n == 1)) return f;
+    if (f.anchored && f.empty && n > 1)
+        rex_fail(x, KSLLM_ERR_UNSUPPORTED, x->at,
+            "an anchor in a group that repeats and may be empty");
+    if (f.empty) m = 0;
+    u64 cost = (u64)f.weight * (n == PRO_NONE ? m : n);
+    bool plain = n == 1 || (n == PRO_NONE && !m) || f.anchored || f.empty
+        || x->flags & REX_EXPAND;
+    if (n == PRO_NONE && m == 1) { /* not copied */
+        rex_frag g = f;
+        g.in = g.out = rex_add(x, REX_SPLIT, PRO_NONE, f.in, 0);
+        rex_link(x, f.out, g.out);
+        g.in = f.in;
+        return g;
+    }
+    return plain || cost <= REX_COPY ? rex_copies(x, f, m, n)
+        : rex_counted(x, f, m, n);
+}
+
+/* ---- sets of characters ---- */
+
+static void rex_range_add(rex *x, u32 lo, u32 hi) {
+    x->ranges = pro_grow(x->b, x->ranges, &x->n_ranges, &x->cap_ranges,
+        sizeof *x->ranges);
+    if (!x->b->status) x->ranges[x->n_ranges - 1] = (rex_range){lo, hi};
+}
+
+/* The ranges from `first` on, in order and joined. */
+static void rex_set_sort(rex *x, u32 first) {
+    if (x->b->status || x->n_ranges == first) return;
+    rex_range *r = x->ranges + first;
+    u32 n = x->n_ranges - first, kept = 0;
+    for (u32 gap = n / 2; gap > 0; gap = gap > 2 ? gap * 4 / 9 : gap / 2)
+        for (u32 i = gap, k; i < n; i++) {
+            rex_range v = r[i];
+            for (k = i; k >= gap && r[k - gap].lo > v.lo; k -= gap)
+                r[k] = r[k - gap];
+            r[k] = v;
+        }
+    for (u32 i = 0; i < n; i++) {
+        if (kept && r[i].lo <= r[kept - 1].hi + 1) {
+            if (r[i].hi > r[kept - 1].hi) r[kept - 1].hi = r[i].hi;
+        } else r[kept++] = r[i];
+    }
+    x->n_ranges = first + kept;
+}
+
+/* Makes the sorted ranges from `first` on all other characters, if `not`, and
+ * takes out the halves of surrogate pairs. */
+static void rex_set_end(rex *x, u32 first, bool not) {
+    static const rex_range gaps[] = {{0xd800, 0xdfff}, {0x110000, PRO_NONE}};
+    u32 end, n, lo = 0;
+    for (u32 k = 0; not && k < 2; k++) rex_range_add(x, gaps[k].lo, gaps[k].hi);
+    rex_set_sort(x, first);
+    end = x->n_ranges;
+    if (x->b->status) return;
+    for (u32 i = first; i < end && !x->b->status; i++) {
+        const rex_range r = x->ranges[i];
+        if (not) {
+            if (r.lo > lo) rex_range_add(x, lo, r.lo - 1);
+            lo = r.hi + 1;
+            continue;
+        }
+        if (r.lo < 0xd800) rex_range_add(x, r.lo, min_u32(r.hi, 0xd7ff));
+        if (r.hi > 0xdfff)
+            rex_range_add(x, r.lo > 0xe000 ? r.lo : 0xe000, r.hi);
+    }
+    if (x->b->status) return;
+    n = x->n_ranges - end;
+    if (n) memmove(x->ranges + first, x->ranges + end, n * sizeof *x->ranges);
+    x->n_ranges = first + n;
+}
+
+static rex_frag rex_set(rex *x, u32 first) {
+    u32 n = x->b->status ? 0 : x->n_ranges - first, weight = 0;
+    for (u32 i = 0; i < n; i++)
+        weight += x->ranges[first + i].hi < 0x80 ? 1 : 12;
+    return rex_one(x, REX_SET, first, n, weight);
+}
+
+static rex_frag rex_char(rex *x, u32 cp) {
+    u32 first = x->n_ranges;
+    rex_range_add(x, cp, cp);
+    rex_set_end(x, first, false);
+    return rex_set(x, first);
+}
+
+/* Any character; `line`: that ends no line. */
+static rex_frag rex_any(rex *x, bool line) {
+    u32 first = x->n_ranges;
+    if (line) {
+        rex_range_add(x, '\n', '\n');
+        rex_range_add(x, '\r', '\r');
+        rex_range_add(x, 0x2028, 0x2029);
+    }
+    rex_set_end(x, first, true);
+    return rex_set(x, first);
+}
+
+/* ---- named classes ---- */
+
+static const rex_range REX_DIGIT[] = {{'0', '9'}};
+static const rex_range REX_WORD[] =
+    {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+static const rex_range REX_SPACE[] = {{9, 13}, {32, 32}, {0xa0, 0xa0},
+    {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f},
+    {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+static const rex_range REX_TITLE[] = {{0x1c5, 0x1c5}, {0x1c8, 0x1c8},
+    {0x1cb, 0x1cb}, {0x1f2, 0x1f2}, {0x1f88, 0x1f8f}, {0x1f98, 0x1f9f},
+    {0x1fa8, 0x1faf}, {0x1fbc, 0x1fbc}, {0x1fcc, 0x1fcc}, {0x1ffc, 0x1ffc}};
+static const rex_range REX_CONTROL[] = {{9, 13}, {0x85, 0x85}};
+static const rex_range REX_ASCII[] = {{0, 0x7f}};
+static const rex_range REX_HANGUL[] = {{0x1100, 0x11ff}, {0x302e, 0x302f},
+    {0x3131, 0x318e}, {0x3200, 0x321e}, {0x3260, 0x327e}, {0xa960, 0xa97c},
+    {0xac00, 0xd7a3}, {0xd7b0, 0xd7c6}, {0xd7cb, 0xd7fb}, {0xffa0, 0xffbe},
+    {0xffc2, 0xffc7}, {0xffca, 0xffcf}, {0xffd2, 0xffd7}, {0xffda, 0xffdc}};
+static const rex_range REX_HAN[] = {{0x2e80, 0x2e99}, {0x2e9b, 0x2ef3},
+    {0x2f00, 0x2fd5}, {0x3005, 0x3005}, {0x3007, 0x3007}, {0x3021, 0x3029},
+    {0x3038, 0x303b}, {0x3400, 0x4dbf}, {0x4e00, 0x9fff}, {0xf900, 0xfa6d},
+    {0xfa70, 0xfad9}, {0x16fe2, 0x16fe3}, {0x16ff0, 0x16ff1},
+    {0x20000, 0x2a6df}, {0x2a700, 0x2b739}, {0x2b740, 0x2b81d},
+    {0x2b820, 0x2cea1}, {0x2ceb0, 0x2ebe0}, {0x2ebf0, 0x2ee5d},
+    {0x2f800, 0x2fa1d}, {0x30000, 0x3134a}, {0x31350, 0x323af}};
+
+#define REX_RANGES(name) name, KS_LEN(name)
+#define REX_IS(c) (1u << TXT_##c)
+
+/* \p{...}: classes of § 9 without some ranges, or ranges. */
+typedef struct rex_property {
+    const char *names;  /* each with a blank after it */
+    u32 classes;
+    const rex_range *ranges;
+    size_t n;
+} rex_property;
+
+static const rex_property REX_PROPERTIES[REX_PROPERTY_N] = {
+    {"L Letter ", REX_IS(UPPER) | REX_IS(LOWER) | REX_IS(LETTER), NULL, 0},
+    {"Lu Uppercase_Letter ", REX_IS(UPPER), REX_RANGES(REX_TITLE)},
+    {"Ll Lowercase_Letter ", REX_IS(LOWER), NULL, 0},
+    {"M Mark Combining_Mark ", REX_IS(MARK), NULL, 0},
+    {"N Number ", REX_IS(NUMBER), NULL, 0},
+    {"P Punctuation punct ", REX_IS(PUNCT), NULL, 0},
+    {"S Symbol ", REX_IS(SYMBOL), NULL, 0},
+    {"Z Separator ", REX_IS(SPACE), REX_RANGES(REX_CONTROL)},
+    {"White_Space space ", REX_IS(SPACE), NULL, 0},
+    {"ASCII ", 0, REX_RANGES(REX_ASCII)},
+    {"Script=Hangul sc=Hang Script=Hang sc=Hangul ", 0,
+        REX_RANGES(REX_HANGUL)},
+    {"Script=Han sc=Hani Script=Hani sc=Han ", 0, REX_RANGES(REX_HAN)},
+};
+
+static bool rex_in(const rex_range *r, size_t n, u32 cp) {
+    for (size_t i = 0; i < n; i++)
+        if (cp >= r[i].lo && cp <= r[i].hi) return true;
+    return false;
+}
+
+static void rex_known_add(rex *x, u32 lo, u32 hi) {
+    x->known = pro_grow(x->b, x->known, &x->n_known, &x->cap_known,
+        sizeof *x->known);
+    if (!x->b->status) x->known[x->n_known - 1] = (rex_range){lo, hi};
+}
+
+/* The characters of a property that § 9 knows, in x->known: found once in a
+ * pattern, as it takes half a millisecond. */
+static void rex_property_find(rex *x, u32 which) {
+    const rex_property *p = &REX_PROPERTIES[which];
+    u32 first = x->n_known, from = PRO_NONE;
+    for (u32 cp = 0; cp <= 0x20000 && !x->b->status; cp++) {
+        bool in = cp < 0x20000 && p->classes >> txt_class_of(cp) & 1
+            && !rex_in(p->ranges, p->n, cp);
+        if (in && from == PRO_NONE) from = cp;
+        if (in || from == PRO_NONE) continue;
+        rex_known_add(x, from, cp - 1);
+        from = PRO_NONE;
+    }
+    for (size_t i = 0; i < KS_LEN(TXT_FAR); i++)
+        if (p->classes >> TXT_FAR[i].class_ & 1)
+            rex_known_add(x, TXT_FAR[i].first, TXT_FAR[i].last);
+    x->property[which] = (rex_range){first, x->n_known - first};
+}
+
+/* Adds ranges, or all between them. */
+static void rex_ranges_add(rex *x, const rex_range *r, size_t n, bool not) {
+    u32 lo = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!not) rex_range_add(x, r[i].lo, r[i].hi);
+        else if (r[i].lo > lo) rex_range_add(x, lo, r[i].lo - 1);
+        lo = r[i].hi + 1;
+    }
+    if (not) rex_range_add(x, lo, 0x10ffff);
+}
+
+static void rex_property_add(rex *x, u32 which, bool not) {
+    const rex_property *p = &REX_PROPERTIES[which];
+    rex_range *r = &x->property[which];
+    if (!p->classes) {
+        rex_ranges_add(x, p->ranges, p->n, not);
+        return;
+    }
+    if (!r->hi) rex_property_find(x, which);
+    if (!x->b->status) rex_ranges_add(x, x->known + r->lo, r->hi, not);
+}
+
+/* ---- reading: characters ---- */
+
+/* The next character, or PRO_NONE at the end. */
+static u32 rex_peek(const rex *x) {
+    return x->at < x->s.n ? (u8)x->s.p[x->at] : PRO_NONE;
+}
+
+static bool rex_take(rex *x, char c) {
+    if (rex_peek(x) != (u8)c) return false;
+    x->at++;
+    return true;
+}
+
+static bool rex_take_text(rex *x, const char *text) {
+    size_t n = strlen(text);
+    if (x->s.n - x->at < n || memcmp(x->s.p + x->at, text, n)) return false;
+    x->at += (u32)n;
+    return true;
+}
+
+static u32 rex_read(rex *x) {
+    const u8 *p = (const u8 *)x->s.p + x->at;
+    u32 cp;
+    x->at += txt_next(p, (const u8 *)x->s.p + x->s.n, &cp);
+    if (cp != TXT_BAD) return cp;
+    rex_fail(x, KSLLM_ERR_ARGUMENT, x->at - 1, "bytes that are not UTF-8");
+    return 0;
+}
+
+/* n hexadecimal digits. */
+static u32 rex_hex(rex *x, u32 n) {
+    const u8 *p = (const u8 *)x->s.p;
+    i64 v = json_hex(p + x->at, p + x->s.n, n);
+    if (v < 0 || v > 0x10ffff) {
+        rex_fail(x, KSLLM_ERR_ARGUMENT, x->at, "a bad \\x or \\u");
+        return 0;
+    }
+    x->at += n;
+    return (u32)v;
+}
+
+/* Behind \u. */
+static u32 rex_unicode(rex *x) {
+    if (rex_take(x, '{')) {
+        u32 n = 0;
+        while (n < 6 && x->at + n < x->s.n && x->s.p[x->at + n] != '}') n++;
+        u32 cp = rex_hex(x, n);
+        if (!n || !rex_take(x, '}'))
+            rex_fail(x, KSLLM_ERR_ARGUMENT, x->at, "a bad \\u{");
+        return cp;
+    }
+    u32 cp = rex_hex(x, 4), at = x->at;
+    if (cp >> 10 != 0x36 || !rex_take_text(x, "\\u")) return cp;
+    u32 low = rex_hex(x, 4);
+    if (low >> 10 == 0x37)
+        return 0x10000 + ((cp & 0x3ff) << 10) + (low & 0x3ff);
+    x->at = at;
+    return cp;
+}
+
+/* Behind \p or \P: adds the ranges. */
+static void rex_property_read(rex *x, bool not) {
+    u32 at = x->at, n = 0;
+    if (!rex_take(x, '{')) {
+        rex_fail(x, KSLLM_ERR_ARGUMENT, at, "{ was expected behind \\p");
+        return;
+    }
+    static const char *const before[] = {"General_Category=", "gc="};
+    for (u32 i = 0; i < 2; i++)
+        if (rex_take_text(x, before[i])) break;
+    const char *name = x->s.p + x->at;
+    while (n < 40 && x->at < x->s.n && rex_peek(x) != '}') n++, x->at++;
+    for (u32 i = 0; i < KS_LEN(REX_PROPERTIES) && rex_peek(x) == '}'; i++)
+        for (const char *p = REX_PROPERTIES[i].names; *p;) {
+            size_t len = (size_t)(strchr(p, ' ') - p);
+            if (len == n && !memcmp(p, name, n)) {
+                x->at++;
+                rex_property_add(x, i, not);
+                return;
+            }
+            p += len + 1;
+        }
+    rex_fail(x, KSLLM_ERR_UNSUPPORTED, at, "\\p{%.*s} is not known",
+        (int)n, name);
+}
+
+/* Behind a backslash: the class that the escape names is added, or *cp is its
+ * character. */
+static bool rex_escape_class(rex *x, u32 c) {
+    switch (c | 32) {
+    case 'd': rex_ranges_add(x, REX_RANGES(REX_DIGIT), c == 'D'); return true;
+    case 'w': rex_ranges_add(x, REX_RANGES(REX_WORD), c == 'W'); return true;
+    case 's': rex_ranges_add(x, REX_RANGES(REX_SPACE), c == 'S'); return true;
+    case 'p': rex_property_read(x, c == 'P'); return true;
+    default: return false;
+    }
+}
+
+static bool rex_is_letter(u32 c) { return (c | 32) - 'a' < 26; }
+static bool rex_is_digit(u32 c) { return c - '0' < 10; }
+
+static u32 rex_escape_char(rex *x, u32 c) {
+    static const char from[] = "tnvfr", by[] = "\t\n\v\f\r";
+    u32 at = x->at - 2;
+    const char *p = c && c < 0x80 ? strchr(from, (int)c) : NULL;
+    if (p) return (u8)by[p - from];
+    if (c == 'x') return rex_hex(x, 2);
+    if (c == 'u') return rex_unicode(x);
+    if (c == '0' && !rex_is_digit(rex_peek(x))) return 0;
+    if (c == 'c' && rex_is_letter(rex_peek(x))) return rex_read(x) & 31;
+    if (rex_is_digit(c) || c == 'k')
+        rex_fail(x, KSLLM_ERR_UNSUPPORTED, at, "a back-reference");
+    else if ((c | 32) == 'b')
+        rex_fail(x, KSLLM_ERR_UNSUPPORTED, at, "\\%c", (int)c);
+    else if (rex_is_letter(c))
+        rex_fail(x, KSLLM_ERR_ARGUMENT, at, "\\%c has no meaning", (int)c);
+    return c;
+}
+
+/* Behind a backslash. */
+static rex_frag rex_escape(rex *x) {
+    u32 first = x->n_ranges;
+    if (x->at == x->s.n) {
+        rex_fail(x, KSLLM_ERR_ARGUMENT, x->at, "a backslash at the end");
+        return REX_NO_FRAG;
+    }
+    u32 c = rex_read(x);
+    if (rex_escape_class(x, c)) rex_set_end(x, first, false);
+    else return rex_char(x, rex_escape_char(x, c));
+    return rex_set(x, first);
+}
+
+/* A member of a class: added at once if it is one, else its character. */
+static bool rex_class_atom(rex *x, u32 *cp) {
+    *cp = rex_read(x);
+    if (*cp != '\\' || x->at == x->s.n) return true;
+    *cp = rex_read(x);
+    if (rex_escape_class(x, *cp)) return false;
+    if (*cp == 'b') *cp = '\b';
+    else *cp = rex_escape_char(x, *cp);
+    return true;
+}
+
+/* Behind the opening bracket. A - that joins nothing is one. */
+static rex_frag rex_class_read(rex *x) {
+    u32 first = x->n_ranges, open = x->at - 1, lo, hi;
+    bool not = rex_take(x, '^');
+    while (!x->b->status && !rex_take(x, ']')) {
+        if (x->at == x->s.n) {
+            rex_fail(x, KSLLM_ERR_ARGUMENT, open, "[ is not closed");
+            break;
+        }
+        u32 at = x->at;
+        bool one = rex_class_atom(x, &lo);
+        if (one) hi = lo;
+        if (one && x->at + 1 < x->s.n && x->s.p[x->at] == '-'
+            && x->s.p[x->at + 1] != ']') {
+            x->at++;
+            if (!rex_class_atom(x, &hi)) { /* as in [a-\d] */
+                rex_range_add(x, '-', '-');
+                hi = lo;
+            } else if (hi < lo)
+                rex_fail(x, KSLLM_ERR_ARGUMENT, at, "a range that goes back");
+        }
+        if (one) rex_range_add(x, lo, hi);
+    }
+    rex_set_end(x, first, not);
+    return rex_set(x, first);
+}
+
+/* ---- reading: groups and repeats ---- */
+
+static rex_group *rex_top(rex *x) { return &x->groups[x->n_groups - 1]; }
+
+static void rex_open(rex *x, u32 at) {
+    if (x->n_groups > REX_DEPTH)
+        rex_fail(x, KSLLM_ERR_UNSUPPORTED, at, "groups nested too deeply");
+    x->groups = pro_grow(x->b, x->groups, &x->n_groups, &x->cap_groups,
+        sizeof *x->groups);
+    if (x->b->status) return;
+    *rex_top(x) = (rex_group){REX_NO_FRAG, REX_NO_FRAG, REX_NO_FRAG, at};
+}
+
+/* What came since the last | is whole. */
+static void rex_end_alt(rex *x) {
+    if (x->b->status) return;
+    rex_group *g = rex_top(x);
+    rex_frag f = rex_cat(x, g->cat, g->atom);
+    if (f.in == PRO_NONE) f = rex_one(x, REX_JUMP, 0, 0, 0);
+    g->alt = rex_alt(x, g->alt, f);
+    g->cat = g->atom = REX_NO_FRAG;
+}
+
+/* The next thing that a repeat may follow. */
+static void rex_put(rex *x, rex_frag f) {
+    if (x->b->status) return;
+    rex_group *g = rex_top(x);
+    g->cat = rex_cat(x, g->cat, g->atom);
+    g->atom = f;
+}
+
+/* Closes a group; the innermost one is then the one around it. */
+static void rex_close(rex *x) {
+    rex_end_alt(x);
+    if (x->b->status) return;
+    rex_frag f = rex_top(x)->alt;
+    x->n_groups--;
+    rex_put(x, f);
+}
+
+/* A decimal number; more than REX_MANY is that. */
+static bool rex_number(rex *x, u32 *v) {
+    u64 n = 0;
+    u32 at = x->at;
+    for (; rex_is_digit(rex_peek(x)); x->at++)
+        n = min_u64(n * 10 + (rex_peek(x) - '0'), REX_MANY);
+    *v = (u32)n;
+    return x->at > at;
+}
+
+/* {m}, {m,} or {m,n}. False, with nothing read, if it is none. */
+static bool rex_braces(rex *x, u32 *m, u32 *n) {
+    u32 at = x->at++;
+    if (rex_number(x, m)) {
+        *n = *m;
+        if (rex_take(x, ',') && !rex_number(x, n)) *n = PRO_NONE;
+        if (rex_take(x, '}')) {
+            if (*n < *m)
+                rex_fail(x, KSLLM_ERR_ARGUMENT, at, "a repeat that goes back");
+            return true;
+        }
+    } else if (rex_take(x, ',') && rex_number(x, n) && rex_take(x, '}'))
+        rex_fail(x, KSLLM_ERR_UNSUPPORTED, at, "a repeat without a minimum");
+    x->at = at;
+    return false;
+}
+
+/* Whether a repeat stands here; it is read. */
+static bool rex_quantifier(rex *x, u32 *m, u32 *n) {
+    u32 c = rex_peek(x);
+    if (c == '{') return rex_braces(x, m, n);
+    *m = c == '+';
+    *n = c == '?' ? 1 : PRO_NONE;
+    if (c != '*' && c != '+' && c != '?') return false;
+    x->at++;
+    return true;
+}
+
+/* Repeats the last thing. */
+static void rex_apply(rex *x, u32 at, u32 m, u32 n) {
+    if (x->b->status) return;
+    rex_frag f = rex_top(x)->atom;
+    if (f.in == PRO_NONE) {
+        rex_fail(x, KSLLM_ERR_ARGUMENT, at, "nothing to repeat");
+        return;
+    }
+    f = rex_repeat(x, f, m, n);
+    if (!x->b->status) rex_top(x)->atom = f;
+}
+
+/* Behind (. */
+static void rex_group_read(rex *x) {
+    u32 at = x->at - 1;
+    if (rex_take(x, '?') && !rex_take(x, ':')) {
+        bool name = rex_take(x, '<') && rex_peek(x) != '='
+            && rex_peek(x) != '!';
+        while (name && x->at < x->s.n && rex_peek(x) != '>') x->at++;
+        if (!name || !rex_take(x, '>'))
+            rex_fail(x, KSLLM_ERR_UNSUPPORTED, at,
+                "look-around, or a group of another kind");
+    }
+    rex_open(x, at);
+}
+
+static void rex_step(rex *x) {
+    u32 at = x->at, m, n;
+    u32 c = rex_peek(x);
+    if (c != '{' ? rex_quantifier(x, &m, &n) : rex_braces(x, &m, &n)) {
+        rex_take(x, '?');
+        rex_apply(x, at, m, n);
+        u32 more = x->at;
+        if (rex_quantifier(x, &m, &n))
+            rex_fail(x, KSLLM_ERR_ARGUMENT, more, "a repeat of a repeat");
+        return;
+    }
+    c = rex_read(x);
+    if (c == '|') rex_end_alt(x);
+    else if (c == '(') rex_group_read(x);
+    else if (c == ')' && x->n_groups == 1)
+        rex_fail(x, KSLLM_ERR_ARGUMENT, at, ") closes nothing");
+    else if (c == ')') rex_close(x);
+    else if (c == '^' || c == '$') {
+        rex_put(x, rex_one(x, c == '^' ? REX_BEGIN : REX_END, 0, 0, 0));
+        x->anchored = true;
+        if (rex_quantifier(x, &m, &n))
+            rex_fail(x, KSLLM_ERR_ARGUMENT, at, "an anchor cannot repeat");
+    } else if (c == '[') rex_put(x, rex_class_read(x));
+    else if (c == '.') rex_put(x, rex_any(x, true));
+    else if (c == '\\') rex_put(x, rex_escape(x));
+    else rex_put(x, rex_char(x, c));
+}
+
+/* All of a pattern as a fragment. */
+static rex_frag rex_parse(rex *x) {
+    rex_open(x, 0);
+    while (x->at < x->s.n && !x->b->status) rex_step(x);
+    if (!x->b->status && x->n_groups > 1)
+        rex_fail(x, KSLLM_ERR_ARGUMENT, rex_top(x)->at, "( is not closed");
+    rex_end_alt(x);
+    return x->b->status ? REX_NO_FRAG : rex_top(x)->alt;
+}
+
+/* ---- emitting ---- */
+
+/* How a set of characters lies to a block of them. */
+typedef struct rex_bytes {
+    rex *x;
+    const rex_range *r;
+    u32 n;
+    u32 least;          /* characters below have fewer bytes */
+    u32 any[4];         /* the place for as many bytes that continue */
+} rex_bytes;
+
+/* 0: no character of [lo, hi] is in, 2: all are. */
+static u32 rex_cover(const rex_bytes *s, u32 lo, u32 hi) {
+    u32 a = 0, n = s->n, from = lo > s->least ? lo : s->least;
+    while (a < n) {
+        u32 mid = (a + n) / 2;
+        if (s->r[mid].hi < from) a = mid + 1;
+        else n = mid;
+    }
+    if (from > hi || a == s->n || s->r[a].lo > hi) return 0;
+    return from == lo && s->r[a].lo <= lo && s->r[a].hi >= hi ? 2 : 1;
+}
+
+static u32 rex_any_bytes(rex_bytes *s, u32 k) {
+    for (u32 i = 1; i <= k; i++)
+        if (s->any[i] == PRO_NONE)
+            s->any[i] = pro_byte(s->x->b, 0x80, 0xbf, s->any[i - 1]);
+    return s->any[k];
+}
+
+/* The bytes lead + v for v from lo to hi, each with the k bytes after it that
+ * belong to the set; a v is 64^k characters from base + v * 64^k on. At most 3
+ * deep. */
+static u32 rex_level(
+    rex_bytes *s, u32 lead, u32 lo, u32 hi, u32 base, u32 k) {
+    u32 at = PRO_NONE, from = PRO_NONE, size = 1u << 6 * k;
+    for (u32 v = lo; v <= hi + 1 && !s->x->b->status; v++) {
+        u32 cp = base + v * size;
+        u32 in = v > hi ? 0 : rex_cover(s, cp, cp + size - 1);
+        if (in == 2 && from == PRO_NONE) from = v;
+        if (in != 2 && from != PRO_NONE) {
+            at = pro_either(s->x->b, pro_byte(s->x->b, (u8)(lead + from),
+                (u8)(lead + v - 1), rex_any_bytes(s, k)), at);
+            from = PRO_NONE;
+        }
+        if (in != 1) continue;
+        u32 tail = rex_level(s, 0x80, 0, 63, cp, k - 1);
+        if (tail != PRO_NONE)
+            at = pro_either(s->x->b,
+                pro_byte(s->x->b, (u8)(lead + v), (u8)(lead + v), tail), at);
+    }
+    return at;
+}
+
+/* A character of the set that JSON writes as an escape, at most once so:
+ * \u00XX in small letters only where there is nothing shorter. */
+static u32 rex_escapes(rex_bytes *s, u32 next) {
+    static const char from[] = "\"\\\b\f\n\r\t", by[] = "\"\\bfnrt";
+    pro_build *b = s->x->b;
+    u32 at = PRO_NONE, hex = PRO_NONE;
+    for (u32 i = 0; from[i]; i++)
+        if (rex_cover(s, (u32)from[i], (u32)from[i]))
+            at = pro_either(b, pro_byte(b, (u8)by[i], (u8)by[i], next), at);
+    for (u32 high = 0; high < 2; high++) {
+        u32 digit = PRO_NONE;
+        for (u32 lo = 0, hi; lo < 16; lo = hi + 1) {
+            for (hi = lo; hi < 16; hi++) {
+                u32 c = high * 16 + hi;
+                bool in = rex_cover(s, c, c) && (!c || !strchr(from, (int)c));
+                if (!in || (hi > lo && hi == 10)) break;
+            }
+            if (hi == lo) continue;
+            hi--;
+            u8 zero = lo < 10 ? '0' : 'a' - 10;
+            digit = pro_either(b, pro_byte(b, (u8)(zero + lo),
+                (u8)(zero + hi), next), digit);
+        }
+        if (digit != PRO_NONE)
+            hex = pro_either(b, pro_byte(b, (u8)('0' + high),
+                (u8)('0' + high), digit), hex);
+    }
+    if (hex != PRO_NONE)
+        at = pro_either(b, pro_text(b, str_of("u00"), hex), at);
+    return at == PRO_NONE ? at : pro_byte(b, '\\', '\\', at);
+}
+
+/* A character of a set; then next. */
+static u32 rex_put_set(rex *x, const rex_op *o, u32 next) {
+    pro_build *b = x->b;
+    rex_bytes s = {x, x->ranges + o->b, o->n, 0,
+        {next, PRO_NONE, PRO_NONE, PRO_NONE}};
+    u32 at = PRO_NONE, escapes = PRO_NONE;
+    if (x->flags & REX_JSON) {
+        static const u8 cuts[] = {32, 33, 35, 91, 93, 127};
+        escapes = rex_escapes(&s, next);
+        for (u32 i = 0; i < 6; i += 2)
+            at = pro_either(b, rex_level(&s, 0, cuts[i], cuts[i + 1], 0, 0),
+                at);
+    } else at = rex_level(&s, 0, 0, 127, 0, 0);
+    at = pro_either(b, at, escapes);
+    s.least = 0x80;
+    at = pro_either(b, at, rex_level(&s, 0xc0, 2, 31, 0, 1));
+    s.least = 0x800;
+    at = pro_either(b, at, rex_level(&s, 0xe0, 0, 15, 0, 2));
+    s.least = 0x10000;
+    return pro_either(b, at, rex_level(&s, 0xf0, 0, 4, 0, 3));
+}
+
+/* ---- linking ----
+ * A node is an op in a phase: bit 0, something was read; bit 1, nothing more
+ * may be. Without anchors one phase is enough. */
+
+enum { REX_ALIVE = 1, REX_SEEN = 2, REX_PLACED = 4, REX_HOLE = 8 };
+
+/* Where a node goes; PRO_NONE after the last. */
+static void rex_ways(const rex *x, u32 node, u32 *to) {
+    const rex_op *o = &x->ops[node / x->n_phases];
+    u32 phase = node % x->n_phases, a = o->a, b = PRO_NONE;
+    u32 then = phase;
+    to[0] = to[1] = PRO_NONE;
+    switch (o->op) {
+    case REX_SPLIT: b = o->b; break;
+    case REX_SET:
+        if (phase & 2 || !o->n) return;
+        then |= x->n_phases == 4;
+        break;
+    case REX_BEGIN: if (phase & 1) return; break;
+    case REX_END: then |= 2; break;
+    case REX_PUSH:
+        if (!(phase & 2)) break;
+        if (!o->n) return;
+        a = x->ops[o->b].a;
+        break;
+    default: break;
+    }
+    if (a < x->n_ops) to[0] = a * x->n_phases + then;
+    if (b < x->n_ops) to[1] = b * x->n_phases + then;
+}
+
+/* Marks the nodes from which DONE can be reached. */
+static void rex_alive(rex *x) {
+    u32 n = x->n_ops * x->n_phases, to[2];
+    for (bool more = true; more;) {
+        more = false;
+        for (u32 i = n; i-- > 0;) {
+            const rex_op *o = &x->ops[i / x->n_phases];
+            if (x->state[i]) continue;
+            rex_ways(x, i, to);
+            bool alive = o->op == REX_DONE
+                || (to[0] != PRO_NONE && x->state[to[0]])
+                || (to[1] != PRO_NONE && x->state[to[1]]);
+            if (o->op == REX_CALL) alive = alive && x->state[x->rules[o->b].in];
+            if (!alive) continue;
+            x->state[i] = REX_ALIVE;
+            more = true;
+        }
+    }
+}
+
+/* The place of a node that lives; one that is not emitted yet gets a hole. */
+static u32 rex_place(rex *x, u32 node) {
+    if (node == PRO_NONE || !(x->state[node] & REX_ALIVE)) return PRO_NONE;
+    if (!(x->state[node] & (REX_PLACED | REX_HOLE))) {
+        x->place[node] = pro_hole(x->b);
+        x->state[node] |= REX_HOLE;
+    }
+    return x->place[node];
+}
+
+static u32 rex_put_op(rex *x, u32 node) {
+    static const u8 codes[] = {[REX_PUSH] = PRO_PUSH, [REX_POP] = PRO_POP,
+        [REX_COUNT] = PRO_COUNT, [REX_LEAST] = PRO_LEAST,
+        [REX_BELOW] = PRO_BELOW};
+    const rex_op *o = &x->ops[node / x->n_phases];
+    u32 to[2];
+    rex_ways(x, node, to);
+    u32 a = rex_place(x, to[0]), b = rex_place(x, to[1]);
+    switch (o->op) {
+    case REX_DONE: return x->next;
+    case REX_SET: return rex_put_set(x, o, a);
+    case REX_CALL: return pro_call(x->b, x->rules[o->b].place, a);
+    case REX_SPLIT: return pro_either(x->b, a, b);
+    case REX_PUSH: if (node % x->n_phases & 2) return a; break;
+    case REX_JUMP: case REX_BEGIN: case REX_END: return a;
+    default: break;
+    }
+    return pro_emit(x->b, (pro_code)codes[o->op], 0, 0, a, o->b);
+}
+
+/* Emits what can be reached from a node, from its end. */
+static u32 rex_put_all(rex *x, u32 start) {
+    u32 n = 0, to[2], *stack = x->stack;
+    if (!(x->state[start] & REX_ALIVE)) return PRO_NONE;
+    for (stack[n++] = start; n > 0 && !x->b->status;) {
+        u32 node = stack[n - 1];
+        if (x->state[node] & REX_PLACED) { n--; continue; }
+        if (!(x->state[node] & REX_SEEN)) {
+            x->state[node] |= REX_SEEN;
+            rex_ways(x, node, to);
+            for (u32 k = 2; k-- > 0;)
+                if (to[k] != PRO_NONE && x->state[to[k]] & REX_ALIVE
+                    && !(x->state[to[k]] & REX_SEEN)) stack[n++] = to[k];
+            continue;
+        }
+        n--;
+        u32 at = rex_put_op(x, node);
+        if (x->state[node] & REX_HOLE) pro_fill(x->b, x->place[node], at);
+        x->place[node] = at;
+        x->state[node] |= REX_PLACED;
+    }
+    return x->b->status ? 0 : x->place[start];
+}
+
+/* Begins emitting: what is alive. */
+static void rex_link_all(rex *x) {
+    size_t n = (size_t)x->n_ops * (x->n_phases = x->anchored ? 4 : 1);
+    x->place = pro_alloc(x->b, n * sizeof *x->place);
+    x->stack = pro_alloc(x->b, 2 * n * sizeof *x->stack);
+    x->state = pro_alloc(x->b, n);
+    if (!x->b->status) rex_alive(x);
+}
+
+/* ---- a regular expression ---- */
+
+/* *many, if it is asked for: the pattern is looked for anywhere and counts, so
+ * that more and more counts would be alive; then nothing is emitted. */
+static u32 rex_build(pro_build *b, str pattern, u64 offset, unsigned flags,
+    u32 next, bool *many) {
+    rex x = {.b = b, .s = pattern, .offset = offset, .flags = flags,
+        .next = next, .n_phases = 1};
+    if (pattern.n >= REX_MANY)
+        rex_fail(&x, KSLLM_ERR_UNSUPPORTED, 0, "it is too long");
+    u32 at = 0, any = 0;
+    rex_frag f = b->status ? REX_NO_FRAG : rex_parse(&x);
+    if (!(flags & REX_WHOLE)) {
+        any = x.n_ops;
+        f = rex_cat(&x, rex_star(&x, rex_any(&x, false)), f);
+        f = rex_cat(&x, f, rex_star(&x, rex_any(&x, false)));
+    }
+    rex_link(&x, f.out, rex_add(&x, REX_DONE, PRO_NONE, 0, 0));
+    rex_link_all(&x);
+    if (!b->status && many) *many = !(flags & REX_WHOLE) && x.counted
+        && x.state[any * x.n_phases] & REX_ALIVE;
+    if (!b->status && !(many && *many))
+        at = rex_put_all(&x, f.in * x.n_phases);
+    rex_free(&x);
+    return at;
+}
+
+/* A pattern that counts and may begin anywhere, as an automaton; PRO_NONE: it
+ * is too large. */
+static u32 rex_determine(
+    pro_build *b, str pattern, unsigned flags, u32 next) {
+    pro_build t = {.alloc = b->alloc, .max_ops = b->max_ops};
+    u32 accept = pro_emit(&t, PRO_ACCEPT, 0, 0, 0, 0);
+    u32 at = rex_build(&t, pattern, 0, flags | REX_EXPAND, accept, NULL);
+    u32 dfa = pro_determine(&t, at);
+    at = t.p.n_edges <= REX_EDGES ? pro_dfa_put(b, &t.p, dfa, next) : PRO_NONE;
+    if (t.status == KSLLM_ERR_MEMORY) {
+        b->status = t.status;
+        fail_memory(b->err, 0);
+    }
+    pro_free(&t);
+    return at;
+}
+
+/* A pattern, then next: where it begins. PRO_NONE: no text matches it. It is
+ * UTF-8 that lies at `offset` of the caller's source. */
+static u32 rex_emit(
+    pro_build *b, str pattern, u64 offset, unsigned flags, u32 next) {
+    bool many = false;
+    u32 at = rex_build(b, pattern, offset, flags, next,
+        flags & REX_EXPAND ? NULL : &many);
+    if (!many || b->status) return at;
+    at = rex_determine(b, pattern, flags, next);
+    return at != PRO_NONE ? at
+        : rex_build(b, pattern, offset, flags, next, NULL);
+}
+
+/* ---- numbers ----
+ * An automaton over digits. Per sign there is a least and a greatest value
+ * without sign; a state knows how the digits so far compare with theirs. */
+
+enum {
+    NUM_DIGITS = 40,    /* of a limit, without zeros around them */
+    NUM_SIZE = 400,     /* digits before the point, */
+    NUM_WHOLE = 18, NUM_FRACTION = 17, NUM_EXPONENT = 3, /* where no limit
+                           asks for more; */
+    NUM_WHOLE_MOST = 20, /* what an upper one may ask for */
+    NUM_MODULUS = 1000
+};
+
+typedef struct num_range {
+    bool integer;
+    bool has_min, has_max, min_exclusive, max_exclusive;
+    str min, max;       /* as JSON writes numbers */
+    str multiple_of;    /* empty: of anything */
+} num_range;
+
+/* 0.d[0]d[1]... * 10^e. */
+typedef struct num_limit {
+    u8 d[NUM_DIGITS];
+    u32 n;
+    i32 e;
+    bool is, negative, exclusive;
+} num_limit;
+
+typedef struct num {
+    pro_build *b;
+    bool integer, exponent;
+    num_limit low[2], high[2];  /* [1]: of negative numbers, without sign */
+    bool none[2];               /* no number of this sign */
+    u32 whole[2], fraction;     /* digits at most */
+    u32 modulus;                /* 1: none */
+    u16 class_[NUM_MODULUS];    /* of a remainder: its first equal one */
+} num;
+
+typedef enum num_part {
+    NUM_BEGIN, NUM_MINUS, NUM_ZERO, NUM_INT, NUM_POINT, NUM_FRACT, NUM_E,
+    NUM_E_SIGN, NUM_E_DIGIT
+} num_part;
+
+typedef struct num_at {
+    u32 escape;         /* 0: the key of an automaton begins with it */
+    u32 part, negative;
+    u32 n;              /* digits read of this part */
+    u32 low, high;      /* the value so far: 0 less than the limit, 1 equal,
+                           2 greater */
+    u32 rest;           /* remainder */
+} num_at;
+
+/* The exponent after e; clamped. */
+static i32 num_exponent(const char *p, const char *end) {
+    i32 v = 0;
+    bool minus = p < end && *p == '-';
+    if (p < end && (*p == '-' || *p == '+')) p++;
+    for (; p < end; p++)
+        if (v < 100000) v = v * 10 + (*p - '0');
+    return minus ? -v : v;
+}
+
+static num_limit num_read(pro_build *b, str s) {
+    num_limit r = {.is = true};
+    const char *p = s.p, *end = s.p + s.n;
+    bool point = false;
+    if (!json_is_value((const u8 *)s.p, s.n)
+        || !(*p == '-' || rex_is_digit((u8)*p))) {
+        pro_fail(b, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "grammar: \"%.*s\" is no number", STR(s));
+        return r;
+    }
+    if (*p == '-') r.negative = true, p++;
+    for (; p < end && (*p | 32) != 'e'; p++) {
+        if (*p == '.') { point = true; continue; }
+        if (r.n || *p != '0') {
+            if (r.n < NUM_DIGITS) r.d[r.n] = (u8)(*p - '0');
+            else if (*p != '0') r.is = false;
+            r.n++;
+            r.e += !point;
+        } else r.e -= point;
+    }
+    if (p < end) r.e += num_exponent(p + 1, end);
+    if (r.n > NUM_DIGITS) r.n = NUM_DIGITS;
+    while (r.n && !r.d[r.n - 1]) r.n--;
+    if (!r.n) r.e = 0, r.negative = false;
+    if (!r.is || s.n > 10 * NUM_SIZE || r.e > NUM_SIZE || r.e < -NUM_SIZE)
+        pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "grammar: \"%.*s\" has too many digits for a limit", STR(s));
+    r.is = true;
+    return r;
+}
+
+/* Digits before the point. */
+static u32 num_whole(const num_limit *x) { return x->e > 0 ? (u32)x->e : 1; }
+static u32 num_fraction(const num_limit *x) {
+    return (i32)x->n > x->e ? (u32)((i32)x->n - x->e) : 0;
+}
+
+/* Digit i of 0.d[0]...; those in front of it are 0. */
+static u32 num_digit(const num_limit *x, i32 i) {
+    return i < 0 || i >= (i32)x->n ? 0 : x->d[i];
+}
+
+/* How a value compares after one more digit, where the limit has `is`. */
+static u32 num_compare(u32 so_far, u32 d, u32 is) {
+    return so_far != 1 ? so_far : d < is ? 0 : d == is ? 1 : 2;
+}
+
+/* After digit d as the one with number n before the point. */
+static u32 num_compare_whole(const num_limit *x, u32 so_far, u32 d, u32 n) {
+    if (!x->is) return so_far;
+    if (n >= num_whole(x)) return 2;
+    return num_compare(so_far, d, num_digit(x, x->e > 0 ? (i32)n : -1));
+}
+
+/* When all n digits before the point are read. */
+static u32 num_compare_end(const num_limit *x, u32 so_far, u32 n) {
+    return x->is && n < num_whole(x) ? 0 : so_far;
+}
+
+static bool num_more(const num *x, num_at *s, u32 d) {
+    const num_limit *low = &x->low[s->negative], *high = &x->high[s->negative];
+    if (s->part >= NUM_POINT) {
+        s->low = num_compare(s->low, d, num_digit(low, low->e + (i32)s->n));
+        s->high = num_compare(s->high, d, num_digit(high, high->e + (i32)s->n));
+        s->n++;
+        s->part = NUM_FRACT;
+        return s->n <= x->fraction && s->low && s->high < 2;
+    }
+    s->low = num_compare_whole(low, s->low, d, s->n);
+    s->high = num_compare_whole(high, s->high, d, s->n);
+    s->rest = x->class_[(s->rest * 10 + d) % x->modulus];
+    s->part = s->n || d ? NUM_INT : NUM_ZERO;
+    s->n++;
+    return s->n <= x->whole[s->negative];
+}
+
+static bool num_minus(const num *x, num_at *s) {
+    s->part = NUM_MINUS;
+    s->negative = !x->exponent; /* else there are no limits of either sign */
+    s->low = x->low[1].is ? 1 : 2;
+    s->high = x->high[1].is ? 1 : 0;
+    return !x->none[1];
+}
+
+static bool num_point(const num *x, num_at *s) {
+    s->low = num_compare_end(&x->low[s->negative], s->low, s->n);
+    s->high = num_compare_end(&x->high[s->negative], s->high, s->n);
+    s->part = NUM_POINT;
+    s->n = 0;
+    return !x->integer && s->low && s->high < 2;
+}
+
+/* Where byte c leads; false: nowhere. */
+static bool num_step(const num *x, num_at *s, u32 c) {
+    u32 part = s->part;
+    if (c == '-' && part == NUM_BEGIN) return num_minus(x, s);
+    if (part >= NUM_E) {
+        s->n = rex_is_digit(c) ? s->n + 1 : 0;
+        s->part = s->n ? NUM_E_DIGIT : NUM_E_SIGN;
+        return s->n ? s->n <= NUM_EXPONENT
+            : part == NUM_E && (c == '-' || c == '+');
+    }
+    if (part == NUM_ZERO || part == NUM_INT || part == NUM_FRACT) {
+        if ((c | 32) == 'e' && x->exponent) {
+            *s = (num_at){.part = NUM_E, .low = 2};
+            return true;
+        }
+        if (c == '.' && part != NUM_FRACT) return num_point(x, s);
+    }
+    if (part == NUM_ZERO || !rex_is_digit(c)) return false;
+    if (part == NUM_BEGIN && x->none[0]) return false;
+    return num_more(x, s, c - '0');
+}
+
+/* Whether the digits of a limit end before digit i. */
+static bool num_ends(const num_limit *x, i32 i) { return i >= (i32)x->n; }
+
+static bool num_final(const num *x, const num_at *at) {
+    num_at s = *at;
+    const num_limit *low = &x->low[s.negative], *high = &x->high[s.negative];
+    if (s.part == NUM_E_DIGIT) return true;
+    if (s.part != NUM_ZERO && s.part != NUM_INT && s.part != NUM_FRACT)
+        return false;
+    if (s.part != NUM_FRACT) {
+        s.low = num_compare_end(low, s.low, s.n);
+        s.high = num_compare_end(high, s.high, s.n);
+        s.n = 0;
+    }
+    if (s.low == 1 && (!num_ends(low, low->e + (i32)s.n) || low->exclusive))
+        return false;
+    if (s.high == 1 && num_ends(high, high->e + (i32)s.n) && high->exclusive)
+        return false;
+    return s.low && s.high < 2 && !s.rest;
+}
+
+/* Remainders that no further digits tell apart are one: so a number is a
+ * multiple of 1000 in 4 states. */
+static void num_classes(num *x) {
+    u32 m = x->modulus, n = 1, was = 0;
+    u16 *c = x->class_, to[NUM_MODULUS];
+    for (u32 r = 0; r < m; r++) c[r] = r != 0;
+    while (n != was) {
+        was = n;
+        n = 0;
+        for (u32 r = 0; r < m; r++) {
+            u32 q = 0, k;
+            for (; q < r; q++) {
+                for (k = 0; k < 10; k++)
+                    if (c[(q * 10 + k) % m] != c[(r * 10 + k) % m]) break;
+                if (k == 10 && c[q] == c[r]) break;
+            }
+            n += q == r;
+            to[r] = (u16)q;
+        }
+        memcpy(c, to, m * sizeof *c);
+    }
+}
+
+/* multipleOf: a whole number up to NUM_MODULUS, or a power of ten below 1. */
+static void num_multiple(num *x, str s) {
+    num_limit m = num_read(x->b, s);
+    u32 v = 0;
+    if (x->b->status) return;
+    bool one = m.n == 1 && m.d[0] == 1;
+    if (one && m.e <= 0) {
+        x->fraction = min_u32(x->fraction, (u32)(1 - m.e));
+        x->exponent = false;
+        return;
+    }
+    for (i32 i = 0; i < m.e && i < 5; i++) v = v * 10 + num_digit(&m, i);
+    if (!m.n || m.negative || (i32)m.n > m.e || v > NUM_MODULUS || m.e > 4) {
+        pro_fail(x->b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "grammar: multipleOf %.*s", STR(s));
+        return;
+    }
+    x->integer = true;
+    x->modulus = v;
+}
+
+static u32 num_most(const num_limit *low, const num_limit *high) {
+    u32 n = NUM_WHOLE;
+    if (low->is && num_whole(low) > n) n = num_whole(low);
+    if (high->is && num_whole(high) > n && num_whole(high) <= NUM_WHOLE_MOST)
+        n = num_whole(high);
+    return n;
+}
+
+/* A limit for the numbers of each sign. What a limit of the other sign forbids
+ * or does not forbid is all. */
+static void num_limits(num *x, const num_range *r) {
+    num_limit low = {0}, high = {0};
+    if (r->has_min) low = num_read(x->b, r->min);
+    if (r->has_max) high = num_read(x->b, r->max);
+    low.exclusive = r->min_exclusive;
+    high.exclusive = r->max_exclusive;
+    x->none[0] = high.is && high.negative;
+    x->none[1] = low.is && !low.negative;
+    if (!low.negative) x->low[0] = low;
+    else x->high[1] = low;
+    if (!high.negative) x->high[0] = high;
+    else x->low[1] = high;
+    for (u32 k = 0; k < 2; k++)
+        x->whole[k] = num_most(&x->low[k], &x->high[k]);
+    u32 a = num_fraction(&low), b = num_fraction(&high);
+    x->fraction = NUM_FRACTION;
+    if (a > x->fraction) x->fraction = a;
+    if (b > x->fraction) x->fraction = b;
+    x->exponent = !low.is && !high.is && !x->integer;
+}
+
+/* A number as JSON writes it, then next. PRO_NONE: there is none. */
+static u32 num_emit(pro_build *b, const num_range *r, u32 next) {
+    num x = {.b = b, .integer = r->integer, .modulus = 1};
+    num_limits(&x, r);
+    if (r->multiple_of.n) num_multiple(&x, r->multiple_of);
+    if (b->status) return 0;
+    /* -0 is for plain numbers only. */
+    if (!x.low[1].is && !x.exponent)
+        x.low[1] = (num_limit){.is = true, .exclusive = true};
+    num_classes(&x);
+    pro_auto t = auto_begin(b);
+    num_at s = {.low = x.low[0].is ? 1 : 2, .high = x.high[0].is ? 1 : 0};
+    auto_state(&t, &s.escape, sizeof s / 4);
+    for (u32 i = 0; !b->status && i < auto_states(&t); i++) {
+        num_at from;
+        memcpy(&from, &t.keys[t.at[i]], sizeof from);
+        b->p.states[t.first + i].final = num_final(&x, &from);
+        for (u32 c = '+'; c <= 'e'; c++) {
+            s = from;
+            if (!num_step(&x, &s, c)) continue;
+            auto_edge(&t, i, c, c, auto_state(&t, &s.escape, sizeof s / 4));
+        }
+    }
+    u32 dfa = auto_end(&t), at = pro_dfa_run(b, dfa, next);
+    pro_dfa_drop(b, dfa);
+    return at;
+}
+
+/* ---- formats ---- */
+
+#define FMT_YEAR "(?:\\d{3}[1-9]|\\d\\d[1-9]0|\\d[1-9]00|[1-9]000)"
+#define FMT_FOURTH "(?:0[48]|[2468][048]|[13579][26])"
+#define FMT_DATE "(?:" FMT_YEAR "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d" \
+    "|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-8]))" \
+    "|(?:\\d\\d" FMT_FOURTH "|" FMT_FOURTH "00)-02-29)"
+#define FMT_HOUR "(?:[01]\\d|2[0-3])"
+#define FMT_TIME FMT_HOUR ":[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?" \
+    "(?:[Zz]|[+-]" FMT_HOUR ":[0-5]\\d)"
+#define FMT_D "\\d{1,9}"
+#define FMT_CLOCK "T(?:" FMT_D "H(?:" FMT_D "M(?:" FMT_D "S)?)?|" FMT_D "M(?:" \
+    FMT_D "S)?|" FMT_D "S)"
+#define FMT_ALNUM "[A-Za-z0-9]"
+/* At most 63 characters, no hyphens third and fourth. */
+#define FMT_LABEL FMT_ALNUM "(?:" FMT_ALNUM "|[A-Za-z0-9-](?:" FMT_ALNUM \
+    "(?:[A-Za-z0-9-]{0,59}" FMT_ALNUM ")?|-" FMT_ALNUM \
+    "(?:[A-Za-z0-9-]{0,58}" FMT_ALNUM ")?))?"
+#define FMT_HOST FMT_LABEL "(?:\\." FMT_LABEL ")*"
+/* International: Hangul besides, in as many characters as surely fit. */
+#define FMT_IDN "(?:" FMT_LABEL "|[0-9a-z\\uac00-\\ud7a3]{1,14})"
+#define FMT_IDN_HOST FMT_IDN "(?:\\." FMT_IDN ")*"
+#define FMT_ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+#define FMT_IDN_ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\uac00-\\ud7a3-]+"
+#define FMT_BYTE "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
+#define FMT_V4 FMT_BYTE "(?:\\." FMT_BYTE "){3}"
+#define FMT_X "[0-9A-Fa-f]"
+#define FMT_H FMT_X "{1,4}"
+#define FMT_V6 "(?:(?:" FMT_H ":){7}" FMT_H "|(?:" FMT_H ":){1,7}:" \
+    "|(?:" FMT_H ":){1,6}:" FMT_H "|(?:" FMT_H ":){1,5}(?::" FMT_H "){2}" \
+    "|(?:" FMT_H ":){1,4}(?::" FMT_H "){3}|(?:" FMT_H ":){1,3}(?::" FMT_H \
+    "){4}|(?:" FMT_H ":){1,2}(?::" FMT_H "){5}|" FMT_H ":(?::" FMT_H "){6}" \
+    "|:(?:(?::" FMT_H "){1,7}|:)|(?:" FMT_H ":){6}" FMT_V4 \
+    "|::(?:" FMT_H ":){0,5}" FMT_V4 "|(?:" FMT_H ":){1,5}:" FMT_V4 \
+    "|(?:" FMT_H ":){1,4}:" FMT_H ":" FMT_V4 ")"
+/* Of URIs: what may stand in a segment (FMT_P), in a query, in a host. `more`
+ * is what IRIs may have beyond. */
+#define FMT_IRI "\\xa0-\\ud7ff\\uf900-\\ufdcf\\ufdf0-\\uffef"
+#define FMT_PCT "|%" FMT_X FMT_X ")"
+#define FMT_UNIT(more, also) \
+    "(?:[A-Za-z0-9._~!$&'()*+,;=" also more "-]" FMT_PCT
+#define FMT_PATH(more) "(?:/" FMT_UNIT(more, ":@") "*)*"
+#define FMT_HIER(more) "//(?:" FMT_UNIT(more, ":") "*@)?" FMT_UNIT(more, "") \
+    "*(?::\\d*)?" FMT_PATH(more) \
+    "|/(?:" FMT_UNIT(more, ":@") "+" FMT_PATH(more) ")?"
+#define FMT_TAIL(more) "(?:\\?" FMT_UNIT(more, ":@/?") "*)?(?:#" \
+    FMT_UNIT(more, ":@/?") "*)?"
+#define FMT_ABSOLUTE(more) "[A-Za-z][A-Za-z0-9+.-]*:(?:" FMT_HIER(more) "|" \
+    FMT_UNIT(more, ":@") "+" FMT_PATH(more) "|)" FMT_TAIL(more)
+#define FMT_RELATIVE(more) "(?:" FMT_HIER(more) "|" FMT_UNIT(more, "@") "+" \
+    FMT_PATH(more) "|)" FMT_TAIL(more)
+#define FMT_VAR "[A-Za-z0-9_]+(?:\\.[A-Za-z0-9_]+)*"
+#define FMT_SPEC FMT_VAR "(?::[1-9]\\d{0,3}|\\*)?"
+#define FMT_POINTER "(?:/(?:[^/~]|~[01])*)*"
+
+/* Formats of JSON Schema that are enforced; others are notes. What they take
+ * is valid everywhere; rare forms (quoted local parts, leap seconds, literal
+ * addresses in URIs) are left out. */
+static const struct fmt_row {
+    const char *name, *pattern;
+    u32 max;            /* characters */
+} FMT_ROWS[] = {
+    {"date-time", FMT_DATE "[Tt]" FMT_TIME, PRO_NONE},
+    {"date", FMT_DATE, PRO_NONE},
+    {"time", FMT_TIME, PRO_NONE},
+    {"duration", "P(?:(?:" FMT_D "Y(?:" FMT_D "M(?:" FMT_D "D)?)?|" FMT_D "M(?:"
+        FMT_D "D)?|" FMT_D "D)(?:" FMT_CLOCK ")?|" FMT_CLOCK "|" FMT_D "W)",
+        PRO_NONE},
+    {"email", FMT_ATOM "(?:\\." FMT_ATOM ")*@" FMT_HOST, 254},
+    {"idn-email", FMT_IDN_ATOM "(?:\\." FMT_IDN_ATOM ")*@" FMT_IDN_HOST, 63},
+    {"hostname", FMT_HOST, 253},
+    {"idn-hostname", FMT_IDN_HOST, 63},
+    {"ipv4", FMT_V4, PRO_NONE},
+    {"ipv6", FMT_V6, PRO_NONE},
+    {"uuid", FMT_X "{8}-" FMT_X "{4}-" FMT_X "{4}-" FMT_X "{4}-" FMT_X "{12}",
+        PRO_NONE},
+    {"uri", FMT_ABSOLUTE(""), PRO_NONE},
+    {"uri-reference", FMT_ABSOLUTE("") "|" FMT_RELATIVE(""), PRO_NONE},
+    {"iri", FMT_ABSOLUTE(FMT_IRI), PRO_NONE},
+    {"iri-reference", FMT_ABSOLUTE(FMT_IRI) "|" FMT_RELATIVE(FMT_IRI),
+        PRO_NONE},
+    {"uri-template", "(?:[^\\x00- \"'%<>\\\\^`{|}\\x7f-\\x9f]|%" FMT_X FMT_X
+        "|\\{[+#./;?&]?" FMT_SPEC "(?:," FMT_SPEC ")*\\})*", PRO_NONE},
+    {"json-pointer", FMT_POINTER, PRO_NONE},
+    {"relative-json-pointer", "(?:0|[1-9]\\d?)(?:#|" FMT_POINTER ")",
+        PRO_NONE},
+};
+
+static const struct fmt_row *fmt_find(str name) {
+    for (size_t i = 0; i < KS_LEN(FMT_ROWS); i++)
+        if (str_eq(name, str_of(FMT_ROWS[i].name))) return &FMT_ROWS[i];
+    return NULL;
+}
+
+/* The pattern that all of a string of this format matches (REX_WHOLE), or NULL:
+ * it is not enforced. */
+static const char *fmt_pattern(str name) {
+    const struct fmt_row *row = fmt_find(name);
+    return row ? row->pattern : NULL;
+}
+
+/* The most characters that such a string may have besides. */
+static u32 fmt_max(str name) {
+    const struct fmt_row *row = fmt_find(name);
+    return row ? row->max : PRO_NONE;
+}
+
+/* ---- GBNF ----
+ * The grammars of llama.cpp: rules of text, classes, groups and repeats. */
+
+enum { GBNF_RULES = 4096 };
+
+/* White space and comments; line ends only where a rule goes on after them. */
+static void gbnf_space(rex *x, bool lines) {
+    for (u32 c; (c = rex_peek(x)) != PRO_NONE; x->at++) {
+        if (c == '#') {
+            while (x->at < x->s.n && x->s.p[x->at] != '\n'
+                && x->s.p[x->at] != '\r') x->at++;
+            if (x->at == x->s.n) return;
+            c = rex_peek(x);
+        }
+        if (c != ' ' && c != '\t' && !(lines && (c == '\n' || c == '\r')))
+            return;
+    }
+}
+
+static str gbnf_name(rex *x) {
+    u32 at = x->at;
+    for (u32 c; c = rex_peek(x), rex_is_letter(c) || rex_is_digit(c)
+        || c == '-' || c == '_';) x->at++;
+    return (str){x->s.p + at, x->at - at};
+}
+
+static u32 gbnf_rule(rex *x, str name) {
+    for (u32 i = 0; i < x->n_rules; i++)
+        if (str_eq(x->rules[i].name, name)) return i;
+    if (x->n_rules == GBNF_RULES)
+        rex_fail(x, KSLLM_ERR_UNSUPPORTED, x->at, "more than %d rules",
+            GBNF_RULES);
+    x->rules = pro_grow(x->b, x->rules, &x->n_rules, &x->cap_rules,
+        sizeof *x->rules);
+    if (x->b->status) return 0;
+    x->rules[x->n_rules - 1] = (rex_rule){name, PRO_NONE, 0, false, false};
+    return x->n_rules - 1;
+}
+
+/* A character of a literal or a class; `in` is what it stands in. */
+static u32 gbnf_char(rex *x) {
+    static const char from[] = "trn\\\"[]-^", by[] = "\t\r\n\\\"[]-^";
+    u32 c = rex_read(x), at = x->at - 1;
+    if (c != '\\' || x->at == x->s.n) return c;
+    c = rex_read(x);
+    const char *p = c && c < 0x80 ? strchr(from, (int)c) : NULL;
+    if (p) return (u8)by[p - from];
+    if (c == 'x' || c == 'u' || c == 'U')
+        return rex_hex(x, c == 'x' ? 2 : c == 'u' ? 4 : 8);
+    rex_fail(x, KSLLM_ERR_ARGUMENT, at, "an escape that GBNF has not");
+    return 0;
+}
+
+static bool gbnf_closed(rex *x, char c, u32 open) {
+    if (rex_take(x, c)) return true;
+    if (x->at == x->s.n)
+        rex_fail(x, KSLLM_ERR_ARGUMENT, open, "it is not closed");
+    return x->b->status != KSLLM_OK;
+}
+
+static rex_frag gbnf_literal(rex *x) {
+    u32 open = x->at++;
+    rex_frag f = rex_one(x, REX_JUMP, 0, 0, 0);
+    while (!gbnf_closed(x, '"', open))
+        f = rex_cat(x, f, rex_char(x, gbnf_char(x)));
+    return f;
+}
+
+static rex_frag gbnf_class(rex *x) {
+    u32 open = x->at++, first = x->n_ranges;
+    bool not = rex_take(x, '^');
+    while (!gbnf_closed(x, ']', open)) {
+        u32 at = x->at, lo = gbnf_char(x), hi = lo;
+        if (x->at + 1 < x->s.n && x->s.p[x->at] == '-'
+            && x->s.p[x->at + 1] != ']') {
+            x->at++;
+            hi = gbnf_char(x);
+        }
+        if (hi < lo)
+            rex_fail(x, KSLLM_ERR_ARGUMENT, at, "a range that goes back");
+        rex_range_add(x, lo, hi);
+    }
+    rex_set_end(x, first, not);
+    return rex_set(x, first);
+}
+
+/* The next part of a rule; false at its end. */
+static bool gbnf_step(rex *x) {
+    u32 at = x->at, m, n, c = rex_peek(x);
+    if (c == PRO_NONE || ((c == '\n' || c == '\r') && x->n_groups == 1))
+        return false;
+    if (c == '"') rex_put(x, gbnf_literal(x));
+    else if (c == '[') rex_put(x, gbnf_class(x));
+    else if (rex_is_letter(c) || rex_is_digit(c) || c == '-' || c == '_') {
+        u32 rule = gbnf_rule(x, gbnf_name(x));
+        rex_put(x, rex_one(x, REX_CALL, rule, at, 1));
+    } else if (rex_quantifier(x, &m, &n)) rex_apply(x, at, m, n);
+    else {
+        x->at++;
+        if (c == '.') rex_put(x, rex_any(x, false));
+        else if (c == '(') rex_open(x, at);
+        else if (c == ')' && x->n_groups > 1) rex_close(x);
+        else if (c == '|') rex_end_alt(x);
+        else rex_fail(x, KSLLM_ERR_ARGUMENT, at, "this cannot stand here");
+    }
+    gbnf_space(x, x->n_groups > 1 || c == '|');
+    return x->b->status == KSLLM_OK;
+}
+
+static void gbnf_define(rex *x) {
+    u32 at = x->at, rule;
+    str name = gbnf_name(x);
+    gbnf_space(x, false);
+    if (!name.n || !rex_take_text(x, "::="))
+        rex_fail(x, KSLLM_ERR_ARGUMENT, x->at, "a rule was expected");
+    rule = gbnf_rule(x, name);
+    if (!x->b->status && x->rules[rule].in != PRO_NONE)
+        rex_fail(x, KSLLM_ERR_ARGUMENT, at, "rule %.*s stands there twice",
+            STR(name));
+    gbnf_space(x, true);
+    rex_open(x, at);
+    while (gbnf_step(x)) {}
+    if (!x->b->status && x->n_groups > 1)
+        rex_fail(x, KSLLM_ERR_ARGUMENT, rex_top(x)->at, "( is not closed");
+    rex_end_alt(x);
+    if (x->b->status) return;
+    rex_frag f = rex_top(x)->alt;
+    x->n_groups = 0;
+    rex_link(x, f.out, rex_add(x, REX_DONE, PRO_NONE, 0, 0));
+    x->rules[rule].in = f.in;
+    gbnf_space(x, true);
+}
+
+/* ---- rules that call themselves first ---- */
+
+/* Lists what a rule reaches without input in x->stack; how many. */
+static u32 gbnf_first(rex *x, u32 rule) {
+    u32 n = 0, *list = x->stack, to[2];
+    for (u32 i = 0; i <= n; i++) {
+        to[0] = to[1] = PRO_NONE;
+        const rex_op *o = i ? &x->ops[list[i - 1]] : NULL;
+        if (!o) to[0] = x->rules[rule].in;
+        else if (o->op != REX_SET
+            && (o->op != REX_CALL || x->rules[o->b].empty))
+            rex_ways(x, list[i - 1], to);
+        for (u32 k = 0; k < 2; k++) {
+            if (to[k] == PRO_NONE || x->ops[to[k]].mark) continue;
+            x->ops[to[k]].mark = 1;
+            list[n++] = to[k];
+        }
+    }
+    for (u32 i = 0; i < n; i++) x->ops[list[i]].mark = 0;
+    return n;
+}
+
+/* Whether a rule may be empty, or, for `safe`, calls only rules first that do
+ * not lead back to it; *at: where it calls another one, in the draft. */
+static bool gbnf_holds(rex *x, u32 rule, bool safe, u32 *at) {
+    u32 n = gbnf_first(x, rule);
+    for (u32 i = 0; i < n; i++) {
+        const rex_op *o = &x->ops[x->stack[i]];
+        if (!safe && o->op == REX_DONE) return true;
+        if (!safe || o->op != REX_CALL || x->rules[o->b].safe) continue;
+        *at = x->stack[i];
+        return false;
+    }
+    return safe;
+}
+
+static void gbnf_check(rex *x) {
+    u32 at = 0;
+    for (u32 safe = 0; safe < 2; safe++)
+        for (bool more = true; more && !x->b->status;) {
+            more = false;
+            for (u32 i = x->n_rules; i-- > 0;) {
+                rex_rule *r = &x->rules[i];
+                if ((safe ? r->safe : r->empty) || !gbnf_holds(x, i, safe, &at))
+                    continue;
+                if (safe) r->safe = true;
+                else r->empty = true;
+                more = true;
+            }
+        }
+    u32 rule = 0;
+    while (rule < x->n_rules && x->rules[rule].safe) rule++;
+    if (x->b->status || rule == x->n_rules) return;
+    for (u32 i = 0; i < x->n_rules; i++) { /* then it is in a circle */
+        gbnf_holds(x, rule, true, &at);
+        rule = x->ops[at].b;
+    }
+    rex_fail(x, KSLLM_ERR_UNSUPPORTED, x->ops[at].n,
+        "rule %.*s may begin with itself", STR(x->rules[rule].name));
+}
+
+static void gbnf_resolve(rex *x, u32 root) {
+    for (u32 i = 0; i < x->n_ops && !x->b->status; i++) {
+        const rex_op *o = &x->ops[i];
+        if (o->op == REX_CALL && x->rules[o->b].in == PRO_NONE)
+            rex_fail(x, KSLLM_ERR_ARGUMENT, o->n, "there is no rule %.*s",
+                STR(x->rules[o->b].name));
+    }
+    if (!x->b->status && x->rules[root].in == PRO_NONE)
+        rex_fail(x, KSLLM_ERR_ARGUMENT, 0, "there is no rule root");
+}
+
+/* A whole grammar, with the end of the answer after its rule `root`. */
+static u32 gbnf_emit(pro_build *b, str source) {
+    rex x = {.b = b, .s = source, .n_phases = 1};
+    if (source.n >= REX_MANY)
+        rex_fail(&x, KSLLM_ERR_UNSUPPORTED, 0, "it is too long");
+    u32 root = gbnf_rule(&x, str_of("root")), at = 0;
+    if (!b->status) gbnf_space(&x, true);
+    while (!b->status && x.at < source.n) gbnf_define(&x);
+    gbnf_resolve(&x, root);
+    rex_link_all(&x);
+    if (!b->status) gbnf_check(&x);
+    if (!b->status && !x.state[x.rules[root].in])
+        rex_fail(&x, KSLLM_ERR_ARGUMENT, 0, "no text is of rule root");
+    x.next = pro_emit(b, PRO_RETURN, 0, 0, 0, 0);
+    for (u32 i = 0; i < x.n_rules && !b->status; i++)
+        x.rules[i].place = pro_hole(b);
+    for (u32 i = 0; i < x.n_rules && !b->status; i++)
+        if (x.state[x.rules[i].in] & REX_ALIVE)
+            pro_fill(b, x.rules[i].place, rex_put_all(&x, x.rules[i].in));
+    if (!b->status)
+        at = pro_call(b, x.rules[root].place,
+            pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0));
+    rex_free(&x);
+    return at;
+}
+
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* ==========================================================================
+ * § 18 SCHEMA (private)
+ * JSON Schema as a program. May use § 1-2, 9, 11, 14, 17.
+ *
+ * A value is described by a set of items: schemas that it is valid against, or
+ * not. Each set becomes one rule of the program. To emit it, its items are laid
+ * on a trail, and what they refer to after them ($ref, allOf, the branches of
+ * anyOf, what follows from `not`), until nothing is left but keywords about the
+ * value itself: a case. Branches are tried one after another, each from where
+ * the trail forked, so anyOf beside anything is every branch beside it. A case
+ * is emitted for each type that it leaves. The values inside are sets again,
+ * which wait in a queue: so nothing here calls itself, a schema may refer to
+ * itself, and what lies in many branches is emitted once.
+ *
+ * oneOf is read as anyOf, but where its branches are plain. What cannot be
+ * enforced is refused, or, if the caller is lenient, counted.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+typedef struct sch_options {
+    bool ordered;       /* members in the order of the schema */
+    bool lenient;       /* ignore what cannot be enforced */
+    u32 max_space;      /* characters of white space in a row */
+    u32 *n_ignored;     /* how many keywords were ignored, and where */
+    u64 *first_ignored; /* is; each may be NULL */
+    bool closed;        /* an object whose schema has `properties` and does not
+                           speak of others has no others */
+    bool object;        /* the value is an object */
+    u32 part;           /* not 0: the schema lies here in the text, the rest of
+                           which it may refer to */
+} sch_options;
+
+enum {
+    SCH_WORK = 1 << 21,     /* steps of one compilation: 0.2 s at most */
+    SCH_MOST = 1 << 20,     /* things in a list */
+    SCH_LOOSE = 512         /* states for a pattern that is looked for */
+};
+
+/* ---- keywords ----
+ * In the order of their names. S, N, B, L, O: string, number, boolean, list,
+ * object. Every other name is an annotation. */
+#define SCH_WORDS(_)                                                           \
+    _(ANCHOR, "$anchor", S) _(DYNAMIC_ANCHOR, "$dynamicAnchor", S)             \
+    _(DYNAMIC_REF, "$dynamicRef", S) _(ID, "$id", S)                           \
+    _(RECURSIVE_REF, "$recursiveRef", S) _(REF, "$ref", S)                     \
+    _(MORE_ITEMS, "additionalItems", B | O)                                    \
+    _(MORE_PROPERTIES, "additionalProperties", B | O) _(ALL_OF, "allOf", L)    \
+    _(ANY_OF, "anyOf", L) _(CONST, "const", SCH_ANY_KIND)                      \
+    _(CONTAINS, "contains", B | O) _(DEPENDENCIES, "dependencies", O)          \
+    _(DEPENDENT_REQUIRED, "dependentRequired", O)                              \
+    _(DEPENDENT_SCHEMAS, "dependentSchemas", O) _(ELSE, "else", B | O)         \
+    _(ENUM, "enum", L) _(EXCLUSIVE_MAX, "exclusiveMaximum", N | B)             \
+    _(EXCLUSIVE_MIN, "exclusiveMinimum", N | B) _(FORMAT, "format", S)         \
+    _(OLD_ID, "id", SCH_ANY_KIND) _(IF, "if", B | O)                           \
+    _(ITEMS, "items", B | O | L) _(MAX_ITEMS, "maxItems", N)                   \
+    _(MAX_LENGTH, "maxLength", N) _(MAX_PROPERTIES, "maxProperties", N)        \
+    _(MAXIMUM, "maximum", N) _(MIN_ITEMS, "minItems", N)                       \
+    _(MIN_LENGTH, "minLength", N) _(MIN_PROPERTIES, "minProperties", N)        \
+    _(MINIMUM, "minimum", N) _(MULTIPLE, "multipleOf", N)                      \
+    _(NOT, "not", B | O) _(ONE_OF, "oneOf", L) _(PATTERN, "pattern", S)        \
+    _(PATTERN_PROPERTIES, "patternProperties", O)                              \
+    _(PREFIX, "prefixItems", L) _(PROPERTIES, "properties", O)                 \
+    _(PROPERTY_NAMES, "propertyNames", B | O) _(REQUIRED, "required", L)       \
+    _(THEN, "then", B | O) _(TYPE, "type", S | L)                              \
+    _(OTHER_ITEMS, "unevaluatedItems", B | O)                                  \
+    _(OTHER_PROPERTIES, "unevaluatedProperties", B | O)                        \
+    _(UNIQUE, "uniqueItems", B)
+
+typedef enum sch_word {
+    SCH_NOTHING,
+#define SCH_NAME(name, text, kinds) SCH_##name,
+    SCH_WORDS(SCH_NAME)
+#undef SCH_NAME
+    SCH_END_OF_WORDS
+} sch_word;
+
+#define SCH_ANY_KIND 0xffff
+typedef struct sch_word_row { const char *name; u16 kinds; } sch_word_row;
+static const sch_word_row SCH_ROWS[] = {
+    {"", SCH_ANY_KIND},
+#define S (1 << JSON_T_STRING)
+#define N (1 << JSON_T_NUMBER)
+#define B (1 << JSON_T_FALSE | 1 << JSON_T_TRUE)
+#define L (1 << JSON_T_LIST)
+#define O (1 << JSON_T_OBJECT)
+#define SCH_ROW(name, text, kinds) {text, kinds},
+    SCH_WORDS(SCH_ROW)
+#undef SCH_ROW
+#undef S
+#undef N
+#undef B
+#undef L
+#undef O
+};
+
+static sch_word sch_word_of(str key) {
+    u32 lo = 1, hi = SCH_END_OF_WORDS;
+    while (lo < hi) {
+        u32 mid = (lo + hi) / 2;
+        int c = str_cmp(key, str_of(SCH_ROWS[mid].name));
+        if (c == 0) return (sch_word)mid;
+        if (c < 0) hi = mid;
+        else lo = mid + 1;
+    }
+    return SCH_NOTHING;
+}
+
+/* ---- the schema's text, as a tree ---- */
+
+typedef struct sch_node {
+    str text;           /* of a string, unescaped; of a number, as it stands */
+    str key;            /* of a member */
+    u32 at, key_at;     /* where they lie in the source */
+    u32 parent, next, child;    /* 0: none */
+    u32 dfa;            /* of a pattern, or PRO_NONE: not made yet */
+    u32 target;         /* of a reference, + 1; 0: not looked for yet */
+    u8 kind, word;      /* json_token; sch_word of the key */
+    bool checked;       /* its keywords have values of the right kinds */
+} sch_node;
+
+/* Types, as bits. */
+enum {
+    SCH_T_NULL = 1, SCH_T_FALSE = 2, SCH_T_TRUE = 4, SCH_T_INTEGER = 8,
+    SCH_T_FRACTION = 16, SCH_T_STRING = 32, SCH_T_LIST = 64, SCH_T_OBJECT = 128,
+    SCH_T_NUMBER = SCH_T_INTEGER | SCH_T_FRACTION, SCH_T_ALL = 255
+};
+
+/* What an item says of a value; with the node that it says it of. */
+typedef enum sch_how {
+    SCH_IS,         /* is valid against the schema */
+    SCH_IS_NOT,     /* is not */
+    SCH_DENIES,     /* is not valid against this keyword */
+    SCH_HAS,        /* if an object, it has this key */
+    SCH_LACKS,      /* if an object, it does not */
+    SCH_ONLY,       /* is of these types: bits in place of the node */
+    SCH_MEMBER_NOT, /* if an object, this property is not valid */
+    SCH_DEPENDS     /* a choice: an entry of `dependencies` */
+} sch_how;
+#define SCH_ITEM(how, node) ((node) << 3 | (u32)(how))
+#define SCH_HOW(item) ((sch_how)((item) & 7))
+#define SCH_NODE(item) ((item) >> 3)
+
+typedef struct sch_vec { u32 *p; u32 n, cap; } sch_vec;
+
+/* An item, and the step that led to it. */
+typedef struct sch_step { u32 item, from; } sch_step;
+typedef struct sch_fork {
+    u32 n_steps, n_choices;
+    u32 cursor;         /* the last branch that was taken */
+    u8 types;
+} sch_fork;
+typedef struct sch_rule { u32 first, n, hole; } sch_rule; /* items in s->sets */
+/* A name of a member, and what gave it. */
+typedef struct sch_entry { u32 item, step; } sch_entry;
+/* A range of numbers, or a pattern in range.min, and where it begins. */
+typedef struct sch_made_item {
+    num_range range;
+    u32 entry;
+    u8 word;            /* SCH_PATTERN, SCH_FORMAT; of a range 0 */
+} sch_made_item;
+/* Names of members that match the same of s->patterns: `dfa`, PRO_NONE for
+ * those that match none. */
+typedef struct sch_class { u64 matches; u32 dfa; } sch_class;
+typedef struct sch_piece { u32 at, n; } sch_piece; /* in s->bytes */
+
+typedef struct sch {
+    pro_build *b;
+    const sch_options *o;
+    u64 offset;         /* of the source, in the caller's */
+    u32 work;
+    sch_node *nodes;
+    u32 n_nodes, cap_nodes;
+    char *text;         /* unescaped strings */
+    size_t n_text, cap_text;
+    sch_rule *rules;    /* those from `next_rule` wait */
+    u32 n_rules, cap_rules, next_rule;
+    sch_vec sets, table;
+    /* The rule that is being emitted. */
+    sch_step *steps, *choices;
+    u32 n_steps, cap_steps, n_choices, cap_choices, done, chosen;
+    sch_fork *forks;
+    u32 n_forks, cap_forks;
+    u8 types;           /* that are left */
+    u8 whole;           /* that were emitted without a limit */
+    u32 entry;
+    sch_piece *words;   /* texts of scalar values */
+    u32 n_words, cap_words;
+    u8 *bytes;
+    u32 n_bytes, cap_bytes;
+    sch_entry *names;
+    u32 n_names, cap_names;
+    sch_vec set, values, tmp, edges, kept, seen, order, pieces;
+    sch_vec bits;       /* which members are required */
+    u32 *patterns;      /* entries of patternProperties */
+    u32 n_patterns, cap_patterns;
+    sch_class *classes;
+    u32 n_classes, cap_classes;
+    sch_made_item *made;    /* what has been emitted already */
+    u32 n_made, cap_made;
+    /* What all rules share. */
+    u32 ret, space, any_string, any_number, any_integer, all_dfa;
+} sch;
+
+static void *sch_more(
+    sch *s, void *array, u32 used, u32 n, u32 *cap, size_t size) {
+    pro_build *b = s->b;
+    if (n > SCH_MOST - used) {
+        pro_fail(b, KSLLM_ERR_BUFFER, s->offset,
+            "schema: it is too large, or multiplies out to too much");
+        return array;
+    }
+    u32 more = *cap * 2 < used + n ? used + n + 32 : *cap * 2;
+    return pro_resize(b, array, cap, more, size);
+}
+
+/* Room for n more after the used ones: the array, which may have moved. */
+KS_INLINE void *sch_grow(
+    sch *s, void *array, u32 used, u32 n, u32 *cap, size_t size) {
+    if (s->b->status || n <= *cap - used) return array;
+    return sch_more(s, array, used, n, cap, size);
+}
+
+/* The new item of an array of s, or NULL after an error. */
+#define SCH_ADD(s, name)                                                       \
+    ((s)->name = sch_grow((s), (s)->name, (s)->n_##name, 1, &(s)->cap_##name,  \
+         sizeof *(s)->name),                                                   \
+        (s)->b->status ? NULL : &(s)->name[(s)->n_##name++])
+
+static void sch_push(sch *s, sch_vec *v, u32 x) {
+    v->p = sch_grow(s, v->p, v->n, 1, &v->cap, sizeof *v->p);
+    if (!s->b->status) v->p[v->n++] = x;
+}
+
+static u32 sch_hash(const u32 *p, u32 n) {
+    u32 hash = n;
+    for (u32 i = 0; i < n; i++) {
+        hash = (hash ^ p[i]) * 0x9e3779b1u;
+        hash ^= hash >> 15;
+    }
+    return hash;
+}
+
+/* Counts steps, so that nothing takes long; false: it ends here. */
+static bool sch_works(sch *s, u32 steps) {
+    if (s->work < steps)
+        pro_fail(s->b, KSLLM_ERR_BUFFER, s->offset,
+            "schema: its anyOf, allOf and the like multiply out to too much");
+    else s->work -= steps;
+    return !s->b->status;
+}
+
+static KS_PRINTF(3, 4) void sch_wrong(
+    sch *s, u32 at, const char *fmt, ...) {
+    if (s->b->status) return;
+    va_list ap;
+    va_start(ap, fmt);
+    fail_va(s->b->err, KSLLM_ERR_ARGUMENT, s->offset + at, str_of("schema"),
+        fmt, ap);
+    va_end(ap);
+    s->b->status = KSLLM_ERR_ARGUMENT;
+}
+
+static void sch_ignore(sch *s, u32 at) {
+    if (s->o->n_ignored && !(*s->o->n_ignored)++ && s->o->first_ignored)
+        *s->o->first_ignored = s->offset + at;
+}
+
+/* A keyword that cannot be enforced. */
+static void sch_refuse(sch *s, u32 node, const char *why) {
+    const sch_node *k = &s->nodes[node];
+    if (s->o->lenient) {
+        sch_ignore(s, k->key_at);
+        return;
+    }
+    pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset + k->key_at,
+        "schema: \"%.*s\" cannot be enforced%s%s; remove it, or let it be "
+        "ignored (lenient)", STR(k->key), *why ? ": " : "", why);
+}
+
+static str sch_unescape(sch *s, str raw) {
+    if (!raw.n || !memchr(raw.p, '\\', raw.n)) return raw;
+    char *to = s->text + s->n_text;
+    size_t n = json_unescape((u8 *)to, raw);
+    s->n_text += n;
+    return (str){to, n};
+}
+
+static void sch_read(sch *s, str source) {
+    json_reader r = json_begin_reader(source);
+    u32 last[JSON_DEPTH_MOST + 2] = {0}, depth = 0, parent = 0, key_at = 0;
+    str text, key = {NULL, 0};
+    for (json_token k; (k = json_next(&r, &text)) != JSON_T_END;) {
+        u32 at = (u32)(r.at - r.begin);
+        if (k == JSON_T_CLOSE) {
+            parent = s->nodes[parent].parent;
+            depth--;
+            continue;
+        }
+        if (k == JSON_T_KEY) {
+            key = sch_unescape(s, text);
+            key_at = at;
+            continue;
+        }
+        sch_node *n = SCH_ADD(s, nodes);
+        if (!n) return;
+        u32 id = s->n_nodes - 1;
+        *n = (sch_node){.key = key, .at = at, .key_at = key.p ? key_at : at,
+            .parent = parent, .dfa = PRO_NONE, .kind = (u8)k,
+            .word = (u8)sch_word_of(key)};
+        if (k <= JSON_T_STRING) n->text = sch_unescape(s, text);
+        if (id) *(last[depth] ? &s->nodes[last[depth]].next
+            : &s->nodes[parent].child) = id;
+        last[depth] = id;
+        key.p = NULL, key.n = 0;
+        if (k < JSON_T_LIST) continue;
+        last[++depth] = 0;
+        parent = id;
+    }
+    if (r.why) sch_wrong(s, (u32)(r.p - r.begin), "not JSON: %s", r.why);
+}
+
+/* The value of a keyword of a schema; 0: it has none. Of two, the last. */
+static u32 sch_child(const sch *s, u32 node, u32 word) {
+    u32 found = 0;
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
+        if (s->nodes[c].word == word) found = c;
+    return found;
+}
+
+static u32 sch_nth(const sch *s, u32 node, u32 n) {
+    u32 c = s->nodes[node].child;
+    while (c && n--) c = s->nodes[c].next;
+    return c;
+}
+
+/* Keywords that say nothing without another one, or nothing of a value. */
+static bool sch_is_idle(u32 word) {
+    return word == SCH_NOTHING || word == SCH_ANCHOR
+        || word == SCH_DYNAMIC_ANCHOR || word == SCH_ID || word == SCH_OLD_ID
+        || word == SCH_THEN || word == SCH_ELSE;
+}
+
+/* The keyword after `c` (0: the first) that says something of a value. */
+static u32 sch_next_word(const sch *s, u32 node, u32 c) {
+    c = c ? s->nodes[c].next : s->nodes[node].child;
+    while (c && sch_is_idle(s->nodes[c].word)) c = s->nodes[c].next;
+    return c;
+}
+
+/* Whether everything is valid against a schema, by its looks. */
+static bool sch_is_any(const sch *s, u32 node) {
+    return s->nodes[node].kind == JSON_T_TRUE
+        || (s->nodes[node].kind == JSON_T_OBJECT && !sch_next_word(s, node, 0));
+}
+
+/* A count: a whole number, at most PRO_NONE - 1. */
+static u32 sch_count(sch *s, u32 node) {
+    str t = s->nodes[node].text;
+    u64 v = 0;
+    size_t i = 0;
+    for (; i < t.n && t.p[i] >= '0' && t.p[i] <= '9'; i++)
+        v = min_u64(v * 10 + (u64)(t.p[i] - '0'), PRO_NONE - 1);
+    if (i && i < t.n && t.p[i] == '.')
+        while (++i < t.n && t.p[i] == '0') {}
+    if (!i || i < t.n)
+        sch_wrong(s, s->nodes[node].at,
+            "\"%.*s\" is a whole number, 0 or more", STR(s->nodes[node].key));
+    return (u32)v;
+}
+
+static u32 sch_type_bits(sch *s, u32 node) {
+    static const struct { const char *name; u32 bits; } types[] = {
+        {"null", SCH_T_NULL}, {"boolean", SCH_T_FALSE | SCH_T_TRUE},
+        {"integer", SCH_T_INTEGER}, {"number", SCH_T_NUMBER},
+        {"string", SCH_T_STRING}, {"array", SCH_T_LIST},
+        {"object", SCH_T_OBJECT}};
+    for (u32 i = 0; i < KS_LEN(types); i++)
+        if (s->nodes[node].kind == JSON_T_STRING
+            && str_eq(s->nodes[node].text, str_of(types[i].name)))
+            return types[i].bits;
+    sch_wrong(s, s->nodes[node].at, "a type is null, boolean, integer, number, "
+        "string, array or object");
+    return 0;
+}
+
+/* The types of the keyword `type`. */
+static u32 sch_types(sch *s, u32 node) {
+    u32 bits = 0;
+    if (s->nodes[node].kind == JSON_T_STRING) return sch_type_bits(s, node);
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
+        bits |= sch_type_bits(s, c);
+    return bits;
+}
+
+/* Whether a number is written without a fraction. */
+static bool sch_is_whole(str number) {
+    size_t i = 0;
+    while (i < number.n && number.p[i] != '.' && (number.p[i] | 32) != 'e') i++;
+    if (i < number.n && number.p[i] == '.')
+        while (++i < number.n && number.p[i] == '0') {}
+    return i == number.n;
+}
+
+/* Numbers as JSON writes them: -1, 0 or 1. */
+static int sch_compare(pro_build *b, str one, str two) {
+    num_limit x = num_read(b, one), y = num_read(b, two);
+    int sign = x.negative ? -1 : 1, c = 0;
+    if (x.negative != y.negative) return sign;
+    if (!x.n || !y.n) return !x.n ? y.n ? -sign : 0 : sign;
+    if (x.e != y.e) return x.e < y.e ? -sign : sign;
+    for (u32 i = 0; i < max_u32(x.n, y.n) && !c; i++) {
+        u32 d = i < x.n ? x.d[i] : 0, e = i < y.n ? y.d[i] : 0;
+        c = (d > e) - (d < e);
+    }
+    return c * sign;
+}
+
+static u32 sch_type_of(const sch *s, u32 value) {
+    static const u8 bits[] = {[JSON_T_NULL] = SCH_T_NULL,
+        [JSON_T_FALSE] = SCH_T_FALSE, [JSON_T_TRUE] = SCH_T_TRUE,
+        [JSON_T_STRING] = SCH_T_STRING, [JSON_T_LIST] = SCH_T_LIST,
+        [JSON_T_OBJECT] = SCH_T_OBJECT};
+    const sch_node *n = &s->nodes[value];
+    if (n->kind != JSON_T_NUMBER) return bits[n->kind];
+    return sch_is_whole(n->text) ? SCH_T_INTEGER : SCH_T_FRACTION;
+}
+
+/* The types of the values of `enum` or `const`. */
+static u32 sch_value_types(const sch *s, u32 node) {
+    u32 bits = 0;
+    if (s->nodes[node].word == SCH_CONST) return sch_type_of(s, node);
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
+        bits |= sch_type_of(s, c);
+    return bits;
+}
+
+/* The node after `n` in the tree under `top`, first what lies in n; 0: the
+ * last was reached. */
+static u32 sch_after(const sch *s, u32 top, u32 n) {
+    if (s->nodes[n].child) return s->nodes[n].child;
+    while (n != top && !s->nodes[n].next) n = s->nodes[n].parent;
+    return n == top ? 0 : s->nodes[n].next;
+}
+
+/* Whether two values are the same, members in the same order. */
+static bool sch_same(sch *s, u32 a, u32 b) {
+    u32 top_a = a, top_b = b;
+    while (a && b && sch_works(s, 1)) {
+        const sch_node *x = &s->nodes[a], *y = &s->nodes[b];
+        if (x->kind != y->kind || !x->child != !y->child) return false;
+        if (a != top_a && (!str_eq(x->key, y->key) || !x->next != !y->next))
+            return false;
+        if (x->kind == JSON_T_NUMBER ? sch_compare(s->b, x->text, y->text) != 0
+            : !str_eq(x->text, y->text)) return false;
+        a = sch_after(s, top_a, a);
+        b = sch_after(s, top_b, b);
+    }
+    return !a && !b;
+}
+
+/* ---- references ---- */
+
+/* The schema that gives `node` its base, which references count from. */
+static u32 sch_resource(const sch *s, u32 node) {
+    for (; node; node = s->nodes[node].parent) {
+        u32 id = sch_child(s, node, SCH_ID);
+        if (!id) id = sch_child(s, node, SCH_OLD_ID);
+        const sch_node *n = &s->nodes[id];
+        if (id && n->kind == JSON_T_STRING && n->text.n && n->text.p[0] != '#')
+            break;
+    }
+    return node;
+}
+
+enum { SCH_URI = 512 };
+typedef struct sch_uri { char p[SCH_URI]; u32 n; } sch_uri;
+
+static bool sch_uri_put(sch_uri *u, str s) {
+    if (s.n > SCH_URI - u->n) return false;
+    if (s.n) memcpy(u->p + u->n, s.p, s.n);
+    u->n += (u32)s.n;
+    return true;
+}
+
+static str sch_without_fragment(str s) {
+    const char *hash = s.n ? memchr(s.p, '#', s.n) : NULL;
+    return hash ? (str){s.p, (size_t)(hash - s.p)} : s;
+}
+
+/* How much of a URI is the scheme with its colon, or, `host`, that and the
+ * host. */
+static u32 sch_uri_head(str s, bool host) {
+    u32 i = 0;
+    while (i < s.n && s.p[i] != ':' && s.p[i] != '/') i++;
+    if (i == s.n || s.p[i] != ':') return 0;
+    if (!host || s.n < i + 3u || s.p[i + 1] != '/' || s.p[i + 2] != '/')
+        return i + 1;
+    for (i += 3; i < s.n && s.p[i] != '/'; ) i++;
+    return i;
+}
+
+/* What `to` means, seen from `base`, both without fragments. false: too long,
+ * or of a form that is not looked into ("./"). */
+static bool sch_resolve(str base, str to, sch_uri *u) {
+    u->n = 0;
+    u32 keep = 0;
+    for (u32 i = 0; i + 1 < to.n; i++)
+        if (to.p[i] == '.' && to.p[i + 1] == '/') return false;
+    if (sch_uri_head(to, false)) return sch_uri_put(u, to);
+    if (to.n > 1 && to.p[0] == '/' && to.p[1] == '/')
+        keep = sch_uri_head(base, false);
+    else if (to.n && to.p[0] == '/') keep = sch_uri_head(base, true);
+    else for (u32 i = 0; i < base.n; i++)
+        if (base.p[i] == '/') keep = i + 1;
+    base.n = to.n ? keep : base.n;
+    return sch_uri_put(u, base) && sch_uri_put(u, to);
+}
+
+/* The base of a resource: its id, seen from those around it. */
+static bool sch_base(const sch *s, u32 node, sch_uri *u) {
+    u->n = 0;
+    for (;;) {
+        u32 id = sch_child(s, node, SCH_ID);
+        if (!id) id = sch_child(s, node, SCH_OLD_ID);
+        if (id && s->nodes[id].kind == JSON_T_STRING) {
+            sch_uri was = *u;
+            if (!sch_resolve(sch_without_fragment(s->nodes[id].text),
+                    (str){was.p, was.n}, u)) return false;
+        }
+        if (!node || sch_uri_head((str){u->p, u->n}, false)) return true;
+        node = sch_resource(s, s->nodes[node].parent);
+    }
+}
+
+/* The schema whose id is `uri`; PRO_NONE: there is none. */
+static u32 sch_find_resource(sch *s, str uri) {
+    for (u32 n = 0; n < s->n_nodes && sch_works(s, 1); n++) {
+        const sch_node *k = &s->nodes[n];
+        sch_uri u;
+        if (k->kind == JSON_T_STRING && (k->word == SCH_ID
+                || k->word == SCH_OLD_ID) && sch_base(s, k->parent, &u)
+            && str_eq((str){u.p, u.n}, uri)) return k->parent;
+    }
+    return PRO_NONE;
+}
+
+/* The schema with an anchor, or an old id "#anchor", in the resource `top`;
+ * PRO_NONE: there is none. */
+static u32 sch_find_anchor(sch *s, u32 top, str name) {
+    for (u32 n = 0; n < s->n_nodes && sch_works(s, 1); n++) {
+        const sch_node *k = &s->nodes[n];
+        bool old = k->word == SCH_OLD_ID || k->word == SCH_ID;
+        str text = k->text;
+        if (k->kind != JSON_T_STRING || (!old && k->word != SCH_ANCHOR
+                && k->word != SCH_DYNAMIC_ANCHOR)) continue;
+        if (old && (!text.n || text.p[0] != '#')) continue;
+        if (old) text.p++, text.n--;
+        if (str_eq(text, name) && sch_resource(s, k->parent) == top)
+            return k->parent;
+    }
+    return PRO_NONE;
+}
+
+/* The child that the next part of a JSON pointer names, which is cut off. */
+static u32 sch_point(sch *s, u32 node, str *pointer) {
+    char part[256];
+    u32 n = 0, index = 0;
+    const char *p = pointer->p, *end = p + pointer->n;
+    for (; p < end && *p != '/' && n < sizeof part; p++) {
+        i64 hex = *p == '%'
+            ? json_hex((const u8 *)p + 1, (const u8 *)end, 2) : -1;
+        u8 c = (u8)(hex >= 0 ? hex : *p);
+        if (hex >= 0) p += 2;
+        if (n && part[n - 1] == '~' && (c == '0' || c == '1'))
+            part[n - 1] = c == '0' ? '~' : '/', c = 0;
+        if (c) part[n++] = (char)c;
+    }
+    bool whole = p == end || *p == '/';
+    *pointer = (str){p, (size_t)(end - p)};
+    if (!whole) return 0;
+    if (s->nodes[node].kind == JSON_T_LIST) {
+        for (u32 i = 0; i < n; i++) {
+            if (part[i] < '0' || part[i] > '9' || index > SCH_MOST) return 0;
+            index = index * 10 + (u32)(part[i] - '0');
+        }
+        return n ? sch_nth(s, node, index) : 0;
+    }
+    u32 found = 0;
+    for (u32 c = s->nodes[node].child; c && sch_works(s, 1);
+         c = s->nodes[c].next)
+        if (str_eq(s->nodes[c].key, (str){part, n})) found = c;
+    return found;
+}
+
+static u32 sch_seek(sch *s, u32 node) {
+    str ref = s->nodes[node].text, file = sch_without_fragment(ref);
+    str rest = {ref.p + file.n + 1, ref.n > file.n ? ref.n - file.n - 1 : 0};
+    u32 to = sch_resource(s, s->nodes[node].parent);
+    if (file.n) {
+        sch_uri base, u;
+        to = sch_base(s, to, &base)
+            && sch_resolve((str){base.p, base.n}, file, &u)
+            ? sch_find_resource(s, (str){u.p, u.n}) : PRO_NONE;
+    }
+    if (to == PRO_NONE) {
+        sch_refuse(s, node, "it leads out of the schema; put what it means "
+            "into $defs");
+        return PRO_NONE;
+    }
+    if (rest.n && rest.p[0] != '/') to = sch_find_anchor(s, to, rest);
+    while (rest.n && rest.p[0] == '/' && to != PRO_NONE) {
+        rest.p++, rest.n--;
+        to = sch_point(s, to, &rest);
+        if (!to) to = PRO_NONE;
+    }
+    if (to == PRO_NONE)
+        sch_wrong(s, s->nodes[node].key_at,
+            "$ref: there is no \"%.*s\"", STR(s->nodes[node].text));
+    return to;
+}
+
+/* The schema that a $ref means; PRO_NONE: none, which is an error. */
+static u32 sch_target(sch *s, u32 node) {
+    sch_node *n = &s->nodes[node];
+    if (!n->target) n->target = sch_seek(s, node) + 1;
+    return n->target - 1;
+}
+
+/* ---- the trail ---- */
+
+static void sch_step_to(sch *s, sch_how how, u32 node, u32 from) {
+    sch_step *t = SCH_ADD(s, steps);
+    if (t) *t = (sch_step){SCH_ITEM(how, node), from};
+}
+
+static void sch_choose(sch *s, sch_how how, u32 node, u32 from) {
+    sch_step *t = SCH_ADD(s, choices);
+    if (t) *t = (sch_step){SCH_ITEM(how, node), from};
+}
+
+/* A schema that a reference means, once; it is wrong in itself alone. */
+static void sch_refer(sch *s, sch_how how, u32 ref, u32 from) {
+    u32 to = sch_target(s, ref), item = SCH_ITEM(how, to), at = 0;
+    if (to == PRO_NONE || !sch_works(s, s->n_steps)) return;
+    while (at < s->n_steps && s->steps[at].item != item) at++;
+    if (at == s->n_steps) {
+        sch_step_to(s, how, to, from);
+        return;
+    }
+    for (u32 i = from; i != PRO_NONE; i = s->steps[i].from)
+        if (i == at)
+            sch_wrong(s, s->nodes[ref].key_at, "$ref leads back to itself");
+}
+
+/* Each keyword of a schema has a value of its kind. */
+static void sch_check(sch *s, u32 node) {
+    static const u8 pairs[][2] = {{SCH_MIN_LENGTH, SCH_MAX_LENGTH},
+        {SCH_MIN_ITEMS, SCH_MAX_ITEMS},
+        {SCH_MIN_PROPERTIES, SCH_MAX_PROPERTIES}};
+    if (s->nodes[node].checked) return;
+    s->nodes[node].checked = true;
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next) {
+        const sch_node *k = &s->nodes[c];
+        bool list = k->word == SCH_ALL_OF || k->word == SCH_ANY_OF
+            || k->word == SCH_ONE_OF;
+        if (!(SCH_ROWS[k->word].kinds >> k->kind & 1))
+            sch_wrong(s, k->at, "\"%.*s\" has a value of the wrong kind",
+                STR(k->key));
+        else if (list && !k->child)
+            sch_wrong(s, k->at, "\"%.*s\" is empty", STR(k->key));
+    }
+    for (u32 i = 0; i < KS_LEN(pairs); i++) {
+        u32 lo = sch_child(s, node, pairs[i][0]);
+        u32 hi = sch_child(s, node, pairs[i][1]);
+        if (lo && hi && !s->b->status && sch_count(s, lo) > sch_count(s, hi))
+            sch_wrong(s, s->nodes[lo].key_at, "\"%.*s\" is above \"%.*s\"",
+                STR(s->nodes[lo].key), STR(s->nodes[hi].key));
+    }
+}
+
+/* `contains` and the unevaluated ones, where they say nothing new. */
+static bool sch_is_covered(const sch *s, u32 node, u32 word) {
+    if (word != SCH_OTHER_PROPERTIES && word != SCH_OTHER_ITEMS) return false;
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next) {
+        u32 w = s->nodes[c].word;
+        if (w == SCH_REF || w == SCH_ALL_OF || w == SCH_ANY_OF || w == SCH_IF
+            || w == SCH_ONE_OF || w == SCH_DEPENDENT_SCHEMAS
+            || w == SCH_CONTAINS || w == SCH_DEPENDENCIES) return false;
+    }
+    return true;
+}
+
+/* What a keyword of a schema that the value is valid against leads to. */
+static void sch_follow_word(sch *s, u32 node, u32 c, u32 from) {
+    u32 word = s->nodes[c].word;
+    switch (word) {
+    case SCH_REF: sch_refer(s, SCH_IS, c, from); break;
+    case SCH_ALL_OF:
+        for (u32 i = s->nodes[c].child; i; i = s->nodes[i].next)
+            sch_step_to(s, SCH_IS, i, from);
+        break;
+    case SCH_ANY_OF: case SCH_ONE_OF: sch_choose(s, SCH_IS, c, from); break;
+    case SCH_IF:
+        if (sch_child(s, node, SCH_THEN) || sch_child(s, node, SCH_ELSE))
+            sch_choose(s, SCH_IS, c, from);
+        break;
+    case SCH_NOT: sch_step_to(s, SCH_IS_NOT, c, from); break;
+    case SCH_DEPENDENCIES: case SCH_DEPENDENT_REQUIRED:
+    case SCH_DEPENDENT_SCHEMAS:
+        for (u32 i = s->nodes[c].child; i; i = s->nodes[i].next)
+            sch_choose(s, SCH_DEPENDS, i, from);
+        break;
+    case SCH_TYPE: s->types &= (u8)sch_types(s, c); break;
+    case SCH_CONST: case SCH_ENUM:
+        s->types &= (u8)sch_value_types(s, c);
+        break;
+    case SCH_OTHER_ITEMS: case SCH_OTHER_PROPERTIES:
+        if (sch_is_covered(s, node, word)) break;
+        sch_refuse(s, c, "beside keywords that hold schemas");
+        break;
+    case SCH_DYNAMIC_REF: case SCH_RECURSIVE_REF: case SCH_CONTAINS:
+        sch_refuse(s, c, "");
+        break;
+    default: break;
+    }
+}
+
+static void sch_follow_is(sch *s, u32 node, u32 from) {
+    u32 kind = s->nodes[node].kind;
+    if (kind == JSON_T_FALSE) s->types = 0;
+    if (kind == JSON_T_TRUE || kind == JSON_T_FALSE) return;
+    if (kind != JSON_T_OBJECT) {
+        sch_wrong(s, s->nodes[node].at, "a schema is an object, or a boolean");
+        return;
+    }
+    sch_check(s, node);
+    for (u32 c = s->nodes[node].child; c && s->types; c = s->nodes[c].next)
+        if (s->nodes[c].word) sch_follow_word(s, node, c, from);
+}
+
+static void sch_follow_not(sch *s, u32 node, u32 from) {
+    u32 kind = s->nodes[node].kind;
+    if (kind == JSON_T_FALSE) return;
+    if (kind != JSON_T_OBJECT && kind != JSON_T_TRUE)
+        sch_wrong(s, s->nodes[node].at, "a schema is an object, or a boolean");
+    sch_check(s, node);
+    u32 first = sch_next_word(s, node, 0);
+    if (!first) s->types = 0;
+    else if (!sch_next_word(s, node, first))
+        sch_step_to(s, SCH_DENIES, first, from);
+    else sch_choose(s, SCH_IS_NOT, node, from);
+}
+
+/* What follows from a keyword that a value is not valid against. Limits and
+ * values wait for the case. */
+static void sch_follow_denied(sch *s, u32 c, u32 from) {
+    u32 only = SCH_T_ALL;
+    switch (s->nodes[c].word) {
+    case SCH_REF: sch_refer(s, SCH_IS_NOT, c, from); break;
+    case SCH_NOT: sch_step_to(s, SCH_IS, c, from); break;
+    case SCH_ANY_OF:
+        for (u32 i = s->nodes[c].child; i; i = s->nodes[i].next)
+            sch_step_to(s, SCH_IS_NOT, i, from);
+        break;
+    case SCH_ALL_OF: sch_choose(s, SCH_DENIES, c, from); break;
+    case SCH_REQUIRED: case SCH_PROPERTIES:
+        only = SCH_T_OBJECT;
+        sch_choose(s, SCH_DENIES, c, from);
+        break;
+    case SCH_TYPE: only = SCH_T_ALL & ~sch_types(s, c); break;
+    case SCH_CONST: case SCH_ENUM: break;
+    case SCH_MIN_LENGTH: case SCH_MAX_LENGTH: case SCH_PATTERN:
+        only = SCH_T_STRING;
+        break;
+    case SCH_MIN_ITEMS: case SCH_MAX_ITEMS: only = SCH_T_LIST; break;
+    case SCH_MIN_PROPERTIES: case SCH_MAX_PROPERTIES:
+        only = SCH_T_OBJECT;
+        break;
+    case SCH_MINIMUM: case SCH_MAXIMUM:
+    case SCH_EXCLUSIVE_MIN: case SCH_EXCLUSIVE_MAX:
+        only = SCH_T_NUMBER;
+        break;
+    default: sch_refuse(s, c, "its opposite, under \"not\""); break;
+    }
+    s->types &= (u8)only;
+}
+
+static void sch_follow(sch *s) {
+    while (s->done < s->n_steps && s->types && sch_works(s, 1)) {
+        u32 at = s->done++, item = s->steps[at].item, node = SCH_NODE(item);
+        switch (SCH_HOW(item)) {
+        case SCH_IS: sch_follow_is(s, node, at); break;
+        case SCH_IS_NOT: sch_follow_not(s, node, at); break;
+        case SCH_DENIES: sch_follow_denied(s, node, at); break;
+        case SCH_ONLY: s->types &= (u8)node; break;
+        default: break;
+        }
+    }
+}
+
+/* The entry of a list or an object after `cursor`, which goes on to it. */
+static u32 sch_following(const sch *s, u32 node, u32 *cursor) {
+    *cursor = *cursor ? s->nodes[*cursor].next : s->nodes[node].child;
+    return *cursor;
+}
+
+/* One of two branches: `if`, or an entry of `dependencies`. */
+static void sch_fork_in_two(sch *s, u32 item, u32 from, bool second) {
+    u32 node = SCH_NODE(item), c;
+    const sch_node *n = &s->nodes[node];
+    if (SCH_HOW(item) == SCH_IS) {
+        c = sch_child(s, n->parent, second ? SCH_ELSE : SCH_THEN);
+        sch_step_to(s, second ? SCH_IS_NOT : SCH_IS, node, from);
+        if (c) sch_step_to(s, SCH_IS, c, from);
+        return;
+    }
+    sch_step_to(s, second ? SCH_HAS : SCH_LACKS, node, from);
+    if (!second) return;
+    if (n->kind != JSON_T_LIST) sch_step_to(s, SCH_IS, node, from);
+    else for (c = n->child; c; c = s->nodes[c].next)
+        sch_step_to(s, SCH_HAS, c, from);
+}
+
+/* Whether the branches of a oneOf are short enough to be told apart: types,
+ * limits and required names, of which few branches have more than one. */
+static bool sch_is_exact(const sch *s, u32 node) {
+    u32 n = 0, wide = 0;
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next) {
+        u32 k = sch_next_word(s, c, 0), w = s->nodes[k].word;
+        if (k && (sch_next_word(s, c, k) || (w != SCH_REQUIRED && w != SCH_TYPE
+                && (w < SCH_MAX_ITEMS || w > SCH_MINIMUM)))) return false;
+        wide += k && w == SCH_REQUIRED && sch_nth(s, k, 1);
+        if (++n > 32 || wide > 3) return false;
+    }
+    return true;
+}
+
+/* Steps into the next branch of a choice; false: it has no more. */
+static bool sch_branch(sch *s, sch_step choice, u32 *cursor) {
+    sch_how how = SCH_HOW(choice.item);
+    u32 node = SCH_NODE(choice.item), from = choice.from, c;
+    u32 word = s->nodes[node].word;
+    if (how == SCH_DEPENDS || (how == SCH_IS && word == SCH_IF)) {
+        if (*cursor > 1) return false;
+        sch_fork_in_two(s, choice.item, from, (*cursor)++ == 1);
+        return true;
+    }
+    if (how == SCH_IS_NOT) c = *cursor = sch_next_word(s, node, *cursor);
+    else c = sch_following(s, node, cursor);
+    if (!c) return false;
+    if (how == SCH_IS && word == SCH_ONE_OF && sch_is_exact(s, node))
+        for (u32 i = s->nodes[node].child; i; i = s->nodes[i].next)
+            sch_step_to(s, i == c ? SCH_IS : SCH_IS_NOT, i, from);
+    else if (how == SCH_IS) sch_step_to(s, SCH_IS, c, from);
+    else if (how == SCH_IS_NOT) sch_step_to(s, SCH_DENIES, c, from);
+    else if (word == SCH_ALL_OF) sch_step_to(s, SCH_IS_NOT, c, from);
+    else if (word == SCH_REQUIRED) sch_step_to(s, SCH_LACKS, c, from);
+    else {
+        sch_step_to(s, SCH_HAS, c, from);
+        sch_step_to(s, SCH_MEMBER_NOT, c, from);
+    }
+    return true;
+}
+
+/* Goes into the next branch of the last choice that has one; false: none. */
+static bool sch_back(sch *s) {
+    for (; s->n_forks && !s->b->status; s->n_forks--) {
+        sch_fork *f = &s->forks[s->n_forks - 1];
+        s->n_steps = s->done = f->n_steps;
+        s->n_choices = f->n_choices;
+        s->types = f->types;
+        if (sch_works(s, 1)
+            && sch_branch(s, s->choices[s->n_forks - 1], &f->cursor))
+            return true;
+    }
+    return false;
+}
+
+/* Goes to the first case of what lies on the trail, or to the next one; false:
+ * there is none. */
+static bool sch_next_case(sch *s, bool first) {
+    for (bool on = first || sch_back(s); on; on = sch_back(s)) {
+        sch_follow(s);
+        if (s->b->status) break;
+        if (!s->types || !sch_works(s, 4 * s->n_steps)) continue;
+        if (s->n_forks == s->n_choices) return true;
+        sch_fork *f = SCH_ADD(s, forks);
+        if (f) *f = (sch_fork){s->n_steps, s->n_choices, 0, s->types};
+    }
+    return false;
+}
+
+/* ---- what a case says ---- */
+
+/* The next keyword `word` of a schema on the trail after step *i (0: all);
+ * 0: there is none. `denied`: of those that it is not valid against. */
+static u32 sch_said(const sch *s, u32 word, bool denied, u32 *i) {
+    while (*i < s->n_steps) {
+        u32 item = s->steps[(*i)++].item, node = SCH_NODE(item), c = 0;
+        sch_how how = SCH_HOW(item);
+        if (!denied && how == SCH_IS) c = sch_child(s, node, word);
+        if (denied && how == SCH_DENIES && s->nodes[node].word == word)
+            c = node;
+        if (c) return c;
+    }
+    return 0;
+}
+
+typedef struct sch_limits { u32 min, max; } sch_limits; /* max PRO_NONE: none */
+
+/* Counts from a pair of keywords; min > max: nothing is left. */
+static sch_limits sch_limits_of(sch *s, u32 min_word, u32 max_word) {
+    sch_limits l = {0, PRO_NONE};
+    u32 c, i = 0;
+    while ((c = sch_said(s, min_word, false, &i)) != 0)
+        l.min = max_u32(l.min, sch_count(s, c));
+    for (i = 0; (c = sch_said(s, max_word, false, &i)) != 0;)
+        l.max = min_u32(l.max, sch_count(s, c));
+    for (i = 0; (c = sch_said(s, max_word, true, &i)) != 0;)
+        l.min = max_u32(l.min, sch_count(s, c) + 1);
+    for (i = 0; (c = sch_said(s, min_word, true, &i)) != 0;) {
+        u32 n = sch_count(s, c);
+        if (!n) return (sch_limits){1, 0};
+        l.max = min_u32(l.max, n - 1);
+    }
+    return l;
+}
+
+/* One limit of a range: the tighter one stays. */
+static void sch_limit(
+    pro_build *b, num_range *r, bool low, str limit, bool open) {
+    bool has = low ? r->has_min : r->has_max;
+    str *old = low ? &r->min : &r->max;
+    bool *old_open = low ? &r->min_exclusive : &r->max_exclusive;
+    int c = has ? sch_compare(b, limit, *old) : 0;
+    if (has && !c) *old_open |= open;
+    if (has && (low ? c <= 0 : c >= 0)) return;
+    *old = limit;
+    *old_open = open;
+    if (low) r->has_min = true;
+    else r->has_max = true;
+}
+
+static void sch_limits_number(sch *s, num_range *r, u32 word, bool denied) {
+    u32 c, i = 0;
+    bool low = word == SCH_MINIMUM || word == SCH_EXCLUSIVE_MIN;
+    bool open = word == SCH_EXCLUSIVE_MIN || word == SCH_EXCLUSIVE_MAX;
+    while ((c = sch_said(s, word, denied, &i)) != 0) {
+        const sch_node *n = &s->nodes[c];
+        if (n->kind != JSON_T_NUMBER) continue;
+        /* Draft 4: a boolean beside it. */
+        u32 old = sch_child(s, n->parent,
+            low ? SCH_EXCLUSIVE_MIN : SCH_EXCLUSIVE_MAX);
+        bool is_open = open || (old && s->nodes[old].kind == JSON_T_TRUE);
+        sch_limit(s->b, r, low != denied, n->text, is_open != denied);
+    }
+}
+
+/* The range of numbers; false: nothing is said of them. */
+static bool sch_range(sch *s, num_range *r) {
+    static const u8 words[] = {SCH_MINIMUM, SCH_MAXIMUM, SCH_EXCLUSIVE_MIN,
+        SCH_EXCLUSIVE_MAX};
+    *r = (num_range){.integer = !(s->types & SCH_T_FRACTION)};
+    for (u32 i = 0; i < KS_LEN(words); i++) {
+        sch_limits_number(s, r, words[i], false);
+        sch_limits_number(s, r, words[i], true);
+    }
+    u32 c, i = 0, had = 0;
+    while ((c = sch_said(s, SCH_MULTIPLE, false, &i)) != 0) {
+        if (had && sch_compare(s->b, s->nodes[c].text, r->multiple_of) != 0)
+            sch_refuse(s, c, "beside another one");
+        else r->multiple_of = s->nodes[c].text;
+        had = c;
+    }
+    return r->has_min || r->has_max || had;
+}
+
+/* A keyword that gave it: the first of those that may be too much. */
+static u32 sch_range_word(const sch *s) {
+    static const u8 words[] = {SCH_MULTIPLE, SCH_MINIMUM, SCH_MAXIMUM,
+        SCH_EXCLUSIVE_MIN, SCH_EXCLUSIVE_MAX};
+    u32 c = 0, i = 0;
+    for (u32 k = 0; k < 2 * KS_LEN(words) && !c; k++, i = 0)
+        c = sch_said(s, words[k / 2], k & 1, &i);
+    return c;
+}
+
+/* ---- texts ---- */
+
+static void sch_put(sch *s, const void *p, u32 n) {
+    s->bytes = sch_grow(s, s->bytes, s->n_bytes, n, &s->cap_bytes, 1);
+    if (s->b->status) return;
+    if (n) memcpy(s->bytes + s->n_bytes, p, n);
+    s->n_bytes += n;
+}
+
+/* A text as the inside of a JSON string. */
+static sch_piece sch_write(sch *s, str text) {
+    sch_piece w = {s->n_bytes, 0};
+    const u8 *p = (const u8 *)str_text(text), *end = p + text.n;
+    u8 esc[8];
+    while (p < end && !s->b->status) sch_put(s, esc, json_escape(&p, end, esc));
+    w.n = s->n_bytes - w.at;
+    return w;
+}
+
+static sch_piece sch_write_value(sch *s, u32 node) {
+    static const char *const words[] = {
+        [JSON_T_NULL] = "null", [JSON_T_FALSE] = "false",
+        [JSON_T_TRUE] = "true"};
+    const sch_node *n = &s->nodes[node];
+    u32 at = s->n_bytes;
+    if (n->kind == JSON_T_STRING) {
+        sch_put(s, "\"", 1);
+        sch_write(s, n->text);
+        sch_put(s, "\"", 1);
+    } else {
+        str t = n->kind == JSON_T_NUMBER ? n->text : str_of(words[n->kind]);
+        sch_put(s, t.p, (u32)t.n);
+    }
+    return (sch_piece){at, s->n_bytes - at};
+}
+
+static str sch_text(const sch *s, sch_piece w) {
+    return (str){(const char *)s->bytes + w.at, w.n};
+}
+
+static void sch_add_word(sch *s, sch_piece w) {
+    sch_piece *to = SCH_ADD(s, words);
+    if (to) *to = w;
+}
+
+/* ---- tries ----
+ * Many texts as one automaton, the smallest there is: texts come in order, and
+ * a state that is left for good is looked up among those that are the same. */
+
+static bool sch_word_less(const void *ctx, u32 a, u32 b) {
+    const sch *s = ctx;
+    return str_cmp(sch_text(s, s->words[a]), sch_text(s, s->words[b])) < 0;
+}
+
+/* Instructions for a state: `edges` are pairs of a byte and where it leads. */
+static u32 sch_trie_ops(
+    sch *s, const u32 *edges, u32 n, bool final, u32 next) {
+    u32 entry = final ? next : PRO_NONE;
+    for (u32 hi = n; hi > 0;) {
+        u32 lo = hi - 1, to = edges[2 * lo + 1];
+        while (lo > 0 && edges[2 * lo - 1] == to
+            && edges[2 * lo - 2] + 1 == edges[2 * lo]) lo--;
+        entry = pro_either(s->b, pro_byte(s->b, (u8)edges[2 * lo],
+            (u8)edges[2 * hi - 2], to), entry);
+        hi = lo;
+    }
+    return entry;
+}
+
+/* The same as a state of an automaton. */
+static void sch_trie_state(
+    sch *s, u32 at, const u32 *edges, u32 n, bool final) {
+    u32 first = s->b->p.n_edges;
+    for (u32 i = 0; i < n; i++) {
+        pro_edge *e = PRO_ADD(s->b, edges);
+        u8 byte = (u8)edges[2 * i];
+        if (e) *e = (pro_edge){edges[2 * i + 1], byte, byte};
+    }
+    if (!s->b->status)
+        s->b->p.states[at] = (pro_state){first, n, 0, PRO_NONE, final};
+}
+
+typedef struct sch_trie {
+    u32 next;           /* where instructions go on */
+    bool dfa;           /* states, the first of which is at `base` */
+    u32 base;
+} sch_trie;
+
+/* A state that is left: its edges lie on top of s->edges. In s->kept: number of
+ * edges, final, what it became, the edges. */
+static u32 sch_trie_keep(sch *s, const sch_trie *t, u32 n, bool final) {
+    static const u32 none[1] = {0};
+    const u32 *edges = n ? s->edges.p + s->edges.n - 2 * n : none;
+    u32 hash = sch_hash(edges, 2 * n) + final, mask = s->seen.n - 1, at;
+    for (; (at = s->seen.p[hash & mask]) != 0; hash++) {
+        const u32 *k = s->kept.p + at - 1;
+        if (k[0] == n && k[1] == final
+            && !memcmp(k + 3, edges, 2 * n * sizeof *edges)) break;
+    }
+    if (!at) {
+        u32 id = s->b->p.n_states - t->base;
+        if (!t->dfa) id = sch_trie_ops(s, edges, n, final, t->next);
+        else if (PRO_ADD(s->b, states))
+            sch_trie_state(s, t->base + id, edges, n, final);
+        at = s->kept.n + 1;
+        s->seen.p[hash & mask] = at;
+        sch_push(s, &s->kept, n);
+        sch_push(s, &s->kept, final);
+        sch_push(s, &s->kept, id);
+        for (u32 i = 0; i < 2 * n; i++)
+            sch_push(s, &s->kept, s->edges.p[s->edges.n - 2 * n + i]);
+    }
+    s->edges.n -= 2 * n;
+    return s->b->status ? 0 : s->kept.p[at + 1];
+}
+
+/* s->tmp: for each byte of the last text, edges and whether it is final. */
+static void sch_trie_leave(sch *s, const sch_trie *t, str last, u32 depth) {
+    for (u32 d = (u32)last.n; d > depth && !s->b->status; d--) {
+        u32 to = sch_trie_keep(s, t, s->tmp.p[d] >> 1, s->tmp.p[d] & 1);
+        sch_push(s, &s->edges, (u8)last.p[d - 1]);
+        sch_push(s, &s->edges, to);
+        if (!s->b->status) s->tmp.p[d - 1] += 2;
+    }
+    s->tmp.n = depth + 1;
+}
+
+static void sch_trie_room(sch *s, u32 from) {
+    u32 n = 16, bytes = 1;
+    for (u32 i = from; i < s->n_words; i++) bytes += s->words[i].n;
+    while (n < 2 * bytes && n < SCH_MOST) n *= 2;
+    s->edges.n = s->kept.n = s->tmp.n = s->seen.n = s->order.n = 0;
+    s->seen.p = sch_grow(s, s->seen.p, 0, n, &s->seen.cap, sizeof *s->seen.p);
+    if (s->b->status) return;
+    memset(s->seen.p, 0, n * sizeof *s->seen.p);
+    s->seen.n = n;
+    n = s->n_words - from;
+    for (u32 i = 0; i < 2 * n; i++) sch_push(s, &s->order, from + i % n);
+    if (!s->b->status && n)
+        sort_u32(s->order.p, s->order.p + n, n, sch_word_less, s);
+}
+
+/* The texts of s->words from `from` on, which are dropped: as instructions that
+ * go to `next`, or as the states of an automaton. */
+static u32 sch_make_trie(sch *s, sch_trie t, u32 from) {
+    u32 n = s->n_words - from;
+    str last = {"", 0};
+    sch_trie_room(s, from);
+    sch_push(s, &s->tmp, 0);
+    for (u32 i = 0; i < n && sch_works(s, 1); i++) {
+        str w = sch_text(s, s->words[s->order.p[i]]);
+        u32 d = 0;
+        while (d < w.n && d < last.n && w.p[d] == last.p[d]) d++;
+        sch_trie_leave(s, &t, last, d);
+        while (s->tmp.n <= w.n && !s->b->status) sch_push(s, &s->tmp, 0);
+        if (!s->b->status) s->tmp.p[w.n] |= 1;
+        last = w;
+    }
+    sch_trie_leave(s, &t, last, 0);
+    s->n_words = from;
+    if (s->b->status) return 0;
+    u32 top = s->tmp.p[0], *edges = s->edges.p;
+    if (!t.dfa) return sch_trie_ops(s, edges, top >> 1, top & 1, t.next);
+    sch_trie_state(s, t.base, edges, top >> 1, top & 1);
+    return 0;
+}
+
+/* The same as an automaton of its own. */
+static u32 sch_words_dfa(sch *s, u32 from) {
+    u32 base = s->b->p.n_states;
+    (void)PRO_ADD(s->b, states);
+    sch_make_trie(s, (sch_trie){0, true, base}, from);
+    pro_dfa *d = PRO_ADD(s->b, dfas);
+    if (!d) return PRO_NONE;
+    *d = (pro_dfa){base, s->b->p.n_states - base, false};
+    return s->b->p.n_dfas - 1;
+}
+
+static bool sch_dfa_has(const pro *p, u32 dfa, str text) {
+    const pro_dfa *d = &p->dfas[dfa];
+    u32 at = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        const pro_state *q = &p->states[d->state + at];
+        const pro_edge *e = p->edges + q->edge, *end = e + q->n_edges;
+        u8 byte = (u8)text.p[i];
+        while (e < end && e->hi < byte) e++;
+        if (e == end || e->lo > byte) return false;
+        at = e->to;
+    }
+    return p->states[d->state + at].final;
+}
+
+/* All other texts. */
+static u32 sch_dfa_not(sch *s, u32 dfa) {
+    pro_build *b = s->b;
+    pro_dfa from = b->p.dfas[dfa];
+    u32 base = b->p.n_states;
+    for (u32 i = 0; i <= from.n_states; i++) {
+        pro_state q = {0};
+        u32 first = b->p.n_edges, byte = 0;
+        if (i < from.n_states) q = b->p.states[from.state + i];
+        for (u32 k = 0; k <= q.n_edges && byte < 256; k++) {
+            pro_edge e = {from.n_states, 255, 255};
+            bool rest = k == q.n_edges;
+            if (!rest) e = b->p.edges[q.edge + k];
+            if (byte < e.lo || rest) {
+                pro_edge *gap = PRO_ADD(b, edges);
+                if (gap) *gap = (pro_edge){from.n_states, (u8)byte,
+                    (u8)(rest ? 255 : e.lo - 1)};
+            }
+            pro_edge *to = rest ? NULL : PRO_ADD(b, edges);
+            if (to) *to = e;
+            byte = e.hi + 1u;
+        }
+        pro_state *to = PRO_ADD(b, states);
+        if (to) *to = (pro_state){first, b->p.n_edges - first, 0, PRO_NONE,
+            !q.final};
+    }
+    pro_dfa *d = PRO_ADD(b, dfas);
+    if (!d) return PRO_NONE;
+    *d = (pro_dfa){base, from.n_states + 1, false};
+    return b->p.n_dfas - 1;
+}
+
+/* What § 14 made: PRO_NONE is nothing there, and becomes an automaton that
+ * takes nothing. Here PRO_NONE is none at all. */
+static u32 sch_made(sch *s, u32 dfa) {
+    if (dfa != PRO_NONE || s->b->status) return dfa;
+    (void)PRO_ADD(s->b, states);
+    pro_dfa *d = PRO_ADD(s->b, dfas);
+    if (!d) return PRO_NONE;
+    *d = (pro_dfa){s->b->p.n_states - 1, 1, false};
+    return s->b->p.n_dfas - 1;
+}
+
+/* Every string. */
+static u32 sch_dfa_all(sch *s) {
+    if (s->all_dfa != PRO_NONE || s->b->status) return s->all_dfa;
+    u32 n_ops = s->b->p.n_ops;
+    u32 accept = pro_emit(s->b, PRO_ACCEPT, 0, 0, 0, 0);
+    s->all_dfa = pro_determine(s->b, rex_emit(
+        s->b, str_of(""), s->offset, REX_JSON | REX_EXPAND, accept));
+    if (!s->b->status) s->b->p.n_ops = n_ops;
+    return s->all_dfa;
+}
+
+/* What is in both; either may be PRO_NONE, which is everything. */
+static u32 sch_dfa_both(sch *s, u32 one, u32 two) {
+    if (one == PRO_NONE || two == PRO_NONE || s->b->status)
+        return one == PRO_NONE ? two : one;
+    return sch_made(s, pro_dfa_both(s->b, one, two));
+}
+
+/* What is in the first and not in the second; either may be PRO_NONE:
+ * everything, and nothing. */
+static u32 sch_dfa_minus(sch *s, u32 one, u32 two) {
+    if (two == PRO_NONE || s->b->status) return one;
+    if (one == PRO_NONE) one = sch_dfa_all(s);
+    return sch_dfa_both(s, one, sch_dfa_not(s, two));
+}
+
+/* What is in one of two; either may be PRO_NONE, which is nothing. */
+static u32 sch_dfa_any(sch *s, u32 one, u32 two) {
+    if (one == PRO_NONE || two == PRO_NONE || s->b->status)
+        return one == PRO_NONE ? two : one;
+    u32 n_ops = s->b->p.n_ops;
+    u32 accept = pro_emit(s->b, PRO_ACCEPT, 0, 0, 0, 0);
+    one = pro_dfa_run(s->b, one, accept);
+    two = pro_dfa_run(s->b, two, accept);
+    one = sch_made(s, pro_determine(s->b, pro_either(s->b, one, two)));
+    if (!s->b->status) s->b->p.n_ops = n_ops;
+    return one;
+}
+
+static bool sch_dfa_is_empty(const sch *s, u32 dfa) {
+    if (s->b->status || dfa == PRO_NONE) return false;
+    const pro_dfa *d = &s->b->p.dfas[dfa];
+    for (u32 i = 0; i < d->n_states; i++)
+        if (s->b->p.states[d->state + i].final) return false;
+    return true;
+}
+
+/* ---- patterns ---- */
+
+static str sch_pattern_text(const sch *s, u32 node) {
+    const sch_node *n = &s->nodes[node];
+    if (n->word == SCH_FORMAT) return str_of(fmt_pattern(n->text));
+    return n->word == SCH_PATTERN ? n->text : n->key;
+}
+
+typedef struct sch_mark { u32 n_ops, n_states; } sch_mark;
+
+static sch_mark sch_mark_of(const sch *s) {
+    return (sch_mark){s->b->p.n_ops, s->b->p.n_states};
+}
+
+/* After an attempt at keyword `node`: whether it failed. What cannot be
+ * enforced is undone, and refused. */
+static bool sch_undo(sch *s, sch_mark m, u32 node, const char *why) {
+    pro_build *b = s->b;
+    bool full = b->p.n_ops >= b->max_ops || b->p.n_states >= b->max_ops;
+    if (!b->status) return false;
+    bool many = b->status == KSLLM_ERR_BUFFER && !full;
+    bool named = b->err && b->err->offset != NO_OFFSET;
+    if (b->status != KSLLM_ERR_UNSUPPORTED && !many) return true;
+    if (named && !many && !s->o->lenient) return true;
+    b->status = KSLLM_OK;
+    b->p.n_ops = m.n_ops;
+    b->p.n_states = m.n_states;
+    sch_refuse(s, node, many ? "its automaton is too large" : why);
+    return true;
+}
+
+/* A pattern as instructions up to the end of the string, in *entry; false: it
+ * is ignored. */
+static bool sch_pattern_ops(
+    sch *s, u32 node, unsigned flags, u32 next, u32 *entry) {
+    sch_mark m = sch_mark_of(s);
+    const sch_node *n = &s->nodes[node];
+    bool value = n->word == SCH_PATTERN || n->word == SCH_FORMAT;
+    if (n->word == SCH_FORMAT) flags |= REX_WHOLE;
+    *entry = rex_emit(s->b, sch_pattern_text(s, node),
+        s->offset + (value ? n->at : n->key_at) + 1, flags | REX_JSON, next);
+    return !sch_undo(s, m, node, "");
+}
+
+/* A pattern as an automaton, made once; PRO_NONE: it is ignored. */
+static u32 sch_pattern_dfa(sch *s, u32 node) {
+    u32 *dfa = &s->nodes[node].dfa, entry;
+    if (*dfa != PRO_NONE || s->b->status) return *dfa;
+    sch_mark m = sch_mark_of(s);
+    u32 accept = pro_emit(s->b, PRO_ACCEPT, 0, 0, 0, 0);
+    if (!sch_pattern_ops(s, node, REX_EXPAND, accept, &entry)) return PRO_NONE;
+    u32 made = sch_made(s, pro_determine(s->b, entry));
+    if (sch_undo(s, m, node, "")) return PRO_NONE;
+    s->b->p.n_ops = m.n_ops;
+    return *dfa = made;
+}
+
+static bool sch_is_pattern(const sch *s, u32 c) {
+    return s->nodes[c].word == SCH_PATTERN || fmt_pattern(s->nodes[c].text);
+}
+
+/* Patterns and formats on the trail, as one automaton; *n: how many there are,
+ * *last: one of them. */
+static u32 sch_patterns(sch *s, bool denied, u32 *n, u32 *last, bool make) {
+    static const u8 words[] = {SCH_PATTERN, SCH_FORMAT};
+    u32 all = PRO_NONE;
+    *n = 0;
+    for (u32 w = 0; w < KS_LEN(words); w++) {
+        u32 i = 0, c;
+        while ((c = sch_said(s, words[w], denied, &i)) != 0) {
+            if (!sch_is_pattern(s, c)) continue;
+            ++*n;
+            *last = c;
+            u32 dfa = make ? sch_pattern_dfa(s, c) : PRO_NONE;
+            if (dfa == PRO_NONE) continue;
+            if (denied) all = sch_dfa_any(s, all, dfa);
+            else all = sch_dfa_both(s, all, dfa);
+        }
+    }
+    return all;
+}
+
+/* ---- values ---- */
+
+/* The text of a number or a string as a value of the case: within its limits
+ * and its patterns. */
+static bool sch_fits(sch *s, u32 value) {
+    const sch_node *n = &s->nodes[value];
+    if (n->kind == JSON_T_NUMBER) {
+        num_range r;
+        if (!sch_range(s, &r)) return true;
+        if (r.multiple_of.n) {
+            u32 i = 0;
+            sch_refuse(s, sch_said(s, SCH_MULTIPLE, false, &i), "beside enum");
+        }
+        int lo = r.has_min ? sch_compare(s->b, n->text, r.min) : 1;
+        int hi = r.has_max ? sch_compare(s->b, n->text, r.max) : -1;
+        return lo >= r.min_exclusive && hi <= -(int)r.max_exclusive;
+    }
+    if (n->kind != JSON_T_STRING) return true;
+    sch_limits l = sch_limits_of(s, SCH_MIN_LENGTH, SCH_MAX_LENGTH);
+    u32 chars = 0;
+    for (size_t i = 0; i < n->text.n; i++)
+        chars += ((u8)n->text.p[i] & 0xc0) != 0x80;
+    if (chars < l.min || chars > l.max) return false;
+    u32 keep = s->n_bytes;
+    sch_piece w = sch_write(s, n->text);
+    bool fits = true;
+    for (u32 k = 0; k < 3; k++) { /* patterns, formats, patterns denied */
+        u32 c, i = 0;
+        while ((c = sch_said(s, k == 1 ? SCH_FORMAT : SCH_PATTERN, k == 2, &i))
+            != 0) {
+            u32 dfa = sch_is_pattern(s, c) ? sch_pattern_dfa(s, c) : PRO_NONE;
+            if (s->b->status) return false;
+            if (dfa != PRO_NONE && sch_dfa_has(
+                    &s->b->p, dfa, sch_text(s, w)) == (k == 2)) fits = false;
+        }
+    }
+    s->n_bytes = keep;
+    return fits;
+}
+
+/* Whether `node`, an enum or a const, holds the value. */
+static bool sch_holds(sch *s, u32 node, u32 value) {
+    if (s->nodes[node].word == SCH_CONST) return sch_same(s, node, value);
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
+        if (c == value || sch_same(s, c, value)) return true;
+    return false;
+}
+
+/* Whether the case lets a value through, which `by` lists. */
+static bool sch_lets(sch *s, u32 by, u32 value) {
+    static const u8 words[] = {SCH_ENUM, SCH_CONST};
+    if (!(sch_type_of(s, value) & s->types) || !sch_works(s, s->n_steps))
+        return false;
+    for (u32 k = 0; k < 4; k++) {
+        u32 c, i = 0;
+        while ((c = sch_said(s, words[k & 1], k >> 1, &i)) != 0)
+            if (c != by && sch_holds(s, c, value) == k >> 1) return false;
+    }
+    return sch_fits(s, value);
+}
+
+/* Keywords of lists and objects, which values are not tested against. */
+static bool sch_is_inner(u32 word) {
+    return word == SCH_ITEMS || word == SCH_PREFIX || word == SCH_MORE_ITEMS
+        || word == SCH_PROPERTIES || word == SCH_PATTERN_PROPERTIES
+        || word == SCH_MORE_PROPERTIES || word == SCH_PROPERTY_NAMES
+        || word == SCH_REQUIRED || word == SCH_UNIQUE
+        || word == SCH_MIN_ITEMS || word == SCH_MAX_ITEMS
+        || word == SCH_MIN_PROPERTIES || word == SCH_MAX_PROPERTIES;
+}
+
+static void sch_refuse_inner(sch *s) {
+    for (u32 w = 1; w < SCH_END_OF_WORDS; w++) {
+        u32 i = 0, c = sch_is_inner(w) ? sch_said(s, w, false, &i) : 0;
+        if (c) sch_refuse(s, c, "beside enum or const");
+        if (c) return;
+    }
+}
+
+/* A place between two JSON tokens. */
+static u32 sch_spaced(sch *s, u32 next) {
+    if (next == PRO_NONE || !s->o->max_space) return next;
+    return pro_call(s->b, s->space, next);
+}
+
+static u32 sch_char(sch *s, char c, u32 next) {
+    return next == PRO_NONE ? next : pro_byte(s->b, (u8)c, (u8)c, next);
+}
+
+/* The tokens of a value in order, in s->pieces: a character, 0 for white space,
+ * or a node: after 256 its value, after 512 its key. */
+static void sch_cut(sch *s, u32 top) {
+    enum { VALUE = 256, KEY = 512 };
+    s->pieces.n = 0;
+    for (u32 v = top; sch_works(s, 1);) {
+        const sch_node *n = &s->nodes[v];
+        bool list = n->kind == JSON_T_LIST;
+        if (v != top && s->nodes[n->parent].kind == JSON_T_OBJECT) {
+            sch_push(s, &s->pieces, v << 10 | KEY);
+            sch_push(s, &s->pieces, 0);
+            sch_push(s, &s->pieces, ':');
+            sch_push(s, &s->pieces, 0);
+        }
+        if (n->kind < JSON_T_LIST) sch_push(s, &s->pieces, v << 10 | VALUE);
+        else {
+            sch_push(s, &s->pieces, list ? '[' : '{');
+            sch_push(s, &s->pieces, 0);
+            if (n->child) { v = n->child; continue; }
+            sch_push(s, &s->pieces, list ? ']' : '}');
+        }
+        while (v != top && !s->nodes[v].next) {
+            v = s->nodes[v].parent;
+            sch_push(s, &s->pieces, 0);
+            sch_push(s, &s->pieces,
+                s->nodes[v].kind == JSON_T_LIST ? ']' : '}');
+        }
+        if (v == top) return;
+        v = s->nodes[v].next;
+        sch_push(s, &s->pieces, 0);
+        sch_push(s, &s->pieces, ',');
+        sch_push(s, &s->pieces, 0);
+    }
+}
+
+/* A list or an object as it stands, with white space between its tokens. */
+static u32 sch_literal(sch *s, u32 value, u32 next) {
+    sch_cut(s, value);
+    for (u32 i = s->pieces.n; i-- > 0 && !s->b->status;) {
+        u32 piece = s->pieces.p[i], keep = s->n_bytes, node = piece >> 10;
+        if (!piece) next = sch_spaced(s, next);
+        else if (piece < 256) next = sch_char(s, (char)piece, next);
+        else if (piece & 256)
+            next = pro_text(s->b, sch_text(s, sch_write_value(s, node)), next);
+        else {
+            next = sch_char(s, '"', next);
+            next = pro_text(
+                s->b, sch_text(s, sch_write(s, s->nodes[node].key)), next);
+            next = sch_char(s, '"', next);
+        }
+        s->n_bytes = keep;
+    }
+    return next;
+}
+
+static void sch_also(sch *s, u32 entry) {
+    s->entry = pro_either(s->b, entry, s->entry);
+}
+
+static void sch_emit_value(sch *s, u32 value) {
+    if (s->nodes[value].kind >= JSON_T_LIST) {
+        sch_refuse_inner(s);
+        sch_also(s, sch_literal(s, value, s->ret));
+        return;
+    }
+    sch_piece w = sch_write_value(s, value);
+    sch_add_word(s, w);
+    /* 1.0 is written 1, too. */
+    while (w.n && s->nodes[value].kind == JSON_T_NUMBER
+        && s->bytes[w.at + w.n - 1] == '0') w.n--;
+    if (w.n && s->bytes[w.at + w.n - 1] == '.')
+        sch_add_word(s, (sch_piece){w.at, w.n - 1});
+}
+
+/* If the case lists its values: emits those that it lets through. */
+static bool sch_emit_values(sch *s) {
+    u32 i = 0, by = sch_said(s, SCH_CONST, false, &i);
+    i = 0;
+    if (!by) by = sch_said(s, SCH_ENUM, false, &i);
+    if (!by) return false;
+    if (s->nodes[by].word == SCH_CONST) {
+        if (sch_lets(s, by, by)) sch_emit_value(s, by);
+        return true;
+    }
+    for (u32 c = s->nodes[by].child; c && sch_works(s, 1); c = s->nodes[c].next)
+        if (sch_lets(s, by, c)) sch_emit_value(s, c);
+    return true;
+}
+
+/* Values that are not let through, but for strings, which come later. */
+static void sch_deny_values(sch *s) {
+    static const u8 words[] = {SCH_ENUM, SCH_CONST};
+    for (u32 k = 0; k < 2; k++) {
+        u32 c, i = 0;
+        while ((c = sch_said(s, words[k], true, &i)) != 0) {
+            u32 v = k ? c : s->nodes[c].child;
+            for (; v && !s->b->status; v = k ? 0 : s->nodes[v].next) {
+                u32 type = sch_type_of(s, v);
+                if (type <= SCH_T_TRUE) s->types &= (u8)~type;
+                else if (type != SCH_T_STRING && type & s->types
+                    && sch_fits(s, v))
+                    sch_refuse(s, c, "of numbers, lists or objects, "
+                        "under \"not\"");
+            }
+        }
+    }
+}
+
+/* ---- numbers and strings ---- */
+
+static sch_made_item *sch_made_before(sch *s, const num_range *r, u32 word) {
+    for (u32 i = 0; i < s->n_made && sch_works(s, 1); i++) {
+        sch_made_item *m = &s->made[i];
+        const num_range *q = &m->range;
+        if (m->word == word && q->integer == r->integer
+            && q->has_min == r->has_min && q->has_max == r->has_max
+            && q->min_exclusive == r->min_exclusive
+            && q->max_exclusive == r->max_exclusive && str_eq(q->min, r->min)
+            && str_eq(q->max, r->max) && str_eq(q->multiple_of, r->multiple_of))
+            return m;
+    }
+    return NULL;
+}
+
+static void sch_keep(sch *s, const num_range *r, u32 word, u32 entry) {
+    sch_made_item *m = s->n_made < 256 ? SCH_ADD(s, made) : NULL;
+    if (m) *m = (sch_made_item){*r, entry, (u8)word};
+}
+
+/* A string after its quote. */
+static u32 sch_string(sch *s, pro_string text, u32 next) {
+    pro_string *to = PRO_ADD(s->b, strings);
+    if (to) *to = text;
+    return pro_emit(s->b, PRO_STRING, 0, 0, next, s->b->p.n_strings - 1);
+}
+
+/* A pattern that is looked for, as the automaton of a string: as instructions
+ * it would be at many places at once. PRO_NONE: it is no such, or its automaton
+ * would be large. */
+static u32 sch_loose_dfa(sch *s, u32 node) {
+    pro_build *b = s->b;
+    str text = sch_pattern_text(s, node);
+    bool loose = text.n && (*text.p != '^' || memchr(text.p, '|', text.n));
+    if (!loose || s->nodes[node].word != SCH_PATTERN || b->status)
+        return PRO_NONE;
+    sch_mark m = sch_mark_of(s);
+    u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
+    u32 dfa = pro_determine(b, rex_emit(b, text,
+        s->offset + s->nodes[node].at + 1, REX_JSON | REX_EXPAND, accept));
+    if (dfa != PRO_NONE && b->p.dfas[dfa].n_states > SCH_LOOSE) {
+        pro_dfa_drop(b, dfa);
+        dfa = PRO_NONE;
+    }
+    if (b->status == KSLLM_ERR_BUFFER || b->status == KSLLM_ERR_UNSUPPORTED) {
+        b->status = KSLLM_OK; /* the instructions may do, or say why not */
+        b->p.n_states = m.n_states;
+    }
+    if (!b->status) b->p.n_ops = m.n_ops;
+    return b->status ? PRO_NONE : dfa;
+}
+
+/* A string that one pattern describes, emitted once. */
+static void sch_emit_pattern(sch *s, u32 node) {
+    num_range key = {.min = s->nodes[node].text};
+    u32 word = s->nodes[node].word, entry;
+    sch_made_item *made = sch_made_before(s, &key, word);
+    if (made) {
+        sch_also(s, made->entry);
+        return;
+    }
+    pro_string text = {0, PRO_NONE, sch_loose_dfa(s, node), false, false};
+    if (text.dfa != PRO_NONE) {
+        entry = sch_char(s, '"', sch_string(s, text, s->ret));
+    } else {
+        entry = sch_char(s, '"', s->ret);
+        entry = sch_pattern_ops(s, node, 0, entry, &entry)
+            ? sch_char(s, '"', entry) : s->any_string;
+    }
+    sch_also(s, entry);
+    sch_keep(s, &key, word, entry);
+}
+
+/* Up to `most` digits; then next. */
+static u32 sch_digits(pro_build *b, u32 most, u32 next) {
+    u32 entry = next;
+    for (u32 i = 0; i < most; i++)
+        entry = pro_either(b, next, pro_byte(b, '0', '9', entry));
+    return entry;
+}
+
+/* A number without limits, up to as many digits as num_emit lets it have: in
+ * fewer instructions. */
+static u32 sch_plain_number(pro_build *b, bool integer, u32 next) {
+    u32 after = next;
+    if (!integer) {
+        u32 power = pro_byte(
+            b, '0', '9', sch_digits(b, NUM_EXPONENT - 1, next));
+        power = pro_either(b, power, pro_either(b,
+            pro_byte(b, '+', '+', power), pro_byte(b, '-', '-', power)));
+        power = pro_either(b, next, pro_either(b,
+            pro_byte(b, 'e', 'e', power), pro_byte(b, 'E', 'E', power)));
+        after = pro_byte(
+            b, '0', '9', sch_digits(b, NUM_FRACTION - 1, power));
+        after = pro_either(b, power, pro_byte(b, '.', '.', after));
+    }
+    u32 some = pro_byte(b, '1', '9', sch_digits(b, NUM_WHOLE - 1, after));
+    u32 all = pro_either(b, some, pro_byte(b, '0', '0', after));
+    return pro_either(b, all, pro_byte(b, '-', '-', integer ? some : all));
+}
+
+static void sch_emit_numbers(sch *s) {
+    num_range r;
+    u32 type = s->types & SCH_T_NUMBER;
+    bool limits = sch_range(s, &r);
+    u32 *any = r.integer ? &s->any_integer : &s->any_number;
+    if (type == SCH_T_FRACTION)
+        pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset,
+            "schema: a number that is not an integer cannot be enforced");
+    if (limits) {
+        sch_made_item *made = sch_made_before(s, &r, 0);
+        sch_mark m = sch_mark_of(s);
+        u32 entry = made ? made->entry : num_emit(s->b, &r, s->ret);
+        bool undone = sch_undo(s, m, sch_range_word(s), "of such numbers");
+        if (undone && s->b->status) return;
+        if (undone) entry = sch_plain_number(s->b, r.integer, s->ret);
+        sch_also(s, entry);
+        if (!made) sch_keep(s, &r, 0, entry);
+        return;
+    }
+    if ((s->whole & type) == type) return;
+    s->whole |= (u8)type;
+    if (*any == PRO_NONE)
+        *any = sch_plain_number(s->b, r.integer, s->ret);
+    sch_also(s, *any);
+}
+
+/* Strings that are not let through, as an automaton. */
+static u32 sch_denied_strings(sch *s) {
+    static const u8 words[] = {SCH_ENUM, SCH_CONST};
+    u32 from = s->n_words;
+    for (u32 k = 0; k < 2; k++) {
+        u32 c, i = 0;
+        while ((c = sch_said(s, words[k], true, &i)) != 0) {
+            u32 v = k ? c : s->nodes[c].child;
+            for (; v && !s->b->status; v = k ? 0 : s->nodes[v].next)
+                if (s->nodes[v].kind == JSON_T_STRING)
+                    sch_add_word(s, sch_write(s, s->nodes[v].text));
+        }
+    }
+    return s->n_words == from ? PRO_NONE : sch_words_dfa(s, from);
+}
+
+static void sch_emit_strings(sch *s) {
+    sch_limits l = sch_limits_of(s, SCH_MIN_LENGTH, SCH_MAX_LENGTH);
+    u32 n, n_not, one = 0;
+    u32 not = sch_patterns(s, true, &n_not, &one, true);
+    u32 names = sch_denied_strings(s);
+    sch_patterns(s, false, &n, &one, false);
+    for (u32 i = 0, c; (c = sch_said(s, SCH_FORMAT, false, &i)) != 0;)
+        l.max = min_u32(l.max, fmt_max(s->nodes[c].text));
+    bool limits = l.min || l.max != PRO_NONE;
+    bool except = not != PRO_NONE || names != PRO_NONE;
+    if (l.min > l.max || s->b->status) return;
+    if (!limits && !except && !n) {
+        if (s->whole & SCH_T_STRING) return;
+        s->whole |= SCH_T_STRING;
+        sch_also(s, s->any_string);
+        return;
+    }
+    if (n == 1 && !limits && !except) {
+        sch_emit_pattern(s, one);
+        return;
+    }
+    bool plain = !n && !limits && not == PRO_NONE;
+    pro_string text = {l.min, l.max, names, except && plain, except && plain};
+    if (!plain) {
+        text.dfa = n ? sch_patterns(s, false, &n, &one, true) : PRO_NONE;
+        text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, not, names));
+    }
+    if (!sch_dfa_is_empty(s, text.dfa) || text.except)
+        sch_also(s, sch_char(s, '"', sch_string(s, text, s->ret)));
+}
+
+/* ---- sets of items ---- */
+
+static void sch_set_add(sch *s, sch_how how, u32 node) {
+    u32 item = SCH_ITEM(how, node);
+    if (!sch_works(s, 1) || (how == SCH_IS && sch_is_any(s, node))) return;
+    u32 i = s->set.n;
+    sch_push(s, &s->set, item);
+    if (s->b->status) return;
+    for (; i > 0 && s->set.p[i - 1] > item; i--)
+        s->set.p[i] = s->set.p[i - 1];
+    s->set.p[i] = item;
+    if (i == 0 || s->set.p[i - 1] != item) return;
+    s->set.n--;
+    memmove(s->set.p + i, s->set.p + i + 1, (s->set.n - i) * sizeof item);
+}
+
+static bool sch_set_is_never(const sch *s) {
+    for (u32 i = 0; i < s->set.n; i++)
+        if (SCH_HOW(s->set.p[i]) == SCH_IS
+            && s->nodes[SCH_NODE(s->set.p[i])].kind == JSON_T_FALSE)
+            return true;
+    return false;
+}
+
+static void sch_rehash(sch *s) {
+    u32 n = max_u32(64, s->table.n * 2), mask = n - 1;
+    s->table.p = sch_grow(
+        s, s->table.p, 0, n, &s->table.cap, sizeof *s->table.p);
+    if (s->b->status) return;
+    memset(s->table.p, 0, n * sizeof *s->table.p);
+    s->table.n = n;
+    for (u32 i = 0; i < s->n_rules; i++) {
+        const sch_rule *r = &s->rules[i];
+        u32 h = sch_hash(r->n ? s->sets.p + r->first : NULL, r->n);
+        while (s->table.p[h & mask]) h++;
+        s->table.p[h & mask] = i + 1;
+    }
+}
+
+/* The rule of s->set, which waits if it is new. */
+static u32 sch_rule_of(sch *s) {
+    u32 n = s->set.n, at, h = sch_hash(s->set.p, n);
+    if (2 * s->n_rules >= s->table.n) sch_rehash(s);
+    if (s->b->status) return 0;
+    for (; (at = s->table.p[h & (s->table.n - 1)]) != 0; h++) {
+        const sch_rule *r = &s->rules[at - 1];
+        if (r->n == n && (!n
+            || !memcmp(s->sets.p + r->first, s->set.p, n * sizeof(u32))))
+            return r->hole;
+    }
+    sch_rule *r = SCH_ADD(s, rules);
+    if (!r) return 0;
+    *r = (sch_rule){s->sets.n, n, pro_hole(s->b)};
+    s->table.p[h & (s->table.n - 1)] = s->n_rules;
+    for (u32 i = 0; i < n; i++) sch_push(s, &s->sets, s->set.p[i]);
+    return r->hole;
+}
+
+/* A value that all of s->set holds of; PRO_NONE: there is none. */
+static u32 sch_value(sch *s, u32 next) {
+    if (next == PRO_NONE || sch_set_is_never(s)) return PRO_NONE;
+    return pro_call(s->b, sch_rule_of(s), next);
+}
+
+/* ---- lists ---- */
+
+static u32 sch_count_children(const sch *s, u32 node) {
+    u32 n = 0;
+    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next) n++;
+    return n;
+}
+
+/* The schemas of the first items, and of the others; 0: none. */
+static u32 sch_prefix_of(const sch *s, u32 node, u32 *rest) {
+    u32 prefix = sch_child(s, node, SCH_PREFIX);
+    u32 items = sch_child(s, node, SCH_ITEMS);
+    *rest = items;
+    if (!prefix && items && s->nodes[items].kind == JSON_T_LIST) {
+        prefix = items;
+        *rest = sch_child(s, node, SCH_MORE_ITEMS);
+    }
+    if (!*rest) *rest = sch_child(s, node, SCH_OTHER_ITEMS);
+    return prefix;
+}
+
+/* How many items have schemas of their own, at most. */
+static u32 sch_prefix(const sch *s) {
+    u32 most = 0, rest;
+    for (u32 i = 0; i < s->n_steps; i++) {
+        if (SCH_HOW(s->steps[i].item) != SCH_IS) continue;
+        u32 prefix = sch_prefix_of(s, SCH_NODE(s->steps[i].item), &rest);
+        if (prefix) most = max_u32(most, sch_count_children(s, prefix));
+    }
+    return most;
+}
+
+/* What holds of item `at`: s->set. */
+static void sch_item_set(sch *s, u32 at) {
+    s->set.n = 0;
+    for (u32 i = 0; i < s->n_steps && sch_works(s, at / 8 + 1); i++) {
+        if (SCH_HOW(s->steps[i].item) != SCH_IS) continue;
+        u32 rest, prefix = sch_prefix_of(s, SCH_NODE(s->steps[i].item), &rest);
+        u32 c = prefix ? sch_nth(s, prefix, at) : 0;
+        if (!c) c = rest;
+        if (c) sch_set_add(s, SCH_IS, c);
+    }
+}
+
+/* The items after the first n, of which at least one comes: min to max. */
+static u32 sch_emit_rest(sch *s, u32 n, sch_limits l, u32 close) {
+    u32 min = l.min > n ? l.min - n : 0;
+    u32 max = l.max == PRO_NONE ? PRO_NONE : l.max - n;
+    bool counted = min > 1 || max != PRO_NONE;
+    if (max == 0) return PRO_NONE;
+    sch_item_set(s, n);
+    u32 after = pro_hole(s->b), done = after;
+    if (counted) done = pro_emit(s->b, PRO_COUNT, 0, 0, after,
+        max == PRO_NONE ? min : max_u32(min, max));
+    u32 item = sch_value(s, done);
+    if (item == PRO_NONE) return item;
+    u32 more = sch_char(s, ',', sch_spaced(s, item));
+    if (max != PRO_NONE) more = pro_emit(s->b, PRO_BELOW, 0, 0, more, max);
+    if (counted) close = pro_emit(s->b, PRO_POP, 0, 0, close, 0);
+    if (min > 1) close = pro_emit(s->b, PRO_LEAST, 0, 0, close, min);
+    pro_fill(s->b, after, sch_spaced(s, pro_either(s->b, close, more)));
+    return counted ? pro_emit(s->b, PRO_PUSH, 0, 0, item, 0) : item;
+}
+
+/* Items that are different, of a few values: like members of an object. */
+static void sch_emit_unique(sch *s, u32 by, sch_limits l) {
+    pro_build *b = s->b;
+    u32 id = b->p.n_sets, n = 0;
+    u32 after = pro_hole(b), next = pro_emit(b, PRO_SET_NEXT, 0, 0, 0, id);
+    s->values.n = 0;
+    for (u32 c = s->nodes[by].child; c && !b->status; c = s->nodes[c].next) {
+        u32 taken = pro_emit(b, PRO_SET_TAKEN, 0, n++, after, id);
+        u32 keep = s->n_bytes;
+        str text = sch_text(s, sch_write_value(s, c));
+        sch_push(s, &s->values, pro_text(b, text, taken));
+        s->n_bytes = keep;
+    }
+    u32 first = b->p.n_members, words = b->p.n_words;
+    for (u32 i = 0; i < n; i++) {
+        u32 *m = PRO_ADD(b, members);
+        if (m) *m = s->values.p[i];
+    }
+    for (u32 i = 0; i < n; i += 64) (void)PRO_ADD(b, words);
+    pro_set *set = PRO_ADD(b, sets);
+    if (set) *set = (pro_set){.n = n, .first = first, .other = PRO_NONE,
+        .min = l.min, .max = l.max, .required = words};
+    u32 end = pro_emit(b, PRO_SET_END, 0, 0, sch_char(s, ']', s->ret), id);
+    u32 more = pro_emit(b, PRO_SET_MORE, 0, 0,
+        sch_char(s, ',', sch_spaced(s, next)), id);
+    pro_fill(b, after, sch_spaced(s, pro_either(b, end, more)));
+    u32 start = pro_emit(b, PRO_SET, 0, 0,
+        sch_spaced(s, pro_either(b, end, next)), id);
+    sch_also(s, sch_char(s, '[', start));
+}
+
+/* The enum of different scalar values that the items are from; 0: none. */
+static u32 sch_few_values(sch *s) {
+    sch_item_set(s, 0);
+    u32 item = s->set.n == 1 ? s->set.p[0] : 0;
+    u32 by = item && SCH_HOW(item) == SCH_IS
+        ? sch_child(s, SCH_NODE(item), SCH_ENUM) : 0;
+    if (!by || sch_prefix(s)) return 0;
+    for (u32 c = s->nodes[SCH_NODE(item)].child; c; c = s->nodes[c].next)
+        if (s->nodes[c].word && s->nodes[c].word != SCH_ENUM
+            && s->nodes[c].word != SCH_TYPE) return 0;
+    u32 type = sch_child(s, SCH_NODE(item), SCH_TYPE);
+    u32 types = type ? sch_types(s, type) : SCH_T_ALL;
+    for (u32 c = s->nodes[by].child; c; c = s->nodes[c].next) {
+        if (s->nodes[c].kind >= JSON_T_LIST
+            || !(sch_type_of(s, c) & types)) return 0;
+        for (u32 d = s->nodes[c].next; d && sch_works(s, 1);
+             d = s->nodes[d].next)
+            if (sch_same(s, c, d)) return 0;
+    }
+    return by;
+}
+
+static void sch_emit_lists(sch *s) {
+    sch_limits l = sch_limits_of(s, SCH_MIN_ITEMS, SCH_MAX_ITEMS);
+    u32 c, i = 0, n = sch_prefix(s), unique = 0;
+    while ((c = sch_said(s, SCH_UNIQUE, false, &i)) != 0)
+        if (s->nodes[c].kind == JSON_T_TRUE) unique = c;
+    if (unique && l.max > 1) {
+        u32 by = sch_few_values(s);
+        if (by) sch_emit_unique(s, by, l);
+        else sch_refuse(s, unique, "for items that are not from an enum");
+        if (by) return;
+    }
+    n = min_u32(n, l.max);
+    for (u32 k = 0; k < n; k++) {
+        sch_item_set(s, k);
+        if (sch_set_is_never(s)) l.max = n = k;
+    }
+    if (l.min > l.max || s->b->status) return;
+    u32 close = sch_char(s, ']', s->ret), item = sch_emit_rest(s, n, l, close);
+    for (u32 k = n; k > 0; k--) {
+        u32 more = item == PRO_NONE || k >= l.max ? PRO_NONE
+            : sch_char(s, ',', sch_spaced(s, item));
+        u32 end = k >= l.min ? close : PRO_NONE;
+        sch_item_set(s, k - 1);
+        item = sch_value(s, sch_spaced(s, pro_either(s->b, end, more)));
+    }
+    u32 start = pro_either(s->b, l.min ? PRO_NONE : close, item);
+    sch_also(s, sch_char(s, '[', sch_spaced(s, start)));
+}
+
+/* ---- objects ---- */
+
+/* The name that an item is about: the key of a property, or a string, of
+ * `required` for one. */
+static str sch_name(const sch *s, u32 node) {
+    const sch_node *n = &s->nodes[node];
+    return n->kind == JSON_T_STRING ? n->text : n->key;
+}
+
+static void sch_add_name(sch *s, sch_how how, u32 node, u32 step) {
+    sch_entry *e = SCH_ADD(s, names);
+    if (e) *e = (sch_entry){SCH_ITEM(how, node), step};
+}
+
+static void sch_add_names(sch *s, sch_how how, u32 list, u32 step) {
+    u32 c = list ? s->nodes[list].child : 0;
+    for (; c && !s->b->status; c = s->nodes[c].next) {
+        bool text = how == SCH_IS || s->nodes[c].kind == JSON_T_STRING;
+        if (!text && how == SCH_HAS)
+            sch_wrong(s, s->nodes[c].at, "the name of a property is a string");
+        if (text) sch_add_name(s, how, c, step);
+    }
+}
+
+/* The schema of names of members, after its references; 0: none. */
+static u32 sch_names_of(sch *s, u32 node) {
+    u32 names = sch_child(s, node, SCH_PROPERTY_NAMES), ref = names;
+    for (u32 i = 0; ref && i < JSON_DEPTH_MOST; i++) {
+        ref = sch_child(s, names, SCH_REF);
+        if (ref) names = sch_target(s, ref);
+        if (names == PRO_NONE) return 0;
+    }
+    if (names && s->nodes[names].kind == JSON_T_OBJECT) sch_check(s, names);
+    for (u32 c = names ? sch_next_word(s, names, 0) : 0; c;
+         c = sch_next_word(s, names, c)) {
+        u32 w = s->nodes[c].word;
+        if (w != SCH_TYPE && w != SCH_PATTERN && w != SCH_ENUM && w != SCH_CONST
+            && w != SCH_FORMAT && w != SCH_MIN_LENGTH && w != SCH_MAX_LENGTH)
+            sch_refuse(s, c, "of names of properties");
+    }
+    return s->b->status ? 0 : names;
+}
+
+/* What the case says of names: s->names, and s->patterns. */
+static void sch_collect(sch *s) {
+    s->n_names = s->n_patterns = 0;
+    for (u32 i = 0; i < s->n_steps && sch_works(s, 1); i++) {
+        u32 item = s->steps[i].item, node = SCH_NODE(item), c;
+        sch_how how = SCH_HOW(item);
+        if (how == SCH_HAS || how == SCH_LACKS || how == SCH_MEMBER_NOT)
+            sch_add_name(s, how, node, i);
+        if (how != SCH_IS) continue;
+        sch_add_names(s, SCH_IS, sch_child(s, node, SCH_PROPERTIES), i);
+        sch_add_names(s, SCH_HAS, sch_child(s, node, SCH_REQUIRED), i);
+        u32 names = sch_names_of(s, node);
+        sch_add_names(
+            s, SCH_ONLY, names ? sch_child(s, names, SCH_ENUM) : 0, i);
+        if (names && (c = sch_child(s, names, SCH_CONST)) != 0
+            && s->nodes[c].kind == JSON_T_STRING)
+            sch_add_name(s, SCH_ONLY, c, i);
+        c = sch_child(s, node, SCH_PATTERN_PROPERTIES);
+        for (c = c ? s->nodes[c].child : 0; c; c = s->nodes[c].next) {
+            u32 *p = sch_pattern_dfa(s, c) == PRO_NONE ? NULL
+                : SCH_ADD(s, patterns);
+            if (p) *p = c;
+        }
+    }
+    if (s->n_patterns > 64)
+        sch_refuse(s, s->nodes[s->patterns[0]].parent, "more than 64");
+}
+
+static bool sch_entry_less(const void *ctx, u32 a, u32 b) {
+    const sch *s = ctx;
+    return str_cmp(sch_name(s, SCH_NODE(s->names[a].item)),
+        sch_name(s, SCH_NODE(s->names[b].item))) < 0;
+}
+
+/* s->order: the entries by their names, then their order. s->tmp: for the first
+ * entry of each name, where it stands there; PRO_NONE for others. */
+static void sch_sort_names(sch *s) {
+    u32 n = s->n_names;
+    s->order.n = s->tmp.n = 0;
+    for (u32 i = 0; i < 2 * n; i++) sch_push(s, &s->order, i % n);
+    for (u32 i = 0; i < n; i++) sch_push(s, &s->tmp, PRO_NONE);
+    if (s->b->status || !n) return;
+    sort_u32(s->order.p, s->order.p + n, n, sch_entry_less, s);
+    for (u32 i = 0; i < n; i++)
+        if (!i || sch_entry_less(s, s->order.p[i - 1], s->order.p[i]))
+            s->tmp.p[s->order.p[i]] = i;
+}
+
+/* What holds of the member whose names begin at `at` in s->order, or, PRO_NONE,
+ * of others: s->set. `matches`: which of s->patterns its name matches. */
+static void sch_member_set(sch *s, u32 at, u64 matches) {
+    u32 e = at, end = at;
+    s->set.n = 0;
+    if (at != PRO_NONE) do end++;
+        while (end < s->n_names && s->tmp.p[s->order.p[end]] == PRO_NONE);
+    for (u32 i = 0; i < s->n_steps && sch_works(s, 1); i++) {
+        u32 item = s->steps[i].item, node = SCH_NODE(item);
+        bool known = false;
+        for (; e < end && s->names[s->order.p[e]].step == i; e++) {
+            u32 had = s->names[s->order.p[e]].item;
+            known |= SCH_HOW(had) == SCH_IS;
+            if (SCH_HOW(had) == SCH_IS) sch_set_add(s, SCH_IS, SCH_NODE(had));
+            if (SCH_HOW(had) == SCH_MEMBER_NOT)
+                sch_set_add(s, SCH_IS_NOT, SCH_NODE(had));
+        }
+        if (SCH_HOW(item) != SCH_IS) continue;
+        u32 list = sch_child(s, node, SCH_PATTERN_PROPERTIES);
+        for (u32 p = 0; list && p < s->n_patterns; p++) {
+            u32 c = s->patterns[p];
+            if (s->nodes[c].parent != list || !(matches >> p & 1)) continue;
+            known = true;
+            sch_set_add(s, SCH_IS, c);
+        }
+        u32 more = known ? 0 : sch_child(s, node, SCH_MORE_PROPERTIES);
+        if (!more && !known) more = sch_child(s, node, SCH_OTHER_PROPERTIES);
+        if (more) sch_set_add(s, SCH_IS, more);
+    }
+}
+
+/* Which of s->patterns a written name matches. */
+static u64 sch_matches(const sch *s, str name) {
+    u64 m = 0;
+    for (u32 p = 0; p < s->n_patterns; p++)
+        m |= (u64)sch_dfa_has(
+            &s->b->p, s->nodes[s->patterns[p]].dfa, name) << p;
+    return m;
+}
+
+/* Whether `propertyNames` of the case lets a name through. */
+static bool sch_lets_name(sch *s, str name, str written) {
+    u32 chars = 0;
+    for (size_t i = 0; i < name.n; i++)
+        chars += ((u8)name.p[i] & 0xc0) != 0x80;
+    for (u32 i = 0; i < s->n_steps && !s->b->status; i++) {
+        u32 n = SCH_HOW(s->steps[i].item) == SCH_IS
+            ? sch_names_of(s, SCH_NODE(s->steps[i].item)) : 0;
+        if (!n) continue;
+        if (s->nodes[n].kind == JSON_T_FALSE) return false;
+        for (u32 c = s->nodes[n].child; c; c = s->nodes[c].next) {
+            u32 w = s->nodes[c].word, v, dfa = PRO_NONE;
+            if (w == SCH_MIN_LENGTH && chars < sch_count(s, c)) return false;
+            if (w == SCH_MAX_LENGTH && chars > sch_count(s, c)) return false;
+            if (w == SCH_TYPE && !(sch_types(s, c) & SCH_T_STRING))
+                return false;
+            if (w == SCH_PATTERN || (w == SCH_FORMAT && sch_is_pattern(s, c)))
+                dfa = sch_pattern_dfa(s, c);
+            if (dfa != PRO_NONE && !s->b->status
+                && !sch_dfa_has(&s->b->p, dfa, written)) return false;
+            if (w == SCH_CONST && !str_eq(s->nodes[c].text, name)) return false;
+            if (w != SCH_ENUM) continue;
+            for (v = s->nodes[c].child; v; v = s->nodes[v].next)
+                if (str_eq(s->nodes[v].text, name)) break;
+            if (!v) return false;
+        }
+    }
+    return true;
+}
+
+/* What `propertyNames` says of names that are not declared; false: there are
+ * none. */
+static bool sch_other_names(sch *s, pro_string *text) {
+    for (u32 i = 0; i < s->n_steps && !s->b->status; i++) {
+        u32 n = SCH_HOW(s->steps[i].item) == SCH_IS
+            ? sch_names_of(s, SCH_NODE(s->steps[i].item)) : 0;
+        if (!n) continue;
+        if (s->nodes[n].kind == JSON_T_FALSE || sch_child(s, n, SCH_ENUM)
+            || sch_child(s, n, SCH_CONST)) return false;
+        for (u32 c = s->nodes[n].child; c; c = s->nodes[c].next) {
+            u32 w = s->nodes[c].word;
+            if (w == SCH_MIN_LENGTH)
+                text->min = max_u32(text->min, sch_count(s, c));
+            if (w == SCH_MAX_LENGTH)
+                text->max = min_u32(text->max, sch_count(s, c));
+            if (w == SCH_TYPE && !(sch_types(s, c) & SCH_T_STRING))
+                return false;
+            if (w == SCH_PATTERN || (w == SCH_FORMAT && sch_is_pattern(s, c)))
+                text->dfa = sch_dfa_both(s, text->dfa, sch_pattern_dfa(s, c));
+        }
+    }
+    return text->min <= text->max;
+}
+
+/* s->classes: names by what they match; the first matches nothing. */
+static void sch_classify(sch *s) {
+    u32 seen = PRO_NONE;
+    s->n_classes = 0;
+    sch_class *c = SCH_ADD(s, classes);
+    if (c) *c = (sch_class){0, PRO_NONE};
+    for (u32 p = 0; p < s->n_patterns && !s->b->status; p++) {
+        u32 dfa = s->nodes[s->patterns[p]].dfa, n = s->n_classes;
+        for (u32 i = 1; i < n && !s->b->status; i++) {
+            sch_class old = s->classes[i];
+            u32 both = sch_dfa_both(s, old.dfa, dfa);
+            if (sch_dfa_is_empty(s, both)) continue;
+            s->classes[i].dfa = sch_dfa_minus(s, old.dfa, dfa);
+            if ((c = SCH_ADD(s, classes)) != NULL)
+                *c = (sch_class){old.matches | (u64)1 << p, both};
+        }
+        if (s->n_classes > 64) {
+            sch_refuse(s, s->patterns[p], "the patterns overlap too much");
+            return;
+        }
+        if ((c = SCH_ADD(s, classes)) != NULL)
+            *c = (sch_class){(u64)1 << p, sch_dfa_minus(s, dfa, seen)};
+        seen = sch_dfa_any(s, seen, dfa);
+    }
+    s->classes[0].dfa = seen;
+}
+
+/* Members that are not declared. `names`: an automaton of those that are, or
+ * PRO_NONE. Where one begins after its quote; PRO_NONE: there are none. */
+static u32 sch_emit_others(sch *s, u32 names, u32 after) {
+    pro_string all = {0, PRO_NONE, PRO_NONE, false, false};
+    u32 entry = PRO_NONE;
+    u32 from = 0, more = 0;
+    if (s->o->closed && !s->n_patterns
+        && sch_said(s, SCH_PROPERTIES, false, &from)
+        && !sch_said(s, SCH_MORE_PROPERTIES, false, &more)) return PRO_NONE;
+    if (!sch_other_names(s, &all)) return PRO_NONE;
+    sch_classify(s);
+    for (u32 i = 0; i < s->n_classes && !s->b->status; i++) {
+        sch_class c = s->classes[i];
+        pro_string text = all;
+        sch_member_set(s, PRO_NONE, c.matches);
+        u32 value = sch_value(s, after);
+        if (value == PRO_NONE) continue;
+        bool free = all.dfa == PRO_NONE && !all.min && all.max == PRO_NONE;
+        if (i == 0 && free && c.dfa == PRO_NONE) {
+            text.dfa = names;
+            text.except = text.names = names != PRO_NONE;
+        } else {
+            u32 out = i ? names : sch_dfa_any(s, c.dfa, names);
+            if (i) text.dfa = sch_dfa_both(s, text.dfa, c.dfa);
+            text.dfa = sch_dfa_minus(s, text.dfa, out);
+            if (sch_dfa_is_empty(s, text.dfa)) continue;
+        }
+        value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));
+        entry = pro_either(s->b, sch_string(s, text, value), entry);
+    }
+    return entry;
+}
+
+/* The members that are declared: s->values, where each begins after its quote,
+ * and s->bits, whether it is required. Their names are added to s->words.
+ * false: a required one cannot be. */
+static bool sch_emit_members(sch *s, u32 id, u32 after) {
+    s->values.n = s->bits.n = 0;
+    for (u32 i = 0; i < s->n_names && sch_works(s, 1); i++) {
+        u32 at = s->tmp.p[i];
+        if (at == PRO_NONE) continue;
+        str name = sch_name(s, SCH_NODE(s->names[i].item));
+        sch_piece w = sch_write(s, name);
+        bool has = false, lacks = false;
+        for (u32 e = at; e == at || (e < s->n_names
+                && s->tmp.p[s->order.p[e]] == PRO_NONE); e++) {
+            sch_how how = SCH_HOW(s->names[s->order.p[e]].item);
+            has |= how == SCH_HAS;
+            lacks |= how == SCH_LACKS;
+        }
+        sch_add_word(s, w);
+        lacks |= !sch_lets_name(s, name, sch_text(s, w));
+        sch_member_set(s, at, sch_matches(s, sch_text(s, w)));
+        u32 taken = lacks || sch_set_is_never(s) ? PRO_NONE
+            : pro_emit(s->b, PRO_SET_TAKEN, 0, s->values.n, after, id);
+        u32 value = sch_value(s, taken);
+        if (value == PRO_NONE && has) return false;
+        if (value == PRO_NONE || s->b->status) continue;
+        value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));
+        value = pro_text(s->b, sch_text(s, w), sch_char(s, '"', value));
+        sch_push(s, &s->values, value);
+        sch_push(s, &s->bits, has);
+    }
+    if (s->values.n >= PRO_OTHER)
+        pro_fail(s->b, KSLLM_ERR_BUFFER, s->offset,
+            "schema: an object has too many properties");
+    return !s->b->status;
+}
+
+/* Fills in set `id` of s->values and s->bits; false: it cannot be. */
+static bool sch_fill_set(sch *s, u32 id, sch_limits l, u32 other) {
+    pro_build *b = s->b;
+    u32 n = s->values.n, first = b->p.n_members, words = b->p.n_words, need = 0;
+    for (u32 i = 0; i < n; i++) {
+        u32 *m = PRO_ADD(b, members);
+        u64 *w = i % 64 ? NULL : PRO_ADD(b, words);
+        if (b->status) return false;
+        *m = s->values.p[i];
+        if (w) *w = 0;
+        b->p.words[words + i / 64] |= (u64)s->bits.p[i] << i % 64;
+        need += s->bits.p[i];
+    }
+    if (b->status) return false;
+    b->p.sets[id] = (pro_set){.n = n, .first = first, .other = other,
+        .min = l.min, .max = l.max, .required = words,
+        .ordered = s->o->ordered};
+    return need <= l.max && l.min <= l.max
+        && (other != PRO_NONE || n >= l.min);
+}
+
+/* An object that is free but for the values of its members. */
+static u32 sch_emit_free(sch *s, u32 after, u32 other) {
+    u32 end = sch_char(s, '}', s->ret);
+    other = sch_char(s, '"', other);
+    u32 more = sch_char(s, ',', sch_spaced(s, other));
+    pro_fill(s->b, after, sch_spaced(s, pro_either(s->b, end, more)));
+    return sch_char(s, '{', sch_spaced(s, pro_either(s->b, end, other)));
+}
+
+static void sch_emit_objects(sch *s) {
+    pro_build *b = s->b;
+    u32 from = s->n_words, id = b->p.n_sets, after = pro_hole(b);
+    sch_limits l = sch_limits_of(s, SCH_MIN_PROPERTIES, SCH_MAX_PROPERTIES);
+    sch_collect(s);
+    sch_sort_names(s);
+    (void)PRO_ADD(b, sets);
+    if (b->status || !sch_emit_members(s, id, after)) {
+        s->n_words = from;
+        return;
+    }
+    u32 names = s->n_words == from ? PRO_NONE : sch_words_dfa(s, from);
+    bool plain = !s->values.n && !l.min && l.max == PRO_NONE;
+    u32 taken = plain ? after
+        : pro_emit(b, PRO_SET_TAKEN, 0, PRO_OTHER, after, id);
+    u32 other = sch_emit_others(s, names, taken);
+    if (plain && other != PRO_NONE) {
+        sch_also(s, sch_emit_free(s, after, other));
+        return;
+    }
+    if (!sch_fill_set(s, id, l, other)) return;
+    u32 next = s->values.n || other != PRO_NONE
+        ? pro_emit(b, PRO_SET_NEXT, 0, 0, 0, id) : PRO_NONE;
+    next = sch_char(s, '"', next);
+    u32 end = pro_emit(b, PRO_SET_END, 0, 0, sch_char(s, '}', s->ret), id);
+    u32 more = sch_char(s, ',', sch_spaced(s, next));
+    if (more != PRO_NONE) more = pro_emit(b, PRO_SET_MORE, 0, 0, more, id);
+    pro_fill(b, after, sch_spaced(s, pro_either(b, end, more)));
+    u32 start = sch_spaced(s, pro_either(b, end, next));
+    sch_also(s, sch_char(s, '{', pro_emit(b, PRO_SET, 0, 0, start, id)));
+}
+
+/* ---- rules ---- */
+
+static void sch_emit_case(sch *s) {
+    if (sch_emit_values(s)) return;
+    sch_deny_values(s);
+    for (u32 i = 0; i < 3; i++) {
+        static const char *const words[] = {"null", "false", "true"};
+        sch_piece w = {s->n_bytes, (u32)strlen(words[i])};
+        if (!(s->types >> i & 1) || s->whole >> i & 1) continue;
+        s->whole |= (u8)(1u << i);
+        sch_put(s, words[i], w.n);
+        sch_add_word(s, w);
+    }
+    if (s->types & SCH_T_NUMBER) sch_emit_numbers(s);
+    if (s->types & SCH_T_STRING) sch_emit_strings(s);
+    if (s->types & SCH_T_LIST) sch_emit_lists(s);
+    if (s->types & SCH_T_OBJECT) sch_emit_objects(s);
+}
+
+static void sch_emit_rule(sch *s, u32 rule) {
+    sch_rule r = s->rules[rule];
+    s->n_steps = s->n_choices = s->n_forks = s->done = 0;
+    s->n_words = s->n_bytes = 0;
+    s->types = !rule && s->o->object ? SCH_T_OBJECT : SCH_T_ALL;
+    s->whole = 0;
+    s->entry = PRO_NONE;
+    for (u32 i = 0; i < r.n; i++) {
+        u32 item = s->sets.p[r.first + i];
+        sch_step_to(s, SCH_HOW(item), SCH_NODE(item), PRO_NONE);
+    }
+    for (bool on = sch_next_case(s, true); on; on = sch_next_case(s, false))
+        sch_emit_case(s);
+    if (s->n_words)
+        sch_also(s, sch_make_trie(s, (sch_trie){s->ret, false, 0}, 0));
+    if (s->entry == PRO_NONE) s->entry = pro_emit(s->b, PRO_FAIL, 0, 0, 0, 0);
+    pro_fill(s->b, r.hole, s->entry);
+}
+
+/* White space up to the limit, as a rule. */
+static u32 sch_space_rule(pro_build *b, u32 most, u32 ret) {
+    u32 entry = ret;
+    for (u32 i = 0; i < most; i++) {
+        u32 byte = pro_either(b, pro_byte(b, ' ', ' ', entry),
+            pro_either(b, pro_byte(b, '\t', '\n', entry),
+                pro_byte(b, '\r', '\r', entry)));
+        entry = pro_either(b, ret, byte);
+    }
+    return entry;
+}
+
+static void sch_free(sch *s) {
+    const ksllm_allocator *a = s->b->alloc;
+    sch_vec *vecs[] = {&s->sets, &s->table, &s->set, &s->values, &s->tmp,
+        &s->edges, &s->kept, &s->seen, &s->order, &s->pieces, &s->bits};
+    for (u32 i = 0; i < KS_LEN(vecs); i++)
+        mem_free(a, vecs[i]->p, vecs[i]->cap * sizeof(u32));
+    mem_free(a, s->nodes, s->cap_nodes * sizeof *s->nodes);
+    mem_free(a, s->text, s->cap_text);
+    mem_free(a, s->rules, s->cap_rules * sizeof *s->rules);
+    mem_free(a, s->steps, s->cap_steps * sizeof *s->steps);
+    mem_free(a, s->choices, s->cap_choices * sizeof *s->choices);
+    mem_free(a, s->forks, s->cap_forks * sizeof *s->forks);
+    mem_free(a, s->words, s->cap_words * sizeof *s->words);
+    mem_free(a, s->bytes, s->cap_bytes);
+    mem_free(a, s->names, s->cap_names * sizeof *s->names);
+    mem_free(a, s->patterns, s->cap_patterns * sizeof *s->patterns);
+    mem_free(a, s->made, s->cap_made * sizeof *s->made);
+    mem_free(a, s->classes, s->cap_classes * sizeof *s->classes);
+}
+
+/* The rules of s->set and of all that it holds; then next. */
+static u32 sch_emit_all(sch *s, u32 next) {
+    s->ret = pro_emit(s->b, PRO_RETURN, 0, 0, 0, 0);
+    s->space = sch_space_rule(s->b, s->o->max_space, s->ret);
+    s->any_string = sch_char(s, '"', sch_string(
+        s, (pro_string){0, PRO_NONE, PRO_NONE, false, false}, s->ret));
+    s->any_number = s->any_integer = s->all_dfa = PRO_NONE;
+    u32 entry = sch_value(s, next);
+    while (s->next_rule < s->n_rules && !s->b->status) {
+        sch_emit_rule(s, s->next_rule++);
+        if (s->next_rule == 1 && s->entry != PRO_NONE && !s->b->status
+            && s->b->p.ops[s->entry].op == PRO_FAIL)
+            sch_wrong(s, 0, "no value is valid");
+    }
+    return entry;
+}
+
+/* Any JSON value; then next. */
+static u32 sch_any(pro_build *b, const sch_options *o, u32 next) {
+    sch s = {.b = b, .o = o, .work = SCH_WORK};
+    u32 entry = sch_emit_all(&s, next);
+    sch_free(&s);
+    return b->status ? 0 : entry;
+}
+
+/* A value that is valid against a schema, which lies at `offset` of what the
+ * caller gave; then next. */
+static u32 sch_emit(pro_build *b, str schema, u64 offset, const sch_options *o,
+    u32 next) {
+    sch s = {.b = b, .o = o, .work = SCH_WORK, .offset = offset};
+    u32 entry = PRO_NONE;
+    if (b->status) return 0;
+    if (schema.n > UINT32_MAX / 2) sch_wrong(&s, 0, "it is too large");
+    else if (schema.n && !(s.text = mem_alloc(b->alloc, schema.n)))
+        b->status = fail_memory(b->err, schema.n);
+    else {
+        s.cap_text = schema.n;
+        sch_read(&s, schema);
+        u32 from = 0;
+        while (from + 1 < s.n_nodes && s.nodes[from].at < o->part) from++;
+        if (!b->status) sch_set_add(&s, SCH_IS, from);
+        if (!b->status) entry = sch_emit_all(&s, next);
+        if (entry == PRO_NONE && !b->status)
+            sch_wrong(&s, 0, "no value is valid");
+    }
+    sch_free(&s);
+    return b->status ? 0 : entry;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* ==========================================================================
+ * § 19 GRAMMAR (private)
+ * What a caller asks for, as a program: any JSON, a schema, choices, a pattern,
+ * tool calls in a model's own notation. May use § 1-18 but 12.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+enum {
+    GRA_PROGRAM = 1 << 16,      /* instructions, if nothing is said */
+    GRA_MAX_PROGRAM = 1 << 24,
+    GRA_MAX_SPACE = 65535,
+    GRA_MAX_SOURCE = 1 << 24    /* bytes */
+};
+
+struct ksllm_grammar {
+    const tokenizer *tok;
+    const voc *v;
+    pro_build b;            /* b.p is the program */
+    ksllm_allocator alloc;
+    u64 id;                 /* a hash of what it was made of: two that have it
+                               in common allow the same */
+    u32 n_ignored;
+    u64 first_ignored;
+#if !defined KSLLM_NO_CHAT
+    const split_format *format; /* TOOLS */
+    u32 place[SPLIT_ARGS + 1];  /* where an answer begins that is in this state
+                                   of the splitter; PRO_NONE: none can */
+#endif
+};
+
+/* ---- choices ---- */
+
+/* A trie of texts in their order, from its end. node[d] is where the texts that
+ * were read and share the first d bytes of the last one go on from there. */
+typedef struct gra_trie {
+    pro_build *b;
+    u32 *node;
+    str last;
+} gra_trie;
+
+/* Closes the trie of the last text down to its first n bytes. */
+static void gra_trie_fold(gra_trie *t, size_t n) {
+    for (size_t d = t->last.n; d > n; d--) {
+        u8 c = (u8)t->last.p[d - 1];
+        t->node[d - 1] = pro_either(
+            t->b, pro_byte(t->b, c, c, t->node[d]), t->node[d - 1]);
+        t->node[d] = PRO_NONE;
+    }
+}
+
+static void gra_trie_add(gra_trie *t, str s, u32 next) {
+    size_t n = 0;
+    while (n < s.n && n < t->last.n && s.p[n] == t->last.p[n]) n++;
+    gra_trie_fold(t, n);
+    if (t->node[s.n] == PRO_NONE) t->node[s.n] = next;
+    else if (s.n > t->last.n || !str_eq(s, t->last))
+        t->node[s.n] = pro_either(t->b, t->node[s.n], next);
+    t->last = s;
+}
+
+static bool gra_text_less(const void *ctx, u32 a, u32 b) {
+    const str *s = ctx;
+    return str_cmp(s[a], s[b]) < 0;
+}
+
+/* Reads a list of strings: into `texts`, their characters to `room`, unless
+ * NULL. How many there are; 0: the error is told. */
+static u32 gra_read_choices(
+    pro_build *b, str source, str *texts, u8 *room) {
+    json_reader r = json_begin_reader(source);
+    str text;
+    u32 n = 0;
+    json_token k = json_next(&r, &text);
+    if (k == JSON_T_LIST) k = json_next(&r, &text);
+    else r.why = r.why ? r.why : "a list of strings was expected";
+    for (; k == JSON_T_STRING; k = json_next(&r, &text), n++) {
+        if (!texts) continue;
+        texts[n] = (str){(char *)room, json_unescape(room, text)};
+        room += texts[n].n;
+    }
+    if (k == JSON_T_CLOSE) k = json_next(&r, &text);
+    else if (!r.why) r.why = "a string was expected";
+    if (!n && !r.why) r.why = "there is no choice";
+    if (r.why)
+        pro_fail(b, KSLLM_ERR_ARGUMENT, (u64)(r.at - r.begin),
+            "choices: byte %llu: %s", LLU(r.at - r.begin), r.why);
+    return r.why ? 0 : n;
+}
+
+/* One of the texts. */
+static u32 gra_choices(pro_build *b, str source, u32 next) {
+    u32 n = gra_read_choices(b, source, NULL, NULL);
+    size_t bytes = n * (sizeof(str) + 2 * sizeof(u32))
+        + (source.n + 1) * (sizeof(u32) + 1);
+    str *texts = n ? mem_alloc(b->alloc, bytes) : NULL;
+    if (n && !texts) b->status = fail_memory(b->err, bytes);
+    if (!texts) return 0;
+    u32 *order = (u32 *)(texts + n), *node = order + 2 * n;
+    gra_trie t = {b, node, {"", 0}};
+    gra_read_choices(b, source, texts, (u8 *)(node + source.n + 1));
+    for (u32 i = 0; i < n; i++) order[i] = i;
+    for (size_t i = 0; i <= source.n; i++) node[i] = PRO_NONE;
+    sort_u32(order, order + n, n, gra_text_less, texts);
+    for (u32 i = n; i-- > 0 && !b->status;)
+        gra_trie_add(&t, texts[order[i]], next);
+    gra_trie_fold(&t, 0);
+    u32 entry = node[0];
+    mem_free(b->alloc, texts, bytes);
+    return entry;
+}
+
+#if !defined KSLLM_NO_CHAT
+
+/* ---- tool calls ----
+ * An answer with calls: free text, in which marks count as they do for the
+ * splitter (§ 13), then calls, then the end. The places of the text are made
+ * from the splitter's own marks, so what is let through comes out of it as what
+ * was meant. A mark is let through as a control token, where the vocabulary
+ * has it as one, and as text. */
+
+typedef struct gra_tools_options {
+    const split_format *format;
+    const tokenizer *t;         /* NULL: marks are text */
+    str source;                 /* JSON: the tools */
+    ksllm_calls calls;
+    str tool;                   /* n > 0: this one, once or more */
+    sch_options schema;
+} gra_tools_options;
+
+enum { GRA_TOOLS = 1024, GRA_NAME_BYTES = 128 };
+typedef struct gra_tool {
+    str name;                   /* without escapes */
+    str schema;                 /* of the arguments: an object */
+    u64 offset;                 /* where it lies in the source */
+    u32 place;                  /* what follows the name */
+} gra_tool;
+
+typedef struct gra_key { str name, schema; } gra_key;
+
+typedef struct gra_maker {
+    pro_build *b;
+    const gra_tools_options *o;
+    gra_tool *tools;            /* by name; GRA_TOOLS */
+    gra_key *keys;              /* of one of them; the same */
+    u32 n_tools, n_keys;
+    u8 *room;                   /* for texts without their escapes, which are
+                                   not longer than the source */
+    size_t used;
+    u32 space, any;             /* rules: white space, a value without quotes;
+                                   PRO_NONE: not yet */
+    u32 raw;                    /* the automaton of the latter */
+    u32 to[SPLIT_ARGS + 1];     /* places by the splitter's states; PRO_NONE:
+                                   the format has no such part */
+} gra_maker;
+
+/* ---- what the source says ---- */
+
+static u64 gra_offset(const gra_maker *g, str s) {
+    return (u64)(s.p - g->o->source.p);
+}
+
+/* The next value of a list or of a key; n is 0: the list ends. */
+static str gra_item(json_reader *r) {
+    u32 depth = r->scan.depth;
+    str text;
+    json_token k = json_next(r, &text);
+    const u8 *from = r->at;
+    if (k == JSON_T_END || k == JSON_T_CLOSE) return (str){NULL, 0};
+    while (r->scan.depth > depth && json_next(r, &text)) {}
+    return (str){(const char *)from, (size_t)(r->p - from)};
+}
+
+static str gra_field(str object, const char *name) {
+    return json_field((const u8 *)object.p, object.n, name);
+}
+
+/* The text of what the reader gave as a string. */
+static str gra_unescape(gra_maker *g, str s) {
+    u8 *to = g->room + g->used;
+    size_t n = json_unescape(to, s);
+    g->used += n;
+    return (str){(const char *)to, n};
+}
+
+static bool gra_is_string(str s) { return s.n >= 2 && *s.p == '"'; }
+
+static str gra_unquote(gra_maker *g, str s) {
+    return gra_unescape(g, (str){s.p + 1, s.n - 2});
+}
+
+/* Whether a name can stand in every notation: no white space, no quotes, no
+ * brackets of tags. */
+static void gra_check_name(gra_maker *g, str name, str where) {
+    bool bad = !name.n || name.n > GRA_NAME_BYTES;
+    for (size_t i = 0; i < name.n; i++) {
+        u8 c = (u8)name.p[i];
+        bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c);
+    }
+    if (bad)
+        pro_fail(g->b, KSLLM_ERR_ARGUMENT, gra_offset(g, where),
+            "tools: '%.*s' cannot be a name: 1 to %d bytes, no white space, "
+            "none of \"\\<>", STR(name), (int)GRA_NAME_BYTES);
+}
+
+/* A tool, put where it belongs by its name. */
+static void gra_read_tool(gra_maker *g, str item) {
+    static const char none[] = "{\"properties\":{}}";
+    str inner = gra_field(item, "function");
+    if (inner.n && *inner.p == '{') item = inner;
+    str name = gra_field(item, "name"), schema = gra_field(item, "parameters");
+    u64 at = gra_offset(g, schema.n ? schema : item);
+    if (!schema.n || str_eq(schema, str_of("null"))) schema = str_of(none);
+    str type = *schema.p == '{' ? gra_field(schema, "type") : schema;
+    if (*item.p != '{' || !gra_is_string(name)
+        || (type.n && !split_has(type, "\"object\""))) {
+        pro_fail(g->b, KSLLM_ERR_ARGUMENT, at,
+            "tools: byte %llu: a function with a name, and with parameters "
+            "that are an object, was expected", LLU(at));
+        return;
+    }
+    gra_tool t = {gra_unquote(g, name), schema, at, 0};
+    gra_check_name(g, t.name, name);
+    if (g->o->tool.n && !str_eq(g->o->tool, t.name)) return;
+    u32 i = g->n_tools;
+    for (; i && str_cmp(t.name, g->tools[i - 1].name) <= 0; i--)
+        g->tools[i] = g->tools[i - 1];
+    g->tools[i] = t;
+    bool twice = i < g->n_tools && str_eq(t.name, g->tools[i + 1].name);
+    if (twice || ++g->n_tools == GRA_TOOLS)
+        pro_fail(g->b, KSLLM_ERR_ARGUMENT, at, twice
+            ? "tools: %.*s is there twice" : "tools: too many, with %.*s",
+            STR(t.name));
+}
+
+static void gra_read_tools(gra_maker *g) {
+    pro_build *b = g->b;
+    str source = g->o->source, item;
+    json_reader r = json_begin_reader(source), check = r;
+    while (json_next(&check, &item)) {}
+    if (check.why)
+        pro_fail(b, KSLLM_ERR_ARGUMENT, (u64)(check.p - check.begin),
+            "tools: byte %llu: %s", LLU(check.p - check.begin), check.why);
+    else if (json_next(&r, &item) != JSON_T_LIST)
+        pro_fail(b, KSLLM_ERR_ARGUMENT, 0, "tools: no JSON array");
+    while (!b->status && (item = gra_item(&r)).n) gra_read_tool(g, item);
+    if (!b->status && !g->n_tools)
+        pro_fail(b, KSLLM_ERR_ARGUMENT, NO_OFFSET, g->o->tool.n
+            ? "tools: there is no %.*s" : "tools: there is none%.*s",
+            STR(g->o->tool));
+}
+
+/* What the schema of a tool says and cannot be enforced. */
+static void gra_refuse(gra_maker *g, str word, const char *why) {
+    const sch_options *o = &g->o->schema;
+    u64 at = gra_offset(g, word);
+    if (!o->lenient)
+        pro_fail(g->b, KSLLM_ERR_UNSUPPORTED, at,
+            "tools: byte %llu: %.*s: %s", LLU(at), STR(word), why);
+    else if (!(*o->n_ignored)++) *o->first_ignored = at;
+}
+
+static bool gra_is_among(str word, const char *words) {
+    char spaced[24];
+    if (word.n > 20) return false;
+    snprintf(spaced, sizeof spaced, " %.*s ", STR(word));
+    return split_has(str_of(words), spaced);
+}
+
+/* ---- text and marks ---- */
+
+/* The texts that do not match a pattern, as an automaton. */
+static u32 gra_texts_but(pro_build *b, const char *pattern) {
+    const char *all = "[^\\0]*";
+    sch s = {.b = b};
+    u32 dfa[2] = {0, 0}, accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
+    for (u32 i = 0; i < 2; i++)
+        dfa[i] = pro_determine(b, rex_emit(b, str_of(i ? pattern : all), 0,
+            REX_WHOLE | REX_EXPAND, accept));
+    return sch_dfa_minus(&s, dfa[0], dfa[1]);
+}
+
+static u32 gra_token(pro_build *b, i32 id, u32 next) {
+    u32 i = 0;
+    while (i < b->p.n_tokens && b->p.tokens[i] != id) i++;
+    if (i == b->p.n_tokens) {
+        i32 *token = PRO_ADD(b, tokens);
+        if (!token) return 0;
+        *token = id;
+    }
+    return pro_emit(b, PRO_TOKEN, i, 0, next, 0);
+}
+
+/* The control token that a mark is or begins with, then the rest of the mark;
+ * PRO_NONE: there is none. */
+static u32 gra_control(gra_maker *g, str mark, u32 next) {
+    size_t n = 0;
+    while (n < mark.n && mark.p[n] != '>') n++;
+    n += n < mark.n;
+    i32 id = g->o->t ? tok_find(g->o->t, (str){mark.p, n}) : -1;
+    if (id < 0 || tok_type(g->o->t, (u32)id) != TOK_CONTROL) return PRO_NONE;
+    next = pro_text(g->b, (str){mark.p + n, mark.n - n}, next);
+    return gra_token(g->b, id, next);
+}
+
+/* A line end, or none. */
+static u32 gra_line(pro_build *b, u32 next) {
+    return pro_either(b, pro_byte(b, '\n', '\n', next), next);
+}
+
+/* Marks and text; '~' is a line end or none. A mark begins with '<'. */
+static u32 gra_mark(gra_maker *g, const char *text, u32 next) {
+    pro_build *b = g->b;
+    for (size_t end = strlen(text), at; end > 0; end = at) {
+        at = end - 1;
+        if (text[at] == '~') {
+            next = gra_line(b, next);
+            continue;
+        }
+        while (at > 0 && text[at] != '<' && text[at - 1] != '~'
+            && text[at - 1] != '>') at--;
+        str mark = {text + at, end - at};
+        next = pro_either(b, gra_control(g, mark, next),
+            pro_text(b, mark, next));
+    }
+    return next;
+}
+
+/* The text of one of the splitter's states: without the marks that count there,
+ * then one that leads elsewhere. `end`: where it may go too, or PRO_NONE. */
+static void gra_free_text(gra_maker *g, u32 state, u32 end) {
+    pro_build *b = g->b;
+    char pattern[512];
+    json_out w = {pattern, sizeof pattern - 1, 0};
+    json_put(&w, "[^]*(", 5);
+    for (const split_mark *m = g->o->format->marks; m->text; m++) {
+        if (!(m->from >> state & 1)) continue;
+        for (const char *c = m->text; *c; c++)
+            json_put(&w, *c == '|' ? "\\|" : c, *c == '|' ? 2 : 1);
+        json_put(&w, "|", 1);
+        if (m->to != state && g->to[m->to] != PRO_NONE)
+            end = pro_either(b, end, gra_mark(g, m->text, g->to[m->to]));
+    }
+    bool none = w.n == 5;
+    w.n--;
+    json_put(&w, ")[^]*", 5);
+    pattern[min_size(w.n, w.cap)] = 0;
+    u32 dfa = gra_texts_but(b, none ? "\\0" : pattern);
+    pro_fill(b, g->to[state], pro_dfa_run(b, dfa, end));
+}
+
+/* ---- calls as JSON ---- */
+
+/* One of the names, then what follows it. */
+static u32 gra_names(gra_maker *g) {
+    u32 node[GRA_NAME_BYTES + 1];
+    for (u32 i = 0; i <= GRA_NAME_BYTES; i++) node[i] = PRO_NONE;
+    gra_trie t = {g->b, node, {"", 0}};
+    for (u32 i = 0; i < g->n_tools; i++)
+        gra_trie_add(&t, g->tools[i].name, g->tools[i].place);
+    gra_trie_fold(&t, 0);
+    return node[0];
+}
+
+static u32 gra_space(gra_maker *g, u32 next) {
+    if (!g->o->schema.max_space) return next;
+    if (g->space == PRO_NONE)
+        g->space = sch_space_rule(g->b, g->o->schema.max_space,
+            pro_emit(g->b, PRO_RETURN, 0, 0, 0, 0));
+    return pro_call(g->b, g->space, next);
+}
+
+static u32 gra_schema(gra_maker *g, const gra_tool *t, u32 next) {
+    sch_options o = g->o->schema;
+    o.closed = o.object = true;
+    return sch_emit(g->b, t->schema, t->offset, &o, next);
+}
+
+static u32 gra_json_key(gra_maker *g, const char *key, u32 next) {
+    next = gra_space(g, next);
+    next = pro_byte(g->b, ':', ':', next);
+    return pro_text(g->b, str_of(key), gra_space(g, next));
+}
+
+/* {"name": .., "arguments": {..}} */
+static u32 gra_json_call(gra_maker *g, u32 next) {
+    pro_build *b = g->b;
+    u32 glue = gra_json_key(g, "\"arguments\"",
+        pro_emit(b, PRO_RETURN, 0, 0, 0, 0));
+    glue = gra_space(g, pro_byte(b, ',', ',', gra_space(g, glue)));
+    next = gra_space(g, pro_byte(b, '}', '}', next));
+    for (u32 i = 0; i < g->n_tools; i++)
+        g->tools[i].place = pro_byte(b, '"', '"',
+            pro_call(b, glue, gra_schema(g, &g->tools[i], next)));
+    next = pro_byte(b, '"', '"', gra_names(g));
+    next = gra_space(g, gra_json_key(g, "\"name\"", next));
+    return pro_byte(b, '{', '{', next);
+}
+
+static u32 gra_json_list(gra_maker *g, u32 next) {
+    pro_build *b = g->b;
+    u32 more = pro_hole(b);
+    next = gra_space(g, pro_either(b, pro_byte(b, ']', ']', next), more));
+    u32 first = gra_json_call(g, next);
+    pro_fill(b, more, pro_byte(b, ',', ',', gra_space(g, first)));
+    return pro_byte(b, '[', '[', gra_space(g, first));
+}
+
+/* Calls between two marks: one, several, or a list of them. */
+static u32 gra_json_calls(gra_maker *g, bool list, const char *end, u32 next) {
+    pro_build *b = g->b;
+    u32 more = pro_hole(b);
+    u32 after = gra_line(b, pro_either(b, gra_mark(g, end, next), more));
+    pro_fill(b, more, gra_json_call(g, after));
+    next = gra_line(b, gra_mark(g, end, next));
+    return gra_line(b, list ? pro_either(b, more, gra_json_list(g, next))
+        : more);
+}
+
+/* <|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>.. */
+static u32 gra_solar_call(gra_maker *g, u32 next) {
+    pro_build *b = g->b;
+    next = gra_mark(g, "<|tool_call:end|>", next);
+    for (u32 i = 0; i < g->n_tools; i++)
+        g->tools[i].place = gra_mark(g, "<|tool_call:args|>",
+            gra_schema(g, &g->tools[i], next));
+    next = gra_mark(g, "<|tool_call:name|>", gra_names(g));
+    for (u32 i = 0; i < 10; i++)
+        next = pro_either(b, pro_byte(b, 'a', 'z', next),
+            pro_byte(b, '0', '9', next));
+    return gra_mark(g, "<|tool_call:begin|>", next);
+}
+
+/* ---- calls in tags ----
+ * "glm" and "qwen-coder": each argument stands between tags of its own. The
+ * splitter takes a value that reads as JSON for JSON, all others for strings.
+ * So a string can be written as JSON, or, if it does not read as JSON, as it
+ * is; the latter is what the models do. */
+
+typedef struct gra_tags {
+    const char *format;
+    const char *name, *named;       /* before and after a name */
+    const char *key, *value;        /* before a key, before its value */
+    const char *valued, *end;       /* after a value, after the last one */
+    const char *close;              /* ends a value */
+} gra_tags;
+
+static const gra_tags GRA_TAGS[] = {
+    {"glm", "", "~", "<arg_key>", "</arg_key>~<arg_value>", "</arg_value>~",
+        "</tool_call>", "</arg_value>"},
+    {"qwen-coder", "~<function=", ">~", "<parameter=", ">\n",
+        "\n</parameter>~", "</function>~</tool_call>", "</parameter>"},
+};
+
+static const gra_tags *gra_tags_of(const split_format *f) {
+    for (u32 i = 0; i < KS_LEN(GRA_TAGS); i++)
+        if (!strcmp(GRA_TAGS[i].format, f->name)) return &GRA_TAGS[i];
+    return NULL;
+}
+
+/* Texts that do not read as JSON and in which a tag does not come. One that
+ * would have to be read beyond a quote or two brackets to know is let out: it
+ * can be written as JSON. */
+static u32 gra_raw_texts(gra_maker *g, const gra_tags *tags) {
+    char pattern[256];
+    if (g->raw != PRO_NONE) return g->raw;
+    snprintf(pattern, sizeof pattern, "[^]*%s[^]*|[ \\t\\n\\r]*(\"[^]*|"
+        "\\{[ \\t\\n\\r]*[\"}][^]*|\\[[ \\t\\n\\r]*[\"{}[\\]0-9tfn-][^]*|"
+        "(-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false|null)"
+        "[ \\t\\n\\r]*)", tags->close);
+    return g->raw = gra_texts_but(g->b, pattern);
+}
+
+/* Texts of an automaton that have min to max characters, which a frame counts;
+ * then next. */
+static u32 gra_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
+    if (b->status) return 0;
+    const pro_dfa d = b->p.dfas[dfa];
+    u32 cap = max != PRO_NONE ? max : min;
+    next = pro_emit(b, PRO_POP, 0, 0, next, 0);
+    next = pro_emit(b, PRO_LEAST, 0, 0, next, min);
+    u32 first = b->p.n_ops;
+    for (u32 i = 0; i < d.n_states; i++) {
+        pro_emit(b, PRO_COUNT, 0, 0, first + 2 * i + 1, cap);
+        pro_hole(b);
+    }
+    for (u32 i = 0; i < d.n_states && !b->status; i++) {
+        const pro_state q = b->p.states[d.state + i];
+        u32 at = PRO_NONE;
+        bool begins = false;
+        for (u32 k = 0; k < q.n_edges && !b->status; k++) {
+            const pro_edge e = b->p.edges[q.edge + k];
+            bool inside = e.lo >> 6 == 2;   /* of a character */
+            begins = begins || !inside;
+            at = pro_either(b, at,
+                pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside));
+        }
+        if (begins && max != PRO_NONE)
+            at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
+        pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
+    }
+    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
+}
+
+/* Keywords of a value's schema that a text without quotes can obey, and those
+ * that say nothing about it. */
+static bool gra_is_simple(str schema) {
+    static const char known[] = " type enum const pattern format minLength "
+        "maxLength title description default example examples $comment "
+        "deprecated readOnly writeOnly ";
+    json_reader r = json_begin_reader(schema);
+    str key;
+    if (json_next(&r, &key) != JSON_T_OBJECT) return false;
+    for (; json_next(&r, &key) == JSON_T_KEY; gra_item(&r))
+        if (!gra_is_among(key, known)) return false;
+    return true;
+}
+
+/* The texts among the constants, written as they are. */
+static u32 gra_raw_constants(gra_maker *g, str list, u32 next) {
+    json_reader r = json_begin_reader(list);
+    u32 out = PRO_NONE;
+    str item;
+    if (*list.p == '[') json_next(&r, &item);
+    while ((item = gra_item(&r)).n) {
+        if (!gra_is_string(item)) continue;
+        str s = gra_unquote(g, item);
+        if (!json_is_value((const u8 *)s.p, s.n))
+            out = pro_either(g->b, pro_text(g->b, s, next), out);
+    }
+    return out;
+}
+
+/* A text without quotes that matches a pattern; PRO_NONE: no automaton of a
+ * reasonable size says which these are. */
+static u32 gra_raw_pattern(
+    gra_maker *g, const gra_tags *tags, str pattern, u32 next) {
+    pro_build *b = g->b;
+    ksllm_error *err = b->err;
+    u32 raw = gra_raw_texts(g, tags), dfa = PRO_NONE;
+    if (b->status) return PRO_NONE;
+    b->err = NULL;
+    dfa = pro_determine(b, rex_emit(b, pattern, 0, REX_EXPAND,
+        pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0)));
+    if (!b->status && dfa != PRO_NONE) dfa = pro_dfa_both(b, dfa, raw);
+    b->err = err;
+    if (b->status == KSLLM_ERR_MEMORY) fail_memory(err, sizeof(pro_op));
+    else if (b->status) b->status = KSLLM_OK, dfa = PRO_NONE;
+    return dfa == PRO_NONE ? dfa : pro_dfa_run(b, dfa, next);
+}
+
+/* A number of characters; false: it is none, or so many that none is needed. */
+static bool gra_count(str s, u32 *n) {
+    if (!s.n) return true;
+    u32 v = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9' || v > 1u << 24) return false;
+        v = v * 10 + (u32)(s.p[i] - '0');
+    }
+    *n = v;
+    return true;
+}
+
+/* Any text without quotes. */
+static u32 gra_raw_any(
+    gra_maker *g, const gra_tags *tags, str schema, u32 next) {
+    pro_build *b = g->b;
+    u32 min = 0, max = PRO_NONE;
+    if (!gra_count(gra_field(schema, "minLength"), &min)
+        || !gra_count(gra_field(schema, "maxLength"), &max)) return PRO_NONE;
+    u32 dfa = gra_raw_texts(g, tags);
+    if (min || max != PRO_NONE) return gra_counted(b, dfa, min, max, next);
+    if (g->any == PRO_NONE)
+        g->any = pro_dfa_run(b, dfa, pro_emit(b, PRO_RETURN, 0, 0, 0, 0));
+    return pro_call(b, g->any, next);
+}
+
+/* What a value may be without quotes; PRO_NONE: nothing. */
+static u32 gra_raw_value(
+    gra_maker *g, const gra_tags *tags, str schema, u32 next) {
+    str type = gra_field(schema, "type"), list = gra_field(schema, "enum");
+    str only = gra_field(schema, "const"), format = gra_field(schema, "format");
+    str pattern = gra_field(schema, "pattern");
+    bool limits = gra_field(schema, "minLength").n
+        || gra_field(schema, "maxLength").n;
+    const char *known = NULL;
+    if (!gra_is_simple(schema) || (type.n && !split_has(type, "\"string\"")))
+        return PRO_NONE;
+    if (gra_is_string(format))
+        known = fmt_pattern((str){format.p + 1, format.n - 2});
+    if (!!list.n + !!only.n + !!pattern.n + !!known + limits > 1)
+        return PRO_NONE;
+    if (only.n) list = only;
+    if (list.n) return gra_raw_constants(g, list, next);
+    if (known) return gra_raw_pattern(g, tags, str_of(known), next);
+    if (!pattern.n) return gra_raw_any(g, tags, schema, next);
+    return !gra_is_string(pattern) ? PRO_NONE
+        : gra_raw_pattern(g, tags, gra_unquote(g, pattern), next);
+}
+
+static u32 gra_argument(gra_maker *g, const gra_tags *tags, const gra_tool *t,
+    const gra_key *k, u32 next) {
+    sch_options o = g->o->schema;
+    o.closed = true;
+    o.part = (u32)(k->schema.p - t->schema.p);
+    next = gra_mark(g, tags->valued, next);
+    u32 raw = gra_raw_value(g, tags, k->schema, next);
+    next = sch_emit(g->b, t->schema, t->offset, &o, next);
+    next = gra_mark(g, tags->value, pro_either(g->b, next, raw));
+    return pro_text(g->b, k->name, next);
+}
+
+/* The arguments that a schema declares. What else it says must be nothing that
+ * concerns them: that others may come is not made use of. */
+static void gra_read_keys(gra_maker *g, const gra_tool *t) {
+    static const char known[] = " type properties required title description "
+        "additionalProperties $schema $comment $defs definitions ";
+    json_reader r = json_begin_reader(t->schema);
+    str key, all = gra_field(t->schema, "properties");
+    json_next(&r, &key);
+    for (; json_next(&r, &key) == JSON_T_KEY; gra_item(&r))
+        if (!gra_is_among(key, known))
+            gra_refuse(g, key, "not for the arguments of this notation");
+    g->n_keys = 0;
+    r = json_begin_reader(all);
+    if (!all.n || json_next(&r, &key) != JSON_T_OBJECT) return;
+    while (!g->b->status && json_next(&r, &key) == JSON_T_KEY) {
+        gra_key *k = &g->keys[g->n_keys++];
+        *k = (gra_key){gra_unescape(g, key), gra_item(&r)};
+        gra_check_name(g, k->name, key);
+        for (u32 i = 0; i + 1 < g->n_keys; i++)
+            if (str_eq(g->keys[i].name, k->name))
+                pro_fail(g->b, KSLLM_ERR_ARGUMENT, gra_offset(g, key),
+                    "tools: the argument %.*s is there twice", STR(k->name));
+        if (g->n_keys == GRA_TOOLS)
+            pro_fail(g->b, KSLLM_ERR_UNSUPPORTED, gra_offset(g, key),
+                "tools: more than %u arguments", GRA_TOOLS - 1);
+    }
+}
+
+/* A bit for each argument that must come: where the bits are. */
+static u32 gra_required(gra_maker *g, const gra_tool *t) {
+    pro_build *b = g->b;
+    u32 first = b->p.n_words;
+    for (u32 i = 0; i < g->n_keys; i += 64) (void)PRO_ADD(b, words);
+    str item, list = gra_field(t->schema, "required");
+    json_reader r = json_begin_reader(list);
+    if (!list.n || json_next(&r, &item) != JSON_T_LIST) return first;
+    while (!b->status && (item = gra_item(&r)).n) {
+        str name = gra_is_string(item) ? gra_unquote(g, item) : item;
+        u32 i = 0;
+        while (i < g->n_keys && !str_eq(g->keys[i].name, name)) i++;
+        if (i < g->n_keys) b->p.words[first + i / 64] |= (u64)1 << (i & 63);
+        else pro_fail(b, KSLLM_ERR_ARGUMENT, gra_offset(g, item),
+            "tools: %.*s is required, but no argument", STR(name));
+    }
+    return first;
+}
+
+static u32 gra_arguments(
+    gra_maker *g, const gra_tags *tags, const gra_tool *t, u32 next) {
+    pro_build *b = g->b;
+    gra_read_keys(g, t);
+    u32 n = g->n_keys, set = b->p.n_sets, first = b->p.n_members;
+    u32 required = gra_required(g, t), loop = pro_hole(b);
+    if (!n) return next;
+    (void)PRO_ADD(b, sets);
+    for (u32 i = 0; i < n; i++) (void)PRO_ADD(b, members);
+    for (u32 i = 0; i < n; i++) {
+        u32 at = pro_emit(b, PRO_SET_TAKEN, 0, i, loop, set);
+        at = gra_argument(g, tags, t, &g->keys[i], at);
+        if (!b->status) b->p.members[first + i] = at;
+    }
+    if (b->status) return 0;
+    b->p.sets[set] = (pro_set){.n = n, .first = first, .other = PRO_NONE,
+        .max = PRO_NONE, .required = required,
+        .ordered = g->o->schema.ordered};
+    u32 more = gra_mark(g, tags->key,
+        pro_emit(b, PRO_SET_NEXT, 0, 0, 0, set));
+    more = pro_emit(b, PRO_SET_MORE, 0, 0, more, set);
+    next = pro_emit(b, PRO_SET_END, 0, 0, next, set);
+    pro_fill(b, loop, pro_either(b, more, next));
+    return pro_emit(b, PRO_SET, 0, 0, loop, set);
+}
+
+/* In the strings of a value in tags "</" does not come (JSON has "<\/" for it),
+ * so no tag ends it early. */
+static void gra_guard_strings(gra_maker *g) {
+    pro_build *b = g->b;
+    sch s = {.b = b};
+    u32 guard = gra_texts_but(b, "[^]*</[^]*");
+    for (u32 i = 0; i < b->p.n_strings && !b->status; i++) {
+        pro_string *t = &b->p.strings[i];
+        u32 dfa = t->except ? sch_dfa_minus(&s, guard, t->dfa)
+            : sch_dfa_both(&s, guard, t->dfa);
+        if (b->status) return;
+        if (dfa == PRO_NONE)
+            pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+                "tools: a string of this notation has to have \"</\" in it");
+        t->dfa = dfa;
+        t->except = t->names = false;
+    }
+}
+
+static u32 gra_tags_call(gra_maker *g, const gra_tags *tags, u32 next) {
+    next = gra_mark(g, tags->end, next);
+    for (u32 i = 0; i < g->n_tools; i++) {
+        const gra_tool *t = &g->tools[i];
+        if (split_has(t->schema, tags->close + 1))
+            gra_refuse(g, t->schema, "a tag of the notation is in it");
+        g->tools[i].place = gra_mark(g, tags->named,
+            gra_arguments(g, tags, t, next));
+    }
+    return gra_mark(g, tags->name, gra_names(g));
+}
+
+/* ---- a whole answer ---- */
+
+/* The calls of an answer and its end; *state: that of the splitter after the
+ * mark with which they begin. PRO_NONE: the format has none. */
+static u32 gra_calls(gra_maker *g, u32 *state) {
+    pro_build *b = g->b;
+    const split_format *f = g->o->format;
+    const split_mark *m = f->marks;
+    const gra_tags *tags = gra_tags_of(f);
+    u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0), after = pro_hole(b);
+    u32 begin = PRO_NONE, more = PRO_NONE, end = PRO_NONE;
+    *state = tags ? SPLIT_NAME : SPLIT_JSON;
+    if (tags) begin = gra_tags_call(g, tags, after);
+    else if (!strcmp(f->name, "json"))
+        begin = gra_json_calls(g, false, "</tool_call>", after);
+    else if (!strcmp(f->name, "vaetki"))
+        begin = gra_json_calls(g, true, "<tool_end>", after);
+    else if (!strcmp(f->name, "hcx-think")) {
+        begin = gra_json_list(g, after);
+        end = gra_mark(g, "<|im_end|>", accept);
+    } else if (!strcmp(f->name, "solar")) {
+        begin = more = gra_solar_call(g, after);
+        end = gra_mark(g, "<|calls|>", accept);
+        *state = SPLIT_SKIP;
+    }
+    while (m->text && !(m->from >> SPLIT_TEXT & 1 && m->to == *state)) m++;
+    if (m->text && more == PRO_NONE)
+        more = gra_line(b, gra_line(b, gra_mark(g, m->text, begin)));
+    pro_fill(b, after, pro_either(b, pro_either(b, accept, end), more));
+    return begin;
+}
+
+/* Where a part of an answer begins, in the formats with headers. */
+static u32 gra_header(gra_maker *g) {
+    u32 out = PRO_NONE;
+    for (const split_mark *m = g->o->format->marks; m->text; m++)
+        if ((m->from >> SPLIT_HEAD & 1) && g->to[m->to] != PRO_NONE)
+            out = pro_either(g->b, out, gra_mark(g, m->text, g->to[m->to]));
+    return out;
+}
+
+/* Fills g->to: text may end anywhere unless calls must come. */
+static void gra_places(gra_maker *g) {
+    pro_build *b = g->b;
+    const split_format *f = g->o->format;
+    bool must = g->o->calls == KSLLM_CALLS_REQUIRED || g->o->tool.n;
+    bool hcx = !strcmp(f->name, "hcx-think");
+    u32 *to = g->to, state = SPLIT_TEXT, end = PRO_NONE;
+    for (u32 i = 0; i <= SPLIT_ARGS; i++) to[i] = PRO_NONE;
+    if (!must) end = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
+    u32 calls = g->n_tools ? gra_calls(g, &state) : PRO_NONE;
+    to[state] = calls;
+    to[SPLIT_TEXT] = pro_hole(b);
+    if (f->end_think) to[SPLIT_THINK] = pro_hole(b);
+    if (f->start == SPLIT_HEAD) to[SPLIT_HEAD] = pro_hole(b);
+    if (hcx) to[SPLIT_SKIP] = pro_hole(b);
+    gra_free_text(g, SPLIT_TEXT, end);
+    if (f->end_think) gra_free_text(g, SPLIT_THINK, PRO_NONE);
+    if (f->start != SPLIT_HEAD) return;
+    u32 at = gra_header(g);
+    if (hcx)
+        pro_fill(b, to[SPLIT_SKIP], pro_either(b, end,
+            gra_mark(g, "~<|im_start|>assistant", to[SPLIT_HEAD])));
+    else {
+        at = pro_either(b, gra_mark(g, "assistant", at), at);
+        at = pro_either(b, gra_mark(g, "<|begin|>", at), at);
+    }
+    pro_fill(b, to[SPLIT_HEAD], pro_either(b, end, at));
+}
+
+static bool gra_has_calls(const split_format *f) {
+    return strcmp(f->name, "thought") && strcmp(f->name, "text");
+}
+
+/* Where an answer begins, by the splitter's state; PRO_NONE: not there. */
+static void gra_tools(pro_build *b, const gra_tools_options *o, u32 *places) {
+    size_t each = sizeof(gra_tool) + sizeof(gra_key);
+    size_t bytes = GRA_TOOLS * each + o->source.n;
+    gra_maker g = {.b = b, .o = o, .space = PRO_NONE, .any = PRO_NONE,
+        .raw = PRO_NONE};
+    if (o->calls != KSLLM_CALLS_NONE && !gra_has_calls(o->format))
+        pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "tools: the format %s has no calls", o->format->name);
+    if (b->status) return;
+    g.tools = mem_alloc(b->alloc, bytes);
+    if (!g.tools) {
+        b->status = fail_memory(b->err, bytes);
+        return;
+    }
+    g.keys = (gra_key *)(g.tools + GRA_TOOLS);
+    g.room = (u8 *)(g.keys + GRA_TOOLS);
+    if (o->calls != KSLLM_CALLS_NONE) gra_read_tools(&g);
+    if (!b->status) gra_places(&g);
+    if (!b->status && g.n_tools && gra_tags_of(o->format))
+        gra_guard_strings(&g);
+    memcpy(places, g.to, sizeof g.to);
+    mem_free(b->alloc, g.tools, bytes);
+}
+
+#endif /* KSLLM_NO_CHAT */
+
+/* ---- from what a caller asks for ---- */
+
+/* Where the program begins. */
+static u32 gra_emit(
+    ksllm_grammar *g, const ksllm_grammar_options *o, str source) {
+    pro_build *b = &g->b;
+    sch_options so = {.ordered = o->ordered, .lenient = o->lenient,
+        .max_space = o->max_space, .n_ignored = &g->n_ignored,
+        .first_ignored = &g->first_ignored};
+    if (o->kind == KSLLM_GRAMMAR_GBNF) return gbnf_emit(b, source);
+    u32 end = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
+    switch (o->kind) {
+    case KSLLM_GRAMMAR_JSON: return sch_any(b, &so, end);
+    case KSLLM_GRAMMAR_SCHEMA: return sch_emit(b, source, 0, &so, end);
+    case KSLLM_GRAMMAR_CHOICES: return gra_choices(b, source, end);
+    case KSLLM_GRAMMAR_REGEX: return rex_emit(b, source, 0, REX_WHOLE, end);
+    default: break;
+    }
+#if !defined KSLLM_NO_CHAT
+    const gra_tools_options to = {g->format, g->tok, source, o->calls,
+        str_of(o->tool), so};
+    gra_tools(b, &to, g->place);
+    return g->place[g->format->start];
+#else
+    pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "grammar: this build has no notation of calls (KSLLM_NO_CHAT)");
+    return 0;
+#endif
+}
+
+static u64 gra_hash(u64 h, const void *p, size_t n) {
+    const u8 *b = p;
+    for (size_t i = 0; i < n; i++) h = (h ^ b[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* What the language depends on. */
+static u64 gra_id(const ksllm_grammar_options *o, str source) {
+    u32 set[] = {(u32)o->kind, (u32)o->calls, o->ordered, o->lenient,
+        o->max_space, o->max_program};
+    u64 h = gra_hash(0xcbf29ce484222325u, set, sizeof set);
+    str format = str_of(o->format), tool = str_of(o->tool);
+    h = gra_hash(gra_hash(h, format.p, format.n), "", 1);
+    h = gra_hash(gra_hash(h, tool.p, tool.n), "", 1);
+    return gra_hash(h, source.p, source.n) | 1;
+}
+
+static ksllm_status gra_check(
+    const ksllm_grammar_options *o, str source, ksllm_error *err) {
+    const char *wrong = NULL;
+    if ((u32)o->kind > KSLLM_GRAMMAR_GBNF) wrong = "there is no such kind";
+    else if ((u32)o->calls > KSLLM_CALLS_NONE)
+        wrong = "calls is not one of ksllm_calls";
+    else if (o->kind != KSLLM_GRAMMAR_JSON && !source.p)
+        wrong = "source is NULL";
+    else if (source.n > GRA_MAX_SOURCE)
+        wrong = "the source is longer than 16 MiB";
+    else if (o->max_space > GRA_MAX_SPACE) wrong = "max_space is above 65535";
+    else if (o->max_program > GRA_MAX_PROGRAM)
+        wrong = "max_program is above 2^24";
+    if (wrong)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "grammar: %s", wrong);
+    const u8 *p = (const u8 *)source.p, *end = source.n ? p + source.n : p;
+    const u8 *bad = source.n ? txt_valid(p, end) : end;
+    return bad == end ? KSLLM_OK : fail(err, KSLLM_ERR_ARGUMENT,
+        (u64)(bad - p), "grammar: byte %llu: this is not UTF-8",
+        LLU(bad - p));
+}
+
+static void gra_free(ksllm_grammar *g) {
+    ksllm_allocator a = g->alloc;
+    pro_free(&g->b);
+    mem_free(&a, g, sizeof *g);
+}
+
+/* `format`: of calls, a split_format. */
+static ksllm_status gra_create(const tokenizer *tok, const voc *v,
+    const void *format, const ksllm_allocator *a,
+    const ksllm_grammar_options *o, ksllm_grammar **out, ksllm_error *err) {
+    str source = {o->source.data, o->source.size};
+    if (source.p && source.n == KSLLM_NUL) source.n = strlen(source.p);
+    if (!source.p) source.n = 0;
+    TRY(gra_check(o, source, err));
+    ksllm_grammar *g = mem_alloc(a, sizeof *g);
+    if (!g) return fail_memory(err, sizeof *g);
+    *g = (ksllm_grammar){.tok = tok, .v = v, .alloc = *a,
+        .id = gra_id(o, source)};
+#if !defined KSLLM_NO_CHAT
+    g->format = format;
+#else
+    (void)format;
+#endif
+    g->b.alloc = &g->alloc;
+    g->b.err = err;
+    g->b.max_ops = o->max_program ? o->max_program : GRA_PROGRAM;
+    u32 start = gra_emit(g, o, source);
+    if (!g->b.status) pro_finish(&g->b, start);
+    ksllm_status status = g->b.status;
+    g->b.err = NULL;
+    if (status) gra_free(g);
+    else *out = g;
+    return status;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* ==========================================================================
+ * § 20 MODEL (private)
  * From a file to a graph: the architectures as data, the hyperparameters, the
  * tensors bound to their places with their shapes checked. May use § 1-10.
  * A model that differs from these in switches only is a new row of MDL_ARCHS.
@@ -15150,14 +24801,33 @@ typedef struct {
     u32 window_period;
     f32 window_theta;        /* rope base of local layers; 0: as global */
     const char *ffn_norm;    /* its name, if not ffn_norm.weight */
+    const char *eps;         /* another spelling of layer_norm_rms_epsilon */
+    bool fused;              /* Q, K, V in one tensor, gate and up in one */
+    bool long_rope;          /* factors of frequencies as tensors (LongRoPE) */
+    bool tempered;           /* queries grow with their position */
+    bool divides_logits;     /* logit_scale is a divisor */
+    u32 no_rope_period;      /* layers n, 2n, ... have no rope */
 } mdl_arch;
 
 static const mdl_arch MDL_ARCHS[] = {
     {.name = "llama", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS)},
-    {.name = "qwen2", .need = NORMS_PRE | BIAS_QKV, .may = BIT(V_O_BIAS),
+    {.name = "qwen2", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS),
         .rope_halves = true},
     {.name = "qwen3", .need = NORMS_PRE | NORMS_QK, .may = BIAS_QKV,
         .rope_halves = true},
+    /* their text: positions in three dimensions are one and the same there */
+    {.name = "qwen2vl", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS),
+        .rope_halves = true},
+    {.name = "qwen3vl", .need = NORMS_PRE | NORMS_QK, .may = BIAS_QKV,
+        .rope_halves = true},
+    {.name = "granite", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS),
+        .divides_logits = true},
+    {.name = "smollm3", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS),
+        .no_rope_period = 4},
+    {.name = "mistral3", .need = NORMS_PRE, .may = BIAS_QKV | BIT(V_O_BIAS),
+        .tempered = true},
+    {.name = "phi3", .need = NORMS_PRE, .rope_halves = true, .fused = true,
+        .long_rope = true, .windows = WINDOW_MAY, .window_period = 1 << 12},
     {.name = "gemma3", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
         .rope_halves = true, .scale_embd = true, .act = K_GELU,
         .windows = WINDOW_MUST, .window_period = 6, .window_theta = 10000.0f},
@@ -15168,7 +24838,8 @@ static const mdl_arch MDL_ARCHS[] = {
         .windows = WINDOW_MAY, .window_period = 4, .rope_local_only = true,
         .routing = ROUTE_SIGMOID},
     {.name = "hyperclovax", .need = NORMS_PRE,
-        .may = NORMS_POST | BIAS_QKV | BIT(V_O_BIAS)},
+        .may = NORMS_POST | BIAS_QKV | BIT(V_O_BIAS),
+        .eps = "attention.layer_norm_epsilon"},
     {.name = "kanana2-tiny", .need = NORMS_PRE | NORMS_QK,
         .rope_halves = true, .windows = WINDOW_MUST, .window_period = 4},
     {.name = "glm4moe", .need = NORMS_PRE, .may = NORMS_QK | BIAS_QKV,
@@ -15225,19 +24896,34 @@ struct ksllm_model {
     bool route_norm; /* an expert's share is of the chosen, not of all */
     f32 route_scale, skip_share;
     f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
+    f64 temperature; /* of queries, see fwd_temper; 0: none */
+    u32 temperature_span;
     mdl_matrix embd, output;
     const u8 *output_norm, *rope_divisors;
+    const u8 *rope_factors[2]; /* LongRoPE: short, long */
     mdl_layer *layers;
     mdl_rope rope[2]; /* global, local */
     size_t layer_bytes, rope_bytes;
+#if !defined KSLLM_NO_GRAMMAR
+    voc *v; /* made with the first grammar: the one thing that changes */
+#endif
 };
 
 /* ---- hyperparameters ---- */
 
+/* Where a caller gives the architecture, keys that the file has under the name
+ * of its own count, too. */
 static const gguf_kv *mdl_find(const ksllm_model *m, const char *name) {
-    char key[96];
+    char key[160];
+    str own = m->g.own_arch;
     snprintf(key, sizeof key, "%s.%s", m->arch->name, name);
-    return gguf_find(&m->g, key);
+    const gguf_kv *kv = gguf_find(&m->g, key);
+    if (!kv && own.n && own.n < 64) {
+        snprintf(key, sizeof key, "%.*s.%s", STR(own), name);
+        kv = gguf_find(&m->g, key);
+    }
+    gguf_ask(kv);
+    return kv;
 }
 
 /* Reads the architecture's keys. The first error sticks; after it every value
@@ -15353,6 +25039,21 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+/* Kanana-2-1.3B, which other converters call qwen3. It would run, and be wrong
+ * beyond its windows. */
+static ksllm_status mdl_check_claim(const ksllm_model *m, ksllm_error *err) {
+    const size_t *d = m->dim;
+    if (strcmp(m->arch->name, "qwen3") || m->n_layers != 32
+        || d[D_EMBD] != 1280 || d[D_FFN] != 5760 || m->n_heads != 32)
+        return KSLLM_OK;
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "Kanana-2-1.3B under the name of qwen3, which has neither its windows "
+        "nor its rope. Set with options.overrides: general.architecture "
+        "kanana2-tiny, kanana2-tiny.attention.sliding_window 1024, "
+        "kanana2-tiny.rope.scaling.type yarn, .factor 40, "
+        ".original_context_length 4096");
+}
+
 /* Sizes of attention through a latent vector: the cache holds the latent and
  * the rope part of the key, one KV head for all, and a value is the key's
  * first part. */
@@ -15432,6 +25133,15 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     return r.status ? r.status : mdl_check_groups(m, n, err);
 }
 
+/* Llama 4's scale of queries, here with the span of yarn's context. */
+static void mdl_read_temperature(mdl_reader *r, ksllm_model *m) {
+    i64 span = mdl_int(r, "rope.scaling.original_context_length", 1, 1 << 30,
+        m->n_ctx_train);
+    m->temperature = mdl_float(r, "attention.temperature_scale", 0, 1e3, 0);
+    m->temperature_span =
+        mdl_int(r, "attention.temperature_length", 1, 1 << 30, span);
+}
+
 static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
     const mdl_arch *a = m->arch;
@@ -15440,17 +25150,22 @@ static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
     if (a->latent) head = (f64)(m->dim[D_NOPE] + m->dim[D_ROPE]);
     /* Gemma 3 27B alone scales by n_embd / n_heads; its file does not say. */
     if (a->scale_embd && m->n_layers == 62) head = embd / m->n_heads;
-    m->eps = (f32)mdl_float(&r, "attention.layer_norm_rms_epsilon", 0, 1, -1);
+    static const char eps[] = "attention.layer_norm_rms_epsilon";
+    m->eps = (f32)mdl_float(
+        &r, a->eps && !mdl_find(m, eps) ? a->eps : eps, 0, 1, -1);
     f64 scale = mdl_float(&r, "attention.scale", 0, 1e6, 0);
     m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
     m->embd_scale =
         (f32)mdl_float(&r, "embedding_scale", 1e-6, 1e6, embd_scale);
     m->residual_scale = (f32)mdl_float(&r, "residual_scale", 1e-6, 1e6, 1);
     m->logit_scale = (f32)mdl_float(&r, "logit_scale", 1e-6, 1e6, 1);
+    if (a->divides_logits) m->logit_scale = 1 / m->logit_scale;
     m->skip_share = (f32)mdl_float(&r, "skip.weight", 0, 1, a->skips ? -1 : 0);
     if (a->windows)
-        m->window = mdl_int(&r, "attention.sliding_window", 1, 1 << 30,
+        m->window = mdl_int(&r, "attention.sliding_window", !a->fused, 1 << 30,
             a->windows == WINDOW_MUST ? -1 : 0);
+    if (a->fused && m->window >= m->n_ctx_train) m->window = 0; /* Phi 3.5 */
+    if (a->tempered) mdl_read_temperature(&r, m);
     if (!a->gated) return r.status;
     /* A.X K2: the rank of the gated norms is that of the tensors; contexts end
      * where its sparse attention would begin to leave keys out. */
@@ -15461,10 +25176,19 @@ static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
+static ksllm_status mdl_missing(
+    const ksllm_model *m, i32 layer, const char *name, ksllm_error *err) {
+    char prefix[24] = "";
+    if (layer >= 0) snprintf(prefix, sizeof prefix, "blk.%d.", (int)layer);
+    return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "tensor '%s%s' is missing; architecture %s needs it", prefix, name,
+        m->arch->name);
+}
+
 /* ---- rope frequencies ---- */
 
 typedef struct {
-    enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN } kind;
+    enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG } kind;
     f64 theta, factor, original;
     f64 low, high;           /* llama3: wavelengths original / low, / high */
     f64 fast, slow, ext, attn; /* yarn: beta_fast, beta_slow, mix, gain */
@@ -15473,15 +25197,19 @@ typedef struct {
 
 static ksllm_status mdl_read_scaling(
     const ksllm_model *m, mdl_scaling *s, ksllm_error *err) {
-    static const char *const names[] = {"none", "linear", "llama3", "yarn"};
+    static const char *const names[] = {
+        "none", "linear", "llama3", "yarn", "longrope"};
     const f64 top = 1e12, tiny = 1e-3;
     const gguf_kv *kv = mdl_find(m, "rope.scaling.type");
     str type = gguf_text(kv);
     u32 kind = 0;
+    if (kv && !type.p)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, kv->offset,
+            "metadata key '%.*s' must be a text", STR(kv->key));
     while (type.p && kind < KS_LEN(names)
             && !str_eq(type, str_of(names[kind])))
         kind++;
-    if (kind == KS_LEN(names))
+    if (kind == KS_LEN(names) || (kind == ROPE_LONG && !m->arch->long_rope))
         return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "'%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
             STR(kv->key), STR(type));
@@ -15489,7 +25217,8 @@ static ksllm_status mdl_read_scaling(
     s->kind = kind;
     s->theta = mdl_float(&r, "rope.freq_base", 1, top, 10000);
     s->factor = mdl_float(
-        &r, "rope.scaling.factor", tiny, top, kind ? -1 : 1);
+        &r, "rope.scaling.factor", tiny, top,
+        kind && kind < ROPE_LONG ? -1 : 1);
     s->original = mdl_float(&r, "rope.scaling.original_context_length", 1, top,
         m->n_ctx_train);
     s->low = mdl_float(&r, "rope.scaling.low_freq_factor", tiny, top, 1);
@@ -15547,9 +25276,38 @@ static void mdl_fill_rope(
         r->freq[i] = (f32)f;
     }
     bool grows = s->kind == ROPE_YARN && s->ext > 0 && s->factor > 1
-        && !(s->log_mul > 0);
+        && !(s->log_mul > 0 && m->arch->latent);
+    f64 ln = grows ? 0.1 * m_ln(s->factor) : 0;
     r->gain = s->kind == ROPE_YARN ? (f32)s->attn : 1.0f;
-    if (grows) r->gain = (f32)(s->attn * (1 + 0.1 * m_ln(s->factor)));
+    if (grows) r->gain = (f32)(s->attn * ((1 + ln) / (1 + s->log_mul * ln)));
+}
+
+/* LongRoPE: each frequency has a divisor for contexts as long as the model was
+ * trained with first, and another for longer ones. One file is one model here:
+ * contexts end with the first, unless the key says that the others count. */
+static ksllm_status mdl_apply_factors(
+    ksllm_model *m, const mdl_scaling *s, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    f64 factor = m->n_ctx_train / s->original, gain = 1;
+    if (factor > 1 && s->original > 1)
+        gain = __builtin_sqrt(1 + m_ln(factor) / m_ln(s->original));
+    gain = mdl_float(&r, "rope.scaling.attn_factor", 0, 1e6, gain);
+    bool longer = mdl_int(&r, "rope.scaling.long_factors", 0, 1, 0);
+    if (r.status) return r.status;
+    for (u32 i = 0; i < 2; i++)
+        if (!m->rope_factors[i])
+            return mdl_missing(m, -1, i ? "rope_factors_long.weight"
+                                        : "rope_factors_short.weight", err);
+    if (m->window)
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.attention.sliding_window' %u with factors of rope: this "
+            "version cannot run it", m->arch->name, (unsigned)m->window);
+    for (size_t i = 0; i < m->dim[D_ROPE] / 2; i++)
+        m->rope[0].freq[i] /= ld_f32(m->rope_factors[longer] + 4 * i);
+    m->rope[0].gain = (f32)gain;
+    if (!longer && s->original < m->n_ctx_train)
+        m->n_ctx_max = (u32)s->original;
+    return KSLLM_OK;
 }
 
 /* Scaling and divisors are for the layers that see everything, unless only
@@ -15572,6 +25330,8 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     if (m->rope_divisors)
         for (size_t i = 0; i < half; i++)
             m->rope[0].freq[i] /= ld_f32(m->rope_divisors + 4 * i);
+    if (m->rope_factors[0] || m->rope_factors[1])
+        TRY(mdl_apply_factors(m, &s, err));
     if (m->arch->latent && s.kind == ROPE_YARN && s.factor > 1) {
         f64 grown = 1 + s.log_mul * m_ln(s.factor);
         m->attn_scale = (f32)((f64)m->attn_scale * grown * grown);
@@ -15679,9 +25439,48 @@ static const char *mdl_vector_name(const ksllm_model *m, u32 i) {
     return other ? other : MDL_VECTORS[i].name;
 }
 
+/* Matrices that one tensor holds, one after the other. */
+typedef struct {
+    const char *name;
+    u32 n, parts[3];
+} mdl_fused;
+
+static const mdl_fused MDL_FUSED[] = {
+    {"attn_qkv.weight", 3, {M_Q, M_K, M_V}},
+    {"ffn_up.weight", 2, {M_GATE, M_UP, 0}},
+};
+
+static const mdl_fused *mdl_fused_as(const ksllm_model *m, str rest) {
+    for (u32 i = 0; i < KS_LEN(MDL_FUSED) && m->arch->fused; i++)
+        if (str_eq(rest, str_of(MDL_FUSED[i].name))) return &MDL_FUSED[i];
+    return NULL;
+}
+
+static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
+    const mdl_fused *f, mdl_layer *l, ksllm_error *err) {
+    u64 rows = 0;
+    for (u32 i = 0; i < f->n; i++)
+        rows += m->dim[MDL_MATRICES[f->parts[i]].n_out];
+    if (t->dims[0] != m->dim[D_EMBD] || t->dims[1] != rows || t->n_rows != rows)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' is %llu x %llu where the metadata makes it %llu x "
+            "%llu", STR(t->name), LLU(t->dims[0]), LLU(t->n_rows),
+            LLU(m->dim[D_EMBD]), LLU(rows));
+    const u8 *at = t->data;
+    for (u32 i = 0; i < f->n; i++) {
+        size_t n = m->dim[MDL_MATRICES[f->parts[i]].n_out];
+        l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
+            m->dim[D_EMBD], n, (size_t)t->row_bytes, 1};
+        at += n * t->row_bytes;
+    }
+    return KSLLM_OK;
+}
+
 static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
+    const mdl_fused *f = mdl_fused_as(m, rest);
+    if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
             return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
@@ -15699,6 +25498,9 @@ static ksllm_status mdl_bind(
     static const mdl_slot norm = {"output_norm.weight", D_EMBD, D_ONE, D_ONE};
     static const mdl_slot rope =
         {"rope_freqs.weight", D_ROPE_PAIRS, D_ONE, D_ONE};
+    static const mdl_slot factors[2] = {
+        {"rope_factors_short.weight", D_ROPE_PAIRS, D_ONE, D_ONE},
+        {"rope_factors_long.weight", D_ROPE_PAIRS, D_ONE, D_ONE}};
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
@@ -15713,16 +25515,11 @@ static ksllm_status mdl_bind(
         return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
     if (str_eq(t->name, str_of(rope.name)))
         return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
+    for (u32 i = 0; i < 2 && m->arch->long_rope; i++)
+        if (str_eq(t->name, str_of(factors[i].name)))
+            return mdl_bind_vector(
+                m, t, &factors[i], &m->rope_factors[i], err);
     return mdl_unknown(m, t, err);
-}
-
-static ksllm_status mdl_missing(
-    const ksllm_model *m, i32 layer, const char *name, ksllm_error *err) {
-    char prefix[24] = "";
-    if (layer >= 0) snprintf(prefix, sizeof prefix, "blk.%d.", (int)layer);
-    return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
-        "tensor '%s%s' is missing; architecture %s needs it", prefix, name,
-        m->arch->name);
 }
 
 static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
@@ -15735,6 +25532,8 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
         for (u32 i = 0; i < N_MATRICES; i++)
             if (p.matrices & BIT(i) && !l->mat[i].w)
                 return mdl_missing(m, (i32)n, MDL_MATRICES[i].name, err);
+        for (u32 i = V_Q_BIAS; i <= V_V_BIAS; i++) /* all three, or none */
+            if (l->vec[i]) p.vectors |= BIAS_QKV;
         for (u32 i = 0; i < N_VECTORS; i++)
             if (p.vectors & BIT(i) && !l->vec[i])
                 return mdl_missing(m, (i32)n, mdl_vector_name(m, i), err);
@@ -15808,9 +25607,11 @@ static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
-/* Each layer has at least seven tensors, so a file bounds its layer count. */
+/* Each layer has at least seven tensors, or six, so a file bounds its layer
+ * count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
-    if (m->n_layers > m->g.n_tensors / 7)
+    u32 period = m->arch->no_rope_period;
+    if (m->n_layers > m->g.n_tensors / (m->arch->fused ? 6 : 7))
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "'%s.block_count' is %u, but there are only %u tensors: tensors "
             "are missing", m->arch->name, (unsigned)m->n_layers,
@@ -15821,12 +25622,15 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     memset(m->layers, 0, m->layer_bytes);
     for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
     TRY(mdl_place_windows(m, err));
+    for (u32 i = 0; i < m->n_layers && period; i++)
+        if ((i + 1) % period == 0) m->layers[i].rope = MDL_NO_ROPE;
     return mdl_place_skips(m, err);
 }
 
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_find_arch(m, err));
     TRY(mdl_read_sizes(m, err));
+    TRY(mdl_check_claim(m, err));
     if (m->arch->latent) TRY(mdl_read_latent(m, err));
     TRY(mdl_read_experts(m, err));
     TRY(mdl_read_others(m, err));
@@ -15838,6 +25642,39 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_make_ropes(m, err));
     m->runs = true;
     return KSLLM_OK;
+}
+
+/* What is read only when it is needed, by the kind that it must have. */
+static bool mdl_reads_later(const gguf_kv *kv) {
+    static const char chat[] = "tokenizer.chat_template";
+    static const char sampling[] = "general.sampling.";
+    gguf_kind kind = gguf_kind_of(kv->type);
+    if (str_eq(kv->key, str_of("general.name"))
+        || (kv->key.n >= sizeof chat - 1
+            && !memcmp(kv->key.p, chat, sizeof chat - 1)))
+        return kind == G_TEXT;
+    return kv->key.n > sizeof sampling - 1
+        && !memcmp(kv->key.p, sampling, sizeof sampling - 1)
+        && (kind == G_WHOLE || kind == G_REAL);
+}
+
+/* With a vocabulary alone only its keys are asked for. */
+static bool mdl_is_idle(const gguf *g, const gguf_kv *kv) {
+    static const char ours[] = "tokenizer.";
+    bool judged = !g->vocab_only || (kv->key.n > sizeof ours - 1
+        && !memcmp(kv->key.p, ours, sizeof ours - 1));
+    return judged && !mdl_reads_later(kv);
+}
+
+/* A value without effect is a mistake in its key, or in its type. */
+static ksllm_status mdl_check_overrides(ksllm_model *m, ksllm_error *err) {
+    const gguf_kv *kv = gguf_unasked(&m->g, mdl_is_idle);
+    m->g.set = NULL, m->g.n_set = 0;
+    if (!kv) return KSLLM_OK;
+    return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "options.overrides: nothing uses a value of this type with key "
+        "'%.*s'; keys of this model begin with 'tokenizer.' or '%.*s.'",
+        STR(kv->key), STR(gguf_get_str(&m->g, "general.architecture")));
 }
 
 static bool mdl_is_token(const ksllm_model *m, i32 token) {
@@ -15854,8 +25691,32 @@ static ksllm_status mdl_check_tokens(
     return KSLLM_OK;
 }
 
+#if !defined KSLLM_NO_GRAMMAR
+
+/* The index of the vocabulary. Threads that want the first one at once build
+ * one each, and one stays. */
+static ksllm_status mdl_index(
+    const ksllm_model *m, const voc **out, ksllm_error *err) {
+    voc **at = &((ksllm_model *)(uintptr_t)m)->v, *fresh, *none = NULL;
+    *out = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    if (*out) return KSLLM_OK;
+    TRY(voc_build(&m->tok, &m->alloc, &fresh, err));
+    if (__atomic_compare_exchange_n(at, &none, fresh, false, __ATOMIC_ACQ_REL,
+            __ATOMIC_ACQUIRE))
+        none = fresh;
+    else
+        voc_free(fresh);
+    *out = none;
+    return KSLLM_OK;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
 static void mdl_close(ksllm_model *m) {
     ksllm_allocator a = m->alloc;
+#if !defined KSLLM_NO_GRAMMAR
+    voc_free(m->v);
+#endif
     tok_close(&m->tok, &a);
     mem_free(&a, m->rope[0].freq, m->rope_bytes);
     mem_free(&a, m->layers, m->layer_bytes);
@@ -15881,6 +25742,8 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.name = name;
     m->g.vocab_only = o->vocab_only;
     m->g.in_memory = o->in_memory;
+    m->g.set = o->overrides;
+    m->g.n_set = o->n_overrides;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
     if (!status && !m->k)
@@ -15889,6 +25752,7 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     if (!status)
         status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
     if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
+    if (!status) status = mdl_check_overrides(m, err);
     if (status) {
         mdl_close(m);
         return status;
@@ -15899,8 +25763,8 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
 }
 
 /* ==========================================================================
- * § 15 SESSION (private)
- * The memory plan and the timeline. May use § 1-10, 14. One function, ses_lay,
+ * § 21 SESSION (private)
+ * The memory plan and the timeline. May use § 1-10, 20. One function, ses_lay,
  * lays out everything that a session will ever use; run without memory it is
  * the estimate, run with it the creation, so the two cannot differ.
  *
@@ -15920,6 +25784,11 @@ enum {
     /* text held back for stop strings and unfinished units */
     SES_HOLD = KSLLM_MAX_STOP_BYTES + KSLLM_MAX_UNIT_BYTES,
     SES_ROWS = 4, /* of n_vocab floats: logits, scores, and two of heap */
+    SES_GRAMMAR_BYTES = 255 << 10, /* with Gemma's masks 320 KiB in all */
+    SES_PLAN = 1024, /* tokens of the shortest end of an answer that are kept */
+    SES_DRAFT = 3,
+    SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
+    SES_TRUSTS = 10, /* kinds of drafts */
     SES_ALIGN = 64,
 };
 
@@ -15947,7 +25816,18 @@ typedef struct {
     size_t at;
     f32 *y;
     size_t y_stride;
+    const u64 *only; /* rows that are wanted, a bit each; NULL: all */
 } ses_job;
+
+/* What passes took and drafts were worth (section 24). Only how much is tried
+ * depends on it, never what comes out. */
+typedef struct {
+    f32 cost[SES_MOST_DRAFT + 1]; /* ns of a pass of one token and i more; 0:
+                                     not known */
+    f32 few;                /* of one token with the logits of few */
+    f32 step;               /* of the drafter for a token */
+    f32 trust[SES_TRUSTS];  /* how many of such drafts came true */
+} ses_drafts;
 
 /* What may stop the running call. */
 typedef struct {
@@ -15973,8 +25853,10 @@ struct ksllm_session {
     i32 *tokens; /* [n_ctx] */
     u32 n_tokens, n_eval;
     u32 n_high; /* cache slots were written up to this position */
+    u32 n_gone; /* layers with a window never had the first of this many */
     u64 n_slid; /* tokens that sliding has dropped from this timeline */
     bool has_logits, has_pooled;
+    bool partial; /* there are logits of what a grammar allowed alone */
     ses_cache *cache; /* [n_layers] */
 
     /* activations of one batch, [n_batch][...] */
@@ -16017,6 +25899,19 @@ struct ksllm_session {
     size_t text_bytes;
     void *encode;         /* scratch of the tokenizer */
     size_t encode_bytes;
+    void *mat;            /* memory of the matcher */
+    bool mat_placed;      /* the matcher is there */
+    size_t grammar_bytes; /* of it, without what the vocabulary takes */
+    u64 obeys;            /* what the answer under way obeys; 0: nothing */
+    u64 obeys_from;       /* where that began, counting what slid out */
+    i32 *plan, *plan_room; /* [SES_PLAN]: a way to its end, and the next one */
+    u32 n_plan, more_plan; /* 0: none is known; tokens that did not fit */
+    u64 plan_from;        /* where it goes on from, as above */
+
+    u32 n_draft;          /* tokens that may be tried in a pass; 0: none */
+    f32 *rows;            /* [n_draft + 1][n_vocab] logits of such a pass */
+    ses_drafts drafts;
+    const ksllm_model *drafts_for; /* known to have the same vocabulary */
 
     i32 busy;             /* -1: a call runs; else how many copy from it */
     ses_watch watch;
@@ -16134,8 +26029,9 @@ static void *arena_take(arena *a, u64 n, u64 size) {
 static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
     u64 all = ((u64)s->n_ctx + K_KEYS - 1) / K_KEYS * K_KEYS;
     /* A batch may overwrite what its first token still sees only if it fits
-     * after the window; then a stopped batch can be done again. */
-    u64 need = (u64)l->window + s->n_batch;
+     * after the window; then a stopped batch can be done again. So with a
+     * block that is loaded and found damaged. */
+    u64 need = (u64)l->window + max_size(s->n_batch, K_KEYS);
     need = (need + K_KEYS - 1) / K_KEYS * K_KEYS;
     return (u32)(l->window && need < all ? need : all);
 }
@@ -16236,6 +26132,18 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     ses_lay_jobs(s, a);
 }
 
+/* Memory of the matcher. Of the index of the vocabulary, which need not be
+ * there yet, it only depends on the length. */
+static size_t ses_mat_bytes(const ksllm_session *s) {
+#if defined KSLLM_NO_GRAMMAR
+    (void)s;
+    return 0;
+#else
+    const voc v = {.n_words = (u32)(s->m->dim[D_VOCAB] / 64 + 1)};
+    return s->grammar_bytes ? mat_bytes(&v, s->grammar_bytes) : 0;
+#endif
+}
+
 static void ses_lay_output(ksllm_session *s, arena *a) {
     const size_t *d = s->m->dim;
     s->logits = arena_take(a, SES_ROWS * (u64)d[D_VOCAB], sizeof(f32));
@@ -16248,6 +26156,11 @@ static void ses_lay_output(ksllm_session *s, arena *a) {
     s->encode_bytes = min_size((size_t)s->n_ctx * SES_PROMPT_BYTES, 1 << 16)
         * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
     s->encode = arena_take(a, s->encode_bytes, 1);
+    s->mat = arena_take(a, ses_mat_bytes(s), 1);
+    s->rows = arena_take(a, s->n_draft ? s->n_draft + (u64)1 : 0,
+        d[D_VOCAB] * sizeof(f32));
+    s->plan = arena_take(a, s->grammar_bytes ? SES_PLAN : 0, sizeof(i32));
+    s->plan_room = arena_take(a, s->grammar_bytes ? SES_PLAN : 0, sizeof(i32));
 }
 
 /* Lays a session out: itself first, then everything it points to. */
@@ -16282,6 +26195,11 @@ static ksllm_status ses_check(
     if ((u32)o->pooling > KSLLM_POOLING_MEAN)
         wrong = "pooling is not one of ksllm_pooling";
     if (o->n_ctx > 1u << 30) wrong = "n_ctx is above 2^30";
+    if (o->grammar_bytes != KSLLM_NO_GRAMMAR_BYTES
+        && o->grammar_bytes > 1u << 30)
+        wrong = "grammar_bytes is above 2^30";
+    if (o->n_draft != KSLLM_NO_DRAFTS && o->n_draft > SES_MOST_DRAFT)
+        wrong = "n_draft is above 15";
     if (wrong)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "options: %s", wrong);
     if (!m->runs)
@@ -16306,6 +26224,15 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     s->n_keep = o->n_keep;
     s->overflow = o->overflow;
     s->pooling = o->pooling;
+#if !defined KSLLM_NO_GRAMMAR
+    s->grammar_bytes = o->grammar_bytes == KSLLM_NO_GRAMMAR_BYTES ? 0
+        : o->grammar_bytes ? o->grammar_bytes
+                           : SES_GRAMMAR_BYTES;
+#endif
+    /* A pass is a batch. Pooling takes in all of its tokens. */
+    u32 draft = o->n_draft ? (u32)o->n_draft : SES_DRAFT;
+    s->n_draft = o->n_draft == KSLLM_NO_DRAFTS || s->pooling
+        ? 0 : min_u32(draft, s->n_batch - 1);
     s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
         : o->kv_type == KSLLM_TYPE_F16    ? K_F16
                                           : K_F32;
@@ -16318,9 +26245,11 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
                                : value * (s->kv == K_F16 ? 2 : 4);
     if (m->n_ctx_max && s->n_ctx > m->n_ctx_max)
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "options: n_ctx %u: architecture %s is exact here up to %u tokens, "
-            "where its sparse attention begins", (unsigned)s->n_ctx,
-            m->arch->name, (unsigned)m->n_ctx_max);
+            "options: n_ctx %u: architecture %s is exact here up to %u tokens: "
+            "%s", (unsigned)s->n_ctx, m->arch->name, (unsigned)m->n_ctx_max,
+            m->arch->gated ? "its sparse attention begins there"
+                : "longer contexts need the override "
+                  "rope.scaling.long_factors, and lose some of shorter ones");
     if (s->n_keep >= s->n_ctx)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "options: n_keep %u is not below n_ctx %u", (unsigned)s->n_keep,
@@ -16384,22 +26313,30 @@ static void ses_free(ksllm_session *s) {
 
 /* ---- the timeline ---- */
 
-/* Keeps the first n tokens. A layer with a window is a ring of slots: once
- * position n_high has been written, its oldest key is n_high - n_slots. If
- * position n sees an older one, evaluation has to start from 0. */
+/* Whether the cache holds all that position n sees. A layer with a window is a
+ * ring of slots: once position n_high has been written, its oldest key is
+ * n_high - n_slots. */
+static bool ses_reaches(const ksllm_session *s, u32 n) {
+    for (u32 i = 0; i < s->m->n_layers; i++) {
+        u32 window = s->m->layers[i].window, n_slots = s->cache[i].n_slots;
+        u32 low = s->n_high > n_slots ? s->n_high - n_slots : 0;
+        if (low < s->n_gone) low = s->n_gone;
+        if (window && low && n < (u64)low + window) return false;
+    }
+    return true;
+}
+
+/* Keeps the first n tokens. Where the cache no longer reaches back that far,
+ * evaluation has to start from 0. */
 static void ses_rewind(ksllm_session *s, u32 n) {
-    const ksllm_model *m = s->m;
     if (n < s->n_tokens || n < s->n_eval) s->has_logits = false;
+    if (n + s->n_slid < s->obeys_from) s->obeys = 0;
     s->n_tokens = min_u32(s->n_tokens, n);
     if (n >= s->n_eval) return;
     s->n_eval = n;
     s->has_pooled = false;
-    for (u32 i = 0; i < m->n_layers; i++) {
-        u32 window = m->layers[i].window, n_slots = s->cache[i].n_slots;
-        if (window && s->n_high > n_slots && n + n_slots < s->n_high + window)
-            s->n_eval = 0;
-    }
-    if (!s->n_eval) s->n_high = 0;
+    if (!ses_reaches(s, n)) s->n_eval = 0;
+    if (!s->n_eval) s->n_high = s->n_gone = 0;
 }
 
 /* How many tokens to drop after the first n_keep so that n fit: steps of half
@@ -16430,6 +26367,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     size_t total = keep + n, drop = ses_drop(s, total);
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
+    if (drop || !keep) s->obeys = 0;
     s->n_slid = (keep ? s->n_slid : 0) + drop;
     for (size_t i = 0; i < total - drop; i++) {
         size_t from = i < s->n_keep ? i : i + drop;
@@ -16481,18 +26419,26 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     to->n_tokens = from->n_tokens;
     to->n_eval = from->n_eval;
     to->n_high = from->n_high;
+    to->n_gone = from->n_gone;
     to->n_slid = from->n_slid;
+    to->obeys = from->obeys;
+    to->obeys_from = from->obeys_from;
+    to->n_plan = from->grammar_bytes && to->grammar_bytes ? from->n_plan : 0;
+    to->more_plan = from->more_plan;
+    to->plan_from = from->plan_from;
+    if (to->n_plan) memcpy(to->plan, from->plan, to->n_plan * sizeof(i32));
     to->has_logits = from->has_logits;
+    to->partial = from->partial;
     to->has_pooled = from->has_pooled;
 }
 
 /* ==========================================================================
- * § 16 FORWARD (private)
+ * § 22 FORWARD (private)
  * The one graph. A batch of tokens goes through it as a sequence of steps; a
  * step is cut into pieces for the pool, by rows of a matrix, by tokens or by
  * heads, so that no cut can change a result. Every piece first checks whether
  * the call was cancelled or ran out of time; what a stopped batch computed is
- * not used. May use § 1-15.
+ * not used. May use § 1-21.
  *
  *   x = embd[token]
  *   per layer:
@@ -16511,6 +26457,7 @@ typedef struct {
     u32 n0, m; /* positions [n0, n0 + m) */
     u32 i_layer;
     const mdl_layer *l;
+    const u64 *only; /* the logits that are wanted; NULL: all */
 } fwd;
 
 /* A step by token, with what its function needs beside the batch. Pieces read
@@ -16728,6 +26675,15 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     }
 }
 
+/* Queries of later spans look more sharply: times 1 + scale * ln(1 + span). */
+static void fwd_temper(const fwd *f, u32 t, f32 *q) {
+    const ksllm_model *m = f->s->m;
+    u32 span = m->temperature > 0 ? (f->n0 + t) / m->temperature_span : 0;
+    if (!span) return;
+    f32 scale = (f32)(1 + m->temperature * m_ln(1 + (f64)span));
+    for (size_t i = 0; i < m->dim[D_Q]; i++) q[i] *= scale;
+}
+
 static void fwd_heads(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
@@ -16739,6 +26695,7 @@ static void fwd_heads(const fwd_step *step, u32 t) {
     fwd_add_bias(k, vec[V_K_BIAS], m->dim[D_KV]);
     fwd_add_bias(v, vec[V_V_BIAS], m->dim[D_V]);
     fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
+    fwd_temper(f, t, q);
     fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
     fwd_store(f, t, k, false);
     fwd_store(f, t, v, true);
@@ -16871,6 +26828,21 @@ typedef struct {
     size_t rows_per_piece;
 } fwd_products;
 
+/* From row number `row` on, those that are wanted and their neighbours: kernels
+ * take K_ROWS at a time. */
+static void fwd_product_only(
+    const k_row *k, const k_product *p, const u64 *only, size_t row) {
+    k_product q = *p;
+    for (size_t i = 0; i < p->n_rows; i += K_ROWS) {
+        u64 some = only[(row + i) / 64] >> ((row + i) & 63);
+        if (!(some & ((1u << K_ROWS) - 1))) continue;
+        q.w = p->w + i * p->row_bytes;
+        q.y = p->y + i;
+        q.n_rows = min_size(K_ROWS, p->n_rows - i);
+        k->product[q.type](&q);
+    }
+}
+
 static void fwd_product_piece(void *arg, u32 piece) {
     const fwd_products *all = arg;
     ksllm_session *s = all->s;
@@ -16894,7 +26866,8 @@ static void fwd_product_piece(void *arg, u32 piece) {
         .row_bytes = w->row_bytes,
         .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
-    s->m->k->product[p.type](&p);
+    if (j->only) fwd_product_only(s->m->k, &p, j->only, r);
+    else s->m->k->product[p.type](&p);
 }
 
 /* Adds a product to those that fwd_multiply runs. */
@@ -17271,8 +27244,10 @@ static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
         .x = s->x + first * w->n_in, .blocks = fwd_blocks_of(w)});
     if (!y) return;
     fwd_plan_job(f, &(ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
-        .y_stride = w->n_out});
+        .y_stride = w->n_out, .only = f->only});
     fwd_multiply(f);
+    for (size_t i = 0; f->only && i < n; i++)
+        if (!(f->only[i / 64] >> (i & 63) & 1)) y[i] = -INFINITY;
     if (s->m->logit_scale != 1)
         for (size_t i = 0; i < n; i++) y[i] *= s->m->logit_scale;
 }
@@ -17305,6 +27280,7 @@ typedef struct {
     f32 *rows;
     f32 *logprobs;
     u32 first;
+    const u64 *only; /* of the last logits, those of these tokens */
 } fwd_want;
 
 static const fwd_want FWD_LAST = {0}; /* the last logits alone */
@@ -17350,7 +27326,7 @@ static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
 /* Evaluates positions [n0, n0 + m); `last` ends the call. */
 static void fwd_batch(
     ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
-    fwd f = {.s = s, .n0 = n0, .m = m};
+    fwd f = {.s = s, .n0 = n0, .m = m, .only = last ? want->only : NULL};
     fwd_by_token(&f, &(fwd_step){.run = fwd_embed});
     for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
         f.i_layer = i;
@@ -17375,6 +27351,7 @@ static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
     const fwd_want *want, ksllm_error *err) {
     if (s->has_logits || !s->n_tokens) return KSLLM_OK;
     fwd_reopen(s);
+    s->partial = want->only != NULL;
     u32 start = s->n_eval, total = s->n_tokens - start;
     if (s->pooling == KSLLM_POOLING_MEAN)
         memset(s->pooled, 0, s->m->dim[D_EMBD] * sizeof(f32));
@@ -17417,12 +27394,14 @@ static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
     size_t held = s->n_tokens;
     u64 slid = s->n_slid;
     f32 first = NAN;
+    if (s->partial) s->has_logits = false;
     if (want.logprobs) fwd_reopen(s);
     if (want.logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
         first = fwd_logprob(s, s->logits, tokens[0]);
     want.first = s->n_tokens;
     bool may_slide = !want.rows && !want.logprobs;
     TRY(ses_extend(s, held, tokens, n, may_slide, err));
+    if (n) s->obeys = 0;
     if (want.logprobs) want.logprobs[0] = first;
     if (s->n_slid != slid) held = s->n_eval;
     return fwd_settle(s, held, control, &want, err);
@@ -17432,19 +27411,21 @@ static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
 static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
     const ksllm_control *control, size_t *n_reused, ksllm_error *err) {
     size_t keep = ses_common(s, tokens, n);
+    if (s->partial) s->has_logits = false;
     if (s->pooling == KSLLM_POOLING_MEAN) keep = 0;
     TRY(ses_extend(s, keep, tokens + keep, n - keep, true, err));
+    if (n > keep) s->obeys = 0;
     *n_reused = min_size(s->n_eval, n);
     return fwd_settle(
         s, n > s->n_ctx ? s->n_eval : keep, control, &FWD_LAST, err);
 }
 
 /* ==========================================================================
- * § 17 SAMPLING (private)
+ * § 23 SAMPLING (private)
  * From logits to a token, in the order that ksllm.h states. The candidates not
  * far below the best one become a heap, and only as many are popped as are
  * needed; if they do not suffice, it is built again from more. So a vocabulary
- * of 100,000 is never sorted. Ties go to the lower id. May use § 1-16.
+ * of 100,000 is never sorted. Ties go to the lower id. May use § 1-22.
  * ======================================================================== */
 
 enum { SMP_WINDOW = 64, SMP_MAX_WINDOW = 1024 };
@@ -17514,6 +27495,101 @@ static ksllm_status smp_check(const ksllm_session *s, ksllm_sampling *p,
     return KSLLM_OK;
 }
 
+/* ---- what may be drawn at all ---- */
+
+#if defined KSLLM_NO_GRAMMAR
+typedef struct smp_rule smp_rule;
+#define smp_mask(s, rule) ((void)(rule))
+#define smp_best_allowed(s, rule) (-1)
+#define smp_rule_failed(rule) ((void)(rule), false)
+#else
+
+enum { SMP_BANS = 24 };
+
+/* What the next token of an answer under a grammar may be: what the matcher
+ * allows, or anything if there is none, but no `bans` and, if no_stops, nothing
+ * that ends an answer. Besides, `stops` if the answer may end, and up to
+ * `space` characters of white space before its beginning. */
+typedef struct smp_rule {
+    mat *m;
+    const i32 *stops;   /* the caller's */
+    size_t n_stops;
+    u32 space;
+    bool no_stops;
+    i32 bans[SMP_BANS];
+    u32 n_bans;
+    i32 free;           /* not concerned by no_stops; -1: none */
+} smp_rule;
+
+static bool smp_is_in(const i32 *list, size_t n, i32 token) {
+    for (size_t i = 0; i < n; i++)
+        if (list[i] == token) return true;
+    return false;
+}
+
+/* How many characters a token of white space alone has; else 0. */
+static u32 smp_space(const tokenizer *t, i32 token) {
+    u8 buf[TOK_TEXT_MAX];
+    str s = tok_piece(t, token, 0, buf);
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] != ' ' && s.p[i] != '\n' && s.p[i] != '\r'
+            && s.p[i] != '\t') return 0;
+    return (u32)s.n;
+}
+
+/* Whether the matcher's no is none. */
+static bool smp_spares(const ksllm_session *s, const smp_rule *r, i32 token) {
+    if (r->n_stops && mat_may_end(r->m)
+        && smp_is_in(r->stops, r->n_stops, token)) return true;
+    u32 n = r->space ? smp_space(&s->m->tok, token) : 0;
+    return n && n <= r->space;
+}
+
+static bool smp_bars(const ksllm_session *s, const smp_rule *r, i32 token) {
+    if (smp_is_in(r->bans, r->n_bans, token)) return true;
+    if (!r->no_stops || token == r->free) return false;
+    return tok_is_stop(&s->m->tok, token)
+        || (!r->m && smp_is_in(r->stops, r->n_stops, token));
+}
+
+static bool smp_allows(
+    const ksllm_session *s, const smp_rule *r, i32 token) {
+    if (smp_bars(s, r, token)) return false;
+    return !r->m || mat_takes(r->m, token) || smp_spares(s, r, token);
+}
+
+/* Gives what may not come -INFINITY. Without a mask, which is too much work in
+ * states that are seldom, every token is asked for. */
+static void smp_mask(const ksllm_session *s, const smp_rule *r) {
+    size_t n = s->m->dim[D_VOCAB];
+    f32 *x = s->scores;
+    const u64 *mask = r->m ? mat_mask(r->m, NULL) : NULL;
+    bool spares = r->space || (r->n_stops && r->m && mat_may_end(r->m));
+    for (size_t i = 0; r->m && !mask && i < n; i++)
+        if (x[i] > -INFINITY && !smp_allows(s, r, (i32)i)) x[i] = -INFINITY;
+    for (size_t i = 0; mask && i < n; i += 64) {
+        u64 no = ~mask[i / 64];
+        if (n - i < 64) no &= ((u64)1 << (n - i)) - 1;
+        for (; no; no &= no - 1) {
+            size_t id = i + (u32)__builtin_ctzll(no);
+            if (!spares || !smp_spares(s, r, (i32)id)) x[id] = -INFINITY;
+        }
+    }
+    for (u32 i = 0; i < r->n_bans; i++) x[r->bans[i]] = -INFINITY;
+    if (!r->no_stops) return;
+    for (u32 i = 0; i < s->m->tok.n_stops; i++)
+        if (s->m->tok.stop[i] != r->free)
+            x[s->m->tok.stop[i]] = -INFINITY;
+    for (size_t i = 0; !r->m && i < r->n_stops; i++)
+        if (r->stops[i] != r->free) x[r->stops[i]] = -INFINITY;
+}
+
+static bool smp_rule_failed(const smp_rule *r) {
+    return r->m && mat_failed(r->m);
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
 /* ---- changing the logits ---- */
 
 static void smp_penalize_one(f32 *logit, const ksllm_sampling *p, u32 count) {
@@ -17539,12 +27615,19 @@ static void smp_penalize(const ksllm_session *s, const ksllm_sampling *p) {
     }
 }
 
-static void smp_prepare(const ksllm_session *s, const ksllm_sampling *p) {
+static bool smp_greedy(const ksllm_sampling *p) {
+    return p->temperature == 0 || p->top_k == 1;
+}
+
+static void smp_prepare(const ksllm_session *s, const ksllm_sampling *p,
+    const smp_rule *rule) {
     size_t n = s->m->dim[D_VOCAB];
     memcpy(s->scores, s->logits, n * sizeof *s->scores);
     for (size_t i = 0; i < p->n_biases; i++)
         s->scores[p->biases[i].token] += p->biases[i].bias;
+    if (rule && (p->filter || !smp_greedy(p))) smp_mask(s, rule);
     if (p->filter) p->filter(p->filter_ctx, s->scores, n);
+    if (rule && p->filter) smp_mask(s, rule);
     smp_penalize(s, p);
 }
 
@@ -17701,6 +27784,27 @@ static i32 smp_draw(
     return token;
 }
 
+#if !defined KSLLM_NO_GRAMMAR
+
+/* The best that the rule allows. The mask would tell, but nearly always it is
+ * the best of all, or one of the next: asking for one token costs less. */
+static i32 smp_best_allowed(const ksllm_session *s, const smp_rule *rule) {
+    enum { TRIES = 16 };
+    size_t n = s->m->dim[D_VOCAB];
+    f32 *x = s->scores;
+    i32 best = smp_best(x, n);
+    if (best < 0 || smp_allows(s, rule, best)) return best;
+    size_t left = smp_heap(s->heap, x, n, smp_floor(x[best], 0), 1);
+    for (int i = 0; i < TRIES && left; i++) {
+        i32 token = smp_pop(s->heap, &left).token;
+        if (smp_allows(s, rule, token)) return token;
+    }
+    smp_mask(s, rule);
+    return smp_best(x, n);
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
+
 /* ---- log-probabilities ---- */
 
 static void smp_top(const ksllm_session *s, ksllm_token_prob *top,
@@ -17731,30 +27835,88 @@ static void smp_report(const ksllm_session *s, i32 token,
 }
 
 static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
-    u64 step, ksllm_token_prob *out, ksllm_token_prob *top, size_t n_top,
-    ksllm_error *err) {
+    u64 step, const smp_rule *rule, ksllm_token_prob *out,
+    ksllm_token_prob *top, size_t n_top, ksllm_error *err) {
     if (!s->has_logits)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "there are no logits: evaluate tokens first, for example with "
             "ksllm_session_append");
-    smp_prepare(s, p);
-    i32 token = smp_draw(s, p, step);
+    smp_prepare(s, p, rule);
+    i32 token = rule && !p->filter && smp_greedy(p)
+        ? smp_best_allowed(s, rule) : smp_draw(s, p, step);
+    if (rule && smp_rule_failed(rule))
+        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "the grammar needs more memory than the session's %llu bytes for "
+            "it: raise grammar_bytes", LLU(s->grammar_bytes));
     if (token < 0)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
-            "no token can be chosen: bias or filter forbid all of them, or "
-            "the logits are not numbers (a damaged model)");
+            "no token can be chosen: bias or filter forbid all %s, or the "
+            "logits are not numbers (a damaged model)",
+            rule ? "that the grammar allows" : "of them");
     smp_report(s, token, out, top, n_top);
     return KSLLM_OK;
 }
 
 /* ==========================================================================
- * § 18 GENERATE (private)
+ * § 24 GENERATE (private)
  * Prompt in, pieces of text out: the loop of draw, deliver, evaluate. Owns the
  * held-back text for stop strings; a turn of a chat stands on it. May use
- * § 1-17.
+ * § 1-23.
  * ======================================================================== */
 
-enum { GEN_NAP = 5000000 }; /* ns */
+enum {
+    GEN_NAP = 5000000, /* ns */
+    GEN_MARK = 64,     /* tokens from thinking to an answer */
+    GEN_SPACE = 8      /* characters of white space between them */
+};
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* Where an answer under a grammar stands: how far it is from its beginning.
+ * Only tokens move it, so it is a function of the timeline. */
+typedef enum obey_phase {
+    OBEY_THINK,     /* anything, up to the mark that ends it */
+    OBEY_MARK,      /* the rest of `end` */
+    OBEY_SPACE,     /* white space may come, or the answer begins */
+    OBEY_ANSWER
+} obey_phase;
+
+typedef struct obey {
+    const ksllm_grammar *g;     /* NULL: no grammar */
+    mat *m;
+    obey_phase phase, first;    /* now, and where the call's answer began */
+    str mark;                   /* text that ends the thinking */
+    bool heads;                 /* end[0] alone ends it; the rest follows */
+    i32 end[GEN_MARK];          /* what closing puts between thinking and
+                                   answer */
+    u32 n_end, n_head;          /* the last n_head stand before any answer */
+    i32 bans[16];               /* marks that cannot stand in the answer, and,
+                                   with heads, in thinking */
+    u32 n_bans;
+    u32 at;                     /* tokens of `end` that came last */
+    u32 n_text;                 /* bytes of the mark that came last */
+    u32 n_space;                /* characters of white space */
+    u64 need;                   /* tokens of the shortest answer */
+    u64 id;                     /* of all that, for the session */
+    bool began;                 /* its prompt is evaluated */
+    bool lead;                  /* the last token is none of the answer's */
+    u32 start;                  /* of the program */
+    bool inside;                /* the answer has a token */
+} obey;
+
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* Tokens that may come next, and the logits after them: row i of the session's
+ * is that after i of them. They hold as long as the tokens that come are
+ * these. */
+typedef struct {
+    i32 token[SES_MOST_DRAFT];
+    u8 kind[SES_MOST_DRAFT]; /* DRAFT_FORCED and so on */
+    u32 n;              /* that were found */
+    u32 n_rows;         /* how many rows there are */
+    u32 at;             /* how many have come */
+    u32 from;           /* tokens before them */
+} draft;
 
 typedef struct {
     ksllm_session *s;
@@ -17771,6 +27933,10 @@ typedef struct {
     const i32 *forced; /* tokens to be put on the timeline undrawn */
     u32 n_forced;
     const struct split *split; /* of a turn of a chat, or NULL */
+    draft d;
+#if !defined KSLLM_NO_GRAMMAR
+    obey o;
+#endif
 } gen;
 
 static ksllm_text gen_stop_text(const ksllm_generation *g, size_t i) {
@@ -17789,6 +27955,11 @@ static ksllm_status gen_check(
     if (g->n_stop_texts && !g->stop_texts) wrong = "stop_texts is NULL";
     if (g->n_stop_tokens && !g->stop_tokens) wrong = "stop_tokens is NULL";
     if (g->n_top > KSLLM_MAX_TOP) wrong = "n_top is above KSLLM_MAX_TOP";
+    if (!g->grammar && g->thinking) wrong = "thinking needs a grammar";
+    if (!g->grammar && g->allowed_only) wrong = "allowed_only needs a grammar";
+    if (g->drafter == s) wrong = "drafter is the session itself";
+    if (g->drafter && g->drafts && !s->n_draft)
+        wrong = "the session was created without memory for drafts";
     if ((u32)g->unit > KSLLM_UNIT_EOJEOL) wrong = "no such unit";
     if (g->encode_flags & ~TOK_ENCODE_FLAGS) wrong = "unknown encode_flags";
     if (g->decode_flags & ~TOK_DECODE_FLAGS) wrong = "unknown decode_flags";
@@ -17804,6 +27975,367 @@ static ksllm_status gen_check(
             err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "generation: %s", wrong);
     return mdl_check_tokens(s->m, g->stop_tokens, g->n_stop_tokens, err);
 }
+
+/* ---- an answer under a grammar ---- */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* How many more tokens may come. */
+static u64 obey_left(const gen *x) {
+    u64 left = x->s->n_ctx - x->s->n_tokens, most = x->g->max_tokens;
+    return most ? min_u64(most - x->r->n_generated, left) : left;
+}
+
+static bool gen_obeys(const gen *x) { return x->o.g != NULL; }
+
+/* Adds the tokens of a text to those that stand between thinking and answer. */
+static ksllm_status obey_encode(gen *x, str text, ksllm_error *err) {
+    obey *o = &x->o;
+    tok_coder c = {.t = &x->s->m->tok, .flags = KSLLM_ENCODE_SPECIAL,
+        .scratch = x->s->encode, .scratch_bytes = x->s->encode_bytes,
+        .out = o->end + o->n_end, .cap = GEN_MARK - o->n_end, .err = err};
+    i64 n = tok_encode(&c, text);
+    if (n < 0) return (ksllm_status)n;
+    if ((u64)n > GEN_MARK - o->n_end)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "generation: the text that ends the thinking has more than %d "
+            "tokens", GEN_MARK);
+    o->n_end += (u32)n;
+    o->n_head = (u32)n;
+    return KSLLM_OK;
+}
+
+/* The prompt ends in thinking that a given text ends. */
+static ksllm_status obey_thinking(gen *x, ksllm_error *err) {
+    str mark = str_of(x->g->thinking);
+    if (!mark.n) return KSLLM_OK;
+    if (mark.n > KSLLM_MAX_STOP_BYTES)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "generation: thinking is longer than 128 bytes");
+    x->o.first = OBEY_THINK;
+    x->o.mark = mark;
+    return obey_encode(x, mark, err);
+}
+
+/* The beginning of an answer. */
+static ksllm_status obey_reset(obey *o, ksllm_error *err) {
+    o->phase = o->first;
+    o->at = o->first == OBEY_MARK ? o->n_end - o->n_head : 0;
+    o->n_text = o->n_space = 0;
+    o->inside = false;
+    return mat_begin_at(o->m, &o->g->b.p, o->start, err);
+}
+
+/* How much of the mark stands at the end of its first n bytes and b. */
+static u32 obey_match(str mark, u32 n, char b) {
+    for (u32 k = n + 1; k > 0; k--)
+        if (mark.p[k - 1] == b
+            && !memcmp(mark.p, mark.p + n - (k - 1), k - 1)) return k;
+    return 0;
+}
+
+/* A token of thinking: how much of the mark came, all of it if it ends the
+ * thinking. Then *space tells how much white space follows in the token; it is
+ * more than may come if something else follows. */
+static u32 obey_mark(const gen *x, i32 token, u32 *space) {
+    const obey *o = &x->o;
+    u8 buf[TOK_TEXT_MAX];
+    str s = tok_piece(&x->s->m->tok, token, KSLLM_DECODE_SPECIAL, buf);
+    u32 n = o->n_text;
+    *space = 0;
+    for (size_t i = 0; i < s.n; i++)
+        if (n < o->mark.n) n = obey_match(o->mark, n, s.p[i]);
+        else *space += strchr(" \n\r\t", s.p[i]) && s.p[i] ? 1 : GEN_SPACE + 1;
+    return n;
+}
+
+static ksllm_status obey_think(gen *x, i32 token) {
+    obey *o = &x->o;
+    u32 space = 0, n = o->heads ? 0 : obey_mark(x, token, &space);
+    if (space > GEN_SPACE) return KSLLM_ERR_ARGUMENT;
+    o->at = token == o->end[o->at] ? o->at + 1 : token == o->end[0];
+    if (o->heads && o->at) o->phase = OBEY_MARK;
+    o->n_text = n;
+    if (!o->heads && n == o->mark.n) {
+        o->phase = OBEY_SPACE;
+        o->n_space = space;
+    } else if (o->at == o->n_end) {
+        o->at = 0;
+        if (o->heads) o->phase = OBEY_ANSWER;
+    }
+    return KSLLM_OK;
+}
+
+/* The next token of the answer. ARGUMENT: it may not come, BUFFER. */
+static ksllm_status obey_take(gen *x, i32 token) {
+    obey *o = &x->o;
+    o->lead = o->phase != OBEY_ANSWER;
+    if (o->phase == OBEY_THINK) return obey_think(x, token);
+    if (o->phase == OBEY_MARK) {
+        if (token != o->end[o->at]) return KSLLM_ERR_ARGUMENT;
+        if (++o->at == o->n_end) o->phase = OBEY_ANSWER;
+        return KSLLM_OK;
+    }
+    if (o->phase == OBEY_SPACE && !mat_takes(o->m, token)) {
+        u32 n = smp_space(&x->s->m->tok, token);
+        if (!n || n > GEN_SPACE - o->n_space) return KSLLM_ERR_ARGUMENT;
+        o->n_space += n;
+        return KSLLM_OK;
+    }
+    o->phase = OBEY_ANSWER;
+    o->lead = false;
+    o->inside = true;
+    return mat_next(o->m, token);
+}
+
+static ksllm_status obey_fail(const gen *x, ksllm_error *err) {
+    return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+        "the grammar needs more memory than the session's %llu bytes for it: "
+        "raise grammar_bytes", LLU(x->s->grammar_bytes));
+}
+
+/* Goes to where the session's tokens are. */
+static ksllm_status obey_replay(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    TRY(obey_reset(&x->o, err));
+    for (u64 i = s->obeys_from - s->n_slid; i < s->n_tokens; i++)
+        if (obey_take(x, s->tokens[i])) return obey_fail(x, err);
+    return KSLLM_OK;
+}
+
+/* Tokens of thinking and marks that still have to come. */
+static u64 obey_lead(const obey *o) {
+    return o->phase <= OBEY_MARK ? o->n_end - o->at : 0;
+}
+
+/* How many tokens of the plan lie after the session's: it is one as long as
+ * these follow it. More than there are: it is none. */
+static u32 obey_planned(const gen *x) {
+    const ksllm_session *s = x->s;
+    u64 here = s->n_slid + s->n_tokens;
+    if (!s->n_plan || here < s->plan_from || here - s->plan_from > s->n_plan)
+        return UINT32_MAX;
+    u32 n = (u32)(here - s->plan_from);
+    return n == 0 || !memcmp(s->plan, s->tokens + s->n_tokens - n,
+        n * sizeof *s->plan) ? n : UINT32_MAX;
+}
+
+/* Finds a shortest end from where the matcher is, which `here` tokens lead to.
+ * How many tokens it has; -1: none was found. It becomes the plan unless that
+ * is more than `most`. Ways found from two places need not agree, so a plan
+ * once found is kept. */
+static i64 obey_search(gen *x, u64 here, u64 most) {
+    ksllm_session *s = x->s;
+    u32 n;
+    if (mat_close(x->o.m, s->plan_room, SES_PLAN, &n) < 0) return -1;
+    if (n > most) return n;
+    i32 *room = s->plan;
+    s->plan = s->plan_room;
+    s->plan_room = room;
+    s->n_plan = min_u32(n, SES_PLAN);
+    s->more_plan = n - s->n_plan;
+    s->plan_from = here;
+    return n;
+}
+
+/* More tokens than an end has: one for each byte, where bytes are what is
+ * counted. Automata of strings count characters. */
+static u64 obey_bound(const obey *o) {
+    u64 least = mat_least(o->m);
+    return o->g->b.p.n_dfas ? 4 * least + 32 : least;
+}
+
+/* Whether after this token, which was taken, an end fits into so many. */
+static bool obey_fits(gen *x, i32 token, u64 left) {
+    const ksllm_session *s = x->s;
+    const obey *o = &x->o;
+    if (!o->inside) return obey_lead(o) + o->need <= left;
+    u32 n = obey_planned(x);
+    if (n < s->n_plan && s->plan[n] == token
+        && s->n_plan - n - 1 + s->more_plan <= left) return true;
+    if (obey_bound(o) <= left) return true;
+    i64 more = obey_search(x, s->n_slid + s->n_tokens + 1, left);
+    return more < 0 ? mat_least(o->m) <= left : (u64)more <= left;
+}
+
+/* The next token of the shortest end; -1: the answer may end here, or no end
+ * was found. */
+static i32 obey_end(gen *x) {
+    ksllm_session *s = x->s;
+    const obey *o = &x->o;
+    if (o->phase < OBEY_SPACE) return o->end[o->at];
+    if (mat_may_end(o->m)) return -1;
+    if (!o->inside) s->plan_from = s->n_slid + s->n_tokens;
+    u32 n = obey_planned(x);
+    if (n >= s->n_plan) {
+        s->n_plan = n = 0;
+        obey_search(x, s->n_slid + s->n_tokens, UINT64_MAX);
+    }
+    return n < s->n_plan ? s->plan[n] : -1;
+}
+
+/* Why an answer has to end now. */
+static ksllm_stop obey_why(const gen *x) {
+    u64 room = x->s->n_ctx - x->s->n_tokens, most = x->g->max_tokens;
+    return most && most - x->r->n_generated <= room ? KSLLM_STOP_LENGTH
+                                                    : KSLLM_STOP_CONTEXT;
+}
+
+/* Refuses a call in which no answer can come to an end: after the prompt there
+ * will be room for `room` tokens. */
+static ksllm_status obey_check(gen *x, u64 room, ksllm_error *err) {
+    const obey *o = &x->o;
+    u64 most = x->g->max_tokens ? x->g->max_tokens : UINT64_MAX;
+    u64 need = obey_lead(o) + o->need;
+    if (!x->g->complete || (o->inside && mat_may_end(o->m))) return KSLLM_OK;
+    if (o->inside) {
+        u32 n = obey_planned(x);
+        i64 found = n < x->s->n_plan ? x->s->n_plan - n + x->s->more_plan
+            : obey_search(x, x->s->n_slid + x->s->n_tokens, most);
+        need = found < 0 ? mat_least(o->m) : (u64)found;
+    }
+    if (need <= min_u64(room, most)) return KSLLM_OK;
+    return fail(err, room < most ? KSLLM_ERR_CONTEXT : KSLLM_ERR_BUFFER,
+        NO_OFFSET, "generation: the shortest end of this answer takes %llu "
+        "tokens, and %s has room for %llu", LLU(need),
+        room < most ? "the context" : "max_tokens", LLU(min_u64(room, most)));
+}
+
+/* What the answer obeys: the grammar, and where it begins. */
+static u64 obey_id(const obey *o) {
+    u64 h = gra_hash(o->g->id ^ o->start, &o->first, sizeof o->first);
+    h = gra_hash(h, o->end, o->n_end * sizeof *o->end);
+    return gra_hash(h, o->mark.p, o->mark.n) | 1;
+}
+
+/* Readies the matcher for what follows `total` tokens: a new answer, or the one
+ * that the session's tokens end in. */
+static ksllm_status obey_begin(
+    gen *x, bool fresh, size_t total, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    obey *o = &x->o;
+    if (!s->mat_placed) mat_place(s->mat, o->g->v, ses_mat_bytes(s));
+    s->mat_placed = true;
+    o->m = s->mat;
+    o->id = obey_id(o);
+    if (fresh || s->obeys != o->id) s->obeys = 0;
+    o->began = s->obeys != 0;
+    if (o->began) TRY(obey_replay(x, err));
+    else TRY(obey_reset(o, err));
+    if (!o->inside) {
+        s->n_plan = 0;
+        i64 need = obey_search(x, total, UINT64_MAX);
+        o->need = need < 0 ? mat_least(o->m) : (u64)need;
+    }
+    TRY(obey_check(x, s->n_ctx - min_size(total, s->n_ctx), err));
+    if (o->began && o->phase == OBEY_ANSWER && mat_must_end(o->m))
+        x->r->stop = KSLLM_STOP_COMPLETE;
+    return KSLLM_OK;
+}
+
+/* The prompt is evaluated: the answer begins. */
+static void obey_began(gen *x) {
+    obey *o = &x->o;
+    if (!o->began) x->s->obeys_from = x->s->n_slid + x->s->n_tokens;
+    x->s->obeys = o->id;
+    o->began = true;
+    x->decoder.started = true; /* a first space is the answer's */
+    if (o->phase == OBEY_ANSWER && mat_must_end(o->m))
+        x->r->stop = KSLLM_STOP_COMPLETE;
+}
+
+/* What may be drawn. */
+static smp_rule obey_rule(const gen *x) {
+    const obey *o = &x->o;
+    smp_rule r = {.m = o->m, .stops = x->g->stop_tokens,
+        .n_stops = x->g->n_stop_tokens, .no_stops = x->g->ignore_stop,
+        .free = -1};
+    if (o->phase == OBEY_SPACE) r.space = GEN_SPACE - o->n_space;
+    if (x->g->ignore_stop) r.n_stops = 0;
+    bool thinks = o->phase == OBEY_THINK;
+    for (u32 i = 0; i < o->n_bans && (!thinks || o->heads); i++)
+        if (!thinks || o->bans[i] != o->end[0])
+            r.bans[r.n_bans++] = o->bans[i];
+    if (!thinks) return r;
+    r.m = NULL;
+    r.no_stops = true;
+    if (o->heads) r.free = o->end[0];
+    return r;
+}
+
+/* Draws. In thinking a token that ends it and goes on with something else than
+ * white space is as good as not there. */
+static ksllm_status obey_draw(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    smp_rule rule = obey_rule(x);
+    for (;;) {
+        u32 space = 0;
+        TRY(smp_sample(s, x->sampling, s->n_slid + s->n_tokens, &rule,
+            &x->token, x->top, x->g->n_top, err));
+        i32 token = x->token.token;
+        if (x->o.phase == OBEY_THINK && !x->o.heads)
+            obey_mark(x, token, &space);
+        if (space <= GEN_SPACE) return KSLLM_OK;
+        if (rule.n_bans == SMP_BANS) break;
+        rule.bans[rule.n_bans++] = token;
+    }
+    smp_report(s, x->o.end[x->o.at], &x->token, x->top, x->g->n_top);
+    return KSLLM_OK;
+}
+
+/* Takes the token that was chosen, or if no end would fit after it, the next
+ * one of the shortest end, or ends the answer. */
+static ksllm_status obey_step(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    u64 left = obey_left(x);
+    ksllm_status status = obey_take(x, x->token.token);
+    if (status == KSLLM_ERR_BUFFER) return obey_fail(x, err);
+    if (!status
+        && (!x->g->complete || obey_fits(x, x->token.token, left - 1)))
+        return KSLLM_OK;
+    TRY(obey_replay(x, err));
+    x->n_forced = 0;
+    i32 next = obey_end(x);
+    if (next < 0) {
+        bool ends = x->o.phase >= OBEY_SPACE && mat_may_end(x->o.m);
+        x->r->stop = ends ? obey_why(x) : KSLLM_STOP_NONE;
+        return ends ? KSLLM_OK : obey_fail(x, err);
+    }
+    smp_report(s, next, &x->token, x->top, x->g->n_top);
+    x->r->n_closed++;
+    return obey_take(x, next) ? obey_fail(x, err) : KSLLM_OK;
+}
+
+/* Of which tokens the next logits are wanted: of few, if that is asked for. */
+static fwd_want obey_want(const gen *x) {
+    const obey *o = &x->o;
+    fwd_want want = FWD_LAST;
+    size_t n = 0;
+    if (!gen_obeys(x) || !x->g->allowed_only || o->phase != OBEY_ANSWER
+        || (x->g->n_stop_tokens && mat_may_end(o->m))) return want;
+    const u64 *mask = mat_mask(o->m, &n);
+    if (mask && n <= x->s->m->dim[D_VOCAB] / 16) want.only = mask;
+    return want;
+}
+
+/* Counts a token that is on the timeline; the answer may be over. */
+static void obey_count(gen *x) {
+    const obey *o = &x->o;
+    x->r->n_thinking += o->lead;
+    if (!x->r->stop && o->phase == OBEY_ANSWER && mat_must_end(o->m))
+        x->r->stop = x->r->n_closed ? obey_why(x) : KSLLM_STOP_COMPLETE;
+}
+
+#else
+#define gen_obeys(x) false
+#define obey_thinking(x, err) KSLLM_OK
+#define obey_begin(x, fresh, total, err) KSLLM_OK
+#define obey_began(x) ((void)0)
+#define obey_draw(x, err) KSLLM_OK
+#define obey_step(x, err) KSLLM_OK
+#define obey_count(x) ((void)0)
+#define obey_want(x) FWD_LAST
+#endif /* KSLLM_NO_GRAMMAR */
 
 /* ---- the prompt ---- */
 
@@ -17837,13 +28369,19 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     bool replace = (x->g->text || tokens) && !x->g->append;
     if (x->g->text) TRY(gen_encode(x, &tokens, &n, err));
     x->r->n_prompt = n;
-    if ((replace ? 0 : s->n_tokens) + n == 0)
+    size_t total = (replace ? 0 : s->n_tokens) + n;
+    if (!total)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
+    if (s->overflow == KSLLM_OVERFLOW_SLIDE) total -= ses_drop(s, total);
+    if (gen_obeys(x) && total <= s->n_ctx)
+        TRY(obey_begin(x, n != 0, total, err));
+    if (x->r->stop) return KSLLM_OK;
     ksllm_status status = replace
         ? fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err)
         : fwd_append(s, tokens, n, FWD_LAST, x->control, err);
     x->r->prompt_ns = os_now() - x->start;
+    if (!status && gen_obeys(x)) obey_began(x);
     return status;
 }
 
@@ -17915,10 +28453,299 @@ static void gen_flush(gen *x) {
     x->r->stop = why;
 }
 
+/* ---- drafts ----
+ * Tokens that are likely to come are evaluated together with the last one, in
+ * one pass, which reads the weights once. Then every token is chosen as ever,
+ * from the logits after those before it, which are the same bits in any batch
+ * (D3). As long as the choices are the draft's there is nothing to evaluate; at
+ * the first other one the rest is forgotten. So drafts cost time or save it,
+ * and how many are tried may depend on the clock.
+ *
+ *   timeline:  | in the KV cache | last | token[0] token[1] ... |
+ *              0              n_eval  n_tokens; drafts lie beyond it, unseen
+ *   rows, logits after:           row 0   row 1    row 2
+ */
+
+/* What a draft rests on: what must come, the drafter, 2 to 8 tokens that came
+ * before as they came now, what will be put undrawn. */
+enum { DRAFT_FORCED, DRAFT_MODEL, DRAFT_SHORTEST, DRAFT_LONGEST = 8,
+    DRAFT_PUT };
+
+_Static_assert(DRAFT_PUT + 1 == SES_TRUSTS, "kinds of drafts");
+
+static const f32 DRAFT_HOPES[SES_TRUSTS] = {
+    0.7f, 0.6f, 0.2f, 0.4f, 0.5f, 0.6f, 0.7f, 0.75f, 0.85f, 1};
+
+static bool draft_may(const gen *x) { return x->s->n_draft && x->g->drafts; }
+
+/* A mean that forgets; one outlier cannot spoil it. */
+static void draft_note(f32 *mean, f32 x) {
+    if (*mean == 0) *mean = x;
+    else *mean += ((x < 2 * *mean ? x : 2 * *mean) - *mean) / 8;
+}
+
+static ksllm_status draft_check_vocabulary(
+    const ksllm_model *a, const ksllm_model *b, ksllm_error *err) {
+    u32 n = (u32)min_size(a->dim[D_VOCAB], b->dim[D_VOCAB]);
+    for (u32 i = 0; i < n; i++) {
+        str x = tok_text(&a->tok, i), y = tok_text(&b->tok, i);
+        if (!str_eq(x, y))
+            return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "generation: the drafter has another vocabulary: its token %u "
+                "is '%.*s', the session's '%.*s'", (unsigned)i,
+                (int)min_size(y.n, 64), y.p, (int)min_size(x.n, 64), x.p);
+    }
+    return KSLLM_OK;
+}
+
+/* Takes hold of the drafter. */
+static ksllm_status draft_begin(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s, *d = x->g->drafter;
+    if (s->drafts.trust[DRAFT_PUT] == 0)
+        memcpy(s->drafts.trust, DRAFT_HOPES, sizeof DRAFT_HOPES);
+    if (!d || !draft_may(x)) return KSLLM_OK;
+    TRY(ses_enter(d, err));
+    if (d->m != s->m && d->drafts_for != s->m) {
+        ksllm_status status = draft_check_vocabulary(s->m, d->m, err);
+        if (status) return ses_leave(d, status);
+    }
+    d->drafts_for = s->m;
+    d->watch = s->watch;
+    return KSLLM_OK;
+}
+
+static void draft_end(const gen *x) {
+    if (x->g->drafter && draft_may(x)) ses_leave(x->g->drafter, KSLLM_OK);
+}
+
+/* Tokens that are put, whatever the logits say. */
+static u32 draft_put(gen *x, u32 most) {
+    const i32 *from = x->forced;
+    u32 n = x->n_forced;
+#if !defined KSLLM_NO_GRAMMAR
+    if (!n && gen_obeys(x) && x->o.phase == OBEY_MARK) {
+        from = x->o.end + x->o.at;
+        n = x->o.n_end - x->o.at;
+    }
+#endif
+    n = min_u32(n, most);
+    for (u32 i = 0; i < n; i++) x->d.token[i] = from[i];
+    memset(x->d.kind, DRAFT_PUT, n);
+    return n;
+}
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* Whether an answer under a grammar has begun: then it knows what may come. */
+static bool draft_in_answer(const gen *x) {
+    return gen_obeys(x) && x->o.phase == OBEY_ANSWER;
+}
+
+static u32 draft_forced(gen *x, u32 most) {
+    if (!draft_in_answer(x)) return 0;
+    u32 n = mat_forced_tokens(x->o.m, x->d.token, most);
+    memset(x->d.kind, DRAFT_FORCED, n);
+    return n;
+}
+
+#else
+#define draft_forced(x, most) 0
+#endif /* KSLLM_NO_GRAMMAR */
+
+/* What followed the longest run of tokens that are the last ones now, up to
+ * DRAFT_LONGEST, the latest of several. That may reach into itself: after
+ * a b a b comes a b a b. The search goes through all that the context holds:
+ * 4,096 tokens take a microsecond. */
+static u32 draft_look_up(gen *x, u32 most) {
+    const i32 *t = x->s->tokens;
+    u32 n = x->s->n_tokens, run = 0, at = 0;
+    for (u32 end = n - 1; end >= DRAFT_SHORTEST; end--) {
+        if (t[end - 1] != t[n - 1] || t[end - 2] != t[n - 2]) continue;
+        u32 k = DRAFT_SHORTEST, longest = min_u32(end, DRAFT_LONGEST);
+        while (k < longest && t[end - 1 - k] == t[n - 1 - k]) k++;
+        if (k > run) run = k, at = end;
+        if (k == DRAFT_LONGEST) break;
+    }
+    if (!run) return 0;
+    for (u32 i = 0; i < most; i++) {
+        x->d.token[i] = at + i < n ? t[at + i] : x->d.token[at + i - n];
+        x->d.kind[i] = (u8)min_u32(run + i, DRAFT_LONGEST);
+    }
+    return most;
+}
+
+/* What the drafter would say. One that cannot keep up says nothing. */
+static u32 draft_ask(gen *x, u32 most) {
+    ksllm_session *s = x->s, *d = x->g->drafter;
+    const ksllm_control quiet = {0};
+    u64 start = os_now();
+    u32 n = 0, held = s->n_tokens;
+    size_t keep = ses_common(d, s->tokens, held);
+    if (held + most > d->n_ctx || !most
+        || ses_extend(d, keep, s->tokens + keep, held - keep, false, NULL))
+        return 0;
+    if (d->partial) d->has_logits = false;
+    while (n < most && !fwd_run(d, &quiet, &FWD_LAST, NULL)) {
+        i32 token = smp_best(d->logits, d->m->dim[D_VOCAB]);
+        if (!mdl_is_token(s->m, token)) break;
+        x->d.token[n++] = token;
+        if (n < most && ses_extend(d, d->n_tokens, &token, 1, false, NULL))
+            break;
+    }
+    d->obeys = 0;
+    if (n) draft_note(&s->drafts.step, (f32)(os_now() - start) / (f32)n);
+    return n;
+}
+
+#if !defined KSLLM_DRAFT_ALWAYS /* tests try them where they do not pay, too */
+#define KSLLM_DRAFT_ALWAYS 0
+#endif
+
+/* How many of n drafts to try, so that a token takes the least time. What is
+ * known is noisy, and the best of several noisy numbers looks better than it
+ * is: there has to be a tenth to gain. `few`: a pass without would compute few
+ * logits. `step`: what each takes to make. */
+static u32 draft_length(const ses_drafts *c, const u8 *kind, u32 n, bool few,
+    f32 step) {
+    f32 one = few && c->few > 0 ? c->few : c->cost[0], cost = one;
+    f32 p = 1, tokens = 1, least = one * 0.9f;
+    u32 best = 0;
+    for (u32 i = 0; i < n && one > 0; i++) {
+        p *= c->trust[kind[i]];
+        tokens += p;
+        cost = c->cost[i + 1] > 0 ? c->cost[i + 1] : cost + one * 0.15f;
+        f32 each = (cost + (f32)(i + 1) * step) / tokens;
+        if (each < least) least = each, best = i + 1;
+    }
+    return best;
+}
+
+static u32 draft_choose(const gen *x, u32 n, bool few, f32 step) {
+    return KSLLM_DRAFT_ALWAYS ? n
+        : draft_length(&x->s->drafts, x->d.kind, n, few, step);
+}
+
+/* As many of the drafts as a grammar lets pass; nothing follows a stop. */
+static u32 draft_sift(gen *x, u32 n) {
+#if !defined KSLLM_NO_GRAMMAR
+    if (draft_in_answer(x)) n = mat_follow(x->o.m, x->d.token, n);
+#endif
+    for (u32 i = 0; i < n && !x->g->ignore_stop; i++)
+        if (tok_is_stop(&x->s->m->tok, x->d.token[i])) return i;
+    return n;
+}
+
+/* Finds a draft for what follows the last token; returns how many to try. One
+ * that is not tried shows at no cost whether it would have come true. */
+static u32 draft_find(gen *x, bool few) {
+    ksllm_session *s = x->s;
+    draft *d = &x->d;
+    d->n = d->n_rows = d->at = 0;
+    d->from = s->n_tokens;
+    if (!draft_may(x) || s->n_eval + 1 != s->n_tokens) return 0;
+    u32 most = min_u32(s->n_draft, s->n_ctx - s->n_tokens);
+    if (x->g->max_tokens)
+        most = (u32)min_u64(most, x->g->max_tokens - x->r->n_generated - 1);
+    d->n = draft_put(x, most);
+    if (!d->n) d->n = draft_forced(x, most);
+    if (!d->n) d->n = draft_sift(x, draft_look_up(x, most));
+    const f32 *trust = s->drafts.trust;
+    if (!x->g->drafter
+        || (d->n && trust[d->kind[0]] >= trust[DRAFT_MODEL]))
+        return draft_choose(x, d->n, few, 0);
+    memset(d->kind, DRAFT_MODEL, most);
+    most = draft_choose(x, most, few, s->drafts.step);
+    return d->n = draft_sift(x, draft_ask(x, most));
+}
+
+/* Compares the draft with what came. */
+static void draft_learn(gen *x) {
+    const ksllm_session *s = x->s;
+    draft *d = &x->d;
+    if (d->at < d->n && s->n_tokens == d->from + d->at + 1) {
+        bool right = s->tokens[s->n_tokens - 1] == d->token[d->at];
+        f32 *trust = &x->s->drafts.trust[d->kind[d->at]];
+        if (d->kind[d->at] != DRAFT_PUT)
+            *trust += ((right ? 1.0f : 0.0f) - *trust) / 32;
+        if (++d->at < d->n_rows) x->r->n_accepted += right;
+        if (right) return;
+    }
+    d->n = d->n_rows = 0;
+}
+
+/* After a pass that tried n: what it took. Numbers that are not refreshed drift
+ * towards a hope, so that what was too slow once is tried again. */
+static void draft_timed(gen *x, u32 n, bool few, u64 start) {
+    ses_drafts *c = &x->s->drafts;
+    draft_note(few && !n ? &c->few : &c->cost[n], (f32)(os_now() - start));
+    for (u32 i = 1; i <= x->s->n_draft && !n; i++) {
+        f32 over = c->cost[i] - c->cost[0] * (1 + 0.12f * (f32)i);
+        if (over > 0) c->cost[i] -= over / 256;
+    }
+    f32 *model = &c->trust[DRAFT_MODEL];
+    if (!n && *model < DRAFT_HOPES[DRAFT_MODEL])
+        *model += (DRAFT_HOPES[DRAFT_MODEL] - *model) / 256;
+}
+
+/* The logits after the last token are those of a row. */
+static void draft_give(gen *x, u32 row) {
+    ksllm_session *s = x->s;
+    const size_t n = s->m->dim[D_VOCAB];
+    const fwd_want want = obey_want(x);
+    if (x->control->on_progress)
+        x->control->on_progress(x->control->progress_ctx, 1, 1);
+    memcpy(s->logits, s->rows + row * n, n * sizeof *s->logits);
+    for (size_t i = 0; want.only && i < n; i++)
+        if (!(want.only[i / 64] >> (i & 63) & 1)) s->logits[i] = -INFINITY;
+    s->n_eval = s->n_tokens;
+    s->partial = want.only != NULL;
+    s->has_logits = true;
+}
+
+/* Evaluates the last token and n drafts behind it. */
+static ksllm_status draft_run(gen *x, u32 n, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    const ksllm_control quiet = {0};
+    const u32 held = s->n_tokens;
+    const fwd_want want = {.rows = s->rows, .first = held - 1};
+    memcpy(s->tokens + held, x->d.token, n * sizeof *s->tokens);
+    s->n_tokens = held + n;
+    ksllm_status status = fwd_run(s, &quiet, &want, err);
+    s->n_tokens = held;
+    if (status) return status;
+    x->d.n_rows = n + 1;
+    x->r->n_drafted += n;
+    draft_give(x, 0);
+    return KSLLM_OK;
+}
+
+/* Gets the logits after the last token. */
+static ksllm_status gen_next(gen *x, ksllm_error *err) {
+    ksllm_session *s = x->s;
+    draft_learn(x);
+    if (x->d.at < x->d.n_rows) {
+        if (!fwd_stopped(s)) return draft_give(x, x->d.at), KSLLM_OK;
+        return ses_watch_fail(&s->watch, 0, 1, "tokens evaluated", err);
+    }
+    bool alone = s->n_eval + 1 == s->n_tokens && draft_may(x);
+    const fwd_want want = obey_want(x);
+    const bool few = want.only != NULL;
+    const u32 n = draft_find(x, few);
+    const u64 start = os_now();
+    ksllm_status status = n ? draft_run(x, n, err)
+                            : fwd_run(s, x->control, &want, err);
+    if (!status && alone) draft_timed(x, n, few, start);
+    return status;
+}
+
 /* ---- the loop ---- */
 
 static bool gen_is_stop(const gen *x, i32 token) {
     if (x->g->ignore_stop) return false;
+#if !defined KSLLM_NO_GRAMMAR
+    if (gen_obeys(x)
+        && (x->o.phase < OBEY_SPACE || !mat_may_end(x->o.m))) return false;
+#endif
 #if !defined KSLLM_NO_CHAT
     if (x->split && split_ends_thinking(x->split,
             tok_text(&x->s->m->tok, (u32)token))) return false;
@@ -17942,49 +28769,89 @@ static ksllm_status gen_pace(gen *x, ksllm_error *err) {
         : KSLLM_OK;
 }
 
-/* One token: draw it, put it on the timeline, hand out its text. */
-static ksllm_status gen_step(gen *x, ksllm_error *err) {
+/* The token that has to come next; -1: it is to be drawn. */
+static i32 gen_put(gen *x) {
+#if !defined KSLLM_NO_GRAMMAR
+    if (!x->n_forced && gen_obeys(x) && x->o.phase == OBEY_MARK)
+        return x->o.end[x->o.at];
+#endif
+    if (!x->n_forced) return -1;
+    x->n_forced--;
+    return *x->forced++;
+}
+
+/* Puts the chosen token on the timeline and hands out its text. */
+static ksllm_status gen_append(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
-    bool slides = s->overflow == KSLLM_OVERFLOW_SLIDE && !x->split;
-    bool forced = x->n_forced > 0;
-    if (s->n_tokens == s->n_ctx && !slides) {
-        x->r->stop = KSLLM_STOP_CONTEXT;
-        return KSLLM_OK;
-    }
-    if (forced) {
-        smp_report(s, *x->forced++, &x->token, x->top, x->g->n_top);
-        x->n_forced--;
-    } else {
-        TRY(smp_sample(s, x->sampling, s->n_slid + s->n_tokens, &x->token,
-            x->top, x->g->n_top, err));
-    }
-    if (!forced && gen_is_stop(x, x->token.token)) {
-        x->r->stop = KSLLM_STOP_TOKEN;
-        x->r->stop_token = x->token.token;
-        return KSLLM_OK;
-    }
     TRY(ses_extend(s, s->n_tokens, &x->token.token, 1, true, err));
     x->r->n_generated++;
     gen_piece(x);
+    if (gen_obeys(x)) obey_count(x);
     if (!x->r->stop && x->g->max_tokens
         && x->r->n_generated >= x->g->max_tokens)
         x->r->stop = KSLLM_STOP_LENGTH;
     return KSLLM_OK;
 }
 
-static ksllm_status gen_run(gen *x, ksllm_error *err) {
+/* One token: choose it, put it on the timeline. */
+static ksllm_status gen_step(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
-    tok_decoder_init(&x->decoder, &s->m->tok, x->g->decode_flags);
+    bool slides = s->overflow == KSLLM_OVERFLOW_SLIDE && !x->split
+        && !gen_obeys(x);
+    if (s->n_tokens == s->n_ctx && !slides) {
+        x->r->stop = KSLLM_STOP_CONTEXT;
+        return KSLLM_OK;
+    }
+    i32 put = gen_put(x);
+    if (put >= 0) smp_report(s, put, &x->token, x->top, x->g->n_top);
+    else if (gen_obeys(x)) TRY(obey_draw(x, err));
+    else
+        TRY(smp_sample(s, x->sampling, s->n_slid + s->n_tokens, NULL,
+            &x->token, x->top, x->g->n_top, err));
+    if (put < 0 && gen_is_stop(x, x->token.token)) {
+        x->r->stop = KSLLM_STOP_TOKEN;
+        x->r->stop_token = x->token.token;
+        return KSLLM_OK;
+    }
+    if (gen_obeys(x)) TRY(obey_step(x, err));
+    return x->r->stop ? KSLLM_OK : gen_append(x, err);
+}
+
+#if !defined KSLLM_NO_GRAMMAR
+
+/* The time is over: puts the shortest end, which needs no evaluation. */
+static void obey_finish(gen *x) {
+    if (!gen_obeys(x) || !x->o.began || !x->g->complete) return;
+    i32 next;
+    for (u64 left = obey_left(x); left && !x->r->stop; left--) {
+        if ((next = obey_end(x)) < 0 || obey_take(x, next)) return;
+        x->token = (ksllm_token_prob){next, NAN};
+        for (u32 i = 0; i < x->g->n_top; i++)
+            x->top[i] = (ksllm_token_prob){-1, -INFINITY};
+        x->r->n_closed++;
+        if (gen_append(x, NULL)) return;
+    }
+}
+
+#else
+#define obey_finish(x) ((void)0)
+#endif /* KSLLM_NO_GRAMMAR */
+
+static ksllm_status gen_run(gen *x, ksllm_error *err) {
+    tok_decoder_init(&x->decoder, &x->s->m->tok, x->g->decode_flags);
+    TRY(draft_begin(x, err));
     ksllm_status status = gen_prompt(x, err);
     while (!status && !x->r->stop) {
         status = gen_pace(x, err);
         if (!status) status = gen_step(x, err);
-        if (!status && !x->r->stop)
-            status = fwd_run(s, x->control, &FWD_LAST, err);
+        if (status || x->r->stop) break;
+        status = gen_next(x, err);
     }
+    draft_end(x);
+    if (status == KSLLM_ERR_DEADLINE) obey_finish(x);
+    gen_flush(x);
     if (status == KSLLM_ERR_CANCELLED) x->r->stop = KSLLM_STOP_CANCELLED;
     if (status == KSLLM_ERR_DEADLINE) x->r->stop = KSLLM_STOP_DEADLINE;
-    gen_flush(x);
     x->r->total_ns = os_now() - x->start;
     return status;
 }
@@ -18156,6 +29023,53 @@ static ksllm_status turn_format(const char *name, str source,
         "format: '%s' is not one of ksllm_splitter_format_at", name);
 }
 
+#if !defined KSLLM_NO_GRAMMAR
+
+/* What stands between thinking and answer in this notation. */
+static ksllm_status turn_marks(
+    turn *t, const split_format *f, ksllm_error *err) {
+    gen *x = &t->x;
+    obey *o = &x->o;
+    /* A grammar of tools says itself where a mark may stand. */
+    for (const split_mark *m = f->marks; m->text && !o->g->format; m++) {
+        i32 id = tok_find(&x->s->m->tok, str_of(m->text));
+        bool here = m->from & (1u << SPLIT_TEXT | 1u << SPLIT_THINK);
+        if (here && id >= 0 && o->n_bans < KS_LEN(o->bans)
+            && !smp_is_in(o->bans, o->n_bans, id)) o->bans[o->n_bans++] = id;
+    }
+    if (x->g->thinking) return obey_thinking(x, err);
+    if (!f->end_think || o->g->format) return KSLLM_OK;
+    o->heads = f->opening != NULL;
+    o->mark = str_of(f->end_think);
+    TRY(obey_encode(x, o->mark, err));
+    if (o->heads) TRY(obey_encode(x, str_of(f->answer), err));
+    while (o->mark.n && *o->mark.p == '\n') o->mark.p++, o->mark.n--;
+    while (o->mark.n && o->mark.p[o->mark.n - 1] == '\n') o->mark.n--;
+    return KSLLM_OK;
+}
+
+/* Where the grammar's answer begins, by the part that the prompt ends in. */
+static ksllm_status turn_first(turn *t, ksllm_error *err) {
+    obey *o = &t->x.o;
+    if (o->g->format && !t->x.g->thinking) {
+        bool within = t->split.wait || t->split.n_held;
+        o->start = within ? PRO_NONE : o->g->place[t->split.state];
+        return o->start != PRO_NONE ? KSLLM_OK : fail(err,
+            KSLLM_ERR_ARGUMENT, NO_OFFSET, "generation: the prompt ends in a "
+            "mark or a call, where no answer of this grammar begins");
+    }
+    if (t->x.g->thinking || !o->n_end) return KSLLM_OK;
+    o->first = t->split.state == SPLIT_THINK ? OBEY_THINK
+        : t->split.state == SPLIT_HEAD       ? OBEY_MARK
+                                             : OBEY_ANSWER;
+    return KSLLM_OK;
+}
+
+#else
+#define turn_marks(t, f, err) KSLLM_OK
+#define turn_first(t, err) KSLLM_OK
+#endif
+
 /* Readies the splitter for an answer to the prompt. */
 static ksllm_status turn_split(
     turn *t, const split_format *f, str prompt, ksllm_error *err) {
@@ -18168,6 +29082,7 @@ static ksllm_status turn_split(
         if (n < 0) return (ksllm_status)n;
         t->n_mark = n > TURN_MARK ? 0 : (u32)n;
     }
+    if (gen_obeys(&t->x)) TRY(turn_marks(t, f, err));
     t->half = s->encode_bytes / 2;
     t->buffer = s->encode;
     t->owed = t->buffer + t->half;
@@ -18175,7 +29090,7 @@ static ksllm_status turn_split(
     memcpy(t->owed, t->buffer, min_size(t->split.used, t->half));
     t->begin = t->split;
     t->x.split = &t->split;
-    return KSLLM_OK;
+    return gen_obeys(&t->x) ? turn_first(t, err) : KSLLM_OK;
 }
 
 /* Encodes the rendered messages into the session, as the prompt of `g`. */
@@ -18213,7 +29128,623 @@ static ksllm_status turn_run(turn *t) {
 #endif /* KSLLM_NO_CHAT */
 
 /* ==========================================================================
- * § 19 API (public)
+ * § 25 STATE (private)
+ * What a session has computed, as a file and back. May use § 1-3, 8, 20, 21.
+ * Bytes go between the caller's callbacks and the cache through ST_BUFFER bytes
+ * on the stack, where their sum is taken. A state is a hint (D3 makes it the
+ * same on every machine): what does not fit the wanted tokens, or is damaged,
+ * is left out and evaluated.
+ *
+ *   file:    | header | chunk | chunk | ...              little-endian
+ *
+ *   header:   0  8  "KSLLMKV" and NUL
+ *             8  4  version, 1
+ *            12  4  bytes of the header, 128
+ *            16  4  ST_CONTRACT: other numbers, other bits of keys or values
+ *            20  4  cache: ksllm_type
+ *            24  4  layers                  28  4  KV heads
+ *            32  4  dimensions of a key     36  4  of a value
+ *            40  8  sum of the hyperparameters
+ *            48  8  of the vocabulary's texts
+ *            56  8  of the tensors' names, types and shapes
+ *            64  8  of samples of their bytes
+ *            72  8  adapter: 0, none
+ *            80  8  tokens that slid out before the first one
+ *            88 32  0
+ *           120  8  sum of the 120 bytes before
+ *
+ *   chunk:    0  4  "KVC" and NUL
+ *             4  4  n, its tokens, 1 to 64
+ *             8  8  position of the first: where the chunk before ends
+ *            16  4  what it has: 2 all layers, 1 those without a window, 0 none
+ *            20 12  0
+ *            32     n ids, 4 bytes each
+ *                   by layer, by KV head: keys, their scales, values, their
+ *                   scales
+ *             .  8  sum of all that, and of the ids before
+ *
+ * All positions of a chunk lie in one block of 64. Its bytes are the block's
+ * as they lie in the cache (k_query has the tiles of the int8 one), without
+ * those of other tokens. So a chunk of 64 tokens is a few long copies, and one
+ * of fewer takes no more bytes than they need. Scales of a key come part by
+ * part. With a latent vector as floats there are no values: they are in the
+ * keys.
+ *
+ * The last sum chains the chunks by the ids of all tokens up to here: what was
+ * appended to another beginning does not fit. Chunks of ids alone hold what was
+ * not evaluated yet. They come last, and the next save writes over them.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_STATE
+
+/* One more whenever the bits of a key or value in the cache change for a model
+ * that an older version could run. test_state's golden sums tell. */
+#define ST_CONTRACT 1u
+
+enum {
+    ST_VERSION = 1,
+    ST_HEADER = 128,
+    ST_OURS = 80, /* of the header: what says whose state this is */
+    ST_CHUNK = 32,
+    ST_BUFFER = 8192, /* long enough for few calls, short enough for the L1 */
+    ST_SAMPLE = 4096, /* bytes of a tensor's beginning, and of its end */
+};
+
+/* ---- sums ----
+ * Four lanes of 64 bits, each a chain of bijections: a change of one word
+ * always changes the sum. It finds damage, not malice. */
+
+typedef struct {
+    u64 lane[4];
+    u8 rest[32];
+    size_t n; /* bytes of rest */
+} st_sum;
+
+KS_INLINE u64 st_mix(u64 h, u64 word) {
+    h ^= word;
+    return (h << 29 | h >> 35) * 0x9e3779b97f4a7c15u;
+}
+
+static st_sum st_sum_begin(void) {
+    return (st_sum){.lane = {1, 2, 3, 4}};
+}
+
+/* Whole groups of 32 bytes. */
+static void st_sum_groups(st_sum *s, const u8 *p, size_t n) {
+    u64 a = s->lane[0], b = s->lane[1], c = s->lane[2], d = s->lane[3];
+    for (const u8 *end = p + n; p < end; p += 32) {
+        a = st_mix(a, ld_u64(p));
+        b = st_mix(b, ld_u64(p + 8));
+        c = st_mix(c, ld_u64(p + 16));
+        d = st_mix(d, ld_u64(p + 24));
+    }
+    s->lane[0] = a, s->lane[1] = b, s->lane[2] = c, s->lane[3] = d;
+}
+
+static void st_sum_add(st_sum *s, const void *data, size_t n) {
+    const u8 *p = data;
+    while (n) {
+        if (!s->n && n >= 32) {
+            st_sum_groups(s, p, n / 32 * 32);
+            p += n / 32 * 32;
+            n %= 32;
+            continue;
+        }
+        size_t k = min_size(n, 32 - s->n);
+        memcpy(s->rest + s->n, p, k);
+        p += k, n -= k, s->n += k;
+        if (s->n < 32) return;
+        st_sum_groups(s, s->rest, 32);
+        s->n = 0;
+    }
+}
+
+static u64 st_sum_end(st_sum *s, u64 seed) {
+    u64 h = st_mix(seed, s->n);
+    memset(s->rest + s->n, 0, 32 - s->n);
+    st_sum_groups(s, s->rest, 32);
+    for (int i = 0; i < 4; i++) h = st_mix(h, s->lane[i]);
+    return st_mix(h, h >> 32);
+}
+
+/* ---- whose state it is ----
+ * Cheap, but not free (a millisecond, and two pages of every tensor), so it is
+ * done for each call rather than when a model is opened. */
+
+/* Bytes of a value, which was checked when the file was opened. */
+static size_t st_value_bytes(const gguf_kv *kv) {
+    const u8 *p = kv->data;
+    if (kv->item != KSLLM_META_TEXT)
+        return (size_t)(kv->count * gguf_scalar_bytes(kv->item));
+    for (u64 i = 0; i < kv->count; i++) gguf_next_str(&p);
+    return (size_t)(p - kv->data);
+}
+
+static void st_sum_value(st_sum *s, const gguf_kv *kv) {
+    st_sum_add(s, &kv->item, sizeof kv->item);
+    st_sum_add(s, kv->data, st_value_bytes(kv));
+}
+
+/* Whether a key is "arch.something". */
+static bool st_is_of(str key, str arch) {
+    return arch.n && key.n > arch.n && key.p[arch.n] == '.'
+        && !memcmp(key.p, arch.p, arch.n);
+}
+
+/* All that the graph is made of. Names, templates and recommendations may
+ * change, and so may the order of keys. */
+static u64 st_sum_hyperparameters(const gguf *g) {
+    st_sum s = st_sum_begin();
+    str arch = gguf_get_str(g, "general.architecture");
+    st_sum_add(&s, arch.p, arch.n);
+    for (u32 i = 0; i < g->n_kv; i++) {
+        const gguf_kv *kv = &g->kv[g->kv_order[i]];
+        if (!st_is_of(kv->key, arch) && !st_is_of(kv->key, g->own_arch))
+            continue;
+        st_sum_add(&s, kv->key.p, kv->key.n);
+        st_sum_value(&s, kv);
+    }
+    return st_sum_end(&s, 0);
+}
+
+static u64 st_sum_vocabulary(const gguf *g) {
+    st_sum s = st_sum_begin();
+    const gguf_kv *kv = gguf_find(g, "tokenizer.ggml.tokens");
+    if (kv) st_sum_value(&s, kv);
+    return st_sum_end(&s, 0);
+}
+
+/* By name, so that a split model is the same as the whole. */
+static u64 st_sum_tensors(const gguf *g) {
+    st_sum s = st_sum_begin();
+    for (u32 i = 0; i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[g->tensor_order[i]];
+        st_sum_add(&s, t->name.p, t->name.n);
+        st_sum_add(&s, &t->type, sizeof t->type);
+        st_sum_add(&s, t->dims, sizeof t->dims);
+    }
+    return st_sum_end(&s, 0);
+}
+
+static u64 st_sum_weights(const gguf *g) {
+    st_sum s = st_sum_begin();
+    for (u32 i = 0; i < g->n_tensors; i++) {
+        const gguf_tensor *t = &g->tensors[g->tensor_order[i]];
+        size_t n = (size_t)min_u64(t->bytes, ST_SAMPLE);
+        st_sum_add(&s, t->data, n);
+        st_sum_add(&s, t->data + t->bytes - n, n);
+    }
+    return st_sum_end(&s, 0);
+}
+
+static void st_set(u8 *p, u64 value, size_t bytes) { memcpy(p, &value, bytes); }
+
+static u64 st_get(const u8 *p, size_t bytes) {
+    u64 value = 0;
+    memcpy(&value, p, bytes);
+    return value;
+}
+
+static void st_header(const ksllm_session *s, u8 *h) {
+    static const u8 types[] = {[K_F32] = KSLLM_TYPE_F32,
+        [K_F16] = KSLLM_TYPE_F16, [K_I8] = KSLLM_TYPE_Q8_0};
+    const ksllm_model *m = s->m;
+    memset(h, 0, ST_HEADER);
+    memcpy(h, "KSLLMKV", 8);
+    st_set(h + 8, ST_VERSION, 4);
+    st_set(h + 12, ST_HEADER, 4);
+    st_set(h + 16, ST_CONTRACT, 4);
+    st_set(h + 20, types[s->kv], 4);
+    st_set(h + 24, m->n_layers, 4);
+    st_set(h + 28, m->n_kv_heads, 4);
+    st_set(h + 32, m->dim[D_HEAD], 4);
+    st_set(h + 36, m->dim[D_VALUE], 4);
+    st_set(h + 40, st_sum_hyperparameters(&m->g), 8);
+    st_set(h + 48, st_sum_vocabulary(&m->g), 8);
+    st_set(h + 56, st_sum_tensors(&m->g), 8);
+    st_set(h + 64, st_sum_weights(&m->g), 8);
+    st_set(h + 80, s->n_slid, 8);
+}
+
+static u64 st_header_sum(const u8 *h) {
+    st_sum s = st_sum_begin();
+    st_sum_add(&s, h, ST_HEADER - 8);
+    return st_sum_end(&s, 0);
+}
+
+/* Where the chain of a file begins. */
+static u64 st_chain_begin(const u8 *h) {
+    st_sum s = st_sum_begin();
+    st_sum_add(&s, h, ST_OURS);
+    return st_sum_end(&s, 0);
+}
+
+static u64 st_chain(u64 chain, const i32 *ids, size_t n) {
+    for (size_t i = 0; i < n; i++) chain = st_mix(chain, (u32)ids[i]);
+    return chain;
+}
+
+/* ---- the stream ---- */
+
+typedef struct {
+    const ksllm_session *s;
+    ksllm_write write; /* NULL: this reads */
+    ksllm_read read;
+    void *ctx;
+    ses_watch *watch;
+    bool failed; /* a callback did */
+    u64 bytes;   /* gone through the callback */
+    u64 left;    /* of what is being read, beyond buf */
+    st_sum sum;
+    size_t at, n; /* buf[at, n) is to be taken, or [0, n) to be written */
+    u8 buf[ST_BUFFER];
+} st_stream;
+
+/* Through the callback and the sum, once one has failed nothing more. */
+static void st_call(st_stream *f, void *p, size_t n) {
+    if (!n || f->failed) return;
+    f->failed = f->write ? f->write(f->ctx, p, n) : f->read(f->ctx, p, n);
+    if (f->failed) return;
+    st_sum_add(&f->sum, p, n);
+    f->bytes += n;
+}
+
+static void st_flush(st_stream *f) {
+    st_call(f, f->buf, f->n);
+    f->n = 0;
+}
+
+static void st_put(st_stream *f, const u8 *p, size_t n) {
+    while (n) {
+        size_t k = min_size(n, ST_BUFFER - f->n);
+        memcpy(f->buf + f->n, p, k);
+        p += k, n -= k, f->n += k;
+        if (f->n == ST_BUFFER) st_flush(f);
+    }
+}
+
+static void st_take(st_stream *f, u8 *p, size_t n) {
+    while (n && !f->failed) {
+        if (f->at == f->n) {
+            f->n = (size_t)min_u64(ST_BUFFER, f->left);
+            f->at = 0;
+            f->left -= f->n;
+            st_call(f, f->buf, f->n);
+        }
+        size_t k = min_size(n, f->n - f->at);
+        memcpy(p, f->buf + f->at, k);
+        p += k, n -= k, f->at += k;
+    }
+}
+
+static void st_move(st_stream *f, u8 *p, size_t n) {
+    if (f->write) st_put(f, p, n);
+    else st_take(f, p, n);
+}
+
+/* The sum ends a header or a chunk and is no part of itself. */
+static bool st_sum_matches(st_stream *f, u64 seed) {
+    u64 want = st_sum_end(&f->sum, seed), got = want;
+    st_call(f, &got, sizeof got);
+    f->sum = st_sum_begin();
+    return !f->failed && got == want;
+}
+
+/* ---- the cache, block by block ---- */
+
+typedef enum { ST_IDS, ST_GLOBAL, ST_ALL } st_kind; /* layers of a chunk */
+
+typedef struct {
+    u64 first;
+    u32 n;
+    st_kind kind;
+} st_chunk;
+
+static bool st_has(const st_chunk *c, const mdl_layer *l) {
+    return c->kind == ST_ALL || (c->kind == ST_GLOBAL && !l->window);
+}
+
+/* A block of the cache: tiles of `groups` x [tile tokens][unit bytes]. */
+typedef struct {
+    size_t tile, unit, groups;
+} st_form;
+
+/* The chunk's tokens of a block at p: whole tiles in one piece, of others the
+ * tokens' part of each group. */
+static void st_block(st_stream *f, const st_chunk *c, u8 *p, st_form b) {
+    const size_t token = b.unit * b.groups;
+    size_t at = c->first % K_KEYS, end = at + c->n;
+    while (at < end) {
+        size_t in = at % b.tile, n = min_size(b.tile - in, end - at);
+        if (n == b.tile) n = (end - at) / b.tile * b.tile;
+        for (size_t g = 0; g < b.groups && n < b.tile; g++)
+            st_move(f, p + (at - in) * token + (g * b.tile + in) * b.unit,
+                n * b.unit);
+        if (n >= b.tile) st_move(f, p + at * token, n * token);
+        at += n;
+    }
+}
+
+static void st_head(
+    st_stream *f, const st_chunk *c, const ses_cache *l, size_t head) {
+    const ksllm_session *s = f->s;
+    const bool i8s = s->kv == K_I8;
+    const st_form scale = {K_KEYS, sizeof(f32), 1};
+    const st_form key = {i8s ? 16 : K_KEYS, i8s ? 4 : s->k_bytes,
+        i8s ? s->k_bytes / 4 : 1};
+    const st_form value = {i8s ? 4 : K_KEYS, i8s ? 1 : s->v_bytes,
+        i8s ? s->v_bytes : 1};
+    size_t slot = (size_t)(c->first / K_KEYS * K_KEYS % l->n_slots);
+    size_t row = head * l->n_slots + slot;
+    st_block(f, c, l->k + row * s->k_bytes, key);
+    for (size_t i = 0; i8s && i < s->k_parts; i++)
+        st_block(f, c, (u8 *)(l->k_scale
+            + (head * s->k_parts + i) * l->n_slots + slot), scale);
+    if (!s->v_in_k) st_block(f, c, l->v + row * s->v_bytes, value);
+    if (i8s) st_block(f, c, (u8 *)(l->v_scale + row), scale);
+}
+
+static void st_layers(st_stream *f, const st_chunk *c) {
+    const ksllm_model *m = f->s->m;
+    for (u32 i = 0; i < m->n_layers && !f->failed; i++) {
+        if (!st_has(c, &m->layers[i])) continue;
+        if (ses_watch_stops(f->watch)) return;
+        for (size_t h = 0; h < m->n_kv_heads; h++)
+            st_head(f, c, &f->s->cache[i], h);
+    }
+}
+
+/* Bytes of a chunk between its ids and its sum. */
+static u64 st_layers_bytes(const ksllm_session *s, const st_chunk *c) {
+    u64 token = s->k_bytes + (s->v_in_k ? 0 : s->v_bytes), layers = 0;
+    if (s->kv == K_I8) token += (s->k_parts + 1) * sizeof(f32);
+    for (u32 i = 0; i < s->m->n_layers; i++)
+        layers += st_has(c, &s->m->layers[i]);
+    return token * layers * s->m->n_kv_heads * c->n;
+}
+
+/* ---- saving ---- */
+
+/* The first position that every layer with a window still holds. */
+static u32 st_low(const ksllm_session *s) {
+    u32 low = s->n_gone;
+    for (u32 i = 0; i < s->m->n_layers; i++) {
+        u32 n_slots = s->cache[i].n_slots;
+        if (s->m->layers[i].window && s->n_high > n_slots
+            && s->n_high - n_slots > low)
+            low = s->n_high - n_slots;
+    }
+    return low;
+}
+
+static void st_save_chunk(st_stream *f, const st_chunk *c, u64 chain) {
+    u8 head[ST_CHUNK] = "KVC";
+    st_set(head + 4, c->n, 4);
+    st_set(head + 8, c->first, 8);
+    st_set(head + 16, c->kind, 4);
+    st_put(f, head, sizeof head);
+    st_put(f, (const u8 *)(f->s->tokens + c->first), c->n * sizeof(i32));
+    st_layers(f, c);
+    st_flush(f);
+    if (!f->watch->why) st_sum_matches(f, chain);
+}
+
+static ksllm_status st_save_header(
+    st_stream *f, u8 *h, ksllm_saved *to, ksllm_error *err) {
+    const ksllm_session *s = f->s;
+    u64 chain = st_chain_begin(h);
+    if (to->n_bytes) {
+        if (to->n_tokens <= s->n_tokens
+            && st_chain(chain, s->tokens, (size_t)to->n_tokens) == to->chain)
+            return KSLLM_OK;
+        return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
+            "the session does not begin with the %llu tokens that were saved "
+            "(they were rewound, or slid out): write a new file, with a "
+            "ksllm_saved of zeros", LLU(to->n_tokens));
+    }
+    st_set(h + ST_HEADER - 8, st_header_sum(h), 8);
+    st_put(f, h, ST_HEADER);
+    st_flush(f);
+    f->sum = st_sum_begin();
+    *to = (ksllm_saved){.n_bytes = f->failed ? 0 : ST_HEADER, .chain = chain};
+    return KSLLM_OK;
+}
+
+/* The chunk from position `first` on, when n tokens are to be saved. */
+static st_chunk st_save_next(const ksllm_session *s, u64 first, size_t n) {
+    st_chunk c = {first, 0, ST_ALL};
+    u64 end = first / K_KEYS * K_KEYS + K_KEYS, low = st_low(s);
+    if (first < low) c.kind = ST_GLOBAL, end = min_u64(end, low);
+    if (first < s->n_eval) end = min_u64(end, s->n_eval);
+    else c.kind = ST_IDS;
+    c.n = (u32)(min_u64(end, n) - first);
+    return c;
+}
+
+/* Writes what `to` says is not written yet. */
+static ksllm_status st_save(st_stream *f, size_t n, ksllm_saved *to,
+    const ksllm_control *control, ksllm_error *err) {
+    const ksllm_session *s = f->s;
+    u8 header[ST_HEADER];
+    f->sum = st_sum_begin();
+    st_header(s, header);
+    TRY(st_save_header(f, header, to, err));
+    u64 base = to->n_bytes - f->bytes, at = to->n_tokens, chain = to->chain;
+    const u64 begin = at;
+    while (at < n && !f->failed && !ses_watch_stops(f->watch)) {
+        st_chunk c = st_save_next(s, at, n);
+        chain = st_chain(chain, s->tokens + at, c.n);
+        st_save_chunk(f, &c, chain);
+        if (f->failed || f->watch->why) break;
+        at += c.n;
+        if (c.kind != ST_IDS) *to = (ksllm_saved){at, base + f->bytes, chain};
+        if (control->on_progress)
+            control->on_progress(control->progress_ctx, (size_t)(at - begin),
+                (size_t)(n - begin));
+    }
+    if (f->watch->why)
+        return ses_watch_fail(
+            f->watch, at - begin, n - begin, "tokens saved", err);
+    if (f->failed)
+        return fail(err, KSLLM_ERR_IO, NO_OFFSET,
+            "the program's callback could not write the state; %llu bytes of "
+            "the file are sound", LLU(to->n_bytes));
+    return KSLLM_OK;
+}
+
+/* ---- loading ---- */
+
+/* Refuses what is no state, or another model's. `h` is that of the session. */
+static ksllm_status st_load_header(
+    st_stream *f, const u8 *h, u64 *n_slid, ksllm_error *err) {
+    static const struct {
+        u8 at, bytes;
+        const char *name;
+    } fields[] = {
+        {16, 4, "numeric contract"}, {20, 4, "cache type"},
+        {24, 4, "number of layers"}, {28, 4, "number of KV heads"},
+        {32, 4, "length of a key"}, {36, 4, "length of a value"},
+        {40, 8, "sum of the hyperparameters"},
+        {48, 8, "sum of the vocabulary"}, {56, 8, "sum of the tensor table"},
+        {64, 8, "sum of the weights"}, {72, 8, "adapter"},
+    };
+    u8 got[ST_HEADER];
+    st_call(f, got, sizeof got);
+    if (f->failed)
+        return fail(err, KSLLM_ERR_IO, 0,
+            "the state could not be read, or ends inside its header");
+    if (memcmp(got, h, 8))
+        return fail(err, KSLLM_ERR_FORMAT, 0, "this is no saved state");
+    if (st_get(got + 8, 4) != ST_VERSION || st_get(got + 12, 4) != ST_HEADER)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, 8,
+            "the state has version %llu of the format, this library reads %d",
+            LLU(st_get(got + 8, 4)), ST_VERSION);
+    if (st_get(got + ST_HEADER - 8, 8) != st_header_sum(got))
+        return fail(err, KSLLM_ERR_FORMAT, ST_HEADER - 8,
+            "the header of the state is damaged");
+    for (size_t i = 0; i < KS_LEN(fields); i++) {
+        u64 a = st_get(got + fields[i].at, fields[i].bytes);
+        u64 b = st_get(h + fields[i].at, fields[i].bytes);
+        if (a != b)
+            return fail(err, KSLLM_ERR_UNSUPPORTED, fields[i].at,
+                "the state is not for this session: its %s is %llx, here it is "
+                "%llx", fields[i].name, LLU(a), LLU(b));
+    }
+    *n_slid = st_get(got + ST_OURS, 8);
+    f->sum = st_sum_begin();
+    return KSLLM_OK;
+}
+
+/* What was read so far. The session's n_high and n_gone go along, for its rings
+ * are written as it is read. */
+typedef struct {
+    const i32 *tokens; /* wanted; NULL: all */
+    size_t n_tokens;
+    u32 n, n_eval;          /* loaded, and of these with keys and values */
+    u32 whole, whole_gone;  /* n_eval before a chunk that lacks windows, if
+                               none was missing for it; n_gone then */
+    u64 chain;
+    ksllm_saved at;         /* where the last whole chunk with layers ends */
+} st_loaded;
+
+/* The head of the next chunk and its ids; false where there is none that
+ * follows on, or it is of no use. *take: how many of its tokens are wanted. */
+static bool st_load_ids(st_stream *f, const st_loaded *to, st_chunk *c,
+    i32 *ids, u32 *take) {
+    u8 head[ST_CHUNK];
+    static const u8 zeros[12];
+    st_call(f, head, sizeof head);
+    if (f->failed || memcmp(head, "KVC", 4)) return false;
+    *c = (st_chunk){st_get(head + 8, 8), (u32)st_get(head + 4, 4),
+        (st_kind)st_get(head + 16, 4)};
+    if (c->first != to->n || !c->n || c->n > K_KEYS - c->first % K_KEYS
+        || (u32)c->kind > ST_ALL || (c->kind && to->n_eval < to->n)
+        || memcmp(head + 20, zeros, sizeof zeros))
+        return false;
+    st_call(f, ids, c->n * sizeof *ids);
+    if (f->failed || mdl_check_tokens(f->s->m, ids, c->n, NULL)) return false;
+    size_t room = f->s->n_ctx - to->n;
+    if (to->tokens) room = min_size(room, to->n_tokens - to->n);
+    u32 i = 0;
+    while (i < c->n && i < room
+        && (!to->tokens || to->tokens[to->n + i] == ids[i]))
+        i++;
+    *take = i;
+    return true;
+}
+
+/* Takes the first tokens of a chunk that was read. A layer with a window keeps
+ * what it had until a chunk with it overwrites that. */
+static void st_load_take(ksllm_session *s, st_loaded *to, const st_chunk *c,
+    const i32 *ids, u32 take) {
+    if (c->kind == ST_GLOBAL && s->n_gone < to->n && ses_reaches(s, to->n))
+        to->whole = to->n, to->whole_gone = s->n_gone;
+    if (c->kind == ST_GLOBAL) s->n_gone = to->n + c->n;
+    memcpy(s->tokens + to->n, ids, take * sizeof *ids);
+    to->n += take;
+    if (c->kind) to->n_eval = to->n;
+}
+
+static ksllm_status st_load_chunks(st_stream *f, ksllm_session *s,
+    st_loaded *to, const ksllm_control *control, ksllm_error *err) {
+    const size_t most = to->tokens ? to->n_tokens : s->n_ctx;
+    bool has_windows = false;
+    for (u32 i = 0; i < s->m->n_layers; i++)
+        has_windows |= s->m->layers[i].window > 0;
+    i32 ids[K_KEYS];
+    st_chunk c;
+    u32 take;
+    while (st_load_ids(f, to, &c, ids, &take)) {
+        if (!to->tokens && take < c.n)
+            return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
+                "the state holds more than the %u tokens that fit this "
+                "session: create it with a larger n_ctx", (unsigned)s->n_ctx);
+        if (!take) break;
+        if (!has_windows && c.kind) c.kind = ST_ALL;
+        if (c.kind == ST_ALL) s->n_high = to->n + c.n;
+        to->chain = st_chain(to->chain, ids, c.n);
+        f->left = st_layers_bytes(s, &c);
+        f->at = f->n = 0;
+        st_layers(f, &c);
+        if (f->watch->why || !st_sum_matches(f, to->chain)) break;
+        st_load_take(s, to, &c, ids, take);
+        if (control->on_progress)
+            control->on_progress(control->progress_ctx, to->n, most);
+        if (take < c.n) break;
+        if (c.kind) to->at = (ksllm_saved){to->n, f->bytes, to->chain};
+    }
+    if (!f->watch->why) return KSLLM_OK;
+    return ses_watch_fail(f->watch, to->n, most, "tokens loaded", err);
+}
+
+/* Makes the timeline what a file has of these tokens. */
+static ksllm_status st_load(st_stream *f, ksllm_session *s, st_loaded *to,
+    const ksllm_control *control, ksllm_error *err) {
+    u8 header[ST_HEADER];
+    u64 n_slid = 0;
+    f->sum = st_sum_begin();
+    st_header(s, header);
+    TRY(st_load_header(f, header, &n_slid, err));
+    to->chain = st_chain_begin(header);
+    to->at = (ksllm_saved){0, ST_HEADER, to->chain};
+    ses_rewind(s, 0);
+    s->n_high = s->n_gone = 0;
+    ksllm_status status = st_load_chunks(f, s, to, control, err);
+    s->n_tokens = to->n;
+    s->n_eval = to->n_eval;
+    if (!ses_reaches(s, s->n_eval)) {
+        s->n_gone = to->whole_gone;
+        s->n_eval = ses_reaches(s, to->whole) ? to->whole : 0;
+    }
+    if (!s->n_eval) s->n_high = s->n_gone = 0;
+    s->n_slid = s->n_tokens ? n_slid : 0;
+    return status;
+}
+
+#endif /* KSLLM_NO_STATE */
+
+/* ==========================================================================
+ * § 26 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */
@@ -18241,16 +29772,16 @@ typedef struct {
         #type, sizeof(type), API_END(type, last_of_0_2)};                      \
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
-API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, isa);
+API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
 API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, max_piece_bytes);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
 API_STRUCT(API_CONTROL, ksllm_control, progress_ctx, progress_ctx);
-API_STRUCT(API_SESSION_OPTIONS, ksllm_session_options, thread_ctx, thread_ctx);
+API_STRUCT(API_SESSION, ksllm_session_options, thread_ctx, n_draft);
 API_STRUCT(API_MEMORY, ksllm_memory, output, output);
 API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
-API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, max_thinking);
-API_STRUCT(API_RESULT, ksllm_result, total_ns, total_ns);
+API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, drafter);
+API_STRUCT(API_RESULT, ksllm_result, total_ns, n_accepted);
 
 /* Fills a struct that the program says has `size` bytes. */
 static void api_init(
@@ -18337,7 +29868,9 @@ static ksllm_status api_open(const ksllm_model_options *given,
     NEED(out, "out is NULL");
     *out = NULL;
     *o = (ksllm_model_options){0};
-    return api_options(&API_MODEL_OPTIONS, o, given, err);
+    TRY(api_options(&API_MODEL_OPTIONS, o, given, err));
+    NEED(o->overrides || !o->n_overrides, "options.overrides is NULL");
+    return KSLLM_OK;
 }
 
 ksllm_status ksllm_model_open(const char *path,
@@ -18609,7 +30142,7 @@ static const ksllm_session_options API_SESSION_DEFAULTS = {
 
 void ksllm_session_options_init_sized(
     ksllm_session_options *options, size_t size) {
-    api_init(&API_SESSION_OPTIONS, options, size, &API_SESSION_DEFAULTS);
+    api_init(&API_SESSION, options, size, &API_SESSION_DEFAULTS);
 }
 
 ksllm_status ksllm_session_memory(const ksllm_model *model,
@@ -18620,7 +30153,7 @@ ksllm_status ksllm_session_memory(const ksllm_model *model,
     ksllm_session sized;
     ksllm_session_options o = API_SESSION_DEFAULTS;
     ksllm_memory m;
-    TRY(api_options(&API_SESSION_OPTIONS, &o, options, err));
+    TRY(api_options(&API_SESSION, &o, options, err));
     TRY(ses_size(&sized, model, &o, &m, err));
     return api_give(&API_MEMORY, out, &m, err);
 }
@@ -18632,7 +30165,7 @@ ksllm_status ksllm_session_create(const ksllm_model *model,
     *out = NULL;
     NEED(model, "model is NULL");
     ksllm_session_options o = API_SESSION_DEFAULTS;
-    TRY(api_options(&API_SESSION_OPTIONS, &o, options, err));
+    TRY(api_options(&API_SESSION, &o, options, err));
     return ses_create(model, &o, out, err);
 }
 
@@ -18735,6 +30268,53 @@ const float *ksllm_session_embedding(const ksllm_session *session) {
     return session && session->has_pooled ? session->pooled : NULL;
 }
 
+#if !defined KSLLM_NO_STATE
+
+ksllm_status ksllm_session_save(const ksllm_session *session, size_t n_tokens,
+    ksllm_write write, void *ctx, const ksllm_control *control,
+    ksllm_saved *saved, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(write, "write is NULL");
+    ksllm_control c;
+    ksllm_saved none = {0, 0, 0};
+    ses_watch watch;
+    TRY(api_control(control, &c, err));
+    ses_watch_begin(&watch, &c);
+    /* It is const, but counts who reads it. */
+    ksllm_session *read = (ksllm_session *)(uintptr_t)session;
+    TRY(ses_enter_shared(read, err));
+    ksllm_status status;
+    st_stream f = {.s = session, .write = write, .ctx = ctx, .watch = &watch};
+    size_t n = n_tokens ? n_tokens : session->n_tokens;
+    if (n > session->n_tokens)
+        status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "save %llu tokens: the session holds %u", LLU(n_tokens),
+            (unsigned)session->n_tokens);
+    else
+        status = st_save(&f, n, saved ? saved : &none, &c, err);
+    ses_leave_shared(read);
+    return status;
+}
+
+ksllm_status ksllm_session_load(ksllm_session *session, const int32_t *tokens,
+    size_t n_tokens, ksllm_read read, void *ctx, const ksllm_control *control,
+    ksllm_saved *saved, ksllm_error *err) {
+    if (saved) *saved = (ksllm_saved){0, 0, 0};
+    NEED(session, "session is NULL");
+    NEED(read, "read is NULL");
+    NEED(tokens || !n_tokens, "tokens is NULL, n_tokens is not 0");
+    ksllm_control c;
+    TRY(api_begin(session, control, &c, err));
+    st_stream f = {.s = session, .read = read, .ctx = ctx,
+        .watch = &session->watch};
+    st_loaded to = {.tokens = tokens, .n_tokens = n_tokens};
+    ksllm_status status = st_load(&f, session, &to, &c, err);
+    if (saved) *saved = to.at;
+    return ses_leave(session, status);
+}
+
+#endif /* KSLLM_NO_STATE */
+
 /* ---- sampling and generation ---- */
 
 static const ksllm_sampling API_GREEDY = {.top_p = 1, .repeat_penalty = 1};
@@ -18769,15 +30349,36 @@ ksllm_status ksllm_sample(ksllm_session *session,
     TRY(api_sampling(session, sampling, &p, n_top, err));
     TRY(ses_enter(session, err));
     return ses_leave(session,
-        smp_sample(session, &p, step, out, top, n_top, err));
+        smp_sample(session, &p, step, NULL, out, top, n_top, err));
 }
 
 static const ksllm_generation API_GENERATION_DEFAULTS = {
     .text_size = KSLLM_NUL,
-    .encode_flags = KSLLM_ENCODE_BOS | KSLLM_ENCODE_COMPOSE};
+    .encode_flags = KSLLM_ENCODE_BOS | KSLLM_ENCODE_COMPOSE,
+    .complete = true, .drafts = true};
 
 void ksllm_generation_init_sized(ksllm_generation *generation, size_t size) {
     api_init(&API_GENERATION, generation, size, &API_GENERATION_DEFAULTS);
+}
+
+/* A grammar that is asked for, and thinking that ends in a text. */
+static ksllm_status api_grammar(
+    gen *x, const ksllm_generation *g, ksllm_error *err) {
+#if defined KSLLM_NO_GRAMMAR
+    (void)x;
+    return !g->grammar ? KSLLM_OK : fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "generation: this build has no grammars (KSLLM_NO_GRAMMAR)");
+#else
+    if (!g->grammar) return KSLLM_OK;
+    NEED(g->grammar->tok == &x->s->m->tok,
+        "generation: the grammar was made for another model");
+    NEED(x->s->grammar_bytes, "generation: the session was created without "
+        "memory for grammars (KSLLM_NO_GRAMMAR_BYTES)");
+    x->o.g = g->grammar;
+    x->o.start = g->grammar->b.p.start;
+    x->o.first = OBEY_ANSWER;
+    return KSLLM_OK;
+#endif
 }
 
 /* What an answer is asked for, copied over our defaults. */
@@ -18799,6 +30400,7 @@ static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
     x->hold = s->text;
     TRY(api_options(&API_GENERATION, &q->g, given, err));
     TRY(gen_check(s, &q->g, err));
+    TRY(api_grammar(x, &q->g, err));
     TRY(api_sampling(s, q->g.sampling, &q->p, q->g.n_top, err));
     return api_control(q->g.control, &q->c, err);
 }
@@ -18819,7 +30421,9 @@ ksllm_status ksllm_generate(ksllm_session *session,
     NEED(!q.g.max_thinking, "generation: max_thinking needs "
         "ksllm_chat_generate, which knows what is thinking");
     TRY(ses_begin(session, &q.c, err));
-    return api_answer(&x, result, gen_run(&x, err));
+    ksllm_status status = gen_obeys(&x) ? obey_thinking(&x, err) : KSLLM_OK;
+    if (!status) status = gen_run(&x, err);
+    return api_answer(&x, result, status);
 }
 
 /* ---- chat ---- */
@@ -18964,5 +30568,139 @@ int64_t ksllm_json_string(
 }
 
 #endif /* KSLLM_NO_CHAT */
+
+/* ---- grammars ---- */
+
+#if !defined KSLLM_NO_GRAMMAR
+
+API_STRUCT(API_GRAMMAR_OPTIONS, ksllm_grammar_options, allocator, allocator);
+
+static const ksllm_grammar_options API_GRAMMAR_DEFAULTS = {
+    .source.size = KSLLM_NUL, .max_space = 16};
+
+void ksllm_grammar_options_init_sized(
+    ksllm_grammar_options *options, size_t size) {
+    api_init(&API_GRAMMAR_OPTIONS, options, size, &API_GRAMMAR_DEFAULTS);
+}
+
+ksllm_status ksllm_grammar_create(const ksllm_model *model,
+    const ksllm_grammar_options *options, ksllm_grammar **out,
+    ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(model, "model is NULL");
+    const voc *v;
+    ksllm_grammar_options o = API_GRAMMAR_DEFAULTS;
+    TRY(api_options(&API_GRAMMAR_OPTIONS, &o, options, err));
+    const void *f = NULL;
+#if !defined KSLLM_NO_CHAT
+    const split_format *found = NULL;
+    if (o.kind == KSLLM_GRAMMAR_TOOLS)
+        TRY(turn_format(o.format,
+            gguf_get_str(&model->g, "tokenizer.chat_template"), &found, err));
+    f = found;
+#endif
+    TRY(mdl_index(model, &v, err));
+    return gra_create(&model->tok, v, f, o.allocator ? o.allocator
+        : &model->alloc, &o, out, err);
+}
+
+void ksllm_grammar_free(ksllm_grammar *grammar) {
+    if (grammar) gra_free(grammar);
+}
+
+size_t ksllm_grammar_ignored(const ksllm_grammar *grammar, size_t *offset) {
+    if (!grammar) return 0;
+    if (offset && grammar->n_ignored) *offset = (size_t)grammar->first_ignored;
+    return grammar->n_ignored;
+}
+
+/* It begins at the first multiple of 64 bytes of the memory that is given. */
+struct ksllm_matcher {
+    const ksllm_grammar *g;
+    mat *m;
+    bool ended;
+};
+
+enum { API_MATCHER = 64 };
+_Static_assert(sizeof(ksllm_matcher) <= API_MATCHER, "room for the matcher");
+
+size_t ksllm_matcher_bytes(const ksllm_grammar *grammar, size_t table_bytes) {
+    if (!grammar) return 0;
+    if (!table_bytes) table_bytes = SES_GRAMMAR_BYTES;
+    return min_size(table_bytes, SIZE_MAX / 4) + mat_bytes(grammar->v, 0)
+        + 2 * API_MATCHER;
+}
+
+ksllm_status ksllm_matcher_init(const ksllm_grammar *grammar, void *memory,
+    size_t memory_size, ksllm_matcher **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(grammar, "grammar is NULL");
+    NEED(memory, "memory is NULL");
+    size_t least = mat_bytes(grammar->v, 0) + 2 * API_MATCHER;
+    size_t skip = (API_MATCHER - (uintptr_t)memory % API_MATCHER) % API_MATCHER;
+    if (memory_size < least)
+        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "matcher: %llu bytes of memory, at least %llu are needed "
+            "(ksllm_matcher_bytes)", LLU(memory_size), LLU(least));
+    ksllm_matcher *m = (void *)((u8 *)memory + skip);
+    m->g = grammar;
+    m->m = (void *)((u8 *)m + API_MATCHER);
+    m->ended = false;
+    mat_place(m->m, grammar->v, memory_size - skip - API_MATCHER);
+    TRY(mat_begin(m->m, &grammar->b.p, err));
+    *out = m;
+    return KSLLM_OK;
+}
+
+bool ksllm_matcher_takes(ksllm_matcher *matcher, int32_t token) {
+    return matcher && !matcher->ended && token >= 0
+        && (u32)token < matcher->g->tok->n_vocab
+        && mat_takes(matcher->m, token);
+}
+
+ksllm_status ksllm_matcher_next(ksllm_matcher *matcher, int32_t token) {
+    if (!matcher) return KSLLM_ERR_ARGUMENT;
+    if (token < 0 || (u32)token >= matcher->g->tok->n_vocab)
+        return KSLLM_ERR_TOKEN;
+    if (matcher->ended) return KSLLM_ERR_ARGUMENT;
+    bool ends = mat_may_end(matcher->m)
+        && tok_is_stop(matcher->g->tok, token);
+    ksllm_status status = ends ? KSLLM_OK : mat_next(matcher->m, token);
+    matcher->ended = ends;
+    return status;
+}
+
+const uint64_t *ksllm_matcher_allowed(
+    ksllm_matcher *matcher, size_t *n_words) {
+    if (n_words) *n_words = matcher ? (matcher->g->tok->n_vocab + 63) / 64 : 0;
+    return matcher ? mat_mask(matcher->m, NULL) : NULL;
+}
+
+bool ksllm_matcher_may_end(const ksllm_matcher *matcher) {
+    return matcher && (matcher->ended || mat_may_end(matcher->m));
+}
+
+bool ksllm_matcher_must_end(ksllm_matcher *matcher) {
+    return matcher && (matcher->ended || mat_must_end(matcher->m));
+}
+
+size_t ksllm_matcher_forced(ksllm_matcher *matcher, char *text, size_t cap) {
+    if (!matcher || !text || matcher->ended) return 0;
+    return mat_forced(matcher->m, text, cap);
+}
+
+int64_t ksllm_matcher_close(
+    ksllm_matcher *matcher, int32_t *tokens, size_t cap) {
+    u32 n = 0;
+    if (!matcher || (!tokens && cap)) return KSLLM_ERR_ARGUMENT;
+    if (matcher->ended) return 0;
+    u32 most = cap > UINT32_MAX ? UINT32_MAX : (u32)cap;
+    return mat_close(matcher->m, tokens, most, &n) < 0 ? KSLLM_ERR_BUFFER
+                                                       : (i64)n;
+}
+
+#endif /* KSLLM_NO_GRAMMAR */
 
 #endif /* KS_FIRST_PASS */

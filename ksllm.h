@@ -105,6 +105,11 @@ extern "C" {
  *                     12 do not exist, so a program that calls one does not
  *                     link. Define it for your own files too, and the compiler
  *                     says so. Halves the smallest build.
+ *   KSLLM_NO_IQ       no weights of the types IQ1, IQ2, IQ3, TQ and MXFP4, and
+ *                     none of their tables (12 KB).
+ *   KSLLM_NO_STATE    no saving and loading of sessions, in the same way.
+ *   KSLLM_NO_GRAMMAR  no constrained answers: the functions of section 13 do
+ *                     not exist, as above; a session plans no memory for them.
  */
 #ifndef KSLLM_API
 #if defined(__GNUC__)
@@ -193,6 +198,28 @@ typedef struct ksllm_text {
     size_t size;
 } ksllm_text;
 
+/* Types of metadata, numbered as in GGUF. */
+typedef enum ksllm_meta_type {
+    KSLLM_META_U8 = 0, KSLLM_META_I8 = 1, KSLLM_META_U16 = 2,
+    KSLLM_META_I16 = 3, KSLLM_META_U32 = 4, KSLLM_META_I32 = 5,
+    KSLLM_META_F32 = 6, KSLLM_META_BOOL = 7, KSLLM_META_TEXT = 8,
+    KSLLM_META_ARRAY = 9, KSLLM_META_U64 = 10, KSLLM_META_I64 = 11,
+    KSLLM_META_F64 = 12
+} ksllm_meta_type;
+
+/* A value in place of the one that the file has under that key, or where it
+ * has none: for files that say something wrong. */
+typedef struct ksllm_override {
+    const char *key;
+    /* Any but ARRAY. Where the file has the key, the value takes the file's
+     * type and must be of its kind: a whole number, a number (a whole one will
+     * do), BOOL, TEXT. Arrays cannot be replaced. */
+    ksllm_meta_type type;
+    int64_t integer;            /* of whole numbers and BOOL */
+    double number;              /* of F32 and F64 */
+    const char *text;           /* of TEXT, to its NUL */
+} ksllm_override;
+
 typedef struct ksllm_model_options {
     size_t size;
     /* Read metadata and vocabulary, allow files without weights. Sessions
@@ -211,6 +238,14 @@ typedef struct ksllm_model_options {
     const char *pretokenizer;
     /* A name from ksllm_isa_at. NULL: the best. */
     const char *isa;
+    /* Metadata that counts in place of the file's, 256 values at most; copied.
+     * A key that nothing of this model reads, a value of the wrong type and a
+     * key given twice are refused by name (ARGUMENT), and so are those that say
+     * how the file is laid out (general.alignment, split.*). With another
+     * general.architecture, keys of the file's own one still count where the
+     * new one has none. ksllm_meta_* give these values. */
+    const ksllm_override *overrides;
+    size_t n_overrides;
 } ksllm_model_options;
 
 KSLLM_API void ksllm_model_options_init_sized(
@@ -284,17 +319,10 @@ KSLLM_API ksllm_status ksllm_model_preload(
 
 /* ---- 6 Metadata and tensors ------------------------------------------------
  *
- * What the file holds, unchanged (format: the GGUF document of ggml).
+ * What the file holds, unchanged but for options.overrides (format: the GGUF
+ * document of ggml).
  * Everything returned is valid until the model is closed.
  */
-typedef enum ksllm_meta_type {
-    KSLLM_META_U8 = 0, KSLLM_META_I8 = 1, KSLLM_META_U16 = 2,
-    KSLLM_META_I16 = 3, KSLLM_META_U32 = 4, KSLLM_META_I32 = 5,
-    KSLLM_META_F32 = 6, KSLLM_META_BOOL = 7, KSLLM_META_TEXT = 8,
-    KSLLM_META_ARRAY = 9, KSLLM_META_U64 = 10, KSLLM_META_I64 = 11,
-    KSLLM_META_F64 = 12
-} ksllm_meta_type;
-
 typedef struct ksllm_meta {
     size_t size;                /* set it to sizeof before the call */
     ksllm_text key;
@@ -327,7 +355,12 @@ typedef enum ksllm_type {
     KSLLM_TYPE_Q4_1 = 3, KSLLM_TYPE_Q5_0 = 6, KSLLM_TYPE_Q5_1 = 7,
     KSLLM_TYPE_Q8_0 = 8, KSLLM_TYPE_Q2_K = 10, KSLLM_TYPE_Q3_K = 11,
     KSLLM_TYPE_Q4_K = 12, KSLLM_TYPE_Q5_K = 13, KSLLM_TYPE_Q6_K = 14,
-    KSLLM_TYPE_IQ4_NL = 20, KSLLM_TYPE_IQ4_XS = 23, KSLLM_TYPE_BF16 = 30
+    KSLLM_TYPE_IQ4_NL = 20, KSLLM_TYPE_IQ4_XS = 23, KSLLM_TYPE_BF16 = 30,
+    /* not with KSLLM_NO_IQ */
+    KSLLM_TYPE_IQ2_XXS = 16, KSLLM_TYPE_IQ2_XS = 17, KSLLM_TYPE_IQ3_XXS = 18,
+    KSLLM_TYPE_IQ1_S = 19, KSLLM_TYPE_IQ3_S = 21, KSLLM_TYPE_IQ2_S = 22,
+    KSLLM_TYPE_IQ1_M = 29, KSLLM_TYPE_TQ1_0 = 34, KSLLM_TYPE_TQ2_0 = 35,
+    KSLLM_TYPE_MXFP4 = 39
 } ksllm_type;
 
 typedef struct ksllm_tensor {
@@ -571,7 +604,21 @@ typedef struct ksllm_session_options {
      * SCHED_FIFO workers. All signals are blocked in workers. */
     void (*on_thread)(void *ctx, uint32_t index);
     void *thread_ctx;
+    /* Memory for constrained answers (13), besides a quarter of a byte for each
+     * token of the vocabulary. 0: 255 KiB, enough for all but huge schemas;
+     * with less, more is computed again. KSLLM_NO_GRAMMAR_BYTES: none, and
+     * generation.grammar is refused. */
+    size_t grammar_bytes;
+    /* How many tokens generation may try at once (generation.drafts), 15 at
+     * most and less than n_batch: each takes 4 bytes for each token of the
+     * vocabulary, and one more such row. 0: 3. KSLLM_NO_DRAFTS: none, as with
+     * a pooling. On a model with sliding windows a rewind reaches so many
+     * tokens less far back before it has to compute from the start. */
+    size_t n_draft;
 } ksllm_session_options;
+
+#define KSLLM_NO_GRAMMAR_BYTES ((size_t)-1)
+#define KSLLM_NO_DRAFTS ((size_t)-1)
 
 KSLLM_API void ksllm_session_options_init_sized(
     ksllm_session_options *options, size_t size);
@@ -586,7 +633,7 @@ typedef struct ksllm_memory {
     size_t total;           /* the sum of the rest and of alignment */
     size_t kv;              /* KV cache */
     size_t scratch;         /* activations, attention, tables */
-    size_t output;          /* logits, sampling, text */
+    size_t output;          /* logits, sampling, text, grammars, drafts */
 } ksllm_memory;
 
 /* What a session with these options will take: exactly the size of its one
@@ -673,9 +720,89 @@ KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
  * evaluated something. Valid like the logits. */
 KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
 
+#if !defined(KSLLM_NO_STATE)
+/* What a session has computed, as a file: a long prompt is read once, and a
+ * conversation goes on after the power was off.
+ *
+ * The file. A header, then chunks of up to 64 tokens, each with its keys and
+ * values and a checksum. It only grows, so a conversation can be saved as it
+ * goes, and a power cut costs the chunk that was being written. It takes the
+ * part of ksllm_memory.kv that its tokens take of n_ctx, and no padding. It
+ * does not depend on n_ctx, n_batch, threads or the machine: what an x86 server
+ * saved, a 32-bit phone loads, and computes the same bits from there on.
+ *
+ * A state is a hint. What fits the wanted tokens is used and the rest is
+ * evaluated as ever, so an old file, a damaged or a shortened one costs time
+ * and changes no result. A file is refused (UNSUPPORTED, with the field in
+ * `err`) when it is of another model, another kv_type or another numeric
+ * contract: the number that a later version raises if it computes other bits.
+ * Later versions read every version of the format. The model is known by the
+ * sums of its hyperparameters, its vocabulary and its tensor table, and of the
+ * first and last 4 KiB of each tensor: two files that differ inside of tensors
+ * alone are not told apart. The checksums find damage, not malice. A forged
+ * file can make the model say anything, but it cannot make the library read or
+ * write where it should not. Sign files that come from outside.
+ *
+ * Layers with a sliding window. A session holds only the last positions of
+ * these. One that is saved before its window has turned, or as it goes, gives a
+ * file that serves any beginning of its tokens. One that is saved late gives a
+ * file whose first chunks lack these layers: it serves its whole length, and as
+ * far back as a rewind would. For other beginnings the next evaluation computes
+ * from the start, as it does after such a rewind.
+ */
+
+/* Writes or reads exactly `size` bytes, in order; 0 when it did. Called many
+ * times, with 8 bytes to 8 KiB. */
+typedef int (*ksllm_write)(void *ctx, const void *data, size_t size);
+typedef int (*ksllm_read)(void *ctx, void *data, size_t size);
+
+/* How far a file goes. Begins as zeros: there is none yet. */
+typedef struct ksllm_saved {
+    uint64_t n_tokens;      /* of the session, that the file holds */
+    uint64_t n_bytes;       /* of the file, up to where they end */
+    uint64_t chain;         /* a sum of them and of the model */
+} ksllm_saved;
+
+/* Writes the state of the session's first n_tokens (0: all). With n_bytes of
+ * *saved 0 that is a new file; else it is what has come since, to be appended
+ * at byte n_bytes: cut off the rest first. *saved then says how far the
+ * file goes, after an error too. Tokens that are not evaluated yet, as the last
+ * one of an answer that was cut by its length, are written after that, and
+ * again by the next save. NULL: a new file, and nobody wants to know. Write a
+ * new file under another name, sync and rename it; append in place and sync.
+ *
+ * Allocates nothing. A cancel and the budget take effect between two layers;
+ * on_progress counts tokens. Errors: ARGUMENT, IO (`write` did not return 0),
+ * STATE (a call runs, or the session no longer begins with what was saved, as
+ * after a rewind: write a new file), CANCELLED, DEADLINE. */
+KSLLM_API ksllm_status ksllm_session_save(
+    const ksllm_session *session, size_t n_tokens,
+    ksllm_write write, void *ctx, const ksllm_control *control,
+    ksllm_saved *saved, ksllm_error *err);
+
+/* Makes the context the longest beginning of `tokens` that the file holds, any
+ * number of them, or all that the file holds if `tokens` is NULL.
+ * ksllm_session_tokens tells how many came, possibly none. There are no logits
+ * until the next evaluation: go on with ksllm_session_sync or ksllm_generate
+ * and the whole prompt. *saved, unless NULL, is what a later save wants to
+ * append to this file.
+ *
+ * Allocates nothing. Errors: ARGUMENT, IO (not even a header could be read),
+ * FORMAT (it is no state, or its header is damaged), UNSUPPORTED and STATE (a
+ * call runs) leave the session as it was. CANCELLED, DEADLINE and CONTEXT
+ * (`tokens` is NULL and the file holds more than n_ctx) leave it with the first
+ * tokens. That `read` fails later is the end of the file, and OK. */
+KSLLM_API ksllm_status ksllm_session_load(
+    ksllm_session *session, const int32_t *tokens, size_t n_tokens,
+    ksllm_read read, void *ctx, const ksllm_control *control,
+    ksllm_saved *saved, ksllm_error *err);
+#endif /* KSLLM_NO_STATE */
+
 /* ---- 10 Sampling -----------------------------------------------------------
  *
- * Order: bias, filter, penalties, temperature, top-k, top-p, min-p, draw.
+ * Order: bias, grammar, filter, penalties, temperature, top-k, top-p, min-p,
+ * draw. What a grammar (13) does not allow has the logit -INFINITY from there
+ * on, whatever a filter makes of it.
  * The draw uses the library's own generator (PCG32 of M. O'Neill, seeded from
  * `seed`): the same numbers on every machine.
  */
@@ -771,6 +898,8 @@ typedef int (*ksllm_on_piece)(void *ctx, const ksllm_piece *piece);
 #define KSLLM_MAX_STOP_BYTES 128    /* bytes of one */
 #define KSLLM_MAX_UNIT_BYTES 256    /* held back of an unfinished unit */
 
+struct ksllm_grammar; /* 13 */
+
 typedef struct ksllm_generation {
     size_t size;
     /* The prompt, as text or as tokens (exactly one of the two; both NULL
@@ -811,6 +940,38 @@ typedef struct ksllm_generation {
      * library adds the text that ends it ("</think>" and the like, evaluated
      * as if the model had written it), and the answer begins. 0: no limit. */
     uint32_t max_thinking;
+
+    /* Of an answer that a grammar constrains (13): */
+    /* Bring the answer to an end in time: before max_tokens, the context or
+     * the time budget run out, the shortest way to an end is taken. Default
+     * true; without it an answer may be cut anywhere. */
+    bool complete;
+    /* Compute the logits of the allowed tokens alone, where these are few. The
+     * answer is the same. Log-probabilities are then among the allowed ones,
+     * and ksllm_session_logits has -INFINITY for the others. */
+    bool allowed_only;
+    /* Try tokens that are likely to come, several in one pass over the weights:
+     * what followed the last tokens earlier in the context, text that a grammar
+     * leaves no choice about, what `drafter` says. Every token is then chosen
+     * as ever, so the answer is the same, to the last bit of its
+     * log-probabilities, and only its time differs. How many are tried follows
+     * from what passes have taken and how many drafts have come true: where
+     * they do not pay there are none. Default true. */
+    bool drafts;
+    /* The text that ends the thinking in which the prompt ends: the grammar's
+     * answer begins after it and up to 8 characters of white space. "": the
+     * prompt does not end in thinking. NULL: in a turn of a chat by the prompt
+     * and the notation, otherwise as "". */
+    const char *thinking;
+    /* What the answer may be. It must be of the session's model and outlive the
+     * call. NULL: anything. */
+    const struct ksllm_grammar *grammar;
+    /* A session of a smaller model with the same vocabulary, or NULL. It is
+     * used as the answer goes, and holds some beginning of it and a guess
+     * afterwards; give the same one again, and it reads only what is new. Its
+     * n_ctx should not be less than the session's. Another vocabulary is
+     * refused (ARGUMENT). */
+    ksllm_session *drafter;
 } ksllm_generation;
 
 KSLLM_API void ksllm_generation_init_sized(
@@ -827,7 +988,8 @@ typedef enum ksllm_stop {
     KSLLM_STOP_CONTEXT = 4,     /* the context is full */
     KSLLM_STOP_CALLBACK = 5,
     KSLLM_STOP_CANCELLED = 6,
-    KSLLM_STOP_DEADLINE = 7
+    KSLLM_STOP_DEADLINE = 7,
+    KSLLM_STOP_COMPLETE = 8     /* nothing can follow, by the grammar */
 } ksllm_stop;
 
 typedef struct ksllm_result {
@@ -841,6 +1003,11 @@ typedef struct ksllm_result {
     uint64_t prompt_ns;         /* until the prompt was evaluated */
     uint64_t first_ns;          /* until the first callback */
     uint64_t total_ns;
+    /* With a grammar, of n_generated: */
+    size_t n_thinking;          /* came before the grammar's answer */
+    size_t n_closed;            /* the library put to end the answer in time */
+    size_t n_drafted;           /* tokens that were tried at once */
+    size_t n_accepted;          /* of those, came true */
 } ksllm_result;
 
 /* Evaluates the prompt, then draws and appends tokens until something stops
@@ -856,7 +1023,7 @@ typedef struct ksllm_result {
  * Returns OK for every stop but KSLLM_STOP_CANCELLED and KSLLM_STOP_DEADLINE,
  * which are CANCELLED and DEADLINE. Other errors: ARGUMENT, TOKEN, CONTEXT
  * (the prompt does not fit), STATE, BUFFER (a single word too long for the
- * session's memory: use ksllm_encode). */
+ * session's memory: use ksllm_encode; with a grammar, see 13). */
 KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
@@ -1158,6 +1325,202 @@ KSLLM_API ksllm_status ksllm_splitter_next(
 KSLLM_API ksllm_status ksllm_splitter_end(
     ksllm_splitter *splitter, ksllm_error *err);
 #endif /* KSLLM_NO_CHAT */
+
+#if !defined(KSLLM_NO_GRAMMAR)
+/* ---- 13 Constraints --------------------------------------------------------
+ *
+ * What an answer may be: JSON, JSON by a schema, one of some texts, a pattern,
+ * text with calls of tools.
+ * A grammar is compiled once for a model, is immutable, and any number of
+ * threads and sessions may use it at once. examples/extract.c is a whole
+ * program.
+ *
+ *     ksllm_grammar *g;  ksllm_grammar_options o;
+ *     ksllm_grammar_options_init(&o);
+ *     o.kind = KSLLM_GRAMMAR_SCHEMA;  o.source.data = schema;
+ *     ksllm_grammar_create(model, &o, &g, &err);
+ *     generation.grammar = g;
+ *     ksllm_generate(session, &generation, &result, &err);
+ *
+ * How an answer under a grammar comes about:
+ *
+ *   Choosing   A token that the grammar does not allow has no chance; among the
+ *              others everything is as ever. The bytes of tokens count, so any
+ *              token may come that begins, goes on or ends within one.
+ *   Where      The answer begins after the prompt, or after the thinking in
+ *              which the prompt ends (generation.thinking). Within thinking no
+ *              stop token can come. Where a notation has a mark between the
+ *              two ("solar", "hcx-think"), or one before every answer, the
+ *              library puts it. In ksllm_chat_generate the grammar constrains
+ *              the text for the user, so there are no calls in it, unless it is
+ *              one of tools.
+ *   Its end    Stop tokens, the model's and generation.stop_tokens, can come
+ *              where the answer may end, and only there do they count. When
+ *              nothing else can follow, the answer ends without another
+ *              evaluation: KSLLM_STOP_COMPLETE. A stop text still ends it
+ *              anywhere, whole or not. Within it KSLLM_OVERFLOW_SLIDE does not
+ *              slide. With ignore_stop no stop token comes.
+ *   In time    With generation.complete, each drawn token is taken only if the
+ *              shortest end after it still fits into what is left of
+ *              max_tokens and of the context; otherwise the next token of the
+ *              shortest end from here is put instead, and where the answer may
+ *              end it ends. So an answer that stops by LENGTH or CONTEXT is
+ *              whole. When the budget of the control runs out, the shortest
+ *              end is put at once, unevaluated (piece.logprob is NAN): an
+ *              answer that stops by DEADLINE is whole too, once the prompt has
+ *              been evaluated. If not even the shortest answer fits, the call
+ *              is refused before anything is evaluated: BUFFER for max_tokens,
+ *              CONTEXT for the context. A cancel and a callback that stops
+ *              leave the answer as it is. BUFFER within an answer: the grammar
+ *              needs more than the session's grammar_bytes.
+ *   Going on   A call without a prompt goes on with the answer of the call
+ *              before it, if grammar and thinking are the same: with what that
+ *              would have brought had it not been stopped. Rewinding to a place
+ *              within the answer goes on from there, a fork goes on like its
+ *              original. In all other cases a new answer begins where the
+ *              session's tokens end: tokens that are added in another way
+ *              (sync, append, score), and a prompt, end the one before.
+ */
+typedef struct ksllm_grammar ksllm_grammar;
+
+typedef enum ksllm_grammar_kind {
+    KSLLM_GRAMMAR_JSON = 0,     /* any JSON value */
+    KSLLM_GRAMMAR_SCHEMA = 1,   /* source: a JSON Schema; the answer is JSON */
+    KSLLM_GRAMMAR_CHOICES = 2,  /* source: a JSON array of strings, of which the
+                                   answer is one, without quotes */
+    KSLLM_GRAMMAR_REGEX = 3,    /* source: a regular expression of ECMA-262 that
+                                   the whole answer matches */
+    KSLLM_GRAMMAR_TOOLS = 4,    /* source: tools, as in ksllm_chat, or the
+                                   functions alone; the answer is text with
+                                   calls of them, see below */
+    KSLLM_GRAMMAR_GBNF = 5      /* source: a grammar in llama.cpp's notation */
+} ksllm_grammar_kind;
+
+/* With KSLLM_GRAMMAR_TOOLS the grammar is of the whole answer, in the notation
+ * in which the model writes calls: thinking, text, then calls, and nothing
+ * after them. What it lets through, the splitter takes apart into exactly
+ * these calls: of tools that exist, with arguments that their schemas allow. In
+ * ksllm_chat_generate the answer begins in the part that the prompt ends in;
+ * elsewhere where an answer does, or after `thinking`.
+ *   - Arguments are objects. One that a schema does not name under properties
+ *     is let through only if it has additionalProperties.
+ *   - "glm" and "qwen-coder": the schema of a tool's arguments may have type,
+ *     properties, required, $defs and descriptions; others are UNSUPPORTED, or
+ *     ignored (`lenient`). A text that the splitter would take for a number or
+ *     other JSON, as 101 of a room, has to be written with quotes, "101"; so
+ *     has one whose schema says more than type, enum, const, or one of pattern,
+ *     format and lengths.
+ *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.
+ *   - Names have 1 to 128 bytes, no white space, none of "\<>. */
+
+/* What an answer may have of calls. */
+typedef enum ksllm_calls {
+    KSLLM_CALLS_AUTO = 0,       /* text, and calls where the model likes */
+    KSLLM_CALLS_REQUIRED = 1,   /* a call at least */
+    KSLLM_CALLS_NONE = 2        /* text alone */
+} ksllm_calls;
+
+typedef struct ksllm_grammar_options {
+    size_t size;
+    ksllm_grammar_kind kind;
+    ksllm_calls calls;          /* TOOLS */
+    ksllm_text source;          /* a size of KSLLM_NUL (set by _init) ends it at
+                                   its NUL; used during the call only */
+    const char *format;         /* TOOLS: how the model writes calls, a name of
+                                   ksllm_splitter_format_at. NULL: by the file's
+                                   template */
+    const char *tool;           /* TOOLS: the one that has to be called. NULL:
+                                   any */
+    /* SCHEMA, TOOLS: the keys that a schema names come in its order, others
+     * after them. Otherwise in any order. Each comes at most once, the
+     * required ones in any case; keys that it does not name, where it lets
+     * them, may come twice. */
+    bool ordered;
+    /* SCHEMA, TOOLS: leave out what cannot be enforced. ksllm_grammar_ignored
+     * tells how much it was. Otherwise it is refused. */
+    bool lenient;
+    /* JSON, SCHEMA, TOOLS: characters of white space in a row, between tokens
+     * of JSON. 0: none. Default 16. Before and after the value there is
+     * none. */
+    uint32_t max_space;
+    uint32_t max_program;       /* the compiled grammar's size: instructions of
+                                   12 bytes. 0: 65,536 */
+    const ksllm_allocator *allocator;   /* NULL: the model's */
+} ksllm_grammar_options;
+
+/* Any JSON value, white space up to 16 characters. */
+KSLLM_API void ksllm_grammar_options_init_sized(
+    ksllm_grammar_options *options, size_t size);
+static inline void ksllm_grammar_options_init(ksllm_grammar_options *options) {
+    ksllm_grammar_options_init_sized(options, sizeof *options);
+}
+
+/* Compiles a grammar for a model, which must outlive it; one that was opened
+ * with vocab_only will do. Some milliseconds at most. The first grammar of a
+ * model also builds an index of its vocabulary, which is kept until the model
+ * is closed: 15 to 60 ms, 2 to 5 MB from the model's allocator.
+ *
+ * Errors: ARGUMENT (the source is wrong: err->offset is the byte; or it allows
+ * nothing at all), UNSUPPORTED (what it asks for cannot be enforced; the same),
+ * BUFFER (max_program), MEMORY. On error *out is NULL. */
+KSLLM_API ksllm_status ksllm_grammar_create(
+    const ksllm_model *model, const ksllm_grammar_options *options,
+    ksllm_grammar **out, ksllm_error *err);
+
+/* NULL is ignored. Not while a call or a matcher uses it. */
+KSLLM_API void ksllm_grammar_free(ksllm_grammar *grammar);
+
+/* How many keywords of a schema were left out (`lenient`). If there are any,
+ * *offset receives where in the source the first one is; it may be NULL. */
+KSLLM_API size_t ksllm_grammar_ignored(
+    const ksllm_grammar *grammar, size_t *offset);
+
+/* A grammar at work, for programs that draw tokens themselves. It lives in the
+ * caller's memory, holds no resource and need not be freed. One thread at a
+ * time. */
+typedef struct ksllm_matcher ksllm_matcher;
+
+/* Bytes that a matcher needs, with tables of `table_bytes` (0: 255 KiB). */
+KSLLM_API size_t ksllm_matcher_bytes(
+    const ksllm_grammar *grammar, size_t table_bytes);
+
+/* Begins an answer in `memory`, any alignment, which is the matcher's until the
+ * end; `grammar` must outlive it. To begin another answer, call it again.
+ * Errors: ARGUMENT, BUFFER (memory_size is too small). */
+KSLLM_API ksllm_status ksllm_matcher_init(
+    const ksllm_grammar *grammar, void *memory, size_t memory_size,
+    ksllm_matcher **out, ksllm_error *err);
+
+/* Whether a token may come next. Much cheaper than all of them. */
+KSLLM_API bool ksllm_matcher_takes(ksllm_matcher *matcher, int32_t token);
+
+/* Takes a token. A stop token ends the answer, and nothing can follow. Errors:
+ * ARGUMENT (it may not come, and nothing has changed), TOKEN, BUFFER (the
+ * tables are too small for this grammar: begin again with more). */
+KSLLM_API ksllm_status ksllm_matcher_next(
+    ksllm_matcher *matcher, int32_t token);
+
+/* Which tokens may come next: a bit each, token 0 is bit 0 of the first word.
+ * *n_words, which may be NULL, receives how many words there are. Valid until
+ * the next call. NULL after BUFFER. */
+KSLLM_API const uint64_t *ksllm_matcher_allowed(
+    ksllm_matcher *matcher, size_t *n_words);
+
+/* Whether the answer may end here, and whether nothing else is possible. */
+KSLLM_API bool ksllm_matcher_may_end(const ksllm_matcher *matcher);
+KSLLM_API bool ksllm_matcher_must_end(ksllm_matcher *matcher);
+
+/* Text that must come next, whatever the tokens: writes at most `cap` bytes and
+ * returns their number, 0 if more than one byte can follow. */
+KSLLM_API size_t ksllm_matcher_forced(
+    ksllm_matcher *matcher, char *text, size_t cap);
+
+/* The tokens of a shortest way to an end: writes at most `cap` and returns how
+ * many there are; 0: the answer may end here; BUFFER: there was none within the
+ * work that a call may do. */
+KSLLM_API int64_t ksllm_matcher_close(
+    ksllm_matcher *matcher, int32_t *tokens, size_t cap);
+#endif /* KSLLM_NO_GRAMMAR */
 
 #ifdef __cplusplus
 }

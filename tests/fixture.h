@@ -248,7 +248,8 @@ typedef struct fx_type {
     uint8_t e, ratio;
 } fx_type;
 
-#define FX_TYPES 15
+#define FX_TYPES 25
+#define FX_MIXED_TYPES 15       /* those of the model "mixed": the first */
 static const fx_type fx_types[FX_TYPES] = {
     {KSLLM_TYPE_F32, "F32", 1, 4, -1, -1, 0, 0},
     {KSLLM_TYPE_F16, "F16", 1, 2, -1, -1, 0, 0},
@@ -265,6 +266,16 @@ static const fx_type fx_types[FX_TYPES] = {
     {KSLLM_TYPE_IQ4_NL, "IQ4_NL", 32, 18, 0, -1, 10, 0},
     {KSLLM_TYPE_IQ4_XS, "IQ4_XS", 256, 136, 0, -1, 14, 0},
     {KSLLM_TYPE_BF16, "BF16", 1, 2, -1, -1, 0, 0},
+    {KSLLM_TYPE_IQ2_XXS, "IQ2_XXS", 256, 66, 0, -1, 9, 0},
+    {KSLLM_TYPE_IQ2_XS, "IQ2_XS", 256, 74, 0, -1, 9, 0},
+    {KSLLM_TYPE_IQ3_XXS, "IQ3_XXS", 256, 98, 0, -1, 10, 0},
+    {KSLLM_TYPE_IQ1_S, "IQ1_S", 256, 50, 0, -1, 7, 0},
+    {KSLLM_TYPE_IQ3_S, "IQ3_S", 256, 110, 0, -1, 11, 0},
+    {KSLLM_TYPE_IQ2_S, "IQ2_S", 256, 82, 0, -1, 9, 0},
+    {KSLLM_TYPE_IQ1_M, "IQ1_M", 256, 56, 54, -1, 7, 0},
+    {KSLLM_TYPE_TQ1_0, "TQ1_0", 256, 54, 52, -1, 4, 0},
+    {KSLLM_TYPE_TQ2_0, "TQ2_0", 256, 66, 64, -1, 4, 0},
+    {KSLLM_TYPE_MXFP4, "MXFP4", 32, 17, -1, -1, 5, 0},
 };
 
 static inline const fx_type *fx_type_of(ksllm_type type)
@@ -291,6 +302,8 @@ static inline void fx_fill(uint8_t *p, const fx_type *t, uint64_t n,
             fx_set(p, (r & 0x8000) | (9 + (r >> 30)) << 10 | (r & 0x3ff), 2);
         } else if (t->type == KSLLM_TYPE_BF16) {
             fx_set(p, (r & 0x8000) | (121 + (r >> 30)) << 7 | (r & 0x7f), 2);
+        } else if (t->d < 0) {                  /* MXFP4: a power of two */
+            p[0] = (uint8_t)(127 - t->e + (r >> 31));
         } else {
             uint32_t d = (uint32_t)(15 - t->e) << 10 | (r & 0x3ff);
             /* A minimum is subtracted, but the ones of Q4_1 and Q5_1 are
@@ -369,7 +382,7 @@ static inline size_t fx_behind(const fx_file *f, const char *s)
 
 /* ---- Vocabularies ------------------------------------------------------- */
 
-typedef enum fx_vocab_kind { FX_BPE, FX_SPM, FX_MINI } fx_vocab_kind;
+typedef enum fx_vocab_kind { FX_BPE, FX_SPM, FX_MINI, FX_JSON } fx_vocab_kind;
 
 typedef struct fx_vocab {
     fx_bytes tokens, merges, scores, types;
@@ -513,53 +526,93 @@ static inline void fx_vocab_mini(fx_vocab *v)
     fx_merge(v, "abc", 2);
 }
 
-static inline void fx_put_vocab(fx_gguf *g, fx_vocab_kind kind)
+/* All bytes, tokens as models have them for JSON, and the marks of notations:
+ * <think> is text, those of "solar" are control tokens. */
+enum { FX_JSON_END = 256 };
+static inline void fx_vocab_json(fx_vocab *v)
+{
+    static const struct { const char *text; size_t left; } merges[] = {
+        {"{\"", 1}, {"\":", 1}, {"\",", 1}, {"\"}", 1}, {"\"]", 1}, {"[\"", 1},
+        {"\":\"", 2}, {"\",\"", 2}, {", ", 1}, {": ", 1}, {"  ", 1},
+        {"\n\n", 1}, {"\": ", 2}, {"\n  ", 1}, {"}}", 1}, {"[]", 1}, {"{}", 1},
+        {"tr", 1}, {"ue", 1}, {"true", 2}, {"nu", 1}, {"ll", 1}, {"null", 2},
+        {"12", 1}, {"00", 1}, {"go", 1}, {" t", 1}, {"he", 1}, {" the", 2},
+        {"\xec\x95", 1}, {"\xec\x95\x88", 2}, {"\xeb\x85", 1},
+        {"\xeb\x85\x95", 2}, {"\xec\x95\x88\xeb\x85\x95", 3}, {">\n", 1},
+        {"</", 1}, {"\\n", 1}, {"\\\"", 1}, {"a\"", 1}, {">{", 1}};
+    static const char *const marks[] = {
+        "<|im_start|>", "<|end|>", "<|begin|>", "<|content|>", "<|think|>",
+        "<|flush|>", "<|tool_calls|>", "<unused>"};
+    char s[8];
+    for (int i = 0; i < 256; i++)
+        fx_vocab_add_n(v, s, fx_alphabet((uint8_t)i, s), FX_NORMAL);
+    fx_vocab_add(v, "<|im_end|>", FX_CONTROL);
+    for (size_t i = 0; i < sizeof merges / sizeof *merges; i++)
+        fx_merge(v, merges[i].text, merges[i].left);
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        fx_vocab_add(v, marks[i], FX_CONTROL);
+    fx_vocab_add(v, "<think>", FX_USER);
+    fx_vocab_add(v, "</think>", FX_USER);
+}
+
+static inline fx_vocab fx_vocab_of(fx_vocab_kind kind)
 {
     fx_vocab v = {0};
     if (kind == FX_BPE)
         fx_vocab_bpe(&v);
     else if (kind == FX_SPM)
         fx_vocab_spm(&v);
+    else if (kind == FX_JSON)
+        fx_vocab_json(&v);
     else
         fx_vocab_mini(&v);
-    fx_kv_text(g, "tokenizer.ggml.model", kind == FX_SPM ? "llama" : "gpt2");
-    fx_kv_text(g, "tokenizer.ggml.pre", kind == FX_SPM ? "default" : "gpt-2");
-    fx_kv_array(g, "tokenizer.ggml.tokens", KSLLM_META_TEXT, v.n);
-    fx_put(&g->kv, v.tokens.data, v.tokens.size);
-    fx_kv_array(g, "tokenizer.ggml.token_type", KSLLM_META_I32, v.n);
-    fx_put(&g->kv, v.types.data, v.types.size);
-    if (kind == FX_SPM) {
-        fx_kv_array(g, "tokenizer.ggml.scores", KSLLM_META_F32, v.n);
-        fx_put(&g->kv, v.scores.data, v.scores.size);
+    return v;
+}
+
+static inline void fx_vocab_free(fx_vocab *v)
+{
+    free(v->tokens.data);
+    free(v->merges.data);
+    free(v->scores.data);
+    free(v->types.data);
+}
+
+/* The lists of a vocabulary, which is freed. */
+static inline void fx_put_lists(fx_gguf *g, fx_vocab *v, bool spm)
+{
+    fx_kv_text(g, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
+    fx_kv_text(g, "tokenizer.ggml.pre", spm ? "default" : "gpt-2");
+    fx_kv_array(g, "tokenizer.ggml.tokens", KSLLM_META_TEXT, v->n);
+    fx_put(&g->kv, v->tokens.data, v->tokens.size);
+    fx_kv_array(g, "tokenizer.ggml.token_type", KSLLM_META_I32, v->n);
+    fx_put(&g->kv, v->types.data, v->types.size);
+    if (spm) {
+        fx_kv_array(g, "tokenizer.ggml.scores", KSLLM_META_F32, v->n);
+        fx_put(&g->kv, v->scores.data, v->scores.size);
         fx_kv_u32(g, "tokenizer.ggml.unknown_token_id", 0);
     } else {
-        fx_kv_array(g, "tokenizer.ggml.merges", KSLLM_META_TEXT, v.n_merges);
-        fx_put(&g->kv, v.merges.data, v.merges.size);
+        fx_kv_array(g, "tokenizer.ggml.merges", KSLLM_META_TEXT, v->n_merges);
+        fx_put(&g->kv, v->merges.data, v->merges.size);
     }
+    fx_vocab_free(v);
+}
+
+static inline void fx_put_vocab(fx_gguf *g, fx_vocab_kind kind)
+{
+    fx_vocab v = fx_vocab_of(kind);
+    fx_put_lists(g, &v, kind == FX_SPM);
     uint32_t bos = kind == FX_BPE ? FX_IM_START : 1;
-    uint32_t eos = kind == FX_BPE ? FX_IM_END : kind == FX_SPM ? 2 : 0;
+    uint32_t eos = kind == FX_BPE ? FX_IM_END : kind == FX_SPM ? 2
+        : kind == FX_JSON ? FX_JSON_END : 0;
     fx_kv_u32(g, "tokenizer.ggml.bos_token_id", bos);
     fx_kv_u32(g, "tokenizer.ggml.eos_token_id", eos);
     fx_kv_bool(g, "tokenizer.ggml.add_bos_token", kind == FX_SPM);
-    free(v.tokens.data);
-    free(v.merges.data);
-    free(v.scores.data);
-    free(v.types.data);
 }
 
 static inline uint32_t fx_vocab_size(fx_vocab_kind kind)
 {
-    fx_vocab v = {0};
-    if (kind == FX_BPE)
-        fx_vocab_bpe(&v);
-    else if (kind == FX_SPM)
-        fx_vocab_spm(&v);
-    else
-        fx_vocab_mini(&v);
-    free(v.tokens.data);
-    free(v.merges.data);
-    free(v.scores.data);
-    free(v.types.data);
+    fx_vocab v = fx_vocab_of(kind);
+    fx_vocab_free(&v);
     return v.n;
 }
 
@@ -665,7 +718,7 @@ static inline void fx_matrix(fx_build *b, const char *name,
     const fx_type *t = fx_type_of(b->spec->type);
     uint64_t rng;
     if (b->spec->type == FX_MIXED && n_in % 256 == 0)
-        t = &fx_types[b->mixed++ % FX_TYPES];
+        t = &fx_types[b->mixed++ % FX_MIXED_TYPES];
     else if (b->spec->type == FX_MIXED)
         t = &fx_types[b->mixed32++ % 7];
     bool put = b->spec->put && strcmp(b->spec->put, name) == 0;

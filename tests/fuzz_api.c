@@ -14,7 +14,11 @@ enum { MAX_CTX = 100, MAX_LIST = 512, MAX_CALLS = 24 };
 
 /* The first two are small, so most programs run on them. */
 enum { MODELS = 5 };
-static struct { ksllm_model *m; size_t n_vocab, n_embd; } models[MODELS];
+static struct {
+    ksllm_model *m;
+    ksllm_grammar *g;
+    size_t n_vocab, n_embd;
+} models[MODELS];
 static const fx_spec mini_window = {
     "mini window", "gemma3", 2, 32, 32, 2, 1, 16, 24, KSLLM_TYPE_Q4_0, true,
     FX_ROPE_PLAIN, FX_MINI, FX_SOUND};
@@ -33,6 +37,11 @@ static void open_models(void)
         ksllm_model_get_info(models[i].m, &info, NULL);
         models[i].n_vocab = info.n_vocab;
         models[i].n_embd = info.n_embd;
+        ksllm_grammar_options o;
+        ksllm_grammar_options_init(&o);
+        o.kind = KSLLM_GRAMMAR_REGEX;
+        o.source.data = "(ab|c){1,9}d?";
+        fx_must(ksllm_grammar_create(models[i].m, &o, &models[i].g, &e), &e);
     }
 }
 
@@ -40,6 +49,7 @@ static void open_models(void)
 
 typedef struct state {
     const ksllm_model *m;
+    const ksllm_grammar *grammar;
     size_t n_vocab, n_embd;
     ksllm_session_options options;
     ksllm_session *s, *other;
@@ -313,6 +323,46 @@ static int on_piece(void *ctx, const ksllm_piece *piece)
     return l->seen == l->stop_at;
 }
 
+/* Whether a text is in the language of the grammar, or begins one that is. */
+static bool in_grammar(const char *p, size_t n, bool whole)
+{
+    size_t i = 0, items = 0;
+    for (; i < n && (p[i] == 'a' || p[i] == 'c'); items++) {
+        if (p[i] == 'a' && i + 1 == n)
+            return !whole && items < 9;
+        if (p[i] == 'a' && p[i + 1] != 'b')
+            return false;
+        i += p[i] == 'a' ? 2 : 1;
+    }
+    if (items > 9)
+        return false;
+    if (i < n && p[i] == 'd' && items)
+        i++;
+    return i == n && (items || !whole);
+}
+
+/* What a new answer under the grammar has to be. */
+static void check_answer(const state *x, const ksllm_result *r, ksllm_status st,
+                         bool text_stops)
+{
+    char text[1024];
+    bool whole = r->stop == KSLLM_STOP_COMPLETE || r->stop == KSLLM_STOP_TOKEN ||
+        r->stop == KSLLM_STOP_LENGTH || r->stop == KSLLM_STOP_CONTEXT ||
+        (r->stop == KSLLM_STOP_DEADLINE && r->n_generated);
+    if ((st && st != KSLLM_ERR_CANCELLED && st != KSLLM_ERR_DEADLINE) ||
+        (text_stops && r->stop == KSLLM_STOP_TEXT))
+        return;
+    int64_t n = 0;
+    for (size_t i = x->n - r->n_generated; i < x->n; i++) {
+        int64_t k = ksllm_token_bytes(x->m, x->tokens[i], 0, text + n,
+                                      sizeof text - (size_t)n);
+        MUST(k > 0, "token %d is no text", x->tokens[i]);
+        n += k;
+    }
+    MUST(in_grammar(text, (size_t)n, whole), "'%.*s', stop %d", (int)n, text,
+         r->stop);
+}
+
 static ksllm_status call_generate(state *x, stopper *stop)
 {
     static const ksllm_text stops[] = {{"a", 1}, {"\xec\x95\x88", 3}};
@@ -347,17 +397,28 @@ static ksllm_status call_generate(state *x, stopper *stop)
         g.tokens = prompt;
         g.n_tokens = read_tokens(x, prompt, 20);
     }
+    if (how & 128)
+        g.grammar = x->grammar;
+    g.drafts = how % 7 > 0;
+    if (how % 5 == 4)
+        g.drafter = x->other;
     x->what = "generate";
     ksllm_status st = ksllm_generate(x->s, &g, &result, &e);
     MUST(result.n_generated <= g.max_tokens, "%zu", result.n_generated);
+    MUST(result.n_accepted <= result.n_drafted &&
+         (result.n_drafted == 0 || g.drafts), "%zu drafts, %zu came true",
+         result.n_drafted, result.n_accepted);
     switch (st) {
     case KSLLM_OK: case KSLLM_ERR_CANCELLED: case KSLLM_ERR_DEADLINE:
     case KSLLM_ERR_CONTEXT: case KSLLM_ERR_STATE: case KSLLM_ERR_ARGUMENT:
         break;
     default:
-        MUST(false, "generate: %s", e.text);
+        MUST(st == KSLLM_ERR_BUFFER && g.grammar && g.max_tokens == 1,
+             "generate: %s", e.text);
     }
     adopt(x);
+    if (g.grammar && (g.text || g.tokens))
+        check_answer(x, &result, st, g.n_stop_texts > 0);
     return st;
 }
 
@@ -389,6 +450,7 @@ static void read_options(state *x)
     size_t which = model < 240 ? model % 2 : 2 + model % 3;
     uint8_t a = fuzz_byte(&x->r), b = fuzz_byte(&x->r);
     x->m = models[which].m;
+    x->grammar = models[which].g;
     x->n_vocab = models[which].n_vocab;
     x->n_embd = models[which].n_embd;
     ksllm_session_options_init(o);
@@ -400,6 +462,9 @@ static void read_options(state *x)
     o->n_keep = b & 4 ? (b >> 3) % o->n_ctx : 0;
     o->pooling = (ksllm_pooling)((b >> 3) % 3);
     o->n_threads = b >> 6 == 3 ? 2 : 1;
+    o->n_draft = (a ^ b) % 17;
+    if (o->n_draft == 16)
+        o->n_draft = KSLLM_NO_DRAFTS;
     o->allocator = &x->memory.allocator;
 }
 

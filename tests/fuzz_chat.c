@@ -52,19 +52,9 @@ static const char conversation[] =
 static ksllm_model *vocabulary(void)
 {
     static ksllm_model *m;
-    ksllm_model_options o;
-    ksllm_error e;
-    fx_gguf g;
-    if (m)
-        return m;
-    fx_begin(&g);
-    fx_kv_text(&g, "general.architecture", "llama");
-    fx_put_vocab(&g, FX_BPE);
     static fx_file f;
-    f = fx_end(&g);
-    ksllm_model_options_init(&o);
-    o.vocab_only = true;
-    fx_must(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), &e);
+    if (!m)
+        m = fx_open_vocab(NULL, FX_BPE, &f);
     return m;
 }
 

@@ -188,6 +188,29 @@ static ksllm_status open_fd(const uint8_t *file, size_t size,
     return st;
 }
 
+/* Values in place of the file's, by the file's own bytes. */
+static size_t any_overrides(const uint8_t *p, size_t n, ksllm_override set[4])
+{
+    static const char *const keys[] = {"general.architecture",
+        "llama.block_count", "qwen3.attention.head_count_kv",
+        "gemma3.attention.sliding_window", "tokenizer.ggml.model",
+        "tokenizer.ggml.tokens", "tokenizer.ggml.eos_token_id",
+        "llama.rope.scaling.type", "qwen3.rope.scaling.factor",
+        "general.name", "general.sampling.temp", "tokenizer.chat_template",
+        "llama.rope.freq_base", "qwen3.no_such_key", "general.alignment", ""};
+    static const char *const texts[] = {"qwen3", "exaone4", "yarn", "", "gpt2",
+        "kanana2-tiny", "{{ messages }}", "llama"};
+    uint64_t rng = fx_hash(FX_HASH, p, n);
+    size_t n_set = fx_below(&rng, 5);
+    for (size_t i = 0; i < n_set; i++) {
+        int64_t v = (int64_t)fx_next(&rng) >> fx_below(&rng, 64);
+        set[i] = (ksllm_override){keys[fx_below(&rng, 16)],
+            (ksllm_meta_type)fx_below(&rng, 14), v, (double)v / 16,
+            texts[fx_below(&rng, 8)]};
+    }
+    return n_set;
+}
+
 static void one(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -205,6 +228,10 @@ static void one(const uint8_t *data, size_t size)
     o.vocab_only = options & VOCAB_ONLY;
     if (options & OTHER_RULE)
         o.pretokenizer = options & WIDE ? "exaone" : "llama-bpe";
+    ksllm_override set[4];
+    o.overrides = set;
+    if ((options & (BY_FD | DRAW)) == (BY_FD | DRAW))
+        o.n_overrides = any_overrides(file, size, set);
     ksllm_status st = options & BY_FD
         ? open_fd(file, size, &o, &m, &e)
         : ksllm_model_open_memory(file, size, &o, &m, &e);

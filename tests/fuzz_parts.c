@@ -100,13 +100,13 @@ static void one(const uint8_t *data, size_t size)
     if (options & TOO_FEW)
         unlink(path_of(n - 1, n));
     ksllm_status status = ksllm_model_open(path_of(0, n), &o, &m, &e);
+    MUST(a.peak <= 65536 + 33 * size, "opening %zu bytes took %zu", size,
+         a.peak);
     if (status == KSLLM_OK)
         ask(m);
     else
         MUST(!m && e.status == status && e.text[0] &&
              memchr(e.text, 0, sizeof e.text), "no error: %d", (int)status);
-    MUST(a.peak <= 65536 + 33 * size, "opening %zu bytes took %zu", size,
-         a.peak);
     ksllm_model_close(m);
     MUST(!a.live && !a.wrong_size, "a leak of %zu bytes", a.live);
     for (uint32_t i = 0; i < n; i++)
@@ -116,10 +116,10 @@ static void one(const uint8_t *data, size_t size)
 static bool seed(size_t i, fx_bytes *out)
 {
     fx_file part[MAX];
-    uint32_t n = 1 + (uint32_t)i % 3;
-    if (i >= 9)
+    uint32_t n = 1 + (uint32_t)i % MAX;
+    if (i >= 12)
         return false;
-    fx_model_split(i < 6 ? &fx_mini : fx_spec_of("llama"), n, part);
+    fx_model_split(i < 8 ? &fx_mini : fx_spec_of("llama"), n, part);
     fx_int(out, i % 2 ? IN_MEMORY : i == 4 ? TOO_FEW : 0, 1);
     for (uint32_t k = 0; k < n; k++) {
         fx_int(out, part[k].size, 4);

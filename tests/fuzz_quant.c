@@ -184,7 +184,7 @@ static int say_nothing(FILE *f, const char *format, ...)
 #define _exit end
 #define exit end
 #define pthread_create run_at_once
-#define pthread_join(t, out) 0
+#define pthread_join(t, out) ((void)(t), 0)
 #define fprintf say_nothing
 #define vfprintf(f, format, ap) ((void)(ap), say_nothing(f, format))
 #define printf(...) say_nothing(NULL, __VA_ARGS__)

@@ -18,7 +18,7 @@
 static const char *const rules[] = {
     "gpt-2", "exaone", "exaone4", "a.x-4.0", "trillion", "llama-bpe", "qwen2",
     "qwen35", "exaone-moe", "gpt-4o", "kanana2", "tekken", "deepseek-v3",
-    "hyperclovax", "midm-2.0", "kormo", "solar-open"};
+    "hyperclovax", "falcon", "deepseek-coder", "default"};
 
 static const char *const words[] = {
     "<|im_start|>", "<|im_end|>", "<s>", "</s>", "[added]", "<0x41>", "안녕",
@@ -308,7 +308,7 @@ static void naive_word(const uint8_t *p, size_t n, bool whole)
     for (size_t i = 0, k; i < n; i += k, count++) {
         bool good;
         k = fuzz_char(p + i, n - i, &good);
-        k = good && naive.pieces ? k : 1;
+        k = naive.pieces ? k : 1;       /* also that of a broken character */
         at[count] = i;
         ids[count] = naive.pieces ? naive_piece(p + i, k)
                                   : naive_find(p + i, 1);
@@ -619,5 +619,56 @@ static bool seed(size_t i, fx_bytes *out)
     return true;
 }
 
-static const fuzz_target fuzz = {"fuzz_tokens", one, seed, NULL, words, 4096};
+/* n bytes made of few texts; the first 12 are of [a-z] alone. */
+static size_t put_few(uint8_t *out, size_t n, bool bytes, uint64_t *rng)
+{
+    static const char *const some[] = {
+        "a", "a", "a", "b", "b", "c", "d", "h", "e", "aa", "ab", "abc", " ",
+        "\xe2\x96\x81", "\xe2\x96", "\xe2", "\x96", "\x81", "한", "\xff"};
+    uint32_t few = 3 + fx_below(rng, bytes ? 10 : 18);
+    size_t k = 0;
+    while (k < n) {
+        const char *s = some[fx_below(rng, few)];
+        for (; *s && k < n; s++)
+            out[k++] = (uint8_t)*s;
+    }
+    return k;
+}
+
+/* A vocabulary and a text of few letters, so that tokens overlap or are equal
+ * as often as can be. */
+static size_t make_few(uint8_t *out, uint64_t *rng)
+{
+    uint8_t base = (uint8_t)fx_below(rng, 4), *p = out;
+    bool bytes = base == 0 || base == 3;
+    uint32_t n = fx_below(rng, 12), least = fx_below(rng, 4);
+    *p++ = (uint8_t)(base | fx_below(rng, 64) << 2);
+    *p++ = (uint8_t)(fx_below(rng, 3) ? 0 : fx_below(rng, 256));
+    *p++ = (uint8_t)n;
+    for (uint32_t i = 0; i < n; i++) {
+        *p++ = (uint8_t)(fx_below(rng, 8) < 6 ? 0 : fx_below(rng, 8));
+        *p = (uint8_t)(1 + fx_below(rng, 6));
+        p += 1 + put_few(p + 1, *p, bytes, rng);
+    }
+    n = fx_below(rng, bytes ? 40 : 4);
+    *p++ = (uint8_t)n;
+    for (uint32_t i = 0; i < 2 * n; i++)
+        *p++ = (uint8_t)(fx_below(rng, 2) ? 'a' + fx_below(rng, 3)
+                                          : 128 + fx_below(rng, 128));
+    return (size_t)(p - out) +
+           put_few(p, 1 + fx_below(rng, least ? 60 : 399), bytes, rng);
+}
+
+static size_t mutate(uint8_t *data, size_t size, size_t max, uint64_t *rng)
+{
+    uint8_t made[1024];
+    if (fx_below(rng, 4))
+        return fuzz_mutate(data, size, max, rng);
+    size = make_few(made, rng);
+    size = size < max ? size : max;
+    memcpy(data, made, size);
+    return size;
+}
+
+static const fuzz_target fuzz = {"fuzz_tokens", one, seed, mutate, words, 4096};
 FUZZ_MAIN

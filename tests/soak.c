@@ -147,7 +147,8 @@ int main(int argc, char **argv)
     long warm = 0;                      /* pages after a tenth of the time */
     double begin = now_ms();
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
-    for (size_t round = 0; now_ms() - begin < seconds * 1e3; round++) {
+    for (size_t round = 0; round < 6 || now_ms() - begin < seconds * 1e3;
+         round++) {
         for (size_t i = 0; i < n_users; i++)
             if (!soak_round(&users[i]))
                 return 1;

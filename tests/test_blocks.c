@@ -98,6 +98,8 @@ static void random_case(const block_case *c, uint8_t *p, uint64_t *rng)
     if (t->items == 1)
         for (int i = c->bytes - 1; i < c->size; i += c->bytes)
             p[i] &= 0xbf;
+    if (t->type == KSLLM_TYPE_MXFP4)
+        p[0] &= 0x7f;
     if (t->d >= 0)
         p[t->d + 1] &= 0xbf;
     if (t->m >= 0)

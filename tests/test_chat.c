@@ -11,12 +11,7 @@
 
 #include "test.h"
 #include "fixture.h"
-
-/* What the rows below see, besides what transformers defines. */
-#define SWITCHES \
-    "{\"n\": 3, \"f\": 0.1, \"s\": \"가나다 abc\", \"l\": [3, 1, 2], " \
-    "\"d\": {\"b\": 1, \"A\": [1.0, null, true], \"items\": \"x\"}, " \
-    "\"z\": null, \"q\": \"it's \\\"q\\\"\\n\", \"e\": []}"
+#include "templates.h"
 
 static char out[1 << 16];
 static ksllm_error err;
@@ -27,7 +22,7 @@ static ksllm_chat chat_of(const char *template_text, const char *messages)
     ksllm_chat_init(&chat);
     chat.template_text.data = template_text;
     chat.messages.data = messages;
-    chat.variables.data = SWITCHES;
+    chat.variables.data = TEMPLATE_SWITCHES;
     chat.local_time = 1772874302;       /* 2026-03-07 09:05:02 */
     chat.add_generation_prompt = false;
     return chat;
@@ -425,6 +420,46 @@ TEST(refuses)
     }
 }
 
+TEST(as_jinja2_does)
+{
+    for (size_t i = 0; i < sizeof template_rows / sizeof *template_rows; i++) {
+        ksllm_chat chat = chat_of(template_rows[i].text, "[]");
+        if (!CHECK_OK(render(&chat), err)
+            || !CHECK_STR(out, template_rows[i].want))
+            printf("    %s\n", template_rows[i].text);
+    }
+}
+
+TEST(as_jinja2_refuses)
+{
+    size_t n = sizeof template_errors / sizeof *template_errors;
+    for (size_t i = 0; i < n; i++)
+        for (const char *p = template_errors[i].texts; *p;) {
+            ksllm_chat chat = chat_of(p, "[]");
+            chat.template_text.size = strcspn(p, "\n");
+            if (!CHECK_EQ(render(&chat), template_errors[i].status)
+                || !CHECK(strstr(err.text, template_errors[i].why) != NULL))
+                printf("    %.*s: %s\n", (int)chat.template_text.size, p,
+                       err.text);
+            p += chat.template_text.size + 1;
+        }
+}
+
+/* A NUL is a byte like others. */
+TEST(nul_in_a_template)
+{
+    static const char text[] = "a\0{{ '\0\\\0' }}{{ '\0' ~ '<'|e }}",
+        want[] = "a\0\0\\\0\0&lt;", bad[] = "{{ \0 }}";
+    ksllm_chat chat = chat_of(text, "[]");
+    chat.template_text.size = sizeof text - 1;
+    CHECK_EQ(render(&chat), sizeof want - 1);
+    CHECK(memcmp(out, want, sizeof want) == 0);
+    chat.template_text.data = bad;
+    chat.template_text.size = sizeof bad - 1;
+    CHECK_EQ(render(&chat), KSLLM_ERR_FORMAT);
+    CHECK(strstr(err.text, "unexpected character") != NULL);
+}
+
 /* The error's text ends with a whole character, wherever it is cut. */
 TEST(long_reasons)
 {
@@ -451,6 +486,11 @@ static const struct {
     {"{{ 'x' * 1000000000 }}", "MiB"},
     {"{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}"
      "{% set ns.s = ns.s + ns.s %}{% endfor %}", "MiB"},
+    {"{% set a = 'xxx' * 3000 %}{% set a = a * 1000 %}{{ a ~ a }}", "16 MiB"},
+    {"{% set a = 'xxx' * 2000 %}{% set a = a * 1000 %}{{ a ~ (a ~ a) }}",
+     "16 MiB"},
+    {"{% for i in range(9) %}{% set a = 'xxx' * 3000 %}{% set a = a * 1000 %}"
+     "{% endfor %}", "128 MiB"},
     {"{% set ns = namespace(l=[1]) %}{% for i in range(60) %}"
      "{% set ns.l = ns.l + ns.l %}{% endfor %}", ""},
     {"{% set ns = namespace(l=[]) %}{% for i in range(300) %}"
@@ -458,6 +498,15 @@ static const struct {
     {"{% set ns = namespace(l=[]) %}{% for i in range(300) %}"
      "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l|tojson }}", "deep"},
     {"{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}", "deep"},
+    {"{% set ns = namespace(a=[1], b=[2]) %}{% for i in range(99) %}"
+     "{% set ns.a = [ns.a] %}{% set ns.b = [ns.b] %}{% endfor %}"
+     "{{ ns.a < ns.b }}", "no order"},
+    {"{% macro m() %}{{ m() }}{% endmacro %}{{ (m()) }}",
+     "macros are too deep"},
+    {"{{ dict(*range(9999)) }}", "too many arguments"},
+    {"{{ " "- - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - "
+     "- - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - 1 }}",
+     "too many signs"},
     {"{{ ('a' * 100000).replace('a', 'b' * 100000) }}", ""},
     {"{{ 'a' * 200000 ~ ('a' * 100000 ~ 'b') in 'a' * 400000 }}", ""},
     {"{{ '%99999d' % 1 }}", "width"},
@@ -465,6 +514,10 @@ static const struct {
     {"{{ 1e300 * 1e300 }}{{ 1e300|string|float }}", ""},
     {"{{ range(100000000) }}", "range"},
     {"{{ l|map('map', 'map', 'map')|list }}", ""},
+    {"{% set ns = namespace(t=(1,)) %}{% for i in range(90000) %}"
+     "{% set ns.t = (ns.t,) %}{% endfor %}{{ {ns.t: 1}|length }}", "deep"},
+    {"{% set ns = namespace(t=(1,)) %}{% for i in range(40) %}"
+     "{% set ns.t = (ns.t, ns.t) %}{% endfor %}{{ {ns.t: 1}|length }}", "steps"},
 };
 
 TEST(limits)
@@ -655,6 +708,40 @@ TEST(deep_nesting)
         CHECK(render(&chat) < 0);
         free(s);
     }
+    /* 256 texts may be collected, and the template's own is one of them. */
+    for (int n = 255; n <= 257; n++) {
+        char *s = deep("{% set x %}", "{% endset %}", n);
+        ksllm_chat chat = chat_of(s, "[]");
+        CHECK_EQ(render(&chat), n < 256 ? 0 : KSLLM_ERR_FORMAT);
+        if (n > 255)
+            CHECK(strstr(err.text, "blocks are too deep") != NULL);
+        free(s);
+    }
+    /* blocks of macros count together */
+    static const char *const open[][2] = {
+        {"{% for x in [1] %}", "{% endfor %}"},
+        {"{% generation %}", "{% endgeneration %}"},
+        {"{% with %}", "{% endwith %}"},
+    };
+    for (int i = 0; i < 3; i++) {
+        char *s = deep(open[i][0], "", 20), *e = deep("", open[i][1], 20);
+        char *macro = malloc(strlen(s) + strlen(e) + 100);
+        sprintf(macro, "{%% macro m() %%}%s{{ m() }}%s{%% endmacro %%}"
+                "{{ m() }}", s, e);
+        ksllm_chat chat = chat_of(macro, "[]");
+        CHECK_EQ(render(&chat), KSLLM_ERR_FORMAT);
+        CHECK(strstr(err.text, "blocks are too deep") != NULL);
+        free(macro);
+        free(s);
+        free(e);
+    }
+    /* targets in targets take the stack as expressions do */
+    char *targets = deep("(", ")", 50), line[300];
+    snprintf(line, sizeof line, "{%% for %s in l %%}{%% endfor %%}", targets);
+    ksllm_chat nested = chat_of(line, "[]");
+    CHECK_EQ(render(&nested), KSLLM_ERR_FORMAT);
+    CHECK(strstr(err.text, "too deep") != NULL);
+    free(targets);
     char *parens = deep("(", ")", 5000), *text = malloc(20000);
     snprintf(text, 20000, "{{ %s }}", parens);
     ksllm_chat chat = chat_of(text, "[]");
@@ -789,6 +876,28 @@ TEST(continues_the_last_message)
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
     chat.messages.data = "[]";
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "no message") != NULL);
+    /* messages without a text, of which the last is continued */
+    static const char *const none[] = {"{}", "{\"content\": 1}",
+        "{\"content\": null}", "{\"content\": []}", "{\"content\": [1, [2]]}",
+        "{\"content\": [{\"text\": 1}]}", "{\"content\": {\"text\": \"a\"}}",
+        "{\"content\": [{\"type\": \"image\"}]}"};
+    char json[100];
+    chat.template_text.data = "{{ messages }}";
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        snprintf(json, sizeof json, "[%s]", none[i]);
+        chat.messages.data = json;
+        CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+        CHECK(strstr(err.text, "no text to continue") != NULL);
+    }
+    /* the end of the text alone is not the text */
+    chat.messages.data = "[{\"content\": \"서울은\"}]";
+    chat.template_text.data = "{{ messages[0].content[1:] }}";
+    CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "cannot be continued") != NULL);
+    chat.template_text.data = "<{{ messages[0].content|trim }}";
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "<서울은");
 }
 
 /* A message's content as a list of typed parts, as a template reads it and as
@@ -851,7 +960,7 @@ TEST(bad_json)
         "[{\"a\":01}]", "[{\"a\":1.}]",
         "[{\"a\":\"\x01\"}]", "[{\"a\":\"\\x\"}]", "[{\"a\":\"\\u12\"}]",
         "[{\"a\":\"\xff\"}]", "[{\"a\" 1}]", "[{,}]", "[,]", "[{\"a\":1,}]",
-        "[{\"a\":nul}]", "['a']"};
+        "[{\"a\":nul}]", "['a']", "[] [", "[] {\"a\"", "[] 1", "[] \x01"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ksllm_chat chat = chat_of("x", bad[i]);
         if (!CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT))
@@ -865,6 +974,73 @@ TEST(bad_json)
     chat.tools.data = NULL;
     chat.variables.data = "[]";
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    chat.variables.data = "{\"messages\": 1}";
+    CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "a place of its own") != NULL);
+    chat.variables.data = NULL;
+    chat.tools.data = "{}";
+    CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "tools: no JSON array") != NULL);
+}
+
+/* Half a surrogate pair becomes U+FFFD, and what follows it stays. */
+TEST(surrogates)
+{
+    static const struct { const char *json, *want; } t[] = {
+        {"\\ud83d\\ude00", "😀"}, {"\\ud83d", "\uFFFD"},
+        {"\\ude00", "\uFFFD"}, {"\\ud83dx", "\uFFFDx"},
+        {"\\ud83d\\n234567", "\uFFFD\n234567"},
+        {"\\ud83d\\u0041", "\uFFFDA"}, {"\\ud83d\\ud83d", "\uFFFD\uFFFD"},
+        {"\\ud83d\\ud83d\\ude00", "\uFFFD😀"}, {"\\ud83d가나", "\uFFFD가나"},
+        {"\\ude00\\ud83d", "\uFFFD\uFFFD"}, {"\\ud83d\\uffff", "\uFFFD\uFFFF"},
+    };
+    char json[100];
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        snprintf(json, sizeof json, "[{\"c\": \"%s\"}]", t[i].json);
+        ksllm_chat chat = chat_of("{{ messages[0].c }}", json);
+        CHECK_OK(render(&chat), err);
+        CHECK_STR(out, t[i].want);
+    }
+    static const char nul[] = "[{\"c\": \"\\\0\"}]";
+    ksllm_chat chat = chat_of("x", nul);
+    chat.messages.size = sizeof nul - 1;
+    CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "a bad escape") != NULL);
+}
+
+/* What JSON may hold: integers as Python reads them, texts of 16 MiB, lists
+ * that are longer than an object may be. */
+TEST(large_json)
+{
+    enum { LONG = 16 << 20, DIGITS = 4301 };
+    char *json = malloc(LONG + 100), *p = json;
+    ksllm_chat chat = chat_of("{{ v|length }}", "[]");
+    p += sprintf(json, "{\"v\": [0");
+    for (int i = 0; i < 9999; i++)
+        p += sprintf(p, ", %d", i);
+    strcpy(p, "]}");
+    chat.variables.data = json;
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "10000");
+    p = json + sprintf(json, "{\"v\": ");
+    memset(p, '7', DIGITS);
+    strcpy(p + DIGITS, "}");
+    CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "a number is too large") != NULL);
+    chat.template_text.data = "{{ v|string|length }}";
+    strcpy(p + DIGITS - 1, "}");
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "4300");
+    p += sprintf(p, "\"");
+    memset(p, 'x', LONG + 1);
+    strcpy(p + LONG + 1, "\"}");
+    CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(err.text, "a string is too long") != NULL);
+    chat.template_text.data = "{{ v|length }}";
+    strcpy(p + LONG, "\"}");
+    CHECK_OK(render(&chat), err);
+    CHECK_STR(out, "16777216");
+    free(json);
 }
 
 TEST(dates)
@@ -876,6 +1052,9 @@ TEST(dates)
         {978220800, "2000-12-31 00:00 Sunday 366"},
         {4107542400, "2100-03-01 00:00 Monday 060"},
         {253402300799, "9999-12-31 23:59 Friday 365"},
+        {1709208000, "2024-02-29 12:00 Thursday 060"},
+        {4102401600, "2099-12-31 12:00 Thursday 365"},
+        {4133937600, "2100-12-31 12:00 Friday 365"},
     };
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
         ksllm_chat chat = chat_of("{{ strftime_now('%Y-%m-%d %H:%M %A %j') }}",
@@ -884,7 +1063,15 @@ TEST(dates)
         CHECK_OK(render(&chat), err);
         CHECK_STR(out, t[i].want);
     }
-    ksllm_chat chat = chat_of("x", "[]");
+    ksllm_chat chat = chat_of("{{ strftime_now('%I%p') }}", "[]");
+    for (int hour = 0; hour < 24; hour++) {
+        char want[8];
+        snprintf(want, sizeof want, "%02d%s", (hour + 11) % 12 + 1,
+                 hour < 12 ? "AM" : "PM");
+        chat.local_time = 86400 + hour * 3600;
+        CHECK_OK(render(&chat), err);
+        CHECK_STR(out, want);
+    }
     chat.local_time = -1;
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
     chat.local_time = INT64_MAX;
@@ -987,6 +1174,9 @@ TEST(arguments)
              KSLLM_ERR_ARGUMENT);
     chat.template_text.data = NULL;
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
+    chat = chat_of("", "[]");
+    CHECK_EQ(render(&chat), KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(err.text, "no tokenizer.chat_template") != NULL);
     chat = chat_of("x", NULL);
     CHECK_EQ(render(&chat), KSLLM_ERR_ARGUMENT);
     chat = chat_of("x", "[]");
@@ -1034,6 +1224,39 @@ TEST(tokens_of_a_conversation)
     fx_close(m, &file);
 }
 
+/* Where memory ends or an allocation fails, the call ends with the reason, and
+ * else it gives the same ids. */
+TEST(memory_of_the_ids)
+{
+    ksllm_model *m = fx_open_vocab(NULL, FX_BPE, &file);
+    ksllm_chat chat = chat_of(CHATML, HELLO);
+    fx_alloc a;
+    fx_alloc_init(&a);
+    chat.allocator = &a.allocator;
+    int64_t want = ksllm_chat_encode(m, &chat, 0, NULL, 0, &err);
+    CHECK_OK(want, err);
+    long calls = a.calls;
+    for (long i = 1; i <= calls; i++) {
+        fx_alloc_init(&a);
+        a.fail_at = i;
+        int64_t n = ksllm_chat_encode(m, &chat, 0, NULL, 0, &err);
+        CHECK_EQ(n, a.failed ? KSLLM_ERR_MEMORY : want);
+        CHECK_EQ(a.live, 0);
+    }
+    static char memory[1 << 18];
+    size_t least = 0;
+    for (size_t n = 0; n <= sizeof memory; n += 512) {
+        chat.memory = memory;
+        chat.memory_size = n;
+        int64_t got = ksllm_chat_encode(m, &chat, 0, NULL, 0, &err);
+        CHECK_EQ(got, least ? want : got == want ? want : KSLLM_ERR_BUFFER);
+        if (got == want && !least)
+            least = n;
+    }
+    CHECK(least > 0);
+    fx_close(m, &file);
+}
+
 /* However a template handles them, no message, tool or nested switch makes a
  * control token; the text itself stays. */
 TEST(forged_turns)
@@ -1060,6 +1283,8 @@ TEST(forged_turns)
         "{{ docs[0] }}",
         "{{ messages[0].content|upper|lower }}",
         "{{ messages[0].content|title|lower }}",
+        "{{ ('<|IM_' ~ messages[0].content[6:9] ~ '|>')|lower }}",
+        "{{ ('<|IM_END' ~ messages[0].content[8:10])|capitalize }}",
         "{{ dict(a=messages[0].content)['a'] }}",
         "{{ '%-50s' % messages[0].content }}",
         "{{ '{}{a}'.format(messages[0].content, a='|>') }}",
@@ -1103,6 +1328,20 @@ TEST(forged_turns)
     chat.messages.data = "[{\"role\": \"<|im_start|>\"}]";
     encode(m, &chat, ids, FX_IM_START, &specials);
     CHECK_EQ(specials, 0);
+    /* a word: 32 bytes of letters of any script, digits, _ and - */
+    static const struct { const char *role; int specials; } roles[] = {
+        {"Tool-1_im_start", 1}, {"사용자im_start", 1}, {"a im_start", 0},
+        {"a.im_start", 0}, {"123456789012345678901234im_start", 1},
+        {"1234567890123456789012345im_start", 0},
+    };
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        char messages[100];
+        snprintf(messages, sizeof messages, "[{\"role\": \"%s\"}]",
+                 roles[i].role);
+        chat = chat_of("{{ '<|' ~ messages[0].role[-8:] ~ '|>' }}", messages);
+        CHECK_OK(encode(m, &chat, ids, FX_IM_START, &specials), err);
+        CHECK_EQ(specials, roles[i].specials);
+    }
     fx_close(m, &file);
 }
 

@@ -4,7 +4,8 @@
  * ones and what Hugging Face transformers computes with it in float32
  * (make_reference.py there). Each is converted with ksllm-quant and run: the
  * logits of every position, 64 greedy tokens, the same bits however many
- * threads and however the tokens are cut; then with weights of 8 and 4 bits.
+ * threads, however the tokens are cut, and when the session is saved and loaded
+ * in between; then with weights of 8 and 4 bits.
  *
  * The tool is linked in as an object of its own (tests/quant.o), with a private
  * copy of the library; the models run in the library as it ships.
@@ -12,6 +13,7 @@
 #include "../ksllm.h"
 
 #include "test.h"
+#include "state.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -152,7 +154,26 @@ typedef struct {
     u32 n_threads, n_batch;
     size_t step; /* tokens of a call */
     ksllm_type kv;
+    bool saved; /* goes on in another session after every call */
 } way;
+
+/* The session as it comes out of a file, in one of another shape. */
+static ksllm_session *reborn(
+    const ksllm_model *m, ksllm_session *s, ksllm_session_options *o) {
+    st_memory file = {.at = 0};
+    ksllm_session *t = NULL;
+    ksllm_error err;
+    o->n_batch = o->n_batch % 30 + 5;
+    CHECK_OK(
+        ksllm_session_save(s, 0, st_memory_write, &file, NULL, NULL, &err),
+        err);
+    if (CHECK_OK(ksllm_session_create(m, o, &t, &err), err))
+        CHECK_OK(ksllm_session_load(
+                     t, NULL, 0, st_memory_read, &file, NULL, NULL, &err), err);
+    ksllm_session_free(s);
+    free(file.b.data);
+    return t;
+}
 
 /* The logits of all positions, and then the greedy tokens. */
 static f32 *run(const ksllm_model *m, const reference *r, way w, i32 *greedy) {
@@ -171,6 +192,7 @@ static f32 *run(const ksllm_model *m, const reference *r, way w, i32 *greedy) {
         if (!CHECK_OK(ksllm_session_append_logits(s, r->prompt + at, n,
                           logits + at * r->n_vocab, NULL, &err), err))
             break;
+        if (w.saved && !(s = reborn(m, s, &o))) return logits;
     }
     for (size_t i = 0; greedy && i < N_GREEDY; i++) {
         ksllm_token_prob best;
@@ -215,8 +237,8 @@ static f64 mean_kl(const reference *r, const f32 *x) {
 /* Threads and cuts of the prompt do not change a bit. */
 static void same_bits(const ksllm_model *m, const reference *r,
     const f32 *want, ksllm_type kv) {
-    const way ways[] = {
-        {4, 64, SIZE_MAX, kv}, {1, 64, 1, kv}, {4, 64, 1, kv}, {1, 7, 11, kv}};
+    const way ways[] = {{4, 64, SIZE_MAX, kv, false}, {1, 64, 1, kv, false},
+        {4, 64, 1, kv, false}, {1, 7, 11, kv, false}, {1, 16, 13, kv, true}};
     for (size_t i = 0; i < KS_LEN(ways); i++) {
         f32 *got = run(m, r, ways[i], NULL);
         if (!CHECK(!memcmp(want, got, r->n * r->n_vocab * sizeof *got)))
@@ -228,10 +250,11 @@ static void same_bits(const ksllm_model *m, const reference *r,
 static void check_exact(const char *row, const ksllm_model *m,
     const reference *r) {
     i32 greedy[N_GREEDY] = {0};
-    f32 *logits = run(m, r, (way){1, 64, SIZE_MAX, KSLLM_TYPE_F32}, greedy);
+    const way w = {1, 64, SIZE_MAX, KSLLM_TYPE_F32, false};
+    f32 *logits = run(m, r, w, greedy);
     f64 d = largest_difference(r, logits);
     int same = !memcmp(greedy, r->greedy, sizeof greedy);
-    printf("%-18s F32: largest difference %.1e, greedy %s;", row, d,
+    printf("%-18s F32: largest difference %.1e, greedy %s\n", row, d,
         same ? "the same" : "DIFFERS");
     CHECK(d <= LIMIT);
     CHECK(same);
@@ -250,7 +273,7 @@ static void same_everywhere(const char *path, const reference *r) {
         ksllm_model_options_init(&o);
         o.isa = name;
         if (!CHECK_OK(ksllm_model_open(path, &o, &m, &err), err)) continue;
-        way w = {2, 64, SIZE_MAX, KSLLM_TYPE_Q8_0};
+        way w = {2, 64, SIZE_MAX, KSLLM_TYPE_Q8_0, false};
         f32 *got = run(m, r, w, NULL);
         if (!want) same_bits(m, r, want = got, KSLLM_TYPE_Q8_0);
         else if (!CHECK(!memcmp(want, got, r->n * r->n_vocab * sizeof *got)))
@@ -280,7 +303,8 @@ static void check_row(const char *row) {
             && CHECK_EQ(info.n_vocab, r.n_vocab);
         if (ok && !i) check_exact(row, m, &r);
         if (ok && i) {
-            f32 *x = run(m, &r, (way){1, 64, SIZE_MAX, KSLLM_TYPE_F16}, NULL);
+            const way w = {1, 64, SIZE_MAX, KSLLM_TYPE_F16, false};
+            f32 *x = run(m, &r, w, NULL);
             f64 kl = mean_kl(&r, x);
             printf(" %s: KL %.5f%s", STORED[i].type, kl, i == 2 ? "\n" : ";");
             CHECK(kl <= STORED[i].limit[has_experts(m)]);
@@ -299,7 +323,9 @@ static void check_row(const char *row) {
     X(exaone4) X(exaone4_hybrid) X(exaone4_5) X(exaone_moe) X(hyperclovax)    \
     X(hyperclovax_omni) X(hyperclovax_vision) X(qwen2) X(qwen3)               \
     X(varco_vision) X(deepseek_v3) X(deepseek_v3_groups) X(solar_open)        \
-    X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki)
+    X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
+    X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
+    X(qwen3_vl)
 
 #define ROW_TEST(name) TEST(name) { check_row(#name); }
 #define ROW_NAME(name) #name,
@@ -335,6 +361,7 @@ TEST(what_is_left_out_is_said) {
         {"hyperclovax_omni", "7 tensors left out: for images and sound"},
         {"varco_vision", "3 tensors left out: for images and sound"},
         {"axk1", "1 tensor left out: for layers without experts"},
+        {"qwen3_vl", "tensors left out: for images and sound"},
         {"axk2", "15 tensors left out: for sparse attention"},
         {"qwen3", ""},
     };
@@ -476,6 +503,113 @@ TEST(windows_by_period) {
     remove_folder(dir);
 }
 
+/* Kanana-2-1.3B as other converters write it, qwen3 without windows, becomes
+ * itself again. */
+TEST(overrides_mend_a_file) {
+    const ksllm_override set[] = {
+        {"general.architecture", KSLLM_META_TEXT, 0, 0, "kanana2-tiny"},
+        {"kanana2-tiny.attention.sliding_window", KSLLM_META_I64, 8, 0, NULL},
+        {"kanana2-tiny.rope.freq_base_swa", KSLLM_META_F64, 0, 10000, NULL}};
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    char dir[64];
+    bytes b;
+    reference r;
+    folder_with("kanana2_tiny", "\"model_type\": \"kanana2_tiny\"",
+        "\"model_type\": \"qwen3\", \"tie_word_embeddings\": true", dir);
+    ksllm_model_options_init(&o);
+    o.overrides = set;
+    o.n_overrides = KS_LEN(set);
+    if (converted(dir, &b) && read_reference("kanana2_tiny", &r)) {
+        if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err))
+            check_exact("kanana2_tiny as qwen3", m, &r);
+        ksllm_model_close(m);
+        free_reference(&r);
+        free(b.p);
+    }
+    remove_folder(dir);
+}
+
+/* Files that others write of Qwen-VL's text, under its own names. */
+TEST(text_of_qwen_vl) {
+    static const char *const rows[][2] = {
+        {"qwen2_5_vl", "qwen2vl"}, {"qwen3_vl", "qwen3vl"}};
+    for (size_t i = 0; i < KS_LEN(rows); i++) {
+        const ksllm_override set = {"general.architecture", KSLLM_META_TEXT, 0,
+            0, rows[i][1]};
+        ksllm_model_options o;
+        ksllm_model *m = NULL;
+        ksllm_error err;
+        bytes b;
+        reference r;
+        ksllm_model_options_init(&o);
+        o.overrides = &set;
+        o.n_overrides = 1;
+        if (!converted_row(rows[i][0], &b) || !read_reference(rows[i][0], &r))
+            continue;
+        if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err))
+            check_exact(rows[i][1], m, &r);
+        ksllm_model_close(m);
+        free_reference(&r);
+        free(b.p);
+    }
+}
+
+/* Contexts of Phi end where its first factors do, unless the file says that
+ * the others count. */
+TEST(longer_contexts_of_phi) {
+    const ksllm_override set = {"phi3.rope.scaling.long_factors",
+        KSLLM_META_BOOL, 1, 0, NULL};
+    bytes b;
+    if (!converted_row("phi3", &b)) return;
+    for (int longer = 0; longer < 2; longer++) {
+        ksllm_model_options o;
+        ksllm_session_options so;
+        ksllm_memory need = {.size = sizeof need};
+        ksllm_model *m = NULL;
+        ksllm_error err = {.text = ""};
+        ksllm_model_options_init(&o);
+        ksllm_session_options_init(&so);
+        o.overrides = &set;
+        o.n_overrides = (size_t)longer;
+        so.n_ctx = 257;
+        if (!CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err))
+            break;
+        CHECK_EQ(ksllm_session_memory(m, &so, &need, &err),
+            longer ? KSLLM_OK : KSLLM_ERR_UNSUPPORTED);
+        if (!longer) CHECK(strstr(err.text, "long_factors"));
+        ksllm_model_close(m);
+    }
+    free(b.p);
+}
+
+/* Biases come together; NAVER's name of epsilon is as good as the other. */
+TEST(biases_and_spellings) {
+    ksllm_model *m = NULL;
+    ksllm_error err = {.text = ""};
+    bytes b;
+    if (converted_row("qwen2", &b)) {
+        for (size_t i = 0; i + 16 < b.n; i++)
+            if (!memcmp(b.p + i, "blk.1.attn_k.bias", 17)) b.p[i + 16] = 'S';
+        CHECK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err) != KSLLM_OK);
+        CHECK(strstr(err.text, "blk.1.attn_k.biaS") != NULL);
+        free(b.p);
+    }
+    if (converted_row("hyperclovax", &b)) {
+        const ksllm_override set = {"hyperclovax.attention.layer_norm_epsilon",
+            KSLLM_META_F32, 0, 1e-5, NULL};
+        ksllm_model_options o;
+        ksllm_model_options_init(&o);
+        value_of(&b, "hyperclovax.attention.layer_norm_rms_epsilon")[-5] = '?';
+        o.overrides = &set;
+        o.n_overrides = 1;
+        CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err);
+        ksllm_model_close(m);
+        free(b.p);
+    }
+}
+
 /* ---- files that contradict themselves ---- */
 
 static const struct {
@@ -501,6 +635,8 @@ static const struct {
     {"deepseek_v3", "deepseek2.attention.kv_lora_rank", SET_U32, 31},
     {"deepseek_v3", "deepseek2.attention.key_length_mla", SET_U32, 16},
     {"deepseek_v3", "deepseek2.attention.value_length_mla", SET_U32, 25},
+    {"phi3", "phi3.feed_forward_length", SET_U32, 95},
+    {"ministral3", "mistral3.attention.temperature_scale", SET_F32, -1},
     {"llama_yarn", "llama.rope.scaling.factor", REMOVE, 0},
     {"llama_yarn", "llama.rope.scaling.factor", SET_F32, 0},
     {"solar", "solar.skip.weight", REMOVE, 0},

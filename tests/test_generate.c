@@ -341,6 +341,71 @@ TEST(bias_and_filter)
     end(&w);
 }
 
+static void forbid_all(void *ctx, float *logits, size_t n)
+{
+    (void)ctx;
+    for (size_t i = 0; i < n; i++)
+        logits[i] = -INFINITY;
+}
+
+/* A token that cannot be drawn ends the answer, and leaves the prompt. */
+TEST(every_token_is_forbidden)
+{
+    world w = begin("llama", 64);
+    ksllm_sampling sm;
+    ksllm_generation g;
+    ksllm_result res = {.size = sizeof res};
+    ksllm_token_prob t;
+    const int32_t ids[3] = {5, 6, 7};
+    size_t have;
+    ksllm_sampling_init(&sm);
+    ksllm_generation_init(&g);
+    sm.filter = forbid_all;
+    g.sampling = &sm;
+    g.tokens = ids;
+    g.n_tokens = 3;
+    CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_STATE);
+    CHECK_EQ(res.n_prompt, 3);
+    CHECK_EQ(res.n_generated, 0);
+    ksllm_session_tokens(w.s, &have);
+    CHECK_EQ(have, 3);
+    CHECK_EQ(ksllm_sample(w.s, &sm, 0, &t, NULL, 0, &w.e), KSLLM_ERR_STATE);
+    sm.filter = NULL;
+    CHECK_OK(ksllm_sample(w.s, &sm, 0, &t, NULL, 0, &w.e), w.e);
+    end(&w);
+}
+
+/* More alternatives than there are tokens: the rest is none, -1. */
+TEST(more_alternatives_than_tokens)
+{
+    fx_file f = fx_model(&fx_mini);
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    ksllm_session_options o = fx_small_options();
+    ksllm_sampling sm;
+    ksllm_token_prob t, top[KSLLM_MAX_TOP + 1];
+    const int32_t id = 3;
+    fx_must(ksllm_model_open_memory(f.data, f.size, NULL, &m, &e), &e);
+    ksllm_session *s = fx_create(m, &o);
+    size_t n = fx_n_vocab(m);
+    double sum = 0;
+    CHECK(n < KSLLM_MAX_TOP);
+    CHECK_OK(ksllm_session_append(s, &id, 1, NULL, &e), e);
+    ksllm_sampling_init(&sm);
+    CHECK_EQ(ksllm_sample(s, &sm, 0, &t, top, KSLLM_MAX_TOP + 1, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK_OK(ksllm_sample(s, &sm, 0, &t, top, KSLLM_MAX_TOP, &e), e);
+    for (size_t i = 0; i < KSLLM_MAX_TOP; i++) {
+        CHECK((top[i].token >= 0) == (i < n));
+        CHECK(i < n || top[i].logprob == -INFINITY);
+        CHECK(i == 0 || top[i].logprob <= top[i - 1].logprob);
+        sum += exp((double)top[i].logprob);
+    }
+    CHECK(fabs(sum - 1) < 1e-4);
+    ksllm_session_free(s);
+    fx_close(m, &f);
+}
+
 TEST(odd_sampling_options)
 {
     world w = begin("llama", 64);
@@ -954,6 +1019,9 @@ TEST(refused)
     CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
     stops[3] = (ksllm_text){"", 0};
     CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
+    stops[3] = (ksllm_text){&"각"[1], 2};
+    CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(w.e.text, "inside a character") != NULL);
     stops[3] = (ksllm_text){NULL, 1};
     CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
     g.stop_texts = NULL;
@@ -962,6 +1030,17 @@ TEST(refused)
     g.n_stop_tokens = 1;
     CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
     g.n_stop_tokens = 0;
+    g.text = "a";
+    CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(w.e.text, "both text and tokens") != NULL);
+    g.text = NULL;
+    g.n_tokens = 0;
+    CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
+    g.tokens = NULL;
+    g.n_tokens = 1;
+    CHECK_EQ(ksllm_generate(w.s, &g, &res, &w.e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(w.e.text, "tokens is NULL") != NULL);
+    g.tokens = &id;
     CHECK_EQ(r.n_pieces, 0);
     size_t have;
     ksllm_session_tokens(w.s, &have);

@@ -5,7 +5,9 @@
  * a small multiple of the file. What may not be damaged is read back exactly:
  * metadata of every type, split files, files inside files.
  */
+#if !defined _FILE_OFFSET_BITS
 #define _FILE_OFFSET_BITS 64     /* 32-bit glibc: for a file above 2 GB */
+#endif
 #include "test.h"
 #include "fixture.h"
 
@@ -62,9 +64,12 @@ static void exercise(ksllm_model *m, bool weights)
     o.n_ctx = 16;
     o.n_batch = 4;
     o.n_threads = 1;
+    o.grammar_bytes = KSLLM_NO_GRAMMAR_BYTES; /* they are no file's */
     ksllm_memory mem = {.size = sizeof mem};
     ksllm_session *s = NULL;
-    if (!weights || ksllm_session_memory(m, &o, &mem, &e) < 0)
+    static unsigned n_runs;
+    if (!weights || ksllm_session_memory(m, &o, &mem, &e) < 0 ||
+        n_runs++ % TEST_ONE_OF)
         return;
     /* Nothing in a file of a few kilobytes can ask for much. */
     if (!CHECK(mem.total < (size_t)64 << 20))
@@ -437,6 +442,551 @@ TEST(vocabulary_alone)
     free(whole.data);
 }
 
+/* ---- The format to its last byte ---------------------------------------- */
+
+/* What a file is refused for that is sound as far as the format goes. */
+#define SOUND "key tokenizer.ggml.tokens must exist"
+
+/* Opens the file, which has no vocabulary: what does the message say, and
+ * about which byte? */
+static void says_at(const fx_file *f, bool vocab, const char *word,
+                    uint64_t offset, int line)
+{
+    fx_alloc a;
+    ksllm_model *m;
+    ksllm_error e;
+    ksllm_status st = open_counted(f, &a, vocab, &m, &e);
+    bool sound = strcmp(word, SOUND) == 0;
+    if ((st >= 0 || !strstr(e.text, word) || (!sound && e.offset != offset)) &&
+        test_failed(__FILE__, line))
+        printf("wanted \"%s\" at %lld; got \"%s\" at %lld\n", word,
+               (long long)offset, e.text, (long long)e.offset);
+    ksllm_model_close(m);
+    CHECK_EQ(a.live, 0);
+    CHECK(!a.wrong_size);
+}
+#define SAYS(f, word, offset) says_at(f, false, word, offset, __LINE__)
+
+/* The same of what a writer holds; without its last `cut` bytes. */
+static void says_written(fx_gguf *g, size_t cut, const char *word,
+                         uint64_t offset, int line)
+{
+    fx_file f = fx_end(g), c = copy_file(&f, f.size - cut);
+    says_at(&c, false, word, offset, line);
+    free(c.data);
+    free(f.data);
+}
+#define WRITTEN(g, cut, word, offset) \
+    says_written(g, cut, word, offset, __LINE__)
+
+TEST(counts_of_a_header)
+{
+    static const struct {
+        size_t size;
+        uint64_t n_tensors, n_kv;
+        const char *word;
+        uint64_t offset;
+    } rows[] = {
+        {24, 0, 0, SOUND, 0}, {23, 0, 0, "inside the header", 16},
+        {15, 0, 0, "inside the header", 8}, {4, 0, 0, "inside the header", 4},
+        {3, 0, 0, "not a GGUF file", 0}, {1, 0, 0, "not a GGUF file", 0},
+        {1300, 0, 100, "a metadata key of 0 bytes", 24},
+        {1299, 0, 100, "counts 100 metadata keys", 16},
+        {1300, 0, 101, "counts 101 metadata keys", 16},
+        {13 << 17, 0, 65536, "a metadata key of 0 bytes", 24},
+        {13 << 17, 0, 65537, "counts 65537 metadata keys", 16},
+        {3200, 100, 0, "a name of 0 bytes", 24},
+        {3199, 100, 0, "counts 100 tensors", 8},
+        {3200, 101, 0, "counts 101 tensors", 8},
+        {32 << 18, 131072, 0, "a name of 0 bytes", 24},
+        {32 << 18, 131073, 0, "counts 131073 tensors", 8},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fx_file f = {fx_memory(NULL, rows[i].size), rows[i].size, 24};
+        uint8_t head[24] = "GGUF\3";
+        fx_set(head + 8, rows[i].n_tensors, 8);
+        fx_set(head + 16, rows[i].n_kv, 8);
+        memset(f.data, 0, f.size);
+        memcpy(f.data, head, f.size < 24 ? f.size : 24);
+        SAYS(&f, rows[i].word, rows[i].offset);
+        free(f.data);
+    }
+    static const char lfs[] = "version https://git-lfs";
+    fx_file f = {fx_memory(NULL, sizeof lfs), sizeof lfs, 0};
+    memcpy(f.data, lfs, sizeof lfs);
+    SAYS(&f, "git-LFS pointer", 0);
+    f.data[22] = 'S';
+    SAYS(&f, "not a GGUF file", 0);
+    free(f.data);
+}
+
+TEST(lengths_of_names)
+{
+    static char name[1100];
+    static const size_t sizes[] = {1, 2, 1023, 1024, 1025};
+    const uint64_t dims[] = {8};
+    for (size_t i = 0; i < 5; i++) {
+        size_t n = sizes[i];
+        fx_gguf g;
+        memset(name, 'n', n);
+        name[n] = 0;
+        fx_begin(&g);
+        fx_kv_u32(&g, name, 1);
+        WRITTEN(&g, 0, n > 1024 ? "key of 1025 bytes" : SOUND, 24);
+        fx_begin(&g);
+        memset(fx_grow(&g.data, 32), 0, 32);
+        fx_tensor_raw(&g, name, 1, dims, KSLLM_TYPE_F32, 0);
+        WRITTEN(&g, 0, n > 1024 ? "name of 1025 bytes" : SOUND, 24);
+    }
+}
+
+TEST(values_to_their_ends)
+{
+    fx_gguf g;
+    for (uint64_t n = 2; n <= 4; n++)
+        for (size_t cut = 0; cut < 2; cut++) {
+            fx_begin(&g);
+            fx_kv_array(&g, "key", KSLLM_META_TEXT, n);
+            fx_text(&g.kv, "one");
+            fx_text(&g.kv, "two");
+            if (n > 2)
+                fx_text(&g.kv, "");     /* its length is the last that is */
+            WRITTEN(&g, cut, cut || n > 3 ? "'key'" : SOUND, 51);
+            fx_begin(&g);
+            fx_kv_array(&g, "key", KSLLM_META_U64, n);
+            for (int i = 0; i < 3; i++)
+                fx_int(&g.kv, 7, 8);
+            WRITTEN(&g, cut, cut + n > 3 ? "'key'" : SOUND, 51);
+        }
+    /* The product of count and size wraps to 0, and to 8. */
+    for (uint64_t n = 0; n < 2; n++) {
+        fx_begin(&g);
+        fx_kv_array(&g, "key", KSLLM_META_U64, ((uint64_t)1 << 61) + n);
+        fx_int(&g.kv, 7, 8);
+        WRITTEN(&g, 0, "past the end", 51);
+    }
+    for (size_t cut = 9; cut < 12; cut++) {
+        fx_begin(&g);
+        fx_kv_array(&g, "key", KSLLM_META_U8, 0);
+        WRITTEN(&g, cut, "ends inside the metadata", 39);
+    }
+    fx_begin(&g);
+    fx_kv_text(&g, "key", "");
+    WRITTEN(&g, 0, SOUND, 0);
+    fx_begin(&g);
+    fx_kv_text(&g, "key", "text");
+    WRITTEN(&g, 1, "past the end", 39);
+    fx_begin(&g);
+    fx_kv_array(&g, "key", KSLLM_META_ARRAY, 0);
+    WRITTEN(&g, 0, "unknown (an array of arrays)", 51);
+    fx_begin(&g);
+    fx_kv_array(&g, "key", (ksllm_meta_type)13, 0);
+    WRITTEN(&g, 0, "value type 13, which is unknown", 51);
+    /* Every size of scalar, each with the next key after it. */
+    for (int type = 0; type <= 12; type++) {
+        if (type == KSLLM_META_TEXT || type == KSLLM_META_ARRAY)
+            continue;
+        int size = fx_meta_size((ksllm_meta_type)type);
+        fx_begin(&g);
+        fx_key(&g, "key", (ksllm_meta_type)type);
+        fx_int(&g.kv, 0, size);
+        fx_kv_array(&g, "list", (ksllm_meta_type)type, 3);
+        fx_int(&g.kv, 0, size);
+        fx_int(&g.kv, 0, size);
+        fx_int(&g.kv, 0, size);
+        WRITTEN(&g, 0, SOUND, 0);
+        fx_begin(&g);
+        fx_key(&g, "key", (ksllm_meta_type)type);
+        fx_int(&g.kv, 0, size);
+        WRITTEN(&g, 1, "past the end", 39);
+    }
+}
+
+TEST(sizes_of_tensors)
+{
+    enum { F = KSLLM_TYPE_F32, Q = KSLLM_TYPE_Q8_0 };
+    const uint64_t big = 1;
+    const struct {
+        uint32_t n_dims;
+        uint64_t dims[5];
+        uint32_t type;
+        uint64_t offset;
+        size_t data;
+        const char *word;
+    } rows[] = {
+        {1, {8}, F, 0, 32, SOUND}, {1, {8}, F, 0, 31, "past the end"},
+        {1, {8}, F, 32, 64, SOUND}, {1, {8}, F, 32, 63, "past the end"},
+        {1, {8}, F, 16, 64, "no multiple of the alignment 32"},
+        {1, {8}, F, 33, 99, "no multiple of the alignment 32"},
+        {4, {8, 1, 1, 2}, F, 0, 64, SOUND},
+        {4, {8, 1, 1, 2}, F, 0, 63, "past the end"},
+        {4, {8, 3, 5, 2}, F, 0, 960, SOUND},
+        {4, {8, 3, 5, 2}, F, 0, 959, "past the end"},
+        {0, {0}, F, 0, 32, "0 dimensions"},
+        {5, {8, 1, 1, 1, 1}, F, 0, 32, "5 dimensions"},
+        {4, {0, 1, 1, 1}, F, 0, 32, "impossible dimensions 0 x 1 x 1 x 1"},
+        {4, {8, 0, 1, 1}, F, 0, 32, "impossible dimensions 8 x 0 x 1 x 1"},
+        {4, {8, 1, 0, 1}, F, 0, 32, "impossible dimensions 8 x 1 x 0 x 1"},
+        {4, {8, 1, 1, 0}, F, 0, 32, "impossible dimensions 8 x 1 x 1 x 0"},
+        {1, {32}, Q, 0, 34, SOUND}, {1, {32}, Q, 0, 33, "past the end"},
+        {2, {64, 2}, Q, 0, 136, SOUND}, {1, {33}, Q, 0, 99, "impossible"},
+        {1, {16}, Q, 0, 99, "impossible"},
+        {1, {8}, 99, 0, 32, "type number 99"},
+        {1, {64}, 40, 0, 99, "type NVFP4"}, {1, {64}, 36, 0, 99, "type I2_S"},
+        /* Products that wrap, and the largest that do not. */
+        {1, {big << 62}, F, 0, 32, "impossible"},
+        {3, {1, big << 32, big << 32}, F, 0, 32, "impossible"},
+        {2, {big << 30, big << 32}, F, 0, 32, "impossible"},
+        {1, {big << 61}, F, 0, 32, "past the end"},
+        {1, {big << 61}, F, big << 63, 32, "past the end"},
+        {1, {8}, F, 0 - (big << 5), 64, "past the end"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fx_gguf g;
+        fx_begin(&g);
+        memset(fx_grow(&g.data, rows[i].data), 0, rows[i].data);
+        fx_tensor_raw(&g, "t", rows[i].n_dims, rows[i].dims, rows[i].type,
+                      rows[i].offset);
+        WRITTEN(&g, 0, rows[i].word, 24);
+    }
+    /* Wherever the directory ends, and without the data when only the
+     * vocabulary is wanted. */
+    for (size_t n = 1; n <= 33; n++)
+        for (size_t cut = 0; cut < 2; cut++) {
+            const uint64_t dims[] = {8};
+            char name[40] = "";
+            fx_gguf g;
+            memset(name, 'n', n);
+            fx_begin(&g);
+            memset(fx_grow(&g.data, 32), 0, 32);
+            fx_tensor_raw(&g, name, 1, dims, KSLLM_TYPE_F32, 0);
+            fx_file f = fx_end(&g);
+            f.size -= cut;
+            SAYS(&f, cut ? "past the end" : SOUND, 24);
+            f.size = f.header;
+            says_at(&f, true, SOUND, 0, __LINE__);
+            free(f.data);
+        }
+}
+
+TEST(tensors_side_by_side)
+{
+    static const struct {
+        uint64_t n[3], at[3];
+        bool twice;
+        const char *word;
+        size_t at_byte;         /* of the data section */
+    } rows[] = {
+        {{8, 8, 8}, {0, 32, 64}, false, SOUND, 0},
+        {{8, 8, 8}, {64, 32, 0}, false, SOUND, 0},
+        {{8, 8, 8}, {32, 64, 0}, false, SOUND, 0},
+        {{16, 8, 8}, {32, 96, 0}, false, SOUND, 0},
+        {{9, 8, 8}, {0, 32, 64}, false, "'a' and 'b' overlap", 32},
+        {{8, 8, 9}, {32, 64, 0}, false, "'c' and 'a' overlap", 32},
+        {{8, 8, 16}, {0, 96, 64}, false, "'c' and 'b' overlap", 96},
+        {{8, 8, 8}, {0, 64, 64}, false, "'b' and 'c' overlap", 64},
+        {{8, 8, 8}, {0, 32, 64}, true, "'a' occurs twice", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fx_gguf g;
+        size_t entry = 0;
+        fx_begin(&g);
+        memset(fx_grow(&g.data, 128), 0, 128);
+        for (int k = 0; k < 3; k++) {
+            char name[2] = {(char)('a' + (rows[i].twice ? k % 2 : k)), 0};
+            entry = 24 + g.info.size;
+            fx_tensor_raw(&g, name, 1, &rows[i].n[k], KSLLM_TYPE_F32,
+                          rows[i].at[k]);
+        }
+        fx_file f = fx_end(&g);
+        size_t base = (f.header + 31) / 32 * 32;
+        SAYS(&f, rows[i].word, rows[i].twice ? entry : base + rows[i].at_byte);
+        free(f.data);
+    }
+}
+
+TEST(keys_of_the_format)
+{
+    static const struct {
+        ksllm_meta_type type;
+        uint64_t v;
+        bool good;
+    } alignments[] = {
+        {KSLLM_META_U32, 1, true}, {KSLLM_META_U32, 2, true},
+        {KSLLM_META_U32, 1 << 20, true}, {KSLLM_META_U32, 1 << 21, false},
+        {KSLLM_META_U32, 0, false}, {KSLLM_META_U32, 24, false},
+        {KSLLM_META_U64, 32, false}, {KSLLM_META_I32, 32, false},
+    };
+    fx_gguf g;
+    for (size_t i = 0; i < sizeof alignments / sizeof *alignments; i++) {
+        fx_begin(&g);
+        fx_kv_int(&g, "general.alignment", alignments[i].type,
+                  alignments[i].v);
+        WRITTEN(&g, 0, alignments[i].good ? SOUND : "must be a power of two",
+                53);
+    }
+    /* Data that begins right after the directory. */
+    const uint64_t dims[] = {1};
+    for (size_t cut = 0; cut < 2; cut++) {
+        fx_begin(&g);
+        g.alignment = 1;
+        fx_kv_u32(&g, "general.alignment", 1);
+        memset(fx_grow(&g.data, 5), 0, 5);
+        fx_tensor_raw(&g, "t", 1, dims, KSLLM_TYPE_F32, 1);
+        WRITTEN(&g, cut, cut ? "past the end" : SOUND, 57);
+    }
+    fx_begin(&g);
+    fx_kv_u32(&g, "b", 1);
+    fx_kv_u32(&g, "a", 1);
+    fx_kv_u32(&g, "b", 1);
+    WRITTEN(&g, 0, "'b' occurs twice", 24 + 2 * 17 + 13);
+}
+
+TEST(announced_parts)
+{
+    static const char *const by_path = "only be opened by path";
+    static const struct {
+        int count, no, total, own;
+        const char *word;           /* NULL: by_path */
+    } rows[] = {
+        {1, 0, 0, 2, SOUND}, {0, 5, 0, 2, SOUND}, {-1, 0, 0, 0, SOUND},
+        {2, 0, 2, 2, NULL}, {2, 0, 3, 2, NULL}, {1024, 0, 131072, 2, NULL},
+        {2, 0, 1, 2, "split.count 2 with split.tensors.count 1"},
+        {2, 1, 2, 2, "split.no 1 of"}, {2, -1, 2, 2, "split.no -1 of"},
+        {1025, 0, 2, 2, "split.count 1025"}, {2, 0, -1, 0, "count -1"},
+        {2, 0, 131073, 2, "split.tensors.count 131073"},
+    };
+    fx_gguf g;
+    const uint64_t dims[] = {8};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fx_begin(&g);
+        fx_kv_int(&g, "split.count", KSLLM_META_I32, (uint64_t)rows[i].count);
+        fx_kv_int(&g, "split.no", KSLLM_META_I32, (uint64_t)rows[i].no);
+        fx_kv_int(&g, "split.tensors.count", KSLLM_META_I32,
+                  (uint64_t)rows[i].total);
+        memset(fx_grow(&g.data, 64), 0, 64);
+        for (int k = 0; k < rows[i].own; k++)
+            fx_tensor_raw(&g, k ? "b" : "a", 1, dims, KSLLM_TYPE_F32,
+                          (uint64_t)(32 * k));
+        fx_file f = fx_end(&g);
+        SAYS(&f, rows[i].word ? rows[i].word : by_path, KSLLM_NO_OFFSET);
+        if (!rows[i].word)
+            says_at(&f, true, SOUND, 0, __LINE__);
+        free(f.data);
+    }
+    fx_begin(&g);           /* a list is no number */
+    fx_kv_array(&g, "split.count", KSLLM_META_I32, 1);
+    fx_int(&g.kv, 2, 4);
+    WRITTEN(&g, 0, SOUND, 0);
+}
+
+TEST(memory_that_is_missing)
+{
+    fx_file f = fx_model(&fx_mini);
+    bool failed = true;
+    for (long k = 1; failed; k++) {
+        fx_alloc a;
+        ksllm_model_options o;
+        ksllm_model *m;
+        ksllm_error e;
+        fx_alloc_init(&a);
+        a.fail_at = k;
+        ksllm_model_options_init(&o);
+        o.allocator = &a.allocator;
+        ksllm_status st = ksllm_model_open_memory(f.data, f.size, &o, &m, &e);
+        failed = a.failed;
+        if (failed && CHECK_EQ(st, KSLLM_ERR_MEMORY))
+            CHECK(strstr(e.text, "could not allocate"));
+        ksllm_model_close(m);
+        CHECK_EQ(a.live, 0);
+        CHECK(!a.wrong_size);
+    }
+    free(f.data);
+}
+
+/* ---- Values in place of the file's --------------------------------------- */
+
+static ksllm_status open_with(const fx_file *f, const ksllm_override *set,
+                              size_t n, bool vocab, ksllm_model **m,
+                              ksllm_error *e)
+{
+    static fx_alloc a;
+    ksllm_model_options o;
+    fx_alloc_init(&a);
+    memset(e, 0, sizeof *e);
+    ksllm_model_options_init(&o);
+    o.allocator = &a.allocator;
+    o.overrides = set;
+    o.n_overrides = n;
+    o.vocab_only = vocab;
+    ksllm_status st = ksllm_model_open_memory(f->data, f->size, &o, m, e);
+    if (st)
+        CHECK_EQ(a.live, 0);
+    return st;
+}
+
+#define TEXT_OF(k, t) {k, KSLLM_META_TEXT, 0, 0, t}
+#define WHOLE_OF(k, v) {k, KSLLM_META_I64, v, 0, NULL}
+#define REAL_OF(k, v) {k, KSLLM_META_F64, 0, v, NULL}
+
+TEST(overrides_count)
+{
+    fx_file f = fx_model(&fx_mini);
+    char name[16] = "other", key[] = "llama.context_length";
+    const ksllm_override set[] = {
+        WHOLE_OF(key, 77), TEXT_OF("general.name", name),
+        WHOLE_OF("llama.rope.freq_base", 500),  /* a whole number will do */
+        REAL_OF("llama.attention.scale", 0.25), /* the file has none */
+        TEXT_OF("tokenizer.chat_template", "{{ 1 + 1 }}"),
+        {"tokenizer.ggml.add_eos_token", KSLLM_META_BOOL, 1, 0, NULL}};
+    ksllm_model *m;
+    ksllm_error e;
+    if (!CHECK_OK(open_with(&f, set, 6, false, &m, &e), e))
+        return;
+    memset(name, '?', sizeof name - 1);         /* it was copied */
+    memset(key, '?', sizeof key - 1);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_meta meta = {.size = sizeof meta};
+    CHECK_EQ(ksllm_model_get_info(m, &info, &e), 0);
+    CHECK_EQ(info.n_ctx_train, 77);
+    CHECK(info.name.size == 5 && !memcmp(info.name.data, "other", 5));
+    CHECK(info.adds_eos);
+    CHECK_EQ(ksllm_meta_find(m, "llama.context_length", &meta), 0);
+    CHECK_EQ(meta.type, KSLLM_META_U32);        /* the file's type */
+    CHECK_EQ(meta.integer, 77);
+    CHECK_EQ(ksllm_meta_find(m, "llama.rope.freq_base", &meta), 0);
+    CHECK_EQ(meta.type, KSLLM_META_F32);
+    CHECK(meta.number == 500);
+    CHECK_EQ(ksllm_meta_find(m, "llama.attention.scale", &meta), 0);
+    CHECK(meta.number == 0.25);
+    ksllm_chat chat;
+    char out[8];
+    ksllm_chat_init(&chat);
+    chat.messages = (ksllm_text){"[]", 2};
+    CHECK_EQ(ksllm_chat_render(m, &chat, out, sizeof out, &e), 1);
+    CHECK_EQ(out[0], '2');
+    exercise(m, true);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+TEST(overrides_that_are_refused)
+{
+    static const struct {
+        ksllm_override set[2];
+        size_t n;
+        const char *why;
+    } cases[] = {
+        {{WHOLE_OF("llama.block_cuont", 1)}, 1, "block_cuont"},
+        {{WHOLE_OF("qwen3.block_count", 1)}, 1, "qwen3.block_count"},
+        {{WHOLE_OF("general.nmae", 1)}, 1, "general.nmae"},
+        {{WHOLE_OF("general.name", 1)}, 1, "general.name"},
+        {{TEXT_OF("llama.block_count", "2")}, 1, "llama.block_count"},
+        {{REAL_OF("llama.block_count", 2)}, 1, "llama.block_count"},
+        {{WHOLE_OF("llama.block_count", -1)}, 1, "llama.block_count"},
+        {{WHOLE_OF("llama.block_count", (int64_t)1 << 32)}, 1, "block_count"},
+        {{WHOLE_OF("llama.block_count", 0)}, 1, "llama.block_count"},
+        {{WHOLE_OF("tokenizer.ggml.tokens", 1)}, 1, "an array"},
+        {{WHOLE_OF("tokenizer.ggml.scores", 1)}, 1, "tokenizer.ggml.scores"},
+        {{TEXT_OF("tokenizer.ggml.add_eos_token", "x")}, 1, "add_eos_token"},
+        {{TEXT_OF("llama.attention.scale", "x")}, 1, "attention.scale"},
+        {{REAL_OF("llama.attention.scale", 1e300)}, 1, "attention.scale"},
+        {{WHOLE_OF("llama.rope.scaling.type", 1)}, 1, "rope.scaling.type"},
+        {{TEXT_OF("general.sampling.temp", "x")}, 1, "general.sampling.temp"},
+        {{TEXT_OF("general.architecture", "llamma")}, 1, "llamma"},
+        {{TEXT_OF("general.name", "a"), TEXT_OF("general.name", "b")}, 2,
+            "twice"},
+        {{WHOLE_OF("general.alignment", 64)}, 1, "general.alignment"},
+        {{WHOLE_OF("split.count", 2)}, 1, "split.count"},
+        {{WHOLE_OF("", 2)}, 1, "no key"},
+        {{WHOLE_OF(NULL, 2)}, 1, "no key"},
+        {{TEXT_OF("general.name", NULL)}, 1, "general.name"},
+        {{{"general.name", KSLLM_META_ARRAY, 0, 0, NULL}}, 1, "general.name"},
+        {{{"general.name", (ksllm_meta_type)99, 0, 0, NULL}}, 1, "general.name"},
+        {{WHOLE_OF("x", 2)}, 257, "256"},
+    };
+    fx_file f = fx_model(&fx_mini);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ksllm_model *m;
+        ksllm_error e;
+        bool refused = open_with(&f, cases[i].set, cases[i].n, false, &m, &e)
+            != KSLLM_OK && !m;
+        if (!CHECK(refused && strstr(e.text, cases[i].why)))
+            printf("%zu: %s\n", i, e.text);
+        ksllm_model_close(m);
+    }
+    ksllm_model *m;
+    ksllm_error e;
+    const ksllm_override graph = WHOLE_OF("llama.block_count", 7);
+    const ksllm_override tokens = WHOLE_OF("tokenizer.ggml.add_eso_token", 1);
+    CHECK_EQ(open_with(&f, NULL, 1, false, &m, &e), KSLLM_ERR_ARGUMENT);
+    /* With the vocabulary alone, what is not read yet is not judged. */
+    CHECK_OK(open_with(&f, &graph, 1, true, &m, &e), e);
+    ksllm_model_close(m);
+    CHECK_EQ(open_with(&f, &tokens, 1, true, &m, &e), KSLLM_ERR_ARGUMENT);
+    free(f.data);
+}
+
+/* Keys of the file's own architecture count under another one's name. */
+TEST(overridden_architecture)
+{
+    fx_file f = fx_model(&fx_mini);
+    ksllm_model *m;
+    ksllm_error e;
+    const ksllm_override set[] = {TEXT_OF("general.architecture", "exaone"),
+        WHOLE_OF("exaone.context_length", 99)};
+    if (CHECK_OK(open_with(&f, set, 2, false, &m, &e), e)) {
+        ksllm_model_info info = {.size = sizeof info};
+        CHECK_EQ(ksllm_model_get_info(m, &info, &e), 0);
+        CHECK(!memcmp(info.architecture.data, "exaone", 6));
+        CHECK_EQ(info.n_ctx_train, 99);
+        exercise(m, true);
+    }
+    ksllm_model_close(m);
+    /* What other converters make of Kanana-2-1.3B: right in none of its keys
+     * but the sizes, which give it away. */
+    static const ksllm_override kanana[] = {
+        TEXT_OF("general.architecture", "qwen3"),
+        WHOLE_OF("qwen3.block_count", 32),
+        WHOLE_OF("qwen3.embedding_length", 1280),
+        WHOLE_OF("qwen3.feed_forward_length", 5760),
+        WHOLE_OF("qwen3.attention.head_count", 32)};
+    CHECK_EQ(open_with(&f, kanana, 5, false, &m, &e), KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(e.text, "kanana2-tiny.attention.sliding_window 1024"));
+    CHECK(strstr(e.text, ".original_context_length 4096"));
+    free(f.data);
+}
+
+TEST(memory_that_is_missing_for_overrides)
+{
+    static const ksllm_override set[] = {
+        TEXT_OF("general.name", "other"), WHOLE_OF("llama.context_length", 77),
+        REAL_OF("llama.attention.scale", 0.25)};
+    fx_file f = fx_model(&fx_mini);
+    bool failed = true;
+    long k = 0;
+    while (failed) {
+        fx_alloc a;
+        ksllm_model_options o;
+        ksllm_model *m;
+        ksllm_error e;
+        fx_alloc_init(&a);
+        a.fail_at = ++k;
+        ksllm_model_options_init(&o);
+        o.allocator = &a.allocator;
+        o.overrides = set;
+        o.n_overrides = 3;
+        ksllm_status st = ksllm_model_open_memory(f.data, f.size, &o, &m, &e);
+        failed = a.failed;
+        CHECK_EQ(st, failed ? KSLLM_ERR_MEMORY : KSLLM_OK);
+        ksllm_model_close(m);
+        CHECK_EQ(a.live, 0);
+        CHECK(!a.wrong_size);
+    }
+    CHECK(k > 5);
+    free(f.data);
+}
+
 /* ---- Damaged files ------------------------------------------------------ */
 
 TEST(truncated_anywhere)
@@ -630,7 +1180,7 @@ TEST(types_of_tensors)
 {
     fx_file f = fx_model(&fx_mini);
     static const uint32_t bad[] = {4, 5, 9, 15, 16, 17, 18, 19, 21, 22, 24,
-                                   25, 26, 27, 28, 29, 31, 36, 39, 40, 99,
+                                   25, 26, 27, 28, 29, 31, 36, 40, 41, 99,
                                    0x80000000, UINT32_MAX};
     entry q = entry_of(&f, "blk.0.attn_q.weight");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -655,6 +1205,8 @@ TEST(places_of_tensors)
     PATCHED(&f, k.offset, f.size + 32, 8, KSLLM_ERR_FORMAT, name);
     PATCHED(&f, k.offset, 0 - (uint64_t)32, 8, KSLLM_ERR_FORMAT, name);
     PATCHED(&f, k.offset, 0 - (uint64_t)base, 8, KSLLM_ERR_FORMAT, name);
+    /* It begins below 2^64 and ends beyond. */
+    PATCHED(&f, k.offset, 0 - (uint64_t)base - 32, 8, KSLLM_ERR_FORMAT, name);
     /* The same place, one alignment behind, and a place between. */
     PATCHED(&f, k.offset, q_offset, 8, KSLLM_ERR_FORMAT, "blk.0.attn_");
     PATCHED(&f, k.offset, q_offset + 32, 8, KSLLM_ERR_FORMAT, "blk.0.attn_");
@@ -822,6 +1374,69 @@ TEST(hyperparameters)
     free(f.data);
 }
 
+/* The file with an array in place of a u32: n items of that type, all v but
+ * the last one. */
+static fx_file with_array(const fx_file *f, const char *key,
+                          ksllm_meta_type item, uint32_t n, uint32_t v,
+                          uint32_t last)
+{
+    fx_bytes b = {0};
+    size_t at = fx_behind(f, key);
+    fx_put(&b, f->data, at);
+    fx_int(&b, KSLLM_META_ARRAY, 4);
+    fx_int(&b, item, 4);
+    fx_int(&b, n, 8);
+    for (uint32_t i = 0; i < n; i++)
+        fx_int(&b, i + 1 < n ? v : last, 4);
+    fx_put(&b, f->data + at + 8, f->header - at - 8);
+    size_t header = b.size, data = (f->header + 31) / 32 * 32;
+    while (b.size % 32)
+        fx_int(&b, 0, 1);
+    fx_put(&b, f->data + data, f->size - data);
+    return (fx_file){b.data, b.size, header};
+}
+
+/* A number may be given for each layer, if all are the same. */
+TEST(numbers_for_each_layer)
+{
+    static const struct {
+        ksllm_meta_type item;
+        uint32_t n, last;
+        ksllm_status want;
+        const char *word;
+    } arrays[] = {
+        {KSLLM_META_U32, 2, 0, KSLLM_OK, NULL},
+        {KSLLM_META_I32, 2, 0, KSLLM_OK, NULL},
+        {KSLLM_META_U32, 2, 1, KSLLM_ERR_UNSUPPORTED, "differs between layers"},
+        {KSLLM_META_U32, 0, 0, KSLLM_ERR_FORMAT, "0 values for 2 blocks"},
+        {KSLLM_META_U32, 1, 0, KSLLM_ERR_FORMAT, "1 values for 2 blocks"},
+        {KSLLM_META_U32, 3, 0, KSLLM_ERR_FORMAT, "3 values for 2 blocks"},
+        {KSLLM_META_F32, 2, 0, KSLLM_ERR_FORMAT, "must be an integer"}};
+    static const char *const keys[] = {
+        "llama.feed_forward_length", "llama.attention.head_count",
+        "llama.attention.head_count_kv", "llama.attention.key_length"};
+    fx_file f = fx_model(fx_spec_of("llama"));
+    for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+        uint32_t v = f.data[value_of(&f, keys[k])];
+        for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+            fx_file g = with_array(&f, keys[k], arrays[i].item, arrays[i].n, v,
+                                   v + arrays[i].last);
+            ksllm_error e;
+            if (arrays[i].want)
+                REFUSE(&g, arrays[i].want, arrays[i].word, true);
+            else
+                CHECK_OK(try_file(&g, &e), e);
+            free(g.data);
+        }
+    }
+    /* These are one number for the model. */
+    uint32_t v = f.data[value_of(&f, "llama.context_length")];
+    fx_file g = with_array(&f, "llama.rope.freq_base", KSLLM_META_F32, 2, v, v);
+    REFUSE(&g, KSLLM_ERR_FORMAT, "must be a number", true);
+    free(g.data);
+    free(f.data);
+}
+
 static void put_key_again(fx_gguf *g)
 {
     fx_kv_u32(g, "llama.block_count", 1);
@@ -897,6 +1512,22 @@ TEST(vocabulary)
              KSLLM_ERR_UNSUPPORTED);
     CHECK(m == NULL);
     free(f.data);
+}
+
+/* What git leaves in place of a large file that it did not fetch. */
+TEST(pointers_of_git_lfs)
+{
+    static const char text[] =
+        "version https://git-lfs.github.com/spec/v1\n"
+        "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17"
+        "e2393\nsize 12345\n";
+    for (size_t n = 4; n < sizeof text; n++) {
+        fx_file f = {fx_memory(NULL, n), n, n};
+        memcpy(f.data, text, n);
+        REFUSE(&f, KSLLM_ERR_FORMAT, n < 24 ? "not a GGUF file" : "git lfs",
+               false);
+        free(f.data);
+    }
 }
 
 /* ---- Files -------------------------------------------------------------- */
@@ -1045,6 +1676,7 @@ TEST(part_of_a_file)
         fx_alloc_init(&a);
         ksllm_model_options_init(&o);
         o.allocator = &a.allocator;
+        o.in_memory = i % 2;
         CHECK_OK(ksllm_model_open_fd(fd, offsets[i], f.size, &o, &m, &e), e);
         if (m) {
             ksllm_tensor t = {.size = sizeof t};
@@ -1100,12 +1732,15 @@ TEST(split_files)
     CHECK_HEX(hash, want);
     /* A later part, a part missing, two exchanged, one damaged. */
     CHECK(open_path(names[1], &e, &hash) < 0);
+    CHECK(strstr(e.text, "split.no 1 of split.count 3"));
     remove(path_of(names[2]));
     CHECK_EQ(open_path(names[0], &e, &hash), KSLLM_ERR_IO);
     CHECK(strstr(e.text, names[2]));
     write_file(names[1], part[2].data, part[2].size);
     write_file(names[2], part[1].data, part[1].size);
     CHECK_EQ(open_path(names[0], &e, &hash), KSLLM_ERR_FORMAT);
+    CHECK(strstr(e.text, "split.no says this is part 3, its name says 2"));
+    CHECK(strstr(e.text, names[1]));
     write_file(names[1], part[1].data, part[1].size);
     write_file(names[2], part[1].data, part[1].size);
     CHECK_EQ(open_path(names[0], &e, &hash), KSLLM_ERR_FORMAT);
@@ -1130,15 +1765,59 @@ TEST(split_files)
         if (n != 3)
             CHECK(open_path(names[0], &e, &hash) < 0);
     }
-    fx_set(part[0].data + at, 3, 2);
-    at = value_of(&part[0], "split.tensors.count");
-    fx_set(part[0].data + at, 12, 4);
+    fx_set(part[0].data + at, 1025, 2);
     write_file(names[0], part[0].data, part[0].size);
     CHECK_EQ(open_path(names[0], &e, &hash), KSLLM_ERR_FORMAT);
+    CHECK(strstr(e.text, "split.count 1025"));
+    fx_set(part[0].data + at, 3, 2);
+    at = value_of(&part[0], "split.tensors.count");
+    static const uint32_t counts[] = {12, 10, 3, 131073, UINT32_MAX};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        fx_set(part[0].data + at, counts[i], 4);
+        write_file(names[0], part[0].data, part[0].size);
+        CHECK_EQ(open_path(names[0], &e, &hash), KSLLM_ERR_FORMAT);
+        CHECK(strstr(e.text, "split.tensors.count"));
+    }
+    for (uint32_t n = 10; n <= 12; n += 2) {
+        fx_set(part[0].data + at, n, 4);
+        write_file(names[0], part[0].data, part[0].size);
+        CHECK_EQ(open_path(names[0], &e, &hash), KSLLM_ERR_FORMAT);
+        CHECK(strstr(e.text, names[n == 10 ? 2 : 0]));
+        CHECK(strstr(e.text, n == 10 ? "hold more tensors than"
+                     : "hold 11 tensors, split.tensors.count says 12"));
+    }
+    /* Memory is taken for the tensors of files that are there. */
+    fx_alloc a;
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    fx_alloc_init(&a);
+    ksllm_model_options_init(&o);
+    o.allocator = &a.allocator;
+    fx_set(part[0].data + at, 131072, 4);
+    write_file(names[0], part[0].data, part[0].size);
+    CHECK_EQ(ksllm_model_open(path_of(names[0]), &o, &m, &e),
+             KSLLM_ERR_FORMAT);
+    CHECK(a.peak < 65536 && !a.live);
     fx_set(part[0].data + at, 11, 4);
-    /* A name that does not say its number. */
+    write_file(names[0], part[0].data, part[0].size);
+    CHECK_OK(open_path(names[0], &e, &hash), e);
+    CHECK_HEX(hash, want);
+    /* Names that do not say their number, one shorter than what is said. */
     write_file("x.gguf", part[0].data, part[0].size);
-    CHECK(open_path("x.gguf", &e, &hash) < 0);
+    CHECK_EQ(open_path("x.gguf", &e, &hash), KSLLM_ERR_ARGUMENT);
+    char here[400];
+    if (CHECK(getcwd(here, sizeof here)) && CHECK_EQ(chdir(folder), 0)) {
+        CHECK_EQ(ksllm_model_open("x.gguf", NULL, &m, &e),
+                 KSLLM_ERR_ARGUMENT);
+        CHECK(strstr(e.text, "-00001-of-00003.gguf"));
+        CHECK_EQ(chdir(here), 0);
+    }
+    /* The first part has the vocabulary, whatever its name. */
+    ksllm_model_options_init(&o);
+    o.vocab_only = true;
+    CHECK_OK(ksllm_model_open(path_of("x.gguf"), &o, &m, &e), e);
+    CHECK(ksllm_token_find(m, "a", 1) >= 0);
+    ksllm_model_close(m);
     /* A part in memory cannot have others beside it. */
     REFUSE(&part[0], 0, NULL, false);
     for (int i = 0; i < 3; i++) {

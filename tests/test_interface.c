@@ -42,6 +42,16 @@ static ksllm_status open_and_close(const fx_file *f,
     return status;
 }
 
+static ksllm_status compile_and_free(const ksllm_model *m,
+                                     const ksllm_grammar_options *o,
+                                     ksllm_error *e)
+{
+    ksllm_grammar *g;
+    ksllm_status status = ksllm_grammar_create(m, o, &g, e);
+    ksllm_grammar_free(g);
+    return status;
+}
+
 static ksllm_status create_and_free(const ksllm_model *m,
                                     const ksllm_session_options *o,
                                     ksllm_error *e)
@@ -63,12 +73,16 @@ TEST(sizes_are_looked_at)
     ksllm_error e;
     const int32_t id = 5;
 
-    /* What the library reads: as it is now, one byte less, and longer. */
-#define READS(type, init, call)                                         \
+    /* What the library reads: as it is now, as it was in version 0.2, one byte
+     * less than that, and longer. */
+#define END(type, last) (offsetof(type, last) + sizeof((type *)0)->last)
+#define READS(type, last, init, call)                                   \
     do {                                                                \
         type *p = at_the_edge(sizeof *p);                               \
         init(p);                                                        \
         CHECK_EQ(p->size, sizeof *p);                                   \
+        CHECK_OK(call, e);                                              \
+        p->size = END(type, last);                                      \
         CHECK_OK(call, e);                                              \
         p->size--;                                                      \
         CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
@@ -87,22 +101,27 @@ TEST(sizes_are_looked_at)
         CHECK_EQ(call, KSLLM_ERR_UNSUPPORTED);                          \
         CHECK(strstr(e.text, "newer") != NULL);                         \
     } while (0)
-    READS(ksllm_model_options, ksllm_model_options_init,
+    READS(ksllm_model_options, isa, ksllm_model_options_init,
           open_and_close(&f, p, &e));
-    READS(ksllm_session_options, ksllm_session_options_init,
+    READS(ksllm_session_options, thread_ctx, ksllm_session_options_init,
           create_and_free(m, p, &e));
-    READS(ksllm_control, ksllm_control_init,
+    READS(ksllm_control, progress_ctx, ksllm_control_init,
           ksllm_session_sync(s, &id, 1, p, &e));
     ksllm_token_prob drawn;
-    READS(ksllm_sampling, ksllm_sampling_init,
+    READS(ksllm_sampling, filter_ctx, ksllm_sampling_init,
           ksllm_sample(s, p, 0, &drawn, NULL, 0, &e));
-    READS(ksllm_generation, ksllm_generation_init,
+    READS(ksllm_generation, max_thinking, ksllm_generation_init,
           (p->tokens = &id, p->n_tokens = 1, p->max_tokens = 1,
            ksllm_generate(s, p, NULL, &e)));
-    READS(ksllm_chat, ksllm_chat_init,
+    READS(ksllm_chat, format, ksllm_chat_init,
           (p->messages.data = "[]", p->template_text.data = "x",
            p->template_text.size = 1,
            (ksllm_status)ksllm_chat_render(m, p, NULL, 0, &e)));
+    ksllm_splitter splitter;
+    READS(ksllm_splitter_options, ctx, ksllm_splitter_options_init,
+          (p->format = "json", ksllm_splitter_init(&splitter, m, p, &e)));
+    READS(ksllm_grammar_options, allocator, ksllm_grammar_options_init,
+          compile_and_free(m, p, &e));
 #undef READS
 
     /* What it writes. */
@@ -135,7 +154,7 @@ TEST(sizes_are_looked_at)
     g.n_tokens = g.max_tokens = 1;
     for (int i = 0; i < 2; i++) {       /* its times differ */
         ksllm_result *r = at_the_edge(sizeof *r);
-        r->size = sizeof *r - (size_t)i;
+        r->size = i ? END(ksllm_result, total_ns) - 1 : sizeof *r;
         CHECK_EQ(ksllm_generate(s, &g, r, &e), i ? KSLLM_ERR_ARGUMENT : 0);
     }
 #undef WRITES
@@ -157,6 +176,7 @@ TEST(init_writes_what_the_program_has)
         ksllm_sampling_from_model_sized(p, size, NULL);
         ksllm_generation_init_sized(p, size);
         ksllm_chat_init_sized(p, size);
+        ksllm_grammar_options_init_sized(p, size);
         if (size)
             CHECK_EQ(*(size_t *)p, size);
     }
@@ -320,12 +340,16 @@ static void *compete(void *arg)
     return NULL;
 }
 
+/* Until the rival was refused: a busy machine may not let it run at once. */
 static int slow_piece(void *ctx, const ksllm_piece *piece)
 {
     struct timespec t = {0, 2000000};
+    rival *r = ctx;
     (void)piece;
-    atomic_store((atomic_int *)ctx, 1);
-    return nanosleep(&t, NULL) && 0;
+    atomic_store(&r->go, 1);
+    for (int i = 0; i < 5000 && (!i || !atomic_load(&r->refused)); i++)
+        nanosleep(&t, NULL);
+    return 0;
 }
 
 /* Another thread on a session in use, with workers (this hung) and without
@@ -352,7 +376,7 @@ TEST(a_second_thread_is_refused)
         rival r = {.s = s};
         pthread_t t;
         g.on_piece = slow_piece;
-        g.piece_ctx = &r.go;
+        g.piece_ctx = &r;
         ksllm_session_rewind(s, 0, NULL);
         if (pthread_create(&t, NULL, compete, &r) != 0)
             exit(1);
@@ -755,6 +779,126 @@ TEST(sampling_from_the_file)
         CHECK(p.repeat_penalty == rows[i].want_penalty);
         ksllm_model_close(m);
         free(f.data);
+    }
+}
+
+/* Sessions that differ are not copied into each other. */
+TEST(a_fork_needs_a_twin)
+{
+    fx_file f[2];
+    ksllm_model *m = fx_open("llama", &f[0]), *other = fx_open("llama", &f[1]);
+    ksllm_session_options o = fx_small_options(), differ[5];
+    ksllm_session *from = fx_create(m, &o);
+    ksllm_error e;
+    static const char *const why[] = {"n_ctx", "n_batch", "kv_type", "pooling",
+                                      "two models"};
+    for (int i = 0; i < 5; i++)
+        differ[i] = o;
+    differ[0].n_ctx = 128;
+    differ[1].n_batch = 8;
+    differ[2].kv_type = KSLLM_TYPE_F32;
+    differ[3].pooling = KSLLM_POOLING_MEAN;
+    for (int i = 0; i < 5; i++) {
+        ksllm_session *to = fx_create(i < 4 ? m : other, &differ[i]);
+        CHECK_EQ(ksllm_session_fork(from, to, &e), KSLLM_ERR_ARGUMENT);
+        CHECK(strstr(e.text, why[i]) != NULL);
+        ksllm_session_free(to);
+    }
+    CHECK_EQ(ksllm_session_fork(from, from, &e), KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_session_fork(NULL, from, &e), KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_session_fork(from, NULL, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_session_free(from);
+    fx_close(m, &f[0]);
+    fx_close(other, &f[1]);
+}
+
+/* A place that is missing, and a number that is none of its kind. */
+TEST(missing_arguments)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("llama", &f);
+    ksllm_session_options o = fx_small_options();
+    ksllm_session *s = fx_create(m, &o);
+    ksllm_error e;
+    ksllm_token_prob t;
+    ksllm_chat chat;
+    ksllm_control control;
+    ksllm_generation g;
+    ksllm_decoder decoder;
+    ksllm_tensor none = {.size = sizeof none};
+    const int32_t id = 5;
+    float x;
+    char text[8];
+    fx_chat(&chat);
+    ksllm_control_init(&control);
+    ksllm_generation_init(&g);
+    CHECK_OK(ksllm_session_append(s, &id, 1, NULL, &e), e);
+#define REFUSED(call) CHECK_EQ(call, KSLLM_ERR_ARGUMENT)
+    REFUSED(ksllm_session_score(s, &id, 1, NULL, NULL, &e));
+    REFUSED(ksllm_session_append_logits(s, &id, 1, NULL, NULL, &e));
+    REFUSED(ksllm_sample(s, NULL, 0, &t, NULL, 1, &e));
+    REFUSED(ksllm_sample(s, NULL, 0, NULL, NULL, 0, &e));
+    REFUSED(ksllm_sample(NULL, NULL, 0, &t, NULL, 0, &e));
+    REFUSED(ksllm_chat_encode(m, NULL, 0, NULL, 0, &e));
+    REFUSED(ksllm_chat_encode(m, &chat, 0, NULL, 1, &e));
+    REFUSED(ksllm_tensor_row(m, &none, 0, &x));
+    REFUSED(ksllm_splitter_next(NULL, "a", 1, &e));
+    REFUSED(ksllm_splitter_end(NULL, &e));
+    ksllm_decoder_init(&decoder, m, 0);
+    REFUSED(ksllm_decoder_next(&decoder, id, NULL, 0));
+    REFUSED(ksllm_decoder_end(&decoder, NULL, 0));
+    REFUSED(ksllm_decoder_end(NULL, text, sizeof text));
+    ksllm_decoder_init(&decoder, NULL, 0);
+    REFUSED(ksllm_decoder_next(&decoder, id, text, sizeof text));
+    REFUSED(ksllm_decoder_end(&decoder, text, sizeof text));
+    control.size = 0;
+    REFUSED(ksllm_model_preload(m, &control, &e));
+    g.n_top = KSLLM_MAX_TOP + 1;
+    REFUSED(ksllm_chat_generate(s, &chat, &g, NULL, NULL, NULL, &e));
+#undef REFUSED
+    CHECK_EQ(ksllm_text_units(NULL, 0, KSLLM_UNIT_EOJEOL), 0);
+    CHECK_EQ(ksllm_text_units("a b", 3, (ksllm_unit)99), 0);
+    CHECK_EQ(ksllm_text_units("a b", 1, KSLLM_UNIT_EOJEOL), 0);
+    CHECK_EQ(ksllm_text_units("a b", KSLLM_NUL, KSLLM_UNIT_EOJEOL), 2);
+    CHECK(!ksllm_token_is_stop(m, 5) && !ksllm_token_is_stop(m, -1));
+    CHECK(!ksllm_token_is_stop(NULL, 5) && ksllm_token_is_stop(m, FX_IM_END));
+    /* the session is as before */
+    CHECK_OK(ksllm_sample(s, NULL, 0, &t, NULL, 0, &e), e);
+    ksllm_session_free(s);
+    fx_close(m, &f);
+}
+
+/* The other two, and entries of a type that has no number. */
+TEST(sampling_of_every_type)
+{
+    static fx_gguf g;
+    for (int wrong = 0; wrong < 3; wrong++) {
+        ksllm_model_options o;
+        ksllm_model *m = NULL;
+        ksllm_error e;
+        fx_begin(&g);
+        fx_kv_text(&g, "general.architecture", "llama");
+        fx_put_vocab(&g, FX_BPE);
+        if (wrong == 1) {
+            fx_kv_text(&g, "general.sampling.top_p", "0.5");
+            fx_kv_array(&g, "general.sampling.min_p", KSLLM_META_F32, 1);
+            fx_f32(&g.kv, 0.5f);
+        } else {
+            fx_kv_f64(&g, "general.sampling.min_p", wrong ? 1.5 : 0.25);
+            fx_kv_u32(&g, "general.sampling.penalty_last_n",
+                      wrong ? 1025 : 1024);
+        }
+        fx_file f = fx_end(&g);
+        ksllm_model_options_init(&o);
+        o.vocab_only = true;
+        fx_must(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), &e);
+        ksllm_sampling p, plain;
+        ksllm_sampling_init(&plain);
+        ksllm_sampling_from_model(&p, m);
+        CHECK(p.min_p == (wrong ? 0 : 0.25f));
+        CHECK(p.temperature == (wrong ? 0 : 1));
+        CHECK_EQ(p.penalty_window, wrong ? plain.penalty_window : 1024);
+        fx_close(m, &f);
     }
 }
 

@@ -4,6 +4,40 @@
  * addresses that are not aligned, and values at the ends of their ranges. The
  * scalar row itself is held against double precision.
  */
+#if defined __x86_64__ || defined __i386__
+#include <cpuid.h>
+#include <stdbool.h>
+
+/* What cpuid says in place of this CPU, if `asked`. */
+static struct {
+    bool asked, no1, no7;
+    unsigned c1, a7, b7, c7, a71;
+} fake;
+
+static int fake_cpuid(unsigned leaf, unsigned *a, unsigned *b, unsigned *c,
+                      unsigned *d)
+{
+    if (!fake.asked)
+        return __get_cpuid(leaf, a, b, c, d);
+    *a = *b = *d = 0;
+    *c = fake.c1;
+    return leaf == 1 && !fake.no1;
+}
+
+static int fake_cpuid_count(unsigned leaf, unsigned sub, unsigned *a,
+                            unsigned *b, unsigned *c, unsigned *d)
+{
+    if (!fake.asked)
+        return __get_cpuid_count(leaf, sub, a, b, c, d);
+    *a = sub ? fake.a71 : fake.a7;
+    *b = sub ? 0 : fake.b7;
+    *c = sub ? 0 : fake.c7;
+    *d = 0;
+    return leaf == 7 && !fake.no7;
+}
+#define __get_cpuid fake_cpuid
+#define __get_cpuid_count fake_cpuid_count
+#endif
 #include "../ksllm.c"
 
 #include "test.h"
@@ -22,6 +56,44 @@ static const k_row *usable(size_t i)
             return K_TABLE[k];
     return NULL;
 }
+
+#if defined KS_X86 && !defined KS_EMULATED
+/* A row's instructions all exist, and the system saves their registers. Each
+ * bit that is missing takes away what rests on it, and nothing else. */
+TEST(features_of_the_cpu)
+{
+    enum { ALL = CPU_AVX2 | CPU_AVX512_VNNI | CPU_AVX_VNNI };
+    static const struct { unsigned *at; unsigned bit; u32 takes; } bits[] = {
+        {&fake.c1, 27, ALL}, {&fake.c1, 28, ALL},       /* OSXSAVE, AVX */
+        {&fake.c1, 12, CPU_AVX2}, {&fake.c1, 29, CPU_AVX2}, /* FMA, F16C */
+        {&fake.b7, 5, CPU_AVX2}, {&fake.b7, 16, CPU_AVX512_VNNI},
+        {&fake.b7, 30, CPU_AVX512_VNNI}, {&fake.b7, 31, CPU_AVX512_VNNI},
+        {&fake.c7, 11, CPU_AVX512_VNNI}, {&fake.a7, 0, CPU_AVX_VNNI},
+        {&fake.a71, 4, CPU_AVX_VNNI}};
+    u32 a, b, c, d, saved, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1))
+        return;                         /* XCR0 cannot be read */
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    const u32 can = (saved & 6) != 6 ? 0
+        : (saved & 0xe6) == 0xe6 ? ALL : ALL & ~(u32)CPU_AVX512_VNNI;
+    fake.asked = true;
+    for (size_t i = 0; i < KS_LEN(bits); i++)
+        *bits[i].at |= 1u << bits[i].bit;
+    CHECK_EQ(cpu_features(), can);
+    for (size_t i = 0; i < KS_LEN(bits); i++) {
+        *bits[i].at &= ~(1u << bits[i].bit);
+        CHECK_EQ(cpu_features(), can & ~bits[i].takes);
+        *bits[i].at |= 1u << bits[i].bit;
+    }
+    fake.no7 = true;
+    CHECK_EQ(cpu_features(), 0);
+    fake.no1 = true;
+    CHECK_EQ(cpu_features(), 0);
+    CHECK(k_choose("scalar") != NULL && k_at(1) == NULL);
+    CHECK(k_choose("avx2") == NULL);
+    memset(&fake, 0, sizeof fake);
+}
+#endif
 
 /* A caller can ask for each of them. */
 TEST(rows_have_public_names)
@@ -179,7 +251,8 @@ static void fill_weights(u8 *w, const fx_type *t, size_t n, int kind,
     fx_fill(w, t, n, rng);
     for (size_t i = 0; kind && t->items > 1 && i < n / t->items; i++)
         for (int k = 0; k < t->bytes; k++) {
-            bool scale = (t->d >= 0 && k / 2 == t->d / 2) ||
+            bool scale = (t->d < 0 && k == 0) ||
+                         (t->d >= 0 && k / 2 == t->d / 2) ||
                          (t->m >= 0 && k / 2 == t->m / 2);
             if (!scale)
                 w[i * t->bytes + (size_t)k] = kind == 1 ? 0xff :
@@ -195,7 +268,7 @@ static double exact(const inputs *in, const fx_type *t, const u8 *row,
 {
     f32 w[MAX_IN];
     size_t n = in->acts.n_in, block = t->items;
-    double sum = 0;
+    double sum = 0, apart = 0;
     blk_row(t->type, row, n, w);
     *size = 0;
     for (size_t i = 0; i < n; i++) {
@@ -203,7 +276,10 @@ static double exact(const inputs *in, const fx_type *t, const u8 *row,
         double x = block == 1 ? (double)in->x[at]
                               : in->q[at] * (double)in->d[at / block];
         sum += (double)w[i] * x;
-        *size += fabs((double)w[i] * x);
+        /* d * (q - 1) is multiplied as d * q and d: so large are its terms. */
+        if (t->type == KSLLM_TYPE_TQ1_0 || t->type == KSLLM_TYPE_TQ2_0)
+            apart = f32_of_f16(ld_u16(row + i / 256 * t->bytes + (size_t)t->d));
+        *size += (fabs((double)w[i]) + fabs(apart)) * fabs(x);
     }
     return sum;
 }
@@ -384,6 +460,98 @@ TEST(gates)
     }
 }
 
+static bool near(f64 got, f64 want, f64 part)
+{
+    return fabs(got - want) <= part * fmax(1, fabs(want));
+}
+
+/* Against libm, and at the ends of what they are given. */
+TEST(elementary_functions)
+{
+    for (f64 x = 1e-300; x < 1e300; x *= 1.7)
+        if (!CHECK(near(m_ln(x), log(x), 1e-14)))
+            printf("    ln %.17g\n", x);
+    for (f64 x = -40; x <= 700; x += 0.37)
+        if (!CHECK(fabs(m_exp(x) / exp(x) - 1) < 1e-13))
+            printf("    exp %.17g\n", x);
+    CHECK(m_exp(0) == 1);
+    CHECK(m_exp(-701) == 0 && m_exp(-INFINITY) == 0 && m_exp(NAN) == 0);
+    CHECK(m_exp(1e9) == m_exp(700) && m_exp(INFINITY) == m_exp(700));
+    CHECK(near(m_pow(10000, -0.25), 0.1, 1e-15));
+    CHECK(near(m_pow(2, 10), 1024, 1e-14));
+    for (f64 x = -100000; x < 100000; x = x * 0.999 + 0.73) {
+        f64 s, c;
+        m_sincos(x, &s, &c);
+        if (!CHECK(near(s, sin(x), 1e-14) && near(c, cos(x), 1e-14)))
+            printf("    sin and cos of %.17g\n", x);
+        if (x > 729)
+            break;
+    }
+    static const f64 odd[] = {NAN, INFINITY, -INFINITY, 1e18, -1e18, 1e300};
+    for (size_t i = 0; i < KS_LEN(odd); i++) {
+        f64 s = 9, c = 9;
+        m_sincos(odd[i], &s, &c);
+        CHECK(s == 0 && c == 1);
+    }
+}
+
+/* Frequencies of scaled rotations, as ROPE_INIT_FUNCTIONS of transformers
+ * computes them. */
+static void check_frequencies(const char *fixture, const char *key,
+                              const char *kind, f32 gain,
+                              const f32 (*want)[2], size_t n)
+{
+    fx_file f = fx_model(fx_spec_of(fixture));
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    ksllm_model_options_init(&o);
+    o.isa = "scalar";
+    memcpy(f.data + fx_behind(&f, key) + 12, kind, strlen(kind));
+    if (CHECK_OK(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), e)) {
+        CHECK(near((f64)m->rope[0].gain, (f64)gain, 1e-7));
+        for (size_t i = 0; i < n; i++)
+            CHECK(near((f64)m->rope[0].freq[(int)want[i][0]] / (f64)want[i][1],
+                       1, 1e-6));
+    }
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+TEST(scaled_rotations)
+{
+    static const f32 linear[][2] = {
+        {0, 0.25f}, {16, 0.0025f}, {31, 3.33380376e-05f}};
+    static const f32 llama3[][2] = {
+        {0, 1}, {10, 0.0562341288f}, {16, 0.00999999978f},
+        {17, 0.00749894232f}, {18, 0.00515371142f}, {20, 0.00162974675f},
+        {22, 0.000515371154f}, {24, 0.000250000012f}, {31, 3.33380376e-05f}};
+    static const f32 yarn[][2] = {
+        {0, 1}, {1, 0.42175597f}, {2, 0.158113882f}, {3, 0.0444569848f},
+        {8, 0.00249999994f}, {15, 4.44569851e-05f}};
+    const char *key = "llama.rope.scaling.type";
+    check_frequencies("linear", key, "linear", 1, linear, KS_LEN(linear));
+    check_frequencies("linear", key, "llama3", 1, llama3, KS_LEN(llama3));
+    check_frequencies("yarn", "qwen3.rope.scaling.type", "yarn", 1.13862944f,
+                      yarn, KS_LEN(yarn));
+}
+
+TEST(texts_of_bytes)
+{
+    const str none = {NULL, 0}, empty = {"", 0}, a = {"a\0b", 1};
+    const str ab = {"a\0b", 3}, b = {"b", 1};
+    CHECK(str_eq(none, empty) && str_eq(str_of(NULL), none));
+    CHECK(str_eq(a, str_of("a")) && !str_eq(a, ab) && !str_eq(a, b));
+    CHECK(str_cmp(none, empty) == 0 && str_cmp(none, a) < 0);
+    CHECK(str_cmp(a, empty) > 0 && str_cmp(a, ab) < 0 && str_cmp(ab, a) > 0);
+    CHECK(str_cmp(ab, b) < 0 && str_cmp(b, b) == 0);
+    ksllm_error e;
+    fail(&e, KSLLM_ERR_FORMAT, 7, "%.*s|%.*s|", STR(none), STR(b));
+    CHECK_STR(e.text, "|b|");
+    CHECK_EQ(e.offset, 7);
+    CHECK_EQ(fail(NULL, KSLLM_ERR_FORMAT, 7, "x"), KSLLM_ERR_FORMAT);
+}
+
 TEST(halves)
 {
     /* Every half is its own float. */
@@ -408,6 +576,9 @@ TEST(halves)
         CHECK_EQ(f16_of_f32(nextafterf(middle, 0)), h);
         CHECK_EQ(f16_of_f32(nextafterf(middle, 1e6f)), h + 1);
     }
+    /* A NaN stays one, and keeps its sign and upper bits, as in hardware. */
+    CHECK_EQ(f16_of_f32(f32_of_bits(0x7f800001)), 0x7e00);
+    CHECK_EQ(f16_of_f32(f32_of_bits(0xffc12345)), 0xfe09);
     uint64_t rng = test_seed;
     for (int trial = 0; trial < 500; trial++) {
         f32 x[50];

@@ -226,7 +226,7 @@ TEST(mixed_model_has_all_types)
         ksllm_tensor_at(m, i, &t);
         seen |= (uint64_t)1 << t.type;
     }
-    for (int i = 0; i < FX_TYPES; i++)
+    for (int i = 0; i < FX_MIXED_TYPES; i++)
         CHECK(seen >> fx_types[i].type & 1);
     ksllm_model_close(m);
     free(f.data);

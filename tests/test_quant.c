@@ -364,7 +364,7 @@ static int run_program(const char *line) {
         dup2(open("/dev/null", O_WRONLY), 1);
         if (chdir(folder)) _exit(99);
         if (as_nobody && !geteuid() && setuid(65534)) _exit(99);
-        alarm(60);
+        alarm(TEST_SECONDS);
         exit(quant_main(argc, argv));
     }
     close(to[1]);
@@ -793,7 +793,7 @@ TEST(signals) {
             signal_to_send = signals[i];
             dup2(open("/dev/null", O_WRONLY), 2);
             if (chdir(folder)) _exit(99);
-            alarm(60);
+            alarm(TEST_SECONDS);
             out_catch_signals();
             gw_write(&g, "out.gguf");
             _exit(98);
@@ -1153,6 +1153,42 @@ TEST(options_that_change_nothing) {
     end();
 }
 
+TEST(set_metadata) {
+    static const char set[] = " --set llama.context_length=77 --set "
+        "general.name=12 --set tokenizer.ggml.add_eos_token=true --set "
+        "llama.attention.scale=0.25";
+    char line[256];
+    begin();
+    CHECK_EQ(run_program("convert . -o a.gguf -t f32"), 0);
+    for (int i = 0; i < 2; i++) {
+        snprintf(line, sizeof line, "%s -o out.gguf -t q8_0%s",
+            i ? "quantize a.gguf" : "convert .", set);
+        ksllm_model *m = made(line);
+        if (!m) continue;
+        CHECK(number(m, "llama.context_length") == 77);
+        CHECK(number(m, "llama.attention.scale") == 0.25);
+        CHECK(number(m, "tokenizer.ggml.add_eos_token") == 1);
+        CHECK(str_eq(gguf_get_str(&m->g, "general.name"), str_of("12")));
+        ksllm_model_close(m);
+    }
+    ksllm_model *m = made("quantize a.gguf -o out.gguf -t q8_0 --set "
+        "general.architecture=exaone");
+    if (m) {
+        CHECK(number(m, "exaone.block_count") > 0);
+        CHECK(!gguf_find(&m->g, "llama.block_count"));
+    }
+    ksllm_model_close(m);
+    refused("convert . -o out.gguf --set llama.block_cuont=2", "block_cuont");
+    refused("quantize a.gguf -o out.gguf -t q8_0 --set llama.block_count=x",
+        "llama.block_count=x");
+    refused("quantize a.gguf -o out.gguf -t q8_0 --set nosuch.key=2",
+        "nosuch.key");
+    refused("quantize a.gguf -o out.gguf -t q8_0 --set general.name",
+        "KEY=VALUE");
+    refused("quantize a.gguf -o out.gguf -t q8_0 --set a=1 --set a=2", "twice");
+    end();
+}
+
 /* By its name, another path, a link of either kind. */
 TEST(output_over_the_input) {
     static const char *const names[] = {"out.gguf", "./out.gguf", "hard.gguf",
@@ -1389,6 +1425,97 @@ TEST(chat_templates) {
     CHECK(strstr(said, "of tokenizer_config.json differs"));
     template_is(key, "");
     free(more);
+    end();
+}
+
+static int read_state(void *ctx, void *data, size_t n) {
+    return fread(data, 1, n, ctx) != n;
+}
+
+/* The text whose state is in car.kv, by the model. */
+static void state_is(const ksllm_model *m, ksllm_type kv, const char *want) {
+    ksllm_session_options o;
+    ksllm_session *s = NULL;
+    ksllm_error err = {0};
+    char got[256], *path = in_folder("car.kv");
+    FILE *f = fopen(path, "rb");
+    size_t n;
+    ksllm_session_options_init(&o);
+    o.kv_type = kv;
+    o.n_threads = 1;
+    if (CHECK(f != NULL)
+        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err)) {
+        CHECK_OK(ksllm_session_load(
+                     s, NULL, 0, read_state, f, NULL, NULL, &err), err);
+        const i32 *tokens = ksllm_session_tokens(s, &n);
+        i64 k = ksllm_decode(
+            m, tokens, n, KSLLM_DECODE_SPECIAL, got, sizeof got - 1, &err);
+        got[k > 0 ? k : 0] = 0;
+        CHECK_STR(got, want);
+        CHECK_OK(ksllm_session_append(s, (i32[]){5}, 1, NULL, &err), err);
+    }
+    ksllm_session_free(s);
+    if (f) fclose(f);
+    free(path);
+}
+
+/* What conversations with a system prompt share, and no more. */
+TEST(state_of_a_prompt) {
+    static const struct {
+        const char *prompt, *want;
+    } cases[] = {
+        {"[{\"role\": \"system\", \"content\": \"abc\"}]\n",
+            "<system>abc<user>"},
+        {" {\"tools\": [{\"type\": \"function\", \"function\": {\"name\": "
+            "\"f]\"}}] , \"variables\": {\"x\": [\"7\"]},\"messages\" : [ "
+            "{\"content\": \"a\", \"role\": \"system\"} ] }",
+            "7Tf]<system>a<user>"},
+        {"\xef\xbb\xbf[{\"role\": \"user\", \"content\": \"b\"}]",
+            "<user>b<assistant>"},
+        {"[]", "<user>"},
+    };
+    begin();
+    put_text("chat_template.jinja", "{{ x[0] if x }}{% for t in tools or [] "
+        "%}T{{ t.function.name }}{% endfor %}{% for m in messages %}"
+        "<{{ m.role }}>{{ m.content }}{% endfor %}");
+    ksllm_model *m = made("convert . -o out.gguf");
+    for (size_t i = 0; m && i < KS_LEN(cases); i++) {
+        put_text("prompt", cases[i].prompt);
+        if (!CHECK_EQ(run_program("prefix out.gguf prompt -o car.kv"), 0))
+            printf("case %zu: %s\n", i, said);
+        state_is(m, KSLLM_TYPE_Q8_0, cases[i].want);
+    }
+    put_text("prompt", "abcab");
+    CHECK_EQ(run_program("prefix out.gguf prompt -o car.kv --text --quiet "
+        "--kv-type f16 --threads 1"), 0);
+    if (m) state_is(m, KSLLM_TYPE_F16, "abcab");
+    static const char *const bad[][2] = {
+        {"{\"message\": []}", "'message' is none of"},
+        {"{\"tools\": []}", "neither an array of messages nor"},
+        {"[", "prompt: "}, {"", "prompt: "}, {"7", "neither an array"},
+        {"{\"messages\": 7}", "messages is no array"},
+        {"[7]", "prompt: "},
+    };
+    put_text("car.kv", "old");
+    for (size_t i = 0; i < KS_LEN(bad); i++) {
+        put_text("prompt", bad[i][0]);
+        CHECK_EQ(run_program("prefix out.gguf prompt -o car.kv"), 1);
+        if (!CHECK(strstr(said, bad[i][1]))) printf("%s\n", said);
+        CHECK(!has_debris());
+    }
+    CHECK_EQ(run_program("prefix out.gguf prompt -o out.gguf --text"), 1);
+    CHECK(strstr(said, "is read for this"));
+    CHECK_EQ(run_program("prefix out.gguf none -o car.kv"), 1);
+    CHECK_EQ(run_program("prefix out.gguf prompt --kv-type q4_0 -o car.kv "
+        "--text"), 1);
+    CHECK(strstr(said, "kv_type"));
+    CHECK_EQ(run_program("prefix out.gguf prompt more -o car.kv"), 1);
+    CHECK_EQ(run_program("prefix out.gguf -o car.kv"), 1);
+    CHECK_EQ(run_program("prefix --help"), 0);
+    put_text("prompt", "");
+    CHECK_EQ(run_program("prefix out.gguf prompt -o car.kv --text"), 1);
+    CHECK(strstr(said, "no token"));
+    ksllm_model_close(m);
     end();
 }
 

@@ -478,6 +478,36 @@ TEST(sliding)
     }
 }
 
+/* A copy made after the ring of a layer with a window has turned goes on as
+ * the original does; so does one that goes back further than the ring. */
+TEST(fork_after_the_window_has_turned)
+{
+    fx_file f;
+    ksllm_model *m = fx_open("window", &f);
+    ksllm_session_options o = fx_small_options();
+    ksllm_error e;
+    int32_t ids[100];
+    o.n_ctx = 128;
+    o.n_batch = 8;
+    ksllm_session *a = fx_create(m, &o), *b = fx_create(m, &o);
+    fx_prompt(ids, 100, 3);
+    CHECK_OK(ksllm_session_append(a, ids, 99, NULL, &e), e);
+    CHECK_OK(ksllm_session_fork(a, b, &e), e);
+    for (int turn = 0; turn < 2; turn++) {
+        CHECK_OK(ksllm_session_append(a, ids + 99, 1, NULL, &e), e);
+        CHECK_OK(ksllm_session_append(b, ids + 99, 1, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(m, a), fx_logits_hash(m, b));
+        /* far: `a` begins again; `b` is new */
+        CHECK_OK(ksllm_session_rewind(a, 30, &e), e);
+        ksllm_session_free(b);
+        b = fx_create(m, &o);
+        CHECK_OK(ksllm_session_append(b, ids, 30, NULL, &e), e);
+    }
+    ksllm_session_free(a);
+    ksllm_session_free(b);
+    fx_close(m, &f);
+}
+
 TEST(tokens_out_of_range)
 {
     fx_file f;

@@ -1,19 +1,22 @@
-/* test_split.c - the parts of an answer, an answer as a message, JSON strings.
+/* test_split.c - the parts of an answer, an answer as a message, JSON strings;
+ * templates that run out of steps or of memory.
  *
- * White-box: the marks to walk come from the library's own tables, and the
- * message is made by an inner function. Every sentence of the header on marks
- * has a row here.
+ * White-box: the marks to walk come from the library's own tables, the message
+ * is made by an inner function, and a template is given any number of steps.
+ * Every sentence of the header on marks has a row here.
  */
 #if !defined KSLLM_NO_SIMD
 #define KSLLM_NO_SIMD 1
 #endif
 #include "../ksllm.c"
 
+#include <sys/mman.h>
 #include <time.h>
 
 #include "test.h"
 #include "fixture.h"
 #include "json.h"
+#include "templates.h"
 
 static ksllm_error err;
 
@@ -77,8 +80,22 @@ static void begin_parts(void)
     stop_after = 0;
 }
 
-static char room[8192];
 static size_t room_size = 512;
+
+/* Room for a call, at the end of a page: the next one is closed. */
+static char *room(void)
+{
+    enum { ROOM = 1 << 16 };
+    static char *end;
+    if (!end) {
+        char *p = mmap(NULL, 2 * ROOM, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED || mprotect(p + ROOM, ROOM, PROT_NONE))
+            abort();
+        end = p + ROOM;
+    }
+    return end - room_size;
+}
 
 static ksllm_splitter splitter_of(const char *format, const char *prompt)
 {
@@ -88,7 +105,7 @@ static ksllm_splitter splitter_of(const char *format, const char *prompt)
     ksllm_splitter_options_init(&o);
     o.format = format;
     o.prompt.data = prompt;
-    o.buffer = room;
+    o.buffer = room();
     o.buffer_size = room_size;
     o.on_part = collect;
     CHECK_OK(ksllm_splitter_init(&s, NULL, &o, &err), err);
@@ -207,6 +224,15 @@ static const struct {
     {"thought", "<thought>\n", "음\n</thought>답", "|R:음|T:답"},
     {"text", "<think>\n", "<think>x</think><tool_call>",
      "|T:<think>x</think><tool_call>"},
+    {"json", "", "<think>음 </thin", "|R:음 </thin"},
+    {"solar", "", "<|think|>음<|flush|><|content|>답<|flush|>x<|content|>y",
+     "|R:음|T:답y"},
+    {"solar", "", "<|think|>음<|begin|>assistant<|content|>답", "|R:음|T:답"},
+    {"solar", "", "<|tool_calls|><|tool_call:name|>f<|tool_call:args|>{}"
+     "<|calls|>x<|content|>답", "|C:f|A:{}|E:|T:답"},
+    {"qwen-coder", "", "<tool_call><function=f></tool_call>끝",
+     "|C:f|A:{}|E:|T:끝"},
+    {"json", "<think>", "음\n", "|R:음"},
 
     /* closing marks inside of values: JSON, by the state of its strings */
     {"json", "", "<tool_call>{\"name\": \"write_file\", \"arguments\": {\"t\": "
@@ -267,6 +293,16 @@ static const struct {
     {"json", "<|im_start|>assistant\n<tool_call>\n",
      "{\"name\": \"f\"}\n</tool_call>", "|C:f|A:{}|E:"},
     {"json", "<think>\n\n</think>\n\n", "\n답", "|T:답"},
+    {"glm", "a<arguments>", "{}b", "|T:{}b"},
+    {"solar", "no header", "<|content|>답", "|T:답"},
+    {"solar", "<|begin|>assistant<|tool_calls|>x<|begin|>assistant",
+     "<|content|>답", "|T:답"},
+    {"solar", "<|begin|>assistant<|content|>a\n", "b", "|T:b"},
+    {"solar", "<|begin|>assistant<|think|>음 <", "|end|>답", "|R:|end|>답"},
+    {"solar", "<|begin|>assistant<|tool_calls|><|tool_call:name|>f"
+     "<|tool_call:args|>{\"a\" 1}<|tool_call:end|>", "<|tool_call:name|>g"
+     "<|tool_call:args|>{}<|tool_call:end|>", "|C:g|A:{}|E:"},
+    {"qwen-coder", "a>", "b", "|T:b"},
     {"vaetki", "<tool_start>", "{\"name\": \"f\"}<tool_end>", "|C:f|A:{}|E:"},
     {"glm", "<tool_call>", "f<arg_key>a</arg_key><arg_value>1</arg_value>"
      "</tool_call>", "|C:f|A:{\"a\": 1}|E:"},
@@ -303,6 +339,7 @@ static const struct {
     {"qwen-coder", "", "a</tool_call>b<function=c>d<parameter=e></parameter>"
      "</function>", "|T:ab<function=c>d<parameter=e></parameter></function>"},
     {"qwen-coder", "", "a <tool_call> \nb", "|T:a b"},
+    {"qwen-coder", "", "a\n<tool_call> b", "|T:ab"},
     {"solar", "", "<|content|>a<|think|>b<|content|>c<|tool_calls|>d"
      "<|tool_call:begin|>e<|tool_call:name|>f<|tool_call:args|>g"
      "<|tool_call:end|>h<|end|>", "|T:abcdefgh"},
@@ -316,7 +353,16 @@ static const struct {
     /* what is in a call's place and is none */
     {"json", "", "<tool_call>{\"a\": 1}</tool_call>끝", "|T:{\"a\": 1}끝"},
     {"json", "", "<tool_call>{\"name\": \"\"}</tool_call>", "|T:{\"name\": \"\"}"},
+    {"json", "", "<tool_call>{\"name\": 1234}</tool_call>", "|T:{\"name\": 1234}"},
+    {"json", "", "<tool_call>{\"a\": {\"name\": \"f\"}}</tool_call>",
+     "|T:{\"a\": {\"name\": \"f\"}}"},
+    {"json", "", "<tool_call>{\"parameters\": [1, [2]], \"name\": \"f\"}"
+     "</tool_call>", "|C:f|A:[1, [2]]|E:"},
     {"json", "", "<tool_call>[]</tool_call>끝", "|T:[]끝"},
+    {"json", "", "<tool_call>{\"name\": \"a\"}</tool_call><tool_call>[]"
+     "</tool_call>끝", "|C:a|A:{}|E:|T:[]끝"},
+    {"json", "", "<tool_call>{\"name\": 12345}</tool_call>끝",
+     "|T:{\"name\": 12345}끝"},
     {"json", "", "<tool_call>\n{\"name\": \"a\"} 그리고</tool_call>",
      "|C:a|A:{}|E:|T:그리고"},
     {"json", "", "<tool_call>{\"name\": \"a\\q\"}</tool_call>끝",
@@ -371,6 +417,70 @@ TEST(splits_every_way)
     }
 }
 
+/* Pieces of an answer that comes at once: full ones, of whole characters. */
+static size_t n_pieces, n_bytes, smallest;
+
+static int count_piece(void *ctx, ksllm_part part, ksllm_text text)
+{
+    CHECK_EQ(part, KSLLM_PART_TEXT);
+    CHECK(!ctx || is_utf8(text.data, text.size));
+    n_pieces++;
+    n_bytes += text.size;
+    smallest = min_size(smallest, text.size);
+    return 0;
+}
+
+static void count_pieces(const char *text, size_t n, bool utf8)
+{
+    ksllm_splitter_options o;
+    ksllm_splitter s;
+    ksllm_splitter_options_init(&o);
+    o.format = "json";
+    o.on_part = count_piece;
+    o.ctx = utf8 ? &o : NULL;
+    n_pieces = n_bytes = 0;
+    smallest = SIZE_MAX;
+    CHECK_OK(ksllm_splitter_init(&s, NULL, &o, &err), err);
+    CHECK_OK(ksllm_splitter_next(&s, text, n, &err), err);
+    CHECK_OK(ksllm_splitter_end(&s, &err), err);
+    CHECK_EQ(n_bytes, n);
+}
+
+TEST(pieces_are_full)
+{
+    char text[1500];
+    for (size_t i = 0; i < sizeof text; i += 3)
+        memcpy(text + i, "한", 3);
+    count_pieces(text, 1500, true);
+    CHECK_EQ(n_pieces, 12);
+    CHECK_EQ(smallest, 114);            /* 11 times 126 */
+    memset(text, 'a', sizeof text);
+    count_pieces(text, 1250, true);
+    CHECK_EQ(n_pieces, 10);
+    CHECK_EQ(smallest, 125);            /* a character of four would not fit */
+    memset(text, 0x80, sizeof text);    /* no character begins */
+    count_pieces(text, 1280, false);
+    CHECK_EQ(n_pieces, 10);
+    CHECK_EQ(smallest, 128);
+}
+
+/* A token that ends whole answers elsewhere ends the thinking here. */
+TEST(ends_of_thinking)
+{
+    split s;
+    const split_format *f = split_by_name("solar");
+    split_begin(&s, f, str_of("<|begin|>assistant<|think|>"), NULL, 0, NULL,
+        NULL);
+    CHECK(split_ends_thinking(&s, str_of("<|end|>")));
+    CHECK(split_ends_thinking(&s, str_of("<|begin|>")));
+    CHECK(!split_ends_thinking(&s, str_of("<|content|>")));
+    CHECK(!split_ends_thinking(&s, str_of("<|end|")));
+    CHECK(!split_ends_thinking(&s, str_of("")));
+    split_begin(&s, f, str_of("<|begin|>assistant<|content|>"), NULL, 0, NULL,
+        NULL);
+    CHECK(!split_ends_thinking(&s, str_of("<|end|>")));
+}
+
 TEST(unfinished_calls)
 {
     static const char *const cut[][2] = {
@@ -412,11 +522,18 @@ TEST(unfinished_calls)
     CHECK_EQ(split_whole("json", "", "<tool_call>[{\"name\": \"a\"}, {\"nam"),
              KSLLM_ERR_FORMAT);
     CHECK_STR(parts, "|C:a|A:{}|E:");
+    CHECK_EQ(split_whole("json", "", "<tool_call>{\"name\": \"a\"}</tool_call>"
+        "<tool_call>"), KSLLM_ERR_FORMAT);
+    CHECK_STR(parts, "|C:a|A:{}|E:");
     /* one of several has no end: the others stay */
     CHECK_EQ(split_whole("solar", "", "<|tool_calls|><|tool_call:name|>f"
         "<|tool_call:args|>{\"a\" 1}<|tool_call:end|><|tool_call:name|>g"
         "<|tool_call:args|>{}<|tool_call:end|>"), KSLLM_ERR_FORMAT);
     CHECK_STR(parts, "|C:f|A:{\"a\" |C:g|A:{}|E:");
+    CHECK_EQ(split_whole("solar", "", "<|tool_calls|><|tool_call:name|>f"
+        "<|tool_call:args|>{<|tool_call:end|><|tool_call:name|>g"
+        "<|tool_call:args|>]<|tool_call:end|>"), KSLLM_ERR_FORMAT);
+    CHECK_STR(parts, "|C:f|A:{|C:g");
 }
 
 /* Calls and buffers of every size: a call that fits is whole, one that does
@@ -469,6 +586,43 @@ TEST(long_calls)
         "<|tool_call:args|>{\"a\": 1", "}<|tool_call:end|>");
     CHECK(lost && strstr(parts, "|E:") == NULL);
     room_size = 512;
+}
+
+static char given[2000];
+static size_t n_given;
+static int keep(void *ctx, ksllm_part part, ksllm_text text)
+{
+    (void)ctx;
+    if (part <= KSLLM_PART_THINKING && n_given + text.size <= sizeof given) {
+        memcpy(given + n_given, text.data, text.size);
+        n_given += text.size;
+    }
+    return 0;
+}
+
+/* A model may write bytes that are no text: they go through. */
+TEST(bytes_that_are_no_text)
+{
+    for (size_t n = 1; n < 300; n++)
+        for (int cap = 0; cap < 8; cap++) {
+            char text[320] = "<tool_call>";
+            size_t at = cap == 0 ? 0 : strlen(text);
+            for (size_t i = 0; i < n; i++)
+                text[at + i] = (char)(i % 7 ? 0x80 + i % 64 : 0xff);
+            ksllm_splitter s = splitter_of("glm", NULL);
+            split *inner = (split *)&s;
+            inner->on_part = keep;
+            inner->cap = cap == 0 ? room_size : (size_t)cap;
+            n_given = 0;
+            ksllm_status status = ksllm_splitter_next(&s, text, at + n, &err);
+            ksllm_splitter_end(&s, &err);
+            /* a name that does not fit is text from where it was full */
+            if (cap == 0 || n > (size_t)cap) {
+                CHECK_EQ(status, cap == 0 ? KSLLM_OK : KSLLM_ERR_BUFFER);
+                CHECK(n_given <= n && n_given + 2 >= n);
+                CHECK(memcmp(given + n_given - 1, text + at + n - 1, 1) == 0);
+            }
+        }
 }
 
 /* The callback's word is final. */
@@ -573,7 +727,7 @@ TEST(splitter_by_template)
 TEST(random_answers)
 {
     uint64_t seed = test_seed;
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 20000 / TEST_ONE_OF; i++) {
         char text[400] = "";
         size_t n = 0;
         const char *format =
@@ -659,7 +813,7 @@ static const char *random_text(char *text, bool lines, uint64_t *seed)
 TEST(marks_never_leak)
 {
     uint64_t seed = test_seed;
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 20000 / TEST_ONE_OF; i++) {
         size_t w = (size_t)i % (sizeof wires / sizeof wires[0]);
         char text[4000] = "", want[2000] = "", bit[300];
         uint32_t last = 3;
@@ -779,7 +933,7 @@ TEST(every_sequence_of_marks)
         uint64_t count = 1;
         for (int length = 1; length <= 5; length++) {
             count *= w.n_marks;
-            uint64_t most = length <= deep ? count : 150;
+            uint64_t most = length <= deep ? count : 150 / TEST_ONE_OF;
             for (uint64_t i = 0; i < most && i < count; i++)
                 for (uint32_t fill = 0; fill <= N_BETWEEN; fill++)
                     if (!walk_sequence(&w, most < count
@@ -896,6 +1050,78 @@ TEST(json_values)
         }
     }
     CHECK(good > 1000);
+}
+
+/* ---- a template that runs out ------------------------------------------- */
+
+static chat_ctx ctx, begun;     /* begun: before the template is read */
+
+/* The text that a template makes with so many steps and so much memory, in
+ * `to`; its length or a status. */
+static i64 run_with(const char *text, u64 steps, size_t left, char *to)
+{
+    ctx = begun;
+    memset(ctx.sinks, 0, CHAT_BLOCKS * sizeof *ctx.sinks);
+    memset(&err, 0, sizeof err);
+    chat_allow(&ctx, 0, 0);
+    ctx.most_steps = steps;
+    ctx.left = left < ctx.left ? left : ctx.left;
+    chat_run(&ctx, str_of(text));
+    if (ctx.status) {
+        CHECK_EQ(err.status, ctx.status);
+        return ctx.status;
+    }
+    chat_val v = chat_built(chat_sink(&ctx));
+    memcpy(to, v.u.s, v.n);
+    to[v.n] = 0;
+    return v.n;
+}
+
+/* The template ends where its steps or its memory do, with the reason, and
+ * else as if there were no end to them. */
+static void run_out(const char *text, u64 most, char *want, char *got)
+{
+    i64 n = run_with(text, UINT64_MAX, SIZE_MAX, want);
+    u64 steps = ctx.steps, stride = 1 + steps / most;
+    if (n == KSLLM_ERR_BUFFER || (n >= 0 && !CHECK(n < 20000)))
+        return;
+    for (u64 k = 0; k < steps; k += stride) {
+        i64 r = run_with(text, k, SIZE_MAX, got);
+        CHECK_EQ(r, KSLLM_ERR_FORMAT);
+        if (!CHECK(strstr(err.text, "steps") != NULL))
+            printf("    %s: %s\n", text, err.text);
+    }
+    CHECK_EQ(run_with(text, steps, SIZE_MAX, got), n);
+    CHECK(n < 0 || strcmp(got, want) == 0);
+    /* each allocation fails once, the last one first */
+    size_t took = (size_t)(ctx.free - begun.free);
+    for (u64 k = 0; took && k < most; k++) {
+        i64 r = run_with(text, UINT64_MAX, took - 8, got);
+        if (!CHECK_EQ(r, KSLLM_ERR_BUFFER))
+            printf("    %s: %s\n", text, err.text);
+        took = (size_t)(ctx.free - begun.free);
+    }
+}
+
+TEST(templates_run_out_of_steps_and_memory)
+{
+    enum { ROOM = 1 << 20 };
+    static char want[20001], got[20001];
+    ksllm_chat chat;
+    ksllm_chat_init(&chat);
+    chat.memory = malloc(ROOM);
+    chat.memory_size = ROOM;
+    chat.messages.data = "[]";
+    chat.variables.data = TEMPLATE_SWITCHES;
+    chat_begin(&ctx, &chat, NULL, &err);
+    chat_first_names(&ctx);
+    chat_globals(&ctx, &chat, NULL);
+    CHECK_EQ(ctx.status, KSLLM_OK);
+    begun = ctx;
+    size_t n = sizeof template_rows / sizeof *template_rows;
+    for (size_t i = 0; i < n; i++)
+        run_out(template_rows[i].text, 200, want, got);
+    free(chat.memory);
 }
 
 TEST_MAIN

@@ -61,8 +61,29 @@ static bool fails(int kind)
     return true;
 }
 
+/* Cores as the system describes them, if n_cores: each of them may be used,
+ * and its file says how fast it is. */
+static struct { int n; const char *capacity[CPU_SETSIZE]; } cores;
+
+/* A file with that text. */
+static int file_of(const char *text)
+{
+    FILE *f = tmpfile();
+    int fd = f && fputs(text, f) >= 0 && fflush(f) == 0 ? dup(fileno(f)) : -1;
+    if (f)
+        fclose(f);
+    return fd < 0 || lseek(fd, 0, SEEK_SET) ? -1 : fd;
+}
+
 static int bad_open(const char *path, int flags, ...)
 {
+    int cpu;
+    if (cores.n && sscanf(path, "/sys/devices/system/cpu/cpu%d/cpu_capacity",
+                          &cpu) == 1) {
+        int fd = cores.capacity[cpu] ? file_of(cores.capacity[cpu]) : -1;
+        atomic_fetch_add(&n_files, fd >= 0);
+        return fd;
+    }
     if (fails(OPEN))
         return -1;
     int fd = open(path, flags);
@@ -120,6 +141,10 @@ static long bad_sysconf(int name)
 
 static int bad_affinity(pid_t pid, size_t n, cpu_set_t *set)
 {
+    for (int i = 0; i < cores.n; i++)
+        CPU_SET(i, set);
+    if (cores.n)
+        return 0;
     return fails(AFFINITY) ? -1 : sched_getaffinity(pid, n, set);
 }
 
@@ -509,6 +534,32 @@ TEST(what_the_library_can_do_without)
     each_call_fails(SYSCONF, EINVAL, KSLLM_OK, false);
     each_call_fails(CLOCK, EINVAL, KSLLM_OK, false);
     each_call_fails(AFFINITY, EPERM, KSLLM_OK, false);
+}
+
+/* Cores that may be used, with what their files say. Of those, the library
+ * takes the ones at least half as fast as the fastest, 16 at most. */
+TEST(cores_worth_running_on)
+{
+    static const struct { unsigned n; int n_all; const char *capacity[9]; }
+    systems[] = {
+        {1, 1, {NULL}}, {4, 4, {NULL}}, {16, 70, {NULL}},
+        {1, 1, {"1024\n"}}, {2, 2, {"512\n", "1024\n"}},
+        {1, 2, {"511\n", "1024\n"}},
+        {4, 8, {"414\n", "414\n", "414\n", "414\n", "1024\n", "870\n",
+                "870", "870"}},
+        {3, 3, {"", "x", "/"}},             /* no numbers: alike */
+        {2, 3, {"1024:9\n", "1024", "\n"}},  /* what follows is ignored */
+    };
+    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++) {
+        memset(&cores, 0, sizeof cores);
+        cores.n = systems[i].n_all;
+        memcpy(cores.capacity, systems[i].capacity,
+               sizeof systems[i].capacity);
+        n_files = 0;
+        CHECK_EQ(os_fast_cores(), systems[i].n);
+        CHECK_EQ(n_files, 0);
+    }
+    memset(&cores, 0, sizeof cores);
 }
 
 TEST(memory_that_fails)

@@ -178,6 +178,7 @@ TEST(hangul_alone)
     CHECK_STR(joined("a\u1100\u1161e\u0301가\u11a8b"), "a가e\u0301각b");
     /* old Hangul does not compose; U+11A7 is no consonant */
     CHECK_STR(joined("\u1113\u1161가\u11a7"), "\u1113\u1161가\u11a7");
+    CHECK_STR(joined("\u1100\u11a8\u1161"), "\u1100\u11a8\u1161");
     CHECK_STR(joined(""), "");
     CHECK_STR(joined("\xe1\x84"), "\xe1\x84");
 }
@@ -201,6 +202,11 @@ TEST(nfc_samples)
     CHECK_STR(nfc("a\u0300\u0300"), "\u00e0\u0300");
     CHECK_STR(nfc("a\u0328\u0304"), "\u0105\u0304");
     CHECK_STR(nfc("\xff\u1100\u1161\xea\xb0"), "\xff가\xea\xb0");
+    /* marks after a byte that is no character have nothing to join */
+    CHECK_STR(nfc("a\xff\u0301"), "a\xff\u0301");
+    CHECK_STR(nfc("\xff\u0307\u0323"), "\xff\u0323\u0307");
+    /* the longest chain of parts: U+1F82 is U+03B1 and three marks */
+    CHECK_STR(nfc("\u1f82\u0323"), "\u1f82\u0323");
     /* a mark younger than Unicode 9 keeps its place */
     CHECK_STR(nfc("a\u1df6\u0323"), "a\u1df6\u0323");
 }
@@ -253,6 +259,14 @@ TEST(grapheme_clusters)
         "e\u0301|a", "a|\r\n|b\n|\n|c|\r|\r\n|", "🇰🇷|🇯🇵|🇰",
         "👨\u200d👩\u200d👧|!", "a\u200d|👩", "👍🏽|1\ufe0f\u20e3|x",
         "क\u094dष|a", "क\u200c|ष", "\u0600가", "가\a|나", "",
+        /* jamo: vowels together, final consonants after a closed syllable */
+        "\u1161\u1175|가\u1161\u11a8|가", "각\u11a8|\u1161",
+        "\u11a8\u11a8|각|\u1175", "\u1100\ud7b0\ud7cb\ud7fb|\ud7c7|a",
+        /* a spacing mark; it ends what a picture or a consonant began */
+        "क\u093e|क", "👨\u093e\u200d|👩", "👨\u200d|a", "क\u094d|a",
+        "a\u094d|क", "क\u093e\u094d|क",
+        /* not assigned: a control up to U+E0FFF, and then nothing special */
+        "a\U000e01f0|b", "a\U000e0fff|b", "a|\U000e1000|b",
     };
     for (size_t i = 0; i < KS_LEN(clusters); i++) {
         char text[128];
@@ -272,6 +286,25 @@ TEST(eojeol)
     CHECK_STR(units("가나", KSLLM_UNIT_CHARACTER), "가|나|");
     CHECK_EQ(ksllm_text_units("a b", 3, (ksllm_unit)3), 0);
     CHECK_EQ(ksllm_text_units(NULL, 0, KSLLM_UNIT_EOJEOL), 0);
+}
+
+/* Above U+1FFFF only Chinese characters and the selectors of their variants
+ * are more than "other". */
+TEST(classes_of_far_characters)
+{
+    static const struct { uint32_t first, last; txt_class want; } far[] = {
+        {0x1ffff, 0x1ffff, TXT_OTHER}, {0x20000, 0x2a6df, TXT_LETTER},
+        {0x2a6e0, 0x2a6ff, TXT_OTHER}, {0x2a700, 0x2b739, TXT_LETTER},
+        {0x2f7ff, 0x2f7ff, TXT_OTHER}, {0x2f800, 0x2fa1d, TXT_LETTER},
+        {0x323b0, 0x323b0, TXT_OTHER}, {0xe00ff, 0xe00ff, TXT_OTHER},
+        {0xe0100, 0xe01ef, TXT_MARK}, {0xe01f0, 0xe01f0, TXT_OTHER},
+        {0x10fffd, 0x10fffd, TXT_OTHER}};
+    for (size_t i = 0; i < KS_LEN(far); i++)
+        for (uint32_t c = far[i].first; c <= far[i].last; c++)
+            if (!CHECK_EQ(txt_class_of(c), far[i].want)) {
+                printf("    U+%X\n", (unsigned)c);
+                break;
+            }
 }
 
 /* ---- Cutting into words ------------------------------------------------- */
@@ -305,6 +338,25 @@ static const char *words(const char *rule, const char *s)
     return out;
 }
 
+/* Three digits are a word from their first on; marks stand alone. */
+TEST(words_falcon)
+{
+    CHECK_STR(words("falcon", "a 12345.6"), "a| |123|45|.|6");
+    CHECK_STR(words("falcon", " 12 x=`y` it's"), " 12| x|=`|y|`| it|'|s");
+    CHECK_STR(words("default", " 12 x=`y`"), " |12| x|=|`|y|`");
+    CHECK_STR(words("default", " \u0967123"), " |\u0967|123");
+    CHECK_STR(words("falcon", "안녕 하세요, 1 234"), "안녕| 하세요|,| 1| |234");
+}
+
+TEST(words_coder)
+{
+    CHECK_STR(words("deepseek-coder", "int a = 12;\n"), "int| a| = |1|2|;|\n");
+    CHECK_STR(words("deepseek-coder", " 안녕abc, 하"), " |안녕|abc|,| |하");
+    CHECK_STR(words("deepseek-coder", "  x\t\t$"), " | x|\t\t$");
+    CHECK_STR(words("seed-coder", "a;\n b 12"), "a|;|\n| b| |1|2");
+    CHECK_STR(words("minicpm5", "a  12345"), "a|  |123|45");
+}
+
 TEST(words_gpt2)
 {
     CHECK_STR(words("gpt-2", "Hello world's  end"), "Hello| world|'s| | end");
@@ -314,6 +366,9 @@ TEST(words_gpt2)
     CHECK_STR(words("gpt-2", "안녕 하세요"), "안녕| 하세요");
     CHECK_STR(words("gpt-2", "e\u0301 \u3000x"), "e|\u0301| |\u3000|x");
     CHECK_STR(words("gpt-2", "a\xff\xfe b"), "a|\xff\xfe| b");
+    CHECK_STR(words("gpt-2", "I'm he'd we've they'll you're can't"),
+              "I|'m| he|'d| we|'ve| they|'ll| you|'re| can|'t");
+    CHECK_STR(words("gpt-2", "x'r y'vx z'la '"), "x|'|r| y|'|vx| z|'|la| '");
     CHECK_STR(words("exaone", "2026년  12"), "2|0|2|6|년|  |1|2");
     CHECK_STR(words("smollm", "x 1"), "x| |1");
 }
@@ -327,8 +382,12 @@ TEST(words_llama3)
     CHECK_STR(words("llama-bpe", "  \n  a   b"), "  \n| | a|  | b");
     CHECK_STR(words("llama-bpe", "it'\u017f"), "it|'\u017f");
     CHECK_STR(words("llama-bpe", "x's_y"), "x|'s|_y");
+    CHECK_STR(words("llama-bpe", "x'\u017e y'r Z'Re"),
+              "x|'\u017e| y|'r| Z|'Re");
     CHECK_STR(words("qwen2", "e\u0301a"), "e|\u0301a");
     CHECK_STR(words("qwen35", "e\u0301a"), "e\u0301a");
+    CHECK_STR(words("qwen35", "\u0301!\u0301 \u0301"),
+              "\u0301|!\u0301| \u0301");
     CHECK_STR(words("exaone-moe", "나는 밥을 먹는다. 네"),
               "나는 밥을 먹는다|.| 네");
     CHECK_STR(words("exaone-moe", "가  나 1 다!\n\n"),
@@ -343,6 +402,7 @@ TEST(words_by_case)
     CHECK_STR(words("kanana2", "a/b.c//\n"), "a|/b|.c|//\n");
     CHECK_STR(words("gpt-4o", "it's DON'T"), "it's| DON'T");
     CHECK_STR(words("tekken", "it's 12"), "it|'s| |1|2");
+    CHECK_STR(words("gpt-4o", "a!\n/\n/b ?"), "a|!\n/\n/|b| ?");
 }
 
 TEST(words_deepseek)
@@ -352,6 +412,7 @@ TEST(words_deepseek)
     CHECK_STR(words("deepseek-v3", ".foo (bar) \x01\x02 e\u0301"),
               ".foo| (|bar|)| |\x01\x02| e\u0301");
     CHECK_STR(words("deepseek-v3", "\x01\x02x"), "\x01|\x02x");
+    CHECK_STR(words("deepseek-v3", "{a}b~c{}D[e"), "{a|}b|~c|{}|D|[e");
     CHECK_STR(words("hyperclovax", "12 34"), "1|2| |3|4");
 }
 
@@ -382,6 +443,8 @@ typedef struct vocab {
     fx_vocab v;
     const char *model, *pre;
     int bos, eos, unk, prefix;  /* -1: the file does not say */
+    fx_gguf more;               /* its keys come last */
+    const char *without;        /* a key that gets another name */
 } vocab;
 
 static vocab vocab_of(const char *model, const char *pre)
@@ -417,11 +480,17 @@ static fx_file vocab_file(vocab *v)
     fx_put(&g.kv, v->v.scores.data, v->v.scores.size);
     fx_kv_array(&g, "tokenizer.ggml.merges", KSLLM_META_TEXT, v->v.n_merges);
     fx_put(&g.kv, v->v.merges.data, v->v.merges.size);
+    fx_put(&g.kv, v->more.kv.data, v->more.kv.size);
+    g.n_kv += v->more.n_kv;
     free(v->v.tokens.data);
     free(v->v.types.data);
     free(v->v.scores.data);
     free(v->v.merges.data);
-    return fx_end(&g);
+    free(v->more.kv.data);
+    fx_file f = fx_end(&g);
+    if (v->without)
+        f.data[fx_where(&f, v->without) + 8] = 'X';
+    return f;
 }
 
 typedef struct opened {
@@ -562,6 +631,71 @@ TEST(special_longest_first)
     close_vocab(&x);
 }
 
+/* Of equal special texts the lowest id counts: of all where control tokens are
+ * wanted, of the user-defined ones elsewhere. */
+TEST(special_twice)
+{
+    static const int types[] = {FX_CONTROL, FX_CONTROL, FX_USER, FX_USER};
+    vocab v = bpe_vocab("gpt-2");
+    for (size_t i = 0; i < KS_LEN(types); i++)
+        fx_vocab_add(&v.v, "<x>", types[i]);
+    fx_vocab_add(&v.v, "<y>", FX_USER);
+    fx_vocab_add(&v.v, "<y>", FX_CONTROL);
+    opened x = open_good(&v);
+    char both[40], plain[40];
+    sprintf(both, "%d %d", FX_BPE_SIZE, FX_BPE_SIZE + 4);
+    sprintf(plain, "%d %d", FX_BPE_SIZE + 2, FX_BPE_SIZE + 4);
+    CHECK_STR(ids_of(&x, "<x><y>", KSLLM_ENCODE_SPECIAL), both);
+    CHECK_STR(ids_of(&x, "<x><y>", 0), plain);
+    close_vocab(&x);
+}
+
+/* A rule that takes whole words (ignore_merges) takes only normal tokens, and
+ * of any length: 180 bytes of Hangul have 360 in the letters of the file. */
+TEST(whole_words)
+{
+    char text[3 * 200 + 1] = "", letters[2 * 600 + 1], want[16];
+    for (int i = 0; i < 200; i++)
+        strcat(text, i % 2 ? "가" : "안");
+    vocab v = bpe_vocab("llama-bpe");
+    fx_vocab_add(&v.v, "whole", FX_NORMAL);
+    fx_vocab_add(&v.v, "hidden", FX_CONTROL);
+    letters[fx_alphabet_text(text, 180, letters)] = 0;
+    fx_vocab_add(&v.v, letters, FX_NORMAL);
+    memset(letters, 'x', TOK_TEXT_MAX);
+    fx_vocab_add_n(&v.v, letters, TOK_TEXT_MAX, FX_NORMAL);
+    opened x = open_good(&v);
+    sprintf(want, "%d", FX_BPE_SIZE);
+    CHECK_STR(ids_of(&x, "whole", 0), want);
+    CHECK(strchr(ids_of(&x, "hidden", 0), ' ') != NULL);
+    sprintf(want, "%d", FX_BPE_SIZE + 1);
+    CHECK_STR(ids_of(&x, "hidden", KSLLM_ENCODE_SPECIAL), want);
+    int32_t id = -1;
+    CHECK_EQ(ksllm_encode(x.m, text, 180, 0, &id, 1, NULL), 1);
+    CHECK_EQ(id, FX_BPE_SIZE + 2);
+    CHECK_EQ(ksllm_encode(x.m, letters, TOK_TEXT_MAX, 0, &id, 1, NULL), 1);
+    CHECK_EQ(id, FX_BPE_SIZE + 3);
+    /* 300 bytes would have 600 letters: no token can be that */
+    CHECK(ksllm_encode(x.m, text, 300, 0, NULL, 0, NULL) > 1);
+    CHECK_STR(text_of(&x, text, 0, 0), text);
+    close_vocab(&x);
+}
+
+/* Bytes that are no token: the unknown one for each, or nothing. */
+TEST(bytes_without_tokens)
+{
+    for (int unk = -1; unk < 1; unk++) {
+        vocab v = vocab_of("gpt2", "gpt-2");
+        fx_vocab_add(&v.v, "<unk>", FX_UNKNOWN);
+        fx_vocab_add(&v.v, "a", FX_NORMAL);
+        v.unk = unk;
+        opened x = open_good(&v);
+        CHECK_STR(ids_of(&x, "abba", 0), unk < 0 ? "1 1" : "1 0 0 1");
+        CHECK_STR(ids_of(&x, "가", 0), unk < 0 ? "" : "0 0 0");
+        close_vocab(&x);
+    }
+}
+
 TEST(compose_flag)
 {
     opened x = open_bpe("gpt-2");
@@ -611,6 +745,65 @@ TEST(encode_and_decode_measure)
              KSLLM_ERR_TOKEN);
     CHECK_EQ(ksllm_decode(x.m, (int32_t[]){FX_BPE_SIZE}, 1, 0, part, 64, &e),
              KSLLM_ERR_TOKEN);
+    close_vocab(&x);
+}
+
+/* More text than the decoder's buffer holds, cut at every place near its end:
+ * the length is that of all, what is written is whole, and nothing follows it.
+ * The last character is unfinished. */
+TEST(decode_long_texts)
+{
+    enum { N = 2999 };
+    opened x = open_bpe("gpt-2");
+    char *text = malloc(N + 4), *out = malloc(N + 8);
+    int32_t *ids = malloc(4 * N);
+    ksllm_error e;
+    for (int i = 0; i < N; i++)
+        text[i] = "\xea\xb0\x80\xec\x95\x88 ab"[i % 9];
+    memcpy(text + N - 2, "\xea\xb0", 2);
+    int64_t n = ksllm_encode(x.m, text, N, 0, ids, N, &e);
+    memcpy(text + N - 2, "\xef\xbf\xbd", 3);    /* U+FFFD comes out */
+    CHECK_OK(n, e);
+    for (size_t cap = N + 1; cap + 40 > N; cap--) {
+        memset(out, 0x55, N + 8);
+        CHECK_EQ(ksllm_decode(x.m, ids, (size_t)n, 0, out, cap, &e), N + 1);
+        size_t k = 0;
+        while (k < cap && out[k] == text[k])
+            k++;
+        CHECK(k == cap || (cap - k < 40 && out[k] == 0x55));
+        CHECK(cap <= N || k == N + 1);
+        CHECK_EQ((uint8_t)out[k], 0x55);
+    }
+    CHECK_EQ(ksllm_decode(x.m, ids, (size_t)n, 0, NULL, 0, &e), N + 1);
+    free(text);
+    free(out);
+    free(ids);
+    close_vocab(&x);
+}
+
+/* What is refused leaves the decoder as it was. */
+TEST(decoder_refusals)
+{
+    opened x = open_bpe("gpt-2");
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_model_get_info(x.m, &info, NULL);
+    char piece[1600];
+    size_t cap = 3 * (size_t)info.max_piece_bytes + 12;
+    ksllm_decoder d;
+    ksllm_decoder_init(&d, x.m, 0);
+    CHECK_EQ(ksllm_decoder_next(&d, 0xea, piece, cap), 0);
+    CHECK_EQ(ksllm_decoder_next(&d, -1, piece, cap), KSLLM_ERR_TOKEN);
+    CHECK_EQ(ksllm_decoder_next(&d, FX_BPE_SIZE, piece, cap),
+             KSLLM_ERR_TOKEN);
+    CHECK_EQ(ksllm_decoder_next(&d, 0xb0, piece, cap - 1), KSLLM_ERR_BUFFER);
+    CHECK_EQ(ksllm_decoder_next(&d, 0xb0, piece, cap), 0);
+    CHECK_EQ(ksllm_decoder_end(&d, piece, 2), KSLLM_ERR_BUFFER);
+    CHECK_EQ(ksllm_decoder_next(&d, 0x80, piece, cap), 3);
+    CHECK(memcmp(piece, "가", 3) == 0);
+    CHECK_EQ(ksllm_decoder_next(&d, 0xea, piece, cap), 0);
+    CHECK_EQ(ksllm_decoder_end(&d, piece, 3), 3);
+    CHECK(memcmp(piece, "\ufffd", 3) == 0);
+    CHECK_EQ(ksllm_decoder_end(&d, piece, 0), 0);
     close_vocab(&x);
 }
 
@@ -827,6 +1020,23 @@ TEST(pieces_with_plain_spaces)
     close_vocab(&x);
 }
 
+/* The bytes of a broken character are one symbol, as they are one U+FFFD: no
+ * token begins or ends between them, but one that is just these bytes fits. */
+TEST(pieces_of_broken_characters)
+{
+    vocab v = spm_vocab();
+    fx_vocab_add(&v.v, "\x96" "a", FX_NORMAL);                   /* 273 */
+    fx_vocab_add(&v.v, "a\xe2", FX_NORMAL);
+    fx_vocab_add(&v.v, "\xe3\x82", FX_NORMAL);                   /* 275 */
+    opened x = open_good(&v);
+    CHECK_STR(ids_of(&x, "\xe2\x96" "a", 0), "259 229 153 260");
+    CHECK_STR(ids_of(&x, "ca\xe2\x96", 0), "259 262 260 229 153");
+    CHECK_STR(ids_of(&x, "c\x96" "a", 0), "259 262 273");
+    CHECK_STR(ids_of(&x, "ca\xe2", 0), "259 262 274");
+    CHECK_STR(ids_of(&x, "c\xe3\x82", 0), "259 262 275");
+    close_vocab(&x);
+}
+
 /* Cutting at spaces gives what merging the text as one word gives. */
 TEST(pieces_in_parts)
 {
@@ -853,6 +1063,82 @@ TEST(pieces_in_parts)
         CHECK_EQ(ksllm_encode(x.m, text, KSLLM_NUL, 0, b, 100, NULL), c.n);
         CHECK(memcmp(a, b, 4 * (size_t)c.n) == 0);
     }
+    close_vocab(&x);
+}
+
+/* Where no memory is left the call ends, whatever it was needed for: a text
+ * with U+2581, its flags, the first word with its space, a later word, one that
+ * is composed. Nothing follows the word that failed. */
+TEST(scratch_that_ends)
+{
+    char big[301] = "";
+    for (int i = 0; i < 100; i++)
+        strcat(big, "가");
+    char text[1000];
+    uint8_t scratch[6000], data[1000] = {0};
+    ksllm_error e;
+    for (int kind = 0; kind < 2; kind++) {
+        vocab v = kind ? spm_vocab() : bpe_vocab("qwen2");
+        opened x = open_good(&v);
+        static const char *const forms[] = {
+            "%s a b", "a %s b c", "a b \u2581 %s", "\u2581",
+            "\u1100\u1161%s a"};
+        for (size_t i = 0; i < KS_LEN(forms); i++) {
+            int64_t last = KSLLM_ERR_BUFFER;
+            sprintf(text, forms[i], big);
+            for (size_t room = 0; room < 6000; room += 12) {
+                tok_coder c = {.t = &x.m->tok, .data = data,
+                               .flags = KSLLM_ENCODE_COMPOSE,
+                               .scratch = scratch, .scratch_bytes = room,
+                               .err = &e};
+                int64_t n = tok_encode(&c, str_of(text));
+                CHECK(n == KSLLM_ERR_BUFFER || n > 0);
+                CHECK(last < 0 || n == last);   /* more room does no harm */
+                CHECK_EQ(c.scratch_bytes, room); /* all is given back */
+                last = n;
+            }
+            CHECK_EQ(last, ksllm_encode(x.m, text, KSLLM_NUL,
+                                        KSLLM_ENCODE_COMPOSE, NULL, 0, &e));
+        }
+        close_vocab(&x);
+    }
+}
+
+/* Flags say which bytes are data, where no control token may begin or end; they
+ * stay with their bytes when U+2581 becomes one. */
+TEST(flags_follow_their_bytes)
+{
+    vocab v = spm_vocab();
+    v.prefix = 0;
+    opened x = open_good(&v);
+    const char *text = "\u2581<s>\u2581\u2581a<s>\u2581b<s>";
+    for (size_t at = 0; at <= strlen(text); at++) {
+        int32_t ids[64];
+        uint8_t data[64] = {0}, scratch[2000];
+        int found = 0, want = 3;
+        data[at] = 1;
+        tok_coder c = {.t = &x.m->tok, .flags = KSLLM_ENCODE_SPECIAL,
+                       .data = data, .scratch = scratch,
+                       .scratch_bytes = sizeof scratch, .out = ids, .cap = 64};
+        int64_t n = tok_encode(&c, str_of(text));
+        for (int64_t i = 0; i < n; i++)
+            found += ids[i] == 1;
+        for (const char *p = text; (p = strstr(p, "<s>")) != NULL; p++)
+            want -= at >= (size_t)(p - text) && at < (size_t)(p - text) + 3;
+        CHECK_EQ(found, want);
+    }
+    close_vocab(&x);
+}
+
+/* A user-defined piece that begins with a space is found where the text's own
+ * space is the one put before it. */
+TEST(pieces_defined_by_the_user)
+{
+    vocab v = spm_vocab();
+    fx_vocab_add(&v.v, "\u2581b", FX_USER);     /* 273 */
+    opened x = open_good(&v);
+    CHECK_STR(ids_of(&x, "b", 0), "273");
+    CHECK_STR(ids_of(&x, "ab b", 0), "266 273");
     close_vocab(&x);
 }
 
@@ -894,8 +1180,6 @@ TEST(pretokenizer_names)
     check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "no-such-rule");
     v = bpe_vocab("gpt-2");
     check_refused(&v, "neither", KSLLM_ERR_UNSUPPORTED, "neither");
-    v = bpe_vocab("default");
-    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "default");
     v = bpe_vocab(NULL);
     opened x = open_vocab(&v, "qwen2");
     CHECK_OK(x.status, x.e);
@@ -922,6 +1206,122 @@ TEST(arrays_that_disagree)
     fx_vocab_add_n(&v.v, long_text, TOK_TEXT_MAX + 1, FX_NORMAL);
     check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "513");
     free(long_text);
+}
+
+/* What tokenizer.ggml.tokens and .merges may be. */
+TEST(arrays_of_text)
+{
+    static const char *const keys[] = {"tokenizer.ggml.tokens",
+                                       "tokenizer.ggml.merges"};
+    static const size_t limits[] = {2097152, 4194304};
+    for (size_t i = 0; i < 2; i++) {
+        vocab v = bpe_vocab("gpt-2");
+        v.without = keys[i];
+        check_refused(&v, NULL, KSLLM_ERR_FORMAT, keys[i]);
+        v = bpe_vocab("gpt-2");
+        v.without = keys[i];
+        fx_kv_text(&v.more, keys[i], "a b");
+        check_refused(&v, NULL, KSLLM_ERR_FORMAT, keys[i]);
+        v = bpe_vocab("gpt-2");
+        v.without = keys[i];
+        fx_kv_array(&v.more, keys[i], KSLLM_META_U8, 0);
+        check_refused(&v, NULL, KSLLM_ERR_FORMAT, keys[i]);
+        v = bpe_vocab("gpt-2");
+        v.without = keys[i];
+        fx_kv_array(&v.more, keys[i], KSLLM_META_TEXT, limits[i]);
+        memset(fx_grow(&v.more.kv, 8 * limits[i]), 0, 8 * limits[i]);
+        check_refused(&v, NULL, KSLLM_ERR_FORMAT,
+                      i ? "4194303 items" : "2097151 items");
+    }
+    vocab v = bpe_vocab("gpt-2");
+    v.without = keys[0];
+    fx_kv_array(&v.more, keys[0], KSLLM_META_TEXT, 0);
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, "1 to 2097151 items");
+    v = bpe_vocab("gpt-2");
+    v.without = "tokenizer.ggml.scores";
+    fx_kv_f32(&v.more, "tokenizer.ggml.scores", 1);
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, "tokenizer.ggml.scores");
+    v = spm_vocab();
+    v.without = "tokenizer.ggml.scores";
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, "tokenizer.ggml.scores");
+    v = bpe_vocab("gpt-2");
+    v.without = "tokenizer.ggml.model";
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "tokenizer.ggml.model");
+    v = bpe_vocab("gpt-2");         /* without types all are normal tokens */
+    v.without = "tokenizer.ggml.token_type";
+    opened x = open_good(&v);
+    CHECK(strchr(ids_of(&x, "<|im_start|>", KSLLM_ENCODE_SPECIAL), ' '));
+    close_vocab(&x);
+}
+
+/* An id of the file that is none: all ones in either width. */
+TEST(ids_that_are_none)
+{
+    static const struct {
+        ksllm_meta_type type;
+        uint64_t v;
+        bool good;
+    } ids[] = {
+        {KSLLM_META_U32, 0xffffffff, true}, {KSLLM_META_I32, UINT64_MAX, true},
+        {KSLLM_META_I64, UINT64_MAX, true}, {KSLLM_META_U64, 3, true},
+        {KSLLM_META_I32, (uint64_t)-2, false},
+        {KSLLM_META_U64, (uint64_t)1 << 63, false},
+        {KSLLM_META_U32, FX_BPE_SIZE, false}};
+    for (size_t i = 0; i < KS_LEN(ids); i++) {
+        vocab v = bpe_vocab("gpt-2");
+        fx_kv_int(&v.more, "tokenizer.ggml.eos_token_id", ids[i].type,
+                  ids[i].v);
+        fx_kv_bool(&v.more, "tokenizer.ggml.add_eos_token", true);
+        if (!ids[i].good) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "eos_token_id");
+            continue;
+        }
+        opened x = open_good(&v);
+        ksllm_model_info info = {.size = sizeof info};
+        ksllm_model_get_info(x.m, &info, NULL);
+        CHECK_EQ(info.eos, ids[i].v == 3 ? 3 : -1);
+        CHECK_EQ(info.adds_eos, ids[i].v == 3);
+        CHECK_STR(ids_of(&x, "a", KSLLM_ENCODE_EOS),
+                  ids[i].v == 3 ? "97 3" : "97");
+        close_vocab(&x);
+    }
+    vocab v = bpe_vocab("gpt-2");       /* as if the key did not exist */
+    fx_kv_array(&v.more, "tokenizer.ggml.eos_token_id", KSLLM_META_U32, 1);
+    fx_int(&v.more.kv, 3, 4);
+    opened x = open_good(&v);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_model_get_info(x.m, &info, NULL);
+    CHECK_EQ(info.eos, -1);
+    close_vocab(&x);
+}
+
+/* ksllm-quant lists the ids that end an answer: 32 at most, all of the
+ * vocabulary. */
+TEST(stop_tokens_listed)
+{
+    static const char key[] = "tokenizer.ksllm.stop_token_ids";
+    static const struct { ksllm_meta_type item; uint32_t n, last; } lists[] = {
+        {KSLLM_META_I32, 32, 40}, {KSLLM_META_U32, 0, 0},
+        {KSLLM_META_I32, 33, 40}, {KSLLM_META_F32, 2, 40},
+        {KSLLM_META_I32, 2, UINT32_MAX}, {KSLLM_META_U32, 2, FX_BPE_SIZE}};
+    for (size_t i = 0; i < KS_LEN(lists); i++) {
+        vocab v = bpe_vocab("gpt-2");
+        fx_kv_array(&v.more, key, lists[i].item, lists[i].n);
+        for (uint32_t k = 1; k <= lists[i].n; k++)
+            fx_int(&v.more.kv, k < lists[i].n ? k : lists[i].last, 4);
+        if (i >= 2) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, key);
+            continue;
+        }
+        opened x = open_good(&v);
+        for (int32_t id = 0; id < 64; id++)
+            CHECK_EQ(ksllm_token_is_stop(x.m, id),
+                     i == 0 && ((id >= 1 && id < 32) || id == 40));
+        close_vocab(&x);
+    }
+    vocab v = bpe_vocab("gpt-2");
+    fx_kv_u32(&v.more, key, 3);
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, key);
 }
 
 static void merge_of(fx_vocab *v, const char *text)
@@ -1091,15 +1491,21 @@ TEST(huge_word_of_pieces)
     close_vocab(&x);
 }
 
+static uint64_t inverse_of(uint64_t odd)       /* Newton, modulo 2^64 */
+{
+    uint64_t inverse = odd;
+    for (int step = 0; step < 6; step++)
+        inverse *= 2 - odd * inverse;
+    return inverse;
+}
+
 /* 16 bytes whose hash is that of every other `i`. */
 static void alike(uint64_t i, char *s)
 {
     uint64_t g = (i ^ UINT64_C(16) << 56) * UINT64_C(0xd6e8feb86659fd93);
     uint64_t h = UINT64_C(0x123456789abcdef0) ^ (g << 32 | g >> 32);
-    uint64_t k = UINT64_C(0x9e3779b97f4a7c15), inverse = k;
-    for (int step = 0; step < 6; step++)        /* Newton, modulo 2^64 */
-        inverse *= 2 - k * inverse;
-    h = (h * inverse) ^ UINT64_C(0xa0761d6478bd642f);
+    h *= inverse_of(UINT64_C(0x9e3779b97f4a7c15));
+    h ^= UINT64_C(0xa0761d6478bd642f);
     memcpy(s, &i, 8);
     memcpy(s + 8, &h, 8);
 }
@@ -1111,8 +1517,10 @@ TEST(texts_made_to_collide)
     alike(1, s);
     alike(2, other);
     CHECK_HEX(tok_key_of((u8 *)s, 16).hash, tok_key_of((u8 *)other, 16).hash);
-    for (int more = 0; more < 2; more++) {
-        vocab v = bpe_vocab("gpt-2");
+    for (int round = 0; round < 4; round++) {
+        int more = round % 2, pieces = round / 2;
+        vocab v = pieces ? spm_vocab() : bpe_vocab("gpt-2");
+        int first = (int)v.v.n;
         for (int i = 0; i < TOK_ALIKE + more; i++) {
             alike((uint64_t)i, s);
             fx_vocab_add_n(&v.v, s, 16, FX_NORMAL);
@@ -1125,8 +1533,121 @@ TEST(texts_made_to_collide)
         for (int i = 0; i < TOK_ALIKE + 2; i++) {
             alike((uint64_t)i, s);
             CHECK_EQ(ksllm_token_find(x.m, s, 16),
-                     i < TOK_ALIKE ? FX_BPE_SIZE + i : -1);
+                     i < TOK_ALIKE ? first + i : -1);
         }
+        close_vocab(&x);
+    }
+}
+
+/* 24 bytes with this hash, of which the last 16 are always the same. */
+static void hashed(uint64_t hash, char *s)
+{
+    const uint64_t before = UINT64_C(0x6867666564636261), last = before + 8;
+    uint64_t h = hash ^ hash >> 29 ^ hash >> 58;
+    h *= inverse_of(UINT64_C(0xe7037ed1a0b428db));
+    h ^= h >> 32;
+    h ^= (last ^ UINT64_C(0xa0761d6478bd642f)) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t g = (before ^ UINT64_C(24) << 56) * UINT64_C(0xd6e8feb86659fd93);
+    uint64_t first = (h << 32 | h >> 32)
+        * inverse_of(UINT64_C(0x9fb21c651e98df25)) - (g ^ g >> 31);
+    memcpy(s, &first, 8);
+    memcpy(s + 8, &before, 8);
+    memcpy(s + 16, &last, 8);
+}
+
+/* Texts with one place in the table, as many as a look-up goes past. Those it
+ * looks for and does not find have the hash of one of them but for the place,
+ * and its last 16 bytes. */
+TEST(texts_with_one_place)
+{
+    char s[24];
+    hashed(UINT64_C(0x123456789abcdef0), s);
+    CHECK_HEX(tok_key_of((u8 *)s, 24).hash, UINT64_C(0x123456789abcdef0));
+    for (int more = 0; more < 2; more++) {
+        vocab v = vocab_of("gpt2", "gpt-2");
+        for (uint64_t i = 0; i < TOK_CHAIN_MAX + (uint64_t)more; i++) {
+            hashed((i + 1) << TOK_ID_BITS | 5, s);
+            fx_vocab_add_n(&v.v, s, 24, FX_NORMAL);
+        }
+        for (int i = 0; more && i < 100; i++) {
+            sprintf(s, "%d", i);
+            fx_vocab_add(&v.v, s, FX_NORMAL);
+        }
+        if (more) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "collide");
+            continue;
+        }
+        opened x = open_good(&v);
+        for (uint64_t i = 0; i < TOK_CHAIN_MAX; i++) {
+            hashed((i + 1) << TOK_ID_BITS | 5, s);
+            CHECK_EQ(ksllm_token_find(x.m, s, 24), i);
+            hashed((i + 1) << TOK_ID_BITS | 6, s);
+            CHECK_EQ(ksllm_token_find(x.m, s, 24), -1);
+        }
+        hashed((uint64_t)7777 << TOK_ID_BITS | 5, s);
+        CHECK_EQ(ksllm_token_find(x.m, s, 24), -1);
+        close_vocab(&x);
+    }
+}
+
+/* Numbers of three digits, tokens from FIRST on, as the only sides of merges. */
+enum { FIRST = FX_BPE_SIZE, SIDE = 700 };
+
+static void only_numbers(vocab *v)
+{
+    char s[8];
+    v->v.merges.size = v->v.n_merges = 0;
+    for (int i = 0; i < SIDE; i++) {
+        sprintf(s, "%03d", i);
+        fx_vocab_add(&v->v, s, FX_NORMAL);
+    }
+}
+
+/* The i-th pair of them: how it is hashed, and its merge with its token. */
+static uint64_t hash_of_pair(int i)
+{
+    return tok_merge_hash(FIRST + (u32)i / SIDE, FIRST + (u32)i % SIDE);
+}
+
+static void join_numbers(vocab *v, int i)
+{
+    char s[32];
+    sprintf(s, "%03d %03d", i / SIDE, i % SIDE);
+    merge_of(&v->v, s);
+    sprintf(s, "%03d%03d", i / SIDE, i % SIDE);
+    fx_vocab_add(&v->v, s, FX_NORMAL);
+}
+
+/* Pairs with one place and different tags. */
+TEST(merges_with_one_place)
+{
+    tokenizer table = {.merge_mask = 511};
+    for (int more = 0; more < 2; more++) {
+        vocab v = bpe_vocab("gpt-2");
+        int n = 0, last = 0;
+        only_numbers(&v);
+        for (int i = 0; i < SIDE * SIDE && n < TOK_CHAIN_MAX + 1; i++) {
+            uint64_t h = hash_of_pair(i);
+            if (tok_merge_slot(&table, h) != 3)
+                continue;
+            last = i;
+            if (n++ == TOK_CHAIN_MAX && !more)
+                break;
+            join_numbers(&v, i);
+        }
+        CHECK_EQ(n, TOK_CHAIN_MAX + 1);
+        if (more) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, "collide");
+            continue;
+        }
+        opened x = open_good(&v);
+        CHECK_EQ(x.m->tok.merge_mask, 511);
+        for (u32 rank = 0; rank < TOK_CHAIN_MAX; rank++) {
+            const tok_merge *m = &x.m->tok.merges[rank];
+            CHECK_EQ(tok_rank(&x.m->tok, m->left, m->right), rank);
+        }
+        CHECK_EQ(tok_rank(&x.m->tok, FIRST + (u32)last / SIDE,
+                          FIRST + (u32)last % SIDE), TOK_NONE);
         close_vocab(&x);
     }
 }
@@ -1134,26 +1655,16 @@ TEST(texts_made_to_collide)
 /* The same of merges: pairs with one place and one tag. */
 TEST(merges_made_to_collide)
 {
-    enum { FIRST = FX_BPE_SIZE, SIDE = 700 };
     tokenizer small = {.merge_mask = 15};
     for (int more = 0; more < 2; more++) {
         vocab v = bpe_vocab("gpt-2");
-        char s[32];
         int n = 0;
-        v.v.merges.size = v.v.n_merges = 0;
-        for (int i = 0; i < SIDE; i++) {
-            sprintf(s, "%03d", i);
-            fx_vocab_add(&v.v, s, FX_NORMAL);
-        }
+        only_numbers(&v);
         for (int i = 0; i < SIDE * SIDE && n < TOK_ALIKE + more; i++) {
-            uint64_t h = tok_merge_hash(FIRST + (u32)i / SIDE,
-                                        FIRST + (u32)i % SIDE);
+            uint64_t h = hash_of_pair(i);
             if (tok_merge_tag(h) != 0 || tok_merge_slot(&small, h) != 3)
                 continue;
-            sprintf(s, "%03d %03d", i / SIDE, i % SIDE);
-            merge_of(&v.v, s);
-            sprintf(s, "%03d%03d", i / SIDE, i % SIDE);
-            fx_vocab_add(&v.v, s, FX_NORMAL);
+            join_numbers(&v, i);
             n++;
         }
         CHECK_EQ(n, TOK_ALIKE + more);
@@ -1184,7 +1695,16 @@ TEST(senseless_vocabularies)
     fx_vocab_add(&v.v, "<0xZZ>", FX_BYTE);
     fx_vocab_add(&v.v, "<0x41>", FX_BYTE);
     fx_vocab_add(&v.v, "odd", 77);
+    int cut = (int)v.v.n;
+    fx_vocab_add(&v.v, "a\xc3", FX_NORMAL);     /* half of a letter */
+    char *text = malloc(TOK_TEXT_MAX + 3);
+    memset(text, 'x', TOK_TEXT_MAX + 1);
+    fx_vocab_add_n(&v.v, text, TOK_TEXT_MAX + 1, TOK_UNUSED);
     int n_vocab = (int)v.v.n;
+    sprintf(text, "a ");                        /* longer than any token */
+    memset(text + 2, '-', TOK_TEXT_MAX);
+    text[TOK_TEXT_MAX + 2] = 0;
+    merge_of(&v.v, text);
     opened x = open_good(&v);
     int32_t ids[64];
     ksllm_error e;
@@ -1195,6 +1715,13 @@ TEST(senseless_vocabularies)
         CHECK(ids[i] >= 0 && ids[i] < n_vocab);
     check_streams(&x, n_vocab);
     CHECK_EQ(ksllm_token_find(x.m, "", 0), -1);
+    char out[16];
+    CHECK_EQ(ksllm_token_bytes(x.m, cut, 0, out, sizeof out), 2);
+    CHECK(memcmp(out, "a\xc3", 2) == 0);
+    CHECK_EQ(ksllm_token_bytes(x.m, cut + 1, 0, out, sizeof out), 0);
+    memset(text, 'x', TOK_TEXT_MAX + 1);
+    CHECK_EQ(ksllm_token_find(x.m, text, TOK_TEXT_MAX + 1), -1);
+    free(text);
     close_vocab(&x);
 }
 
@@ -1266,6 +1793,17 @@ TEST(stop_tokens)
     CHECK(!ksllm_token_is_stop(x.m, FX_BPE_SIZE));
     CHECK(ksllm_token_is_stop(x.m, FX_BPE_SIZE + 1));
     CHECK(!ksllm_token_is_stop(x.m, FX_BPE_SIZE + 2));
+    close_vocab(&x);
+    v = bpe_vocab("gpt-2");
+    fx_vocab_add(&v.v, "<|end|>", FX_CONTROL);
+    fx_vocab_add(&v.v, "<|return|>", FX_USER);
+    fx_vocab_add(&v.v, "</s>", FX_CONTROL);
+    fx_vocab_add(&v.v, "<eos>", FX_NORMAL);
+    x = open_good(&v);
+    CHECK(!ksllm_token_is_stop(x.m, FX_BPE_SIZE));
+    CHECK(ksllm_token_is_stop(x.m, FX_BPE_SIZE + 1));
+    CHECK(ksllm_token_is_stop(x.m, FX_BPE_SIZE + 2));
+    CHECK(!ksllm_token_is_stop(x.m, FX_BPE_SIZE + 3));
     close_vocab(&x);
 }
 

@@ -286,6 +286,12 @@ TEST(a_cancel_leaves_a_message)
     /* Cancelled before a token came there is none. */
     CHECK_EQ(turn(x, "text", simple, HELLO, "하나", &g), KSLLM_ERR_CANCELLED);
     CHECK_EQ(x->n_message, 0);
+    /* So is one that is late before it. */
+    c.cancel = NULL;
+    c.budget_us = 1;
+    CHECK_EQ(turn(x, "text", simple, HELLO, "하나", &g), KSLLM_ERR_DEADLINE);
+    CHECK_EQ(x->r.stop, KSLLM_STOP_DEADLINE);
+    CHECK_EQ(x->n_message, 0);
     end(x);
     free(x);
 }
@@ -427,6 +433,37 @@ TEST(too_many_calls)
     free(x);
 }
 
+static int count_piece(void *ctx, const ksllm_piece *piece)
+{
+    size_t *left = ctx;
+    CHECK(piece->text.size > 0 || piece->token >= 0);
+    return --*left == 0;
+}
+
+/* on_piece sees the answer too, and may end it: then there is no message. */
+TEST(on_piece_in_a_turn)
+{
+    stage *x = fx_memory(NULL, sizeof *x);
+    ksllm_generation g;
+    size_t left = 99;
+    begin(x, 64);
+    ksllm_generation_init(&g);
+    g.on_piece = count_piece;
+    g.piece_ctx = &left;
+    CHECK_OK(turn(x, "text", simple, HELLO, "uvwxyz", &g), x->e);
+    CHECK_STR(x->parts, "|T:uvwxyz");
+    CHECK_EQ(left, 99 - 6);
+    check_message(x);
+    left = 3;
+    CHECK_OK(turn(x, "text", simple, HELLO, "uvwxyz", &g), x->e);
+    CHECK_EQ(x->r.stop, KSLLM_STOP_CALLBACK);
+    CHECK_EQ(left, 0);
+    CHECK_STR(x->parts, "|T:uv");
+    CHECK_STR(x->message, "");
+    end(x);
+    free(x);
+}
+
 TEST(wrong_arguments)
 {
     stage *x = fx_memory(NULL, sizeof *x);
@@ -439,6 +476,16 @@ TEST(wrong_arguments)
     ksllm_generation_init(&g);
     g.append = true;
     CHECK_EQ(turn(x, "text", simple, HELLO, "a", &g), KSLLM_ERR_ARGUMENT);
+    const int32_t id = 5;
+    ksllm_generation_init(&g);
+    g.tokens = &id;
+    g.n_tokens = 1;
+    CHECK_EQ(turn(x, "text", simple, HELLO, "a", &g), KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(turn(x, "text", "{% if 0 %}a{% endif %}", HELLO, "a", NULL),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(x->e.text, "makes no text") != NULL);
+    CHECK_EQ(turn(x, "text", "{{ 'a' * 1000 }}", HELLO, "a", NULL),
+             KSLLM_ERR_CONTEXT);
     CHECK_EQ(turn(x, "nosuch", simple, HELLO, "a", NULL), KSLLM_ERR_ARGUMENT);
     CHECK(strstr(x->e.text, "nosuch") != NULL);
     CHECK_EQ(turn(x, "text", simple, "[{]", "a", NULL), KSLLM_ERR_ARGUMENT);

@@ -368,6 +368,83 @@ add_row("axk2", "AXK2",
         silent=("indexer",), prompt=32,
         switches={"theta": PLAIN_ROPE,
                   "routed_scaling_factor": {"routed_scaling_factor": 1.0}})
+# KORMo-10B. transformers 5.23 has no class: our statement is that it is Llama
+# under other names. GGUF files call it qwen2, without biases.
+add_row("kormo", "Llama", {**EPS, **rope(5e5)},
+        switches=OTHER_THETA, publish="kormo")
+GRANITE = {"embedding_multiplier": 6.0, "logits_scaling": 4.0,
+           "residual_multiplier": 0.6, "attention_multiplier": 0.4,
+           **rope(1e6)}
+NO_GRANITE = {"embedding_multiplier": {"embedding_multiplier": 1.0},
+              "logits_scaling": {"logits_scaling": 1.0},
+              "residual_multiplier": {"residual_multiplier": 1.0},
+              "attention_multiplier": {"attention_multiplier": 0.2}}
+# Granite 3; 4.0 as it is without experts and Mamba layers (micro, 350M, 1B)
+add_row("granite", "Granite", {**GRANITE, **EPS},
+        scales={"embed_tokens": 0.15},
+        switches={"theta": PLAIN_ROPE, **NO_GRANITE})
+add_row("granite_hybrid", "GraniteMoeHybrid",
+        {**GRANITE, "num_local_experts": 0, "num_experts_per_tok": 0,
+         "shared_intermediate_size": 96, "position_embedding_type": "rope",
+         "layer_types": ["full_attention"] * 2},
+        scales={"embed_tokens": 0.15},
+        switches={"theta": PLAIN_ROPE, **NO_GRANITE})
+# SmolLM3
+add_row("smollm3", "SmolLM3",
+        {**NARROW, "num_hidden_layers": 4, "tie_word_embeddings": True,
+         **rope(1e5)},
+        switches={"theta": PLAIN_ROPE,
+                  "layer without rope": {"no_rope_layers": [1] * 4}})
+# Ministral 3; with tower and projector, Mistral 3
+MINISTRAL_YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0,
+                  "beta_slow": 1.0, "original_max_position_embeddings": 16,
+                  "mscale": 1.0, "mscale_all_dim": 1.0}
+add_row("ministral3", "Ministral3",
+        {**NARROW, "sliding_window": None,
+         **rope(1e6, **MINISTRAL_YARN, llama_4_scaling_beta=0.3)},
+        prompt=72,
+        switches={"yarn": rope(1e6, llama_4_scaling_beta=0.3,
+                               original_max_position_embeddings=16),
+                  "temperature": rope(1e6, **MINISTRAL_YARN,
+                                      llama_4_scaling_beta=0.0),
+                  "yarn's gain": rope(1e6, **{
+                      **MINISTRAL_YARN, "mscale_all_dim": 0.0},
+                      llama_4_scaling_beta=0.3)})
+# Phi-3.5, Phi-4 mini: fused tensors, half a head rotates, LongRoPE
+PHI_LONG = {"rope_type": "longrope", "partial_rotary_factor": 0.5,
+            "short_factor": [1.0, 1.5, 2.5, 4.0],
+            "long_factor": [1.0, 3.0, 9.0, 30.0]}
+add_row("phi3", "Phi3",
+        {"original_max_position_embeddings": 256,   # llama.cpp's least context
+         "max_position_embeddings": 1024, **rope(1e3, **PHI_LONG)},
+        switches={"factors": rope(1e3, **{
+                      **PHI_LONG, "short_factor": [1.0] * 4}),
+                  "long factors": {"original_max_position_embeddings": 16},
+                  "gain": {"max_position_embeddings": 256}})
+# The text of Qwen2.5-VL and Qwen3-VL
+add_row("qwen2_5_vl", "Qwen2_5_VL",
+        {"num_key_value_heads": 1, "hidden_size": 48,
+         "tie_word_embeddings": False,
+         **rope(1e6, mrope_section=[2, 2, 2])},
+        suffix="ForConditionalGeneration",
+        wrap=lambda c: {"text_config": {"model_type": "qwen2_5_vl_text", **c},
+                        "vision_config": {**TINY_VIT, "out_hidden_size": 48},
+                        "tie_word_embeddings": False,
+                        "image_token_id": 258, "video_token_id": 259},
+        silent=("visual",), switches={"theta": rope(mrope_section=[2, 2, 2])})
+add_row("qwen3_vl", "Qwen3VL",
+        {**NARROW, "tie_word_embeddings": False,
+         **rope(5e6, mrope_section=[4, 4, 4], mrope_interleaved=True)},
+        suffix="ForConditionalGeneration",
+        wrap=lambda c: {"text_config": {"model_type": "qwen3_vl_text", **c},
+                        "vision_config": {
+                            **TINY_VIT, "out_hidden_size": 32,
+                            "deepstack_visual_indexes": [0],
+                            "num_position_embeddings": 16},
+                        "tie_word_embeddings": False,
+                        "image_token_id": 258, "video_token_id": 259},
+        silent=("visual",),
+        switches={"theta": rope(mrope_section=[4, 4, 4])})
 # Solar Pro preview. transformers has no class: our statement is Llama's
 # layers with streams kept and mixed in.
 add_row("solar", "Llama",
@@ -793,6 +870,15 @@ def publish_omni(row, config, t):
             "hidden_size": config["hidden_size"], "text_config": config}, t
 
 
+def publish_kormo(row, config, t):
+    t = {k.replace("input_layernorm", "pre_attention_layernorm").replace(
+        "post_attention_layernorm", "pre_mlp_layernorm"): v
+        for k, v in t.items()}
+    config.update({"architectures": ["KORMoForCausalLM"],
+                   "model_type": "kormo"})
+    return config, t
+
+
 def publish_solar(row, config, t):
     config.update({f"bskcn_{i + 1}": layers for i, layers
                    in enumerate(row["config"]["own_skip"])})
@@ -853,7 +939,7 @@ def write(name, row, folder, model, prompt, logits, ids):
 def read_back(folder, row, logits, prompt):
     """What was written, loaded by transformers as a user would."""
     if row["class"] == "Vaetki" or row.get("hook") or row.get("publish") in (
-            "exaone", "llava_onevision", "omni"):
+            "exaone", "llava_onevision", "omni", "kormo"):
         return
     cls = row["class"] + row.get("suffix", "ForCausalLM")
     m = getattr(transformers, cls).from_pretrained(

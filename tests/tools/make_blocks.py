@@ -24,7 +24,12 @@ TYPES = [
     (T.Q2_K, 256, 84, [80, 82]), (T.Q3_K, 256, 110, [108]),
     (T.Q4_K, 256, 144, [0, 2]), (T.Q5_K, 256, 176, [0, 2]),
     (T.Q6_K, 256, 210, [208]), (T.IQ4_NL, 32, 18, [0]),
-    (T.IQ4_XS, 256, 136, [0]),
+    (T.IQ4_XS, 256, 136, [0]), (T.IQ2_XXS, 256, 66, [0]),
+    (T.IQ2_XS, 256, 74, [0]), (T.IQ3_XXS, 256, 98, [0]),
+    (T.IQ1_S, 256, 50, [0]), (T.IQ3_S, 256, 110, [0]),
+    (T.IQ2_S, 256, 82, [0]), (T.IQ1_M, 256, 56, [54]),
+    (T.TQ1_0, 256, 54, [52]), (T.TQ2_0, 256, 66, [64]),
+    (T.MXFP4, 32, 17, []),
 ]
 MASK = (1 << 64) - 1
 
@@ -85,6 +90,8 @@ def main():
         if items == 1:              # 32 values stand for a block
             unit, n_values = size * 32, 32
             exponent = [(size * i + size - 1, 0xBF) for i in range(32)]
+        if kind == T.MXFP4:         # 2^-1 at most
+            exponent = [(0, 0x7F)]
         rng = Rng(int(kind) + 1)
         first = random_blocks(rng, unit, scales, exponent)
         more = b"".join(random_blocks(rng, unit, scales, exponent)

@@ -1,0 +1,123 @@
+/* fuzz_grammar.c - text that says what an answer may be: regular expressions
+ * and GBNF as programs and automata.
+ *
+ * An input: a byte that says what it is, one of options, then its text. The
+ * source is included: none of this has a public name.
+ */
+#define KSLLM_NO_SIMD 1
+#include "../ksllm.c"
+
+#include "fuzz.h"
+
+static const char *const words[] = {
+    "(?:", "(?<n>", ")", "|", "*", "+", "?", "{2,3}", "{0,}", "{70,90}",
+    "{4294967295}", "^", "$", "[^", "]", "[a-z]", "\\d", "\\W", "\\s", ".",
+    "\\p{L}", "\\P{Lu}", "\\p{Script=Hangul}", "\\u{1f600}", "\\uac00", "\\x1f",
+    "\\\"", "\\\\", "가-힣", "😀", "root ::= ", "\nx ::= ", "x", "\"a\"",
+    "( ", "# c\n", "[^\\]]", "-1e3", "0.25", "9223372036854775808", "date-time",
+    "uri", "ipv6", "\xff", NULL};
+
+enum { REGEX, GBNF, NUMBER, FORMAT, KINDS };
+
+/* The numbers of a program lie in their arrays. */
+static void check_program(const pro *p, u32 start)
+{
+    MUST(start == PRO_NONE || start < p->n_ops, "start");
+    for (u32 i = 0; i < p->n_ops; i++) {
+        const pro_op *o = &p->ops[i];
+        MUST(o->op < PRO_CODES, "op %u", o->op);
+        if (o->op == PRO_BYTE)
+            MUST(o->x <= o->y && o->y < 256, "bytes %u to %u", o->x, o->y);
+        if (o->op != PRO_ACCEPT && o->op != PRO_RETURN && o->op != PRO_FAIL)
+            MUST(o->a < p->n_ops || o->op == PRO_JUMP, "a of %u", i);
+        if (o->op == PRO_SPLIT || o->op == PRO_CALL)
+            MUST(o->b < p->n_ops, "b of %u", i);
+    }
+    for (u32 i = 0; i < p->n_dfas; i++)
+        for (u32 k = 0; k < p->dfas[i].n_states; k++) {
+            const pro_state *s = &p->states[p->dfas[i].state + k];
+            MUST(s->near != PRO_NONE && s->near <= s->far, "state %u", k);
+            MUST(s->edge + s->n_edges <= p->n_edges, "edges of %u", k);
+            for (u32 e = 0; e < s->n_edges; e++)
+                MUST(p->edges[s->edge + e].to < p->dfas[i].n_states &&
+                     (!e || p->edges[s->edge + e].lo >
+                            p->edges[s->edge + e - 1].hi), "edge %u", e);
+        }
+}
+
+static u32 build(pro_build *b, uint8_t kind, uint8_t how, str text)
+{
+    u32 end = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
+    const char *pattern;
+    size_t cut = text.n / 2;
+    num_range r = {how & 8, how & 16, how & 32, how & 64, how & 128,
+                   {text.p, cut}, {text.p + cut, text.n - cut}, {NULL, 0}};
+    switch (kind % KINDS) {
+    case GBNF:
+        return gbnf_emit(b, text);
+    case NUMBER:
+        if (how & 4)
+            r.multiple_of = r.min;
+        return num_emit(b, &r, end);
+    case FORMAT:
+        pattern = fmt_pattern(text);
+        if (pattern)
+            return rex_emit(b, str_of(pattern), 0, how >> 3 & 7, end);
+        /* fall through */
+    default:
+        return rex_emit(b, text, 0, how >> 3 & 7, end);
+    }
+}
+
+static void one(const uint8_t *data, size_t size)
+{
+    fx_alloc a;
+    ksllm_error e;
+    size_t head = size < 2 ? size : 2;
+    uint8_t kind = size ? data[0] : 0, how = size > 1 ? data[1] : 0;
+    uint8_t *copy = fuzz_copy(data, size);
+    str text = {(const char *)copy + head, size - head};
+    double begin = fuzz_now();
+    fx_alloc_init(&a);
+    if (how & 1)                /* memory fails somewhere */
+        a.fail_at = 1 + how % 61;
+    pro_build b = {.alloc = &a.allocator, .err = &e,
+                   .max_ops = how & 2 ? 65536 : 900};
+    u32 start = build(&b, kind, how, text);
+    if (!b.status) {
+        check_program(&b.p, start);
+        if (how & 0x40) {
+            u32 d = pro_determine(&b, start);
+            pro_dfa_run(&b, pro_dfa_both(&b, d, d), 0);
+        }
+    }
+    if (!b.status)
+        check_program(&b.p, start);
+    else
+        MUST(e.status == b.status && e.text[0] &&
+             (e.offset == KSLLM_NO_OFFSET || e.offset <= size + 100),
+             "error %d at %llu: %s", b.status, LLU(e.offset), e.text);
+    pro_free(&b);
+    MUST(!a.live && !a.n_live && !a.wrong_size, "memory");
+    MUST(fuzz_now() - begin < 20, "%g s", fuzz_now() - begin);
+    fuzz_free(copy, size);
+}
+
+/* The schema's and the matcher's inputs have a place of their own behind these:
+ * another kind for each. */
+static bool seed(size_t i, fx_bytes *out)
+{
+    static const char *const seeds[] = {
+        "0\x02^(a|b)*c{3,90}$", "0\x4a[\\w.-]+@[^\\p{L}]{2,}", "0\x42(?:a?b?)*x",
+        "0\x0a[a-z]{162}", "1\x02root ::= x+\nx ::= \"(\" x \")\" | [0-9]{2,3}",
+        "2\x32-12.5100", "2\xba" "0.2501e2", "2\x0e" "7100", "3\x42" "date-time",
+        "3\x4auri", "0\x43(ab|c){2,}\\p{Lu}"};
+    if (i == sizeof seeds / sizeof *seeds)
+        return false;
+    fx_put(out, seeds[i], strlen(seeds[i]));
+    return true;
+}
+
+static const fuzz_target fuzz = {"fuzz_grammar", one, seed, NULL, words, 2000};
+
+FUZZ_MAIN
