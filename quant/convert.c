@@ -96,6 +96,28 @@ static const cv_name CV_VAETKI_NORMS[] = {
     {NULL, NULL},
 };
 
+static const cv_name CV_KORMO_NORMS[] = {
+    {"model.layers.{}.pre_attention_layernorm.weight",
+        "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.pre_mlp_layernorm.weight", "blk.{}.ffn_norm.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_PHI3[] = {
+    {"model.layers.{}.self_attn.qkv_proj.weight", "blk.{}.attn_qkv.weight"},
+    {"model.layers.{}.mlp.gate_up_proj.weight", "blk.{}.ffn_up.weight"},
+    {NULL, NULL},
+};
+
+static const cv_name CV_SHARED_MLP[] = { /* gate and up are one: cv_take */
+    {"model.layers.{}.shared_mlp.input_linear.weight",
+        "blk.{}.ffn_gate.weight"},
+    {"model.layers.{}.shared_mlp.input_linear.weight", "blk.{}.ffn_up.weight"},
+    {"model.layers.{}.shared_mlp.output_linear.weight",
+        "blk.{}.ffn_down.weight"},
+    {NULL, NULL},
+};
+
 static const cv_name CV_EXPERTS[] = {
     {"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
     {"model.layers.{}.mlp.gate.e_score_correction_bias",
@@ -195,6 +217,10 @@ enum {
     CV_TIED = 512,      /* when the config does not say */
     CV_ROPES = 1024,    /* one for local layers, one for the others */
     CV_SKIPS = 2048,    /* Solar Pro's streams */
+    CV_NO_ROPE = 4096,  /* every fourth layer has none */
+    CV_TEMPER = 8192,   /* queries grow with their position */
+    CV_LONG = 16384,    /* part of a head rotates; LongRoPE */
+    CV_SHARED = 32768,  /* Granite 4 without its experts and Mamba layers */
 };
 
 typedef struct {
@@ -210,6 +236,20 @@ static const cv_family CV_FAMILIES[] = {
         CV_PERMUTE | CV_WINDOW_OFF, "silu"},
     {"qwen2", "qwen2", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF, "silu"},
     {"qwen3", "qwen3", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF, "silu"},
+    {"qwen2_vl_text", "qwen2", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF, "silu"},
+    {"qwen2_5_vl_text", "qwen2", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF,
+        "silu"},
+    {"qwen3_vl_text", "qwen3", {CV_COMMON, CV_PRE_NORMS}, 0, "silu"},
+    {"kormo", "qwen2", {CV_COMMON, CV_KORMO_NORMS}, 0, "silu"},
+    {"granite", "granite", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE | CV_SCALES,
+        "silu"},
+    {"granitemoehybrid", "granite", {CV_COMMON, CV_PRE_NORMS, CV_SHARED_MLP},
+        CV_PERMUTE | CV_SCALES | CV_SHARED, "silu"},
+    {"smollm3", "smollm3", {CV_COMMON, CV_PRE_NORMS},
+        CV_PERMUTE | CV_NO_ROPE | CV_TIED | CV_WINDOW_OFF, "silu"},
+    {"ministral3", "mistral3", {CV_COMMON, CV_PRE_NORMS},
+        CV_PERMUTE | CV_TEMPER, "silu"},
+    {"phi3", "phi3", {CV_COMMON, CV_PHI3, CV_PRE_NORMS}, CV_LONG, "silu"},
     {"gemma3_text", "gemma3", {CV_COMMON, CV_GEMMA_NORMS},
         CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED, "gelu_pytorch_tanh"},
     {"gemma3", "gemma3", {CV_COMMON, CV_GEMMA_NORMS},
@@ -309,7 +349,7 @@ typedef struct {
     const js *config, *top, *generation;
     const cv_family *family;
     st_folder st;
-    i64 n_layers, n_heads, n_kv, head_dim, n_embd;
+    i64 n_layers, n_heads, n_kv, head_dim, n_embd, n_rope;
     i64 n_dense, n_mtp, n_experts; /* MTP blocks follow the layers */
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
@@ -431,6 +471,34 @@ static void cv_check_rope(const cv *c) {
         cv_check_base(c, base, "sliding_attention", b);
 }
 
+/* Switches that a layer could have and no graph here has. */
+static void cv_check_layers(const cv *c) {
+    const js *rope = js_get(c->config, "no_rope_layers"), *v;
+    const js *types = js_get(c->config, "layer_types");
+    i64 i = 0, on;
+    if (c->family->flags & CV_NO_ROPE) {
+        bool fits = cv_int(c, "no_rope_layer_interval", 4) == 4 || rope;
+        for (v = rope && rope->kind == JS_ARR ? rope->first : NULL; v;
+            v = v->next, i++)
+            fits &= js_int(v, &on) && on == ((i + 1) % 4 != 0);
+        if (!fits) die("%s/config.json: 'no_rope_layers' is not every fourth "
+            "layer", c->dir);
+    }
+    if (c->family->flags & CV_TEMPER && cv_int(c, "sliding_window", 0))
+        die("%s/config.json: 'sliding_window' is not supported for %s", c->dir,
+            c->family->arch);
+    if (!(c->family->flags & CV_SHARED)) return;
+    bool fits = cv_int(c, "num_local_experts", 0) == 0 && types
+        && js_is(js_get(c->config, "position_embedding_type"), "rope")
+        && cv_int(c, "shared_intermediate_size", -1)
+            == cv_int(c, "intermediate_size", -1);
+    for (v = types && types->kind == JS_ARR ? types->first : NULL; v;
+        v = v->next)
+        fits &= js_is(v, "attention") || js_is(v, "full_attention");
+    if (!fits) die("%s/config.json: experts, Mamba layers, layers without rope "
+        "or two widths of feed-forward: not supported", c->dir);
+}
+
 /* What the graph would compute wrongly, because it has no switch for it. */
 static void cv_check_config(const cv *c) {
     const js *act = cv_get(c->config,
@@ -451,8 +519,10 @@ static void cv_check_config(const cv *c) {
     cv_check_rope(c);
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
-    if (part < 1) die("%s/config.json: partial_rotary_factor %g is not "
-        "supported", c->dir, part);
+    if (part < 1 && !(c->family->flags & CV_LONG))
+        die("%s/config.json: partial_rotary_factor %g is not supported",
+            c->dir, part);
+    cv_check_layers(c);
     const js *pairs = js_get(c->config, "rope_interleave");
     if (c->family->flags & CV_MLA && pairs && !js_true(pairs))
         die("%s/config.json: rope_interleave false is not supported", c->dir);
@@ -501,6 +571,17 @@ static void cv_made_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
         (size_t)(n * t->dims[0]) * sizeof *out);
 }
 
+/* A tensor of float values made here. */
+static void cv_add_made(cv *c, const char *name, const f32 *v, u64 n) {
+    gw_tensor *t = gw_add(c->g, str_of(name), 1, &n);
+    cv_source *s = xalloc(1, sizeof *s);
+    s->made = v;
+    t->src = s;
+    t->rows = cv_made_rows;
+    t->type = t->from = KSLLM_TYPE_F32;
+    t->note = "";
+}
+
 /* Llama 3's scaling as the divisors of each frequency, a tensor. */
 static void cv_write_llama3(cv *c, const js *r) {
     u64 half = (u64)c->head_dim / 2;
@@ -517,13 +598,7 @@ static void cv_write_llama3(cv *c, const js *r) {
         d[i] = (f32)(wave < original / high ? 1
             : wave > original / low ? factor : 1 / ((1 - t) / factor + t));
     }
-    gw_tensor *t = gw_add(c->g, str_of("rope_freqs.weight"), 1, &half);
-    cv_source *s = xalloc(1, sizeof *s);
-    s->made = d;
-    t->src = s;
-    t->rows = cv_made_rows;
-    t->type = t->from = KSLLM_TYPE_F32;
-    t->note = "";
+    cv_add_made(c, "rope_freqs.weight", d, half);
 }
 
 /* What cosine and sine are multiplied with, and for MLA the scores. */
@@ -558,6 +633,39 @@ static void cv_write_scaling(cv *c, const js *r, str type) {
     cv_write_yarn_gain(c, r);
 }
 
+/* LongRoPE: its two lists of divisors, and its gain. */
+static void cv_write_long_rope(cv *c, const js *r) {
+    static const char *const names[2][2] = {
+        {"short_factor", "rope_factors_short.weight"},
+        {"long_factor", "rope_factors_long.weight"}};
+    f64 original = cv_float(c->config, "original_max_position_embeddings",
+        cv_float(r, "original_max_position_embeddings", 0));
+    if (!(original > 1))
+        die("%s/config.json: 'original_max_position_embeddings' is missing",
+            c->dir);
+    f64 factor = cv_float(r, "factor",
+        (f64)cv_int(c, "max_position_embeddings", -1) / original);
+    f64 gain = factor > 1 ? sqrt(1 + log(factor) / log(original)) : 1;
+    gw_kv_u32(c->g, cv_arch_key(c, "rope.scaling.original_context_length"),
+        (u32)original);
+    gw_kv_f32(c->g, cv_arch_key(c, "rope.scaling.attn_factor"),
+        (f32)cv_float(r, "attention_factor", gain));
+    for (int k = 0; k < 2; k++) {
+        const js *list = js_get(r, names[k][0]);
+        u64 n = 0, half = (u64)c->n_rope / 2;
+        f32 *d = xalloc(half, sizeof *d);
+        f64 x;
+        for (const js *v = list && list->kind == JS_ARR ? list->first : NULL;
+            v; v = v->next, n++)
+            if (n < half && js_num(v, &x) && x > 0) d[n] = (f32)x;
+            else n = half;
+        if (n != half)
+            die("%s/config.json: '%s' is no list of %llu divisors", c->dir,
+                names[k][0], (unsigned long long)half);
+        cv_add_made(c, names[k][1], d, half);
+    }
+}
+
 static void cv_write_rope(cv *c) {
     const js *r = cv_rope(c), *type = cv_get(r, "rope_type|type");
     const js *local = js_get(js_get(c->config, "rope_parameters"),
@@ -573,7 +681,10 @@ static void cv_write_rope(cv *c) {
     if (c->family->flags & CV_ROPES
         || (c->family->flags & CV_GEMMA && (base < 10000 || base > 10000)))
         gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base_swa"), (f32)base);
-    if (!type || js_is(type, "default")) {
+    if (c->family->flags & CV_TEMPER && js_get(r, "llama_4_scaling_beta"))
+        gw_kv_f32(c->g, cv_arch_key(c, "attention.temperature_scale"),
+            (f32)cv_float(r, "llama_4_scaling_beta", 0));
+    if (!type || js_is(type, "default") || js_is(type, "mrope")) {
         /* VAETKI: what its global layers have when nothing is said */
         if (js_get(c->config, "rope_theta_global")) {
             gw_kv_str(c->g, cv_arch_key(c, "rope.scaling.type"),
@@ -585,6 +696,9 @@ static void cv_write_rope(cv *c) {
     const js *cut = js_get(r, "truncate");
     if (js_is(type, "llama3"))
         cv_write_llama3(c, r);
+    else if (c->family->flags & CV_LONG
+        && (js_is(type, "longrope") || js_is(type, "su")))
+        cv_write_long_rope(c, r);
     else if (!js_is(type, "linear") && (!js_is(type, "yarn")
             || (cut && !js_true(cut))))
         die("%s/config.json: rope_type '%.*s', or its truncate, is not "
@@ -682,7 +796,10 @@ static void cv_write_keys(cv *c) {
     if (latent)
         gw_kv_u32(g, cv_arch_key(c, "attention.key_length_mla"),
             (u32)(c->nope + c->head_dim));
-    gw_kv_u32(g, cv_arch_key(c, "rope.dimension_count"), (u32)c->head_dim);
+    gw_kv_u32(g, cv_arch_key(c, "rope.dimension_count"), (u32)c->n_rope);
+    if (flags & CV_LONG && cv_int(c, "sliding_window", 0))
+        gw_kv_u32(g, cv_arch_key(c, "attention.sliding_window"),
+            (u32)cv_int(c, "sliding_window", 0));
     if (flags & CV_MOE) {
         gw_kv_u32(g, cv_arch_key(c, "leading_dense_block_count"),
             (u32)c->n_dense);
@@ -756,14 +873,16 @@ static bool cv_match(const char *pattern, str name, i64 number[2]) {
 /* What a tensor is for that is left out; "" if that needs no word; NULL if it
  * is wanted. */
 static const char *cv_left_out(const cv *c, str name) {
-    char z[GGUF_MAX_NAME + 1];
-    long long n = -1;
+    static const char layers[] = "model.layers.";
+    char z[GGUF_MAX_NAME + 1], *digits = z + sizeof layers - 1, *end;
     snprintf(z, sizeof z, "%.*s", (int)min_size(name.n, GGUF_MAX_NAME),
         name.p);
     for (size_t i = 0; i < KS_LEN(CV_SKIP); i++)
         if (!fnmatch(CV_SKIP[i].name, z, 0))
             return CV_SKIP[i].what ? CV_SKIP[i].what : "";
-    if (sscanf(z, "model.layers.%lld.", &n) != 1) return NULL;
+    if (strncmp(z, layers, sizeof layers - 1)) return NULL;
+    long long n = strtoll(digits, &end, 10);
+    if (end == digits) return NULL;
     /* DeepSeek's way: blocks after the layers */
     if (n >= c->n_layers && n < c->n_layers + c->n_mtp) return CV_MTP;
     if (n < c->n_dense && !strcmp(c->family->arch, "axk1")
@@ -894,20 +1013,24 @@ static void cv_find_scale(const cv *c, cv_source *s, u64 n_out) {
  * multiplied with the query. Gives the tensor's shape. */
 static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
     const i64 key = c->nope + c->head_dim, both = c->nope + c->value;
+    const i64 ffn = cv_int(c, "shared_intermediate_size", 0);
     const struct {
         const char *name;
         u32 of, n_dims;
-        i64 head_rows, first, take;
+        i64 head_rows, first, take, heads;
     } takes[] = {
-        {".attn_k_b.", CV_MLA, 3, both, 0, c->nope},
-        {".attn_v_b.", CV_MLA, 3, both, c->nope, c->value},
-        {".attn_q_b.", CV_GATED, 2, key + c->value, 0, key},
-        {".attn_gate.", CV_GATED, 2, key + c->value, key, c->value},
+        {".attn_k_b.", CV_MLA, 3, both, 0, c->nope, c->n_heads},
+        {".attn_v_b.", CV_MLA, 3, both, c->nope, c->value, c->n_heads},
+        {".attn_q_b.", CV_GATED, 2, key + c->value, 0, key, c->n_heads},
+        {".attn_gate.", CV_GATED, 2, key + c->value, key, c->value,
+            c->n_heads},
+        {".ffn_gate.", CV_SHARED, 2, 2 * ffn, 0, ffn, 1},
+        {".ffn_up.", CV_SHARED, 2, 2 * ffn, ffn, ffn, 1},
     };
     for (size_t i = 0; i < KS_LEN(takes); i++) {
         if (!(c->family->flags & takes[i].of) || !str_has(name, takes[i].name))
             continue;
-        u64 heads = (u64)c->n_heads;
+        u64 heads = (u64)takes[i].heads;
         s->head_rows = (u64)takes[i].head_rows;
         s->first = (u64)takes[i].first;
         s->take = (u64)takes[i].take;
@@ -1144,6 +1267,8 @@ static void cv_try(const cv *c) {
     }
     ksllm_model_options o;
     ksllm_model_options_init(&o);
+    o.overrides = c->o->sets.v; /* that nothing reads is said */
+    o.n_overrides = c->o->sets.n;
     os_file file = {p, size, NULL, 0, false};
     if (mdl_open(file, str_of(c->dir), NULL, &o, &m, &err))
         die("what would be written cannot be run: %s", err.text);
@@ -1210,6 +1335,10 @@ static void cv_run(cv *c, const char *pre) {
         c->nope = cv_int(c, "qk_nope_head_dim", -1);
         c->value = cv_int(c, "v_head_dim", -1);
     }
+    f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
+        cv_float(cv_rope(c), "partial_rotary_factor", 1));
+    c->n_rope = part > 0 && part < 1 ? (i64)((f64)c->head_dim * part)
+                                     : c->head_dim;
     if (c->family->flags & CV_MOE) cv_read_experts(c);
     c->n_mtp = cv_int(c, "num_nextn_predict_layers|num_mtp_layers", 0);
     c->o->n_layers = (u32)c->n_layers;
@@ -1226,6 +1355,7 @@ static void cv_run(cv *c, const char *pre) {
     const gw_tensor *embd = cv_planned(c, str_of("token_embd.weight"));
     tk_write(c->dir, c->top, c->config, c->generation, pre,
         (u32)embd->dims[1], c->g);
+    gw_set(c->g, &c->o->sets, str_of(c->family->arch));
     qz_check_plan(c->o, c->g);
 }
 

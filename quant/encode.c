@@ -261,7 +261,7 @@ static void enc_pack_iq4_xs(const blk *b, blk_iq4_xs *o) {
 
 static void enc_pack(ksllm_type type, const blk *b, u8 *to) {
 #define AT(T, f) (to + offsetof(T, f))
-    switch (type) {
+    switch ((int)type) {
     case KSLLM_TYPE_Q4_0:
         enc_f16(to, b->d);
         enc_nibbles(AT(blk_q4_0, qs), b->q, 8, false);

@@ -102,6 +102,115 @@ static void gw_copy_kv(gw *g, const gguf_kv *kv) {
     g->n_kv++;
 }
 
+/* ---- values that the user sets ---- */
+
+enum { GW_MAX_SET = 64 };
+
+typedef struct {
+    ksllm_override v[GW_MAX_SET];
+    bool done[GW_MAX_SET];
+    u32 n;
+} gw_sets;
+
+/* "key=value": a number, true, false, or else a text. */
+static void gw_add_set(gw_sets *s, const char *arg) {
+    const char *eq = strchr(arg, '=');
+    char *end;
+    if (!eq || eq == arg) die("--set needs KEY=VALUE, not '%s'", arg);
+    if (s->n == GW_MAX_SET) die("too many --set options");
+    ksllm_override *o = &s->v[s->n++];
+    o->key = str_dup((str){arg, (size_t)(eq - arg)});
+    for (u32 i = 0; i + 1 < s->n; i++)
+        if (!strcmp(s->v[i].key, o->key)) die("--set %s: twice", o->key);
+    o->text = eq + 1;
+    o->type = KSLLM_META_TEXT;
+    errno = 0;
+    long long i = strtoll(o->text, &end, 10);
+    if (!strcmp(o->text, "true") || !strcmp(o->text, "false")) {
+        o->type = KSLLM_META_BOOL;
+        o->integer = o->text[0] == 't';
+    } else if (end != o->text && !*end && !errno) {
+        o->integer = i;
+        o->type = i < 0 ? i < INT32_MIN ? KSLLM_META_I64 : KSLLM_META_I32
+            : i > UINT32_MAX ? KSLLM_META_U64 : KSLLM_META_U32;
+    } else {
+        o->number = strtod(o->text, &end);
+        if (end != o->text && !*end) o->type = KSLLM_META_F32;
+    }
+}
+
+/* An entry with the set value; kv->type is what it must be. */
+static void gw_put_set(gw *g, gguf_kv *kv, ksllm_override *o) {
+    u8 *value = xalloc(strlen(o->text) + 8, 1);
+    if (kv->type == KSLLM_META_TEXT) o->type = KSLLM_META_TEXT;
+    if (!gguf_put_value(o, kv->type, value))
+        die("--set %s=%s: the file has a value of another type there, or one "
+            "that this does not fit", o->key, o->text);
+    kv->data = value;
+    gw_copy_kv(g, kv);
+    free(value);
+}
+
+/* "old.x" as "new.x". */
+static str gw_renamed(str key, str from, const char *to) {
+    char z[2 * GGUF_MAX_NAME + 2];
+    if (!from.n || !to || key.n <= from.n || key.p[from.n] != '.'
+        || memcmp(key.p, from.p, from.n))
+        return key;
+    snprintf(z, sizeof z, "%.*s%.*s", GGUF_MAX_NAME, to,
+        (int)(key.n - from.n), key.p + from.n);
+    return str_of(str_dup(str_of(z)));
+}
+
+/* Of the values that no key has yet: those that may mean something. */
+static void gw_add_sets(gw *g, gw_sets *s, str arch) {
+    for (u32 i = 0; i < s->n; i++) {
+        ksllm_override *o = &s->v[i];
+        str key = str_of(o->key);
+        gguf_kv kv = {.key = key, .type = (u32)o->type, .item = (u32)o->type,
+            .count = 1};
+        bool ours = !strncmp(o->key, "general.", 8)
+            || !strncmp(o->key, "tokenizer.", 10)
+            || (key.n > arch.n && key.p[arch.n] == '.'
+                && !memcmp(key.p, arch.p, arch.n));
+        if (s->done[i]) continue;
+        if (!ours || !strcmp(o->key, "general.alignment"))
+            die("--set %s: nothing reads that key of %.*s", o->key, STR(arch));
+        gw_put_set(g, &kv, o);
+    }
+}
+
+/* Puts the values in their places. With another architecture the keys of the
+ * old one are renamed. */
+static void gw_set(gw *g, gw_sets *s, str arch) {
+    bytes old = g->kv;
+    u64 n = g->n_kv;
+    const char *other = NULL;
+    ksllm_error err;
+    const gguf none = {.name = {"the metadata", 12}};
+    gguf_cursor c = {old.p, old.n, 0, false};
+    if (!s->n) return;
+    for (u32 i = 0; i < s->n; i++)
+        if (!strcmp(s->v[i].key, "general.architecture")) other = s->v[i].text;
+    g->kv = (bytes){0};
+    g->n_kv = 0;
+    for (u64 i = 0; i < n; i++) {
+        gguf_kv kv;
+        u32 k = 0;
+        if (gguf_read_kv(&none, &c, &kv, &err)) die("%s", err.text);
+        kv.key = gw_renamed(kv.key, arch, other);
+        while (k < s->n && !str_eq(kv.key, str_of(s->v[k].key))) k++;
+        if (k == s->n) {
+            gw_copy_kv(g, &kv);
+            continue;
+        }
+        s->done[k] = true;
+        gw_put_set(g, &kv, &s->v[k]);
+    }
+    gw_add_sets(g, s, other ? str_of(other) : arch);
+    free(old.p);
+}
+
 /* ---- tensors ---- */
 
 /* A new tensor, valid until the next one is added. */

@@ -21,6 +21,7 @@
  *     compare.c      two models on one text
  *     calibrate.c    a text through a model, statistics out
  *     inspect.c      what a file holds
+ *     prefix.c       the state after a system prompt
  */
 
 #include <stddef.h>
@@ -50,6 +51,7 @@ static void cal_observe(
 #include "compare.c"
 #include "calibrate.c"
 #include "inspect.c"
+#include "prefix.c"
 
 static const char USAGE[] =
     "ksllm-quant COMMAND ...\n"
@@ -58,6 +60,7 @@ static const char USAGE[] =
     "  calibrate MODEL.gguf TEXT... -o STATS\n"
     "  compare REF.gguf TEST.gguf TEXT     perplexity, KL divergence\n"
     "  inspect FILE.gguf                   metadata, tensors, memory\n"
+    "  prefix MODEL.gguf PROMPT.json -o OUT.kv   a prompt evaluated beforehand\n"
     "ksllm-quant COMMAND --help tells the options of a command.\n";
 
 int main(int argc, char **argv) {
@@ -67,12 +70,15 @@ int main(int argc, char **argv) {
     } commands[] = {
         {"convert", cv_main}, {"quantize", qz_main},
         {"calibrate", cal_main}, {"compare", cmp_main},
-        {"inspect", ins_main},
+        {"inspect", ins_main}, {"prefix", pf_main},
     };
     for (size_t i = 0; argc > 1 && i < KS_LEN(commands); i++)
         if (!strcmp(argv[1], commands[i].name)) {
             out_catch_signals();
-            return commands[i].run(argc - 1, argv + 1);
+            int status = commands[i].run(argc - 1, argv + 1);
+            if (fflush(stdout) != 0 || ferror(stdout))
+                die("the output could not be written: %s", strerror(errno));
+            return status;
         }
     bool help = argc > 1 && (!strcmp(argv[1], "--help")
         || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"));

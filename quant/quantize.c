@@ -95,6 +95,7 @@ typedef struct {
         ksllm_type type;
     } override[QZ_MAX_OVERRIDES];
     u32 n_overrides;
+    gw_sets sets;
     stats stats;
     const char *out;
     gw_nonfinite nonfinite;
@@ -239,6 +240,7 @@ static const char QZ_OPTIONS[] =
     "                     q3_k_m q3_k_l q4_k_s q4_k_m q5_k_s q5_k_m q6_k\n"
     "                     iq4_nl iq4_xs\n"
     "  --tensor GLOB=TYPE exceptions, the last that fits counts\n"
+    "  --set KEY=VALUE    metadata in place of what is there, or beside it\n"
     "  --pure             no mix: every matrix the type's base\n"
     "  --stats FILE       statistics of calibrate: errors weighted by use\n"
     "  --refine           with --stats of calibrate --gram: later columns\n"
@@ -272,6 +274,7 @@ static bool qz_option(qz_options *o, args *a) {
     else if (arg_is(a, "-t", &v) || arg_is(a, "--type", &v))
         o->mix = qz_mix_by_name(v);
     else if (arg_is(a, "--tensor", &v)) qz_add_override(o, v);
+    else if (arg_is(a, "--set", &v)) gw_add_set(&o->sets, v);
     else if (arg_is(a, "--pure", NULL)) o->pure = true;
     else if (arg_is(a, "--stats", &v)) stats_open(&o->stats, v);
     else if (arg_is(a, "--refine", NULL)) o->refine = true;
@@ -431,6 +434,7 @@ static int qz_main(int argc, char **argv) {
     if (!src.n_tensors) die("%s: holds no tensors", in);
     qz_read_shape(&src, &o);
     qz_copy_metadata(&src, &o, &g);
+    gw_set(&g, &o.sets, gguf_get_str(&src, "general.architecture"));
     qz_plan(&src, &o, &g);
     qz_check_plan(&o, &g);
     gw_lay(&g);
