@@ -1,12 +1,15 @@
 /* chat.c - a conversation in the terminal, by the model's own template.
  *
  *     cc -O2 examples/chat.c ksllm.c -lm -pthread -o chat
- *     ./chat model.gguf ["system prompt"]
+ *     ./chat                       the demo model with its tools, in a checkout
+ *     ./chat model.gguf ["system prompt" [tools.json]]
  *
  * Shows: one call for a turn, which gives thinking, text and tool calls apart
  * as they come and the answer as a message to append; messages that no user
  * can forge a turn with; a turn that costs its own tokens only; Ctrl-C that
- * stops the answer, not the program.
+ * stops the answer, not the program. With tools (an array of functions, as in
+ * ksllm_chat.tools) only calls that their schemas allow can come; you play the
+ * tool: what is typed after a call is its result; an empty line is none.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
@@ -16,10 +19,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEMO "examples/demo-model/"
+
 /* The messages so far, "[{...}, {...}" without the "]". */
 static char talk[1 << 20];
 static size_t n_talk, n_asked;  /* of it, up to the user's last message */
+static char tools[1 << 16];     /* JSON; empty: none */
+static ksllm_grammar *grammar;  /* of answers with calls of them */
 static bool thinks;             /* that is what was printed last */
+static bool called;             /* the last answer has a call */
 static ksllm_cancel cancel;
 
 static void put(const char *p, size_t n)
@@ -60,7 +68,7 @@ static int on_part(void *ctx, ksllm_part part, ksllm_text text)
         fputs("[call ", stdout);
     fwrite(text.data, 1, text.size, stdout);
     if (part == KSLLM_PART_CALL_END)
-        fputs("]\n", stdout);
+        called = fputs("]\n", stdout) >= 0;
     return fflush(stdout);
 }
 
@@ -80,17 +88,21 @@ static void turn(ksllm_session *session, const char *line)
     ksllm_error err;
     size_t before = n_talk;
 
-    put_message("user", line);
+    put_message(called ? "tool" : "user", line);
+    called = false;
     n_asked = n_talk;
     talk[n_talk] = ']';
     ksllm_chat_init(&chat);
     chat.messages = (ksllm_text){talk, n_talk + 1};
+    if (grammar)
+        chat.tools.data = tools;
     ksllm_control_init(&control);
     ksllm_cancel_clear(&cancel);
     control.cancel = &cancel;
     ksllm_generation_init(&want);
     want.max_tokens = 1000;
     want.control = &control;
+    want.grammar = grammar;
     ksllm_status status = ksllm_chat_generate(session, &chat, &want, on_part,
                                               NULL, &result, &err);
     if (thinks)
@@ -108,34 +120,57 @@ static void turn(ksllm_session *session, const char *line)
            result.n_reused, result.n_prompt);
 }
 
+/* Reads the tools and compiles what the model may say with them. */
+static ksllm_status open_tools(const ksllm_model *model, const char *path,
+                               ksllm_error *err)
+{
+    ksllm_grammar_options options;
+    FILE *f = fopen(path, "rb");
+    if (f) {
+        tools[fread(tools, 1, sizeof tools - 1, f)] = '\0';
+        fclose(f);
+    }
+    ksllm_grammar_options_init(&options);
+    options.kind = KSLLM_GRAMMAR_TOOLS;
+    options.source.data = tools;
+    return ksllm_grammar_create(model, &options, &grammar, err);
+}
+
 int main(int argc, char **argv)
 {
     ksllm_model *model = NULL;
     ksllm_session *session = NULL;
     ksllm_error err;
     char line[2048];
-    if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: chat MODEL.gguf [SYSTEM PROMPT]\n");
+    if (argc > 4) {
+        fprintf(stderr, "usage: chat [MODEL.gguf [SYSTEM PROMPT [TOOLS]]]\n");
         return 2;
     }
     /* Without SA_RESTART, so that Ctrl-C also interrupts fgets. */
     struct sigaction act = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &act, NULL);
-    bool ok = ksllm_model_open(argv[1], NULL, &model, &err) == KSLLM_OK &&
-              ksllm_session_create(model, NULL, &session, &err) == KSLLM_OK;
+    const char *path = argc > 1 ? argv[1] : DEMO "ksllm-demo.gguf";
+    const char *declared = argc == 4 ? argv[3]
+                           : argc == 1 ? DEMO "tools.json" : NULL;
+    bool ok = ksllm_model_open(path, NULL, &model, &err) == KSLLM_OK &&
+              ksllm_session_create(model, NULL, &session, &err) == KSLLM_OK &&
+              (!declared || open_tools(model, declared, &err) == KSLLM_OK);
     if (!ok)
         fprintf(stderr, "%s: %s\n", ksllm_status_name(err.status), err.text);
-    if (ok && argc == 3)
+    if (ok && argc > 2 && argv[2][0])
         put_message("system", argv[2]);
-    while (ok && (printf("> "), fflush(stdout), fgets(line, sizeof line, stdin)
+    while (ok && (printf(called ? "result> " : "> "), fflush(stdout), fgets(line, sizeof line, stdin)
                   || ferror(stdin))) {
         if (ferror(stdin))
             printf("\n[Ctrl-D ends the conversation]\n");
         else if (line[strcspn(line, "\n")] = '\0', line[0])
             turn(session, line);
+        else
+            called = false;
         clearerr(stdin);
     }
     ksllm_session_free(session);
+    ksllm_grammar_free(grammar);
     ksllm_model_close(model);
     return ok ? 0 : 1;
 }

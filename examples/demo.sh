@@ -1,5 +1,5 @@
 #!/bin/sh
-# What `make demo` runs: demo.sh SMOLLM2.gguf GEMMA3.gguf. Fetches what is not
+# What `make demo-real` runs: demo.sh SMOLLM2.gguf GEMMA3.gguf. Fetches what is not
 # there.
 set -eu
 bin=${BUILD:-build}/examples

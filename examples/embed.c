@@ -1,6 +1,7 @@
 /* embed.c - how close two sentences are, and where every byte comes from.
  *
  *     cc -O2 examples/embed.c ksllm.c -lm -pthread -o embed
+ *     ./embed                                  the demo model, in a checkout
  *     ./embed model.gguf "오늘 비가 온다" "하늘에서 비가 내린다"
  *
  * Shows: the mean of the final hidden states as a sentence's vector, an
@@ -13,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define DEMO "examples/demo-model/ksllm-demo.gguf"
 
 enum { MAX_TOKENS = 512 };
 
@@ -78,17 +81,20 @@ int main(int argc, char **argv)
     ksllm_memory memory = {.size = sizeof memory};
     ksllm_error err = {.status = KSLLM_OK};
 
-    if (argc != 4) {
-        fprintf(stderr, "usage: embed MODEL.gguf SENTENCE SENTENCE\n");
+    if (argc != 1 && argc != 4) {
+        fprintf(stderr, "usage: embed [MODEL.gguf SENTENCE SENTENCE]\n");
         return 2;
     }
+    const char *path = argc == 4 ? argv[1] : DEMO;
+    const char *one = argc == 4 ? argv[2] : "거실 불 켜 줘";
+    const char *two = argc == 4 ? argv[3] : "거실에 있는 조명 좀 켜 줄래?";
     ksllm_model_options_init(&model_options);
     model_options.allocator = &allocator;
     ksllm_session_options_init(&options);
     options.n_ctx = MAX_TOKENS;
     options.pooling = KSLLM_POOLING_MEAN;
 
-    if (ksllm_model_open(argv[1], &model_options, &model, &err) == KSLLM_OK)
+    if (ksllm_model_open(path, &model_options, &model, &err) == KSLLM_OK)
         ksllm_model_get_info(model, &info, NULL);
     if (model &&
         ksllm_session_memory(model, &options, &memory, &err) == KSLLM_OK) {
@@ -101,8 +107,8 @@ int main(int argc, char **argv)
     float *a = malloc(2 * (size_t)info.n_embd * sizeof *a + 1);
     float *b = a ? a + info.n_embd : NULL;
     bool ok = session && a &&
-              embed(model, session, argv[2], a, info.n_embd, &err) == 0 &&
-              embed(model, session, argv[3], b, info.n_embd, &err) == 0;
+              embed(model, session, one, a, info.n_embd, &err) == 0 &&
+              embed(model, session, two, b, info.n_embd, &err) == 0;
     if (ok)
         printf("cosine %.4f\nmodel: %zu bytes at most, in %zu calls\n"
                "session: %zu bytes (KV cache %zu), placed by the caller\n",

@@ -1,6 +1,7 @@
 /* score.c - how well a model knows a text: perplexity and bits per byte.
  *
  *     cc -O2 examples/score.c ksllm.c -lm -pthread -o score
+ *     ./score text.txt                  by the demo model, in a checkout
  *     ./score model.gguf text.txt
  *
  * Shows: encoding a whole file, the log-probability of every token
@@ -13,6 +14,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define DEMO "examples/demo-model/ksllm-demo.gguf"
 
 static char *read_file(const char *path, size_t *size)
 {
@@ -72,12 +75,14 @@ int main(int argc, char **argv)
     ksllm_error err = {.text = "nothing to score"};
     size_t size = 0;
 
-    char *text = argc == 3 ? read_file(argv[2], &size) : NULL;
+    char *text = argc == 2 || argc == 3 ? read_file(argv[argc - 1], &size)
+                                        : NULL;
     if (!text) {
-        fprintf(stderr, "usage: score MODEL.gguf TEXTFILE\n");
+        fprintf(stderr, "usage: score [MODEL.gguf] TEXTFILE\n");
         return 2;
     }
-    bool ok = ksllm_model_open(argv[1], NULL, &model, &err) == KSLLM_OK &&
+    bool ok = ksllm_model_open(argc == 3 ? argv[1] : DEMO, NULL, &model,
+                               &err) == KSLLM_OK &&
               ksllm_session_create(model, NULL, &session, &err) == KSLLM_OK;
     int64_t n = ok ? ksllm_encode(model, text, size, KSLLM_ENCODE_BOS, NULL, 0,
                                   &err) : 0;

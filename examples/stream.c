@@ -2,6 +2,7 @@
  * budget, a stop string. Prints where the time went.
  *
  *     cc -O2 examples/stream.c ksllm.c -lm -pthread -o stream
+ *     ./stream                                 the demo model, in a checkout
  *     ./stream model.gguf "옛날 옛적에" 5        (at most 5 seconds)
  */
 #define _POSIX_C_SOURCE 200809L
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define DEMO "examples/demo-model/ksllm-demo.gguf"
 
 static ksllm_cancel cancel;
 
@@ -40,6 +43,7 @@ static const char *why(ksllm_stop stop)
     case KSLLM_STOP_CALLBACK: return "the output failed";
     case KSLLM_STOP_CANCELLED: return "Ctrl-C";
     case KSLLM_STOP_DEADLINE: return "the time budget";
+    case KSLLM_STOP_COMPLETE: return "nothing can follow";
     }
     return "?";
 }
@@ -69,8 +73,8 @@ int main(int argc, char **argv)
     static const ksllm_text stops[] = {{"\n\n\n", 3}};
 
     double seconds = argc == 4 ? strtod(argv[3], NULL) : 0;
-    if (argc < 3 || argc > 4 || !(seconds >= 0 && seconds < 1e9)) {
-        fprintf(stderr, "usage: stream MODEL.gguf PROMPT [SECONDS]\n");
+    if (argc == 2 || argc > 4 || !(seconds >= 0 && seconds < 1e9)) {
+        fprintf(stderr, "usage: stream [MODEL.gguf PROMPT [SECONDS]]\n");
         return 2;
     }
     struct sigaction act;
@@ -86,14 +90,15 @@ int main(int argc, char **argv)
     sampling.min_p = 0.1f;
     sampling.repeat_penalty = 1.1f;
     ksllm_generation_init(&want);
-    want.text = argv[2];
+    want.text = argc > 2 ? argv[2] : "네, 오후 3시에";
     want.on_piece = print_piece;
     want.stop_texts = stops;
     want.n_stop_texts = 1;
     want.sampling = &sampling;
     want.control = &control;
 
-    ksllm_status status = ksllm_model_open(argv[1], NULL, &model, &err);
+    ksllm_status status = ksllm_model_open(argc > 2 ? argv[1] : DEMO, NULL,
+                                           &model, &err);
     if (status == KSLLM_OK)
         status = ksllm_session_create(model, NULL, &session, &err);
     if (status == KSLLM_OK) {
