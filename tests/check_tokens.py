@@ -43,6 +43,7 @@ The last line is "N passed, N failed, N skipped" (comparisons of one
 vocabulary with one set of texts); exit status 1 if one failed.
 """
 import argparse
+import glob
 import itertools
 import json
 import os
@@ -89,6 +90,10 @@ DEEPSEEK = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"
             r"| ?[\p{P}\p{S}]+[\r\n]*|" + WORD_BREAKS)
 CJK = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 DIGITS = r"\p{N}"
+GPT2 = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
+        r"|\s+(?!\S)|\s+")
+SEED = QWEN2.replace(r"\p{N}]+[\r\n]*", r"\p{N}\r\n]+")
+EAST = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 
 def split(*patterns):
@@ -126,6 +131,22 @@ RULES = {
     "deepseek-v3": (lambda: split(DIGITS + "{1,3}", CJK, DEEPSEEK),
                     False, False),
     "hyperclovax": (lambda: split(DIGITS, CJK, DEEPSEEK), False, False),
+    "mpt": (lambda: gpt2(), True, False),
+    "command-r": (lambda: gpt2(pre_tokenizers.Split(Regex(DIGITS),
+                                                    "isolated")), True, False),
+    "falcon": (lambda: split(r"[\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"),
+               False, False),
+    "default": (lambda: split(r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+",
+                              "[0-9][0-9][0-9]"), False, False),
+    "deepseek-coder": (lambda: split(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+",
+                                     EAST, DIGITS), False, False),
+    "minicpm5": (lambda: split(DIGITS + "{1,3}", CL100K.replace("{1,3}", "+")),
+                 False, True),
+    "dbrx": (lambda: split(CL100K), False, False),
+    "hunyuan": (lambda: split(QWEN2), False, False),
+    "bailingmoe": (lambda: split(QWEN2.replace(r"\s*[\r\n]+", r"\s*[\r\n]")),
+                   False, False),
+    "seed-coder": (lambda: split(SEED), False, False),
 }
 
 
@@ -584,6 +605,35 @@ def check_sets(c, folder, args):
         check_rules(c, path, args)
 
 
+def check_bundled(c, folder, args):
+    """llama.cpp's vocabularies with what their models' tokenizers gave."""
+    for path in sorted(glob.glob(os.path.join(folder, "*.gguf.out"))):
+        stem = path[:-4]
+        name = os.path.basename(stem)[11:-5]
+        if not args.wants("bundled", name):
+            continue
+        with open(stem + ".inp", encoding="utf-8") as f:
+            texts = f.read().split("\n__ggml_vocab_test__\n")
+        with open(path, encoding="utf-8") as f:
+            want = [[int(x) for x in line.split()]
+                    for line in f.read().split("\n")][:len(texts)]
+        if name in NOT_BUNDLED:
+            c.skip(name + " .inp/.out", NOT_BUNDLED[name])
+            continue
+        if name == "qwen35":    # made without the model's NFC
+            pairs = [(t, w) for t, w in zip(texts, want)
+                     if unicodedata.is_normalized("NFC", t)]
+            texts, want = map(list, zip(*pairs))
+        c.compare(name + " .inp/.out", stem, None, texts, lambda _: want)
+
+
+# Vocabularies that the library refuses, by name.
+NOT_BUNDLED = {"bert-bge": "WordPiece", "gemma-4": "its own kind",
+               "deepseek-llm": "its rule is a list of letters",
+               "command-r": "a token of 1,024 bytes",
+               "mpt": "a token of 1,024 bytes"}
+
+
 def check_rules(c, path, args):
     """Every rule, on the vocabulary of Llama 3."""
     v = Vocabulary(path)
@@ -779,6 +829,7 @@ def main():
     p.add_argument("--corpus")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--data", default=os.environ.get("KSLLM_DATA"))
+    p.add_argument("--vocabularies")
     p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
     p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
     p.add_argument("--only", action="append", metavar="NAME",
@@ -800,6 +851,11 @@ def main():
                 check_sets(c, args.data, args)
             else:
                 c.skip("sets", "needs --data")
+        if args.wants("bundled"):
+            if args.vocabularies:
+                check_bundled(c, args.vocabularies, args)
+            else:
+                c.skip("bundled", "needs --vocabularies")
         if args.wants("npm", *NPM):
             if args.npm:
                 check_npm(c, args.npm, work, args)

@@ -38,6 +38,11 @@ cat >"$dir/chat.c" <<'END'
 int main(void) { return (int)ksllm_json_string(0, 0, 0, 0); }
 END
 
+cat >"$dir/grammar.c" <<'END'
+#include "ksllm.h"
+int main(void) { ksllm_grammar_free(0); return 0; }
+END
+
 # shellcheck disable=SC2086  # $CC and $warn are several words
 {
     for std in c11 gnu11 c17 gnu17; do
@@ -52,8 +57,9 @@ END
         skipped=$((skipped + 2))
         echo "skipped: no C++ compiler"
     fi
-    for switches in NO_THREADS NO_MMAP NO_SIMD NO_CHAT \
-        'NO_THREADS NO_MMAP NO_SIMD NO_CHAT'
+    for switches in NO_THREADS NO_MMAP NO_SIMD NO_CHAT NO_GRAMMAR NO_STATE NO_IQ \
+        'NO_CHAT NO_GRAMMAR' \
+        'NO_THREADS NO_MMAP NO_SIMD NO_CHAT NO_GRAMMAR NO_STATE'
     do
         flags=
         for s in $switches; do flags="$flags -DKSLLM_$s"; done
@@ -71,13 +77,24 @@ END
     if $CC -std=c11 $warn -DKSLLM_ISA_ONLY=abacus ksllm.c 2>/dev/null; then
         try 'ISA_ONLY with a name that is none' false
     fi
-    # Without chat nothing of it is left: no function without a caller, none
-    # missing at the link, and none that a program could call by mistake.
-    flags='-std=gnu11 -O0 -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT -I.'
-    try 'program without chat' $CC $flags -Wall -Wextra -Werror \
-        -o "$dir/program" "$dir/private.c" -lm -pthread
-    try 'no chat call without chat' not $CC $flags -fsyntax-only \
-        -Werror=implicit-function-declaration "$dir/chat.c"
+    # Without chat, or grammars, or state, nothing of it is left: no function
+    # without a caller, none missing at the link, and none that a program could
+    # call by mistake.
+    plain='-std=gnu11 -O0 -DKSLLM_NO_SIMD -I.'
+    for flags in -DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR -DKSLLM_NO_STATE \
+        '-DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR -DKSLLM_NO_STATE'
+    do
+        try "program with $flags" $CC $plain $flags -Wall -Wextra -Werror \
+            -o "$dir/program" "$dir/private.c" -lm -pthread
+    done
+    for what in CHAT GRAMMAR; do
+        file=$(echo $what | tr A-Z a-z).c
+        try "$file compiles" $CC $plain -fsyntax-only \
+            -Werror=implicit-function-declaration "$dir/$file"
+        try "nothing of $file with NO_$what" not $CC $plain -fsyntax-only \
+            -DKSLLM_NO_$what \
+            -Werror=implicit-function-declaration "$dir/$file"
+    done
     # The user's file includes the source. What it does not call is unused
     # then, and that is all a compiler may say about it.
     try 'private copy' $CC -std=gnu11 $warn -Wno-unused-function \

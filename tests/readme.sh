@@ -49,6 +49,27 @@ if [ "${1:-}" = as-is ]; then
     [ "$failed" -eq 0 ]
     exit
 fi
+# What the robot says on the first screen is what it says, in each block alone.
+BUILD=${BUILD:-build}
+block() {   # block FILE N: its N-th console block, less the command
+    awk -v n="$2" '/^```console$/ { on = ++k == n; next } /^```/ { on = 0 }
+        on && !/^\$/' "$1"
+}
+talks() {   # talks FILE N
+    block "$@" >"$dir/shown"
+    sed -n 's/^> //p' "$dir/shown" |
+        ${RUN:-} "$BUILD/examples/robot" >"$dir/said" 2>"$dir/late" &&
+        [ -s "$dir/said" ] && diff "$dir/shown" "$dir/said" ||
+        { cat "$dir/late"; false; }
+}
+if [ -x "$BUILD/examples/robot" ]; then
+    for file in README.md examples/demo-model/README.md; do
+        for n in $(seq "$(grep -c '^```console$' "$file")"); do
+            check "$file: conversation $n (make demo-accept)" talks "$file" "$n"
+        done
+    done
+fi
+
 # Without pip the demo says what to do instead, in three lines.
 demo_without_pip() {
     ! env -u MAKEFLAGS -u MAKELEVEL PIP=false sh examples/demo.sh \
@@ -57,7 +78,7 @@ demo_without_pip() {
         [ "$(grep -c -v '^Fetching' "$dir/said")" = 3 ] ||
         { cat "$dir/said"; false; }
 }
-check "make demo without pip" demo_without_pip
+check "make demo-real without pip" demo_without_pip
 
 # ksllm.c itself was compiled by the line above; once more is enough.
 # shellcheck disable=SC2086  # $CC may be several words
