@@ -24671,7 +24671,7 @@ static ksllm_status gra_create(const tokenizer *tok, const voc *v,
 enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_ATTN_NORM, V_ATTN_POST_NORM, V_FFN_NORM, V_FFN_POST_NORM,
     V_Q_NORM, V_K_NORM, V_Q_BIAS, V_K_BIAS, V_V_BIAS, V_O_BIAS,
-    V_Q_RANK_NORM, V_LATENT_NORM, V_ROUTER_BIAS,
+    V_Q_RANK_NORM, V_LATENT_NORM, V_ROUTER_BIAS, V_CONV,
     N_VECTORS
 };
 
@@ -24686,6 +24686,8 @@ enum mdl_matrix_id {
      * one wide expert */
     M_ROUTER, M_GATE_EXPERTS, M_UP_EXPERTS, M_DOWN_EXPERTS,
     M_GATE_SHARED, M_UP_SHARED, M_DOWN_SHARED,
+    /* short convolution: what it is made of, and what is made of it */
+    M_CONV_IN, M_CONV_OUT,
     N_MATRICES
 };
 
@@ -24699,6 +24701,7 @@ typedef enum {
      * all queries against it, the input of M_Q_B */
     D_LATENT, D_NOPE, D_OUT, D_Q_LATENT, D_Q_RANK, D_Q_IN,
     D_NORM_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
+    D_CONV, D_CONV_IN,     /* tokens that a convolution sees; 3 n_embd */
     N_DIMS
 } mdl_dim;
 
@@ -24717,6 +24720,7 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_EXPERTS] = "expert_count",
     [D_FFN_EXPERT] = "expert_feed_forward_length",
     [D_FFN_SHARED] = "expert_shared_count",
+    [D_CONV] = "shortconv.l_cache", [D_CONV_IN] = "embedding_length",
 };
 
 typedef struct {
@@ -24741,6 +24745,7 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_Q_RANK_NORM] = {"attn_q_a_norm.weight", D_Q_RANK, D_ONE, D_ONE},
     [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, D_ONE, D_ONE},
     [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, D_ONE, D_ONE},
+    [V_CONV] = {"shortconv.conv.weight", D_CONV, D_EMBD, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -24770,6 +24775,8 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
     [M_GATE_SHARED] = {"ffn_gate_shexp.weight", D_EMBD, D_FFN_SHARED, D_ONE},
     [M_UP_SHARED] = {"ffn_up_shexp.weight", D_EMBD, D_FFN_SHARED, D_ONE},
     [M_DOWN_SHARED] = {"ffn_down_shexp.weight", D_FFN_SHARED, D_EMBD, D_ONE},
+    [M_CONV_IN] = {"shortconv.in_proj.weight", D_EMBD, D_CONV_IN, D_ONE},
+    [M_CONV_OUT] = {"shortconv.out_proj.weight", D_EMBD, D_EMBD, D_ONE},
 };
 
 #define BIT(x) (1u << (x))
@@ -24807,6 +24814,8 @@ typedef struct {
     bool tempered;           /* queries grow with their position */
     bool divides_logits;     /* logit_scale is a divisor */
     u32 no_rope_period;      /* layers n, 2n, ... have no rope */
+    bool convolves;          /* layers without KV heads: short convolutions */
+    const char *output_norm; /* another name of output_norm.weight */
 } mdl_arch;
 
 static const mdl_arch MDL_ARCHS[] = {
@@ -24854,6 +24863,11 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "vaetki", .need = NORMS_PRE | NORMS_POST, .latent = true,
         .routing = ROUTE_SIGMOID, .windows = WINDOW_MUST, .window_period = 6},
     {.name = "solar", .need = NORMS_PRE, .skips = true},
+    {.name = "lfm2", .need = NORMS_PRE, .rope_halves = true,
+        .convolves = true, .output_norm = "token_embd_norm.weight"},
+    {.name = "lfm2moe", .need = NORMS_PRE, .rope_halves = true,
+        .convolves = true, .output_norm = "token_embd_norm.weight",
+        .routing = ROUTE_SIGMOID},
 };
 
 typedef struct {
@@ -24866,9 +24880,10 @@ typedef struct {
 typedef struct {
     const u8 *vec[N_VECTORS]; /* f32; NULL where the model has none */
     mdl_matrix mat[N_MATRICES];
-    u32 window; /* keys a query sees, itself included; 0: all */
+    u32 window; /* keys a query sees, itself included; 0: all. Of a
+                   convolution, the tokens that it sees */
     u32 rope;   /* index into mdl.rope, or MDL_NO_ROPE */
-    bool experts;
+    bool experts, convolves;
     u32 skip_save, skip_mix; /* BIT(i): before it, stream i is kept, mixed in */
 } mdl_layer;
 
@@ -25003,6 +25018,26 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
         "are", STR(name));
 }
 
+/* KV heads of the layers that have any: where others are convolutions, the file
+ * says for each how many it has. */
+static u32 mdl_kv_heads(mdl_reader *r, u32 heads) {
+    static const char name[] = "attention.head_count_kv";
+    const gguf_kv *kv = mdl_find(r->m, name);
+    i64 v, n = 0;
+    if (!r->m->arch->convolves || !kv || kv->type != KSLLM_META_ARRAY)
+        return mdl_int(r, name, 1, MDL_MAX_HEADS, heads);
+    for (u64 i = 0; i < kv->count && !r->status; i++) {
+        if (gguf_int_at(kv, i, &v) && (!v || !n || v == n) && v >= 0
+            && v <= MDL_MAX_HEADS)
+            n = v ? v : n;
+        else
+            r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT,
+                kv->offset, "'%.*s' must have 0 for convolutions and one "
+                "number of heads for all other layers", STR(kv->key));
+    }
+    return n && !r->status ? (u32)n : 1;
+}
+
 /* Upper limits keep every product of two of these within 64 bits, and every
  * one of them within what a file with such tensors could back. */
 static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
@@ -25015,7 +25050,7 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     u32 heads = mdl_int(&r, "attention.head_count", 1, MDL_MAX_HEADS, -1);
     m->n_layers = m->n_blocks
         - mdl_int(&r, "nextn_predict_layers", 0, m->n_blocks - 1, 0);
-    u32 kv = mdl_int(&r, "attention.head_count_kv", 1, MDL_MAX_HEADS, heads);
+    u32 kv = mdl_kv_heads(&r, heads);
     u32 key = mdl_int(
         &r, "attention.key_length", 1, 1 << 16, n_embd / heads);
     u32 value = mdl_int(&r, "attention.value_length", 1, 1 << 16, key);
@@ -25118,7 +25153,8 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     u32 n_shared = mdl_int(&r, "expert_shared_count", 0, 256, 0);
     m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
-    m->route_norm = mdl_int(&r, "expert_weights_norm", 0, 1, 0);
+    m->route_norm =
+        mdl_int(&r, "expert_weights_norm", 0, 1, m->arch->convolves);
     m->n_dense =
         mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
     m->n_groups_used = mdl_int(
@@ -25408,11 +25444,15 @@ typedef struct {
  * in neither mask is refused, since leaving it out would change results. */
 static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     const mdl_arch *a = m->arch;
-    mdl_parts p = {BIT(M_O), a->need, a->may};
-    if (!a->latent) {
-        p.matrices |= BIT(M_Q) | BIT(M_K) | BIT(M_V);
+    mdl_parts p = {0, a->need, a->may};
+    if (l->convolves) {
+        p.matrices |= BIT(M_CONV_IN) | BIT(M_CONV_OUT);
+        p.vectors |= BIT(V_CONV);
+    } else if (!a->latent) {
+        p.matrices |= BIT(M_Q) | BIT(M_K) | BIT(M_V) | BIT(M_O);
+        if (a->convolves) p.vectors |= NORMS_QK;
     } else {
-        p.matrices |= BIT(M_LATENT) | BIT(M_K_B) | BIT(M_V_B);
+        p.matrices |= BIT(M_LATENT) | BIT(M_K_B) | BIT(M_V_B) | BIT(M_O);
         p.matrices |= m->dim[D_Q_RANK] ? BIT(M_Q_A) | BIT(M_Q_B) : BIT(M_Q);
         p.vectors |= BIT(V_LATENT_NORM);
         if (m->dim[D_Q_RANK]) p.vectors |= BIT(V_Q_RANK_NORM);
@@ -25511,7 +25551,8 @@ static ksllm_status mdl_bind(
         return mdl_bind_matrix(m, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
         return mdl_bind_matrix(m, t, &output, &m->output, err);
-    if (str_eq(t->name, str_of(norm.name)))
+    if (str_eq(t->name, str_of(norm.name)) || (m->arch->output_norm
+            && str_eq(t->name, str_of(m->arch->output_norm))))
         return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
     if (str_eq(t->name, str_of(rope.name)))
         return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
@@ -25607,6 +25648,20 @@ static ksllm_status mdl_place_skips(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
+/* Which layers are convolutions: those without KV heads. */
+static ksllm_status mdl_place_convolutions(ksllm_model *m, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    if (!m->arch->convolves) return KSLLM_OK;
+    m->dim[D_CONV] = mdl_int(&r, "shortconv.l_cache", 1, 1 << 8, -1);
+    m->dim[D_CONV_IN] = 3 * m->dim[D_EMBD];
+    for (u32 i = 0; i < m->n_layers && !r.status; i++) {
+        mdl_layer *l = &m->layers[i];
+        l->convolves = !mdl_per_block(&r, "attention.head_count_kv", i);
+        if (l->convolves) l->window = (u32)m->dim[D_CONV];
+    }
+    return r.status;
+}
+
 /* Each layer has at least seven tensors, or six, so a file bounds its layer
  * count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
@@ -25624,6 +25679,7 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_place_windows(m, err));
     for (u32 i = 0; i < m->n_layers && period; i++)
         if ((i + 1) % period == 0) m->layers[i].rope = MDL_NO_ROPE;
+    TRY(mdl_place_convolutions(m, err));
     return mdl_place_skips(m, err);
 }
 
@@ -25794,12 +25850,16 @@ enum {
 
 /* A layer's part of the cache: by KV head, then as k_query says. Position p
  * lies in slot p % n_slots. As floats, with a latent vector, a value is the
- * first part of its key, and v is k. */
+ * first part of its key, and v is k. A convolution keeps what it sees of a
+ * token as one key of floats. */
 typedef struct {
     u8 *k, *v;
-    f32 *k_scale; /* int8 only: [n_kv_heads][k_parts][n_slots] */
-    f32 *v_scale; /* [n_kv_heads][n_slots] */
-    u32 n_slots;
+    f32 *k_scale; /* int8 only: [heads][k_parts][n_slots] */
+    f32 *v_scale; /* [heads][n_slots] */
+    u32 n_slots, heads;
+    k_cache kv;
+    size_t k_bytes, v_bytes; /* of a head of a token; v_bytes 0: none */
+    size_t k_parts;          /* scales of a key; 0: none */
 } ses_cache;
 
 typedef struct {
@@ -26036,18 +26096,31 @@ static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
     return (u32)(l->window && need < all ? need : all);
 }
 
+/* What a layer keeps of a token, without memory. */
+static ses_cache ses_form(const ksllm_session *s, const mdl_layer *l) {
+    const ksllm_model *m = s->m;
+    ses_cache c = {.n_slots = ses_slots(s, l), .heads = m->n_kv_heads,
+        .kv = s->kv, .k_bytes = s->k_bytes,
+        .v_bytes = s->v_in_k ? 0 : s->v_bytes,
+        .k_parts = s->kv == K_I8 ? s->k_parts : 0};
+    if (!l->convolves) return c;
+    c.heads = 1;
+    c.kv = K_F32;
+    c.k_bytes = m->dim[D_EMBD] * sizeof(f32);
+    c.v_bytes = c.k_parts = 0;
+    return c;
+}
+
 static void ses_lay_cache(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
     s->cache = arena_take(a, m->n_layers, sizeof *s->cache);
     for (u32 i = 0; i < m->n_layers; i++) {
-        u32 n_slots = ses_slots(s, &m->layers[i]);
-        u64 rows = (u64)n_slots * m->n_kv_heads;
-        u64 scales = s->kv == K_I8 ? rows : 0;
-        ses_cache c = {.n_slots = n_slots};
-        c.k = arena_take(a, rows, s->k_bytes);
-        c.v = s->v_in_k ? c.k : arena_take(a, rows, s->v_bytes);
-        c.k_scale = arena_take(a, scales * s->k_parts, sizeof(f32));
-        c.v_scale = arena_take(a, scales, sizeof(f32));
+        ses_cache c = ses_form(s, &m->layers[i]);
+        u64 rows = (u64)c.n_slots * c.heads;
+        c.k = arena_take(a, rows, c.k_bytes);
+        c.v = c.v_bytes ? arena_take(a, rows, c.v_bytes) : c.k;
+        c.k_scale = arena_take(a, rows * c.k_parts, sizeof(f32));
+        c.v_scale = arena_take(a, c.k_parts ? rows : 0, sizeof(f32));
         if (s->cache && c.v_scale) s->cache[i] = c;
     }
 }
@@ -26098,7 +26171,8 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
     const size_t *d = m->dim;
     const u64 n = s->n_batch, used = m->n_experts_used;
-    u64 wide = max_u64(n * d[D_FFN], ses_expert_floats(s));
+    u64 wide = max_u64(n * max_size(d[D_FFN], d[D_CONV_IN]),
+        ses_expert_floats(s));
     u64 rows = ses_expert_rows(s) * d[D_EMBD];
     const struct {
         f32 **p;
@@ -26398,20 +26472,18 @@ static void ses_copy_slots(const ses_cache *c, void *to, const void *from,
  * the whole cache: a fork after 100 of 4,096 tokens moves a fortieth. */
 static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     const ksllm_model *m = from->m;
-    const size_t heads = m->n_kv_heads;
-    const size_t scale = from->kv == K_I8 ? sizeof(f32) : 0;
     memcpy(to->tokens, from->tokens, from->n_tokens * sizeof(i32));
     for (u32 i = 0; i < m->n_layers; i++) {
         const ses_cache *a = &from->cache[i], *b = &to->cache[i];
         /* Slots are laid out, and read, in blocks of K_KEYS. */
         size_t used = from->n_high > a->n_slots ? a->n_slots
             : (from->n_high + K_KEYS - 1) / K_KEYS * K_KEYS;
-        ses_copy_slots(a, b->k, a->k, heads, used, from->k_bytes);
-        if (!from->v_in_k)
-            ses_copy_slots(a, b->v, a->v, heads, used, from->v_bytes);
-        ses_copy_slots(a, b->k_scale, a->k_scale, heads * from->k_parts, used,
-            scale);
-        ses_copy_slots(a, b->v_scale, a->v_scale, heads, used, scale);
+        ses_copy_slots(a, b->k, a->k, a->heads, used, a->k_bytes);
+        ses_copy_slots(a, b->v, a->v, a->heads, used, a->v_bytes);
+        ses_copy_slots(a, b->k_scale, a->k_scale, a->heads * a->k_parts, used,
+            sizeof(f32));
+        ses_copy_slots(a, b->v_scale, a->v_scale, a->k_parts ? a->heads : 0,
+            used, sizeof(f32));
     }
     memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
     if (from->pooling)
@@ -26443,7 +26515,8 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  *   x = embd[token]
  *   per layer:
  *     x += post(Wo attention(rope(norm(Wq h)), rope(norm(Wk h)), Wv h))
- *          with h = norm(x)
+ *          with h = norm(x), or of some layers
+ *     x += Wo (c * convolution(a * b)) with (a, c, b) = Wi h
  *     x += post(ffn(norm(x)))
  *          with ffn(h) = Wdown(act(Wgate h) * Wup h), or a weighted sum of
  *          such over the experts that the router chose for the token
@@ -27014,6 +27087,53 @@ static void fwd_attention_block(const fwd *f) {
         .norm = f->l->vec[V_ATTN_POST_NORM], .bias = f->l->vec[V_O_BIAS]});
 }
 
+/* ---- short convolutions (LFM2, 2025) ----
+ * Of a token, b * x goes to the cache; what comes of it is c times the sum of
+ * the last D_CONV of those, each with its weight. [b, c, x] lie in gate. */
+
+static void fwd_conv_store(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
+    const ses_cache *c = &f->s->cache[f->i_layer];
+    size_t n = f->s->m->dim[D_EMBD];
+    const f32 *b = f->s->gate + t * 3 * n, *x = b + 2 * n;
+    f32 *to = (f32 *)(void *)(c->k + (f->n0 + t) % c->n_slots * c->k_bytes);
+    for (size_t i = 0; i < n; i++) to[i] = b[i] * x[i];
+}
+
+/* Oldest first, and zeros before the first token. */
+static void fwd_conv_mix(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
+    const ksllm_session *s = f->s;
+    const ses_cache *c = &s->cache[f->i_layer];
+    const u8 *w = f->l->vec[V_CONV];
+    size_t n = s->m->dim[D_EMBD], sees = s->m->dim[D_CONV], p = f->n0 + t;
+    const f32 *by = s->gate + (t * 3 + 1) * n;
+    f32 *y = s->xn + t * n;
+    memset(y, 0, n * sizeof *y);
+    for (size_t j = sees - min_size(sees, p + 1); j < sees; j++) {
+        size_t slot = (p + 1 + j - sees) % c->n_slots;
+        const f32 *x = (const f32 *)(const void *)(c->k + slot * c->k_bytes);
+        for (size_t i = 0; i < n; i++)
+            y[i] += ld_f32(w + 4 * (i * sees + j)) * x[i];
+    }
+    for (size_t i = 0; i < n; i++) y[i] *= by[i];
+    fwd_quantize(s, step->blocks, y, n, t * n);
+}
+
+static void fwd_conv_block(const fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A, BIT(M_CONV_IN));
+    fwd_plan(f, &w[M_CONV_IN], s->xn, s->gate);
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_conv_store});
+    fwd_by_token(f, &(fwd_step){.run = fwd_conv_mix,
+        .blocks = fwd_blocks_of(&w[M_CONV_OUT])});
+    fwd_plan(f, &w[M_CONV_OUT], s->xn, s->delta);
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_add});
+}
+
 static void fwd_ffn_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
@@ -27229,7 +27349,8 @@ static void fwd_skip(const fwd_step *step, u32 t) {
 static void fwd_layer(const fwd *f) {
     if (f->l->skip_save | f->l->skip_mix)
         fwd_by_token(f, &(fwd_step){.run = fwd_skip});
-    fwd_attention_block(f);
+    if (f->l->convolves) fwd_conv_block(f);
+    else fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
 }
@@ -29467,20 +29588,19 @@ static void st_block(st_stream *f, const st_chunk *c, u8 *p, st_form b) {
 
 static void st_head(
     st_stream *f, const st_chunk *c, const ses_cache *l, size_t head) {
-    const ksllm_session *s = f->s;
-    const bool i8s = s->kv == K_I8;
+    const bool i8s = l->kv == K_I8;
     const st_form scale = {K_KEYS, sizeof(f32), 1};
-    const st_form key = {i8s ? 16 : K_KEYS, i8s ? 4 : s->k_bytes,
-        i8s ? s->k_bytes / 4 : 1};
-    const st_form value = {i8s ? 4 : K_KEYS, i8s ? 1 : s->v_bytes,
-        i8s ? s->v_bytes : 1};
+    const st_form key = {i8s ? 16 : K_KEYS, i8s ? 4 : l->k_bytes,
+        i8s ? l->k_bytes / 4 : 1};
+    const st_form value = {i8s ? 4 : K_KEYS, i8s ? 1 : l->v_bytes,
+        i8s ? l->v_bytes : 1};
     size_t slot = (size_t)(c->first / K_KEYS * K_KEYS % l->n_slots);
     size_t row = head * l->n_slots + slot;
-    st_block(f, c, l->k + row * s->k_bytes, key);
-    for (size_t i = 0; i8s && i < s->k_parts; i++)
+    st_block(f, c, l->k + row * l->k_bytes, key);
+    for (size_t i = 0; i < l->k_parts; i++)
         st_block(f, c, (u8 *)(l->k_scale
-            + (head * s->k_parts + i) * l->n_slots + slot), scale);
-    if (!s->v_in_k) st_block(f, c, l->v + row * s->v_bytes, value);
+            + (head * l->k_parts + i) * l->n_slots + slot), scale);
+    if (l->v_bytes) st_block(f, c, l->v + row * l->v_bytes, value);
     if (i8s) st_block(f, c, (u8 *)(l->v_scale + row), scale);
 }
 
@@ -29489,18 +29609,21 @@ static void st_layers(st_stream *f, const st_chunk *c) {
     for (u32 i = 0; i < m->n_layers && !f->failed; i++) {
         if (!st_has(c, &m->layers[i])) continue;
         if (ses_watch_stops(f->watch)) return;
-        for (size_t h = 0; h < m->n_kv_heads; h++)
+        for (size_t h = 0; h < f->s->cache[i].heads; h++)
             st_head(f, c, &f->s->cache[i], h);
     }
 }
 
 /* Bytes of a chunk between its ids and its sum. */
 static u64 st_layers_bytes(const ksllm_session *s, const st_chunk *c) {
-    u64 token = s->k_bytes + (s->v_in_k ? 0 : s->v_bytes), layers = 0;
-    if (s->kv == K_I8) token += (s->k_parts + 1) * sizeof(f32);
-    for (u32 i = 0; i < s->m->n_layers; i++)
-        layers += st_has(c, &s->m->layers[i]);
-    return token * layers * s->m->n_kv_heads * c->n;
+    u64 token = 0;
+    for (u32 i = 0; i < s->m->n_layers; i++) {
+        const ses_cache *l = &s->cache[i];
+        u64 scales = l->k_parts ? (l->k_parts + 1) * sizeof(f32) : 0;
+        if (st_has(c, &s->m->layers[i]))
+            token += l->heads * (l->k_bytes + l->v_bytes + scales);
+    }
+    return token * c->n;
 }
 
 /* ---- saving ---- */

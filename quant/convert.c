@@ -177,6 +177,33 @@ static const cv_name CV_AXK2[] = {
     {NULL, NULL},
 };
 
+static const cv_name CV_LFM2[] = {
+    {"model.embedding_norm.weight", "token_embd_norm.weight"},
+    {"model.layers.{}.operator_norm.weight", "blk.{}.attn_norm.weight"},
+    {"model.layers.{}.ffn_norm.weight", "blk.{}.ffn_norm.weight"},
+    {"model.layers.{}.self_attn.out_proj.weight", "blk.{}.attn_output.weight"},
+    {"model.layers.{}.self_attn.q_layernorm.weight",
+        "blk.{}.attn_q_norm.weight"},
+    {"model.layers.{}.self_attn.k_layernorm.weight",
+        "blk.{}.attn_k_norm.weight"},
+    {"model.layers.{}.conv.in_proj.weight", "blk.{}.shortconv.in_proj.weight"},
+    {"model.layers.{}.conv.out_proj.weight",
+        "blk.{}.shortconv.out_proj.weight"},
+    {"model.layers.{}.conv.conv.weight", "blk.{}.shortconv.conv.weight"},
+    {"model.layers.{}.feed_forward.w1.weight", "blk.{}.ffn_gate.weight"},
+    {"model.layers.{}.feed_forward.w3.weight", "blk.{}.ffn_up.weight"},
+    {"model.layers.{}.feed_forward.w2.weight", "blk.{}.ffn_down.weight"},
+    {"model.layers.{}.feed_forward.gate.weight", "blk.{}.ffn_gate_inp.weight"},
+    {"model.layers.{}.feed_forward.expert_bias", "blk.{}.exp_probs_b.bias"},
+    {"model.layers.{}.feed_forward.experts.{}.w1.weight",
+        "blk.{}.ffn_gate_exps.weight"},
+    {"model.layers.{}.feed_forward.experts.{}.w3.weight",
+        "blk.{}.ffn_up_exps.weight"},
+    {"model.layers.{}.feed_forward.experts.{}.w2.weight",
+        "blk.{}.ffn_down_exps.weight"},
+    {NULL, NULL},
+};
+
 /* Tensors of a checkpoint that a text model does without, and what they are
  * for; NULL: not worth a line. */
 typedef struct {
@@ -221,6 +248,7 @@ enum {
     CV_TEMPER = 8192,   /* queries grow with their position */
     CV_LONG = 16384,    /* part of a head rotates; LongRoPE */
     CV_SHARED = 32768,  /* Granite 4 without its experts and Mamba layers */
+    CV_CONV = 65536,    /* LFM2: some layers are short convolutions */
 };
 
 typedef struct {
@@ -279,10 +307,13 @@ static const cv_family CV_FAMILIES[] = {
         CV_WINDOWS | CV_ROPES | CV_TIED, "silu"},
     {"solar", "solar", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE | CV_SKIPS,
         "silu"},
+    {"lfm2", "lfm2", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED, "silu"},
+    {"lfm2_moe", "lfm2moe", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED | CV_MOE,
+        "silu"},
 };
 
 /* Config keys; alternatives are separated by '|'. */
-typedef enum { CV_INT, CV_FLOAT, CV_BOOL } cv_kind;
+typedef enum { CV_INT, CV_FLOAT, CV_BOOL, CV_WIDTH } cv_kind;
 
 typedef struct {
     const char *from, *to;
@@ -294,10 +325,10 @@ typedef struct {
 static const cv_key CV_KEYS[] = {
     {"num_hidden_layers|num_layers", "block_count", CV_INT, true, 0},
     {"hidden_size", "embedding_length", CV_INT, true, 0},
-    {"intermediate_size|moe_intermediate_size", "feed_forward_length", CV_INT,
-        true, 0},
+    {"block_ff_dim|intermediate_size|moe_intermediate_size",
+        "feed_forward_length", CV_WIDTH, true, 0},
     {"num_attention_heads", "attention.head_count", CV_INT, true, 0},
-    {"rms_norm_eps|layer_norm_epsilon|layer_norm_eps",
+    {"rms_norm_eps|layer_norm_epsilon|layer_norm_eps|norm_eps",
         "attention.layer_norm_rms_epsilon", CV_FLOAT, true, 0},
     {"vocab_size", "vocab_size", CV_INT, false, 0},
     {"num_experts|n_routed_experts|num_local_experts", "expert_count", CV_INT,
@@ -306,7 +337,7 @@ static const cv_key CV_KEYS[] = {
     {"moe_intermediate_size", "expert_feed_forward_length", CV_INT, true,
         CV_MOE},
     {"num_shared_experts|n_shared_experts", "expert_shared_count", CV_INT,
-        true, CV_MOE},
+        false, CV_MOE},
     {"routed_scaling_factor", "expert_weights_scale", CV_FLOAT, true, CV_MOE},
     {"norm_topk_prob", "expert_weights_norm", CV_BOOL, true, CV_MOE},
     {"n_group", "expert_group_count", CV_INT, false, CV_MOE},
@@ -319,6 +350,7 @@ static const cv_key CV_KEYS[] = {
     {"residual_multiplier", "residual_scale", CV_FLOAT, false, CV_SCALES},
     {"logits_scaling", "logit_scale", CV_FLOAT, false, CV_SCALES},
     {"attention_multiplier", "attention.scale", CV_FLOAT, false, CV_SCALES},
+    {"conv_L_cache", "shortconv.l_cache", CV_INT, true, CV_CONV},
 };
 
 static const cv_key CV_SAMPLING[] = {
@@ -523,6 +555,11 @@ static void cv_check_config(const cv *c) {
         die("%s/config.json: partial_rotary_factor %g is not supported",
             c->dir, part);
     cv_check_layers(c);
+    if (c->family->flags & CV_CONV && (js_true(js_get(c->config, "conv_bias"))
+            || (c->family->flags & CV_MOE
+                && !js_true(js_get(c->config, "norm_topk_prob")))))
+        die("%s/config.json: conv_bias, or norm_topk_prob false, is not "
+            "supported for %s", c->dir, c->family->arch);
     const js *pairs = js_get(c->config, "rope_interleave");
     if (c->family->flags & CV_MLA && pairs && !js_true(pairs))
         die("%s/config.json: rope_interleave false is not supported", c->dir);
@@ -676,7 +713,7 @@ static void cv_write_rope(cv *c) {
     c->theta = cv_float(c->config, "rope_theta_global|rope_theta",
         cv_float(r, "rope_theta", cv_float(
             cv_rope_named(c, "rope_parameters"), "rope_theta",
-            c->family->flags & CV_GEMMA ? 1e6 : 10000)));
+            c->family->flags & (CV_GEMMA | CV_CONV) ? 1e6 : 10000)));
     gw_kv_f32(c->g, cv_arch_key(c, "rope.freq_base"), (f32)c->theta);
     if (c->family->flags & CV_ROPES
         || (c->family->flags & CV_GEMMA && (base < 10000 || base > 10000)))
@@ -760,6 +797,40 @@ static void cv_write_skips(const cv *c) {
     }
 }
 
+/* LFM2: a layer has no KV heads where it is a convolution. */
+static void cv_write_convolutions(const cv *c) {
+    const js *types = js_get(c->config, "layer_types");
+    const js *v = types && types->kind == JS_ARR ? types->first : NULL;
+    if (v ? types->n != c->n_layers : !js_get(c->config, "full_attn_idxs"))
+        die("%s/config.json: neither 'layer_types', one for each layer, nor "
+            "'full_attn_idxs'", c->dir);
+    gw_kv_array(c->g, cv_arch_key(c, "attention.head_count_kv"),
+        KSLLM_META_I32, (u64)c->n_layers);
+    for (i64 i = 0; i < c->n_layers; i++) {
+        bool attends = v ? js_is(v, "full_attention")
+                         : cv_lists(c, "full_attn_idxs", i);
+        if (v && !attends && !js_is(v, "conv"))
+            die("%s/config.json: 'layer_types' has '%.*s'", c->dir,
+                STR(js_text(v)));
+        gw_u32(&c->g->kv, attends ? (u32)c->n_kv : 0);
+        v = v ? v->next : NULL;
+    }
+}
+
+/* The width of feed-forwards. LFM2's own code makes it of what its config says:
+ * two thirds of that, times a factor, up to a multiple. */
+static i64 cv_width(const cv *c, const char *names) {
+    const js *adjust = js_get(c->config, "block_auto_adjust_ff_dim");
+    i64 n = cv_int(c, names, -1);
+    if (strcmp(c->family->arch, "lfm2") || (adjust && !js_true(adjust)))
+        return n;
+    i64 of = cv_int(c, "block_multiple_of", 256);
+    if (of < 1) die("%s/config.json: 'block_multiple_of' is 0", c->dir);
+    f64 factor = cv_float(c->config, "block_ffn_dim_multiplier", 1);
+    n = (i64)(factor * (f64)(i64)((f64)(2 * n) / 3));
+    return (n + of - 1) / of * of;
+}
+
 static void cv_write_keys(cv *c) {
     gw *g = c->g;
     u32 flags = c->family->flags;
@@ -775,6 +846,8 @@ static void cv_write_keys(cv *c) {
         if (!have) die("%s/config.json: '%s' is missing", c->dir, k->from);
         if (k->kind == CV_INT) {
             gw_kv_u32(g, cv_arch_key(c, k->to), (u32)cv_int(c, k->from, -1));
+        } else if (k->kind == CV_WIDTH) {
+            gw_kv_u32(g, cv_arch_key(c, k->to), (u32)cv_width(c, k->from));
         } else if (k->kind == CV_BOOL) {
             gw_kv_bool(g, cv_arch_key(c, k->to), js_true(have));
         } else {
@@ -787,7 +860,8 @@ static void cv_write_keys(cv *c) {
     }
     /* with MLA the cache holds the latent and the key's rope part, one head */
     i64 latent = flags & CV_MLA ? cv_int(c, "kv_lora_rank", -1) : 0;
-    gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
+    if (flags & CV_CONV) cv_write_convolutions(c);
+    else gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
         latent ? 1 : (u32)c->n_kv);
     gw_kv_u32(g, cv_arch_key(c, "attention.key_length"),
         (u32)(latent + c->head_dim));
@@ -1087,6 +1161,10 @@ static void cv_add_expert(cv *c, st_tensor *from, cv_place place) {
 }
 
 static void cv_add_tensor(cv *c, st_tensor *from, str name) {
+    if (from->n_dims == 3 && from->dims[1] == 1) { /* a convolution's channel */
+        from->dims[1] = from->dims[2];
+        from->n_dims = 2;
+    }
     if (!from->n_dims || from->n_dims > 2 || !from->dims[0] || !from->dims[1])
         die("%s: tensor '%.*s' has %u dimensions, 1 or 2 were expected",
             c->dir, STR(from->name), from->n_dims);
@@ -1160,7 +1238,7 @@ static bool cv_same_values(const st_tensor *a, const st_tensor *b) {
 /* As transformers does: a head that differs from the embedding counts, though
  * the config says that they are one. */
 static void cv_decide_tied(cv *c) {
-    const js *v = js_get(c->config, "tie_word_embeddings");
+    const js *v = cv_get(c->config, "tie_word_embeddings|tie_embedding");
     const js *top = js_get(c->top, "tie_word_embeddings");
     c->tied = v || top ? js_true(v) || js_true(top)
         : (c->family->flags & CV_TIED) != 0;
@@ -1288,7 +1366,7 @@ static void cv_read_experts(cv *c) {
         -1);
     if (c->n_experts < 1 || c->n_experts > 1 << 12)
         die("%s/config.json: %lld experts", c->dir, (long long)c->n_experts);
-    c->n_dense = cv_int(c, "first_k_dense_replace", 0);
+    c->n_dense = cv_int(c, "first_k_dense_replace|num_dense_layers", 0);
     if (!types || types->kind != JS_ARR) return;
     c->n_dense = 0;
     i64 i = 0;

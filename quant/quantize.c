@@ -141,13 +141,14 @@ static bool str_has(str s, const char *part) {
     return false;
 }
 
-/* Only matrices of weights; norms, biases, routers and tables of rope or of
- * experts' biases are small, and small errors in them are large ones. */
+/* Only matrices of weights; norms, biases, routers, convolutions and tables of
+ * rope or of experts' biases are small, and small errors in them are large ones. */
 static bool qz_is_matrix(str name, u32 n_dims) {
     return n_dims >= 2 && name.n > 7
         && !memcmp(name.p + name.n - 7, ".weight", 7)
         && !str_has(name, "_norm") && !str_has(name, "ffn_gate_inp")
-        && !str_has(name, "rope_freqs") && !str_has(name, "position_embd");
+        && !str_has(name, "rope_freqs") && !str_has(name, "position_embd")
+        && !str_has(name, "shortconv.conv.");
 }
 
 static ksllm_type qz_wanted(const qz_options *o, str name) {

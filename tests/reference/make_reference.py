@@ -63,7 +63,7 @@ def std_of(name, shape):
     fan_in = shape[-1]
     if "embed_tokens" in name or "wte" in name:
         return 1.0
-    if name.endswith("mlp.gate.weight"):
+    if name.endswith(("mlp.gate.weight", "feed_forward.gate.weight")):
         return 1.2 / math.sqrt(fan_in)
     if re.search(r"(q_proj|k_proj|q_b_proj|kv_b_proj|q_gate_proj|"
                  r"kv_a_proj_with_mqa)\.weight$", name):
@@ -78,7 +78,7 @@ def is_norm(name):
 
 
 def draw(name, shape, rng, row):
-    if "e_score_correction_bias" in name:
+    if "e_score_correction_bias" in name or name.endswith("expert_bias"):
         v = rng.uniform(-0.3, 0.3, shape)
     elif is_norm(name):
         v = rng.uniform(0.5, 1.5, shape) - (1.0 if row.get("plus_one") else 0)
@@ -142,7 +142,8 @@ class RouterMargins:
 
     def see(self, m, args, out):
         logits = out[0].reshape(-1, out[0].shape[-1])
-        c = logits.sigmoid() + m.e_score_correction_bias
+        c = logits.sigmoid() + (args[1] if len(args) > 1
+                                else m.e_score_correction_bias)
         n, groups = c.shape[-1], getattr(m, "num_group", None) or 1
         if groups > 1:
             best = c.view(-1, groups, n // groups).topk(2, -1)[0].sum(-1)
@@ -445,6 +446,25 @@ add_row("qwen3_vl", "Qwen3VL",
                         "image_token_id": 258, "video_token_id": 259},
         silent=("visual",),
         switches={"theta": rope(mrope_section=[4, 4, 4])})
+# LFM2: short convolutions, and attention in some layers
+LFM2 = {**{k: v for k, v in SMALL.items()
+           if k not in ("rms_norm_eps", "intermediate_size")},
+        "norm_eps": 1e-2, "num_hidden_layers": 4, "conv_L_cache": 3,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+        "tie_word_embeddings": True}
+add_row("lfm2", "Lfm2",
+        {"block_ff_dim": 144, "block_multiple_of": 32, **rope(1e5)},
+        base=LFM2, switches=OTHER_THETA)
+add_row("lfm2_moe", "Lfm2Moe",
+        {**MOE, "norm_eps": 1e-5, "hidden_size": 32, "intermediate_size": 64,
+         "num_hidden_layers": 3, "conv_L_cache": 4, "num_experts": 6,
+         "num_dense_layers": 1, "routed_scaling_factor": 1.0,
+         "layer_types": ["conv", "full_attention", "conv"], **rope(1e6)},
+        base=LFM2,
+        switches={"theta": PLAIN_ROPE,
+                  "norm_topk_prob": {"norm_topk_prob": False},
+                  "expert bias": {"use_expert_bias": False},
+                  "experts used": {"num_experts_per_tok": 2}})
 # Solar Pro preview. transformers has no class: our statement is Llama's
 # layers with streams kept and mixed in.
 add_row("solar", "Llama",
@@ -711,8 +731,8 @@ def rebuilt(row, changes, state):
 
 def final_norm(model):
     return next(v for k, v in tensors_of(model).items()
-                if re.search(r"(^|\.)(model|language_model)\.norm\.weight$",
-                             k))
+                if re.search(r"(^|\.)(model|language_model)\.(embedding_)?"
+                             r"norm\.weight$", k))
 
 
 def attempt(name, row, seed):
@@ -978,7 +998,7 @@ def switches(name):
     def moved(what, m):
         found[what] = float((logits_of(m, prompt) - logits).abs().max())
 
-    if row["config"]["rms_norm_eps"] > 1e-3:
+    if row["config"].get("rms_norm_eps", 0) > 1e-3:
         moved("epsilon", rebuilt(row, {"rms_norm_eps": 1e-5}, state))
     for what, changes in row.get("switches", {}).items():
         moved(what, rebuilt(row, changes, state))
