@@ -46,7 +46,7 @@ sort_merge                  .*_less|.*_less_.*
 pool_(work|run)             fwd_.*_piece
 pool_thread                 host
 fwd_step_piece              fwd_(embed|norm|add|.*heads|query_rank|skip)
-fwd_step_piece              fwd_(latent_.*|route|scatter|activate.*|combine)
+fwd_step_piece              fwd_(latent_.*|conv_.*|route|scatter|activate.*|combine)
 fwd_run                     host
 draft_give                  host
 k_panel_.*                  x_.*

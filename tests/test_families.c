@@ -642,6 +642,9 @@ static const struct {
     {"solar", "solar.skip.weight", REMOVE, 0},
     {"solar", "solar.skip.save", REMOVE, 0},
     {"axk2", "axk2.attention.indexer.top_k", REMOVE, 0},
+    {"lfm2", "lfm2.attention.head_count_kv", REMOVE, 0},
+    {"lfm2", "lfm2.shortconv.l_cache", REMOVE, 0},
+    {"lfm2", "lfm2.shortconv.l_cache", SET_U32, 4},
 };
 
 TEST(contradictions_are_refused_by_name) {
@@ -717,6 +720,73 @@ TEST(streams_are_kept_before_they_are_mixed) {
         ksllm_model_close(m);
         free(b.p);
     }
+}
+
+/* LFM2's layers without KV heads are convolutions: a file that says otherwise
+ * has not the tensors. */
+TEST(layers_have_heads_or_convolve) {
+    static const struct {
+        u32 block, value;
+        const char *what;
+    } cases[] = {{0, 2, "shortconv"}, {1, 0, "attn_"}, {1, 4, "head_count_kv"},
+        {0, 0xffffffffu, "head_count_kv"}};
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        ksllm_model *m = NULL;
+        ksllm_error err = {.text = ""};
+        bytes b;
+        if (!converted_row("lfm2", &b)) return;
+        u8 *items = value_of(&b, "lfm2.attention.head_count_kv") + 12;
+        memcpy(items + 4 * cases[i].block, &cases[i].value, 4);
+        CHECK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err) != KSLLM_OK);
+        if (!CHECK(strstr(err.text, cases[i].what)))
+            printf("%zu: %s\n", i, err.text);
+        ksllm_model_close(m);
+        free(b.p);
+    }
+}
+
+/* What a convolution remembers is a function of the timeline, wherever that was
+ * before: rewound by little, by more than its ring holds, forked. */
+TEST(convolutions_follow_the_timeline) {
+    ksllm_model *m = NULL;
+    ksllm_session *s = NULL, *fresh = NULL;
+    ksllm_session_options o;
+    ksllm_error err;
+    bytes b;
+    i32 tokens[200];
+    u32 seed = 1;
+    if (!converted_row("lfm2", &b)) return;
+    ksllm_session_options_init(&o);
+    o.n_ctx = 200;
+    o.n_batch = 8;
+    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err);
+    for (int i = 0; i < 200; i++) tokens[i] = i * 37 % 256;
+    for (int i = 0; i < 40 && ok; i++) {
+        seed = seed * 1664525 + 1013904223;
+        u32 n = 1 + seed / 65536 % 199, from = seed / 256 % n;
+        for (u32 j = from; j < n; j++) tokens[j] = (tokens[j] + 1) % 256;
+        ok = CHECK_OK(ksllm_session_sync(s, tokens, n, NULL, &err), err);
+        if (ok && i % 4 == 3) {
+            ksllm_session *copy = NULL;
+            ok = CHECK_OK(ksllm_session_create(m, &o, &copy, &err), err)
+                && CHECK_OK(ksllm_session_fork(s, copy, &err), err);
+            ksllm_session_free(s);
+            s = copy;
+            tokens[n] = (i32)n;
+            ok = ok && CHECK_OK(
+                ksllm_session_append(s, tokens + n++, 1, NULL, &err), err);
+        }
+        ok = ok && CHECK_OK(ksllm_session_create(m, &o, &fresh, &err), err)
+            && CHECK_OK(ksllm_session_sync(fresh, tokens, n, NULL, &err), err)
+            && CHECK(!memcmp(ksllm_session_logits(s),
+                ksllm_session_logits(fresh), 264 * sizeof(f32)));
+        ksllm_session_free(fresh);
+        fresh = NULL;
+    }
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(b.p);
 }
 
 /* A.X K2 ends where its sparse attention begins; so does the context that a
