@@ -16444,9 +16444,9 @@ typedef struct pro_build {
     struct {
         u32 ops, strings, sets, members, words, dfas, states, edges, tokens;
     } cap;              /* of the arrays of p */
-    u32 *room, cap_room;    /* of pro_determine: four entries for each of
+    u32 *room, cap_room;    /* of pro_determine: five entries for each of
                                cap_room instructions, and one more */
-    u32 stamp;          /* above all marks, the first quarter of `room` */
+    u32 stamp;          /* above all marks, the first fifth of `room` */
     u32 max_ops;
     const ksllm_allocator *alloc;
     ksllm_error *err;
@@ -16545,7 +16545,7 @@ static void pro_close(pro *p, const ksllm_allocator *a) {
 static void pro_free(pro_build *b) {
     const ksllm_allocator *a = b->alloc;
     pro *p = &b->p;
-    mem_free(a, b->room, (4 * (size_t)b->cap_room + 1) * sizeof *b->room);
+    mem_free(a, b->room, (5 * (size_t)b->cap_room + 1) * sizeof *b->room);
     b->room = NULL;
     b->cap_room = 0;
     if (p->block) {
@@ -17480,10 +17480,12 @@ static u32 auto_end(pro_auto *t) {
 
 /* ---- a fragment, made deterministic ---- */
 
+/* A state is where its last byte led to; what waits there for the next one is
+ * found when it is its turn. */
 typedef struct pro_subset {
     pro_auto t;
-    u32 *mark, *set, *stack, *tmp;  /* in b->room */
-    u32 n_set, stamp, n_ops;
+    u32 *mark, *set, *stack, *tmp, *wait; /* in b->room */
+    u32 n_set, n_wait, stamp, n_ops;
 } pro_subset;
 
 /* Adds what waits for input at pc, or after it without input. */
@@ -17496,7 +17498,7 @@ static void pro_reach(pro_subset *d, u32 pc) {
             const pro_op *o = &b->p.ops[pc];
             d->mark[pc] = d->stamp;
             if (o->op == PRO_BYTE || o->op == PRO_ACCEPT)
-                d->set[++d->n_set] = pc;
+                d->wait[d->n_wait++] = pc;
             if (o->op == PRO_SPLIT) d->stack[n++] = o->b;
             else if (o->op != PRO_JUMP && o->op > PRO_FAIL)
                 pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -17505,6 +17507,16 @@ static void pro_reach(pro_subset *d, u32 pc) {
             pc = o->a;
         }
     }
+}
+
+/* Adds a place that a byte leads to. */
+static void pro_lead(pro_subset *d, u32 pc) {
+    const pro_op *ops = d->t.b->p.ops;
+    for (u32 i = 0; i < 64 && pc < d->n_ops && ops[pc].op == PRO_JUMP; i++)
+        pc = ops[pc].a;
+    if (pc >= d->n_ops || d->mark[pc] == d->stamp) return;
+    d->mark[pc] = d->stamp;
+    d->set[++d->n_set] = pc;
 }
 
 /* Different numbers. Small sets by insertion, others by a bit for each number
@@ -17539,44 +17551,71 @@ static u32 pro_subset_state(pro_subset *d, u32 escape) {
     return auto_state(&d->t, d->set, d->n_set + 1);
 }
 
-/* The edge of state i for bytes from lo to hi, which nothing tells apart. */
-static void pro_subset_edge(pro_subset *d, u32 i, u32 lo, u32 hi) {
+/* What waits in state i, by the bytes that it begins with, in d->stack. `cut`:
+ * where bytes begin that something tells from those before. */
+static void pro_subset_waits(pro_subset *d, u32 i, u8 *cut) {
     const pro *p = &d->t.b->p;
+    u32 at[257] = {0}, n = 0;
+    d->stamp++;
+    d->n_wait = 0;
+    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++)
+        pro_reach(d, d->t.keys[k]);
+    for (u32 k = 0; k < d->n_wait; k++) {
+        const pro_op *o = &p->ops[d->wait[k]];
+        if (o->op == PRO_ACCEPT) p->states[d->t.first + i].final = true;
+        if (o->op == PRO_ACCEPT || o->x > o->y) continue;
+        cut[o->x] = cut[o->y + 1] = 1;
+        at[o->x + 1]++;
+        d->wait[n++] = d->wait[k];
+    }
+    for (u32 k = 0; k < 256; k++) at[k + 1] += at[k];
+    for (u32 k = 0; k < n; k++)
+        d->stack[at[p->ops[d->wait[k]].x]++] = d->wait[k];
+    d->n_wait = n;
+}
+
+/* The edge of state i for bytes from lo to hi, which nothing tells apart. What
+ * has begun and has not ended yet is in d->wait. */
+static void pro_subset_edge(pro_subset *d, u32 i, u32 lo, u32 hi) {
+    const pro_op *ops = d->t.b->p.ops;
+    u32 n = 0;
     d->stamp++;
     d->n_set = 0;
-    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++) {
-        const pro_op *o = &p->ops[d->t.keys[k]];
-        if (o->op == PRO_BYTE && o->x <= lo && o->y >= hi) pro_reach(d, o->a);
+    for (u32 k = 0; k < d->n_wait; k++) {
+        const pro_op *o = &ops[d->wait[k]];
+        if (o->y < lo) continue;
+        d->wait[n++] = d->wait[k];
+        pro_lead(d, o->a);
     }
+    d->n_wait = n;
     if (!d->n_set) return;
     u32 escape = auto_escape(d->t.keys[d->t.at[i]], lo);
     auto_edge(&d->t, i, lo, hi, pro_subset_state(d, escape));
 }
 
 static void pro_subset_edges(pro_subset *d, u32 i) {
-    const pro *p = &d->t.b->p;
     u8 cut[258] = {0};
     cut['\\'] = cut['\\' + 1] = cut['u'] = cut['u' + 1] = cut[256] = 1;
-    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++) {
-        const pro_op *o = &p->ops[d->t.keys[k]];
-        if (o->op == PRO_BYTE && o->x <= o->y) cut[o->x] = cut[o->y + 1] = 1;
-        else if (o->op == PRO_ACCEPT) p->states[d->t.first + i].final = true;
+    pro_subset_waits(d, i, cut);
+    u32 n = d->n_wait, begun = 0;
+    d->n_wait = 0;
+    for (u32 lo = 0, hi = 1; hi <= 256; hi++) {
+        if (!cut[hi]) continue;
+        while (begun < n && d->t.b->p.ops[d->stack[begun]].x <= lo)
+            d->wait[d->n_wait++] = d->stack[begun++];
+        pro_subset_edge(d, i, lo, hi - 1);
+        lo = hi;
     }
-    for (u32 lo = 0, hi = 1; hi <= 256; hi++)
-        if (cut[hi]) {
-            pro_subset_edge(d, i, lo, hi - 1);
-            lo = hi;
-        }
 }
 
 /* Room for all instructions, kept for the next time: a program may need many
  * automata of few instructions. */
 static void pro_subset_room(pro_subset *d) {
     pro_build *b = d->t.b;
-    size_t n = b->cap_room, old = (4 * n + 1) * sizeof *b->room;
+    size_t n = b->cap_room, old = (5 * n + 1) * sizeof *b->room;
     bool more = n < d->n_ops;
     if (more) n = b->cap.ops;
-    size_t bytes = (4 * n + 1) * sizeof *b->room;
+    size_t bytes = (5 * n + 1) * sizeof *b->room;
     if (more) {
         mem_free(b->alloc, b->room, old);
         b->room = mem_alloc(b->alloc, bytes);
@@ -17591,7 +17630,8 @@ static void pro_subset_room(pro_subset *d) {
     d->mark = b->room;
     d->stack = b->room + n;
     d->tmp = b->room + 2 * n;
-    d->set = b->room + 3 * n;
+    d->wait = b->room + 3 * n;
+    d->set = b->room + 4 * n;
     d->stamp = b->stamp;
 }
 
@@ -17602,7 +17642,7 @@ static u32 pro_determine(pro_build *b, u32 entry) {
     if (b->status || entry == PRO_NONE) return PRO_NONE;
     pro_subset d = {.t = auto_begin(b), .n_ops = b->p.n_ops};
     pro_subset_room(&d);
-    if (!b->status) pro_reach(&d, entry);
+    if (!b->status) pro_lead(&d, entry);
     pro_subset_state(&d, 0);
     for (u32 i = 0; !b->status && i < auto_states(&d.t); i++)
         pro_subset_edges(&d, i);
