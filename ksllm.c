@@ -17770,6 +17770,7 @@ typedef struct voc_text {
     u64 key;                /* the first 8 bytes, big end first */
     u32 at, id;
     u16 n;
+    u16 common;             /* bytes that it begins with like the one before */
     u8 trie, chars;
 } voc_text;
 
@@ -17778,6 +17779,8 @@ typedef struct voc_builder {
     u8 *blob;               /* the texts, then 8 zeros */
     voc_text *texts, *room; /* in the order of tries and texts */
     u32 *order, *order_room;
+    u8 next[256], alnum[256]; /* between characters: where a byte leads to in
+                               plain text; whether it is one of [A-Za-z0-9] */
     u32 n;
     u32 from[VOC_TRIES + 1];
     size_t blob_bytes;
@@ -17786,22 +17789,14 @@ typedef struct voc_builder {
     u32 n_chars[VOC_MANY + 1]; /* plain tokens of so many characters */
 } voc_builder;
 
-static bool voc_is_alnum(u8 b) {
-    return (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'z');
-}
-
 /* Which trie, and how many characters. */
-static void voc_sort_out(voc_text *x, const u8 *p) {
+static void voc_sort_out(const voc_builder *v, voc_text *x, const u8 *p) {
     u32 sub = 0, chars = 0, wide = 0, alnum = 0;
-    for (u32 i = 0; i < x->n; i++) {
-        u8 b = p[i];
+    for (u32 i = 0; i < x->n && sub != PRO_NO_SUB; i++) {
         chars += sub == 0;
-        wide += b >= 0x80;
-        alnum += voc_is_alnum(b);
-        if (sub == 0 && b >= 0x20 && b < 0x80 && b != '"' && b != '\\')
-            continue;
-        sub = pro_plain_next(sub, b);
-        if (sub == PRO_NO_SUB) break;
+        wide += p[i] >= 0x80;
+        alnum += v->alnum[p[i]];
+        sub = sub == 0 ? v->next[p[i]] : pro_plain_next(sub, p[i]);
     }
     x->trie = VOC_REST;
     if (sub != 0 || chars > VOC_MANY) return;
@@ -17810,6 +17805,9 @@ static void voc_sort_out(voc_text *x, const u8 *p) {
     x->trie = wide + space == n ? space ? VOC_SPACE_WIDE : VOC_WIDE
         : alnum + space == n ? space ? VOC_SPACE_WORD : VOC_WORD : VOC_MIXED;
 }
+
+/* Eight bytes, big end first. */
+static u64 voc_eight(const u8 *p) { return __builtin_bswap64(ld_u64(p)); }
 
 /* Whether a token is text that an answer can be made of, for the decoder. */
 static str voc_bytes(const tokenizer *t, u32 id, u8 *buf) {
@@ -17821,6 +17819,10 @@ static str voc_bytes(const tokenizer *t, u32 id, u8 *buf) {
 static void voc_read(voc_builder *b) {
     const tokenizer *t = b->t;
     u32 at = 0, count[VOC_TRIES + 1] = {0};
+    for (u32 c = 0; c < 256; c++) {
+        b->next[c] = (u8)pro_plain_next(0, (u8)c);
+        b->alnum[c] = c - '0' < 10 || (c | 32) - 'a' < 26;
+    }
     for (u32 id = 0; id < t->n_vocab; id++) {
         if (id + 12 < t->n_vocab)
             __builtin_prefetch(t->texts + t->at[id + 12]);
@@ -17829,9 +17831,9 @@ static void voc_read(voc_builder *b) {
         voc_text *x = b->room + b->n++;
         if (s.p != (const char *)b->blob + at) memcpy(b->blob + at, s.p, s.n);
         *x = (voc_text){.at = at, .id = id, .n = (u16)s.n};
-        for (u32 i = 0; i < 8; i++)
-            x->key = x->key << 8 | (i < s.n ? b->blob[at + i] : 0);
-        voc_sort_out(x, b->blob + at);
+        x->key = voc_eight(b->blob + at);
+        if (s.n < 8) x->key &= ~(UINT64_MAX >> 8 * s.n);
+        voc_sort_out(b, x, b->blob + at);
         count[x->trie + 1]++;
         b->n_chars[x->chars] += x->trie != VOC_REST;
         at += (u32)s.n;
@@ -17862,14 +17864,23 @@ static void voc_radix(voc_text *x, voc_text *room, u32 n) {
     if (from != x && n) memcpy(x, from, n * sizeof *x);
 }
 
-static str voc_text_of(const voc_builder *b, const voc_text *x) {
-    return (str){(const char *)b->blob + x->at, x->n};
+/* Bytes that two texts begin with together. */
+static u32 voc_common(
+    const voc_builder *b, const voc_text *x, const voc_text *y) {
+    u32 n = min_u32(x->n, y->n), i = 0;
+    u64 differ = x->key ^ y->key;
+    while (!differ && (i += 8) < n)
+        differ = voc_eight(b->blob + x->at + i)
+            ^ voc_eight(b->blob + y->at + i);
+    return differ ? min_u32(n, i + (u32)__builtin_clzll(differ) / 8) : n;
 }
 
 static bool voc_less(const void *ctx, u32 one, u32 two) {
     const voc_builder *b = ctx;
-    return str_cmp(voc_text_of(b, b->texts + one),
-        voc_text_of(b, b->texts + two)) < 0;
+    const voc_text *x = b->texts + one, *y = b->texts + two;
+    u32 n = voc_common(b, x, y);
+    return n == x->n || n == y->n ? x->n < y->n
+        : b->blob[x->at + n] < b->blob[y->at + n];
 }
 
 /* Sorts runs of one key by what follows. */
@@ -17890,23 +17901,13 @@ static void voc_ties(voc_builder *b) {
 
 /* ---- building ---- */
 
-/* Bytes that two texts begin with together. */
-static u32 voc_common(
-    const voc_builder *b, const voc_text *x, const voc_text *y) {
-    u32 n = min_u32(x->n, y->n), i = 0;
-    u64 differ = x->key ^ y->key;
-    if (differ) return min_u32(n, (u32)__builtin_clzll(differ) / 8);
-    for (i = min_u32(n, 8); i < n; i++)
-        if (b->blob[x->at + i] != b->blob[y->at + i]) break;
-    return i;
-}
-
 /* Counts nodes and pairs. */
 static void voc_count(voc_builder *b) {
     for (u32 k = 0; k < VOC_TRIES; k++)
         for (u32 i = b->from[k]; i < b->from[k + 1]; i++) {
-            const voc_text *x = b->texts + i;
+            voc_text *x = b->texts + i;
             u32 n = i > b->from[k] ? voc_common(b, x - 1, x) : 0;
+            x->common = (u16)n;
             b->n_nodes[k] += x->n - n;
             b->n_same += n == x->n && x[-1].n == n;
         }
@@ -17920,7 +17921,7 @@ static void voc_fill(
     for (u32 i = b->from[trie]; i <= b->from[trie + 1]; i++) {
         bool end = i == b->from[trie + 1];
         const voc_text *x = b->texts + i;
-        u32 common = end || !kept ? 0 : voc_common(b, kept, x);
+        u32 common = end ? 0 : x->common;
         if (!end && kept && common == x->n && kept->n == common) {
             *(*same)++ = kept->id;
             *(*same)++ = x->id;
@@ -17930,40 +17931,45 @@ static void voc_fill(
             nodes[open[depth]].span += n - open[depth];
         if (end) break;
         for (u32 k = common; k < x->n; k++) {
+            u8 byte = k < 8 ? (u8)(x->key >> (56 - 8 * k))
+                : b->blob[x->at + k];
             open[++depth] = n;
             nodes[n].token = (k + 1u == x->n ? x->id : b->t->n_vocab)
-                | (u32)b->blob[x->at + k] << 24;
+                | (u32)byte << 24;
             nodes[n++].span = depth << 22;
         }
         kept = x;
     }
 }
 
-static void voc_put_digits(u64 *const *planes, u32 n, u32 id, u32 value) {
-    for (u32 i = 0; i < n; i++)
-        if (value >> i & 1) tok_set_bit(planes[i], id);
-}
-
-/* Sorts the tokens out by slices and characters. */
+/* Sorts the tokens out by slices and characters: of each, in b->order, the
+ * slice and above it the characters; then a bit for each digit of these. */
 static void voc_fill_masks(
     const voc_builder *b, voc *v, u64 *mask, u32 *longer) {
-    u32 next[VOC_MANY + 1], n = 0;
-    u64 *planes[VOC_SLICE_BITS + VOC_CHAR_BITS];
-    for (u32 i = 0; i < KS_LEN(planes); i++)
-        planes[i] = mask + (size_t)v->n_words * i;
-    memcpy(v->slice, planes, sizeof v->slice);
-    memcpy(v->chars, planes + VOC_SLICE_BITS, sizeof v->chars);
-    v->longer = longer;
+    u32 next[VOC_MANY + 1], n = 0, n_vocab = b->t->n_vocab;
     for (u32 k = VOC_MANY + 1; k-- > 0;) {
         next[k] = v->longer_than[k] = n;
         if (k > VOC_FEW) n += b->n_chars[k];
     }
+    memset(b->order, 0, n_vocab * sizeof *b->order);
     for (u32 i = b->from[VOC_REST + 1]; i < b->n; i++) {
         const voc_text *x = b->texts + i;
-        voc_put_digits(planes, VOC_SLICE_BITS, x->id, x->trie);
-        voc_put_digits(planes + VOC_SLICE_BITS, VOC_CHAR_BITS, x->id,
-            min_u32(x->chars, VOC_FEW + 1));
+        b->order[x->id] = x->trie
+            | min_u32(x->chars, VOC_FEW + 1) << VOC_SLICE_BITS;
         if (x->chars > VOC_FEW) longer[next[x->chars]++] = x->id;
+    }
+    v->longer = longer;
+    for (u32 k = 0; k < VOC_SLICE_BITS + VOC_CHAR_BITS; k++) {
+        u64 *plane = mask + (size_t)v->n_words * k;
+        if (k < VOC_SLICE_BITS) v->slice[k] = plane;
+        else v->chars[k - VOC_SLICE_BITS] = plane;
+        for (u32 id = 0; id < n_vocab;) {
+            u64 bits = 0;
+            u32 word = id / 64, end = min_u32(id + 64, n_vocab);
+            for (; id < end; id++)
+                bits |= (u64)(b->order[id] >> k & 1) << (id & 63);
+            plane[word] = bits;
+        }
     }
 }
 
