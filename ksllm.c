@@ -21421,7 +21421,8 @@ typedef struct sch_options {
 enum {
     SCH_WORK = 1 << 21,     /* steps of one compilation: 0.2 s at most */
     SCH_MOST = 1 << 20,     /* things in a list */
-    SCH_LOOSE = 512         /* states for a pattern that is looked for */
+    SCH_LOOSE = 512,        /* states for a pattern that is looked for */
+    SCH_LENGTHS = 1 << 18   /* steps to find a text of a length */
 };
 
 /* ---- keywords ----
@@ -22655,6 +22656,57 @@ static bool sch_dfa_is_empty(const sch *s, u32 dfa) {
     return true;
 }
 
+/* Where an edge leads within a character, from `sub` on: into `now`; where the
+ * character ends, into `next`. */
+static void sch_edge_on(const pro_edge *e, u32 sub, u16 *now, u16 *next) {
+    for (u32 x = PRO_SUB_STEP[sub]; x < PRO_SUB_STEP[sub + 1]; x++) {
+        const struct pro_step *t = &PRO_STEPS[x];
+        if (t->hi < e->lo || t->lo > e->hi) continue;
+        if (t->to) now[e->to] |= (u16)(1u << t->to);
+        else next[e->to] = 1;
+    }
+}
+
+/* One more character: from states that a text ends in (bit 0) to those after
+ * it; the other bits say how far into a character a state is reached. */
+static void sch_char_on(const pro *p, const pro_dfa *d, u16 *now, u16 *next) {
+    static const u8 order[PRO_SUBS] = {0, 3, 6, 7, 2, 4, 5, 1, 8, 9, 10, 11, 12,
+        13};
+    for (u32 k = 0; k < PRO_SUBS; k++)
+        for (u32 i = 0, sub = order[k]; i < d->n_states; i++) {
+            const pro_state *q = &p->states[d->state + i];
+            const pro_edge *e = p->edges + q->edge, *end = e + q->n_edges;
+            for (; now[i] >> sub & 1 && e < end; e++)
+                sch_edge_on(e, sub, now, next);
+        }
+}
+
+/* Whether a string's automaton has a text within its limits. If that takes long
+ * to find out, it is taken for granted. */
+static bool sch_has_text(sch *s, const pro_string *t) {
+    pro_build *b = s->b;
+    if (b->status || t->dfa == PRO_NONE || t->except) return true;
+    const pro_dfa d = b->p.dfas[t->dfa];
+    u64 most = min_u64(t->max, (u64)t->min + d.n_states), steps = 0;
+    size_t half = d.n_states * sizeof(u16);
+    u16 *now = pro_alloc(b, 2 * half);
+    if (!now) return true;
+    u16 *next = now + d.n_states;
+    bool has = false;
+    now[0] = 1;
+    for (u64 chars = 0; !has && chars <= most; chars++) {
+        for (u32 i = 0; i < d.n_states && chars >= t->min; i++)
+            has = has || (now[i] && b->p.states[d.state + i].final);
+        steps += d.n_states * (u64)PRO_SUBS;
+        if (has || steps > SCH_LENGTHS) break;
+        sch_char_on(&b->p, &d, now, next);
+        memcpy(now, next, half);
+        memset(next, 0, half);
+    }
+    mem_free(b->alloc, now, 2 * half);
+    return has || steps > SCH_LENGTHS;
+}
+
 /* ---- patterns ---- */
 
 static str sch_pattern_text(const sch *s, u32 node) {
@@ -23105,7 +23157,7 @@ static void sch_emit_strings(sch *s) {
         text.dfa = n ? sch_patterns(s, false, &n, &one, true) : PRO_NONE;
         text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, not, names));
     }
-    if (!sch_dfa_is_empty(s, text.dfa) || text.except)
+    if (sch_has_text(s, &text))
         sch_also(s, sch_char(s, '"', sch_string(s, text, s->ret)));
 }
 
@@ -23556,7 +23608,7 @@ static u32 sch_emit_others(sch *s, u32 names, u32 after) {
             u32 out = i ? names : sch_dfa_any(s, c.dfa, names);
             if (i) text.dfa = sch_dfa_both(s, text.dfa, c.dfa);
             text.dfa = sch_dfa_minus(s, text.dfa, out);
-            if (sch_dfa_is_empty(s, text.dfa)) continue;
+            if (!sch_has_text(s, &text)) continue;
         }
         value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));
         entry = pro_either(s->b, sch_string(s, text, value), entry);
