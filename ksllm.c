@@ -19616,7 +19616,9 @@ static i32 mat_close_tokens(
     return (i32)count;
 }
 
-/* Where the tables lie, as room for a search. */
+/* Where the tables lie, as room for a search, which empties them: room of its
+ * own would have to be as large. The next mask takes 8 us more for it (90 at 99
+ * of 100), the search 190 (102,400 tokens). */
 static mat_search mat_search_room(mat *m) {
     mat_search q = {.m = m};
     u8 *room = (u8 *)m->pool;
