@@ -16644,8 +16644,7 @@ enum { PRO_SET_MOST = 4096, PRO_EDGES_MOST = 1 << 24 };
 typedef enum pro_aim {
     PRO_TO_TAKEN,   /* to the end of a member */
     PRO_TO_COUNT,   /* to the next PRO_COUNT */
-    PRO_TO_END,     /* to the end of the rule */
-    PRO_BY_NOTHING  /* to the end of the rule without a byte */
+    PRO_TO_END      /* to the end of the rule */
 } pro_aim;
 
 typedef struct pro_solver {
@@ -16700,30 +16699,12 @@ static u32 pro_string_least(const pro *p, const pro_string *s) {
     return s->min > near ? s->min : near;
 }
 
-static bool pro_set_needs(const pro *p, const pro_set *s) {
-    bool needs = s->min > 0;
-    for (u32 i = 0; i < s->n && !needs; i++) needs = pro_has(p, s->required, i);
-    return needs;
-}
-
-/* Whether the place can be passed without a byte; if that depends on what came
- * before, not. */
-static bool pro_passes(const pro *p, const pro_op *o) {
-    switch (o->op) {
-    case PRO_BYTE: case PRO_TOKEN: case PRO_STRING: case PRO_FAIL: return false;
-    case PRO_LEAST: return o->b == 0;
-    case PRO_SET_END: return !pro_set_needs(p, p->sets + o->b);
-    default: return true;
-    }
-}
-
 /* A new cost of place i, but for calls and sets. */
 static u32 pro_own(const pro_solver *s, const pro_op *o) {
-    if (s->aim == PRO_BY_NOTHING) return pro_passes(s->p, o) ? 0 : PRO_NONE;
     if (o->op == PRO_BYTE || o->op == PRO_TOKEN) return 1;
     if (o->op == PRO_STRING)
         return pro_add(1, pro_string_least(s->p, s->p->strings + o->b));
-    if (o->op == PRO_SET && s->aim >= PRO_TO_END) return s->set_cost[o->b];
+    if (o->op == PRO_SET && s->aim == PRO_TO_END) return s->set_cost[o->b];
     return 0;
 }
 
@@ -16926,54 +16907,6 @@ static void pro_thread_all(pro *p) {
     pro_thread(p, &p->start);
 }
 
-/* ---- left recursion ---- */
-
-/* Whether a rule calls itself before a byte: a call within a circle of steps
- * that take no byte. Circles by Tarjan's algorithm, with its stack in arrays of
- * the solver. s->cost says which rules can be nothing. */
-static bool pro_is_left(pro_solver *s, u32 *work) {
-    const pro *p = s->p;
-    u32 n = s->n, *index = work, *low = work + n, *open = work + 2 * n;
-    u32 *path = work + 3 * n, *next = work + 4 * n;
-    u32 n_open = 0, count = 0;
-    memset(index, 0, n * sizeof *index);
-    memset(next, 0, n * sizeof *next);
-    for (u32 root = 0; root < n; root++) {
-        u32 depth = 0;
-        if (!index[root] && p->ops[root].op == PRO_CALL) path[depth++] = root;
-        while (depth > 0) {
-            u32 v = path[depth - 1], k = next[v]++;
-            const pro_op *o = p->ops + v;
-            if (k == 0) {
-                index[v] = low[v] = ++count;
-                open[n_open++] = v;
-            }
-            bool more = pro_passes(p, o) && k < (o->op == PRO_SET ? 1
-                : pro_targets(p, o));
-            bool skip = o->op == PRO_CALL && k == 1 && s->cost[o->a];
-            u32 w = more && !skip ? pro_target(p, o, k) : PRO_NONE;
-            if (w != PRO_NONE) {
-                if (!index[w]) path[depth++] = w;
-                else if (low[w] < low[v]) low[v] = low[w];
-            }
-            if (more) continue;
-            depth--;
-            if (depth > 0 && low[v] < low[path[depth - 1]])
-                low[path[depth - 1]] = low[v];
-            if (low[v] != index[v]) continue;
-            for (u32 from = n_open; n_open > 0;) {
-                u32 member = open[--n_open];
-                if (member != v) continue;
-                for (u32 i = n_open; i < from; i++) low[open[i]] = PRO_NONE - v;
-                break;
-            }
-        }
-    }
-    for (u32 i = 0; i < n; i++)
-        if (p->ops[i].op == PRO_CALL && low[i] == low[p->ops[i].a]) return true;
-    return false;
-}
-
 /* ---- classes of bytes ---- */
 
 static void pro_classes(pro *p) {
@@ -17163,11 +17096,7 @@ static ksllm_status pro_finish_with(pro_build *b, pro_solver *s, u32 *work) {
     if (b->status) return b->status;
     p = s->p = &b->p;
     pro_push_costs(s);
-    pro_solve(s, PRO_BY_NOTHING);
     pro_thread_all(p);
-    if (pro_is_left(s, work))
-        pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "grammar: a rule begins with itself (left recursion)");
     pro_classes(p);
     pro_mark(p, work);
     return b->status;
@@ -17191,8 +17120,9 @@ static ksllm_status pro_measure(pro_build *b, u32 start, u64 *edges) {
     return b->status;
 }
 
-/* Cuts what cannot end, refuses what the machine cannot run, and freezes the
- * program: b->p is one block then. Close it with pro_close or pro_free. */
+/* Cuts what cannot end and freezes the program, in which no rule may call
+ * itself before a byte: b->p is one block then. Close it with pro_close or
+ * pro_free. */
 static ksllm_status pro_finish(pro_build *b, u32 start) {
     pro_solver s = {.p = &b->p};
     u64 edges = 0;
@@ -17200,7 +17130,7 @@ static ksllm_status pro_finish(pro_build *b, u32 start) {
     if (b->status) return b->status;
     b->p.start = start;
     u32 n = s.n = b->p.n_ops;
-    size_t words = 12 * (size_t)n + 2 + 3 * (size_t)edges + b->p.n_sets;
+    size_t words = 9 * (size_t)n + 2 + 3 * (size_t)edges + b->p.n_sets;
     size_t bytes = (n + (size_t)edges) * 8 + words * 4;
     u8 *block = mem_alloc(b->alloc, bytes);
     if (!block) return b->status = fail_memory(b->err, bytes);
