@@ -16708,25 +16708,23 @@ static u32 pro_own(const pro_solver *s, const pro_op *o) {
     return 0;
 }
 
-static void pro_heap_put(pro_solver *s, u32 cost, u32 place) {
-    u64 item = (u64)cost << 32 | place;
-    u32 i = s->n_heap++;
-    for (; i > 0 && s->heap[(i - 1) / 2] > item; i = (i - 1) / 2)
-        s->heap[i] = s->heap[(i - 1) / 2];
-    s->heap[i] = item;
+/* A heap has its least item first, and room for one more. */
+static void pro_heap_put(u64 *heap, u32 *n, u64 item) {
+    u32 i = (*n)++;
+    for (; i > 0 && heap[(i - 1) / 2] > item; i = (i - 1) / 2)
+        heap[i] = heap[(i - 1) / 2];
+    heap[i] = item;
 }
 
-static u64 pro_heap_take(pro_solver *s) {
-    u64 top = s->heap[0], last = s->heap[--s->n_heap];
+static u64 pro_heap_take(u64 *heap, u32 *n) {
+    u64 top = heap[0], last = heap[--*n];
     u32 i = 0;
-    for (;;) {
-        u32 c = 2 * i + 1;
-        if (c + 1 < s->n_heap && s->heap[c + 1] < s->heap[c]) c++;
-        if (c >= s->n_heap || s->heap[c] >= last) break;
-        s->heap[i] = s->heap[c];
-        i = c;
+    for (u32 c; (c = 2 * i + 1) < *n; i = c) {
+        if (c + 1 < *n && heap[c + 1] < heap[c]) c++;
+        if (heap[c] >= last) break;
+        heap[i] = heap[c];
     }
-    s->heap[i] = last;
+    heap[i] = last;
     return top;
 }
 
@@ -16735,7 +16733,7 @@ static void pro_offer(pro_solver *s, u32 cost, u32 place) {
     if (cost == PRO_NONE || s->cost[place] != PRO_NONE) return;
     if (cost == s->at) s->now[s->n_now++] = place;
     else if (cost == s->at + 1) s->then[s->n_then++] = place;
-    else pro_heap_put(s, cost, place);
+    else pro_heap_put(s->heap, &s->n_heap, (u64)cost << 32 | place);
 }
 
 /* The place that is offered cheapest, for s->at; PRO_NONE: none is left. */
@@ -16743,7 +16741,7 @@ static u32 pro_cheapest(pro_solver *s) {
     for (;;) {
         if (s->n_now > 0) return s->now[--s->n_now];
         if (s->n_heap > 0 && s->heap[0] >> 32 == s->at)
-            return (u32)pro_heap_take(s);
+            return (u32)pro_heap_take(s->heap, &s->n_heap);
         if (s->n_then > 0) {
             u32 *now = s->now;
             s->now = s->then;
@@ -17213,12 +17211,20 @@ static bool auto_room(pro_auto *t, u32 n) {
     return true;
 }
 
+static u32 pro_hash(const u32 *p, u32 n) {
+    u32 hash = n;
+    for (u32 i = 0; i < n; i++) {
+        hash = (hash ^ p[i]) * 0x9e3779b1u;
+        hash ^= hash >> 15;
+    }
+    return hash;
+}
+
 /* The state of a key, a new one if need be. */
 static u32 auto_state(pro_auto *t, const u32 *key, u32 n) {
-    u32 h = n, i;
     if (t->b->status) return 0;
-    for (i = 0; i < n; i++) h = (h ^ key[i]) * 0x9e3779b1u, h ^= h >> 15;
-    for (i = h % PRO_SLOTS; t->slots[i]; i = (i + 1) % PRO_SLOTS) {
+    u32 i = pro_hash(key, n) % PRO_SLOTS;
+    for (; t->slots[i]; i = (i + 1) % PRO_SLOTS) {
         u32 s = t->slots[i] - 1, at = t->at[s];
         if (t->at[s + 1] - at == n
             && !memcmp(&t->keys[at], key, n * sizeof *key)) return s;
@@ -17578,6 +17584,13 @@ static u32 pro_determine(pro_build *b, u32 entry) {
         pro_subset_edges(&d, i);
     b->stamp = d.stamp + 1;
     return auto_end(&d.t);
+}
+
+/* Where a byte leads from a state, within its automaton; PRO_NONE: to death. */
+static u32 pro_next(const pro *p, const pro_state *s, u8 byte) {
+    const pro_edge *e = p->edges + s->edge, *end = e + s->n_edges;
+    while (e < end && e->hi < byte) e++;
+    return e < end && e->lo <= byte ? e->to : PRO_NONE;
 }
 
 /* What both automata take. */
@@ -18277,12 +18290,8 @@ static u64 mat_string_begin(const pro *p, const pro_string *s) {
 }
 
 static u32 mat_edge(const pro *p, const pro_string *s, u32 state, u8 byte) {
-    if (state == 0) return 0;
-    const pro_state *from = p->states + state - 1;
-    const pro_edge *e = p->edges + from->edge;
-    for (u32 i = 0; i < from->n_edges && e[i].lo <= byte; i++)
-        if (byte <= e[i].hi) return p->dfas[s->dfa].state + e[i].to + 1;
-    return 0;
+    u32 to = state ? pro_next(p, p->states + state - 1, byte) : PRO_NONE;
+    return to == PRO_NONE ? 0 : p->dfas[s->dfa].state + to + 1;
 }
 
 static bool mat_string_ends(const pro *p, const pro_string *s, u64 payload) {
@@ -19095,14 +19104,7 @@ static u32 mat_string_lives(mat *m, u32 slice, u32 text) {
     if (!mat_is_string(m, &t, &only)) return 0;
     const pro_state *s = m->p->states + m->p->dfas[t.s->dfa].state;
     u32 to = t.state, kind = MAT_TAKES_SOME;
-    if (text != slice) {
-        const pro_state *from = s + to;
-        to = PRO_NONE;
-        for (u32 i = 0; i < from->n_edges; i++) {
-            const pro_edge *e = m->p->edges + from->edge + i;
-            if (e->lo <= ' ' && e->hi >= ' ') to = e->to;
-        }
-    }
+    if (text != slice) to = pro_next(m->p, s + to, ' ');
     if (to != PRO_NONE) kind = mat_lives_on(m, &t, to, text);
     return kind == MAT_TAKES_SOME && !only ? 0 : kind;
 }
@@ -19308,19 +19310,6 @@ static u32 mat_ahead(const mat *m, mat_cfg c) {
     return mat_sum(m, rest, pro_add(more, p->least[o->a]), place);
 }
 
-static void mat_search_put(mat_search *q, u32 node) {
-    u64 item = (u64)q->nodes[node].sum << 32 | (UINT32_MAX - node);
-    u32 i = q->n_heap;
-    if (i == q->heap_cap) {
-        q->full = true;
-        return;
-    }
-    q->n_heap++;
-    for (; i > 0 && q->heap[(i - 1) / 2] > item; i = (i - 1) / 2)
-        q->heap[i] = q->heap[(i - 1) / 2];
-    q->heap[i] = item;
-}
-
 /* Enters a configuration, or a shorter way to it. */
 static void mat_search_add(
     mat_search *q, mat_cfg c, u32 from, u32 cost, u32 in) {
@@ -19346,7 +19335,9 @@ static void mat_search_add(
     u64 ahead = (u64)mat_ahead(q->m, c) * q->weight;
     q->nodes[node] = (mat_node){c, from, cost,
         pro_add(cost, (u32)min_u64(ahead, PRO_NONE)), in};
-    mat_search_put(q, node);
+    if (q->n_heap == q->heap_cap) q->full = true;
+    else pro_heap_put(q->heap, &q->n_heap,
+        (u64)q->nodes[node].sum << 32 | (UINT32_MAX - node));
 }
 
 /* Follows one input from a node. */
@@ -19404,14 +19395,8 @@ static void mat_search_follow(mat_search *q, u32 node) {
 static u32 mat_search_run(mat_search *q) {
     const pro *p = q->m->p;
     while (q->n_heap > 0 && !q->full) {
-        u64 top = q->heap[0], last = q->heap[--q->n_heap];
-        u32 node = UINT32_MAX - (u32)top, i = 0;
-        for (u32 c; (c = 2 * i + 1) < q->n_heap; i = c) {
-            if (c + 1 < q->n_heap && q->heap[c + 1] < q->heap[c]) c++;
-            if (q->heap[c] >= last) break;
-            q->heap[i] = q->heap[c];
-        }
-        q->heap[i] = last;
+        u64 top = pro_heap_take(q->heap, &q->n_heap);
+        u32 node = UINT32_MAX - (u32)top;
         if (q->nodes[node].sum != top >> 32) continue;
         const pro_op *o = p->ops + (q->nodes[node].cfg.pc & MAT_PLACE);
         if (o->op == PRO_ACCEPT) return node;
@@ -21552,15 +21537,6 @@ static void sch_push(sch *s, sch_vec *v, u32 x) {
     if (!s->b->status) v->p[v->n++] = x;
 }
 
-static u32 sch_hash(const u32 *p, u32 n) {
-    u32 hash = n;
-    for (u32 i = 0; i < n; i++) {
-        hash = (hash ^ p[i]) * 0x9e3779b1u;
-        hash ^= hash >> 15;
-    }
-    return hash;
-}
-
 /* Counts steps, so that nothing takes long; false: it ends here. */
 static bool sch_works(sch *s, u32 steps) {
     if (s->work < steps)
@@ -22399,7 +22375,7 @@ typedef struct sch_trie {
 static u32 sch_trie_keep(sch *s, const sch_trie *t, u32 n, bool final) {
     static const u32 none[1] = {0};
     const u32 *edges = n ? s->edges.p + s->edges.n - 2 * n : none;
-    u32 hash = sch_hash(edges, 2 * n) + final, mask = s->seen.n - 1, at;
+    u32 hash = pro_hash(edges, 2 * n) + final, mask = s->seen.n - 1, at;
     for (; (at = s->seen.p[hash & mask]) != 0; hash++) {
         const u32 *k = s->kept.p + at - 1;
         if (k[0] == n && k[1] == final
@@ -22487,15 +22463,9 @@ static u32 sch_words_dfa(sch *s, u32 from) {
 static bool sch_dfa_has(const pro *p, u32 dfa, str text) {
     const pro_dfa *d = &p->dfas[dfa];
     u32 at = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        const pro_state *q = &p->states[d->state + at];
-        const pro_edge *e = p->edges + q->edge, *end = e + q->n_edges;
-        u8 byte = (u8)text.p[i];
-        while (e < end && e->hi < byte) e++;
-        if (e == end || e->lo > byte) return false;
-        at = e->to;
-    }
-    return p->states[d->state + at].final;
+    for (size_t i = 0; i < text.n && at != PRO_NONE; i++)
+        at = pro_next(p, &p->states[d->state + at], (u8)text.p[i]);
+    return at != PRO_NONE && p->states[d->state + at].final;
 }
 
 /* All other texts. */
@@ -23126,7 +23096,7 @@ static void sch_rehash(sch *s) {
     s->table.n = n;
     for (u32 i = 0; i < s->n_rules; i++) {
         const sch_rule *r = &s->rules[i];
-        u32 h = sch_hash(r->n ? s->sets.p + r->first : NULL, r->n);
+        u32 h = pro_hash(r->n ? s->sets.p + r->first : NULL, r->n);
         while (s->table.p[h & mask]) h++;
         s->table.p[h & mask] = i + 1;
     }
@@ -23134,7 +23104,7 @@ static void sch_rehash(sch *s) {
 
 /* The rule of s->set, which waits if it is new. */
 static u32 sch_rule_of(sch *s) {
-    u32 n = s->set.n, at, h = sch_hash(s->set.p, n);
+    u32 n = s->set.n, at, h = pro_hash(s->set.p, n);
     if (2 * s->n_rules >= s->table.n) sch_rehash(s);
     if (s->b->status) return 0;
     for (; (at = s->table.p[h & (s->table.n - 1)]) != 0; h++) {
