@@ -21331,6 +21331,8 @@ typedef struct sch_options {
     bool closed;        /* an object whose schema has `properties` and does not
                            speak of others has no others */
     bool object;        /* the value is an object */
+    bool guarded;       /* every string has a pro_string, that can be narrowed
+                           afterwards */
     u32 part;           /* not 0: the schema lies here in the text, the rest of
                            which it may refer to */
 } sch_options;
@@ -23049,7 +23051,7 @@ static void sch_emit_strings(sch *s) {
         sch_also(s, s->any_string);
         return;
     }
-    if (n == 1 && !limits && !except) {
+    if (n == 1 && !limits && !except && !s->o->guarded) {
         sch_emit_pattern(s, one);
         return;
     }
@@ -24340,7 +24342,7 @@ static u32 gra_raw_value(
 static u32 gra_argument(gra_maker *g, const gra_tags *tags, const gra_tool *t,
     const gra_key *k, u32 next) {
     sch_options o = g->o->schema;
-    o.closed = true;
+    o.closed = o.guarded = true;
     o.part = (u32)(k->schema.p - t->schema.p);
     next = gra_mark(g, tags->valued, next);
     u32 raw = gra_raw_value(g, tags, k->schema, next);
