@@ -458,14 +458,16 @@ build/peers-schemas/done: build/venv/done
 check-demo:
 	python3 tests/check_demo.py
 
-# FULL=1: all of BFCL. PEERS=1: masks against those of others, nothing else;
-# EVERY=3 for a third of the schemas.
+# FULL=1: all of BFCL. PEERS=1: masks against those of others, nothing else.
+# DRAWN=10000: so many answers at random for a schema, nothing else. EVERY=3: a
+# third of the schemas, for these two.
 check-schemas: $(SCHEMAS)/done $(BUILD)/tests/schemas \
                $(if $(SAMPLE),$(BUILD)/tests/masks $(MASKED)) \
                $(if $(PEERS),build/peers-schemas/done)
 	$(SCHEMAS)/venv/bin/python tests/check_schemas.py \
-	    $(if $(PEERS),--every $(or $(EVERY),1) \
-	        --peers build/peers-schemas/bin/python, \
+	    $(if $(PEERS),--peers build/peers-schemas/bin/python) \
+	    $(if $(DRAWN),--drawn $(DRAWN)) $(if $(EVERY),--every $(EVERY)) \
+	    $(if $(PEERS)$(DRAWN),, \
 	        --schemas $(BUILD)/tests/schemas \
 	        --suite $(SCHEMAS)/jsonschema-4.26.0.tar.gz \
 	        --bfcl $(wildcard $(SCHEMAS)/bfcl_eval-*.whl)) \

@@ -16444,9 +16444,9 @@ typedef struct pro_build {
     struct {
         u32 ops, strings, sets, members, words, dfas, states, edges, tokens;
     } cap;              /* of the arrays of p */
-    u32 *room, cap_room;    /* of pro_determine: four entries for each of
+    u32 *room, cap_room;    /* of pro_determine: five entries for each of
                                cap_room instructions, and one more */
-    u32 stamp;          /* above all marks, the first quarter of `room` */
+    u32 stamp;          /* above all marks, the first fifth of `room` */
     u32 max_ops;
     const ksllm_allocator *alloc;
     ksllm_error *err;
@@ -16545,7 +16545,7 @@ static void pro_close(pro *p, const ksllm_allocator *a) {
 static void pro_free(pro_build *b) {
     const ksllm_allocator *a = b->alloc;
     pro *p = &b->p;
-    mem_free(a, b->room, (4 * (size_t)b->cap_room + 1) * sizeof *b->room);
+    mem_free(a, b->room, (5 * (size_t)b->cap_room + 1) * sizeof *b->room);
     b->room = NULL;
     b->cap_room = 0;
     if (p->block) {
@@ -16644,8 +16644,7 @@ enum { PRO_SET_MOST = 4096, PRO_EDGES_MOST = 1 << 24 };
 typedef enum pro_aim {
     PRO_TO_TAKEN,   /* to the end of a member */
     PRO_TO_COUNT,   /* to the next PRO_COUNT */
-    PRO_TO_END,     /* to the end of the rule */
-    PRO_BY_NOTHING  /* to the end of the rule without a byte */
+    PRO_TO_END      /* to the end of the rule */
 } pro_aim;
 
 typedef struct pro_solver {
@@ -16700,52 +16699,32 @@ static u32 pro_string_least(const pro *p, const pro_string *s) {
     return s->min > near ? s->min : near;
 }
 
-static bool pro_set_needs(const pro *p, const pro_set *s) {
-    bool needs = s->min > 0;
-    for (u32 i = 0; i < s->n && !needs; i++) needs = pro_has(p, s->required, i);
-    return needs;
-}
-
-/* Whether the place can be passed without a byte; if that depends on what came
- * before, not. */
-static bool pro_passes(const pro *p, const pro_op *o) {
-    switch (o->op) {
-    case PRO_BYTE: case PRO_TOKEN: case PRO_STRING: case PRO_FAIL: return false;
-    case PRO_LEAST: return o->b == 0;
-    case PRO_SET_END: return !pro_set_needs(p, p->sets + o->b);
-    default: return true;
-    }
-}
-
 /* A new cost of place i, but for calls and sets. */
 static u32 pro_own(const pro_solver *s, const pro_op *o) {
-    if (s->aim == PRO_BY_NOTHING) return pro_passes(s->p, o) ? 0 : PRO_NONE;
     if (o->op == PRO_BYTE || o->op == PRO_TOKEN) return 1;
     if (o->op == PRO_STRING)
         return pro_add(1, pro_string_least(s->p, s->p->strings + o->b));
-    if (o->op == PRO_SET && s->aim >= PRO_TO_END) return s->set_cost[o->b];
+    if (o->op == PRO_SET && s->aim == PRO_TO_END) return s->set_cost[o->b];
     return 0;
 }
 
-static void pro_heap_put(pro_solver *s, u32 cost, u32 place) {
-    u64 item = (u64)cost << 32 | place;
-    u32 i = s->n_heap++;
-    for (; i > 0 && s->heap[(i - 1) / 2] > item; i = (i - 1) / 2)
-        s->heap[i] = s->heap[(i - 1) / 2];
-    s->heap[i] = item;
+/* A heap has its least item first, and room for one more. */
+static void pro_heap_put(u64 *heap, u32 *n, u64 item) {
+    u32 i = (*n)++;
+    for (; i > 0 && heap[(i - 1) / 2] > item; i = (i - 1) / 2)
+        heap[i] = heap[(i - 1) / 2];
+    heap[i] = item;
 }
 
-static u64 pro_heap_take(pro_solver *s) {
-    u64 top = s->heap[0], last = s->heap[--s->n_heap];
+static u64 pro_heap_take(u64 *heap, u32 *n) {
+    u64 top = heap[0], last = heap[--*n];
     u32 i = 0;
-    for (;;) {
-        u32 c = 2 * i + 1;
-        if (c + 1 < s->n_heap && s->heap[c + 1] < s->heap[c]) c++;
-        if (c >= s->n_heap || s->heap[c] >= last) break;
-        s->heap[i] = s->heap[c];
-        i = c;
+    for (u32 c; (c = 2 * i + 1) < *n; i = c) {
+        if (c + 1 < *n && heap[c + 1] < heap[c]) c++;
+        if (heap[c] >= last) break;
+        heap[i] = heap[c];
     }
-    s->heap[i] = last;
+    heap[i] = last;
     return top;
 }
 
@@ -16754,7 +16733,7 @@ static void pro_offer(pro_solver *s, u32 cost, u32 place) {
     if (cost == PRO_NONE || s->cost[place] != PRO_NONE) return;
     if (cost == s->at) s->now[s->n_now++] = place;
     else if (cost == s->at + 1) s->then[s->n_then++] = place;
-    else pro_heap_put(s, cost, place);
+    else pro_heap_put(s->heap, &s->n_heap, (u64)cost << 32 | place);
 }
 
 /* The place that is offered cheapest, for s->at; PRO_NONE: none is left. */
@@ -16762,7 +16741,7 @@ static u32 pro_cheapest(pro_solver *s) {
     for (;;) {
         if (s->n_now > 0) return s->now[--s->n_now];
         if (s->n_heap > 0 && s->heap[0] >> 32 == s->at)
-            return (u32)pro_heap_take(s);
+            return (u32)pro_heap_take(s->heap, &s->n_heap);
         if (s->n_then > 0) {
             u32 *now = s->now;
             s->now = s->then;
@@ -16924,54 +16903,6 @@ static void pro_thread_all(pro *p) {
     for (u32 i = 0; i < p->n_members; i++) pro_thread(p, p->members + i);
     for (u32 i = 0; i < p->n_sets; i++) pro_thread(p, &p->sets[i].other);
     pro_thread(p, &p->start);
-}
-
-/* ---- left recursion ---- */
-
-/* Whether a rule calls itself before a byte: a call within a circle of steps
- * that take no byte. Circles by Tarjan's algorithm, with its stack in arrays of
- * the solver. s->cost says which rules can be nothing. */
-static bool pro_is_left(pro_solver *s, u32 *work) {
-    const pro *p = s->p;
-    u32 n = s->n, *index = work, *low = work + n, *open = work + 2 * n;
-    u32 *path = work + 3 * n, *next = work + 4 * n;
-    u32 n_open = 0, count = 0;
-    memset(index, 0, n * sizeof *index);
-    memset(next, 0, n * sizeof *next);
-    for (u32 root = 0; root < n; root++) {
-        u32 depth = 0;
-        if (!index[root] && p->ops[root].op == PRO_CALL) path[depth++] = root;
-        while (depth > 0) {
-            u32 v = path[depth - 1], k = next[v]++;
-            const pro_op *o = p->ops + v;
-            if (k == 0) {
-                index[v] = low[v] = ++count;
-                open[n_open++] = v;
-            }
-            bool more = pro_passes(p, o) && k < (o->op == PRO_SET ? 1
-                : pro_targets(p, o));
-            bool skip = o->op == PRO_CALL && k == 1 && s->cost[o->a];
-            u32 w = more && !skip ? pro_target(p, o, k) : PRO_NONE;
-            if (w != PRO_NONE) {
-                if (!index[w]) path[depth++] = w;
-                else if (low[w] < low[v]) low[v] = low[w];
-            }
-            if (more) continue;
-            depth--;
-            if (depth > 0 && low[v] < low[path[depth - 1]])
-                low[path[depth - 1]] = low[v];
-            if (low[v] != index[v]) continue;
-            for (u32 from = n_open; n_open > 0;) {
-                u32 member = open[--n_open];
-                if (member != v) continue;
-                for (u32 i = n_open; i < from; i++) low[open[i]] = PRO_NONE - v;
-                break;
-            }
-        }
-    }
-    for (u32 i = 0; i < n; i++)
-        if (p->ops[i].op == PRO_CALL && low[i] == low[p->ops[i].a]) return true;
-    return false;
 }
 
 /* ---- classes of bytes ---- */
@@ -17163,11 +17094,7 @@ static ksllm_status pro_finish_with(pro_build *b, pro_solver *s, u32 *work) {
     if (b->status) return b->status;
     p = s->p = &b->p;
     pro_push_costs(s);
-    pro_solve(s, PRO_BY_NOTHING);
     pro_thread_all(p);
-    if (pro_is_left(s, work))
-        pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "grammar: a rule begins with itself (left recursion)");
     pro_classes(p);
     pro_mark(p, work);
     return b->status;
@@ -17191,8 +17118,9 @@ static ksllm_status pro_measure(pro_build *b, u32 start, u64 *edges) {
     return b->status;
 }
 
-/* Cuts what cannot end, refuses what the machine cannot run, and freezes the
- * program: b->p is one block then. Close it with pro_close or pro_free. */
+/* Cuts what cannot end and freezes the program, in which no rule may call
+ * itself before a byte: b->p is one block then. Close it with pro_close or
+ * pro_free. */
 static ksllm_status pro_finish(pro_build *b, u32 start) {
     pro_solver s = {.p = &b->p};
     u64 edges = 0;
@@ -17200,7 +17128,7 @@ static ksllm_status pro_finish(pro_build *b, u32 start) {
     if (b->status) return b->status;
     b->p.start = start;
     u32 n = s.n = b->p.n_ops;
-    size_t words = 12 * (size_t)n + 2 + 3 * (size_t)edges + b->p.n_sets;
+    size_t words = 9 * (size_t)n + 2 + 3 * (size_t)edges + b->p.n_sets;
     size_t bytes = (n + (size_t)edges) * 8 + words * 4;
     u8 *block = mem_alloc(b->alloc, bytes);
     if (!block) return b->status = fail_memory(b->err, bytes);
@@ -17283,12 +17211,20 @@ static bool auto_room(pro_auto *t, u32 n) {
     return true;
 }
 
+static u32 pro_hash(const u32 *p, u32 n) {
+    u32 hash = n;
+    for (u32 i = 0; i < n; i++) {
+        hash = (hash ^ p[i]) * 0x9e3779b1u;
+        hash ^= hash >> 15;
+    }
+    return hash;
+}
+
 /* The state of a key, a new one if need be. */
 static u32 auto_state(pro_auto *t, const u32 *key, u32 n) {
-    u32 h = n, i;
     if (t->b->status) return 0;
-    for (i = 0; i < n; i++) h = (h ^ key[i]) * 0x9e3779b1u, h ^= h >> 15;
-    for (i = h % PRO_SLOTS; t->slots[i]; i = (i + 1) % PRO_SLOTS) {
+    u32 i = pro_hash(key, n) % PRO_SLOTS;
+    for (; t->slots[i]; i = (i + 1) % PRO_SLOTS) {
         u32 s = t->slots[i] - 1, at = t->at[s];
         if (t->at[s + 1] - at == n
             && !memcmp(&t->keys[at], key, n * sizeof *key)) return s;
@@ -17480,10 +17416,12 @@ static u32 auto_end(pro_auto *t) {
 
 /* ---- a fragment, made deterministic ---- */
 
+/* A state is where its last byte led to; what waits there for the next one is
+ * found when it is its turn. */
 typedef struct pro_subset {
     pro_auto t;
-    u32 *mark, *set, *stack, *tmp;  /* in b->room */
-    u32 n_set, stamp, n_ops;
+    u32 *mark, *set, *stack, *tmp, *wait; /* in b->room */
+    u32 n_set, n_wait, stamp, n_ops;
 } pro_subset;
 
 /* Adds what waits for input at pc, or after it without input. */
@@ -17496,7 +17434,7 @@ static void pro_reach(pro_subset *d, u32 pc) {
             const pro_op *o = &b->p.ops[pc];
             d->mark[pc] = d->stamp;
             if (o->op == PRO_BYTE || o->op == PRO_ACCEPT)
-                d->set[++d->n_set] = pc;
+                d->wait[d->n_wait++] = pc;
             if (o->op == PRO_SPLIT) d->stack[n++] = o->b;
             else if (o->op != PRO_JUMP && o->op > PRO_FAIL)
                 pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -17505,6 +17443,16 @@ static void pro_reach(pro_subset *d, u32 pc) {
             pc = o->a;
         }
     }
+}
+
+/* Adds a place that a byte leads to. */
+static void pro_lead(pro_subset *d, u32 pc) {
+    const pro_op *ops = d->t.b->p.ops;
+    for (u32 i = 0; i < 64 && pc < d->n_ops && ops[pc].op == PRO_JUMP; i++)
+        pc = ops[pc].a;
+    if (pc >= d->n_ops || d->mark[pc] == d->stamp) return;
+    d->mark[pc] = d->stamp;
+    d->set[++d->n_set] = pc;
 }
 
 /* Different numbers. Small sets by insertion, others by a bit for each number
@@ -17539,44 +17487,71 @@ static u32 pro_subset_state(pro_subset *d, u32 escape) {
     return auto_state(&d->t, d->set, d->n_set + 1);
 }
 
-/* The edge of state i for bytes from lo to hi, which nothing tells apart. */
-static void pro_subset_edge(pro_subset *d, u32 i, u32 lo, u32 hi) {
+/* What waits in state i, by the bytes that it begins with, in d->stack. `cut`:
+ * where bytes begin that something tells from those before. */
+static void pro_subset_waits(pro_subset *d, u32 i, u8 *cut) {
     const pro *p = &d->t.b->p;
+    u32 at[257] = {0}, n = 0;
+    d->stamp++;
+    d->n_wait = 0;
+    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++)
+        pro_reach(d, d->t.keys[k]);
+    for (u32 k = 0; k < d->n_wait; k++) {
+        const pro_op *o = &p->ops[d->wait[k]];
+        if (o->op == PRO_ACCEPT) p->states[d->t.first + i].final = true;
+        if (o->op == PRO_ACCEPT || o->x > o->y) continue;
+        cut[o->x] = cut[o->y + 1] = 1;
+        at[o->x + 1]++;
+        d->wait[n++] = d->wait[k];
+    }
+    for (u32 k = 0; k < 256; k++) at[k + 1] += at[k];
+    for (u32 k = 0; k < n; k++)
+        d->stack[at[p->ops[d->wait[k]].x]++] = d->wait[k];
+    d->n_wait = n;
+}
+
+/* The edge of state i for bytes from lo to hi, which nothing tells apart. What
+ * has begun and has not ended yet is in d->wait. */
+static void pro_subset_edge(pro_subset *d, u32 i, u32 lo, u32 hi) {
+    const pro_op *ops = d->t.b->p.ops;
+    u32 n = 0;
     d->stamp++;
     d->n_set = 0;
-    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++) {
-        const pro_op *o = &p->ops[d->t.keys[k]];
-        if (o->op == PRO_BYTE && o->x <= lo && o->y >= hi) pro_reach(d, o->a);
+    for (u32 k = 0; k < d->n_wait; k++) {
+        const pro_op *o = &ops[d->wait[k]];
+        if (o->y < lo) continue;
+        d->wait[n++] = d->wait[k];
+        pro_lead(d, o->a);
     }
+    d->n_wait = n;
     if (!d->n_set) return;
     u32 escape = auto_escape(d->t.keys[d->t.at[i]], lo);
     auto_edge(&d->t, i, lo, hi, pro_subset_state(d, escape));
 }
 
 static void pro_subset_edges(pro_subset *d, u32 i) {
-    const pro *p = &d->t.b->p;
     u8 cut[258] = {0};
     cut['\\'] = cut['\\' + 1] = cut['u'] = cut['u' + 1] = cut[256] = 1;
-    for (u32 k = d->t.at[i] + 1; k < d->t.at[i + 1]; k++) {
-        const pro_op *o = &p->ops[d->t.keys[k]];
-        if (o->op == PRO_BYTE && o->x <= o->y) cut[o->x] = cut[o->y + 1] = 1;
-        else if (o->op == PRO_ACCEPT) p->states[d->t.first + i].final = true;
+    pro_subset_waits(d, i, cut);
+    u32 n = d->n_wait, begun = 0;
+    d->n_wait = 0;
+    for (u32 lo = 0, hi = 1; hi <= 256; hi++) {
+        if (!cut[hi]) continue;
+        while (begun < n && d->t.b->p.ops[d->stack[begun]].x <= lo)
+            d->wait[d->n_wait++] = d->stack[begun++];
+        pro_subset_edge(d, i, lo, hi - 1);
+        lo = hi;
     }
-    for (u32 lo = 0, hi = 1; hi <= 256; hi++)
-        if (cut[hi]) {
-            pro_subset_edge(d, i, lo, hi - 1);
-            lo = hi;
-        }
 }
 
 /* Room for all instructions, kept for the next time: a program may need many
  * automata of few instructions. */
 static void pro_subset_room(pro_subset *d) {
     pro_build *b = d->t.b;
-    size_t n = b->cap_room, old = (4 * n + 1) * sizeof *b->room;
+    size_t n = b->cap_room, old = (5 * n + 1) * sizeof *b->room;
     bool more = n < d->n_ops;
     if (more) n = b->cap.ops;
-    size_t bytes = (4 * n + 1) * sizeof *b->room;
+    size_t bytes = (5 * n + 1) * sizeof *b->room;
     if (more) {
         mem_free(b->alloc, b->room, old);
         b->room = mem_alloc(b->alloc, bytes);
@@ -17591,7 +17566,8 @@ static void pro_subset_room(pro_subset *d) {
     d->mark = b->room;
     d->stack = b->room + n;
     d->tmp = b->room + 2 * n;
-    d->set = b->room + 3 * n;
+    d->wait = b->room + 3 * n;
+    d->set = b->room + 4 * n;
     d->stamp = b->stamp;
 }
 
@@ -17602,12 +17578,19 @@ static u32 pro_determine(pro_build *b, u32 entry) {
     if (b->status || entry == PRO_NONE) return PRO_NONE;
     pro_subset d = {.t = auto_begin(b), .n_ops = b->p.n_ops};
     pro_subset_room(&d);
-    if (!b->status) pro_reach(&d, entry);
+    if (!b->status) pro_lead(&d, entry);
     pro_subset_state(&d, 0);
     for (u32 i = 0; !b->status && i < auto_states(&d.t); i++)
         pro_subset_edges(&d, i);
     b->stamp = d.stamp + 1;
     return auto_end(&d.t);
+}
+
+/* Where a byte leads from a state, within its automaton; PRO_NONE: to death. */
+static u32 pro_next(const pro *p, const pro_state *s, u8 byte) {
+    const pro_edge *e = p->edges + s->edge, *end = e + s->n_edges;
+    while (e < end && e->hi < byte) e++;
+    return e < end && e->lo <= byte ? e->to : PRO_NONE;
 }
 
 /* What both automata take. */
@@ -17730,6 +17713,7 @@ typedef struct voc_text {
     u64 key;                /* the first 8 bytes, big end first */
     u32 at, id;
     u16 n;
+    u16 common;             /* bytes that it begins with like the one before */
     u8 trie, chars;
 } voc_text;
 
@@ -17738,6 +17722,8 @@ typedef struct voc_builder {
     u8 *blob;               /* the texts, then 8 zeros */
     voc_text *texts, *room; /* in the order of tries and texts */
     u32 *order, *order_room;
+    u8 next[256], alnum[256]; /* between characters: where a byte leads to in
+                               plain text; whether it is one of [A-Za-z0-9] */
     u32 n;
     u32 from[VOC_TRIES + 1];
     size_t blob_bytes;
@@ -17746,22 +17732,14 @@ typedef struct voc_builder {
     u32 n_chars[VOC_MANY + 1]; /* plain tokens of so many characters */
 } voc_builder;
 
-static bool voc_is_alnum(u8 b) {
-    return (b >= '0' && b <= '9') || ((b | 32) >= 'a' && (b | 32) <= 'z');
-}
-
 /* Which trie, and how many characters. */
-static void voc_sort_out(voc_text *x, const u8 *p) {
+static void voc_sort_out(const voc_builder *v, voc_text *x, const u8 *p) {
     u32 sub = 0, chars = 0, wide = 0, alnum = 0;
-    for (u32 i = 0; i < x->n; i++) {
-        u8 b = p[i];
+    for (u32 i = 0; i < x->n && sub != PRO_NO_SUB; i++) {
         chars += sub == 0;
-        wide += b >= 0x80;
-        alnum += voc_is_alnum(b);
-        if (sub == 0 && b >= 0x20 && b < 0x80 && b != '"' && b != '\\')
-            continue;
-        sub = pro_plain_next(sub, b);
-        if (sub == PRO_NO_SUB) break;
+        wide += p[i] >= 0x80;
+        alnum += v->alnum[p[i]];
+        sub = sub == 0 ? v->next[p[i]] : pro_plain_next(sub, p[i]);
     }
     x->trie = VOC_REST;
     if (sub != 0 || chars > VOC_MANY) return;
@@ -17770,6 +17748,9 @@ static void voc_sort_out(voc_text *x, const u8 *p) {
     x->trie = wide + space == n ? space ? VOC_SPACE_WIDE : VOC_WIDE
         : alnum + space == n ? space ? VOC_SPACE_WORD : VOC_WORD : VOC_MIXED;
 }
+
+/* Eight bytes, big end first. */
+static u64 voc_eight(const u8 *p) { return __builtin_bswap64(ld_u64(p)); }
 
 /* Whether a token is text that an answer can be made of, for the decoder. */
 static str voc_bytes(const tokenizer *t, u32 id, u8 *buf) {
@@ -17781,6 +17762,10 @@ static str voc_bytes(const tokenizer *t, u32 id, u8 *buf) {
 static void voc_read(voc_builder *b) {
     const tokenizer *t = b->t;
     u32 at = 0, count[VOC_TRIES + 1] = {0};
+    for (u32 c = 0; c < 256; c++) {
+        b->next[c] = (u8)pro_plain_next(0, (u8)c);
+        b->alnum[c] = c - '0' < 10 || (c | 32) - 'a' < 26;
+    }
     for (u32 id = 0; id < t->n_vocab; id++) {
         if (id + 12 < t->n_vocab)
             __builtin_prefetch(t->texts + t->at[id + 12]);
@@ -17789,9 +17774,9 @@ static void voc_read(voc_builder *b) {
         voc_text *x = b->room + b->n++;
         if (s.p != (const char *)b->blob + at) memcpy(b->blob + at, s.p, s.n);
         *x = (voc_text){.at = at, .id = id, .n = (u16)s.n};
-        for (u32 i = 0; i < 8; i++)
-            x->key = x->key << 8 | (i < s.n ? b->blob[at + i] : 0);
-        voc_sort_out(x, b->blob + at);
+        x->key = voc_eight(b->blob + at);
+        if (s.n < 8) x->key &= ~(UINT64_MAX >> 8 * s.n);
+        voc_sort_out(b, x, b->blob + at);
         count[x->trie + 1]++;
         b->n_chars[x->chars] += x->trie != VOC_REST;
         at += (u32)s.n;
@@ -17822,14 +17807,23 @@ static void voc_radix(voc_text *x, voc_text *room, u32 n) {
     if (from != x && n) memcpy(x, from, n * sizeof *x);
 }
 
-static str voc_text_of(const voc_builder *b, const voc_text *x) {
-    return (str){(const char *)b->blob + x->at, x->n};
+/* Bytes that two texts begin with together. */
+static u32 voc_common(
+    const voc_builder *b, const voc_text *x, const voc_text *y) {
+    u32 n = min_u32(x->n, y->n), i = 0;
+    u64 differ = x->key ^ y->key;
+    while (!differ && (i += 8) < n)
+        differ = voc_eight(b->blob + x->at + i)
+            ^ voc_eight(b->blob + y->at + i);
+    return differ ? min_u32(n, i + (u32)__builtin_clzll(differ) / 8) : n;
 }
 
 static bool voc_less(const void *ctx, u32 one, u32 two) {
     const voc_builder *b = ctx;
-    return str_cmp(voc_text_of(b, b->texts + one),
-        voc_text_of(b, b->texts + two)) < 0;
+    const voc_text *x = b->texts + one, *y = b->texts + two;
+    u32 n = voc_common(b, x, y);
+    return n == x->n || n == y->n ? x->n < y->n
+        : b->blob[x->at + n] < b->blob[y->at + n];
 }
 
 /* Sorts runs of one key by what follows. */
@@ -17850,23 +17844,13 @@ static void voc_ties(voc_builder *b) {
 
 /* ---- building ---- */
 
-/* Bytes that two texts begin with together. */
-static u32 voc_common(
-    const voc_builder *b, const voc_text *x, const voc_text *y) {
-    u32 n = min_u32(x->n, y->n), i = 0;
-    u64 differ = x->key ^ y->key;
-    if (differ) return min_u32(n, (u32)__builtin_clzll(differ) / 8);
-    for (i = min_u32(n, 8); i < n; i++)
-        if (b->blob[x->at + i] != b->blob[y->at + i]) break;
-    return i;
-}
-
 /* Counts nodes and pairs. */
 static void voc_count(voc_builder *b) {
     for (u32 k = 0; k < VOC_TRIES; k++)
         for (u32 i = b->from[k]; i < b->from[k + 1]; i++) {
-            const voc_text *x = b->texts + i;
+            voc_text *x = b->texts + i;
             u32 n = i > b->from[k] ? voc_common(b, x - 1, x) : 0;
+            x->common = (u16)n;
             b->n_nodes[k] += x->n - n;
             b->n_same += n == x->n && x[-1].n == n;
         }
@@ -17880,7 +17864,7 @@ static void voc_fill(
     for (u32 i = b->from[trie]; i <= b->from[trie + 1]; i++) {
         bool end = i == b->from[trie + 1];
         const voc_text *x = b->texts + i;
-        u32 common = end || !kept ? 0 : voc_common(b, kept, x);
+        u32 common = end ? 0 : x->common;
         if (!end && kept && common == x->n && kept->n == common) {
             *(*same)++ = kept->id;
             *(*same)++ = x->id;
@@ -17890,40 +17874,45 @@ static void voc_fill(
             nodes[open[depth]].span += n - open[depth];
         if (end) break;
         for (u32 k = common; k < x->n; k++) {
+            u8 byte = k < 8 ? (u8)(x->key >> (56 - 8 * k))
+                : b->blob[x->at + k];
             open[++depth] = n;
             nodes[n].token = (k + 1u == x->n ? x->id : b->t->n_vocab)
-                | (u32)b->blob[x->at + k] << 24;
+                | (u32)byte << 24;
             nodes[n++].span = depth << 22;
         }
         kept = x;
     }
 }
 
-static void voc_put_digits(u64 *const *planes, u32 n, u32 id, u32 value) {
-    for (u32 i = 0; i < n; i++)
-        if (value >> i & 1) tok_set_bit(planes[i], id);
-}
-
-/* Sorts the tokens out by slices and characters. */
+/* Sorts the tokens out by slices and characters: of each, in b->order, the
+ * slice and above it the characters; then a bit for each digit of these. */
 static void voc_fill_masks(
     const voc_builder *b, voc *v, u64 *mask, u32 *longer) {
-    u32 next[VOC_MANY + 1], n = 0;
-    u64 *planes[VOC_SLICE_BITS + VOC_CHAR_BITS];
-    for (u32 i = 0; i < KS_LEN(planes); i++)
-        planes[i] = mask + (size_t)v->n_words * i;
-    memcpy(v->slice, planes, sizeof v->slice);
-    memcpy(v->chars, planes + VOC_SLICE_BITS, sizeof v->chars);
-    v->longer = longer;
+    u32 next[VOC_MANY + 1], n = 0, n_vocab = b->t->n_vocab;
     for (u32 k = VOC_MANY + 1; k-- > 0;) {
         next[k] = v->longer_than[k] = n;
         if (k > VOC_FEW) n += b->n_chars[k];
     }
+    memset(b->order, 0, n_vocab * sizeof *b->order);
     for (u32 i = b->from[VOC_REST + 1]; i < b->n; i++) {
         const voc_text *x = b->texts + i;
-        voc_put_digits(planes, VOC_SLICE_BITS, x->id, x->trie);
-        voc_put_digits(planes + VOC_SLICE_BITS, VOC_CHAR_BITS, x->id,
-            min_u32(x->chars, VOC_FEW + 1));
+        b->order[x->id] = x->trie
+            | min_u32(x->chars, VOC_FEW + 1) << VOC_SLICE_BITS;
         if (x->chars > VOC_FEW) longer[next[x->chars]++] = x->id;
+    }
+    v->longer = longer;
+    for (u32 k = 0; k < VOC_SLICE_BITS + VOC_CHAR_BITS; k++) {
+        u64 *plane = mask + (size_t)v->n_words * k;
+        if (k < VOC_SLICE_BITS) v->slice[k] = plane;
+        else v->chars[k - VOC_SLICE_BITS] = plane;
+        for (u32 id = 0; id < n_vocab;) {
+            u64 bits = 0;
+            u32 word = id / 64, end = min_u32(id + 64, n_vocab);
+            for (; id < end; id++)
+                bits |= (u64)(b->order[id] >> k & 1) << (id & 63);
+            plane[word] = bits;
+        }
     }
 }
 
@@ -18301,12 +18290,8 @@ static u64 mat_string_begin(const pro *p, const pro_string *s) {
 }
 
 static u32 mat_edge(const pro *p, const pro_string *s, u32 state, u8 byte) {
-    if (state == 0) return 0;
-    const pro_state *from = p->states + state - 1;
-    const pro_edge *e = p->edges + from->edge;
-    for (u32 i = 0; i < from->n_edges && e[i].lo <= byte; i++)
-        if (byte <= e[i].hi) return p->dfas[s->dfa].state + e[i].to + 1;
-    return 0;
+    u32 to = state ? pro_next(p, p->states + state - 1, byte) : PRO_NONE;
+    return to == PRO_NONE ? 0 : p->dfas[s->dfa].state + to + 1;
 }
 
 static bool mat_string_ends(const pro *p, const pro_string *s, u64 payload) {
@@ -19119,14 +19104,7 @@ static u32 mat_string_lives(mat *m, u32 slice, u32 text) {
     if (!mat_is_string(m, &t, &only)) return 0;
     const pro_state *s = m->p->states + m->p->dfas[t.s->dfa].state;
     u32 to = t.state, kind = MAT_TAKES_SOME;
-    if (text != slice) {
-        const pro_state *from = s + to;
-        to = PRO_NONE;
-        for (u32 i = 0; i < from->n_edges; i++) {
-            const pro_edge *e = m->p->edges + from->edge + i;
-            if (e->lo <= ' ' && e->hi >= ' ') to = e->to;
-        }
-    }
+    if (text != slice) to = pro_next(m->p, s + to, ' ');
     if (to != PRO_NONE) kind = mat_lives_on(m, &t, to, text);
     return kind == MAT_TAKES_SOME && !only ? 0 : kind;
 }
@@ -19332,19 +19310,6 @@ static u32 mat_ahead(const mat *m, mat_cfg c) {
     return mat_sum(m, rest, pro_add(more, p->least[o->a]), place);
 }
 
-static void mat_search_put(mat_search *q, u32 node) {
-    u64 item = (u64)q->nodes[node].sum << 32 | (UINT32_MAX - node);
-    u32 i = q->n_heap;
-    if (i == q->heap_cap) {
-        q->full = true;
-        return;
-    }
-    q->n_heap++;
-    for (; i > 0 && q->heap[(i - 1) / 2] > item; i = (i - 1) / 2)
-        q->heap[i] = q->heap[(i - 1) / 2];
-    q->heap[i] = item;
-}
-
 /* Enters a configuration, or a shorter way to it. */
 static void mat_search_add(
     mat_search *q, mat_cfg c, u32 from, u32 cost, u32 in) {
@@ -19370,7 +19335,9 @@ static void mat_search_add(
     u64 ahead = (u64)mat_ahead(q->m, c) * q->weight;
     q->nodes[node] = (mat_node){c, from, cost,
         pro_add(cost, (u32)min_u64(ahead, PRO_NONE)), in};
-    mat_search_put(q, node);
+    if (q->n_heap == q->heap_cap) q->full = true;
+    else pro_heap_put(q->heap, &q->n_heap,
+        (u64)q->nodes[node].sum << 32 | (UINT32_MAX - node));
 }
 
 /* Follows one input from a node. */
@@ -19428,14 +19395,8 @@ static void mat_search_follow(mat_search *q, u32 node) {
 static u32 mat_search_run(mat_search *q) {
     const pro *p = q->m->p;
     while (q->n_heap > 0 && !q->full) {
-        u64 top = q->heap[0], last = q->heap[--q->n_heap];
-        u32 node = UINT32_MAX - (u32)top, i = 0;
-        for (u32 c; (c = 2 * i + 1) < q->n_heap; i = c) {
-            if (c + 1 < q->n_heap && q->heap[c + 1] < q->heap[c]) c++;
-            if (q->heap[c] >= last) break;
-            q->heap[i] = q->heap[c];
-        }
-        q->heap[i] = last;
+        u64 top = pro_heap_take(q->heap, &q->n_heap);
+        u32 node = UINT32_MAX - (u32)top;
         if (q->nodes[node].sum != top >> 32) continue;
         const pro_op *o = p->ops + (q->nodes[node].cfg.pc & MAT_PLACE);
         if (o->op == PRO_ACCEPT) return node;
@@ -19570,7 +19531,9 @@ static i32 mat_close_tokens(
     return (i32)count;
 }
 
-/* Where the tables lie, as room for a search. */
+/* Where the tables lie, as room for a search, which empties them: room of its
+ * own would have to be as large. The next mask takes 8 us more for it (90 at 99
+ * of 100), the search 190 (102,400 tokens). */
 static mat_search mat_search_room(mat *m) {
     mat_search q = {.m = m};
     u8 *room = (u8 *)m->pool;
@@ -21368,6 +21331,8 @@ typedef struct sch_options {
     bool closed;        /* an object whose schema has `properties` and does not
                            speak of others has no others */
     bool object;        /* the value is an object */
+    bool guarded;       /* every string has a pro_string, that can be narrowed
+                           afterwards */
     u32 part;           /* not 0: the schema lies here in the text, the rest of
                            which it may refer to */
 } sch_options;
@@ -21375,7 +21340,8 @@ typedef struct sch_options {
 enum {
     SCH_WORK = 1 << 21,     /* steps of one compilation: 0.2 s at most */
     SCH_MOST = 1 << 20,     /* things in a list */
-    SCH_LOOSE = 512         /* states for a pattern that is looked for */
+    SCH_LOOSE = 512,        /* states for a pattern that is looked for */
+    SCH_LENGTHS = 1 << 18   /* steps to find a text of a length */
 };
 
 /* ---- keywords ----
@@ -21571,15 +21537,6 @@ KS_INLINE void *sch_grow(
 static void sch_push(sch *s, sch_vec *v, u32 x) {
     v->p = sch_grow(s, v->p, v->n, 1, &v->cap, sizeof *v->p);
     if (!s->b->status) v->p[v->n++] = x;
-}
-
-static u32 sch_hash(const u32 *p, u32 n) {
-    u32 hash = n;
-    for (u32 i = 0; i < n; i++) {
-        hash = (hash ^ p[i]) * 0x9e3779b1u;
-        hash ^= hash >> 15;
-    }
-    return hash;
 }
 
 /* Counts steps, so that nothing takes long; false: it ends here. */
@@ -22420,7 +22377,7 @@ typedef struct sch_trie {
 static u32 sch_trie_keep(sch *s, const sch_trie *t, u32 n, bool final) {
     static const u32 none[1] = {0};
     const u32 *edges = n ? s->edges.p + s->edges.n - 2 * n : none;
-    u32 hash = sch_hash(edges, 2 * n) + final, mask = s->seen.n - 1, at;
+    u32 hash = pro_hash(edges, 2 * n) + final, mask = s->seen.n - 1, at;
     for (; (at = s->seen.p[hash & mask]) != 0; hash++) {
         const u32 *k = s->kept.p + at - 1;
         if (k[0] == n && k[1] == final
@@ -22508,15 +22465,9 @@ static u32 sch_words_dfa(sch *s, u32 from) {
 static bool sch_dfa_has(const pro *p, u32 dfa, str text) {
     const pro_dfa *d = &p->dfas[dfa];
     u32 at = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        const pro_state *q = &p->states[d->state + at];
-        const pro_edge *e = p->edges + q->edge, *end = e + q->n_edges;
-        u8 byte = (u8)text.p[i];
-        while (e < end && e->hi < byte) e++;
-        if (e == end || e->lo > byte) return false;
-        at = e->to;
-    }
-    return p->states[d->state + at].final;
+    for (size_t i = 0; i < text.n && at != PRO_NONE; i++)
+        at = pro_next(p, &p->states[d->state + at], (u8)text.p[i]);
+    return at != PRO_NONE && p->states[d->state + at].final;
 }
 
 /* All other texts. */
@@ -22607,6 +22558,57 @@ static bool sch_dfa_is_empty(const sch *s, u32 dfa) {
     for (u32 i = 0; i < d->n_states; i++)
         if (s->b->p.states[d->state + i].final) return false;
     return true;
+}
+
+/* Where an edge leads within a character, from `sub` on: into `now`; where the
+ * character ends, into `next`. */
+static void sch_edge_on(const pro_edge *e, u32 sub, u16 *now, u16 *next) {
+    for (u32 x = PRO_SUB_STEP[sub]; x < PRO_SUB_STEP[sub + 1]; x++) {
+        const struct pro_step *t = &PRO_STEPS[x];
+        if (t->hi < e->lo || t->lo > e->hi) continue;
+        if (t->to) now[e->to] |= (u16)(1u << t->to);
+        else next[e->to] = 1;
+    }
+}
+
+/* One more character: from states that a text ends in (bit 0) to those after
+ * it; the other bits say how far into a character a state is reached. */
+static void sch_char_on(const pro *p, const pro_dfa *d, u16 *now, u16 *next) {
+    static const u8 order[PRO_SUBS] = {0, 3, 6, 7, 2, 4, 5, 1, 8, 9, 10, 11, 12,
+        13};
+    for (u32 k = 0; k < PRO_SUBS; k++)
+        for (u32 i = 0, sub = order[k]; i < d->n_states; i++) {
+            const pro_state *q = &p->states[d->state + i];
+            const pro_edge *e = p->edges + q->edge, *end = e + q->n_edges;
+            for (; now[i] >> sub & 1 && e < end; e++)
+                sch_edge_on(e, sub, now, next);
+        }
+}
+
+/* Whether a string's automaton has a text within its limits. If that takes long
+ * to find out, it is taken for granted. */
+static bool sch_has_text(sch *s, const pro_string *t) {
+    pro_build *b = s->b;
+    if (b->status || t->dfa == PRO_NONE || t->except) return true;
+    const pro_dfa d = b->p.dfas[t->dfa];
+    u64 most = min_u64(t->max, (u64)t->min + d.n_states), steps = 0;
+    size_t half = d.n_states * sizeof(u16);
+    u16 *now = pro_alloc(b, 2 * half);
+    if (!now) return true;
+    u16 *next = now + d.n_states;
+    bool has = false;
+    now[0] = 1;
+    for (u64 chars = 0; !has && chars <= most; chars++) {
+        for (u32 i = 0; i < d.n_states && chars >= t->min; i++)
+            has = has || (now[i] && b->p.states[d.state + i].final);
+        steps += d.n_states * (u64)PRO_SUBS;
+        if (has || steps > SCH_LENGTHS) break;
+        sch_char_on(&b->p, &d, now, next);
+        memcpy(now, next, half);
+        memset(next, 0, half);
+    }
+    mem_free(b->alloc, now, 2 * half);
+    return has || steps > SCH_LENGTHS;
 }
 
 /* ---- patterns ---- */
@@ -23049,7 +23051,7 @@ static void sch_emit_strings(sch *s) {
         sch_also(s, s->any_string);
         return;
     }
-    if (n == 1 && !limits && !except) {
+    if (n == 1 && !limits && !except && !s->o->guarded) {
         sch_emit_pattern(s, one);
         return;
     }
@@ -23059,7 +23061,7 @@ static void sch_emit_strings(sch *s) {
         text.dfa = n ? sch_patterns(s, false, &n, &one, true) : PRO_NONE;
         text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, not, names));
     }
-    if (!sch_dfa_is_empty(s, text.dfa) || text.except)
+    if (sch_has_text(s, &text))
         sch_also(s, sch_char(s, '"', sch_string(s, text, s->ret)));
 }
 
@@ -23096,7 +23098,7 @@ static void sch_rehash(sch *s) {
     s->table.n = n;
     for (u32 i = 0; i < s->n_rules; i++) {
         const sch_rule *r = &s->rules[i];
-        u32 h = sch_hash(r->n ? s->sets.p + r->first : NULL, r->n);
+        u32 h = pro_hash(r->n ? s->sets.p + r->first : NULL, r->n);
         while (s->table.p[h & mask]) h++;
         s->table.p[h & mask] = i + 1;
     }
@@ -23104,7 +23106,7 @@ static void sch_rehash(sch *s) {
 
 /* The rule of s->set, which waits if it is new. */
 static u32 sch_rule_of(sch *s) {
-    u32 n = s->set.n, at, h = sch_hash(s->set.p, n);
+    u32 n = s->set.n, at, h = pro_hash(s->set.p, n);
     if (2 * s->n_rules >= s->table.n) sch_rehash(s);
     if (s->b->status) return 0;
     for (; (at = s->table.p[h & (s->table.n - 1)]) != 0; h++) {
@@ -23510,7 +23512,7 @@ static u32 sch_emit_others(sch *s, u32 names, u32 after) {
             u32 out = i ? names : sch_dfa_any(s, c.dfa, names);
             if (i) text.dfa = sch_dfa_both(s, text.dfa, c.dfa);
             text.dfa = sch_dfa_minus(s, text.dfa, out);
-            if (sch_dfa_is_empty(s, text.dfa)) continue;
+            if (!sch_has_text(s, &text)) continue;
         }
         value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));
         entry = pro_either(s->b, sch_string(s, text, value), entry);
@@ -24340,7 +24342,7 @@ static u32 gra_raw_value(
 static u32 gra_argument(gra_maker *g, const gra_tags *tags, const gra_tool *t,
     const gra_key *k, u32 next) {
     sch_options o = g->o->schema;
-    o.closed = true;
+    o.closed = o.guarded = true;
     o.part = (u32)(k->schema.p - t->schema.p);
     next = gra_mark(g, tags->valued, next);
     u32 raw = gra_raw_value(g, tags, k->schema, next);

@@ -725,17 +725,20 @@ static bool read_format(job *j, value form)
     return make_grammar(j, &o, "response_format");
 }
 
+/* Where a call must come, the form of other answers says nothing. */
 static bool read_grammar(job *j, const ksllm_chat *chat)
 {
     value form = get(j->body, "response_format");
     value choice = get(j->body, "tool_choice");
     bool free = !choice.data || is(choice, "\"auto\"") ||
                 is(choice, "\"none\"");
+    if (!free)
+        return read_choice(j, chat, choice);
     if (form.data && !is(get(form, "type"), "\"text\"") && chat->tools.data)
-        return wrong(j, "response_format beside tools: not yet",
-                     "response_format");
-    return (free || read_choice(j, chat, choice)) &&
-           (!form.data || read_format(j, form));
+        return wrong(j, "response_format beside tools: let tool_choice be "
+                     "\"none\" for an answer of this form, or \"required\" for "
+                     "a call", "response_format");
+    return !form.data || read_format(j, form);
 }
 
 /* ---- an answer ---- */

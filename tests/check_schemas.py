@@ -2,7 +2,8 @@
 
     check_schemas.py --schemas BINARY [--suite SDIST] [--bfcl WHEEL]
                      [--sample JSONL] [--full] [--show]
-                     [--masks BINARY --model GGUF [--peers PYTHON] [--wall]]
+                     [--masks BINARY --model GGUF [--every N] [--wall]
+                      [--drawn N | --peers PYTHON]]
 
 Three sources of schemas with texts that are valid and texts that are not: the
 JSON-Schema-Test-Suite (in the sdist of jsonschema: drafts 7 and 2020-12), tools
@@ -15,10 +16,10 @@ BFCL's all that any value is valid against. --show prints everything that is
 refused or differs.
 
 With --masks the sample also goes through the vocabulary of --model: 20 answers
-drawn at random under each schema, closed the shortest way, must be valid (every
-fifth schema; all of them with --full), and with --peers the masks along the
-valid texts are timed, in the same run also those of llguidance and xgrammar,
-where PYTHON has them.
+(--drawn) at random under each schema, closed the shortest way, must be valid
+(every fifth schema, or --every; all of them with --full). With --peers instead
+the masks along the valid texts are timed, in the same run also those of
+llguidance and xgrammar, where PYTHON has them.
 """
 import argparse
 import collections
@@ -228,7 +229,6 @@ PEERS = 'llguidance', 'xgrammar'
 # One thread, EXAONE's vocabulary; microseconds.
 SHARE, MOST, READY_P50, READY_P99 = 0.25, 1000, 300, 5000
 INDEX_MS, INDEX_BYTES, MATCHER_BYTES = 25, 2_000_000, 320 << 10
-DRAWN = 20
 
 
 def run_masks(args, cases, drawn):
@@ -402,11 +402,10 @@ def report_masks(args, cases, results, index, tokens):
 
 
 def check_masks(args, cases):
-    some = cases if args.full else cases[::5]
-    if args.peers:
-        some = cases[::args.every]
-    drawn = 0 if args.peers else DRAWN
-    index, tokens, results = run_masks(args, some, drawn)
+    every = args.every or (1 if args.full or args.peers else 5)
+    some = cases[::every]
+    index, tokens, results = run_masks(
+        args, some, 0 if args.peers else args.drawn)
     if args.peers:
         return report_masks(args, some, results, index, tokens)
     return report_drawn(some, results, args.show)
@@ -424,7 +423,8 @@ def main():
     parser.add_argument('--model')
     parser.add_argument('--peers')
     parser.add_argument('--only', nargs='*', choices=PEERS)
-    parser.add_argument('--every', type=int, default=1)
+    parser.add_argument('--every', type=int)
+    parser.add_argument('--drawn', type=int, default=20)
     parser.add_argument('--wall', action='store_true')
     args = parser.parse_args()
     sources = []

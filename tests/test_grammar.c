@@ -951,30 +951,6 @@ TEST(endless_nesting)
 
 /* ---- what is refused ------------------------------------------------------ */
 
-TEST(left_recursion)
-{
-    ksllm_error e;
-    for (int kind = 0; kind < 4; kind++) {
-        pro_build b;
-        build_begin(&b, &MEM_LIBC, &e);
-        uint32_t back = pro_emit(&b, PRO_RETURN, 0, 0, 0, 0);
-        uint32_t rule = pro_hole(&b), other = pro_hole(&b);
-        uint32_t again = pro_call(&b, rule, pro_byte(&b, 'x', 'x', back));
-        uint32_t maybe = pro_either(&b, pro_byte(&b, 'y', 'y', back), back);
-        uint32_t a = pro_byte(&b, 'a', 'a', back);
-        pro_fill(&b, other, kind == 2 ? maybe : a);
-        uint32_t body = kind == 0 ? again                   /* at once */
-            : kind == 1 ? pro_byte(&b, 'b', 'b', again)     /* not left */
-            : pro_call(&b, other, again);   /* behind what may be nothing */
-        pro_fill(&b, rule, pro_either(&b, body, a));
-        uint32_t start = pro_call(&b, rule,
-                                  pro_emit(&b, PRO_ACCEPT, 0, 0, 0, 0));
-        CHECK_EQ(pro_finish(&b, start),
-                 kind % 2 ? KSLLM_OK : KSLLM_ERR_UNSUPPORTED);
-        pro_free(&b);
-    }
-}
-
 /* A member that must hold its own kind, for ever; a choice of nothing. */
 TEST(nothing_can_satisfy)
 {

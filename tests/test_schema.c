@@ -354,6 +354,32 @@ static ksllm_status compile_long(how h)
     return status;
 }
 
+TEST(lengths_that_contradict_a_pattern)
+{
+    static const char *const none[] = {
+        "\"pattern\":\"^a{3}$\",\"maxLength\":2",
+        "\"pattern\":\"^a{3}$\",\"minLength\":4",
+        "\"pattern\":\"^(가나|..{5})$\",\"minLength\":3,\"maxLength\":5",
+        "\"pattern\":\"^(\\n\\n\\n)*$\",\"minLength\":4,\"maxLength\":5",
+        "\"format\":\"uuid\",\"maxLength\":35"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        char schema[200];
+        snprintf(schema, sizeof schema, "{\"type\":\"string\",%s}", none[i]);
+        pro_build b;
+        CHECK_EQ(compile(&b, str_of(schema), (how){0}, MEM_LIBC),
+            KSLLM_ERR_ARGUMENT);
+        pro_free(&b);
+    }
+    check("{\"type\":[\"string\",\"null\"],\"pattern\":\"^a{3}$\","
+        "\"maxLength\":2}", "null", "\"aaa\"\n\"aa\"");
+    check("{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^가{3}$\","
+        "\"maxLength\":2}}", "{}", "{\"가가가\":1}\n{\"가가\":1}");
+    check("{\"pattern\":\"^(ab)*$\",\"minLength\":3,\"maxLength\":5,"
+        "\"type\":\"string\"}", "\"abab\"", "\"ab\"\n\"aba\"\n\"ababab\"");
+    check("{\"pattern\":\"^가*$\",\"minLength\":600,\"type\":\"string\"}", "",
+        "\"가\"");
+}
+
 TEST(large_schemas_work)
 {
     put("{\"enum\":[0", 0, 0);

@@ -112,15 +112,13 @@ def named(choice):
 
 
 def grammar_of(body, tools):
-    """What the answer has to be, for Model.chat, and whose wish it is."""
+    """What the answer has to be, for Model.chat, and whose wish it is. Where a
+    call must come, the form of other answers says nothing."""
     choice = body.get("tool_choice")
     form = body.get("response_format")
     if form is None:
         form = {"type": "text"}
     kind = form.get("type") if isinstance(form, dict) else None
-    if kind != "text" and tools:
-        raise Refused("response_format beside tools: not yet",
-                      "response_format")
     if choice not in (None, "auto", "none"):
         if choice != "required" and not isinstance(choice, dict):
             raise Refused("tool_choice is none, auto, required, or a function",
@@ -132,6 +130,10 @@ def grammar_of(body, tools):
                 else None}, "tool_choice"
     if kind == "text":
         return None, None
+    if tools:
+        raise Refused('response_format beside tools: let tool_choice be "none" '
+                      'for an answer of this form, or "required" for a call',
+                      "response_format")
     if kind == "json_object":
         return {"kind": "schema", "source": {"type": "object"}}, \
             "response_format"

@@ -284,13 +284,19 @@ class Server(unittest.TestCase):
 
     def test_required_calls(self):
         one = {"type": "function", "function": {"name": "get_weather"}}
-        for choice in "required", one:
-            message, reason = self.answer_of(tools=TOOLS, tool_choice=choice)
+        form = {"type": "json_object"}
+        for choice, more in ("required", {}), (one, {}), \
+                ("required", {"response_format": form}):
+            message, reason = self.answer_of(tools=TOOLS, tool_choice=choice,
+                                             **more)
             self.assertEqual(reason, "tool_calls")
             for call in message["tool_calls"]:
                 self.assertEqual(call["function"]["name"], "get_weather")
                 self.assertIsInstance(
                     json.loads(call["function"]["arguments"]), dict)
+        message, _ = self.answer_of(tools=TOOLS, tool_choice="none",
+                                    response_format=form)
+        self.assertIsInstance(json.loads(message["content"]), dict)
         self.refused(ask("hi", tool_choice="required"), param="tool_choice")
         for choice in ("some", 3, {"type": "function"}, {"function": {
                 "name": "nothing"}}, {"function": {"name": "x" * 5000}}):
