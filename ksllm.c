@@ -8622,7 +8622,7 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
 
 enum {
     TOK_SHORT = 96,      /* bytes of a word that is merged on the stack */
-    TOK_TEXT_MAX = 512,  /* bytes of a token in the file (some have 256) */
+    TOK_TEXT_MAX = 1024, /* bytes of a token in the file (mpt has that) */
     TOK_CHAIN_MAX = 256, /* steps along a hash table */
     TOK_ALIKE = 8, /* entries on the way whose hash equals and whose text does
                       not; no real file has two */

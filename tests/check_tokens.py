@@ -629,9 +629,7 @@ def check_bundled(c, folder, args):
 
 # Vocabularies that the library refuses, by name.
 NOT_BUNDLED = {"bert-bge": "WordPiece", "gemma-4": "its own kind",
-               "deepseek-llm": "its rule is a list of letters",
-               "command-r": "a token of 1,024 bytes",
-               "mpt": "a token of 1,024 bytes"}
+               "deepseek-llm": "its rule is a list of letters"}
 
 
 def check_rules(c, path, args):
