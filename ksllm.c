@@ -26909,20 +26909,21 @@ static void fwd_product_only(
     }
 }
 
-/* To vectors that lie apart, as those of several sessions do. */
+/* To vectors that lie apart, as those of several sessions do: by way of the
+ * stack, as many rows at a time as fit. */
 static void fwd_product_apart(
     const k_row *k, const k_product *p, f32 *const *y, size_t row) {
-    enum { ROWS = 64 }; /* of 32 KiB of stack */
-    f32 tile[KSLLM_MAX_SESSIONS * ROWS];
+    f32 tile[1024];
     k_product q = *p;
     q.y = tile;
-    q.y_stride = ROWS;
-    for (size_t i = 0; i < p->n_rows; i += ROWS) {
+    q.y_stride = KS_LEN(tile) / p->m / 64 * 64;
+    for (size_t i = 0; i < p->n_rows; i += q.y_stride) {
         q.w = p->w + i * p->row_bytes;
-        q.n_rows = min_size(ROWS, p->n_rows - i);
+        q.n_rows = min_size(q.y_stride, p->n_rows - i);
         k->product[q.type](&q);
         for (size_t v = 0; v < p->m; v++)
-            memcpy(y[v] + row + i, tile + v * ROWS, q.n_rows * sizeof *tile);
+            memcpy(y[v] + row + i, tile + v * q.y_stride,
+                q.n_rows * sizeof *tile);
     }
 }
 
