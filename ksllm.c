@@ -25786,7 +25786,7 @@ enum {
     SES_ROWS = 4, /* of n_vocab floats: logits, scores, and two of heap */
     SES_GRAMMAR_BYTES = 255 << 10, /* with Gemma's masks 320 KiB in all */
     SES_PLAN = 1024, /* tokens of the shortest end of an answer that are kept */
-    SES_CALL = 1536, /* bytes of what ksllm_generate is asked for and has done */
+    SES_CALL = 1536, /* bytes: an answer under way, and what it is asked for */
     SES_DRAFT = 3,
     SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
     SES_TRUSTS = 10, /* kinds of drafts */
@@ -26913,7 +26913,7 @@ static void fwd_product_only(
  * stack, as many rows at a time as fit. */
 static void fwd_product_apart(
     const k_row *k, const k_product *p, f32 *const *y, size_t row) {
-    f32 tile[1024];
+    f32 tile[512];
     k_product q = *p;
     q.y = tile;
     q.y_stride = KS_LEN(tile) / p->m / 64 * 64;
