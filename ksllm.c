@@ -25786,7 +25786,7 @@ enum {
     SES_ROWS = 4, /* of n_vocab floats: logits, scores, and two of heap */
     SES_GRAMMAR_BYTES = 255 << 10, /* with Gemma's masks 320 KiB in all */
     SES_PLAN = 1024, /* tokens of the shortest end of an answer that are kept */
-    SES_CALL = 1536, /* bytes: an answer under way, and what it is asked for */
+    SES_CALL = 2048, /* bytes: an answer under way, and what it is asked for */
     SES_DRAFT = 3,
     SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
     SES_TRUSTS = 10, /* kinds of drafts */

@@ -1030,8 +1030,9 @@ KSLLM_API ksllm_status ksllm_generate(
 
 /* Several sessions of one model in one call: the weights, which are most of
  * what a token has to read, are read once for all of them. Each session gets
- * what a call for it alone gives, to the last bit, later than alone and sooner
- * than one after the other.
+ * what a call for it alone gives, to the last bit. Four answers take about as
+ * long as two do alone. Long prompts fill a pass by themselves: with them
+ * nothing is gained.
  *
  * The sessions are of one model and one kv_type, each is given once, and the
  * n_batch of each is at least their number (ARGUMENT otherwise). All else may
