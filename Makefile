@@ -61,7 +61,7 @@ endif
         check-models check-templates check-schemas check-demo check-quant demo \
         models fetch one-line header size clean help FORCE bench bench-kernels bench-cancel \
         bench-loop bench-obey bench-peer bench-quant bench-state bench-draft \
-        bench-tokens bench-arm fuzz \
+        bench-several bench-tokens bench-arm fuzz \
         bench-arm-check coverage soak analyse check-all shared install \
         uninstall users demo-real demo-accept
 
@@ -110,6 +110,7 @@ help:
 	echo 'make bench-quant   speed of quantizing against llama.cpp, memory'
 	echo 'make bench-state   saving and loading a session'
 	echo 'make bench-draft   answers with drafts and without'
+	echo 'make bench-several  sessions of one model in one call, and one alone'
 	echo 'make bench-tokens  token streams; speed against two tokenizers'
 	echo 'make size          bytes of code, with each build switch'
 	echo 'make clean         removes what was built, keeps what was fetched'
@@ -539,6 +540,9 @@ bench-state: $(BUILD)/tests/bench_state
 bench-draft: $(BUILD)/tests/bench_draft $(SMOLLM2) $(GEMMA3)
 	$< $(SMOLLM2)
 	$< $(GEMMA3)
+
+bench-several: $(BUILD)/tests/bench_several $(BENCH_MODEL)
+	$< $(BENCH_MODEL)
 
 bench-quant: build/venv/done $(QUANT)
 	build/venv/bin/python tests/quant_check.py --speed

@@ -1107,7 +1107,7 @@ static u32 cpu_features(void) { return 0; }
 
 enum {
     POOL_MAX_THREADS = 64,
-    POOL_MAX_PIECES = 1 << 20,
+    POOL_MAX_PIECES = 1 << 21,
     POOL_SPINS = 2000, /* about 20-60 us: longer than the gap between runs */
 };
 
@@ -25844,6 +25844,7 @@ enum {
     SES_ROWS = 4, /* of n_vocab floats: logits, scores, and two of heap */
     SES_GRAMMAR_BYTES = 255 << 10, /* with Gemma's masks 320 KiB in all */
     SES_PLAN = 1024, /* tokens of the shortest end of an answer that are kept */
+    SES_CALL = 2048, /* bytes: an answer under way, and what it is asked for */
     SES_DRAFT = 3,
     SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
     SES_TRUSTS = 10, /* kinds of drafts */
@@ -25878,6 +25879,7 @@ typedef struct {
     size_t at;
     f32 *y;
     size_t y_stride;
+    f32 *const *apart; /* where each vector goes, in place of y; or NULL */
     const u64 *only; /* rows that are wanted, a bit each; NULL: all */
 } ses_job;
 
@@ -25956,6 +25958,7 @@ struct ksllm_session {
 
     f32 *scores;          /* [n_vocab] logits as sampling changes them */
     ses_candidate *heap;  /* [n_vocab] */
+    void *call;           /* [SES_CALL], see section 26 */
     i32 *prompt;          /* [n_ctx] */
     char *text;           /* held back, then one piece more */
     size_t text_bytes;
@@ -26226,6 +26229,7 @@ static void ses_lay_output(ksllm_session *s, arena *a) {
     s->scores = s->logits ? s->logits + d[D_VOCAB] : NULL;
     s->heap = s->logits ? (void *)(s->logits + 2 * d[D_VOCAB]) : NULL;
     s->pooled = arena_take(a, s->pooling ? d[D_EMBD] : 0, sizeof(f32));
+    s->call = arena_take(a, 1, SES_CALL);
     s->prompt = arena_take(a, s->n_ctx, sizeof(i32));
     s->text_bytes = SES_HOLD + 3 * (size_t)s->m->tok.max_piece_bytes + 16;
     s->text = arena_take(a, s->text_bytes, 1);
@@ -26512,7 +26516,8 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  * step is cut into pieces for the pool, by rows of a matrix, by tokens or by
  * heads, so that no cut can change a result. Every piece first checks whether
  * the call was cancelled or ran out of time; what a stopped batch computed is
- * not used. May use § 1-21.
+ * not used. A batch may be of several sessions: each keeps its positions and
+ * its cache, and no row knows of the others. May use § 1-21.
  *
  *   x = embd[token]
  *   per layer:
@@ -26526,13 +26531,47 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  * with norms, biases and multipliers where the architecture has them.
  * ======================================================================== */
 
+/* What a call wants of the tokens that it adds, at positions from `first` on:
+ * the logits after each, or ln p of each. */
+typedef struct {
+    f32 *rows;
+    f32 *logprobs;
+    u32 first;
+    const u64 *only; /* of the last logits, those of these tokens */
+} fwd_want;
+
+static const fwd_want FWD_LAST = {0}; /* the last logits alone */
+
+/* A session in a call that evaluates: what its timeline has and its cache has
+ * not. */
+typedef struct fwd_member {
+    ksllm_session *s;
+    const ksllm_control *control; /* for on_progress; NULL: none */
+    ksllm_error *err;
+    fwd_want want;
+    u32 held;  /* tokens that stay when it is stopped */
+    u32 start; /* the first position */
+    bool open; /* there is something to evaluate */
+    ksllm_status status;
+    struct fwd_member *next;
+} fwd_member;
+
+/* Its tokens in a batch: positions [n0, n0 + m) are the rows from `row` on. */
+typedef struct {
+    fwd_member *of;
+    ksllm_session *s;
+    u32 n0, m, row;
+    bool last; /* they end what it evaluates */
+} fwd_part;
+
 /* The batch under way. Nothing in it changes while a layer is evaluated. */
 typedef struct {
-    ksllm_session *s;
-    u32 n0, m; /* positions [n0, n0 + m) */
+    ksllm_session *s; /* whose scratch memory and workers are used */
+    u32 m;            /* rows */
+    u32 n_parts;
+    fwd_part part[KSLLM_MAX_SESSIONS];
     u32 i_layer;
     const mdl_layer *l;
-    const u64 *only; /* the logits that are wanted; NULL: all */
 } fwd;
 
 /* A step by token, with what its function needs beside the batch. Pieces read
@@ -26549,15 +26588,29 @@ typedef struct fwd_step {
     size_t n;
 } fwd_step;
 
-static bool fwd_stopped(ksllm_session *s) {
-    return ses_watch_stops(&s->watch);
+/* Whether any of its sessions has to stop: the others do the batch again. */
+static bool fwd_stopped(const fwd *f) {
+    for (u32 i = 0; i < f->n_parts; i++)
+        if (ses_watch_stops(&f->part[i].s->watch)) return true;
+    return false;
+}
+
+static const fwd_part *fwd_part_of(const fwd *f, u32 t) {
+    const fwd_part *p = f->part;
+    while (t - p->row >= p->m) p++;
+    return p;
+}
+
+static u32 fwd_position(const fwd *f, u32 t) {
+    const fwd_part *p = fwd_part_of(f, t);
+    return p->n0 + (t - p->row);
 }
 
 /* ---- steps by token ---- */
 
 static void fwd_step_piece(void *arg, u32 piece) {
     const fwd_step *step = arg;
-    if (fwd_stopped(step->f->s)) return;
+    if (fwd_stopped(step->f)) return;
     u32 t = piece * step->n_per_piece;
     u32 end = min_u32(step->n_items, t + step->n_per_piece);
     for (; t < end; t++) step->run(step, t);
@@ -26582,11 +26635,12 @@ static void fwd_by_token(const fwd *f, fwd_step *step) {
 static void fwd_rope_table(const fwd *f, u32 t) {
     const ksllm_session *s = f->s;
     size_t half = s->m->dim[D_ROPE] / 2;
+    u32 position = fwd_position(f, t);
     for (u32 r = 0; r < s->m->n_ropes; r++) {
         f32 *out = s->rope + ((size_t)r * s->n_batch + t) * half * 2;
         for (size_t i = 0; i < half; i++) {
             f64 sine, cosine;
-            f32 angle = (f32)(f->n0 + t) * s->m->rope[r].freq[i];
+            f32 angle = (f32)position * s->m->rope[r].freq[i];
             m_sincos((f64)angle, &sine, &cosine);
             out[2 * i] = (f32)cosine * s->m->rope[r].gain;
             out[2 * i + 1] = (f32)sine * s->m->rope[r].gain;
@@ -26600,7 +26654,8 @@ static void fwd_embed(const fwd_step *step, u32 t) {
     const mdl_matrix *e = &s->m->embd;
     size_t n = e->n_in;
     f32 *x = s->x + t * n;
-    blk_row(e->type, e->w + (size_t)s->tokens[f->n0 + t] * e->row_bytes, n, x);
+    i32 token = fwd_part_of(f, t)->s->tokens[fwd_position(f, t)];
+    blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
     if (s->m->embd_scale != 1)
         for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
     fwd_rope_table(f, t);
@@ -26699,10 +26754,11 @@ static void fwd_finish_heads(
 static void fwd_store_head(
     const fwd *f, u32 t, size_t head, f32 *x, bool value) {
     const ksllm_session *s = f->s;
-    const ses_cache *c = &s->cache[f->i_layer];
+    const ses_cache *c = &fwd_part_of(f, t)->s->cache[f->i_layer];
     size_t n = s->m->dim[value ? D_VALUE : D_HEAD];
     size_t bytes = value ? s->v_bytes : s->k_bytes;
-    size_t slot = (f->n0 + t) % c->n_slots, row = head * c->n_slots + slot;
+    size_t slot = fwd_position(f, t) % c->n_slots;
+    size_t row = head * c->n_slots + slot;
     /* the place in its tile, as int8 */
     size_t in = s->kv != K_I8 ? 0 : value ? slot % 4 : slot % 16;
     u8 *to = (value ? c->v : c->k) + (row - in) * bytes;
@@ -26753,7 +26809,8 @@ static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
 /* Queries of later spans look more sharply: times 1 + scale * ln(1 + span). */
 static void fwd_temper(const fwd *f, u32 t, f32 *q) {
     const ksllm_model *m = f->s->m;
-    u32 span = m->temperature > 0 ? (f->n0 + t) / m->temperature_span : 0;
+    if (!(m->temperature > 0)) return;
+    u32 span = fwd_position(f, t) / m->temperature_span;
     if (!span) return;
     f32 scale = (f32)(1 + m->temperature * m_ln(1 + (f64)span));
     for (size_t i = 0; i < m->dim[D_Q]; i++) q[i] *= scale;
@@ -26839,15 +26896,23 @@ typedef struct {
     u32 log_heads; /* 2^log_heads heads make a piece */
 } fwd_attention;
 
+static u32 fwd_tiles(const fwd_part *p) {
+    return (p->m + K_QUERIES - 1) / K_QUERIES;
+}
+
 static void fwd_attend_piece(void *arg, u32 piece) {
     const fwd_attention *attention = arg;
     const fwd *f = attention->f;
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
-    if (fwd_stopped(f->s)) return;
-    const ses_cache *c = &s->cache[f->i_layer];
+    if (fwd_stopped(f)) return;
     u32 together = 1u << attention->log_heads, n_groups = m->n_heads / together;
-    size_t h = piece % n_groups * together, t = piece / n_groups * K_QUERIES;
+    u32 tile = piece / n_groups;
+    const fwd_part *p = f->part;
+    for (; tile >= fwd_tiles(p); p++) tile -= fwd_tiles(p);
+    const ses_cache *c = &p->s->cache[f->i_layer];
+    u32 from = tile * K_QUERIES;
+    size_t h = piece % n_groups * together, t = p->row + from;
     const size_t *d = m->dim, heads = m->n_heads;
     size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
     size_t row = t * heads + h; /* of the first token */
@@ -26863,8 +26928,8 @@ static void fwd_attend_piece(void *arg, u32 piece) {
         .key_dim = d[D_HEAD], .value_dim = d[D_VALUE],
         .k_stride = s->k_bytes,
         .v_stride = s->v_in_k ? s->k_bytes : s->v_bytes,
-        .n_slots = c->n_slots, .m = min_size(f->m - t, K_QUERIES),
-        .hi = f->n0 + t + 1, .window = f->l->window, .scale = m->attn_scale,
+        .n_slots = c->n_slots, .m = min_size(p->m - from, K_QUERIES),
+        .hi = p->n0 + from + 1, .window = f->l->window, .scale = m->attn_scale,
         .q_heads = heads,
         .out = latent ? s->mix + (h * f->m + t) * d[D_VALUE]
                       : s->att + row * d[D_VALUE],
@@ -26875,15 +26940,16 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     k_attend(m->k, &a);
 }
 
-_Static_assert(SES_MAX_BATCH / K_QUERIES * MDL_MAX_HEADS <= POOL_MAX_PIECES,
-    "more pieces of attention than a run may have");
+_Static_assert((SES_MAX_BATCH / K_QUERIES + KSLLM_MAX_SESSIONS) * MDL_MAX_HEADS
+    <= POOL_MAX_PIECES, "more pieces of attention than a run may have");
 
 /* Heads of a KV head share the reads of its keys: as many of them together as
  * their number allows and as leaves every thread some pieces. */
 static void fwd_attend(const fwd *f) {
     const ksllm_model *m = f->s->m;
     u32 group = m->n_heads / m->n_kv_heads;
-    u32 rows = (f->m + K_QUERIES - 1) / K_QUERIES;
+    u32 rows = 0;
+    for (u32 i = 0; i < f->n_parts; i++) rows += fwd_tiles(&f->part[i]);
     u32 log = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
     while (log && rows * (m->n_heads >> log) < f->s->n_threads) log--;
     pool_run(&f->s->workers, rows * (m->n_heads >> log), fwd_attend_piece,
@@ -26899,7 +26965,7 @@ static u32 fwd_blocks_of(const mdl_matrix *w) {
 }
 
 typedef struct {
-    ksllm_session *s;
+    const fwd *f;
     size_t rows_per_piece;
 } fwd_products;
 
@@ -26918,10 +26984,28 @@ static void fwd_product_only(
     }
 }
 
+/* To vectors that lie apart, as those of several sessions do: by way of the
+ * stack, as many rows at a time as fit. */
+static void fwd_product_apart(
+    const k_row *k, const k_product *p, f32 *const *y, size_t row) {
+    f32 tile[512];
+    k_product q = *p;
+    q.y = tile;
+    q.y_stride = KS_LEN(tile) / p->m / 64 * 64;
+    for (size_t i = 0; i < p->n_rows; i += q.y_stride) {
+        q.w = p->w + i * p->row_bytes;
+        q.n_rows = min_size(q.y_stride, p->n_rows - i);
+        k->product[q.type](&q);
+        for (size_t v = 0; v < p->m; v++)
+            memcpy(y[v] + row + i, tile + v * q.y_stride,
+                q.n_rows * sizeof *tile);
+    }
+}
+
 static void fwd_product_piece(void *arg, u32 piece) {
     const fwd_products *all = arg;
-    ksllm_session *s = all->s;
-    if (fwd_stopped(s)) return;
+    const ksllm_session *s = all->f->s;
+    if (fwd_stopped(all->f)) return;
     u32 i = 0, end = s->n_jobs;
     while (end - i > 1) {
         u32 mid = i + (end - i) / 2;
@@ -26942,6 +27026,7 @@ static void fwd_product_piece(void *arg, u32 piece) {
         .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
     if (j->only) fwd_product_only(s->m->k, &p, j->only, r);
+    else if (j->apart) fwd_product_apart(s->m->k, &p, j->apart, r);
     else s->m->k->product[p.type](&p);
 }
 
@@ -26977,7 +27062,7 @@ static void fwd_multiply(const fwd *f) {
 #endif
     }
     pool_run(&s->workers, s->first_piece[s->n_jobs], fwd_product_piece,
-        &(fwd_products){s, per});
+        &(fwd_products){f, per});
     s->n_jobs = 0;
 }
 
@@ -27095,10 +27180,10 @@ static void fwd_attention_block(const fwd *f) {
 
 static void fwd_conv_store(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
-    const ses_cache *c = &f->s->cache[f->i_layer];
-    size_t n = f->s->m->dim[D_EMBD];
+    const ses_cache *c = &fwd_part_of(f, t)->s->cache[f->i_layer];
+    size_t n = f->s->m->dim[D_EMBD], slot = fwd_position(f, t) % c->n_slots;
     const f32 *b = f->s->gate + t * 3 * n, *x = b + 2 * n;
-    f32 *to = (f32 *)(void *)(c->k + (f->n0 + t) % c->n_slots * c->k_bytes);
+    f32 *to = (f32 *)(void *)(c->k + slot * c->k_bytes);
     for (size_t i = 0; i < n; i++) to[i] = b[i] * x[i];
 }
 
@@ -27106,9 +27191,10 @@ static void fwd_conv_store(const fwd_step *step, u32 t) {
 static void fwd_conv_mix(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
-    const ses_cache *c = &s->cache[f->i_layer];
+    const ses_cache *c = &fwd_part_of(f, t)->s->cache[f->i_layer];
     const u8 *w = f->l->vec[V_CONV];
-    size_t n = s->m->dim[D_EMBD], sees = s->m->dim[D_CONV], p = f->n0 + t;
+    size_t n = s->m->dim[D_EMBD], sees = s->m->dim[D_CONV];
+    size_t p = fwd_position(f, t);
     const f32 *by = s->gate + (t * 3 + 1) * n;
     f32 *y = s->xn + t * n;
     memset(y, 0, n * sizeof *y);
@@ -27308,7 +27394,7 @@ static void fwd_expert_block(const fwd *f) {
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_route});
-    if (fwd_stopped(s)) return; /* with tokens that chose nothing */
+    if (fwd_stopped(f)) return; /* with tokens that chose nothing */
     fwd_group(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_scatter,
         .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
@@ -27357,32 +27443,33 @@ static void fwd_layer(const fwd *f) {
     else fwd_ffn_block(f);
 }
 
-/* The final norm of n_rows tokens of the batch, from number `first` on, and,
- * unless y is NULL, their logits to y, [n_rows][n_vocab]. */
-static void fwd_head(const fwd *f, u32 first, u32 n_rows, f32 *y) {
-    ksllm_session *s = f->s;
-    const mdl_matrix *w = &s->m->output;
-    const size_t n = n_rows * w->n_out;
-    fwd_each(f, n_rows, &(fwd_step){.run = fwd_norm, .norm = s->m->output_norm,
-        .x = s->x + first * w->n_in, .blocks = fwd_blocks_of(w)});
-    if (!y) return;
-    fwd_plan_job(f, &(ses_job){.w = w, .m = n_rows, .x = s->xn, .y = y,
-        .y_stride = w->n_out, .only = f->only});
-    fwd_multiply(f);
-    for (size_t i = 0; f->only && i < n; i++)
-        if (!(f->only[i / 64] >> (i & 63) & 1)) y[i] = -INFINITY;
-    if (s->m->logit_scale != 1)
-        for (size_t i = 0; i < n; i++) y[i] *= s->m->logit_scale;
+/* The final norm of n tokens, the rows from x on, to s->xn. */
+static void fwd_final(const fwd *f, f32 *x, u32 n) {
+    const ksllm_model *m = f->s->m;
+    fwd_each(f, n, &(fwd_step){.run = fwd_norm, .norm = m->output_norm, .x = x,
+        .blocks = fwd_blocks_of(&m->output)});
 }
 
-/* Adds all final hidden states of the batch to the pooled vector. */
-static void fwd_pool(const fwd *f) {
-    ksllm_session *s = f->s;
-    size_t n = s->m->dim[D_EMBD];
-    fwd_head(f, 0, f->m, NULL);
-    if (fwd_stopped(s)) return;
-    for (u32 t = 0; t < f->m; t++)
-        for (size_t i = 0; i < n; i++) s->pooled[i] += s->xn[t * n + i];
+/* Their logits to y, [n][n_vocab], or each to its own of `apart`. */
+static void fwd_head(const fwd *f, f32 *x, u32 n, f32 *y, f32 *const *apart,
+    const u64 *only) {
+    const ksllm_model *m = f->s->m;
+    const mdl_matrix *w = &m->output;
+    fwd_final(f, x, n);
+    fwd_plan_job(f, &(ses_job){.w = w, .m = n, .x = f->s->xn, .y = y,
+        .y_stride = w->n_out, .apart = apart, .only = only});
+    fwd_multiply(f);
+    for (u32 i = 0; i < n && m->logit_scale != 1; i++) {
+        f32 *row = apart ? apart[i] : y + i * w->n_out;
+        for (size_t j = 0; j < w->n_out; j++) row[j] *= m->logit_scale;
+    }
+}
+
+/* Logits of tokens that are not wanted. */
+static void fwd_mask(const ksllm_session *s, f32 *logits, const u64 *only) {
+    size_t n = s->m->dim[D_VOCAB];
+    for (size_t i = 0; only && i < n; i++)
+        if (!(only[i / 64] >> (i & 63) & 1)) logits[i] = -INFINITY;
 }
 
 /* ln of the sum over the vocabulary of e^logit. A logit minus this is ln of
@@ -27397,66 +27484,98 @@ static f32 fwd_logprob(const ksllm_session *s, const f32 *logits, i32 token) {
     return logits[token] - fwd_log_sum(s, logits);
 }
 
-/* What a call wants of the tokens that it adds, at positions from `first` on:
- * the logits after each, or ln p of each. */
-typedef struct {
-    f32 *rows;
-    f32 *logprobs;
-    u32 first;
-    const u64 *only; /* of the last logits, those of these tokens */
-} fwd_want;
-
-static const fwd_want FWD_LAST = {0}; /* the last logits alone */
-
-/* ln p of the tokens after those of the batch, a few rows at a time. */
-static void fwd_score(const fwd *f, const fwd_want *want) {
-    ksllm_session *s = f->s;
-    u32 skip = want->first > f->n0 + 1 ? want->first - f->n0 - 1 : 0;
-    u32 end = min_u32(f->m, s->n_tokens - 1 - f->n0);
-    for (u32 t = skip, n; t < end; t += n) {
+/* ln p of the tokens after those of a part, a few rows at a time. */
+static void fwd_score(const fwd *f, const fwd_part *p) {
+    const fwd_want *want = &p->of->want;
+    const ksllm_session *s = p->s;
+    const size_t *d = s->m->dim;
+    u32 skip = want->first > p->n0 + 1 ? want->first - p->n0 - 1 : 0;
+    u32 end = min_u32(p->m, s->n_tokens - 1 - p->n0);
+    for (u32 t = skip, n; want->logprobs && t < end; t += n) {
         n = min_u32(end - t, SES_ROWS);
-        fwd_head(f, t, n, s->logits);
-        if (fwd_stopped(s)) return;
+        fwd_head(f, f->s->x + (p->row + t) * d[D_EMBD], n, s->logits, NULL,
+            NULL);
+        if (fwd_stopped(f)) return;
         for (u32 i = 0; i < n; i++) {
-            u32 next = f->n0 + t + i + 1;
-            want->logprobs[next - want->first] = fwd_logprob(s,
-                s->logits + i * s->m->dim[D_VOCAB], s->tokens[next]);
+            u32 next = p->n0 + t + i + 1;
+            want->logprobs[next - want->first] = fwd_logprob(
+                s, s->logits + i * d[D_VOCAB], s->tokens[next]);
         }
     }
 }
 
-/* The end of a batch: what the call wants of its hidden states. Leaves the
- * last token's final hidden state as the last row in s->xn. */
-static void fwd_output(const fwd *f, bool last, const fwd_want *want) {
-    ksllm_session *s = f->s;
-    size_t n_vocab = s->m->dim[D_VOCAB], n_embd = s->m->dim[D_EMBD];
-    u32 skip = want->first > f->n0 ? want->first - f->n0 : 0, rows = 0;
-    if (s->pooling == KSLLM_POOLING_MEAN) fwd_pool(f);
-    if (want->logprobs) fwd_score(f, want);
-    if (want->rows && skip < f->m) {
-        rows = f->m - skip;
-        f32 *y = want->rows + (f->n0 + skip - want->first) * n_vocab;
-        fwd_head(f, skip, rows, y);
-        if (last)
-            memcpy(s->logits, y + (rows - 1) * n_vocab, n_vocab * sizeof *y);
-    } else if (last) {
-        fwd_head(f, f->m - 1, rows = 1, s->logits);
-    }
-    if (last && s->pooling == KSLLM_POOLING_LAST)
-        memcpy(s->pooled, s->xn + (rows - 1) * n_embd, n_embd * sizeof(f32));
+/* The logits after each token of a part that they are wanted of. */
+static void fwd_rows(const fwd *f, const fwd_part *p) {
+    const fwd_want *want = &p->of->want;
+    const size_t *d = f->s->m->dim;
+    u32 skip = want->first > p->n0 ? want->first - p->n0 : 0;
+    if (!want->rows || skip >= p->m) return;
+    u32 n = p->m - skip;
+    f32 *y = want->rows + (p->n0 + skip - want->first) * d[D_VOCAB];
+    fwd_head(f, f->s->x + (p->row + skip) * d[D_EMBD], n, y, NULL, NULL);
+    if (!p->last) return;
+    memcpy(p->s->logits, y + (n - 1) * d[D_VOCAB], d[D_VOCAB] * sizeof *y);
+    if (p->s->pooling == KSLLM_POOLING_LAST)
+        memcpy(p->s->pooled, f->s->xn + (n - 1) * d[D_EMBD],
+            d[D_EMBD] * sizeof *y);
 }
 
-/* Evaluates positions [n0, n0 + m); `last` ends the call. */
-static void fwd_batch(
-    ksllm_session *s, u32 n0, u32 m, bool last, const fwd_want *want) {
-    fwd f = {.s = s, .n0 = n0, .m = m, .only = last ? want->only : NULL};
-    fwd_by_token(&f, &(fwd_step){.run = fwd_embed});
-    for (u32 i = 0; i < s->m->n_layers && !fwd_stopped(s); i++) {
-        f.i_layer = i;
-        f.l = &s->m->layers[i];
-        fwd_layer(&f);
+/* The last logits of all parts that end here: one product. */
+static void fwd_last(const fwd *f) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD];
+    const fwd_part *part[KSLLM_MAX_SESSIONS];
+    f32 *y[KSLLM_MAX_SESSIONS];
+    u32 m = 0;
+    for (u32 i = 0; i < f->n_parts; i++) {
+        const fwd_part *p = &f->part[i];
+        if (!p->last || p->of->want.rows) continue;
+        memcpy(s->delta + m * n, s->x + (p->row + p->m - 1) * n,
+            n * sizeof *s->x);
+        part[m] = p;
+        y[m++] = p->s->logits;
     }
-    if (!fwd_stopped(s)) fwd_output(&f, last, want);
+    if (!m) return;
+    fwd_head(f, s->delta, m, y[0], m > 1 ? y : NULL,
+        m > 1 ? NULL : part[0]->of->want.only);
+    for (u32 i = 0; i < m; i++) {
+        fwd_mask(s, y[i], part[i]->of->want.only);
+        if (part[i]->s->pooling == KSLLM_POOLING_LAST)
+            memcpy(part[i]->s->pooled, s->xn + i * n, n * sizeof *s->xn);
+    }
+}
+
+/* The end of a batch: what its calls want of its hidden states. A sum must not
+ * take in a batch twice, so what is pooled comes last. */
+static bool fwd_output(const fwd *f) {
+    const ksllm_session *s = f->s;
+    size_t n = s->m->dim[D_EMBD];
+    bool pools = false;
+    for (u32 i = 0; i < f->n_parts; i++) {
+        fwd_score(f, &f->part[i]);
+        fwd_rows(f, &f->part[i]);
+        pools |= f->part[i].s->pooling == KSLLM_POOLING_MEAN;
+    }
+    fwd_last(f);
+    if (pools) fwd_final(f, s->x, f->m);
+    if (fwd_stopped(f)) return false;
+    for (u32 t = 0; pools && t < f->m; t++) {
+        const ksllm_session *of = fwd_part_of(f, t)->s;
+        for (size_t i = 0; i < n && of->pooling == KSLLM_POOLING_MEAN; i++)
+            of->pooled[i] += s->xn[t * n + i];
+    }
+    return true;
+}
+
+/* Evaluates a batch; false: it was stopped. */
+static bool fwd_batch(fwd *f) {
+    fwd_by_token(f, &(fwd_step){.run = fwd_embed});
+    for (u32 i = 0; i < f->s->m->n_layers && !fwd_stopped(f); i++) {
+        f->i_layer = i;
+        f->l = &f->s->m->layers[i];
+        fwd_layer(f);
+    }
+    return !fwd_stopped(f) && fwd_output(f);
 }
 
 /* After a rewind all tokens are evaluated, but their logits are gone: has the
@@ -27468,79 +27587,112 @@ static void fwd_reopen(ksllm_session *s) {
     s->n_tokens = n;
 }
 
-/* Evaluates what the timeline has and the cache has not. On a stop n_eval
- * tells how far it came. */
-static ksllm_status fwd_run(ksllm_session *s, const ksllm_control *control,
-    const fwd_want *want, ksllm_error *err) {
-    if (s->has_logits || !s->n_tokens) return KSLLM_OK;
+/* Has evaluated what the timeline has and the cache has not: fwd_pass does. */
+static void fwd_open(fwd_member *x) {
+    ksllm_session *s = x->s;
+    x->status = KSLLM_OK;
+    x->open = !s->has_logits && s->n_tokens;
+    if (!x->open) return;
     fwd_reopen(s);
-    s->partial = want->only != NULL;
-    u32 start = s->n_eval, total = s->n_tokens - start;
+    s->partial = x->want.only != NULL;
+    x->start = s->n_eval;
     if (s->pooling == KSLLM_POOLING_MEAN)
         memset(s->pooled, 0, s->m->dim[D_EMBD] * sizeof(f32));
-    while (s->n_eval < s->n_tokens && !fwd_stopped(s)) {
-        u32 m = min_u32(s->n_tokens - s->n_eval, s->n_batch);
-        bool last = s->n_eval + m == s->n_tokens;
-        if (s->n_eval + m > s->n_high) s->n_high = s->n_eval + m;
-        s->has_pooled = false;
-        fwd_batch(s, s->n_eval, m, last, want);
-        if (fwd_stopped(s)) break;
-        s->n_eval += m;
-        if (control->on_progress)
-            control->on_progress(
-                control->progress_ctx, s->n_eval - start, total);
-    }
-    if (s->watch.why)
-        return ses_watch_fail(
-            &s->watch, s->n_eval - start, total, "tokens evaluated", err);
+}
+
+/* Whether there is something to evaluate. One that has to stop ends here, with
+ * the tokens that it had before the call, and what was evaluated. */
+static bool fwd_goes_on(fwd_member *x) {
+    ksllm_session *s = x->s;
+    if (!x->open || !ses_watch_stops(&s->watch)) return x->open;
+    x->status = ses_watch_fail(&s->watch, s->n_eval - x->start,
+        s->n_tokens - x->start, "tokens evaluated", x->err);
+    s->n_tokens = max_u32(s->n_eval, x->held);
+    return x->open = false;
+}
+
+/* m more tokens are evaluated. */
+static void fwd_advance(fwd_member *x, u32 m) {
+    ksllm_session *s = x->s;
+    const ksllm_control *c = x->control;
+    s->n_eval += m;
+    u32 total = s->n_tokens - x->start;
+    if (c && c->on_progress)
+        c->on_progress(c->progress_ctx, s->n_eval - x->start, total);
+    x->open = s->n_eval < s->n_tokens;
+    if (x->open) return;
     s->has_logits = true;
     s->has_pooled = s->pooling != KSLLM_POOLING_NONE;
     if (s->pooling == KSLLM_POOLING_MEAN)
         for (size_t i = 0; i < s->m->dim[D_EMBD]; i++)
             s->pooled[i] /= (f32)total;
+}
+
+/* Evaluates a batch of all that are open, on the first one's memory and
+ * workers. Each gets a token, then the first ones what room there is. */
+static void fwd_pass(fwd_member *first) {
+    fwd f = {.s = first->s};
+    u32 n = 0;
+    for (fwd_member *x = first; x; x = x->next) n += fwd_goes_on(x);
+    for (fwd_member *x = first; x; x = x->next) {
+        ksllm_session *s = x->s;
+        if (!x->open) continue;
+        u32 left = s->n_tokens - s->n_eval, room = f.s->n_batch - f.m - --n;
+        fwd_part p = {.of = x, .s = s, .n0 = s->n_eval, .row = f.m,
+            .m = min_u32(left, min_u32(s->n_batch, room))};
+        p.last = p.m == left;
+        if (p.n0 + p.m > s->n_high) s->n_high = p.n0 + p.m;
+        s->has_pooled = false;
+        f.m += p.m;
+        f.part[f.n_parts++] = p;
+    }
+    if (!f.m || !fwd_batch(&f)) return;
+    for (u32 i = 0; i < f.n_parts; i++)
+        fwd_advance(f.part[i].of, f.part[i].m);
+}
+
+/* Evaluates what all have to. Returns the first one's status. */
+static ksllm_status fwd_run(fwd_member *first) {
+    for (const fwd_member *x = first; x;)
+        if (x->open) fwd_pass(first);
+        else x = x->next;
+    return first->status;
+}
+
+/* Adds tokens, to be evaluated. Where something is wanted of each of them, none
+ * may slide out. */
+static ksllm_status fwd_append(fwd_member *x, const i32 *tokens, size_t n) {
+    ksllm_session *s = x->s;
+    u64 slid = s->n_slid;
+    f32 first = NAN, *logprobs = x->want.logprobs;
+    x->held = s->n_tokens;
+    if (s->partial) s->has_logits = false;
+    if (logprobs) fwd_reopen(s);
+    if (logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
+        first = fwd_logprob(s, s->logits, tokens[0]);
+    x->want.first = s->n_tokens;
+    bool may_slide = !x->want.rows && !logprobs;
+    TRY(ses_extend(s, s->n_tokens, tokens, n, may_slide, x->err));
+    if (n) s->obeys = 0;
+    if (logprobs) logprobs[0] = first;
+    if (s->n_slid != slid) x->held = 0;
+    fwd_open(x);
     return KSLLM_OK;
 }
 
-/* As fwd_run; a stopped call leaves the first `held` tokens, which the session
- * had before it, and what was evaluated. */
-static ksllm_status fwd_settle(ksllm_session *s, size_t held,
-    const ksllm_control *control, const fwd_want *want, ksllm_error *err) {
-    ksllm_status status = fwd_run(s, control, want, err);
-    if (status) s->n_tokens = (u32)max_size(s->n_eval, held);
-    return status;
-}
-
-/* Adds tokens and evaluates them. Where something is wanted of each of them,
- * none may slide out. */
-static ksllm_status fwd_append(ksllm_session *s, const i32 *tokens, size_t n,
-    fwd_want want, const ksllm_control *control, ksllm_error *err) {
-    size_t held = s->n_tokens;
-    u64 slid = s->n_slid;
-    f32 first = NAN;
-    if (s->partial) s->has_logits = false;
-    if (want.logprobs) fwd_reopen(s);
-    if (want.logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
-        first = fwd_logprob(s, s->logits, tokens[0]);
-    want.first = s->n_tokens;
-    bool may_slide = !want.rows && !want.logprobs;
-    TRY(ses_extend(s, held, tokens, n, may_slide, err));
-    if (n) s->obeys = 0;
-    if (want.logprobs) want.logprobs[0] = first;
-    if (s->n_slid != slid) held = s->n_eval;
-    return fwd_settle(s, held, control, &want, err);
-}
-
 /* Makes the timeline these tokens; *n_reused of them need no evaluation. */
-static ksllm_status fwd_sync(ksllm_session *s, const i32 *tokens, size_t n,
-    const ksllm_control *control, size_t *n_reused, ksllm_error *err) {
+static ksllm_status fwd_sync(
+    fwd_member *x, const i32 *tokens, size_t n, size_t *n_reused) {
+    ksllm_session *s = x->s;
     size_t keep = ses_common(s, tokens, n);
     if (s->partial) s->has_logits = false;
     if (s->pooling == KSLLM_POOLING_MEAN) keep = 0;
-    TRY(ses_extend(s, keep, tokens + keep, n - keep, true, err));
+    TRY(ses_extend(s, keep, tokens + keep, n - keep, true, x->err));
     if (n > keep) s->obeys = 0;
     *n_reused = min_size(s->n_eval, n);
-    return fwd_settle(
-        s, n > s->n_ctx ? s->n_eval : keep, control, &FWD_LAST, err);
+    x->held = n > s->n_ctx ? 0 : (u32)keep;
+    fwd_open(x);
+    return KSLLM_OK;
 }
 
 /* ==========================================================================
@@ -28041,12 +28193,17 @@ typedef struct {
     u32 from;           /* tokens before them */
 } draft;
 
-typedef struct {
+/* An answer under way. */
+typedef struct gen {
     ksllm_session *s;
     const ksllm_generation *g;
     const ksllm_sampling *sampling;
     const ksllm_control *control;
     ksllm_result *r;
+    fwd_member run;     /* what it has to evaluate next */
+    struct gen *next;   /* answers of other sessions, in the same passes */
+    bool prompted, ended;
+    ksllm_status status; /* once it has ended */
     tok_decoder decoder;
     u64 start;
     u64 due; /* when the next token may be drawn */
@@ -28057,6 +28214,9 @@ typedef struct {
     u32 n_forced;
     const struct split *split; /* of a turn of a chat, or NULL */
     draft d;
+    u32 n_tried;        /* drafts in the evaluation under way */
+    u64 asked;          /* when it began; 0: its time tells nothing */
+    bool few;           /* it computes few logits */
 #if !defined KSLLM_NO_GRAMMAR
     obey o;
 #endif
@@ -28484,7 +28644,7 @@ static ksllm_status gen_encode(
     return KSLLM_OK;
 }
 
-/* Puts the prompt on the timeline and evaluates it. */
+/* Puts the prompt on the timeline, to be evaluated. */
 static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
     const i32 *tokens = x->g->tokens;
@@ -28500,12 +28660,8 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     if (gen_obeys(x) && total <= s->n_ctx)
         TRY(obey_begin(x, n != 0, total, err));
     if (x->r->stop) return KSLLM_OK;
-    ksllm_status status = replace
-        ? fwd_sync(s, tokens, n, x->control, &x->r->n_reused, err)
-        : fwd_append(s, tokens, n, FWD_LAST, x->control, err);
-    x->r->prompt_ns = os_now() - x->start;
-    if (!status && gen_obeys(x)) obey_began(x);
-    return status;
+    return replace ? fwd_sync(&x->run, tokens, n, &x->r->n_reused)
+                   : fwd_append(&x->run, tokens, n);
 }
 
 /* ---- text ---- */
@@ -28700,7 +28856,7 @@ static u32 draft_look_up(gen *x, u32 most) {
 /* What the drafter would say. One that cannot keep up says nothing. */
 static u32 draft_ask(gen *x, u32 most) {
     ksllm_session *s = x->s, *d = x->g->drafter;
-    const ksllm_control quiet = {0};
+    fwd_member run = {.s = d};
     u64 start = os_now();
     u32 n = 0, held = s->n_tokens;
     size_t keep = ses_common(d, s->tokens, held);
@@ -28708,7 +28864,10 @@ static u32 draft_ask(gen *x, u32 most) {
         || ses_extend(d, keep, s->tokens + keep, held - keep, false, NULL))
         return 0;
     if (d->partial) d->has_logits = false;
-    while (n < most && !fwd_run(d, &quiet, &FWD_LAST, NULL)) {
+    while (n < most) {
+        run.held = d->n_tokens;
+        fwd_open(&run);
+        if (fwd_run(&run)) break;
         i32 token = smp_best(d->logits, d->m->dim[D_VOCAB]);
         if (!mdl_is_token(s->m, token)) break;
         x->d.token[n++] = token;
@@ -28818,47 +28977,59 @@ static void draft_give(gen *x, u32 row) {
     if (x->control->on_progress)
         x->control->on_progress(x->control->progress_ctx, 1, 1);
     memcpy(s->logits, s->rows + row * n, n * sizeof *s->logits);
-    for (size_t i = 0; want.only && i < n; i++)
-        if (!(want.only[i / 64] >> (i & 63) & 1)) s->logits[i] = -INFINITY;
+    fwd_mask(s, s->logits, want.only);
     s->n_eval = s->n_tokens;
     s->partial = want.only != NULL;
     s->has_logits = true;
 }
 
-/* Evaluates the last token and n drafts behind it. */
-static ksllm_status draft_run(gen *x, u32 n, ksllm_error *err) {
+/* Puts n drafts behind the last token, to be evaluated with it. */
+static void draft_try(gen *x, u32 n) {
     ksllm_session *s = x->s;
-    const ksllm_control quiet = {0};
-    const u32 held = s->n_tokens;
-    const fwd_want want = {.rows = s->rows, .first = held - 1};
-    memcpy(s->tokens + held, x->d.token, n * sizeof *s->tokens);
-    s->n_tokens = held + n;
-    ksllm_status status = fwd_run(s, &quiet, &want, err);
-    s->n_tokens = held;
-    if (status) return status;
-    x->d.n_rows = n + 1;
-    x->r->n_drafted += n;
-    draft_give(x, 0);
-    return KSLLM_OK;
+    x->n_tried = n;
+    if (!n) return;
+    x->run.want = (fwd_want){.rows = s->rows, .first = s->n_tokens - 1};
+    x->run.control = NULL;
+    memcpy(s->tokens + s->n_tokens, x->d.token, n * sizeof *s->tokens);
+    s->n_tokens += n;
 }
 
-/* Gets the logits after the last token. */
+/* They are evaluated. */
+static void draft_tried(gen *x) {
+    x->s->n_tokens = x->run.held;
+    x->d.n_rows = x->n_tried + 1;
+    x->r->n_drafted += x->n_tried;
+    draft_give(x, 0);
+}
+
+/* Gets the logits after the last token: has them evaluated, or has them. */
 static ksllm_status gen_next(gen *x, ksllm_error *err) {
     ksllm_session *s = x->s;
     draft_learn(x);
     if (x->d.at < x->d.n_rows) {
-        if (!fwd_stopped(s)) return draft_give(x, x->d.at), KSLLM_OK;
+        if (!ses_watch_stops(&s->watch))
+            return draft_give(x, x->d.at), KSLLM_OK;
         return ses_watch_fail(&s->watch, 0, 1, "tokens evaluated", err);
     }
     bool alone = s->n_eval + 1 == s->n_tokens && draft_may(x);
-    const fwd_want want = obey_want(x);
-    const bool few = want.only != NULL;
-    const u32 n = draft_find(x, few);
-    const u64 start = os_now();
-    ksllm_status status = n ? draft_run(x, n, err)
-                            : fwd_run(s, x->control, &want, err);
-    if (!status && alone) draft_timed(x, n, few, start);
-    return status;
+    x->run.control = x->control;
+    x->run.want = obey_want(x);
+    x->run.held = s->n_tokens;
+    x->few = x->run.want.only != NULL;
+    draft_try(x, draft_find(x, x->few));
+    x->asked = alone ? os_now() : 0;
+    fwd_open(&x->run);
+    return KSLLM_OK;
+}
+
+/* What was to be evaluated is. */
+static void gen_got(gen *x) {
+    if (x->n_tried) draft_tried(x);
+    if (x->asked) draft_timed(x, x->n_tried, x->few, x->asked);
+    x->n_tried = 0;
+    x->asked = 0;
+    if (!x->prompted && gen_obeys(x)) obey_began(x);
+    x->prompted = true;
 }
 
 /* ---- the loop ---- */
@@ -28879,17 +29050,19 @@ static bool gen_is_stop(const gen *x, i32 token) {
     return false;
 }
 
-/* Sleeps until the next token is due, in naps short enough for a cancel. */
-static ksllm_status gen_pace(gen *x, ksllm_error *err) {
+/* How long it is until the next token may be drawn. */
+static ksllm_status gen_pace(gen *x, u64 *wait, ksllm_error *err) {
     f32 rate = x->control->max_tokens_per_second;
+    u64 now = rate != 0 ? os_now() : 0;
     if (rate == 0) return KSLLM_OK;
-    u64 now;
-    while ((now = os_now()) < x->due && !fwd_stopped(x->s))
-        os_sleep(min_u64(x->due - now, GEN_NAP));
+    if (now < x->due) {
+        *wait = x->due - now;
+        return !ses_watch_stops(&x->s->watch) ? KSLLM_OK : ses_watch_fail(
+            &x->s->watch, x->r->n_generated, x->r->n_generated + 1,
+            "tokens, waiting for the next one's time", err);
+    }
     x->due = now + (u64)(1e9 / (f64)rate);
-    return x->s->watch.why ? ses_watch_fail(&x->s->watch, x->r->n_generated,
-        x->r->n_generated + 1, "tokens, waiting for the next one's time", err)
-        : KSLLM_OK;
+    return KSLLM_OK;
 }
 
 /* The token that has to come next; -1: it is to be drawn. */
@@ -28960,23 +29133,65 @@ static void obey_finish(gen *x) {
 #define obey_finish(x) ((void)0)
 #endif /* KSLLM_NO_GRAMMAR */
 
-static ksllm_status gen_run(gen *x, ksllm_error *err) {
-    tok_decoder_init(&x->decoder, &x->s->m->tok, x->g->decode_flags);
-    TRY(draft_begin(x, err));
-    ksllm_status status = gen_prompt(x, err);
-    while (!status && !x->r->stop) {
-        status = gen_pace(x, err);
-        if (!status) status = gen_step(x, err);
-        if (status || x->r->stop) break;
-        status = gen_next(x, err);
-    }
+static void gen_end(gen *x, ksllm_status status) {
     draft_end(x);
     if (status == KSLLM_ERR_DEADLINE) obey_finish(x);
     gen_flush(x);
     if (status == KSLLM_ERR_CANCELLED) x->r->stop = KSLLM_STOP_CANCELLED;
     if (status == KSLLM_ERR_DEADLINE) x->r->stop = KSLLM_STOP_DEADLINE;
     x->r->total_ns = os_now() - x->start;
-    return status;
+    x->status = status;
+    x->ended = true;
+}
+
+static void gen_begin(gen *x) {
+    ksllm_error *err = x->run.err;
+    tok_decoder_init(&x->decoder, &x->s->m->tok, x->g->decode_flags);
+    x->status = draft_begin(x, err);
+    x->ended = x->status != KSLLM_OK;
+    if (x->ended) return;
+    ksllm_status status = gen_prompt(x, err);
+    if (status || x->r->stop) gen_end(x, status);
+}
+
+/* A token, from its logits on to the next evaluation. */
+static ksllm_status gen_token(gen *x, u64 *wait) {
+    ksllm_error *err = x->run.err;
+    if (!x->prompted) x->r->prompt_ns = os_now() - x->start;
+    TRY(x->run.status);
+    gen_got(x);
+    if (!x->r->stop) TRY(gen_pace(x, wait, err));
+    if (x->r->stop || *wait) return KSLLM_OK;
+    TRY(gen_step(x, err));
+    return x->r->stop ? KSLLM_OK : gen_next(x, err);
+}
+
+/* Goes on until it ends (returns UINT64_MAX), has something to evaluate (0), or
+ * has to wait (ns). */
+static u64 gen_go(gen *x) {
+    u64 wait = 0;
+    while (!x->ended && !x->run.open && !wait) {
+        ksllm_status status = gen_token(x, &wait);
+        if (status || x->r->stop) gen_end(x, status);
+    }
+    return x->ended ? UINT64_MAX : wait;
+}
+
+/* Answers of one or several sessions, to the last one's end. All that have a
+ * token to evaluate do so in one pass; where all wait, in naps short enough for
+ * a cancel. */
+static void gen_run(gen *first) {
+    for (gen *x = first; x; x = x->next) {
+        x->run.next = x->next ? &x->next->run : NULL;
+        gen_begin(x);
+    }
+    for (;;) {
+        u64 wait = UINT64_MAX;
+        for (gen *x = first; x; x = x->next) wait = min_u64(wait, gen_go(x));
+        if (wait == UINT64_MAX) return;
+        if (wait) os_sleep(min_u64(wait, GEN_NAP));
+        else fwd_pass(&first->run);
+    }
 }
 
 /* ---- a turn of a chat ---- */
@@ -29235,8 +29450,9 @@ static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
 }
 
 static ksllm_status turn_run(turn *t) {
-    ksllm_status status = gen_run(&t->x, t->err);
     ksllm_result *r = t->x.r;
+    gen_run(&t->x);
+    ksllm_status status = t->x.status;
     if (t->status) r->stop = KSLLM_STOP_NONE;
     if (t->status) return t->status;
     split_finish(&t->split, NULL);
@@ -30304,19 +30520,31 @@ ksllm_status ksllm_session_sync(ksllm_session *session, const int32_t *tokens,
     NEED(tokens && n_tokens, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
     size_t n_reused;
+    fwd_member x = {.s = session, .control = &c, .err = err};
     TRY(api_begin(session, control, &c, err));
-    return ses_leave(session,
-        fwd_sync(session, tokens, n_tokens, &c, &n_reused, err));
+    ksllm_status status = fwd_sync(&x, tokens, n_tokens, &n_reused);
+    return ses_leave(session, status ? status : fwd_run(&x));
 }
 
-/* Shared by the three functions that add tokens. */
+/* Begins a call that adds tokens; ses_leave ends it. */
+static ksllm_status api_append_begin(fwd_member *x, ksllm_control *c,
+    const i32 *tokens, size_t n, const ksllm_control *control) {
+    ksllm_error *err = x->err;
+    NEED(x->s, "session is NULL");
+    NEED(tokens && n, "tokens is NULL or n_tokens is 0");
+    TRY(api_begin(x->s, control, c, err));
+    x->control = c;
+    ksllm_status status = fwd_append(x, tokens, n);
+    return status ? ses_leave(x->s, status) : KSLLM_OK;
+}
+
+/* Shared by the three functions that add tokens to one session. */
 static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
     fwd_want want, const ksllm_control *control, ksllm_error *err) {
-    NEED(s, "session is NULL");
-    NEED(tokens && n, "tokens is NULL or n_tokens is 0");
     ksllm_control c;
-    TRY(api_begin(s, control, &c, err));
-    return ses_leave(s, fwd_append(s, tokens, n, want, &c, err));
+    fwd_member x = {.s = s, .want = want, .err = err};
+    TRY(api_append_begin(&x, &c, tokens, n, control));
+    return ses_leave(s, fwd_run(&x));
 }
 
 ksllm_status ksllm_session_append(ksllm_session *session,
@@ -30339,6 +30567,50 @@ ksllm_status ksllm_session_append_logits(ksllm_session *session,
     NEED(logits, "logits is NULL");
     return api_append(session, tokens, n_tokens, (fwd_want){.rows = logits},
         control, err);
+}
+
+static ksllm_status api_group(
+    const ksllm_member *members, size_t n, ksllm_error *err) {
+    NEED(members, "members is NULL");
+    NEED(n && n <= KSLLM_MAX_SESSIONS, "n_members is 0 or above 8");
+    for (size_t i = 0; i < n; i++) {
+        const ksllm_session *s = members[i].session, *first = members->session;
+        NEED(s, "a session is NULL");
+        NEED(s->m == first->m, "the sessions are of two models");
+        NEED(s->kv == first->kv, "the sessions differ in kv_type");
+        NEED(s->n_batch >= n, "a session's n_batch is less than n_members");
+        for (size_t j = 0; j < i; j++)
+            NEED(members[j].session != s, "a session is given twice");
+    }
+    return KSLLM_OK;
+}
+
+/* What the call returns: the first error of a member. */
+static ksllm_status api_first_error(const ksllm_member *members, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (members[i].status) return members[i].status;
+    return KSLLM_OK;
+}
+
+ksllm_status ksllm_sessions_append(
+    ksllm_member *members, size_t n_members, ksllm_error *err) {
+    fwd_member x[KSLLM_MAX_SESSIONS], *first = NULL, **end = &first;
+    ksllm_control c[KSLLM_MAX_SESSIONS];
+    TRY(api_group(members, n_members, err));
+    for (size_t i = 0; i < n_members; i++) {
+        ksllm_member *m = &members[i];
+        x[i] = (fwd_member){.s = m->session, .err = m->err ? m->err : err};
+        m->status = api_append_begin(
+            &x[i], &c[i], m->tokens, m->n_tokens, m->control);
+        if (m->status) continue;
+        *end = &x[i];
+        end = &x[i].next;
+    }
+    if (first) fwd_run(first);
+    for (size_t i = 0; i < n_members; i++)
+        if (!members[i].status)
+            members[i].status = ses_leave(x[i].s, x[i].status);
+    return api_first_error(members, n_members);
 }
 
 ksllm_status ksllm_session_rewind(
@@ -30514,14 +30786,20 @@ typedef struct {
     ksllm_result r;
 } api_request;
 
+static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
+
+static ksllm_status api_no_result(ksllm_result *result, ksllm_error *err) {
+    return result ? api_give(&API_RESULT, result, &API_NO_RESULT, err)
+                  : KSLLM_OK;
+}
+
 static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
-    const ksllm_generation *given, ksllm_result *result, ksllm_error *err) {
+    const ksllm_generation *given, ksllm_error *err) {
     *x = (gen){.s = s, .g = &q->g, .sampling = &q->p, .control = &q->c,
-        .r = &q->r, .start = os_now()};
+        .r = &q->r, .start = os_now(),
+        .run = {.s = s, .control = &q->c, .err = err}};
     q->g = API_GENERATION_DEFAULTS;
-    q->r = (ksllm_result){.stop_token = -1, .stop_text = -1};
-    if (result) TRY(api_give(&API_RESULT, result, &q->r, err));
-    NEED(s, "session is NULL");
+    q->r = API_NO_RESULT;
     x->hold = s->text;
     TRY(api_options(&API_GENERATION, &q->g, given, err));
     TRY(gen_check(s, &q->g, err));
@@ -30537,18 +30815,67 @@ static ksllm_status api_answer(
     return ses_leave(x->s, status);
 }
 
+/* A call that answers. Those of several sessions would be much for a stack, so
+ * each lies in its session's memory. */
+typedef struct {
+    api_request q;
+    gen x;
+} api_call;
+
+_Static_assert(sizeof(api_call) <= SES_CALL, "room for a call");
+
+/* Begins one on a session that is entered. */
+static ksllm_status api_call_begin(
+    api_call *a, const ksllm_member *m, ksllm_error *err) {
+    TRY(api_request_take(&a->q, &a->x, m->session, m->generation, err));
+    NEED(!a->q.g.max_thinking, "generation: max_thinking needs "
+        "ksllm_chat_generate, which knows what is thinking");
+    ses_watch_begin(&m->session->watch, &a->q.c);
+    return gen_obeys(&a->x) ? obey_thinking(&a->x, err) : KSLLM_OK;
+}
+
+/* Begins calls of all members that can; returns the first one's. */
+static gen *api_calls_begin(
+    ksllm_member *members, size_t n, ksllm_error *err) {
+    gen *first = NULL, **end = &first;
+    for (size_t i = 0; i < n; i++) {
+        ksllm_member *m = &members[i];
+        ksllm_error *mine = m->err ? m->err : err;
+        api_call *a = m->session->call;
+        m->status = api_no_result(m->result, mine);
+        if (!m->status) m->status = ses_enter(m->session, mine);
+        if (m->status) continue;
+        m->status = api_call_begin(a, m, mine);
+        if (m->status) {
+            ses_leave(m->session, KSLLM_OK);
+            continue;
+        }
+        if (n > 1) a->q.g.drafts = false;
+        *end = &a->x;
+        end = &a->x.next;
+    }
+    return first;
+}
+
+ksllm_status ksllm_sessions_generate(
+    ksllm_member *members, size_t n_members, ksllm_error *err) {
+    TRY(api_group(members, n_members, err));
+    gen *first = api_calls_begin(members, n_members, err);
+    if (first) gen_run(first);
+    for (size_t i = 0; i < n_members; i++) {
+        ksllm_member *m = &members[i];
+        const api_call *a = m->session->call;
+        if (!m->status) m->status = api_answer(&a->x, m->result, a->x.status);
+    }
+    return api_first_error(members, n_members);
+}
+
 ksllm_status ksllm_generate(ksllm_session *session,
     const ksllm_generation *generation, ksllm_result *result,
     ksllm_error *err) {
-    api_request q;
-    gen x;
-    TRY(api_request_take(&q, &x, session, generation, result, err));
-    NEED(!q.g.max_thinking, "generation: max_thinking needs "
-        "ksllm_chat_generate, which knows what is thinking");
-    TRY(ses_begin(session, &q.c, err));
-    ksllm_status status = gen_obeys(&x) ? obey_thinking(&x, err) : KSLLM_OK;
-    if (!status) status = gen_run(&x, err);
-    return api_answer(&x, result, status);
+    ksllm_member m = {.session = session, .generation = generation,
+        .result = result};
+    return ksllm_sessions_generate(&m, 1, err);
 }
 
 /* ---- chat ---- */
@@ -30621,8 +30948,10 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
     api_request q;
     turn t = {.on_part = on_part, .ctx = ctx, .err = err};
-    TRY(api_request_take(&q, &t.x, session, generation, result, err));
+    TRY(api_no_result(result, err));
+    NEED(session, "session is NULL");
     NEED(chat, "chat is NULL");
+    TRY(api_request_take(&q, &t.x, session, generation, err));
     NEED(!q.g.text && !q.g.tokens && !q.g.append,
         "generation: text, tokens and append are the chat's business");
     TRY(ses_begin(session, &q.c, err));

@@ -1028,6 +1028,53 @@ KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
 
+/* Several sessions of one model in one call: the weights, which are most of
+ * what a token has to read, are read once for all of them. Each session gets
+ * what a call for it alone gives, to the last bit. Four answers take about as
+ * long as two do alone. Long prompts fill a pass by themselves: with them
+ * nothing is gained.
+ *
+ * The sessions are of one model and one kv_type, each is given once, and the
+ * n_batch of each is at least their number (ARGUMENT otherwise). All else may
+ * differ. The call runs on the threads of the first one and in its memory for a
+ * batch: nothing is allocated, and ksllm_session_memory is all that each needs.
+ * A pass evaluates at most that session's n_batch tokens: one of each session,
+ * and of longer prompts as many as there is room for, in the order of the list.
+ *
+ * Each session has its own control. One that is stopped, whose answer ends, or
+ * which cannot begin (a wrong argument, STATE: another call runs on it) does
+ * not hold up the others. If it is stopped during a pass, the others evaluate
+ * that pass again. All stay busy until the call returns. */
+#define KSLLM_MAX_SESSIONS 8
+
+typedef struct ksllm_member {
+    ksllm_session *session;
+    /* ksllm_sessions_append: as in ksllm_session_append */
+    const int32_t *tokens;
+    size_t n_tokens;
+    const ksllm_control *control;
+    /* ksllm_sessions_generate: as in ksllm_generate */
+    const ksllm_generation *generation;
+    ksllm_result *result;
+    /* Both fill in what the call for this session alone would return. `err`
+     * may be NULL: then the text goes to that of the call. */
+    ksllm_status status;
+    ksllm_error *err;
+} ksllm_member;
+
+/* ksllm_session_append for each. Returns the status of the first member whose
+ * call failed; where the call as a whole is refused (ARGUMENT) no member is
+ * touched. */
+KSLLM_API ksllm_status ksllm_sessions_append(
+    ksllm_member *members, size_t n_members, ksllm_error *err);
+
+/* ksllm_generate for each, until all answers have ended; otherwise as
+ * ksllm_sessions_append. Callbacks come on the calling thread, one at a time.
+ * With more than one session, generation.drafts and its drafter are not used;
+ * one that waits for max_tokens_per_second lets the others go on. */
+KSLLM_API ksllm_status ksllm_sessions_generate(
+    ksllm_member *members, size_t n_members, ksllm_error *err);
+
 #if !defined(KSLLM_NO_CHAT)
 /* ---- 12 Chat ---------------------------------------------------------------
  *

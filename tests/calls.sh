@@ -47,7 +47,7 @@ pool_(work|run)             fwd_.*_piece
 pool_thread                 host
 fwd_step_piece              fwd_(embed|norm|add|.*heads|query_rank|skip)
 fwd_step_piece              fwd_(latent_.*|conv_.*|route|scatter|activate.*|combine)
-fwd_run                     host
+fwd_advance                 host
 draft_give                  host
 k_panel_.*                  x_.*
 fwd_.*|k_.*|smp_.*          k_.*

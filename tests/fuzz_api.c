@@ -1,4 +1,5 @@
-/* fuzz_api.c - a program of calls on two sessions against a naive timeline.
+/* fuzz_api.c - a program of calls on two sessions, alone and both at once,
+ * against a naive timeline.
  *
  * An input: the model, the sizes of the session, its options; then calls, each
  * of an opcode, a seed, a control and what it wants to know. The naive timeline
@@ -202,6 +203,60 @@ static ksllm_status call_append(state *x, stopper *stop, bool score)
     return st;
 }
 
+/* How many sessions a call may have. */
+static bool takes_two(const state *x)
+{
+    return x->options.n_batch > 1 && x->options.n_ctx > 1;
+}
+
+static void exchange(state *x)
+{
+    ksllm_session *s = x->s;
+    x->s = x->other;
+    x->other = s;
+}
+
+/* append to both sessions in one call, one of them with the control; then the
+ * other one is checked. */
+static ksllm_status call_several(state *x, stopper *stop)
+{
+    int32_t *more = x->tokens + x->n;
+    size_t n = read_tokens(x, more, 40), held;
+    uint8_t how = fuzz_byte(&x->r);
+    ksllm_member m[2], *one = &m[how & 1], *two = &m[!(how & 1)];
+    ksllm_error e, f;
+    memset(m, 0, sizeof m);
+    *one = (ksllm_member){.session = x->s, .tokens = more, .n_tokens = n,
+        .control = &stop->control, .err = &e};
+    *two = (ksllm_member){.session = x->other, .tokens = more,
+        .n_tokens = 1 + how % n};
+    x->what = "append to two";
+    ksllm_session_tokens(x->other, &held);
+    ksllm_status st = ksllm_sessions_append(m, 2, &f);
+    MUST((st == KSLLM_ERR_ARGUMENT) == !takes_two(x), "two: %s", f.text);
+    if (!takes_two(x))
+        return st;
+    MUST(st == (m[0].status ? m[0].status : m[1].status), "two: %d", (int)st);
+    MUST(two->status == (held + two->n_tokens <= x->options.n_ctx || slides(x)
+        ? KSLLM_OK : KSLLM_ERR_CONTEXT), "the second of two: %s", f.text);
+    st = one->status;
+    if (st == KSLLM_ERR_CONTEXT) {
+        MUST(x->n + n > x->options.n_ctx && !slides(x), "two: %s", e.text);
+    } else {
+        check_status(x, st, stop, &e);
+        x->n += n;
+    }
+    if (slides(x))
+        adopt(x);
+    else
+        check_held(x, st);
+    check_fresh(x);
+    exchange(x);
+    adopt(x);
+    check_fresh(x);
+    return st;
+}
+
 static ksllm_status call_sync(state *x, stopper *stop)
 {
     int32_t list[MAX_LIST];
@@ -242,9 +297,7 @@ static ksllm_status call_fork(state *x)
     x->what = "fork";
     ksllm_status st = ksllm_session_fork(x->s, x->other, &e);
     MUST(st == KSLLM_OK, "fork: %s", e.text);
-    ksllm_session *s = x->s;
-    x->s = x->other;
-    x->other = s;
+    exchange(x);
     return st;
 }
 
@@ -363,6 +416,25 @@ static void check_answer(const state *x, const ksllm_result *r, ksllm_status st,
          r->stop);
 }
 
+/* Alone, or beside another answer. */
+static ksllm_status generate(state *x, const ksllm_generation *g,
+                             ksllm_result *r, bool alone, ksllm_error *e)
+{
+    static const int32_t prompt[] = {1, 2, 3};
+    ksllm_generation h;
+    if (alone || !takes_two(x))
+        return ksllm_generate(x->s, g, r, e);
+    ksllm_generation_init(&h);
+    h.tokens = prompt;
+    h.n_tokens = x->options.n_ctx < 3 ? 1 : 3;
+    h.max_tokens = 5;
+    ksllm_member m[2] = {{.session = x->other, .generation = &h},
+        {.session = x->s, .generation = g, .result = r, .err = e}};
+    ksllm_sessions_generate(m, 2, NULL);
+    MUST(m[0].status == KSLLM_OK, "beside it: %d", (int)m[0].status);
+    return m[1].status;
+}
+
 static ksllm_status call_generate(state *x, stopper *stop)
 {
     static const ksllm_text stops[] = {{"a", 1}, {"\xec\x95\x88", 3}};
@@ -403,7 +475,8 @@ static ksllm_status call_generate(state *x, stopper *stop)
     if (how % 5 == 4)
         g.drafter = x->other;
     x->what = "generate";
-    ksllm_status st = ksllm_generate(x->s, &g, &result, &e);
+    bool alone = fuzz_byte(&x->r) % 2;
+    ksllm_status st = generate(x, &g, &result, alone, &e);
     MUST(result.n_generated <= g.max_tokens, "%zu", result.n_generated);
     MUST(result.n_accepted <= result.n_drafted &&
          (result.n_drafted == 0 || g.drafts), "%zu drafts, %zu came true",
@@ -470,7 +543,7 @@ static void read_options(state *x)
 
 static ksllm_status call(state *x, stopper *stop)
 {
-    switch (fuzz_byte(&x->r) % 10) {
+    switch (fuzz_byte(&x->r) % 11) {
     case 0: case 1: return call_append(x, stop, false);
     case 2: case 3: return call_sync(x, stop);
     case 4: return call_rewind(x);
@@ -478,6 +551,7 @@ static ksllm_status call(state *x, stopper *stop)
     case 6: return call_append(x, stop, true);
     case 7: return call_sample(x);
     case 8: return call_generate(x, stop);
+    case 9: return call_several(x, stop);
     default: return call_wrongly(x);
     }
 }
@@ -531,7 +605,7 @@ static bool seed(size_t i, fx_bytes *out)
     for (int k = 0; k < 12; k++) {
         fx_int(out, i + (uint64_t)k, 1);
         fx_int(out, fx_next(&rng), 1);
-        fx_int(out, (i + (uint64_t)k) % 10, 1);
+        fx_int(out, (i + (uint64_t)k) % 11, 1);
         fx_int(out, fx_next(&rng), 4);
     }
     return true;

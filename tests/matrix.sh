@@ -141,8 +141,8 @@ abroad() {
         RUN=true FRAME=-Wframe-larger-than=18432 "$@"
 }
 
-everything='test_gguf test_model test_session test_state test_generate
-    test_chat test_split test_turn test_interface test_kernels'
+everything='test_gguf test_model test_session test_several test_state
+    test_generate test_chat test_split test_turn test_interface test_kernels'
 
 # The scripts look at a library from outside: once for each compiler is
 # enough, and sanitizers and emulators change what they would see.

@@ -4,8 +4,8 @@
  * ones and what Hugging Face transformers computes with it in float32
  * (make_reference.py there). Each is converted with ksllm-quant and run: the
  * logits of every position, 64 greedy tokens, the same bits however many
- * threads, however the tokens are cut, and when the session is saved and loaded
- * in between; then with weights of 8 and 4 bits.
+ * threads, however the tokens are cut, with other sessions in the same passes,
+ * and when the session is saved and loaded in between; then with weights of 8 and 4 bits.
  *
  * The tool is linked in as an object of its own (tests/quant.o), with a private
  * copy of the library; the models run in the library as it ships.
@@ -234,7 +234,44 @@ static f64 mean_kl(const reference *r, const f32 *x) {
     return sum / (f64)r->n;
 }
 
-/* Threads and cuts of the prompt do not change a bit. */
+/* Other sessions in the same passes do not change a bit. */
+static void together(const ksllm_model *m, const reference *r,
+    const f32 *want, ksllm_type kv) {
+    enum { SESSIONS = 3 };
+    static const size_t steps[SESSIONS] = {1, 5, 17};
+    ksllm_session *s[SESSIONS] = {NULL};
+    size_t at[SESSIONS] = {0}, left = SESSIONS;
+    ksllm_session_options o;
+    ksllm_error err;
+    ksllm_session_options_init(&o);
+    o.n_ctx = (u32)r->n + 1;
+    o.n_batch = 20;
+    o.n_threads = 2;
+    o.kv_type = kv;
+    for (size_t i = 0; i < SESSIONS; i++)
+        if (!CHECK_OK(ksllm_session_create(m, &o, &s[i], &err), err)) left = 0;
+    while (left) {
+        ksllm_member part[SESSIONS];
+        size_t which[SESSIONS], n = 0;
+        for (size_t i = 0; i < SESSIONS; i++) {
+            size_t step = r->n - at[i] < steps[i] ? r->n - at[i] : steps[i];
+            if (!step) continue;
+            part[n] = (ksllm_member){.session = s[i],
+                .tokens = r->prompt + at[i], .n_tokens = step};
+            at[i] += step;
+            which[n++] = i;
+        }
+        left = n;
+        if (n && !CHECK_OK(ksllm_sessions_append(part, n, &err), err)) break;
+        for (size_t i = 0; i < n; i++)
+            CHECK(!memcmp(ksllm_session_logits(part[i].session),
+                want + (at[which[i]] - 1) * r->n_vocab,
+                r->n_vocab * sizeof *want));
+    }
+    for (size_t i = 0; i < SESSIONS; i++) ksllm_session_free(s[i]);
+}
+
+/* Nor do threads and cuts of the prompt. */
 static void same_bits(const ksllm_model *m, const reference *r,
     const f32 *want, ksllm_type kv) {
     const way ways[] = {{4, 64, SIZE_MAX, kv, false}, {1, 64, 1, kv, false},
@@ -245,6 +282,7 @@ static void same_bits(const ksllm_model *m, const reference *r,
             printf("way %zu\n", i);
         free(got);
     }
+    together(m, r, want, kv);
 }
 
 static void check_exact(const char *row, const ksllm_model *m,

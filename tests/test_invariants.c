@@ -38,6 +38,12 @@ static void use(const ksllm_model *m, const ksllm_session_options *o)
     g.sampling = &p;
     ksllm_result r = {.size = sizeof r};
     CHECK_OK(ksllm_chat_generate(s, &chat, &g, fx_drop_part, NULL, &r, &e), e);
+    ksllm_member both[2] = {{.session = s, .generation = &g},
+        {.session = other, .generation = &g}};
+    CHECK_OK(ksllm_sessions_generate(both, 2, &e), e);
+    for (int i = 0; i < 2; i++)
+        both[i].tokens = ids, both[i].n_tokens = 20;
+    CHECK_OK(ksllm_sessions_append(both, 2, &e), e);
     ksllm_session_free(s);
     ksllm_session_free(other);
 }
