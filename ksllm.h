@@ -1044,7 +1044,12 @@ KSLLM_API ksllm_status ksllm_generate(
  * Each session has its own control. One that is stopped, whose answer ends, or
  * which cannot begin (a wrong argument, STATE: another call runs on it) does
  * not hold up the others. If it is stopped during a pass, the others evaluate
- * that pass again. All stay busy until the call returns. */
+ * that pass again. All stay busy until the call returns.
+ *
+ *     ksllm_member m[2] = {{.session = one, .generation = &its},
+ *                          {.session = two, .generation = &other}};
+ *     ksllm_sessions_generate(m, 2, &err);     then look at m[i].status
+ */
 #define KSLLM_MAX_SESSIONS 8
 
 typedef struct ksllm_member {
