@@ -2567,6 +2567,7 @@ KS_TARGET_BEGIN(KS_FOR)
 #define v_abs KS_NAME(v_abs)
 #define v_exp2i KS_NAME(v_exp2i)
 #define v_sum KS_NAME(v_sum)
+#define v_sum4 KS_NAME(v_sum4)
 #define v_top KS_NAME(v_top)
 #define vi KS_NAME(vi)
 #define vi_zero KS_NAME(vi_zero)
@@ -2584,8 +2585,8 @@ KS_TARGET_BEGIN(KS_FOR)
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
  * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first,
- * then half the distance at each step. v_top: the largest. v_store_i8: values
- * that are integers already.
+ * then half the distance at each step. v_sum4(v, y): four at once, to y. v_top:
+ * the largest. v_store_i8: values that are integers already.
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
@@ -2671,6 +2672,9 @@ V_INLINE f32 v_sum(vf v) {
     f32 s[8];
     for (int i = 0; i < 8; i++) s[i] = v.f[i] + v.f[i + 8];
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+V_INLINE void v_sum4(const vf *v, f32 *y) {
+    for (int i = 0; i < 4; i++) y[i] = v_sum(v[i]);
 }
 V_INLINE f32 v_top(vf v) {
     f32 m = v.f[0];
@@ -2824,6 +2828,19 @@ V_INLINE f32 v_sum(vf v) {
         _mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+V_INLINE void v_sum4(const vf *v, f32 *y) {
+    __m256 a = _mm256_add_ps(v[0].a, v[0].b), b = _mm256_add_ps(v[1].a, v[1].b);
+    __m256 c = _mm256_add_ps(v[2].a, v[2].b), d = _mm256_add_ps(v[3].a, v[3].b);
+    __m256 ab = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20),
+        _mm256_permute2f128_ps(a, b, 0x31));
+    __m256 cd = _mm256_add_ps(_mm256_permute2f128_ps(c, d, 0x20),
+        _mm256_permute2f128_ps(c, d, 0x31));
+    __m256 s = _mm256_add_ps(
+        _mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    s = _mm256_hadd_ps(s, s); /* a and c, then b and d */
+    _mm_storeu_ps(y, _mm_unpacklo_ps(
+        _mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
 }
 V_INLINE f32 v_top(vf v) {
     __m256 y = _mm256_max_ps(v.a, v.b);
@@ -3005,6 +3022,18 @@ V_INLINE f32 v_sum(vf v) {
     float32x4_t x = vaddq_f32(
         vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
     return vpadds_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)));
+}
+V_INLINE float32x4_t KS_NAME(v_sum2)(vf v, vf w) {
+    float64x2_t x = vreinterpretq_f64_f32(vaddq_f32(
+        vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3])));
+    float64x2_t y = vreinterpretq_f64_f32(vaddq_f32(
+        vaddq_f32(w.v[0], w.v[2]), vaddq_f32(w.v[1], w.v[3])));
+    return vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(x, y)),
+        vreinterpretq_f32_f64(vzip2q_f64(x, y)));
+}
+V_INLINE void v_sum4(const vf *v, f32 *y) {
+    vst1q_f32(y, vpaddq_f32(
+        KS_NAME(v_sum2)(v[0], v[1]), KS_NAME(v_sum2)(v[2], v[3])));
 }
 V_INLINE f32 v_top(vf v) {
     return vmaxvq_f32(vmaxq_f32(
@@ -5962,8 +5991,47 @@ V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
     }
 }
 
+/* Four rows times one token after the other: for few tokens, and for rows as
+ * short as those of adapters. Those of 16 are kept. */
+V_INLINE void KS_NAME(k_float_rows)(
+    const k_product *p, size_t r, ksllm_type type) {
+    const size_t size = BLK_TYPES[type].bytes, n = p->acts->n_in;
+    const size_t full = n / 16 * 16, step = p->row_bytes;
+    const u8 *w = p->w + r * step;
+    const f32 *x = p->acts->x;
+    vf k[4], sum[4];
+    V_UNROLL
+    for (int c = 0; c < 4; c++)
+        k[c] = full ? KS_NAME(v_load_any)(w + (size_t)c * step, type)
+                    : KS_NAME(v_tail_any)(w + (size_t)c * step, n, type);
+    for (size_t t = 0; t < p->m; t++, x += n) {
+        vf in = full ? v_load(x) : KS_NAME(v_tail)(x, n, 0.0f);
+        V_UNROLL
+        for (int c = 0; c < 4; c++) sum[c] = v_fma(k[c], in, v_set1(0.0f));
+        for (size_t i = 16; i < full; i += 16) {
+            in = v_load(x + i);
+            V_UNROLL
+            for (int c = 0; c < 4; c++)
+                sum[c] = v_fma(KS_NAME(v_load_any)(
+                    w + (size_t)c * step + i * size, type), in, sum[c]);
+        }
+        if (full && full < n) {
+            in = KS_NAME(v_tail)(x + full, n - full, 0.0f);
+            for (int c = 0; c < 4; c++)
+                sum[c] = v_fma(KS_NAME(v_tail_any)(
+                    w + (size_t)c * step + full * size, n - full, type), in,
+                    sum[c]);
+        }
+        v_sum4(sum, p->y + t * p->y_stride + r);
+    }
+}
+
 V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
-    for (size_t r = 0; r < p->n_rows; r++)
+    size_t r = 0;
+    bool few = p->m < 4 || p->acts->n_in <= 64;
+    for (; few && r + 4 <= p->n_rows; r += 4)
+        KS_NAME(k_float_rows)(p, r, type);
+    for (; r < p->n_rows; r++)
         KS_NAME(k_float_row)(p->w + r * p->row_bytes, p->acts->n_in,
             p->acts->x, p->m, type, p->y + r, p->y_stride);
 }
@@ -24992,10 +25060,6 @@ static f64 mdl_float(
 
 static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
     str name = gguf_get_str(&m->g, "general.architecture");
-    if (str_eq(gguf_get_str(&m->g, "general.type"), str_of("adapter")))
-        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "an adapter, not a model: open its model, and then this with "
-            "ksllm_adapter_open");
     if (!name.p)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "metadata key 'general.architecture' is missing");
@@ -25756,6 +25820,11 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.n_set = o->n_overrides;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
+    if (!status
+        && str_eq(gguf_get_str(&m->g, "general.type"), str_of("adapter")))
+        status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "an adapter, not a model: open its model, and then this with "
+            "ksllm_adapter_open");
     if (!status && !m->k)
         status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);

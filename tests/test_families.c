@@ -639,6 +639,13 @@ static void check_embeddings(const ksllm_model *m, const char *at) {
     CHECK(least >= 0.9999);
     const f32 *x = ksllm_session_logits(s[0]);
     CHECK(x && fabs(1 / (1 + exp((f64)x[no] - (f64)x[yes])) - score) < 2e-5);
+    f32 out[EMBD + 1];
+    CHECK_EQ(ksllm_session_unit_embedding(NULL, 0, out, &err), -1);
+    CHECK_EQ(ksllm_session_unit_embedding(s[0], 0, NULL, &err), -1);
+    CHECK_EQ(ksllm_session_unit_embedding(s[0], EMBD + 1, out, &err), -1);
+    CHECK_OK(ksllm_session_rewind(s[0], 0, &err), err);
+    CHECK_EQ(ksllm_session_unit_embedding(s[0], 0, out, &err),
+        KSLLM_ERR_STATE);
     for (int i = 0; i < 2; i++) ksllm_session_free(s[i]);
 }
 
