@@ -6011,9 +6011,11 @@ V_INLINE void KS_NAME(k_float_rows)(
         for (size_t i = 16; i < full; i += 16) {
             in = v_load(x + i);
             V_UNROLL
-            for (int c = 0; c < 4; c++)
-                sum[c] = v_fma(KS_NAME(v_load_any)(
-                    w + (size_t)c * step + i * size, type), in, sum[c]);
+            for (size_t c = 0; c < 4; c++) {
+                const u8 *row = w + c * step + i * size;
+                if (!(i & 16)) __builtin_prefetch(row + 4 * step);
+                sum[c] = v_fma(KS_NAME(v_load_any)(row, type), in, sum[c]);
+            }
         }
         if (full && full < n) {
             in = KS_NAME(v_tail)(x + full, n - full, 0.0f);
@@ -27273,6 +27275,7 @@ static void fwd_low(const fwd *f) {
         if (!j->pair) continue;
         j->low = s->low + (size_t)n++ * s->n_batch * s->max_rank;
         pieces += (j->pair->rank + K_ROWS - 1) / K_ROWS;
+        k_fetch(j->pair->a, min_u32(j->pair->rank, 4) * j->pair->a_row);
     }
     if (pieces) pool_run(&s->workers, pieces, fwd_low_piece, s);
 }
@@ -27324,6 +27327,8 @@ static void fwd_product_piece(void *arg, u32 piece) {
         .row_bytes = w->row_bytes,
         .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
+    if (j->pair) /* to be there when its turn comes */
+        k_fetch(j->pair->b + r * j->pair->b_row, p.n_rows * j->pair->b_row);
     if (j->only) fwd_product_only(s->m->k, &p, j->only, r);
     else s->m->k->product[p.type](&p);
     if (j->pair) fwd_add_low(s, j, r, p.n_rows);

@@ -703,9 +703,9 @@ KSLLM_API ksllm_status ksllm_session_rewind(
 /* Makes `to` a copy of `from`: tokens, cache, logits. Copies what is in use,
  * not the whole context. Both must be sessions of one model with the same
  * n_ctx, n_batch, kv_type and pooling; `to` needs memory for the adapter that
- * `from` uses. `from` is only read: several threads
- * may fork from one session at once. Errors: ARGUMENT, STATE (a call runs on
- * one of the two). */
+ * `from` uses (max_rank). `from` is only read: several threads may fork from
+ * one session at once. Errors: ARGUMENT, STATE (a call runs on one of the two).
+ */
 KSLLM_API ksllm_status ksllm_session_fork(
     const ksllm_session *from, ksllm_session *to, ksllm_error *err);
 
@@ -1561,7 +1561,7 @@ KSLLM_API int64_t ksllm_matcher_close(
  * that it changes two tensors of F32, F16 or BF16, NAME.lora_a and NAME.lora_b.
  * It is mapped and used in place, as a model is, and checked as strictly. The
  * model's own weights stay as they are. With rank 16 on all matrices of a
- * model of 1.2B a token takes about 6 % longer.
+ * model of 1.2B in Q4_0 a token takes about 8 % longer, a prompt 6 %.
  *
  * Results depend on the adapter, its scale and where it begins as they do on
  * the model: not on threads, batches or the instruction set. A saved state
