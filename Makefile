@@ -61,7 +61,7 @@ endif
         check-models check-templates check-schemas check-demo check-quant demo \
         models fetch one-line header size clean help FORCE bench bench-kernels bench-cancel \
         bench-loop bench-obey bench-peer bench-quant bench-state bench-draft \
-        bench-several bench-tokens bench-arm fuzz \
+        bench-adapter bench-several bench-tokens bench-arm fuzz \
         bench-arm-check coverage soak analyse check-all shared install \
         uninstall users demo-real demo-accept
 
@@ -109,6 +109,7 @@ help:
 	echo 'make bench-peer    the same file in llama.cpp, in turns'
 	echo 'make bench-quant   speed of quantizing against llama.cpp, memory'
 	echo 'make bench-state   saving and loading a session'
+	echo 'make bench-adapter what an adapter of rank 16 costs'
 	echo 'make bench-draft   answers with drafts and without'
 	echo 'make bench-several  sessions of one model in one call, and one alone'
 	echo 'make bench-tokens  token streams; speed against two tokenizers'
@@ -532,6 +533,9 @@ $(OBEY_MODEL): $(BUILD)/tests/bench
 	$< --shape exaone-1.2b --type Q4_0 --write $@ --prefill none --depth none
 
 bench-obey: $(BUILD)/tests/bench_obey $(OBEY_MODEL)
+	$< $(OBEY_MODEL)
+
+bench-adapter: $(BUILD)/tests/bench_adapter $(OBEY_MODEL)
 	$< $(OBEY_MODEL)
 
 bench-state: $(BUILD)/tests/bench_state

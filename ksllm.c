@@ -2567,6 +2567,7 @@ KS_TARGET_BEGIN(KS_FOR)
 #define v_abs KS_NAME(v_abs)
 #define v_exp2i KS_NAME(v_exp2i)
 #define v_sum KS_NAME(v_sum)
+#define v_sum4 KS_NAME(v_sum4)
 #define v_top KS_NAME(v_top)
 #define vi KS_NAME(vi)
 #define vi_zero KS_NAME(vi_zero)
@@ -2584,8 +2585,8 @@ KS_TARGET_BEGIN(KS_FOR)
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
  * made by adding 1.5 * 2^23). v_sum: the fixed tree; v[i] + v[i + 8] first,
- * then half the distance at each step. v_top: the largest. v_store_i8: values
- * that are integers already.
+ * then half the distance at each step. v_sum4(v, y): four at once, to y. v_top:
+ * the largest. v_store_i8: values that are integers already.
  * vi: 16 integers. vi_dot_k(acc, tile, q) adds to each lane the products of
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
@@ -2671,6 +2672,9 @@ V_INLINE f32 v_sum(vf v) {
     f32 s[8];
     for (int i = 0; i < 8; i++) s[i] = v.f[i] + v.f[i + 8];
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+V_INLINE void v_sum4(const vf *v, f32 *y) {
+    for (int i = 0; i < 4; i++) y[i] = v_sum(v[i]);
 }
 V_INLINE f32 v_top(vf v) {
     f32 m = v.f[0];
@@ -2824,6 +2828,19 @@ V_INLINE f32 v_sum(vf v) {
         _mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+V_INLINE void v_sum4(const vf *v, f32 *y) {
+    __m256 a = _mm256_add_ps(v[0].a, v[0].b), b = _mm256_add_ps(v[1].a, v[1].b);
+    __m256 c = _mm256_add_ps(v[2].a, v[2].b), d = _mm256_add_ps(v[3].a, v[3].b);
+    __m256 ab = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20),
+        _mm256_permute2f128_ps(a, b, 0x31));
+    __m256 cd = _mm256_add_ps(_mm256_permute2f128_ps(c, d, 0x20),
+        _mm256_permute2f128_ps(c, d, 0x31));
+    __m256 s = _mm256_add_ps(
+        _mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+    s = _mm256_hadd_ps(s, s); /* a and c, then b and d */
+    _mm_storeu_ps(y, _mm_unpacklo_ps(
+        _mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
 }
 V_INLINE f32 v_top(vf v) {
     __m256 y = _mm256_max_ps(v.a, v.b);
@@ -3005,6 +3022,18 @@ V_INLINE f32 v_sum(vf v) {
     float32x4_t x = vaddq_f32(
         vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
     return vpadds_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)));
+}
+V_INLINE float32x4_t KS_NAME(v_sum2)(vf v, vf w) {
+    float64x2_t x = vreinterpretq_f64_f32(vaddq_f32(
+        vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3])));
+    float64x2_t y = vreinterpretq_f64_f32(vaddq_f32(
+        vaddq_f32(w.v[0], w.v[2]), vaddq_f32(w.v[1], w.v[3])));
+    return vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(x, y)),
+        vreinterpretq_f32_f64(vzip2q_f64(x, y)));
+}
+V_INLINE void v_sum4(const vf *v, f32 *y) {
+    vst1q_f32(y, vpaddq_f32(
+        KS_NAME(v_sum2)(v[0], v[1]), KS_NAME(v_sum2)(v[2], v[3])));
 }
 V_INLINE f32 v_top(vf v) {
     return vmaxvq_f32(vmaxq_f32(
@@ -5962,8 +5991,49 @@ V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
     }
 }
 
+/* Four rows times one token after the other: for few tokens, and for rows as
+ * short as those of adapters. Those of 16 are kept. */
+V_INLINE void KS_NAME(k_float_rows)(
+    const k_product *p, size_t r, ksllm_type type) {
+    const size_t size = BLK_TYPES[type].bytes, n = p->acts->n_in;
+    const size_t full = n / 16 * 16, step = p->row_bytes;
+    const u8 *w = p->w + r * step;
+    const f32 *x = p->acts->x;
+    vf k[4], sum[4];
+    V_UNROLL
+    for (int c = 0; c < 4; c++)
+        k[c] = full ? KS_NAME(v_load_any)(w + (size_t)c * step, type)
+                    : KS_NAME(v_tail_any)(w + (size_t)c * step, n, type);
+    for (size_t t = 0; t < p->m; t++, x += n) {
+        vf in = full ? v_load(x) : KS_NAME(v_tail)(x, n, 0.0f);
+        V_UNROLL
+        for (int c = 0; c < 4; c++) sum[c] = v_fma(k[c], in, v_set1(0.0f));
+        for (size_t i = 16; i < full; i += 16) {
+            in = v_load(x + i);
+            V_UNROLL
+            for (size_t c = 0; c < 4; c++) {
+                const u8 *row = w + c * step + i * size;
+                if (!(i & 16)) __builtin_prefetch(row + 4 * step);
+                sum[c] = v_fma(KS_NAME(v_load_any)(row, type), in, sum[c]);
+            }
+        }
+        if (full && full < n) {
+            in = KS_NAME(v_tail)(x + full, n - full, 0.0f);
+            for (int c = 0; c < 4; c++)
+                sum[c] = v_fma(KS_NAME(v_tail_any)(
+                    w + (size_t)c * step + full * size, n - full, type), in,
+                    sum[c]);
+        }
+        v_sum4(sum, p->y + t * p->y_stride + r);
+    }
+}
+
 V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
-    for (size_t r = 0; r < p->n_rows; r++)
+    size_t r = 0;
+    bool few = p->m < 4 || p->acts->n_in <= 64;
+    for (; few && r + 4 <= p->n_rows; r += 4)
+        KS_NAME(k_float_rows)(p, r, type);
+    for (; r < p->n_rows; r++)
         KS_NAME(k_float_row)(p->w + r * p->row_bytes, p->acts->n_in,
             p->acts->x, p->m, type, p->y + r, p->y_stride);
 }
@@ -24909,6 +24979,7 @@ struct ksllm_model {
     u32 n_blocks; /* in the file: those after the first n_layers predict
                      further tokens at once, and are not run */
     u32 n_experts_used, n_groups, n_groups_used, n_dense;
+    u32 pooling; /* llama.cpp's number; 0: the file does not say */
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
     f32 route_scale, skip_share;
@@ -25199,6 +25270,7 @@ static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
     m->logit_scale = (f32)mdl_float(&r, "logit_scale", 1e-6, 1e6, 1);
     if (a->divides_logits) m->logit_scale = 1 / m->logit_scale;
     m->skip_share = (f32)mdl_float(&r, "skip.weight", 0, 1, a->skips ? -1 : 0);
+    m->pooling = mdl_int(&r, "pooling_type", 0, 1 << 30, 0);
     if (a->windows)
         m->window = mdl_int(&r, "attention.sliding_window", !a->fused, 1 << 30,
             a->windows == WINDOW_MUST ? -1 : 0);
@@ -25562,6 +25634,10 @@ static ksllm_status mdl_bind(
         if (str_eq(t->name, str_of(factors[i].name)))
             return mdl_bind_vector(
                 m, t, &factors[i], &m->rope_factors[i], err);
+    /* llama.cpp's copy of the head's rows of "yes" and "no", for reranking */
+    if (!strcmp(m->arch->name, "qwen3")
+        && str_eq(t->name, str_of("cls.output.weight")))
+        return KSLLM_OK;
     return mdl_unknown(m, t, err);
 }
 
@@ -25804,6 +25880,11 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.n_set = o->n_overrides;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
+    if (!status
+        && str_eq(gguf_get_str(&m->g, "general.type"), str_of("adapter")))
+        status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "an adapter, not a model: open its model, and then this with "
+            "ksllm_adapter_open");
     if (!status && !m->k)
         status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);
@@ -25818,6 +25899,256 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.name = str_of("model"); /* the caller's text ends here */
     *out = m;
     return KSLLM_OK;
+}
+
+/* ---- adapters ----
+ * LoRA (Hu et al. 2021): a product W x of the graph becomes W x + s B (A x),
+ * with A, [n_in][rank], and B, [rank][n_out], from a file of its own in
+ * llama.cpp's form. */
+
+enum { ADA_MAX_RANK = 4096, ADA_MAX_INVOCATION = 256 };
+
+typedef struct {
+    const u8 *a, *b; /* NULL: this matrix has none */
+    ksllm_type a_type, b_type;
+    size_t a_row, b_row; /* bytes */
+    u32 rank;
+    f32 scale;
+} ada_pair;
+
+struct ksllm_adapter {
+    const ksllm_model *m;
+    gguf g;
+    ada_pair *pairs; /* [n_layers][N_MATRICES], then that of the head */
+    size_t pair_bytes;
+    u32 rank; /* of the largest pair */
+    const gguf_kv *invocation; /* ids from which it counts; NULL: from 0 on */
+};
+
+static ada_pair *ada_at(const ksllm_adapter *a, u32 layer, u32 matrix) {
+    return &a->pairs[(size_t)layer * N_MATRICES + matrix];
+}
+
+static ada_pair *ada_head(const ksllm_adapter *a) {
+    return ada_at(a, a->m->n_layers, 0);
+}
+
+static KS_PRINTF(4, 5) ksllm_status ada_fail(const ksllm_adapter *a,
+    ksllm_error *err, ksllm_status status, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fail_va(err, status, NO_OFFSET, a->g.name, fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+/* The matrices that one pair is for: several where they are one tensor. */
+typedef struct {
+    ada_pair *pairs[3];
+    size_t rows[3]; /* of each */
+    u32 n;
+    size_t n_in, n_out;
+} ada_place;
+
+static void ada_add_place(ada_place *p, ada_pair *pair, size_t rows) {
+    p->pairs[p->n] = pair;
+    p->rows[p->n++] = rows;
+    p->n_out += rows;
+}
+
+/* Where the pair of the tensor of this name goes; n is 0: nowhere. */
+static ada_place ada_place_of(const ksllm_adapter *a, str name) {
+    const ksllm_model *m = a->m;
+    ada_place p = {.n_in = m->dim[D_EMBD]};
+    u32 layer;
+    str rest;
+    if (str_eq(name, str_of("output.weight")))
+        ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
+    if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
+    u32 has = mdl_parts_of(m, &m->layers[layer]).matrices;
+    const mdl_fused *f = mdl_fused_as(m, rest);
+    for (u32 i = 0; f && i < f->n; i++)
+        ada_add_place(&p, ada_at(a, layer, f->parts[i]),
+            m->dim[MDL_MATRICES[f->parts[i]].n_out]);
+    for (u32 i = 0; !f && i < N_MATRICES; i++) {
+        const mdl_slot *s = &MDL_MATRICES[i];
+        if (!(has & BIT(i)) || s->n != D_ONE || !str_eq(rest, str_of(s->name)))
+            continue;
+        p.n_in = m->dim[s->n_in];
+        ada_add_place(&p, ada_at(a, layer, i), m->dim[s->n_out]);
+    }
+    return p;
+}
+
+static ksllm_status ada_check_half(const ksllm_adapter *a,
+    const gguf_tensor *t, u64 n_in, u64 n_out, ksllm_error *err) {
+    if (t->type != KSLLM_TYPE_F32 && t->type != KSLLM_TYPE_F16
+        && t->type != KSLLM_TYPE_BF16)
+        return ada_fail(a, err, KSLLM_ERR_UNSUPPORTED,
+            "tensor '%.*s' has type %s; F32, F16 and BF16 can be used: convert "
+            "the adapter again", STR(t->name), BLK_TYPES[t->type].name);
+    if (t->dims[0] == n_in && t->dims[1] == n_out && t->n_rows == n_out)
+        return KSLLM_OK;
+    return ada_fail(a, err, KSLLM_ERR_FORMAT,
+        "tensor '%.*s' is %llu x %llu, this model makes it %llu x %llu: the "
+        "adapter is of another model", STR(t->name), LLU(t->dims[0]),
+        LLU(t->n_rows), LLU(n_in), LLU(n_out));
+}
+
+/* Whether a name ends in ".lora_" and this letter. */
+static bool ada_is_half(str name, char letter) {
+    static const char end[] = ".lora_";
+    size_t n = sizeof end; /* with the letter */
+    return name.n > n && name.p[name.n - 1] == letter
+        && !memcmp(name.p + name.n - n, end, n - 1);
+}
+
+/* Binds an A and the B that belongs to it. */
+static ksllm_status ada_bind(ksllm_adapter *a, const gguf_tensor *t,
+    f64 alpha, ksllm_error *err) {
+    char z[GGUF_MAX_NAME];
+    memcpy(z, t->name.p, t->name.n);
+    z[t->name.n - 1] = 'b';
+    const gguf_tensor *b = gguf_find_tensor(&a->g, (str){z, t->name.n});
+    ada_place p = ada_place_of(a, (str){z, t->name.n - 7});
+    if (!p.n)
+        return ada_fail(a, err, KSLLM_ERR_UNSUPPORTED,
+            "tensor '%.*s': no matrix of this model can have an adapter of "
+            "that name (experts and embeddings cannot)", STR(t->name));
+    if (!b)
+        return ada_fail(a, err, KSLLM_ERR_FORMAT,
+            "tensor '%.*s' has no '.lora_b' beside it", STR(t->name));
+    u64 rank = t->dims[1];
+    if (rank > ADA_MAX_RANK)
+        return ada_fail(a, err, KSLLM_ERR_UNSUPPORTED,
+            "tensor '%.*s' has rank %llu, at most %d can be used",
+            STR(t->name), LLU(rank), ADA_MAX_RANK);
+    TRY(ada_check_half(a, t, p.n_in, rank, err));
+    TRY(ada_check_half(a, b, rank, p.n_out, err));
+    const u8 *at = b->data;
+    for (u32 i = 0; i < p.n; i++) {
+        *p.pairs[i] = (ada_pair){t->data, at, (ksllm_type)t->type,
+            (ksllm_type)b->type, (size_t)t->row_bytes, (size_t)b->row_bytes,
+            (u32)rank, alpha > 0 || alpha < 0 ? (f32)(alpha / (f64)rank) : 1};
+        at += p.rows[i] * b->row_bytes;
+    }
+    a->rank = max_u32(a->rank, (u32)rank);
+    return KSLLM_OK;
+}
+
+static ksllm_status ada_bind_all(ksllm_adapter *a, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(&a->g, "adapter.lora.alpha");
+    f64 alpha = 0;
+    if (kv && (kv->type == KSLLM_META_ARRAY || !gguf_num_at(kv, 0, &alpha)
+            || !(alpha >= -1e6 && alpha <= 1e6)))
+        return ada_fail(a, err, KSLLM_ERR_FORMAT,
+            "'adapter.lora.alpha' is no number from -1e6 to 1e6");
+    for (u32 i = 0; i < a->g.n_tensors; i++) {
+        const gguf_tensor *t = &a->g.tensors[i];
+        if (ada_is_half(t->name, 'a')) {
+            TRY(ada_bind(a, t, alpha, err));
+            continue;
+        }
+        char z[GGUF_MAX_NAME];
+        memcpy(z, t->name.p, t->name.n);
+        z[t->name.n - 1] = 'a';
+        if (ada_is_half(t->name, 'b')
+            && gguf_find_tensor(&a->g, (str){z, t->name.n})) continue;
+        return ada_fail(a, err, KSLLM_ERR_UNSUPPORTED,
+            "tensor '%.*s' is no '.lora_a', nor a '.lora_b' with one beside "
+            "it; running without it would give wrong results", STR(t->name));
+    }
+    if (a->rank) return KSLLM_OK;
+    return ada_fail(a, err, KSLLM_ERR_FORMAT, "no tensor in it is an adapter");
+}
+
+/* aLoRA: the tokens from which on it counts. */
+static ksllm_status ada_read_invocation(ksllm_adapter *a, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(&a->g, "adapter.alora.invocation_tokens");
+    a->invocation = kv;
+    if (!kv) return KSLLM_OK;
+    bool ok = kv->type == KSLLM_META_ARRAY && kv->count
+        && kv->count <= ADA_MAX_INVOCATION;
+    for (u64 i = 0; ok && i < kv->count; i++) {
+        i64 id;
+        ok = gguf_int_at(kv, i, &id) && id >= 0 && id < a->m->tok.n_vocab;
+    }
+    if (ok) return KSLLM_OK;
+    return ada_fail(a, err, KSLLM_ERR_FORMAT,
+        "'adapter.alora.invocation_tokens' is no list of 1 to %d tokens of the "
+        "model", ADA_MAX_INVOCATION);
+}
+
+/* Whether the file is an adapter, and for such a model. */
+static ksllm_status ada_check_kind(const ksllm_adapter *a, ksllm_error *err) {
+    str type = gguf_get_str(&a->g, "general.type");
+    str kind = gguf_get_str(&a->g, "adapter.type");
+    str arch = gguf_get_str(&a->g, "general.architecture");
+    if (!str_eq(type, str_of("adapter")))
+        return ada_fail(a, err, KSLLM_ERR_FORMAT,
+            "not an adapter: 'general.type' is '%.*s'", STR(type));
+    if (!str_eq(kind, str_of("lora")))
+        return ada_fail(a, err, KSLLM_ERR_UNSUPPORTED,
+            "'adapter.type' is '%.*s', only lora can be used", STR(kind));
+    if (str_eq(arch, str_of(a->m->arch->name))
+        || (a->m->g.own_arch.n && str_eq(arch, a->m->g.own_arch)))
+        return KSLLM_OK;
+    return ada_fail(a, err, KSLLM_ERR_UNSUPPORTED,
+        "an adapter for architecture '%.*s', the model is '%s'", STR(arch),
+        a->m->arch->name);
+}
+
+static ksllm_status ada_read(ksllm_adapter *a, ksllm_error *err) {
+    const ksllm_model *m = a->m;
+    TRY(ada_check_kind(a, err));
+    TRY(ada_read_invocation(a, err));
+    a->pair_bytes =
+        ((size_t)m->n_layers * N_MATRICES + 1) * sizeof *a->pairs;
+    a->pairs = mem_alloc(&m->alloc, a->pair_bytes);
+    if (!a->pairs) return fail_memory(err, a->pair_bytes);
+    memset(a->pairs, 0, a->pair_bytes);
+    return ada_bind_all(a, err);
+}
+
+static void ada_close(ksllm_adapter *a) {
+    const ksllm_allocator *alloc = &a->m->alloc;
+    mem_free(alloc, a->pairs, a->pair_bytes);
+    gguf_close(&a->g, alloc);
+    mem_free(alloc, a, sizeof *a);
+}
+
+/* Opens the adapter in `file`, which it takes over even when it fails. */
+static ksllm_status ada_open(const ksllm_model *m, os_file file, str name,
+    ksllm_adapter **out, ksllm_error *err) {
+    ksllm_adapter *a = mem_alloc(&m->alloc, sizeof *a);
+    if (!a) {
+        os_close(&file, &m->alloc);
+        return fail_memory(err, sizeof *a);
+    }
+    *a = (ksllm_adapter){.m = m, .g.name = name};
+    ksllm_status status = gguf_open(&a->g, file, NULL, &m->alloc, err);
+    if (!status) status = ada_read(a, err);
+    if (status) {
+        ada_close(a);
+        return status;
+    }
+    a->g.name = str_of("adapter"); /* the caller's text ends here */
+    *out = a;
+    return KSLLM_OK;
+}
+
+/* Where in these tokens an adapter begins to count; SIZE_MAX: nowhere. */
+static size_t ada_begins(const ksllm_adapter *a, const i32 *tokens, size_t n) {
+    const gguf_kv *kv = a->invocation;
+    if (!kv) return 0;
+    size_t k = (size_t)kv->count, same = 0;
+    for (size_t at = n < k ? 0 : n - k + 1; at-- > 0;) {
+        i64 id;
+        for (same = 0; same < k && gguf_int_at(kv, same, &id)
+            && id == tokens[at + same]; same++) {}
+        if (same == k) return at;
+    }
+    return SIZE_MAX;
 }
 
 /* ==========================================================================
@@ -25848,6 +26179,7 @@ enum {
     SES_DRAFT = 3,
     SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
     SES_TRUSTS = 10, /* kinds of drafts */
+    SES_PAIRS = 3, /* products of a step that an adapter may have pairs for */
     SES_ALIGN = 64,
 };
 
@@ -25871,7 +26203,8 @@ typedef struct {
 } ses_candidate;
 
 /* A product of a step: matrix `index` of w with m vectors. They lie at x as
- * floats and from `at` on in acts as integers, n_in apart. */
+ * floats and from `at` on in acts as integers, n_in apart. With an adapter the
+ * vectors from number `skip` on also have its A x in `low`. */
 typedef struct {
     const mdl_matrix *w;
     u32 index, m;
@@ -25881,6 +26214,10 @@ typedef struct {
     size_t y_stride;
     f32 *const *apart; /* where each vector goes, in place of y; or NULL */
     const u64 *only; /* rows that are wanted, a bit each; NULL: all */
+    u32 first; /* the batch's token that the first vector is of */
+    u32 skip;
+    const ada_pair *pair; /* NULL: none, or for none of the vectors */
+    f32 *low; /* [m][rank] */
 } ses_job;
 
 /* What passes took and drafts were worth (section 24). Only how much is tried
@@ -25919,6 +26256,10 @@ struct ksllm_session {
     u32 n_high; /* cache slots were written up to this position */
     u32 n_gone; /* layers with a window never had the first of this many */
     u64 n_slid; /* tokens that sliding has dropped from this timeline */
+    const ksllm_adapter *adapter; /* counts from adapter_from on; NULL: none */
+    f32 adapter_scale;
+    u32 adapter_from, max_rank;
+    f32 *low; /* [SES_PAIRS][n_batch][max_rank] */
     bool has_logits, has_pooled;
     bool partial; /* there are logits of what a grammar allowed alone */
     ses_cache *cache; /* [n_layers] */
@@ -26195,6 +26536,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
+        {&s->low, SES_PAIRS * n * s->max_rank},
         {&s->share, n * used}, {&s->scattered, rows}, {&s->expert_out, rows},
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)
@@ -26262,6 +26604,12 @@ static void ses_lay(ksllm_session *s, arena *a, ksllm_memory *out) {
 
 /* ---- options ---- */
 
+static ksllm_status ses_runs(const ksllm_model *m, ksllm_error *err) {
+    if (m->runs) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "the model was opened with vocab_only: open it again without");
+}
+
 static ksllm_status ses_check(
     const ksllm_model *m, const ksllm_session_options *o, ksllm_error *err) {
     const char *wrong = NULL;
@@ -26272,7 +26620,7 @@ static ksllm_status ses_check(
         wrong = "kv_type is none of Q8_0, F16 and F32";
     if ((u32)o->overflow > KSLLM_OVERFLOW_SLIDE)
         wrong = "overflow is not one of ksllm_overflow";
-    if ((u32)o->pooling > KSLLM_POOLING_MEAN)
+    if ((u32)o->pooling > KSLLM_POOLING_MODEL)
         wrong = "pooling is not one of ksllm_pooling";
     if (o->n_ctx > 1u << 30) wrong = "n_ctx is above 2^30";
     if (o->grammar_bytes != KSLLM_NO_GRAMMAR_BYTES
@@ -26280,12 +26628,27 @@ static ksllm_status ses_check(
         wrong = "grammar_bytes is above 2^30";
     if (o->n_draft != KSLLM_NO_DRAFTS && o->n_draft > SES_MOST_DRAFT)
         wrong = "n_draft is above 15";
+    if (o->max_rank > ADA_MAX_RANK) wrong = "max_rank is above 4096";
     if (wrong)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "options: %s", wrong);
-    if (!m->runs)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "the model was opened with vocab_only: open it again without");
-    return KSLLM_OK;
+    return ses_runs(m, err);
+}
+
+/* What a session pools, by llama.cpp's numbers where the file decides. */
+static ksllm_status ses_pooling(const ksllm_model *m, ksllm_pooling wanted,
+    ksllm_pooling *out, ksllm_error *err) {
+    enum { MEAN = 1, LAST = 3 };
+    *out = wanted != KSLLM_POOLING_MODEL ? wanted
+        : m->pooling == MEAN             ? KSLLM_POOLING_MEAN
+                                         : KSLLM_POOLING_LAST;
+    if (wanted != KSLLM_POOLING_MODEL || m->pooling == MEAN
+        || m->pooling == LAST)
+        return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "options: pooling: the file's '%s.pooling_type' is %u%s, not 1 (mean) "
+        "or 3 (last): choose KSLLM_POOLING_LAST or KSLLM_POOLING_MEAN",
+        m->arch->name, (unsigned)m->pooling,
+        m->pooling ? "" : " or missing");
 }
 
 /* A session without memory: sizes only. */
@@ -26303,7 +26666,8 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
                                 : os_fast_cores();
     s->n_keep = o->n_keep;
     s->overflow = o->overflow;
-    s->pooling = o->pooling;
+    s->max_rank = (u32)o->max_rank;
+    TRY(ses_pooling(m, o->pooling, &s->pooling, err));
 #if !defined KSLLM_NO_GRAMMAR
     s->grammar_bytes = o->grammar_bytes == KSLLM_NO_GRAMMAR_BYTES ? 0
         : o->grammar_bytes ? o->grammar_bytes
@@ -26419,6 +26783,27 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     if (!s->n_eval) s->n_high = s->n_gone = 0;
 }
 
+/* Computes with another adapter, from position `from` on. What the cache holds
+ * of the tokens that this changes is evaluated again. */
+static void ses_adapt(
+    ksllm_session *s, const ksllm_adapter *a, f32 scale, size_t from) {
+    u32 n = s->n_tokens, keep = s->adapter ? s->adapter_from : UINT32_MAX;
+    u32 begin = (u32)min_size(from, UINT32_MAX);
+    u64 obeys = s->obeys;
+    if (!(scale > 0 || scale < 0)) a = NULL;
+    if (!a) scale = 0, begin = UINT32_MAX;
+    bool same = a == s->adapter && scale - s->adapter_scale == 0
+        && begin == keep;
+    keep = same ? UINT32_MAX : min_u32(begin, keep);
+    s->adapter = a;
+    s->adapter_scale = scale;
+    s->adapter_from = begin;
+    if (keep >= s->n_eval) return;
+    ses_rewind(s, keep);
+    s->n_tokens = n;
+    s->obeys = obeys;
+}
+
 /* How many tokens to drop after the first n_keep so that n fit: steps of half
  * of the rest, because every slide evaluates what it keeps again. */
 static size_t ses_drop(const ksllm_session *s, size_t n) {
@@ -26448,6 +26833,9 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
     if (drop || !keep) s->obeys = 0;
+    if (drop && s->adapter_from > s->n_keep)
+        s->adapter_from = max_u32(s->n_keep,
+            s->adapter_from - (u32)min_size(drop, s->adapter_from));
     s->n_slid = (keep ? s->n_slid : 0) + drop;
     for (size_t i = 0; i < total - drop; i++) {
         size_t from = i < s->n_keep ? i : i + drop;
@@ -26499,6 +26887,9 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     to->n_high = from->n_high;
     to->n_gone = from->n_gone;
     to->n_slid = from->n_slid;
+    to->adapter = from->adapter;
+    to->adapter_scale = from->adapter_scale;
+    to->adapter_from = from->adapter_from;
     to->obeys = from->obeys;
     to->obeys_from = from->obeys_from;
     to->n_plan = from->grammar_bytes && to->grammar_bytes ? from->n_plan : 0;
@@ -27002,6 +27393,78 @@ static void fwd_product_apart(
     }
 }
 
+/* ---- adapters: pieces are rows of A ---- */
+
+/* The adapter's pair for a matrix of the layer, or for the head. */
+static const ada_pair *fwd_pair(const fwd *f, const mdl_matrix *w) {
+    const ksllm_adapter *a = f->s->adapter;
+    const ada_pair *p = w == &a->m->output ? ada_head(a)
+        : ada_at(a, f->i_layer, (u32)(w - f->l->mat));
+    return p->a ? p : NULL;
+}
+
+static void fwd_low_piece(void *arg, u32 piece) {
+    const fwd *f = arg;
+    const ksllm_session *s = f->s;
+    if (fwd_stopped(f)) return;
+    const ses_job *j = s->jobs;
+    for (u32 n;; j++) {
+        n = j->pair ? (j->pair->rank + K_ROWS - 1) / K_ROWS : 0;
+        if (piece < n) break;
+        piece -= n;
+    }
+    const ada_pair *p = j->pair;
+    size_t r = (size_t)piece * K_ROWS;
+    k_acts a = {.x = j->x + j->skip * j->w->n_in, .n_in = j->w->n_in};
+    k_product low = {.type = p->a_type, .w = p->a + r * p->a_row,
+        .row_bytes = p->a_row, .n_rows = min_size(K_ROWS, p->rank - r),
+        .acts = &a, .m = j->m - j->skip,
+        .y = j->low + (size_t)j->skip * p->rank + r, .y_stride = p->rank};
+    s->m->k->product[low.type](&low);
+}
+
+/* A x of the planned products, for the tokens that the adapter counts for. With
+ * one a batch is of one session. */
+static void fwd_low(const fwd *f) {
+    ksllm_session *s = f->s;
+    u32 pieces = 0, n = 0;
+    for (u32 i = 0; i < s->n_jobs && s->adapter; i++) {
+        ses_job *j = &s->jobs[i];
+        u32 at = fwd_position(f, j->first);
+        j->skip = s->adapter_from > at ? s->adapter_from - at : 0;
+        j->pair = j->skip < j->m ? fwd_pair(f, j->w) : NULL;
+        if (!j->pair) continue;
+        j->low = s->low + (size_t)n++ * s->n_batch * s->max_rank;
+        pieces += (j->pair->rank + K_ROWS - 1) / K_ROWS;
+        k_fetch(j->pair->a, min_u32(j->pair->rank, 4) * j->pair->a_row);
+    }
+    if (pieces) pool_run(&s->workers, pieces, fwd_low_piece, (void *)(uintptr_t)f);
+}
+
+/* y += s B (A x) for n rows of a product from number r on. */
+static void fwd_add_low(
+    const ksllm_session *s, const ses_job *j, size_t r, size_t n) {
+    enum { ROWS = 64, TOKENS = 16 };
+    const ada_pair *p = j->pair;
+    const f32 scale = s->adapter_scale * p->scale;
+    f32 y[TOKENS * ROWS];
+    for (size_t t = j->skip; t < j->m; t += TOKENS) {
+        k_acts a = {.x = j->low + t * p->rank, .n_in = p->rank};
+        for (size_t i = 0; i < n; i += ROWS) {
+            k_product add = {.type = p->b_type, .w = p->b + (r + i) * p->b_row,
+                .row_bytes = p->b_row, .n_rows = min_size(ROWS, n - i),
+                .acts = &a, .m = min_size(TOKENS, j->m - t), .y = y,
+                .y_stride = ROWS};
+            s->m->k->product[add.type](&add);
+            for (size_t k = 0; k < add.m; k++) {
+                f32 *to = j->y + (t + k) * j->y_stride + r + i;
+                for (size_t c = 0; c < add.n_rows; c++)
+                    to[c] += scale * y[k * ROWS + c];
+            }
+        }
+    }
+}
+
 static void fwd_product_piece(void *arg, u32 piece) {
     const fwd_products *all = arg;
     const ksllm_session *s = all->f->s;
@@ -27025,9 +27488,12 @@ static void fwd_product_piece(void *arg, u32 piece) {
         .row_bytes = w->row_bytes,
         .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
+    if (j->pair) /* to be there when its turn comes */
+        k_fetch(j->pair->b + r * j->pair->b_row, p.n_rows * j->pair->b_row);
     if (j->only) fwd_product_only(s->m->k, &p, j->only, r);
     else if (j->apart) fwd_product_apart(s->m->k, &p, j->apart, r);
     else s->m->k->product[p.type](&p);
+    if (j->pair) fwd_add_low(s, j, r, p.n_rows);
 }
 
 /* Adds a product to those that fwd_multiply runs. */
@@ -27052,6 +27518,7 @@ static void fwd_multiply(const fwd *f) {
     per = s->n_threads > 1 ? min_size(per, 256) : 256;
     /* at most POOL_MAX_PIECES, whatever the vocabulary */
     per = max_size(per, rows >> 18 << 3);
+    fwd_low(f);
     s->first_piece[0] = 0;
     for (u32 i = 0; i < s->n_jobs; i++) {
         const ses_job *j = &s->jobs[i];
@@ -27450,14 +27917,16 @@ static void fwd_final(const fwd *f, f32 *x, u32 n) {
         .blocks = fwd_blocks_of(&m->output)});
 }
 
-/* Their logits to y, [n][n_vocab], or each to its own of `apart`. */
-static void fwd_head(const fwd *f, f32 *x, u32 n, f32 *y, f32 *const *apart,
-    const u64 *only) {
+/* Their logits to y, [n][n_vocab], or each to its own of `apart`. The first of
+ * them is number `first` of the batch. */
+static void fwd_head(const fwd *f, f32 *x, u32 first, u32 n, f32 *y,
+    f32 *const *apart, const u64 *only) {
     const ksllm_model *m = f->s->m;
     const mdl_matrix *w = &m->output;
     fwd_final(f, x, n);
     fwd_plan_job(f, &(ses_job){.w = w, .m = n, .x = f->s->xn, .y = y,
-        .y_stride = w->n_out, .apart = apart, .only = only});
+        .y_stride = w->n_out, .apart = apart, .only = only,
+        .first = first});
     fwd_multiply(f);
     for (u32 i = 0; i < n && m->logit_scale != 1; i++) {
         f32 *row = apart ? apart[i] : y + i * w->n_out;
@@ -27493,8 +27962,8 @@ static void fwd_score(const fwd *f, const fwd_part *p) {
     u32 end = min_u32(p->m, s->n_tokens - 1 - p->n0);
     for (u32 t = skip, n; want->logprobs && t < end; t += n) {
         n = min_u32(end - t, SES_ROWS);
-        fwd_head(f, f->s->x + (p->row + t) * d[D_EMBD], n, s->logits, NULL,
-            NULL);
+        fwd_head(f, f->s->x + (p->row + t) * d[D_EMBD], p->row + t, n,
+            s->logits, NULL, NULL);
         if (fwd_stopped(f)) return;
         for (u32 i = 0; i < n; i++) {
             u32 next = p->n0 + t + i + 1;
@@ -27512,7 +27981,8 @@ static void fwd_rows(const fwd *f, const fwd_part *p) {
     if (!want->rows || skip >= p->m) return;
     u32 n = p->m - skip;
     f32 *y = want->rows + (p->n0 + skip - want->first) * d[D_VOCAB];
-    fwd_head(f, f->s->x + (p->row + skip) * d[D_EMBD], n, y, NULL, NULL);
+    fwd_head(f, f->s->x + (p->row + skip) * d[D_EMBD], p->row + skip, n, y,
+        NULL, NULL);
     if (!p->last) return;
     memcpy(p->s->logits, y + (n - 1) * d[D_VOCAB], d[D_VOCAB] * sizeof *y);
     if (p->s->pooling == KSLLM_POOLING_LAST)
@@ -27536,8 +28006,8 @@ static void fwd_last(const fwd *f) {
         y[m++] = p->s->logits;
     }
     if (!m) return;
-    fwd_head(f, s->delta, m, y[0], m > 1 ? y : NULL,
-        m > 1 ? NULL : part[0]->of->want.only);
+    fwd_head(f, s->delta, part[0]->row + part[0]->m - 1, m, y[0],
+        m > 1 ? y : NULL, m > 1 ? NULL : part[0]->of->want.only);
     for (u32 i = 0; i < m; i++) {
         fwd_mask(s, y[i], part[i]->of->want.only);
         if (part[i]->s->pooling == KSLLM_POOLING_LAST)
@@ -27628,27 +28098,43 @@ static void fwd_advance(fwd_member *x, u32 m) {
             s->pooled[i] /= (f32)total;
 }
 
+/* The next tokens of a member to a batch that leaves `after` others one each. */
+static void fwd_take(fwd *f, fwd_member *x, u32 after) {
+    ksllm_session *s = x->s;
+    u32 left = s->n_tokens - s->n_eval, room = f->s->n_batch - f->m - after;
+    fwd_part p = {.of = x, .s = s, .n0 = s->n_eval, .row = f->m,
+        .m = min_u32(left, min_u32(s->n_batch, room))};
+    p.last = p.m == left;
+    if (p.n0 + p.m > s->n_high) s->n_high = p.n0 + p.m;
+    s->has_pooled = false;
+    f->m += p.m;
+    f->part[f->n_parts++] = p;
+}
+
+static void fwd_evaluate(fwd *f) {
+    if (!f->m || !fwd_batch(f)) return;
+    for (u32 i = 0; i < f->n_parts; i++)
+        fwd_advance(f->part[i].of, f->part[i].m);
+}
+
 /* Evaluates a batch of all that are open, on the first one's memory and
- * workers. Each gets a token, then the first ones what room there is. */
+ * workers. Each gets a token, then the first ones what room there is. Those
+ * with an adapter compute with other weights: they get a batch of their own,
+ * on what is theirs. */
 static void fwd_pass(fwd_member *first) {
     fwd f = {.s = first->s};
     u32 n = 0;
-    for (fwd_member *x = first; x; x = x->next) n += fwd_goes_on(x);
     for (fwd_member *x = first; x; x = x->next) {
-        ksllm_session *s = x->s;
-        if (!x->open) continue;
-        u32 left = s->n_tokens - s->n_eval, room = f.s->n_batch - f.m - --n;
-        fwd_part p = {.of = x, .s = s, .n0 = s->n_eval, .row = f.m,
-            .m = min_u32(left, min_u32(s->n_batch, room))};
-        p.last = p.m == left;
-        if (p.n0 + p.m > s->n_high) s->n_high = p.n0 + p.m;
-        s->has_pooled = false;
-        f.m += p.m;
-        f.part[f.n_parts++] = p;
+        fwd own = {.s = x->s};
+        if (!fwd_goes_on(x)) continue;
+        n += !x->s->adapter;
+        if (!x->s->adapter) continue;
+        fwd_take(&own, x, 0);
+        fwd_evaluate(&own);
     }
-    if (!f.m || !fwd_batch(&f)) return;
-    for (u32 i = 0; i < f.n_parts; i++)
-        fwd_advance(f.part[i].of, f.part[i].m);
+    for (fwd_member *x = first; x; x = x->next)
+        if (x->open && !x->s->adapter) fwd_take(&f, x, --n);
+    fwd_evaluate(&f);
 }
 
 /* Evaluates what all have to. Returns the first one's status. */
@@ -29487,7 +29973,7 @@ static ksllm_status turn_run(turn *t) {
  *            48  8  of the vocabulary's texts
  *            56  8  of the tensors' names, types and shapes
  *            64  8  of samples of their bytes
- *            72  8  adapter: 0, none
+ *            72  8  of the adapter, its scale and where it begins; 0: none
  *            80  8  tokens that slid out before the first one
  *            88 32  0
  *           120  8  sum of the 120 bytes before
@@ -29656,6 +30142,19 @@ static u64 st_sum_weights(const gguf *g) {
     return st_sum_end(&s, 0);
 }
 
+/* 0: none. */
+static u64 st_sum_adapter(const ksllm_session *s) {
+    const ksllm_adapter *a = s->adapter;
+    if (!a) return 0;
+    st_sum sum = st_sum_begin();
+    st_sum_add(&sum, &s->adapter_scale, sizeof s->adapter_scale);
+    st_sum_add(&sum, &s->adapter_from, sizeof s->adapter_from);
+    for (size_t i = 0; i < a->pair_bytes / sizeof *a->pairs; i++)
+        st_sum_add(&sum, &a->pairs[i].scale, sizeof a->pairs[i].scale);
+    return st_sum_end(&sum, st_mix(st_sum_tensors(&a->g),
+        st_sum_weights(&a->g))) | 1;
+}
+
 static void st_set(u8 *p, u64 value, size_t bytes) { memcpy(p, &value, bytes); }
 
 static u64 st_get(const u8 *p, size_t bytes) {
@@ -29682,6 +30181,7 @@ static void st_header(const ksllm_session *s, u8 *h) {
     st_set(h + 48, st_sum_vocabulary(&m->g), 8);
     st_set(h + 56, st_sum_tensors(&m->g), 8);
     st_set(h + 64, st_sum_weights(&m->g), 8);
+    st_set(h + 72, st_sum_adapter(s), 8);
     st_set(h + 80, s->n_slid, 8);
 }
 
@@ -30118,7 +30618,7 @@ API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, max_piece_bytes);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
 API_STRUCT(API_CONTROL, ksllm_control, progress_ctx, progress_ctx);
-API_STRUCT(API_SESSION, ksllm_session_options, thread_ctx, n_draft);
+API_STRUCT(API_SESSION, ksllm_session_options, thread_ctx, max_rank);
 API_STRUCT(API_MEMORY, ksllm_memory, output, output);
 API_STRUCT(API_SAMPLING, ksllm_sampling, filter_ctx, filter_ctx);
 API_STRUCT(API_GENERATION, ksllm_generation, max_thinking, drafter);
@@ -30456,6 +30956,59 @@ int64_t ksllm_decoder_end(ksllm_decoder *decoder, char *text, size_t cap) {
     return tok_decoder_end(d, text, cap);
 }
 
+/* ---- adapters ---- */
+
+ksllm_status ksllm_adapter_open(const ksllm_model *model, const char *path,
+    ksllm_adapter **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(model, "model is NULL");
+    NEED(path, "path is NULL");
+    os_file file;
+    TRY(ses_runs(model, err));
+    TRY(os_open(path, NULL, &file, err));
+    return ada_open(model, file, str_of(path), out, err);
+}
+
+ksllm_status ksllm_adapter_open_fd(const ksllm_model *model, int fd,
+    uint64_t offset, uint64_t length, ksllm_adapter **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(model, "model is NULL");
+    NEED(fd >= 0, "fd is negative");
+    NEED(length > 0, "length is 0");
+    os_file file;
+    str name = str_of("file descriptor");
+    TRY(ses_runs(model, err));
+    TRY(os_open_fd(fd, offset, length, name, NULL, &file, err));
+    return ada_open(model, file, name, out, err);
+}
+
+ksllm_status ksllm_adapter_open_memory(const ksllm_model *model,
+    const void *data, size_t size, ksllm_adapter **out, ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(model, "model is NULL");
+    NEED(data, "data is NULL");
+    NEED(size > 0, "size is 0");
+    TRY(ses_runs(model, err));
+    os_file file = {data, size, NULL, 0, false};
+    return ada_open(model, file, str_of("the adapter in memory"), out, err);
+}
+
+void ksllm_adapter_close(ksllm_adapter *adapter) {
+    if (adapter) ada_close(adapter);
+}
+
+uint32_t ksllm_adapter_rank(const ksllm_adapter *adapter) {
+    return adapter ? adapter->rank : 0;
+}
+
+size_t ksllm_adapter_begins(
+    const ksllm_adapter *adapter, const int32_t *tokens, size_t n_tokens) {
+    return adapter ? ada_begins(adapter, tokens, tokens ? n_tokens : 0) : 0;
+}
+
 /* ---- control ---- */
 
 void ksllm_cancel_set(ksllm_cancel *cancel) {
@@ -30635,6 +31188,8 @@ ksllm_status ksllm_session_fork(
     NEED(from->n_batch == to->n_batch, "the sessions differ in n_batch");
     NEED(from->kv == to->kv, "the sessions differ in kv_type");
     NEED(from->pooling == to->pooling, "the sessions differ in pooling");
+    NEED(!from->adapter || from->adapter->rank <= to->max_rank,
+        "the adapter's rank is above the max_rank of `to`");
     /* `from` is const, but counts who reads it. */
     ksllm_session *read = (ksllm_session *)(uintptr_t)from;
     TRY(ses_enter_shared(read, err));
@@ -30645,6 +31200,22 @@ ksllm_status ksllm_session_fork(
     }
     ses_leave_shared(read);
     return status;
+}
+
+ksllm_status ksllm_session_set_adapter(ksllm_session *session,
+    const ksllm_adapter *adapter, float scale, size_t from, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(!adapter || adapter->m == session->m,
+        "the adapter was opened for another model");
+    NEED(scale > -1e6f && scale < 1e6f, "scale is not from -1e6 to 1e6");
+    if (adapter && adapter->rank > session->max_rank)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "the adapter has rank %u, the session has memory for %u: create it "
+            "with max_rank as ksllm_adapter_rank says",
+            (unsigned)adapter->rank, (unsigned)session->max_rank);
+    TRY(ses_enter(session, err));
+    ses_adapt(session, adapter, scale, from);
+    return ses_leave(session, KSLLM_OK);
 }
 
 const int32_t *ksllm_session_tokens(
@@ -30663,6 +31234,24 @@ const float *ksllm_session_logits(const ksllm_session *session) {
 
 const float *ksllm_session_embedding(const ksllm_session *session) {
     return session && session->has_pooled ? session->pooled : NULL;
+}
+
+ksllm_status ksllm_session_unit_embedding(
+    const ksllm_session *session, size_t n, float *out, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    NEED(out, "out is NULL");
+    NEED(n <= session->m->dim[D_EMBD], "n is above the model's n_embd");
+    const f32 *x = ksllm_session_embedding(session);
+    if (!x)
+        return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
+            "there is no embedding: create the session with a pooling, and "
+            "evaluate a text");
+    if (!n) n = session->m->dim[D_EMBD];
+    f64 sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (f64)x[i] * (f64)x[i];
+    f64 length = sum > 0 ? __builtin_sqrt(sum) : 1;
+    for (size_t i = 0; i < n; i++) out[i] = (f32)((f64)x[i] / length);
+    return KSLLM_OK;
 }
 
 #if !defined KSLLM_NO_STATE

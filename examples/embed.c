@@ -4,13 +4,13 @@
  *     ./embed                                  the demo model, in a checkout
  *     ./embed model.gguf "오늘 비가 온다" "하늘에서 비가 내린다"
  *
- * Shows: the mean of the final hidden states as a sentence's vector, an
- * allocator that keeps count, and a session placed in the caller's own block
- * whose size is known before it is taken.
+ * Shows: a sentence's vector, pooled as the file of an embedding model says or
+ * else as the mean of the final hidden states, an allocator that keeps count,
+ * and a session placed in the caller's own block whose size is known before it
+ * is taken.
  */
 #include "../ksllm.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,19 +54,17 @@ static ksllm_status embed(const ksllm_model *model, ksllm_session *session,
     ksllm_status status = ksllm_session_sync(
         session, tokens, n < MAX_TOKENS ? (size_t)n : MAX_TOKENS, NULL, err);
     if (status == KSLLM_OK)
-        memcpy(out, ksllm_session_embedding(session), n_embd * sizeof *out);
+        status = ksllm_session_unit_embedding(session, n_embd, out, err);
     return status;
 }
 
+/* Of vectors of length 1. */
 static double cosine(const float *a, const float *b, size_t n)
 {
-    double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < n; i++) {
+    double ab = 0;
+    for (size_t i = 0; i < n; i++)
         ab += (double)a[i] * b[i];
-        aa += (double)a[i] * a[i];
-        bb += (double)b[i] * b[i];
-    }
-    return ab / sqrt(aa * bb);
+    return ab;
 }
 
 int main(int argc, char **argv)
@@ -92,10 +90,13 @@ int main(int argc, char **argv)
     model_options.allocator = &allocator;
     ksllm_session_options_init(&options);
     options.n_ctx = MAX_TOKENS;
-    options.pooling = KSLLM_POOLING_MEAN;
+    options.pooling = KSLLM_POOLING_MODEL;
 
     if (ksllm_model_open(path, &model_options, &model, &err) == KSLLM_OK)
         ksllm_model_get_info(model, &info, NULL);
+    if (model &&
+        ksllm_session_memory(model, &options, &memory, &err) != KSLLM_OK)
+        options.pooling = KSLLM_POOLING_MEAN;
     if (model &&
         ksllm_session_memory(model, &options, &memory, &err) == KSLLM_OK) {
         options.memory = malloc(memory.total);

@@ -385,7 +385,7 @@ typedef struct {
     i64 n_dense, n_mtp, n_experts; /* MTP blocks follow the layers */
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
-    bool tied;
+    bool tied, headless; /* names without "model.", as AutoModel saves */
     gw *g;
     qz_options *o;
 } cv;
@@ -548,6 +548,9 @@ static void cv_check_config(const cv *c) {
             die("%s/config.json: '%s' is %g, which %s is not run with", c->dir,
                 off[i], v, c->family->arch);
     }
+    if (js_true(js_get(c->config, "use_bidirectional_attention")))
+        die("%s/config.json: use_bidirectional_attention: tokens that see "
+            "later ones are not supported", c->dir);
     cv_check_rope(c);
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
@@ -905,10 +908,55 @@ static void cv_write_sampling(const cv *c) {
     }
 }
 
+/* What the folder of sentence-transformers says about a text's vector. Its
+ * normalisation is the caller's (ksllm_session_unit_embedding). */
+static void cv_write_pooling(const cv *c) {
+    static const struct {
+        const char *flag, *mode;
+        u32 number; /* llama.cpp's */
+    } kinds[] = {{"pooling_mode_mean_tokens", "mean", 1},
+        {"pooling_mode_lasttoken", "lasttoken", 3}};
+    static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
+    const js *modules = json_read(c->dir, "modules.json");
+    u32 n_known = 0, number = 0;
+    if (!modules || modules->kind != JS_ARR) return;
+    for (const js *v = modules->first; v; v = v->next) {
+        str type = js_text(js_get(v, "type"));
+        while (type.n && memchr(type.p, '.', type.n)) type.p++, type.n--;
+        u32 before = n_known;
+        for (size_t i = 0; i < KS_LEN(known); i++)
+            n_known += str_eq(type, str_of(known[i]));
+        if (n_known == before)
+            die("%s/modules.json: '%.*s' is not supported", c->dir, STR(type));
+        if (!str_eq(type, str_of("Pooling"))) continue;
+        str in = js_text(js_get(v, "path"));
+        if (!in.n || memchr(in.p, '/', in.n) || memchr(in.p, 0, in.n))
+            die("%s/modules.json: Pooling has a path outside the folder",
+                c->dir);
+        char *path = path_join(c->dir, in);
+        const js *pool = json_read(path, "config.json");
+        str mode = js_text(js_get(pool, "pooling_mode"));
+        for (size_t i = 0; i < KS_LEN(kinds); i++)
+            if (js_true(js_get(pool, kinds[i].flag))
+                || str_eq(mode, str_of(kinds[i].mode)))
+                number = kinds[i].number;
+        if (!number)
+            die("%s/config.json: a pooling that is neither the mean nor the "
+                "last token", path);
+        free(path);
+    }
+    if (number) gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), number);
+}
+
+/* The last part of a path. */
+static str cv_last(const char *dir) {
+    const char *slash = strrchr(dir, '/');
+    return str_of(slash && slash[1] ? slash + 1 : dir);
+}
+
 static void cv_write_general(cv *c) {
     gw *g = c->g;
-    const char *slash = strrchr(c->dir, '/');
-    str name = str_of(slash && slash[1] ? slash + 1 : c->dir);
+    str name = cv_last(c->dir);
     str path = js_text(js_get(c->top, "_name_or_path"));
     for (size_t i = 0; i < path.n; i++)
         if (path.p[i] == '/') name = (str){path.p + i + 1, path.n - i - 1};
@@ -996,8 +1044,15 @@ static cv_place cv_place_of(const cv *c, str name, u32 k) {
 }
 
 /* Without what wraps a text model: "model.language_model.layers.x" and
- * "language_model.model.layers.x" are "model.layers.x". */
-static str cv_bare(str name) {
+ * "language_model.model.layers.x" are "model.layers.x". So is "layers.x" of a
+ * model that was saved without a head. */
+static str cv_bare(const cv *c, str name) {
+    if (c->headless) {
+        char z[GGUF_MAX_NAME];
+        snprintf(z, sizeof z, "model.%.*s",
+            (int)min_size(name.n, GGUF_MAX_NAME - 16), name.p);
+        return str_of(str_dup(str_of(z)));
+    }
     for (size_t i = 0; i < KS_LEN(CV_PREFIX); i++) {
         size_t n = strlen(CV_PREFIX[i]);
         if (name.n <= n || memcmp(name.p, CV_PREFIX[i], n)) continue;
@@ -1160,7 +1215,8 @@ static void cv_add_expert(cv *c, st_tensor *from, cv_place place) {
     s->experts[place.expert] = cv_source_of(c, from, dims[1]);
 }
 
-static void cv_add_tensor(cv *c, st_tensor *from, str name) {
+/* `turns`: its rows may have to be taken apart or change places. */
+static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
     if (from->n_dims == 3 && from->dims[1] == 1) { /* a convolution's channel */
         from->dims[1] = from->dims[2];
         from->n_dims = 2;
@@ -1172,10 +1228,10 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name) {
     u64 n_out = from->n_dims == 2 ? dims[1] : 1;
     cv_source *s = xalloc(1, sizeof *s);
     *s = cv_source_of(c, from, n_out);
-    u32 n_dims = cv_take(c, name, s, dims);
+    u32 n_dims = turns ? cv_take(c, name, s, dims) : from->n_dims;
     gw_tensor *t = gw_add(c->g, name, n_dims, dims);
     bool bias = str_has(name, ".bias");
-    if (c->family->flags & CV_PERMUTE
+    if (turns && c->family->flags & CV_PERMUTE
         && (str_has(name, "attn_q.") || str_has(name, "attn_k."))) {
         if ((bias ? dims[0] : n_out) % (u64)c->head_dim || c->head_dim % 2)
             die("%s: tensor '%.*s' does not divide into heads of %lld", c->dir,
@@ -1207,7 +1263,7 @@ static const st_tensor *cv_find(const cv *c, const char *to) {
     for (u32 i = 0; i < c->st.n; i++) {
         str name = c->st.t[i].name;
         if (!cv_left_out(c, name)
-            && str_eq(cv_place_of(c, cv_bare(name), 0).name, str_of(to)))
+            && str_eq(cv_place_of(c, cv_bare(c, name), 0).name, str_of(to)))
             return &c->st.t[i];
     }
     return NULL;
@@ -1275,12 +1331,12 @@ static void cv_plan(cv *c) {
         st_tensor *t = &c->st.t[i];
         if (cv_left_out(c, t->name)) continue;
         for (u32 k = 0;; k++) {
-            cv_place place = cv_place_of(c, cv_bare(t->name), k);
+            cv_place place = cv_place_of(c, cv_bare(c, t->name), k);
             if (!place.name.n) break;
             if (c->tied && str_eq(place.name, str_of("output.weight")))
                 t->used = true;
             else if (place.expert >= 0) cv_add_expert(c, t, place);
-            else cv_add_tensor(c, t, place.name);
+            else cv_add_tensor(c, t, place.name, true);
         }
     }
     for (u32 i = 0; i < c->st.n; i++) {
@@ -1354,11 +1410,6 @@ static void cv_try(const cv *c) {
     munmap(p, size);
 }
 
-static const char CV_USAGE[] =
-    "ksllm-quant convert DIR -o OUT.gguf [-t TYPE]   (default f16)\n"
-    "  --pre NAME         the pre-tokenizer, where tokenizer.json's is not\n"
-    "                     known: gpt-2 llama-bpe qwen2 exaone ...\n";
-
 /* Which layers have experts: all after the first dense ones. */
 static void cv_read_experts(cv *c) {
     const js *types = js_get(c->config, "mlp_layer_types");
@@ -1387,14 +1438,9 @@ static void cv_check_folder(const char *dir) {
     if (!S_ISDIR(st.st_mode))
         die("%s: a file; convert takes a model's folder, with config.json and "
             "its weights ('quantize' takes a GGUF file)", dir);
-    if (folder_has(dir, "adapter_config.json")
-        && !folder_has(dir, "model.safetensors")
-        && !folder_has(dir, "model.safetensors.index.json"))
-        die("%s: a LoRA adapter, not a model: merge it into its model "
-            "(merge_and_unload of peft) and convert that", dir);
 }
 
-static void cv_run(cv *c, const char *pre) {
+static void cv_read_config(cv *c) {
     cv_check_folder(c->dir);
     c->top = json_read(c->dir, "config.json");
     if (!c->top || c->top->kind != JS_OBJ)
@@ -1422,10 +1468,16 @@ static void cv_run(cv *c, const char *pre) {
     c->o->n_layers = (u32)c->n_layers;
     c->o->gqa = (u32)(c->n_heads / c->n_kv);
     cv_check_config(c);
+}
+
+static void cv_run(cv *c, const char *pre) {
+    cv_read_config(c);
     st_open(&c->st, c->dir);
+    c->headless = st_find(&c->st, str_of("embed_tokens.weight")) != NULL;
     cv_decide_tied(c);
     cv_write_general(c);
     cv_write_keys(c);
+    cv_write_pooling(c);
     cv_write_rope(c);
     cv_write_sampling(c);
     cv_plan(c);
@@ -1435,36 +1487,4 @@ static void cv_run(cv *c, const char *pre) {
         (u32)embd->dims[1], c->g);
     gw_set(c->g, &c->o->sets, str_of(c->family->arch));
     qz_check_plan(c->o, c->g);
-}
-
-static int cv_main(int argc, char **argv) {
-    qz_options o = {.mix = qz_mix_by_name("f16"), .damp = QZ_DAMP};
-    args a = {argc, 1, argv};
-    const char *pre = NULL, *v;
-    gw g = {.n_kv = 0};
-    cv c = {.g = &g, .o = &o};
-    while (a.at < argc) {
-        if (qz_option(&o, &a)) continue;
-        if (arg_is(&a, "--pre", &v)) pre = v;
-        else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
-            printf("%s%s", CV_USAGE, QZ_OPTIONS);
-            return 0;
-        } else if (argv[a.at][0] == '-' || c.dir) arg_unknown(&a);
-        else c.dir = argv[a.at++];
-    }
-    if (!c.dir) die("convert DIR -o OUT.gguf [-t TYPE]");
-    char *dir = strdup(c.dir); /* "x/" is "x" */
-    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--)
-        dir[n - 1] = 0;
-    c.dir = dir;
-    qz_check_options(&o);
-    g.nonfinite = o.nonfinite;
-    g.damp = o.damp;
-    g.bar.quiet = o.quiet;
-    cv_run(&c, pre);
-    gw_lay(&g);
-    cv_try(&c);
-    if (!o.quiet || o.dry_run) qz_print_plan(&g, o.dry_run);
-    if (!o.dry_run) gw_write(&g, o.out);
-    return 0;
 }

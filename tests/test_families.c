@@ -115,10 +115,10 @@ static void free_reference(reference *r) {
     free(r->file.p);
 }
 
-/* Runs convert on a folder and gives what it printed. The tool ends the process
- * when it refuses, hence a child. */
-static int run_convert(const char *dir, const char *type, char *out,
-    char said[2048]) {
+/* Runs convert on a folder, with a base for an adapter, and gives what it
+ * printed. The tool ends the process when it refuses, hence a child. */
+static int run_convert_on(const char *dir, const char *base, const char *type,
+    char *out, char said[2048]) {
     char log[64];
     int status = -1;
     strcpy(out, "/tmp/ksllm-family-XXXXXX");
@@ -129,8 +129,9 @@ static int run_convert(const char *dir, const char *type, char *out,
     if (!child) {
         if (!freopen(log, "w", stdout) || dup2(1, 2) < 0) _exit(9);
         char *argv[] = {"ksllm-quant", "convert", (char *)dir, "-o", out, "-t",
-            (char *)type, "--threads", "1", "--quiet", NULL};
-        status = quant_main(10, argv);
+            (char *)type, "--threads", "1", "--quiet", "--base", (char *)base,
+            NULL};
+        status = quant_main(base ? 12 : 10, argv);
         fflush(NULL);
         _exit(status);
     }
@@ -140,6 +141,11 @@ static int run_convert(const char *dir, const char *type, char *out,
     if (f) fclose(f);
     unlink(log);
     return status;
+}
+
+static int run_convert(const char *dir, const char *type, char *out,
+    char said[2048]) {
+    return run_convert_on(dir, NULL, type, out, said);
 }
 
 static bool convert(const char *row, const char *type, char *out) {
@@ -155,11 +161,14 @@ typedef struct {
     size_t step; /* tokens of a call */
     ksllm_type kv;
     bool saved; /* goes on in another session after every call */
+    const ksllm_adapter *adapter;
+    size_t from; /* where the adapter begins */
 } way;
 
 /* The session as it comes out of a file, in one of another shape. */
 static ksllm_session *reborn(
-    const ksllm_model *m, ksllm_session *s, ksllm_session_options *o) {
+    const ksllm_model *m, ksllm_session *s, ksllm_session_options *o,
+    const way *w) {
     st_memory file = {.at = 0};
     ksllm_session *t = NULL;
     ksllm_error err;
@@ -167,7 +176,9 @@ static ksllm_session *reborn(
     CHECK_OK(
         ksllm_session_save(s, 0, st_memory_write, &file, NULL, NULL, &err),
         err);
-    if (CHECK_OK(ksllm_session_create(m, o, &t, &err), err))
+    if (CHECK_OK(ksllm_session_create(m, o, &t, &err), err)
+        && CHECK_OK(
+            ksllm_session_set_adapter(t, w->adapter, 1, w->from, &err), err))
         CHECK_OK(ksllm_session_load(
                      t, NULL, 0, st_memory_read, &file, NULL, NULL, &err), err);
     ksllm_session_free(s);
@@ -185,14 +196,16 @@ static f32 *run(const ksllm_model *m, const reference *r, way w, i32 *greedy) {
     o.n_threads = w.n_threads;
     o.n_batch = w.n_batch;
     o.kv_type = w.kv;
+    o.max_rank = ksllm_adapter_rank(w.adapter);
     f32 *logits = xalloc(r->n * r->n_vocab, sizeof *logits);
     if (!CHECK_OK(ksllm_session_create(m, &o, &s, &err), err)) return logits;
+    CHECK_OK(ksllm_session_set_adapter(s, w.adapter, 1, w.from, &err), err);
     for (size_t at = 0; at < r->n; at += w.step) {
         size_t left = r->n - at, n = w.step < left ? w.step : left;
         if (!CHECK_OK(ksllm_session_append_logits(s, r->prompt + at, n,
                           logits + at * r->n_vocab, NULL, &err), err))
             break;
-        if (w.saved && !(s = reborn(m, s, &o))) return logits;
+        if (w.saved && !(s = reborn(m, s, &o, &w))) return logits;
     }
     for (size_t i = 0; greedy && i < N_GREEDY; i++) {
         ksllm_token_prob best;
@@ -273,11 +286,17 @@ static void together(const ksllm_model *m, const reference *r,
 
 /* Nor do threads and cuts of the prompt. */
 static void same_bits(const ksllm_model *m, const reference *r,
-    const f32 *want, ksllm_type kv) {
-    const way ways[] = {{4, 64, SIZE_MAX, kv, false}, {1, 64, 1, kv, false},
-        {4, 64, 1, kv, false}, {1, 7, 11, kv, false}, {1, 16, 13, kv, true}};
+    const f32 *want, way like) {
+    const way ways[] = {{4, 64, SIZE_MAX, 0, false, NULL, 0},
+        {1, 64, 1, 0, false, NULL, 0}, {4, 64, 1, 0, false, NULL, 0},
+        {1, 7, 11, 0, false, NULL, 0}, {1, 16, 13, 0, true, NULL, 0}};
     for (size_t i = 0; i < KS_LEN(ways); i++) {
-        f32 *got = run(m, r, ways[i], NULL);
+        way w = like;
+        w.n_threads = ways[i].n_threads;
+        w.n_batch = ways[i].n_batch;
+        w.step = ways[i].step;
+        w.saved = ways[i].saved;
+        f32 *got = run(m, r, w, NULL);
         if (!CHECK(!memcmp(want, got, r->n * r->n_vocab * sizeof *got)))
             printf("way %zu\n", i);
         free(got);
@@ -286,9 +305,10 @@ static void same_bits(const ksllm_model *m, const reference *r,
 }
 
 static void check_exact(const char *row, const ksllm_model *m,
-    const reference *r) {
+    const reference *r, const ksllm_adapter *adapter) {
     i32 greedy[N_GREEDY] = {0};
-    const way w = {1, 64, SIZE_MAX, KSLLM_TYPE_F32, false};
+    const way w = {1, 64, SIZE_MAX, KSLLM_TYPE_F32, false, adapter,
+        ksllm_adapter_begins(adapter, r->prompt, r->n)};
     f32 *logits = run(m, r, w, greedy);
     f64 d = largest_difference(r, logits);
     int same = !memcmp(greedy, r->greedy, sizeof greedy);
@@ -296,7 +316,7 @@ static void check_exact(const char *row, const ksllm_model *m,
         same ? "the same" : "DIFFERS");
     CHECK(d <= LIMIT);
     CHECK(same);
-    same_bits(m, r, logits, KSLLM_TYPE_F32);
+    same_bits(m, r, logits, w);
     free(logits);
 }
 
@@ -311,9 +331,9 @@ static void same_everywhere(const char *path, const reference *r) {
         ksllm_model_options_init(&o);
         o.isa = name;
         if (!CHECK_OK(ksllm_model_open(path, &o, &m, &err), err)) continue;
-        way w = {2, 64, SIZE_MAX, KSLLM_TYPE_Q8_0, false};
+        way w = {2, 64, SIZE_MAX, KSLLM_TYPE_Q8_0, false, NULL, 0};
         f32 *got = run(m, r, w, NULL);
-        if (!want) same_bits(m, r, want = got, KSLLM_TYPE_Q8_0);
+        if (!want) same_bits(m, r, want = got, w);
         else if (!CHECK(!memcmp(want, got, r->n * r->n_vocab * sizeof *got)))
             printf("%s\n", name);
         if (want != got) free(got);
@@ -339,14 +359,14 @@ static void check_row(const char *row) {
             && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
             && CHECK_OK(ksllm_model_get_info(m, &info, NULL), err)
             && CHECK_EQ(info.n_vocab, r.n_vocab);
-        if (ok && !i) check_exact(row, m, &r);
+        if (ok && !i) check_exact(row, m, &r, NULL);
         if (ok && i) {
-            const way w = {1, 64, SIZE_MAX, KSLLM_TYPE_F16, false};
+            const way w = {1, 64, SIZE_MAX, KSLLM_TYPE_F16, false, NULL, 0};
             f32 *x = run(m, &r, w, NULL);
             f64 kl = mean_kl(&r, x);
             printf(" %s: KL %.5f%s", STORED[i].type, kl, i == 2 ? "\n" : ";");
             CHECK(kl <= STORED[i].limit[has_experts(m)]);
-            same_bits(m, &r, x, KSLLM_TYPE_F16);
+            same_bits(m, &r, x, w);
             free(x);
             same_everywhere(path, &r);
         }
@@ -360,7 +380,7 @@ static void check_row(const char *row) {
     X(llama_tied) X(llama_mha) X(llama_llama3) X(llama_yarn) X(exaone)        \
     X(exaone4) X(exaone4_hybrid) X(exaone4_5) X(exaone_moe) X(hyperclovax)    \
     X(hyperclovax_omni) X(hyperclovax_vision) X(qwen2) X(qwen3)               \
-    X(varco_vision) X(deepseek_v3) X(deepseek_v3_groups) X(solar_open)        \
+    X(qwen3_embedding) X(varco_vision) X(deepseek_v3) X(deepseek_v3_groups) X(solar_open)        \
     X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
     X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
     X(qwen3_vl) X(lfm2) X(lfm2_moe)
@@ -561,7 +581,7 @@ TEST(overrides_mend_a_file) {
     o.n_overrides = KS_LEN(set);
     if (converted(dir, &b) && read_reference("kanana2_tiny", &r)) {
         if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err))
-            check_exact("kanana2_tiny as qwen3", m, &r);
+            check_exact("kanana2_tiny as qwen3", m, &r, NULL);
         ksllm_model_close(m);
         free_reference(&r);
         free(b.p);
@@ -587,12 +607,184 @@ TEST(text_of_qwen_vl) {
         if (!converted_row(rows[i][0], &b) || !read_reference(rows[i][0], &r))
             continue;
         if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err))
-            check_exact(rows[i][1], m, &r);
+            check_exact(rows[i][1], m, &r, NULL);
         ksllm_model_close(m);
         free_reference(&r);
         free(b.p);
     }
 }
+
+/* ---- embeddings ---- */
+
+/* make_reference.py has the same. */
+static const char *const TEXTS[] = {
+    "Instruct: 질문에 답이 되는 글을 찾는다\nQuery:서울은 어디에 있나",
+    "서울은 한강을 끼고 있다.", "오늘은 비가 온다", "a"};
+
+static f64 dot(const f32 *a, const f32 *b, size_t n) {
+    f64 sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (f64)a[i] * (f64)b[i];
+    return sum;
+}
+
+static ksllm_session *pooled(const ksllm_model *m, ksllm_pooling pooling) {
+    ksllm_session_options o;
+    ksllm_session *s = NULL;
+    ksllm_error err;
+    ksllm_session_options_init(&o);
+    o.n_ctx = 128;
+    o.kv_type = KSLLM_TYPE_F32;
+    o.pooling = pooling;
+    CHECK_OK(ksllm_session_create(m, &o, &s, &err), err);
+    return s;
+}
+
+/* Tokens as the tokenizer adds them, vectors, and what a reranker says. */
+static void check_embeddings(const ksllm_model *m, const char *at) {
+    enum { N = KS_LEN(TEXTS), EMBD = 64, CAP = 128 };
+    i32 want[N][CAP], got[CAP];
+    size_t n[N];
+    ksllm_session *s[2] = {pooled(m, KSLLM_POOLING_MODEL),
+        pooled(m, KSLLM_POOLING_MEAN)};
+    ksllm_error err;
+    for (size_t i = 0; i < N; i++) {
+        at += strlen("ids ");
+        n[i] = read_ids(&at, want[i], CAP);
+        at++;
+    }
+    int yes, no, used = 0;
+    f64 score, least = 1;
+    sscanf(at, "score %d %d %lf\nlogits 8 64%n", &yes, &no, &score, &used);
+    if (!CHECK(used > 0) || !s[0] || !s[1]) return;
+    const f32 *v = (const f32 *)(const void *)(at + used + 1);
+    for (size_t i = 0; i < 2 * N; i++, v += EMBD) {
+        f32 out[EMBD];
+        ksllm_session *x = s[i & 1];
+        int64_t k = ksllm_encode(m, TEXTS[i / 2], KSLLM_NUL,
+            KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS, got, CAP, &err);
+        CHECK_EQ(k, n[i / 2]);
+        CHECK(!memcmp(got, want[i / 2], n[i / 2] * sizeof *got));
+        if (!CHECK_OK(ksllm_session_sync(x, got, (size_t)k, NULL, &err), err)
+            || !CHECK_OK(ksllm_session_unit_embedding(x, 0, out, &err), err))
+            break;
+        f64 cosine = dot(out, v, EMBD);
+        least = cosine < least ? cosine : least;
+        CHECK(fabs(dot(out, out, EMBD) - 1) < 1e-6);
+        CHECK_OK(ksllm_session_unit_embedding(x, 16, out, &err), err);
+        CHECK(fabs(dot(out, v, 16) - sqrt(dot(v, v, 16))) < 1e-6);
+    }
+    printf("embeddings: cosine %.7f at least\n", least);
+    CHECK(least >= 0.9999);
+    const f32 *x = ksllm_session_logits(s[0]);
+    CHECK(x && fabs(1 / (1 + exp((f64)x[no] - (f64)x[yes])) - score) < 2e-5);
+    f32 out[EMBD + 1];
+    CHECK_EQ(ksllm_session_unit_embedding(NULL, 0, out, &err), -1);
+    CHECK_EQ(ksllm_session_unit_embedding(s[0], 0, NULL, &err), -1);
+    CHECK_EQ(ksllm_session_unit_embedding(s[0], EMBD + 1, out, &err), -1);
+    CHECK_OK(ksllm_session_rewind(s[0], 0, &err), err);
+    CHECK_EQ(ksllm_session_unit_embedding(s[0], 0, out, &err),
+        KSLLM_ERR_STATE);
+    for (int i = 0; i < 2; i++) ksllm_session_free(s[i]);
+}
+
+TEST(embeddings_are_those_of_transformers) {
+    ksllm_model *m = NULL;
+    ksllm_session_options o;
+    ksllm_memory need = {.size = sizeof need};
+    ksllm_error err = {.text = ""};
+    bytes b, file;
+    if (!converted_row("qwen3_embedding", &b)
+        || !read_file(REFERENCE "qwen3_embedding/embedding.bin", &file))
+        return;
+    if (CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err))
+        check_embeddings(m, (const char *)file.p);
+    ksllm_model_close(m);
+    /* of a kind that is not there, and of none */
+    ksllm_session_options_init(&o);
+    o.pooling = KSLLM_POOLING_MODEL;
+    for (int i = 0; i < 2; i++) {
+        u8 *value = value_of(&b, "qwen3.pooling_type");
+        if (i) value[-5] = '?';
+        else *value = 2;
+        if (!CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err))
+            continue;
+        CHECK_EQ(ksllm_session_memory(m, &o, &need, &err),
+            KSLLM_ERR_UNSUPPORTED);
+        CHECK(strstr(err.text, "qwen3.pooling_type") != NULL);
+        ksllm_model_close(m);
+    }
+    free(b.p);
+    free(file.p);
+}
+
+/* ---- adapters ---- */
+
+/* Also with weights of four bits, on every instruction set. */
+static void adapter_everywhere(const char *row, const char *file,
+    const reference *r) {
+    char path[64];
+    const char *name;
+    f32 *want = NULL;
+    if (!convert(row, "q4_0", path)) return;
+    for (size_t i = 0; (name = ksllm_isa_at(i)) != NULL; i++) {
+        ksllm_model_options o;
+        ksllm_model *m = NULL;
+        ksllm_adapter *a = NULL;
+        ksllm_error err;
+        ksllm_model_options_init(&o);
+        o.isa = name;
+        if (CHECK_OK(ksllm_model_open(path, &o, &m, &err), err)
+            && CHECK_OK(ksllm_adapter_open(m, file, &a, &err), err)) {
+            way w = {2, 64, SIZE_MAX, KSLLM_TYPE_Q8_0, false, a,
+                ksllm_adapter_begins(a, r->prompt, r->n)};
+            f32 *got = run(m, r, w, NULL);
+            if (!want) same_bits(m, r, want = got, w);
+            else if (!CHECK(!memcmp(want, got, r->n * r->n_vocab * sizeof *got)))
+                printf("%s\n", name);
+            if (want != got) free(got);
+        }
+        ksllm_adapter_close(a);
+        ksllm_model_close(m);
+    }
+    free(want);
+    unlink(path);
+}
+
+static void check_adapter(const char *row, u32 rank, size_t begins) {
+    char dir[256], base[256], name[64], out[64], said[2048];
+    reference r = {.n = 0};
+    ksllm_model *m = NULL;
+    ksllm_adapter *a = NULL;
+    ksllm_error err;
+    bytes b = {NULL, 0};
+    snprintf(base, sizeof base, REFERENCE "%s", row);
+    snprintf(dir, sizeof dir, REFERENCE "%s/lora", row);
+    snprintf(name, sizeof name, "%s/lora", row);
+    int status = run_convert_on(dir, base, "f16", out, said);
+    if (status) printf("%s", said);
+    if (CHECK_EQ(status, 0) && read_reference(name, &r)
+        && converted_row(row, &b)
+        && CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_adapter_open(m, out, &a, &err), err)) {
+        CHECK_EQ(ksllm_adapter_rank(a), rank);
+        CHECK_EQ(ksllm_adapter_begins(a, r.prompt, r.n), begins);
+        check_exact(name, m, &r, a);
+        adapter_everywhere(row, out, &r);
+    }
+    ksllm_adapter_close(a);
+    ksllm_model_close(m);
+    unlink(out);
+    free_reference(&r);
+    free(b.p);
+}
+
+TEST(adapter_of_llama) { check_adapter("llama_tied", 8, 0); }
+TEST(adapter_of_qwen3_by_root_of_rank) { check_adapter("qwen3", 16, 0); }
+TEST(adapter_of_phi3_on_fused_tensors) { check_adapter("phi3", 5, 0); }
+TEST(adapter_of_exaone4_with_two_ranks) {
+    check_adapter("exaone4_hybrid", 20, 0);
+}
+TEST(adapter_of_qwen2_from_its_invocation) { check_adapter("qwen2", 8, 20); }
 
 /* Contexts of Phi end where its first factors do, unless the file says that
  * the others count. */

@@ -1263,9 +1263,37 @@ TEST(what_is_no_model_is_said) {
     put_text("pytorch_model.bin", "PK");
     refused("convert . -o out.gguf",
         "pytorch_model.bin: save them as safetensors");
-    put_text("adapter_config.json", "{}");
+    static const struct {
+        const char *config, *options, *why;
+    } adapters[] = {
+        {"{}", "", "peft_type ''; LORA can be converted"},
+        {"{\"peft_type\":\"LORA\",\"use_dora\":true}", "", "'use_dora'"},
+        {"{\"peft_type\":\"LORA\",\"modules_to_save\":[\"x\"]}", "",
+            "'modules_to_save'"},
+        {"{\"peft_type\":\"LORA\",\"bias\":\"all\"}", "", "'bias'"},
+        {"{\"peft_type\":\"LORA\",\"init_lora_weights\":\"pissa\"}", "",
+            "'pissa' changes the model's own weights"},
+        {"{\"peft_type\":\"LORA\",\"r\":0,\"lora_alpha\":1}", "",
+            "no sensible 'r'"},
+        {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":1,"
+         "\"use_rslora\":true,\"rank_pattern\":{\"q\":2}}", "",
+            "'use_rslora' with 'rank_pattern'"},
+        {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":1,"
+         "\"base_model_name_or_path\":\"a/b\"}", "",
+            "the folder of its model ('a/b') with --base"},
+        {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":1}",
+            " --base empty -t q4_0", "-t f16, f32 or bf16"},
+        {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":1}",
+            " --base empty", "truncated: no header"},
+    };
     put_text("adapter_model.safetensors", "x");
-    refused("convert . -o out.gguf", "a LoRA adapter, not a model");
+    for (size_t i = 0; i < KS_LEN(adapters); i++) {
+        char line[80];
+        snprintf(line, sizeof line, "convert . -o out.gguf%s",
+            adapters[i].options);
+        put_text("adapter_config.json", adapters[i].config);
+        refused(line, adapters[i].why);
+    }
     remove_file("adapter_config.json");
     remove_file("config.json");
     refused("convert . -o out.gguf", "no config.json");

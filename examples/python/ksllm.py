@@ -26,7 +26,7 @@ STOPS = ("none", "token", "text", "length", "context", "callback",
          "cancelled", "deadline", "complete")
 PARTS = ("text", "thinking", "call", "arguments", "call_end", "message")
 UNITS = ("character", "grapheme", "eojeol")
-POOLINGS = (None, "last", "mean")
+POOLINGS = (None, "last", "mean", "model")
 KINDS = ("json", "schema", "choices", "regex", "tools", "gbnf")
 CALLS = ("auto", "required", "none")
 BOS, SPECIAL, COMPOSE, EOS = 1, 2, 4, 8         # ksllm_encode's flags
@@ -72,7 +72,7 @@ Override = _struct("override", """str key; enum type; i64 integer; f64 number;
 SessionOptions = _struct("session_options", """size size; u32 n_ctx n_batch
     n_threads; enum kv_type overflow; u32 n_keep; enum pooling; ptr memory;
     size memory_size; ptr allocator parallel_for parallel_ctx on_thread
-    thread_ctx; size grammar_bytes n_draft""")
+    thread_ctx; size grammar_bytes n_draft max_rank""")
 Cancel = _struct("cancel", "i32 flag")
 Control = _struct("control", """size size; ptr cancel;
     f32 max_tokens_per_second; u64 budget_us; ptr on_progress progress_ctx""")
@@ -129,6 +129,9 @@ for _row in """str version; str status_name enum
     ; i64 chat_render ptr ptr ptr size ptr; enum generate ptr ptr ptr ptr
     ; enum chat_generate ptr ptr ptr ptr ptr ptr ptr
     ; enum session_sync ptr ptr size ptr ptr; ptr session_embedding ptr
+    ; enum session_unit_embedding ptr size ptr ptr
+    ; enum adapter_open ptr ptr ptr ptr; none adapter_close ptr
+    ; u32 adapter_rank ptr; enum session_set_adapter ptr ptr f32 size ptr
     ; none cancel_set ptr; none sampling_from_model_sized ptr size ptr
     ; none model_options_init_sized ptr size; none chat_init_sized ptr size
     ; none session_options_init_sized ptr size; none control_init_sized ptr size
@@ -254,13 +257,14 @@ def _overrides(values):         # types as in ksllm_meta_type
 
 
 class Model:
-    """A model and a session on it. pooling ("last", "mean") is for embed();
-    overrides ({key: bool, int, float or str}) are metadata in place of the
+    """A model and a session on it. pooling ("last", "mean", "model": as the
+    file says) is for embed(); adapter is the file of a LoRA adapter; overrides ({key: bool, int, float or str}) are metadata in place of the
     file's."""
 
     def __init__(self, path, pretokenizer=None, in_memory=False, isa=None,
-                 pooling=None, overrides=None, **session):
+                 pooling=None, overrides=None, adapter=None, **session):
         self._model, self._session = C.c_void_p(), C.c_void_p()
+        self._adapter = C.c_void_p()
         self._turn = threading.RLock()          # who runs the session
         self._free = threading.Condition()      # guards the next two
         self._users, self._run, self.result = 0, None, None
@@ -278,8 +282,14 @@ class Model:
             self.info = Info(C.sizeof(Info))
             _call(lib.ksllm_model_get_info, self._model,
                   C.addressof(self.info))
+            if adapter:
+                _call(lib.ksllm_adapter_open, self._model,
+                      os.fsencode(adapter), C.addressof(self._adapter))
+                wanted.max_rank = lib.ksllm_adapter_rank(self._adapter)
             _call(lib.ksllm_session_create, self._model, C.addressof(wanted),
                   C.addressof(self._session))
+            if adapter:
+                self.adapt()
         except BaseException:
             self.close()
             raise
@@ -305,6 +315,7 @@ class Model:
             self._free.wait_for(lambda: not self._users)
         if model:
             lib.ksllm_session_free(session)
+            lib.ksllm_adapter_close(self._adapter)
             lib.ksllm_model_close(model)
 
     def cancel(self):
@@ -340,8 +351,15 @@ class Model:
             return _two_calls(C.c_char, lib.ksllm_chat_render, model,
                               C.addressof(chat))[0].raw.decode()
 
-    def embed(self, text):
-        """n_embd numbers, not normalised."""
+    def adapt(self, scale=1.0, begin=0):
+        """Computes with the adapter, so strong (0: without it), from that
+        position of the context on."""
+        with self._running(self._begin({})) as (_, session):
+            _call(lib.ksllm_session_set_adapter, session, self._adapter, scale,
+                  begin)
+
+    def embed(self, text, unit=False, n=0):
+        """n_embd numbers; with unit the first n (0: all), at length 1."""
         tokens = self.encode(text, BOS | COMPOSE | EOS)
         array = (C.c_int32 * len(tokens))(*tokens)
         run = self._begin({})
@@ -351,7 +369,12 @@ class Model:
             at = lib.ksllm_session_embedding(session)
             if not at:
                 raise KsllmError("KSLLM_ERR_STATE", "Model(pooling='mean')")
-            return (C.c_float * self.info.n_embd).from_address(at)[:]
+            if not unit:
+                return (C.c_float * self.info.n_embd).from_address(at)[:]
+            out = (C.c_float * (n or self.info.n_embd))()
+            _call(lib.ksllm_session_unit_embedding, session, n,
+                  C.addressof(out))
+            return out[:]
 
     # ---- answers; options: those of _Run, and fields of ksllm_sampling ----
 

@@ -5,6 +5,8 @@ transformers at every position of a prompt, and 64 greedy tokens.
 
     python make_reference.py [ROW ...]          writes tests/reference/ROW/
     python make_reference.py --check [ROW ...]  makes them again and compares
+    python make_reference.py --adapters [ROW ...]
+        writes tests/reference/ROW/lora/, with peft
     python make_reference.py --switches [ROW ...]
         what each part of a row is worth: the largest change of a logit when
         the reference runs without it. Nothing may be below LOUD.
@@ -21,7 +23,8 @@ that fails this is passed over.
 A folder has config.json, model.safetensors (F16: what float32 arithmetic then
 sees is exact), tokenizer.json (bytes, so that any id is a token), and
 reference.bin: text lines "prompt ID ..", "greedy ID ..", "logits N VOCAB",
-then N * VOCAB float32, little-endian."""
+then N * VOCAB float32, little-endian. embedding.bin: the tokens of TEXTS and
+their vectors (write_embeddings)."""
 
 import argparse
 import copy
@@ -303,6 +306,11 @@ add_row("qwen2", "Qwen2", {"num_key_value_heads": 1, **rope(1e6)},
 # Kanana-2-3B
 add_row("qwen3", "Qwen3", {"head_dim": 32, **rope(1e6)},
         switches={"theta": PLAIN_ROPE})
+# Qwen3-Embedding: as saved by transformers' model without a head, a tokenizer
+# that adds an end of its own, and the folder of sentence-transformers
+add_row("qwen3_embedding", "Qwen3",
+        {"head_dim": 32, "tie_word_embeddings": True, **rope(1e6)},
+        publish="embedding", switches={"theta": PLAIN_ROPE})
 # The language model of VARCO-VISION-2.0, inside the published layout
 add_row("varco_vision", "Qwen3",
         {"head_dim": 32, "tie_word_embeddings": True, **rope(1e6)},
@@ -890,6 +898,69 @@ def publish_omni(row, config, t):
             "hidden_size": config["hidden_size"], "text_config": config}, t
 
 
+def publish_embedding(row, config, t):
+    config["architectures"] = ["Qwen3Model"]
+    return config, {k.removeprefix("model."): v for k, v in t.items()
+                    if k != "lm_head.weight"}
+
+
+# test_families.c has the same.
+TEXTS = ["Instruct: 질문에 답이 되는 글을 찾는다\nQuery:서울은 어디에 있나",
+         "서울은 한강을 끼고 있다.", "오늘은 비가 온다", "a"]
+
+
+def write_embeddings(folder, model):
+    """What sentence-transformers would give: the last token's final state and
+    the mean, each of length 1. And the score of a reranker that says yes or
+    no, as its model card computes it."""
+    end = 258       # what <|endoftext|> is there: not the eos_token
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path) as f:
+        tok = json.load(f)
+    tok["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}},
+                   {"SpecialToken": {"id": "<|extra_0|>", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}},
+                 {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|extra_0|>": {
+            "id": "<|extra_0|>", "ids": [end], "tokens": ["<|extra_0|>"]}}}
+    with open(path, "w") as f:
+        json.dump(tok, f, ensure_ascii=True, separators=(",", ":"))
+    modules = [{"idx": i, "name": str(i), "path": p,
+                "type": "sentence_transformers.models." + kind}
+               for i, (p, kind) in enumerate([
+                   ("", "Transformer"), ("1_Pooling", "Pooling"),
+                   ("2_Normalize", "Normalize")])]
+    with open(os.path.join(folder, "modules.json"), "w") as f:
+        json.dump(modules, f, indent=1)
+    os.makedirs(os.path.join(folder, "1_Pooling"), exist_ok=True)
+    with open(os.path.join(folder, "1_Pooling", "config.json"), "w") as f:
+        json.dump({"word_embedding_dimension": 64,
+                   "pooling_mode_cls_token": False,
+                   "pooling_mode_mean_tokens": False,
+                   "pooling_mode_lasttoken": True}, f, indent=1)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=path)
+    rows, lines = [], []
+    for text in TEXTS:
+        ids = fast(text)["input_ids"]
+        assert ids[-1] == end
+        h = model.model(input_ids=torch.tensor([ids]),
+                        use_cache=False).last_hidden_state[0].float()
+        rows += [h[-1], h.mean(0)]
+        lines.append(" ".join(map(str, ids)))
+    yes, no = ord("y"), ord("n")
+    x = logits_of(model, ids)[-1]
+    score = torch.stack([x[no], x[yes]]).log_softmax(0)[1].exp()
+    v = torch.nn.functional.normalize(torch.stack(rows), dim=1)
+    with open(os.path.join(folder, "embedding.bin"), "wb") as f:
+        for ids in lines:
+            f.write(f"ids {ids}\n".encode())
+        f.write(b"score %d %d %.5f\n" % (yes, no, score))
+        f.write(b"logits %d %d\n" % tuple(v.shape))
+        f.write(v.numpy().astype("<f4").tobytes())
+
+
 def publish_kormo(row, config, t):
     t = {k.replace("input_layernorm", "pre_attention_layernorm").replace(
         "post_attention_layernorm", "pre_mlp_layernorm"): v
@@ -949,6 +1020,8 @@ def write(name, row, folder, model, prompt, logits, ids):
         json.dump(config, f, indent=1, sort_keys=True)
         f.write("\n")
     write_tokenizer(folder)
+    if row.get("publish") == "embedding":
+        write_embeddings(folder, model)
     with open(os.path.join(folder, "reference.bin"), "wb") as f:
         f.write(b"prompt " + " ".join(map(str, prompt)).encode() + b"\n")
         f.write(b"greedy " + " ".join(map(str, ids)).encode() + b"\n")
@@ -959,7 +1032,7 @@ def write(name, row, folder, model, prompt, logits, ids):
 def read_back(folder, row, logits, prompt):
     """What was written, loaded by transformers as a user would."""
     if row["class"] == "Vaetki" or row.get("hook") or row.get("publish") in (
-            "exaone", "llava_onevision", "omni", "kormo"):
+            "exaone", "llava_onevision", "omni", "kormo", "embedding"):
         return
     cls = row["class"] + row.get("suffix", "ForCausalLM")
     m = getattr(transformers, cls).from_pretrained(
@@ -980,11 +1053,81 @@ def make(name, folder):
     write(name, row, folder, model, prompt, logits, ids)
     read_back(folder, row, logits, prompt)
     size = sum(os.path.getsize(os.path.join(folder, f))
-               for f in os.listdir(folder))
+               for f in os.listdir(folder) if "." in f)
     print(f"{name}: seed {seed}, {size / 1000:.0f} KB, logits std "
           f"{logits.std():.3f}, greedy margin {least[0]:.4f}, "
           f"{len(set(ids))} different tokens, router margin {least[1]:.1e}")
     return model, prompt, logits
+
+
+# Of a row's model: ROW/lora/ is what peft saves, and reference.bin what
+# transformers and peft compute with it. "prompt" is the row's own.
+ADAPTERS = {
+    "llama_tied": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"},
+    "qwen3": {"r": 16, "lora_alpha": 8, "use_rslora": True,
+              "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj",
+                                 "gate_proj", "up_proj", "down_proj",
+                                 "lm_head"]},
+    "phi3": {"r": 5, "lora_alpha": 10, "target_modules": "all-linear"},
+    "exaone4_hybrid": {"r": 4, "lora_alpha": 8,
+                       "rank_pattern": {"down_proj": 20},
+                       "target_modules": ["q_proj", "v_proj", "down_proj"]},
+    "qwen2": {"r": 8, "lora_alpha": 16, "target_modules": "all-linear",
+              "alora_invocation_tokens": [11, 7, 7]},
+}
+
+
+def make_adapter(name, folder):
+    """Needs peft 0.21.2, which is not among the tests' requirements."""
+    import peft
+    row, c = ROWS[name], dict(ADAPTERS[name])
+    rng = np.random.Generator(np.random.PCG64([7, *name.encode()]))
+    model = getattr(transformers, row["class"] + "ForCausalLM") \
+        .from_pretrained(os.path.join(HERE, name), dtype=torch.float32,
+                         attn_implementation="eager").eval()
+    with open(os.path.join(HERE, name, "reference.bin"), "rb") as f:
+        prompt = [int(i) for i in f.readline().split()[1:]]
+    if "alora_invocation_tokens" in c:
+        prompt[20:23] = prompt[5:8] = c["alora_invocation_tokens"]
+    m = peft.get_peft_model(
+        model, peft.LoraConfig(task_type="CAUSAL_LM", **c)).eval()
+    for k, v in sorted(m.state_dict().items()):
+        if ".lora_" in k:
+            x = rng.standard_normal(tuple(v.shape)) / math.sqrt(v.shape[-1])
+            x *= 0.5 if ".lora_B" in k else 1.0
+            v.copy_(torch.from_numpy(x.astype(np.float16)).float())
+    m.save_pretrained(folder, save_embedding_layers=False)
+    for f in os.listdir(folder):
+        if f == "README.md":
+            os.remove(os.path.join(folder, f))
+    path = os.path.join(folder, "adapter_model.safetensors")
+    with safe_open(path, "pt") as f:
+        t = {k: f.get_tensor(k).half().contiguous() for k in f.keys()}
+    save_file(t, path)
+    os.chmod(path, 0o644)
+    path = os.path.join(folder, "adapter_config.json")
+    with open(path) as f:
+        config = json.load(f)
+    config["base_model_name_or_path"] = ".."
+    for k, v in config.items():
+        if isinstance(v, list):
+            v.sort(key=str)
+    if "alora_invocation_tokens" in c:
+        config["alora_invocation_tokens"] = c["alora_invocation_tokens"]
+    with open(path, "w") as f:
+        json.dump(config, f, indent=1, sort_keys=True)
+        f.write("\n")
+    logits = logits_of(m, prompt)
+    with m.disable_adapter():
+        plain = logits_of(m, prompt)
+    ids, least = greedy(m, prompt)
+    print(f"{name}: logits moved by "
+          f"{(logits - plain).abs().max():.3f}, greedy margin {least:.4f}")
+    with open(os.path.join(folder, "reference.bin"), "wb") as f:
+        f.write(b"prompt " + " ".join(map(str, prompt)).encode() + b"\n")
+        f.write(b"greedy " + " ".join(map(str, ids)).encode() + b"\n")
+        f.write(b"logits %d %d\n" % tuple(logits.shape))
+        f.write(logits.numpy().astype("<f4").tobytes())
 
 
 def switches(name):
@@ -1026,7 +1169,9 @@ def check(name):
         bad = []
         for f in sorted(os.listdir(tmp)):
             a, b = os.path.join(folder, f), os.path.join(tmp, f)
-            if f == "reference.bin":
+            if os.path.isdir(b):
+                continue
+            if f.endswith(".bin"):
                 x, y = open(a, "rb").read(), open(b, "rb").read()
                 at = x.index(b"logits ")
                 at = x.index(b"\n", at) + 1
@@ -1047,8 +1192,13 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--check", action="store_true")
     p.add_argument("--switches", action="store_true")
+    p.add_argument("--adapters", action="store_true")
     p.add_argument("rows", nargs="*")
     a = p.parse_args()
+    if a.adapters:
+        for name in a.rows or ADAPTERS:
+            make_adapter(name, os.path.join(HERE, name, "lora"))
+        return 0
     names = a.rows or list(ROWS)
     bad = []
     for name in names:
