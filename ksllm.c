@@ -16451,6 +16451,8 @@ typedef struct pro_state {
 typedef struct pro_dfa {
     u32 state, n_states;    /* in p->states */
     bool total;             /* no plain text is dead */
+    bool steady;            /* every state reaches a final one by any number of
+                               characters from near to far */
 } pro_dfa;
 
 /* A JSON string, after its opening quote, in the form that is written: a
@@ -17463,6 +17465,29 @@ static bool auto_is_total(pro_auto *t) {
     return true;
 }
 
+/* Whether the numbers of characters from a state to a final one have no gap, if
+ * those after it have none. What is not found out soon has one. */
+static bool auto_is_steady_at(const pro_auto *t, u32 i) {
+    const pro *p = &t->b->p;
+    const pro_state *s = &p->states[t->first], *from = s + i;
+    u32 end = from->far == PRO_NONE ? PRO_NONE : from->far + 1;
+    u32 to = from->final ? 1 : from->near; /* known from near up to here */
+    for (u32 pass = 0; pass < 8 && to != end; pass++)
+        for (u32 k = 0; k < from->n_edges && to != end; k++) {
+            const pro_edge *e = &p->edges[from->edge + k];
+            u32 begins = auto_begins(t, i, e), far = s[e->to].far;
+            if (s[e->to].near + begins > to) continue;
+            to = far == PRO_NONE ? far : max_u32(to, far + begins + 1);
+        }
+    return to == end;
+}
+
+static bool auto_is_steady(const pro_auto *t) {
+    u32 i = 0, n = auto_states(t);
+    while (i < n && auto_is_steady_at(t, i)) i++;
+    return i == n;
+}
+
 /* The automaton as an index into p->dfas; PRO_NONE: it takes nothing. */
 static u32 auto_end(pro_auto *t) {
     pro *p = &t->b->p;
@@ -17473,7 +17498,8 @@ static u32 auto_end(pro_auto *t) {
         auto_far(t);
         pro_dfa *d = PRO_ADD(t->b, dfas);
         if (d) {
-            *d = (pro_dfa){t->first, auto_states(t), auto_is_total(t)};
+            *d = (pro_dfa){t->first, auto_states(t), false, auto_is_steady(t)};
+            d->total = auto_is_total(t);
             found = p->n_dfas - 1;
         }
     } else if (!t->b->status) {
@@ -21411,7 +21437,7 @@ enum {
     SCH_WORK = 1 << 21,     /* steps of one compilation: 0.2 s at most */
     SCH_MOST = 1 << 20,     /* things in a list */
     SCH_LOOSE = 512,        /* states for a pattern that is looked for */
-    SCH_LENGTHS = 1 << 18   /* steps to find a text of a length */
+    SCH_LENGTHS = 256       /* characters that an automaton counts */
 };
 
 /* ---- keywords ----
@@ -22528,7 +22554,7 @@ static u32 sch_words_dfa(sch *s, u32 from) {
     sch_make_trie(s, (sch_trie){0, true, base}, from);
     pro_dfa *d = PRO_ADD(s->b, dfas);
     if (!d) return PRO_NONE;
-    *d = (pro_dfa){base, s->b->p.n_states - base, false};
+    *d = (pro_dfa){base, s->b->p.n_states - base, false, false};
     return s->b->p.n_dfas - 1;
 }
 
@@ -22568,7 +22594,7 @@ static u32 sch_dfa_not(sch *s, u32 dfa) {
     }
     pro_dfa *d = PRO_ADD(b, dfas);
     if (!d) return PRO_NONE;
-    *d = (pro_dfa){base, from.n_states + 1, false};
+    *d = (pro_dfa){base, from.n_states + 1, false, false};
     return b->p.n_dfas - 1;
 }
 
@@ -22579,7 +22605,7 @@ static u32 sch_made(sch *s, u32 dfa) {
     (void)PRO_ADD(s->b, states);
     pro_dfa *d = PRO_ADD(s->b, dfas);
     if (!d) return PRO_NONE;
-    *d = (pro_dfa){s->b->p.n_states - 1, 1, false};
+    *d = (pro_dfa){s->b->p.n_states - 1, 1, false, false};
     return s->b->p.n_dfas - 1;
 }
 
@@ -22630,55 +22656,13 @@ static bool sch_dfa_is_empty(const sch *s, u32 dfa) {
     return true;
 }
 
-/* Where an edge leads within a character, from `sub` on: into `now`; where the
- * character ends, into `next`. */
-static void sch_edge_on(const pro_edge *e, u32 sub, u16 *now, u16 *next) {
-    for (u32 x = PRO_SUB_STEP[sub]; x < PRO_SUB_STEP[sub + 1]; x++) {
-        const struct pro_step *t = &PRO_STEPS[x];
-        if (t->hi < e->lo || t->lo > e->hi) continue;
-        if (t->to) now[e->to] |= (u16)(1u << t->to);
-        else next[e->to] = 1;
-    }
-}
-
-/* One more character: from states that a text ends in (bit 0) to those after
- * it; the other bits say how far into a character a state is reached. */
-static void sch_char_on(const pro *p, const pro_dfa *d, u16 *now, u16 *next) {
-    static const u8 order[PRO_SUBS] = {0, 3, 6, 7, 2, 4, 5, 1, 8, 9, 10, 11, 12,
-        13};
-    for (u32 k = 0; k < PRO_SUBS; k++)
-        for (u32 i = 0, sub = order[k]; i < d->n_states; i++) {
-            const pro_state *q = &p->states[d->state + i];
-            const pro_edge *e = p->edges + q->edge, *end = e + q->n_edges;
-            for (; now[i] >> sub & 1 && e < end; e++)
-                sch_edge_on(e, sub, now, next);
-        }
-}
-
-/* Whether a string's automaton has a text within its limits. If that takes long
- * to find out, it is taken for granted. */
-static bool sch_has_text(sch *s, const pro_string *t) {
-    pro_build *b = s->b;
-    if (b->status || t->dfa == PRO_NONE || t->except) return true;
-    const pro_dfa d = b->p.dfas[t->dfa];
-    u64 most = min_u64(t->max, (u64)t->min + d.n_states), steps = 0;
-    size_t half = d.n_states * sizeof(u16);
-    u16 *now = pro_alloc(b, 2 * half);
-    if (!now) return true;
-    u16 *next = now + d.n_states;
-    bool has = false;
-    now[0] = 1;
-    for (u64 chars = 0; !has && chars <= most; chars++) {
-        for (u32 i = 0; i < d.n_states && chars >= t->min; i++)
-            has = has || (now[i] && b->p.states[d.state + i].final);
-        steps += d.n_states * (u64)PRO_SUBS;
-        if (has || steps > SCH_LENGTHS) break;
-        sch_char_on(&b->p, &d, now, next);
-        memcpy(now, next, half);
-        memset(next, 0, half);
-    }
-    mem_free(b->alloc, now, 2 * half);
-    return has || steps > SCH_LENGTHS;
+/* Whether a string's automaton has a text within its limits; if its lengths
+ * have gaps, perhaps. */
+static bool sch_has_text(const sch *s, const pro_string *t) {
+    if (s->b->status || t->dfa == PRO_NONE || t->except) return true;
+    const pro_state *q = &s->b->p.states[s->b->p.dfas[t->dfa].state];
+    return !sch_dfa_is_empty(s, t->dfa) && q->near <= t->max
+        && q->far >= t->min;
 }
 
 /* ---- patterns ---- */
@@ -22988,29 +22972,54 @@ static u32 sch_string(sch *s, pro_string text, u32 next) {
     return pro_emit(s->b, PRO_STRING, 0, 0, next, s->b->p.n_strings - 1);
 }
 
-/* A pattern that is looked for, as the automaton of a string: as instructions
- * it would be at many places at once. PRO_NONE: it is no such, or its automaton
- * would be large. */
-static u32 sch_loose_dfa(sch *s, u32 node) {
+/* A pattern as an automaton that is not needed; PRO_NONE: it is too large, or
+ * nothing. */
+static u32 sch_try_dfa(sch *s, str pattern, u32 at, unsigned flags) {
     pro_build *b = s->b;
-    str text = sch_pattern_text(s, node);
-    bool loose = text.n && (*text.p != '^' || memchr(text.p, '|', text.n));
-    if (!loose || s->nodes[node].word != SCH_PATTERN || b->status)
-        return PRO_NONE;
+    if (b->status) return PRO_NONE;
     sch_mark m = sch_mark_of(s);
     u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
-    u32 dfa = pro_determine(b, rex_emit(b, text,
-        s->offset + s->nodes[node].at + 1, REX_JSON | REX_EXPAND, accept));
-    if (dfa != PRO_NONE && b->p.dfas[dfa].n_states > SCH_LOOSE) {
-        pro_dfa_drop(b, dfa);
-        dfa = PRO_NONE;
-    }
+    u32 dfa = pro_determine(b, rex_emit(b, pattern, s->offset + at,
+        flags | REX_JSON | REX_EXPAND, accept));
     if (b->status == KSLLM_ERR_BUFFER || b->status == KSLLM_ERR_UNSUPPORTED) {
-        b->status = KSLLM_OK; /* the instructions may do, or say why not */
+        b->status = KSLLM_OK;
         b->p.n_states = m.n_states;
     }
     if (!b->status) b->p.n_ops = m.n_ops;
     return b->status ? PRO_NONE : dfa;
+}
+
+/* A pattern that is looked for, as the automaton of a string: as instructions
+ * it would be at many places at once. PRO_NONE: it is no such, or its automaton
+ * would be large: then instructions may do, or say why not. */
+static u32 sch_loose_dfa(sch *s, u32 node) {
+    str text = sch_pattern_text(s, node);
+    bool loose = text.n && (*text.p != '^' || memchr(text.p, '|', text.n));
+    if (!loose || s->nodes[node].word != SCH_PATTERN) return PRO_NONE;
+    u32 dfa = sch_try_dfa(s, text, s->nodes[node].at + 1, 0);
+    if (dfa == PRO_NONE || s->b->p.dfas[dfa].n_states <= SCH_LOOSE) return dfa;
+    pro_dfa_drop(s->b, dfa);
+    return PRO_NONE;
+}
+
+/* Where the lengths of a string's automaton have gaps, both its limits become
+ * part of it, if they are small: else a text can begin that is too short at one
+ * end and too long at the next, and then no token is allowed. */
+static void sch_close_gaps(sch *s, pro_string *t) {
+    char pattern[40];
+    const pro *p = &s->b->p;
+    if (s->b->status || t->dfa == PRO_NONE || t->except) return;
+    const pro_dfa *d = &p->dfas[t->dfa];
+    const pro_state *q = &p->states[d->state];
+    if (d->steady || t->min <= q->near || t->max >= q->far
+        || t->max > SCH_LENGTHS) return;
+    snprintf(pattern, sizeof pattern, "[^]{%u,%u}", (unsigned)t->min,
+        (unsigned)t->max);
+    u32 counts = sch_try_dfa(s, str_of(pattern), 0, REX_WHOLE);
+    if (counts == PRO_NONE) return;
+    u32 both = sch_made(s, pro_dfa_both(s->b, t->dfa, counts));
+    if (s->b->status == KSLLM_ERR_BUFFER) s->b->status = KSLLM_OK;
+    else *t = (pro_string){0, PRO_NONE, both, false, false};
 }
 
 /* A string that one pattern describes, emitted once. */
@@ -23130,6 +23139,7 @@ static void sch_emit_strings(sch *s) {
     if (!plain) {
         text.dfa = n ? sch_patterns(s, false, &n, &one, true) : PRO_NONE;
         text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, not, names));
+        sch_close_gaps(s, &text);
     }
     if (sch_has_text(s, &text))
         sch_also(s, sch_char(s, '"', sch_string(s, text, s->ret)));
@@ -23582,6 +23592,7 @@ static u32 sch_emit_others(sch *s, u32 names, u32 after) {
             u32 out = i ? names : sch_dfa_any(s, c.dfa, names);
             if (i) text.dfa = sch_dfa_both(s, text.dfa, c.dfa);
             text.dfa = sch_dfa_minus(s, text.dfa, out);
+            sch_close_gaps(s, &text);
             if (!sch_has_text(s, &text)) continue;
         }
         value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));

@@ -378,6 +378,17 @@ TEST(lengths_that_contradict_a_pattern)
         "\"type\":\"string\"}", "\"abab\"", "\"ab\"\n\"aba\"\n\"ababab\"");
     check("{\"pattern\":\"^가*$\",\"minLength\":600,\"type\":\"string\"}", "",
         "\"가\"");
+    pro_build b; /* of one character or five: no way to two, three or four */
+    if (CHECK_OK(compile(&b, str_of("{\"pattern\":\"^(나|나{5}|a{2})$\","
+            "\"minLength\":2,\"maxLength\":4,\"type\":\"string\"}"), (how){0},
+            MEM_LIBC), err)) {
+        check_lines(&b.p, "gaps", "\"aa\"", true);
+        nv m;
+        nv_begin(&m, &b.p);
+        CHECK(nv_next(&m, '"') && !nv_next(&m, 0xeb));
+        nv_end(&m);
+    }
+    pro_free(&b);
 }
 
 TEST(large_schemas_work)
