@@ -8674,11 +8674,11 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
 /* ==========================================================================
  * § 10 TOKENIZER (private)
  * The vocabulary of an open model: byte-level BPE by a list of merges, and
- * SentencePiece BPE by scores. May use § 1-2, 8, 9. Texts stay in the mapped
- * file; tok_open makes one block of tables beside it (8k ids: 0.2 MB, 128k ids
- * with 280k merges: 8 MB) and a small one for special tokens. After that
- * everything is read-only, and encoding takes no memory, except for a word of
- * more than TOK_SHORT bytes.
+ * SentencePiece's BPE and unigrams by scores. May use § 1-2, 8, 9. Texts stay
+ * in the mapped file; tok_open makes one block of tables beside it (8k ids: 0.2
+ * MB, 128k ids with 280k merges: 8 MB), one of 18 bytes per unigram, and a
+ * small one for special tokens. After that everything is read-only, and
+ * encoding takes no memory, except for a word of more than TOK_SHORT bytes.
  * The one decision: nothing here is quadratic or unbounded, whatever the file
  * or the text. Hash chains, token lengths and tables have limits that real
  * files do not come near; a file beyond them is refused when it is opened.
@@ -8687,7 +8687,9 @@ static u32 txt_feed(u8 *pending, u8 *n_pending, u8 byte, u8 *out) {
  *     bytes, and TOK_TEXT_MAX steps from a token to its prefixes
  *   - for merges: 6 look-ups, each of them over TOK_CHAIN_MAX slots and the
  *     TOK_TEXT_MAX bytes of TOK_ALIKE entries, and three times log2 of the
- *     word's length steps to the next best pair.
+ *     word's length steps to the next best pair
+ *   - for unigrams: what special tokens cost, for each of the TOK_MAP_MAX bytes
+ *     at most that the file's character map writes for it.
  * ======================================================================== */
 
 enum {
@@ -8697,11 +8699,13 @@ enum {
     TOK_ALIKE = 8, /* entries on the way whose hash equals and whose text does
                       not; no real file has two */
     TOK_ID_BITS = 21, TOK_RANK_BITS = 22, /* in the slots of tables */
+    TOK_MAP_MAX = 64, /* bytes of a key or a text of a character map; the one
+                         that XLM-R has: 18 and 33 */
     TOK_STOPS = 64, /* stop tokens kept; of them from the file's list: */
     TOK_STOPS_LISTED = 32, /* the ids and names beside it need room */
     /* The scratch that tok_encode needs at most, per byte of text and in
      * addition. Only a text that is one single word needs it. A text that NFC
-     * makes longer by a quarter can need more, and gets BUFFER. */
+     * or a character map makes longer can need more, and gets BUFFER. */
     TOK_SCRATCH_PER_BYTE = 16,
     TOK_SCRATCH_FIXED = 64
 };
@@ -9134,6 +9138,19 @@ static const u8 *tok_cut(tok_cutter *c) {
  *
  *     find    u64   43 upper bits of the text's hash | 21 id + 1
  *     merge   u32   10 upper bits of the pair's hash | 22 rank + 1 */
+/* The tokens of a unigram vocabulary in the order of their folded texts. */
+typedef struct tok_lexicon {
+    u64 *head; /* the first 8 bytes, the first one highest; zeros after it */
+    u32 *id;
+    u32 *up;   /* the longest other entry that this text begins with, or
+                  TOK_NONE */
+    u16 *size; /* bytes */
+    u32 n;
+    f32 unknown; /* what a character that is no token scores */
+    void *block;
+    size_t bytes;
+} tok_lexicon;
+
 typedef struct tokenizer {
     tok_kind kind;
     const tok_rule *rule; /* TOK_BYTES only */
@@ -9141,6 +9158,8 @@ typedef struct tokenizer {
     i32 bos, eos, eot, eom, unk, pad; /* -1: none */
     bool adds_bos, adds_eos;
     bool prefix; /* a space is put before text, and taken off again */
+    bool unigram; /* TOK_PIECES by the best sum of scores, not by merging */
+    bool squeezes; /* unigram: one space before each word, and none else */
     u32 max_piece_bytes;
     const u8 *texts; /* in the file; `at` counts from here */
     u32 *at;
@@ -9152,6 +9171,9 @@ typedef struct tokenizer {
     u32 find_mask, merge_mask, n_merges;
     struct tok_special *special; /* in the order of their texts */
     struct tok_row *rows; /* of `special`, by first byte: 256 */
+    tok_lexicon lexicon;  /* unigram only, as is the map */
+    const u8 *map, *map_texts; /* in the file: units, texts that end with 0 */
+    u32 n_map, n_map_texts;
     bool starts[256]; /* whether a special token begins with this byte */
     u64 before_space[4]; /* TOK_PIECES: a bit for each byte that stands before
                             a space within a token */
@@ -9169,7 +9191,7 @@ typedef struct tok_merge { u32 left, right, both; } tok_merge;
 /* A token that is looked for in text before all else: user-defined, control,
  * unknown. Equal texts have one entry. */
 typedef struct tok_special {
-    const u8 *p; /* folded, for pieces */
+    const u8 *p; /* folded, where text is */
     u32 n;
     u32 id;   /* the lowest one */
     u32 user; /* the lowest user-defined one, or TOK_NONE */
@@ -9241,6 +9263,11 @@ KS_INLINE tok_key tok_file_key(const u8 *p, size_t n) {
     tok_key key = tok_file_ends(p, n);
     tok_hash(&key);
     return key;
+}
+
+/* Whether a text is folded (below) before anything is looked for in it. */
+static bool tok_folds(const tokenizer *t) {
+    return t->kind == TOK_PIECES && !t->unigram;
 }
 
 static str tok_text(const tokenizer *t, u32 id) {
@@ -9440,14 +9467,15 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
     if (!status) status = tok_column(
         o, TOK_SCORES, KSLLM_META_F32, KSLLM_META_F32, &t->scores);
     if (status) return status;
-    if (str_eq(model, str_of("llama"))) {
+    t->unigram = str_eq(model, str_of("t5"));
+    if (t->unigram || str_eq(model, str_of("llama"))) {
         t->kind = TOK_PIECES;
         return t->scores ? KSLLM_OK : tok_bad(o, TOK_SCORES, "is missing");
     }
     if (!str_eq(model, str_of("gpt2")))
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, only gpt2 "
-            "and llama", STR(o->g->name), STR(model));
+            "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, only "
+            "gpt2, llama and t5", STR(o->g->name), STR(model));
     t->kind = TOK_BYTES;
     if (!tok_is_texts(o->merges))
         return tok_bad(o, TOK_MERGES, "must exist and be an array of text");
@@ -9649,7 +9677,7 @@ static void tok_special_list(const tokenizer *t, tok_special *s, u8 *room) {
         str text = tok_text(t, id);
         u32 type = tok_type(t, id);
         if (!tok_is_special(type) || !text.n) continue;
-        if (t->kind == TOK_PIECES) {
+        if (tok_folds(t)) {
             text = tok_fold(text, room);
             room += text.n;
         }
@@ -9698,7 +9726,7 @@ static ksllm_status tok_open_specials(
     for (u32 id = 0; id < t->n_vocab; id++) {
         size_t size = tok_text(t, id).n;
         if (!tok_is_special(tok_type(t, id)) || !size) continue;
-        bytes += sizeof *t->special + (t->kind == TOK_PIECES ? size : 0);
+        bytes += sizeof *t->special + (tok_folds(t) ? size : 0);
         n++;
     }
     if (!n) return KSLLM_OK;
@@ -9887,6 +9915,192 @@ static ksllm_status tok_open_merges(tok_opening *o) {
     return KSLLM_OK;
 }
 
+/* ---- unigrams (T. Kudo, 2018) ----
+ * A segmentation's score is the sum of its tokens', and the best one wins. To
+ * find all tokens that a place in a text begins with, they lie as the special
+ * ones do: the last entry that is not greater begins with all of them. Heads
+ * answer nearly all comparisons, within 2 MB for the 250k tokens of XLM-R. */
+
+static u64 tok_head(const u8 *p, size_t n) {
+    u64 head = 0;
+    for (size_t i = 0; i < min_size(n, 8); i++)
+        head |= (u64)p[i] << (56 - 8 * i);
+    return head;
+}
+
+/* How many bytes the folded text of a token has in common with these. */
+static size_t tok_common(const tokenizer *t, u32 id, const u8 *p, size_t n) {
+    str s = tok_text(t, id);
+    const u8 *q = (const u8 *)s.p, *end = q + s.n;
+    size_t i = 0;
+    while (i < n && q < end) {
+        bool mark = tok_is_mark(q, end);
+        if (p[i] != (mark ? ' ' : *q)) break;
+        q += mark ? 3 : 1;
+        i++;
+    }
+    return i;
+}
+
+/* Byte i of the folded text of a token, i being less than its length. */
+static u8 tok_folded_at(const tokenizer *t, u32 id, size_t i) {
+    str s = tok_text(t, id);
+    const u8 *q = (const u8 *)s.p, *end = q + s.n;
+    for (; i > 0; i--) q += tok_is_mark(q, end) ? 3 : 1;
+    return tok_is_mark(q, end) ? ' ' : *q;
+}
+
+/* Whether entry i is greater than a text with this head. */
+static bool tok_is_beyond(
+    const tokenizer *t, u32 i, u64 head, const u8 *p, size_t n) {
+    const tok_lexicon *l = &t->lexicon;
+    if (l->head[i] != head) return l->head[i] > head;
+    size_t size = l->size[i], least = min_size(size, n);
+    size_t common = least <= 8 ? least : tok_common(t, l->id[i], p, n);
+    if (common == least) return size > n;
+    return tok_folded_at(t, l->id[i], common) > p[common];
+}
+
+/* The longest entry that the text at p begins with, or TOK_NONE. The others
+ * are on the way up from it. */
+static u32 tok_longest(const tokenizer *t, const u8 *p, size_t n) {
+    const tok_lexicon *l = &t->lexicon;
+    u64 head = tok_head(p, n);
+    u32 low = 0, high = l->n;
+    while (low < high) {
+        u32 middle = low + (high - low) / 2;
+        if (tok_is_beyond(t, middle, head, p, n)) high = middle;
+        else low = middle + 1;
+    }
+    if (!low) return TOK_NONE;
+    size_t common = tok_common(t, l->id[--low], p, n);
+    while (low != TOK_NONE && l->size[low] > common) low = l->up[low];
+    return low;
+}
+
+static f32 tok_score(const tokenizer *t, u32 id) {
+    return tok_type(t, id) == TOK_USER ? 0 : ld_f32(t->scores + 4 * id);
+}
+
+/* A list of tokens that is to be sorted. */
+typedef struct {
+    const tokenizer *t;
+    const u64 *head;
+    const u32 *id;
+} tok_listing;
+
+static bool tok_listing_less(const void *ctx, u32 a, u32 b) {
+    const tok_listing *l = ctx;
+    u8 left[TOK_TEXT_MAX], right[TOK_TEXT_MAX];
+    if (l->head[a] != l->head[b]) return l->head[a] < l->head[b];
+    return str_cmp(tok_fold(tok_text(l->t, l->id[a]), left),
+        tok_fold(tok_text(l->t, l->id[b]), right)) < 0;
+}
+
+/* Adds a token, which comes after all that are there. Of equal texts the last
+ * id stays, as in `find`. */
+static void tok_lexicon_add(tokenizer *t, u64 head, u32 id) {
+    tok_lexicon *l = &t->lexicon;
+    u8 buf[TOK_TEXT_MAX];
+    str s = tok_fold(tok_text(t, id), buf);
+    u32 up = l->n > 0 ? l->n - 1 : TOK_NONE;
+    while (up != TOK_NONE && (l->size[up] > s.n
+        || tok_common(t, l->id[up], (const u8 *)s.p, s.n) < l->size[up]))
+        up = l->up[up];
+    if (up != TOK_NONE && l->size[up] == s.n) {
+        if (l->id[up] < id) l->id[up] = id;
+        return;
+    }
+    l->head[l->n] = head;
+    l->id[l->n] = id;
+    l->up[l->n] = up;
+    l->size[l->n++] = (u16)s.n;
+}
+
+/* Counts the tokens that text may become and finds what an unknown character
+ * scores: SentencePiece takes 10 less than the worst token. */
+static ksllm_status tok_count_unigrams(tok_opening *o, u32 *n) {
+    tokenizer *t = o->t;
+    f32 least = 0;
+    *n = 0;
+    for (u32 id = 0; id < t->n_vocab; id++) {
+        u32 type = tok_type(t, id);
+        if ((type != TOK_NORMAL && type != TOK_USER) || !tok_text(t, id).n)
+            continue;
+        f32 score = tok_score(t, id);
+        if (!(score > -1e30f && score < 1e30f))
+            return tok_bad(o, TOK_SCORES, "has an item that is no score");
+        if (!*n || score < least) least = score;
+        ++*n;
+    }
+    t->lexicon.unknown = least - 10;
+    return KSLLM_OK;
+}
+
+static ksllm_status tok_open_lexicon(tok_opening *o, const ksllm_allocator *a) {
+    tokenizer *t = o->t;
+    tok_lexicon *l = &t->lexicon;
+    u32 n, k = 0;
+    if (!t->unigram) return KSLLM_OK;
+    TRY(tok_count_unigrams(o, &n));
+    l->bytes = ((size_t)n + 1) * (sizeof(u64) + 2 * sizeof(u32) + sizeof(u16));
+    l->block = mem_alloc(a, l->bytes);
+    if (!l->block) return fail_memory(o->err, l->bytes);
+    l->head = l->block;
+    l->id = (u32 *)(l->head + n);
+    l->up = l->id + n;
+    l->size = (u16 *)(l->up + n);
+    size_t list_bytes = ((size_t)n + 1) * (sizeof(u64) + 3 * sizeof(u32));
+    u64 *head = mem_alloc(a, list_bytes);
+    if (!head) return fail_memory(o->err, list_bytes);
+    u32 *ids = (u32 *)(head + n), *order = ids + n;
+    for (u32 id = 0; id < t->n_vocab; id++) {
+        u32 type = tok_type(t, id);
+        u8 buf[TOK_TEXT_MAX];
+        if ((type != TOK_NORMAL && type != TOK_USER) || !tok_text(t, id).n)
+            continue;
+        str s = tok_fold(tok_text(t, id), buf);
+        head[k] = tok_head((const u8 *)s.p, s.n);
+        ids[k] = id;
+        order[k] = k;
+        k++;
+    }
+    tok_listing listing = {t, head, ids};
+    sort_u32(order, order + n, n, tok_listing_less, &listing);
+    for (u32 i = 0; i < n; i++)
+        tok_lexicon_add(t, head[order[i]], ids[order[i]]);
+    mem_free(a, head, list_bytes);
+    return KSLLM_OK;
+}
+
+/* The character map of SentencePiece: the length of a double array in bytes,
+ * the array, and the texts that its values point to. A value or a unit out of
+ * range is as none when it is met, so the array needs no look here. */
+static ksllm_status tok_open_map(tok_opening *o) {
+    static const char key[] = "tokenizer.ggml.precompiled_charsmap";
+    tokenizer *t = o->t;
+    const gguf_kv *kv = t->unigram ? gguf_find(o->g, key) : NULL;
+    if (!kv) return KSLLM_OK;
+    if (kv->type != KSLLM_META_ARRAY
+        || (kv->item != KSLLM_META_U8 && kv->item != KSLLM_META_I8))
+        return tok_bad(o, key, "is not an array of bytes");
+    if (!kv->count) return KSLLM_OK;
+    u32 bytes = kv->count > 4 ? ld_u32(kv->data) : 0;
+    if (kv->count >= UINT32_MAX || bytes % 4 || bytes > kv->count - 4
+        || kv->data[kv->count - 1] != 0)
+        return tok_bad(o, key, "is damaged: convert the model again");
+    t->map = kv->data + 4;
+    t->n_map = bytes / 4;
+    t->map_texts = t->map + bytes;
+    t->n_map_texts = (u32)kv->count - 4 - bytes;
+    for (u32 i = 0, run = 0; i < t->n_map_texts; i++) {
+        run = t->map_texts[i] ? run + 1 : 0;
+        if (run > TOK_MAP_MAX)
+            return tok_bad(o, key, "has a text of more than 64 bytes");
+    }
+    return KSLLM_OK;
+}
+
 static i32 tok_find(const tokenizer *t, str text) {
     u8 buf[TOK_TEXT_MAX];
     if (!text.n || text.n > TOK_TEXT_MAX) return -1;
@@ -9987,22 +10201,26 @@ static ksllm_status tok_open_ids(tok_opening *o) {
         ksllm_status s = tok_open_id(o, ids[i].key, ids[i].id);
         if (s) return s;
     }
-    t->adds_bos = t->kind == TOK_PIECES || t->rule->whole;
+    t->adds_bos = t->kind == TOK_PIECES ? !t->unigram : t->rule->whole;
+    t->adds_eos = t->unigram;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_bos_token", &flag))
         t->adds_bos = flag != 0;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_eos_token", &flag))
         t->adds_eos = flag != 0;
     t->adds_bos = t->adds_bos && t->bos >= 0;
     t->adds_eos = t->adds_eos && t->eos >= 0;
-    t->prefix = t->kind == TOK_PIECES;
+    t->prefix = t->kind == TOK_PIECES && !t->unigram;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_space_prefix", &flag))
-        t->prefix = t->prefix && flag != 0;
+        t->prefix = t->kind == TOK_PIECES && flag != 0;
+    if (gguf_get_int(o->g, "tokenizer.ggml.remove_extra_whitespaces", &flag))
+        t->squeezes = t->unigram && flag != 0;
     return KSLLM_OK;
 }
 
 static void tok_close(tokenizer *t, const ksllm_allocator *a) {
     mem_free(a, t->block, t->block_bytes);
     mem_free(a, t->special_block, t->special_bytes);
+    mem_free(a, t->lexicon.block, t->lexicon.bytes);
     memset(t, 0, sizeof *t);
 }
 
@@ -10020,6 +10238,8 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
     if (!status) status = tok_open_tokens(&o);
     if (!status) status = tok_open_specials(&o, a);
     if (!status) status = tok_open_merges(&o);
+    if (!status) status = tok_open_lexicon(&o, a);
+    if (!status) status = tok_open_map(&o);
     if (!status) status = tok_open_ids(&o);
     if (!status) status = tok_open_stops(&o);
     if (status) {
@@ -10063,7 +10283,7 @@ typedef struct {
 } tok_loan;
 
 static tok_loan tok_borrow(tok_coder *c, size_t bytes) {
-    size_t skip = (0 - (uintptr_t)c->scratch) & 3;
+    size_t skip = (0 - (uintptr_t)c->scratch) & 7;
     tok_loan loan = {NULL, bytes, true};
     if (c->scratch_bytes >= skip && c->scratch_bytes - skip >= bytes) {
         loan = (tok_loan){c->scratch + skip, bytes + skip, false};
@@ -10379,6 +10599,198 @@ static void tok_parts(tok_coder *c, const u8 *p, const u8 *end) {
     }
 }
 
+/* Text on its way through the character map and the rule for spaces, byte by
+ * byte, as SentencePiece does it; a space stands for U+2581. llama.cpp differs
+ * where a file asks for no space before text or for every space. */
+typedef struct {
+    const tokenizer *t;
+    const u8 *p, *end; /* of the text */
+    const u8 *q;       /* n bytes that the map wrote */
+    size_t n;
+    i32 held;          /* a byte that comes next; -1: none */
+    bool inside;       /* of a word, or of the text if spaces stay */
+    bool started;      /* something was written */
+} tok_mapper;
+
+/* Where the children of a unit of the map lie, by XOR with their bytes. */
+static u32 tok_map_base(u32 unit) { return unit >> 10 << (unit >> 6 & 8); }
+
+/* Takes the longest key of the map at p, or else a character. What the map
+ * writes lies in the file and ends with 0. */
+static void tok_map(tok_mapper *s) {
+    const tokenizer *t = s->t;
+    size_t most = min_size((size_t)(s->end - s->p), TOK_MAP_MAX), taken = 0;
+    u32 at = 0, unit = t->n_map ? ld_u32(t->map) : 0, cp;
+    for (size_t i = 0; i < most; i++) {
+        at ^= tok_map_base(unit) ^ s->p[i];
+        if (!s->p[i] || at >= t->n_map) break;
+        unit = ld_u32(t->map + 4 * at);
+        if ((unit & 0x800000ff) != s->p[i]) break;
+        if (!(unit >> 8 & 1)) continue;
+        u32 leaf = at ^ tok_map_base(unit);
+        u32 text = leaf < t->n_map ? ld_u32(t->map + 4 * leaf) & 0x7fffffff
+                                   : UINT32_MAX;
+        if (text >= t->n_map_texts) continue;
+        s->q = t->map_texts + text;
+        taken = i + 1;
+    }
+    if (taken) {
+        s->n = strlen((const char *)s->q);
+    } else {
+        s->q = s->p;
+        taken = s->n = txt_next(s->p, s->end, &cp);
+        if (cp == TXT_BAD) {
+            s->q = (const u8 *)"\xef\xbf\xbd";
+            s->n = 3;
+        }
+    }
+    s->p += taken;
+}
+
+/* The next byte, or -1. */
+static i32 tok_mapped(tok_mapper *s) {
+    i32 c = s->held;
+    s->held = -1;
+    while (c < 0) {
+        while (!s->n && s->p < s->end) tok_map(s);
+        if (!s->n) return -1;
+        c = *s->q++;
+        s->n--;
+        if (c == ' ' && s->t->squeezes) {
+            s->inside = false;
+            c = -1;
+        } else if (!s->inside) {
+            bool space = s->started ? s->t->squeezes : s->t->prefix;
+            s->inside = s->started = true;
+            if (!space) break;
+            s->held = c;
+            c = ' ';
+        }
+    }
+    return c;
+}
+
+/* Writes up to cap bytes of a part (as in tok_part) that begins with *next, and
+ * leaves in *next what follows it. Returns its length; in the text itself
+ * U+2581 is a space, too. */
+static size_t tok_map_part(tok_mapper *s, i32 *next, u8 *out, size_t cap) {
+    u32 last = 0; /* bytes */
+    size_t n = 0;
+    do {
+        last = last << 8 | (u32)*next;
+        n++;
+        if ((last & 0xffffff) == 0xe29681) {
+            n -= 2;
+            last = ' ';
+        }
+        if (n <= cap) out[n - 1] = (u8)last;
+        *next = tok_mapped(s);
+    } while (*next >= 0
+        && (*next != ' ' || tok_has_bit(s->t->before_space, last & 0xff)));
+    return n;
+}
+
+/* The best segmentation that ends after each byte of a part: its score and the
+ * last token of it, as an entry of the lexicon and a length; 0: none. */
+typedef struct {
+    f64 *score;
+    u32 *entry;
+    u16 *size;
+} tok_paths;
+
+enum { TOK_PATH_BYTES = sizeof(f64) + sizeof(u32) + sizeof(u16) };
+
+static void tok_path_try(
+    const tok_paths *w, size_t from, u32 entry, size_t size, f64 score) {
+    size_t to = from + size;
+    score += w->score[from];
+    if (w->size[to] && score <= w->score[to]) return;
+    w->score[to] = score;
+    w->entry[to] = entry;
+    w->size[to] = (u16)size;
+}
+
+/* Writes the tokens of a part. Sums are doubles and the first of equal ones
+ * stays, as in Hugging Face tokenizers and llama.cpp. */
+static void tok_viterbi(
+    tok_coder *c, const tok_paths *w, const u8 *p, size_t n) {
+    const tokenizer *t = c->t;
+    const tok_lexicon *l = &t->lexicon;
+    memset(w->size, 0, (n + 1) * sizeof *w->size);
+    w->score[0] = 0;
+    for (size_t i = 0, len; i < n; i += len) {
+        u32 cp;
+        bool whole = false;
+        len = txt_next(p + i, p + n, &cp);
+        u32 e = tok_longest(t, p + i, n - i);
+        for (; e != TOK_NONE; e = l->up[e]) {
+            whole = whole || l->size[e] == len;
+            tok_path_try(w, i, e, l->size[e], (f64)tok_score(t, l->id[e]));
+        }
+        if (!whole) tok_path_try(w, i, TOK_NONE, len, (f64)l->unknown);
+    }
+    /* Turns the path around: a token to where it begins. */
+    u16 size = w->size[n];
+    u32 entry = w->entry[n];
+    for (size_t at = n; at > 0;) {
+        at -= size;
+        u16 size_before = w->size[at];
+        u32 entry_before = w->entry[at];
+        w->size[at] = size;
+        w->entry[at] = entry;
+        size = size_before;
+        entry = entry_before;
+    }
+    for (size_t i = 0; i < n; i += w->size[i]) {
+        entry = w->entry[i];
+        tok_emit_symbol(c, entry == TOK_NONE ? TOK_NONE : l->id[entry], p + i,
+            w->size[i]);
+    }
+}
+
+/* A part that does not fit the stack. */
+static void tok_long_part(tok_coder *c, tok_mapper *s, i32 *next, size_t n) {
+    if (n >= UINT32_MAX / 16) {
+        c->status = fail(c->err, KSLLM_ERR_MEMORY, NO_OFFSET,
+            "a word of more than %llu bytes", LLU(UINT32_MAX / 16));
+        return;
+    }
+    tok_loan loan = tok_borrow(c, (n + 1) * TOK_PATH_BYTES + n);
+    if (c->status) return;
+    tok_paths w;
+    w.score = (f64 *)(void *)loan.p;
+    w.entry = (u32 *)(w.score + n + 1);
+    w.size = (u16 *)(w.entry + n + 1);
+    u8 *text = (u8 *)(w.size + n + 1);
+    n = tok_map_part(s, next, text, n);
+    tok_viterbi(c, &w, text, n);
+    tok_return(c, loan);
+}
+
+/* Text between special tokens, unigrams, as in the caller's text. It is
+ * normalised a part at a time, a long part twice. */
+static void tok_unigrams(tok_coder *c, const u8 *p, const u8 *end) {
+    f64 score[TOK_SHORT + 1];
+    u32 entry[TOK_SHORT + 1];
+    u16 size[TOK_SHORT + 1];
+    u8 text[TOK_SHORT];
+    tok_paths w = {score, entry, size};
+    tok_mapper s = {.t = c->t, .p = p, .end = end, .held = -1};
+    i32 next = tok_mapped(&s);
+    while (next >= 0 && !c->status) {
+        tok_mapper again = s;
+        i32 first = next;
+        size_t n = tok_map_part(&s, &next, text, sizeof text);
+        if (n <= TOK_SHORT) {
+            tok_viterbi(c, &w, text, n);
+        } else {
+            s = again;
+            next = first;
+            tok_long_part(c, &s, &next, n);
+        }
+    }
+}
+
 /* Text between special tokens. It is normalised first if the model or the
  * caller wants that and it is not so already, which nearly all text is. */
 static void tok_between(tok_coder *c, const u8 *p, const u8 *end) {
@@ -10396,6 +10808,7 @@ static void tok_between(tok_coder *c, const u8 *p, const u8 *end) {
         end = p + n;
     }
     if (c->t->kind == TOK_BYTES) tok_words(c, p, end);
+    else if (c->t->unigram) tok_unigrams(c, p, end);
     else tok_parts(c, p, end);
     tok_return(c, loan);
 }
@@ -10472,7 +10885,7 @@ static i64 tok_encode(tok_coder *c, str text) {
     if ((c->flags & KSLLM_ENCODE_BOS) && t->adds_bos) tok_emit(c, t->bos);
     if (!text.n) text.p = ""; /* NULL + 0 is undefined */
     const u8 *end = (const u8 *)text.p + text.n;
-    const u8 *mark = t->kind == TOK_PIECES ? (const u8 *)text.p : end;
+    const u8 *mark = tok_folds(t) ? (const u8 *)text.p : end;
     while (mark < end && !tok_is_mark(mark, end)) mark++;
     if (mark < end) {
         folded = tok_borrow(c, text.n);

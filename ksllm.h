@@ -419,8 +419,9 @@ enum {
  * text takes four to nine times as long; a vocabulary made to be slow takes
  * some microseconds for a byte. Uses about 2 KiB of stack. A single word of
  * more than about a hundred bytes takes 12 times its size from the model's
- * allocator during the call (SentencePiece counts text without spaces as one
- * word), and text that has to be normalised takes a copy.
+ * allocator during the call, of unigrams (XLM-R) 15 times (SentencePiece counts
+ * text without spaces as one word), and text that has to be normalised takes a
+ * copy.
  * Errors: ARGUMENT (also: more than KSLLM_MAX_TEXT_BYTES), MEMORY. */
 KSLLM_API int64_t ksllm_encode(
     const ksllm_model *model, const char *text, size_t size, uint32_t flags,

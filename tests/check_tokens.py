@@ -22,6 +22,10 @@ skipped):
   gemma    --gemma (or KSLLM_GEMMA): a GGUF of Gemma 3, compared with npm's
            gemma3.
   spm      Llama 2 also against sentencepiece, with a model made of the GGUF.
+  unigram  --corpus: vocabularies that sentencepiece trains on 1 MB of it, one
+           by the rules of XLM-R, one by T5's and one without any, against
+           sentencepiece; against `tokenizers` as transformers sets XLM-R up,
+           where that one's character map writes the same.
   units    grapheme clusters of streams, against pyuegc (Unicode 16.0).
 
 Texts, for each vocabulary:
@@ -678,6 +682,149 @@ def check_sentencepiece(c, v, texts):
               lambda t: t.replace("\u2581", " "))
 
 
+def fields(data):
+    """The fields of a protocol buffer: {number: [value]}."""
+    out, at = {}, 0
+
+    def varint():
+        nonlocal at
+        n = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            n |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return n
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0:
+            value = varint()
+        else:
+            size = varint() if key & 7 == 2 else 8 if key & 7 == 1 else 4
+            value = data[at:at + size]
+            at += size
+        out.setdefault(key >> 3, []).append(value)
+    return out
+
+
+def train_unigram(text, path, **options):
+    import sentencepiece
+    with open(path + ".txt", "w", encoding="utf-8") as f:
+        f.write(text)
+    sentencepiece.SentencePieceTrainer.train(
+        input=path + ".txt", model_prefix=path, model_type="unigram",
+        minloglevel=2, num_threads=1, **options)
+    with open(path + ".model", "rb") as f:
+        return f.read()
+
+
+def rule_of(proto, field, default=1):
+    """Of its normalizer_spec: 2 character map, 3 add_dummy_prefix, 4
+    remove_extra_whitespaces."""
+    return fields(fields(proto)[3][0]).get(field, [default])[0]
+
+
+def rows_of(proto):
+    """Tokens as XLM-R has them, whose ids are one more than sentencepiece's;
+    and the character map."""
+    model = fields(proto)
+    rows = [("<s>", 0.0, CONTROL), ("<pad>", 0.0, CONTROL),
+            ("</s>", 0.0, CONTROL), ("<unk>", 0.0, UNKNOWN)]
+    for piece in model[1][3:]:
+        piece = fields(piece)
+        rows.append((piece[1][0].decode(), struct.unpack("<f", piece[2][0])[0],
+                     piece.get(3, [NORMAL])[0]))
+    rows.append(("<mask>", 0.0, CONTROL))
+    return rows, rule_of(proto, 2, b"")
+
+
+def unigram_gguf(proto, path):
+    """A vocabulary as llama.cpp's converter writes that of XLM-R."""
+    rows, charsmap = rows_of(proto)
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_tokenizer_model("t5")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([r[0] for r in rows])
+    writer.add_token_scores([r[1] for r in rows])
+    writer.add_token_types([r[2] for r in rows])
+    writer.add_add_space_prefix(bool(rule_of(proto, 3)))
+    writer.add_remove_extra_whitespaces(bool(rule_of(proto, 4)))
+    if charsmap:
+        writer.add_precompiled_charsmap(charsmap)
+    for name, i in (("bos", 0), ("eos", 2), ("unk", 3), ("sep", 2),
+                    ("pad", 1)):
+        getattr(writer, "add_%s_token_id" % name)(i)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return rows, charsmap
+
+
+def xlm_roberta(rows, charsmap):
+    """As transformers sets it up."""
+    tok = Tokenizer(models.Unigram([r[:2] for r in rows], unk_id=3,
+                                   byte_fallback=False))
+    tok.normalizer = normalizers.Precompiled(charsmap)
+    tok.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(),
+         pre_tokenizers.Metaspace(replacement="\u2581",
+                                  prepend_scheme="always")])
+    tok.add_special_tokens([r[0] for r in rows if r[2] != NORMAL])
+    return tok
+
+
+UNIGRAMS = {
+    "nmt_nfkc": {},
+    "t5": {"normalization_rule_name": "nmt_nfkc",
+           "remove_extra_whitespaces": False,
+           "user_defined_symbols": ["<extra>", "[사용자]"]},
+    "identity": {"normalization_rule_name": "identity",
+                 "add_dummy_prefix": False},
+}
+
+
+def check_unigram(c, work, args):
+    import sentencepiece
+    with open(args.corpus, encoding="utf-8") as f:
+        text = f.read()
+    step = max(1, len(text) // 50)
+    text = "\n".join([text[k:k + 8000] for k in range(0, len(text), step)]
+                     + [" ".join(WORDS), *CODE] * 20)
+    for name, options in UNIGRAMS.items():
+        proto = train_unigram(text, os.path.join(work, name), vocab_size=8000,
+                              **options)
+        path = os.path.join(work, name + ".gguf")
+        rows, charsmap = unigram_gguf(proto, path)
+        sp = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        # NUL ends a text there, and none of the tokens of models is text
+        texts = [t for t in Texts(args.seed, True).all(args.count)
+                 if "\0" not in t and not any(r[0] in t for r in rows
+                                              if r[2] != NORMAL)]
+        texts += corpus_texts(args)
+
+        def reference(texts):
+            return [[i + 1 if i else 3 for i in sp.encode(t)] for t in texts]
+
+        def back(text):
+            out = "".join(rows[i][0] for i in reference([text])[0])
+            out = out.replace("\u2581", " ")
+            return out.removeprefix(" ") if rule_of(proto, 3) else out
+        c.compare("unigram %s, sentencepiece" % name, path, None, texts,
+                  reference, back)
+        if name != "nmt_nfkc":
+            continue
+        tok = xlm_roberta(rows, charsmap)
+        # U+0085 is a space to one of its steps, and to no other
+        same = [t for t in texts if "\x85" not in t and " ".join(
+            tok.normalizer.normalize_str(t).split()) == sp.normalize(
+                t).replace("\u2581", " ").strip()]
+        print("      of %d texts, %d are normalised as tokenizers does it"
+              % (len(texts), len(same)))
+        c.compare("unigram, as transformers", path, None, same,
+                  encoded_by(tok), back)
+
+
 def exaone_gguf(folder, work):
     """A vocabulary file of EXAONE 4.0; None when it is not at hand."""
     stem = os.path.join(folder, "models", "EXAONE-4.0-1.2B__")
@@ -831,7 +978,7 @@ def main():
     p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
     p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
     p.add_argument("--only", action="append", metavar="NAME",
-                   choices=("sets", "npm", "exaone", "gemma", "units", "rules",
+                   choices=("sets", "npm", "unigram", "exaone", "gemma", "units", "rules",
                             *SETS, *NPM))
     args = p.parse_args()
     args.count = 1000000 if args.full else 20000
@@ -859,6 +1006,11 @@ def main():
                 check_npm(c, args.npm, work, args)
             else:
                 c.skip("npm", "needs --npm")
+        if args.wants("unigram"):
+            if args.corpus:
+                check_unigram(c, work, args)
+            else:
+                c.skip("unigram", "needs --corpus")
         if args.wants("gemma"):
             check_gemma(c, args.gemma, args.npm, args)
     if args.wants("units"):

@@ -12,6 +12,7 @@
 
 #include "test.h"
 #include "fixture.h"
+#include "unigram.h"
 
 #include <time.h>
 
@@ -955,6 +956,252 @@ TEST(text_of_any_size)
     close_vocab(&x);
 }
 
+/* ---- Unigrams ----------------------------------------------------------- */
+
+static vocab unigram_vocab(void)
+{
+    vocab v = vocab_of("t5", "default");
+    for (size_t i = 0; i < KS_LEN(unigram_tokens); i++)
+        fx_vocab_add(&v.v, unigram_tokens[i].text, unigram_tokens[i].type);
+    for (size_t i = 0; i < KS_LEN(unigram_tokens); i++)
+        memcpy(v.v.scores.data + 4 * i, &unigram_tokens[i].score, 4);
+    v.bos = 0;
+    v.eos = 2;
+    v.unk = 3;
+    v.prefix = 1;
+    fx_kv_bool(&v.more, "tokenizer.ggml.remove_extra_whitespaces", true);
+    return v;
+}
+
+static void add_map(vocab *v, const void *map, size_t n)
+{
+    fx_kv_array(&v->more, "tokenizer.ggml.precompiled_charsmap",
+                KSLLM_META_U8, n);
+    fx_put(&v->more.kv, map, n);
+}
+
+static opened open_unigrams(void)
+{
+    vocab v = unigram_vocab();
+    add_map(&v, unigram_map, sizeof unigram_map);
+    return open_good(&v);
+}
+
+/* What sentencepiece gives, its own character map included. */
+TEST(unigrams)
+{
+    opened x = open_unigrams();
+    for (size_t i = 0; i < KS_LEN(unigram_texts); i++)
+        CHECK_STR(ids_of(&x, unigram_texts[i].text, 0), unigram_texts[i].ids);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_model_get_info(x.m, &info, NULL);
+    CHECK(!info.adds_bos && info.adds_eos);     /* where the file is silent */
+    CHECK_STR(ids_of(&x, "<s>", KSLLM_ENCODE_SPECIAL | KSLLM_ENCODE_EOS),
+              "0 2");
+    CHECK_STR(text_of(&x, "\uff41\uff42\u3000\u3000하로 ", 0, 0), "ab 하로");
+    CHECK_EQ(ksllm_token_find(x.m, "\u2581", 3), ksllm_token_find(x.m, " ", 1));
+    close_vocab(&x);
+}
+
+/* Spaces as the file asks for them; a name that the user has defined comes out
+ * of the map, too. */
+TEST(unigrams_and_spaces)
+{
+    static const char *const want[2][2] = {
+        {"a  b", " a  b "}, {" a  b", "  a  b "}};
+    for (int prefix = 0; prefix < 2; prefix++) {
+        vocab v = vocab_of("t5", NULL);
+        static const char *const pieces[] = {"\u2581", "a", "b", "<m>"};
+        fx_vocab_add(&v.v, "<unk>", FX_UNKNOWN);
+        for (int i = 0; i < 4; i++)
+            fx_vocab_add(&v.v, pieces[i], i < 3 ? FX_NORMAL : FX_USER);
+        v.unk = 0;
+        v.prefix = prefix;
+        opened x = open_good(&v);
+        for (int i = 0; i < 2; i++) {
+            const char *text = i ? " a  b " : "a  b";
+            char ids[32] = "", one[4];
+            for (const char *c = want[prefix][i]; *c; c++) {
+                sprintf(one, "%s%d", *ids ? " " : "",
+                        *c == ' ' ? 1 : *c == 'a' ? 2 : 3);
+                strcat(ids, one);
+            }
+            CHECK_STR(ids_of(&x, text, 0), ids);
+            CHECK_STR(text_of(&x, text, 0, 0), text);
+        }
+        CHECK_STR(ids_of(&x, "a<m>zz", 0), prefix ? "1 2 4 1 0" : "2 4 0");
+        close_vocab(&x);
+    }
+}
+
+/* Against every segmentation there is, in order: the first of the best. */
+static double best_sum(const tokenizer *t, const char *p, size_t n)
+{
+    double best[64] = {0};
+    for (size_t to = 1; to <= n; to++) {
+        best[to] = best[to - 1] + (double)t->lexicon.unknown;
+        for (size_t from = 0; from < to; from++) {
+            i32 id = tok_lookup(t, (const u8 *)p + from, to - from);
+            double sum = id < 0 ? -1e9
+                       : best[from] + (double)ld_f32(t->scores + 4 * id);
+            best[to] = sum > best[to] ? sum : best[to];
+        }
+    }
+    return best[n];
+}
+
+TEST(unigrams_of_random_vocabularies)
+{
+    uint64_t seed = test_seed;
+    for (int round = 0; round < 200; round++) {
+        vocab v = vocab_of("t5", NULL);
+        fx_vocab_add(&v.v, "<unk>", FX_UNKNOWN);
+        uint32_t n = 1 + fx_below(&seed, 40);
+        for (uint32_t i = 0; i < n; i++) {
+            char token[12] = "";
+            uint32_t len = 1 + fx_below(&seed, 9);
+            for (uint32_t k = 0; k < len; k++)
+                token[k] = (char)('a' + fx_below(&seed, 2));
+            fx_vocab_add(&v.v, token, FX_NORMAL);
+        }
+        for (uint32_t i = 1; i <= n; i++) {
+            float score = -(float)fx_below(&seed, 1000) / 64;
+            memcpy(v.v.scores.data + 4 * i, &score, 4);
+        }
+        v.unk = 0;
+        opened x = open_good(&v);
+        const tokenizer *t = &x.m->tok;
+        for (int k = 0; k < 20; k++) {
+            char text[41];
+            int32_t ids[64];
+            size_t len = 1 + fx_below(&seed, 40);
+            for (size_t i = 0; i < len; i++)
+                text[i] = (char)('a' + fx_below(&seed, 2));
+            int64_t count = ksllm_encode(x.m, text, len, 0, ids, 64, NULL);
+            double sum = 0;
+            size_t bytes = 0;
+            bool unknown = false;
+            for (int64_t i = 0; i < count; i++) {
+                unknown = unknown || ids[i] == 0;
+                sum += (double)ld_f32(t->scores + 4 * ids[i]);
+                bytes += tok_text(t, (u32)ids[i]).n;
+            }
+            if (!unknown) {
+                CHECK_EQ(bytes, len);
+                CHECK(sum == best_sum(t, text, len));
+            }
+        }
+        close_vocab(&x);
+    }
+}
+
+/* One word of a megabyte, in a vocabulary of one letter's runs; a map that
+ * writes 64 bytes for each. */
+TEST(unigrams_are_not_quadratic)
+{
+    enum { N = 1 << 20 };
+    char *text = malloc(N);
+    memset(text, 'a', N);
+    vocab v = vocab_of("t5", NULL);
+    fx_vocab_add(&v.v, "<unk>", FX_UNKNOWN);
+    for (size_t n = 1; n <= TOK_TEXT_MAX; n += 8)
+        fx_vocab_add_n(&v.v, text, n, FX_NORMAL);
+    opened x = open_good(&v);
+    int64_t n = ksllm_encode(x.m, text, N, 0, NULL, 0, NULL);
+    CHECK(n >= N / TOK_TEXT_MAX && n < N / 64);
+    close_vocab(&x);
+    free(text);
+}
+
+/* Scratch of the documented size is enough for a text that stays as it is. */
+TEST(unigrams_in_scratch)
+{
+    opened x = open_unigrams();
+    for (size_t n = 1; n < 3000; n += n / 3 + 1) {
+        size_t bytes = n * TOK_SCRATCH_PER_BYTE + TOK_SCRATCH_FIXED;
+        char *text = malloc(n);
+        uint8_t *scratch = malloc(bytes);
+        memset(text, 'x', n);
+        tok_coder c = {.t = &x.m->tok, .flags = 7, .scratch = scratch,
+                       .scratch_bytes = bytes};
+        CHECK(tok_encode(&c, (str){text, n}) > 0);
+        c = (tok_coder){.t = &x.m->tok, .flags = 7, .scratch = scratch};
+        int64_t k = tok_encode(&c, (str){text, n});
+        CHECK(n >= TOK_SHORT ? k == KSLLM_ERR_BUFFER : k > 0);
+        free(text);
+        free(scratch);
+    }
+    close_vocab(&x);
+}
+
+/* Every allocation of opening and of a long word fails once. */
+TEST(unigrams_without_memory)
+{
+    vocab v = unigram_vocab();
+    add_map(&v, unigram_map, sizeof unigram_map);
+    fx_file f = vocab_file(&v);
+    char text[500];
+    memset(text, 'y', sizeof text);
+    ksllm_status st = KSLLM_ERR_MEMORY;
+    for (long k = 1; st == KSLLM_ERR_MEMORY && k < 100; k++) {
+        fx_alloc a;
+        fx_alloc_init(&a);
+        a.fail_at = k;
+        ksllm_model_options o;
+        ksllm_model_options_init(&o);
+        o.vocab_only = true;
+        o.allocator = &a.allocator;
+        ksllm_model *m = NULL;
+        st = ksllm_model_open_memory(f.data, f.size, &o, &m, NULL);
+        if (!st) {
+            int64_t n = ksllm_encode(m, text, sizeof text, 0, NULL, 0, NULL);
+            CHECK(n > 0 || n == KSLLM_ERR_MEMORY);
+            st = n < 0 ? (ksllm_status)n : KSLLM_OK;
+            ksllm_model_close(m);
+        }
+        CHECK_EQ(a.live, 0);
+    }
+    CHECK_EQ(st, KSLLM_OK);
+    free(f.data);
+}
+
+/* Damage of the map is refused or harmless. */
+TEST(maps_that_are_damaged)
+{
+    static const struct { const char *map; size_t n; bool opens; } maps[] = {
+        {"", 0, true}, {"\0\0\0\0", 4, true}, {"\0\0\0\0\0", 5, true},
+        {"\4\0\0\0xxxx", 8, false}, {"\4\0\0\0xxxx\0", 9, true},
+        {"\5\0\0\0xxxx\0", 9, false}, {"\377\377\377\377\0", 5, false},
+        {"\0\0\0\0x", 5, false}};
+    for (size_t i = 0; i < KS_LEN(maps); i++) {
+        vocab v = unigram_vocab();
+        add_map(&v, maps[i].map, maps[i].n);
+        opened x = open_vocab(&v, NULL);
+        CHECK_EQ(x.status, maps[i].opens ? KSLLM_OK : KSLLM_ERR_FORMAT);
+        close_vocab(&x);
+    }
+    uint8_t map[sizeof unigram_map];
+    uint64_t seed = test_seed;
+    for (int round = 0; round < 300; round++) {
+        memcpy(map, unigram_map, sizeof map);
+        for (int k = 0; k < 20; k++)
+            map[4 + fx_below(&seed, sizeof map - 5)] =
+                (uint8_t)fx_below(&seed, 256);
+        vocab v = unigram_vocab();
+        add_map(&v, map, sizeof map);
+        opened x = open_vocab(&v, NULL);
+        for (size_t i = 0; !x.status && i < KS_LEN(unigram_texts); i++)
+            CHECK(ksllm_encode(x.m, unigram_texts[i].text, KSLLM_NUL, 0, NULL,
+                               0, NULL) >= 0);
+        close_vocab(&x);
+    }
+    vocab v = unigram_vocab();      /* a score that is none */
+    memcpy(v.v.scores.data + 40, "\0\0\xc0\x7f", 4);
+    opened x = open_vocab(&v, NULL);
+    CHECK_EQ(x.status, KSLLM_ERR_FORMAT);
+    close_vocab(&x);
+}
+
 /* ---- SentencePiece ------------------------------------------------------ */
 
 enum { SP_BYTE = 3, SP_FIRST = 259 };
@@ -1185,8 +1432,8 @@ TEST(pretokenizer_names)
     CHECK_OK(x.status, x.e);
     close_vocab(&x);
     v = bpe_vocab("gpt-2");
-    v.model = "t5";
-    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "t5");
+    v.model = "rwkv";
+    check_refused(&v, NULL, KSLLM_ERR_UNSUPPORTED, "rwkv");
 }
 
 TEST(arrays_that_disagree)
