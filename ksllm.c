@@ -2420,6 +2420,7 @@ typedef struct {
     size_t out_head, out_token; /* from one to the next, in out */
     k_cache kind;
     size_t group;           /* heads that go together: 1, 2 or 4 */
+    bool both_ways; /* every token sees all keys before hi */
 } k_query;
 
 typedef enum { K_SILU, K_GELU } k_activation;
@@ -6765,7 +6766,7 @@ static void k_fetch_block(const k_query *a, size_t t, size_t b) {
 /* The block of keys from position at on, for the heads of token t. */
 static void k_attend_block(const k_row *k, const k_query *a, size_t t,
     size_t at, f32 *max, f32 *sum) {
-    const size_t hi = a->hi + t, log_group = a->group / 2;
+    const size_t hi = a->hi + (a->both_ways ? 0 : t), log_group = a->group / 2;
     size_t lo = a->window && hi > a->window ? hi - a->window : 0;
     if (at >= hi || at + K_KEYS <= lo) return;
     k_keys b;
@@ -25168,6 +25169,8 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_ATTN_NORM, V_ATTN_POST_NORM, V_FFN_NORM, V_FFN_POST_NORM,
     V_Q_NORM, V_K_NORM, V_Q_BIAS, V_K_BIAS, V_V_BIAS, V_O_BIAS,
     V_Q_RANK_NORM, V_LATENT_NORM, V_ROUTER_BIAS, V_CONV,
+    /* encoders: norms have a bias, and so have the products of the FFN */
+    V_ATTN_POST_BIAS, V_FFN_POST_BIAS, V_UP_BIAS, V_DOWN_BIAS,
     N_VECTORS
 };
 
@@ -25198,6 +25201,7 @@ typedef enum {
     D_LATENT, D_NOPE, D_OUT, D_Q_LATENT, D_Q_RANK, D_Q_IN,
     D_NORM_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
     D_CONV, D_CONV_IN,     /* tokens that a convolution sees; 3 n_embd */
+    D_PLACES, D_TYPES, /* learned positions, types of text */
     N_DIMS
 } mdl_dim;
 
@@ -25217,6 +25221,7 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_FFN_EXPERT] = "expert_feed_forward_length",
     [D_FFN_SHARED] = "expert_shared_count",
     [D_CONV] = "shortconv.l_cache", [D_CONV_IN] = "embedding_length",
+    [D_PLACES] = "context_length", [D_TYPES] = "token_type_count",
 };
 
 typedef struct {
@@ -25242,6 +25247,10 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_LATENT_NORM] = {"attn_kv_a_norm.weight", D_LATENT, D_ONE, D_ONE},
     [V_ROUTER_BIAS] = {"exp_probs_b.bias", D_EXPERTS, D_ONE, D_ONE},
     [V_CONV] = {"shortconv.conv.weight", D_CONV, D_EMBD, D_ONE},
+    [V_ATTN_POST_BIAS] = {"attn_output_norm.bias", D_EMBD, D_ONE, D_ONE},
+    [V_FFN_POST_BIAS] = {"layer_output_norm.bias", D_EMBD, D_ONE, D_ONE},
+    [V_UP_BIAS] = {"ffn_up.bias", D_FFN, D_ONE, D_ONE},
+    [V_DOWN_BIAS] = {"ffn_down.bias", D_EMBD, D_ONE, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -25279,6 +25288,9 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
 #define NORMS_PRE (BIT(V_ATTN_NORM) | BIT(V_FFN_NORM))
 #define NORMS_POST (BIT(V_ATTN_POST_NORM) | BIT(V_FFN_POST_NORM))
 #define NORMS_QK (BIT(V_Q_NORM) | BIT(V_K_NORM))
+#define BIAS_ENCODER                                                           \
+    (BIT(V_ATTN_POST_BIAS) | BIT(V_FFN_POST_BIAS) | BIT(V_UP_BIAS)             \
+        | BIT(V_DOWN_BIAS) | BIT(V_O_BIAS))
 #define BIAS_QKV (BIT(V_Q_BIAS) | BIT(V_K_BIAS) | BIT(V_V_BIAS))
 
 /* expert_gating_func of the format; how router logits become weights. */
@@ -25305,6 +25317,8 @@ typedef struct {
     f32 window_theta;        /* rope base of local layers; 0: as global */
     const char *ffn_norm;    /* its name, if not ffn_norm.weight */
     const char *eps;         /* another spelling of layer_norm_rms_epsilon */
+    bool encoder;            /* tokens see all others; norms after sums, and
+                                with a bias; learned positions; no gate */
     bool fused;              /* Q, K, V in one tensor, gate and up in one */
     bool long_rope;          /* factors of frequencies as tensors (LongRoPE) */
     bool tempered;           /* queries grow with their position */
@@ -25364,6 +25378,8 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "lfm2moe", .need = NORMS_PRE, .rope_halves = true,
         .convolves = true, .output_norm = "token_embd_norm.weight",
         .routing = ROUTE_SIGMOID},
+    {.name = "bert", .need = NORMS_POST | BIAS_QKV | BIAS_ENCODER,
+        .encoder = true, .eps = "attention.layer_norm_epsilon"},
 };
 
 typedef struct {
@@ -25383,6 +25399,7 @@ typedef struct {
     u32 skip_save, skip_mix; /* BIT(i): before it, stream i is kept, mixed in */
 } mdl_layer;
 
+enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
 
 typedef struct {
@@ -25411,6 +25428,10 @@ struct ksllm_model {
     f64 temperature; /* of queries, see fwd_temper; 0: none */
     u32 temperature_span;
     mdl_matrix embd, output;
+    mdl_matrix places, types;     /* encoder: positions, types of text */
+    const u8 *embd_norm, *embd_norm_bias;
+    mdl_matrix rank, rank_out;    /* a reranker's head */
+    const u8 *rank_bias, *rank_out_bias;
     const u8 *output_norm, *rope_divisors;
     const u8 *rope_factors[2]; /* LongRoPE: short, long */
     mdl_layer *layers;
@@ -25568,6 +25589,11 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
         [D_KV] = (size_t)kv * key, [D_V] = (size_t)kv * value,
         [D_ATT] = (size_t)heads * value, [D_VOCAB] = (size_t)m->tok.n_vocab};
     memcpy(m->dim, dim, sizeof dim);
+    i64 types = 1;
+    gguf_get_int(&m->g, "tokenizer.ggml.token_type_count", &types);
+    m->dim[D_TYPES] = types > 0 && types < 1 << 16 ? (size_t)types : 1;
+    m->dim[D_PLACES] = m->n_ctx_train;
+    if (m->arch->encoder) m->n_ctx_max = min_u32(m->n_ctx_train, MDL_MAX_TEXT);
     return KSLLM_OK;
 }
 
@@ -25958,7 +25984,8 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     if (a->gated)
         p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
     if (!l->experts) {
-        p.matrices |= BIT(M_GATE) | BIT(M_UP) | BIT(M_DOWN);
+        p.matrices |= BIT(M_UP) | BIT(M_DOWN);
+        if (!a->encoder) p.matrices |= BIT(M_GATE);
         return p;
     }
     p.matrices |= BIT(M_ROUTER) | BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
@@ -25973,7 +26000,10 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
 }
 
 static const char *mdl_vector_name(const ksllm_model *m, u32 i) {
-    const char *other = i == V_FFN_NORM ? m->arch->ffn_norm : NULL;
+    const char *other = i == V_FFN_NORM ? m->arch->ffn_norm
+        : !m->arch->encoder             ? NULL
+        : i == V_ATTN_POST_NORM         ? "attn_output_norm.weight"
+        : i == V_FFN_POST_NORM          ? "layer_output_norm.weight" : NULL;
     return other ? other : MDL_VECTORS[i].name;
 }
 
@@ -26039,6 +26069,20 @@ static ksllm_status mdl_bind(
     static const mdl_slot factors[2] = {
         {"rope_factors_short.weight", D_ROPE_PAIRS, D_ONE, D_ONE},
         {"rope_factors_long.weight", D_ROPE_PAIRS, D_ONE, D_ONE}};
+    static const mdl_slot places =
+        {"position_embd.weight", D_EMBD, D_PLACES, D_ONE};
+    static const mdl_slot types =
+        {"token_types.weight", D_EMBD, D_TYPES, D_ONE};
+    static const mdl_slot first[] = {
+        {"token_embd_norm.weight", D_EMBD, D_ONE, D_ONE},
+        {"token_embd_norm.bias", D_EMBD, D_ONE, D_ONE},
+        {"cls.bias", D_EMBD, D_ONE, D_ONE},
+        {"cls.output.bias", D_ONE, D_ONE, D_ONE}};
+    const u8 **first_to[] = {&m->embd_norm, &m->embd_norm_bias, &m->rank_bias,
+        &m->rank_out_bias};
+    static const mdl_slot rank[2] = {
+        {"cls.weight", D_EMBD, D_EMBD, D_ONE},
+        {"cls.output.weight", D_EMBD, D_ONE, D_ONE}};
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
@@ -26054,6 +26098,17 @@ static ksllm_status mdl_bind(
         return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
     if (str_eq(t->name, str_of(rope.name)))
         return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
+    if (m->arch->encoder && str_eq(t->name, str_of(places.name)))
+        return mdl_bind_matrix(m, t, &places, &m->places, err);
+    if (m->arch->encoder && str_eq(t->name, str_of(types.name)))
+        return mdl_bind_matrix(m, t, &types, &m->types, err);
+    for (u32 i = 0; i < KS_LEN(first) && m->arch->encoder; i++)
+        if (str_eq(t->name, str_of(first[i].name)))
+            return mdl_bind_vector(m, t, &first[i], first_to[i], err);
+    for (u32 i = 0; i < 2 && m->arch->encoder; i++)
+        if (str_eq(t->name, str_of(rank[i].name)))
+            return mdl_bind_matrix(
+                m, t, &rank[i], i ? &m->rank_out : &m->rank, err);
     for (u32 i = 0; i < 2 && m->arch->long_rope; i++)
         if (str_eq(t->name, str_of(factors[i].name)))
             return mdl_bind_vector(
@@ -26067,7 +26122,17 @@ static ksllm_status mdl_bind(
 
 static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
     if (!m->embd.w) return mdl_missing(m, -1, "token_embd.weight", err);
-    if (!m->output_norm) return mdl_missing(m, -1, "output_norm.weight", err);
+    if (!m->output_norm && !m->arch->encoder)
+        return mdl_missing(m, -1, "output_norm.weight", err);
+    if (m->arch->encoder) {
+        if (!m->places.w)
+            return mdl_missing(m, -1, "position_embd.weight", err);
+        if (!m->types.w) return mdl_missing(m, -1, "token_types.weight", err);
+        if (!m->embd_norm || !m->embd_norm_bias)
+            return mdl_missing(m, -1, "token_embd_norm", err);
+        if (m->rank.w && (!m->rank_bias || !m->rank_out.w || !m->rank_out_bias))
+            return mdl_missing(m, -1, "cls.bias or cls.output", err);
+    }
     if (!m->output.w) m->output = m->embd; /* tied */
     for (u32 n = 0; n < m->n_layers; n++) {
         const mdl_layer *l = &m->layers[n];
@@ -26179,8 +26244,9 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     memset(m->layers, 0, m->layer_bytes);
     for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
     TRY(mdl_place_windows(m, err));
-    for (u32 i = 0; i < m->n_layers && period; i++)
-        if ((i + 1) % period == 0) m->layers[i].rope = MDL_NO_ROPE;
+    for (u32 i = 0; i < m->n_layers; i++)
+        if (m->arch->encoder || (period && (i + 1) % period == 0))
+            m->layers[i].rope = MDL_NO_ROPE;
     TRY(mdl_place_convolutions(m, err));
     return mdl_place_skips(m, err);
 }
@@ -27044,7 +27110,7 @@ static ksllm_status ses_check(
         wrong = "kv_type is none of Q8_0, F16 and F32";
     if ((u32)o->overflow > KSLLM_OVERFLOW_SLIDE)
         wrong = "overflow is not one of ksllm_overflow";
-    if ((u32)o->pooling > KSLLM_POOLING_MODEL)
+    if ((u32)o->pooling > KSLLM_POOLING_RANK)
         wrong = "pooling is not one of ksllm_pooling";
     if (o->n_ctx > 1u << 30) wrong = "n_ctx is above 2^30";
     if (o->grammar_bytes != KSLLM_NO_GRAMMAR_BYTES
@@ -27058,21 +27124,32 @@ static ksllm_status ses_check(
     return ses_runs(m, err);
 }
 
-/* What a session pools, by llama.cpp's numbers where the file decides. */
-static ksllm_status ses_pooling(const ksllm_model *m, ksllm_pooling wanted,
-    ksllm_pooling *out, ksllm_error *err) {
-    enum { MEAN = 1, LAST = 3 };
-    *out = wanted != KSLLM_POOLING_MODEL ? wanted
-        : m->pooling == MEAN             ? KSLLM_POOLING_MEAN
-                                         : KSLLM_POOLING_LAST;
-    if (wanted != KSLLM_POOLING_MODEL || m->pooling == MEAN
-        || m->pooling == LAST)
-        return KSLLM_OK;
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "options: pooling: the file's '%s.pooling_type' is %u%s, not 1 (mean) "
-        "or 3 (last): choose KSLLM_POOLING_LAST or KSLLM_POOLING_MEAN",
-        m->arch->name, (unsigned)m->pooling,
-        m->pooling ? "" : " or missing");
+/* What a session pools; llama.cpp's number where the file decides. */
+static ksllm_status ses_pooling(const ksllm_model *m,
+    const ksllm_session_options *o, ksllm_pooling *out, ksllm_error *err) {
+    static const ksllm_pooling named[] = {KSLLM_POOLING_NONE,
+        KSLLM_POOLING_MEAN, KSLLM_POOLING_FIRST, KSLLM_POOLING_LAST,
+        KSLLM_POOLING_RANK};
+    bool file = o->pooling == KSLLM_POOLING_MODEL;
+    *out = file ? named[m->pooling < KS_LEN(named) ? m->pooling : 0]
+                : o->pooling;
+    if (file && !*out)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options: pooling: the file's '%s.pooling_type' is %u%s, not 1 "
+            "(mean), 2 (first), 3 (last) or 4 (rank): choose "
+            "KSLLM_POOLING_LAST or KSLLM_POOLING_MEAN", m->arch->name,
+            (unsigned)m->pooling, m->pooling ? "" : " or missing");
+    if ((*out == KSLLM_POOLING_RANK && !m->rank.w)
+        || (*out == KSLLM_POOLING_FIRST && !m->arch->encoder))
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options: pooling: KSLLM_POOLING_RANK needs a reranker, "
+            "KSLLM_POOLING_FIRST an encoder; choose KSLLM_POOLING_LAST or "
+            "KSLLM_POOLING_MEAN");
+    if (m->arch->encoder && o->overflow == KSLLM_OVERFLOW_SLIDE)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options: an encoder takes a whole text: it cannot slide; cut long "
+            "texts to %u tokens", (unsigned)m->n_ctx_max);
+    return KSLLM_OK;
 }
 
 /* A session without memory: sizes only. */
@@ -27083,7 +27160,9 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     s->m = m;
     s->n_ctx = o->n_ctx ? o->n_ctx : min_u32(m->n_ctx_train, SES_DEFAULT_CTX);
     if (!o->n_ctx && m->n_ctx_max) s->n_ctx = min_u32(s->n_ctx, m->n_ctx_max);
-    s->n_batch = o->n_batch ? o->n_batch : SES_DEFAULT_BATCH;
+    s->n_batch = m->arch->encoder ? SES_MAX_BATCH /* a whole text */
+        : o->n_batch              ? o->n_batch
+                                  : SES_DEFAULT_BATCH;
     s->n_batch = min_u32(s->n_batch, s->n_ctx);
     s->n_threads = o->n_threads ? o->n_threads
         : o->parallel_for       ? SES_LENT_PIECES
@@ -27091,7 +27170,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     s->n_keep = o->n_keep;
     s->overflow = o->overflow;
     s->max_rank = (u32)o->max_rank;
-    TRY(ses_pooling(m, o->pooling, &s->pooling, err));
+    TRY(ses_pooling(m, o, &s->pooling, err));
 #if !defined KSLLM_NO_GRAMMAR
     s->grammar_bytes = o->grammar_bytes == KSLLM_NO_GRAMMAR_BYTES ? 0
         : o->grammar_bytes ? o->grammar_bytes
@@ -27100,6 +27179,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     /* A pass is a batch. Pooling takes in all of its tokens. */
     u32 draft = o->n_draft ? (u32)o->n_draft : SES_DRAFT;
     s->n_draft = o->n_draft == KSLLM_NO_DRAFTS || s->pooling
+        || m->arch->encoder
         ? 0 : min_u32(draft, s->n_batch - 1);
     s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
         : o->kv_type == KSLLM_TYPE_F16    ? K_F16
@@ -27115,7 +27195,8 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "options: n_ctx %u: architecture %s is exact here up to %u tokens: "
             "%s", (unsigned)s->n_ctx, m->arch->name, (unsigned)m->n_ctx_max,
-            m->arch->gated ? "its sparse attention begins there"
+            m->arch->encoder ? "it takes a whole text at once"
+                : m->arch->gated ? "its sparse attention begins there"
                 : "longer contexts need the override "
                   "rope.scaling.long_factors, and lose some of shorter ones");
     if (s->n_keep >= s->n_ctx)
@@ -27179,7 +27260,17 @@ static void ses_free(ksllm_session *s) {
     mem_free(&alloc, s->block, s->bytes);
 }
 
+_Static_assert(MDL_MAX_TEXT == SES_MAX_BATCH, "an encoder's text is a batch");
+
 /* ---- the timeline ---- */
+
+/* For calls that want a next token. */
+static ksllm_status ses_speaks(const ksllm_session *s, ksllm_error *err) {
+    if (!s->m->arch->encoder) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "the model is an encoder (%s), which has no next token: it gives "
+        "ksllm_session_embedding after ksllm_session_sync", s->m->arch->name);
+}
 
 /* Whether the cache holds all that position n sees. A layer with a window is a
  * ring of slots: once position n_high has been written, its oldest key is
@@ -27238,6 +27329,12 @@ static size_t ses_drop(const ksllm_session *s, size_t n) {
 
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
+    if (s->m->arch->encoder)
+        return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
+            "%llu more tokens after %u: an encoder takes a whole text, here of "
+            "%u tokens at most (n_ctx; the model's limit is %u): cut it",
+            LLU(n), (unsigned)s->n_tokens, (unsigned)s->n_ctx,
+            (unsigned)s->m->n_ctx_max);
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
         "%llu more tokens do not fit a context of %u that holds %u; create the "
         "session with a larger n_ctx, shorten the prompt, or choose "
@@ -27343,7 +27440,10 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  *          with ffn(h) = Wdown(act(Wgate h) * Wup h), or a weighted sum of
  *          such over the experts that the router chose for the token
  *   logits = Wout norm(x)
- * with norms, biases and multipliers where the architecture has them.
+ * An encoder (XLM-R) starts from norm(embd[token] + place[position] + type),
+ * norms each sum x instead of what is added, and attends to the whole text,
+ * which is one batch.
+ * With norms, biases and multipliers where the architecture has them.
  * ======================================================================== */
 
 /* What a call wants of the tokens that it adds, at positions from `first` on:
@@ -27397,6 +27497,7 @@ typedef struct fwd_step {
     void (*run)(const struct fwd_step *step, u32 token);
     u32 blocks;           /* fwd_quantize: BIT(0): of 32, BIT(1): of 256 */
     const u8 *norm;       /* fwd_norm, fwd_add; NULL: none */
+    const u8 *norm_bias;  /* fwd_add; not NULL: the sum is what is normed */
     const u8 *bias;       /* fwd_add; NULL: none */
     f32 *x;               /* fwd_norm, fwd_gate: [m][n] */
     const f32 *gate;      /* fwd_gate: [m][n]; NULL: none */
@@ -27463,6 +27564,42 @@ static void fwd_rope_table(const fwd *f, u32 t) {
     }
 }
 
+static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
+    if (!bias) return;
+    for (size_t i = 0; i < n; i++) x[i] += ld_f32(bias + 4 * i);
+}
+
+/* LayerNorm in place. */
+static void fwd_layer_norm(
+    f32 *x, const u8 *w, const u8 *bias, size_t n, f32 eps) {
+    f64 mean = 0, var = 0;
+    for (size_t i = 0; i < n; i++) mean += (f64)x[i];
+    mean /= (f64)n;
+    for (size_t i = 0; i < n; i++) {
+        f64 d = (f64)x[i] - mean;
+        var += d * d;
+    }
+    f64 scale = 1 / __builtin_sqrt(var / (f64)n + (f64)eps);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (f32)(((f64)x[i] - mean) * scale * (f64)ld_f32(w + 4 * i)
+            + (f64)ld_f32(bias + 4 * i));
+}
+
+/* What an encoder adds to a token's row: its position, and the first type of
+ * text. */
+static void fwd_place(const fwd *f, u32 t, f32 *x) {
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    const mdl_matrix *places = &m->places;
+    size_t n = m->dim[D_EMBD];
+    f32 *more = s->delta + t * n;
+    blk_row(places->type, places->w + fwd_position(f, t) * places->row_bytes, n, more);
+    for (size_t i = 0; i < n; i++) x[i] += more[i];
+    blk_row(m->types.type, m->types.w, n, more);
+    for (size_t i = 0; i < n; i++) x[i] += more[i];
+    fwd_layer_norm(x, m->embd_norm, m->embd_norm_bias, n, m->eps);
+}
+
 static void fwd_embed(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
@@ -27473,7 +27610,8 @@ static void fwd_embed(const fwd_step *step, u32 t) {
     blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
     if (s->m->embd_scale != 1)
         for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
-    fwd_rope_table(f, t);
+    if (s->m->arch->encoder) fwd_place(f, t, x);
+    else fwd_rope_table(f, t);
 }
 
 /* Quantizes n values of the input of the next products, number `at` and up. */
@@ -27518,26 +27656,39 @@ static void fwd_gate_heads(const fwd_step *step, u32 t) {
     fwd_gate(step, t);
 }
 
+/* x times the normal distribution's share below x, by its error function
+ * (Abramowitz and Stegun 7.1.26: within 1.5e-7). */
+static f32 fwd_gelu(f32 x) {
+    f64 z = (f64)x * 0.70710678118654752;
+    f64 a = z < 0 ? -z : z, t = 1 / (1 + 0.3275911 * a);
+    f64 tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
+        + t * (-1.453152027 + t * 1.061405429)))) * m_exp(-a * a);
+    return (f32)((f64)x * (z < 0 ? tail / 2 : 1 - tail / 2));
+}
+
 static void fwd_activate(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_FFN], at = t * n;
-    s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
+    if (s->m->arch->encoder) {
+        fwd_add_bias(s->up + at, step->f->l->vec[V_UP_BIAS], n);
+        for (size_t i = at; i < at + n; i++) s->gate[i] = fwd_gelu(s->up[i]);
+    } else {
+        s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
+    }
     fwd_quantize(s, step->blocks, s->gate + at, n, at);
 }
 
-static void fwd_add_bias(f32 *x, const u8 *bias, size_t n) {
-    if (!bias) return;
-    for (size_t i = 0; i < n; i++) x[i] += ld_f32(bias + 4 * i);
-}
-
-/* x += post-norm(delta + bias) */
+/* x += post-norm(delta + bias); an encoder: x = post-norm(x + delta + bias) */
 static void fwd_add(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD];
     f32 *x = s->x + t * n, *d = s->delta + t * n;
     fwd_add_bias(d, step->bias, n);
-    if (step->norm) s->m->k->norm(d, step->norm, n, s->m->eps, d);
+    if (step->norm && !step->norm_bias)
+        s->m->k->norm(d, step->norm, n, s->m->eps, d);
     for (size_t i = 0; i < n; i++) x[i] += d[i] * s->m->residual_scale;
+    if (step->norm_bias)
+        fwd_layer_norm(x, step->norm, step->norm_bias, n, s->m->eps);
 }
 
 static void fwd_rotate(const fwd *f, u32 t, f32 *x) {
@@ -27744,8 +27895,9 @@ static void fwd_attend_piece(void *arg, u32 piece) {
         .k_stride = s->k_bytes,
         .v_stride = s->v_in_k ? s->k_bytes : s->v_bytes,
         .n_slots = c->n_slots, .m = min_size(p->m - from, K_QUERIES),
-        .hi = p->n0 + from + 1, .window = f->l->window, .scale = m->attn_scale,
-        .q_heads = heads,
+        .hi = m->arch->encoder ? p->n0 + p->m : p->n0 + from + 1,
+        .both_ways = m->arch->encoder, .window = f->l->window,
+        .scale = m->attn_scale, .q_heads = heads,
         .out = latent ? s->mix + (h * f->m + t) * d[D_VALUE]
                       : s->att + row * d[D_VALUE],
         .out_head = d[D_VALUE] * (latent ? f->m : 1),
@@ -27868,7 +28020,7 @@ static void fwd_low(const fwd *f) {
 /* y += s B (A x) for n rows of a product from number r on. */
 static void fwd_add_low(
     const ksllm_session *s, const ses_job *j, size_t r, size_t n) {
-    enum { ROWS = 64, TOKENS = 16 };
+    enum { ROWS = 64, TOKENS = 8 };
     const ada_pair *p = j->pair;
     const f32 scale = s->adapter_scale * p->scale;
     f32 y[TOKENS * ROWS];
@@ -28062,7 +28214,9 @@ static void fwd_attention_block(const fwd *f) {
     fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_add,
-        .norm = f->l->vec[V_ATTN_POST_NORM], .bias = f->l->vec[V_O_BIAS]});
+        .norm = f->l->vec[V_ATTN_POST_NORM],
+        .norm_bias = f->l->vec[V_ATTN_POST_BIAS],
+        .bias = f->l->vec[V_O_BIAS]});
 }
 
 /* ---- short convolutions (LFM2, 2025) ----
@@ -28117,7 +28271,7 @@ static void fwd_ffn_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_GATE) | BIT(M_UP));
-    fwd_plan(f, &w[M_GATE], s->xn, s->gate);
+    if (w[M_GATE].w) fwd_plan(f, &w[M_GATE], s->xn, s->gate);
     fwd_plan(f, &w[M_UP], s->xn, s->up);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_activate,
@@ -28125,7 +28279,9 @@ static void fwd_ffn_block(const fwd *f) {
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_add,
-        .norm = f->l->vec[V_FFN_POST_NORM]});
+        .norm = f->l->vec[V_FFN_POST_NORM],
+        .norm_bias = f->l->vec[V_FFN_POST_BIAS],
+        .bias = f->l->vec[V_DOWN_BIAS]});
 }
 
 /* ---- experts ----
@@ -28397,6 +28553,33 @@ static void fwd_score(const fwd *f, const fwd_part *p) {
     }
 }
 
+/* What an encoder's session pools of one token: its state, or the score that
+ * the rank head makes of it, out of tanh. */
+static void fwd_pick(const fwd *f) {
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    size_t n = m->dim[D_EMBD];
+    f32 *x = s->xn, *y = s->delta;
+    if (!s->pooling) return;
+    fwd_final(f, s->x + (s->pooling == KSLLM_POOLING_LAST ? f->m - 1 : 0) * n, 1);
+    if (s->pooling == KSLLM_POOLING_RANK) {
+        fwd_quantize(s, fwd_blocks_of(&m->rank), x, n, 0);
+        fwd_plan_job(f, &(ses_job){.w = &m->rank, .m = 1, .x = x, .y = y,
+            .y_stride = n});
+        fwd_multiply(f);
+        fwd_add_bias(y, m->rank_bias, n);
+        for (size_t i = 0; i < n; i++)
+            y[i] = (f32)(1 - 2 / (m_exp(2 * (f64)y[i]) + 1));
+        fwd_quantize(s, fwd_blocks_of(&m->rank_out), y, n, 0);
+        memset(x, 0, n * sizeof *x);
+        fwd_plan_job(f, &(ses_job){.w = &m->rank_out, .m = 1, .x = y, .y = x,
+            .y_stride = 1});
+        fwd_multiply(f);
+        fwd_add_bias(x, m->rank_out_bias, 1);
+    }
+    memcpy(s->pooled, x, n * sizeof *x);
+}
+
 /* The logits after each token of a part that they are wanted of. */
 static void fwd_rows(const fwd *f, const fwd_part *p) {
     const fwd_want *want = &p->of->want;
@@ -28450,7 +28633,8 @@ static bool fwd_output(const fwd *f) {
         fwd_rows(f, &f->part[i]);
         pools |= f->part[i].s->pooling == KSLLM_POOLING_MEAN;
     }
-    fwd_last(f);
+    if (!s->m->arch->encoder) fwd_last(f);
+    else if (!pools) fwd_pick(f);
     if (pools) fwd_final(f, s->x, f->m);
     if (fwd_stopped(f)) return false;
     for (u32 t = 0; pools && t < f->m; t++) {
@@ -28488,6 +28672,7 @@ static void fwd_open(fwd_member *x) {
     x->open = !s->has_logits && s->n_tokens;
     if (!x->open) return;
     fwd_reopen(s);
+    if (s->m->arch->encoder) s->n_eval = 0; /* a token changes all others */
     s->partial = x->want.only != NULL;
     x->start = s->n_eval;
     if (s->pooling == KSLLM_POOLING_MEAN)
@@ -28541,23 +28726,27 @@ static void fwd_evaluate(fwd *f) {
         fwd_advance(f->part[i].of, f->part[i].m);
 }
 
+/* With an adapter the weights are others; an encoder's text is one batch. */
+static bool fwd_alone(const ksllm_session *s) {
+    return s->adapter || s->m->arch->encoder;
+}
+
 /* Evaluates a batch of all that are open, on the first one's memory and
  * workers. Each gets a token, then the first ones what room there is. Those
- * with an adapter compute with other weights: they get a batch of their own,
- * on what is theirs. */
+ * that cannot share get a batch of their own, on what is theirs. */
 static void fwd_pass(fwd_member *first) {
     fwd f = {.s = first->s};
     u32 n = 0;
     for (fwd_member *x = first; x; x = x->next) {
         fwd own = {.s = x->s};
         if (!fwd_goes_on(x)) continue;
-        n += !x->s->adapter;
-        if (!x->s->adapter) continue;
+        n += !fwd_alone(x->s);
+        if (!fwd_alone(x->s)) continue;
         fwd_take(&own, x, 0);
         fwd_evaluate(&own);
     }
     for (fwd_member *x = first; x; x = x->next)
-        if (x->open && !x->s->adapter) fwd_take(&f, x, --n);
+        if (x->open && !fwd_alone(x->s)) fwd_take(&f, x, --n);
     fwd_evaluate(&f);
 }
 
@@ -29022,6 +29211,7 @@ static void smp_report(const ksllm_session *s, i32 token,
 static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
     u64 step, const smp_rule *rule, ksllm_token_prob *out,
     ksllm_token_prob *top, size_t n_top, ksllm_error *err) {
+    TRY(ses_speaks(s, err));
     if (!s->has_logits)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "there are no logits: evaluate tokens first, for example with "
@@ -31518,6 +31708,8 @@ static ksllm_status api_append_begin(fwd_member *x, ksllm_control *c,
 /* Shared by the three functions that add tokens to one session. */
 static ksllm_status api_append(ksllm_session *s, const i32 *tokens, size_t n,
     fwd_want want, const ksllm_control *control, ksllm_error *err) {
+    NEED(s, "session is NULL");
+    if (want.rows || want.logprobs) TRY(ses_speaks(s, err));
     ksllm_control c;
     fwd_member x = {.s = s, .want = want, .err = err};
     TRY(api_append_begin(&x, &c, tokens, n, control));
@@ -31653,7 +31845,8 @@ size_t ksllm_session_capacity(const ksllm_session *session) {
 }
 
 const float *ksllm_session_logits(const ksllm_session *session) {
-    return session && session->has_logits ? session->logits : NULL;
+    return session && session->has_logits && !session->m->arch->encoder
+        ? session->logits : NULL;
 }
 
 const float *ksllm_session_embedding(const ksllm_session *session) {
@@ -31813,6 +32006,8 @@ static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
         .run = {.s = s, .control = &q->c, .err = err}};
     q->g = API_GENERATION_DEFAULTS;
     q->r = API_NO_RESULT;
+    NEED(s, "session is NULL");
+    TRY(ses_speaks(s, err));
     x->hold = s->text;
     TRY(api_options(&API_GENERATION, &q->g, given, err));
     TRY(gen_check(s, &q->g, err));

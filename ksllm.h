@@ -561,9 +561,12 @@ typedef enum ksllm_pooling {
     KSLLM_POOLING_NONE = 0,
     KSLLM_POOLING_LAST = 1,     /* the last token's final hidden state */
     KSLLM_POOLING_MEAN = 2,     /* the mean over the tokens of the last call */
-    KSLLM_POOLING_MODEL = 3     /* which of the two the file says, under
+    KSLLM_POOLING_MODEL = 3,    /* which of these the file says, under
                                    <architecture>.pooling_type; UNSUPPORTED if
                                    it says nothing, or another kind */
+    KSLLM_POOLING_FIRST = 4,    /* the first token's, of an encoder (CLS) */
+    KSLLM_POOLING_RANK = 5      /* a reranker's score as the first value, zeros
+                                   after it */
 } ksllm_pooling;
 
 typedef struct ksllm_session_options {
@@ -573,6 +576,7 @@ typedef struct ksllm_session_options {
                                length is allowed, but what a model says beyond
                                it is not reliable */
     uint32_t n_batch;       /* tokens evaluated together, 1 to 4096. 0: 64.
+                               An encoder takes a whole text: always n_ctx.
                                ksllm_memory.scratch grows with it; results do
                                not depend on it. 16 takes a quarter of that
                                memory and reads prompts at about 3/4 of the
@@ -725,7 +729,13 @@ KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
 
 /* The pooled final hidden state (after the last norm), [n_embd] float32, not
  * normalised. NULL unless the session was created with a pooling and has
- * evaluated something. Valid like the logits. */
+ * evaluated something. Valid like the logits.
+ * An encoder (BGE-M3, KURE; their rerankers) has this alone: no logits, and
+ * UNSUPPORTED from calls that want a next token. Each token sees the whole
+ * text, at most n_ctx tokens and 4096, so sync and append evaluate all of it;
+ * memory grows with n_ctx. Encode with BOS and EOS; BGE-M3 and KURE take
+ * KSLLM_POOLING_FIRST. A reranker takes question, EOS, EOS, passage between
+ * BOS and EOS. */
 KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
 
 /* The first n values (0: all) of that vector, scaled to length 1, to `out`. The

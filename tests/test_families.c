@@ -249,7 +249,7 @@ static f64 mean_kl(const reference *r, const f32 *x) {
 
 /* Other sessions in the same passes do not change a bit. */
 static void together(const ksllm_model *m, const reference *r,
-    const f32 *want, ksllm_type kv) {
+    const f32 *want, const way *w) {
     enum { SESSIONS = 3 };
     static const size_t steps[SESSIONS] = {1, 5, 17};
     ksllm_session *s[SESSIONS] = {NULL};
@@ -260,9 +260,13 @@ static void together(const ksllm_model *m, const reference *r,
     o.n_ctx = (u32)r->n + 1;
     o.n_batch = 20;
     o.n_threads = 2;
-    o.kv_type = kv;
+    o.kv_type = w->kv;
+    o.max_rank = ksllm_adapter_rank(w->adapter);
     for (size_t i = 0; i < SESSIONS; i++)
-        if (!CHECK_OK(ksllm_session_create(m, &o, &s[i], &err), err)) left = 0;
+        if (!CHECK_OK(ksllm_session_create(m, &o, &s[i], &err), err)
+            || !CHECK_OK(ksllm_session_set_adapter(
+                             s[i], w->adapter, 1, w->from, &err), err))
+            left = 0;
     while (left) {
         ksllm_member part[SESSIONS];
         size_t which[SESSIONS], n = 0;
@@ -301,7 +305,7 @@ static void same_bits(const ksllm_model *m, const reference *r,
             printf("way %zu\n", i);
         free(got);
     }
-    together(m, r, want, kv);
+    together(m, r, want, &like);
 }
 
 static void check_exact(const char *row, const ksllm_model *m,

@@ -26,7 +26,7 @@ STOPS = ("none", "token", "text", "length", "context", "callback",
          "cancelled", "deadline", "complete")
 PARTS = ("text", "thinking", "call", "arguments", "call_end", "message")
 UNITS = ("character", "grapheme", "eojeol")
-POOLINGS = (None, "last", "mean", "model")
+POOLINGS = (None, "last", "mean", "model", "first", "rank")
 KINDS = ("json", "schema", "choices", "regex", "tools", "gbnf")
 CALLS = ("auto", "required", "none")
 BOS, SPECIAL, COMPOSE, EOS = 1, 2, 4, 8         # ksllm_encode's flags
