@@ -615,11 +615,9 @@ part_wasm() {
 
 # ---- all ----
 
-parts='install cmake python server openai serve jvm android windows swift ros2
-    wasm'
+parts='install cmake python server openai serve jvm android pi windows swift
+    ros2 wasm'
 parts=$(echo $parts)
-
-parts='install cmake python server openai serve jvm android pi windows'
 for name in $*; do
     case " $parts " in
         *" ${name#-} "*) ;;
