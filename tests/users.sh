@@ -334,7 +334,7 @@ part_jvm() {
 # glibc's instead. Plain C, because the kernels are for the matrix to compile.
 android_links() {
     # shellcheck disable=SC2086
-    clang-19 --target=aarch64-linux-android21 -std=gnu11 -O1 -fPIC \
+    clang-19 --target=aarch64-linux-android21 -std=gnu11 -O0 -fPIC \
         -DKSLLM_NO_SIMD -DKSLLM_API= -fvisibility=hidden \
         -isystem /usr/aarch64-linux-gnu/include -I. $jni \
         -shared -nostdlib -fuse-ld=lld -Wl,-z,max-page-size=16384 \
@@ -346,8 +346,9 @@ android_pages() {
         $1 == "LOAD" && $NF != "0x4000" { bad = 1 } END { exit !n || bad }'
 }
 
-# In libc.map.txt and libm.map.txt of bionic without a later `introduced`.
-# glibc's headers add 64 to some names, and call errno otherwise.
+# In libc.map.txt and libm.map.txt of bionic without a later `introduced`; the
+# last line is what a compiler may make of the others (bcmp and mempcpy are not
+# there). glibc's headers add 64 to some names, and call errno otherwise.
 android_symbols() {
     llvm-nm-19 -D --undefined-only "$dir/android.so" |
         sed 's/.* U //; s/^\(open\|fstat\|pread\|mmap\)64$/\1/
@@ -361,6 +362,7 @@ pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init
 pthread_mutex_lock pthread_mutex_unlock pthread_sigmask read realloc
 sched_getaffinity sigfillset snprintf strchr strcmp strcspn strlen strncmp strtod
 sysconf vsnprintf
+__stack_chk_fail memccpy memrchr stpcpy strcpy strncpy strnlen strrchr
 END
     cat "$dir/no"
     [ -s "$dir/asked" ] && ! [ -s "$dir/no" ]
@@ -486,11 +488,11 @@ let package = Package(
 END
 }
 
-# Its links, its module map and the header, by clang: without a swiftc.
-swift_links() {
-    for link in ksllm.c include/ksllm.h; do
-        cmp "examples/ios/Sources/CKsllm/$link" "$(basename $link)" || return
-    done
+# Its C, its module map and the header, by clang: without a swiftc.
+swift_c() {
+    $CC -std=gnu11 -fsyntax-only -DKSLLM_NO_SIMD -Werror -Wno-psabi \
+        -Iexamples/ios/Sources/CKsllm/include \
+        examples/ios/Sources/CKsllm/ksllm.c
 }
 
 swift_module() {
@@ -508,18 +510,18 @@ fetch_trixie() {
 }
 
 # in_trixie COMMAND: this tree at /tree, the tests' folder at /users. swiftc
-# needs /proc.
+# needs /proc, and its own clang, which $CC would replace.
 in_trixie() {
     unshare -m sh -c 'cd "$1" && mkdir -p tree users &&
         mount --bind "$2" tree && mount --bind "$3" users &&
         mount -t proc proc proc &&
-        exec chroot . env HOME=/root \
+        exec chroot . env -u CC HOME=/root \
             LD_LIBRARY_PATH=/usr/libexec/swift/lib/swift/linux sh -c "$4"' \
         sh "$kept/trixie/root" "$top" "$dir" "$1"
 }
 
 part_swift() {
-    check "the links of examples/ios" swift_links
+    check "the C of the package" swift_c
     has swift-module clang-19 && check "the module map" swift_module
     # Quick to compile: optimised kernels are for the matrix.
     build_flags='-Xswiftc -warnings-as-errors -Xcc -O1 -Xcc -DKSLLM_NO_SIMD'
@@ -527,7 +529,7 @@ part_swift() {
         swift_package "$dir/swift" "$top"
         model || return
         check "the package builds" sh -c \
-            "cd '$dir/swift' && swift build $build_flags"
+            "cd '$dir/swift' && env -u CC swift build $build_flags"
         counts "the package" "$dir/swift/.build/debug/KsllmTest" \
             "$dir/parrot.gguf"
     elif [ -n "${FULL:-}" ] || [ -f "$kept/trixie/done" ]; then
@@ -559,8 +561,9 @@ ros2_builds() {
 
 # As colcon does.
 ros2_node() {
-    cp -rL examples/ros2/ksllm_ros "$dir" && (cd "$dir/ksllm_ros" &&
-        python3 setup.py -q install --prefix "$dir/ros2" \
+    cp -r examples/ros2/ksllm_ros "$dir" &&
+        cp examples/python/ksllm.py "$dir/ksllm_ros/ksllm_ros" &&
+        (cd "$dir/ksllm_ros" && python3 setup.py -q install --prefix "$dir/ros2" \
             --single-version-externally-managed --record "$dir/record")
 }
 
