@@ -70,6 +70,16 @@ has() {     # has NAME TOOL...: all of them, or NAME is skipped
     done
 }
 
+# The compiler that has the headers of other systems.
+zig=${ZIG:-$top/build/zig/ziglang/zig}
+export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$top/build/zig/cache}"
+has_zig() {     # has_zig NAME
+    [ -x "$zig" ] || {
+        skip "$1" "no zig (make build/zig/ziglang/zig)"
+        return 1
+    }
+}
+
 built() {   # built TARGET...: make makes them, or that is a failure
     make --no-print-directory "$@" >"$dir/log" 2>&1 && return
     tail -n 40 "$dir/log"
@@ -420,7 +430,31 @@ END
     fi
 }
 
-# ---- windows: by Debian's mingw, under wine ----
+# ---- macos: all that is built there; there is no Mac to run it ----
+
+# Without optimised kernels here and below: they are for the matrix to compile.
+part_macos() {
+    has_zig macos || return
+    check "library, examples, ksllm-quant" make --no-print-directory \
+        SYSTEM=Darwin CC="$zig cc -target aarch64-macos -g0" FRAME= \
+        CFLAGS='-O0 -DKSLLM_NO_SIMD' WERROR=-Werror BUILD="$dir/mac" \
+        lib shared examples quant
+}
+
+# ---- windows: by clang; by Debian's mingw, under wine ----
+
+# The examples that need no POSIX.
+windows_clang() {
+    for source in ksllm.c examples/hello.c examples/chat.c examples/stream.c \
+        examples/extract.c examples/score.c examples/embed.c; do
+        [ $source = ksllm.c ] && what=-c ||
+            what="-o $dir/win/app.exe $dir/win/ksllm.o"
+        # shellcheck disable=SC2086
+        (cd "$dir/win" && "$zig" cc -target x86_64-windows-gnu -g0 \
+            -std=gnu11 -O0 -DKSLLM_NO_SIMD -Wall -Wextra -Werror -Wno-psabi \
+            -I"$top" $what "$top/$source") || return
+    done
+}
 
 mingw=x86_64-w64-mingw32
 export WINEPREFIX="$dir/wine" WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml='
@@ -453,9 +487,10 @@ windows_imports() {
 }
 
 part_windows() {
+    mkdir "$dir/win"
+    has_zig windows-clang && check "library and examples by clang" windows_clang
     has windows $mingw-gcc-posix $mingw-objdump wine || return
     model || return
-    mkdir "$dir/win"
     cp "$dir/parrot.gguf" "$dir/win"
     "$build/tests/parrot" "$dir/win/padded.bin" 4103 >/dev/null
     check "the library compiles" windows_object
@@ -605,10 +640,7 @@ wasm_builds() {
 }
 
 part_wasm() {
-    zig=${ZIG:-$top/build/zig/ziglang/zig}
-    [ -x "$zig" ] ||
-        { skip wasm "no zig (make build/zig/ziglang/zig)"; return; }
-    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$top/build/zig/cache}"
+    has_zig wasm || return
     fetched wasmtime fetch_wasmtime || return
     check "the library and test_model compile" wasm_builds test_model
     # The bits of the logits are those of every other system.
@@ -616,10 +648,14 @@ part_wasm() {
         "$dir/test_model.wasm" shortest_golden
 }
 
+# ---- abi: a program of today with the library of tomorrow ----
+
+part_abi() { counts "structs that have grown" sh tests/abi.sh; }
+
 # ---- all ----
 
-parts='install cmake python server openai serve jvm android pi windows swift
-    ros2 wasm'
+parts='install cmake python server openai serve jvm android pi macos windows
+    swift ros2 wasm abi'
 parts=$(echo $parts)
 for name in $*; do
     case " $parts " in
