@@ -446,14 +446,11 @@ part_macos() {
 
 # The examples that need no POSIX.
 windows_clang() {
-    for source in ksllm.c examples/hello.c examples/chat.c examples/stream.c \
-        examples/extract.c examples/score.c examples/embed.c; do
-        [ $source = ksllm.c ] && what=-c ||
-            what="-o $dir/win/app.exe $dir/win/ksllm.o"
-        # shellcheck disable=SC2086
-        (cd "$dir/win" && "$zig" cc -target x86_64-windows-gnu -g0 \
-            -std=gnu11 -O0 -DKSLLM_NO_SIMD -Wall -Wextra -Werror -Wno-psabi \
-            -I"$top" $what "$top/$source") || return
+    clang="$zig cc -target x86_64-windows-gnu -g0 -std=gnu11 -O0
+        -DKSLLM_NO_SIMD -Wall -Wextra -Werror -Wno-psabi -I."
+    for source in ksllm examples/hello examples/chat examples/stream \
+        examples/extract examples/score examples/embed; do
+        $clang -c -o "$dir/win/app.obj" $source.c || return
     done
 }
 
