@@ -609,7 +609,8 @@ clean:
 	for f in $(BUILD)/*; do \
 	    case $$f in \
 	    build/models | build/venv | build/tokenizers | build/templates | \
-	    build/corpus | build/zig | build/users) ;; \
+	    build/corpus | build/zig | build/users | build/ros2 | \
+	    build/schemas | build/vocabularies) ;; \
 	    *) rm -rf "$$f" ;; \
 	    esac; \
 	done
