@@ -17,6 +17,8 @@ JOBS   ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 FILTER ?=
 # make WERROR=-Werror
 WERROR ?=
+# That of the machine it is built for, as its `uname -s` says it.
+SYSTEM ?= $(shell uname -s)
 
 # ksllm.c compiles under these without a warning. The limit on stack frames
 # holds for optimised builds; sanitizers and -O0 set FRAME to nothing. clang for
@@ -36,7 +38,7 @@ ZIG     := build/zig/ziglang/zig
 
 # robot.c sleeps to a point of time, which macOS cannot.
 EXAMPLES := $(patsubst %.c,$(BUILD)/%,\
-              $(filter-out $(if $(filter Darwin,$(shell uname -s)),%/robot.c),\
+              $(filter-out $(if $(filter Darwin,$(SYSTEM)),%/robot.c),\
                 $(wildcard examples/*.c)))
 TESTS    := $(patsubst %.c,$(BUILD)/%,\
               $(sort $(wildcard tests/test_*.c tests/fuzz_*.c)))
@@ -188,7 +190,6 @@ syntax:
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
-SYSTEM     ?= $(shell uname -s)
 
 number  = $(shell sed -n 's/^\#define KSLLM_VERSION_$(1) //p' ksllm.h)
 VERSION := $(call number,MAJOR).$(call number,MINOR).$(call number,PATCH)
@@ -618,7 +619,8 @@ clean:
 	for f in $(BUILD)/*; do \
 	    case $$f in \
 	    build/models | build/venv | build/tokenizers | build/templates | \
-	    build/corpus | build/zig | build/users) ;; \
+	    build/corpus | build/zig | build/users | build/ros2 | \
+	    build/schemas | build/vocabularies) ;; \
 	    *) rm -rf "$$f" ;; \
 	    esac; \
 	done

@@ -532,7 +532,9 @@ static void m_sincos(f64 x, f64 *sine, f64 *cosine) {
 #define NOMINMAX 1
 #include <windows.h>
 #include <io.h> /* _get_osfhandle */
-#undef IN /* a name of § 13 */
+#undef IN /* names of § 13 and of grammars; near and far are nothing there */
+#undef near
+#undef far
 #else
 #if !defined KSLLM_NO_MMAP
 #include <errno.h>

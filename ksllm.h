@@ -163,7 +163,7 @@ typedef enum ksllm_status {
 /* What went wrong. `text` is one English sentence or two, ends with NUL, and
  * names the file, key or tensor. `offset` is a byte position in the file, or
  * KSLLM_NO_OFFSET where none applies. */
-#define KSLLM_NO_OFFSET UINT64_MAX
+#define KSLLM_NO_OFFSET 0xffffffffffffffffULL   /* a literal, for Swift */
 typedef struct ksllm_error {
     ksllm_status status;
     uint64_t offset;

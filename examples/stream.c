@@ -77,10 +77,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: stream [MODEL.gguf PROMPT [SECONDS]]\n");
         return 2;
     }
+#if defined _WIN32
+    signal(SIGINT, on_interrupt);
+#else
     struct sigaction act;
     memset(&act, 0, sizeof act);
     act.sa_handler = on_interrupt;
     sigaction(SIGINT, &act, NULL);
+#endif
 
     ksllm_control_init(&control);
     control.cancel = &cancel;

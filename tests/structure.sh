@@ -49,6 +49,12 @@ check "functions of more than 90 lines" "$(awk '
 check "calls that print or end the program" "$(grep -nE \
     '\b(abort|exit|assert|printf|fprintf|puts|perror|setjmp|longjmp|signal) *\(' \
     ksllm.c | grep -vE '_Static_assert|^[0-9]+: *(\*|/\*)')"
+system='open|fopen|fstat|pread|read|close|mmap|munmap|madvise|nanosleep'
+system="$system|pthread_[a-z_]+|sched_[a-z]+|Create[A-Za-z]+|MapViewOfFile"
+check "files or threads outside of § 3 and § 5" "$(awk -v calls="$system" '
+    /^\/\* =====/ { getline; section = $3 }
+    section != 3 && section != 5 && $0 ~ "(^|[^a-z_>.])(" calls ") *\\(" {
+        print FNR ": " $0 }' ksllm.c)"
 check "README.md has more than 250 lines" \
     "$(awk 'END { if (NR > 250) print NR }' README.md)"
 if command -v git >/dev/null && git rev-parse --git-dir >/dev/null 2>&1; then

@@ -70,6 +70,16 @@ has() {     # has NAME TOOL...: all of them, or NAME is skipped
     done
 }
 
+# The compiler that has the headers of other systems.
+zig=${ZIG:-$top/build/zig/ziglang/zig}
+export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$top/build/zig/cache}"
+has_zig() {     # has_zig NAME
+    [ -x "$zig" ] || {
+        skip "$1" "no zig (make build/zig/ziglang/zig)"
+        return 1
+    }
+}
+
 built() {   # built TARGET...: make makes them, or that is a failure
     make --no-print-directory "$@" >"$dir/log" 2>&1 && return
     tail -n 40 "$dir/log"
@@ -153,9 +163,10 @@ cmake_builds() {
     {
         echo 'cmake_minimum_required(VERSION 3.14)'
         echo 'project(app C)'
+        # -O0 compiles in a third of the time.
         awk '/^```cmake$/ {on = 1; next} /^```/ {on = 0} on' \
-            examples/README.md |
-            sed "s|GIT_REPOSITORY [^ ]*|GIT_REPOSITORY file://$dir/repo|"
+            examples/README.md | sed "s|-O2|-O0|
+                s|GIT_REPOSITORY [^ ]*|GIT_REPOSITORY file://$dir/repo|"
         echo 'add_executable(app app.c)'
         echo 'target_link_libraries(app ksllm)'
     } >"$dir/cmake/CMakeLists.txt"
@@ -334,7 +345,7 @@ part_jvm() {
 # glibc's instead. Plain C, because the kernels are for the matrix to compile.
 android_links() {
     # shellcheck disable=SC2086
-    clang-19 --target=aarch64-linux-android21 -std=gnu11 -O1 -fPIC \
+    clang-19 --target=aarch64-linux-android21 -std=gnu11 -O0 -fPIC \
         -DKSLLM_NO_SIMD -DKSLLM_API= -fvisibility=hidden \
         -isystem /usr/aarch64-linux-gnu/include -I. $jni \
         -shared -nostdlib -fuse-ld=lld -Wl,-z,max-page-size=16384 \
@@ -346,8 +357,9 @@ android_pages() {
         $1 == "LOAD" && $NF != "0x4000" { bad = 1 } END { exit !n || bad }'
 }
 
-# In libc.map.txt and libm.map.txt of bionic without a later `introduced`.
-# glibc's headers add 64 to some names, and call errno otherwise.
+# In libc.map.txt and libm.map.txt of bionic without a later `introduced`; the
+# last line is what a compiler may make of the others (bcmp and mempcpy are not
+# there). glibc's headers add 64 to some names, and call errno otherwise.
 android_symbols() {
     llvm-nm-19 -D --undefined-only "$dir/android.so" |
         sed 's/.* U //; s/^\(open\|fstat\|pread\|mmap\)64$/\1/
@@ -361,6 +373,7 @@ pthread_create pthread_join pthread_mutex_destroy pthread_mutex_init
 pthread_mutex_lock pthread_mutex_unlock pthread_sigmask read realloc
 sched_getaffinity sigfillset snprintf strchr strcmp strcspn strlen strncmp strtod
 sysconf vsnprintf
+__stack_chk_fail memccpy memrchr stpcpy strcpy strncpy strnlen strrchr
 END
     cat "$dir/no"
     [ -s "$dir/asked" ] && ! [ -s "$dir/no" ]
@@ -418,7 +431,28 @@ END
     fi
 }
 
-# ---- windows: by Debian's mingw, under wine ----
+# ---- macos: all that is built there; there is no Mac to run it ----
+
+# Without optimised kernels here and below: they are for the matrix to compile.
+part_macos() {
+    has_zig macos || return
+    check "library, examples, ksllm-quant" make --no-print-directory \
+        SYSTEM=Darwin CC="$zig cc -target aarch64-macos -g0" FRAME= \
+        CFLAGS='-O0 -DKSLLM_NO_SIMD' WERROR=-Werror BUILD="$dir/mac" \
+        lib shared examples quant
+}
+
+# ---- windows: by clang; by Debian's mingw, under wine ----
+
+# The examples that need no POSIX.
+windows_clang() {
+    clang="$zig cc -target x86_64-windows-gnu -g0 -std=gnu11 -O0
+        -DKSLLM_NO_SIMD -Wall -Wextra -Werror -Wno-psabi -I."
+    for source in ksllm examples/hello examples/chat examples/stream \
+        examples/extract examples/score examples/embed; do
+        $clang -c -o "$dir/win/app.obj" $source.c || return
+    done
+}
 
 mingw=x86_64-w64-mingw32
 export WINEPREFIX="$dir/wine" WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml='
@@ -451,9 +485,10 @@ windows_imports() {
 }
 
 part_windows() {
+    mkdir "$dir/win"
+    has_zig windows-clang && check "library and examples by clang" windows_clang
     has windows $mingw-gcc-posix $mingw-objdump wine || return
     model || return
-    mkdir "$dir/win"
     cp "$dir/parrot.gguf" "$dir/win"
     "$build/tests/parrot" "$dir/win/padded.bin" 4103 >/dev/null
     check "the library compiles" windows_object
@@ -486,11 +521,11 @@ let package = Package(
 END
 }
 
-# Its links, its module map and the header, by clang: without a swiftc.
-swift_links() {
-    for link in ksllm.c include/ksllm.h; do
-        cmp "examples/ios/Sources/CKsllm/$link" "$(basename $link)" || return
-    done
+# Its C, its module map and the header, by clang: without a swiftc.
+swift_c() {
+    $CC -std=gnu11 -fsyntax-only -DKSLLM_NO_SIMD -Werror -Wno-psabi \
+        -Iexamples/ios/Sources/CKsllm/include \
+        examples/ios/Sources/CKsllm/ksllm.c
 }
 
 swift_module() {
@@ -508,18 +543,18 @@ fetch_trixie() {
 }
 
 # in_trixie COMMAND: this tree at /tree, the tests' folder at /users. swiftc
-# needs /proc.
+# needs /proc, and its own clang, which $CC would replace.
 in_trixie() {
     unshare -m sh -c 'cd "$1" && mkdir -p tree users &&
         mount --bind "$2" tree && mount --bind "$3" users &&
         mount -t proc proc proc &&
-        exec chroot . env HOME=/root \
+        exec chroot . env -u CC HOME=/root \
             LD_LIBRARY_PATH=/usr/libexec/swift/lib/swift/linux sh -c "$4"' \
         sh "$kept/trixie/root" "$top" "$dir" "$1"
 }
 
 part_swift() {
-    check "the links of examples/ios" swift_links
+    check "the C of the package" swift_c
     has swift-module clang-19 && check "the module map" swift_module
     # Quick to compile: optimised kernels are for the matrix.
     build_flags='-Xswiftc -warnings-as-errors -Xcc -O1 -Xcc -DKSLLM_NO_SIMD'
@@ -527,7 +562,7 @@ part_swift() {
         swift_package "$dir/swift" "$top"
         model || return
         check "the package builds" sh -c \
-            "cd '$dir/swift' && swift build $build_flags"
+            "cd '$dir/swift' && env -u CC swift build $build_flags"
         counts "the package" "$dir/swift/.build/debug/KsllmTest" \
             "$dir/parrot.gguf"
     elif [ -n "${FULL:-}" ] || [ -f "$kept/trixie/done" ]; then
@@ -559,8 +594,9 @@ ros2_builds() {
 
 # As colcon does.
 ros2_node() {
-    cp -rL examples/ros2/ksllm_ros "$dir" && (cd "$dir/ksllm_ros" &&
-        python3 setup.py -q install --prefix "$dir/ros2" \
+    cp -r examples/ros2/ksllm_ros "$dir" &&
+        cp examples/python/ksllm.py "$dir/ksllm_ros/ksllm_ros" &&
+        (cd "$dir/ksllm_ros" && python3 setup.py -q install --prefix "$dir/ros2" \
             --single-version-externally-managed --record "$dir/record")
 }
 
@@ -602,10 +638,7 @@ wasm_builds() {
 }
 
 part_wasm() {
-    zig=${ZIG:-$top/build/zig/ziglang/zig}
-    [ -x "$zig" ] ||
-        { skip wasm "no zig (make build/zig/ziglang/zig)"; return; }
-    export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$top/build/zig/cache}"
+    has_zig wasm || return
     fetched wasmtime fetch_wasmtime || return
     check "the library and test_model compile" wasm_builds test_model
     # The bits of the logits are those of every other system.
@@ -613,13 +646,15 @@ part_wasm() {
         "$dir/test_model.wasm" shortest_golden
 }
 
+# ---- abi: a program of today with the library of tomorrow ----
+
+part_abi() { counts "structs that have grown" sh tests/abi.sh; }
+
 # ---- all ----
 
-parts='install cmake python server openai serve jvm android windows swift ros2
-    wasm'
+parts='install cmake python server openai serve jvm android pi macos windows
+    swift ros2 wasm abi'
 parts=$(echo $parts)
-
-parts='install cmake python server openai serve jvm android pi windows'
 for name in $*; do
     case " $parts " in
         *" ${name#-} "*) ;;

@@ -1,6 +1,6 @@
 // swift-tools-version:6.0
-// Two links stand for ksllm.c and ksllm.h: nothing is copied, and no flag is
-// unsafe, so the package may be a dependency of any other.
+// Sources/CKsllm includes ksllm.c and ksllm.h from the top of the tree: nothing
+// is copied, and no flag is unsafe, so any other package may depend on this one.
 import PackageDescription
 
 let package = Package(

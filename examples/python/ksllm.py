@@ -257,9 +257,10 @@ def _overrides(values):         # types as in ksllm_meta_type
 
 
 class Model:
-    """A model and a session on it. pooling ("last", "mean", "model": as the
-    file says) is for embed(); adapter is the file of a LoRA adapter; overrides ({key: bool, int, float or str}) are metadata in place of the
-    file's."""
+    """A model and a session on it. pooling ("last", "mean", "first",
+    "rank", "model": as the file says) is for embed(); adapter is the file of a
+    LoRA adapter; overrides ({key: bool, int, float or str}) are metadata in
+    place of the file's."""
 
     def __init__(self, path, pretokenizer=None, in_memory=False, isa=None,
                  pooling=None, overrides=None, adapter=None, **session):

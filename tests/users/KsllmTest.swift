@@ -24,15 +24,13 @@ func all<T>(_ stream: AsyncThrowingStream<T, any Error>) async throws -> [T] {
     try await stream.reduce(into: []) { $0.append($1) }
 }
 
+func error(_ body: () async throws -> Void) async -> KsllmError? {
+    do { try await body() } catch { return error as? KsllmError }
+    return nil
+}
+
 func status(_ body: () async throws -> Void) async -> String {
-    do {
-        try await body()
-        return "none"
-    } catch let error as KsllmError {
-        return error.description
-    } catch {
-        return "another: \(error)"
-    }
+    await error(body)?.description ?? "none, or not of ksllm"
 }
 
 let model = try Ksllm(path: file, nThreads: 2)
@@ -66,8 +64,9 @@ options.temperature = -1
 check("an error comes out", await status {
     _ = try await all(model.stream("x", options)) }
     .hasPrefix("KSLLM_ERR_ARGUMENT: "))
-check("no file", await status { _ = try Ksllm(path: "/no/파일🙂.gguf") }
-    .contains("파일🙂"))
+let noFile = await error { _ = try Ksllm(path: "/no/파일🙂.gguf") }
+check("no file", noFile?.text.contains("파일🙂") == true)
+check("it has no offset", noFile?.offset == nil)
 check("json", Ksllm.json("\"따옴표\"\n🙂") == "\"\\\"따옴표\\\"\\n🙂\"")
 
 // ---- a conversation ----
@@ -90,8 +89,9 @@ let turn = "[\(user("weather")), \(message), "
     + "{\"role\": \"tool\", \"content\": \"맑음\"}]"
 check("its result", try await all(model.chat(turn, tools: tools))
     .contains { if case .text = $0 { true } else { false } })
-check("wrong messages", await status {
-    _ = try await all(model.chat("[{")) }.hasPrefix("KSLLM_ERR_ARGUMENT"))
+let wrong = await error { _ = try await all(model.chat("[{")) }
+check("wrong messages", wrong?.status == "KSLLM_ERR_ARGUMENT")
+check("where they are wrong", wrong?.offset == 2)
 
 // ---- ending it ----
 

@@ -27,6 +27,8 @@ try:
     text = model.invoke("hi").content
     results.append(text.startswith("안녕하세요"))
     results.append("".join(c.content for c in model.stream("hi")) == text)
+    results.append(model.invoke("hi", stop=["반가"]).content
+                   == "안녕하세요, ")
     both = model.bind_tools([get_weather])
     asked = both.invoke("weather")
     results.append(asked.tool_calls[0]["args"] == {"city": "서울", "days": 2})
@@ -37,5 +39,5 @@ try:
 finally:
     process.send_signal(signal.SIGINT)
     process.wait(10)
-print("%d passed, %d failed" % (sum(results), 5 - sum(results)))
-sys.exit(not all(results) or len(results) < 5)
+print("%d passed, %d failed" % (sum(results), 6 - sum(results)))
+sys.exit(not all(results) or len(results) < 6)

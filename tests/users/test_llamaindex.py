@@ -32,13 +32,19 @@ try:
     said = model.chat([ChatMessage(role="system", content="친절하게"),
                        ChatMessage(role="user", content="hi")])
     results.append(said.message.content == text)
+    results.append(model.complete("hi", stop=["반가"]).text == "안녕하세요, ")
     asked = model.chat_with_tools(
         [FunctionTool.from_defaults(get_weather)], user_msg="weather")
     calls = model.get_tool_calls_from_response(asked)
     results.append([(c.tool_name, c.tool_kwargs) for c in calls] == [
         ("get_weather", {"city": "서울", "days": 2})])
+    said = model.chat([
+        ChatMessage(role="user", content="weather"), asked.message,
+        ChatMessage(role="tool", content="맑음", additional_kwargs={
+            "tool_call_id": calls[0].tool_id})])
+    results.append(said.message.content == "서울은 맑습니다 ☀️")
 finally:
     process.send_signal(signal.SIGINT)
     process.wait(10)
-print("%d passed, %d failed" % (sum(results), 4 - sum(results)))
-sys.exit(not all(results) or len(results) < 4)
+print("%d passed, %d failed" % (sum(results), 6 - sum(results)))
+sys.exit(not all(results) or len(results) < 6)

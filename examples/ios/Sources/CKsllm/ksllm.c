@@ -1,1 +1,2 @@
-../../../../ksllm.c
+/* For a repository of your own, put the file itself here, and ksllm.h. */
+#include "../../../../ksllm.c"

@@ -17,6 +17,8 @@ public struct KsllmError: Error, Sendable, CustomStringConvertible {
     /// A name of ksllm.h: KSLLM_ERR_FORMAT and so on.
     public let status: String
     public let text: String
+    /// The byte of the file, the template or the text where it is wrong.
+    public let offset: UInt64?
     public var description: String { "\(status): \(text)" }
 }
 
@@ -284,7 +286,9 @@ private func check(_ function: (UnsafeMutablePointer<ksllm_error>)
         String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
     }
     throw KsllmError(status: String(cString: ksllm_status_name(status)),
-                     text: text)
+                     text: text,
+                     offset: error.offset == KSLLM_NO_OFFSET
+                        ? nil : error.offset)
 }
 
 /// Strings as C wants them; each also ends with a NUL.

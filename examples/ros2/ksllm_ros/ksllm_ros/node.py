@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import rclpy
 from ksllm_msgs.action import Generate
@@ -102,7 +102,6 @@ class KsllmNode(LifecycleNode):
             feedback_pub_qos_profile=QoSProfile(depth=100))
         self.service = self.create_service(
             Tokenize, "~/tokenize", self.tokenize, callback_group=group)
-        self.timer = self.create_timer(0.02, self.watch, callback_group=group)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state):
@@ -135,7 +134,6 @@ class KsllmNode(LifecycleNode):
     def close(self):
         if self.model:
             self.rest()
-            self.destroy_timer(self.timer)
             self.destroy_service(self.service)
             self.action.destroy()
             self.model.close()
@@ -156,14 +154,10 @@ class KsllmNode(LifecycleNode):
         self.model.cancel()
         return CancelResponse.ACCEPT
 
-    def watch(self):    # for a cancel that came before the model was at work
-        if self.cancelled:
-            self.model.cancel()
-
     def execute(self, handle):
         result = Generate.Result()
         try:
-            self.thread.submit(self.answer, handle, result).result()
+            self.answer(handle, result)
         except Exception as error:      # a callback that fails ends one goal
             self.get_logger().error(str(error))
             result.error = str(error)
@@ -204,17 +198,23 @@ class KsllmNode(LifecycleNode):
         if bool(goal.prompt) == bool(goal.messages_json):
             raise ValueError("a goal has a prompt or messages_json")
         if goal.prompt:
-            model.generate(goal.prompt, on_text, **options)
+            work = self.thread.submit(model.generate, goal.prompt, on_text,
+                                      unit="eojeol", **options)
         else:
-            message = model.chat(
-                json.loads(goal.messages_json),
+            work = self.thread.submit(
+                model.chat, json.loads(goal.messages_json),
                 json.loads(goal.tools_json) if goal.tools_json else None,
                 on_part=lambda kind, text: on_text(
                     text if kind == "text" else ""), **options)
-            if message:
-                result.message_json = json.dumps(message, ensure_ascii=False)
+        while not wait([work], 0.01).done:
+            if self.cancelled:      # perhaps before the model was at work
+                model.cancel()
+        message = work.result()
         words.end()
-        time.sleep(0.02)    # clients drop feedback that comes after the result
+        if message and goal.messages_json:
+            result.message_json = json.dumps(message, ensure_ascii=False)
+        if not self.cancelled:
+            time.sleep(0.02)    # clients drop feedback that comes later
         counts, result.text = model.result, "".join(pieces)
         # on_text may have seen a cancel before the model did.
         result.stop = model.stop if model.stop != "callback" else "cancelled"
@@ -230,6 +230,8 @@ class KsllmNode(LifecycleNode):
 
 
 def main():
+    # A cancel waits for Python's lock several times while words come fast.
+    sys.setswitchinterval(0.0005)
     # rclpy's own handlers would cut the goal off from its client.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     end = threading.Event()

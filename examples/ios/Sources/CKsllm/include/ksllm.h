@@ -1,1 +1,2 @@
-../../../../../ksllm.h
+/* For a repository of your own, put the file itself here. */
+#include "../../../../../ksllm.h"
