@@ -709,7 +709,7 @@ TEST(embeddings_are_those_of_transformers) {
     for (int i = 0; i < 2; i++) {
         u8 *value = value_of(&b, "qwen3.pooling_type");
         if (i) value[-5] = '?';
-        else *value = 2;
+        else *value = 5;
         if (!CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err))
             continue;
         CHECK_EQ(ksllm_session_memory(m, &o, &need, &err),
