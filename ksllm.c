@@ -27262,7 +27262,7 @@ static void ses_free(ksllm_session *s) {
     mem_free(&alloc, s->block, s->bytes);
 }
 
-_Static_assert(MDL_MAX_TEXT == SES_MAX_BATCH, "an encoder's text is a batch");
+_Static_assert(MDL_MAX_TEXT + 0 == SES_MAX_BATCH + 0, "an encoder's text is a batch");
 
 /* ---- the timeline ---- */
 

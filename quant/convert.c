@@ -934,10 +934,10 @@ static void cv_write_pooling(const cv *c) {
             die("%s/modules.json: Pooling has a path outside the folder",
                 c->dir);
         char *path = path_join(c->dir, in);
-        const js *pool = json_read(path, "config.json");
-        str mode = js_text(js_get(pool, "pooling_mode"));
+        const js *kept = json_read(path, "config.json");
+        str mode = js_text(js_get(kept, "pooling_mode"));
         for (size_t i = 0; i < KS_LEN(kinds); i++)
-            if (js_true(js_get(pool, kinds[i].flag))
+            if (js_true(js_get(kept, kinds[i].flag))
                 || str_eq(mode, str_of(kinds[i].mode)))
                 number = kinds[i].number;
         if (!number)
