@@ -375,7 +375,7 @@ static uint32_t made_dfa(made *m, uint32_t kind)
         made_edge(m, 2, 0x80, 0x80);
     }
     pro_dfa *d = PRO_ADD(b, dfas);
-    *d = (pro_dfa){first, counts[kind], false};
+    *d = (pro_dfa){.state = first, .n_states = counts[kind]};
     return b->p.n_dfas - 1;
 }
 

@@ -298,7 +298,8 @@ TEST(one_is_out_of_time)
         for (int k = 0; k < 3; k++) {
             ask a;
             wish(x, &a);
-            a.g.append = a.stop_at = a.c.max_tokens_per_second = 0;
+            a.g.append = false;
+            a.stop_at = a.c.max_tokens_per_second = 0;
             a.g.grammar = NULL;
             a.g.allowed_only = false;
             a.g.text = NULL;
