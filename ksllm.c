@@ -27262,7 +27262,8 @@ static void ses_free(ksllm_session *s) {
     mem_free(&alloc, s->block, s->bytes);
 }
 
-_Static_assert(MDL_MAX_TEXT + 0 == SES_MAX_BATCH + 0, "an encoder's text is a batch");
+_Static_assert(
+    MDL_MAX_TEXT + 0 == SES_MAX_BATCH + 0, "an encoder's text is a batch");
 
 /* ---- the timeline ---- */
 
@@ -27595,7 +27596,8 @@ static void fwd_place(const fwd *f, u32 t, f32 *x) {
     const mdl_matrix *places = &m->places;
     size_t n = m->dim[D_EMBD];
     f32 *more = s->delta + t * n;
-    blk_row(places->type, places->w + fwd_position(f, t) * places->row_bytes, n, more);
+    blk_row(places->type,
+        places->w + fwd_position(f, t) * places->row_bytes, n, more);
     for (size_t i = 0; i < n; i++) x[i] += more[i];
     blk_row(m->types.type, m->types.w, n, more);
     for (size_t i = 0; i < n; i++) x[i] += more[i];
@@ -28016,7 +28018,8 @@ static void fwd_low(const fwd *f) {
         pieces += (j->pair->rank + K_ROWS - 1) / K_ROWS;
         k_fetch(j->pair->a, min_u32(j->pair->rank, 4) * j->pair->a_row);
     }
-    if (pieces) pool_run(&s->workers, pieces, fwd_low_piece, (void *)(uintptr_t)f);
+    if (pieces)
+        pool_run(&s->workers, pieces, fwd_low_piece, (void *)(uintptr_t)f);
 }
 
 /* y += s B (A x) for n rows of a product from number r on. */
@@ -28563,7 +28566,8 @@ static void fwd_pick(const fwd *f) {
     size_t n = m->dim[D_EMBD];
     f32 *x = s->xn, *y = s->delta;
     if (!s->pooling) return;
-    fwd_final(f, s->x + (s->pooling == KSLLM_POOLING_LAST ? f->m - 1 : 0) * n, 1);
+    u32 row = s->pooling == KSLLM_POOLING_LAST ? f->m - 1 : 0;
+    fwd_final(f, s->x + row * n, 1);
     if (s->pooling == KSLLM_POOLING_RANK) {
         fwd_quantize(s, fwd_blocks_of(&m->rank), x, n, 0);
         fwd_plan_job(f, &(ses_job){.w = &m->rank, .m = 1, .x = x, .y = y,
@@ -28709,7 +28713,7 @@ static void fwd_advance(fwd_member *x, u32 m) {
             s->pooled[i] /= (f32)total;
 }
 
-/* The next tokens of a member to a batch that leaves `after` others one each. */
+/* The next tokens of a member to a batch that leaves `after` others one. */
 static void fwd_take(fwd *f, fwd_member *x, u32 after) {
     ksllm_session *s = x->s;
     u32 left = s->n_tokens - s->n_eval, room = f->s->n_batch - f->m - after;
