@@ -1,10 +1,12 @@
 """How well the demo model understands what it was never told.
 
-    evaluate.py MODEL.gguf... [--float FOLDER] [--count 2000] [--show]
+    evaluate.py MODEL.gguf... [--float FOLDER] [--count 2000] [--missing] [--show]
     evaluate.py --sample 200 >tests/demo.txt
 
-Each turn of held-out conversations is asked with the true turns before it. The
-file answers twice, freely and under the grammar of its tools (libksllm.so, see
+Each turn of held-out conversations is asked with the true turns before it: of
+those with all tools, as in robot.c and car.c, or with --missing of those where
+some are not there, so that what they are for has to be refused. The file
+answers twice, freely and under the grammar of its tools (libksllm.so, see
 ../python/ksllm.py); with --float the checkpoint it was made of answers too
 (PyTorch). Three things are judged:
 
@@ -32,9 +34,11 @@ KINDS = {"string": str, "integer": int, "number": (int, float), "object": dict}
 
 # ---- what is judged, and how ----
 
-def samples(count, seed=SEED, held_out=True):
+def samples(count, seed=SEED, missing=False):
     """(tools, turns before, the turn), `count` of them."""
-    for line in generate.conversations(seed, held_out):
+    for line in generate.conversations(seed, True):
+        if (len(line["tools"]) < len(TOOLS)) != missing:
+            continue
         for i, turn in enumerate(line["turns"]):
             if count == 0:
                 return
@@ -225,13 +229,15 @@ def main():
     args.add_argument("--count", type=int, default=2000)
     args.add_argument("--seed", type=int, default=SEED)
     args.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    args.add_argument("--missing", action="store_true",
+                      help="conversations where some tools are not there")
     args.add_argument("--show", action="store_true", help="the first 20 wrong ones")
     a = args.parse_args()
     if a.sample:
         return print("\n".join(sample_lines(a.sample)))
     if not a.models:
         args.error("which file?")
-    asked = list(samples(a.count, a.seed))
+    asked = list(samples(a.count, a.seed, a.missing))
     names = [p.stem if len(a.models) > 1 else "file" for p in a.models]
     who = {name + how: by_file(path, bool(how)) for name, path in zip(names, a.models)
            for how in ("", ", grammar")}
