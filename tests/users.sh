@@ -261,7 +261,7 @@ part_server() {
     built shared || return
     model || return
     counts server.py env KSLLM_LIB="$build/libksllm.so" "$python" \
-        tests/users/test_http.py "$python" -W error \
+        tests/users/test_http.py "$python" -W error -X faulthandler \
         examples/python/server.py "$dir/parrot.gguf" --port 0
     grep -o 'the client.*' "$dir/log"
 }

@@ -14,6 +14,7 @@ import hmac
 import json
 import secrets
 import select
+import signal
 import socket
 import threading
 import time
@@ -457,11 +458,11 @@ def main():
     name = args.model.replace("\\", "/").rsplit("/", 1)[-1]
     with Model(args.model, n_ctx=args.ctx, n_threads=args.threads) as model:
         server = Server((args.host, args.port), model, name, args.key)
+        for end in signal.SIGINT, signal.SIGTERM:   # an exception can get lost
+            signal.signal(end, lambda *_: threading.Thread(
+                target=server.shutdown).start())
         print("http://%s:%d/v1" % server.server_address[:2], flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            pass
+        server.serve_forever()
         server.server_close()
 
 
