@@ -50,7 +50,7 @@ static f64 ad_read_config(const char *dir, const js *a) {
             "model's own weights: save it with "
             "path_initial_model_for_weight_conversion, as peft describes", dir,
             STR(js_text(start)));
-    if (!js_num(js_get(a, "r"), &r) || !(r >= 1 && r <= ADA_MAX_RANK)
+    if (!js_num(js_get(a, "r"), &r) || !(r >= 1 && r <= (f64)ADA_MAX_RANK)
         || !js_num(js_get(a, "lora_alpha"), &alpha)
         || !(alpha > -1e6 && alpha < 1e6) || (!(alpha > 0) && !(alpha < 0)))
         die("%s/adapter_config.json: no sensible 'r' and 'lora_alpha'", dir);

@@ -797,10 +797,11 @@ def check_unigram(c, work, args):
         path = os.path.join(work, name + ".gguf")
         rows, charsmap = unigram_gguf(proto, path)
         sp = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        special = [r[0] for r in rows if r[2] != NORMAL]
+        prefixed = rule_of(proto, 3)
         # NUL ends a text there, and none of the tokens of models is text
-        texts = [t for t in Texts(args.seed, True).all(args.count)
-                 if "\0" not in t and not any(r[0] in t for r in rows
-                                              if r[2] != NORMAL)]
+        texts = [t for t in Texts(args.seed, True).all(args.count // 5)
+                 if "\0" not in t and not any(x in t for x in special)]
         texts += corpus_texts(args)
         # of a text that vanishes it keeps the space before, llama.cpp nothing
         texts = [t for t in texts if sp.normalize(t) != "\u2581"]
@@ -811,9 +812,16 @@ def check_unigram(c, work, args):
         def back(text):
             out = "".join(rows[i][0] for i in reference([text])[0])
             out = out.replace("\u2581", " ")
-            return out.removeprefix(" ") if rule_of(proto, 3) else out
-        c.compare("unigram %s, sentencepiece" % name, path, None, texts,
-                  reference, back)
+            return out.removeprefix(" ") if prefixed else out
+        # It adds scores as float32: of ways that are worth the same, rounding
+        # decides. llama.cpp and tokenizers add them as float64, as we do.
+        what = "unigram %s, sentencepiece" % name
+        n, bad = c.differences(what, path, None, texts, reference, back)
+        real = [x for x in bad if x[1] != "ids" or abs(
+            sum(rows[i][1] for i in x[2]) - sum(rows[i][1] for i in x[3])) > 1e-4]
+        if len(bad) > len(real):
+            print("      %d ties" % (len(bad) - len(real)))
+        c.report(what, n, real)
         if name != "nmt_nfkc":
             continue
         tok = xlm_roberta(rows, charsmap)
