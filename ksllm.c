@@ -27123,7 +27123,12 @@ static ksllm_status ses_check(
     if (o->max_rank > ADA_MAX_RANK) wrong = "max_rank is above 4096";
     if (wrong)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "options: %s", wrong);
-    return ses_runs(m, err);
+    TRY(ses_runs(m, err));
+    if (m->arch->encoder && o->overflow == KSLLM_OVERFLOW_SLIDE)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options: an encoder takes a whole text: it cannot slide; cut long "
+            "texts to %u tokens", (unsigned)m->n_ctx_max);
+    return KSLLM_OK;
 }
 
 /* What a session pools; llama.cpp's number where the file decides. */
@@ -27147,10 +27152,6 @@ static ksllm_status ses_pooling(const ksllm_model *m,
             "options: pooling: KSLLM_POOLING_RANK needs a reranker, "
             "KSLLM_POOLING_FIRST an encoder; choose KSLLM_POOLING_LAST or "
             "KSLLM_POOLING_MEAN");
-    if (m->arch->encoder && o->overflow == KSLLM_OVERFLOW_SLIDE)
-        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-            "options: an encoder takes a whole text: it cannot slide; cut long "
-            "texts to %u tokens", (unsigned)m->n_ctx_max);
     return KSLLM_OK;
 }
 

@@ -66,6 +66,21 @@ static inline uint64_t fx_hash_floats(uint64_t h, const float *x, size_t n)
     return h;
 }
 
+/* All that a piece of an answer says. */
+static inline uint64_t fx_hash_piece(uint64_t h, const ksllm_piece *p)
+{
+    h = fx_hash(h, p->text.data, p->text.size);
+    h = fx_hash(h, &p->token, sizeof p->token);
+    h = fx_hash(h, &p->index, sizeof p->index);
+    if (p->logprob == p->logprob)
+        h = fx_hash_floats(h, &p->logprob, 1);
+    for (size_t i = 0; i < p->n_top; i++) {
+        h = fx_hash(h, &p->top[i].token, sizeof p->top[i].token);
+        h = fx_hash_floats(h, &p->top[i].logprob, 1);
+    }
+    return h;
+}
+
 /* ---- Bytes -------------------------------------------------------------- */
 
 typedef struct fx_bytes {

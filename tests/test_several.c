@@ -28,16 +28,7 @@ typedef struct ask {
 static int on_piece(void *ctx, const ksllm_piece *p)
 {
     ask *x = ctx;
-    uint64_t h = fx_hash(x->pieces, p->text.data, p->text.size);
-    h = fx_hash(h, &p->token, sizeof p->token);
-    h = fx_hash(h, &p->index, sizeof p->index);
-    if (p->logprob == p->logprob)
-        h = fx_hash_floats(h, &p->logprob, 1);
-    for (size_t i = 0; i < p->n_top; i++) {
-        h = fx_hash(h, &p->top[i].token, sizeof p->top[i].token);
-        h = fx_hash_floats(h, &p->top[i].logprob, 1);
-    }
-    x->pieces = h;
+    x->pieces = fx_hash_piece(x->pieces, p);
     if (x->n_text + p->text.size < TEXT)
         memcpy(x->text + x->n_text, p->text.data, p->text.size);
     x->n_text += p->text.size;
