@@ -2422,7 +2422,7 @@ typedef struct {
     size_t out_head, out_token; /* from one to the next, in out */
     k_cache kind;
     size_t group;           /* heads that go together: 1, 2 or 4 */
-    bool both_ways; /* every token sees all keys before hi */
+    size_t ahead, end; /* keys after itself that a token sees, before end */
 } k_query;
 
 typedef enum { K_SILU, K_GELU } k_activation;
@@ -6765,11 +6765,17 @@ static void k_fetch_block(const k_query *a, size_t t, size_t b) {
         k_fetch(a->v + slot * a->v_stride + v0, v * (t + 1) / m - v0);
 }
 
+/* Where the keys end that token t sees. */
+static size_t k_seen(const k_query *a, size_t t) {
+    size_t own = a->hi + t;
+    return a->ahead ? min_size(own + a->ahead, a->end) : own;
+}
+
 /* The block of keys from position at on, for the heads of token t. */
 static void k_attend_block(const k_row *k, const k_query *a, size_t t,
     size_t at, f32 *max, f32 *sum) {
-    const size_t hi = a->hi + (a->both_ways ? 0 : t), log_group = a->group / 2;
-    size_t lo = a->window && hi > a->window ? hi - a->window : 0;
+    const size_t own = a->hi + t, hi = k_seen(a, t), log_group = a->group / 2;
+    size_t lo = a->window && own > a->window ? own - a->window : 0;
     if (at >= hi || at + K_KEYS <= lo) return;
     k_keys b;
     b.t = t;
@@ -6792,14 +6798,15 @@ static void k_attend_block(const k_row *k, const k_query *a, size_t t,
 static void k_attend(const k_row *k, const k_query *a) {
     f32 max[K_QUERIES][4], sum[K_QUERIES][4];
     size_t lo = a->window && a->hi > a->window ? a->hi - a->window : 0;
+    size_t end = k_seen(a, a->m - 1);
     for (size_t t = 0; t < a->m; t++)
         for (size_t g = 0; g < a->group; g++) {
             memset(k_out(a, t, g), 0, a->value_dim * sizeof(f32));
             max[t][g] = -FLT_MAX, sum[t][g] = 0;
         }
-    for (size_t b = lo / K_KEYS * K_KEYS; b < a->hi + a->m; b += K_KEYS)
+    for (size_t b = lo / K_KEYS * K_KEYS; b < end; b += K_KEYS)
         for (size_t t = 0; t < a->m; t++) {
-            if (b + K_KEYS < a->hi + a->m) k_fetch_block(a, t, b + K_KEYS);
+            if (b + K_KEYS < end) k_fetch_block(a, t, b + K_KEYS);
             k_attend_block(k, a, t, b, max[t], sum[t]);
         }
     for (size_t t = 0; t < a->m; t++)
@@ -25204,6 +25211,7 @@ typedef enum {
     D_NORM_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
     D_CONV, D_CONV_IN,     /* tokens that a convolution sees; 3 n_embd */
     D_PLACES, D_TYPES, /* learned positions, types of text */
+    D_DENSE,           /* between the two matrices after the mean */
     N_DIMS
 } mdl_dim;
 
@@ -25224,6 +25232,7 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_FFN_SHARED] = "expert_shared_count",
     [D_CONV] = "shortconv.l_cache", [D_CONV_IN] = "embedding_length",
     [D_PLACES] = "context_length", [D_TYPES] = "token_type_count",
+    [D_DENSE] = "dense_2_feat_out",
 };
 
 typedef struct {
@@ -25319,8 +25328,11 @@ typedef struct {
     f32 window_theta;        /* rope base of local layers; 0: as global */
     const char *ffn_norm;    /* its name, if not ffn_norm.weight */
     const char *eps;         /* another spelling of layer_norm_rms_epsilon */
-    bool encoder;            /* tokens see all others; norms after sums, and
-                                with a bias; learned positions; no gate */
+    bool encoder;            /* tokens see those after them, too; a window is
+                                half as wide to each side; no next token */
+    bool bert;               /* norms after sums, and with a bias; learned
+                                positions; no gate */
+    bool dense;              /* the mean goes through two matrices */
     bool fused;              /* Q, K, V in one tensor, gate and up in one */
     bool long_rope;          /* factors of frequencies as tensors (LongRoPE) */
     bool tempered;           /* queries grow with their position */
@@ -25381,7 +25393,11 @@ static const mdl_arch MDL_ARCHS[] = {
         .convolves = true, .output_norm = "token_embd_norm.weight",
         .routing = ROUTE_SIGMOID},
     {.name = "bert", .need = NORMS_POST | BIAS_QKV | BIAS_ENCODER,
-        .encoder = true, .eps = "attention.layer_norm_epsilon"},
+        .encoder = true, .bert = true, .eps = "attention.layer_norm_epsilon"},
+    {.name = "gemma-embedding", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
+        .rope_halves = true, .scale_embd = true, .act = K_GELU,
+        .windows = WINDOW_MUST, .window_period = 6, .window_theta = 10000.0f,
+        .encoder = true, .dense = true},
 };
 
 typedef struct {
@@ -25433,6 +25449,7 @@ struct ksllm_model {
     mdl_matrix places, types;     /* encoder: positions, types of text */
     const u8 *embd_norm, *embd_norm_bias;
     mdl_matrix rank, rank_out;    /* a reranker's head */
+    mdl_matrix dense[2];          /* of the mean of an embedding model */
     const u8 *rank_bias, *rank_out_bias;
     const u8 *output_norm, *rope_divisors;
     const u8 *rope_factors[2]; /* LongRoPE: short, long */
@@ -25723,6 +25740,8 @@ static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
     if (a->divides_logits) m->logit_scale = 1 / m->logit_scale;
     m->skip_share = (f32)mdl_float(&r, "skip.weight", 0, 1, a->skips ? -1 : 0);
     m->pooling = mdl_int(&r, "pooling_type", 0, 1 << 30, 0);
+    if (a->dense)
+        m->dim[D_DENSE] = mdl_int(&r, "dense_2_feat_out", 0, 1 << 20, 0);
     if (a->windows)
         m->window = mdl_int(&r, "attention.sliding_window", !a->fused, 1 << 30,
             a->windows == WINDOW_MUST ? -1 : 0);
@@ -25987,7 +26006,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
     if (!l->experts) {
         p.matrices |= BIT(M_UP) | BIT(M_DOWN);
-        if (!a->encoder) p.matrices |= BIT(M_GATE);
+        if (!a->bert) p.matrices |= BIT(M_GATE);
         return p;
     }
     p.matrices |= BIT(M_ROUTER) | BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
@@ -26003,7 +26022,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
 
 static const char *mdl_vector_name(const ksllm_model *m, u32 i) {
     const char *other = i == V_FFN_NORM ? m->arch->ffn_norm
-        : !m->arch->encoder             ? NULL
+        : !m->arch->bert                ? NULL
         : i == V_ATTN_POST_NORM         ? "attn_output_norm.weight"
         : i == V_FFN_POST_NORM          ? "layer_output_norm.weight" : NULL;
     return other ? other : MDL_VECTORS[i].name;
@@ -26085,6 +26104,9 @@ static ksllm_status mdl_bind(
     static const mdl_slot rank[2] = {
         {"cls.weight", D_EMBD, D_EMBD, D_ONE},
         {"cls.output.weight", D_EMBD, D_ONE, D_ONE}};
+    static const mdl_slot dense[2] = {
+        {"dense_2.weight", D_EMBD, D_DENSE, D_ONE},
+        {"dense_3.weight", D_DENSE, D_EMBD, D_ONE}};
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
@@ -26100,17 +26122,20 @@ static ksllm_status mdl_bind(
         return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
     if (str_eq(t->name, str_of(rope.name)))
         return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
-    if (m->arch->encoder && str_eq(t->name, str_of(places.name)))
+    if (m->arch->bert && str_eq(t->name, str_of(places.name)))
         return mdl_bind_matrix(m, t, &places, &m->places, err);
-    if (m->arch->encoder && str_eq(t->name, str_of(types.name)))
+    if (m->arch->bert && str_eq(t->name, str_of(types.name)))
         return mdl_bind_matrix(m, t, &types, &m->types, err);
-    for (u32 i = 0; i < KS_LEN(first) && m->arch->encoder; i++)
+    for (u32 i = 0; i < KS_LEN(first) && m->arch->bert; i++)
         if (str_eq(t->name, str_of(first[i].name)))
             return mdl_bind_vector(m, t, &first[i], first_to[i], err);
-    for (u32 i = 0; i < 2 && m->arch->encoder; i++)
+    for (u32 i = 0; i < 2 && m->arch->bert; i++)
         if (str_eq(t->name, str_of(rank[i].name)))
             return mdl_bind_matrix(
                 m, t, &rank[i], i ? &m->rank_out : &m->rank, err);
+    for (u32 i = 0; i < 2 && m->arch->dense; i++)
+        if (str_eq(t->name, str_of(dense[i].name)))
+            return mdl_bind_matrix(m, t, &dense[i], &m->dense[i], err);
     for (u32 i = 0; i < 2 && m->arch->long_rope; i++)
         if (str_eq(t->name, str_of(factors[i].name)))
             return mdl_bind_vector(
@@ -26124,9 +26149,11 @@ static ksllm_status mdl_bind(
 
 static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
     if (!m->embd.w) return mdl_missing(m, -1, "token_embd.weight", err);
-    if (!m->output_norm && !m->arch->encoder)
+    if (!m->output_norm && !m->arch->bert)
         return mdl_missing(m, -1, "output_norm.weight", err);
-    if (m->arch->encoder) {
+    if (!m->dense[0].w != !m->dense[1].w)
+        return mdl_missing(m, -1, "dense_2.weight or dense_3.weight", err);
+    if (m->arch->bert) {
         if (!m->places.w)
             return mdl_missing(m, -1, "position_embd.weight", err);
         if (!m->types.w) return mdl_missing(m, -1, "token_types.weight", err);
@@ -26190,7 +26217,8 @@ static ksllm_status mdl_place_windows(ksllm_model *m, ksllm_error *err) {
         bool local = each ? mdl_per_block(&r, name, i) != 0
                           : (i + 1) % period != 0;
         mdl_layer *l = &m->layers[i];
-        l->window = local ? m->window : 0;
+        u32 window = m->arch->encoder ? m->window / 2 + 1 : m->window;
+        l->window = local ? window : 0;
         l->rope = local ? !only : only ? MDL_NO_ROPE : 0;
     }
     return r.status;
@@ -26247,7 +26275,7 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
     TRY(mdl_place_windows(m, err));
     for (u32 i = 0; i < m->n_layers; i++)
-        if (m->arch->encoder || (period && (i + 1) % period == 0))
+        if (m->arch->bert || (period && (i + 1) % period == 0))
             m->layers[i].rope = MDL_NO_ROPE;
     TRY(mdl_place_convolutions(m, err));
     return mdl_place_skips(m, err);
@@ -26982,7 +27010,7 @@ static u64 ses_expert_floats(const ksllm_session *s) {
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
     const size_t *d = s->m->dim, inputs[] = {
-        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK};
+        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK, D_DENSE};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
     u64 n = s->n_batch * latent;
     n = max_u64(n, ses_expert_floats(s));
@@ -27019,7 +27047,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->x, n * d[D_EMBD]}, {&s->xn, n * d[D_EMBD]},
         {&s->delta, n * d[D_EMBD]}, {&s->q, n * d[D_Q]},
         {&s->att, n * d[D_ATT]}, {&s->k, n * d[D_KV]}, {&s->v, n * d[D_V]},
-        {&s->gate, wide}, {&s->up, wide},
+        {&s->gate, wide}, {&s->up, max_u64(wide, d[D_DENSE])},
         {&s->rope, m->n_ropes * n * d[D_ROPE]},
         {&s->saved, m->arch->skips ? MDL_STREAMS * n * d[D_EMBD] : 0},
         {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
@@ -27146,6 +27174,12 @@ static ksllm_status ses_pooling(const ksllm_model *m,
             "(mean), 2 (first), 3 (last) or 4 (rank): choose "
             "KSLLM_POOLING_LAST or KSLLM_POOLING_MEAN", m->arch->name,
             (unsigned)m->pooling, m->pooling ? "" : " or missing");
+    if (file && m->arch->dense && !m->dense[0].w)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options: pooling: the file lacks dense_2.weight and "
+            "dense_3.weight, which the model's vectors go through: convert it "
+            "again with them (ksllm-quant convert does), or choose "
+            "KSLLM_POOLING_MEAN for the mean alone");
     if ((*out == KSLLM_POOLING_RANK && !m->rank.w)
         || (*out == KSLLM_POOLING_FIRST && !m->arch->encoder))
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -27444,9 +27478,9 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  *          with ffn(h) = Wdown(act(Wgate h) * Wup h), or a weighted sum of
  *          such over the experts that the router chose for the token
  *   logits = Wout norm(x)
- * An encoder (XLM-R) starts from norm(embd[token] + place[position] + type),
- * norms each sum x instead of what is added, and attends to the whole text,
- * which is one batch.
+ * An encoder attends to the whole text, which is one batch. XLM-R starts from
+ * norm(embd[token] + place[position] + type), and norms each sum x instead of
+ * what is added.
  * With norms, biases and multipliers where the architecture has them.
  * ======================================================================== */
 
@@ -27589,7 +27623,7 @@ static void fwd_layer_norm(
             + (f64)ld_f32(bias + 4 * i));
 }
 
-/* What an encoder adds to a token's row: its position, and the first type of
+/* What XLM-R adds to a token's row: its position, and the first type of
  * text. */
 static void fwd_place(const fwd *f, u32 t, f32 *x) {
     const ksllm_session *s = f->s;
@@ -27615,7 +27649,7 @@ static void fwd_embed(const fwd_step *step, u32 t) {
     blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
     if (s->m->embd_scale != 1)
         for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
-    if (s->m->arch->encoder) fwd_place(f, t, x);
+    if (s->m->arch->bert) fwd_place(f, t, x);
     else fwd_rope_table(f, t);
 }
 
@@ -27674,7 +27708,7 @@ static f32 fwd_gelu(f32 x) {
 static void fwd_activate(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_FFN], at = t * n;
-    if (s->m->arch->encoder) {
+    if (s->m->arch->bert) {
         fwd_add_bias(s->up + at, step->f->l->vec[V_UP_BIAS], n);
         for (size_t i = at; i < at + n; i++) s->gate[i] = fwd_gelu(s->up[i]);
     } else {
@@ -27683,7 +27717,7 @@ static void fwd_activate(const fwd_step *step, u32 t) {
     fwd_quantize(s, step->blocks, s->gate + at, n, at);
 }
 
-/* x += post-norm(delta + bias); an encoder: x = post-norm(x + delta + bias) */
+/* x += post-norm(delta + bias); of XLM-R: x = post-norm(x + delta + bias) */
 static void fwd_add(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_EMBD];
@@ -27900,8 +27934,9 @@ static void fwd_attend_piece(void *arg, u32 piece) {
         .k_stride = s->k_bytes,
         .v_stride = s->v_in_k ? s->k_bytes : s->v_bytes,
         .n_slots = c->n_slots, .m = min_size(p->m - from, K_QUERIES),
-        .hi = m->arch->encoder ? p->n0 + p->m : p->n0 + from + 1,
-        .both_ways = m->arch->encoder, .window = f->l->window,
+        .hi = p->n0 + from + 1, .end = p->n0 + p->m,
+        .ahead = !m->arch->encoder ? 0 : f->l->window ? f->l->window - 1 : p->m,
+        .window = f->l->window,
         .scale = m->attn_scale, .q_heads = heads,
         .out = latent ? s->mix + (h * f->m + t) * d[D_VALUE]
                       : s->att + row * d[D_VALUE],
@@ -28629,6 +28664,20 @@ static void fwd_last(const fwd *f) {
     }
 }
 
+/* The sum over a text through the two matrices that follow the mean. They are
+ * linear, so the division may come after them. */
+static void fwd_dense(const fwd *f, f32 *x) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = s->m->dense;
+    f32 *const in[2] = {x, s->up}, *const out[2] = {s->up, x};
+    for (int i = 0; i < 2; i++) {
+        fwd_quantize(s, fwd_blocks_of(&w[i]), in[i], w[i].n_in, 0);
+        fwd_plan_job(f, &(ses_job){.w = &w[i], .m = 1, .x = in[i],
+            .y = out[i], .y_stride = w[i].n_out});
+        fwd_multiply(f);
+    }
+}
+
 /* The end of a batch: what its calls want of its hidden states. A sum must not
  * take in a batch twice, so what is pooled comes last. */
 static bool fwd_output(const fwd *f) {
@@ -28649,7 +28698,8 @@ static bool fwd_output(const fwd *f) {
         for (size_t i = 0; i < n && of->pooling == KSLLM_POOLING_MEAN; i++)
             of->pooled[i] += s->xn[t * n + i];
     }
-    return true;
+    if (pools && s->m->dense[0].w) fwd_dense(f, s->pooled);
+    return !fwd_stopped(f);
 }
 
 /* Evaluates a batch; false: it was stopped. */

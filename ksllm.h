@@ -560,10 +560,13 @@ typedef enum ksllm_overflow {
 typedef enum ksllm_pooling {
     KSLLM_POOLING_NONE = 0,
     KSLLM_POOLING_LAST = 1,     /* the last token's final hidden state */
-    KSLLM_POOLING_MEAN = 2,     /* the mean over the tokens of the last call */
+    KSLLM_POOLING_MEAN = 2,     /* the mean over the tokens of the last call;
+                                   of EmbeddingGemma, through the two matrices
+                                   that follow it, where the file has them */
     KSLLM_POOLING_MODEL = 3,    /* which of these the file says, under
                                    <architecture>.pooling_type; UNSUPPORTED if
-                                   it says nothing, or another kind */
+                                   it says nothing, or another kind, or lacks
+                                   EmbeddingGemma's two matrices */
     KSLLM_POOLING_FIRST = 4,    /* the first token's, of an encoder (CLS) */
     KSLLM_POOLING_RANK = 5      /* a reranker's score as the first value, zeros
                                    after it */
@@ -730,10 +733,10 @@ KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
 /* The pooled final hidden state (after the last norm), [n_embd] float32, not
  * normalised. NULL unless the session was created with a pooling and has
  * evaluated something. Valid like the logits.
- * An encoder (BGE-M3, KURE; their rerankers) has this alone: no logits, and
- * UNSUPPORTED from calls that want a next token. Each token sees the whole
- * text, at most n_ctx tokens and 4096, so sync and append evaluate all of it;
- * memory grows with n_ctx. Encode with BOS and EOS; BGE-M3 and KURE take
+ * An encoder (BGE-M3, KURE; their rerankers; EmbeddingGemma) has this alone: no
+ * logits, and UNSUPPORTED from calls that want a next token. Its tokens see the
+ * whole text, at most n_ctx tokens and 4096, so sync and append evaluate all of
+ * it; memory grows with n_ctx. Encode with BOS and EOS; BGE-M3 and KURE take
  * KSLLM_POOLING_FIRST. A reranker takes question, EOS, EOS, passage between
  * BOS and EOS. */
 KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
@@ -745,7 +748,9 @@ KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
  *
  * An embedding model wants its text as it was trained: with the tokens that its
  * tokenizer adds (KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS), for Qwen3-Embedding
- * with "Instruct: TASK\nQuery:" before a query and nothing before a document.
+ * with "Instruct: TASK\nQuery:" before a query and nothing before a document,
+ * for EmbeddingGemma "task: search result | query: " before a query and
+ * "title: none | text: " before a document.
  * A reranker that answers yes or no (Qwen3-Reranker) needs no pooling: after
  * its prompt, a = ksllm_session_logits at the token "yes" and b at "no", and
  * the score is 1 / (1 + exp(b - a)) (examples/rerank.c). */

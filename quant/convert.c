@@ -249,6 +249,7 @@ enum {
     CV_LONG = 16384,    /* part of a head rotates; LongRoPE */
     CV_SHARED = 32768,  /* Granite 4 without its experts and Mamba layers */
     CV_CONV = 65536,    /* LFM2: some layers are short convolutions */
+    CV_BOTH_WAYS = 1 << 17, /* an encoder */
 };
 
 typedef struct {
@@ -282,6 +283,9 @@ static const cv_family CV_FAMILIES[] = {
         CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED, "gelu_pytorch_tanh"},
     {"gemma3", "gemma3", {CV_COMMON, CV_GEMMA_NORMS},
         CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED, "gelu_pytorch_tanh"},
+    {"gemma3_text", "gemma-embedding", {CV_COMMON, CV_GEMMA_NORMS},
+        CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED | CV_BOTH_WAYS,
+        "gelu_pytorch_tanh"},
     {"exaone", "exaone", {CV_EXAONE}, 0, "silu"},
     {"exaone4", "exaone4", {CV_COMMON, CV_POST_NORMS}, CV_WINDOWS, "silu"},
     {"exaone4_5_text", "exaone4", {CV_COMMON, CV_POST_NORMS}, CV_WINDOWS,
@@ -380,7 +384,8 @@ typedef struct {
     const char *dir;
     const js *config, *top, *generation;
     const cv_family *family;
-    st_folder st;
+    st_folder st, dense[2]; /* of two matrices after the mean */
+    u32 n_dense_after;
     i64 n_layers, n_heads, n_kv, head_dim, n_embd, n_rope;
     i64 n_dense, n_mtp, n_experts; /* MTP blocks follow the layers */
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
@@ -430,10 +435,15 @@ static void cv_find_family(cv *c) {
     c->config = text && text->kind == JS_OBJ ? text : c->top;
     str type = js_text(js_get(c->config, "model_type"));
     if (!type.n) type = js_text(js_get(c->top, "model_type"));
+    bool both_ways = js_true(js_get(c->config, "use_bidirectional_attention"));
     for (size_t i = 0; i < KS_LEN(CV_FAMILIES); i++)
-        if (str_eq(type, str_of(CV_FAMILIES[i].model_type)))
+        if (str_eq(type, str_of(CV_FAMILIES[i].model_type))
+            && both_ways == !!(CV_FAMILIES[i].flags & CV_BOTH_WAYS))
             c->family = &CV_FAMILIES[i];
     if (c->family) return;
+    if (both_ways)
+        die("%s/config.json: use_bidirectional_attention: tokens that see "
+            "later ones are not supported for '%.*s'", c->dir, STR(type));
     fprintf(stderr, "known:");
     for (size_t i = 0; i < KS_LEN(CV_FAMILIES); i++)
         fprintf(stderr, " %s", CV_FAMILIES[i].model_type);
@@ -548,9 +558,6 @@ static void cv_check_config(const cv *c) {
             die("%s/config.json: '%s' is %g, which %s is not run with", c->dir,
                 off[i], v, c->family->arch);
     }
-    if (js_true(js_get(c->config, "use_bidirectional_attention")))
-        die("%s/config.json: use_bidirectional_attention: tokens that see "
-            "later ones are not supported", c->dir);
     cv_check_rope(c);
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
@@ -908,44 +915,71 @@ static void cv_write_sampling(const cv *c) {
     }
 }
 
-/* What the folder of sentence-transformers says about a text's vector. Its
- * normalisation is the caller's (ksllm_session_unit_embedding). */
-static void cv_write_pooling(const cv *c) {
+/* The folder of a module, inside the model's. */
+static char *cv_module_path(const cv *c, const js *module, const char *type) {
+    str in = js_text(js_get(module, "path"));
+    if (!in.n || memchr(in.p, '/', in.n) || memchr(in.p, 0, in.n))
+        die("%s/modules.json: %s has a path outside the folder", c->dir, type);
+    return path_join(c->dir, in);
+}
+
+static u32 cv_pooling(const char *path) {
     static const struct {
         const char *flag, *mode;
         u32 number; /* llama.cpp's */
     } kinds[] = {{"pooling_mode_mean_tokens", "mean", 1},
         {"pooling_mode_lasttoken", "lasttoken", 3}};
-    static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
+    const js *kept = json_read(path, "config.json");
+    str mode = js_text(js_get(kept, "pooling_mode"));
+    u32 number = 0;
+    for (size_t i = 0; i < KS_LEN(kinds); i++)
+        if (js_true(js_get(kept, kinds[i].flag))
+            || str_eq(mode, str_of(kinds[i].mode)))
+            number = kinds[i].number;
+    if (!number)
+        die("%s/config.json: a pooling that is neither the mean nor the last "
+            "token", path);
+    return number;
+}
+
+/* A matrix after the mean, as EmbeddingGemma has two. */
+static void cv_read_dense(cv *c, const char *path) {
+    const js *config = json_read(path, "config.json");
+    str act = js_text(js_get(config, "activation_function"));
+    str end = str_of(".Identity");
+    if (!(c->family->flags & CV_BOTH_WAYS) || c->n_dense_after == 2)
+        die("%s: a dense layer after the pooling, which %s is not run with",
+            path, c->family->arch);
+    if (js_true(js_get(config, "bias")) || act.n < end.n
+        || memcmp(act.p + act.n - end.n, end.p, end.n))
+        die("%s/config.json: a bias, or an activation that is not Identity, "
+            "is not supported", path);
+    st_open(&c->dense[c->n_dense_after++], path);
+}
+
+/* What the folder of sentence-transformers says about a text's vector. Its
+ * normalisation is the caller's (ksllm_session_unit_embedding). */
+static void cv_read_modules(cv *c) {
+    static const char *const known[] = {
+        "Transformer", "Pooling", "Dense", "Normalize"};
     const js *modules = json_read(c->dir, "modules.json");
-    u32 n_known = 0, number = 0;
     if (!modules || modules->kind != JS_ARR) return;
     for (const js *v = modules->first; v; v = v->next) {
         str type = js_text(js_get(v, "type"));
+        u32 i = 0;
         while (type.n && memchr(type.p, '.', type.n)) type.p++, type.n--;
-        u32 before = n_known;
-        for (size_t i = 0; i < KS_LEN(known); i++)
-            n_known += str_eq(type, str_of(known[i]));
-        if (n_known == before)
+        while (i < KS_LEN(known) && !str_eq(type, str_of(known[i]))) i++;
+        if (i == KS_LEN(known))
             die("%s/modules.json: '%.*s' is not supported", c->dir, STR(type));
-        if (!str_eq(type, str_of("Pooling"))) continue;
-        str in = js_text(js_get(v, "path"));
-        if (!in.n || memchr(in.p, '/', in.n) || memchr(in.p, 0, in.n))
-            die("%s/modules.json: Pooling has a path outside the folder",
-                c->dir);
-        char *path = path_join(c->dir, in);
-        const js *kept = json_read(path, "config.json");
-        str mode = js_text(js_get(kept, "pooling_mode"));
-        for (size_t i = 0; i < KS_LEN(kinds); i++)
-            if (js_true(js_get(kept, kinds[i].flag))
-                || str_eq(mode, str_of(kinds[i].mode)))
-                number = kinds[i].number;
-        if (!number)
-            die("%s/config.json: a pooling that is neither the mean nor the "
-                "last token", path);
+        if (i != 1 && i != 2) continue;
+        char *path = cv_module_path(c, v, known[i]);
+        if (i == 2) cv_read_dense(c, path);
+        else gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), cv_pooling(path));
         free(path);
     }
-    if (number) gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), number);
+    if (c->n_dense_after == 1)
+        die("%s/modules.json: one dense layer, but %s is run with two or none",
+            c->dir, c->family->arch);
 }
 
 /* The last part of a path. */
@@ -1258,6 +1292,24 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
     qz_statistics(c->o, t);
 }
 
+/* Their matrices, under llama.cpp's names, which count modules. */
+static void cv_plan_dense(cv *c) {
+    for (u32 i = 0; i < c->n_dense_after; i++) {
+        st_tensor *t = st_find(&c->dense[i], str_of("linear.weight"));
+        if (!t || c->dense[i].n != 1 || t->n_dims != 2)
+            die("%s/modules.json: dense layer %u is not a 'linear.weight' "
+                "alone", c->dir, i + 1);
+        const char *const ends[] = {"in", "out"};
+        char key[32];
+        for (int k = 0; k < 2; k++) {
+            snprintf(key, sizeof key, "dense_%u_feat_%s", i + 2, ends[k]);
+            gw_kv_u32(c->g, cv_arch_key(c, key), (u32)t->dims[!k]);
+        }
+        snprintf(key, sizeof key, "dense_%u.weight", i + 2);
+        cv_add_tensor(c, t, str_of(str_dup(str_of(key))), false);
+    }
+}
+
 /* The tensor of the checkpoint that becomes this one. */
 static const st_tensor *cv_find(const cv *c, const char *to) {
     for (u32 i = 0; i < c->st.n; i++) {
@@ -1477,10 +1529,11 @@ static void cv_run(cv *c, const char *pre) {
     cv_decide_tied(c);
     cv_write_general(c);
     cv_write_keys(c);
-    cv_write_pooling(c);
+    cv_read_modules(c);
     cv_write_rope(c);
     cv_write_sampling(c);
     cv_plan(c);
+    cv_plan_dense(c);
     cv_check_plan(c);
     const gw_tensor *embd = cv_planned(c, str_of("token_embd.weight"));
     tk_write(c->dir, c->top, c->config, c->generation, pre,

@@ -479,6 +479,8 @@ TEST(configs_that_no_graph_has) {
     static const struct {
         const char *row, *from, *to, *why;
     } cases[] = {
+        {"qwen3", "\"model_type\"", "\"use_bidirectional_attention\": true, "
+            "\"model_type\"", "later ones are not supported for 'qwen3'"},
         {"exaone_moe", "\"num_experts\": 8", "\"num_experts\": 9",
             "expert 8 of 9 is missing"},
         {"exaone_moe", "\"num_experts\": 8", "\"num_experts\": 7",
@@ -719,6 +721,96 @@ TEST(embeddings_are_those_of_transformers) {
     }
     free(b.p);
     free(file.p);
+}
+
+/* EmbeddingGemma: tokens see both ways, in a window or all; the mean goes
+ * through two matrices. On every instruction set. */
+static void check_both_ways(const bytes *b, const char *isa, const char *at) {
+    enum { N = KS_LEN(TEXTS), EMBD = 64, CAP = 128 };
+    i32 want[N][CAP], got[CAP];
+    size_t n[N];
+    int used = 0;
+    ksllm_error err;
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_model_options_init(&o);
+    o.isa = isa;
+    if (!CHECK_OK(ksllm_model_open_memory(b->p, b->n, &o, &m, &err), err))
+        return;
+    ksllm_session *s = pooled(m, KSLLM_POOLING_MODEL);
+    for (size_t i = 0; i < N; i++) {
+        at += strlen("ids ");
+        n[i] = read_ids(&at, want[i], CAP);
+        at++;
+    }
+    sscanf(at, "logits 4 64%n", &used);
+    const f32 *v = (const f32 *)(const void *)(at + used + 1);
+    f64 least = 1;
+    for (size_t i = 0; CHECK(used > 0) && s && i < N; i++, v += EMBD) {
+        f32 out[EMBD];
+        int64_t k = ksllm_encode(m, TEXTS[i], KSLLM_NUL,
+            KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS, got, CAP, &err);
+        CHECK_EQ(k, n[i]);
+        CHECK(!memcmp(got, want[i], n[i] * sizeof *got));
+        CHECK_OK(ksllm_session_sync(s, got, n[i], NULL, &err), err);
+        CHECK_OK(ksllm_session_unit_embedding(s, 0, out, &err), err);
+        f64 cosine = dot(out, v, EMBD);
+        least = cosine < least ? cosine : least;
+    }
+    printf("EmbeddingGemma, %s: cosine %.7f at least\n", isa, least);
+    CHECK(least >= 0.999999);
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+}
+
+#define GEMMA "../data/embedding_gemma"
+
+TEST(embedding_gemma_is_that_of_transformers) {
+    bytes b, file;
+    const char *isa;
+    if (!converted_row(GEMMA, &b)
+        || !read_file(REFERENCE GEMMA "/embedding.bin", &file))
+        return;
+    for (size_t i = 0; (isa = ksllm_isa_at(i)) != NULL; i++)
+        check_both_ways(&b, isa, (const char *)file.p);
+    u8 *name = value_of(&b, "dense_3.weight") - 4 - strlen("3.weight");
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    *name = '4';
+    CHECK_EQ(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err),
+        KSLLM_ERR_UNSUPPORTED);
+    free(b.p);
+    free(file.p);
+}
+
+/* Other converters leave the two matrices out. */
+TEST(embedding_gemma_without_its_end) {
+    const ksllm_override set = {"gemma-embedding.pooling_type",
+        KSLLM_META_U32, 1, 0, NULL};
+    ksllm_model_options o;
+    ksllm_session_options so;
+    ksllm_memory need = {.size = sizeof need};
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    char dir[64];
+    bytes b;
+    ksllm_model_options_init(&o);
+    o.overrides = &set;
+    o.n_overrides = 1;
+    folder_with(GEMMA, "\"model_type\"", "\"model_type\"", dir);
+    if (converted(dir, &b)
+        && CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err)) {
+        ksllm_session_options_init(&so);
+        so.pooling = KSLLM_POOLING_MODEL;
+        CHECK_EQ(ksllm_session_memory(m, &so, &need, &err),
+            KSLLM_ERR_UNSUPPORTED);
+        CHECK(strstr(err.text, "dense_2.weight") != NULL);
+        so.pooling = KSLLM_POOLING_MEAN;
+        CHECK_OK(ksllm_session_memory(m, &so, &need, &err), err);
+    }
+    ksllm_model_close(m);
+    free(b.p);
+    remove_folder(dir);
 }
 
 /* ---- adapters ---- */

@@ -1,21 +1,30 @@
 #!/usr/bin/env python3
 """make_encoder.py - writes tests/data/encoder.*: a tiny XLM-R reranker with
 random weights as llama.cpp's converter would write it, and what transformers
-computes.
+computes. And tests/data/embedding_gemma/: EmbeddingGemma's layout as a
+folder of sentence-transformers, in embedding.bin the tokens of TEXTS and their
+vectors.
 
     build/venv/bin/python tests/tools/make_encoder.py
 
 encoder.bin: u32 texts, u32 n_embd; for each text u32 n, i32 tokens[n], then f32
 of the first token, the last one, the mean over all, and the reranker's logit.
 """
+import json
 import os
 import struct
+import sys
 
 import gguf
 import torch
+import transformers
+from safetensors.torch import save_file
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
-HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data")
+TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+HERE = os.path.join(TESTS, "data")
+sys.path.insert(0, os.path.join(TESTS, "reference"))
+import make_reference   # noqa: E402
 VOCAB, EMBD, LAYERS, HEADS, FFN, PLACES, EPS = 64, 32, 2, 4, 72, 70, 1e-5
 NAMES = {
     "roberta.embeddings.word_embeddings.weight": "token_embd.weight",
@@ -82,7 +91,88 @@ def write_gguf(model, path):
     w.close()
 
 
+def write_json(folder, name, value):
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "w") as f:
+        json.dump(value, f, indent=1)
+
+
+def gemma(folder):
+    """A window of 9 tokens to each side and five such layers to one without;
+    the mean through two matrices; length 1."""
+    window = 17         # as published; transformers makes 17 // 2 + 1 of it
+    config = transformers.Gemma3TextConfig(
+        vocab_size=264, hidden_size=64, num_hidden_layers=7,
+        intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, query_pre_attn_scalar=16, sliding_window=window,
+        max_position_embeddings=256, use_bidirectional_attention=True,
+        attn_implementation="eager", bos_token_id=256, eos_token_id=257,
+        pad_token_id=0)
+    torch.manual_seed(2)
+    model = transformers.Gemma3TextModel(config).eval().float()
+    dense = [torch.randn(n) / n[1] ** 0.5 for n in ((96, 64), (64, 96))]
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            p.normal_(0, 0.3 if "norm" in key else 1 / p.shape[-1] ** 0.5)
+            p.copy_(p.half().float())
+    dense = [d.half().float() for d in dense]
+    os.makedirs(folder, exist_ok=True)
+    make_reference.write_tokenizer(folder)
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path) as f:
+        tok = json.load(f)
+    ends = [{"SpecialToken": {"id": t, "type_id": 0}} for t in ("<bos>", "<eos>")]
+    names = {t["id"]: t["content"] for t in tok["added_tokens"]}
+    for end, i in zip(ends, (256, 257)):
+        end["SpecialToken"]["id"] = names[i]
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    tok["post_processor"] = {
+        "type": "TemplateProcessing", "single": [ends[0], text, ends[1]],
+        "pair": [ends[0], text, {"Sequence": {"id": "B", "type_id": 1}},
+                 ends[1]],
+        "special_tokens": {names[i]: {"id": names[i], "ids": [i],
+                                      "tokens": [names[i]]}
+                           for i in (256, 257)}}
+    with open(path, "w") as f:
+        json.dump(tok, f, ensure_ascii=True, separators=(",", ":"))
+    saved = {**config.to_dict(), "sliding_window": window,
+             "architectures": ["Gemma3TextModel"]}
+    write_json(folder, "config.json", saved)
+    save_file({k: v.half() for k, v in model.state_dict().items()},
+              os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    kinds = ["Transformer", "Pooling", "Dense", "Dense", "Normalize"]
+    write_json(folder, "modules.json", [
+        {"idx": i, "name": str(i), "path": "%d_%s" % (i, k) if i else "",
+         "type": "sentence_transformers.models." + k}
+        for i, k in enumerate(kinds)])
+    write_json(os.path.join(folder, "1_Pooling"), "config.json", {
+        "word_embedding_dimension": 64, "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False})
+    for i, d in enumerate(dense):
+        sub = os.path.join(folder, "%d_Dense" % (i + 2))
+        write_json(sub, "config.json", {
+            "in_features": d.shape[1], "out_features": d.shape[0],
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity"})
+        save_file({"linear.weight": d.half()},
+                  os.path.join(sub, "model.safetensors"), {"format": "pt"})
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=path)
+    with open(os.path.join(folder, "embedding.bin"), "wb") as f:
+        rows = []
+        for t in make_reference.TEXTS:
+            ids = fast(t)["input_ids"]
+            assert ids[0] == 256 and ids[-1] == 257
+            with torch.no_grad():
+                h = model(torch.tensor([ids])).last_hidden_state[0].mean(0)
+            rows.append(torch.nn.functional.normalize(
+                dense[1] @ (dense[0] @ h), dim=0))
+            f.write(("ids %s\n" % " ".join(map(str, ids))).encode())
+        f.write(b"logits %d 64\n" % len(rows))
+        f.write(torch.stack(rows).numpy().astype("<f4").tobytes())
+
+
 def main():
+    gemma(os.path.join(HERE, "embedding_gemma"))
     torch.manual_seed(1)
     config = XLMRobertaConfig(
         vocab_size=VOCAB, hidden_size=EMBD, num_hidden_layers=LAYERS,
