@@ -2427,6 +2427,22 @@ typedef struct {
 
 typedef enum { K_SILU, K_GELU } k_activation;
 
+/* A token's step of the gated delta rule (Yang, Kautz and Hatamizadeh 2024) for
+ * n columns, a multiple of 16, of a state S [key_dim][n], which maps keys to
+ * values: what the key reads out of the faded state is corrected by a share of
+ * what differs from the value, and the query reads the outcome.
+ *   S' = decay * S;  to = S' + k (beta * (v - S'^T k))^T;  out = to^T q
+ * Sums run over the key in ascending order; lanes are columns. */
+typedef struct {
+    const f32 *from; /* may be `to` */
+    f32 *to;
+    const f32 *k, *q; /* [key_dim] */
+    const f32 *v;     /* [n] */
+    f32 *out;         /* [n] */
+    f32 decay, beta;
+    size_t key_dim, n;
+} k_delta;
+
 enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
@@ -2461,6 +2477,7 @@ typedef struct {
     f32 (*to_i8)(const f32 *x, size_t n, i8 *q); /* see k_to_i8 */
     void (*hadamard)(f32 *x, size_t n);          /* see k_hadamard */
     void (*gate)(f32 *g, const f32 *u, size_t n, k_activation act);
+    void (*recur)(const k_delta *a);
     void (*to_f16)(const f32 *x, size_t n, u8 *out);
     f32 (*max)(const f32 *x, size_t n);
     f32 (*sum_exp)(const f32 *x, size_t n, f32 max, f32 *out);
@@ -3267,8 +3284,9 @@ static f32 KS_NAME(k_to_i8)(const f32 *x, size_t n, i8 *q) {
     return top / 127.0f;
 }
 
-/* g = act(g) * u; silu(x) = x / (1 + e^-x); gelu by its tanh form, which is
- * x / (1 + e^-2y), y = sqrt(2/pi) (x + 0.044715 x^3). */
+/* g = act(g) * u, without u where that is NULL; silu(x) = x / (1 + e^-x); gelu
+ * by its tanh form, which is x / (1 + e^-2y), y = sqrt(2/pi) (x + 0.044715
+ * x^3). */
 V_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
     vf z = v_mul(x, v_set1(-1.0f));
     if (act == K_GELU) {
@@ -3281,13 +3299,49 @@ V_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
 
 static void KS_NAME(k_gate)(f32 *g, const f32 *u, size_t n, k_activation act) {
     size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        v_store(g + i,
-            v_mul(KS_NAME(v_act)(v_load(g + i), act), v_load(u + i)));
+    for (; i + 16 <= n; i += 16) {
+        vf x = KS_NAME(v_act)(v_load(g + i), act);
+        v_store(g + i, u ? v_mul(x, v_load(u + i)) : x);
+    }
     if (i == n) return;
     f32 f[16];
     v_store(f, KS_NAME(v_act)(KS_NAME(v_tail)(g + i, n - i, 0.0f), act));
-    for (size_t k = i; k < n; k++) g[k] = f[k - i] * u[k];
+    for (size_t k = i; k < n; k++) g[k] = u ? f[k - i] * u[k] : f[k - i];
+}
+
+/* Columns [c, c + 16 * W) of a step. */
+KS_INLINE void KS_NAME(k_recur_at)(const k_delta *a, const int W, size_t c) {
+    const vf decay = v_set1(a->decay);
+    const f32 *from = a->from + c;
+    f32 *to = a->to + c;
+    vf x[4], y[4];
+    V_UNROLL
+    for (int w = 0; w < W; w++) x[w] = y[w] = v_set1(0.0f);
+    for (size_t i = 0; i < a->key_dim; i++)
+        V_UNROLL
+        for (int w = 0; w < W; w++)
+            x[w] = v_fma(v_set1(a->k[i]),
+                v_mul(v_load(from + i * a->n + 16 * w), decay), x[w]);
+    V_UNROLL
+    for (int w = 0; w < W; w++)
+        x[w] = v_mul(v_set1(a->beta),
+            v_fma(x[w], v_set1(-1.0f), v_load(a->v + c + 16 * w)));
+    for (size_t i = 0; i < a->key_dim; i++)
+        V_UNROLL
+        for (int w = 0; w < W; w++) {
+            vf z = v_mul(v_load(from + i * a->n + 16 * w), decay);
+            z = v_fma(v_set1(a->k[i]), x[w], z);
+            v_store(to + i * a->n + 16 * w, z);
+            y[w] = v_fma(v_set1(a->q[i]), z, y[w]);
+        }
+    V_UNROLL
+    for (int w = 0; w < W; w++) v_store(a->out + c + 16 * w, y[w]);
+}
+
+static void KS_NAME(k_recur)(const k_delta *a) {
+    size_t c = 0;
+    for (; c + 64 <= a->n; c += 64) KS_NAME(k_recur_at)(a, 4, c);
+    for (; c < a->n; c += 16) KS_NAME(k_recur_at)(a, 1, c);
 }
 
 #endif
@@ -6608,6 +6662,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .to_i8 = KS_FLOATS(k_to_i8),
     .hadamard = KS_FLOATS(k_hadamard),
     .gate = KS_FLOATS(k_gate),
+    .recur = KS_FLOATS(k_recur),
     .to_f16 = KS_FLOATS(k_to_f16),
     .max = KS_FLOATS(k_max),
     .sum_exp = KS_FLOATS(k_sum_exp),
@@ -25180,6 +25235,8 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_Q_RANK_NORM, V_LATENT_NORM, V_ROUTER_BIAS, V_CONV,
     /* encoders: norms have a bias, and so have the products of the FFN */
     V_ATTN_POST_BIAS, V_FFN_POST_BIAS, V_UP_BIAS, V_DOWN_BIAS,
+    /* recurrence: its convolution, how fast a head fades, a value's norm */
+    V_MIX, V_FADE, V_FADE_BIAS, V_READ_NORM,
     N_VECTORS
 };
 
@@ -25196,6 +25253,10 @@ enum mdl_matrix_id {
     M_GATE_SHARED, M_UP_SHARED, M_DOWN_SHARED,
     /* short convolution: what it is made of, and what is made of it */
     M_CONV_IN, M_CONV_OUT,
+    /* recurrence: queries, keys and values in one, the output's gate, how much
+     * of a head is replaced and how much fades, the output */
+    M_MIX, M_READ_GATE, M_BETA, M_ALPHA, M_READ,
+    M_Q_GATED, /* of each head the query, then the output's gate */
     N_MATRICES
 };
 
@@ -25212,6 +25273,9 @@ typedef enum {
     D_CONV, D_CONV_IN,     /* tokens that a convolution sees; 3 n_embd */
     D_PLACES, D_TYPES, /* learned positions, types of text */
     D_DENSE,           /* between the two matrices after the mean */
+    /* recurrence: heads of values and of keys, length of both; all values;
+     * queries, keys and values; queries with their gates */
+    D_READERS, D_WRITERS, D_STATE, D_READ, D_MIX, D_Q_GATED,
     N_DIMS
 } mdl_dim;
 
@@ -25232,7 +25296,10 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_FFN_SHARED] = "expert_shared_count",
     [D_CONV] = "shortconv.l_cache", [D_CONV_IN] = "embedding_length",
     [D_PLACES] = "context_length", [D_TYPES] = "token_type_count",
-    [D_DENSE] = "dense_2_feat_out",
+    [D_DENSE] = "dense_2_feat_out", [D_READERS] = "ssm.time_step_rank",
+    [D_WRITERS] = "ssm.group_count", [D_STATE] = "ssm.state_size",
+    [D_READ] = "ssm.inner_size", [D_MIX] = "ssm.group_count",
+    [D_Q_GATED] = "attention.head_count",
 };
 
 typedef struct {
@@ -25262,6 +25329,10 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_FFN_POST_BIAS] = {"layer_output_norm.bias", D_EMBD, D_ONE, D_ONE},
     [V_UP_BIAS] = {"ffn_up.bias", D_FFN, D_ONE, D_ONE},
     [V_DOWN_BIAS] = {"ffn_down.bias", D_EMBD, D_ONE, D_ONE},
+    [V_MIX] = {"ssm_conv1d.weight", D_CONV, D_MIX, D_ONE},
+    [V_FADE] = {"ssm_a", D_READERS, D_ONE, D_ONE},
+    [V_FADE_BIAS] = {"ssm_dt.bias", D_READERS, D_ONE, D_ONE},
+    [V_READ_NORM] = {"ssm_norm.weight", D_STATE, D_ONE, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -25293,6 +25364,12 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
     [M_DOWN_SHARED] = {"ffn_down_shexp.weight", D_FFN_SHARED, D_EMBD, D_ONE},
     [M_CONV_IN] = {"shortconv.in_proj.weight", D_EMBD, D_CONV_IN, D_ONE},
     [M_CONV_OUT] = {"shortconv.out_proj.weight", D_EMBD, D_EMBD, D_ONE},
+    [M_MIX] = {"attn_qkv.weight", D_EMBD, D_MIX, D_ONE},
+    [M_READ_GATE] = {"attn_gate.weight", D_EMBD, D_READ, D_ONE},
+    [M_BETA] = {"ssm_beta.weight", D_EMBD, D_READERS, D_ONE},
+    [M_ALPHA] = {"ssm_alpha.weight", D_EMBD, D_READERS, D_ONE},
+    [M_READ] = {"ssm_out.weight", D_READ, D_EMBD, D_ONE},
+    [M_Q_GATED] = {"attn_q.weight", D_EMBD, D_Q_GATED, D_ONE},
 };
 
 #define BIT(x) (1u << (x))
@@ -25339,6 +25416,8 @@ typedef struct {
     bool divides_logits;     /* logit_scale is a divisor */
     u32 no_rope_period;      /* layers n, 2n, ... have no rope */
     bool convolves;          /* layers without KV heads: short convolutions */
+    bool recurs;             /* most layers have a state instead of keys; the
+                                others' output has a gate */
     const char *output_norm; /* another name of output_norm.weight */
 } mdl_arch;
 
@@ -25387,6 +25466,8 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "vaetki", .need = NORMS_PRE | NORMS_POST, .latent = true,
         .routing = ROUTE_SIGMOID, .windows = WINDOW_MUST, .window_period = 6},
     {.name = "solar", .need = NORMS_PRE, .skips = true},
+    {.name = "qwen35", .need = NORMS_PRE, .rope_halves = true, .recurs = true,
+        .ffn_norm = "post_attention_norm.weight"},
     {.name = "lfm2", .need = NORMS_PRE, .rope_halves = true,
         .convolves = true, .output_norm = "token_embd_norm.weight"},
     {.name = "lfm2moe", .need = NORMS_PRE, .rope_halves = true,
@@ -25413,11 +25494,13 @@ typedef struct {
     u32 window; /* keys a query sees, itself included; 0: all. Of a
                    convolution, the tokens that it sees */
     u32 rope;   /* index into mdl.rope, or MDL_NO_ROPE */
-    bool experts, convolves;
+    bool experts, convolves, recurs;
+    u32 i_state; /* number among those that recur */
     u32 skip_save, skip_mix; /* BIT(i): before it, stream i is kept, mixed in */
 } mdl_layer;
 
 enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
+enum { MDL_MAX_STATE = 1 << 26 }; /* floats of a layer */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
 
 typedef struct {
@@ -25438,6 +25521,7 @@ struct ksllm_model {
     u32 n_blocks; /* in the file: those after the first n_layers predict
                      further tokens at once, and are not run */
     u32 n_experts_used, n_groups, n_groups_used, n_dense;
+    u32 n_states; /* layers that recur */
     u32 pooling; /* llama.cpp's number; 0: the file does not say */
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
@@ -25990,12 +26074,18 @@ typedef struct {
 static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     const mdl_arch *a = m->arch;
     mdl_parts p = {0, a->need, a->may};
-    if (l->convolves) {
+    if (l->recurs) {
+        p.matrices |= BIT(M_MIX) | BIT(M_READ_GATE) | BIT(M_BETA)
+            | BIT(M_ALPHA) | BIT(M_READ);
+        p.vectors |=
+            BIT(V_MIX) | BIT(V_FADE) | BIT(V_FADE_BIAS) | BIT(V_READ_NORM);
+    } else if (l->convolves) {
         p.matrices |= BIT(M_CONV_IN) | BIT(M_CONV_OUT);
         p.vectors |= BIT(V_CONV);
     } else if (!a->latent) {
         p.matrices |= BIT(M_Q) | BIT(M_K) | BIT(M_V) | BIT(M_O);
-        if (a->convolves) p.vectors |= NORMS_QK;
+        if (a->convolves || a->recurs) p.vectors |= NORMS_QK;
+        if (a->recurs) p.matrices ^= BIT(M_Q) | BIT(M_Q_GATED);
     } else {
         p.matrices |= BIT(M_LATENT) | BIT(M_K_B) | BIT(M_V_B) | BIT(M_O);
         p.matrices |= m->dim[D_Q_RANK] ? BIT(M_Q_A) | BIT(M_Q_B) : BIT(M_Q);
@@ -26259,6 +26349,42 @@ static ksllm_status mdl_place_convolutions(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
+/* The lengths of a recurrence, and which layers have it: all but each
+ * interval's last, unless the file says. */
+static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
+    static const char name[] = "attention.recurrent_layers";
+    mdl_reader r = {m, err, KSLLM_OK};
+    size_t *d = m->dim;
+    if (!m->arch->recurs) return KSLLM_OK;
+    d[D_CONV] = mdl_int(&r, "ssm.conv_kernel", 1, 1 << 4, -1);
+    d[D_STATE] = mdl_int(&r, "ssm.state_size", 1, 1 << 12, -1);
+    d[D_WRITERS] = mdl_int(&r, "ssm.group_count", 1, MDL_MAX_HEADS, -1);
+    d[D_READERS] = mdl_int(&r, "ssm.time_step_rank", 1, MDL_MAX_HEADS, -1);
+    d[D_READ] = mdl_int(&r, "ssm.inner_size", 1, 1 << 24, -1);
+    u32 interval = mdl_int(&r, "full_attention_interval", 1, 1 << 12, 4);
+    if (r.status) return r.status;
+    if (d[D_READ] != d[D_READERS] * d[D_STATE] || d[D_STATE] % 16
+        || d[D_READERS] % d[D_WRITERS]
+        || (u64)d[D_READ] * d[D_STATE] > MDL_MAX_STATE)
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.ssm.inner_size' %llu with time_step_rank %llu, group_count "
+            "%llu and state_size %llu: heads that do not go together, or a "
+            "state that is no multiple of 16, or too large", m->arch->name,
+            LLU(d[D_READ]), LLU(d[D_READERS]), LLU(d[D_WRITERS]),
+            LLU(d[D_STATE]));
+    d[D_MIX] = 2 * d[D_WRITERS] * d[D_STATE] + d[D_READ];
+    d[D_Q_GATED] = 2 * d[D_Q];
+    const gguf_kv *each = mdl_find(m, name);
+    for (u32 i = 0; i < m->n_layers && !r.status; i++) {
+        mdl_layer *l = &m->layers[i];
+        l->recurs = each ? mdl_per_block(&r, name, i) != 0
+                         : (i + 1) % interval != 0;
+        l->i_state = m->n_states;
+        m->n_states += l->recurs;
+    }
+    return r.status;
+}
+
 /* Each layer has at least seven tensors, or six, so a file bounds its layer
  * count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
@@ -26278,6 +26404,7 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
         if (m->arch->bert || (period && (i + 1) % period == 0))
             m->layers[i].rope = MDL_NO_ROPE;
     TRY(mdl_place_convolutions(m, err));
+    TRY(mdl_place_recurrence(m, err));
     return mdl_place_skips(m, err);
 }
 
@@ -26699,7 +26826,10 @@ enum {
     SES_DRAFT = 3,
     SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
     SES_TRUSTS = 10, /* kinds of drafts */
-    SES_PAIRS = 3, /* products of a step that an adapter may have pairs for */
+    SES_STATES = 5, /* of a recurrence: two in turn, and those of ses_keep */
+    SES_STRIDE = 1024, /* one is kept where this divides the position */
+    SES_NOWHERE = -1,
+    SES_PAIRS = 4, /* products of a step that an adapter may have pairs for */
     SES_ALIGN = 64,
 };
 
@@ -26739,6 +26869,20 @@ typedef struct {
     const ada_pair *pair; /* NULL: none, or for none of the vectors */
     f32 *low; /* [m][rank] */
 } ses_job;
+
+/* A recurrence cannot be taken back, so its state is kept as it was after some
+ * tokens. Evaluation reads one and writes another, so that a stopped batch
+ * leaves the first. */
+enum ses_keep { /* what one is kept for; each has one at most */
+    SES_AFTER_PROMPT = 1, /* the next one often begins alike */
+    SES_AT_REWIND = 2,    /* where the timeline was rewound to last */
+    SES_AT_STRIDE = 4,
+};
+
+typedef struct {
+    i64 at;   /* tokens that it follows, or SES_NOWHERE */
+    u32 keep; /* bits of ses_keep */
+} ses_state;
 
 /* What passes took and drafts were worth (section 24). Only how much is tried
  * depends on it, never what comes out. */
@@ -26783,6 +26927,10 @@ struct ksllm_session {
     bool has_logits, has_pooled;
     bool partial; /* there are logits of what a grammar allowed alone */
     ses_cache *cache; /* [n_layers] */
+    ses_state states[SES_STATES];
+    f32 *state;            /* [SES_STATES][n_states][ses_state_floats] */
+    u32 from, to;          /* the ones read and written; SES_STATES: zeros */
+    u32 rewound;           /* where SES_AT_REWIND is to be */
 
     /* activations of one batch, [n_batch][...] */
     f32 *x;               /* [n_embd] the residual stream */
@@ -26791,6 +26939,9 @@ struct ksllm_session {
     f32 *gate, *up;       /* [n_ffn], or for all experts of the batch */
     f32 *delta;           /* [n_embd] what a block adds to x */
     f32 *saved;           /* [n_embd] MDL_STREAMS times */
+    f32 *mix_in;          /* [D_MIX], [D_Q_GATED] before the convolution, or
+                             before queries and gates are parted */
+    f32 *rates;           /* [D_READERS] twice: beta, then decay */
     /* attention through a latent vector; those [n_heads][n_batch][...] have
      * the tokens of a head together */
     f32 *q_in;            /* [D_Q_IN] */
@@ -26969,6 +27120,7 @@ static ses_cache ses_form(const ksllm_session *s, const mdl_layer *l) {
         .kv = s->kv, .k_bytes = s->k_bytes,
         .v_bytes = s->v_in_k ? 0 : s->v_bytes,
         .k_parts = s->kv == K_I8 ? s->k_parts : 0};
+    if (l->recurs) c.heads = 0;
     if (!l->convolves) return c;
     c.heads = 1;
     c.kv = K_F32;
@@ -26977,8 +27129,27 @@ static ses_cache ses_form(const ksllm_session *s, const mdl_layer *l) {
     return c;
 }
 
+/* Of a layer: the last tokens' input of the convolution, oldest first, then by
+ * head, and by SES_SLAB columns, [D_STATE][columns]. */
+enum { SES_SLAB = 64 };
+
+static size_t ses_state_floats(const ksllm_model *m) {
+    const size_t *d = m->dim;
+    return !m->n_states ? 0
+        : (d[D_CONV] - 1) * d[D_MIX] + d[D_READ] * d[D_STATE];
+}
+
+static f32 *ses_state_of(const ksllm_session *s, u32 i, const mdl_layer *l) {
+    size_t n = ses_state_floats(s->m);
+    return s->state + ((size_t)i * s->m->n_states + l->i_state) * n;
+}
+
 static void ses_lay_cache(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
+    s->state = arena_take(a, (u64)SES_STATES * m->n_states,
+        ses_state_floats(m) * sizeof(f32));
+    for (u32 i = 0; i < SES_STATES; i++)
+        s->states[i] = (ses_state){SES_NOWHERE, 0};
     s->cache = arena_take(a, m->n_layers, sizeof *s->cache);
     for (u32 i = 0; i < m->n_layers; i++) {
         ses_cache c = ses_form(s, &m->layers[i]);
@@ -27010,7 +27181,7 @@ static u64 ses_expert_floats(const ksllm_session *s) {
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
     const size_t *d = s->m->dim, inputs[] = {
-        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK, D_DENSE};
+        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK, D_DENSE, D_READ};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
     u64 n = s->n_batch * latent;
     n = max_u64(n, ses_expert_floats(s));
@@ -27026,7 +27197,7 @@ static void ses_lay_acts(ksllm_session *s, arena *a) {
 
 static void ses_lay_jobs(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
-    size_t used = (size_t)s->n_batch * m->n_experts_used, n = 3;
+    size_t used = (size_t)s->n_batch * m->n_experts_used, n = 4;
     if (m->arch->latent) n = max_size(n, m->n_heads);
     if (used) n = max_size(n, 2 * min_size(used, m->dim[D_EXPERTS]) + 2);
     s->jobs = arena_take(a, n, sizeof *s->jobs);
@@ -27037,8 +27208,8 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
     const size_t *d = m->dim;
     const u64 n = s->n_batch, used = m->n_experts_used;
-    u64 wide = max_u64(n * max_size(d[D_FFN], d[D_CONV_IN]),
-        ses_expert_floats(s));
+    u64 wide = max_u64(n * max_size(d[D_FFN],
+        max_size(d[D_CONV_IN], d[D_MIX])), ses_expert_floats(s));
     u64 rows = ses_expert_rows(s) * d[D_EMBD];
     const struct {
         f32 **p;
@@ -27046,13 +27217,16 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     } floats[] = {
         {&s->x, n * d[D_EMBD]}, {&s->xn, n * d[D_EMBD]},
         {&s->delta, n * d[D_EMBD]}, {&s->q, n * d[D_Q]},
-        {&s->att, n * d[D_ATT]}, {&s->k, n * d[D_KV]}, {&s->v, n * d[D_V]},
+        {&s->att, n * max_size(d[D_ATT], d[D_READ])},
+        {&s->k, n * d[D_KV]}, {&s->v, n * d[D_V]},
         {&s->gate, wide}, {&s->up, max_u64(wide, d[D_DENSE])},
         {&s->rope, m->n_ropes * n * d[D_ROPE]},
         {&s->saved, m->arch->skips ? MDL_STREAMS * n * d[D_EMBD] : 0},
         {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
-        {&s->o_gate, m->arch->gated ? n * d[D_ATT] : 0},
+        {&s->mix_in, n * max_size(d[D_MIX], d[D_Q_GATED])},
+        {&s->rates, 2 * n * d[D_READERS]},
+        {&s->o_gate, m->arch->gated || m->n_states ? n * d[D_ATT] : 0},
         {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
@@ -27216,7 +27390,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     /* A pass is a batch. Pooling takes in all of its tokens. */
     u32 draft = o->n_draft ? (u32)o->n_draft : SES_DRAFT;
     s->n_draft = o->n_draft == KSLLM_NO_DRAFTS || s->pooling
-        || m->arch->encoder
+        || m->arch->encoder || m->n_states
         ? 0 : min_u32(draft, s->n_batch - 1);
     s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
         : o->kv_type == KSLLM_TYPE_F16    ? K_F16
@@ -27323,8 +27497,47 @@ static bool ses_reaches(const ksllm_session *s, u32 n) {
     return true;
 }
 
+/* The latest state that follows no more than n tokens, after which it may be
+ * evaluated; the others are of another timeline. SES_STATES: none. */
+static u32 ses_state_at(ksllm_session *s, u32 n) {
+    u32 best = SES_STATES;
+    for (u32 i = 0; i < SES_STATES; i++) {
+        if (s->states[i].at > (i64)n)
+            s->states[i] = (ses_state){SES_NOWHERE, 0};
+        if (s->states[i].at >= 0
+            && (best == SES_STATES || s->states[i].at > s->states[best].at))
+            best = i;
+    }
+    return best;
+}
+
+/* Chooses what the next batch reads and writes. */
+static void ses_state_next(ksllm_session *s) {
+    s->from = s->n_eval ? ses_state_at(s, s->n_eval) : SES_STATES;
+    s->to = 0;
+    while (s->to == s->from || s->states[s->to].keep) s->to++;
+    s->states[s->to].at = SES_NOWHERE;
+}
+
+/* What it wrote is the state at n_eval. */
+static void ses_state_done(ksllm_session *s, bool ends_prompt) {
+    u32 n = s->n_eval, keep = ends_prompt ? SES_AFTER_PROMPT : 0;
+    if (n == s->rewound) keep |= SES_AT_REWIND;
+    if (n % SES_STRIDE == 0) keep |= SES_AT_STRIDE;
+    for (u32 i = 0; i < SES_STATES; i++) s->states[i].keep &= ~keep;
+    s->states[s->to] = (ses_state){n, keep};
+}
+
+/* How many of m tokens from n_eval on a batch may have: one ends wherever a
+ * state is to be kept. */
+static u32 ses_state_reach(const ksllm_session *s, u32 m) {
+    u32 n = s->n_eval;
+    if (s->rewound > n) m = min_u32(m, s->rewound - n);
+    return min_u32(m, SES_STRIDE - n % SES_STRIDE);
+}
+
 /* Keeps the first n tokens. Where the cache no longer reaches back that far,
- * evaluation has to start from 0. */
+ * evaluation has to start from 0, or from the last state before. */
 static void ses_rewind(ksllm_session *s, u32 n) {
     if (n < s->n_tokens || n < s->n_eval) s->has_logits = false;
     if (n + s->n_slid < s->obeys_from) s->obeys = 0;
@@ -27333,6 +27546,11 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     s->n_eval = n;
     s->has_pooled = false;
     if (!ses_reaches(s, n)) s->n_eval = 0;
+    if (s->m->n_states) {
+        u32 i = ses_state_at(s, s->n_eval);
+        s->n_eval = i < SES_STATES ? (u32)s->states[i].at : 0;
+        if (s->n_eval < n) s->rewound = n;
+    }
     if (!s->n_eval) s->n_high = s->n_gone = 0;
 }
 
@@ -27438,6 +27656,13 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
         ses_copy_slots(a, b->v_scale, a->v_scale, a->k_parts ? a->heads : 0,
             used, sizeof(f32));
     }
+    size_t floats = m->n_states * ses_state_floats(m);
+    memcpy(to->states, from->states, sizeof to->states);
+    to->rewound = from->rewound;
+    for (u32 i = 0; i < SES_STATES && floats; i++)
+        if (from->states[i].at >= 0)
+            memcpy(to->state + i * floats, from->state + i * floats,
+                floats * sizeof(f32));
     memcpy(to->logits, from->logits, m->dim[D_VOCAB] * sizeof(f32));
     if (from->pooling)
         memcpy(to->pooled, from->pooled, m->dim[D_EMBD] * sizeof(f32));
@@ -27474,6 +27699,8 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  *     x += post(Wo attention(rope(norm(Wq h)), rope(norm(Wk h)), Wv h))
  *          with h = norm(x), or of some layers
  *     x += Wo (c * convolution(a * b)) with (a, c, b) = Wi h
+ *     x += Wo (norm(S^T q) * silu(Wz h)) with S <- delta rule(S, k, v) and
+ *          (q, k, v) = silu(convolution(Wi h))
  *     x += post(ffn(norm(x)))
  *          with ffn(h) = Wdown(act(Wgate h) * Wup h), or a weighted sum of
  *          such over the experts that the router chose for the token
@@ -27821,12 +28048,23 @@ static void fwd_temper(const fwd *f, u32 t, f32 *q) {
     for (size_t i = 0; i < m->dim[D_Q]; i++) q[i] *= scale;
 }
 
+/* Of each head the query, then the gate of what it gives. */
+static void fwd_part_gates(const ksllm_session *s, u32 t) {
+    size_t hd = s->m->dim[D_HEAD], n = s->m->dim[D_Q];
+    for (size_t i = 0; i < n; i += hd) {
+        const f32 *both = s->mix_in + 2 * (t * n + i);
+        memcpy(s->q + t * n + i, both, hd * sizeof *both);
+        memcpy(s->o_gate + t * n + i, both + hd, hd * sizeof *both);
+    }
+}
+
 static void fwd_heads(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
     const u8 *const *vec = f->l->vec;
     f32 *q = s->q + t * m->dim[D_Q];
+    if (f->l->mat[M_Q_GATED].w) fwd_part_gates(s, t);
     f32 *k = s->k + t * m->dim[D_KV], *v = s->v + t * m->dim[D_V];
     fwd_add_bias(q, vec[V_Q_BIAS], m->dim[D_Q]);
     fwd_add_bias(k, vec[V_K_BIAS], m->dim[D_KV]);
@@ -28185,8 +28423,9 @@ static void fwd_queries(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
-        BIT(M_Q) | BIT(M_K) | BIT(M_V));
-    fwd_plan(f, &w[M_Q], s->xn, s->q);
+        BIT(M_Q) | BIT(M_Q_GATED) | BIT(M_K) | BIT(M_V));
+    if (w[M_Q].w) fwd_plan(f, &w[M_Q], s->xn, s->q);
+    else fwd_plan(f, &w[M_Q_GATED], s->xn, s->mix_in);
     fwd_plan(f, &w[M_K], s->xn, s->k);
     fwd_plan(f, &w[M_V], s->xn, s->v);
     fwd_multiply(f);
@@ -28250,7 +28489,8 @@ static void fwd_attention_block(const fwd *f) {
     fwd_attend(f);
     if (latent) fwd_latent_values(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_gate_heads, .x = s->att,
-        .gate = w[M_O_GATE].w ? s->o_gate : NULL, .n = s->m->dim[D_ATT],
+        .gate = w[M_O_GATE].w || w[M_Q_GATED].w ? s->o_gate : NULL,
+        .n = s->m->dim[D_ATT],
         .blocks = fwd_blocks_of(&w[M_O])});
     fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
@@ -28304,6 +28544,141 @@ static void fwd_conv_block(const fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_conv_mix,
         .blocks = fwd_blocks_of(&w[M_CONV_OUT])});
     fwd_plan(f, &w[M_CONV_OUT], s->xn, s->delta);
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_add});
+}
+
+/* ---- recurrence by the gated delta rule (Qwen3-Next, 2025) ----
+ * Queries, keys and values go through a convolution over the last D_CONV
+ * tokens; queries and keys then have length 1. A head's state holds what was
+ * written: k_delta. A piece has some columns of it and goes through the tokens
+ * of the batch in their order, so that no batch, thread or cut changes a sum.
+ * Reader r reads what writer r % D_WRITERS wrote, as llama.cpp orders them. */
+
+#define FWD_UNIT_EPS 1e-6 /* as published, whatever the model's epsilon is */
+
+static void fwd_unit(f32 *x, size_t n, f64 length) {
+    f64 sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (f64)x[i] * (f64)x[i];
+    f32 k = (f32)(length / __builtin_sqrt(sum + FWD_UNIT_EPS));
+    for (size_t i = 0; i < n; i++) x[i] *= k;
+}
+
+/* The convolution's input i tokens after the batch's first one of the part;
+ * before it what the state kept, NULL before the first of all. */
+static const f32 *fwd_mix_row(const fwd *f, const fwd_part *p, i64 i) {
+    size_t n = f->s->m->dim[D_MIX];
+    if (i >= 0) return f->s->mix_in + (p->row + (size_t)i) * n;
+    if (p->s->from == SES_STATES) return NULL;
+    i64 kept = (i64)f->s->m->dim[D_CONV] - 1 + i;
+    return ses_state_of(p->s, p->s->from, f->l) + (size_t)kept * n;
+}
+
+static void fwd_mix_keep(const fwd *f, const fwd_part *p) {
+    const size_t *d = f->s->m->dim;
+    f32 *to = ses_state_of(p->s, p->s->to, f->l);
+    i64 first = (i64)p->m - (i64)d[D_CONV] + 1;
+    for (i64 i = first; i < p->m; i++, to += d[D_MIX]) {
+        const f32 *x = fwd_mix_row(f, p, i);
+        if (x) memcpy(to, x, d[D_MIX] * sizeof *x);
+        else memset(to, 0, d[D_MIX] * sizeof *to);
+    }
+}
+
+static void fwd_mix(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
+    const ksllm_session *s = f->s;
+    const fwd_part *p = fwd_part_of(f, t);
+    const size_t *d = s->m->dim, n = d[D_MIX], taps = d[D_CONV];
+    const u8 *w = f->l->vec[V_MIX], *fade = f->l->vec[V_FADE];
+    const u8 *bias = f->l->vec[V_FADE_BIAS];
+    f32 *y = s->gate + t * n, *rate = s->rates + 2 * t * d[D_READERS];
+    memset(y, 0, n * sizeof *y);
+    for (size_t j = 0; j < taps; j++) {
+        const f32 *x = fwd_mix_row(
+            f, p, (i64)(t - p->row) + (i64)j + 1 - (i64)taps);
+        for (size_t i = 0; x && i < n; i++)
+            y[i] += ld_f32(w + 4 * (i * taps + j)) * x[i];
+    }
+    s->m->k->gate(y, NULL, n, K_SILU);
+    f64 length = 1 / __builtin_sqrt((f64)d[D_STATE]);
+    for (size_t h = 0; h < 2 * d[D_WRITERS]; h++)
+        fwd_unit(y + h * d[D_STATE], d[D_STATE],
+            h < d[D_WRITERS] ? length : 1);
+    for (size_t h = 0; h < d[D_READERS]; h++) {
+        f32 *decay = rate + d[D_READERS] + h;
+        f64 a = (f64)*decay + (f64)ld_f32(bias + 4 * h);
+        f64 soft = a > 30 ? a : m_ln(1 + m_exp(a));
+        *decay = (f32)m_exp((f64)ld_f32(fade + 4 * h) * soft);
+        rate[h] = fwd_sigmoid(rate[h]);
+    }
+    if (t == p->row + p->m - 1) fwd_mix_keep(f, p);
+}
+
+typedef struct {
+    const fwd *f;
+    u32 slabs; /* pieces of a head */
+} fwd_recurrence;
+
+/* A piece: some columns of a head of one session. */
+static void fwd_recur_piece(void *arg, u32 piece) {
+    const fwd *f = ((const fwd_recurrence *)arg)->f;
+    const u32 slabs = ((const fwd_recurrence *)arg)->slabs;
+    const ksllm_session *s = f->s;
+    const size_t *d = s->m->dim, n = d[D_STATE], n_mix = d[D_MIX];
+    const fwd_part *p = f->part + piece / (slabs * d[D_READERS]);
+    size_t h = piece / slabs % d[D_READERS], c = piece % slabs * SES_SLAB;
+    size_t at = (d[D_CONV] - 1) * n_mix + h * n * n + c * n;
+    f32 *to = ses_state_of(p->s, p->s->to, f->l) + at;
+    const f32 *from = p->s->from == SES_STATES ? to
+        : ses_state_of(p->s, p->s->from, f->l) + at;
+    k_delta a = {.from = from, .to = to, .key_dim = n,
+        .n = min_size(SES_SLAB, n - c)};
+    if (from == to) memset(to, 0, n * a.n * sizeof *to);
+    for (u32 t = p->row; t < p->row + p->m && !fwd_stopped(f); t++) {
+        const f32 *rate = s->rates + 2 * t * d[D_READERS];
+        a.q = s->gate + t * n_mix + h % d[D_WRITERS] * n;
+        a.k = a.q + d[D_WRITERS] * n;
+        a.v = s->gate + t * n_mix + 2 * d[D_WRITERS] * n + h * n + c;
+        a.out = s->att + t * d[D_READ] + h * n + c;
+        a.beta = rate[h];
+        a.decay = rate[d[D_READERS] + h];
+        s->m->k->recur(&a);
+        a.from = to;
+    }
+}
+
+static void fwd_read(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
+    const ksllm_session *s = f->s;
+    const size_t *d = s->m->dim, n = d[D_STATE];
+    f32 *x = s->att + t * d[D_READ], *z = s->up + t * d[D_READ];
+    for (size_t i = 0; i < d[D_READ]; i += n)
+        s->m->k->norm(x + i, f->l->vec[V_READ_NORM], n, s->m->eps, x + i);
+    s->m->k->gate(z, x, d[D_READ], K_SILU);
+    fwd_quantize(s, step->blocks, z, d[D_READ], t * d[D_READ]);
+}
+
+static void fwd_recur_block(const fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    const size_t *d = s->m->dim;
+    u32 slabs = (u32)((d[D_STATE] + SES_SLAB - 1) / SES_SLAB);
+    fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
+        BIT(M_MIX) | BIT(M_READ_GATE) | BIT(M_BETA) | BIT(M_ALPHA));
+    fwd_plan(f, &w[M_MIX], s->xn, s->mix_in);
+    fwd_plan(f, &w[M_READ_GATE], s->xn, s->up);
+    for (u32 i = 0; i < 2; i++)
+        fwd_plan_job(f, &(ses_job){.w = &w[i ? M_ALPHA : M_BETA], .m = f->m,
+            .x = s->xn, .y = s->rates + i * d[D_READERS],
+            .y_stride = 2 * d[D_READERS]});
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_mix});
+    pool_run(&f->s->workers, f->n_parts * (u32)d[D_READERS] * slabs,
+        fwd_recur_piece, &(fwd_recurrence){f, slabs});
+    fwd_by_token(f, &(fwd_step){.run = fwd_read,
+        .blocks = fwd_blocks_of(&w[M_READ])});
+    fwd_plan(f, &w[M_READ], s->up, s->delta);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_add});
 }
@@ -28525,7 +28900,8 @@ static void fwd_skip(const fwd_step *step, u32 t) {
 static void fwd_layer(const fwd *f) {
     if (f->l->skip_save | f->l->skip_mix)
         fwd_by_token(f, &(fwd_step){.run = fwd_skip});
-    if (f->l->convolves) fwd_conv_block(f);
+    if (f->l->recurs) fwd_recur_block(f);
+    else if (f->l->convolves) fwd_conv_block(f);
     else fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
@@ -28753,6 +29129,8 @@ static void fwd_advance(fwd_member *x, u32 m) {
     const ksllm_control *c = x->control;
     s->n_eval += m;
     u32 total = s->n_tokens - x->start;
+    if (s->m->n_states)
+        ses_state_done(s, s->n_eval == s->n_tokens && total > 1);
     if (c && c->on_progress)
         c->on_progress(c->progress_ctx, s->n_eval - x->start, total);
     x->open = s->n_eval < s->n_tokens;
@@ -28770,6 +29148,10 @@ static void fwd_take(fwd *f, fwd_member *x, u32 after) {
     u32 left = s->n_tokens - s->n_eval, room = f->s->n_batch - f->m - after;
     fwd_part p = {.of = x, .s = s, .n0 = s->n_eval, .row = f->m,
         .m = min_u32(left, min_u32(s->n_batch, room))};
+    if (s->m->n_states) {
+        p.m = ses_state_reach(s, p.m);
+        ses_state_next(s);
+    }
     p.last = p.m == left;
     if (p.n0 + p.m > s->n_high) s->n_high = p.n0 + p.m;
     s->has_pooled = false;
@@ -31930,11 +32312,19 @@ ksllm_status ksllm_session_unit_embedding(
 
 #if !defined KSLLM_NO_STATE
 
+static ksllm_status api_can_save(const ksllm_session *s, ksllm_error *err) {
+    if (!s->m->n_states) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "the state of a recurrent layer (%s) cannot be saved yet: keep the "
+        "session, or evaluate the prompt again", s->m->arch->name);
+}
+
 ksllm_status ksllm_session_save(const ksllm_session *session, size_t n_tokens,
     ksllm_write write, void *ctx, const ksllm_control *control,
     ksllm_saved *saved, ksllm_error *err) {
     NEED(session, "session is NULL");
     NEED(write, "write is NULL");
+    TRY(api_can_save(session, err));
     ksllm_control c;
     ksllm_saved none = {0, 0, 0};
     ses_watch watch;
@@ -31963,6 +32353,7 @@ ksllm_status ksllm_session_load(ksllm_session *session, const int32_t *tokens,
     NEED(session, "session is NULL");
     NEED(read, "read is NULL");
     NEED(tokens || !n_tokens, "tokens is NULL, n_tokens is not 0");
+    TRY(api_can_save(session, err));
     ksllm_control c;
     TRY(api_begin(session, control, &c, err));
     st_stream f = {.s = session, .read = read, .ctx = ctx,

@@ -623,8 +623,9 @@ typedef struct ksllm_session_options {
     /* How many tokens generation may try at once (generation.drafts), 15 at
      * most and less than n_batch: each takes 4 bytes for each token of the
      * vocabulary, and one more such row. 0: 3. KSLLM_NO_DRAFTS: none, as with
-     * a pooling. On a model with sliding windows a rewind reaches so many
-     * tokens less far back before it has to compute from the start. */
+     * a pooling and on a model with recurrent layers. On a model with sliding
+     * windows a rewind reaches so many tokens less far back before it has to
+     * compute from the start. */
     size_t n_draft;
     /* The largest rank of an adapter that the session may use (14), 4096 at
      * most. It takes 12 bytes times n_batch. 0: none can be used. */
@@ -703,8 +704,10 @@ KSLLM_API ksllm_status ksllm_session_append_logits(
  * evaluation; a score right after it evaluates the last token again. On a model
  * with sliding windows the cache of a local layer may no longer reach back that
  * far. The next evaluation then recomputes from the start, which takes longer
- * and gives the same result. Errors: ARGUMENT (the session holds fewer), STATE.
- */
+ * and gives the same result. A model with recurrent layers (Qwen 3.5) goes on
+ * from the last state that was kept: those after the last two tokens, at the
+ * end of the last prompt, where the timeline was rewound to last, and at the
+ * last multiple of 1,024. Errors: ARGUMENT (the session holds fewer), STATE. */
 KSLLM_API ksllm_status ksllm_session_rewind(
     ksllm_session *session, size_t n_tokens, ksllm_error *err);
 
@@ -773,6 +776,7 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  * and changes no result. A file is refused (UNSUPPORTED, with the field in
  * `err`) when it is of another model, another kv_type or another numeric
  * contract: the number that a later version raises if it computes other bits.
+ * Models with recurrent layers cannot be saved yet (UNSUPPORTED).
  * Later versions read every version of the format. The model is known by the
  * sums of its hyperparameters, its vocabulary and its tensor table, and of the
  * first and last 4 KiB of each tensor: two files that differ inside of tensors

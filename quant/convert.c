@@ -204,6 +204,22 @@ static const cv_name CV_LFM2[] = {
     {NULL, NULL},
 };
 
+/* The gated delta net. Value heads lie by key head there, and in turns of key
+ * heads here, as llama.cpp has them: cv_tile. */
+static const cv_name CV_DELTA[] = {
+    {"model.layers.{}.linear_attn.in_proj_qkv.weight",
+        "blk.{}.attn_qkv.weight"},
+    {"model.layers.{}.linear_attn.in_proj_z.weight", "blk.{}.attn_gate.weight"},
+    {"model.layers.{}.linear_attn.in_proj_b.weight", "blk.{}.ssm_beta.weight"},
+    {"model.layers.{}.linear_attn.in_proj_a.weight", "blk.{}.ssm_alpha.weight"},
+    {"model.layers.{}.linear_attn.conv1d.weight", "blk.{}.ssm_conv1d.weight"},
+    {"model.layers.{}.linear_attn.dt_bias", "blk.{}.ssm_dt.bias"},
+    {"model.layers.{}.linear_attn.A_log", "blk.{}.ssm_a"},
+    {"model.layers.{}.linear_attn.norm.weight", "blk.{}.ssm_norm.weight"},
+    {"model.layers.{}.linear_attn.out_proj.weight", "blk.{}.ssm_out.weight"},
+    {NULL, NULL},
+};
+
 /* Tensors of a checkpoint that a text model does without, and what they are
  * for; NULL: not worth a line. */
 typedef struct {
@@ -250,6 +266,7 @@ enum {
     CV_SHARED = 32768,  /* Granite 4 without its experts and Mamba layers */
     CV_CONV = 65536,    /* LFM2: some layers are short convolutions */
     CV_BOTH_WAYS = 1 << 17, /* an encoder */
+    CV_RECUR = 1 << 18, /* Qwen 3.5: most layers have a state */
 };
 
 typedef struct {
@@ -311,6 +328,8 @@ static const cv_family CV_FAMILIES[] = {
         CV_WINDOWS | CV_ROPES | CV_TIED, "silu"},
     {"solar", "solar", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE | CV_SKIPS,
         "silu"},
+    {"qwen3_5_text", "qwen35", {CV_COMMON, CV_GLM_NORMS, CV_DELTA},
+        CV_RECUR | CV_NORM_PLUS_1, "silu"},
     {"lfm2", "lfm2", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED, "silu"},
     {"lfm2_moe", "lfm2moe", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED | CV_MOE,
         "silu"},
@@ -355,6 +374,10 @@ static const cv_key CV_KEYS[] = {
     {"logits_scaling", "logit_scale", CV_FLOAT, false, CV_SCALES},
     {"attention_multiplier", "attention.scale", CV_FLOAT, false, CV_SCALES},
     {"conv_L_cache", "shortconv.l_cache", CV_INT, true, CV_CONV},
+    {"linear_conv_kernel_dim", "ssm.conv_kernel", CV_INT, true, CV_RECUR},
+    {"linear_key_head_dim", "ssm.state_size", CV_INT, true, CV_RECUR},
+    {"linear_num_key_heads", "ssm.group_count", CV_INT, true, CV_RECUR},
+    {"linear_num_value_heads", "ssm.time_step_rank", CV_INT, true, CV_RECUR},
 };
 
 static const cv_key CV_SAMPLING[] = {
@@ -376,6 +399,10 @@ struct cv_source {
     u64 head_rows, first, take; /* of each head only these; 0: all */
     bool turned; /* rows and columns of a head are exchanged */
     u32 head; /* rows of a head to permute; 0: none */
+    u64 tile, tile_first; /* rows, or with `across` columns, of a value head of
+                             a delta net, from the first one on; 0: none */
+    u64 tile_keys, tile_per; /* key heads; value heads of each */
+    bool across;
     f32 add;
     const f32 *made; /* values made here, when there is no tensor */
 };
@@ -561,10 +588,15 @@ static void cv_check_config(const cv *c) {
     cv_check_rope(c);
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
-    if (part < 1 && !(c->family->flags & CV_LONG))
+    if (part < 1 && !(c->family->flags & (CV_LONG | CV_RECUR)))
         die("%s/config.json: partial_rotary_factor %g is not supported",
             c->dir, part);
     cv_check_layers(c);
+    const js *gate = js_get(c->config, "attn_output_gate");
+    if (c->family->flags & CV_RECUR && ((gate && !js_true(gate)) || part >= 1))
+        die("%s/config.json: attn_output_gate false, or no "
+            "partial_rotary_factor, is not supported for %s", c->dir,
+            c->family->arch);
     if (c->family->flags & CV_CONV && (js_true(js_get(c->config, "conv_bias"))
             || (c->family->flags & CV_MOE
                 && !js_true(js_get(c->config, "norm_topk_prob")))))
@@ -827,6 +859,42 @@ static void cv_write_convolutions(const cv *c) {
     }
 }
 
+/* Qwen 3.5: each interval's last layer attends; rope's three dimensions, which
+ * are one for text. */
+static void cv_write_recurrence(const cv *c) {
+    const js *types = js_get(c->config, "layer_types");
+    const js *sections = js_get(cv_rope(c), "mrope_section");
+    i64 interval = cv_int(c, "full_attention_interval", 0), i = 0, n;
+    i64 heads = cv_int(c, "linear_num_value_heads", -1);
+    i64 keys = cv_int(c, "linear_num_key_heads", -1);
+    for (const js *v = types && types->kind == JS_ARR ? types->first : NULL;
+        v && !interval; v = v->next, i++)
+        if (js_is(v, "full_attention")) interval = i + 1;
+    i = 0;
+    for (const js *v = types && interval ? types->first : NULL; v;
+        v = v->next, i++)
+        if (!js_is(v, (i + 1) % interval ? "linear_attention"
+                                         : "full_attention"))
+            interval = 0;
+    if (interval < 1 || (types && i != c->n_layers))
+        die("%s/config.json: 'layer_types' or 'full_attention_interval' is no "
+            "interval", c->dir);
+    if (keys < 1 || heads < 1 || heads % keys
+        || cv_int(c, "linear_value_head_dim", -1)
+            != cv_int(c, "linear_key_head_dim", -1))
+        die("%s/config.json: value heads (%lld) are no multiple of key heads "
+            "(%lld), or are not as long", c->dir, (long long)heads,
+            (long long)keys);
+    gw_kv_u32(c->g, cv_arch_key(c, "full_attention_interval"), (u32)interval);
+    gw_kv_u32(c->g, cv_arch_key(c, "ssm.inner_size"),
+        (u32)(heads * cv_int(c, "linear_value_head_dim", -1)));
+    gw_kv_array(c->g, cv_arch_key(c, "rope.dimension_sections"),
+        KSLLM_META_I32, 4);
+    const js *v = sections && sections->kind == JS_ARR ? sections->first : NULL;
+    for (i = 0; i < 4; i++, v = v ? v->next : NULL)
+        gw_u32(&c->g->kv, v && js_int(v, &n) ? (u32)n : 0);
+}
+
 /* The width of feed-forwards. LFM2's own code makes it of what its config says:
  * two thirds of that, times a factor, up to a multiple. */
 static i64 cv_width(const cv *c, const char *names) {
@@ -870,6 +938,7 @@ static void cv_write_keys(cv *c) {
     }
     /* with MLA the cache holds the latent and the key's rope part, one head */
     i64 latent = flags & CV_MLA ? cv_int(c, "kv_lora_rank", -1) : 0;
+    if (flags & CV_RECUR) cv_write_recurrence(c);
     if (flags & CV_CONV) cv_write_convolutions(c);
     else gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
         latent ? 1 : (u32)c->n_kv);
@@ -1102,8 +1171,16 @@ static str cv_bare(const cv *c, str name) {
     return name;
 }
 
-/* Which row of the source is row r of the result. */
+/* Which row, or column, of the source is number r of the result. */
+static u64 cv_tile(const cv_source *s, u64 r) {
+    if (r < s->tile_first) return r;
+    u64 head = (r - s->tile_first) / s->tile, in = (r - s->tile_first) % s->tile;
+    u64 from = head % s->tile_keys * s->tile_per + head / s->tile_keys;
+    return s->tile_first + from * s->tile + in;
+}
+
 static u64 cv_row(const cv_source *s, u64 r) {
+    if (s->tile && !s->across) return cv_tile(s, r);
     if (s->take) return r / s->take * s->head_rows + s->first + r % s->take;
     if (!s->head) return r;
     u64 in = r % s->head;
@@ -1127,6 +1204,11 @@ static void cv_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
         const cv_source *s = t->src;
         u64 k = r;
         if (s->experts) k = r % s->each, s = &s->experts[r / s->each];
+        if (s->across) {
+            for (u64 i = 0; i < s->n_in; i += s->tile)
+                cv_read(s, k, cv_tile(s, i), s->tile, out + i);
+            continue;
+        }
         if (!s->turned) {
             cv_read(s, cv_row(s, k), 0, s->n_in, out);
             continue;
@@ -1211,6 +1293,37 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
     return s->t->n_dims;
 }
 
+/* Where a tensor has value heads, whose order changes. */
+static void cv_find_tiles(const cv *c, str name, cv_source *s, u64 n_out) {
+    const i64 keys = cv_int(c, "linear_num_key_heads", 0);
+    const i64 values = cv_int(c, "linear_num_value_heads", 0);
+    const i64 n = cv_int(c, "linear_key_head_dim", 0);
+    const struct {
+        const char *name;
+        i64 tile, first;
+        bool across;
+    } tiles[] = {
+        {".attn_qkv.", n, 2 * keys * n, false},
+        {".attn_gate.", n, 0, false}, {".ssm_beta.", 1, 0, false},
+        {".ssm_alpha.", 1, 0, false}, {".ssm_conv1d.", n, 2 * keys * n, false},
+        {".ssm_dt.", 1, 0, true}, {".ssm_a", 1, 0, true},
+        {".ssm_out.", n, 0, true},
+    };
+    if (!(c->family->flags & CV_RECUR)) return;
+    for (size_t i = 0; i < KS_LEN(tiles) && !s->tile; i++) {
+        if (!str_has(name, tiles[i].name)) continue;
+        s->tile = (u64)tiles[i].tile;
+        s->tile_first = (u64)tiles[i].first;
+        s->tile_keys = (u64)keys;
+        s->tile_per = (u64)(values / keys);
+        s->across = tiles[i].across;
+        u64 heads = ((s->across ? s->n_in : n_out) - s->tile_first) / s->tile;
+        if (heads != (u64)values)
+            die("%s: tensor '%.*s' does not divide into %lld value heads",
+                c->dir, STR(s->t->name), (long long)values);
+    }
+}
+
 static gw_tensor *cv_planned(const cv *c, str name) {
     for (u32 i = c->g->n; i-- > 0;)
         if (str_eq(c->g->t[i].name, name)) return &c->g->t[i];
@@ -1262,6 +1375,7 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
     u64 n_out = from->n_dims == 2 ? dims[1] : 1;
     cv_source *s = xalloc(1, sizeof *s);
     *s = cv_source_of(c, from, n_out);
+    if (turns) cv_find_tiles(c, name, s, n_out);
     u32 n_dims = turns ? cv_take(c, name, s, dims) : from->n_dims;
     gw_tensor *t = gw_add(c->g, name, n_dims, dims);
     bool bias = str_has(name, ".bias");
@@ -1272,8 +1386,18 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
                 STR(from->name), (long long)c->head_dim);
         s->head = (u32)c->head_dim;
     }
-    if (c->family->flags & CV_NORM_PLUS_1 && str_has(name, "norm.weight"))
+    if (c->family->flags & CV_NORM_PLUS_1 && str_has(name, "norm.weight")
+        && !str_has(name, ".ssm_norm."))
         s->add = 1;
+    if (c->family->flags & CV_RECUR && str_has(name, ".ssm_a")
+        && n_dims == 1) { /* -e^x, in its new order */
+        f32 *v = xalloc(dims[0], sizeof *v), *w = xalloc(dims[0], sizeof *w);
+        st_values(from, 0, dims[0], v);
+        for (u64 i = 0; i < dims[0]; i++)
+            w[i] = (f32)-exp((f64)v[cv_tile(s, i)]);
+        free(v);
+        s->made = w;
+    }
     if (bias && s->head) {
         /* a vector is one row: permuted here, values are few */
         f32 *v = xalloc(dims[0], sizeof *v), *w = xalloc(dims[0], sizeof *w);

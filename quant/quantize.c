@@ -148,7 +148,8 @@ static bool qz_is_matrix(str name, u32 n_dims) {
         && !memcmp(name.p + name.n - 7, ".weight", 7)
         && !str_has(name, "_norm") && !str_has(name, "ffn_gate_inp")
         && !str_has(name, "rope_freqs") && !str_has(name, "position_embd")
-        && !str_has(name, "shortconv.conv.");
+        && !str_has(name, "shortconv.conv.") && !str_has(name, "ssm_conv1d.")
+        && !str_has(name, "ssm_alpha.") && !str_has(name, "ssm_beta.");
 }
 
 static ksllm_type qz_wanted(const qz_options *o, str name) {

@@ -376,7 +376,7 @@ static const char *const words[] = {
     "llama.expert_used_count", "llama.expert_feed_forward_length",
     "llama.attention.kv_lora_rank", "llama.leading_dense_block_count",
     "llama.logit_scale", "llama.residual_scale", "llama.embedding_scale",
-    "llama", "gpt2", "qwen2", "qwen3", "gemma3", "gemma-embedding", "exaone", "exaone4",
+    "llama", "gpt2", "qwen2", "qwen3", "gemma3", "gemma-embedding", "qwen35", "exaone", "exaone4",
     "exaone-moe", "deepseek2", "yarn", "linear", "none", "longrope", "<|im_end|>",
     "{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}", NULL};
 

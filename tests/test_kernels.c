@@ -421,6 +421,50 @@ TEST(norms)
     }
 }
 
+/* A step of the delta rule as its definition says, and in place. */
+TEST(recurrence)
+{
+    enum { K = 48, N = 64 };
+    static const size_t widths[] = {16, 32, 48, 64};
+    uint64_t rng = test_seed;
+    for (int trial = 0; trial < 40; trial++) {
+        f32 s[K * N], to[K * N], want[K * N], k[K], q[K], v[N], out[N], y[N];
+        size_t n = widths[trial % 4], keys = 1 + fx_below(&rng, K);
+        numbers(s, keys * n, 0, &rng);
+        numbers(k, keys, 0, &rng);
+        numbers(q, keys, 0, &rng);
+        numbers(v, n, 0, &rng);
+        k_delta a = {.from = s, .to = want, .k = k, .q = q, .v = v,
+                     .out = out, .decay = 0.75f, .beta = 0.375f,
+                     .key_dim = keys, .n = n};
+        scalar()->recur(&a);
+        const k_row *r;
+        EACH_ROW(r) {
+            k_delta b = a;
+            memcpy(to, s, sizeof to);
+            b.from = b.to = to;
+            b.out = y;
+            r->recur(&b);
+            CHECK(same_floats(to, want, keys * n));
+            CHECK(same_floats(y, out, n));
+        }
+        for (size_t j = 0; j < n; j++) {
+            double read = 0, e = 0, size = 0;
+            for (size_t i = 0; i < keys; i++)
+                read += (double)s[i * n + j] * 0.75 * (double)k[i];
+            for (size_t i = 0; i < keys; i++) {
+                double z = (double)s[i * n + j] * 0.75
+                    + (double)k[i] * 0.375 * ((double)v[j] - read);
+                CHECK(fabs((double)want[i * n + j] - z)
+                    <= 1e-5 * (1 + fabs(z) + fabs(read)) * (double)keys);
+                e += z * (double)q[i];
+                size += fabs(z * (double)q[i]);
+            }
+            CHECK(fabs((double)out[j] - e) <= 1e-5 * (1 + size) * K);
+        }
+    }
+}
+
 TEST(gates)
 {
     static const f32 ends[] = {0, -0.0f, 1e-30f, -1e-30f, 87, 88, 89, -87,
@@ -436,11 +480,12 @@ TEST(gates)
         for (size_t i = 0; trial % 8 > 5 && i < n; i++)
             g[i] = ends[fx_below(&rng, 16)];
         memcpy(want, g, sizeof g);
-        scalar()->gate(want, u, n, act);
+        const f32 *by = trial % 4 < 3 ? u : NULL;
+        scalar()->gate(want, by, n, act);
         const k_row *k;
         EACH_ROW(k) {
             memcpy(y, g, sizeof g);
-            k->gate(y, u, n, act);
+            k->gate(y, by, n, act);
             CHECK(same_floats(y, want, n));
         }
         for (size_t i = 0; i < n; i++) {
@@ -449,7 +494,7 @@ TEST(gates)
                 continue;
             double z = act == K_SILU ? x : 2 * 0.7978845608028654 *
                                            (x + 0.044715 * x * x * x);
-            double e = x / (1 + exp(-z)) * (double)u[i];
+            double e = x / (1 + exp(-z)) * (by ? (double)by[i] : 1);
             /* An error of the exponent is one of the result; below e^-86
              * that may be anything small. */
             double most = (2e-6 + 4e-7 * fabs(z)) * fabs(e) + 1e-35 * fabs(x);

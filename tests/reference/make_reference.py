@@ -80,11 +80,16 @@ def is_norm(name):
     return bool(re.search(r"(norm\d?|ln_\d|ln_f)\.weight$", name))
 
 
+def less(name, row):
+    """What norms are stored less; that of a delta net's output is not."""
+    return 1.0 if row.get("plus_one") and "linear_attn" not in name else 0.0
+
+
 def draw(name, shape, rng, row):
     if "e_score_correction_bias" in name or name.endswith("expert_bias"):
         v = rng.uniform(-0.3, 0.3, shape)
     elif is_norm(name):
-        v = rng.uniform(0.5, 1.5, shape) - (1.0 if row.get("plus_one") else 0)
+        v = rng.uniform(0.5, 1.5, shape) - less(name, row)
     elif name.endswith("bias"):
         v = rng.uniform(-0.6, 0.6, shape)
     else:
@@ -473,6 +478,30 @@ add_row("lfm2_moe", "Lfm2Moe",
                   "norm_topk_prob": {"norm_topk_prob": False},
                   "expert bias": {"use_expert_bias": False},
                   "experts used": {"num_experts_per_tok": 2}})
+# Qwen 3.5: a gated delta net in three of four layers, with more value heads
+# than key heads; attention with an output gate, a quarter of a head rotates.
+# 40 tokens: less than a chunk of transformers' own recurrence.
+add_row("qwen3_5", "Qwen3_5",
+        {**NARROW, "head_dim": 16, "num_hidden_layers": 5,
+         "tie_word_embeddings": False, "linear_conv_kernel_dim": 4,
+         "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+         "linear_num_key_heads": 2, "linear_num_value_heads": 6,
+         "layer_types": ["linear_attention", "full_attention"] * 2
+         + ["linear_attention"], **EPS,
+         **rope(1e3, partial_rotary_factor=0.5, mrope_section=[2, 1, 1],
+                mrope_interleaved=True)},
+        plus_one=True, suffix="ForConditionalGeneration",
+        wrap=lambda c: {"text_config": {"model_type": "qwen3_5_text", **c},
+                        "vision_config": {
+                            **TINY_VIT, "out_hidden_size": 32,
+                            "num_position_embeddings": 16},
+                        "tie_word_embeddings": False,
+                        "image_token_id": 258, "video_token_id": 259},
+        silent=("visual",),
+        switches={"theta": rope(1e6, partial_rotary_factor=0.5,
+                                mrope_section=[2, 1, 1]),
+                  "partial rotation": rope(1e3, partial_rotary_factor=1.0,
+                                           mrope_section=[4, 2, 2])})
 # Solar Pro preview. transformers has no class: our statement is Llama's
 # layers with streams kept and mixed in.
 add_row("solar", "Llama",
@@ -1154,7 +1183,7 @@ def switches(name):
         m = rebuilt(row, {}, state)
         s = tensors_of(m)
         for k in keys:
-            s[k].fill_(1 - row.get("plus_one", 0) if is_norm(k) else 0)
+            s[k].fill_(1 - less(k, row) if is_norm(k) else 0)
         moved(kind, m)
     quiet = [k for k, v in found.items() if v < LOUD]
     for k, v in sorted(found.items(), key=lambda x: x[1]):
