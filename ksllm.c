@@ -27511,6 +27511,13 @@ static u32 ses_state_at(ksllm_session *s, u32 n) {
     return best;
 }
 
+/* Evaluation goes on from the last one. */
+static void ses_state_back(ksllm_session *s) {
+    if (!s->m->n_states) return;
+    u32 i = ses_state_at(s, s->n_eval);
+    s->n_eval = i < SES_STATES ? (u32)s->states[i].at : 0;
+}
+
 /* Chooses what the next batch reads and writes. */
 static void ses_state_next(ksllm_session *s) {
     s->from = s->n_eval ? ses_state_at(s, s->n_eval) : SES_STATES;
@@ -27546,11 +27553,8 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     s->n_eval = n;
     s->has_pooled = false;
     if (!ses_reaches(s, n)) s->n_eval = 0;
-    if (s->m->n_states) {
-        u32 i = ses_state_at(s, s->n_eval);
-        s->n_eval = i < SES_STATES ? (u32)s->states[i].at : 0;
-        if (s->n_eval < n) s->rewound = n;
-    }
+    ses_state_back(s);
+    if (s->n_eval < n) s->rewound = n;
     if (!s->n_eval) s->n_high = s->n_gone = 0;
 }
 
@@ -31034,7 +31038,9 @@ static ksllm_status turn_run(turn *t) {
  *   chunk:    0  4  "KVC" and NUL
  *             4  4  n, its tokens, 1 to 64
  *             8  8  position of the first: where the chunk before ends
- *            16  4  what it has: 2 all layers, 1 those without a window, 0 none
+ *            16  4  what it has: 2 all layers, 1 those without a window, 0
+ *                   none; 3, with n 0: the states of recurrent layers after
+ *                   all tokens before
  *            20 12  0
  *            32     n ids, 4 bytes each
  *                   by layer, by KV head: keys, their scales, values, their
@@ -31324,12 +31330,14 @@ static bool st_sum_matches(st_stream *f, u64 seed) {
 
 /* ---- the cache, block by block ---- */
 
-typedef enum { ST_IDS, ST_GLOBAL, ST_ALL } st_kind; /* layers of a chunk */
+/* layers of a chunk */
+typedef enum { ST_IDS, ST_GLOBAL, ST_ALL, ST_STATES } st_kind;
 
 typedef struct {
     u64 first;
     u32 n;
     st_kind kind;
+    u32 state; /* of ST_STATES: which of the session's */
 } st_chunk;
 
 static bool st_has(const st_chunk *c, const mdl_layer *l) {
@@ -31378,9 +31386,14 @@ static void st_head(
 static void st_layers(st_stream *f, const st_chunk *c) {
     const ksllm_model *m = f->s->m;
     for (u32 i = 0; i < m->n_layers && !f->failed; i++) {
-        if (!st_has(c, &m->layers[i])) continue;
+        const mdl_layer *l = &m->layers[i];
+        bool state = c->kind == ST_STATES && l->recurs;
+        if (!state && !st_has(c, l)) continue;
         if (ses_watch_stops(f->watch)) return;
-        for (size_t h = 0; h < f->s->cache[i].heads; h++)
+        if (state)
+            st_move(f, (u8 *)ses_state_of(f->s, c->state, l),
+                ses_state_floats(m) * sizeof(f32));
+        else for (size_t h = 0; h < f->s->cache[i].heads; h++)
             st_head(f, c, &f->s->cache[i], h);
     }
 }
@@ -31388,6 +31401,8 @@ static void st_layers(st_stream *f, const st_chunk *c) {
 /* Bytes of a chunk between its ids and its sum. */
 static u64 st_layers_bytes(const ksllm_session *s, const st_chunk *c) {
     u64 token = 0;
+    if (c->kind == ST_STATES)
+        return (u64)s->m->n_states * ses_state_floats(s->m) * sizeof(f32);
     for (u32 i = 0; i < s->m->n_layers; i++) {
         const ses_cache *l = &s->cache[i];
         u64 scales = l->k_parts ? (l->k_parts + 1) * sizeof(f32) : 0;
@@ -31446,13 +31461,22 @@ static ksllm_status st_save_header(
 
 /* The chunk from position `first` on, when n tokens are to be saved. */
 static st_chunk st_save_next(const ksllm_session *s, u64 first, size_t n) {
-    st_chunk c = {first, 0, ST_ALL};
+    st_chunk c = {first, 0, ST_ALL, 0};
     u64 end = first / K_KEYS * K_KEYS + K_KEYS, low = st_low(s);
     if (first < low) c.kind = ST_GLOBAL, end = min_u64(end, low);
     if (first < s->n_eval) end = min_u64(end, s->n_eval);
     else c.kind = ST_IDS;
     c.n = (u32)(min_u64(end, n) - first);
     return c;
+}
+
+/* The states after the last token, where the session has them. */
+static void st_save_states(st_stream *f, u64 at, u64 chain) {
+    for (u32 i = 0; i < SES_STATES && f->s->m->n_states; i++)
+        if (f->s->states[i].at == (i64)at) {
+            st_save_chunk(f, &(st_chunk){at, 0, ST_STATES, i}, chain);
+            return;
+        }
 }
 
 /* Writes what `to` says is not written yet. */
@@ -31472,6 +31496,10 @@ static ksllm_status st_save(st_stream *f, size_t n, ksllm_saved *to,
         if (f->failed || f->watch->why) break;
         at += c.n;
         if (c.kind != ST_IDS) *to = (ksllm_saved){at, base + f->bytes, chain};
+        if (c.kind != ST_IDS && at == min_u64(n, s->n_eval))
+            st_save_states(f, at, chain);
+        if (f->failed || f->watch->why) break;
+        if (c.kind != ST_IDS) to->n_bytes = base + f->bytes;
         if (control->on_progress)
             control->on_progress(control->progress_ctx, (size_t)(at - begin),
                 (size_t)(n - begin));
@@ -31550,9 +31578,12 @@ static bool st_load_ids(st_stream *f, const st_loaded *to, st_chunk *c,
     st_call(f, head, sizeof head);
     if (f->failed || memcmp(head, "KVC", 4)) return false;
     *c = (st_chunk){st_get(head + 8, 8), (u32)st_get(head + 4, 4),
-        (st_kind)st_get(head + 16, 4)};
-    if (c->first != to->n || !c->n || c->n > K_KEYS - c->first % K_KEYS
-        || (u32)c->kind > ST_ALL || (c->kind && to->n_eval < to->n)
+        (st_kind)st_get(head + 16, 4), 0};
+    bool states = c->kind == ST_STATES && f->s->m->n_states && c->first;
+    if (c->first != to->n || !c->n != states
+        || c->n > K_KEYS - c->first % K_KEYS
+        || ((u32)c->kind > ST_ALL && !states)
+        || (c->kind && to->n_eval < to->n)
         || memcmp(head + 20, zeros, sizeof zeros))
         return false;
     st_call(f, ids, c->n * sizeof *ids);
@@ -31579,6 +31610,14 @@ static void st_load_take(ksllm_session *s, st_loaded *to, const st_chunk *c,
     if (c->kind) to->n_eval = to->n;
 }
 
+/* States are read over the ones that were read before the last, which is kept:
+ * it is where prompts part. */
+static void st_load_states(ksllm_session *s, const st_chunk *c) {
+    for (u32 i = 0; i < SES_STATES; i++) s->states[i].keep = 0;
+    s->states[c->state] = (ses_state){(i64)c->first, SES_AT_REWIND};
+    s->rewound = (u32)c->first;
+}
+
 static ksllm_status st_load_chunks(st_stream *f, ksllm_session *s,
     st_loaded *to, const ksllm_control *control, ksllm_error *err) {
     const size_t most = to->tokens ? to->n_tokens : s->n_ctx;
@@ -31587,21 +31626,24 @@ static ksllm_status st_load_chunks(st_stream *f, ksllm_session *s,
         has_windows |= s->m->layers[i].window > 0;
     i32 ids[K_KEYS];
     st_chunk c;
-    u32 take;
+    u32 take, n_states = 0;
     while (st_load_ids(f, to, &c, ids, &take)) {
         if (!to->tokens && take < c.n)
             return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
                 "the state holds more than the %u tokens that fit this "
                 "session: create it with a larger n_ctx", (unsigned)s->n_ctx);
-        if (!take) break;
-        if (!has_windows && c.kind) c.kind = ST_ALL;
+        if (!take && c.n) break;
+        if (!has_windows && c.kind == ST_GLOBAL) c.kind = ST_ALL;
+        c.state = n_states % 2;
+        if (!c.n) s->states[c.state].at = SES_NOWHERE, n_states++;
         if (c.kind == ST_ALL) s->n_high = to->n + c.n;
         to->chain = st_chain(to->chain, ids, c.n);
         f->left = st_layers_bytes(s, &c);
         f->at = f->n = 0;
         st_layers(f, &c);
         if (f->watch->why || !st_sum_matches(f, to->chain)) break;
-        st_load_take(s, to, &c, ids, take);
+        if (c.n) st_load_take(s, to, &c, ids, take);
+        else st_load_states(s, &c);
         if (control->on_progress)
             control->on_progress(control->progress_ctx, to->n, most);
         if (take < c.n) break;
@@ -31626,6 +31668,7 @@ static ksllm_status st_load(st_stream *f, ksllm_session *s, st_loaded *to,
     ksllm_status status = st_load_chunks(f, s, to, control, err);
     s->n_tokens = to->n;
     s->n_eval = to->n_eval;
+    ses_state_back(s);
     if (!ses_reaches(s, s->n_eval)) {
         s->n_gone = to->whole_gone;
         s->n_eval = ses_reaches(s, to->whole) ? to->whole : 0;
@@ -32312,19 +32355,11 @@ ksllm_status ksllm_session_unit_embedding(
 
 #if !defined KSLLM_NO_STATE
 
-static ksllm_status api_can_save(const ksllm_session *s, ksllm_error *err) {
-    if (!s->m->n_states) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "the state of a recurrent layer (%s) cannot be saved yet: keep the "
-        "session, or evaluate the prompt again", s->m->arch->name);
-}
-
 ksllm_status ksllm_session_save(const ksllm_session *session, size_t n_tokens,
     ksllm_write write, void *ctx, const ksllm_control *control,
     ksllm_saved *saved, ksllm_error *err) {
     NEED(session, "session is NULL");
     NEED(write, "write is NULL");
-    TRY(api_can_save(session, err));
     ksllm_control c;
     ksllm_saved none = {0, 0, 0};
     ses_watch watch;
@@ -32353,7 +32388,6 @@ ksllm_status ksllm_session_load(ksllm_session *session, const int32_t *tokens,
     NEED(session, "session is NULL");
     NEED(read, "read is NULL");
     NEED(tokens || !n_tokens, "tokens is NULL, n_tokens is not 0");
-    TRY(api_can_save(session, err));
     ksllm_control c;
     TRY(api_begin(session, control, &c, err));
     st_stream f = {.s = session, .read = read, .ctx = ctx,

@@ -776,7 +776,6 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  * and changes no result. A file is refused (UNSUPPORTED, with the field in
  * `err`) when it is of another model, another kv_type or another numeric
  * contract: the number that a later version raises if it computes other bits.
- * Models with recurrent layers cannot be saved yet (UNSUPPORTED).
  * Later versions read every version of the format. The model is known by the
  * sums of its hyperparameters, its vocabulary and its tensor table, and of the
  * first and last 4 KiB of each tensor: two files that differ inside of tensors
@@ -789,7 +788,8 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  * file that serves any beginning of its tokens. One that is saved late gives a
  * file whose first chunks lack these layers: it serves its whole length, and as
  * far back as a rewind would. For other beginnings the next evaluation computes
- * from the start, as it does after such a rewind.
+ * from the start, as it does after such a rewind. Of recurrent layers each save
+ * writes the state after its last token: a file serves what goes on from there.
  */
 
 /* Writes or reads exactly `size` bytes, in order; 0 when it did. Called many
