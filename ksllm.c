@@ -16316,6 +16316,7 @@ typedef enum split_state {
     SPLIT_HEAD,     /* the same, where a part's header is */
     SPLIT_BODY,     /* the same, between the arguments of a call */
     SPLIT_JSON,     /* one or more {"name": ..., "arguments": ...}, or a list */
+    SPLIT_LIST,     /* [name(key=value, ...), ...] with values as in Python */
     SPLIT_NAME, SPLIT_KEY, SPLIT_VALUE, /* of a call in other notations */
     SPLIT_ARGS      /* the arguments of a call as JSON */
 } split_state;
@@ -16332,7 +16333,7 @@ typedef struct split_mark {
 /* A wire format: the marks, and a text that a template has if it is this one.
  * No mark is the beginning of another one of its state. */
 typedef struct split_format {
-    const char *name, *detect;
+    const char *name, *detect[2];
     u8 start;
     bool lines;             /* a value stands on lines of its own */
     const char *end_think;  /* what the model writes where thinking ends, */
@@ -16356,7 +16357,7 @@ typedef struct split_format {
 static const split_mark SPLIT_NO_MARK = {0, 0, NULL, NULL};
 
 static const split_format SPLIT_FORMATS[] = {
-    {"solar", "<|tool_call:args|>", SPLIT_HEAD, false,
+    {"solar", {"<|tool_call:args|>"}, SPLIT_HEAD, false,
         "<|end|><|begin|>assistant", "<|content|>", "<|begin|>assistant",
         SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "<|think|>", NULL},
@@ -16373,7 +16374,7 @@ static const split_format SPLIT_FORMATS[] = {
         SPLIT_STRAY("<|tool_calls|>"), SPLIT_STRAY("<|tool_call:begin|>"),
         SPLIT_STRAY("<|tool_call:name|>"), SPLIT_STRAY("<|tool_call:args|>"),
         SPLIT_STRAY("<|tool_call:end|>"))},
-    {"glm", "<arg_key>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
+    {"glm", {"<arg_key>"}, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", NULL},
@@ -16387,7 +16388,7 @@ static const split_format SPLIT_FORMATS[] = {
             "</tool_call>", NULL},
         SPLIT_STRAY("<arg_key>"), SPLIT_STRAY("</arg_key>"),
         SPLIT_STRAY("<arg_value>"), SPLIT_STRAY("</arg_value>"))},
-    {"qwen-coder", "<function=", SPLIT_TEXT, true, SPLIT_CLOSE, NULL, NULL,
+    {"qwen-coder", {"<function="}, SPLIT_TEXT, true, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_NAME, "<tool_call>", "<function="},
@@ -16399,7 +16400,7 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(BODY), SPLIT_SKIP, "</function>", NULL},
         {IN(SKIP), SPLIT_NAME, "<function=", NULL},
         {IN(BODY) | IN(SKIP) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
-    {"hcx-think", "tool/function_call", SPLIT_HEAD, false,
+    {"hcx-think", {"tool/function_call"}, SPLIT_HEAD, false,
         "<|im_end|>\n<|im_start|>assistant", "\n", "<|im_start|>assistant",
         SPLIT_MARKS(
         {IN(HEAD), SPLIT_THINK, "/think\n", NULL},
@@ -16407,21 +16408,28 @@ static const split_format SPLIT_FORMATS[] = {
         {IN(HEAD), SPLIT_TEXT, "\n", NULL},
         {IN(THINK) | IN(TEXT) | IN(JSON), SPLIT_SKIP, "<|im_end|>", NULL},
         {IN(SKIP) | IN(TEXT), SPLIT_HEAD, "<|im_start|>assistant", NULL})},
-    {"vaetki", "<tool_start>", SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
+    {"vaetki", {"<tool_start>"}, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_start>", NULL},
         {IN(JSON) | IN(TEXT), SPLIT_TEXT, "<tool_end>", NULL})},
-    {"thought", "<thought>", SPLIT_TEXT, false, "\n</thought>\n\n", NULL, NULL,
+    {"lfm2", {"<|tool_list_start|>", "<|tool_call_start|>"}, SPLIT_TEXT, false,
+        SPLIT_CLOSE, NULL, NULL,
+        SPLIT_MARKS(
+        SPLIT_THINKS,
+        {IN(TEXT), SPLIT_LIST, "<|tool_call_start|>", NULL},
+        {IN(LIST) | IN(TEXT), SPLIT_TEXT, "<|tool_call_end|>", NULL})},
+    {"thought", {"<thought>"}, SPLIT_TEXT, false, "\n</thought>\n\n", NULL,
+        NULL,
         SPLIT_MARKS(
         {IN(TEXT) | IN(THINK), SPLIT_THINK, "<thought>", NULL},
         {IN(TEXT) | IN(THINK), SPLIT_TEXT, "</thought>", NULL})},
-    {"json", NULL, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
+    {"json", {NULL}, SPLIT_TEXT, false, SPLIT_CLOSE, NULL, NULL,
         SPLIT_MARKS(
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_JSON, "<tool_call>", NULL},
         {IN(JSON) | IN(TEXT), SPLIT_TEXT, "</tool_call>", NULL})},
-    {"text", NULL, SPLIT_TEXT, false, NULL, NULL, NULL, &SPLIT_NO_MARK},
+    {"text", {NULL}, SPLIT_TEXT, false, NULL, NULL, NULL, &SPLIT_NO_MARK},
 };
 
 #undef SPLIT_MARKS
@@ -16444,10 +16452,10 @@ static bool split_has(str s, const char *z) {
 }
 
 static const split_format *split_by_template(str source) {
-    for (u32 i = 0; i < KS_LEN(SPLIT_FORMATS); i++)
-        if (SPLIT_FORMATS[i].detect
-            && split_has(source, SPLIT_FORMATS[i].detect))
-            return &SPLIT_FORMATS[i];
+    for (u32 i = 0; i < 2 * KS_LEN(SPLIT_FORMATS); i++) {
+        const char *detect = SPLIT_FORMATS[i / 2].detect[i % 2];
+        if (detect && split_has(source, detect)) return &SPLIT_FORMATS[i / 2];
+    }
     return split_by_name("json");
 }
 
@@ -16585,6 +16593,144 @@ static bool split_json(split *s, u8 b) {
     return true;
 }
 
+static void split_argument(split *s, const char *z) {
+    while (*z) split_out(s, KSLLM_PART_ARGUMENTS, (u8)*z++);
+}
+
+CHAT_RARE void split_quoted(split *s, const u8 *p, size_t n) {
+    const u8 *end = n ? p + n : p;
+    split_argument(s, "\"");
+    while (p < end) {
+        u8 esc[8] = {0};
+        json_escape(&p, end, esc);
+        split_argument(s, (const char *)esc);
+    }
+    split_argument(s, "\"");
+}
+
+/* A list of calls as Python writes them, in the buffer. It is read twice: only
+ * one that is sound from end to end comes out as calls. */
+typedef struct {
+    split *s;
+    const u8 *p, *end;
+    json_scan scan; /* of the value under way, as JSON */
+    bool gives;
+} split_list;
+
+static void split_list_put(split_list *l, u8 b) {
+    json_step(&l->scan, b);
+    if (l->gives) split_out(l->s, KSLLM_PART_ARGUMENTS, b);
+}
+
+static bool split_list_takes(split_list *l, u8 b) {
+    while (l->p < l->end && json_is_space(*l->p)) l->p++;
+    if (l->p == l->end || *l->p != b) return false;
+    l->p++;
+    return true;
+}
+
+/* A name, a number, True, False or None; of length 0: none is there. */
+static str split_list_word(split_list *l) {
+    str w = {(const char *)l->p, 0};
+    for (; l->p < l->end; l->p++, w.n++) {
+        u8 b = *l->p, low = b | 0x20;
+        if (!(low >= 'a' && low <= 'z') && !(b >= '0' && b <= '9') && b < 0x80
+            && !strchr("_-+.", b)) break;
+    }
+    return w;
+}
+
+/* Whether a quote ends its string: models do not escape those within. */
+static bool split_list_closes(const split_list *l) {
+    const u8 *p = l->p + 1;
+    while (p < l->end && json_is_space(*p)) p++;
+    return p == l->end || strchr(",)]}:", *p);
+}
+
+static bool split_list_string(split_list *l) {
+    static const char from[] = "nrtbf\\'\"/";
+    static const char to[] = "\n\r\t\b\f\\'\"/";
+    u8 quote = *l->p++, esc[8];
+    split_list_put(l, '"');
+    while (l->p < l->end && (*l->p != quote || !split_list_closes(l))) {
+        const char *known = *l->p == '\\' && l->end - l->p > 1 && l->p[1]
+            ? strchr(from, l->p[1]) : NULL;
+        const u8 *one = known ? (const u8 *)to + (known - from) : l->p;
+        const u8 *at = one;
+        u32 n = json_escape(&at, known ? one + 1 : l->end, esc);
+        l->p = known ? l->p + 2 : at;
+        for (u32 i = 0; i < n; i++) split_list_put(l, esc[i]);
+    }
+    if (l->p == l->end) return false;
+    l->p++;
+    split_list_put(l, '"');
+    return true;
+}
+
+static bool split_list_value(split_list *l) {
+    static const char *const words[][2] =
+        {{"True", "true"}, {"False", "false"}, {"None", "null"}};
+    l->scan = (json_scan){0};
+    do {
+        while (l->p < l->end && json_is_space(*l->p)) l->p++;
+        if (l->p == l->end) return false;
+        if (*l->p == '\'' || *l->p == '"') {
+            if (!split_list_string(l)) return false;
+            continue;
+        }
+        if (strchr("[]{},:", *l->p)) {
+            split_list_put(l, *l->p++);
+            continue;
+        }
+        str w = split_list_word(l);
+        for (u32 i = 0; i < KS_LEN(words); i++)
+            if (str_eq(w, str_of(words[i][0]))) w = str_of(words[i][1]);
+        for (size_t i = 0; i < w.n; i++) split_list_put(l, (u8)w.p[i]);
+        if (!w.n) return false;
+    } while (l->scan.depth && l->scan.mode != JSON_BAD);
+    return json_whole(&l->scan);
+}
+
+static bool split_list_call(split_list *l) {
+    while (l->p < l->end && json_is_space(*l->p)) l->p++;
+    str name = split_list_word(l);
+    if (!name.n || !split_list_takes(l, '(')) return false;
+    if (l->gives) split_give(l->s, KSLLM_PART_CALL, name.p, name.n);
+    u32 n = 0;
+    for (; !split_list_takes(l, ')'); n++) {
+        if (n && !split_list_takes(l, ',')) return false;
+        while (l->p < l->end && json_is_space(*l->p)) l->p++;
+        str key = split_list_word(l);
+        if (!key.n || !split_list_takes(l, '=')) return false;
+        if (l->gives) {
+            split_argument(l->s, n ? ", " : "{");
+            split_quoted(l->s, (const u8 *)key.p, key.n);
+            split_argument(l->s, ": ");
+        }
+        if (!split_list_value(l)) return false;
+    }
+    if (!l->gives) return true;
+    split_argument(l->s, n ? "}" : "{}");
+    split_flush(l->s);
+    split_give(l->s, KSLLM_PART_CALL_END, "", 0);
+    return true;
+}
+
+CHAT_RARE void split_calls(split *s) {
+    for (int gives = 0; gives < 2; gives++) {
+        split_list l = {.s = s, .p = s->buffer, .gives = gives};
+        l.end = l.p ? l.p + min_size(s->used, s->cap) : l.p;
+        bool sound = s->used <= s->cap && split_list_takes(&l, '[');
+        while (sound && (sound = split_list_call(&l))
+            && split_list_takes(&l, ',')) {}
+        sound = sound && split_list_takes(&l, ']');
+        while (l.p < l.end && json_is_space(*l.p)) l.p++;
+        if (sound && l.p == l.end) continue;
+        split_no_call(s);
+        return;
+    }
+}
+
 /* A name has neither white space nor '<' inside, and it must fit. False: as
  * above. */
 static bool split_name(split *s, u8 b) {
@@ -16614,21 +16760,6 @@ CHAT_RARE void split_begin_call(split *s) {
 static void split_break(split *s) {
     s->broken = s->broken || s->in_call;
     s->in_call = false;
-}
-
-static void split_argument(split *s, const char *z) {
-    while (*z) split_out(s, KSLLM_PART_ARGUMENTS, (u8)*z++);
-}
-
-CHAT_RARE void split_quoted(split *s, const u8 *p, size_t n) {
-    const u8 *end = n ? p + n : p;
-    split_argument(s, "\"");
-    while (p < end) {
-        u8 esc[8] = {0};
-        json_escape(&p, end, esc);
-        split_argument(s, (const char *)esc);
-    }
-    split_argument(s, "\"");
 }
 
 /* An argument: its value stays if it is JSON, otherwise it becomes a string. */
@@ -16677,6 +16808,7 @@ CHAT_RARE void split_move(split *s, const split_mark *m) {
         split_no_call(s);
         if (bad_name) return;
     }
+    if (s->state == SPLIT_LIST) split_calls(s);
     if (s->state == SPLIT_NAME) split_begin_call(s);
     if (s->state == SPLIT_VALUE) split_pair(s);
     bool after_key = s->state == SPLIT_KEY;
@@ -16701,7 +16833,9 @@ static bool split_byte(split *s, u8 b) {
         return true;
     case SPLIT_JSON: return split_json(s, b);
     case SPLIT_NAME: return split_name(s, b);
-    case SPLIT_KEY: case SPLIT_VALUE: split_put(s, b); return true;
+    case SPLIT_KEY: case SPLIT_VALUE: case SPLIT_LIST:
+        split_put(s, b);
+        return true;
     case SPLIT_ARGS:
         json_step(&s->scan, b);
         if (s->prompt) split_put(s, b);
@@ -25085,7 +25219,8 @@ static void gra_places(gra_maker *g) {
 }
 
 static bool gra_has_calls(const split_format *f) {
-    return strcmp(f->name, "thought") && strcmp(f->name, "text");
+    return strcmp(f->name, "thought") && strcmp(f->name, "text")
+        && strcmp(f->name, "lfm2");
 }
 
 /* Where an answer begins, by the splitter's state; PRO_NONE: not there. */

@@ -1331,6 +1331,8 @@ static inline void ksllm_splitter_options_init(
  *   "qwen-coder"  Kanana 2: <tool_call><function=name><parameter=k>
  *                 v</parameter>..</function></tool_call>
  *   "vaetki"      VAETKI: <tool_start>JSON<tool_end>
+ *   "lfm2"        LFM2: <think>..</think>, <|tool_call_start|>[name(k=v, ..),
+ *                 ..]<|tool_call_end|> with values as Python writes them
  *   "thought"     EXAONE Deep: <thought>..</thought>, no calls
  *   "solar"       Solar Open: <|begin|>assistant, then <|think|>..<|end|>,
  *                 <|content|>..<|end|>, or <|tool_calls|> with
@@ -1371,6 +1373,7 @@ static inline void ksllm_splitter_options_init(
  * Where a notation is ambiguous:
  *   - a value of "glm" or "qwen-coder" that holds a closing tag with the tag
  *     that may follow it ends there: these models cannot write such values
+ *   - a quote ends a string of "lfm2" if a comma, a colon or a bracket follows
  *   - a value there that reads as JSON stays JSON (2, true, "a", {..}), and
  *     everything else becomes a string: the string 2 cannot be told from the
  *     number
@@ -1504,7 +1507,8 @@ typedef enum ksllm_grammar_kind {
  *     other JSON, as 101 of a room, has to be written with quotes, "101"; so
  *     has one whose schema says more than type, enum, const, or one of pattern,
  *     format and lengths.
- *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.
+ *   - "text" and "thought" have no calls, and those of "lfm2" cannot be
+ *     enforced: UNSUPPORTED unless CALLS_NONE.
  *   - Names have 1 to 128 bytes, no white space, none of "\<>. */
 
 /* What an answer may have of calls. */

@@ -221,6 +221,20 @@ static const struct {
     {"qwen-coder", "", "<tool_call><parameter=a>1</parameter></tool_call>끝",
      "|T:<parameter=a>1</parameter>끝"},
     {"vaetki", "", "<tool_start>{\"name\": \"f\"}<tool_end>", "|C:f|A:{}|E:"},
+    {"lfm2", "", "<think>음</think>네<|tool_call_start|>[날씨(city='서울 \"시\"', "
+     "n=-2.5e3, on=True, at=None, l=[1, 'it's', {'a': False}]), g()]"
+     "<|tool_call_end|>끝",
+     "|R:음|T:네|C:날씨|A:{\"city\": \"서울 \\\"시\\\"\", \"n\": -2.5e3, "
+     "\"on\": true, \"at\": null, \"l\": [1,\"it's\",{\"a\":false}]}|E:"
+     "|C:g|A:{}|E:|T:끝"},
+    {"lfm2", "", "<|tool_call_start|>[f(t=\"a\\n\\\"b\\\\\")] <|tool_call_end|>",
+     "|C:f|A:{\"t\": \"a\\n\\\"b\\\\\"}|E:"},
+    {"lfm2", "", "<|tool_call_start|>[f(1)]<|tool_call_end|>끝", "|T:[f(1)]끝"},
+    {"lfm2", "", "<|tool_call_start|>[f(a=[1}, b=2)]<|tool_call_end|>",
+     "|T:[f(a=[1}, b=2)]"},
+    {"lfm2", "", "<|tool_call_start|>[f(a='x]<|tool_call_end|>", "|T:[f(a='x]"},
+    {"lfm2", "", "<|tool_call_start|>[f(a=1), ]<|tool_call_end|>",
+     "|T:[f(a=1), ]"},
     {"thought", "<thought>\n", "음\n</thought>답", "|R:음|T:답"},
     {"text", "<think>\n", "<think>x</think><tool_call>",
      "|T:<think>x</think><tool_call>"},
@@ -666,7 +680,7 @@ TEST(splitter_arguments)
         for (size_t i = 0; i < n; i++)
             CHECK(strcmp(f, ksllm_splitter_format_at(i)) != 0);
     }
-    CHECK_EQ(n, 8);
+    CHECK_EQ(n, 9);
     CHECK(ksllm_splitter_format_at(SIZE_MAX) == NULL);
     CHECK_EQ(ksllm_splitter_init(NULL, NULL, &o, &err), KSLLM_ERR_ARGUMENT);
     CHECK_EQ(ksllm_splitter_init(&s, NULL, NULL, &err), KSLLM_ERR_ARGUMENT);
