@@ -25635,7 +25635,8 @@ typedef struct {
 } mdl_layer;
 
 enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
-enum { MDL_MAX_STATE = 1 << 26 }; /* floats of a layer */
+enum { MDL_MAX_STATE = 1 << 26, MDL_MAX_TAPS = 16 }; /* floats of a layer;
+                                tokens that the convolution before it sees */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
 
 typedef struct {
@@ -26491,7 +26492,7 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
     size_t *d = m->dim;
     if (!m->arch->recurs) return KSLLM_OK;
-    d[D_CONV] = mdl_int(&r, "ssm.conv_kernel", 1, 1 << 4, -1);
+    d[D_CONV] = mdl_int(&r, "ssm.conv_kernel", 1, MDL_MAX_TAPS, -1);
     d[D_STATE] = mdl_int(&r, "ssm.state_size", 1, 1 << 12, -1);
     d[D_WRITERS] = mdl_int(&r, "ssm.group_count", 1, MDL_MAX_HEADS, -1);
     d[D_READERS] = mdl_int(&r, "ssm.time_step_rank", 1, MDL_MAX_HEADS, -1);
@@ -28732,12 +28733,18 @@ static void fwd_mix(const fwd_step *step, u32 t) {
     const u8 *w = f->l->vec[V_MIX], *fade = f->l->vec[V_FADE];
     const u8 *bias = f->l->vec[V_FADE_BIAS];
     f32 *y = s->gate + t * n, *rate = s->rates + 2 * t * d[D_READERS];
-    memset(y, 0, n * sizeof *y);
+    const f32 *x[MDL_MAX_TAPS];
+    size_t first = 0; /* zeros before the first token */
     for (size_t j = 0; j < taps; j++) {
-        const f32 *x = fwd_mix_row(
-            f, p, (i64)(t - p->row) + (i64)j + 1 - (i64)taps);
-        for (size_t i = 0; x && i < n; i++)
-            y[i] += ld_f32(w + 4 * (i * taps + j)) * x[i];
+        x[j] = fwd_mix_row(
+            f, p, (i64)(t - p->row + j + 1) - (i64)taps);
+        first += !x[j];
+    }
+    for (size_t i = 0; i < n; i++) {
+        f32 sum = 0;
+        for (size_t j = first; j < taps; j++)
+            sum += ld_f32(w + 4 * (i * taps + j)) * x[j][i];
+        y[i] = sum;
     }
     s->m->k->gate(y, NULL, n, K_SILU);
     f64 length = 1 / __builtin_sqrt((f64)d[D_STATE]);
