@@ -26752,7 +26752,7 @@ struct ksllm_session {
     f32 adapter_scale;
     u32 adapter_from, max_rank;
     f32 *low; /* [SES_PAIRS][n_batch][max_rank] */
-    bool has_logits, has_pooled;
+    bool has_logits; /* all tokens are evaluated; so is `pooled` */
     bool partial; /* there are logits of what a grammar allowed alone */
     ses_cache *cache; /* [n_layers] */
 
@@ -27297,7 +27297,6 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     s->n_tokens = min_u32(s->n_tokens, n);
     if (n >= s->n_eval) return;
     s->n_eval = n;
-    s->has_pooled = false;
     if (!ses_reaches(s, n)) s->n_eval = 0;
     if (!s->n_eval) s->n_high = s->n_gone = 0;
 }
@@ -27423,7 +27422,6 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     if (to->n_plan) memcpy(to->plan, from->plan, to->n_plan * sizeof(i32));
     to->has_logits = from->has_logits;
     to->partial = from->partial;
-    to->has_pooled = from->has_pooled;
 }
 
 /* ==========================================================================
@@ -28708,7 +28706,6 @@ static void fwd_advance(fwd_member *x, u32 m) {
     x->open = s->n_eval < s->n_tokens;
     if (x->open) return;
     s->has_logits = true;
-    s->has_pooled = s->pooling != KSLLM_POOLING_NONE;
     if (s->pooling == KSLLM_POOLING_MEAN)
         for (size_t i = 0; i < s->m->dim[D_EMBD]; i++)
             s->pooled[i] /= (f32)total;
@@ -28722,7 +28719,6 @@ static void fwd_take(fwd *f, fwd_member *x, u32 after) {
         .m = min_u32(left, min_u32(s->n_batch, room))};
     p.last = p.m == left;
     if (p.n0 + p.m > s->n_high) s->n_high = p.n0 + p.m;
-    s->has_pooled = false;
     f->m += p.m;
     f->part[f->n_parts++] = p;
 }
@@ -31857,7 +31853,8 @@ const float *ksllm_session_logits(const ksllm_session *session) {
 }
 
 const float *ksllm_session_embedding(const ksllm_session *session) {
-    return session && session->has_pooled ? session->pooled : NULL;
+    return session && session->has_logits && session->pooling ? session->pooled
+                                                              : NULL;
 }
 
 ksllm_status ksllm_session_unit_embedding(
