@@ -706,9 +706,9 @@ static const fx_spec fx_mini = {
  * encoder with a reranker's head. */
 enum { FX_OTHERS = 3, FX_CONV = 3, FX_EXPERTS = 4, FX_PLACES = 72 };
 static const fx_spec fx_others[FX_OTHERS] = {
-    FX("lfm2", "lfm2", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN, FX_MINI),
+    FX("lfm2", "lfm2", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN, FX_BPE),
     FX("lfm2moe", "lfm2moe", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN,
-       FX_MINI),
+       FX_BPE),
     FX("bert", "bert", 2, 32, 64, 2, 2, 16, 0, Q4_0, true, PLAIN, FX_MINI),
 };
 
