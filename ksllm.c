@@ -26454,7 +26454,7 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     ada_place p = {.n_in = m->dim[D_EMBD]};
     u32 layer;
     str rest;
-    if (str_eq(name, str_of("output.weight")))
+    if (str_eq(name, str_of("output.weight")) && !m->arch->encoder)
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
     if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
     u32 has = mdl_parts_of(m, &m->layers[layer]).matrices;
@@ -27974,9 +27974,11 @@ static void fwd_product_apart(
 
 /* ---- adapters: pieces are rows of A ---- */
 
-/* The adapter's pair for a matrix of the layer, or for the head. */
+/* The adapter's pair for a matrix of the layer, or for the head. A reranker's
+ * matrices are neither. */
 static const ada_pair *fwd_pair(const fwd *f, const mdl_matrix *w) {
     const ksllm_adapter *a = f->s->adapter;
+    if (w == &a->m->rank || w == &a->m->rank_out) return NULL;
     const ada_pair *p = w == &a->m->output ? ada_head(a)
         : ada_at(a, f->i_layer, (u32)(w - f->l->mat));
     return p->a ? p : NULL;
