@@ -10762,7 +10762,7 @@ static void tok_long_part(tok_coder *c, tok_mapper *s, i32 *next, size_t n) {
     if (c->status) return;
     tok_paths w;
     w.score = (f64 *)(void *)loan.p;
-    w.entry = (u32 *)(w.score + n + 1);
+    w.entry = (u32 *)(void *)(w.score + n + 1);
     w.size = (u16 *)(w.entry + n + 1);
     u8 *text = (u8 *)(w.size + n + 1);
     n = tok_map_part(s, next, text, n);
@@ -18466,13 +18466,14 @@ static ksllm_status voc_make(
 /* Adds what stands in a slice, or in any if it is VOC_REST, and has up to
  * `most` characters; more than VOC_FEW mean any number. */
 static void voc_add(const voc *v, u32 slice, u32 most, u64 *mask) {
-    u64 not[VOC_SLICE_BITS], least[VOC_CHAR_BITS];
-    for (u32 i = 0; i < VOC_SLICE_BITS; i++) not[i] = (slice >> i & 1) - (u64)1;
+    u64 flip[VOC_SLICE_BITS], least[VOC_CHAR_BITS];
+    for (u32 i = 0; i < VOC_SLICE_BITS; i++)
+        flip[i] = (slice >> i & 1) - (u64)1;
     for (u32 i = 0; i < VOC_CHAR_BITS; i++) least[i] = -(u64)(most >> i & 1);
     const u64 *const *s = v->slice, *const *c = v->chars;
     for (u32 w = 0; w < v->n_words; w++) {
         u64 in = slice == VOC_REST ? s[0][w] | s[1][w] | s[2][w]
-            : (s[0][w] ^ not[0]) & (s[1][w] ^ not[1]) & (s[2][w] ^ not[2]);
+            : (s[0][w] ^ flip[0]) & (s[1][w] ^ flip[1]) & (s[2][w] ^ flip[2]);
         if (most <= VOC_FEW) {
             u64 less = UINT64_MAX; /* digits above the first are no more */
             for (u32 i = 0; i < VOC_CHAR_BITS; i++)
@@ -20425,18 +20426,19 @@ static void rex_set_sort(rex *x, u32 first) {
     x->n_ranges = first + kept;
 }
 
-/* Makes the sorted ranges from `first` on all other characters, if `not`, and
+/* Makes the sorted ranges from `first` on all other characters, if negated, and
  * takes out the halves of surrogate pairs. */
-static void rex_set_end(rex *x, u32 first, bool not) {
+static void rex_set_end(rex *x, u32 first, bool negated) {
     static const rex_range gaps[] = {{0xd800, 0xdfff}, {0x110000, PRO_NONE}};
     u32 end, n, lo = 0;
-    for (u32 k = 0; not && k < 2; k++) rex_range_add(x, gaps[k].lo, gaps[k].hi);
+    for (u32 k = 0; negated && k < 2; k++)
+        rex_range_add(x, gaps[k].lo, gaps[k].hi);
     rex_set_sort(x, first);
     end = x->n_ranges;
     if (x->b->status) return;
     for (u32 i = first; i < end && !x->b->status; i++) {
         const rex_range r = x->ranges[i];
-        if (not) {
+        if (negated) {
             if (r.lo > lo) rex_range_add(x, lo, r.lo - 1);
             lo = r.hi + 1;
             continue;
@@ -20561,25 +20563,25 @@ static void rex_property_find(rex *x, u32 which) {
 }
 
 /* Adds ranges, or all between them. */
-static void rex_ranges_add(rex *x, const rex_range *r, size_t n, bool not) {
+static void rex_ranges_add(rex *x, const rex_range *r, size_t n, bool negated) {
     u32 lo = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!not) rex_range_add(x, r[i].lo, r[i].hi);
+        if (!negated) rex_range_add(x, r[i].lo, r[i].hi);
         else if (r[i].lo > lo) rex_range_add(x, lo, r[i].lo - 1);
         lo = r[i].hi + 1;
     }
-    if (not) rex_range_add(x, lo, 0x10ffff);
+    if (negated) rex_range_add(x, lo, 0x10ffff);
 }
 
-static void rex_property_add(rex *x, u32 which, bool not) {
+static void rex_property_add(rex *x, u32 which, bool negated) {
     const rex_property *p = &REX_PROPERTIES[which];
     rex_range *r = &x->property[which];
     if (!p->classes) {
-        rex_ranges_add(x, p->ranges, p->n, not);
+        rex_ranges_add(x, p->ranges, p->n, negated);
         return;
     }
     if (!r->hi) rex_property_find(x, which);
-    if (!x->b->status) rex_ranges_add(x, x->known + r->lo, r->hi, not);
+    if (!x->b->status) rex_ranges_add(x, x->known + r->lo, r->hi, negated);
 }
 
 /* ---- reading: characters ---- */
@@ -20643,7 +20645,7 @@ static u32 rex_unicode(rex *x) {
 }
 
 /* Behind \p or \P: adds the ranges. */
-static void rex_property_read(rex *x, bool not) {
+static void rex_property_read(rex *x, bool negated) {
     u32 at = x->at, n = 0;
     if (!rex_take(x, '{')) {
         rex_fail(x, KSLLM_ERR_ARGUMENT, at, "{ was expected behind \\p");
@@ -20659,7 +20661,7 @@ static void rex_property_read(rex *x, bool not) {
             size_t len = (size_t)(strchr(p, ' ') - p);
             if (len == n && !memcmp(p, name, n)) {
                 x->at++;
-                rex_property_add(x, i, not);
+                rex_property_add(x, i, negated);
                 return;
             }
             p += len + 1;
@@ -20728,7 +20730,7 @@ static bool rex_class_atom(rex *x, u32 *cp) {
 /* Behind the opening bracket. A - that joins nothing is one. */
 static rex_frag rex_class_read(rex *x) {
     u32 first = x->n_ranges, open = x->at - 1, lo, hi;
-    bool not = rex_take(x, '^');
+    bool negated = rex_take(x, '^');
     while (!x->b->status && !rex_take(x, ']')) {
         if (x->at == x->s.n) {
             rex_fail(x, KSLLM_ERR_ARGUMENT, open, "[ is not closed");
@@ -20748,7 +20750,7 @@ static rex_frag rex_class_read(rex *x) {
         }
         if (one) rex_range_add(x, lo, hi);
     }
-    rex_set_end(x, first, not);
+    rex_set_end(x, first, negated);
     return rex_set(x, first);
 }
 
@@ -21650,7 +21652,7 @@ static rex_frag gbnf_literal(rex *x) {
 
 static rex_frag gbnf_class(rex *x) {
     u32 open = x->at++, first = x->n_ranges;
-    bool not = rex_take(x, '^');
+    bool negated = rex_take(x, '^');
     while (!gbnf_closed(x, ']', open)) {
         u32 at = x->at, lo = gbnf_char(x), hi = lo;
         if (x->at + 1 < x->s.n && x->s.p[x->at] == '-'
@@ -21662,7 +21664,7 @@ static rex_frag gbnf_class(rex *x) {
             rex_fail(x, KSLLM_ERR_ARGUMENT, at, "a range that goes back");
         rex_range_add(x, lo, hi);
     }
-    rex_set_end(x, first, not);
+    rex_set_end(x, first, negated);
     return rex_set(x, first);
 }
 
@@ -23532,13 +23534,13 @@ static u32 sch_denied_strings(sch *s) {
 static void sch_emit_strings(sch *s) {
     sch_limits l = sch_limits_of(s, SCH_MIN_LENGTH, SCH_MAX_LENGTH);
     u32 n, n_not, one = 0;
-    u32 not = sch_patterns(s, true, &n_not, &one, true);
+    u32 refused = sch_patterns(s, true, &n_not, &one, true);
     u32 names = sch_denied_strings(s);
     sch_patterns(s, false, &n, &one, false);
     for (u32 i = 0, c; (c = sch_said(s, SCH_FORMAT, false, &i)) != 0;)
         l.max = min_u32(l.max, fmt_max(s->nodes[c].text));
     bool limits = l.min || l.max != PRO_NONE;
-    bool except = not != PRO_NONE || names != PRO_NONE;
+    bool except = refused != PRO_NONE || names != PRO_NONE;
     if (l.min > l.max || s->b->status) return;
     if (!limits && !except && !n) {
         if (s->whole & SCH_T_STRING) return;
@@ -23550,11 +23552,11 @@ static void sch_emit_strings(sch *s) {
         sch_emit_pattern(s, one);
         return;
     }
-    bool plain = !n && !limits && not == PRO_NONE;
+    bool plain = !n && !limits && refused == PRO_NONE;
     pro_string text = {l.min, l.max, names, except && plain, except && plain};
     if (!plain) {
         text.dfa = n ? sch_patterns(s, false, &n, &one, true) : PRO_NONE;
-        text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, not, names));
+        text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, refused, names));
         sch_close_gaps(s, &text);
     }
     if (sch_has_text(s, &text))

@@ -178,8 +178,12 @@ if wants gcc "${GCC:=gcc}"; then
     judge gcc $status <<'END'
 -Wanalyzer-use-of-uninitialized-value memcpy.&x, &u, 8.
     gcc 12 does not see that memcpy wrote u.
--Wanalyzer-use-of-uninitialized-value q\[l\] = .i8..q\[l\]
+-Wanalyzer-use-of-uninitialized-value q\[l\] = .i8..q\[l\]|q\[(32|96)\] [+] 32
     A function before has filled q, in a loop of the same length.
+-Wanalyzer-use-of-uninitialized-value \^ flip\[
+    The loop above has filled it.
+-Wanalyzer-use-of-uninitialized-value nodes\[open\[depth\]\]
+    depth grows by ++, and that place of open is written at once.
 -Wanalyzer-use-of-uninitialized-value .[xq]s\[i\].
     The loop above has filled both, up to the same n_try.
 -Wanalyzer-use-of-uninitialized-value __m256i [ac] = _mm256_packs
