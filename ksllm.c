@@ -6869,7 +6869,6 @@ typedef struct {
     gguf_kv *kv;
     gguf_tensor *tensors;
     u32 *kv_order, *tensor_order; /* by key, by name */
-    u32 version;
     u64 alignment;
     u64 file_bytes, weight_bytes, n_parameters; /* of all parts */
     bool vocab_only, in_memory;
@@ -7602,7 +7601,6 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     g->n_parts = 1;
     gguf_header h;
     TRY(gguf_read_header(g, &file, &h, err));
-    g->version = h.version;
     TRY(gguf_alloc_kv(g, h.n_kv, a, err));
     for (u32 i = 0; i < g->n_kv; i++)
         TRY(gguf_read_kv(g, &h.c, &g->kv[i], err));
