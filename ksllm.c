@@ -6869,6 +6869,7 @@ typedef struct {
     gguf_kv *kv;
     gguf_tensor *tensors;
     u32 *kv_order, *tensor_order; /* by key, by name */
+    u32 version;
     u64 alignment;
     u64 file_bytes, weight_bytes, n_parameters; /* of all parts */
     bool vocab_only, in_memory;
@@ -7601,6 +7602,7 @@ static ksllm_status gguf_open(gguf *g, os_file file, const char *path,
     g->n_parts = 1;
     gguf_header h;
     TRY(gguf_read_header(g, &file, &h, err));
+    g->version = h.version;
     TRY(gguf_alloc_kv(g, h.n_kv, a, err));
     for (u32 i = 0; i < g->n_kv; i++)
         TRY(gguf_read_kv(g, &h.c, &g->kv[i], err));
@@ -24334,7 +24336,7 @@ static u32 gra_choices(pro_build *b, str source, u32 next) {
     str *texts = n ? mem_alloc(b->alloc, bytes) : NULL;
     if (n && !texts) b->status = fail_memory(b->err, bytes);
     if (!texts) return 0;
-    u32 *order = (u32 *)(texts + n), *node = order + 2 * n;
+    u32 *order = (u32 *)(texts + n), *node = order + (size_t)2 * n;
     gra_trie t = {b, node, {"", 0}};
     gra_read_choices(b, source, texts, (u8 *)(node + source.n + 1));
     for (u32 i = 0; i < n; i++) order[i] = i;

@@ -100,6 +100,24 @@ bugprone-implicit-widening-of-multiplication-result n_groups [*] together
     The number of a head.
 bugprone-implicit-widening-of-multiplication-result h [*] f->m [*] d
     A head of 1,024 times a token of 4,096 at most, then size_t.
+bugprone-implicit-widening-of-multiplication-result t->map [+] 4 [*]
+    n_map is a quarter of a text's bytes, which a u32 counts.
+bugprone-implicit-widening-of-multiplication-result work [+] 2 [*] n|same [+] 2
+    Places of a program, texts of a vocabulary: below 2^22.
+bugprone-implicit-widening-of-multiplication-result _mask [+] 1[)] [*] 2
+    A table of 60,000 entries, so of 2^17 places.
+bugprone-implicit-widening-of-multiplication-result any [*] x.n_phases
+    The operations of a pattern, 4 at most.
+bugprone-implicit-widening-of-multiplication-result edges
+    A state has 257 of them at most.
+bugprone-implicit-widening-of-multiplication-result t [*] 3 [*] n
+    A token of 4,096 at most.
+cert-int09-c
+    Counted from 0 on, with limits and flags after what is counted.
+bugprone-sizeof-expression API_STRUCT
+    The size of the last field, which is a pointer.
+bugprone-switch-missing-default-case switch ..int.type
+    Whoever calls it has looked at the type.
 bugprone-signed-char-misuse
     i8 is a number here; characters are u8.
 bugprone-multi-level-implicit-pointer-conversion
