@@ -1125,8 +1125,8 @@ TEST(magic_and_version)
     for (size_t i = 0; i < 6; i++)
         PATCHED(&f, 4, versions[i], 4, 0, "ersion");
     /* Big endian files begin with "GGUF" and a version in the high byte. */
-    PATCHED(&f, 4, 0x03000000, 4, KSLLM_ERR_UNSUPPORTED, "endian");
-    PATCHED(&f, 4, 0x02000000, 4, KSLLM_ERR_UNSUPPORTED, "endian");
+    PATCHED(&f, 4, 0x03000000, 4, KSLLM_ERR_UNSUPPORTED, "big-endian");
+    PATCHED(&f, 4, 0x02000000, 4, KSLLM_ERR_UNSUPPORTED, "big-endian");
     free(f.data);
 }
 
