@@ -10824,7 +10824,7 @@ static void tok_long_part(tok_coder *c, tok_mapper *s, i32 *next, size_t n) {
     if (c->status) return;
     tok_paths w;
     w.score = (f64 *)(void *)loan.p;
-    w.entry = (u32 *)(w.score + n + 1);
+    w.entry = (u32 *)(void *)(w.score + n + 1);
     w.size = (u16 *)(w.entry + n + 1);
     u8 *text = (u8 *)(w.size + n + 1);
     n = tok_map_part(s, next, text, n);
@@ -18662,13 +18662,14 @@ static ksllm_status voc_make(
 /* Adds what stands in a slice, or in any if it is VOC_REST, and has up to
  * `most` characters; more than VOC_FEW mean any number. */
 static void voc_add(const voc *v, u32 slice, u32 most, u64 *mask) {
-    u64 not[VOC_SLICE_BITS], least[VOC_CHAR_BITS];
-    for (u32 i = 0; i < VOC_SLICE_BITS; i++) not[i] = (slice >> i & 1) - (u64)1;
+    u64 flip[VOC_SLICE_BITS], least[VOC_CHAR_BITS];
+    for (u32 i = 0; i < VOC_SLICE_BITS; i++)
+        flip[i] = (slice >> i & 1) - (u64)1;
     for (u32 i = 0; i < VOC_CHAR_BITS; i++) least[i] = -(u64)(most >> i & 1);
     const u64 *const *s = v->slice, *const *c = v->chars;
     for (u32 w = 0; w < v->n_words; w++) {
         u64 in = slice == VOC_REST ? s[0][w] | s[1][w] | s[2][w]
-            : (s[0][w] ^ not[0]) & (s[1][w] ^ not[1]) & (s[2][w] ^ not[2]);
+            : (s[0][w] ^ flip[0]) & (s[1][w] ^ flip[1]) & (s[2][w] ^ flip[2]);
         if (most <= VOC_FEW) {
             u64 less = UINT64_MAX; /* digits above the first are no more */
             for (u32 i = 0; i < VOC_CHAR_BITS; i++)
@@ -20621,18 +20622,19 @@ static void rex_set_sort(rex *x, u32 first) {
     x->n_ranges = first + kept;
 }
 
-/* Makes the sorted ranges from `first` on all other characters, if `not`, and
+/* Makes the sorted ranges from `first` on all other characters, if negated, and
  * takes out the halves of surrogate pairs. */
-static void rex_set_end(rex *x, u32 first, bool not) {
+static void rex_set_end(rex *x, u32 first, bool negated) {
     static const rex_range gaps[] = {{0xd800, 0xdfff}, {0x110000, PRO_NONE}};
     u32 end, n, lo = 0;
-    for (u32 k = 0; not && k < 2; k++) rex_range_add(x, gaps[k].lo, gaps[k].hi);
+    for (u32 k = 0; negated && k < 2; k++)
+        rex_range_add(x, gaps[k].lo, gaps[k].hi);
     rex_set_sort(x, first);
     end = x->n_ranges;
     if (x->b->status) return;
     for (u32 i = first; i < end && !x->b->status; i++) {
         const rex_range r = x->ranges[i];
-        if (not) {
+        if (negated) {
             if (r.lo > lo) rex_range_add(x, lo, r.lo - 1);
             lo = r.hi + 1;
             continue;
@@ -20757,25 +20759,25 @@ static void rex_property_find(rex *x, u32 which) {
 }
 
 /* Adds ranges, or all between them. */
-static void rex_ranges_add(rex *x, const rex_range *r, size_t n, bool not) {
+static void rex_ranges_add(rex *x, const rex_range *r, size_t n, bool negated) {
     u32 lo = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!not) rex_range_add(x, r[i].lo, r[i].hi);
+        if (!negated) rex_range_add(x, r[i].lo, r[i].hi);
         else if (r[i].lo > lo) rex_range_add(x, lo, r[i].lo - 1);
         lo = r[i].hi + 1;
     }
-    if (not) rex_range_add(x, lo, 0x10ffff);
+    if (negated) rex_range_add(x, lo, 0x10ffff);
 }
 
-static void rex_property_add(rex *x, u32 which, bool not) {
+static void rex_property_add(rex *x, u32 which, bool negated) {
     const rex_property *p = &REX_PROPERTIES[which];
     rex_range *r = &x->property[which];
     if (!p->classes) {
-        rex_ranges_add(x, p->ranges, p->n, not);
+        rex_ranges_add(x, p->ranges, p->n, negated);
         return;
     }
     if (!r->hi) rex_property_find(x, which);
-    if (!x->b->status) rex_ranges_add(x, x->known + r->lo, r->hi, not);
+    if (!x->b->status) rex_ranges_add(x, x->known + r->lo, r->hi, negated);
 }
 
 /* ---- reading: characters ---- */
@@ -20839,7 +20841,7 @@ static u32 rex_unicode(rex *x) {
 }
 
 /* Behind \p or \P: adds the ranges. */
-static void rex_property_read(rex *x, bool not) {
+static void rex_property_read(rex *x, bool negated) {
     u32 at = x->at, n = 0;
     if (!rex_take(x, '{')) {
         rex_fail(x, KSLLM_ERR_ARGUMENT, at, "{ was expected behind \\p");
@@ -20855,7 +20857,7 @@ static void rex_property_read(rex *x, bool not) {
             size_t len = (size_t)(strchr(p, ' ') - p);
             if (len == n && !memcmp(p, name, n)) {
                 x->at++;
-                rex_property_add(x, i, not);
+                rex_property_add(x, i, negated);
                 return;
             }
             p += len + 1;
@@ -20924,7 +20926,7 @@ static bool rex_class_atom(rex *x, u32 *cp) {
 /* Behind the opening bracket. A - that joins nothing is one. */
 static rex_frag rex_class_read(rex *x) {
     u32 first = x->n_ranges, open = x->at - 1, lo, hi;
-    bool not = rex_take(x, '^');
+    bool negated = rex_take(x, '^');
     while (!x->b->status && !rex_take(x, ']')) {
         if (x->at == x->s.n) {
             rex_fail(x, KSLLM_ERR_ARGUMENT, open, "[ is not closed");
@@ -20944,7 +20946,7 @@ static rex_frag rex_class_read(rex *x) {
         }
         if (one) rex_range_add(x, lo, hi);
     }
-    rex_set_end(x, first, not);
+    rex_set_end(x, first, negated);
     return rex_set(x, first);
 }
 
@@ -21846,7 +21848,7 @@ static rex_frag gbnf_literal(rex *x) {
 
 static rex_frag gbnf_class(rex *x) {
     u32 open = x->at++, first = x->n_ranges;
-    bool not = rex_take(x, '^');
+    bool negated = rex_take(x, '^');
     while (!gbnf_closed(x, ']', open)) {
         u32 at = x->at, lo = gbnf_char(x), hi = lo;
         if (x->at + 1 < x->s.n && x->s.p[x->at] == '-'
@@ -21858,7 +21860,7 @@ static rex_frag gbnf_class(rex *x) {
             rex_fail(x, KSLLM_ERR_ARGUMENT, at, "a range that goes back");
         rex_range_add(x, lo, hi);
     }
-    rex_set_end(x, first, not);
+    rex_set_end(x, first, negated);
     return rex_set(x, first);
 }
 
@@ -23728,13 +23730,13 @@ static u32 sch_denied_strings(sch *s) {
 static void sch_emit_strings(sch *s) {
     sch_limits l = sch_limits_of(s, SCH_MIN_LENGTH, SCH_MAX_LENGTH);
     u32 n, n_not, one = 0;
-    u32 not = sch_patterns(s, true, &n_not, &one, true);
+    u32 refused = sch_patterns(s, true, &n_not, &one, true);
     u32 names = sch_denied_strings(s);
     sch_patterns(s, false, &n, &one, false);
     for (u32 i = 0, c; (c = sch_said(s, SCH_FORMAT, false, &i)) != 0;)
         l.max = min_u32(l.max, fmt_max(s->nodes[c].text));
     bool limits = l.min || l.max != PRO_NONE;
-    bool except = not != PRO_NONE || names != PRO_NONE;
+    bool except = refused != PRO_NONE || names != PRO_NONE;
     if (l.min > l.max || s->b->status) return;
     if (!limits && !except && !n) {
         if (s->whole & SCH_T_STRING) return;
@@ -23746,11 +23748,11 @@ static void sch_emit_strings(sch *s) {
         sch_emit_pattern(s, one);
         return;
     }
-    bool plain = !n && !limits && not == PRO_NONE;
+    bool plain = !n && !limits && refused == PRO_NONE;
     pro_string text = {l.min, l.max, names, except && plain, except && plain};
     if (!plain) {
         text.dfa = n ? sch_patterns(s, false, &n, &one, true) : PRO_NONE;
-        text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, not, names));
+        text.dfa = sch_dfa_minus(s, text.dfa, sch_dfa_any(s, refused, names));
         sch_close_gaps(s, &text);
     }
     if (sch_has_text(s, &text))
@@ -24530,7 +24532,7 @@ static u32 gra_choices(pro_build *b, str source, u32 next) {
     str *texts = n ? mem_alloc(b->alloc, bytes) : NULL;
     if (n && !texts) b->status = fail_memory(b->err, bytes);
     if (!texts) return 0;
-    u32 *order = (u32 *)(texts + n), *node = order + 2 * n;
+    u32 *order = (u32 *)(texts + n), *node = order + (size_t)2 * n;
     gra_trie t = {b, node, {"", 0}};
     gra_read_choices(b, source, texts, (u8 *)(node + source.n + 1));
     for (u32 i = 0; i < n; i++) order[i] = i;
@@ -26745,7 +26747,7 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     ada_place p = {.n_in = m->dim[D_EMBD]};
     u32 layer;
     str rest;
-    if (str_eq(name, str_of("output.weight")))
+    if (str_eq(name, str_of("output.weight")) && !m->arch->encoder)
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
     if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
     u32 has = mdl_parts_of(m, &m->layers[layer]).matrices;
@@ -27060,7 +27062,7 @@ struct ksllm_session {
     f32 adapter_scale;
     u32 adapter_from, max_rank;
     f32 *low; /* [SES_PAIRS][n_batch][max_rank] */
-    bool has_logits, has_pooled;
+    bool has_logits; /* all tokens are evaluated; so is `pooled` */
     bool partial; /* there are logits of what a grammar allowed alone */
     ses_cache *cache; /* [n_layers] */
     ses_state states[SES_STATES];
@@ -27687,7 +27689,6 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     s->n_tokens = min_u32(s->n_tokens, n);
     if (n >= s->n_eval) return;
     s->n_eval = n;
-    s->has_pooled = false;
     if (!ses_reaches(s, n)) s->n_eval = 0;
     ses_state_back(s);
     if (s->n_eval < n) s->rewound = n;
@@ -27822,7 +27823,6 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
     if (to->n_plan) memcpy(to->plan, from->plan, to->n_plan * sizeof(i32));
     to->has_logits = from->has_logits;
     to->partial = from->partial;
-    to->has_pooled = from->has_pooled;
 }
 
 /* ==========================================================================
@@ -28389,9 +28389,11 @@ static void fwd_product_apart(
 
 /* ---- adapters: pieces are rows of A ---- */
 
-/* The adapter's pair for a matrix of the layer, or for the head. */
+/* The adapter's pair for a matrix of the layer, or for the head. A reranker's
+ * matrices are neither. */
 static const ada_pair *fwd_pair(const fwd *f, const mdl_matrix *w) {
     const ksllm_adapter *a = f->s->adapter;
+    if (w == &a->m->rank || w == &a->m->rank_out) return NULL;
     const ada_pair *p = w == &a->m->output ? ada_head(a)
         : ada_at(a, f->i_layer, (u32)(w - f->l->mat));
     return p->a ? p : NULL;
@@ -29282,7 +29284,6 @@ static void fwd_advance(fwd_member *x, u32 m) {
     x->open = s->n_eval < s->n_tokens;
     if (x->open) return;
     s->has_logits = true;
-    s->has_pooled = s->pooling != KSLLM_POOLING_NONE;
     if (s->pooling == KSLLM_POOLING_MEAN)
         for (size_t i = 0; i < s->m->dim[D_EMBD]; i++)
             s->pooled[i] /= (f32)total;
@@ -29300,7 +29301,6 @@ static void fwd_take(fwd *f, fwd_member *x, u32 after) {
     }
     p.last = p.m == left;
     if (p.n0 + p.m > s->n_high) s->n_high = p.n0 + p.m;
-    s->has_pooled = false;
     f->m += p.m;
     f->part[f->n_parts++] = p;
 }
@@ -32474,7 +32474,8 @@ const float *ksllm_session_logits(const ksllm_session *session) {
 }
 
 const float *ksllm_session_embedding(const ksllm_session *session) {
-    return session && session->has_pooled ? session->pooled : NULL;
+    return session && session->has_logits && session->pooling ? session->pooled
+                                                              : NULL;
 }
 
 ksllm_status ksllm_session_unit_embedding(

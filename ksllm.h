@@ -734,8 +734,9 @@ KSLLM_API size_t ksllm_session_capacity(const ksllm_session *session);
 KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
 
 /* The pooled final hidden state (after the last norm), [n_embd] float32, not
- * normalised. NULL unless the session was created with a pooling and has
- * evaluated something. Valid like the logits.
+ * normalised. NULL unless the session was created with a pooling and all that
+ * it holds is evaluated: not after a rewind, nor after a call that was stopped.
+ * Valid like the logits.
  * An encoder (BGE-M3, KURE; their rerankers; EmbeddingGemma) has this alone: no
  * logits, and UNSUPPORTED from calls that want a next token. Its tokens see the
  * whole text, at most n_ctx tokens and 4096, so sync and append evaluate all of

@@ -100,6 +100,24 @@ bugprone-implicit-widening-of-multiplication-result n_groups [*] together
     The number of a head.
 bugprone-implicit-widening-of-multiplication-result h [*] f->m [*] d
     A head of 1,024 times a token of 4,096 at most, then size_t.
+bugprone-implicit-widening-of-multiplication-result t->map [+] 4 [*]
+    n_map is a quarter of a text's bytes, which a u32 counts.
+bugprone-implicit-widening-of-multiplication-result work [+] 2 [*] n|same [+] 2
+    Places of a program, texts of a vocabulary: below 2^22.
+bugprone-implicit-widening-of-multiplication-result _mask [+] 1[)] [*] 2
+    A table of 60,000 entries, so of 2^17 places.
+bugprone-implicit-widening-of-multiplication-result any [*] x.n_phases
+    The operations of a pattern, 4 at most.
+bugprone-implicit-widening-of-multiplication-result edges
+    A state has 257 of them at most.
+bugprone-implicit-widening-of-multiplication-result t [*] 3 [*] n
+    A token of 4,096 at most.
+cert-int09-c
+    Counted from 0 on, with limits and flags after what is counted.
+bugprone-sizeof-expression API_STRUCT
+    The size of the last field, which is a pointer.
+bugprone-switch-missing-default-case switch ..int.type
+    Whoever calls it has looked at the type.
 bugprone-signed-char-misuse
     i8 is a number here; characters are u8.
 bugprone-multi-level-implicit-pointer-conversion
@@ -178,8 +196,12 @@ if wants gcc "${GCC:=gcc}"; then
     judge gcc $status <<'END'
 -Wanalyzer-use-of-uninitialized-value memcpy.&x, &u, 8.
     gcc 12 does not see that memcpy wrote u.
--Wanalyzer-use-of-uninitialized-value q\[l\] = .i8..q\[l\]
+-Wanalyzer-use-of-uninitialized-value q\[l\] = .i8..q\[l\]|q\[(32|96)\] [+] 32
     A function before has filled q, in a loop of the same length.
+-Wanalyzer-use-of-uninitialized-value \^ flip\[
+    The loop above has filled it.
+-Wanalyzer-use-of-uninitialized-value nodes\[open\[depth\]\]
+    depth grows by ++, and that place of open is written at once.
 -Wanalyzer-use-of-uninitialized-value .[xq]s\[i\].
     The loop above has filled both, up to the same n_try.
 -Wanalyzer-use-of-uninitialized-value __m256i [ac] = _mm256_packs

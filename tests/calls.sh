@@ -1,7 +1,7 @@
 #!/bin/sh
 # Which function calls which, and how deep that goes: nothing calls itself but
 # what is listed below, each with a bound, and the deepest chain of calls stays
-# under 32 KiB of stack (I3).
+# under 32 KiB of stack.
 #
 #     tests/calls.sh [build/ksllm.o]
 #

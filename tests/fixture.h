@@ -339,17 +339,25 @@ static inline uint64_t fx_type_bytes(const fx_type *t, uint64_t n)
     return n % t->items ? 0 : n / t->items * t->bytes;
 }
 
-/* Enters a tensor and returns where its data goes, zeroed. */
-static inline uint8_t *fx_tensor(fx_gguf *g, const char *name,
-                                 ksllm_type type, uint64_t ne0, uint64_t ne1)
+/* Enters a tensor and returns where its data goes, zeroed. A length of 0 ends
+ * the list of lengths. */
+static inline uint8_t *fx_tensor_3(fx_gguf *g, const char *name,
+                                   ksllm_type type, uint64_t ne0,
+                                   uint64_t ne1, uint64_t ne2)
 {
     const fx_type *t = fx_type_of(type);
-    uint64_t dims[2] = {ne0, ne1};
-    uint64_t n = fx_type_bytes(t, ne0) * (ne1 ? ne1 : 1);
-    fx_tensor_raw(g, name, ne1 ? 2 : 1, dims, type, g->data.size);
+    uint64_t dims[3] = {ne0, ne1, ne2};
+    uint64_t n = fx_type_bytes(t, ne0) * (ne1 ? ne1 : 1) * (ne2 ? ne2 : 1);
+    fx_tensor_raw(g, name, ne2 ? 3 : ne1 ? 2 : 1, dims, type, g->data.size);
     size_t size = (size_t)n, pad = g->alignment - 1;
     size_t room = (size + pad) / g->alignment * g->alignment;
     return memset(fx_grow(&g->data, room), 0, room);
+}
+
+static inline uint8_t *fx_tensor(fx_gguf *g, const char *name,
+                                 ksllm_type type, uint64_t ne0, uint64_t ne1)
+{
+    return fx_tensor_3(g, name, type, ne0, ne1, 0);
 }
 
 /* Puts the parts together; the writer is empty afterwards. */
@@ -694,11 +702,24 @@ static const fx_spec fx_mini = {
     "mini", "llama", 1, 32, 32, 2, 1, 16, 0, KSLLM_TYPE_Q4_0, true,
     FX_ROPE_PLAIN, FX_MINI, FX_SOUND};
 
+/* Small models of other graphs: convolutions, convolutions with experts, an
+ * encoder with a reranker's head. */
+enum { FX_OTHERS = 3, FX_CONV = 3, FX_EXPERTS = 4, FX_PLACES = 72 };
+static const fx_spec fx_others[FX_OTHERS] = {
+    FX("lfm2", "lfm2", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN, FX_BPE),
+    FX("lfm2moe", "lfm2moe", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN,
+       FX_BPE),
+    FX("bert", "bert", 2, 32, 64, 2, 2, 16, 0, Q4_0, true, PLAIN, FX_MINI),
+};
+
 static inline const fx_spec *fx_spec_of(const char *name)
 {
     for (size_t i = 0; i < FX_SPECS; i++)
         if (strcmp(fx_specs[i].name, name) == 0)
             return &fx_specs[i];
+    for (size_t i = 0; i < FX_OTHERS; i++)
+        if (strcmp(fx_others[i].name, name) == 0)
+            return &fx_others[i];
     fprintf(stderr, "no fixture is called %s\n", name);
     exit(2);
 }
@@ -716,7 +737,7 @@ typedef struct fx_build {
  * name alone: a split model has the same weights as the whole. */
 static inline uint8_t *fx_enter(fx_build *b, const char *name,
                                 ksllm_type type, uint64_t ne0, uint64_t ne1,
-                                uint64_t *rng)
+                                uint64_t ne2, uint64_t *rng)
 {
     *rng = fx_hash(FX_HASH, name, strlen(name));
     if (b->spec->skip && strcmp(b->spec->skip, name) == 0)
@@ -724,11 +745,12 @@ static inline uint8_t *fx_enter(fx_build *b, const char *name,
     if (b->spec->widen && strcmp(b->spec->widen, name) == 0)
         ne0 += fx_type_of(type)->items;
     fx_gguf *g = &b->part[b->n_tensors++ % b->n_parts];
-    return fx_tensor(g, name, type, ne0, ne1);
+    return fx_tensor_3(g, name, type, ne0, ne1, ne2);
 }
 
-static inline void fx_matrix(fx_build *b, const char *name,
-                             uint64_t n_in, uint64_t n_out)
+/* n matrices in one tensor; 0: a tensor of two lengths. */
+static inline void fx_matrices(fx_build *b, const char *name, uint64_t n_in,
+                               uint64_t n_out, uint64_t n)
 {
     const fx_type *t = fx_type_of(b->spec->type);
     uint64_t rng;
@@ -739,26 +761,49 @@ static inline void fx_matrix(fx_build *b, const char *name,
     bool put = b->spec->put && strcmp(b->spec->put, name) == 0;
     if (put)
         t = fx_type_of(b->spec->put_type);
-    uint8_t *p = fx_enter(b, name, t->type, n_in, n_out, &rng);
+    uint8_t *p = fx_enter(b, name, t->type, n_in, n_out, n, &rng);
     if (p && put)
         memcpy(p, b->spec->put_data, fx_type_bytes(t, n_in) * n_out);
     else if (p)
-        fx_fill(p, t, n_in * n_out, &rng);
+        fx_fill(p, t, n_in * n_out * (n ? n : 1), &rng);
 }
 
-/* Values from `base` - 1/2 to `base` + 1/2. */
-static inline void fx_vector(fx_build *b, const char *name, uint64_t n,
-                             float base)
+static inline void fx_matrix(fx_build *b, const char *name,
+                             uint64_t n_in, uint64_t n_out)
+{
+    fx_matrices(b, name, n_in, n_out, 0);
+}
+
+/* Values from `base` - 1/2 to `base` + 1/2; n_out vectors, 0: one. */
+static inline void fx_vectors(fx_build *b, const char *name, uint64_t n,
+                              uint64_t n_out, float base)
 {
     uint64_t rng;
-    uint8_t *p = fx_enter(b, name, KSLLM_TYPE_F32, n, 0, &rng);
-    for (uint64_t i = 0; p && i < n; i++) {
+    uint8_t *p = fx_enter(b, name, KSLLM_TYPE_F32, n, n_out, 0, &rng);
+    for (uint64_t i = 0; p && i < n * (n_out ? n_out : 1); i++) {
         int32_t r = (int32_t)(fx_next(&rng) >> 48) - 32768;
         float f = base + (float)r * 0x1p-16f;
         uint32_t u;
         memcpy(&u, &f, 4);
         fx_set(p + 4 * i, u, 4);
     }
+}
+
+static inline void fx_vector(fx_build *b, const char *name, uint64_t n,
+                             float base)
+{
+    fx_vectors(b, name, n, 0, base);
+}
+
+static inline bool fx_convolves(const fx_spec *s, uint32_t layer)
+{
+    return strncmp(s->arch, "lfm2", 4) == 0 && layer % 2 == 0;
+}
+
+/* The first layer of a model with experts has none. */
+static inline bool fx_has_experts(const fx_spec *s, uint32_t layer)
+{
+    return strcmp(s->arch, "lfm2moe") == 0 && layer > 0;
 }
 
 static inline void fx_layer(fx_build *b, uint32_t layer)
@@ -768,31 +813,60 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
     uint64_t e = s->n_embd, q = (uint64_t)s->n_heads * s->head_dim;
     uint64_t kv = (uint64_t)s->n_kv_heads * s->head_dim;
     bool gemma = strcmp(s->arch, "gemma3") == 0;
-    bool qwen3 = strcmp(s->arch, "qwen3") == 0;
+    bool bert = strcmp(s->arch, "bert") == 0;
 #define FX_NAME(x) \
     (snprintf(name, sizeof name, "blk.%u." x, (unsigned)layer), name)
-    fx_vector(b, FX_NAME("attn_norm.weight"), e, 1);
-    fx_matrix(b, FX_NAME("attn_q.weight"), e, q);
-    fx_matrix(b, FX_NAME("attn_k.weight"), e, kv);
-    fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
-    fx_matrix(b, FX_NAME("attn_output.weight"), q, e);
-    if (strcmp(s->arch, "qwen2") == 0) {
-        fx_vector(b, FX_NAME("attn_q.bias"), q, 0);
-        fx_vector(b, FX_NAME("attn_k.bias"), kv, 0);
-        fx_vector(b, FX_NAME("attn_v.bias"), kv, 0);
-    }
-    if (gemma || qwen3) {
-        fx_vector(b, FX_NAME("attn_q_norm.weight"), s->head_dim, 1);
-        fx_vector(b, FX_NAME("attn_k_norm.weight"), s->head_dim, 1);
+    if (!bert)
+        fx_vector(b, FX_NAME("attn_norm.weight"), e, 1);
+    if (fx_convolves(s, layer)) {
+        fx_matrix(b, FX_NAME("shortconv.in_proj.weight"), e, 3 * e);
+        fx_vectors(b, FX_NAME("shortconv.conv.weight"), FX_CONV, e, 0);
+        fx_matrix(b, FX_NAME("shortconv.out_proj.weight"), e, e);
+    } else {
+        fx_matrix(b, FX_NAME("attn_q.weight"), e, q);
+        fx_matrix(b, FX_NAME("attn_k.weight"), e, kv);
+        fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
+        fx_matrix(b, FX_NAME("attn_output.weight"), q, e);
+        if (bert || strcmp(s->arch, "qwen2") == 0) {
+            fx_vector(b, FX_NAME("attn_q.bias"), q, 0);
+            fx_vector(b, FX_NAME("attn_k.bias"), kv, 0);
+            fx_vector(b, FX_NAME("attn_v.bias"), kv, 0);
+        }
+        if (gemma || strcmp(s->arch, "qwen3") == 0 ||
+            strncmp(s->arch, "lfm2", 4) == 0) {
+            fx_vector(b, FX_NAME("attn_q_norm.weight"), s->head_dim, 1);
+            fx_vector(b, FX_NAME("attn_k_norm.weight"), s->head_dim, 1);
+        }
     }
     if (gemma)
         fx_vector(b, FX_NAME("post_attention_norm.weight"), e, 1);
-    fx_vector(b, FX_NAME("ffn_norm.weight"), e, 1);
-    fx_matrix(b, FX_NAME("ffn_gate.weight"), e, s->n_ff);
-    fx_matrix(b, FX_NAME("ffn_up.weight"), e, s->n_ff);
-    fx_matrix(b, FX_NAME("ffn_down.weight"), s->n_ff, e);
+    if (!bert)
+        fx_vector(b, FX_NAME("ffn_norm.weight"), e, 1);
+    if (fx_has_experts(s, layer)) {
+        fx_matrix(b, FX_NAME("ffn_gate_inp.weight"), e, FX_EXPERTS);
+        fx_vector(b, FX_NAME("exp_probs_b.bias"), FX_EXPERTS, 0);
+        fx_matrices(b, FX_NAME("ffn_gate_exps.weight"), e, s->n_ff,
+                    FX_EXPERTS);
+        fx_matrices(b, FX_NAME("ffn_up_exps.weight"), e, s->n_ff, FX_EXPERTS);
+        fx_matrices(b, FX_NAME("ffn_down_exps.weight"), s->n_ff, e,
+                    FX_EXPERTS);
+    } else {
+        if (!bert)
+            fx_matrix(b, FX_NAME("ffn_gate.weight"), e, s->n_ff);
+        fx_matrix(b, FX_NAME("ffn_up.weight"), e, s->n_ff);
+        fx_matrix(b, FX_NAME("ffn_down.weight"), s->n_ff, e);
+    }
     if (gemma)
         fx_vector(b, FX_NAME("post_ffw_norm.weight"), e, 1);
+    if (bert) {
+        fx_vector(b, FX_NAME("attn_output.bias"), e, 0);
+        fx_vector(b, FX_NAME("attn_output_norm.weight"), e, 1);
+        fx_vector(b, FX_NAME("attn_output_norm.bias"), e, 0);
+        fx_vector(b, FX_NAME("ffn_up.bias"), s->n_ff, 0);
+        fx_vector(b, FX_NAME("ffn_down.bias"), e, 0);
+        fx_vector(b, FX_NAME("layer_output_norm.weight"), e, 1);
+        fx_vector(b, FX_NAME("layer_output_norm.bias"), e, 0);
+    }
 #undef FX_NAME
 }
 
@@ -812,15 +886,24 @@ static inline void fx_rope_keys(fx_gguf *g, const fx_spec *s)
 static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
 {
     char key[96];
+    bool conv = fx_convolves(s, 0), bert = strcmp(s->arch, "bert") == 0;
+    bool experts = fx_has_experts(s, s->n_layers);
     const struct { const char *key; uint32_t v; } u32[] = {
-        {"block_count", s->n_layers}, {"context_length", 4096},
+        {"block_count", s->n_layers},
+        {"context_length", bert ? FX_PLACES : 4096},
         {"embedding_length", s->n_embd}, {"feed_forward_length", s->n_ff},
         {"attention.head_count", s->n_heads},
-        {"attention.head_count_kv", s->n_kv_heads},
+        {"attention.head_count_kv", conv ? 0 : s->n_kv_heads},
         {"attention.key_length", s->head_dim},
         {"attention.value_length", s->head_dim},
         {"rope.dimension_count", s->head_dim},
-        {"attention.sliding_window", s->window}};
+        {"attention.sliding_window", s->window},
+        {"shortconv.l_cache", conv ? FX_CONV : 0},
+        {"expert_count", experts ? FX_EXPERTS : 0},
+        {"expert_used_count", experts ? 2 : 0},
+        {"expert_feed_forward_length", experts ? s->n_ff : 0},
+        {"leading_dense_block_count", experts},
+        {"pooling_type", bert ? 4 : 0}};
     fx_kv_text(g, "general.architecture", s->arch);
     fx_kv_text(g, "general.name", s->name);
     for (size_t i = 0; i < sizeof u32 / sizeof u32[0]; i++)
@@ -832,10 +915,29 @@ static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
         fx_kv_f32(g, FX_KEY("attention.layer_norm_rms_epsilon"),
                   0x1p-17f);
     fx_kv_f32(g, FX_KEY("rope.freq_base"), 10000);
+    if (conv)
+        fx_kv_array(g, FX_KEY("attention.head_count_kv"), KSLLM_META_I32,
+                    s->n_layers);
+    for (uint32_t i = 0; conv && i < s->n_layers; i++)
+        fx_int(&g->kv, fx_convolves(s, i) ? 0 : s->n_kv_heads, 4);
     fx_rope_keys(g, s);
     if (g->alignment != 32)
         fx_kv_u32(g, "general.alignment", g->alignment);
 #undef FX_KEY
+}
+
+/* What an encoder has around its layers. */
+static inline void fx_encoder(fx_build *b)
+{
+    uint64_t e = b->spec->n_embd;
+    fx_matrix(b, "position_embd.weight", e, FX_PLACES);
+    fx_matrix(b, "token_types.weight", e, 1);
+    fx_vector(b, "token_embd_norm.weight", e, 1);
+    fx_vector(b, "token_embd_norm.bias", e, 0);
+    fx_matrix(b, "cls.weight", e, e);
+    fx_vector(b, "cls.bias", e, 0);
+    fx_matrix(b, "cls.output.weight", e, 1);
+    fx_vector(b, "cls.output.bias", 1, 0);
 }
 
 /* Writes a model in n_parts files; more than one carry the split.* keys. */
@@ -856,7 +958,10 @@ static inline void fx_model_split(const fx_spec *s, uint32_t n_parts,
     fx_matrix(&b, "token_embd.weight", s->n_embd, n_vocab);
     for (uint32_t i = 0; i < s->n_layers; i++)
         fx_layer(&b, i);
-    fx_vector(&b, "output_norm.weight", s->n_embd, 1);
+    if (strcmp(s->arch, "bert") == 0)
+        fx_encoder(&b);
+    else
+        fx_vector(&b, "output_norm.weight", s->n_embd, 1);
     if (!s->tied)
         fx_matrix(&b, "output.weight", s->n_embd, n_vocab);
     if (s->rope == FX_ROPE_FREQS)

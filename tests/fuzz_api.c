@@ -13,12 +13,13 @@
 
 enum { MAX_CTX = 100, MAX_LIST = 512, MAX_CALLS = 24 };
 
-/* The first two are small, so most programs run on them. */
-enum { MODELS = 5 };
+/* The first SMALL are small, so most programs run on them. */
+enum { MODELS = 8, SMALL = 5 };
 static struct {
     ksllm_model *m;
     ksllm_grammar *g;
     size_t n_vocab, n_embd;
+    bool encoder;
 } models[MODELS];
 static const fx_spec mini_window = {
     "mini window", "gemma3", 2, 32, 32, 2, 1, 16, 24, KSLLM_TYPE_Q4_0, true,
@@ -28,6 +29,7 @@ static void open_models(void)
 {
     static fx_file files[MODELS];
     const fx_spec *specs[MODELS] = {&fx_mini, &mini_window,
+        fx_spec_of("lfm2"), fx_spec_of("lfm2moe"), fx_spec_of("bert"),
         fx_spec_of("window"), fx_spec_of("qwen2"), fx_spec_of("spm")};
     ksllm_error e;
     for (size_t i = 0; i < MODELS && !models[i].m; i++) {
@@ -38,6 +40,7 @@ static void open_models(void)
         ksllm_model_get_info(models[i].m, &info, NULL);
         models[i].n_vocab = info.n_vocab;
         models[i].n_embd = info.n_embd;
+        models[i].encoder = strcmp(specs[i]->arch, "bert") == 0;
         ksllm_grammar_options o;
         ksllm_grammar_options_init(&o);
         o.kind = KSLLM_GRAMMAR_REGEX;
@@ -52,6 +55,7 @@ typedef struct state {
     const ksllm_model *m;
     const ksllm_grammar *grammar;
     size_t n_vocab, n_embd;
+    bool encoder;               /* gives embeddings alone */
     ksllm_session_options options;
     ksllm_session *s, *other;
     fx_alloc memory;
@@ -83,9 +87,14 @@ static void adopt(state *x)
 static void check_fresh(state *x)
 {
     const float *logits = ksllm_session_logits(x->s);
+    const float *pooled = ksllm_session_embedding(x->s);
     ksllm_session_options o = x->options;
     ksllm_error e;
-    if (!logits)
+    MUST(!logits || !x->encoder, "%s: an encoder's logits", x->what);
+    /* a mean is of the tokens of one call, of an encoder of all */
+    if (o.pooling == KSLLM_POOLING_MEAN && !x->encoder)
+        pooled = NULL;
+    if (!logits && !pooled)
         return;
     MUST(x->n, "%s: logits of nothing", x->what);
     o.n_batch = x->batch = 1 + (x->batch + 2) % 7;
@@ -96,13 +105,13 @@ static void check_fresh(state *x)
     ksllm_session *fresh = fx_create(x->m, &o);
     MUST(ksllm_session_sync(fresh, x->tokens, x->n, NULL, &e) == KSLLM_OK,
          "fresh: %s", e.text);
-    MUST(memcmp(logits, ksllm_session_logits(fresh),
-                x->n_vocab * sizeof(float)) == 0,
+    MUST(!logits || memcmp(logits, ksllm_session_logits(fresh),
+                           x->n_vocab * sizeof(float)) == 0,
          "%s: other logits than a fresh session's, %zu tokens", x->what, x->n);
-    if (x->options.pooling == KSLLM_POOLING_LAST)
-        MUST(memcmp(ksllm_session_embedding(x->s),
-                    ksllm_session_embedding(fresh),
-                    x->n_embd * sizeof(float)) == 0, "%s: embedding", x->what);
+    MUST(!pooled || memcmp(pooled, ksllm_session_embedding(fresh),
+                           x->n_embd * sizeof(float)) == 0,
+         "%s: another embedding than a fresh session's, %zu tokens", x->what,
+         x->n);
     ksllm_session_free(fresh);
 }
 
@@ -206,7 +215,7 @@ static ksllm_status call_append(state *x, stopper *stop, bool score)
 /* How many sessions a call may have. */
 static bool takes_two(const state *x)
 {
-    return x->options.n_batch > 1 && x->options.n_ctx > 1;
+    return (x->options.n_batch > 1 || x->encoder) && x->options.n_ctx > 1;
 }
 
 static void exchange(state *x)
@@ -501,7 +510,8 @@ static ksllm_status call_wrongly(state *x)
     ksllm_error e;
     x->what = "what is refused";
     o.allocator = NULL;
-    o.n_ctx++;
+    o.n_ctx = o.n_ctx > 1 ? o.n_ctx - 1 : 2;
+    o.n_keep = 0;
     ksllm_session *s = fx_create(x->m, &o);
     MUST(ksllm_session_fork(x->s, s, &e) == KSLLM_ERR_ARGUMENT, "fork");
     MUST(ksllm_session_fork(x->s, x->s, &e) < 0, "fork onto itself");
@@ -513,6 +523,24 @@ static ksllm_status call_wrongly(state *x)
     return KSLLM_OK;
 }
 
+/* What needs a next token. */
+static ksllm_status call_encoder(state *x)
+{
+    float out[20];
+    ksllm_token_prob p;
+    ksllm_generation g;
+    ksllm_error e;
+    ksllm_generation_init(&g);
+    x->what = "what an encoder refuses";
+    MUST(ksllm_session_score(x->s, x->tokens, 1, out, NULL, &e) ==
+         KSLLM_ERR_UNSUPPORTED, "score");
+    MUST(ksllm_sample(x->s, NULL, 0, &p, NULL, 0, &e) ==
+         KSLLM_ERR_UNSUPPORTED, "sample");
+    MUST(ksllm_generate(x->s, &g, NULL, &e) == KSLLM_ERR_UNSUPPORTED,
+         "generate");
+    return KSLLM_OK;
+}
+
 /* ---- A program ----------------------------------------------------------- */
 
 static void read_options(state *x)
@@ -520,20 +548,27 @@ static void read_options(state *x)
     static const uint32_t sizes[8] = {1, 7, 26, 33, 64, 65, 70, MAX_CTX};
     ksllm_session_options *o = &x->options;
     uint8_t model = fuzz_byte(&x->r);
-    size_t which = model < 240 ? model % 2 : 2 + model % 3;
+    size_t which = model < 240 ? model % SMALL : SMALL + model % 3;
     uint8_t a = fuzz_byte(&x->r), b = fuzz_byte(&x->r);
     x->m = models[which].m;
     x->grammar = models[which].g;
     x->n_vocab = models[which].n_vocab;
     x->n_embd = models[which].n_embd;
+    x->encoder = models[which].encoder;
     ksllm_session_options_init(o);
     o->n_ctx = sizes[a & 7];
+    if (x->encoder) {
+        o->n_ctx = o->n_ctx < FX_PLACES ? o->n_ctx : FX_PLACES;
+        b &= (uint8_t)~4;       /* it cannot slide */
+    }
     o->n_batch = 1 + (a >> 3 & 15);
     o->kv_type = b % 3 == 0 ? KSLLM_TYPE_Q8_0 : b % 3 == 1 ? KSLLM_TYPE_F16
                : KSLLM_TYPE_F32;
     o->overflow = b & 4 ? KSLLM_OVERFLOW_SLIDE : KSLLM_OVERFLOW_ERROR;
     o->n_keep = b & 4 ? (b >> 3) % o->n_ctx : 0;
     o->pooling = (ksllm_pooling)((b >> 3) % 3);
+    if (x->encoder && (a ^ b) % 3 == 0)
+        o->pooling = b & 16 ? KSLLM_POOLING_FIRST : KSLLM_POOLING_RANK;
     o->n_threads = b >> 6 == 3 ? 2 : 1;
     o->n_draft = (a ^ b) % 17;
     if (o->n_draft == 16)
@@ -543,7 +578,10 @@ static void read_options(state *x)
 
 static ksllm_status call(state *x, stopper *stop)
 {
-    switch (fuzz_byte(&x->r) % 11) {
+    uint8_t how = fuzz_byte(&x->r) % 11;
+    if (x->encoder && how >= 6 && how <= 8)
+        return call_encoder(x);
+    switch (how) {
     case 0: case 1: return call_append(x, stop, false);
     case 2: case 3: return call_sync(x, stop);
     case 4: return call_rewind(x);

@@ -116,8 +116,10 @@ static void run_session(ksllm_session *s, uint8_t options, uint32_t n_vocab)
     ksllm_token_prob p, top[4];
     ksllm_sampling sampling;
     ksllm_status st = ksllm_session_score(s, ids, 3, logprobs, NULL, &e);
+    if (st == KSLLM_ERR_UNSUPPORTED)    /* an encoder */
+        st = ksllm_session_sync(s, ids, 3, NULL, &e);
     MUST(st == KSLLM_OK || st == KSLLM_ERR_TOKEN, "score: %s", e.text);
-    if (st)
+    if (st || !ksllm_session_logits(s))
         return;
     ksllm_sampling_init(&sampling);
     if (options & DRAW) {
@@ -157,6 +159,8 @@ static void ask_session(const ksllm_model *m, uint8_t options)
     o.kv_type = options & F32 ? KSLLM_TYPE_F32 : options & F16
               ? KSLLM_TYPE_F16 : KSLLM_TYPE_Q8_0;
     o.pooling = options & MEAN ? KSLLM_POOLING_MEAN : KSLLM_POOLING_NONE;
+    if (options & DRAW && options & MEAN)
+        o.pooling = KSLLM_POOLING_MODEL;
     if (ksllm_session_memory(m, &o, &memory, &e) < 0)
         return;
     MUST(memory.total <= (size_t)1 << 31, "a session takes %zu bytes",
@@ -197,7 +201,8 @@ static size_t any_overrides(const uint8_t *p, size_t n, ksllm_override set[4])
         "tokenizer.ggml.tokens", "tokenizer.ggml.eos_token_id",
         "llama.rope.scaling.type", "qwen3.rope.scaling.factor",
         "general.name", "general.sampling.temp", "tokenizer.chat_template",
-        "llama.rope.freq_base", "qwen3.no_such_key", "general.alignment", ""};
+        "llama.rope.freq_base", "lfm2.shortconv.l_cache", "general.alignment",
+        ""};
     static const char *const texts[] = {"qwen3", "exaone4", "yarn", "", "gpt2",
         "kanana2-tiny", "{{ messages }}", "llama"};
     uint64_t rng = fx_hash(FX_HASH, p, n);
@@ -519,7 +524,7 @@ static size_t mutate(uint8_t *data, size_t size, size_t max, uint64_t *rng)
 static bool seed(size_t i, fx_bytes *out)
 {
     static const char *const models[] = {"qwen3", "gemma3", "yarn", "spm",
-                                         "window"};
+                                         "window", "lfm2", "lfm2moe", "bert"};
     fx_file f;
     if (i < 8) {
         f = fx_model(&fx_mini);         /* small: most of the tries */
@@ -532,7 +537,7 @@ static bool seed(size_t i, fx_bytes *out)
                    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
                    "{% endfor %}{% if tools %}<tool_call>{% endif %}");
         f = fx_end(&g);
-    } else if (i < 15) {
+    } else if (i < 18) {
         f = fx_model(fx_spec_of(models[i - 10]));
     } else {
         return false;

@@ -9,7 +9,7 @@
 #include "fuzz.h"
 #include "state.h"
 
-enum { MODELS = 3, MAX_TOKENS = 150, MAX_FILE = 1 << 17 };
+enum { MODELS = 4, MAX_TOKENS = 150, MAX_FILE = 1 << 17 };
 
 static const fx_spec windows = {
     "windows", "gemma3", 6, 32, 32, 2, 1, 16, 24, KSLLM_TYPE_Q4_0, true,
@@ -25,7 +25,8 @@ static ksllm_model *models[MODELS];
 static void open_models(void)
 {
     static fx_file files[MODELS];
-    const fx_spec *specs[MODELS] = {&fx_mini, &windows, &wide};
+    const fx_spec *specs[MODELS] = {&fx_mini, &windows, &wide,
+        fx_spec_of("lfm2")};
     ksllm_error e;
     for (int i = 0; i < MODELS && !models[i]; i++) {
         files[i] = fx_model(specs[i]);
@@ -66,12 +67,14 @@ static void seal(uint8_t *file, size_t size, size_t all, size_t global)
  * window. */
 static void token_bytes(int model, int kv, size_t *all, size_t *global)
 {
-    static const struct { size_t layers, global, heads, dim; } shapes[] = {
-        {1, 1, 1, 16}, {6, 1, 1, 16}, {1, 1, 2, 72}};
+    static const struct { size_t layers, global, heads, dim, conv; } shapes[] =
+        {{1, 1, 1, 16, 0}, {6, 1, 1, 16, 0}, {1, 1, 2, 72, 0},
+         {1, 1, 1, 16, 2 * 32 * 4}};
     size_t d = shapes[model].dim;
     size_t token = kv == 2 ? 8 * d : kv == 1 ? 4 * d
                  : d + (d + 15) / 16 * 16 + 4 * ((d + 63) / 64 + 1);
-    *all = token * shapes[model].layers * shapes[model].heads;
+    *all = token * shapes[model].layers * shapes[model].heads +
+           shapes[model].conv;
     *global = token * shapes[model].global * shapes[model].heads;
 }
 
@@ -122,7 +125,7 @@ static void one(const uint8_t *data, size_t size)
     if (size < 4)
         return;
     open_models();
-    int model = (data[0] & 3) % MODELS, kv = (data[0] >> 2 & 3) % 3;
+    int model = data[0] & 3, kv = (data[0] >> 2 & 3) % 3;
     bool sealed = data[0] & 0x40, wanted = data[1] & 1;
     const ksllm_model *m = models[model];
     size_t all, global, n;
@@ -168,12 +171,12 @@ static void one(const uint8_t *data, size_t size)
 /* Files of each model and cache: saved once, as they grew, late. */
 static bool seed(size_t i, fx_bytes *out)
 {
-    if (i >= 36)
+    if (i >= 48)
         return false;
     open_models();
-    int model = (int)i % 3, kv = (int)i / 3 % 3;
+    int model = (int)i % MODELS, kv = (int)i / MODELS % 3;
     uint8_t head[4] = {(uint8_t)(model | kv << 2), (uint8_t)(i * 37),
-                       (uint8_t)(i / 18), (uint8_t)i};
+                       (uint8_t)(i / 24), (uint8_t)i};
     int32_t tokens[MAX_TOKENS];
     ksllm_error e;
     st_memory file = {{0}, 0, 0, 0};

@@ -297,6 +297,69 @@ static void refuse(const ksllm_model *m, fx_gguf *g, ksllm_status want,
     free(f.data);
 }
 
+/* What a session computes of the first N tokens, in batches of n_batch. */
+static uint64_t result_of(const ksllm_model *m, const ksllm_adapter *a,
+                          uint32_t n_batch)
+{
+    int32_t tokens[N];
+    ksllm_error e;
+    ksllm_session_options o = fx_small_options();
+    o.n_batch = n_batch;
+    o.n_threads = 2;
+    o.max_rank = RANK;
+    /* of an encoder, what its reranker's head says */
+    if (ksllm_session_memory(m, &(ksllm_session_options){.size = sizeof o,
+            .pooling = KSLLM_POOLING_MODEL}, &(ksllm_memory){
+            .size = sizeof(ksllm_memory)}, &e) == KSLLM_OK)
+        o.pooling = KSLLM_POOLING_MODEL;
+    fx_prompt(tokens, N, 5);
+    for (int i = 0; i < N; i++)
+        tokens[i] %= (int32_t)fx_n_vocab(m);
+    ksllm_session *s = fx_create(m, &o);
+    CHECK_OK(ksllm_session_set_adapter(s, a, 1, 0, &e), e);
+    CHECK_OK(ksllm_session_sync(s, tokens, N, NULL, &e), e);
+    uint64_t h = o.pooling
+        ? fx_hash_floats(FX_HASH, ksllm_session_embedding(s), 1)
+        : fx_logits_hash(m, s);
+    ksllm_session_free(s);
+    return h;
+}
+
+/* Convolutions, routers and encoders have adapters too; what a reranker has
+ * after its layers has none. */
+TEST(on_other_graphs)
+{
+    static const struct {
+        const char *model, *name;
+        uint64_t n_in, n_out;
+    } cases[] = {
+        {"lfm2", "blk.0.shortconv.in_proj.weight", 32, 96},
+        {"lfm2", "blk.2.shortconv.out_proj.weight", 32, 32},
+        {"lfm2", "blk.1.attn_q.weight", 32, 32},
+        {"lfm2moe", "blk.1.ffn_gate_inp.weight", 32, FX_EXPERTS},
+        {"bert", "blk.0.attn_v.weight", 32, 32},
+        {"bert", "blk.1.ffn_down.weight", 64, 32}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fx_gguf g;
+        fx_file f;
+        ksllm_adapter *a = NULL;
+        ksllm_error e;
+        ksllm_model *m = fx_open(cases[i].model, &f);
+        ad_begin(&g, cases[i].model);
+        ad_pair(&g, cases[i].name, cases[i].n_in, cases[i].n_out, RANK, i);
+        fx_file l = fx_end(&g);
+        if (CHECK_OK(ksllm_adapter_open_memory(m, l.data, l.size, &a, &e),
+                     e)) {
+            uint64_t with = result_of(m, a, 16);
+            CHECK(with != result_of(m, NULL, 16));
+            CHECK_HEX(with, result_of(m, a, 3));
+        }
+        ksllm_adapter_close(a);
+        fx_close(m, &f);
+        free(l.data);
+    }
+}
+
 TEST(tensors_that_do_not_fit)
 {
     static const struct {
@@ -342,6 +405,12 @@ TEST(tensors_that_do_not_fit)
                 bad[i].n_out, 1);
         refuse(m, &g, bad[i].status, bad[i].names);
     }
+    fx_close(m, &f);
+    fx_gguf g;
+    m = fx_open("bert", &f);
+    ad_begin(&g, "bert");
+    ad_pair(&g, "output.weight", 32, fx_n_vocab(m), RANK, 1);
+    refuse(m, &g, KSLLM_ERR_UNSUPPORTED, "output.weight.lora_a");
     fx_close(m, &f);
 }
 

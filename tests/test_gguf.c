@@ -896,11 +896,11 @@ TEST(overrides_that_are_refused)
         {{TEXT_OF("general.architecture", "llamma")}, 1, "llamma"},
         {{TEXT_OF("general.name", "a"), TEXT_OF("general.name", "b")}, 2,
             "twice"},
-        {{WHOLE_OF("general.alignment", 64)}, 1, "general.alignment"},
-        {{WHOLE_OF("split.count", 2)}, 1, "split.count"},
+        {{WHOLE_OF("general.alignment", 64)}, 1, "laid out"},
+        {{WHOLE_OF("split.count", 2)}, 1, "laid out"},
         {{WHOLE_OF("", 2)}, 1, "no key"},
         {{WHOLE_OF(NULL, 2)}, 1, "no key"},
-        {{TEXT_OF("general.name", NULL)}, 1, "general.name"},
+        {{TEXT_OF("general.name", NULL)}, 1, "a text of NULL"},
         {{{"general.name", KSLLM_META_ARRAY, 0, 0, NULL}}, 1, "general.name"},
         {{{"general.name", (ksllm_meta_type)99, 0, 0, NULL}}, 1, "general.name"},
         {{WHOLE_OF("x", 2)}, 257, "256"},
@@ -924,6 +924,44 @@ TEST(overrides_that_are_refused)
     CHECK_OK(open_with(&f, &graph, 1, true, &m, &e), e);
     ksllm_model_close(m);
     CHECK_EQ(open_with(&f, &tokens, 1, true, &m, &e), KSLLM_ERR_ARGUMENT);
+    free(f.data);
+}
+
+/* The least and the greatest value of each type, and those beyond. */
+TEST(overrides_fit_their_type)
+{
+    static const struct {
+        ksllm_meta_type type;
+        int64_t least, most;
+    } of[] = {
+        {KSLLM_META_U8, 0, 255}, {KSLLM_META_I8, -128, 127},
+        {KSLLM_META_U16, 0, 65535}, {KSLLM_META_I16, -32768, 32767},
+        {KSLLM_META_U32, 0, UINT32_MAX},
+        {KSLLM_META_I32, INT32_MIN, INT32_MAX}, {KSLLM_META_BOOL, 0, 1},
+        {KSLLM_META_U64, 0, INT64_MAX},
+        {KSLLM_META_I64, INT64_MIN, INT64_MAX}};
+    fx_file f = fx_model(&fx_mini);
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        const struct {
+            int64_t v;
+            bool fits;
+        } tries[] = {
+            {of[i].least, true}, {of[i].most, true},
+            {of[i].least - (of[i].least > INT64_MIN), of[i].least == INT64_MIN},
+            {of[i].most + (of[i].most < INT64_MAX), of[i].most == INT64_MAX}};
+        for (int k = 0; k < 4; k++) {
+            /* One that fits is refused too, since nothing asks for it. */
+            const ksllm_override o = {.key = "llama.no_such_key",
+                .type = of[i].type, .integer = tries[k].v};
+            ksllm_model *m;
+            ksllm_error e;
+            CHECK_EQ(open_with(&f, &o, 1, false, &m, &e), KSLLM_ERR_ARGUMENT);
+            if (!CHECK((strstr(e.text, "does not fit") == NULL) ==
+                       tries[k].fits))
+                printf("type %d: %lld\n", (int)of[i].type,
+                       (long long)tries[k].v);
+        }
+    }
     free(f.data);
 }
 
@@ -1087,8 +1125,8 @@ TEST(magic_and_version)
     for (size_t i = 0; i < 6; i++)
         PATCHED(&f, 4, versions[i], 4, 0, "ersion");
     /* Big endian files begin with "GGUF" and a version in the high byte. */
-    PATCHED(&f, 4, 0x03000000, 4, KSLLM_ERR_UNSUPPORTED, "endian");
-    PATCHED(&f, 4, 0x02000000, 4, KSLLM_ERR_UNSUPPORTED, "endian");
+    PATCHED(&f, 4, 0x03000000, 4, KSLLM_ERR_UNSUPPORTED, "big-endian");
+    PATCHED(&f, 4, 0x02000000, 4, KSLLM_ERR_UNSUPPORTED, "big-endian");
     free(f.data);
 }
 

@@ -91,7 +91,8 @@ static void *pages(size_t n)
 
 TEST(an_open_model_is_never_written)
 {
-    static const char *const names[] = {"llama", "gemma3", "mixed"};
+    static const char *const names[] = {"llama", "gemma3", "mixed",
+        "lfm2moe"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fx_file f = fx_model(fx_spec_of(names[i]));
         arena a = {.p = pages(ARENA)};
@@ -232,7 +233,8 @@ static void *nothing(void *arg)
 /* The C library's own part of a thread's stack does not count. */
 TEST(no_call_takes_more_stack_than_32_kib)
 {
-    static const char *const names[] = {"llama", "gemma3", "mixed"};
+    static const char *const names[] = {"llama", "gemma3", "mixed",
+        "lfm2moe"};
     painted t;
     size_t most = 0;
     paint(&t, nothing, NULL);

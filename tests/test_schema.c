@@ -425,6 +425,145 @@ TEST(what_multiplies_out_ends)
     CHECK_OK(compile_long((how){0}), err);
 }
 
+/* Each word of the standard beside others, in forms that are seldom written. */
+TEST(words_together)
+{
+    static const struct { const char *schema, *takes, *refuses; } rows[] = {
+        {"{\"enum\":[[1.0,2],[1,3],{\"a\":1},{\"b\":1},{\"a\":[1]}],\"no"
+            "t\":{\"enum\":[{\"a\":1},[1,3]]}}",
+            "[1.0,2]\n{\"b\":1}\n{\"a\":[1]}",
+            "[1,3]\n{\"a\":1}"},
+        {"{\"enum\":[-5,-2,0,3,20,1e2],\"minimum\":-3,\"maximum\":50}",
+            "-2\n0\n3\n20",
+            "-5\n1e2"},
+        {"{\"type\":\"integer\",\"allOf\":[{\"minimum\":-10},{\"minimum"
+            "\":-3},{\"minimum\":-0.5e1},{\"maximum\":0},{\"maximum\":7}]}",
+            "-3\n0\n-1",
+            "-4\n1\n-10"},
+        {"{\"enum\":[0,-0,0.5,1.50],\"minimum\":0}",
+            "0\n0.5\n1.50",
+            "-1"},
+        {"{\"not\":{\"enum\":[true,null]}}",
+            "false\n1\n\"\"",
+            "true\nnull"},
+        {"{\"type\":\"integer\",\"not\":{\"maximum\":3}}",
+            "4\n50",
+            "3\n-1"},
+        {"{\"type\":\"integer\",\"if\":{\"minimum\":5},\"then\":{\"maxim"
+            "um\":9}}",
+            "3\n5\n9",
+            "10\n20"},
+        {"{\"type\":\"integer\",\"if\":{\"minimum\":5},\"else\":{\"maxim"
+            "um\":2}}",
+            "2\n5\n90",
+            "3\n4"},
+        {"{\"type\":\"integer\",\"if\":{\"minimum\":5}}",
+            "3\n7",
+            "\"a\""},
+        {"{\"not\":{\"allOf\":[{\"type\":[\"null\",\"boolean\"]},{\"type"
+            "\":[\"null\",\"string\"]}]}}",
+            "1\ntrue\n\"\"",
+            "null"},
+        {"{\"not\":{\"not\":{\"type\":\"null\"}}}",
+            "null",
+            "1"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{}},\"unevaluatedPr"
+            "operties\":false}",
+            "{}\n{\"a\":1}",
+            "{\"b\":1}"},
+        {"{\"$id\":\"http://h/a/b\",\"$ref\":\"//k/x#/$defs/n\",\"$defs"
+            "\":{\"q\":{\"$id\":\"http://k/x\",\"$defs\":{\"n\":{\"type\":"
+            "\"null\"}}}}}",
+            "null",
+            "1"},
+        {"{\"id\":\"http://h/a\",\"$ref\":\"c\",\"definitions\":{\"q\":{"
+            "\"id\":\"c\",\"type\":\"null\"}}}",
+            "null",
+            "1"},
+        {"{\"$ref\":\"#n\",\"definitions\":{\"q\":{\"$id\":\"#n\",\"type"
+            "\":\"null\"}}}",
+            "null",
+            "1"},
+        {"{\"$ref\":\"#n\",\"definitions\":{\"q\":{\"id\":\"#n\",\"type"
+            "\":\"null\"}}}",
+            "null",
+            "1"},
+        {"{\"$ref\":\"#/definitions/q~0x\",\"definitions\":{\"q~y\":{},"
+            "\"q~x\":{\"type\":\"null\"}}}",
+            "null",
+            "1"},
+        {"{\"$ref\":\"#/$defs/a/allOf/1\",\"$defs\":{\"a\":{\"allOf\":[{"
+            "\"type\":\"string\"},{\"type\":\"null\"}]}}}",
+            "null",
+            "1\n\"\""},
+        {"{\"$id\":\"http://h/a\",\"$defs\":{\"q\":{\"$id\":\"http://h/a"
+            "\",\"type\":\"string\"},\"n\":{\"$anchor\":\"n\",\"type\":\"nu"
+            "ll\"}},\"$ref\":\"#n\"}",
+            "null",
+            "1"},
+        {"{\"type\":\"object\",\"propertyNames\":{\"const\":\"a\"},\"pro"
+            "perties\":{\"a\":{\"type\":\"null\"},\"b\":{}}}",
+            "{}\n{\"a\":null}",
+            "{\"b\":1}\n{\"a\":1}"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{},\"abc\":{}},\"pr"
+            "opertyNames\":{\"minLength\":2}}",
+            "{}\n{\"abc\":1}\n{\"xy\":1}",
+            "{\"a\":1}\n{\"z\":1}"},
+        {"{\"type\":\"object\",\"properties\":{\"b\":{},\"ab\":{\"type\""
+            ":\"null\"}},\"propertyNames\":{\"pattern\":\"^a\"}}",
+            "{\"ab\":null}\n{\"a\":1}",
+            "{\"b\":1}\n{\"c\":1}\n{\"ab\":1}"},
+        {"{\"type\":\"object\",\"propertyNames\":false,\"properties\":{"
+            "\"a\":{}}}",
+            "{}",
+            "{\"a\":1}\n{\"b\":1}"},
+        {"{\"type\":\"object\",\"propertyNames\":{\"type\":\"integer\"},"
+            "\"properties\":{\"a\":{}}}",
+            "{}",
+            "{\"a\":1}\n{\"b\":1}"},
+        {"{\"type\":\"object\",\"propertyNames\":{\"$ref\":\"#/$defs/n\""
+            "},\"$defs\":{\"n\":{\"maxLength\":1}}}",
+            "{}\n{\"a\":1}",
+            "{\"ab\":1}"},
+        {"{\"type\":\"object\",\"propertyNames\":{\"enum\":[\"a\",\"b\"]"
+            "},\"properties\":{\"a\":{},\"c\":{}},\"patternProperties\":{\""
+            "^b\":{\"type\":\"null\"}}}",
+            "{\"a\":1}\n{\"b\":null}",
+            "{\"b\":1}\n{\"c\":1}\n{\"d\":1}"},
+        {"{\"type\":\"object\",\"propertyNames\":{\"format\":\"date\"},"
+            "\"properties\":{\"a\":{},\"2026-01-02\":{\"type\":\"null\"}}}",
+            "{}\n{\"2026-01-02\":null}\n{\"2026-11-02\":1}",
+            "{\"a\":1}\n{\"2026-01-02\":1}"},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":["
+            "1,2]},\"maxItems\":2}",
+            "[]\n[1]\n[1,2]\n[2,1]",
+            "[1,1]\n[1,2,1]\n[3]"},
+        {"{\"type\":\"array\",\"maxItems\":1,\"uniqueItems\":true}",
+            "[]\n[1]",
+            "[1,2]"},
+        {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"null\"}],\"it"
+            "ems\":false}",
+            "[]\n[null]",
+            "[1]\n[null,1]"},
+        {"{\"type\":\"array\",\"items\":[{\"type\":\"null\"}],\"addition"
+            "alItems\":{\"type\":\"string\"},\"minItems\":1}",
+            "[null]\n[null,\"\"]",
+            "[]\n[null,1]"},
+        {"{\"enum\":[\"a\",\"bb\"],\"not\":{\"maxLength\":1}}",
+            "\"bb\"",
+            "\"a\""},
+        {"{\"type\":\"string\",\"enum\":[\"2026-01-02\",\"x\"],\"format"
+            "\":\"date\"}",
+            "\"2026-01-02\"",
+            "\"x\""},
+        {"{\"type\":[\"string\",\"number\"],\"const\":\"a\"}",
+            "\"a\"",
+            "\"b\"\n1"},
+    };
+    for (size_t i = 0; i < KS_LEN(rows); i++)
+        check(rows[i].schema, rows[i].takes, rows[i].refuses);
+}
+
 TEST(memory_may_fail)
 {
     static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":"

@@ -267,8 +267,9 @@ TEST(no_allocation_while_it_lives)
 
 TEST(every_allocation_fails_in_turn)
 {
-    static const char *const names[] = {"llama", "gemma3", "spm", "freqs"};
-    for (size_t i = 0; i < 4; i++) {
+    static const char *const names[] = {"llama", "gemma3", "spm", "freqs",
+        "lfm2", "lfm2moe", "bert"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fx_file f = fx_model(fx_spec_of(names[i]));
         long n = 0;
         for (bool done = false; !done && n < 1000;) {
@@ -601,6 +602,41 @@ TEST(cancelled_before)
     ksllm_session_free(s);
     ksllm_model_close(m);
     free(f.data);
+}
+
+/* A call that was stopped leaves no embedding: neither a part of one nor that
+ * of other tokens. */
+TEST(cancelled_embeddings)
+{
+    static const struct { const char *name; ksllm_pooling pooling; } cases[] = {
+        {"llama", KSLLM_POOLING_LAST}, {"llama", KSLLM_POOLING_MEAN},
+        {"bert", KSLLM_POOLING_FIRST}, {"bert", KSLLM_POOLING_MEAN}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        static const int32_t tokens[] = {2, 3, 4, 5, 6, 7};
+        fx_file f;
+        ksllm_error e;
+        ksllm_model *m = fx_open(cases[i].name, &f);
+        ksllm_session_options o = fx_small_options();
+        o.pooling = cases[i].pooling;
+        ksllm_session *s = fx_create(m, &o);
+        ksllm_cancel c = {0};
+        ksllm_control control;
+        ksllm_control_init(&control);
+        control.cancel = &c;
+        CHECK_OK(ksllm_session_sync(s, tokens, 4, &control, &e), e);
+        CHECK(ksllm_session_embedding(s) != NULL);
+        ksllm_cancel_set(&c);
+        CHECK_EQ(ksllm_session_append(s, tokens + 4, 2, &control, &e),
+                 KSLLM_ERR_CANCELLED);
+        CHECK(ksllm_session_embedding(s) == NULL);
+        CHECK_OK(ksllm_session_rewind(s, 2, &e), e);
+        CHECK(ksllm_session_embedding(s) == NULL);
+        CHECK_OK(ksllm_session_append(s, tokens + 4, 2, NULL, &e), e);
+        CHECK(ksllm_session_embedding(s) != NULL);
+        ksllm_session_free(s);
+        ksllm_model_close(m);
+        free(f.data);
+    }
 }
 
 /* Lends a thread and cancels at the `at`-th piece of work. */
