@@ -169,7 +169,7 @@ static void ad_run(cv *c, const char *base) {
             && !memcmp(c->st.t[i].name.p, bare, sizeof bare - 1);
     gw_kv_str(c->g, "general.architecture", str_of(c->family->arch));
     gw_kv_str(c->g, "general.type", str_of("adapter"));
-    gw_kv_str(c->g, "general.name", cv_last(dir));
+    gw_kv_str(c->g, "general.name", str_of(path_last(dir)));
     gw_kv_str(c->g, "adapter.type", str_of("lora"));
     gw_kv_f32(c->g, "adapter.lora.alpha", (f32)alpha);
     ad_write_invocation(c, js_get(config, "alora_invocation_tokens"));
@@ -202,7 +202,7 @@ static int cv_main(int argc, char **argv) {
     }
     if (!c.dir) die("convert DIR -o OUT.gguf [-t TYPE]");
     char *dir = strdup(c.dir); /* "x/" is "x" */
-    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--)
+    for (size_t n = strlen(dir); n > 1 && sys_is_slash(dir[n - 1]); n--)
         dir[n - 1] = 0;
     c.dir = dir;
     qz_check_options(&o);

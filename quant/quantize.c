@@ -1,7 +1,6 @@
 /* quantize.c, part of ksllm-quant.c - which tensor becomes what, and GGUF to
  * GGUF. */
 
-#include <fnmatch.h>
 
 /* ---- mixes: a base type and its exceptions, as data ---- */
 
@@ -178,7 +177,7 @@ static bool qz_overridden(const qz_options *o, str name, ksllm_type *type) {
     memcpy(z, name.p, name.n);
     z[name.n] = 0;
     for (u32 i = o->n_overrides; i-- > 0;)
-        if (!fnmatch(o->override[i].pattern, z, 0)) {
+        if (glob_fits(o->override[i].pattern, z)) {
             *type = o->override[i].type;
             return true;
         }
@@ -312,7 +311,7 @@ static void qz_statistics(const qz_options *o, gw_tensor *t) {
 
 static bool qz_has_tensor(const gw *g, const char *pattern) {
     for (u32 i = 0; i < g->n; i++)
-        if (!fnmatch(pattern, str_dup(g->t[i].name), 0)) return true;
+        if (glob_fits(pattern, str_dup(g->t[i].name))) return true;
     return false;
 }
 
