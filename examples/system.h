@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #if defined _WIN32
+#define WIN32_LEAN_AND_MEAN 1   /* sockets are winsock2.h's */
 #include <io.h>
 #include <windows.h>
 

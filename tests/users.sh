@@ -547,6 +547,11 @@ part_windows() {
     check "the robot" windows_says robot
     check "the car" windows_says car
     check "resume" windows_resumes
+    if has windows-serve "$python"; then
+        counts serve.c "$python" tests/users/test_http.py wine \
+            "$dir/win/serve.exe" "$dir/parrot.gguf" 0
+        grep -o 'the client.*' "$dir/log"
+    fi
     mkdir "$dir/win/quant"
     counts ksllm-quant sh tests/users/test_quant.sh \
         "$build/quant/ksllm-quant" "$dir/win/quant" wine \
