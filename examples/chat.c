@@ -157,8 +157,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: %s\n", ksllm_status_name(err.status), err.text);
     if (ok && argc > 2 && argv[2][0])
         put_message("system", argv[2]);
-    while (ok && (printf(called ? "result> " : "> "), fflush(stdout), fgets(line, sizeof line, stdin)
-                  || ferror(stdin))) {
+    while (ok && (printf(called ? "result> " : "> "), fflush(stdout),
+                  fgets(line, sizeof line, stdin) || ferror(stdin))) {
         if (ferror(stdin))
             printf("\n[Ctrl-D ends the conversation]\n");
         else if (line[strcspn(line, "\n")] = '\0', line[0])

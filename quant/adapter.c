@@ -1,4 +1,4 @@
-/* adapter.c, part of ksllm-quant.c - a LoRA adapter of PEFT to GGUF, in the form
+/* adapter.c, part of ksllm-quant.c - a LoRA adapter of PEFT to GGUF, in a form
  * of llama.cpp's convert_lora_to_gguf.py; and the command `convert`, which
  * tells a model's folder from an adapter's.
  *
@@ -44,7 +44,8 @@ static f64 ad_read_config(const char *dir, const js *a) {
             "biases", dir);
     const js *start = js_get(a, "init_lora_weights");
     bool plain = !start || start->kind != JS_STR;
-    for (size_t i = 0; i < KS_LEN(starts); i++) plain |= js_is(start, starts[i]);
+    for (size_t i = 0; i < KS_LEN(starts); i++)
+        plain |= js_is(start, starts[i]);
     if (!plain)
         die("%s/adapter_config.json: init_lora_weights '%.*s' changes the "
             "model's own weights: save it with "

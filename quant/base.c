@@ -1,5 +1,5 @@
-/* base.c, part of ksllm-quant.c - the system, messages, memory, the output file,
- * workers, options.
+/* base.c, part of ksllm-quant.c - the system, messages, memory, the output
+ * file, workers, options.
  *
  * This is a program, not a library: it ends itself when it cannot go on. The
  * one thing that it then owes is to leave no half-written file behind. */
@@ -117,7 +117,8 @@ static bool sys_finish(os_handle h) {
 static bool sys_rename(const char *from, const char *to) {
     wchar_t a[SYS_PATH], b[SYS_PATH];
     return sys_wide(from, a) && sys_wide(to, b)
-        && MoveFileExW(a, b, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH);
+        && MoveFileExW(a, b,
+            MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH);
 }
 
 static void sys_remove(const char *path) {

@@ -149,7 +149,8 @@ static void pf_go(const pf_options *o) {
     size_t n;
     in_check(o->model);
     if (ksllm_model_open(o->model, NULL, &m, &err)) die("%s", err.text);
-    if (!file_map(o->prompt, &file)) die("%s: there is no such file", o->prompt);
+    if (!file_map(o->prompt, &file))
+        die("%s: there is no such file", o->prompt);
     i32 *tokens = pf_tokens(
         m, o, (str){file.p ? (const char *)file.p : "", (size_t)file.n}, &n);
     if (!n)

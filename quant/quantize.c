@@ -141,7 +141,8 @@ static bool str_has(str s, const char *part) {
 }
 
 /* Only matrices of weights; norms, biases, routers, convolutions and tables of
- * rope or of experts' biases are small, and small errors in them are large ones. */
+ * rope or of experts' biases are small, and small errors in them are large
+ * ones. */
 static bool qz_is_matrix(str name, u32 n_dims) {
     return n_dims >= 2 && name.n > 7
         && !memcmp(name.p + name.n - 7, ".weight", 7)

@@ -308,7 +308,8 @@ static void one(const uint8_t *data, size_t size)
         ksllm_model *m = NULL;
         ksllm_error e;
         ksllm_status status = ksllm_model_open(out, NULL, &m, &e);
-        MUST(status == KSLLM_OK || strstr(e.text, "an adapter"), "what it wrote does not open: %s", e.text);
+        MUST(status == KSLLM_OK || strstr(e.text, "an adapter"),
+             "what it wrote does not open: %s", e.text);
         ksllm_model_close(m);
         give_all();
     } else {

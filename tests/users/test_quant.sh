@@ -88,7 +88,8 @@ done
 # cmd.exe expands nothing, and its programs may: not this one.
 : >token_embd.weight
 same pattern.gguf quantize 파일🙂.gguf -t q8_0 --tensor 'token_*=f16'
-for row in axk1 exaone4 hyperclovax lfm2_moe phi3 qwen3_embedding solar vaetki; do
+for row in axk1 exaone4 hyperclovax lfm2_moe phi3 qwen3_embedding solar vaetki
+do
     same $row convert reference/$row -t f32
 done
 holds 'backslashes' backslashes
@@ -116,7 +117,8 @@ refused 'there is no such folder' convert no -o out.gguf
 refused 'no config.json' convert here -o out.gguf
 cp "$top/tests/reference/exaone4/config.json" here
 cp "$top/tests/reference/exaone4/tokenizer.json" here
-printf '%s\n' '{"weight_map": {"x": "..\\model.gguf"}}' >here/model.safetensors.index.json
+printf '%s\n' '{"weight_map": {"x": "..\\model.gguf"}}' \
+    >here/model.safetensors.index.json
 refused 'outside the folder' convert here -o out.gguf
 refused 'has no option' quantize model.gguf -o out.gguf -t q8_0 --없다
 : >out.gguf
