@@ -1,5 +1,5 @@
-/* adapter.c, part of ksllm-quant.c - a LoRA adapter of PEFT to GGUF, in a form
- * of llama.cpp's convert_lora_to_gguf.py; and the command `convert`, which
+/* adapter.c, part of ksllm-quant.c - a LoRA adapter of PEFT to GGUF, in the
+ * form of llama.cpp's convert_lora_to_gguf.py; and the command `convert`, which
  * tells a model's folder from an adapter's.
  *
  * An adapter is two matrices beside each that it changes: A, whose rows are of
