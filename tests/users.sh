@@ -507,7 +507,7 @@ windows_imports() {
 
 # A state that is saved, gone on with, and saved again: here and there the same.
 windows_resumes() {
-    for text in '네, 거실 불을' ''; do
+    for text in '#' ''; do
         "$build/examples/resume" "$dir/parrot.gguf" "$dir/here" \
             ${text:+"$text"} >"$dir/said" &&
             wine "$dir/win/resume.exe" "$dir/parrot.gguf" "$dir/there" \
