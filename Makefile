@@ -36,10 +36,7 @@ SMOLLM2 := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 GEMMA3  := build/models/gemma-3-270m-q4_k_m.gguf
 ZIG     := build/zig/ziglang/zig
 
-# robot.c sleeps to a point of time, which macOS cannot.
-EXAMPLES := $(patsubst %.c,$(BUILD)/%,\
-              $(filter-out $(if $(filter Darwin,$(SYSTEM)),%/robot.c),\
-                $(wildcard examples/*.c)))
+EXAMPLES := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 TESTS    := $(patsubst %.c,$(BUILD)/%,\
               $(sort $(wildcard tests/test_*.c tests/fuzz_*.c)))
 TOOLS    := $(patsubst %.c,$(BUILD)/%,\
@@ -142,7 +139,7 @@ $(LIB): $(BUILD)/ksllm.o
 	rm -f $@
 	$(AR) rcs $@ $<
 
-$(BUILD)/examples/%: examples/%.c ksllm.h $(LIB) $(BUILD)/flags
+$(BUILD)/examples/%: examples/%.c examples/system.h ksllm.h $(LIB) $(BUILD)/flags
 	echo '  cc   $@'
 	$(CC) -std=c11 -Wall -Wextra -Wpedantic $(FLAGS) -I. -o $@ $< \
 	    $(LIB) $(LIBS)

@@ -12,11 +12,10 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
+#include "system.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define DEMO "examples/demo-model/ksllm-demo.gguf"
 enum { TEXT = 2048, TALK = 16 * TEXT, LINE = 64 };
@@ -168,11 +167,10 @@ static bool save(const ksllm_session *s, const char *path)
         return false;
     FILE *f = fopen(temp, "wb");
     bool ok = f && fprintf(f, "car %zu\n%s", strlen(talk), talk) > 0 &&
-              ksllm_session_save(s, 0, write_file, f, NULL, NULL, &err) == 0 &&
-              fflush(f) == 0 && fsync(fileno(f)) == 0;
+              ksllm_session_save(s, 0, write_file, f, NULL, NULL, &err) == 0;
     if (f)
-        ok = fclose(f) == 0 && ok;
-    return ok && rename(temp, path) == 0;
+        ok = close_synced(f) && ok;
+    return ok && replace_file(temp, path);
 }
 
 static bool read_tools(const char *model)
@@ -205,11 +203,8 @@ int main(int argc, char **argv)
                 "the model\n");
         return 2;
     }
-    struct sigaction act;
-    memset(&act, 0, sizeof act);
-    act.sa_handler = off;       /* and fgets ends too: no SA_RESTART */
-    sigaction(SIGTERM, &act, NULL);
-    sigaction(SIGINT, &act, NULL);
+    catch_signal(SIGTERM, off);
+    catch_signal(SIGINT, off);
 
     ksllm_model_options_init(&options);
     options.allocator = &allocator;

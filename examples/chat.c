@@ -13,8 +13,8 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
+#include "system.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,9 +74,6 @@ static int on_part(void *ctx, ksllm_part part, ksllm_text text)
 
 static void on_interrupt(int number)
 {
-#if defined _WIN32
-    signal(number, on_interrupt);       /* there it is good for one */
-#endif
     (void)number;
     ksllm_cancel_set(&cancel);
 }
@@ -149,13 +146,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: chat [MODEL.gguf [SYSTEM PROMPT [TOOLS]]]\n");
         return 2;
     }
-#if defined _WIN32
-    signal(SIGINT, on_interrupt);
-#else
-    /* Without SA_RESTART, so that Ctrl-C also interrupts fgets. */
-    struct sigaction act = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &act, NULL);
-#endif
+    catch_signal(SIGINT, on_interrupt);
     const char *path = argc > 1 ? argv[1] : DEMO "ksllm-demo.gguf";
     const char *declared = argc == 4 ? argv[3]
                            : argc == 1 ? DEMO "tools.json" : NULL;
@@ -166,8 +157,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: %s\n", ksllm_status_name(err.status), err.text);
     if (ok && argc > 2 && argv[2][0])
         put_message("system", argv[2]);
-    while (ok && (printf(called ? "result> " : "> "), fflush(stdout), fgets(line, sizeof line, stdin)
-                  || ferror(stdin))) {
+    while (ok && (printf(called ? "result> " : "> "), fflush(stdout),
+                  fgets(line, sizeof line, stdin) || ferror(stdin))) {
         if (ferror(stdin))
             printf("\n[Ctrl-D ends the conversation]\n");
         else if (line[strcspn(line, "\n")] = '\0', line[0])

@@ -11,11 +11,10 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
+#include "system.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static ksllm_cancel cancel;
 
@@ -42,14 +41,7 @@ static int read_file(void *ctx, void *data, size_t size)
     return fread(data, 1, size, ctx) != size;
 }
 
-/* Until the bytes are on the disk. */
-static int finish(FILE *f)
-{
-    int failed = fflush(f) != 0 || fsync(fileno(f)) != 0;
-    return (fclose(f) != 0) | failed;
-}
-
-/* Behind what the file holds, or as a new file where that does not fit. */
+/* After what the file holds, or as a new file where that does not fit. */
 static int save(const ksllm_session *s, const char *path, ksllm_saved *saved)
 {
     ksllm_error err = {.text = "the file cannot be written"};
@@ -58,7 +50,7 @@ static int save(const ksllm_session *s, const char *path, ksllm_saved *saved)
     if (f && ftruncate(fileno(f), (off_t)saved->n_bytes) == 0 &&
         fseek(f, 0, SEEK_END) == 0)
         status = ksllm_session_save(s, 0, write_file, f, NULL, saved, &err);
-    if (f && (finish(f) != 0) | (status != KSLLM_OK))
+    if (f && !close_synced(f) | (status != KSLLM_OK))
         status = KSLLM_ERR_STATE;
     if (f && status == KSLLM_OK)
         return 0;
@@ -70,7 +62,7 @@ static int save(const ksllm_session *s, const char *path, ksllm_saved *saved)
     f = fopen(temp, "wb");
     if (f)
         status = ksllm_session_save(s, 0, write_file, f, NULL, saved, &err);
-    if (f && finish(f) == 0 && status == KSLLM_OK && rename(temp, path) == 0)
+    if (f && close_synced(f) && status == KSLLM_OK && replace_file(temp, path))
         return 0;
     fprintf(stderr, "%s: %s\n", path, err.text);
     return -1;
@@ -105,11 +97,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: resume MODEL.gguf STATE [TEXT]\n");
         return 2;
     }
-    struct sigaction act;
-    memset(&act, 0, sizeof act);
-    act.sa_handler = on_signal;
-    sigaction(SIGTERM, &act, NULL);
-    sigaction(SIGINT, &act, NULL);
+    catch_signal(SIGTERM, on_signal);
+    catch_signal(SIGINT, on_signal);
 
     ksllm_status status = ksllm_model_open(argv[1], NULL, &model, &err);
     if (status == KSLLM_OK)

@@ -14,23 +14,27 @@
  * keeps to the tools' schemas, and that are checked against the robot's own
  * limits before anything moves. A schema with 5 m at most would not do for
  * that: under it "20 미터" becomes some other number. The robot is simulated:
- * two driven wheels in a room of 10 by 6 m. Linux, for clock_nanosleep.
+ * two driven wheels in a room of 10 by 6 m.
  */
 #define _GNU_SOURCE         /* sched_setaffinity */
 #include "../ksllm.h"
+#include "system.h"
 
 #include <errno.h>
 #include <math.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
+
+#ifdef _WIN32
+#define pipe(fds) _pipe(fds, 256, 0x8000)
+#else
+#include <poll.h>
+#endif
 
 enum { HZ = 50, TICK = 1000000000 / HZ, KEPT = 6, TEXT = 2048,
        WIDE = 51, HIGH = 15 };
@@ -361,9 +365,17 @@ static void wait_for_tick(void)
     next.tv_nsec += TICK;
     next.tv_sec += next.tv_nsec / 1000000000;
     next.tv_nsec %= 1000000000;
+#ifdef __linux__
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL)
            == EINTR)
         ;
+#else                   /* no sleep to a point of time */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long ns = (next.tv_sec - now.tv_sec) * 1000000000L
+              + next.tv_nsec - now.tv_nsec;
+    if (ns > 0)
+        nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+#endif
     clock_gettime(CLOCK_MONOTONIC, &now);
     long us = (now.tv_sec - next.tv_sec) * 1000000
               + (now.tv_nsec - next.tv_nsec) / 1000;
@@ -428,6 +440,12 @@ static void talk_in_text(bool only_say)
 
 /* ---- at a terminal: the room above, what is typed below ---- */
 
+#ifdef _WIN32       /* a console has no poll */
+static void live(void)
+{
+    talk_in_text(false);
+}
+#else
 static volatile sig_atomic_t stopped;
 
 static void on_interrupt(int number)
@@ -460,11 +478,10 @@ static void draw(const char *did)
 
 static void live(void)
 {
-    const struct sigaction act = {.sa_handler = on_interrupt};
     struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
     char line[TEXT];
     const char *did = "Ctrl-C: emergency stop, Ctrl-D: end";
-    sigaction(SIGINT, &act, NULL);
+    catch_signal(SIGINT, on_interrupt);
     memset(trail, ' ', sizeof trail);
     fputs("\033[2J", stdout);
     for (int i = 0, prompt = 1;; i++) {
@@ -493,6 +510,7 @@ static void live(void)
     }
     printf("\033[%d;1H\n", HIGH + 5);
 }
+#endif
 
 int main(int argc, char **argv)
 {

@@ -16,24 +16,35 @@
  */
 #define _GNU_SOURCE
 #include "../ksllm.h"
+#include "system.h"
 
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#ifdef _WIN32                   /* link with -lpthread -lws2_32 */
+#include <winsock2.h>
+#include <ws2tcpip.h>
+#define OUR_PORT SO_EXCLUSIVEADDRUSE    /* SO_REUSEADDR would share it */
+#define PRINTF __MINGW_PRINTF_FORMAT
+#define SHUT_WR SD_SEND
+#define poll WSAPoll
+#define close closesocket
+#else
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
+#define OUR_PORT SO_REUSEADDR
+#define PRINTF printf
+#endif
 #ifndef POLLRDHUP
 #define POLLRDHUP 0             /* elsewhere POLLHUP says it */
 #endif
@@ -51,6 +62,64 @@ enum {
     SECONDS_IDLE = 120,
     SECONDS_TO_ANSWER = 900
 };
+
+/* ---- sockets, where systems differ ---- */
+
+#ifdef _WIN32
+
+static bool again(void)         /* nothing is wrong with it */
+{
+    return WSAGetLastError() == WSAEWOULDBLOCK;
+}
+
+static void set_flags(int fd)
+{
+    u_long yes = 1;
+    ioctlsocket(fd, FIONBIO, &yes);
+}
+
+/* One that is both ends: poll takes nothing but sockets. */
+static bool open_bell(int bell[2])
+{
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    int n = sizeof a, fd = socket(AF_INET, SOCK_DGRAM, 0);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    bell[0] = bell[1] = fd;
+    return fd >= 0 && bind(fd, (struct sockaddr *)&a, n) == 0 &&
+           getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
+           connect(fd, (struct sockaddr *)&a, n) == 0;
+}
+
+static bool open_sockets(void)
+{
+    WSADATA data;
+    return WSAStartup(MAKEWORD(2, 2), &data) == 0;
+}
+
+#else
+
+static bool again(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+static void set_flags(int fd)
+{
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static bool open_bell(int bell[2])
+{
+    return socketpair(AF_UNIX, SOCK_STREAM, 0, bell) == 0;
+}
+
+static bool open_sockets(void)
+{
+    return signal(SIGPIPE, SIG_IGN) != SIG_ERR;
+}
+
+#endif
 
 /* ---- text that grows up to a limit ---- */
 
@@ -87,7 +156,7 @@ static void put(text *t, const char *p, size_t n)
 }
 
 /* Short ones only. */
-__attribute__((format(printf, 2, 3)))
+__attribute__((format(PRINTF, 2, 3)))
 static void putf(text *t, const char *format, ...)
 {
     char line[512];
@@ -312,7 +381,7 @@ typedef struct client {
 static client clients[MAX_CLIENTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
-static int bell[2];             /* a pipe: wakes the thread that polls */
+static int bell[2];             /* wakes the thread that polls */
 static volatile sig_atomic_t over;
 
 static ksllm_model *model;
@@ -328,9 +397,7 @@ static double now(void)
 
 static void ring(void)
 {
-    /* A full pipe rings too. */
-    if (write(bell[1], "", 1) < 0)
-        return;
+    send(bell[1], "", 1, MSG_NOSIGNAL);         /* a full one rings too */
 }
 
 /* For the client, from either thread; the lock is held. Too much of it means
@@ -1228,7 +1295,7 @@ static void receive(client *c)
     char *to = dropped ? nowhere : c->in + c->n_in;
     size_t cap = dropped ? sizeof nowhere : c->cap_in - c->n_in;
     ssize_t n = recv(c->fd, to, cap, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+    if (n < 0 && again())
         return;
     if (n <= 0) {
         drop(c);
@@ -1247,9 +1314,7 @@ static void flush(client *c)
     while (c->n_sent < c->out.n) {
         ssize_t n = send(c->fd, c->out.p + c->n_sent, c->out.n - c->n_sent,
                          MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n < 0 && again())
             break;
         if (n <= 0) {
             drop(c);
@@ -1300,12 +1365,6 @@ static client *place(void)
     return oldest;
 }
 
-static void set_flags(int fd)
-{
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-}
-
 static void welcome(int listener)
 {
     int fd = accept(listener, NULL, NULL), one = 1;
@@ -1318,7 +1377,7 @@ static void welcome(int listener)
         return;
     }
     set_flags(fd);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, (char *)&one, sizeof one);
     *c = (client){.state = READING, .fd = fd, .in = in, .cap_in = MAX_HEAD,
                   .since = now(), .began = now()};
 }
@@ -1365,7 +1424,7 @@ static void serve(int listener)
         pthread_mutex_lock(&lock);
         if (n < 0)
             continue;                   /* a signal */
-        while (read(bell[0], rung, sizeof rung) > 0)
+        while (recv(bell[0], rung, sizeof rung, 0) > 0)
             continue;
         for (int i = 0; i < MAX_CLIENTS; i++)
             attend(&clients[i], p[i].revents);
@@ -1392,7 +1451,7 @@ static int listen_at(const char *address, int port)
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || inet_pton(AF_INET, address, &a.sin_addr) != 1)
         return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, OUR_PORT, (char *)&one, sizeof one);
     set_flags(fd);
     if (bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 64) != 0 ||
         getsockname(fd, (struct sockaddr *)&a, &n) != 0)
@@ -1417,19 +1476,17 @@ static bool open_model(const char *path, const char *n_ctx)
 static bool run(const char *address, int port)
 {
     pthread_t thread;
-    int listener = listen_at(address, port);
-    if (listener < 0 || pipe(bell) != 0 ||
+    int listener = open_sockets() ? listen_at(address, port) : -1;
+    if (listener < 0 || !open_bell(bell) ||
         pthread_create(&thread, NULL, work, NULL) != 0) {
-        fprintf(stderr, "%s:%d: %s\n", address, port, strerror(errno));
+        fprintf(stderr, "%s:%d: cannot listen: another program does, or it is "
+                "no address of this machine\n", address, port);
         return false;
     }
     set_flags(bell[0]);
     set_flags(bell[1]);
-    struct sigaction stop = {.sa_handler = on_signal};
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGTERM, &stop, NULL);
-    sigaction(SIGPIPE, &ignore, NULL);
+    catch_signal(SIGINT, on_signal);
+    catch_signal(SIGTERM, on_signal);
     serve(listener);
     pthread_mutex_lock(&lock);
     for (client *c = clients; c < clients + MAX_CLIENTS; c++)
@@ -1450,8 +1507,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: serve MODEL.gguf [PORT [ADDRESS [N_CTX]]]\n");
         return 2;
     }
-    const char *slash = strrchr(argv[1], '/');
-    name = slash ? slash + 1 : argv[1];
+    name = argv[1];
+    for (const char *p = name; *p; p++)
+        if (*p == '/' || *p == '\\')
+            name = p + 1;
     key = getenv("KSLLM_KEY");
     bool ok = open_model(argv[1], argc > 4 ? argv[4] : NULL) &&
               run(argc > 3 ? argv[3] : "127.0.0.1",

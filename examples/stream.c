@@ -7,11 +7,10 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include "../ksllm.h"
+#include "system.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define DEMO "examples/demo-model/ksllm-demo.gguf"
 
@@ -77,14 +76,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: stream [MODEL.gguf PROMPT [SECONDS]]\n");
         return 2;
     }
-#if defined _WIN32
-    signal(SIGINT, on_interrupt);
-#else
-    struct sigaction act;
-    memset(&act, 0, sizeof act);
-    act.sa_handler = on_interrupt;
-    sigaction(SIGINT, &act, NULL);
-#endif
+    catch_signal(SIGINT, on_interrupt);
 
     ksllm_control_init(&control);
     control.cancel = &cancel;

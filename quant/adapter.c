@@ -1,5 +1,5 @@
-/* adapter.c, part of ksllm-quant.c - a LoRA adapter of PEFT to GGUF, in the form
- * of llama.cpp's convert_lora_to_gguf.py; and the command `convert`, which
+/* adapter.c, part of ksllm-quant.c - a LoRA adapter of PEFT to GGUF, in the
+ * form of llama.cpp's convert_lora_to_gguf.py; and the command `convert`, which
  * tells a model's folder from an adapter's.
  *
  * An adapter is two matrices beside each that it changes: A, whose rows are of
@@ -44,7 +44,8 @@ static f64 ad_read_config(const char *dir, const js *a) {
             "biases", dir);
     const js *start = js_get(a, "init_lora_weights");
     bool plain = !start || start->kind != JS_STR;
-    for (size_t i = 0; i < KS_LEN(starts); i++) plain |= js_is(start, starts[i]);
+    for (size_t i = 0; i < KS_LEN(starts); i++)
+        plain |= js_is(start, starts[i]);
     if (!plain)
         die("%s/adapter_config.json: init_lora_weights '%.*s' changes the "
             "model's own weights: save it with "
@@ -169,7 +170,7 @@ static void ad_run(cv *c, const char *base) {
             && !memcmp(c->st.t[i].name.p, bare, sizeof bare - 1);
     gw_kv_str(c->g, "general.architecture", str_of(c->family->arch));
     gw_kv_str(c->g, "general.type", str_of("adapter"));
-    gw_kv_str(c->g, "general.name", cv_last(dir));
+    gw_kv_str(c->g, "general.name", str_of(path_last(dir)));
     gw_kv_str(c->g, "adapter.type", str_of("lora"));
     gw_kv_f32(c->g, "adapter.lora.alpha", (f32)alpha);
     ad_write_invocation(c, js_get(config, "alora_invocation_tokens"));
@@ -202,7 +203,7 @@ static int cv_main(int argc, char **argv) {
     }
     if (!c.dir) die("convert DIR -o OUT.gguf [-t TYPE]");
     char *dir = strdup(c.dir); /* "x/" is "x" */
-    for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--)
+    for (size_t n = strlen(dir); n > 1 && sys_is_slash(dir[n - 1]); n--)
         dir[n - 1] = 0;
     c.dir = dir;
     qz_check_options(&o);

@@ -221,10 +221,8 @@ static void cal_write_sums(const cal *c, gw *g) {
 static void cal_write_head(const cal_options *o, gw *g, u64 n_tokens) {
     gw_kv_str(g, "general.type", str_of("imatrix"));
     gw_kv_array(g, "imatrix.datasets", KSLLM_META_TEXT, o->n_texts);
-    for (u32 i = 0; i < o->n_texts; i++) {
-        const char *slash = strrchr(o->texts[i], '/');
-        gw_str(&g->kv, str_of(slash ? slash + 1 : o->texts[i]));
-    }
+    for (u32 i = 0; i < o->n_texts; i++)
+        gw_str(&g->kv, str_of(path_last(o->texts[i])));
     gw_kv_u32(g, "imatrix.chunk_count",
         (u32)((n_tokens + o->window - 1) / o->window));
     gw_kv_u32(g, "imatrix.chunk_size", o->window);
@@ -267,8 +265,7 @@ static void cal_go(const cal_options *o) {
     cal_lay(&c, &g, o->gram);
     out_open(&g.out, o->out);
     out_append(&g.out, g.head.p, g.head.n);
-    if (ftruncate(g.out.fd, (off_t)g.end))
-        die("%s: cannot write: %s", o->out, strerror(errno));
+    out_resize(&g.out, g.end);
     progress bar = {.quiet = o->quiet};
     progress_begin(&bar, "calibrating", total * passes);
     cal_now = &c;

@@ -231,7 +231,7 @@ static void cmp_print_json(cmp *c, bool positions) {
 static i32 *cmp_read_text(const ksllm_model *m, const char *path, u64 *n) {
     ksllm_error err = {0};
     os_file f;
-    if (!file_map(path, &f)) die("%s: %s", path, strerror(ENOENT));
+    if (!file_map(path, &f)) die("%s: there is no such file", path);
     const char *text = f.p ? (const char *)f.p : "";
     i64 k = ksllm_encode(m, text, (size_t)f.n, KSLLM_ENCODE_COMPOSE, NULL, 0,
         &err);

@@ -987,7 +987,7 @@ static void cv_write_sampling(const cv *c) {
 /* The folder of a module, inside the model's. */
 static char *cv_module_path(const cv *c, const js *module, const char *type) {
     str in = js_text(js_get(module, "path"));
-    if (!in.n || memchr(in.p, '/', in.n) || memchr(in.p, 0, in.n))
+    if (!name_is_plain(in))
         die("%s/modules.json: %s has a path outside the folder", c->dir, type);
     return path_join(c->dir, in);
 }
@@ -1051,15 +1051,9 @@ static void cv_read_modules(cv *c) {
             c->dir, c->family->arch);
 }
 
-/* The last part of a path. */
-static str cv_last(const char *dir) {
-    const char *slash = strrchr(dir, '/');
-    return str_of(slash && slash[1] ? slash + 1 : dir);
-}
-
 static void cv_write_general(cv *c) {
     gw *g = c->g;
-    str name = cv_last(c->dir);
+    str name = str_of(path_last(c->dir));
     str path = js_text(js_get(c->top, "_name_or_path"));
     for (size_t i = 0; i < path.n; i++)
         if (path.p[i] == '/') name = (str){path.p + i + 1, path.n - i - 1};
@@ -1103,7 +1097,7 @@ static const char *cv_left_out(const cv *c, str name) {
     snprintf(z, sizeof z, "%.*s", (int)min_size(name.n, GGUF_MAX_NAME),
         name.p);
     for (size_t i = 0; i < KS_LEN(CV_SKIP); i++)
-        if (!fnmatch(CV_SKIP[i].name, z, 0))
+        if (glob_fits(CV_SKIP[i].name, z))
             return CV_SKIP[i].what ? CV_SKIP[i].what : "";
     if (strncmp(z, layers, sizeof layers - 1)) return NULL;
     long long n = strtoll(digits, &end, 10);
@@ -1560,12 +1554,10 @@ static void cv_check_plan(const cv *c) {
  * tables made here and zeros for weights, in pages that are never touched. */
 static void cv_try(const cv *c) {
     size_t size = (size_t)c->g->end;
-    u8 *p = size < c->g->end ? MAP_FAILED
-        : mmap(NULL, size, PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    u8 *p = size < c->g->end ? NULL : sys_zeros(size);
     ksllm_model *m = NULL;
     ksllm_error err;
-    if (p == MAP_FAILED) return; /* the file itself will tell */
+    if (!p) return; /* the file itself will tell */
     memcpy(p, c->g->head.p, c->g->head.n);
     for (u32 i = 0; i < c->g->n; i++) {
         const gw_tensor *t = &c->g->t[i];
@@ -1583,7 +1575,7 @@ static void cv_try(const cv *c) {
     if (mdl_open(file, str_of(c->dir), NULL, &o, &m, &err))
         die("what would be written cannot be run: %s", err.text);
     ksllm_model_close(m);
-    munmap(p, size);
+    sys_zeros_end(p, size);
 }
 
 /* Which layers have experts: all after the first dense ones. */
@@ -1607,11 +1599,11 @@ static void cv_read_experts(cv *c) {
 }
 
 static void cv_check_folder(const char *dir) {
-    struct stat st;
-    int e = stat(dir, &st) ? errno : 0;
-    if (e == ENOENT) die("%s: there is no such folder", dir);
-    if (e) die("%s: %s", dir, strerror(e));
-    if (!S_ISDIR(st.st_mode))
+    sys_entry e;
+    int there = sys_look(dir, &e);
+    if (!there) die("%s: there is no such folder", dir);
+    if (there < 0) die("%s: %s", dir, sys_why());
+    if (!e.folder)
         die("%s: a file; convert takes a model's folder, with config.json and "
             "its weights ('quantize' takes a GGUF file)", dir);
 }

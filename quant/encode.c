@@ -114,8 +114,8 @@ KS_TARGET_END
 #endif
 
 #if defined ENC_X86
-/* Known since before main; no CPU has AVX2 without F16C. */
-static bool enc_has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+/* No CPU has AVX2 without F16C. */
+static bool enc_has_avx2(void) { return SYS_HAS_AVX2; }
 #endif
 
 static void enc_fit(ksllm_type type, const f32 *x, const f32 *w, blk *b) {

@@ -16,7 +16,7 @@ struct gw_tensor {
     /* Gives rows [row, row + n) as floats. */
     void (*rows)(const gw_tensor *t, u64 row, u64 n, f32 *out);
     const void *src;
-    const u8 *data;     /* of the source, for file_forget and copying */
+    const u8 *data;     /* of the source, for sys_forget and copying */
     u64 src_row_bytes;
     bool copy;          /* the source's bytes are the result */
     const f32 *imp;     /* [dims[0]] or NULL */
@@ -310,7 +310,7 @@ static void gw_piece_run(void *arg, u64 i, void *scratch) {
                 to + r * t->row_bytes);
         out_write_at(&g->out, to, (size_t)(p->n * t->row_bytes), at);
     }
-    if (src) file_forget(src, p->n * t->src_row_bytes);
+    if (src) sys_forget(src, p->n * t->src_row_bytes);
     AT_ADD(&g->bar.done, p->n * t->src_row_bytes);
 }
 
@@ -360,8 +360,7 @@ static void gw_write(gw *g, const char *path) {
     gw_lay(g);
     out_open(&g->out, path);
     out_append(&g->out, g->head.p, g->head.n);
-    if (ftruncate(g->out.fd, (off_t)g->end))
-        die("%s: cannot write: %s", path, strerror(errno));
+    out_resize(&g->out, g->end);
     for (u32 i = 0; i < g->n; i++)
         total += g->t[i].src_row_bytes * g->t[i].n_rows;
     progress_begin(&g->bar, "writing", total);

@@ -14,7 +14,7 @@ static void ins_value(const gguf_kv *kv, bool json) {
             str s = gguf_next_str(&p);
             if (!json && s.n > 60) {
                 js_print(stdout, (str){s.p, 57});
-                printf("... (%zu bytes)", s.n);
+                printf("... (%llu bytes)", LLU(s.n));
             } else js_print(stdout, s);
         } else if (kv->item == KSLLM_META_BOOL)
             fputs(kv->data[i] ? "true" : "false", stdout);

@@ -9,7 +9,8 @@
  * library's own code. Its parts follow; none compiles by itself, and each uses
  * only those before it:
  *
- *     base.c         messages, memory, output files, workers, options, JSON
+ *     base.c         the system, messages, memory, output files, workers,
+ *                    options, JSON
  *     encode.c       floats to blocks: the scale search
  *     gguf_write.c   GGUF out, tensors streamed
  *     stats.c        activation statistics, as a file
@@ -74,6 +75,8 @@ int main(int argc, char **argv) {
         {"calibrate", cal_main}, {"compare", cmp_main},
         {"inspect", ins_main}, {"prefix", pf_main},
     };
+    argv = sys_arguments(&argc, argv);
+    if (!argv) die("out of memory");
     for (size_t i = 0; argc > 1 && i < KS_LEN(commands); i++)
         if (!strcmp(argv[1], commands[i].name)) {
             out_catch_signals();

@@ -149,13 +149,14 @@ static void pf_go(const pf_options *o) {
     size_t n;
     in_check(o->model);
     if (ksllm_model_open(o->model, NULL, &m, &err)) die("%s", err.text);
-    if (!file_map(o->prompt, &file)) die("%s: %s", o->prompt, strerror(ENOENT));
+    if (!file_map(o->prompt, &file))
+        die("%s: there is no such file", o->prompt);
     i32 *tokens = pf_tokens(
         m, o, (str){file.p ? (const char *)file.p : "", (size_t)file.n}, &n);
     if (!n)
         die("%s: no token of it comes before the user's text", o->prompt);
     ksllm_session_options_init(&so);
-    if (n > 1u << 30) die("%s: %zu tokens are too many", o->prompt, n);
+    if (n > 1u << 30) die("%s: %llu tokens are too many", o->prompt, LLU(n));
     so.n_ctx = (u32)n;
     so.n_threads = n_workers;
     so.kv_type = o->kv;

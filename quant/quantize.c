@@ -1,7 +1,6 @@
 /* quantize.c, part of ksllm-quant.c - which tensor becomes what, and GGUF to
  * GGUF. */
 
-#include <fnmatch.h>
 
 /* ---- mixes: a base type and its exceptions, as data ---- */
 
@@ -142,7 +141,8 @@ static bool str_has(str s, const char *part) {
 }
 
 /* Only matrices of weights; norms, biases, routers, convolutions and tables of
- * rope or of experts' biases are small, and small errors in them are large ones. */
+ * rope or of experts' biases are small, and small errors in them are large
+ * ones. */
 static bool qz_is_matrix(str name, u32 n_dims) {
     return n_dims >= 2 && name.n > 7
         && !memcmp(name.p + name.n - 7, ".weight", 7)
@@ -179,7 +179,7 @@ static bool qz_overridden(const qz_options *o, str name, ksllm_type *type) {
     memcpy(z, name.p, name.n);
     z[name.n] = 0;
     for (u32 i = o->n_overrides; i-- > 0;)
-        if (!fnmatch(o->override[i].pattern, z, 0)) {
+        if (glob_fits(o->override[i].pattern, z)) {
             *type = o->override[i].type;
             return true;
         }
@@ -313,7 +313,7 @@ static void qz_statistics(const qz_options *o, gw_tensor *t) {
 
 static bool qz_has_tensor(const gw *g, const char *pattern) {
     for (u32 i = 0; i < g->n; i++)
-        if (!fnmatch(pattern, str_dup(g->t[i].name), 0)) return true;
+        if (glob_fits(pattern, str_dup(g->t[i].name))) return true;
     return false;
 }
 

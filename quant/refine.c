@@ -137,8 +137,9 @@ static void ref_tensor(gw *g, gw_tensor *t, const ref_basis *b) {
     size_t n = b->n;
     f32 *x = xalloc(REF_ROWS * n, sizeof *x), *e = xalloc(REF_ROWS * n, 4);
     u8 *to = xalloc(REF_ROWS, (size_t)t->row_bytes);
-    ref_scratch *s = NULL;
-    if (posix_memalign((void **)&s, 64, sizeof *s)) die("out of memory");
+    u8 *block = xalloc(sizeof(ref_scratch) + 63, 1);
+    ref_scratch *s =
+        (ref_scratch *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
     for (u64 r = 0; r < t->n_rows; r += REF_ROWS) {
         u64 m = t->n_rows - r < REF_ROWS ? t->n_rows - r : REF_ROWS;
         t->rows(t, r, m, x);
@@ -148,11 +149,11 @@ static void ref_tensor(gw *g, gw_tensor *t, const ref_basis *b) {
             g->data + t->offset + r * t->row_bytes);
         AT_ADD(&g->bar.done, m * t->src_row_bytes);
     }
-    if (t->data) file_forget(t->data, t->n_rows * t->src_row_bytes);
+    if (t->data) sys_forget(t->data, t->n_rows * t->src_row_bytes);
     free(x);
     free(e);
     free(to);
-    free(s);
+    free(block);
 }
 
 /* ---- groups: the tensors that share an input, one factoring each ---- */
@@ -161,26 +162,26 @@ typedef struct {
     gw *g;
     u32 *first; /* indexes of tensors, one per group */
     u32 n;
-    pthread_mutex_t lock;
-    pthread_cond_t room;
+    os_lock lock;
+    os_cond room;
     u64 used; /* bytes of factors in memory */
 } ref_all;
 
 enum { REF_MEMORY = 384 << 20 }; /* of factors at a time, or one */
 
 static void ref_enter(ref_all *a, u64 size) {
-    pthread_mutex_lock(&a->lock);
+    os_lock_take(&a->lock);
     while (a->used && a->used + size > REF_MEMORY)
-        pthread_cond_wait(&a->room, &a->lock);
+        os_cond_wait(&a->room, &a->lock);
     a->used += size;
-    pthread_mutex_unlock(&a->lock);
+    os_lock_give(&a->lock);
 }
 
 static void ref_leave(ref_all *a, u64 size) {
-    pthread_mutex_lock(&a->lock);
+    os_lock_take(&a->lock);
     a->used -= size;
-    pthread_cond_broadcast(&a->room);
-    pthread_mutex_unlock(&a->lock);
+    os_cond_all(&a->room);
+    os_lock_give(&a->lock);
 }
 
 static void ref_group(void *arg, u64 i, void *scratch) {
@@ -204,8 +205,8 @@ static void ref_group(void *arg, u64 i, void *scratch) {
 static void ref_tick(void *arg) { progress_tick(&((ref_all *)arg)->g->bar); }
 
 static void gw_refine_all(gw *g) {
-    ref_all a = {.g = g, .lock = PTHREAD_MUTEX_INITIALIZER,
-        .room = PTHREAD_COND_INITIALIZER};
+    ref_all a = {.g = g};
+    if (!os_lock_init(&a.lock) || !os_cond_init(&a.room)) die("out of memory");
     a.first = xalloc(g->n + 1, sizeof *a.first);
     for (u32 i = 0; i < g->n; i++) {
         bool seen = !g->t[i].gram;
@@ -214,5 +215,7 @@ static void gw_refine_all(gw *g) {
         if (!seen) a.first[a.n++] = i;
     }
     if (a.n) par_run(a.n, ref_group, &a, 1, ref_tick);
+    os_cond_end(&a.room);
+    os_lock_end(&a.lock);
     free(a.first);
 }

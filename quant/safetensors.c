@@ -6,8 +6,6 @@
  * Files are mapped. Headers come from outside: every number is checked against
  * the bytes that are there before anything is believed. */
 
-#include <dirent.h>
-
 enum { ST_MAX_HEADER = 100 << 20, ST_MAX_FILES = 4096, ST_MAX_DIMS = 8 };
 
 typedef enum { ST_F32, ST_F16, ST_BF16, ST_F8_E4M3, ST_F64 } st_dtype;
@@ -172,9 +170,8 @@ static char *path_join(const char *dir, str name) {
 }
 
 static void st_add_file(st_folder *f, const char *dir, str name) {
-    for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] == '/' || !name.p[i])
-            die("%s: the index names a file outside the folder", dir);
+    if (!name_is_plain(name))
+        die("%s: the index names a file outside the folder", dir);
     char *path = path_join(dir, name);
     for (u32 i = 0; i < f->n_files; i++)
         if (!strcmp(f->files[i].path, path)) {
@@ -203,20 +200,19 @@ static const js *json_read(const char *dir, const char *name) {
 
 static bool folder_has(const char *dir, const char *name) {
     char *path = path_join(dir, str_of(name));
-    bool there = !access(path, F_OK);
+    sys_entry e;
+    int there = sys_look(path, &e);
     free(path);
-    return there;
+    return there > 0;
 }
 
 /* The first name in the folder that fits, in the order of the alphabet. */
 static const char *folder_first(const char *dir, const char *pattern) {
-    DIR *d = opendir(dir);
+    void *d = sys_folder(dir);
     const char *first = NULL;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (!fnmatch(pattern, e->d_name, 0)
-            && (!first || strcmp(e->d_name, first) < 0))
-            first = str_dup(str_of(e->d_name));
-    if (d) closedir(d);
+    for (char name[SYS_NAME]; sys_next(d, name);)
+        if (glob_fits(pattern, name) && (!first || strcmp(name, first) < 0))
+            first = str_dup(str_of(name));
     return first;
 }
 

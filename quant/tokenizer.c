@@ -594,16 +594,15 @@ static void tk_read_template_file(tk *t, const char *path, str name) {
 /* chat_template.jinja and additional_chat_templates/NAME.jinja */
 static void tk_read_template_files(tk *t) {
     char *path = path_join(t->dir, str_of("additional_chat_templates"));
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        str name = str_of(e->d_name);
+    void *d = sys_folder(path);
+    for (char entry[SYS_NAME]; sys_next(d, entry);) {
+        str name = str_of(entry);
         if (name.n <= 6 || strcmp(name.p + name.n - 6, ".jinja")) continue;
         char *file = path_join(path, name);
         tk_read_template_file(t, file,
             str_of(str_dup((str){name.p, name.n - 6})));
         free(file);
     }
-    if (d) closedir(d);
     if (t->n_templates)
         qsort(t->templates, t->n_templates, sizeof *t->templates,
             tk_template_order);

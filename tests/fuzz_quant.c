@@ -28,7 +28,7 @@
 
 /* ---- what the tool takes ---- */
 
-static jmp_buf ended;
+static sigjmp_buf ended;
 enum { MAX_TAKEN = 1 << 16 };
 static struct { void *p; size_t n; } blocks[MAX_TAKEN], maps[64];
 static size_t n_blocks, n_maps;
@@ -150,7 +150,7 @@ static void give_all(void)
 
 __attribute__((noreturn)) static void end(int code)
 {
-    longjmp(ended, code + 1);
+    siglongjmp(ended, code + 1);
 }
 
 /* Workers run at once, so that one may end the program. */
@@ -282,7 +282,7 @@ static int run(uint8_t how)
     snprintf(dir, sizeof dir, "%s", folder());
     type = types[how >> 2 & 7];
     convert[6] = quantize[6] = (char *)(uintptr_t)type;
-    int code = setjmp(ended);
+    int code = sigsetjmp(ended, 1); /* § 3 blocks signals around threads */
     if (code)
         return code - 1;
     if ((how & 3) == 3)
@@ -308,7 +308,8 @@ static void one(const uint8_t *data, size_t size)
         ksllm_model *m = NULL;
         ksllm_error e;
         ksllm_status status = ksllm_model_open(out, NULL, &m, &e);
-        MUST(status == KSLLM_OK || strstr(e.text, "an adapter"), "what it wrote does not open: %s", e.text);
+        MUST(status == KSLLM_OK || strstr(e.text, "an adapter"),
+             "what it wrote does not open: %s", e.text);
         ksllm_model_close(m);
         give_all();
     } else {

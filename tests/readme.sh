@@ -83,6 +83,7 @@ check "make demo-real without pip" demo_without_pip
 # ksllm.c itself was compiled by the line above; once more is enough.
 # shellcheck disable=SC2086  # $CC may be several words
 (cd "$dir" && $CC $quick -c ksllm.c)
+cp examples/*.h "$dir/examples"
 for file in examples/*.c; do
     cp "$file" "$dir/examples"
     line=$(grep -m 1 "^ \*  *cc .*$file" "$file" |

@@ -444,14 +444,15 @@ part_macos() {
 
 # ---- windows: by clang; by Debian's mingw, under wine ----
 
-# The examples that need no POSIX.
 windows_clang() {
     clang="$zig cc -target x86_64-windows-gnu -g0 -std=gnu11 -O0
         -DKSLLM_NO_SIMD -Wall -Wextra -Werror -Wno-psabi -I."
-    for source in ksllm examples/hello examples/chat examples/stream \
-        examples/extract examples/score examples/embed; do
-        $clang -c -o "$dir/win/app.obj" $source.c || return
+    $clang -c -o "$dir/win/ksllm.obj" ksllm.c || return
+    for source in examples/*.c; do
+        $clang -o "$dir/win/app.exe" "$source" "$dir/win/ksllm.obj" \
+            -lpthread -lws2_32 || return
     done
+    $clang -o "$dir/win/app.exe" quant/ksllm-quant.c
 }
 
 mingw=x86_64-w64-mingw32
@@ -464,15 +465,35 @@ windows_object() {
 
 windows_program() {     # windows_program SOURCE
     $mingw-gcc-posix -std=gnu11 -O1 -Wall -Wextra -Werror -Wno-psabi -I. \
-        -static \
-        -o "$dir/win/$(basename "$1" .c).exe" "$1" "$dir/win/ksllm.o"
+        -static -o "$dir/win/$(basename "$1" .c).exe" "$1" "$dir/win/ksllm.o" \
+        -lpthread -lws2_32
+}
+
+windows_examples() {
+    for source in examples/*.c; do
+        windows_program "$source" || return
+    done
+}
+
+windows_quant() {
+    $mingw-gcc-posix -std=gnu11 -O1 -DKSLLM_NO_SIMD -Wall -Wextra -Werror \
+        -static -o "$dir/win/ksllm-quant.exe" quant/ksllm-quant.c
+}
+
+windows_says() {    # windows_says PROGRAM: what it says here, in other lines
+    "$build/examples/$1" <"$dir/asked" >"$dir/here" 2>/dev/null &&
+        wine "$dir/win/$1.exe" <"$dir/asked" 2>"$dir/late" |
+        tr -d '\r' >"$dir/there" &&
+        [ "$(grep -c '' "$dir/there")" -ge 6 ] && diff "$dir/here" "$dir/there"
 }
 
 # gcc for Windows does not keep the stack at 32 bytes (GCC PR 54412). Debian's
 # is patched to use moves that do not mind; clang keeps it.
 windows_stack() {
-    $mingw-objdump -d "$dir/win/ksllm.o" >"$dir/win/code" &&
-        grep -q 'vmovup.*ymm.*rsp' "$dir/win/code" &&
+    for code in ksllm.o ksllm-quant.exe; do
+        $mingw-objdump -d "$dir/win/$code" || return
+    done >"$dir/win/code"
+    grep -q 'vmovup.*ymm.*rsp' "$dir/win/code" &&
         ! grep -E 'vmov(aps|apd|dqa).*[yz]mm' "$dir/win/code" |
         grep -E 'rsp|rbp'
 }
@@ -484,17 +505,35 @@ windows_imports() {
     [ "$(grep -vi '^msvcrt\|^api-ms-win-crt' "$dir/no")" = KERNEL32.dll ]
 }
 
+# A state that is saved, gone on with, and saved again: here and there the same.
+windows_resumes() {
+    for text in '#' ''; do
+        "$build/examples/resume" "$dir/parrot.gguf" "$dir/here" \
+            ${text:+"$text"} >"$dir/said" &&
+            wine "$dir/win/resume.exe" "$dir/parrot.gguf" "$dir/there" \
+                ${text:+"$text"} >"$dir/late" &&
+            cmp "$dir/here" "$dir/there" || return
+    done
+}
+
 part_windows() {
     mkdir "$dir/win"
-    has_zig windows-clang && check "library and examples by clang" windows_clang
-    has windows $mingw-gcc-posix $mingw-objdump wine || return
+    has_zig windows-clang &&
+        check "library, examples, ksllm-quant by clang" windows_clang
+    has windows $mingw-gcc-posix $mingw-objdump wine wineserver || return
     model || return
+    built "$BUILD/examples/robot" "$BUILD/examples/car" \
+        "$BUILD/examples/resume" "$BUILD/quant/ksllm-quant" || return
     cp "$dir/parrot.gguf" "$dir/win"
     "$build/tests/parrot" "$dir/win/padded.bin" 4103 >/dev/null
     check "the library compiles" windows_object
+    check "ksllm-quant compiles" windows_quant
+    check "the examples compile" windows_examples
     check "no aligned moves on the stack" windows_stack
     check "windows.c compiles" windows_program tests/users/windows.c
     check "it imports KERNEL32 and C alone" windows_imports
+    # Its services stay, and would keep a pipe open that they inherit.
+    wineserver -p >/dev/null 2>&1
     wine wineboot -i >/dev/null 2>&1
     counts "files and threads" sh -c "cd '$dir/win' &&
         wine windows.exe parrot.gguf 4103 padded.bin | tr -d '\\r'"
@@ -504,6 +543,19 @@ part_windows() {
         counts "test_$t" sh -c "cd '$dir/win' &&
             wine test_$t.exe $([ $t = model ] && echo golden) | tr -d '\\r'"
     done
+    sed -n 's/^U "\(.*\)"$/\1/p' tests/demo.txt | head -n 4 >"$dir/asked"
+    check "the robot" windows_says robot
+    check "the car" windows_says car
+    check "resume" windows_resumes
+    if has windows-serve "$python"; then
+        counts serve.c "$python" tests/users/test_http.py wine \
+            "$dir/win/serve.exe" "$dir/parrot.gguf" 0
+        grep -o 'the client.*' "$dir/log"
+    fi
+    mkdir "$dir/win/quant"
+    counts ksllm-quant sh tests/users/test_quant.sh \
+        "$build/quant/ksllm-quant" "$dir/win/quant" wine \
+        "$dir/win/ksllm-quant.exe"
 }
 
 # ---- swift: examples/ios, as a package that another one depends on ----

@@ -153,11 +153,14 @@ class Stream(One):
                          ["안녕하세요, ", "반가워요 ", "👩‍👩‍👧‍👦🇰🇷! "])
 
     def test_left(self):
+        begun = time.monotonic()
+        self.assertEqual(self.model.generate("x"), HELLO)
+        alone = seconds(begun)      # a busy machine takes long for it too
         for text in self.model.stream("#"):
             break
         begun = time.monotonic()
         self.assertEqual(self.model.generate("x"), HELLO)
-        self.assertLess(seconds(begun), 1)
+        self.assertLess(seconds(begun), 1 + 3 * alone)
 
     def test_error_comes_out(self):
         with self.assertRaises(KsllmError):
