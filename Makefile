@@ -490,30 +490,33 @@ bench: $(BUILD)/tests/bench
 bench-kernels: $(BUILD)/tests/bench_kernels
 	$< --all
 
-# Kernels for 64-bit Arm under an emulator that counts: wants qemu-user, the
-# cross compiler and llvm-19; bench-arm also its g++ and npm.
+# Kernels for Arm under an emulator that counts: wants qemu-user, the cross
+# compilers and llvm-19; bench-arm also g++ for 64 bits and npm.
 ARM   := build/arm
 CROSS ?= aarch64-linux-gnu-
+CROSS32 ?= arm-linux-gnueabihf-
 $(ARM)/icount.so: tests/tools/icount.c
 	mkdir -p $(ARM)
 	gcc -O2 -fPIC -shared -o $@ $<
 
-$(ARM)/bench_arm: tests/bench_arm.c ksllm.c ksllm.h
+$(ARM)/bench_arm $(ARM)/bench_arm32: tests/bench_arm.c ksllm.c ksllm.h
 	echo '  cc   $@'
 	mkdir -p $(ARM)
-	$(CROSS)gcc -std=gnu11 -O2 -ffp-contract=off -static -I. -o $@ $< $(LIBS)
+	$(if $(filter %32,$@),$(CROSS32),$(CROSS))gcc -std=gnu11 -O2 \
+	    -ffp-contract=off -static -I. -o $@ $< $(LIBS)
 
 $(ARM)/llama.cpp:
 	$(call llama.cpp,$@.part)
 	mv $@.part/source $@
 	rm -rf $@.part
 
-bench-arm: $(ARM)/icount.so $(ARM)/bench_arm $(ARM)/llama.cpp
-	CROSS='$(CROSS)' $(PYTHON) tests/bench_arm.py $(ARM) \
+ARM_PARTS := $(ARM)/icount.so $(ARM)/bench_arm $(ARM)/bench_arm32
+bench-arm: $(ARM_PARTS) $(ARM)/llama.cpp
+	CROSS='$(CROSS)' CROSS32='$(CROSS32)' $(PYTHON) tests/bench_arm.py $(ARM) \
 	    --peer $(ARM)/llama.cpp $(if $(STORE),--store)
 
-bench-arm-check: $(ARM)/icount.so $(ARM)/bench_arm
-	CROSS='$(CROSS)' $(PYTHON) tests/bench_arm.py $(ARM) --check
+bench-arm-check: $(ARM_PARTS)
+	CROSS='$(CROSS)' CROSS32='$(CROSS32)' $(PYTHON) tests/bench_arm.py $(ARM) --check
 
 $(BENCH_MODEL): $(BUILD)/tests/bench
 	mkdir -p build/models

@@ -67,6 +67,8 @@
  *     one fma each, and the partials are added as a fixed tree.
  *   - fma only where written; no contraction by the compiler. Own exp, log,
  *     sin, cos; libm gives nothing but sqrt, which IEEE 754 defines exactly.
+ *   - NEON of 32-bit Arm takes subnormal floats for 0. Nothing of them is left
+ *     elsewhere either: rounded to int8 (k_quantize) or added, they vanish.
  *   - Attention goes over blocks of 64 keys at fixed absolute positions. With
  *     the int8 cache, whose keys and values are rotated (k_hadamard), scores
  *     are exact integer sums over 64 dimensions and values over a block of
@@ -162,6 +164,23 @@
 #define KS_HAS_DOTPROD "arch=armv8.2-a+dotprod"
 #define KS_HAS_I8MM "arch=armv8.2-a+dotprod+i8mm"
 #endif
+/* clang includes <arm_neon.h> without NEON only from 19 on. */
+#elif defined __arm__ && defined __ARM_FP                                      \
+    && (defined __ARM_NEON || !defined __clang__ || __clang_major__ >= 19)
+#define KS_ARM32 1
+#include <arm_neon.h>
+#if !defined __ARM_NEON || !defined __ARM_FEATURE_FMA
+#if defined __clang__
+/* Each by name: what armv6 or armv7 is without is ruled out by name, too. */
+#define KS_HAS_VFPV4                                                           \
+    "d32,fp16,neon,vfp3,vfp3sp,vfp3d16,vfp3d16sp,"                             \
+    "vfp4,vfp4sp,vfp4d16,vfp4d16sp"
+#elif __ARM_ARCH >= 7
+#define KS_HAS_VFPV4 "fpu=neon-vfpv4"
+#else
+#define KS_HAS_VFPV4 "arch=armv7-a+neon-vfpv4"
+#endif
+#endif
 #endif
 #endif
 
@@ -192,7 +211,7 @@
 #else
 #define KS_ROLLED _Pragma("GCC unroll 1")
 #define KS_UNROLL_FULLY _Pragma("GCC unroll 16")
-#if defined __aarch64__
+#if defined __aarch64__ || defined __arm__
 #define KS_UNROLL KS_UNROLL_FULLY
 #else
 #define KS_UNROLL _Pragma("GCC unroll 8")
@@ -922,12 +941,19 @@ static u32 os_fast_cores(void) {
     return n < 1 ? 1 : min_u32(n, 16);
 }
 
-/* Reads a byte of every page of [p, p + n), which brings them into memory. */
+/* Reads a byte of every page of [p, p + n), which brings them into memory.
+ * Linux from 5.14 on does it at once, reading ahead as for a program that goes
+ * through a file: from a disk in a third of the time. */
 static void os_touch(const u8 *p, size_t n) {
     enum { PAGE = 4096 }; /* the smallest; larger ones are touched again */
 #if !defined KSLLM_NO_MMAP && defined MADV_WILLNEED
     size_t skip = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
-    madvise((void *)(uintptr_t)(p - skip), n + skip, MADV_WILLNEED);
+    void *from = (void *)(uintptr_t)(p - skip);
+#if defined __linux__
+    const int populate_read = 22; /* MADV_POPULATE_READ, from 5.14 on */
+    if (madvise(from, n + skip, populate_read) == 0) return;
+#endif
+    madvise(from, n + skip, MADV_WILLNEED);
 #endif
     for (size_t i = 0; i < n; i += PAGE) (void)*(const volatile u8 *)(p + i);
 }
@@ -1032,13 +1058,13 @@ static u32 os_start(os_thread *t, u32 n, os_main run, void *arg) {
 enum { /* bits of cpu_features */
     CPU_AVX2 = 1 << 0,        /* with FMA and F16C */
     CPU_AVX512_VNNI = 1 << 1, /* with F, BW and VL */
-    CPU_NEON = 1 << 2,        /* every 64-bit Arm */
+    CPU_NEON = 1 << 2,        /* every 64-bit Arm; of 32 bits with VFPv4 */
     CPU_DOTPROD = 1 << 3,
     CPU_I8MM = 1 << 4,
     CPU_AVX_VNNI = 1 << 5,
 };
 
-#if defined KS_ARM64 && defined __linux__
+#if (defined KS_ARM64 || defined KS_ARM32) && defined __linux__
 #include <sys/auxv.h>
 #endif
 #if defined KS_X86
@@ -1086,6 +1112,19 @@ static u32 cpu_features(void) {
     }
 #endif
     return bits;
+}
+#elif defined KS_ARM32
+
+/* NEON alone, as on Cortex-A8 and A9, has no fma: plain C, to the same bits.
+ * VFPv4 has it, and the conversions of half precision. */
+static u32 cpu_features(void) {
+#if defined __linux__
+    const unsigned long neon_vfpv4 = 1ul << 12 | 1ul << 16;
+    if ((getauxval(AT_HWCAP) & neon_vfpv4) != neon_vfpv4) return 0;
+#elif defined KS_HAS_VFPV4
+    return 0;
+#endif
+    return CPU_NEON;
 }
 #else
 static u32 cpu_features(void) { return 0; }
@@ -2968,6 +3007,79 @@ V_INLINE vf vi_float(vi a) {
 #define V_UNROLL KS_UNROLL_FULLY
 #define V_WIDTH(G) 4
 
+#if defined KS_ARM32
+
+/* What 32-bit Arm lacks, by the names that it has on 64-bit Arm. */
+#define BOTH(T, name, type, op)                                                \
+    V_INLINE T KS_NAME(name)(T a, T b) {                                       \
+        return vcombine_##type(op##_##type(vget_low_##type(a),                 \
+            vget_high_##type(a)), op##_##type(vget_low_##type(b),              \
+            vget_high_##type(b)));                                             \
+    }
+BOTH(int32x4_t, vpaddq_s32, s32, vpadd)
+BOTH(int16x8_t, vpaddq_s16, s16, vpadd)
+BOTH(float32x4_t, vpaddq_f32, f32, vpadd)
+BOTH(float32x4_t, n_halves, f32, vadd)
+#undef BOTH
+#define vpaddq_s32 KS_NAME(vpaddq_s32)
+#define vpaddq_s16 KS_NAME(vpaddq_s16)
+#define vpaddq_f32 KS_NAME(vpaddq_f32)
+#define vuzp1q_u16(a, b) vuzpq_u16(a, b).val[0]
+#define vuzp2q_u16(a, b) vuzpq_u16(a, b).val[1]
+#define vzip1_u32(a, b) vzip_u32(a, b).val[0]
+#define vzip2_u32(a, b) vzip_u32(a, b).val[1]
+#define vzip1q_s8(a, b) vzipq_s8(a, b).val[0]
+#define vzip2q_s8(a, b) vzipq_s8(a, b).val[1]
+#define vzip1q_s32(a, b) vzipq_s32(a, b).val[0]
+#define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
+#define vmovl_high_s16(a) vmovl_s16(vget_high_s16(a))
+#define vmlal_high_s8(c, a, b) vmlal_s8(c, vget_high_s8(a), vget_high_s8(b))
+#define vmlal_high_s16(c, a, b)                                                \
+    vmlal_s16(c, vget_high_s16(a), vget_high_s16(b))
+#define vmlaq_laneq_s32(c, a, b, i)                                            \
+    vmlaq_lane_s32(c, a, (i) < 2 ? vget_low_s32(b) : vget_high_s32(b), (i) % 2)
+#define vdupq_laneq_s32(a, i)                                                  \
+    vdupq_lane_s32((i) < 2 ? vget_low_s32(a) : vget_high_s32(a), (i) % 2)
+#define vmulq_laneq_f32(a, b, i)                                               \
+    vmulq_lane_f32(a, (i) < 2 ? vget_low_f32(b) : vget_high_f32(b), (i) % 2)
+#define vfmaq_laneq_f32(c, a, b, i)                                            \
+    vfmaq_f32(c, a, vdupq_lane_f32(                                            \
+        (i) < 2 ? vget_low_f32(b) : vget_high_f32(b), (i) % 2))
+
+/* Not from <arm_neon.h>: it has these only where all is compiled for VFPv4. */
+#define vfmaq_f32 KS_NAME(vfmaq_f32)
+V_INLINE float32x4_t vfmaq_f32(float32x4_t c, float32x4_t a, float32x4_t b) {
+    __asm__("vfma.f32 %q0, %q1, %q2" : "+w"(c) : "w"(a), "w"(b));
+    return c;
+}
+V_INLINE float32x4_t KS_NAME(n_of_f16)(uint16x4_t h) {
+    float32x4_t f;
+    __asm__("vcvt.f32.f16 %q0, %P1" : "=w"(f) : "w"(h));
+    return f;
+}
+V_INLINE uint16x4_t KS_NAME(n_to_f16)(float32x4_t f) {
+    uint16x4_t h;
+    __asm__("vcvt.f16.f32 %P0, %q1" : "=w"(h) : "w"(f));
+    return h;
+}
+
+#else
+
+V_INLINE float32x4_t KS_NAME(n_of_f16)(uint16x4_t h) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(h));
+}
+V_INLINE uint16x4_t KS_NAME(n_to_f16)(float32x4_t f) {
+    return vreinterpret_u16_f16(vcvt_f16_f32(f));
+}
+/* x[0] + x[2], x[1] + x[3], the same of y */
+V_INLINE float32x4_t KS_NAME(n_halves)(float32x4_t a, float32x4_t b) {
+    float64x2_t x = vreinterpretq_f64_f32(a), y = vreinterpretq_f64_f32(b);
+    return vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(x, y)),
+        vreinterpretq_f32_f64(vzip2q_f64(x, y)));
+}
+
+#endif
+
 typedef struct { float32x4_t v[4]; } vf;
 #define EACH KS_UNROLL for (int i = 0; i < 4; i++)
 
@@ -2978,8 +3090,8 @@ V_INLINE vf v_load(const void *p) {
 }
 V_INLINE vf v_load_f16(const void *p) {
     vf r;
-    EACH r.v[i] = vcvt_f32_f16(
-        vreinterpret_f16_u8(vld1_u8((const u8 *)p + 8 * i)));
+    EACH r.v[i] = KS_NAME(n_of_f16)(
+        vreinterpret_u16_u8(vld1_u8((const u8 *)p + 8 * i)));
     return r;
 }
 V_INLINE vf v_load_bf16(const void *p) {
@@ -2992,7 +3104,8 @@ V_INLINE void v_store(void *p, vf a) {
     EACH vst1q_u8((u8 *)p + 16 * i, vreinterpretq_u8_f32(a.v[i]));
 }
 V_INLINE void v_store_f16(void *p, vf a) {
-    EACH vst1_u8((u8 *)p + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(a.v[i])));
+    EACH vst1_u8(
+        (u8 *)p + 8 * i, vreinterpret_u8_u16(KS_NAME(n_to_f16)(a.v[i])));
 }
 V_INLINE void v_store_i8(i8 *p, vf a) {
     int32x4_t k[4];
@@ -3016,7 +3129,7 @@ V_INLINE vf v_mul(vf a, vf b) {
     return a;
 }
 V_INLINE vf v_div(vf a, vf b) {
-    EACH a.v[i] = vdivq_f32(a.v[i], b.v[i]);
+    EACH a.v[i] = a.v[i] / b.v[i]; /* of 32 bits: one by one */
     return a;
 }
 V_INLINE vf v_fma(vf a, vf b, vf c) {
@@ -3038,26 +3151,26 @@ V_INLINE vf v_exp2i(vf p, vf t) {
             vshlq_n_s32(vreinterpretq_s32_f32(t.v[i]), 23)));
     return p;
 }
+V_INLINE float32x4_t KS_NAME(v_sum2)(vf v, vf w) {
+    return KS_NAME(n_halves)(vaddq_f32(vaddq_f32(v.v[0], v.v[2]),
+                                 vaddq_f32(v.v[1], v.v[3])),
+        vaddq_f32(vaddq_f32(w.v[0], w.v[2]), vaddq_f32(w.v[1], w.v[3])));
+}
 V_INLINE f32 v_sum(vf v) {
     float32x4_t x = vaddq_f32(
         vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
-    return vpadds_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)));
-}
-V_INLINE float32x4_t KS_NAME(v_sum2)(vf v, vf w) {
-    float64x2_t x = vreinterpretq_f64_f32(vaddq_f32(
-        vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3])));
-    float64x2_t y = vreinterpretq_f64_f32(vaddq_f32(
-        vaddq_f32(w.v[0], w.v[2]), vaddq_f32(w.v[1], w.v[3])));
-    return vaddq_f32(vreinterpretq_f32_f64(vzip1q_f64(x, y)),
-        vreinterpretq_f32_f64(vzip2q_f64(x, y)));
+    float32x2_t y = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(vpadd_f32(y, y), 0);
 }
 V_INLINE void v_sum4(const vf *v, f32 *y) {
     vst1q_f32(y, vpaddq_f32(
         KS_NAME(v_sum2)(v[0], v[1]), KS_NAME(v_sum2)(v[2], v[3])));
 }
 V_INLINE f32 v_top(vf v) {
-    return vmaxvq_f32(vmaxq_f32(
-        vmaxq_f32(v.v[0], v.v[1]), vmaxq_f32(v.v[2], v.v[3])));
+    float32x4_t x = vmaxq_f32(
+        vmaxq_f32(v.v[0], v.v[1]), vmaxq_f32(v.v[2], v.v[3]));
+    float32x2_t y = vpmax_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(vpmax_f32(y, y), 0);
 }
 #undef EACH
 
@@ -4573,6 +4686,9 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
  * Many tokens (k_panel): 256 weights of some rows are laid out in a panel, in
  * which a lane is a row from the start, and meet all tokens, tile by tile.
  *
+ * 32-bit Arm has the row for NEON too (KS_ARM32), with what it lacks made up in
+ * 7b. It has half the registers: KS_FENCE keeps compilers from filling them.
+ *
  *   blocks of eight rows
  *     | n_block, n_group32       per format; the same on all three rows
  *     v
@@ -4616,6 +4732,19 @@ V_INLINE float32x4_t KS_NAME(n_fma_lane)(
 #undef F
 }
 
+V_INLINE float32x4_t KS_NAME(n_mul_lane)(
+    float32x4_t p, float32x4_t x, int lane) {
+#define F(i) vmulq_laneq_f32(p, x, (i) % 4)
+    LANES(F)
+#undef F
+}
+
+V_INLINE int32x4_t KS_NAME(n_lane)(int32x4_t x, int lane) {
+#define F(i) vdupq_laneq_s32(x, (i) % 4)
+    LANES(F)
+#undef F
+}
+
 V_INLINE int32x4_t KS_NAME(n_scale)(
     int32x4_t c, int32x4_t p, int32x4_t x, int lane) {
 #define F(i) vmlaq_laneq_s32(c, p, x, (i) % 4)
@@ -4644,8 +4773,7 @@ V_INLINE const u8 *KS_NAME(n_eight_rows)(
 }
 
 V_INLINE vr KS_NAME(n_floats)(uint16x4_t a, uint16x4_t b) {
-    return (vr){{vcvt_f32_f16(vreinterpret_f16_u16(a)),
-        vcvt_f32_f16(vreinterpret_f16_u16(b))}};
+    return (vr){{KS_NAME(n_of_f16)(a), KS_NAME(n_of_f16)(b)}};
 }
 
 /* d and dmin of eight rows lie in pairs. */
@@ -4688,21 +4816,38 @@ V_INLINE vr KS_NAME(n_next_scales)(
 #define NEXT(to, out, v, r)                                                    \
     __asm__ volatile(to ", [%1], %2"                                           \
                      : out(v), "+r"(row->p[r]) : "r"(bytes))
-#define HEADS(v, r, s)                                                         \
-    NEXT("ld1r {%0.4" s "}", "=w", v, r);                                      \
-    NEXT("ld1 {%0." s "}[1]", "+w", v, r + 1);                                 \
-    NEXT("ld1 {%0." s "}[2]", "+w", v, r + 2);                                 \
-    NEXT("ld1 {%0." s "}[3]", "+w", v, r + 3)
+#define HEADS4(v, r, a, b, c, d)                                               \
+    NEXT(a, "=w", v, r);                                                       \
+    NEXT(b, "+w", v, r + 1);                                                   \
+    NEXT(c, "+w", v, r + 2);                                                   \
+    NEXT(d, "+w", v, r + 3)
+#if defined KS_ARM32
+#define HEADS_h(v, r)                                                          \
+    HEADS4(v, r, "vld1.16 {%P0[]}", "vld1.16 {%P0[1]}", "vld1.16 {%P0[2]}",    \
+        "vld1.16 {%P0[3]}")
+#define HEADS_s(v, r)                                                          \
+    HEADS4(v, r, "vld1.32 {%e0[], %f0[]}", "vld1.32 {%e0[1]}",                 \
+        "vld1.32 {%f0[0]}", "vld1.32 {%f0[1]}")
+#else
+#define HEADS_h(v, r)                                                          \
+    HEADS4(v, r, "ld1r {%0.4h}", "ld1 {%0.h}[1]", "ld1 {%0.h}[2]",             \
+        "ld1 {%0.h}[3]")
+#define HEADS_s(v, r)                                                          \
+    HEADS4(v, r, "ld1r {%0.4s}", "ld1 {%0.s}[1]", "ld1 {%0.s}[2]",             \
+        "ld1 {%0.s}[3]")
+#endif
     if (t->has_min) {
         uint32x4_t a, b;
-        HEADS(a, 0, "s");
-        HEADS(b, 4, "s");
+        HEADS_s(a, 0);
+        HEADS_s(b, 4);
         return KS_NAME(n_pairs_apart)(a, b, min);
     }
     uint16x4_t a, b;
-    HEADS(a, 0, "h");
-    HEADS(b, 4, "h");
-#undef HEADS
+    HEADS_h(a, 0);
+    HEADS_h(b, 4);
+#undef HEADS_s
+#undef HEADS_h
+#undef HEADS4
 #undef NEXT
     return KS_NAME(n_floats)(a, b);
 }
@@ -4743,23 +4888,56 @@ V_INLINE KS_NAME(n32) KS_NAME(n_load32)(const void *p) {
     return (KS_NAME(n32)){vld1q_s8(p), vld1q_s8((const i8 *)p + 16)};
 }
 
+/* 32 inputs, and a step to the next. */
+V_INLINE KS_NAME(n32) KS_NAME(n_next32)(const i8 **x) {
+#if defined KS_ARM32
+    KS_NAME(n32) v = KS_NAME(n_load32)(*x);
+    *x += 32;
+#else
+    KS_NAME(n32) v;
+    __asm__ volatile("ldp %q0, %q1, [%2], #32"
+                     : "=&w"(v.lo), "=w"(v.hi), "+r"(*x)
+                     : "m"(*(const struct { i8 b[32]; } *)(const void *)*x));
+#endif
+    return v;
+}
+
 V_INLINE KS_NAME(n32) KS_NAME(n_nibbles)(const u8 *qs) {
     uint8x16_t v = vld1q_u8(qs);
     return (KS_NAME(n32)){KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(15))),
         KS_NAME(n_s8)(vshrq_n_u8(v, 4))};
 }
 
+/* t[i], for i below 16 */
+V_INLINE int8x16_t KS_NAME(n_look_up)(int8x16_t t, uint8x16_t i) {
+#if defined KS_ARM32
+    const int8x8x2_t p = {{vget_low_s8(t), vget_high_s8(t)}};
+    const int8x16_t j = vreinterpretq_s8_u8(i);
+    return vcombine_s8(
+        vtbl2_s8(p, vget_low_s8(j)), vtbl2_s8(p, vget_high_s8(j)));
+#else
+    return vqtbl1q_s8(t, i);
+#endif
+}
+
 V_INLINE int8x16_t KS_NAME(n_codebook)(int8x16_t w) {
-    return vqtbl1q_s8(vld1q_s8(BLK_IQ4), vreinterpretq_u8_s8(w));
+    return KS_NAME(n_look_up)(vld1q_s8(BLK_IQ4), vreinterpretq_u8_s8(w));
 }
 
 /* w with 16 where a bit of two bytes of v, from the first on, is set. */
 V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
     static const u8 bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
     uint8x16_t mask = vcombine_u8(vld1_u8(bit), vld1_u8(bit));
+#if defined KS_ARM32
+    const uint8x8_t h = vget_low_u8(v);
+    v = first ? vcombine_u8(vdup_lane_u8(h, 2), vdup_lane_u8(h, 3))
+              : vcombine_u8(vdup_lane_u8(h, 0), vdup_lane_u8(h, 1));
+#else
     uint8x16_t from = vcombine_u8(
         vdup_n_u8((u8)first), vdup_n_u8((u8)(first + 1)));
-    v = vtstq_u8(vqtbl1q_u8(v, from), mask);
+    v = vqtbl1q_u8(v, from);
+#endif
+    v = vtstq_u8(v, mask);
     return vorrq_s8(w, KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(16))));
 }
 
@@ -4921,11 +5099,22 @@ V_INLINE void KS_NAME(n_fetch)(
 
 #if !defined KS_BASE_I8 /* has dotprod's */
 
-/* The sum of 32 inputs. */
-V_INLINE int32x4_t KS_NAME(n_input_sum)(const i16 *sums) {
-    u32 two;
-    memcpy(&two, sums, 4);
-    return vpaddlq_s16(vreinterpretq_s16_u32(vdupq_n_u32(two)));
+/* Of four blocks of 32 inputs, or of one: their scales and sums, times the
+ * weights' bias. */
+typedef struct {
+    float32x4_t d;
+    int32x4_t sum;
+} KS_NAME(n_inputs);
+
+V_INLINE KS_NAME(n_inputs) KS_NAME(n_inputs_at)(
+    const f32 *d, const i16 *sums, bool four, ksllm_type type) {
+    KS_NAME(n_inputs) in;
+    in.d = four ? vld1q_f32(d) : vld1q_dup_f32(d);
+    in.sum = four ? vpaddlq_s16(vld1q_s16(sums))
+                  : vdupq_n_s32(sums[0] + sums[1]);
+    if (blk_biased(type))
+        in.sum = vmulq_n_s32(in.sum, BLK_TYPES[type].bias);
+    return in;
 }
 
 /* Sums of eight rows over all blocks so far. sdot adds to a register. Clearing
@@ -4936,23 +5125,27 @@ typedef struct {
     KS_NAME(vri) before;
 } KS_NAME(n_run);
 
-/* Sums of a block of eight rows times 32 inputs, with those of the inputs. */
+/* Sums of a block of eight rows times 32 inputs, the k-th of `in`. */
 V_INLINE KS_NAME(vri) KS_NAME(n_dots)(KS_NAME(n_run) *run,
-    const KS_NAME(n_rows) *row, const i8 *x, int32x4_t sum, ksllm_type type) {
+    const KS_NAME(n_rows) *row, const i8 **x, const KS_NAME(n_inputs) *in,
+    int k, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    KS_NAME(n32) v = KS_NAME(n_load32)(x);
-    KS_TOGETHER(v.lo, v.hi);
+    const KS_NAME(n32) v = KS_NAME(n_next32)(x);
     KS_UNROLL
     for (int r = 0; r < 8; r++) {
+#if defined KS_ARM32 /* or all the fifth bits are spread at once */
+        if (type == KSLLM_TYPE_Q5_0 || type == KSLLM_TYPE_Q5_1) KS_FENCE;
+#endif
         KS_NAME(n32) w = KS_NAME(n_block)(row->p[r] - b->bytes, type);
 #if defined KS_DOTPROD
         run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, true);
+        if (r & 1) KS_TOGETHER(run->s[r - 1], run->s[r]);
 #else
         run->s[r] = KS_NAME(n_first32)(w, v, b->bias < 128);
 #endif
     }
     KS_NAME(vri) now = KS_NAME(n_fold)(run->s), p = now;
-    sum = b->bias == 8 ? vshlq_n_s32(sum, 3) : vshlq_n_s32(sum, 4);
+    const int32x4_t sum = KS_NAME(n_lane)(in->sum, k);
     KS_UNROLL
     for (int i = 0; i < 2; i++) {
 #if defined KS_DOTPROD
@@ -4964,37 +5157,52 @@ V_INLINE KS_NAME(vri) KS_NAME(n_dots)(KS_NAME(n_run) *run,
     return p;
 }
 
-/* y + the next block of eight rows * 32 inputs. */
+/* y + the next block of eight rows * 32 inputs, the k-th of `in`. */
 V_INLINE vr KS_NAME(n_times_block)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
-    const i8 *x, f32 dx, const i16 *sums, ksllm_type type, vr y) {
+    const i8 **x, const KS_NAME(n_inputs) *in, int k, ksllm_type type, vr y) {
     const blk_type *b = &BLK_TYPES[type];
     vr dmin;
     const vr d = KS_NAME(n_next_scales)(row, b, &dmin);
-    const int32x4_t sum = KS_NAME(n_input_sum)(sums);
-    y = vr_add(y, KS_NAME(n_dots)(run, row, x, sum, type), d, dx);
-    if (!b->has_min) return y;
-    return vr_add(y, (KS_NAME(vri)){{sum, sum}}, dmin, dx);
+    const KS_NAME(vri) p = KS_NAME(n_dots)(run, row, x, in, k, type);
+    const float32x4_t sum = vcvtq_f32_s32(in->sum);
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+        y.v[i] = KS_NAME(n_fma_lane)(
+            y.v[i], vmulq_f32(vcvtq_f32_s32(p.v[i]), d.v[i]), in->d, k);
+        if (b->has_min) y.v[i] = KS_NAME(n_fma_lane)(
+            y.v[i], KS_NAME(n_mul_lane)(dmin.v[i], sum, k), in->d, k);
+    }
+    return y;
 }
 
+/* The next eight rows are fetched as one stream, from `ahead` bytes on. */
 V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
     size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
+    const int bytes = 8 * BLK_TYPES[type].bytes; /* of a block of eight rows */
     static const f32 zero[8] = {0};
+    const u8 *next = rows[0] + ahead;
     vr y = vr_load(zero);
     KS_NAME(n_rows) row;
     KS_NAME(n_run) run;
+    KS_NAME(n_inputs) in;
     KS_UNROLL
     for (int r = 0; r < 8; r++) row.p[r] = rows[r], run.s[r] = vdupq_n_s32(0);
     run.before.v[0] = run.before.v[1] = vdupq_n_s32(0);
-    for (size_t i = 0; i < n_blocks; i++) { /* two: a line of the cache */
-        y = KS_NAME(n_times_block)(
-            &row, &run, x + 32 * i, dx[i], sums + 2 * i, type, y);
-        KS_NAME(n_fetch)(row.p, 0, 4, b->bytes, ahead);
-        if (++i == n_blocks) break;
-        y = KS_NAME(n_times_block)(
-            &row, &run, x + 32 * i, dx[i], sums + 2 * i, type, y);
-        KS_NAME(n_fetch)(row.p, 4, 8, b->bytes, ahead);
+    for (; n_blocks >= 4; n_blocks -= 4) {
+        in = KS_NAME(n_inputs_at)(dx, sums, true, type);
+        KS_UNROLL
+        for (int k = 0; k < 4; k++) {
+            y = KS_NAME(n_times_block)(&row, &run, &x, &in, k, type, y);
+            for (int i = (bytes * k + 63) & ~63; i < bytes * (k + 1); i += 64)
+                __builtin_prefetch(next + i);
+        }
+        dx += 4, sums += 8, next += 4 * bytes;
+    }
+    KS_ROLLED
+    for (; n_blocks; n_blocks--, sums += 2) {
+        in = KS_NAME(n_inputs_at)(dx++, sums, false, type);
+        y = KS_NAME(n_times_block)(&row, &run, &x, &in, 0, type, y);
     }
     return y;
 }
@@ -5213,7 +5421,11 @@ typedef struct { float32x4_t v[4]; } KS_NAME(quad);
  * is free. */
 V_INLINE int32x4_t KS_NAME(n_zero)(void) {
     int32x4_t z;
+#if defined KS_ARM32
+    __asm__ volatile("vmov.i32 %q0, #0" : "=w"(z));
+#else
     __asm__ volatile("movi %0.4s, #0" : "=w"(z));
+#endif
     return z;
 }
 
@@ -5358,6 +5570,52 @@ V_INLINE void KS_NAME(n_lay_rows)(const int8x16_t *w, i8 *to) {
     for (int r = 0; r < 4; r++) vst1q_s8(to + 16 * r, w[r]);
 }
 
+#if defined KS_ARM32 /* half as many registers: row by row, folded at once */
+
+V_INLINE int32x2_t KS_NAME(n_fold_half)(int32x4_t s) {
+    return vpadd_s32(vget_low_s32(s), vget_high_s32(s));
+}
+
+V_INLINE void KS_NAME(n_multiply)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
+    const int T, const int n, bool small) {
+    const i8 *half = w + 128;
+    KS_NAME(n32) in[2];
+    KS_FENCE;
+    KS_UNROLL
+    for (int t = 0; t < T; t++) {
+        in[t].lo = vld1q_s8(x + 16 * t);
+        if (n > 16) in[t].hi = vld1q_s8(x + 16 * (T + t));
+    }
+    KS_UNROLL
+    for (int h = 0; h < 2; h++) { /* four rows */
+        int32x2_t part[2][4];
+        KS_UNROLL
+        for (int r = 0; r < 4; r++) {
+            KS_NAME(n32) v;
+            KS_FENCE;
+            v.lo = vld1q_s8(w);
+            w += 16;
+            KS_OPAQUE(w);
+            if (n > 16) {
+                v.hi = vld1q_s8(half);
+                half += 16;
+                KS_OPAQUE(half);
+            }
+            KS_UNROLL
+            for (int t = 0; t < T; t++)
+                part[t][r] = KS_NAME(n_fold_half)(n <= 16
+                    ? vpaddlq_s16(KS_NAME(n_pairs)(v.lo, in[t].lo))
+                    : KS_NAME(n_first32)(v, in[t], small));
+        }
+        KS_UNROLL
+        for (int t = 0; t < T; t++)
+            s->v[2 * t + h] = vcombine_s32(vpadd_s32(part[t][0], part[t][1]),
+                vpadd_s32(part[t][2], part[t][3]));
+    }
+}
+
+#else
+
 V_INLINE void KS_NAME(n_multiply)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
     const int T, const int n, bool small) {
     KS_UNROLL
@@ -5383,6 +5641,8 @@ V_INLINE void KS_NAME(n_multiply)(KS_NAME(sums) *s, const i8 *w, const i8 *x,
                 vpaddq_s32(part[t][2], part[t][3]));
     }
 }
+
+#endif
 
 #endif
 
@@ -6739,8 +6999,11 @@ KS_TARGET_END
 #define KS_AVXVNNI 1
 #include KSLLM_SELF
 #endif
-#if defined KS_ARM64 && KS_ROW(neon)
+#if (defined KS_ARM64 || defined KS_ARM32) && KS_ROW(neon)
 #define KS_ISA neon
+#if defined KS_HAS_VFPV4
+#define KS_FOR KS_HAS_VFPV4
+#endif
 #define KS_NEON 1
 #include KSLLM_SELF
 #endif
@@ -6781,7 +7044,7 @@ static const k_row *const K_TABLE[] = {
 #if defined KS_HAS_DOTPROD && KS_ROW(dotprod)
     &K_TABLE_ROW_dotprod,
 #endif
-#if defined KS_ARM64 && KS_ROW(neon)
+#if (defined KS_ARM64 || defined KS_ARM32) && KS_ROW(neon)
     &K_TABLE_ROW_neon,
 #endif
     &K_TABLE_ROW_scalar,

@@ -205,6 +205,10 @@ numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN="$arm64" \
 numbers clang-arm64 "clang-19 --target=aarch64-linux-gnu" '-O1 -static' \
     RUN="$arm64" AR=llvm-ar-19 EXAMPLES= FILTER=shortest_golden
 abroad clang-arm64-O2 "clang-19 --target=aarch64-linux-gnu" -O2
+# The row for NEON, compiled for no more than armv7.
+numbers armv7 arm-linux-gnueabihf-gcc '-O2 -static' RUN=qemu-arm \
+    AR=arm-linux-gnueabihf-ar FILTER=$among
+abroad clang-armv7 "clang-19 --target=arm-linux-gnueabihf" -O1
 abroad clang-i386 "clang-19 $i386" -O1
 abroad riscv64 riscv64-linux-gnu-gcc '-O2 -static' RUN=qemu-riscv64 \
     FILTER=shortest_golden "$(programs riscv64 test_model test_state)"
@@ -231,9 +235,13 @@ for cpu in cortex-a76 cortex-a53; do
         RUN="qemu-aarch64 -cpu $cpu" AR=aarch64-linux-gnu-ar \
         BUILD="$root/aarch64" "$(programs aarch64 test_kernels)"
 done
-numbers armv7 arm-linux-gnueabihf-gcc \
+# Compiled for NEON and VFPv4; and a CPU that has NEON alone.
+numbers armv7-neon arm-linux-gnueabihf-gcc \
     '-O2 -static -march=armv7-a+neon-vfpv4' RUN=qemu-arm \
     AR=arm-linux-gnueabihf-ar
+config armv7-cortex-a9 arm-linux-gnueabihf-gcc '-O2 -static' SCRIPTS= FRAME= \
+    RUN="qemu-arm -cpu cortex-a9" AR=arm-linux-gnueabihf-ar \
+    BUILD="$root/armv7" "$(programs armv7 test_kernels)"
 fi
 
 # Drafts are tried wherever there are any, not where they pay.

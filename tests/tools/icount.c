@@ -40,8 +40,9 @@ void qemu_plugin_outs(const char *);
 #define EXPORT __attribute__((visibility("default")))
 EXPORT int qemu_plugin_version = 1;
 
-enum { GETPPID_AARCH64 = 173, MAX_BLOCKS = 1 << 16 };
+enum { MAX_BLOCKS = 1 << 16 };
 
+static int64_t getppid_;
 static uint64_t count, begun, blocks[MAX_BLOCKS][2], n_blocks;
 static bool open_;
 static FILE *trace;
@@ -71,7 +72,7 @@ static void on_syscall(id_t_ id, unsigned cpu, int64_t number, uint64_t a,
     char line[32];
     (void)id, (void)cpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
     (void)g, (void)h;
-    if (number != GETPPID_AARCH64) return;
+    if (number != getppid_) return;
     if (open_ && trace) {
         const uint64_t end[2] = {0, 0};
         fwrite(end, sizeof end, 1, trace);
@@ -91,7 +92,8 @@ static void on_exit_(id_t_ id, void *unused) {
 
 EXPORT int qemu_plugin_install(
     id_t_ id, const void *info, int argc, char **argv) {
-    (void)info;
+    /* What the interface says of the machine begins with its name. */
+    getppid_ = strcmp(*(char *const *)info, "arm") == 0 ? 64 : 173;
     for (int i = 0; i < argc; i++)
         if (strncmp(argv[i], "trace=", 6) == 0
             && !(trace = fopen(argv[i] + 6, "wb")))
