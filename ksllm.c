@@ -26394,6 +26394,49 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     return KSLLM_OK;
 }
 
+/* ---- towers ----
+ * What makes rows of a picture. It lies in the model's own file, with the names
+ * that llama.cpp and NAVER's fork of it give to a file of its own:
+ *
+ *   clip.has_vision_encoder            true, or there is none
+ *   clip.projector_type                or clip.vision.projector_type:
+ *       mlp                            SigLIP, tiles (LlavaOnevision: VARCO)
+ *       qwen2.5vl_merger               Qwen2.5-VL's; hcx_qwen2.5vl with a
+ *                                      linear after it; exaone4_5
+ *   clip.vision.*                      of all:
+ *       block_count                    layers that are run
+ *       embedding_length, feed_forward_length, attention.head_count
+ *       attention.head_count_kv        if it differs (EXAONE 4.5)
+ *       attention.layer_norm_epsilon, patch_size
+ *       image_mean, image_std          arrays of three floats
+ *       resample                       "bicubic" (default), "bilinear"
+ *       image_token_id                 what a template leaves for a picture
+ *   clip.vision.*                      of mlp:
+ *       image_size                     a tile's side
+ *       mm_patch_merge_type            "spatial_unpad"
+ *       image_grid_pinpoints           height, width, height, width, ..., in
+ *                                      the order of the model's config
+ *       anyres_max                     9 of "anyres_max_9"
+ *   clip.vision.*                      of the others:
+ *       spatial_merge_size             2
+ *       window_size                    in pixels
+ *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
+ *       image_min_pixels, image_max_pixels
+ *
+ *   v.patch_embd.weight                [patch, patch, 3, width], F32 or F16;
+ *   v.patch_embd.weight.1              of the second frame (Qwen2.5-VL)
+ *   v.patch_embd.bias, v.position_embd.weight          SigLIP
+ *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
+ *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
+ *                                      one, width to feed_forward_length
+ *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
+ *                                      is not used
+ *   mm.0, mm.2                         .weight and .bias, the projector's two
+ *                                      linears
+ *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
+ *   v.image_newline                    [n_embd], or model.image_newline
+ */
+
 /* ---- adapters ----
  * LoRA (Hu et al. 2021): a product W x of the graph becomes W x + s B (A x),
  * with A, [n_in][rank], and B, [rank][n_out], from a file of its own in
