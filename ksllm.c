@@ -25173,6 +25173,8 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_Q_RANK_NORM, V_LATENT_NORM, V_ROUTER_BIAS, V_CONV,
     /* encoders: norms have a bias, and so have the products of the FFN */
     V_ATTN_POST_BIAS, V_FFN_POST_BIAS, V_UP_BIAS, V_DOWN_BIAS,
+    /* towers */
+    V_ATTN_NORM_BIAS, V_FFN_NORM_BIAS, V_GATE_BIAS,
     N_VECTORS
 };
 
@@ -25204,6 +25206,9 @@ typedef enum {
     D_NORM_RANK, D_EXPERTS, D_FFN_EXPERT, D_FFN_SHARED,
     D_CONV, D_CONV_IN,     /* tokens that a convolution sees; 3 n_embd */
     D_PLACES, D_TYPES, /* learned positions, types of text */
+    /* of a tower: a patch's row, all queries, all keys, between the layers of
+     * its FFN, its places; a projector's input, middle and output */
+    D_T_WIDTH, D_T_Q, D_T_KV, D_T_FFN, D_T_PLACES, D_T_IN, D_T_MID, D_T_OUT,
     N_DIMS
 } mdl_dim;
 
@@ -25224,6 +25229,9 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_FFN_SHARED] = "expert_shared_count",
     [D_CONV] = "shortconv.l_cache", [D_CONV_IN] = "embedding_length",
     [D_PLACES] = "context_length", [D_TYPES] = "token_type_count",
+    [D_T_WIDTH] = "embedding_length", [D_T_Q] = "attention.head_count",
+    [D_T_KV] = "attention.head_count_kv", [D_T_FFN] = "feed_forward_length",
+    [D_T_PLACES] = "image_size", [D_T_IN] = "embedding_length",
 };
 
 typedef struct {
@@ -25253,6 +25261,9 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_FFN_POST_BIAS] = {"layer_output_norm.bias", D_EMBD, D_ONE, D_ONE},
     [V_UP_BIAS] = {"ffn_up.bias", D_FFN, D_ONE, D_ONE},
     [V_DOWN_BIAS] = {"ffn_down.bias", D_EMBD, D_ONE, D_ONE},
+    [V_ATTN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
+    [V_FFN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
+    [V_GATE_BIAS] = {"", D_ONE, D_ONE, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -25403,11 +25414,14 @@ typedef struct {
 
 enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
+enum { MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64 }; /* tiles along a side */
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
     f32 gain;  /* on cos and sin */
 } mdl_rope;
+
+typedef struct mdl_tower mdl_tower;
 
 struct ksllm_model {
     ksllm_allocator alloc;
@@ -25437,6 +25451,8 @@ struct ksllm_model {
     const u8 *output_norm, *rope_divisors;
     const u8 *rope_factors[2]; /* LongRoPE: short, long */
     mdl_layer *layers;
+    mdl_tower *tower; /* NULL: it does not see */
+    bool clips[2]; /* the file has a tower for pictures, for sound */
     mdl_rope rope[2]; /* global, local */
     size_t layer_bytes, rope_bytes;
 #if !defined KSLLM_NO_GRAMMAR
@@ -25912,10 +25928,11 @@ static ksllm_status mdl_check_shape(const ksllm_model *m,
     const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
+        const char *of = dims[i] < D_T_WIDTH ? m->arch->name : "clip.vision";
         if (t->dims[i] != m->dim[dims[i]])
             return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
-                "%llu", STR(t->name), LLU(t->dims[i]), key ? m->arch->name : "",
+                "%llu", STR(t->name), LLU(t->dims[i]), key ? of : "",
                 key ? "." : "", key ? key : "the format", LLU(m->dim[dims[i]]));
     }
     return KSLLM_OK;
@@ -25938,16 +25955,17 @@ static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
-static bool mdl_split_name(str name, u32 *layer, str *rest) {
-    if (name.n < 6 || memcmp(name.p, "blk.", 4) != 0) return false;
-    size_t i = 4;
+static bool mdl_split_name(
+    str name, const char *blocks, u32 *layer, str *rest) {
+    size_t i = strlen(blocks), from = i;
     u32 v = 0;
+    if (name.n < i + 2 || memcmp(name.p, blocks, i) != 0) return false;
     for (; i < name.n && v < 100000; i++) {
         u32 digit = (u32)(u8)name.p[i] - '0';
         if (digit > 9) break;
         v = v * 10 + digit;
     }
-    if (i == 4 || i >= name.n || name.p[i] != '.') return false;
+    if (i == from || i >= name.n || name.p[i] != '.') return false;
     *layer = v;
     *rest = (str){name.p + i + 1, name.n - i - 1};
     return true;
@@ -26061,6 +26079,412 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     return mdl_unknown(m, t, err);
 }
 
+/* ---- towers ----
+ * What makes rows of a picture. It lies in the model's own file, with the names
+ * that llama.cpp and NAVER's fork of it give to a file of its own:
+ *
+ *   clip.has_vision_encoder            true, or there is none
+ *   clip.projector_type                or clip.vision.projector_type:
+ *       mlp                            SigLIP, tiles (LlavaOnevision: VARCO)
+ *       qwen2.5vl_merger               Qwen2.5-VL's; hcx_qwen2.5vl with a
+ *                                      linear after it; exaone4_5
+ *   clip.vision.*                      of all:
+ *       block_count                    layers that are run
+ *       embedding_length, feed_forward_length, attention.head_count
+ *       attention.head_count_kv        if it differs (EXAONE 4.5)
+ *       attention.layer_norm_epsilon, patch_size
+ *       image_mean, image_std          arrays of three floats
+ *       resample                       "bicubic" (default), "bilinear"
+ *       image_token_id                 what a template leaves for a picture
+ *   clip.vision.*                      of mlp:
+ *       image_size                     a tile's side
+ *       mm_patch_merge_type            "spatial_unpad"
+ *       image_grid_pinpoints           height, width, height, width, ..., in
+ *                                      the order of the model's config
+ *       anyres_max                     9 of "anyres_max_9"
+ *   clip.vision.*                      of the others:
+ *       spatial_merge_size             2
+ *       window_size                    in pixels
+ *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
+ *       image_min_pixels, image_max_pixels
+ *
+ *   v.patch_embd.weight                [patch, patch, 3, width], F32 or F16;
+ *   v.patch_embd.weight.1              of the second frame (Qwen2.5-VL)
+ *   v.patch_embd.bias, v.position_embd.weight          SigLIP
+ *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
+ *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
+ *                                      one, width to feed_forward_length
+ *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
+ *                                      is not used
+ *   mm.0, mm.2                         .weight and .bias, the projector's two
+ *                                      linears
+ *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
+ *   v.image_newline                    [n_embd], or model.image_newline
+ */
+
+static bool mdl_begins(str s, const char *with) {
+    size_t n = strlen(with);
+    return s.n > n && !memcmp(s.p, with, n);
+}
+
+/* Whether a tensor belongs to a tower that the file says it has. */
+static bool mdl_is_of_tower(const ksllm_model *m, str name) {
+    if (m->clips[1] && (mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")))
+        return true;
+    return m->clips[0] && (mdl_begins(name, "v.") || mdl_begins(name, "mm.")
+        || str_eq(name, str_of("model.image_newline")));
+}
+
+static void mdl_find_towers(ksllm_model *m) {
+    static const char *const keys[2] = {
+        "clip.has_vision_encoder", "clip.has_audio_encoder"};
+    for (u32 i = 0; i < 2; i++) {
+        i64 has = 0;
+        m->clips[i] = gguf_get_int(&m->g, keys[i], &has) && has;
+    }
+}
+
+#if !defined KSLLM_NO_MEDIA
+
+/* What layers consist of, and what becomes of their last rows. */
+typedef struct {
+    const char *projector;
+    u32 matrices, vectors; /* of a layer; a norm without a bias is RMS, a FFN
+                              without a gate is GELU by its tanh form */
+    bool tiles;    /* a picture is cut into squares; learned places */
+} mdl_tower_kind;
+
+#define TOWER_MATRICES                                                         \
+    (BIT(M_Q) | BIT(M_K) | BIT(M_V) | BIT(M_O) | BIT(M_UP) | BIT(M_DOWN))
+#define TOWER_VECTORS                                                          \
+    (NORMS_PRE | BIAS_QKV | BIT(V_O_BIAS) | BIT(V_UP_BIAS) | BIT(V_DOWN_BIAS))
+
+static const mdl_tower_kind MDL_TOWERS[] = {
+    {.projector = "mlp", .tiles = true, .matrices = TOWER_MATRICES,
+        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
+            | BIT(V_FFN_NORM_BIAS)},
+};
+
+static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
+    [V_ATTN_NORM] = {"ln1.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [V_ATTN_NORM_BIAS] = {"ln1.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [V_FFN_NORM] = {"ln2.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [V_FFN_NORM_BIAS] = {"ln2.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [V_Q_BIAS] = {"attn_q.bias", D_T_Q, D_ONE, D_ONE},
+    [V_K_BIAS] = {"attn_k.bias", D_T_KV, D_ONE, D_ONE},
+    [V_V_BIAS] = {"attn_v.bias", D_T_KV, D_ONE, D_ONE},
+    [V_O_BIAS] = {"attn_out.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [V_GATE_BIAS] = {"ffn_gate.bias", D_T_FFN, D_ONE, D_ONE},
+    [V_UP_BIAS] = {"ffn_up.bias", D_T_FFN, D_ONE, D_ONE},
+    [V_DOWN_BIAS] = {"ffn_down.bias", D_T_WIDTH, D_ONE, D_ONE},
+};
+
+static const mdl_slot MDL_TOWER_MATRICES[N_MATRICES] = {
+    [M_Q] = {"attn_q.weight", D_T_WIDTH, D_T_Q, D_ONE},
+    [M_K] = {"attn_k.weight", D_T_WIDTH, D_T_KV, D_ONE},
+    [M_V] = {"attn_v.weight", D_T_WIDTH, D_T_KV, D_ONE},
+    [M_O] = {"attn_out.weight", D_T_Q, D_T_WIDTH, D_ONE},
+    [M_GATE] = {"ffn_gate.weight", D_T_WIDTH, D_T_FFN, D_ONE},
+    [M_UP] = {"ffn_up.weight", D_T_WIDTH, D_T_FFN, D_ONE},
+    [M_DOWN] = {"ffn_down.weight", D_T_FFN, D_T_WIDTH, D_ONE},
+};
+
+enum { /* tensors beside the layers */
+    T_PATCHES, T_PATCH_BIAS, T_PLACES, T_MM_0, T_MM_0_BIAS, T_MM_2, T_MM_2_BIAS,
+    T_NEWLINE, N_TOWER
+};
+
+static const struct {
+    mdl_slot slot;
+    bool vector;
+} MDL_TOWER_SLOTS[N_TOWER] = {
+    [T_PATCHES] = {{"v.patch_embd.weight", D_ONE, D_ONE, D_ONE}, false},
+    [T_PATCH_BIAS] = {{"v.patch_embd.bias", D_T_WIDTH, D_ONE, D_ONE}, true},
+    [T_PLACES] =
+        {{"v.position_embd.weight", D_T_WIDTH, D_T_PLACES, D_ONE}, false},
+    [T_MM_0] = {{"mm.0.weight", D_T_IN, D_T_MID, D_ONE}, false},
+    [T_MM_0_BIAS] = {{"mm.0.bias", D_T_MID, D_ONE, D_ONE}, true},
+    [T_MM_2] = {{"mm.2.weight", D_T_MID, D_T_OUT, D_ONE}, false},
+    [T_MM_2_BIAS] = {{"mm.2.bias", D_T_OUT, D_ONE, D_ONE}, true},
+    [T_NEWLINE] = {{"v.image_newline", D_EMBD, D_ONE, D_ONE}, true},
+};
+
+struct mdl_tower {
+    const mdl_tower_kind *kind;
+    size_t bytes; /* of this allocation */
+    u32 n_layers, n_heads, n_kv_heads;
+    u32 patch; /* pixels of a side */
+    u32 side;  /* of a tile, in pixels */
+    u32 most;  /* tiles whose patches a map may have before it is shrunk */
+    bool bilinear;
+    i32 place; /* the token that a template leaves */
+    f32 eps;
+    f32 pixel[3][256]; /* what the tower gets for R, G, B */
+    u32 n_grids;       /* sizes to choose from: */
+    const gguf_kv *grids;
+    const u8 *vec[N_TOWER];
+    mdl_matrix mat[N_TOWER];
+    mdl_layer layers[]; /* n_layers */
+};
+
+/* A key of the tower, an integer in [lo, hi]; `fallback` if it is absent,
+ * unless that is below lo: then the key is required. */
+static u32 mdl_tower_int(
+    mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
+    const gguf *g = &r->m->g;
+    char key[96];
+    i64 v = fallback;
+    snprintf(key, sizeof key, "clip.vision.%s", name);
+    const gguf_kv *kv = gguf_find(g, key);
+    gguf_ask(kv);
+    bool sound = kv ? kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, &v)
+            && v >= lo && v <= hi
+                    : v >= lo;
+    if (!sound && !r->status)
+        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET, "metadata key '%s' must be an integer "
+            "from %lld to %lld%s", key, (long long)lo, (long long)hi,
+            kv ? "" : "; it is missing: convert the model again");
+    return (u32)(r->status ? lo : v);
+}
+
+/* A finite number; item i of an array of n, or for n 0 a number alone. */
+static f64 mdl_tower_num(mdl_reader *r, const char *key, u32 n, u32 i) {
+    const gguf *g = &r->m->g;
+    const gguf_kv *kv = gguf_find(g, key);
+    bool each = kv && kv->type == KSLLM_META_ARRAY;
+    f64 v = 0;
+    gguf_ask(kv);
+    bool sound = kv && each == (n > 0) && kv->count == (n ? n : 1)
+        && gguf_num_at(kv, i, &v) && v >= 0 && v <= 1e3;
+    if (!sound && !r->status)
+        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
+            "%s from 0 to 1000", key, n ? "three numbers" : "a number");
+    return sound && !r->status ? v : 0;
+}
+
+/* As transformers' processors with Pillow: rescaled in double, then float. */
+static void mdl_read_pixels(mdl_reader *r, mdl_tower *t) {
+    for (u32 c = 0; c < 3; c++) {
+        f32 mean = (f32)mdl_tower_num(r, "clip.vision.image_mean", 3, c);
+        f32 std = (f32)mdl_tower_num(r, "clip.vision.image_std", 3, c);
+        for (u32 i = 0; i < 256; i++)
+            t->pixel[c][i] = ((f32)(i * 0.00392156862745098) - mean)
+                / (std > 0 ? std : 1);
+    }
+}
+
+static ksllm_status mdl_tower_refuse(
+    const ksllm_model *m, const char *key, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(&m->g, key);
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
+        kv ? kv->offset : NO_OFFSET, "'%s' is '%.*s', which this version "
+        "cannot run; without clip.has_vision_encoder (options.overrides) the "
+        "model runs, and does not see", key, STR(gguf_text(kv)));
+}
+
+static ksllm_status mdl_tower_kind_of(
+    const ksllm_model *m, const mdl_tower_kind **out, ksllm_error *err) {
+    const char *key = "clip.vision.projector_type";
+    if (!gguf_find(&m->g, key)) key = "clip.projector_type";
+    str name = gguf_get_str(&m->g, key);
+    for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
+        if (str_eq(name, str_of(MDL_TOWERS[i].projector))) {
+            *out = &MDL_TOWERS[i];
+            return KSLLM_OK;
+        }
+    return mdl_tower_refuse(m, key, err);
+}
+
+/* The sizes that a picture may be resized to before it is cut, all of whole
+ * tiles. */
+static ksllm_status mdl_read_grids(
+    const ksllm_model *m, mdl_tower *t, ksllm_error *err) {
+    static const char key[] = "clip.vision.image_grid_pinpoints";
+    static const char merge[] = "clip.vision.mm_patch_merge_type";
+    const gguf_kv *kv = gguf_find(&m->g, key);
+    i64 v;
+    if (!str_eq(gguf_get_str(&m->g, merge), str_of("spatial_unpad")))
+        return mdl_tower_refuse(m, merge, err);
+    bool sound = kv && kv->type == KSLLM_META_ARRAY && kv->count
+        && kv->count % 2 == 0 && kv->count <= 2 * MDL_MAX_GRIDS;
+    for (u64 i = 0; sound && i < kv->count; i++)
+        sound = gguf_int_at(kv, i, &v) && v > 0 && v % t->side == 0
+            && v / t->side <= MDL_MAX_TILES;
+    if (!sound)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
+            "an array of heights and widths, each of 1 to %d tiles of %u "
+            "pixels, %d pairs at most", key, (int)MDL_MAX_TILES,
+            (unsigned)t->side, (int)MDL_MAX_GRIDS);
+    t->grids = kv;
+    t->n_grids = (u32)kv->count / 2;
+    return KSLLM_OK;
+}
+
+/* Of a SigLIP tower: squares, and places learned for their patches. */
+static ksllm_status mdl_read_tiles(
+    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+    t->side = mdl_tower_int(r, "image_size", 1, 1 << 12, -1);
+    t->most = mdl_tower_int(r, "anyres_max", 1, 1 << 10, -1);
+    size_t across = t->side / t->patch;
+    if (!r->status && (t->side % t->patch || across > 128))
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'clip.vision.image_size' %u is not 1 to 128 patches of %u pixels",
+            (unsigned)t->side, (unsigned)t->patch);
+    m->dim[D_T_PLACES] = across * across;
+    return r->status ? r->status : mdl_read_grids(m, t, r->err);
+}
+
+static ksllm_status mdl_read_tower(
+    ksllm_model *m, mdl_tower *t, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    const gguf_tensor *mid = gguf_find_tensor(&m->g, str_of("mm.0.weight"));
+    size_t *d = m->dim;
+    str resample = gguf_get_str(&m->g, "clip.vision.resample");
+    d[D_T_WIDTH] = mdl_tower_int(&r, "embedding_length", 1, 1 << 16, -1);
+    d[D_T_FFN] = mdl_tower_int(&r, "feed_forward_length", 1, 1 << 20, -1);
+    t->n_heads = mdl_tower_int(&r, "attention.head_count", 1, 1 << 10, -1);
+    t->n_kv_heads = mdl_tower_int(
+        &r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
+    t->patch = mdl_tower_int(&r, "patch_size", 1, 1 << 7, -1);
+    t->place = (i32)mdl_tower_int(
+        &r, "image_token_id", 0, (i64)d[D_VOCAB] - 1, -1);
+    t->eps = (f32)mdl_tower_num(
+        &r, "clip.vision.attention.layer_norm_epsilon", 0, 0);
+    t->bilinear = str_eq(resample, str_of("bilinear"));
+    mdl_read_pixels(&r, t);
+    if (r.status) return r.status;
+    if (resample.p && !t->bilinear && !str_eq(resample, str_of("bicubic")))
+        return mdl_tower_refuse(m, "clip.vision.resample", err);
+    if (d[D_T_WIDTH] % t->n_heads || t->n_heads % t->n_kv_heads)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'clip.vision.attention.head_count' %u does not divide the width "
+            "%llu, or head_count_kv %u does not divide it",
+            (unsigned)t->n_heads, LLU(d[D_T_WIDTH]), (unsigned)t->n_kv_heads);
+    d[D_T_Q] = d[D_T_WIDTH];
+    d[D_T_KV] = d[D_T_WIDTH] / t->n_heads * t->n_kv_heads;
+    d[D_T_IN] = d[D_T_WIDTH];
+    d[D_T_MID] = mid ? (size_t)mid->n_rows : 0;
+    d[D_T_OUT] = d[D_EMBD];
+    return mdl_read_tiles(&r, m, t);
+}
+
+/* A layer has ten tensors at least, so the file bounds their number. */
+static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+    const mdl_tower_kind *kind;
+    mdl_reader r = {m, err, KSLLM_OK};
+    mdl_find_towers(m);
+    if (!m->clips[0]) return KSLLM_OK;
+    TRY(mdl_tower_kind_of(m, &kind, err));
+    u32 n = mdl_tower_int(&r, "block_count", 1, 1 << 10, -1);
+    if (!r.status && n > m->g.n_tensors / 10)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'clip.vision.block_count' is %u, but there are only %u tensors: "
+            "tensors are missing", (unsigned)n, (unsigned)m->g.n_tensors);
+    if (r.status) return r.status;
+    size_t bytes = sizeof(mdl_tower) + n * sizeof(mdl_layer);
+    mdl_tower *t = mem_alloc(&m->alloc, bytes);
+    if (!t) return fail_memory(err, bytes);
+    memset(t, 0, bytes);
+    m->tower = t;
+    t->bytes = bytes;
+    t->kind = kind;
+    t->n_layers = n;
+    return mdl_read_tower(m, t, err);
+}
+
+static void mdl_free_tower(ksllm_model *m) {
+    if (m->tower) mem_free(&m->alloc, m->tower, m->tower->bytes);
+}
+
+/* The convolution that makes patches is a product: its inputs lie as R, G, B,
+ * rows, columns in both. */
+static ksllm_status mdl_bind_patches(
+    const ksllm_model *m, const gguf_tensor *t, mdl_matrix *out,
+    ksllm_error *err) {
+    u64 side = m->tower->patch, width = m->dim[D_T_WIDTH];
+    if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != 3
+        || t->dims[3] != width || BLK_TYPES[t->type].n != 1)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' is not %llu x %llu x 3 x %llu of F32, F16 or BF16",
+            STR(t->name), LLU(side), LLU(side), LLU(width));
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, (size_t)(3 * side * side),
+        (size_t)width, (size_t)(3 * side * t->row_bytes), 1};
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_bind_tower(
+    ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    mdl_tower *to = m->tower;
+    u32 layer;
+    str rest, name = t->name;
+    if (mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")
+        || mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
+    if (mdl_split_name(name, "v.blk.", &layer, &rest)
+        && layer < to->n_layers) {
+        mdl_layer *l = &to->layers[layer];
+        for (u32 i = 0; i < N_MATRICES; i++)
+            if (to->kind->matrices & BIT(i)
+                && str_eq(rest, str_of(MDL_TOWER_MATRICES[i].name)))
+                return mdl_bind_matrix(
+                    m, t, &MDL_TOWER_MATRICES[i], &l->mat[i], err);
+        for (u32 i = 0; i < N_VECTORS; i++)
+            if (to->kind->vectors & BIT(i)
+                && str_eq(rest, str_of(MDL_TOWER_VECTORS[i].name)))
+                return mdl_bind_vector(
+                    m, t, &MDL_TOWER_VECTORS[i], &l->vec[i], err);
+    }
+    if (str_eq(name, str_of("model.image_newline")))
+        name = str_of("v.image_newline");
+    for (u32 i = 0; i < N_TOWER; i++) {
+        const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
+        if (!str_eq(name, str_of(slot->name))) continue;
+        return i == T_PATCHES ? mdl_bind_patches(m, t, &to->mat[i], err)
+            : MDL_TOWER_SLOTS[i].vector
+            ? mdl_bind_vector(m, t, slot, &to->vec[i], err)
+            : mdl_bind_matrix(m, t, slot, &to->mat[i], err);
+    }
+    return mdl_unknown(m, t, err);
+}
+
+static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
+    const mdl_tower *t = m->tower;
+    char name[48];
+    for (u32 i = 0; t && i < N_TOWER; i++)
+        if (!t->vec[i] && !t->mat[i].w)
+            return mdl_missing(m, -1, MDL_TOWER_SLOTS[i].slot.name, err);
+    for (u32 n = 0; t && n < t->n_layers; n++) {
+        const char *lacks = NULL;
+        for (u32 i = 0; i < N_MATRICES; i++)
+            if (t->kind->matrices & BIT(i) && !t->layers[n].mat[i].w)
+                lacks = MDL_TOWER_MATRICES[i].name;
+        for (u32 i = 0; i < N_VECTORS; i++)
+            if (t->kind->vectors & BIT(i) && !t->layers[n].vec[i])
+                lacks = MDL_TOWER_VECTORS[i].name;
+        snprintf(name, sizeof name, "v.blk.%u.%s", (unsigned)n,
+            lacks ? lacks : "");
+        if (lacks) return mdl_missing(m, -1, name, err);
+    }
+    return KSLLM_OK;
+}
+
+#else
+
+static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+    (void)err;
+    mdl_find_towers(m);
+    return KSLLM_OK;
+}
+#define mdl_bind_tower(m, t, err) KSLLM_OK
+#define mdl_check_tower(m, err) KSLLM_OK
+#define mdl_free_tower(m) ((void)0)
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ---- the whole ---- */
+
 static ksllm_status mdl_bind(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
     static const mdl_slot embd = {"token_embd.weight", D_EMBD, D_VOCAB, D_ONE};
@@ -26087,10 +26511,11 @@ static ksllm_status mdl_bind(
         {"cls.output.weight", D_EMBD, D_ONE, D_ONE}};
     u32 layer;
     str rest;
-    if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
+    if (mdl_split_name(t->name, "blk.", &layer, &rest) && layer < m->n_blocks)
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
+    if (mdl_is_of_tower(m, t->name)) return mdl_bind_tower(m, t, err);
     if (str_eq(t->name, str_of(embd.name)))
         return mdl_bind_matrix(m, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
@@ -26136,6 +26561,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
             return mdl_missing(m, -1, "cls.bias or cls.output", err);
     }
     if (!m->output.w) m->output = m->embd; /* tied */
+    TRY(mdl_check_tower(m, err));
     for (u32 n = 0; n < m->n_layers; n++) {
         const mdl_layer *l = &m->layers[n];
         mdl_parts p = mdl_parts_of(m, l);
@@ -26262,6 +26688,7 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_read_others(m, err));
     TRY(mdl_check_vocab(m, err));
     TRY(mdl_make_layers(m, err));
+    TRY(mdl_make_tower(m, err));
     for (u32 i = 0; i < m->g.n_tensors; i++)
         TRY(mdl_bind(m, &m->g.tensors[i], err));
     TRY(mdl_check_complete(m, err));
@@ -26346,6 +26773,7 @@ static void mdl_close(ksllm_model *m) {
     tok_close(&m->tok, &a);
     mem_free(&a, m->rope[0].freq, m->rope_bytes);
     mem_free(&a, m->layers, m->layer_bytes);
+    mdl_free_tower(m);
     gguf_close(&m->g, &a);
     mem_free(&a, m, sizeof *m);
 }
@@ -26392,49 +26820,6 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     *out = m;
     return KSLLM_OK;
 }
-
-/* ---- towers ----
- * What makes rows of a picture. It lies in the model's own file, with the names
- * that llama.cpp and NAVER's fork of it give to a file of its own:
- *
- *   clip.has_vision_encoder            true, or there is none
- *   clip.projector_type                or clip.vision.projector_type:
- *       mlp                            SigLIP, tiles (LlavaOnevision: VARCO)
- *       qwen2.5vl_merger               Qwen2.5-VL's; hcx_qwen2.5vl with a
- *                                      linear after it; exaone4_5
- *   clip.vision.*                      of all:
- *       block_count                    layers that are run
- *       embedding_length, feed_forward_length, attention.head_count
- *       attention.head_count_kv        if it differs (EXAONE 4.5)
- *       attention.layer_norm_epsilon, patch_size
- *       image_mean, image_std          arrays of three floats
- *       resample                       "bicubic" (default), "bilinear"
- *       image_token_id                 what a template leaves for a picture
- *   clip.vision.*                      of mlp:
- *       image_size                     a tile's side
- *       mm_patch_merge_type            "spatial_unpad"
- *       image_grid_pinpoints           height, width, height, width, ..., in
- *                                      the order of the model's config
- *       anyres_max                     9 of "anyres_max_9"
- *   clip.vision.*                      of the others:
- *       spatial_merge_size             2
- *       window_size                    in pixels
- *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
- *       image_min_pixels, image_max_pixels
- *
- *   v.patch_embd.weight                [patch, patch, 3, width], F32 or F16;
- *   v.patch_embd.weight.1              of the second frame (Qwen2.5-VL)
- *   v.patch_embd.bias, v.position_embd.weight          SigLIP
- *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
- *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
- *                                      one, width to feed_forward_length
- *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
- *                                      is not used
- *   mm.0, mm.2                         .weight and .bias, the projector's two
- *                                      linears
- *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
- *   v.image_newline                    [n_embd], or model.image_newline
- */
 
 /* ---- adapters ----
  * LoRA (Hu et al. 2021): a product W x of the graph becomes W x + s B (A x),
@@ -26499,7 +26884,8 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     str rest;
     if (str_eq(name, str_of("output.weight")))
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
-    if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
+    if (!mdl_split_name(name, "blk.", &layer, &rest)
+        || layer >= m->n_layers) return p;
     u32 has = mdl_parts_of(m, &m->layers[layer]).matrices;
     const mdl_fused *f = mdl_fused_as(m, rest);
     for (u32 i = 0; f && i < f->n; i++)
@@ -31278,7 +31664,7 @@ typedef struct {
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
 API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
-API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, max_piece_bytes);
+API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, picture_place);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
 API_STRUCT(API_CONTROL, ksllm_control, progress_ctx, progress_ctx);
@@ -32140,7 +32526,7 @@ ksllm_status ksllm_generate(ksllm_session *session,
 
 #if !defined KSLLM_NO_CHAT
 
-API_STRUCT(API_CHAT, ksllm_chat, format, format);
+API_STRUCT(API_CHAT, ksllm_chat, format, n_media);
 API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
