@@ -32,7 +32,8 @@
  *   § 23 SAMPLING    from logits to a token
  *   § 24 GENERATE    prompt in, pieces of text out
  *   § 25 STATE       what a session has computed, to a file and back
- *   § 26 API         every public function: check, call, report
+ *   § 26 PICTURES    pixels to a tower's numbers
+ *   § 27 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
@@ -31635,7 +31636,308 @@ static ksllm_status st_load(st_stream *f, ksllm_session *s, st_loaded *to,
 #endif /* KSLLM_NO_STATE */
 
 /* ==========================================================================
- * § 26 API (public)
+ * § 26 PICTURES (private)
+ * From a picture's pixels to a tower's numbers: Pillow's resampling to the
+ * byte, the size rules and the order of patches of transformers' processors.
+ * Pure functions, no allocation; sizes come in checked (1 to MED_MAX_SIDE). May
+ * use § 1-2. Left out with KSLLM_NO_MEDIA.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_MEDIA
+
+enum {
+    MED_MAX_SIDE = 65535, /* of a picture; JPEG's own limit */
+    MED_BITS = 22,        /* of a weight behind the point, as Pillow has it */
+    MED_SPAN = 96,        /* bytes of a row that are added up at once */
+};
+
+/* Pillow's numbers, which preprocessor_config.json has. */
+typedef enum { MED_BILINEAR = 2, MED_BICUBIC = 3 } med_filter;
+
+/* ---- resampling ----
+ * As Pillow up to 12.1: one pass across, then one down, each rounded to bytes.
+ * (Later ones go down first for some sizes, to save time; models were trained
+ * before.) Weights are made in double and become integers, sums are exact: the
+ * order of additions is free. A pass that keeps its side changes nothing. */
+
+typedef struct {
+    u32 from, to;
+    u32 most; /* inputs of one output */
+    f64 scale, wide, reach;
+    med_filter filter;
+} med_axis;
+
+static med_axis med_axis_of(u32 from, u32 to, med_filter filter) {
+    f64 scale = (f64)from / (f64)to, wide = scale < 1 ? 1 : scale;
+    f64 reach = (filter == MED_BICUBIC ? 2 : 1) * wide;
+    u32 whole = (u32)reach;
+    whole += (f64)whole < reach;
+    return (med_axis){from, to, 2 * whole + 1, scale, wide, reach, filter};
+}
+
+static f64 med_kernel(med_filter filter, f64 x) {
+    if (x < 0) x = -x;
+    if (filter == MED_BILINEAR) return x < 1 ? 1 - x : 0;
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+}
+
+/* The weights of output i: how many, and of which input the first. */
+static u32 med_weights(const med_axis *a, u32 i, i32 *w, u32 *first) {
+    f64 c = ((f64)i + 0.5) * a->scale, inverse = 1 / a->wide, sum = 0;
+    f64 lo = c - a->reach + 0.5;
+    u32 begin = lo > 0 ? (u32)lo : 0;
+    u32 end = min_u32((u32)(c + a->reach + 0.5), a->from);
+    for (u32 k = begin; k < end; k++)
+        sum += med_kernel(a->filter, ((f64)k - c + 0.5) * inverse);
+    for (u32 k = begin; k < end; k++) {
+        f64 v = med_kernel(a->filter, ((f64)k - c + 0.5) * inverse);
+        if (sum < 0 || sum > 0) v /= sum;
+        v *= 1 << MED_BITS;
+        w[k - begin] = (i32)(v < 0 ? v - 0.5 : v + 0.5);
+    }
+    *first = begin;
+    return end - begin;
+}
+
+/* A picture being resized. The caller asks for rows of the result in ascending
+ * order, from any first one on. */
+typedef struct {
+    const u8 *rgb;
+    size_t stride;
+    med_axis x, y;
+    i32 *wx, *wy;
+    u32 (*span)[2]; /* of an output across: its first input, how many */
+    u8 *ring;       /* y.most rows that went across: row r at r % y.most */
+    u32 next;       /* the first row that did not */
+} med_resizer;
+
+/* Bytes of scratch that one takes. */
+KS_UNUSED static u64 med_resize_memory(u32 w, u32 h, u32 to_w, u32 to_h,
+    med_filter f) {
+    med_axis x = med_axis_of(w, to_w, f), y = med_axis_of(h, to_h, f);
+    return 4 * ((u64)to_w * (x.most + 2) + y.most) + (u64)to_w * y.most * 3;
+}
+
+/* `scratch`, aligned to 4, is the resizer's until its last row. */
+KS_UNUSED static void med_resize_begin(med_resizer *r, const u8 *rgb,
+    size_t stride, u32 w, u32 h, u32 to_w, u32 to_h, med_filter filter,
+    void *scratch) {
+    *r = (med_resizer){.rgb = rgb, .stride = stride};
+    r->x = med_axis_of(w, to_w, filter);
+    r->y = med_axis_of(h, to_h, filter);
+    r->wx = scratch;
+    r->wy = r->wx + (size_t)to_w * r->x.most;
+    r->span = (u32 (*)[2])(void *)(r->wy + r->y.most);
+    r->ring = (u8 *)(r->span + to_w);
+    for (u32 i = 0; i < to_w; i++)
+        r->span[i][1] = med_weights(&r->x, i, r->wx + (size_t)i * r->x.most,
+            &r->span[i][0]);
+}
+
+KS_INLINE u8 med_byte(i32 sum) {
+    i32 v = sum >> MED_BITS;
+    return (u8)(v < 0 ? 0 : v > 255 ? 255 : v);
+}
+
+static void med_across(const med_resizer *r, const u8 *row, u8 *out) {
+    const i32 *w = r->wx;
+    for (u32 i = 0; i < r->x.to; i++, w += r->x.most, out += 3) {
+        const u8 *p = row + 3 * (size_t)r->span[i][0];
+        i32 sum[3] = {1 << (MED_BITS - 1), 1 << (MED_BITS - 1),
+            1 << (MED_BITS - 1)};
+        for (u32 k = 0; k < r->span[i][1]; k++, p += 3)
+            for (int c = 0; c < 3; c++) sum[c] += w[k] * p[c];
+        for (int c = 0; c < 3; c++) out[c] = med_byte(sum[c]);
+    }
+}
+
+/* Row y of the result: 3 bytes for each of its pixels. */
+KS_UNUSED static void med_resize_row(med_resizer *r, u32 y, u8 *out) {
+    size_t n = 3 * (size_t)r->x.to;
+    u32 first, many = med_weights(&r->y, y, r->wy, &first);
+    r->next = max_u32(r->next, first);
+    for (; r->next < first + many; r->next++)
+        med_across(r, r->rgb + r->next * r->stride,
+            r->ring + r->next % r->y.most * n);
+    for (size_t at = 0; at < n; at += MED_SPAN) {
+        i32 sum[MED_SPAN];
+        size_t m = min_size(n - at, MED_SPAN);
+        for (size_t j = 0; j < MED_SPAN; j++) sum[j] = 1 << (MED_BITS - 1);
+        for (u32 k = 0; k < many; k++) {
+            const u8 *p = r->ring + (first + k) % r->y.most * n + at;
+            for (size_t j = 0; j < m; j++) sum[j] += r->wy[k] * p[j];
+        }
+        for (size_t j = 0; j < m; j++) out[at + j] = med_byte(sum[j]);
+    }
+}
+
+/* ---- values and patches ---- */
+
+/* What a byte of each channel becomes: rescaled in double, the rest in
+ * float32, as the Pil processors do. */
+KS_UNUSED static void med_table(f32 t[3][256], const f32 mean[3],
+    const f32 std[3]) {
+    for (int c = 0; c < 3; c++)
+        for (int i = 0; i < 256; i++)
+            t[c][i] = ((f32)(i * 0.00392156862745098) - mean[c]) / std[c];
+}
+
+/* The vector of the patch whose first pixel is at p: channel, `times` copies,
+ * row, column. */
+KS_UNUSED static void med_patch(f32 *out, const u8 *p, size_t stride, u32 side,
+    u32 times, const f32 t[3][256]) {
+    size_t n = (size_t)side * side;
+    for (int c = 0; c < 3; c++, out += n * times) {
+        for (u32 y = 0; y < side; y++)
+            for (u32 x = 0; x < side; x++)
+                out[y * side + x] = t[c][p[y * stride + 3 * x + (size_t)c]];
+        for (u32 k = 1; k < times; k++) memcpy(out + n * k, out, n * 4);
+    }
+}
+
+/* Where patch i lies in a grid that is `cols` wide and goes by cells of merge x
+ * merge patches, row by row and row by row inside. merge 1: plain rows. */
+KS_UNUSED static void med_patch_at(u32 i, u32 cols, u32 merge, u32 *row,
+    u32 *col) {
+    u32 in = i % (merge * merge), cell = i / (merge * merge);
+    *row = cell / (cols / merge) * merge + in / merge;
+    *col = cell % (cols / merge) * merge + in % merge;
+}
+
+/* ---- sizes: whole pictures ---- */
+
+/* As Python's round: a half goes to the even neighbour. v >= 0. */
+static u64 med_round(f64 v) {
+    u64 n = (u64)v;
+    f64 rest = v - (f64)n;
+    return n + (rest > 0.5 || (!(rest < 0.5) && n & 1));
+}
+
+static u64 med_ceil(f64 v) {
+    u64 n = (u64)v;
+    return n + ((f64)n < v);
+}
+
+/* Qwen's smart_resize: sides that `factor` divides, about as many pixels as
+ * the picture has but `min` to `max`. False: one side is more than 200 times
+ * the other, or nothing would be left. */
+KS_UNUSED static bool med_size_native(u32 w, u32 h, u32 factor, u64 min,
+    u64 max, u32 *to_w, u32 *to_h) {
+    f64 f = factor, area = (f64)w * (f64)h;
+    if ((u64)max_u32(w, h) > 200 * (u64)min_u32(w, h)) return false;
+    u64 a = med_round(w / f) * factor, b = med_round(h / f) * factor;
+    if (a * b > max) {
+        f64 beta = sqrt(area / (f64)max);
+        a = max_u64(factor, (u64)(w / beta / f) * factor);
+        b = max_u64(factor, (u64)(h / beta / f) * factor);
+    } else if (a * b < min) {
+        f64 beta = sqrt((f64)min / area);
+        a = med_ceil(w * beta / f) * factor;
+        b = med_ceil(h * beta / f) * factor;
+    }
+    *to_w = (u32)a;
+    *to_h = (u32)b;
+    return a && b && a <= MED_MAX_SIDE && b <= MED_MAX_SIDE;
+}
+
+/* ---- sizes: a picture in tiles ---- */
+
+/* What LLaVA-OneVision makes of a picture, beside the whole one as one tile.
+ * A patch's row in the language model is a cell of the map. */
+typedef struct {
+    u32 height, width; /* the canvas: what the tiles cover */
+    u32 h, w, y, x;    /* the picture resized, and where it lies on it */
+    u32 rows, cols;    /* the map: cells of all tiles */
+    u32 top, left, kept_rows, kept_cols; /* without those beside the picture */
+    u32 out_rows, out_cols;              /* made smaller, where it is large */
+} med_tiles;
+
+/* Floor of a / b as Python has it: of the true quotient. a < 2^24. */
+static u32 med_floor_div(u32 a, f64 b) {
+    u32 n = (u32)(a / b);
+    f64 high = (f64)(f32)b, low = b - high; /* n times either is exact */
+    return n - (a - n * high < n * low);
+}
+
+/* int(round(v, 7)). */
+static u32 med_round7(f64 v) {
+    u32 n = (u32)v;
+    return n + (v - n > 0.99999995);
+}
+
+/* The one of n sizes (height, width) that keeps most of the picture's pixels,
+ * and of those the smallest; the first of equals. */
+static u32 med_best_size(u32 w, u32 h, const u32 (*sizes)[2], u32 n) {
+    u64 most = 0, least = UINT64_MAX;
+    u32 best = 0;
+    for (u32 i = 0; i < n; i++) {
+        f64 a = (f64)sizes[i][1] / w, b = (f64)sizes[i][0] / h;
+        f64 s = b < a ? b : a;
+        u64 kept = min_u64((u64)(w * s) * (u64)(h * s), (u64)w * h);
+        u64 waste = (u64)sizes[i][0] * sizes[i][1] - kept;
+        if (kept < most || (kept == most && waste >= least)) continue;
+        most = kept;
+        least = waste;
+        best = i;
+    }
+    return best;
+}
+
+/* Tiles of `tile` pixels have `side` cells a side; a map of more than `most`
+ * tiles' cells (0: any) is made smaller. Sizes are multiples of `tile`. */
+KS_UNUSED static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
+    u32 tile, u32 side, u32 most, med_tiles *t) {
+    const u32 *best = sizes[med_best_size(w, h, sizes, n)];
+    f64 a = (f64)best[1] / w, b = (f64)best[0] / h;
+    *t = (med_tiles){.height = best[0], .width = best[1], .h = best[0],
+        .w = best[1]};
+    if (a < b) t->h = (u32)min_u64(med_ceil(h * a), t->height);
+    else t->w = (u32)min_u64(med_ceil(w * b), t->width);
+    t->y = (t->height - t->h) / 2;
+    t->x = (t->width - t->w) / 2;
+    t->rows = t->height / tile * side;
+    t->cols = t->width / tile * side;
+    if ((f64)w / h > (f64)t->cols / t->rows)
+        t->top = (t->rows - med_round7(h * ((f64)t->cols / w))) / 2;
+    else t->left = (t->cols - med_round7(w * ((f64)t->rows / h))) / 2;
+    t->out_rows = t->kept_rows = t->rows - 2 * t->top;
+    t->out_cols = t->kept_cols = t->cols - 2 * t->left;
+    if (!most) return;
+    f64 ratio = sqrt((f64)((u64)t->kept_rows * t->kept_cols)
+        / (f64)((u64)most * side * side));
+    if (!(ratio > 1.1)) return;
+    t->out_rows = med_floor_div(t->kept_rows, ratio);
+    t->out_cols = med_floor_div(t->kept_cols, ratio);
+}
+
+/* Output i of an axis of a map that becomes smaller: between inputs at[0] and
+ * at[1], with w of the second. Bilinear, corners not aligned, no antialias. */
+KS_UNUSED static f32 med_between(u32 from, u32 to, u32 i, u32 at[2]) {
+    f32 x = (f32)from / (f32)to * ((f32)i + 0.5f) - 0.5f;
+    if (x < 0) x = 0;
+    at[0] = min_u32((u32)x, from - 1);
+    at[1] = min_u32(at[0] + 1, from - 1);
+    f32 w = x - (f32)at[0];
+    return w < 1 ? w : 1;
+}
+
+/* A cell of such a map: of the rows above left, above right and the two below,
+ * n values each. */
+KS_UNUSED static void med_blend(f32 *out, const f32 *const row[4], f32 wx,
+    f32 wy, u32 n) {
+    f32 vx = 1 - wx, vy = 1 - wy;
+    for (u32 i = 0; i < n; i++) {
+        f32 above = row[0][i] * vx + row[1][i] * wx;
+        f32 below = row[2][i] * vx + row[3][i] * wx;
+        out[i] = above * vy + below * wy;
+    }
+}
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ==========================================================================
+ * § 27 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */
