@@ -26014,8 +26014,8 @@ static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
-static bool mdl_split_name(
-    str name, const char *blocks, u32 *layer, str *rest) {
+static bool mdl_split_after(
+    const char *blocks, str name, u32 *layer, str *rest) {
     size_t i = strlen(blocks), from = i;
     u32 v = 0;
     if (name.n < i + 2 || memcmp(name.p, blocks, i) != 0) return false;
@@ -26028,6 +26028,10 @@ static bool mdl_split_name(
     *layer = v;
     *rest = (str){name.p + i + 1, name.n - i - 1};
     return true;
+}
+
+static bool mdl_split_name(str name, u32 *layer, str *rest) {
+    return mdl_split_after("blk.", name, layer, rest);
 }
 
 static ksllm_status mdl_unknown(
@@ -26479,7 +26483,7 @@ static ksllm_status mdl_bind_tower(
     str rest, name = t->name;
     if (mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")
         || mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
-    if (mdl_split_name(name, "v.blk.", &layer, &rest)
+    if (mdl_split_after("v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
         for (u32 i = 0; i < N_MATRICES; i++)
@@ -26568,7 +26572,7 @@ static ksllm_status mdl_bind(
         {"cls.output.weight", D_EMBD, D_ONE, D_ONE}};
     u32 layer;
     str rest;
-    if (mdl_split_name(t->name, "blk.", &layer, &rest) && layer < m->n_blocks)
+    if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
@@ -26947,8 +26951,7 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     str rest;
     if (str_eq(name, str_of("output.weight")))
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
-    if (!mdl_split_name(name, "blk.", &layer, &rest)
-        || layer >= m->n_layers) return p;
+    if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
     u32 has = mdl_parts_of(m, &m->layers[layer]).matrices;
     const mdl_fused *f = mdl_fused_as(m, rest);
     for (u32 i = 0; f && i < f->n; i++)
