@@ -1756,7 +1756,7 @@ typedef struct ksllm_media_size {
     size_t size;                /* set it to sizeof before the call */
     size_t memory;              /* bytes for ksllm_media.memory */
     uint32_t n_tokens;          /* of the context */
-    uint32_t n_tiles;           /* that the tower sees, with that of the whole */
+    uint32_t n_tiles;           /* that the tower sees, the whole one too */
     uint32_t width, height;     /* what the picture is resized to, to map boxes
                                    back */
     uint64_t n_macs;            /* multiply-adds of the tower */
