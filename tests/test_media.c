@@ -1,35 +1,17 @@
 /* test_media.c - pictures before a tower sees them, against Pillow and
- * transformers' processors: reference/make_media.py wrote reference/media.txt.
+ * transformers' processors: reference/make_media.py wrote data/media.txt.
  */
 #if !defined KSLLM_NO_SIMD
 #define KSLLM_NO_SIMD 1
 #endif
 #include "../ksllm.c"
 
+#include "picture.h"
 #include "test.h"
 
-#define FIXTURE "tests/reference/media.txt"
+#define FIXTURE "tests/data/media.txt"
 
 enum { NEVER = 255 };
-
-/* make_media.py has the same formula. */
-static u8 *picture(u32 w, u32 h, u32 seed)
-{
-    u8 *p = malloc((size_t)w * h * 3);
-    for (u32 n = 0; n < w * h * 3; n++) {
-        u32 v = n * 2654435761u + seed * 40503u;
-        v ^= v >> 15;
-        v *= 2246822519u;
-        v ^= v >> 13;
-        if (seed % 2 == 0) {
-            u32 t = (n / 3 % w * 5 + n / 3 / w * 3 * (n % 3 + 1) + seed * 11)
-                & 255;
-            v = (t < 128 ? 2 * t : 510 - 2 * t) * 3 / 4 + (v & 63);
-        }
-        p[n] = (u8)v;
-    }
-    return p;
-}
 
 static u64 fnv(u64 h, const void *from, size_t n)
 {

@@ -2,7 +2,7 @@
 """The numbers of tests/test_media.c: what Pillow and transformers' processors
 make of pictures, and its numpy extractor of sound.
 
-    python make_media.py            writes tests/reference/media.txt
+    python make_media.py            writes tests/data/media.txt
     python make_media.py --check    makes it again and compares
 
 Made with Pillow 12.1.1, transformers 5.23.0, torch 2.13.0, numpy 2.4.6. The
@@ -136,7 +136,7 @@ def lines():
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--check", action="store_true")
-    path = os.path.join(HERE, "media.txt")
+    path = os.path.join(HERE, "..", "data", "media.txt")
     made = "\n".join(lines()) + "\n"
     if not p.parse_args().check:
         with open(path, "w") as f:
