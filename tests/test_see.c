@@ -87,4 +87,356 @@ TEST(rows_are_the_same_bits)
     free((void *)p.rgb);
 }
 
+/* ---- sizes ---- */
+
+TEST(measure_counts)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, &f);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_media_options o;
+    ksllm_media_size z = {.size = sizeof z};
+    ksllm_image p = {.width = 32, .height = 32};
+    ksllm_error e;
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    CHECK_EQ(info.picture_place, TW_PLACE);
+    ksllm_media_options_init(&o);
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+    CHECK_EQ(z.n_tokens, 16 + 16 + 4);
+    CHECK_EQ(z.n_tiles, 2);
+    CHECK_EQ(z.width, 32);
+    CHECK(z.memory >= (size_t)36 * 64 * 4);
+    uint64_t macs = z.n_macs;
+    o.max_tiles = 1;
+    CHECK_OK(ksllm_media_measure(m, &p, &o, &z, &e), e);
+    CHECK_EQ(z.n_tokens, 17);
+    CHECK_EQ(z.n_tiles, 1);
+    CHECK_EQ(z.n_macs * 2, macs);
+    o.max_tokens = 16;
+    CHECK_EQ(ksllm_media_measure(m, &p, &o, &z, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "17 tokens") != NULL);
+    o.max_tiles = 0;
+    o.max_tokens = 35;
+    CHECK_EQ(ksllm_media_measure(m, &p, &o, &z, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "36 tokens at least, or 17") != NULL);
+
+    /* Every limit is kept, and more of it never gives less. */
+    uint64_t rng = 7;
+    for (int i = 0; i < 300; i++) {
+        uint32_t before = 0;
+        p.width = 1 + fx_below(&rng, 300);
+        p.height = 1 + fx_below(&rng, 300);
+        for (o.max_tokens = 20; o.max_tokens < 120; o.max_tokens += 7) {
+            if (ksllm_media_measure(m, &p, &o, &z, &e)) {
+                CHECK_EQ(before, 0);
+                continue;
+            }
+            CHECK(z.n_tokens <= o.max_tokens);
+            CHECK(z.n_tokens <= info.picture_tokens);
+            before = z.n_tokens;
+        }
+        CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+        CHECK(z.n_tokens <= info.picture_tokens);
+    }
+    static const uint32_t wrong[][2] = {
+        {0, 1}, {1, 0}, {65536, 1}, {65535, 65535}, {UINT32_MAX, UINT32_MAX}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        p = (ksllm_image){.width = wrong[i][0], .height = wrong[i][1]};
+        CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e),
+                 KSLLM_ERR_ARGUMENT);
+    }
+    p = (ksllm_image){.width = 65535, .height = 1};
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+    fx_close(m, &f);
+    m = fx_open("qwen3", &f);
+    CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e), KSLLM_ERR_UNSUPPORTED);
+    fx_close(m, &f);
+}
+
+/* ---- names ---- */
+
+TEST(names_are_of_the_pixels)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, &f);
+    ksllm_encoder *x = encoder(m, 1);
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_error e;
+    ksllm_media a = encode(x, m, &p, NULL), b = room(m, &p, NULL);
+    CHECK_OK(ksllm_media_name(m, &p, NULL, &b, &e), e);
+    CHECK(!b.rows);
+    CHECK_EQ(a.n_tokens, b.n_tokens);
+    CHECK(!memcmp(a.tokens, b.tokens, 4 * a.n_tokens));
+    for (uint32_t i = 0; i < a.n_tokens; i++) {
+        CHECK(a.tokens[i] < 0);
+        for (uint32_t k = 0; k < i; k++)
+            CHECK(a.tokens[i] != a.tokens[k]);
+    }
+    /* What lies between rows of pixels does not count, and is not read. */
+    size_t stride = 3 * 75 + 5;
+    uint8_t *wide = fx_memory(NULL, stride * 49 + 3 * 75);
+    memset(wide, 9, stride * 49 + 3 * 75);
+    for (size_t y = 0; y < 50; y++)
+        memcpy(wide + y * stride, p.rgb + y * 225, 225);
+    ksllm_image q = p;
+    q.rgb = wide;
+    q.stride = stride;
+    ksllm_media c = encode(x, m, &q, NULL);
+    CHECK(!memcmp(a.tokens, c.tokens, 4 * a.n_tokens));
+    CHECK_HEX(rows_hash(&c), rows_hash(&a));
+    /* One bit of a pixel does. */
+    ((uint8_t *)(uintptr_t)p.rgb)[75 * 50 * 3 - 1] ^= 1;
+    CHECK_OK(ksllm_media_name(m, &p, NULL, &b, &e), e);
+    CHECK(a.tokens[0] != b.tokens[0]);
+    CHECK(a.hash[0] != b.hash[0] && a.hash[1] != b.hash[1]);
+    q.stride = 224;
+    CHECK_EQ(ksllm_media_name(m, &q, NULL, &b, &e), KSLLM_ERR_ARGUMENT);
+    q.rgb = NULL;
+    q.stride = 0;
+    CHECK_EQ(ksllm_media_name(m, &q, NULL, &b, &e), KSLLM_ERR_ARGUMENT);
+    b.memory_size--;
+    CHECK_EQ(ksllm_media_name(m, &p, NULL, &b, &e), KSLLM_ERR_BUFFER);
+    free(a.memory);
+    free(b.memory);
+    free(c.memory);
+    free(wide);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    fx_close(m, &f);
+}
+
+/* ---- on the timeline ---- */
+
+/* A model, a picture or two, and a list of tokens with them. */
+typedef struct {
+    fx_file f;
+    ksllm_model *m;
+    ksllm_encoder *x;
+    ksllm_image image[2];
+    ksllm_media media[2];
+    const ksllm_media *list[2];
+    int32_t tokens[128];
+    size_t n, at[2];    /* where the pictures begin */
+} scene;
+
+static size_t scene_put(scene *s, size_t n, uint64_t seed)
+{
+    fx_prompt(s->tokens + s->n, n, seed);
+    return s->n += n;
+}
+
+static size_t scene_picture(scene *s, int i)
+{
+    size_t at = s->n;
+    memcpy(s->tokens + at, s->media[i].tokens, 4 * s->media[i].n_tokens);
+    s->n += s->media[i].n_tokens;
+    return at;
+}
+
+static void scene_begin(scene *s)
+{
+    ksllm_media_options o;
+    memset(s, 0, sizeof *s);
+    s->m = open_tower(KSLLM_TYPE_Q8_0, &s->f);
+    s->x = encoder(s->m, 2);
+    ksllm_media_options_init(&o);
+    o.max_tiles = 1;
+    for (int i = 0; i < 2; i++) {
+        s->image[i] = tw_picture(40 + 9 * (uint32_t)i, 33, (uint64_t)i);
+        s->media[i] = encode(s->x, s->m, &s->image[i], &o);
+        s->list[i] = &s->media[i];
+    }
+    scene_put(s, 5, 1);
+    s->at[0] = scene_picture(s, 0);
+    s->at[1] = scene_picture(s, 1);     /* adjacent */
+    scene_put(s, 7, 2);
+}
+
+static void scene_end(scene *s)
+{
+    for (int i = 0; i < 2; i++) {
+        free((void *)(uintptr_t)s->image[i].rgb);
+        free(s->media[i].memory);
+    }
+    ksllm_encoder_free(s->x);
+    fx_close(s->m, &s->f);
+}
+
+static ksllm_session *scene_session(const scene *s, uint32_t n_batch,
+                                    uint32_t n_threads)
+{
+    ksllm_session_options o = fx_small_options();
+    ksllm_error e;
+    o.n_ctx = 96;
+    o.n_batch = n_batch;
+    o.n_threads = n_threads;
+    ksllm_session *x = fx_create(s->m, &o);
+    fx_must(ksllm_session_lend(x, s->list, 2, &e), &e);
+    return x;
+}
+
+TEST(rows_are_read_as_tokens)
+{
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    uint64_t want = 0;
+    const uint32_t batches[] = {1, 7, 16, 64};
+    for (int i = 0; i < 4; i++)
+        for (uint32_t n = 1; n < 3; n++) {
+            ksllm_session *x = scene_session(&s, batches[i], n);
+            CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+            uint64_t h = fx_logits_hash(s.m, x);
+            want = want ? want : h;
+            CHECK_HEX(h, want);
+            ksllm_session_free(x);
+        }
+    ksllm_session *x = scene_session(&s, 16, 1);
+    for (size_t cut = 1; cut < s.n; cut += 3) {     /* in parts, and again */
+        CHECK_OK(ksllm_session_rewind(x, 0, &e), e);
+        CHECK_OK(ksllm_session_append(x, s.tokens, cut, NULL, &e), e);
+        CHECK_OK(ksllm_session_append(x, s.tokens + cut, s.n - cut, NULL, &e),
+                 e);
+        CHECK_HEX(fx_logits_hash(s.m, x), want);
+        CHECK_OK(ksllm_session_rewind(x, cut, &e), e);
+        CHECK_EQ(ksllm_session_common(x, s.tokens, s.n), cut);
+        CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(s.m, x), want);
+        CHECK_EQ(ksllm_session_common(x, s.tokens, s.n), s.n);
+    }
+    /* The other way round it is another prompt. */
+    scene t = s;
+    t.n = 0;
+    scene_put(&t, 5, 1);
+    scene_picture(&t, 1);
+    scene_picture(&t, 0);
+    scene_put(&t, 7, 2);
+    CHECK_OK(ksllm_session_sync(x, t.tokens, t.n, NULL, &e), e);
+    CHECK(fx_logits_hash(s.m, x) != want);
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+TEST(rows_that_are_not_lent)
+{
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 16, 1), *y = scene_session(&s, 16, 1);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    uint64_t want = fx_logits_hash(s.m, x), after;
+    int32_t more = 9;
+    CHECK_OK(ksllm_session_append(x, &more, 1, NULL, &e), e);
+    after = fx_logits_hash(s.m, x);
+    /* What it holds needs none. */
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    CHECK_OK(ksllm_session_rewind(x, s.n - 2, &e), e);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, x), want);
+    CHECK_OK(ksllm_session_append(x, &more, 1, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, x), after);
+    /* What it does not, does; and nothing has changed. */
+    CHECK_OK(ksllm_session_rewind(x, s.at[1] + 3, &e), e);
+    size_t n;
+    CHECK_EQ(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), KSLLM_ERR_STATE);
+    CHECK(strstr(e.text, "token 25 ") != NULL);
+    ksllm_session_tokens(x, &n);
+    CHECK_EQ(n, s.at[1] + 3);
+    CHECK_EQ(ksllm_session_append(x, s.tokens + n, 1, NULL, &e),
+             KSLLM_ERR_STATE);
+    CHECK_OK(ksllm_session_append(x, &more, 1, NULL, &e), e);
+    /* The last row's logits are gone with a rewind. */
+    CHECK_OK(ksllm_session_rewind(x, s.at[1] + 3, &e), e);
+    CHECK_EQ(ksllm_session_append_logits(x, &more, 1, NULL, NULL, &e),
+             KSLLM_ERR_ARGUMENT);
+    ksllm_generation g;
+    ksllm_generation_init(&g);
+    g.max_tokens = 2;
+    CHECK_EQ(ksllm_generate(x, &g, NULL, &e), KSLLM_ERR_STATE);
+    CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+    CHECK_OK(ksllm_generate(x, &g, NULL, &e), e);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, x), want);
+    /* A fork has what its original has. */
+    CHECK_OK(ksllm_session_lend(y, NULL, 0, &e), e);
+    CHECK_OK(ksllm_session_fork(x, y, &e), e);
+    CHECK_OK(ksllm_session_rewind(y, s.at[0] + 2, &e), e);
+    CHECK_OK(ksllm_session_sync(y, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, y), want);
+    /* Rows without those before them are nobody's. */
+    CHECK_OK(ksllm_session_rewind(y, 0, &e), e);
+    CHECK_EQ(ksllm_session_sync(y, s.tokens + 6, 20, NULL, &e),
+             KSLLM_ERR_STATE);
+    float logprobs[128];
+    CHECK_EQ(ksllm_session_score(y, s.tokens, s.n, logprobs, NULL, &e),
+             KSLLM_ERR_TOKEN);
+    /* Penalties look at tokens alone. */
+    ksllm_sampling p;
+    ksllm_token_prob drawn;
+    ksllm_sampling_init(&p);
+    p.repeat_penalty = 1.5f;
+    CHECK_OK(ksllm_sample(x, &p, 0, &drawn, NULL, 0, &e), e);
+    CHECK(drawn.token >= 0);
+    CHECK_EQ(ksllm_decode(s.m, s.tokens, s.n, 0, NULL, 0, &e),
+             KSLLM_ERR_TOKEN);
+    ksllm_session_free(x);
+    ksllm_session_free(y);
+    /* A model that does not see has no such tokens. */
+    fx_file f;
+    ksllm_model *blind = fx_open("qwen3", &f);
+    ksllm_session_options o = fx_small_options();
+    x = fx_create(blind, &o);
+    CHECK_EQ(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), KSLLM_ERR_TOKEN);
+    CHECK_EQ(ksllm_session_lend(x, s.list, 2, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_session_free(x);
+    fx_close(blind, &f);
+    scene_end(&s);
+}
+
+TEST(a_context_with_pictures_does_not_slide)
+{
+    scene s;
+    ksllm_error e;
+    ksllm_session_options o = fx_small_options();
+    scene_begin(&s);
+    o.n_ctx = 48;
+    o.n_keep = 4;
+    o.overflow = KSLLM_OVERFLOW_SLIDE;
+    ksllm_session *x = fx_create(s.m, &o);
+    CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    int32_t more[8];
+    fx_prompt(more, 8, 4);
+    CHECK_EQ(ksllm_session_append(x, more, 8, NULL, &e), KSLLM_ERR_CONTEXT);
+    CHECK(strstr(e.text, "max_tokens") != NULL);
+    CHECK_OK(ksllm_session_append(x, more, 2, NULL, &e), e);
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+TEST(expand_fills_places)
+{
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    int32_t in[14], out[128];
+    for (int i = 0; i < 5; i++) in[i] = s.tokens[i];
+    in[5] = in[6] = TW_PLACE;
+    for (int i = 0; i < 7; i++) in[7 + i] = s.tokens[s.n - 7 + (size_t)i];
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, s.list, 2, NULL, 0, &e), s.n);
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, s.list, 2, out, 128, &e), s.n);
+    CHECK(!memcmp(out, s.tokens, 4 * s.n));
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, s.list, 1, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "1 pictures") && strstr(e.text, "2 places"));
+    CHECK_EQ(ksllm_media_expand(s.m, in, 6, s.list, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    ksllm_media other = s.media[0];
+    const ksllm_media *wrong[2] = {&other, s.list[1]};
+    other.model = NULL;
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    scene_end(&s);
+}
+
 TEST_MAIN
