@@ -439,4 +439,310 @@ TEST(expand_fills_places)
     scene_end(&s);
 }
 
+/* ---- stopping ---- */
+
+typedef struct {
+    ksllm_cancel cancel;
+    uint32_t left;      /* pieces until it is set */
+} stopper;
+
+static void run_pieces(void *ctx, uint32_t n, ksllm_task task, void *arg)
+{
+    stopper *s = ctx;
+    for (uint32_t i = 0; i < n; i++) {
+        if (s->left && !--s->left)
+            ksllm_cancel_set(&s->cancel);
+        task(arg, i);
+    }
+}
+
+static void count_steps(void *ctx, size_t done, size_t total)
+{
+    size_t *seen = ctx;
+    CHECK_EQ(done, seen[0] + 1);
+    seen[0] = done;
+    seen[1] = total;
+}
+
+TEST(stops_anywhere)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, &f);
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_encoder_options o;
+    ksllm_encoder *x, *y = encoder(m, 2);
+    ksllm_control c;
+    stopper stop = {{0}, 0};
+    size_t seen[2] = {0, 0};
+    ksllm_error e;
+    ksllm_media want = encode(y, m, &p, NULL), got = room(m, &p, NULL);
+    uint64_t h = rows_hash(&want), rng = test_seed;
+    ksllm_encoder_options_init(&o);
+    o.parallel_for = run_pieces;
+    o.parallel_ctx = &stop;
+    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
+    ksllm_control_init(&c);
+    c.cancel = &stop.cancel;
+    c.on_progress = count_steps;
+    c.progress_ctx = seen;
+    CHECK_OK(ksllm_media_encode(x, &p, NULL, &c, &got, &e), e);
+    CHECK_HEX(rows_hash(&got), h);
+    CHECK_EQ(seen[0], seen[1]);
+    CHECK_EQ(seen[0] % TW_LAYERS, 0);
+    c.on_progress = NULL;
+    int stopped = 0;
+    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
+        stop.left = 1 + fx_below(&rng, 3000);
+        ksllm_status status = ksllm_media_encode(x, &p, NULL, &c, &got, &e);
+        if (status) {
+            CHECK_EQ(status, KSLLM_ERR_CANCELLED);
+            CHECK(!got.rows);
+            CHECK(!memcmp(got.tokens, want.tokens, 4 * want.n_tokens));
+            stopped++;
+        } else {
+            CHECK_HEX(rows_hash(&got), h);
+        }
+        ksllm_cancel_clear(&stop.cancel);
+    }
+    CHECK(stopped > 100 / TEST_ONE_OF);
+    stop.left = 0;
+    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
+        c.budget_us = 1 + fx_below(&rng, 4000);
+        ksllm_status status = ksllm_media_encode(y, &p, NULL, &c, &got, &e);
+        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
+        CHECK(status ? !got.rows : rows_hash(&got) == h);
+    }
+    c.budget_us = 0;
+    CHECK_OK(ksllm_media_encode(y, &p, NULL, &c, &got, &e), e);
+    CHECK_HEX(rows_hash(&got), h);
+    free(want.memory);
+    free(got.memory);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    fx_close(m, &f);
+}
+
+TEST(a_stopped_prompt_goes_on)
+{
+    scene s;
+    ksllm_error e;
+    ksllm_control c;
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 7, 2);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    uint64_t want = fx_logits_hash(s.m, x), rng = test_seed;
+    ksllm_control_init(&c);
+    for (int i = 0; i < 300 / TEST_ONE_OF; i++) {
+        CHECK_OK(ksllm_session_rewind(x, fx_below(&rng, 20), &e), e);
+        c.budget_us = 1 + fx_below(&rng, 2000);
+        ksllm_status status = ksllm_session_sync(x, s.tokens, s.n, &c, &e);
+        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
+        CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(s.m, x), want);
+    }
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+/* ---- memory ---- */
+
+TEST(memory_is_planned)
+{
+    fx_spec spec = tw_spec(KSLLM_TYPE_Q8_0);
+    fx_file f = fx_model(&spec);
+    fx_alloc a;
+    ksllm_model_options mo;
+    ksllm_encoder_options o;
+    ksllm_error e;
+    ksllm_model *m = NULL;
+    ksllm_encoder *x = NULL;
+    size_t bytes;
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_model_options_init(&mo);
+    ksllm_encoder_options_init(&o);
+    for (long at = 1; !m; at++) {       /* every allocation of open fails */
+        fx_alloc_init(&a);
+        a.fail_at = at;
+        mo.allocator = &a.allocator;
+        ksllm_status status =
+            ksllm_model_open_memory(f.data, f.size, &mo, &m, &e);
+        CHECK(status == (a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK));
+        if (status)
+            CHECK_EQ(a.n_live, 0);
+    }
+    size_t live = a.n_live;
+    o.n_threads = 1;
+    CHECK_OK(ksllm_encoder_memory(m, &o, &bytes, &e), e);
+    a.fail_at = a.calls + 1;
+    CHECK_EQ(ksllm_encoder_create(m, &o, &x, &e), KSLLM_ERR_MEMORY);
+    CHECK(!x);
+    long calls = a.calls;
+    CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
+    CHECK_EQ(a.calls, calls + 1);
+    CHECK_EQ(a.n_live, live + 1);
+    ksllm_media one = encode(x, m, &p, NULL);
+    CHECK_EQ(a.calls, calls + 1);
+    ksllm_encoder_free(x);
+    CHECK_EQ(a.n_live, live);
+    /* In the caller's memory, to the byte. */
+    uint8_t *own = fx_memory(NULL, bytes);
+    memset(own, 0xcb, bytes);
+    o.memory = own;
+    o.memory_size = bytes - 1;
+    CHECK_EQ(ksllm_encoder_create(m, &o, &x, &e), KSLLM_ERR_BUFFER);
+    CHECK(strstr(e.text, "ksllm_encoder_memory") != NULL);
+    o.memory_size = bytes;
+    CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
+    ksllm_media two = encode(x, m, &p, NULL);
+    CHECK_HEX(rows_hash(&one), rows_hash(&two));
+    ksllm_encoder_free(x);
+    CHECK_EQ(a.n_live, live);
+    o.n_threads = 65;
+    CHECK_EQ(ksllm_encoder_memory(m, &o, &bytes, &e), KSLLM_ERR_ARGUMENT);
+    free(own);
+    free(one.memory);
+    free(two.memory);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_model_close(m);
+    CHECK_EQ(a.n_live, 0);
+    free(f.data);
+}
+
+/* ---- in a chat ---- */
+
+#if !defined KSLLM_NO_CHAT
+
+static const char chat_template[] =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for p in m.content %}{% if p.type == 'image' %}<|endoftext|>"
+    "{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>a\n{% endif %}";
+
+TEST(chat_has_pictures)
+{
+    scene s;
+    ksllm_error e;
+    ksllm_chat chat;
+    ksllm_generation g;
+    ksllm_result r = {.size = sizeof r};
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 16, 1);
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    ksllm_generation_init(&g);
+    ksllm_chat_init(&chat);
+    g.max_tokens = 4;
+    chat.template_text.data = chat_template;
+    chat.messages.data =
+        "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"},"
+        "{\"type\": \"text\", \"text\": \"a <|endoftext|> b\"},"
+        "{\"type\": \"image\"}]}]";
+    int32_t plain[128], all[128], out[128];
+    int64_t n = ksllm_chat_encode(s.m, &chat, 0, plain, 128, &e), places = 0;
+    CHECK_OK(n, e);
+    for (int64_t i = 0; i < n; i++)
+        places += plain[i] == TW_PLACE;
+    CHECK_EQ(places, 2);        /* a text forges none */
+    chat.media = s.list;
+    chat.n_media = 2;
+    int64_t total = ksllm_chat_encode(s.m, &chat, 0, NULL, 0, &e);
+    CHECK_EQ(total, n + 2 * (17 - 1));
+    CHECK_EQ(ksllm_chat_encode(s.m, &chat, 0, all, 128, &e), total);
+    CHECK_EQ(ksllm_media_expand(s.m, plain, (size_t)n, s.list, 2, out, 128,
+                                &e), total);
+    CHECK(!memcmp(all, out, 4 * (size_t)total));
+    CHECK_OK(ksllm_chat_generate(x, &chat, &g, fx_drop_part, NULL, &r, &e), e);
+    CHECK_EQ(r.n_prompt, total);
+    uint64_t want = fx_logits_hash(s.m, x);
+    CHECK_OK(ksllm_chat_generate(x, &chat, &g, fx_drop_part, NULL, &r, &e), e);
+    CHECK_EQ(r.n_reused, total);
+    CHECK_HEX(fx_logits_hash(s.m, x), want);
+    /* The pictures were lent for the call. */
+    CHECK_OK(ksllm_session_rewind(x, 5, &e), e);
+    CHECK_EQ(ksllm_session_sync(x, all, (size_t)total, NULL, &e),
+             KSLLM_ERR_STATE);
+    chat.n_media = 1;
+    CHECK_EQ(ksllm_chat_generate(x, &chat, &g, NULL, NULL, &r, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "1 pictures for a prompt with 2 places") != NULL);
+    chat.n_media = 0;
+    CHECK_EQ(ksllm_chat_generate(x, &chat, &g, NULL, NULL, &r, &e),
+             KSLLM_ERR_ARGUMENT);
+    chat.n_media = 65;
+    CHECK_EQ(ksllm_chat_encode(s.m, &chat, 0, all, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    chat.media = NULL;
+    chat.n_media = 1;
+    CHECK_EQ(ksllm_chat_encode(s.m, &chat, 0, all, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    /* More than the context holds. */
+    const ksllm_media *many[8];
+    for (int i = 0; i < 8; i++)
+        many[i] = s.list[i % 2];
+    chat.media = many;
+    chat.n_media = 8;
+    chat.messages.data =
+        "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"},"
+        "{\"type\": \"image\"}, {\"type\": \"image\"},"
+        "{\"type\": \"image\"}, {\"type\": \"image\"},"
+        "{\"type\": \"image\"}, {\"type\": \"image\"},"
+        "{\"type\": \"image\"}]}]";
+    CHECK_EQ(ksllm_chat_generate(x, &chat, &g, NULL, NULL, &r, &e),
+             KSLLM_ERR_CONTEXT);
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+#endif
+
+#if !defined KSLLM_NO_STATE
+
+typedef struct {
+    uint8_t data[1 << 20];
+    size_t n, at;
+} tape;
+
+static int tape_write(void *ctx, const void *data, size_t size)
+{
+    tape *t = ctx;
+    if (size > sizeof t->data - t->n)
+        return 1;
+    memcpy(t->data + t->n, data, size);
+    t->n += size;
+    return 0;
+}
+
+static int tape_read(void *ctx, void *data, size_t size)
+{
+    tape *t = ctx;
+    if (size > t->n - t->at)
+        return 1;
+    memcpy(data, t->data + t->at, size);
+    t->at += size;
+    return 0;
+}
+
+TEST(a_state_has_pictures)
+{
+    static tape t;
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 16, 1), *y = scene_session(&s, 9, 2);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    CHECK_OK(ksllm_session_save(x, 0, tape_write, &t, NULL, NULL, &e), e);
+    CHECK_OK(ksllm_session_lend(y, NULL, 0, &e), e);
+    CHECK_OK(ksllm_session_load(y, s.tokens, s.n, tape_read, &t, NULL, NULL,
+                                &e), e);
+    CHECK_EQ(ksllm_session_common(y, s.tokens, s.n), s.n);
+    CHECK_OK(ksllm_session_sync(y, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, y), fx_logits_hash(s.m, x));
+    ksllm_session_free(x);
+    ksllm_session_free(y);
+    scene_end(&s);
+}
+
+#endif
+
 TEST_MAIN
