@@ -87,4 +87,662 @@ TEST(rows_are_the_same_bits)
     free((void *)p.rgb);
 }
 
+/* ---- sizes ---- */
+
+TEST(measure_counts)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, &f);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_media_options o;
+    ksllm_media_size z = {.size = sizeof z};
+    ksllm_image p = {.width = 32, .height = 32};
+    ksllm_error e;
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    CHECK_EQ(info.picture_place, TW_PLACE);
+    ksllm_media_options_init(&o);
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+    CHECK_EQ(z.n_tokens, 16 + 16 + 4);
+    CHECK_EQ(z.n_tiles, 2);
+    CHECK_EQ(z.width, 32);
+    CHECK(z.memory >= (size_t)36 * 64 * 4);
+    uint64_t macs = z.n_macs;
+    o.max_tiles = 1;
+    CHECK_OK(ksllm_media_measure(m, &p, &o, &z, &e), e);
+    CHECK_EQ(z.n_tokens, 17);
+    CHECK_EQ(z.n_tiles, 1);
+    CHECK_EQ(z.n_macs * 2, macs);
+    o.max_tokens = 16;
+    CHECK_EQ(ksllm_media_measure(m, &p, &o, &z, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "17 tokens") != NULL);
+    o.max_tiles = 0;
+    o.max_tokens = 35;
+    CHECK_EQ(ksllm_media_measure(m, &p, &o, &z, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "36 tokens at least, or 17") != NULL);
+
+    /* Every limit is kept, and more of it never gives less. */
+    uint64_t rng = 7;
+    for (int i = 0; i < 300; i++) {
+        uint32_t before = 0;
+        p.width = 1 + fx_below(&rng, 300);
+        p.height = 1 + fx_below(&rng, 300);
+        for (o.max_tokens = 20; o.max_tokens < 120; o.max_tokens += 7) {
+            if (ksllm_media_measure(m, &p, &o, &z, &e)) {
+                CHECK_EQ(before, 0);
+                continue;
+            }
+            CHECK(z.n_tokens <= o.max_tokens);
+            CHECK(z.n_tokens <= info.picture_tokens);
+            before = z.n_tokens;
+        }
+        CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+        CHECK(z.n_tokens <= info.picture_tokens);
+    }
+    static const uint32_t wrong[][2] = {
+        {0, 1}, {1, 0}, {65536, 1}, {65535, 65535}, {UINT32_MAX, UINT32_MAX}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        p = (ksllm_image){.width = wrong[i][0], .height = wrong[i][1]};
+        CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e),
+                 KSLLM_ERR_ARGUMENT);
+    }
+    p = (ksllm_image){.width = 65535, .height = 1};
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+    fx_close(m, &f);
+    m = fx_open("qwen3", &f);
+    CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e), KSLLM_ERR_UNSUPPORTED);
+    fx_close(m, &f);
+}
+
+/* ---- names ---- */
+
+TEST(names_are_of_the_pixels)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, &f);
+    ksllm_encoder *x = encoder(m, 1);
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_error e;
+    ksllm_media a = encode(x, m, &p, NULL), b = room(m, &p, NULL);
+    CHECK_OK(ksllm_media_name(m, &p, NULL, &b, &e), e);
+    CHECK(!b.rows);
+    CHECK_EQ(a.n_tokens, b.n_tokens);
+    CHECK(!memcmp(a.tokens, b.tokens, 4 * a.n_tokens));
+    for (uint32_t i = 0; i < a.n_tokens; i++) {
+        CHECK(a.tokens[i] < 0);
+        for (uint32_t k = 0; k < i; k++)
+            CHECK(a.tokens[i] != a.tokens[k]);
+    }
+    /* What lies between rows of pixels does not count, and is not read. */
+    size_t stride = 3 * 75 + 5;
+    uint8_t *wide = fx_memory(NULL, stride * 49 + 3 * 75);
+    memset(wide, 9, stride * 49 + 3 * 75);
+    for (size_t y = 0; y < 50; y++)
+        memcpy(wide + y * stride, p.rgb + y * 225, 225);
+    ksllm_image q = p;
+    q.rgb = wide;
+    q.stride = stride;
+    ksllm_media c = encode(x, m, &q, NULL);
+    CHECK(!memcmp(a.tokens, c.tokens, 4 * a.n_tokens));
+    CHECK_HEX(rows_hash(&c), rows_hash(&a));
+    /* One bit of a pixel does. */
+    ((uint8_t *)(uintptr_t)p.rgb)[75 * 50 * 3 - 1] ^= 1;
+    CHECK_OK(ksllm_media_name(m, &p, NULL, &b, &e), e);
+    CHECK(a.tokens[0] != b.tokens[0]);
+    CHECK(a.hash[0] != b.hash[0] && a.hash[1] != b.hash[1]);
+    q.stride = 224;
+    CHECK_EQ(ksllm_media_name(m, &q, NULL, &b, &e), KSLLM_ERR_ARGUMENT);
+    q.rgb = NULL;
+    q.stride = 0;
+    CHECK_EQ(ksllm_media_name(m, &q, NULL, &b, &e), KSLLM_ERR_ARGUMENT);
+    b.memory_size--;
+    CHECK_EQ(ksllm_media_name(m, &p, NULL, &b, &e), KSLLM_ERR_BUFFER);
+    free(a.memory);
+    free(b.memory);
+    free(c.memory);
+    free(wide);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    fx_close(m, &f);
+}
+
+/* ---- on the timeline ---- */
+
+/* A model, a picture or two, and a list of tokens with them. */
+typedef struct {
+    fx_file f;
+    ksllm_model *m;
+    ksllm_encoder *x;
+    ksllm_image image[2];
+    ksllm_media media[2];
+    const ksllm_media *list[2];
+    int32_t tokens[128];
+    size_t n, at[2];    /* where the pictures begin */
+} scene;
+
+static size_t scene_put(scene *s, size_t n, uint64_t seed)
+{
+    fx_prompt(s->tokens + s->n, n, seed);
+    return s->n += n;
+}
+
+static size_t scene_picture(scene *s, int i)
+{
+    size_t at = s->n;
+    memcpy(s->tokens + at, s->media[i].tokens, 4 * s->media[i].n_tokens);
+    s->n += s->media[i].n_tokens;
+    return at;
+}
+
+static void scene_begin(scene *s)
+{
+    ksllm_media_options o;
+    memset(s, 0, sizeof *s);
+    s->m = open_tower(KSLLM_TYPE_Q8_0, &s->f);
+    s->x = encoder(s->m, 2);
+    ksllm_media_options_init(&o);
+    o.max_tiles = 1;
+    for (int i = 0; i < 2; i++) {
+        s->image[i] = tw_picture(40 + 9 * (uint32_t)i, 33, (uint64_t)i);
+        s->media[i] = encode(s->x, s->m, &s->image[i], &o);
+        s->list[i] = &s->media[i];
+    }
+    scene_put(s, 5, 1);
+    s->at[0] = scene_picture(s, 0);
+    s->at[1] = scene_picture(s, 1);     /* adjacent */
+    scene_put(s, 7, 2);
+}
+
+static void scene_end(scene *s)
+{
+    for (int i = 0; i < 2; i++) {
+        free((void *)(uintptr_t)s->image[i].rgb);
+        free(s->media[i].memory);
+    }
+    ksllm_encoder_free(s->x);
+    fx_close(s->m, &s->f);
+}
+
+static ksllm_session *scene_session(const scene *s, uint32_t n_batch,
+                                    uint32_t n_threads)
+{
+    ksllm_session_options o = fx_small_options();
+    ksllm_error e;
+    o.n_ctx = 96;
+    o.n_batch = n_batch;
+    o.n_threads = n_threads;
+    ksllm_session *x = fx_create(s->m, &o);
+    fx_must(ksllm_session_lend(x, s->list, 2, &e), &e);
+    return x;
+}
+
+TEST(rows_are_read_as_tokens)
+{
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    uint64_t want = 0;
+    const uint32_t batches[] = {1, 7, 16, 64};
+    for (int i = 0; i < 4; i++)
+        for (uint32_t n = 1; n < 3; n++) {
+            ksllm_session *x = scene_session(&s, batches[i], n);
+            CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+            uint64_t h = fx_logits_hash(s.m, x);
+            want = want ? want : h;
+            CHECK_HEX(h, want);
+            ksllm_session_free(x);
+        }
+    ksllm_session *x = scene_session(&s, 16, 1);
+    for (size_t cut = 1; cut < s.n; cut += 3) {     /* in parts, and again */
+        CHECK_OK(ksllm_session_rewind(x, 0, &e), e);
+        CHECK_OK(ksllm_session_append(x, s.tokens, cut, NULL, &e), e);
+        CHECK_OK(ksllm_session_append(x, s.tokens + cut, s.n - cut, NULL, &e),
+                 e);
+        CHECK_HEX(fx_logits_hash(s.m, x), want);
+        CHECK_OK(ksllm_session_rewind(x, cut, &e), e);
+        CHECK_EQ(ksllm_session_common(x, s.tokens, s.n), cut);
+        CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(s.m, x), want);
+        CHECK_EQ(ksllm_session_common(x, s.tokens, s.n), s.n);
+    }
+    /* The other way round it is another prompt. */
+    scene t = s;
+    t.n = 0;
+    scene_put(&t, 5, 1);
+    scene_picture(&t, 1);
+    scene_picture(&t, 0);
+    scene_put(&t, 7, 2);
+    CHECK_OK(ksllm_session_sync(x, t.tokens, t.n, NULL, &e), e);
+    CHECK(fx_logits_hash(s.m, x) != want);
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+TEST(rows_that_are_not_lent)
+{
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 16, 1), *y = scene_session(&s, 16, 1);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    uint64_t want = fx_logits_hash(s.m, x), after;
+    int32_t more = 9;
+    CHECK_OK(ksllm_session_append(x, &more, 1, NULL, &e), e);
+    after = fx_logits_hash(s.m, x);
+    /* What it holds needs none. */
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    CHECK_OK(ksllm_session_rewind(x, s.n - 2, &e), e);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, x), want);
+    CHECK_OK(ksllm_session_append(x, &more, 1, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, x), after);
+    /* What it does not, does; and nothing has changed. */
+    CHECK_OK(ksllm_session_rewind(x, s.at[1] + 3, &e), e);
+    size_t n;
+    CHECK_EQ(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), KSLLM_ERR_STATE);
+    CHECK(strstr(e.text, "token 25 ") != NULL);
+    ksllm_session_tokens(x, &n);
+    CHECK_EQ(n, s.at[1] + 3);
+    CHECK_EQ(ksllm_session_append(x, s.tokens + n, 1, NULL, &e),
+             KSLLM_ERR_STATE);
+    CHECK_OK(ksllm_session_append(x, &more, 1, NULL, &e), e);
+    /* The last row's logits are gone with a rewind. */
+    CHECK_OK(ksllm_session_rewind(x, s.at[1] + 3, &e), e);
+    CHECK_EQ(ksllm_session_append_logits(x, &more, 1, NULL, NULL, &e),
+             KSLLM_ERR_ARGUMENT);
+    ksllm_generation g;
+    ksllm_generation_init(&g);
+    g.max_tokens = 2;
+    CHECK_EQ(ksllm_generate(x, &g, NULL, &e), KSLLM_ERR_STATE);
+    CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+    CHECK_OK(ksllm_generate(x, &g, NULL, &e), e);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, x), want);
+    /* A fork has what its original has. */
+    CHECK_OK(ksllm_session_lend(y, NULL, 0, &e), e);
+    CHECK_OK(ksllm_session_fork(x, y, &e), e);
+    CHECK_OK(ksllm_session_rewind(y, s.at[0] + 2, &e), e);
+    CHECK_OK(ksllm_session_sync(y, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, y), want);
+    /* Rows without those before them are nobody's. */
+    CHECK_OK(ksllm_session_rewind(y, 0, &e), e);
+    CHECK_EQ(ksllm_session_sync(y, s.tokens + 6, 20, NULL, &e),
+             KSLLM_ERR_STATE);
+    float logprobs[128];
+    CHECK_EQ(ksllm_session_score(y, s.tokens, s.n, logprobs, NULL, &e),
+             KSLLM_ERR_TOKEN);
+    /* Penalties look at tokens alone. */
+    ksllm_sampling p;
+    ksllm_token_prob drawn;
+    ksllm_sampling_init(&p);
+    p.repeat_penalty = 1.5f;
+    CHECK_OK(ksllm_sample(x, &p, 0, &drawn, NULL, 0, &e), e);
+    CHECK(drawn.token >= 0);
+    CHECK_EQ(ksllm_decode(s.m, s.tokens, s.n, 0, NULL, 0, &e),
+             KSLLM_ERR_TOKEN);
+    ksllm_session_free(x);
+    ksllm_session_free(y);
+    /* A model that does not see has no such tokens. */
+    fx_file f;
+    ksllm_model *blind = fx_open("qwen3", &f);
+    ksllm_session_options o = fx_small_options();
+    x = fx_create(blind, &o);
+    CHECK_EQ(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), KSLLM_ERR_TOKEN);
+    CHECK_EQ(ksllm_session_lend(x, s.list, 2, &e), KSLLM_ERR_ARGUMENT);
+    ksllm_session_free(x);
+    fx_close(blind, &f);
+    scene_end(&s);
+}
+
+TEST(a_context_with_pictures_does_not_slide)
+{
+    scene s;
+    ksllm_error e;
+    ksllm_session_options o = fx_small_options();
+    scene_begin(&s);
+    o.n_ctx = 48;
+    o.n_keep = 4;
+    o.overflow = KSLLM_OVERFLOW_SLIDE;
+    ksllm_session *x = fx_create(s.m, &o);
+    CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    int32_t more[8];
+    fx_prompt(more, 8, 4);
+    CHECK_EQ(ksllm_session_append(x, more, 8, NULL, &e), KSLLM_ERR_CONTEXT);
+    CHECK(strstr(e.text, "max_tokens") != NULL);
+    CHECK_OK(ksllm_session_append(x, more, 2, NULL, &e), e);
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+TEST(expand_fills_places)
+{
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    int32_t in[14], out[128];
+    for (int i = 0; i < 5; i++) in[i] = s.tokens[i];
+    in[5] = in[6] = TW_PLACE;
+    for (int i = 0; i < 7; i++) in[7 + i] = s.tokens[s.n - 7 + (size_t)i];
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, s.list, 2, NULL, 0, &e), s.n);
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, s.list, 2, out, 128, &e), s.n);
+    CHECK(!memcmp(out, s.tokens, 4 * s.n));
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, s.list, 1, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "1 pictures") && strstr(e.text, "2 places"));
+    CHECK_EQ(ksllm_media_expand(s.m, in, 6, s.list, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    ksllm_media other = s.media[0];
+    const ksllm_media *wrong[2] = {&other, s.list[1]};
+    other.model = NULL;
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    scene_end(&s);
+}
+
+/* ---- stopping ---- */
+
+typedef struct {
+    ksllm_cancel cancel;
+    uint32_t left;      /* pieces until it is set */
+} stopper;
+
+static void run_pieces(void *ctx, uint32_t n, ksllm_task task, void *arg)
+{
+    stopper *s = ctx;
+    for (uint32_t i = 0; i < n; i++) {
+        if (s->left && !--s->left)
+            ksllm_cancel_set(&s->cancel);
+        task(arg, i);
+    }
+}
+
+static void count_steps(void *ctx, size_t done, size_t total)
+{
+    size_t *seen = ctx;
+    CHECK_EQ(done, seen[0] + 1);
+    seen[0] = done;
+    seen[1] = total;
+}
+
+TEST(stops_anywhere)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, &f);
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_encoder_options o;
+    ksllm_encoder *x, *y = encoder(m, 2);
+    ksllm_control c;
+    stopper stop = {{0}, 0};
+    size_t seen[2] = {0, 0};
+    ksllm_error e;
+    ksllm_media want = encode(y, m, &p, NULL), got = room(m, &p, NULL);
+    uint64_t h = rows_hash(&want), rng = test_seed;
+    ksllm_encoder_options_init(&o);
+    o.parallel_for = run_pieces;
+    o.parallel_ctx = &stop;
+    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
+    ksllm_control_init(&c);
+    c.cancel = &stop.cancel;
+    c.on_progress = count_steps;
+    c.progress_ctx = seen;
+    CHECK_OK(ksllm_media_encode(x, &p, NULL, &c, &got, &e), e);
+    CHECK_HEX(rows_hash(&got), h);
+    CHECK_EQ(seen[0], seen[1]);
+    CHECK_EQ(seen[0] % TW_LAYERS, 0);
+    c.on_progress = NULL;
+    int stopped = 0;
+    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
+        stop.left = 1 + fx_below(&rng, 3000);
+        ksllm_status status = ksllm_media_encode(x, &p, NULL, &c, &got, &e);
+        if (status) {
+            CHECK_EQ(status, KSLLM_ERR_CANCELLED);
+            CHECK(!got.rows);
+            CHECK(!memcmp(got.tokens, want.tokens, 4 * want.n_tokens));
+            stopped++;
+        } else {
+            CHECK_HEX(rows_hash(&got), h);
+        }
+        ksllm_cancel_clear(&stop.cancel);
+    }
+    CHECK(stopped > 100 / TEST_ONE_OF);
+    stop.left = 0;
+    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
+        c.budget_us = 1 + fx_below(&rng, 4000);
+        ksllm_status status = ksllm_media_encode(y, &p, NULL, &c, &got, &e);
+        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
+        CHECK(status ? !got.rows : rows_hash(&got) == h);
+    }
+    c.budget_us = 0;
+    CHECK_OK(ksllm_media_encode(y, &p, NULL, &c, &got, &e), e);
+    CHECK_HEX(rows_hash(&got), h);
+    free(want.memory);
+    free(got.memory);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    fx_close(m, &f);
+}
+
+TEST(a_stopped_prompt_goes_on)
+{
+    scene s;
+    ksllm_error e;
+    ksllm_control c;
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 7, 2);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    uint64_t want = fx_logits_hash(s.m, x), rng = test_seed;
+    ksllm_control_init(&c);
+    for (int i = 0; i < 300 / TEST_ONE_OF; i++) {
+        CHECK_OK(ksllm_session_rewind(x, fx_below(&rng, 20), &e), e);
+        c.budget_us = 1 + fx_below(&rng, 2000);
+        ksllm_status status = ksllm_session_sync(x, s.tokens, s.n, &c, &e);
+        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
+        CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+        CHECK_HEX(fx_logits_hash(s.m, x), want);
+    }
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+/* ---- memory ---- */
+
+TEST(memory_is_planned)
+{
+    fx_spec spec = tw_spec(KSLLM_TYPE_Q8_0);
+    fx_file f = fx_model(&spec);
+    fx_alloc a;
+    ksllm_model_options mo;
+    ksllm_encoder_options o;
+    ksllm_error e;
+    ksllm_model *m = NULL;
+    ksllm_encoder *x = NULL;
+    size_t bytes;
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_model_options_init(&mo);
+    ksllm_encoder_options_init(&o);
+    for (long at = 1; !m; at++) {       /* every allocation of open fails */
+        fx_alloc_init(&a);
+        a.fail_at = at;
+        mo.allocator = &a.allocator;
+        ksllm_status status =
+            ksllm_model_open_memory(f.data, f.size, &mo, &m, &e);
+        CHECK(status == (a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK));
+        if (status)
+            CHECK_EQ(a.n_live, 0);
+    }
+    size_t live = a.n_live;
+    o.n_threads = 1;
+    CHECK_OK(ksllm_encoder_memory(m, &o, &bytes, &e), e);
+    a.fail_at = a.calls + 1;
+    CHECK_EQ(ksllm_encoder_create(m, &o, &x, &e), KSLLM_ERR_MEMORY);
+    CHECK(!x);
+    long calls = a.calls;
+    CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
+    CHECK_EQ(a.calls, calls + 1);
+    CHECK_EQ(a.n_live, live + 1);
+    ksllm_media one = encode(x, m, &p, NULL);
+    CHECK_EQ(a.calls, calls + 1);
+    ksllm_encoder_free(x);
+    CHECK_EQ(a.n_live, live);
+    /* In the caller's memory, to the byte. */
+    uint8_t *own = fx_memory(NULL, bytes);
+    memset(own, 0xcb, bytes);
+    o.memory = own;
+    o.memory_size = bytes - 1;
+    CHECK_EQ(ksllm_encoder_create(m, &o, &x, &e), KSLLM_ERR_BUFFER);
+    CHECK(strstr(e.text, "ksllm_encoder_memory") != NULL);
+    o.memory_size = bytes;
+    CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
+    ksllm_media two = encode(x, m, &p, NULL);
+    CHECK_HEX(rows_hash(&one), rows_hash(&two));
+    ksllm_encoder_free(x);
+    CHECK_EQ(a.n_live, live);
+    o.n_threads = 65;
+    CHECK_EQ(ksllm_encoder_memory(m, &o, &bytes, &e), KSLLM_ERR_ARGUMENT);
+    free(own);
+    free(one.memory);
+    free(two.memory);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_model_close(m);
+    CHECK_EQ(a.n_live, 0);
+    free(f.data);
+}
+
+/* ---- in a chat ---- */
+
+#if !defined KSLLM_NO_CHAT
+
+static const char chat_template[] =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for p in m.content %}{% if p.type == 'image' %}<|endoftext|>"
+    "{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>a\n{% endif %}";
+
+TEST(chat_has_pictures)
+{
+    scene s;
+    ksllm_error e;
+    ksllm_chat chat;
+    ksllm_generation g;
+    ksllm_result r = {.size = sizeof r};
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 16, 1);
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    ksllm_generation_init(&g);
+    ksllm_chat_init(&chat);
+    g.max_tokens = 4;
+    chat.template_text.data = chat_template;
+    chat.messages.data =
+        "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"},"
+        "{\"type\": \"text\", \"text\": \"a <|endoftext|> b\"},"
+        "{\"type\": \"image\"}]}]";
+    int32_t plain[128], all[128], out[128];
+    int64_t n = ksllm_chat_encode(s.m, &chat, 0, plain, 128, &e), places = 0;
+    CHECK_OK(n, e);
+    for (int64_t i = 0; i < n; i++)
+        places += plain[i] == TW_PLACE;
+    CHECK_EQ(places, 2);        /* a text forges none */
+    chat.media = s.list;
+    chat.n_media = 2;
+    int64_t total = ksllm_chat_encode(s.m, &chat, 0, NULL, 0, &e);
+    CHECK_EQ(total, n + 2 * (17 - 1));
+    CHECK_EQ(ksllm_chat_encode(s.m, &chat, 0, all, 128, &e), total);
+    CHECK_EQ(ksllm_media_expand(s.m, plain, (size_t)n, s.list, 2, out, 128,
+                                &e), total);
+    CHECK(!memcmp(all, out, 4 * (size_t)total));
+    CHECK_OK(ksllm_chat_generate(x, &chat, &g, fx_drop_part, NULL, &r, &e), e);
+    CHECK_EQ(r.n_prompt, total);
+    uint64_t want = fx_logits_hash(s.m, x);
+    CHECK_OK(ksllm_chat_generate(x, &chat, &g, fx_drop_part, NULL, &r, &e), e);
+    CHECK_EQ(r.n_reused, total);
+    CHECK_HEX(fx_logits_hash(s.m, x), want);
+    /* The pictures were lent for the call. */
+    CHECK_OK(ksllm_session_rewind(x, 5, &e), e);
+    CHECK_EQ(ksllm_session_sync(x, all, (size_t)total, NULL, &e),
+             KSLLM_ERR_STATE);
+    chat.n_media = 1;
+    CHECK_EQ(ksllm_chat_generate(x, &chat, &g, NULL, NULL, &r, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "1 pictures for a prompt with 2 places") != NULL);
+    chat.n_media = 0;
+    CHECK_EQ(ksllm_chat_generate(x, &chat, &g, NULL, NULL, &r, &e),
+             KSLLM_ERR_ARGUMENT);
+    chat.n_media = 65;
+    CHECK_EQ(ksllm_chat_encode(s.m, &chat, 0, all, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    chat.media = NULL;
+    chat.n_media = 1;
+    CHECK_EQ(ksllm_chat_encode(s.m, &chat, 0, all, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    /* More than the context holds. */
+    const ksllm_media *many[8];
+    for (int i = 0; i < 8; i++)
+        many[i] = s.list[i % 2];
+    chat.media = many;
+    chat.n_media = 8;
+    chat.messages.data =
+        "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"},"
+        "{\"type\": \"image\"}, {\"type\": \"image\"},"
+        "{\"type\": \"image\"}, {\"type\": \"image\"},"
+        "{\"type\": \"image\"}, {\"type\": \"image\"},"
+        "{\"type\": \"image\"}]}]";
+    CHECK_EQ(ksllm_chat_generate(x, &chat, &g, NULL, NULL, &r, &e),
+             KSLLM_ERR_CONTEXT);
+    ksllm_session_free(x);
+    scene_end(&s);
+}
+
+#endif
+
+#if !defined KSLLM_NO_STATE
+
+typedef struct {
+    uint8_t data[1 << 20];
+    size_t n, at;
+} tape;
+
+static int tape_write(void *ctx, const void *data, size_t size)
+{
+    tape *t = ctx;
+    if (size > sizeof t->data - t->n)
+        return 1;
+    memcpy(t->data + t->n, data, size);
+    t->n += size;
+    return 0;
+}
+
+static int tape_read(void *ctx, void *data, size_t size)
+{
+    tape *t = ctx;
+    if (size > t->n - t->at)
+        return 1;
+    memcpy(data, t->data + t->at, size);
+    t->at += size;
+    return 0;
+}
+
+TEST(a_state_has_pictures)
+{
+    static tape t;
+    scene s;
+    ksllm_error e;
+    scene_begin(&s);
+    ksllm_session *x = scene_session(&s, 16, 1), *y = scene_session(&s, 9, 2);
+    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+    CHECK_OK(ksllm_session_save(x, 0, tape_write, &t, NULL, NULL, &e), e);
+    CHECK_OK(ksllm_session_lend(y, NULL, 0, &e), e);
+    CHECK_OK(ksllm_session_load(y, s.tokens, s.n, tape_read, &t, NULL, NULL,
+                                &e), e);
+    CHECK_EQ(ksllm_session_common(y, s.tokens, s.n), s.n);
+    CHECK_OK(ksllm_session_sync(y, s.tokens, s.n, NULL, &e), e);
+    CHECK_HEX(fx_logits_hash(s.m, y), fx_logits_hash(s.m, x));
+    ksllm_session_free(x);
+    ksllm_session_free(y);
+    scene_end(&s);
+}
+
+#endif
+
 TEST_MAIN
