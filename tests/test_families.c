@@ -25,6 +25,7 @@ int quant_main(int argc, char **argv); /* main of quant/ksllm-quant.c */
 
 typedef uint8_t u8;
 typedef int32_t i32;
+typedef int64_t i64;
 typedef uint32_t u32;
 typedef float f32;
 typedef double f64;
@@ -411,6 +412,192 @@ TEST(every_folder_is_a_row) {
     closedir(d);
     CHECK_EQ(n, KS_LEN(NAMES));
 }
+
+/* ---- prompts with pictures ---- */
+
+enum { MOST_PICTURES = 4, N_SEEN = 12 };
+
+/* Rows of a tower: the largest difference to the largest value. */
+#define ROWS_LIMIT 2e-5
+
+typedef struct {
+    const char *chat; /* messages, or NULL */
+    size_t n_pictures, n_prompt, n_rows, width, n_last, n_vocab;
+    i32 picture[1 + 3 * MOST_PICTURES]; /* max_tiles, then width, height, seed */
+    i32 prompt[256], lens[MOST_PICTURES], greedy[N_SEEN];
+    const f32 *rows, *logits; /* of the last positions */
+} seen;
+
+static const f32 *read_floats(
+    const char **at, const char *word, size_t *n, size_t *width) {
+    char form[32];
+    int used = 0;
+    snprintf(form, sizeof form, "%s %%zu %%zu%%n", word);
+    sscanf(*at, form, n, width, &used);
+    const char *from = *at + used + 1;
+    *at = from + *n * *width * sizeof(f32);
+    return (const f32 *)(const void *)from;
+}
+
+static size_t read_line(const char **at, const char *word, i32 *out, size_t n) {
+    CHECK(!strncmp(*at, word, strlen(word)));
+    *at += strlen(word);
+    n = read_ids(at, out, n);
+    *at += 1;
+    return n;
+}
+
+/* The next prompt of a see.bin. */
+static void read_seen(const char **at, seen *s) {
+    const char *end = strchr(*at, '\n');
+    *s = (seen){.chat = *at + strlen("chat ")};
+    if (end <= s->chat) s->chat = NULL;
+    else *(char *)(uintptr_t)end = 0;
+    *at = end + 1;
+    s->n_pictures = read_line(at, "pictures", s->picture, 13) / 3;
+    s->n_prompt = read_line(at, "prompt", s->prompt, 256);
+    CHECK_EQ(read_line(at, "tokens", s->lens, MOST_PICTURES), s->n_pictures);
+    CHECK_EQ(read_line(at, "greedy", s->greedy, N_SEEN), N_SEEN);
+    s->rows = read_floats(at, "rows", &s->n_rows, &s->width);
+    s->logits = read_floats(at, "logits", &s->n_last, &s->n_vocab);
+}
+
+/* make_media.py has the same formula. */
+static u8 *picture(u32 w, u32 h, u32 seed) {
+    u8 *p = xalloc((size_t)w * h, 3);
+    for (u32 n = 0; n < w * h * 3; n++) {
+        u32 v = n * 2654435761u + seed * 40503u;
+        v ^= v >> 15;
+        v *= 2246822519u;
+        v ^= v >> 13;
+        if (seed % 2 == 0) {
+            u32 t = (n / 3 % w * 5 + n / 3 / w * 3 * (n % 3 + 1) + seed * 11)
+                & 255;
+            v = (t < 128 ? 2 * t : 510 - 2 * t) * 3 / 4 + (v & 63);
+        }
+        p[n] = (u8)v;
+    }
+    return p;
+}
+
+/* Encodes the prompt's pictures. Returns the rows' largest difference. */
+static f64 look(const ksllm_model *m, ksllm_encoder *x, const seen *s,
+    ksllm_media *out) {
+    ksllm_media_options o;
+    ksllm_error err;
+    f64 most = 0, top = 0;
+    const f32 *want = s->rows;
+    ksllm_media_options_init(&o);
+    o.max_tiles = (u32)s->picture[0];
+    for (size_t i = 0; i < s->n_pictures; i++) {
+        const i32 *p = s->picture + 1 + 3 * i;
+        const u32 w = (u32)p[0], h = (u32)p[1];
+        u8 *rgb = picture(w, h, (u32)p[2]);
+        ksllm_image image = {.rgb = rgb, .width = w, .height = h};
+        ksllm_media_size size = {.size = sizeof size};
+        CHECK_OK(ksllm_media_measure(m, &image, &o, &size, &err), err);
+        out[i] = (ksllm_media){.size = sizeof *out,
+            .memory = xalloc(size.memory, 1), .memory_size = size.memory};
+        CHECK_EQ(size.n_tokens, s->lens[i]);
+        if (CHECK_OK(ksllm_media_encode(x, &image, &o, NULL, &out[i], &err),
+                err) && CHECK_EQ(out[i].n_tokens, s->lens[i]))
+            for (size_t k = 0; k < out[i].n_tokens * s->width; k++, want++) {
+                f64 d = fabs((f64)out[i].rows[k] - (f64)*want);
+                if (!(d <= most)) most = d;
+                if (fabs((f64)*want) > top) top = fabs((f64)*want);
+            }
+        free(rgb);
+    }
+    return most / top;
+}
+
+/* Logits and greedy tokens of a prompt with pictures; *same: the tokens are the
+ * reference's. */
+static f64 tell(const ksllm_model *m, const seen *s, const ksllm_media *media,
+    bool *same) {
+    static i32 tokens[4096], got[4096];
+    const ksllm_media *list[MOST_PICTURES];
+    ksllm_session_options o;
+    ksllm_session *x = NULL;
+    ksllm_error err;
+    f64 most = 0;
+    for (size_t i = 0; i < s->n_pictures; i++) list[i] = &media[i];
+    i64 n = ksllm_media_expand(m, s->prompt, s->n_prompt, list, s->n_pictures,
+        tokens, 4096, &err);
+    if (!CHECK_OK(n, err)) return NAN;
+    if (s->chat) {
+        ksllm_chat chat;
+        ksllm_chat_init(&chat);
+        chat.messages.data = s->chat;
+        chat.media = list;
+        chat.n_media = s->n_pictures;
+        CHECK_EQ(ksllm_chat_encode(m, &chat, 0, got, 4096, &err), n);
+        CHECK(!memcmp(got, tokens, (size_t)n * sizeof *got));
+    }
+    ksllm_session_options_init(&o);
+    o.n_ctx = (u32)n + N_SEEN;
+    o.kv_type = KSLLM_TYPE_F32;
+    if (!CHECK_OK(ksllm_session_create(m, &o, &x, &err), err)) return NAN;
+    CHECK_OK(ksllm_session_lend(x, list, s->n_pictures, &err), err);
+    f32 *logits = xalloc((size_t)n * s->n_vocab, sizeof *logits);
+    CHECK_OK(ksllm_session_append_logits(
+                 x, tokens, (size_t)n, logits, NULL, &err), err);
+    const f32 *last = logits + ((size_t)n - s->n_last) * s->n_vocab;
+    for (size_t i = 0; i < s->n_last * s->n_vocab; i++) {
+        f64 d = fabs((f64)last[i] - (f64)s->logits[i]);
+        if (!(d <= most)) most = d;
+    }
+    free(logits);
+    for (size_t i = 0; i < N_SEEN; i++) {
+        ksllm_token_prob best;
+        ksllm_sampling argmax;
+        ksllm_sampling_init(&argmax);
+        if (!CHECK_OK(ksllm_sample(x, &argmax, i, &best, NULL, 0, &err), err)
+            || (i + 1 < N_SEEN && !CHECK_OK(ksllm_session_append(
+                    x, &best.token, 1, NULL, &err), err)))
+            break;
+        *same &= best.token == s->greedy[i];
+    }
+    ksllm_session_free(x);
+    return most;
+}
+
+static void check_seen(const char *row) {
+    char path[256], model[64];
+    bytes b;
+    ksllm_model *m = NULL;
+    ksllm_encoder *x = NULL;
+    ksllm_error err;
+    f64 rows = 0, logits = 0;
+    bool same = true;
+    snprintf(path, sizeof path, REFERENCE "%s/see.bin", row);
+    if (!read_file(path, &b) || !convert(row, "f32", model)
+        || !CHECK_OK(ksllm_model_open(model, NULL, &m, &err), err)
+        || !CHECK_OK(ksllm_encoder_create(m, NULL, &x, &err), err)) return;
+    const char *at = (const char *)b.p, *end = at + b.n;
+    while (at < end) {
+        seen s;
+        ksllm_media media[MOST_PICTURES];
+        read_seen(&at, &s);
+        f64 r = look(m, x, &s, media), l = tell(m, &s, media, &same);
+        if (!(r <= rows)) rows = r;
+        if (!(l <= logits)) logits = l;
+        for (size_t i = 0; i < s.n_pictures; i++) free(media[i].memory);
+    }
+    printf("%-18s pictures: rows %.1e, logits %.1e, greedy %s\n", row, rows,
+        logits, same ? "the same" : "DIFFERS");
+    CHECK(rows <= ROWS_LIMIT);
+    CHECK(logits <= LIMIT);
+    CHECK(same);
+    ksllm_encoder_free(x);
+    ksllm_model_close(m);
+    unlink(model);
+    free(b.p);
+}
+
+#define SEES(X) X(varco_vision)
+#define SEE_TEST(name) TEST(sees_##name) { check_seen(#name); }
+SEES(SEE_TEST)
 
 /* ---- what the converter says, and what it refuses ---- */
 
