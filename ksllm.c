@@ -26341,21 +26341,13 @@ static ksllm_status mdl_tower_refuse(
     const gguf_kv *kv = gguf_find(&m->g, key);
     return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
         kv ? kv->offset : NO_OFFSET, "'%s' is '%.*s', which this version "
-        "cannot run; without clip.has_vision_encoder (options.overrides) the "
-        "model runs, and does not see", key, STR(gguf_text(kv)));
+        "cannot run; with clip.has_vision_encoder false (options.overrides) "
+        "the model reads text", key, STR(gguf_text(kv)));
 }
 
-static ksllm_status mdl_tower_kind_of(
-    const ksllm_model *m, const mdl_tower_kind **out, ksllm_error *err) {
-    const char *key = "clip.vision.projector_type";
-    if (!gguf_find(&m->g, key)) key = "clip.projector_type";
-    str name = gguf_get_str(&m->g, key);
-    for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
-        if (str_eq(name, str_of(MDL_TOWERS[i].projector))) {
-            *out = &MDL_TOWERS[i];
-            return KSLLM_OK;
-        }
-    return mdl_tower_refuse(m, key, err);
+static str mdl_projector(const ksllm_model *m) {
+    str name = gguf_get_str(&m->g, "clip.vision.projector_type");
+    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
 }
 
 /* The sizes that a picture may be resized to before it is cut, all of whole
@@ -26433,13 +26425,16 @@ static ksllm_status mdl_read_tower(
     return mdl_read_tiles(&r, m, t);
 }
 
-/* A layer has ten tensors at least, so the file bounds their number. */
+/* A model with a tower of another kind reads text alone. A layer has ten
+ * tensors at least, so the file bounds their number. */
 static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
-    const mdl_tower_kind *kind;
+    const mdl_tower_kind *kind = NULL;
     mdl_reader r = {m, err, KSLLM_OK};
     mdl_find_towers(m);
-    if (!m->clips[0]) return KSLLM_OK;
-    TRY(mdl_tower_kind_of(m, &kind, err));
+    for (size_t i = 0; m->clips[0] && i < KS_LEN(MDL_TOWERS); i++)
+        if (str_eq(mdl_projector(m), str_of(MDL_TOWERS[i].projector)))
+            kind = &MDL_TOWERS[i];
+    if (!kind) return KSLLM_OK; /* twr_sees says why */
     u32 n = mdl_tower_int(&r, "block_count", 1, 1 << 10, -1);
     if (!r.status && n > m->g.n_tensors / 10)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
@@ -26482,7 +26477,7 @@ static ksllm_status mdl_bind_tower(
     mdl_tower *to = m->tower;
     u32 layer;
     str rest, name = t->name;
-    if (mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")
+    if (!to || mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")
         || mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
     if (mdl_split_after("v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
@@ -32331,9 +32326,12 @@ typedef struct {
 static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
     TRY(ses_runs(m, err));
     if (m->tower) return KSLLM_OK;
+    str projector = mdl_projector(m);
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "the model does not see: its file has no tower "
-        "(clip.has_vision_encoder)");
+        m->clips[0] ? "the model does not see: this version has no tower of "
+                      "clip.projector_type '%.*s'"
+                    : "the model does not see: its file has no tower%.*s: "
+                      "convert it again from its folder", STR(projector));
 }
 
 /* Patches along a tile's side. */

@@ -26,6 +26,7 @@ int quant_main(int argc, char **argv); /* main of quant/ksllm-quant.c */
 
 typedef uint8_t u8;
 typedef int32_t i32;
+typedef int64_t i64;
 typedef uint32_t u32;
 typedef float f32;
 typedef double f64;
@@ -516,9 +517,11 @@ static f64 rows_differ(const sight *s, const ksllm_media *media) {
     return most / scale;
 }
 
-/* The prompt is what the model's template makes of the messages. */
-static void check_chat(const ksllm_model *m, const sight *s) {
-    i32 ids[MOST_SEEN];
+/* The prompt is what the model's template makes of the messages; with media,
+ * what ksllm_media_expand makes of that. */
+static void check_chat(const ksllm_model *m, const sight *s,
+    const ksllm_media *const *lent) {
+    i32 ids[MOST_SEEN], want[MOST_SEEN];
     ksllm_chat chat;
     ksllm_error err;
     if (!*s->chat) return;
@@ -527,6 +530,12 @@ static void check_chat(const ksllm_model *m, const sight *s) {
     int64_t n = ksllm_chat_encode(m, &chat, 0, ids, MOST_SEEN, &err);
     if (CHECK_OK(n, err) && CHECK_EQ(n, s->n))
         CHECK(!memcmp(ids, s->prompt, s->n * sizeof *ids));
+    chat.media = lent;
+    chat.n_media = (size_t)s->n_pictures;
+    n = ksllm_media_expand(m, s->prompt, s->n, lent, chat.n_media, want,
+        MOST_SEEN, &err);
+    if (CHECK_EQ(ksllm_chat_encode(m, &chat, 0, ids, MOST_SEEN, &err), n))
+        CHECK(!memcmp(ids, want, (size_t)n * sizeof *ids));
 }
 
 /* The prompt's last logits and the greedy tokens, evaluated in steps. */
@@ -582,7 +591,7 @@ static void check_sight(const char *row, const ksllm_model *m,
         media[i] = look(m, x, s->pictures[i], s->tiles);
     f64 rows = rows_differ(s, media);
     CHECK(rows <= ROWS_LIMIT);
-    check_chat(m, s);
+    check_chat(m, s, lent);
     for (size_t step = 1000; step; step = step > 5 ? 5 : 0) {
         f64 d = answers(m, s, lent, step, &same);
         CHECK(d <= LIMIT);
