@@ -658,25 +658,27 @@ TEST(what_is_left_out_is_said) {
     }
 }
 
-/* A row's folder with another config; the files in it are linked. */
-static void folder_with(const char *row, const char *from, const char *to,
-    char dir[64]) {
-    static const char *const names[] = {"model.safetensors", "tokenizer.json",
-        "tokenizer_config.json"};
+static const char *const FOLDER[] = {"model.safetensors", "tokenizer.json",
+    "tokenizer_config.json", "config.json", "preprocessor_config.json"};
+
+/* A row's folder with a file changed; the others are linked. */
+static void folder_changed(const char *row, const char *file,
+    const char *from, const char *to, char dir[64]) {
     char path[512], link[512], cwd[256];
     bytes b;
     strcpy(dir, "/tmp/ksllm-folder-XXXXXX");
     if (!CHECK(mkdtemp(dir) && getcwd(cwd, sizeof cwd))) return;
-    for (size_t i = 0; i < KS_LEN(names); i++) {
+    for (size_t i = 0; i < KS_LEN(FOLDER); i++) {
         snprintf(path, sizeof path, "%s/" REFERENCE "%s/%s", cwd, row,
-            names[i]);
-        snprintf(link, sizeof link, "%s/%s", dir, names[i]);
-        CHECK_EQ(symlink(path, link), 0);
+            FOLDER[i]);
+        snprintf(link, sizeof link, "%s/%s", dir, FOLDER[i]);
+        if (strcmp(FOLDER[i], file) && !access(path, R_OK))
+            CHECK_EQ(symlink(path, link), 0);
     }
-    snprintf(path, sizeof path, REFERENCE "%s/config.json", row);
+    snprintf(path, sizeof path, REFERENCE "%s/%s", row, file);
     if (!read_file(path, &b)) return;
     char *at = strstr((char *)b.p, from);
-    snprintf(path, sizeof path, "%s/config.json", dir);
+    snprintf(path, sizeof path, "%s/%s", dir, file);
     FILE *out = fopen(path, "w");
     if (CHECK(at != NULL) && CHECK(out != NULL))
         fprintf(out, "%.*s%s%s", (int)(at - (char *)b.p), (char *)b.p, to,
@@ -685,12 +687,15 @@ static void folder_with(const char *row, const char *from, const char *to,
     free(b.p);
 }
 
+static void folder_with(const char *row, const char *from, const char *to,
+    char dir[64]) {
+    folder_changed(row, "config.json", from, to, dir);
+}
+
 static void remove_folder(const char *dir) {
-    static const char *const names[] = {"model.safetensors", "tokenizer.json",
-        "tokenizer_config.json", "config.json"};
     char path[512];
-    for (size_t i = 0; i < KS_LEN(names); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+    for (size_t i = 0; i < KS_LEN(FOLDER); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, FOLDER[i]);
         unlink(path);
     }
     rmdir(dir);
@@ -738,6 +743,61 @@ TEST(configs_that_no_graph_has) {
     }
 }
 
+/* What the tower would be given wrongly, or compute wrongly. */
+TEST(towers_that_no_graph_has) {
+    static const char config[] = "config.json",
+        pre[] = "preprocessor_config.json", varco[] = "varco_vision",
+        hcx[] = "hyperclovax_vision";
+    static const struct {
+        const char *row, *file, *from, *to, *why;
+    } cases[] = {
+        {varco, config, "anyres_max_9", "anyres", "vision_aspect_ratio"},
+        {varco, config, "\"vision_feature_layer\": -1",
+            "\"vision_feature_layer\": 0", "vision_feature_layer"},
+        {varco, config, "\"image_token_index\"", "\"x\"",
+            "image_token_id"},
+        {varco, config, "siglip_vision_model", "clip_vision_model",
+            "vision_config"},
+        {varco, config, "gelu_pytorch_tanh", "relu", "hidden_act"},
+        {varco, config, "\"full\"", "\"default\"",
+            "vision_feature_select_strategy"},
+        {varco, config, "\"patch_size\": 8", "\"patch_size\": 16",
+            "patch_embedding"},
+        {varco, config, "\"num_attention_heads\": 2",
+            "\"num_attention_heads\": 5", "heads"},
+        {varco, config, "\"image_size\": 32", "\"image_size\": 64",
+            "'size'"},
+        {varco, pre, "\"resample\": 3", "\"resample\": 1", "resample"},
+        {varco, pre, "\"do_rescale\": true", "\"do_rescale\": false",
+            "do_rescale"},
+        {varco, pre, "\"image_mean\"", "\"x\"", "image_mean"},
+        {varco, pre, "0.5,", "", "image_mean"},
+        {varco, pre, "LlavaOnevision", "LlavaNext", "image_processor_type"},
+        {varco, pre, "   96\n", "   64\n", "image_grid_pinpoints"},
+        {hcx, config, "\"fullatt_block_indexes\": [\n   1",
+            "\"fullatt_block_indexes\": [\n   2", "fullatt_block_indexes"},
+        {hcx, config, "\"temporal_patch_size\": 2",
+            "\"temporal_patch_size\": 1", "frames"},
+        {hcx, config, "\"spatial_merge_size\": 2",
+            "\"spatial_merge_size\": 4", "merge_size"},
+        {hcx, config, "\"num_heads\": 2", "\"num_key_value_heads\": 1, "
+            "\"num_heads\": 2", "does not divide into queries"},
+        {hcx, pre, "\"max_pixels\": 4800", "\"max_pixels\": 0",
+            "max_pixels"},
+        {hcx, pre, "{", "[{", "preprocessor_config.json"},
+    };
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        char dir[64], out[64], said[2048];
+        folder_changed(cases[i].row, cases[i].file, cases[i].from,
+            cases[i].to, dir);
+        int status = run_convert(dir, "f32", out, said);
+        if (!CHECK(status != 0 && strstr(said, cases[i].why)))
+            printf("%s %s: %s\n", cases[i].row, cases[i].to, said);
+        unlink(out);
+        remove_folder(dir);
+    }
+}
+
 static uint64_t u64_at(const u8 *p) {
     uint64_t v;
     memcpy(&v, p, sizeof v);
@@ -769,6 +829,17 @@ static bool converted_row(const char *row, bytes *b) {
     char dir[256];
     snprintf(dir, sizeof dir, REFERENCE "%s", row);
     return converted(dir, b);
+}
+
+/* Its feed-forward is 72 wide: zeros up to the next block. */
+TEST(feed_forward_of_a_tower_fills_blocks) {
+    bytes b;
+    if (!converted_row("varco_vision", &b)) return;
+    const u8 *v = value_of(&b, "clip.vision.feed_forward_length");
+    u32 n = 0;
+    if (v) memcpy(&n, v, sizeof n);
+    CHECK_EQ(n, 96);
+    free(b.p);
 }
 
 /* Without a list of layers the period tells which have the window. */
