@@ -595,7 +595,8 @@ static void check_seen(const char *row) {
     free(b.p);
 }
 
-#define SEES(X) X(varco_vision)
+#define SEES(X)                                                               \
+    X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)
 #define SEE_TEST(name) TEST(sees_##name) { check_seen(#name); }
 SEES(SEE_TEST)
 
