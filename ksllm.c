@@ -33,8 +33,9 @@
  *   § 24 GENERATE    prompt in, pieces of text out
  *   § 25 STATE       what a session has computed, to a file and back
  *   § 26 PICTURES    pixels to a tower's numbers
- *   § 27 TOWER       a picture to rows of the language model
- *   § 28 API         every public function: check, call, report
+ *   § 27 SOUND       samples to a tower's numbers
+ *   § 28 TOWER       a picture to rows of the language model
+ *   § 29 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
@@ -32201,7 +32202,142 @@ KS_UNUSED static void med_blend(f32 *out, const f32 *const row[4], f32 wx,
 #endif /* KSLLM_NO_MEDIA */
 
 /* ==========================================================================
- * § 27 TOWER (private)
+ * § 27 SOUND (private)
+ * From samples to what a Whisper encoder reads: the logarithm of the energy in
+ * bands, a column for each hundredth of a second, as transformers' numpy
+ * extractor computes it. Pure functions in double and a fixed order, so the
+ * bits are the same everywhere; no allocation. May use § 1-2. Left out with
+ * KSLLM_NO_MEDIA.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_MEDIA
+
+enum {
+    SND_RATE = 16000,     /* samples of a second */
+    SND_WINDOW = 400,     /* samples of a frame */
+    SND_HOP = 160,        /* from frame to frame */
+    SND_FACTOR = 20,      /* its square is SND_WINDOW */
+    SND_BINS = SND_WINDOW / 2 + 1,
+    SND_MOST_BANDS = 256,
+};
+
+/* Tables. A bin lies in two bands at most. */
+typedef struct {
+    f64 cosine[SND_WINDOW], sine[SND_WINDOW], window[SND_WINDOW];
+    f64 weight[2 * SND_BINS];
+    u16 first[SND_MOST_BANDS], n[SND_MOST_BANDS]; /* bins of a band */
+    u32 n_bands;
+} snd_front;
+
+/* Slaney's scale: even steps up to 1,000 Hz, which is 15, then even ratios, 27
+ * of which make 6.4. */
+static f64 snd_hertz(f64 mel) {
+    return mel < 15 ? mel * 200 / 3
+        : 1000 * m_exp(1.8562979903656263 / 27 * (mel - 15));
+}
+
+/* Triangles from a band's neighbour to its other one, of equal area. */
+static void snd_make_bands(snd_front *s, u32 n) {
+    f64 top = 15 + m_ln(8) * 27 / 1.8562979903656263, *w = s->weight;
+    s->n_bands = n;
+    for (u32 m = 0; m < n; m++) {
+        f64 edge[3];
+        for (u32 k = 0; k < 3; k++)
+            edge[k] = snd_hertz(top * (m + k) / (n + 1));
+        s->n[m] = s->first[m] = 0;
+        for (u32 i = 0; i < SND_BINS; i++) {
+            f64 hertz = i * ((f64)SND_RATE / SND_WINDOW);
+            f64 up = (hertz - edge[0]) / (edge[1] - edge[0]);
+            f64 down = (edge[2] - hertz) / (edge[2] - edge[1]);
+            f64 least = up < down ? up : down;
+            if (!(least > 0) || w == s->weight + 2 * SND_BINS) continue;
+            if (!s->n[m]++) s->first[m] = (u16)i;
+            *w++ = least * (2 / (edge[2] - edge[0]));
+        }
+    }
+}
+
+/* n: bands, 1 to SND_MOST_BANDS. */
+KS_UNUSED static void snd_begin(snd_front *s, u32 n) {
+    for (u32 i = 0; i < SND_WINDOW; i++) {
+        m_sincos(i * (6.283185307179586 / SND_WINDOW), &s->sine[i],
+            &s->cosine[i]);
+        s->window[i] = 0.5 - 0.5 * s->cosine[i];
+    }
+    snd_make_bands(s, n);
+}
+
+/* Sample i of n that were padded with zeros to `length`; outside of that it is
+ * mirrored. length > SND_WINDOW. */
+static f64 snd_sample(const f32 *x, size_t n, size_t length, i64 i) {
+    if (i < 0) i = -i;
+    if (i >= (i64)length) i = 2 * ((i64)length - 1) - i;
+    return (size_t)i < n ? (f64)x[i] : 0;
+}
+
+/* Squares of the lengths of a real frame's Fourier coefficients. SND_FACTOR
+ * transforms of as many samples each, a turn, and as many of their results: a
+ * tenth of the sums that it would be at once. */
+static void snd_energy(const snd_front *s, const f64 *x, f64 *energy) {
+    enum { N = SND_FACTOR };
+    f64 re[N][N], im[N][N]; /* [k1][n2] */
+    for (u32 k = 0; k < N; k++)
+        for (u32 j = 0; j < N; j++) {
+            f64 a = 0, b = 0;
+            for (u32 i = 0; i < N; i++) {
+                u32 angle = i * k % N * N;
+                a += x[N * i + j] * s->cosine[angle];
+                b -= x[N * i + j] * s->sine[angle];
+            }
+            f64 c = s->cosine[j * k], d = -s->sine[j * k];
+            re[k][j] = a * c - b * d;
+            im[k][j] = a * d + b * c;
+        }
+    for (u32 bin = 0; bin < SND_BINS; bin++) {
+        f64 a = 0, b = 0;
+        for (u32 j = 0; j < N; j++) {
+            u32 angle = j * (bin / N) % N * N;
+            f64 c = s->cosine[angle], d = -s->sine[angle];
+            a += re[bin % N][j] * c - im[bin % N][j] * d;
+            b += re[bin % N][j] * d + im[bin % N][j] * c;
+        }
+        f64 u = (f64)(f32)a, v = (f64)(f32)b; /* as numpy keeps them */
+        energy[bin] = u * u + v * v;
+    }
+}
+
+/* Frame `frame` of a sound of `length` samples, of which x has the first n and
+ * the others are 0: the logarithm to base 10 of each band's energy. Its bits
+ * depend on these samples alone. */
+KS_UNUSED static void snd_frame(const snd_front *s, const f32 *x, size_t n,
+    size_t length, size_t frame, f32 *out) {
+    f64 cut[SND_WINDOW], energy[SND_BINS];
+    const f64 *w = s->weight;
+    i64 from = (i64)frame * SND_HOP - SND_WINDOW / 2;
+    for (u32 i = 0; i < SND_WINDOW; i++)
+        cut[i] = snd_sample(x, n, length, from + i) * s->window[i];
+    snd_energy(s, cut, energy);
+    for (u32 m = 0; m < s->n_bands; m++) {
+        f64 sum = 0;
+        for (u32 i = 0; i < s->n[m]; i++) sum += *w++ * energy[s->first[m] + i];
+        out[m] = (f32)(m_ln(sum > 1e-10 ? sum : 1e-10) * 0.43429448190325176);
+    }
+}
+
+/* Of all frames together: what is 80 dB below the loudest is raised to that,
+ * and the scale moved. */
+KS_UNUSED static void snd_level(f32 *x, size_t n) {
+    f32 top = -10;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > top) top = x[i];
+    for (size_t i = 0; i < n; i++)
+        x[i] = ((x[i] > top - 8 ? x[i] : top - 8) + 4) / 4;
+}
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ==========================================================================
+ * § 28 TOWER (private)
  * From a picture to rows of the language model. A plan says what becomes of a
  * picture, before a pixel is computed; an encoder has the memory and the
  * threads for it. It works tile by tile, a tile layer by layer, a layer in
@@ -33133,7 +33269,7 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
 #endif /* KSLLM_NO_MEDIA */
 
 /* ==========================================================================
- * § 28 API (public)
+ * § 29 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */

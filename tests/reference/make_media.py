@@ -2,7 +2,7 @@
 """The numbers of tests/test_media.c: what Pillow and transformers' processors
 make of pictures, and its numpy extractor of sound.
 
-    python make_media.py            writes tests/reference/media.txt
+    python make_media.py            writes tests/data/media.txt and sound.bin
     python make_media.py --check    makes it again and compares
 
 Made with Pillow 12.1.1, transformers 5.23.0, torch 2.13.0, numpy 2.4.6. The
@@ -13,7 +13,11 @@ what models were trained with.
 Lines: resize FILTER WIDTH HEIGHT TO_WIDTH TO_HEIGHT SEED FNV
        size WIDTH HEIGHT: by smart_resize HEIGHT WIDTH (0 0: refused), and by
            LLaVA-OneVision the canvas, the picture on it, and tokens
-       native ... and tiles ...: pixel_values, their number and FNV"""
+       native ... and tiles ...: pixel_values, their number and FNV
+
+sound.bin, for each sound, 32-bit numbers: kind, samples, bands, frames that
+follow; the mean of all values, a float; their numbers; their values, floats.
+The extractor is run without torch."""
 
 import argparse
 import math
@@ -126,6 +130,45 @@ def pixels():
         yield f"square {w} {h} {i} {v.size} {fnv(v.astype('<f4')):016x}"
 
 
+def sound(kind, n):
+    """0: silence. 1: tones that come and go, under noise. 2: too loud, so
+    clipped. 3: near the floor."""
+    i = np.arange(n, dtype=np.uint32)
+    with np.errstate(over="ignore"):
+        v = i * np.uint32(2654435761)
+        v ^= v >> np.uint32(15)
+        v *= np.uint32(2246822519)
+        v ^= v >> np.uint32(13)
+        noise = (v & np.uint32(255)).astype(np.int64) - 128
+        a = (i * np.uint32(1931) & 65535).astype(np.int64)
+        b = (i * (np.uint32(5000) + i // 4000 * 377) & 65535).astype(np.int64)
+    a, b = abs(a - 32768) - 16384, abs(b - 32768) - 16384
+    loud = (i // 1600 % 7).astype(np.int64)
+    x = a * loud // 8 + b // 4 + noise * 4
+    x = [x * 0, x, np.clip(x * 9, -32768, 32767), noise // 64][kind]
+    return (x / 32768).astype(np.float32)
+
+
+def sounds():
+    import struct
+    from transformers import WhisperFeatureExtractor
+    out = b""
+    for bands, kind, n in [
+            (128, 1, 478400), (128, 1, 480000), (128, 1, 481600),
+            (80, 1, 160), (80, 2, 32000), (80, 0, 1), (128, 3, 16000),
+            (128, 2, 480000), (80, 1, 16123)]:
+        take = WhisperFeatureExtractor(feature_size=bands)
+        x = np.zeros(480000, np.float32)
+        x[:min(n, 480000)] = sound(kind, n)[:480000]
+        v = take._np_extract_fbank_features(x[None], "cpu")[0]
+        at = sorted({0, 1, 7, n // 160 - 1, n // 160, n // 160 + 1, 1000, 2997,
+                     2998, 2999} & set(range(3000)))
+        out += struct.pack("<4If", kind, n, bands, len(at), v.mean(
+            dtype=np.float64)) + np.array(at, "<u4").tobytes()
+        out += v.T[at].astype("<f4").tobytes()
+    return out
+
+
 def lines():
     rng = np.random.Generator(np.random.PCG64(22))
     yield from resizes(rng)
@@ -136,13 +179,16 @@ def lines():
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--check", action="store_true")
-    path = os.path.join(HERE, "media.txt")
-    made = "\n".join(lines()) + "\n"
-    if not p.parse_args().check:
-        with open(path, "w") as f:
-            f.write(made)
-    elif open(path).read() != made:
-        sys.exit("media.txt is another one")
+    check = p.parse_args().check
+    data = os.path.join(HERE, "..", "data")
+    for name, made in (("media.txt", ("\n".join(lines()) + "\n").encode()),
+                       ("sound.bin", sounds())):
+        path = os.path.join(data, name)
+        if not check:
+            with open(path, "wb") as f:
+                f.write(made)
+        elif open(path, "rb").read() != made:
+            sys.exit(name + " is another one")
 
 
 if __name__ == "__main__":
