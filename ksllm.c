@@ -26215,18 +26215,40 @@ typedef struct {
     const char *projector;
     u32 matrices, vectors; /* of a layer; a norm without a bias is RMS, a FFN
                               without a gate is GELU by its tanh form */
-    bool tiles;    /* a picture is cut into squares; learned places */
+    u32 slots;             /* tensors beside the layers */
+    bool tiles;            /* a picture is cut into squares, each with learned
+                              places; else it is seen whole, in windows, with
+                              rope in two dimensions, and merge x merge patches
+                              become a cell */
 } mdl_tower_kind;
+
+enum { /* tensors beside the layers */
+    T_PATCHES, T_PATCHES_2, T_PATCH_BIAS, T_PLACES, T_NORM, T_MM_0, T_MM_0_BIAS,
+    T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE, N_TOWER
+};
 
 #define TOWER_MATRICES                                                         \
     (BIT(M_Q) | BIT(M_K) | BIT(M_V) | BIT(M_O) | BIT(M_UP) | BIT(M_DOWN))
 #define TOWER_VECTORS                                                          \
     (NORMS_PRE | BIAS_QKV | BIT(V_O_BIAS) | BIT(V_UP_BIAS) | BIT(V_DOWN_BIAS))
 
+#define TOWER_PROJECTOR                                                        \
+    (BIT(T_PATCHES) | BIT(T_MM_0) | BIT(T_MM_0_BIAS) | BIT(T_MM_2)             \
+        | BIT(T_MM_2_BIAS))
+#define TOWER_QWEN                                                             \
+    .matrices = TOWER_MATRICES | BIT(M_GATE),                                  \
+    .vectors = TOWER_VECTORS | BIT(V_GATE_BIAS)
+#define TOWER_MERGER (TOWER_PROJECTOR | BIT(T_PATCHES_2) | BIT(T_NORM))
+
 static const mdl_tower_kind MDL_TOWERS[] = {
     {.projector = "mlp", .tiles = true, .matrices = TOWER_MATRICES,
         .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
-            | BIT(V_FFN_NORM_BIAS)},
+            | BIT(V_FFN_NORM_BIAS),
+        .slots = TOWER_PROJECTOR | BIT(T_PATCH_BIAS) | BIT(T_PLACES)
+            | BIT(T_NEWLINE)},
+    {.projector = "hcx_qwen2.5vl", TOWER_QWEN,
+        .slots = TOWER_MERGER | BIT(T_FC) | BIT(T_FC_BIAS)},
+    {.projector = "exaone4_5", TOWER_QWEN, .slots = TOWER_MERGER},
 };
 
 static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
@@ -26253,23 +26275,22 @@ static const mdl_slot MDL_TOWER_MATRICES[N_MATRICES] = {
     [M_DOWN] = {"ffn_down.weight", D_T_FFN, D_T_WIDTH, D_ONE},
 };
 
-enum { /* tensors beside the layers */
-    T_PATCHES, T_PATCH_BIAS, T_PLACES, T_MM_0, T_MM_0_BIAS, T_MM_2, T_MM_2_BIAS,
-    T_NEWLINE, N_TOWER
-};
-
 static const struct {
     mdl_slot slot;
     bool vector;
 } MDL_TOWER_SLOTS[N_TOWER] = {
     [T_PATCHES] = {{"v.patch_embd.weight", D_ONE, D_ONE, D_ONE}, false},
+    [T_PATCHES_2] = {{"v.patch_embd.weight.1", D_ONE, D_ONE, D_ONE}, false},
     [T_PATCH_BIAS] = {{"v.patch_embd.bias", D_T_WIDTH, D_ONE, D_ONE}, true},
     [T_PLACES] =
         {{"v.position_embd.weight", D_T_WIDTH, D_T_PLACES, D_ONE}, false},
+    [T_NORM] = {{"v.post_ln.weight", D_T_WIDTH, D_ONE, D_ONE}, true},
     [T_MM_0] = {{"mm.0.weight", D_T_IN, D_T_MID, D_ONE}, false},
     [T_MM_0_BIAS] = {{"mm.0.bias", D_T_MID, D_ONE, D_ONE}, true},
     [T_MM_2] = {{"mm.2.weight", D_T_MID, D_T_OUT, D_ONE}, false},
     [T_MM_2_BIAS] = {{"mm.2.bias", D_T_OUT, D_ONE, D_ONE}, true},
+    [T_FC] = {{"mm.model.fc.weight", D_T_OUT, D_EMBD, D_ONE}, false},
+    [T_FC_BIAS] = {{"mm.model.fc.bias", D_EMBD, D_ONE, D_ONE}, true},
     [T_NEWLINE] = {{"v.image_newline", D_EMBD, D_ONE, D_ONE}, true},
 };
 
@@ -26280,6 +26301,8 @@ struct mdl_tower {
     u32 patch; /* pixels of a side */
     u32 side;  /* of a tile, in pixels */
     u32 most;  /* tiles whose patches a map may have before it is shrunk */
+    u32 merge, window, min, max; /* sides of a cell in patches, of a window in
+                                    cells; pixels of a picture seen whole */
     bool bilinear;
     i32 place; /* the token that a template leaves */
     f32 eps;
@@ -26391,6 +26414,32 @@ static ksllm_status mdl_read_tiles(
     return r->status ? r->status : mdl_read_grids(m, t, r->err);
 }
 
+/* Of a tower that sees a picture whole. Which layers see beyond a window: every
+ * n-th. */
+static ksllm_status mdl_read_whole(
+    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+    size_t *d = m->dim;
+    const gguf_tensor *out = gguf_find_tensor(&m->g, str_of("mm.2.weight"));
+    t->merge = mdl_tower_int(r, "spatial_merge_size", 1, 8, -1);
+    u32 pixels = mdl_tower_int(r, "window_size", 1, 1 << 12, -1);
+    u32 every = mdl_tower_int(r, "n_wa_pattern", 1, 1 << 10, -1);
+    t->min = mdl_tower_int(r, "image_min_pixels", 1, 1 << 30, -1);
+    t->max = mdl_tower_int(r, "image_max_pixels", t->min, 1 << 30, -1);
+    t->window = pixels / t->merge / t->patch;
+    for (u32 i = 0; i < t->n_layers; i++)
+        t->layers[i].window = (i + 1) % every ? t->window : 0;
+    d[D_T_IN] = d[D_T_WIDTH] * t->merge * t->merge;
+    if (t->kind->slots & BIT(T_FC)) d[D_T_OUT] = out ? (size_t)out->n_rows : 0;
+    if (r->status || (t->window && !(t->merge & (t->merge - 1))
+            && d[D_T_WIDTH] / t->n_heads % 4 == 0))
+        return r->status;
+    return gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "'clip.vision.window_size' %u is less than a cell of %u patches of %u "
+        "pixels a side, that is no power of 2, or a head's length is not a "
+        "multiple of 4", (unsigned)pixels, (unsigned)t->merge,
+        (unsigned)t->patch);
+}
+
 static ksllm_status mdl_read_tower(
     ksllm_model *m, mdl_tower *t, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
@@ -26422,7 +26471,8 @@ static ksllm_status mdl_read_tower(
     d[D_T_IN] = d[D_T_WIDTH];
     d[D_T_MID] = mid ? (size_t)mid->n_rows : 0;
     d[D_T_OUT] = d[D_EMBD];
-    return mdl_read_tiles(&r, m, t);
+    return t->kind->tiles ? mdl_read_tiles(&r, m, t)
+                          : mdl_read_whole(&r, m, t);
 }
 
 /* A model with a tower of another kind reads text alone. A layer has ten
@@ -26477,8 +26527,8 @@ static ksllm_status mdl_bind_tower(
     mdl_tower *to = m->tower;
     u32 layer;
     str rest, name = t->name;
-    if (!to || mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")
-        || mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
+    if (!to || mdl_begins(name, "a.") || mdl_begins(name, "mm.a."))
+        return KSLLM_OK;
     if (mdl_split_after("v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
@@ -26497,20 +26547,22 @@ static ksllm_status mdl_bind_tower(
         name = str_of("v.image_newline");
     for (u32 i = 0; i < N_TOWER; i++) {
         const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
-        if (!str_eq(name, str_of(slot->name))) continue;
-        return i == T_PATCHES ? mdl_bind_patches(m, t, &to->mat[i], err)
+        if (!(to->kind->slots & BIT(i)) || !str_eq(name, str_of(slot->name)))
+            continue;
+        return i <= T_PATCHES_2 ? mdl_bind_patches(m, t, &to->mat[i], err)
             : MDL_TOWER_SLOTS[i].vector
             ? mdl_bind_vector(m, t, slot, &to->vec[i], err)
             : mdl_bind_matrix(m, t, slot, &to->mat[i], err);
     }
-    return mdl_unknown(m, t, err);
+    /* the norm after SigLIP's last layer, which nothing uses */
+    return mdl_begins(name, "v.post_ln.") ? KSLLM_OK : mdl_unknown(m, t, err);
 }
 
 static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
     const mdl_tower *t = m->tower;
     char name[48];
     for (u32 i = 0; t && i < N_TOWER; i++)
-        if (!t->vec[i] && !t->mat[i].w)
+        if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
             return mdl_missing(m, -1, MDL_TOWER_SLOTS[i].slot.name, err);
     for (u32 n = 0; t && n < t->n_layers; n++) {
         const char *lacks = NULL;
@@ -28252,13 +28304,11 @@ static void fwd_embed(const fwd_step *step, u32 t) {
     const ksllm_session *of = fwd_part_of(f, t)->s;
     u32 position = fwd_position(f, t);
     i32 token = of->tokens[position];
-    if (token < 0) {
-        fwd_media(of, position, x);
-    } else {
-        blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
-        for (size_t i = 0; i < n && s->m->embd_scale != 1; i++)
-            x[i] *= s->m->embd_scale;
-    }
+    if (token < 0) fwd_media(of, position, x);
+    else blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
+    /* a multiplier is of all rows, Gemma's scale of its embeddings */
+    if (s->m->embd_scale != 1 && !(token < 0 && s->m->arch->scale_embd))
+        for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
     if (s->m->arch->encoder) fwd_place(f, t, x);
     else fwd_rope_table(f, t);
 }
@@ -32296,11 +32346,16 @@ KS_UNUSED static void snd_level(f32 *x, size_t n) {
  *
  *   x = Wpatch patch + bias + place
  *   per layer:
- *     x += Wo attention(Wq h, Wk h, Wv h) with h = norm(x); all see all
- *     x += Wdown gelu(Wup norm(x))
- *   row = W2 gelu(W1 x)
- *   media: rows of the whole picture, then a map of all tiles, row by row, each
- *   with a newline after it
+ *     x += Wo attention(Wq h, Wk h, Wv h) with h = norm(x)
+ *     x += Wdown act(Wup norm(x))
+ *   row = W2 gelu(W1 x), or Wfc of that
+ *
+ * In tiles (SigLIP, LLaVA-OneVision): all patches of a tile see each other; the
+ * media is the rows of the whole picture, then a map of all tiles, row by row,
+ * each with a newline after it.
+ * Whole (Qwen2.5-VL): rope by row and column; most layers see the patches of a
+ * window alone, and rows lie window by window, cell by cell; x is a cell's
+ * patches, normed, and the media its cells, row by row.
  * ======================================================================== */
 
 #if !defined KSLLM_NO_MEDIA
@@ -32315,8 +32370,8 @@ enum {
 typedef struct {
     const mdl_tower *t;
     u32 w, h;        /* of the picture */
-    bool alone;      /* the whole picture is all that is seen */
-    med_tiles map;   /* of its tiles, unless it is alone */
+    bool alone;      /* in tiles, the whole picture is all that is seen */
+    med_tiles map;   /* of its tiles, or w and h that it is resized to */
     u32 n_tiles;     /* with that of the whole */
     u32 n_tokens;
     u64 scratch;     /* bytes while it is resized */
@@ -32390,21 +32445,51 @@ static ksllm_status twr_plan_alone(
         (unsigned)p->n_tokens, (unsigned)o->max_tokens);
 }
 
+/* Side of a cell in pixels. */
+static u32 twr_cell(const mdl_tower *t) { return t->patch * t->merge; }
+
+static ksllm_status twr_plan_whole(
+    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+    const mdl_tower *t = p->t;
+    u32 cell = twr_cell(t), most = o->max_tokens ? o->max_tokens : UINT32_MAX;
+    u64 max = min_u64(t->max, (u64)cell * cell * most);
+    if (!med_size_native(
+            p->w, p->h, cell, t->min, max, &p->map.w, &p->map.h))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "image: %u x %u pixels: one side is more than 200 times the other",
+            (unsigned)p->w, (unsigned)p->h);
+    p->n_tiles = 1;
+    p->n_tokens = p->map.w / cell * (p->map.h / cell);
+    p->map.width = p->map.w;
+    p->map.height = p->map.h;
+    if (p->n_tokens <= most) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "options: this picture takes %u tokens at least; max_tokens is %u",
+        (unsigned)p->n_tokens, (unsigned)most);
+}
+
 static med_filter twr_filter(const mdl_tower *t) {
     return t->bilinear ? MED_BILINEAR : MED_BICUBIC;
 }
 
-/* What resizing takes: pixels of a row of tiles, then Pillow's tables. */
+/* Bytes of the pixels that are there at once: a row of tiles, or all. */
+static u64 twr_pixels(const twr_plan *p) {
+    return 3 * max_u64(p->map.width, p->t->side)
+        * (p->t->kind->tiles ? p->t->side : p->map.h);
+}
+
+/* What resizing takes: those, then Pillow's tables. */
 static void twr_plan_scratch(twr_plan *p) {
     const mdl_tower *t = p->t;
     med_filter f = twr_filter(t);
-    u64 side = t->side, wide = max_u64(p->map.width, side);
     u32 edge = max_u32(p->w, p->h);
     u64 table = p->alone
         ? med_resize_memory(edge, edge, t->side, t->side, f) + 3 * (u64)edge
-        : max_u64(med_resize_memory(p->w, p->h, t->side, t->side, f),
-            med_resize_memory(p->w, p->h, p->map.w, p->map.h, f));
-    p->scratch = 3 * side * wide + 3 * wide + SES_ALIGN + table;
+        : med_resize_memory(p->w, p->h, p->map.w, p->map.h, f);
+    if (t->kind->tiles && !p->alone)
+        table = max_u64(
+            table, med_resize_memory(p->w, p->h, t->side, t->side, f));
+    p->scratch = twr_pixels(p) + SES_ALIGN + table;
 }
 
 /* What becomes of a picture. Its pixels are not looked at. */
@@ -32412,14 +32497,16 @@ static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
     const ksllm_media_options *o, twr_plan *p, ksllm_error *err) {
     TRY(twr_sees(m, err));
     *p = (twr_plan){.t = m->tower, .w = image->width, .h = image->height,
-        .alone = o->max_tiles == 1};
+        .alone = m->tower->kind->tiles && o->max_tiles == 1};
     u64 area = (u64)p->w * p->h;
     if (!p->w || !p->h || p->w > MED_MAX_SIDE || p->h > MED_MAX_SIDE
         || area > TWR_MAX_PIXELS)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "image: %u x %u pixels: each side must have 1 to %d, all of it "
             "2^28 at most", (unsigned)p->w, (unsigned)p->h, (int)MED_MAX_SIDE);
-    TRY(p->alone ? twr_plan_alone(p, o, err) : twr_plan_tiles(p, o, err));
+    TRY(p->alone ? twr_plan_alone(p, o, err)
+        : p->t->kind->tiles ? twr_plan_tiles(p, o, err)
+                            : twr_plan_whole(p, o, err));
     twr_plan_scratch(p);
     arena a = {NULL, 0, false};
     arena_take(&a, p->n_tokens, m->dim[D_EMBD] * sizeof(f32));
@@ -32434,16 +32521,28 @@ static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
         "address; set max_tokens", (unsigned)p->n_tokens);
 }
 
-/* Multiply-adds of a tile, and of what is beside the layers. */
-static u64 twr_macs(const ksllm_model *m) {
+/* Patches that the tower sees at once. */
+static u32 twr_patches_of(const twr_plan *p) {
+    const mdl_tower *t = p->t;
+    return t->kind->tiles ? twr_whole_tokens(t)
+                          : p->n_tokens * t->merge * t->merge;
+}
+
+/* Multiply-adds. What a ragged window lacks is counted all the same. */
+static u64 twr_macs(const ksllm_model *m, const twr_plan *p) {
     const size_t *d = m->dim;
-    const mdl_tower *t = m->tower;
-    u64 n = twr_whole_tokens(t), w = d[D_T_WIDTH];
-    u64 layer = w * (2 * d[D_T_Q] + 2 * d[D_T_KV] + 2 * d[D_T_FFN])
-        + 2 * n * d[D_T_Q];
-    u64 rest = w * t->mat[T_PATCHES].n_in + d[D_T_IN] * d[D_T_MID]
-        + (u64)d[D_T_MID] * d[D_T_OUT];
-    return n * (t->n_layers * layer + rest);
+    const mdl_tower *t = p->t;
+    u64 n = twr_patches_of(p), w = d[D_T_WIDTH], sum = 0;
+    u64 side = (u64)t->window * t->merge, seen = min_u64(n, side * side);
+    u64 ffn = d[D_T_FFN] * (t->kind->matrices & BIT(M_GATE) ? 3u : 2u);
+    for (u32 i = 0; i < t->n_layers; i++)
+        sum += n * (w * (2 * d[D_T_Q] + 2 * d[D_T_KV] + ffn)
+            + 2 * d[D_T_Q] * (t->layers[i].window ? seen : n));
+    for (u32 i = 0; i < N_TOWER; i++)
+        if (t->mat[i].w && i != T_PLACES)
+            sum += (i <= T_PATCHES_2 ? n : n * w / d[D_T_IN])
+                * t->mat[i].n_in * t->mat[i].n_out;
+    return p->n_tiles * sum;
 }
 
 static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
@@ -32454,12 +32553,13 @@ static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
         .n_tokens = p.n_tokens, .n_tiles = p.n_tiles,
         .width = p.alone ? p.t->side : p.map.w,
         .height = p.alone ? p.t->side : p.map.h,
-        .n_macs = p.n_tiles * twr_macs(m)};
+        .n_macs = twr_macs(m, &p)};
     return KSLLM_OK;
 }
 
 /* The most tokens that a picture can take, or a little more. */
 static u32 twr_limit(const mdl_tower *t) {
+    if (!t->kind->tiles) return t->max / twr_cell(t) / twr_cell(t);
     u64 most = 0, tile = twr_whole_tokens(t);
     for (u32 i = 0; i < t->n_grids; i++) {
         u64 rows = t->grids[i][0] / t->patch, cols = t->grids[i][1] / t->patch;
@@ -32489,8 +32589,8 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
             "(ksllm_media_measure)", LLU(out->memory ? out->memory_size : 0),
             LLU(p->bytes));
     sum256 sum = sum_begin();
-    const u32 shape[] = {p->w, p->h, p->alone, p->map.height, p->map.width,
-        p->n_tokens};
+    const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
+        p->map.height, p->map.width, p->n_tokens};
     sum_add(&sum, shape, sizeof shape);
     for (u32 y = 0; y < p->h; y++)
         sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
@@ -32512,14 +32612,23 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
 
 /* ---- encoders ---- */
 
+/* Rows [from, from + m) see [lo, hi). */
+typedef struct {
+    u32 from, m, lo, hi;
+} twr_piece;
+
 struct ksllm_encoder {
     ksllm_session s; /* workers, products, a watch; no timeline */
-    u32 n;           /* patches of a tile */
+    u32 n;           /* patches that it sees at once, at most */
     f32 pixel[3][256]; /* what a byte of R, G, B becomes */
     f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
     u32 n_slots;
     f32 *ones;       /* [D_T_FFN] the up of a FFN that has no gate */
-    f32 *out;        /* [n][D_EMBD] rows of the tile */
+    f32 *out;        /* in tiles: [n][D_EMBD] rows of one */
+    twr_piece *pieces[2]; /* of attention, in windows and beyond them */
+    u32 *cells;      /* whole: which one comes when */
+    f32 *rope;       /* [row or column][a head / 4][2] cos, sin */
+    u32 n_rope;      /* of them */
 };
 
 /* A run; a step by row finds it by its fwd. */
@@ -32532,6 +32641,8 @@ typedef struct {
     u8 *pixels;    /* of a row of tiles, `stride` bytes apart */
     size_t stride;
     const u8 *tile; /* the first pixel of the tile under way */
+    u32 n;         /* patches of the run */
+    u32 n_pieces[2];
     u32 from;      /* the first row of the batch */
     u32 y, x;      /* of the tile: its place among them */
     u32 n_done;    /* layers, of all tiles */
@@ -32542,13 +32653,21 @@ static const twr *twr_of(const fwd_step *step) {
     return (const twr *)(const void *)step->f;
 }
 
+/* A window has a cell at least. */
+static u64 twr_most_pieces(const ksllm_encoder *e) {
+    return (u64)e->n / K_QUERIES + e->n + 1;
+}
+
 static void twr_lay(ksllm_encoder *e, arena *a) {
     static const size_t block[2] = {32, 256};
     ksllm_session *s = &e->s;
     const mdl_tower *t = s->m->tower;
-    const size_t *d = s->m->dim, wide = max_size(d[D_T_FFN], d[D_T_MID]);
+    const size_t *d = s->m->dim, head = d[D_T_WIDTH] / t->n_heads;
+    const size_t wide = max_size(d[D_T_FFN], max_size(d[D_T_MID], d[D_EMBD]));
     const u64 b = TWR_BATCH, n = e->n;
-    const u64 in = max_size(t->mat[T_PATCHES].n_in, wide);
+    const bool tiles = t->kind->tiles;
+    const u64 in =
+        max_size(t->mat[T_PATCHES].n_in, max_size(wide, d[D_T_OUT]));
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
     const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
     const struct {
@@ -32560,7 +32679,9 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
         {&s->xn, inputs}, {&s->k, b * d[D_T_KV]}, {&s->v, b * d[D_T_KV]},
         {&s->gate, b * wide}, {&s->up, b * wide},
         {&s->delta, b * max_size(d[D_T_WIDTH], d[D_T_OUT])},
-        {&e->ones, d[D_T_FFN]}, {&e->out, n * d[D_EMBD]},
+        {&e->ones, tiles ? d[D_T_FFN] : 0},
+        {&e->out, tiles ? n * d[D_EMBD] : 0},
+        {&e->rope, (u64)e->n_rope * head / 2},
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)
         *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
@@ -32571,6 +32692,9 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
     }
     s->jobs = arena_take(a, 3, sizeof *s->jobs);
     s->first_piece = arena_take(a, 4, sizeof *s->first_piece);
+    for (int i = 0; i < 2; i++)
+        e->pieces[i] = arena_take(a, twr_most_pieces(e), sizeof(twr_piece));
+    e->cells = arena_take(a, tiles ? 0 : n, sizeof *e->cells);
 }
 
 static ksllm_status twr_size(const ksllm_model *m,
@@ -32586,7 +32710,18 @@ static ksllm_status twr_size(const ksllm_model *m,
     e->s.n_threads = o->n_threads ? o->n_threads
         : o->parallel_for         ? SES_LENT_PIECES
                                   : os_fast_cores();
-    e->n = twr_whole_tokens(m->tower);
+    const mdl_tower *t = m->tower;
+    u32 most = twr_limit(t);
+    if (o->max_tokens) most = min_u32(most, o->max_tokens);
+    u64 n = t->kind->tiles ? twr_whole_tokens(t)
+                           : (u64)most * t->merge * t->merge;
+    if (n * 2 * t->n_heads > POOL_MAX_PIECES)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options: max_tokens %u is more than a tower can see: set it to "
+            "%llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
+            / t->n_heads / (t->kind->tiles ? 1 : t->merge * t->merge)));
+    e->n = (u32)n;
+    e->n_rope = t->kind->tiles ? 0 : e->n / t->merge + t->merge;
     e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     arena a = {NULL, 0, false};
     arena_take(&a, 1, sizeof *e);
@@ -32616,7 +32751,8 @@ static ksllm_status twr_create(const ksllm_model *m,
     *e = sized;
     twr_lay(e, &a);
     med_table(e->pixel, m->tower->mean, m->tower->std);
-    for (size_t i = 0; i < m->dim[D_T_FFN]; i++) e->ones[i] = 1;
+    for (size_t i = 0; m->tower->kind->tiles && i < m->dim[D_T_FFN]; i++)
+        e->ones[i] = 1;
     e->s.alloc = alloc;
     e->s.block = o->memory ? NULL : block;
     e->s.bytes = bytes;
@@ -32628,24 +32764,41 @@ static ksllm_status twr_create(const ksllm_model *m,
 
 /* ---- steps by row ---- */
 
+/* Where the patch of a row lies. */
+static void twr_where(const twr *r, u32 n, u32 *y, u32 *x) {
+    u32 merge = r->t->merge;
+    if (r->t->kind->tiles) {
+        *y = n / twr_across(r->t);
+        *x = n % twr_across(r->t);
+        return;
+    }
+    u32 across = r->plan->map.w / twr_cell(r->t);
+    u32 cell = r->e->cells[n / (merge * merge)], in = n % (merge * merge);
+    *y = cell / across * merge + in / merge;
+    *x = cell % across * merge + in % merge;
+}
+
 static void twr_patch(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const mdl_tower *t = r->t;
-    u32 across = twr_across(t), n = r->from + i;
-    size_t y = n / across * t->patch, x = n % across * t->patch;
+    u32 y, x;
+    twr_where(r, r->from + i, &y, &x);
     med_patch(r->e->s.xn + i * t->mat[T_PATCHES].n_in,
-        r->tile + y * r->stride + 3 * x, r->stride, t->patch, 1,
-        (const f32 (*)[256])r->e->pixel);
+        r->tile + (size_t)y * t->patch * r->stride + 3 * (size_t)x * t->patch,
+        r->stride, t->patch, 1, (const f32 (*)[256])r->e->pixel);
 }
 
+/* The bias and the place, or what comes of the second frame, which for a
+ * picture is the first again. */
 static void twr_place(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const mdl_matrix *places = &r->t->mat[T_PLACES];
-    size_t n = places->n_in, at = r->from + i;
-    f32 *x = r->e->s.x + at * n, *place = r->e->s.delta + i * n;
+    size_t n = r->e->s.m->dim[D_T_WIDTH], at = r->from + i;
+    f32 *x = r->e->s.x + at * n, *more = r->e->s.delta + i * n;
     fwd_add_bias(x, r->t->vec[T_PATCH_BIAS], n);
-    blk_row(places->type, places->w + at * places->row_bytes, n, place);
-    for (size_t k = 0; k < n; k++) x[k] += place[k];
+    if (places->w)
+        blk_row(places->type, places->w + at * places->row_bytes, n, more);
+    for (size_t k = 0; k < n; k++) x[k] += more[k];
 }
 
 /* A row of the residual stream, normed to xn, prepared for products. */
@@ -32654,10 +32807,28 @@ static void twr_norm(const fwd_step *step, u32 i) {
     ksllm_session *s = &r->e->s;
     size_t n = s->m->dim[D_T_WIDTH];
     f32 *xn = s->xn + i * n;
-    memcpy(xn, s->x + (r->from + i) * n, n * sizeof *xn);
-    if (step->norm)
-        fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
+    const f32 *x = s->x + (r->from + i) * n;
+    if (step->norm && !step->norm_bias) {
+        s->m->k->norm(x, step->norm, n, r->t->eps, xn);
+    } else {
+        memcpy(xn, x, n * sizeof *xn);
+        if (step->norm)
+            fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
+    }
     fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+/* Turns a head's pairs (i, i + n / 2): the first half of them by its row, the
+ * second by its column. */
+static void twr_rotate(const twr *r, u32 y, u32 x, f32 *head, size_t n) {
+    const f32 *by_row = r->e->rope + (size_t)y * n / 2;
+    const f32 *by_col = r->e->rope + (size_t)x * n / 2;
+    for (size_t i = 0; i < n / 2; i++) {
+        const f32 *cs = i < n / 4 ? by_row + 2 * i : by_col + 2 * (i - n / 4);
+        f32 p = head[i], q = head[i + n / 2];
+        head[i] = p * cs[0] - q * cs[1];
+        head[i + n / 2] = q * cs[0] + p * cs[1];
+    }
 }
 
 /* Keys and values of a row to where attention reads them, head by head. */
@@ -32671,6 +32842,12 @@ static void twr_heads(const fwd_step *step, u32 i) {
     fwd_add_bias(s->q + at * n_q, vec[V_Q_BIAS], n_q);
     fwd_add_bias(k, vec[V_K_BIAS], n);
     fwd_add_bias(v, vec[V_V_BIAS], n);
+    u32 y, x;
+    twr_where(r, r->from + i, &y, &x);
+    for (size_t h = 0; h < n_q && !r->t->kind->tiles; h += head)
+        twr_rotate(r, y, x, s->q + at * n_q + h, head);
+    for (size_t h = 0; h < n && !r->t->kind->tiles; h += head)
+        twr_rotate(r, y, x, k + h, head);
     for (size_t h = 0; h < r->t->n_kv_heads; h++) {
         size_t to = (h * r->e->n_slots + at) * head;
         memcpy(r->e->keys + to, k + h * head, head * sizeof *k);
@@ -32699,11 +32876,18 @@ static void twr_add(const fwd_step *step, u32 i) {
 static void twr_activate(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
+    const mdl_layer *l = r->f.l;
     size_t n = s->m->dim[D_T_FFN];
-    f32 *up = s->up + i * n;
-    fwd_add_bias(up, r->f.l->vec[V_UP_BIAS], n);
-    s->m->k->gate(up, r->e->ones, n, K_GELU);
-    fwd_quantize(s, step->blocks, up, n, i * n);
+    f32 *up = s->up + i * n, *gate = s->gate + i * n;
+    fwd_add_bias(up, l->vec[V_UP_BIAS], n);
+    if (l->mat[M_GATE].w) {
+        fwd_add_bias(gate, l->vec[V_GATE_BIAS], n);
+        s->m->k->gate(gate, up, n, K_SILU);
+    } else {
+        memcpy(gate, up, n * sizeof *gate);
+        s->m->k->gate(gate, r->e->ones, n, K_GELU);
+    }
+    fwd_quantize(s, step->blocks, gate, n, i * n);
 }
 
 /* Between the projector's two products: the exact GELU. */
@@ -32715,6 +32899,36 @@ static void twr_middle(const fwd_step *step, u32 i) {
     fwd_add_bias(x, r->t->vec[T_MM_0_BIAS], n);
     for (size_t k = 0; k < n; k++) x[k] = fwd_gelu(x[k]);
     fwd_quantize(s, step->blocks, x, n, i * n);
+}
+
+/* The patches of a cell, normed, one after the other. */
+static void twr_merge(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_IN], w = s->m->dim[D_T_WIDTH];
+    f32 *xn = s->xn + i * n;
+    const f32 *x = s->x + r->from * w + i * n;
+    for (size_t at = 0; at < n; at += w)
+        s->m->k->norm(x + at, r->t->vec[T_NORM], w, r->t->eps, xn + at);
+    fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+/* Before the projector's last product, where there are three. */
+static void twr_before_fc(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_OUT];
+    fwd_add_bias(s->delta + i * n, step->bias, n);
+    fwd_quantize(s, step->blocks, s->delta + i * n, n, i * n);
+}
+
+/* A cell's row, at step->x, to its place in the media. */
+static void twr_cell_row(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    size_t n = step->n, merge = r->t->merge;
+    u32 cell = r->e->cells[r->from / (merge * merge) + i];
+    fwd_add_bias(step->x + i * n, step->bias, n);
+    memcpy(r->rows + cell * n, step->x + i * n, n * sizeof(f32));
 }
 
 static void twr_out(const fwd_step *step, u32 i) {
@@ -32731,26 +32945,68 @@ static void twr_attend_piece(void *arg, u32 piece) {
     const mdl_tower *t = r->t;
     if (fwd_stopped(&r->f)) return;
     size_t heads = t->n_heads, head = s->m->dim[D_T_Q] / heads;
-    size_t h = piece % heads, from = piece / heads * K_QUERIES;
-    size_t kv = h / (heads / t->n_kv_heads) * r->e->n_slots * head;
-    size_t at = (from * heads + h) * head;
+    size_t h = piece % heads;
+    const twr_piece *p =
+        &r->e->pieces[!r->f.l->window][piece / heads];
+    size_t kv = (h / (heads / t->n_kv_heads) * r->e->n_slots + p->lo) * head;
+    size_t at = (p->from * heads + h) * head;
     k_query a = {
         .q = s->q + at, .out = s->att + at,
         .k = (const u8 *)(r->e->keys + kv),
         .v = (const u8 *)(r->e->values + kv),
         .key_dim = head, .value_dim = head,
         .k_stride = head * sizeof(f32), .v_stride = head * sizeof(f32),
-        .n_slots = r->e->n_slots, .m = min_size(r->e->n - from, K_QUERIES),
-        .hi = r->e->n, .both_ways = true,
-        .scale = (f32)(1 / __builtin_sqrt((f64)head)), .q_heads = heads,
-        .out_head = head, .out_token = heads * head, .kind = K_F32, .group = 1,
+        .n_slots = r->e->n_slots, .m = p->m, .hi = p->hi - p->lo,
+        .both_ways = true, .scale = (f32)(1 / __builtin_sqrt((f64)head)),
+        .q_heads = heads, .out_head = head, .out_token = heads * head,
+        .kind = K_F32, .group = 1,
     };
     k_attend(s->m->k, &a);
 }
 
 static void twr_attend(twr *r) {
-    u32 tiles = (r->e->n + K_QUERIES - 1) / K_QUERIES;
-    pool_run(&r->e->s.workers, tiles * r->t->n_heads, twr_attend_piece, r);
+    u32 n = r->n_pieces[!r->f.l->window];
+    pool_run(&r->e->s.workers, n * r->t->n_heads, twr_attend_piece, r);
+}
+
+/* Adds the pieces of a stretch whose rows see each other. */
+static void twr_add_pieces(twr *r, int kind, u32 lo, u32 hi) {
+    for (u32 at = lo; at < hi; at += K_QUERIES)
+        r->e->pieces[kind][r->n_pieces[kind]++] =
+            (twr_piece){at, min_u32(hi - at, K_QUERIES), lo, hi};
+}
+
+/* ---- a picture seen whole ---- */
+
+/* The order of cells: windows row by row, cells row by row in them. */
+static void twr_order(twr *r) {
+    const mdl_tower *t = r->t;
+    u32 cell = twr_cell(t), side = t->merge * t->merge, n = 0;
+    u32 rows = r->plan->map.h / cell, cols = r->plan->map.w / cell;
+    for (u32 y = 0; y < rows; y += t->window)
+        for (u32 x = 0; x < cols; x += t->window) {
+            u32 from = n;
+            for (u32 i = y; i < min_u32(y + t->window, rows); i++)
+                for (u32 j = x; j < min_u32(x + t->window, cols); j++)
+                    r->e->cells[n++] = i * cols + j;
+            twr_add_pieces(r, 0, from * side, n * side);
+        }
+}
+
+/* Angles are float32 products, as in fwd_rope_table. */
+static void twr_rope_table(twr *r) {
+    const mdl_tower *t = r->t;
+    const twr_plan *p = r->plan;
+    size_t quarter = r->e->s.m->dim[D_T_WIDTH] / t->n_heads / 4;
+    u32 side = max_u32(p->map.h, p->map.w) / t->patch;
+    for (u32 at = 0; at < side; at++)
+        for (size_t i = 0; i < quarter; i++) {
+            f64 sine, cosine;
+            f32 f = (f32)m_pow(10000, -(f64)i / (f64)quarter);
+            m_sincos((f64)((f32)at * f), &sine, &cosine);
+            r->e->rope[2 * (at * quarter + i)] = (f32)cosine;
+            r->e->rope[2 * (at * quarter + i) + 1] = (f32)sine;
+        }
 }
 
 /* ---- layers ---- */
@@ -32758,8 +33014,8 @@ static void twr_attend(twr *r) {
 /* The next batch of the tile; false: there is none, or the run has to stop. */
 static bool twr_next(twr *r) {
     r->from += r->f.m;
-    if (r->from >= r->e->n || fwd_stopped(&r->f)) return false;
-    r->f.m = min_u32(TWR_BATCH, r->e->n - r->from);
+    if (r->from >= r->n || fwd_stopped(&r->f)) return false;
+    r->f.m = min_u32(TWR_BATCH, r->n - r->from);
     return true;
 }
 
@@ -32791,12 +33047,13 @@ static void twr_rest(twr *r) {
         &r->f, &(fwd_step){.run = twr_add, .bias = l->vec[V_O_BIAS]});
     fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
         .norm = l->vec[V_FFN_NORM], .norm_bias = l->vec[V_FFN_NORM_BIAS],
-        .blocks = fwd_blocks(&r->f, BIT(M_UP))});
+        .blocks = fwd_blocks(&r->f, BIT(M_UP) | BIT(M_GATE))});
+    if (l->mat[M_GATE].w) fwd_plan(&r->f, &l->mat[M_GATE], s->xn, s->gate);
     fwd_plan(&r->f, &l->mat[M_UP], s->xn, s->up);
     fwd_multiply(&r->f);
     fwd_by_token(&r->f, &(fwd_step){.run = twr_activate,
         .blocks = fwd_blocks(&r->f, BIT(M_DOWN))});
-    fwd_plan(&r->f, &l->mat[M_DOWN], s->up, s->delta);
+    fwd_plan(&r->f, &l->mat[M_DOWN], s->gate, s->delta);
     fwd_multiply(&r->f);
     fwd_by_token(
         &r->f, &(fwd_step){.run = twr_add, .bias = l->vec[V_DOWN_BIAS]});
@@ -32807,6 +33064,8 @@ static void twr_patches(twr *r) {
     const mdl_matrix *w = &r->t->mat[T_PATCHES];
     fwd_by_token(&r->f, &(fwd_step){.run = twr_patch});
     fwd_plan(&r->f, w, s->xn, s->x + r->from * w->n_out);
+    if (r->t->mat[T_PATCHES_2].w)
+        fwd_plan(&r->f, &r->t->mat[T_PATCHES_2], s->xn, s->delta);
     fwd_multiply(&r->f);
     fwd_by_token(&r->f, &(fwd_step){.run = twr_place});
 }
@@ -32826,7 +33085,35 @@ static void twr_project(twr *r) {
     fwd_by_token(&r->f, &(fwd_step){.run = twr_out});
 }
 
-/* The rows of a tile, whose pixels begin at `tile`, to e->out. */
+/* The cells of a batch of patches, to the media. */
+static void twr_project_cells(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_matrix *w = r->t->mat;
+    bool more = w[T_FC].w != NULL;
+    r->f.m /= r->t->merge * r->t->merge;
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_merge,
+        .blocks = fwd_blocks_of(&w[T_MM_0])});
+    fwd_plan(&r->f, &w[T_MM_0], s->xn, s->up);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_middle,
+        .blocks = fwd_blocks_of(&w[T_MM_2])});
+    fwd_plan(&r->f, &w[T_MM_2], s->up, s->delta);
+    fwd_multiply(&r->f);
+    if (more) {
+        fwd_by_token(&r->f, &(fwd_step){.run = twr_before_fc,
+            .bias = r->t->vec[T_MM_2_BIAS],
+            .blocks = fwd_blocks_of(&w[T_FC])});
+        fwd_plan(&r->f, &w[T_FC], s->delta, s->gate);
+        fwd_multiply(&r->f);
+    }
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_cell_row,
+        .bias = r->t->vec[more ? T_FC_BIAS : T_MM_2_BIAS],
+        .x = more ? s->gate : s->delta, .n = s->m->dim[D_EMBD]});
+    r->f.m *= r->t->merge * r->t->merge;
+}
+
+/* The rows of a tile, whose pixels begin at `tile`, to e->out, or of a whole
+ * picture to the media. */
 static void twr_run(twr *r, const u8 *tile) {
     const ksllm_control *c = r->control;
     r->tile = tile;
@@ -32842,26 +33129,28 @@ static void twr_run(twr *r, const u8 *tile) {
             c->on_progress(c->progress_ctx, r->n_done,
                 (size_t)r->plan->n_tiles * r->t->n_layers);
     }
-    for (twr_first(r); twr_next(r);) twr_project(r);
+    for (twr_first(r); twr_next(r);)
+        if (r->t->kind->tiles) twr_project(r);
+        else twr_project_cells(r);
 }
 
-/* ---- tiles ---- */
+/* ---- pixels ---- */
 
-/* The whole picture stretched to a tile, or on a grey square. */
-static void twr_whole(twr *r, const ksllm_image *image, void *scratch) {
+/* The whole picture stretched, or on a square as if it had no contrast. */
+static void twr_whole(
+    twr *r, const ksllm_image *image, u32 to_w, u32 to_h, void *scratch) {
     const twr_plan *p = r->plan;
-    u32 side = r->t->side;
     med_resizer z;
-    r->stride = 3 * (size_t)side;
+    r->stride = 3 * (size_t)to_w;
     u8 grey[3]; /* what the tower takes for nothing */
     for (u32 c = 0; c < 3; c++) grey[c] = (u8)(r->t->mean[c] * 255);
     if (p->alone)
         med_resize_begin_square(&z, image->rgb, twr_stride(image), p->w, p->h,
-            grey, side, twr_filter(r->t), scratch);
+            grey, to_w, twr_filter(r->t), scratch);
     else
-        med_resize_begin(&z, image->rgb, twr_stride(image), p->w, p->h, side,
-            side, twr_filter(r->t), scratch);
-    for (u32 y = 0; y < side && !fwd_stopped(&r->f); y++)
+        med_resize_begin(&z, image->rgb, twr_stride(image), p->w, p->h, to_w,
+            to_h, twr_filter(r->t), scratch);
+    for (u32 y = 0; y < to_h && !fwd_stopped(&r->f); y++)
         med_resize_row(&z, y, r->pixels + y * r->stride);
 }
 
@@ -32885,7 +33174,7 @@ static void twr_pack(const fwd_step *step, u32 y) {
     const med_tiles *map = &r->plan->map;
     const u32 across = twr_across(r->t);
     const size_t n = r->e->s.m->dim[D_EMBD];
-    f32 *out = r->rows + (r->e->n + y * ((size_t)map->out_cols + 1)) * n;
+    f32 *out = r->rows + (r->n + y * ((size_t)map->out_cols + 1)) * n;
     u32 at[2], in[2];
     f32 wy = med_between(map->kept_rows, map->out_rows, y, at);
     for (u32 x = 0; x < map->out_cols; x++, out += n) {
@@ -32922,13 +33211,30 @@ static void twr_tiles(twr *r, const ksllm_image *image, void *scratch) {
 /* Rows that no tile makes: zeros to add to, and newlines. */
 static void twr_begin_rows(const twr *r) {
     const twr_plan *p = r->plan;
-    size_t n = r->e->s.m->dim[D_EMBD], row = r->e->n;
+    size_t n = r->e->s.m->dim[D_EMBD], row = r->n;
     memset(r->rows, 0, p->n_tokens * n * sizeof(f32));
     for (u32 at = 0; row < p->n_tokens; row++) {
         bool ends = p->alone || at == p->map.out_cols;
         if (ends) memcpy(r->rows + row * n, r->t->vec[T_NEWLINE], 4 * n);
         at = ends ? 0 : at + 1;
     }
+}
+
+static void twr_see_tiles(twr *r, const ksllm_image *image, void *scratch) {
+    u32 side = r->t->side;
+    twr_begin_rows(r);
+    twr_whole(r, image, side, side, scratch);
+    twr_run(r, r->pixels);
+    memcpy(r->rows, r->e->out,
+        (size_t)r->n * r->e->s.m->dim[D_EMBD] * sizeof(f32));
+    if (!r->plan->alone && !fwd_stopped(&r->f)) twr_tiles(r, image, scratch);
+}
+
+static void twr_see_whole(twr *r, const ksllm_image *image, void *scratch) {
+    twr_order(r);
+    twr_rope_table(r);
+    twr_whole(r, image, r->plan->map.w, r->plan->map.h, scratch);
+    twr_run(r, r->pixels);
 }
 
 /* Names and rows of a picture. */
@@ -32938,20 +33244,21 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
     ksllm_session *s = &e->s;
     twr_plan p;
     TRY(twr_name(s->m, image, o, &p, out, err));
+    if (twr_patches_of(&p) > e->n)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "the picture takes %u tokens, the encoder was created for %u "
+            "(max_tokens)", (unsigned)p.n_tokens,
+            (unsigned)(e->n / p.t->merge / p.t->merge));
     u8 *base = out->memory;
     base += (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
     u8 *pixels = base + p.scratch_at;
-    size_t wide = max_size(p.map.width, p.t->side);
-    size_t used = 3 * wide * p.t->side;
-    u8 *scratch = pixels + (used + SES_ALIGN - 1) / SES_ALIGN * SES_ALIGN;
+    u64 used = (twr_pixels(&p) + SES_ALIGN - 1) / SES_ALIGN * SES_ALIGN;
     twr r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = e,
         .t = p.t, .plan = &p, .control = control, .pixels = pixels,
-        .rows = (f32 *)(void *)base};
-    twr_begin_rows(&r);
-    twr_whole(&r, image, scratch);
-    twr_run(&r, pixels);
-    memcpy(r.rows, e->out, e->n * s->m->dim[D_EMBD] * sizeof(f32));
-    if (!p.alone && !fwd_stopped(&r.f)) twr_tiles(&r, image, scratch);
+        .rows = (f32 *)(void *)base, .n = twr_patches_of(&p)};
+    twr_add_pieces(&r, 1, 0, r.n);
+    if (p.t->kind->tiles) twr_see_tiles(&r, image, pixels + used);
+    else twr_see_whole(&r, image, pixels + used);
     if (fwd_stopped(&r.f))
         return ses_watch_fail(&s->watch, r.n_done,
             (u64)p.n_tiles * p.t->n_layers, "layers of tiles computed", err);

@@ -628,7 +628,8 @@ static void check_sights(const char *row) {
     free(b.p);
 }
 
-#define SEES(X) X(varco_vision)
+#define SEES(X)                                                               \
+    X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)
 
 #define SEE_TEST(name) TEST(name##_sees) { check_sights(#name); }
 

@@ -14,9 +14,9 @@ static ksllm_model *open_file(const fx_file *f, const char *isa)
     return m;
 }
 
-static ksllm_model *open_tower(ksllm_type type, fx_file *f)
+static ksllm_model *open_tower(ksllm_type type, bool tiles, fx_file *f)
 {
-    fx_spec s = tw_spec(type);
+    fx_spec s = tw_spec(type, tiles);
     *f = fx_model(&s);
     return open_file(f, NULL);
 }
@@ -61,8 +61,8 @@ TEST(rows_are_the_same_bits)
     const ksllm_type types[] = {KSLLM_TYPE_F32, KSLLM_TYPE_F16,
                                 KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q4_0};
     const ksllm_image p = tw_picture(75, 50, 3);
-    for (int t = 0; t < 4; t++) {
-        fx_spec s = tw_spec(types[t]);
+    for (int t = 0; t < 8; t++) {
+        fx_spec s = tw_spec(types[t / 2], t % 2);
         fx_file f = fx_model(&s);
         uint64_t first = 0;
         const char *isa;
@@ -92,7 +92,7 @@ TEST(rows_are_the_same_bits)
 TEST(measure_counts)
 {
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_F32, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, true, &f);
     ksllm_model_info info = {.size = sizeof info};
     ksllm_media_options o;
     ksllm_media_size z = {.size = sizeof z};
@@ -153,12 +153,118 @@ TEST(measure_counts)
     fx_close(m, &f);
 }
 
+TEST(whole_pictures_are_measured)
+{
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, false, &f);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_media_options o;
+    ksllm_encoder_options eo;
+    ksllm_encoder *x;
+    ksllm_media_size z = {.size = sizeof z};
+    ksllm_image p = tw_picture(75, 50, 3);
+    ksllm_error e;
+    size_t small, all;
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    CHECK_EQ(info.picture_tokens, 256);
+    ksllm_media_options_init(&o);
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &z, &e), e);
+    CHECK_EQ(z.width, 80);
+    CHECK_EQ(z.height, 48);
+    CHECK_EQ(z.n_tokens, 15);
+    CHECK_EQ(z.n_tiles, 1);
+    o.max_tiles = 1;            /* of no meaning here */
+    CHECK_OK(ksllm_media_measure(m, &p, &o, &z, &e), e);
+    CHECK_EQ(z.n_tokens, 15);
+    for (o.max_tokens = 1; o.max_tokens < 20; o.max_tokens++) {
+        ksllm_status status = ksllm_media_measure(m, &p, &o, &z, &e);
+        CHECK(status ? status == KSLLM_ERR_ARGUMENT && o.max_tokens < 4
+                     : z.n_tokens <= o.max_tokens);
+    }
+    p.height = 1;
+    p.width = 201;
+    CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "200 times") != NULL);
+    /* An encoder for less takes less, and refuses more. */
+    p.width = 75;
+    p.height = 50;
+    ksllm_encoder_options_init(&eo);
+    eo.n_threads = 1;
+    CHECK_OK(ksllm_encoder_memory(m, &eo, &all, &e), e);
+    eo.max_tokens = 14;
+    CHECK_OK(ksllm_encoder_memory(m, &eo, &small, &e), e);
+    CHECK(small < all / 4);
+    fx_must(ksllm_encoder_create(m, &eo, &x, &e), &e);
+    ksllm_media media = room(m, &p, NULL);
+    CHECK_EQ(ksllm_media_encode(x, &p, NULL, NULL, &media, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "15 tokens, the encoder was created for 14") != NULL);
+    o.max_tokens = 14;
+    CHECK_OK(ksllm_media_encode(x, &p, &o, NULL, &media, &e), e);
+    CHECK(media.n_tokens < 15);
+    free(media.memory);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    fx_close(m, &f);
+}
+
+/* A map that is too large is made smaller, between its cells. */
+TEST(large_maps_are_made_smaller)
+{
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_file f = fx_model(&spec);
+    const ksllm_override more = {.key = "clip.vision.anyres_max",
+        .type = KSLLM_META_U32, .integer = 9};
+    ksllm_model_options o;
+    ksllm_model *m = open_file(&f, NULL), *all;
+    ksllm_error e;
+    ksllm_image p = tw_picture(96, 96, 5);
+    ksllm_model_options_init(&o);
+    o.overrides = &more;
+    o.n_overrides = 1;
+    fx_must(ksllm_model_open_memory(f.data, f.size, &o, &all, &e), &e);
+    ksllm_encoder *x = encoder(m, 2), *y = encoder(all, 1);
+    ksllm_media a = encode(x, m, &p, NULL), b = encode(y, all, &p, NULL);
+    const size_t n = a.n_embd, to = 5, from = 12, tile = 16;
+    CHECK_EQ(a.n_tokens, tile + to * (to + 1));
+    CHECK_EQ(b.n_tokens, tile + from * (from + 1));
+    CHECK(!memcmp(a.rows, b.rows, tile * n * sizeof(float)));
+    for (size_t i = 0; i < to * to * n; i++) {
+        double at[2], w[2], want = 0;
+        size_t cell = i / n, k[2];
+        for (int d = 0; d < 2; d++) {
+            at[d] = ((double)(d ? cell % to : cell / to) + 0.5) * from / to
+                - 0.5;
+            k[d] = (size_t)at[d];
+            w[d] = at[d] - (double)k[d];
+        }
+        for (size_t c = 0; c < 4; c++) {
+            size_t row = k[0] + c / 2, col = k[1] + c % 2;
+            want += (c / 2 ? w[0] : 1 - w[0]) * (c % 2 ? w[1] : 1 - w[1])
+                * (double)b.rows[(tile + row * (from + 1) + col) * n + i % n];
+        }
+        double got = (double)
+            a.rows[(tile + cell / to * (to + 1) + cell % to) * n + i % n];
+        if (!CHECK(got - want < 1e-4 && want - got < 1e-4))
+            break;
+    }
+    CHECK(!memcmp(a.rows + (tile + to) * n, b.rows + (tile + from) * n,
+                  n * sizeof(float)));  /* newlines */
+    free(a.memory);
+    free(b.memory);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    ksllm_model_close(all);
+    fx_close(m, &f);
+}
+
 /* ---- names ---- */
 
 TEST(names_are_of_the_pixels)
 {
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_F32, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, true, &f);
     ksllm_encoder *x = encoder(m, 1);
     ksllm_image p = tw_picture(75, 50, 3);
     ksllm_error e;
@@ -237,7 +343,7 @@ static void scene_begin(scene *s)
 {
     ksllm_media_options o;
     memset(s, 0, sizeof *s);
-    s->m = open_tower(KSLLM_TYPE_Q8_0, &s->f);
+    s->m = open_tower(KSLLM_TYPE_Q8_0, true, &s->f);
     s->x = encoder(s->m, 2);
     ksllm_media_options_init(&o);
     o.max_tiles = 1;
@@ -464,10 +570,10 @@ static void count_steps(void *ctx, size_t done, size_t total)
     seen[1] = total;
 }
 
-TEST(stops_anywhere)
+static void stop_anywhere(bool tiles)
 {
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, tiles, &f);
     ksllm_image p = tw_picture(75, 50, 3);
     ksllm_encoder_options o;
     ksllm_encoder *x, *y = encoder(m, 2);
@@ -492,7 +598,7 @@ TEST(stops_anywhere)
     c.on_progress = NULL;
     int stopped = 0;
     for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
-        stop.left = 1 + fx_below(&rng, 3000);
+        stop.left = 1 + fx_below(&rng, tiles ? 3000 : 800);
         ksllm_status status = ksllm_media_encode(x, &p, NULL, &c, &got, &e);
         if (status) {
             CHECK_EQ(status, KSLLM_ERR_CANCELLED);
@@ -523,6 +629,12 @@ TEST(stops_anywhere)
     fx_close(m, &f);
 }
 
+TEST(stops_anywhere)
+{
+    stop_anywhere(true);
+    stop_anywhere(false);
+}
+
 TEST(a_stopped_prompt_goes_on)
 {
     scene s;
@@ -549,7 +661,7 @@ TEST(a_stopped_prompt_goes_on)
 
 TEST(memory_is_planned)
 {
-    fx_spec spec = tw_spec(KSLLM_TYPE_Q8_0);
+    fx_spec spec = tw_spec(KSLLM_TYPE_Q8_0, false);
     fx_file f = fx_model(&spec);
     fx_alloc a;
     ksllm_model_options mo;
