@@ -153,7 +153,7 @@ static bool qz_is_matrix(str name, u32 n_dims) {
         && !memcmp(name.p + name.n - 7, ".weight", 7)
         && !str_has(name, "_norm") && !str_has(name, "ffn_gate_inp")
         && !str_has(name, "rope_freqs") && !str_has(name, "position_embd")
-        && !str_has(name, "patch_embd")
+        && !str_has(name, "patch_embd") && !str_has(name, ".conv2d.")
         && !str_has(name, "shortconv.conv.");
 }
 
@@ -166,7 +166,8 @@ static ksllm_type qz_wanted(const qz_options *o, str name) {
     bool is_float = is_float_type(base);
     if (o->pure || is_float) return base;
     /* Of a tower: fewer than eight bits cost small letters. */
-    if (str_begins(name, "v.") || str_begins(name, "mm."))
+    if (str_begins(name, "v.") || str_begins(name, "a.")
+        || str_begins(name, "mm."))
         return KSLLM_TYPE_Q8_0;
     /* The head decides every token's probability; with tied embeddings it is
      * the embedding too. */

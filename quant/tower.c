@@ -1,16 +1,18 @@
-/* tower.c, part of ksllm-quant.c - what a model sees with: the tower and its
- * projector become tensors v.* and mm.* beside the language model, and their
- * configuration clip.* keys (the list is in § 20 of ksllm.c, at "towers").
+/* tower.c, part of ksllm-quant.c - what a model sees or hears with: the tower
+ * and its projector become tensors v.* and mm.*, or a.* and mm.a.*, beside the
+ * language model, and their configuration clip.* keys (the list is in § 20 of
+ * ksllm.c, at "towers").
  *
  * Kinds are data, as architectures are in convert.c. All of it is read from the
  * folder: config.json for the tower, preprocessor_config.json for how a picture
- * gets there. A number that config.json leaves out is the one that its class in
+ * or a sound gets there. A number that config.json leaves out is the one that its class in
  * transformers has. What would be computed wrongly is refused. */
 
 /* Names as below: "model." is gone, and these stand for the parts. */
 static const char *const TW_PARTS[][2] = {
     {"vision_tower.vision_model.", "tower."}, {"vision_tower.", "tower."},
     {"vision_model.", "tower."}, {"visual.", "tower."},
+    {"audio_tower.", "tower."},
     {"multi_modal_projector.", "projector."},
     {"vision_projector.", "projector."}, {"mm_projector.", "projector."},
     {"projector.", "projector."}, {"image_newline", "image_newline"},
@@ -79,16 +81,50 @@ static const cv_name TW_QWEN[] = {
     {NULL, NULL},
 };
 
+static const cv_name TW_QWEN_EAR[] = {
+    {"tower.conv2d1.weight", "a.conv2d.1.weight"},
+    {"tower.conv2d1.bias", "a.conv2d.1.bias"},
+    {"tower.conv2d2.weight", "a.conv2d.2.weight"},
+    {"tower.conv2d2.bias", "a.conv2d.2.bias"},
+    {"tower.conv2d3.weight", "a.conv2d.3.weight"},
+    {"tower.conv2d3.bias", "a.conv2d.3.bias"},
+    {"tower.conv_out.weight", "a.conv_out.weight"},
+    {"tower.layers.{}.self_attn_layer_norm.weight", "a.blk.{}.ln1.weight"},
+    {"tower.layers.{}.self_attn_layer_norm.bias", "a.blk.{}.ln1.bias"},
+    {"tower.layers.{}.final_layer_norm.weight", "a.blk.{}.ln2.weight"},
+    {"tower.layers.{}.final_layer_norm.bias", "a.blk.{}.ln2.bias"},
+    {"tower.layers.{}.self_attn.q_proj.weight", "a.blk.{}.attn_q.weight"},
+    {"tower.layers.{}.self_attn.q_proj.bias", "a.blk.{}.attn_q.bias"},
+    {"tower.layers.{}.self_attn.k_proj.weight", "a.blk.{}.attn_k.weight"},
+    {"tower.layers.{}.self_attn.k_proj.bias", "a.blk.{}.attn_k.bias"},
+    {"tower.layers.{}.self_attn.v_proj.weight", "a.blk.{}.attn_v.weight"},
+    {"tower.layers.{}.self_attn.v_proj.bias", "a.blk.{}.attn_v.bias"},
+    {"tower.layers.{}.self_attn.out_proj.weight", "a.blk.{}.attn_out.weight"},
+    {"tower.layers.{}.self_attn.out_proj.bias", "a.blk.{}.attn_out.bias"},
+    {"tower.layers.{}.fc1.weight", "a.blk.{}.ffn_up.weight"},
+    {"tower.layers.{}.fc1.bias", "a.blk.{}.ffn_up.bias"},
+    {"tower.layers.{}.fc2.weight", "a.blk.{}.ffn_down.weight"},
+    {"tower.layers.{}.fc2.bias", "a.blk.{}.ffn_down.bias"},
+    {"tower.ln_post.weight", "a.post_ln.weight"},
+    {"tower.ln_post.bias", "a.post_ln.bias"},
+    {"projector.linear_1.weight", "mm.a.mlp.1.weight"},
+    {"projector.linear_1.bias", "mm.a.mlp.1.bias"},
+    {"projector.linear_2.weight", "mm.a.mlp.2.weight"},
+    {"projector.linear_2.bias", "mm.a.mlp.2.bias"},
+    {NULL, NULL},
+};
+
 /* There, but nothing uses them. */
 static const char *const TW_UNUSED[] = {
     "tower.head.*", "tower.post_layernorm.*", "*.position_ids",
 };
 
-/* What vision_config calls its numbers, and what they are by default. */
+/* What its config calls its numbers, and what they are by default. Of an ear
+ * TW_PATCH is the number of bands, and TW_SIZE half a stretch in frames. */
 enum { TW_LAYERS, TW_WIDTH, TW_FFN, TW_HEADS, TW_PATCH, TW_SIZE, TW_NUMBERS };
 
 typedef struct {
-    const char *name, *key; /* key: under clip.vision. */
+    const char *name, *key; /* key: under clip.vision. or clip.audio. */
     i64 usual;
 } tw_number;
 
@@ -108,31 +144,41 @@ static const tw_number TW_QWEN_NUMBERS[TW_NUMBERS] = {
     {"spatial_merge_size", "spatial_merge_size", 2},
 };
 
+static const tw_number TW_EAR_NUMBERS[TW_NUMBERS] = {
+    {"encoder_layers", "block_count", 24},
+    {"d_model", "embedding_length", 1024},
+    {"encoder_ffn_dim", "feed_forward_length", 4096},
+    {"encoder_attention_heads", "attention.head_count", 16},
+    {"num_mel_bins", "num_mel_bins", 128}, {"n_window", "n_window", 50},
+};
+
 typedef struct {
-    const char *model, *tower;  /* model_type of config.json, vision_config */
-    const char *processor;      /* what image_processor_type begins with */
+    const char *model, *tower;  /* model_type of config.json, its part */
+    const char *processor;      /* what the processor's type begins with */
     const char *projector;      /* clip.projector_type */
     const char *act;
     const cv_name *names;
     const tw_number *numbers;
-    bool tiles;
+    bool tiles, hears;
 } tw_kind;
 
 static const tw_kind TW_KINDS[] = {
     {"llava_onevision", "siglip_vision_model", "LlavaOnevisionImageProcessor",
-        "mlp", "gelu_pytorch_tanh", TW_SIGLIP, TW_SIGLIP_NUMBERS, true},
+        "mlp", "gelu_pytorch_tanh", TW_SIGLIP, TW_SIGLIP_NUMBERS, true, false},
     {"hyperclovax_vision_v2", "qwen2_5_vl_vision", "Qwen2VLImageProcessor",
-        "hcx_qwen2.5vl", "silu", TW_QWEN, TW_QWEN_NUMBERS, false},
+        "hcx_qwen2.5vl", "silu", TW_QWEN, TW_QWEN_NUMBERS, false, false},
     {"vlm", "qwen2_5_vl", "Qwen2VLImageProcessor",
-        "hcx_qwen2.5vl", "silu", TW_QWEN, TW_QWEN_NUMBERS, false},
+        "hcx_qwen2.5vl", "silu", TW_QWEN, TW_QWEN_NUMBERS, false, false},
     {"exaone4_5", "exaone4_5_vision", "Qwen2VLImageProcessor", "exaone4_5",
-        "silu", TW_QWEN, TW_QWEN_NUMBERS, false},
+        "silu", TW_QWEN, TW_QWEN_NUMBERS, false, false},
+    {"qwen3_asr", "qwen3_asr_encoder", "Qwen3ASRFeatureExtractor", "qwen3a",
+        "gelu", TW_QWEN_EAR, TW_EAR_NUMBERS, false, true},
 };
 
 typedef struct {
     cv *c;
     const tw_kind *kind;
-    const js *config;       /* vision_config */
+    const js *config;       /* vision_config or audio_config */
     const js *processor;
     i64 number[TW_NUMBERS], n_kv, ffn; /* ffn: with zeros up to a block */
 } tw;
@@ -141,7 +187,8 @@ typedef struct {
 
 static void tw_key(const tw *t, const char *name, i64 v) {
     char key[128];
-    snprintf(key, sizeof key, "clip.vision.%s", name);
+    snprintf(key, sizeof key, "clip.%s.%s",
+        t->kind->hears ? "audio" : "vision", name);
     gw_kv_u32(t->c->g, key, (u32)v);
 }
 
@@ -149,7 +196,7 @@ static i64 tw_int(const tw *t, const char *name, i64 usual) {
     const js *v = cv_get(t->config, name);
     i64 i = usual;
     if ((v && !js_int(v, &i)) || i < 1 || i > 1 << 20)
-        die("%s/config.json: '%s' of vision_config is no sensible number",
+        die("%s/config.json: '%s' of the tower is no sensible number",
             t->c->dir, name);
     return i;
 }
@@ -206,7 +253,8 @@ static void tw_read_config(tw *t) {
     if (t->number[TW_WIDTH] % t->number[TW_HEADS])
         die("%s/config.json: the tower's heads do not divide its width",
             c->dir);
-    tw_need(t, t->config, "hidden_act", t->kind->act);
+    tw_need(t, t->config, "hidden_act|activation_function", t->kind->act);
+    if (t->kind->hears) return;
     tw_need(t, c->top, "vision_feature_select_strategy", "full");
     tw_need(t, c->top, "projector_hidden_act", "gelu");
     tw_need(t, c->top, "mm_projector_type", "linear");
@@ -232,15 +280,19 @@ static __attribute__((noreturn)) void tw_bad(const tw *t, const char *name) {
 
 static void tw_find_processor(tw *t) {
     const js *p = json_read(t->c->dir, tw_processor_file(t));
-    const js *inner = js_get(p, "image_processor");
+    const js *inner = js_get(p, t->kind->hears ? "feature_extractor"
+                                               : "image_processor");
     t->processor = inner && inner->kind == JS_OBJ ? inner : p;
     if (!t->processor || t->processor->kind != JS_OBJ)
-        die("%s: no preprocessor_config.json, so how a picture becomes numbers "
-            "is not known: get that file too, or --no-media", t->c->dir);
-    str type = js_text(js_get(t->processor, "image_processor_type"));
+        die("%s: no preprocessor_config.json, so how pictures or sounds become "
+            "numbers is not known: get that file too, or --no-media",
+            t->c->dir);
+    const char *name = t->kind->hears ? "feature_extractor_type"
+                                      : "image_processor_type";
+    str type = js_text(js_get(t->processor, name));
     size_t n = strlen(t->kind->processor);
     if (type.n && (type.n < n || memcmp(type.p, t->kind->processor, n)))
-        tw_bad(t, "image_processor_type");
+        tw_bad(t, name);
 }
 
 static void tw_write_floats(const tw *t, const char *name) {
@@ -355,26 +407,79 @@ static void tw_write_native(const tw *t) {
         tw_pixels(t, "max_pixels", "longest_edge|max_pixels"));
 }
 
+/* Its places repeat with each stretch: sines, then cosines. */
+static void tw_write_places(tw *t) {
+    u64 n = (u64)t->number[TW_WIDTH], half = n / 2;
+    u64 dims[2] = {n, (u64)tw_int(t, "max_position_embeddings", 13)};
+    f32 *v = xalloc(n * dims[1], sizeof *v);
+    if (half < 2) die("%s/config.json: 'd_model' is too small", t->c->dir);
+    for (u64 at = 0; at < dims[1]; at++)
+        for (u64 i = 0; i < half; i++) {
+            f32 f = (f32)exp(-log(10000) / (f64)(half - 1) * (f64)i);
+            v[at * n + i] = (f32)sin((f64)((f32)at * f));
+            v[at * n + half + i] = (f32)cos((f64)((f32)at * f));
+        }
+    gw_tensor *to = gw_add(t->c->g, str_of("a.position_embd.weight"), 2, dims);
+    cv_source *s = xalloc(1, sizeof *s);
+    s->made = v;
+    to->src = s;
+    to->rows = cv_made_rows;
+    to->type = to->from = KSLLM_TYPE_F32;
+    to->note = "";
+}
+
+/* The front end is Whisper's, and its numbers are no choice. */
+static void tw_write_sound(tw *t) {
+    static const struct {
+        const char *name;
+        i64 value;
+    } fixed[] = {{"sampling_rate", SND_RATE}, {"hop_length", SND_HOP},
+        {"n_fft", SND_WINDOW}};
+    const js *p = t->processor;
+    for (size_t i = 0; i < KS_LEN(fixed); i++)
+        if (tw_processor_int(t, p, fixed[i].name) != fixed[i].value)
+            tw_bad(t, fixed[i].name);
+    if (tw_processor_int(t, p, "feature_size") != t->number[TW_PATCH])
+        tw_bad(t, "feature_size");
+    if (cv_float(p, "dither", 0) > 0) tw_bad(t, "dither");
+    tw_key(t, "n_window_infer", tw_int(t, "n_window_infer", 800));
+    tw_key(t, "chunk_length", tw_processor_int(t, p, "chunk_length"));
+    const js *least = cv_get(p, "min_length");
+    tw_key(t, "min_samples",
+        least ? tw_processor_int(t, p, "min_length") : 8000);
+    tw_write_places(t);
+}
+
 static void tw_write_keys(tw *t) {
     const cv *c = t->c;
-    const js *place = cv_get(c->top, "image_token_id|image_token_index");
-    i64 id, layers = tw_layers(t);
+    const bool hears = t->kind->hears;
+    const js *place = cv_get(c->top,
+        hears ? "audio_token_id" : "image_token_id|image_token_index");
+    i64 id, layers = hears ? t->number[TW_LAYERS] : tw_layers(t);
     if (!js_int(place, &id) || id < 0 || id > INT32_MAX)
-        die("%s/config.json: 'image_token_id' is missing", c->dir);
-    gw_kv_bool(c->g, "clip.has_vision_encoder", true);
+        die("%s/config.json: '%s' is missing", c->dir,
+            hears ? "audio_token_id" : "image_token_id");
+    gw_kv_bool(c->g, hears ? "clip.has_audio_encoder"
+                           : "clip.has_vision_encoder", true);
     gw_kv_str(c->g, "clip.projector_type", str_of(t->kind->projector));
     for (u32 i = 0; i < TW_NUMBERS; i++)
         tw_key(t, t->kind->numbers[i].key, i == TW_LAYERS ? layers
             : i == TW_FFN ? t->ffn : t->number[i]);
     if (t->n_kv != t->number[TW_HEADS])
         tw_key(t, "attention.head_count_kv", t->n_kv);
+    t->number[TW_LAYERS] = layers;
+    if (hears) {
+        gw_kv_f32(c->g, "clip.audio.attention.layer_norm_epsilon", 1e-5f);
+        tw_key(t, "audio_token_id", id);
+        tw_write_sound(t);
+        return;
+    }
     gw_kv_f32(c->g, "clip.vision.attention.layer_norm_epsilon",
         (f32)cv_float(t->config, "layer_norm_eps", 1e-6));
     tw_key(t, "image_token_id", id);
     tw_write_pixels(t);
     if (t->kind->tiles) tw_write_tiles(t);
     else tw_write_native(t);
-    t->number[TW_LAYERS] = layers;
 }
 
 /* ---- tensors ---- */
@@ -421,18 +526,20 @@ static void tw_add_tensor(tw *t, st_tensor *from, str name) {
     u32 n_dims = from->n_dims;
     tw_source *s = xalloc(1, sizeof *s);
     bool fused = str_has(from->name, ".qkv."), frames = n_dims == 5;
-    bool matrix = n_dims == 2, square = n_dims >= 4 && d[n_dims - 1]
-        == (u64)t->number[TW_PATCH] && d[n_dims - 2] == d[n_dims - 1];
+    u64 side = t->kind->hears ? 3 : (u64)t->number[TW_PATCH];
+    bool matrix = n_dims == 2, square = n_dims >= 4 && d[n_dims - 1] == side
+        && d[n_dims - 2] == side;
     if (from->dtype == ST_F8_E4M3 || !(n_dims == 1 || matrix || square)
-        || n_dims > 5 || (square && d[1] != 3) || (frames && d[2] != 2))
+        || n_dims > 5 || (square && !t->kind->hears && d[1] != 3)
+        || (frames && d[2] != 2))
         die("%s: tensor '%.*s' has not the shape of a tower's, or its type",
             t->c->dir, STR(from->name));
     *s = (tw_source){from, d[n_dims - 1], 0, matrix ? d[0] : 1, 0};
     if (matrix) dims[0] = d[1], dims[1] = d[0];
     if (square) {
         u64 p = d[n_dims - 1];
-        dims[0] = dims[1] = p, dims[2] = 3, dims[3] = d[0];
-        s->rows = d[0] * 3 * p;
+        dims[0] = dims[1] = p, dims[2] = d[1], dims[3] = d[0];
+        s->rows = d[0] * d[1] * p;
         if (frames) s->side = p, n_dims = 4;
         if (tw_ends(name, ".weight.1")) s->at = p * p;
     }
@@ -489,15 +596,17 @@ static void tw_add_tensors(tw *t) {
 }
 
 static void tw_run(cv *c) {
-    tw t = {.c = c, .config = js_get(c->top, "vision_config")};
+    tw t = {.c = c};
     str model = js_text(js_get(c->top, "model_type"));
     for (size_t i = 0; i < KS_LEN(TW_KINDS); i++)
         if (str_eq(model, str_of(TW_KINDS[i].model))) t.kind = &TW_KINDS[i];
     if (!t.kind || c->no_media) return;
+    const char *part = t.kind->hears ? "audio_config" : "vision_config";
+    t.config = js_get(c->top, part);
     if (!js_is(js_get(t.config, "model_type"), t.kind->tower))
-        die("%s/config.json: vision_config is not of model_type '%s': such a "
-            "tower is not supported; --no-media converts the language model "
-            "alone", c->dir, t.kind->tower);
+        die("%s/config.json: %s is not of model_type '%s': such a tower is not "
+            "supported; --no-media converts the language model alone", c->dir,
+            part, t.kind->tower);
     tw_read_config(&t);
     tw_find_processor(&t);
     tw_write_keys(&t);

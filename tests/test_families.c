@@ -386,7 +386,8 @@ static void check_row(const char *row) {
     X(llama_tied) X(llama_mha) X(llama_llama3) X(llama_yarn) X(exaone)        \
     X(exaone4) X(exaone4_hybrid) X(exaone4_5) X(exaone_moe) X(hyperclovax)    \
     X(hyperclovax_omni) X(hyperclovax_vision) X(qwen2) X(qwen3)               \
-    X(qwen3_embedding) X(varco_vision) X(deepseek_v3) X(deepseek_v3_groups) X(solar_open)        \
+    X(qwen3_embedding) X(qwen3_asr) X(varco_vision) X(deepseek_v3)            \
+    X(deepseek_v3_groups) X(solar_open)                                      \
     X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
     X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
     X(qwen3_vl) X(lfm2) X(lfm2_moe)

@@ -24,8 +24,8 @@ A folder has config.json, model.safetensors (F16: what float32 arithmetic then
 sees is exact), tokenizer.json (bytes, so that any id is a token), and
 reference.bin: text lines "prompt ID ..", "greedy ID ..", "logits N VOCAB",
 then N * VOCAB float32, little-endian. embedding.bin: the tokens of TEXTS and
-their vectors (write_embeddings). see.bin: prompts with pictures
-(write_pictures), made with Pillow 12.1.1."""
+their vectors (write_embeddings). see.bin, hear.bin: prompts with
+pictures or sounds (write_media), made with Pillow 12.1.1."""
 
 import argparse
 import copy
@@ -44,7 +44,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from make_media import picture
+from make_media import picture, sound
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MARGIN = 2e-3       # between logits; a tenth of a percent of their scale
@@ -80,7 +80,7 @@ def std_of(name, shape):
 
 
 def is_norm(name):
-    return bool(re.search(r"(norm\d?|ln_\d|ln_f|ln_q)\.weight$", name))
+    return bool(re.search(r"(norm\d?|ln_\d|ln_f|ln_q|ln_post)\.weight$", name))
 
 
 def draw(name, shape, rng, row):
@@ -361,6 +361,24 @@ add_row("varco_vision", "LlavaOnevision",
              "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
              "size": {"height": 32, "width": 32}, "do_pad": True,
              "image_grid_pinpoints": PINS})
+# Qwen3-ASR: hears
+add_row("qwen3_asr", "Qwen3ASR",
+        {"head_dim": 24, "hidden_size": 48, "tie_word_embeddings": True,
+         **rope(1e6)},
+        suffix="ForConditionalGeneration",
+        wrap=lambda c: {
+            "text_config": {"model_type": "qwen3", **c},
+            "audio_config": {
+                "model_type": "qwen3_asr_encoder", "num_mel_bins": 20,
+                "encoder_layers": 2, "encoder_attention_heads": 2,
+                "encoder_ffn_dim": 72, "d_model": 48, "output_dim": 48,
+                "downsample_hidden_size": 8},
+            "audio_token_id": 258, "tie_word_embeddings": True, **TOKENS},
+        silent=("audio", "projector"), switches={"theta": PLAIN_ROPE},
+        hear={"feature_extractor_type": "Qwen3ASRFeatureExtractor",
+              "feature_size": 20, "sampling_rate": 16000, "hop_length": 160,
+              "n_fft": 400, "chunk_length": 30, "n_window": 50,
+              "min_length": 8000, "padding_value": 0.0, "dither": 0.0})
 # HyperCLOVA X SEED Omni-8B: a Llama inside, the tower of Qwen2.5-VL with a
 # linear after it; its discrete codes are tokens
 add_row("hyperclovax_omni", "HyperCLOVAXVisionV2",
@@ -804,21 +822,22 @@ def attempt(name, row, seed):
     margins = RouterMargins(model)
     logits = logits_of(model, prompt)
     ids, least = greedy(model, prompt)
-    if least >= MARGIN and row.get("see"):
-        row["seen"] = [see(model, row, case) for case in CASES]
+    if least >= MARGIN and (row.get("see") or row.get("hear")):
+        row["seen"] = [see(model, row, case) for case in
+                       (CASES if row.get("see") else HEARD)]
         least = min(least, *(c["least"] for c in row["seen"]))
     ok = (least >= MARGIN and margins.least >= ROUTER_MARGIN
           and len(set(ids)) >= VARIETY)
     return ok, model, prompt, logits, ids, (least, margins.least)
 
 
-# ---- pictures -------------------------------------------------------------
+# ---- pictures and sounds --------------------------------------------------
 
 PLACE = 258             # what the template leaves for a picture
 PARTS = "{{ '<|begin|>' + message.role + '\\n' }}" \
     "{%- if message.content is string -%}{{ message.content }}" \
     "{%- else -%}{%- for part in message.content -%}" \
-    "{{ '<|extra_0|>' if part.type == 'image' else part.text }}" \
+    "{{ '<|extra_0|>' if part.type != 'text' else part.text }}" \
     "{%- endfor -%}{%- endif -%}{{ '<|end|>\\n' }}"
 TEMPLATE = "{%- for message in messages -%}" + PARTS + "{%- endfor -%}" \
     "{%- if add_generation_prompt -%}{{ '<|begin|>assistant\\n' }}{%- endif -%}"
@@ -829,6 +848,11 @@ CASES = [([WIDE, SEE_TEXTS[0]], False),
          ([SEE_TEXTS[1], TALL, SMALL_ONE, SEE_TEXTS[2]], False),
          ([SEE_TEXTS[0], TALL], False),
          ([CELL], True), ([SMALL_ONE, SEE_TEXTS[2], SMALL_ONE], True)]
+# Sounds are (kind, samples): seconds, of more than a window, shortest.
+HEARD = [([(1, 21920), SEE_TEXTS[0]], False),
+         ([SEE_TEXTS[1], (2, 16000), (1, 40123), SEE_TEXTS[2]], False),
+         ([SEE_TEXTS[0], (1, 148800)], False), ([(1, 300)], True),
+         ([(0, 9000), SEE_TEXTS[2]], True)]
 N_SEEN = 12             # greedy tokens after each
 
 
@@ -845,7 +869,7 @@ def prompt_of(parts, bare):
         return ids, None
     messages = [{"role": "user", "content": [
         {"type": "text", "text": p} if isinstance(p, str)
-        else {"type": "image"} for p in parts]}]
+        else {"type": "image" if len(p) > 2 else "audio"} for p in parts]}]
     return ([BOS, *text_ids("user\n"), *ids, EOS, *text_ids("\n"), BOS,
              *text_ids("assistant\n")], messages)
 
@@ -871,18 +895,46 @@ def inputs_of(model, row, pictures):
     return args, own.get_image_features(**args, **more).pooler_output
 
 
+def hear(model, row, heard):
+    """Rows of each sound alone, by features in double precision: float32 as
+    in the extractor's own code loses what is quiet beside what is loud."""
+    from transformers import WhisperFeatureExtractor
+    take, rows = WhisperFeatureExtractor(
+        feature_size=row["hear"]["feature_size"]), []
+    for kind, n in heard:
+        x = np.zeros(max(n, row["hear"]["min_length"]), np.float32)
+        x[:n] = sound(kind, n)
+        v = take._np_extract_fbank_features(x[None], "cpu")[0]
+        frames = v.shape[1]
+        v = np.pad(v, ((0, 0), (0, -frames % 100)))
+        mask = (torch.arange(v.shape[1]) < frames).long()[None]
+        rows.append(model.model.get_audio_features(
+            torch.from_numpy(v)[None], mask).pooler_output)
+    return rows
+
+
+def forward(model, ids, args, rows):
+    """Logits; the rows of sounds are put in by hand."""
+    ids = torch.tensor([ids])
+    if args is not None:
+        return model(input_ids=ids, use_cache=False, **args).logits[0].float()
+    x = model.get_input_embeddings()(ids)
+    x[ids == PLACE] = torch.cat(rows)
+    return model(inputs_embeds=x, use_cache=False).logits[0].float()
+
+
 def see(model, row, case):
     parts, bare = case
     pictures = [p for p in parts if not isinstance(p, str)]
     prompt, messages = prompt_of(parts, bare)
-    args, rows = inputs_of(model, row, pictures)
+    args, rows = inputs_of(model, row, pictures) if row.get("see") \
+        else (None, hear(model, row, pictures))
     lens, ids = iter(len(r) for r in rows), []
     for i in prompt:
         ids += [PLACE] * next(lens) if i == PLACE else [i]
     n, least, logits = len(ids), math.inf, None
     for _ in range(N_SEEN):
-        x = model(input_ids=torch.tensor([ids]), use_cache=False,
-                  **args).logits[0].float()
+        x = forward(model, ids, args, rows)
         logits = x[-4:] if logits is None else logits
         top = x[-1].topk(2)
         least = min(least, float(top.values[0] - top.values[1]))
@@ -893,17 +945,19 @@ def see(model, row, case):
             "greedy": ids[n:], "logits": logits, "least": least}
 
 
-def write_pictures(folder, row):
-    """preprocessor_config.json, and see.bin. For each prompt in it, lines:
+def write_media(folder, row):
+    """preprocessor_config.json, and see.bin or hear.bin. For each prompt in
+    it, lines:
         chat JSON           the messages, or nothing
-        pictures TILES W H SEED ...   max_tiles; make_media.py's formula
-        prompt ID ..        258 once for each picture
-        tokens N ..         of each picture
+        pictures TILES W H SEED ...   max_tiles; make_media.py's formula. Of
+                            sounds: KIND SAMPLES 0
+        prompt ID ..        258 once for each picture or sound
+        tokens N ..         of each
         greedy ID ..
         rows N WIDTH        then float32
         logits N VOCAB      of the prompt's last positions, then float32"""
     with open(os.path.join(folder, "preprocessor_config.json"), "w") as f:
-        json.dump(row["see"], f, indent=1, sort_keys=True)
+        json.dump(row.get("see") or row["hear"], f, indent=1, sort_keys=True)
         f.write("\n")
     path = os.path.join(folder, "tokenizer_config.json")
     with open(path) as f:
@@ -911,7 +965,8 @@ def write_pictures(folder, row):
     with open(path, "w") as f:
         json.dump({**tok, "chat_template": TEMPLATE}, f, indent=1)
     fast = transformers.AutoTokenizer.from_pretrained(folder)
-    with open(os.path.join(folder, "see.bin"), "wb") as f:
+    name = "see.bin" if row.get("see") else "hear.bin"
+    with open(os.path.join(folder, name), "wb") as f:
         def line(word, values):
             f.write(" ".join([word, *map(str, values)]).encode() + b"\n")
         for c in row["seen"]:
@@ -923,7 +978,7 @@ def write_pictures(folder, row):
             line("chat", [json.dumps(c["messages"], ensure_ascii=False)]
                  if c["messages"] else [])
             line("pictures", [c["tiles"], *(v for p in c["pictures"]
-                                            for v in p)])
+                                            for v in (*p, 0)[:3])])
             line("prompt", c["prompt"])
             line("tokens", c["lens"])
             line("greedy", c["greedy"])
@@ -1194,8 +1249,8 @@ def write(name, row, folder, model, prompt, logits, ids):
     write_tokenizer(folder)
     if row.get("publish") == "embedding":
         write_embeddings(folder, model)
-    if row.get("see"):
-        write_pictures(folder, row)
+    if row.get("seen"):
+        write_media(folder, row)
     with open(os.path.join(folder, "reference.bin"), "wb") as f:
         f.write(b"prompt " + " ".join(map(str, prompt)).encode() + b"\n")
         f.write(b"greedy " + " ".join(map(str, ids)).encode() + b"\n")
