@@ -426,7 +426,7 @@ typedef struct {
     char chat[512]; /* messages; empty: none */
     i32 tiles, n_pictures, pictures[MOST_PICTURES][3];
     i32 prompt[MOST_SEEN], tokens[MOST_PICTURES], greedy[SEEN_GREEDY];
-    size_t n, n_rows, n_embd, n_vocab;
+    size_t n, n_rows, n_embd, n_logits, n_vocab;
     const u8 *rows, *logits; /* float32, at any address */
 } sight;
 
@@ -460,7 +460,7 @@ static size_t read_line(const char **at, const char *word, i32 *out,
 
 static bool read_sight(const char **at, sight *s) {
     i32 line[1 + 3 * MOST_PICTURES];
-    size_t end = strcspn(*at, "\n"), n_logits = 0;
+    size_t end = strcspn(*at, "\n");
     memset(s, 0, sizeof *s);
     if (!CHECK(!strncmp(*at, "chat", 4) && end < sizeof s->chat)) return false;
     if (end > 5) memcpy(s->chat, *at + 5, end - 5);
@@ -475,8 +475,9 @@ static bool read_sight(const char **at, sight *s) {
         & CHECK_EQ(read_line(at, "greedy", s->greedy, SEEN_GREEDY),
             SEEN_GREEDY);
     s->rows = read_floats(at, "rows", &s->n_rows, &s->n_embd);
-    s->logits = read_floats(at, "logits", &n_logits, &s->n_vocab);
-    return ok & CHECK_EQ(n_logits, SEEN_LOGITS) & (s->rows && s->logits);
+    s->logits = read_floats(at, "logits", &s->n_logits, &s->n_vocab);
+    return ok & CHECK(s->n_logits && s->n_logits <= SEEN_LOGITS)
+        & (s->rows && s->logits);
 }
 
 /* A picture's rows by the tower, in memory of their own. */
@@ -563,8 +564,8 @@ static f64 answers(const ksllm_model *m, const sight *s,
         CHECK_OK(ksllm_session_append_logits(x, ids + at, k,
                      logits + at * s->n_vocab, NULL, &err), err);
     }
-    for (size_t i = 0; i < SEEN_LOGITS * s->n_vocab; i++) {
-        f64 d = fabs((f64)logits[((size_t)n - SEEN_LOGITS) * s->n_vocab + i]
+    for (size_t i = 0; i < s->n_logits * s->n_vocab; i++) {
+        f64 d = fabs((f64)logits[((size_t)n - s->n_logits) * s->n_vocab + i]
             - (f64)float_at(s->logits, i));
         if (!(d <= most)) most = d;
     }
