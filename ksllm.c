@@ -26405,6 +26405,7 @@ static ksllm_status mdl_read_tiles(
     mdl_reader *r, ksllm_model *m, mdl_tower *t) {
     t->side = mdl_tower_int(r, "image_size", 1, 1 << 12, -1);
     t->most = mdl_tower_int(r, "anyres_max", 1, 1 << 10, -1);
+    t->merge = 1;
     size_t across = t->side / t->patch;
     if (!r->status && (t->side % t->patch || across > 128))
         r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
@@ -31954,14 +31955,14 @@ typedef struct {
 } med_resizer;
 
 /* Bytes of scratch that one takes. */
-KS_UNUSED static u64 med_resize_memory(u32 w, u32 h, u32 to_w, u32 to_h,
+static u64 med_resize_memory(u32 w, u32 h, u32 to_w, u32 to_h,
     med_filter f) {
     med_axis x = med_axis_of(w, to_w, f), y = med_axis_of(h, to_h, f);
     return 4 * ((u64)to_w * (x.most + 2) + y.most) + (u64)to_w * y.most * 3;
 }
 
 /* `scratch`, aligned to 4, is the resizer's until its last row. */
-KS_UNUSED static void med_resize_begin(med_resizer *r, const u8 *rgb,
+static void med_resize_begin(med_resizer *r, const u8 *rgb,
     size_t stride, u32 w, u32 h, u32 to_w, u32 to_h, med_filter filter,
     void *scratch) {
     *r = (med_resizer){.rgb = rgb, .stride = stride};
@@ -31978,7 +31979,7 @@ KS_UNUSED static void med_resize_begin(med_resizer *r, const u8 *rgb,
 
 /* A picture on a square of one colour, resized to a square of `to` pixels.
  * `scratch` takes 3 * max(w, h) bytes more. */
-KS_UNUSED static void med_resize_begin_square(med_resizer *r, const u8 *rgb,
+static void med_resize_begin_square(med_resizer *r, const u8 *rgb,
     size_t stride, u32 w, u32 h, const u8 around[3], u32 to, med_filter filter,
     void *scratch) {
     u32 edge = max_u32(w, h);
@@ -32018,7 +32019,7 @@ static void med_across(const med_resizer *r, const u8 *row, u8 *out) {
 }
 
 /* Row y of the result: 3 bytes for each of its pixels. */
-KS_UNUSED static void med_resize_row(med_resizer *r, u32 y, u8 *out) {
+static void med_resize_row(med_resizer *r, u32 y, u8 *out) {
     size_t n = 3 * (size_t)r->x.to;
     u32 first, many = med_weights(&r->y, y, r->wy, &first);
     r->next = max_u32(r->next, first);
@@ -32041,7 +32042,7 @@ KS_UNUSED static void med_resize_row(med_resizer *r, u32 y, u8 *out) {
 
 /* What a byte of each channel becomes: rescaled in double, the rest in
  * float32, as the Pil processors do. */
-KS_UNUSED static void med_table(f32 t[3][256], const f32 mean[3],
+static void med_table(f32 t[3][256], const f32 mean[3],
     const f32 std[3]) {
     for (int c = 0; c < 3; c++)
         for (int i = 0; i < 256; i++)
@@ -32050,7 +32051,7 @@ KS_UNUSED static void med_table(f32 t[3][256], const f32 mean[3],
 
 /* The vector of the patch whose first pixel is at p: channel, `times` copies,
  * row, column. */
-KS_UNUSED static void med_patch(f32 *out, const u8 *p, size_t stride, u32 side,
+static void med_patch(f32 *out, const u8 *p, size_t stride, u32 side,
     u32 times, const f32 t[3][256]) {
     size_t n = (size_t)side * side;
     for (int c = 0; c < 3; c++, out += n * times) {
@@ -32063,7 +32064,7 @@ KS_UNUSED static void med_patch(f32 *out, const u8 *p, size_t stride, u32 side,
 
 /* Where patch i lies in a grid that is `cols` wide and goes by cells of merge x
  * merge patches, row by row and row by row inside. merge 1: plain rows. */
-KS_UNUSED static void med_patch_at(u32 i, u32 cols, u32 merge, u32 *row,
+static void med_patch_at(u32 i, u32 cols, u32 merge, u32 *row,
     u32 *col) {
     u32 in = i % (merge * merge), cell = i / (merge * merge);
     *row = cell / (cols / merge) * merge + in / merge;
@@ -32087,7 +32088,7 @@ static u64 med_ceil(f64 v) {
 /* Qwen's smart_resize: sides that `factor` divides, about as many pixels as
  * the picture has but `min` to `max`. False: one side is more than 200 times
  * the other, or nothing would be left. */
-KS_UNUSED static bool med_size_native(u32 w, u32 h, u32 factor, u64 min,
+static bool med_size_native(u32 w, u32 h, u32 factor, u64 min,
     u64 max, u32 *to_w, u32 *to_h) {
     f64 f = factor, area = (f64)w * (f64)h;
     if ((u64)max_u32(w, h) > 200 * (u64)min_u32(w, h)) return false;
@@ -32151,7 +32152,7 @@ static u32 med_best_size(u32 w, u32 h, const u32 (*sizes)[2], u32 n) {
 
 /* Tiles of `tile` pixels have `side` cells a side; a map of more than `most`
  * tiles' cells (0: any) is made smaller. Sizes are multiples of `tile`. */
-KS_UNUSED static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
+static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
     u32 tile, u32 side, u32 most, med_tiles *t) {
     const u32 *best = sizes[med_best_size(w, h, sizes, n)];
     f64 a = (f64)best[1] / w, b = (f64)best[0] / h;
@@ -32178,25 +32179,13 @@ KS_UNUSED static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
 
 /* Output i of an axis of a map that becomes smaller: between inputs at[0] and
  * at[1], with w of the second. Bilinear, corners not aligned, no antialias. */
-KS_UNUSED static f32 med_between(u32 from, u32 to, u32 i, u32 at[2]) {
+static f32 med_between(u32 from, u32 to, u32 i, u32 at[2]) {
     f32 x = (f32)from / (f32)to * ((f32)i + 0.5f) - 0.5f;
     if (x < 0) x = 0;
     at[0] = min_u32((u32)x, from - 1);
     at[1] = min_u32(at[0] + 1, from - 1);
     f32 w = x - (f32)at[0];
     return w < 1 ? w : 1;
-}
-
-/* A cell of such a map: of the rows above left, above right and the two below,
- * n values each. */
-KS_UNUSED static void med_blend(f32 *out, const f32 *const row[4], f32 wx,
-    f32 wy, u32 n) {
-    f32 vx = 1 - wx, vy = 1 - wy;
-    for (u32 i = 0; i < n; i++) {
-        f32 above = row[0][i] * vx + row[1][i] * wx;
-        f32 below = row[2][i] * vx + row[3][i] * wx;
-        out[i] = above * vy + below * wy;
-    }
 }
 
 #endif /* KSLLM_NO_MEDIA */
@@ -32719,7 +32708,7 @@ static ksllm_status twr_size(const ksllm_model *m,
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "options: max_tokens %u is more than a tower can see: set it to "
             "%llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
-            / t->n_heads / (t->kind->tiles ? 1 : t->merge * t->merge)));
+            / t->n_heads / (t->merge * t->merge)));
     e->n = (u32)n;
     e->n_rope = t->kind->tiles ? 0 : e->n / t->merge + t->merge;
     e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
@@ -32766,16 +32755,11 @@ static ksllm_status twr_create(const ksllm_model *m,
 
 /* Where the patch of a row lies. */
 static void twr_where(const twr *r, u32 n, u32 *y, u32 *x) {
-    u32 merge = r->t->merge;
-    if (r->t->kind->tiles) {
-        *y = n / twr_across(r->t);
-        *x = n % twr_across(r->t);
-        return;
-    }
-    u32 across = r->plan->map.w / twr_cell(r->t);
-    u32 cell = r->e->cells[n / (merge * merge)], in = n % (merge * merge);
-    *y = cell / across * merge + in / merge;
-    *x = cell % across * merge + in % merge;
+    const mdl_tower *t = r->t;
+    u32 side = t->merge * t->merge, cell = n / side;
+    u32 cols = t->kind->tiles ? twr_across(t) : r->plan->map.w / t->patch;
+    if (!t->kind->tiles) cell = r->e->cells[cell];
+    med_patch_at(cell * side + n % side, cols, t->merge, y, x);
 }
 
 static void twr_patch(const fwd_step *step, u32 i) {
