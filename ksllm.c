@@ -34,7 +34,7 @@
  *   § 25 STATE       what a session has computed, to a file and back
  *   § 26 PICTURES    pixels to a tower's numbers
  *   § 27 SOUND       samples to a tower's numbers
- *   § 28 TOWER       a picture to rows of the language model
+ *   § 28 TOWER       a picture or a sound to rows of the language model
  *   § 29 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
@@ -25269,6 +25269,8 @@ typedef enum {
     /* of a tower: a patch's row, all queries, all keys, between the layers of
      * its FFN, its places; a projector's input, middle and output */
     D_T_WIDTH, D_T_Q, D_T_KV, D_T_FFN, D_T_PLACES, D_T_IN, D_T_MID, D_T_OUT,
+    /* of an ear: channels of its convolutions, and all that they give */
+    D_T_CHANNELS, D_T_HEARD,
     N_DIMS
 } mdl_dim;
 
@@ -25474,7 +25476,7 @@ typedef struct {
 
 enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
-enum { MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64 }; /* tiles along a side */
+enum { MDL_MAX_BANDS = 256, MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64 };
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
@@ -25988,7 +25990,8 @@ static ksllm_status mdl_check_shape(const ksllm_model *m,
     const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
-        const char *of = dims[i] < D_T_WIDTH ? m->arch->name : "clip.vision";
+        const char *of = dims[i] < D_T_WIDTH ? m->arch->name
+            : m->clips[0]                   ? "clip.vision" : "clip.audio";
         if (t->dims[i] != m->dim[dims[i]])
             return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
@@ -26184,6 +26187,26 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *                                      linears
  *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
  *   v.image_newline                    [n_embd], or model.image_newline
+ *
+ * And what makes rows of a sound, if the file has no tower for pictures:
+ *
+ *   clip.has_audio_encoder             true
+ *   clip.projector_type                or clip.audio.projector_type: qwen3a
+ *                                      (Qwen3-ASR)
+ *   clip.audio.*                       block_count, embedding_length,
+ *       feed_forward_length, attention.head_count,
+ *       attention.layer_norm_epsilon, num_mel_bins
+ *       n_window                       half the frames of a stretch, which the
+ *                                      convolutions see at once
+ *       n_window_infer                 frames that a row sees
+ *       chunk_length                   seconds of a sound, by default
+ *       min_samples                    shorter sounds are filled up to it
+ *       audio_token_id                 what a template leaves for a sound
+ *   a.conv2d.1, 2, 3                   .weight [3, 3, in, out] and .bias
+ *   a.conv_out.weight                  channels, bands of each; to width
+ *   a.position_embd.weight             of a stretch's rows
+ *   a.blk.N.*                          as v.blk.N.*
+ *   a.post_ln, mm.a.mlp.1, mm.a.mlp.2  .weight and .bias
  */
 
 static bool mdl_begins(str s, const char *with) {
@@ -26220,11 +26243,15 @@ typedef struct {
                               places; else it is seen whole, in windows, with
                               rope in two dimensions, and merge x merge patches
                               become a cell */
+    bool hears;            /* sounds, and its GELU is the exact one */
 } mdl_tower_kind;
 
 enum { /* tensors beside the layers */
     T_PATCHES, T_PATCHES_2, T_PATCH_BIAS, T_PLACES, T_NORM, T_MM_0, T_MM_0_BIAS,
-    T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE, N_TOWER
+    T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE,
+    /* an ear's */
+    T_NORM_BIAS, T_CONV_1, T_CONV_2, T_CONV_3, T_CONV_1_BIAS, T_CONV_2_BIAS,
+    T_CONV_3_BIAS, T_CONV_OUT, N_TOWER
 };
 
 #define TOWER_MATRICES                                                         \
@@ -26235,6 +26262,11 @@ enum { /* tensors beside the layers */
 #define TOWER_PROJECTOR                                                        \
     (BIT(T_PATCHES) | BIT(T_MM_0) | BIT(T_MM_0_BIAS) | BIT(T_MM_2)             \
         | BIT(T_MM_2_BIAS))
+#define TOWER_EAR                                                              \
+    ((TOWER_PROJECTOR & ~BIT(T_PATCHES)) | BIT(T_PLACES) | BIT(T_NORM)         \
+        | BIT(T_NORM_BIAS) | BIT(T_CONV_1) | BIT(T_CONV_2) | BIT(T_CONV_3)     \
+        | BIT(T_CONV_1_BIAS) | BIT(T_CONV_2_BIAS) | BIT(T_CONV_3_BIAS)         \
+        | BIT(T_CONV_OUT))
 #define TOWER_QWEN                                                             \
     .matrices = TOWER_MATRICES | BIT(M_GATE),                                  \
     .vectors = TOWER_VECTORS | BIT(V_GATE_BIAS)
@@ -26249,6 +26281,10 @@ static const mdl_tower_kind MDL_TOWERS[] = {
     {.projector = "hcx_qwen2.5vl", TOWER_QWEN,
         .slots = TOWER_MERGER | BIT(T_FC) | BIT(T_FC_BIAS)},
     {.projector = "exaone4_5", TOWER_QWEN, .slots = TOWER_MERGER},
+    {.projector = "qwen3a", .hears = true, .matrices = TOWER_MATRICES,
+        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
+            | BIT(V_FFN_NORM_BIAS),
+        .slots = TOWER_EAR},
 };
 
 static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
@@ -26292,7 +26328,27 @@ static const struct {
     [T_FC] = {{"mm.model.fc.weight", D_T_OUT, D_EMBD, D_ONE}, false},
     [T_FC_BIAS] = {{"mm.model.fc.bias", D_EMBD, D_ONE, D_ONE}, true},
     [T_NEWLINE] = {{"v.image_newline", D_EMBD, D_ONE, D_ONE}, true},
+    [T_NORM_BIAS] = {{"", D_T_WIDTH, D_ONE, D_ONE}, true},
+    [T_CONV_1_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_CONV_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_CONV_3_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_CONV_OUT] = {{"", D_T_HEARD, D_T_WIDTH, D_ONE}, false},
 };
+
+/* What they are called in an ear. */
+static const char *const MDL_EAR_NAMES[N_TOWER] = {
+    [T_PLACES] = "a.position_embd.weight", [T_NORM] = "a.post_ln.weight",
+    [T_NORM_BIAS] = "a.post_ln.bias", [T_MM_0] = "mm.a.mlp.1.weight",
+    [T_MM_0_BIAS] = "mm.a.mlp.1.bias", [T_MM_2] = "mm.a.mlp.2.weight",
+    [T_MM_2_BIAS] = "mm.a.mlp.2.bias", [T_CONV_1] = "a.conv2d.1.weight",
+    [T_CONV_1_BIAS] = "a.conv2d.1.bias", [T_CONV_2] = "a.conv2d.2.weight",
+    [T_CONV_2_BIAS] = "a.conv2d.2.bias", [T_CONV_3] = "a.conv2d.3.weight",
+    [T_CONV_3_BIAS] = "a.conv2d.3.bias", [T_CONV_OUT] = "a.conv_out.weight",
+};
+
+static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
+    return kind->hears ? MDL_EAR_NAMES[i] : MDL_TOWER_SLOTS[i].slot.name;
+}
 
 struct mdl_tower {
     const mdl_tower_kind *kind;
@@ -26304,6 +26360,9 @@ struct mdl_tower {
     u32 merge, window, min, max; /* sides of a cell in patches, of a window in
                                     cells; pixels of a picture seen whole */
     bool bilinear;
+    /* Of an ear: bands of a frame, frames and rows of a stretch, rows that see
+     * each other, seconds by default, the fewest samples. */
+    u32 bands, stretch, rows, span, seconds, least;
     i32 place; /* the token that a template leaves */
     f32 eps;
     f32 mean[3], std[3];
@@ -26321,7 +26380,8 @@ static u32 mdl_tower_int(
     const gguf *g = &r->m->g;
     char key[96];
     i64 v = fallback;
-    snprintf(key, sizeof key, "clip.vision.%s", name);
+    snprintf(key, sizeof key, "clip.%s.%s",
+        r->m->clips[0] ? "vision" : "audio", name);
     const gguf_kv *kv = gguf_find(g, key);
     gguf_ask(kv);
     bool sound = kv ? kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, &v)
@@ -26369,7 +26429,8 @@ static ksllm_status mdl_tower_refuse(
 }
 
 static str mdl_projector(const ksllm_model *m) {
-    str name = gguf_get_str(&m->g, "clip.vision.projector_type");
+    str name = gguf_get_str(&m->g, m->clips[0] ? "clip.vision.projector_type"
+                                               : "clip.audio.projector_type");
     return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
 }
 
@@ -26441,10 +26502,33 @@ static ksllm_status mdl_read_whole(
         (unsigned)t->patch);
 }
 
+/* Of an ear. Each of three convolutions takes every second band and frame. */
+static ksllm_status mdl_read_ear(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+    size_t *d = m->dim;
+    const gguf_tensor *conv =
+        gguf_find_tensor(&m->g, str_of("a.conv2d.1.weight"));
+    t->merge = 1;
+    t->bands = mdl_tower_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
+    t->stretch = 2 * mdl_tower_int(r, "n_window", 1, 250, -1);
+    u32 sees = mdl_tower_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
+    t->seconds = mdl_tower_int(r, "chunk_length", 1, 1 << 12, -1);
+    t->least = mdl_tower_int(r, "min_samples", 1 << 9, 1 << 20, -1);
+    u32 bands = (t->bands + 7) / 8;
+    t->rows = (t->stretch + 7) / 8;
+    t->span = sees / t->stretch * t->rows;
+    for (u32 i = 0; i < t->n_layers; i++) t->layers[i].window = t->span;
+    d[D_T_CHANNELS] = conv ? (size_t)conv->dims[3] : 0;
+    d[D_T_HEARD] = d[D_T_CHANNELS] * bands;
+    d[D_T_PLACES] = t->rows;
+    return r->status;
+}
+
 static ksllm_status mdl_read_tower(
     ksllm_model *m, mdl_tower *t, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
-    const gguf_tensor *mid = gguf_find_tensor(&m->g, str_of("mm.0.weight"));
+    const bool hears = t->kind->hears;
+    const gguf_tensor *mid =
+        gguf_find_tensor(&m->g, str_of(mdl_tower_slot(t->kind, T_MM_0)));
     size_t *d = m->dim;
     str resample = gguf_get_str(&m->g, "clip.vision.resample");
     d[D_T_WIDTH] = mdl_tower_int(&r, "embedding_length", 1, 1 << 16, -1);
@@ -26452,19 +26536,23 @@ static ksllm_status mdl_read_tower(
     t->n_heads = mdl_tower_int(&r, "attention.head_count", 1, 1 << 10, -1);
     t->n_kv_heads = mdl_tower_int(
         &r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
-    t->patch = mdl_tower_int(&r, "patch_size", 1, 1 << 7, -1);
-    t->place = (i32)mdl_tower_int(
-        &r, "image_token_id", 0, (i64)d[D_VOCAB] - 1, -1);
-    t->eps = (f32)mdl_tower_num(
-        &r, "clip.vision.attention.layer_norm_epsilon", 0, 0);
+    t->place = (i32)mdl_tower_int(&r,
+        hears ? "audio_token_id" : "image_token_id", 0, (i64)d[D_VOCAB] - 1,
+        -1);
+    t->eps = (f32)mdl_tower_num(&r, hears
+            ? "clip.audio.attention.layer_norm_epsilon"
+            : "clip.vision.attention.layer_norm_epsilon", 0, 0);
     t->bilinear = str_eq(resample, str_of("bilinear"));
-    mdl_read_pixels(&r, t);
+    if (!hears) {
+        t->patch = mdl_tower_int(&r, "patch_size", 1, 1 << 7, -1);
+        mdl_read_pixels(&r, t);
+    }
     if (r.status) return r.status;
     if (resample.p && !t->bilinear && !str_eq(resample, str_of("bicubic")))
         return mdl_tower_refuse(m, "clip.vision.resample", err);
     if (d[D_T_WIDTH] % t->n_heads || t->n_heads % t->n_kv_heads)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "'clip.vision.attention.head_count' %u does not divide the width "
+            "'attention.head_count' %u of clip.* does not divide the width "
             "%llu, or head_count_kv %u does not divide it",
             (unsigned)t->n_heads, LLU(d[D_T_WIDTH]), (unsigned)t->n_kv_heads);
     d[D_T_Q] = d[D_T_WIDTH];
@@ -26472,8 +26560,9 @@ static ksllm_status mdl_read_tower(
     d[D_T_IN] = d[D_T_WIDTH];
     d[D_T_MID] = mid ? (size_t)mid->n_rows : 0;
     d[D_T_OUT] = d[D_EMBD];
-    return t->kind->tiles ? mdl_read_tiles(&r, m, t)
-                          : mdl_read_whole(&r, m, t);
+    return hears         ? mdl_read_ear(&r, m, t)
+        : t->kind->tiles ? mdl_read_tiles(&r, m, t)
+                         : mdl_read_whole(&r, m, t);
 }
 
 /* A model with a tower of another kind reads text alone. A layer has ten
@@ -26482,8 +26571,10 @@ static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
     const mdl_tower_kind *kind = NULL;
     mdl_reader r = {m, err, KSLLM_OK};
     mdl_find_towers(m);
-    for (size_t i = 0; m->clips[0] && i < KS_LEN(MDL_TOWERS); i++)
-        if (str_eq(mdl_projector(m), str_of(MDL_TOWERS[i].projector)))
+    for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
+        if (m->clips[MDL_TOWERS[i].hears]
+            && MDL_TOWERS[i].hears == !m->clips[0]
+            && str_eq(mdl_projector(m), str_of(MDL_TOWERS[i].projector)))
             kind = &MDL_TOWERS[i];
     if (!kind) return KSLLM_OK; /* twr_sees says why */
     u32 n = mdl_tower_int(&r, "block_count", 1, 1 << 10, -1);
@@ -26507,19 +26598,19 @@ static void mdl_free_tower(ksllm_model *m) {
     if (m->tower) mem_free(&m->alloc, m->tower, m->tower->bytes);
 }
 
-/* The convolution that makes patches is a product: its inputs lie as R, G, B,
- * rows, columns in both. */
-static ksllm_status mdl_bind_patches(
-    const ksllm_model *m, const gguf_tensor *t, mdl_matrix *out,
+/* A convolution is a product: its inputs lie as channels (R, G, B), rows,
+ * columns in both. */
+static ksllm_status mdl_bind_convolution(const ksllm_model *m,
+    const gguf_tensor *t, u64 side, u64 in, u64 width, mdl_matrix *out,
     ksllm_error *err) {
-    u64 side = m->tower->patch, width = m->dim[D_T_WIDTH];
-    if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != 3
+    if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != in
         || t->dims[3] != width || BLK_TYPES[t->type].n != 1)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
-            "tensor '%.*s' is not %llu x %llu x 3 x %llu of F32, F16 or BF16",
-            STR(t->name), LLU(side), LLU(side), LLU(width));
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, (size_t)(3 * side * side),
-        (size_t)width, (size_t)(3 * side * t->row_bytes), 1};
+            "tensor '%.*s' is not %llu x %llu x %llu x %llu of F32, F16 or "
+            "BF16", STR(t->name), LLU(side), LLU(side), LLU(in), LLU(width));
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type,
+        (size_t)(in * side * side), (size_t)width,
+        (size_t)(in * side * t->row_bytes), 1};
     return KSLLM_OK;
 }
 
@@ -26528,9 +26619,9 @@ static ksllm_status mdl_bind_tower(
     mdl_tower *to = m->tower;
     u32 layer;
     str rest, name = t->name;
-    if (!to || mdl_begins(name, "a.") || mdl_begins(name, "mm.a."))
-        return KSLLM_OK;
-    if (mdl_split_after("v.blk.", name, &layer, &rest)
+    bool of_ear = mdl_begins(name, "a.") || mdl_begins(name, "mm.a.");
+    if (!to || of_ear != to->kind->hears) return KSLLM_OK;
+    if (mdl_split_after(of_ear ? "a.blk." : "v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
         for (u32 i = 0; i < N_MATRICES; i++)
@@ -26548,9 +26639,15 @@ static ksllm_status mdl_bind_tower(
         name = str_of("v.image_newline");
     for (u32 i = 0; i < N_TOWER; i++) {
         const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
-        if (!(to->kind->slots & BIT(i)) || !str_eq(name, str_of(slot->name)))
+        const size_t *d = m->dim;
+        if (!(to->kind->slots & BIT(i))
+            || !str_eq(name, str_of(mdl_tower_slot(to->kind, i))))
             continue;
-        return i <= T_PATCHES_2 ? mdl_bind_patches(m, t, &to->mat[i], err)
+        return i <= T_PATCHES_2 ? mdl_bind_convolution(m, t, to->patch, 3,
+                                      d[D_T_WIDTH], &to->mat[i], err)
+            : i >= T_CONV_1 && i <= T_CONV_3
+            ? mdl_bind_convolution(m, t, 3, i == T_CONV_1 ? 1
+                : d[D_T_CHANNELS], d[D_T_CHANNELS], &to->mat[i], err)
             : MDL_TOWER_SLOTS[i].vector
             ? mdl_bind_vector(m, t, slot, &to->vec[i], err)
             : mdl_bind_matrix(m, t, slot, &to->mat[i], err);
@@ -26564,7 +26661,7 @@ static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
     char name[48];
     for (u32 i = 0; t && i < N_TOWER; i++)
         if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
-            return mdl_missing(m, -1, MDL_TOWER_SLOTS[i].slot.name, err);
+            return mdl_missing(m, -1, mdl_tower_slot(t->kind, i), err);
     for (u32 n = 0; t && n < t->n_layers; n++) {
         const char *lacks = NULL;
         for (u32 i = 0; i < N_MATRICES; i++)
@@ -26573,8 +26670,8 @@ static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
         for (u32 i = 0; i < N_VECTORS; i++)
             if (t->kind->vectors & BIT(i) && !t->layers[n].vec[i])
                 lacks = MDL_TOWER_VECTORS[i].name;
-        snprintf(name, sizeof name, "v.blk.%u.%s", (unsigned)n,
-            lacks ? lacks : "");
+        snprintf(name, sizeof name, "%s.blk.%u.%s",
+            t->kind->hears ? "a" : "v", (unsigned)n, lacks ? lacks : "");
         if (lacks) return mdl_missing(m, -1, name, err);
     }
     return KSLLM_OK;
@@ -27901,6 +27998,10 @@ static ksllm_status ses_places(const ksllm_model *m, const i32 *tokens,
     for (size_t i = 0; m->tower && i < n; i++)
         places += tokens[i] == m->tower->place;
     if (places == n_media) return KSLLM_OK;
+    if (m->tower && m->tower->kind->hears)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "%llu sounds for a prompt with %llu places: content has a part "
+            "{\"type\": \"audio\"} for each", LLU(n_media), LLU(places));
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "%llu pictures for a prompt with %llu places: content has a part "
         "{\"type\": \"image\"} for each (the template of HyperCLOVA X wants "
@@ -32327,11 +32428,11 @@ KS_UNUSED static void snd_level(f32 *x, size_t n) {
 
 /* ==========================================================================
  * § 28 TOWER (private)
- * From a picture to rows of the language model. A plan says what becomes of a
- * picture, before a pixel is computed; an encoder has the memory and the
- * threads for it. It works tile by tile, a tile layer by layer, a layer in
+ * From a picture or a sound to rows of the language model. A plan says what
+ * becomes of one, before anything is computed; an encoder has the memory and
+ * the threads for it. It works tile by tile, a tile layer by layer, a layer in
  * batches of TWR_BATCH rows, on the steps and products of § 22: the session in
- * it is their workers and scratch memory, and has no timeline. May use § 1-26.
+ * it is their workers and scratch memory, and has no timeline. May use § 1-27.
  *
  *   x = Wpatch patch + bias + place
  *   per layer:
@@ -32352,7 +32453,11 @@ KS_UNUSED static void snd_level(f32 *x, size_t n) {
 enum {
     TWR_BATCH = 64,
     TWR_MAX_PIXELS = 1 << 28,
+    EAR_MAX_SAMPLES = 1 << 28,
 };
+_Static_assert((int)MDL_MAX_BANDS == (int)SND_MOST_BANDS
+    && 1 << 9 > (int)SND_WINDOW,
+    "what § 20 lets a file say");
 
 /* ---- plans ---- */
 
@@ -32369,13 +32474,25 @@ typedef struct {
 
 static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
     TRY(ses_runs(m, err));
-    if (m->tower) return KSLLM_OK;
-    str projector = mdl_projector(m);
+    if (m->tower && !m->tower->kind->hears) return KSLLM_OK;
+    str projector = m->clips[0] ? mdl_projector(m) : (str){NULL, 0};
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
         m->clips[0] ? "the model does not see: this version has no tower of "
                       "clip.projector_type '%.*s'"
                     : "the model does not see: its file has no tower%.*s: "
                       "convert it again from its folder", STR(projector));
+}
+
+static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
+    TRY(ses_runs(m, err));
+    if (m->tower && m->tower->kind->hears) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "the model does not hear: its file has no tower for sounds that this "
+        "version knows");
+}
+
+static ksllm_status twr_any(const ksllm_model *m, ksllm_error *err) {
+    return m->tower ? ses_runs(m, err) : twr_sees(m, err);
 }
 
 /* Patches along a tile's side. */
@@ -32481,6 +32598,22 @@ static void twr_plan_scratch(twr_plan *p) {
     p->scratch = twr_pixels(p) + SES_ALIGN + table;
 }
 
+/* What a media's memory holds: rows, tokens, and what making them takes. */
+static ksllm_status twr_lay_media(
+    const ksllm_model *m, twr_plan *p, ksllm_error *err) {
+    arena a = {NULL, 0, false};
+    arena_take(&a, p->n_tokens, m->dim[D_EMBD] * sizeof(f32));
+    p->tokens_at = a.at;
+    arena_take(&a, p->n_tokens, sizeof(i32));
+    p->scratch_at = a.at;
+    arena_take(&a, 1, p->scratch);
+    p->bytes = a.at + SES_ALIGN;
+    if (!a.overflow) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+        "a media of %u tokens needs more memory than this system can address; "
+        "make it smaller", (unsigned)p->n_tokens);
+}
+
 /* What becomes of a picture. Its pixels are not looked at. */
 static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
     const ksllm_media_options *o, twr_plan *p, ksllm_error *err) {
@@ -32497,17 +32630,7 @@ static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
         : p->t->kind->tiles ? twr_plan_tiles(p, o, err)
                             : twr_plan_whole(p, o, err));
     twr_plan_scratch(p);
-    arena a = {NULL, 0, false};
-    arena_take(&a, p->n_tokens, m->dim[D_EMBD] * sizeof(f32));
-    p->tokens_at = a.at;
-    arena_take(&a, p->n_tokens, sizeof(i32));
-    p->scratch_at = a.at;
-    arena_take(&a, 1, p->scratch);
-    p->bytes = a.at + SES_ALIGN;
-    if (!a.overflow) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
-        "a picture of %u tokens needs more memory than this system can "
-        "address; set max_tokens", (unsigned)p->n_tokens);
+    return twr_lay_media(m, p, err);
 }
 
 /* Patches that the tower sees at once. */
@@ -32546,8 +32669,12 @@ static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
     return KSLLM_OK;
 }
 
-/* The most tokens that a picture can take, or a little more. */
+/* The most tokens that a picture can take, or a little more; of a sound, those
+ * of as many seconds as the file says. */
 static u32 twr_limit(const mdl_tower *t) {
+    if (t->kind->hears)
+        return (t->seconds * (SND_RATE / SND_HOP) + t->stretch - 1)
+            / t->stretch * t->rows;
     if (!t->kind->tiles) return t->max / twr_cell(t) / twr_cell(t);
     u64 most = 0, tile = twr_whole_tokens(t);
     for (u32 i = 0; i < t->n_grids; i++) {
@@ -32564,31 +32691,23 @@ static size_t twr_stride(const ksllm_image *image) {
     return image->stride ? image->stride : 3 * (size_t)image->width;
 }
 
-/* Names a picture in the caller's memory. */
-static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
-    const ksllm_media_options *o, twr_plan *p, ksllm_media *out,
-    ksllm_error *err) {
-    TRY(twr_plan_of(m, image, o, p, err));
-    if (!image->rgb || twr_stride(image) < 3 * (size_t)image->width)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "image: rgb is NULL, or stride is less than 3 * width");
+static u8 *twr_base(const ksllm_media *media) {
+    u8 *base = media->memory;
+    return base + (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
+}
+
+/* Names what has this sum in the caller's memory. */
+static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
+    sum256 *sum, ksllm_media *out, ksllm_error *err) {
     if (!out->memory || out->memory_size < p->bytes)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
-            "media.memory has %llu bytes, this picture needs %llu "
-            "(ksllm_media_measure)", LLU(out->memory ? out->memory_size : 0),
-            LLU(p->bytes));
-    sum256 sum = sum_begin();
-    const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
-        p->map.height, p->map.width, p->n_tokens};
-    sum_add(&sum, shape, sizeof shape);
-    for (u32 y = 0; y < p->h; y++)
-        sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
-    sum256 again = sum;
-    out->hash[0] = sum_end(&sum, 1);
+            "media.memory has %llu bytes, this one needs %llu "
+            "(ksllm_media_measure, ksllm_media_measure_sound)",
+            LLU(out->memory ? out->memory_size : 0), LLU(p->bytes));
+    sum256 again = *sum;
+    out->hash[0] = sum_end(sum, 1);
     out->hash[1] = sum_end(&again, 2);
-    u8 *base = out->memory;
-    base += (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
-    i32 *tokens = (void *)(base + p->tokens_at);
+    i32 *tokens = (void *)(twr_base(out) + p->tokens_at);
     for (u32 i = 0; i < p->n_tokens; i++)
         tokens[i] = ses_media_token(out->hash[0], i);
     out->model = m;
@@ -32597,6 +32716,23 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
     out->n_tokens = p->n_tokens;
     out->n_embd = (u32)m->dim[D_EMBD];
     return KSLLM_OK;
+}
+
+/* Names a picture in the caller's memory. */
+static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
+    const ksllm_media_options *o, twr_plan *p, ksllm_media *out,
+    ksllm_error *err) {
+    TRY(twr_plan_of(m, image, o, p, err));
+    if (!image->rgb || twr_stride(image) < 3 * (size_t)image->width)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "image: rgb is NULL, or stride is less than 3 * width");
+    sum256 sum = sum_begin();
+    const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
+        p->map.height, p->map.width, p->n_tokens};
+    sum_add(&sum, shape, sizeof shape);
+    for (u32 y = 0; y < p->h; y++)
+        sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
+    return twr_name_media(m, p, &sum, out, err);
 }
 
 /* ---- encoders ---- */
@@ -32618,6 +32754,8 @@ struct ksllm_encoder {
     u32 *cells;      /* whole: which one comes when */
     f32 *rope;       /* [row or column][a head / 4][2] cos, sin */
     u32 n_rope;      /* of them */
+    snd_front front; /* an ear's */
+    f32 *convolved[3]; /* [band][frame][channel] of a stretch */
 };
 
 /* A run; a step by row finds it by its fwd. */
@@ -32636,6 +32774,7 @@ typedef struct {
     u32 y, x;      /* of the tile: its place among them */
     u32 n_done;    /* layers, of all tiles */
     f32 *rows;     /* of the media */
+    f32 *out;      /* where a tile's rows go, or a sound's */
 } twr;
 
 static const twr *twr_of(const fwd_step *step) {
@@ -32647,6 +32786,16 @@ static u64 twr_most_pieces(const ksllm_encoder *e) {
     return (u64)e->n / K_QUERIES + e->n + 1;
 }
 
+static u32 ear_halved(u32 n) { return (n + 1) / 2; }
+
+/* Of one stretch: what its convolutions give. */
+static u64 ear_places(const mdl_tower *t, u32 layer) {
+    u32 bands = t->bands, frames = t->stretch;
+    for (u32 i = 0; i <= layer; i++)
+        bands = ear_halved(bands), frames = ear_halved(frames);
+    return (u64)bands * frames;
+}
+
 static void twr_lay(ksllm_encoder *e, arena *a) {
     static const size_t block[2] = {32, 256};
     ksllm_session *s = &e->s;
@@ -32654,9 +32803,11 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
     const size_t *d = s->m->dim, head = d[D_T_WIDTH] / t->n_heads;
     const size_t wide = max_size(d[D_T_FFN], max_size(d[D_T_MID], d[D_EMBD]));
     const u64 b = TWR_BATCH, n = e->n;
-    const bool tiles = t->kind->tiles;
-    const u64 in =
-        max_size(t->mat[T_PATCHES].n_in, max_size(wide, d[D_T_OUT]));
+    const bool tiles = t->kind->tiles, hears = t->kind->hears;
+    const u64 in = hears
+        ? max_size(max_size(d[D_T_HEARD], 9 * d[D_T_CHANNELS]), wide)
+        : max_size(t->mat[T_PATCHES].n_in, max_size(wide, d[D_T_OUT]));
+    const u64 channels = hears ? d[D_T_CHANNELS] : 0;
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
     const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
     const struct {
@@ -32671,6 +32822,9 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
         {&e->ones, tiles ? d[D_T_FFN] : 0},
         {&e->out, tiles ? n * d[D_EMBD] : 0},
         {&e->rope, (u64)e->n_rope * head / 2},
+        {&e->convolved[0], channels ? channels * ear_places(t, 0) : 0},
+        {&e->convolved[1], channels ? channels * ear_places(t, 1) : 0},
+        {&e->convolved[2], channels ? channels * ear_places(t, 2) : 0},
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)
         *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
@@ -32683,13 +32837,13 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
     s->first_piece = arena_take(a, 4, sizeof *s->first_piece);
     for (int i = 0; i < 2; i++)
         e->pieces[i] = arena_take(a, twr_most_pieces(e), sizeof(twr_piece));
-    e->cells = arena_take(a, tiles ? 0 : n, sizeof *e->cells);
+    e->cells = arena_take(a, tiles || hears ? 0 : n, sizeof *e->cells);
 }
 
 static ksllm_status twr_size(const ksllm_model *m,
     const ksllm_encoder_options *o, ksllm_encoder *e, size_t *bytes,
     ksllm_error *err) {
-    TRY(twr_sees(m, err));
+    TRY(twr_any(m, err));
     if (o->n_threads > POOL_MAX_THREADS)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "options: n_threads is above 64");
@@ -32701,7 +32855,9 @@ static ksllm_status twr_size(const ksllm_model *m,
                                   : os_fast_cores();
     const mdl_tower *t = m->tower;
     u32 most = twr_limit(t);
-    if (o->max_tokens) most = min_u32(most, o->max_tokens);
+    const bool hears = t->kind->hears;
+    if (o->max_tokens)
+        most = hears ? o->max_tokens : min_u32(most, o->max_tokens);
     u64 n = t->kind->tiles ? twr_whole_tokens(t)
                            : (u64)most * t->merge * t->merge;
     if (n * 2 * t->n_heads > POOL_MAX_PIECES)
@@ -32710,7 +32866,7 @@ static ksllm_status twr_size(const ksllm_model *m,
             "%llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
             / t->n_heads / (t->merge * t->merge)));
     e->n = (u32)n;
-    e->n_rope = t->kind->tiles ? 0 : e->n / t->merge + t->merge;
+    e->n_rope = t->kind->tiles || hears ? 0 : e->n / t->merge + t->merge;
     e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     arena a = {NULL, 0, false};
     arena_take(&a, 1, sizeof *e);
@@ -32739,7 +32895,8 @@ static ksllm_status twr_create(const ksllm_model *m,
     ksllm_encoder *e = arena_take(&a, 1, sizeof *e);
     *e = sized;
     twr_lay(e, &a);
-    med_table(e->pixel, m->tower->mean, m->tower->std);
+    if (m->tower->kind->hears) snd_begin(&e->front, m->tower->bands);
+    else med_table(e->pixel, m->tower->mean, m->tower->std);
     for (size_t i = 0; m->tower->kind->tiles && i < m->dim[D_T_FFN]; i++)
         e->ones[i] = 1;
     e->s.alloc = alloc;
@@ -32826,12 +32983,13 @@ static void twr_heads(const fwd_step *step, u32 i) {
     fwd_add_bias(s->q + at * n_q, vec[V_Q_BIAS], n_q);
     fwd_add_bias(k, vec[V_K_BIAS], n);
     fwd_add_bias(v, vec[V_V_BIAS], n);
-    u32 y, x;
-    twr_where(r, r->from + i, &y, &x);
-    for (size_t h = 0; h < n_q && !r->t->kind->tiles; h += head)
-        twr_rotate(r, y, x, s->q + at * n_q + h, head);
-    for (size_t h = 0; h < n && !r->t->kind->tiles; h += head)
-        twr_rotate(r, y, x, k + h, head);
+    if (r->e->n_rope) {
+        u32 y, x;
+        twr_where(r, r->from + i, &y, &x);
+        for (size_t h = 0; h < n_q; h += head)
+            twr_rotate(r, y, x, s->q + at * n_q + h, head);
+        for (size_t h = 0; h < n; h += head) twr_rotate(r, y, x, k + h, head);
+    }
     for (size_t h = 0; h < r->t->n_kv_heads; h++) {
         size_t to = (h * r->e->n_slots + at) * head;
         memcpy(r->e->keys + to, k + h * head, head * sizeof *k);
@@ -32867,6 +33025,8 @@ static void twr_activate(const fwd_step *step, u32 i) {
     if (l->mat[M_GATE].w) {
         fwd_add_bias(gate, l->vec[V_GATE_BIAS], n);
         s->m->k->gate(gate, up, n, K_SILU);
+    } else if (r->t->kind->hears) {
+        for (size_t k = 0; k < n; k++) gate[k] = fwd_gelu(up[k]);
     } else {
         memcpy(gate, up, n * sizeof *gate);
         s->m->k->gate(gate, r->e->ones, n, K_GELU);
@@ -32918,7 +33078,7 @@ static void twr_cell_row(const fwd_step *step, u32 i) {
 static void twr_out(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     size_t n = r->e->s.m->dim[D_T_OUT];
-    fwd_add_bias(r->e->out + (r->from + i) * n, r->t->vec[T_MM_2_BIAS], n);
+    fwd_add_bias(r->out + (r->from + i) * n, r->t->vec[T_MM_2_BIAS], n);
 }
 
 /* ---- attention: pieces are (a head, up to K_QUERIES rows) ---- */
@@ -33058,13 +33218,13 @@ static void twr_project(twr *r) {
     const ksllm_session *s = &r->e->s;
     const mdl_matrix *w = r->t->mat;
     fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+        .norm = r->t->vec[T_NORM], .norm_bias = r->t->vec[T_NORM_BIAS],
         .blocks = fwd_blocks_of(&w[T_MM_0])});
     fwd_plan(&r->f, &w[T_MM_0], s->xn, s->up);
     fwd_multiply(&r->f);
     fwd_by_token(&r->f, &(fwd_step){.run = twr_middle,
         .blocks = fwd_blocks_of(&w[T_MM_2])});
-    fwd_plan(&r->f, &w[T_MM_2], s->up,
-        r->e->out + r->from * w[T_MM_2].n_out);
+    fwd_plan(&r->f, &w[T_MM_2], s->up, r->out + r->from * w[T_MM_2].n_out);
     fwd_multiply(&r->f);
     fwd_by_token(&r->f, &(fwd_step){.run = twr_out});
 }
@@ -33096,12 +33256,10 @@ static void twr_project_cells(twr *r) {
     r->f.m *= r->t->merge * r->t->merge;
 }
 
-/* The rows of a tile, whose pixels begin at `tile`, to e->out, or of a whole
- * picture to the media. */
-static void twr_run(twr *r, const u8 *tile) {
+/* All layers, and the projector. */
+static void twr_layers(twr *r) {
     const ksllm_control *c = r->control;
-    r->tile = tile;
-    for (twr_first(r); twr_next(r);) twr_patches(r);
+    const bool whole = r->e->n_rope != 0;
     for (u32 i = 0; i < r->t->n_layers && !fwd_stopped(&r->f); i++) {
         r->f.l = &r->t->layers[i];
         for (twr_first(r); twr_next(r);) twr_queries(r);
@@ -33114,8 +33272,16 @@ static void twr_run(twr *r, const u8 *tile) {
                 (size_t)r->plan->n_tiles * r->t->n_layers);
     }
     for (twr_first(r); twr_next(r);)
-        if (r->t->kind->tiles) twr_project(r);
-        else twr_project_cells(r);
+        if (whole) twr_project_cells(r);
+        else twr_project(r);
+}
+
+/* The rows of a tile, whose pixels begin at `tile`, to e->out, or of a whole
+ * picture to the media. */
+static void twr_run(twr *r, const u8 *tile) {
+    r->tile = tile;
+    for (twr_first(r); twr_next(r);) twr_patches(r);
+    twr_layers(r);
 }
 
 /* ---- pixels ---- */
@@ -33233,13 +33399,12 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
             "the picture takes %u tokens, the encoder was created for %u "
             "(max_tokens)", (unsigned)p.n_tokens,
             (unsigned)(e->n / p.t->merge / p.t->merge));
-    u8 *base = out->memory;
-    base += (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
+    u8 *base = twr_base(out);
     u8 *pixels = base + p.scratch_at;
     u64 used = (twr_pixels(&p) + SES_ALIGN - 1) / SES_ALIGN * SES_ALIGN;
     twr r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = e,
         .t = p.t, .plan = &p, .control = control, .pixels = pixels,
-        .rows = (f32 *)(void *)base, .n = twr_patches_of(&p)};
+        .rows = (f32 *)(void *)base, .out = e->out, .n = twr_patches_of(&p)};
     twr_add_pieces(&r, 1, 0, r.n);
     if (p.t->kind->tiles) twr_see_tiles(&r, image, pixels + used);
     else twr_see_whole(&r, image, pixels + used);
@@ -33247,6 +33412,228 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
         return ses_watch_fail(&s->watch, r.n_done,
             (u64)p.n_tiles * p.t->n_layers, "layers of tiles computed", err);
     out->rows = r.rows;
+    return KSLLM_OK;
+}
+
+/* ---- sounds ----
+ * Frames to rows by three convolutions over a stretch of them, each a product
+ * over a batch of its places; then layers as above, whose rows see those of
+ * their window. */
+
+static u32 ear_rows(const mdl_tower *t, u32 frames) {
+    u32 rest = frames % t->stretch;
+    return frames / t->stretch * t->rows
+        + ear_halved(ear_halved(ear_halved(rest)));
+}
+
+typedef struct {
+    twr_plan p;
+    size_t length; /* samples, with zeros to the least */
+    u32 frames;
+} ear_plan;
+
+static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
+    ear_plan *e, ksllm_error *err) {
+    TRY(twr_hears(m, err));
+    const mdl_tower *t = m->tower;
+    if (!sound->n_samples || sound->n_samples > EAR_MAX_SAMPLES)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "sound: %llu samples: 1 to 2^28 are taken",
+            LLU(sound->n_samples));
+    *e = (ear_plan){.p = {.t = t, .n_tiles = 1},
+        .length = max_size(sound->n_samples, t->least)};
+    e->frames = (u32)(e->length / SND_HOP);
+    e->p.n_tokens = ear_rows(t, e->frames);
+    e->p.scratch = (u64)e->frames * t->bands * sizeof(f32);
+    return twr_lay_media(m, &e->p, err);
+}
+
+static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
+    ksllm_media_size *out, ksllm_error *err) {
+    ear_plan e;
+    TRY(ear_plan_of(m, sound, &e, err));
+    const mdl_tower *t = m->tower;
+    const size_t *d = m->dim;
+    u64 w = d[D_T_WIDTH], stretches = 0, n = e.p.n_tokens;
+    for (u32 i = 0; i < 3; i++)
+        stretches += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in
+            * d[D_T_CHANNELS];
+    stretches *= (e.frames + t->stretch - 1) / t->stretch;
+    *out = (ksllm_media_size){.size = sizeof *out,
+        .memory = (size_t)e.p.bytes, .n_tokens = e.p.n_tokens, .n_tiles = 1,
+        .n_macs = stretches + n * (w * d[D_T_HEARD]
+            + t->n_layers * w * (4 * w + 2 * d[D_T_FFN] + 2 * min_u64(n,
+                t->span)) + d[D_T_MID] * (w + d[D_T_OUT]))};
+    return KSLLM_OK;
+}
+
+static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
+    ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    TRY(ear_plan_of(m, sound, e, err));
+    if (!sound->samples)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "sound: samples is NULL");
+    for (size_t i = 0; i < sound->n_samples; i++)
+        if (!(sound->samples[i] >= -1e6f && sound->samples[i] <= 1e6f))
+            return fail(err, KSLLM_ERR_ARGUMENT, i,
+                "sound: sample %llu is no number, or beyond a million: full "
+                "scale is -1 to 1", LLU(i));
+    sum256 sum = sum_begin();
+    sum_add(&sum, &e->frames, sizeof e->frames);
+    sum_add(&sum, sound->samples, sound->n_samples * sizeof(f32));
+    return twr_name_media(m, &e->p, &sum, out, err);
+}
+
+/* A run; a step finds it by its fwd. */
+typedef struct {
+    twr r; /* the first */
+    const ear_plan *plan;
+    const f32 *samples;
+    size_t n_samples;
+    f32 *heard;         /* [frames][bands] */
+    /* A convolution under way: its input's bands and frames, how many of these
+     * there are, what lies between neighbours; its output's frames. */
+    const f32 *in;
+    u32 bands, frames, have, channels, out_frames;
+    size_t to_band, to_frame;
+    u32 first;          /* row of the stretch */
+} ear;
+
+static const ear *ear_of(const fwd_step *step) {
+    return (const ear *)(const void *)step->f;
+}
+
+static void ear_frame(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    snd_frame(&e->r.e->front, e->samples, e->n_samples, e->plan->length, i,
+        e->heard + (size_t)i * e->r.t->bands);
+}
+
+/* What a place of a convolution sees: nine values of each channel. */
+static void ear_around(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    u32 at = e->r.from + i;
+    i64 band = 2 * (i64)(at / e->out_frames) - 1;
+    i64 frame = 2 * (i64)(at % e->out_frames) - 1;
+    f32 *out = e->r.e->s.xn + (size_t)i * 9 * e->channels;
+    for (i64 k = 0; k < 9; k++) {
+        i64 b = band + k / 3, f = frame + k % 3;
+        bool there = b >= 0 && b < (i64)e->bands && f >= 0
+            && f < (i64)e->have;
+        const f32 *from = there
+            ? e->in + (size_t)b * e->to_band + (size_t)f * e->to_frame : NULL;
+        for (size_t c = 0; c < e->channels; c++)
+            out[9 * c + (size_t)k] = there ? from[c] : 0;
+    }
+}
+
+static void ear_bend(const fwd_step *step, u32 i) {
+    f32 *x = step->x + (size_t)i * step->n;
+    fwd_add_bias(x, step->bias, step->n);
+    for (size_t k = 0; k < step->n; k++) x[k] = fwd_gelu(x[k]);
+}
+
+/* All that there is of a frame, channel by channel. */
+static void ear_flat(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    const ksllm_session *s = &e->r.e->s;
+    size_t n = (size_t)e->channels * e->bands;
+    f32 *out = s->xn + i * n;
+    for (u32 b = 0; b < e->bands; b++)
+        for (size_t c = 0; c < e->channels; c++)
+            out[c * e->bands + b] = e->in[b * e->to_band + i * e->to_frame + c];
+    fwd_quantize(s, step->blocks, out, n, i * n);
+}
+
+/* A row of the residual stream: what was heard, and its place. */
+static void ear_place(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    const ksllm_session *s = &e->r.e->s;
+    const mdl_matrix *places = &e->r.t->mat[T_PLACES];
+    size_t n = s->m->dim[D_T_WIDTH];
+    f32 *x = s->x + (e->first + i) * n;
+    blk_row(places->type, places->w + i * places->row_bytes, n, x);
+    for (size_t k = 0; k < n; k++) x[k] += s->delta[i * n + k];
+}
+
+/* A convolution of the stretch, whose result is the next one's input. */
+static void ear_convolve(ear *e, u32 layer) {
+    twr *r = &e->r;
+    const mdl_matrix *w = &r->t->mat[T_CONV_1 + layer];
+    f32 *out = r->e->convolved[layer];
+    u32 bands = ear_halved(e->bands);
+    e->out_frames = ear_halved(e->frames);
+    r->n = bands * e->out_frames;
+    for (twr_first(r); twr_next(r);) {
+        f32 *to = out + (size_t)r->from * w->n_out;
+        fwd_by_token(&r->f, &(fwd_step){.run = ear_around});
+        fwd_plan(&r->f, w, r->e->s.xn, to);
+        fwd_multiply(&r->f);
+        fwd_by_token(&r->f, &(fwd_step){.run = ear_bend, .x = to,
+            .n = w->n_out, .bias = r->t->vec[T_CONV_1_BIAS + layer]});
+    }
+    e->in = out;
+    e->bands = bands;
+    e->frames = e->have = e->out_frames;
+    e->channels = (u32)w->n_out;
+    e->to_frame = w->n_out;
+    e->to_band = e->frames * w->n_out;
+}
+
+/* The rows of a stretch that begins at a frame. */
+static void ear_stretch(ear *e, u32 frame) {
+    twr *r = &e->r;
+    const mdl_tower *t = r->t;
+    const mdl_matrix *w = &t->mat[T_CONV_OUT];
+    e->in = e->heard + (size_t)frame * t->bands;
+    e->bands = t->bands;
+    e->frames = t->stretch;
+    e->have = min_u32(t->stretch, e->plan->frames - frame);
+    e->channels = 1;
+    e->to_band = 1;
+    e->to_frame = t->bands;
+    u32 rows = ear_halved(ear_halved(ear_halved(e->have)));
+    for (u32 i = 0; i < 3; i++) ear_convolve(e, i);
+    if (fwd_stopped(&r->f)) return;
+    r->f.m = rows;
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_flat,
+        .blocks = fwd_blocks_of(w)});
+    fwd_plan(&r->f, w, r->e->s.xn, r->e->s.delta);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_place});
+    e->first += rows;
+}
+
+static ksllm_status ear_encode(ksllm_encoder *x, const ksllm_sound *sound,
+    const ksllm_control *control, ksllm_media *out, ksllm_error *err) {
+    ksllm_session *s = &x->s;
+    ear_plan p;
+    TRY(ear_name(s->m, sound, &p, out, err));
+    if (p.p.n_tokens > x->n)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "the sound takes %u tokens, the encoder was created for %u "
+            "(max_tokens)", (unsigned)p.p.n_tokens, (unsigned)x->n);
+    u8 *base = twr_base(out);
+    const mdl_tower *t = p.p.t;
+    ear e = {.r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = x,
+        .t = t, .plan = &p.p, .control = control,
+        .rows = (f32 *)(void *)base, .out = (f32 *)(void *)base},
+        .plan = &p, .samples = sound->samples, .n_samples = sound->n_samples,
+        .heard = (f32 *)(void *)(base + p.p.scratch_at)};
+    twr *r = &e.r;
+    fwd_each(&r->f, p.frames, &(fwd_step){.run = ear_frame});
+    if (!fwd_stopped(&r->f))
+        snd_level(e.heard, (size_t)p.frames * t->bands);
+    for (u32 at = 0; at < p.frames && !fwd_stopped(&r->f); at += t->stretch)
+        ear_stretch(&e, at);
+    r->n = p.p.n_tokens;
+    for (u32 at = 0; at < r->n; at += t->span)
+        twr_add_pieces(r, 0, at, min_u32(r->n, at + t->span));
+    twr_layers(r);
+    if (fwd_stopped(&r->f))
+        return ses_watch_fail(&s->watch, r->n_done, t->n_layers,
+            "layers computed", err);
+    out->rows = r->rows;
     return KSLLM_OK;
 }
 
@@ -33282,7 +33669,7 @@ typedef struct {
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
 API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
-API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, picture_place);
+API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, sound_place);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
 API_STRUCT(API_CONTROL, ksllm_control, progress_ctx, progress_ctx);
@@ -33448,10 +33835,13 @@ ksllm_status ksllm_model_get_info(
         .max_piece_bytes = (u32)t->max_piece_bytes,
         .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
         .n_parameters = g->n_parameters,
-        .picture_place = -1,
+        .picture_place = -1, .sound_place = -1,
     };
 #if !defined KSLLM_NO_MEDIA
-    if (model->tower) {
+    if (model->tower && model->tower->kind->hears) {
+        i.sound_tokens = twr_limit(model->tower);
+        i.sound_place = model->tower->place;
+    } else if (model->tower) {
         i.picture_tokens = twr_limit(model->tower);
         i.picture_place = model->tower->place;
     }
@@ -34243,6 +34633,43 @@ ksllm_status ksllm_media_encode(ksllm_encoder *encoder,
     return ses_leave(&encoder->s, status);
 }
 
+ksllm_status ksllm_media_measure_sound(const ksllm_model *model,
+    const ksllm_sound *sound, ksllm_media_size *out, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(sound, "sound is NULL");
+    NEED(out, "out is NULL");
+    ksllm_media_size size;
+    TRY(ear_measure(model, sound, &size, err));
+    return api_give(&API_MEDIA_SIZE, out, &size, err);
+}
+
+ksllm_status ksllm_media_name_sound(const ksllm_model *model,
+    const ksllm_sound *sound, ksllm_media *media, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(sound, "sound is NULL");
+    ksllm_media_options o;
+    ksllm_media m;
+    ear_plan p;
+    TRY(api_media(media, &m, NULL, &o, err));
+    TRY(ear_name(model, sound, &p, &m, err));
+    return api_give(&API_MEDIA, media, &m, err);
+}
+
+ksllm_status ksllm_media_encode_sound(ksllm_encoder *encoder,
+    const ksllm_sound *sound, const ksllm_control *control,
+    ksllm_media *media, ksllm_error *err) {
+    NEED(encoder, "encoder is NULL");
+    NEED(sound, "sound is NULL");
+    ksllm_media_options o;
+    ksllm_control c;
+    ksllm_media m;
+    TRY(api_media(media, &m, NULL, &o, err));
+    TRY(api_begin(&encoder->s, control, &c, err));
+    ksllm_status status = ear_encode(encoder, sound, &c, &m, err);
+    if (!status || m.model) api_give(&API_MEDIA, media, &m, err);
+    return ses_leave(&encoder->s, status);
+}
+
 static ksllm_status api_media_list(const ksllm_model *model,
     const ksllm_media *const *media, size_t n, ksllm_error *err) {
     NEED(media || !n, "media is NULL, n_media is not 0");
@@ -34261,7 +34688,7 @@ int64_t ksllm_media_expand(const ksllm_model *model, const int32_t *tokens,
     NEED(model, "model is NULL");
     NEED(tokens || !n_tokens, "tokens is NULL");
     NEED(out || !cap, "out is NULL, cap is not 0");
-    TRY(twr_sees(model, err));
+    TRY(twr_any(model, err));
     TRY(api_media_list(model, media, n_media, err));
     TRY(ses_places(model, tokens, n_tokens, n_media, err));
     size_t total = ses_expanded(n_tokens, media, n_media);

@@ -309,6 +309,9 @@ typedef struct ksllm_model_info {
                                    not see */
     int32_t picture_place;      /* the token that a template leaves where a
                                    picture belongs; -1: none */
+    uint32_t sound_tokens;      /* of as many seconds as the model's processor
+                                   takes at once; 0: the model does not hear */
+    int32_t sound_place;        /* as picture_place, of a sound */
 } ksllm_model_info;
 
 /* Fills *info. Errors: ARGUMENT. */
@@ -1771,8 +1774,8 @@ KSLLM_API ksllm_status ksllm_media_measure(
     const ksllm_media_options *options, ksllm_media_size *out,
     ksllm_error *err);
 
-/* A picture as the language model reads it. The struct and its memory are the
- * caller's. Begin it with zeros, set size, memory and memory_size; the others
+/* A picture or a sound as the language model reads it. The struct and its
+ * memory are the caller's. Begin it with zeros, set size, memory and memory_size; the others
  * are filled in. It may be kept as long as it is of use, and given to any
  * session of the model; the model must stay open. */
 typedef struct ksllm_media {
@@ -1843,6 +1846,29 @@ KSLLM_API ksllm_status ksllm_media_encode(
     ksllm_encoder *encoder, const ksllm_image *image,
     const ksllm_media_options *options, const ksllm_control *control,
     ksllm_media *media, ksllm_error *err);
+
+/* Speech, for models that hear (Qwen3-ASR): samples of one channel, 16,000 a
+ * second, full scale from -1 to 1. Used during a call only. 2^28 at most. */
+typedef struct ksllm_sound {
+    const float *samples;
+    size_t n_samples;
+} ksllm_sound;
+
+/* As ksllm_media_measure, _name and _encode, of a sound. A second takes 13
+ * tokens with Qwen3-ASR. samples may be NULL for the first; width and height
+ * are 0. An encoder of such a model is created for sound_tokens of
+ * ksllm_model_info by default; max_tokens may be more. What comes out is media
+ * as any other.
+ * Errors: as those, and ARGUMENT for a sample that is no number. */
+KSLLM_API ksllm_status ksllm_media_measure_sound(
+    const ksllm_model *model, const ksllm_sound *sound, ksllm_media_size *out,
+    ksllm_error *err);
+KSLLM_API ksllm_status ksllm_media_name_sound(
+    const ksllm_model *model, const ksllm_sound *sound, ksllm_media *media,
+    ksllm_error *err);
+KSLLM_API ksllm_status ksllm_media_encode_sound(
+    ksllm_encoder *encoder, const ksllm_sound *sound,
+    const ksllm_control *control, ksllm_media *media, ksllm_error *err);
 
 /* Puts the tokens of each media in the place that the template left for it, in
  * order: writes at most `cap` tokens to `out` and returns how many there are,

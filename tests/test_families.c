@@ -13,6 +13,7 @@
 #include "../ksllm.h"
 
 #include "picture.h"
+#include "sound.h"
 #include "state.h"
 #include "test.h"
 
@@ -415,8 +416,9 @@ TEST(every_folder_is_a_row) {
     CHECK_EQ(n, KS_LEN(NAMES));
 }
 
-/* ---- models that see ----
- * see.bin has prompts with pictures: make_reference.py, write_pictures. */
+/* ---- models that see or hear ----
+ * see.bin has prompts with pictures, hear.bin with sounds: make_reference.py,
+ * write_media. */
 
 /* Of the largest value of a picture's rows. Measured: at most 1.3e-6. */
 #define ROWS_LIMIT 2e-5
@@ -479,6 +481,22 @@ static bool read_sight(const char **at, sight *s) {
     s->rows = read_floats(at, "rows", &s->n_rows, &s->n_embd);
     s->logits = read_floats(at, "logits", &s->n_last, &s->n_vocab);
     return ok && s->rows && s->logits;
+}
+
+/* A sound's rows by the tower, in memory of their own. */
+static ksllm_media listen(const ksllm_model *m, ksllm_encoder *x,
+    const i32 p[3]) {
+    f32 *samples = sound((u32)p[0], (u32)p[1]);
+    const ksllm_sound heard = {samples, (size_t)p[1]};
+    ksllm_media_size size = {.size = sizeof size};
+    ksllm_media media = {.size = sizeof media};
+    ksllm_error err;
+    CHECK_OK(ksllm_media_measure_sound(m, &heard, &size, &err), err);
+    media.memory = xalloc(size.memory, 1);
+    media.memory_size = size.memory;
+    CHECK_OK(ksllm_media_encode_sound(x, &heard, NULL, &media, &err), err);
+    free(samples);
+    return media;
 }
 
 /* A picture's rows by the tower, in memory of their own. */
@@ -586,12 +604,13 @@ static f64 answers(const ksllm_model *m, const sight *s,
 }
 
 static void check_sight(const char *row, const ksllm_model *m,
-    const sight *s, ksllm_encoder *x) {
+    const sight *s, ksllm_encoder *x, bool hears) {
     ksllm_media media[MOST_PICTURES];
     const ksllm_media *lent[MOST_PICTURES] = {&media[0], &media[1]};
     bool same = false;
     for (i32 i = 0; i < s->n_pictures; i++)
-        media[i] = look(m, x, s->pictures[i], s->tiles);
+        media[i] = hears ? listen(m, x, s->pictures[i])
+                         : look(m, x, s->pictures[i], s->tiles);
     f64 rows = rows_differ(s, media);
     CHECK(rows <= ROWS_LIMIT);
     check_chat(m, s, lent);
@@ -600,21 +619,23 @@ static void check_sight(const char *row, const ksllm_model *m,
         CHECK(d <= LIMIT);
         CHECK(same);
         if (step > 5)
-            printf("%-18s %d picture%s: rows %.1e, logits %.1e, greedy %s\n",
-                row, s->n_pictures, s->n_pictures > 1 ? "s" : "", rows, d,
+            printf("%-18s %d %s%s: rows %.1e, logits %.1e, greedy %s\n",
+                row, s->n_pictures, hears ? "sound" : "picture",
+                s->n_pictures > 1 ? "s" : "", rows, d,
                 same ? "the same" : "DIFFERS");
     }
     for (i32 i = 0; i < s->n_pictures; i++) free(media[i].memory);
 }
 
-static void check_sights(const char *row) {
+static void check_sights(const char *row, bool hears) {
     char path[256], file[64];
     bytes b;
     ksllm_model *m = NULL;
     ksllm_encoder *x = NULL;
     ksllm_error err;
     size_t n = 0;
-    snprintf(path, sizeof path, REFERENCE "%s/see.bin", row);
+    snprintf(path, sizeof path, REFERENCE "%s/%s.bin", row,
+        hears ? "hear" : "see");
     if (!read_file(path, &b) || !convert(row, "f32", file)
         || !CHECK_OK(ksllm_model_open(file, NULL, &m, &err), err)
         || !CHECK_OK(ksllm_encoder_create(m, NULL, &x, &err), err))
@@ -622,7 +643,7 @@ static void check_sights(const char *row) {
     sight *s = xalloc(1, sizeof *s);
     for (const char *at = (const char *)b.p; at < (const char *)b.p + b.n; n++)
         if (!read_sight(&at, s)) break;
-        else check_sight(row, m, s, x);
+        else check_sight(row, m, s, x, hears);
     CHECK_EQ(n, 5);
     free(s);
     ksllm_encoder_free(x);
@@ -634,9 +655,11 @@ static void check_sights(const char *row) {
 #define SEES(X)                                                               \
     X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)
 
-#define SEE_TEST(name) TEST(name##_sees) { check_sights(#name); }
+#define SEE_TEST(name) TEST(name##_sees) { check_sights(#name, false); }
 
 SEES(SEE_TEST)
+
+TEST(qwen3_asr_hears) { check_sights("qwen3_asr", true); }
 
 /* ---- what the converter says, and what it refuses ---- */
 

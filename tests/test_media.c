@@ -8,6 +8,7 @@
 #include "../ksllm.c"
 
 #include "picture.h"
+#include "sound.h"
 #include "test.h"
 
 #define FIXTURE "tests/data/media.txt"
@@ -294,28 +295,6 @@ TEST(media_pixel_values_are_those_of_transformers)
 /* ---- sounds ---- */
 
 enum { SECONDS_30 = 480000, FRAMES = 3000 };
-
-/* make_media.py has the same formula. */
-static f32 *sound(u32 kind, u32 n)
-{
-    f32 *x = calloc(n + 1, sizeof *x);
-    for (u32 i = 0; i < n; i++) {
-        u32 v = i * 2654435761u;
-        v ^= v >> 15;
-        v *= 2246822519u;
-        v ^= v >> 13;
-        i32 noise = (i32)(v & 255) - 128, loud = (i32)(i / 1600 % 7);
-        i32 a = (i32)(i * 1931 & 65535) - 32768;
-        i32 b = (i32)(i * (5000 + i / 4000 * 377) & 65535) - 32768;
-        a = ((a < 0 ? -a : a) - 16384) * loud;
-        b = (b < 0 ? -b : b) - 16384;
-        i32 y = (a >> 3) + (b >> 2) + noise * 4;    /* floors, as // does */
-        y = kind == 1 ? y : kind == 2 ? y * 9 : kind == 3 ? noise >> 6 : 0;
-        y = y < -32768 ? -32768 : y > 32767 ? 32767 : y;
-        x[i] = (f32)y / 32768;
-    }
-    return x;
-}
 
 /* All columns of 30 seconds. */
 static f32 *bands_of(const snd_front *s, const f32 *x, size_t n)

@@ -65,7 +65,7 @@ Info = _struct("model_info", """size size; text architecture name; str isa;
     u64 file_bytes weight_bytes n_parameters; u32 n_layers n_embd n_ffn n_vocab
     n_heads n_kv_heads head_dim n_ctx_train window; i32 bos eos eot unk pad;
     bool adds_bos adds_eos; u32 max_piece_bytes picture_tokens;
-    i32 picture_place""")
+    i32 picture_place; u32 sound_tokens; i32 sound_place""")
 ModelOptions = _struct("model_options", """size size; bool vocab_only in_memory;
     ptr allocator; str pretokenizer isa; ptr overrides; size n_overrides""")
 Override = _struct("override", """str key; enum type; i64 integer; f64 number;
