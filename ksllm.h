@@ -1775,9 +1775,9 @@ KSLLM_API ksllm_status ksllm_media_measure(
     ksllm_error *err);
 
 /* A picture or a sound as the language model reads it. The struct and its
- * memory are the caller's. Begin it with zeros, set size, memory and memory_size; the others
- * are filled in. It may be kept as long as it is of use, and given to any
- * session of the model; the model must stay open. */
+ * memory are the caller's. Begin it with zeros, set size, memory and
+ * memory_size; the others are filled in. It may be kept as long as it is of
+ * use, and given to any session of the model; the model must stay open. */
 typedef struct ksllm_media {
     size_t size;
     void *memory;               /* any alignment */
