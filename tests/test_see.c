@@ -3,6 +3,8 @@
 #include "tower.h"
 #include "test.h"
 
+#if !defined KSLLM_NO_MEDIA
+
 static ksllm_model *open_file(const fx_file *f, const char *isa)
 {
     ksllm_model_options o;
@@ -721,6 +723,100 @@ TEST(memory_is_planned)
     free(f.data);
 }
 
+/* ---- files that say something wrong ---- */
+
+/* A tower with another value of a key, or without a tensor. */
+static ksllm_status open_with(bool tiles, const ksllm_override *o,
+                              const char *skip, char *why)
+{
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, tiles);
+    spec.skip = skip;
+    fx_file f = fx_model(&spec);
+    ksllm_model_options mo;
+    ksllm_model *m;
+    ksllm_error e = {.text = ""};
+    ksllm_model_options_init(&mo);
+    mo.overrides = o;
+    mo.n_overrides = o != NULL;
+    ksllm_status status =
+        ksllm_model_open_memory(f.data, f.size, &mo, &m, &e);
+    strcpy(why, e.text);
+    ksllm_model_close(m);
+    free(f.data);
+    return status;
+}
+
+TEST(wrong_towers_are_refused)
+{
+    static const struct {
+        bool tiles;
+        const char *key;
+        int64_t v;
+        const char *why;
+    } cases[] = {
+        {true, "patch_size", 0, "from 1"}, {true, "patch_size", 129, "to 128"},
+        {true, "patch_size", 5, "not 1 to 128 patches"},
+        {true, "image_size", 1 << 13, "to 4096"},
+        {true, "image_size", 64, "image_grid_pinpoints"},
+        {true, "image_size", 16, "'clip.vision.image_size' makes it 4"},
+        {true, "block_count", 0, "from 1"},
+        {true, "block_count", 1 << 10, "tensors are missing"},
+        {true, "block_count", 3, "v.blk.2."},
+        {true, "block_count", 1, "no place"},
+        {true, "attention.head_count", 5, "does not divide"},
+        {true, "attention.head_count", 0, "from 1"},
+        {true, "embedding_length", 95, "does not divide"},
+        {true, "embedding_length", 92, "embedding_length"},
+        {true, "feed_forward_length", 161, "feed_forward_length"},
+        {true, "image_token_id", 281, "to 280"},
+        {true, "anyres_max", 0, "from 1"},
+        {false, "attention.head_count_kv", 3, "does not divide"},
+        {false, "attention.head_count_kv", 1, "head_count_kv"},
+        {false, "attention.head_count", 48, "multiple of 4"},
+        {false, "spatial_merge_size", 3, "power of 2"},
+        {false, "spatial_merge_size", 4, "'clip.vision.embedding_length'"},
+        {false, "window_size", 15, "less than a cell"},
+        {false, "n_wa_pattern", 0, "from 1"},
+        {false, "image_min_pixels", 65537, "from 65537"},
+        {false, "image_max_pixels", 1023, "from 1024"},
+    };
+    static const char *const needed[] = {"mm.2.bias", "v.image_newline",
+        "v.position_embd.weight",
+        "v.blk.1.ln2.bias", "v.blk.0.attn_q.weight"};
+    char why[500];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char key[96];
+        snprintf(key, sizeof key, "clip.vision.%s", cases[i].key);
+        ksllm_override o = {.key = key, .type = KSLLM_META_I64,
+                            .integer = cases[i].v};
+        CHECK(open_with(cases[i].tiles, &o, NULL, why) != KSLLM_OK);
+        if (!CHECK(strstr(why, cases[i].why) != NULL))
+            printf("%s %d: %s\n", key, (int)cases[i].v, why);
+    }
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        CHECK_EQ(open_with(true, NULL, needed[i], why), KSLLM_ERR_FORMAT);
+        CHECK(strstr(why, needed[i]) != NULL);
+    }
+    /* With a tower that is not known, or none, it is a model of text. */
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_file f = fx_model(&spec);
+    const ksllm_override other = {.key = "clip.projector_type",
+        .type = KSLLM_META_TEXT, .text = "kanana"};
+    ksllm_model_options mo;
+    ksllm_model *m;
+    ksllm_error e;
+    ksllm_image p = {.width = 9, .height = 9};
+    ksllm_media_size z = {.size = sizeof z};
+    ksllm_model_options_init(&mo);
+    mo.overrides = &other;
+    mo.n_overrides = 1;
+    CHECK_OK(ksllm_model_open_memory(f.data, f.size, &mo, &m, &e), e);
+    CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e), KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(e.text, "'kanana'") != NULL);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
 /* ---- in a chat ---- */
 
 #if !defined KSLLM_NO_CHAT
@@ -856,5 +952,7 @@ TEST(a_state_has_pictures)
 }
 
 #endif
+
+#endif /* KSLLM_NO_MEDIA */
 
 TEST_MAIN

@@ -10,8 +10,13 @@
 
 #include "fixture.h"
 
+#if defined TW_MINI     /* as small as can be: for fuzzing, with fx_mini */
+enum { TW_WIDTH = 32, TW_FFN = 32, TW_MID = 32, TW_SIDE = 8, TW_PATCH = 4,
+       TW_HEADS = 4, TW_LAYERS = 2, TW_PLACE = 5 };
+#else
 enum { TW_WIDTH = 96, TW_FFN = 160, TW_MID = 64, TW_SIDE = 32, TW_PATCH = 8,
        TW_HEADS = 4, TW_LAYERS = 2, TW_PLACE = FX_END };
+#endif
 
 static inline void tw_floats(fx_gguf *g, const char *key, float x)
 {
