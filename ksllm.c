@@ -32,7 +32,10 @@
  *   § 23 SAMPLING    from logits to a token
  *   § 24 GENERATE    prompt in, pieces of text out
  *   § 25 STATE       what a session has computed, to a file and back
- *   § 26 API         every public function: check, call, report
+ *   § 26 PICTURES    pixels to a tower's numbers
+ *   § 27 SOUND       samples to a tower's numbers
+ *   § 28 TOWER       a picture or a sound to rows of the language model
+ *   § 29 API         every public function: check, call, report
  *
  * DESIGN. What holds the file together (each has a test in tests/):
  *
@@ -465,6 +468,63 @@ KS_INLINE u16 f16_of_f32(f32 f) {
     }
     mag += 0xfff + (mag >> 13 & 1);
     return (u16)(sign | (mag - 0x38000000) >> 13);
+}
+
+/* ---- sums ----
+ * Four lanes of 64 bits, each a chain of bijections: a change of one word
+ * always changes the sum. It finds damage, not malice. */
+
+typedef struct {
+    u64 lane[4];
+    u8 rest[32];
+    size_t n; /* bytes of rest */
+} sum256;
+
+KS_UNUSED KS_INLINE u64 sum_mix(u64 h, u64 word) {
+    h ^= word;
+    return (h << 29 | h >> 35) * 0x9e3779b97f4a7c15u;
+}
+
+KS_UNUSED static sum256 sum_begin(void) {
+    return (sum256){.lane = {1, 2, 3, 4}};
+}
+
+/* Whole groups of 32 bytes. */
+KS_UNUSED static void sum_groups(sum256 *s, const u8 *p, size_t n) {
+    u64 a = s->lane[0], b = s->lane[1], c = s->lane[2], d = s->lane[3];
+    for (const u8 *end = p + n; p < end; p += 32) {
+        a = sum_mix(a, ld_u64(p));
+        b = sum_mix(b, ld_u64(p + 8));
+        c = sum_mix(c, ld_u64(p + 16));
+        d = sum_mix(d, ld_u64(p + 24));
+    }
+    s->lane[0] = a, s->lane[1] = b, s->lane[2] = c, s->lane[3] = d;
+}
+
+KS_UNUSED static void sum_add(sum256 *s, const void *data, size_t n) {
+    const u8 *p = data;
+    while (n) {
+        if (!s->n && n >= 32) {
+            sum_groups(s, p, n / 32 * 32);
+            p += n / 32 * 32;
+            n %= 32;
+            continue;
+        }
+        size_t k = min_size(n, 32 - s->n);
+        memcpy(s->rest + s->n, p, k);
+        p += k, n -= k, s->n += k;
+        if (s->n < 32) return;
+        sum_groups(s, s->rest, 32);
+        s->n = 0;
+    }
+}
+
+KS_UNUSED static u64 sum_end(sum256 *s, u64 seed) {
+    u64 h = sum_mix(seed, s->n);
+    memset(s->rest + s->n, 0, 32 - s->n);
+    sum_groups(s, s->rest, 32);
+    for (int i = 0; i < 4; i++) h = sum_mix(h, s->lane[i]);
+    return sum_mix(h, h >> 32);
 }
 
 /* ---- one fma everywhere ----
@@ -25637,6 +25697,8 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_ATTN_POST_BIAS, V_FFN_POST_BIAS, V_UP_BIAS, V_DOWN_BIAS,
     /* recurrence: its convolution, how fast a head fades, a value's norm */
     V_MIX, V_FADE, V_FADE_BIAS, V_READ_NORM,
+    /* towers */
+    V_ATTN_NORM_BIAS, V_FFN_NORM_BIAS, V_GATE_BIAS,
     N_VECTORS
 };
 
@@ -25676,6 +25738,11 @@ typedef enum {
     /* recurrence: heads of values and of keys, length of both; all values;
      * queries, keys and values; queries with their gates */
     D_READERS, D_WRITERS, D_STATE, D_READ, D_MIX, D_Q_GATED,
+    /* of a tower: a patch's row, all queries, all keys, between the layers of
+     * its FFN, its places; a projector's input, middle and output */
+    D_T_WIDTH, D_T_Q, D_T_KV, D_T_FFN, D_T_PLACES, D_T_IN, D_T_MID, D_T_OUT,
+    /* of an ear: channels of its convolutions, and all that they give */
+    D_T_CHANNELS, D_T_HEARD,
     N_DIMS
 } mdl_dim;
 
@@ -25700,6 +25767,9 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_WRITERS] = "ssm.group_count", [D_STATE] = "ssm.state_size",
     [D_READ] = "ssm.inner_size", [D_MIX] = "ssm.group_count",
     [D_Q_GATED] = "attention.head_count",
+    [D_T_WIDTH] = "embedding_length", [D_T_Q] = "attention.head_count",
+    [D_T_KV] = "attention.head_count_kv", [D_T_FFN] = "feed_forward_length",
+    [D_T_PLACES] = "image_size", [D_T_IN] = "embedding_length",
 };
 
 typedef struct {
@@ -25733,6 +25803,9 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_FADE] = {"ssm_a", D_READERS, D_ONE, D_ONE},
     [V_FADE_BIAS] = {"ssm_dt.bias", D_READERS, D_ONE, D_ONE},
     [V_READ_NORM] = {"ssm_norm.weight", D_STATE, D_ONE, D_ONE},
+    [V_ATTN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
+    [V_FFN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
+    [V_GATE_BIAS] = {"", D_ONE, D_ONE, D_ONE},
 };
 
 static const mdl_slot MDL_MATRICES[N_MATRICES] = {
@@ -25903,11 +25976,14 @@ enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
 enum { MDL_MAX_STATE = 1 << 26, MDL_MAX_TAPS = 16 }; /* floats of a layer;
                                 tokens that the convolution before it sees */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
+enum { MDL_MAX_BANDS = 256, MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64 };
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
     f32 gain;  /* on cos and sin */
 } mdl_rope;
+
+typedef struct mdl_tower mdl_tower;
 
 struct ksllm_model {
     ksllm_allocator alloc;
@@ -25939,6 +26015,8 @@ struct ksllm_model {
     const u8 *output_norm, *rope_divisors;
     const u8 *rope_factors[2]; /* LongRoPE: short, long */
     mdl_layer *layers;
+    mdl_tower *tower; /* NULL: it does not see */
+    bool clips[2]; /* the file has a tower for pictures, for sound */
     mdl_rope rope[2]; /* global, local */
     size_t layer_bytes, rope_bytes;
 #if !defined KSLLM_NO_GRAMMAR
@@ -26416,10 +26494,12 @@ static ksllm_status mdl_check_shape(const ksllm_model *m,
     const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
+        const char *of = dims[i] < D_T_WIDTH ? m->arch->name
+            : m->clips[0]                   ? "clip.vision" : "clip.audio";
         if (t->dims[i] != m->dim[dims[i]])
             return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
-                "%llu", STR(t->name), LLU(t->dims[i]), key ? m->arch->name : "",
+                "%llu", STR(t->name), LLU(t->dims[i]), key ? of : "",
                 key ? "." : "", key ? key : "the format", LLU(m->dim[dims[i]]));
     }
     return KSLLM_OK;
@@ -26442,19 +26522,24 @@ static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
-static bool mdl_split_name(str name, u32 *layer, str *rest) {
-    if (name.n < 6 || memcmp(name.p, "blk.", 4) != 0) return false;
-    size_t i = 4;
+static bool mdl_split_after(
+    const char *blocks, str name, u32 *layer, str *rest) {
+    size_t i = strlen(blocks), from = i;
     u32 v = 0;
+    if (name.n < i + 2 || memcmp(name.p, blocks, i) != 0) return false;
     for (; i < name.n && v < 100000; i++) {
         u32 digit = (u32)(u8)name.p[i] - '0';
         if (digit > 9) break;
         v = v * 10 + digit;
     }
-    if (i == 4 || i >= name.n || name.p[i] != '.') return false;
+    if (i == from || i >= name.n || name.p[i] != '.') return false;
     *layer = v;
     *rest = (str){name.p + i + 1, name.n - i - 1};
     return true;
+}
+
+static bool mdl_split_name(str name, u32 *layer, str *rest) {
+    return mdl_split_after("blk.", name, layer, rest);
 }
 
 static ksllm_status mdl_unknown(
@@ -26571,6 +26656,552 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     return mdl_unknown(m, t, err);
 }
 
+/* ---- towers ----
+ * What makes rows of a picture. It lies in the model's own file, with the names
+ * that llama.cpp and NAVER's fork of it give to a file of its own:
+ *
+ *   clip.has_vision_encoder            true, or there is none
+ *   clip.projector_type                or clip.vision.projector_type:
+ *       mlp                            SigLIP, tiles (LlavaOnevision: VARCO)
+ *       qwen2.5vl_merger               Qwen2.5-VL's; hcx_qwen2.5vl with a
+ *                                      linear after it; exaone4_5
+ *   clip.vision.*                      of all:
+ *       block_count                    layers that are run
+ *       embedding_length, feed_forward_length, attention.head_count
+ *       attention.head_count_kv        if it differs (EXAONE 4.5)
+ *       attention.layer_norm_epsilon, patch_size
+ *       image_mean, image_std          arrays of three floats
+ *       resample                       "bicubic" (default), "bilinear"
+ *       image_token_id                 what a template leaves for a picture
+ *   clip.vision.*                      of mlp:
+ *       image_size                     a tile's side
+ *       mm_patch_merge_type            "spatial_unpad"
+ *       image_grid_pinpoints           height, width, height, width, ..., in
+ *                                      the order of the model's config
+ *       anyres_max                     9 of "anyres_max_9"
+ *   clip.vision.*                      of the others:
+ *       spatial_merge_size             2
+ *       window_size                    in pixels
+ *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
+ *       image_min_pixels, image_max_pixels
+ *
+ *   v.patch_embd.weight                [patch, patch, 3, width], F32 or F16;
+ *   v.patch_embd.weight.1              of the second frame (Qwen2.5-VL)
+ *   v.patch_embd.bias, v.position_embd.weight          SigLIP
+ *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
+ *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
+ *                                      one, width to feed_forward_length
+ *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
+ *                                      is not used
+ *   mm.0, mm.2                         .weight and .bias, the projector's two
+ *                                      linears
+ *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
+ *   v.image_newline                    [n_embd], or model.image_newline
+ *
+ * And what makes rows of a sound, if the file has no tower for pictures:
+ *
+ *   clip.has_audio_encoder             true
+ *   clip.projector_type                or clip.audio.projector_type: qwen3a
+ *                                      (Qwen3-ASR)
+ *   clip.audio.*                       block_count, embedding_length,
+ *       feed_forward_length, attention.head_count,
+ *       attention.layer_norm_epsilon, num_mel_bins
+ *       n_window                       half the frames of a stretch, which the
+ *                                      convolutions see at once
+ *       n_window_infer                 frames that a row sees
+ *       chunk_length                   seconds of a sound, by default
+ *       min_samples                    shorter sounds are filled up to it
+ *       audio_token_id                 what a template leaves for a sound
+ *   a.conv2d.1, 2, 3                   .weight [3, 3, in, out] and .bias
+ *   a.conv_out.weight                  channels, bands of each; to width
+ *   a.position_embd.weight             of a stretch's rows
+ *   a.blk.N.*                          as v.blk.N.*
+ *   a.post_ln, mm.a.mlp.1, mm.a.mlp.2  .weight and .bias
+ */
+
+static bool mdl_begins(str s, const char *with) {
+    size_t n = strlen(with);
+    return s.n > n && !memcmp(s.p, with, n);
+}
+
+/* Whether a tensor belongs to a tower that the file says it has. */
+static bool mdl_is_of_tower(const ksllm_model *m, str name) {
+    if (m->clips[1] && (mdl_begins(name, "a.") || mdl_begins(name, "mm.a.")))
+        return true;
+    return m->clips[0] && (mdl_begins(name, "v.") || mdl_begins(name, "mm.")
+        || str_eq(name, str_of("model.image_newline")));
+}
+
+static void mdl_find_towers(ksllm_model *m) {
+    static const char *const keys[2] = {
+        "clip.has_vision_encoder", "clip.has_audio_encoder"};
+    for (u32 i = 0; i < 2; i++) {
+        i64 has = 0;
+        m->clips[i] = gguf_get_int(&m->g, keys[i], &has) && has;
+    }
+}
+
+#if !defined KSLLM_NO_MEDIA
+
+/* What layers consist of, and what becomes of their last rows. */
+typedef struct {
+    const char *projector;
+    u32 matrices, vectors; /* of a layer; a norm without a bias is RMS, a FFN
+                              without a gate is GELU by its tanh form */
+    u32 slots;             /* tensors beside the layers */
+    bool tiles;            /* a picture is cut into squares, each with learned
+                              places; else it is seen whole, in windows, with
+                              rope in two dimensions, and merge x merge patches
+                              become a cell */
+    bool hears;            /* sounds, and its GELU is the exact one */
+} mdl_tower_kind;
+
+enum { /* tensors beside the layers */
+    T_PATCHES, T_PATCHES_2, T_PATCH_BIAS, T_PLACES, T_NORM, T_MM_0, T_MM_0_BIAS,
+    T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE,
+    /* an ear's */
+    T_NORM_BIAS, T_CONV_1, T_CONV_2, T_CONV_3, T_CONV_1_BIAS, T_CONV_2_BIAS,
+    T_CONV_3_BIAS, T_CONV_OUT, N_TOWER
+};
+
+#define TOWER_MATRICES                                                         \
+    (BIT(M_Q) | BIT(M_K) | BIT(M_V) | BIT(M_O) | BIT(M_UP) | BIT(M_DOWN))
+#define TOWER_VECTORS                                                          \
+    (NORMS_PRE | BIAS_QKV | BIT(V_O_BIAS) | BIT(V_UP_BIAS) | BIT(V_DOWN_BIAS))
+
+#define TOWER_PROJECTOR                                                        \
+    (BIT(T_PATCHES) | BIT(T_MM_0) | BIT(T_MM_0_BIAS) | BIT(T_MM_2)             \
+        | BIT(T_MM_2_BIAS))
+#define TOWER_EAR                                                              \
+    ((TOWER_PROJECTOR & ~BIT(T_PATCHES)) | BIT(T_PLACES) | BIT(T_NORM)         \
+        | BIT(T_NORM_BIAS) | BIT(T_CONV_1) | BIT(T_CONV_2) | BIT(T_CONV_3)     \
+        | BIT(T_CONV_1_BIAS) | BIT(T_CONV_2_BIAS) | BIT(T_CONV_3_BIAS)         \
+        | BIT(T_CONV_OUT))
+#define TOWER_QWEN                                                             \
+    .matrices = TOWER_MATRICES | BIT(M_GATE),                                  \
+    .vectors = TOWER_VECTORS | BIT(V_GATE_BIAS)
+#define TOWER_MERGER (TOWER_PROJECTOR | BIT(T_PATCHES_2) | BIT(T_NORM))
+
+static const mdl_tower_kind MDL_TOWERS[] = {
+    {.projector = "mlp", .tiles = true, .matrices = TOWER_MATRICES,
+        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
+            | BIT(V_FFN_NORM_BIAS),
+        .slots = TOWER_PROJECTOR | BIT(T_PATCH_BIAS) | BIT(T_PLACES)
+            | BIT(T_NEWLINE)},
+    {.projector = "hcx_qwen2.5vl", TOWER_QWEN,
+        .slots = TOWER_MERGER | BIT(T_FC) | BIT(T_FC_BIAS)},
+    {.projector = "exaone4_5", TOWER_QWEN, .slots = TOWER_MERGER},
+    {.projector = "qwen3a", .hears = true, .matrices = TOWER_MATRICES,
+        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
+            | BIT(V_FFN_NORM_BIAS),
+        .slots = TOWER_EAR},
+};
+
+static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
+    [V_ATTN_NORM] = {"ln1.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [V_ATTN_NORM_BIAS] = {"ln1.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [V_FFN_NORM] = {"ln2.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [V_FFN_NORM_BIAS] = {"ln2.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [V_Q_BIAS] = {"attn_q.bias", D_T_Q, D_ONE, D_ONE},
+    [V_K_BIAS] = {"attn_k.bias", D_T_KV, D_ONE, D_ONE},
+    [V_V_BIAS] = {"attn_v.bias", D_T_KV, D_ONE, D_ONE},
+    [V_O_BIAS] = {"attn_out.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [V_GATE_BIAS] = {"ffn_gate.bias", D_T_FFN, D_ONE, D_ONE},
+    [V_UP_BIAS] = {"ffn_up.bias", D_T_FFN, D_ONE, D_ONE},
+    [V_DOWN_BIAS] = {"ffn_down.bias", D_T_WIDTH, D_ONE, D_ONE},
+};
+
+static const mdl_slot MDL_TOWER_MATRICES[N_MATRICES] = {
+    [M_Q] = {"attn_q.weight", D_T_WIDTH, D_T_Q, D_ONE},
+    [M_K] = {"attn_k.weight", D_T_WIDTH, D_T_KV, D_ONE},
+    [M_V] = {"attn_v.weight", D_T_WIDTH, D_T_KV, D_ONE},
+    [M_O] = {"attn_out.weight", D_T_Q, D_T_WIDTH, D_ONE},
+    [M_GATE] = {"ffn_gate.weight", D_T_WIDTH, D_T_FFN, D_ONE},
+    [M_UP] = {"ffn_up.weight", D_T_WIDTH, D_T_FFN, D_ONE},
+    [M_DOWN] = {"ffn_down.weight", D_T_FFN, D_T_WIDTH, D_ONE},
+};
+
+static const struct {
+    mdl_slot slot;
+    bool vector;
+} MDL_TOWER_SLOTS[N_TOWER] = {
+    [T_PATCHES] = {{"v.patch_embd.weight", D_ONE, D_ONE, D_ONE}, false},
+    [T_PATCHES_2] = {{"v.patch_embd.weight.1", D_ONE, D_ONE, D_ONE}, false},
+    [T_PATCH_BIAS] = {{"v.patch_embd.bias", D_T_WIDTH, D_ONE, D_ONE}, true},
+    [T_PLACES] =
+        {{"v.position_embd.weight", D_T_WIDTH, D_T_PLACES, D_ONE}, false},
+    [T_NORM] = {{"v.post_ln.weight", D_T_WIDTH, D_ONE, D_ONE}, true},
+    [T_MM_0] = {{"mm.0.weight", D_T_IN, D_T_MID, D_ONE}, false},
+    [T_MM_0_BIAS] = {{"mm.0.bias", D_T_MID, D_ONE, D_ONE}, true},
+    [T_MM_2] = {{"mm.2.weight", D_T_MID, D_T_OUT, D_ONE}, false},
+    [T_MM_2_BIAS] = {{"mm.2.bias", D_T_OUT, D_ONE, D_ONE}, true},
+    [T_FC] = {{"mm.model.fc.weight", D_T_OUT, D_EMBD, D_ONE}, false},
+    [T_FC_BIAS] = {{"mm.model.fc.bias", D_EMBD, D_ONE, D_ONE}, true},
+    [T_NEWLINE] = {{"v.image_newline", D_EMBD, D_ONE, D_ONE}, true},
+    [T_NORM_BIAS] = {{"", D_T_WIDTH, D_ONE, D_ONE}, true},
+    [T_CONV_1_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_CONV_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_CONV_3_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_CONV_OUT] = {{"", D_T_HEARD, D_T_WIDTH, D_ONE}, false},
+};
+
+/* What they are called in an ear. */
+static const char *const MDL_EAR_NAMES[N_TOWER] = {
+    [T_PLACES] = "a.position_embd.weight", [T_NORM] = "a.post_ln.weight",
+    [T_NORM_BIAS] = "a.post_ln.bias", [T_MM_0] = "mm.a.mlp.1.weight",
+    [T_MM_0_BIAS] = "mm.a.mlp.1.bias", [T_MM_2] = "mm.a.mlp.2.weight",
+    [T_MM_2_BIAS] = "mm.a.mlp.2.bias", [T_CONV_1] = "a.conv2d.1.weight",
+    [T_CONV_1_BIAS] = "a.conv2d.1.bias", [T_CONV_2] = "a.conv2d.2.weight",
+    [T_CONV_2_BIAS] = "a.conv2d.2.bias", [T_CONV_3] = "a.conv2d.3.weight",
+    [T_CONV_3_BIAS] = "a.conv2d.3.bias", [T_CONV_OUT] = "a.conv_out.weight",
+};
+
+static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
+    return kind->hears ? MDL_EAR_NAMES[i] : MDL_TOWER_SLOTS[i].slot.name;
+}
+
+struct mdl_tower {
+    const mdl_tower_kind *kind;
+    size_t bytes; /* of this allocation */
+    u32 n_layers, n_heads, n_kv_heads;
+    u32 patch; /* pixels of a side */
+    u32 side;  /* of a tile, in pixels */
+    u32 most;  /* tiles whose patches a map may have before it is shrunk */
+    u32 merge, window, min, max; /* sides of a cell in patches, of a window in
+                                    cells; pixels of a picture seen whole */
+    bool bilinear;
+    /* Of an ear: bands of a frame, frames and rows of a stretch, rows that see
+     * each other, seconds by default, the fewest samples. */
+    u32 bands, stretch, rows, span, seconds, least;
+    i32 place; /* the token that a template leaves */
+    f32 eps;
+    f32 mean[3], std[3];
+    u32 n_grids;       /* heights and widths to choose from */
+    u32 grids[MDL_MAX_GRIDS][2];
+    const u8 *vec[N_TOWER];
+    mdl_matrix mat[N_TOWER];
+    mdl_layer layers[]; /* n_layers */
+};
+
+/* A key of the tower, an integer in [lo, hi]; `fallback` if it is absent,
+ * unless that is below lo: then the key is required. */
+static u32 mdl_tower_int(
+    mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
+    const gguf *g = &r->m->g;
+    char key[96];
+    i64 v = fallback;
+    snprintf(key, sizeof key, "clip.%s.%s",
+        r->m->clips[0] ? "vision" : "audio", name);
+    const gguf_kv *kv = gguf_find(g, key);
+    gguf_ask(kv);
+    bool sound = kv ? kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, &v)
+            && v >= lo && v <= hi
+                    : v >= lo;
+    if (!sound && !r->status)
+        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET, "metadata key '%s' must be an integer "
+            "from %lld to %lld%s", key, (long long)lo, (long long)hi,
+            kv ? "" : "; it is missing: convert the model again");
+    return (u32)(r->status ? lo : v);
+}
+
+/* A finite number; item i of an array of n, or for n 0 a number alone. */
+static f64 mdl_tower_num(mdl_reader *r, const char *key, u32 n, u32 i) {
+    const gguf *g = &r->m->g;
+    const gguf_kv *kv = gguf_find(g, key);
+    bool each = kv && kv->type == KSLLM_META_ARRAY;
+    f64 v = 0;
+    gguf_ask(kv);
+    bool sound = kv && each == (n > 0) && kv->count == (n ? n : 1)
+        && gguf_num_at(kv, i, &v) && v >= 0 && v <= 1e3;
+    if (!sound && !r->status)
+        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
+            "%s from 0 to 1000", key, n ? "three numbers" : "a number");
+    return sound && !r->status ? v : 0;
+}
+
+static void mdl_read_pixels(mdl_reader *r, mdl_tower *t) {
+    for (u32 c = 0; c < 3; c++) {
+        t->mean[c] = (f32)mdl_tower_num(r, "clip.vision.image_mean", 3, c);
+        t->std[c] = (f32)mdl_tower_num(r, "clip.vision.image_std", 3, c);
+        if (!(t->std[c] > 0)) t->std[c] = 1;
+    }
+}
+
+static ksllm_status mdl_tower_refuse(
+    const ksllm_model *m, const char *key, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(&m->g, key);
+    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
+        kv ? kv->offset : NO_OFFSET, "'%s' is '%.*s', which this version "
+        "cannot run; with clip.has_vision_encoder false (options.overrides) "
+        "the model reads text", key, STR(gguf_text(kv)));
+}
+
+static str mdl_projector(const ksllm_model *m) {
+    str name = gguf_get_str(&m->g, m->clips[0] ? "clip.vision.projector_type"
+                                               : "clip.audio.projector_type");
+    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
+}
+
+/* The sizes that a picture may be resized to before it is cut, all of whole
+ * tiles. */
+static ksllm_status mdl_read_grids(
+    const ksllm_model *m, mdl_tower *t, ksllm_error *err) {
+    static const char key[] = "clip.vision.image_grid_pinpoints";
+    static const char merge[] = "clip.vision.mm_patch_merge_type";
+    const gguf_kv *kv = gguf_find(&m->g, key);
+    i64 v;
+    if (!str_eq(gguf_get_str(&m->g, merge), str_of("spatial_unpad")))
+        return mdl_tower_refuse(m, merge, err);
+    bool sound = kv && kv->type == KSLLM_META_ARRAY && kv->count
+        && kv->count % 2 == 0 && kv->count <= 2 * MDL_MAX_GRIDS;
+    for (u64 i = 0; sound && i < kv->count; i++) {
+        sound = gguf_int_at(kv, i, &v) && v > 0 && v % t->side == 0
+            && v / t->side <= MDL_MAX_TILES;
+        t->grids[i / 2][i % 2] = (u32)v;
+    }
+    if (!sound)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT,
+            kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
+            "an array of heights and widths, each of 1 to %d tiles of %u "
+            "pixels, %d pairs at most", key, (int)MDL_MAX_TILES,
+            (unsigned)t->side, (int)MDL_MAX_GRIDS);
+    t->n_grids = (u32)kv->count / 2;
+    return KSLLM_OK;
+}
+
+/* Of a SigLIP tower: squares, and places learned for their patches. */
+static ksllm_status mdl_read_tiles(
+    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+    t->side = mdl_tower_int(r, "image_size", 1, 1 << 12, -1);
+    t->most = mdl_tower_int(r, "anyres_max", 1, 1 << 10, -1);
+    t->merge = 1;
+    size_t across = t->side / t->patch;
+    if (!r->status && (t->side % t->patch || across > 128))
+        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'clip.vision.image_size' %u is not 1 to 128 patches of %u pixels",
+            (unsigned)t->side, (unsigned)t->patch);
+    m->dim[D_T_PLACES] = across * across;
+    return r->status ? r->status : mdl_read_grids(m, t, r->err);
+}
+
+/* Of a tower that sees a picture whole. Which layers see beyond a window: every
+ * n-th. */
+static ksllm_status mdl_read_whole(
+    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+    size_t *d = m->dim;
+    const gguf_tensor *out = gguf_find_tensor(&m->g, str_of("mm.2.weight"));
+    t->merge = mdl_tower_int(r, "spatial_merge_size", 1, 8, -1);
+    u32 pixels = mdl_tower_int(r, "window_size", 1, 1 << 12, -1);
+    u32 every = mdl_tower_int(r, "n_wa_pattern", 1, 1 << 10, -1);
+    t->min = mdl_tower_int(r, "image_min_pixels", 1, 1 << 30, -1);
+    t->max = mdl_tower_int(r, "image_max_pixels", t->min, 1 << 30, -1);
+    t->window = pixels / t->merge / t->patch;
+    for (u32 i = 0; i < t->n_layers; i++)
+        t->layers[i].window = (i + 1) % every ? t->window : 0;
+    d[D_T_IN] = d[D_T_WIDTH] * t->merge * t->merge;
+    if (t->kind->slots & BIT(T_FC)) d[D_T_OUT] = out ? (size_t)out->n_rows : 0;
+    if (r->status || (t->window && !(t->merge & (t->merge - 1))
+            && d[D_T_WIDTH] / t->n_heads % 4 == 0))
+        return r->status;
+    return gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "'clip.vision.window_size' %u is less than a cell of %u patches of %u "
+        "pixels a side, that is no power of 2, or a head's length is not a "
+        "multiple of 4", (unsigned)pixels, (unsigned)t->merge,
+        (unsigned)t->patch);
+}
+
+/* Of an ear. Each of three convolutions takes every second band and frame. */
+static ksllm_status mdl_read_ear(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+    size_t *d = m->dim;
+    const gguf_tensor *conv =
+        gguf_find_tensor(&m->g, str_of("a.conv2d.1.weight"));
+    t->merge = 1;
+    t->bands = mdl_tower_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
+    t->stretch = 2 * mdl_tower_int(r, "n_window", 1, 250, -1);
+    u32 sees = mdl_tower_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
+    t->seconds = mdl_tower_int(r, "chunk_length", 1, 1 << 12, -1);
+    t->least = mdl_tower_int(r, "min_samples", 1 << 9, 1 << 20, -1);
+    u32 bands = (t->bands + 7) / 8;
+    t->rows = (t->stretch + 7) / 8;
+    t->span = sees / t->stretch * t->rows;
+    for (u32 i = 0; i < t->n_layers; i++) t->layers[i].window = t->span;
+    d[D_T_CHANNELS] = conv ? (size_t)conv->dims[3] : 0;
+    d[D_T_HEARD] = d[D_T_CHANNELS] * bands;
+    d[D_T_PLACES] = t->rows;
+    return r->status;
+}
+
+static ksllm_status mdl_read_tower(
+    ksllm_model *m, mdl_tower *t, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    const bool hears = t->kind->hears;
+    const gguf_tensor *mid =
+        gguf_find_tensor(&m->g, str_of(mdl_tower_slot(t->kind, T_MM_0)));
+    size_t *d = m->dim;
+    str resample = gguf_get_str(&m->g, "clip.vision.resample");
+    d[D_T_WIDTH] = mdl_tower_int(&r, "embedding_length", 1, 1 << 16, -1);
+    d[D_T_FFN] = mdl_tower_int(&r, "feed_forward_length", 1, 1 << 20, -1);
+    t->n_heads = mdl_tower_int(&r, "attention.head_count", 1, 1 << 10, -1);
+    t->n_kv_heads = mdl_tower_int(
+        &r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
+    t->place = (i32)mdl_tower_int(&r,
+        hears ? "audio_token_id" : "image_token_id", 0, (i64)d[D_VOCAB] - 1,
+        -1);
+    t->eps = (f32)mdl_tower_num(&r, hears
+            ? "clip.audio.attention.layer_norm_epsilon"
+            : "clip.vision.attention.layer_norm_epsilon", 0, 0);
+    t->bilinear = str_eq(resample, str_of("bilinear"));
+    if (!hears) {
+        t->patch = mdl_tower_int(&r, "patch_size", 1, 1 << 7, -1);
+        mdl_read_pixels(&r, t);
+    }
+    if (r.status) return r.status;
+    if (resample.p && !t->bilinear && !str_eq(resample, str_of("bicubic")))
+        return mdl_tower_refuse(m, "clip.vision.resample", err);
+    if (d[D_T_WIDTH] % t->n_heads || t->n_heads % t->n_kv_heads)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'attention.head_count' %u of clip.* does not divide the width "
+            "%llu, or head_count_kv %u does not divide it",
+            (unsigned)t->n_heads, LLU(d[D_T_WIDTH]), (unsigned)t->n_kv_heads);
+    d[D_T_Q] = d[D_T_WIDTH];
+    d[D_T_KV] = d[D_T_WIDTH] / t->n_heads * t->n_kv_heads;
+    d[D_T_IN] = d[D_T_WIDTH];
+    d[D_T_MID] = mid ? (size_t)mid->n_rows : 0;
+    d[D_T_OUT] = d[D_EMBD];
+    return hears         ? mdl_read_ear(&r, m, t)
+        : t->kind->tiles ? mdl_read_tiles(&r, m, t)
+                         : mdl_read_whole(&r, m, t);
+}
+
+/* A model with a tower of another kind reads text alone. A layer has ten
+ * tensors at least, so the file bounds their number. */
+static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+    const mdl_tower_kind *kind = NULL;
+    mdl_reader r = {m, err, KSLLM_OK};
+    mdl_find_towers(m);
+    for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
+        if (m->clips[MDL_TOWERS[i].hears]
+            && MDL_TOWERS[i].hears == !m->clips[0]
+            && str_eq(mdl_projector(m), str_of(MDL_TOWERS[i].projector)))
+            kind = &MDL_TOWERS[i];
+    if (!kind) return KSLLM_OK; /* twr_sees says why */
+    u32 n = mdl_tower_int(&r, "block_count", 1, 1 << 10, -1);
+    if (!r.status && n > m->g.n_tensors / 10)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'clip.vision.block_count' is %u, but there are only %u tensors: "
+            "tensors are missing", (unsigned)n, (unsigned)m->g.n_tensors);
+    if (r.status) return r.status;
+    size_t bytes = sizeof(mdl_tower) + n * sizeof(mdl_layer);
+    mdl_tower *t = mem_alloc(&m->alloc, bytes);
+    if (!t) return fail_memory(err, bytes);
+    memset(t, 0, bytes);
+    m->tower = t;
+    t->bytes = bytes;
+    t->kind = kind;
+    t->n_layers = n;
+    return mdl_read_tower(m, t, err);
+}
+
+static void mdl_free_tower(ksllm_model *m) {
+    if (m->tower) mem_free(&m->alloc, m->tower, m->tower->bytes);
+}
+
+/* A convolution is a product: its inputs lie as channels (R, G, B), rows,
+ * columns in both. */
+static ksllm_status mdl_bind_convolution(const ksllm_model *m,
+    const gguf_tensor *t, u64 side, u64 in, u64 width, mdl_matrix *out,
+    ksllm_error *err) {
+    if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != in
+        || t->dims[3] != width || BLK_TYPES[t->type].n != 1)
+        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' is not %llu x %llu x %llu x %llu of F32, F16 or "
+            "BF16", STR(t->name), LLU(side), LLU(side), LLU(in), LLU(width));
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type,
+        (size_t)(in * side * side), (size_t)width,
+        (size_t)(in * side * t->row_bytes), 1};
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_bind_tower(
+    ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    mdl_tower *to = m->tower;
+    u32 layer;
+    str rest, name = t->name;
+    bool of_ear = mdl_begins(name, "a.") || mdl_begins(name, "mm.a.");
+    if (!to || of_ear != to->kind->hears) return KSLLM_OK;
+    if (mdl_split_after(of_ear ? "a.blk." : "v.blk.", name, &layer, &rest)
+        && layer < to->n_layers) {
+        mdl_layer *l = &to->layers[layer];
+        for (u32 i = 0; i < N_MATRICES; i++)
+            if (to->kind->matrices & BIT(i)
+                && str_eq(rest, str_of(MDL_TOWER_MATRICES[i].name)))
+                return mdl_bind_matrix(
+                    m, t, &MDL_TOWER_MATRICES[i], &l->mat[i], err);
+        for (u32 i = 0; i < N_VECTORS; i++)
+            if (to->kind->vectors & BIT(i)
+                && str_eq(rest, str_of(MDL_TOWER_VECTORS[i].name)))
+                return mdl_bind_vector(
+                    m, t, &MDL_TOWER_VECTORS[i], &l->vec[i], err);
+    }
+    if (str_eq(name, str_of("model.image_newline")))
+        name = str_of("v.image_newline");
+    for (u32 i = 0; i < N_TOWER; i++) {
+        const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
+        const size_t *d = m->dim;
+        if (!(to->kind->slots & BIT(i))
+            || !str_eq(name, str_of(mdl_tower_slot(to->kind, i))))
+            continue;
+        return i <= T_PATCHES_2 ? mdl_bind_convolution(m, t, to->patch, 3,
+                                      d[D_T_WIDTH], &to->mat[i], err)
+            : i >= T_CONV_1 && i <= T_CONV_3
+            ? mdl_bind_convolution(m, t, 3, i == T_CONV_1 ? 1
+                : d[D_T_CHANNELS], d[D_T_CHANNELS], &to->mat[i], err)
+            : MDL_TOWER_SLOTS[i].vector
+            ? mdl_bind_vector(m, t, slot, &to->vec[i], err)
+            : mdl_bind_matrix(m, t, slot, &to->mat[i], err);
+    }
+    /* the norm after SigLIP's last layer, which nothing uses */
+    return mdl_begins(name, "v.post_ln.") ? KSLLM_OK : mdl_unknown(m, t, err);
+}
+
+static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
+    const mdl_tower *t = m->tower;
+    char name[48];
+    for (u32 i = 0; t && i < N_TOWER; i++)
+        if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
+            return mdl_missing(m, -1, mdl_tower_slot(t->kind, i), err);
+    for (u32 n = 0; t && n < t->n_layers; n++) {
+        const char *lacks = NULL;
+        for (u32 i = 0; i < N_MATRICES; i++)
+            if (t->kind->matrices & BIT(i) && !t->layers[n].mat[i].w)
+                lacks = MDL_TOWER_MATRICES[i].name;
+        for (u32 i = 0; i < N_VECTORS; i++)
+            if (t->kind->vectors & BIT(i) && !t->layers[n].vec[i])
+                lacks = MDL_TOWER_VECTORS[i].name;
+        snprintf(name, sizeof name, "%s.blk.%u.%s",
+            t->kind->hears ? "a" : "v", (unsigned)n, lacks ? lacks : "");
+        if (lacks) return mdl_missing(m, -1, name, err);
+    }
+    return KSLLM_OK;
+}
+
+#else
+
+static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+    (void)err;
+    mdl_find_towers(m);
+    return KSLLM_OK;
+}
+#define mdl_bind_tower(m, t, err) KSLLM_OK
+#define mdl_check_tower(m, err) KSLLM_OK
+#define mdl_free_tower(m) ((void)0)
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ---- the whole ---- */
+
 static ksllm_status mdl_bind(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
     static const mdl_slot embd = {"token_embd.weight", D_EMBD, D_VOCAB, D_ONE};
@@ -26604,6 +27235,7 @@ static ksllm_status mdl_bind(
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
+    if (mdl_is_of_tower(m, t->name)) return mdl_bind_tower(m, t, err);
     if (str_eq(t->name, str_of(embd.name)))
         return mdl_bind_matrix(m, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
@@ -26654,6 +27286,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
             return mdl_missing(m, -1, "cls.bias or cls.output", err);
     }
     if (!m->output.w) m->output = m->embd; /* tied */
+    TRY(mdl_check_tower(m, err));
     for (u32 n = 0; n < m->n_layers; n++) {
         const mdl_layer *l = &m->layers[n];
         mdl_parts p = mdl_parts_of(m, l);
@@ -26818,6 +27451,7 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_read_others(m, err));
     TRY(mdl_check_vocab(m, err));
     TRY(mdl_make_layers(m, err));
+    TRY(mdl_make_tower(m, err));
     for (u32 i = 0; i < m->g.n_tensors; i++)
         TRY(mdl_bind(m, &m->g.tensors[i], err));
     TRY(mdl_check_complete(m, err));
@@ -26863,14 +27497,20 @@ static bool mdl_is_token(const ksllm_model *m, i32 token) {
     return token >= 0 && (u32)token < m->tok.n_vocab;
 }
 
-static ksllm_status mdl_check_tokens(
-    const ksllm_model *m, const i32 *tokens, size_t n, ksllm_error *err) {
+/* A list that `sees` may have rows of pictures, which are negative. */
+static ksllm_status mdl_check_list(const ksllm_model *m, const i32 *tokens,
+    size_t n, bool sees, ksllm_error *err) {
     for (size_t i = 0; i < n; i++)
-        if (!mdl_is_token(m, tokens[i]))
+        if (!mdl_is_token(m, tokens[i]) && !(sees && tokens[i] < 0))
             return fail(err, KSLLM_ERR_TOKEN, NO_OFFSET,
                 "token %llu of %llu is %ld; the vocabulary has 0 to %lld",
                 LLU(i), LLU(n), (long)tokens[i], (long long)m->tok.n_vocab - 1);
     return KSLLM_OK;
+}
+
+static ksllm_status mdl_check_tokens(
+    const ksllm_model *m, const i32 *tokens, size_t n, ksllm_error *err) {
+    return mdl_check_list(m, tokens, n, false, err);
 }
 
 #if !defined KSLLM_NO_GRAMMAR
@@ -26902,6 +27542,7 @@ static void mdl_close(ksllm_model *m) {
     tok_close(&m->tok, &a);
     mem_free(&a, m->rope[0].freq, m->rope_bytes);
     mem_free(&a, m->layers, m->layer_bytes);
+    mdl_free_tower(m);
     gguf_close(&m->g, &a);
     mem_free(&a, m, sizeof *m);
 }
@@ -27231,6 +27872,7 @@ enum {
     SES_STRIDE = 1024, /* one is kept where this divides the position */
     SES_NOWHERE = -1,
     SES_PAIRS = 4, /* products of a step that an adapter may have pairs for */
+    SES_MAX_LENT = 64, /* pictures */
     SES_ALIGN = 64,
 };
 
@@ -27385,6 +28027,9 @@ struct ksllm_session {
     i32 *plan, *plan_room; /* [SES_PLAN]: a way to its end, and the next one */
     u32 n_plan, more_plan; /* 0: none is known; tokens that did not fit */
     u64 plan_from;        /* where it goes on from, as above */
+
+    const struct ksllm_media *const *lent; /* whose rows it may read */
+    size_t n_lent;
 
     u32 n_draft;          /* tokens that may be tried in a pass; 0: none */
     f32 *rows;            /* [n_draft + 1][n_vocab] logits of such a pass */
@@ -27829,18 +28474,41 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     return KSLLM_OK;
 }
 
+/* The one block that it lives in. */
+static ksllm_status ses_block(const ksllm_session_options *o,
+    const ksllm_allocator *a, size_t bytes, const char *asked, u8 **out,
+    ksllm_error *err) {
+    if (o->memory && o->memory_size < bytes)
+        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "options.memory has %llu bytes, it needs %llu (%s)",
+            LLU(o->memory_size), LLU(bytes), asked);
+    *out = o->memory ? o->memory : mem_alloc(a, bytes);
+    return *out ? KSLLM_OK : fail_memory(err, bytes);
+}
+
+static ksllm_status ses_workers(ksllm_session *s,
+    const ksllm_session_options *o, ksllm_error *err) {
+    if (o->parallel_for) {
+        s->workers.lent = o->parallel_for;
+        s->workers.lent_ctx = o->parallel_ctx;
+        s->workers.n_threads = s->n_threads;
+        return KSLLM_OK;
+    }
+#if !defined KSLLM_NO_THREADS
+    s->workers.on_thread = o->on_thread;
+    s->workers.thread_ctx = o->thread_ctx;
+#endif
+    return pool_start(&s->workers, s->n_threads, err);
+}
+
 static ksllm_status ses_create(const ksllm_model *m,
     const ksllm_session_options *o, ksllm_session **out, ksllm_error *err) {
     ksllm_session sized;
     ksllm_memory mem;
     TRY(ses_size(&sized, m, o, &mem, err));
     ksllm_allocator alloc = o->allocator ? *o->allocator : m->alloc;
-    if (o->memory && o->memory_size < mem.total)
-        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
-            "options.memory has %llu bytes, this session needs %llu "
-            "(ksllm_session_memory)", LLU(o->memory_size), LLU(mem.total));
-    u8 *block = o->memory ? o->memory : mem_alloc(&alloc, mem.total);
-    if (!block) return fail_memory(err, mem.total);
+    u8 *block;
+    TRY(ses_block(o, &alloc, mem.total, "ksllm_session_memory", &block, err));
     size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
     arena a = {block + skip, 0, false};
     ksllm_session *s = (void *)a.base;
@@ -27849,18 +28517,7 @@ static ksllm_status ses_create(const ksllm_model *m,
     s->alloc = alloc;
     s->block = o->memory ? NULL : block;
     s->bytes = mem.total;
-    ksllm_status status = KSLLM_OK;
-    if (o->parallel_for) {
-        s->workers.lent = o->parallel_for;
-        s->workers.lent_ctx = o->parallel_ctx;
-        s->workers.n_threads = s->n_threads;
-    } else {
-#if !defined KSLLM_NO_THREADS
-        s->workers.on_thread = o->on_thread;
-        s->workers.thread_ctx = o->thread_ctx;
-#endif
-        status = pool_start(&s->workers, s->n_threads, err);
-    }
+    ksllm_status status = ses_workers(s, o, err);
     if (status) mem_free(&alloc, s->block, mem.total);
     else *out = s;
     return status;
@@ -27874,6 +28531,118 @@ static void ses_free(ksllm_session *s) {
 
 _Static_assert(
     MDL_MAX_TEXT + 0 == SES_MAX_BATCH + 0, "an encoder's text is a batch");
+
+/* ---- pictures on the timeline ---- */
+
+/* A list of tokens in two pieces. */
+typedef struct {
+    const i32 *head, *tail;
+    size_t n_head;
+} ses_list;
+
+static i32 ses_at(const ses_list *l, size_t i) {
+    return i < l->n_head ? l->head[i] : l->tail[i - l->n_head];
+}
+
+/* Whether there are rows of pictures in [from, to). */
+static bool ses_has_media(const ksllm_session *s, const ses_list *l,
+    size_t from, size_t to) {
+    bool has = false;
+    for (size_t i = from; s->m->tower && i < to && !has; i++)
+        has = ses_at(l, i) < 0;
+    return has;
+}
+
+#if !defined KSLLM_NO_MEDIA
+
+/* Row i of a picture is called b + a i, in 31 bits and with the highest one
+ * set; b and the odd a come from its hash. So the rows of one have names of
+ * their own, and a name tells which row it is. */
+static u32 ses_media_step(u64 hash) { return (u32)(hash >> 32) | 1; }
+
+static i32 ses_media_token(u64 hash, u32 i) {
+    u32 v = (u32)hash + ses_media_step(hash) * i;
+    return INT32_MIN + (i32)(v & INT32_MAX);
+}
+
+static u32 ses_media_row(u64 hash, i32 token) {
+    u32 a = ses_media_step(hash), inverse = a; /* right in 3 bits, then twice */
+    for (int i = 0; i < 4; i++) inverse *= 2 - a * inverse;
+    return ((u32)token - (u32)hash) * inverse & INT32_MAX;
+}
+
+/* The row at place p of a list; NULL: it is not lent. Names of two pictures
+ * may be equal by chance, so the first one of the row's picture has to stand
+ * where it should. */
+static const f32 *ses_media_at(
+    const ksllm_session *s, const ses_list *l, size_t p) {
+    i32 token = ses_at(l, p);
+    for (size_t k = 0; k < s->n_lent; k++) {
+        const ksllm_media *m = s->lent[k];
+        u32 i = ses_media_row(m->hash[0], token);
+        if (m->rows && i < m->n_tokens && i <= p
+            && ses_at(l, p - i) == ses_media_token(m->hash[0], 0))
+            return m->rows + (size_t)i * s->m->dim[D_EMBD];
+    }
+    return NULL;
+}
+
+/* Whether all rows of pictures in [from, to) are lent. */
+static ksllm_status ses_lent(const ksllm_session *s, const ses_list *l,
+    size_t from, size_t to, ksllm_error *err) {
+    for (size_t i = from; s->m->tower && i < to; i++)
+        if (ses_at(l, i) < 0 && !ses_media_at(s, l, i))
+            return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
+                "token %llu is a row of a picture that is not lent, or does "
+                "not stand with the rows before it: encode the picture "
+                "(ksllm_media_encode) and lend it (ksllm_session_lend)",
+                LLU(i));
+    return KSLLM_OK;
+}
+
+/* Whether a template left as many places as there are pictures. */
+static ksllm_status ses_places(const ksllm_model *m, const i32 *tokens,
+    size_t n, size_t n_media, ksllm_error *err) {
+    size_t places = 0;
+    for (size_t i = 0; m->tower && i < n; i++)
+        places += tokens[i] == m->tower->place;
+    if (places == n_media) return KSLLM_OK;
+    if (m->tower && m->tower->kind->hears)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "%llu sounds for a prompt with %llu places: content has a part "
+            "{\"type\": \"audio\"} for each", LLU(n_media), LLU(places));
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "%llu pictures for a prompt with %llu places: content has a part "
+        "{\"type\": \"image\"} for each (the template of HyperCLOVA X wants "
+        "{\"type\": \"image_url\", \"image_url\": {\"url\": "
+        "\"image.jpg\"}})", LLU(n_media), LLU(places));
+}
+
+static size_t ses_expanded(
+    size_t n, const ksllm_media *const *media, size_t n_media) {
+    for (size_t i = 0; i < n_media; i++) n += media[i]->n_tokens - 1;
+    return n;
+}
+
+/* Puts pictures in their places, in a list with room for all: from the end on,
+ * so that nothing is overwritten before it was moved. */
+static void ses_expand(const ksllm_model *m, i32 *tokens, size_t n,
+    const ksllm_media *const *media, size_t n_media) {
+    size_t to = ses_expanded(n, media, n_media);
+    for (size_t i = n; i-- > 0;) {
+        if (tokens[i] != m->tower->place) {
+            tokens[--to] = tokens[i];
+            continue;
+        }
+        const ksllm_media *x = media[--n_media];
+        to -= x->n_tokens;
+        memcpy(tokens + to, x->tokens, x->n_tokens * sizeof *tokens);
+    }
+}
+
+#else
+#define ses_lent(s, l, from, to, err) ((void)(l), (void)(from), KSLLM_OK)
+#endif
 
 /* ---- the timeline ---- */
 
@@ -27997,9 +28766,10 @@ static ksllm_status ses_full(
             (unsigned)s->m->n_ctx_max);
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
         "%llu more tokens do not fit a context of %u that holds %u; create the "
-        "session with a larger n_ctx, shorten the prompt, or choose "
-        "KSLLM_OVERFLOW_SLIDE", LLU(n), (unsigned)s->n_ctx,
-        (unsigned)s->n_tokens);
+        "session with a larger n_ctx, shorten the prompt%s", LLU(n),
+        (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->tower
+        ? ", or make its pictures smaller (ksllm_media_options.max_tokens)"
+        : ", or choose KSLLM_OVERFLOW_SLIDE");
 }
 
 /* Makes the timeline its first `keep` tokens followed by `tokens`, sliding if
@@ -28009,8 +28779,13 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
-    TRY(mdl_check_tokens(s->m, tokens, n, err));
+    TRY(mdl_check_list(s->m, tokens, n, s->m->tower != NULL, err));
+    const ses_list all = {s->tokens, tokens, keep};
     size_t total = keep + n, drop = ses_drop(s, total);
+    size_t eval = keep >= s->n_eval ? s->n_eval
+        : ses_reaches(s, (u32)keep) ? keep : 0;
+    if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
+    TRY(ses_lent(s, &all, eval, total, err));
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
     if (drop || !keep) s->obeys = 0;
@@ -28072,6 +28847,8 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
         memcpy(to->pooled, from->pooled, m->dim[D_EMBD] * sizeof(f32));
     to->n_tokens = from->n_tokens;
     to->n_eval = from->n_eval;
+    to->lent = from->lent;
+    to->n_lent = from->n_lent;
     to->n_high = from->n_high;
     to->n_gone = from->n_gone;
     to->n_slid = from->n_slid;
@@ -28269,15 +29046,34 @@ static void fwd_place(const fwd *f, u32 t, f32 *x) {
     fwd_layer_norm(x, m->embd_norm, m->embd_norm_bias, n, m->eps);
 }
 
+#if !defined KSLLM_NO_MEDIA
+
+/* A row of a picture, as its tower made it. fwd_open saw that it is lent. */
+static void fwd_media(const ksllm_session *s, u32 position, f32 *x) {
+    const ses_list l = {s->tokens, NULL, s->n_tokens};
+    const f32 *row = ses_media_at(s, &l, position);
+    size_t n = s->m->dim[D_EMBD];
+    if (row) memcpy(x, row, n * sizeof *x);
+    else memset(x, 0, n * sizeof *x);
+}
+
+#else
+#define fwd_media(s, position, x) ((void)(position))
+#endif
+
 static void fwd_embed(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
     const mdl_matrix *e = &s->m->embd;
     size_t n = e->n_in;
     f32 *x = s->x + t * n;
-    i32 token = fwd_part_of(f, t)->s->tokens[fwd_position(f, t)];
-    blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
-    if (s->m->embd_scale != 1)
+    const ksllm_session *of = fwd_part_of(f, t)->s;
+    u32 position = fwd_position(f, t);
+    i32 token = of->tokens[position];
+    if (token < 0) fwd_media(of, position, x);
+    else blk_row(e->type, e->w + (size_t)token * e->row_bytes, n, x);
+    /* a multiplier is of all rows, Gemma's scale of its embeddings */
+    if (s->m->embd_scale != 1 && !(token < 0 && s->m->arch->scale_embd))
         for (size_t i = 0; i < n; i++) x[i] *= s->m->embd_scale;
     if (s->m->arch->bert) fwd_place(f, t, x);
     else fwd_rope_table(f, t);
@@ -29517,6 +30313,10 @@ static void fwd_open(fwd_member *x) {
     if (!x->open) return;
     fwd_reopen(s);
     if (s->m->arch->encoder) s->n_eval = 0; /* a token changes all others */
+    const ses_list all = {s->tokens, NULL, s->n_tokens};
+    x->status = ses_lent(s, &all, s->n_eval, s->n_tokens, x->err);
+    x->open = !x->status;
+    if (!x->open) return;
     s->partial = x->want.only != NULL;
     x->start = s->n_eval;
     if (s->pooling == KSLLM_POOLING_MEAN)
@@ -29614,6 +30414,7 @@ static ksllm_status fwd_append(fwd_member *x, const i32 *tokens, size_t n) {
     f32 first = NAN, *logprobs = x->want.logprobs;
     x->held = s->n_tokens;
     if (s->partial) s->has_logits = false;
+    if (logprobs) TRY(mdl_check_tokens(s->m, tokens, n, x->err));
     if (logprobs) fwd_reopen(s);
     if (logprobs && s->has_logits && mdl_is_token(s->m, tokens[0]))
         first = fwd_logprob(s, s->logits, tokens[0]);
@@ -29831,7 +30632,7 @@ static void smp_penalize(const ksllm_session *s, const ksllm_sampling *p) {
     for (u32 i = 0; i < n && !none; i++) {
         u32 before = 0, count = 0;
         for (u32 k = 0; k < i && !before; k++) before += t[k] == t[i];
-        if (before) continue;
+        if (before || t[i] < 0) continue;
         for (u32 k = i; k < n; k++) count += t[k] == t[i];
         smp_penalize_one(&s->scores[t[i]], p, count);
     }
@@ -31379,6 +32180,25 @@ static ksllm_status turn_split(
     return gen_obeys(&t->x) ? turn_first(t, err) : KSLLM_OK;
 }
 
+#if !defined KSLLM_NO_MEDIA
+
+/* Puts the conversation's pictures in their places, if there is room for all.
+ * Returns how long it all is. */
+static i64 turn_expand(const ksllm_model *m, const ksllm_chat *chat,
+    i32 *tokens, size_t n, size_t cap, ksllm_error *err) {
+    size_t total = ses_expanded(n, chat->media, chat->n_media);
+    if (n > cap) return (i64)total; /* it is not all there */
+    TRY(ses_places(m, tokens, n, chat->n_media, err));
+    if (total <= cap) ses_expand(m, tokens, n, chat->media, chat->n_media);
+    return (i64)total;
+}
+
+#else
+#define turn_expand(m, chat, tokens, n, cap, err) \
+    fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET, \
+        "chat: media is set, and the library was built without (NO_MEDIA)")
+#endif
+
 /* Encodes the rendered messages into the session, as the prompt of `g`. */
 static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
     const ksllm_chat *chat, ksllm_generation *g) {
@@ -31392,6 +32212,11 @@ static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
     if (!n)
         return fail(t->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "chat: the template makes no text of these messages");
+    if (s->m->tower || chat->n_media)
+        n = turn_expand(
+            s->m, chat, s->prompt, (size_t)n, s->n_ctx, t->err);
+    if (n < 0) return (ksllm_status)n;
+    if (n > (i64)s->n_ctx) return ses_full(s, (size_t)n, t->err);
     g->tokens = s->prompt;
     g->n_tokens = (size_t)n;
     return turn_split(t, f, (str){(const char *)text.u.s, text.n}, t->err);
@@ -31479,63 +32304,6 @@ enum {
     ST_SAMPLE = 4096, /* bytes of a tensor's beginning, and of its end */
 };
 
-/* ---- sums ----
- * Four lanes of 64 bits, each a chain of bijections: a change of one word
- * always changes the sum. It finds damage, not malice. */
-
-typedef struct {
-    u64 lane[4];
-    u8 rest[32];
-    size_t n; /* bytes of rest */
-} st_sum;
-
-KS_INLINE u64 st_mix(u64 h, u64 word) {
-    h ^= word;
-    return (h << 29 | h >> 35) * 0x9e3779b97f4a7c15u;
-}
-
-static st_sum st_sum_begin(void) {
-    return (st_sum){.lane = {1, 2, 3, 4}};
-}
-
-/* Whole groups of 32 bytes. */
-static void st_sum_groups(st_sum *s, const u8 *p, size_t n) {
-    u64 a = s->lane[0], b = s->lane[1], c = s->lane[2], d = s->lane[3];
-    for (const u8 *end = p + n; p < end; p += 32) {
-        a = st_mix(a, ld_u64(p));
-        b = st_mix(b, ld_u64(p + 8));
-        c = st_mix(c, ld_u64(p + 16));
-        d = st_mix(d, ld_u64(p + 24));
-    }
-    s->lane[0] = a, s->lane[1] = b, s->lane[2] = c, s->lane[3] = d;
-}
-
-static void st_sum_add(st_sum *s, const void *data, size_t n) {
-    const u8 *p = data;
-    while (n) {
-        if (!s->n && n >= 32) {
-            st_sum_groups(s, p, n / 32 * 32);
-            p += n / 32 * 32;
-            n %= 32;
-            continue;
-        }
-        size_t k = min_size(n, 32 - s->n);
-        memcpy(s->rest + s->n, p, k);
-        p += k, n -= k, s->n += k;
-        if (s->n < 32) return;
-        st_sum_groups(s, s->rest, 32);
-        s->n = 0;
-    }
-}
-
-static u64 st_sum_end(st_sum *s, u64 seed) {
-    u64 h = st_mix(seed, s->n);
-    memset(s->rest + s->n, 0, 32 - s->n);
-    st_sum_groups(s, s->rest, 32);
-    for (int i = 0; i < 4; i++) h = st_mix(h, s->lane[i]);
-    return st_mix(h, h >> 32);
-}
-
 /* ---- whose state it is ----
  * Cheap, but not free (a millisecond, and two pages of every tensor), so it is
  * done for each call rather than when a model is opened. */
@@ -31549,9 +32317,9 @@ static size_t st_value_bytes(const gguf_kv *kv) {
     return (size_t)(p - kv->data);
 }
 
-static void st_sum_value(st_sum *s, const gguf_kv *kv) {
-    st_sum_add(s, &kv->item, sizeof kv->item);
-    st_sum_add(s, kv->data, st_value_bytes(kv));
+static void st_sum_value(sum256 *s, const gguf_kv *kv) {
+    sum_add(s, &kv->item, sizeof kv->item);
+    sum_add(s, kv->data, st_value_bytes(kv));
 }
 
 /* Whether a key is "arch.something". */
@@ -31563,59 +32331,59 @@ static bool st_is_of(str key, str arch) {
 /* All that the graph is made of. Names, templates and recommendations may
  * change, and so may the order of keys. */
 static u64 st_sum_hyperparameters(const gguf *g) {
-    st_sum s = st_sum_begin();
+    sum256 s = sum_begin();
     str arch = gguf_get_str(g, "general.architecture");
-    st_sum_add(&s, arch.p, arch.n);
+    sum_add(&s, arch.p, arch.n);
     for (u32 i = 0; i < g->n_kv; i++) {
         const gguf_kv *kv = &g->kv[g->kv_order[i]];
         if (!st_is_of(kv->key, arch) && !st_is_of(kv->key, g->own_arch))
             continue;
-        st_sum_add(&s, kv->key.p, kv->key.n);
+        sum_add(&s, kv->key.p, kv->key.n);
         st_sum_value(&s, kv);
     }
-    return st_sum_end(&s, 0);
+    return sum_end(&s, 0);
 }
 
 static u64 st_sum_vocabulary(const gguf *g) {
-    st_sum s = st_sum_begin();
+    sum256 s = sum_begin();
     const gguf_kv *kv = gguf_find(g, "tokenizer.ggml.tokens");
     if (kv) st_sum_value(&s, kv);
-    return st_sum_end(&s, 0);
+    return sum_end(&s, 0);
 }
 
 /* By name, so that a split model is the same as the whole. */
 static u64 st_sum_tensors(const gguf *g) {
-    st_sum s = st_sum_begin();
+    sum256 s = sum_begin();
     for (u32 i = 0; i < g->n_tensors; i++) {
         const gguf_tensor *t = &g->tensors[g->tensor_order[i]];
-        st_sum_add(&s, t->name.p, t->name.n);
-        st_sum_add(&s, &t->type, sizeof t->type);
-        st_sum_add(&s, t->dims, sizeof t->dims);
+        sum_add(&s, t->name.p, t->name.n);
+        sum_add(&s, &t->type, sizeof t->type);
+        sum_add(&s, t->dims, sizeof t->dims);
     }
-    return st_sum_end(&s, 0);
+    return sum_end(&s, 0);
 }
 
 static u64 st_sum_weights(const gguf *g) {
-    st_sum s = st_sum_begin();
+    sum256 s = sum_begin();
     for (u32 i = 0; i < g->n_tensors; i++) {
         const gguf_tensor *t = &g->tensors[g->tensor_order[i]];
         size_t n = (size_t)min_u64(t->bytes, ST_SAMPLE);
-        st_sum_add(&s, t->data, n);
-        st_sum_add(&s, t->data + t->bytes - n, n);
+        sum_add(&s, t->data, n);
+        sum_add(&s, t->data + t->bytes - n, n);
     }
-    return st_sum_end(&s, 0);
+    return sum_end(&s, 0);
 }
 
 /* 0: none. */
 static u64 st_sum_adapter(const ksllm_session *s) {
     const ksllm_adapter *a = s->adapter;
     if (!a) return 0;
-    st_sum sum = st_sum_begin();
-    st_sum_add(&sum, &s->adapter_scale, sizeof s->adapter_scale);
-    st_sum_add(&sum, &s->adapter_from, sizeof s->adapter_from);
+    sum256 sum = sum_begin();
+    sum_add(&sum, &s->adapter_scale, sizeof s->adapter_scale);
+    sum_add(&sum, &s->adapter_from, sizeof s->adapter_from);
     for (size_t i = 0; i < a->pair_bytes / sizeof *a->pairs; i++)
-        st_sum_add(&sum, &a->pairs[i].scale, sizeof a->pairs[i].scale);
-    return st_sum_end(&sum, st_mix(st_sum_tensors(&a->g),
+        sum_add(&sum, &a->pairs[i].scale, sizeof a->pairs[i].scale);
+    return sum_end(&sum, sum_mix(st_sum_tensors(&a->g),
         st_sum_weights(&a->g))) | 1;
 }
 
@@ -31650,20 +32418,20 @@ static void st_header(const ksllm_session *s, u8 *h) {
 }
 
 static u64 st_header_sum(const u8 *h) {
-    st_sum s = st_sum_begin();
-    st_sum_add(&s, h, ST_HEADER - 8);
-    return st_sum_end(&s, 0);
+    sum256 s = sum_begin();
+    sum_add(&s, h, ST_HEADER - 8);
+    return sum_end(&s, 0);
 }
 
 /* Where the chain of a file begins. */
 static u64 st_chain_begin(const u8 *h) {
-    st_sum s = st_sum_begin();
-    st_sum_add(&s, h, ST_OURS);
-    return st_sum_end(&s, 0);
+    sum256 s = sum_begin();
+    sum_add(&s, h, ST_OURS);
+    return sum_end(&s, 0);
 }
 
 static u64 st_chain(u64 chain, const i32 *ids, size_t n) {
-    for (size_t i = 0; i < n; i++) chain = st_mix(chain, (u32)ids[i]);
+    for (size_t i = 0; i < n; i++) chain = sum_mix(chain, (u32)ids[i]);
     return chain;
 }
 
@@ -31678,7 +32446,7 @@ typedef struct {
     bool failed; /* a callback did */
     u64 bytes;   /* gone through the callback */
     u64 left;    /* of what is being read, beyond buf */
-    st_sum sum;
+    sum256 sum;
     size_t at, n; /* buf[at, n) is to be taken, or [0, n) to be written */
     u8 buf[ST_BUFFER];
 } st_stream;
@@ -31688,7 +32456,7 @@ static void st_call(st_stream *f, void *p, size_t n) {
     if (!n || f->failed) return;
     f->failed = f->write ? f->write(f->ctx, p, n) : f->read(f->ctx, p, n);
     if (f->failed) return;
-    st_sum_add(&f->sum, p, n);
+    sum_add(&f->sum, p, n);
     f->bytes += n;
 }
 
@@ -31727,9 +32495,9 @@ static void st_move(st_stream *f, u8 *p, size_t n) {
 
 /* The sum ends a header or a chunk and is no part of itself. */
 static bool st_sum_matches(st_stream *f, u64 seed) {
-    u64 want = st_sum_end(&f->sum, seed), got = want;
+    u64 want = sum_end(&f->sum, seed), got = want;
     st_call(f, &got, sizeof got);
-    f->sum = st_sum_begin();
+    f->sum = sum_begin();
     return !f->failed && got == want;
 }
 
@@ -31859,7 +32627,7 @@ static ksllm_status st_save_header(
     st_set(h + ST_HEADER - 8, st_header_sum(h), 8);
     st_put(f, h, ST_HEADER);
     st_flush(f);
-    f->sum = st_sum_begin();
+    f->sum = sum_begin();
     *to = (ksllm_saved){.n_bytes = f->failed ? 0 : ST_HEADER, .chain = chain};
     return KSLLM_OK;
 }
@@ -31889,7 +32657,7 @@ static ksllm_status st_save(st_stream *f, size_t n, ksllm_saved *to,
     const ksllm_control *control, ksllm_error *err) {
     const ksllm_session *s = f->s;
     u8 header[ST_HEADER];
-    f->sum = st_sum_begin();
+    f->sum = sum_begin();
     st_header(s, header);
     TRY(st_save_header(f, header, to, err));
     u64 base = to->n_bytes - f->bytes, at = to->n_tokens, chain = to->chain;
@@ -31958,7 +32726,7 @@ static ksllm_status st_load_header(
                 "%llx", fields[i].name, LLU(a), LLU(b));
     }
     *n_slid = st_get(got + ST_OURS, 8);
-    f->sum = st_sum_begin();
+    f->sum = sum_begin();
     return KSLLM_OK;
 }
 
@@ -31992,7 +32760,8 @@ static bool st_load_ids(st_stream *f, const st_loaded *to, st_chunk *c,
         || memcmp(head + 20, zeros, sizeof zeros))
         return false;
     st_call(f, ids, c->n * sizeof *ids);
-    if (f->failed || mdl_check_tokens(f->s->m, ids, c->n, NULL)) return false;
+    if (f->failed || mdl_check_list(f->s->m, ids, c->n,
+            f->s->m->tower != NULL, NULL)) return false;
     size_t room = f->s->n_ctx - to->n;
     if (to->tokens) room = min_size(room, to->n_tokens - to->n);
     u32 i = 0;
@@ -32063,7 +32832,7 @@ static ksllm_status st_load(st_stream *f, ksllm_session *s, st_loaded *to,
     const ksllm_control *control, ksllm_error *err) {
     u8 header[ST_HEADER];
     u64 n_slid = 0;
-    f->sum = st_sum_begin();
+    f->sum = sum_begin();
     st_header(s, header);
     TRY(st_load_header(f, header, &n_slid, err));
     to->chain = st_chain_begin(header);
@@ -32086,7 +32855,1672 @@ static ksllm_status st_load(st_stream *f, ksllm_session *s, st_loaded *to,
 #endif /* KSLLM_NO_STATE */
 
 /* ==========================================================================
- * § 26 API (public)
+ * § 26 PICTURES (private)
+ * From a picture's pixels to a tower's numbers: Pillow's resampling to the
+ * byte, the size rules and the order of patches of transformers' processors.
+ * Pure functions, no allocation; sizes come in checked (1 to MED_MAX_SIDE). May
+ * use § 1-2. Left out with KSLLM_NO_MEDIA.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_MEDIA
+
+enum {
+    MED_MAX_SIDE = 65535, /* of a picture; JPEG's own limit */
+    MED_BITS = 22,        /* of a weight behind the point, as Pillow has it */
+    MED_SPAN = 96,        /* bytes of a row that are added up at once */
+};
+
+/* Pillow's numbers, which preprocessor_config.json has. */
+typedef enum { MED_BILINEAR = 2, MED_BICUBIC = 3 } med_filter;
+
+/* ---- resampling ----
+ * As Pillow up to 12.1: one pass across, then one down, each rounded to bytes.
+ * (Later ones go down first for some sizes, to save time; models were trained
+ * before.) Weights are made in double and become integers, sums are exact: the
+ * order of additions is free. A pass that keeps its side changes nothing. */
+
+typedef struct {
+    u32 from, to;
+    u32 most; /* inputs of one output */
+    f64 scale, wide, reach;
+    med_filter filter;
+} med_axis;
+
+static med_axis med_axis_of(u32 from, u32 to, med_filter filter) {
+    f64 scale = (f64)from / (f64)to, wide = scale < 1 ? 1 : scale;
+    f64 reach = (filter == MED_BICUBIC ? 2 : 1) * wide;
+    u32 whole = (u32)reach;
+    whole += (f64)whole < reach;
+    return (med_axis){from, to, 2 * whole + 1, scale, wide, reach, filter};
+}
+
+static f64 med_kernel(med_filter filter, f64 x) {
+    if (x < 0) x = -x;
+    if (filter == MED_BILINEAR) return x < 1 ? 1 - x : 0;
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+}
+
+/* The weights of output i: how many, and of which input the first. */
+static u32 med_weights(const med_axis *a, u32 i, i32 *w, u32 *first) {
+    f64 c = ((f64)i + 0.5) * a->scale, inverse = 1 / a->wide, sum = 0;
+    f64 lo = c - a->reach + 0.5;
+    u32 begin = lo > 0 ? (u32)lo : 0;
+    u32 end = min_u32((u32)(c + a->reach + 0.5), a->from);
+    for (u32 k = begin; k < end; k++)
+        sum += med_kernel(a->filter, ((f64)k - c + 0.5) * inverse);
+    for (u32 k = begin; k < end; k++) {
+        f64 v = med_kernel(a->filter, ((f64)k - c + 0.5) * inverse);
+        if (sum < 0 || sum > 0) v /= sum;
+        v *= 1 << MED_BITS;
+        w[k - begin] = (i32)(v < 0 ? v - 0.5 : v + 0.5);
+    }
+    *first = begin;
+    return end - begin;
+}
+
+/* A picture being resized. The caller asks for rows of the result in ascending
+ * order, from any first one on. */
+typedef struct {
+    const u8 *rgb;
+    size_t stride;
+    med_axis x, y;
+    i32 *wx, *wy;
+    u32 (*span)[2]; /* of an output across: its first input, how many */
+    u8 *ring;       /* y.most rows that went across: row r at r % y.most */
+    u32 next;       /* the first row that did not */
+    u8 *square;     /* a row of a picture that lies in the middle of a square,
+                       w x h from (left, top) on; NULL: it does not */
+    u32 w, h, left, top;
+    u8 around[3];
+} med_resizer;
+
+/* Bytes of scratch that one takes. */
+static u64 med_resize_memory(u32 w, u32 h, u32 to_w, u32 to_h,
+    med_filter f) {
+    med_axis x = med_axis_of(w, to_w, f), y = med_axis_of(h, to_h, f);
+    return 4 * ((u64)to_w * (x.most + 2) + y.most) + (u64)to_w * y.most * 3;
+}
+
+/* `scratch`, aligned to 4, is the resizer's until its last row. */
+static void med_resize_begin(med_resizer *r, const u8 *rgb,
+    size_t stride, u32 w, u32 h, u32 to_w, u32 to_h, med_filter filter,
+    void *scratch) {
+    *r = (med_resizer){.rgb = rgb, .stride = stride};
+    r->x = med_axis_of(w, to_w, filter);
+    r->y = med_axis_of(h, to_h, filter);
+    r->wx = scratch;
+    r->wy = r->wx + (size_t)to_w * r->x.most;
+    r->span = (u32 (*)[2])(void *)(r->wy + r->y.most);
+    r->ring = (u8 *)(r->span + to_w);
+    for (u32 i = 0; i < to_w; i++)
+        r->span[i][1] = med_weights(&r->x, i, r->wx + (size_t)i * r->x.most,
+            &r->span[i][0]);
+}
+
+/* A picture on a square of one colour, resized to a square of `to` pixels.
+ * `scratch` takes 3 * max(w, h) bytes more. */
+static void med_resize_begin_square(med_resizer *r, const u8 *rgb,
+    size_t stride, u32 w, u32 h, const u8 around[3], u32 to, med_filter filter,
+    void *scratch) {
+    u32 edge = max_u32(w, h);
+    med_resize_begin(r, rgb, stride, edge, edge, to, to, filter, scratch);
+    r->square = r->ring + (size_t)to * r->y.most * 3;
+    r->w = w, r->h = h;
+    r->left = (edge - w) / 2, r->top = (edge - h) / 2;
+    memcpy(r->around, around, 3);
+}
+
+/* Row y of what is resized. */
+static const u8 *med_source(const med_resizer *r, u32 y) {
+    if (!r->square) return r->rgb + y * r->stride;
+    for (size_t i = 0; i < r->x.from; i++)
+        memcpy(r->square + 3 * i, r->around, 3);
+    if (y >= r->top && y - r->top < r->h)
+        memcpy(r->square + 3 * (size_t)r->left,
+            r->rgb + (y - r->top) * r->stride, 3 * (size_t)r->w);
+    return r->square;
+}
+
+KS_INLINE u8 med_byte(i32 sum) {
+    i32 v = sum >> MED_BITS;
+    return (u8)(v < 0 ? 0 : v > 255 ? 255 : v);
+}
+
+static void med_across(const med_resizer *r, const u8 *row, u8 *out) {
+    const i32 *w = r->wx;
+    for (u32 i = 0; i < r->x.to; i++, w += r->x.most, out += 3) {
+        const u8 *p = row + 3 * (size_t)r->span[i][0];
+        i32 sum[3] = {1 << (MED_BITS - 1), 1 << (MED_BITS - 1),
+            1 << (MED_BITS - 1)};
+        for (u32 k = 0; k < r->span[i][1]; k++, p += 3)
+            for (int c = 0; c < 3; c++) sum[c] += w[k] * p[c];
+        for (int c = 0; c < 3; c++) out[c] = med_byte(sum[c]);
+    }
+}
+
+/* Row y of the result: 3 bytes for each of its pixels. */
+static void med_resize_row(med_resizer *r, u32 y, u8 *out) {
+    size_t n = 3 * (size_t)r->x.to;
+    u32 first, many = med_weights(&r->y, y, r->wy, &first);
+    r->next = max_u32(r->next, first);
+    for (; r->next < first + many; r->next++)
+        med_across(r, med_source(r, r->next),
+            r->ring + r->next % r->y.most * n);
+    for (size_t at = 0; at < n; at += MED_SPAN) {
+        i32 sum[MED_SPAN];
+        size_t m = min_size(n - at, MED_SPAN);
+        for (size_t j = 0; j < MED_SPAN; j++) sum[j] = 1 << (MED_BITS - 1);
+        for (u32 k = 0; k < many; k++) {
+            const u8 *p = r->ring + (first + k) % r->y.most * n + at;
+            for (size_t j = 0; j < m; j++) sum[j] += r->wy[k] * p[j];
+        }
+        for (size_t j = 0; j < m; j++) out[at + j] = med_byte(sum[j]);
+    }
+}
+
+/* ---- values and patches ---- */
+
+/* What a byte of each channel becomes: rescaled in double, the rest in
+ * float32, as the Pil processors do. */
+static void med_table(f32 t[3][256], const f32 mean[3],
+    const f32 std[3]) {
+    for (int c = 0; c < 3; c++)
+        for (int i = 0; i < 256; i++)
+            t[c][i] = ((f32)(i * 0.00392156862745098) - mean[c]) / std[c];
+}
+
+/* The vector of the patch whose first pixel is at p: channel, `times` copies,
+ * row, column. */
+static void med_patch(f32 *out, const u8 *p, size_t stride, u32 side,
+    u32 times, const f32 t[3][256]) {
+    size_t n = (size_t)side * side;
+    for (int c = 0; c < 3; c++, out += n * times) {
+        for (u32 y = 0; y < side; y++)
+            for (u32 x = 0; x < side; x++)
+                out[y * side + x] = t[c][p[y * stride + 3 * x + (size_t)c]];
+        for (u32 k = 1; k < times; k++) memcpy(out + n * k, out, n * 4);
+    }
+}
+
+/* Where patch i lies in a grid that is `cols` wide and goes by cells of merge x
+ * merge patches, row by row and row by row inside. merge 1: plain rows. */
+static void med_patch_at(u32 i, u32 cols, u32 merge, u32 *row,
+    u32 *col) {
+    u32 in = i % (merge * merge), cell = i / (merge * merge);
+    *row = cell / (cols / merge) * merge + in / merge;
+    *col = cell % (cols / merge) * merge + in % merge;
+}
+
+/* ---- sizes: whole pictures ---- */
+
+/* As Python's round: a half goes to the even neighbour. v >= 0. */
+static u64 med_round(f64 v) {
+    u64 n = (u64)v;
+    f64 rest = v - (f64)n;
+    return n + (rest > 0.5 || (!(rest < 0.5) && n & 1));
+}
+
+static u64 med_ceil(f64 v) {
+    u64 n = (u64)v;
+    return n + ((f64)n < v);
+}
+
+/* Qwen's smart_resize: sides that `factor` divides, about as many pixels as
+ * the picture has but `min` to `max`. False: one side is more than 200 times
+ * the other, or nothing would be left. */
+static bool med_size_native(u32 w, u32 h, u32 factor, u64 min,
+    u64 max, u32 *to_w, u32 *to_h) {
+    f64 f = factor, area = (f64)w * (f64)h;
+    if ((u64)max_u32(w, h) > 200 * (u64)min_u32(w, h)) return false;
+    u64 a = med_round(w / f) * factor, b = med_round(h / f) * factor;
+    if (a * b > max) {
+        f64 beta = sqrt(area / (f64)max);
+        a = max_u64(factor, (u64)(w / beta / f) * factor);
+        b = max_u64(factor, (u64)(h / beta / f) * factor);
+    } else if (a * b < min) {
+        f64 beta = sqrt((f64)min / area);
+        a = med_ceil(w * beta / f) * factor;
+        b = med_ceil(h * beta / f) * factor;
+    }
+    *to_w = (u32)a;
+    *to_h = (u32)b;
+    return a && b && a <= MED_MAX_SIDE && b <= MED_MAX_SIDE;
+}
+
+/* ---- sizes: a picture in tiles ---- */
+
+/* What LLaVA-OneVision makes of a picture, beside the whole one as one tile.
+ * A patch's row in the language model is a cell of the map. */
+typedef struct {
+    u32 height, width; /* the canvas: what the tiles cover */
+    u32 h, w, y, x;    /* the picture resized, and where it lies on it */
+    u32 rows, cols;    /* the map: cells of all tiles */
+    u32 top, left, kept_rows, kept_cols; /* without those beside the picture */
+    u32 out_rows, out_cols;              /* made smaller, where it is large */
+} med_tiles;
+
+/* Floor of a / b as Python has it: of the true quotient. a < 2^24. */
+static u32 med_floor_div(u32 a, f64 b) {
+    u32 n = (u32)(a / b);
+    f64 high = (f64)(f32)b, low = b - high; /* n times either is exact */
+    return n - (a - n * high < n * low);
+}
+
+/* int(round(v, 7)). */
+static u32 med_round7(f64 v) {
+    u32 n = (u32)v;
+    return n + (v - n > 0.99999995);
+}
+
+/* The one of n sizes (height, width) that keeps most of the picture's pixels,
+ * and of those the smallest; the first of equals. */
+static u32 med_best_size(u32 w, u32 h, const u32 (*sizes)[2], u32 n) {
+    u64 most = 0, least = UINT64_MAX;
+    u32 best = 0;
+    for (u32 i = 0; i < n; i++) {
+        f64 a = (f64)sizes[i][1] / w, b = (f64)sizes[i][0] / h;
+        f64 s = b < a ? b : a;
+        u64 kept = min_u64((u64)(w * s) * (u64)(h * s), (u64)w * h);
+        u64 waste = (u64)sizes[i][0] * sizes[i][1] - kept;
+        if (kept < most || (kept == most && waste >= least)) continue;
+        most = kept;
+        least = waste;
+        best = i;
+    }
+    return best;
+}
+
+/* Tiles of `tile` pixels have `side` cells a side; a map of more than `most`
+ * tiles' cells (0: any) is made smaller. Sizes are multiples of `tile`. */
+static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
+    u32 tile, u32 side, u32 most, med_tiles *t) {
+    const u32 *best = sizes[med_best_size(w, h, sizes, n)];
+    f64 a = (f64)best[1] / w, b = (f64)best[0] / h;
+    *t = (med_tiles){.height = best[0], .width = best[1], .h = best[0],
+        .w = best[1]};
+    if (a < b) t->h = (u32)min_u64(med_ceil(h * a), t->height);
+    else t->w = (u32)min_u64(med_ceil(w * b), t->width);
+    t->y = (t->height - t->h) / 2;
+    t->x = (t->width - t->w) / 2;
+    t->rows = t->height / tile * side;
+    t->cols = t->width / tile * side;
+    if ((f64)w / h > (f64)t->cols / t->rows)
+        t->top = (t->rows - med_round7(h * ((f64)t->cols / w))) / 2;
+    else t->left = (t->cols - med_round7(w * ((f64)t->rows / h))) / 2;
+    t->out_rows = t->kept_rows = t->rows - 2 * t->top;
+    t->out_cols = t->kept_cols = t->cols - 2 * t->left;
+    if (!most) return;
+    f64 ratio = sqrt((f64)((u64)t->kept_rows * t->kept_cols)
+        / (f64)((u64)most * side * side));
+    if (!(ratio > 1.1)) return;
+    t->out_rows = med_floor_div(t->kept_rows, ratio);
+    t->out_cols = med_floor_div(t->kept_cols, ratio);
+}
+
+/* Output i of an axis of a map that becomes smaller: between inputs at[0] and
+ * at[1], with w of the second. Bilinear, corners not aligned, no antialias. */
+static f32 med_between(u32 from, u32 to, u32 i, u32 at[2]) {
+    f32 x = (f32)from / (f32)to * ((f32)i + 0.5f) - 0.5f;
+    if (x < 0) x = 0;
+    at[0] = min_u32((u32)x, from - 1);
+    at[1] = min_u32(at[0] + 1, from - 1);
+    f32 w = x - (f32)at[0];
+    return w < 1 ? w : 1;
+}
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ==========================================================================
+ * § 27 SOUND (private)
+ * From samples to what a Whisper encoder reads: the logarithm of the energy in
+ * bands, a column for each hundredth of a second, as transformers' numpy
+ * extractor computes it. Pure functions in double and a fixed order, so the
+ * bits are the same everywhere; no allocation. May use § 1-2. Left out with
+ * KSLLM_NO_MEDIA.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_MEDIA
+
+enum {
+    SND_RATE = 16000,     /* samples of a second */
+    SND_WINDOW = 400,     /* samples of a frame */
+    SND_HOP = 160,        /* from frame to frame */
+    SND_FACTOR = 20,      /* its square is SND_WINDOW */
+    SND_BINS = SND_WINDOW / 2 + 1,
+    SND_MOST_BANDS = 256,
+};
+
+/* Tables. A bin lies in two bands at most. */
+typedef struct {
+    f64 cosine[SND_WINDOW], sine[SND_WINDOW], window[SND_WINDOW];
+    f64 weight[2 * SND_BINS];
+    u16 first[SND_MOST_BANDS], n[SND_MOST_BANDS]; /* bins of a band */
+    u32 n_bands;
+} snd_front;
+
+/* Slaney's scale: even steps up to 1,000 Hz, which is 15, then even ratios, 27
+ * of which make 6.4. */
+static f64 snd_hertz(f64 mel) {
+    return mel < 15 ? mel * 200 / 3
+        : 1000 * m_exp(1.8562979903656263 / 27 * (mel - 15));
+}
+
+/* Triangles from a band's neighbour to its other one, of equal area. */
+static void snd_make_bands(snd_front *s, u32 n) {
+    f64 top = 15 + m_ln(8) * 27 / 1.8562979903656263, *w = s->weight;
+    s->n_bands = n;
+    for (u32 m = 0; m < n; m++) {
+        f64 edge[3];
+        for (u32 k = 0; k < 3; k++)
+            edge[k] = snd_hertz(top * (m + k) / (n + 1));
+        s->n[m] = s->first[m] = 0;
+        for (u32 i = 0; i < SND_BINS; i++) {
+            f64 hertz = i * ((f64)SND_RATE / SND_WINDOW);
+            f64 up = (hertz - edge[0]) / (edge[1] - edge[0]);
+            f64 down = (edge[2] - hertz) / (edge[2] - edge[1]);
+            f64 least = up < down ? up : down;
+            if (!(least > 0) || w == s->weight + 2 * SND_BINS) continue;
+            if (!s->n[m]++) s->first[m] = (u16)i;
+            *w++ = least * (2 / (edge[2] - edge[0]));
+        }
+    }
+}
+
+/* n: bands, 1 to SND_MOST_BANDS. */
+KS_UNUSED static void snd_begin(snd_front *s, u32 n) {
+    for (u32 i = 0; i < SND_WINDOW; i++) {
+        m_sincos(i * (6.283185307179586 / SND_WINDOW), &s->sine[i],
+            &s->cosine[i]);
+        s->window[i] = 0.5 - 0.5 * s->cosine[i];
+    }
+    snd_make_bands(s, n);
+}
+
+/* Sample i of n that were padded with zeros to `length`; outside of that it is
+ * mirrored. length > SND_WINDOW. */
+static f64 snd_sample(const f32 *x, size_t n, size_t length, i64 i) {
+    if (i < 0) i = -i;
+    if (i >= (i64)length) i = 2 * ((i64)length - 1) - i;
+    return (size_t)i < n ? (f64)x[i] : 0;
+}
+
+/* Squares of the lengths of a real frame's Fourier coefficients. SND_FACTOR
+ * transforms of as many samples each, a turn, and as many of their results: a
+ * tenth of the sums that it would be at once. */
+static void snd_energy(const snd_front *s, const f64 *x, f64 *energy) {
+    enum { N = SND_FACTOR };
+    f64 re[N][N], im[N][N]; /* [k1][n2] */
+    for (u32 k = 0; k < N; k++)
+        for (u32 j = 0; j < N; j++) {
+            f64 a = 0, b = 0;
+            for (u32 i = 0; i < N; i++) {
+                u32 angle = i * k % N * N;
+                a += x[N * i + j] * s->cosine[angle];
+                b -= x[N * i + j] * s->sine[angle];
+            }
+            f64 c = s->cosine[j * k], d = -s->sine[j * k];
+            re[k][j] = a * c - b * d;
+            im[k][j] = a * d + b * c;
+        }
+    for (u32 bin = 0; bin < SND_BINS; bin++) {
+        f64 a = 0, b = 0;
+        for (u32 j = 0; j < N; j++) {
+            u32 angle = j * (bin / N) % N * N;
+            f64 c = s->cosine[angle], d = -s->sine[angle];
+            a += re[bin % N][j] * c - im[bin % N][j] * d;
+            b += re[bin % N][j] * d + im[bin % N][j] * c;
+        }
+        f64 u = (f64)(f32)a, v = (f64)(f32)b; /* as numpy keeps them */
+        energy[bin] = u * u + v * v;
+    }
+}
+
+/* Frame `frame` of a sound of `length` samples, of which x has the first n and
+ * the others are 0: the logarithm to base 10 of each band's energy. Its bits
+ * depend on these samples alone. */
+KS_UNUSED static void snd_frame(const snd_front *s, const f32 *x, size_t n,
+    size_t length, size_t frame, f32 *out) {
+    f64 cut[SND_WINDOW], energy[SND_BINS];
+    const f64 *w = s->weight;
+    i64 from = (i64)frame * SND_HOP - SND_WINDOW / 2;
+    for (u32 i = 0; i < SND_WINDOW; i++)
+        cut[i] = snd_sample(x, n, length, from + i) * s->window[i];
+    snd_energy(s, cut, energy);
+    for (u32 m = 0; m < s->n_bands; m++) {
+        f64 sum = 0;
+        for (u32 i = 0; i < s->n[m]; i++) sum += *w++ * energy[s->first[m] + i];
+        out[m] = (f32)(m_ln(sum > 1e-10 ? sum : 1e-10) * 0.43429448190325176);
+    }
+}
+
+/* Of all frames together: what is 80 dB below the loudest is raised to that,
+ * and the scale moved. */
+KS_UNUSED static void snd_level(f32 *x, size_t n) {
+    f32 top = -10;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > top) top = x[i];
+    for (size_t i = 0; i < n; i++)
+        x[i] = ((x[i] > top - 8 ? x[i] : top - 8) + 4) / 4;
+}
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ==========================================================================
+ * § 28 TOWER (private)
+ * From a picture or a sound to rows of the language model. A plan says what
+ * becomes of one, before anything is computed; an encoder has the memory and
+ * the threads for it. It works tile by tile, a tile layer by layer, a layer in
+ * batches of TWR_BATCH rows, on the steps and products of § 22: the session in
+ * it is their workers and scratch memory, and has no timeline. May use § 1-27.
+ *
+ *   x = Wpatch patch + bias + place
+ *   per layer:
+ *     x += Wo attention(Wq h, Wk h, Wv h) with h = norm(x)
+ *     x += Wdown act(Wup norm(x))
+ *   row = W2 gelu(W1 x), or Wfc of that
+ *
+ * In tiles (SigLIP, LLaVA-OneVision): all patches of a tile see each other; the
+ * media is the rows of the whole picture, then a map of all tiles, row by row,
+ * each with a newline after it.
+ * Whole (Qwen2.5-VL): rope by row and column; most layers see the patches of a
+ * window alone, and rows lie window by window, cell by cell; x is a cell's
+ * patches, normed, and the media its cells, row by row.
+ * ======================================================================== */
+
+#if !defined KSLLM_NO_MEDIA
+
+enum {
+    TWR_BATCH = 64,
+    TWR_MAX_PIXELS = 1 << 28,
+    EAR_MAX_SAMPLES = 1 << 28,
+};
+_Static_assert((int)MDL_MAX_BANDS == (int)SND_MOST_BANDS
+    && 1 << 9 > (int)SND_WINDOW,
+    "what § 20 lets a file say");
+
+/* ---- plans ---- */
+
+typedef struct {
+    const mdl_tower *t;
+    u32 w, h;        /* of the picture */
+    bool alone;      /* in tiles, the whole picture is all that is seen */
+    med_tiles map;   /* of its tiles, or w and h that it is resized to */
+    u32 n_tiles;     /* with that of the whole */
+    u32 n_tokens;
+    u64 scratch;     /* bytes while it is resized */
+    u64 tokens_at, scratch_at, bytes; /* of ksllm_media.memory */
+} twr_plan;
+
+static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
+    TRY(ses_runs(m, err));
+    if (m->tower && !m->tower->kind->hears) return KSLLM_OK;
+    str projector = m->clips[0] ? mdl_projector(m) : (str){NULL, 0};
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        m->clips[0] ? "the model does not see: this version has no tower of "
+                      "clip.projector_type '%.*s'"
+                    : "the model does not see: its file has no tower%.*s: "
+                      "convert it again from its folder", STR(projector));
+}
+
+static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
+    TRY(ses_runs(m, err));
+    if (m->tower && m->tower->kind->hears) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "the model does not hear: its file has no tower for sounds that this "
+        "version knows");
+}
+
+static ksllm_status twr_any(const ksllm_model *m, ksllm_error *err) {
+    return m->tower ? ses_runs(m, err) : twr_sees(m, err);
+}
+
+/* Patches along a tile's side. */
+static u32 twr_across(const mdl_tower *t) { return t->side / t->patch; }
+
+static u32 twr_whole_tokens(const mdl_tower *t) {
+    return twr_across(t) * twr_across(t);
+}
+
+static u32 twr_map_tokens(const mdl_tower *t, const med_tiles *map) {
+    return twr_whole_tokens(t) + map->out_rows * (map->out_cols + 1);
+}
+
+static void twr_map(const mdl_tower *t, const twr_plan *p,
+    const u32 (*sizes)[2], u32 n, med_tiles *map) {
+    med_size_tiles(p->w, p->h, sizes, n, t->side, twr_across(t), t->most, map);
+}
+
+/* Chooses among the sizes that stay within the limits. */
+static ksllm_status twr_plan_tiles(
+    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+    const mdl_tower *t = p->t;
+    u32 sizes[MDL_MAX_GRIDS][2], n = 0, least = UINT32_MAX;
+    u32 most = o->max_tokens ? o->max_tokens : UINT32_MAX;
+    for (u32 i = 0; i < t->n_grids; i++) {
+        const u32 *size = t->grids[i];
+        med_tiles map;
+        u32 tiles = size[0] / t->side * (size[1] / t->side);
+        if (o->max_tiles && tiles > o->max_tiles) continue;
+        twr_map(t, p, &t->grids[i], 1, &map);
+        u32 tokens = twr_map_tokens(t, &map);
+        least = min_u32(least, tokens);
+        if (tokens > most) continue;
+        sizes[n][0] = size[0];
+        sizes[n++][1] = size[1];
+    }
+    if (!n)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options: this picture takes %u tokens at least, or %u with "
+            "max_tiles 1; max_tokens is %u", (unsigned)least,
+            (unsigned)twr_whole_tokens(t) + 1, (unsigned)o->max_tokens);
+    twr_map(t, p, (const u32 (*)[2])sizes, n, &p->map);
+    p->n_tiles = 1 + p->map.height / t->side * (p->map.width / t->side);
+    p->n_tokens = twr_map_tokens(t, &p->map);
+    return KSLLM_OK;
+}
+
+/* The whole picture in one tile, with a newline. */
+static ksllm_status twr_plan_alone(
+    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+    p->n_tiles = 1;
+    p->n_tokens = twr_whole_tokens(p->t) + 1;
+    if (!o->max_tokens || p->n_tokens <= o->max_tokens) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "options: a picture takes %u tokens at least; max_tokens is %u",
+        (unsigned)p->n_tokens, (unsigned)o->max_tokens);
+}
+
+/* Side of a cell in pixels. */
+static u32 twr_cell(const mdl_tower *t) { return t->patch * t->merge; }
+
+static ksllm_status twr_plan_whole(
+    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+    const mdl_tower *t = p->t;
+    u32 cell = twr_cell(t), most = o->max_tokens ? o->max_tokens : UINT32_MAX;
+    u64 max = min_u64(t->max, (u64)cell * cell * most);
+    if (!med_size_native(
+            p->w, p->h, cell, t->min, max, &p->map.w, &p->map.h))
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "image: %u x %u pixels: one side is more than 200 times the other",
+            (unsigned)p->w, (unsigned)p->h);
+    p->n_tiles = 1;
+    p->n_tokens = p->map.w / cell * (p->map.h / cell);
+    p->map.width = p->map.w;
+    p->map.height = p->map.h;
+    if (p->n_tokens <= most) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "options: this picture takes %u tokens at least; max_tokens is %u",
+        (unsigned)p->n_tokens, (unsigned)most);
+}
+
+static med_filter twr_filter(const mdl_tower *t) {
+    return t->bilinear ? MED_BILINEAR : MED_BICUBIC;
+}
+
+/* Bytes of the pixels that are there at once: a row of tiles, or all. */
+static u64 twr_pixels(const twr_plan *p) {
+    return 3 * max_u64(p->map.width, p->t->side)
+        * (p->t->kind->tiles ? p->t->side : p->map.h);
+}
+
+/* What resizing takes: those, then Pillow's tables. */
+static void twr_plan_scratch(twr_plan *p) {
+    const mdl_tower *t = p->t;
+    med_filter f = twr_filter(t);
+    u32 edge = max_u32(p->w, p->h);
+    u64 table = p->alone
+        ? med_resize_memory(edge, edge, t->side, t->side, f) + 3 * (u64)edge
+        : med_resize_memory(p->w, p->h, p->map.w, p->map.h, f);
+    if (t->kind->tiles && !p->alone)
+        table = max_u64(
+            table, med_resize_memory(p->w, p->h, t->side, t->side, f));
+    p->scratch = twr_pixels(p) + SES_ALIGN + table;
+}
+
+/* What a media's memory holds: rows, tokens, and what making them takes. */
+static ksllm_status twr_lay_media(
+    const ksllm_model *m, twr_plan *p, ksllm_error *err) {
+    arena a = {NULL, 0, false};
+    arena_take(&a, p->n_tokens, m->dim[D_EMBD] * sizeof(f32));
+    p->tokens_at = a.at;
+    arena_take(&a, p->n_tokens, sizeof(i32));
+    p->scratch_at = a.at;
+    arena_take(&a, 1, p->scratch);
+    p->bytes = a.at + SES_ALIGN;
+    if (!a.overflow) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+        "a media of %u tokens needs more memory than this system can address; "
+        "make it smaller", (unsigned)p->n_tokens);
+}
+
+/* What becomes of a picture. Its pixels are not looked at. */
+static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
+    const ksllm_media_options *o, twr_plan *p, ksllm_error *err) {
+    TRY(twr_sees(m, err));
+    *p = (twr_plan){.t = m->tower, .w = image->width, .h = image->height,
+        .alone = m->tower->kind->tiles && o->max_tiles == 1};
+    u64 area = (u64)p->w * p->h;
+    if (!p->w || !p->h || p->w > MED_MAX_SIDE || p->h > MED_MAX_SIDE
+        || area > TWR_MAX_PIXELS)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "image: %u x %u pixels: each side must have 1 to %d, all of it "
+            "2^28 at most", (unsigned)p->w, (unsigned)p->h, (int)MED_MAX_SIDE);
+    TRY(p->alone ? twr_plan_alone(p, o, err)
+        : p->t->kind->tiles ? twr_plan_tiles(p, o, err)
+                            : twr_plan_whole(p, o, err));
+    twr_plan_scratch(p);
+    return twr_lay_media(m, p, err);
+}
+
+/* Patches that the tower sees at once. */
+static u32 twr_patches_of(const twr_plan *p) {
+    const mdl_tower *t = p->t;
+    return t->kind->tiles ? twr_whole_tokens(t)
+                          : p->n_tokens * t->merge * t->merge;
+}
+
+/* Multiply-adds. What a ragged window lacks is counted all the same. */
+static u64 twr_macs(const ksllm_model *m, const twr_plan *p) {
+    const size_t *d = m->dim;
+    const mdl_tower *t = p->t;
+    u64 n = twr_patches_of(p), w = d[D_T_WIDTH], sum = 0;
+    u64 side = (u64)t->window * t->merge, seen = min_u64(n, side * side);
+    u64 ffn = d[D_T_FFN] * (t->kind->matrices & BIT(M_GATE) ? 3u : 2u);
+    for (u32 i = 0; i < t->n_layers; i++)
+        sum += n * (w * (2 * d[D_T_Q] + 2 * d[D_T_KV] + ffn)
+            + 2 * d[D_T_Q] * (t->layers[i].window ? seen : n));
+    for (u32 i = 0; i < N_TOWER; i++)
+        if (t->mat[i].w && i != T_PLACES)
+            sum += (i <= T_PATCHES_2 ? n : n * w / d[D_T_IN])
+                * t->mat[i].n_in * t->mat[i].n_out;
+    return p->n_tiles * sum;
+}
+
+static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
+    const ksllm_media_options *o, ksllm_media_size *out, ksllm_error *err) {
+    twr_plan p;
+    TRY(twr_plan_of(m, image, o, &p, err));
+    *out = (ksllm_media_size){.size = sizeof *out, .memory = (size_t)p.bytes,
+        .n_tokens = p.n_tokens, .n_tiles = p.n_tiles,
+        .width = p.alone ? p.t->side : p.map.w,
+        .height = p.alone ? p.t->side : p.map.h,
+        .n_macs = twr_macs(m, &p)};
+    return KSLLM_OK;
+}
+
+/* The most tokens that a picture can take, or a little more; of a sound, those
+ * of as many seconds as the file says. */
+static u32 twr_limit(const mdl_tower *t) {
+    if (t->kind->hears)
+        return (t->seconds * (SND_RATE / SND_HOP) + t->stretch - 1)
+            / t->stretch * t->rows;
+    if (!t->kind->tiles) return t->max / twr_cell(t) / twr_cell(t);
+    u64 most = 0, tile = twr_whole_tokens(t);
+    for (u32 i = 0; i < t->n_grids; i++) {
+        u64 rows = t->grids[i][0] / t->patch, cols = t->grids[i][1] / t->patch;
+        u64 map = min_u64(rows * cols, tile * t->most * 121 / 100 + 1);
+        most = max_u64(most, map + min_u64(rows, map));
+    }
+    return (u32)(tile + most);
+}
+
+/* ---- names ---- */
+
+static size_t twr_stride(const ksllm_image *image) {
+    return image->stride ? image->stride : 3 * (size_t)image->width;
+}
+
+static u8 *twr_base(const ksllm_media *media) {
+    u8 *base = media->memory;
+    return base + (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
+}
+
+/* Names what has this sum in the caller's memory. */
+static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
+    sum256 *sum, ksllm_media *out, ksllm_error *err) {
+    if (!out->memory || out->memory_size < p->bytes)
+        return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
+            "media.memory has %llu bytes, this one needs %llu "
+            "(ksllm_media_measure, ksllm_media_measure_sound)",
+            LLU(out->memory ? out->memory_size : 0), LLU(p->bytes));
+    sum256 again = *sum;
+    out->hash[0] = sum_end(sum, 1);
+    out->hash[1] = sum_end(&again, 2);
+    i32 *tokens = (void *)(twr_base(out) + p->tokens_at);
+    for (u32 i = 0; i < p->n_tokens; i++)
+        tokens[i] = ses_media_token(out->hash[0], i);
+    out->model = m;
+    out->tokens = tokens;
+    out->rows = NULL;
+    out->n_tokens = p->n_tokens;
+    out->n_embd = (u32)m->dim[D_EMBD];
+    return KSLLM_OK;
+}
+
+/* Names a picture in the caller's memory. */
+static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
+    const ksllm_media_options *o, twr_plan *p, ksllm_media *out,
+    ksllm_error *err) {
+    TRY(twr_plan_of(m, image, o, p, err));
+    if (!image->rgb || twr_stride(image) < 3 * (size_t)image->width)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "image: rgb is NULL, or stride is less than 3 * width");
+    sum256 sum = sum_begin();
+    const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
+        p->map.height, p->map.width, p->n_tokens};
+    sum_add(&sum, shape, sizeof shape);
+    for (u32 y = 0; y < p->h; y++)
+        sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
+    return twr_name_media(m, p, &sum, out, err);
+}
+
+/* ---- encoders ---- */
+
+/* Rows [from, from + m) see [lo, hi). */
+typedef struct {
+    u32 from, m, lo, hi;
+} twr_piece;
+
+struct ksllm_encoder {
+    ksllm_session s; /* workers, products, a watch; no timeline */
+    u32 n;           /* patches that it sees at once, at most */
+    f32 pixel[3][256]; /* what a byte of R, G, B becomes */
+    f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
+    u32 n_slots;
+    f32 *ones;       /* [D_T_FFN] the up of a FFN that has no gate */
+    f32 *out;        /* in tiles: [n][D_EMBD] rows of one */
+    twr_piece *pieces[2]; /* of attention, in windows and beyond them */
+    u32 *cells;      /* whole: which one comes when */
+    f32 *rope;       /* [row or column][a head / 4][2] cos, sin */
+    u32 n_rope;      /* of them */
+    snd_front front; /* an ear's */
+    f32 *convolved[3]; /* [band][frame][channel] of a stretch */
+};
+
+/* A run; a step by row finds it by its fwd. */
+typedef struct {
+    fwd f; /* the first */
+    ksllm_encoder *e;
+    const mdl_tower *t;
+    const twr_plan *plan;
+    const ksllm_control *control;
+    u8 *pixels;    /* of a row of tiles, `stride` bytes apart */
+    size_t stride;
+    const u8 *tile; /* the first pixel of the tile under way */
+    u32 n;         /* patches of the run */
+    u32 n_pieces[2];
+    u32 from;      /* the first row of the batch */
+    u32 y, x;      /* of the tile: its place among them */
+    u32 n_done;    /* layers, of all tiles */
+    f32 *rows;     /* of the media */
+    f32 *out;      /* where a tile's rows go, or a sound's */
+} twr;
+
+static const twr *twr_of(const fwd_step *step) {
+    return (const twr *)(const void *)step->f;
+}
+
+/* A window has a cell at least. */
+static u64 twr_most_pieces(const ksllm_encoder *e) {
+    return (u64)e->n / K_QUERIES + e->n + 1;
+}
+
+static u32 ear_halved(u32 n) { return (n + 1) / 2; }
+
+/* Of one stretch: what its convolutions give. */
+static u64 ear_places(const mdl_tower *t, u32 layer) {
+    u32 bands = t->bands, frames = t->stretch;
+    for (u32 i = 0; i <= layer; i++)
+        bands = ear_halved(bands), frames = ear_halved(frames);
+    return (u64)bands * frames;
+}
+
+static void twr_lay(ksllm_encoder *e, arena *a) {
+    static const size_t block[2] = {32, 256};
+    ksllm_session *s = &e->s;
+    const mdl_tower *t = s->m->tower;
+    const size_t *d = s->m->dim, head = d[D_T_WIDTH] / t->n_heads;
+    const size_t wide = max_size(d[D_T_FFN], max_size(d[D_T_MID], d[D_EMBD]));
+    const u64 b = TWR_BATCH, n = e->n;
+    const bool tiles = t->kind->tiles, hears = t->kind->hears;
+    const u64 in = hears
+        ? max_size(max_size(d[D_T_HEARD], 9 * d[D_T_CHANNELS]), wide)
+        : max_size(t->mat[T_PATCHES].n_in, max_size(wide, d[D_T_OUT]));
+    const u64 channels = hears ? d[D_T_CHANNELS] : 0;
+    const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
+    const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
+    const struct {
+        f32 **p;
+        u64 n;
+    } floats[] = {
+        {&s->x, n * d[D_T_WIDTH]}, {&s->q, n * d[D_T_Q]},
+        {&s->att, n * d[D_T_Q]}, {&e->keys, cache}, {&e->values, cache},
+        {&s->xn, inputs}, {&s->k, b * d[D_T_KV]}, {&s->v, b * d[D_T_KV]},
+        {&s->gate, b * wide}, {&s->up, b * wide},
+        {&s->delta, b * max_size(d[D_T_WIDTH], d[D_T_OUT])},
+        {&e->ones, tiles ? d[D_T_FFN] : 0},
+        {&e->out, tiles ? n * d[D_EMBD] : 0},
+        {&e->rope, (u64)e->n_rope * head / 2},
+        {&e->convolved[0], channels ? channels * ear_places(t, 0) : 0},
+        {&e->convolved[1], channels ? channels * ear_places(t, 1) : 0},
+        {&e->convolved[2], channels ? channels * ear_places(t, 2) : 0},
+    };
+    for (size_t i = 0; i < KS_LEN(floats); i++)
+        *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
+    for (int i = 0; i < 2; i++) {
+        s->acts.q[i] = arena_take(a, inputs, 1);
+        s->acts.d[i] = arena_take(a, inputs / block[i] + 1, 4);
+        s->acts.sum[i] = arena_take(a, inputs / 16 + 1, 2);
+    }
+    s->jobs = arena_take(a, 3, sizeof *s->jobs);
+    s->first_piece = arena_take(a, 4, sizeof *s->first_piece);
+    for (int i = 0; i < 2; i++)
+        e->pieces[i] = arena_take(a, twr_most_pieces(e), sizeof(twr_piece));
+    e->cells = arena_take(a, tiles || hears ? 0 : n, sizeof *e->cells);
+}
+
+static ksllm_status twr_size(const ksllm_model *m,
+    const ksllm_encoder_options *o, ksllm_encoder *e, size_t *bytes,
+    ksllm_error *err) {
+    TRY(twr_any(m, err));
+    if (o->n_threads > POOL_MAX_THREADS)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options: n_threads is above 64");
+    memset(e, 0, sizeof *e);
+    e->s.m = m;
+    e->s.n_batch = TWR_BATCH;
+    e->s.n_threads = o->n_threads ? o->n_threads
+        : o->parallel_for         ? SES_LENT_PIECES
+                                  : os_fast_cores();
+    const mdl_tower *t = m->tower;
+    u32 most = twr_limit(t);
+    const bool hears = t->kind->hears;
+    if (o->max_tokens)
+        most = hears ? o->max_tokens : min_u32(most, o->max_tokens);
+    u64 n = t->kind->tiles ? twr_whole_tokens(t)
+                           : (u64)most * t->merge * t->merge;
+    if (n * 2 * t->n_heads > POOL_MAX_PIECES)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "options: max_tokens %u is more than a tower can see: set it to "
+            "%llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
+            / t->n_heads / (t->merge * t->merge)));
+    e->n = (u32)n;
+    e->n_rope = t->kind->tiles || hears ? 0 : e->n / t->merge + t->merge;
+    e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
+    arena a = {NULL, 0, false};
+    arena_take(&a, 1, sizeof *e);
+    twr_lay(e, &a);
+    *bytes = (size_t)a.at + SES_ALIGN;
+    if (!a.overflow) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+        "an encoder for this model needs more memory than this system can "
+        "address");
+}
+
+static ksllm_status twr_create(const ksllm_model *m,
+    const ksllm_encoder_options *o, ksllm_encoder **out, ksllm_error *err) {
+    ksllm_encoder sized;
+    size_t bytes;
+    TRY(twr_size(m, o, &sized, &bytes, err));
+    const ksllm_session_options like = {.memory = o->memory,
+        .memory_size = o->memory_size, .allocator = o->allocator,
+        .parallel_for = o->parallel_for, .parallel_ctx = o->parallel_ctx,
+        .on_thread = o->on_thread, .thread_ctx = o->thread_ctx};
+    ksllm_allocator alloc = o->allocator ? *o->allocator : m->alloc;
+    u8 *block;
+    TRY(ses_block(&like, &alloc, bytes, "ksllm_encoder_memory", &block, err));
+    size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
+    arena a = {block + skip, 0, false};
+    ksllm_encoder *e = arena_take(&a, 1, sizeof *e);
+    *e = sized;
+    twr_lay(e, &a);
+    if (m->tower->kind->hears) snd_begin(&e->front, m->tower->bands);
+    else med_table(e->pixel, m->tower->mean, m->tower->std);
+    for (size_t i = 0; m->tower->kind->tiles && i < m->dim[D_T_FFN]; i++)
+        e->ones[i] = 1;
+    e->s.alloc = alloc;
+    e->s.block = o->memory ? NULL : block;
+    e->s.bytes = bytes;
+    ksllm_status status = ses_workers(&e->s, &like, err);
+    if (status) mem_free(&alloc, e->s.block, bytes);
+    else *out = e;
+    return status;
+}
+
+/* ---- steps by row ---- */
+
+/* Where the patch of a row lies. */
+static void twr_where(const twr *r, u32 n, u32 *y, u32 *x) {
+    const mdl_tower *t = r->t;
+    u32 side = t->merge * t->merge, cell = n / side;
+    u32 cols = t->kind->tiles ? twr_across(t) : r->plan->map.w / t->patch;
+    if (!t->kind->tiles) cell = r->e->cells[cell];
+    med_patch_at(cell * side + n % side, cols, t->merge, y, x);
+}
+
+static void twr_patch(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const mdl_tower *t = r->t;
+    u32 y, x;
+    twr_where(r, r->from + i, &y, &x);
+    med_patch(r->e->s.xn + i * t->mat[T_PATCHES].n_in,
+        r->tile + (size_t)y * t->patch * r->stride + 3 * (size_t)x * t->patch,
+        r->stride, t->patch, 1, (const f32 (*)[256])r->e->pixel);
+}
+
+/* The bias and the place, or what comes of the second frame, which for a
+ * picture is the first again. */
+static void twr_place(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const mdl_matrix *places = &r->t->mat[T_PLACES];
+    size_t n = r->e->s.m->dim[D_T_WIDTH], at = r->from + i;
+    f32 *x = r->e->s.x + at * n, *more = r->e->s.delta + i * n;
+    fwd_add_bias(x, r->t->vec[T_PATCH_BIAS], n);
+    if (places->w)
+        blk_row(places->type, places->w + at * places->row_bytes, n, more);
+    for (size_t k = 0; k < n; k++) x[k] += more[k];
+}
+
+/* A row of the residual stream, normed to xn, prepared for products. */
+static void twr_norm(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_WIDTH];
+    f32 *xn = s->xn + i * n;
+    const f32 *x = s->x + (r->from + i) * n;
+    if (step->norm && !step->norm_bias) {
+        s->m->k->norm(x, step->norm, n, r->t->eps, xn);
+    } else {
+        memcpy(xn, x, n * sizeof *xn);
+        if (step->norm)
+            fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
+    }
+    fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+/* Turns a head's pairs (i, i + n / 2): the first half of them by its row, the
+ * second by its column. */
+static void twr_rotate(const twr *r, u32 y, u32 x, f32 *head, size_t n) {
+    const f32 *by_row = r->e->rope + (size_t)y * n / 2;
+    const f32 *by_col = r->e->rope + (size_t)x * n / 2;
+    for (size_t i = 0; i < n / 2; i++) {
+        const f32 *cs = i < n / 4 ? by_row + 2 * i : by_col + 2 * (i - n / 4);
+        f32 p = head[i], q = head[i + n / 2];
+        head[i] = p * cs[0] - q * cs[1];
+        head[i + n / 2] = q * cs[0] + p * cs[1];
+    }
+}
+
+/* Keys and values of a row to where attention reads them, head by head. */
+static void twr_heads(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    const u8 *const *vec = r->f.l->vec;
+    size_t n_q = s->m->dim[D_T_Q], n = s->m->dim[D_T_KV];
+    size_t head = n_q / r->t->n_heads, at = r->from + i;
+    f32 *k = s->k + i * n, *v = s->v + i * n;
+    fwd_add_bias(s->q + at * n_q, vec[V_Q_BIAS], n_q);
+    fwd_add_bias(k, vec[V_K_BIAS], n);
+    fwd_add_bias(v, vec[V_V_BIAS], n);
+    if (r->e->n_rope) {
+        u32 y, x;
+        twr_where(r, r->from + i, &y, &x);
+        for (size_t h = 0; h < n_q; h += head)
+            twr_rotate(r, y, x, s->q + at * n_q + h, head);
+        for (size_t h = 0; h < n; h += head) twr_rotate(r, y, x, k + h, head);
+    }
+    for (size_t h = 0; h < r->t->n_kv_heads; h++) {
+        size_t to = (h * r->e->n_slots + at) * head;
+        memcpy(r->e->keys + to, k + h * head, head * sizeof *k);
+        memcpy(r->e->values + to, v + h * head, head * sizeof *v);
+    }
+}
+
+/* What attention gave, prepared. */
+static void twr_attended(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_Q];
+    fwd_quantize(s, step->blocks, s->att + (r->from + i) * n, n, i * n);
+}
+
+/* x += delta + bias */
+static void twr_add(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_WIDTH];
+    f32 *x = s->x + (r->from + i) * n, *d = s->delta + i * n;
+    fwd_add_bias(d, step->bias, n);
+    for (size_t k = 0; k < n; k++) x[k] += d[k];
+}
+
+static void twr_activate(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    const mdl_layer *l = r->f.l;
+    size_t n = s->m->dim[D_T_FFN];
+    f32 *up = s->up + i * n, *gate = s->gate + i * n;
+    fwd_add_bias(up, l->vec[V_UP_BIAS], n);
+    if (l->mat[M_GATE].w) {
+        fwd_add_bias(gate, l->vec[V_GATE_BIAS], n);
+        s->m->k->gate(gate, up, n, K_SILU);
+    } else if (r->t->kind->hears) {
+        for (size_t k = 0; k < n; k++) gate[k] = fwd_gelu(up[k]);
+    } else {
+        memcpy(gate, up, n * sizeof *gate);
+        s->m->k->gate(gate, r->e->ones, n, K_GELU);
+    }
+    fwd_quantize(s, step->blocks, gate, n, i * n);
+}
+
+/* Between the projector's two products: the exact GELU. */
+static void twr_middle(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_MID];
+    f32 *x = s->up + i * n;
+    fwd_add_bias(x, r->t->vec[T_MM_0_BIAS], n);
+    for (size_t k = 0; k < n; k++) x[k] = fwd_gelu(x[k]);
+    fwd_quantize(s, step->blocks, x, n, i * n);
+}
+
+/* The patches of a cell, normed, one after the other. */
+static void twr_merge(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_IN], w = s->m->dim[D_T_WIDTH];
+    f32 *xn = s->xn + i * n;
+    const f32 *x = s->x + r->from * w + i * n;
+    for (size_t at = 0; at < n; at += w)
+        s->m->k->norm(x + at, r->t->vec[T_NORM], w, r->t->eps, xn + at);
+    fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+/* Before the projector's last product, where there are three. */
+static void twr_before_fc(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    size_t n = s->m->dim[D_T_OUT];
+    fwd_add_bias(s->delta + i * n, step->bias, n);
+    fwd_quantize(s, step->blocks, s->delta + i * n, n, i * n);
+}
+
+/* A cell's row, at step->x, to its place in the media. */
+static void twr_cell_row(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    size_t n = step->n, merge = r->t->merge;
+    u32 cell = r->e->cells[r->from / (merge * merge) + i];
+    fwd_add_bias(step->x + i * n, step->bias, n);
+    memcpy(r->rows + cell * n, step->x + i * n, n * sizeof(f32));
+}
+
+static void twr_out(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    size_t n = r->e->s.m->dim[D_T_OUT];
+    fwd_add_bias(r->out + (r->from + i) * n, r->t->vec[T_MM_2_BIAS], n);
+}
+
+/* ---- attention: pieces are (a head, up to K_QUERIES rows) ---- */
+
+static void twr_attend_piece(void *arg, u32 piece) {
+    const twr *r = arg;
+    const ksllm_session *s = &r->e->s;
+    const mdl_tower *t = r->t;
+    if (fwd_stopped(&r->f)) return;
+    size_t heads = t->n_heads, head = s->m->dim[D_T_Q] / heads;
+    size_t h = piece % heads;
+    const twr_piece *p =
+        &r->e->pieces[!r->f.l->window][piece / heads];
+    size_t kv = (h / (heads / t->n_kv_heads) * r->e->n_slots + p->lo) * head;
+    size_t at = (p->from * heads + h) * head;
+    k_query a = {
+        .q = s->q + at, .out = s->att + at,
+        .k = (const u8 *)(r->e->keys + kv),
+        .v = (const u8 *)(r->e->values + kv),
+        .key_dim = head, .value_dim = head,
+        .k_stride = head * sizeof(f32), .v_stride = head * sizeof(f32),
+        .n_slots = r->e->n_slots, .m = p->m, .hi = p->hi - p->lo,
+        .both_ways = true, .scale = (f32)(1 / __builtin_sqrt((f64)head)),
+        .q_heads = heads, .out_head = head, .out_token = heads * head,
+        .kind = K_F32, .group = 1,
+    };
+    k_attend(s->m->k, &a);
+}
+
+static void twr_attend(twr *r) {
+    u32 n = r->n_pieces[!r->f.l->window];
+    pool_run(&r->e->s.workers, n * r->t->n_heads, twr_attend_piece, r);
+}
+
+/* Adds the pieces of a stretch whose rows see each other. */
+static void twr_add_pieces(twr *r, int kind, u32 lo, u32 hi) {
+    for (u32 at = lo; at < hi; at += K_QUERIES)
+        r->e->pieces[kind][r->n_pieces[kind]++] =
+            (twr_piece){at, min_u32(hi - at, K_QUERIES), lo, hi};
+}
+
+/* ---- a picture seen whole ---- */
+
+/* The order of cells: windows row by row, cells row by row in them. */
+static void twr_order(twr *r) {
+    const mdl_tower *t = r->t;
+    u32 cell = twr_cell(t), side = t->merge * t->merge, n = 0;
+    u32 rows = r->plan->map.h / cell, cols = r->plan->map.w / cell;
+    for (u32 y = 0; y < rows; y += t->window)
+        for (u32 x = 0; x < cols; x += t->window) {
+            u32 from = n;
+            for (u32 i = y; i < min_u32(y + t->window, rows); i++)
+                for (u32 j = x; j < min_u32(x + t->window, cols); j++)
+                    r->e->cells[n++] = i * cols + j;
+            twr_add_pieces(r, 0, from * side, n * side);
+        }
+}
+
+/* Angles are float32 products, as in fwd_rope_table. */
+static void twr_rope_table(twr *r) {
+    const mdl_tower *t = r->t;
+    const twr_plan *p = r->plan;
+    size_t quarter = r->e->s.m->dim[D_T_WIDTH] / t->n_heads / 4;
+    u32 side = max_u32(p->map.h, p->map.w) / t->patch;
+    for (u32 at = 0; at < side; at++)
+        for (size_t i = 0; i < quarter; i++) {
+            f64 sine, cosine;
+            f32 f = (f32)m_pow(10000, -(f64)i / (f64)quarter);
+            m_sincos((f64)((f32)at * f), &sine, &cosine);
+            r->e->rope[2 * (at * quarter + i)] = (f32)cosine;
+            r->e->rope[2 * (at * quarter + i) + 1] = (f32)sine;
+        }
+}
+
+/* ---- layers ---- */
+
+/* The next batch of the tile; false: there is none, or the run has to stop. */
+static bool twr_next(twr *r) {
+    r->from += r->f.m;
+    if (r->from >= r->n || fwd_stopped(&r->f)) return false;
+    r->f.m = min_u32(TWR_BATCH, r->n - r->from);
+    return true;
+}
+
+static void twr_first(twr *r) { r->from = r->f.m = 0; }
+
+static void twr_queries(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_layer *l = r->f.l;
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+        .norm = l->vec[V_ATTN_NORM], .norm_bias = l->vec[V_ATTN_NORM_BIAS],
+        .blocks = fwd_blocks(&r->f, BIT(M_Q) | BIT(M_K) | BIT(M_V))});
+    fwd_plan(&r->f, &l->mat[M_Q], s->xn,
+        s->q + r->from * s->m->dim[D_T_Q]);
+    fwd_plan(&r->f, &l->mat[M_K], s->xn, s->k);
+    fwd_plan(&r->f, &l->mat[M_V], s->xn, s->v);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_heads});
+}
+
+static void twr_rest(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_layer *l = r->f.l;
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_attended,
+        .blocks = fwd_blocks(&r->f, BIT(M_O))});
+    fwd_plan(&r->f, &l->mat[M_O], s->att + r->from * s->m->dim[D_T_Q],
+        s->delta);
+    fwd_multiply(&r->f);
+    fwd_by_token(
+        &r->f, &(fwd_step){.run = twr_add, .bias = l->vec[V_O_BIAS]});
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+        .norm = l->vec[V_FFN_NORM], .norm_bias = l->vec[V_FFN_NORM_BIAS],
+        .blocks = fwd_blocks(&r->f, BIT(M_UP) | BIT(M_GATE))});
+    if (l->mat[M_GATE].w) fwd_plan(&r->f, &l->mat[M_GATE], s->xn, s->gate);
+    fwd_plan(&r->f, &l->mat[M_UP], s->xn, s->up);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_activate,
+        .blocks = fwd_blocks(&r->f, BIT(M_DOWN))});
+    fwd_plan(&r->f, &l->mat[M_DOWN], s->gate, s->delta);
+    fwd_multiply(&r->f);
+    fwd_by_token(
+        &r->f, &(fwd_step){.run = twr_add, .bias = l->vec[V_DOWN_BIAS]});
+}
+
+static void twr_patches(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_matrix *w = &r->t->mat[T_PATCHES];
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_patch});
+    fwd_plan(&r->f, w, s->xn, s->x + r->from * w->n_out);
+    if (r->t->mat[T_PATCHES_2].w)
+        fwd_plan(&r->f, &r->t->mat[T_PATCHES_2], s->xn, s->delta);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_place});
+}
+
+static void twr_project(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_matrix *w = r->t->mat;
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+        .norm = r->t->vec[T_NORM], .norm_bias = r->t->vec[T_NORM_BIAS],
+        .blocks = fwd_blocks_of(&w[T_MM_0])});
+    fwd_plan(&r->f, &w[T_MM_0], s->xn, s->up);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_middle,
+        .blocks = fwd_blocks_of(&w[T_MM_2])});
+    fwd_plan(&r->f, &w[T_MM_2], s->up, r->out + r->from * w[T_MM_2].n_out);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_out});
+}
+
+/* The cells of a batch of patches, to the media. */
+static void twr_project_cells(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_matrix *w = r->t->mat;
+    bool more = w[T_FC].w != NULL;
+    r->f.m /= r->t->merge * r->t->merge;
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_merge,
+        .blocks = fwd_blocks_of(&w[T_MM_0])});
+    fwd_plan(&r->f, &w[T_MM_0], s->xn, s->up);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_middle,
+        .blocks = fwd_blocks_of(&w[T_MM_2])});
+    fwd_plan(&r->f, &w[T_MM_2], s->up, s->delta);
+    fwd_multiply(&r->f);
+    if (more) {
+        fwd_by_token(&r->f, &(fwd_step){.run = twr_before_fc,
+            .bias = r->t->vec[T_MM_2_BIAS],
+            .blocks = fwd_blocks_of(&w[T_FC])});
+        fwd_plan(&r->f, &w[T_FC], s->delta, s->gate);
+        fwd_multiply(&r->f);
+    }
+    fwd_by_token(&r->f, &(fwd_step){.run = twr_cell_row,
+        .bias = r->t->vec[more ? T_FC_BIAS : T_MM_2_BIAS],
+        .x = more ? s->gate : s->delta, .n = s->m->dim[D_EMBD]});
+    r->f.m *= r->t->merge * r->t->merge;
+}
+
+/* All layers, and the projector. */
+static void twr_layers(twr *r) {
+    const ksllm_control *c = r->control;
+    const bool whole = r->e->n_rope != 0;
+    for (u32 i = 0; i < r->t->n_layers && !fwd_stopped(&r->f); i++) {
+        r->f.l = &r->t->layers[i];
+        for (twr_first(r); twr_next(r);) twr_queries(r);
+        twr_attend(r);
+        for (twr_first(r); twr_next(r);) twr_rest(r);
+        if (fwd_stopped(&r->f)) return;
+        r->n_done++;
+        if (c->on_progress)
+            c->on_progress(c->progress_ctx, r->n_done,
+                (size_t)r->plan->n_tiles * r->t->n_layers);
+    }
+    for (twr_first(r); twr_next(r);)
+        if (whole) twr_project_cells(r);
+        else twr_project(r);
+}
+
+/* The rows of a tile, whose pixels begin at `tile`, to e->out, or of a whole
+ * picture to the media. */
+static void twr_run(twr *r, const u8 *tile) {
+    r->tile = tile;
+    for (twr_first(r); twr_next(r);) twr_patches(r);
+    twr_layers(r);
+}
+
+/* ---- pixels ---- */
+
+/* The whole picture stretched, or on a square as if it had no contrast. */
+static void twr_whole(
+    twr *r, const ksllm_image *image, u32 to_w, u32 to_h, void *scratch) {
+    const twr_plan *p = r->plan;
+    med_resizer z;
+    r->stride = 3 * (size_t)to_w;
+    u8 grey[3]; /* what the tower takes for nothing */
+    for (u32 c = 0; c < 3; c++) grey[c] = (u8)(r->t->mean[c] * 255);
+    if (p->alone)
+        med_resize_begin_square(&z, image->rgb, twr_stride(image), p->w, p->h,
+            grey, to_w, twr_filter(r->t), scratch);
+    else
+        med_resize_begin(&z, image->rgb, twr_stride(image), p->w, p->h, to_w,
+            to_h, twr_filter(r->t), scratch);
+    for (u32 y = 0; y < to_h && !fwd_stopped(&r->f); y++)
+        med_resize_row(&z, y, r->pixels + y * r->stride);
+}
+
+/* The next row of tiles of the picture as it lies on its black canvas. */
+static void twr_strip(twr *r, med_resizer *z) {
+    const med_tiles *map = &r->plan->map;
+    u32 side = r->t->side;
+    memset(r->pixels, 0, side * r->stride);
+    for (u32 i = 0; i < side && !fwd_stopped(&r->f); i++) {
+        u32 y = r->y * side + i;
+        if (y < map->y || y - map->y >= map->h) continue;
+        med_resize_row(
+            z, y - map->y, r->pixels + i * r->stride + 3 * (size_t)map->x);
+    }
+}
+
+/* A row of the map that the media has gets what the tile has of it. A map that
+ * is not made smaller is one whose cells are all between one and nothing. */
+static void twr_pack(const fwd_step *step, u32 y) {
+    const twr *r = twr_of(step);
+    const med_tiles *map = &r->plan->map;
+    const u32 across = twr_across(r->t);
+    const size_t n = r->e->s.m->dim[D_EMBD];
+    f32 *out = r->rows + (r->n + y * ((size_t)map->out_cols + 1)) * n;
+    u32 at[2], in[2];
+    f32 wy = med_between(map->kept_rows, map->out_rows, y, at);
+    for (u32 x = 0; x < map->out_cols; x++, out += n) {
+        f32 wx = med_between(map->kept_cols, map->out_cols, x, in);
+        for (u32 k = 0; k < 4; k++) {
+            u32 row = map->top + at[k / 2] - r->y * across;
+            u32 col = map->left + in[k % 2] - r->x * across;
+            f32 share = (k / 2 ? wy : 1 - wy) * (k % 2 ? wx : 1 - wx);
+            if (row >= across || col >= across || share == 0) continue;
+            const f32 *from = r->e->out + (row * across + col) * n;
+            for (size_t i = 0; i < n; i++) out[i] += share * from[i];
+        }
+    }
+}
+
+static void twr_tiles(twr *r, const ksllm_image *image, void *scratch) {
+    const twr_plan *p = r->plan;
+    const med_tiles *map = &p->map;
+    const u32 side = r->t->side;
+    med_resizer z;
+    med_resize_begin(&z, image->rgb, twr_stride(image), p->w, p->h, map->w,
+        map->h, twr_filter(r->t), scratch);
+    r->stride = 3 * (size_t)map->width;
+    for (r->y = 0; r->y < map->height / side; r->y++) {
+        twr_strip(r, &z);
+        for (r->x = 0; r->x < map->width / side; r->x++) {
+            twr_run(r, r->pixels + 3 * (size_t)(r->x * side));
+            if (fwd_stopped(&r->f)) return;
+            fwd_each(&r->f, map->out_rows, &(fwd_step){.run = twr_pack});
+        }
+    }
+}
+
+/* Rows that no tile makes: zeros to add to, and newlines. */
+static void twr_begin_rows(const twr *r) {
+    const twr_plan *p = r->plan;
+    size_t n = r->e->s.m->dim[D_EMBD], row = r->n;
+    memset(r->rows, 0, p->n_tokens * n * sizeof(f32));
+    for (u32 at = 0; row < p->n_tokens; row++) {
+        bool ends = p->alone || at == p->map.out_cols;
+        if (ends) memcpy(r->rows + row * n, r->t->vec[T_NEWLINE], 4 * n);
+        at = ends ? 0 : at + 1;
+    }
+}
+
+static void twr_see_tiles(twr *r, const ksllm_image *image, void *scratch) {
+    u32 side = r->t->side;
+    twr_begin_rows(r);
+    twr_whole(r, image, side, side, scratch);
+    twr_run(r, r->pixels);
+    memcpy(r->rows, r->e->out,
+        (size_t)r->n * r->e->s.m->dim[D_EMBD] * sizeof(f32));
+    if (!r->plan->alone && !fwd_stopped(&r->f)) twr_tiles(r, image, scratch);
+}
+
+static void twr_see_whole(twr *r, const ksllm_image *image, void *scratch) {
+    twr_order(r);
+    twr_rope_table(r);
+    twr_whole(r, image, r->plan->map.w, r->plan->map.h, scratch);
+    twr_run(r, r->pixels);
+}
+
+/* Names and rows of a picture. */
+static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
+    const ksllm_media_options *o, const ksllm_control *control,
+    ksllm_media *out, ksllm_error *err) {
+    ksllm_session *s = &e->s;
+    twr_plan p;
+    TRY(twr_name(s->m, image, o, &p, out, err));
+    if (twr_patches_of(&p) > e->n)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "the picture takes %u tokens, the encoder was created for %u "
+            "(max_tokens)", (unsigned)p.n_tokens,
+            (unsigned)(e->n / p.t->merge / p.t->merge));
+    u8 *base = twr_base(out);
+    u8 *pixels = base + p.scratch_at;
+    u64 used = (twr_pixels(&p) + SES_ALIGN - 1) / SES_ALIGN * SES_ALIGN;
+    twr r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = e,
+        .t = p.t, .plan = &p, .control = control, .pixels = pixels,
+        .rows = (f32 *)(void *)base, .out = e->out, .n = twr_patches_of(&p)};
+    twr_add_pieces(&r, 1, 0, r.n);
+    if (p.t->kind->tiles) twr_see_tiles(&r, image, pixels + used);
+    else twr_see_whole(&r, image, pixels + used);
+    if (fwd_stopped(&r.f))
+        return ses_watch_fail(&s->watch, r.n_done,
+            (u64)p.n_tiles * p.t->n_layers, "layers of tiles computed", err);
+    out->rows = r.rows;
+    return KSLLM_OK;
+}
+
+/* ---- sounds ----
+ * Frames to rows by three convolutions over a stretch of them, each a product
+ * over a batch of its places; then layers as above, whose rows see those of
+ * their window. */
+
+static u32 ear_rows(const mdl_tower *t, u32 frames) {
+    u32 rest = frames % t->stretch;
+    return frames / t->stretch * t->rows
+        + ear_halved(ear_halved(ear_halved(rest)));
+}
+
+typedef struct {
+    twr_plan p;
+    size_t length; /* samples, with zeros to the least */
+    u32 frames;
+} ear_plan;
+
+static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
+    ear_plan *e, ksllm_error *err) {
+    TRY(twr_hears(m, err));
+    const mdl_tower *t = m->tower;
+    if (!sound->n_samples || sound->n_samples > EAR_MAX_SAMPLES)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "sound: %llu samples: 1 to 2^28 are taken",
+            LLU(sound->n_samples));
+    *e = (ear_plan){.p = {.t = t, .n_tiles = 1},
+        .length = max_size(sound->n_samples, t->least)};
+    e->frames = (u32)(e->length / SND_HOP);
+    e->p.n_tokens = ear_rows(t, e->frames);
+    e->p.scratch = (u64)e->frames * t->bands * sizeof(f32);
+    return twr_lay_media(m, &e->p, err);
+}
+
+static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
+    ksllm_media_size *out, ksllm_error *err) {
+    ear_plan e;
+    TRY(ear_plan_of(m, sound, &e, err));
+    const mdl_tower *t = m->tower;
+    const size_t *d = m->dim;
+    u64 w = d[D_T_WIDTH], stretches = 0, n = e.p.n_tokens;
+    for (u32 i = 0; i < 3; i++)
+        stretches += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in
+            * d[D_T_CHANNELS];
+    stretches *= (e.frames + t->stretch - 1) / t->stretch;
+    *out = (ksllm_media_size){.size = sizeof *out,
+        .memory = (size_t)e.p.bytes, .n_tokens = e.p.n_tokens, .n_tiles = 1,
+        .n_macs = stretches + n * (w * d[D_T_HEARD]
+            + t->n_layers * w * (4 * w + 2 * d[D_T_FFN] + 2 * min_u64(n,
+                t->span)) + d[D_T_MID] * (w + d[D_T_OUT]))};
+    return KSLLM_OK;
+}
+
+static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
+    ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    TRY(ear_plan_of(m, sound, e, err));
+    if (!sound->samples)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "sound: samples is NULL");
+    for (size_t i = 0; i < sound->n_samples; i++)
+        if (!(sound->samples[i] >= -1e6f && sound->samples[i] <= 1e6f))
+            return fail(err, KSLLM_ERR_ARGUMENT, i,
+                "sound: sample %llu is no number, or beyond a million: full "
+                "scale is -1 to 1", LLU(i));
+    sum256 sum = sum_begin();
+    sum_add(&sum, &e->frames, sizeof e->frames);
+    sum_add(&sum, sound->samples, sound->n_samples * sizeof(f32));
+    return twr_name_media(m, &e->p, &sum, out, err);
+}
+
+/* A run; a step finds it by its fwd. */
+typedef struct {
+    twr r; /* the first */
+    const ear_plan *plan;
+    const f32 *samples;
+    size_t n_samples;
+    f32 *heard;         /* [frames][bands] */
+    /* A convolution under way: its input's bands and frames, how many of these
+     * there are, what lies between neighbours; its output's frames. */
+    const f32 *in;
+    u32 bands, frames, have, channels, out_frames;
+    size_t to_band, to_frame;
+    u32 first;          /* row of the stretch */
+} ear;
+
+static const ear *ear_of(const fwd_step *step) {
+    return (const ear *)(const void *)step->f;
+}
+
+static void ear_frame(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    snd_frame(&e->r.e->front, e->samples, e->n_samples, e->plan->length, i,
+        e->heard + (size_t)i * e->r.t->bands);
+}
+
+/* What a place of a convolution sees: nine values of each channel. */
+static void ear_around(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    u32 at = e->r.from + i;
+    i64 band = 2 * (i64)(at / e->out_frames) - 1;
+    i64 frame = 2 * (i64)(at % e->out_frames) - 1;
+    f32 *out = e->r.e->s.xn + (size_t)i * 9 * e->channels;
+    for (i64 k = 0; k < 9; k++) {
+        i64 b = band + k / 3, f = frame + k % 3;
+        bool there = b >= 0 && b < (i64)e->bands && f >= 0
+            && f < (i64)e->have;
+        const f32 *from = there
+            ? e->in + (size_t)b * e->to_band + (size_t)f * e->to_frame : NULL;
+        for (size_t c = 0; c < e->channels; c++)
+            out[9 * c + (size_t)k] = there ? from[c] : 0;
+    }
+}
+
+static void ear_bend(const fwd_step *step, u32 i) {
+    f32 *x = step->x + (size_t)i * step->n;
+    fwd_add_bias(x, step->bias, step->n);
+    for (size_t k = 0; k < step->n; k++) x[k] = fwd_gelu(x[k]);
+}
+
+/* All that there is of a frame, channel by channel. */
+static void ear_flat(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    const ksllm_session *s = &e->r.e->s;
+    size_t n = (size_t)e->channels * e->bands;
+    f32 *out = s->xn + i * n;
+    for (u32 b = 0; b < e->bands; b++)
+        for (size_t c = 0; c < e->channels; c++)
+            out[c * e->bands + b] = e->in[b * e->to_band + i * e->to_frame + c];
+    fwd_quantize(s, step->blocks, out, n, i * n);
+}
+
+/* A row of the residual stream: what was heard, and its place. */
+static void ear_place(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    const ksllm_session *s = &e->r.e->s;
+    const mdl_matrix *places = &e->r.t->mat[T_PLACES];
+    size_t n = s->m->dim[D_T_WIDTH];
+    f32 *x = s->x + (e->first + i) * n;
+    blk_row(places->type, places->w + i * places->row_bytes, n, x);
+    for (size_t k = 0; k < n; k++) x[k] += s->delta[i * n + k];
+}
+
+/* A convolution of the stretch, whose result is the next one's input. */
+static void ear_convolve(ear *e, u32 layer) {
+    twr *r = &e->r;
+    const mdl_matrix *w = &r->t->mat[T_CONV_1 + layer];
+    f32 *out = r->e->convolved[layer];
+    u32 bands = ear_halved(e->bands);
+    e->out_frames = ear_halved(e->frames);
+    r->n = bands * e->out_frames;
+    for (twr_first(r); twr_next(r);) {
+        f32 *to = out + (size_t)r->from * w->n_out;
+        fwd_by_token(&r->f, &(fwd_step){.run = ear_around});
+        fwd_plan(&r->f, w, r->e->s.xn, to);
+        fwd_multiply(&r->f);
+        fwd_by_token(&r->f, &(fwd_step){.run = ear_bend, .x = to,
+            .n = w->n_out, .bias = r->t->vec[T_CONV_1_BIAS + layer]});
+    }
+    e->in = out;
+    e->bands = bands;
+    e->frames = e->have = e->out_frames;
+    e->channels = (u32)w->n_out;
+    e->to_frame = w->n_out;
+    e->to_band = e->frames * w->n_out;
+}
+
+/* The rows of a stretch that begins at a frame. */
+static void ear_stretch(ear *e, u32 frame) {
+    twr *r = &e->r;
+    const mdl_tower *t = r->t;
+    const mdl_matrix *w = &t->mat[T_CONV_OUT];
+    e->in = e->heard + (size_t)frame * t->bands;
+    e->bands = t->bands;
+    e->frames = t->stretch;
+    e->have = min_u32(t->stretch, e->plan->frames - frame);
+    e->channels = 1;
+    e->to_band = 1;
+    e->to_frame = t->bands;
+    u32 rows = ear_halved(ear_halved(ear_halved(e->have)));
+    for (u32 i = 0; i < 3; i++) ear_convolve(e, i);
+    if (fwd_stopped(&r->f)) return;
+    r->f.m = rows;
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_flat,
+        .blocks = fwd_blocks_of(w)});
+    fwd_plan(&r->f, w, r->e->s.xn, r->e->s.delta);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_place});
+    e->first += rows;
+}
+
+static ksllm_status ear_encode(ksllm_encoder *x, const ksllm_sound *sound,
+    const ksllm_control *control, ksllm_media *out, ksllm_error *err) {
+    ksllm_session *s = &x->s;
+    ear_plan p;
+    TRY(ear_name(s->m, sound, &p, out, err));
+    if (p.p.n_tokens > x->n)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "the sound takes %u tokens, the encoder was created for %u "
+            "(max_tokens)", (unsigned)p.p.n_tokens, (unsigned)x->n);
+    u8 *base = twr_base(out);
+    const mdl_tower *t = p.p.t;
+    ear e = {.r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = x,
+        .t = t, .plan = &p.p, .control = control,
+        .rows = (f32 *)(void *)base, .out = (f32 *)(void *)base},
+        .plan = &p, .samples = sound->samples, .n_samples = sound->n_samples,
+        .heard = (f32 *)(void *)(base + p.p.scratch_at)};
+    twr *r = &e.r;
+    fwd_each(&r->f, p.frames, &(fwd_step){.run = ear_frame});
+    if (!fwd_stopped(&r->f))
+        snd_level(e.heard, (size_t)p.frames * t->bands);
+    for (u32 at = 0; at < p.frames && !fwd_stopped(&r->f); at += t->stretch)
+        ear_stretch(&e, at);
+    r->n = p.p.n_tokens;
+    for (u32 at = 0; at < r->n; at += t->span)
+        twr_add_pieces(r, 0, at, min_u32(r->n, at + t->span));
+    twr_layers(r);
+    if (fwd_stopped(&r->f))
+        return ses_watch_fail(&s->watch, r->n_done, t->n_layers,
+            "layers computed", err);
+    out->rows = r->rows;
+    return KSLLM_OK;
+}
+
+#endif /* KSLLM_NO_MEDIA */
+
+/* ==========================================================================
+ * § 29 API (public)
  * Every function of ksllm.h: check the arguments, call inside, report. Nothing
  * else happens here.
  * ======================================================================== */
@@ -32115,7 +34549,7 @@ typedef struct {
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
 API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
-API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, max_piece_bytes);
+API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, sound_place);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
 API_STRUCT(API_CONTROL, ksllm_control, progress_ctx, progress_ctx);
@@ -32281,7 +34715,17 @@ ksllm_status ksllm_model_get_info(
         .max_piece_bytes = (u32)t->max_piece_bytes,
         .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
         .n_parameters = g->n_parameters,
+        .picture_place = -1, .sound_place = -1,
     };
+#if !defined KSLLM_NO_MEDIA
+    if (model->tower && model->tower->kind->hears) {
+        i.sound_tokens = twr_limit(model->tower);
+        i.sound_place = model->tower->place;
+    } else if (model->tower) {
+        i.picture_tokens = twr_limit(model->tower);
+        i.picture_place = model->tower->place;
+    }
+#endif
     return api_give(&API_MODEL_INFO, info, &i, err);
 }
 
@@ -32974,11 +35418,192 @@ ksllm_status ksllm_generate(ksllm_session *session,
     return ksllm_sessions_generate(&m, 1, err);
 }
 
+/* ---- media ---- */
+
+#if !defined KSLLM_NO_MEDIA
+
+API_STRUCT(API_MEDIA_OPTIONS, ksllm_media_options, max_tiles, max_tiles);
+API_STRUCT(API_MEDIA_SIZE, ksllm_media_size, n_macs, n_macs);
+API_STRUCT(API_MEDIA, ksllm_media, n_embd, n_embd);
+API_STRUCT(API_ENCODER, ksllm_encoder_options, thread_ctx, thread_ctx);
+
+void ksllm_media_options_init_sized(
+    ksllm_media_options *options, size_t size) {
+    api_init(&API_MEDIA_OPTIONS, options, size, &(ksllm_media_options){0});
+}
+
+ksllm_status ksllm_media_measure(const ksllm_model *model,
+    const ksllm_image *image, const ksllm_media_options *options,
+    ksllm_media_size *out, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(image, "image is NULL");
+    NEED(out, "out is NULL");
+    ksllm_media_options o = {0};
+    ksllm_media_size size;
+    TRY(api_options(&API_MEDIA_OPTIONS, &o, options, err));
+    TRY(twr_measure(model, image, &o, &size, err));
+    return api_give(&API_MEDIA_SIZE, out, &size, err);
+}
+
+/* The caller's media with what an older program does not know as zeros. */
+static ksllm_status api_media(const ksllm_media *theirs, ksllm_media *mine,
+    const ksllm_media_options *given, ksllm_media_options *o,
+    ksllm_error *err) {
+    NEED(theirs, "media is NULL");
+    *mine = (ksllm_media){0};
+    *o = (ksllm_media_options){0};
+    TRY(api_options(&API_MEDIA, mine, theirs, err));
+    return api_options(&API_MEDIA_OPTIONS, o, given, err);
+}
+
+ksllm_status ksllm_media_name(const ksllm_model *model,
+    const ksllm_image *image, const ksllm_media_options *options,
+    ksllm_media *media, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(image, "image is NULL");
+    ksllm_media_options o;
+    ksllm_media m;
+    twr_plan p;
+    TRY(api_media(media, &m, options, &o, err));
+    TRY(twr_name(model, image, &o, &p, &m, err));
+    return api_give(&API_MEDIA, media, &m, err);
+}
+
+void ksllm_encoder_options_init_sized(
+    ksllm_encoder_options *options, size_t size) {
+    api_init(&API_ENCODER, options, size, &(ksllm_encoder_options){0});
+}
+
+ksllm_status ksllm_encoder_memory(const ksllm_model *model,
+    const ksllm_encoder_options *options, size_t *bytes, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(bytes, "bytes is NULL");
+    ksllm_encoder_options o = {0};
+    ksllm_encoder sized;
+    TRY(api_options(&API_ENCODER, &o, options, err));
+    return twr_size(model, &o, &sized, bytes, err);
+}
+
+ksllm_status ksllm_encoder_create(const ksllm_model *model,
+    const ksllm_encoder_options *options, ksllm_encoder **out,
+    ksllm_error *err) {
+    NEED(out, "out is NULL");
+    *out = NULL;
+    NEED(model, "model is NULL");
+    ksllm_encoder_options o = {0};
+    TRY(api_options(&API_ENCODER, &o, options, err));
+    return twr_create(model, &o, out, err);
+}
+
+void ksllm_encoder_free(ksllm_encoder *encoder) {
+    if (encoder) ses_free(&encoder->s);
+}
+
+ksllm_status ksllm_media_encode(ksllm_encoder *encoder,
+    const ksllm_image *image, const ksllm_media_options *options,
+    const ksllm_control *control, ksllm_media *media, ksllm_error *err) {
+    NEED(encoder, "encoder is NULL");
+    NEED(image, "image is NULL");
+    ksllm_media_options o;
+    ksllm_control c;
+    ksllm_media m;
+    TRY(api_media(media, &m, options, &o, err));
+    TRY(api_begin(&encoder->s, control, &c, err));
+    ksllm_status status = twr_encode(encoder, image, &o, &c, &m, err);
+    if (!status || m.model) api_give(&API_MEDIA, media, &m, err);
+    return ses_leave(&encoder->s, status);
+}
+
+ksllm_status ksllm_media_measure_sound(const ksllm_model *model,
+    const ksllm_sound *sound, ksllm_media_size *out, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(sound, "sound is NULL");
+    NEED(out, "out is NULL");
+    ksllm_media_size size;
+    TRY(ear_measure(model, sound, &size, err));
+    return api_give(&API_MEDIA_SIZE, out, &size, err);
+}
+
+ksllm_status ksllm_media_name_sound(const ksllm_model *model,
+    const ksllm_sound *sound, ksllm_media *media, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(sound, "sound is NULL");
+    ksllm_media_options o;
+    ksllm_media m;
+    ear_plan p;
+    TRY(api_media(media, &m, NULL, &o, err));
+    TRY(ear_name(model, sound, &p, &m, err));
+    return api_give(&API_MEDIA, media, &m, err);
+}
+
+ksllm_status ksllm_media_encode_sound(ksllm_encoder *encoder,
+    const ksllm_sound *sound, const ksllm_control *control,
+    ksllm_media *media, ksllm_error *err) {
+    NEED(encoder, "encoder is NULL");
+    NEED(sound, "sound is NULL");
+    ksllm_media_options o;
+    ksllm_control c;
+    ksllm_media m;
+    TRY(api_media(media, &m, NULL, &o, err));
+    TRY(api_begin(&encoder->s, control, &c, err));
+    ksllm_status status = ear_encode(encoder, sound, &c, &m, err);
+    if (!status || m.model) api_give(&API_MEDIA, media, &m, err);
+    return ses_leave(&encoder->s, status);
+}
+
+static ksllm_status api_media_list(const ksllm_model *model,
+    const ksllm_media *const *media, size_t n, ksllm_error *err) {
+    NEED(media || !n, "media is NULL, n_media is not 0");
+    NEED(n <= SES_MAX_LENT, "n_media is above 64");
+    for (size_t i = 0; i < n; i++) {
+        NEED(media[i] && media[i]->size >= sizeof(size_t) && media[i]->tokens,
+            "a media is NULL or has no tokens: ksllm_media_encode fills it");
+        NEED(media[i]->model == model, "a media was made for another model");
+    }
+    return KSLLM_OK;
+}
+
+int64_t ksllm_media_expand(const ksllm_model *model, const int32_t *tokens,
+    size_t n_tokens, const ksllm_media *const *media, size_t n_media,
+    int32_t *out, size_t cap, ksllm_error *err) {
+    NEED(model, "model is NULL");
+    NEED(tokens || !n_tokens, "tokens is NULL");
+    NEED(out || !cap, "out is NULL, cap is not 0");
+    TRY(twr_any(model, err));
+    TRY(api_media_list(model, media, n_media, err));
+    TRY(ses_places(model, tokens, n_tokens, n_media, err));
+    size_t total = ses_expanded(n_tokens, media, n_media);
+    if (total > cap) return (i64)total;
+    memmove(out, tokens, n_tokens * sizeof *out);
+    ses_expand(model, out, n_tokens, media, n_media);
+    return (i64)total;
+}
+
+ksllm_status ksllm_session_lend(ksllm_session *session,
+    const ksllm_media *const *media, size_t n_media, ksllm_error *err) {
+    NEED(session, "session is NULL");
+    TRY(api_media_list(session->m, media, n_media, err));
+    TRY(ses_enter(session, err));
+    session->lent = media;
+    session->n_lent = n_media;
+    return ses_leave(session, KSLLM_OK);
+}
+
+size_t ksllm_session_common(
+    const ksllm_session *session, const int32_t *tokens, size_t n_tokens) {
+    if (!session || !tokens) return 0;
+    return min_size(ses_common(session, tokens, n_tokens), session->n_eval);
+}
+
+#else
+#define api_media_list(model, media, n, err) KSLLM_OK
+#endif /* KSLLM_NO_MEDIA */
+
 /* ---- chat ---- */
 
 #if !defined KSLLM_NO_CHAT
 
-API_STRUCT(API_CHAT, ksllm_chat, format, format);
+API_STRUCT(API_CHAT, ksllm_chat, format, n_media);
 API_STRUCT(API_SPLITTER_OPTIONS, ksllm_splitter_options, ctx, ctx);
 
 static const ksllm_chat API_CHAT_DEFAULTS = {.messages.size = KSLLM_NUL,
@@ -33002,10 +35627,11 @@ static chat_val api_chat_begin(chat_ctx *c, const ksllm_model *model,
     else if (!model && !o->template_text.data) wrong = "model is NULL";
     else if (o->local_time < 0 || o->local_time >= 253402300800)
         wrong = "local_time is not in the years 1970 to 9999";
-    if (wrong) {
+    if (wrong)
         c->status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET, "chat: %s", wrong);
-        return (chat_val){0};
-    }
+    else if (o->n_media)
+        c->status = api_media_list(model, o->media, o->n_media, err);
+    if (c->status) return (chat_val){0};
     chat_begin(c, o, o->allocator ? o->allocator
         : model ? &model->alloc : &MEM_LIBC, err);
     return chat_render(c, o, model ? &model->g : NULL,
@@ -33036,7 +35662,8 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
     i64 n = c.status ? (i64)c.status
         : chat_encode(&c, v, &model->tok, flags, tokens, cap);
     chat_drop(&c);
-    return n;
+    return n < 0 || !o.n_media ? n
+        : turn_expand(model, &o, tokens, (size_t)n, cap, err);
 }
 
 ksllm_status ksllm_chat_generate(ksllm_session *session,
@@ -33062,7 +35689,12 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_status status = c.status;
     if (!status) status = turn_begin(&t, &c, text, &o, &q.g);
     chat_drop(&c);
+    const struct ksllm_media *const *lent = session->lent;
+    size_t n_lent = session->n_lent;
+    if (o.n_media) session->lent = o.media, session->n_lent = o.n_media;
     if (!status) status = turn_run(&t);
+    session->lent = lent;
+    session->n_lent = n_lent;
     return api_answer(&t.x, result, status);
 }
 

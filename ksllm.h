@@ -73,7 +73,8 @@
  *   Text       is UTF-8, given as pointer and length in bytes. KSLLM_NUL as
  *              the length of an input text means that it ends at its NUL.
  *              `size_t` lengths count bytes, `n_` counts items.
- *   Tokens     are int32_t, from 0 to n_vocab - 1.
+ *   Tokens     are int32_t, from 0 to n_vocab - 1; a negative one is a row of a
+ *              picture that the session was lent (15).
  */
 #ifndef KSLLM_H
 #define KSLLM_H
@@ -110,6 +111,8 @@ extern "C" {
  *   KSLLM_NO_STATE    no saving and loading of sessions, in the same way.
  *   KSLLM_NO_GRAMMAR  no constrained answers: the functions of section 13 do
  *                     not exist, as above; a session plans no memory for them.
+ *   KSLLM_NO_MEDIA    no pictures: the functions of section 15 do not exist, as
+ *                     above. A file's tower is left alone.
  */
 #ifndef KSLLM_API
 #if defined(__GNUC__)
@@ -302,6 +305,13 @@ typedef struct ksllm_model_info {
     int32_t bos, eos, eot, unk, pad;    /* token ids, -1: none */
     bool adds_bos, adds_eos;
     uint32_t max_piece_bytes;   /* the longest text of one token */
+    uint32_t picture_tokens;    /* of a picture at most (15); 0: the model does
+                                   not see */
+    int32_t picture_place;      /* the token that a template leaves where a
+                                   picture belongs; -1: none */
+    uint32_t sound_tokens;      /* of as many seconds as the model's processor
+                                   takes at once; 0: the model does not hear */
+    int32_t sound_place;        /* as picture_place, of a sound */
 } ksllm_model_info;
 
 /* Fills *info. Errors: ARGUMENT. */
@@ -1145,6 +1155,8 @@ KSLLM_API ksllm_status ksllm_sessions_generate(
  *     chat.variables.data = "{\"enable_thinking\": false}";
  *     ksllm_chat_generate(session, &chat, NULL, on_part, ctx, NULL, &err);
  */
+struct ksllm_media; /* 15 */
+
 typedef struct ksllm_chat {
     size_t size;
     /* JSON texts; a size of KSLLM_NUL (set by _init) ends them at their NUL.
@@ -1175,6 +1187,10 @@ typedef struct ksllm_chat {
     /* How the model writes thinking and calls, for ksllm_chat_generate: a name
      * of ksllm_splitter_format_at. NULL: by the template. */
     const char *format;
+    /* The pictures of the conversation in their order (15): n_media pointers,
+     * as many as the template leaves places. */
+    const struct ksllm_media *const *media;
+    size_t n_media;
 } ksllm_chat;
 
 /* No tools, no variables, the file's template, a generation prompt. */
@@ -1685,6 +1701,218 @@ KSLLM_API size_t ksllm_adapter_begins(
 KSLLM_API ksllm_status ksllm_session_set_adapter(
     ksllm_session *session, const ksllm_adapter *adapter, float scale,
     size_t from, ksllm_error *err);
+
+#if !defined(KSLLM_NO_MEDIA)
+/* ---- 15 Media --------------------------------------------------------------
+ *
+ * Pictures for models that see. The file holds a tower beside the language
+ * model (ksllm-quant puts it there): it makes rows of a picture, which the
+ * language model reads as it reads tokens.
+ *
+ *     ksllm_media_measure(model, &image, NULL, &size, &err);
+ *     media.memory = malloc(media.memory_size = size.memory);
+ *     ksllm_encoder_create(model, NULL, &encoder, &err);
+ *     ksllm_media_encode(encoder, &image, NULL, NULL, &media, &err);
+ *     chat.media = &pointer_to_media;  chat.n_media = 1;
+ *     ksllm_chat_generate(session, &chat, NULL, on_part, ctx, NULL, &err);
+ *
+ * examples/see.c is a whole program.
+ *
+ *   Pixels   are 8 bits of R, G and B: the program decodes JPEG and PNG, turns
+ *            a picture as its EXIF data says, and puts transparent ones on a
+ *            background. From there on all is as in the model's own processor,
+ *            to the byte: sizes, Pillow's resampling, tiles.
+ *   Places   In a conversation a picture is a part of a message's content:
+ *            [{"type": "image"}, {"type": "text", "text": "..."}]. The template
+ *            leaves a token for it, ksllm_model_info.picture_place. Text cannot
+ *            forge one: see ksllm_chat_encode.
+ *   Names    In a list of tokens a picture is n_tokens negative numbers, made
+ *            from a hash of its pixels, the options and nothing else. So the
+ *            same picture is the same numbers in every process, and what the
+ *            session holds of it is found again: sync, rewind, fork, save and
+ *            load treat it as text. They stand together, from the first on.
+ *   Results  The rows depend on the model, the pixels and the options, and on
+ *            nothing else: not on threads or the instruction set.
+ *   Context  A picture takes hundreds to thousands of tokens. ksllm_media_size
+ *            says how many before anything is computed; max_tokens limits them,
+ *            which is worth more time than anything else: reading them takes
+ *            longer than the tower.
+ */
+
+/* A picture: rows from the top, pixels from the left, three bytes each: R, G,
+ * B. Used during a call only. Each side has 1 to 65,535 pixels, all of it 2^28
+ * at most. */
+typedef struct ksllm_image {
+    const uint8_t *rgb;
+    uint32_t width, height;
+    size_t stride;              /* bytes from row to row; 0: 3 * width */
+} ksllm_image;
+
+typedef struct ksllm_media_options {
+    size_t size;
+    /* The picture is made smaller until it takes no more tokens than this. 0:
+     * the model's own limit. */
+    uint32_t max_tokens;
+    /* Of models that cut a picture into tiles: at most so many, the one of the
+     * whole picture not counted. 1: the whole picture once, which is what
+     * LLaVA-OneVision models (VARCO-VISION 2.0) do with each of several
+     * pictures; there the program says so, from the first picture on. 0: the
+     * model's rule for a single picture. */
+    uint32_t max_tiles;
+} ksllm_media_options;
+
+/* The model's own limits. */
+KSLLM_API void ksllm_media_options_init_sized(
+    ksllm_media_options *options, size_t size);
+static inline void ksllm_media_options_init(ksllm_media_options *options) {
+    ksllm_media_options_init_sized(options, sizeof *options);
+}
+
+/* What a picture will take. */
+typedef struct ksllm_media_size {
+    size_t size;                /* set it to sizeof before the call */
+    size_t memory;              /* bytes for ksllm_media.memory */
+    uint32_t n_tokens;          /* of the context */
+    uint32_t n_tiles;           /* that the tower sees, the whole one too */
+    uint32_t width, height;     /* what the picture is resized to, to map boxes
+                                   back */
+    uint64_t n_macs;            /* multiply-adds of the tower */
+} ksllm_media_size;
+
+/* Computes no pixel; image->rgb may be NULL. options NULL: the defaults.
+ * Errors: ARGUMENT (the picture is empty, too large or too narrow; max_tokens
+ * is less than the least that it can take: the text says how many that is),
+ * UNSUPPORTED (the model does not see). */
+KSLLM_API ksllm_status ksllm_media_measure(
+    const ksllm_model *model, const ksllm_image *image,
+    const ksllm_media_options *options, ksllm_media_size *out,
+    ksllm_error *err);
+
+/* A picture or a sound as the language model reads it. The struct and its
+ * memory are the caller's. Begin it with zeros, set size, memory and
+ * memory_size; the others are filled in. It may be kept as long as it is of
+ * use, and given to any session of the model; the model must stay open. */
+typedef struct ksllm_media {
+    size_t size;
+    void *memory;               /* any alignment */
+    size_t memory_size;         /* at least ksllm_media_size.memory */
+    const ksllm_model *model;
+    const int32_t *tokens;      /* its n_tokens negative numbers */
+    const float *rows;          /* [n_tokens][n_embd]; NULL: named only */
+    uint64_t hash[2];
+    uint32_t n_tokens, n_embd;
+} ksllm_media;
+
+/* Names a picture: tokens without rows, a millisecond for a megapixel. Where a
+ * session still holds all of them (ksllm_session_common) rows are not needed.
+ * Errors: as ksllm_media_measure; BUFFER (memory_size is too small). */
+KSLLM_API ksllm_status ksllm_media_name(
+    const ksllm_model *model, const ksllm_image *image,
+    const ksllm_media_options *options, ksllm_media *media, ksllm_error *err);
+
+/* The tower at work: threads, and one block of memory. Serves any number of
+ * sessions, one call at a time (STATE). Free it before an answer, and its
+ * memory is there for that; or keep it. */
+typedef struct ksllm_encoder ksllm_encoder;
+
+typedef struct ksllm_encoder_options {
+    size_t size;
+    /* Of the largest picture that it takes. 0: the model's limit. Towers that
+     * see a picture whole take memory by it; those that see tiles do not. */
+    uint32_t max_tokens;
+    uint32_t n_threads;         /* as in ksllm_session_options, like the rest */
+    void *memory;
+    size_t memory_size;
+    const ksllm_allocator *allocator;
+    ksllm_parallel_for parallel_for;
+    void *parallel_ctx;
+    void (*on_thread)(void *ctx, uint32_t index);
+    void *thread_ctx;
+} ksllm_encoder_options;
+
+/* The model's limit, a thread per fast core. */
+KSLLM_API void ksllm_encoder_options_init_sized(
+    ksllm_encoder_options *options, size_t size);
+static inline void ksllm_encoder_options_init(ksllm_encoder_options *options) {
+    ksllm_encoder_options_init_sized(options, sizeof *options);
+}
+
+/* The bytes of its one allocation. Errors: ARGUMENT, UNSUPPORTED, MEMORY. */
+KSLLM_API ksllm_status ksllm_encoder_memory(
+    const ksllm_model *model, const ksllm_encoder_options *options,
+    size_t *bytes, ksllm_error *err);
+
+/* Creates an encoder. The model must outlive it. Errors: as
+ * ksllm_session_create. On error *out is NULL. */
+KSLLM_API ksllm_status ksllm_encoder_create(
+    const ksllm_model *model, const ksllm_encoder_options *options,
+    ksllm_encoder **out, ksllm_error *err);
+
+/* NULL is ignored. Not while a call on it runs. */
+KSLLM_API void ksllm_encoder_free(ksllm_encoder *encoder);
+
+/* Names a picture and computes its rows. A cancel and the budget take effect
+ * within milliseconds; then the media has its names alone. on_progress counts
+ * layers, of all tiles. Allocates nothing.
+ * Errors: as ksllm_media_name; ARGUMENT (it takes more tokens than the encoder
+ * was created for), CANCELLED, DEADLINE, STATE. */
+KSLLM_API ksllm_status ksllm_media_encode(
+    ksllm_encoder *encoder, const ksllm_image *image,
+    const ksllm_media_options *options, const ksllm_control *control,
+    ksllm_media *media, ksllm_error *err);
+
+/* Speech, for models that hear (Qwen3-ASR): samples of one channel, 16,000 a
+ * second, full scale from -1 to 1. Used during a call only. 2^28 at most. */
+typedef struct ksllm_sound {
+    const float *samples;
+    size_t n_samples;
+} ksllm_sound;
+
+/* As ksllm_media_measure, _name and _encode, of a sound. A second takes 13
+ * tokens with Qwen3-ASR. samples may be NULL for the first; width and height
+ * are 0. An encoder of such a model is created for sound_tokens of
+ * ksllm_model_info by default; max_tokens may be more. What comes out is media
+ * as any other.
+ * Errors: as those, and ARGUMENT for a sample that is no number. */
+KSLLM_API ksllm_status ksllm_media_measure_sound(
+    const ksllm_model *model, const ksllm_sound *sound, ksllm_media_size *out,
+    ksllm_error *err);
+KSLLM_API ksllm_status ksllm_media_name_sound(
+    const ksllm_model *model, const ksllm_sound *sound, ksllm_media *media,
+    ksllm_error *err);
+KSLLM_API ksllm_status ksllm_media_encode_sound(
+    ksllm_encoder *encoder, const ksllm_sound *sound,
+    const ksllm_control *control, ksllm_media *media, ksllm_error *err);
+
+/* Puts the tokens of each media in the place that the template left for it, in
+ * order: writes at most `cap` tokens to `out` and returns how many there are,
+ * so a call with cap 0 (out may be NULL) measures. `out` must not overlap
+ * `tokens`. Errors: ARGUMENT (there are not n_media places; a media is of
+ * another model). */
+KSLLM_API int64_t ksllm_media_expand(
+    const ksllm_model *model, const int32_t *tokens, size_t n_tokens,
+    const ksllm_media *const *media, size_t n_media,
+    int32_t *out, size_t cap, ksllm_error *err);
+
+/* Lends a session the rows that negative tokens stand for. The list and what it
+ * points to are used by every call that evaluates, until another list is lent
+ * or the session is freed. NULL, 0: none. ksllm_chat_generate lends chat->media
+ * by itself and, when it returns, what was lent before.
+ *
+ * A call whose tokens need rows that are not lent is refused (STATE), and the
+ * session stays as it was. What it holds needs none: only where it has to be
+ * evaluated again are they needed again, as when the context slides, or with
+ * sliding windows after a rewind. A fork has what its original was lent.
+ * Errors: ARGUMENT (more than 64; of another model), STATE. */
+KSLLM_API ksllm_status ksllm_session_lend(
+    ksllm_session *session, const ksllm_media *const *media, size_t n_media,
+    ksllm_error *err);
+
+/* How many of these tokens the session holds from the start on: what sync would
+ * not evaluate. 0 for NULL. */
+KSLLM_API size_t ksllm_session_common(
+    const ksllm_session *session, const int32_t *tokens, size_t n_tokens);
+#endif /* KSLLM_NO_MEDIA */
 
 #ifdef __cplusplus
 }

@@ -180,6 +180,7 @@ static void ad_run(cv *c, const char *base) {
 static const char CV_USAGE[] =
     "ksllm-quant convert DIR -o OUT.gguf [-t TYPE]   (default f16)\n"
     "ksllm-quant convert ADAPTER --base DIR -o OUT.gguf [-t f16|f32|bf16]\n"
+    "  --no-media         the language model alone, of one that sees\n"
     "  --base DIR         the folder of the model that a LoRA adapter of PEFT\n"
     "                     is for; its config.json will do\n"
     "  --pre NAME         the pre-tokenizer, where tokenizer.json's is not\n"
@@ -194,6 +195,7 @@ static int cv_main(int argc, char **argv) {
     while (a.at < argc) {
         if (qz_option(&o, &a)) continue;
         if (arg_is(&a, "--pre", &v)) pre = v;
+        else if (arg_is(&a, "--no-media", NULL)) c.no_media = true;
         else if (arg_is(&a, "--base", &v)) base = v;
         else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
             printf("%s%s", CV_USAGE, QZ_OPTIONS);

@@ -418,6 +418,7 @@ typedef struct {
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
     bool tied, headless; /* names without "model.", as AutoModel saves */
+    bool no_media;
     gw *g;
     qz_options *o;
 } cv;
@@ -1110,6 +1111,18 @@ static const char *cv_left_out(const cv *c, str name) {
     return NULL;
 }
 
+/* A name with a layer for its "{}". */
+static str cv_filled(const char *to, i64 layer) {
+    char z[128];
+    const char *gap = strstr(to, "{}");
+    if (gap)
+        snprintf(z, sizeof z, "%.*s%lld%s", (int)(gap - to), to,
+            (long long)layer, gap + 2);
+    else
+        snprintf(z, sizeof z, "%s", to);
+    return str_of(str_dup(str_of(z)));
+}
+
 typedef struct {
     str name; /* n is 0: none */
     i64 expert;
@@ -1128,14 +1141,7 @@ static cv_place cv_place_of(const cv *c, str name, u32 k) {
                 die("%s: tensor '%.*s' is beyond the %lld experts of "
                     "config.json", c->dir, STR(name),
                     (long long)c->n_experts);
-            char z[128];
-            const char *gap = strstr(n->to, "{}");
-            if (gap)
-                snprintf(z, sizeof z, "%.*s%lld%s", (int)(gap - n->to), n->to,
-                    (long long)number[0], gap + 2);
-            else
-                snprintf(z, sizeof z, "%s", n->to);
-            return (cv_place){str_of(str_dup(str_of(z))), number[1]};
+            return (cv_place){cv_filled(n->to, number[0]), number[1]};
         }
     return (cv_place){.expert = -1};
 }
@@ -1483,7 +1489,7 @@ static void cv_say_left_out(const cv *c) {
     u32 n = 0, count[KS_LEN(what)] = {0}, k;
     for (u32 i = 0; i < c->st.n; i++) {
         const char *w = cv_left_out(c, c->st.t[i].name);
-        if (!w || !*w) continue;
+        if (!w || !*w || c->st.t[i].used) continue;
         for (k = 0; k < n && what[k] != w; k++) {}
         if (k == n) what[n++] = w;
         count[k]++;
@@ -1492,6 +1498,9 @@ static void cv_say_left_out(const cv *c) {
         fprintf(stderr, "%s: %u tensor%s left out: for %s\n", c->dir, count[k],
             count[k] > 1 ? "s" : "", what[k]);
 }
+
+/* The tensors and keys of what it sees with, if any. */
+static void tw_run(cv *c);
 
 static void cv_plan(cv *c) {
     str unknown = {0};
@@ -1521,7 +1530,6 @@ static void cv_plan(cv *c) {
         die("%s: tensor '%.*s'%s no place in %s; without it the model would "
             "be another one", c->dir, STR(unknown),
             n_unknown > 1 ? " and others have" : " has", c->family->arch);
-    cv_say_left_out(c);
     for (u32 i = 0; i < c->g->n; i++) {
         const cv_source *s = c->g->t[i].src;
         for (i64 e = 0; s->experts && e < c->n_experts; e++)
@@ -1530,6 +1538,8 @@ static void cv_plan(cv *c) {
                     STR(c->g->t[i].name), (long long)e,
                     (long long)c->n_experts);
     }
+    tw_run(c);
+    cv_say_left_out(c);
 }
 
 static void cv_check_plan(const cv *c) {
@@ -1562,7 +1572,7 @@ static void cv_try(const cv *c) {
     for (u32 i = 0; i < c->g->n; i++) {
         const gw_tensor *t = &c->g->t[i];
         const cv_source *s = t->src;
-        if (s->made) {
+        if (t->rows == cv_made_rows) {
             u8 *to = p + (size_t)(c->g->data + t->offset);
             memcpy(to, s->made, (size_t)t->bytes);
         }

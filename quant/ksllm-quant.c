@@ -19,6 +19,7 @@
  *     safetensors.c  tensors of a Hugging Face folder, checked
  *     tokenizer.c    tokenizer.json and tokenizer.model to GGUF metadata
  *     convert.c      a Hugging Face folder to GGUF
+ *     tower.c        what it sees with
  *     adapter.c      an adapter of PEFT to GGUF
  *     compare.c      two models on one text
  *     calibrate.c    a text through a model, statistics out
@@ -50,6 +51,7 @@ static void cal_observe(
 #include "safetensors.c"
 #include "tokenizer.c"
 #include "convert.c"
+#include "tower.c"
 #include "adapter.c"
 #include "compare.c"
 #include "calibrate.c"

@@ -133,6 +133,11 @@ static bool qz_when_holds(const qz_options *o, qz_when w, u32 i) {
     return false;
 }
 
+static bool str_begins(str s, const char *with) {
+    size_t n = strlen(with);
+    return s.n >= n && !memcmp(s.p, with, n);
+}
+
 static bool str_has(str s, const char *part) {
     size_t n = strlen(part);
     for (size_t i = 0; i + n <= s.n; i++)
@@ -148,6 +153,7 @@ static bool qz_is_matrix(str name, u32 n_dims) {
         && !memcmp(name.p + name.n - 7, ".weight", 7)
         && !str_has(name, "_norm") && !str_has(name, "ffn_gate_inp")
         && !str_has(name, "rope_freqs") && !str_has(name, "position_embd")
+        && !str_has(name, "patch_embd") && !str_has(name, ".conv2d.")
         && !str_has(name, "shortconv.conv.") && !str_has(name, "ssm_conv1d.")
         && !str_has(name, "ssm_alpha.") && !str_has(name, "ssm_beta.");
 }
@@ -160,6 +166,10 @@ static ksllm_type qz_wanted(const qz_options *o, str name) {
         || (o->tied && str_eq(name, str_of("token_embd.weight")));
     bool is_float = is_float_type(base);
     if (o->pure || is_float) return base;
+    /* Of a tower: fewer than eight bits cost small letters. */
+    if (str_begins(name, "v.") || str_begins(name, "a.")
+        || str_begins(name, "mm."))
+        return KSLLM_TYPE_Q8_0;
     /* The head decides every token's probability; with tied embeddings it is
      * the embedding too. */
     if (head) return base == KSLLM_TYPE_Q8_0 ? base : KSLLM_TYPE_Q6_K;

@@ -647,6 +647,8 @@ static inline uint32_t fx_vocab_size(fx_vocab_kind kind)
 typedef enum fx_rope { FX_ROPE_PLAIN, FX_ROPE_LINEAR, FX_ROPE_YARN,
                        FX_ROPE_FREQS } fx_rope;
 
+struct fx_build;
+
 typedef struct fx_spec {
     const char *name, *arch;
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, window;
@@ -663,9 +665,11 @@ typedef struct fx_spec {
     const char *put;
     ksllm_type put_type;
     const uint8_t *put_data;
+    /* What comes after the tensors above: keys and tensors. */
+    void (*more)(struct fx_build *b);
 } fx_spec;
 
-#define FX_SOUND NULL, NULL, NULL, 0, 0, NULL, KSLLM_TYPE_F32, NULL
+#define FX_SOUND NULL, NULL, NULL, 0, 0, NULL, KSLLM_TYPE_F32, NULL, NULL
 
 /* Head sizes are not n_embd / n_heads, row counts are odd where they can be,
  * and the last six of the first group have parts that files of the first
@@ -966,6 +970,8 @@ static inline void fx_model_split(const fx_spec *s, uint32_t n_parts,
         fx_matrix(&b, "output.weight", s->n_embd, n_vocab);
     if (s->rope == FX_ROPE_FREQS)
         fx_vector(&b, "rope_freqs.weight", s->head_dim / 2, 3);
+    if (s->more)
+        s->more(&b);
     for (uint32_t i = 0; i < n_parts; i++) {
         fx_gguf *g = &b.part[i];
         if (n_parts > 1) {

@@ -221,7 +221,8 @@ static const char *const names[] = {
     "model.safetensors", "generation_config.json", "tokenizer.model",
     "model.safetensors.index.json", "model-00001-of-00002.safetensors",
     "chat_template.jinja", "in.gguf", "adapter_config.json",
-    "adapter_model.safetensors", "modules.json"};
+    "adapter_model.safetensors", "modules.json",
+    "preprocessor_config.json"};
 enum { N_NAMES = sizeof names / sizeof names[0], GGUF = 9, ADAPTER = 10 };
 
 static const char *const types[] = {"f32", "f16", "bf16", "q8_0", "q4_0",
@@ -337,6 +338,7 @@ static bool seed(size_t i, fx_bytes *out)
 {
     static const char *const rows[] = {"exaone4", "hyperclovax", "axk1",
                                        "exaone_moe", "qwen3_embedding",
+                                       "varco_vision", "exaone4_5",
                                        "phi3", "llama_tied"};
     static const char *const files[] = {"lora/adapter_config.json",
                                         "lora/adapter_model.safetensors"};
@@ -351,10 +353,11 @@ static bool seed(size_t i, fx_bytes *out)
     }
     if (i - 3 >= sizeof rows / sizeof rows[0])
         return false;
-    fx_int(out, i < 8 ? 4 * i : 4 * (i & 3), 1);
+    enum { ADAPTERS = 10 };
+    fx_int(out, 4 * (i < ADAPTERS ? i : i - ADAPTERS), 1);
     for (size_t k = 0; k < N_NAMES; k++) {
         fx_bytes b = {0};
-        bool adapter = i >= 8 && k > 0;
+        bool adapter = i >= ADAPTERS && k > 0;
         if (adapter != (k == ADAPTER || k == ADAPTER + 1) && k > 0)
             continue;
         snprintf(path, sizeof path, "tests/reference/%s/%s", rows[i - 3],
@@ -398,6 +401,7 @@ static size_t mutate(uint8_t *data, size_t size, size_t max, uint64_t *rng)
 static const char *const words[] = {
     "\"architectures\"", "\"rope_scaling\"", "\"num_hidden_layers\"",
     "\"model_type\"", "\"merges\"", "\"vocab\"", "\"added_tokens\"",
+    "\"vision_config\"", "\"image_grid_pinpoints\"", "\"size\"",
     "\"data_offsets\"", "\"dtype\"", "\"shape\"", "\"quantization_config\"",
     "[", "{", "}", ",", "\"", "\\u", NULL};
 

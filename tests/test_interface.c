@@ -125,14 +125,14 @@ TEST(sizes_are_looked_at)
 #undef READS
 
     /* What it writes. */
-#define WRITES(type, call)                                              \
+#define WRITES(type, last, call)                                           \
     do {                                                                \
         type *p = at_the_edge(sizeof *p);                               \
         p->size = sizeof *p;                                            \
         CHECK_EQ(call, KSLLM_OK);                                       \
         CHECK_EQ(p->size, sizeof *p);                                   \
         type was = *p;                                                  \
-        p->size = sizeof *p - 1;                                        \
+        p->size = END(type, last) - 1;                                  \
         CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
         p->size = sizeof *p;                                            \
         CHECK(memcmp(p, &was, sizeof *p) == 0);                         \
@@ -144,10 +144,11 @@ TEST(sizes_are_looked_at)
         CHECK_EQ(p->size, sizeof longer);                               \
         CHECK_EQ(longer[sizeof longer / 8 - 1], 0);                     \
     } while (0)
-    WRITES(ksllm_model_info, ksllm_model_get_info(m, p, &e));
-    WRITES(ksllm_meta, ksllm_meta_at(m, 0, p));
-    WRITES(ksllm_tensor, ksllm_tensor_at(m, 0, p));
-    WRITES(ksllm_memory, ksllm_session_memory(m, &so, p, &e));
+    WRITES(ksllm_model_info, max_piece_bytes,
+           ksllm_model_get_info(m, p, &e));
+    WRITES(ksllm_meta, text, ksllm_meta_at(m, 0, p));
+    WRITES(ksllm_tensor, offset, ksllm_tensor_at(m, 0, p));
+    WRITES(ksllm_memory, output, ksllm_session_memory(m, &so, p, &e));
     ksllm_generation g;
     ksllm_generation_init(&g);
     g.tokens = &id;

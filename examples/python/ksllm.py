@@ -64,7 +64,8 @@ Error = _struct("error", "enum status; u64 offset; text500 text")
 Info = _struct("model_info", """size size; text architecture name; str isa;
     u64 file_bytes weight_bytes n_parameters; u32 n_layers n_embd n_ffn n_vocab
     n_heads n_kv_heads head_dim n_ctx_train window; i32 bos eos eot unk pad;
-    bool adds_bos adds_eos; u32 max_piece_bytes""")
+    bool adds_bos adds_eos; u32 max_piece_bytes picture_tokens;
+    i32 picture_place; u32 sound_tokens; i32 sound_place""")
 ModelOptions = _struct("model_options", """size size; bool vocab_only in_memory;
     ptr allocator; str pretokenizer isa; ptr overrides; size n_overrides""")
 Override = _struct("override", """str key; enum type; i64 integer; f64 number;
@@ -94,7 +95,7 @@ Result = _struct("result", """size size; enum stop; i32 stop_token stop_text;
 Chat = _struct("chat", """size size; text messages tools variables
     template_text; str template_name; bool add_generation_prompt
     continue_final; i64 local_time; ptr memory; size memory_size;
-    ptr allocator; str format""")
+    ptr allocator; str format; ptr media; size n_media""")
 GrammarOptions = _struct("grammar_options", """size size; enum kind calls;
     text source; str format tool; bool ordered lenient;
     u32 max_space max_program; ptr allocator""")

@@ -24,7 +24,8 @@ A folder has config.json, model.safetensors (F16: what float32 arithmetic then
 sees is exact), tokenizer.json (bytes, so that any id is a token), and
 reference.bin: text lines "prompt ID ..", "greedy ID ..", "logits N VOCAB",
 then N * VOCAB float32, little-endian. embedding.bin: the tokens of TEXTS and
-their vectors (write_embeddings)."""
+their vectors (write_embeddings). see.bin, hear.bin: prompts with
+pictures or sounds (write_media), made with Pillow 12.1.1."""
 
 import argparse
 import copy
@@ -42,6 +43,8 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from make_media import picture, sound
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MARGIN = 2e-3       # between logits; a tenth of a percent of their scale
@@ -63,7 +66,7 @@ transformers.logging.disable_progress_bar()
 def std_of(name, shape):
     """Keeps every part audible: attention neither flat nor one-hot, routers
     undecided, sublayers as loud as the stream they are added to."""
-    fan_in = shape[-1]
+    fan_in = math.prod(shape[1:]) if len(shape) > 3 else shape[-1]
     if "embed_tokens" in name or "wte" in name:
         return 1.0
     if name.endswith(("mlp.gate.weight", "feed_forward.gate.weight")):
@@ -77,7 +80,7 @@ def std_of(name, shape):
 
 
 def is_norm(name):
-    return bool(re.search(r"(norm\d?|ln_\d|ln_f)\.weight$", name))
+    return bool(re.search(r"(norm\d?|ln_\d|ln_f|ln_q|ln_post)\.weight$", name))
 
 
 def less(name, row):
@@ -316,42 +319,104 @@ add_row("qwen3", "Qwen3", {"head_dim": 32, **rope(1e6)},
 add_row("qwen3_embedding", "Qwen3",
         {"head_dim": 32, "tie_word_embeddings": True, **rope(1e6)},
         publish="embedding", switches={"theta": PLAIN_ROPE})
-# The language model of VARCO-VISION-2.0, inside the published layout
-add_row("varco_vision", "Qwen3",
-        {"head_dim": 32, "tie_word_embeddings": True, **rope(1e6)},
-        publish="llava_onevision", switches={"theta": PLAIN_ROPE})
-# HyperCLOVA X SEED Omni-8B: a Llama inside; its discrete codes are tokens
-add_row("hyperclovax_omni", "Llama", {"head_dim": 24, **rope(5e6)},
-        publish="omni", switches={"theta": PLAIN_ROPE})
 TINY_VIT = {"depth": 1, "hidden_size": 16, "num_heads": 2, "patch_size": 2,
             "intermediate_size": 16, "in_channels": 1, "in_chans": 1,
             "fullatt_block_indexes": [0], "spatial_merge_size": 2,
             "temporal_patch_size": 2, "window_size": 8, "out_hidden_size": 16,
             "num_key_value_heads": 1}
+
+
+def seeing(vision, text, **more):
+    """A text model inside a model that sees."""
+    return lambda c: {"text_config": {**text, **c}, "vision_config": vision,
+                      "tie_word_embeddings": c["tie_word_embeddings"],
+                      "image_token_id": 258, "video_token_id": 259, **more}
+
+
+CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "rescale_factor": 1 / 255, "resample": 3, "do_resize": True,
+        "do_rescale": True, "do_normalize": True, "do_convert_rgb": True}
+# Windows of 4 x 4 cells: the grids below have ragged ones
+QWEN_VIT = {"depth": 2, "hidden_size": 48, "num_heads": 2, "patch_size": 4,
+            "intermediate_size": 72, "in_channels": 3,
+            "fullatt_block_indexes": [1], "spatial_merge_size": 2,
+            "temporal_patch_size": 2, "window_size": 32}
+QWEN_SEE = {**CLIP, "image_processor_type": "Qwen2VLImageProcessor",
+            "patch_size": 4, "merge_size": 2, "temporal_patch_size": 2,
+            "min_pixels": 64, "max_pixels": 4800,
+            "size": {"shortest_edge": 64, "longest_edge": 12845056}}
+PINS = [[32 * i, 32 * j] for i in range(1, 4) for j in range(1, 4) if i * j < 7]
+# The end of a part: its ids are in every see.bin
+SEE_TEXTS = ["무엇?", "둘을 견주면", "a"]
+WIDE, TALL, CELL, SMALL_ONE = (79, 47, 2), (21, 90, 4), (8, 8, 6), (40, 33, 8)
+
+# VARCO-VISION-2.0. Published with the names of transformers 4.
+add_row("varco_vision", "LlavaOnevision",
+        {"head_dim": 32, "tie_word_embeddings": True, **rope(1e6)},
+        suffix="ForConditionalGeneration", publish="llava_onevision",
+        wrap=seeing({"model_type": "siglip_vision_model", "hidden_size": 48,
+                     "num_attention_heads": 2, "intermediate_size": 72,
+                     "num_hidden_layers": 2, "image_size": 32,
+                     "patch_size": 8, "vision_use_head": False},
+                    {"model_type": "qwen3"}, image_grid_pinpoints=PINS),
+        silent=("vision", "projector", "newline"),
+        scales={"image_newline": 4.0}, switches={"theta": PLAIN_ROPE},
+        see={**CLIP, "image_processor_type": "LlavaOnevisionImageProcessor",
+             "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+             "size": {"height": 32, "width": 32}, "do_pad": True,
+             "image_grid_pinpoints": PINS})
+# Qwen3-ASR: hears
+add_row("qwen3_asr", "Qwen3ASR",
+        {"head_dim": 24, "hidden_size": 48, "tie_word_embeddings": True,
+         **rope(1e6)},
+        suffix="ForConditionalGeneration",
+        wrap=lambda c: {
+            "text_config": {"model_type": "qwen3", **c},
+            "audio_config": {
+                "model_type": "qwen3_asr_encoder", "num_mel_bins": 20,
+                "encoder_layers": 2, "encoder_attention_heads": 2,
+                "encoder_ffn_dim": 72, "d_model": 48, "output_dim": 48,
+                "downsample_hidden_size": 8},
+            "audio_token_id": 258, "tie_word_embeddings": True, **TOKENS},
+        silent=("audio", "projector"), switches={"theta": PLAIN_ROPE},
+        hear={"feature_extractor_type": "Qwen3ASRFeatureExtractor",
+              "feature_size": 20, "sampling_rate": 16000, "hop_length": 160,
+              "n_fft": 400, "chunk_length": 30, "n_window": 50,
+              "min_length": 8000, "padding_value": 0.0, "dither": 0.0})
+# HyperCLOVA X SEED Omni-8B: a Llama inside, the tower of Qwen2.5-VL with a
+# linear after it; its discrete codes are tokens
+add_row("hyperclovax_omni", "HyperCLOVAXVisionV2",
+        {"head_dim": 24, "tie_word_embeddings": False, **rope(5e6)},
+        suffix="ForConditionalGeneration", publish="omni",
+        wrap=seeing({"model_type": "qwen2_5_vl_vision", **QWEN_VIT,
+                     "hidden_size": 40, "num_heads": 1,
+                     "out_hidden_size": 72},
+                    {"model_type": "llama", "logits_scaling": 1.0}),
+        silent=("vision", "projector"), switches={"theta": PLAIN_ROPE},
+        see=QWEN_SEE)
 # HyperCLOVA X SEED Think-32B: no post norms, and with its tower
 add_row("hyperclovax_vision", "HyperCLOVAXVisionV2",
         {"head_dim": 24, "use_post_norm": False, "logits_scaling": 0.5,
          "embedding_multiplier": 2.0, "tie_word_embeddings": False,
          **rope(5e7)},
         suffix="ForConditionalGeneration",
-        wrap=lambda c: {"text_config": {"model_type": "hyperclovax", **c},
-                        "vision_config": {"model_type": "qwen2_5_vl_vision",
-                                          **TINY_VIT},
-                        "tie_word_embeddings": False,
-                        "image_token_id": 258, "video_token_id": 259},
+        wrap=seeing({"model_type": "qwen2_5_vl_vision", **QWEN_VIT,
+                     "out_hidden_size": 40}, {"model_type": "hyperclovax"}),
         silent=("vision", "projector"), scales={"embed_tokens": 0.5},
+        see=QWEN_SEE,
         switches={"theta": PLAIN_ROPE,
                   "embedding_multiplier": {"embedding_multiplier": 1.0}})
-# EXAONE 4.5: text of 4.0-32B's shape, tower and MTP block left out
+# EXAONE 4.5: text of 4.0-32B's shape, a tower with fewer KV heads, MTP block
+# left out
 add_row("exaone4_5", "Exaone4_5_",
         {**WINDOWED, "tie_word_embeddings": False, **rope(**LLAMA3)},
         suffix="ForConditionalGeneration", prompt=72, publish="exaone4_5",
-        wrap=lambda c: {"text_config": {"model_type": "exaone4", **c},
-                        "vision_config": {"model_type": "exaone4_5_vision",
-                                          **TINY_VIT},
-                        "tie_word_embeddings": False,
-                        "image_token_id": 258, "video_token_id": 259},
-        silent=("visual", "vision"),
+        wrap=seeing({"model_type": "exaone4_5_vision", **QWEN_VIT,
+                     "num_heads": 4, "depth": 3,
+                     "fullatt_block_indexes": [2], "num_key_value_heads": 2,
+                     "out_hidden_size": 32}, {"model_type": "exaone4"}),
+        silent=("visual", "vision"), see=QWEN_SEE,
         switches={"window": {"sliding_window": 500}})
 # Solar Open 100B
 add_row("solar_open", "SolarOpen",
@@ -786,10 +851,169 @@ def attempt(name, row, seed):
     margins = RouterMargins(model)
     logits = logits_of(model, prompt)
     ids, least = greedy(model, prompt)
-    top = logits.topk(2).values
+    if least >= MARGIN and (row.get("see") or row.get("hear")):
+        row["seen"] = [see(model, row, case) for case in
+                       (CASES if row.get("see") else HEARD)]
+        least = min(least, *(c["least"] for c in row["seen"]))
     ok = (least >= MARGIN and margins.least >= ROUTER_MARGIN
           and len(set(ids)) >= VARIETY)
     return ok, model, prompt, logits, ids, (least, margins.least)
+
+
+# ---- pictures and sounds --------------------------------------------------
+
+PLACE = 258             # what the template leaves for a picture
+PARTS = "{{ '<|begin|>' + message.role + '\\n' }}" \
+    "{%- if message.content is string -%}{{ message.content }}" \
+    "{%- else -%}{%- for part in message.content -%}" \
+    "{{ '<|extra_0|>' if part.type != 'text' else part.text }}" \
+    "{%- endfor -%}{%- endif -%}{{ '<|end|>\\n' }}"
+TEMPLATE = "{%- for message in messages -%}" + PARTS + "{%- endfor -%}" \
+    "{%- if add_generation_prompt -%}{{ '<|begin|>assistant\\n' }}{%- endif -%}"
+
+# Parts of a user's message: texts and pictures; without a chat when the last
+# is True.
+CASES = [([WIDE, SEE_TEXTS[0]], False),
+         ([SEE_TEXTS[1], TALL, SMALL_ONE, SEE_TEXTS[2]], False),
+         ([SEE_TEXTS[0], TALL], False),
+         ([CELL], True), ([SMALL_ONE, SEE_TEXTS[2], SMALL_ONE], True)]
+# Sounds are (kind, samples): seconds, of more than a window, shortest.
+HEARD = [([(1, 21920), SEE_TEXTS[0]], False),
+         ([SEE_TEXTS[1], (2, 16000), (1, 40123), SEE_TEXTS[2]], False),
+         ([SEE_TEXTS[0], (1, 148800)], False), ([(1, 300)], True),
+         ([(0, 9000), SEE_TEXTS[2]], True)]
+N_SEEN = 12             # greedy tokens after each
+
+
+def text_ids(text):
+    return list(text.encode())
+
+
+def prompt_of(parts, bare):
+    """The ids of the template's text, and the messages."""
+    ids = []
+    for p in parts:
+        ids += text_ids(p) if isinstance(p, str) else [PLACE]
+    if bare:
+        return ids, None
+    messages = [{"role": "user", "content": [
+        {"type": "text", "text": p} if isinstance(p, str)
+        else {"type": "image" if len(p) > 2 else "audio"} for p in parts]}]
+    return ([BOS, *text_ids("user\n"), *ids, EOS, *text_ids("\n"), BOS,
+             *text_ids("assistant\n")], messages)
+
+
+def inputs_of(model, row, pictures):
+    """The processor's values, as arguments, and the rows they become."""
+    from transformers.models.llava_onevision import \
+        image_processing_pil_llava_onevision as onevision
+    from transformers.models.qwen2_vl import \
+        image_processing_pil_qwen2_vl as qwen
+    tiles = row["class"] == "LlavaOnevision"
+    made = [picture(*p) for p in pictures]
+    c = {k: v for k, v in row["see"].items() if k != "image_processor_type"}
+    if tiles:
+        args = onevision.LlavaOnevisionImageProcessorPil(**c)(
+            [made], return_tensors="pt")
+    else:
+        args = qwen.Qwen2VLImageProcessorPil(**c)(made, return_tensors="pt")
+    args = dict(args)
+    own = model.model
+    more = {"vision_feature_layer": -1, "vision_aspect_ratio": "anyres_max_9",
+            "vision_feature_select_strategy": "full"} if tiles else {}
+    return args, own.get_image_features(**args, **more).pooler_output
+
+
+def hear(model, row, heard):
+    """Rows of each sound alone, by features in double precision: float32 as
+    in the extractor's own code loses what is quiet beside what is loud."""
+    from transformers import WhisperFeatureExtractor
+    take, rows = WhisperFeatureExtractor(
+        feature_size=row["hear"]["feature_size"]), []
+    for kind, n in heard:
+        x = np.zeros(max(n, row["hear"]["min_length"]), np.float32)
+        x[:n] = sound(kind, n)
+        v = take._np_extract_fbank_features(x[None], "cpu")[0]
+        frames = v.shape[1]
+        v = np.pad(v, ((0, 0), (0, -frames % 100)))
+        mask = (torch.arange(v.shape[1]) < frames).long()[None]
+        rows.append(model.model.get_audio_features(
+            torch.from_numpy(v)[None], mask).pooler_output)
+    return rows
+
+
+def forward(model, ids, args, rows):
+    """Logits; the rows of sounds are put in by hand."""
+    ids = torch.tensor([ids])
+    if args is not None:
+        return model(input_ids=ids, use_cache=False, **args).logits[0].float()
+    x = model.get_input_embeddings()(ids)
+    x[ids == PLACE] = torch.cat(rows)
+    return model(inputs_embeds=x, use_cache=False).logits[0].float()
+
+
+def see(model, row, case):
+    parts, bare = case
+    pictures = [p for p in parts if not isinstance(p, str)]
+    prompt, messages = prompt_of(parts, bare)
+    args, rows = inputs_of(model, row, pictures) if row.get("see") \
+        else (None, hear(model, row, pictures))
+    lens, ids = iter(len(r) for r in rows), []
+    for i in prompt:
+        ids += [PLACE] * next(lens) if i == PLACE else [i]
+    n, least, logits = len(ids), math.inf, None
+    for _ in range(N_SEEN):
+        x = forward(model, ids, args, rows)
+        logits = x[-4:] if logits is None else logits
+        top = x[-1].topk(2)
+        least = min(least, float(top.values[0] - top.values[1]))
+        ids.append(int(top.indices[0]))
+    return {"tiles": int(len(pictures) > 1), "pictures": pictures,
+            "messages": messages, "prompt": prompt, "lens": [
+                len(r) for r in rows], "rows": torch.cat(tuple(rows)).float(),
+            "greedy": ids[n:], "logits": logits, "least": least}
+
+
+def write_media(folder, row):
+    """preprocessor_config.json, and see.bin or hear.bin. For each prompt in
+    it, lines:
+        chat JSON           the messages, or nothing
+        pictures TILES W H SEED ...   max_tiles; make_media.py's formula. Of
+                            sounds: KIND SAMPLES 0
+        prompt ID ..        258 once for each picture or sound
+        tokens N ..         of each
+        greedy ID ..
+        rows N WIDTH        then float32
+        logits N VOCAB      of the prompt's last positions, then float32"""
+    with open(os.path.join(folder, "preprocessor_config.json"), "w") as f:
+        json.dump(row.get("see") or row["hear"], f, indent=1, sort_keys=True)
+        f.write("\n")
+    path = os.path.join(folder, "tokenizer_config.json")
+    with open(path) as f:
+        tok = json.load(f)
+    with open(path, "w") as f:
+        json.dump({**tok, "chat_template": TEMPLATE}, f, indent=1)
+    fast = transformers.AutoTokenizer.from_pretrained(folder)
+    name = "see.bin" if row.get("see") else "hear.bin"
+    with open(os.path.join(folder, name), "wb") as f:
+        def line(word, values):
+            f.write(" ".join([word, *map(str, values)]).encode() + b"\n")
+        for c in row["seen"]:
+            if c["messages"]:
+                got = fast.apply_chat_template(
+                    c["messages"], add_generation_prompt=True, tokenize=True,
+                    return_dict=False)
+                assert got == c["prompt"], (got, c["prompt"])
+            line("chat", [json.dumps(c["messages"], ensure_ascii=False)]
+                 if c["messages"] else [])
+            line("pictures", [c["tiles"], *(v for p in c["pictures"]
+                                            for v in (*p, 0)[:3])])
+            line("prompt", c["prompt"])
+            line("tokens", c["lens"])
+            line("greedy", c["greedy"])
+            for word in ("rows", "logits"):
+                line(word, c[word].shape)
+                f.write(c[word].numpy().astype("<f4").tobytes())
 
 
 # ---- writing --------------------------------------------------------------
@@ -902,29 +1126,30 @@ def publish_axk1(row, config, t):
 
 
 def publish_llava_onevision(row, config, t):
-    """VARCO-VISION-2.0: prefixed, with a tower."""
-    t = {"language_model." + k: v for k, v in t.items()}
-    t["vision_tower.vision_model.head.weight"] = torch.zeros(2, 2).half()
-    t["multi_modal_projector.linear_1.weight"] = torch.zeros(2, 2).half()
-    t["image_newline"] = torch.zeros(2).half()
-    return {"architectures": ["LlavaOnevisionForConditionalGeneration"],
-            "model_type": "llava_onevision", "text_config": config,
-            "vision_config": {"model_type": "siglip_vision_model"},
-            "tie_word_embeddings": config["tie_word_embeddings"]}, t
+    """As transformers 4 saved it, with a head that nothing uses."""
+    t = {k.replace("vision_tower.", "vision_tower.vision_model."): v
+         for k, v in t.items()}
+    t["vision_tower.vision_model.head.probe"] = torch.zeros(1, 1, 2).half()
+    return config, t
 
 
 def publish_omni(row, config, t):
-    t = {"model.language_model." + k: v for k, v in t.items()}
-    for k in ("model.mm_projector.weight", "model.audio_projector.fc1.weight",
-              "model.vision_model.patch_embed.proj.weight",
+    t = {k.replace("vision_projector", "mm_projector").replace(
+        "language_model.", "language_model.model.").replace(
+        "model.lm_head", "lm_head"): v for k, v in t.items()}
+    for k in ("model.audio_projector.fc1.weight",
               "model.audio_model.conv1.weight",
               "model.discrete_audio_model.quantizer.project_down.weight",
               "model.discrete_vision_model.bottleneck.in_linear.weight",
               "model.video_audio_compressor.query_token"):
         t[k] = torch.zeros(2, 2).half()
-    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
-    return {"architectures": ["HCXVisionV2ForCausalLM"], "model_type": "vlm",
-            "hidden_size": config["hidden_size"], "text_config": config}, t
+    text = config["text_config"]
+    text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
+    config["vision_config"]["model_type"] = "qwen2_5_vl"
+    config.update({"architectures": ["HCXVisionV2ForCausalLM"],
+                   "model_type": "vlm", "mm_projector_type": "linear",
+                   "hidden_size": text["hidden_size"]})
+    return config, t
 
 
 def publish_embedding(row, config, t):
@@ -1044,13 +1269,17 @@ def write(name, row, folder, model, prompt, logits, ids):
         config, t = globals()["publish_" + row["publish"]](row, config, t)
     t = {k: v.half().contiguous() for k, v in sorted(t.items())}
     os.makedirs(folder, exist_ok=True)
-    save_file(t, os.path.join(folder, "model.safetensors"))
+    path = os.path.join(folder, "model.safetensors")
+    save_file(t, path)
+    os.chmod(path, 0o644)
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=1, sort_keys=True)
         f.write("\n")
     write_tokenizer(folder)
     if row.get("publish") == "embedding":
         write_embeddings(folder, model)
+    if row.get("seen"):
+        write_media(folder, row)
     with open(os.path.join(folder, "reference.bin"), "wb") as f:
         f.write(b"prompt " + " ".join(map(str, prompt)).encode() + b"\n")
         f.write(b"greedy " + " ".join(map(str, ids)).encode() + b"\n")
@@ -1061,7 +1290,7 @@ def write(name, row, folder, model, prompt, logits, ids):
 def read_back(folder, row, logits, prompt):
     """What was written, loaded by transformers as a user would."""
     if row["class"] == "Vaetki" or row.get("hook") or row.get("publish") in (
-            "exaone", "llava_onevision", "omni", "kormo", "embedding"):
+            "exaone", "omni", "kormo", "embedding"):
         return
     cls = row["class"] + row.get("suffix", "ForCausalLM")
     m = getattr(transformers, cls).from_pretrained(

@@ -1,0 +1,125 @@
+/* fuzz_see.c - a model that sees from anywhere, and any picture.
+ *
+ * An input: the file, then 8 bytes: width and height, max_tokens, max_tiles,
+ * options of the call. What opens gives each picture the tokens and the memory
+ * that were measured, and the same bits whatever the threads; no call on an
+ * encoder allocates.
+ */
+#define TW_MINI
+#include "tower.h"
+#include "fuzz.h"
+
+enum { TAIL = 8 };
+
+static fx_alloc memory;
+
+static uint64_t look(const ksllm_model *m, const ksllm_image *p,
+                     const ksllm_media_options *o,
+                     const ksllm_media_size *size, uint32_t n_threads)
+{
+    ksllm_encoder_options eo;
+    ksllm_encoder *x = NULL;
+    ksllm_error e;
+    size_t bytes;
+    uint64_t h = 0;
+    ksllm_encoder_options_init(&eo);
+    eo.n_threads = n_threads;
+    eo.max_tokens = size->n_tokens;
+    if (ksllm_encoder_memory(m, &eo, &bytes, &e) || bytes > 1 << 26)
+        return 0;
+    if (ksllm_encoder_create(m, &eo, &x, &e))
+        return 0;
+    uint8_t *room = fuzz_room(size->memory);
+    ksllm_media media = {.size = sizeof media, .memory = room,
+                         .memory_size = size->memory};
+    long calls = memory.calls;
+    ksllm_status status = ksllm_media_encode(x, p, o, NULL, &media, &e);
+    MUST(status == KSLLM_OK, "%s", e.text);
+    MUST(memory.calls == calls, "a call on an encoder allocates");
+    MUST(media.n_tokens == size->n_tokens, "%u and %u",
+         (unsigned)media.n_tokens, (unsigned)size->n_tokens);
+    h = fx_hash(FX_HASH, media.rows,
+                sizeof(float) * media.n_tokens * media.n_embd);
+    h = fx_hash(h, media.tokens, 4 * media.n_tokens);
+    fuzz_free(room, size->memory);
+    ksllm_encoder_free(x);
+    return h;
+}
+
+static void one(const uint8_t *data, size_t size)
+{
+    ksllm_model_options mo;
+    ksllm_model *m = NULL;
+    ksllm_media_options o;
+    ksllm_media_size z = {.size = sizeof z};
+    ksllm_error e;
+    if (size < TAIL)
+        return;
+    size_t n = size - TAIL;
+    const uint8_t *tail = data + n;
+    uint8_t *copy = fuzz_copy(data, n);
+    ksllm_model_options_init(&mo);
+    ksllm_media_options_init(&o);
+    fx_alloc_init(&memory);
+    mo.allocator = &memory.allocator;
+    memory.fail_at = tail[7] & 1 ? 1 + (tail[7] >> 1) : 0;
+    ksllm_status status = ksllm_model_open_memory(copy, n, &mo, &m, &e);
+    memory.fail_at = 0;
+    MUST((status == KSLLM_OK) == (m != NULL), "%d", (int)status);
+    uint32_t w = 1u + tail[0] % 100, h = 1u + tail[1] % 100;
+    if (tail[6] & 1)            /* as large as it may be; nothing is computed */
+        w = 1 + (uint32_t)tail[0] * 257, h = 1 + (uint32_t)tail[1] * 257;
+    o.max_tokens = tail[2] | (uint32_t)tail[3] << 8;
+    o.max_tiles = tail[4];
+    ksllm_image p = {.width = w, .height = h};
+    if (m && !ksllm_media_measure(m, &p, &o, &z, &e)) {
+        MUST(!o.max_tokens || z.n_tokens <= o.max_tokens, "%u of %u",
+             (unsigned)z.n_tokens, (unsigned)o.max_tokens);
+        if (!(tail[6] & 1) && z.memory < 1 << 26 && z.n_macs < 100000000) {
+            ksllm_image made = tw_picture(w, h, tail[5]);
+            MUST(look(m, &made, &o, &z, 1) == look(m, &made, &o, &z, 2),
+                 "other bits");
+            free((void *)(uintptr_t)made.rgb);
+        }
+    }
+    ksllm_model_close(m);
+    MUST(memory.live == 0 && !memory.wrong_size, "a leak");
+    fuzz_free(copy, n);
+}
+
+static bool seed(size_t i, fx_bytes *out)
+{
+    static const uint8_t tails[6][TAIL] = {
+        {30, 20}, {60, 9, 0, 0, 1}, {8, 8, 12, 0}, {99, 99, 0, 0, 4, 1},
+        {200, 100, 0, 0, 0, 0, 1}, {7, 40, 0, 0, 0, 3, 0, 33}};
+    if (i >= 12)
+        return false;
+    fx_spec s = fx_mini;
+    s.more = i % 2 ? tw_tiles : tw_whole;
+    if (i % 3 == 2)
+        s.type = KSLLM_TYPE_F32;
+    fx_file f = fx_model(&s);
+    fx_put(out, f.data, f.size);
+    fx_put(out, tails[i / 2], TAIL);
+    free(f.data);
+    return true;
+}
+
+static const char *const words[] = {
+    "clip.has_vision_encoder", "clip.projector_type", "mlp", "hcx_qwen2.5vl",
+    "exaone4_5", "clip.vision.block_count", "clip.vision.embedding_length",
+    "clip.vision.feed_forward_length", "clip.vision.attention.head_count",
+    "clip.vision.attention.head_count_kv", "clip.vision.patch_size",
+    "clip.vision.image_size", "clip.vision.anyres_max",
+    "clip.vision.image_token_id", "clip.vision.spatial_merge_size",
+    "clip.vision.window_size", "clip.vision.n_wa_pattern",
+    "clip.vision.image_min_pixels", "clip.vision.image_max_pixels",
+    "clip.vision.image_grid_pinpoints", "clip.vision.resample", "bilinear",
+    "clip.vision.image_mean", "clip.vision.image_std", "v.blk.0.ln1.weight",
+    "v.patch_embd.weight", "mm.0.weight", "mm.model.fc.weight",
+    "model.image_newline", "v.post_ln.weight", "\1\0\0\0\0\0\0\0",
+    "\0\0\x80\x7f", "\0\0\xc0\x7f", NULL
+};
+
+static const fuzz_target fuzz = {"fuzz_see", one, seed, NULL, words, 1 << 17};
+FUZZ_MAIN

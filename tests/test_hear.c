@@ -1,0 +1,371 @@
+/* test_hear.c - sounds: what an ear makes of them, the same bits whatever the
+ * machine does, and what is refused. That the rows are transformers' is
+ * test_families' matter; the front end is test_media's. */
+#include "ear.h"
+#include "test.h"
+
+static ksllm_model *open_file(const fx_file *f, const char *isa)
+{
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    ksllm_model_options_init(&o);
+    o.isa = isa;
+    fx_must(ksllm_model_open_memory(f->data, f->size, &o, &m, &e), &e);
+    return m;
+}
+
+static ksllm_model *open_ear(ksllm_type type, fx_file *f)
+{
+    fx_spec s = ea_spec(type);
+    *f = fx_model(&s);
+    return open_file(f, NULL);
+}
+
+static ksllm_encoder *encoder(const ksllm_model *m, uint32_t n_threads)
+{
+    ksllm_encoder_options o;
+    ksllm_encoder *x = NULL;
+    ksllm_error e;
+    ksllm_encoder_options_init(&o);
+    o.n_threads = n_threads;
+    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
+    return x;
+}
+
+static ksllm_media room(const ksllm_model *m, const ksllm_sound *s)
+{
+    ksllm_media_size size = {.size = sizeof size};
+    ksllm_error e;
+    fx_must(ksllm_media_measure_sound(m, s, &size, &e), &e);
+    return (ksllm_media){.size = sizeof(ksllm_media),
+        .memory = fx_memory(NULL, size.memory), .memory_size = size.memory};
+}
+
+static ksllm_media encode(ksllm_encoder *x, const ksllm_model *m,
+                          const ksllm_sound *s)
+{
+    ksllm_error e;
+    ksllm_media media = room(m, s);
+    fx_must(ksllm_media_encode_sound(x, s, NULL, &media, &e), &e);
+    return media;
+}
+
+static uint64_t rows_hash(const ksllm_media *x)
+{
+    return fx_hash_floats(FX_HASH, x->rows, (size_t)x->n_tokens * x->n_embd);
+}
+
+enum { SAMPLES = 23456 };       /* 146 frames: 8 stretches, 4 windows */
+
+TEST(sounds_are_the_same_bits)
+{
+    const ksllm_type types[] = {KSLLM_TYPE_F32, KSLLM_TYPE_F16,
+                                KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q4_0};
+    float *samples = sound(1, SAMPLES);
+    const ksllm_sound s = {samples, SAMPLES};
+    for (int t = 0; t < 4; t++) {
+        fx_spec spec = ea_spec(types[t]);
+        fx_file f = fx_model(&spec);
+        uint64_t first = 0;
+        const char *isa;
+        for (size_t i = 0; (isa = ksllm_isa_at(i)); i++)
+            for (uint32_t n = 1; n < 4; n++) {
+                ksllm_model *m = open_file(&f, isa);
+                ksllm_encoder *x = encoder(m, n);
+                ksllm_media media = encode(x, m, &s);
+                uint64_t h = rows_hash(&media);
+                if (!first)
+                    first = h;
+                CHECK_HEX(h, first);
+                for (size_t k = 0; k < media.n_tokens * media.n_embd; k++)
+                    if (!CHECK(media.rows[k] > -1e6f && media.rows[k] < 1e6f))
+                        break;
+                free(media.memory);
+                ksllm_encoder_free(x);
+                ksllm_model_close(m);
+            }
+        free(f.data);
+    }
+    free(samples);
+}
+
+/* A row sees its window alone, and the loudest band of all. */
+TEST(sounds_are_heard_in_windows)
+{
+    fx_file f;
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, &f);
+    ksllm_encoder *x = encoder(m, 2);
+    float *samples = sound(1, SAMPLES);
+    ksllm_sound s = {samples, SAMPLES};
+    ksllm_media a = encode(x, m, &s);
+    for (size_t i = 20000; i < 21000; i++)
+        samples[i] = 0;         /* in frames 123 to 132, stretch 6 */
+    ksllm_media b = encode(x, m, &s);
+    CHECK_EQ(a.n_tokens, 7 * EA_ROWS + 1);
+    size_t same = 18 * (size_t)a.n_embd;
+    CHECK(!memcmp(a.rows, b.rows, same * sizeof *a.rows));
+    CHECK(memcmp(a.rows + same, b.rows + same, a.n_embd * sizeof *a.rows));
+    CHECK(memcmp(a.tokens, b.tokens, a.n_tokens * sizeof *a.tokens));
+    free(a.memory);
+    free(b.memory);
+    free(samples);
+    ksllm_encoder_free(x);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+TEST(sounds_are_measured)
+{
+    static const struct { size_t samples; uint32_t tokens; } cases[] = {
+        {1, 4}, {3999, 4}, {4000, 4}, {4800, 5}, {6400, 6}, {6559, 6},
+        {6560, 7}, {48000, 45}, {SAMPLES, 22}};
+    fx_file f;
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, &f);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_error e;
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ksllm_sound s = {NULL, cases[i].samples};
+        ksllm_media_size size = {.size = sizeof size};
+        CHECK_OK(ksllm_media_measure_sound(m, &s, &size, &e), e);
+        CHECK_EQ(size.n_tokens, cases[i].tokens);
+        CHECK(size.n_macs > 0 && size.memory > size.n_tokens * info.n_embd * 4);
+    }
+    CHECK_EQ(info.sound_tokens, EA_SECONDS * 100 / 20 * EA_ROWS);
+    CHECK_EQ(info.sound_place, EA_PLACE);
+    CHECK_EQ(info.picture_tokens, 0);
+    CHECK_EQ(info.picture_place, -1);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+TEST(sounds_that_are_refused)
+{
+    fx_file f, g = fx_model(fx_spec_of("qwen3"));
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, &f), *deaf = open_file(&g, NULL);
+    ksllm_encoder *x = encoder(m, 1), *small = NULL;
+    ksllm_encoder_options o;
+    ksllm_error e;
+    float *samples = sound(1, 60000);
+    const uint8_t rgb[3] = {0};
+    const ksllm_image image = {rgb, 1, 1, 0};
+    ksllm_sound s = {samples, 9000};
+    ksllm_media_size size = {.size = sizeof size};
+    ksllm_media media = room(m, &s);
+    CHECK_EQ(ksllm_media_measure_sound(deaf, &s, &size, &e),
+             KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(e.text, "does not hear") != NULL);
+    CHECK_EQ(ksllm_media_measure(m, &image, NULL, &size, &e),
+             KSLLM_ERR_UNSUPPORTED);
+    CHECK_EQ(ksllm_media_encode(x, &image, NULL, NULL, &media, &e),
+             KSLLM_ERR_UNSUPPORTED);
+    s.n_samples = 0;
+    CHECK_EQ(ksllm_media_measure_sound(m, &s, &size, &e), KSLLM_ERR_ARGUMENT);
+    s.n_samples = (size_t)1 << 29;
+    CHECK_EQ(ksllm_media_measure_sound(m, &s, &size, &e), KSLLM_ERR_ARGUMENT);
+    s.n_samples = 9000;
+    s.samples = NULL;
+    CHECK_EQ(ksllm_media_name_sound(m, &s, &media, &e), KSLLM_ERR_ARGUMENT);
+    s.samples = samples;
+    samples[77] = 0.0f / (float)(samples[0] - samples[0]);
+    CHECK_EQ(ksllm_media_encode_sound(x, &s, NULL, &media, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(e.offset, 77);
+    samples[77] = 0;
+    media.memory_size--;
+    CHECK_EQ(ksllm_media_encode_sound(x, &s, NULL, &media, &e),
+             KSLLM_ERR_BUFFER);
+    media.memory_size++;
+    ksllm_encoder_options_init(&o);
+    o.max_tokens = 3;
+    CHECK_OK(ksllm_encoder_create(m, &o, &small, &e), e);
+    CHECK_EQ(ksllm_media_encode_sound(small, &s, NULL, &media, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "max_tokens") != NULL);
+    ksllm_encoder_free(small);
+    /* More than the model's seconds, for who asks. */
+    s.n_samples = 60000;
+    ksllm_media more = room(m, &s);
+    CHECK_EQ(ksllm_media_encode_sound(x, &s, NULL, &more, &e),
+             KSLLM_ERR_ARGUMENT);
+    o.max_tokens = 100;
+    CHECK_OK(ksllm_encoder_create(m, &o, &small, &e), e);
+    CHECK_OK(ksllm_media_encode_sound(small, &s, NULL, &more, &e), e);
+    ksllm_encoder_free(small);
+    free(more.memory);
+    free(media.memory);
+    free(samples);
+    ksllm_encoder_free(x);
+    ksllm_model_close(m);
+    ksllm_model_close(deaf);
+    free(f.data);
+    free(g.data);
+}
+
+typedef struct {
+    ksllm_cancel cancel;
+    uint32_t left;      /* pieces until it is set; 0: never */
+} stopper;
+
+static void run_pieces(void *ctx, uint32_t n, void (*piece)(void *, uint32_t),
+                       void *arg)
+{
+    stopper *s = ctx;
+    for (uint32_t i = 0; i < n; i++) {
+        if (s->left && !--s->left)
+            ksllm_cancel_set(&s->cancel);
+        piece(arg, i);
+    }
+}
+
+TEST(sounds_stop_anywhere)
+{
+    fx_file f;
+    ksllm_model *m = open_ear(KSLLM_TYPE_Q8_0, &f);
+    float *samples = sound(1, SAMPLES);
+    const ksllm_sound s = {samples, SAMPLES};
+    ksllm_encoder_options o;
+    ksllm_encoder *x = NULL, *y = encoder(m, 2);
+    ksllm_control c;
+    stopper stop = {{0}, 0};
+    ksllm_error e;
+    ksllm_media want = encode(y, m, &s), got = room(m, &s);
+    uint64_t h = rows_hash(&want), rng = test_seed;
+    ksllm_encoder_options_init(&o);
+    o.parallel_for = run_pieces;
+    o.parallel_ctx = &stop;
+    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
+    ksllm_control_init(&c);
+    c.cancel = &stop.cancel;
+    int stopped = 0;
+    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
+        stop.left = 1 + fx_below(&rng, 3000);
+        ksllm_status status = ksllm_media_encode_sound(x, &s, &c, &got, &e);
+        if (status) {
+            CHECK_EQ(status, KSLLM_ERR_CANCELLED);
+            CHECK(!got.rows);
+            CHECK(!memcmp(got.tokens, want.tokens, 4 * want.n_tokens));
+            stopped++;
+        } else {
+            CHECK_HEX(rows_hash(&got), h);
+        }
+        ksllm_cancel_clear(&stop.cancel);
+    }
+    CHECK(stopped > 50 / TEST_ONE_OF);
+    stop.left = 0;
+    for (int i = 0; i < 300 / TEST_ONE_OF; i++) {
+        c.budget_us = 1 + fx_below(&rng, 8000);
+        ksllm_status status = ksllm_media_encode_sound(y, &s, &c, &got, &e);
+        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
+        CHECK(status ? !got.rows : rows_hash(&got) == h);
+    }
+    c.budget_us = 0;
+    CHECK_OK(ksllm_media_encode_sound(y, &s, &c, &got, &e), e);
+    CHECK_HEX(rows_hash(&got), h);
+    free(want.memory);
+    free(got.memory);
+    free(samples);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+TEST(memory_of_an_ear_is_planned)
+{
+    fx_spec spec = ea_spec(KSLLM_TYPE_Q8_0);
+    fx_file f = fx_model(&spec);
+    fx_alloc a;
+    ksllm_model_options mo;
+    ksllm_encoder_options o;
+    ksllm_error e;
+    ksllm_model *m = NULL;
+    ksllm_encoder *x = NULL;
+    size_t bytes;
+    float *samples = sound(1, SAMPLES);
+    const ksllm_sound s = {samples, SAMPLES};
+    ksllm_model_options_init(&mo);
+    ksllm_encoder_options_init(&o);
+    for (long at = 1; !m; at++) {       /* every allocation of open fails */
+        fx_alloc_init(&a);
+        a.fail_at = at;
+        mo.allocator = &a.allocator;
+        ksllm_status status =
+            ksllm_model_open_memory(f.data, f.size, &mo, &m, &e);
+        CHECK(status == (a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK));
+        if (status)
+            CHECK_EQ(a.n_live, 0);
+    }
+    o.n_threads = 1;
+    CHECK_OK(ksllm_encoder_memory(m, &o, &bytes, &e), e);
+    uint8_t *own = fx_memory(NULL, bytes + 64);
+    memset(own, 0xcb, bytes + 64);
+    o.memory = own;
+    o.memory_size = bytes;
+    long calls = a.calls;
+    CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
+    ksllm_media one = encode(x, m, &s);
+    CHECK_EQ(a.calls, calls);
+    ksllm_encoder *y = encoder(m, 2);
+    ksllm_media two = encode(y, m, &s);
+    CHECK_HEX(rows_hash(&one), rows_hash(&two));
+    for (int i = 0; i < 64; i++)
+        CHECK_EQ(own[bytes + (size_t)i], 0xcb);
+    free(one.memory);
+    free(two.memory);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    free(own);
+    free(samples);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* Any number in any key: an error, or an ear that can be asked. */
+TEST(keys_of_ears_are_checked)
+{
+    static const int64_t values[] = {0, 1, 2, 3, 7, 8, 21, 63, 64, 255, 257,
+                                     512, 1024, 65536, 1 << 30};
+    fx_spec spec = ea_spec(KSLLM_TYPE_F32);
+    fx_file f = fx_model(&spec);
+    float *samples = sound(1, 7000);
+    const ksllm_sound s = {samples, 7000};
+    ksllm_error e;
+    for (size_t k = 0; k < EA_KEYS; k++)
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+            ksllm_override put = {.key = ea_keys[k].key,
+                .type = KSLLM_META_U32, .integer = values[i]};
+            ksllm_model_options mo;
+            ksllm_encoder_options o;
+            ksllm_model *m = NULL;
+            ksllm_encoder *x = NULL;
+            size_t bytes = 0;
+            ksllm_model_options_init(&mo);
+            mo.overrides = &put;
+            mo.n_overrides = 1;
+            ksllm_status status =
+                ksllm_model_open_memory(f.data, f.size, &mo, &m, &e);
+            CHECK(!status || e.text[0]);
+            ksllm_encoder_options_init(&o);
+            o.max_tokens = 64;
+            if (!status && !ksllm_encoder_memory(m, &o, &bytes, &e)
+                && bytes < 1 << 26
+                && !ksllm_encoder_create(m, &o, &x, &e)) {
+                ksllm_media_size size = {.size = sizeof size};
+                ksllm_media media = {.size = sizeof media};
+                CHECK_OK(ksllm_media_measure_sound(m, &s, &size, &e), e);
+                media.memory = fx_memory(NULL, size.memory);
+                media.memory_size = size.memory;
+                status = ksllm_media_encode_sound(x, &s, NULL, &media, &e);
+                CHECK(status == KSLLM_OK || size.n_tokens > 64);
+                free(media.memory);
+            }
+            ksllm_encoder_free(x);
+            ksllm_model_close(m);
+        }
+    free(samples);
+    free(f.data);
+}
+
+TEST_MAIN

@@ -1,0 +1,142 @@
+/* tower.h - tiny models that see: the fixture "qwen3" with a tower.
+ *
+ *     tiles   SigLIP's: tiles of 4 x 4 patches of 8 pixels, heads of 24, grids
+ *             of up to 3 x 3 tiles of which 2 keep their map as it is
+ *     whole   Qwen2.5-VL's with grouped heads: cells of 2 x 2 patches, windows
+ *             of 2 x 2 cells, every second layer sees all, a third linear
+ */
+#ifndef KSLLM_TEST_TOWER_H
+#define KSLLM_TEST_TOWER_H
+
+#include "fixture.h"
+
+#if defined TW_MINI     /* as small as can be: for fuzzing, with fx_mini */
+enum { TW_WIDTH = 32, TW_FFN = 32, TW_MID = 32, TW_SIDE = 8, TW_PATCH = 4,
+       TW_HEADS = 4, TW_LAYERS = 2, TW_PLACE = 5 };
+#else
+enum { TW_WIDTH = 96, TW_FFN = 160, TW_MID = 64, TW_SIDE = 32, TW_PATCH = 8,
+       TW_HEADS = 4, TW_LAYERS = 2, TW_PLACE = FX_END };
+#endif
+
+static inline void tw_floats(fx_gguf *g, const char *key, float x)
+{
+    fx_kv_array(g, key, KSLLM_META_F32, 3);
+    for (int i = 0; i < 3; i++)
+        fx_f32(&g->kv, x);
+}
+
+static inline void tw_keys(fx_gguf *g, bool tiles)
+{
+    static const struct { const char *key; uint32_t v; } u32[] = {
+        {"block_count", TW_LAYERS}, {"embedding_length", TW_WIDTH},
+        {"feed_forward_length", TW_FFN}, {"attention.head_count", TW_HEADS},
+        {"patch_size", TW_PATCH}, {"image_token_id", TW_PLACE},
+        /* tiles */
+        {"image_size", TW_SIDE}, {"anyres_max", 2},
+        /* whole */
+        {"attention.head_count_kv", 2}, {"spatial_merge_size", 2},
+        {"window_size", 32}, {"n_wa_pattern", 2}, {"image_min_pixels", 1024},
+        {"image_max_pixels", 65536}};
+    char key[96];
+    fx_kv_bool(g, "clip.has_vision_encoder", true);
+    fx_kv_text(g, "clip.projector_type", tiles ? "mlp" : "hcx_qwen2.5vl");
+    for (size_t i = 0; i < sizeof u32 / sizeof *u32; i++)
+        if (i < 6 || (i < 8) == tiles)
+            fx_kv_u32(g, (snprintf(key, sizeof key, "clip.vision.%s",
+                                   u32[i].key), key), u32[i].v);
+    fx_kv_f32(g, "clip.vision.attention.layer_norm_epsilon", 1e-6f);
+    tw_floats(g, "clip.vision.image_mean", 0.5f);
+    tw_floats(g, "clip.vision.image_std", 0.5f);
+    if (!tiles)
+        return;
+    fx_kv_text(g, "clip.vision.mm_patch_merge_type", "spatial_unpad");
+    fx_kv_array(g, "clip.vision.image_grid_pinpoints", KSLLM_META_I32, 18);
+    for (uint32_t i = 0; i < 9; i++) {
+        fx_int(&g->kv, TW_SIDE * (1 + i / 3), 4);
+        fx_int(&g->kv, TW_SIDE * (1 + i % 3), 4);
+    }
+}
+
+static inline void tw_layer(fx_build *b, uint32_t layer, bool tiles)
+{
+    const uint32_t kv = tiles ? TW_WIDTH : TW_WIDTH / 2;
+    const struct { const char *name; uint32_t in, out; } mats[] = {
+        {"attn_q", TW_WIDTH, TW_WIDTH}, {"attn_k", TW_WIDTH, kv},
+        {"attn_v", TW_WIDTH, kv}, {"attn_out", TW_WIDTH, TW_WIDTH},
+        {"ffn_up", TW_WIDTH, TW_FFN}, {"ffn_down", TW_FFN, TW_WIDTH},
+        {"ffn_gate", TW_WIDTH, TW_FFN}};
+    char name[64];
+#define TW_NAME(x, y) \
+    (snprintf(name, sizeof name, "v.blk.%u.%s." y, (unsigned)layer, x), name)
+    for (size_t i = 0; i < (tiles ? 6 : 7); i++) {
+        fx_matrix(b, TW_NAME(mats[i].name, "weight"), mats[i].in, mats[i].out);
+        fx_vector(b, TW_NAME(mats[i].name, "bias"), mats[i].out, 0);
+    }
+    fx_vector(b, TW_NAME("ln1", "weight"), TW_WIDTH, 1);
+    fx_vector(b, TW_NAME("ln2", "weight"), TW_WIDTH, 1);
+    if (tiles) {
+        fx_vector(b, TW_NAME("ln1", "bias"), TW_WIDTH, 0);
+        fx_vector(b, TW_NAME("ln2", "bias"), TW_WIDTH, 0);
+    }
+#undef TW_NAME
+}
+
+static inline void tw_patches(fx_build *b, const char *name)
+{
+    const uint64_t dims[4] = {TW_PATCH, TW_PATCH, 3, TW_WIDTH};
+    const size_t n = TW_PATCH * TW_PATCH * 3 * TW_WIDTH;
+    fx_gguf *g = &b->part[0];
+    uint64_t rng = strlen(name);
+    fx_tensor_raw(g, name, 4, dims, KSLLM_TYPE_F32, g->data.size);
+    fx_fill(fx_grow(&g->data, 4 * n), fx_type_of(KSLLM_TYPE_F32), n, &rng);
+}
+
+static inline void tw_more(fx_build *b, bool tiles)
+{
+    const uint32_t embd = b->spec->n_embd, out = tiles ? embd : 160;
+    tw_keys(&b->part[0], tiles);
+    tw_patches(b, "v.patch_embd.weight");
+    for (uint32_t i = 0; i < TW_LAYERS; i++)
+        tw_layer(b, i, tiles);
+    fx_matrix(b, "mm.0.weight", tiles ? TW_WIDTH : 4 * TW_WIDTH, TW_MID);
+    fx_vector(b, "mm.0.bias", TW_MID, 0);
+    fx_matrix(b, "mm.2.weight", TW_MID, out);
+    fx_vector(b, "mm.2.bias", out, 0);
+    if (tiles) {
+        fx_vector(b, "v.patch_embd.bias", TW_WIDTH, 0);
+        fx_matrix(b, "v.position_embd.weight", TW_WIDTH,
+                  TW_SIDE / TW_PATCH * (TW_SIDE / TW_PATCH));
+        fx_vector(b, "v.image_newline", embd, 0);
+    } else {
+        tw_patches(b, "v.patch_embd.weight.1");
+        fx_vector(b, "v.post_ln.weight", TW_WIDTH, 1);
+        fx_matrix(b, "mm.model.fc.weight", out, embd);
+        fx_vector(b, "mm.model.fc.bias", embd, 0);
+    }
+}
+
+static inline void tw_tiles(fx_build *b) { tw_more(b, true); }
+static inline void tw_whole(fx_build *b) { tw_more(b, false); }
+
+static inline fx_spec tw_spec(ksllm_type type, bool tiles)
+{
+    fx_spec s = *fx_spec_of("qwen3");
+    s.type = type;
+    s.more = tiles ? tw_tiles : tw_whole;
+    return s;
+}
+
+/* A picture with soft and hard edges, the same bytes everywhere. */
+static inline ksllm_image tw_picture(uint32_t w, uint32_t h, uint64_t seed)
+{
+    uint8_t *rgb = fx_memory(NULL, (size_t)w * h * 3);
+    for (uint32_t y = 0; y < h; y++)
+        for (uint32_t x = 0; x < w; x++)
+            for (uint32_t c = 0; c < 3; c++)
+                rgb[((size_t)y * w + x) * 3 + c] = (uint8_t)(
+                    (x / 9 + y / 7) % 2 ? 3 * x + (1 + c) * y
+                                        : fx_next(&seed) >> 56);
+    return (ksllm_image){.rgb = rgb, .width = w, .height = h};
+}
+
+#endif
