@@ -33980,8 +33980,8 @@ static void twr_attend_piece(void *arg, u32 piece) {
         .v = (const u8 *)(r->e->values + kv),
         .key_dim = head, .value_dim = head,
         .k_stride = head * sizeof(f32), .v_stride = head * sizeof(f32),
-        .n_slots = r->e->n_slots, .m = p->m, .hi = p->hi - p->lo,
-        .both_ways = true, .scale = (f32)(1 / __builtin_sqrt((f64)head)),
+        .n_slots = r->e->n_slots, .m = p->m, .hi = 1, .end = p->hi - p->lo,
+        .ahead = p->hi - p->lo, .scale = (f32)(1 / __builtin_sqrt((f64)head)),
         .q_heads = heads, .out_head = head, .out_token = heads * head,
         .kind = K_F32, .group = 1,
     };
