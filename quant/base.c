@@ -473,8 +473,8 @@ static const char *glob_item(const char *p, char c) {
     if (!*p || !c) return NULL;
     if (*p == '?') return p + 1;
     if (*p == '[') {
-        bool not = p[1] == '!', in = false;
-        const char *first = p + 1 + not, *q = first;
+        bool other = p[1] == '!', in = false;
+        const char *first = p + 1 + other, *q = first;
         for (; *q && (*q != ']' || q == first); q++) {
             q += *q == '\\' && q[1];
             char from = *q;
@@ -482,7 +482,7 @@ static const char *glob_item(const char *p, char c) {
                 q += 2, q += *q == '\\' && q[1];
             in |= c >= from && c <= *q;
         }
-        if (*q) return in != not ? q + 1 : NULL;
+        if (*q) return in != other ? q + 1 : NULL;
     }
     p += *p == '\\' && p[1];
     return *p == c ? p + 1 : NULL;

@@ -37,10 +37,11 @@ written() {
         cmp "here/$name" "there/$name"
 }
 
+# Wine speaks of its own processes in the same place.
 there() {   # there ARGUMENT...: COMMAND's status; what it says to `said`
     eval "$run" '"$@"' >said 2>&1 </dev/null
     status=$?
-    tr -d '\r' <said >said.lf && mv said.lf said
+    tr -d '\r' <said | sed '/^wine: /d' >said.lf && mv said.lf said
     return $status
 }
 
@@ -94,7 +95,7 @@ do
 done
 holds 'backslashes' backslashes
 same lora convert reference/qwen3/lora --base reference/qwen3/
-head -c 3000 "$top/quant/calibration_ko.txt" >text
+head -c 1500 "$top/quant/calibration_ko.txt" >text
 same stats calibrate 파일🙂.gguf text --gram
 same refined.gguf quantize 파일🙂.gguf -t q4_0 --stats here/stats --refine
 echo '[{"role": "system", "content": "로봇입니다."}]' >prompt.json
