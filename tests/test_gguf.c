@@ -1318,6 +1318,46 @@ TEST(missing_or_wide_tensors)
     }
 }
 
+/* Every tensor of models that convolve, route and encode, left out and one item
+ * or block too wide. */
+TEST(tensors_of_other_graphs)
+{
+    for (size_t i = 0; i < FX_OTHERS; i++) {
+        fx_file whole, f;
+        ksllm_model *m = fx_open(fx_others[i].name, &whole);
+        for (size_t k = 0; k < ksllm_tensor_count(m); k++) {
+            ksllm_tensor t = {.size = sizeof t};
+            char name[64], word[64];
+            fx_spec s = fx_others[i];
+            if (!CHECK_EQ(ksllm_tensor_at(m, k, &t), 0))
+                continue;
+            snprintf(name, sizeof name, "%.*s", (int)t.name.size, t.name.data);
+            /* A router works without biases, an encoder without a head. */
+            bool may = strstr(name, "exp_probs_b") || !strcmp(name, "cls.weight");
+            /* Some are told together. */
+            snprintf(word, sizeof word, "%s", name);
+            if (strstr(name, "token_embd_norm") || !strncmp(name, "cls.", 4))
+                *strrchr(word, '.') = 0;
+            if (!strcmp(word, "cls"))
+                strcpy(word, "cls.bias");
+            s.skip = name;
+            f = fx_model(&s);
+            if (!may)
+                REFUSE(&f, KSLLM_ERR_FORMAT, word, false);
+            else
+                CHECK_EQ(try_file(&f, &(ksllm_error){0}), KSLLM_OK);
+            free(f.data);
+            s.skip = NULL;
+            s.widen = name;
+            f = fx_model(&s);
+            REFUSE(&f, KSLLM_ERR_FORMAT, name, true);
+            free(f.data);
+        }
+        ksllm_model_close(m);
+        free(whole.data);
+    }
+}
+
 TEST(architecture)
 {
     fx_spec s = fx_mini;
