@@ -60,7 +60,8 @@ endif
         check-models check-templates check-schemas check-demo check-quant demo \
         models fetch one-line header size clean help FORCE bench bench-kernels bench-cancel \
         bench-loop bench-obey bench-peer bench-quant bench-state bench-draft \
-        bench-adapter bench-several bench-tokens bench-arm fuzz \
+        bench-adapter bench-several bench-tokens bench-arm bench-cold \
+        bench-chart engines fuzz \
         bench-arm-check coverage soak analyse check-all shared install \
         uninstall users demo-real demo-accept
 
@@ -105,7 +106,10 @@ help:
 	echo 'make bench-cancel  how long a prompt takes to stop'
 	echo 'make bench-loop    how late a 50 Hz loop is beside a model; as root'
 	echo 'make bench-obey    decoding under a schema against free decoding'
-	echo 'make bench-peer    the same file in llama.cpp, in turns'
+	echo 'make bench-peer    the same file in llama.cpp, in turns; with ENGINES=DIR'
+	echo '                   (made by make engines) three others too'
+	echo 'make bench-chart   tests/speed.svg from what CSV=FILE made bench-peer write'
+	echo 'make bench-cold    the first token of a model that is not in memory'
 	echo 'make bench-quant   speed of quantizing against llama.cpp, memory'
 	echo 'make bench-state   saving and loading a session'
 	echo 'make bench-adapter what an adapter of rank 16 costs'
@@ -512,11 +516,12 @@ $(ARM)/llama.cpp:
 
 ARM_PARTS := $(ARM)/icount.so $(ARM)/bench_arm $(ARM)/bench_arm32
 bench-arm: $(ARM_PARTS) $(ARM)/llama.cpp
-	CROSS='$(CROSS)' CROSS32='$(CROSS32)' $(PYTHON) tests/bench_arm.py $(ARM) \
-	    --peer $(ARM)/llama.cpp $(if $(STORE),--store)
+	CROSS='$(CROSS)' CROSS32='$(CROSS32)' $(PYTHON) \
+	    tests/bench_arm.py $(ARM) --peer $(ARM)/llama.cpp $(if $(STORE),--store)
 
 bench-arm-check: $(ARM_PARTS)
-	CROSS='$(CROSS)' CROSS32='$(CROSS32)' $(PYTHON) tests/bench_arm.py $(ARM) --check
+	CROSS='$(CROSS)' CROSS32='$(CROSS32)' $(PYTHON) \
+	    tests/bench_arm.py $(ARM) --check
 
 $(BENCH_MODEL): $(BUILD)/tests/bench
 	mkdir -p build/models
@@ -558,7 +563,17 @@ bench-tokens: $(TOKEN_FILES)
 	build/venv/bin/python tests/bench_tokens.py $(TOKEN_ARGS)
 
 bench-peer: build/venv/done $(BUILD)/tests/bench
-	build/venv/bin/python tests/bench_peer.py
+	build/venv/bin/python tests/bench_peer.py \
+	    $(if $(ENGINES),--engines $(ENGINES)) $(if $(CSV),--csv $(CSV))
+
+engines:
+	sh tests/engines.sh $(or $(ENGINES),build/engines)
+
+bench-chart:
+	$(PYTHON) tests/bench_chart.py $(or $(CSV),tests/speed.csv) tests/speed.svg
+
+bench-cold: $(BUILD)/tests/bench_cold $(BENCH_MODEL)
+	$< $(BENCH_MODEL)
 
 # -- demo -------------------------------------------------------------------
 

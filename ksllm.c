@@ -5193,8 +5193,8 @@ V_INLINE KS_NAME(vri) KS_NAME(n_dots)(KS_NAME(n_run) *run,
     const KS_NAME(n32) v = KS_NAME(n_next32)(x);
     KS_UNROLL
     for (int r = 0; r < 8; r++) {
-#if defined KS_ARM32 /* or all the fifth bits are spread at once */
-        if (type == KSLLM_TYPE_Q5_0 || type == KSLLM_TYPE_Q5_1) KS_FENCE;
+#if defined KS_ARM32 /* or several rows are loaded, and spilled, at once */
+        KS_FENCE;
 #endif
         KS_NAME(n32) w = KS_NAME(n_block)(row->p[r] - b->bytes, type);
 #if defined KS_DOTPROD

@@ -319,9 +319,9 @@ KSLLM_API ksllm_status ksllm_model_get_info(
     const ksllm_model *model, ksllm_model_info *info, ksllm_error *err);
 
 /* Reads every weight once, so that the first prompt does not wait for the
- * disk, one page fault after the other. The pages stay clean: if memory runs
- * short, the system may drop them again. on_progress of the control counts
- * bytes.
+ * disk, one page fault after the other. On a thread of its own beside that
+ * prompt it costs least time. The pages stay clean: if memory runs short, the
+ * system may drop them again. on_progress of the control counts bytes.
  * Errors: ARGUMENT, CANCELLED, DEADLINE; the model can be used after each. */
 KSLLM_API ksllm_status ksllm_model_preload(
     const ksllm_model *model, const struct ksllm_control *control,

@@ -9,6 +9,7 @@
  *
  *     plain        open, create, a prompt of TOKENS (16), one token
  *     preload      ksllm_model_preload before the prompt
+ *     beside       ksllm_model_preload on a thread of its own beside the prompt
  *     willneed     posix_fadvise(WILLNEED) on the file, then as plain
  *     sequential   a mapping with MADV_SEQUENTIAL, then as plain
  *     populate     a mapping with MADV_POPULATE_READ, then as plain
@@ -36,8 +37,9 @@
 #endif
 
 enum { MAX_ROUNDS = 50, MAX_TOKENS = 2048, READ = 1 << 20 };
-enum { PLAIN, PRELOAD, WILLNEED, SEQUENTIAL, POPULATE, READER, WARM, N_WAYS };
-static const char *const NAMES[] = {"plain", "preload", "willneed",
+enum { PLAIN, PRELOAD, BESIDE, WILLNEED, SEQUENTIAL, POPULATE, READER, WARM,
+       N_WAYS };
+static const char *const NAMES[] = {"plain", "preload", "beside", "willneed",
                                     "sequential", "populate", "reader",
                                     "warm"};
 static const int ADVICE[N_WAYS] = {[SEQUENTIAL] = MADV_SEQUENTIAL,
@@ -101,6 +103,13 @@ static void *read_all(void *path)
     return NULL;
 }
 
+static void *preload(void *model)
+{
+    if (ksllm_model_preload(model, NULL, NULL))
+        fail("preload", "failed");
+    return NULL;
+}
+
 typedef struct result {
     double ready[MAX_ROUNDS], token[MAX_ROUNDS], all[MAX_ROUNDS],
         memory[MAX_ROUNDS];
@@ -146,6 +155,8 @@ static void run(const char *path, int way, uint32_t n_prompt, result *r, int i)
         || ksllm_session_create(m, NULL, &s, &e))
         fail(path, e.text);
     double ready = now_ms();
+    if (way == BESIDE)
+        pthread_create(&reader, NULL, preload, m);
     if (ksllm_session_sync(s, tokens, n_prompt, NULL, &e)
         || ksllm_sample(s, &greedy, 0, &next, NULL, 0, &e))
         fail(path, e.text);
@@ -154,7 +165,7 @@ static void run(const char *path, int way, uint32_t n_prompt, result *r, int i)
     r->token[i] = end - ready;
     r->all[i] = end - begin;
     r->memory[i] = anonymous_mib() - before;
-    if (way == READER)
+    if (way == READER || way == BESIDE)
         pthread_join(reader, NULL);
     ksllm_session_free(s);
     ksllm_model_close(m);

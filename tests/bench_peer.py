@@ -17,12 +17,22 @@ The table shows medians; the ratio is the median of the rounds' ratios, and
     share n     ksllm's decode as bench.c compares it with reading alone
     decode n    one token after the other behind n tokens. ksllm's time
                 includes choosing the token, llama.cpp's does not
+
+--engines takes a folder made by tests/engines.sh: OpenVINO GenAI, onnxruntime
+and MNN take turns too, with a model of the same dimensions in their own int4.
+It is not the same file, so they are shown beside and no case must be met.
+--csv appends a line for each program and case, the median of its rounds:
+date, machine, model, ksllm's row, threads, program, case, value. `open` is ms,
+`anonymous` MiB, all else tokens per second. bench_chart.py draws it.
 """
 import argparse
+import csv
 import ctypes as C
+import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,8 +75,10 @@ class PeerBench(check_models.Peer):
         if not flag.value:
             sys.exit("llama.cpp: repacking is not its default any more")
         flag.value = job["repack"]
+        begin = time.perf_counter()
         self.model = C.c_void_p(lib.llama_model_load_from_file(
             job["model"].encode(), params))
+        self.opened = (time.perf_counter() - begin) * 1e3
         if not self.model:
             self.fail("cannot open the model")
         repacked = b"REPACK model buffer" in b"".join(self.text)
@@ -133,7 +145,8 @@ class PeerBench(check_models.Peer):
 def work(job):
     """A round for each line on standard input."""
     peer = PeerBench(Path(job["folder"]), job)
-    say(json.dumps(dict(version=peer.version, repacked=peer.repacked)))
+    say(json.dumps(dict(version=peer.version, repacked=peer.repacked,
+                        open=peer.opened)))
     for _ in sys.stdin:
         say(json.dumps(peer.round()))
 
@@ -141,7 +154,8 @@ def work(job):
 # -- the three that take turns ----------------------------------------------
 
 class Runner:
-    """A program that runs a round when it is told to."""
+    """A program that runs a round when it is told to. Between its rounds it
+    is stopped: some of them go on spinning."""
 
     def __init__(self, name, command):
         self.name, self.rounds, self.shares = name, [], {}
@@ -149,6 +163,7 @@ class Runner:
             [str(c) for c in command], text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE)
         self.hello = self.line()
+        self.process.send_signal(signal.SIGSTOP)
 
     def line(self):
         line = self.process.stdout.readline()
@@ -157,11 +172,23 @@ class Runner:
         return line.strip()
 
     def round(self):
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         self.rounds.append(self.read())
+        self.process.send_signal(signal.SIGSTOP)
+
+    def anonymous(self):
+        """MiB; None where no system says."""
+        path = Path(f"/proc/{self.process.pid}/status")
+        if not path.exists():
+            return None
+        return next(int(line.split()[1]) / 1024 for line in
+                    path.read_text().splitlines() if "RssAnon" in line)
 
     def end(self):
+        self.memory = self.anonymous()
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
@@ -174,14 +201,25 @@ class Ours(Runner):
             row = line.split(",")
             if row[5] in ("prefill", "decode"):
                 rates[f"{row[5]} {row[6]}"] = float(row[7])
+            if row[5] == "open":
+                self.opened = float(row[7])
             if row[5] == "share":
                 self.shares.setdefault(row[6], []).append(float(row[7]))
         return rates
 
 
 class Theirs(Runner):
+    def __init__(self, name, command):
+        super().__init__(name, command)
+        self.hello = json.loads(self.hello)
+        self.opened = self.hello["open"]
+
     def read(self):
         return json.loads(self.line())
+
+
+class Engine(Theirs):
+    pass
 
 
 def peer_folder(folder, backend, to):
@@ -212,6 +250,12 @@ def start(args, model, isa, folder):
                    repack=repack, threads=args.threads, tokens=args.tokens)
         runners.append(Theirs("repacked" if repack else "plain", [
             sys.executable, __file__, "--worker", json.dumps(job)]))
+    for path in sorted(args.engines.glob("*-g*/")) if args.engines else []:
+        job = dict(numbers, model=str(path), threads=args.threads,
+                   tokens=args.tokens)
+        runners.append(Engine(path.name, [
+            args.engines / "run/bin/python", ROOT / "tests/engine.py",
+            json.dumps(job)]))
     return runners
 
 
@@ -244,7 +288,8 @@ def target(case, args, prefill, decode):
 
 def show(runners, args, prefill, decode):
     """Prints the table; how many cases meet their target, of how many."""
-    ours, *theirs = runners
+    ours = runners[0]
+    theirs = [r for r in runners if type(r) is Theirs]
     say(f"  {'case':<14}{'ksllm':>9}{'llama.cpp':>11}  {'':<9}{'ratio':>7}"
         f"{'least':>7}{'must':>6}")
     n_met = 0
@@ -260,6 +305,15 @@ def show(runners, args, prefill, decode):
         say(f"  {case:<14}{rate(ours):>9.2f}{rate(best):>11.2f}  "
             f"{best.name:<9}{median(ratios):>7.2f}{min(ratios):>7.2f}" +
             (f"{must:>6.2f}  {'met' if met else 'not met'}" if must else ""))
+    for r in runners:
+        if type(r) is Engine:
+            say(f"  {r.name} {r.hello['version']}: " + ", ".join(
+                f"{case} {median(x[case] for x in r.rounds):.1f} (" +
+                f"{median(a[case] / b[case] for a, b in both):.2f})"
+                for both in [list(zip(ours.rounds, r.rounds))]
+                for case in ours.rounds[0]))
+        say(f"  {r.name}: opens in {r.opened:.0f} ms, {r.memory:.0f} MiB "
+            "of anonymous memory")
     for n, shares in ours.shares.items():
         say(f"  {'share ' + n:<14}{median(shares):>9.2f}  of the read "
             f"bandwidth (for depth 0: {SHARE_MUST})")
@@ -275,13 +329,40 @@ def compare(args, model, pair, folder):
     with tempfile.TemporaryDirectory() as links:
         runners = start(args, model, isa,
                         peer_folder(folder, backend, Path(links)))
-        hello = json.loads(runners[1].hello)
+        hello = runners[1].hello
         say(f"  llama.cpp {hello['version']}" +
             ("" if hello["repacked"] else ", which repacks nothing here"))
         take_turns(runners, args.rounds, args.hogs)
         for runner in runners:
             runner.end()
+    if args.csv:
+        write(args.csv, runners, model, isa, args.threads)
     return show(runners, args, prefill, decode)
+
+
+def machine():
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.machine()
+
+
+def write(path, runners, model, isa, threads):
+    new = not path.exists()
+    with path.open("a", newline="") as f:
+        out = csv.writer(f)
+        if new:
+            out.writerow(["date", "machine", "model", "row", "threads",
+                          "program", "case", "value"])
+        head = [datetime.date.today(), machine(), model.stem, isa, threads]
+        for r in runners:
+            name = r.name if type(r) is not Theirs else "llama.cpp " + r.name
+            values = {case: median(x[case] for x in r.rounds)
+                      for case in runners[0].rounds[0]}
+            values |= dict(open=r.opened, anonymous=r.memory)
+            for case, value in values.items():
+                out.writerow(head + [name, case, f"{value:.2f}"])
 
 
 # -- what there is to compare -----------------------------------------------
@@ -354,6 +435,9 @@ def main():
     add("--batch", metavar="N", help="batch of ksllm")
     add("--hogs", type=int, default=0, metavar="N",
         help="busy processes beside it")
+    add("--engines", type=Path, metavar="FOLDER",
+        help="made by tests/engines.sh: compare with these too")
+    add("--csv", type=Path, metavar="FILE", help="append all medians")
     add("--quick", action="store_true",
         help="under 3 minutes: one model, 3 rounds of 8 tokens, prompts of "
              "128, depths 0 and 512; other options may change that")
