@@ -26,6 +26,7 @@ date, machine, model, ksllm's row, threads, program, case, value. `open` is ms,
 `anonymous` MiB, all else tokens per second. bench_chart.py draws it.
 """
 import argparse
+import atexit
 import csv
 import ctypes as C
 import datetime
@@ -162,6 +163,8 @@ class Runner:
         self.process = subprocess.Popen(
             [str(c) for c in command], text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE)
+        # A stopped one would outlive this program.
+        atexit.register(self.process.send_signal, signal.SIGCONT)
         self.hello = self.line()
         self.process.send_signal(signal.SIGSTOP)
 

@@ -78,5 +78,8 @@ export_as ort export/bin/python -m onnxruntime_genai.models.builder -i hf \
     -o "ort-g$group" -p int4 -e cpu -c cache --extra_options \
     accuracy_level=4 block_size="$group" is_symmetric=true \
     prune_lm_head=true shared_embeddings=true
-export_as mnn export/bin/llmexport --path hf --export mnn --quant_bit 4 \
-    --quant_block "$group" --sym --dst_path "mnn-g$group"
+# Its package looks for its parts beside itself.
+parts=$(echo export/lib/python3*/site-packages/llmexport)
+export_as mnn env "PYTHONPATH=$parts" export/bin/llmexport --path hf \
+    --export mnn --quant_bit 4 --quant_block "$group" --sym \
+    --dst_path "mnn-g$group"
