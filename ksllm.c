@@ -209,7 +209,9 @@
 /* x86: what computes v comes before what computes the next one. Left alone,
  * clang takes all steps of one sum, each of which waits for the one before, and
  * only then those of the next. */
+#if !defined KS_IN_TURN /* where these are not registers */
 #define KS_IN_TURN(v) __asm__ volatile("" : "+v"(v))
+#endif
 /* Arm: forces both vectors to be ready here. Then one instruction loads
  * neighbours, and reads of a register end before it changes. */
 #define KS_TOGETHER(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
