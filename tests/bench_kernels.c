@@ -1,6 +1,9 @@
-/* How far the kernels are from the machine: products with one token against
- * the read bandwidth, products with many tokens against a loop of multiplies
- * in registers, both measured in the same minute, interleaved, medians.
+/* How far the kernels are from the machine: products with one token in the L2
+ * cache and against the read bandwidth, a few tokens against one, many against
+ * a loop of multiplies in registers; and each row against the last one of the
+ * table that has kernels of its own. What is compared is measured in turns;
+ * medians of what the thread had of the processor, so that others on the
+ * machine spoil less.
  *
  *     make bench-kernels            (one thread; --all for every type)
  *
@@ -9,8 +12,9 @@
 #include "../ksllm.c"
 
 #include <stdio.h>
+#include <time.h>
 
-enum { ROUNDS = 5, N_IN = 2048, MAX_M = 128 };
+enum { ROUNDS = 9, N_IN = 2048, MAX_M = 128 };
 
 static const ksllm_type TYPES[] = {KSLLM_TYPE_Q4_0, KSLLM_TYPE_Q4_K,
     KSLLM_TYPE_Q6_K, KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q4_1, KSLLM_TYPE_Q5_0,
@@ -18,7 +22,11 @@ static const ksllm_type TYPES[] = {KSLLM_TYPE_Q4_0, KSLLM_TYPE_Q4_K,
     KSLLM_TYPE_IQ4_NL, KSLLM_TYPE_IQ4_XS, KSLLM_TYPE_F16, KSLLM_TYPE_BF16,
     KSLLM_TYPE_F32};
 
-static double now(void) { return (double)os_now() * 1e-9; }
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -119,6 +127,15 @@ static double run(const k_row *k, k_product *p) {
     return now() - t;
 }
 
+/* GB/s of one token and a matrix that stays in the L2 cache. */
+static double run_l2(rig *r, const k_row *k, ksllm_type type) {
+    enum { TIMES = 64 };
+    k_product p = product_of(r, type, (size_t)256 << 10, 1);
+    double t = now();
+    for (int i = 0; i < TIMES; i++) k->product[type](&p);
+    return TIMES * (double)(p.n_rows * p.row_bytes) / (now() - t) * 1e-9;
+}
+
 static void prepare(rig *r, const k_row *k) {
     u32 seed = 1;
     r->w_bytes = (size_t)256 << 20;
@@ -136,7 +153,7 @@ static void prepare(rig *r, const k_row *k) {
     }
     for (int i = 0; i < 2; i++) {
         size_t nb = i ? 256 : 32;
-        r->acts.q[i] = malloc((size_t)MAX_M * N_IN);
+        r->acts.q[i] = aligned_alloc(64, (size_t)MAX_M * N_IN);
         r->acts.d[i] = malloc((size_t)MAX_M * N_IN / nb * sizeof(f32));
         r->acts.sum[i] = malloc((size_t)MAX_M * N_IN / 16 * sizeof(i16));
         k->quantize(r->x, (size_t)MAX_M * N_IN, nb, r->acts.q[i],
@@ -144,34 +161,49 @@ static void prepare(rig *r, const k_row *k) {
     }
 }
 
-static void bench_row(rig *r, const k_row *k, size_t n_types) {
-    static const size_t many[] = {2, 4, 8, 16, 64, 128};
+static void bench_row(
+    rig *r, const k_row *k, const k_row *base, size_t n_types) {
+    static const size_t few[] = {2, 4, 8, 16}, many[] = {64, 128};
     double peak = peak_rate(k->name, r->y);
     printf("\n%s, n_in %d, one thread\n", k->name, N_IN);
-    printf("%-7s %8s %8s %6s |", "type", "GB/s", "read", "share");
-    for (size_t i = 0; i < KS_LEN(many); i++) printf(" %6zu t", many[i]);
-    printf("   Gop/s, loop peak %.0f; share\n", peak);
+    printf("%-7s %6s %9s | %6s %6s %6s | tokens over one:", "type", "L2",
+        base->name, "memory", "read", "share");
+    for (size_t i = 0; i < KS_LEN(few); i++) printf(" %5zu", few[i]);
+    printf(" | Gop/s with");
+    for (size_t i = 0; i < KS_LEN(many); i++) printf(" %5zu", many[i]);
+    if (peak > 0) printf(" of %.0f", peak);
+    printf("\n");
     for (size_t i = 0; i < n_types; i++) {
-        double rate[ROUNDS], read[ROUNDS], gop[KS_LEN(many)][ROUNDS];
+        double l2[ROUNDS], beside[ROUNDS], rate[ROUNDS], read[ROUNDS];
+        double share[ROUNDS], over[KS_LEN(few)][ROUNDS];
+        double gop[KS_LEN(many)][ROUNDS];
         for (int round = 0; round < ROUNDS; round++) {
+            l2[round] = run_l2(r, k, TYPES[i]);
+            beside[round] = l2[round] / run_l2(r, base, TYPES[i]);
             k_product p = product_of(r, TYPES[i], (size_t)64 << 20, 1);
             read[round] = read_rate(r);
-            rate[round] =
-                (double)(p.n_rows * p.row_bytes) / run(k, &p) * 1e-9;
+            double one = run(k, &p);
+            rate[round] = (double)(p.n_rows * p.row_bytes) / one * 1e-9;
+            share[round] = rate[round] / read[round];
+            for (size_t j = 0; j < KS_LEN(few); j++) {
+                p = product_of(r, TYPES[i], (size_t)64 << 20, few[j]);
+                over[j][round] = run(k, &p) / one;
+            }
             for (size_t j = 0; j < KS_LEN(many); j++) {
-                k_product g =
-                    product_of(r, TYPES[i], (size_t)2 << 20, many[j]);
-                gop[j][round] = 2.0 * (double)g.n_rows * N_IN
-                    * (double)many[j] / run(k, &g) * 1e-9;
+                p = product_of(r, TYPES[i], (size_t)2 << 20, many[j]);
+                gop[j][round] = 2.0 * (double)p.n_rows * N_IN
+                    * (double)many[j] / run(k, &p) * 1e-9;
             }
         }
-        double a = median(rate, ROUNDS), b = median(read, ROUNDS);
-        printf("%-7s %8.2f %8.2f %6.2f |", BLK_TYPES[TYPES[i]].name, a, b,
-            a / b);
-        double last = 0;
+        printf("%-7s %6.1f %9.2f | %6.1f %6.1f %6.2f |                 ",
+            BLK_TYPES[TYPES[i]].name, median(l2, ROUNDS),
+            median(beside, ROUNDS), median(rate, ROUNDS),
+            median(read, ROUNDS), median(share, ROUNDS));
+        for (size_t j = 0; j < KS_LEN(few); j++)
+            printf(" %5.2f", median(over[j], ROUNDS));
+        printf(" |           ");
         for (size_t j = 0; j < KS_LEN(many); j++)
-            printf(" %8.1f", last = median(gop[j], ROUNDS));
-        if (peak > 0) printf("   %.2f", last / peak);
+            printf(" %5.0f", median(gop[j], ROUNDS));
         printf("\n");
         fflush(stdout);
     }
@@ -181,8 +213,11 @@ int main(int argc, char **argv) {
     bool all = argc > 1 && strcmp(argv[1], "--all") == 0;
     rig r = {0};
     prepare(&r, k_choose(NULL));
-    const k_row *k;
+    const k_row *k, *base = k_at(0);
     for (size_t i = 0; (k = k_at(i)) != NULL; i++)
-        if (all || k->needs) bench_row(&r, k, all ? KS_LEN(TYPES) : 4);
+        if (k->needs) base = k;
+    for (size_t i = 0; (k = k_at(i)) != NULL; i++)
+        if (k->needs || k == base)
+            bench_row(&r, k, base, all ? KS_LEN(TYPES) : 4);
     return 0;
 }

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE /* before any include, as ksllm.c would */
 #define KS_HAS_AVX512 "avx2,fma,f16c"
 #define KS_HAS_AVXVNNI "avx2,fma,f16c"
+#define KS_IN_TURN(v)
 #define KS_EMULATED (CPU_AVX512_VNNI | CPU_AVX_VNNI)
 
 #if !defined __AVX2__ || defined __AVX512F__
@@ -45,6 +46,48 @@ static inline simde__m512 emulate_cvtepi32_ps(simde__m512i a)
 }
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps emulate_cvtepi32_ps
+
+static inline simde__m512 emulate_cvtph_ps(__m256i a)
+{
+    simde__m512_private out;
+    out.m256[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(a));
+    out.m256[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1));
+    return simde__m512_from_private(out);
+}
+#undef _mm512_cvtph_ps
+#define _mm512_cvtph_ps emulate_cvtph_ps
+
+static inline simde__m512 emulate_maskz_loadu_ps(unsigned mask, const float *p)
+{
+    simde__m512_private out;
+    for (int i = 0; i < 16; i++)
+        out.f32[i] = mask >> i & 1 ? p[i] : 0;
+    return simde__m512_from_private(out);
+}
+#undef _mm512_maskz_loadu_ps
+#define _mm512_maskz_loadu_ps emulate_maskz_loadu_ps
+
+static inline void emulate_mask_storeu_ps(
+    float *p, unsigned mask, simde__m512 a)
+{
+    simde__m512_private in = simde__m512_to_private(a);
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1)
+            p[i] = in.f32[i];
+}
+#undef _mm512_mask_storeu_ps
+#define _mm512_mask_storeu_ps emulate_mask_storeu_ps
+
+static inline simde__m512i emulate_madd_epi16(simde__m512i a, simde__m512i b)
+{
+    simde__m512i_private x = simde__m512i_to_private(a);
+    simde__m512i_private y = simde__m512i_to_private(b);
+    for (int i = 0; i < 2; i++)
+        x.m256i[i] = _mm256_madd_epi16(x.m256i[i], y.m256i[i]);
+    return simde__m512i_from_private(x);
+}
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 emulate_madd_epi16
 
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
 #define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
