@@ -766,7 +766,7 @@ TEST(wrong_towers_are_refused)
         {true, "attention.head_count", 5, "does not divide"},
         {true, "attention.head_count", 0, "from 1"},
         {true, "embedding_length", 95, "does not divide"},
-        {true, "embedding_length", 92, "embedding_length"},
+        {true, "embedding_length", 92, "x 3 x 92"},
         {true, "feed_forward_length", 161, "feed_forward_length"},
         {true, "image_token_id", 281, "to 280"},
         {true, "anyres_max", 0, "from 1"},
