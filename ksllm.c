@@ -28386,7 +28386,7 @@ static void fwd_place(const fwd *f, u32 t, f32 *x) {
 
 /* A row of a picture, as its tower made it. fwd_open saw that it is lent. */
 static void fwd_media(const ksllm_session *s, u32 position, f32 *x) {
-    const ses_list l = {s->tokens, NULL, s->n_tokens};
+    const ses_list l = {s->tokens, NULL, (size_t)position + 1};
     const f32 *row = ses_media_at(s, &l, position);
     size_t n = s->m->dim[D_EMBD];
     if (row) memcpy(x, row, n * sizeof *x);
@@ -30756,6 +30756,7 @@ static u32 draft_look_up(gen *x, u32 most) {
     if (!run) return 0;
     for (u32 i = 0; i < most; i++) {
         x->d.token[i] = at + i < n ? t[at + i] : x->d.token[at + i - n];
+        if (x->d.token[i] < 0) return i; /* a picture */
         x->d.kind[i] = (u8)min_u32(run + i, DRAFT_LONGEST);
     }
     return most;
