@@ -32349,7 +32349,7 @@ static void snd_make_bands(snd_front *s, u32 n) {
 }
 
 /* n: bands, 1 to SND_MOST_BANDS. */
-KS_UNUSED static void snd_begin(snd_front *s, u32 n) {
+static void snd_begin(snd_front *s, u32 n) {
     for (u32 i = 0; i < SND_WINDOW; i++) {
         m_sincos(i * (6.283185307179586 / SND_WINDOW), &s->sine[i],
             &s->cosine[i]);
@@ -32400,7 +32400,7 @@ static void snd_energy(const snd_front *s, const f64 *x, f64 *energy) {
 /* Frame `frame` of a sound of `length` samples, of which x has the first n and
  * the others are 0: the logarithm to base 10 of each band's energy. Its bits
  * depend on these samples alone. */
-KS_UNUSED static void snd_frame(const snd_front *s, const f32 *x, size_t n,
+static void snd_frame(const snd_front *s, const f32 *x, size_t n,
     size_t length, size_t frame, f32 *out) {
     f64 cut[SND_WINDOW], energy[SND_BINS];
     const f64 *w = s->weight;
@@ -32417,7 +32417,7 @@ KS_UNUSED static void snd_frame(const snd_front *s, const f32 *x, size_t n,
 
 /* Of all frames together: what is 80 dB below the loudest is raised to that,
  * and the scale moved. */
-KS_UNUSED static void snd_level(f32 *x, size_t n) {
+static void snd_level(f32 *x, size_t n) {
     f32 top = -10;
     for (size_t i = 0; i < n; i++)
         if (x[i] > top) top = x[i];
