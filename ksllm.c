@@ -29458,7 +29458,7 @@ static void fwd_place(const fwd *f, u32 t, f32 *x) {
 
 /* A row of a picture, as its tower made it. fwd_open saw that it is lent. */
 static void fwd_media(const ksllm_session *s, u32 position, f32 *x) {
-    const ses_list l = {s->tokens, NULL, s->n_tokens};
+    const ses_list l = {s->tokens, NULL, (size_t)position + 1};
     const f32 *row = ses_media_at(s, &l, position);
     size_t n = s->m->dim[D_EMBD];
     if (row) memcpy(x, row, n * sizeof *x);
@@ -32005,6 +32005,7 @@ static u32 draft_look_up(gen *x, u32 most) {
     if (!run) return 0;
     for (u32 i = 0; i < most; i++) {
         x->d.token[i] = at + i < n ? t[at + i] : x->d.token[at + i - n];
+        if (x->d.token[i] < 0) return i; /* a picture */
         x->d.kind[i] = (u8)min_u32(run + i, DRAFT_LONGEST);
     }
     return most;
@@ -33636,7 +33637,7 @@ static void snd_make_bands(snd_front *s, u32 n) {
 }
 
 /* n: bands, 1 to SND_MOST_BANDS. */
-KS_UNUSED static void snd_begin(snd_front *s, u32 n) {
+static void snd_begin(snd_front *s, u32 n) {
     for (u32 i = 0; i < SND_WINDOW; i++) {
         m_sincos(i * (6.283185307179586 / SND_WINDOW), &s->sine[i],
             &s->cosine[i]);
@@ -33687,7 +33688,7 @@ static void snd_energy(const snd_front *s, const f64 *x, f64 *energy) {
 /* Frame `frame` of a sound of `length` samples, of which x has the first n and
  * the others are 0: the logarithm to base 10 of each band's energy. Its bits
  * depend on these samples alone. */
-KS_UNUSED static void snd_frame(const snd_front *s, const f32 *x, size_t n,
+static void snd_frame(const snd_front *s, const f32 *x, size_t n,
     size_t length, size_t frame, f32 *out) {
     f64 cut[SND_WINDOW], energy[SND_BINS];
     const f64 *w = s->weight;
@@ -33704,7 +33705,7 @@ KS_UNUSED static void snd_frame(const snd_front *s, const f32 *x, size_t n,
 
 /* Of all frames together: what is 80 dB below the loudest is raised to that,
  * and the scale moved. */
-KS_UNUSED static void snd_level(f32 *x, size_t n) {
+static void snd_level(f32 *x, size_t n) {
     f32 top = -10;
     for (size_t i = 0; i < n; i++)
         if (x[i] > top) top = x[i];

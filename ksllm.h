@@ -1730,7 +1730,10 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
  *            from a hash of its pixels, the options and nothing else. So the
  *            same picture is the same numbers in every process, and what the
  *            session holds of it is found again: sync, rewind, fork, save and
- *            load treat it as text. They stand together, from the first on.
+ *            load treat it as text. They stand together, from the first on. A
+ *            context with such numbers does not slide (CONTEXT), and where
+ *            text is meant they are refused: ksllm_decode, ksllm_session_score
+ *            (TOKEN).
  *   Results  The rows depend on the model, the pixels and the options, and on
  *            nothing else: not on threads or the instruction set.
  *   Context  A picture takes hundreds to thousands of tokens. ksllm_media_size
@@ -1901,8 +1904,8 @@ KSLLM_API int64_t ksllm_media_expand(
  *
  * A call whose tokens need rows that are not lent is refused (STATE), and the
  * session stays as it was. What it holds needs none: only where it has to be
- * evaluated again are they needed again, as when the context slides, or with
- * sliding windows after a rewind. A fork has what its original was lent.
+ * evaluated again are they needed again, as with sliding windows after a
+ * rewind. A fork has what its original was lent.
  * Errors: ARGUMENT (more than 64; of another model), STATE. */
 KSLLM_API ksllm_status ksllm_session_lend(
     ksllm_session *session, const ksllm_media *const *media, size_t n_media,

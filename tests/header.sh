@@ -82,7 +82,8 @@ END
     # call by mistake.
     plain='-std=gnu11 -O0 -DKSLLM_NO_SIMD -I.'
     for flags in -DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR -DKSLLM_NO_STATE \
-        '-DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR -DKSLLM_NO_STATE'
+        -DKSLLM_NO_MEDIA '-DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR
+        -DKSLLM_NO_STATE -DKSLLM_NO_MEDIA'
     do
         try "program with $flags" $CC $plain $flags -Wall -Wextra -Werror \
             -o "$dir/program" "$dir/private.c" -lm -pthread

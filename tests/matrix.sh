@@ -91,7 +91,7 @@ programs() {    # programs CONFIG TEST...: make's TESTS= for these tests
 
 sizes() {
     small='-Os -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR'
-    small="$small -DKSLLM_NO_STATE -DKSLLM_NO_IQ"
+    small="$small -DKSLLM_NO_STATE -DKSLLM_NO_IQ -DKSLLM_NO_MEDIA"
     # clang and x86 heed the first of these, gcc for arm64 both
     smallest="$small -fno-asynchronous-unwind-tables -fno-unwind-tables"
     for cc in gcc clang aarch64-linux-gnu-gcc; do
@@ -101,7 +101,8 @@ sizes() {
             '-O2 -DKSLLM_NO_THREADS' '-O2 -DKSLLM_NO_MMAP' \
             "-O2 -DKSLLM_ISA_ONLY=$isa" \
             '-O2 -DKSLLM_NO_CHAT' '-O2 -DKSLLM_NO_GRAMMAR' \
-            '-O2 -DKSLLM_NO_STATE' "$small" "$smallest"; do
+            '-O2 -DKSLLM_NO_STATE' '-O2 -DKSLLM_NO_MEDIA' \
+            "$small" "$smallest"; do
             # shellcheck disable=SC2086
             $cc -std=c11 -ffp-contract=off $flags -c ksllm.c \
                 -o "$root/size.o" || exit 1
@@ -258,7 +259,7 @@ config no-threads gcc "$plain -DKSLLM_NO_THREADS" FRAME=
 config no-mmap gcc "$plain -DKSLLM_NO_MMAP" FRAME=
 config bare clang "$plain -DKSLLM_NO_THREADS -DKSLLM_NO_MMAP \
     -DKSLLM_NO_SIMD -DKSLLM_NO_CHAT -DKSLLM_NO_GRAMMAR \
-    -DKSLLM_NO_STATE" FRAME=
+    -DKSLLM_NO_STATE -DKSLLM_NO_MEDIA" FRAME=
 
 line="$passed passed, $failed failed"
 [ "$skipped" -eq 0 ] || line="$line, $skipped skipped"

@@ -120,6 +120,8 @@ static void free_reference(reference *r) {
 
 /* Runs convert on a folder, with a base for an adapter, and gives what it
  * printed. The tool ends the process when it refuses, hence a child. */
+static bool text_alone; /* the language model of one that sees */
+
 static int run_convert_on(const char *dir, const char *base, const char *type,
     char *out, char said[2048]) {
     char log[64];
@@ -132,9 +134,9 @@ static int run_convert_on(const char *dir, const char *base, const char *type,
     if (!child) {
         if (!freopen(log, "w", stdout) || dup2(1, 2) < 0) _exit(9);
         char *argv[] = {"ksllm-quant", "convert", (char *)dir, "-o", out, "-t",
-            (char *)type, "--threads", "1", "--quiet", "--base", (char *)base,
-            NULL};
-        status = quant_main(base ? 12 : 10, argv);
+            (char *)type, "--threads", "1", "--quiet",
+            base ? "--base" : "--no-media", (char *)base, NULL};
+        status = quant_main(base ? 12 : text_alone ? 11 : 10, argv);
         fflush(NULL);
         _exit(status);
     }
@@ -858,6 +860,29 @@ static bool converted_row(const char *row, bytes *b) {
     char dir[256];
     snprintf(dir, sizeof dir, REFERENCE "%s", row);
     return converted(dir, b);
+}
+
+/* What a tower's matrices become, and that they can be left out. */
+TEST(types_of_a_tower) {
+    char dir[256], path[64], said[2048];
+    snprintf(dir, sizeof dir, REFERENCE "varco_vision");
+    for (int alone = 0; alone < 2; alone++) {
+        ksllm_model *m = NULL;
+        ksllm_model_info info = {.size = sizeof info};
+        ksllm_tensor t = {.size = sizeof t};
+        ksllm_error err;
+        text_alone = alone;
+        CHECK_EQ(run_convert(dir, "q4_0", path, said), 0);
+        text_alone = false;
+        if (!CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) return;
+        CHECK_OK(ksllm_model_get_info(m, &info, &err), err);
+        CHECK_EQ(info.picture_tokens == 0, alone);
+        CHECK(!alone == !ksllm_tensor_find(m, "v.blk.0.ffn_down.weight", &t));
+        CHECK(alone || t.type == KSLLM_TYPE_Q8_0);
+        CHECK(!strstr(said, "images and sound") == !alone);
+        ksllm_model_close(m);
+        unlink(path);
+    }
 }
 
 /* Its feed-forward is 72 wide: zeros up to the next block. */
