@@ -34043,7 +34043,7 @@ struct ksllm_encoder {
     u32 *cells;      /* whole: which one comes when */
     f32 *rope;       /* [row or column][a head / 4][2] cos, sin */
     u32 n_rope;      /* of them */
-    snd_front front; /* an ear's */
+    snd_front *front; /* an ear's */
     f32 *convolved[3]; /* [band][frame][channel] of a stretch */
 };
 
@@ -34099,6 +34099,7 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
     const u64 channels = hears ? d[D_T_CHANNELS] : 0;
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
     const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
+    e->front = arena_take(a, hears, sizeof *e->front);
     const struct {
         f32 **p;
         u64 n;
@@ -34184,7 +34185,7 @@ static ksllm_status twr_create(const ksllm_model *m,
     ksllm_encoder *e = arena_take(&a, 1, sizeof *e);
     *e = sized;
     twr_lay(e, &a);
-    if (m->tower->kind->hears) snd_begin(&e->front, m->tower->bands);
+    if (m->tower->kind->hears) snd_begin(e->front, m->tower->bands);
     else med_table(e->pixel, m->tower->mean, m->tower->std);
     for (size_t i = 0; m->tower->kind->tiles && i < m->dim[D_T_FFN]; i++)
         e->ones[i] = 1;
@@ -34794,7 +34795,7 @@ static const ear *ear_of(const fwd_step *step) {
 
 static void ear_frame(const fwd_step *step, u32 i) {
     const ear *e = ear_of(step);
-    snd_frame(&e->r.e->front, e->samples, e->n_samples, e->plan->length, i,
+    snd_frame(e->r.e->front, e->samples, e->n_samples, e->plan->length, i,
         e->heard + (size_t)i * e->r.t->bands);
 }
 

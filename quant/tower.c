@@ -580,7 +580,7 @@ static void tw_add_tensors(tw *t) {
         str name = tw_bare(from->name);
         if (!name.n) continue;
         for (size_t k = 0; k < KS_LEN(TW_UNUSED); k++)
-            from->used |= !fnmatch(TW_UNUSED[k], name.p, 0);
+            from->used |= glob_fits(TW_UNUSED[k], name.p);
         for (const cv_name *n = t->kind->names; n->from; n++) {
             i64 number[2];
             if (!cv_match(n->from, name, number)) continue;
