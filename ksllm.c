@@ -4624,7 +4624,67 @@ V_INLINE void KS_NAME(k_direct)(
 }
 
 /* ---- x86: many tokens ----
- * A tile is eight vectors of sums, of four tokens and sixteen rows. */
+ * Rows are laid out as panels; then tiles of some rows and tokens take them. */
+
+/* Half h of a panel: eight rows. Weights whose bias is 128 are raised by it
+ * where that is wanted. */
+V_INLINE void KS_NAME(x_lay)(x_panel *to, size_t k, int h, ksllm_type type,
+    bool raise, const __m256i *w) {
+    const __m256i up = _mm256_set1_epi8(raise ? -128 : 0);
+    KS_UNROLL
+    for (size_t i = 0; i < 8; i++)
+        _mm256_storeu_si256((void *)to->p[k + i][8 * h],
+            BLK_TYPES[type].bias == 128 ? _mm256_xor_si256(w[i], up) : w[i]);
+}
+
+V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
+    size_t at, size_t n, const u8 *next, bool raise, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    k_fetch(next, 8 * n * b->bytes);
+    for (size_t i = 0; i < n; i++, at += b->bytes) {
+        __m256i w[8];
+        KS_NAME(x_block)(row, at, type, w);
+        KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
+        vr_store(to->d[i] + 8 * h, KS_NAME(x_halves)(row, at + b->d));
+        if (b->has_min)
+            vr_store(to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
+    }
+}
+
+V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
+    size_t at, const u8 *next, bool raise, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(xraw) raw;
+    KS_NAME(xlanes) l;
+    KS_NAME(x_block256)(row, at, type, &raw, &l);
+    const int unit = KS_NAME(x_unit)(type);
+    for (size_t u = 0; u < 8 / (size_t)unit; u++) {
+        KS_UNROLL
+        for (int g = 0; g < unit; g++) {
+            __m256i w[8];
+            k_fetch(next, b->bytes);
+            next += b->bytes;
+            KS_NAME(x_group)(&raw, type, u, g, w);
+            KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type,
+                raise, w);
+        }
+    }
+    for (int i = 0; i < 256 / b->span; i++)
+        _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
+    for (int i = 0; i < 128 / b->span; i++)
+        _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
+    vr_store(to->d[0] + 8 * h, l.d);
+    vr_store(to->dmin[0] + 8 * h, l.dmin);
+}
+
+V_INLINE void KS_NAME(x_lay_any)(x_panel *to, const u8 *const *row, size_t at,
+    size_t n, const u8 *next, bool raise, ksllm_type type) {
+    for (int h = 0; h < 2; h++, row += 8, next += 8 * n * BLK_TYPES[type].bytes)
+        if (BLK_TYPES[type].n == 32)
+            KS_NAME(x_lay32)(to, h, row, at, n, next, raise, type);
+        else
+            KS_NAME(x_lay256)(to, h, row, at, next, raise, type);
+}
 
 #undef KS_XV
 #if defined KS_VNNI && !defined KS_AVXVNNI
@@ -4820,6 +4880,8 @@ static void KS_NAME(k_panel)(
 
 #else
 
+/* A tile is eight vectors of sums, of four tokens and sixteen rows. */
+
 typedef __m256i KS_NAME(xv);
 typedef __m256 KS_NAME(xf);
 #if defined KS_VNNI
@@ -4870,66 +4932,6 @@ enum { /* tokens of a tile, and of two smaller ones for what is left over */
     KS_NAME(MIDDLE) = KS_NAME(SHORT) ? 0 : 3,
     KS_NAME(LEAST) = KS_NAME(SHORT) ? 0 : 2,
 };
-
-/* Half h of a panel: eight rows. Weights whose bias is 128 are raised by it
- * where that is wanted. */
-V_INLINE void KS_NAME(x_lay)(x_panel *to, size_t k, int h, ksllm_type type,
-    bool raise, const __m256i *w) {
-    const __m256i up = _mm256_set1_epi8(raise ? -128 : 0);
-    KS_UNROLL
-    for (size_t i = 0; i < 8; i++)
-        _mm256_storeu_si256((void *)to->p[k + i][8 * h],
-            BLK_TYPES[type].bias == 128 ? _mm256_xor_si256(w[i], up) : w[i]);
-}
-
-V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
-    size_t at, size_t n, const u8 *next, bool raise, ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
-    k_fetch(next, 8 * n * b->bytes);
-    for (size_t i = 0; i < n; i++, at += b->bytes) {
-        __m256i w[8];
-        KS_NAME(x_block)(row, at, type, w);
-        KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
-        vr_store(to->d[i] + 8 * h, KS_NAME(x_halves)(row, at + b->d));
-        if (b->has_min)
-            vr_store(to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
-    }
-}
-
-V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
-    size_t at, const u8 *next, bool raise, ksllm_type type) {
-    const blk_type *b = &BLK_TYPES[type];
-    KS_NAME(xraw) raw;
-    KS_NAME(xlanes) l;
-    KS_NAME(x_block256)(row, at, type, &raw, &l);
-    const int unit = KS_NAME(x_unit)(type);
-    for (size_t u = 0; u < 8 / (size_t)unit; u++) {
-        KS_UNROLL
-        for (int g = 0; g < unit; g++) {
-            __m256i w[8];
-            k_fetch(next, b->bytes);
-            next += b->bytes;
-            KS_NAME(x_group)(&raw, type, u, g, w);
-            KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type,
-                raise, w);
-        }
-    }
-    for (int i = 0; i < 256 / b->span; i++)
-        _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
-    for (int i = 0; i < 128 / b->span; i++)
-        _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
-    vr_store(to->d[0] + 8 * h, l.d);
-    vr_store(to->dmin[0] + 8 * h, l.dmin);
-}
-
-V_INLINE void KS_NAME(x_lay_any)(x_panel *to, const u8 *const *row, size_t at,
-    size_t n, const u8 *next, bool raise, ksllm_type type) {
-    for (int h = 0; h < 2; h++, row += 8, next += 8 * n * BLK_TYPES[type].bytes)
-        if (BLK_TYPES[type].n == 32)
-            KS_NAME(x_lay32)(to, h, row, at, n, next, raise, type);
-        else
-            KS_NAME(x_lay256)(to, h, row, at, next, raise, type);
-}
 
 /* Four weights of a tile: s[2 * token + half]. */
 V_INLINE void KS_NAME(x_tile_step)(const u8 (*w)[4], const x_tokens *in,
@@ -28279,7 +28281,8 @@ enum {
     SES_STATES = 5, /* of a recurrence: two in turn, and those of ses_keep */
     SES_STRIDE = 1024, /* one is kept where this divides the position */
     SES_NOWHERE = -1,
-    SES_PAIRS = 4, /* products of a step that an adapter may have pairs for */
+    /* products of a step that an adapter may have pairs for */
+    SES_PAIRS = 3, SES_PAIRS_OF_STATES = 4,
     SES_MAX_LENT = 64, /* pictures */
     SES_ALIGN = 64,
 };
@@ -28374,7 +28377,7 @@ struct ksllm_session {
     const ksllm_adapter *adapter; /* counts from adapter_from on; NULL: none */
     f32 adapter_scale;
     u32 adapter_from, max_rank;
-    f32 *low; /* [SES_PAIRS][n_batch][max_rank] */
+    f32 *low; /* [SES_PAIRS, or _OF_STATES][n_batch][max_rank] */
     bool has_logits; /* all tokens are evaluated; so is `pooled` */
     bool partial; /* there are logits of what a grammar allowed alone */
     ses_cache *cache; /* [n_layers] */
@@ -28684,7 +28687,8 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
-        {&s->low, SES_PAIRS * n * s->max_rank},
+        {&s->low, (m->n_states ? SES_PAIRS_OF_STATES : SES_PAIRS) * n
+            * s->max_rank},
         {&s->share, n * used}, {&s->scattered, rows}, {&s->expert_out, rows},
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)

@@ -638,7 +638,8 @@ typedef struct ksllm_session_options {
      * compute from the start. */
     size_t n_draft;
     /* The largest rank of an adapter that the session may use (14), 4096 at
-     * most. It takes 12 bytes times n_batch. 0: none can be used. */
+     * most. It takes 12 bytes times n_batch, 16 with recurrent layers. 0: none
+     * can be used. */
     size_t max_rank;
 } ksllm_session_options;
 
