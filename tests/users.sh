@@ -197,7 +197,13 @@ part_python() {
     has python "$python" || return
     built shared || return
     model || return
+    built quant || return
+    for row in varco_vision qwen3_asr; do   # one that sees, one that hears
+        "$build/quant/ksllm-quant" convert "tests/reference/$row" \
+            --type f32 -o "$dir/$row.gguf" >/dev/null 2>&1 || return
+    done
     counts ksllm.py env KSLLM_LIB="$build/libksllm.so" \
+        SEES="$dir/varco_vision.gguf" HEARS="$dir/qwen3_asr.gguf" \
         PYTHONPATH=examples/python "$python" -W error -X faulthandler \
         tests/users/test_python.py "$dir/parrot.gguf"
     grep '^cancel' "$dir/log"

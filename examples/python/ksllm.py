@@ -47,7 +47,8 @@ _TYPES = {"i32": C.c_int32, "u32": C.c_uint32, "i64": C.c_int64,
           "u64": C.c_uint64, "f32": C.c_float, "f64": C.c_double,
           "size": C.c_size_t,
           "enum": C.c_int, "bool": C.c_bool, "str": C.c_char_p,
-          "ptr": C.c_void_p, "text500": C.c_char * 500}
+          "ptr": C.c_void_p, "text500": C.c_char * 500,
+          "hash": C.c_uint64 * 2}
 STRUCTS = {}
 
 
@@ -99,6 +100,16 @@ Chat = _struct("chat", """size size; text messages tools variables
 GrammarOptions = _struct("grammar_options", """size size; enum kind calls;
     text source; str format tool; bool ordered lenient;
     u32 max_space max_program; ptr allocator""")
+Image = _struct("image", "ptr rgb; u32 width height; size stride")
+Sound = _struct("sound", "ptr samples; size n_samples")
+MediaOptions = _struct("media_options", "size size; u32 max_tokens max_tiles")
+MediaSize = _struct("media_size", """size size memory; u32 n_tokens n_tiles
+    width height; u64 n_macs""")
+Media = _struct("media", """size size; ptr memory; size memory_size;
+    ptr model tokens rows; hash hash; u32 n_tokens n_embd""")
+EncoderOptions = _struct("encoder_options", """size size; u32 max_tokens
+    n_threads; ptr memory; size memory_size; ptr allocator parallel_for
+    parallel_ctx on_thread thread_ctx""")
 _OnPiece = C.CFUNCTYPE(C.c_int, C.c_void_p, C.POINTER(Piece))
 _OnPart = C.CFUNCTYPE(C.c_int, C.c_void_p, C.c_int, Text)
 
@@ -138,7 +149,14 @@ for _row in """str version; str status_name enum
     ; none session_options_init_sized ptr size; none control_init_sized ptr size
     ; none generation_init_sized ptr size
     ; none grammar_options_init_sized ptr size
-    ; enum grammar_create ptr ptr ptr ptr; none grammar_free ptr""".split(";"):
+    ; enum grammar_create ptr ptr ptr ptr; none grammar_free ptr
+    ; none media_options_init_sized ptr size
+    ; none encoder_options_init_sized ptr size
+    ; enum encoder_create ptr ptr ptr ptr; none encoder_free ptr
+    ; enum media_measure ptr ptr ptr ptr ptr
+    ; enum media_encode ptr ptr ptr ptr ptr ptr
+    ; enum media_measure_sound ptr ptr ptr ptr
+    ; enum media_encode_sound ptr ptr ptr ptr ptr""".split(";"):
     _gives, _name, *_takes = _row.split()
     _f = getattr(lib, "ksllm_" + _name)
     _f.restype, _f.argtypes = _TYPES.get(_gives), [_TYPES[t] for t in _takes]
@@ -380,6 +398,45 @@ class Model:
 
     # ---- answers; options: those of _Run, and fields of ksllm_sampling ----
 
+    # ---- pictures and sounds ----
+
+    def look(self, rgb, width, height, n_threads=0, **options):
+        """A picture, bytes of R, G and B from the top, as the model reads it:
+        an item of chat()'s media, in as many turns as it is of use. It takes
+        .n_tokens; max_tokens limits them."""
+        data = bytes(rgb)
+        if len(data) != 3 * width * height:
+            raise ValueError("rgb has not 3 bytes for each pixel")
+        image = Image(C.cast(data, C.c_void_p), width, height, 0)
+        return self._media(n_threads, lib.ksllm_media_measure,
+                           lib.ksllm_media_encode, image,
+                           _init(MediaOptions, **options))
+
+    def hear(self, samples, n_threads=0):
+        """The same of a sound: floats from -1 to 1, 16,000 a second."""
+        data = (C.c_float * len(samples))(*samples)
+        return self._media(n_threads, lib.ksllm_media_measure_sound,
+                           lib.ksllm_media_encode_sound,
+                           Sound(C.addressof(data), len(samples)))
+
+    def _media(self, n_threads, measure, encode, *what):
+        what = [C.byref(w) for w in what]
+        size, encoder = MediaSize(C.sizeof(MediaSize)), C.c_void_p()
+        with self._using() as (model, _):
+            _call(measure, model, *what, C.addressof(size))
+            memory = C.create_string_buffer(size.memory)
+            media = Media(C.sizeof(Media), C.addressof(memory), size.memory)
+            media.kept = memory
+            wanted = _init(EncoderOptions, max_tokens=size.n_tokens,
+                           n_threads=n_threads)
+            _call(lib.ksllm_encoder_create, model, C.addressof(wanted),
+                  C.addressof(encoder))
+            try:
+                _call(encode, encoder, *what, None, C.addressof(media))
+            finally:
+                lib.ksllm_encoder_free(encoder)
+        return media
+
     def generate(self, prompt, on_text=None, **options):
         """The text that follows a text or tokens. on_text(text) may return
         True to end it."""
@@ -391,21 +448,22 @@ class Model:
         return _stream(run, lambda put: self._generate(run, prompt, put))
 
     def chat(self, messages, tools=None, variables=None, on_part=None,
-             template=None, **options):
+             template=None, media=(), **options):
         """One turn: the answer as a message to append, None if there is none.
         on_part(kind, text), with a kind of PARTS, may return True to end it:
-        the message is then what was said until there."""
-        return self._chat(self._begin(options), messages, tools, variables,
-                          on_part, template)
+        the message is then what was said until there. media are what look()
+        and hear() gave, one for each place in the messages."""
+        return self._chat(self._begin(options), on_part, messages, tools,
+                          variables, template, media)
 
     def chat_stream(self, messages, tools=None, variables=None,
-                    template=None, **options):
+                    template=None, media=(), **options):
         """The same, as a generator of (kind, text); last ("message", dict)."""
         run = self._begin(options)
 
         def work(put):
-            message = self._chat(run, messages, tools, variables,
-                                 lambda *part: put(part), template)
+            message = self._chat(run, lambda *part: put(part), messages, tools,
+                                 variables, template, media)
             put(("message", message))
         return _stream(run, work)
 
@@ -429,8 +487,8 @@ class Model:
                  C.addressof(run.result))
         return "".join(out)
 
-    def _chat(self, run, messages, tools, variables, on_part, template):
-        chat, _kept = _chat_of(messages, tools, variables, template)
+    def _chat(self, run, on_part, *of):
+        chat, _kept = _chat_of(*of)
         message = []
 
         def part(_, kind, text):
@@ -488,12 +546,14 @@ class Model:
                     self._run, self.result = outer, run.result
 
 
-def _chat_of(messages, tools, variables, template):
+def _chat_of(messages, tools, variables, template, media=()):
     kept = [None if x is None else json.dumps(x, ensure_ascii=False).encode()
             for x in (messages, tools, variables)]
     kept.append(template and template.encode())
+    kept.append((C.c_void_p * len(media))(*map(C.addressof, media)))
     return _init(Chat, messages=_text(kept[0]), tools=_text(kept[1]),
-                 variables=_text(kept[2]), template_text=_text(kept[3])), kept
+                 variables=_text(kept[2]), template_text=_text(kept[3]),
+                 media=C.addressof(kept[4]), n_media=len(media)), kept
 
 
 def _stream(run, work):

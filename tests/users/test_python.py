@@ -263,6 +263,46 @@ class Text(One):
                 model.embed("x")
 
 
+class Media(unittest.TestCase):
+    """With the tiny models of tests/reference, where they were converted."""
+
+    PIXELS = bytes(i * 7 % 256 for i in range(3 * 20 * 30))
+
+    @unittest.skipUnless(os.environ.get("SEES"), "$SEES is not set")
+    def test_a_picture(self):
+        with Model(os.environ["SEES"], n_ctx=512, n_threads=1) as model:
+            seen = model.look(self.PIXELS, 20, 30, max_tiles=1)
+            self.assertGreater(seen.n_tokens, 0)
+            said = [model.chat([{"role": "user", "content": [
+                {"type": "image"}, {"type": "text", "text": "무엇?"}]}],
+                media=[seen], max_tokens=5) for _ in range(2)]
+            self.assertEqual(said[0], said[1])
+            self.assertGreaterEqual(model.result.n_prompt, seen.n_tokens)
+            with self.assertRaises(KsllmError):     # a place without a picture
+                model.chat([{"role": "user", "content": [{"type": "image"}]}])
+            with self.assertRaises(ValueError):
+                model.look(self.PIXELS, 20, 31)
+            with self.assertRaises(KsllmError):
+                model.look(self.PIXELS, 20, 30, max_tokens=1)
+
+    @unittest.skipUnless(os.environ.get("HEARS"), "$HEARS is not set")
+    def test_a_sound(self):
+        with Model(os.environ["HEARS"], n_ctx=512, n_threads=1) as model:
+            heard = model.hear([(i % 80 - 40) / 50 for i in range(16000)])
+            self.assertGreater(heard.n_tokens, 0)
+            with self.assertRaises(KsllmError):
+                model.hear([float("nan")] * 800)
+
+    def test_a_model_that_does_neither(self):
+        with Model(FILE, n_ctx=64, n_threads=1) as model:
+            for media in (lambda: model.look(self.PIXELS, 20, 30),
+                          lambda: model.hear([0.0] * 800)):
+                with self.assertRaises(KsllmError) as raised:
+                    media()
+                self.assertEqual(raised.exception.status,
+                                 "KSLLM_ERR_UNSUPPORTED")
+
+
 class Threads(unittest.TestCase):
     def setUp(self):
         self.model = Model(FILE)
