@@ -29391,6 +29391,7 @@ static void fwd_step_piece(void *arg, u32 piece) {
 
 /* A step for each of n tokens, or of n rows of experts. */
 static void fwd_each(const fwd *f, u32 n, fwd_step *step) {
+    if (!n) return; /* a map of a picture too flat to have a row */
     u32 pieces = min_u32(n, 4 * f->s->n_threads);
     u32 per = (n + pieces - 1) / pieces;
     step->f = f;
@@ -34587,7 +34588,8 @@ static void twr_whole(
     med_resizer z;
     r->stride = 3 * (size_t)to_w;
     u8 grey[3]; /* what the tower takes for nothing */
-    for (u32 c = 0; c < 3; c++) grey[c] = (u8)(r->t->mean[c] * 255);
+    for (u32 c = 0; c < 3; c++)
+        grey[c] = (u8)(r->t->mean[c] < 1 ? r->t->mean[c] * 255 : 255);
     if (p->alone)
         med_resize_begin_square(&z, image->rgb, twr_stride(image), p->w, p->h,
             grey, to_w, twr_filter(r->t), scratch);

@@ -261,6 +261,30 @@ TEST(large_maps_are_made_smaller)
     fx_close(m, &f);
 }
 
+/* Pictures so flat that their map has no row, or no column but newlines. */
+TEST(flat_pictures)
+{
+    static const uint32_t sides[][2] = {{200, 1}, {1, 200}, {1, 1}};
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_file f = fx_model(&spec);
+    ksllm_model *m = open_file(&f, NULL);
+    ksllm_media_options o;
+    ksllm_encoder *x = encoder(m, 2);
+    ksllm_media_options_init(&o);
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++)
+        for (o.max_tiles = 0; o.max_tiles < 2; o.max_tiles++) {
+            ksllm_image p = tw_picture(sides[i][0], sides[i][1], 5);
+            ksllm_media a = encode(x, m, &p, &o);
+            uint32_t n = i == 0 ? 16 : i == 1 ? 16 + 4 : 16 + 4 * 5;
+            CHECK_EQ(a.n_tokens, o.max_tiles ? 17 : n);
+            CHECK(a.rows != NULL);
+            free(a.memory);
+            free((void *)(uintptr_t)p.rgb);
+        }
+    ksllm_encoder_free(x);
+    fx_close(m, &f);
+}
+
 /* ---- names ---- */
 
 TEST(names_are_of_the_pixels)
