@@ -29079,6 +29079,19 @@ static bool ses_reaches(const ksllm_session *s, u32 n) {
     return true;
 }
 
+/* How many of the first n tokens would need no evaluation if the timeline were
+ * cut there. */
+static size_t ses_keeps(const ksllm_session *s, size_t n) {
+    i64 best = 0;
+    if (n >= s->n_eval) return s->n_eval;
+    if (!ses_reaches(s, (u32)n)) return 0;
+    if (!s->m->n_states) return n;
+    for (u32 i = 0; i < SES_STATES; i++)
+        if (s->states[i].at > best && s->states[i].at <= (i64)n)
+            best = s->states[i].at;
+    return (size_t)best;
+}
+
 /* The latest state that follows no more than n tokens, after which it may be
  * evaluated; the others are of another timeline. SES_STATES: none. */
 static u32 ses_state_at(ksllm_session *s, u32 n) {
@@ -29194,8 +29207,9 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     TRY(mdl_check_list(s->m, tokens, n, s->m->tower != NULL, err));
     const ses_list all = {s->tokens, tokens, keep};
     size_t total = keep + n, drop = ses_drop(s, total);
-    size_t eval = keep >= s->n_eval ? s->n_eval
-        : ses_reaches(s, (u32)keep) ? keep : 0;
+    /* the last one again, where nothing follows it and its logits are gone */
+    bool again = !n && keep && (keep < s->n_tokens || !s->has_logits);
+    size_t eval = ses_keeps(s, keep - again);
     if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
     TRY(ses_lent(s, &all, eval, total, err));
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
@@ -36008,7 +36022,7 @@ ksllm_status ksllm_session_lend(ksllm_session *session,
 size_t ksllm_session_common(
     const ksllm_session *session, const int32_t *tokens, size_t n_tokens) {
     if (!session || !tokens) return 0;
-    return min_size(ses_common(session, tokens, n_tokens), session->n_eval);
+    return ses_keeps(session, ses_common(session, tokens, n_tokens));
 }
 
 #else

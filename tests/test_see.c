@@ -526,6 +526,53 @@ TEST(rows_that_are_not_lent)
 }
 
 /* What follows the prompt's last tokens earlier in it is a picture. */
+/* Where windows have moved on, a session holds nothing of what it would have to
+ * evaluate again. */
+TEST(windows_do_not_hold_pictures)
+{
+    fx_spec spec = *fx_spec_of("window");
+    spec.more = tw_tiles;
+    fx_file f = fx_model(&spec);
+    ksllm_model *m = open_file(&f, NULL);
+    ksllm_encoder *enc = encoder(m, 1);
+    ksllm_image p = tw_picture(40, 33, 1);
+    ksllm_media_options mo;
+    ksllm_error e;
+    ksllm_media_options_init(&mo);
+    mo.max_tiles = 1;
+    ksllm_media media = encode(enc, m, &p, &mo);
+    const ksllm_media *list[1] = {&media};
+    enum { END = 5 + 17, N = 180 };
+    int32_t tokens[N];
+    fx_prompt(tokens, N, 1);
+    memcpy(tokens + 5, media.tokens, 4 * media.n_tokens);
+    ksllm_session_options o = fx_small_options();
+    o.n_ctx = 256;
+    ksllm_session *x = fx_create(m, &o);
+    CHECK_OK(ksllm_session_lend(x, list, 1, &e), e);
+    CHECK_OK(ksllm_session_sync(x, tokens, N, NULL, &e), e);
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    CHECK_EQ(ksllm_session_common(x, tokens, N), N);
+    CHECK_EQ(ksllm_session_common(x, tokens, END), 0);
+    /* Refused before anything changes, also at the first place that is out of
+     * reach only because the last token is evaluated again. */
+    size_t n, cut = N - 1;
+    while (cut > END && ksllm_session_common(x, tokens, cut)) cut--;
+    CHECK(cut > END);
+    for (size_t k = cut - 1; k < cut + 2; k++) {
+        CHECK_EQ(ksllm_session_sync(x, tokens, k, NULL, &e),
+                 KSLLM_ERR_STATE);
+        ksllm_session_tokens(x, &n);
+        CHECK_EQ(n, N);
+    }
+    CHECK_OK(ksllm_session_sync(x, tokens, cut + 2, NULL, &e), e);
+    ksllm_session_free(x);
+    ksllm_encoder_free(enc);
+    free(media.memory);
+    free((void *)(uintptr_t)p.rgb);
+    fx_close(m, &f);
+}
+
 TEST(a_picture_is_no_draft)
 {
     scene s;
