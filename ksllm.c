@@ -33977,13 +33977,25 @@ static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
     return KSLLM_OK;
 }
 
+/* Of a picture seen whole: the file's limit, and what it does not keep to. No
+ * side is made less than a cell, so one 200 times the other may have more; and
+ * both are rounded up where a picture is made larger. */
+static u32 twr_whole_limit(const mdl_tower *t) {
+    f64 cell = (f64)twr_cell(t) * (f64)twr_cell(t);
+    f64 most = t->max / cell, least = t->min / cell;
+    f64 flat = sqrt(200 * most) + 1;
+    f64 grown = least + sqrt(200 * least) + sqrt(least / 200) + 2;
+    f64 more = flat > grown ? flat : grown;
+    return (u32)(most > more ? most : more);
+}
+
 /* The most tokens that a picture can take, or a little more; of a sound, those
  * of as many seconds as the file says. */
 static u32 twr_limit(const mdl_tower *t) {
     if (t->kind->hears)
         return (t->seconds * (SND_RATE / SND_HOP) + t->stretch - 1)
             / t->stretch * t->rows;
-    if (!t->kind->tiles) return t->max / twr_cell(t) / twr_cell(t);
+    if (!t->kind->tiles) return twr_whole_limit(t);
     u64 most = 0, tile = twr_whole_tokens(t);
     for (u32 i = 0; i < t->n_grids; i++) {
         u64 rows = t->grids[i][0] / t->patch, cols = t->grids[i][1] / t->patch;

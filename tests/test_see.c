@@ -210,6 +210,42 @@ TEST(whole_pictures_are_measured)
     fx_close(m, &f);
 }
 
+/* Sizes that the processor's rule takes beyond the file's limit are within the
+ * model's: an encoder by default takes every picture that can be measured. */
+TEST(limits_are_kept_by_no_rule)
+{
+    static const struct { const char *key; uint32_t v, w, h, n; } cases[] = {
+        {"max", 1024, 200, 1, 29}, {"max", 25600, 3200, 16, 141},
+        {"max", 25600, 16, 3200, 141}, {"min", 65536, 75, 50, 280}};
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, false);
+    fx_file f = fx_model(&spec);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char key[96];
+        const ksllm_override limit = {.key = key, .type = KSLLM_META_U32,
+            .integer = cases[i].v};
+        ksllm_model_options o;
+        ksllm_model_info info = {.size = sizeof info};
+        ksllm_model *m;
+        ksllm_error e;
+        snprintf(key, sizeof key, "clip.vision.image_%s_pixels", cases[i].key);
+        ksllm_model_options_init(&o);
+        o.overrides = &limit;
+        o.n_overrides = 1;
+        fx_must(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), &e);
+        ksllm_encoder *x = encoder(m, 2);
+        ksllm_image p = tw_picture(cases[i].w, cases[i].h, 5);
+        ksllm_media a = encode(x, m, &p, NULL);
+        CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+        CHECK_EQ(a.n_tokens, cases[i].n);
+        CHECK(a.n_tokens <= info.picture_tokens);
+        free(a.memory);
+        free((void *)(uintptr_t)p.rgb);
+        ksllm_encoder_free(x);
+        ksllm_model_close(m);
+    }
+    free(f.data);
+}
+
 /* A map that is too large is made smaller, between its cells. */
 TEST(large_maps_are_made_smaller)
 {
