@@ -35998,7 +35998,8 @@ static ksllm_status api_media_list(const ksllm_model *model,
     NEED(media || !n, "media is NULL, n_media is not 0");
     NEED(n <= SES_MAX_LENT, "n_media is above 64");
     for (size_t i = 0; i < n; i++) {
-        NEED(media[i] && media[i]->size >= sizeof(size_t) && media[i]->tokens,
+        NEED(media[i] && media[i]->size >= API_MEDIA.least && media[i]->tokens
+            && media[i]->n_tokens,
             "a media is NULL or has no tokens: ksllm_media_encode fills it");
         NEED(media[i]->model == model, "a media was made for another model");
     }
@@ -36015,7 +36016,7 @@ int64_t ksllm_media_expand(const ksllm_model *model, const int32_t *tokens,
     TRY(api_media_list(model, media, n_media, err));
     TRY(ses_places(model, tokens, n_tokens, n_media, err));
     size_t total = ses_expanded(n_tokens, media, n_media);
-    if (total > cap) return (i64)total;
+    if (total > cap || !total) return (i64)total;
     memmove(out, tokens, n_tokens * sizeof *out);
     ses_expand(model, out, n_tokens, media, n_media);
     return (i64)total;

@@ -679,6 +679,15 @@ TEST(expand_fills_places)
     other.model = NULL;
     CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
              KSLLM_ERR_ARGUMENT);
+    other = s.media[0];
+    other.n_tokens = 0;     /* it would stand before the list */
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    other = s.media[0];
+    other.size = sizeof(size_t);
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_media_expand(s.m, NULL, 0, NULL, 0, NULL, 0, &e), 0);
     scene_end(&s);
 }
 
