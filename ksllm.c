@@ -33862,24 +33862,34 @@ static ksllm_status twr_plan_alone(
 /* Side of a cell in pixels. */
 static u32 twr_cell(const mdl_tower *t) { return t->patch * t->merge; }
 
-static ksllm_status twr_plan_whole(
-    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+/* The size for at most so many tokens; a flat picture may take more. */
+static bool twr_fit_whole(twr_plan *p, u32 most) {
     const mdl_tower *t = p->t;
-    u32 cell = twr_cell(t), most = o->max_tokens ? o->max_tokens : UINT32_MAX;
+    u32 cell = twr_cell(t);
     u64 max = min_u64(t->max, (u64)cell * cell * most);
     if (!med_size_native(
             p->w, p->h, cell, t->min, max, &p->map.w, &p->map.h))
+        return false;
+    p->n_tokens = p->map.w / cell * (p->map.h / cell);
+    return true;
+}
+
+static ksllm_status twr_plan_whole(
+    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+    u32 most = o->max_tokens ? o->max_tokens : UINT32_MAX, least;
+    if (!twr_fit_whole(p, most))
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "image: %u x %u pixels: one side is more than 200 times the other",
             (unsigned)p->w, (unsigned)p->h);
     p->n_tiles = 1;
-    p->n_tokens = p->map.w / cell * (p->map.h / cell);
     p->map.width = p->map.w;
     p->map.height = p->map.h;
     if (p->n_tokens <= most) return KSLLM_OK;
+    do least = p->n_tokens;
+    while (twr_fit_whole(p, least) && p->n_tokens > least);
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "options: this picture takes %u tokens at least; max_tokens is %u",
-        (unsigned)p->n_tokens, (unsigned)most);
+        (unsigned)least, (unsigned)most);
 }
 
 static med_filter twr_filter(const mdl_tower *t) {

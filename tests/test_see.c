@@ -183,6 +183,20 @@ TEST(whole_pictures_are_measured)
         CHECK(status ? status == KSLLM_ERR_ARGUMENT && o.max_tokens < 4
                      : z.n_tokens <= o.max_tokens);
     }
+    /* One that is flat: what the error says it takes does. */
+    ksllm_image flat = {.width = 3200, .height = 20};
+    for (o.max_tokens = 1; o.max_tokens < 200; o.max_tokens++) {
+        unsigned least = 0;
+        ksllm_media_options other = o;
+        if (!ksllm_media_measure(m, &flat, &o, &z, &e)) break;
+        CHECK(sscanf(e.text, "options: this picture takes %u", &least) == 1);
+        other.max_tokens = least;
+        CHECK_OK(ksllm_media_measure(m, &flat, &other, &z, &e), e);
+        other.max_tokens = least - 1;
+        CHECK_EQ(ksllm_media_measure(m, &flat, &other, &z, &e),
+                 KSLLM_ERR_ARGUMENT);
+    }
+    CHECK(o.max_tokens > 100 && o.max_tokens < 200);
     p.height = 1;
     p.width = 201;
     CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e), KSLLM_ERR_ARGUMENT);
