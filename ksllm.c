@@ -29079,6 +29079,19 @@ static bool ses_reaches(const ksllm_session *s, u32 n) {
     return true;
 }
 
+/* How many of the first n tokens would need no evaluation if the timeline were
+ * cut there. */
+static size_t ses_keeps(const ksllm_session *s, size_t n) {
+    i64 best = 0;
+    if (n >= s->n_eval) return s->n_eval;
+    if (!ses_reaches(s, (u32)n)) return 0;
+    if (!s->m->n_states) return n;
+    for (u32 i = 0; i < SES_STATES; i++)
+        if (s->states[i].at > best && s->states[i].at <= (i64)n)
+            best = s->states[i].at;
+    return (size_t)best;
+}
+
 /* The latest state that follows no more than n tokens, after which it may be
  * evaluated; the others are of another timeline. SES_STATES: none. */
 static u32 ses_state_at(ksllm_session *s, u32 n) {
@@ -29194,8 +29207,9 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     TRY(mdl_check_list(s->m, tokens, n, s->m->tower != NULL, err));
     const ses_list all = {s->tokens, tokens, keep};
     size_t total = keep + n, drop = ses_drop(s, total);
-    size_t eval = keep >= s->n_eval ? s->n_eval
-        : ses_reaches(s, (u32)keep) ? keep : 0;
+    /* the last one again, where nothing follows it and its logits are gone */
+    bool again = !n && keep && (keep < s->n_tokens || !s->has_logits);
+    size_t eval = ses_keeps(s, keep - again);
     if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
     TRY(ses_lent(s, &all, eval, total, err));
     ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
@@ -29391,6 +29405,7 @@ static void fwd_step_piece(void *arg, u32 piece) {
 
 /* A step for each of n tokens, or of n rows of experts. */
 static void fwd_each(const fwd *f, u32 n, fwd_step *step) {
+    if (!n) return; /* a map of a picture too flat to have a row */
     u32 pieces = min_u32(n, 4 * f->s->n_threads);
     u32 per = (n + pieces - 1) / pieces;
     step->f = f;
@@ -33847,24 +33862,34 @@ static ksllm_status twr_plan_alone(
 /* Side of a cell in pixels. */
 static u32 twr_cell(const mdl_tower *t) { return t->patch * t->merge; }
 
-static ksllm_status twr_plan_whole(
-    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+/* The size for at most so many tokens; a flat picture may take more. */
+static bool twr_fit_whole(twr_plan *p, u32 most) {
     const mdl_tower *t = p->t;
-    u32 cell = twr_cell(t), most = o->max_tokens ? o->max_tokens : UINT32_MAX;
+    u32 cell = twr_cell(t);
     u64 max = min_u64(t->max, (u64)cell * cell * most);
     if (!med_size_native(
             p->w, p->h, cell, t->min, max, &p->map.w, &p->map.h))
+        return false;
+    p->n_tokens = p->map.w / cell * (p->map.h / cell);
+    return true;
+}
+
+static ksllm_status twr_plan_whole(
+    twr_plan *p, const ksllm_media_options *o, ksllm_error *err) {
+    u32 most = o->max_tokens ? o->max_tokens : UINT32_MAX, least;
+    if (!twr_fit_whole(p, most))
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "image: %u x %u pixels: one side is more than 200 times the other",
             (unsigned)p->w, (unsigned)p->h);
     p->n_tiles = 1;
-    p->n_tokens = p->map.w / cell * (p->map.h / cell);
     p->map.width = p->map.w;
     p->map.height = p->map.h;
     if (p->n_tokens <= most) return KSLLM_OK;
+    do least = p->n_tokens;
+    while (twr_fit_whole(p, least) && p->n_tokens > least);
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "options: this picture takes %u tokens at least; max_tokens is %u",
-        (unsigned)p->n_tokens, (unsigned)most);
+        (unsigned)least, (unsigned)most);
 }
 
 static med_filter twr_filter(const mdl_tower *t) {
@@ -33962,13 +33987,25 @@ static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
     return KSLLM_OK;
 }
 
+/* Of a picture seen whole: the file's limit, and what it does not keep to. No
+ * side is made less than a cell, so one 200 times the other may have more; and
+ * both are rounded up where a picture is made larger. */
+static u32 twr_whole_limit(const mdl_tower *t) {
+    f64 cell = (f64)twr_cell(t) * (f64)twr_cell(t);
+    f64 most = t->max / cell, least = t->min / cell;
+    f64 flat = sqrt(200 * most) + 1;
+    f64 grown = least + sqrt(200 * least) + sqrt(least / 200) + 2;
+    f64 more = flat > grown ? flat : grown;
+    return (u32)(most > more ? most : more);
+}
+
 /* The most tokens that a picture can take, or a little more; of a sound, those
  * of as many seconds as the file says. */
 static u32 twr_limit(const mdl_tower *t) {
     if (t->kind->hears)
         return (t->seconds * (SND_RATE / SND_HOP) + t->stretch - 1)
             / t->stretch * t->rows;
-    if (!t->kind->tiles) return t->max / twr_cell(t) / twr_cell(t);
+    if (!t->kind->tiles) return twr_whole_limit(t);
     u64 most = 0, tile = twr_whole_tokens(t);
     for (u32 i = 0; i < t->n_grids; i++) {
         u64 rows = t->grids[i][0] / t->patch, cols = t->grids[i][1] / t->patch;
@@ -34587,7 +34624,8 @@ static void twr_whole(
     med_resizer z;
     r->stride = 3 * (size_t)to_w;
     u8 grey[3]; /* what the tower takes for nothing */
-    for (u32 c = 0; c < 3; c++) grey[c] = (u8)(r->t->mean[c] * 255);
+    for (u32 c = 0; c < 3; c++)
+        grey[c] = (u8)(r->t->mean[c] < 1 ? r->t->mean[c] * 255 : 255);
     if (p->alone)
         med_resize_begin_square(&z, image->rgb, twr_stride(image), p->w, p->h,
             grey, to_w, twr_filter(r->t), scratch);
@@ -35970,7 +36008,8 @@ static ksllm_status api_media_list(const ksllm_model *model,
     NEED(media || !n, "media is NULL, n_media is not 0");
     NEED(n <= SES_MAX_LENT, "n_media is above 64");
     for (size_t i = 0; i < n; i++) {
-        NEED(media[i] && media[i]->size >= sizeof(size_t) && media[i]->tokens,
+        NEED(media[i] && media[i]->size >= API_MEDIA.least && media[i]->tokens
+            && media[i]->n_tokens,
             "a media is NULL or has no tokens: ksllm_media_encode fills it");
         NEED(media[i]->model == model, "a media was made for another model");
     }
@@ -35987,7 +36026,7 @@ int64_t ksllm_media_expand(const ksllm_model *model, const int32_t *tokens,
     TRY(api_media_list(model, media, n_media, err));
     TRY(ses_places(model, tokens, n_tokens, n_media, err));
     size_t total = ses_expanded(n_tokens, media, n_media);
-    if (total > cap) return (i64)total;
+    if (total > cap || !total) return (i64)total;
     memmove(out, tokens, n_tokens * sizeof *out);
     ses_expand(model, out, n_tokens, media, n_media);
     return (i64)total;
@@ -36006,7 +36045,7 @@ ksllm_status ksllm_session_lend(ksllm_session *session,
 size_t ksllm_session_common(
     const ksllm_session *session, const int32_t *tokens, size_t n_tokens) {
     if (!session || !tokens) return 0;
-    return min_size(ses_common(session, tokens, n_tokens), session->n_eval);
+    return ses_keeps(session, ses_common(session, tokens, n_tokens));
 }
 
 #else

@@ -1892,7 +1892,7 @@ KSLLM_API ksllm_status ksllm_media_encode_sound(
  * order: writes at most `cap` tokens to `out` and returns how many there are,
  * so a call with cap 0 (out may be NULL) measures. `out` must not overlap
  * `tokens`. Errors: ARGUMENT (there are not n_media places; a media is of
- * another model). */
+ * another model), UNSUPPORTED (the model has no tower). */
 KSLLM_API int64_t ksllm_media_expand(
     const ksllm_model *model, const int32_t *tokens, size_t n_tokens,
     const ksllm_media *const *media, size_t n_media,

@@ -183,6 +183,20 @@ TEST(whole_pictures_are_measured)
         CHECK(status ? status == KSLLM_ERR_ARGUMENT && o.max_tokens < 4
                      : z.n_tokens <= o.max_tokens);
     }
+    /* One that is flat: what the error says it takes does. */
+    ksllm_image flat = {.width = 3200, .height = 20};
+    for (o.max_tokens = 1; o.max_tokens < 200; o.max_tokens++) {
+        unsigned least = 0;
+        ksllm_media_options other = o;
+        if (!ksllm_media_measure(m, &flat, &o, &z, &e)) break;
+        CHECK(sscanf(e.text, "options: this picture takes %u", &least) == 1);
+        other.max_tokens = least;
+        CHECK_OK(ksllm_media_measure(m, &flat, &other, &z, &e), e);
+        other.max_tokens = least - 1;
+        CHECK_EQ(ksllm_media_measure(m, &flat, &other, &z, &e),
+                 KSLLM_ERR_ARGUMENT);
+    }
+    CHECK(o.max_tokens > 100 && o.max_tokens < 200);
     p.height = 1;
     p.width = 201;
     CHECK_EQ(ksllm_media_measure(m, &p, NULL, &z, &e), KSLLM_ERR_ARGUMENT);
@@ -208,6 +222,42 @@ TEST(whole_pictures_are_measured)
     free((void *)(uintptr_t)p.rgb);
     ksllm_encoder_free(x);
     fx_close(m, &f);
+}
+
+/* Sizes that the processor's rule takes beyond the file's limit are within the
+ * model's: an encoder by default takes every picture that can be measured. */
+TEST(limits_are_kept_by_no_rule)
+{
+    static const struct { const char *key; uint32_t v, w, h, n; } cases[] = {
+        {"max", 1024, 200, 1, 29}, {"max", 25600, 3200, 16, 141},
+        {"max", 25600, 16, 3200, 141}, {"min", 65536, 75, 50, 280}};
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, false);
+    fx_file f = fx_model(&spec);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char key[96];
+        const ksllm_override limit = {.key = key, .type = KSLLM_META_U32,
+            .integer = cases[i].v};
+        ksllm_model_options o;
+        ksllm_model_info info = {.size = sizeof info};
+        ksllm_model *m;
+        ksllm_error e;
+        snprintf(key, sizeof key, "clip.vision.image_%s_pixels", cases[i].key);
+        ksllm_model_options_init(&o);
+        o.overrides = &limit;
+        o.n_overrides = 1;
+        fx_must(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), &e);
+        ksllm_encoder *x = encoder(m, 2);
+        ksllm_image p = tw_picture(cases[i].w, cases[i].h, 5);
+        ksllm_media a = encode(x, m, &p, NULL);
+        CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+        CHECK_EQ(a.n_tokens, cases[i].n);
+        CHECK(a.n_tokens <= info.picture_tokens);
+        free(a.memory);
+        free((void *)(uintptr_t)p.rgb);
+        ksllm_encoder_free(x);
+        ksllm_model_close(m);
+    }
+    free(f.data);
 }
 
 /* A map that is too large is made smaller, between its cells. */
@@ -258,6 +308,30 @@ TEST(large_maps_are_made_smaller)
     ksllm_encoder_free(x);
     ksllm_encoder_free(y);
     ksllm_model_close(all);
+    fx_close(m, &f);
+}
+
+/* Pictures so flat that their map has no row, or no column but newlines. */
+TEST(flat_pictures)
+{
+    static const uint32_t sides[][2] = {{200, 1}, {1, 200}, {1, 1}};
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_file f = fx_model(&spec);
+    ksllm_model *m = open_file(&f, NULL);
+    ksllm_media_options o;
+    ksllm_encoder *x = encoder(m, 2);
+    ksllm_media_options_init(&o);
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++)
+        for (o.max_tiles = 0; o.max_tiles < 2; o.max_tiles++) {
+            ksllm_image p = tw_picture(sides[i][0], sides[i][1], 5);
+            ksllm_media a = encode(x, m, &p, &o);
+            uint32_t n = i == 0 ? 16 : i == 1 ? 16 + 4 : 16 + 4 * 5;
+            CHECK_EQ(a.n_tokens, o.max_tiles ? 17 : n);
+            CHECK(a.rows != NULL);
+            free(a.memory);
+            free((void *)(uintptr_t)p.rgb);
+        }
+    ksllm_encoder_free(x);
     fx_close(m, &f);
 }
 
@@ -502,6 +576,53 @@ TEST(rows_that_are_not_lent)
 }
 
 /* What follows the prompt's last tokens earlier in it is a picture. */
+/* Where windows have moved on, a session holds nothing of what it would have to
+ * evaluate again. */
+TEST(windows_do_not_hold_pictures)
+{
+    fx_spec spec = *fx_spec_of("window");
+    spec.more = tw_tiles;
+    fx_file f = fx_model(&spec);
+    ksllm_model *m = open_file(&f, NULL);
+    ksllm_encoder *enc = encoder(m, 1);
+    ksllm_image p = tw_picture(40, 33, 1);
+    ksllm_media_options mo;
+    ksllm_error e;
+    ksllm_media_options_init(&mo);
+    mo.max_tiles = 1;
+    ksllm_media media = encode(enc, m, &p, &mo);
+    const ksllm_media *list[1] = {&media};
+    enum { END = 5 + 17, N = 180 };
+    int32_t tokens[N];
+    fx_prompt(tokens, N, 1);
+    memcpy(tokens + 5, media.tokens, 4 * media.n_tokens);
+    ksllm_session_options o = fx_small_options();
+    o.n_ctx = 256;
+    ksllm_session *x = fx_create(m, &o);
+    CHECK_OK(ksllm_session_lend(x, list, 1, &e), e);
+    CHECK_OK(ksllm_session_sync(x, tokens, N, NULL, &e), e);
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    CHECK_EQ(ksllm_session_common(x, tokens, N), N);
+    CHECK_EQ(ksllm_session_common(x, tokens, END), 0);
+    /* Refused before anything changes, also at the first place that is out of
+     * reach only because the last token is evaluated again. */
+    size_t n, cut = N - 1;
+    while (cut > END && ksllm_session_common(x, tokens, cut)) cut--;
+    CHECK(cut > END);
+    for (size_t k = cut - 1; k < cut + 2; k++) {
+        CHECK_EQ(ksllm_session_sync(x, tokens, k, NULL, &e),
+                 KSLLM_ERR_STATE);
+        ksllm_session_tokens(x, &n);
+        CHECK_EQ(n, N);
+    }
+    CHECK_OK(ksllm_session_sync(x, tokens, cut + 2, NULL, &e), e);
+    ksllm_session_free(x);
+    ksllm_encoder_free(enc);
+    free(media.memory);
+    free((void *)(uintptr_t)p.rgb);
+    fx_close(m, &f);
+}
+
 TEST(a_picture_is_no_draft)
 {
     scene s;
@@ -572,6 +693,15 @@ TEST(expand_fills_places)
     other.model = NULL;
     CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
              KSLLM_ERR_ARGUMENT);
+    other = s.media[0];
+    other.n_tokens = 0;     /* it would stand before the list */
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    other = s.media[0];
+    other.size = sizeof(size_t);
+    CHECK_EQ(ksllm_media_expand(s.m, in, 14, wrong, 2, out, 128, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK_EQ(ksllm_media_expand(s.m, NULL, 0, NULL, 0, NULL, 0, &e), 0);
     scene_end(&s);
 }
 
