@@ -17362,13 +17362,17 @@ static bool split_list_takes(split_list *l, u8 b) {
     return true;
 }
 
+static bool split_list_is(const char *set, u8 b) {
+    return b && strchr(set, b); /* which finds a 0 at the end */
+}
+
 /* A name, a number, True, False or None; of length 0: none is there. */
 static str split_list_word(split_list *l) {
     str w = {(const char *)l->p, 0};
     for (; l->p < l->end; l->p++, w.n++) {
         u8 b = *l->p, low = b | 0x20;
         if (!(low >= 'a' && low <= 'z') && !(b >= '0' && b <= '9') && b < 0x80
-            && !strchr("_-+.", b)) break;
+            && !split_list_is("_-+.", b)) break;
     }
     return w;
 }
@@ -17377,7 +17381,7 @@ static str split_list_word(split_list *l) {
 static bool split_list_closes(const split_list *l) {
     const u8 *p = l->p + 1;
     while (p < l->end && json_is_space(*p)) p++;
-    return p == l->end || strchr(",)]}:", *p);
+    return p == l->end || split_list_is(",)]}:", *p);
 }
 
 static bool split_list_string(split_list *l) {
@@ -17411,7 +17415,7 @@ static bool split_list_value(split_list *l) {
             if (!split_list_string(l)) return false;
             continue;
         }
-        if (strchr("[]{},:", *l->p)) {
+        if (split_list_is("[]{},:", *l->p)) {
             split_list_put(l, *l->p++);
             continue;
         }
