@@ -29895,11 +29895,12 @@ static void fwd_low_piece(void *arg, u32 piece) {
 }
 
 /* A x of the planned products, for the tokens that the adapter counts for. With
- * one a batch is of one session. */
+ * one a batch is of one session; one of others may run in its memory. */
 static void fwd_low(const fwd *f) {
     ksllm_session *s = f->s;
     u32 pieces = 0, n = 0;
-    for (u32 i = 0; i < s->n_jobs && s->adapter; i++) {
+    bool adapts = s->adapter && f->part->s == s;
+    for (u32 i = 0; i < s->n_jobs && adapts; i++) {
         ses_job *j = &s->jobs[i];
         u32 at = fwd_position(f, j->first);
         j->skip = s->adapter_from > at ? s->adapter_from - at : 0;
