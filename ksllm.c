@@ -27820,6 +27820,11 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
             "state that is no multiple of 16, or too large", m->arch->name,
             LLU(d[D_READ]), LLU(d[D_READERS]), LLU(d[D_WRITERS]),
             LLU(d[D_STATE]));
+    if (d[D_VALUE] != d[D_HEAD]) /* a query's gate is of its value */
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.attention.value_length' %llu is not the key length, %llu: "
+            "such gates are not supported", m->arch->name, LLU(d[D_VALUE]),
+            LLU(d[D_HEAD]));
     d[D_MIX] = 2 * d[D_WRITERS] * d[D_STATE] + d[D_READ];
     d[D_Q_GATED] = 2 * d[D_Q];
     const gguf_kv *each = mdl_find(m, name);
@@ -28687,7 +28692,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
         {&s->mix_in, n * max_size(d[D_MIX], d[D_Q_GATED])},
         {&s->rates, 2 * n * d[D_READERS]},
-        {&s->o_gate, m->arch->gated || m->n_states ? n * d[D_ATT] : 0},
+        {&s->o_gate, m->arch->gated || m->arch->recurs ? n * d[D_ATT] : 0},
         {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
