@@ -29089,24 +29089,31 @@ static bool ses_reaches(const ksllm_session *s, u32 n) {
 }
 
 /* The latest state that follows no more than n tokens, after which it may be
- * evaluated; the others are of another timeline. SES_STATES: none. */
-static u32 ses_state_at(ksllm_session *s, u32 n) {
+ * evaluated. SES_STATES: none. */
+static u32 ses_state_at(const ksllm_session *s, u32 n) {
     u32 best = SES_STATES;
-    for (u32 i = 0; i < SES_STATES; i++) {
-        if (s->states[i].at > (i64)n)
-            s->states[i] = (ses_state){SES_NOWHERE, 0};
-        if (s->states[i].at >= 0
+    for (u32 i = 0; i < SES_STATES; i++)
+        if (s->states[i].at >= 0 && s->states[i].at <= (i64)n
             && (best == SES_STATES || s->states[i].at > s->states[best].at))
             best = i;
-    }
     return best;
 }
 
-/* Evaluation goes on from the last one. */
+/* How many of the first n tokens stay evaluated when the others go. */
+static u32 ses_stay(const ksllm_session *s, u32 n) {
+    if (n < s->n_eval && !ses_reaches(s, n)) return 0;
+    n = min_u32(n, s->n_eval);
+    if (!s->m->n_states) return n;
+    u32 i = ses_state_at(s, n);
+    return i < SES_STATES ? (u32)s->states[i].at : 0;
+}
+
+/* Evaluation goes on from the last one; later ones are of another timeline. */
 static void ses_state_back(ksllm_session *s) {
-    if (!s->m->n_states) return;
-    u32 i = ses_state_at(s, s->n_eval);
-    s->n_eval = i < SES_STATES ? (u32)s->states[i].at : 0;
+    s->n_eval = ses_stay(s, s->n_eval);
+    for (u32 i = 0; i < SES_STATES; i++)
+        if (s->states[i].at > (i64)s->n_eval)
+            s->states[i] = (ses_state){SES_NOWHERE, 0};
 }
 
 /* Chooses what the next batch reads and writes. */
@@ -29141,11 +29148,24 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     if (n + s->n_slid < s->obeys_from) s->obeys = 0;
     s->n_tokens = min_u32(s->n_tokens, n);
     if (n >= s->n_eval) return;
-    s->n_eval = n;
-    if (!ses_reaches(s, n)) s->n_eval = 0;
+    s->n_eval = ses_stay(s, n);
     ses_state_back(s);
     if (s->n_eval < n) s->rewound = n;
     if (!s->n_eval) s->n_high = s->n_gone = 0;
+}
+
+/* The same where another timeline begins: the state there is kept, or will be
+ * once there is one. */
+static void ses_part(ksllm_session *s, u32 n) {
+    bool back = n < s->n_tokens;
+    ses_rewind(s, n);
+    u32 i = ses_state_at(s, n);
+    bool there = i < SES_STATES && s->states[i].at == (i64)n;
+    if (!back || (there && s->states[i].keep)) return;
+    s->rewound = n;
+    for (u32 k = 0; k < SES_STATES && there; k++)
+        s->states[k].keep &= ~(u32)SES_AT_REWIND;
+    if (there) s->states[i].keep = SES_AT_REWIND;
 }
 
 /* Computes with another adapter, from position `from` on. What the cache holds
@@ -29203,11 +29223,10 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     TRY(mdl_check_list(s->m, tokens, n, s->m->tower != NULL, err));
     const ses_list all = {s->tokens, tokens, keep};
     size_t total = keep + n, drop = ses_drop(s, total);
-    size_t eval = keep >= s->n_eval ? s->n_eval
-        : ses_reaches(s, (u32)keep) ? keep : 0;
+    size_t eval = ses_stay(s, (u32)keep);
     if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
     TRY(ses_lent(s, &all, eval, total, err));
-    ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
+    ses_part(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
     if (drop || !keep) s->obeys = 0;
     if (drop && s->adapter_from > s->n_keep)
@@ -35542,7 +35561,7 @@ ksllm_status ksllm_session_rewind(
     NEED(session, "session is NULL");
     ksllm_status status = KSLLM_OK;
     TRY(ses_enter(session, err));
-    if (n_tokens <= session->n_tokens) ses_rewind(session, (u32)n_tokens);
+    if (n_tokens <= session->n_tokens) ses_part(session, (u32)n_tokens);
     else status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "rewind to %llu tokens: the session holds %u", LLU(n_tokens),
         (unsigned)session->n_tokens);
