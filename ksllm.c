@@ -29889,10 +29889,11 @@ static void fwd_product_apart(
 /* ---- adapters: pieces are rows of A ---- */
 
 /* The adapter's pair for a matrix of the layer, or for the head. A reranker's
- * matrices are neither. */
+ * matrices are neither, nor are those after the mean. */
 static const ada_pair *fwd_pair(const fwd *f, const mdl_matrix *w) {
     const ksllm_adapter *a = f->s->adapter;
-    if (w == &a->m->rank || w == &a->m->rank_out) return NULL;
+    if (w == &a->m->rank || w == &a->m->rank_out || w == &a->m->dense[0]
+        || w == &a->m->dense[1]) return NULL;
     const ada_pair *p = w == &a->m->output ? ada_head(a)
         : ada_at(a, f->i_layer, (u32)(w - f->l->mat));
     return p->a ? p : NULL;

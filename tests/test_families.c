@@ -12,6 +12,7 @@
  */
 #include "../ksllm.h"
 
+#include "adapter.h"
 #include "picture.h"
 #include "sound.h"
 #include "state.h"
@@ -1158,6 +1159,43 @@ TEST(embedding_gemma_without_its_end) {
 }
 
 /* ---- adapters ---- */
+
+/* What follows the mean has none. */
+TEST(adapter_of_embedding_gemma) {
+    ksllm_session_options o;
+    ksllm_model *m = NULL;
+    ksllm_session *s = NULL;
+    ksllm_adapter *a = NULL;
+    ksllm_error err;
+    i32 tokens[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    f32 plain = 0;
+    fx_gguf g;
+    bytes b;
+    if (!converted_row(GEMMA, &b)) return;
+    ad_begin(&g, "gemma-embedding");
+    ad_pair(&g, "blk.0.ffn_down.weight", 64, 64, 4, 1);
+    fx_file f = fx_end(&g);
+    ksllm_session_options_init(&o);
+    o.pooling = KSLLM_POOLING_MODEL;
+    o.max_rank = 4;
+    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_adapter_open_memory(
+            m, f.data, f.size, &a, &err), err)
+        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err);
+    for (int with = 0; with < 2 && ok; with++) {
+        ok = CHECK_OK(ksllm_session_set_adapter(
+                 s, with ? a : NULL, 1, 0, &err), err)
+            && CHECK_OK(ksllm_session_sync(s, tokens, 9, NULL, &err), err);
+        f32 v = ok ? *ksllm_session_embedding(s) : 0;
+        CHECK(!with || v < plain || v > plain);
+        plain = v;
+    }
+    ksllm_session_free(s);
+    ksllm_adapter_close(a);
+    ksllm_model_close(m);
+    free(f.data);
+    free(b.p);
+}
 
 /* Also with weights of four bits, on every instruction set. */
 static void adapter_everywhere(const char *row, const char *file,
