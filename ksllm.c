@@ -17362,13 +17362,17 @@ static bool split_list_takes(split_list *l, u8 b) {
     return true;
 }
 
+static bool split_list_is(const char *set, u8 b) {
+    return b && strchr(set, b); /* which finds a 0 at the end */
+}
+
 /* A name, a number, True, False or None; of length 0: none is there. */
 static str split_list_word(split_list *l) {
     str w = {(const char *)l->p, 0};
     for (; l->p < l->end; l->p++, w.n++) {
         u8 b = *l->p, low = b | 0x20;
         if (!(low >= 'a' && low <= 'z') && !(b >= '0' && b <= '9') && b < 0x80
-            && !strchr("_-+.", b)) break;
+            && !split_list_is("_-+.", b)) break;
     }
     return w;
 }
@@ -17377,7 +17381,7 @@ static str split_list_word(split_list *l) {
 static bool split_list_closes(const split_list *l) {
     const u8 *p = l->p + 1;
     while (p < l->end && json_is_space(*p)) p++;
-    return p == l->end || strchr(",)]}:", *p);
+    return p == l->end || split_list_is(",)]}:", *p);
 }
 
 static bool split_list_string(split_list *l) {
@@ -17411,7 +17415,7 @@ static bool split_list_value(split_list *l) {
             if (!split_list_string(l)) return false;
             continue;
         }
-        if (strchr("[]{},:", *l->p)) {
+        if (split_list_is("[]{},:", *l->p)) {
             split_list_put(l, *l->p++);
             continue;
         }
@@ -27816,6 +27820,11 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
             "state that is no multiple of 16, or too large", m->arch->name,
             LLU(d[D_READ]), LLU(d[D_READERS]), LLU(d[D_WRITERS]),
             LLU(d[D_STATE]));
+    if (d[D_VALUE] != d[D_HEAD]) /* a query's gate is of its value */
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.attention.value_length' %llu is not the key length, %llu: "
+            "such gates are not supported", m->arch->name, LLU(d[D_VALUE]),
+            LLU(d[D_HEAD]));
     d[D_MIX] = 2 * d[D_WRITERS] * d[D_STATE] + d[D_READ];
     d[D_Q_GATED] = 2 * d[D_Q];
     const gguf_kv *each = mdl_find(m, name);
@@ -28683,7 +28692,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
         {&s->mix_in, n * max_size(d[D_MIX], d[D_Q_GATED])},
         {&s->rates, 2 * n * d[D_READERS]},
-        {&s->o_gate, m->arch->gated || m->n_states ? n * d[D_ATT] : 0},
+        {&s->o_gate, m->arch->gated || m->arch->recurs ? n * d[D_ATT] : 0},
         {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
         {&s->route, n * d[D_EXPERTS]}, {&s->choice, n * d[D_EXPERTS]},
@@ -29079,38 +29088,32 @@ static bool ses_reaches(const ksllm_session *s, u32 n) {
     return true;
 }
 
-/* How many of the first n tokens would need no evaluation if the timeline were
- * cut there. */
-static size_t ses_keeps(const ksllm_session *s, size_t n) {
-    i64 best = 0;
-    if (n >= s->n_eval) return s->n_eval;
-    if (!ses_reaches(s, (u32)n)) return 0;
-    if (!s->m->n_states) return n;
-    for (u32 i = 0; i < SES_STATES; i++)
-        if (s->states[i].at > best && s->states[i].at <= (i64)n)
-            best = s->states[i].at;
-    return (size_t)best;
-}
-
 /* The latest state that follows no more than n tokens, after which it may be
- * evaluated; the others are of another timeline. SES_STATES: none. */
-static u32 ses_state_at(ksllm_session *s, u32 n) {
+ * evaluated. SES_STATES: none. */
+static u32 ses_state_at(const ksllm_session *s, u32 n) {
     u32 best = SES_STATES;
-    for (u32 i = 0; i < SES_STATES; i++) {
-        if (s->states[i].at > (i64)n)
-            s->states[i] = (ses_state){SES_NOWHERE, 0};
-        if (s->states[i].at >= 0
+    for (u32 i = 0; i < SES_STATES; i++)
+        if (s->states[i].at >= 0 && s->states[i].at <= (i64)n
             && (best == SES_STATES || s->states[i].at > s->states[best].at))
             best = i;
-    }
     return best;
 }
 
-/* Evaluation goes on from the last one. */
+/* How many of the first n tokens stay evaluated when the others go. */
+static u32 ses_stay(const ksllm_session *s, u32 n) {
+    if (n < s->n_eval && !ses_reaches(s, n)) return 0;
+    n = min_u32(n, s->n_eval);
+    if (!s->m->n_states) return n;
+    u32 i = ses_state_at(s, n);
+    return i < SES_STATES ? (u32)s->states[i].at : 0;
+}
+
+/* Evaluation goes on from the last one; later ones are of another timeline. */
 static void ses_state_back(ksllm_session *s) {
-    if (!s->m->n_states) return;
-    u32 i = ses_state_at(s, s->n_eval);
-    s->n_eval = i < SES_STATES ? (u32)s->states[i].at : 0;
+    s->n_eval = ses_stay(s, s->n_eval);
+    for (u32 i = 0; i < SES_STATES; i++)
+        if (s->states[i].at > (i64)s->n_eval)
+            s->states[i] = (ses_state){SES_NOWHERE, 0};
 }
 
 /* Chooses what the next batch reads and writes. */
@@ -29145,11 +29148,24 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     if (n + s->n_slid < s->obeys_from) s->obeys = 0;
     s->n_tokens = min_u32(s->n_tokens, n);
     if (n >= s->n_eval) return;
-    s->n_eval = n;
-    if (!ses_reaches(s, n)) s->n_eval = 0;
+    s->n_eval = ses_stay(s, n);
     ses_state_back(s);
     if (s->n_eval < n) s->rewound = n;
     if (!s->n_eval) s->n_high = s->n_gone = 0;
+}
+
+/* The same where another timeline begins: the state there is kept, or will be
+ * once there is one. */
+static void ses_part(ksllm_session *s, u32 n) {
+    bool back = n < s->n_tokens;
+    ses_rewind(s, n);
+    u32 i = ses_state_at(s, n);
+    bool there = i < SES_STATES && s->states[i].at == (i64)n;
+    if (!back || (there && s->states[i].keep)) return;
+    s->rewound = n;
+    for (u32 k = 0; k < SES_STATES && there; k++)
+        s->states[k].keep &= ~(u32)SES_AT_REWIND;
+    if (there) s->states[i].keep = SES_AT_REWIND;
 }
 
 /* Computes with another adapter, from position `from` on. What the cache holds
@@ -29209,10 +29225,10 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     size_t total = keep + n, drop = ses_drop(s, total);
     /* the last one again, where nothing follows it and its logits are gone */
     bool again = !n && keep && (keep < s->n_tokens || !s->has_logits);
-    size_t eval = ses_keeps(s, keep - again);
+    size_t eval = ses_stay(s, (u32)(keep - again));
     if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
     TRY(ses_lent(s, &all, eval, total, err));
-    ses_rewind(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
+    ses_part(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
     s->n_tokens = (u32)(total - drop);
     if (drop || !keep) s->obeys = 0;
     if (drop && s->adapter_from > s->n_keep)
@@ -29876,10 +29892,11 @@ static void fwd_product_apart(
 /* ---- adapters: pieces are rows of A ---- */
 
 /* The adapter's pair for a matrix of the layer, or for the head. A reranker's
- * matrices are neither. */
+ * matrices are neither, nor are those after the mean. */
 static const ada_pair *fwd_pair(const fwd *f, const mdl_matrix *w) {
     const ksllm_adapter *a = f->s->adapter;
-    if (w == &a->m->rank || w == &a->m->rank_out) return NULL;
+    if (w == &a->m->rank || w == &a->m->rank_out || w == &a->m->dense[0]
+        || w == &a->m->dense[1]) return NULL;
     const ada_pair *p = w == &a->m->output ? ada_head(a)
         : ada_at(a, f->i_layer, (u32)(w - f->l->mat));
     return p->a ? p : NULL;
@@ -29906,11 +29923,12 @@ static void fwd_low_piece(void *arg, u32 piece) {
 }
 
 /* A x of the planned products, for the tokens that the adapter counts for. With
- * one a batch is of one session. */
+ * one a batch is of one session; one of others may run in its memory. */
 static void fwd_low(const fwd *f) {
     ksllm_session *s = f->s;
     u32 pieces = 0, n = 0;
-    for (u32 i = 0; i < s->n_jobs && s->adapter; i++) {
+    bool adapts = s->adapter && f->part->s == s;
+    for (u32 i = 0; i < s->n_jobs && adapts; i++) {
         ses_job *j = &s->jobs[i];
         u32 at = fwd_position(f, j->first);
         j->skip = s->adapter_from > at ? s->adapter_from - at : 0;
@@ -33644,7 +33662,7 @@ static void snd_make_bands(snd_front *s, u32 n) {
             edge[k] = snd_hertz(top * (m + k) / (n + 1));
         s->n[m] = s->first[m] = 0;
         for (u32 i = 0; i < SND_BINS; i++) {
-            f64 hertz = i * ((f64)SND_RATE / SND_WINDOW);
+            f64 hertz = i * ((f64)SND_RATE / (f64)SND_WINDOW);
             f64 up = (hertz - edge[0]) / (edge[1] - edge[0]);
             f64 down = (edge[2] - hertz) / (edge[2] - edge[1]);
             f64 least = up < down ? up : down;
@@ -33658,7 +33676,7 @@ static void snd_make_bands(snd_front *s, u32 n) {
 /* n: bands, 1 to SND_MOST_BANDS. */
 static void snd_begin(snd_front *s, u32 n) {
     for (u32 i = 0; i < SND_WINDOW; i++) {
-        m_sincos(i * (6.283185307179586 / SND_WINDOW), &s->sine[i],
+        m_sincos(i * (6.283185307179586 / (f64)SND_WINDOW), &s->sine[i],
             &s->cosine[i]);
         s->window[i] = 0.5 - 0.5 * s->cosine[i];
     }
@@ -35570,7 +35588,7 @@ ksllm_status ksllm_session_rewind(
     NEED(session, "session is NULL");
     ksllm_status status = KSLLM_OK;
     TRY(ses_enter(session, err));
-    if (n_tokens <= session->n_tokens) ses_rewind(session, (u32)n_tokens);
+    if (n_tokens <= session->n_tokens) ses_part(session, (u32)n_tokens);
     else status = fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "rewind to %llu tokens: the session holds %u", LLU(n_tokens),
         (unsigned)session->n_tokens);
@@ -36045,7 +36063,7 @@ ksllm_status ksllm_session_lend(ksllm_session *session,
 size_t ksllm_session_common(
     const ksllm_session *session, const int32_t *tokens, size_t n_tokens) {
     if (!session || !tokens) return 0;
-    return ses_keeps(session, ses_common(session, tokens, n_tokens));
+    return ses_stay(session, (u32)ses_common(session, tokens, n_tokens));
 }
 
 #else

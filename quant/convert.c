@@ -881,6 +881,7 @@ static void cv_write_recurrence(const cv *c) {
         die("%s/config.json: 'layer_types' or 'full_attention_interval' is no "
             "interval", c->dir);
     if (keys < 1 || heads < 1 || heads % keys
+        || cv_int(c, "linear_key_head_dim", -1) < 1
         || cv_int(c, "linear_value_head_dim", -1)
             != cv_int(c, "linear_key_head_dim", -1))
         die("%s/config.json: value heads (%lld) are no multiple of key heads "
@@ -1317,8 +1318,8 @@ static void cv_find_tiles(const cv *c, str name, cv_source *s, u64 n_out) {
         s->tile_keys = (u64)keys;
         s->tile_per = (u64)(values / keys);
         s->across = tiles[i].across;
-        u64 heads = ((s->across ? s->n_in : n_out) - s->tile_first) / s->tile;
-        if (heads != (u64)values)
+        u64 have = s->across ? s->n_in : n_out;
+        if (have != s->tile_first + (u64)values * s->tile)
             die("%s: tensor '%.*s' does not divide into %lld value heads",
                 c->dir, STR(s->t->name), (long long)values);
     }

@@ -170,6 +170,28 @@ TEST(slides_and_forks_with_its_session)
 }
 
 /* A saved state belongs to the adapter, its scale and where it begins. */
+/* Of two sessions in one call, in either order, each has its own. */
+TEST(in_a_call_with_another_session)
+{
+    world w;
+    ksllm_error e;
+    open_world(&w, "llama");
+    for (int first = 0; first < 2; first++) {
+        ksllm_member m[2];
+        for (int i = 0; i < 2; i++)
+            m[i] = (ksllm_member){.session = session_with(&w, RANK),
+                .tokens = w.tokens, .n_tokens = N};
+        CHECK_OK(ksllm_session_set_adapter(m[first].session, w.a, 1, 0, &e), e);
+        CHECK_OK(ksllm_sessions_append(m, 2, &e), e);
+        for (int i = 0; i < 2; i++) {
+            CHECK_HEX(fx_logits_hash(w.m, m[i].session),
+                      fresh(&w, i == first ? w.a : NULL, 1, 0, w.tokens, N));
+            ksllm_session_free(m[i].session);
+        }
+    }
+    close_world(&w);
+}
+
 TEST(saved_with_its_adapter)
 {
     world w;

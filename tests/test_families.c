@@ -12,6 +12,7 @@
  */
 #include "../ksllm.h"
 
+#include "adapter.h"
 #include "picture.h"
 #include "sound.h"
 #include "state.h"
@@ -1159,6 +1160,43 @@ TEST(embedding_gemma_without_its_end) {
 
 /* ---- adapters ---- */
 
+/* What follows the mean has none. */
+TEST(adapter_of_embedding_gemma) {
+    ksllm_session_options o;
+    ksllm_model *m = NULL;
+    ksllm_session *s = NULL;
+    ksllm_adapter *a = NULL;
+    ksllm_error err;
+    i32 tokens[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    f32 plain = 0;
+    fx_gguf g;
+    bytes b;
+    if (!converted_row(GEMMA, &b)) return;
+    ad_begin(&g, "gemma-embedding");
+    ad_pair(&g, "blk.0.ffn_down.weight", 64, 64, 4, 1);
+    fx_file f = fx_end(&g);
+    ksllm_session_options_init(&o);
+    o.pooling = KSLLM_POOLING_MODEL;
+    o.max_rank = 4;
+    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_adapter_open_memory(
+            m, f.data, f.size, &a, &err), err)
+        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err);
+    for (int with = 0; with < 2 && ok; with++) {
+        ok = CHECK_OK(ksllm_session_set_adapter(
+                 s, with ? a : NULL, 1, 0, &err), err)
+            && CHECK_OK(ksllm_session_sync(s, tokens, 9, NULL, &err), err);
+        f32 v = ok ? *ksllm_session_embedding(s) : 0;
+        CHECK(!with || v < plain || v > plain);
+        plain = v;
+    }
+    ksllm_session_free(s);
+    ksllm_adapter_close(a);
+    ksllm_model_close(m);
+    free(f.data);
+    free(b.p);
+}
+
 /* Also with weights of four bits, on every instruction set. */
 static void adapter_everywhere(const char *row, const char *file,
     const reference *r) {
@@ -1563,6 +1601,87 @@ TEST(recurrence_is_kept_where_prompts_part) {
         && CHECK_OK(ksllm_session_append(s, tokens, 2, &c, &err), err);
     CHECK_EQ(total, 2);
     ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(b.p);
+}
+
+/* So is a state that was there by chance, as one of the last two. */
+TEST(recurrence_is_kept_where_a_rewind_finds_it) {
+    enum { N = 40 };
+    ksllm_model *m = NULL;
+    ksllm_session *s = NULL;
+    ksllm_session_options o;
+    ksllm_control c;
+    ksllm_error err;
+    i32 tokens[N + 4];
+    size_t total = 0;
+    bytes b;
+    if (!converted_row("qwen3_5", &b)) return;
+    ksllm_control_init(&c);
+    c.on_progress = total_of;
+    c.progress_ctx = &total;
+    ksllm_session_options_init(&o);
+    o.n_ctx = 64;
+    for (int i = 0; i < N + 4; i++) tokens[i] = i * 37 % 256;
+    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err)
+        && CHECK_OK(ksllm_session_sync(s, tokens, N, NULL, &err), err);
+    for (int i = 0; i < 3 && ok; i++)
+        ok = CHECK_OK(
+            ksllm_session_append(s, tokens + N + i, 1, NULL, &err), err);
+    for (int turn = 0; turn < 3 && ok; turn++) {
+        ok = CHECK_OK(ksllm_session_rewind(s, N + 2, &err), err)
+            && CHECK_OK(ksllm_session_append(s, tokens, 1, &c, &err), err);
+        CHECK_EQ(total, 1);
+        for (int i = 0; i < 5 && ok; i++)
+            ok = CHECK_OK(
+                ksllm_session_append(s, tokens + turn, 1, NULL, &err), err);
+    }
+    ksllm_session_free(s);
+    ksllm_model_close(m);
+    free(b.p);
+}
+
+/* Files whose heads have a gate, but whose values are not as long as keys, or
+ * that have no layer with a state. */
+TEST(gates_of_any_file) {
+    const ksllm_override set[] = {
+        {"qwen35.nextn_predict_layers", KSLLM_META_I64, 4, 0, NULL},
+        {"qwen35.full_attention_interval", KSLLM_META_I64, 1, 0, NULL},
+        {"qwen35.attention.value_length", KSLLM_META_I64, 8, 0, NULL}};
+    enum { N = 32 };
+    ksllm_model_options mo;
+    ksllm_session_options o;
+    ksllm_error err = {.text = ""};
+    f32 logits[2][264];
+    i32 tokens[N];
+    bytes b;
+    if (!converted_row("qwen3_5", &b)) return;
+    ksllm_model_options_init(&mo);
+    ksllm_session_options_init(&o);
+    ksllm_model *m = NULL;
+    mo.overrides = set + 2;
+    mo.n_overrides = 1;
+    CHECK_EQ(ksllm_model_open_memory(b.p, b.n, &mo, &m, &err),
+        KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(err.text, "value_length"));
+    for (size_t i = 0; i + 6 < b.n; i++) /* the one that attends comes first */
+        if (!memcmp(b.p + i, "blk.", 4) && b.p[i + 5] == '.'
+            && (b.p[i + 4] == '0' || b.p[i + 4] == '1')) b.p[i + 4] ^= 1;
+    mo.overrides = set;
+    mo.n_overrides = 2;
+    o.n_ctx = 64;
+    for (int i = 0; i < N; i++) tokens[i] = i * 37 % 256;
+    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, &mo, &m, &err), err);
+    for (int i = 0; i < 2 && ok; i++) {
+        ksllm_session *s = NULL;
+        o.n_batch = i ? 1 : N;
+        ok = CHECK_OK(ksllm_session_create(m, &o, &s, &err), err)
+            && CHECK_OK(ksllm_session_sync(s, tokens, N, NULL, &err), err);
+        if (ok) memcpy(logits[i], ksllm_session_logits(s), sizeof logits[i]);
+        ksllm_session_free(s);
+    }
+    CHECK(ok && !memcmp(logits[0], logits[1], sizeof logits[0]));
     ksllm_model_close(m);
     free(b.p);
 }

@@ -318,6 +318,8 @@ static const struct {
      "<|tool_call:args|>{}<|tool_call:end|>", "|C:g|A:{}|E:"},
     {"qwen-coder", "a>", "b", "|T:b"},
     {"vaetki", "<tool_start>", "{\"name\": \"f\"}<tool_end>", "|C:f|A:{}|E:"},
+    {"lfm2", "<|tool_call_start|>", "[f(a=1)]<|tool_call_end|>",
+     "|C:f|A:{\"a\": 1}|E:"},
     {"glm", "<tool_call>", "f<arg_key>a</arg_key><arg_value>1</arg_value>"
      "</tool_call>", "|C:f|A:{\"a\": 1}|E:"},
     {"qwen-coder", "<tool_call>\n", "<function=f>\n</function>\n</tool_call>",
@@ -495,6 +497,28 @@ TEST(ends_of_thinking)
     CHECK(!split_ends_thinking(&s, str_of("<|end|>")));
 }
 
+/* A byte of 0 is no part of a name, no bracket and no comma. */
+TEST(zeros_in_a_list_of_calls)
+{
+    static const struct {
+        const char *call;
+        size_t zero;
+        const char *want;
+    } t[] = {{"[f?(a=1)]", 2, "|T:[f"}, {"[f(a?=1)]", 4, "|T:[f(a"},
+        {"[f(a=?1)]", 5, "|T:[f(a="},
+        {"[f(a='x'?y')]", 8, "|C:f|A:{\"a\": \"x'\\u0000y\"}|E:"}};
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        char call[32] = {0};
+        ksllm_splitter s = splitter_of("lfm2", "<|tool_call_start|>");
+        memcpy(call, t[i].call, strlen(t[i].call));
+        call[t[i].zero] = 0;
+        give(&s, call, strlen(t[i].call));
+        give(&s, "<|tool_call_end|>", 17);
+        CHECK_OK(ksllm_splitter_end(&s, &err), err);
+        CHECK_STR(parts, t[i].want);
+    }
+}
+
 TEST(unfinished_calls)
 {
     static const char *const cut[][2] = {
@@ -514,6 +538,7 @@ TEST(unfinished_calls)
         {"glm", "<tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value>x"
                 "</tool_call>"},
         {"glm", "<tool_call>f"},
+        {"lfm2", "<|tool_call_start|>[f(a=1)]"},
         /* arguments that are no JSON, or not all of it */
         {"solar", "<|tool_calls|><|tool_call:name|>f<|tool_call:args|>{\"a\":"
                   "<|tool_call:end|><|calls|>"},
