@@ -83,6 +83,7 @@ static FILE *open_file(const char *path, const char *mode)
         perror(path);
         exit(1);
     }
+    setvbuf(f, NULL, _IOFBF, 1 << 20);  /* pieces have 8 KiB at most */
     return f;
 }
 
