@@ -29108,9 +29108,10 @@ static u32 ses_stay(const ksllm_session *s, u32 n) {
     return i < SES_STATES ? (u32)s->states[i].at : 0;
 }
 
-/* Evaluation goes on from the last one; later ones are of another timeline. */
-static void ses_state_back(ksllm_session *s) {
-    s->n_eval = ses_stay(s, s->n_eval);
+/* Evaluation goes on after what stays of the first n tokens; later states are
+ * of another timeline. */
+static void ses_go_back(ksllm_session *s, u32 n) {
+    s->n_eval = ses_stay(s, n);
     for (u32 i = 0; i < SES_STATES; i++)
         if (s->states[i].at > (i64)s->n_eval)
             s->states[i] = (ses_state){SES_NOWHERE, 0};
@@ -29148,8 +29149,7 @@ static void ses_rewind(ksllm_session *s, u32 n) {
     if (n + s->n_slid < s->obeys_from) s->obeys = 0;
     s->n_tokens = min_u32(s->n_tokens, n);
     if (n >= s->n_eval) return;
-    s->n_eval = ses_stay(s, n);
-    ses_state_back(s);
+    ses_go_back(s, n);
     if (s->n_eval < n) s->rewound = n;
     if (!s->n_eval) s->n_high = s->n_gone = 0;
 }
@@ -33288,7 +33288,7 @@ static ksllm_status st_load(st_stream *f, ksllm_session *s, st_loaded *to,
     ksllm_status status = st_load_chunks(f, s, to, control, err);
     s->n_tokens = to->n;
     s->n_eval = to->n_eval;
-    ses_state_back(s);
+    ses_go_back(s, to->n_eval);
     if (!ses_reaches(s, s->n_eval)) {
         s->n_gone = to->whole_gone;
         s->n_eval = ses_reaches(s, to->whole) ? to->whole : 0;

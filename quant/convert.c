@@ -652,8 +652,9 @@ static void cv_made_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
 }
 
 /* A tensor of float values made here. */
-static void cv_add_made(cv *c, const char *name, const f32 *v, u64 n) {
-    gw_tensor *t = gw_add(c->g, str_of(name), 1, &n);
+static void cv_add_made(cv *c, const char *name, const f32 *v, u32 n_dims,
+    const u64 *dims) {
+    gw_tensor *t = gw_add(c->g, str_of(name), n_dims, dims);
     cv_source *s = xalloc(1, sizeof *s);
     s->made = v;
     t->src = s;
@@ -678,7 +679,7 @@ static void cv_write_llama3(cv *c, const js *r) {
         d[i] = (f32)(wave < original / high ? 1
             : wave > original / low ? factor : 1 / ((1 - t) / factor + t));
     }
-    cv_add_made(c, "rope_freqs.weight", d, half);
+    cv_add_made(c, "rope_freqs.weight", d, 1, &half);
 }
 
 /* What cosine and sine are multiplied with, and for MLA the scores. */
@@ -742,7 +743,7 @@ static void cv_write_long_rope(cv *c, const js *r) {
         if (n != half)
             die("%s/config.json: '%s' is no list of %llu divisors", c->dir,
                 names[k][0], (unsigned long long)half);
-        cv_add_made(c, names[k][1], d, half);
+        cv_add_made(c, names[k][1], d, 1, &half);
     }
 }
 
@@ -1390,20 +1391,14 @@ static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
     if (c->family->flags & CV_NORM_PLUS_1 && str_has(name, "norm.weight")
         && !str_has(name, ".ssm_norm."))
         s->add = 1;
-    if (c->family->flags & CV_RECUR && str_has(name, ".ssm_a")
-        && n_dims == 1) { /* -e^x, in its new order */
-        f32 *v = xalloc(dims[0], sizeof *v), *w = xalloc(dims[0], sizeof *w);
-        st_values(from, 0, dims[0], v);
-        for (u64 i = 0; i < dims[0]; i++)
-            w[i] = (f32)-exp((f64)v[cv_tile(s, i)]);
-        free(v);
-        s->made = w;
-    }
-    if (bias && s->head) {
+    bool fades = c->family->flags & CV_RECUR && str_has(name, ".ssm_a")
+        && n_dims == 1; /* -e^x of the checkpoint's */
+    if (fades || (bias && s->head)) {
         /* a vector is one row: permuted here, values are few */
         f32 *v = xalloc(dims[0], sizeof *v), *w = xalloc(dims[0], sizeof *w);
         st_values(from, 0, dims[0], v);
-        for (u64 i = 0; i < dims[0]; i++) w[i] = v[cv_row(s, i)];
+        for (u64 i = 0; i < dims[0]; i++)
+            w[i] = fades ? (f32)-exp((f64)v[cv_tile(s, i)]) : v[cv_row(s, i)];
         free(v);
         s->made = w;
         s->head = 0;

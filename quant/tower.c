@@ -419,13 +419,7 @@ static void tw_write_places(tw *t) {
             v[at * n + i] = (f32)sin((f64)((f32)at * f));
             v[at * n + half + i] = (f32)cos((f64)((f32)at * f));
         }
-    gw_tensor *to = gw_add(t->c->g, str_of("a.position_embd.weight"), 2, dims);
-    cv_source *s = xalloc(1, sizeof *s);
-    s->made = v;
-    to->src = s;
-    to->rows = cv_made_rows;
-    to->type = to->from = KSLLM_TYPE_F32;
-    to->note = "";
+    cv_add_made(t->c, "a.position_embd.weight", v, 2, dims);
 }
 
 /* The front end is Whisper's, and its numbers are no choice. */
