@@ -24915,7 +24915,7 @@ static void sch_classify(sch *s) {
             *c = (sch_class){(u64)1 << p, sch_dfa_minus(s, dfa, seen)};
         seen = sch_dfa_any(s, seen, dfa);
     }
-    s->classes[0].dfa = seen;
+    if (!s->b->status) s->classes[0].dfa = seen;
 }
 
 /* Members that are not declared. `names`: an automaton of those that are, or

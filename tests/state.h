@@ -44,7 +44,8 @@ static inline int st_memory_read(void *ctx, void *data, size_t n)
     if (n > m->b.size - m->at || (m->fails && m->at + n > m->fails)) {
         /* A short read: some of it came. */
         size_t some = m->b.size - m->at < n / 2 ? m->b.size - m->at : n / 2;
-        memcpy(data, m->b.data + m->at, some);
+        if (some)
+            memcpy(data, m->b.data + m->at, some);
         m->at += some;
         return -1;
     }
