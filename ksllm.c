@@ -4165,19 +4165,22 @@ V_INLINE __m256i KS_NAME(x_lane_sums)(const __m256i *v) {
         _mm256_permute2x128_si256(b[0], b[1], 0x31));
 }
 
+/* Fetches to L1 what a stream comes to after the n bytes at p. */
+V_INLINE void KS_NAME(x_ahead)(const u8 *p, size_t n) {
+    for (size_t at = 0; at < n; at += 64) __builtin_prefetch(p + 4096 + at);
+}
+
 /* Block k of eight, which is at q, times its inputs: p[k] has parts of its sum
  * in its lanes, u[k] those of the minima. */
 V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
     const x_heads *l, size_t k, ksllm_type type, __m256i *p,
     __m256i *u) {
-    enum { AHEAD = 4096 };
     const blk_type *b = &BLK_TYPES[type];
     const bool lower = blk_biased(type);
     const __m256i scale = _mm256_cvtepi8_epi16(
         _mm_loadu_si128((const void *)l->scale[k]));
     __m256i s = _mm256_setzero_si256(), o = s;
-    for (size_t at = 0; at < b->bytes; at += 64)
-        __builtin_prefetch(q + AHEAD + at);
+    KS_NAME(x_ahead)(q, b->bytes);
     KS_OPAQUE(q);
     KS_OPAQUE(x);
     if (lower || b->has_min)
@@ -4585,6 +4588,212 @@ V_INLINE void KS_NAME(k_quads)(const k_product *p, ksllm_type type) {
         memcpy(p->y + r0, y, n * sizeof *y);
     }
 }
+
+/* ---- x86: one token, blocks of 256, AVX-512 ----
+ * One stream, as in k_stream, but four blocks of a row at a time and in vectors
+ * of 64 weights. Sums of four products fit 16 bits, so two vectors of sums are
+ * packed before they are scaled. Four heads fill a register after x_turn, and
+ * no scale is stored and fetched again. */
+
+#define X_FOURS(type)                                                          \
+    ((type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q5_K                    \
+        || (type) == KSLLM_TYPE_Q6_K)
+
+V_INLINE __m512i KS_NAME(x_join)(__m256i low, __m256i high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+/* Each half shifted right by a count of its own. */
+V_INLINE __m512i KS_NAME(x_shift)(__m256i v, int low, int high) {
+    return _mm512_srlv_epi16(_mm512_broadcast_i64x4(v),
+        KS_NAME(x_join)(_mm256_set1_epi16((i16)low),
+            _mm256_set1_epi16((i16)high)));
+}
+
+/* The low bits of each byte from v, the high ones from h. */
+V_INLINE __m512i KS_NAME(x_nibble_of)(__m512i v, __m512i h) {
+    return _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), v, h, 0xca);
+}
+
+/* The block at p, 64 weights in a vector. */
+V_INLINE void KS_NAME(x_whole_block)(
+    const u8 *p, ksllm_type type, __m512i *w) {
+    if (type == KSLLM_TYPE_Q6_K) {
+        KS_UNROLL
+        for (size_t h = 0; h < 2; h++) {
+            const __m512i q = _mm512_loadu_si512(
+                FIELD_OF(p, blk_q6_k, ql) + 64 * h);
+            const __m512i v = _mm512_and_si512(_mm512_set1_epi8(0x33),
+                KS_NAME(x_shift)(KS_NAME(x_load)(
+                    FIELD_OF(p, blk_q6_k, qh) + 32 * h), 0, 2));
+            w[2 * h] = KS_NAME(x_nibble_of)(q, _mm512_slli_epi16(v, 4));
+            w[2 * h + 1] = KS_NAME(x_nibble_of)(_mm512_srli_epi16(q, 4), v);
+        }
+        return;
+    }
+    const bool five = type == KSLLM_TYPE_Q5_K;
+    const u8 *q = five ? FIELD_OF(p, blk_q5_k, qs) : FIELD_OF(p, blk_q4_k, qs);
+    KS_UNROLL
+    for (int g = 0; g < 4; g++, q += 32)
+        w[g] = _mm512_and_si512(_mm512_set1_epi8(15),
+            KS_NAME(x_shift)(KS_NAME(x_load)(q), 0, 4));
+    if (!five) return;
+    const __m512i h = KS_NAME(x_shift)(
+        KS_NAME(x_load)(FIELD_OF(p, blk_q5_k, qh)), 0, 1);
+    KS_UNROLL
+    for (int g = 0; g < 4; g++) {
+        const __m512i v = g < 2 ? _mm512_slli_epi16(h, 4 - 2 * (unsigned)g)
+                                : _mm512_srli_epi16(h, 2 * (unsigned)g - 4);
+        w[g] = _mm512_or_si512(
+            w[g], _mm512_and_si512(v, _mm512_set1_epi8(16)));
+    }
+}
+
+/* Where the scales of two packed vectors of sums lie: for Q6_K among the 16 of
+ * a block as words, else among four bytes. */
+V_INLINE __m512i KS_NAME(x_pick_scales)(ksllm_type type) {
+    u16 pick[32];
+    for (int i = 0; i < 32; i++)
+        pick[i] = (u16)(type == KSLLM_TYPE_Q6_K
+                ? i / 8 + i / 4 % 2 * 4
+                : 0x8000 | (i / 16 + i / 4 % 2 * 2));
+    return _mm512_loadu_si512(pick);
+}
+
+/* The scales at p of the block with weights w and inputs x: acc + its sum. */
+V_INLINE __m512i KS_NAME(x_scaled_dot)(__m512i acc, const __m512i *w,
+    const i8 *x, const __m512i *scale) {
+    KS_UNROLL
+    for (int h = 0; h < 2; h++, x += 128) {
+        const __m512i zero = _mm512_setzero_si512();
+        const __m512i s = _mm512_packs_epi32(
+            _mm512_dpbusd_epi32(zero, w[2 * h], _mm512_loadu_si512(x)),
+            _mm512_dpbusd_epi32(
+                zero, w[2 * h + 1], _mm512_loadu_si512(x + 64)));
+        acc = _mm512_dpwssd_epi32(acc, s, scale[h]);
+    }
+    return acc;
+}
+
+/* Sums of the lanes of four vectors. */
+V_INLINE __m128i KS_NAME(x_four_sums)(const __m512i *v) {
+    const __m512i f = KS_NAME(x_quad_fold)(v);
+    const __m256i h = _mm256_add_epi32(
+        _mm512_castsi512_si256(f), _mm512_extracti64x4_epi64(f, 1));
+    return _mm_add_epi32(
+        _mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
+/* The n <= 4 blocks at q, a lane each: P * d and, with minima, M * -dmin. */
+V_INLINE void KS_NAME(x_fours)(const u8 *q, size_t n, const i8 *x,
+    const i16 *sums, __m512i pick, ksllm_type type, __m128 *pf, __m128 *uf) {
+    const blk_type *b = &BLK_TYPES[type];
+    const __m256i one = _mm256_set1_epi16(1);
+    __m256i head[4], s[4], m[4], sum[4];
+    __m512i p[4];
+    const u8 *block[4];
+    KS_UNROLL
+    for (size_t r = 0; r < 4; r++)
+        block[r] = q + min_size(r, n - 1) * b->bytes;
+    if (b->has_min) {
+        KS_UNROLL
+        for (int r = 0; r < 4; r++)
+            head[r] = _mm256_castsi128_si256(
+                _mm_loadu_si128((const void *)block[r]));
+        KS_NAME(x_turn)(head, head);
+        KS_NAME(x_scale_bytes)(head, type, s, m);
+    }
+    KS_UNROLL
+    for (size_t r = 0; r < 4; r++, x += 256, sums += 16) {
+        __m512i w[4], scale[2], acc = _mm512_setzero_si512();
+        sum[r] = _mm256_setzero_si256();
+        p[r] = acc;
+        if (r >= n) continue;
+        const u8 *at = block[r];
+        KS_NAME(x_ahead)(at, b->bytes);
+        KS_OPAQUE(at);
+        KS_OPAQUE(x);
+        KS_NAME(x_whole_block)(at, type, w);
+        if (b->has_min) {
+            sum[r] = _mm256_madd_epi16(KS_NAME(x_load)(sums), one);
+            KS_UNROLL
+            for (int h = 0; h < 2; h++)
+                scale[h] = _mm512_shuffle_epi8(
+                    _mm512_broadcast_i32x4(_mm256_castsi256_si128(s[h])),
+                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(4 * r))));
+        } else {
+            const __m256i all = _mm256_cvtepi8_epi16(_mm_loadu_si128(
+                (const void *)FIELD_OF(at, blk_q6_k, scales)));
+            acc = _mm512_zextsi256_si512(_mm256_sub_epi32(
+                _mm256_setzero_si256(), _mm256_slli_epi32(_mm256_madd_epi16(
+                    all, KS_NAME(x_load)(sums)), __builtin_ctz(b->bias))));
+            KS_UNROLL
+            for (int h = 0; h < 2; h++)
+                scale[h] = _mm512_permutexvar_epi16(
+                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(8 * h))),
+                    _mm512_castsi256_si512(all));
+        }
+        p[r] = KS_NAME(x_scaled_dot)(acc, w, x, scale);
+    }
+    __m256 d, dmin;
+    if (b->has_min) {
+        const __m128i m0 = _mm256_castsi256_si128(m[0]);
+        const __m128i m1 = _mm256_castsi256_si128(m[1]);
+        const __m256i u = _mm256_madd_epi16(
+            _mm256_packs_epi32(sum[0], sum[1]),
+            _mm256_cvtepu8_epi16(_mm_unpacklo_epi64(m0, m1)));
+        const __m256i v = _mm256_madd_epi16(
+            _mm256_packs_epi32(sum[2], sum[3]),
+            _mm256_cvtepu8_epi16(_mm_unpackhi_epi64(m0, m1)));
+        const __m256i o = _mm256_hadd_epi32(u, v);
+        KS_NAME(x_two_halves)(head[0], &d, &dmin);
+        *uf = _mm_mul_ps(_mm_cvtepi32_ps(_mm_add_epi32(
+            _mm256_castsi256_si128(o), _mm256_extracti128_si256(o, 1))),
+            _mm256_castps256_ps128(vr_minus(dmin)));
+    } else { /* at the end of the block, so not sooner */
+#define TAIL(r) _mm_loadu_si128((const void *)(block[r] + b->d - 14))
+        const __m128i h = _mm_unpackhi_epi32(
+            _mm_unpackhi_epi16(TAIL(0), TAIL(1)),
+            _mm_unpackhi_epi16(TAIL(2), TAIL(3)));
+#undef TAIL
+        d = _mm256_cvtph_ps(_mm_unpackhi_epi64(h, h));
+    }
+    *pf = _mm_mul_ps(_mm_cvtepi32_ps(KS_NAME(x_four_sums)(p)),
+        _mm256_castps256_ps128(d));
+}
+
+/* The floats of four blocks are added up while the next four are multiplied,
+ * as in k_stream. */
+V_INLINE void KS_NAME(k_fours)(const k_product *p, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    const k_acts *a = p->acts;
+    const __m512i pick = KS_NAME(x_pick_scales)(type);
+    const size_t n_row = a->n_in / 256;
+    const u8 *q = p->w, *end = q + p->n_rows * p->row_bytes;
+    f32 pf[4], uf[4], *y = p->y;
+    __m128 sum = _mm_setzero_ps();
+    size_t n, before = 0, i = 0, i_sum = 0;
+    for (; q < end || before; q += n * b->bytes, before = n) {
+        __m128 v = sum, u = sum;
+        n = q < end ? min_size(4, n_row - i) : 0;
+        if (n)
+            KS_NAME(x_fours)(q, n, a->q[1] + 256 * i, a->sum[1] + 16 * i,
+                pick, type, &v, &u);
+        i = i + n < n_row ? i + n : 0;
+        for (size_t k = 0; k < before; k++) {
+            const __m128 d = _mm_load_ss(a->d[1] + i_sum++);
+            sum = _mm_fmadd_ss(_mm_load_ss(pf + k), d, sum);
+            if (b->has_min) sum = _mm_fmadd_ss(_mm_load_ss(uf + k), d, sum);
+        }
+        if (i_sum == n_row) {
+            _mm_store_ss(y++, sum);
+            sum = _mm_setzero_ps();
+            i_sum = 0;
+        }
+        _mm_storeu_ps(pf, v);
+        if (b->has_min) _mm_storeu_ps(uf, u);
+    }
+}
 #else
 #define X_QUADS(type) false
 #endif
@@ -4594,16 +4803,20 @@ V_INLINE void KS_NAME(k_direct)(
     const k_product *p, const size_t m, ksllm_type type) {
     const u8 *row[8];
     f32 acc[KS_NAME(FEW) * 8];
-    if (BLK_TYPES[type].n == 256 && m == 1) {
-        KS_NAME(k_stream)(p, type);
-        return;
-    }
 #if defined KS_VNNI && !defined KS_AVXVNNI
     if (X_QUADS(type)) {
         KS_NAME(k_quads)(p, type);
         return;
     }
+    if (X_FOURS(type)) {
+        KS_NAME(k_fours)(p, type);
+        return;
+    }
 #endif
+    if (BLK_TYPES[type].n == 256 && m == 1) {
+        KS_NAME(k_stream)(p, type);
+        return;
+    }
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
         size_t n = min_size(8, p->n_rows - r0);
         const u8 *next = KS_NAME(x_rows)(p, r0, 8, row);
