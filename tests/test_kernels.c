@@ -362,7 +362,7 @@ TEST(products_in_pieces)
         size_t n_in = 256, rows = 33, m = 35, stride = 33;
         size_t row_bytes = n_in / t->items * t->bytes;
         u8 *w = fx_memory(NULL, rows * row_bytes);
-        f32 all[35 * 33], one[1];
+        f32 all[35 * 33], few[9 * 33], one[1];
         fill_inputs(&in, t, n_in, m, 0, &rng);
         fill_weights(w, t, rows * n_in, 0, &rng);
         const k_row *k;
@@ -390,6 +390,11 @@ TEST(products_in_pieces)
                     k->product[t->type](&q);
                     CHECK(same_floats(one, all + token * stride + r, 1));
                 }
+            p.y = few;
+            for (p.m = 2; p.m <= 9; p.m++) {
+                k->product[t->type](&p);
+                CHECK(same_floats(few, all, p.m * stride));
+            }
         }
         free(w);
     }
