@@ -26111,6 +26111,7 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_ATTN_POST_BIAS, V_FFN_POST_BIAS, V_UP_BIAS, V_DOWN_BIAS,
     /* recurrence: its convolution, how fast a head fades, a value's norm */
     V_MIX, V_FADE, V_FADE_BIAS, V_READ_NORM,
+    V_SHARED_GATE, /* how much of the shared expert counts, for its input */
     /* towers */
     V_ATTN_NORM_BIAS, V_FFN_NORM_BIAS, V_GATE_BIAS,
     N_VECTORS
@@ -26217,6 +26218,7 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_FADE] = {"ssm_a", D_READERS, D_ONE, D_ONE},
     [V_FADE_BIAS] = {"ssm_dt.bias", D_READERS, D_ONE, D_ONE},
     [V_READ_NORM] = {"ssm_norm.weight", D_STATE, D_ONE, D_ONE},
+    [V_SHARED_GATE] = {"ffn_gate_inp_shexp.weight", D_EMBD, D_ONE, D_ONE},
     [V_ATTN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_FFN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_GATE_BIAS] = {"", D_ONE, D_ONE, D_ONE},
@@ -26354,6 +26356,10 @@ static const mdl_arch MDL_ARCHS[] = {
         .routing = ROUTE_SIGMOID, .windows = WINDOW_MUST, .window_period = 6},
     {.name = "solar", .need = NORMS_PRE, .skips = true},
     {.name = "qwen35", .need = NORMS_PRE, .rope_halves = true, .recurs = true,
+        .ffn_norm = "post_attention_norm.weight"},
+    {.name = "qwen35moe", .need = NORMS_PRE,
+        .need_experts = BIT(V_SHARED_GATE), .rope_halves = true,
+        .recurs = true, .routing = ROUTE_SOFTMAX,
         .ffn_norm = "post_attention_norm.weight"},
     {.name = "lfm2", .need = NORMS_PRE, .rope_halves = true,
         .convolves = true, .output_norm = "token_embd_norm.weight"},
@@ -26669,11 +26675,13 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     if (!n) return r.status;
     m->n_experts_used = mdl_int(&r, "expert_used_count", 1, n, -1);
     u32 ffn = mdl_int(&r, "expert_feed_forward_length", 1, 1 << 24, -1);
-    u32 n_shared = mdl_int(&r, "expert_shared_count", 0, 256, 0);
+    u32 n_shared =
+        mdl_int(&r, "expert_shared_count", 0, 256, m->arch->recurs);
     m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
     m->route_norm =
-        mdl_int(&r, "expert_weights_norm", 0, 1, m->arch->convolves);
+        mdl_int(&r, "expert_weights_norm", 0, 1,
+            m->arch->convolves || m->arch->recurs);
     m->n_dense =
         mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
     m->n_groups_used = mdl_int(
@@ -30467,6 +30475,17 @@ static void fwd_activate_expert(const fwd_step *step, u32 row) {
     fwd_quantize(s, blocks, s->gate + at, n, at);
 }
 
+/* What the shared expert's output counts for this input, where it has a
+ * gate. */
+static f32 fwd_shared_share(const fwd *f, const f32 *x) {
+    const u8 *w = f->l->vec[V_SHARED_GATE];
+    f64 sum = 0;
+    if (!w) return 1;
+    for (size_t i = 0; i < f->s->m->dim[D_EMBD]; i++)
+        sum += (f64)x[i] * (f64)ld_f32(w + 4 * i);
+    return fwd_sigmoid((f32)sum);
+}
+
 /* delta = the experts' outputs by their shares, then the shared one's. */
 static void fwd_combine(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
@@ -30479,8 +30498,9 @@ static void fwd_combine(const fwd_step *step, u32 t) {
         for (size_t i = 0; i < n; i++) y[i] += share * x[i];
     }
     const f32 *x = s->expert_out + (step->f->m * used + t) * n;
-    if (s->m->dim[D_FFN_SHARED])
-        for (size_t i = 0; i < n; i++) y[i] += x[i];
+    if (!s->m->dim[D_FFN_SHARED]) return;
+    f32 share = fwd_shared_share(step->f, s->xn + t * n);
+    for (size_t i = 0; i < n; i++) y[i] += share * x[i];
 }
 
 /* Plans the products of one kind for all rows: `experts` of the layer and its

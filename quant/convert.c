@@ -220,6 +220,23 @@ static const cv_name CV_DELTA[] = {
     {NULL, NULL},
 };
 
+/* Experts of a layer in one tensor, gate and up together: cv_take; or each
+ * alone. */
+static const cv_name CV_QWEN_EXPERTS[] = {
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight"},
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight"},
+    {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
+    {"model.layers.{}.mlp.shared_expert.gate_proj.weight",
+        "blk.{}.ffn_gate_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert.up_proj.weight",
+        "blk.{}.ffn_up_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert.down_proj.weight",
+        "blk.{}.ffn_down_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert_gate.weight",
+        "blk.{}.ffn_gate_inp_shexp.weight"},
+    {NULL, NULL},
+};
+
 /* Tensors of a checkpoint that a text model does without, and what they are
  * for; NULL: not worth a line. */
 typedef struct {
@@ -267,6 +284,8 @@ enum {
     CV_CONV = 65536,    /* LFM2: some layers are short convolutions */
     CV_BOTH_WAYS = 1 << 17, /* an encoder */
     CV_RECUR = 1 << 18, /* Qwen 3.5: most layers have a state */
+    CV_SOFTMAX = 1 << 19, /* with CV_MOE: its scores are a softmax, and those
+                             of the chosen are normed */
 };
 
 typedef struct {
@@ -330,6 +349,9 @@ static const cv_family CV_FAMILIES[] = {
         "silu"},
     {"qwen3_5_text", "qwen35", {CV_COMMON, CV_GLM_NORMS, CV_DELTA},
         CV_RECUR | CV_NORM_PLUS_1, "silu"},
+    {"qwen3_5_moe_text", "qwen35moe",
+        {CV_COMMON, CV_GLM_NORMS, CV_DELTA, CV_EXPERTS, CV_QWEN_EXPERTS},
+        CV_RECUR | CV_NORM_PLUS_1 | CV_MOE | CV_SOFTMAX, "silu"},
     {"lfm2", "lfm2", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED, "silu"},
     {"lfm2_moe", "lfm2moe", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED | CV_MOE,
         "silu"},
@@ -361,8 +383,10 @@ static const cv_key CV_KEYS[] = {
         CV_MOE},
     {"num_shared_experts|n_shared_experts", "expert_shared_count", CV_INT,
         false, CV_MOE},
-    {"routed_scaling_factor", "expert_weights_scale", CV_FLOAT, true, CV_MOE},
-    {"norm_topk_prob", "expert_weights_norm", CV_BOOL, true, CV_MOE},
+    {"routed_scaling_factor", "expert_weights_scale", CV_FLOAT, false, CV_MOE},
+    {"norm_topk_prob", "expert_weights_norm", CV_BOOL, false, CV_MOE},
+    {"shared_expert_intermediate_size", "expert_shared_feed_forward_length",
+        CV_INT, true, CV_SOFTMAX},
     {"n_group", "expert_group_count", CV_INT, false, CV_MOE},
     {"topk_group", "expert_group_used_count", CV_INT, false, CV_MOE},
     {"q_lora_rank", "attention.q_lora_rank", CV_INT, false, CV_MLA},
@@ -569,6 +593,26 @@ static void cv_check_layers(const cv *c) {
         "or two widths of feed-forward: not supported", c->dir);
 }
 
+/* Routers that no graph here has, or that the config does not say. */
+static void cv_check_router(const cv *c) {
+    const js *norm = js_get(c->config, "norm_topk_prob");
+    const js *scale = js_get(c->config, "routed_scaling_factor");
+    const js *score = js_get(c->config, "scoring_func");
+    const js *dense = js_get(c->config, "mlp_only_layers");
+    bool soft = (c->family->flags & CV_SOFTMAX) != 0;
+    if (!soft && !(norm && scale))
+        die("%s/config.json: '%s' is missing", c->dir, norm
+            ? "routed_scaling_factor" : "norm_topk_prob");
+    if ((score && !js_is(score, soft ? "softmax" : "sigmoid"))
+        || cv_int(c, "moe_layer_freq", 1) != 1
+        || (soft && ((norm && !js_true(norm)) || scale || (dense && dense->n)
+            || cv_int(c, "decoder_sparse_step", 1) != 1)))
+        die("%s/config.json: scoring_func, norm_topk_prob, "
+            "routed_scaling_factor, moe_layer_freq, mlp_only_layers or "
+            "decoder_sparse_step is one that %s is not run with", c->dir,
+            c->family->arch);
+}
+
 /* What the graph would compute wrongly, because it has no switch for it. */
 static void cv_check_config(const cv *c) {
     const js *act = cv_get(c->config,
@@ -606,12 +650,7 @@ static void cv_check_config(const cv *c) {
     const js *pairs = js_get(c->config, "rope_interleave");
     if (c->family->flags & CV_MLA && pairs && !js_true(pairs))
         die("%s/config.json: rope_interleave false is not supported", c->dir);
-    const js *score = cv_get(c->config, "scoring_func");
-    if (c->family->flags & CV_MOE
-        && ((score && !js_is(score, "sigmoid"))
-            || cv_int(c, "moe_layer_freq", 1) != 1))
-        die("%s/config.json: scoring_func or moe_layer_freq is one that %s is "
-            "not run with", c->dir, c->family->arch);
+    if (c->family->flags & CV_MOE) cv_check_router(c);
     if (c->family->flags & CV_WINDOW_OFF
         && js_true(js_get(c->config, "use_sliding_window"))
         && cv_int(c, "max_window_layers", 0) < c->n_layers)
@@ -959,7 +998,8 @@ static void cv_write_keys(cv *c) {
     if (flags & CV_MOE) {
         gw_kv_u32(g, cv_arch_key(c, "leading_dense_block_count"),
             (u32)c->n_dense);
-        gw_kv_u32(g, cv_arch_key(c, "expert_gating_func"), ROUTE_SIGMOID);
+        gw_kv_u32(g, cv_arch_key(c, "expert_gating_func"),
+            flags & CV_SOFTMAX ? ROUTE_SOFTMAX : ROUTE_SIGMOID);
     }
     if (flags & CV_WINDOWS) cv_write_windows(c);
     if (flags & CV_SKIPS) cv_write_skips(c);
@@ -1261,6 +1301,7 @@ static void cv_find_scale(const cv *c, cv_source *s, u64 n_out) {
 static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
     const i64 key = c->nope + c->head_dim, both = c->nope + c->value;
     const i64 ffn = cv_int(c, "shared_intermediate_size", 0);
+    const i64 wide = cv_int(c, "moe_intermediate_size", 0);
     const struct {
         const char *name;
         u32 of, n_dims;
@@ -1273,6 +1314,10 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
             c->n_heads},
         {".ffn_gate.", CV_SHARED, 2, 2 * ffn, 0, ffn, 1},
         {".ffn_up.", CV_SHARED, 2, 2 * ffn, ffn, ffn, 1},
+        {".ffn_gate_exps.", CV_SOFTMAX, 3, 2 * wide, 0, wide, c->n_experts},
+        {".ffn_up_exps.", CV_SOFTMAX, 3, 2 * wide, wide, wide, c->n_experts},
+        {".ffn_down_exps.", CV_SOFTMAX, 3, c->n_embd, 0, c->n_embd,
+            c->n_experts},
     };
     for (size_t i = 0; i < KS_LEN(takes); i++) {
         if (!(c->family->flags & takes[i].of) || !str_has(name, takes[i].name))
@@ -1367,6 +1412,11 @@ static void cv_add_expert(cv *c, st_tensor *from, cv_place place) {
 /* `turns`: its rows may have to be taken apart or change places. */
 static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
     if (from->n_dims == 3 && from->dims[1] == 1) { /* a convolution's channel */
+        from->dims[1] = from->dims[2];
+        from->n_dims = 2;
+    }
+    if (from->n_dims == 3 && str_has(name, "_exps.")) { /* cv_take */
+        from->dims[0] *= from->dims[1];
         from->dims[1] = from->dims[2];
         from->n_dims = 2;
     }

@@ -394,7 +394,7 @@ static void check_row(const char *row) {
     X(deepseek_v3_groups) X(solar_open)                                      \
     X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
     X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
-    X(qwen3_vl) X(lfm2) X(lfm2_moe) X(qwen3_5)
+    X(qwen3_vl) X(lfm2) X(lfm2_moe) X(qwen3_5) X(qwen3_5_moe)
 
 #define ROW_TEST(name) TEST(name) { check_row(#name); }
 #define ROW_NAME(name) #name,
