@@ -91,7 +91,7 @@ def less(name, row):
 def draw(name, shape, rng, row):
     if "e_score_correction_bias" in name or name.endswith("expert_bias"):
         v = rng.uniform(-0.3, 0.3, shape)
-    elif is_norm(name):
+    elif is_norm(name) or name.endswith("layer_scalar"):
         v = rng.uniform(0.5, 1.5, shape) - less(name, row)
     elif name.endswith("bias"):
         v = rng.uniform(-0.6, 0.6, shape)
@@ -590,6 +590,40 @@ add_row("qwen3_5_moe", "Qwen3_5Moe",
         switches={"theta": rope(1e6, partial_rotary_factor=0.5,
                                 mrope_section=[2, 1, 1]),
                   "experts used": {"num_experts_per_tok": 2}})
+# Gemma 4 E2B and E4B, text: embeddings of layers, the last layers see the keys
+# of earlier ones and are twice as wide, heads of two lengths, of which a part
+# rotates in layers that see all. A head's length is a power of 2 there.
+GEMMA4_ROPE = {"full_attention": {
+                   "rope_type": "proportional", "rope_theta": 1e3,
+                   "partial_rotary_factor": 0.5},
+               "sliding_attention": {
+                   "rope_type": "default", "rope_theta": 100.0}}
+add_row("gemma4", "Gemma4",
+        {**NARROW, "intermediate_size": 32, "head_dim": 16, "global_head_dim": 32,
+         "num_hidden_layers": 6, "num_kv_shared_layers": 3,
+         "num_attention_heads": 2, "num_key_value_heads": 1,
+         "sliding_window": 8, "use_double_wide_mlp": True,
+         "hidden_size_per_layer_input": 16,
+         "vocab_size_per_layer_input": VOCAB,
+         "final_logit_softcapping": 3.0, "tie_word_embeddings": True,
+         "layer_types": ["sliding_attention", "sliding_attention",
+                         "full_attention"] * 2,
+         "rope_parameters": GEMMA4_ROPE, **EPS},
+        suffix="ForConditionalGeneration", publish="gemma4", prompt=32,
+        wrap=lambda c: {"text_config": {"model_type": "gemma4_text", **c},
+                        "vision_config": None, "audio_config": None,
+                        "image_token_id": 258, "tie_word_embeddings": True},
+        scales={"q_norm": 0.5, "k_norm": 0.5},  # scores are not scaled
+        switches={"window": {"sliding_window": 500},
+                  "soft cap": {"final_logit_softcapping": None},
+                  "window's size": {"sliding_window": 9},
+                  "theta": {"rope_parameters": {
+                      **GEMMA4_ROPE, "sliding_attention": {
+                          "rope_type": "default", "rope_theta": 1e4}}},
+                  "partial rotation": {"rope_parameters": {
+                      **GEMMA4_ROPE, "full_attention": {
+                          "rope_type": "proportional", "rope_theta": 1e3,
+                          "partial_rotary_factor": 1.0}}}})
 # Solar Pro preview. transformers has no class: our statement is Llama's
 # layers with streams kept and mixed in.
 add_row("solar", "Llama",
@@ -1157,6 +1191,22 @@ def publish_qwen3_5_moe(row, config, t):
           for p in ("gate", "up", "down")}
     t[at + "gate_up_proj"] = torch.cat((of["gate"], of["up"]), 1)
     t[at + "down_proj"] = of["down"]
+    return config, t
+
+
+def publish_gemma4(row, config, t):
+    """With keys of layers that see another layer's, as Google has them, and
+    its names in the config."""
+    text, base = config["text_config"], row["config"]
+    text.pop("per_layer_config", None)
+    text["global_head_dim"] = base["global_head_dim"]
+    for i in (3, 4, 5):
+        at = f"model.language_model.layers.{i}.self_attn."
+        n = base["global_head_dim" if i == 5 else "head_dim"]
+        t[at + "k_norm.weight"] = torch.ones(n).half()
+        for p in "kv":
+            t[f"{at}{p}_proj.weight"] = torch.ones(
+                n, base["hidden_size"]).half()
     return config, t
 
 
