@@ -9957,6 +9957,7 @@ typedef struct tokenizer {
     bool adds_bos, adds_eos;
     bool prefix; /* a space is put before text, and taken off again */
     bool unigram; /* TOK_PIECES by the best sum of scores, not by merging */
+    bool ranked;   /* neighbours merge by the list of merges, not by scores */
     bool squeezes; /* unigram: one space before each word, and none else */
     u32 max_piece_bytes;
     const u8 *texts; /* in the file; `at` counts from here */
@@ -10270,17 +10271,19 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
         t->kind = TOK_PIECES;
         return t->scores ? KSLLM_OK : tok_bad(o, TOK_SCORES, "is missing");
     }
-    if (!str_eq(model, str_of("gpt2")))
+    bool pieces = str_eq(model, str_of("gemma4"));
+    if (!pieces && !str_eq(model, str_of("gpt2")))
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, only "
-            "gpt2, llama and t5", STR(o->g->name), STR(model));
-    t->kind = TOK_BYTES;
+            "gpt2, llama, t5 and gemma4", STR(o->g->name), STR(model));
+    t->kind = pieces ? TOK_PIECES : TOK_BYTES;
+    t->ranked = true;
     if (!tok_is_texts(o->merges))
         return tok_bad(o, TOK_MERGES, "must exist and be an array of text");
     if (o->merges->count >> TOK_RANK_BITS)
         return tok_bad(o, TOK_MERGES, "has more than 4194303 items");
     t->n_merges = (u32)o->merges->count;
-    return tok_open_rule(o, pre_override);
+    return pieces ? KSLLM_OK : tok_open_rule(o, pre_override);
 }
 
 static bool tok_is_special(u32 type) {
@@ -10611,13 +10614,21 @@ static size_t tok_divide(str s, bool more) {
     return i + 1 < s.n ? i : 0;
 }
 
-/* A merge on its way into the table: two texts and their hashes. left is 0 if
- * it is none. */
+/* A merge on its way into the table: two texts and their hashes, folded where
+ * those of tokens are. left is 0 if it is none. */
 typedef struct {
     const u8 *text;
     u32 left, right; /* bytes; the space is between them */
     u64 hash[2];
 } tok_merging;
+
+static u64 tok_half_hash(const tokenizer *t, const u8 *p, size_t n) {
+    u8 room[16 + TOK_TEXT_MAX];
+    if (t->kind != TOK_PIECES) return tok_file_key(p, n).hash;
+    memset(room, 0, 16); /* tok_file_key reads it */
+    str s = tok_fold((str){(const char *)p, n}, room + 16);
+    return tok_file_key((const u8 *)s.p, s.n).hash;
+}
 
 static void tok_merging_read(
     const tokenizer *t, tok_merging *m, str s, bool more) {
@@ -10627,8 +10638,8 @@ static void tok_merging_read(
     if (!m->left) return;
     m->text = p;
     m->right = (u32)(s.n - i - 1);
-    m->hash[0] = tok_file_key(p, i).hash;
-    m->hash[1] = tok_file_key(p + i + 1, m->right).hash;
+    m->hash[0] = tok_half_hash(t, p, i);
+    m->hash[1] = tok_half_hash(t, p + i + 1, m->right);
     __builtin_prefetch(&t->find[(u32)m->hash[0] & t->find_mask]);
     __builtin_prefetch(&t->find[(u32)m->hash[1] & t->find_mask]);
 }
@@ -10649,7 +10660,7 @@ KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
  * merge before, or the next one, which saves the look-up that misses the
  * cache. Length and end tell which of the two, without a branch. */
 static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
-    u8 buf[2 * TOK_TEXT_MAX];
+    u8 buf[2 * TOK_TEXT_MAX], folded[TOK_TEXT_MAX];
     const u8 *left = m->text, *right = left + m->left + 1;
     u32 n = m->left + m->right;
     str s = tok_text(t, guess);
@@ -10665,7 +10676,10 @@ static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     }
     memcpy(buf, left, m->left);
     memcpy(buf + m->left, right, m->right);
-    return tok_lookup(t, buf, n);
+    if (t->kind != TOK_PIECES) return tok_lookup(t, buf, n);
+    if (n > TOK_TEXT_MAX) return -1;
+    s = tok_fold((str){(const char *)buf, n}, folded);
+    return tok_lookup(t, (const u8 *)s.p, s.n);
 }
 
 /* The ids of a merge; `both` is TOK_NONE if one of the three is no token. From
@@ -10916,7 +10930,7 @@ static i32 tok_find(const tokenizer *t, str text) {
  *   control  only of type control: </s> is HTML in Gemma */
 static const struct { const char *text; bool alone, control; } TOK_ENDS[] = {
     {"<|im_end|>", 0, 0}, {"<|eot_id|>", 0, 0}, {"<end_of_turn>", 0, 0},
-    {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
+    {"<turn|>", 0, 0}, {"<|tool_response>", 0, 0}, {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
     {"<|flush|>", 0, 0}, {"<|calls|>", 0, 0}, {"<|return|>", 0, 0},
     {"<|call|>", 0, 0}, {"<|end|>", 1, 0}, {"<|stop|>", 0, 0},
     {"<|eom_id|>", 0, 0}, {"<|endoftext|>", 0, 0}, {"<|end_of_text|>", 0, 0},
@@ -11007,7 +11021,7 @@ static ksllm_status tok_open_ids(tok_opening *o) {
         t->adds_eos = flag != 0;
     t->adds_bos = t->adds_bos && t->bos >= 0;
     t->adds_eos = t->adds_eos && t->eos >= 0;
-    t->prefix = t->kind == TOK_PIECES && !t->unigram;
+    t->prefix = t->kind == TOK_PIECES && !t->unigram && !t->ranked;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_space_prefix", &flag))
         t->prefix = t->kind == TOK_PIECES && flag != 0;
     if (gguf_get_int(o->g, "tokenizer.ggml.remove_extra_whitespaces", &flag))
@@ -11132,11 +11146,11 @@ static i32 tok_piece_id(const tokenizer *t, const u8 *p, size_t n) {
 }
 
 /* The rank of the merge of two neighbours in a word, TOK_NONE if there is none.
- * left and right are their ids, which BYTES go by; p and n are the text of
- * both, which PIECES go by. */
+ * left and right are their ids, which a list of merges goes by; p and n are the
+ * text of both, which scores go by. */
 static u32 tok_pair(
     const tokenizer *t, u32 left, u32 right, const u8 *p, size_t n) {
-    if (t->kind == TOK_BYTES)
+    if (t->ranked)
         return left == TOK_NONE || right == TOK_NONE ? TOK_NONE
             : tok_rank(t, left, right);
     i32 id = tok_piece_id(t, p, n);
@@ -11145,8 +11159,7 @@ static u32 tok_pair(
 
 /* What the two become. */
 static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
-    return t->kind == TOK_BYTES ? t->merges[rank].both
-                                : (u32)tok_piece_id(t, p, n);
+    return t->ranked ? t->merges[rank].both : (u32)tok_piece_id(t, p, n);
 }
 
 /* Symbols are what merging begins with: bytes, or the characters of pieces. */

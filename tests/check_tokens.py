@@ -213,6 +213,19 @@ class Vocabulary:
         self.add_tokens(tok)
         return tok
 
+    def merged_pieces(self):
+        """Gemma 4 as transformers has it."""
+        tok = Tokenizer(models.BPE(
+            vocab={t: i for i, t in enumerate(self.tokens)},
+            merges=[tuple(m.split(" ", 1)) for m in self.merges],
+            unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        tok.normalizer = normalizers.Replace(" ", "\u2581")
+        tok.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(),
+             decoders.Fuse()])
+        self.add_tokens(tok)
+        return tok
+
 
 def make_gguf(vocab_size, tokens, types, merges, pre, path):
     writer = gguf.GGUFWriter(path, "llama")
@@ -621,6 +634,8 @@ def check_bundled(c, folder, args):
         with open(path, encoding="utf-8") as f:
             want = [[int(x) for x in line.split()]
                     for line in f.read().split("\n")][:len(texts)]
+        if name == "gemma-4":
+            check_gemma4(c, stem, args)
         if name in NOT_BUNDLED:
             c.skip(name + " .inp/.out", NOT_BUNDLED[name])
             continue
@@ -631,8 +646,18 @@ def check_bundled(c, folder, args):
         c.compare(name + " .inp/.out", stem, None, texts, lambda _: want)
 
 
+def check_gemma4(c, path, args):
+    """Merges of the file's own list, on pieces."""
+    tok = Vocabulary(path).merged_pieces()
+    back = pieces_back(tok)
+    texts = list(Texts(args.seed, True).all(args.count))[::1 if args.full else 5]
+    c.compare("gemma-4 random", path, None, texts, encoded_by(tok), back)
+    corpus_and_pairs(c, "gemma-4", path, None, encoded_by(tok), args, back)
+    c.compare_bytes("gemma-4 invalid UTF-8", path, None, args.seed, back)
+
+
 # Vocabularies that the library refuses, by name.
-NOT_BUNDLED = {"bert-bge": "WordPiece", "gemma-4": "its own kind",
+NOT_BUNDLED = {"bert-bge": "WordPiece",
                "deepseek-llm": "its rule is a list of letters"}
 
 
@@ -988,8 +1013,9 @@ def main():
     p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
     p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
     p.add_argument("--only", action="append", metavar="NAME",
-                   choices=("sets", "npm", "unigram", "exaone", "gemma", "units", "rules",
-                            *SETS, *NPM))
+                   choices=("sets", "npm", "unigram", "exaone", "gemma",
+                            "units", "rules", "bundled", "gemma-4",
+                            "deepseek-llm", *SETS, *NPM))
     args = p.parse_args()
     args.count = 1000000 if args.full else 20000
     args.wants = lambda *names: not args.only or any(
