@@ -9543,7 +9543,10 @@ typedef enum tok_shape {
     TOK_DEEPSEEK, /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
     TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
     TOK_OLD,     /* the same, numbers without their space */
-    TOK_CODER    /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
+    TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
+    TOK_LISTS    /* line end, then \s?letters of a list, then \s?marks of a list,
+                    spaces at an end, CJK runs, runs of digits: each cut out of
+                    what those before it left */
 } tok_shape;
 
 typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE, TOK_NOTHING } tok_tail;
@@ -9581,6 +9584,7 @@ static const tok_rule TOK_RULES[] = {
     {"falcon",          TOK_FALCON,   TOK_LINES,   0, 0, 0, 0, 0},
     {"default",         TOK_OLD,      TOK_LINES,   0, 0, 0, 0, 0},
     {"deepseek-coder",  TOK_CODER,    TOK_LINES,   0, 0, 0, 0, 0},
+    {"deepseek-llm",    TOK_LISTS,    TOK_LINES,   0, 0, 0, 0, 0},
     {"llama-bpe",       TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"llama3",          TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"llama-v3",        TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
@@ -9884,6 +9888,61 @@ static const u8 *tok_word_coder(const u8 *p, const u8 *end) {
     }
 }
 
+static bool tok_is_between(u32 cp, const u32 (*ranges)[2], size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (cp >= ranges[i][0] && cp <= ranges[i][1]) return true;
+    return false;
+}
+
+/* The lists of DeepSeek-LLM's rule: letters with a case, but those that it left
+ * out or that were not there then; marks, with ASCII's letters among them. */
+static bool tok_is_listed(tok_char c, bool marks) {
+    static const u32 not[][2] = {{0x557, 0x109f}, {0x10c6, 0x139f},
+        {0x13fe, 0x1c8f}, {0x2cf4, 0xa63f}, {0xa78f, 0xab6f},
+        {0x104fc, 0x10c7f}, {0x10cf3, 0x1189f}, {0x118e0, 0x1e8ff}};
+    static const u32 mark[][2] = {{'!', '/'}, {':', '~'}, {0x2018, 0x201f},
+        {0x3000, 0x3002}, {0xff01, 0xff0f}, {0xff1a, 0xff5e}};
+    if (c.cls == TOK_END) return false;
+    if (marks) return tok_is_between(c.cp, mark, KS_LEN(mark));
+    return tok_is(c, 1 << TXT_UPPER | 1 << TXT_LOWER)
+        && !tok_is_between(c.cp, not, KS_LEN(not));
+}
+
+/* Whether a run of a list begins or ends between a and b, which c follows; a
+ * space before a run belongs to it. */
+static bool tok_cuts_list(tok_char a, tok_char b, tok_char c, bool marks) {
+    bool before = tok_is_listed(a, marks), in = tok_is_listed(b, marks);
+    if (b.cls == TXT_SPACE && !in && tok_is_listed(c, marks)) return true;
+    return before != in && !(a.cls == TXT_SPACE && !before);
+}
+
+/* Whether DeepSeek-LLM's rule cuts between a and b, but for spaces. */
+static bool tok_cuts(tok_char a, tok_char b, const u8 *end) {
+    tok_char c = tok_look(b.next, end), d = tok_look(c.next, end), none = c;
+    none.cls = TOK_END;
+    return tok_is_line(a.at, end) || tok_is_line(b.at, end)
+        || tok_cuts_list(a, b, c, false)
+        || tok_cuts_list(
+            a, b, tok_cuts_list(b, c, d, false) ? none : c, true);
+}
+
+/* The word at p < end by DeepSeek-LLM's rule. */
+static const u8 *tok_word_lists(const u8 *p, const u8 *end) {
+    tok_char a = tok_look(p, end), b = tok_look(a.next, end);
+    for (; b.cls != TOK_END; a = b, b = tok_look(b.next, end)) {
+        if (tok_cuts(a, b, end) || tok_is_east(a.cp) != tok_is_east(b.cp)
+            || (a.cls == TXT_NUMBER) != (b.cls == TXT_NUMBER))
+            return b.at;
+        if (a.cls == TXT_SPACE || b.cls != TXT_SPACE) continue;
+        /* spaces are cut off where nothing follows them */
+        tok_char c = b, d = tok_look(c.next, end);
+        while (d.cls == TXT_SPACE && !tok_cuts(c, d, end))
+            c = d, d = tok_look(d.next, end);
+        if (d.cls == TOK_END || tok_cuts(c, d, end)) return b.at;
+    }
+    return b.at;
+}
+
 static bool tok_is_cjk(u32 cp) {
     return (cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff);
 }
@@ -9917,6 +9976,7 @@ static const u8 *tok_cut(tok_cutter *c) {
     if (c->rule->shape == TOK_GPT2) c->at = tok_word_gpt2(p, c->chunk);
     else if (falcon || old) c->at = tok_word_falcon(p, c->chunk, falcon);
     else if (c->rule->shape == TOK_CODER) c->at = tok_word_coder(p, c->chunk);
+    else if (c->rule->shape == TOK_LISTS) c->at = tok_word_lists(p, c->chunk);
     else if (c->rule->shape != TOK_DEEPSEEK)
         c->at = tok_word_modern(c->rule, p, c->chunk);
     else if (tok_look(p, c->chunk).cls == TXT_NUMBER) c->at = c->chunk;
