@@ -9951,7 +9951,10 @@ typedef enum tok_shape {
     TOK_DEEPSEEK, /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
     TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
     TOK_OLD,     /* the same, numbers without their space */
-    TOK_CODER    /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
+    TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
+    TOK_LISTS    /* line end, then \s?letters of a list, then \s?marks of a list,
+                    spaces at an end, CJK runs, runs of digits: each cut out of
+                    what those before it left */
 } tok_shape;
 
 typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE, TOK_NOTHING } tok_tail;
@@ -9989,6 +9992,7 @@ static const tok_rule TOK_RULES[] = {
     {"falcon",          TOK_FALCON,   TOK_LINES,   0, 0, 0, 0, 0},
     {"default",         TOK_OLD,      TOK_LINES,   0, 0, 0, 0, 0},
     {"deepseek-coder",  TOK_CODER,    TOK_LINES,   0, 0, 0, 0, 0},
+    {"deepseek-llm",    TOK_LISTS,    TOK_LINES,   0, 0, 0, 0, 0},
     {"llama-bpe",       TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"llama3",          TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
     {"llama-v3",        TOK_LLAMA3,   TOK_LINES,   0, 0, 3, 0, 1},
@@ -10292,6 +10296,61 @@ static const u8 *tok_word_coder(const u8 *p, const u8 *end) {
     }
 }
 
+static bool tok_is_between(u32 cp, const u32 (*ranges)[2], size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (cp >= ranges[i][0] && cp <= ranges[i][1]) return true;
+    return false;
+}
+
+/* The lists of DeepSeek-LLM's rule: letters with a case, but those that it left
+ * out or that were not there then; marks, with ASCII's letters among them. */
+static bool tok_is_listed(tok_char c, bool marks) {
+    static const u32 not[][2] = {{0x557, 0x109f}, {0x10c6, 0x139f},
+        {0x13fe, 0x1c8f}, {0x2cf4, 0xa63f}, {0xa78f, 0xab6f},
+        {0x104fc, 0x10c7f}, {0x10cf3, 0x1189f}, {0x118e0, 0x1e8ff}};
+    static const u32 mark[][2] = {{'!', '/'}, {':', '~'}, {0x2018, 0x201f},
+        {0x3000, 0x3002}, {0xff01, 0xff0f}, {0xff1a, 0xff5e}};
+    if (c.cls == TOK_END) return false;
+    if (marks) return tok_is_between(c.cp, mark, KS_LEN(mark));
+    return tok_is(c, 1 << TXT_UPPER | 1 << TXT_LOWER)
+        && !tok_is_between(c.cp, not, KS_LEN(not));
+}
+
+/* Whether a run of a list begins or ends between a and b, which c follows; a
+ * space before a run belongs to it. */
+static bool tok_cuts_list(tok_char a, tok_char b, tok_char c, bool marks) {
+    bool before = tok_is_listed(a, marks), in = tok_is_listed(b, marks);
+    if (b.cls == TXT_SPACE && !in && tok_is_listed(c, marks)) return true;
+    return before != in && !(a.cls == TXT_SPACE && !before);
+}
+
+/* Whether DeepSeek-LLM's rule cuts between a and b, but for spaces. */
+static bool tok_cuts(tok_char a, tok_char b, const u8 *end) {
+    tok_char c = tok_look(b.next, end), d = tok_look(c.next, end), none = c;
+    none.cls = TOK_END;
+    return tok_is_line(a.at, end) || tok_is_line(b.at, end)
+        || tok_cuts_list(a, b, c, false)
+        || tok_cuts_list(
+            a, b, tok_cuts_list(b, c, d, false) ? none : c, true);
+}
+
+/* The word at p < end by DeepSeek-LLM's rule. */
+static const u8 *tok_word_lists(const u8 *p, const u8 *end) {
+    tok_char a = tok_look(p, end), b = tok_look(a.next, end);
+    for (; b.cls != TOK_END; a = b, b = tok_look(b.next, end)) {
+        if (tok_cuts(a, b, end) || tok_is_east(a.cp) != tok_is_east(b.cp)
+            || (a.cls == TXT_NUMBER) != (b.cls == TXT_NUMBER))
+            return b.at;
+        if (a.cls == TXT_SPACE || b.cls != TXT_SPACE) continue;
+        /* spaces are cut off where nothing follows them */
+        tok_char c = b, d = tok_look(c.next, end);
+        while (d.cls == TXT_SPACE && !tok_cuts(c, d, end))
+            c = d, d = tok_look(d.next, end);
+        if (d.cls == TOK_END || tok_cuts(c, d, end)) return b.at;
+    }
+    return b.at;
+}
+
 static bool tok_is_cjk(u32 cp) {
     return (cp >= 0x4e00 && cp <= 0x9fa5) || (cp >= 0x3040 && cp <= 0x30ff);
 }
@@ -10325,6 +10384,7 @@ static const u8 *tok_cut(tok_cutter *c) {
     if (c->rule->shape == TOK_GPT2) c->at = tok_word_gpt2(p, c->chunk);
     else if (falcon || old) c->at = tok_word_falcon(p, c->chunk, falcon);
     else if (c->rule->shape == TOK_CODER) c->at = tok_word_coder(p, c->chunk);
+    else if (c->rule->shape == TOK_LISTS) c->at = tok_word_lists(p, c->chunk);
     else if (c->rule->shape != TOK_DEEPSEEK)
         c->at = tok_word_modern(c->rule, p, c->chunk);
     else if (tok_look(p, c->chunk).cls == TXT_NUMBER) c->at = c->chunk;
@@ -10365,6 +10425,7 @@ typedef struct tokenizer {
     bool adds_bos, adds_eos;
     bool prefix; /* a space is put before text, and taken off again */
     bool unigram; /* TOK_PIECES by the best sum of scores, not by merging */
+    bool ranked;   /* neighbours merge by the list of merges, not by scores */
     bool squeezes; /* unigram: one space before each word, and none else */
     u32 max_piece_bytes;
     const u8 *texts; /* in the file; `at` counts from here */
@@ -10678,17 +10739,19 @@ static ksllm_status tok_open_keys(tok_opening *o, const char *pre_override) {
         t->kind = TOK_PIECES;
         return t->scores ? KSLLM_OK : tok_bad(o, TOK_SCORES, "is missing");
     }
-    if (!str_eq(model, str_of("gpt2")))
+    bool pieces = str_eq(model, str_of("gemma4"));
+    if (!pieces && !str_eq(model, str_of("gpt2")))
         return fail(o->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "%.*s: tokenizer.ggml.model \"%.*s\" is not supported, only "
-            "gpt2, llama and t5", STR(o->g->name), STR(model));
-    t->kind = TOK_BYTES;
+            "gpt2, llama, t5 and gemma4", STR(o->g->name), STR(model));
+    t->kind = pieces ? TOK_PIECES : TOK_BYTES;
+    t->ranked = true;
     if (!tok_is_texts(o->merges))
         return tok_bad(o, TOK_MERGES, "must exist and be an array of text");
     if (o->merges->count >> TOK_RANK_BITS)
         return tok_bad(o, TOK_MERGES, "has more than 4194303 items");
     t->n_merges = (u32)o->merges->count;
-    return tok_open_rule(o, pre_override);
+    return pieces ? KSLLM_OK : tok_open_rule(o, pre_override);
 }
 
 static bool tok_is_special(u32 type) {
@@ -11019,13 +11082,21 @@ static size_t tok_divide(str s, bool more) {
     return i + 1 < s.n ? i : 0;
 }
 
-/* A merge on its way into the table: two texts and their hashes. left is 0 if
- * it is none. */
+/* A merge on its way into the table: two texts and their hashes, folded where
+ * those of tokens are. left is 0 if it is none. */
 typedef struct {
     const u8 *text;
     u32 left, right; /* bytes; the space is between them */
     u64 hash[2];
 } tok_merging;
+
+static u64 tok_half_hash(const tokenizer *t, const u8 *p, size_t n) {
+    u8 room[16 + TOK_TEXT_MAX];
+    if (t->kind != TOK_PIECES) return tok_file_key(p, n).hash;
+    memset(room, 0, 16); /* tok_file_key reads it */
+    str s = tok_fold((str){(const char *)p, n}, room + 16);
+    return tok_file_key((const u8 *)s.p, s.n).hash;
+}
 
 static void tok_merging_read(
     const tokenizer *t, tok_merging *m, str s, bool more) {
@@ -11035,8 +11106,8 @@ static void tok_merging_read(
     if (!m->left) return;
     m->text = p;
     m->right = (u32)(s.n - i - 1);
-    m->hash[0] = tok_file_key(p, i).hash;
-    m->hash[1] = tok_file_key(p + i + 1, m->right).hash;
+    m->hash[0] = tok_half_hash(t, p, i);
+    m->hash[1] = tok_half_hash(t, p + i + 1, m->right);
     __builtin_prefetch(&t->find[(u32)m->hash[0] & t->find_mask]);
     __builtin_prefetch(&t->find[(u32)m->hash[1] & t->find_mask]);
 }
@@ -11057,7 +11128,7 @@ KS_INLINE bool tok_alike(const u8 *p, const u8 *q, size_t n) {
  * merge before, or the next one, which saves the look-up that misses the
  * cache. Length and end tell which of the two, without a branch. */
 static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
-    u8 buf[2 * TOK_TEXT_MAX];
+    u8 buf[2 * TOK_TEXT_MAX], folded[TOK_TEXT_MAX];
     const u8 *left = m->text, *right = left + m->left + 1;
     u32 n = m->left + m->right;
     str s = tok_text(t, guess);
@@ -11073,7 +11144,10 @@ static i32 tok_joined(const tokenizer *t, const tok_merging *m, u32 guess) {
     }
     memcpy(buf, left, m->left);
     memcpy(buf + m->left, right, m->right);
-    return tok_lookup(t, buf, n);
+    if (t->kind != TOK_PIECES) return tok_lookup(t, buf, n);
+    if (n > TOK_TEXT_MAX) return -1;
+    s = tok_fold((str){(const char *)buf, n}, folded);
+    return tok_lookup(t, (const u8 *)s.p, s.n);
 }
 
 /* The ids of a merge; `both` is TOK_NONE if one of the three is no token. From
@@ -11324,7 +11398,7 @@ static i32 tok_find(const tokenizer *t, str text) {
  *   control  only of type control: </s> is HTML in Gemma */
 static const struct { const char *text; bool alone, control; } TOK_ENDS[] = {
     {"<|im_end|>", 0, 0}, {"<|eot_id|>", 0, 0}, {"<end_of_turn>", 0, 0},
-    {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
+    {"<turn|>", 0, 0}, {"<|tool_response>", 0, 0}, {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
     {"<|flush|>", 0, 0}, {"<|calls|>", 0, 0}, {"<|return|>", 0, 0},
     {"<|call|>", 0, 0}, {"<|end|>", 1, 0}, {"<|stop|>", 0, 0},
     {"<|eom_id|>", 0, 0}, {"<|endoftext|>", 0, 0}, {"<|end_of_text|>", 0, 0},
@@ -11415,7 +11489,7 @@ static ksllm_status tok_open_ids(tok_opening *o) {
         t->adds_eos = flag != 0;
     t->adds_bos = t->adds_bos && t->bos >= 0;
     t->adds_eos = t->adds_eos && t->eos >= 0;
-    t->prefix = t->kind == TOK_PIECES && !t->unigram;
+    t->prefix = t->kind == TOK_PIECES && !t->unigram && !t->ranked;
     if (gguf_get_int(o->g, "tokenizer.ggml.add_space_prefix", &flag))
         t->prefix = t->kind == TOK_PIECES && flag != 0;
     if (gguf_get_int(o->g, "tokenizer.ggml.remove_extra_whitespaces", &flag))
@@ -11540,11 +11614,11 @@ static i32 tok_piece_id(const tokenizer *t, const u8 *p, size_t n) {
 }
 
 /* The rank of the merge of two neighbours in a word, TOK_NONE if there is none.
- * left and right are their ids, which BYTES go by; p and n are the text of
- * both, which PIECES go by. */
+ * left and right are their ids, which a list of merges goes by; p and n are the
+ * text of both, which scores go by. */
 static u32 tok_pair(
     const tokenizer *t, u32 left, u32 right, const u8 *p, size_t n) {
-    if (t->kind == TOK_BYTES)
+    if (t->ranked)
         return left == TOK_NONE || right == TOK_NONE ? TOK_NONE
             : tok_rank(t, left, right);
     i32 id = tok_piece_id(t, p, n);
@@ -11553,8 +11627,7 @@ static u32 tok_pair(
 
 /* What the two become. */
 static u32 tok_join(const tokenizer *t, u32 rank, const u8 *p, size_t n) {
-    return t->kind == TOK_BYTES ? t->merges[rank].both
-                                : (u32)tok_piece_id(t, p, n);
+    return t->ranked ? t->merges[rank].both : (u32)tok_piece_id(t, p, n);
 }
 
 /* Symbols are what merging begins with: bytes, or the characters of pieces. */
@@ -26519,6 +26592,9 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     V_ATTN_POST_BIAS, V_FFN_POST_BIAS, V_UP_BIAS, V_DOWN_BIAS,
     /* recurrence: its convolution, how fast a head fades, a value's norm */
     V_MIX, V_FADE, V_FADE_BIAS, V_READ_NORM,
+    /* after an embedding of the layer; all that a layer gives, times this */
+    V_LAYER_NORM, V_LAYER_SCALE,
+    V_SHARED_GATE, /* how much of the shared expert counts, for its input */
     /* towers */
     V_ATTN_NORM_BIAS, V_FFN_NORM_BIAS, V_GATE_BIAS,
     N_VECTORS
@@ -26541,6 +26617,7 @@ enum mdl_matrix_id {
      * of a head is replaced and how much fades, the output */
     M_MIX, M_READ_GATE, M_BETA, M_ALPHA, M_READ,
     M_Q_GATED, /* of each head the query, then the output's gate */
+    M_LAYER_GATE, M_LAYER_PROJ, /* to an embedding of the layer, and back */
     N_MATRICES
 };
 
@@ -26560,6 +26637,7 @@ typedef enum {
     /* recurrence: heads of values and of keys, length of both; all values;
      * queries, keys and values; queries with their gates */
     D_READERS, D_WRITERS, D_STATE, D_READ, D_MIX, D_Q_GATED,
+    D_LAYER, D_LAYERS, /* an embedding of a layer; those of all */
     /* of a tower: a patch's row, all queries, all keys, between the layers of
      * its FFN, its places; a projector's input, middle and output */
     D_T_WIDTH, D_T_Q, D_T_KV, D_T_FFN, D_T_PLACES, D_T_IN, D_T_MID, D_T_OUT,
@@ -26589,6 +26667,8 @@ static const char *const MDL_KEYS[N_DIMS] = {
     [D_WRITERS] = "ssm.group_count", [D_STATE] = "ssm.state_size",
     [D_READ] = "ssm.inner_size", [D_MIX] = "ssm.group_count",
     [D_Q_GATED] = "attention.head_count",
+    [D_LAYER] = "embedding_length_per_layer_input",
+    [D_LAYERS] = "embedding_length_per_layer_input",
     [D_T_WIDTH] = "embedding_length", [D_T_Q] = "attention.head_count",
     [D_T_KV] = "attention.head_count_kv", [D_T_FFN] = "feed_forward_length",
     [D_T_PLACES] = "image_size", [D_T_IN] = "embedding_length",
@@ -26625,6 +26705,9 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_FADE] = {"ssm_a", D_READERS, D_ONE, D_ONE},
     [V_FADE_BIAS] = {"ssm_dt.bias", D_READERS, D_ONE, D_ONE},
     [V_READ_NORM] = {"ssm_norm.weight", D_STATE, D_ONE, D_ONE},
+    [V_LAYER_NORM] = {"post_norm.weight", D_EMBD, D_ONE, D_ONE},
+    [V_LAYER_SCALE] = {"layer_output_scale.weight", D_ONE, D_ONE, D_ONE},
+    [V_SHARED_GATE] = {"ffn_gate_inp_shexp.weight", D_EMBD, D_ONE, D_ONE},
     [V_ATTN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_FFN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_GATE_BIAS] = {"", D_ONE, D_ONE, D_ONE},
@@ -26665,9 +26748,11 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
     [M_ALPHA] = {"ssm_alpha.weight", D_EMBD, D_READERS, D_ONE},
     [M_READ] = {"ssm_out.weight", D_READ, D_EMBD, D_ONE},
     [M_Q_GATED] = {"attn_q.weight", D_EMBD, D_Q_GATED, D_ONE},
+    [M_LAYER_GATE] = {"inp_gate.weight", D_EMBD, D_LAYER, D_ONE},
+    [M_LAYER_PROJ] = {"proj.weight", D_LAYER, D_EMBD, D_ONE},
 };
 
-#define BIT(x) (1u << (x))
+#define BIT(x) ((u64)1 << (x))
 #define NORMS_PRE (BIT(V_ATTN_NORM) | BIT(V_FFN_NORM))
 #define NORMS_POST (BIT(V_ATTN_POST_NORM) | BIT(V_FFN_POST_NORM))
 #define NORMS_QK (BIT(V_Q_NORM) | BIT(V_K_NORM))
@@ -26685,8 +26770,8 @@ typedef enum { WINDOW_NEVER, WINDOW_MAY, WINDOW_MUST } mdl_windows;
 
 typedef struct {
     const char *name;        /* general.architecture */
-    u32 need, may;           /* masks of mdl_vector */
-    u32 need_experts;        /* more that layers with experts need */
+    u64 need, may;           /* masks of mdl_vector */
+    u64 need_experts;        /* more that layers with experts need */
     bool rope_halves;        /* pairs (i, i + n/2), not (2i, 2i + 1) */
     bool scale_embd;         /* embeddings times sqrt(n_embd) */
     bool latent;             /* keys and values from a latent vector */
@@ -26713,6 +26798,10 @@ typedef struct {
     bool convolves;          /* layers without KV heads: short convolutions */
     bool recurs;             /* most layers have a state instead of keys; the
                                 others' output has a gate */
+    bool layered;            /* an embedding for each layer; late layers have
+                                the keys of earlier ones; heads that see a
+                                window have a length of their own; values are
+                                normed, scores not scaled (Gemma 4) */
     const char *output_norm; /* another name of output_norm.weight */
 } mdl_arch;
 
@@ -26738,6 +26827,10 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "gemma3", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
         .rope_halves = true, .scale_embd = true, .act = K_GELU,
         .windows = WINDOW_MUST, .window_period = 6, .window_theta = 10000.0f},
+    {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM),
+        .may = BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
+        .act = K_GELU, .windows = WINDOW_MUST, .window_period = 6,
+        .window_theta = 10000.0f, .layered = true},
     {.name = "exaone", .need = NORMS_PRE, .rope_halves = true},
     {.name = "exaone4", .need = NORMS_POST | NORMS_QK, .rope_halves = true,
         .windows = WINDOW_MAY, .window_period = 4, .rope_local_only = true},
@@ -26762,6 +26855,10 @@ static const mdl_arch MDL_ARCHS[] = {
         .routing = ROUTE_SIGMOID, .windows = WINDOW_MUST, .window_period = 6},
     {.name = "solar", .need = NORMS_PRE, .skips = true},
     {.name = "qwen35", .need = NORMS_PRE, .rope_halves = true, .recurs = true,
+        .ffn_norm = "post_attention_norm.weight"},
+    {.name = "qwen35moe", .need = NORMS_PRE,
+        .need_experts = BIT(V_SHARED_GATE), .rope_halves = true,
+        .recurs = true, .routing = ROUTE_SOFTMAX,
         .ffn_norm = "post_attention_norm.weight"},
     {.name = "lfm2", .need = NORMS_PRE, .rope_halves = true,
         .convolves = true, .output_norm = "token_embd_norm.weight"},
@@ -26789,6 +26886,9 @@ typedef struct {
     u32 window; /* keys a query sees, itself included; 0: all. Of a
                    convolution, the tokens that it sees */
     u32 rope;   /* index into mdl.rope, or MDL_NO_ROPE */
+    u32 i_cache; /* the layer whose keys and values it sees */
+    const size_t *dim; /* the model's, but for heads and feed-forwards that
+                          differ between layers */
     bool experts, convolves, recurs;
     u32 i_state; /* number among those that recur */
     u32 skip_save, skip_mix; /* BIT(i): before it, stream i is kept, mixed in */
@@ -26798,10 +26898,12 @@ enum { MDL_MAX_TEXT = 4096 }; /* tokens that an encoder takes: one batch */
 enum { MDL_MAX_STATE = 1 << 26, MDL_MAX_TAPS = 16 }; /* floats of a layer;
                                 tokens that the convolution before it sees */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
+enum { MDL_SHAPES = 4 }; /* heads of two lengths, feed-forwards of two */
 enum { MDL_MAX_BANDS = 256, MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64 };
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
+    size_t n;  /* n_rope: of layers with windows it may be less */
     f32 gain;  /* on cos and sin */
 } mdl_rope;
 
@@ -26814,7 +26916,8 @@ struct ksllm_model {
     const k_row *k;
     bool runs; /* false: vocabulary only */
     const mdl_arch *arch;
-    size_t dim[N_DIMS];
+    size_t dim[N_DIMS]; /* the largest, where layers differ */
+    size_t shape[MDL_SHAPES][N_DIMS]; /* of layers that differ */
     u32 n_layers, n_heads, n_kv_heads, n_ctx_train, window, n_ropes;
     u32 n_ctx_max; /* 0: no limit but memory */
     u32 n_blocks; /* in the file: those after the first n_layers predict
@@ -26826,9 +26929,12 @@ struct ksllm_model {
     bool route_norm; /* an expert's share is of the chosen, not of all */
     f32 route_scale, skip_share;
     f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
+    f32 logit_cap; /* of logits by tanh; 0: none */
     f64 temperature; /* of queries, see fwd_temper; 0: none */
     u32 temperature_span;
     mdl_matrix embd, output;
+    mdl_matrix embds, embds_proj; /* of layers: a token's, and out of embd */
+    const u8 *embds_norm;
     mdl_matrix places, types;     /* encoder: positions, types of text */
     const u8 *embd_norm, *embd_norm_bias;
     mdl_matrix rank, rank_out;    /* a reranker's head */
@@ -26960,6 +27066,25 @@ static u32 mdl_kv_heads(mdl_reader *r, u32 heads) {
     return n && !r->status ? (u32)n : 1;
 }
 
+/* The width of feed-forwards: where some are wider, that of those. */
+static u32 mdl_ffn(mdl_reader *r, i64 top, i64 fallback) {
+    static const char name[] = "feed_forward_length";
+    const gguf_kv *kv = mdl_find(r->m, name);
+    i64 v, most = 1;
+    if (!r->m->arch->layered || !kv || kv->type != KSLLM_META_ARRAY
+        || kv->count != r->m->n_blocks)
+        return mdl_int(r, name, 1, top, fallback);
+    for (u64 i = 0; i < kv->count && !r->status; i++) {
+        if (gguf_int_at(kv, i, &v) && v >= 1 && v <= top)
+            most = v > most ? v : most;
+        else
+            r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT,
+                kv->offset, "'%.*s' must have numbers from 1 to %lld",
+                STR(kv->key), (long long)top);
+    }
+    return (u32)most;
+}
+
 /* Upper limits keep every product of two of these within 64 bits, and every
  * one of them within what a file with such tensors could back. */
 static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
@@ -26968,7 +27093,7 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     m->n_blocks = mdl_int(&r, "block_count", 1, 1 << 12, -1);
     m->n_ctx_train = mdl_int(&r, "context_length", 1, 1 << 30, -1);
     u32 n_embd = mdl_int(&r, "embedding_length", 1, top, -1);
-    u32 n_ffn = mdl_int(&r, "feed_forward_length", 1, top, optional);
+    u32 n_ffn = mdl_ffn(&r, top, optional);
     u32 heads = mdl_int(&r, "attention.head_count", 1, MDL_MAX_HEADS, -1);
     m->n_layers = m->n_blocks
         - mdl_int(&r, "nextn_predict_layers", 0, m->n_blocks - 1, 0);
@@ -27077,11 +27202,13 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     if (!n) return r.status;
     m->n_experts_used = mdl_int(&r, "expert_used_count", 1, n, -1);
     u32 ffn = mdl_int(&r, "expert_feed_forward_length", 1, 1 << 24, -1);
-    u32 n_shared = mdl_int(&r, "expert_shared_count", 0, 256, 0);
+    u32 n_shared =
+        mdl_int(&r, "expert_shared_count", 0, 256, m->arch->recurs);
     m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
     m->route_norm =
-        mdl_int(&r, "expert_weights_norm", 0, 1, m->arch->convolves);
+        mdl_int(&r, "expert_weights_norm", 0, 1,
+            m->arch->convolves || m->arch->recurs);
     m->n_dense =
         mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
     m->n_groups_used = mdl_int(
@@ -27117,14 +27244,20 @@ static ksllm_status mdl_read_others(ksllm_model *m, ksllm_error *err) {
     m->eps = (f32)mdl_float(
         &r, a->eps && !mdl_find(m, eps) ? a->eps : eps, 0, 1, -1);
     f64 scale = mdl_float(&r, "attention.scale", 0, 1e6, 0);
-    m->attn_scale = (f32)(scale > 0 ? scale : 1 / __builtin_sqrt(head));
+    m->attn_scale = (f32)(scale > 0 ? scale
+        : a->layered ? 1 : 1 / __builtin_sqrt(head));
     m->embd_scale =
         (f32)mdl_float(&r, "embedding_scale", 1e-6, 1e6, embd_scale);
     m->residual_scale = (f32)mdl_float(&r, "residual_scale", 1e-6, 1e6, 1);
     m->logit_scale = (f32)mdl_float(&r, "logit_scale", 1e-6, 1e6, 1);
+    m->logit_cap = (f32)mdl_float(&r, "final_logit_softcapping", 0, 1e6, 0);
     if (a->divides_logits) m->logit_scale = 1 / m->logit_scale;
     m->skip_share = (f32)mdl_float(&r, "skip.weight", 0, 1, a->skips ? -1 : 0);
     m->pooling = mdl_int(&r, "pooling_type", 0, 1 << 30, 0);
+    if (a->layered)
+        m->dim[D_LAYER] = mdl_int(
+            &r, "embedding_length_per_layer_input", 0, 1 << 12, 0);
+    m->dim[D_LAYERS] = m->dim[D_LAYER] * m->n_layers;
     if (a->dense)
         m->dim[D_DENSE] = mdl_int(&r, "dense_2_feat_out", 0, 1 << 20, 0);
     if (a->windows)
@@ -27233,7 +27366,7 @@ static f64 mdl_freq_yarn(const mdl_scaling *s, f64 f, size_t i, size_t n_rope) {
 
 static void mdl_fill_rope(
     const ksllm_model *m, const mdl_scaling *s, f64 theta, mdl_rope *r) {
-    size_t n = m->dim[D_ROPE];
+    size_t n = r->n;
     for (size_t i = 0; i < n / 2; i++) {
         f64 f = m_pow(theta, -2.0 * (f64)i / (f64)n);
         if (s->kind == ROPE_LINEAR) f /= s->factor;
@@ -27292,6 +27425,8 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
     m->rope_bytes = m->n_ropes * half * sizeof(f32);
     m->rope[0].freq = mem_alloc(&m->alloc, m->rope_bytes);
     if (!m->rope[0].freq) return fail_memory(err, m->rope_bytes);
+    m->rope[0].n = m->dim[D_ROPE];
+    m->rope[1].n = m->arch->layered ? m->shape[1][D_ROPE] : m->dim[D_ROPE];
     mdl_fill_rope(m, &s, s.theta, &m->rope[0]);
     if (m->rope_divisors)
         for (size_t i = 0; i < half; i++)
@@ -27311,36 +27446,48 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 /* ---- tensors ---- */
 
 /* Whether a tensor's lengths are what the metadata says. */
-static ksllm_status mdl_check_shape(const ksllm_model *m,
+static ksllm_status mdl_check_shape(const ksllm_model *m, const size_t *dim,
     const gguf_tensor *t, const mdl_slot *s, ksllm_error *err) {
     const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
         const char *of = dims[i] < D_T_WIDTH ? m->arch->name
             : m->clips[0]                   ? "clip.vision" : "clip.audio";
-        if (t->dims[i] != m->dim[dims[i]])
+        if (t->dims[i] != dim[dims[i]])
             return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
                 "%llu", STR(t->name), LLU(t->dims[i]), key ? of : "",
-                key ? "." : "", key ? key : "the format", LLU(m->dim[dims[i]]));
+                key ? "." : "", key ? key : "the format", LLU(dim[dims[i]]));
     }
     return KSLLM_OK;
 }
 
-static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    const mdl_slot *s, const u8 **out, ksllm_error *err) {
+static ksllm_status mdl_bind_vector_of(const ksllm_model *m,
+    const size_t *dim, const gguf_tensor *t, const mdl_slot *s, const u8 **out,
+    ksllm_error *err) {
     *out = t->data;
-    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, t, s, err);
+    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, dim, t, s, err);
     return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
         "tensor '%.*s' has type %s, F32 is needed there: convert the model "
         "again", STR(t->name), BLK_TYPES[t->type].name);
 }
 
+static ksllm_status mdl_bind_matrix_of(const ksllm_model *m,
+    const size_t *dim, const gguf_tensor *t, const mdl_slot *s, mdl_matrix *out,
+    ksllm_error *err) {
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, dim[s->n_in],
+        dim[s->n_out], (size_t)t->row_bytes, dim[s->n]};
+    return mdl_check_shape(m, dim, t, s, err);
+}
+
+static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
+    const mdl_slot *s, const u8 **out, ksllm_error *err) {
+    return mdl_bind_vector_of(m, m->dim, t, s, out, err);
+}
+
 static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
     const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[s->n_in],
-        m->dim[s->n_out], (size_t)t->row_bytes, m->dim[s->n]};
-    return mdl_check_shape(m, t, s, err);
+    return mdl_bind_matrix_of(m, m->dim, t, s, out, err);
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -27372,9 +27519,21 @@ static ksllm_status mdl_unknown(
         (unsigned)m->n_layers);
 }
 
+/* Whether a layer sees the keys and values of an earlier one. */
+static bool mdl_borrows(const ksllm_model *m, const mdl_layer *l) {
+    return m->arch->layered && l->i_cache != (u32)(l - m->layers);
+}
+
+/* What layers have in vain that do: published files carry it. */
+static bool mdl_is_lent(str rest) {
+    return str_eq(rest, str_of("attn_k.weight"))
+        || str_eq(rest, str_of("attn_v.weight"))
+        || str_eq(rest, str_of("attn_k_norm.weight"));
+}
+
 /* What a layer consists of, as masks. */
 typedef struct {
-    u32 matrices, vectors, may;
+    u64 matrices, vectors, may;
 } mdl_parts;
 
 /* Decides both what a layer must have and what it may have: a tensor that is
@@ -27391,7 +27550,9 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         p.matrices |= BIT(M_CONV_IN) | BIT(M_CONV_OUT);
         p.vectors |= BIT(V_CONV);
     } else if (!a->latent) {
-        p.matrices |= BIT(M_Q) | BIT(M_K) | BIT(M_V) | BIT(M_O);
+        p.matrices |= BIT(M_Q) | BIT(M_O);
+        if (!mdl_borrows(m, l)) p.matrices |= BIT(M_K) | BIT(M_V);
+        if (a->layered && !mdl_borrows(m, l)) p.vectors |= BIT(V_K_NORM);
         if (a->convolves || a->recurs) p.vectors |= NORMS_QK;
         if (a->recurs) p.matrices ^= BIT(M_Q) | BIT(M_Q_GATED);
     } else {
@@ -27399,6 +27560,10 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         p.matrices |= m->dim[D_Q_RANK] ? BIT(M_Q_A) | BIT(M_Q_B) : BIT(M_Q);
         p.vectors |= BIT(V_LATENT_NORM);
         if (m->dim[D_Q_RANK]) p.vectors |= BIT(V_Q_RANK_NORM);
+    }
+    if (m->dim[D_LAYER]) {
+        p.matrices |= BIT(M_LAYER_GATE) | BIT(M_LAYER_PROJ);
+        p.vectors |= BIT(V_LAYER_NORM);
     }
     if (a->gated)
         p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
@@ -27470,11 +27635,14 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
-            return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
+            return mdl_bind_matrix_of(
+                m, l->dim, t, &MDL_MATRICES[i], &l->mat[i], err);
     for (u32 i = 0; i < N_VECTORS; i++)
         if ((p.vectors | p.may) & BIT(i)
             && str_eq(rest, str_of(mdl_vector_name(m, i))))
-            return mdl_bind_vector(m, t, &MDL_VECTORS[i], &l->vec[i], err);
+            return mdl_bind_vector_of(
+                m, l->dim, t, &MDL_VECTORS[i], &l->vec[i], err);
+    if (mdl_borrows(m, l) && mdl_is_lent(rest)) return KSLLM_OK;
     return mdl_unknown(m, t, err);
 }
 
@@ -27568,9 +27736,9 @@ static void mdl_find_towers(ksllm_model *m) {
 /* What layers consist of, and what becomes of their last rows. */
 typedef struct {
     const char *projector;
-    u32 matrices, vectors; /* of a layer; a norm without a bias is RMS, a FFN
+    u64 matrices, vectors; /* of a layer; a norm without a bias is RMS, a FFN
                               without a gate is GELU by its tanh form */
-    u32 slots;             /* tensors beside the layers */
+    u64 slots;             /* tensors beside the layers */
     bool tiles;            /* a picture is cut into squares, each with learned
                               places; else it is seen whole, in windows, with
                               rope in two dimensions, and merge x merge patches
@@ -28048,6 +28216,11 @@ static ksllm_status mdl_bind(
     static const mdl_slot rank[2] = {
         {"cls.weight", D_EMBD, D_EMBD, D_ONE},
         {"cls.output.weight", D_EMBD, D_ONE, D_ONE}};
+    static const mdl_slot embds[2] = {
+        {"per_layer_token_embd.weight", D_LAYERS, D_VOCAB, D_ONE},
+        {"per_layer_model_proj.weight", D_EMBD, D_LAYERS, D_ONE}};
+    static const mdl_slot embds_norm =
+        {"per_layer_proj_norm.weight", D_LAYER, D_ONE, D_ONE};
     static const mdl_slot dense[2] = {
         {"dense_2.weight", D_EMBD, D_DENSE, D_ONE},
         {"dense_3.weight", D_DENSE, D_EMBD, D_ONE}};
@@ -28078,6 +28251,12 @@ static ksllm_status mdl_bind(
         if (str_eq(t->name, str_of(rank[i].name)))
             return mdl_bind_matrix(
                 m, t, &rank[i], i ? &m->rank_out : &m->rank, err);
+    for (u32 i = 0; i < 2 && m->dim[D_LAYER]; i++)
+        if (str_eq(t->name, str_of(embds[i].name)))
+            return mdl_bind_matrix(
+                m, t, &embds[i], i ? &m->embds_proj : &m->embds, err);
+    if (m->dim[D_LAYER] && str_eq(t->name, str_of(embds_norm.name)))
+        return mdl_bind_vector(m, t, &embds_norm, &m->embds_norm, err);
     for (u32 i = 0; i < 2 && m->arch->dense; i++)
         if (str_eq(t->name, str_of(dense[i].name)))
             return mdl_bind_matrix(m, t, &dense[i], &m->dense[i], err);
@@ -28098,6 +28277,9 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
         return mdl_missing(m, -1, "output_norm.weight", err);
     if (!m->dense[0].w != !m->dense[1].w)
         return mdl_missing(m, -1, "dense_2.weight or dense_3.weight", err);
+    if (m->dim[D_LAYER] && !(m->embds.w && m->embds_proj.w && m->embds_norm))
+        return mdl_missing(m, -1, "per_layer_token_embd.weight, "
+            "per_layer_model_proj.weight or per_layer_proj_norm.weight", err);
     if (m->arch->bert) {
         if (!m->places.w)
             return mdl_missing(m, -1, "position_embd.weight", err);
@@ -28246,6 +28428,66 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
+/* Lengths of heads that see a window. */
+static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
+    mdl_reader r = {m, err, KSLLM_OK};
+    const size_t *d = m->dim;
+    const i64 key = (i64)d[D_HEAD];
+    u32 own = mdl_int(&r, "attention.key_length_swa", 1, key, key);
+    u32 value = mdl_int(&r, "attention.value_length_swa", 1, key, own);
+    u32 rope = mdl_int(&r, "rope.dimension_count_swa", 2, own, own);
+    if (r.status) return r.status;
+    if (value != own || d[D_VALUE] != d[D_HEAD] || rope % 2)
+        return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "'%s.attention.value_length' %llu and value_length_swa %u are not "
+            "the key lengths %llu and %u, or rope.dimension_count_swa %u is "
+            "odd: this version cannot run it", m->arch->name, LLU(d[D_VALUE]),
+            (unsigned)value, LLU(key), (unsigned)own, (unsigned)rope);
+    for (u32 i = 0; i < MDL_SHAPES; i++) {
+        size_t *to = m->shape[i];
+        memcpy(to, d, sizeof m->dim);
+        if (i % 2 == 0) continue;
+        to[D_HEAD] = to[D_VALUE] = own;
+        to[D_ROPE] = rope, to[D_ROPE_PAIRS] = rope / 2;
+        to[D_Q] = to[D_ATT] = (size_t)m->n_heads * own;
+        to[D_KV] = to[D_V] = (size_t)m->n_kv_heads * own;
+    }
+    return KSLLM_OK;
+}
+
+/* Which layers see the keys of an earlier one: the last ones, those of the last
+ * one before them with the same window. And the lengths of each. */
+static ksllm_status mdl_place_shapes(ksllm_model *m, ksllm_error *err) {
+    static const char name[] = "feed_forward_length";
+    mdl_reader r = {m, err, KSLLM_OK};
+    if (!m->arch->layered) return KSLLM_OK;
+    TRY(mdl_read_shapes(m, err));
+    u32 own = m->n_layers - mdl_int(
+        &r, "attention.shared_kv_layers", 0, m->n_layers - 1, 0);
+    const gguf_kv *kv = mdl_find(m, name);
+    bool each = kv && kv->type == KSLLM_META_ARRAY;
+    size_t most = m->dim[D_FFN], less = 0;
+    for (u32 i = 0; i < m->n_layers && !r.status; i++) {
+        mdl_layer *l = &m->layers[i];
+        size_t ffn = each ? (size_t)mdl_per_block(&r, name, i) : most;
+        if (ffn < most && !less) less = ffn;
+        if (ffn < most && ffn != less)
+            return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+                "'%.*s' has more than two widths: this version cannot run it",
+                STR(kv->key));
+        l->dim = m->shape[(l->window ? 1 : 0) + (ffn < most ? 2 : 0)];
+        for (u32 k = 0; i >= own && k < own; k++)
+            if (!m->layers[k].window == !l->window) l->i_cache = k;
+        if (i >= own && l->i_cache == i)
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+                "'%s.attention.shared_kv_layers' is %u: no layer before those "
+                "has keys for layer %u", m->arch->name,
+                (unsigned)(m->n_layers - own), (unsigned)i);
+    }
+    for (u32 i = 2; i < MDL_SHAPES; i++) m->shape[i][D_FFN] = less;
+    return r.status;
+}
+
 /* Each layer has at least seven tensors, or six, so a file bounds its layer
  * count. */
 static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
@@ -28260,7 +28502,10 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
     if (!m->layers) return fail_memory(err, m->layer_bytes);
     memset(m->layers, 0, m->layer_bytes);
     for (u32 i = m->n_dense; i < m->n_layers; i++) m->layers[i].experts = true;
+    for (u32 i = 0; i < m->n_layers; i++)
+        m->layers[i].i_cache = i, m->layers[i].dim = m->dim;
     TRY(mdl_place_windows(m, err));
+    TRY(mdl_place_shapes(m, err));
     for (u32 i = 0; i < m->n_layers; i++)
         if (m->arch->bert || (period && (i + 1) % period == 0))
             m->layers[i].rope = MDL_NO_ROPE;
@@ -28481,7 +28726,7 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     if (str_eq(name, str_of("output.weight")) && !m->arch->encoder)
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
     if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
-    u32 has = mdl_parts_of(m, &m->layers[layer]).matrices;
+    u64 has = mdl_parts_of(m, &m->layers[layer]).matrices;
     const mdl_fused *f = mdl_fused_as(m, rest);
     for (u32 i = 0; f && i < f->n; i++)
         ada_add_place(&p, ada_at(a, layer, f->parts[i]),
@@ -28490,8 +28735,9 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
         const mdl_slot *s = &MDL_MATRICES[i];
         if (!(has & BIT(i)) || s->n != D_ONE || !str_eq(rest, str_of(s->name)))
             continue;
-        p.n_in = m->dim[s->n_in];
-        ada_add_place(&p, ada_at(a, layer, i), m->dim[s->n_out]);
+        const size_t *d = m->layers[layer].dim;
+        p.n_in = d[s->n_in];
+        ada_add_place(&p, ada_at(a, layer, i), d[s->n_out]);
     }
     return p;
 }
@@ -28781,8 +29027,6 @@ struct ksllm_session {
     ksllm_overflow overflow;
     ksllm_pooling pooling;
     k_cache kv;
-    size_t k_bytes, v_bytes; /* of a KV head of a token, without scales */
-    size_t k_parts;          /* scales of a key */
     bool v_in_k;
     pool workers;
 
@@ -28813,6 +29057,7 @@ struct ksllm_session {
     f32 *mix_in;          /* [D_MIX], [D_Q_GATED] before the convolution, or
                              before queries and gates are parted */
     f32 *rates;           /* [D_READERS] twice: beta, then decay */
+    f32 *embds;           /* [D_LAYERS] */
     /* attention through a latent vector; those [n_heads][n_batch][...] have
      * the tokens of a head together */
     f32 *q_in;            /* [D_Q_IN] */
@@ -28990,11 +29235,17 @@ static u32 ses_slots(const ksllm_session *s, const mdl_layer *l) {
 /* What a layer keeps of a token, without memory. */
 static ses_cache ses_form(const ksllm_session *s, const mdl_layer *l) {
     const ksllm_model *m = s->m;
+    size_t key = l->dim[D_HEAD], value = l->dim[D_VALUE];
+    size_t size = s->kv == K_F16 ? 2 : 4;
     ses_cache c = {.n_slots = ses_slots(s, l), .heads = m->n_kv_heads,
-        .kv = s->kv, .k_bytes = s->k_bytes,
-        .v_bytes = s->v_in_k ? 0 : s->v_bytes,
-        .k_parts = s->kv == K_I8 ? s->k_parts : 0};
-    if (l->recurs) c.heads = 0;
+        .kv = s->kv, .k_bytes = key * size, .v_bytes = value * size};
+    if (s->kv == K_I8) {
+        c.k_bytes = (key + 3) / 4 * 4;
+        c.v_bytes = k_padded(value);
+        c.k_parts = k_scales(key);
+    }
+    if (s->v_in_k) c.v_bytes = 0;
+    if (l->recurs || mdl_borrows(m, l)) c.heads = 0;
     if (!l->convolves) return c;
     c.heads = 1;
     c.kv = K_F32;
@@ -29055,7 +29306,7 @@ static u64 ses_expert_floats(const ksllm_session *s) {
 static void ses_lay_acts(ksllm_session *s, arena *a) {
     static const size_t block[2] = {32, 256};
     const size_t *d = s->m->dim, inputs[] = {
-        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK, D_DENSE, D_READ};
+        D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK, D_DENSE, D_READ, D_LAYER};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
     u64 n = s->n_batch * latent;
     n = max_u64(n, ses_expert_floats(s));
@@ -29082,7 +29333,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
     const size_t *d = m->dim;
     const u64 n = s->n_batch, used = m->n_experts_used;
-    u64 wide = max_u64(n * max_size(d[D_FFN],
+    u64 wide = max_u64(n * max_size(max_size(d[D_FFN], d[D_LAYERS]),
         max_size(d[D_CONV_IN], d[D_MIX])), ses_expert_floats(s));
     u64 rows = ses_expert_rows(s) * d[D_EMBD];
     const struct {
@@ -29099,7 +29350,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
         {&s->q_in, n * d[D_Q_IN]}, {&s->nope, n * d[D_NOPE] * d[D_HEADS]},
         {&s->query, n * d[D_Q_LATENT]}, {&s->mix, n * d[D_LATENT] * d[D_HEADS]},
         {&s->mix_in, n * max_size(d[D_MIX], d[D_Q_GATED])},
-        {&s->rates, 2 * n * d[D_READERS]},
+        {&s->rates, 2 * n * d[D_READERS]}, {&s->embds, n * d[D_LAYERS]},
         {&s->o_gate, m->arch->gated || m->arch->recurs ? n * d[D_ATT] : 0},
         {&s->norm_a, n * d[D_NORM_RANK]},
         {&s->norm_b, m->arch->gated ? n * d[D_EMBD] : 0},
@@ -29115,7 +29366,7 @@ static void ses_lay_scratch(ksllm_session *s, arena *a) {
     s->first = arena_take(a, d[D_EXPERTS] + 1, sizeof(u32));
     u64 heads = s->kv == K_I8 ? n * d[D_HEADS] : 0;
     s->q8 = arena_take(a, heads, k_padded(d[D_HEAD]));
-    s->q_scale = arena_take(a, 2 * heads * s->k_parts, sizeof(f32));
+    s->q_scale = arena_take(a, 2 * heads * k_scales(d[D_HEAD]), sizeof(f32));
     s->row8_bytes = k_padded(max_size(d[D_HEAD], d[D_VALUE]));
     s->row8 = arena_take(a, s->kv == K_I8 ? n : 0, s->row8_bytes);
     ses_lay_acts(s, a);
@@ -29270,13 +29521,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
         : o->kv_type == KSLLM_TYPE_F16    ? K_F16
                                           : K_F32;
-    size_t key = m->dim[D_HEAD], value = m->dim[D_VALUE];
     s->v_in_k = m->arch->latent && s->kv != K_I8;
-    s->k_parts = k_scales(key);
-    s->k_bytes = s->kv == K_I8 ? (key + 3) / 4 * 4
-                               : key * (s->kv == K_F16 ? 2 : 4);
-    s->v_bytes = s->kv == K_I8 ? k_padded(value)
-                               : value * (s->kv == K_F16 ? 2 : 4);
     if (m->n_ctx_max && s->n_ctx > m->n_ctx_max)
         return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "options: n_ctx %u: architecture %s is exact here up to %u tokens: "
@@ -29732,6 +29977,7 @@ static void ses_copy(const ksllm_session *from, ksllm_session *to) {
  *     x += Wo (norm(S^T q) * silu(Wz h)) with S <- delta rule(S, k, v) and
  *          (q, k, v) = silu(convolution(Wi h))
  *     x += post(ffn(norm(x)))
+ *     x += post(Wp (act(Wi x) * embedding of the layer)), or not
  *          with ffn(h) = Wdown(act(Wgate h) * Wup h), or a weighted sum of
  *          such over the experts that the router chose for the token
  *   logits = Wout norm(x)
@@ -29786,6 +30032,8 @@ typedef struct {
 
 /* A step by token, with what its function needs beside the batch. Pieces read
  * it from all threads; fwd_each fills the first three fields. */
+enum { FWD_CAP = 1024 }; /* logits of a piece */
+
 typedef struct fwd_step {
     const fwd *f;
     u32 n_items, n_per_piece;
@@ -29794,7 +30042,9 @@ typedef struct fwd_step {
     const u8 *norm;       /* fwd_norm, fwd_add; NULL: none */
     const u8 *norm_bias;  /* fwd_add; not NULL: the sum is what is normed */
     const u8 *bias;       /* fwd_add; NULL: none */
+    const u8 *scale;      /* fwd_add; of the sum; NULL: none */
     f32 *x;               /* fwd_norm, fwd_gate: [m][n] */
+    const u64 *only;      /* fwd_cap: NULL: all */
     const f32 *gate;      /* fwd_gate: [m][n]; NULL: none */
     size_t n;
 } fwd_step;
@@ -29846,11 +30096,11 @@ static void fwd_by_token(const fwd *f, fwd_step *step) {
  * and frequency: the models were trained with its rounding. */
 static void fwd_rope_table(const fwd *f, u32 t) {
     const ksllm_session *s = f->s;
-    size_t half = s->m->dim[D_ROPE] / 2;
     u32 position = fwd_position(f, t);
     for (u32 r = 0; r < s->m->n_ropes; r++) {
-        f32 *out = s->rope + ((size_t)r * s->n_batch + t) * half * 2;
-        for (size_t i = 0; i < half; i++) {
+        f32 *out =
+            s->rope + ((size_t)r * s->n_batch + t) * s->m->dim[D_ROPE];
+        for (size_t i = 0; i < s->m->rope[r].n / 2; i++) {
             f64 sine, cosine;
             f32 angle = (f32)position * s->m->rope[r].freq[i];
             m_sincos((f64)angle, &sine, &cosine);
@@ -29965,7 +30215,7 @@ static void fwd_gate(const fwd_step *step, u32 t) {
 /* The same with attention's output, which an int8 cache left rotated. */
 static void fwd_gate_heads(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
-    size_t n = step->n, hd = s->m->dim[D_VALUE];
+    size_t n = step->n, hd = step->f->l->dim[D_VALUE];
     if (s->kv == K_I8 && !s->m->arch->latent)
         for (size_t i = 0; i < n; i += hd)
             s->m->k->hadamard(step->x + t * n + i, hd);
@@ -29984,7 +30234,7 @@ static f32 fwd_gelu(f32 x) {
 
 static void fwd_activate(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
-    size_t n = s->m->dim[D_FFN], at = t * n;
+    size_t n = step->f->l->dim[D_FFN], at = t * n;
     if (s->m->arch->bert) {
         fwd_add_bias(s->up + at, step->f->l->vec[V_UP_BIAS], n);
         for (size_t i = at; i < at + n; i++) s->gate[i] = fwd_gelu(s->up[i]);
@@ -30003,15 +30253,24 @@ static void fwd_add(const fwd_step *step, u32 t) {
     if (step->norm && !step->norm_bias)
         s->m->k->norm(d, step->norm, n, s->m->eps, d);
     for (size_t i = 0; i < n; i++) x[i] += d[i] * s->m->residual_scale;
+    for (size_t i = 0; i < n && step->scale; i++) x[i] *= ld_f32(step->scale);
     if (step->norm_bias)
         fwd_layer_norm(x, step->norm, step->norm_bias, n, s->m->eps);
 }
 
+static void fwd_unit(f32 *x, size_t n, f64 length, f64 eps) {
+    f64 sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (f64)x[i] * (f64)x[i];
+    f32 k = (f32)(length / __builtin_sqrt(sum + eps));
+    for (size_t i = 0; i < n; i++) x[i] *= k;
+}
+
 static void fwd_rotate(const fwd *f, u32 t, f32 *x) {
     const ksllm_session *s = f->s;
-    size_t half = s->m->dim[D_ROPE] / 2;
     if (f->l->rope == MDL_NO_ROPE) return;
-    const f32 *cs = s->rope + ((size_t)f->l->rope * s->n_batch + t) * half * 2;
+    size_t half = s->m->rope[f->l->rope].n / 2;
+    const f32 *cs = s->rope
+        + ((size_t)f->l->rope * s->n_batch + t) * s->m->dim[D_ROPE];
     bool halves = s->m->arch->rope_halves;
     for (size_t i = 0; i < half; i++) {
         f32 *a = x + (halves ? i : 2 * i), *b = a + (halves ? half : 1);
@@ -30025,7 +30284,7 @@ static void fwd_rotate(const fwd *f, u32 t, f32 *x) {
 static void fwd_finish_heads(
     const fwd *f, u32 t, f32 *x, u32 n_heads, const u8 *norm) {
     const ksllm_model *m = f->s->m;
-    size_t hd = m->dim[D_HEAD];
+    size_t hd = f->l->dim[D_HEAD];
     for (u32 h = 0; h < n_heads; h++, x += hd) {
         if (norm) m->k->norm(x, norm, hd, m->eps, x);
         fwd_rotate(f, t, x);
@@ -30037,8 +30296,8 @@ static void fwd_store_head(
     const fwd *f, u32 t, size_t head, f32 *x, bool value) {
     const ksllm_session *s = f->s;
     const ses_cache *c = &fwd_part_of(f, t)->s->cache[f->i_layer];
-    size_t n = s->m->dim[value ? D_VALUE : D_HEAD];
-    size_t bytes = value ? s->v_bytes : s->k_bytes;
+    size_t n = f->l->dim[value ? D_VALUE : D_HEAD];
+    size_t bytes = value ? c->v_bytes : c->k_bytes;
     size_t slot = fwd_position(f, t) % c->n_slots;
     size_t row = head * c->n_slots + slot;
     /* the place in its tile, as int8 */
@@ -30053,7 +30312,7 @@ static void fwd_store_head(
         c->v_scale[row] = s->m->k->to_i8(x, n, q);
         for (size_t i = 0; i < bytes; i++) to[4 * i + in] = (u8)q[i];
     } else {
-        f32 *scale = c->k_scale + head * s->k_parts * c->n_slots + slot;
+        f32 *scale = c->k_scale + head * c->k_parts * c->n_slots + slot;
         for (size_t i = 0; i < n; i += K_HADAMARD, scale += c->n_slots)
             *scale = s->m->k->to_i8(x + i, min_size(n - i, K_HADAMARD), q + i);
         for (size_t i = 0; i < bytes; i++)
@@ -30063,7 +30322,7 @@ static void fwd_store_head(
 
 static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
     const ksllm_model *m = f->s->m;
-    size_t n = m->dim[value ? D_VALUE : D_HEAD];
+    size_t n = f->l->dim[value ? D_VALUE : D_HEAD];
     for (size_t h = 0; h < m->n_kv_heads; h++)
         fwd_store_head(f, t, h, x + h * n, value);
 }
@@ -30072,11 +30331,11 @@ static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
  * its integers: keys are stored with 128 added, which scores take off again. */
 static void fwd_quantize_queries(const fwd *f, u32 t, f32 *q) {
     const ksllm_session *s = f->s;
-    size_t hd = s->m->dim[D_HEAD], heads = s->m->n_heads;
+    size_t hd = f->l->dim[D_HEAD], heads = s->m->n_heads;
     if (s->kv != K_I8) return;
     for (size_t h = 0, row = t * heads; h < heads; h++, row++, q += hd) {
         i8 *to = s->q8 + row * k_padded(hd);
-        f32 *scale = s->q_scale + 2 * row * s->k_parts;
+        f32 *scale = s->q_scale + 2 * row * k_scales(hd);
         s->m->k->hadamard(q, hd);
         for (size_t i = 0; i < hd; i += K_HADAMARD, scale += 2) {
             size_t n = min_size(hd - i, K_HADAMARD);
@@ -30095,7 +30354,7 @@ static void fwd_temper(const fwd *f, u32 t, f32 *q) {
     u32 span = fwd_position(f, t) / m->temperature_span;
     if (!span) return;
     f32 scale = (f32)(1 + m->temperature * m_ln(1 + (f64)span));
-    for (size_t i = 0; i < m->dim[D_Q]; i++) q[i] *= scale;
+    for (size_t i = 0; i < f->l->dim[D_Q]; i++) q[i] *= scale;
 }
 
 /* Of each head the query, then the gate of what it gives. */
@@ -30113,17 +30372,23 @@ static void fwd_heads(const fwd_step *step, u32 t) {
     const ksllm_session *s = f->s;
     const ksllm_model *m = s->m;
     const u8 *const *vec = f->l->vec;
-    f32 *q = s->q + t * m->dim[D_Q];
+    const size_t *d = f->l->dim;
+    f32 *q = s->q + t * d[D_Q];
     if (f->l->mat[M_Q_GATED].w) fwd_part_gates(s, t);
-    f32 *k = s->k + t * m->dim[D_KV], *v = s->v + t * m->dim[D_V];
-    fwd_add_bias(q, vec[V_Q_BIAS], m->dim[D_Q]);
-    fwd_add_bias(k, vec[V_K_BIAS], m->dim[D_KV]);
-    fwd_add_bias(v, vec[V_V_BIAS], m->dim[D_V]);
+    f32 *k = s->k + t * d[D_KV], *v = s->v + t * d[D_V];
+    fwd_add_bias(q, vec[V_Q_BIAS], d[D_Q]);
     fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
     fwd_temper(f, t, q);
-    fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
-    fwd_store(f, t, k, false);
-    fwd_store(f, t, v, true);
+    if (!mdl_borrows(m, f->l)) {
+        fwd_add_bias(k, vec[V_K_BIAS], d[D_KV]);
+        fwd_add_bias(v, vec[V_V_BIAS], d[D_V]);
+        fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
+        f64 n = (f64)d[D_VALUE];
+        for (size_t i = 0; i < d[D_V] && m->arch->layered; i += d[D_VALUE])
+            fwd_unit(v + i, d[D_VALUE], __builtin_sqrt(n), n * (f64)m->eps);
+        fwd_store(f, t, k, false);
+        fwd_store(f, t, v, true);
+    }
     fwd_quantize_queries(f, t, q);
 }
 
@@ -30203,24 +30468,24 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     u32 tile = piece / n_groups;
     const fwd_part *p = f->part;
     for (; tile >= fwd_tiles(p); p++) tile -= fwd_tiles(p);
-    const ses_cache *c = &p->s->cache[f->i_layer];
+    const ses_cache *c = &p->s->cache[f->l->i_cache];
     u32 from = tile * K_QUERIES;
     size_t h = piece % n_groups * together, t = p->row + from;
-    const size_t *d = m->dim, heads = m->n_heads;
+    const size_t *d = f->l->dim, heads = m->n_heads;
     size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
     size_t row = t * heads + h; /* of the first token */
+    size_t v_bytes = c->v_bytes ? c->v_bytes : c->k_bytes;
     bool latent = m->arch->latent;
     k_query a = {
         .q = (latent ? s->query : s->q) + row * d[D_HEAD],
         .q8 = s->kv == K_I8 ? s->q8 + row * k_padded(d[D_HEAD]) : NULL,
-        .q_scale = s->kv == K_I8 ? s->q_scale + 2 * row * s->k_parts : NULL,
-        .k = c->k + kv_row * s->k_bytes,
-        .v = c->v + kv_row * (s->v_in_k ? s->k_bytes : s->v_bytes),
-        .k_scale = s->kv == K_I8 ? c->k_scale + kv_row * s->k_parts : NULL,
+        .q_scale = s->kv == K_I8 ? s->q_scale + 2 * row * c->k_parts : NULL,
+        .k = c->k + kv_row * c->k_bytes,
+        .v = c->v + kv_row * v_bytes,
+        .k_scale = s->kv == K_I8 ? c->k_scale + kv_row * c->k_parts : NULL,
         .v_scale = s->kv == K_I8 ? c->v_scale + kv_row : NULL,
         .key_dim = d[D_HEAD], .value_dim = d[D_VALUE],
-        .k_stride = s->k_bytes,
-        .v_stride = s->v_in_k ? s->k_bytes : s->v_bytes,
+        .k_stride = c->k_bytes, .v_stride = v_bytes,
         .n_slots = c->n_slots, .m = min_size(p->m - from, K_QUERIES),
         .hi = p->n0 + from + 1, .end = p->n0 + p->m,
         .ahead = !m->arch->encoder ? 0 : f->l->window ? f->l->window - 1 : p->m,
@@ -30300,11 +30565,12 @@ static void fwd_product_apart(
 /* ---- adapters: pieces are rows of A ---- */
 
 /* The adapter's pair for a matrix of the layer, or for the head. A reranker's
- * matrices are neither, nor are those after the mean. */
+ * matrices are neither, nor are those after the mean, nor what makes embeddings
+ * of layers. */
 static const ada_pair *fwd_pair(const fwd *f, const mdl_matrix *w) {
     const ksllm_adapter *a = f->s->adapter;
     if (w == &a->m->rank || w == &a->m->rank_out || w == &a->m->dense[0]
-        || w == &a->m->dense[1]) return NULL;
+        || w == &a->m->dense[1] || w == &a->m->embds_proj) return NULL;
     const ada_pair *p = w == &a->m->output ? ada_head(a)
         : ada_at(a, f->i_layer, (u32)(w - f->l->mat));
     return p->a ? p : NULL;
@@ -30445,7 +30711,7 @@ static void fwd_multiply(const fwd *f) {
 /* ---- blocks of a layer ---- */
 
 /* The blocks that some matrices of the layer want. */
-static u32 fwd_blocks(const fwd *f, u32 matrices) {
+static u32 fwd_blocks(const fwd *f, u64 matrices) {
     u32 blocks = 0;
     for (u32 i = 0; i < N_MATRICES; i++)
         if (matrices & BIT(i)) blocks |= fwd_blocks_of(&f->l->mat[i]);
@@ -30454,7 +30720,7 @@ static u32 fwd_blocks(const fwd *f, u32 matrices) {
 
 /* A block's input: normed, times sigmoid(B silu(A of it)) where the norm has
  * such a gate, prepared for `matrices`. */
-static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u32 matrices) {
+static void fwd_norm_input(const fwd *f, u32 vector, u32 gate_a, u64 matrices) {
     ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat + gate_a;
     bool gated = w[0].w != NULL;
@@ -30480,8 +30746,8 @@ static void fwd_queries(const fwd *f) {
         BIT(M_Q) | BIT(M_Q_GATED) | BIT(M_K) | BIT(M_V));
     if (w[M_Q].w) fwd_plan(f, &w[M_Q], s->xn, s->q);
     else fwd_plan(f, &w[M_Q_GATED], s->xn, s->mix_in);
-    fwd_plan(f, &w[M_K], s->xn, s->k);
-    fwd_plan(f, &w[M_V], s->xn, s->v);
+    if (w[M_K].w) fwd_plan(f, &w[M_K], s->xn, s->k);
+    if (w[M_V].w) fwd_plan(f, &w[M_V], s->xn, s->v);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_heads});
 }
@@ -30544,7 +30810,7 @@ static void fwd_attention_block(const fwd *f) {
     if (latent) fwd_latent_values(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_gate_heads, .x = s->att,
         .gate = w[M_O_GATE].w || w[M_Q_GATED].w ? s->o_gate : NULL,
-        .n = s->m->dim[D_ATT],
+        .n = f->l->dim[D_ATT],
         .blocks = fwd_blocks_of(&w[M_O])});
     fwd_plan(f, &w[M_O], s->att, s->delta);
     fwd_multiply(f);
@@ -30611,13 +30877,6 @@ static void fwd_conv_block(const fwd *f) {
 
 #define FWD_UNIT_EPS 1e-6 /* as published, whatever the model's epsilon is */
 
-static void fwd_unit(f32 *x, size_t n, f64 length) {
-    f64 sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (f64)x[i] * (f64)x[i];
-    f32 k = (f32)(length / __builtin_sqrt(sum + FWD_UNIT_EPS));
-    for (size_t i = 0; i < n; i++) x[i] *= k;
-}
-
 /* The convolution's input i tokens after the batch's first one of the part;
  * before it what the state kept, NULL before the first of all. */
 static const f32 *fwd_mix_row(const fwd *f, const fwd_part *p, i64 i) {
@@ -30664,7 +30923,7 @@ static void fwd_mix(const fwd_step *step, u32 t) {
     f64 length = 1 / __builtin_sqrt((f64)d[D_STATE]);
     for (size_t h = 0; h < 2 * d[D_WRITERS]; h++)
         fwd_unit(y + h * d[D_STATE], d[D_STATE],
-            h < d[D_WRITERS] ? length : 1);
+            h < d[D_WRITERS] ? length : 1, FWD_UNIT_EPS);
     for (size_t h = 0; h < d[D_READERS]; h++) {
         f32 *decay = rate + d[D_READERS] + h;
         f64 a = (f64)*decay + (f64)ld_f32(bias + 4 * h);
@@ -30757,7 +31016,65 @@ static void fwd_ffn_block(const fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM],
         .norm_bias = f->l->vec[V_FFN_POST_BIAS],
-        .bias = f->l->vec[V_DOWN_BIAS]});
+        .bias = f->l->vec[V_DOWN_BIAS],
+        .scale = w[M_LAYER_GATE].w ? NULL : f->l->vec[V_LAYER_SCALE]});
+}
+
+/* ---- embeddings of layers (Gemma 3n, 2025; Gemma 4) ----
+ * Each layer has an embedding of every token, in a table that is read by row.
+ * What a product makes of the first embedding is added to it. */
+
+static void fwd_embds_mix(const fwd_step *step, u32 t) {
+    const fwd *f = step->f;
+    const ksllm_session *s = f->s;
+    const ksllm_model *m = s->m;
+    const size_t n = m->dim[D_LAYERS], each = m->dim[D_LAYER];
+    f32 *x = s->embds + t * n, *own = s->up + t * n;
+    f32 scale = (f32)(1 / __builtin_sqrt((f64)m->dim[D_EMBD]));
+    f32 of_own = (f32)__builtin_sqrt((f64)each);
+    i32 token = fwd_part_of(f, t)->s->tokens[fwd_position(f, t)];
+    size_t row = token < 0 ? 0 : (size_t)token; /* of a picture: as llama.cpp */
+    blk_row(m->embds.type, m->embds.w + row * m->embds.row_bytes, n, own);
+    for (size_t i = 0; i < n; i++) x[i] *= scale;
+    for (size_t i = 0; i < n; i += each)
+        m->k->norm(x + i, m->embds_norm, each, m->eps, x + i);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (x[i] + own[i] * of_own) * 0.70710678f;
+}
+
+static void fwd_embds(const fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = &s->m->embds_proj;
+    if (!w->w) return;
+    fwd_by_token(f, &(fwd_step){.run = fwd_norm, .x = s->x,
+        .blocks = fwd_blocks_of(w)});
+    fwd_plan(f, w, s->xn, s->embds);
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_embds_mix});
+}
+
+static void fwd_embds_gate(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    const size_t n = s->m->dim[D_LAYER], at = t * n;
+    s->m->k->gate(s->gate + at,
+        s->embds + t * s->m->dim[D_LAYERS] + step->f->i_layer * n, n,
+        s->m->arch->act);
+    fwd_quantize(s, step->blocks, s->gate + at, n, at);
+}
+
+static void fwd_embds_block(const fwd *f) {
+    const ksllm_session *s = f->s;
+    const mdl_matrix *w = f->l->mat;
+    fwd_by_token(f, &(fwd_step){.run = fwd_norm, .x = s->x,
+        .blocks = fwd_blocks_of(&w[M_LAYER_GATE])});
+    fwd_plan(f, &w[M_LAYER_GATE], s->xn, s->gate);
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_embds_gate,
+        .blocks = fwd_blocks_of(&w[M_LAYER_PROJ])});
+    fwd_plan(f, &w[M_LAYER_PROJ], s->gate, s->delta);
+    fwd_multiply(f);
+    fwd_by_token(f, &(fwd_step){.run = fwd_add,
+        .norm = f->l->vec[V_LAYER_NORM], .scale = f->l->vec[V_LAYER_SCALE]});
 }
 
 /* ---- experts ----
@@ -30875,6 +31192,17 @@ static void fwd_activate_expert(const fwd_step *step, u32 row) {
     fwd_quantize(s, blocks, s->gate + at, n, at);
 }
 
+/* What the shared expert's output counts for this input, where it has a
+ * gate. */
+static f32 fwd_shared_share(const fwd *f, const f32 *x) {
+    const u8 *w = f->l->vec[V_SHARED_GATE];
+    f64 sum = 0;
+    if (!w) return 1;
+    for (size_t i = 0; i < f->s->m->dim[D_EMBD]; i++)
+        sum += (f64)x[i] * (f64)ld_f32(w + 4 * i);
+    return fwd_sigmoid((f32)sum);
+}
+
 /* delta = the experts' outputs by their shares, then the shared one's. */
 static void fwd_combine(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
@@ -30887,8 +31215,9 @@ static void fwd_combine(const fwd_step *step, u32 t) {
         for (size_t i = 0; i < n; i++) y[i] += share * x[i];
     }
     const f32 *x = s->expert_out + (step->f->m * used + t) * n;
-    if (s->m->dim[D_FFN_SHARED])
-        for (size_t i = 0; i < n; i++) y[i] += x[i];
+    if (!s->m->dim[D_FFN_SHARED]) return;
+    f32 share = fwd_shared_share(step->f, s->xn + t * n);
+    for (size_t i = 0; i < n; i++) y[i] += share * x[i];
 }
 
 /* Plans the products of one kind for all rows: `experts` of the layer and its
@@ -30965,6 +31294,7 @@ static void fwd_layer(const fwd *f) {
     else fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
     else fwd_ffn_block(f);
+    if (f->l->mat[M_LAYER_GATE].w) fwd_embds_block(f);
 }
 
 /* The final norm of n tokens, the rows from x on, to s->xn. */
@@ -30972,6 +31302,17 @@ static void fwd_final(const fwd *f, f32 *x, u32 n) {
     const ksllm_model *m = f->s->m;
     fwd_each(f, n, &(fwd_step){.run = fwd_norm, .norm = m->output_norm, .x = x,
         .blocks = fwd_blocks_of(&m->output)});
+}
+
+/* Logits within a cap, by tanh: a piece of them. */
+static void fwd_cap(const fwd_step *step, u32 piece) {
+    const f64 cap = (f64)step->f->s->m->logit_cap;
+    size_t at = (size_t)piece * FWD_CAP, end = min_size(step->n, at + FWD_CAP);
+    for (size_t i = at; i < end; i++) {
+        if (step->only && !(step->only[i / 64] >> (i & 63) & 1)) continue;
+        f64 x = mdl_clamp((f64)step->x[i] / cap, -30, 30);
+        step->x[i] = (f32)(cap * (1 - 2 / (m_exp(2 * x) + 1)));
+    }
 }
 
 /* Their logits to y, [n][n_vocab], or each to its own of `apart`. The first of
@@ -30989,6 +31330,10 @@ static void fwd_head(const fwd *f, f32 *x, u32 first, u32 n, f32 *y,
         f32 *row = apart ? apart[i] : y + i * w->n_out;
         for (size_t j = 0; j < w->n_out; j++) row[j] *= m->logit_scale;
     }
+    for (u32 i = 0; i < n && m->logit_cap > 0; i++)
+        fwd_each(f, (u32)((w->n_out + FWD_CAP - 1) / FWD_CAP),
+            &(fwd_step){.run = fwd_cap, .n = w->n_out, .only = only,
+            .x = apart ? apart[i] : y + i * w->n_out});
 }
 
 /* Logits of tokens that are not wanted. */
@@ -31141,6 +31486,7 @@ static bool fwd_output(const fwd *f) {
 /* Evaluates a batch; false: it was stopped. */
 static bool fwd_batch(fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_embed});
+    fwd_embds(f);
     for (u32 i = 0; i < f->s->m->n_layers && !fwd_stopped(f); i++) {
         f->i_layer = i;
         f->l = &f->s->m->layers[i];

@@ -53,6 +53,18 @@ static const cv_name CV_GEMMA_NORMS[] = {
     {NULL, NULL},
 };
 
+static const cv_name CV_GEMMA4[] = { /* embeddings of layers */
+    {"model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"},
+    {"model.per_layer_model_projection.weight", "per_layer_model_proj.weight"},
+    {"model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"},
+    {"model.layers.{}.per_layer_input_gate.weight", "blk.{}.inp_gate.weight"},
+    {"model.layers.{}.per_layer_projection.weight", "blk.{}.proj.weight"},
+    {"model.layers.{}.post_per_layer_input_norm.weight",
+        "blk.{}.post_norm.weight"},
+    {"model.layers.{}.layer_scalar", "blk.{}.layer_output_scale.weight"},
+    {NULL, NULL},
+};
+
 static const cv_name CV_EXAONE[] = {
     {"transformer.wte.weight", "token_embd.weight"},
     {"transformer.ln_f.weight", "output_norm.weight"},
@@ -220,6 +232,23 @@ static const cv_name CV_DELTA[] = {
     {NULL, NULL},
 };
 
+/* Experts of a layer in one tensor, gate and up together: cv_take; or each
+ * alone. */
+static const cv_name CV_QWEN_EXPERTS[] = {
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_gate_exps.weight"},
+    {"model.layers.{}.mlp.experts.gate_up_proj", "blk.{}.ffn_up_exps.weight"},
+    {"model.layers.{}.mlp.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
+    {"model.layers.{}.mlp.shared_expert.gate_proj.weight",
+        "blk.{}.ffn_gate_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert.up_proj.weight",
+        "blk.{}.ffn_up_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert.down_proj.weight",
+        "blk.{}.ffn_down_shexp.weight"},
+    {"model.layers.{}.mlp.shared_expert_gate.weight",
+        "blk.{}.ffn_gate_inp_shexp.weight"},
+    {NULL, NULL},
+};
+
 /* Tensors of a checkpoint that a text model does without, and what they are
  * for; NULL: not worth a line. */
 typedef struct {
@@ -238,6 +267,7 @@ static const cv_skip CV_SKIP[] = {
     {"vision_model.*", CV_MEDIA}, {"model.vision_model.*", CV_MEDIA},
     {"*mm_projector.*", CV_MEDIA}, {"*multi_modal_projector.*", CV_MEDIA},
     {"model.projector.*", CV_MEDIA}, {"model.vision_projector.*", CV_MEDIA},
+    {"*.embed_vision.*", CV_MEDIA}, {"*.embed_audio.*", CV_MEDIA},
     {"*image_newline", CV_MEDIA}, {"model.audio_*", CV_MEDIA},
     {"model.discrete_*", CV_MEDIA},
     {"model.video_audio_compressor.*", CV_MEDIA},
@@ -267,6 +297,9 @@ enum {
     CV_CONV = 65536,    /* LFM2: some layers are short convolutions */
     CV_BOTH_WAYS = 1 << 17, /* an encoder */
     CV_RECUR = 1 << 18, /* Qwen 3.5: most layers have a state */
+    CV_SOFTMAX = 1 << 19, /* with CV_MOE: its scores are a softmax, and those
+                             of the chosen are normed */
+    CV_LAYERED = 1 << 20, /* Gemma 4: two lengths of heads, shared caches */
 };
 
 typedef struct {
@@ -303,6 +336,8 @@ static const cv_family CV_FAMILIES[] = {
     {"gemma3_text", "gemma-embedding", {CV_COMMON, CV_GEMMA_NORMS},
         CV_NORM_PLUS_1 | CV_GEMMA | CV_TIED | CV_BOTH_WAYS,
         "gelu_pytorch_tanh"},
+    {"gemma4_text", "gemma4", {CV_COMMON, CV_GEMMA_NORMS, CV_GEMMA4},
+        CV_LAYERED | CV_WINDOWS | CV_ROPES | CV_TIED, "gelu_pytorch_tanh"},
     {"exaone", "exaone", {CV_EXAONE}, 0, "silu"},
     {"exaone4", "exaone4", {CV_COMMON, CV_POST_NORMS}, CV_WINDOWS, "silu"},
     {"exaone4_5_text", "exaone4", {CV_COMMON, CV_POST_NORMS}, CV_WINDOWS,
@@ -330,6 +365,9 @@ static const cv_family CV_FAMILIES[] = {
         "silu"},
     {"qwen3_5_text", "qwen35", {CV_COMMON, CV_GLM_NORMS, CV_DELTA},
         CV_RECUR | CV_NORM_PLUS_1, "silu"},
+    {"qwen3_5_moe_text", "qwen35moe",
+        {CV_COMMON, CV_GLM_NORMS, CV_DELTA, CV_EXPERTS, CV_QWEN_EXPERTS},
+        CV_RECUR | CV_NORM_PLUS_1 | CV_MOE | CV_SOFTMAX, "silu"},
     {"lfm2", "lfm2", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED, "silu"},
     {"lfm2_moe", "lfm2moe", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED | CV_MOE,
         "silu"},
@@ -361,8 +399,10 @@ static const cv_key CV_KEYS[] = {
         CV_MOE},
     {"num_shared_experts|n_shared_experts", "expert_shared_count", CV_INT,
         false, CV_MOE},
-    {"routed_scaling_factor", "expert_weights_scale", CV_FLOAT, true, CV_MOE},
-    {"norm_topk_prob", "expert_weights_norm", CV_BOOL, true, CV_MOE},
+    {"routed_scaling_factor", "expert_weights_scale", CV_FLOAT, false, CV_MOE},
+    {"norm_topk_prob", "expert_weights_norm", CV_BOOL, false, CV_MOE},
+    {"shared_expert_intermediate_size", "expert_shared_feed_forward_length",
+        CV_INT, true, CV_SOFTMAX},
     {"n_group", "expert_group_count", CV_INT, false, CV_MOE},
     {"topk_group", "expert_group_used_count", CV_INT, false, CV_MOE},
     {"q_lora_rank", "attention.q_lora_rank", CV_INT, false, CV_MLA},
@@ -373,6 +413,12 @@ static const cv_key CV_KEYS[] = {
     {"residual_multiplier", "residual_scale", CV_FLOAT, false, CV_SCALES},
     {"logits_scaling", "logit_scale", CV_FLOAT, false, CV_SCALES},
     {"attention_multiplier", "attention.scale", CV_FLOAT, false, CV_SCALES},
+    {"final_logit_softcapping", "final_logit_softcapping", CV_FLOAT, false,
+        CV_LAYERED},
+    {"hidden_size_per_layer_input", "embedding_length_per_layer_input", CV_INT,
+        false, CV_LAYERED},
+    {"num_kv_shared_layers", "attention.shared_kv_layers", CV_INT, false,
+        CV_LAYERED},
     {"conv_L_cache", "shortconv.l_cache", CV_INT, true, CV_CONV},
     {"linear_conv_kernel_dim", "ssm.conv_kernel", CV_INT, true, CV_RECUR},
     {"linear_key_head_dim", "ssm.state_size", CV_INT, true, CV_RECUR},
@@ -569,6 +615,66 @@ static void cv_check_layers(const cv *c) {
         "or two widths of feed-forward: not supported", c->dir);
 }
 
+/* Routers that no graph here has, or that the config does not say. */
+static void cv_check_router(const cv *c) {
+    const js *norm = js_get(c->config, "norm_topk_prob");
+    const js *scale = js_get(c->config, "routed_scaling_factor");
+    const js *score = js_get(c->config, "scoring_func");
+    const js *dense = js_get(c->config, "mlp_only_layers");
+    bool soft = (c->family->flags & CV_SOFTMAX) != 0;
+    if (!soft && !(norm && scale))
+        die("%s/config.json: '%s' is missing", c->dir, norm
+            ? "routed_scaling_factor" : "norm_topk_prob");
+    if ((score && !js_is(score, soft ? "softmax" : "sigmoid"))
+        || cv_int(c, "moe_layer_freq", 1) != 1
+        || (soft && ((norm && !js_true(norm)) || scale || (dense && dense->n)
+            || cv_int(c, "decoder_sparse_step", 1) != 1)))
+        die("%s/config.json: scoring_func, norm_topk_prob, "
+            "routed_scaling_factor, moe_layer_freq, mlp_only_layers or "
+            "decoder_sparse_step is one that %s is not run with", c->dir,
+            c->family->arch);
+}
+
+/* A number that layers which see all have for themselves: under a name of its
+ * own, or for each of them in per_layer_config. */
+static i64 cv_global(const cv *c, const char *own, const char *name) {
+    const js *types = js_get(c->config, "layer_types"), *v;
+    const js *each = js_get(c->config, "per_layer_config");
+    i64 usual = cv_int(c, name, -1), n = cv_int(c, own, 0), i = 0, one;
+    for (v = types && types->kind == JS_ARR ? types->first : NULL; v;
+        v = v->next, i++) {
+        char key[24];
+        snprintf(key, sizeof key, "%lld", (long long)i);
+        const js *has = js_get(js_get(each, key), name);
+        if (!has || !js_int(has, &one)) one = usual;
+        bool all = js_is(v, "full_attention");
+        if (each && all && !n) n = one;
+        if (each && one != (all ? n : usual))
+            die("%s/config.json: per_layer_config: %s is not one number for "
+                "layers that see all, and '%s' for the others", c->dir, name,
+                name);
+    }
+    return n ? n : usual;
+}
+
+/* Gemma 4 as E2B and E4B are. */
+static void cv_check_layered(const cv *c) {
+    static const char *const off[] = {
+        "attention_k_eq_v", "enable_moe_block", "attention_bias"};
+    for (size_t i = 0; i < KS_LEN(off); i++)
+        if (js_true(js_get(c->config, off[i])))
+            die("%s/config.json: %s is not supported for %s", c->dir, off[i],
+                c->family->arch);
+    if (js_is(js_get(c->config, "use_bidirectional_attention"), "all")
+        || cv_global(c, "num_global_key_value_heads", "num_key_value_heads")
+            != c->n_kv)
+        die("%s/config.json: use_bidirectional_attention 'all', or "
+            "num_global_key_value_heads that differs, is not supported for %s",
+            c->dir, c->family->arch);
+    if (!cv_int(c, "sliding_window", 0))
+        die("%s/config.json: 'sliding_window' is missing", c->dir);
+}
+
 /* What the graph would compute wrongly, because it has no switch for it. */
 static void cv_check_config(const cv *c) {
     const js *act = cv_get(c->config,
@@ -582,6 +688,7 @@ static void cv_check_config(const cv *c) {
     for (size_t i = 0; i < KS_LEN(off); i++) {
         f64 v;
         if (i > 1 && c->family->flags & CV_SCALES) break;
+        if (i == 1 && c->family->flags & CV_LAYERED) continue;
         if (js_num(js_get(c->config, off[i]), &v) && (v < 1 || v > 1))
             die("%s/config.json: '%s' is %g, which %s is not run with", c->dir,
                 off[i], v, c->family->arch);
@@ -589,7 +696,7 @@ static void cv_check_config(const cv *c) {
     cv_check_rope(c);
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
-    if (part < 1 && !(c->family->flags & (CV_LONG | CV_RECUR)))
+    if (part < 1 && !(c->family->flags & (CV_LONG | CV_RECUR | CV_LAYERED)))
         die("%s/config.json: partial_rotary_factor %g is not supported",
             c->dir, part);
     cv_check_layers(c);
@@ -606,12 +713,8 @@ static void cv_check_config(const cv *c) {
     const js *pairs = js_get(c->config, "rope_interleave");
     if (c->family->flags & CV_MLA && pairs && !js_true(pairs))
         die("%s/config.json: rope_interleave false is not supported", c->dir);
-    const js *score = cv_get(c->config, "scoring_func");
-    if (c->family->flags & CV_MOE
-        && ((score && !js_is(score, "sigmoid"))
-            || cv_int(c, "moe_layer_freq", 1) != 1))
-        die("%s/config.json: scoring_func or moe_layer_freq is one that %s is "
-            "not run with", c->dir, c->family->arch);
+    if (c->family->flags & CV_MOE) cv_check_router(c);
+    if (c->family->flags & CV_LAYERED) cv_check_layered(c);
     if (c->family->flags & CV_WINDOW_OFF
         && js_true(js_get(c->config, "use_sliding_window"))
         && cv_int(c, "max_window_layers", 0) < c->n_layers)
@@ -747,6 +850,20 @@ static void cv_write_long_rope(cv *c, const js *r) {
     }
 }
 
+/* Gemma 4: the first part of a head rotates, the rest does not turn in any
+ * context. */
+static void cv_write_proportional(cv *c, const js *r) {
+    u64 half = (u64)c->head_dim / 2;
+    f64 part = cv_float(r, "partial_rotary_factor", 1);
+    f64 factor = cv_float(r, "factor", 1);
+    u64 turns = (u64)(part * (f64)c->head_dim / 2);
+    f32 *d = xalloc(half, sizeof *d);
+    if (!(part > 0 && part <= 1 && factor > 0))
+        die("%s/config.json: rope factors that make no sense", c->dir);
+    for (u64 i = 0; i < half; i++) d[i] = i < turns ? (f32)factor : 1e30f;
+    cv_add_made(c, "rope_freqs.weight", d, 1, &half);
+}
+
 static void cv_write_rope(cv *c) {
     const js *r = cv_rope(c), *type = cv_get(r, "rope_type|type");
     const js *local = js_get(js_get(c->config, "rope_parameters"),
@@ -775,7 +892,9 @@ static void cv_write_rope(cv *c) {
         return;
     }
     const js *cut = js_get(r, "truncate");
-    if (js_is(type, "llama3"))
+    if (c->family->flags & CV_LAYERED && js_is(type, "proportional"))
+        cv_write_proportional(c, r);
+    else if (js_is(type, "llama3"))
         cv_write_llama3(c, r);
     else if (c->family->flags & CV_LONG
         && (js_is(type, "longrope") || js_is(type, "su")))
@@ -912,6 +1031,22 @@ static i64 cv_width(const cv *c, const char *names) {
     return (n + of - 1) / of * of;
 }
 
+/* Gemma 4: layers with another's keys may have twice the width, heads that see
+ * a window have their own length. */
+static void cv_write_layered(const cv *c) {
+    const i64 own = c->n_layers - cv_int(c, "num_kv_shared_layers", 0);
+    const i64 ffn = cv_int(c, "intermediate_size", -1);
+    const bool twice = js_true(js_get(c->config, "use_double_wide_mlp"));
+    const u32 head = (u32)cv_int(c, "head_dim", -1);
+    gw_kv_array(c->g, cv_arch_key(c, "feed_forward_length"), KSLLM_META_I32,
+        (u64)c->n_layers);
+    for (i64 i = 0; i < c->n_layers; i++)
+        gw_u32(&c->g->kv, (u32)(i >= own && twice ? 2 * ffn : ffn));
+    gw_kv_u32(c->g, cv_arch_key(c, "attention.key_length_swa"), head);
+    gw_kv_u32(c->g, cv_arch_key(c, "attention.value_length_swa"), head);
+    gw_kv_u32(c->g, cv_arch_key(c, "rope.dimension_count_swa"), head);
+}
+
 static void cv_write_keys(cv *c) {
     gw *g = c->g;
     u32 flags = c->family->flags;
@@ -927,6 +1062,8 @@ static void cv_write_keys(cv *c) {
         if (!have) die("%s/config.json: '%s' is missing", c->dir, k->from);
         if (k->kind == CV_INT) {
             gw_kv_u32(g, cv_arch_key(c, k->to), (u32)cv_int(c, k->from, -1));
+        } else if (k->kind == CV_WIDTH && flags & CV_LAYERED) {
+            cv_write_layered(c);
         } else if (k->kind == CV_WIDTH) {
             gw_kv_u32(g, cv_arch_key(c, k->to), (u32)cv_width(c, k->from));
         } else if (k->kind == CV_BOOL) {
@@ -959,7 +1096,8 @@ static void cv_write_keys(cv *c) {
     if (flags & CV_MOE) {
         gw_kv_u32(g, cv_arch_key(c, "leading_dense_block_count"),
             (u32)c->n_dense);
-        gw_kv_u32(g, cv_arch_key(c, "expert_gating_func"), ROUTE_SIGMOID);
+        gw_kv_u32(g, cv_arch_key(c, "expert_gating_func"),
+            flags & CV_SOFTMAX ? ROUTE_SOFTMAX : ROUTE_SIGMOID);
     }
     if (flags & CV_WINDOWS) cv_write_windows(c);
     if (flags & CV_SKIPS) cv_write_skips(c);
@@ -1095,14 +1233,15 @@ static bool cv_match(const char *pattern, str name, i64 number[2]) {
 /* What a tensor is for that is left out; "" if that needs no word; NULL if it
  * is wanted. */
 static const char *cv_left_out(const cv *c, str name) {
-    static const char layers[] = "model.layers.";
-    char z[GGUF_MAX_NAME + 1], *digits = z + sizeof layers - 1, *end;
+    static const char layers[] = "layers.";
+    char z[GGUF_MAX_NAME + 1], *digits, *end;
     snprintf(z, sizeof z, "%.*s", (int)min_size(name.n, GGUF_MAX_NAME),
         name.p);
     for (size_t i = 0; i < KS_LEN(CV_SKIP); i++)
         if (glob_fits(CV_SKIP[i].name, z))
             return CV_SKIP[i].what ? CV_SKIP[i].what : "";
-    if (strncmp(z, layers, sizeof layers - 1)) return NULL;
+    if (!(digits = strstr(z, layers))) return NULL;
+    digits += sizeof layers - 1;
     long long n = strtoll(digits, &end, 10);
     if (end == digits) return NULL;
     /* DeepSeek's way: blocks after the layers */
@@ -1110,6 +1249,11 @@ static const char *cv_left_out(const cv *c, str name) {
     if (n < c->n_dense && !strcmp(c->family->arch, "axk1")
         && str_has(name, ".post_mlp_layernorm."))
         return "layers without experts, where nothing uses them";
+    if (c->family->flags & CV_LAYERED
+        && n >= c->n_layers - cv_int(c, "num_kv_shared_layers", 0)
+        && (str_has(name, ".k_proj.") || str_has(name, ".v_proj.")
+            || str_has(name, ".k_norm.")))
+        return ""; /* they see another layer's */
     return NULL;
 }
 
@@ -1261,6 +1405,7 @@ static void cv_find_scale(const cv *c, cv_source *s, u64 n_out) {
 static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
     const i64 key = c->nope + c->head_dim, both = c->nope + c->value;
     const i64 ffn = cv_int(c, "shared_intermediate_size", 0);
+    const i64 wide = cv_int(c, "moe_intermediate_size", 0);
     const struct {
         const char *name;
         u32 of, n_dims;
@@ -1273,6 +1418,10 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
             c->n_heads},
         {".ffn_gate.", CV_SHARED, 2, 2 * ffn, 0, ffn, 1},
         {".ffn_up.", CV_SHARED, 2, 2 * ffn, ffn, ffn, 1},
+        {".ffn_gate_exps.", CV_SOFTMAX, 3, 2 * wide, 0, wide, c->n_experts},
+        {".ffn_up_exps.", CV_SOFTMAX, 3, 2 * wide, wide, wide, c->n_experts},
+        {".ffn_down_exps.", CV_SOFTMAX, 3, c->n_embd, 0, c->n_embd,
+            c->n_experts},
     };
     for (size_t i = 0; i < KS_LEN(takes); i++) {
         if (!(c->family->flags & takes[i].of) || !str_has(name, takes[i].name))
@@ -1367,6 +1516,11 @@ static void cv_add_expert(cv *c, st_tensor *from, cv_place place) {
 /* `turns`: its rows may have to be taken apart or change places. */
 static void cv_add_tensor(cv *c, st_tensor *from, str name, bool turns) {
     if (from->n_dims == 3 && from->dims[1] == 1) { /* a convolution's channel */
+        from->dims[1] = from->dims[2];
+        from->n_dims = 2;
+    }
+    if (from->n_dims == 3 && str_has(name, "_exps.")) { /* cv_take */
+        from->dims[0] *= from->dims[1];
         from->dims[1] = from->dims[2];
         from->n_dims = 2;
     }
@@ -1633,8 +1787,11 @@ static void cv_read_config(cv *c) {
         c->nope = cv_int(c, "qk_nope_head_dim", -1);
         c->value = cv_int(c, "v_head_dim", -1);
     }
+    if (c->family->flags & CV_LAYERED)
+        c->head_dim = cv_global(c, "global_head_dim", "head_dim");
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
+    if (c->family->flags & CV_LAYERED) part = 1;
     c->n_rope = part > 0 && part < 1 ? (i64)((f64)c->head_dim * part)
                                      : c->head_dim;
     if (c->family->flags & CV_MOE) cv_read_experts(c);

@@ -235,6 +235,13 @@ static bool tk_same_splits(const tk_cut *c, const char *const *want) {
     return true;
 }
 
+/* As much of it as a message has room for, in whole characters. */
+static str tk_begin(str s) {
+    size_t n = min_size(s.n, 400);
+    while (n && n < s.n && ((u8)s.p[n] & 0xc0) == 0x80) n--;
+    return (str){s.p, n};
+}
+
 static void tk_choose_pre(tk *t, const tk_cut *c, bool ignore_merges) {
     if (t->pre && tk_rule(t->pre)) return; /* the caller's */
     if (t->pre) die("--pre %s: ksllm knows no pre-tokenizer of this name",
@@ -250,8 +257,7 @@ static void tk_choose_pre(tk *t, const tk_cut *c, bool ignore_merges) {
         }
     }
     for (u32 i = 0; i < c->n_splits; i++)
-        fprintf(stderr, "split: %.*s\n", (int)min_size(c->split[i].n, 400),
-            c->split[i].p);
+        fprintf(stderr, "split: %.*s\n", STR(tk_begin(c->split[i])));
     die("%s/tokenizer.json: its pre-tokenizer is not in the table (%s%.*s%s; "
         "NFC %s, ignore_merges %s); --pre NAME names the one that is the same",
         t->dir, c->odd.n ? "part '" : "no odd part", STR(c->odd),
@@ -853,7 +859,9 @@ static void tk_write_tokens(tk *t, gw *g, u32 n_rows) {
     for (u32 i = 0; i < n_rows; i++)
         gw_u32(&g->kv, i < t->n && t->tokens[i].type
             ? (u32)t->tokens[i].type : TOK_UNUSED);
-    if (!t->pieces) return;
+}
+
+static void tk_write_scores(const tk *t, gw *g, u32 n_rows) {
     gw_kv_array(g, "tokenizer.ggml.scores", KSLLM_META_F32, n_rows);
     for (u32 i = 0; i < n_rows; i++) {
         f32 s = i < t->n && t->tokens[i].type ? t->tokens[i].score : -1e6f;
@@ -891,7 +899,10 @@ static void tk_write(const char *dir, const js *top, const js *model_config,
     bool sp = file_map(path, &m);
     bool byte_level = t.json
         && !js_true(js_get(js_get(t.json, "model"), "byte_fallback"));
-    if (sp && !byte_level) {
+    /* Gemma 4's merges have an order that scores of pieces cannot say. */
+    bool listed = t.json && !byte_level
+        && js_is(js_get(model_config, "model_type"), "gemma4_text");
+    if (sp && !byte_level && !listed) {
         tk_read_sentencepiece(&t, &m); /* its own scores, if it exists */
         if (t.json) tk_read_space(&t);
         tk_read_added(&t);
@@ -902,10 +913,12 @@ static void tk_write(const char *dir, const js *top, const js *model_config,
         die("%s: neither tokenizer.json nor tokenizer.model", dir);
     }
     tk_check_special_ids(&t);
-    gw_kv_str(g, "tokenizer.ggml.model", str_of(t.pieces ? "llama" : "gpt2"));
+    gw_kv_str(g, "tokenizer.ggml.model",
+        str_of(listed ? "gemma4" : t.pieces ? "llama" : "gpt2"));
     gw_kv_str(g, "tokenizer.ggml.pre", str_of(t.pieces ? "default" : t.pre));
     tk_write_tokens(&t, g, n_rows);
-    if (!t.pieces) tk_write_merges(&t, g, merges);
+    if (t.pieces && !listed) tk_write_scores(&t, g, n_rows);
+    if (!t.pieces || listed) tk_write_merges(&t, g, merges);
     tk_read_templates(&t);
     tk_write_ids(&t, g, n_rows);
     tk_write_templates(&t, g);

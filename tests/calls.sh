@@ -48,7 +48,7 @@ pool_thread                 host
 fwd_step_piece              fwd_(embed|norm|add|.*heads|query_rank|skip)
 fwd_step_piece              ear_(frame|around|bend|flat|place)
 fwd_step_piece              twr_(patch|place|norm|heads|attended|add|activate|middle|out|merge|before_fc|cell_row|pack)
-fwd_step_piece              fwd_(latent_.*|conv_.*|mix|read|route|scatter|activate.*|combine)
+fwd_step_piece              fwd_(cap|embds_.*|latent_.*|conv_.*|mix|read|route|scatter|activate.*|combine)
 fwd_advance                 host
 twr_layers                  host
 draft_give                  host

@@ -97,6 +97,24 @@ DIGITS = r"\p{N}"
 GPT2 = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
         r"|\s+(?!\S)|\s+")
 SEED = QWEN2.replace(r"\p{N}]+[\r\n]*", r"\p{N}\r\n]+")
+# DeepSeek-LLM's list of letters, as its tokenizer.json has it
+CASED = (
+    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4"
+    "-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386"
+    "\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-"
+    "\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-"
+    "\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-"
+    "\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b"
+    "\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6"
+    "-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-"
+    "\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128"
+    "\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183"
+    "\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d"
+    "\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf"
+    "\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-"
+    "\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-"
+    "\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-"
+    "\U0001e943")
 EAST = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 
@@ -144,6 +162,10 @@ RULES = {
                               "[0-9][0-9][0-9]"), False, False),
     "deepseek-coder": (lambda: split(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+",
                                      EAST, DIGITS), False, False),
+    "deepseek-llm": (lambda: split(
+        r"[\r\n]", r"\s?[" + CASED + "]+", r"\s?[!-/:-~\uff01-\uff0f"
+        "\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", r"\s+$", EAST,
+        DIGITS + "+"), False, False),
     "minicpm5": (lambda: split(DIGITS + "{1,3}", CL100K.replace("{1,3}", "+")),
                  False, True),
     "dbrx": (lambda: split(CL100K), False, False),
@@ -210,6 +232,19 @@ class Vocabulary:
         tok.decoder = decoders.Sequence(
             [decoders.Replace("\u2581", " "), decoders.ByteFallback(),
              decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        self.add_tokens(tok)
+        return tok
+
+    def merged_pieces(self):
+        """Gemma 4 as transformers has it."""
+        tok = Tokenizer(models.BPE(
+            vocab={t: i for i, t in enumerate(self.tokens)},
+            merges=[tuple(m.split(" ", 1)) for m in self.merges],
+            unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        tok.normalizer = normalizers.Replace(" ", "\u2581")
+        tok.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(),
+             decoders.Fuse()])
         self.add_tokens(tok)
         return tok
 
@@ -621,6 +656,8 @@ def check_bundled(c, folder, args):
         with open(path, encoding="utf-8") as f:
             want = [[int(x) for x in line.split()]
                     for line in f.read().split("\n")][:len(texts)]
+        if name == "gemma-4":
+            check_gemma4(c, stem, args)
         if name in NOT_BUNDLED:
             c.skip(name + " .inp/.out", NOT_BUNDLED[name])
             continue
@@ -631,9 +668,18 @@ def check_bundled(c, folder, args):
         c.compare(name + " .inp/.out", stem, None, texts, lambda _: want)
 
 
+def check_gemma4(c, path, args):
+    """Merges of the file's own list, on pieces."""
+    tok = Vocabulary(path).merged_pieces()
+    back = pieces_back(tok)
+    texts = list(Texts(args.seed, True).all(args.count))[::1 if args.full else 5]
+    c.compare("gemma-4 random", path, None, texts, encoded_by(tok), back)
+    corpus_and_pairs(c, "gemma-4", path, None, encoded_by(tok), args, back)
+    c.compare_bytes("gemma-4 invalid UTF-8", path, None, args.seed, back)
+
+
 # Vocabularies that the library refuses, by name.
-NOT_BUNDLED = {"bert-bge": "WordPiece", "gemma-4": "its own kind",
-               "deepseek-llm": "its rule is a list of letters"}
+NOT_BUNDLED = {"bert-bge": "WordPiece"}
 
 
 def check_rules(c, path, args):
@@ -988,8 +1034,9 @@ def main():
     p.add_argument("--npm", default=os.environ.get("KSLLM_NPM"))
     p.add_argument("--gemma", default=os.environ.get("KSLLM_GEMMA"))
     p.add_argument("--only", action="append", metavar="NAME",
-                   choices=("sets", "npm", "unigram", "exaone", "gemma", "units", "rules",
-                            *SETS, *NPM))
+                   choices=("sets", "npm", "unigram", "exaone", "gemma",
+                            "units", "rules", "bundled", "gemma-4",
+                            "deepseek-llm", *SETS, *NPM))
     args = p.parse_args()
     args.count = 1000000 if args.full else 20000
     args.wants = lambda *names: not args.only or any(

@@ -707,13 +707,15 @@ static const fx_spec fx_mini = {
     FX_ROPE_PLAIN, FX_MINI, FX_SOUND};
 
 /* Small models of other graphs: convolutions, convolutions with experts, an
- * encoder with a reranker's head. */
-enum { FX_OTHERS = 3, FX_CONV = 3, FX_EXPERTS = 4, FX_PLACES = 72 };
+ * encoder with a reranker's head, layers with embeddings and shared caches. */
+enum { FX_OTHERS = 4, FX_CONV = 3, FX_EXPERTS = 4, FX_PLACES = 72,
+       FX_LAYER = 32 };
 static const fx_spec fx_others[FX_OTHERS] = {
     FX("lfm2", "lfm2", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN, FX_BPE),
     FX("lfm2moe", "lfm2moe", 3, 32, 32, 2, 1, 16, 0, Q4_0, true, PLAIN,
        FX_BPE),
     FX("bert", "bert", 2, 32, 64, 2, 2, 16, 0, Q4_0, true, PLAIN, FX_MINI),
+    FX("gemma4", "gemma4", 4, 32, 32, 2, 1, 64, 8, Q4_0, true, FREQS, FX_BPE),
 };
 
 static inline const fx_spec *fx_spec_of(const char *name)
@@ -804,6 +806,23 @@ static inline bool fx_convolves(const fx_spec *s, uint32_t layer)
     return strncmp(s->arch, "lfm2", 4) == 0 && layer % 2 == 0;
 }
 
+/* Gemma 4: every second layer sees a window, with shorter heads. The last two
+ * see the keys of the first two, and are wider. */
+static inline bool fx_is_layered(const fx_spec *s)
+{
+    return strcmp(s->arch, "gemma4") == 0;
+}
+
+static inline uint32_t fx_head(const fx_spec *s, uint32_t layer)
+{
+    return fx_is_layered(s) && layer % 2 == 0 ? s->head_dim / 2 : s->head_dim;
+}
+
+static inline uint32_t fx_ff(const fx_spec *s, uint32_t layer)
+{
+    return fx_is_layered(s) && layer > 1 ? 2 * s->n_ff : s->n_ff;
+}
+
 /* The first layer of a model with experts has none. */
 static inline bool fx_has_experts(const fx_spec *s, uint32_t layer)
 {
@@ -814,9 +833,11 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
 {
     const fx_spec *s = b->spec;
     char name[64];
-    uint64_t e = s->n_embd, q = (uint64_t)s->n_heads * s->head_dim;
-    uint64_t kv = (uint64_t)s->n_kv_heads * s->head_dim;
-    bool gemma = strcmp(s->arch, "gemma3") == 0;
+    uint32_t head = fx_head(s, layer), ff = fx_ff(s, layer);
+    uint64_t e = s->n_embd, q = (uint64_t)s->n_heads * head;
+    uint64_t kv = (uint64_t)s->n_kv_heads * head;
+    bool layered = fx_is_layered(s), own = !layered || layer < 2;
+    bool gemma = layered || strcmp(s->arch, "gemma3") == 0;
     bool bert = strcmp(s->arch, "bert") == 0;
 #define FX_NAME(x) \
     (snprintf(name, sizeof name, "blk.%u." x, (unsigned)layer), name)
@@ -828,8 +849,10 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
         fx_matrix(b, FX_NAME("shortconv.out_proj.weight"), e, e);
     } else {
         fx_matrix(b, FX_NAME("attn_q.weight"), e, q);
-        fx_matrix(b, FX_NAME("attn_k.weight"), e, kv);
-        fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
+        if (own) {
+            fx_matrix(b, FX_NAME("attn_k.weight"), e, kv);
+            fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
+        }
         fx_matrix(b, FX_NAME("attn_output.weight"), q, e);
         if (bert || strcmp(s->arch, "qwen2") == 0) {
             fx_vector(b, FX_NAME("attn_q.bias"), q, 0);
@@ -838,8 +861,9 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
         }
         if (gemma || strcmp(s->arch, "qwen3") == 0 ||
             strncmp(s->arch, "lfm2", 4) == 0) {
-            fx_vector(b, FX_NAME("attn_q_norm.weight"), s->head_dim, 1);
-            fx_vector(b, FX_NAME("attn_k_norm.weight"), s->head_dim, 1);
+            fx_vector(b, FX_NAME("attn_q_norm.weight"), head, 1);
+            if (own)
+                fx_vector(b, FX_NAME("attn_k_norm.weight"), head, 1);
         }
     }
     if (gemma)
@@ -856,9 +880,15 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
                     FX_EXPERTS);
     } else {
         if (!bert)
-            fx_matrix(b, FX_NAME("ffn_gate.weight"), e, s->n_ff);
-        fx_matrix(b, FX_NAME("ffn_up.weight"), e, s->n_ff);
-        fx_matrix(b, FX_NAME("ffn_down.weight"), s->n_ff, e);
+            fx_matrix(b, FX_NAME("ffn_gate.weight"), e, ff);
+        fx_matrix(b, FX_NAME("ffn_up.weight"), e, ff);
+        fx_matrix(b, FX_NAME("ffn_down.weight"), ff, e);
+    }
+    if (layered) {
+        fx_matrix(b, FX_NAME("inp_gate.weight"), e, FX_LAYER);
+        fx_matrix(b, FX_NAME("proj.weight"), FX_LAYER, e);
+        fx_vector(b, FX_NAME("post_norm.weight"), e, 1);
+        fx_vector(b, FX_NAME("layer_output_scale.weight"), 1, 1);
     }
     if (gemma)
         fx_vector(b, FX_NAME("post_ffw_norm.weight"), e, 1);
@@ -891,11 +921,12 @@ static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
 {
     char key[96];
     bool conv = fx_convolves(s, 0), bert = strcmp(s->arch, "bert") == 0;
-    bool experts = fx_has_experts(s, s->n_layers);
+    bool experts = fx_has_experts(s, s->n_layers), layered = fx_is_layered(s);
     const struct { const char *key; uint32_t v; } u32[] = {
         {"block_count", s->n_layers},
         {"context_length", bert ? FX_PLACES : 4096},
-        {"embedding_length", s->n_embd}, {"feed_forward_length", s->n_ff},
+        {"embedding_length", s->n_embd}, 
+        {"feed_forward_length", layered ? 0 : s->n_ff},
         {"attention.head_count", s->n_heads},
         {"attention.head_count_kv", conv ? 0 : s->n_kv_heads},
         {"attention.key_length", s->head_dim},
@@ -907,6 +938,12 @@ static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
         {"expert_used_count", experts ? 2 : 0},
         {"expert_feed_forward_length", experts ? s->n_ff : 0},
         {"leading_dense_block_count", experts},
+        {"attention.sliding_window_pattern", layered ? 2 : 0},
+        {"attention.key_length_swa", layered ? fx_head(s, 0) : 0},
+        {"attention.value_length_swa", layered ? fx_head(s, 0) : 0},
+        {"rope.dimension_count_swa", layered ? fx_head(s, 0) : 0},
+        {"attention.shared_kv_layers", layered ? 2 : 0},
+        {"embedding_length_per_layer_input", layered ? FX_LAYER : 0},
         {"pooling_type", bert ? 4 : 0}};
     fx_kv_text(g, "general.architecture", s->arch);
     fx_kv_text(g, "general.name", s->name);
@@ -924,6 +961,13 @@ static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
                     s->n_layers);
     for (uint32_t i = 0; conv && i < s->n_layers; i++)
         fx_int(&g->kv, fx_convolves(s, i) ? 0 : s->n_kv_heads, 4);
+    if (layered) {
+        fx_kv_f32(g, FX_KEY("final_logit_softcapping"), 30);
+        fx_kv_array(g, FX_KEY("feed_forward_length"), KSLLM_META_I32,
+                    s->n_layers);
+    }
+    for (uint32_t i = 0; layered && i < s->n_layers; i++)
+        fx_int(&g->kv, fx_ff(s, i), 4);
     fx_rope_keys(g, s);
     if (g->alignment != 32)
         fx_kv_u32(g, "general.alignment", g->alignment);
@@ -944,6 +988,16 @@ static inline void fx_encoder(fx_build *b)
     fx_vector(b, "cls.output.bias", 1, 0);
 }
 
+/* What a model with embeddings of layers has before them. */
+static inline void fx_embds(fx_build *b)
+{
+    uint64_t n = (uint64_t)FX_LAYER * b->spec->n_layers;
+    fx_matrix(b, "per_layer_token_embd.weight", n,
+              fx_vocab_size(b->spec->vocab));
+    fx_matrix(b, "per_layer_model_proj.weight", b->spec->n_embd, n);
+    fx_vector(b, "per_layer_proj_norm.weight", FX_LAYER, 1);
+}
+
 /* Writes a model in n_parts files; more than one carry the split.* keys. */
 static inline void fx_model_split(const fx_spec *s, uint32_t n_parts,
                                   fx_file *out)
@@ -960,6 +1014,8 @@ static inline void fx_model_split(const fx_spec *s, uint32_t n_parts,
     fx_put_vocab(&b.part[0], s->vocab);
     uint32_t n_vocab = fx_vocab_size(s->vocab);
     fx_matrix(&b, "token_embd.weight", s->n_embd, n_vocab);
+    if (fx_is_layered(s))
+        fx_embds(&b);
     for (uint32_t i = 0; i < s->n_layers; i++)
         fx_layer(&b, i);
     if (strcmp(s->arch, "bert") == 0)

@@ -14,7 +14,7 @@
 enum { MAX_CTX = 100, MAX_LIST = 512, MAX_CALLS = 24 };
 
 /* The first SMALL are small, so most programs run on them. */
-enum { MODELS = 8, SMALL = 5 };
+enum { MODELS = 9, SMALL = 6 };
 static struct {
     ksllm_model *m;
     ksllm_grammar *g;
@@ -30,6 +30,7 @@ static void open_models(void)
     static fx_file files[MODELS];
     const fx_spec *specs[MODELS] = {&fx_mini, &mini_window,
         fx_spec_of("lfm2"), fx_spec_of("lfm2moe"), fx_spec_of("bert"),
+        fx_spec_of("gemma4"),
         fx_spec_of("window"), fx_spec_of("qwen2"), fx_spec_of("spm")};
     ksllm_error e;
     for (size_t i = 0; i < MODELS && !models[i].m; i++) {

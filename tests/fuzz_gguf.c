@@ -381,7 +381,8 @@ static const char *const words[] = {
     "llama.expert_used_count", "llama.expert_feed_forward_length",
     "llama.attention.kv_lora_rank", "llama.leading_dense_block_count",
     "llama.logit_scale", "llama.residual_scale", "llama.embedding_scale",
-    "llama", "gpt2", "qwen2", "qwen3", "gemma3", "gemma-embedding", "qwen35", "exaone", "exaone4",
+    "llama", "gpt2", "qwen2", "qwen3", "gemma3", "gemma-embedding", "gemma4",
+    "qwen35", "qwen35moe", "exaone", "exaone4",
     "exaone-moe", "deepseek2", "yarn", "linear", "none", "longrope", "<|im_end|>",
     "{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}", NULL};
 
@@ -524,7 +525,8 @@ static size_t mutate(uint8_t *data, size_t size, size_t max, uint64_t *rng)
 static bool seed(size_t i, fx_bytes *out)
 {
     static const char *const models[] = {"qwen3", "gemma3", "yarn", "spm",
-                                         "window", "lfm2", "lfm2moe", "bert"};
+                                         "window", "lfm2", "lfm2moe", "bert",
+                                         "gemma4"};
     fx_file f;
     if (i < 8) {
         f = fx_model(&fx_mini);         /* small: most of the tries */
@@ -537,7 +539,7 @@ static bool seed(size_t i, fx_bytes *out)
                    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
                    "{% endfor %}{% if tools %}<tool_call>{% endif %}");
         f = fx_end(&g);
-    } else if (i < 18) {
+    } else if (i < 19) {
         f = fx_model(fx_spec_of(models[i - 10]));
     } else {
         return false;

@@ -9,7 +9,7 @@
 #include "fuzz.h"
 #include "state.h"
 
-enum { MODELS = 4, MAX_TOKENS = 150, MAX_FILE = 1 << 17 };
+enum { MODELS = 5, MAX_TOKENS = 150, MAX_FILE = 1 << 17 };
 
 static const fx_spec windows = {
     "windows", "gemma3", 6, 32, 32, 2, 1, 16, 24, KSLLM_TYPE_Q4_0, true,
@@ -26,7 +26,7 @@ static void open_models(void)
 {
     static fx_file files[MODELS];
     const fx_spec *specs[MODELS] = {&fx_mini, &windows, &wide,
-        fx_spec_of("lfm2")};
+        fx_spec_of("lfm2"), fx_spec_of("gemma4")};
     ksllm_error e;
     for (int i = 0; i < MODELS && !models[i]; i++) {
         files[i] = fx_model(specs[i]);

@@ -20,7 +20,7 @@
 static const char *const rules[] = {
     "gpt-2", "exaone", "exaone4", "a.x-4.0", "trillion", "llama-bpe", "qwen2",
     "qwen35", "exaone-moe", "gpt-4o", "kanana2", "tekken", "deepseek-v3",
-    "hyperclovax", "falcon", "deepseek-coder", "default"};
+    "hyperclovax", "falcon", "deepseek-coder", "default", "deepseek-llm"};
 
 static const char *const words[] = {
     "<|im_start|>", "<|im_end|>", "<s>", "</s>", "[added]", "<0x41>", "안녕",

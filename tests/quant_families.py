@@ -63,12 +63,24 @@ FAMILIES = {
     "gemma3_text": ("Gemma3TextConfig", dict(
         num_hidden_layers=7, sliding_window=48, query_pre_attn_scalar=32,
         rope_parameters=GEMMA_ROPE), "pieces"),
+    "gemma4_text": ("Gemma4TextConfig", dict(
+        num_hidden_layers=5, sliding_window=48, global_head_dim=64,
+        num_kv_shared_layers=2, use_double_wide_mlp=True,
+        hidden_size_per_layer_input=32, vocab_size_per_layer_input=400,
+        layer_types=["sliding_attention", "sliding_attention",
+                     "full_attention"] + ["sliding_attention",
+                                          "full_attention"],
+        final_logit_softcapping=20.0), "merges"),
 }
 # Rules that have several names, by the one that convert writes.
 NAMES = {"exaone4": "gpt-2", "a.x-4.0": "gpt-2", "trillion": "gpt-2",
          "exaone": "smollm", "midm-2.0": "llama-bpe",
          "solar-open": "deepseek-r1-qwen", "kormo": "deepseek-r1-qwen",
          "kanana2": "gpt-4o"}
+# Rules that convert knows; of the others only the library does.
+WRITTEN = {"gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-r1-qwen",
+           "qwen35", "exaone-moe", "gpt-4o", "tekken", "deepseek-v3",
+           "hyperclovax"}
 # Other spellings of rules.
 SPELLINGS = [("llama-bpe", (lambda s=s: ct.split(s), False, True)) for s in (
     ct.CL100K.replace(ct.CI, "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|"
@@ -93,11 +105,13 @@ def make_tokenizer(kind, n_vocab):
     from tokenizers import (Tokenizer, decoders, models, normalizers,
                             pre_tokenizers, processors, trainers)
     special = ["<unk>", "<s>", "</s>", "<|im_end|>"]
-    if kind == "pieces":
+    if kind in ("pieces", "merges"):
         t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>",
                                  fuse_unk=True))
-        t.normalizer = normalizers.Sequence([
-            normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+        t.normalizer = normalizers.Replace(" ", "\u2581")
+        if kind == "pieces":
+            t.normalizer = normalizers.Sequence([
+                normalizers.Prepend("\u2581"), t.normalizer])
         special += [f"<0x{b:02X}>" for b in range(256)]
         # no pre-tokenizer: as SentencePiece's converted models
         trainer = trainers.BpeTrainer(
@@ -231,7 +245,9 @@ def check_family(name, args, peer):
         if peer:
             theirs = peer.logits(path, tokens, exact=True)
             worst = np.abs(theirs - want).max()
-            check(worst <= 2e-3, f"llama.cpp reads it, within {worst:.1e}")
+            # its GELU is a table of float16, and Gemma 4's scores are large
+            limit = 2e-2 if name == "gemma4_text" else 2e-3
+            check(worst <= limit, f"llama.cpp reads it, within {worst:.1e}")
         info = json.loads(subprocess.run(
             [args.program, "inspect", path, "--json"], check=True,
             capture_output=True, text=True).stdout)["metadata"]
@@ -290,7 +306,8 @@ def check_tokenizer(name, folder, want_pre, encode, n_vocab, args):
 def check_json_tokenizers(args):
     from tokenizers import Tokenizer
     print("tokenizer.json", flush=True)
-    cases = [(k, NAMES.get(k, k), make_tokenizer(k, 600)) for k in ct.RULES]
+    cases = [(k, NAMES.get(k, k), make_tokenizer(k, 600)) for k in ct.RULES
+             if NAMES.get(k, k) in WRITTEN]
     for i, (pre, kind) in enumerate(SPELLINGS):
         cases.append((f"spelling {i}", pre, make_tokenizer(kind, 600)))
     for folder, pre in PUBLISHED.items():

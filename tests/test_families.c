@@ -394,7 +394,8 @@ static void check_row(const char *row) {
     X(deepseek_v3_groups) X(solar_open)                                      \
     X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
     X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
-    X(qwen3_vl) X(lfm2) X(lfm2_moe) X(qwen3_5)
+    X(qwen3_vl) X(lfm2) X(lfm2_moe) X(qwen3_5) X(qwen3_5_moe)        \
+    X(gemma4)
 
 #define ROW_TEST(name) TEST(name) { check_row(#name); }
 #define ROW_NAME(name) #name,
@@ -1505,6 +1506,7 @@ static void any_timeline(const char *row, u32 n_ctx, int rounds) {
 }
 
 TEST(convolutions_on_any_timeline) { any_timeline("lfm2", 200, 40); }
+TEST(shared_caches_on_any_timeline) { any_timeline("gemma4", 200, 40); }
 TEST(recurrence_on_any_timeline) { any_timeline("qwen3_5", 200, 40); }
 TEST(recurrence_on_a_long_timeline) { any_timeline("qwen3_5", 1500, 12); }
 
@@ -1683,6 +1685,40 @@ TEST(gates_of_any_file) {
     }
     CHECK(ok && !memcmp(logits[0], logits[1], sizeof logits[0]));
     ksllm_model_close(m);
+    free(b.p);
+}
+
+/* What Gemma 4's layers must have in common. */
+TEST(layers_that_differ)
+{
+    static const struct {
+        const char *key;
+        i64 v;
+        const char *said;
+    } wrong[] = {
+        {"gemma4.attention.shared_kv_layers", 5, "no layer before those"},
+        {"gemma4.attention.key_length_swa", 33, "key_length_swa"},
+        {"gemma4.attention.value_length_swa", 8, "value_length_swa"},
+        {"gemma4.rope.dimension_count_swa", 3, "dimension_count_swa"},
+        {"gemma4.embedding_length_per_layer_input", 0, "has no place"},
+        {"gemma4.embedding_length_per_layer_input", 8, "has a length"},
+        {"gemma4.attention.shared_kv_layers", 2, "is missing"},
+    };
+    ksllm_model_options mo;
+    ksllm_error err = {.text = ""};
+    bytes b;
+    if (!converted_row("gemma4", &b)) return;
+    ksllm_model_options_init(&mo);
+    for (size_t i = 0; i < KS_LEN(wrong); i++) {
+        const ksllm_override set = {
+            wrong[i].key, KSLLM_META_I64, wrong[i].v, 0, NULL};
+        ksllm_model *m = NULL;
+        mo.overrides = &set;
+        mo.n_overrides = 1;
+        CHECK(ksllm_model_open_memory(b.p, b.n, &mo, &m, &err) < 0);
+        if (!CHECK(strstr(err.text, wrong[i].said))) printf("%s\n", err.text);
+        ksllm_model_close(m);
+    }
     free(b.p);
 }
 

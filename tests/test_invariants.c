@@ -92,7 +92,7 @@ static void *pages(size_t n)
 TEST(an_open_model_is_never_written)
 {
     static const char *const names[] = {"llama", "gemma3", "mixed",
-        "lfm2moe"};
+        "lfm2moe", "gemma4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fx_file f = fx_model(fx_spec_of(names[i]));
         arena a = {.p = pages(ARENA)};
@@ -234,7 +234,7 @@ static void *nothing(void *arg)
 TEST(no_call_takes_more_stack_than_32_kib)
 {
     static const char *const names[] = {"llama", "gemma3", "mixed",
-        "lfm2moe"};
+        "lfm2moe", "gemma4"};
     painted t;
     size_t most = 0;
     paint(&t, nothing, NULL);

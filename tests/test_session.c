@@ -268,7 +268,7 @@ TEST(no_allocation_while_it_lives)
 TEST(every_allocation_fails_in_turn)
 {
     static const char *const names[] = {"llama", "gemma3", "spm", "freqs",
-        "lfm2", "lfm2moe", "bert"};
+        "lfm2", "lfm2moe", "bert", "gemma4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fx_file f = fx_model(fx_spec_of(names[i]));
         long n = 0;

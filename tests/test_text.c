@@ -354,6 +354,10 @@ TEST(words_coder)
     CHECK_STR(words("deepseek-coder", "int a = 12;\n"), "int| a| = |1|2|;|\n");
     CHECK_STR(words("deepseek-coder", " 안녕abc, 하"), " |안녕|abc|,| |하");
     CHECK_STR(words("deepseek-coder", "  x\t\t$"), " | x|\t\t$");
+    CHECK_STR(words("deepseek-llm", "int a = 12;\n"), "int| a| =| |12|;|\n");
+    CHECK_STR(words("deepseek-llm", " 안녕abc,  하 Été"),
+              " |안녕|abc|,|  |하| É|t|é");
+    CHECK_STR(words("deepseek-llm", "아  x\t\t$ "), "아| | x|\t|\t$| ");
     CHECK_STR(words("seed-coder", "a;\n b 12"), "a|;|\n| b| |1|2");
     CHECK_STR(words("minicpm5", "a  12345"), "a|  |123|45");
 }

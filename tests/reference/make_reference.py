@@ -91,7 +91,7 @@ def less(name, row):
 def draw(name, shape, rng, row):
     if "e_score_correction_bias" in name or name.endswith("expert_bias"):
         v = rng.uniform(-0.3, 0.3, shape)
-    elif is_norm(name):
+    elif is_norm(name) or name.endswith("layer_scalar"):
         v = rng.uniform(0.5, 1.5, shape) - less(name, row)
     elif name.endswith("bias"):
         v = rng.uniform(-0.6, 0.6, shape)
@@ -153,8 +153,8 @@ class RouterMargins:
 
     def see(self, m, args, out):
         logits = out[0].reshape(-1, out[0].shape[-1])
-        c = logits.sigmoid() + (args[1] if len(args) > 1
-                                else m.e_score_correction_bias)
+        c = logits.sigmoid() + (args[1] if len(args) > 1 else getattr(
+            m, "e_score_correction_bias", 0.0))
         n, groups = c.shape[-1], getattr(m, "num_group", None) or 1
         if groups > 1:
             best = c.view(-1, groups, n // groups).topk(2, -1)[0].sum(-1)
@@ -567,6 +567,63 @@ add_row("qwen3_5", "Qwen3_5",
                                 mrope_section=[2, 1, 1]),
                   "partial rotation": rope(1e3, partial_rotary_factor=1.0,
                                            mrope_section=[4, 2, 2])})
+# The same with experts, and a gate on the one that every token takes
+add_row("qwen3_5_moe", "Qwen3_5Moe",
+        {**NARROW, "head_dim": 16, "num_hidden_layers": 2,
+         "tie_word_embeddings": False, "linear_conv_kernel_dim": 4,
+         "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+         "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+         "moe_intermediate_size": 32, "num_experts_per_tok": 3,
+         "num_experts": 5, "shared_expert_intermediate_size": 48,
+         "layer_types": ["linear_attention", "full_attention"],
+         **rope(1e3, partial_rotary_factor=0.5, mrope_section=[2, 1, 1],
+                mrope_interleaved=True)},
+        plus_one=True, prompt=24, suffix="ForConditionalGeneration",
+        publish="qwen3_5_moe",
+        wrap=lambda c: {"text_config": {"model_type": "qwen3_5_moe_text", **c},
+                        "vision_config": {
+                            **TINY_VIT, "out_hidden_size": 32,
+                            "num_position_embeddings": 16},
+                        "tie_word_embeddings": False,
+                        "image_token_id": 258, "video_token_id": 259},
+        silent=("visual",),
+        switches={"theta": rope(1e6, partial_rotary_factor=0.5,
+                                mrope_section=[2, 1, 1]),
+                  "experts used": {"num_experts_per_tok": 2}})
+# Gemma 4 E2B and E4B, text: embeddings of layers, the last layers see the keys
+# of earlier ones and are twice as wide, heads of two lengths, of which a part
+# rotates in layers that see all. A head's length is a power of 2 there.
+GEMMA4_ROPE = {"full_attention": {
+                   "rope_type": "proportional", "rope_theta": 1e3,
+                   "partial_rotary_factor": 0.5},
+               "sliding_attention": {
+                   "rope_type": "default", "rope_theta": 100.0}}
+add_row("gemma4", "Gemma4",
+        {**NARROW, "intermediate_size": 32, "head_dim": 16, "global_head_dim": 32,
+         "num_hidden_layers": 6, "num_kv_shared_layers": 3,
+         "num_attention_heads": 2, "num_key_value_heads": 1,
+         "sliding_window": 8, "use_double_wide_mlp": True,
+         "hidden_size_per_layer_input": 16,
+         "vocab_size_per_layer_input": VOCAB,
+         "final_logit_softcapping": 3.0, "tie_word_embeddings": True,
+         "layer_types": ["sliding_attention", "sliding_attention",
+                         "full_attention"] * 2,
+         "rope_parameters": GEMMA4_ROPE, **EPS},
+        suffix="ForConditionalGeneration", publish="gemma4", prompt=32,
+        wrap=lambda c: {"text_config": {"model_type": "gemma4_text", **c},
+                        "vision_config": None, "audio_config": None,
+                        "image_token_id": 258, "tie_word_embeddings": True},
+        scales={"q_norm": 0.5, "k_norm": 0.5},  # scores are not scaled
+        switches={"window": {"sliding_window": 500},
+                  "soft cap": {"final_logit_softcapping": None},
+                  "window's size": {"sliding_window": 9},
+                  "theta": {"rope_parameters": {
+                      **GEMMA4_ROPE, "sliding_attention": {
+                          "rope_type": "default", "rope_theta": 1e4}}},
+                  "partial rotation": {"rope_parameters": {
+                      **GEMMA4_ROPE, "full_attention": {
+                          "rope_type": "proportional", "rope_theta": 1e3,
+                          "partial_rotary_factor": 1.0}}}})
 # Solar Pro preview. transformers has no class: our statement is Llama's
 # layers with streams kept and mixed in.
 add_row("solar", "Llama",
@@ -1122,6 +1179,34 @@ def publish_axk1(row, config, t):
     t = {k: v for k, v in t.items() if "e_score" not in k}
     t["model.layers.0.post_mlp_layernorm.weight"] = torch.full(
         (config["hidden_size"],), 7.0).half()
+    return config, t
+
+
+def publish_qwen3_5_moe(row, config, t):
+    """Experts as Qwen has them, a layer's in one tensor; those of the last
+    layer as transformers 5 writes them, each alone."""
+    at = "model.language_model.layers.0.mlp.experts."
+    of = {p: torch.stack([t.pop(f"{at}{e}.{p}_proj.weight")
+                          for e in range(5)])
+          for p in ("gate", "up", "down")}
+    t[at + "gate_up_proj"] = torch.cat((of["gate"], of["up"]), 1)
+    t[at + "down_proj"] = of["down"]
+    return config, t
+
+
+def publish_gemma4(row, config, t):
+    """With keys of layers that see another layer's, as Google has them, and
+    its names in the config."""
+    text, base = config["text_config"], row["config"]
+    text.pop("per_layer_config", None)
+    text["global_head_dim"] = base["global_head_dim"]
+    for i in (3, 4, 5):
+        at = f"model.language_model.layers.{i}.self_attn."
+        n = base["global_head_dim" if i == 5 else "head_dim"]
+        t[at + "k_norm.weight"] = torch.ones(n).half()
+        for p in "kv":
+            t[f"{at}{p}_proj.weight"] = torch.ones(
+                n, base["hidden_size"]).half()
     return config, t
 
 
