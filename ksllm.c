@@ -27599,7 +27599,7 @@ static void mdl_free_towers(ksllm_model *m) {
 }
 
 /* A convolution is a product: its inputs lie as channels (R, G, B), rows,
- * columns in both. `want`: columns, rows, channels, outputs, or without rows. */
+ * columns in both. `want`: columns, rows (of four), channels, outputs. */
 static ksllm_status mdl_bind_convolution(const mdl_source *from,
     const gguf_tensor *t, u32 n, const u64 want[4], mdl_matrix *out,
     ksllm_error *err) {
@@ -34198,10 +34198,21 @@ static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
     return KSLLM_OK;
 }
 
-/* Names a picture in the caller's memory. */
+/* After bytes of what is named: whether to go on. A media that was not named
+ * is none, whatever it was before. */
+static ksllm_status twr_go_on(ses_watch *watch, u64 done, u64 total,
+    ksllm_media *out, ksllm_error *err) {
+    if (!watch || !ses_watch_stops(watch)) return KSLLM_OK;
+    out->tokens = NULL;
+    out->rows = NULL;
+    out->n_tokens = 0;
+    return ses_watch_fail(watch, done, total, "bytes looked at", err);
+}
+
+/* Names a picture in the caller's memory. watch NULL: to the end. */
 static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
-    const ksllm_media_options *o, twr_plan *p, ksllm_media *out,
-    ksllm_error *err) {
+    const ksllm_media_options *o, ses_watch *watch, twr_plan *p,
+    ksllm_media *out, ksllm_error *err) {
     TRY(twr_plan_of(m, image, o, p, err));
     if (!image->rgb || twr_stride(image) < 3 * (size_t)image->width)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -34210,8 +34221,14 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
     const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
         p->map.height, p->map.width, p->n_tokens};
     sum_add(&sum, shape, sizeof shape);
-    for (u32 y = 0; y < p->h; y++)
-        sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
+    const size_t row = 3 * (size_t)p->w;
+    for (u32 y = 0, next = 0; y < p->h; y++) {
+        if (y == next) { /* every megabyte */
+            TRY(twr_go_on(watch, y * (u64)row, p->h * (u64)row, out, err));
+            next = y + max_u32(1, (u32)((1 << 20) / row));
+        }
+        sum_add(&sum, image->rgb + y * twr_stride(image), row);
+    }
     return twr_name_media(m, p, &sum, out, err);
 }
 
@@ -34914,7 +34931,7 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
     ksllm_media *out, ksllm_error *err) {
     ksllm_session *s = &e->s;
     twr_plan p;
-    TRY(twr_name(s->m, image, o, &p, out, err));
+    TRY(twr_name(s->m, image, o, &s->watch, &p, out, err));
     twr_turn(e, p.t);
     if (twr_patches_of(&p) > e->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -35022,20 +35039,27 @@ static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
 }
 
 static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
-    ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    ses_watch *watch, ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    enum { SOME = 1 << 18 }; /* samples from look to look */
     TRY(ear_plan_of(m, sound, e, err));
     if (!sound->samples)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "sound: samples is NULL");
-    for (size_t i = 0; i < sound->n_samples; i++)
-        if (!(sound->samples[i] >= -1e6f && sound->samples[i] <= 1e6f))
-            return fail(err, KSLLM_ERR_ARGUMENT, i,
-                "sound: sample %llu is no number, or beyond a million: full "
-                "scale is -1 to 1", LLU(i));
     sum256 sum = sum_begin();
     const u32 shape[] = {0, e->p.n_tokens}; /* a picture has no side of 0 */
     sum_add(&sum, shape, sizeof shape);
-    sum_add(&sum, sound->samples, sound->n_samples * sizeof(f32));
+    for (size_t at = 0; at < sound->n_samples; at += SOME) {
+        const f32 *x = sound->samples + at;
+        size_t n = min_size(SOME, sound->n_samples - at);
+        TRY(twr_go_on(watch, 4 * (u64)at, 4 * (u64)sound->n_samples, out,
+            err));
+        for (size_t i = 0; i < n; i++)
+            if (!(x[i] >= -1e6f && x[i] <= 1e6f))
+                return fail(err, KSLLM_ERR_ARGUMENT, at + i,
+                    "sound: sample %llu is no number, or beyond a million: "
+                    "full scale is -1 to 1", LLU(at + i));
+        sum_add(&sum, x, n * sizeof *x);
+    }
     return twr_name_media(m, &e->p, &sum, out, err);
 }
 
@@ -35248,7 +35272,7 @@ static ksllm_status ear_encode(ksllm_encoder *x, const ksllm_sound *sound,
     const ksllm_control *control, ksllm_media *out, ksllm_error *err) {
     ksllm_session *s = &x->s;
     ear_plan p;
-    TRY(ear_name(s->m, sound, &p, out, err));
+    TRY(ear_name(s->m, sound, &s->watch, &p, out, err));
     twr_turn(x, p.p.t);
     const mdl_tower *t = p.p.t;
     const bool chunks = t->kind->chunks;
@@ -36215,7 +36239,7 @@ ksllm_status ksllm_media_name(const ksllm_model *model,
     ksllm_media m;
     twr_plan p;
     TRY(api_media(media, &m, options, &o, err));
-    TRY(twr_name(model, image, &o, &p, &m, err));
+    TRY(twr_name(model, image, &o, NULL, &p, &m, err));
     return api_give(&API_MEDIA, media, &m, err);
 }
 
@@ -36282,7 +36306,7 @@ ksllm_status ksllm_media_name_sound(const ksllm_model *model,
     ksllm_media m;
     ear_plan p;
     TRY(api_media(media, &m, NULL, &o, err));
-    TRY(ear_name(model, sound, &p, &m, err));
+    TRY(ear_name(model, sound, NULL, &p, &m, err));
     return api_give(&API_MEDIA, media, &m, err);
 }
 

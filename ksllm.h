@@ -1858,8 +1858,8 @@ KSLLM_API ksllm_status ksllm_encoder_create(
 KSLLM_API void ksllm_encoder_free(ksllm_encoder *encoder);
 
 /* Names a picture and computes its rows. A cancel and the budget take effect
- * within milliseconds; then the media has its names alone. on_progress counts
- * layers, of all tiles. Allocates nothing.
+ * within milliseconds; then the media has its names alone, or none and
+ * n_tokens 0. on_progress counts layers, of all tiles. Allocates nothing.
  * Errors: as ksllm_media_name; ARGUMENT (it takes more tokens than the encoder
  * was created for), CANCELLED, DEADLINE, STATE. */
 KSLLM_API ksllm_status ksllm_media_encode(

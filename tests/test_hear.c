@@ -429,6 +429,47 @@ TEST(chunks_are_measured_and_apart)
     free(f.data);
 }
 
+/* A call that ends before all of it was looked at leaves no names. */
+TEST(names_stop_too)
+{
+    enum { SIDE = 4000, N = 1 << 24 };
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_file f = fx_model(&spec), g;
+    ksllm_model *m = open_file(&f, NULL),
+                *ear = open_ear(KSLLM_TYPE_F32, true, &g);
+    uint8_t *zeros = calloc(N, sizeof(float));
+    const ksllm_image p = {zeros, SIDE, SIDE, 0};
+    const ksllm_sound s = {(const float *)(void *)zeros, N};
+    ksllm_media_size size = {.size = sizeof size};
+    ksllm_encoder *x = encoder(m, 1), *y = encoder(ear, 1);
+    ksllm_control c;
+    ksllm_error e;
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &size, &e), e);
+    ksllm_media a = {.size = sizeof a, .memory = fx_memory(NULL, size.memory),
+                     .memory_size = size.memory};
+    ksllm_media b = room(ear, &s);
+    ksllm_control_init(&c);
+    c.budget_us = 1;
+    CHECK_OK(ksllm_media_name(m, &p, NULL, &a, &e), e);
+    CHECK_OK(ksllm_media_name_sound(ear, &s, &b, &e), e);
+    CHECK(a.n_tokens && b.n_tokens);
+    CHECK_EQ(ksllm_media_encode(x, &p, NULL, &c, &a, &e), KSLLM_ERR_DEADLINE);
+    CHECK(strstr(e.text, "bytes looked at") != NULL);
+    CHECK_EQ(ksllm_media_encode_sound(y, &s, &c, &b, &e), KSLLM_ERR_DEADLINE);
+    CHECK(strstr(e.text, "bytes looked at") != NULL);
+    CHECK(!a.n_tokens && !a.tokens && !a.rows);
+    CHECK(!b.n_tokens && !b.tokens && !b.rows);
+    free(a.memory);
+    free(b.memory);
+    free(zeros);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    ksllm_model_close(m);
+    ksllm_model_close(ear);
+    free(f.data);
+    free(g.data);
+}
+
 static void both(fx_build *b)
 {
     tw_whole(b);
