@@ -7670,6 +7670,7 @@ typedef struct {
     bool vocab_only, in_memory;
     const ksllm_override *set; /* the caller's, until open returns */
     size_t n_set;
+    i32 clip_set; /* of those, clip.* counts 1: alone, -1: not, 0: as others */
     u8 *set_block; /* those values as a file has them */
     str own_arch;  /* the file's architecture, if a value replaces it */
     size_t kv_bytes, tensor_bytes, part_bytes, set_bytes; /* of allocations */
@@ -8017,6 +8018,11 @@ static ksllm_status gguf_set_one(
     return KSLLM_OK;
 }
 
+static bool gguf_takes_set(const gguf *g, const ksllm_override *o) {
+    bool clip = o->key && !strncmp(o->key, "clip.", 5);
+    return !g->clip_set || clip == (g->clip_set > 0);
+}
+
 /* The entries have room for all values. */
 static ksllm_status gguf_set_all(
     gguf *g, const ksllm_allocator *a, ksllm_error *err) {
@@ -8035,7 +8041,8 @@ static ksllm_status gguf_set_all(
     memset(g->set_block, 0, g->n_set);
     u8 *at = g->set_block + g->n_set;
     for (size_t i = 0; i < g->n_set; i++)
-        TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
+        if (gguf_takes_set(g, &g->set[i]))
+            TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
     return KSLLM_OK;
 }
 
@@ -26402,6 +26409,7 @@ typedef struct mdl_tower mdl_tower;
 struct ksllm_model {
     ksllm_allocator alloc;
     gguf g;
+    gguf g2; /* of its towers, where they have a file of their own */
     tokenizer tok;
     const k_row *k;
     bool runs; /* false: vocabulary only */
@@ -27090,8 +27098,9 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
 }
 
 /* ---- towers ----
- * What makes rows of a picture. It lies in the model's own file, with the names
- * that llama.cpp and NAVER's fork of it give to a file of its own:
+ * What makes rows of a picture. It lies in the model's own file or, as with
+ * llama.cpp, in a second one (options.media_path) whose general.architecture is
+ * clip; the names are those of llama.cpp and of NAVER's fork of it:
  *
  *   clip.has_vision_encoder            true, or there is none
  *   clip.projector_type                or clip.vision.projector_type:
@@ -27105,7 +27114,9 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *       attention.layer_norm_epsilon, patch_size
  *       image_mean, image_std          arrays of three floats
  *       resample                       "bicubic" (default), "bilinear"
- *       image_token_id                 what a template leaves for a picture
+ *       image_token_id                 what a template leaves for a picture; by
+ *                                      default the control token of the
+ *                                      vocabulary that MDL_PLACES names
  *   clip.vision.*                      of mlp:
  *       image_size                     a tile's side
  *       mm_patch_merge_type            "spatial_unpad"
@@ -27113,7 +27124,7 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *                                      the order of the model's config
  *       anyres_max                     9 of "anyres_max_9"
  *   clip.vision.*                      of the others:
- *       spatial_merge_size             2
+ *       spatial_merge_size             2, the default
  *       window_size                    in pixels
  *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
  *       image_min_pixels, image_max_pixels
@@ -27123,7 +27134,8 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   v.patch_embd.bias, v.position_embd.weight          SigLIP
  *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
  *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
- *                                      one, width to feed_forward_length
+ *                                      one, width to feed_forward_length;
+ *                                      attn_qkv is those three in one
  *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
  *                                      is not used
  *   mm.0, mm.2                         .weight and .bias, the projector's two
@@ -27155,7 +27167,13 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   a.blk.N.*                          as v.blk.N.*; hcx_qwen2a has no
  *                                      attn_k.bias
  *   a.post_ln, mm.a.mlp.1, mm.a.mlp.2  .weight and .bias
+ *
+ * A second file may say clip.text_architecture, for which model it is.
  */
+
+static const gguf *mdl_media_file(const ksllm_model *m) {
+    return m->g2.n_parts ? &m->g2 : &m->g;
+}
 
 static bool mdl_begins(str s, const char *with) {
     size_t n = strlen(with);
@@ -27175,7 +27193,7 @@ static void mdl_find_towers(ksllm_model *m) {
         "clip.has_vision_encoder", "clip.has_audio_encoder"};
     for (u32 i = 0; i < 2; i++) {
         i64 has = 0;
-        m->clips[i] = gguf_get_int(&m->g, keys[i], &has) && has;
+        m->clips[i] = gguf_get_int(mdl_media_file(m), keys[i], &has) && has;
     }
 }
 
@@ -27449,7 +27467,7 @@ static ksllm_status mdl_read_tiles(mdl_clip_reader *r, mdl_tower *t) {
 static ksllm_status mdl_read_whole(mdl_clip_reader *r, mdl_tower *t) {
     size_t *d = t->dim;
     const gguf_tensor *out = gguf_find_tensor(r->g, str_of("mm.2.weight"));
-    t->merge = mdl_clip_int(r, "spatial_merge_size", 1, 8, -1);
+    t->merge = mdl_clip_int(r, "spatial_merge_size", 1, 8, 2);
     u32 pixels = mdl_clip_int(r, "window_size", 1, 1 << 12, -1);
     u32 every = mdl_clip_int(r, "n_wa_pattern", 1, 1 << 10, -1);
     t->min = mdl_clip_int(r, "image_min_pixels", 1, 1 << 30, -1);
@@ -27504,7 +27522,22 @@ static ksllm_status mdl_read_ear(mdl_clip_reader *r, mdl_tower *t) {
     return r->status;
 }
 
-static ksllm_status mdl_read_tower(mdl_clip_reader *r, mdl_tower *t) {
+/* What templates leave for a picture, and for a sound. */
+static const char *const MDL_PLACES[2][3] = {
+    {"<|image_pad|>", "<|IMAGE_PAD|>", "<image>"},
+    {"<|audio_pad|>", "<|AUDIO_PAD|>", "<|AUDIO|>"},
+};
+
+static i32 mdl_default_place(const tokenizer *t, bool hears) {
+    for (size_t i = 0; i < KS_LEN(MDL_PLACES[0]); i++) {
+        i32 id = tok_find(t, str_of(MDL_PLACES[hears][i]));
+        if (id >= 0 && tok_type(t, (u32)id) == TOK_CONTROL) return id;
+    }
+    return -1;
+}
+
+static ksllm_status mdl_read_tower(
+    mdl_clip_reader *r, const tokenizer *tok, mdl_tower *t) {
     static const char resample[] = "clip.vision.resample";
     const bool hears = t->kind->hears;
     const gguf_tensor *mid =
@@ -27517,7 +27550,7 @@ static ksllm_status mdl_read_tower(mdl_clip_reader *r, mdl_tower *t) {
         r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
     t->place = (i32)mdl_clip_int(r,
         hears ? "audio_token_id" : "image_token_id", 0, (i64)d[D_VOCAB] - 1,
-        -1);
+        mdl_default_place(tok, hears));
     t->eps = (f32)mdl_clip_num(r, "attention.layer_norm_epsilon", 0, 0);
     if (!hears) {
         str filter = gguf_get_str(r->g, resample);
@@ -27550,8 +27583,9 @@ static const char *const MDL_CLIPS[2] = {"clip.vision", "clip.audio"};
 static str mdl_projector(const ksllm_model *m, bool hears) {
     char key[48];
     snprintf(key, sizeof key, "%s.projector_type", MDL_CLIPS[hears]);
-    str name = gguf_get_str(&m->g, key);
-    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
+    str name = gguf_get_str(mdl_media_file(m), key);
+    return name.p ? name
+                  : gguf_get_str(mdl_media_file(m), "clip.projector_type");
 }
 
 /* A model with a tower of another kind reads text alone. A layer has ten
@@ -27559,7 +27593,8 @@ static str mdl_projector(const ksllm_model *m, bool hears) {
 static ksllm_status mdl_make_tower(
     ksllm_model *m, bool hears, ksllm_error *err) {
     const mdl_tower_kind *kind = NULL;
-    const mdl_source from = {&m->g, NULL, m->arch->name, MDL_CLIPS[hears]};
+    const mdl_source from = {
+        mdl_media_file(m), NULL, m->arch->name, MDL_CLIPS[hears]};
     mdl_clip_reader r = {from.g, from.clip, err, KSLLM_OK};
     for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
         if (m->clips[hears] && MDL_TOWERS[i].hears == hears
@@ -27584,13 +27619,52 @@ static ksllm_status mdl_make_tower(
     t->from = from;
     t->from.dim = t->dim;
     memcpy(t->dim, m->dim, sizeof t->dim);
-    return mdl_read_tower(&r, t);
+    return mdl_read_tower(&r, &m->tok, t);
+}
+
+/* Whether a second file is one, and this model's. */
+static ksllm_status mdl_check_media_file(
+    const ksllm_model *m, ksllm_error *err) {
+    static const char *const last[] = {
+        "mm.model.fc.weight", "mm.2.weight", "mm.a.mlp.2.weight"};
+    const gguf *g = &m->g2;
+    i64 has = 0;
+    str arch = gguf_get_str(g, "general.architecture");
+    str of = gguf_get_str(g, "clip.text_architecture");
+    if (!str_eq(arch, str_of("clip")))
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "general.architecture is '%.*s': options.media_path wants a file "
+            "of a tower, which has 'clip' there (mmproj-....gguf)", STR(arch));
+    for (u32 i = 0; i < 2; i++)
+        if (gguf_get_int(&m->g, i ? "clip.has_audio_encoder"
+                                  : "clip.has_vision_encoder", &has) && has)
+            return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "this file has a tower of its own: open it without "
+                "options.media_path");
+    if (of.p && !str_eq(of, str_of(m->arch->name)))
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "made for a model of architecture '%.*s'; that of '%.*s' is '%s'",
+            STR(of), STR(m->g.name), m->arch->name);
+    const gguf_tensor *t = NULL;
+    for (size_t i = 0; i < KS_LEN(last) && !t; i++)
+        t = gguf_find_tensor(g, str_of(last[i]));
+    if (t && t->n_rows != m->dim[D_EMBD])
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, t->offset,
+            "made for a model whose rows have %llu values; those of '%.*s' "
+            "have %llu", LLU(t->n_rows), STR(m->g.name), LLU(m->dim[D_EMBD]));
+    return KSLLM_OK;
 }
 
 static ksllm_status mdl_make_towers(ksllm_model *m, ksllm_error *err) {
+    if (m->g2.n_parts) TRY(mdl_check_media_file(m, err));
     mdl_find_towers(m);
     TRY(mdl_make_tower(m, false, err));
-    return mdl_make_tower(m, true, err);
+    TRY(mdl_make_tower(m, true, err));
+    if (!m->g2.n_parts || m->media) return KSLLM_OK;
+    return gguf_fail(&m->g2, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "this version has no tower of clip.projector_type '%.*s'; without "
+        "options.media_path the model reads text",
+        STR(mdl_projector(m, m->clips[1])));
 }
 
 static void mdl_free_towers(ksllm_model *m) {
@@ -27630,8 +27704,38 @@ static u32 mdl_convolution(const mdl_tower *t, u32 slot, u64 want[4]) {
     return d == frames ? 3 : 4;
 }
 
+/* attn_qkv, of which each part is bound as if it was alone. False: it is
+ * another tensor. */
+static bool mdl_bind_qkv(const mdl_tower *to, const gguf_tensor *t, str rest,
+    mdl_layer *l, ksllm_error *err, ksllm_status *status) {
+    static const u32 parts[3][2] = {
+        {M_Q, V_Q_BIAS}, {M_K, V_K_BIAS}, {M_V, V_V_BIAS}};
+    const size_t *d = to->dim;
+    const size_t n[3] = {d[D_T_Q], d[D_T_KV], d[D_T_KV]};
+    const bool bias = str_eq(rest, str_of("attn_qkv.bias"));
+    gguf_tensor part = *t;
+    size_t sum = n[0] + n[1] + n[2], at = 0;
+    if (!bias && !str_eq(rest, str_of("attn_qkv.weight"))) return false;
+    *status = KSLLM_OK;
+    if (t->dims[!bias] != sum)
+        *status = gguf_fail(to->from.g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' has a length of %llu where queries, keys and values "
+            "make it %llu", STR(t->name), LLU(t->dims[!bias]), LLU(sum));
+    for (u32 i = 0; i < 3 && !*status; at += n[i++]) {
+        part.dims[!bias] = n[i];
+        part.data = t->data + at * (bias ? BLK_TYPES[t->type].bytes
+                                         : t->row_bytes);
+        *status = bias ? mdl_bind_vector(&to->from, &part,
+                &MDL_TOWER_VECTORS[parts[i][1]], &l->vec[parts[i][1]], err)
+            : mdl_bind_matrix(&to->from, &part,
+                &MDL_TOWER_MATRICES[parts[i][0]], &l->mat[parts[i][0]], err);
+    }
+    return true;
+}
+
 static ksllm_status mdl_bind_tower(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    ksllm_status status;
     u32 layer;
     str rest, name = t->name;
     bool of_ear = mdl_begins(name, "a.") || mdl_begins(name, "mm.a.");
@@ -27640,6 +27744,7 @@ static ksllm_status mdl_bind_tower(
     if (mdl_split_after(of_ear ? "a.blk." : "v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
+        if (mdl_bind_qkv(to, t, rest, l, err, &status)) return status;
         for (u32 i = 0; i < N_MATRICES; i++)
             if (to->kind->matrices & BIT(i)
                 && str_eq(rest, str_of(MDL_TOWER_MATRICES[i].name)))
@@ -27667,15 +27772,25 @@ static ksllm_status mdl_bind_tower(
             : mdl_bind_matrix(&to->from, t, slot, &to->mat[i], err);
     }
     /* the norm after SigLIP's last layer, which nothing uses */
-    return mdl_begins(name, "v.post_ln.") ? KSLLM_OK : mdl_unknown(m, t, err);
+    if (mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
+    return gguf_fail(to->from.g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has no place in a tower of %s with %u layers; running "
+        "without it would give wrong results", STR(t->name),
+        to->kind->projector, (unsigned)to->n_layers);
 }
 
-static ksllm_status mdl_check_tower(
-    const ksllm_model *m, const mdl_tower *t, ksllm_error *err) {
+static ksllm_status mdl_tower_lacks(
+    const mdl_tower *t, const char *name, ksllm_error *err) {
+    return gguf_fail(t->from.g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "tensor '%s' is missing; a tower of %s needs it", name,
+        t->kind->projector);
+}
+
+static ksllm_status mdl_check_tower(const mdl_tower *t, ksllm_error *err) {
     char name[48];
     for (u32 i = 0; t && i < N_TOWER; i++)
         if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
-            return mdl_missing(m, -1, mdl_tower_slot(t->kind, i), err);
+            return mdl_tower_lacks(t, mdl_tower_slot(t->kind, i), err);
     for (u32 n = 0; t && n < t->n_layers; n++) {
         const char *lacks = NULL;
         for (u32 i = 0; i < N_MATRICES; i++)
@@ -27686,14 +27801,14 @@ static ksllm_status mdl_check_tower(
                 lacks = MDL_TOWER_VECTORS[i].name;
         snprintf(name, sizeof name, "%s.blk.%u.%s",
             t->kind->hears ? "a" : "v", (unsigned)n, lacks ? lacks : "");
-        if (lacks) return mdl_missing(m, -1, name, err);
+        if (lacks) return mdl_tower_lacks(t, name, err);
     }
     return KSLLM_OK;
 }
 
 static ksllm_status mdl_check_towers(const ksllm_model *m, ksllm_error *err) {
-    TRY(mdl_check_tower(m, m->tower[0], err));
-    return mdl_check_tower(m, m->tower[1], err);
+    TRY(mdl_check_tower(m->tower[0], err));
+    return mdl_check_tower(m->tower[1], err);
 }
 
 #else
@@ -27745,7 +27860,8 @@ static ksllm_status mdl_bind(
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
-    if (mdl_is_of_tower(m, t->name)) return mdl_bind_tower(m, t, err);
+    if (!m->g2.n_parts && mdl_is_of_tower(m, t->name))
+        return mdl_bind_tower(m, t, err);
     if (str_eq(t->name, str_of(embd.name)))
         return mdl_bind_matrix(&from, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
@@ -27969,6 +28085,8 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_make_towers(m, err));
     for (u32 i = 0; i < m->g.n_tensors; i++)
         TRY(mdl_bind(m, &m->g.tensors[i], err));
+    for (u32 i = 0; i < m->g2.n_tensors; i++)
+        TRY(mdl_bind_tower(m, &m->g2.tensors[i], err));
     TRY(mdl_check_complete(m, err));
     TRY(mdl_make_ropes(m, err));
     m->runs = true;
@@ -28000,7 +28118,9 @@ static bool mdl_is_idle(const gguf *g, const gguf_kv *kv) {
 /* A value without effect is a mistake in its key, or in its type. */
 static ksllm_status mdl_check_overrides(ksllm_model *m, ksllm_error *err) {
     const gguf_kv *kv = gguf_unasked(&m->g, mdl_is_idle);
-    m->g.set = NULL, m->g.n_set = 0;
+    const gguf_kv *clip = gguf_unasked(&m->g2, mdl_is_idle);
+    if (!kv) kv = clip;
+    m->g.set = m->g2.set = NULL, m->g.n_set = m->g2.n_set = 0;
     if (!kv) return KSLLM_OK;
     return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "options.overrides: nothing uses a value of this type with key "
@@ -28059,11 +28179,28 @@ static void mdl_close(ksllm_model *m) {
     mem_free(&a, m->layers, m->layer_bytes);
     mdl_free_towers(m);
     gguf_close(&m->g, &a);
+    gguf_close(&m->g2, &a);
     mem_free(&a, m, sizeof *m);
 }
 
 static ksllm_allocator mdl_allocator(const ksllm_model_options *o) {
     return o->allocator ? *o->allocator : MEM_LIBC;
+}
+
+/* A file of towers beside the model's. */
+static ksllm_status mdl_open_media(
+    ksllm_model *m, const ksllm_model_options *o, ksllm_error *err) {
+    const ksllm_allocator *a = &m->alloc;
+    os_file file = {o->media_data, o->media_size, NULL, 0, false};
+    gguf *g = &m->g2;
+    g->name = str_of(o->media_path ? o->media_path : "the towers in memory");
+    g->in_memory = o->in_memory;
+    g->set = o->overrides;
+    g->n_set = o->n_overrides;
+    g->clip_set = 1;
+    if (o->media_path)
+        TRY(os_open(o->media_path, o->in_memory ? a : NULL, &file, err));
+    return gguf_open(g, file, o->media_path, a, err);
 }
 
 /* Opens the model in `file`, which it takes over even when it fails. */
@@ -28082,8 +28219,15 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.in_memory = o->in_memory;
     m->g.set = o->overrides;
     m->g.n_set = o->n_overrides;
+    const bool more = (o->media_path || o->media_data) && !o->vocab_only;
+    m->g.clip_set = more ? -1 : 0;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
+    if (!status
+        && str_eq(gguf_get_str(&m->g, "general.architecture"), str_of("clip")))
+        status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "a tower for pictures or sounds, not a model: open its model, with "
+            "this as options.media_path");
     if (!status
         && str_eq(gguf_get_str(&m->g, "general.type"), str_of("adapter")))
         status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -28094,13 +28238,15 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
             "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);
     if (!status)
         status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
+    if (!status && more) status = mdl_open_media(m, o, err);
     if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
     if (!status) status = mdl_check_overrides(m, err);
     if (status) {
         mdl_close(m);
         return status;
     }
-    m->g.name = str_of("model"); /* the caller's text ends here */
+    m->g.name = str_of("model"); /* the caller's texts end here */
+    m->g2.name = str_of("towers");
     *out = m;
     return KSLLM_OK;
 }
@@ -28624,23 +28770,24 @@ static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
 
 /* Reads all weights once, so that they are in memory. */
 static ksllm_status ses_preload(
-    const gguf *g, const ksllm_control *control, ksllm_error *err) {
+    const ksllm_model *m, const ksllm_control *control, ksllm_error *err) {
     enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
+    const u64 all = m->g.weight_bytes + m->g2.weight_bytes;
     ses_watch watch;
     u64 done = 0;
     ses_watch_begin(&watch, control);
-    for (u32 i = 0; i < g->n_tensors; i++) {
-        const gguf_tensor *t = &g->tensors[i];
+    for (u32 i = 0; i < m->g.n_tensors + m->g2.n_tensors; i++) {
+        const gguf_tensor *t = i < m->g.n_tensors ? &m->g.tensors[i]
+            : &m->g2.tensors[i - m->g.n_tensors];
         for (u64 at = 0, n; t->data && at < t->bytes; at += n) {
             n = min_u64(t->bytes - at, STEP);
             if (ses_watch_stops(&watch))
-                return ses_watch_fail(
-                    &watch, done, g->weight_bytes, "bytes read", err);
+                return ses_watch_fail(&watch, done, all, "bytes read", err);
             os_touch(t->data + at, (size_t)n);
             done += n;
             if (control->on_progress)
-                control->on_progress(control->progress_ctx, (size_t)done,
-                    (size_t)g->weight_bytes);
+                control->on_progress(
+                    control->progress_ctx, (size_t)done, (size_t)all);
         }
     }
     return KSLLM_OK;
@@ -32956,6 +33103,18 @@ static u64 st_sum_adapter(const ksllm_session *s) {
         st_sum_weights(&a->g))) | 1;
 }
 
+/* Of the model's file; with a second one of that, too: who saw with another
+ * tower holds other rows under the same names. */
+static u64 st_sum_tensors_of(const ksllm_model *m) {
+    u64 sum = st_sum_tensors(&m->g);
+    return m->g2.n_parts ? sum_mix(sum, st_sum_tensors(&m->g2)) : sum;
+}
+
+static u64 st_sum_weights_of(const ksllm_model *m) {
+    u64 sum = st_sum_weights(&m->g);
+    return m->g2.n_parts ? sum_mix(sum, st_sum_weights(&m->g2)) : sum;
+}
+
 static void st_set(u8 *p, u64 value, size_t bytes) { memcpy(p, &value, bytes); }
 
 static u64 st_get(const u8 *p, size_t bytes) {
@@ -32980,8 +33139,8 @@ static void st_header(const ksllm_session *s, u8 *h) {
     st_set(h + 36, m->dim[D_VALUE], 4);
     st_set(h + 40, st_sum_hyperparameters(&m->g), 8);
     st_set(h + 48, st_sum_vocabulary(&m->g), 8);
-    st_set(h + 56, st_sum_tensors(&m->g), 8);
-    st_set(h + 64, st_sum_weights(&m->g), 8);
+    st_set(h + 56, st_sum_tensors_of(m), 8);
+    st_set(h + 64, st_sum_weights_of(m), 8);
     st_set(h + 72, st_sum_adapter(s), 8);
     st_set(h + 80, s->n_slid, 8);
 }
@@ -35326,7 +35485,7 @@ typedef struct {
         #type, sizeof(type), API_END(type, last_of_0_2)};                      \
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
-API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
+API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, media_size);
 API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, sound_place);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
@@ -35424,6 +35583,16 @@ static ksllm_status api_open(const ksllm_model_options *given,
     *o = (ksllm_model_options){0};
     TRY(api_options(&API_MODEL_OPTIONS, o, given, err));
     NEED(o->overrides || !o->n_overrides, "options.overrides is NULL");
+    NEED(!o->media_path || !o->media_data,
+        "options: media_path and media_data are both set");
+    NEED(!o->media_data == !o->media_size,
+        "options: media_data and media_size: one of them is 0");
+#if defined KSLLM_NO_MEDIA
+    if (o->media_path || o->media_data)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options.media_path is set, and the library was built without "
+            "(NO_MEDIA)");
+#endif
     return KSLLM_OK;
 }
 
@@ -35472,7 +35641,7 @@ ksllm_status ksllm_model_get_info(
     const ksllm_model *model, ksllm_model_info *info, ksllm_error *err) {
     NEED(model, "model is NULL");
     NEED(info, "info is NULL");
-    const gguf *g = &model->g;
+    const gguf *g = &model->g, *g2 = &model->g2;
     const tokenizer *t = &model->tok;
     ksllm_model_info i = {
         .architecture = api_text(gguf_get_str(g, "general.architecture")),
@@ -35491,8 +35660,9 @@ ksllm_status ksllm_model_get_info(
         .unk = t->unk, .pad = t->pad,
         .adds_bos = t->adds_bos, .adds_eos = t->adds_eos,
         .max_piece_bytes = (u32)t->max_piece_bytes,
-        .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
-        .n_parameters = g->n_parameters,
+        .file_bytes = g->file_bytes + g2->file_bytes,
+        .weight_bytes = g->weight_bytes + g2->weight_bytes,
+        .n_parameters = g->n_parameters + g2->n_parameters,
         .picture_place = -1, .sound_place = -1,
     };
 #if !defined KSLLM_NO_MEDIA
@@ -35508,7 +35678,7 @@ ksllm_status ksllm_model_preload(const ksllm_model *model,
     NEED(model, "model is NULL");
     ksllm_control c;
     TRY(api_control(control, &c, err));
-    return ses_preload(&model->g, &c, err);
+    return ses_preload(model, &c, err);
 }
 
 /* ---- metadata and tensors ---- */

@@ -249,6 +249,16 @@ typedef struct ksllm_model_options {
      * new one has none. ksllm_meta_* give these values. */
     const ksllm_override *overrides;
     size_t n_overrides;
+    /* A second file with the towers that a model sees or hears with (15), where
+     * its own has none: what llama.cpp calls mmproj-....gguf, or ksllm-quant
+     * --media-only writes. By path, or in memory that must stay until the
+     * model is closed. It is checked as the model's is, and refused where it
+     * is another model's (ARGUMENT); overrides of clip.* are for it. Results
+     * are those of one file. Not opened with vocab_only. ksllm_meta_* and
+     * ksllm_tensor_* give the model's own file alone. */
+    const char *media_path;
+    const void *media_data;
+    size_t media_size;
 } ksllm_model_options;
 
 KSLLM_API void ksllm_model_options_init_sized(
