@@ -8078,6 +8078,7 @@ typedef struct {
     bool vocab_only, in_memory;
     const ksllm_override *set; /* the caller's, until open returns */
     size_t n_set;
+    i32 clip_set; /* of those, clip.* counts 1: alone, -1: not, 0: as others */
     u8 *set_block; /* those values as a file has them */
     str own_arch;  /* the file's architecture, if a value replaces it */
     size_t kv_bytes, tensor_bytes, part_bytes, set_bytes; /* of allocations */
@@ -8425,6 +8426,11 @@ static ksllm_status gguf_set_one(
     return KSLLM_OK;
 }
 
+static bool gguf_takes_set(const gguf *g, const ksllm_override *o) {
+    bool clip = o->key && !strncmp(o->key, "clip.", 5);
+    return !g->clip_set || clip == (g->clip_set > 0);
+}
+
 /* The entries have room for all values. */
 static ksllm_status gguf_set_all(
     gguf *g, const ksllm_allocator *a, ksllm_error *err) {
@@ -8443,7 +8449,8 @@ static ksllm_status gguf_set_all(
     memset(g->set_block, 0, g->n_set);
     u8 *at = g->set_block + g->n_set;
     for (size_t i = 0; i < g->n_set; i++)
-        TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
+        if (gguf_takes_set(g, &g->set[i]))
+            TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
     return KSLLM_OK;
 }
 
@@ -26912,6 +26919,7 @@ typedef struct mdl_tower mdl_tower;
 struct ksllm_model {
     ksllm_allocator alloc;
     gguf g;
+    gguf g2; /* of its towers, where they have a file of their own */
     tokenizer tok;
     const k_row *k;
     bool runs; /* false: vocabulary only */
@@ -26943,8 +26951,9 @@ struct ksllm_model {
     const u8 *output_norm, *rope_divisors;
     const u8 *rope_factors[2]; /* LongRoPE: short, long */
     mdl_layer *layers;
-    mdl_tower *tower; /* NULL: it does not see */
+    mdl_tower *tower[2]; /* what sees, what hears; NULL: it does not */
     bool clips[2]; /* the file has a tower for pictures, for sound */
+    bool media;    /* it sees or hears */
     mdl_rope rope[2]; /* global, local */
     size_t layer_bytes, rope_bytes;
 #if !defined KSLLM_NO_GRAMMAR
@@ -27445,49 +27454,52 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 
 /* ---- tensors ---- */
 
+/* Where tensors come from: a file, the lengths that they must have, and what
+ * the keys that say these begin with, those of a tower apart. */
+typedef struct {
+    const gguf *g;
+    const size_t *dim;
+    const char *arch, *clip;
+} mdl_source;
+
+static mdl_source mdl_text_source(const ksllm_model *m) {
+    return (mdl_source){&m->g, m->dim, m->arch->name, NULL};
+}
+
 /* Whether a tensor's lengths are what the metadata says. */
-static ksllm_status mdl_check_shape(const ksllm_model *m, const size_t *dim,
+static ksllm_status mdl_check_shape(const mdl_source *from,
     const gguf_tensor *t, const mdl_slot *s, ksllm_error *err) {
     const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
-        const char *of = dims[i] < D_T_WIDTH ? m->arch->name
-            : m->clips[0]                   ? "clip.vision" : "clip.audio";
-        if (t->dims[i] != dim[dims[i]])
-            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+        const char *of = dims[i] < D_T_WIDTH ? from->arch : from->clip;
+        size_t want = from->dim[dims[i]];
+        if (t->dims[i] != want)
+            return gguf_fail(from->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
                 "%llu", STR(t->name), LLU(t->dims[i]), key ? of : "",
-                key ? "." : "", key ? key : "the format", LLU(dim[dims[i]]));
+                key ? "." : "", key ? key : "the format", LLU(want));
     }
     return KSLLM_OK;
 }
 
-static ksllm_status mdl_bind_vector_of(const ksllm_model *m,
-    const size_t *dim, const gguf_tensor *t, const mdl_slot *s, const u8 **out,
+static ksllm_status mdl_bind_vector(const mdl_source *from,
+    const gguf_tensor *t, const mdl_slot *s, const u8 **out,
     ksllm_error *err) {
     *out = t->data;
-    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, dim, t, s, err);
-    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(from, t, s, err);
+    return gguf_fail(from->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
         "tensor '%.*s' has type %s, F32 is needed there: convert the model "
         "again", STR(t->name), BLK_TYPES[t->type].name);
 }
 
-static ksllm_status mdl_bind_matrix_of(const ksllm_model *m,
-    const size_t *dim, const gguf_tensor *t, const mdl_slot *s, mdl_matrix *out,
+static ksllm_status mdl_bind_matrix(const mdl_source *from,
+    const gguf_tensor *t, const mdl_slot *s, mdl_matrix *out,
     ksllm_error *err) {
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, dim[s->n_in],
-        dim[s->n_out], (size_t)t->row_bytes, dim[s->n]};
-    return mdl_check_shape(m, dim, t, s, err);
-}
-
-static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    const mdl_slot *s, const u8 **out, ksllm_error *err) {
-    return mdl_bind_vector_of(m, m->dim, t, s, out, err);
-}
-
-static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
-    const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
-    return mdl_bind_matrix_of(m, m->dim, t, s, out, err);
+    const size_t *d = from->dim;
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, d[s->n_in],
+        d[s->n_out], (size_t)t->row_bytes, d[s->n]};
+    return mdl_check_shape(from, t, s, err);
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -27631,24 +27643,26 @@ static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
 static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
+    const mdl_source from = {&m->g, l->dim, m->arch->name, NULL};
     const mdl_fused *f = mdl_fused_as(m, rest);
     if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
-            return mdl_bind_matrix_of(
-                m, l->dim, t, &MDL_MATRICES[i], &l->mat[i], err);
+            return mdl_bind_matrix(
+                &from, t, &MDL_MATRICES[i], &l->mat[i], err);
     for (u32 i = 0; i < N_VECTORS; i++)
         if ((p.vectors | p.may) & BIT(i)
             && str_eq(rest, str_of(mdl_vector_name(m, i))))
-            return mdl_bind_vector_of(
-                m, l->dim, t, &MDL_VECTORS[i], &l->vec[i], err);
+            return mdl_bind_vector(
+                &from, t, &MDL_VECTORS[i], &l->vec[i], err);
     if (mdl_borrows(m, l) && mdl_is_lent(rest)) return KSLLM_OK;
     return mdl_unknown(m, t, err);
 }
 
 /* ---- towers ----
- * What makes rows of a picture. It lies in the model's own file, with the names
- * that llama.cpp and NAVER's fork of it give to a file of its own:
+ * What makes rows of a picture. It lies in the model's own file or, as with
+ * llama.cpp, in a second one (options.media_path) whose general.architecture is
+ * clip; the names are those of llama.cpp and of NAVER's fork of it:
  *
  *   clip.has_vision_encoder            true, or there is none
  *   clip.projector_type                or clip.vision.projector_type:
@@ -27662,7 +27676,9 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *       attention.layer_norm_epsilon, patch_size
  *       image_mean, image_std          arrays of three floats
  *       resample                       "bicubic" (default), "bilinear"
- *       image_token_id                 what a template leaves for a picture
+ *       image_token_id                 what a template leaves for a picture; by
+ *                                      default the control token of the
+ *                                      vocabulary that MDL_PLACES names
  *   clip.vision.*                      of mlp:
  *       image_size                     a tile's side
  *       mm_patch_merge_type            "spatial_unpad"
@@ -27670,7 +27686,7 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *                                      the order of the model's config
  *       anyres_max                     9 of "anyres_max_9"
  *   clip.vision.*                      of the others:
- *       spatial_merge_size             2
+ *       spatial_merge_size             2, the default
  *       window_size                    in pixels
  *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
  *       image_min_pixels, image_max_pixels
@@ -27680,7 +27696,8 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   v.patch_embd.bias, v.position_embd.weight          SigLIP
  *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
  *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
- *                                      one, width to feed_forward_length
+ *                                      one, width to feed_forward_length;
+ *                                      attn_qkv is those three in one
  *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
  *                                      is not used
  *   mm.0, mm.2                         .weight and .bias, the projector's two
@@ -27688,26 +27705,37 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
  *   v.image_newline                    [n_embd], or model.image_newline
  *
- * And what makes rows of a sound, if the file has no tower for pictures:
+ * And what makes rows of a sound:
  *
  *   clip.has_audio_encoder             true
- *   clip.projector_type                or clip.audio.projector_type: qwen3a
- *                                      (Qwen3-ASR)
- *   clip.audio.*                       block_count, embedding_length,
- *       feed_forward_length, attention.head_count,
- *       attention.layer_norm_epsilon, num_mel_bins
+ *   clip.projector_type                or clip.audio.projector_type:
+ *       qwen3a                         Qwen3-ASR
+ *       hcx_qwen2a                     HyperCLOVA X Omni: Whisper's encoder
+ *   clip.audio.*                       of both:
+ *       block_count, embedding_length, feed_forward_length,
+ *       attention.head_count, attention.layer_norm_epsilon, num_mel_bins
+ *       chunk_length                   seconds of a sound, by default; of
+ *                                      hcx_qwen2a what is heard at once
+ *       audio_token_id                 what a template leaves for a sound
+ *   clip.audio.*                       of qwen3a:
  *       n_window                       half the frames of a stretch, which the
  *                                      convolutions see at once
  *       n_window_infer                 frames that a row sees
- *       chunk_length                   seconds of a sound, by default
  *       min_samples                    shorter sounds are filled up to it
- *       audio_token_id                 what a template leaves for a sound
- *   a.conv2d.1, 2, 3                   .weight [3, 3, in, out] and .bias
+ *   a.conv2d.1, 2, 3                   qwen3a: .weight [3, 3, in, out], .bias
  *   a.conv_out.weight                  channels, bands of each; to width
- *   a.position_embd.weight             of a stretch's rows
- *   a.blk.N.*                          as v.blk.N.*
+ *   a.conv1d.1, 2                      hcx_qwen2a: .weight [3, in, out], .bias
+ *   a.position_embd.weight             of a stretch's rows, or of 1/50 s each
+ *   a.blk.N.*                          as v.blk.N.*; hcx_qwen2a has no
+ *                                      attn_k.bias
  *   a.post_ln, mm.a.mlp.1, mm.a.mlp.2  .weight and .bias
+ *
+ * A second file may say clip.text_architecture, for which model it is.
  */
+
+static const gguf *mdl_media_file(const ksllm_model *m) {
+    return m->g2.n_parts ? &m->g2 : &m->g;
+}
 
 static bool mdl_begins(str s, const char *with) {
     size_t n = strlen(with);
@@ -27727,7 +27755,7 @@ static void mdl_find_towers(ksllm_model *m) {
         "clip.has_vision_encoder", "clip.has_audio_encoder"};
     for (u32 i = 0; i < 2; i++) {
         i64 has = 0;
-        m->clips[i] = gguf_get_int(&m->g, keys[i], &has) && has;
+        m->clips[i] = gguf_get_int(mdl_media_file(m), keys[i], &has) && has;
     }
 }
 
@@ -27744,6 +27772,8 @@ typedef struct {
                               rope in two dimensions, and merge x merge patches
                               become a cell */
     bool hears;            /* sounds, and its GELU is the exact one */
+    bool chunks;           /* it hears so many seconds at once, with silence
+                              after a shorter sound, and two rows become one */
 } mdl_tower_kind;
 
 enum { /* tensors beside the layers */
@@ -27751,7 +27781,8 @@ enum { /* tensors beside the layers */
     T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE,
     /* an ear's */
     T_NORM_BIAS, T_CONV_1, T_CONV_2, T_CONV_3, T_CONV_1_BIAS, T_CONV_2_BIAS,
-    T_CONV_3_BIAS, T_CONV_OUT, N_TOWER
+    T_CONV_3_BIAS, T_CONV_OUT, T_FRAMES_1, T_FRAMES_2, T_FRAMES_1_BIAS,
+    T_FRAMES_2_BIAS, N_TOWER
 };
 
 #define TOWER_MATRICES                                                         \
@@ -27764,9 +27795,15 @@ enum { /* tensors beside the layers */
         | BIT(T_MM_2_BIAS))
 #define TOWER_EAR                                                              \
     ((TOWER_PROJECTOR & ~BIT(T_PATCHES)) | BIT(T_PLACES) | BIT(T_NORM)         \
-        | BIT(T_NORM_BIAS) | BIT(T_CONV_1) | BIT(T_CONV_2) | BIT(T_CONV_3)     \
-        | BIT(T_CONV_1_BIAS) | BIT(T_CONV_2_BIAS) | BIT(T_CONV_3_BIAS)         \
-        | BIT(T_CONV_OUT))
+        | BIT(T_NORM_BIAS))
+#define TOWER_STRETCHES                                                        \
+    (BIT(T_CONV_1) | BIT(T_CONV_2) | BIT(T_CONV_3) | BIT(T_CONV_1_BIAS)        \
+        | BIT(T_CONV_2_BIAS) | BIT(T_CONV_3_BIAS) | BIT(T_CONV_OUT))
+#define TOWER_FRAMES                                                           \
+    (BIT(T_FRAMES_1) | BIT(T_FRAMES_2) | BIT(T_FRAMES_1_BIAS)                  \
+        | BIT(T_FRAMES_2_BIAS))
+#define TOWER_NORMS                                                            \
+    (TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS) | BIT(V_FFN_NORM_BIAS))
 #define TOWER_QWEN                                                             \
     .matrices = TOWER_MATRICES | BIT(M_GATE),                                  \
     .vectors = TOWER_VECTORS | BIT(V_GATE_BIAS)
@@ -27774,17 +27811,17 @@ enum { /* tensors beside the layers */
 
 static const mdl_tower_kind MDL_TOWERS[] = {
     {.projector = "mlp", .tiles = true, .matrices = TOWER_MATRICES,
-        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
-            | BIT(V_FFN_NORM_BIAS),
+        .vectors = TOWER_NORMS,
         .slots = TOWER_PROJECTOR | BIT(T_PATCH_BIAS) | BIT(T_PLACES)
             | BIT(T_NEWLINE)},
     {.projector = "hcx_qwen2.5vl", TOWER_QWEN,
         .slots = TOWER_MERGER | BIT(T_FC) | BIT(T_FC_BIAS)},
     {.projector = "exaone4_5", TOWER_QWEN, .slots = TOWER_MERGER},
     {.projector = "qwen3a", .hears = true, .matrices = TOWER_MATRICES,
-        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
-            | BIT(V_FFN_NORM_BIAS),
-        .slots = TOWER_EAR},
+        .vectors = TOWER_NORMS, .slots = TOWER_EAR | TOWER_STRETCHES},
+    {.projector = "hcx_qwen2a", .hears = true, .chunks = true,
+        .matrices = TOWER_MATRICES, .vectors = TOWER_NORMS & ~BIT(V_K_BIAS),
+        .slots = TOWER_EAR | TOWER_FRAMES},
 };
 
 static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
@@ -27833,6 +27870,8 @@ static const struct {
     [T_CONV_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
     [T_CONV_3_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
     [T_CONV_OUT] = {{"", D_T_HEARD, D_T_WIDTH, D_ONE}, false},
+    [T_FRAMES_1_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_FRAMES_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
 };
 
 /* What they are called in an ear. */
@@ -27844,6 +27883,8 @@ static const char *const MDL_EAR_NAMES[N_TOWER] = {
     [T_CONV_1_BIAS] = "a.conv2d.1.bias", [T_CONV_2] = "a.conv2d.2.weight",
     [T_CONV_2_BIAS] = "a.conv2d.2.bias", [T_CONV_3] = "a.conv2d.3.weight",
     [T_CONV_3_BIAS] = "a.conv2d.3.bias", [T_CONV_OUT] = "a.conv_out.weight",
+    [T_FRAMES_1] = "a.conv1d.1.weight", [T_FRAMES_1_BIAS] = "a.conv1d.1.bias",
+    [T_FRAMES_2] = "a.conv1d.2.weight", [T_FRAMES_2_BIAS] = "a.conv1d.2.bias",
 };
 
 static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
@@ -27853,6 +27894,8 @@ static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
 struct mdl_tower {
     const mdl_tower_kind *kind;
     size_t bytes; /* of this allocation */
+    mdl_source from;
+    size_t dim[N_DIMS]; /* the model's, and its own D_T_* */
     u32 n_layers, n_heads, n_kv_heads;
     u32 patch; /* pixels of a side */
     u32 side;  /* of a tile, in pixels */
@@ -27860,8 +27903,8 @@ struct mdl_tower {
     u32 merge, window, min, max; /* sides of a cell in patches, of a window in
                                     cells; pixels of a picture seen whole */
     bool bilinear;
-    /* Of an ear: bands of a frame, frames and rows of a stretch, rows that see
-     * each other, seconds by default, the fewest samples. */
+    /* Of an ear: bands of a frame, frames and rows of a stretch or chunk, rows
+     * that see each other, seconds by default, the fewest samples. */
     u32 bands, stretch, rows, span, seconds, least;
     i32 place; /* the token that a template leaves */
     f32 eps;
@@ -27873,22 +27916,35 @@ struct mdl_tower {
     mdl_layer layers[]; /* n_layers */
 };
 
-/* A key of the tower, an integer in [lo, hi]; `fallback` if it is absent,
- * unless that is below lo: then the key is required. */
-static u32 mdl_tower_int(
-    mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
-    const gguf *g = &r->m->g;
+/* Reads keys clip.vision.* or clip.audio.*, by their last part. As with
+ * mdl_reader the first error sticks. */
+typedef struct {
+    const gguf *g;
+    const char *clip;
+    ksllm_error *err;
+    ksllm_status status;
+} mdl_clip_reader;
+
+static const gguf_kv *mdl_clip_find(
+    const mdl_clip_reader *r, const char *name, char key[96]) {
+    snprintf(key, 96, "%s.%s", r->clip, name);
+    const gguf_kv *kv = gguf_find(r->g, key);
+    gguf_ask(kv);
+    return kv;
+}
+
+/* An integer in [lo, hi]; `fallback` if it is absent, unless that is below lo:
+ * then the key is required. */
+static u32 mdl_clip_int(
+    mdl_clip_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
     char key[96];
     i64 v = fallback;
-    snprintf(key, sizeof key, "clip.%s.%s",
-        r->m->clips[0] ? "vision" : "audio", name);
-    const gguf_kv *kv = gguf_find(g, key);
-    gguf_ask(kv);
+    const gguf_kv *kv = mdl_clip_find(r, name, key);
     bool sound = kv ? kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, &v)
             && v >= lo && v <= hi
                     : v >= lo;
     if (!sound && !r->status)
-        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT,
             kv ? kv->offset : NO_OFFSET, "metadata key '%s' must be an integer "
             "from %lld to %lld%s", key, (long long)lo, (long long)hi,
             kv ? "" : "; it is missing: convert the model again");
@@ -27896,54 +27952,47 @@ static u32 mdl_tower_int(
 }
 
 /* A finite number; item i of an array of n, or for n 0 a number alone. */
-static f64 mdl_tower_num(mdl_reader *r, const char *key, u32 n, u32 i) {
-    const gguf *g = &r->m->g;
-    const gguf_kv *kv = gguf_find(g, key);
+static f64 mdl_clip_num(mdl_clip_reader *r, const char *name, u32 n, u32 i) {
+    char key[96];
+    const gguf_kv *kv = mdl_clip_find(r, name, key);
     bool each = kv && kv->type == KSLLM_META_ARRAY;
     f64 v = 0;
-    gguf_ask(kv);
     bool sound = kv && each == (n > 0) && kv->count == (n ? n : 1)
         && gguf_num_at(kv, i, &v) && v >= 0 && v <= 1e3;
     if (!sound && !r->status)
-        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT,
             kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
             "%s from 0 to 1000", key, n ? "three numbers" : "a number");
     return sound && !r->status ? v : 0;
 }
 
-static void mdl_read_pixels(mdl_reader *r, mdl_tower *t) {
+static void mdl_read_pixels(mdl_clip_reader *r, mdl_tower *t) {
     for (u32 c = 0; c < 3; c++) {
-        t->mean[c] = (f32)mdl_tower_num(r, "clip.vision.image_mean", 3, c);
-        t->std[c] = (f32)mdl_tower_num(r, "clip.vision.image_std", 3, c);
+        t->mean[c] = (f32)mdl_clip_num(r, "image_mean", 3, c);
+        t->std[c] = (f32)mdl_clip_num(r, "image_std", 3, c);
         if (!(t->std[c] > 0)) t->std[c] = 1;
     }
 }
 
 static ksllm_status mdl_tower_refuse(
-    const ksllm_model *m, const char *key, ksllm_error *err) {
-    const gguf_kv *kv = gguf_find(&m->g, key);
-    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
+    const mdl_source *from, const char *key, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(from->g, key);
+    return gguf_fail(from->g, err, KSLLM_ERR_UNSUPPORTED,
         kv ? kv->offset : NO_OFFSET, "'%s' is '%.*s', which this version "
         "cannot run; with clip.has_vision_encoder false (options.overrides) "
         "the model reads text", key, STR(gguf_text(kv)));
 }
 
-static str mdl_projector(const ksllm_model *m) {
-    str name = gguf_get_str(&m->g, m->clips[0] ? "clip.vision.projector_type"
-                                               : "clip.audio.projector_type");
-    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
-}
-
 /* The sizes that a picture may be resized to before it is cut, all of whole
  * tiles. */
-static ksllm_status mdl_read_grids(
-    const ksllm_model *m, mdl_tower *t, ksllm_error *err) {
+static ksllm_status mdl_read_grids(mdl_tower *t, ksllm_error *err) {
     static const char key[] = "clip.vision.image_grid_pinpoints";
     static const char merge[] = "clip.vision.mm_patch_merge_type";
-    const gguf_kv *kv = gguf_find(&m->g, key);
+    const gguf *g = t->from.g;
+    const gguf_kv *kv = gguf_find(g, key);
     i64 v;
-    if (!str_eq(gguf_get_str(&m->g, merge), str_of("spatial_unpad")))
-        return mdl_tower_refuse(m, merge, err);
+    if (!str_eq(gguf_get_str(g, merge), str_of("spatial_unpad")))
+        return mdl_tower_refuse(&t->from, merge, err);
     bool sound = kv && kv->type == KSLLM_META_ARRAY && kv->count
         && kv->count % 2 == 0 && kv->count <= 2 * MDL_MAX_GRIDS;
     for (u64 i = 0; sound && i < kv->count; i++) {
@@ -27952,7 +28001,7 @@ static ksllm_status mdl_read_grids(
         t->grids[i / 2][i % 2] = (u32)v;
     }
     if (!sound)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT,
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT,
             kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
             "an array of heights and widths, each of 1 to %d tiles of %u "
             "pixels, %d pairs at most", key, (int)MDL_MAX_TILES,
@@ -27962,31 +28011,29 @@ static ksllm_status mdl_read_grids(
 }
 
 /* Of a SigLIP tower: squares, and places learned for their patches. */
-static ksllm_status mdl_read_tiles(
-    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
-    t->side = mdl_tower_int(r, "image_size", 1, 1 << 12, -1);
-    t->most = mdl_tower_int(r, "anyres_max", 1, 1 << 10, -1);
+static ksllm_status mdl_read_tiles(mdl_clip_reader *r, mdl_tower *t) {
+    t->side = mdl_clip_int(r, "image_size", 1, 1 << 12, -1);
+    t->most = mdl_clip_int(r, "anyres_max", 1, 1 << 10, -1);
     t->merge = 1;
     size_t across = t->side / t->patch;
     if (!r->status && (t->side % t->patch || across > 128))
-        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "'clip.vision.image_size' %u is not 1 to 128 patches of %u pixels",
             (unsigned)t->side, (unsigned)t->patch);
-    m->dim[D_T_PLACES] = across * across;
-    return r->status ? r->status : mdl_read_grids(m, t, r->err);
+    t->dim[D_T_PLACES] = across * across;
+    return r->status ? r->status : mdl_read_grids(t, r->err);
 }
 
 /* Of a tower that sees a picture whole. Which layers see beyond a window: every
  * n-th. */
-static ksllm_status mdl_read_whole(
-    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
-    size_t *d = m->dim;
-    const gguf_tensor *out = gguf_find_tensor(&m->g, str_of("mm.2.weight"));
-    t->merge = mdl_tower_int(r, "spatial_merge_size", 1, 8, -1);
-    u32 pixels = mdl_tower_int(r, "window_size", 1, 1 << 12, -1);
-    u32 every = mdl_tower_int(r, "n_wa_pattern", 1, 1 << 10, -1);
-    t->min = mdl_tower_int(r, "image_min_pixels", 1, 1 << 30, -1);
-    t->max = mdl_tower_int(r, "image_max_pixels", t->min, 1 << 30, -1);
+static ksllm_status mdl_read_whole(mdl_clip_reader *r, mdl_tower *t) {
+    size_t *d = t->dim;
+    const gguf_tensor *out = gguf_find_tensor(r->g, str_of("mm.2.weight"));
+    t->merge = mdl_clip_int(r, "spatial_merge_size", 1, 8, 2);
+    u32 pixels = mdl_clip_int(r, "window_size", 1, 1 << 12, -1);
+    u32 every = mdl_clip_int(r, "n_wa_pattern", 1, 1 << 10, -1);
+    t->min = mdl_clip_int(r, "image_min_pixels", 1, 1 << 30, -1);
+    t->max = mdl_clip_int(r, "image_max_pixels", t->min, 1 << 30, -1);
     t->window = pixels / t->merge / t->patch;
     for (u32 i = 0; i < t->n_layers; i++)
         t->layers[i].window = (i + 1) % every ? t->window : 0;
@@ -27995,24 +28042,38 @@ static ksllm_status mdl_read_whole(
     if (r->status || (t->window && !(t->merge & (t->merge - 1))
             && d[D_T_WIDTH] / t->n_heads % 4 == 0))
         return r->status;
-    return gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+    return gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
         "'clip.vision.window_size' %u is less than a cell of %u patches of %u "
         "pixels a side, that is no power of 2, or a head's length is not a "
         "multiple of 4", (unsigned)pixels, (unsigned)t->merge,
         (unsigned)t->patch);
 }
 
+/* Of an ear that hears a chunk of a sound at once: two convolutions, the second
+ * of which takes every second frame. */
+static void mdl_read_chunks(mdl_clip_reader *r, mdl_tower *t) {
+    t->seconds = mdl_clip_int(r, "chunk_length", 1, 64, -1);
+    t->stretch = t->seconds * 100;
+    t->span = t->rows = t->stretch / 2;
+    t->dim[D_T_CHANNELS] = t->dim[D_T_WIDTH];
+    t->dim[D_T_PLACES] = t->rows;
+}
+
 /* Of an ear. Each of three convolutions takes every second band and frame. */
-static ksllm_status mdl_read_ear(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
-    size_t *d = m->dim;
+static ksllm_status mdl_read_ear(mdl_clip_reader *r, mdl_tower *t) {
+    size_t *d = t->dim;
     const gguf_tensor *conv =
-        gguf_find_tensor(&m->g, str_of("a.conv2d.1.weight"));
+        gguf_find_tensor(r->g, str_of("a.conv2d.1.weight"));
     t->merge = 1;
-    t->bands = mdl_tower_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
-    t->stretch = 2 * mdl_tower_int(r, "n_window", 1, 250, -1);
-    u32 sees = mdl_tower_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
-    t->seconds = mdl_tower_int(r, "chunk_length", 1, 1 << 12, -1);
-    t->least = mdl_tower_int(r, "min_samples", 1 << 9, 1 << 20, -1);
+    t->bands = mdl_clip_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
+    if (t->kind->chunks) {
+        mdl_read_chunks(r, t);
+        return r->status;
+    }
+    t->stretch = 2 * mdl_clip_int(r, "n_window", 1, 250, -1);
+    u32 sees = mdl_clip_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
+    t->seconds = mdl_clip_int(r, "chunk_length", 1, 1 << 12, -1);
+    t->least = mdl_clip_int(r, "min_samples", 1 << 9, 1 << 20, -1);
     u32 bands = (t->bands + 7) / 8;
     t->rows = (t->stretch + 7) / 8;
     t->span = sees / t->stretch * t->rows;
@@ -28023,145 +28084,275 @@ static ksllm_status mdl_read_ear(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
     return r->status;
 }
 
+/* What templates leave for a picture, and for a sound. */
+static const char *const MDL_PLACES[2][3] = {
+    {"<|image_pad|>", "<|IMAGE_PAD|>", "<image>"},
+    {"<|audio_pad|>", "<|AUDIO_PAD|>", "<|AUDIO|>"},
+};
+
+static i32 mdl_default_place(const tokenizer *t, bool hears) {
+    for (size_t i = 0; i < KS_LEN(MDL_PLACES[0]); i++) {
+        i32 id = tok_find(t, str_of(MDL_PLACES[hears][i]));
+        if (id >= 0 && tok_type(t, (u32)id) == TOK_CONTROL) return id;
+    }
+    return -1;
+}
+
 static ksllm_status mdl_read_tower(
-    ksllm_model *m, mdl_tower *t, ksllm_error *err) {
-    mdl_reader r = {m, err, KSLLM_OK};
+    mdl_clip_reader *r, const tokenizer *tok, mdl_tower *t) {
+    static const char resample[] = "clip.vision.resample";
     const bool hears = t->kind->hears;
     const gguf_tensor *mid =
-        gguf_find_tensor(&m->g, str_of(mdl_tower_slot(t->kind, T_MM_0)));
-    size_t *d = m->dim;
-    str resample = gguf_get_str(&m->g, "clip.vision.resample");
-    d[D_T_WIDTH] = mdl_tower_int(&r, "embedding_length", 1, 1 << 16, -1);
-    d[D_T_FFN] = mdl_tower_int(&r, "feed_forward_length", 1, 1 << 20, -1);
-    t->n_heads = mdl_tower_int(&r, "attention.head_count", 1, 1 << 10, -1);
-    t->n_kv_heads = mdl_tower_int(
-        &r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
-    t->place = (i32)mdl_tower_int(&r,
+        gguf_find_tensor(r->g, str_of(mdl_tower_slot(t->kind, T_MM_0)));
+    size_t *d = t->dim;
+    d[D_T_WIDTH] = mdl_clip_int(r, "embedding_length", 1, 1 << 16, -1);
+    d[D_T_FFN] = mdl_clip_int(r, "feed_forward_length", 1, 1 << 20, -1);
+    t->n_heads = mdl_clip_int(r, "attention.head_count", 1, 1 << 10, -1);
+    t->n_kv_heads = mdl_clip_int(
+        r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
+    t->place = (i32)mdl_clip_int(r,
         hears ? "audio_token_id" : "image_token_id", 0, (i64)d[D_VOCAB] - 1,
-        -1);
-    t->eps = (f32)mdl_tower_num(&r, hears
-            ? "clip.audio.attention.layer_norm_epsilon"
-            : "clip.vision.attention.layer_norm_epsilon", 0, 0);
-    t->bilinear = str_eq(resample, str_of("bilinear"));
+        mdl_default_place(tok, hears));
+    t->eps = (f32)mdl_clip_num(r, "attention.layer_norm_epsilon", 0, 0);
     if (!hears) {
-        t->patch = mdl_tower_int(&r, "patch_size", 1, 1 << 7, -1);
-        mdl_read_pixels(&r, t);
+        str filter = gguf_get_str(r->g, resample);
+        t->patch = mdl_clip_int(r, "patch_size", 1, 1 << 7, -1);
+        mdl_read_pixels(r, t);
+        t->bilinear = str_eq(filter, str_of("bilinear"));
+        if (!r->status && filter.p && !t->bilinear
+            && !str_eq(filter, str_of("bicubic")))
+            return mdl_tower_refuse(&t->from, resample, r->err);
     }
-    if (r.status) return r.status;
-    if (resample.p && !t->bilinear && !str_eq(resample, str_of("bicubic")))
-        return mdl_tower_refuse(m, "clip.vision.resample", err);
+    if (r->status) return r->status;
     if (d[D_T_WIDTH] % t->n_heads || t->n_heads % t->n_kv_heads)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "'attention.head_count' %u of clip.* does not divide the width "
-            "%llu, or head_count_kv %u does not divide it",
+        return gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.attention.head_count' %u does not divide the width %llu, or "
+            "head_count_kv %u does not divide it", r->clip,
             (unsigned)t->n_heads, LLU(d[D_T_WIDTH]), (unsigned)t->n_kv_heads);
     d[D_T_Q] = d[D_T_WIDTH];
     d[D_T_KV] = d[D_T_WIDTH] / t->n_heads * t->n_kv_heads;
     d[D_T_IN] = d[D_T_WIDTH];
     d[D_T_MID] = mid ? (size_t)mid->n_rows : 0;
     d[D_T_OUT] = d[D_EMBD];
-    return hears         ? mdl_read_ear(&r, m, t)
-        : t->kind->tiles ? mdl_read_tiles(&r, m, t)
-                         : mdl_read_whole(&r, m, t);
+    return hears         ? mdl_read_ear(r, t)
+        : t->kind->tiles ? mdl_read_tiles(r, t)
+                         : mdl_read_whole(r, t);
+}
+
+static const char *const MDL_CLIPS[2] = {"clip.vision", "clip.audio"};
+
+/* Of the tower that sees, or of the one that hears. */
+static str mdl_projector(const ksllm_model *m, bool hears) {
+    char key[48];
+    snprintf(key, sizeof key, "%s.projector_type", MDL_CLIPS[hears]);
+    str name = gguf_get_str(mdl_media_file(m), key);
+    return name.p ? name
+                  : gguf_get_str(mdl_media_file(m), "clip.projector_type");
 }
 
 /* A model with a tower of another kind reads text alone. A layer has ten
  * tensors at least, so the file bounds their number. */
-static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+static ksllm_status mdl_make_tower(
+    ksllm_model *m, bool hears, ksllm_error *err) {
     const mdl_tower_kind *kind = NULL;
-    mdl_reader r = {m, err, KSLLM_OK};
-    mdl_find_towers(m);
+    const mdl_source from = {
+        mdl_media_file(m), NULL, m->arch->name, MDL_CLIPS[hears]};
+    mdl_clip_reader r = {from.g, from.clip, err, KSLLM_OK};
     for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
-        if (m->clips[MDL_TOWERS[i].hears]
-            && MDL_TOWERS[i].hears == !m->clips[0]
-            && str_eq(mdl_projector(m), str_of(MDL_TOWERS[i].projector)))
+        if (m->clips[hears] && MDL_TOWERS[i].hears == hears
+            && str_eq(mdl_projector(m, hears), str_of(MDL_TOWERS[i].projector)))
             kind = &MDL_TOWERS[i];
-    if (!kind) return KSLLM_OK; /* twr_sees says why */
-    u32 n = mdl_tower_int(&r, "block_count", 1, 1 << 10, -1);
-    if (!r.status && n > m->g.n_tensors / 10)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "'clip.vision.block_count' is %u, but there are only %u tensors: "
-            "tensors are missing", (unsigned)n, (unsigned)m->g.n_tensors);
+    if (!kind) return KSLLM_OK; /* twr_sees and twr_hears say why */
+    u32 n = mdl_clip_int(&r, "block_count", 1, 1 << 10, -1);
+    if (!r.status && n > from.g->n_tensors / 10)
+        return gguf_fail(from.g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.block_count' is %u, but there are only %u tensors: tensors "
+            "are missing", from.clip, (unsigned)n, (unsigned)from.g->n_tensors);
     if (r.status) return r.status;
     size_t bytes = sizeof(mdl_tower) + n * sizeof(mdl_layer);
     mdl_tower *t = mem_alloc(&m->alloc, bytes);
     if (!t) return fail_memory(err, bytes);
     memset(t, 0, bytes);
-    m->tower = t;
+    m->tower[hears] = t;
+    m->media = true;
     t->bytes = bytes;
     t->kind = kind;
     t->n_layers = n;
-    return mdl_read_tower(m, t, err);
+    t->from = from;
+    t->from.dim = t->dim;
+    memcpy(t->dim, m->dim, sizeof t->dim);
+    return mdl_read_tower(&r, &m->tok, t);
 }
 
-static void mdl_free_tower(ksllm_model *m) {
-    if (m->tower) mem_free(&m->alloc, m->tower, m->tower->bytes);
+/* Whether a second file is one, and this model's. */
+static ksllm_status mdl_check_media_file(
+    const ksllm_model *m, ksllm_error *err) {
+    static const char *const last[] = {
+        "mm.model.fc.weight", "mm.2.weight", "mm.a.mlp.2.weight"};
+    const gguf *g = &m->g2;
+    i64 has = 0;
+    str arch = gguf_get_str(g, "general.architecture");
+    str of = gguf_get_str(g, "clip.text_architecture");
+    if (!str_eq(arch, str_of("clip")))
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "general.architecture is '%.*s': options.media_path wants a file "
+            "of a tower, which has 'clip' there (mmproj-....gguf)", STR(arch));
+    for (u32 i = 0; i < 2; i++)
+        if (gguf_get_int(&m->g, i ? "clip.has_audio_encoder"
+                                  : "clip.has_vision_encoder", &has) && has)
+            return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "this file has a tower of its own: open it without "
+                "options.media_path");
+    if (of.p && !str_eq(of, str_of(m->arch->name)))
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "made for a model of architecture '%.*s'; that of '%.*s' is '%s'",
+            STR(of), STR(m->g.name), m->arch->name);
+    const gguf_tensor *t = NULL;
+    for (size_t i = 0; i < KS_LEN(last) && !t; i++)
+        t = gguf_find_tensor(g, str_of(last[i]));
+    if (t && t->n_rows != m->dim[D_EMBD])
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, t->offset,
+            "made for a model whose rows have %llu values; those of '%.*s' "
+            "have %llu", LLU(t->n_rows), STR(m->g.name), LLU(m->dim[D_EMBD]));
+    return KSLLM_OK;
+}
+
+static ksllm_status mdl_make_towers(ksllm_model *m, ksllm_error *err) {
+    if (m->g2.n_parts) TRY(mdl_check_media_file(m, err));
+    mdl_find_towers(m);
+    TRY(mdl_make_tower(m, false, err));
+    TRY(mdl_make_tower(m, true, err));
+    if (!m->g2.n_parts || m->media) return KSLLM_OK;
+    return gguf_fail(&m->g2, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "this version has no tower of clip.projector_type '%.*s'; without "
+        "options.media_path the model reads text",
+        STR(mdl_projector(m, m->clips[1])));
+}
+
+static void mdl_free_towers(ksllm_model *m) {
+    for (int i = 0; i < 2; i++)
+        if (m->tower[i]) mem_free(&m->alloc, m->tower[i], m->tower[i]->bytes);
 }
 
 /* A convolution is a product: its inputs lie as channels (R, G, B), rows,
- * columns in both. */
-static ksllm_status mdl_bind_convolution(const ksllm_model *m,
-    const gguf_tensor *t, u64 side, u64 in, u64 width, mdl_matrix *out,
+ * columns in both. `want`: columns, rows (of four), channels, outputs. */
+static ksllm_status mdl_bind_convolution(const mdl_source *from,
+    const gguf_tensor *t, u32 n, const u64 want[4], mdl_matrix *out,
     ksllm_error *err) {
-    if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != in
-        || t->dims[3] != width || BLK_TYPES[t->type].n != 1)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
-            "tensor '%.*s' is not %llu x %llu x %llu x %llu of F32, F16 or "
-            "BF16", STR(t->name), LLU(side), LLU(side), LLU(in), LLU(width));
+    bool sound = BLK_TYPES[t->type].n == 1;
+    for (u32 i = 0; i < 4; i++) sound &= t->dims[i] == (i < n ? want[i] : 1);
+    if (!sound)
+        return gguf_fail(from->g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' is not %llu x %llu x %llu%s%.0llu of F32, F16 or "
+            "BF16", STR(t->name), LLU(want[0]), LLU(want[1]), LLU(want[2]),
+            n > 3 ? " x " : "", LLU(n > 3 ? want[3] : 0));
     *out = (mdl_matrix){t->data, (ksllm_type)t->type,
-        (size_t)(in * side * side), (size_t)width,
-        (size_t)(in * side * t->row_bytes), 1};
+        (size_t)(t->n_rows * t->dims[0] / want[n - 1]), (size_t)want[n - 1],
+        (size_t)(t->bytes / want[n - 1]), 1};
     return KSLLM_OK;
+}
+
+/* The lengths of a slot's convolution, and how many; 0: it is none. */
+static u32 mdl_convolution(const mdl_tower *t, u32 slot, u64 want[4]) {
+    const u64 *d = NULL, c = t->dim[D_T_CHANNELS], w = t->dim[D_T_WIDTH];
+    const u64 patches[4] = {t->patch, t->patch, 3, w};
+    const u64 bands[4] = {3, 3, slot == T_CONV_1 ? 1 : c, c};
+    const u64 frames[4] = {3, slot == T_FRAMES_1 ? t->bands : c, c, 0};
+    if (slot <= T_PATCHES_2) d = patches;
+    if (slot >= T_CONV_1 && slot <= T_CONV_3) d = bands;
+    if (slot == T_FRAMES_1 || slot == T_FRAMES_2) d = frames;
+    if (!d) return 0;
+    memcpy(want, d, 4 * sizeof *want);
+    return d == frames ? 3 : 4;
+}
+
+/* attn_qkv, of which each part is bound as if it was alone. False: it is
+ * another tensor. */
+static bool mdl_bind_qkv(const mdl_tower *to, const gguf_tensor *t, str rest,
+    mdl_layer *l, ksllm_error *err, ksllm_status *status) {
+    static const u32 parts[3][2] = {
+        {M_Q, V_Q_BIAS}, {M_K, V_K_BIAS}, {M_V, V_V_BIAS}};
+    const size_t *d = to->dim;
+    const size_t n[3] = {d[D_T_Q], d[D_T_KV], d[D_T_KV]};
+    const bool bias = str_eq(rest, str_of("attn_qkv.bias"));
+    gguf_tensor part = *t;
+    size_t sum = n[0] + n[1] + n[2], at = 0;
+    if (!bias && !str_eq(rest, str_of("attn_qkv.weight"))) return false;
+    *status = KSLLM_OK;
+    if (t->dims[!bias] != sum)
+        *status = gguf_fail(to->from.g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' has a length of %llu where queries, keys and values "
+            "make it %llu", STR(t->name), LLU(t->dims[!bias]), LLU(sum));
+    for (u32 i = 0; i < 3 && !*status; at += n[i++]) {
+        part.dims[!bias] = n[i];
+        part.data = t->data + at * (bias ? BLK_TYPES[t->type].bytes
+                                         : t->row_bytes);
+        *status = bias ? mdl_bind_vector(&to->from, &part,
+                &MDL_TOWER_VECTORS[parts[i][1]], &l->vec[parts[i][1]], err)
+            : mdl_bind_matrix(&to->from, &part,
+                &MDL_TOWER_MATRICES[parts[i][0]], &l->mat[parts[i][0]], err);
+    }
+    return true;
 }
 
 static ksllm_status mdl_bind_tower(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
-    mdl_tower *to = m->tower;
+    ksllm_status status;
     u32 layer;
     str rest, name = t->name;
     bool of_ear = mdl_begins(name, "a.") || mdl_begins(name, "mm.a.");
-    if (!to || of_ear != to->kind->hears) return KSLLM_OK;
+    mdl_tower *to = m->tower[of_ear];
+    if (!to) return KSLLM_OK;
     if (mdl_split_after(of_ear ? "a.blk." : "v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
+        if (mdl_bind_qkv(to, t, rest, l, err, &status)) return status;
         for (u32 i = 0; i < N_MATRICES; i++)
             if (to->kind->matrices & BIT(i)
                 && str_eq(rest, str_of(MDL_TOWER_MATRICES[i].name)))
-                return mdl_bind_matrix(
-                    m, t, &MDL_TOWER_MATRICES[i], &l->mat[i], err);
+                return mdl_bind_matrix(&to->from, t,
+                     &MDL_TOWER_MATRICES[i], &l->mat[i], err);
         for (u32 i = 0; i < N_VECTORS; i++)
             if (to->kind->vectors & BIT(i)
                 && str_eq(rest, str_of(MDL_TOWER_VECTORS[i].name)))
-                return mdl_bind_vector(
-                    m, t, &MDL_TOWER_VECTORS[i], &l->vec[i], err);
+                return mdl_bind_vector(&to->from, t,
+                     &MDL_TOWER_VECTORS[i], &l->vec[i], err);
     }
     if (str_eq(name, str_of("model.image_newline")))
         name = str_of("v.image_newline");
     for (u32 i = 0; i < N_TOWER; i++) {
         const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
-        const size_t *d = m->dim;
+        u64 want[4];
+        u32 n = mdl_convolution(to, i, want);
         if (!(to->kind->slots & BIT(i))
             || !str_eq(name, str_of(mdl_tower_slot(to->kind, i))))
             continue;
-        return i <= T_PATCHES_2 ? mdl_bind_convolution(m, t, to->patch, 3,
-                                      d[D_T_WIDTH], &to->mat[i], err)
-            : i >= T_CONV_1 && i <= T_CONV_3
-            ? mdl_bind_convolution(m, t, 3, i == T_CONV_1 ? 1
-                : d[D_T_CHANNELS], d[D_T_CHANNELS], &to->mat[i], err)
+        return n
+            ? mdl_bind_convolution(&to->from, t, n, want, &to->mat[i], err)
             : MDL_TOWER_SLOTS[i].vector
-            ? mdl_bind_vector(m, t, slot, &to->vec[i], err)
-            : mdl_bind_matrix(m, t, slot, &to->mat[i], err);
+            ? mdl_bind_vector(&to->from, t, slot, &to->vec[i], err)
+            : mdl_bind_matrix(&to->from, t, slot, &to->mat[i], err);
     }
     /* the norm after SigLIP's last layer, which nothing uses */
-    return mdl_begins(name, "v.post_ln.") ? KSLLM_OK : mdl_unknown(m, t, err);
+    if (mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
+    return gguf_fail(to->from.g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has no place in a tower of %s with %u layers; running "
+        "without it would give wrong results", STR(t->name),
+        to->kind->projector, (unsigned)to->n_layers);
 }
 
-static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
-    const mdl_tower *t = m->tower;
+static ksllm_status mdl_tower_lacks(
+    const mdl_tower *t, const char *name, ksllm_error *err) {
+    return gguf_fail(t->from.g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "tensor '%s' is missing; a tower of %s needs it", name,
+        t->kind->projector);
+}
+
+static ksllm_status mdl_check_tower(const mdl_tower *t, ksllm_error *err) {
     char name[48];
     for (u32 i = 0; t && i < N_TOWER; i++)
         if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
-            return mdl_missing(m, -1, mdl_tower_slot(t->kind, i), err);
+            return mdl_tower_lacks(t, mdl_tower_slot(t->kind, i), err);
     for (u32 n = 0; t && n < t->n_layers; n++) {
         const char *lacks = NULL;
         for (u32 i = 0; i < N_MATRICES; i++)
@@ -28172,21 +28363,26 @@ static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
                 lacks = MDL_TOWER_VECTORS[i].name;
         snprintf(name, sizeof name, "%s.blk.%u.%s",
             t->kind->hears ? "a" : "v", (unsigned)n, lacks ? lacks : "");
-        if (lacks) return mdl_missing(m, -1, name, err);
+        if (lacks) return mdl_tower_lacks(t, name, err);
     }
     return KSLLM_OK;
 }
 
+static ksllm_status mdl_check_towers(const ksllm_model *m, ksllm_error *err) {
+    TRY(mdl_check_tower(m->tower[0], err));
+    return mdl_check_tower(m->tower[1], err);
+}
+
 #else
 
-static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+static ksllm_status mdl_make_towers(ksllm_model *m, ksllm_error *err) {
     (void)err;
     mdl_find_towers(m);
     return KSLLM_OK;
 }
 #define mdl_bind_tower(m, t, err) KSLLM_OK
-#define mdl_check_tower(m, err) KSLLM_OK
-#define mdl_free_tower(m) ((void)0)
+#define mdl_check_towers(m, err) KSLLM_OK
+#define mdl_free_towers(m) ((void)0)
 
 #endif /* KSLLM_NO_MEDIA */
 
@@ -28224,46 +28420,48 @@ static ksllm_status mdl_bind(
     static const mdl_slot dense[2] = {
         {"dense_2.weight", D_EMBD, D_DENSE, D_ONE},
         {"dense_3.weight", D_DENSE, D_EMBD, D_ONE}};
+    const mdl_source from = mdl_text_source(m);
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
-    if (mdl_is_of_tower(m, t->name)) return mdl_bind_tower(m, t, err);
+    if (!m->g2.n_parts && mdl_is_of_tower(m, t->name))
+        return mdl_bind_tower(m, t, err);
     if (str_eq(t->name, str_of(embd.name)))
-        return mdl_bind_matrix(m, t, &embd, &m->embd, err);
+        return mdl_bind_matrix(&from, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
-        return mdl_bind_matrix(m, t, &output, &m->output, err);
+        return mdl_bind_matrix(&from, t, &output, &m->output, err);
     if (str_eq(t->name, str_of(norm.name)) || (m->arch->output_norm
             && str_eq(t->name, str_of(m->arch->output_norm))))
-        return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
+        return mdl_bind_vector(&from, t, &norm, &m->output_norm, err);
     if (str_eq(t->name, str_of(rope.name)))
-        return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
+        return mdl_bind_vector(&from, t, &rope, &m->rope_divisors, err);
     if (m->arch->bert && str_eq(t->name, str_of(places.name)))
-        return mdl_bind_matrix(m, t, &places, &m->places, err);
+        return mdl_bind_matrix(&from, t, &places, &m->places, err);
     if (m->arch->bert && str_eq(t->name, str_of(types.name)))
-        return mdl_bind_matrix(m, t, &types, &m->types, err);
+        return mdl_bind_matrix(&from, t, &types, &m->types, err);
     for (u32 i = 0; i < KS_LEN(first) && m->arch->bert; i++)
         if (str_eq(t->name, str_of(first[i].name)))
-            return mdl_bind_vector(m, t, &first[i], first_to[i], err);
+            return mdl_bind_vector(&from, t, &first[i], first_to[i], err);
     for (u32 i = 0; i < 2 && m->arch->bert; i++)
         if (str_eq(t->name, str_of(rank[i].name)))
             return mdl_bind_matrix(
-                m, t, &rank[i], i ? &m->rank_out : &m->rank, err);
+                &from, t, &rank[i], i ? &m->rank_out : &m->rank, err);
     for (u32 i = 0; i < 2 && m->dim[D_LAYER]; i++)
         if (str_eq(t->name, str_of(embds[i].name)))
             return mdl_bind_matrix(
-                m, t, &embds[i], i ? &m->embds_proj : &m->embds, err);
+                &from, t, &embds[i], i ? &m->embds_proj : &m->embds, err);
     if (m->dim[D_LAYER] && str_eq(t->name, str_of(embds_norm.name)))
-        return mdl_bind_vector(m, t, &embds_norm, &m->embds_norm, err);
+        return mdl_bind_vector(&from, t, &embds_norm, &m->embds_norm, err);
     for (u32 i = 0; i < 2 && m->arch->dense; i++)
         if (str_eq(t->name, str_of(dense[i].name)))
-            return mdl_bind_matrix(m, t, &dense[i], &m->dense[i], err);
+            return mdl_bind_matrix(&from, t, &dense[i], &m->dense[i], err);
     for (u32 i = 0; i < 2 && m->arch->long_rope; i++)
         if (str_eq(t->name, str_of(factors[i].name)))
             return mdl_bind_vector(
-                m, t, &factors[i], &m->rope_factors[i], err);
+                &from, t, &factors[i], &m->rope_factors[i], err);
     /* llama.cpp's copy of the head's rows of "yes" and "no", for reranking */
     if (!strcmp(m->arch->name, "qwen3")
         && str_eq(t->name, str_of("cls.output.weight")))
@@ -28290,7 +28488,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
             return mdl_missing(m, -1, "cls.bias or cls.output", err);
     }
     if (!m->output.w) m->output = m->embd; /* tied */
-    TRY(mdl_check_tower(m, err));
+    TRY(mdl_check_towers(m, err));
     for (u32 n = 0; n < m->n_layers; n++) {
         const mdl_layer *l = &m->layers[n];
         mdl_parts p = mdl_parts_of(m, l);
@@ -28523,9 +28721,11 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_read_others(m, err));
     TRY(mdl_check_vocab(m, err));
     TRY(mdl_make_layers(m, err));
-    TRY(mdl_make_tower(m, err));
+    TRY(mdl_make_towers(m, err));
     for (u32 i = 0; i < m->g.n_tensors; i++)
         TRY(mdl_bind(m, &m->g.tensors[i], err));
+    for (u32 i = 0; i < m->g2.n_tensors; i++)
+        TRY(mdl_bind_tower(m, &m->g2.tensors[i], err));
     TRY(mdl_check_complete(m, err));
     TRY(mdl_make_ropes(m, err));
     m->runs = true;
@@ -28557,7 +28757,9 @@ static bool mdl_is_idle(const gguf *g, const gguf_kv *kv) {
 /* A value without effect is a mistake in its key, or in its type. */
 static ksllm_status mdl_check_overrides(ksllm_model *m, ksllm_error *err) {
     const gguf_kv *kv = gguf_unasked(&m->g, mdl_is_idle);
-    m->g.set = NULL, m->g.n_set = 0;
+    const gguf_kv *clip = gguf_unasked(&m->g2, mdl_is_idle);
+    if (!kv) kv = clip;
+    m->g.set = m->g2.set = NULL, m->g.n_set = m->g2.n_set = 0;
     if (!kv) return KSLLM_OK;
     return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "options.overrides: nothing uses a value of this type with key "
@@ -28614,13 +28816,30 @@ static void mdl_close(ksllm_model *m) {
     tok_close(&m->tok, &a);
     mem_free(&a, m->rope[0].freq, m->rope_bytes);
     mem_free(&a, m->layers, m->layer_bytes);
-    mdl_free_tower(m);
+    mdl_free_towers(m);
     gguf_close(&m->g, &a);
+    gguf_close(&m->g2, &a);
     mem_free(&a, m, sizeof *m);
 }
 
 static ksllm_allocator mdl_allocator(const ksllm_model_options *o) {
     return o->allocator ? *o->allocator : MEM_LIBC;
+}
+
+/* A file of towers beside the model's. */
+static ksllm_status mdl_open_media(
+    ksllm_model *m, const ksllm_model_options *o, ksllm_error *err) {
+    const ksllm_allocator *a = &m->alloc;
+    os_file file = {o->media_data, o->media_size, NULL, 0, false};
+    gguf *g = &m->g2;
+    g->name = str_of(o->media_path ? o->media_path : "the towers in memory");
+    g->in_memory = o->in_memory;
+    g->set = o->overrides;
+    g->n_set = o->n_overrides;
+    g->clip_set = 1;
+    if (o->media_path)
+        TRY(os_open(o->media_path, o->in_memory ? a : NULL, &file, err));
+    return gguf_open(g, file, o->media_path, a, err);
 }
 
 /* Opens the model in `file`, which it takes over even when it fails. */
@@ -28639,8 +28858,15 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.in_memory = o->in_memory;
     m->g.set = o->overrides;
     m->g.n_set = o->n_overrides;
+    const bool more = (o->media_path || o->media_data) && !o->vocab_only;
+    m->g.clip_set = more ? -1 : 0;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
+    if (!status
+        && str_eq(gguf_get_str(&m->g, "general.architecture"), str_of("clip")))
+        status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "a tower for pictures or sounds, not a model: open its model, with "
+            "this as options.media_path");
     if (!status
         && str_eq(gguf_get_str(&m->g, "general.type"), str_of("adapter")))
         status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -28651,13 +28877,15 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
             "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);
     if (!status)
         status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
+    if (!status && more) status = mdl_open_media(m, o, err);
     if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
     if (!status) status = mdl_check_overrides(m, err);
     if (status) {
         mdl_close(m);
         return status;
     }
-    m->g.name = str_of("model"); /* the caller's text ends here */
+    m->g.name = str_of("model"); /* the caller's texts end here */
+    m->g2.name = str_of("towers");
     *out = m;
     return KSLLM_OK;
 }
@@ -29181,23 +29409,24 @@ static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
 
 /* Reads all weights once, so that they are in memory. */
 static ksllm_status ses_preload(
-    const gguf *g, const ksllm_control *control, ksllm_error *err) {
+    const ksllm_model *m, const ksllm_control *control, ksllm_error *err) {
     enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
+    const u64 all = m->g.weight_bytes + m->g2.weight_bytes;
     ses_watch watch;
     u64 done = 0;
     ses_watch_begin(&watch, control);
-    for (u32 i = 0; i < g->n_tensors; i++) {
-        const gguf_tensor *t = &g->tensors[i];
+    for (u32 i = 0; i < m->g.n_tensors + m->g2.n_tensors; i++) {
+        const gguf_tensor *t = i < m->g.n_tensors ? &m->g.tensors[i]
+            : &m->g2.tensors[i - m->g.n_tensors];
         for (u64 at = 0, n; t->data && at < t->bytes; at += n) {
             n = min_u64(t->bytes - at, STEP);
             if (ses_watch_stops(&watch))
-                return ses_watch_fail(
-                    &watch, done, g->weight_bytes, "bytes read", err);
+                return ses_watch_fail(&watch, done, all, "bytes read", err);
             os_touch(t->data + at, (size_t)n);
             done += n;
             if (control->on_progress)
-                control->on_progress(control->progress_ctx, (size_t)done,
-                    (size_t)g->weight_bytes);
+                control->on_progress(
+                    control->progress_ctx, (size_t)done, (size_t)all);
         }
     }
     return KSLLM_OK;
@@ -29622,7 +29851,7 @@ static i32 ses_at(const ses_list *l, size_t i) {
 static bool ses_has_media(const ksllm_session *s, const ses_list *l,
     size_t from, size_t to) {
     bool has = false;
-    for (size_t i = from; s->m->tower && i < to && !has; i++)
+    for (size_t i = from; s->m->media && i < to && !has; i++)
         has = ses_at(l, i) < 0;
     return has;
 }
@@ -29664,7 +29893,7 @@ static const f32 *ses_media_at(
 /* Whether all rows of pictures in [from, to) are lent. */
 static ksllm_status ses_lent(const ksllm_session *s, const ses_list *l,
     size_t from, size_t to, ksllm_error *err) {
-    for (size_t i = from; s->m->tower && i < to; i++)
+    for (size_t i = from; s->m->media && i < to; i++)
         if (ses_at(l, i) < 0 && !ses_media_at(s, l, i))
             return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
                 "token %llu is a row of a picture that is not lent, or does "
@@ -29674,22 +29903,48 @@ static ksllm_status ses_lent(const ksllm_session *s, const ses_list *l,
     return KSLLM_OK;
 }
 
-/* Whether a template left as many places as there are pictures. */
-static ksllm_status ses_places(const ksllm_model *m, const i32 *tokens,
-    size_t n, size_t n_media, ksllm_error *err) {
-    size_t places = 0;
-    for (size_t i = 0; m->tower && i < n; i++)
-        places += tokens[i] == m->tower->place;
-    if (places == n_media) return KSLLM_OK;
-    if (m->tower && m->tower->kind->hears)
+/* A media's name says whether it is heard. */
+static bool ses_is_sound(const ksllm_media *x) { return x->hash[1] & 1; }
+
+static bool ses_is_place(const ksllm_model *m, i32 token, bool hears) {
+    return m->tower[hears] && token == m->tower[hears]->place;
+}
+
+static ksllm_status ses_miscounted(const ksllm_model *m, size_t places,
+    size_t n_media, ksllm_error *err) {
+    if (!m->tower[0] && m->tower[1])
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "%llu sounds for a prompt with %llu places: content has a part "
             "{\"type\": \"audio\"} for each", LLU(n_media), LLU(places));
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "%llu pictures for a prompt with %llu places: content has a part "
+        "%llu pictures%s for a prompt with %llu places: content has a part "
         "{\"type\": \"image\"} for each (the template of HyperCLOVA X wants "
         "{\"type\": \"image_url\", \"image_url\": {\"url\": "
-        "\"image.jpg\"}})", LLU(n_media), LLU(places));
+        "\"image.jpg\"}}%s)", LLU(n_media), m->tower[1] ? " and sounds" : "",
+        LLU(places), m->tower[1] ? ", and {\"type\": \"input_audio\"} for a "
+        "sound" : "");
+}
+
+/* Whether a template left a place for each of the media, in their order. */
+static ksllm_status ses_places(const ksllm_model *m, const i32 *tokens,
+    size_t n, const ksllm_media *const *media, size_t n_media,
+    ksllm_error *err) {
+    size_t places = 0, wrong = SIZE_MAX;
+    for (size_t i = 0; m->media && i < n; i++) {
+        bool sees = ses_is_place(m, tokens[i], false);
+        bool hears = ses_is_place(m, tokens[i], true);
+        if (!sees && !hears) continue;
+        if (places < n_media && !(ses_is_sound(media[places]) ? hears : sees))
+            wrong = min_size(wrong, places);
+        places++;
+    }
+    if (places != n_media) return ses_miscounted(m, places, n_media, err);
+    if (wrong == SIZE_MAX) return KSLLM_OK;
+    bool heard = ses_is_sound(media[wrong]);
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "media %llu is a %s, and its place in the prompt is for a %s: list "
+        "them in the order of the conversation's parts", LLU(wrong),
+        heard ? "sound" : "picture", heard ? "picture" : "sound");
 }
 
 static size_t ses_expanded(
@@ -29704,7 +29959,8 @@ static void ses_expand(const ksllm_model *m, i32 *tokens, size_t n,
     const ksllm_media *const *media, size_t n_media) {
     size_t to = ses_expanded(n, media, n_media);
     for (size_t i = n; i-- > 0;) {
-        if (tokens[i] != m->tower->place) {
+        if (!ses_is_place(m, tokens[i], false)
+            && !ses_is_place(m, tokens[i], true)) {
             tokens[--to] = tokens[i];
             continue;
         }
@@ -29861,7 +30117,7 @@ static ksllm_status ses_full(
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
         "%llu more tokens do not fit a context of %u that holds %u; create the "
         "session with a larger n_ctx, shorten the prompt%s", LLU(n),
-        (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->tower
+        (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->media
         ? ", or make its pictures smaller (ksllm_media_options.max_tokens)"
         : ", or choose KSLLM_OVERFLOW_SLIDE");
 }
@@ -29873,7 +30129,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
-    TRY(mdl_check_list(s->m, tokens, n, s->m->tower != NULL, err));
+    TRY(mdl_check_list(s->m, tokens, n, s->m->media, err));
     const ses_list all = {s->tokens, tokens, keep};
     size_t total = keep + n, drop = ses_drop(s, total);
     /* the last one again, where nothing follows it and its logits are gone */
@@ -33388,7 +33644,7 @@ static i64 turn_expand(const ksllm_model *m, const ksllm_chat *chat,
     i32 *tokens, size_t n, size_t cap, ksllm_error *err) {
     size_t total = ses_expanded(n, chat->media, chat->n_media);
     if (n > cap) return (i64)total; /* it is not all there */
-    TRY(ses_places(m, tokens, n, chat->n_media, err));
+    TRY(ses_places(m, tokens, n, chat->media, chat->n_media, err));
     if (total <= cap) ses_expand(m, tokens, n, chat->media, chat->n_media);
     return (i64)total;
 }
@@ -33412,7 +33668,7 @@ static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
     if (!n)
         return fail(t->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "chat: the template makes no text of these messages");
-    if (s->m->tower || chat->n_media)
+    if (s->m->media || chat->n_media)
         n = turn_expand(
             s->m, chat, s->prompt, (size_t)n, s->n_ctx, t->err);
     if (n < 0) return (ksllm_status)n;
@@ -33587,6 +33843,18 @@ static u64 st_sum_adapter(const ksllm_session *s) {
         st_sum_weights(&a->g))) | 1;
 }
 
+/* Of the model's file; with a second one of that, too: who saw with another
+ * tower holds other rows under the same names. */
+static u64 st_sum_tensors_of(const ksllm_model *m) {
+    u64 sum = st_sum_tensors(&m->g);
+    return m->g2.n_parts ? sum_mix(sum, st_sum_tensors(&m->g2)) : sum;
+}
+
+static u64 st_sum_weights_of(const ksllm_model *m) {
+    u64 sum = st_sum_weights(&m->g);
+    return m->g2.n_parts ? sum_mix(sum, st_sum_weights(&m->g2)) : sum;
+}
+
 static void st_set(u8 *p, u64 value, size_t bytes) { memcpy(p, &value, bytes); }
 
 static u64 st_get(const u8 *p, size_t bytes) {
@@ -33611,8 +33879,8 @@ static void st_header(const ksllm_session *s, u8 *h) {
     st_set(h + 36, m->dim[D_VALUE], 4);
     st_set(h + 40, st_sum_hyperparameters(&m->g), 8);
     st_set(h + 48, st_sum_vocabulary(&m->g), 8);
-    st_set(h + 56, st_sum_tensors(&m->g), 8);
-    st_set(h + 64, st_sum_weights(&m->g), 8);
+    st_set(h + 56, st_sum_tensors_of(m), 8);
+    st_set(h + 64, st_sum_weights_of(m), 8);
     st_set(h + 72, st_sum_adapter(s), 8);
     st_set(h + 80, s->n_slid, 8);
 }
@@ -33961,7 +34229,7 @@ static bool st_load_ids(st_stream *f, const st_loaded *to, st_chunk *c,
         return false;
     st_call(f, ids, c->n * sizeof *ids);
     if (f->failed || mdl_check_list(f->s->m, ids, c->n,
-            f->s->m->tower != NULL, NULL)) return false;
+            f->s->m->media, NULL)) return false;
     size_t room = f->s->n_ctx - to->n;
     if (to->tokens) room = min_size(room, to->n_tokens - to->n);
     u32 i = 0;
@@ -34526,6 +34794,9 @@ static void snd_level(f32 *x, size_t n) {
  * Whole (Qwen2.5-VL): rope by row and column; most layers see the patches of a
  * window alone, and rows lie window by window, cell by cell; x is a cell's
  * patches, normed, and the media its cells, row by row.
+ * Sounds come by stretches of frames, whose rows see those of a window around
+ * (Qwen3-ASR), or by chunks of half a minute, each of which is a tile
+ * (HyperCLOVA X Omni).
  * ======================================================================== */
 
 #if !defined KSLLM_NO_MEDIA
@@ -34554,8 +34825,8 @@ typedef struct {
 
 static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
     TRY(ses_runs(m, err));
-    if (m->tower && !m->tower->kind->hears) return KSLLM_OK;
-    str projector = m->clips[0] ? mdl_projector(m) : (str){NULL, 0};
+    if (m->tower[0]) return KSLLM_OK;
+    str projector = m->clips[0] ? mdl_projector(m, false) : (str){NULL, 0};
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
         m->clips[0] ? "the model does not see: this version has no tower of "
                       "clip.projector_type '%.*s'"
@@ -34565,14 +34836,18 @@ static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
 
 static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
     TRY(ses_runs(m, err));
-    if (m->tower && m->tower->kind->hears) return KSLLM_OK;
+    if (m->tower[1]) return KSLLM_OK;
+    str projector = m->clips[1] ? mdl_projector(m, true) : (str){NULL, 0};
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "the model does not hear: its file has no tower for sounds that this "
-        "version knows");
+        m->clips[1] ? "the model does not hear: this version has no tower of "
+                      "clip.projector_type '%.*s'"
+                    : "the model does not hear: its file has no tower for "
+                      "sounds%.*s: convert it again from its folder",
+        STR(projector));
 }
 
 static ksllm_status twr_any(const ksllm_model *m, ksllm_error *err) {
-    return m->tower ? ses_runs(m, err) : twr_sees(m, err);
+    return m->media ? ses_runs(m, err) : twr_sees(m, err);
 }
 
 /* Patches along a tile's side. */
@@ -34708,8 +34983,9 @@ static ksllm_status twr_lay_media(
 static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
     const ksllm_media_options *o, twr_plan *p, ksllm_error *err) {
     TRY(twr_sees(m, err));
-    *p = (twr_plan){.t = m->tower, .w = image->width, .h = image->height,
-        .alone = m->tower->kind->tiles && o->max_tiles == 1};
+    const mdl_tower *t = m->tower[0];
+    *p = (twr_plan){.t = t, .w = image->width, .h = image->height,
+        .alone = t->kind->tiles && o->max_tiles == 1};
     u64 area = (u64)p->w * p->h;
     if (!p->w || !p->h || p->w > MED_MAX_SIDE || p->h > MED_MAX_SIDE
         || area > TWR_MAX_PIXELS)
@@ -34731,9 +35007,9 @@ static u32 twr_patches_of(const twr_plan *p) {
 }
 
 /* Multiply-adds. What a ragged window lacks is counted all the same. */
-static u64 twr_macs(const ksllm_model *m, const twr_plan *p) {
-    const size_t *d = m->dim;
+static u64 twr_macs(const twr_plan *p) {
     const mdl_tower *t = p->t;
+    const size_t *d = t->dim;
     u64 n = twr_patches_of(p), w = d[D_T_WIDTH], sum = 0;
     u64 side = (u64)t->window * t->merge, seen = min_u64(n, side * side);
     u64 ffn = d[D_T_FFN] * (t->kind->matrices & BIT(M_GATE) ? 3u : 2u);
@@ -34755,7 +35031,7 @@ static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
         .n_tokens = p.n_tokens, .n_tiles = p.n_tiles,
         .width = p.alone ? p.t->side : p.map.w,
         .height = p.alone ? p.t->side : p.map.h,
-        .n_macs = twr_macs(m, &p)};
+        .n_macs = twr_macs(&p)};
     return KSLLM_OK;
 }
 
@@ -34774,6 +35050,7 @@ static u32 twr_whole_limit(const mdl_tower *t) {
 /* The most tokens that a picture can take, or a little more; of a sound, those
  * of as many seconds as the file says. */
 static u32 twr_limit(const mdl_tower *t) {
+    if (t->kind->chunks) return t->rows / 2;
     if (t->kind->hears)
         return (t->seconds * (SND_RATE / SND_HOP) + t->stretch - 1)
             / t->stretch * t->rows;
@@ -34798,7 +35075,7 @@ static u8 *twr_base(const ksllm_media *media) {
     return base + (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
 }
 
-/* Names what has this sum in the caller's memory. */
+/* Names what has this sum in the caller's memory: see ses_is_sound. */
 static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
     sum256 *sum, ksllm_media *out, ksllm_error *err) {
     if (!out->memory || out->memory_size < p->bytes)
@@ -34808,7 +35085,7 @@ static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
             LLU(out->memory ? out->memory_size : 0), LLU(p->bytes));
     sum256 again = *sum;
     out->hash[0] = sum_end(sum, 1);
-    out->hash[1] = sum_end(&again, 2);
+    out->hash[1] = (sum_end(&again, 2) & ~(u64)1) | p->t->kind->hears;
     i32 *tokens = (void *)(twr_base(out) + p->tokens_at);
     for (u32 i = 0; i < p->n_tokens; i++)
         tokens[i] = ses_media_token(out->hash[0], i);
@@ -34820,10 +35097,21 @@ static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
     return KSLLM_OK;
 }
 
-/* Names a picture in the caller's memory. */
+/* After bytes of what is named: whether to go on. A media that was not named
+ * is none, whatever it was before. */
+static ksllm_status twr_go_on(ses_watch *watch, u64 done, u64 total,
+    ksllm_media *out, ksllm_error *err) {
+    if (!watch || !ses_watch_stops(watch)) return KSLLM_OK;
+    out->tokens = NULL;
+    out->rows = NULL;
+    out->n_tokens = 0;
+    return ses_watch_fail(watch, done, total, "bytes looked at", err);
+}
+
+/* Names a picture in the caller's memory. watch NULL: to the end. */
 static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
-    const ksllm_media_options *o, twr_plan *p, ksllm_media *out,
-    ksllm_error *err) {
+    const ksllm_media_options *o, ses_watch *watch, twr_plan *p,
+    ksllm_media *out, ksllm_error *err) {
     TRY(twr_plan_of(m, image, o, p, err));
     if (!image->rgb || twr_stride(image) < 3 * (size_t)image->width)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -34832,8 +35120,14 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
     const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
         p->map.height, p->map.width, p->n_tokens};
     sum_add(&sum, shape, sizeof shape);
-    for (u32 y = 0; y < p->h; y++)
-        sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
+    const size_t row = 3 * (size_t)p->w;
+    for (u32 y = 0, next = 0; y < p->h; y++) {
+        if (y == next) { /* every megabyte */
+            TRY(twr_go_on(watch, y * (u64)row, p->h * (u64)row, out, err));
+            next = y + max_u32(1, (u32)((1 << 20) / row));
+        }
+        sum_add(&sum, image->rgb + y * twr_stride(image), row);
+    }
     return twr_name_media(m, p, &sum, out, err);
 }
 
@@ -34844,8 +35138,12 @@ typedef struct {
     u32 from, m, lo, hi;
 } twr_piece;
 
+/* What lies behind `t` in it, and in its block, is laid for one tower at a
+ * time: twr_turn. */
 struct ksllm_encoder {
     ksllm_session s; /* workers, products, a watch; no timeline */
+    u32 max_tokens;
+    const mdl_tower *t; /* NULL: not laid yet */
     u32 n;           /* patches that it sees at once, at most */
     f32 pixel[3][256]; /* what a byte of R, G, B becomes */
     f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
@@ -34857,7 +35155,7 @@ struct ksllm_encoder {
     f32 *rope;       /* [row or column][a head / 4][2] cos, sin */
     u32 n_rope;      /* of them */
     snd_front *front; /* an ear's */
-    f32 *convolved[3]; /* [band][frame][channel] of a stretch */
+    f32 *convolved[3]; /* [band][frame][channel] of a stretch or chunk */
 };
 
 /* A run; a step by row finds it by its fwd. */
@@ -34871,6 +35169,7 @@ typedef struct {
     size_t stride;
     const u8 *tile; /* the first pixel of the tile under way */
     u32 n;         /* patches of the run */
+    u32 n_out;     /* rows that are projected; 0: one of each patch */
     u32 n_pieces[2];
     u32 from;      /* the first row of the batch */
     u32 y, x;      /* of the tile: its place among them */
@@ -34898,18 +35197,34 @@ static u64 ear_places(const mdl_tower *t, u32 layer) {
     return (u64)bands * frames;
 }
 
-static void twr_lay(ksllm_encoder *e, arena *a) {
+/* Patches that a tower sees at once, at most. */
+static u64 twr_most_patches(const mdl_tower *t, u32 max_tokens) {
+    u32 most = twr_limit(t);
+    if (t->kind->tiles) return twr_whole_tokens(t);
+    if (t->kind->chunks) return t->rows;
+    if (max_tokens)
+        most = t->kind->hears ? max_tokens : min_u32(most, max_tokens);
+    return (u64)most * t->merge * t->merge;
+}
+
+/* For a tower whose patches were counted: no more than 32 bits. */
+static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     static const size_t block[2] = {32, 256};
+    arena_take(a, 1, sizeof *e);
+    e->n = (u32)twr_most_patches(t, e->max_tokens);
+    e->n_rope =
+        t->kind->tiles || t->kind->hears ? 0 : e->n / t->merge + t->merge;
+    e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     ksllm_session *s = &e->s;
-    const mdl_tower *t = s->m->tower;
-    const size_t *d = s->m->dim, head = d[D_T_WIDTH] / t->n_heads;
+    const size_t *d = t->dim, head = d[D_T_WIDTH] / t->n_heads;
     const size_t wide = max_size(d[D_T_FFN], max_size(d[D_T_MID], d[D_EMBD]));
     const u64 b = TWR_BATCH, n = e->n;
     const bool tiles = t->kind->tiles, hears = t->kind->hears;
-    const u64 in = hears
-        ? max_size(max_size(d[D_T_HEARD], 9 * d[D_T_CHANNELS]), wide)
-        : max_size(t->mat[T_PATCHES].n_in, max_size(wide, d[D_T_OUT]));
-    const u64 channels = hears ? d[D_T_CHANNELS] : 0;
+    const bool chunks = t->kind->chunks;
+    const u64 channels = hears && !chunks ? d[D_T_CHANNELS] : 0;
+    size_t in = max_size(wide, d[D_T_OUT]);
+    for (u32 i = 0; i < N_TOWER; i++)
+        if (t->mat[i].w) in = max_size(in, t->mat[i].n_in);
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
     const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
     e->front = arena_take(a, hears, sizeof *e->front);
@@ -34925,7 +35240,8 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
         {&e->ones, tiles ? d[D_T_FFN] : 0},
         {&e->out, tiles ? n * d[D_EMBD] : 0},
         {&e->rope, (u64)e->n_rope * head / 2},
-        {&e->convolved[0], channels ? channels * ear_places(t, 0) : 0},
+        {&e->convolved[0], chunks ? t->stretch * (u64)d[D_T_CHANNELS]
+                : channels ? channels * ear_places(t, 0) : 0},
         {&e->convolved[1], channels ? channels * ear_places(t, 1) : 0},
         {&e->convolved[2], channels ? channels * ear_places(t, 2) : 0},
     };
@@ -34956,29 +35272,38 @@ static ksllm_status twr_size(const ksllm_model *m,
     e->s.n_threads = o->n_threads ? o->n_threads
         : o->parallel_for         ? SES_LENT_PIECES
                                   : os_fast_cores();
-    const mdl_tower *t = m->tower;
-    u32 most = twr_limit(t);
-    const bool hears = t->kind->hears;
-    if (o->max_tokens)
-        most = hears ? o->max_tokens : min_u32(most, o->max_tokens);
-    u64 n = t->kind->tiles ? twr_whole_tokens(t)
-                           : (u64)most * t->merge * t->merge;
-    if (n * 2 * t->n_heads > POOL_MAX_PIECES)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "options: max_tokens %u is more than a tower can see: set it to "
-            "%llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
-            / t->n_heads / (t->merge * t->merge)));
-    e->n = (u32)n;
-    e->n_rope = t->kind->tiles || hears ? 0 : e->n / t->merge + t->merge;
-    e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
-    arena a = {NULL, 0, false};
-    arena_take(&a, 1, sizeof *e);
-    twr_lay(e, &a);
-    *bytes = (size_t)a.at + SES_ALIGN;
-    if (!a.overflow) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
-        "an encoder for this model needs more memory than this system can "
-        "address");
+    e->max_tokens = o->max_tokens;
+    *bytes = 0;
+    for (int i = 0; i < 2; i++) {
+        const mdl_tower *t = m->tower[i];
+        arena a = {NULL, 0, false};
+        if (!t) continue;
+        if (twr_most_patches(t, o->max_tokens) * 2 * t->n_heads
+            > POOL_MAX_PIECES)
+            return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "options: max_tokens %u is more than a tower can see: set it "
+                "to %llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
+                / t->n_heads / (t->merge * t->merge)));
+        twr_lay(e, t, &a);
+        if (a.overflow)
+            return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+                "an encoder for this model needs more memory than this system "
+                "can address");
+        *bytes = max_size(*bytes, (size_t)a.at + SES_ALIGN);
+    }
+    return KSLLM_OK;
+}
+
+/* Makes it ready for a tower. */
+static void twr_turn(ksllm_encoder *e, const mdl_tower *t) {
+    if (e->t == t) return;
+    e->t = t;
+    arena a = {(u8 *)e, 0, false};
+    twr_lay(e, t, &a);
+    if (t->kind->hears) snd_begin(e->front, t->bands);
+    else med_table(e->pixel, t->mean, t->std);
+    for (size_t i = 0; t->kind->tiles && i < t->dim[D_T_FFN]; i++)
+        e->ones[i] = 1;
 }
 
 static ksllm_status twr_create(const ksllm_model *m,
@@ -34994,14 +35319,8 @@ static ksllm_status twr_create(const ksllm_model *m,
     u8 *block;
     TRY(ses_block(&like, &alloc, bytes, "ksllm_encoder_memory", &block, err));
     size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
-    arena a = {block + skip, 0, false};
-    ksllm_encoder *e = arena_take(&a, 1, sizeof *e);
+    ksllm_encoder *e = (void *)(block + skip);
     *e = sized;
-    twr_lay(e, &a);
-    if (m->tower->kind->hears) snd_begin(e->front, m->tower->bands);
-    else med_table(e->pixel, m->tower->mean, m->tower->std);
-    for (size_t i = 0; m->tower->kind->tiles && i < m->dim[D_T_FFN]; i++)
-        e->ones[i] = 1;
     e->s.alloc = alloc;
     e->s.block = o->memory ? NULL : block;
     e->s.bytes = bytes;
@@ -35037,7 +35356,7 @@ static void twr_patch(const fwd_step *step, u32 i) {
 static void twr_place(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const mdl_matrix *places = &r->t->mat[T_PLACES];
-    size_t n = r->e->s.m->dim[D_T_WIDTH], at = r->from + i;
+    size_t n = r->t->dim[D_T_WIDTH], at = r->from + i;
     f32 *x = r->e->s.x + at * n, *more = r->e->s.delta + i * n;
     fwd_add_bias(x, r->t->vec[T_PATCH_BIAS], n);
     if (places->w)
@@ -35049,7 +35368,7 @@ static void twr_place(const fwd_step *step, u32 i) {
 static void twr_norm(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     f32 *xn = s->xn + i * n;
     const f32 *x = s->x + (r->from + i) * n;
     if (step->norm && !step->norm_bias) {
@@ -35059,6 +35378,18 @@ static void twr_norm(const fwd_step *step, u32 i) {
         if (step->norm)
             fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
     }
+    fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+/* As twr_norm, of the mean of two rows. */
+static void twr_norm_pair(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    ksllm_session *s = &r->e->s;
+    size_t n = r->t->dim[D_T_WIDTH];
+    f32 *xn = s->xn + i * n;
+    const f32 *x = s->x + 2 * (r->from + i) * n;
+    for (size_t k = 0; k < n; k++) xn[k] = (x[k] + x[k + n]) / 2;
+    fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
     fwd_quantize(s, step->blocks, xn, n, i * n);
 }
 
@@ -35080,7 +35411,7 @@ static void twr_heads(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     const u8 *const *vec = r->f.l->vec;
-    size_t n_q = s->m->dim[D_T_Q], n = s->m->dim[D_T_KV];
+    size_t n_q = r->t->dim[D_T_Q], n = r->t->dim[D_T_KV];
     size_t head = n_q / r->t->n_heads, at = r->from + i;
     f32 *k = s->k + i * n, *v = s->v + i * n;
     fwd_add_bias(s->q + at * n_q, vec[V_Q_BIAS], n_q);
@@ -35104,7 +35435,7 @@ static void twr_heads(const fwd_step *step, u32 i) {
 static void twr_attended(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_Q];
+    size_t n = r->t->dim[D_T_Q];
     fwd_quantize(s, step->blocks, s->att + (r->from + i) * n, n, i * n);
 }
 
@@ -35112,7 +35443,7 @@ static void twr_attended(const fwd_step *step, u32 i) {
 static void twr_add(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     f32 *x = s->x + (r->from + i) * n, *d = s->delta + i * n;
     fwd_add_bias(d, step->bias, n);
     for (size_t k = 0; k < n; k++) x[k] += d[k];
@@ -35122,7 +35453,7 @@ static void twr_activate(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     const mdl_layer *l = r->f.l;
-    size_t n = s->m->dim[D_T_FFN];
+    size_t n = r->t->dim[D_T_FFN];
     f32 *up = s->up + i * n, *gate = s->gate + i * n;
     fwd_add_bias(up, l->vec[V_UP_BIAS], n);
     if (l->mat[M_GATE].w) {
@@ -35141,7 +35472,7 @@ static void twr_activate(const fwd_step *step, u32 i) {
 static void twr_middle(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_MID];
+    size_t n = r->t->dim[D_T_MID];
     f32 *x = s->up + i * n;
     fwd_add_bias(x, r->t->vec[T_MM_0_BIAS], n);
     for (size_t k = 0; k < n; k++) x[k] = fwd_gelu(x[k]);
@@ -35152,7 +35483,7 @@ static void twr_middle(const fwd_step *step, u32 i) {
 static void twr_merge(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_IN], w = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_IN], w = r->t->dim[D_T_WIDTH];
     f32 *xn = s->xn + i * n;
     const f32 *x = s->x + r->from * w + i * n;
     for (size_t at = 0; at < n; at += w)
@@ -35164,7 +35495,7 @@ static void twr_merge(const fwd_step *step, u32 i) {
 static void twr_before_fc(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_OUT];
+    size_t n = r->t->dim[D_T_OUT];
     fwd_add_bias(s->delta + i * n, step->bias, n);
     fwd_quantize(s, step->blocks, s->delta + i * n, n, i * n);
 }
@@ -35180,7 +35511,7 @@ static void twr_cell_row(const fwd_step *step, u32 i) {
 
 static void twr_out(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
-    size_t n = r->e->s.m->dim[D_T_OUT];
+    size_t n = r->t->dim[D_T_OUT];
     fwd_add_bias(r->out + (r->from + i) * n, r->t->vec[T_MM_2_BIAS], n);
 }
 
@@ -35191,7 +35522,7 @@ static void twr_attend_piece(void *arg, u32 piece) {
     const ksllm_session *s = &r->e->s;
     const mdl_tower *t = r->t;
     if (fwd_stopped(&r->f)) return;
-    size_t heads = t->n_heads, head = s->m->dim[D_T_Q] / heads;
+    size_t heads = t->n_heads, head = r->t->dim[D_T_Q] / heads;
     size_t h = piece % heads;
     const twr_piece *p =
         &r->e->pieces[!r->f.l->window][piece / heads];
@@ -35244,7 +35575,7 @@ static void twr_order(twr *r) {
 static void twr_rope_table(twr *r) {
     const mdl_tower *t = r->t;
     const twr_plan *p = r->plan;
-    size_t quarter = r->e->s.m->dim[D_T_WIDTH] / t->n_heads / 4;
+    size_t quarter = r->t->dim[D_T_WIDTH] / t->n_heads / 4;
     u32 side = max_u32(p->map.h, p->map.w) / t->patch;
     for (u32 at = 0; at < side; at++)
         for (size_t i = 0; i < quarter; i++) {
@@ -35275,7 +35606,7 @@ static void twr_queries(twr *r) {
         .norm = l->vec[V_ATTN_NORM], .norm_bias = l->vec[V_ATTN_NORM_BIAS],
         .blocks = fwd_blocks(&r->f, BIT(M_Q) | BIT(M_K) | BIT(M_V))});
     fwd_plan(&r->f, &l->mat[M_Q], s->xn,
-        s->q + r->from * s->m->dim[D_T_Q]);
+        s->q + r->from * r->t->dim[D_T_Q]);
     fwd_plan(&r->f, &l->mat[M_K], s->xn, s->k);
     fwd_plan(&r->f, &l->mat[M_V], s->xn, s->v);
     fwd_multiply(&r->f);
@@ -35287,7 +35618,7 @@ static void twr_rest(twr *r) {
     const mdl_layer *l = r->f.l;
     fwd_by_token(&r->f, &(fwd_step){.run = twr_attended,
         .blocks = fwd_blocks(&r->f, BIT(M_O))});
-    fwd_plan(&r->f, &l->mat[M_O], s->att + r->from * s->m->dim[D_T_Q],
+    fwd_plan(&r->f, &l->mat[M_O], s->att + r->from * r->t->dim[D_T_Q],
         s->delta);
     fwd_multiply(&r->f);
     fwd_by_token(
@@ -35320,7 +35651,8 @@ static void twr_patches(twr *r) {
 static void twr_project(twr *r) {
     const ksllm_session *s = &r->e->s;
     const mdl_matrix *w = r->t->mat;
-    fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+    fwd_by_token(&r->f, &(fwd_step){
+        .run = r->t->kind->chunks ? twr_norm_pair : twr_norm,
         .norm = r->t->vec[T_NORM], .norm_bias = r->t->vec[T_NORM_BIAS],
         .blocks = fwd_blocks_of(&w[T_MM_0])});
     fwd_plan(&r->f, &w[T_MM_0], s->xn, s->up);
@@ -35355,7 +35687,7 @@ static void twr_project_cells(twr *r) {
     }
     fwd_by_token(&r->f, &(fwd_step){.run = twr_cell_row,
         .bias = r->t->vec[more ? T_FC_BIAS : T_MM_2_BIAS],
-        .x = more ? s->gate : s->delta, .n = s->m->dim[D_EMBD]});
+        .x = more ? s->gate : s->delta, .n = r->t->dim[D_EMBD]});
     r->f.m *= r->t->merge * r->t->merge;
 }
 
@@ -35374,6 +35706,7 @@ static void twr_layers(twr *r) {
             c->on_progress(c->progress_ctx, r->n_done,
                 (size_t)r->plan->n_tiles * r->t->n_layers);
     }
+    if (r->n_out) r->n = r->n_out;
     for (twr_first(r); twr_next(r);)
         if (whole) twr_project_cells(r);
         else twr_project(r);
@@ -35427,7 +35760,7 @@ static void twr_pack(const fwd_step *step, u32 y) {
     const twr *r = twr_of(step);
     const med_tiles *map = &r->plan->map;
     const u32 across = twr_across(r->t);
-    const size_t n = r->e->s.m->dim[D_EMBD];
+    const size_t n = r->t->dim[D_EMBD];
     f32 *out = r->rows + (r->n + y * ((size_t)map->out_cols + 1)) * n;
     u32 at[2], in[2];
     f32 wy = med_between(map->kept_rows, map->out_rows, y, at);
@@ -35465,7 +35798,7 @@ static void twr_tiles(twr *r, const ksllm_image *image, void *scratch) {
 /* Rows that no tile makes: zeros to add to, and newlines. */
 static void twr_begin_rows(const twr *r) {
     const twr_plan *p = r->plan;
-    size_t n = r->e->s.m->dim[D_EMBD], row = r->n;
+    size_t n = r->t->dim[D_EMBD], row = r->n;
     memset(r->rows, 0, p->n_tokens * n * sizeof(f32));
     for (u32 at = 0; row < p->n_tokens; row++) {
         bool ends = p->alone || at == p->map.out_cols;
@@ -35480,7 +35813,7 @@ static void twr_see_tiles(twr *r, const ksllm_image *image, void *scratch) {
     twr_whole(r, image, side, side, scratch);
     twr_run(r, r->pixels);
     memcpy(r->rows, r->e->out,
-        (size_t)r->n * r->e->s.m->dim[D_EMBD] * sizeof(f32));
+        (size_t)r->n * r->t->dim[D_EMBD] * sizeof(f32));
     if (!r->plan->alone && !fwd_stopped(&r->f)) twr_tiles(r, image, scratch);
 }
 
@@ -35497,7 +35830,8 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
     ksllm_media *out, ksllm_error *err) {
     ksllm_session *s = &e->s;
     twr_plan p;
-    TRY(twr_name(s->m, image, o, &p, out, err));
+    TRY(twr_name(s->m, image, o, &s->watch, &p, out, err));
+    twr_turn(e, p.t);
     if (twr_patches_of(&p) > e->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "the picture takes %u tokens, the encoder was created for %u "
@@ -35520,9 +35854,8 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
 }
 
 /* ---- sounds ----
- * Frames to rows by three convolutions over a stretch of them, each a product
- * over a batch of its places; then layers as above, whose rows see those of
- * their window. */
+ * Frames to rows by three convolutions over a stretch of them, or by two over a
+ * chunk, each a product over a batch of its places; then layers as above. */
 
 static u32 ear_rows(const mdl_tower *t, u32 frames) {
     u32 rest = frames % t->stretch;
@@ -35531,15 +35864,32 @@ static u32 ear_rows(const mdl_tower *t, u32 frames) {
 }
 
 typedef struct {
-    twr_plan p;
-    size_t length; /* samples, with zeros to the least */
-    u32 frames;
+    twr_plan p;    /* n_tiles: chunks */
+    size_t length; /* samples, with zeros to the least; or of a chunk */
+    u32 frames;    /* that are there at once */
 } ear_plan;
+
+/* Rows of a chunk that has so many samples: what is silence after them is not
+ * among them. */
+static u32 ear_chunk_rows(const ear_plan *e, size_t samples) {
+    size_t seen = (min_size(samples, e->length) + SND_HOP - 1) / SND_HOP;
+    return (u32)((seen + 1) / 2 / 2);
+}
+
+/* Less than a row's samples at the end are not heard. */
+static void ear_plan_chunks(ear_plan *e, size_t samples) {
+    e->frames = e->p.t->stretch;
+    e->length = (size_t)e->frames * SND_HOP;
+    u32 rest = ear_chunk_rows(e, samples % e->length);
+    e->p.n_tiles = (u32)(samples / e->length) + !!rest;
+    e->p.n_tokens =
+        (u32)(samples / e->length) * ear_chunk_rows(e, e->length) + rest;
+}
 
 static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
     ear_plan *e, ksllm_error *err) {
     TRY(twr_hears(m, err));
-    const mdl_tower *t = m->tower;
+    const mdl_tower *t = m->tower[1];
     if (!sound->n_samples || sound->n_samples > EAR_MAX_SAMPLES)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "sound: %llu samples: 1 to 2^28 are taken",
@@ -35548,43 +35898,67 @@ static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
         .length = max_size(sound->n_samples, t->least)};
     e->frames = (u32)(e->length / SND_HOP);
     e->p.n_tokens = ear_rows(t, e->frames);
+    if (t->kind->chunks) ear_plan_chunks(e, sound->n_samples);
+    if (!e->p.n_tokens)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "sound: %llu samples are no row yet: this model wants %d or more",
+            LLU(sound->n_samples), 2 * SND_HOP + 1);
     e->p.scratch = (u64)e->frames * t->bands * sizeof(f32);
     return twr_lay_media(m, &e->p, err);
+}
+
+/* Multiply-adds of what comes before the layers. */
+static u64 ear_convolution_macs(const ear_plan *e) {
+    const mdl_tower *t = e->p.t;
+    u64 c = t->dim[D_T_CHANNELS], sum = 0;
+    if (t->kind->chunks)
+        return e->p.n_tiles * c * (t->stretch * t->mat[T_FRAMES_1].n_in
+            + t->rows * t->mat[T_FRAMES_2].n_in);
+    for (u32 i = 0; i < 3; i++)
+        sum += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in * c;
+    return sum * ((e->frames + t->stretch - 1) / t->stretch)
+        + e->p.n_tokens * t->dim[D_T_WIDTH] * (u64)t->dim[D_T_HEARD];
 }
 
 static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
     ksllm_media_size *out, ksllm_error *err) {
     ear_plan e;
     TRY(ear_plan_of(m, sound, &e, err));
-    const mdl_tower *t = m->tower;
-    const size_t *d = m->dim;
-    u64 w = d[D_T_WIDTH], stretches = 0, n = e.p.n_tokens;
-    for (u32 i = 0; i < 3; i++)
-        stretches += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in
-            * d[D_T_CHANNELS];
-    stretches *= (e.frames + t->stretch - 1) / t->stretch;
+    const mdl_tower *t = e.p.t;
+    const size_t *d = t->dim;
+    u64 w = d[D_T_WIDTH], n = e.p.n_tokens;
+    u64 rows = t->kind->chunks ? (u64)e.p.n_tiles * t->rows : n;
     *out = (ksllm_media_size){.size = sizeof *out,
-        .memory = (size_t)e.p.bytes, .n_tokens = e.p.n_tokens, .n_tiles = 1,
-        .n_macs = stretches + n * (w * d[D_T_HEARD]
-            + t->n_layers * w * (4 * w + 2 * d[D_T_FFN] + 2 * min_u64(n,
-                t->span)) + d[D_T_MID] * (w + d[D_T_OUT]))};
+        .memory = (size_t)e.p.bytes, .n_tokens = e.p.n_tokens,
+        .n_tiles = e.p.n_tiles,
+        .n_macs = ear_convolution_macs(&e) + rows * t->n_layers * w
+                * (4 * w + 2 * d[D_T_FFN] + 2 * min_u64(rows, t->span))
+            + n * d[D_T_MID] * (w + d[D_T_OUT])};
     return KSLLM_OK;
 }
 
 static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
-    ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    ses_watch *watch, ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    enum { SOME = 1 << 18 }; /* samples from look to look */
     TRY(ear_plan_of(m, sound, e, err));
     if (!sound->samples)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "sound: samples is NULL");
-    for (size_t i = 0; i < sound->n_samples; i++)
-        if (!(sound->samples[i] >= -1e6f && sound->samples[i] <= 1e6f))
-            return fail(err, KSLLM_ERR_ARGUMENT, i,
-                "sound: sample %llu is no number, or beyond a million: full "
-                "scale is -1 to 1", LLU(i));
     sum256 sum = sum_begin();
-    sum_add(&sum, &e->frames, sizeof e->frames);
-    sum_add(&sum, sound->samples, sound->n_samples * sizeof(f32));
+    const u32 shape[] = {0, e->p.n_tokens}; /* a picture has no side of 0 */
+    sum_add(&sum, shape, sizeof shape);
+    for (size_t at = 0; at < sound->n_samples; at += SOME) {
+        const f32 *x = sound->samples + at;
+        size_t n = min_size(SOME, sound->n_samples - at);
+        TRY(twr_go_on(watch, 4 * (u64)at, 4 * (u64)sound->n_samples, out,
+            err));
+        for (size_t i = 0; i < n; i++)
+            if (!(x[i] >= -1e6f && x[i] <= 1e6f))
+                return fail(err, KSLLM_ERR_ARGUMENT, at + i,
+                    "sound: sample %llu is no number, or beyond a million: "
+                    "full scale is -1 to 1", LLU(at + i));
+        sum_add(&sum, x, n * sizeof *x);
+    }
     return twr_name_media(m, &e->p, &sum, out, err);
 }
 
@@ -35600,7 +35974,8 @@ typedef struct {
     const f32 *in;
     u32 bands, frames, have, channels, out_frames;
     size_t to_band, to_frame;
-    u32 first;          /* row of the stretch */
+    u32 step;           /* of a chunk's convolution, in frames */
+    u32 first;          /* row of the stretch or batch */
 } ear;
 
 static const ear *ear_of(const fwd_step *step) {
@@ -35631,6 +36006,20 @@ static void ear_around(const fwd_step *step, u32 i) {
     }
 }
 
+/* Of a chunk: three values of each channel. */
+static void ear_beside(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    i64 frame = (i64)e->step * (e->r.from + i) - 1;
+    f32 *out = e->r.e->s.xn + (size_t)i * 3 * e->channels;
+    for (i64 k = 0; k < 3; k++) {
+        i64 f = frame + k;
+        bool there = f >= 0 && f < (i64)e->frames;
+        const f32 *from = there ? e->in + (size_t)f * e->channels : NULL;
+        for (size_t c = 0; c < e->channels; c++)
+            out[3 * c + (size_t)k] = there ? from[c] : 0;
+    }
+}
+
 static void ear_bend(const fwd_step *step, u32 i) {
     f32 *x = step->x + (size_t)i * step->n;
     fwd_add_bias(x, step->bias, step->n);
@@ -35654,9 +36043,10 @@ static void ear_place(const fwd_step *step, u32 i) {
     const ear *e = ear_of(step);
     const ksllm_session *s = &e->r.e->s;
     const mdl_matrix *places = &e->r.t->mat[T_PLACES];
-    size_t n = s->m->dim[D_T_WIDTH];
-    f32 *x = s->x + (e->first + i) * n;
-    blk_row(places->type, places->w + i * places->row_bytes, n, x);
+    size_t n = e->r.t->dim[D_T_WIDTH], at = e->first + i;
+    f32 *x = s->x + at * n;
+    blk_row(places->type,
+        places->w + at % e->r.t->rows * places->row_bytes, n, x);
     for (size_t k = 0; k < n; k++) x[k] += s->delta[i * n + k];
 }
 
@@ -35708,36 +36098,99 @@ static void ear_stretch(ear *e, u32 frame) {
     e->first += rows;
 }
 
+/* A convolution of a chunk, a batch of it. */
+static void ear_convolve_chunk(ear *e, u32 layer, f32 *out) {
+    twr *r = &e->r;
+    const mdl_matrix *w = &r->t->mat[T_FRAMES_1 + layer];
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_beside});
+    fwd_plan(&r->f, w, r->e->s.xn, out);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_bend, .x = out, .n = w->n_out,
+        .bias = r->t->vec[T_FRAMES_1_BIAS + layer]});
+}
+
+/* What is heard of samples, as frames. False: the run has to stop. */
+static bool ear_listen(ear *e) {
+    fwd_each(&e->r.f, e->plan->frames, &(fwd_step){.run = ear_frame});
+    if (fwd_stopped(&e->r.f)) return false;
+    snd_level(e->heard, (size_t)e->plan->frames * e->r.t->bands);
+    return true;
+}
+
+/* A chunk that begins at e->samples, to the next rows of the media. */
+static void ear_chunk(ear *e) {
+    twr *r = &e->r;
+    const mdl_tower *t = r->t;
+    size_t w = t->dim[D_T_CHANNELS];
+    if (!ear_listen(e)) return;
+    e->in = e->heard;
+    e->frames = r->n = t->stretch;
+    e->channels = t->bands;
+    e->step = 1;
+    f32 *first = r->e->convolved[0];
+    for (twr_first(r); twr_next(r);)
+        ear_convolve_chunk(e, 0, first + r->from * w);
+    e->in = first;
+    e->channels = (u32)w;
+    e->step = 2;
+    r->n = t->rows;
+    for (twr_first(r); twr_next(r);) {
+        ear_convolve_chunk(e, 1, r->e->s.delta);
+        e->first = r->from;
+        fwd_by_token(&r->f, &(fwd_step){.run = ear_place});
+    }
+    r->n_out = ear_chunk_rows(e->plan, e->n_samples);
+    twr_layers(r);
+    r->out += (size_t)r->n_out * t->dim[D_EMBD];
+}
+
+static void ear_hear_chunks(ear *e) {
+    const size_t most = e->plan->length;
+    twr_add_pieces(&e->r, 1, 0, e->r.t->rows);
+    for (u32 i = 0; i < e->plan->p.n_tiles && !fwd_stopped(&e->r.f); i++) {
+        ear_chunk(e);
+        e->samples += most;
+        e->n_samples -= min_size(most, e->n_samples);
+    }
+}
+
+static void ear_hear_stretches(ear *e) {
+    twr *r = &e->r;
+    const mdl_tower *t = r->t;
+    const u32 frames = e->plan->frames;
+    if (!ear_listen(e)) return;
+    for (u32 at = 0; at < frames && !fwd_stopped(&r->f); at += t->stretch)
+        ear_stretch(e, at);
+    r->n = e->plan->p.n_tokens;
+    for (u32 at = 0; at < r->n; at += t->span)
+        twr_add_pieces(r, 0, at, min_u32(r->n, at + t->span));
+    twr_layers(r);
+}
+
 static ksllm_status ear_encode(ksllm_encoder *x, const ksllm_sound *sound,
     const ksllm_control *control, ksllm_media *out, ksllm_error *err) {
     ksllm_session *s = &x->s;
     ear_plan p;
-    TRY(ear_name(s->m, sound, &p, out, err));
-    if (p.p.n_tokens > x->n)
+    TRY(ear_name(s->m, sound, &s->watch, &p, out, err));
+    twr_turn(x, p.p.t);
+    const mdl_tower *t = p.p.t;
+    const bool chunks = t->kind->chunks;
+    if (!chunks && p.p.n_tokens > x->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "the sound takes %u tokens, the encoder was created for %u "
             "(max_tokens)", (unsigned)p.p.n_tokens, (unsigned)x->n);
     u8 *base = twr_base(out);
-    const mdl_tower *t = p.p.t;
     ear e = {.r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = x,
         .t = t, .plan = &p.p, .control = control,
         .rows = (f32 *)(void *)base, .out = (f32 *)(void *)base},
         .plan = &p, .samples = sound->samples, .n_samples = sound->n_samples,
         .heard = (f32 *)(void *)(base + p.p.scratch_at)};
-    twr *r = &e.r;
-    fwd_each(&r->f, p.frames, &(fwd_step){.run = ear_frame});
-    if (!fwd_stopped(&r->f))
-        snd_level(e.heard, (size_t)p.frames * t->bands);
-    for (u32 at = 0; at < p.frames && !fwd_stopped(&r->f); at += t->stretch)
-        ear_stretch(&e, at);
-    r->n = p.p.n_tokens;
-    for (u32 at = 0; at < r->n; at += t->span)
-        twr_add_pieces(r, 0, at, min_u32(r->n, at + t->span));
-    twr_layers(r);
-    if (fwd_stopped(&r->f))
-        return ses_watch_fail(&s->watch, r->n_done, t->n_layers,
-            "layers computed", err);
-    out->rows = r->rows;
+    if (chunks) ear_hear_chunks(&e);
+    else ear_hear_stretches(&e);
+    if (fwd_stopped(&e.r.f))
+        return ses_watch_fail(&s->watch, e.r.n_done,
+            (u64)p.p.n_tiles * t->n_layers, "layers computed", err);
+    out->rows = e.r.rows;
     return KSLLM_OK;
 }
 
@@ -35772,7 +36225,7 @@ typedef struct {
         #type, sizeof(type), API_END(type, last_of_0_2)};                      \
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
-API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
+API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, media_size);
 API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, sound_place);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
@@ -35870,6 +36323,16 @@ static ksllm_status api_open(const ksllm_model_options *given,
     *o = (ksllm_model_options){0};
     TRY(api_options(&API_MODEL_OPTIONS, o, given, err));
     NEED(o->overrides || !o->n_overrides, "options.overrides is NULL");
+    NEED(!o->media_path || !o->media_data,
+        "options: media_path and media_data are both set");
+    NEED(!o->media_data == !o->media_size,
+        "options: media_data and media_size: one of them is 0");
+#if defined KSLLM_NO_MEDIA
+    if (o->media_path || o->media_data)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options.media_path is set, and the library was built without "
+            "(NO_MEDIA)");
+#endif
     return KSLLM_OK;
 }
 
@@ -35918,7 +36381,7 @@ ksllm_status ksllm_model_get_info(
     const ksllm_model *model, ksllm_model_info *info, ksllm_error *err) {
     NEED(model, "model is NULL");
     NEED(info, "info is NULL");
-    const gguf *g = &model->g;
+    const gguf *g = &model->g, *g2 = &model->g2;
     const tokenizer *t = &model->tok;
     ksllm_model_info i = {
         .architecture = api_text(gguf_get_str(g, "general.architecture")),
@@ -35937,18 +36400,15 @@ ksllm_status ksllm_model_get_info(
         .unk = t->unk, .pad = t->pad,
         .adds_bos = t->adds_bos, .adds_eos = t->adds_eos,
         .max_piece_bytes = (u32)t->max_piece_bytes,
-        .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
-        .n_parameters = g->n_parameters,
+        .file_bytes = g->file_bytes + g2->file_bytes,
+        .weight_bytes = g->weight_bytes + g2->weight_bytes,
+        .n_parameters = g->n_parameters + g2->n_parameters,
         .picture_place = -1, .sound_place = -1,
     };
 #if !defined KSLLM_NO_MEDIA
-    if (model->tower && model->tower->kind->hears) {
-        i.sound_tokens = twr_limit(model->tower);
-        i.sound_place = model->tower->place;
-    } else if (model->tower) {
-        i.picture_tokens = twr_limit(model->tower);
-        i.picture_place = model->tower->place;
-    }
+    const mdl_tower *sees = model->tower[0], *hears = model->tower[1];
+    if (sees) i.picture_tokens = twr_limit(sees), i.picture_place = sees->place;
+    if (hears) i.sound_tokens = twr_limit(hears), i.sound_place = hears->place;
 #endif
     return api_give(&API_MODEL_INFO, info, &i, err);
 }
@@ -35958,7 +36418,7 @@ ksllm_status ksllm_model_preload(const ksllm_model *model,
     NEED(model, "model is NULL");
     ksllm_control c;
     TRY(api_control(control, &c, err));
-    return ses_preload(&model->g, &c, err);
+    return ses_preload(model, &c, err);
 }
 
 /* ---- metadata and tensors ---- */
@@ -36689,7 +37149,7 @@ ksllm_status ksllm_media_name(const ksllm_model *model,
     ksllm_media m;
     twr_plan p;
     TRY(api_media(media, &m, options, &o, err));
-    TRY(twr_name(model, image, &o, &p, &m, err));
+    TRY(twr_name(model, image, &o, NULL, &p, &m, err));
     return api_give(&API_MEDIA, media, &m, err);
 }
 
@@ -36756,7 +37216,7 @@ ksllm_status ksllm_media_name_sound(const ksllm_model *model,
     ksllm_media m;
     ear_plan p;
     TRY(api_media(media, &m, NULL, &o, err));
-    TRY(ear_name(model, sound, &p, &m, err));
+    TRY(ear_name(model, sound, NULL, &p, &m, err));
     return api_give(&API_MEDIA, media, &m, err);
 }
 
@@ -36796,7 +37256,7 @@ int64_t ksllm_media_expand(const ksllm_model *model, const int32_t *tokens,
     NEED(out || !cap, "out is NULL, cap is not 0");
     TRY(twr_any(model, err));
     TRY(api_media_list(model, media, n_media, err));
-    TRY(ses_places(model, tokens, n_tokens, n_media, err));
+    TRY(ses_places(model, tokens, n_tokens, media, n_media, err));
     size_t total = ses_expanded(n_tokens, media, n_media);
     if (total > cap || !total) return (i64)total;
     memmove(out, tokens, n_tokens * sizeof *out);

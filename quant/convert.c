@@ -464,7 +464,7 @@ typedef struct {
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
     bool tied, headless; /* names without "model.", as AutoModel saves */
-    bool no_media;
+    bool no_media, media_only;
     gw *g;
     qz_options *o;
 } cv;
@@ -1198,8 +1198,10 @@ static void cv_write_general(cv *c) {
     str path = js_text(js_get(c->top, "_name_or_path"));
     for (size_t i = 0; i < path.n; i++)
         if (path.p[i] == '/') name = (str){path.p + i + 1, path.n - i - 1};
-    gw_kv_str(g, "general.architecture", str_of(c->family->arch));
-    gw_kv_str(g, "general.type", str_of("model"));
+    const char *arch = c->family->arch;
+    gw_kv_str(g, "general.architecture", str_of(c->media_only ? "clip" : arch));
+    gw_kv_str(g, "general.type", str_of(c->media_only ? "mmproj" : "model"));
+    if (c->media_only) gw_kv_str(g, "clip.text_architecture", str_of(arch));
     gw_kv_str(g, "general.name", name);
     gw_kv_u32(g, "general.file_type", c->o->mix->number);
     if (!is_float_type(c->o->mix->base))
@@ -1801,9 +1803,24 @@ static void cv_read_config(cv *c) {
     cv_check_config(c);
 }
 
+/* The towers alone, as a file beside the language model's. */
+static void cv_run_media(cv *c) {
+    cv_write_general(c);
+    tw_run(c);
+    if (!c->g->n)
+        die("%s/config.json: no tower that is known, for --media-only",
+            c->dir);
+    gw_set(c->g, &c->o->sets, str_of("clip"));
+    qz_check_plan(c->o, c->g);
+}
+
 static void cv_run(cv *c, const char *pre) {
     cv_read_config(c);
     st_open(&c->st, c->dir);
+    if (c->media_only) {
+        cv_run_media(c);
+        return;
+    }
     c->headless = st_find(&c->st, str_of("embed_tokens.weight")) != NULL;
     cv_decide_tied(c);
     cv_write_general(c);

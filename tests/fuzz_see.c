@@ -1,7 +1,7 @@
 /* fuzz_see.c - a model that sees from anywhere, and any picture.
  *
- * An input: the file, then 8 bytes: width and height, max_tokens, max_tiles,
- * options of the call. What opens gives each picture the tokens and the memory
+ * An input: the file, or the towers' file of a sound model, then 8 bytes: width
+ * and height, max_tokens, max_tiles, options of the call. What opens gives each picture the tokens and the memory
  * that were measured, and the same bits whatever the threads; no call on an
  * encoder allocates.
  */
@@ -64,7 +64,14 @@ static void one(const uint8_t *data, size_t size)
     fx_alloc_init(&memory);
     mo.allocator = &memory.allocator;
     memory.fail_at = tail[7] & 1 ? 1 + (tail[7] >> 1) : 0;
-    ksllm_status status = ksllm_model_open_memory(copy, n, &mo, &m, &e);
+    const bool second = tail[6] & 2;
+    static fx_file text;
+    if (!text.data)
+        text = fx_model(&fx_mini);
+    if (second && n)
+        mo.media_data = copy, mo.media_size = n;
+    ksllm_status status = ksllm_model_open_memory(second ? text.data : copy,
+        second ? text.size : n, &mo, &m, &e);
     memory.fail_at = 0;
     MUST((status == KSLLM_OK) == (m != NULL), "%d", (int)status);
     uint32_t w = 1u + tail[0] % 100, h = 1u + tail[1] % 100;
@@ -93,21 +100,27 @@ static bool seed(size_t i, fx_bytes *out)
     static const uint8_t tails[6][TAIL] = {
         {30, 20}, {60, 9, 0, 0, 1}, {8, 8, 12, 0}, {99, 99, 0, 0, 4, 1},
         {200, 100, 0, 0, 0, 0, 1}, {7, 40, 0, 0, 0, 3, 0, 33}};
-    if (i >= 12)
+    if (i >= 24)
         return false;
     fx_spec s = fx_mini;
+    const bool second = i >= 12;
     s.more = i % 2 ? tw_tiles : tw_whole;
     if (i % 3 == 2)
         s.type = KSLLM_TYPE_F32;
-    fx_file f = fx_model(&s);
+    tw_fuses = i % 4 > 1;
+    fx_file f = second ? fx_second(&s, i > 18 ? "llama" : NULL) : fx_model(&s);
     fx_put(out, f.data, f.size);
-    fx_put(out, tails[i / 2], TAIL);
+    fx_put(out, tails[i % 12 / 2], TAIL);
+    if (second)
+        out->data[out->size - 2] |= 2;
     free(f.data);
     return true;
 }
 
 static const char *const words[] = {
     "clip.has_vision_encoder", "clip.projector_type", "mlp", "hcx_qwen2.5vl",
+    "general.architecture", "clip", "clip.text_architecture",
+    "v.blk.0.attn_qkv.weight", "v.blk.0.attn_qkv.bias",
     "exaone4_5", "clip.vision.block_count", "clip.vision.embedding_length",
     "clip.vision.feed_forward_length", "clip.vision.attention.head_count",
     "clip.vision.attention.head_count_kv", "clip.vision.patch_size",

@@ -121,7 +121,7 @@ static void free_reference(reference *r) {
 
 /* Runs convert on a folder, with a base for an adapter, and gives what it
  * printed. The tool ends the process when it refuses, hence a child. */
-static bool text_alone; /* the language model of one that sees */
+static const char *media_flag; /* --no-media, --media-only; NULL: neither */
 
 static int run_convert_on(const char *dir, const char *base, const char *type,
     char *out, char said[2048]) {
@@ -136,8 +136,8 @@ static int run_convert_on(const char *dir, const char *base, const char *type,
         if (!freopen(log, "w", stdout) || dup2(1, 2) < 0) _exit(9);
         char *argv[] = {"ksllm-quant", "convert", (char *)dir, "-o", out, "-t",
             (char *)type, "--threads", "1", "--quiet",
-            base ? "--base" : "--no-media", (char *)base, NULL};
-        status = quant_main(base ? 12 : text_alone ? 11 : 10, argv);
+            base ? "--base" : (char *)media_flag, (char *)base, NULL};
+        status = quant_main(base ? 12 : media_flag ? 11 : 10, argv);
         fflush(NULL);
         _exit(status);
     }
@@ -608,13 +608,17 @@ static f64 answers(const ksllm_model *m, const sight *s,
 }
 
 static void check_sight(const char *row, const ksllm_model *m,
-    const sight *s, ksllm_encoder *x, bool hears) {
+    const sight *s, ksllm_encoder *x) {
     ksllm_media media[MOST_PICTURES];
     const ksllm_media *lent[MOST_PICTURES] = {&media[0], &media[1]};
     bool same = false;
-    for (i32 i = 0; i < s->n_pictures; i++)
-        media[i] = hears ? listen(m, x, s->pictures[i])
+    i32 n_heard = 0;
+    for (i32 i = 0; i < s->n_pictures; i++) {
+        bool heard = !s->pictures[i][2]; /* a picture has a seed */
+        n_heard += heard;
+        media[i] = heard ? listen(m, x, s->pictures[i])
                          : look(m, x, s->pictures[i], s->tiles);
+    }
     f64 rows = rows_differ(s, media);
     CHECK(rows <= ROWS_LIMIT);
     check_chat(m, s, lent);
@@ -623,9 +627,8 @@ static void check_sight(const char *row, const ksllm_model *m,
         CHECK(d <= LIMIT);
         CHECK(same);
         if (step > 5)
-            printf("%-18s %d %s%s: rows %.1e, logits %.1e, greedy %s\n",
-                row, s->n_pictures, hears ? "sound" : "picture",
-                s->n_pictures > 1 ? "s" : "", rows, d,
+            printf("%-18s %d pictures, %d sounds: rows %.1e, logits %.1e, "
+                "greedy %s\n", row, s->n_pictures - n_heard, n_heard, rows, d,
                 same ? "the same" : "DIFFERS");
     }
     for (i32 i = 0; i < s->n_pictures; i++) free(media[i].memory);
@@ -647,7 +650,7 @@ static void check_sights(const char *row, bool hears) {
     sight *s = xalloc(1, sizeof *s);
     for (const char *at = (const char *)b.p; at < (const char *)b.p + b.n; n++)
         if (!read_sight(&at, s)) break;
-        else check_sight(row, m, s, x, hears);
+        else check_sight(row, m, s, x);
     CHECK_EQ(n, 5);
     free(s);
     ksllm_encoder_free(x);
@@ -664,6 +667,59 @@ static void check_sights(const char *row, bool hears) {
 SEES(SEE_TEST)
 
 TEST(qwen3_asr_hears) { check_sights("qwen3_asr", true); }
+TEST(hyperclovax_omni_hears) { check_sights("hyperclovax_omni", true); }
+
+/* A row converted to a model of text and a file of its towers. */
+static bool convert_two(const char *row, const char *type, char text[64],
+    char towers[64]) {
+    media_flag = "--no-media";
+    bool ok = convert(row, type, text);
+    media_flag = "--media-only";
+    ok &= convert(row, type, towers);
+    media_flag = NULL;
+    return ok;
+}
+
+/* The rows of two files are those of one. */
+TEST(towers_in_a_second_file) {
+    static const struct {
+        const char *row;
+        i32 media[3];
+    } rows[] = {{"varco_vision", {79, 47, 2}}, {"exaone4_5", {40, 33, 8}},
+        {"hyperclovax_omni", {40, 33, 8}}, {"hyperclovax_omni", {1, 40123, 0}},
+        {"qwen3_asr", {1, 16000, 0}}};
+    for (size_t i = 0; i < KS_LEN(rows); i++) {
+        char one[64], text[64], towers[64];
+        const i32 *p = rows[i].media;
+        ksllm_media media[2];
+        if (!convert(rows[i].row, "q8_0", one)
+            || !convert_two(rows[i].row, "q8_0", text, towers))
+            return;
+        for (int two = 0; two < 2; two++) {
+            ksllm_model_options o;
+            ksllm_model *m = NULL;
+            ksllm_encoder *x = NULL;
+            ksllm_error err;
+            ksllm_model_options_init(&o);
+            if (two) o.media_path = towers;
+            if (!CHECK_OK(ksllm_model_open(two ? text : one, &o, &m, &err),
+                    err)
+                || !CHECK_OK(ksllm_encoder_create(m, NULL, &x, &err), err))
+                return;
+            media[two] = p[2] ? look(m, x, p, 0) : listen(m, x, p);
+            ksllm_encoder_free(x);
+            ksllm_model_close(m);
+        }
+        size_t n = (size_t)media[0].n_tokens * media[0].n_embd;
+        CHECK_EQ(media[0].n_tokens, media[1].n_tokens);
+        CHECK(!memcmp(media[0].rows, media[1].rows, n * sizeof(f32)));
+        free(media[0].memory);
+        free(media[1].memory);
+        unlink(one);
+        unlink(text);
+        unlink(towers);
+    }
+}
 
 /* ---- what the converter says, and what it refuses ---- */
 
@@ -672,7 +728,7 @@ TEST(what_is_left_out_is_said) {
         {"exaone4_5", "6 tensors left out: for predicting more than one token"},
         {"exaone_moe", "6 tensors left out: for predicting"},
         {"deepseek_v3_groups", "4 tensors left out: for predicting"},
-        {"hyperclovax_omni", "5 tensors left out: for images and sound"},
+        {"hyperclovax_omni", "3 tensors left out: for images and sound"},
         {"varco_vision", ""},
         {"axk1", "1 tensor left out: for layers without experts"},
         {"qwen3_vl", "tensors left out: for images and sound"},
@@ -873,9 +929,9 @@ TEST(types_of_a_tower) {
         ksllm_model_info info = {.size = sizeof info};
         ksllm_tensor t = {.size = sizeof t};
         ksllm_error err;
-        text_alone = alone;
+        media_flag = alone ? "--no-media" : NULL;
         CHECK_EQ(run_convert(dir, "q4_0", path, said), 0);
-        text_alone = false;
+        media_flag = NULL;
         if (!CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) return;
         CHECK_OK(ksllm_model_get_info(m, &info, &err), err);
         CHECK_EQ(info.picture_tokens == 0, alone);
@@ -885,6 +941,32 @@ TEST(types_of_a_tower) {
         ksllm_model_close(m);
         unlink(path);
     }
+}
+
+/* Without the key it is the vocabulary's control token of that name: as in
+ * llama.cpp's files. */
+TEST(a_place_without_a_key) {
+    char dir[64], path[64], said[2048];
+    bytes b = {0};
+    folder_changed("varco_vision", "tokenizer.json", "<|extra_3|>",
+        "<|image_pad|>", dir);
+    for (int missing = 0; missing < 2; missing++) {
+        ksllm_model *m = NULL;
+        ksllm_model_info info = {.size = sizeof info};
+        ksllm_error err;
+        CHECK_EQ(run_convert(dir, "f16", path, said), 0);
+        if (!read_file(path, &b)) return;
+        for (size_t i = 0; missing && i + 26 < b.n; i++)
+            if (!memcmp(b.p + i, "clip.vision.image_token_id", 26))
+                b.p[i + 25] = 'x';
+        CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err);
+        CHECK_OK(ksllm_model_get_info(m, &info, &err), err);
+        CHECK_EQ(info.picture_place, missing ? 261 : 258);
+        ksllm_model_close(m);
+        free(b.p);
+        unlink(path);
+    }
+    remove_folder(dir);
 }
 
 /* Its feed-forward is 72 wide: zeros up to the next block. */
