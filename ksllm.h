@@ -805,7 +805,8 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  */
 
 /* Writes or reads exactly `size` bytes, in order; 0 when it did. Called many
- * times, with 8 bytes to 8 KiB. */
+ * times, with 8 bytes to 8 KiB: a buffer of 256 KiB before a file makes it twice
+ * as fast. (setvbuf with one of yours; glibc ignores a size without.) */
 typedef int (*ksllm_write)(void *ctx, const void *data, size_t size);
 typedef int (*ksllm_read)(void *ctx, void *data, size_t size);
 
