@@ -29165,7 +29165,7 @@ enum {
     SES_ROWS = 4, /* of n_vocab floats: logits, scores, and two of heap */
     SES_GRAMMAR_BYTES = 255 << 10, /* with Gemma's masks 320 KiB in all */
     SES_PLAN = 1024, /* tokens of the shortest end of an answer that are kept */
-    SES_CALL = 2048, /* bytes: an answer under way, and what it is asked for */
+    SES_CALL = 6144, /* bytes: an answer under way, and what it is asked for */
     SES_DRAFT = 3,
     SES_MOST_DRAFT = 15, /* tokens tried in one pass, besides the one before */
     SES_TRUSTS = 10, /* kinds of drafts */
@@ -29314,7 +29314,7 @@ struct ksllm_session {
 
     f32 *scores;          /* [n_vocab] logits as sampling changes them */
     ses_candidate *heap;  /* [n_vocab] */
-    void *call;           /* [SES_CALL], see section 26 */
+    void *call;           /* [SES_CALL], see section 29 */
     i32 *prompt;          /* [n_ctx] */
     char *text;           /* held back, then one piece more */
     size_t text_bytes;
@@ -32405,7 +32405,7 @@ typedef struct gen {
     const ksllm_control *control;
     ksllm_result *r;
     fwd_member run;     /* what it has to evaluate next */
-    struct gen *next;   /* answers of other sessions, in the same passes */
+    u32 room;           /* of drafts, in a pass: none if others share it */
     bool prompted, ended;
     ksllm_status status; /* once it has ended */
     tok_decoder decoder;
@@ -33131,6 +33131,7 @@ static u32 draft_find(gen *x, bool few) {
     d->from = s->n_tokens;
     if (!draft_may(x) || s->n_eval + 1 != s->n_tokens) return 0;
     u32 most = min_u32(s->n_draft, s->n_ctx - s->n_tokens);
+    most = min_u32(most, x->room);
     if (x->g->max_tokens)
         most = (u32)min_u64(most, x->g->max_tokens - x->r->n_generated - 1);
     d->n = draft_put(x, most);
@@ -33216,7 +33217,7 @@ static ksllm_status gen_next(gen *x, ksllm_error *err) {
             return draft_give(x, x->d.at), KSLLM_OK;
         return ses_watch_fail(&s->watch, 0, 1, "tokens evaluated", err);
     }
-    bool alone = s->n_eval + 1 == s->n_tokens && draft_may(x);
+    bool alone = s->n_eval + 1 == s->n_tokens && draft_may(x) && x->room;
     x->run.control = x->control;
     x->run.want = obey_want(x);
     x->run.held = s->n_tokens;
@@ -33382,20 +33383,24 @@ static u64 gen_go(gen *x) {
     return x->ended ? UINT64_MAX : wait;
 }
 
-/* Answers of one or several sessions, to the last one's end. All that have a
- * token to evaluate do so in one pass; where all wait, in naps short enough for
- * a cancel. */
-static void gen_run(gen *first) {
-    for (gen *x = first; x; x = x->next) {
-        x->run.next = x->next ? &x->next->run : NULL;
-        gen_begin(x);
-    }
+/* Answers of one or several sessions, until `more` has none: it ends one that
+ * has ended, and begins the next. All that have a token to evaluate do so in
+ * one pass; where all wait, in naps short enough for a cancel. */
+static void gen_run(gen *const *all, u32 n, bool (*more)(gen *)) {
+    const u32 room = all[0]->s->n_batch - 1;
     for (;;) {
         u64 wait = UINT64_MAX;
-        for (gen *x = first; x; x = x->next) wait = min_u64(wait, gen_go(x));
-        if (wait == UINT64_MAX) return;
-        if (wait) os_sleep(min_u64(wait, GEN_NAP));
-        else fwd_pass(&first->run);
+        u32 n_run = 0;
+        for (u32 i = 0; i < n; i++)
+            n_run += !all[i]->ended || more(all[i]);
+        if (!n_run) return;
+        for (u32 i = 0; i < n; i++) {
+            all[i]->room = n_run == 1 ? room : 0;
+            all[i]->run.next = i + 1 < n ? &all[i + 1]->run : NULL;
+            wait = min_u64(wait, gen_go(all[i]));
+        }
+        if (wait && wait != UINT64_MAX) os_sleep(min_u64(wait, GEN_NAP));
+        else fwd_pass(&all[0]->run);
     }
 }
 
@@ -33678,9 +33683,9 @@ static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
     return turn_split(t, f, (str){(const char *)text.u.s, text.n}, t->err);
 }
 
-static ksllm_status turn_run(turn *t) {
+/* The answer has ended: its last parts. */
+static ksllm_status turn_end(turn *t) {
     ksllm_result *r = t->x.r;
-    gen_run(&t->x);
     ksllm_status status = t->x.status;
     if (t->status) r->stop = KSLLM_STOP_NONE;
     if (t->status) return t->status;
@@ -37000,108 +37005,6 @@ static ksllm_status api_grammar(
 #endif
 }
 
-/* What an answer is asked for, copied over our defaults. */
-typedef struct {
-    ksllm_generation g;
-    ksllm_sampling p;
-    ksllm_control c;
-    ksllm_result r;
-} api_request;
-
-static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
-
-static ksllm_status api_no_result(ksllm_result *result, ksllm_error *err) {
-    return result ? api_give(&API_RESULT, result, &API_NO_RESULT, err)
-                  : KSLLM_OK;
-}
-
-static ksllm_status api_request_take(api_request *q, gen *x, ksllm_session *s,
-    const ksllm_generation *given, ksllm_error *err) {
-    *x = (gen){.s = s, .g = &q->g, .sampling = &q->p, .control = &q->c,
-        .r = &q->r, .start = os_now(),
-        .run = {.s = s, .control = &q->c, .err = err}};
-    q->g = API_GENERATION_DEFAULTS;
-    q->r = API_NO_RESULT;
-    NEED(s, "session is NULL");
-    TRY(ses_speaks(s, err));
-    x->hold = s->text;
-    TRY(api_options(&API_GENERATION, &q->g, given, err));
-    TRY(gen_check(s, &q->g, err));
-    TRY(api_grammar(x, &q->g, err));
-    TRY(api_sampling(s, q->g.sampling, &q->p, q->g.n_top, err));
-    return api_control(q->g.control, &q->c, err);
-}
-
-/* Ends the call of an answer that began. */
-static ksllm_status api_answer(
-    const gen *x, ksllm_result *result, ksllm_status status) {
-    if (result) api_give(&API_RESULT, result, x->r, NULL);
-    return ses_leave(x->s, status);
-}
-
-/* A call that answers. Those of several sessions would be much for a stack, so
- * each lies in its session's memory. */
-typedef struct {
-    api_request q;
-    gen x;
-} api_call;
-
-_Static_assert(sizeof(api_call) <= SES_CALL, "room for a call");
-
-/* Begins one on a session that is entered. */
-static ksllm_status api_call_begin(
-    api_call *a, const ksllm_member *m, ksllm_error *err) {
-    TRY(api_request_take(&a->q, &a->x, m->session, m->generation, err));
-    NEED(!a->q.g.max_thinking, "generation: max_thinking needs "
-        "ksllm_chat_generate, which knows what is thinking");
-    ses_watch_begin(&m->session->watch, &a->q.c);
-    return gen_obeys(&a->x) ? obey_thinking(&a->x, err) : KSLLM_OK;
-}
-
-/* Begins calls of all members that can; returns the first one's. */
-static gen *api_calls_begin(
-    ksllm_member *members, size_t n, ksllm_error *err) {
-    gen *first = NULL, **end = &first;
-    for (size_t i = 0; i < n; i++) {
-        ksllm_member *m = &members[i];
-        ksllm_error *mine = m->err ? m->err : err;
-        api_call *a = m->session->call;
-        m->status = api_no_result(m->result, mine);
-        if (!m->status) m->status = ses_enter(m->session, mine);
-        if (m->status) continue;
-        m->status = api_call_begin(a, m, mine);
-        if (m->status) {
-            ses_leave(m->session, KSLLM_OK);
-            continue;
-        }
-        if (n > 1) a->q.g.drafts = false;
-        *end = &a->x;
-        end = &a->x.next;
-    }
-    return first;
-}
-
-ksllm_status ksllm_sessions_generate(
-    ksllm_member *members, size_t n_members, ksllm_error *err) {
-    TRY(api_group(members, n_members, err));
-    gen *first = api_calls_begin(members, n_members, err);
-    if (first) gen_run(first);
-    for (size_t i = 0; i < n_members; i++) {
-        ksllm_member *m = &members[i];
-        const api_call *a = m->session->call;
-        if (!m->status) m->status = api_answer(&a->x, m->result, a->x.status);
-    }
-    return api_first_error(members, n_members);
-}
-
-ksllm_status ksllm_generate(ksllm_session *session,
-    const ksllm_generation *generation, ksllm_result *result,
-    ksllm_error *err) {
-    ksllm_member m = {.session = session, .generation = generation,
-        .result = result};
-    return ksllm_sessions_generate(&m, 1, err);
-}
-
 /* ---- media ---- */
 
 #if !defined KSLLM_NO_MEDIA
@@ -37351,38 +37254,6 @@ int64_t ksllm_chat_encode(const ksllm_model *model, const ksllm_chat *chat,
         : turn_expand(model, &o, tokens, (size_t)n, cap, err);
 }
 
-ksllm_status ksllm_chat_generate(ksllm_session *session,
-    const ksllm_chat *chat, const ksllm_generation *generation,
-    ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
-    api_request q;
-    turn t = {.on_part = on_part, .ctx = ctx, .err = err};
-    TRY(api_no_result(result, err));
-    NEED(session, "session is NULL");
-    NEED(chat, "chat is NULL");
-    TRY(api_request_take(&q, &t.x, session, generation, err));
-    NEED(!q.g.text && !q.g.tokens && !q.g.append,
-        "generation: text, tokens and append are the chat's business");
-    TRY(ses_begin(session, &q.c, err));
-    const ksllm_generation given = q.g;
-    t.given = &given;
-    q.g.on_piece = turn_piece;
-    q.g.piece_ctx = &t;
-    q.g.decode_flags |= KSLLM_DECODE_SPECIAL;
-    ksllm_chat o;
-    chat_ctx c;
-    chat_val text = api_chat_begin(&c, session->m, chat, &o, err);
-    ksllm_status status = c.status;
-    if (!status) status = turn_begin(&t, &c, text, &o, &q.g);
-    chat_drop(&c);
-    const struct ksllm_media *const *lent = session->lent;
-    size_t n_lent = session->n_lent;
-    if (o.n_media) session->lent = o.media, session->n_lent = o.n_media;
-    if (!status) status = turn_run(&t);
-    session->lent = lent;
-    session->n_lent = n_lent;
-    return api_answer(&t.x, result, status);
-}
-
 const char *ksllm_splitter_format_at(size_t index) {
     return index < KS_LEN(SPLIT_FORMATS) ? SPLIT_FORMATS[index].name : NULL;
 }
@@ -37432,6 +37303,177 @@ int64_t ksllm_json_string(
     const char *text, size_t size, char *out, size_t cap) {
     if ((!text && size) || (!out && cap)) return KSLLM_ERR_ARGUMENT;
     return (i64)json_quote(chat_given((ksllm_text){text, size}), out, cap);
+}
+
+#endif /* KSLLM_NO_CHAT */
+
+/* ---- answers ---- */
+
+static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
+
+/* The answer of a member, and what it is asked for, copied over our defaults.
+ * Those of several sessions would be much for a stack, so each lies in its
+ * session's memory. */
+typedef struct {
+#if defined KSLLM_NO_CHAT
+    struct { gen x; } t;
+#else
+    turn t;
+#endif
+    ksllm_generation g;
+    ksllm_generation given; /* g before a turn of a chat sets its own hooks */
+    ksllm_sampling p;
+    ksllm_control c;
+    ksllm_result r;
+    ksllm_member *m;
+    ksllm_error *err, *of_call;
+    const struct ksllm_media *const *lent; /* before the call */
+    size_t n_lent;
+    bool turns;  /* a turn of a chat */
+    bool runs;   /* it has begun, and its end is to be told */
+    bool asked;  /* there was one */
+    bool shares; /* with other sessions */
+} api_answer;
+
+_Static_assert(sizeof(api_answer) <= SES_CALL, "room for an answer");
+
+static ksllm_status api_take(api_answer *a) {
+    const ksllm_member *m = a->m;
+    ksllm_session *s = m->session;
+    ksllm_error *err = a->err;
+    gen *x = &a->t.x;
+    memset(&a->t, 0, sizeof a->t);
+    *x = (gen){.s = s, .g = &a->g, .sampling = &a->p, .control = &a->c,
+        .r = &a->r, .start = os_now(), .ended = true, .hold = s->text,
+        .run = {.s = s, .control = &a->c, .err = err}};
+    a->g = API_GENERATION_DEFAULTS;
+    a->r = API_NO_RESULT;
+    if (m->result) TRY(api_give(&API_RESULT, m->result, &a->r, err));
+    TRY(ses_speaks(s, err));
+    TRY(api_options(&API_GENERATION, &a->g, m->generation, err));
+    if (a->shares) a->g.drafter = NULL;
+    TRY(gen_check(s, &a->g, err));
+    TRY(api_grammar(x, &a->g, err));
+    TRY(api_sampling(s, a->g.sampling, &a->p, a->g.n_top, err));
+    TRY(api_control(a->g.control, &a->c, err));
+    ses_watch_begin(&s->watch, &a->c);
+    return KSLLM_OK;
+}
+
+#if !defined KSLLM_NO_CHAT
+
+/* Renders the conversation, which becomes the prompt. */
+static ksllm_status api_turn(api_answer *a) {
+    ksllm_session *s = a->m->session;
+    ksllm_error *err = a->err;
+    turn *t = &a->t;
+    NEED(!a->g.text && !a->g.tokens && !a->g.append,
+        "generation: text, tokens and append are the chat's business");
+    t->on_part = a->m->on_part;
+    t->ctx = a->m->part_ctx;
+    t->err = err;
+    t->given = &a->given;
+    a->given = a->g;
+    a->g.on_piece = turn_piece;
+    a->g.piece_ctx = t;
+    a->g.decode_flags |= KSLLM_DECODE_SPECIAL;
+    ksllm_chat o;
+    chat_ctx c;
+    chat_val text = api_chat_begin(&c, s->m, a->m->chat, &o, err);
+    ksllm_status status = c.status;
+    if (!status) status = turn_begin(t, &c, text, &o, &a->g);
+    chat_drop(&c);
+    if (!status && o.n_media) s->lent = o.media, s->n_lent = o.n_media;
+    return status;
+}
+
+#else
+#define api_turn(a) fail((a)->err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET, \
+    "member: chat is set, and this build has none (KSLLM_NO_CHAT)")
+#define turn_end(t) (t)->x.status
+#endif /* KSLLM_NO_CHAT */
+
+static ksllm_status api_begin_answer(api_answer *a) {
+    ksllm_error *err = a->err;
+    a->turns = a->m->chat != NULL;
+    TRY(api_take(a));
+    if (a->turns) return api_turn(a);
+    NEED(!a->g.max_thinking, "generation: max_thinking needs a chat, which "
+        "knows what is thinking");
+    return gen_obeys(&a->t.x) ? obey_thinking(&a->t.x, err) : KSLLM_OK;
+}
+
+/* Ends the member's answer, if there is one that has ended, and begins its next
+ * one; false: it has none now. */
+static bool api_more(gen *x) {
+    ksllm_session *s = x->s;
+    api_answer *a = s->call;
+    ksllm_member *m = a->m;
+    if (a->runs) {
+        m->status = a->turns ? turn_end(&a->t) : x->status;
+        if (m->result) api_give(&API_RESULT, m->result, &a->r, NULL);
+        s->lent = a->lent;
+        s->n_lent = a->n_lent;
+    }
+    a->runs = false;
+    if (m->next ? !m->next(m->next_ctx, m) : a->asked) return false;
+    a->asked = true;
+    a->err = m->err ? m->err : a->of_call;
+    m->status = api_begin_answer(a);
+    if (m->status) s->lent = a->lent, s->n_lent = a->n_lent;
+    else gen_begin(x);
+    a->runs = !m->status;
+    return true;
+}
+
+/* Of a member that is entered. */
+static gen *api_answers(ksllm_member *m, bool shares, ksllm_error *err) {
+    ksllm_session *s = m->session;
+    api_answer *a = s->call;
+    memset(a, 0, sizeof *a);
+    a->m = m;
+    a->of_call = err;
+    a->lent = s->lent;
+    a->n_lent = s->n_lent;
+    a->shares = shares;
+    a->t.x.s = a->t.x.run.s = s;
+    a->t.x.ended = true;
+    return &a->t.x;
+}
+
+ksllm_status ksllm_sessions_generate(
+    ksllm_member *members, size_t n_members, ksllm_error *err) {
+    gen *all[KSLLM_MAX_SESSIONS];
+    u32 n = 0;
+    TRY(api_group(members, n_members, err));
+    for (size_t i = 0; i < n_members; i++) {
+        ksllm_member *m = &members[i];
+        m->status = ses_enter(m->session, m->err ? m->err : err);
+        if (m->status) continue;
+        all[n++] = api_answers(m, n_members > 1, err);
+    }
+    if (n) gen_run(all, n, api_more);
+    for (u32 i = 0; i < n; i++) ses_leave(all[i]->s, KSLLM_OK);
+    return api_first_error(members, n_members);
+}
+
+ksllm_status ksllm_generate(ksllm_session *session,
+    const ksllm_generation *generation, ksllm_result *result,
+    ksllm_error *err) {
+    ksllm_member m = {.session = session, .generation = generation,
+        .result = result};
+    return ksllm_sessions_generate(&m, 1, err);
+}
+
+#if !defined KSLLM_NO_CHAT
+
+ksllm_status ksllm_chat_generate(ksllm_session *session,
+    const ksllm_chat *chat, const ksllm_generation *generation,
+    ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
+    ksllm_member m = {.session = session, .generation = generation,
+        .result = result, .chat = chat, .on_part = on_part, .part_ctx = ctx};
+    NEED(chat, "chat is NULL");
+    return ksllm_sessions_generate(&m, 1, err);
 }
 
 #endif /* KSLLM_NO_CHAT */

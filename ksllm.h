@@ -182,8 +182,8 @@ KSLLM_API const char *ksllm_status_name(ksllm_status status);
  * One function does all: old_size 0 allocates, new_size 0 frees (and returns
  * NULL), both non-zero resizes. Returned memory is aligned as malloc's; NULL
  * means no memory, and on a failed resize the old block stays. Called only
- * inside open, create, encode, ksllm_chat_*, close and free, on the thread that
- * called them.
+ * inside open, create, encode, ksllm_chat_*, ksllm_sessions_generate with a
+ * chat, close and free, on the thread that called them.
  */
 typedef struct ksllm_allocator {
     void *(*resize)(void *ctx, void *ptr, size_t old_size, size_t new_size);
@@ -815,7 +815,8 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  */
 
 /* Writes or reads exactly `size` bytes, in order; 0 when it did. Called many
- * times, with 8 bytes to 8 KiB. */
+ * times, with 8 bytes to 8 KiB: a buffer of 256 KiB before a file makes it twice
+ * as fast. (setvbuf with one of yours; glibc ignores a size without.) */
 typedef int (*ksllm_write)(void *ctx, const void *data, size_t size);
 typedef int (*ksllm_read)(void *ctx, void *data, size_t size);
 
@@ -1091,60 +1092,6 @@ KSLLM_API ksllm_status ksllm_generate(
     ksllm_session *session, const ksllm_generation *generation,
     ksllm_result *result, ksllm_error *err);
 
-/* Several sessions of one model in one call: the weights, which are most of
- * what a token has to read, are read once for all of them. Each session gets
- * what a call for it alone gives, to the last bit. Four answers take about as
- * long as two do alone. Long prompts fill a pass by themselves: with them
- * nothing is gained.
- *
- * The sessions are of one model and one kv_type, each is given once, and the
- * n_batch of each is at least their number (ARGUMENT otherwise). All else may
- * differ. The call runs on the threads of the first one and in its memory for a
- * batch: nothing is allocated, and ksllm_session_memory is all that each needs.
- * A pass evaluates at most that session's n_batch tokens: one of each session,
- * and of longer prompts as many as there is room for, in the order of the list.
- * A session with an adapter has weights of its own, so it evaluates alone.
- *
- * Each session has its own control. One that is stopped, whose answer ends, or
- * which cannot begin (a wrong argument, STATE: another call runs on it) does
- * not hold up the others. If it is stopped during a pass, the others evaluate
- * that pass again. All stay busy until the call returns.
- *
- *     ksllm_member m[2] = {{.session = one, .generation = &its},
- *                          {.session = two, .generation = &other}};
- *     ksllm_sessions_generate(m, 2, &err);     then look at m[i].status
- */
-#define KSLLM_MAX_SESSIONS 8
-
-typedef struct ksllm_member {
-    ksllm_session *session;
-    /* ksllm_sessions_append: as in ksllm_session_append */
-    const int32_t *tokens;
-    size_t n_tokens;
-    const ksllm_control *control;
-    /* ksllm_sessions_generate: as in ksllm_generate */
-    const ksllm_generation *generation;
-    ksllm_result *result;
-    /* Both fill in what the call for this session alone would return. `err`
-     * may be NULL: then the text goes to that of the call. */
-    ksllm_status status;
-    ksllm_error *err;
-} ksllm_member;
-
-/* ksllm_session_append for each. Returns the status of the first member whose
- * call failed; where the call as a whole is refused (ARGUMENT) no member is
- * touched. */
-KSLLM_API ksllm_status ksllm_sessions_append(
-    ksllm_member *members, size_t n_members, ksllm_error *err);
-
-/* ksllm_generate for each, until all answers have ended; otherwise as
- * ksllm_sessions_append. Callbacks come on the calling thread, one at a time.
- * With more than one session, generation.drafts and its drafter are not used;
- * one that waits for max_tokens_per_second lets the others go on. */
-KSLLM_API ksllm_status ksllm_sessions_generate(
-    ksllm_member *members, size_t n_members, ksllm_error *err);
-
-#if !defined(KSLLM_NO_CHAT)
 /* ---- 12 Chat ---------------------------------------------------------------
  *
  * A conversation goes in as JSON, in the form that chat APIs use:
@@ -1166,6 +1113,25 @@ KSLLM_API ksllm_status ksllm_sessions_generate(
  *     chat.variables.data = "{\"enable_thinking\": false}";
  *     ksllm_chat_generate(session, &chat, NULL, on_part, ctx, NULL, &err);
  */
+/* What an answer is made of. */
+typedef enum ksllm_part {
+    KSLLM_PART_TEXT = 0,        /* text for the user */
+    KSLLM_PART_THINKING = 1,    /* reasoning text */
+    KSLLM_PART_CALL = 2,        /* a tool call begins; all of its name */
+    KSLLM_PART_ARGUMENTS = 3,   /* a piece of its arguments, JSON */
+    KSLLM_PART_CALL_END = 4,    /* the call is complete; empty text */
+    KSLLM_PART_MESSAGE = 5      /* last, from ksllm_chat_generate alone: the
+                                   whole answer as a JSON message to append */
+} ksllm_part;
+
+/* One piece of a part; the text is valid during the call. A part comes in one
+ * or more pieces, cut anywhere between characters; CALL comes in one. Of a
+ * call come CALL, ARGUMENTS, CALL_END, nothing between them. The pieces of
+ * ARGUMENTS of a call that has its CALL_END are one JSON value. A call without
+ * CALL_END must not be run. Returns 0 to go on, anything else to stop. */
+typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
+
+#if !defined(KSLLM_NO_CHAT)
 struct ksllm_media; /* 15 */
 
 typedef struct ksllm_chat {
@@ -1251,24 +1217,6 @@ KSLLM_API int64_t ksllm_chat_encode(
  * Errors: ARGUMENT. */
 KSLLM_API int64_t ksllm_json_string(
     const char *text, size_t size, char *out, size_t cap);
-
-/* What an answer is made of. */
-typedef enum ksllm_part {
-    KSLLM_PART_TEXT = 0,        /* text for the user */
-    KSLLM_PART_THINKING = 1,    /* reasoning text */
-    KSLLM_PART_CALL = 2,        /* a tool call begins; all of its name */
-    KSLLM_PART_ARGUMENTS = 3,   /* a piece of its arguments, JSON */
-    KSLLM_PART_CALL_END = 4,    /* the call is complete; empty text */
-    KSLLM_PART_MESSAGE = 5      /* last, from ksllm_chat_generate alone: the
-                                   whole answer as a JSON message to append */
-} ksllm_part;
-
-/* One piece of a part; the text is valid during the call. A part comes in one
- * or more pieces, cut anywhere between characters; CALL comes in one. Of a
- * call come CALL, ARGUMENTS, CALL_END, nothing between them. The pieces of
- * ARGUMENTS of a call that has its CALL_END are one JSON value. A call without
- * CALL_END must not be run. Returns 0 to go on, anything else to stop. */
-typedef int (*ksllm_on_part)(void *ctx, ksllm_part part, ksllm_text text);
 
 /* One turn of a conversation: renders chat->messages, evaluates what the
  * session does not hold yet, generates, and hands out the parts of the answer
@@ -1932,6 +1880,80 @@ KSLLM_API ksllm_status ksllm_session_lend(
 KSLLM_API size_t ksllm_session_common(
     const ksllm_session *session, const int32_t *tokens, size_t n_tokens);
 #endif /* KSLLM_NO_MEDIA */
+
+/* ---- 16 Several sessions ---------------------------------------------------
+ *
+ * Several sessions of one model in one call: the weights, which are most of
+ * what a token has to read, are read once for all of them. Each session gets
+ * what a call for it alone gives, to the last bit. Four answers take about as
+ * long as two do alone. Long prompts fill a pass by themselves: with them
+ * nothing is gained.
+ *
+ * The sessions are of one model and one kv_type, each is given once, and the
+ * n_batch of each is at least their number (ARGUMENT otherwise). All else may
+ * differ. The call runs on the threads of the first one and in its memory for a
+ * batch: nothing is allocated (but to render a chat), and ksllm_session_memory
+ * is all that each needs. A pass evaluates at most that session's n_batch
+ * tokens: one of each session, and of longer prompts as many as there is room
+ * for, in the order of the list. A session with an adapter has weights of its
+ * own, so it evaluates alone.
+ *
+ * Each session has its own control. One that is stopped, whose answer ends, or
+ * which cannot begin (a wrong argument, STATE: another call runs on it) does
+ * not hold up the others. If it is stopped during a pass, the others evaluate
+ * that pass again. All stay busy until the call returns.
+ *
+ *     ksllm_member m[2] = {{.session = one, .generation = &its},
+ *                          {.session = two, .generation = &other}};
+ *     ksllm_sessions_generate(m, 2, &err);     then look at m[i].status
+ *
+ * A server keeps its sessions in one call, and gives each its next question
+ * when there is one: examples/serve.c.
+ */
+#define KSLLM_MAX_SESSIONS 8
+
+typedef struct ksllm_member {
+    ksllm_session *session;
+    /* ksllm_sessions_append: as in ksllm_session_append */
+    const int32_t *tokens;
+    size_t n_tokens;
+    const ksllm_control *control;
+    /* ksllm_sessions_generate: as in ksllm_generate, or if `chat` is set, as in
+     * ksllm_chat_generate */
+    const ksllm_generation *generation;
+    ksllm_result *result;
+    /* Both fill in what the call for this session alone would return. `err`
+     * may be NULL: then the text goes to that of the call. */
+    ksllm_status status;
+    ksllm_error *err;
+    /* ksllm_sessions_generate: a turn of a chat (12), or NULL */
+    const struct ksllm_chat *chat;
+    ksllm_on_part on_part;
+    void *part_ctx;
+    /* ksllm_sessions_generate: asks for one answer after the other. Called
+     * between passes while none is under way on this session: before the first,
+     * when one has ended (status, err and result are then that one's), and as
+     * long as others run. Fill in generation and what belongs to it, chat
+     * included, and return true: the answer joins the others at their next
+     * token. False: there is nothing to ask now. The others wait while it runs.
+     * NULL: the member has one answer. */
+    bool (*next)(void *ctx, struct ksllm_member *member);
+    void *next_ctx;
+} ksllm_member;
+
+/* ksllm_session_append for each. Returns the status of the first member whose
+ * call failed; where the call as a whole is refused (ARGUMENT) no member is
+ * touched. */
+KSLLM_API ksllm_status ksllm_sessions_append(
+    ksllm_member *members, size_t n_members, ksllm_error *err);
+
+/* ksllm_generate or ksllm_chat_generate for each, until all answers have ended
+ * and no `next` has another; otherwise as ksllm_sessions_append. Callbacks come
+ * on the calling thread, one at a time. Drafts are tried only while a single
+ * answer is under way, and with more than one session generation.drafter is not
+ * used; one that waits for max_tokens_per_second lets the others go on. */
+KSLLM_API ksllm_status ksllm_sessions_generate(
+    ksllm_member *members, size_t n_members, ksllm_error *err);
 
 #ifdef __cplusplus
 }

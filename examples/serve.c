@@ -1,15 +1,18 @@
 /* serve.c - OpenAI's chat completions in one C file, for a Raspberry Pi.
  *
  *     cc -O2 examples/serve.c ksllm.c -lm -pthread -o serve
- *     ./serve model.gguf [PORT [ADDRESS [N_CTX]]]     (8080, 127.0.0.1)
+ *     ./serve model.gguf [PORT [ADDRESS [N_CTX [N_ANSWERS]]]]
+ *                          (8080, 127.0.0.1, the model's but 4096 at most, 1)
  *
- * Shows: a session on a network. One thread polls all connections, one
- * runs the model, a request at a time in the order they came; the cache is kept
- * between them, so a conversation that grows is evaluated once.
+ * Shows: sessions on a network. One thread polls all connections, one runs the
+ * model: N_ANSWERS requests at once, 8 at most, in the order they came; one that
+ * finds a place free joins the others at their next token. Each place takes the
+ * memory of a session, which is printed. The cache is kept between requests, so
+ * a conversation that grows is evaluated once.
  *
  * Who connects may be slow or hostile. Connections, requests and what waits to
- * be sent are bounded, 24 MiB in all; the model never waits for a reader; a
- * request has SECONDS_TO_ASK to arrive, an answer SECONDS_TO_TAKE without
+ * be sent are bounded, 24 MiB in all and 5 for each answer at once; the model
+ * never waits for a reader; a request has SECONDS_TO_ASK to arrive, an answer SECONDS_TO_TAKE without
  * progress; a client that goes away, or shuts its side down, ends its answer.
  * $KSLLM_KEY, if set, is the key that clients must send. There is no TLS: put
  * something that has it before any address but 127.0.0.1.
@@ -385,7 +388,6 @@ static int bell[2];             /* wakes the thread that polls */
 static volatile sig_atomic_t over;
 
 static ksllm_model *model;
-static ksllm_session *session;
 static const char *name, *key;
 
 static double now(void)
@@ -463,28 +465,40 @@ static void refuse(client *c, int status, const char *why)
 /* ---- a request for an answer: on the model's thread from here ---- */
 
 typedef struct job {
-    client *client;
+    client *client;             /* NULL: there is none */
     value body;
     const char *why, *param;    /* the first thing that is wrong */
-    char *messages;             /* as ksllm reads them */
-    size_t n_messages;
+    size_t n_messages;          /* bytes of them, as ksllm reads them */
     bool stream, usage, begun;
     unsigned n_calls, n_whole;  /* calls that began, and that are whole */
     size_t whole;               /* bytes of `calls` up to the end of one */
     char id[40];
     long long created;
+    text content, thinking, calls, arguments;   /* a message as it grows */
     ksllm_generation want;
+    ksllm_chat chat;
+    ksllm_result result;
     ksllm_sampling sampling;
     ksllm_control control;
     ksllm_grammar *grammar;
-    ksllm_error error;          /* of the grammar: `why` may be its text */
+    ksllm_error error;          /* `why` may be its text */
     ksllm_text stops[KSLLM_MAX_STOPS];
     char stop_bytes[KSLLM_MAX_STOPS][KSLLM_MAX_STOP_BYTES + 1];
 } job;
 
-/* Reused from answer to answer; the model's thread alone has them. */
-static text event, content, thinking, calls, arguments;
-static char messages[2 * MAX_BODY];
+/* A session, and the answer under way on it. */
+typedef struct place {
+    ksllm_session *session;
+    job job;
+    text asked;                 /* the body before: the cache holds that */
+    uint64_t number;            /* when that was */
+} place;
+
+/* The model's thread alone has them. */
+static place places[KSLLM_MAX_SESSIONS];
+static size_t n_places = 1;
+static text event;
+static char messages[2 * MAX_BODY];     /* of the request that begins */
 
 static bool wrong(job *j, const char *why, const char *param)
 {
@@ -497,7 +511,7 @@ static bool wrong(job *j, const char *why, const char *param)
 
 static void copy(job *j, const char *p, size_t n)
 {
-    memmove(j->messages + j->n_messages, p, n);
+    memmove(messages + j->n_messages, p, n);
     j->n_messages += n;
 }
 
@@ -537,7 +551,7 @@ static bool copy_call(job *j, value v)
     copys(j, "{\"type\":\"function\",\"function\":{\"name\":");
     copy(j, n.data, n.size);
     copys(j, ",\"arguments\":");
-    char *at = j->messages + j->n_messages;
+    char *at = messages + j->n_messages;
     int64_t k = args.data ? decode(args, at) : 0;
     if (k == 0)
         memcpy(at, "{}", (size_t)(k = 2));
@@ -715,8 +729,9 @@ static bool read_options(job *j)
     return !j->why;
 }
 
-static bool read_chat(job *j, ksllm_chat *chat)
+static bool read_chat(job *j)
 {
+    ksllm_chat *chat = &j->chat;
     value tools = get(j->body, "tools"), choice = get(j->body, "tool_choice");
     value variables = get(j->body, "chat_template_kwargs");
     if (tools.data && kind(tools) != '[')
@@ -725,7 +740,7 @@ static bool read_chat(job *j, ksllm_chat *chat)
         return wrong(j, "chat_template_kwargs must be an object",
                      "chat_template_kwargs");
     ksllm_chat_init(chat);
-    chat->messages = (ksllm_text){j->messages, j->n_messages};
+    chat->messages = (ksllm_text){messages, j->n_messages};
     if (tools.data && !(choice.data && is(choice, "\"none\"")) &&
         *skip(tools.data + 1, tools.data + tools.size) != ']')
         chat->tools = tools;
@@ -744,7 +759,7 @@ static bool make_grammar(job *j, ksllm_grammar_options *o, const char *param)
 }
 
 /* "required", or {"type": "function", "function": {"name": "..."}}. */
-static bool read_choice(job *j, const ksllm_chat *chat, value choice)
+static bool read_choice(job *j, value choice)
 {
     char tool[6 * 128 + 2];     /* six bytes for each that is \u0041 */
     value named = get(get(choice, "function"), "name");
@@ -752,7 +767,7 @@ static bool read_choice(job *j, const ksllm_chat *chat, value choice)
     ksllm_grammar_options_init(&o);
     o.kind = KSLLM_GRAMMAR_TOOLS;
     o.calls = KSLLM_CALLS_REQUIRED;
-    o.source = chat->tools;
+    o.source = j->chat.tools;
     o.lenient = true;           /* as in what "auto" lets through */
     if (kind(choice) == '{') {
         if (kind(named) != '"' || named.size > sizeof tool - 1)
@@ -793,15 +808,15 @@ static bool read_format(job *j, value form)
 }
 
 /* Where a call must come, the form of other answers says nothing. */
-static bool read_grammar(job *j, const ksllm_chat *chat)
+static bool read_grammar(job *j)
 {
     value form = get(j->body, "response_format");
     value choice = get(j->body, "tool_choice");
     bool free = !choice.data || is(choice, "\"auto\"") ||
                 is(choice, "\"none\"");
     if (!free)
-        return read_choice(j, chat, choice);
-    if (form.data && !is(get(form, "type"), "\"text\"") && chat->tools.data)
+        return read_choice(j, choice);
+    if (form.data && !is(get(form, "type"), "\"text\"") && j->chat.tools.data)
         return wrong(j, "response_format beside tools: let tool_choice be "
                      "\"none\" for an answer of this form, or \"required\" for "
                      "a call", "response_format");
@@ -899,23 +914,23 @@ static void stream_part(job *j, ksllm_part part, ksllm_text t)
 static void keep_part(job *j, ksllm_part part, ksllm_text t)
 {
     if (part == KSLLM_PART_TEXT) {
-        put(&content, t.data, t.size);
+        put(&j->content, t.data, t.size);
     } else if (part == KSLLM_PART_THINKING) {
-        put(&thinking, t.data, t.size);
+        put(&j->thinking, t.data, t.size);
     } else if (part == KSLLM_PART_CALL) {
-        calls.n = j->whole;
-        arguments.n = 0;
-        putf(&calls, "%s{\"id\": \"call_%016llx\", \"type\": \"function\", "
-             "\"function\": {\"name\": ", calls.n ? ", " : "",
+        j->calls.n = j->whole;
+        j->arguments.n = 0;
+        putf(&j->calls, "%s{\"id\": \"call_%016llx\", \"type\": \"function\", "
+             "\"function\": {\"name\": ", j->calls.n ? ", " : "",
              (unsigned long long)serial());
-        put_json(&calls, t.data, t.size);
+        put_json(&j->calls, t.data, t.size);
     } else if (part == KSLLM_PART_ARGUMENTS) {
-        put(&arguments, t.data, t.size);
+        put(&j->arguments, t.data, t.size);
     } else {
-        putf(&calls, ", \"arguments\": ");
-        put_json(&calls, arguments.p, arguments.n);
-        putf(&calls, "}}");
-        j->whole = calls.n;
+        putf(&j->calls, ", \"arguments\": ");
+        put_json(&j->calls, j->arguments.p, j->arguments.n);
+        putf(&j->calls, "}}");
+        j->whole = j->calls.n;
     }
 }
 
@@ -974,20 +989,21 @@ static void end_message(job *j, const ksllm_result *r)
     putf(&event, ", \"choices\": [{\"index\": 0, \"logprobs\": null, "
          "\"finish_reason\": \"%s\", \"message\": {\"role\": \"assistant\", "
          "\"content\": ", reason(j, r));
-    put_json(&event, content.p, content.n);
-    if (thinking.n) {
+    put_json(&event, j->content.p, j->content.n);
+    if (j->thinking.n) {
         putf(&event, ", \"reasoning_content\": ");
-        put_json(&event, thinking.p, thinking.n);
+        put_json(&event, j->thinking.p, j->thinking.n);
     }
     if (j->n_whole) {
         putf(&event, ", \"tool_calls\": [");
-        put(&event, calls.p, j->whole);
+        put(&event, j->calls.p, j->whole);
         putf(&event, "]");
     }
     putf(&event, "}}]");
     put_usage(r);
     putf(&event, "}");
-    event.full = event.full || content.full || thinking.full || calls.full;
+    event.full = event.full || j->content.full || j->thinking.full ||
+                 j->calls.full;
     pthread_mutex_lock(&lock);
     if (event.full)
         refuse(j->client, 500, "the answer is too long");
@@ -1014,38 +1030,31 @@ static void fail(job *j, int status, const char *why, const char *param,
     pthread_mutex_unlock(&lock);
 }
 
-static void make_answer(job *j)
+/* Reads the request; false: it was refused. */
+static bool begin_answer(job *j)
 {
-    ksllm_result result = {.size = sizeof result};
-    ksllm_error err;
-    ksllm_chat chat;
     const char *p = j->body.data, *e = p + j->body.size, *end = value_end(p, e);
     j->body = end ? (value){skip(p, e), (size_t)(end - skip(p, e))} : j->body;
     if (!end || skip(end, e) != e)
         wrong(j, "the body is not JSON", NULL);
     else if (kind(j->body) != '{')
         wrong(j, "the body must be an object", NULL);
-    if (j->why || !read_messages(j) || !read_options(j) ||
-        !read_chat(j, &chat) || !read_grammar(j, &chat)) {
-        fail(j, 400, j->why, j->param, NULL);
-        return;
-    }
-    content.n = thinking.n = calls.n = arguments.n = 0;
-    content.full = thinking.full = calls.full = arguments.full = false;
-    ksllm_status status = ksllm_chat_generate(session, &chat, &j->want,
-                                              on_part, j, &result, &err);
-    if (status == KSLLM_OK || status == KSLLM_ERR_DEADLINE)
-        (j->stream ? end_stream : end_message)(j, &result);
-    else if (status == KSLLM_ERR_CONTEXT)
-        fail(j, 400, err.text, "messages", "context_length_exceeded");
-    else if (status != KSLLM_ERR_CANCELLED)
-        fail(j, status == KSLLM_ERR_MEMORY ? 500 : 400, err.text, NULL, NULL);
+    if (!j->why && read_messages(j) && read_options(j) && read_chat(j) &&
+        read_grammar(j))
+        return true;
+    fail(j, 400, j->why, j->param, NULL);
+    return false;
 }
 
-static void answer(job *j)
+static void end_answer(job *j, ksllm_status status)
 {
-    make_answer(j);
-    ksllm_grammar_free(j->grammar);
+    const char *why = j->error.text;
+    if (status == KSLLM_OK || status == KSLLM_ERR_DEADLINE)
+        (j->stream ? end_stream : end_message)(j, &j->result);
+    else if (status == KSLLM_ERR_CONTEXT)
+        fail(j, 400, why, "messages", "context_length_exceeded");
+    else if (status != KSLLM_ERR_CANCELLED)
+        fail(j, status == KSLLM_ERR_MEMORY ? 500 : 400, why, NULL, NULL);
 }
 
 /* ---- HTTP: requests; the lock is held ---- */
@@ -1246,28 +1255,106 @@ static client *first_waiting(void)
     return first;
 }
 
-/* One request after the other. */
+/* Of the free places that whose cache is worth most for a request: it holds a
+ * conversation most of which comes again, or else is the oldest. */
+static const place *best_place(value body)
+{
+    const place *best = NULL, *oldest = NULL;
+    size_t most = 0;
+    for (const place *p = places; p < places + n_places; p++) {
+        size_t n = 0;
+        if (p->job.client)
+            continue;
+        while (n < p->asked.n && n < body.size && p->asked.p[n] == body.data[n])
+            n++;
+        if (n > most && n > p->asked.n / 2) {
+            best = p;
+            most = n;
+        }
+        if (!oldest || p->number < oldest->number)
+            oldest = p;
+    }
+    return best ? best : oldest;
+}
+
+/* The first request that waits, if it is for this place. */
+static client *take(const place *p)
+{
+    pthread_mutex_lock(&lock);
+    client *c = over ? NULL : first_waiting();
+    if (c && best_place((value){c->in + c->n_head, c->n_body}) == p)
+        c->state = RUNNING;
+    else
+        c = NULL;
+    pthread_mutex_unlock(&lock);
+    return c;
+}
+
+static void leave(job *j)
+{
+    text *all[] = {&j->content, &j->thinking, &j->calls, &j->arguments};
+    client *c = j->client;
+    ksllm_grammar_free(j->grammar);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]->p);
+    *j = (job){0};
+    pthread_mutex_lock(&lock);
+    c->close = c->close || !c->keep || c->old;
+    next_request(c);
+    pthread_mutex_unlock(&lock);
+    ring();
+}
+
+/* Between two tokens, for a place without an answer, or whose answer has
+ * ended. */
+static bool next_answer(void *ctx, ksllm_member *m)
+{
+    place *p = ctx;
+    job *j = &p->job;
+    if (j->client) {
+        end_answer(j, m->status);
+        leave(j);
+    }
+    client *c = take(p);
+    if (!c)
+        return false;
+    *j = (job){.client = c, .body = {c->in + c->n_head, c->n_body},
+               .result.size = sizeof j->result, .created = time(NULL)};
+    snprintf(j->id, sizeof j->id, "chatcmpl-%016llx",
+             (unsigned long long)serial());
+    p->asked.n = 0;
+    p->asked.full = false;
+    p->number = c->number;
+    put(&p->asked, j->body.data, j->body.size);
+    if (!begin_answer(j)) {
+        leave(j);
+        return false;
+    }
+    m->generation = &j->want;
+    m->chat = &j->chat;
+    m->part_ctx = j;
+    m->result = &j->result;
+    m->err = &j->error;
+    return true;
+}
+
 static void *work(void *arg)
 {
-    client *c;
+    ksllm_member members[KSLLM_MAX_SESSIONS];
     (void)arg;
+    for (size_t i = 0; i < n_places; i++)
+        members[i] = (ksllm_member){.session = places[i].session,
+                                    .on_part = on_part, .next = next_answer,
+                                    .next_ctx = &places[i]};
     pthread_mutex_lock(&lock);
     while (!over) {
-        if (!(c = first_waiting())) {
+        if (!first_waiting()) {
             pthread_cond_wait(&asked, &lock);
             continue;
         }
-        c->state = RUNNING;
         pthread_mutex_unlock(&lock);
-        job j = {.client = c, .body = {c->in + c->n_head, c->n_body},
-                 .messages = messages, .created = (long long)time(NULL)};
-        snprintf(j.id, sizeof j.id, "chatcmpl-%016llx",
-                 (unsigned long long)serial());
-        answer(&j);
+        ksllm_sessions_generate(members, n_places, NULL);
         pthread_mutex_lock(&lock);
-        c->close = c->close || !c->keep || c->old;
-        next_request(c);
-        ring();
     }
     pthread_mutex_unlock(&lock);
     return NULL;
@@ -1347,9 +1434,9 @@ static bool late(const client *c, double t)
     return c->state == CLOSING && t - c->began > 2;
 }
 
-/* A free place; if there is none, that of who has been silent for longest, but
- * a second at least. */
-static client *place(void)
+/* One that is free; if there is none, that of who has been silent for longest,
+ * but a second at least. */
+static client *free_client(void)
 {
     client *oldest = NULL;
     for (client *c = clients; c < clients + MAX_CLIENTS; c++) {
@@ -1370,7 +1457,7 @@ static void welcome(int listener)
     int fd = accept(listener, NULL, NULL), one = 1;
     if (fd < 0)
         return;
-    client *c = place();
+    client *c = free_client();
     char *in = c ? malloc(MAX_HEAD) : NULL;
     if (!in) {
         close(fd);
@@ -1463,14 +1550,23 @@ static int listen_at(const char *address, int port)
 static bool open_model(const char *path, const char *n_ctx)
 {
     ksllm_session_options options;
+    ksllm_memory memory = {.size = sizeof memory};
     ksllm_error err;
     ksllm_session_options_init(&options);
     options.n_ctx = n_ctx ? (uint32_t)strtoul(n_ctx, NULL, 10) : 0;
-    if (ksllm_model_open(path, NULL, &model, &err) == KSLLM_OK &&
-        ksllm_session_create(model, &options, &session, &err) == KSLLM_OK)
-        return true;
-    fprintf(stderr, "%s: %s\n", ksllm_status_name(err.status), err.text);
-    return false;
+    bool ok = ksllm_model_open(path, NULL, &model, &err) == KSLLM_OK &&
+              ksllm_session_memory(model, &options, &memory, &err) == KSLLM_OK;
+    for (size_t i = 0; ok && i < n_places; i++) {
+        ok = ksllm_session_create(model, &options, &places[i].session, &err) ==
+             KSLLM_OK;
+        options.n_threads = 1;          /* all run on those of the first */
+    }
+    if (ok)
+        fprintf(stderr, "answers at once: %zu, each %.0f MiB for %u tokens\n",
+                n_places, (double)memory.total / 0x1p20, memory.n_ctx);
+    else
+        fprintf(stderr, "%s: %s\n", ksllm_status_name(err.status), err.text);
+    return ok;
 }
 
 static bool run(const char *address, int port)
@@ -1503,8 +1599,11 @@ static bool run(const char *address, int port)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || argc > 5) {
-        fprintf(stderr, "usage: serve MODEL.gguf [PORT [ADDRESS [N_CTX]]]\n");
+    n_places = argc > 5 ? strtoul(argv[5], NULL, 10) : 1;
+    if (argc < 2 || argc > 6 || !n_places || n_places > KSLLM_MAX_SESSIONS) {
+        fprintf(stderr, "usage: serve MODEL.gguf [PORT [ADDRESS [N_CTX "
+                "[N_ANSWERS]]]], %d answers at once at most\n",
+                KSLLM_MAX_SESSIONS);
         return 2;
     }
     name = argv[1];
@@ -1515,10 +1614,11 @@ int main(int argc, char **argv)
     bool ok = open_model(argv[1], argc > 4 ? argv[4] : NULL) &&
               run(argc > 3 ? argv[3] : "127.0.0.1",
                   argc > 2 ? atoi(argv[2]) : 8080);
-    ksllm_session_free(session);
+    for (size_t i = 0; i < n_places; i++) {
+        ksllm_session_free(places[i].session);
+        free(places[i].asked.p);
+    }
     ksllm_model_close(model);
-    text *all[] = {&event, &content, &thinking, &calls, &arguments};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        free(all[i]->p);
+    free(event.p);
     return ok ? 0 : 1;
 }

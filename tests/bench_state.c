@@ -83,7 +83,10 @@ static FILE *open_file(const char *path, const char *mode)
         perror(path);
         exit(1);
     }
-    setvbuf(f, NULL, _IOFBF, 1 << 20);  /* pieces have 8 KiB at most */
+    /* Pieces have 8 KiB at most. glibc ignores the size where it is to find
+     * the buffer itself. */
+    static char buffer[1 << 18];
+    setvbuf(f, buffer, _IOFBF, sizeof buffer);
     return f;
 }
 

@@ -62,6 +62,8 @@ chat_(apply|invoke)         chat_(f|m|t|g)_.*|chat_(dict|list)_.*
 split_give                  turn_part
 gen_deliver                 turn_piece|turn_write
 turn_(give|piece)           host
+gen_run                     api_more
+api_more                    host
 '
 
 dir=$(mktemp -d) || exit 1

@@ -426,22 +426,52 @@ static void check_answer(const state *x, const ksllm_result *r, ksllm_status st,
          r->stop);
 }
 
-/* Alone, or beside another answer. */
+/* Asks for a few answers beside another one, each a turn of a chat or not. */
+typedef struct beside {
+    state *x;
+    ksllm_generation g;
+    ksllm_chat chat;
+    ksllm_error e;
+    int left;
+} beside;
+
+static bool ask_beside(void *ctx, ksllm_member *m)
+{
+    static const int32_t prompt[] = {1, 2, 3};
+    static char memory[1 << 20];
+    beside *b = ctx;
+    MUST(m->status == KSLLM_OK || m->status == KSLLM_ERR_CONTEXT
+         || (m->chat && m->status == KSLLM_ERR_ARGUMENT),
+         "beside it: %d %s", (int)m->status, b->e.text);
+    uint8_t how = fuzz_byte(&b->x->r);
+    if (!b->left || how % 4 == 3)
+        return false;
+    b->left--;
+    ksllm_generation_init(&b->g);
+    b->g.max_tokens = 5;
+    b->g.tokens = how % 2 ? NULL : prompt;
+    b->g.n_tokens = how % 2 ? 0 : b->x->options.n_ctx < 3 ? 1 : 3;
+    fx_chat(&b->chat);
+    b->chat.memory = memory;
+    b->chat.memory_size = sizeof memory;
+    m->generation = &b->g;
+    m->chat = how % 2 ? &b->chat : NULL;
+    m->on_part = fx_drop_part;
+    m->err = &b->e;
+    return true;
+}
+
+/* Alone, or beside other answers. */
 static ksllm_status generate(state *x, const ksllm_generation *g,
                              ksllm_result *r, bool alone, ksllm_error *e)
 {
-    static const int32_t prompt[] = {1, 2, 3};
-    ksllm_generation h;
     if (alone || !takes_two(x))
         return ksllm_generate(x->s, g, r, e);
-    ksllm_generation_init(&h);
-    h.tokens = prompt;
-    h.n_tokens = x->options.n_ctx < 3 ? 1 : 3;
-    h.max_tokens = 5;
-    ksllm_member m[2] = {{.session = x->other, .generation = &h},
+    beside b = {.x = x, .left = 3};
+    ksllm_member m[2] = {{.session = x->other, .next = ask_beside,
+        .next_ctx = &b},
         {.session = x->s, .generation = g, .result = r, .err = e}};
     ksllm_sessions_generate(m, 2, NULL);
-    MUST(m[0].status == KSLLM_OK, "beside it: %d", (int)m[0].status);
     return m[1].status;
 }
 

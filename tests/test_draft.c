@@ -3,11 +3,15 @@
  *
  * White-box, so that drafts are tried wherever there are any: otherwise the
  * clock decides, and hardly one would be on models as small as these.
+ *
+ * KSLLM_DRAFTS=50000 compares as many tokens in many_tokens_are_the_same; 300
+ * without it. They are of the fixtures, or of KSLLM_DRAFTS_MODEL=FILE, which
+ * wants the kernels: compile with -O2 -DDRAFT_KERNELS.
  */
 #ifndef KSLLM_DRAFT_ALWAYS
 #define KSLLM_DRAFT_ALWAYS 1
 #endif
-#ifndef KSLLM_NO_SIMD
+#if !defined KSLLM_NO_SIMD && !defined DRAFT_KERNELS
 #define KSLLM_NO_SIMD
 #endif
 #include "../ksllm.c"
@@ -119,6 +123,7 @@ typedef struct pair {
     ksllm_text stop;
     char prompt[200];
     said a, b;
+    size_t n_said, n_drafted, n_accepted;   /* tokens of the answers in talk */
 } pair;
 
 static ksllm_session *session(const ksllm_model *m, size_t n_draft,
@@ -135,14 +140,17 @@ static ksllm_session *session(const ksllm_model *m, size_t n_draft,
     return fx_create(m, &o);
 }
 
+/* `spec` NULL: the model in x->m. */
 static void open_pair(pair *x, const fx_spec *spec, size_t n_draft,
                       ksllm_type kv, ksllm_overflow overflow)
 {
     ksllm_error e;
-    memset(x, 0, sizeof *x);
-    x->rng = test_seed + n_draft;
-    x->f = fx_model(spec);
-    fx_must(ksllm_model_open_memory(x->f.data, x->f.size, NULL, &x->m, &e), &e);
+    *x = (pair){.m = spec ? NULL : x->m, .rng = test_seed + n_draft};
+    if (spec) {
+        x->f = fx_model(spec);
+        fx_must(ksllm_model_open_memory(x->f.data, x->f.size, NULL, &x->m, &e),
+                &e);
+    }
     x->plain = session(x->m, KSLLM_NO_DRAFTS, kv, overflow);
     x->drafts = session(x->m, n_draft, kv, overflow);
     x->same = session(x->m, 0, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
@@ -162,7 +170,8 @@ static void close_pair(pair *x)
     ksllm_session_free(x->plain);
     ksllm_session_free(x->drafts);
     ksllm_session_free(x->same);
-    fx_close(x->m, &x->f);
+    if (x->f.data)
+        fx_close(x->m, &x->f);
 }
 
 static uint32_t any(pair *x, uint32_t n) { return fx_below(&x->rng, n); }
@@ -172,11 +181,12 @@ static void wish(pair *x)
 {
     static const char *const prompts[] = {
         "abcabcabcabcab", "the cat the dog the cat the", "안녕 안녕 안", "x",
-        "{\"action\": \"go\", \"temperature\": 20} {\"a"};
+        "{\"action\": \"go\", \"temperature\": 20} {\"a",
+        "The tram line connects the old station with the university. The tram "};
     ksllm_sampling_init(&x->p);
     ksllm_generation_init(&x->want);
-    snprintf(x->prompt, sizeof x->prompt, "%s%s", prompts[any(x, 5)],
-             prompts[any(x, 5)]);
+    snprintf(x->prompt, sizeof x->prompt, "%s%s", prompts[any(x, 6)],
+             prompts[any(x, 6)]);
     x->want.text = x->prompt;
     x->want.max_tokens = any(x, 4) ? 1 + any(x, 60) : 0;
     if (x->plain->overflow && !x->want.max_tokens)
@@ -224,20 +234,26 @@ static bool both(pair *x, size_t stop_at, size_t cancel_at)
     return same(&x->a, &x->b);
 }
 
+/* One that counts. */
+static bool answer(pair *x, size_t stop_at, size_t cancel_at)
+{
+    bool fine = both(x, stop_at, cancel_at);
+    x->n_said += x->b.r.n_generated;
+    x->n_drafted += x->b.r.n_drafted;
+    x->n_accepted += x->b.r.n_accepted;
+    return fine;
+}
+
 /* Answers in turn on two sessions, stopped, cancelled, gone on, rewound. */
-static void talk(pair *x, int rounds, size_t *drafted, size_t *accepted)
+static bool talk(pair *x, int rounds)
 {
     for (int i = 0; i < rounds; i++) {
         wish(x);
-        bool fine = both(x, any(x, 4) ? 0 : 1 + any(x, 20),
-                         any(x, 4) ? 0 : 1 + any(x, 20));
-        *drafted += x->b.r.n_drafted;
-        *accepted += x->b.r.n_accepted;
+        bool fine = answer(x, any(x, 4) ? 0 : 1 + any(x, 20),
+                           any(x, 4) ? 0 : 1 + any(x, 20));
         if (fine && x->a.status >= KSLLM_OK && any(x, 2)) {
             x->want.text = NULL;            /* and on */
-            fine = both(x, 0, 0);
-            *drafted += x->b.r.n_drafted;
-            *accepted += x->b.r.n_accepted;
+            fine = answer(x, 0, 0);
         }
         size_t keep = x->a.n_tokens ? any(x, (uint32_t)x->a.n_tokens) : 0;
         if (keep && any(x, 2)) {
@@ -248,14 +264,15 @@ static void talk(pair *x, int rounds, size_t *drafted, size_t *accepted)
             x->want.allowed_only = false;
             x->want.text = any(x, 2) ? NULL : "ab";
             x->want.append = true;
-            fine = fine && both(x, 0, 0);
+            fine = fine && answer(x, 0, 0);
         }
         if (!fine) {
             printf("round %d, '%s', grammar %d, temperature %g\n", i, x->prompt,
                    x->want.grammar != NULL, (double)x->p.temperature);
-            return;
+            return false;
         }
     }
+    return true;
 }
 
 static const fx_spec small = {
@@ -276,7 +293,9 @@ TEST(answers_are_the_same)
         for (int n = 0; n < 5; n++) {
             open_pair(x, &small, n_draft[n], kv[k],
                       n % 2 ? KSLLM_OVERFLOW_SLIDE : KSLLM_OVERFLOW_ERROR);
-            talk(x, 3, &drafted, &accepted);
+            talk(x, 3);
+            drafted += x->n_drafted;
+            accepted += x->n_accepted;
             close_pair(x);
         }
     printf("%zu drafted, %zu accepted\n", drafted, accepted);
@@ -287,11 +306,12 @@ TEST(answers_are_the_same)
 TEST(windows_are_the_same)
 {
     pair *x = fx_memory(NULL, sizeof *x);
-    size_t drafted = 0, accepted = 0;
+    size_t accepted = 0;
     for (int n = 1; n < 16; n += 7) {
         open_pair(x, &windows, (size_t)n, KSLLM_TYPE_Q8_0,
                   n % 2 ? KSLLM_OVERFLOW_SLIDE : KSLLM_OVERFLOW_ERROR);
-        talk(x, 3, &drafted, &accepted);
+        talk(x, 3);
+        accepted += x->n_accepted;
         close_pair(x);
     }
     CHECK(accepted > 20);
@@ -301,16 +321,50 @@ TEST(windows_are_the_same)
 /* Each architecture and type of the fixtures. */
 TEST(every_model_is_the_same)
 {
-    size_t drafted = 0, accepted = 0;
+    size_t accepted = 0;
     for (size_t i = 0; i < FX_SPECS; i++) {
         pair *x = fx_memory(NULL, sizeof *x);
         open_pair(x, &fx_specs[i], 7, i % 2 ? KSLLM_TYPE_Q8_0 : KSLLM_TYPE_F16,
                   KSLLM_OVERFLOW_ERROR);
-        talk(x, 1, &drafted, &accepted);
+        talk(x, 1);
+        accepted += x->n_accepted;
         close_pair(x);
         free(x);
     }
     CHECK(accepted > 20);
+}
+
+TEST(many_tokens_are_the_same)
+{
+    const char *wanted = getenv("KSLLM_DRAFTS");
+    const char *file = getenv("KSLLM_DRAFTS_MODEL");
+    static const ksllm_type kv[] = {
+        KSLLM_TYPE_Q8_0, KSLLM_TYPE_F16, KSLLM_TYPE_F32};
+    size_t n = wanted ? strtoul(wanted, NULL, 10) : 300;
+    size_t said = 0, drafted = 0, accepted = 0;
+    uint64_t rng = test_seed;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    pair *x = fx_memory(NULL, sizeof *x);
+    if (file)
+        fx_must(ksllm_model_open(file, NULL, &m, &e), &e);
+    for (bool fine = true; fine && said < n;) {
+        x->m = m;
+        open_pair(x, file ? NULL : &fx_specs[fx_below(&rng, FX_SPECS)],
+                  1 + fx_below(&rng, 15), kv[fx_below(&rng, 3)],
+                  fx_below(&rng, 4) ? KSLLM_OVERFLOW_ERROR
+                                    : KSLLM_OVERFLOW_SLIDE);
+        x->rng = fx_next(&rng);
+        fine = talk(x, file ? 20 : 5);
+        said += x->n_said;
+        drafted += x->n_drafted;
+        accepted += x->n_accepted;
+        close_pair(x);
+    }
+    printf("%zu tokens the same, %zu drafted, %zu accepted\n", said, drafted,
+           accepted);
+    ksllm_model_close(m);
+    free(x);
 }
 
 /* ---- the drafter ---- */
@@ -320,10 +374,9 @@ TEST(a_drafter_drafts)
     fx_file f;
     ksllm_model *other = fx_open("qwen3", &f);
     pair *x = fx_memory(NULL, sizeof *x);
-    size_t drafted = 0, accepted = 0;
     open_pair(x, fx_spec_of("llama"), 3, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
     x->other = session(other, 0, KSLLM_TYPE_F16, KSLLM_OVERFLOW_ERROR);
-    talk(x, 4, &drafted, &accepted);
+    talk(x, 4);
     /* The model itself is always right where it is greedy. */
     ksllm_generation_init(&x->want);
     x->want.text = "drafts of the same model";

@@ -11,6 +11,8 @@ enum { MOST = KSLLM_MAX_SESSIONS, CTX = 100, TEXT = 4096 };
 /* What a call is asked for, and what came. */
 typedef struct ask {
     ksllm_generation g;
+    bool chats;
+    ksllm_chat chat;
     ksllm_sampling p;
     ksllm_control c;
     ksllm_cancel cancel;
@@ -20,8 +22,8 @@ typedef struct ask {
     ksllm_status status;
     ksllm_result r;
     ksllm_error e;
-    size_t n_pieces, n_text;
-    uint64_t pieces;
+    size_t n_pieces, n_text, n_parts[KSLLM_PART_MESSAGE + 1];
+    uint64_t pieces;            /* and of the parts */
     char text[TEXT];
 } ask;
 
@@ -37,13 +39,21 @@ static int on_piece(void *ctx, const ksllm_piece *p)
     return x->n_pieces == x->stop_at;
 }
 
+static int on_part(void *ctx, ksllm_part part, ksllm_text text)
+{
+    ask *x = ctx;
+    x->pieces = fx_hash(x->pieces ^ part, text.data, text.size);
+    x->n_parts[part]++;
+    return 0;
+}
+
 static void on_progress(void *ctx, size_t n_done, size_t n_total)
 {
     (void)ctx;
     CHECK(n_done <= n_total);
 }
 
-enum { GRAMMARS = 2 };
+enum { GRAMMARS = 3, CALLS = 2 };    /* the last is for chats alone */
 
 typedef struct group {
     fx_file f;
@@ -79,7 +89,10 @@ static group *open_group(const char *name, ksllm_type kv)
         "{\"type\":\"object\",\"properties\":{\"go\":{\"enum\":[\"on\",\"off\"]"
         "},\"n\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":30}},"
         "\"required\":[\"go\"]}",
-        "(ab|c){1,9}d?"};
+        "(ab|c){1,9}d?",
+        "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"};
+    static const ksllm_grammar_kind kinds[GRAMMARS] = {
+        KSLLM_GRAMMAR_SCHEMA, KSLLM_GRAMMAR_REGEX, KSLLM_GRAMMAR_TOOLS};
     group *x = fx_memory(NULL, sizeof *x);
     ksllm_error e;
     memset(x, 0, sizeof *x);
@@ -96,7 +109,9 @@ static group *open_group(const char *name, ksllm_type kv)
     for (int i = 0; i < GRAMMARS; i++) {
         ksllm_grammar_options o;
         ksllm_grammar_options_init(&o);
-        o.kind = i ? KSLLM_GRAMMAR_REGEX : KSLLM_GRAMMAR_SCHEMA;
+        o.kind = kinds[i];
+        o.format = i == CALLS ? "json" : NULL;
+        o.calls = KSLLM_CALLS_REQUIRED;
         o.source.data = sources[i];
         fx_must(ksllm_grammar_create(x->m, &o, &x->g[i], &e), &e);
     }
@@ -147,8 +162,30 @@ static void wish(group *x, ask *a)
         a->g.text = texts[any(x, 3)];
     else if (prompt < 4)
         a->g.n_tokens = a->n;
-    a->g.grammar = any(x, 3) ? NULL : x->g[any(x, GRAMMARS)];
+    a->g.grammar = any(x, 3) ? NULL : x->g[any(x, CALLS)];
     a->g.allowed_only = a->g.grammar && any(x, 2);
+}
+
+/* A turn of a chat, one in two of which begins in thinking. */
+static void wish_turn(group *x, ask *a)
+{
+    static const char *const messages[] = {
+        "[{\"role\": \"user\", \"content\": \"a b\"}]",
+        "[{\"role\": \"user\", \"content\": \"안녕\"}]"};
+    wish(x, a);
+    a->chats = true;
+    a->g.text = NULL;
+    a->g.n_tokens = 0;
+    a->g.append = false;
+    a->g.max_tokens = 60;
+    a->g.max_thinking = any(x, 2) ? 0 : 1 + any(x, 5);
+    a->g.grammar = any(x, 2) ? NULL : x->g[any(x, GRAMMARS)];
+    a->g.allowed_only = a->g.grammar && any(x, 2);
+    ksllm_chat_init(&a->chat);
+    a->chat.messages.data = messages[any(x, 2)];
+    a->chat.template_text.data = any(x, 2)
+        ? "{{ messages[0].content }}:<think>\n" : "{{ messages[0].content }}:";
+    a->chat.format = "json";
 }
 
 /* A copy of a request that points into itself. */
@@ -166,8 +203,17 @@ static void settle(ask *a, const ask *from)
 
 static ksllm_member member(ksllm_session *s, ask *a)
 {
-    return (ksllm_member){s, a->tokens, a->n, &a->c, &a->g, &a->r,
-        KSLLM_OK, &a->e};
+    return (ksllm_member){.session = s, .tokens = a->tokens,
+        .n_tokens = a->n, .control = &a->c, .generation = &a->g,
+        .result = &a->r, .err = &a->e, .chat = a->chats ? &a->chat : NULL,
+        .on_part = on_part, .part_ctx = a};
+}
+
+static void answer_alone(ksllm_session *s, ask *a)
+{
+    a->status = a->chats
+        ? ksllm_chat_generate(s, &a->chat, &a->g, on_part, a, &a->r, &a->e)
+        : ksllm_generate(s, &a->g, &a->r, &a->e);
 }
 
 static bool same_session(group *x, int i)
@@ -196,6 +242,7 @@ static bool same_answer(const ask *a, const ask *b)
         && CHECK_EQ(a->r.stop_token, b->r.stop_token)
         && CHECK_EQ(a->r.stop_text, b->r.stop_text)
         && CHECK_EQ(a->n_pieces, b->n_pieces)
+        && CHECK(!memcmp(a->n_parts, b->n_parts, sizeof a->n_parts))
         && CHECK_EQ(a->n_text, b->n_text) && CHECK_HEX(a->pieces, b->pieces)
         && CHECK(!memcmp(a->text, b->text, a->n_text < TEXT ? a->n_text : TEXT))
         /* the counts that follow are those of a pass, drafts included */
@@ -223,9 +270,11 @@ static bool once(group *x, uint32_t from, uint32_t n, bool generates)
         ask *a = &x->a[i], *b = &x->b[i];
         int k = (int)((from + i) % MOST);
         b->status = m[i].status;
-        a->status = generates
-            ? ksllm_generate(x->twin[k], &a->g, &a->r, &a->e)
-            : ksllm_session_append(x->twin[k], a->tokens, a->n, &a->c, &a->e);
+        if (generates)
+            answer_alone(x->twin[k], a);
+        else
+            a->status = ksllm_session_append(x->twin[k], a->tokens, a->n, &a->c,
+                                             &a->e);
         first = first ? first : a->status;
         ok = same_answer(a, b) && same_session(x, k);
     }
@@ -257,6 +306,138 @@ TEST(as_alone_half) { same_bits("qwen3", KSLLM_TYPE_F16); }
 TEST(as_alone_int8) { same_bits("mixed", KSLLM_TYPE_Q8_0); }
 TEST(as_alone_with_windows) { same_bits("window", KSLLM_TYPE_Q8_0); }
 TEST(as_alone_with_windows_float) { same_bits("gemma3", KSLLM_TYPE_F32); }
+
+/* ---- turns of chats ---- */
+
+TEST(turns_as_alone)
+{
+    group *x = open_group("llama", KSLLM_TYPE_Q8_0);
+    size_t seen[KSLLM_PART_MESSAGE + 1] = {0}, forced = 0;
+    for (int i = 0; i < 12; i++) {
+        uint32_t n = 1 + any(x, 4);
+        for (uint32_t k = 0; k < n; k++)
+            (any(x, 4) ? wish_turn : wish)(x, &x->a[k]);
+        x->a[any(x, n)].cancel_at = any(x, 3) ? 0 : 1 + any(x, 6);
+        if (!once(x, any(x, MOST), n, true))
+            break;
+        for (uint32_t k = 0; k < n; k++) {
+            for (int p = 0; p <= KSLLM_PART_MESSAGE; p++)
+                seen[p] += x->b[k].n_parts[p];
+            forced += x->b[k].g.max_thinking && x->b[k].n_parts[0];
+        }
+    }
+    for (int p = 0; p <= KSLLM_PART_MESSAGE; p++)
+        if (!CHECK(seen[p] > 0))
+            printf("no part %d\n", p);
+    CHECK(forced > 0);
+    close_group(x);
+}
+
+/* Questions to one session, which come when they come. */
+enum { QUEUE = 4 };
+typedef struct queue {
+    group *x;
+    ask a[QUEUE], b[QUEUE];
+    int at;
+    bool runs;
+} queue;
+
+static bool next_ask(void *ctx, ksllm_member *m)
+{
+    queue *q = ctx;
+    if (q->runs)
+        q->b[q->at++].status = m->status;
+    q->runs = q->at < QUEUE && any(q->x, 4) == 0;
+    if (!q->runs)
+        return false;
+    ask *b = &q->b[q->at];
+    settle(b, &q->a[q->at]);
+    m->chat = b->chats ? &b->chat : NULL;
+    m->generation = &b->g;
+    m->result = &b->r;
+    m->err = &b->e;
+    m->on_part = on_part;
+    m->part_ctx = b;
+    return true;
+}
+
+TEST(answers_that_join)
+{
+    enum { N = 3 };
+    group *x = open_group("window", KSLLM_TYPE_Q8_0);
+    queue *q = fx_memory(NULL, N * sizeof *q);
+    ksllm_member m[N];
+    bool more = true;
+    memset(q, 0, N * sizeof *q);
+    memset(m, 0, sizeof m);
+    for (int i = 0; i < N; i++) {
+        q[i].x = x;
+        for (int k = 0; k < QUEUE; k++) {
+            (any(x, 2) ? wish_turn : wish)(x, &q[i].a[k]);
+            q[i].a[k].cancel_at = any(x, 6) ? 0 : 1 + any(x, 6);
+        }
+        q[i].a[1].g.max_tokens = 0;
+        q[i].a[1].g.n_top = KSLLM_MAX_TOP + 1;      /* one is refused */
+        m[i] = (ksllm_member){.session = x->s[i], .next = next_ask,
+                              .next_ctx = &q[i]};
+    }
+    long calls = x->heap.calls;
+    for (int round = 0; more && round < 1000; round++) {
+        ksllm_sessions_generate(m, N, NULL);
+        more = false;
+        for (int i = 0; i < N; i++)
+            more = more || q[i].at < QUEUE;
+    }
+    CHECK(!more);
+    CHECK_EQ(x->heap.calls, calls);
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < QUEUE; k++) {
+            ask a = q[i].a[k];
+            settle(&q[i].a[k], &a);
+            answer_alone(x->twin[i], &q[i].a[k]);
+            if (k == 1)
+                CHECK_EQ(q[i].b[k].status, KSLLM_ERR_ARGUMENT);
+            if (!same_answer(&q[i].a[k], &q[i].b[k])
+                    || (k == QUEUE - 1 && !same_session(x, i)))
+                printf("session %d, question %d\n", i, k);
+        }
+    free(q);
+    close_group(x);
+}
+
+/* Rendering takes memory, which may fail: the others do not notice. */
+TEST(memory_of_turns)
+{
+    group *x = open_group("llama", KSLLM_TYPE_Q8_0);
+    fx_alloc heap;
+    ksllm_member m[2];
+    ksllm_error e;
+    int failed = 0;
+    for (long k = 1; k < 100; k++) {
+        fx_alloc_init(&heap);
+        heap.fail_at = k;
+        x->rng = 5;
+        for (int i = 0; i < 2; i++) {
+            ask a;
+            wish_turn(x, &a);
+            a.chat.allocator = i ? NULL : &heap.allocator;
+            settle(&x->a[i], &a);
+            settle(&x->b[i], &a);
+            m[i] = member(x->s[i], &x->b[i]);
+        }
+        ksllm_status status = ksllm_sessions_generate(m, 2, &e);
+        CHECK_EQ(heap.n_live, 0);
+        CHECK_EQ(status, m[0].status);
+        answer_alone(x->twin[1], &x->a[1]);
+        x->b[1].status = m[1].status;
+        if (!same_answer(&x->a[1], &x->b[1]) || !status)
+            break;
+        CHECK_EQ(status, KSLLM_ERR_MEMORY);
+        failed++;
+    }
+    CHECK(failed > 0 && failed < 99);
+    close_group(x);
+}
 
 /* ---- one is stopped ---- */
 

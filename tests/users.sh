@@ -288,13 +288,13 @@ part_openai() {
 part_serve() {
     has serve "$python" || return
     built "$BUILD/examples/serve" && model || return
-    counts serve.c "$python" tests/users/test_http.py \
-        "$build/examples/serve" "$dir/parrot.gguf" 0
+    counts serve.c env AT_ONCE=1 "$python" tests/users/test_http.py \
+        "$build/examples/serve" "$dir/parrot.gguf" 0 127.0.0.1 0 3
     grep -o 'the client.*' "$dir/log"
     clients serve.c "$build/examples/serve" "$dir/parrot.gguf" 0
     soak=${SOAK:-20}
     counts "serve.c for $soak s" "$python" tests/users/soak_http.py "$soak" \
-        "$build/examples/serve" "$dir/parrot.gguf" 0
+        "$build/examples/serve" "$dir/parrot.gguf" 0 127.0.0.1 0 3
     grep 'answers' "$dir/log"
 }
 
@@ -554,8 +554,8 @@ part_windows() {
     check "the car" windows_says car
     check "resume" windows_resumes
     if has windows-serve "$python"; then
-        counts serve.c "$python" tests/users/test_http.py wine \
-            "$dir/win/serve.exe" "$dir/parrot.gguf" 0
+        counts serve.c env AT_ONCE=1 "$python" tests/users/test_http.py wine \
+            "$dir/win/serve.exe" "$dir/parrot.gguf" 0 127.0.0.1 0 3
         grep -o 'the client.*' "$dir/log"
     fi
     mkdir "$dir/win/quant"

@@ -2,7 +2,8 @@
 
 COMMAND starts it on the model of parrot.c and a port of its choice, and prints
 its address first. Plain sockets, nothing to install: what a client library
-would not send. Ends with "N passed, N failed".
+would not send. AT_ONCE=1 says that it gives several answers at once. Ends with
+"N passed, N failed".
 """
 import json
 import os
@@ -19,6 +20,7 @@ COMMAND = sys.argv[1:]
 del sys.argv[1:]
 HELLO = ('안녕하세요, 반가워요 👩‍👩‍👧‍👦🇰🇷! "따옴표" \\ and a tab\t<b>.\n'
          '둘째 줄입니다.')
+COUNT = "하나 둘 셋 넷 다섯 여섯 일곱 여덟 아홉 열 "
 PATH = "/v1/chat/completions"
 TOOLS = [{"type": "function", "function": {
     "name": "get_weather", "parameters": {"type": "object"}}}]
@@ -419,6 +421,39 @@ class Server(unittest.TestCase):
         for t in threads:
             t.join(60)
         self.assertEqual(out, [True] * 8)
+
+    def counts_on(self, http, n):
+        """Reads an answer to `count` of n tokens."""
+        http.sock.settimeout(120)
+        choice = json.loads(http.answer()[2])["choices"][0]
+        text = choice["message"]["content"].rstrip("\ufffd")
+        self.assertGreater(len(text), n / 2)
+        self.assertTrue((COUNT * n).startswith(text), text)
+        self.assertEqual(choice["finish_reason"], "length")
+
+    @unittest.skipUnless(os.environ.get("AT_ONCE"), "one at a time")
+    def test_joins(self):
+        """A long answer does not hold up others, nor do they change it."""
+        with Http() as http:
+            http.post(ask("count", max_tokens=1500))
+            time.sleep(0.1)
+            self.test_thinking()
+            self.test_stream_of_a_call()
+            self.test_wrong_options()
+            http.sock.settimeout(0)
+            self.assertRaises(BlockingIOError, http.sock.recv, 1,
+                              socket.MSG_PEEK)
+            self.counts_on(http, 1500)
+
+    def test_others_are_gone(self):
+        with Http() as http:
+            http.post(ask("count", max_tokens=300))
+            for _ in range(3):
+                with Http() as other:
+                    other.post(ask("count", stream=True))
+                    time.sleep(0.05)
+            self.counts_on(http, 300)
+        self.usable()
 
     def test_many_connections(self):
         idle = []
