@@ -4596,9 +4596,14 @@ V_INLINE void KS_NAME(k_quads)(const k_product *p, ksllm_type type) {
  * packed before they are scaled. Four heads fill a register after x_turn, and
  * no scale is stored and fetched again. */
 
-#define X_FOURS(type)                                                          \
-    ((type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q5_K                    \
-        || (type) == KSLLM_TYPE_Q6_K)
+/* Longer rows than those of models of 8B go the other way, not to need more of
+ * the stack. */
+#undef X_FOURS
+#undef X_CROSSED
+#define X_CROSSED (56 * 256)
+#define X_FOURS(type, n_in)                                                    \
+    ((type) == KSLLM_TYPE_Q6_K || ((n_in) <= X_CROSSED                         \
+        && ((type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q5_K)))
 
 V_INLINE __m512i KS_NAME(x_join)(__m256i low, __m256i high) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
@@ -4616,7 +4621,8 @@ V_INLINE __m512i KS_NAME(x_nibble_of)(__m512i v, __m512i h) {
     return _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), v, h, 0xca);
 }
 
-/* The block at p, 64 weights in a vector. */
+/* The block at p, 64 weights in a vector; for Q4_K and Q5_K in the order of
+ * x_cross. */
 V_INLINE void KS_NAME(x_whole_block)(
     const u8 *p, ksllm_type type, __m512i *w) {
     if (type == KSLLM_TYPE_Q6_K) {
@@ -4634,19 +4640,32 @@ V_INLINE void KS_NAME(x_whole_block)(
     }
     const bool five = type == KSLLM_TYPE_Q5_K;
     const u8 *q = five ? FIELD_OF(p, blk_q5_k, qs) : FIELD_OF(p, blk_q4_k, qs);
+    const __m512i low = _mm512_set1_epi8(15);
     KS_UNROLL
-    for (int g = 0; g < 4; g++, q += 32)
-        w[g] = _mm512_and_si512(_mm512_set1_epi8(15),
-            KS_NAME(x_shift)(KS_NAME(x_load)(q), 0, 4));
+    for (int h = 0; h < 2; h++) {
+        const __m512i v = _mm512_loadu_si512(q + 64 * h);
+        w[2 * h] = _mm512_and_si512(v, low);
+        w[2 * h + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
+    }
     if (!five) return;
-    const __m512i h = KS_NAME(x_shift)(
-        KS_NAME(x_load)(FIELD_OF(p, blk_q5_k, qh)), 0, 1);
+    const __m512i v = KS_NAME(x_shift)(
+        KS_NAME(x_load)(FIELD_OF(p, blk_q5_k, qh)), 0, 2);
+    const __m512i h[4] = {_mm512_slli_epi16(v, 4), _mm512_slli_epi16(v, 3), v,
+        _mm512_srli_epi16(v, 1)};
     KS_UNROLL
-    for (int g = 0; g < 4; g++) {
-        const __m512i v = g < 2 ? _mm512_slli_epi16(h, 4 - 2 * (unsigned)g)
-                                : _mm512_srli_epi16(h, 2 * (unsigned)g - 4);
-        w[g] = _mm512_or_si512(
-            w[g], _mm512_and_si512(v, _mm512_set1_epi8(16)));
+    for (int k = 0; k < 4; k++)
+        w[k] = _mm512_or_si512(
+            w[k], _mm512_and_si512(h[k], _mm512_set1_epi8(16)));
+}
+
+/* Inputs in the order of nibbles: the second and third of each four groups of
+ * 32 change places. */
+V_INLINE void KS_NAME(x_cross)(const i8 *x, size_t n, i8 *to) {
+    for (size_t i = 0; i < n; i += 128) {
+        memcpy(to + i, x + i, 32);
+        memcpy(to + i + 32, x + i + 64, 32);
+        memcpy(to + i + 64, x + i + 32, 32);
+        memcpy(to + i + 96, x + i + 96, 32);
     }
 }
 
@@ -4657,7 +4676,7 @@ V_INLINE __m512i KS_NAME(x_pick_scales)(ksllm_type type) {
     for (int i = 0; i < 32; i++)
         pick[i] = (u16)(type == KSLLM_TYPE_Q6_K
                 ? i / 8 + i / 4 % 2 * 4
-                : 0x8000 | (i / 16 + i / 4 % 2 * 2));
+                : 0x8000 | (i / 16 * 2 + i / 4 % 2));
     return _mm512_loadu_si512(pick);
 }
 
@@ -4771,6 +4790,12 @@ V_INLINE void KS_NAME(k_fours)(const k_product *p, ksllm_type type) {
     const __m512i pick = KS_NAME(x_pick_scales)(type);
     const size_t n_row = a->n_in / 256;
     const u8 *q = p->w, *end = q + p->n_rows * p->row_bytes;
+    const i8 *x = a->q[1];
+    i8 crossed[X_CROSSED];
+    if (type != KSLLM_TYPE_Q6_K) {
+        KS_NAME(x_cross)(x, a->n_in, crossed);
+        x = crossed;
+    }
     f32 pf[4], uf[4], *y = p->y;
     __m128 sum = _mm_setzero_ps();
     size_t n, before = 0, i = 0, i_sum = 0;
@@ -4778,8 +4803,8 @@ V_INLINE void KS_NAME(k_fours)(const k_product *p, ksllm_type type) {
         __m128 v = sum, u = sum;
         n = q < end ? min_size(4, n_row - i) : 0;
         if (n)
-            KS_NAME(x_fours)(q, n, a->q[1] + 256 * i, a->sum[1] + 16 * i,
-                pick, type, &v, &u);
+            KS_NAME(x_fours)(q, n, x + 256 * i, a->sum[1] + 16 * i, pick,
+                type, &v, &u);
         i = i + n < n_row ? i + n : 0;
         for (size_t k = 0; k < before; k++) {
             const __m128 d = _mm_load_ss(a->d[1] + i_sum++);
@@ -4992,7 +5017,7 @@ V_INLINE void KS_NAME(k_direct)(
         KS_NAME(k_quads)(p, type);
         return;
     }
-    if (X_FOURS(type)) {
+    if (X_FOURS(type, p->acts->n_in)) {
         KS_NAME(k_fours)(p, type);
         return;
     }
