@@ -4242,8 +4242,8 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
     }
 }
 
-/* Where the n rows after r0 to r0 + n - 1 begin; if there are not as many, those
- * that come then, or these again. */
+/* Where the n rows after r0 to r0 + n - 1 begin; if there are not as many, what
+ * comes then, or these again. */
 V_INLINE const u8 *KS_NAME(x_next)(
     const k_product *p, size_t r0, const size_t n) {
     const u8 *w = p->w + r0 * p->row_bytes;
@@ -7183,6 +7183,7 @@ QUANTIZED(IQ4_XS)
         u16 wide[K_WIDE_BYTES / 2];                                            \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
+        q.then = NULL;                                                         \
         if (!k_widen_room(p, KSLLM_TYPE_##as)) k_product_any_scalar(p);        \
         else                                                                   \
             while (k_widen_rows(p, KSLLM_TYPE_##as, wide, &q))                 \
@@ -30065,6 +30066,7 @@ typedef struct {
 static void fwd_product_only(
     const k_row *k, const k_product *p, const u64 *only, size_t row) {
     k_product q = *p;
+    q.then = NULL;
     for (size_t i = 0; i < p->n_rows; i += K_ROWS) {
         u64 some = only[(row + i) / 64] >> ((row + i) & 63);
         if (!(some & ((1u << K_ROWS) - 1))) continue;
