@@ -2485,10 +2485,11 @@ typedef struct {
 } k_acts;
 
 /* Rows [0, n_rows) of a matrix, without gaps between them, times m > 0 vectors;
- * y[t * y_stride + row]. */
+ * y[t * y_stride + row]. `then`: rows of as many bytes that this thread will
+ * probably read next, or NULL. */
 typedef struct {
     ksllm_type type;
-    const u8 *w;
+    const u8 *w, *then;
     size_t row_bytes, n_rows;
     const k_acts *acts;
     size_t m;
@@ -4244,14 +4245,23 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
     }
 }
 
+/* Where the n rows after r0 to r0 + n - 1 begin; if there are not as many, what
+ * comes then, or these again. */
+V_INLINE const u8 *KS_NAME(x_next)(
+    const k_product *p, size_t r0, const size_t n) {
+    const u8 *w = p->w + r0 * p->row_bytes;
+    return p->n_rows - r0 >= 2 * n ? w + n * p->row_bytes
+        : p->then ? p->then : w;
+}
+
 /* Rows r0 to r0 + n - 1; the last one stands in for rows beyond the matrix.
- * Returns where those after them begin, or the first if there are not n. */
+ * Returns x_next. */
 V_INLINE const u8 *KS_NAME(x_rows)(
     const k_product *p, size_t r0, const size_t n, const u8 **row) {
     const size_t left = p->n_rows - r0;
     for (size_t r = 0; r < n; r++)
         row[r] = p->w + (r0 + min_size(r, left - 1)) * p->row_bytes;
-    return row[0] + (left >= 2 * n ? n * p->row_bytes : 0);
+    return KS_NAME(x_next)(p, r0, n);
 }
 
 /* ---- x86: few tokens ---- */
@@ -4988,8 +4998,7 @@ static void KS_NAME(k_sixteens)(const k_product *p) {
     const size_t step = p->row_bytes;
     for (size_t r = 0; r < p->n_rows; r += 16) {
         const size_t r0 = min_size(r, p->n_rows - 16);
-        const u8 *w = p->w + r0 * step;
-        const u8 *next = w + (r0 + 32 <= p->n_rows ? 16 * step : 0);
+        const u8 *w = p->w + r0 * step, *next = KS_NAME(x_next)(p, r0, 16);
         const x_rows16 row = {
             {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
         switch (p->m) {
@@ -7412,6 +7421,7 @@ QUANTIZED(IQ4_XS)
         u16 wide[K_WIDE_BYTES / 2];                                            \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
+        q.then = NULL;                                                         \
         if (!k_widen_room(p, KSLLM_TYPE_##as)) k_product_any_scalar(p);        \
         else                                                                   \
             while (k_widen_rows(p, KSLLM_TYPE_##as, wide, &q))                 \
@@ -30815,6 +30825,7 @@ typedef struct {
 static void fwd_product_only(
     const k_row *k, const k_product *p, const u64 *only, size_t row) {
     k_product q = *p;
+    q.then = NULL;
     for (size_t i = 0; i < p->n_rows; i += K_ROWS) {
         u64 some = only[(row + i) / 64] >> ((row + i) & 63);
         if (!(some & ((1u << K_ROWS) - 1))) continue;
@@ -30836,6 +30847,8 @@ static void fwd_product_apart(
     for (size_t i = 0; i < p->n_rows; i += q.y_stride) {
         q.w = p->w + i * p->row_bytes;
         q.n_rows = min_size(q.y_stride, p->n_rows - i);
+        if (i + q.n_rows < p->n_rows) q.then = q.w + q.n_rows * p->row_bytes;
+        else q.then = p->then;
         k->product[q.type](&q);
         for (size_t v = 0; v < p->m; v++)
             memcpy(y[v] + row + i, tile + v * q.y_stride,
@@ -30921,27 +30934,43 @@ static void fwd_add_low(
     }
 }
 
-static void fwd_product_piece(void *arg, u32 piece) {
-    const fwd_products *all = arg;
+/* The job that a piece is of, and its first row; NULL after the last piece. */
+static const ses_job *fwd_job_at(
+    const fwd_products *all, size_t piece, size_t *row) {
     const ksllm_session *s = all->f->s;
-    if (fwd_stopped(all->f)) return;
     u32 i = 0, end = s->n_jobs;
+    if (piece >= s->first_piece[end]) return NULL;
     while (end - i > 1) {
         u32 mid = i + (end - i) / 2;
         if (s->first_piece[mid] <= piece) i = mid;
         else end = mid;
     }
-    const ses_job *j = &s->jobs[i];
+    *row = (piece - s->first_piece[i]) * all->rows_per_piece;
+    return &s->jobs[i];
+}
+
+static const u8 *fwd_row_of(const ses_job *j, size_t r) {
+    return j->w->w + (j->index * j->w->n_out + r) * j->w->row_bytes;
+}
+
+/* Threads take pieces in turn. */
+static void fwd_product_piece(void *arg, u32 piece) {
+    const fwd_products *all = arg;
+    const ksllm_session *s = all->f->s;
+    if (fwd_stopped(all->f)) return;
+    size_t r, r_then;
+    const ses_job *j = fwd_job_at(all, piece, &r);
+    const ses_job *then = fwd_job_at(all, piece + s->n_threads, &r_then);
     const mdl_matrix *w = j->w;
     const k_acts *b = &s->acts;
     size_t n = all->rows_per_piece, at = j->at;
-    size_t r = (piece - s->first_piece[i]) * n;
     k_acts a = {j->x, {b->q[0] + at, b->q[1] + at},
         {b->d[0] + at / 32, b->d[1] + at / 256},
         {b->sum[0] + at / 16, b->sum[1] + at / 16}, w->n_in};
     k_product p = {.type = w->type,
-        .w = w->w + (j->index * w->n_out + r) * w->row_bytes,
-        .row_bytes = w->row_bytes,
+        .w = fwd_row_of(j, r), .row_bytes = w->row_bytes,
+        .then = then && then->w->row_bytes == w->row_bytes
+            ? fwd_row_of(then, r_then) : NULL,
         .n_rows = min_size(n, w->n_out - r),
         .acts = &a, .m = j->m, .y = j->y + r, .y_stride = j->y_stride};
     if (j->pair) /* to be there when its turn comes */
