@@ -9543,7 +9543,7 @@ typedef enum tok_shape {
     TOK_DEEPSEEK, /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
     TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
     TOK_OLD,     /* the same, numbers without their space */
-    TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
+    TOK_CODER,   /* line end|\s?L+|\s?P+|rest, without CJK runs and digits */
     TOK_LISTS    /* line end, then \s?letters of a list, then \s?marks of a list,
                     spaces at an end, CJK runs, runs of digits: each cut out of
                     what those before it left */
@@ -10990,7 +10990,8 @@ static i32 tok_find(const tokenizer *t, str text) {
  *   control  only of type control: </s> is HTML in Gemma */
 static const struct { const char *text; bool alone, control; } TOK_ENDS[] = {
     {"<|im_end|>", 0, 0}, {"<|eot_id|>", 0, 0}, {"<end_of_turn>", 0, 0},
-    {"<turn|>", 0, 0}, {"<|tool_response>", 0, 0}, {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
+    {"<turn|>", 0, 0}, {"<|tool_response>", 0, 0},
+    {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
     {"<|flush|>", 0, 0}, {"<|calls|>", 0, 0}, {"<|return|>", 0, 0},
     {"<|call|>", 0, 0}, {"<|end|>", 1, 0}, {"<|stop|>", 0, 0},
     {"<|eom_id|>", 0, 0}, {"<|endoftext|>", 0, 0}, {"<|end_of_text|>", 0, 0},
