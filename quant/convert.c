@@ -1710,16 +1710,10 @@ static void cv_check_plan(const cv *c) {
     }
 }
 
-/* Whether the library will run it, before hours of writing: the head, the
- * tables made here and zeros for weights, in pages that are never touched. */
+/* Whether the library will run it, with the tables that are made here. */
 static void cv_try(const cv *c) {
-    size_t size = (size_t)c->g->end;
-    u8 *p = size < c->g->end ? NULL : sys_zeros(size);
-    ksllm_model *m = NULL;
-    ksllm_error err;
-    if (!p) return; /* the file itself will tell */
-    memcpy(p, c->g->head.p, c->g->head.n);
-    for (u32 i = 0; i < c->g->n; i++) {
+    u8 *p = qz_zeros(c->g);
+    for (u32 i = 0; p && i < c->g->n; i++) {
         const gw_tensor *t = &c->g->t[i];
         const cv_source *s = t->src;
         if (t->rows == cv_made_rows) {
@@ -1727,15 +1721,7 @@ static void cv_try(const cv *c) {
             memcpy(to, s->made, (size_t)t->bytes);
         }
     }
-    ksllm_model_options o;
-    ksllm_model_options_init(&o);
-    o.overrides = c->o->sets.v; /* that nothing reads is said */
-    o.n_overrides = c->o->sets.n;
-    os_file file = {p, size, NULL, 0, false};
-    if (mdl_open(file, str_of(c->dir), NULL, &o, &m, &err))
-        die("what would be written cannot be run: %s", err.text);
-    ksllm_model_close(m);
-    sys_zeros_end(p, size);
+    if (p) qz_try(c->o, c->g, c->dir, p);
 }
 
 /* Which layers have experts: all after the first dense ones. */
