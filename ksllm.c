@@ -10134,8 +10134,12 @@ static str tok_text(const tokenizer *t, u32 id) {
         t->at[id + 1] - t->at[id] - 8};
 }
 
+/* llama.cpp writes Gemma 4's marks of calls and of thinking as user-defined, so
+ * that it prints them. They are control tokens: no user may write one. */
 static u32 tok_type(const tokenizer *t, u32 id) {
-    return t->types ? ld_u32(t->types + 4 * id) : (u32)TOK_NORMAL;
+    u32 type = t->types ? ld_u32(t->types + 4 * id) : (u32)TOK_NORMAL;
+    bool marks = t->ranked && t->kind == TOK_PIECES;
+    return marks && type == TOK_USER ? TOK_CONTROL : type;
 }
 
 /* Whether U+2581 begins at p < end. SentencePiece writes a space so. Here a
