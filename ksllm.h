@@ -1382,7 +1382,8 @@ static inline void ksllm_splitter_options_init(
  *     call and was none, which comes with the marks that its JSON strings hold.
  *   - In thinking only those count that begin or end a part: <think>,
  *     </think>, <thought>, </thought>, <|channel>thought, <channel|>,
- *     <|end|>, <|flush|>, <|begin|>, <|im_end|>. Others are thinking like any text.
+ *     <|end|>, <|flush|>, <|begin|>, <|im_end|>. Others are thinking like any
+ *     text.
  *   - Inside of JSON no mark counts in a string.
  *   - An argument of "glm" or "qwen-coder" ends at its closing tag only if
  *     the next thing but white space is the tag that must follow: </arg_key>
