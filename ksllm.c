@@ -9993,7 +9993,7 @@ typedef enum tok_shape {
     TOK_DEEPSEEK, /* punct ascii+|.?[LM]+| ?[PS]+tail|spaces|rest */
     TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
     TOK_OLD,     /* the same, numbers without their space */
-    TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK runs and digits cut out */
+    TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK and digits cut out */
     TOK_LISTS    /* line end, then \s?letters of a list, then \s?marks of a list,
                     spaces at an end, CJK runs, runs of digits: each cut out of
                     what those before it left */
@@ -10584,8 +10584,12 @@ static str tok_text(const tokenizer *t, u32 id) {
         t->at[id + 1] - t->at[id] - 8};
 }
 
+/* llama.cpp writes Gemma 4's marks of calls and of thinking as user-defined, so
+ * that it prints them. They are control tokens: no user may write one. */
 static u32 tok_type(const tokenizer *t, u32 id) {
-    return t->types ? ld_u32(t->types + 4 * id) : (u32)TOK_NORMAL;
+    u32 type = t->types ? ld_u32(t->types + 4 * id) : (u32)TOK_NORMAL;
+    bool marks = t->ranked && t->kind == TOK_PIECES;
+    return marks && type == TOK_USER ? TOK_CONTROL : type;
 }
 
 /* Whether U+2581 begins at p < end. SentencePiece writes a space so. Here a
@@ -11440,7 +11444,8 @@ static i32 tok_find(const tokenizer *t, str text) {
  *   control  only of type control: </s> is HTML in Gemma */
 static const struct { const char *text; bool alone, control; } TOK_ENDS[] = {
     {"<|im_end|>", 0, 0}, {"<|eot_id|>", 0, 0}, {"<end_of_turn>", 0, 0},
-    {"<turn|>", 0, 0}, {"<|tool_response>", 0, 0}, {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
+    {"<turn|>", 0, 0}, {"<|tool_response>", 0, 0},
+    {"[|endofturn|]", 0, 0}, {"<|endofturn|>", 0, 0}, {"<|END|>", 0, 0},
     {"<|flush|>", 0, 0}, {"<|calls|>", 0, 0}, {"<|return|>", 0, 0},
     {"<|call|>", 0, 0}, {"<|end|>", 1, 0}, {"<|stop|>", 0, 0},
     {"<|eom_id|>", 0, 0}, {"<|endoftext|>", 0, 0}, {"<|end_of_text|>", 0, 0},
@@ -17572,7 +17577,8 @@ typedef enum split_state {
     SPLIT_HEAD,     /* the same, where a part's header is */
     SPLIT_BODY,     /* the same, between the arguments of a call */
     SPLIT_JSON,     /* one or more {"name": ..., "arguments": ...}, or a list */
-    SPLIT_LIST,     /* [name(key=value, ...), ...] with values as in Python */
+    SPLIT_LIST,     /* [name(key=value, ...), ...] with values as in Python, or
+                       call:name{key:value, ...} with a mark for a quote */
     SPLIT_NAME, SPLIT_KEY, SPLIT_VALUE, /* of a call in other notations */
     SPLIT_ARGS      /* the arguments of a call as JSON */
 } split_state;
@@ -17675,6 +17681,14 @@ static const split_format SPLIT_FORMATS[] = {
         SPLIT_THINKS,
         {IN(TEXT), SPLIT_LIST, "<|tool_call_start|>", NULL},
         {IN(LIST) | IN(TEXT), SPLIT_TEXT, "<|tool_call_end|>", NULL})},
+    {"gemma4", {"<|tool_call>call:"}, SPLIT_TEXT, false, "<channel|>", NULL,
+        NULL,
+        SPLIT_MARKS(
+        {IN(TEXT) | IN(THINK), SPLIT_THINK, "<|channel>thought", NULL},
+        {IN(TEXT) | IN(THINK), SPLIT_TEXT, "<channel|>", NULL},
+        {IN(TEXT), SPLIT_LIST, "<|tool_call>", NULL},
+        {IN(LIST) | IN(TEXT), SPLIT_TEXT, "<tool_call|>", NULL},
+        SPLIT_STRAY("<|tool_response>"))},
     {"thought", {"<thought>"}, SPLIT_TEXT, false, "\n</thought>\n\n", NULL,
         NULL,
         SPLIT_MARKS(
@@ -17864,13 +17878,14 @@ CHAT_RARE void split_quoted(split *s, const u8 *p, size_t n) {
     split_argument(s, "\"");
 }
 
-/* A list of calls as Python writes them, in the buffer. It is read twice: only
- * one that is sound from end to end comes out as calls. */
+/* A list of calls as Python writes them, or one call of Gemma 4, in the buffer.
+ * It is read twice: only what is sound from end to end comes out as calls. */
 typedef struct {
     split *s;
     const u8 *p, *end;
     json_scan scan; /* of the value under way, as JSON */
     bool gives;
+    bool marks; /* Gemma 4: keys are bare, and strings between marks */
 } split_list;
 
 static void split_list_put(split_list *l, u8 b) {
@@ -17927,6 +17942,33 @@ static bool split_list_string(split_list *l) {
     return true;
 }
 
+static const char SPLIT_QUOTE[] = "<|\"|>"; /* Gemma 4's, on both sides */
+
+static bool split_list_quote(const split_list *l) {
+    size_t n = sizeof SPLIT_QUOTE - 1;
+    return l->marks && (size_t)(l->end - l->p) >= n
+        && !memcmp(l->p, SPLIT_QUOTE, n);
+}
+
+static void split_list_escaped(split_list *l, const u8 *p, const u8 *end) {
+    u8 esc[8];
+    split_list_put(l, '"');
+    while (p < end)
+        for (u32 i = 0, n = json_escape(&p, end, esc); i < n; i++)
+            split_list_put(l, esc[i]);
+    split_list_put(l, '"');
+}
+
+static bool split_list_marked(split_list *l) {
+    const size_t n = sizeof SPLIT_QUOTE - 1;
+    const u8 *from = l->p += n;
+    while (l->p < l->end && !split_list_quote(l)) l->p++;
+    if (l->p == l->end) return false;
+    split_list_escaped(l, from, l->p);
+    l->p += n;
+    return true;
+}
+
 static bool split_list_value(split_list *l) {
     static const char *const words[][2] =
         {{"True", "true"}, {"False", "false"}, {"None", "null"}};
@@ -17934,6 +17976,10 @@ static bool split_list_value(split_list *l) {
     do {
         while (l->p < l->end && json_is_space(*l->p)) l->p++;
         if (l->p == l->end) return false;
+        if (split_list_quote(l)) {
+            if (!split_list_marked(l)) return false;
+            continue;
+        }
         if (*l->p == '\'' || *l->p == '"') {
             if (!split_list_string(l)) return false;
             continue;
@@ -17945,8 +17991,12 @@ static bool split_list_value(split_list *l) {
         str w = split_list_word(l);
         for (u32 i = 0; i < KS_LEN(words); i++)
             if (str_eq(w, str_of(words[i][0]))) w = str_of(words[i][1]);
-        for (size_t i = 0; i < w.n; i++) split_list_put(l, (u8)w.p[i]);
         if (!w.n) return false;
+        if (l->marks && !json_is_value((const u8 *)w.p, w.n)) {
+            split_list_escaped(l, (const u8 *)w.p, (const u8 *)w.p + w.n);
+            continue;
+        }
+        for (size_t i = 0; i < w.n; i++) split_list_put(l, (u8)w.p[i]);
     } while (l->scan.depth && l->scan.mode != JSON_BAD);
     return json_whole(&l->scan);
 }
@@ -17976,14 +18026,31 @@ static bool split_list_call(split_list *l) {
     return true;
 }
 
+/* call:name{...} */
+static bool split_list_braces(split_list *l) {
+    str name = split_list_word(l);
+    if (!str_eq(name, str_of("call")) || !split_list_takes(l, ':'))
+        return false;
+    name = split_list_word(l);
+    if (!name.n || l->p == l->end || *l->p != '{') return false;
+    if (l->gives) split_give(l->s, KSLLM_PART_CALL, name.p, name.n);
+    if (!split_list_value(l)) return false;
+    if (!l->gives) return true;
+    split_flush(l->s);
+    split_give(l->s, KSLLM_PART_CALL_END, "", 0);
+    return true;
+}
+
 CHAT_RARE void split_calls(split *s) {
     for (int gives = 0; gives < 2; gives++) {
         split_list l = {.s = s, .p = s->buffer, .gives = gives};
         l.end = l.p ? l.p + min_size(s->used, s->cap) : l.p;
-        bool sound = s->used <= s->cap && split_list_takes(&l, '[');
-        while (sound && (sound = split_list_call(&l))
+        bool sound = s->used <= s->cap;
+        l.marks = sound && !split_list_takes(&l, '[');
+        if (l.marks) sound = split_list_braces(&l);
+        while (sound && !l.marks && (sound = split_list_call(&l))
             && split_list_takes(&l, ',')) {}
-        sound = sound && split_list_takes(&l, ']');
+        sound = sound && (l.marks || split_list_takes(&l, ']'));
         while (l.p < l.end && json_is_space(*l.p)) l.p++;
         if (sound && l.p == l.end) continue;
         split_no_call(s);
@@ -26482,7 +26549,7 @@ static void gra_places(gra_maker *g) {
 
 static bool gra_has_calls(const split_format *f) {
     return strcmp(f->name, "thought") && strcmp(f->name, "text")
-        && strcmp(f->name, "lfm2");
+        && strcmp(f->name, "lfm2") && strcmp(f->name, "gemma4");
 }
 
 /* Where an answer begins, by the splitter's state; PRO_NONE: not there. */

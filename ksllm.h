@@ -1309,6 +1309,9 @@ static inline void ksllm_splitter_options_init(
  *   "vaetki"      VAETKI: <tool_start>JSON<tool_end>
  *   "lfm2"        LFM2: <think>..</think>, <|tool_call_start|>[name(k=v, ..),
  *                 ..]<|tool_call_end|> with values as Python writes them
+ *   "gemma4"      Gemma 4: <|channel>thought..<channel|>,
+ *                 <|tool_call>call:name{k:v, ..}<tool_call|> with strings
+ *                 between <|"|>
  *   "thought"     EXAONE Deep: <thought>..</thought>, no calls
  *   "solar"       Solar Open: <|begin|>assistant, then <|think|>..<|end|>,
  *                 <|content|>..<|end|>, or <|tool_calls|> with
@@ -1336,8 +1339,9 @@ static inline void ksllm_splitter_options_init(
  *     </arguments>, which are text outside of a call, and what looked like a
  *     call and was none, which comes with the marks that its JSON strings hold.
  *   - In thinking only those count that begin or end a part: <think>,
- *     </think>, <thought>, </thought>, <|end|>, <|flush|>, <|begin|>,
- *     <|im_end|>. Others are thinking like any text.
+ *     </think>, <thought>, </thought>, <|channel>thought, <channel|>,
+ *     <|end|>, <|flush|>, <|begin|>, <|im_end|>. Others are thinking like any
+ *     text.
  *   - Inside of JSON no mark counts in a string.
  *   - An argument of "glm" or "qwen-coder" ends at its closing tag only if
  *     the next thing but white space is the tag that must follow: </arg_key>
@@ -1483,8 +1487,8 @@ typedef enum ksllm_grammar_kind {
  *     other JSON, as 101 of a room, has to be written with quotes, "101"; so
  *     has one whose schema says more than type, enum, const, or one of pattern,
  *     format and lengths.
- *   - "text" and "thought" have no calls, and those of "lfm2" cannot be
- *     enforced: UNSUPPORTED unless CALLS_NONE.
+ *   - "text" and "thought" have no calls, and those of "lfm2" and "gemma4"
+ *     cannot be enforced: UNSUPPORTED unless CALLS_NONE.
  *   - Names have 1 to 128 bytes, no white space, none of "\<>. */
 
 /* What an answer may have of calls. */

@@ -249,6 +249,32 @@ static const cv_name CV_QWEN_EXPERTS[] = {
     {NULL, NULL},
 };
 
+/* XLM-R: norms after sums, all with a bias; a reranker's head. */
+static const cv_name CV_XLMR_NAMES[] = {
+    {"embeddings.word_embeddings.weight", "token_embd.weight"},
+    {"embeddings.position_embeddings.weight", "position_embd.weight"},
+    {"embeddings.token_type_embeddings.weight", "token_types.weight"},
+    {"embeddings.LayerNorm.weight", "token_embd_norm.weight"},
+    {"embeddings.LayerNorm.bias", "token_embd_norm.bias"},
+    {"classifier.dense.weight", "cls.weight"},
+    {"classifier.dense.bias", "cls.bias"},
+    {"classifier.out_proj.weight", "cls.output.weight"},
+    {"classifier.out_proj.bias", "cls.output.bias"},
+#define LAYER(from, to)                                                       \
+    {"encoder.layer.{}." from ".weight", "blk.{}." to ".weight"},             \
+    {"encoder.layer.{}." from ".bias", "blk.{}." to ".bias"},
+    LAYER("attention.self.query", "attn_q")
+    LAYER("attention.self.key", "attn_k")
+    LAYER("attention.self.value", "attn_v")
+    LAYER("attention.output.dense", "attn_output")
+    LAYER("attention.output.LayerNorm", "attn_output_norm")
+    LAYER("intermediate.dense", "ffn_up")
+    LAYER("output.dense", "ffn_down")
+    LAYER("output.LayerNorm", "layer_output_norm")
+#undef LAYER
+    {NULL, NULL},
+};
+
 /* Tensors of a checkpoint that a text model does without, and what they are
  * for; NULL: not worth a line. */
 typedef struct {
@@ -300,6 +326,7 @@ enum {
     CV_SOFTMAX = 1 << 19, /* with CV_MOE: its scores are a softmax, and those
                              of the chosen are normed */
     CV_LAYERED = 1 << 20, /* Gemma 4: two lengths of heads, shared caches */
+    CV_XLMR = 1 << 21,  /* learned positions, LayerNorm, no next token */
 };
 
 typedef struct {
@@ -368,6 +395,7 @@ static const cv_family CV_FAMILIES[] = {
     {"qwen3_5_moe_text", "qwen35moe",
         {CV_COMMON, CV_GLM_NORMS, CV_DELTA, CV_EXPERTS, CV_QWEN_EXPERTS},
         CV_RECUR | CV_NORM_PLUS_1 | CV_MOE | CV_SOFTMAX, "silu"},
+    {"xlm-roberta", "bert", {CV_XLMR_NAMES}, CV_XLMR | CV_TIED, "gelu"},
     {"lfm2", "lfm2", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED, "silu"},
     {"lfm2_moe", "lfm2moe", {CV_COMMON, CV_LFM2}, CV_CONV | CV_TIED | CV_MOE,
         "silu"},
@@ -391,6 +419,7 @@ static const cv_key CV_KEYS[] = {
     {"num_attention_heads", "attention.head_count", CV_INT, true, 0},
     {"rms_norm_eps|layer_norm_epsilon|layer_norm_eps|norm_eps",
         "attention.layer_norm_rms_epsilon", CV_FLOAT, true, 0},
+    {"layer_norm_eps", "attention.layer_norm_epsilon", CV_FLOAT, true, CV_XLMR},
     {"vocab_size", "vocab_size", CV_INT, false, 0},
     {"num_experts|n_routed_experts|num_local_experts", "expert_count", CV_INT,
         true, CV_MOE},
@@ -675,6 +704,17 @@ static void cv_check_layered(const cv *c) {
         die("%s/config.json: 'sliding_window' is missing", c->dir);
 }
 
+/* XLM-R as encoders and rerankers have it. */
+static void cv_check_xlmr(const cv *c) {
+    const js *places = js_get(c->config, "position_embedding_type");
+    if ((places && !js_is(places, "absolute"))
+        || js_true(js_get(c->config, "is_decoder"))
+        || js_true(js_get(c->config, "add_cross_attention")))
+        die("%s/config.json: position_embedding_type that is not 'absolute', "
+            "is_decoder or add_cross_attention is not supported for %s",
+            c->dir, c->family->arch);
+}
+
 /* What the graph would compute wrongly, because it has no switch for it. */
 static void cv_check_config(const cv *c) {
     const js *act = cv_get(c->config,
@@ -715,6 +755,7 @@ static void cv_check_config(const cv *c) {
         die("%s/config.json: rope_interleave false is not supported", c->dir);
     if (c->family->flags & CV_MOE) cv_check_router(c);
     if (c->family->flags & CV_LAYERED) cv_check_layered(c);
+    if (c->family->flags & CV_XLMR) cv_check_xlmr(c);
     if (c->family->flags & CV_WINDOW_OFF
         && js_true(js_get(c->config, "use_sliding_window"))
         && cv_int(c, "max_window_layers", 0) < c->n_layers)
@@ -1047,10 +1088,16 @@ static void cv_write_layered(const cv *c) {
     gw_kv_u32(c->g, cv_arch_key(c, "rope.dimension_count_swa"), head);
 }
 
+/* The first row of XLM-R's positions that a token has. */
+static i64 cv_first_place(const cv *c) {
+    return cv_int(c, "pad_token_id", 1) + 1;
+}
+
 static void cv_write_keys(cv *c) {
     gw *g = c->g;
     u32 flags = c->family->flags;
     i64 context = cv_int(c, "max_position_embeddings", -1);
+    if (flags & CV_XLMR) context -= cv_first_place(c);
     if (flags & CV_GATED)
         context = (i64)min_size((size_t)context,
             (size_t)cv_int(c, "index_topk", -1));
@@ -1099,6 +1146,11 @@ static void cv_write_keys(cv *c) {
         gw_kv_u32(g, cv_arch_key(c, "expert_gating_func"),
             flags & CV_SOFTMAX ? ROUTE_SOFTMAX : ROUTE_SIGMOID);
     }
+    if (flags & CV_XLMR) {
+        gw_kv_bool(g, cv_arch_key(c, "attention.causal"), false);
+        gw_kv_u32(g, "tokenizer.ggml.token_type_count",
+            (u32)cv_int(c, "type_vocab_size", 1));
+    }
     if (flags & CV_WINDOWS) cv_write_windows(c);
     if (flags & CV_SKIPS) cv_write_skips(c);
     if (flags & CV_GEMMA) cv_write_gemma(c);
@@ -1133,12 +1185,13 @@ static char *cv_module_path(const cv *c, const js *module, const char *type) {
     return path_join(c->dir, in);
 }
 
-static u32 cv_pooling(const char *path) {
+static u32 cv_pooling(const cv *c, const char *path) {
     static const struct {
         const char *flag, *mode;
         u32 number; /* llama.cpp's */
     } kinds[] = {{"pooling_mode_mean_tokens", "mean", 1},
-        {"pooling_mode_lasttoken", "lasttoken", 3}};
+        {"pooling_mode_lasttoken", "lasttoken", 3},
+        {"pooling_mode_cls_token", "cls", 2}}; /* of encoders */
     const js *kept = json_read(path, "config.json");
     str mode = js_text(js_get(kept, "pooling_mode"));
     u32 number = 0;
@@ -1146,9 +1199,9 @@ static u32 cv_pooling(const char *path) {
         if (js_true(js_get(kept, kinds[i].flag))
             || str_eq(mode, str_of(kinds[i].mode)))
             number = kinds[i].number;
-    if (!number)
+    if (!number || (number == 2 && !(c->family->flags & CV_XLMR)))
         die("%s/config.json: a pooling that is neither the mean nor the last "
-            "token", path);
+            "token, nor an encoder's first", path);
     return number;
 }
 
@@ -1173,6 +1226,10 @@ static void cv_read_modules(cv *c) {
     static const char *const known[] = {
         "Transformer", "Pooling", "Dense", "Normalize"};
     const js *modules = json_read(c->dir, "modules.json");
+    if (c->family->flags & CV_XLMR && st_find(&c->st, str_of("classifier.dense.weight"))) {
+        gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), 4); /* it ranks */
+        return;
+    }
     if (!modules || modules->kind != JS_ARR) return;
     for (const js *v = modules->first; v; v = v->next) {
         str type = js_text(js_get(v, "type"));
@@ -1184,7 +1241,7 @@ static void cv_read_modules(cv *c) {
         if (i != 1 && i != 2) continue;
         char *path = cv_module_path(c, v, known[i]);
         if (i == 2) cv_read_dense(c, path);
-        else gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), cv_pooling(path));
+        else gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), cv_pooling(c, path));
         free(path);
     }
     if (c->n_dense_after == 1)
@@ -1242,6 +1299,9 @@ static const char *cv_left_out(const cv *c, str name) {
     for (size_t i = 0; i < KS_LEN(CV_SKIP); i++)
         if (glob_fits(CV_SKIP[i].name, z))
             return CV_SKIP[i].what ? CV_SKIP[i].what : "";
+    if (c->family->flags & CV_XLMR && (str_has(name, "pooler.")
+            || str_begins(name, "lm_head.") || str_has(name, "position_ids")))
+        return ""; /* of other tasks */
     if (!(digits = strstr(z, layers))) return NULL;
     digits += sizeof layers - 1;
     long long n = strtoll(digits, &end, 10);
@@ -1298,6 +1358,9 @@ static cv_place cv_place_of(const cv *c, str name, u32 k) {
  * "language_model.model.layers.x" are "model.layers.x". So is "layers.x" of a
  * model that was saved without a head. */
 static str cv_bare(const cv *c, str name) {
+    static const char own[] = "roberta.";
+    if (c->family->flags & CV_XLMR && str_begins(name, own))
+        return (str){name.p + sizeof own - 1, name.n - (sizeof own - 1)};
     if (c->headless) {
         char z[GGUF_MAX_NAME];
         snprintf(z, sizeof z, "model.%.*s",
@@ -1408,6 +1471,10 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
     const i64 key = c->nope + c->head_dim, both = c->nope + c->value;
     const i64 ffn = cv_int(c, "shared_intermediate_size", 0);
     const i64 wide = cv_int(c, "moe_intermediate_size", 0);
+    const bool xlmr = (c->family->flags & CV_XLMR) != 0;
+    const i64 first = xlmr ? cv_first_place(c) : 0;
+    const i64 places =
+        xlmr ? cv_int(c, "max_position_embeddings", -1) - first : 0;
     const struct {
         const char *name;
         u32 of, n_dims;
@@ -1420,6 +1487,7 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
             c->n_heads},
         {".ffn_gate.", CV_SHARED, 2, 2 * ffn, 0, ffn, 1},
         {".ffn_up.", CV_SHARED, 2, 2 * ffn, ffn, ffn, 1},
+        {"position_embd.", CV_XLMR, 2, places + first, first, places, 1},
         {".ffn_gate_exps.", CV_SOFTMAX, 3, 2 * wide, 0, wide, c->n_experts},
         {".ffn_up_exps.", CV_SOFTMAX, 3, 2 * wide, wide, wide, c->n_experts},
         {".ffn_down_exps.", CV_SOFTMAX, 3, c->n_embd, 0, c->n_embd,
@@ -1624,7 +1692,7 @@ static bool cv_same_values(const st_tensor *a, const st_tensor *b) {
 static void cv_decide_tied(cv *c) {
     const js *v = cv_get(c->config, "tie_word_embeddings|tie_embedding");
     const js *top = js_get(c->top, "tie_word_embeddings");
-    c->tied = v || top ? js_true(v) || js_true(top)
+    c->tied = c->family->flags & CV_XLMR ? true : v || top ? js_true(v) || js_true(top)
         : (c->family->flags & CV_TIED) != 0;
     const st_tensor *head = cv_find(c, "output.weight");
     const st_tensor *embd = cv_find(c, "token_embd.weight");
@@ -1712,16 +1780,10 @@ static void cv_check_plan(const cv *c) {
     }
 }
 
-/* Whether the library will run it, before hours of writing: the head, the
- * tables made here and zeros for weights, in pages that are never touched. */
+/* Whether the library will run it, with the tables that are made here. */
 static void cv_try(const cv *c) {
-    size_t size = (size_t)c->g->end;
-    u8 *p = size < c->g->end ? NULL : sys_zeros(size);
-    ksllm_model *m = NULL;
-    ksllm_error err;
-    if (!p) return; /* the file itself will tell */
-    memcpy(p, c->g->head.p, c->g->head.n);
-    for (u32 i = 0; i < c->g->n; i++) {
+    u8 *p = qz_zeros(c->g);
+    for (u32 i = 0; p && i < c->g->n; i++) {
         const gw_tensor *t = &c->g->t[i];
         const cv_source *s = t->src;
         if (t->rows == cv_made_rows) {
@@ -1729,15 +1791,7 @@ static void cv_try(const cv *c) {
             memcpy(to, s->made, (size_t)t->bytes);
         }
     }
-    ksllm_model_options o;
-    ksllm_model_options_init(&o);
-    o.overrides = c->o->sets.v; /* that nothing reads is said */
-    o.n_overrides = c->o->sets.n;
-    os_file file = {p, size, NULL, 0, false};
-    if (mdl_open(file, str_of(c->dir), NULL, &o, &m, &err))
-        die("what would be written cannot be run: %s", err.text);
-    ksllm_model_close(m);
-    sys_zeros_end(p, size);
+    if (p) qz_try(c->o, c->g, c->dir, p);
 }
 
 /* Which layers have experts: all after the first dense ones. */

@@ -153,6 +153,7 @@ static bool qz_is_matrix(str name, u32 n_dims) {
         && !memcmp(name.p + name.n - 7, ".weight", 7)
         && !str_has(name, "_norm") && !str_has(name, "ffn_gate_inp")
         && !str_has(name, "rope_freqs") && !str_has(name, "position_embd")
+        && !str_has(name, "token_types") && !str_begins(name, "cls.")
         && !str_has(name, "patch_embd") && !str_has(name, ".conv2d.")
         && !str_has(name, ".conv1d.")
         && !str_has(name, "shortconv.conv.") && !str_has(name, "ssm_conv1d.")
@@ -361,6 +362,33 @@ static void qz_check_plan(const qz_options *o, const gw *g) {
             n_finer, n_finer > 1 ? "s" : "");
 }
 
+/* ---- trying ---- */
+
+/* What would be written, with zeros for weights, in pages that are never
+ * touched; NULL: the file itself will tell. */
+static u8 *qz_zeros(const gw *g) {
+    size_t size = (size_t)g->end;
+    u8 *p = size < g->end ? NULL : sys_zeros(size);
+    if (p) memcpy(p, g->head.p, g->head.n);
+    return p;
+}
+
+/* Whether the library will run it, before hours of writing. Gives the pages
+ * back. */
+static void qz_try(const qz_options *o, const gw *g, const char *name, u8 *p) {
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    ksllm_model_options mo;
+    ksllm_model_options_init(&mo);
+    mo.overrides = o->sets.v; /* that nothing reads is said */
+    mo.n_overrides = o->sets.n;
+    os_file file = {p, (size_t)g->end, NULL, 0, false};
+    if (mdl_open(file, str_of(name), NULL, &mo, &m, &err))
+        die("what would be written cannot be run: %s", err.text);
+    ksllm_model_close(m);
+    sys_zeros_end(p, (size_t)g->end);
+}
+
 /* ---- GGUF to GGUF ---- */
 
 static void qz_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
@@ -452,6 +480,9 @@ static int qz_main(int argc, char **argv) {
     qz_check_plan(&o, &g);
     gw_lay(&g);
     if (!o.quiet || o.dry_run) qz_print_plan(&g, o.dry_run);
+    u8 *tried = str_eq(gguf_get_str(&src, "general.type"), str_of("adapter"))
+        ? NULL : qz_zeros(&g);
+    if (tried) qz_try(&o, &g, in, tried);
     if (!o.dry_run) gw_write(&g, o.out);
     return 0;
 }

@@ -27,6 +27,8 @@ typedef struct {
     u32 *hash; /* open addressing over ids + 1 */
     u32 hash_size;
     bool pieces; /* SentencePiece, else byte-level BPE */
+    bool unigram; /* pieces by the best sum of scores, as XLM-R */
+    str map;      /* its map of characters, as the file has it: base64 */
     const char *pre;
     bool add_space;
     i32 bos, eos, eot, unk, pad;
@@ -155,6 +157,8 @@ typedef struct {
     u32 n_splits, n_byte_level;
     bool nfc, metaspace, prepend, replace, at_space;
     str scheme; /* of Metaspace */
+    str map;    /* of Precompiled */
+    bool squeeze, by_space; /* spaces: of the normalizer, WhitespaceSplit */
     str odd; /* a part that is not known */
 } tk_cut;
 
@@ -193,6 +197,8 @@ static void tk_read_pre(tk_cut *c, const js *v) {
         c->n_byte_level++;
         if (!own || js_true(own)) tk_add_split(c, str_of(TK_GPT2));
         if (js_true(js_get(v, "add_prefix_space"))) c->odd = type;
+    } else if (str_eq(type, str_of("WhitespaceSplit"))) {
+        c->by_space = true;
     } else if (str_eq(type, str_of("Metaspace"))) {
         const js *old = js_get(v, "add_prefix_space");
         c->metaspace = true;
@@ -212,6 +218,12 @@ static void tk_read_normalizer(tk_cut *c, const js *v) {
         for (const js *p = list->first; p; p = p->next)
             tk_read_normalizer(c, p);
     else if (str_eq(type, str_of("NFC"))) c->nfc = true;
+    else if (str_eq(type, str_of("Precompiled")))
+        c->map = js_text(js_get(v, "precompiled_charsmap"));
+    else if (str_eq(type, str_of("Strip"))
+        || (str_eq(type, str_of("Replace"))
+            && js_is(js_get(js_get(v, "pattern"), "Regex"), " {2,}")))
+        c->squeeze = true; /* SentencePiece's rule for spaces, spelled out */
     else if (str_eq(type, str_of("Prepend"))
         && js_is(js_get(v, "prepend"), TK_SPACE)) c->prepend = true;
     else if (str_eq(type, str_of("Replace"))
@@ -247,7 +259,8 @@ static void tk_choose_pre(tk *t, const tk_cut *c, bool ignore_merges) {
     if (t->pre) die("--pre %s: ksllm knows no pre-tokenizer of this name",
         t->pre);
     bool plain = !c->odd.n && c->n_byte_level == 1 && !c->metaspace
-        && !c->prepend && !c->replace && !c->at_space;
+        && !c->prepend && !c->replace && !c->at_space && !c->by_space
+        && !c->squeeze && !c->map.n;
     for (size_t i = 0; plain && i < KS_LEN(TK_PRES); i++) {
         const tok_rule *r = tk_rule(TK_PRES[i].name);
         if (r->nfc == c->nfc && r->whole == ignore_merges
@@ -319,6 +332,8 @@ static void tk_add(tk *t, const char *file, const js *number, str text,
  * word for it, and without it text around it would become other tokens. */
 static void tk_check_added(const tk *t, const char *file, const js *v) {
     static const char *const how[] = {"lstrip", "rstrip", "single_word"};
+    /* XLM-R's takes a space along where it is asked for, which no text does */
+    if (t->unigram && js_is(js_get(v, "content"), "<mask>")) return;
     for (size_t i = 0; i < KS_LEN(how); i++)
         if (js_true(js_get(v, how[i])))
             die("%s/%s: the added token '%.*s' has '%s', which GGUF cannot "
@@ -394,12 +409,51 @@ static void tk_check_special_ids(tk *t) {
     if (id >= 0) t->unk = id;
 }
 
+/* Pieces with their scores; spaces as SentencePiece has them: one before each
+ * word and none else. */
+static void tk_read_unigram(tk *t, const js *model) {
+    const js *vocab = js_get(model, "vocab");
+    tk_cut c = {0};
+    i64 unk = -1;
+    u64 id = 0;
+    f64 score;
+    tk_read_pre(&c, js_get(t->json, "pre_tokenizer"));
+    tk_read_normalizer(&c, js_get(t->json, "normalizer"));
+    if (c.odd.n || c.nfc || c.n_splits || c.n_byte_level || c.replace
+        || c.prepend || c.at_space || !c.metaspace
+        || !str_eq(c.scheme, str_of("always")) || !(c.by_space || c.squeeze)
+        || js_true(js_get(model, "byte_fallback")))
+        die("%s/tokenizer.json: a unigram vocabulary that is not cut as "
+            "XLM-R's (%.*s)", t->dir, STR(c.odd));
+    if (!vocab || vocab->kind != JS_ARR || !vocab->n)
+        die("%s/tokenizer.json: no vocabulary", t->dir);
+    t->pieces = t->unigram = t->add_space = true;
+    t->map = c.map;
+    for (const js *v = vocab->first; v; v = v->next, id++) {
+        if (v->kind != JS_ARR || v->n != 2 || v->first->kind != JS_STR
+            || !js_num(v->first->next, &score))
+            die("%s/tokenizer.json: piece %llu is damaged", t->dir,
+                (unsigned long long)id);
+        tk_set(t, id, v->first->text, TOK_NORMAL, (f32)score);
+    }
+    if (js_int(js_get(model, "unk_id"), &unk) && unk >= 0 && unk < (i64)id) {
+        t->tokens[unk].type = TOK_UNKNOWN;
+        t->unk = (i32)unk;
+    }
+    tk_read_added(t);
+    tk_index(t);
+}
+
 static const js *tk_read_json(tk *t) {
     const js *model = js_get(t->json, "model");
     if (!model) die("%s/tokenizer.json: no model", t->dir);
+    if (js_is(js_get(model, "type"), "Unigram")) {
+        tk_read_unigram(t, model);
+        return NULL;
+    }
     if (!js_is(js_get(model, "type"), "BPE"))
-        die("%s/tokenizer.json: a model of type '%.*s'; only BPE can be run",
-            t->dir, STR(js_text(js_get(model, "type"))));
+        die("%s/tokenizer.json: a model of type '%.*s'; only BPE and Unigram "
+            "can be run", t->dir, STR(js_text(js_get(model, "type"))));
     const js *merges = js_get(model, "merges");
     if (!merges || merges->kind != JS_ARR)
         die("%s/tokenizer.json: no merges", t->dir);
@@ -411,7 +465,8 @@ static const js *tk_read_json(tk *t) {
     tk_read_added(t);
     tk_index(t);
     if (t->pieces) {
-        if (c.odd.n || !(c.replace || c.metaspace) || c.nfc || c.n_splits)
+        if (c.odd.n || !(c.replace || c.metaspace) || c.nfc || c.n_splits
+            || c.by_space || c.squeeze || c.map.n)
             die("%s/tokenizer.json: pieces with a normalizer or pre-tokenizer "
                 "(%.*s) that is not known", t->dir,
                 STR(c.odd.n ? c.odd : str_of(c.nfc ? "NFC" : "Split")));
@@ -884,6 +939,29 @@ static void tk_write_merges(const tk *t, gw *g, const js *merges) {
     }
 }
 
+/* The map of characters, out of base64. */
+static void tk_write_map(const tk *t, gw *g) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        "abcdefghijklmnopqrstuvwxyz0123456789+/";
+    bytes b = {0};
+    u32 bits = 0, n = 0;
+    str s = t->map;
+    while (s.n && s.p[s.n - 1] == '=') s.n--;
+    for (size_t i = 0; i < s.n; i++) {
+        const char *at = s.p[i] ? strchr(digits, s.p[i]) : NULL;
+        if (!at) die("%s/tokenizer.json: 'precompiled_charsmap' is no base64",
+            t->dir);
+        bits = bits << 6 | (u32)(at - digits);
+        n += 6;
+        if (n < 8) continue;
+        u8 byte = (u8)(bits >> (n -= 8));
+        bytes_put(&b, &byte, 1);
+    }
+    gw_kv_array(g, "tokenizer.ggml.precompiled_charsmap", KSLLM_META_U8, b.n);
+    bytes_put(&g->kv, b.p, b.n);
+    free(b.p);
+}
+
 /* Reads the tokenizer of the folder and writes its metadata. */
 static void tk_write(const char *dir, const js *top, const js *model_config,
     const js *generation, const char *pre, u32 n_rows, gw *g) {
@@ -914,11 +992,15 @@ static void tk_write(const char *dir, const js *top, const js *model_config,
     }
     tk_check_special_ids(&t);
     gw_kv_str(g, "tokenizer.ggml.model",
-        str_of(listed ? "gemma4" : t.pieces ? "llama" : "gpt2"));
+        str_of(listed ? "gemma4" : t.unigram ? "t5" : t.pieces ? "llama"
+            : "gpt2"));
     gw_kv_str(g, "tokenizer.ggml.pre", str_of(t.pieces ? "default" : t.pre));
     tk_write_tokens(&t, g, n_rows);
     if (t.pieces && !listed) tk_write_scores(&t, g, n_rows);
     if (!t.pieces || listed) tk_write_merges(&t, g, merges);
+    if (t.map.n) tk_write_map(&t, g);
+    if (t.unigram)
+        gw_kv_bool(g, "tokenizer.ggml.remove_extra_whitespaces", true);
     tk_read_templates(&t);
     tk_write_ids(&t, g, n_rows);
     tk_write_templates(&t, g);

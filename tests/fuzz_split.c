@@ -178,6 +178,8 @@ static const struct { const char *format, *prompt, *text; } answers[] = {
     {"thought", "<thought>\n", "음\n</thought>답"},
     {"lfm2", "", "네<|tool_call_start|>[날씨(city='서울', n=[1, {'a': None}]), "
      "g(t=\"a\\\"b\")]<|tool_call_end|>끝"},
+    {"gemma4", "", "<|channel>thought\n음<channel|><|tool_call>call:f{a:<|\"|>x\n"
+     "<|\"|>,b:[1,{c:null}]}<tool_call|>끝"},
     {"solar", "<|begin|>assistant", "<|think|>음<|end|><|begin|>assistant"
      "<|tool_calls|><|tool_call:begin|>a1<|tool_call:name|>f"
      "<|tool_call:args|>{\"x\": \"<|\"}<|tool_call:end|><|calls|>"},

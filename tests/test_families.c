@@ -820,6 +820,22 @@ TEST(configs_that_no_graph_has) {
             "\"rope_type\": \"longrope\"", "longrope"},
         {"llama_mha", "\"num_hidden_layers\": 2",
             "\"num_hidden_layers\": 1", "beyond the 1 layers"},
+        {"qwen3_5_moe", "\"num_experts\": 5",
+            "\"norm_topk_prob\": false, \"num_experts\": 5", "norm_topk_prob"},
+        {"qwen3_5_moe", "\"num_experts\": 5",
+            "\"mlp_only_layers\": [1], \"num_experts\": 5", "mlp_only_layers"},
+        {"gemma4", "\"attention_k_eq_v\": false", "\"attention_k_eq_v\": true",
+            "attention_k_eq_v"},
+        {"gemma4", "\"enable_moe_block\": false", "\"enable_moe_block\": true",
+            "enable_moe_block"},
+        {"gemma4", "\"use_bidirectional_attention\": null",
+            "\"use_bidirectional_attention\": \"all\"", "'all'"},
+        {"gemma4", "\"num_key_value_heads\": 1", "\"num_key_value_heads\": 1, "
+            "\"num_global_key_value_heads\": 2", "num_global_key_value_heads"},
+        {"gemma4", "\"proportional\"", "\"dynamic\"", "dynamic"},
+        {"../data/xlmr", "\"pad_token_id\": 1", "\"position_embedding_type\": "
+            "\"relative_key\", \"pad_token_id\": 1", "'absolute'"},
+        {"../data/xlmr", "\"gelu\"", "\"relu\"", "relu"},
     };
     for (size_t i = 0; i < KS_LEN(cases); i++) {
         char dir[64], out[64], said[2048];
@@ -827,6 +843,31 @@ TEST(configs_that_no_graph_has) {
         int status = run_convert(dir, "f32", out, said);
         if (!CHECK(status != 0 && strstr(said, cases[i].why)))
             printf("%s %s: %s\n", cases[i].row, cases[i].to, said);
+        unlink(out);
+        remove_folder(dir);
+    }
+}
+
+/* A unigram vocabulary that is not XLM-R's, or damaged. */
+TEST(unigrams_that_are_cut_otherwise) {
+    static const struct {
+        const char *from, *to, *why;
+    } cases[] = {
+        {"\"WhitespaceSplit\"", "\"Whitespace\"", "(Whitespace)"},
+        {"\"prepend_scheme\":\"always\"", "\"prepend_scheme\":\"never\"",
+            "XLM-R's"},
+        {"\"byte_fallback\":false", "\"byte_fallback\":true", "XLM-R's"},
+        {"\"precompiled_charsmap\":\"", "\"precompiled_charsmap\":\"!",
+            "no base64"},
+        {"[\"<pad>\",0.0]", "[\"<pad>\"]", "piece 1 is damaged"},
+    };
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        char dir[64], out[64], said[2048];
+        folder_changed("../data/xlmr", "tokenizer.json", cases[i].from,
+            cases[i].to, dir);
+        int status = run_convert(dir, "f32", out, said);
+        if (!CHECK(status != 0 && strstr(said, cases[i].why)))
+            printf("%s: %s\n", cases[i].to, said);
         unlink(out);
         remove_folder(dir);
     }
@@ -1155,6 +1196,7 @@ TEST(embeddings_are_those_of_transformers) {
  * through two matrices. On every instruction set. */
 static void check_both_ways(const bytes *b, const char *isa, const char *at) {
     enum { N = KS_LEN(TEXTS), EMBD = 64, CAP = 128 };
+    ksllm_model_info info = {.size = sizeof info};
     i32 want[N][CAP], got[CAP];
     size_t n[N];
     int used = 0;
@@ -1171,10 +1213,11 @@ static void check_both_ways(const bytes *b, const char *isa, const char *at) {
         n[i] = read_ids(&at, want[i], CAP);
         at++;
     }
-    sscanf(at, "logits 4 64%n", &used);
+    ksllm_model_get_info(m, &info, NULL);
+    sscanf(at, "logits 4 %*d%n", &used);
     const f32 *v = (const f32 *)(const void *)(at + used + 1);
     f64 least = 1;
-    for (size_t i = 0; CHECK(used > 0) && s && i < N; i++, v += EMBD) {
+    for (size_t i = 0; CHECK(used > 0) && s && i < N; i++, v += info.n_embd) {
         f32 out[EMBD];
         int64_t k = ksllm_encode(m, TEXTS[i], KSLLM_NUL,
             KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS, got, CAP, &err);
@@ -1182,10 +1225,10 @@ static void check_both_ways(const bytes *b, const char *isa, const char *at) {
         CHECK(!memcmp(got, want[i], n[i] * sizeof *got));
         CHECK_OK(ksllm_session_sync(s, got, n[i], NULL, &err), err);
         CHECK_OK(ksllm_session_unit_embedding(s, 0, out, &err), err);
-        f64 cosine = dot(out, v, EMBD);
+        f64 cosine = dot(out, v, info.n_embd);
         least = cosine < least ? cosine : least;
     }
-    printf("EmbeddingGemma, %s: cosine %.7f at least\n", isa, least);
+    printf("vectors, %s: cosine %.7f at least\n", isa, least);
     CHECK(least >= 0.999999);
     ksllm_session_free(s);
     ksllm_model_close(m);
@@ -1207,6 +1250,20 @@ TEST(embedding_gemma_is_that_of_transformers) {
     *name = '4';
     CHECK_EQ(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err),
         KSLLM_ERR_UNSUPPORTED);
+    free(b.p);
+    free(file.p);
+}
+
+/* BGE-M3's layout: a unigram vocabulary with a map of characters, positions
+ * from the third row on, the first token's state. */
+TEST(xlmr_is_that_of_transformers) {
+    bytes b, file;
+    const char *isa;
+    if (!converted_row("../data/xlmr", &b)
+        || !read_file(REFERENCE "../data/xlmr/embedding.bin", &file))
+        return;
+    for (size_t i = 0; (isa = ksllm_isa_at(i)) != NULL; i++)
+        check_both_ways(&b, isa, (const char *)file.p);
     free(b.p);
     free(file.p);
 }

@@ -235,6 +235,19 @@ static const struct {
     {"lfm2", "", "<|tool_call_start|>[f(a='x]<|tool_call_end|>", "|T:[f(a='x]"},
     {"lfm2", "", "<|tool_call_start|>[f(a=1), ]<|tool_call_end|>",
      "|T:[f(a=1), ]"},
+    {"gemma4", "<|turn>model\n", "<|channel>thought\n음\n<channel|>네"
+     "<|tool_call>call:날씨{city:<|\"|>서울 \"시\"<|\"|>,n:-2.5e3,on:true,at:null,"
+     "l:[1,<|\"|>a}<|\"|>,{k:<|\"|><|\"|>}]}<tool_call|>"
+     "<|tool_call>call:g{}<tool_call|><|tool_response>",
+     "|R:음|T:네|C:날씨|A:{\"city\":\"서울 \\\"시\\\"\",\"n\":-2.5e3,"
+     "\"on\":true,\"at\":null,\"l\":[1,\"a}\",{\"k\":\"\"}]}|E:|C:g|A:{}|E:"},
+    {"gemma4", "<|turn>model\n<|channel>thought\n<channel|>", "답", "|T:답"},
+    {"gemma4", "", "<|tool_call>f{}<tool_call|>끝", "|T:f{}끝"},
+    {"gemma4", "", "<|tool_call>call:f{a:<|\"|>x}<tool_call|>",
+     "|T:call:f{a:<|\"|>x}"},
+    {"gemma4", "", "<|tool_call>call:f{a:1}}<tool_call|>", "|T:call:f{a:1}}"},
+    {"gemma4", "", "<|tool_call>call:f{a b:1}<tool_call|>",
+     "|T:call:f{a b:1}"},
     {"thought", "<thought>\n", "음\n</thought>답", "|R:음|T:답"},
     {"text", "<think>\n", "<think>x</think><tool_call>",
      "|T:<think>x</think><tool_call>"},
@@ -539,6 +552,7 @@ TEST(unfinished_calls)
                 "</tool_call>"},
         {"glm", "<tool_call>f"},
         {"lfm2", "<|tool_call_start|>[f(a=1)]"},
+        {"gemma4", "<|tool_call>call:f{a:1}"},
         /* arguments that are no JSON, or not all of it */
         {"solar", "<|tool_calls|><|tool_call:name|>f<|tool_call:args|>{\"a\":"
                   "<|tool_call:end|><|calls|>"},
@@ -705,7 +719,7 @@ TEST(splitter_arguments)
         for (size_t i = 0; i < n; i++)
             CHECK(strcmp(f, ksllm_splitter_format_at(i)) != 0);
     }
-    CHECK_EQ(n, 9);
+    CHECK_EQ(n, 10);
     CHECK(ksllm_splitter_format_at(SIZE_MAX) == NULL);
     CHECK_EQ(ksllm_splitter_init(NULL, NULL, &o, &err), KSLLM_ERR_ARGUMENT);
     CHECK_EQ(ksllm_splitter_init(&s, NULL, NULL, &err), KSLLM_ERR_ARGUMENT);

@@ -1261,6 +1261,46 @@ TEST(pieces_by_score)
     close_vocab(&x);
 }
 
+/* Gemma 4: by the list of merges, whatever the scores are, and only those. */
+static vocab merged_vocab(void)
+{
+    static const char *const merges[] = {"b c", "\u2581 a", "\u2581a b", "a b",
+                                         "가 나", "\u2581 \u2581"};
+    vocab v = spm_vocab();
+    v.model = "gemma4";
+    fx_vocab_add(&v.v, "<x>", FX_USER);         /* 273 */
+    for (size_t i = 0; i < KS_LEN(merges); i++, v.v.n_merges++)
+        fx_text(&v.v.merges, merges[i]);
+    return v;
+}
+
+TEST(pieces_by_merges)
+{
+    vocab v = merged_vocab();
+    opened x = open_good(&v);
+    CHECK_STR(ids_of(&x, "abc", 0), "260 264");
+    CHECK_STR(ids_of(&x, "ab", 0), "263");
+    CHECK_STR(ids_of(&x, " ab", 0), "266");
+    CHECK_STR(ids_of(&x, "  ", 0), "272");
+    CHECK_STR(ids_of(&x, "c a", 0), "262 265");     /* c_a has no merge */
+    CHECK_STR(ids_of(&x, "aa", 0), "260 260");
+    CHECK_STR(ids_of(&x, "가나\u2581가", 0), "270 259 268");
+    CHECK_STR(ids_of(&x, "다", 0), "238 142 167");
+    CHECK_STR(ids_of(&x, "a", KSLLM_ENCODE_BOS), "1 260");
+    /* a mark that llama.cpp calls user-defined is none of a user's */
+    CHECK_STR(ids_of(&x, "<x>", 0), "63 123 65");
+    CHECK_STR(ids_of(&x, "<x>", KSLLM_ENCODE_SPECIAL), "273");
+    CHECK_STR(text_of(&x, " 가나 다\xff", 0, 0), " 가나 다\ufffd");
+    check_streams(&x, 274);
+    close_vocab(&x);
+    v = merged_vocab();
+    v.without = "tokenizer.ggml.merges";
+    x = open_vocab(&v, NULL);
+    CHECK_EQ(x.status, KSLLM_ERR_FORMAT);
+    CHECK(strstr(x.e.text, "merges"));
+    close_vocab(&x);
+}
+
 /* A token that has a space where others have U+2581 joins across it, too. */
 TEST(pieces_with_plain_spaces)
 {

@@ -3,7 +3,7 @@
 random weights as llama.cpp's converter would write it, and what transformers
 computes. And tests/data/embedding_gemma/: EmbeddingGemma's layout as a
 folder of sentence-transformers, in embedding.bin the tokens of TEXTS and their
-vectors.
+vectors; tests/data/xlmr/: the same for BGE-M3 and KURE.
 
     build/venv/bin/python tests/tools/make_encoder.py
 
@@ -12,6 +12,7 @@ of the first token, the last one, the mean over all, and the reranker's logit.
 """
 import json
 import os
+import re
 import struct
 import sys
 
@@ -19,12 +20,15 @@ import gguf
 import torch
 import transformers
 from safetensors.torch import save_file
+from tokenizers import processors
 from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 HERE = os.path.join(TESTS, "data")
 sys.path.insert(0, os.path.join(TESTS, "reference"))
 import make_reference   # noqa: E402
+sys.path.insert(0, TESTS)
+import check_tokens as ct  # noqa: E402
 VOCAB, EMBD, LAYERS, HEADS, FFN, PLACES, EPS = 64, 32, 2, 4, 72, 70, 1e-5
 NAMES = {
     "roberta.embeddings.word_embeddings.weight": "token_embd.weight",
@@ -171,8 +175,74 @@ def gemma(folder):
         f.write(torch.stack(rows).numpy().astype("<f4").tobytes())
 
 
+def unigram():
+    """The vocabulary and the map of tests/unigram.h: rows, bytes."""
+    with open(os.path.join(TESTS, "unigram.h")) as f:
+        text = f.read()
+    rows = [(re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8)]),
+                    t.encode()).decode(), float(s), int(k))
+            for t, s, k in re.findall(r'\{"(.*?)", (\S+)f, (\d)\}', text)]
+    table = text[text.index("unigram_map[]"):]
+    table = table[table.index("{") + 1:table.index("}")]
+    return rows, bytes(int(b) for b in re.findall(r"\d+", table))
+
+
+def xlmr(folder):
+    """The first token's state, of length 1. The pooler is not used."""
+    rows, charsmap = unigram()
+    config = XLMRobertaConfig(
+        vocab_size=len(rows), hidden_size=32, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=130, type_vocab_size=1, pad_token_id=1,
+        bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5,
+        initializer_range=0.3)
+    torch.manual_seed(3)
+    model = transformers.XLMRobertaModel(config).eval().float()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if key.endswith("LayerNorm.weight"):
+                p.normal_(1, 0.2)
+            elif key.endswith("bias"):
+                p.normal_(0, 0.3)
+            p.copy_(p.half().float())
+    os.makedirs(folder, exist_ok=True)
+    tok = ct.xlm_roberta(rows, charsmap)
+    tok.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)])
+    data = json.loads(tok.to_str())
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path, "w") as f:
+        json.dump(data, f, ensure_ascii=True, separators=(",", ":"))
+    write_json(folder, "tokenizer_config.json", {
+        "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+        "pad_token": "<pad>"})
+    write_json(folder, "config.json", {
+        **config.to_dict(), "architectures": ["XLMRobertaModel"]})
+    save_file({k: v.half() for k, v in model.state_dict().items()},
+              os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    write_json(folder, "modules.json", [
+        {"idx": i, "name": str(i), "path": "%d_%s" % (i, k) if i else "",
+         "type": "sentence_transformers.models." + k}
+        for i, k in enumerate(["Transformer", "Pooling", "Normalize"])])
+    write_json(os.path.join(folder, "1_Pooling"), "config.json", {
+        "word_embedding_dimension": 32, "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": False})
+    with open(os.path.join(folder, "embedding.bin"), "wb") as f:
+        out = []
+        for t in make_reference.TEXTS:
+            ids = tok.encode(t).ids
+            with torch.no_grad():
+                h = model(torch.tensor([ids])).last_hidden_state[0, 0]
+            out.append(torch.nn.functional.normalize(h, dim=0))
+            f.write(("ids %s\n" % " ".join(map(str, ids))).encode())
+        f.write(b"logits %d 32\n" % len(out))
+        f.write(torch.stack(out).numpy().astype("<f4").tobytes())
+
+
 def main():
     gemma(os.path.join(HERE, "embedding_gemma"))
+    xlmr(os.path.join(HERE, "xlmr"))
     torch.manual_seed(1)
     config = XLMRobertaConfig(
         vocab_size=VOCAB, hidden_size=EMBD, num_hidden_layers=LAYERS,
