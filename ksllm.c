@@ -29939,23 +29939,15 @@ _Static_assert(
 
 /* ---- pictures on the timeline ---- */
 
-/* A list of tokens in two pieces. */
+/* A list of tokens in two pieces, without n_cut of them from place `cut` on. */
 typedef struct {
     const i32 *head, *tail;
-    size_t n_head;
+    size_t n_head, cut, n_cut;
 } ses_list;
 
 static i32 ses_at(const ses_list *l, size_t i) {
+    if (i >= l->cut) i += l->n_cut;
     return i < l->n_head ? l->head[i] : l->tail[i - l->n_head];
-}
-
-/* Whether there are rows of pictures in [from, to). */
-static bool ses_has_media(const ksllm_session *s, const ses_list *l,
-    size_t from, size_t to) {
-    bool has = false;
-    for (size_t i = from; s->m->media && i < to && !has; i++)
-        has = ses_at(l, i) < 0;
-    return has;
 }
 
 #if !defined KSLLM_NO_MEDIA
@@ -29976,20 +29968,42 @@ static u32 ses_media_row(u64 hash, i32 token) {
     return ((u32)token - (u32)hash) * inverse & INT32_MAX;
 }
 
-/* The row at place p of a list; NULL: it is not lent. Names of two pictures
- * may be equal by chance, so the first one of the row's picture has to stand
- * where it should. */
-static const f32 *ses_media_at(
-    const ksllm_session *s, const ses_list *l, size_t p) {
+/* The media that place p of a list is a row of, and which; NULL: it is not
+ * lent, or without rows. Names of two pictures may be equal by chance, so the
+ * first one of the row's picture has to stand where it should. */
+static const ksllm_media *ses_media_of(
+    const ksllm_session *s, const ses_list *l, size_t p, u32 *row) {
     i32 token = ses_at(l, p);
     for (size_t k = 0; k < s->n_lent; k++) {
         const ksllm_media *m = s->lent[k];
         u32 i = ses_media_row(m->hash[0], token);
+        *row = i;
         if (m->rows && i < m->n_tokens && i <= p
             && ses_at(l, p - i) == ses_media_token(m->hash[0], 0))
-            return m->rows + (size_t)i * s->m->dim[D_EMBD];
+            return m;
     }
     return NULL;
+}
+
+static const f32 *ses_media_at(
+    const ksllm_session *s, const ses_list *l, size_t p) {
+    u32 i;
+    const ksllm_media *m = ses_media_of(s, l, p, &i);
+    return m ? m->rows + (size_t)i * s->m->dim[D_EMBD] : NULL;
+}
+
+/* Moves both ends of what a list of n is to lose to where no picture is cut in
+ * two. One that is not lent and begins before is lost as far as names go. */
+static void ses_whole_media(
+    const ksllm_session *s, const ses_list *l, size_t n, size_t *a, size_t *b) {
+    u32 row = 0;
+    const ksllm_media *m = NULL;
+    if (ses_at(l, *a) < 0) m = ses_media_of(s, l, *a, &row);
+    if (m) *a -= row;
+    else if (ses_at(l, *a) < 0)
+        while (*a && ses_at(l, *a - 1) < 0) --*a;
+    m = *b < n && ses_at(l, *b) < 0 ? ses_media_of(s, l, *b, &row) : NULL;
+    if (m && row) *b = min_size(n, *b + m->n_tokens - row);
 }
 
 /* Whether all rows of pictures in [from, to) are lent. */
@@ -30074,6 +30088,7 @@ static void ses_expand(const ksllm_model *m, i32 *tokens, size_t n,
 
 #else
 #define ses_lent(s, l, from, to, err) ((void)(l), (void)(from), KSLLM_OK)
+#define ses_whole_media(s, l, n, a, b) ((void)0)
 #endif
 
 /* ---- the timeline ---- */
@@ -30208,6 +30223,15 @@ static size_t ses_drop(const ksllm_session *s, size_t n) {
     return (n - s->n_ctx + step - 1) / step * step;
 }
 
+/* Cuts a list of n to what fits. */
+static void ses_cut(const ksllm_session *s, ses_list *l, size_t n) {
+    size_t from = s->n_keep, to = from + ses_drop(s, n);
+    if (to == from) return;
+    if (s->m->media) ses_whole_media(s, l, n, &from, &to);
+    l->cut = from;
+    l->n_cut = to - from;
+}
+
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
     if (s->m->arch->encoder)
@@ -30220,7 +30244,8 @@ static ksllm_status ses_full(
         "%llu more tokens do not fit a context of %u that holds %u; create the "
         "session with a larger n_ctx, shorten the prompt%s", LLU(n),
         (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->media
-        ? ", or make its pictures smaller (ksllm_media_options.max_tokens)"
+        ? ", make its pictures smaller (ksllm_media_options.max_tokens), or "
+          "choose KSLLM_OVERFLOW_SLIDE and lend those that stay"
         : ", or choose KSLLM_OVERFLOW_SLIDE");
 }
 
@@ -30232,24 +30257,24 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
     TRY(mdl_check_list(s->m, tokens, n, s->m->media, err));
-    const ses_list all = {s->tokens, tokens, keep};
-    size_t total = keep + n, drop = ses_drop(s, total);
+    ses_list all = {s->tokens, tokens, keep, 0, 0};
+    ses_cut(s, &all, keep + n);
+    const size_t drop = all.n_cut, total = keep + n - drop;
+    size_t stay = drop ? min_size(keep, all.cut) : keep;
     /* the last one again, where nothing follows it and its logits are gone */
     bool again = !n && keep && (keep < s->n_tokens || !s->has_logits);
-    size_t eval = ses_stay(s, (u32)(keep - again));
-    if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
+    size_t eval = ses_stay(s, (u32)(stay - again));
+    if (drop && (total == all.cut || ses_lent(s, &all, eval, total, NULL)))
+        return ses_full(s, n, err);
     TRY(ses_lent(s, &all, eval, total, err));
-    ses_part(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
-    s->n_tokens = (u32)(total - drop);
+    ses_part(s, (u32)stay);
+    s->n_tokens = (u32)total;
     if (drop || !keep) s->obeys = 0;
-    if (drop && s->adapter_from > s->n_keep)
-        s->adapter_from = max_u32(s->n_keep,
+    if (drop && s->adapter_from > all.cut)
+        s->adapter_from = max_u32((u32)all.cut,
             s->adapter_from - (u32)min_size(drop, s->adapter_from));
     s->n_slid = (keep ? s->n_slid : 0) + drop;
-    for (size_t i = 0; i < total - drop; i++) {
-        size_t from = i < s->n_keep ? i : i + drop;
-        s->tokens[i] = from < keep ? s->tokens[from] : tokens[from - keep];
-    }
+    for (size_t i = 0; i < total; i++) s->tokens[i] = ses_at(&all, i);
     if (n) s->has_logits = false;
     return KSLLM_OK;
 }
@@ -30509,7 +30534,7 @@ static void fwd_place(const fwd *f, u32 t, f32 *x) {
 
 /* A row of a picture, as its tower made it. fwd_open saw that it is lent. */
 static void fwd_media(const ksllm_session *s, u32 position, f32 *x) {
-    const ses_list l = {s->tokens, NULL, (size_t)position + 1};
+    const ses_list l = {s->tokens, NULL, (size_t)position + 1, 0, 0};
     const f32 *row = ses_media_at(s, &l, position);
     size_t n = s->m->dim[D_EMBD];
     if (row) memcpy(x, row, n * sizeof *x);
@@ -31889,7 +31914,7 @@ static void fwd_open(fwd_member *x) {
     if (!x->open) return;
     fwd_reopen(s);
     if (s->m->arch->encoder) s->n_eval = 0; /* a token changes all others */
-    const ses_list all = {s->tokens, NULL, s->n_tokens};
+    const ses_list all = {s->tokens, NULL, s->n_tokens, 0, 0};
     x->status = ses_lent(s, &all, s->n_eval, s->n_tokens, x->err);
     x->open = !x->status;
     if (!x->open) return;
@@ -32981,7 +33006,9 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     if (!total)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
-    if (s->overflow == KSLLM_OVERFLOW_SLIDE) total -= ses_drop(s, total);
+    ses_list all = {s->tokens, tokens, replace ? 0 : s->n_tokens, 0, 0};
+    if (s->overflow == KSLLM_OVERFLOW_SLIDE) ses_cut(s, &all, total);
+    total -= all.n_cut;
     if (gen_obeys(x) && total <= s->n_ctx)
         TRY(obey_begin(x, n != 0, total, err));
     if (x->r->stop) return KSLLM_OK;

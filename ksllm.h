@@ -1695,9 +1695,10 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
  *            same picture is the same numbers in every process, and what the
  *            session holds of it is found again: sync, rewind, fork, save and
  *            load treat it as text. They stand together, from the first on. A
- *            context with such numbers does not slide (CONTEXT), and where
- *            text is meant they are refused: ksllm_decode, ksllm_session_score
- *            (TOKEN).
+ *            context that slides loses whole pictures, those that reach into
+ *            n_keep too, and evaluates the others again: where they are not
+ *            lent it does not slide (CONTEXT). Where text is meant such
+ *            numbers are refused: ksllm_decode, ksllm_session_score (TOKEN).
  *   Results  The rows depend on the model, the pixels and the options, and on
  *            nothing else: not on threads or the instruction set.
  *   Context  A picture takes hundreds to thousands of tokens. ksllm_media_size

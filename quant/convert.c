@@ -295,12 +295,13 @@ static const cv_skip CV_SKIP[] = {
     {"model.projector.*", CV_MEDIA}, {"model.vision_projector.*", CV_MEDIA},
     {"*.embed_vision.*", CV_MEDIA}, {"*.embed_audio.*", CV_MEDIA},
     {"*image_newline", CV_MEDIA}, {"model.audio_*", CV_MEDIA},
+    {"thinker.audio_tower.*", CV_MEDIA},
     {"model.discrete_*", CV_MEDIA},
     {"model.video_audio_compressor.*", CV_MEDIA},
 };
 
 static const char *const CV_PREFIX[] = { /* of a text model inside another */
-    "model.language_model.", "language_model.",
+    "model.language_model.", "language_model.", "thinker.",
 };
 
 enum {
@@ -346,6 +347,7 @@ static const cv_family CV_FAMILIES[] = {
     {"qwen2_5_vl_text", "qwen2", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF,
         "silu"},
     {"qwen3_vl_text", "qwen3", {CV_COMMON, CV_PRE_NORMS}, 0, "silu"},
+    {"qwen3_asr_text", "qwen3", {CV_COMMON, CV_PRE_NORMS}, 0, "silu"},
     {"kormo", "qwen2", {CV_COMMON, CV_KORMO_NORMS}, 0, "silu"},
     {"granite", "granite", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE | CV_SCALES,
         "silu"},
@@ -485,6 +487,7 @@ struct cv_source {
 typedef struct {
     const char *dir;
     const js *config, *top, *generation;
+    str model_type; /* of the whole */
     const cv_family *family;
     st_folder st, dense[2]; /* of two matrices after the mean */
     u32 n_dense_after;
@@ -1830,6 +1833,14 @@ static void cv_read_config(cv *c) {
     if (!c->top || c->top->kind != JS_OBJ)
         die("%s: no config.json: not a model's folder", c->dir);
     c->generation = json_read(c->dir, "generation_config.json");
+    c->model_type = js_text(js_get(c->top, "model_type"));
+    const js *thinker = js_get(c->top, "thinker_config");
+    if (thinker && thinker->kind == JS_OBJ) { /* Qwen3-ASR as Qwen has it */
+        char name[96];
+        snprintf(name, sizeof name, "%.*s_thinker", STR(c->model_type));
+        c->model_type = str_of(str_dup(str_of(name)));
+        c->top = thinker;
+    }
     cv_find_family(c);
     c->n_layers = cv_int(c, "num_hidden_layers|num_layers", -1);
     c->n_heads = cv_int(c, "num_attention_heads", -1);

@@ -1010,6 +1010,100 @@ TEST(a_place_without_a_key) {
     remove_folder(dir);
 }
 
+/* Text with a word for another wherever it stands. */
+static bytes replaced(bytes b, const char *from, const char *to) {
+    size_t n = strlen(from), m = strlen(to);
+    bytes out = {xalloc(b.n, 2), 0};
+    for (size_t i = 0; i < b.n;) {
+        bool here = i + n <= b.n && !memcmp(b.p + i, from, n);
+        memcpy(out.p + out.n, here ? (const u8 *)to : b.p + i, here ? m : 1);
+        out.n += here ? m : 1;
+        i += here ? n : 1;
+    }
+    free(b.p);
+    return out;
+}
+
+static void write_bytes(const char *dir, const char *file, const char *before,
+    bytes b, const char *after) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    unlink(path); /* a link to the fixture */
+    FILE *f = fopen(path, "wb");
+    if (!CHECK(f != NULL)) return;
+    fprintf(f, "%s", before);
+    fwrite(b.p, 1, b.n, f);
+    fprintf(f, "%s", after);
+    fclose(f);
+    free(b.p);
+}
+
+/* Qwen3-ASR as Qwen published it: other names, all inside thinker_config. */
+static void thinker_folder(char dir[64]) {
+    static const char *const names[][2] = {
+        {"\"model.audio_tower.", "\"thinker.audio_tower."},
+        {"\"model.language_model.", "\"thinker.model."},
+        {"\"model.multi_modal_projector.linear_1.",
+            "\"thinker.audio_tower.proj1."},
+        {"\"model.multi_modal_projector.linear_2.",
+            "\"thinker.audio_tower.proj2."}};
+    bytes config, pre, st;
+    uint64_t n;
+    folder_changed("qwen3_asr", "config.json", "{", "{", dir);
+    if (!read_file(REFERENCE "qwen3_asr/config.json", &config)
+        || !read_file(REFERENCE "qwen3_asr/preprocessor_config.json", &pre)
+        || !read_file(REFERENCE "qwen3_asr/model.safetensors", &st))
+        return;
+    memcpy(&n, st.p, 8);
+    bytes head = {xalloc((size_t)n, 1), (size_t)n};
+    memcpy(head.p, st.p + 8, (size_t)n);
+    for (size_t i = 0; i < KS_LEN(names); i++)
+        head = replaced(head, names[i][0], names[i][1]);
+    const size_t rest = st.n - 8 - (size_t)n;
+    bytes all = {xalloc(8 + head.n + rest, 1), 8 + head.n + rest};
+    memcpy(all.p, &(uint64_t){head.n}, 8);
+    memcpy(all.p + 8, head.p, head.n);
+    memcpy(all.p + 8 + head.n, st.p + 8 + n, rest);
+    free(head.p);
+    free(st.p);
+    write_bytes(dir, "model.safetensors", "", all, "");
+    config = replaced(config, "qwen3_asr_encoder", "qwen3_asr_audio_encoder");
+    config = replaced(config, "\"qwen3\"", "\"qwen3_asr_text\"");
+    write_bytes(dir, "config.json",
+        "{\"model_type\": \"qwen3_asr\", \"thinker_config\": ", config, "}");
+    write_bytes(dir, "preprocessor_config.json", "",
+        replaced(pre, "Qwen3ASRFeatureExtractor", "WhisperFeatureExtractor"),
+        "");
+}
+
+TEST(an_ear_as_it_was_published) {
+    char dir[64], one[64], two[64], said[2048];
+    ksllm_model *a = NULL, *b = NULL;
+    ksllm_error err;
+    thinker_folder(dir);
+    if (!convert("qwen3_asr", "f16", one)
+        || !CHECK_EQ(run_convert(dir, "f16", two, said), 0))
+        return;
+    if (*said) printf("%s\n", said);
+    CHECK(!*said);
+    CHECK_OK(ksllm_model_open(one, NULL, &a, &err), err);
+    CHECK_OK(ksllm_model_open(two, NULL, &b, &err), err);
+    CHECK_EQ(ksllm_tensor_count(a), ksllm_tensor_count(b));
+    for (size_t i = 0; i < ksllm_tensor_count(a); i++) {
+        ksllm_tensor x = {.size = sizeof x}, y = {.size = sizeof y};
+        CHECK_EQ(ksllm_tensor_at(a, i, &x), KSLLM_OK);
+        snprintf(said, sizeof said, "%.*s", (int)x.name.size, x.name.data);
+        CHECK_EQ(ksllm_tensor_find(b, said, &y), KSLLM_OK);
+        CHECK(x.bytes == y.bytes && !memcmp(x.data, y.data, x.bytes));
+    }
+    CHECK_EQ(ksllm_meta_count(a), ksllm_meta_count(b));
+    ksllm_model_close(a);
+    ksllm_model_close(b);
+    unlink(one);
+    unlink(two);
+    remove_folder(dir);
+}
+
 /* Its feed-forward is 72 wide: zeros up to the next block. */
 TEST(feed_forward_of_a_tower_fills_blocks) {
     bytes b;

@@ -650,7 +650,64 @@ TEST(a_picture_is_no_draft)
     scene_end(&s);
 }
 
-TEST(a_context_with_pictures_does_not_slide)
+/* A session that slid computes what a new one does from what is left. */
+static void check_slid(const scene *s, ksllm_session *x, size_t n)
+{
+    ksllm_session_options o = fx_small_options();
+    ksllm_error e;
+    size_t have;
+    const int32_t *tokens = ksllm_session_tokens(x, &have);
+    CHECK_EQ(have, n);
+    ksllm_session *y = fx_create(s->m, &o);
+    CHECK_OK(ksllm_session_lend(y, s->list, 2, &e), e);
+    CHECK_OK(ksllm_session_sync(y, tokens, have, NULL, &e), e);
+    CHECK(!memcmp(ksllm_session_logits(x), ksllm_session_logits(y),
+                  4 * fx_vocab_size(FX_BPE)));
+    ksllm_session_free(y);
+}
+
+/* Of 5 tokens, pictures of 17 each at 5 and 22, 7 tokens; then 8 more. */
+TEST(a_context_with_pictures_slides)
+{
+    static const struct { uint32_t keep; size_t from, to; } cases[] = {
+        {0, 0, 39}, /* to 24, in the second picture */
+        {4, 4, 39}, {10, 5, 39}, /* kept to the middle of the first one */
+        {22, 22, 39}, {30, 22, 39}, {39, 39, 49}};
+    scene s;
+    ksllm_error e;
+    int32_t more[8];
+    scene_begin(&s);
+    fx_prompt(more, 8, 4);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int whole = 0; whole < 2; whole++) {
+            ksllm_session_options o = fx_small_options();
+            o.n_ctx = 48;
+            o.n_keep = cases[i].keep;
+            o.overflow = KSLLM_OVERFLOW_SLIDE;
+            ksllm_session *x = fx_create(s.m, &o);
+            int32_t all[64];
+            memcpy(all, s.tokens, 4 * s.n);
+            memcpy(all + s.n, more, sizeof more);
+            CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+            if (whole) {
+                CHECK_OK(ksllm_session_sync(x, all, s.n + 8, NULL, &e), e);
+            } else {
+                CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+                CHECK_OK(ksllm_session_append(x, more, 8, NULL, &e), e);
+            }
+            size_t n = cases[i].from, left = s.n + 8 - cases[i].to, have;
+            memmove(all + n, all + cases[i].to, 4 * left);
+            const int32_t *tokens = ksllm_session_tokens(x, &have);
+            if (CHECK_EQ(have, n + left))
+                CHECK(!memcmp(tokens, all, 4 * have));
+            check_slid(&s, x, n + left);
+            ksllm_session_free(x);
+        }
+    scene_end(&s);
+}
+
+/* A picture that stays is evaluated at its new place: its rows are needed. */
+TEST(a_picture_that_stays_when_a_context_slides)
 {
     scene s;
     ksllm_error e;
@@ -660,13 +717,29 @@ TEST(a_context_with_pictures_does_not_slide)
     o.n_keep = 4;
     o.overflow = KSLLM_OVERFLOW_SLIDE;
     ksllm_session *x = fx_create(s.m, &o);
+    int32_t tokens[47], more[5];
+    fx_prompt(tokens, 30, 7);
+    fx_prompt(more, 5, 8);
+    memcpy(tokens + 30, s.media[0].tokens, 4 * 17);
     CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
-    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
-    int32_t more[8];
-    fx_prompt(more, 8, 4);
-    CHECK_EQ(ksllm_session_append(x, more, 8, NULL, &e), KSLLM_ERR_CONTEXT);
-    CHECK(strstr(e.text, "max_tokens") != NULL);
-    CHECK_OK(ksllm_session_append(x, more, 2, NULL, &e), e);
+    CHECK_OK(ksllm_session_sync(x, tokens, 47, NULL, &e), e);
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    CHECK_EQ(ksllm_session_append(x, more, 5, NULL, &e), KSLLM_ERR_CONTEXT);
+    CHECK(strstr(e.text, "lend those that stay") != NULL);
+    size_t have;
+    ksllm_session_tokens(x, &have);
+    CHECK_EQ(have, 47);
+    CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+    CHECK_OK(ksllm_session_append(x, more, 5, NULL, &e), e);
+    check_slid(&s, x, 30);
+    /* Answers slide as well, and without the rows they end. */
+    ksllm_generation g;
+    ksllm_result r = {.size = sizeof r};
+    ksllm_generation_init(&g);
+    g.ignore_stop = true;
+    g.max_tokens = 30;
+    CHECK_OK(ksllm_generate(x, &g, &r, &e), e);
+    CHECK_EQ(r.n_generated, 30);
     ksllm_session_free(x);
     scene_end(&s);
 }
