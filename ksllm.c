@@ -28393,6 +28393,8 @@ struct ksllm_session {
     ses_state states[SES_STATES];
     f32 *state;            /* [SES_STATES][n_states][ses_state_floats] */
     u32 from, to;          /* the ones read and written; SES_STATES: zeros */
+    f32 *log;              /* [n_states][n_draft + 1][ses_log_floats] of a pass
+                              that may be taken back */
     u32 rewound;           /* where SES_AT_REWIND is to be */
 
     /* activations of one batch, [n_batch][...] */
@@ -28610,8 +28612,16 @@ static f32 *ses_state_of(const ksllm_session *s, u32 i, const mdl_layer *l) {
     return s->state + ((size_t)i * s->m->n_states + l->i_state) * n;
 }
 
+/* What a token gives to a recurrence: the input of its convolution, what comes
+ * out, and the rates. 4 % of a state. */
+static size_t ses_log_floats(const ksllm_model *m) {
+    return 2 * (m->dim[D_MIX] + m->dim[D_READERS]);
+}
+
 static void ses_lay_cache(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
+    s->log = arena_take(a, m->n_states * (s->n_draft ? s->n_draft + (u64)1 : 0),
+        ses_log_floats(m) * sizeof(f32));
     s->state = arena_take(a, (u64)SES_STATES * m->n_states,
         ses_state_floats(m) * sizeof(f32));
     for (u32 i = 0; i < SES_STATES; i++)
@@ -28857,7 +28867,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     /* A pass is a batch. Pooling takes in all of its tokens. */
     u32 draft = o->n_draft ? (u32)o->n_draft : SES_DRAFT;
     s->n_draft = o->n_draft == KSLLM_NO_DRAFTS || s->pooling
-        || m->arch->encoder || m->n_states
+        || m->arch->encoder
         ? 0 : min_u32(draft, s->n_batch - 1);
     s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
         : o->kv_type == KSLLM_TYPE_F16    ? K_F16
@@ -29340,6 +29350,7 @@ typedef struct {
     f32 *logprobs;
     u32 first;
     const u64 *only; /* of the last logits, those of these tokens */
+    bool log; /* some of the tokens may be taken back: fwd_settle */
 } fwd_want;
 
 static const fwd_want FWD_LAST = {0}; /* the last logits alone */
@@ -30231,6 +30242,20 @@ static void fwd_mix_keep(const fwd *f, const fwd_part *p) {
     }
 }
 
+/* A token's part in a pass that may be taken back: to the session's memory, or
+ * back to where the recurrence reads it. */
+static void fwd_log(const fwd *f, const fwd_part *p, u32 t, bool back) {
+    const ksllm_session *s = f->s;
+    const size_t n = s->m->dim[D_MIX], r = 2 * s->m->dim[D_READERS];
+    size_t row = f->l->i_state * (p->s->n_draft + (size_t)1) + (t - p->row);
+    f32 *log = p->s->log + row * ses_log_floats(s->m);
+    f32 *const parts[] = {s->mix_in + t * n, s->gate + t * n, s->rates + t * r};
+    for (u32 i = 0; i < KS_LEN(parts); i++, log += n) {
+        size_t bytes = (i < 2 ? n : r) * sizeof *log;
+        memcpy(back ? parts[i] : log, back ? log : parts[i], bytes);
+    }
+}
+
 static void fwd_mix(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
@@ -30265,6 +30290,7 @@ static void fwd_mix(const fwd_step *step, u32 t) {
         rate[h] = fwd_sigmoid(rate[h]);
     }
     if (t == p->row + p->m - 1) fwd_mix_keep(f, p);
+    if (p->of->want.log) fwd_log(f, p, t, false);
 }
 
 typedef struct {
@@ -30300,6 +30326,35 @@ static void fwd_recur_piece(void *arg, u32 piece) {
     }
 }
 
+static void fwd_recur(const fwd *f) {
+    const size_t *d = f->s->m->dim;
+    u32 slabs = (u32)((d[D_STATE] + SES_SLAB - 1) / SES_SLAB);
+    pool_run(&f->s->workers, f->n_parts * (u32)d[D_READERS] * slabs,
+        fwd_recur_piece, &(fwd_recurrence){f, slabs});
+}
+
+/* Makes the last pass one of its tokens up to n_eval alone: of what it changed
+ * that is all that the next one reads. The states come from those before it, by
+ * the same sums. */
+static void fwd_settle(ksllm_session *s) {
+    ses_state *to = &s->states[s->to];
+    if (!s->m->n_states || to->at <= (i64)s->n_eval) return;
+    u32 n0 = s->from == SES_STATES ? 0 : (u32)s->states[s->from].at;
+    fwd f = {.s = s, .m = s->n_eval - n0, .n_parts = 1,
+        .part = {{.s = s, .n0 = n0, .m = s->n_eval - n0}}};
+    const ses_watch watch = s->watch;
+    s->watch = (ses_watch){NULL, 0, 0}; /* nothing may stop it halfway */
+    for (u32 i = 0; i < s->m->n_layers; i++) {
+        f.l = &s->m->layers[i];
+        if (!f.l->recurs) continue;
+        for (u32 t = 0; t < f.m; t++) fwd_log(&f, f.part, t, true);
+        fwd_mix_keep(&f, f.part);
+        fwd_recur(&f);
+    }
+    s->watch = watch;
+    *to = (ses_state){s->n_eval, 0};
+}
+
 static void fwd_read(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
@@ -30315,7 +30370,6 @@ static void fwd_recur_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     const size_t *d = s->m->dim;
-    u32 slabs = (u32)((d[D_STATE] + SES_SLAB - 1) / SES_SLAB);
     fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
         BIT(M_MIX) | BIT(M_READ_GATE) | BIT(M_BETA) | BIT(M_ALPHA));
     fwd_plan(f, &w[M_MIX], s->xn, s->mix_in);
@@ -30326,8 +30380,7 @@ static void fwd_recur_block(const fwd *f) {
             .y_stride = 2 * d[D_READERS]});
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_mix});
-    pool_run(&f->s->workers, f->n_parts * (u32)d[D_READERS] * slabs,
-        fwd_recur_piece, &(fwd_recurrence){f, slabs});
+    fwd_recur(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_read,
         .blocks = fwd_blocks_of(&w[M_READ])});
     fwd_plan(f, &w[M_READ], s->up, s->delta);
@@ -30786,7 +30839,8 @@ static void fwd_advance(fwd_member *x, u32 m) {
     s->n_eval += m;
     u32 total = s->n_tokens - x->start;
     if (s->m->n_states)
-        ses_state_done(s, s->n_eval == s->n_tokens && total > 1);
+        ses_state_done(
+            s, s->n_eval == s->n_tokens && total > 1 && !x->want.log);
     if (c && c->on_progress)
         c->on_progress(c->progress_ctx, s->n_eval - x->start, total);
     x->open = s->n_eval < s->n_tokens;
@@ -32122,6 +32176,10 @@ static u32 draft_find(gen *x, bool few) {
     if (!draft_may(x) || s->n_eval + 1 != s->n_tokens) return 0;
     u32 most = min_u32(s->n_draft, s->n_ctx - s->n_tokens);
     most = min_u32(most, x->room);
+    if (s->m->n_states) { /* not up to where a state is to be kept */
+        u32 reach = ses_state_reach(s, most + 2);
+        most = min_u32(most, reach > 2 ? reach - 2 : 0);
+    }
     if (x->g->max_tokens)
         most = (u32)min_u64(most, x->g->max_tokens - x->r->n_generated - 1);
     d->n = draft_put(x, most);
@@ -32184,7 +32242,8 @@ static void draft_try(gen *x, u32 n) {
     ksllm_session *s = x->s;
     x->n_tried = n;
     if (!n) return;
-    x->run.want = (fwd_want){.rows = s->rows, .first = s->n_tokens - 1};
+    x->run.want = (fwd_want){.rows = s->rows, .first = s->n_tokens - 1,
+        .log = s->m->n_states != 0};
     x->run.control = NULL;
     memcpy(s->tokens + s->n_tokens, x->d.token, n * sizeof *s->tokens);
     s->n_tokens += n;
@@ -32207,6 +32266,7 @@ static ksllm_status gen_next(gen *x, ksllm_error *err) {
             return draft_give(x, x->d.at), KSLLM_OK;
         return ses_watch_fail(&s->watch, 0, 1, "tokens evaluated", err);
     }
+    fwd_settle(s);
     bool alone = s->n_eval + 1 == s->n_tokens && draft_may(x) && x->room;
     x->run.control = x->control;
     x->run.want = obey_want(x);
@@ -32331,6 +32391,7 @@ static void obey_finish(gen *x) {
 
 static void gen_end(gen *x, ksllm_status status) {
     draft_end(x);
+    fwd_settle(x->s);
     if (status == KSLLM_ERR_DEADLINE) obey_finish(x);
     gen_flush(x);
     if (status == KSLLM_ERR_CANCELLED) x->r->stop = KSLLM_STOP_CANCELLED;

@@ -632,10 +632,10 @@ typedef struct ksllm_session_options {
     size_t grammar_bytes;
     /* How many tokens generation may try at once (generation.drafts), 15 at
      * most and less than n_batch: each takes 4 bytes for each token of the
-     * vocabulary, and one more such row. 0: 3. KSLLM_NO_DRAFTS: none, as with
-     * a pooling and on a model with recurrent layers. On a model with sliding
-     * windows a rewind reaches so many tokens less far back before it has to
-     * compute from the start. */
+     * vocabulary, and one more such row; on a model with recurrent layers also
+     * 4 % of a state of these. 0: 3. KSLLM_NO_DRAFTS: none, as with a pooling.
+     * On a model with sliding windows a rewind reaches so many tokens less far
+     * back before it has to compute from the start. */
     size_t n_draft;
     /* The largest rank of an adapter that the session may use (14), 4096 at
      * most. It takes 12 bytes times n_batch, 16 with recurrent layers. 0: none
@@ -805,8 +805,8 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  */
 
 /* Writes or reads exactly `size` bytes, in order; 0 when it did. Called many
- * times, with 8 bytes to 8 KiB: a buffer of 256 KiB before a file makes it twice
- * as fast. (setvbuf with one of yours; glibc ignores a size without.) */
+ * times, with 8 bytes to 8 KiB: a buffer of 256 KiB before a file makes it
+ * twice as fast. (setvbuf with one of yours; glibc ignores a size without.) */
 typedef int (*ksllm_write)(void *ctx, const void *data, size_t size);
 typedef int (*ksllm_read)(void *ctx, void *data, size_t size);
 
