@@ -17366,14 +17366,16 @@ static bool split_list_is(const char *set, u8 b) {
     return b && strchr(set, b); /* which finds a 0 at the end */
 }
 
+static bool split_is_word(u8 b) {
+    u8 low = b | 0x20;
+    return (low >= 'a' && low <= 'z') || (b >= '0' && b <= '9') || b >= 0x80
+        || split_list_is("_-+.", b);
+}
+
 /* A name, a number, True, False or None; of length 0: none is there. */
 static str split_list_word(split_list *l) {
     str w = {(const char *)l->p, 0};
-    for (; l->p < l->end; l->p++, w.n++) {
-        u8 b = *l->p, low = b | 0x20;
-        if (!(low >= 'a' && low <= 'z') && !(b >= '0' && b <= '9') && b < 0x80
-            && !split_list_is("_-+.", b)) break;
-    }
+    for (; l->p < l->end && split_is_word(*l->p); l->p++) w.n++;
     return w;
 }
 
@@ -22780,6 +22782,7 @@ typedef struct sch_options {
     bool object;        /* the value is an object */
     bool guarded;       /* every string has a pro_string, that can be narrowed
                            afterwards */
+    bool python;        /* None, False and True for null, false and true */
     u32 part;           /* not 0: the schema lies here in the text, the rest of
                            which it may refer to */
 } sch_options;
@@ -23750,10 +23753,14 @@ static sch_piece sch_write(sch *s, str text) {
     return w;
 }
 
+/* null, false or true: 0 to 2. */
+static str sch_constant(const sch *s, u32 which) {
+    static const char *const words[][3] = {
+        {"null", "false", "true"}, {"None", "False", "True"}};
+    return str_of(words[s->o->python][which]);
+}
+
 static sch_piece sch_write_value(sch *s, u32 node) {
-    static const char *const words[] = {
-        [JSON_T_NULL] = "null", [JSON_T_FALSE] = "false",
-        [JSON_T_TRUE] = "true"};
     const sch_node *n = &s->nodes[node];
     u32 at = s->n_bytes;
     if (n->kind == JSON_T_STRING) {
@@ -23761,7 +23768,8 @@ static sch_piece sch_write_value(sch *s, u32 node) {
         sch_write(s, n->text);
         sch_put(s, "\"", 1);
     } else {
-        str t = n->kind == JSON_T_NUMBER ? n->text : str_of(words[n->kind]);
+        str t = n->kind == JSON_T_NUMBER ? n->text : sch_constant(s,
+            n->kind == JSON_T_NULL ? 0 : n->kind == JSON_T_FALSE ? 1 : 2);
         sch_put(s, t.p, (u32)t.n);
     }
     return (sch_piece){at, s->n_bytes - at};
@@ -25056,11 +25064,11 @@ static void sch_emit_case(sch *s) {
     if (sch_emit_values(s)) return;
     sch_deny_values(s);
     for (u32 i = 0; i < 3; i++) {
-        static const char *const words[] = {"null", "false", "true"};
-        sch_piece w = {s->n_bytes, (u32)strlen(words[i])};
+        str word = sch_constant(s, i);
+        sch_piece w = {s->n_bytes, (u32)word.n};
         if (!(s->types >> i & 1) || s->whole >> i & 1) continue;
         s->whole |= (u8)(1u << i);
-        sch_put(s, words[i], w.n);
+        sch_put(s, word.p, w.n);
         sch_add_word(s, w);
     }
     if (s->types & SCH_T_NUMBER) sch_emit_numbers(s);
@@ -25366,14 +25374,17 @@ static str gra_unquote(gra_maker *g, str s) {
  * brackets of tags. */
 static void gra_check_name(gra_maker *g, str name, str where) {
     bool bad = !name.n || name.n > GRA_NAME_BYTES;
+    bool word = !strcmp(g->o->format->name, "lfm2");
     for (size_t i = 0; i < name.n; i++) {
         u8 c = (u8)name.p[i];
-        bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c);
+        bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c)
+            || (word && !split_is_word(c));
     }
     if (bad)
         pro_fail(g->b, KSLLM_ERR_ARGUMENT, gra_offset(g, where),
-            "tools: '%.*s' cannot be a name: 1 to %d bytes, no white space, "
-            "none of \"\\<>", STR(name), (int)GRA_NAME_BYTES);
+            "tools: '%.*s' cannot be a name: 1 to %d bytes, %s", STR(name),
+            (int)GRA_NAME_BYTES, word ? "letters, digits and _-+."
+                : "no white space, none of \"\\<>");
 }
 
 /* A tool, put where it belongs by its name. */
@@ -25604,11 +25615,13 @@ static u32 gra_solar_call(gra_maker *g, u32 next) {
     return gra_mark(g, "<|tool_call:begin|>", next);
 }
 
-/* ---- calls in tags ----
+/* ---- calls argument by argument ----
  * "glm" and "qwen-coder": each argument stands between tags of its own. The
  * splitter takes a value that reads as JSON for JSON, all others for strings.
  * So a string can be written as JSON, or, if it does not read as JSON, as it
- * is; the latter is what the models do. */
+ * is; the latter is what the models do.
+ * "lfm2": [name(key=value, ..), ..], values as JSON but for Python's words. The
+ * splitter knows no \u. */
 
 typedef struct gra_tags {
     const char *format;
@@ -25616,13 +25629,18 @@ typedef struct gra_tags {
     const char *key, *value;        /* before a key, before its value */
     const char *valued, *end;       /* after a value, after the last one */
     const char *close;              /* ends a value */
+    const char *never;              /* a pattern: what no string may be */
+    bool list;                      /* of calls, with commas */
 } gra_tags;
 
 static const gra_tags GRA_TAGS[] = {
     {"glm", "", "~", "<arg_key>", "</arg_key>~<arg_value>", "</arg_value>~",
-        "</tool_call>", "</arg_value>"},
+        "</tool_call>", "</arg_value>", "[^]*</[^]*", false},
     {"qwen-coder", "~<function=", ">~", "<parameter=", ">\n",
-        "\n</parameter>~", "</function>~</tool_call>", "</parameter>"},
+        "\n</parameter>~", "</function>~</tool_call>", "</parameter>",
+        "[^]*</[^]*", false},
+    {"lfm2", "", "(", "", "=", "", ")", "<|tool_call_end|>",
+        "[^]*<\\|tool_call_end[^]*|([^\\\\]|\\\\[^])*\\\\u[^]*", true},
 };
 
 static const gra_tags *gra_tags_of(const split_format *f) {
@@ -25777,7 +25795,9 @@ static u32 gra_argument(gra_maker *g, const gra_tags *tags, const gra_tool *t,
     o.closed = o.guarded = true;
     o.part = (u32)(k->schema.p - t->schema.p);
     next = gra_mark(g, tags->valued, next);
-    u32 raw = gra_raw_value(g, tags, k->schema, next);
+    u32 raw = tags->list ? PRO_NONE
+        : gra_raw_value(g, tags, k->schema, next);
+    o.python = tags->list;
     next = sch_emit(g->b, t->schema, t->offset, &o, next);
     next = gra_mark(g, tags->value, pro_either(g->b, next, raw));
     return pro_text(g->b, k->name, next);
@@ -25848,20 +25868,22 @@ static u32 gra_arguments(
     b->p.sets[set] = (pro_set){.n = n, .first = first, .other = PRO_NONE,
         .max = PRO_NONE, .required = required,
         .ordered = g->o->schema.ordered};
-    u32 more = gra_mark(g, tags->key,
+    u32 one = gra_mark(g, tags->key,
         pro_emit(b, PRO_SET_NEXT, 0, 0, 0, set));
+    u32 more = tags->list ? pro_byte(b, ',', ',', gra_space(g, one)) : one;
     more = pro_emit(b, PRO_SET_MORE, 0, 0, more, set);
     next = pro_emit(b, PRO_SET_END, 0, 0, next, set);
     pro_fill(b, loop, pro_either(b, more, next));
-    return pro_emit(b, PRO_SET, 0, 0, loop, set);
+    one = tags->list ? pro_either(b, one, next) : loop;
+    return pro_emit(b, PRO_SET, 0, 0, one, set);
 }
 
 /* In the strings of a value in tags "</" does not come (JSON has "<\/" for it),
- * so no tag ends it early. */
-static void gra_guard_strings(gra_maker *g) {
+ * so no tag ends it early; nor in others what would not be read as written. */
+static void gra_guard_strings(gra_maker *g, const gra_tags *tags) {
     pro_build *b = g->b;
     sch s = {.b = b};
-    u32 guard = gra_texts_but(b, "[^]*</[^]*");
+    u32 guard = gra_texts_but(b, tags->never);
     for (u32 i = 0; i < b->p.n_strings && !b->status; i++) {
         pro_string *t = &b->p.strings[i];
         u32 dfa = t->except ? sch_dfa_minus(&s, guard, t->dfa)
@@ -25869,7 +25891,8 @@ static void gra_guard_strings(gra_maker *g) {
         if (b->status) return;
         if (dfa == PRO_NONE)
             pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                "tools: a string of this notation has to have \"</\" in it");
+                "tools: a string has to be what this notation cannot write: "
+                "it would match %s", tags->never);
         t->dfa = dfa;
         t->except = t->names = false;
     }
@@ -25879,12 +25902,23 @@ static u32 gra_tags_call(gra_maker *g, const gra_tags *tags, u32 next) {
     next = gra_mark(g, tags->end, next);
     for (u32 i = 0; i < g->n_tools; i++) {
         const gra_tool *t = &g->tools[i];
-        if (split_has(t->schema, tags->close + 1))
-            gra_refuse(g, t->schema, "a tag of the notation is in it");
+        if (split_has(t->schema, tags->close + 1)
+            || (tags->list && split_has(t->schema, "\\u00")))
+            gra_refuse(g, t->schema, "this notation cannot write a text in it");
         g->tools[i].place = gra_mark(g, tags->named,
             gra_arguments(g, tags, t, next));
     }
     return gra_mark(g, tags->name, gra_names(g));
+}
+
+static u32 gra_tags_calls(gra_maker *g, const gra_tags *tags, u32 next) {
+    pro_build *b = g->b;
+    if (!tags->list) return gra_tags_call(g, tags, next);
+    u32 more = pro_hole(b);
+    next = pro_byte(b, ']', ']', gra_mark(g, tags->close, next));
+    u32 call = gra_tags_call(g, tags, pro_either(b, next, more));
+    pro_fill(b, more, pro_byte(b, ',', ',', gra_space(g, call)));
+    return pro_byte(b, '[', '[', call);
 }
 
 /* ---- a whole answer ---- */
@@ -25898,8 +25932,8 @@ static u32 gra_calls(gra_maker *g, u32 *state) {
     const gra_tags *tags = gra_tags_of(f);
     u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0), after = pro_hole(b);
     u32 begin = PRO_NONE, more = PRO_NONE, end = PRO_NONE;
-    *state = tags ? SPLIT_NAME : SPLIT_JSON;
-    if (tags) begin = gra_tags_call(g, tags, after);
+    *state = !tags ? SPLIT_JSON : tags->list ? SPLIT_LIST : SPLIT_NAME;
+    if (tags) begin = gra_tags_calls(g, tags, after);
     else if (!strcmp(f->name, "json"))
         begin = gra_json_calls(g, false, "</tool_call>", after);
     else if (!strcmp(f->name, "vaetki"))
@@ -25958,8 +25992,7 @@ static void gra_places(gra_maker *g) {
 }
 
 static bool gra_has_calls(const split_format *f) {
-    return strcmp(f->name, "thought") && strcmp(f->name, "text")
-        && strcmp(f->name, "lfm2");
+    return strcmp(f->name, "thought") && strcmp(f->name, "text");
 }
 
 /* Where an answer begins, by the splitter's state; PRO_NONE: not there. */
@@ -25981,8 +26014,8 @@ static void gra_tools(pro_build *b, const gra_tools_options *o, u32 *places) {
     g.room = (u8 *)(g.keys + GRA_TOOLS);
     if (o->calls != KSLLM_CALLS_NONE) gra_read_tools(&g);
     if (!b->status) gra_places(&g);
-    if (!b->status && g.n_tools && gra_tags_of(o->format))
-        gra_guard_strings(&g);
+    const gra_tags *tags = gra_tags_of(o->format);
+    if (!b->status && g.n_tools && tags) gra_guard_strings(&g, tags);
     memcpy(places, g.to, sizeof g.to);
     mem_free(b->alloc, g.tools, bytes);
 }

@@ -1473,9 +1473,11 @@ typedef enum ksllm_grammar_kind {
  *     other JSON, as 101 of a room, has to be written with quotes, "101"; so
  *     has one whose schema says more than type, enum, const, or one of pattern,
  *     format and lengths.
- *   - "text" and "thought" have no calls, and those of "lfm2" cannot be
- *     enforced: UNSUPPORTED unless CALLS_NONE.
- *   - Names have 1 to 128 bytes, no white space, none of "\<>. */
+ *   - "lfm2": the same of the schema; True, False and None as in Python. Its
+ *     strings have no \u, so no control characters but \b\f\n\r\t.
+ *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.
+ *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2"
+ *     letters, digits and _-+. */
 
 /* What an answer may have of calls. */
 typedef enum ksllm_calls {
