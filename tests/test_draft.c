@@ -78,6 +78,8 @@ static void say(ksllm_session *s, const ksllm_generation *g, uint64_t budget,
     const int32_t *t = ksllm_session_tokens(s, &x->n_tokens);
     memcpy(x->tokens, t, x->n_tokens * sizeof *t);
     x->logits = fx_logits_hash(s->m, s);
+    if (s->m->n_states)     /* what is evaluated again goes by the states */
+        x->n_progress = 0;  /* that are there */
 }
 
 static bool same(const said *a, const said *b)
