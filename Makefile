@@ -161,15 +161,16 @@ $(BUILD)/tests/%: tests/%.c $(HEADERS) $(LIB) $(BUILD)/flags
 	echo '  cc   $@'
 	$(TESTCC) $(OPT) -o $@ $< $(LIB) $(LIBS)
 
-# The tool as a function, with a library of its own; test_families calls it.
+# The tool as a function, with a library of its own; two tests call it.
 $(BUILD)/tests/quant.o: $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h \
                         $(BUILD)/flags
 	echo '  cc   $@'
 	$(TESTCC) -O0 -Wno-unused-function -DKSLLM_NO_SIMD -DKSLLM_API=static \
 	    -Dmain=quant_main -c -o $@ quant/ksllm-quant.c
 
-$(BUILD)/tests/test_families: $(BUILD)/tests/quant.o
-$(BUILD)/tests/test_families: LIBS = $(BUILD)/tests/quant.o -lm -pthread
+CONVERT = $(BUILD)/tests/test_families $(BUILD)/tests/test_draft
+$(CONVERT): $(BUILD)/tests/quant.o
+$(CONVERT): LIBS = $(BUILD)/tests/quant.o -lm -pthread
 $(BUILD)/tests/test_quant $(BUILD)/tests/fuzz_quant: \
     $(wildcard quant/*.c quant/*.h)
 

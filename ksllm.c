@@ -17904,14 +17904,16 @@ static bool split_list_is(const char *set, u8 b) {
     return b && strchr(set, b); /* which finds a 0 at the end */
 }
 
+static bool split_is_word(u8 b) {
+    u8 low = b | 0x20;
+    return (low >= 'a' && low <= 'z') || (b >= '0' && b <= '9') || b >= 0x80
+        || split_list_is("_-+.", b);
+}
+
 /* A name, a number, True, False or None; of length 0: none is there. */
 static str split_list_word(split_list *l) {
     str w = {(const char *)l->p, 0};
-    for (; l->p < l->end; l->p++, w.n++) {
-        u8 b = *l->p, low = b | 0x20;
-        if (!(low >= 'a' && low <= 'z') && !(b >= '0' && b <= '9') && b < 0x80
-            && !split_list_is("_-+.", b)) break;
-    }
+    for (; l->p < l->end && split_is_word(*l->p); l->p++) w.n++;
     return w;
 }
 
@@ -23370,6 +23372,7 @@ typedef struct sch_options {
     bool object;        /* the value is an object */
     bool guarded;       /* every string has a pro_string, that can be narrowed
                            afterwards */
+    bool python;        /* None, False and True for null, false and true */
     u32 part;           /* not 0: the schema lies here in the text, the rest of
                            which it may refer to */
 } sch_options;
@@ -24340,10 +24343,14 @@ static sch_piece sch_write(sch *s, str text) {
     return w;
 }
 
+/* null, false or true: 0 to 2. */
+static str sch_constant(const sch *s, u32 which) {
+    static const char *const words[][3] = {
+        {"null", "false", "true"}, {"None", "False", "True"}};
+    return str_of(words[s->o->python][which]);
+}
+
 static sch_piece sch_write_value(sch *s, u32 node) {
-    static const char *const words[] = {
-        [JSON_T_NULL] = "null", [JSON_T_FALSE] = "false",
-        [JSON_T_TRUE] = "true"};
     const sch_node *n = &s->nodes[node];
     u32 at = s->n_bytes;
     if (n->kind == JSON_T_STRING) {
@@ -24351,7 +24358,8 @@ static sch_piece sch_write_value(sch *s, u32 node) {
         sch_write(s, n->text);
         sch_put(s, "\"", 1);
     } else {
-        str t = n->kind == JSON_T_NUMBER ? n->text : str_of(words[n->kind]);
+        str t = n->kind == JSON_T_NUMBER ? n->text : sch_constant(s,
+            n->kind == JSON_T_NULL ? 0 : n->kind == JSON_T_FALSE ? 1 : 2);
         sch_put(s, t.p, (u32)t.n);
     }
     return (sch_piece){at, s->n_bytes - at};
@@ -25646,11 +25654,11 @@ static void sch_emit_case(sch *s) {
     if (sch_emit_values(s)) return;
     sch_deny_values(s);
     for (u32 i = 0; i < 3; i++) {
-        static const char *const words[] = {"null", "false", "true"};
-        sch_piece w = {s->n_bytes, (u32)strlen(words[i])};
+        str word = sch_constant(s, i);
+        sch_piece w = {s->n_bytes, (u32)word.n};
         if (!(s->types >> i & 1) || s->whole >> i & 1) continue;
         s->whole |= (u8)(1u << i);
-        sch_put(s, words[i], w.n);
+        sch_put(s, word.p, w.n);
         sch_add_word(s, w);
     }
     if (s->types & SCH_T_NUMBER) sch_emit_numbers(s);
@@ -25956,14 +25964,17 @@ static str gra_unquote(gra_maker *g, str s) {
  * brackets of tags. */
 static void gra_check_name(gra_maker *g, str name, str where) {
     bool bad = !name.n || name.n > GRA_NAME_BYTES;
+    bool word = !strcmp(g->o->format->name, "lfm2");
     for (size_t i = 0; i < name.n; i++) {
         u8 c = (u8)name.p[i];
-        bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c);
+        bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c)
+            || (word && !split_is_word(c));
     }
     if (bad)
         pro_fail(g->b, KSLLM_ERR_ARGUMENT, gra_offset(g, where),
-            "tools: '%.*s' cannot be a name: 1 to %d bytes, no white space, "
-            "none of \"\\<>", STR(name), (int)GRA_NAME_BYTES);
+            "tools: '%.*s' cannot be a name: 1 to %d bytes, %s", STR(name),
+            (int)GRA_NAME_BYTES, word ? "letters, digits and _-+."
+                : "no white space, none of \"\\<>");
 }
 
 /* A tool, put where it belongs by its name. */
@@ -26194,11 +26205,13 @@ static u32 gra_solar_call(gra_maker *g, u32 next) {
     return gra_mark(g, "<|tool_call:begin|>", next);
 }
 
-/* ---- calls in tags ----
+/* ---- calls argument by argument ----
  * "glm" and "qwen-coder": each argument stands between tags of its own. The
  * splitter takes a value that reads as JSON for JSON, all others for strings.
  * So a string can be written as JSON, or, if it does not read as JSON, as it
- * is; the latter is what the models do. */
+ * is; the latter is what the models do.
+ * "lfm2": [name(key=value, ..), ..], values as JSON but for Python's words. The
+ * splitter knows no \u. */
 
 typedef struct gra_tags {
     const char *format;
@@ -26206,13 +26219,18 @@ typedef struct gra_tags {
     const char *key, *value;        /* before a key, before its value */
     const char *valued, *end;       /* after a value, after the last one */
     const char *close;              /* ends a value */
+    const char *never;              /* a pattern: what no string may be */
+    bool list;                      /* of calls, with commas */
 } gra_tags;
 
 static const gra_tags GRA_TAGS[] = {
     {"glm", "", "~", "<arg_key>", "</arg_key>~<arg_value>", "</arg_value>~",
-        "</tool_call>", "</arg_value>"},
+        "</tool_call>", "</arg_value>", "[^]*</[^]*", false},
     {"qwen-coder", "~<function=", ">~", "<parameter=", ">\n",
-        "\n</parameter>~", "</function>~</tool_call>", "</parameter>"},
+        "\n</parameter>~", "</function>~</tool_call>", "</parameter>",
+        "[^]*</[^]*", false},
+    {"lfm2", "", "(", "", "=", "", ")", "<|tool_call_end|>",
+        "[^]*<\\|tool_call_end[^]*|([^\\\\]|\\\\[^])*\\\\u[^]*", true},
 };
 
 static const gra_tags *gra_tags_of(const split_format *f) {
@@ -26367,7 +26385,9 @@ static u32 gra_argument(gra_maker *g, const gra_tags *tags, const gra_tool *t,
     o.closed = o.guarded = true;
     o.part = (u32)(k->schema.p - t->schema.p);
     next = gra_mark(g, tags->valued, next);
-    u32 raw = gra_raw_value(g, tags, k->schema, next);
+    u32 raw = tags->list ? PRO_NONE
+        : gra_raw_value(g, tags, k->schema, next);
+    o.python = tags->list;
     next = sch_emit(g->b, t->schema, t->offset, &o, next);
     next = gra_mark(g, tags->value, pro_either(g->b, next, raw));
     return pro_text(g->b, k->name, next);
@@ -26438,20 +26458,22 @@ static u32 gra_arguments(
     b->p.sets[set] = (pro_set){.n = n, .first = first, .other = PRO_NONE,
         .max = PRO_NONE, .required = required,
         .ordered = g->o->schema.ordered};
-    u32 more = gra_mark(g, tags->key,
+    u32 one = gra_mark(g, tags->key,
         pro_emit(b, PRO_SET_NEXT, 0, 0, 0, set));
+    u32 more = tags->list ? pro_byte(b, ',', ',', gra_space(g, one)) : one;
     more = pro_emit(b, PRO_SET_MORE, 0, 0, more, set);
     next = pro_emit(b, PRO_SET_END, 0, 0, next, set);
     pro_fill(b, loop, pro_either(b, more, next));
-    return pro_emit(b, PRO_SET, 0, 0, loop, set);
+    one = tags->list ? pro_either(b, one, next) : loop;
+    return pro_emit(b, PRO_SET, 0, 0, one, set);
 }
 
 /* In the strings of a value in tags "</" does not come (JSON has "<\/" for it),
- * so no tag ends it early. */
-static void gra_guard_strings(gra_maker *g) {
+ * so no tag ends it early; nor in others what would not be read as written. */
+static void gra_guard_strings(gra_maker *g, const gra_tags *tags) {
     pro_build *b = g->b;
     sch s = {.b = b};
-    u32 guard = gra_texts_but(b, "[^]*</[^]*");
+    u32 guard = gra_texts_but(b, tags->never);
     for (u32 i = 0; i < b->p.n_strings && !b->status; i++) {
         pro_string *t = &b->p.strings[i];
         u32 dfa = t->except ? sch_dfa_minus(&s, guard, t->dfa)
@@ -26459,7 +26481,8 @@ static void gra_guard_strings(gra_maker *g) {
         if (b->status) return;
         if (dfa == PRO_NONE)
             pro_fail(b, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-                "tools: a string of this notation has to have \"</\" in it");
+                "tools: a string has to be what this notation cannot write: "
+                "it would match %s", tags->never);
         t->dfa = dfa;
         t->except = t->names = false;
     }
@@ -26469,12 +26492,23 @@ static u32 gra_tags_call(gra_maker *g, const gra_tags *tags, u32 next) {
     next = gra_mark(g, tags->end, next);
     for (u32 i = 0; i < g->n_tools; i++) {
         const gra_tool *t = &g->tools[i];
-        if (split_has(t->schema, tags->close + 1))
-            gra_refuse(g, t->schema, "a tag of the notation is in it");
+        if (split_has(t->schema, tags->close + 1)
+            || (tags->list && split_has(t->schema, "\\u00")))
+            gra_refuse(g, t->schema, "this notation cannot write a text in it");
         g->tools[i].place = gra_mark(g, tags->named,
             gra_arguments(g, tags, t, next));
     }
     return gra_mark(g, tags->name, gra_names(g));
+}
+
+static u32 gra_tags_calls(gra_maker *g, const gra_tags *tags, u32 next) {
+    pro_build *b = g->b;
+    if (!tags->list) return gra_tags_call(g, tags, next);
+    u32 more = pro_hole(b);
+    next = pro_byte(b, ']', ']', gra_mark(g, tags->close, next));
+    u32 call = gra_tags_call(g, tags, pro_either(b, next, more));
+    pro_fill(b, more, pro_byte(b, ',', ',', gra_space(g, call)));
+    return pro_byte(b, '[', '[', call);
 }
 
 /* ---- a whole answer ---- */
@@ -26488,8 +26522,8 @@ static u32 gra_calls(gra_maker *g, u32 *state) {
     const gra_tags *tags = gra_tags_of(f);
     u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0), after = pro_hole(b);
     u32 begin = PRO_NONE, more = PRO_NONE, end = PRO_NONE;
-    *state = tags ? SPLIT_NAME : SPLIT_JSON;
-    if (tags) begin = gra_tags_call(g, tags, after);
+    *state = !tags ? SPLIT_JSON : tags->list ? SPLIT_LIST : SPLIT_NAME;
+    if (tags) begin = gra_tags_calls(g, tags, after);
     else if (!strcmp(f->name, "json"))
         begin = gra_json_calls(g, false, "</tool_call>", after);
     else if (!strcmp(f->name, "vaetki"))
@@ -26549,7 +26583,7 @@ static void gra_places(gra_maker *g) {
 
 static bool gra_has_calls(const split_format *f) {
     return strcmp(f->name, "thought") && strcmp(f->name, "text")
-        && strcmp(f->name, "lfm2") && strcmp(f->name, "gemma4");
+        && strcmp(f->name, "gemma4");
 }
 
 /* Where an answer begins, by the splitter's state; PRO_NONE: not there. */
@@ -26571,8 +26605,8 @@ static void gra_tools(pro_build *b, const gra_tools_options *o, u32 *places) {
     g.room = (u8 *)(g.keys + GRA_TOOLS);
     if (o->calls != KSLLM_CALLS_NONE) gra_read_tools(&g);
     if (!b->status) gra_places(&g);
-    if (!b->status && g.n_tools && gra_tags_of(o->format))
-        gra_guard_strings(&g);
+    const gra_tags *tags = gra_tags_of(o->format);
+    if (!b->status && g.n_tools && tags) gra_guard_strings(&g, tags);
     memcpy(places, g.to, sizeof g.to);
     mem_free(b->alloc, g.tools, bytes);
 }
@@ -29375,6 +29409,8 @@ struct ksllm_session {
     ses_state states[SES_STATES];
     f32 *state;            /* [SES_STATES][n_states][ses_state_floats] */
     u32 from, to;          /* the ones read and written; SES_STATES: zeros */
+    f32 *log;              /* [n_states][n_draft + 1][ses_log_floats] of a pass
+                              that may be taken back */
     u32 rewound;           /* where SES_AT_REWIND is to be */
 
     /* activations of one batch, [n_batch][...] */
@@ -29600,8 +29636,16 @@ static f32 *ses_state_of(const ksllm_session *s, u32 i, const mdl_layer *l) {
     return s->state + ((size_t)i * s->m->n_states + l->i_state) * n;
 }
 
+/* What a token gives to a recurrence: the input of its convolution, what comes
+ * out, and the rates. 4 % of a state. */
+static size_t ses_log_floats(const ksllm_model *m) {
+    return 2 * (m->dim[D_MIX] + m->dim[D_READERS]);
+}
+
 static void ses_lay_cache(ksllm_session *s, arena *a) {
     const ksllm_model *m = s->m;
+    s->log = arena_take(a, m->n_states * (s->n_draft ? s->n_draft + (u64)1 : 0),
+        ses_log_floats(m) * sizeof(f32));
     s->state = arena_take(a, (u64)SES_STATES * m->n_states,
         ses_state_floats(m) * sizeof(f32));
     for (u32 i = 0; i < SES_STATES; i++)
@@ -29847,7 +29891,7 @@ static ksllm_status ses_size(ksllm_session *s, const ksllm_model *m,
     /* A pass is a batch. Pooling takes in all of its tokens. */
     u32 draft = o->n_draft ? (u32)o->n_draft : SES_DRAFT;
     s->n_draft = o->n_draft == KSLLM_NO_DRAFTS || s->pooling
-        || m->arch->encoder || m->n_states
+        || m->arch->encoder
         ? 0 : min_u32(draft, s->n_batch - 1);
     s->kv = o->kv_type == KSLLM_TYPE_Q8_0 ? K_I8
         : o->kv_type == KSLLM_TYPE_F16    ? K_F16
@@ -30377,6 +30421,7 @@ typedef struct {
     f32 *logprobs;
     u32 first;
     const u64 *only; /* of the last logits, those of these tokens */
+    bool log; /* some of the tokens may be taken back: fwd_settle */
 } fwd_want;
 
 static const fwd_want FWD_LAST = {0}; /* the last logits alone */
@@ -31300,6 +31345,20 @@ static void fwd_mix_keep(const fwd *f, const fwd_part *p) {
     }
 }
 
+/* A token's part in a pass that may be taken back: to the session's memory, or
+ * back to where the recurrence reads it. */
+static void fwd_log(const fwd *f, const fwd_part *p, u32 t, bool back) {
+    const ksllm_session *s = f->s;
+    const size_t n = s->m->dim[D_MIX], r = 2 * s->m->dim[D_READERS];
+    size_t row = f->l->i_state * (p->s->n_draft + (size_t)1) + (t - p->row);
+    f32 *log = p->s->log + row * ses_log_floats(s->m);
+    f32 *const parts[] = {s->mix_in + t * n, s->gate + t * n, s->rates + t * r};
+    for (u32 i = 0; i < KS_LEN(parts); i++, log += n) {
+        size_t bytes = (i < 2 ? n : r) * sizeof *log;
+        memcpy(back ? parts[i] : log, back ? log : parts[i], bytes);
+    }
+}
+
 static void fwd_mix(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
@@ -31334,6 +31393,7 @@ static void fwd_mix(const fwd_step *step, u32 t) {
         rate[h] = fwd_sigmoid(rate[h]);
     }
     if (t == p->row + p->m - 1) fwd_mix_keep(f, p);
+    if (p->of->want.log) fwd_log(f, p, t, false);
 }
 
 typedef struct {
@@ -31369,6 +31429,35 @@ static void fwd_recur_piece(void *arg, u32 piece) {
     }
 }
 
+static void fwd_recur(const fwd *f) {
+    const size_t *d = f->s->m->dim;
+    u32 slabs = (u32)((d[D_STATE] + SES_SLAB - 1) / SES_SLAB);
+    pool_run(&f->s->workers, f->n_parts * (u32)d[D_READERS] * slabs,
+        fwd_recur_piece, &(fwd_recurrence){f, slabs});
+}
+
+/* Makes the last pass one of its tokens up to n_eval alone: of what it changed
+ * that is all that the next one reads. The states come from those before it, by
+ * the same sums. */
+static void fwd_settle(ksllm_session *s) {
+    ses_state *to = &s->states[s->to];
+    if (!s->m->n_states || to->at <= (i64)s->n_eval) return;
+    u32 n0 = s->from == SES_STATES ? 0 : (u32)s->states[s->from].at;
+    fwd f = {.s = s, .m = s->n_eval - n0, .n_parts = 1,
+        .part = {{.s = s, .n0 = n0, .m = s->n_eval - n0}}};
+    const ses_watch watch = s->watch;
+    s->watch = (ses_watch){NULL, 0, 0}; /* nothing may stop it halfway */
+    for (u32 i = 0; i < s->m->n_layers; i++) {
+        f.l = &s->m->layers[i];
+        if (!f.l->recurs) continue;
+        for (u32 t = 0; t < f.m; t++) fwd_log(&f, f.part, t, true);
+        fwd_mix_keep(&f, f.part);
+        fwd_recur(&f);
+    }
+    s->watch = watch;
+    *to = (ses_state){s->n_eval, 0};
+}
+
 static void fwd_read(const fwd_step *step, u32 t) {
     const fwd *f = step->f;
     const ksllm_session *s = f->s;
@@ -31384,7 +31473,6 @@ static void fwd_recur_block(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     const size_t *d = s->m->dim;
-    u32 slabs = (u32)((d[D_STATE] + SES_SLAB - 1) / SES_SLAB);
     fwd_norm_input(f, V_ATTN_NORM, M_ATTN_NORM_A,
         BIT(M_MIX) | BIT(M_READ_GATE) | BIT(M_BETA) | BIT(M_ALPHA));
     fwd_plan(f, &w[M_MIX], s->xn, s->mix_in);
@@ -31395,8 +31483,7 @@ static void fwd_recur_block(const fwd *f) {
             .y_stride = 2 * d[D_READERS]});
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_mix});
-    pool_run(&f->s->workers, f->n_parts * (u32)d[D_READERS] * slabs,
-        fwd_recur_piece, &(fwd_recurrence){f, slabs});
+    fwd_recur(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_read,
         .blocks = fwd_blocks_of(&w[M_READ])});
     fwd_plan(f, &w[M_READ], s->up, s->delta);
@@ -31942,7 +32029,8 @@ static void fwd_advance(fwd_member *x, u32 m) {
     s->n_eval += m;
     u32 total = s->n_tokens - x->start;
     if (s->m->n_states)
-        ses_state_done(s, s->n_eval == s->n_tokens && total > 1);
+        ses_state_done(
+            s, s->n_eval == s->n_tokens && total > 1 && !x->want.log);
     if (c && c->on_progress)
         c->on_progress(c->progress_ctx, s->n_eval - x->start, total);
     x->open = s->n_eval < s->n_tokens;
@@ -33280,6 +33368,10 @@ static u32 draft_find(gen *x, bool few) {
     if (!draft_may(x) || s->n_eval + 1 != s->n_tokens) return 0;
     u32 most = min_u32(s->n_draft, s->n_ctx - s->n_tokens);
     most = min_u32(most, x->room);
+    if (s->m->n_states) { /* not up to where a state is to be kept */
+        u32 reach = ses_state_reach(s, most + 2);
+        most = min_u32(most, reach > 2 ? reach - 2 : 0);
+    }
     if (x->g->max_tokens)
         most = (u32)min_u64(most, x->g->max_tokens - x->r->n_generated - 1);
     d->n = draft_put(x, most);
@@ -33342,7 +33434,8 @@ static void draft_try(gen *x, u32 n) {
     ksllm_session *s = x->s;
     x->n_tried = n;
     if (!n) return;
-    x->run.want = (fwd_want){.rows = s->rows, .first = s->n_tokens - 1};
+    x->run.want = (fwd_want){.rows = s->rows, .first = s->n_tokens - 1,
+        .log = s->m->n_states != 0};
     x->run.control = NULL;
     memcpy(s->tokens + s->n_tokens, x->d.token, n * sizeof *s->tokens);
     s->n_tokens += n;
@@ -33365,6 +33458,7 @@ static ksllm_status gen_next(gen *x, ksllm_error *err) {
             return draft_give(x, x->d.at), KSLLM_OK;
         return ses_watch_fail(&s->watch, 0, 1, "tokens evaluated", err);
     }
+    fwd_settle(s);
     bool alone = s->n_eval + 1 == s->n_tokens && draft_may(x) && x->room;
     x->run.control = x->control;
     x->run.want = obey_want(x);
@@ -33489,6 +33583,7 @@ static void obey_finish(gen *x) {
 
 static void gen_end(gen *x, ksllm_status status) {
     draft_end(x);
+    fwd_settle(x->s);
     if (status == KSLLM_ERR_DEADLINE) obey_finish(x);
     gen_flush(x);
     if (status == KSLLM_ERR_CANCELLED) x->r->stop = KSLLM_STOP_CANCELLED;

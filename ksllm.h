@@ -642,10 +642,10 @@ typedef struct ksllm_session_options {
     size_t grammar_bytes;
     /* How many tokens generation may try at once (generation.drafts), 15 at
      * most and less than n_batch: each takes 4 bytes for each token of the
-     * vocabulary, and one more such row. 0: 3. KSLLM_NO_DRAFTS: none, as with
-     * a pooling and on a model with recurrent layers. On a model with sliding
-     * windows a rewind reaches so many tokens less far back before it has to
-     * compute from the start. */
+     * vocabulary, and one more such row; on a model with recurrent layers also
+     * 4 % of a state of these. 0: 3. KSLLM_NO_DRAFTS: none, as with a pooling.
+     * On a model with sliding windows a rewind reaches so many tokens less far
+     * back before it has to compute from the start. */
     size_t n_draft;
     /* The largest rank of an adapter that the session may use (14), 4096 at
      * most. It takes 12 bytes times n_batch, 16 with recurrent layers. 0: none
@@ -815,8 +815,8 @@ KSLLM_API ksllm_status ksllm_session_unit_embedding(
  */
 
 /* Writes or reads exactly `size` bytes, in order; 0 when it did. Called many
- * times, with 8 bytes to 8 KiB: a buffer of 256 KiB before a file makes it twice
- * as fast. (setvbuf with one of yours; glibc ignores a size without.) */
+ * times, with 8 bytes to 8 KiB: a buffer of 256 KiB before a file makes it
+ * twice as fast. (setvbuf with one of yours; glibc ignores a size without.) */
 typedef int (*ksllm_write)(void *ctx, const void *data, size_t size);
 typedef int (*ksllm_read)(void *ctx, void *data, size_t size);
 
@@ -1487,9 +1487,12 @@ typedef enum ksllm_grammar_kind {
  *     other JSON, as 101 of a room, has to be written with quotes, "101"; so
  *     has one whose schema says more than type, enum, const, or one of pattern,
  *     format and lengths.
- *   - "text" and "thought" have no calls, and those of "lfm2" and "gemma4"
- *     cannot be enforced: UNSUPPORTED unless CALLS_NONE.
- *   - Names have 1 to 128 bytes, no white space, none of "\<>. */
+ *   - "lfm2": the same of the schema; True, False and None as in Python. Its
+ *     strings have no \u, so no control characters but \b\f\n\r\t.
+ *   - "text" and "thought" have no calls, and those of "gemma4" cannot be
+ *     enforced: UNSUPPORTED unless CALLS_NONE.
+ *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2"
+ *     letters, digits and _-+. */
 
 /* What an answer may have of calls. */
 typedef enum ksllm_calls {

@@ -4,7 +4,7 @@
  * White-box, so that drafts are tried wherever there are any: otherwise the
  * clock decides, and hardly one would be on models as small as these.
  *
- * KSLLM_DRAFTS=50000 compares as many tokens in many_tokens_are_the_same; 300
+ * KSLLM_DRAFTS=50000 compares as many tokens in many_tokens_are_the_same; 100
  * without it. They are of the fixtures, or of KSLLM_DRAFTS_MODEL=FILE, which
  * wants the kernels: compile with -O2 -DDRAFT_KERNELS.
  */
@@ -78,6 +78,8 @@ static void say(ksllm_session *s, const ksllm_generation *g, uint64_t budget,
     const int32_t *t = ksllm_session_tokens(s, &x->n_tokens);
     memcpy(x->tokens, t, x->n_tokens * sizeof *t);
     x->logits = fx_logits_hash(s->m, s);
+    if (s->m->n_states)     /* what is evaluated again goes by the states */
+        x->n_progress = 0;  /* that are there */
 }
 
 static bool same(const said *a, const said *b)
@@ -334,13 +336,102 @@ TEST(every_model_is_the_same)
     CHECK(accepted > 20);
 }
 
+/* ---- recurrent layers: after a wrong draft their states are computed again,
+ * from what they were before the pass ---- */
+
+int quant_main(int argc, char **argv);
+
+static ksllm_model *recurrent_model(void)
+{
+    char path[] = "/tmp/ksllm-draft-XXXXXX";
+    char *argv[] = {"ksllm-quant", "convert", "tests/reference/qwen3_5", "-o",
+        path, "-t", "f32", "--threads", "1", "--quiet", NULL};
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    close(mkstemp(path));
+    if (quant_main(10, argv))
+        exit(1);
+    ksllm_model_options_init(&o);
+    o.in_memory = true;
+    fx_must(ksllm_model_open(path, &o, &m, &e), &e);
+    unlink(path);
+    return m;
+}
+
+TEST(recurrent_ones_are_the_same)
+{
+    static const ksllm_type kv[] = {
+        KSLLM_TYPE_Q8_0, KSLLM_TYPE_F16, KSLLM_TYPE_F32};
+    ksllm_model *m = recurrent_model();
+    pair *x = fx_memory(NULL, sizeof *x);
+    size_t drafted = 0, accepted = 0;
+    for (int i = 0; i < 3; i++) {
+        x->m = m;
+        open_pair(x, NULL, i ? 15 : 3, kv[i],
+                  i == 1 ? KSLLM_OVERFLOW_SLIDE : KSLLM_OVERFLOW_ERROR);
+        talk(x, 4);
+        drafted += x->n_drafted;
+        accepted += x->n_accepted;
+        close_pair(x);
+    }
+    printf("%zu drafted, %zu accepted\n", drafted, accepted);
+    CHECK(accepted > 20 && drafted > accepted);
+    ksllm_model_close(m);
+    free(x);
+}
+
+/* States that are to be kept are kept, wherever a draft ends. */
+TEST(recurrent_ones_keep_the_same_states)
+{
+    enum { N = 40 };
+    ksllm_model *m = recurrent_model();
+    ksllm_session *s[2];
+    static int32_t prompt[SES_STRIDE];
+    uint64_t hash[2];
+    uint32_t stay[2][3];
+    fx_prompt(prompt, SES_STRIDE, 7);
+    for (int i = 0; i < 2; i++) {
+        ksllm_session_options o = fx_small_options();
+        ksllm_result r = {.size = sizeof r};
+        ksllm_generation g;
+        ksllm_error e;
+        o.n_ctx = SES_STRIDE + N;
+        o.n_batch = 64;
+        o.n_draft = i ? 6 : KSLLM_NO_DRAFTS;
+        s[i] = fx_create(m, &o);
+        ksllm_generation_init(&g);
+        g.tokens = prompt;
+        g.n_tokens = SES_STRIDE - N / 2;
+        g.max_tokens = N;
+        g.ignore_stop = true;
+        CHECK_OK(ksllm_generate(s[i], &g, &r, &e), e);
+        CHECK((r.n_drafted > 0) == i);
+        hash[i] = fx_logits_hash(m, s[i]);
+        for (uint32_t k = 0; k < 3; k++) {
+            static const uint32_t to[] = {
+                SES_STRIDE + N / 2 - 1, SES_STRIDE + 3, SES_STRIDE - 2};
+            ksllm_session_rewind(s[i], to[k], NULL);
+            stay[i][k] = s[i]->n_eval;
+        }
+    }
+    CHECK_HEX(hash[0], hash[1]);
+    CHECK_EQ(stay[0][1], SES_STRIDE);
+    for (int k = 1; k < 3; k++)
+        CHECK_EQ(stay[0][k], stay[1][k]);
+    CHECK(stay[1][0] >= SES_STRIDE);
+    ksllm_session_free(s[0]);
+    ksllm_session_free(s[1]);
+    ksllm_model_close(m);
+}
+
 TEST(many_tokens_are_the_same)
 {
     const char *wanted = getenv("KSLLM_DRAFTS");
     const char *file = getenv("KSLLM_DRAFTS_MODEL");
     static const ksllm_type kv[] = {
         KSLLM_TYPE_Q8_0, KSLLM_TYPE_F16, KSLLM_TYPE_F32};
-    size_t n = wanted ? strtoul(wanted, NULL, 10) : 300;
+    size_t n = wanted ? strtoul(wanted, NULL, 10) : 100;
     size_t said = 0, drafted = 0, accepted = 0;
     uint64_t rng = test_seed;
     ksllm_model *m = NULL;
@@ -441,11 +532,12 @@ TEST(drafters_that_are_refused)
 
 /* ---- stopped at any time ---- */
 
-TEST(stopped_anywhere_it_goes_on_the_same)
+static void stopped_anywhere(ksllm_model *m, const fx_spec *spec)
 {
     pair *x = fx_memory(NULL, sizeof *x);
     size_t late = 0;
-    open_pair(x, &windows, 7, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
+    x->m = m;
+    open_pair(x, spec, 7, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
     for (int i = 0; i < 12; i++) {
         wish(x);
         x->want.grammar = NULL;             /* which would close by the clock */
@@ -486,12 +578,25 @@ TEST(stopped_anywhere_it_goes_on_the_same)
     free(x);
 }
 
+TEST(stopped_anywhere_it_goes_on_the_same)
+{
+    stopped_anywhere(NULL, &windows);
+}
+
+TEST(stopped_anywhere_recurrent_ones_go_on_the_same)
+{
+    ksllm_model *m = recurrent_model();
+    stopped_anywhere(m, NULL);
+    ksllm_model_close(m);
+}
+
 /* ---- what is left ---- */
 
-TEST(saved_and_forked_like_plain_ones)
+static void saved_and_forked(ksllm_model *m, const fx_spec *spec)
 {
     pair *x = fx_memory(NULL, sizeof *x);
-    open_pair(x, &small, 7, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
+    x->m = m;
+    open_pair(x, spec, 7, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
     ksllm_session *fork = session(x->m, KSLLM_NO_DRAFTS, KSLLM_TYPE_Q8_0,
                                   KSLLM_OVERFLOW_ERROR);
     for (int i = 0; i < 8; i++) {
@@ -528,6 +633,14 @@ TEST(saved_and_forked_like_plain_ones)
     ksllm_session_free(fork);
     close_pair(x);
     free(x);
+}
+
+TEST(saved_and_forked_like_plain_ones)
+{
+    ksllm_model *m = recurrent_model();
+    saved_and_forked(NULL, &small);
+    saved_and_forked(m, NULL);
+    ksllm_model_close(m);
 }
 
 /* ---- memory ---- */

@@ -295,7 +295,8 @@ static const char *const marks[] = {
     "<tool_end>", "<|begin|>", "<|end|>", "<|think|>", "<|content|>",
     "<|tool_calls|>", "<|tool_call:begin|>", "<|tool_call:name|>",
     "<|tool_call:args|>", "<|tool_call:end|>", "<|calls|>", "<|flush|>",
-    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"};
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
+    "<|tool_call_start|>", "<|tool_call_end|>"};
 static const char *const words[] = {
     "{\"", "\": ", "\", \"", "\"}", "}}", "tool", "name", "arguments", "\n\n",
     "</", ">\n", "[{\""};
@@ -450,6 +451,24 @@ static bool split_answer(const char *format, const char *text)
     return ksllm_splitter_end(&s, &err) == KSLLM_OK;
 }
 
+/* With Python's words; no text of the tools has one of JSON's in it. */
+static const char *python_text(const tree *t)
+{
+    static const char *const words[][2] = {
+        {"true", "True"}, {"false", "False"}, {"null", "None"}};
+    char *text = take(strlen(json_text(t)) + 64), *to = text;
+    for (const char *p = json_text(t); *p; p++, to++) {
+        *to = *p;
+        for (int i = 0; i < 3; i++)
+            if (strncmp(p, words[i][0], strlen(words[i][0])) == 0) {
+                to = stpcpy(to, words[i][1]) - 1;
+                p += strlen(words[i][0]) - 1;
+                break;
+            }
+    }
+    return text;
+}
+
 /* ---- notations --------------------------------------------------------------- */
 
 /* Arguments in tags; "glm" with line ends or without. */
@@ -485,6 +504,14 @@ static void write_call(char *to, const char *format, int form, const char *name,
     } else if (strcmp(format, "solar") == 0) {
         sprintf(to, "<|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>%s"
                 "<|tool_call:args|>%s<|tool_call:end|>", name, json_text(args));
+    } else if (strcmp(format, "lfm2") == 0) {
+        const char *sep = "";
+        to += sprintf(to, "%s(", name);
+        for (const tree *c = args->child; c; c = c->next) {
+            to += sprintf(to, "%s%s=%s", sep, c->key, python_text(c));
+            sep = form ? ", " : ",";
+        }
+        strcpy(to, ")");
     } else {
         bool plain = strcmp(format, "hcx-think") == 0;
         const char *mark = *format == 'v' ? "tool_start" : "tool_call";
@@ -509,6 +536,7 @@ static const struct notation {
     {"hcx-think", " -> tool/function_call\n[", ", ", "]",
      "<|im_end|>\n<|im_start|>assistant"},
     {"solar", "<|tool_calls|>", "", "<|calls|>", "<|end|><|begin|>assistant"},
+    {"lfm2", "<|tool_call_start|>[", ", ", "]<|tool_call_end|>", ""},
 };
 enum { N_NOTATIONS = sizeof notations / sizeof *notations };
 
@@ -559,7 +587,8 @@ TEST(text_thinking_and_several_calls)
         {"glm", "<think>음</think>"}, {"qwen-coder", "<think>\n</think>"},
         {"vaetki", "<think>음</think>"},
         {"hcx-think", "/think\n음\n<|im_end|>\n<|im_start|>assistant"},
-        {"solar", "<|think|>음<|end|><|begin|>assistant"}};
+        {"solar", "<|think|>음<|end|><|begin|>assistant"},
+        {"lfm2", "<think>음</think>"}};
     for (int k = 0; k < N_NOTATIONS; k++) {
         const struct notation *n = notations + k;
         const char *text = *n->said ? k == 4 ? "\n온도를 < 22도로 할게요 "
@@ -571,7 +600,7 @@ TEST(text_thinking_and_several_calls)
             snprintf(answer, sizeof answer, "%s%s", thinking[k].before, text);
             CHECK_EQ(is_taken(g, answer), mode != KSLLM_CALLS_REQUIRED);
             CHECK_EQ(is_taken(g, text), mode != KSLLM_CALLS_REQUIRED);
-            CHECK(judge(g, "<think>음", false) != WHOLE || k > 3);
+            CHECK(judge(g, "<think>음", false) != WHOLE || k == 4 || k == 5);
             strcat(strcat(answer, n->said), n->before);
             for (int i = 0; i < 3; i++) {
                 strcat(answer, i ? n->between : "");
@@ -827,6 +856,7 @@ TEST(a_turn_of_a_chat_calls)
         {"hcx-think", "<|im_start|>assistant"},
         {"hcx-think", "<|im_start|>assistant\n\n"},
         {"hcx-think", "<|im_start|>assistant/think\n\n"},
+        {"lfm2", "a"}, {"lfm2", "<|tool_call_start|>"},
     };
     fx_file f;
     ksllm_model *m = open_small(&f);
@@ -1086,6 +1116,56 @@ TEST(sources)
     o = options_of("no such", KSLLM_CALLS_AUTO);
     CHECK_EQ(status_of(NULL, "[{\"name\": \"f\"}]", &o, &g),
              KSLLM_ERR_ARGUMENT);
+}
+
+/* Calls as Python writes them: what is taken comes out as it was meant. */
+TEST(lists_of_calls)
+{
+    static const char source[] = "[{\"name\": \"f\", \"parameters\": {"
+        "\"properties\": {\"s\": {\"type\": \"string\"}, \"b\": {\"type\": "
+        "[\"boolean\", \"null\"]}, \"e\": {\"enum\": [true, \"참\", [null]]}, "
+        "\"o\": {\"type\": \"object\"}}}}, {\"name\": \"g.h\"}]";
+    static const struct { const char *list, *arguments; } rows[] = {
+        {"f(s=\"C:\\\\users\")", "{\"s\": \"C:\\\\users\"}"},
+        {"f(s=\"a\\\"), b=\\\"\\n\")", "{\"s\": \"a\\\"), b=\\\"\\n\"}"},
+        {"f(s=\"<|tool_call_\")", "{\"s\": \"<|tool_call_\"}"},
+        {"f(b=True, s=\"\")", "{\"b\": true, \"s\": \"\"}"},
+        {"f(b=None,e=True)", "{\"b\": null, \"e\": true}"},
+        {"f(e=\"참\")", "{\"e\": \"참\"}"}, {"f(e=[None])", "{\"e\": [null]}"},
+        {"f(o={\"a\": [False, {\"b\": 1e3}]})",
+         "{\"o\": {\"a\": [false, {\"b\": 1e3}]}}"},
+        {"f()", "{}"}, {"g.h()", "{}"},
+        {"f(s=\"\\u0001\")", NULL}, {"f(s=\"<|tool_call_end|>\")", NULL},
+        {"f(o={\"<|tool_call_end|>\": 1})", NULL}, {"f(b=true)", NULL},
+        {"f(b=1)", NULL}, {"f(x=1)", NULL}, {"f(b=True, b=True)", NULL},
+        {"f(b=True,)", NULL}, {"f(, b=True)", NULL}, {"f(s='a')", NULL},
+        {"f(True)", NULL}, {"g.h(b=True)", NULL}, {"f", NULL}, {"f()g.h()", NULL},
+        {"", NULL}};
+    ksllm_grammar *g;
+    CHECK_OK(status_of("lfm2", source, NULL, &g), err);
+    for (size_t i = 0; g && i < sizeof rows / sizeof *rows; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "<|tool_call_start|>[%s]<|tool_call_end|>",
+                 rows[i].list);
+        pooled = 0;
+        if (!CHECK_EQ(is_taken(g, text), rows[i].arguments != NULL))
+            printf("    %s\n", text);
+        if (rows[i].arguments && CHECK(split_answer("lfm2", text))
+                && CHECK_EQ(n_calls, 1))
+            CHECK(equal(tree_of(calls[0].arguments),
+                        tree_of(rows[i].arguments)));
+    }
+    ksllm_grammar_free(g);
+    static const char *const refused[] = {
+        "[{\"name\": \"a:b\"}]", "[{\"name\": \"f\", \"parameters\": "
+        "{\"properties\": {\"a(\": {}}}}]",
+        "[{\"name\": \"f\", \"parameters\": {\"properties\": {\"a\": "
+        "{\"const\": \"\\u0001\"}}}}]",
+        "[{\"name\": \"f\", \"parameters\": {\"properties\": {\"a\": "
+        "{\"const\": \"<|tool_call_end|>\"}}}}]"};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        CHECK_EQ(status_of("lfm2", refused[i], NULL, &g), i < 2
+                 ? KSLLM_ERR_ARGUMENT : KSLLM_ERR_UNSUPPORTED);
 }
 
 /* Keys in order, white space, and what is ignored if that is asked for. */
