@@ -4608,12 +4608,11 @@ V_INLINE void KS_NAME(k_quads)(const k_product *p, ksllm_type type) {
 
 /* Longer rows than those of models of 8B go the other way, not to need more of
  * the stack. */
-#undef X_FOURS
+#undef X_CROSSES
 #undef X_CROSSED
+#define X_CROSSES(type)                                                        \
+    ((type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q5_K)
 #define X_CROSSED (56 * 256)
-#define X_FOURS(type, n_in)                                                    \
-    ((type) == KSLLM_TYPE_Q6_K || ((n_in) <= X_CROSSED                         \
-        && ((type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q5_K)))
 
 V_INLINE __m512i KS_NAME(x_join)(__m256i low, __m256i high) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
@@ -4794,18 +4793,13 @@ V_INLINE void KS_NAME(x_fours)(const u8 *q, size_t n, const i8 *x,
 
 /* The floats of four blocks are added up while the next four are multiplied,
  * as in k_stream. */
-V_INLINE void KS_NAME(k_fours)(const k_product *p, ksllm_type type) {
+V_INLINE void KS_NAME(k_fours)(
+    const k_product *p, const i8 *x, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     const k_acts *a = p->acts;
     const __m512i pick = KS_NAME(x_pick_scales)(type);
     const size_t n_row = a->n_in / 256;
     const u8 *q = p->w, *end = q + p->n_rows * p->row_bytes;
-    const i8 *x = a->q[1];
-    i8 crossed[X_CROSSED];
-    if (type != KSLLM_TYPE_Q6_K) {
-        KS_NAME(x_cross)(x, a->n_in, crossed);
-        x = crossed;
-    }
     f32 pf[4], uf[4], *y = p->y;
     __m128 sum = _mm_setzero_ps();
     size_t n, before = 0, i = 0, i_sum = 0;
@@ -4829,6 +4823,14 @@ V_INLINE void KS_NAME(k_fours)(const k_product *p, ksllm_type type) {
         _mm_storeu_ps(pf, v);
         if (b->has_min) _mm_storeu_ps(uf, u);
     }
+}
+
+/* Not inlined: its frame is not needed where k_panel is called. */
+KS_NOINLINE void KS_NAME(k_crossed)(const k_product *p) {
+    i8 x[X_CROSSED];
+    KS_NAME(x_cross)(p->acts->q[1], p->acts->n_in, x);
+    if (p->type == KSLLM_TYPE_Q4_K) KS_NAME(k_fours)(p, x, KSLLM_TYPE_Q4_K);
+    else KS_NAME(k_fours)(p, x, KSLLM_TYPE_Q5_K);
 }
 #else
 #define X_QUADS(type) false
@@ -5026,8 +5028,12 @@ V_INLINE void KS_NAME(k_direct)(
         KS_NAME(k_quads)(p, type);
         return;
     }
-    if (X_FOURS(type, p->acts->n_in)) {
-        KS_NAME(k_fours)(p, type);
+    if (type == KSLLM_TYPE_Q6_K) {
+        KS_NAME(k_fours)(p, p->acts->q[1], type);
+        return;
+    }
+    if (X_CROSSES(type) && p->acts->n_in <= X_CROSSED) {
+        KS_NAME(k_crossed)(p);
         return;
     }
 #endif
