@@ -9544,9 +9544,9 @@ typedef enum tok_shape {
     TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
     TOK_OLD,     /* the same, numbers without their space */
     TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK and digits cut out */
-    TOK_LISTS    /* line end, then \s?letters of a list, then \s?marks of a list,
-                    spaces at an end, CJK runs, runs of digits: each cut out of
-                    what those before it left */
+    TOK_LISTS    /* line end, \s?letters of a list, \s?marks of a list, spaces
+                    at an end, CJK runs, runs of digits: each cut out of what
+                    those before it left */
 } tok_shape;
 
 typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE, TOK_NOTHING } tok_tail;
@@ -26486,8 +26486,8 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "gemma3", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
         .rope_halves = true, .scale_embd = true, .act = K_GELU,
         .windows = WINDOW_MUST, .window_period = 6, .window_theta = 10000.0f},
-    {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM),
-        .may = BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
+    {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM)
+            | BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
         .act = K_GELU, .windows = WINDOW_MUST, .window_period = 6,
         .window_theta = 10000.0f, .layered = true},
     {.name = "exaone", .need = NORMS_PRE, .rope_halves = true},
@@ -27994,6 +27994,8 @@ static i64 mdl_per_block(mdl_reader *r, const char *name, u32 i) {
 static ksllm_status mdl_place_windows(ksllm_model *m, ksllm_error *err) {
     static const char name[] = "attention.sliding_window_pattern";
     mdl_reader r = {m, err, KSLLM_OK};
+    if (m->arch->layered && !m->rope_divisors) /* part of a head turns */
+        return mdl_missing(m, -1, "rope_freqs.weight", err);
     const gguf_kv *kv = mdl_find(m, name);
     if (!m->window) return KSLLM_OK;
     bool each = kv && kv->type == KSLLM_META_ARRAY;
