@@ -2379,6 +2379,21 @@ KS_INLINE void blk_read_mxfp4(blk *b, const u8 *src) {
 
 #endif /* KSLLM_NO_IQ */
 
+/* What nibbles stand for. */
+KS_UNUSED KS_INLINE const i8 *blk_values(ksllm_type type) {
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_MXFP4) return BLK_FP4;
+#endif
+    (void)type;
+    return BLK_IQ4;
+}
+
+/* Whether blocks of 32 have an exponent for a scale: MXFP4 alone, whose length
+ * is odd. */
+KS_UNUSED KS_INLINE bool blk_has_power(const blk_type *b) {
+    return b->bytes % 2 != 0;
+}
+
 /* With a constant type the switch disappears. */
 KS_INLINE void blk_read(blk *b, const u8 *src, ksllm_type type) {
     switch ((int)type) {
@@ -3674,8 +3689,8 @@ V_INLINE void KS_NAME(x_four)(const u8 *const *row, size_t at, __m256i *to) {
     KS_NAME(x_turn)(a, to);
 }
 
-V_INLINE __m256i KS_NAME(x_codebook)(__m256i nibbles) {
-    __m128i t = _mm_loadu_si128((const void *)BLK_IQ4);
+V_INLINE __m256i KS_NAME(x_codebook)(__m256i nibbles, ksllm_type type) {
+    __m128i t = _mm_loadu_si128((const void *)blk_values(type));
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), nibbles);
 }
 
@@ -3696,6 +3711,27 @@ V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
     HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7);
 #undef HALF
     return _mm256_cvtph_ps(h);
+}
+
+/* Powers of two by their exponent, as blk_power has them. */
+V_INLINE __m256 KS_NAME(x_powers)(const u8 *const *row, size_t at) {
+#define BYTE(r) row[r][at]
+    const __m256i e = _mm256_setr_epi32(BYTE(0), BYTE(1), BYTE(2), BYTE(3),
+        BYTE(4), BYTE(5), BYTE(6), BYTE(7));
+#undef BYTE
+    const __m256i small =
+        _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    const __m256i usual = _mm256_slli_epi32(
+        _mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(
+        usual, small, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+}
+
+/* The scales of blocks of 32. */
+V_INLINE __m256 KS_NAME(x_scales32)(
+    const u8 *const *row, size_t at, const blk_type *b) {
+    return blk_has_power(b) ? KS_NAME(x_powers)(row, at)
+                            : KS_NAME(x_halves)(row, at + b->d);
 }
 
 /* 16 in the bytes of w[k] whose bits 4 * k to 4 * k + 3 are set at qh. */
@@ -3735,7 +3771,8 @@ V_INLINE void KS_NAME(x_block)(
         KS_NAME(x_fifth)(row, end - 20, w);
     KS_UNROLL
     for (int k = 0; k < 8; k++)
-        if (type == KSLLM_TYPE_IQ4_NL) w[k] = KS_NAME(x_codebook)(w[k]);
+        if (type == KSLLM_TYPE_IQ4_NL || type == KSLLM_TYPE_MXFP4)
+            w[k] = KS_NAME(x_codebook)(w[k], type);
 }
 
 /* ---- x86: blocks of 256 ---- */
@@ -3783,7 +3820,7 @@ V_INLINE void KS_NAME(x_group)(const KS_NAME(xraw) *raw, ksllm_type type,
             h = KS_NAME(x_bits)(q[k], 4 * (int)i + g, 1);
             w[k] = _mm256_or_si256(w[k], _mm256_slli_epi16(h, 2));
             break;
-        default: w[k] = KS_NAME(x_codebook)(w[k]); /* IQ4_XS */
+        default: w[k] = KS_NAME(x_codebook)(w[k], type); /* IQ4_XS */
         }
     }
 }
@@ -4052,7 +4089,7 @@ V_INLINE __m256i KS_NAME(x_part)(
             (const void *)(FIELD_OF(p, blk_iq4_xs, qs) + 16 * g));
         w = _mm256_inserti128_si256(
             _mm256_castsi128_si256(q), _mm_srli_epi16(q, 4), 1);
-        return KS_NAME(x_codebook)(KS_NAME(x_and)(w, 15));
+        return KS_NAME(x_codebook)(KS_NAME(x_and)(w, 15), type);
     }
     }
     h = up > 0 ? _mm256_slli_epi16(h, up) : up ? _mm256_srli_epi16(h, -up) : h;
@@ -4288,7 +4325,7 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
         KS_UNROLL
         for (int k = 0; k < 8; k++)
             if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
-        const __m256 d = KS_NAME(x_halves)(row, at + b->d);
+        const __m256 d = KS_NAME(x_scales32)(row, at, b);
         const __m256 dmin = KS_NAME(x_halves)(row, at + b->m);
         k_fetch(next + 8 * at, 8 * b->bytes);
         const i8 *x = a->q[0] + 32 * i;
@@ -5082,7 +5119,7 @@ V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
         __m256i w[8];
         KS_NAME(x_block)(row, at, type, w);
         KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
-        vr_store(to->d[i] + 8 * h, KS_NAME(x_halves)(row, at + b->d));
+        vr_store(to->d[i] + 8 * h, KS_NAME(x_scales32)(row, at, b));
         if (b->has_min)
             vr_store(to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
     }
@@ -5713,6 +5750,17 @@ typedef struct { const u8 *p[8]; } KS_NAME(n_rows);
  * of a block and steps; compilers make two or three of it. The first of four
  * loads fills all lanes, so that none must be cleared. The asm names no memory
  * that it reads: nothing writes to weights. */
+/* Powers of two by an exponent each, as blk_power has them. */
+V_INLINE float32x4_t KS_NAME(n_powers)(uint16x4_t v) {
+    const uint32x4_t e = vandq_u32(vmovl_u16(v), vdupq_n_u32(255));
+    const uint32x4_t small =
+        vshlq_u32(vdupq_n_u32(0x00200000), vreinterpretq_s32_u32(e));
+    const uint32x4_t usual =
+        vshlq_n_u32(vsubq_u32(e, vdupq_n_u32(1)), 23);
+    return vreinterpretq_f32_u32(
+        vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), small, usual));
+}
+
 V_INLINE vr KS_NAME(n_next_scales)(
     KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
     const size_t bytes = t->bytes;
@@ -5752,6 +5800,8 @@ V_INLINE vr KS_NAME(n_next_scales)(
 #undef HEADS_h
 #undef HEADS4
 #undef NEXT
+    if (blk_has_power(t))
+        return (vr){{KS_NAME(n_powers)(a), KS_NAME(n_powers)(b)}};
     return KS_NAME(n_floats)(a, b);
 }
 
@@ -5823,8 +5873,9 @@ V_INLINE int8x16_t KS_NAME(n_look_up)(int8x16_t t, uint8x16_t i) {
 #endif
 }
 
-V_INLINE int8x16_t KS_NAME(n_codebook)(int8x16_t w) {
-    return KS_NAME(n_look_up)(vld1q_s8(BLK_IQ4), vreinterpretq_u8_s8(w));
+V_INLINE int8x16_t KS_NAME(n_codebook)(int8x16_t w, ksllm_type type) {
+    return KS_NAME(n_look_up)(
+        vld1q_s8(blk_values(type)), vreinterpretq_u8_s8(w));
 }
 
 /* w with 16 where a bit of two bytes of v, from the first on, is set. */
@@ -5858,10 +5909,10 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
         w.hi = KS_NAME(n_fifth)(w.hi, h, 2);
         return w;
     }
-    case KSLLM_TYPE_IQ4_NL:
-        w = KS_NAME(n_nibbles)(src + 2);
-        w.lo = KS_NAME(n_codebook)(w.lo);
-        w.hi = KS_NAME(n_codebook)(w.hi);
+    case KSLLM_TYPE_IQ4_NL: case KSLLM_TYPE_MXFP4:
+        w = KS_NAME(n_nibbles)(src + BLK_TYPES[type].bytes - 16);
+        w.lo = KS_NAME(n_codebook)(w.lo, type);
+        w.hi = KS_NAME(n_codebook)(w.hi, type);
         return w;
     default: /* Q8_0 */
         w = KS_NAME(n_load32)(src + 2);
@@ -5922,7 +5973,8 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
     default: /* IQ4_XS */
         w = vld1q_u8(from->qs + 16 * k);
         w = j ? vshrq_n_u8(w, 4) : vandq_u8(w, low);
-        return vreinterpretq_u8_s8(KS_NAME(n_codebook)(KS_NAME(n_s8)(w)));
+        return vreinterpretq_u8_s8(
+            KS_NAME(n_codebook)(KS_NAME(n_s8)(w), type));
     }
 }
 
@@ -7128,9 +7180,14 @@ enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
         const u8 *const *rows, size_t n_blocks) {                              \
         KS_NAME(k_build)(to, o, rows, n_blocks, KSLLM_TYPE_##t);               \
     }
+#if defined KSLLM_NO_IQ
+#define EACH_IQ(F)
+#else
+#define EACH_IQ(F) F(MXFP4)
+#endif
 #define EACH(F)                                                                \
     F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(IQ4_NL)                          \
-    F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_XS)
+    F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_XS) EACH_IQ(F)
 EACH(FORM)
 #undef FORM
 #define FORM(t) [KSLLM_TYPE_##t] = KS_NAME(k_build_##t),
@@ -7434,6 +7491,7 @@ QUANTIZED(IQ4_XS)
                 KS_NAME(k_product_##as)(&q);                                   \
     }
 #endif
+QUANTIZED(MXFP4)
 WIDENED(IQ3_S, Q6_K)
 WIDENED(TQ1_0, Q2_K)
 WIDENED(TQ2_0, Q2_K)
@@ -7814,7 +7872,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #if !defined KSLLM_NO_IQ
         PLAIN(IQ2_XXS), PLAIN(IQ2_XS), PLAIN(IQ2_S), PLAIN(IQ3_XXS),
         QUANTIZED(IQ3_S), PLAIN(IQ1_S), PLAIN(IQ1_M), QUANTIZED(TQ1_0),
-        QUANTIZED(TQ2_0), PLAIN(MXFP4),
+        QUANTIZED(TQ2_0), QUANTIZED(MXFP4),
 #endif
     },
 #undef PLAIN
@@ -10000,9 +10058,9 @@ typedef enum tok_shape {
     TOK_FALCON,  /* runs of punctuation; GPT2's words; three ASCII digits */
     TOK_OLD,     /* the same, numbers without their space */
     TOK_CODER,   /* line end|\s?L+|\s?P+|rest, CJK and digits cut out */
-    TOK_LISTS    /* line end, then \s?letters of a list, then \s?marks of a list,
-                    spaces at an end, CJK runs, runs of digits: each cut out of
-                    what those before it left */
+    TOK_LISTS    /* line end, \s?letters of a list, \s?marks of a list, spaces
+                    at an end, CJK runs, runs of digits: each cut out of what
+                    those before it left */
 } tok_shape;
 
 typedef enum tok_tail { TOK_LINES, TOK_SLASHES, TOK_ONE, TOK_NOTHING } tok_tail;
@@ -26976,8 +27034,8 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "gemma3", .need = NORMS_PRE | NORMS_POST | NORMS_QK,
         .rope_halves = true, .scale_embd = true, .act = K_GELU,
         .windows = WINDOW_MUST, .window_period = 6, .window_theta = 10000.0f},
-    {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM),
-        .may = BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
+    {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM)
+            | BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
         .act = K_GELU, .windows = WINDOW_MUST, .window_period = 6,
         .window_theta = 10000.0f, .layered = true},
     {.name = "exaone", .need = NORMS_PRE, .rope_halves = true},
@@ -28617,6 +28675,8 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
         return mdl_missing(m, -1, "output_norm.weight", err);
     if (!m->dense[0].w != !m->dense[1].w)
         return mdl_missing(m, -1, "dense_2.weight or dense_3.weight", err);
+    if (m->arch->layered && !m->rope_divisors) /* part of a head turns */
+        return mdl_missing(m, -1, "rope_freqs.weight", err);
     if (m->dim[D_LAYER] && !(m->embds.w && m->embds_proj.w && m->embds_norm))
         return mdl_missing(m, -1, "per_layer_token_embd.weight, "
             "per_layer_model_proj.weight or per_layer_proj_norm.weight", err);
