@@ -8,6 +8,7 @@
 #define TW_MINI
 #include "tower.h"
 #include "fuzz.h"
+#include "media.h"
 
 enum { TAIL = 8 };
 
@@ -38,9 +39,7 @@ static uint64_t look(const ksllm_model *m, const ksllm_image *p,
     MUST(memory.calls == calls, "a call on an encoder allocates");
     MUST(media.n_tokens == size->n_tokens, "%u and %u",
          (unsigned)media.n_tokens, (unsigned)size->n_tokens);
-    h = fx_hash(FX_HASH, media.rows,
-                sizeof(float) * media.n_tokens * media.n_embd);
-    h = fx_hash(h, media.tokens, 4 * media.n_tokens);
+    h = media_hash(&media);
     fuzz_free(room, size->memory);
     ksllm_encoder_free(x);
     return h;
@@ -92,22 +91,24 @@ static bool seed(size_t i, fx_bytes *out)
     static const uint8_t tails[6][TAIL] = {
         {30, 20}, {60, 9, 0, 0, 1}, {8, 8, 12, 0}, {99, 99, 0, 0, 4, 1},
         {200, 100, 0, 0, 0, 0, 1}, {7, 40, 0, 0, 0, 3, 0, 33}};
-    if (i >= 12)
+    if (i >= 18)
         return false;
     fx_spec s = fx_mini;
-    s.more = i % 2 ? tw_tiles : tw_whole;
+    s.more = i / 6 == 1 ? tw_tiles : i / 6 ? tw_cells : tw_whole;
     if (i % 3 == 2)
         s.type = KSLLM_TYPE_F32;
     fx_file f = fx_model(&s);
     fx_put(out, f.data, f.size);
-    fx_put(out, tails[i / 2], TAIL);
+    fx_put(out, tails[i % 6], TAIL);
     free(f.data);
     return true;
 }
 
 static const char *const words[] = {
     "clip.has_vision_encoder", "clip.projector_type", "mlp", "hcx_qwen2.5vl",
-    "exaone4_5", "clip.vision.block_count", "clip.vision.embedding_length",
+    "exaone4_5", "cabstractor", "clip.vision.mm.num_queries",
+    "clip.vision.pad_to_square", "mm.pos_emb", "mm.readout.0.weight",
+    "mm.net.0.b1.conv2.conv.weight", "mm.net.2.b3.se.fc1.weight", "clip.vision.block_count", "clip.vision.embedding_length",
     "clip.vision.feed_forward_length", "clip.vision.attention.head_count",
     "clip.vision.attention.head_count_kv", "clip.vision.patch_size",
     "clip.vision.image_size", "clip.vision.anyres_max",

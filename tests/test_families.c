@@ -389,10 +389,10 @@ static void check_row(const char *row) {
 #define ROWS(X)                                                               \
     X(llama_tied) X(llama_mha) X(llama_llama3) X(llama_yarn) X(exaone)        \
     X(exaone4) X(exaone4_hybrid) X(exaone4_5) X(exaone_moe) X(hyperclovax)    \
-    X(hyperclovax_omni) X(hyperclovax_vision) X(qwen2) X(qwen3)               \
-    X(qwen3_embedding) X(qwen3_asr) X(varco_vision) X(deepseek_v3)            \
-    X(deepseek_v3_groups) X(solar_open)                                      \
-    X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
+    X(hyperclovax_omni) X(hyperclovax_vision) X(hyperclovax_seed) X(qwen2)    \
+    X(qwen3) X(qwen3_embedding) X(qwen3_asr) X(varco_vision)                  \
+    X(deepseek_v3) X(deepseek_v3_groups) X(solar_open) X(solar) X(axk1)       \
+    X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)                     \
     X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
     X(qwen3_vl) X(lfm2) X(lfm2_moe) X(qwen3_5)
 
@@ -656,7 +656,8 @@ static void check_sights(const char *row, bool hears) {
 }
 
 #define SEES(X)                                                               \
-    X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)
+    X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)    \
+    X(hyperclovax_seed)
 
 #define SEE_TEST(name) TEST(name##_sees) { check_sights(#name, false); }
 
@@ -779,7 +780,7 @@ TEST(configs_that_no_graph_has) {
 TEST(towers_that_no_graph_has) {
     static const char config[] = "config.json",
         pre[] = "preprocessor_config.json", varco[] = "varco_vision",
-        hcx[] = "hyperclovax_vision";
+        hcx[] = "hyperclovax_vision", seed[] = "hyperclovax_seed";
     static const struct {
         const char *row, *file, *from, *to, *why;
     } cases[] = {
@@ -817,6 +818,28 @@ TEST(towers_that_no_graph_has) {
         {hcx, pre, "\"max_pixels\": 4800", "\"max_pixels\": 0",
             "max_pixels"},
         {hcx, pre, "{", "[{", "preprocessor_config.json"},
+        {seed, config, "\"use_nth_layer\"", "\"x\"", "use_nth_layer"},
+        {seed, config, "\"anyres\": true", "\"anyres\": false", "anyres"},
+        {seed, config, "\"unpad\"", "\"x\"", "unpad"},
+        {seed, config, "\"proj_prenorm\": false", "\"proj_prenorm\": true",
+            "proj_prenorm"},
+        {seed, config, "\"proj_pos_emb\": true", "\"proj_pos_emb\": false",
+            "proj_pos_emb"},
+        {seed, config, "\"max_num_grids\": 4", "\"max_num_grids\": 9",
+            "possible_resolutions"},
+        {seed, config, "\"use_1x1_grid\": false", "\"use_1x1_grid\": true",
+            "possible_resolutions"},
+        {seed, config, "\"mm_projector_type\": \"cabstractor\"",
+            "\"mm_projector_type\": \"mlp\"", "mm_projector_type"},
+        {seed, config, "\"img_start_id\"", "\"x\"", "image_token_id"},
+        {seed, pre, "\"num_queries_vis_abstractor\": 9",
+            "\"num_queries_vis_abstractor\": 4",
+            "num_queries_vis_abstractor"},
+        {seed, pre, "\"pad_to_square\"", "\"x\"", "pad_to_square"},
+        {seed, pre, "\"unpad\": true", "\"unpad\": false", "unpad"},
+        {seed, pre, "\"height\": 40", "\"height\": 32", "crop_size"},
+        {seed, pre, "\"shortest_edge\": 40", "\"shortest_edge\": 48",
+            "size"},
     };
     for (size_t i = 0; i < KS_LEN(cases); i++) {
         char dir[64], out[64], said[2048];
