@@ -26433,8 +26433,9 @@ struct ksllm_model {
     const u8 *output_norm, *rope_divisors;
     const u8 *rope_factors[2]; /* LongRoPE: short, long */
     mdl_layer *layers;
-    mdl_tower *tower; /* NULL: it does not see */
+    mdl_tower *tower[2]; /* what sees, what hears; NULL: it does not */
     bool clips[2]; /* the file has a tower for pictures, for sound */
+    bool media;    /* it sees or hears */
     mdl_rope rope[2]; /* global, local */
     size_t layer_bytes, rope_bytes;
 #if !defined KSLLM_NO_GRAMMAR
@@ -26906,37 +26907,52 @@ static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
 
 /* ---- tensors ---- */
 
+/* Where tensors come from: a file, the lengths that they must have, and what
+ * the keys that say these begin with, those of a tower apart. */
+typedef struct {
+    const gguf *g;
+    const size_t *dim;
+    const char *arch, *clip;
+} mdl_source;
+
+static mdl_source mdl_text_source(const ksllm_model *m) {
+    return (mdl_source){&m->g, m->dim, m->arch->name, NULL};
+}
+
 /* Whether a tensor's lengths are what the metadata says. */
-static ksllm_status mdl_check_shape(const ksllm_model *m,
+static ksllm_status mdl_check_shape(const mdl_source *from,
     const gguf_tensor *t, const mdl_slot *s, ksllm_error *err) {
     const mdl_dim dims[4] = {s->n_in, s->n_out, s->n, D_ONE};
     for (u32 i = 0; i < 4; i++) {
         const char *key = MDL_KEYS[dims[i]];
-        const char *of = dims[i] < D_T_WIDTH ? m->arch->name
-            : m->clips[0]                   ? "clip.vision" : "clip.audio";
-        if (t->dims[i] != m->dim[dims[i]])
-            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+        const char *of = dims[i] < D_T_WIDTH ? from->arch : from->clip;
+        size_t want = from->dim[dims[i]];
+        if (t->dims[i] != want)
+            return gguf_fail(from->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' has a length of %llu where '%s%s%s' makes it "
                 "%llu", STR(t->name), LLU(t->dims[i]), key ? of : "",
-                key ? "." : "", key ? key : "the format", LLU(m->dim[dims[i]]));
+                key ? "." : "", key ? key : "the format", LLU(want));
     }
     return KSLLM_OK;
 }
 
-static ksllm_status mdl_bind_vector(const ksllm_model *m, const gguf_tensor *t,
-    const mdl_slot *s, const u8 **out, ksllm_error *err) {
+static ksllm_status mdl_bind_vector(const mdl_source *from,
+    const gguf_tensor *t, const mdl_slot *s, const u8 **out,
+    ksllm_error *err) {
     *out = t->data;
-    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(m, t, s, err);
-    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(from, t, s, err);
+    return gguf_fail(from->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
         "tensor '%.*s' has type %s, F32 is needed there: convert the model "
         "again", STR(t->name), BLK_TYPES[t->type].name);
 }
 
-static ksllm_status mdl_bind_matrix(const ksllm_model *m, const gguf_tensor *t,
-    const mdl_slot *s, mdl_matrix *out, ksllm_error *err) {
-    *out = (mdl_matrix){t->data, (ksllm_type)t->type, m->dim[s->n_in],
-        m->dim[s->n_out], (size_t)t->row_bytes, m->dim[s->n]};
-    return mdl_check_shape(m, t, s, err);
+static ksllm_status mdl_bind_matrix(const mdl_source *from,
+    const gguf_tensor *t, const mdl_slot *s, mdl_matrix *out,
+    ksllm_error *err) {
+    const size_t *d = from->dim;
+    *out = (mdl_matrix){t->data, (ksllm_type)t->type, d[s->n_in],
+        d[s->n_out], (size_t)t->row_bytes, d[s->n]};
+    return mdl_check_shape(from, t, s, err);
 }
 
 /* "blk.12.attn_q.weight" to 12 and "attn_q.weight". */
@@ -27062,15 +27078,18 @@ static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
 static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
+    const mdl_source from = mdl_text_source(m);
     const mdl_fused *f = mdl_fused_as(m, rest);
     if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
-            return mdl_bind_matrix(m, t, &MDL_MATRICES[i], &l->mat[i], err);
+            return mdl_bind_matrix(
+                &from, t, &MDL_MATRICES[i], &l->mat[i], err);
     for (u32 i = 0; i < N_VECTORS; i++)
         if ((p.vectors | p.may) & BIT(i)
             && str_eq(rest, str_of(mdl_vector_name(m, i))))
-            return mdl_bind_vector(m, t, &MDL_VECTORS[i], &l->vec[i], err);
+            return mdl_bind_vector(
+                &from, t, &MDL_VECTORS[i], &l->vec[i], err);
     return mdl_unknown(m, t, err);
 }
 
@@ -27332,6 +27351,8 @@ typedef struct {
 struct mdl_tower {
     const mdl_tower_kind *kind;
     size_t bytes; /* of this allocation */
+    mdl_source from;
+    size_t dim[N_DIMS]; /* the model's, and its own D_T_* */
     u32 n_layers, n_heads, n_kv_heads;
     u32 patch; /* pixels of a side */
     u32 side;  /* of a tile, in pixels */
@@ -27356,22 +27377,35 @@ struct mdl_tower {
     mdl_layer layers[]; /* n_layers */
 };
 
-/* A key of the tower, an integer in [lo, hi]; `fallback` if it is absent,
- * unless that is below lo: then the key is required. */
-static u32 mdl_tower_int(
-    mdl_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
-    const gguf *g = &r->m->g;
+/* Reads keys clip.vision.* or clip.audio.*, by their last part. As with
+ * mdl_reader the first error sticks. */
+typedef struct {
+    const gguf *g;
+    const char *clip;
+    ksllm_error *err;
+    ksllm_status status;
+} mdl_clip_reader;
+
+static const gguf_kv *mdl_clip_find(
+    const mdl_clip_reader *r, const char *name, char key[96]) {
+    snprintf(key, 96, "%s.%s", r->clip, name);
+    const gguf_kv *kv = gguf_find(r->g, key);
+    gguf_ask(kv);
+    return kv;
+}
+
+/* An integer in [lo, hi]; `fallback` if it is absent, unless that is below lo:
+ * then the key is required. */
+static u32 mdl_clip_int(
+    mdl_clip_reader *r, const char *name, i64 lo, i64 hi, i64 fallback) {
     char key[96];
     i64 v = fallback;
-    snprintf(key, sizeof key, "clip.%s.%s",
-        r->m->clips[0] ? "vision" : "audio", name);
-    const gguf_kv *kv = gguf_find(g, key);
-    gguf_ask(kv);
+    const gguf_kv *kv = mdl_clip_find(r, name, key);
     bool sound = kv ? kv->type != KSLLM_META_ARRAY && gguf_int_at(kv, 0, &v)
             && v >= lo && v <= hi
                     : v >= lo;
     if (!sound && !r->status)
-        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT,
             kv ? kv->offset : NO_OFFSET, "metadata key '%s' must be an integer "
             "from %lld to %lld%s", key, (long long)lo, (long long)hi,
             kv ? "" : "; it is missing: convert the model again");
@@ -27379,54 +27413,47 @@ static u32 mdl_tower_int(
 }
 
 /* A finite number; item i of an array of n, or for n 0 a number alone. */
-static f64 mdl_tower_num(mdl_reader *r, const char *key, u32 n, u32 i) {
-    const gguf *g = &r->m->g;
-    const gguf_kv *kv = gguf_find(g, key);
+static f64 mdl_clip_num(mdl_clip_reader *r, const char *name, u32 n, u32 i) {
+    char key[96];
+    const gguf_kv *kv = mdl_clip_find(r, name, key);
     bool each = kv && kv->type == KSLLM_META_ARRAY;
     f64 v = 0;
-    gguf_ask(kv);
     bool sound = kv && each == (n > 0) && kv->count == (n ? n : 1)
         && gguf_num_at(kv, i, &v) && v >= 0 && v <= 1e3;
     if (!sound && !r->status)
-        r->status = gguf_fail(g, r->err, KSLLM_ERR_FORMAT,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT,
             kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
             "%s from 0 to 1000", key, n ? "three numbers" : "a number");
     return sound && !r->status ? v : 0;
 }
 
-static void mdl_read_pixels(mdl_reader *r, mdl_tower *t) {
+static void mdl_read_pixels(mdl_clip_reader *r, mdl_tower *t) {
     for (u32 c = 0; c < 3; c++) {
-        t->mean[c] = (f32)mdl_tower_num(r, "clip.vision.image_mean", 3, c);
-        t->std[c] = (f32)mdl_tower_num(r, "clip.vision.image_std", 3, c);
+        t->mean[c] = (f32)mdl_clip_num(r, "image_mean", 3, c);
+        t->std[c] = (f32)mdl_clip_num(r, "image_std", 3, c);
         if (!(t->std[c] > 0)) t->std[c] = 1;
     }
 }
 
 static ksllm_status mdl_tower_refuse(
-    const ksllm_model *m, const char *key, ksllm_error *err) {
-    const gguf_kv *kv = gguf_find(&m->g, key);
-    return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED,
+    const mdl_source *from, const char *key, ksllm_error *err) {
+    const gguf_kv *kv = gguf_find(from->g, key);
+    return gguf_fail(from->g, err, KSLLM_ERR_UNSUPPORTED,
         kv ? kv->offset : NO_OFFSET, "'%s' is '%.*s', which this version "
         "cannot run; with clip.has_vision_encoder false (options.overrides) "
         "the model reads text", key, STR(gguf_text(kv)));
 }
 
-static str mdl_projector(const ksllm_model *m) {
-    str name = gguf_get_str(&m->g, m->clips[0] ? "clip.vision.projector_type"
-                                               : "clip.audio.projector_type");
-    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
-}
-
 /* The sizes that a picture may be resized to before it is cut, all of whole
  * tiles. */
-static ksllm_status mdl_read_grids(
-    const ksllm_model *m, mdl_tower *t, ksllm_error *err) {
+static ksllm_status mdl_read_grids(mdl_tower *t, ksllm_error *err) {
     static const char key[] = "clip.vision.image_grid_pinpoints";
     static const char merge[] = "clip.vision.mm_patch_merge_type";
-    const gguf_kv *kv = gguf_find(&m->g, key);
+    const gguf *g = t->from.g;
+    const gguf_kv *kv = gguf_find(g, key);
     i64 v;
-    if (!str_eq(gguf_get_str(&m->g, merge), str_of("spatial_unpad")))
-        return mdl_tower_refuse(m, merge, err);
+    if (!str_eq(gguf_get_str(g, merge), str_of("spatial_unpad")))
+        return mdl_tower_refuse(&t->from, merge, err);
     bool sound = kv && kv->type == KSLLM_META_ARRAY && kv->count
         && kv->count % 2 == 0 && kv->count <= 2 * MDL_MAX_GRIDS;
     for (u64 i = 0; sound && i < kv->count; i++) {
@@ -27435,7 +27462,7 @@ static ksllm_status mdl_read_grids(
         t->grids[i / 2][i % 2] = (u32)v;
     }
     if (!sound)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT,
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT,
             kv ? kv->offset : NO_OFFSET, "metadata key '%s' is missing or not "
             "an array of heights and widths, each of 1 to %d tiles of %u "
             "pixels, %d pairs at most", key, (int)MDL_MAX_TILES,
@@ -27444,48 +27471,46 @@ static ksllm_status mdl_read_grids(
     return KSLLM_OK;
 }
 
-static void mdl_read_abstractor(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
+static void mdl_read_abstractor(mdl_clip_reader *r, mdl_tower *t) {
     const gguf_tensor *squeeze =
-        gguf_find_tensor(&m->g, str_of("mm.net.0.b1.se.fc1.weight"));
-    u32 rows = mdl_tower_int(r, "mm.num_queries", 1, 1 << 14, -1), side = 1;
-    t->square = mdl_tower_int(r, "pad_to_square", 0, 1, -1);
+        gguf_find_tensor(r->g, str_of("mm.net.0.b1.se.fc1.weight"));
+    u32 rows = mdl_clip_int(r, "mm.num_queries", 1, 1 << 14, -1), side = 1;
+    t->square = mdl_clip_int(r, "pad_to_square", 0, 1, -1);
     while (side * side < rows) side++;
     if (!r->status && (side * side != rows || side > t->cells))
-        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "'clip.vision.mm.num_queries' %u is no square, or more than the "
             "%u x %u patches of a tile", (unsigned)rows, (unsigned)t->cells,
             (unsigned)t->cells);
     t->cells = side;
-    m->dim[D_T_SQUEEZED] = squeeze ? (size_t)squeeze->n_rows : 0;
+    t->dim[D_T_SQUEEZED] = squeeze ? (size_t)squeeze->n_rows : 0;
 }
 
 /* Of a SigLIP tower: squares, and places learned for their patches. */
-static ksllm_status mdl_read_tiles(
-    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
-    t->side = mdl_tower_int(r, "image_size", 1, 1 << 12, -1);
+static ksllm_status mdl_read_tiles(mdl_clip_reader *r, mdl_tower *t) {
+    t->side = mdl_clip_int(r, "image_size", 1, 1 << 12, -1);
     t->merge = 1;
     u32 across = t->cells = t->side / t->patch;
-    if (t->kind->abstracts) mdl_read_abstractor(r, m, t);
-    else t->most = mdl_tower_int(r, "anyres_max", 1, 1 << 10, -1);
+    if (t->kind->abstracts) mdl_read_abstractor(r, t);
+    else t->most = mdl_clip_int(r, "anyres_max", 1, 1 << 10, -1);
     if (!r->status && (t->side % t->patch || across > 128))
-        r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "'clip.vision.image_size' %u is not 1 to 128 patches of %u pixels",
             (unsigned)t->side, (unsigned)t->patch);
-    m->dim[D_T_PLACES] = (size_t)across * across;
-    return r->status ? r->status : mdl_read_grids(m, t, r->err);
+    t->dim[D_T_PLACES] = (size_t)across * across;
+    return r->status ? r->status : mdl_read_grids(t, r->err);
 }
 
 /* Of a tower that sees a picture whole. Which layers see beyond a window: every
  * n-th. */
-static ksllm_status mdl_read_whole(
-    mdl_reader *r, ksllm_model *m, mdl_tower *t) {
-    size_t *d = m->dim;
-    const gguf_tensor *out = gguf_find_tensor(&m->g, str_of("mm.2.weight"));
-    t->merge = mdl_tower_int(r, "spatial_merge_size", 1, 8, -1);
-    u32 pixels = mdl_tower_int(r, "window_size", 1, 1 << 12, -1);
-    u32 every = mdl_tower_int(r, "n_wa_pattern", 1, 1 << 10, -1);
-    t->min = mdl_tower_int(r, "image_min_pixels", 1, 1 << 30, -1);
-    t->max = mdl_tower_int(r, "image_max_pixels", t->min, 1 << 30, -1);
+static ksllm_status mdl_read_whole(mdl_clip_reader *r, mdl_tower *t) {
+    size_t *d = t->dim;
+    const gguf_tensor *out = gguf_find_tensor(r->g, str_of("mm.2.weight"));
+    t->merge = mdl_clip_int(r, "spatial_merge_size", 1, 8, -1);
+    u32 pixels = mdl_clip_int(r, "window_size", 1, 1 << 12, -1);
+    u32 every = mdl_clip_int(r, "n_wa_pattern", 1, 1 << 10, -1);
+    t->min = mdl_clip_int(r, "image_min_pixels", 1, 1 << 30, -1);
+    t->max = mdl_clip_int(r, "image_max_pixels", t->min, 1 << 30, -1);
     t->window = pixels / t->merge / t->patch;
     for (u32 i = 0; i < t->n_layers; i++)
         t->layers[i].window = (i + 1) % every ? t->window : 0;
@@ -27494,7 +27519,7 @@ static ksllm_status mdl_read_whole(
     if (r->status || (t->window && !(t->merge & (t->merge - 1))
             && d[D_T_WIDTH] / t->n_heads % 4 == 0))
         return r->status;
-    return gguf_fail(&m->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+    return gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
         "'clip.vision.window_size' %u is less than a cell of %u patches of %u "
         "pixels a side, that is no power of 2, or a head's length is not a "
         "multiple of 4", (unsigned)pixels, (unsigned)t->merge,
@@ -27502,16 +27527,16 @@ static ksllm_status mdl_read_whole(
 }
 
 /* Of an ear. Each of three convolutions takes every second band and frame. */
-static ksllm_status mdl_read_ear(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
-    size_t *d = m->dim;
+static ksllm_status mdl_read_ear(mdl_clip_reader *r, mdl_tower *t) {
+    size_t *d = t->dim;
     const gguf_tensor *conv =
-        gguf_find_tensor(&m->g, str_of("a.conv2d.1.weight"));
+        gguf_find_tensor(r->g, str_of("a.conv2d.1.weight"));
     t->merge = 1;
-    t->bands = mdl_tower_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
-    t->stretch = 2 * mdl_tower_int(r, "n_window", 1, 250, -1);
-    u32 sees = mdl_tower_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
-    t->seconds = mdl_tower_int(r, "chunk_length", 1, 1 << 12, -1);
-    t->least = mdl_tower_int(r, "min_samples", 1 << 9, 1 << 20, -1);
+    t->bands = mdl_clip_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
+    t->stretch = 2 * mdl_clip_int(r, "n_window", 1, 250, -1);
+    u32 sees = mdl_clip_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
+    t->seconds = mdl_clip_int(r, "chunk_length", 1, 1 << 12, -1);
+    t->least = mdl_clip_int(r, "min_samples", 1 << 9, 1 << 20, -1);
     u32 bands = (t->bands + 7) / 8;
     t->rows = (t->stretch + 7) / 8;
     t->span = sees / t->stretch * t->rows;
@@ -27522,89 +27547,108 @@ static ksllm_status mdl_read_ear(mdl_reader *r, ksllm_model *m, mdl_tower *t) {
     return r->status;
 }
 
-static ksllm_status mdl_read_tower(
-    ksllm_model *m, mdl_tower *t, ksllm_error *err) {
-    mdl_reader r = {m, err, KSLLM_OK};
+static ksllm_status mdl_read_tower(mdl_clip_reader *r, mdl_tower *t) {
+    static const char resample[] = "clip.vision.resample";
     const bool hears = t->kind->hears;
     const gguf_tensor *mid =
-        gguf_find_tensor(&m->g, str_of(mdl_tower_slot(t->kind, T_MM_0)));
-    size_t *d = m->dim;
-    str resample = gguf_get_str(&m->g, "clip.vision.resample");
-    d[D_T_WIDTH] = mdl_tower_int(&r, "embedding_length", 1, 1 << 16, -1);
-    d[D_T_FFN] = mdl_tower_int(&r, "feed_forward_length", 1, 1 << 20, -1);
-    t->n_heads = mdl_tower_int(&r, "attention.head_count", 1, 1 << 10, -1);
-    t->n_kv_heads = mdl_tower_int(
-        &r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
-    t->place = (i32)mdl_tower_int(&r,
+        gguf_find_tensor(r->g, str_of(mdl_tower_slot(t->kind, T_MM_0)));
+    size_t *d = t->dim;
+    d[D_T_WIDTH] = mdl_clip_int(r, "embedding_length", 1, 1 << 16, -1);
+    d[D_T_FFN] = mdl_clip_int(r, "feed_forward_length", 1, 1 << 20, -1);
+    t->n_heads = mdl_clip_int(r, "attention.head_count", 1, 1 << 10, -1);
+    t->n_kv_heads = mdl_clip_int(
+        r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
+    t->place = (i32)mdl_clip_int(r,
         hears ? "audio_token_id" : "image_token_id", 0, (i64)d[D_VOCAB] - 1,
         -1);
-    t->eps = (f32)mdl_tower_num(&r, hears
-            ? "clip.audio.attention.layer_norm_epsilon"
-            : "clip.vision.attention.layer_norm_epsilon", 0, 0);
-    t->bilinear = str_eq(resample, str_of("bilinear"));
+    t->eps = (f32)mdl_clip_num(r, "attention.layer_norm_epsilon", 0, 0);
     if (!hears) {
-        t->patch = mdl_tower_int(&r, "patch_size", 1, 1 << 7, -1);
-        mdl_read_pixels(&r, t);
+        str filter = gguf_get_str(r->g, resample);
+        t->patch = mdl_clip_int(r, "patch_size", 1, 1 << 7, -1);
+        mdl_read_pixels(r, t);
+        t->bilinear = str_eq(filter, str_of("bilinear"));
+        if (!r->status && filter.p && !t->bilinear
+            && !str_eq(filter, str_of("bicubic")))
+            return mdl_tower_refuse(&t->from, resample, r->err);
     }
-    if (r.status) return r.status;
-    if (resample.p && !t->bilinear && !str_eq(resample, str_of("bicubic")))
-        return mdl_tower_refuse(m, "clip.vision.resample", err);
+    if (r->status) return r->status;
     if (d[D_T_WIDTH] % t->n_heads || t->n_heads % t->n_kv_heads)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "'attention.head_count' %u of clip.* does not divide the width "
-            "%llu, or head_count_kv %u does not divide it",
+        return gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.attention.head_count' %u does not divide the width %llu, or "
+            "head_count_kv %u does not divide it", r->clip,
             (unsigned)t->n_heads, LLU(d[D_T_WIDTH]), (unsigned)t->n_kv_heads);
     d[D_T_Q] = d[D_T_WIDTH];
     d[D_T_KV] = d[D_T_WIDTH] / t->n_heads * t->n_kv_heads;
     d[D_T_IN] = d[D_T_WIDTH];
     d[D_T_MID] = mid ? (size_t)mid->n_rows : 0;
     d[D_T_OUT] = d[D_EMBD];
-    return hears         ? mdl_read_ear(&r, m, t)
-        : t->kind->tiles ? mdl_read_tiles(&r, m, t)
-                         : mdl_read_whole(&r, m, t);
+    return hears         ? mdl_read_ear(r, t)
+        : t->kind->tiles ? mdl_read_tiles(r, t)
+                         : mdl_read_whole(r, t);
+}
+
+static const char *const MDL_CLIPS[2] = {"clip.vision", "clip.audio"};
+
+/* Of the tower that sees, or of the one that hears. */
+static str mdl_projector(const ksllm_model *m, bool hears) {
+    char key[48];
+    snprintf(key, sizeof key, "%s.projector_type", MDL_CLIPS[hears]);
+    str name = gguf_get_str(&m->g, key);
+    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
 }
 
 /* A model with a tower of another kind reads text alone. A layer has ten
  * tensors at least, so the file bounds their number. */
-static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+static ksllm_status mdl_make_tower(
+    ksllm_model *m, bool hears, ksllm_error *err) {
     const mdl_tower_kind *kind = NULL;
-    mdl_reader r = {m, err, KSLLM_OK};
-    mdl_find_towers(m);
+    const mdl_source from = {&m->g, NULL, m->arch->name, MDL_CLIPS[hears]};
+    mdl_clip_reader r = {from.g, from.clip, err, KSLLM_OK};
     for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
-        if (m->clips[MDL_TOWERS[i].hears]
-            && MDL_TOWERS[i].hears == !m->clips[0]
-            && str_eq(mdl_projector(m), str_of(MDL_TOWERS[i].projector)))
+        if (m->clips[hears] && MDL_TOWERS[i].hears == hears
+            && str_eq(mdl_projector(m, hears), str_of(MDL_TOWERS[i].projector)))
             kind = &MDL_TOWERS[i];
-    if (!kind) return KSLLM_OK; /* twr_sees says why */
-    u32 n = mdl_tower_int(&r, "block_count", 1, 1 << 10, -1);
-    if (!r.status && n > m->g.n_tensors / 10)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
-            "'clip.vision.block_count' is %u, but there are only %u tensors: "
-            "tensors are missing", (unsigned)n, (unsigned)m->g.n_tensors);
+    if (!kind) return KSLLM_OK; /* twr_sees and twr_hears say why */
+    u32 n = mdl_clip_int(&r, "block_count", 1, 1 << 10, -1);
+    if (!r.status && n > from.g->n_tensors / 10)
+        return gguf_fail(from.g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'%s.block_count' is %u, but there are only %u tensors: tensors "
+            "are missing", from.clip, (unsigned)n, (unsigned)from.g->n_tensors);
     if (r.status) return r.status;
     size_t bytes = sizeof(mdl_tower) + n * sizeof(mdl_layer);
     mdl_tower *t = mem_alloc(&m->alloc, bytes);
     if (!t) return fail_memory(err, bytes);
     memset(t, 0, bytes);
-    m->tower = t;
+    m->tower[hears] = t;
+    m->media = true;
     t->bytes = bytes;
     t->kind = kind;
     t->n_layers = n;
-    return mdl_read_tower(m, t, err);
+    t->from = from;
+    t->from.dim = t->dim;
+    memcpy(t->dim, m->dim, sizeof t->dim);
+    return mdl_read_tower(&r, t);
 }
 
-static void mdl_free_tower(ksllm_model *m) {
-    if (m->tower) mem_free(&m->alloc, m->tower, m->tower->bytes);
+static ksllm_status mdl_make_towers(ksllm_model *m, ksllm_error *err) {
+    mdl_find_towers(m);
+    TRY(mdl_make_tower(m, false, err));
+    return mdl_make_tower(m, true, err);
+}
+
+static void mdl_free_towers(ksllm_model *m) {
+    for (int i = 0; i < 2; i++)
+        if (m->tower[i]) mem_free(&m->alloc, m->tower[i], m->tower[i]->bytes);
 }
 
 /* A convolution is a product: its inputs lie as channels (R, G, B), rows,
  * columns in both. */
-static ksllm_status mdl_bind_convolution(const ksllm_model *m,
+static ksllm_status mdl_bind_convolution(const mdl_source *from,
     const gguf_tensor *t, u64 side, u64 in, u64 width, mdl_matrix *out,
     ksllm_error *err) {
     if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != in
         || t->dims[3] != width || BLK_TYPES[t->type].n != 1)
-        return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+        return gguf_fail(from->g, err, KSLLM_ERR_FORMAT, t->offset,
             "tensor '%.*s' is not %llu x %llu x %llu x %llu of F32, F16 or "
             "BF16", STR(t->name), LLU(side), LLU(side), LLU(in), LLU(width));
     *out = (mdl_matrix){t->data, (ksllm_type)t->type,
@@ -27625,63 +27669,66 @@ static mdl_block *mdl_block_of(mdl_tower *t, str name, str *rest) {
 }
 
 static ksllm_status mdl_bind_in_block(const ksllm_model *m,
-    const gguf_tensor *t, mdl_block *b, str rest, ksllm_error *err) {
-    for (u32 i = 0; i < N_BLOCK; i++)
-        if (str_eq(rest, str_of(MDL_BLOCK_SLOTS[i].name)))
-            return i == B_CONV_2 ? mdl_bind_convolution(m, t, 3, 1,
-                                       m->dim[D_T_WIDTH], &b->mat[i], err)
-                : i < B_NORM_1
-                ? mdl_bind_matrix(m, t, &MDL_BLOCK_SLOTS[i], &b->mat[i], err)
-                : mdl_bind_vector(m, t, &MDL_BLOCK_SLOTS[i], &b->vec[i], err);
+    const gguf_tensor *t, const mdl_source *from, mdl_block *b, str rest,
+    ksllm_error *err) {
+    for (u32 i = 0; i < N_BLOCK; i++) {
+        const mdl_slot *slot = &MDL_BLOCK_SLOTS[i];
+        if (!str_eq(rest, str_of(slot->name))) continue;
+        return i == B_CONV_2 ? mdl_bind_convolution(from, t, 3, 1,
+                                   from->dim[D_T_WIDTH], &b->mat[i], err)
+            : i < B_NORM_1 ? mdl_bind_matrix(from, t, slot, &b->mat[i], err)
+                           : mdl_bind_vector(from, t, slot, &b->vec[i], err);
+    }
     return mdl_unknown(m, t, err);
 }
 
 static ksllm_status mdl_bind_tower(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
-    mdl_tower *to = m->tower;
     u32 layer;
     str rest, name = t->name;
     bool of_ear = mdl_begins(name, "a.") || mdl_begins(name, "mm.a.");
-    if (!to || of_ear != to->kind->hears) return KSLLM_OK;
+    mdl_tower *to = m->tower[of_ear];
+    if (!to) return KSLLM_OK;
     if (mdl_split_after(of_ear ? "a.blk." : "v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
         for (u32 i = 0; i < N_MATRICES; i++)
             if (to->kind->matrices & BIT(i)
                 && str_eq(rest, str_of(MDL_TOWER_MATRICES[i].name)))
-                return mdl_bind_matrix(
-                    m, t, &MDL_TOWER_MATRICES[i], &l->mat[i], err);
+                return mdl_bind_matrix(&to->from, t,
+                     &MDL_TOWER_MATRICES[i], &l->mat[i], err);
         for (u32 i = 0; i < N_VECTORS; i++)
             if (to->kind->vectors & BIT(i)
                 && str_eq(rest, str_of(MDL_TOWER_VECTORS[i].name)))
-                return mdl_bind_vector(
-                    m, t, &MDL_TOWER_VECTORS[i], &l->vec[i], err);
+                return mdl_bind_vector(&to->from, t,
+                     &MDL_TOWER_VECTORS[i], &l->vec[i], err);
     }
     mdl_block *block = mdl_block_of(to, name, &rest);
-    if (block) return mdl_bind_in_block(m, t, block, rest, err);
+    if (block) return mdl_bind_in_block(m, t, &to->from, block, rest, err);
     if (str_eq(name, str_of("model.image_newline")))
         name = str_of("v.image_newline");
     for (u32 i = 0; i < N_TOWER; i++) {
         const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
-        const size_t *d = m->dim;
+        const size_t *d = to->dim;
         if (!(to->kind->slots & BIT(i))
             || !str_eq(name, str_of(mdl_tower_slot(to->kind, i))))
             continue;
-        return i <= T_PATCHES_2 ? mdl_bind_convolution(m, t, to->patch, 3,
-                                      d[D_T_WIDTH], &to->mat[i], err)
+        return i <= T_PATCHES_2
+            ? mdl_bind_convolution(&to->from, t, to->patch, 3, d[D_T_WIDTH],
+                &to->mat[i], err)
             : i >= T_CONV_1 && i <= T_CONV_3
-            ? mdl_bind_convolution(m, t, 3, i == T_CONV_1 ? 1
+            ? mdl_bind_convolution(&to->from, t, 3, i == T_CONV_1 ? 1
                 : d[D_T_CHANNELS], d[D_T_CHANNELS], &to->mat[i], err)
             : MDL_TOWER_SLOTS[i].vector
-            ? mdl_bind_vector(m, t, slot, &to->vec[i], err)
-            : mdl_bind_matrix(m, t, slot, &to->mat[i], err);
+            ? mdl_bind_vector(&to->from, t, slot, &to->vec[i], err)
+            : mdl_bind_matrix(&to->from, t, slot, &to->mat[i], err);
     }
     /* the norm after SigLIP's last layer, which nothing uses */
     return mdl_begins(name, "v.post_ln.") ? KSLLM_OK : mdl_unknown(m, t, err);
 }
 
-static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
-    const mdl_tower *t = m->tower;
+static ksllm_status mdl_check_tower(
+    const ksllm_model *m, const mdl_tower *t, ksllm_error *err) {
     char name[48];
     for (u32 i = 0; t && i < N_TOWER; i++)
         if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
@@ -27711,16 +27758,21 @@ static ksllm_status mdl_check_tower(const ksllm_model *m, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+static ksllm_status mdl_check_towers(const ksllm_model *m, ksllm_error *err) {
+    TRY(mdl_check_tower(m, m->tower[0], err));
+    return mdl_check_tower(m, m->tower[1], err);
+}
+
 #else
 
-static ksllm_status mdl_make_tower(ksllm_model *m, ksllm_error *err) {
+static ksllm_status mdl_make_towers(ksllm_model *m, ksllm_error *err) {
     (void)err;
     mdl_find_towers(m);
     return KSLLM_OK;
 }
 #define mdl_bind_tower(m, t, err) KSLLM_OK
-#define mdl_check_tower(m, err) KSLLM_OK
-#define mdl_free_tower(m) ((void)0)
+#define mdl_check_towers(m, err) KSLLM_OK
+#define mdl_free_towers(m) ((void)0)
 
 #endif /* KSLLM_NO_MEDIA */
 
@@ -27753,6 +27805,7 @@ static ksllm_status mdl_bind(
     static const mdl_slot dense[2] = {
         {"dense_2.weight", D_EMBD, D_DENSE, D_ONE},
         {"dense_3.weight", D_DENSE, D_EMBD, D_ONE}};
+    const mdl_source from = mdl_text_source(m);
     u32 layer;
     str rest;
     if (mdl_split_name(t->name, &layer, &rest) && layer < m->n_blocks)
@@ -27761,32 +27814,32 @@ static ksllm_status mdl_bind(
             : KSLLM_OK;
     if (mdl_is_of_tower(m, t->name)) return mdl_bind_tower(m, t, err);
     if (str_eq(t->name, str_of(embd.name)))
-        return mdl_bind_matrix(m, t, &embd, &m->embd, err);
+        return mdl_bind_matrix(&from, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
-        return mdl_bind_matrix(m, t, &output, &m->output, err);
+        return mdl_bind_matrix(&from, t, &output, &m->output, err);
     if (str_eq(t->name, str_of(norm.name)) || (m->arch->output_norm
             && str_eq(t->name, str_of(m->arch->output_norm))))
-        return mdl_bind_vector(m, t, &norm, &m->output_norm, err);
+        return mdl_bind_vector(&from, t, &norm, &m->output_norm, err);
     if (str_eq(t->name, str_of(rope.name)))
-        return mdl_bind_vector(m, t, &rope, &m->rope_divisors, err);
+        return mdl_bind_vector(&from, t, &rope, &m->rope_divisors, err);
     if (m->arch->bert && str_eq(t->name, str_of(places.name)))
-        return mdl_bind_matrix(m, t, &places, &m->places, err);
+        return mdl_bind_matrix(&from, t, &places, &m->places, err);
     if (m->arch->bert && str_eq(t->name, str_of(types.name)))
-        return mdl_bind_matrix(m, t, &types, &m->types, err);
+        return mdl_bind_matrix(&from, t, &types, &m->types, err);
     for (u32 i = 0; i < KS_LEN(first) && m->arch->bert; i++)
         if (str_eq(t->name, str_of(first[i].name)))
-            return mdl_bind_vector(m, t, &first[i], first_to[i], err);
+            return mdl_bind_vector(&from, t, &first[i], first_to[i], err);
     for (u32 i = 0; i < 2 && m->arch->bert; i++)
         if (str_eq(t->name, str_of(rank[i].name)))
             return mdl_bind_matrix(
-                m, t, &rank[i], i ? &m->rank_out : &m->rank, err);
+                &from, t, &rank[i], i ? &m->rank_out : &m->rank, err);
     for (u32 i = 0; i < 2 && m->arch->dense; i++)
         if (str_eq(t->name, str_of(dense[i].name)))
-            return mdl_bind_matrix(m, t, &dense[i], &m->dense[i], err);
+            return mdl_bind_matrix(&from, t, &dense[i], &m->dense[i], err);
     for (u32 i = 0; i < 2 && m->arch->long_rope; i++)
         if (str_eq(t->name, str_of(factors[i].name)))
             return mdl_bind_vector(
-                m, t, &factors[i], &m->rope_factors[i], err);
+                &from, t, &factors[i], &m->rope_factors[i], err);
     /* llama.cpp's copy of the head's rows of "yes" and "no", for reranking */
     if (!strcmp(m->arch->name, "qwen3")
         && str_eq(t->name, str_of("cls.output.weight")))
@@ -27810,7 +27863,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
             return mdl_missing(m, -1, "cls.bias or cls.output", err);
     }
     if (!m->output.w) m->output = m->embd; /* tied */
-    TRY(mdl_check_tower(m, err));
+    TRY(mdl_check_towers(m, err));
     for (u32 n = 0; n < m->n_layers; n++) {
         const mdl_layer *l = &m->layers[n];
         mdl_parts p = mdl_parts_of(m, l);
@@ -27980,7 +28033,7 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_read_others(m, err));
     TRY(mdl_check_vocab(m, err));
     TRY(mdl_make_layers(m, err));
-    TRY(mdl_make_tower(m, err));
+    TRY(mdl_make_towers(m, err));
     for (u32 i = 0; i < m->g.n_tensors; i++)
         TRY(mdl_bind(m, &m->g.tensors[i], err));
     TRY(mdl_check_complete(m, err));
@@ -28071,7 +28124,7 @@ static void mdl_close(ksllm_model *m) {
     tok_close(&m->tok, &a);
     mem_free(&a, m->rope[0].freq, m->rope_bytes);
     mem_free(&a, m->layers, m->layer_bytes);
-    mdl_free_tower(m);
+    mdl_free_towers(m);
     gguf_close(&m->g, &a);
     mem_free(&a, m, sizeof *m);
 }
@@ -29079,7 +29132,7 @@ static i32 ses_at(const ses_list *l, size_t i) {
 static bool ses_has_media(const ksllm_session *s, const ses_list *l,
     size_t from, size_t to) {
     bool has = false;
-    for (size_t i = from; s->m->tower && i < to && !has; i++)
+    for (size_t i = from; s->m->media && i < to && !has; i++)
         has = ses_at(l, i) < 0;
     return has;
 }
@@ -29121,7 +29174,7 @@ static const f32 *ses_media_at(
 /* Whether all rows of pictures in [from, to) are lent. */
 static ksllm_status ses_lent(const ksllm_session *s, const ses_list *l,
     size_t from, size_t to, ksllm_error *err) {
-    for (size_t i = from; s->m->tower && i < to; i++)
+    for (size_t i = from; s->m->media && i < to; i++)
         if (ses_at(l, i) < 0 && !ses_media_at(s, l, i))
             return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
                 "token %llu is a row of a picture that is not lent, or does "
@@ -29131,22 +29184,48 @@ static ksllm_status ses_lent(const ksllm_session *s, const ses_list *l,
     return KSLLM_OK;
 }
 
-/* Whether a template left as many places as there are pictures. */
-static ksllm_status ses_places(const ksllm_model *m, const i32 *tokens,
-    size_t n, size_t n_media, ksllm_error *err) {
-    size_t places = 0;
-    for (size_t i = 0; m->tower && i < n; i++)
-        places += tokens[i] == m->tower->place;
-    if (places == n_media) return KSLLM_OK;
-    if (m->tower && m->tower->kind->hears)
+/* A media's name says whether it is heard. */
+static bool ses_is_sound(const ksllm_media *x) { return x->hash[1] & 1; }
+
+static bool ses_is_place(const ksllm_model *m, i32 token, bool hears) {
+    return m->tower[hears] && token == m->tower[hears]->place;
+}
+
+static ksllm_status ses_miscounted(const ksllm_model *m, size_t places,
+    size_t n_media, ksllm_error *err) {
+    if (!m->tower[0] && m->tower[1])
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "%llu sounds for a prompt with %llu places: content has a part "
             "{\"type\": \"audio\"} for each", LLU(n_media), LLU(places));
     return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-        "%llu pictures for a prompt with %llu places: content has a part "
+        "%llu pictures%s for a prompt with %llu places: content has a part "
         "{\"type\": \"image\"} for each (the template of HyperCLOVA X wants "
         "{\"type\": \"image_url\", \"image_url\": {\"url\": "
-        "\"image.jpg\"}})", LLU(n_media), LLU(places));
+        "\"image.jpg\"}}%s)", LLU(n_media), m->tower[1] ? " and sounds" : "",
+        LLU(places), m->tower[1] ? ", and {\"type\": \"input_audio\"} for a "
+        "sound" : "");
+}
+
+/* Whether a template left a place for each of the media, in their order. */
+static ksllm_status ses_places(const ksllm_model *m, const i32 *tokens,
+    size_t n, const ksllm_media *const *media, size_t n_media,
+    ksllm_error *err) {
+    size_t places = 0, wrong = SIZE_MAX;
+    for (size_t i = 0; m->media && i < n; i++) {
+        bool sees = ses_is_place(m, tokens[i], false);
+        bool hears = ses_is_place(m, tokens[i], true);
+        if (!sees && !hears) continue;
+        if (places < n_media && !(ses_is_sound(media[places]) ? hears : sees))
+            wrong = min_size(wrong, places);
+        places++;
+    }
+    if (places != n_media) return ses_miscounted(m, places, n_media, err);
+    if (wrong == SIZE_MAX) return KSLLM_OK;
+    bool heard = ses_is_sound(media[wrong]);
+    return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+        "media %llu is a %s, and its place in the prompt is for a %s: list "
+        "them in the order of the conversation's parts", LLU(wrong),
+        heard ? "sound" : "picture", heard ? "picture" : "sound");
 }
 
 static size_t ses_expanded(
@@ -29161,7 +29240,8 @@ static void ses_expand(const ksllm_model *m, i32 *tokens, size_t n,
     const ksllm_media *const *media, size_t n_media) {
     size_t to = ses_expanded(n, media, n_media);
     for (size_t i = n; i-- > 0;) {
-        if (tokens[i] != m->tower->place) {
+        if (!ses_is_place(m, tokens[i], false)
+            && !ses_is_place(m, tokens[i], true)) {
             tokens[--to] = tokens[i];
             continue;
         }
@@ -29318,7 +29398,7 @@ static ksllm_status ses_full(
     return fail(err, KSLLM_ERR_CONTEXT, NO_OFFSET,
         "%llu more tokens do not fit a context of %u that holds %u; create the "
         "session with a larger n_ctx, shorten the prompt%s", LLU(n),
-        (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->tower
+        (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->media
         ? ", or make its pictures smaller (ksllm_media_options.max_tokens)"
         : ", or choose KSLLM_OVERFLOW_SLIDE");
 }
@@ -29330,7 +29410,7 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     bool slides = may_slide && s->overflow == KSLLM_OVERFLOW_SLIDE;
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
-    TRY(mdl_check_list(s->m, tokens, n, s->m->tower != NULL, err));
+    TRY(mdl_check_list(s->m, tokens, n, s->m->media, err));
     const ses_list all = {s->tokens, tokens, keep};
     size_t total = keep + n, drop = ses_drop(s, total);
     /* the last one again, where nothing follows it and its logits are gone */
@@ -32744,7 +32824,7 @@ static i64 turn_expand(const ksllm_model *m, const ksllm_chat *chat,
     i32 *tokens, size_t n, size_t cap, ksllm_error *err) {
     size_t total = ses_expanded(n, chat->media, chat->n_media);
     if (n > cap) return (i64)total; /* it is not all there */
-    TRY(ses_places(m, tokens, n, chat->n_media, err));
+    TRY(ses_places(m, tokens, n, chat->media, chat->n_media, err));
     if (total <= cap) ses_expand(m, tokens, n, chat->media, chat->n_media);
     return (i64)total;
 }
@@ -32768,7 +32848,7 @@ static ksllm_status turn_begin(turn *t, chat_ctx *c, chat_val text,
     if (!n)
         return fail(t->err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "chat: the template makes no text of these messages");
-    if (s->m->tower || chat->n_media)
+    if (s->m->media || chat->n_media)
         n = turn_expand(
             s->m, chat, s->prompt, (size_t)n, s->n_ctx, t->err);
     if (n < 0) return (ksllm_status)n;
@@ -33317,7 +33397,7 @@ static bool st_load_ids(st_stream *f, const st_loaded *to, st_chunk *c,
         return false;
     st_call(f, ids, c->n * sizeof *ids);
     if (f->failed || mdl_check_list(f->s->m, ids, c->n,
-            f->s->m->tower != NULL, NULL)) return false;
+            f->s->m->media, NULL)) return false;
     size_t room = f->s->n_ctx - to->n;
     if (to->tokens) room = min_size(room, to->n_tokens - to->n);
     u32 i = 0;
@@ -33926,8 +34006,8 @@ typedef struct {
 
 static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
     TRY(ses_runs(m, err));
-    if (m->tower && !m->tower->kind->hears) return KSLLM_OK;
-    str projector = m->clips[0] ? mdl_projector(m) : (str){NULL, 0};
+    if (m->tower[0]) return KSLLM_OK;
+    str projector = m->clips[0] ? mdl_projector(m, false) : (str){NULL, 0};
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
         m->clips[0] ? "the model does not see: this version has no tower of "
                       "clip.projector_type '%.*s'"
@@ -33937,14 +34017,18 @@ static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
 
 static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
     TRY(ses_runs(m, err));
-    if (m->tower && m->tower->kind->hears) return KSLLM_OK;
+    if (m->tower[1]) return KSLLM_OK;
+    str projector = m->clips[1] ? mdl_projector(m, true) : (str){NULL, 0};
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        "the model does not hear: its file has no tower for sounds that this "
-        "version knows");
+        m->clips[1] ? "the model does not hear: this version has no tower of "
+                      "clip.projector_type '%.*s'"
+                    : "the model does not hear: its file has no tower for "
+                      "sounds%.*s: convert it again from its folder",
+        STR(projector));
 }
 
 static ksllm_status twr_any(const ksllm_model *m, ksllm_error *err) {
-    return m->tower ? ses_runs(m, err) : twr_sees(m, err);
+    return m->media ? ses_runs(m, err) : twr_sees(m, err);
 }
 
 /* Patches along a tile's side. */
@@ -34094,8 +34178,9 @@ static ksllm_status twr_lay_media(
 static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
     const ksllm_media_options *o, twr_plan *p, ksllm_error *err) {
     TRY(twr_sees(m, err));
-    *p = (twr_plan){.t = m->tower, .w = image->width, .h = image->height,
-        .alone = m->tower->kind->tiles && o->max_tiles == 1};
+    const mdl_tower *t = m->tower[0];
+    *p = (twr_plan){.t = t, .w = image->width, .h = image->height,
+        .alone = t->kind->tiles && o->max_tiles == 1};
     u64 area = (u64)p->w * p->h;
     if (!p->w || !p->h || p->w > MED_MAX_SIDE || p->h > MED_MAX_SIDE
         || area > TWR_MAX_PIXELS)
@@ -34118,9 +34203,9 @@ static u32 twr_patches_of(const twr_plan *p) {
 }
 
 /* Multiply-adds. What a ragged window lacks is counted all the same. */
-static u64 twr_macs(const ksllm_model *m, const twr_plan *p) {
-    const size_t *d = m->dim;
+static u64 twr_macs(const twr_plan *p) {
     const mdl_tower *t = p->t;
+    const size_t *d = t->dim;
     u64 n = twr_patches_of(p), w = d[D_T_WIDTH], sum = 0;
     u64 side = (u64)t->window * t->merge, seen = min_u64(n, side * side);
     u64 ffn = d[D_T_FFN] * (t->kind->matrices & BIT(M_GATE) ? 3u : 2u);
@@ -34145,7 +34230,7 @@ static ksllm_status twr_measure(const ksllm_model *m, const ksllm_image *image,
         .n_tokens = p.n_tokens, .n_tiles = p.n_tiles,
         .width = p.alone ? p.t->side : p.map.w,
         .height = p.alone ? p.t->side : p.map.h,
-        .n_macs = twr_macs(m, &p)};
+        .n_macs = twr_macs(&p)};
     return KSLLM_OK;
 }
 
@@ -34189,7 +34274,7 @@ static u8 *twr_base(const ksllm_media *media) {
     return base + (SES_ALIGN - (uintptr_t)base % SES_ALIGN) % SES_ALIGN;
 }
 
-/* Names what has this sum in the caller's memory. */
+/* Names what has this sum in the caller's memory: see ses_is_sound. */
 static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
     sum256 *sum, ksllm_media *out, ksllm_error *err) {
     if (!out->memory || out->memory_size < p->bytes)
@@ -34199,7 +34284,7 @@ static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
             LLU(out->memory ? out->memory_size : 0), LLU(p->bytes));
     sum256 again = *sum;
     out->hash[0] = sum_end(sum, 1);
-    out->hash[1] = sum_end(&again, 2);
+    out->hash[1] = (sum_end(&again, 2) & ~(u64)1) | p->t->kind->hears;
     i32 *tokens = (void *)(twr_base(out) + p->tokens_at);
     for (u32 i = 0; i < p->n_tokens; i++)
         tokens[i] = ses_media_token(out->hash[0], i);
@@ -34235,8 +34320,12 @@ typedef struct {
     u32 from, m, lo, hi;
 } twr_piece;
 
+/* What lies behind `t` in it, and in its block, is laid for one tower at a
+ * time: twr_turn. */
 struct ksllm_encoder {
     ksllm_session s; /* workers, products, a watch; no timeline */
+    u32 max_tokens;
+    const mdl_tower *t; /* NULL: not laid yet */
     u32 n;           /* patches that it sees at once, at most */
     f32 pixel[3][256]; /* what a byte of R, G, B becomes */
     f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
@@ -34293,19 +34382,33 @@ static u64 ear_places(const mdl_tower *t, u32 layer) {
     return (u64)bands * frames;
 }
 
+/* Patches that a tower sees at once, at most. */
+static u64 twr_most_patches(const mdl_tower *t, u32 max_tokens) {
+    u32 most = twr_limit(t);
+    if (t->kind->tiles) return twr_across(t) * twr_across(t);
+    if (max_tokens)
+        most = t->kind->hears ? max_tokens : min_u32(most, max_tokens);
+    return (u64)most * t->merge * t->merge;
+}
+
 /* Of what an activation's ones are multiplied with. */
-static size_t twr_ones(const ksllm_model *m) {
-    const size_t *d = m->dim;
+static size_t twr_ones(const mdl_tower *t) {
+    const size_t *d = t->dim;
     return max_size(max_size(d[D_T_FFN], d[D_T_MID]),
         max_size(d[D_T_WIDTH], d[D_T_SQUEEZED]));
 }
 
-static void twr_lay(ksllm_encoder *e, arena *a) {
+/* For a tower whose patches were counted: no more than 32 bits. */
+static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     static const size_t block[2] = {32, 256};
+    arena_take(a, 1, sizeof *e);
+    e->n = (u32)twr_most_patches(t, e->max_tokens);
+    e->n_rope =
+        t->kind->tiles || t->kind->hears ? 0 : e->n / t->merge + t->merge;
+    e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     ksllm_session *s = &e->s;
-    const mdl_tower *t = s->m->tower;
-    const size_t *d = s->m->dim, head = d[D_T_WIDTH] / t->n_heads;
-    const size_t wide = max_size(twr_ones(s->m), d[D_EMBD]);
+    const size_t *d = t->dim, head = d[D_T_WIDTH] / t->n_heads;
+    const size_t wide = max_size(twr_ones(t), d[D_EMBD]);
     const u64 b = TWR_BATCH, n = e->n;
     const bool tiles = t->kind->tiles, hears = t->kind->hears;
     const u64 in = hears
@@ -34324,7 +34427,7 @@ static void twr_lay(ksllm_encoder *e, arena *a) {
         {&s->xn, inputs}, {&s->k, b * d[D_T_KV]}, {&s->v, b * d[D_T_KV]},
         {&s->gate, b * wide}, {&s->up, b * wide},
         {&s->delta, b * max_size(d[D_T_WIDTH], d[D_T_OUT])},
-        {&e->ones, tiles ? twr_ones(s->m) : 0},
+        {&e->ones, tiles ? twr_ones(t) : 0},
         {&e->taps, t->kind->abstracts ? CAB_TAPS * d[D_T_WIDTH] : 0},
         {&e->out, tiles ? twr_whole_tokens(t) * d[D_EMBD] : 0},
         {&e->rope, (u64)e->n_rope * head / 2},
@@ -34359,29 +34462,38 @@ static ksllm_status twr_size(const ksllm_model *m,
     e->s.n_threads = o->n_threads ? o->n_threads
         : o->parallel_for         ? SES_LENT_PIECES
                                   : os_fast_cores();
-    const mdl_tower *t = m->tower;
-    u32 most = twr_limit(t);
-    const bool hears = t->kind->hears;
-    if (o->max_tokens)
-        most = hears ? o->max_tokens : min_u32(most, o->max_tokens);
-    u64 n = t->kind->tiles ? twr_across(t) * twr_across(t)
-                           : (u64)most * t->merge * t->merge;
-    if (n * 2 * t->n_heads > POOL_MAX_PIECES)
-        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
-            "options: max_tokens %u is more than a tower can see: set it to "
-            "%llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
-            / t->n_heads / (t->merge * t->merge)));
-    e->n = (u32)n;
-    e->n_rope = t->kind->tiles || hears ? 0 : e->n / t->merge + t->merge;
-    e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
-    arena a = {NULL, 0, false};
-    arena_take(&a, 1, sizeof *e);
-    twr_lay(e, &a);
-    *bytes = (size_t)a.at + SES_ALIGN;
-    if (!a.overflow) return KSLLM_OK;
-    return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
-        "an encoder for this model needs more memory than this system can "
-        "address");
+    e->max_tokens = o->max_tokens;
+    *bytes = 0;
+    for (int i = 0; i < 2; i++) {
+        const mdl_tower *t = m->tower[i];
+        arena a = {NULL, 0, false};
+        if (!t) continue;
+        if (twr_most_patches(t, o->max_tokens) * 2 * t->n_heads
+            > POOL_MAX_PIECES)
+            return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "options: max_tokens %u is more than a tower can see: set it "
+                "to %llu", (unsigned)o->max_tokens, LLU(POOL_MAX_PIECES / 2
+                / t->n_heads / (t->merge * t->merge)));
+        twr_lay(e, t, &a);
+        if (a.overflow)
+            return fail(err, KSLLM_ERR_MEMORY, NO_OFFSET,
+                "an encoder for this model needs more memory than this system "
+                "can address");
+        *bytes = max_size(*bytes, (size_t)a.at + SES_ALIGN);
+    }
+    return KSLLM_OK;
+}
+
+/* Makes it ready for a tower. */
+static void twr_turn(ksllm_encoder *e, const mdl_tower *t) {
+    if (e->t == t) return;
+    e->t = t;
+    arena a = {(u8 *)e, 0, false};
+    twr_lay(e, t, &a);
+    if (t->kind->hears) snd_begin(e->front, t->bands);
+    else med_table(e->pixel, t->mean, t->std);
+    for (size_t i = 0; t->kind->tiles && i < twr_ones(t); i++)
+        e->ones[i] = 1;
 }
 
 static ksllm_status twr_create(const ksllm_model *m,
@@ -34397,14 +34509,8 @@ static ksllm_status twr_create(const ksllm_model *m,
     u8 *block;
     TRY(ses_block(&like, &alloc, bytes, "ksllm_encoder_memory", &block, err));
     size_t skip = (SES_ALIGN - (uintptr_t)block % SES_ALIGN) % SES_ALIGN;
-    arena a = {block + skip, 0, false};
-    ksllm_encoder *e = arena_take(&a, 1, sizeof *e);
+    ksllm_encoder *e = (void *)(block + skip);
     *e = sized;
-    twr_lay(e, &a);
-    if (m->tower->kind->hears) snd_begin(e->front, m->tower->bands);
-    else med_table(e->pixel, m->tower->mean, m->tower->std);
-    for (size_t i = 0; m->tower->kind->tiles && i < twr_ones(m); i++)
-        e->ones[i] = 1;
     e->s.alloc = alloc;
     e->s.block = o->memory ? NULL : block;
     e->s.bytes = bytes;
@@ -34440,7 +34546,7 @@ static void twr_patch(const fwd_step *step, u32 i) {
 static void twr_place(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const mdl_matrix *places = &r->t->mat[T_PLACES];
-    size_t n = r->e->s.m->dim[D_T_WIDTH], at = r->from + i;
+    size_t n = r->t->dim[D_T_WIDTH], at = r->from + i;
     f32 *x = r->e->s.x + at * n, *more = r->e->s.delta + i * n;
     fwd_add_bias(x, r->t->vec[T_PATCH_BIAS], n);
     if (places->w)
@@ -34452,7 +34558,7 @@ static void twr_place(const fwd_step *step, u32 i) {
 static void twr_norm(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     f32 *xn = s->xn + i * n;
     const f32 *x = s->x + (r->from + i) * n;
     if (step->norm && !step->norm_bias) {
@@ -34483,7 +34589,7 @@ static void twr_heads(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     const u8 *const *vec = r->f.l->vec;
-    size_t n_q = s->m->dim[D_T_Q], n = s->m->dim[D_T_KV];
+    size_t n_q = r->t->dim[D_T_Q], n = r->t->dim[D_T_KV];
     size_t head = n_q / r->t->n_heads, at = r->from + i;
     f32 *k = s->k + i * n, *v = s->v + i * n;
     fwd_add_bias(s->q + at * n_q, vec[V_Q_BIAS], n_q);
@@ -34507,7 +34613,7 @@ static void twr_heads(const fwd_step *step, u32 i) {
 static void twr_attended(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_Q];
+    size_t n = r->t->dim[D_T_Q];
     fwd_quantize(s, step->blocks, s->att + (r->from + i) * n, n, i * n);
 }
 
@@ -34515,7 +34621,7 @@ static void twr_attended(const fwd_step *step, u32 i) {
 static void twr_add(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     f32 *x = s->x + (r->from + i) * n, *d = s->delta + i * n;
     fwd_add_bias(d, step->bias, n);
     for (size_t k = 0; k < n; k++) x[k] += d[k];
@@ -34525,7 +34631,7 @@ static void twr_activate(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     const mdl_layer *l = r->f.l;
-    size_t n = s->m->dim[D_T_FFN];
+    size_t n = r->t->dim[D_T_FFN];
     f32 *up = s->up + i * n, *gate = s->gate + i * n;
     fwd_add_bias(up, l->vec[V_UP_BIAS], n);
     if (l->mat[M_GATE].w) {
@@ -34548,7 +34654,7 @@ static void twr_silu(const ksllm_encoder *e, f32 *x, size_t n) {
 static void twr_middle(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_MID];
+    size_t n = r->t->dim[D_T_MID];
     f32 *x = s->up + i * n;
     fwd_add_bias(x, r->t->vec[T_MM_0_BIAS], n);
     if (r->t->kind->abstracts) twr_silu(r->e, x, n);
@@ -34560,7 +34666,7 @@ static void twr_middle(const fwd_step *step, u32 i) {
 static void twr_merge(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_IN], w = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_IN], w = r->t->dim[D_T_WIDTH];
     f32 *xn = s->xn + i * n;
     const f32 *x = s->x + r->from * w + i * n;
     for (size_t at = 0; at < n; at += w)
@@ -34572,7 +34678,7 @@ static void twr_merge(const fwd_step *step, u32 i) {
 static void twr_before_fc(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_OUT];
+    size_t n = r->t->dim[D_T_OUT];
     fwd_add_bias(s->delta + i * n, step->bias, n);
     fwd_quantize(s, step->blocks, s->delta + i * n, n, i * n);
 }
@@ -34588,7 +34694,7 @@ static void twr_cell_row(const fwd_step *step, u32 i) {
 
 static void twr_out(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
-    size_t n = r->e->s.m->dim[D_T_OUT];
+    size_t n = r->t->dim[D_T_OUT];
     fwd_add_bias(r->out + (r->from + i) * n, r->t->vec[T_MM_2_BIAS], n);
 }
 
@@ -34599,7 +34705,7 @@ static void twr_attend_piece(void *arg, u32 piece) {
     const ksllm_session *s = &r->e->s;
     const mdl_tower *t = r->t;
     if (fwd_stopped(&r->f)) return;
-    size_t heads = t->n_heads, head = s->m->dim[D_T_Q] / heads;
+    size_t heads = t->n_heads, head = r->t->dim[D_T_Q] / heads;
     size_t h = piece % heads;
     const twr_piece *p =
         &r->e->pieces[!r->f.l->window][piece / heads];
@@ -34652,7 +34758,7 @@ static void twr_order(twr *r) {
 static void twr_rope_table(twr *r) {
     const mdl_tower *t = r->t;
     const twr_plan *p = r->plan;
-    size_t quarter = r->e->s.m->dim[D_T_WIDTH] / t->n_heads / 4;
+    size_t quarter = r->t->dim[D_T_WIDTH] / t->n_heads / 4;
     u32 side = max_u32(p->map.h, p->map.w) / t->patch;
     for (u32 at = 0; at < side; at++)
         for (size_t i = 0; i < quarter; i++) {
@@ -34683,7 +34789,7 @@ static void twr_queries(twr *r) {
         .norm = l->vec[V_ATTN_NORM], .norm_bias = l->vec[V_ATTN_NORM_BIAS],
         .blocks = fwd_blocks(&r->f, BIT(M_Q) | BIT(M_K) | BIT(M_V))});
     fwd_plan(&r->f, &l->mat[M_Q], s->xn,
-        s->q + r->from * s->m->dim[D_T_Q]);
+        s->q + r->from * r->t->dim[D_T_Q]);
     fwd_plan(&r->f, &l->mat[M_K], s->xn, s->k);
     fwd_plan(&r->f, &l->mat[M_V], s->xn, s->v);
     fwd_multiply(&r->f);
@@ -34695,7 +34801,7 @@ static void twr_rest(twr *r) {
     const mdl_layer *l = r->f.l;
     fwd_by_token(&r->f, &(fwd_step){.run = twr_attended,
         .blocks = fwd_blocks(&r->f, BIT(M_O))});
-    fwd_plan(&r->f, &l->mat[M_O], s->att + r->from * s->m->dim[D_T_Q],
+    fwd_plan(&r->f, &l->mat[M_O], s->att + r->from * r->t->dim[D_T_Q],
         s->delta);
     fwd_multiply(&r->f);
     fwd_by_token(
@@ -34763,7 +34869,7 @@ static void twr_project_cells(twr *r) {
     }
     fwd_by_token(&r->f, &(fwd_step){.run = twr_cell_row,
         .bias = r->t->vec[more ? T_FC_BIAS : T_MM_2_BIAS],
-        .x = more ? s->gate : s->delta, .n = s->m->dim[D_EMBD]});
+        .x = more ? s->gate : s->delta, .n = r->t->dim[D_EMBD]});
     r->f.m *= r->t->merge * r->t->merge;
 }
 
@@ -34778,7 +34884,7 @@ static void twr_project_cells(twr *r) {
 
 static void cab_norm(const twr *r, f32 *x, u32 norm) {
     const u8 *const *vec = r->block->vec;
-    fwd_layer_norm(x, vec[norm], vec[norm + 1], r->e->s.m->dim[D_T_WIDTH],
+    fwd_layer_norm(x, vec[norm], vec[norm + 1], r->t->dim[D_T_WIDTH],
         1e-6f);
 }
 
@@ -34786,7 +34892,7 @@ static void cab_norm(const twr *r, f32 *x, u32 norm) {
 static void cab_place(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const mdl_matrix *places = &r->t->mat[T_MM_PLACES];
-    size_t n = r->e->s.m->dim[D_T_WIDTH], at = r->from + i;
+    size_t n = r->t->dim[D_T_WIDTH], at = r->from + i;
     f32 *x = r->e->s.x + at * n, *more = r->e->s.delta + i * n;
     blk_row(places->type, places->w + at * places->row_bytes, n, more);
     for (size_t k = 0; k < n; k++) x[k] += more[k];
@@ -34795,7 +34901,7 @@ static void cab_place(const fwd_step *step, u32 i) {
 /* After the first convolution: rows of q. */
 static void cab_bend(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
-    size_t n = r->e->s.m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     f32 *h = r->e->s.q + (r->from + i) * n;
     cab_norm(r, h, B_NORM_1);
     twr_silu(r->e, h, n);
@@ -34804,7 +34910,7 @@ static void cab_bend(const fwd_step *step, u32 i) {
 /* Row `at` of att: the 3 x 3 rows of q around it, channel by channel. */
 static void cab_around(const fwd_step *step, u32 at) {
     const twr *r = twr_of(step);
-    const size_t n = r->e->s.m->dim[D_T_WIDTH];
+    const size_t n = r->t->dim[D_T_WIDTH];
     const u32 across = r->across, y = at / across, x = at % across;
     f32 *out = r->e->s.att + at * n;
     memset(out, 0, n * sizeof *out);
@@ -34822,7 +34928,7 @@ static void cab_around(const fwd_step *step, u32 at) {
 /* The mean of some channels of att, to xn. */
 static void cab_mean(const fwd_step *step, u32 column) {
     const twr *r = twr_of(step);
-    const size_t n = r->e->s.m->dim[D_T_WIDTH];
+    const size_t n = r->t->dim[D_T_WIDTH];
     const size_t at = (size_t)column * CAB_COLUMN;
     const size_t m = min_size(CAB_COLUMN, n - at);
     f64 sum[CAB_COLUMN] = {0};
@@ -34838,7 +34944,7 @@ static void cab_excite(twr *r) {
     const ksllm_session *s = &r->e->s;
     const mdl_matrix *w = r->block->mat;
     const u8 *const *vec = r->block->vec;
-    const size_t n = s->m->dim[D_T_WIDTH], mid = s->m->dim[D_T_SQUEEZED];
+    const size_t n = r->t->dim[D_T_WIDTH], mid = r->t->dim[D_T_SQUEEZED];
     fwd_each(&r->f, (u32)((n + CAB_COLUMN - 1) / CAB_COLUMN),
         &(fwd_step){.run = cab_mean});
     if (fwd_stopped(&r->f)) return;
@@ -34859,7 +34965,7 @@ static void cab_excite(twr *r) {
 static void cab_gate(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = s->m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     const f32 *h = s->att + (r->from + i) * n;
     f32 *xn = s->xn + i * n;
     for (size_t k = 0; k < n; k++) xn[k] = h[k] * s->gate[k];
@@ -34868,7 +34974,7 @@ static void cab_gate(const fwd_step *step, u32 i) {
 
 static void cab_add(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
-    size_t n = r->e->s.m->dim[D_T_WIDTH];
+    size_t n = r->t->dim[D_T_WIDTH];
     f32 *x = r->e->s.x + (r->from + i) * n, *d = r->e->s.delta + i * n;
     cab_norm(r, d, B_NORM_3);
     for (size_t k = 0; k < n; k++) x[k] += d[k];
@@ -34878,7 +34984,7 @@ static void cab_add(const fwd_step *step, u32 i) {
 static void cab_block(twr *r) {
     const ksllm_session *s = &r->e->s;
     const mdl_matrix *w = r->block->mat;
-    const size_t n = s->m->dim[D_T_WIDTH];
+    const size_t n = r->t->dim[D_T_WIDTH];
     for (size_t c = 0; c < n; c++) {
         f32 tap[CAB_TAPS];
         blk_row(w[B_CONV_2].type, w[B_CONV_2].w + c * w[B_CONV_2].row_bytes,
@@ -34912,7 +35018,7 @@ static void cab_span(u32 from, u32 to, u32 i, u32 span[2]) {
 /* A row of the coarse map, to q: the mean of an area; areas may overlap. */
 static void cab_pool(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
-    const size_t n = r->e->s.m->dim[D_T_WIDTH];
+    const size_t n = r->t->dim[D_T_WIDTH];
     f32 *out = r->e->s.q + i * n;
     u32 y[2], x[2];
     cab_span(r->across, r->t->cells, i / r->t->cells, y);
@@ -34937,7 +35043,7 @@ static void cab_run(twr *r) {
         if (i == MDL_STAGE) {
             r->n = twr_whole_tokens(r->t);
             fwd_each(&r->f, r->n, &(fwd_step){.run = cab_pool});
-            memcpy(s->x, s->q, r->n * s->m->dim[D_T_WIDTH] * sizeof(f32));
+            memcpy(s->x, s->q, r->n * r->t->dim[D_T_WIDTH] * sizeof(f32));
             r->across = r->t->cells;
         }
         r->block = &r->t->blocks[i / MDL_STAGE][i % MDL_STAGE];
@@ -35020,7 +35126,7 @@ static void twr_pack(const fwd_step *step, u32 y) {
     const twr *r = twr_of(step);
     const med_tiles *map = &r->plan->map;
     const u32 across = r->t->cells;
-    const size_t n = r->e->s.m->dim[D_EMBD], whole = twr_whole_tokens(r->t);
+    const size_t n = r->t->dim[D_EMBD], whole = twr_whole_tokens(r->t);
     f32 *out = r->rows + (whole + y * ((size_t)map->out_cols + 1)) * n;
     u32 at[2], in[2];
     f32 wy = med_between(map->kept_rows, map->out_rows, y, at);
@@ -35058,7 +35164,7 @@ static void twr_tiles(twr *r, const ksllm_image *image, void *scratch) {
 /* Rows that no tile makes: zeros to add to, and newlines. */
 static void twr_begin_rows(const twr *r) {
     const twr_plan *p = r->plan;
-    size_t n = r->e->s.m->dim[D_EMBD], row = twr_whole_tokens(r->t);
+    size_t n = r->t->dim[D_EMBD], row = twr_whole_tokens(r->t);
     memset(r->rows, 0, p->n_tokens * n * sizeof(f32));
     for (u32 at = 0; row < p->n_tokens; row++) {
         bool ends = p->alone || at == p->map.out_cols;
@@ -35072,8 +35178,8 @@ static void twr_see_tiles(twr *r, const ksllm_image *image, void *scratch) {
     twr_begin_rows(r);
     twr_whole(r, image, scratch);
     twr_run(r, r->pixels);
-    memcpy(r->rows, r->e->out, twr_whole_tokens(r->t)
-        * r->e->s.m->dim[D_EMBD] * sizeof(f32));
+    memcpy(r->rows, r->e->out,
+        twr_whole_tokens(r->t) * r->t->dim[D_EMBD] * sizeof(f32));
     if (!r->plan->alone && !fwd_stopped(&r->f)) twr_tiles(r, image, scratch);
 }
 
@@ -35091,6 +35197,7 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
     ksllm_session *s = &e->s;
     twr_plan p;
     TRY(twr_name(s->m, image, o, &p, out, err));
+    twr_turn(e, p.t);
     if (twr_patches_of(&p) > e->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "the picture takes %u tokens, the encoder was created for %u "
@@ -35132,7 +35239,7 @@ typedef struct {
 static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
     ear_plan *e, ksllm_error *err) {
     TRY(twr_hears(m, err));
-    const mdl_tower *t = m->tower;
+    const mdl_tower *t = m->tower[1];
     if (!sound->n_samples || sound->n_samples > EAR_MAX_SAMPLES)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "sound: %llu samples: 1 to 2^28 are taken",
@@ -35149,8 +35256,8 @@ static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
     ksllm_media_size *out, ksllm_error *err) {
     ear_plan e;
     TRY(ear_plan_of(m, sound, &e, err));
-    const mdl_tower *t = m->tower;
-    const size_t *d = m->dim;
+    const mdl_tower *t = e.p.t;
+    const size_t *d = t->dim;
     u64 w = d[D_T_WIDTH], stretches = 0, n = e.p.n_tokens;
     for (u32 i = 0; i < 3; i++)
         stretches += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in
@@ -35176,7 +35283,8 @@ static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
                 "sound: sample %llu is no number, or beyond a million: full "
                 "scale is -1 to 1", LLU(i));
     sum256 sum = sum_begin();
-    sum_add(&sum, &e->frames, sizeof e->frames);
+    const u32 shape[] = {0, e->frames}; /* a picture has no side of 0 */
+    sum_add(&sum, shape, sizeof shape);
     sum_add(&sum, sound->samples, sound->n_samples * sizeof(f32));
     return twr_name_media(m, &e->p, &sum, out, err);
 }
@@ -35247,7 +35355,7 @@ static void ear_place(const fwd_step *step, u32 i) {
     const ear *e = ear_of(step);
     const ksllm_session *s = &e->r.e->s;
     const mdl_matrix *places = &e->r.t->mat[T_PLACES];
-    size_t n = s->m->dim[D_T_WIDTH];
+    size_t n = e->r.t->dim[D_T_WIDTH];
     f32 *x = s->x + (e->first + i) * n;
     blk_row(places->type, places->w + i * places->row_bytes, n, x);
     for (size_t k = 0; k < n; k++) x[k] += s->delta[i * n + k];
@@ -35306,6 +35414,7 @@ static ksllm_status ear_encode(ksllm_encoder *x, const ksllm_sound *sound,
     ksllm_session *s = &x->s;
     ear_plan p;
     TRY(ear_name(s->m, sound, &p, out, err));
+    twr_turn(x, p.p.t);
     if (p.p.n_tokens > x->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "the sound takes %u tokens, the encoder was created for %u "
@@ -35535,13 +35644,9 @@ ksllm_status ksllm_model_get_info(
         .picture_place = -1, .sound_place = -1,
     };
 #if !defined KSLLM_NO_MEDIA
-    if (model->tower && model->tower->kind->hears) {
-        i.sound_tokens = twr_limit(model->tower);
-        i.sound_place = model->tower->place;
-    } else if (model->tower) {
-        i.picture_tokens = twr_limit(model->tower);
-        i.picture_place = model->tower->place;
-    }
+    const mdl_tower *sees = model->tower[0], *hears = model->tower[1];
+    if (sees) i.picture_tokens = twr_limit(sees), i.picture_place = sees->place;
+    if (hears) i.sound_tokens = twr_limit(hears), i.sound_place = hears->place;
 #endif
     return api_give(&API_MODEL_INFO, info, &i, err);
 }
@@ -36389,7 +36494,7 @@ int64_t ksllm_media_expand(const ksllm_model *model, const int32_t *tokens,
     NEED(out || !cap, "out is NULL, cap is not 0");
     TRY(twr_any(model, err));
     TRY(api_media_list(model, media, n_media, err));
-    TRY(ses_places(model, tokens, n_tokens, n_media, err));
+    TRY(ses_places(model, tokens, n_tokens, media, n_media, err));
     size_t total = ses_expanded(n_tokens, media, n_media);
     if (total > cap || !total) return (i64)total;
     memmove(out, tokens, n_tokens * sizeof *out);

@@ -65,8 +65,7 @@ REFERENCE = ROOT / "tests" / "reference"
 # unless there are 26, 27 or 48.
 FAMILIES = ["llama_tied", "llama_mha", "llama_llama3", "llama_yarn", "exaone",
             "exaone4", "exaone_moe", "solar_open", "qwen2", "qwen3",
-            "varco_vision", "hyperclovax_omni", "hyperclovax_seed",
-            "deepseek_v3_groups", "kormo",
+            "varco_vision", "hyperclovax_omni", "deepseek_v3_groups", "kormo",
             "granite", "granite_hybrid", "smollm3", "ministral3", "phi3",
             "qwen2_5_vl", "qwen3_vl", "lfm2", "lfm2_moe", "qwen3_5"]
 FAMILY_LIMIT = 1e-4     # of test_families.c
