@@ -27145,24 +27145,29 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *       se.fc1, se.fc2                 .weight and .bias
  *   v.image_newline                    [n_embd], or model.image_newline
  *
- * And what makes rows of a sound, if the file has no tower for pictures:
+ * And what makes rows of a sound:
  *
  *   clip.has_audio_encoder             true
- *   clip.projector_type                or clip.audio.projector_type: qwen3a
- *                                      (Qwen3-ASR)
- *   clip.audio.*                       block_count, embedding_length,
- *       feed_forward_length, attention.head_count,
- *       attention.layer_norm_epsilon, num_mel_bins
+ *   clip.projector_type                or clip.audio.projector_type:
+ *       qwen3a                         Qwen3-ASR
+ *       hcx_qwen2a                     HyperCLOVA X Omni: Whisper's encoder
+ *   clip.audio.*                       of both:
+ *       block_count, embedding_length, feed_forward_length,
+ *       attention.head_count, attention.layer_norm_epsilon, num_mel_bins
+ *       chunk_length                   seconds of a sound, by default; of
+ *                                      hcx_qwen2a what is heard at once
+ *       audio_token_id                 what a template leaves for a sound
+ *   clip.audio.*                       of qwen3a:
  *       n_window                       half the frames of a stretch, which the
  *                                      convolutions see at once
  *       n_window_infer                 frames that a row sees
- *       chunk_length                   seconds of a sound, by default
  *       min_samples                    shorter sounds are filled up to it
- *       audio_token_id                 what a template leaves for a sound
- *   a.conv2d.1, 2, 3                   .weight [3, 3, in, out] and .bias
+ *   a.conv2d.1, 2, 3                   qwen3a: .weight [3, 3, in, out], .bias
  *   a.conv_out.weight                  channels, bands of each; to width
- *   a.position_embd.weight             of a stretch's rows
- *   a.blk.N.*                          as v.blk.N.*
+ *   a.conv1d.1, 2                      hcx_qwen2a: .weight [3, in, out], .bias
+ *   a.position_embd.weight             of a stretch's rows, or of 1/50 s each
+ *   a.blk.N.*                          as v.blk.N.*; hcx_qwen2a has no
+ *                                      attn_k.bias
  *   a.post_ln, mm.a.mlp.1, mm.a.mlp.2  .weight and .bias
  */
 
@@ -27202,6 +27207,8 @@ typedef struct {
                               become a cell */
     bool abstracts;        /* rows by a C-Abstractor, fewer than patches */
     bool hears;            /* sounds, and its GELU is the exact one */
+    bool chunks;           /* it hears so many seconds at once, with silence
+                              after a shorter sound, and two rows become one */
     const char *const *names; /* of slots, where they are not the usual ones */
 } mdl_tower_kind;
 
@@ -27210,7 +27217,8 @@ enum { /* tensors beside the layers */
     T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE, T_MM_PLACES,
     /* an ear's */
     T_NORM_BIAS, T_CONV_1, T_CONV_2, T_CONV_3, T_CONV_1_BIAS, T_CONV_2_BIAS,
-    T_CONV_3_BIAS, T_CONV_OUT, N_TOWER
+    T_CONV_3_BIAS, T_CONV_OUT, T_FRAMES_1, T_FRAMES_2, T_FRAMES_1_BIAS,
+    T_FRAMES_2_BIAS, N_TOWER
 };
 
 #define TOWER_MATRICES                                                         \
@@ -27223,17 +27231,22 @@ enum { /* tensors beside the layers */
         | BIT(T_MM_2_BIAS))
 #define TOWER_EAR                                                              \
     ((TOWER_PROJECTOR & ~BIT(T_PATCHES)) | BIT(T_PLACES) | BIT(T_NORM)         \
-        | BIT(T_NORM_BIAS) | BIT(T_CONV_1) | BIT(T_CONV_2) | BIT(T_CONV_3)     \
-        | BIT(T_CONV_1_BIAS) | BIT(T_CONV_2_BIAS) | BIT(T_CONV_3_BIAS)         \
-        | BIT(T_CONV_OUT))
+        | BIT(T_NORM_BIAS))
+#define TOWER_STRETCHES                                                        \
+    (BIT(T_CONV_1) | BIT(T_CONV_2) | BIT(T_CONV_3) | BIT(T_CONV_1_BIAS)        \
+        | BIT(T_CONV_2_BIAS) | BIT(T_CONV_3_BIAS) | BIT(T_CONV_OUT))
+#define TOWER_FRAMES                                                           \
+    (BIT(T_FRAMES_1) | BIT(T_FRAMES_2) | BIT(T_FRAMES_1_BIAS)                  \
+        | BIT(T_FRAMES_2_BIAS))
+#define TOWER_NORMS                                                            \
+    (TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS) | BIT(V_FFN_NORM_BIAS))
 #define TOWER_QWEN                                                             \
     .matrices = TOWER_MATRICES | BIT(M_GATE),                                  \
     .vectors = TOWER_VECTORS | BIT(V_GATE_BIAS)
 #define TOWER_MERGER (TOWER_PROJECTOR | BIT(T_PATCHES_2) | BIT(T_NORM))
 
 #define TOWER_SIGLIP                                                           \
-    .tiles = true, .matrices = TOWER_MATRICES,                                 \
-    .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS) | BIT(V_FFN_NORM_BIAS)
+    .tiles = true, .matrices = TOWER_MATRICES, .vectors = TOWER_NORMS
 #define TOWER_TILES                                                            \
     (TOWER_PROJECTOR | BIT(T_PATCH_BIAS) | BIT(T_PLACES) | BIT(T_NEWLINE))
 
@@ -27245,6 +27258,8 @@ static const char *const MDL_EAR_NAMES[N_TOWER] = {
     [T_CONV_1_BIAS] = "a.conv2d.1.bias", [T_CONV_2] = "a.conv2d.2.weight",
     [T_CONV_2_BIAS] = "a.conv2d.2.bias", [T_CONV_3] = "a.conv2d.3.weight",
     [T_CONV_3_BIAS] = "a.conv2d.3.bias", [T_CONV_OUT] = "a.conv_out.weight",
+    [T_FRAMES_1] = "a.conv1d.1.weight", [T_FRAMES_1_BIAS] = "a.conv1d.1.bias",
+    [T_FRAMES_2] = "a.conv1d.2.weight", [T_FRAMES_2_BIAS] = "a.conv1d.2.bias",
 };
 
 static const char *const MDL_ABSTRACTOR_NAMES[N_TOWER] = {
@@ -27261,9 +27276,11 @@ static const mdl_tower_kind MDL_TOWERS[] = {
         .slots = TOWER_MERGER | BIT(T_FC) | BIT(T_FC_BIAS)},
     {.projector = "exaone4_5", TOWER_QWEN, .slots = TOWER_MERGER},
     {.projector = "qwen3a", .hears = true, .matrices = TOWER_MATRICES,
-        .vectors = TOWER_VECTORS | BIT(V_ATTN_NORM_BIAS)
-            | BIT(V_FFN_NORM_BIAS),
-        .slots = TOWER_EAR, .names = MDL_EAR_NAMES},
+        .vectors = TOWER_NORMS, .slots = TOWER_EAR | TOWER_STRETCHES,
+        .names = MDL_EAR_NAMES},
+    {.projector = "hcx_qwen2a", .hears = true, .chunks = true,
+        .matrices = TOWER_MATRICES, .vectors = TOWER_NORMS & ~BIT(V_K_BIAS),
+        .slots = TOWER_EAR | TOWER_FRAMES, .names = MDL_EAR_NAMES},
 };
 
 static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
@@ -27313,6 +27330,8 @@ static const struct {
     [T_CONV_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
     [T_CONV_3_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
     [T_CONV_OUT] = {{"", D_T_HEARD, D_T_WIDTH, D_ONE}, false},
+    [T_FRAMES_1_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
+    [T_FRAMES_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
 };
 
 static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
@@ -27363,8 +27382,8 @@ struct mdl_tower {
     u32 merge, window, min, max; /* sides of a cell in patches, of a window in
                                     cells; pixels of a picture seen whole */
     bool bilinear;
-    /* Of an ear: bands of a frame, frames and rows of a stretch, rows that see
-     * each other, seconds by default, the fewest samples. */
+    /* Of an ear: bands of a frame, frames and rows of a stretch or chunk, rows
+     * that see each other, seconds by default, the fewest samples. */
     u32 bands, stretch, rows, span, seconds, least;
     i32 place; /* the token that a template leaves */
     f32 eps;
@@ -27526,6 +27545,16 @@ static ksllm_status mdl_read_whole(mdl_clip_reader *r, mdl_tower *t) {
         (unsigned)t->patch);
 }
 
+/* Of an ear that hears a chunk of a sound at once: two convolutions, the second
+ * of which takes every second frame. */
+static void mdl_read_chunks(mdl_clip_reader *r, mdl_tower *t) {
+    t->seconds = mdl_clip_int(r, "chunk_length", 1, 64, -1);
+    t->stretch = t->seconds * 100;
+    t->span = t->rows = t->stretch / 2;
+    t->dim[D_T_CHANNELS] = t->dim[D_T_WIDTH];
+    t->dim[D_T_PLACES] = t->rows;
+}
+
 /* Of an ear. Each of three convolutions takes every second band and frame. */
 static ksllm_status mdl_read_ear(mdl_clip_reader *r, mdl_tower *t) {
     size_t *d = t->dim;
@@ -27533,6 +27562,10 @@ static ksllm_status mdl_read_ear(mdl_clip_reader *r, mdl_tower *t) {
         gguf_find_tensor(r->g, str_of("a.conv2d.1.weight"));
     t->merge = 1;
     t->bands = mdl_clip_int(r, "num_mel_bins", 1, MDL_MAX_BANDS, -1);
+    if (t->kind->chunks) {
+        mdl_read_chunks(r, t);
+        return r->status;
+    }
     t->stretch = 2 * mdl_clip_int(r, "n_window", 1, 250, -1);
     u32 sees = mdl_clip_int(r, "n_window_infer", t->stretch, 1 << 20, -1);
     t->seconds = mdl_clip_int(r, "chunk_length", 1, 1 << 12, -1);
@@ -27642,19 +27675,35 @@ static void mdl_free_towers(ksllm_model *m) {
 }
 
 /* A convolution is a product: its inputs lie as channels (R, G, B), rows,
- * columns in both. */
+ * columns in both. `want`: columns, rows (of four), channels, outputs. */
 static ksllm_status mdl_bind_convolution(const mdl_source *from,
-    const gguf_tensor *t, u64 side, u64 in, u64 width, mdl_matrix *out,
+    const gguf_tensor *t, u32 n, const u64 want[4], mdl_matrix *out,
     ksllm_error *err) {
-    if (t->dims[0] != side || t->dims[1] != side || t->dims[2] != in
-        || t->dims[3] != width || BLK_TYPES[t->type].n != 1)
+    bool sound = BLK_TYPES[t->type].n == 1;
+    for (u32 i = 0; i < 4; i++) sound &= t->dims[i] == (i < n ? want[i] : 1);
+    if (!sound)
         return gguf_fail(from->g, err, KSLLM_ERR_FORMAT, t->offset,
-            "tensor '%.*s' is not %llu x %llu x %llu x %llu of F32, F16 or "
-            "BF16", STR(t->name), LLU(side), LLU(side), LLU(in), LLU(width));
+            "tensor '%.*s' is not %llu x %llu x %llu%s%.0llu of F32, F16 or "
+            "BF16", STR(t->name), LLU(want[0]), LLU(want[1]), LLU(want[2]),
+            n > 3 ? " x " : "", LLU(n > 3 ? want[3] : 0));
     *out = (mdl_matrix){t->data, (ksllm_type)t->type,
-        (size_t)(in * side * side), (size_t)width,
-        (size_t)(in * side * t->row_bytes), 1};
+        (size_t)(t->n_rows * t->dims[0] / want[n - 1]), (size_t)want[n - 1],
+        (size_t)(t->bytes / want[n - 1]), 1};
     return KSLLM_OK;
+}
+
+/* The lengths of a slot's convolution, and how many; 0: it is none. */
+static u32 mdl_convolution(const mdl_tower *t, u32 slot, u64 want[4]) {
+    const u64 *d = NULL, c = t->dim[D_T_CHANNELS], w = t->dim[D_T_WIDTH];
+    const u64 patches[4] = {t->patch, t->patch, 3, w};
+    const u64 bands[4] = {3, 3, slot == T_CONV_1 ? 1 : c, c};
+    const u64 frames[4] = {3, slot == T_FRAMES_1 ? t->bands : c, c, 0};
+    if (slot <= T_PATCHES_2) d = patches;
+    if (slot >= T_CONV_1 && slot <= T_CONV_3) d = bands;
+    if (slot == T_FRAMES_1 || slot == T_FRAMES_2) d = frames;
+    if (!d) return 0;
+    memcpy(want, d, 4 * sizeof *want);
+    return d == frames ? 3 : 4;
 }
 
 /* "mm.net.2.b1.conv1.bn.bias" to a block and "conv1.bn.bias". */
@@ -27671,11 +27720,12 @@ static mdl_block *mdl_block_of(mdl_tower *t, str name, str *rest) {
 static ksllm_status mdl_bind_in_block(const ksllm_model *m,
     const gguf_tensor *t, const mdl_source *from, mdl_block *b, str rest,
     ksllm_error *err) {
+    const u64 taps[4] = {3, 3, 1, from->dim[D_T_WIDTH]};
     for (u32 i = 0; i < N_BLOCK; i++) {
         const mdl_slot *slot = &MDL_BLOCK_SLOTS[i];
         if (!str_eq(rest, str_of(slot->name))) continue;
-        return i == B_CONV_2 ? mdl_bind_convolution(from, t, 3, 1,
-                                   from->dim[D_T_WIDTH], &b->mat[i], err)
+        return i == B_CONV_2
+            ? mdl_bind_convolution(from, t, 4, taps, &b->mat[i], err)
             : i < B_NORM_1 ? mdl_bind_matrix(from, t, slot, &b->mat[i], err)
                            : mdl_bind_vector(from, t, slot, &b->vec[i], err);
     }
@@ -27709,16 +27759,13 @@ static ksllm_status mdl_bind_tower(
         name = str_of("v.image_newline");
     for (u32 i = 0; i < N_TOWER; i++) {
         const mdl_slot *slot = &MDL_TOWER_SLOTS[i].slot;
-        const size_t *d = to->dim;
+        u64 want[4];
+        u32 n = mdl_convolution(to, i, want);
         if (!(to->kind->slots & BIT(i))
             || !str_eq(name, str_of(mdl_tower_slot(to->kind, i))))
             continue;
-        return i <= T_PATCHES_2
-            ? mdl_bind_convolution(&to->from, t, to->patch, 3, d[D_T_WIDTH],
-                &to->mat[i], err)
-            : i >= T_CONV_1 && i <= T_CONV_3
-            ? mdl_bind_convolution(&to->from, t, 3, i == T_CONV_1 ? 1
-                : d[D_T_CHANNELS], d[D_T_CHANNELS], &to->mat[i], err)
+        return n
+            ? mdl_bind_convolution(&to->from, t, n, want, &to->mat[i], err)
             : MDL_TOWER_SLOTS[i].vector
             ? mdl_bind_vector(&to->from, t, slot, &to->vec[i], err)
             : mdl_bind_matrix(&to->from, t, slot, &to->mat[i], err);
@@ -33975,6 +34022,9 @@ static void snd_level(f32 *x, size_t n) {
  * Whole (Qwen2.5-VL): rope by row and column; most layers see the patches of a
  * window alone, and rows lie window by window, cell by cell; x is a cell's
  * patches, normed, and the media its cells, row by row.
+ * Sounds come by stretches of frames, whose rows see those of a window around
+ * (Qwen3-ASR), or by chunks of half a minute, each of which is a tile
+ * (HyperCLOVA X Omni).
  * ======================================================================== */
 
 #if !defined KSLLM_NO_MEDIA
@@ -34249,6 +34299,7 @@ static u32 twr_whole_limit(const mdl_tower *t) {
 /* The most tokens that a picture can take, or a little more; of a sound, those
  * of as many seconds as the file says. */
 static u32 twr_limit(const mdl_tower *t) {
+    if (t->kind->chunks) return t->rows / 2;
     if (t->kind->hears)
         return (t->seconds * (SND_RATE / SND_HOP) + t->stretch - 1)
             / t->stretch * t->rows;
@@ -34296,10 +34347,21 @@ static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
     return KSLLM_OK;
 }
 
-/* Names a picture in the caller's memory. */
+/* After bytes of what is named: whether to go on. A media that was not named
+ * is none, whatever it was before. */
+static ksllm_status twr_go_on(ses_watch *watch, u64 done, u64 total,
+    ksllm_media *out, ksllm_error *err) {
+    if (!watch || !ses_watch_stops(watch)) return KSLLM_OK;
+    out->tokens = NULL;
+    out->rows = NULL;
+    out->n_tokens = 0;
+    return ses_watch_fail(watch, done, total, "bytes looked at", err);
+}
+
+/* Names a picture in the caller's memory. watch NULL: to the end. */
 static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
-    const ksllm_media_options *o, twr_plan *p, ksllm_media *out,
-    ksllm_error *err) {
+    const ksllm_media_options *o, ses_watch *watch, twr_plan *p,
+    ksllm_media *out, ksllm_error *err) {
     TRY(twr_plan_of(m, image, o, p, err));
     if (!image->rgb || twr_stride(image) < 3 * (size_t)image->width)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -34308,8 +34370,14 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
     const u32 shape[] = {p->w, p->h, p->alone, p->map.h, p->map.w,
         p->map.height, p->map.width, p->n_tokens};
     sum_add(&sum, shape, sizeof shape);
-    for (u32 y = 0; y < p->h; y++)
-        sum_add(&sum, image->rgb + y * twr_stride(image), 3 * (size_t)p->w);
+    const size_t row = 3 * (size_t)p->w;
+    for (u32 y = 0, next = 0; y < p->h; y++) {
+        if (y == next) { /* every megabyte */
+            TRY(twr_go_on(watch, y * (u64)row, p->h * (u64)row, out, err));
+            next = y + max_u32(1, (u32)((1 << 20) / row));
+        }
+        sum_add(&sum, image->rgb + y * twr_stride(image), row);
+    }
     return twr_name_media(m, p, &sum, out, err);
 }
 
@@ -34338,7 +34406,7 @@ struct ksllm_encoder {
     f32 *rope;       /* [row or column][a head / 4][2] cos, sin */
     u32 n_rope;      /* of them */
     snd_front *front; /* an ear's */
-    f32 *convolved[3]; /* [band][frame][channel] of a stretch */
+    f32 *convolved[3]; /* [band][frame][channel] of a stretch or chunk */
 };
 
 /* A run; a step by row finds it by its fwd. */
@@ -34355,6 +34423,7 @@ typedef struct {
     u32 n;         /* patches of the run, or a C-Abstractor's rows */
     u32 across;    /* of those, in a row */
     const mdl_block *block;
+    u32 n_out;     /* rows that are projected; 0: one of each patch */
     u32 n_pieces[2];
     u32 from;      /* the first row of the batch */
     u32 y, x;      /* of the tile: its place among them */
@@ -34386,6 +34455,7 @@ static u64 ear_places(const mdl_tower *t, u32 layer) {
 static u64 twr_most_patches(const mdl_tower *t, u32 max_tokens) {
     u32 most = twr_limit(t);
     if (t->kind->tiles) return twr_across(t) * twr_across(t);
+    if (t->kind->chunks) return t->rows;
     if (max_tokens)
         most = t->kind->hears ? max_tokens : min_u32(most, max_tokens);
     return (u64)most * t->merge * t->merge;
@@ -34411,10 +34481,11 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     const size_t wide = max_size(twr_ones(t), d[D_EMBD]);
     const u64 b = TWR_BATCH, n = e->n;
     const bool tiles = t->kind->tiles, hears = t->kind->hears;
-    const u64 in = hears
-        ? max_size(max_size(d[D_T_HEARD], 9 * d[D_T_CHANNELS]), wide)
-        : max_size(t->mat[T_PATCHES].n_in, max_size(wide, d[D_T_OUT]));
-    const u64 channels = hears ? d[D_T_CHANNELS] : 0;
+    const bool chunks = t->kind->chunks;
+    const u64 channels = hears && !chunks ? d[D_T_CHANNELS] : 0;
+    size_t in = max_size(wide, d[D_T_OUT]);
+    for (u32 i = 0; i < N_TOWER; i++)
+        if (t->mat[i].w) in = max_size(in, t->mat[i].n_in);
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
     const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
     e->front = arena_take(a, hears, sizeof *e->front);
@@ -34431,7 +34502,8 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
         {&e->taps, t->kind->abstracts ? CAB_TAPS * d[D_T_WIDTH] : 0},
         {&e->out, tiles ? twr_whole_tokens(t) * d[D_EMBD] : 0},
         {&e->rope, (u64)e->n_rope * head / 2},
-        {&e->convolved[0], channels ? channels * ear_places(t, 0) : 0},
+        {&e->convolved[0], chunks ? t->stretch * (u64)d[D_T_CHANNELS]
+                : channels ? channels * ear_places(t, 0) : 0},
         {&e->convolved[1], channels ? channels * ear_places(t, 1) : 0},
         {&e->convolved[2], channels ? channels * ear_places(t, 2) : 0},
     };
@@ -34568,6 +34640,18 @@ static void twr_norm(const fwd_step *step, u32 i) {
         if (step->norm)
             fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
     }
+    fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+/* As twr_norm, of the mean of two rows. */
+static void twr_norm_pair(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    ksllm_session *s = &r->e->s;
+    size_t n = r->t->dim[D_T_WIDTH];
+    f32 *xn = s->xn + i * n;
+    const f32 *x = s->x + 2 * (r->from + i) * n;
+    for (size_t k = 0; k < n; k++) xn[k] = (x[k] + x[k + n]) / 2;
+    fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
     fwd_quantize(s, step->blocks, xn, n, i * n);
 }
 
@@ -34834,7 +34918,8 @@ static void twr_patches(twr *r) {
 static void twr_project(twr *r) {
     const ksllm_session *s = &r->e->s;
     const mdl_matrix *w = r->t->mat;
-    fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+    fwd_by_token(&r->f, &(fwd_step){
+        .run = r->t->kind->chunks ? twr_norm_pair : twr_norm,
         .norm = r->t->vec[T_NORM], .norm_bias = r->t->vec[T_NORM_BIAS],
         .blocks = fwd_blocks_of(&w[T_MM_0])});
     fwd_plan(&r->f, &w[T_MM_0], s->xn, s->up);
@@ -35068,6 +35153,7 @@ static void twr_layers(twr *r) {
             c->on_progress(c->progress_ctx, r->n_done,
                 (size_t)r->plan->n_tiles * r->t->n_layers);
     }
+    if (r->n_out) r->n = r->n_out;
     if (r->t->kind->abstracts)
         cab_run(r);
     else for (twr_first(r); twr_next(r);)
@@ -35196,7 +35282,7 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
     ksllm_media *out, ksllm_error *err) {
     ksllm_session *s = &e->s;
     twr_plan p;
-    TRY(twr_name(s->m, image, o, &p, out, err));
+    TRY(twr_name(s->m, image, o, &s->watch, &p, out, err));
     twr_turn(e, p.t);
     if (twr_patches_of(&p) > e->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -35220,9 +35306,8 @@ static ksllm_status twr_encode(ksllm_encoder *e, const ksllm_image *image,
 }
 
 /* ---- sounds ----
- * Frames to rows by three convolutions over a stretch of them, each a product
- * over a batch of its places; then layers as above, whose rows see those of
- * their window. */
+ * Frames to rows by three convolutions over a stretch of them, or by two over a
+ * chunk, each a product over a batch of its places; then layers as above. */
 
 static u32 ear_rows(const mdl_tower *t, u32 frames) {
     u32 rest = frames % t->stretch;
@@ -35231,10 +35316,27 @@ static u32 ear_rows(const mdl_tower *t, u32 frames) {
 }
 
 typedef struct {
-    twr_plan p;
-    size_t length; /* samples, with zeros to the least */
-    u32 frames;
+    twr_plan p;    /* n_tiles: chunks */
+    size_t length; /* samples, with zeros to the least; or of a chunk */
+    u32 frames;    /* that are there at once */
 } ear_plan;
+
+/* Rows of a chunk that has so many samples: what is silence after them is not
+ * among them. */
+static u32 ear_chunk_rows(const ear_plan *e, size_t samples) {
+    size_t seen = (min_size(samples, e->length) + SND_HOP - 1) / SND_HOP;
+    return (u32)((seen + 1) / 2 / 2);
+}
+
+/* Less than a row's samples at the end are not heard. */
+static void ear_plan_chunks(ear_plan *e, size_t samples) {
+    e->frames = e->p.t->stretch;
+    e->length = (size_t)e->frames * SND_HOP;
+    u32 rest = ear_chunk_rows(e, samples % e->length);
+    e->p.n_tiles = (u32)(samples / e->length) + !!rest;
+    e->p.n_tokens =
+        (u32)(samples / e->length) * ear_chunk_rows(e, e->length) + rest;
+}
 
 static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
     ear_plan *e, ksllm_error *err) {
@@ -35248,8 +35350,26 @@ static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
         .length = max_size(sound->n_samples, t->least)};
     e->frames = (u32)(e->length / SND_HOP);
     e->p.n_tokens = ear_rows(t, e->frames);
+    if (t->kind->chunks) ear_plan_chunks(e, sound->n_samples);
+    if (!e->p.n_tokens)
+        return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "sound: %llu samples are no row yet: this model wants %d or more",
+            LLU(sound->n_samples), 2 * SND_HOP + 1);
     e->p.scratch = (u64)e->frames * t->bands * sizeof(f32);
     return twr_lay_media(m, &e->p, err);
+}
+
+/* Multiply-adds of what comes before the layers. */
+static u64 ear_convolution_macs(const ear_plan *e) {
+    const mdl_tower *t = e->p.t;
+    u64 c = t->dim[D_T_CHANNELS], sum = 0;
+    if (t->kind->chunks)
+        return e->p.n_tiles * c * (t->stretch * t->mat[T_FRAMES_1].n_in
+            + t->rows * t->mat[T_FRAMES_2].n_in);
+    for (u32 i = 0; i < 3; i++)
+        sum += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in * c;
+    return sum * ((e->frames + t->stretch - 1) / t->stretch)
+        + e->p.n_tokens * t->dim[D_T_WIDTH] * (u64)t->dim[D_T_HEARD];
 }
 
 static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
@@ -35258,34 +35378,39 @@ static ksllm_status ear_measure(const ksllm_model *m, const ksllm_sound *sound,
     TRY(ear_plan_of(m, sound, &e, err));
     const mdl_tower *t = e.p.t;
     const size_t *d = t->dim;
-    u64 w = d[D_T_WIDTH], stretches = 0, n = e.p.n_tokens;
-    for (u32 i = 0; i < 3; i++)
-        stretches += ear_places(t, i) * t->mat[T_CONV_1 + i].n_in
-            * d[D_T_CHANNELS];
-    stretches *= (e.frames + t->stretch - 1) / t->stretch;
+    u64 w = d[D_T_WIDTH], n = e.p.n_tokens;
+    u64 rows = t->kind->chunks ? (u64)e.p.n_tiles * t->rows : n;
     *out = (ksllm_media_size){.size = sizeof *out,
-        .memory = (size_t)e.p.bytes, .n_tokens = e.p.n_tokens, .n_tiles = 1,
-        .n_macs = stretches + n * (w * d[D_T_HEARD]
-            + t->n_layers * w * (4 * w + 2 * d[D_T_FFN] + 2 * min_u64(n,
-                t->span)) + d[D_T_MID] * (w + d[D_T_OUT]))};
+        .memory = (size_t)e.p.bytes, .n_tokens = e.p.n_tokens,
+        .n_tiles = e.p.n_tiles,
+        .n_macs = ear_convolution_macs(&e) + rows * t->n_layers * w
+                * (4 * w + 2 * d[D_T_FFN] + 2 * min_u64(rows, t->span))
+            + n * d[D_T_MID] * (w + d[D_T_OUT])};
     return KSLLM_OK;
 }
 
 static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
-    ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    ses_watch *watch, ear_plan *e, ksllm_media *out, ksllm_error *err) {
+    enum { SOME = 1 << 18 }; /* samples from look to look */
     TRY(ear_plan_of(m, sound, e, err));
     if (!sound->samples)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "sound: samples is NULL");
-    for (size_t i = 0; i < sound->n_samples; i++)
-        if (!(sound->samples[i] >= -1e6f && sound->samples[i] <= 1e6f))
-            return fail(err, KSLLM_ERR_ARGUMENT, i,
-                "sound: sample %llu is no number, or beyond a million: full "
-                "scale is -1 to 1", LLU(i));
     sum256 sum = sum_begin();
-    const u32 shape[] = {0, e->frames}; /* a picture has no side of 0 */
+    const u32 shape[] = {0, e->p.n_tokens}; /* a picture has no side of 0 */
     sum_add(&sum, shape, sizeof shape);
-    sum_add(&sum, sound->samples, sound->n_samples * sizeof(f32));
+    for (size_t at = 0; at < sound->n_samples; at += SOME) {
+        const f32 *x = sound->samples + at;
+        size_t n = min_size(SOME, sound->n_samples - at);
+        TRY(twr_go_on(watch, 4 * (u64)at, 4 * (u64)sound->n_samples, out,
+            err));
+        for (size_t i = 0; i < n; i++)
+            if (!(x[i] >= -1e6f && x[i] <= 1e6f))
+                return fail(err, KSLLM_ERR_ARGUMENT, at + i,
+                    "sound: sample %llu is no number, or beyond a million: "
+                    "full scale is -1 to 1", LLU(at + i));
+        sum_add(&sum, x, n * sizeof *x);
+    }
     return twr_name_media(m, &e->p, &sum, out, err);
 }
 
@@ -35301,7 +35426,8 @@ typedef struct {
     const f32 *in;
     u32 bands, frames, have, channels, out_frames;
     size_t to_band, to_frame;
-    u32 first;          /* row of the stretch */
+    u32 step;           /* of a chunk's convolution, in frames */
+    u32 first;          /* row of the stretch or batch */
 } ear;
 
 static const ear *ear_of(const fwd_step *step) {
@@ -35332,6 +35458,20 @@ static void ear_around(const fwd_step *step, u32 i) {
     }
 }
 
+/* Of a chunk: three values of each channel. */
+static void ear_beside(const fwd_step *step, u32 i) {
+    const ear *e = ear_of(step);
+    i64 frame = (i64)e->step * (e->r.from + i) - 1;
+    f32 *out = e->r.e->s.xn + (size_t)i * 3 * e->channels;
+    for (i64 k = 0; k < 3; k++) {
+        i64 f = frame + k;
+        bool there = f >= 0 && f < (i64)e->frames;
+        const f32 *from = there ? e->in + (size_t)f * e->channels : NULL;
+        for (size_t c = 0; c < e->channels; c++)
+            out[3 * c + (size_t)k] = there ? from[c] : 0;
+    }
+}
+
 static void ear_bend(const fwd_step *step, u32 i) {
     f32 *x = step->x + (size_t)i * step->n;
     fwd_add_bias(x, step->bias, step->n);
@@ -35355,9 +35495,10 @@ static void ear_place(const fwd_step *step, u32 i) {
     const ear *e = ear_of(step);
     const ksllm_session *s = &e->r.e->s;
     const mdl_matrix *places = &e->r.t->mat[T_PLACES];
-    size_t n = e->r.t->dim[D_T_WIDTH];
-    f32 *x = s->x + (e->first + i) * n;
-    blk_row(places->type, places->w + i * places->row_bytes, n, x);
+    size_t n = e->r.t->dim[D_T_WIDTH], at = e->first + i;
+    f32 *x = s->x + at * n;
+    blk_row(places->type,
+        places->w + at % e->r.t->rows * places->row_bytes, n, x);
     for (size_t k = 0; k < n; k++) x[k] += s->delta[i * n + k];
 }
 
@@ -35409,37 +35550,99 @@ static void ear_stretch(ear *e, u32 frame) {
     e->first += rows;
 }
 
+/* A convolution of a chunk, a batch of it. */
+static void ear_convolve_chunk(ear *e, u32 layer, f32 *out) {
+    twr *r = &e->r;
+    const mdl_matrix *w = &r->t->mat[T_FRAMES_1 + layer];
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_beside});
+    fwd_plan(&r->f, w, r->e->s.xn, out);
+    fwd_multiply(&r->f);
+    fwd_by_token(&r->f, &(fwd_step){.run = ear_bend, .x = out, .n = w->n_out,
+        .bias = r->t->vec[T_FRAMES_1_BIAS + layer]});
+}
+
+/* What is heard of samples, as frames. False: the run has to stop. */
+static bool ear_listen(ear *e) {
+    fwd_each(&e->r.f, e->plan->frames, &(fwd_step){.run = ear_frame});
+    if (fwd_stopped(&e->r.f)) return false;
+    snd_level(e->heard, (size_t)e->plan->frames * e->r.t->bands);
+    return true;
+}
+
+/* A chunk that begins at e->samples, to the next rows of the media. */
+static void ear_chunk(ear *e) {
+    twr *r = &e->r;
+    const mdl_tower *t = r->t;
+    size_t w = t->dim[D_T_CHANNELS];
+    if (!ear_listen(e)) return;
+    e->in = e->heard;
+    e->frames = r->n = t->stretch;
+    e->channels = t->bands;
+    e->step = 1;
+    f32 *first = r->e->convolved[0];
+    for (twr_first(r); twr_next(r);)
+        ear_convolve_chunk(e, 0, first + r->from * w);
+    e->in = first;
+    e->channels = (u32)w;
+    e->step = 2;
+    r->n = t->rows;
+    for (twr_first(r); twr_next(r);) {
+        ear_convolve_chunk(e, 1, r->e->s.delta);
+        e->first = r->from;
+        fwd_by_token(&r->f, &(fwd_step){.run = ear_place});
+    }
+    r->n_out = ear_chunk_rows(e->plan, e->n_samples);
+    twr_layers(r);
+    r->out += (size_t)r->n_out * t->dim[D_EMBD];
+}
+
+static void ear_hear_chunks(ear *e) {
+    const size_t most = e->plan->length;
+    twr_add_pieces(&e->r, 1, 0, e->r.t->rows);
+    for (u32 i = 0; i < e->plan->p.n_tiles && !fwd_stopped(&e->r.f); i++) {
+        ear_chunk(e);
+        e->samples += most;
+        e->n_samples -= min_size(most, e->n_samples);
+    }
+}
+
+static void ear_hear_stretches(ear *e) {
+    twr *r = &e->r;
+    const mdl_tower *t = r->t;
+    const u32 frames = e->plan->frames;
+    if (!ear_listen(e)) return;
+    for (u32 at = 0; at < frames && !fwd_stopped(&r->f); at += t->stretch)
+        ear_stretch(e, at);
+    r->n = e->plan->p.n_tokens;
+    for (u32 at = 0; at < r->n; at += t->span)
+        twr_add_pieces(r, 0, at, min_u32(r->n, at + t->span));
+    twr_layers(r);
+}
+
 static ksllm_status ear_encode(ksllm_encoder *x, const ksllm_sound *sound,
     const ksllm_control *control, ksllm_media *out, ksllm_error *err) {
     ksllm_session *s = &x->s;
     ear_plan p;
-    TRY(ear_name(s->m, sound, &p, out, err));
+    TRY(ear_name(s->m, sound, &s->watch, &p, out, err));
     twr_turn(x, p.p.t);
-    if (p.p.n_tokens > x->n)
+    const mdl_tower *t = p.p.t;
+    const bool chunks = t->kind->chunks;
+    if (!chunks && p.p.n_tokens > x->n)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "the sound takes %u tokens, the encoder was created for %u "
             "(max_tokens)", (unsigned)p.p.n_tokens, (unsigned)x->n);
     u8 *base = twr_base(out);
-    const mdl_tower *t = p.p.t;
     ear e = {.r = {.f = {.s = s, .n_parts = 1, .part = {{.s = s}}}, .e = x,
         .t = t, .plan = &p.p, .control = control,
         .rows = (f32 *)(void *)base, .out = (f32 *)(void *)base},
         .plan = &p, .samples = sound->samples, .n_samples = sound->n_samples,
         .heard = (f32 *)(void *)(base + p.p.scratch_at)};
-    twr *r = &e.r;
-    fwd_each(&r->f, p.frames, &(fwd_step){.run = ear_frame});
-    if (!fwd_stopped(&r->f))
-        snd_level(e.heard, (size_t)p.frames * t->bands);
-    for (u32 at = 0; at < p.frames && !fwd_stopped(&r->f); at += t->stretch)
-        ear_stretch(&e, at);
-    r->n = p.p.n_tokens;
-    for (u32 at = 0; at < r->n; at += t->span)
-        twr_add_pieces(r, 0, at, min_u32(r->n, at + t->span));
-    twr_layers(r);
-    if (fwd_stopped(&r->f))
-        return ses_watch_fail(&s->watch, r->n_done, t->n_layers,
-            "layers computed", err);
-    out->rows = r->rows;
+    if (chunks) ear_hear_chunks(&e);
+    else ear_hear_stretches(&e);
+    if (fwd_stopped(&e.r.f))
+        return ses_watch_fail(&s->watch, e.r.n_done,
+            (u64)p.p.n_tiles * t->n_layers, "layers computed", err);
+    out->rows = e.r.rows;
     return KSLLM_OK;
 }
 
@@ -36387,7 +36590,7 @@ ksllm_status ksllm_media_name(const ksllm_model *model,
     ksllm_media m;
     twr_plan p;
     TRY(api_media(media, &m, options, &o, err));
-    TRY(twr_name(model, image, &o, &p, &m, err));
+    TRY(twr_name(model, image, &o, NULL, &p, &m, err));
     return api_give(&API_MEDIA, media, &m, err);
 }
 
@@ -36454,7 +36657,7 @@ ksllm_status ksllm_media_name_sound(const ksllm_model *model,
     ksllm_media m;
     ear_plan p;
     TRY(api_media(media, &m, NULL, &o, err));
-    TRY(ear_name(model, sound, &p, &m, err));
+    TRY(ear_name(model, sound, NULL, &p, &m, err));
     return api_give(&API_MEDIA, media, &m, err);
 }
 

@@ -1706,9 +1706,10 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
 #if !defined(KSLLM_NO_MEDIA)
 /* ---- 15 Media --------------------------------------------------------------
  *
- * Pictures for models that see. The file holds a tower beside the language
- * model (ksllm-quant puts it there): it makes rows of a picture, which the
- * language model reads as it reads tokens.
+ * Pictures for models that see, and sounds for models that hear; some do both.
+ * The file holds a tower for each beside the language model (ksllm-quant puts
+ * it there): it makes rows of a picture, which the language model reads as it
+ * reads tokens.
  *
  *     ksllm_media_measure(model, &image, NULL, &size, &err);
  *     media.memory = malloc(media.memory_size = size.memory);
@@ -1725,8 +1726,8 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
  *            to the byte: sizes, Pillow's resampling, tiles.
  *   Places   In a conversation a picture is a part of a message's content:
  *            [{"type": "image"}, {"type": "text", "text": "..."}]. The template
- *            leaves a token for it, ksllm_model_info.picture_place. Text cannot
- *            forge one: see ksllm_chat_encode.
+ *            leaves a token for it, ksllm_model_info.picture_place, and for a
+ *            sound sound_place. Text cannot forge one: see ksllm_chat_encode.
  *   Names    In a list of tokens a picture is n_tokens negative numbers, made
  *            from a hash of its pixels, the options and nothing else. So the
  *            same picture is the same numbers in every process, and what the
@@ -1803,7 +1804,7 @@ typedef struct ksllm_media {
     const ksllm_model *model;
     const int32_t *tokens;      /* its n_tokens negative numbers */
     const float *rows;          /* [n_tokens][n_embd]; NULL: named only */
-    uint64_t hash[2];
+    uint64_t hash[2];           /* of the pixels or samples; odd: a sound */
     uint32_t n_tokens, n_embd;
 } ksllm_media;
 
@@ -1814,15 +1815,16 @@ KSLLM_API ksllm_status ksllm_media_name(
     const ksllm_model *model, const ksllm_image *image,
     const ksllm_media_options *options, ksllm_media *media, ksllm_error *err);
 
-/* The tower at work: threads, and one block of memory. Serves any number of
- * sessions, one call at a time (STATE). Free it before an answer, and its
- * memory is there for that; or keep it. */
+/* The towers at work: threads, and one block of memory that the one at work
+ * uses. Serves any number of sessions, one call at a time (STATE). Free it
+ * before an answer, and its memory is there for that; or keep it. */
 typedef struct ksllm_encoder ksllm_encoder;
 
 typedef struct ksllm_encoder_options {
     size_t size;
-    /* Of the largest picture that it takes. 0: the model's limit. Towers that
-     * see a picture whole take memory by it; those that see tiles do not. */
+    /* Of the largest picture or sound that it takes. 0: the model's limits.
+     * Towers that see or hear all of it at once take memory by it; those that
+     * see tiles or hear chunks do not, and take any. */
     uint32_t max_tokens;
     uint32_t n_threads;         /* as in ksllm_session_options, like the rest */
     void *memory;
@@ -1856,8 +1858,8 @@ KSLLM_API ksllm_status ksllm_encoder_create(
 KSLLM_API void ksllm_encoder_free(ksllm_encoder *encoder);
 
 /* Names a picture and computes its rows. A cancel and the budget take effect
- * within milliseconds; then the media has its names alone. on_progress counts
- * layers, of all tiles. Allocates nothing.
+ * within milliseconds; then the media has its names alone, or none and
+ * n_tokens 0. on_progress counts layers, of all tiles. Allocates nothing.
  * Errors: as ksllm_media_name; ARGUMENT (it takes more tokens than the encoder
  * was created for), CANCELLED, DEADLINE, STATE. */
 KSLLM_API ksllm_status ksllm_media_encode(
@@ -1865,18 +1867,20 @@ KSLLM_API ksllm_status ksllm_media_encode(
     const ksllm_media_options *options, const ksllm_control *control,
     ksllm_media *media, ksllm_error *err);
 
-/* Speech, for models that hear (Qwen3-ASR): samples of one channel, 16,000 a
- * second, full scale from -1 to 1. Used during a call only. 2^28 at most. */
+/* Speech, for models that hear (Qwen3-ASR, HyperCLOVA X Omni): samples of one
+ * channel, 16,000 a second, full scale from -1 to 1. Used during a call only.
+ * 2^28 at most. */
 typedef struct ksllm_sound {
     const float *samples;
     size_t n_samples;
 } ksllm_sound;
 
 /* As ksllm_media_measure, _name and _encode, of a sound. A second takes 13
- * tokens with Qwen3-ASR. samples may be NULL for the first; width and height
- * are 0. An encoder of such a model is created for sound_tokens of
- * ksllm_model_info by default; max_tokens may be more. What comes out is media
- * as any other.
+ * tokens with Qwen3-ASR, 25 with HyperCLOVA X Omni, whose tower works for each
+ * chunk of 30 seconds as long as for a whole one: n_tiles counts them. samples
+ * may be NULL for the first; width and height are 0. An encoder is created for
+ * sound_tokens of ksllm_model_info by default; max_tokens may be more. What
+ * comes out is media as any other.
  * Errors: as those, and ARGUMENT for a sample that is no number. */
 KSLLM_API ksllm_status ksllm_media_measure_sound(
     const ksllm_model *model, const ksllm_sound *sound, ksllm_media_size *out,
@@ -1891,8 +1895,9 @@ KSLLM_API ksllm_status ksllm_media_encode_sound(
 /* Puts the tokens of each media in the place that the template left for it, in
  * order: writes at most `cap` tokens to `out` and returns how many there are,
  * so a call with cap 0 (out may be NULL) measures. `out` must not overlap
- * `tokens`. Errors: ARGUMENT (there are not n_media places; a media is of
- * another model), UNSUPPORTED (the model has no tower). */
+ * `tokens`. Errors: ARGUMENT (there are not n_media places, or one is for a
+ * sound where a picture comes; a media is of another model), UNSUPPORTED (the
+ * model has no tower). */
 KSLLM_API int64_t ksllm_media_expand(
     const ksllm_model *model, const int32_t *tokens, size_t n_tokens,
     const ksllm_media *const *media, size_t n_media,

@@ -83,7 +83,8 @@ static int on_part(void *ctx, ksllm_part part, ksllm_text text)
     return fflush(stdout);
 }
 
-/* The message: a text for what may come, and the place of the sound. */
+/* The message: a text for what may come, and the place of the sound. The
+ * template of HyperCLOVA X Omni calls that {"type": "input_audio"}. */
 static char *message(const char *words)
 {
     static const char before[] = "[{\"role\": \"system\", \"content\": ";

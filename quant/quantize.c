@@ -154,6 +154,7 @@ static bool qz_is_matrix(str name, u32 n_dims) {
         && !str_has(name, "_norm") && !str_has(name, "ffn_gate_inp")
         && !str_has(name, "rope_freqs") && !str_has(name, "position_embd")
         && !str_has(name, "patch_embd") && !str_has(name, ".conv2d.")
+        && !str_has(name, ".conv1d.")
         && !str_has(name, "shortconv.conv.") && !str_has(name, "ssm_conv1d.")
         && !str_has(name, "ssm_alpha.") && !str_has(name, "ssm_beta.");
 }

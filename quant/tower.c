@@ -5,18 +5,27 @@
  *
  * Kinds are data, as architectures are in convert.c. All of it is read from the
  * folder: config.json for the tower, preprocessor_config.json for how a picture
- * or a sound gets there. A number that config.json leaves out is the one that its class in
- * transformers has. What would be computed wrongly is refused. */
+ * or a sound gets there; where there is a tower for each, that of sounds is in
+ * audio_preprocessor_config.json. A number that config.json leaves out is the
+ * one that its class in transformers has. What would be computed wrongly is
+ * refused. */
 
-/* Names as below: "model." is gone, and these stand for the parts. */
-static const char *const TW_PARTS[][2] = {
-    {"vision_tower.vision_model.", "tower."}, {"vision_tower.", "tower."},
-    {"vision_model.vision_model.", "tower."}, {"vision_model.", "tower."},
-    {"visual.", "tower."},
-    {"audio_tower.", "tower."},
-    {"multi_modal_projector.", "projector."},
-    {"vision_projector.", "projector."}, {"mm_projector.", "projector."},
-    {"projector.", "projector."}, {"image_newline", "image_newline"},
+/* Names as below: "model." is gone, and these stand for the parts, of an eye,
+ * of an ear or of either. */
+static const struct {
+    const char *from, *to;
+    char whose;
+} TW_PARTS[] = {
+    {"vision_tower.vision_model.", "tower.", 'v'},
+    {"vision_tower.", "tower.", 'v'},
+    {"vision_model.vision_model.", "tower.", 'v'},
+    {"vision_model.", "tower.", 'v'},
+    {"visual.", "tower.", 'v'}, {"audio_tower.", "tower.", 'a'},
+    {"audio_model.", "tower.", 'a'}, {"audio_projector.", "projector.", 'a'},
+    {"multi_modal_projector.", "projector.", 0},
+    {"vision_projector.", "projector.", 'v'},
+    {"mm_projector.", "projector.", 'v'}, {"projector.", "projector.", 'v'},
+    {"image_newline", "image_newline", 'v'},
 };
 
 static const cv_name TW_SIGLIP[] = {
@@ -139,17 +148,49 @@ static const cv_name TW_QWEN_EAR[] = {
     {NULL, NULL},
 };
 
+static const cv_name TW_WHISPER[] = {
+    {"tower.conv1.weight", "a.conv1d.1.weight"},
+    {"tower.conv1.bias", "a.conv1d.1.bias"},
+    {"tower.conv2.weight", "a.conv1d.2.weight"},
+    {"tower.conv2.bias", "a.conv1d.2.bias"},
+    {"tower.embed_positions.weight", "a.position_embd.weight"},
+    {"tower.layers.{}.self_attn_layer_norm.weight", "a.blk.{}.ln1.weight"},
+    {"tower.layers.{}.self_attn_layer_norm.bias", "a.blk.{}.ln1.bias"},
+    {"tower.layers.{}.final_layer_norm.weight", "a.blk.{}.ln2.weight"},
+    {"tower.layers.{}.final_layer_norm.bias", "a.blk.{}.ln2.bias"},
+    {"tower.layers.{}.self_attn.q_proj.weight", "a.blk.{}.attn_q.weight"},
+    {"tower.layers.{}.self_attn.q_proj.bias", "a.blk.{}.attn_q.bias"},
+    {"tower.layers.{}.self_attn.k_proj.weight", "a.blk.{}.attn_k.weight"},
+    {"tower.layers.{}.self_attn.v_proj.weight", "a.blk.{}.attn_v.weight"},
+    {"tower.layers.{}.self_attn.v_proj.bias", "a.blk.{}.attn_v.bias"},
+    {"tower.layers.{}.self_attn.out_proj.weight", "a.blk.{}.attn_out.weight"},
+    {"tower.layers.{}.self_attn.out_proj.bias", "a.blk.{}.attn_out.bias"},
+    {"tower.layers.{}.fc1.weight", "a.blk.{}.ffn_up.weight"},
+    {"tower.layers.{}.fc1.bias", "a.blk.{}.ffn_up.bias"},
+    {"tower.layers.{}.fc2.weight", "a.blk.{}.ffn_down.weight"},
+    {"tower.layers.{}.fc2.bias", "a.blk.{}.ffn_down.bias"},
+    {"tower.layer_norm.weight", "a.post_ln.weight"},
+    {"tower.layer_norm.bias", "a.post_ln.bias"},
+    {"projector.fc1.weight", "mm.a.mlp.1.weight"},
+    {"projector.fc1.bias", "mm.a.mlp.1.bias"},
+    {"projector.fc2.weight", "mm.a.mlp.2.weight"},
+    {"projector.fc2.bias", "mm.a.mlp.2.bias"},
+    {NULL, NULL},
+};
+
 /* There, but nothing uses them. */
 static const char *const TW_UNUSED[] = {
     "tower.head.*", "tower.post_layernorm.*", "*.position_ids",
 };
 
 /* What its config calls its numbers, and what they are by default. Of an ear
- * TW_PATCH is the number of bands, and TW_SIZE half a stretch in frames. */
+ * TW_PATCH is the number of bands, and TW_SIZE half a stretch in frames, or the
+ * rows of a chunk. */
 enum { TW_LAYERS, TW_WIDTH, TW_FFN, TW_HEADS, TW_PATCH, TW_SIZE, TW_NUMBERS };
 
 typedef struct {
-    const char *name, *key; /* key: under clip.vision. or clip.audio. */
+    const char *name, *key; /* key: under clip.vision. or clip.audio., or
+                               NULL: there is none */
     i64 usual;
 } tw_number;
 
@@ -177,6 +218,14 @@ static const tw_number TW_EAR_NUMBERS[TW_NUMBERS] = {
     {"num_mel_bins", "num_mel_bins", 128}, {"n_window", "n_window", 50},
 };
 
+static const tw_number TW_WHISPER_NUMBERS[TW_NUMBERS] = {
+    {"encoder_layers", "block_count", 32},
+    {"d_model", "embedding_length", 1280},
+    {"encoder_ffn_dim", "feed_forward_length", 5120},
+    {"encoder_attention_heads", "attention.head_count", 20},
+    {"num_mel_bins", "num_mel_bins", 128}, {"max_source_positions", NULL, 1500},
+};
+
 typedef struct {
     const char *model, *tower;  /* model_type of config.json, its part */
     const char *processor;      /* what the processor's type begins with; "":
@@ -186,6 +235,7 @@ typedef struct {
     const cv_name *names[2];    /* the tower's, the projector's */
     const tw_number *numbers;
     bool tiles, abstracts, hears;
+    bool chunks; /* an ear that a model may lack */
 } tw_kind;
 
 static const tw_kind TW_KINDS[] = {
@@ -206,6 +256,9 @@ static const tw_kind TW_KINDS[] = {
         .tiles = false},
     {"qwen3_asr", "qwen3_asr_encoder", "Qwen3ASRFeatureExtractor", "qwen3a",
         "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
+    {"vlm", "qwen2_audio_encoder", "WhisperFeatureExtractor", "hcx_qwen2a",
+        "gelu", {TW_WHISPER}, TW_WHISPER_NUMBERS, .hears = true,
+        .chunks = true},
 };
 
 typedef struct {
@@ -304,6 +357,8 @@ static void tw_read_config(tw *t) {
 /* ---- how a picture gets there ---- */
 
 static const char *tw_processor_file(const tw *t) {
+    static const char sound[] = "audio_preprocessor_config.json";
+    if (t->kind->hears && folder_has(t->c->dir, sound)) return sound;
     return folder_has(t->c->dir, "preprocessor_config.json")
         ? "preprocessor_config.json" : "processor_config.json";
 }
@@ -549,15 +604,21 @@ static void tw_write_sound(tw *t) {
     if (tw_processor_int(t, p, "feature_size") != t->number[TW_PATCH])
         tw_bad(t, "feature_size");
     if (cv_float(p, "dither", 0) > 0) tw_bad(t, "dither");
+    i64 seconds = tw_processor_int(t, p, "chunk_length");
+    tw_key(t, "chunk_length", seconds);
+    if (t->kind->chunks) {
+        if (t->number[TW_SIZE] != 50 * seconds) tw_bad(t, "chunk_length");
+        return;
+    }
     tw_key(t, "n_window_infer", tw_int(t, "n_window_infer", 800));
-    tw_key(t, "chunk_length", tw_processor_int(t, p, "chunk_length"));
     const js *least = cv_get(p, "min_length");
     tw_key(t, "min_samples",
         least ? tw_processor_int(t, p, "min_length") : 8000);
     tw_write_places(t);
 }
 
-static void tw_write_keys(tw *t) {
+/* `alone`: it is the model's only tower. */
+static void tw_write_keys(tw *t, bool alone) {
     const cv *c = t->c;
     const bool hears = t->kind->hears;
     const js *place = cv_get(c->top,
@@ -569,10 +630,14 @@ static void tw_write_keys(tw *t) {
             hears ? "audio_token_id" : "image_token_id");
     gw_kv_bool(c->g, hears ? "clip.has_audio_encoder"
                            : "clip.has_vision_encoder", true);
-    gw_kv_str(c->g, "clip.projector_type", str_of(t->kind->projector));
+    gw_kv_str(c->g, alone ? "clip.projector_type"
+        : hears           ? "clip.audio.projector_type"
+                          : "clip.vision.projector_type",
+        str_of(t->kind->projector));
     for (u32 i = 0; i < TW_NUMBERS; i++)
-        tw_key(t, t->kind->numbers[i].key, i == TW_LAYERS ? layers
-            : i == TW_FFN ? t->ffn : t->number[i]);
+        if (t->kind->numbers[i].key)
+            tw_key(t, t->kind->numbers[i].key, i == TW_LAYERS ? layers
+                : i == TW_FFN ? t->ffn : t->number[i]);
     if (t->n_kv != t->number[TW_HEADS])
         tw_key(t, "attention.head_count_kv", t->n_kv);
     t->number[TW_LAYERS] = layers;
@@ -641,13 +706,19 @@ static void tw_add_tensor(tw *t, st_tensor *from, str name) {
     u64 side = t->kind->hears || abstracts ? 3 : (u64)t->number[TW_PATCH];
     bool matrix = n_dims == 2, square = n_dims >= 4 && d[n_dims - 1] == side
         && d[n_dims - 2] == side;
-    if (from->dtype == ST_F8_E4M3 || !(n_dims == 1 || matrix || square)
+    bool line = t->kind->chunks && n_dims == 3 && d[2] == side;
+    if (from->dtype == ST_F8_E4M3
+        || !(n_dims == 1 || matrix || square || line)
         || n_dims > 5 || (square && !t->kind->hears && d[1] != (abstracts ? 1 : 3))
         || (frames && d[2] != 2))
         die("%s: tensor '%.*s' has not the shape of a tower's, or its type",
             t->c->dir, STR(from->name));
     *s = (tw_source){from, d[n_dims - 1], 0, matrix ? d[0] : 1, 0};
     if (matrix) dims[0] = d[1], dims[1] = d[0];
+    if (line) {
+        dims[0] = side, dims[1] = d[1], dims[2] = d[0];
+        s->rows = d[0] * d[1];
+    }
     if (square) {
         u64 p = d[n_dims - 1];
         dims[0] = dims[1] = p, dims[2] = d[1], dims[3] = d[0];
@@ -672,14 +743,16 @@ static void tw_add_tensor(tw *t, st_tensor *from, str name) {
     qz_choose(t->c->o, to);
 }
 
-/* The name with the words of TW_PARTS; n is 0: of no tower. */
-static str tw_bare(str name) {
+/* The name with the words of TW_PARTS; n is 0: of no such tower. */
+static str tw_bare(str name, bool hears) {
     char z[GGUF_MAX_NAME + 32];
     if (name.n > 6 && !memcmp(name.p, "model.", 6)) name.p += 6, name.n -= 6;
     for (size_t i = 0; i < KS_LEN(TW_PARTS); i++) {
-        size_t n = strlen(TW_PARTS[i][0]);
-        if (name.n < n || memcmp(name.p, TW_PARTS[i][0], n)) continue;
-        snprintf(z, sizeof z, "%s%.*s", TW_PARTS[i][1],
+        size_t n = strlen(TW_PARTS[i].from);
+        if (TW_PARTS[i].whose == (hears ? 'v' : 'a') || name.n < n
+            || memcmp(name.p, TW_PARTS[i].from, n))
+            continue;
+        snprintf(z, sizeof z, "%s%.*s", TW_PARTS[i].to,
             (int)min_size(name.n - n, GGUF_MAX_NAME), name.p + n);
         return str_of(str_dup(str_of(z)));
     }
@@ -701,7 +774,7 @@ static void tw_add_named(
 static void tw_add_tensors(tw *t) {
     for (u32 i = 0; i < t->c->st.n; i++) {
         st_tensor *from = &t->c->st.t[i];
-        str name = tw_bare(from->name);
+        str name = tw_bare(from->name, t->kind->hears);
         if (!name.n) continue;
         for (size_t k = 0; k < KS_LEN(TW_UNUSED); k++)
             from->used |= glob_fits(TW_UNUSED[k], name.p);
@@ -714,20 +787,27 @@ static void tw_add_tensors(tw *t) {
     }
 }
 
-static void tw_run(cv *c) {
-    tw t = {.c = c};
-    str model = js_text(js_get(c->top, "model_type"));
-    for (size_t i = 0; i < KS_LEN(TW_KINDS); i++)
-        if (str_eq(model, str_of(TW_KINDS[i].model))) t.kind = &TW_KINDS[i];
-    if (!t.kind || c->no_media) return;
-    const char *part = t.kind->hears ? "audio_config" : "vision_config";
+static void tw_run_kind(cv *c, const tw_kind *kind, bool alone) {
+    tw t = {.c = c, .kind = kind};
+    const char *part = kind->hears ? "audio_config" : "vision_config";
     t.config = js_get(c->top, part);
-    if (!js_is(js_get(t.config, "model_type"), t.kind->tower))
+    if (!js_is(js_get(t.config, "model_type"), kind->tower))
         die("%s/config.json: %s is not of model_type '%s': such a tower is not "
             "supported; --no-media converts the language model alone", c->dir,
-            part, t.kind->tower);
+            part, kind->tower);
     tw_read_config(&t);
     tw_find_processor(&t);
-    tw_write_keys(&t);
+    tw_write_keys(&t, alone);
     tw_add_tensors(&t);
+}
+
+static void tw_run(cv *c) {
+    const tw_kind *kinds[2];
+    u32 n = 0;
+    str model = js_text(js_get(c->top, "model_type"));
+    for (size_t i = 0; i < KS_LEN(TW_KINDS) && !c->no_media; i++)
+        if (str_eq(model, str_of(TW_KINDS[i].model))
+            && (!TW_KINDS[i].chunks || cv_get(c->top, "audio_config")))
+            kinds[n++] = &TW_KINDS[i];
+    for (u32 i = 0; i < n; i++) tw_run_kind(c, kinds[i], n == 1);
 }

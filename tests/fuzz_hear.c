@@ -95,7 +95,7 @@ static bool seed(size_t i, fx_bytes *out)
     if (i >= 12)
         return false;
     fx_spec s = fx_mini;
-    s.more = ea_more;
+    s.more = i % 2 ? ea_chunks : ea_more;
     if (i % 3 == 2)
         s.type = KSLLM_TYPE_F32;
     fx_file f = fx_model(&s);
@@ -107,7 +107,8 @@ static bool seed(size_t i, fx_bytes *out)
 
 static const char *const words[] = {
     "clip.has_audio_encoder", "clip.has_vision_encoder", "clip.projector_type",
-    "clip.audio.projector_type", "qwen3a", "clip.audio.block_count",
+    "clip.audio.projector_type", "qwen3a", "hcx_qwen2a",
+    "clip.audio.block_count", "a.conv1d.1.weight", "a.conv1d.2.bias",
     "clip.audio.embedding_length", "clip.audio.feed_forward_length",
     "clip.audio.attention.head_count", "clip.audio.attention.head_count_kv",
     "clip.audio.num_mel_bins", "clip.audio.n_window",

@@ -2,6 +2,7 @@
  * machine does, and what is refused. That the rows are transformers' is
  * test_families' matter; the front end is test_media's. */
 #include "ear.h"
+#include "tower.h"
 #include "test.h"
 #include "media.h"
 
@@ -16,9 +17,9 @@ static ksllm_model *open_file(const fx_file *f, const char *isa)
     return m;
 }
 
-static ksllm_model *open_ear(ksllm_type type, fx_file *f)
+static ksllm_model *open_ear(ksllm_type type, bool chunks, fx_file *f)
 {
-    fx_spec s = ea_spec(type);
+    fx_spec s = ea_spec(type, chunks);
     *f = fx_model(&s);
     return open_file(f, NULL);
 }
@@ -52,7 +53,8 @@ static ksllm_media encode(ksllm_encoder *x, const ksllm_model *m,
     return media;
 }
 
-enum { SAMPLES = 23456 };       /* 146 frames: 8 stretches, 4 windows */
+enum { SAMPLES = 23456 };       /* 146 frames: 8 stretches, 4 windows; or a
+                                   chunk and half of one */
 
 TEST(sounds_are_the_same_bits)
 {
@@ -60,8 +62,8 @@ TEST(sounds_are_the_same_bits)
                                 KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q4_0};
     float *samples = sound(1, SAMPLES);
     const ksllm_sound s = {samples, SAMPLES};
-    for (int t = 0; t < 4; t++) {
-        fx_spec spec = ea_spec(types[t]);
+    for (int t = 0; t < 8; t++) {
+        fx_spec spec = ea_spec(types[t % 4], t > 3);
         fx_file f = fx_model(&spec);
         uint64_t first = 0;
         const char *isa;
@@ -90,7 +92,7 @@ TEST(sounds_are_the_same_bits)
 TEST(sounds_are_heard_in_windows)
 {
     fx_file f;
-    ksllm_model *m = open_ear(KSLLM_TYPE_F32, &f);
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, false, &f);
     ksllm_encoder *x = encoder(m, 2);
     float *samples = sound(1, SAMPLES);
     ksllm_sound s = {samples, SAMPLES};
@@ -117,7 +119,7 @@ TEST(sounds_are_measured)
         {1, 4}, {3999, 4}, {4000, 4}, {4800, 5}, {6400, 6}, {6559, 6},
         {6560, 7}, {48000, 45}, {SAMPLES, 22}};
     fx_file f;
-    ksllm_model *m = open_ear(KSLLM_TYPE_F32, &f);
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, false, &f);
     ksllm_model_info info = {.size = sizeof info};
     ksllm_error e;
     CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
@@ -139,7 +141,7 @@ TEST(sounds_are_measured)
 TEST(sounds_that_are_refused)
 {
     fx_file f, g = fx_model(fx_spec_of("qwen3"));
-    ksllm_model *m = open_ear(KSLLM_TYPE_F32, &f), *deaf = open_file(&g, NULL);
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, false, &f), *deaf = open_file(&g, NULL);
     ksllm_encoder *x = encoder(m, 1), *small = NULL;
     ksllm_encoder_options o;
     ksllm_error e;
@@ -206,10 +208,10 @@ static ksllm_status listen(ksllm_encoder *x, const void *what,
     return ksllm_media_encode_sound(x, what, c, out, e);
 }
 
-TEST(sounds_stop_anywhere)
+static void check_stops(bool chunks)
 {
     fx_file f;
-    ksllm_model *m = open_ear(KSLLM_TYPE_Q8_0, &f);
+    ksllm_model *m = open_ear(KSLLM_TYPE_Q8_0, chunks, &f);
     float *samples = sound(1, SAMPLES);
     const ksllm_sound s = {samples, SAMPLES};
     ksllm_encoder *x = encoder(m, 2);
@@ -223,9 +225,15 @@ TEST(sounds_stop_anywhere)
     free(f.data);
 }
 
-TEST(memory_of_an_ear_is_planned)
+TEST(sounds_stop_anywhere)
 {
-    fx_spec spec = ea_spec(KSLLM_TYPE_Q8_0);
+    check_stops(false);
+    check_stops(true);
+}
+
+static void check_plan(bool chunks)
+{
+    fx_spec spec = ea_spec(KSLLM_TYPE_Q8_0, chunks);
     fx_file f = fx_model(&spec);
     fx_alloc a;
     ksllm_model_options mo;
@@ -273,17 +281,23 @@ TEST(memory_of_an_ear_is_planned)
     free(f.data);
 }
 
+TEST(memory_of_an_ear_is_planned)
+{
+    check_plan(false);
+    check_plan(true);
+}
+
 /* Any number in any key: an error, or an ear that can be asked. */
-TEST(keys_of_ears_are_checked)
+static void check_keys(bool chunks)
 {
     static const int64_t values[] = {0, 1, 2, 3, 7, 8, 21, 63, 64, 255, 257,
                                      512, 1024, 65536, 1 << 30};
-    fx_spec spec = ea_spec(KSLLM_TYPE_F32);
+    fx_spec spec = ea_spec(KSLLM_TYPE_F32, chunks);
     fx_file f = fx_model(&spec);
     float *samples = sound(1, 7000);
     const ksllm_sound s = {samples, 7000};
     ksllm_error e;
-    for (size_t k = 0; k < EA_KEYS; k++)
+    for (size_t k = 0; k < (chunks ? EA_BOTH : EA_KEYS); k++)
         for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
             ksllm_override put = {.key = ea_keys[k].key,
                 .type = KSLLM_META_U32, .integer = values[i]};
@@ -317,6 +331,161 @@ TEST(keys_of_ears_are_checked)
         }
     free(samples);
     free(f.data);
+}
+
+TEST(keys_of_ears_are_checked)
+{
+    check_keys(false);
+    check_keys(true);
+}
+
+/* Silence after a sound is heard, but is no row; the next chunk begins anew. */
+TEST(chunks_are_measured_and_apart)
+{
+    static const struct { size_t samples; uint32_t tokens, chunks; } cases[] = {
+        {321, 1, 1}, {640, 1, 1}, {960, 1, 1}, {961, 2, 1}, {15680, 24, 1},
+        {15999, 25, 1}, {16000, 25, 1}, {16320, 25, 1}, {16321, 26, 2},
+        {SAMPLES, 37, 2}, {64000, 100, 4}};
+    fx_file f;
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, true, &f);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_media_size size = {.size = sizeof size};
+    ksllm_error e;
+    ksllm_sound s = {NULL, 320};
+    CHECK_EQ(ksllm_media_measure_sound(m, &s, &size, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "321") != NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        s.n_samples = cases[i].samples;
+        CHECK_OK(ksllm_media_measure_sound(m, &s, &size, &e), e);
+        CHECK_EQ(size.n_tokens, cases[i].tokens);
+        CHECK_EQ(size.n_tiles, cases[i].chunks);
+    }
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    CHECK_EQ(info.sound_tokens, EA_CHUNK_ROWS);
+    CHECK_EQ(info.sound_place, EA_CHUNK_PLACE);
+    float *samples = sound(1, 48000);
+    ksllm_encoder *x = encoder(m, 2);
+    ksllm_media whole = encode(x, m, &(ksllm_sound){samples, 48000});
+    for (int i = 0; i < 3; i++) {
+        ksllm_media one =
+            encode(x, m, &(ksllm_sound){samples + 16000 * i, 16000});
+        size_t n = (size_t)one.n_tokens * one.n_embd;
+        CHECK(!memcmp(whole.rows + (size_t)i * n, one.rows, 4 * n));
+        free(one.memory);
+    }
+    free(whole.memory);
+    free(samples);
+    ksllm_encoder_free(x);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
+/* A call that ends before all of it was looked at leaves no names. */
+TEST(names_stop_too)
+{
+    enum { SIDE = 4000, N = 1 << 24 };
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_file f = fx_model(&spec), g;
+    ksllm_model *m = open_file(&f, NULL),
+                *ear = open_ear(KSLLM_TYPE_F32, true, &g);
+    uint8_t *zeros = calloc(N, sizeof(float));
+    const ksllm_image p = {zeros, SIDE, SIDE, 0};
+    const ksllm_sound s = {(const float *)(void *)zeros, N};
+    ksllm_media_size size = {.size = sizeof size};
+    ksllm_encoder *x = encoder(m, 1), *y = encoder(ear, 1);
+    ksllm_control c;
+    ksllm_error e;
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &size, &e), e);
+    ksllm_media a = {.size = sizeof a, .memory = fx_memory(NULL, size.memory),
+                     .memory_size = size.memory};
+    ksllm_media b = room(ear, &s);
+    ksllm_control_init(&c);
+    c.budget_us = 1;
+    CHECK_OK(ksllm_media_name(m, &p, NULL, &a, &e), e);
+    CHECK_OK(ksllm_media_name_sound(ear, &s, &b, &e), e);
+    CHECK(a.n_tokens && b.n_tokens);
+    CHECK_EQ(ksllm_media_encode(x, &p, NULL, &c, &a, &e), KSLLM_ERR_DEADLINE);
+    CHECK(strstr(e.text, "bytes looked at") != NULL);
+    CHECK_EQ(ksllm_media_encode_sound(y, &s, &c, &b, &e), KSLLM_ERR_DEADLINE);
+    CHECK(strstr(e.text, "bytes looked at") != NULL);
+    CHECK(!a.n_tokens && !a.tokens && !a.rows);
+    CHECK(!b.n_tokens && !b.tokens && !b.rows);
+    free(a.memory);
+    free(b.memory);
+    free(zeros);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(y);
+    ksllm_model_close(m);
+    ksllm_model_close(ear);
+    free(f.data);
+    free(g.data);
+}
+
+static void both(fx_build *b)
+{
+    tw_whole(b);
+    ea_chunks(b);
+}
+
+/* One encoder for both, in any order; a place takes media of its kind. */
+TEST(a_model_that_sees_and_hears)
+{
+    fx_spec spec = ea_spec(KSLLM_TYPE_Q8_0, true), sees = tw_spec(
+        KSLLM_TYPE_Q8_0, false), hears = ea_spec(KSLLM_TYPE_Q8_0, true);
+    spec.more = both;
+    fx_file f = fx_model(&spec), fs = fx_model(&sees), fh = fx_model(&hears);
+    ksllm_model *m = open_file(&f, NULL), *eye = open_file(&fs, NULL),
+                *ear = open_file(&fh, NULL);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_error e;
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    CHECK_EQ(info.picture_place, TW_PLACE);
+    CHECK_EQ(info.sound_place, EA_CHUNK_PLACE);
+    CHECK(info.picture_tokens > 0 && info.sound_tokens == EA_CHUNK_ROWS);
+    float *samples = sound(1, SAMPLES);
+    const ksllm_sound s = {samples, SAMPLES};
+    const ksllm_image p = tw_picture(70, 50, 3);
+    ksllm_media_size size = {.size = sizeof size};
+    CHECK_OK(ksllm_media_measure(m, &p, NULL, &size, &e), e);
+    ksllm_media a = {.size = sizeof a, .memory = fx_memory(NULL, size.memory),
+                     .memory_size = size.memory}, a2 = a;
+    a2.memory = fx_memory(NULL, size.memory);
+    ksllm_encoder *x = encoder(m, 2), *xe = encoder(eye, 1),
+                  *xh = encoder(ear, 1);
+    CHECK_OK(ksllm_media_encode(xe, &p, NULL, NULL, &a2, &e), e);
+    ksllm_media b = encode(xh, ear, &s);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(ksllm_media_encode(x, &p, NULL, NULL, &a, &e), e);
+        CHECK_HEX(media_hash(&a), media_hash(&a2));
+        ksllm_media c = encode(x, m, &s);
+        CHECK_HEX(media_hash(&c), media_hash(&b));
+        CHECK(!memcmp(c.hash, b.hash, sizeof c.hash));
+        const ksllm_media *list[2] = {&a, &c}, *wrong[2] = {&c, &a};
+        const int32_t ids[4] = {1, TW_PLACE, EA_CHUNK_PLACE, 2};
+        int64_t n = 2 + a.n_tokens + c.n_tokens;
+        CHECK_EQ(ksllm_media_expand(m, ids, 4, list, 2, NULL, 0, &e), n);
+        CHECK_EQ(ksllm_media_expand(m, ids, 4, wrong, 2, NULL, 0, &e),
+                 KSLLM_ERR_ARGUMENT);
+        CHECK(strstr(e.text, "media 0 is a sound") != NULL);
+        CHECK_EQ(ksllm_media_expand(m, ids, 3, list, 1, NULL, 0, &e),
+                 KSLLM_ERR_ARGUMENT);
+        CHECK(strstr(e.text, "pictures and sounds") != NULL);
+        free(c.memory);
+    }
+    free(a.memory);
+    free(a2.memory);
+    free(b.memory);
+    free(samples);
+    free((void *)(uintptr_t)p.rgb);
+    ksllm_encoder_free(x);
+    ksllm_encoder_free(xe);
+    ksllm_encoder_free(xh);
+    ksllm_model_close(m);
+    ksllm_model_close(eye);
+    ksllm_model_close(ear);
+    free(f.data);
+    free(fs.data);
+    free(fh.data);
 }
 
 TEST_MAIN

@@ -415,7 +415,8 @@ add_row("qwen3_asr", "Qwen3ASR",
               "n_fft": 400, "chunk_length": 30, "n_window": 50,
               "min_length": 8000, "padding_value": 0.0, "dither": 0.0})
 # HyperCLOVA X SEED Omni-8B: a Llama inside, the tower of Qwen2.5-VL with a
-# linear after it; its discrete codes are tokens
+# linear after it, and Qwen2-Audio's with two (add_ear), which hears 30 seconds
+# at once, here 2; its discrete codes are tokens
 add_row("hyperclovax_omni", "HyperCLOVAXVisionV2",
         {"head_dim": 24, "tie_word_embeddings": False, **rope(5e6)},
         suffix="ForConditionalGeneration", publish="omni",
@@ -423,8 +424,14 @@ add_row("hyperclovax_omni", "HyperCLOVAXVisionV2",
                      "hidden_size": 40, "num_heads": 1,
                      "out_hidden_size": 72},
                     {"model_type": "llama", "logits_scaling": 1.0}),
-        silent=("vision", "projector"), switches={"theta": PLAIN_ROPE},
-        see=QWEN_SEE)
+        silent=("vision", "projector", "audio"),
+        switches={"theta": PLAIN_ROPE}, see=QWEN_SEE,
+        ear={"d_model": 40, "encoder_layers": 2, "encoder_attention_heads": 2,
+             "encoder_ffn_dim": 72, "num_mel_bins": 20,
+             "max_source_positions": 100},
+        hear={"feature_extractor_type": "WhisperFeatureExtractor",
+              "feature_size": 20, "sampling_rate": 16000, "hop_length": 160,
+              "n_fft": 400, "chunk_length": 2, "padding_value": 0.0})
 # HyperCLOVA X SEED Think-32B: no post norms, and with its tower
 add_row("hyperclovax_vision", "HyperCLOVAXVisionV2",
         {"head_dim": 24, "use_post_norm": False, "logits_scaling": 0.5,
@@ -982,6 +989,18 @@ def hcx_tiles(image, c):
     return torch.from_numpy(x).permute(0, 3, 1, 2), found
 
 
+def add_ear(model, row):
+    """HyperCLOVA X Omni: transformers has the encoder. Our statement, from
+    NAVER's server, is the projector after it."""
+    cfg = transformers.Qwen2AudioEncoderConfig(**row["ear"])
+    cfg._attn_implementation = "eager"
+    own, n = model.model, row["config"]["hidden_size"]
+    own.audio_model = transformers.Qwen2AudioEncoder(cfg).float().eval()
+    own.audio_projector = torch.nn.Module()
+    own.audio_projector.fc1 = torch.nn.Linear(cfg.d_model, cfg.d_model + 8)
+    own.audio_projector.fc2 = torch.nn.Linear(cfg.d_model + 8, n)
+
+
 # ---- building -------------------------------------------------------------
 
 def build(row, config):
@@ -1000,6 +1019,8 @@ def build(row, config):
     model = getattr(transformers, name)(cfg).float().eval()
     if row.get("hook"):
         globals()["hook_" + row["hook"]](model, config)
+    if row.get("ear"):
+        add_ear(model, row)
     return model
 
 
@@ -1031,9 +1052,13 @@ def attempt(name, row, seed):
     logits = logits_of(model, prompt)
     ids, least = greedy(model, prompt)
     if least >= MARGIN and (row.get("see") or row.get("hear")):
-        row["seen"] = [see(model, row, case) for case in
-                       (CASES if row.get("see") else HEARD)]
-        least = min(least, *(c["least"] for c in row["seen"]))
+        row["seen"], least = {}, [least]
+        for name, cases in (("see", CASES), ("hear", HEARD_BOTH
+                            if row.get("ear") else HEARD)):
+            if row.get(name):
+                row["seen"][name] = [see(model, row, case) for case in cases]
+                least += [c["least"] for c in row["seen"][name]]
+        least = min(least)
     ok = (least >= MARGIN and margins.least >= ROUTER_MARGIN
           and len(set(ids)) >= VARIETY)
     return ok, model, prompt, logits, ids, (least, margins.least)
@@ -1042,6 +1067,7 @@ def attempt(name, row, seed):
 # ---- pictures and sounds --------------------------------------------------
 
 PLACE = 258             # what the template leaves for a picture
+SOUND_PLACE = 260       # and for a sound, where a model has both
 PARTS = "{{ '<|begin|>' + message.role + '\\n' }}" \
     "{%- if message.content is string -%}{{ message.content }}" \
     "{%- else -%}{%- for part in message.content -%}" \
@@ -1049,6 +1075,9 @@ PARTS = "{{ '<|begin|>' + message.role + '\\n' }}" \
     "{%- endfor -%}{%- endif -%}{{ '<|end|>\\n' }}"
 TEMPLATE = "{%- for message in messages -%}" + PARTS + "{%- endfor -%}" \
     "{%- if add_generation_prompt -%}{{ '<|begin|>assistant\\n' }}{%- endif -%}"
+TEMPLATE_BOTH = TEMPLATE.replace(
+    "if part.type != 'text'",
+    "if part.type == 'image' else '<|extra_2|>' if part.type == 'audio'")
 
 # Parts of a user's message: texts and pictures; without a chat when the last
 # is True.
@@ -1061,6 +1090,12 @@ HEARD = [([(1, 21920), SEE_TEXTS[0]], False),
          ([SEE_TEXTS[1], (2, 16000), (1, 40123), SEE_TEXTS[2]], False),
          ([SEE_TEXTS[0], (1, 148800)], False), ([(1, 300)], True),
          ([(0, 9000), SEE_TEXTS[2]], True)]
+# Of a model that sees, too: less than a chunk, with a picture, more than a
+# chunk, a row, a chunk and too little for a row.
+HEARD_BOTH = [([(1, 21920), SEE_TEXTS[0]], False),
+              ([SEE_TEXTS[1], WIDE, SEE_TEXTS[2], (2, 16000)], False),
+              ([(1, 40123), SMALL_ONE, SEE_TEXTS[0]], False),
+              ([(1, 321)], True), ([(0, 32200), SEE_TEXTS[2]], True)]
 N_SEEN = 12             # greedy tokens after each
 
 
@@ -1068,11 +1103,15 @@ def text_ids(text):
     return list(text.encode())
 
 
-def prompt_of(parts, bare):
+def place_of(row, part):
+    return SOUND_PLACE if row.get("ear") and len(part) == 2 else PLACE
+
+
+def prompt_of(row, parts, bare):
     """The ids of the template's text, and the messages."""
     ids = []
     for p in parts:
-        ids += text_ids(p) if isinstance(p, str) else [PLACE]
+        ids += text_ids(p) if isinstance(p, str) else [place_of(row, p)]
     if bare:
         return ids, None
     messages = [{"role": "user", "content": [
@@ -1123,8 +1162,11 @@ def hear(model, row, heard):
     take, rows = WhisperFeatureExtractor(
         feature_size=row["hear"]["feature_size"]), []
     for kind, n in heard:
-        x = np.zeros(max(n, row["hear"]["min_length"]), np.float32)
+        x = np.zeros(max(n, row["hear"].get("min_length", 0)), np.float32)
         x[:n] = sound(kind, n)
+        if row.get("ear"):
+            rows.append(hear_chunks(model, row, take, x))
+            continue
         v = take._np_extract_fbank_features(x[None], "cpu")[0]
         frames = v.shape[1]
         v = np.pad(v, ((0, 0), (0, -frames % 100)))
@@ -1134,63 +1176,97 @@ def hear(model, row, heard):
     return rows
 
 
-def forward(model, ids, args, rows):
-    """Logits; the rows of sounds are put in by hand."""
+def hear_chunks(model, row, take, x):
+    """Chunks filled up with silence; rows of that are left out."""
+    own, rows = model.model, []
+    most = row["hear"]["chunk_length"] * 16000
+    for at in range(0, len(x), most):
+        cut = np.zeros(most, np.float32)
+        n = min(most, len(x) - at)
+        cut[:n] = x[at:at + n]
+        v = torch.from_numpy(take._np_extract_fbank_features(cut[None], "cpu"))
+        h = own.audio_model(v).last_hidden_state[0]
+        frames = torch.tensor(-(-n // 160))
+        _, keep = own.audio_model._get_feat_extract_output_lengths(frames)
+        p = own.audio_projector
+        rows.append(p.fc2(torch.nn.functional.gelu(p.fc1(h[:int(keep)]))))
+    return torch.cat(rows)
+
+
+def forward(model, ids, args, rows, places):
+    """Logits; rows of sounds, and of what stands with them, are put in by
+    hand."""
     ids = torch.tensor([ids])
     if args is not None:
         return model(input_ids=ids, use_cache=False, **args).logits[0].float()
     x = model.get_input_embeddings()(ids)
-    x[ids == PLACE] = torch.cat(rows)
+    x[0, places] = torch.cat(rows)
     return model(inputs_embeds=x, use_cache=False).logits[0].float()
 
 
 def see(model, row, case):
     parts, bare = case
-    pictures = [p for p in parts if not isinstance(p, str)]
-    prompt, messages = prompt_of(parts, bare)
-    args, rows = inputs_of(model, row, pictures) if row.get("see") \
-        else (None, hear(model, row, pictures))
-    lens, ids = iter(len(r) for r in rows), []
+    media = [p for p in parts if not isinstance(p, str)]
+    prompt, messages = prompt_of(row, parts, bare)
+    if any(len(p) == 2 for p in media):
+        args, rows = None, [hear(model, row, [p])[0] if len(p) == 2
+                            else inputs_of(model, row, [p])[1][0]
+                            for p in media]
+    else:
+        args, rows = inputs_of(model, row, media)
+    lens, ids, places = iter(len(r) for r in rows), [], []
+    marks = {place_of(row, p) for p in media}
     for i in prompt:
-        ids += [PLACE] * next(lens) if i == PLACE else [i]
+        n = next(lens) if i in marks else 1
+        places += range(len(ids), len(ids) + n) if i in marks else []
+        ids += [i] * n
     n, least, logits = len(ids), math.inf, None
     for _ in range(N_SEEN):
-        x = forward(model, ids, args, rows)
+        x = forward(model, ids, args, rows, places)
         logits = x[-4:] if logits is None else logits
         top = x[-1].topk(2)
         least = min(least, float(top.values[0] - top.values[1]))
         ids.append(int(top.indices[0]))
-    return {"tiles": tiles_of(row, pictures), "pictures": pictures,
+    return {"tiles": tiles_of(row, media), "pictures": media,
             "messages": messages, "prompt": prompt, "lens": [
                 len(r) for r in rows], "rows": torch.cat(tuple(rows)).float(),
             "greedy": ids[n:], "logits": logits, "least": least}
 
 
 def write_media(folder, row):
-    """preprocessor_config.json, and see.bin or hear.bin. For each prompt in
-    it, lines:
+    """preprocessor_config.json (with both, that of sounds is a file of its
+    own), and see.bin, hear.bin. For each prompt in them, lines:
         chat JSON           the messages, or nothing
         pictures TILES W H SEED ...   max_tiles; make_media.py's formula. Of
                             sounds: KIND SAMPLES 0
-        prompt ID ..        258 once for each picture or sound
+        prompt ID ..        258 or 260 once for each picture or sound
         tokens N ..         of each
         greedy ID ..
         rows N WIDTH        then float32
         logits N VOCAB      of the prompt's last positions, then float32"""
-    with open(os.path.join(folder, "preprocessor_config.json"), "w") as f:
-        json.dump(row.get("see") or row["hear"], f, indent=1, sort_keys=True)
-        f.write("\n")
+    own = {"audio_preprocessor_config.json": row["hear"]} \
+        if row.get("ear") else {}
+    for name, v in {"preprocessor_config.json": row.get("see")
+                    or row.get("hear"), **own}.items():
+        with open(os.path.join(folder, name), "w") as f:
+            json.dump(v, f, indent=1, sort_keys=True)
+            f.write("\n")
     path = os.path.join(folder, "tokenizer_config.json")
     with open(path) as f:
         tok = json.load(f)
     with open(path, "w") as f:
-        json.dump({**tok, "chat_template": TEMPLATE}, f, indent=1)
+        json.dump({**tok, "chat_template": TEMPLATE_BOTH if row.get("ear")
+                   else TEMPLATE}, f, indent=1)
     fast = transformers.AutoTokenizer.from_pretrained(folder)
-    name = "see.bin" if row.get("see") else "hear.bin"
-    with open(os.path.join(folder, name), "wb") as f:
+    for name, seen in row["seen"].items():
+        write_seen(os.path.join(folder, name + ".bin"), seen, fast)
+
+
+def write_seen(path, seen, fast):
+    with open(path, "wb") as f:
         def line(word, values):
             f.write(" ".join([word, *map(str, values)]).encode() + b"\n")
-        for c in row["seen"]:
+        for c in seen:
             if c["messages"]:
                 got = fast.apply_chat_template(
                     c["messages"], add_generation_prompt=True, tokenize=True,
@@ -1329,9 +1405,7 @@ def publish_omni(row, config, t):
     t = {k.replace("vision_projector", "mm_projector").replace(
         "language_model.", "language_model.model.").replace(
         "model.lm_head", "lm_head"): v for k, v in t.items()}
-    for k in ("model.audio_projector.fc1.weight",
-              "model.audio_model.conv1.weight",
-              "model.discrete_audio_model.quantizer.project_down.weight",
+    for k in ("model.discrete_audio_model.quantizer.project_down.weight",
               "model.discrete_vision_model.bottleneck.in_linear.weight",
               "model.video_audio_compressor.query_token"):
         t[k] = torch.zeros(2, 2).half()
@@ -1340,6 +1414,10 @@ def publish_omni(row, config, t):
     config["vision_config"]["model_type"] = "qwen2_5_vl"
     config.update({"architectures": ["HCXVisionV2ForCausalLM"],
                    "model_type": "vlm", "mm_projector_type": "linear",
+                   "audio_config": {"model_type": "qwen2_audio_encoder",
+                                    "activation_function": "gelu",
+                                    **row["ear"]},
+                   "audio_token_id": SOUND_PLACE,
                    "hidden_size": text["hidden_size"]})
     return config, t
 
