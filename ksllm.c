@@ -2530,7 +2530,7 @@ typedef struct {
     size_t ahead, end; /* keys after itself that a token sees, before end */
 } k_query;
 
-typedef enum { K_SILU, K_GELU } k_activation;
+typedef enum { K_SILU, K_GELU, K_GELU_ERF } k_activation;
 
 /* A token's step of the gated delta rule (Yang, Kautz and Hatamizadeh 2024) for
  * n columns, a multiple of 16, of a state S [key_dim][n], which maps keys to
@@ -3476,10 +3476,26 @@ static f32 KS_NAME(k_to_i8)(const f32 *x, size_t n, i8 *q) {
     return top / 127.0f;
 }
 
+/* x times the normal distribution's share below x, by its error function
+ * (Abramowitz and Stegun 7.1.26: within 1.5e-7): max(x, 0) - |x| tail / 2. */
+V_INLINE vf KS_NAME(v_gelu_erf)(vf x) {
+    vf a = v_abs(x), z = v_mul(a, v_set1(0.70710678f));
+    vf t = v_div(
+        v_set1(1.0f), v_fma(z, v_set1(0.3275911f), v_set1(1.0f)));
+    vf p = v_fma(t, v_set1(1.061405429f), v_set1(-1.453152027f));
+    p = v_fma(t, p, v_set1(1.421413741f));
+    p = v_fma(t, p, v_set1(-0.284496736f));
+    p = v_mul(t, v_fma(t, p, v_set1(0.254829592f)));
+    vf e = KS_NAME(v_exp)(v_mul(v_mul(z, z), v_set1(-1.0f)));
+    vf half = v_mul(v_mul(a, p), v_mul(e, v_set1(-0.5f)));
+    return v_add(v_max(x, v_set1(0.0f)), half);
+}
+
 /* g = act(g) * u, without u where that is NULL; silu(x) = x / (1 + e^-x); gelu
  * by its tanh form, which is x / (1 + e^-2y), y = sqrt(2/pi) (x + 0.044715
- * x^3). */
+ * x^3), or the exact one. */
 V_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
+    if (act == K_GELU_ERF) return KS_NAME(v_gelu_erf)(x);
     vf z = v_mul(x, v_set1(-1.0f));
     if (act == K_GELU) {
         vf x2 = v_mul(x, x);
@@ -29801,22 +29817,13 @@ static void fwd_gate_heads(const fwd_step *step, u32 t) {
     fwd_gate(step, t);
 }
 
-/* x times the normal distribution's share below x, by its error function
- * (Abramowitz and Stegun 7.1.26: within 1.5e-7). */
-static f32 fwd_gelu(f32 x) {
-    f64 z = (f64)x * 0.70710678118654752;
-    f64 a = z < 0 ? -z : z, t = 1 / (1 + 0.3275911 * a);
-    f64 tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
-        + t * (-1.453152027 + t * 1.061405429)))) * m_exp(-a * a);
-    return (f32)((f64)x * (z < 0 ? tail / 2 : 1 - tail / 2));
-}
-
 static void fwd_activate(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = s->m->dim[D_FFN], at = t * n;
     if (s->m->arch->bert) {
         fwd_add_bias(s->up + at, step->f->l->vec[V_UP_BIAS], n);
-        for (size_t i = at; i < at + n; i++) s->gate[i] = fwd_gelu(s->up[i]);
+        memcpy(s->gate + at, s->up + at, n * sizeof(f32));
+        s->m->k->gate(s->gate + at, NULL, n, K_GELU_ERF);
     } else {
         s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
     }
@@ -34398,7 +34405,6 @@ struct ksllm_encoder {
     f32 pixel[3][256]; /* what a byte of R, G, B becomes */
     f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
     u32 n_slots;
-    f32 *ones;       /* in tiles: the up of a FFN that has no gate */
     f32 *taps;       /* of a C-Abstractor: [CAB_TAPS][D_T_WIDTH] */
     f32 *out;        /* in tiles: [n][D_EMBD] rows of one */
     twr_piece *pieces[2]; /* of attention, in windows and beyond them */
@@ -34461,13 +34467,6 @@ static u64 twr_most_patches(const mdl_tower *t, u32 max_tokens) {
     return (u64)most * t->merge * t->merge;
 }
 
-/* Of what an activation's ones are multiplied with. */
-static size_t twr_ones(const mdl_tower *t) {
-    const size_t *d = t->dim;
-    return max_size(max_size(d[D_T_FFN], d[D_T_MID]),
-        max_size(d[D_T_WIDTH], d[D_T_SQUEEZED]));
-}
-
 /* For a tower whose patches were counted: no more than 32 bits. */
 static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     static const size_t block[2] = {32, 256};
@@ -34478,7 +34477,8 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     ksllm_session *s = &e->s;
     const size_t *d = t->dim, head = d[D_T_WIDTH] / t->n_heads;
-    const size_t wide = max_size(twr_ones(t), d[D_EMBD]);
+    const size_t wide = max_size(max_size(d[D_T_FFN], d[D_T_SQUEEZED]),
+        max_size(max_size(d[D_T_MID], d[D_T_WIDTH]), d[D_EMBD]));
     const u64 b = TWR_BATCH, n = e->n;
     const bool tiles = t->kind->tiles, hears = t->kind->hears;
     const bool chunks = t->kind->chunks;
@@ -34498,7 +34498,6 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
         {&s->xn, inputs}, {&s->k, b * d[D_T_KV]}, {&s->v, b * d[D_T_KV]},
         {&s->gate, b * wide}, {&s->up, b * wide},
         {&s->delta, b * max_size(d[D_T_WIDTH], d[D_T_OUT])},
-        {&e->ones, tiles ? twr_ones(t) : 0},
         {&e->taps, t->kind->abstracts ? CAB_TAPS * d[D_T_WIDTH] : 0},
         {&e->out, tiles ? twr_whole_tokens(t) * d[D_EMBD] : 0},
         {&e->rope, (u64)e->n_rope * head / 2},
@@ -34564,8 +34563,6 @@ static void twr_turn(ksllm_encoder *e, const mdl_tower *t) {
     twr_lay(e, t, &a);
     if (t->kind->hears) snd_begin(e->front, t->bands);
     else med_table(e->pixel, t->mean, t->std);
-    for (size_t i = 0; t->kind->tiles && i < twr_ones(t); i++)
-        e->ones[i] = 1;
 }
 
 static ksllm_status twr_create(const ksllm_model *m,
@@ -34721,17 +34718,11 @@ static void twr_activate(const fwd_step *step, u32 i) {
     if (l->mat[M_GATE].w) {
         fwd_add_bias(gate, l->vec[V_GATE_BIAS], n);
         s->m->k->gate(gate, up, n, K_SILU);
-    } else if (r->t->kind->hears) {
-        for (size_t k = 0; k < n; k++) gate[k] = fwd_gelu(up[k]);
     } else {
         memcpy(gate, up, n * sizeof *gate);
-        s->m->k->gate(gate, r->e->ones, n, K_GELU);
+        s->m->k->gate(gate, NULL, n, r->t->kind->hears ? K_GELU_ERF : K_GELU);
     }
     fwd_quantize(s, step->blocks, gate, n, i * n);
-}
-
-static void twr_silu(const ksllm_encoder *e, f32 *x, size_t n) {
-    e->s.m->k->gate(x, e->ones, n, K_SILU);
 }
 
 /* Between the projector's two products: the exact GELU, or SiLU. */
@@ -34741,8 +34732,8 @@ static void twr_middle(const fwd_step *step, u32 i) {
     size_t n = r->t->dim[D_T_MID];
     f32 *x = s->up + i * n;
     fwd_add_bias(x, r->t->vec[T_MM_0_BIAS], n);
-    if (r->t->kind->abstracts) twr_silu(r->e, x, n);
-    else for (size_t k = 0; k < n; k++) x[k] = fwd_gelu(x[k]);
+    s->m->k->gate(
+        x, NULL, n, r->t->kind->abstracts ? K_SILU : K_GELU_ERF);
     fwd_quantize(s, step->blocks, x, n, i * n);
 }
 
@@ -34989,7 +34980,7 @@ static void cab_bend(const fwd_step *step, u32 i) {
     size_t n = r->t->dim[D_T_WIDTH];
     f32 *h = r->e->s.q + (r->from + i) * n;
     cab_norm(r, h, B_NORM_1);
-    twr_silu(r->e, h, n);
+    r->e->s.m->k->gate(h, NULL, n, K_SILU);
 }
 
 /* Row `at` of att: the 3 x 3 rows of q around it, channel by channel. */
@@ -35007,7 +34998,7 @@ static void cab_around(const fwd_step *step, u32 at) {
         for (size_t k = 0; k < n; k++) out[k] += tap[k] * h[k];
     }
     cab_norm(r, out, B_NORM_2);
-    twr_silu(r->e, out, n);
+    r->e->s.m->k->gate(out, NULL, n, K_SILU);
 }
 
 /* The mean of some channels of att, to xn. */
@@ -35038,7 +35029,7 @@ static void cab_excite(twr *r) {
     fwd_plan(&r->f, &w[B_SQUEEZE], s->xn, s->up);
     fwd_multiply(&r->f);
     fwd_add_bias(s->up, vec[B_SQUEEZE_BIAS], mid);
-    twr_silu(r->e, s->up, mid);
+    r->e->s.m->k->gate(s->up, NULL, mid, K_SILU);
     fwd_quantize(s, fwd_blocks_of(&w[B_EXCITE]), s->up, mid, 0);
     fwd_plan(&r->f, &w[B_EXCITE], s->up, s->gate);
     fwd_multiply(&r->f);
@@ -35063,7 +35054,7 @@ static void cab_add(const fwd_step *step, u32 i) {
     f32 *x = r->e->s.x + (r->from + i) * n, *d = r->e->s.delta + i * n;
     cab_norm(r, d, B_NORM_3);
     for (size_t k = 0; k < n; k++) x[k] += d[k];
-    twr_silu(r->e, x, n);
+    r->e->s.m->k->gate(x, NULL, n, K_SILU);
 }
 
 static void cab_block(twr *r) {
@@ -35475,7 +35466,7 @@ static void ear_beside(const fwd_step *step, u32 i) {
 static void ear_bend(const fwd_step *step, u32 i) {
     f32 *x = step->x + (size_t)i * step->n;
     fwd_add_bias(x, step->bias, step->n);
-    for (size_t k = 0; k < step->n; k++) x[k] = fwd_gelu(x[k]);
+    step->f->s->m->k->gate(x, NULL, step->n, K_GELU_ERF);
 }
 
 /* All that there is of a frame, channel by channel. */

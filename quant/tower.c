@@ -709,7 +709,8 @@ static void tw_add_tensor(tw *t, st_tensor *from, str name) {
     bool line = t->kind->chunks && n_dims == 3 && d[2] == side;
     if (from->dtype == ST_F8_E4M3
         || !(n_dims == 1 || matrix || square || line)
-        || n_dims > 5 || (square && !t->kind->hears && d[1] != (abstracts ? 1 : 3))
+        || n_dims > 5
+        || (square && !t->kind->hears && d[1] != (abstracts ? 1 : 3))
         || (frames && d[2] != 2))
         die("%s: tensor '%.*s' has not the shape of a tower's, or its type",
             t->c->dir, STR(from->name));

@@ -10,6 +10,9 @@ one small layer, and the same tensors as llama.cpp's mmproj. They have a few
 layers, and twice as many: what a layer takes is the difference, and the time
 of all layers follows from it. Types are those of matrices.
 
+With one thread the processor's time counts, with more the clock's: those need
+a quiet machine.
+
 --peer takes a program made of tests/tools/peer_tower.cpp; runs take turns."""
 import argparse
 import re
@@ -48,6 +51,7 @@ class File:
     def __init__(self, path, arch, kind, rng):
         self.w = gguf.GGUFWriter(path, arch)
         self.kind, self.rng = kind, rng
+        self.fused = arch == "clip"     # as llama.cpp wants it
 
     def matrix(self, name, n_in, n_out):
         t = self.kind if n_in % 32 == 0 or self.kind != Q.Q8_0 else Q.F16
@@ -85,9 +89,12 @@ def layers(f, s, n, at):
     w, kv = s["width"], s["width"] // s["heads"] * s.get("kv", s["heads"])
     for i in range(n):
         b = f"{at}.blk.{i}."
-        f.linear(b + "attn_q", w, w)
-        f.linear(b + "attn_k", w, kv)
-        f.linear(b + "attn_v", w, kv)
+        if f.fused:
+            f.linear(b + "attn_qkv", w, w + 2 * kv)
+        else:
+            f.linear(b + "attn_q", w, w)
+            f.linear(b + "attn_k", w, kv)
+            f.linear(b + "attn_v", w, kv)
         f.linear(b + "attn_out", w, w)
         f.linear(b + "ffn_up", w, s["ffn"])
         f.linear(b + "ffn_down", s["ffn"], w)
@@ -188,15 +195,16 @@ def language_model(f, embd):
     w.add_head_count(embd // 64)
     w.add_head_count_kv(1)
     w.add_layer_norm_rms_eps(1e-6)
-    w.add_vocab_size(256)
+    w.add_vocab_size(257)
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("gpt-2")
-    w.add_token_list([chr(256 + i) for i in range(256)])
-    w.add_token_types([1] * 256)
-    w.add_token_merges([])
+    letters = [chr(256 + i) for i in range(256)]
+    w.add_token_list(letters + [letters[0] + letters[1]])
+    w.add_token_types([1] * 257)
+    w.add_token_merges([" ".join(letters[:2])])
     w.add_bos_token_id(0)
     w.add_eos_token_id(1)
-    f.matrix("token_embd.weight", embd, 256)
+    f.matrix("token_embd.weight", embd, 257)
     f.vector("output_norm.weight", embd)
     b = "blk.0."
     f.vector(b + "attn_norm.weight", embd)

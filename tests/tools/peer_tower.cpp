@@ -10,15 +10,24 @@
 #include "clip-impl.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <vector>
+
+// As bench_tower.c: with one thread its own time.
+static double now_ms(bool alone)
+{
+    timespec t;
+    clock_gettime(alone ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
 
 int main(int argc, char **argv)
 {
     if (argc < 6) return 2;
     const int w = atoi(argv[2]), h = atoi(argv[3]), rounds = atoi(argv[5]);
+    const int threads = atoi(argv[4]);
     clip_context_params params = {};
     params.flash_attn_type = CLIP_FLASH_ATTN_TYPE_AUTO;
     clip_ctx *ctx = clip_init(argv[1], params).ctx_v;
@@ -34,11 +43,9 @@ int main(int argc, char **argv)
     image.cpy_buf(pixels);
     std::vector<double> ms;
     for (int i = -1; i < rounds; i++) {
-        auto begin = std::chrono::steady_clock::now();
-        if (!clip_image_encode(ctx, atoi(argv[4]), &image, out)) return 1;
-        std::chrono::duration<double, std::milli> d =
-            std::chrono::steady_clock::now() - begin;
-        if (i >= 0) ms.push_back(d.count());
+        double begin = now_ms(threads == 1);
+        if (!clip_image_encode(ctx, threads, &image, out)) return 1;
+        if (i >= 0) ms.push_back(now_ms(threads == 1) - begin);
     }
     std::sort(ms.begin(), ms.end());
     printf("%zu values, %.1f ms\n", out.size(), ms[ms.size() / 2]);
