@@ -7686,6 +7686,7 @@ typedef struct {
     bool vocab_only, in_memory;
     const ksllm_override *set; /* the caller's, until open returns */
     size_t n_set;
+    i32 clip_set; /* of those, clip.* counts 1: alone, -1: not, 0: as others */
     u8 *set_block; /* those values as a file has them */
     str own_arch;  /* the file's architecture, if a value replaces it */
     size_t kv_bytes, tensor_bytes, part_bytes, set_bytes; /* of allocations */
@@ -8033,6 +8034,11 @@ static ksllm_status gguf_set_one(
     return KSLLM_OK;
 }
 
+static bool gguf_takes_set(const gguf *g, const ksllm_override *o) {
+    bool clip = o->key && !strncmp(o->key, "clip.", 5);
+    return !g->clip_set || clip == (g->clip_set > 0);
+}
+
 /* The entries have room for all values. */
 static ksllm_status gguf_set_all(
     gguf *g, const ksllm_allocator *a, ksllm_error *err) {
@@ -8051,7 +8057,8 @@ static ksllm_status gguf_set_all(
     memset(g->set_block, 0, g->n_set);
     u8 *at = g->set_block + g->n_set;
     for (size_t i = 0; i < g->n_set; i++)
-        TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
+        if (gguf_takes_set(g, &g->set[i]))
+            TRY(gguf_set_one(g, &g->set[i], g->set_block + i, &at, err));
     return KSLLM_OK;
 }
 
@@ -26422,6 +26429,7 @@ typedef struct mdl_tower mdl_tower;
 struct ksllm_model {
     ksllm_allocator alloc;
     gguf g;
+    gguf g2; /* of its towers, where they have a file of their own */
     tokenizer tok;
     const k_row *k;
     bool runs; /* false: vocabulary only */
@@ -27110,8 +27118,9 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
 }
 
 /* ---- towers ----
- * What makes rows of a picture. It lies in the model's own file, with the names
- * that llama.cpp and NAVER's fork of it give to a file of its own:
+ * What makes rows of a picture. It lies in the model's own file or, as with
+ * llama.cpp, in a second one (options.media_path) whose general.architecture is
+ * clip; the names are those of llama.cpp and of NAVER's fork of it:
  *
  *   clip.has_vision_encoder            true, or there is none
  *   clip.projector_type                or clip.vision.projector_type:
@@ -27127,7 +27136,9 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *       attention.layer_norm_epsilon, patch_size
  *       image_mean, image_std          arrays of three floats
  *       resample                       "bicubic" (default), "bilinear"
- *       image_token_id                 what a template leaves for a picture
+ *       image_token_id                 what a template leaves for a picture; by
+ *                                      default the control token of the
+ *                                      vocabulary that MDL_PLACES names
  *   clip.vision.*                      of mlp and cabstractor:
  *       image_size                     a tile's side
  *       mm_patch_merge_type            "spatial_unpad"
@@ -27138,7 +27149,7 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *       pad_to_square                  cabstractor: 1: the whole picture lies
  *                                      on a square, 0: it is stretched to one
  *   clip.vision.*                      of the others:
- *       spatial_merge_size             2
+ *       spatial_merge_size             2, the default
  *       window_size                    in pixels
  *       n_wa_pattern                   n: layers n - 1, 2n - 1, ... see all
  *       image_min_pixels, image_max_pixels
@@ -27148,7 +27159,8 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   v.patch_embd.bias, v.position_embd.weight          SigLIP
  *   v.blk.N.ln1, ln2, attn_q, attn_k, attn_v, attn_out, ffn_up, ffn_down,
  *       ffn_gate (Qwen2.5-VL)          .weight and .bias; ffn_up is the first
- *                                      one, width to feed_forward_length
+ *                                      one, width to feed_forward_length;
+ *                                      attn_qkv is those three in one
  *   v.post_ln.weight                   Qwen2.5-VL: the merger's ln_q; SigLIP's
  *                                      is not used
  *   mm.0, mm.2                         .weight and .bias, the projector's two
@@ -27185,7 +27197,13 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   a.blk.N.*                          as v.blk.N.*; hcx_qwen2a has no
  *                                      attn_k.bias
  *   a.post_ln, mm.a.mlp.1, mm.a.mlp.2  .weight and .bias
+ *
+ * A second file may say clip.text_architecture, for which model it is.
  */
+
+static const gguf *mdl_media_file(const ksllm_model *m) {
+    return m->g2.n_parts ? &m->g2 : &m->g;
+}
 
 static bool mdl_begins(str s, const char *with) {
     size_t n = strlen(with);
@@ -27205,7 +27223,7 @@ static void mdl_find_towers(ksllm_model *m) {
         "clip.has_vision_encoder", "clip.has_audio_encoder"};
     for (u32 i = 0; i < 2; i++) {
         i64 has = 0;
-        m->clips[i] = gguf_get_int(&m->g, keys[i], &has) && has;
+        m->clips[i] = gguf_get_int(mdl_media_file(m), keys[i], &has) && has;
     }
 }
 
@@ -27541,7 +27559,7 @@ static ksllm_status mdl_read_tiles(mdl_clip_reader *r, mdl_tower *t) {
 static ksllm_status mdl_read_whole(mdl_clip_reader *r, mdl_tower *t) {
     size_t *d = t->dim;
     const gguf_tensor *out = gguf_find_tensor(r->g, str_of("mm.2.weight"));
-    t->merge = mdl_clip_int(r, "spatial_merge_size", 1, 8, -1);
+    t->merge = mdl_clip_int(r, "spatial_merge_size", 1, 8, 2);
     u32 pixels = mdl_clip_int(r, "window_size", 1, 1 << 12, -1);
     u32 every = mdl_clip_int(r, "n_wa_pattern", 1, 1 << 10, -1);
     t->min = mdl_clip_int(r, "image_min_pixels", 1, 1 << 30, -1);
@@ -27596,7 +27614,22 @@ static ksllm_status mdl_read_ear(mdl_clip_reader *r, mdl_tower *t) {
     return r->status;
 }
 
-static ksllm_status mdl_read_tower(mdl_clip_reader *r, mdl_tower *t) {
+/* What templates leave for a picture, and for a sound. */
+static const char *const MDL_PLACES[2][3] = {
+    {"<|image_pad|>", "<|IMAGE_PAD|>", "<image>"},
+    {"<|audio_pad|>", "<|AUDIO_PAD|>", "<|AUDIO|>"},
+};
+
+static i32 mdl_default_place(const tokenizer *t, bool hears) {
+    for (size_t i = 0; i < KS_LEN(MDL_PLACES[0]); i++) {
+        i32 id = tok_find(t, str_of(MDL_PLACES[hears][i]));
+        if (id >= 0 && tok_type(t, (u32)id) == TOK_CONTROL) return id;
+    }
+    return -1;
+}
+
+static ksllm_status mdl_read_tower(
+    mdl_clip_reader *r, const tokenizer *tok, mdl_tower *t) {
     static const char resample[] = "clip.vision.resample";
     const bool hears = t->kind->hears;
     const gguf_tensor *mid =
@@ -27609,7 +27642,7 @@ static ksllm_status mdl_read_tower(mdl_clip_reader *r, mdl_tower *t) {
         r, "attention.head_count_kv", 1, 1 << 10, t->n_heads);
     t->place = (i32)mdl_clip_int(r,
         hears ? "audio_token_id" : "image_token_id", 0, (i64)d[D_VOCAB] - 1,
-        -1);
+        mdl_default_place(tok, hears));
     t->eps = (f32)mdl_clip_num(r, "attention.layer_norm_epsilon", 0, 0);
     if (!hears) {
         str filter = gguf_get_str(r->g, resample);
@@ -27642,8 +27675,9 @@ static const char *const MDL_CLIPS[2] = {"clip.vision", "clip.audio"};
 static str mdl_projector(const ksllm_model *m, bool hears) {
     char key[48];
     snprintf(key, sizeof key, "%s.projector_type", MDL_CLIPS[hears]);
-    str name = gguf_get_str(&m->g, key);
-    return name.p ? name : gguf_get_str(&m->g, "clip.projector_type");
+    str name = gguf_get_str(mdl_media_file(m), key);
+    return name.p ? name
+                  : gguf_get_str(mdl_media_file(m), "clip.projector_type");
 }
 
 /* A model with a tower of another kind reads text alone. A layer has ten
@@ -27651,7 +27685,8 @@ static str mdl_projector(const ksllm_model *m, bool hears) {
 static ksllm_status mdl_make_tower(
     ksllm_model *m, bool hears, ksllm_error *err) {
     const mdl_tower_kind *kind = NULL;
-    const mdl_source from = {&m->g, NULL, m->arch->name, MDL_CLIPS[hears]};
+    const mdl_source from = {
+        mdl_media_file(m), NULL, m->arch->name, MDL_CLIPS[hears]};
     mdl_clip_reader r = {from.g, from.clip, err, KSLLM_OK};
     for (size_t i = 0; i < KS_LEN(MDL_TOWERS); i++)
         if (m->clips[hears] && MDL_TOWERS[i].hears == hears
@@ -27676,13 +27711,52 @@ static ksllm_status mdl_make_tower(
     t->from = from;
     t->from.dim = t->dim;
     memcpy(t->dim, m->dim, sizeof t->dim);
-    return mdl_read_tower(&r, t);
+    return mdl_read_tower(&r, &m->tok, t);
+}
+
+/* Whether a second file is one, and this model's. */
+static ksllm_status mdl_check_media_file(
+    const ksllm_model *m, ksllm_error *err) {
+    static const char *const last[] = {
+        "mm.model.fc.weight", "mm.2.weight", "mm.a.mlp.2.weight"};
+    const gguf *g = &m->g2;
+    i64 has = 0;
+    str arch = gguf_get_str(g, "general.architecture");
+    str of = gguf_get_str(g, "clip.text_architecture");
+    if (!str_eq(arch, str_of("clip")))
+        return gguf_fail(g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "general.architecture is '%.*s': options.media_path wants a file "
+            "of a tower, which has 'clip' there (mmproj-....gguf)", STR(arch));
+    for (u32 i = 0; i < 2; i++)
+        if (gguf_get_int(&m->g, i ? "clip.has_audio_encoder"
+                                  : "clip.has_vision_encoder", &has) && has)
+            return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+                "this file has a tower of its own: open it without "
+                "options.media_path");
+    if (of.p && !str_eq(of, str_of(m->arch->name)))
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
+            "made for a model of architecture '%.*s'; that of '%.*s' is '%s'",
+            STR(of), STR(m->g.name), m->arch->name);
+    const gguf_tensor *t = NULL;
+    for (size_t i = 0; i < KS_LEN(last) && !t; i++)
+        t = gguf_find_tensor(g, str_of(last[i]));
+    if (t && t->n_rows != m->dim[D_EMBD])
+        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, t->offset,
+            "made for a model whose rows have %llu values; those of '%.*s' "
+            "have %llu", LLU(t->n_rows), STR(m->g.name), LLU(m->dim[D_EMBD]));
+    return KSLLM_OK;
 }
 
 static ksllm_status mdl_make_towers(ksllm_model *m, ksllm_error *err) {
+    if (m->g2.n_parts) TRY(mdl_check_media_file(m, err));
     mdl_find_towers(m);
     TRY(mdl_make_tower(m, false, err));
-    return mdl_make_tower(m, true, err);
+    TRY(mdl_make_tower(m, true, err));
+    if (!m->g2.n_parts || m->media) return KSLLM_OK;
+    return gguf_fail(&m->g2, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+        "this version has no tower of clip.projector_type '%.*s'; without "
+        "options.media_path the model reads text",
+        STR(mdl_projector(m, m->clips[1])));
 }
 
 static void mdl_free_towers(ksllm_model *m) {
@@ -27748,8 +27822,38 @@ static ksllm_status mdl_bind_in_block(const ksllm_model *m,
     return mdl_unknown(m, t, err);
 }
 
+/* attn_qkv, of which each part is bound as if it was alone. False: it is
+ * another tensor. */
+static bool mdl_bind_qkv(const mdl_tower *to, const gguf_tensor *t, str rest,
+    mdl_layer *l, ksllm_error *err, ksllm_status *status) {
+    static const u32 parts[3][2] = {
+        {M_Q, V_Q_BIAS}, {M_K, V_K_BIAS}, {M_V, V_V_BIAS}};
+    const size_t *d = to->dim;
+    const size_t n[3] = {d[D_T_Q], d[D_T_KV], d[D_T_KV]};
+    const bool bias = str_eq(rest, str_of("attn_qkv.bias"));
+    gguf_tensor part = *t;
+    size_t sum = n[0] + n[1] + n[2], at = 0;
+    if (!bias && !str_eq(rest, str_of("attn_qkv.weight"))) return false;
+    *status = KSLLM_OK;
+    if (t->dims[!bias] != sum)
+        *status = gguf_fail(to->from.g, err, KSLLM_ERR_FORMAT, t->offset,
+            "tensor '%.*s' has a length of %llu where queries, keys and values "
+            "make it %llu", STR(t->name), LLU(t->dims[!bias]), LLU(sum));
+    for (u32 i = 0; i < 3 && !*status; at += n[i++]) {
+        part.dims[!bias] = n[i];
+        part.data = t->data + at * (bias ? BLK_TYPES[t->type].bytes
+                                         : t->row_bytes);
+        *status = bias ? mdl_bind_vector(&to->from, &part,
+                &MDL_TOWER_VECTORS[parts[i][1]], &l->vec[parts[i][1]], err)
+            : mdl_bind_matrix(&to->from, &part,
+                &MDL_TOWER_MATRICES[parts[i][0]], &l->mat[parts[i][0]], err);
+    }
+    return true;
+}
+
 static ksllm_status mdl_bind_tower(
     ksllm_model *m, const gguf_tensor *t, ksllm_error *err) {
+    ksllm_status status;
     u32 layer;
     str rest, name = t->name;
     bool of_ear = mdl_begins(name, "a.") || mdl_begins(name, "mm.a.");
@@ -27758,6 +27862,7 @@ static ksllm_status mdl_bind_tower(
     if (mdl_split_after(of_ear ? "a.blk." : "v.blk.", name, &layer, &rest)
         && layer < to->n_layers) {
         mdl_layer *l = &to->layers[layer];
+        if (mdl_bind_qkv(to, t, rest, l, err, &status)) return status;
         for (u32 i = 0; i < N_MATRICES; i++)
             if (to->kind->matrices & BIT(i)
                 && str_eq(rest, str_of(MDL_TOWER_MATRICES[i].name)))
@@ -27787,15 +27892,25 @@ static ksllm_status mdl_bind_tower(
             : mdl_bind_matrix(&to->from, t, slot, &to->mat[i], err);
     }
     /* the norm after SigLIP's last layer, which nothing uses */
-    return mdl_begins(name, "v.post_ln.") ? KSLLM_OK : mdl_unknown(m, t, err);
+    if (mdl_begins(name, "v.post_ln.")) return KSLLM_OK;
+    return gguf_fail(to->from.g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has no place in a tower of %s with %u layers; running "
+        "without it would give wrong results", STR(t->name),
+        to->kind->projector, (unsigned)to->n_layers);
 }
 
-static ksllm_status mdl_check_tower(
-    const ksllm_model *m, const mdl_tower *t, ksllm_error *err) {
+static ksllm_status mdl_tower_lacks(
+    const mdl_tower *t, const char *name, ksllm_error *err) {
+    return gguf_fail(t->from.g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
+        "tensor '%s' is missing; a tower of %s needs it", name,
+        t->kind->projector);
+}
+
+static ksllm_status mdl_check_tower(const mdl_tower *t, ksllm_error *err) {
     char name[48];
     for (u32 i = 0; t && i < N_TOWER; i++)
         if (t->kind->slots & BIT(i) && !t->vec[i] && !t->mat[i].w)
-            return mdl_missing(m, -1, mdl_tower_slot(t->kind, i), err);
+            return mdl_tower_lacks(t, mdl_tower_slot(t->kind, i), err);
     for (u32 n = 0; t && n < t->n_layers; n++) {
         const char *lacks = NULL;
         for (u32 i = 0; i < N_MATRICES; i++)
@@ -27806,7 +27921,7 @@ static ksllm_status mdl_check_tower(
                 lacks = MDL_TOWER_VECTORS[i].name;
         snprintf(name, sizeof name, "%s.blk.%u.%s",
             t->kind->hears ? "a" : "v", (unsigned)n, lacks ? lacks : "");
-        if (lacks) return mdl_missing(m, -1, name, err);
+        if (lacks) return mdl_tower_lacks(t, name, err);
     }
     for (u32 n = 0; t && t->kind->abstracts && n < 2 * MDL_STAGE; n++) {
         const mdl_block *b = &t->blocks[n / MDL_STAGE][n % MDL_STAGE];
@@ -27815,15 +27930,15 @@ static ksllm_status mdl_check_tower(
             snprintf(name, sizeof name, "mm.net.%u.b%u.%s",
                 (unsigned)(n / MDL_STAGE * 2), (unsigned)(n % MDL_STAGE + 1),
                 MDL_BLOCK_SLOTS[i].name);
-            return mdl_missing(m, -1, name, err);
+            return mdl_tower_lacks(t, name, err);
         }
     }
     return KSLLM_OK;
 }
 
 static ksllm_status mdl_check_towers(const ksllm_model *m, ksllm_error *err) {
-    TRY(mdl_check_tower(m, m->tower[0], err));
-    return mdl_check_tower(m, m->tower[1], err);
+    TRY(mdl_check_tower(m->tower[0], err));
+    return mdl_check_tower(m->tower[1], err);
 }
 
 #else
@@ -27875,7 +27990,8 @@ static ksllm_status mdl_bind(
         return layer < m->n_layers
             ? mdl_bind_in_layer(m, t, &m->layers[layer], rest, err)
             : KSLLM_OK;
-    if (mdl_is_of_tower(m, t->name)) return mdl_bind_tower(m, t, err);
+    if (!m->g2.n_parts && mdl_is_of_tower(m, t->name))
+        return mdl_bind_tower(m, t, err);
     if (str_eq(t->name, str_of(embd.name)))
         return mdl_bind_matrix(&from, t, &embd, &m->embd, err);
     if (str_eq(t->name, str_of(output.name)))
@@ -28099,6 +28215,8 @@ static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_make_towers(m, err));
     for (u32 i = 0; i < m->g.n_tensors; i++)
         TRY(mdl_bind(m, &m->g.tensors[i], err));
+    for (u32 i = 0; i < m->g2.n_tensors; i++)
+        TRY(mdl_bind_tower(m, &m->g2.tensors[i], err));
     TRY(mdl_check_complete(m, err));
     TRY(mdl_make_ropes(m, err));
     m->runs = true;
@@ -28130,7 +28248,9 @@ static bool mdl_is_idle(const gguf *g, const gguf_kv *kv) {
 /* A value without effect is a mistake in its key, or in its type. */
 static ksllm_status mdl_check_overrides(ksllm_model *m, ksllm_error *err) {
     const gguf_kv *kv = gguf_unasked(&m->g, mdl_is_idle);
-    m->g.set = NULL, m->g.n_set = 0;
+    const gguf_kv *clip = gguf_unasked(&m->g2, mdl_is_idle);
+    if (!kv) kv = clip;
+    m->g.set = m->g2.set = NULL, m->g.n_set = m->g2.n_set = 0;
     if (!kv) return KSLLM_OK;
     return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "options.overrides: nothing uses a value of this type with key "
@@ -28189,11 +28309,28 @@ static void mdl_close(ksllm_model *m) {
     mem_free(&a, m->layers, m->layer_bytes);
     mdl_free_towers(m);
     gguf_close(&m->g, &a);
+    gguf_close(&m->g2, &a);
     mem_free(&a, m, sizeof *m);
 }
 
 static ksllm_allocator mdl_allocator(const ksllm_model_options *o) {
     return o->allocator ? *o->allocator : MEM_LIBC;
+}
+
+/* A file of towers beside the model's. */
+static ksllm_status mdl_open_media(
+    ksllm_model *m, const ksllm_model_options *o, ksllm_error *err) {
+    const ksllm_allocator *a = &m->alloc;
+    os_file file = {o->media_data, o->media_size, NULL, 0, false};
+    gguf *g = &m->g2;
+    g->name = str_of(o->media_path ? o->media_path : "the towers in memory");
+    g->in_memory = o->in_memory;
+    g->set = o->overrides;
+    g->n_set = o->n_overrides;
+    g->clip_set = 1;
+    if (o->media_path)
+        TRY(os_open(o->media_path, o->in_memory ? a : NULL, &file, err));
+    return gguf_open(g, file, o->media_path, a, err);
 }
 
 /* Opens the model in `file`, which it takes over even when it fails. */
@@ -28212,8 +28349,15 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
     m->g.in_memory = o->in_memory;
     m->g.set = o->overrides;
     m->g.n_set = o->n_overrides;
+    const bool more = (o->media_path || o->media_data) && !o->vocab_only;
+    m->g.clip_set = more ? -1 : 0;
     m->k = k_choose(o->isa);
     ksllm_status status = gguf_open(&m->g, file, path, &a, err);
+    if (!status
+        && str_eq(gguf_get_str(&m->g, "general.architecture"), str_of("clip")))
+        status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "a tower for pictures or sounds, not a model: open its model, with "
+            "this as options.media_path");
     if (!status
         && str_eq(gguf_get_str(&m->g, "general.type"), str_of("adapter")))
         status = gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
@@ -28224,13 +28368,15 @@ static ksllm_status mdl_open(os_file file, str name, const char *path,
             "options.isa '%s' is no name that ksllm_isa_at() gives", o->isa);
     if (!status)
         status = tok_open(&m->tok, &m->g, o->pretokenizer, &a, err);
+    if (!status && more) status = mdl_open_media(m, o, err);
     if (!status && !o->vocab_only) status = mdl_read_graph(m, err);
     if (!status) status = mdl_check_overrides(m, err);
     if (status) {
         mdl_close(m);
         return status;
     }
-    m->g.name = str_of("model"); /* the caller's text ends here */
+    m->g.name = str_of("model"); /* the caller's texts end here */
+    m->g2.name = str_of("towers");
     *out = m;
     return KSLLM_OK;
 }
@@ -28754,23 +28900,24 @@ static ksllm_status ses_watch_fail(const ses_watch *w, u64 n, u64 total,
 
 /* Reads all weights once, so that they are in memory. */
 static ksllm_status ses_preload(
-    const gguf *g, const ksllm_control *control, ksllm_error *err) {
+    const ksllm_model *m, const ksllm_control *control, ksllm_error *err) {
     enum { STEP = 1 << 20 }; /* bytes between two looks at the control */
+    const u64 all = m->g.weight_bytes + m->g2.weight_bytes;
     ses_watch watch;
     u64 done = 0;
     ses_watch_begin(&watch, control);
-    for (u32 i = 0; i < g->n_tensors; i++) {
-        const gguf_tensor *t = &g->tensors[i];
+    for (u32 i = 0; i < m->g.n_tensors + m->g2.n_tensors; i++) {
+        const gguf_tensor *t = i < m->g.n_tensors ? &m->g.tensors[i]
+            : &m->g2.tensors[i - m->g.n_tensors];
         for (u64 at = 0, n; t->data && at < t->bytes; at += n) {
             n = min_u64(t->bytes - at, STEP);
             if (ses_watch_stops(&watch))
-                return ses_watch_fail(
-                    &watch, done, g->weight_bytes, "bytes read", err);
+                return ses_watch_fail(&watch, done, all, "bytes read", err);
             os_touch(t->data + at, (size_t)n);
             done += n;
             if (control->on_progress)
-                control->on_progress(control->progress_ctx, (size_t)done,
-                    (size_t)g->weight_bytes);
+                control->on_progress(
+                    control->progress_ctx, (size_t)done, (size_t)all);
         }
     }
     return KSLLM_OK;
@@ -29181,23 +29328,15 @@ _Static_assert(
 
 /* ---- pictures on the timeline ---- */
 
-/* A list of tokens in two pieces. */
+/* A list of tokens in two pieces, without n_cut of them from place `cut` on. */
 typedef struct {
     const i32 *head, *tail;
-    size_t n_head;
+    size_t n_head, cut, n_cut;
 } ses_list;
 
 static i32 ses_at(const ses_list *l, size_t i) {
+    if (i >= l->cut) i += l->n_cut;
     return i < l->n_head ? l->head[i] : l->tail[i - l->n_head];
-}
-
-/* Whether there are rows of pictures in [from, to). */
-static bool ses_has_media(const ksllm_session *s, const ses_list *l,
-    size_t from, size_t to) {
-    bool has = false;
-    for (size_t i = from; s->m->media && i < to && !has; i++)
-        has = ses_at(l, i) < 0;
-    return has;
 }
 
 #if !defined KSLLM_NO_MEDIA
@@ -29218,20 +29357,42 @@ static u32 ses_media_row(u64 hash, i32 token) {
     return ((u32)token - (u32)hash) * inverse & INT32_MAX;
 }
 
-/* The row at place p of a list; NULL: it is not lent. Names of two pictures
- * may be equal by chance, so the first one of the row's picture has to stand
- * where it should. */
-static const f32 *ses_media_at(
-    const ksllm_session *s, const ses_list *l, size_t p) {
+/* The media that place p of a list is a row of, and which; NULL: it is not
+ * lent, or without rows. Names of two pictures may be equal by chance, so the
+ * first one of the row's picture has to stand where it should. */
+static const ksllm_media *ses_media_of(
+    const ksllm_session *s, const ses_list *l, size_t p, u32 *row) {
     i32 token = ses_at(l, p);
     for (size_t k = 0; k < s->n_lent; k++) {
         const ksllm_media *m = s->lent[k];
         u32 i = ses_media_row(m->hash[0], token);
+        *row = i;
         if (m->rows && i < m->n_tokens && i <= p
             && ses_at(l, p - i) == ses_media_token(m->hash[0], 0))
-            return m->rows + (size_t)i * s->m->dim[D_EMBD];
+            return m;
     }
     return NULL;
+}
+
+static const f32 *ses_media_at(
+    const ksllm_session *s, const ses_list *l, size_t p) {
+    u32 i;
+    const ksllm_media *m = ses_media_of(s, l, p, &i);
+    return m ? m->rows + (size_t)i * s->m->dim[D_EMBD] : NULL;
+}
+
+/* Moves both ends of what a list of n is to lose to where no picture is cut in
+ * two. One that is not lent and begins before is lost as far as names go. */
+static void ses_whole_media(
+    const ksllm_session *s, const ses_list *l, size_t n, size_t *a, size_t *b) {
+    u32 row = 0;
+    const ksllm_media *m = NULL;
+    if (ses_at(l, *a) < 0) m = ses_media_of(s, l, *a, &row);
+    if (m) *a -= row;
+    else if (ses_at(l, *a) < 0)
+        while (*a && ses_at(l, *a - 1) < 0) --*a;
+    m = *b < n && ses_at(l, *b) < 0 ? ses_media_of(s, l, *b, &row) : NULL;
+    if (m && row) *b = min_size(n, *b + m->n_tokens - row);
 }
 
 /* Whether all rows of pictures in [from, to) are lent. */
@@ -29316,6 +29477,7 @@ static void ses_expand(const ksllm_model *m, i32 *tokens, size_t n,
 
 #else
 #define ses_lent(s, l, from, to, err) ((void)(l), (void)(from), KSLLM_OK)
+#define ses_whole_media(s, l, n, a, b) ((void)0)
 #endif
 
 /* ---- the timeline ---- */
@@ -29450,6 +29612,15 @@ static size_t ses_drop(const ksllm_session *s, size_t n) {
     return (n - s->n_ctx + step - 1) / step * step;
 }
 
+/* Cuts a list of n to what fits. */
+static void ses_cut(const ksllm_session *s, ses_list *l, size_t n) {
+    size_t from = s->n_keep, to = from + ses_drop(s, n);
+    if (to == from) return;
+    if (s->m->media) ses_whole_media(s, l, n, &from, &to);
+    l->cut = from;
+    l->n_cut = to - from;
+}
+
 static ksllm_status ses_full(
     const ksllm_session *s, size_t n, ksllm_error *err) {
     if (s->m->arch->encoder)
@@ -29462,7 +29633,8 @@ static ksllm_status ses_full(
         "%llu more tokens do not fit a context of %u that holds %u; create the "
         "session with a larger n_ctx, shorten the prompt%s", LLU(n),
         (unsigned)s->n_ctx, (unsigned)s->n_tokens, s->m->media
-        ? ", or make its pictures smaller (ksllm_media_options.max_tokens)"
+        ? ", make its pictures smaller (ksllm_media_options.max_tokens), or "
+          "choose KSLLM_OVERFLOW_SLIDE and lend those that stay"
         : ", or choose KSLLM_OVERFLOW_SLIDE");
 }
 
@@ -29474,24 +29646,24 @@ static ksllm_status ses_extend(ksllm_session *s, size_t keep,
     if (n > (slides ? SIZE_MAX / 2 : s->n_ctx - keep))
         return ses_full(s, n, err);
     TRY(mdl_check_list(s->m, tokens, n, s->m->media, err));
-    const ses_list all = {s->tokens, tokens, keep};
-    size_t total = keep + n, drop = ses_drop(s, total);
+    ses_list all = {s->tokens, tokens, keep, 0, 0};
+    ses_cut(s, &all, keep + n);
+    const size_t drop = all.n_cut, total = keep + n - drop;
+    size_t stay = drop ? min_size(keep, all.cut) : keep;
     /* the last one again, where nothing follows it and its logits are gone */
     bool again = !n && keep && (keep < s->n_tokens || !s->has_logits);
-    size_t eval = ses_stay(s, (u32)(keep - again));
-    if (drop && ses_has_media(s, &all, 0, total)) return ses_full(s, n, err);
+    size_t eval = ses_stay(s, (u32)(stay - again));
+    if (drop && (total == all.cut || ses_lent(s, &all, eval, total, NULL)))
+        return ses_full(s, n, err);
     TRY(ses_lent(s, &all, eval, total, err));
-    ses_part(s, (u32)min_size(keep, drop ? s->n_keep : s->n_ctx));
-    s->n_tokens = (u32)(total - drop);
+    ses_part(s, (u32)stay);
+    s->n_tokens = (u32)total;
     if (drop || !keep) s->obeys = 0;
-    if (drop && s->adapter_from > s->n_keep)
-        s->adapter_from = max_u32(s->n_keep,
+    if (drop && s->adapter_from > all.cut)
+        s->adapter_from = max_u32((u32)all.cut,
             s->adapter_from - (u32)min_size(drop, s->adapter_from));
     s->n_slid = (keep ? s->n_slid : 0) + drop;
-    for (size_t i = 0; i < total - drop; i++) {
-        size_t from = i < s->n_keep ? i : i + drop;
-        s->tokens[i] = from < keep ? s->tokens[from] : tokens[from - keep];
-    }
+    for (size_t i = 0; i < total; i++) s->tokens[i] = ses_at(&all, i);
     if (n) s->has_logits = false;
     return KSLLM_OK;
 }
@@ -29746,7 +29918,7 @@ static void fwd_place(const fwd *f, u32 t, f32 *x) {
 
 /* A row of a picture, as its tower made it. fwd_open saw that it is lent. */
 static void fwd_media(const ksllm_session *s, u32 position, f32 *x) {
-    const ses_list l = {s->tokens, NULL, (size_t)position + 1};
+    const ses_list l = {s->tokens, NULL, (size_t)position + 1, 0, 0};
     const f32 *row = ses_media_at(s, &l, position);
     size_t n = s->m->dim[D_EMBD];
     if (row) memcpy(x, row, n * sizeof *x);
@@ -31002,7 +31174,7 @@ static void fwd_open(fwd_member *x) {
     if (!x->open) return;
     fwd_reopen(s);
     if (s->m->arch->encoder) s->n_eval = 0; /* a token changes all others */
-    const ses_list all = {s->tokens, NULL, s->n_tokens};
+    const ses_list all = {s->tokens, NULL, s->n_tokens, 0, 0};
     x->status = ses_lent(s, &all, s->n_eval, s->n_tokens, x->err);
     x->open = !x->status;
     if (!x->open) return;
@@ -32094,7 +32266,9 @@ static ksllm_status gen_prompt(gen *x, ksllm_error *err) {
     if (!total)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
             "generation: there is no prompt and the session is empty");
-    if (s->overflow == KSLLM_OVERFLOW_SLIDE) total -= ses_drop(s, total);
+    ses_list all = {s->tokens, tokens, replace ? 0 : s->n_tokens, 0, 0};
+    if (s->overflow == KSLLM_OVERFLOW_SLIDE) ses_cut(s, &all, total);
+    total -= all.n_cut;
     if (gen_obeys(x) && total <= s->n_ctx)
         TRY(obey_begin(x, n != 0, total, err));
     if (x->r->stop) return KSLLM_OK;
@@ -33077,6 +33251,18 @@ static u64 st_sum_adapter(const ksllm_session *s) {
         st_sum_weights(&a->g))) | 1;
 }
 
+/* Of the model's file; with a second one of that, too: who saw with another
+ * tower holds other rows under the same names. */
+static u64 st_sum_tensors_of(const ksllm_model *m) {
+    u64 sum = st_sum_tensors(&m->g);
+    return m->g2.n_parts ? sum_mix(sum, st_sum_tensors(&m->g2)) : sum;
+}
+
+static u64 st_sum_weights_of(const ksllm_model *m) {
+    u64 sum = st_sum_weights(&m->g);
+    return m->g2.n_parts ? sum_mix(sum, st_sum_weights(&m->g2)) : sum;
+}
+
 static void st_set(u8 *p, u64 value, size_t bytes) { memcpy(p, &value, bytes); }
 
 static u64 st_get(const u8 *p, size_t bytes) {
@@ -33101,8 +33287,8 @@ static void st_header(const ksllm_session *s, u8 *h) {
     st_set(h + 36, m->dim[D_VALUE], 4);
     st_set(h + 40, st_sum_hyperparameters(&m->g), 8);
     st_set(h + 48, st_sum_vocabulary(&m->g), 8);
-    st_set(h + 56, st_sum_tensors(&m->g), 8);
-    st_set(h + 64, st_sum_weights(&m->g), 8);
+    st_set(h + 56, st_sum_tensors_of(m), 8);
+    st_set(h + 64, st_sum_weights_of(m), 8);
     st_set(h + 72, st_sum_adapter(s), 8);
     st_set(h + 80, s->n_slid, 8);
 }
@@ -35668,7 +35854,7 @@ typedef struct {
         #type, sizeof(type), API_END(type, last_of_0_2)};                      \
     _Static_assert(sizeof(type) == API_END(type, last), "padding")
 
-API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, n_overrides);
+API_STRUCT(API_MODEL_OPTIONS, ksllm_model_options, isa, media_size);
 API_STRUCT(API_MODEL_INFO, ksllm_model_info, max_piece_bytes, sound_place);
 API_STRUCT(API_META, ksllm_meta, text, text);
 API_STRUCT(API_TENSOR, ksllm_tensor, offset, offset);
@@ -35766,6 +35952,16 @@ static ksllm_status api_open(const ksllm_model_options *given,
     *o = (ksllm_model_options){0};
     TRY(api_options(&API_MODEL_OPTIONS, o, given, err));
     NEED(o->overrides || !o->n_overrides, "options.overrides is NULL");
+    NEED(!o->media_path || !o->media_data,
+        "options: media_path and media_data are both set");
+    NEED(!o->media_data == !o->media_size,
+        "options: media_data and media_size: one of them is 0");
+#if defined KSLLM_NO_MEDIA
+    if (o->media_path || o->media_data)
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "options.media_path is set, and the library was built without "
+            "(NO_MEDIA)");
+#endif
     return KSLLM_OK;
 }
 
@@ -35814,7 +36010,7 @@ ksllm_status ksllm_model_get_info(
     const ksllm_model *model, ksllm_model_info *info, ksllm_error *err) {
     NEED(model, "model is NULL");
     NEED(info, "info is NULL");
-    const gguf *g = &model->g;
+    const gguf *g = &model->g, *g2 = &model->g2;
     const tokenizer *t = &model->tok;
     ksllm_model_info i = {
         .architecture = api_text(gguf_get_str(g, "general.architecture")),
@@ -35833,8 +36029,9 @@ ksllm_status ksllm_model_get_info(
         .unk = t->unk, .pad = t->pad,
         .adds_bos = t->adds_bos, .adds_eos = t->adds_eos,
         .max_piece_bytes = (u32)t->max_piece_bytes,
-        .file_bytes = g->file_bytes, .weight_bytes = g->weight_bytes,
-        .n_parameters = g->n_parameters,
+        .file_bytes = g->file_bytes + g2->file_bytes,
+        .weight_bytes = g->weight_bytes + g2->weight_bytes,
+        .n_parameters = g->n_parameters + g2->n_parameters,
         .picture_place = -1, .sound_place = -1,
     };
 #if !defined KSLLM_NO_MEDIA
@@ -35850,7 +36047,7 @@ ksllm_status ksllm_model_preload(const ksllm_model *model,
     NEED(model, "model is NULL");
     ksllm_control c;
     TRY(api_control(control, &c, err));
-    return ses_preload(&model->g, &c, err);
+    return ses_preload(model, &c, err);
 }
 
 /* ---- metadata and tensors ---- */

@@ -249,6 +249,16 @@ typedef struct ksllm_model_options {
      * new one has none. ksllm_meta_* give these values. */
     const ksllm_override *overrides;
     size_t n_overrides;
+    /* A second file with the towers that a model sees or hears with (15), where
+     * its own has none: what llama.cpp calls mmproj-....gguf, or ksllm-quant
+     * --media-only writes. By path, or in memory that must stay until the
+     * model is closed. It is checked as the model's is, and refused where it
+     * is another model's (ARGUMENT); overrides of clip.* are for it. Results
+     * are those of one file. Not opened with vocab_only. ksllm_meta_* and
+     * ksllm_tensor_* give the model's own file alone. */
+    const char *media_path;
+    const void *media_data;
+    size_t media_size;
 } ksllm_model_options;
 
 KSLLM_API void ksllm_model_options_init_sized(
@@ -1733,9 +1743,10 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
  *            same picture is the same numbers in every process, and what the
  *            session holds of it is found again: sync, rewind, fork, save and
  *            load treat it as text. They stand together, from the first on. A
- *            context with such numbers does not slide (CONTEXT), and where
- *            text is meant they are refused: ksllm_decode, ksllm_session_score
- *            (TOKEN).
+ *            context that slides loses whole pictures, those that reach into
+ *            n_keep too, and evaluates the others again: where they are not
+ *            lent it does not slide (CONTEXT). Where text is meant such
+ *            numbers are refused: ksllm_decode, ksllm_session_score (TOKEN).
  *   Results  The rows depend on the model, the pixels and the options, and on
  *            nothing else: not on threads or the instruction set.
  *   Context  A picture takes hundreds to thousands of tokens. ksllm_media_size

@@ -2,7 +2,7 @@
  *
  *     ksllm-quant convert Qwen3-ASR-0.6B-hf -o asr.gguf -t q8_0
  *     cc -O2 examples/hear.c ksllm.c -lm -pthread -o hear
- *     ./hear asr.gguf speech.wav ["names and words that may come"]
+ *     ./hear asr.gguf speech.wav ["words that may come" [MMPROJ.gguf]]
  *
  * Shows: what a sound will take before anything is computed; the encoder, whose
  * memory is given back before the answer; a sound as a part of a message. The
@@ -105,12 +105,13 @@ int main(int argc, char **argv)
     ksllm_model *model;
     ksllm_encoder *encoder;
     ksllm_session *session;
+    ksllm_model_options files;
     ksllm_encoder_options ear;
     ksllm_session_options o;
     ksllm_chat chat;
     ksllm_error err;
     if (argc < 3) {
-        fprintf(stderr, "hear MODEL.gguf SPEECH.wav [WORDS]\n");
+        fprintf(stderr, "hear MODEL.gguf SPEECH.wav [WORDS [MMPROJ.gguf]]\n");
         return 2;
     }
     ksllm_sound sound;
@@ -120,7 +121,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: no WAV file of 16 bits and 16 kHz\n", argv[2]);
         return 1;
     }
-    must(ksllm_model_open(argv[1], NULL, &model, &err), &err);
+    ksllm_model_options_init(&files);
+    files.media_path = argc > 4 ? argv[4] : NULL;
+    must(ksllm_model_open(argv[1], &files, &model, &err), &err);
 
     ksllm_media_size size = {.size = sizeof size};
     must(ksllm_media_measure_sound(model, &sound, &size, &err), &err);

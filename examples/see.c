@@ -2,12 +2,12 @@
  *
  *     ksllm-quant convert VARCO-VISION-2.0-1.7B -o varco.gguf -t q4_0
  *     cc -O2 examples/see.c ksllm.c -lm -pthread -o see
- *     ./see varco.gguf photo.ppm "무엇이 보입니까?" [MAX_TOKENS]
+ *     ./see varco.gguf photo.ppm "무엇이 보입니까?" [MAX_TOKENS [MMPROJ.gguf]]
  *
  * Shows: what a picture will take before anything is computed, and how to make
  * it take less; the encoder, whose memory is given back before the answer; a
- * picture as a part of a message. The library takes pixels. PPM is them with a
- * line before, and other files become that:
+ * picture as a part of a message; a tower in a second file. The library takes
+ * pixels. PPM is them with a line before, and other files become that:
  *
  *     djpeg photo.jpg > photo.ppm
  *     ffmpeg -i photo.png -pix_fmt rgb24 photo.ppm
@@ -108,6 +108,7 @@ int main(int argc, char **argv)
     ksllm_model *model;
     ksllm_encoder *encoder;
     ksllm_session *session;
+    ksllm_model_options files;
     ksllm_encoder_options eye;
     ksllm_media_options how;
     ksllm_session_options o;
@@ -116,7 +117,8 @@ int main(int argc, char **argv)
     ksllm_image image;
     ksllm_error err;
     if (argc < 4) {
-        fprintf(stderr, "see MODEL.gguf PICTURE.ppm QUESTION [MAX_TOKENS]\n");
+        fprintf(stderr, "see MODEL.gguf PICTURE.ppm QUESTION "
+                        "[MAX_TOKENS [MMPROJ.gguf]]\n");
         return 2;
     }
     unsigned char *pixels = read_ppm(argv[2], &image);
@@ -124,7 +126,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: no PPM file (P6) of 8 bits\n", argv[2]);
         return 1;
     }
-    must(ksllm_model_open(argv[1], NULL, &model, &err), &err);
+    ksllm_model_options_init(&files);
+    files.media_path = argc > 5 ? argv[5] : NULL;
+    must(ksllm_model_open(argv[1], &files, &model, &err), &err);
 
     ksllm_media_options_init(&how);
     how.max_tokens = argc > 4 ? (uint32_t)atoi(argv[4]) : 0;

@@ -180,7 +180,8 @@ static void ad_run(cv *c, const char *base) {
 static const char CV_USAGE[] =
     "ksllm-quant convert DIR -o OUT.gguf [-t TYPE]   (default f16)\n"
     "ksllm-quant convert ADAPTER --base DIR -o OUT.gguf [-t f16|f32|bf16]\n"
-    "  --no-media         the language model alone, of one that sees\n"
+    "  --no-media         the language model alone, of one that sees or hears\n"
+    "  --media-only       its towers alone, as a second file (mmproj)\n"
     "  --base DIR         the folder of the model that a LoRA adapter of PEFT\n"
     "                     is for; its config.json will do\n"
     "  --pre NAME         the pre-tokenizer, where tokenizer.json's is not\n"
@@ -196,6 +197,7 @@ static int cv_main(int argc, char **argv) {
         if (qz_option(&o, &a)) continue;
         if (arg_is(&a, "--pre", &v)) pre = v;
         else if (arg_is(&a, "--no-media", NULL)) c.no_media = true;
+        else if (arg_is(&a, "--media-only", NULL)) c.media_only = true;
         else if (arg_is(&a, "--base", &v)) base = v;
         else if (arg_is(&a, "--help", NULL) || arg_is(&a, "-h", NULL)) {
             printf("%s%s", CV_USAGE, QZ_OPTIONS);
@@ -208,6 +210,7 @@ static int cv_main(int argc, char **argv) {
     for (size_t n = strlen(dir); n > 1 && sys_is_slash(dir[n - 1]); n--)
         dir[n - 1] = 0;
     c.dir = dir;
+    if (c.no_media && c.media_only) die("--no-media and --media-only: nothing");
     qz_check_options(&o);
     g.nonfinite = o.nonfinite;
     g.damp = o.damp;
@@ -217,7 +220,7 @@ static int cv_main(int argc, char **argv) {
     else if (base) die("%s: --base, but it is no adapter", dir);
     else cv_run(&c, pre);
     gw_lay(&g);
-    if (!adapter) cv_try(&c);
+    if (!adapter && !c.media_only) cv_try(&c);
     if (!o.quiet || o.dry_run) qz_print_plan(&g, o.dry_run);
     if (!o.dry_run) gw_write(&g, o.out);
     return 0;

@@ -239,12 +239,13 @@ static const cv_skip CV_SKIP[] = {
     {"*mm_projector.*", CV_MEDIA}, {"*multi_modal_projector.*", CV_MEDIA},
     {"model.projector.*", CV_MEDIA}, {"model.vision_projector.*", CV_MEDIA},
     {"*image_newline", CV_MEDIA}, {"model.audio_*", CV_MEDIA},
+    {"thinker.audio_tower.*", CV_MEDIA},
     {"model.discrete_*", CV_MEDIA},
     {"model.video_audio_compressor.*", CV_MEDIA},
 };
 
 static const char *const CV_PREFIX[] = { /* of a text model inside another */
-    "model.language_model.", "language_model.",
+    "model.language_model.", "language_model.", "thinker.",
 };
 
 enum {
@@ -286,6 +287,7 @@ static const cv_family CV_FAMILIES[] = {
     {"qwen2_5_vl_text", "qwen2", {CV_COMMON, CV_PRE_NORMS}, CV_WINDOW_OFF,
         "silu"},
     {"qwen3_vl_text", "qwen3", {CV_COMMON, CV_PRE_NORMS}, 0, "silu"},
+    {"qwen3_asr_text", "qwen3", {CV_COMMON, CV_PRE_NORMS}, 0, "silu"},
     {"kormo", "qwen2", {CV_COMMON, CV_KORMO_NORMS}, 0, "silu"},
     {"granite", "granite", {CV_COMMON, CV_PRE_NORMS}, CV_PERMUTE | CV_SCALES,
         "silu"},
@@ -410,6 +412,7 @@ struct cv_source {
 typedef struct {
     const char *dir;
     const js *config, *top, *generation;
+    str model_type; /* of the whole */
     const cv_family *family;
     st_folder st, dense[2]; /* of two matrices after the mean */
     u32 n_dense_after;
@@ -418,7 +421,7 @@ typedef struct {
     i64 nope, value; /* of MLA: key without rope, value; head_dim is rope */
     f64 theta;
     bool tied, headless; /* names without "model.", as AutoModel saves */
-    bool no_media;
+    bool no_media, media_only;
     gw *g;
     qz_options *o;
 } cv;
@@ -1060,8 +1063,10 @@ static void cv_write_general(cv *c) {
     str path = js_text(js_get(c->top, "_name_or_path"));
     for (size_t i = 0; i < path.n; i++)
         if (path.p[i] == '/') name = (str){path.p + i + 1, path.n - i - 1};
-    gw_kv_str(g, "general.architecture", str_of(c->family->arch));
-    gw_kv_str(g, "general.type", str_of("model"));
+    const char *arch = c->family->arch;
+    gw_kv_str(g, "general.architecture", str_of(c->media_only ? "clip" : arch));
+    gw_kv_str(g, "general.type", str_of(c->media_only ? "mmproj" : "model"));
+    if (c->media_only) gw_kv_str(g, "clip.text_architecture", str_of(arch));
     gw_kv_str(g, "general.name", name);
     gw_kv_u32(g, "general.file_type", c->o->mix->number);
     if (!is_float_type(c->o->mix->base))
@@ -1620,6 +1625,14 @@ static void cv_read_config(cv *c) {
     if (!c->top || c->top->kind != JS_OBJ)
         die("%s: no config.json: not a model's folder", c->dir);
     c->generation = json_read(c->dir, "generation_config.json");
+    c->model_type = js_text(js_get(c->top, "model_type"));
+    const js *thinker = js_get(c->top, "thinker_config");
+    if (thinker && thinker->kind == JS_OBJ) { /* Qwen3-ASR as Qwen has it */
+        char name[96];
+        snprintf(name, sizeof name, "%.*s_thinker", STR(c->model_type));
+        c->model_type = str_of(str_dup(str_of(name)));
+        c->top = thinker;
+    }
     cv_find_family(c);
     c->n_layers = cv_int(c, "num_hidden_layers|num_layers", -1);
     c->n_heads = cv_int(c, "num_attention_heads", -1);
@@ -1644,9 +1657,24 @@ static void cv_read_config(cv *c) {
     cv_check_config(c);
 }
 
+/* The towers alone, as a file beside the language model's. */
+static void cv_run_media(cv *c) {
+    cv_write_general(c);
+    tw_run(c);
+    if (!c->g->n)
+        die("%s/config.json: no tower that is known, for --media-only",
+            c->dir);
+    gw_set(c->g, &c->o->sets, str_of("clip"));
+    qz_check_plan(c->o, c->g);
+}
+
 static void cv_run(cv *c, const char *pre) {
     cv_read_config(c);
     st_open(&c->st, c->dir);
+    if (c->media_only) {
+        cv_run_media(c);
+        return;
+    }
     c->headless = st_find(&c->st, str_of("embed_tokens.weight")) != NULL;
     cv_decide_tied(c);
     cv_write_general(c);

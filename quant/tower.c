@@ -10,8 +10,8 @@
  * one that its class in transformers has. What would be computed wrongly is
  * refused. */
 
-/* Names as below: "model." is gone, and these stand for the parts, of an eye,
- * of an ear or of either. */
+/* Names as below: "model." or "thinker." is gone, and these stand for the
+ * parts, of an eye, of an ear or of either. */
 static const struct {
     const char *from, *to;
     char whose;
@@ -141,6 +141,10 @@ static const cv_name TW_QWEN_EAR[] = {
     {"tower.layers.{}.fc2.bias", "a.blk.{}.ffn_down.bias"},
     {"tower.ln_post.weight", "a.post_ln.weight"},
     {"tower.ln_post.bias", "a.post_ln.bias"},
+    {"tower.proj1.weight", "mm.a.mlp.1.weight"},
+    {"tower.proj1.bias", "mm.a.mlp.1.bias"},
+    {"tower.proj2.weight", "mm.a.mlp.2.weight"},
+    {"tower.proj2.bias", "mm.a.mlp.2.bias"},
     {"projector.linear_1.weight", "mm.a.mlp.1.weight"},
     {"projector.linear_1.bias", "mm.a.mlp.1.bias"},
     {"projector.linear_2.weight", "mm.a.mlp.2.weight"},
@@ -256,6 +260,8 @@ static const tw_kind TW_KINDS[] = {
         .tiles = false},
     {"qwen3_asr", "qwen3_asr_encoder", "Qwen3ASRFeatureExtractor", "qwen3a",
         "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
+    {"qwen3_asr_thinker", "qwen3_asr_audio_encoder", "WhisperFeatureExtractor",
+        "qwen3a", "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
     {"vlm", "qwen2_audio_encoder", "WhisperFeatureExtractor", "hcx_qwen2a",
         "gelu", {TW_WHISPER}, TW_WHISPER_NUMBERS, .hears = true,
         .chunks = true},
@@ -748,6 +754,8 @@ static void tw_add_tensor(tw *t, st_tensor *from, str name) {
 static str tw_bare(str name, bool hears) {
     char z[GGUF_MAX_NAME + 32];
     if (name.n > 6 && !memcmp(name.p, "model.", 6)) name.p += 6, name.n -= 6;
+    else if (name.n > 8 && !memcmp(name.p, "thinker.", 8))
+        name.p += 8, name.n -= 8;
     for (size_t i = 0; i < KS_LEN(TW_PARTS); i++) {
         size_t n = strlen(TW_PARTS[i].from);
         if (TW_PARTS[i].whose == (hears ? 'v' : 'a') || name.n < n
@@ -805,9 +813,8 @@ static void tw_run_kind(cv *c, const tw_kind *kind, bool alone) {
 static void tw_run(cv *c) {
     const tw_kind *kinds[2];
     u32 n = 0;
-    str model = js_text(js_get(c->top, "model_type"));
     for (size_t i = 0; i < KS_LEN(TW_KINDS) && !c->no_media; i++)
-        if (str_eq(model, str_of(TW_KINDS[i].model))
+        if (str_eq(c->model_type, str_of(TW_KINDS[i].model))
             && (!TW_KINDS[i].chunks || cv_get(c->top, "audio_config")))
             kinds[n++] = &TW_KINDS[i];
     for (u32 i = 0; i < n; i++) tw_run_kind(c, kinds[i], n == 1);

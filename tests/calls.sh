@@ -46,8 +46,8 @@ sort_merge                  .*_less|.*_less_.*
 pool_(work|run)             (fwd|twr)_.*_piece
 pool_thread                 host
 fwd_step_piece              fwd_(embed|norm|add|.*heads|query_rank|skip)
-fwd_step_piece              ear_(frame|around|bend|flat|place)
-fwd_step_piece              twr_(patch|place|norm|heads|attended|add|activate|middle|out|merge|before_fc|cell_row|pack)
+fwd_step_piece              ear_(frame|around|beside|bend|flat|place)
+fwd_step_piece              twr_(patch|place|norm|norm_pair|heads|attended|add|activate|middle|out|merge|before_fc|cell_row|pack)
 fwd_step_piece              fwd_(latent_.*|conv_.*|mix|read|route|scatter|activate.*|combine)
 fwd_advance                 host
 twr_layers                  host

@@ -778,19 +778,26 @@ static inline void fx_matrix(fx_build *b, const char *name,
     fx_matrices(b, name, n_in, n_out, 0);
 }
 
-/* Values from `base` - 1/2 to `base` + 1/2; n_out vectors, 0: one. */
-static inline void fx_vectors(fx_build *b, const char *name, uint64_t n,
-                              uint64_t n_out, float base)
+/* Values from `base` - 1/2 to `base` + 1/2. */
+static inline void fx_values(uint8_t *p, uint64_t n, float base, uint64_t *rng)
 {
-    uint64_t rng;
-    uint8_t *p = fx_enter(b, name, KSLLM_TYPE_F32, n, n_out, 0, &rng);
-    for (uint64_t i = 0; p && i < n * (n_out ? n_out : 1); i++) {
-        int32_t r = (int32_t)(fx_next(&rng) >> 48) - 32768;
+    for (uint64_t i = 0; i < n; i++) {
+        int32_t r = (int32_t)(fx_next(rng) >> 48) - 32768;
         float f = base + (float)r * 0x1p-16f;
         uint32_t u;
         memcpy(&u, &f, 4);
         fx_set(p + 4 * i, u, 4);
     }
+}
+
+/* n_out vectors, 0: one. */
+static inline void fx_vectors(fx_build *b, const char *name, uint64_t n,
+                              uint64_t n_out, float base)
+{
+    uint64_t rng;
+    uint8_t *p = fx_enter(b, name, KSLLM_TYPE_F32, n, n_out, 0, &rng);
+    if (p)
+        fx_values(p, n * (n_out ? n_out : 1), base, &rng);
 }
 
 static inline void fx_vector(fx_build *b, const char *name, uint64_t n,
@@ -988,6 +995,19 @@ static inline fx_file fx_model(const fx_spec *s)
     fx_file f;
     fx_model_split(s, 1, &f);
     return f;
+}
+
+/* What comes after a model, in a file of its own: towers. `of` NULL: it does
+ * not say which model's. */
+static inline fx_file fx_second(const fx_spec *s, const char *of)
+{
+    fx_build b = {.spec = s, .n_parts = 1};
+    fx_begin(&b.part[0]);
+    fx_kv_text(&b.part[0], "general.architecture", "clip");
+    if (of)
+        fx_kv_text(&b.part[0], "clip.text_architecture", of);
+    s->more(&b);
+    return fx_end(&b.part[0]);
 }
 
 /* A prompt: n token ids from the first 256 tokens of a vocabulary. */

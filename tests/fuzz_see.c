@@ -1,7 +1,7 @@
 /* fuzz_see.c - a model that sees from anywhere, and any picture.
  *
- * An input: the file, then 8 bytes: width and height, max_tokens, max_tiles,
- * options of the call. What opens gives each picture the tokens and the memory
+ * An input: the file, or the towers' file of a sound model, then 8 bytes: width
+ * and height, max_tokens, max_tiles, options of the call. What opens gives each picture the tokens and the memory
  * that were measured, and the same bits whatever the threads; no call on an
  * encoder allocates.
  */
@@ -62,7 +62,14 @@ static void one(const uint8_t *data, size_t size)
     fx_alloc_init(&memory);
     mo.allocator = &memory.allocator;
     memory.fail_at = tail[7] & 1 ? 1 + (tail[7] >> 1) : 0;
-    ksllm_status status = ksllm_model_open_memory(copy, n, &mo, &m, &e);
+    const bool second = tail[6] & 2;
+    static fx_file text;
+    if (!text.data)
+        text = fx_model(&fx_mini);
+    if (second && n)
+        mo.media_data = copy, mo.media_size = n;
+    ksllm_status status = ksllm_model_open_memory(second ? text.data : copy,
+        second ? text.size : n, &mo, &m, &e);
     memory.fail_at = 0;
     MUST((status == KSLLM_OK) == (m != NULL), "%d", (int)status);
     uint32_t w = 1u + tail[0] % 100, h = 1u + tail[1] % 100;
@@ -91,24 +98,33 @@ static bool seed(size_t i, fx_bytes *out)
     static const uint8_t tails[6][TAIL] = {
         {30, 20}, {60, 9, 0, 0, 1}, {8, 8, 12, 0}, {99, 99, 0, 0, 4, 1},
         {200, 100, 0, 0, 0, 0, 1}, {7, 40, 0, 0, 0, 3, 0, 33}};
-    if (i >= 18)
+    static void (*const more[TW_KINDS])(fx_build *) = {
+        tw_whole, tw_tiles, tw_cells};
+    if (i >= 36)
         return false;
     fx_spec s = fx_mini;
-    s.more = i / 6 == 1 ? tw_tiles : i / 6 ? tw_cells : tw_whole;
-    if (i % 3 == 2)
+    const bool second = i >= 18;
+    s.more = more[i % TW_KINDS];
+    if (i % 4 == 3)
         s.type = KSLLM_TYPE_F32;
-    fx_file f = fx_model(&s);
+    tw_fuses = i % 4 > 1;
+    fx_file f = second ? fx_second(&s, i > 24 ? "llama" : NULL) : fx_model(&s);
     fx_put(out, f.data, f.size);
-    fx_put(out, tails[i % 6], TAIL);
+    fx_put(out, tails[i % 18 / 3], TAIL);
+    if (second)
+        out->data[out->size - 2] |= 2;
     free(f.data);
     return true;
 }
 
 static const char *const words[] = {
     "clip.has_vision_encoder", "clip.projector_type", "mlp", "hcx_qwen2.5vl",
+    "general.architecture", "clip", "clip.text_architecture",
+    "v.blk.0.attn_qkv.weight", "v.blk.0.attn_qkv.bias",
     "exaone4_5", "cabstractor", "clip.vision.mm.num_queries",
     "clip.vision.pad_to_square", "mm.pos_emb", "mm.readout.0.weight",
-    "mm.net.0.b1.conv2.conv.weight", "mm.net.2.b3.se.fc1.weight", "clip.vision.block_count", "clip.vision.embedding_length",
+    "mm.net.0.b1.conv2.conv.weight", "mm.net.2.b3.se.fc1.weight",
+    "clip.vision.block_count", "clip.vision.embedding_length",
     "clip.vision.feed_forward_length", "clip.vision.attention.head_count",
     "clip.vision.attention.head_count_kv", "clip.vision.patch_size",
     "clip.vision.image_size", "clip.vision.anyres_max",

@@ -121,7 +121,7 @@ static void free_reference(reference *r) {
 
 /* Runs convert on a folder, with a base for an adapter, and gives what it
  * printed. The tool ends the process when it refuses, hence a child. */
-static bool text_alone; /* the language model of one that sees */
+static const char *media_flag; /* --no-media, --media-only; NULL: neither */
 static const char *tower_type; /* of a tower's matrices; NULL: as the text's */
 
 static const char *const TOWER_MATRICES_OF[] = {
@@ -143,7 +143,7 @@ static int run_convert_on(const char *dir, const char *base, const char *type,
         char put[KS_LEN(TOWER_MATRICES_OF)][64];
         int n = 10;
         if (base) argv[n++] = "--base", argv[n++] = (char *)base;
-        if (text_alone && !base) argv[n++] = "--no-media";
+        else if (media_flag) argv[n++] = (char *)media_flag;
         for (size_t i = 0; tower_type && i < KS_LEN(TOWER_MATRICES_OF); i++) {
             snprintf(put[i], sizeof put[i], "%s=%s", TOWER_MATRICES_OF[i],
                 tower_type);
@@ -776,6 +776,58 @@ TEST(types_of_towers_cost) {
 TEST(qwen3_asr_hears) { check_sights("qwen3_asr", true); }
 TEST(hyperclovax_omni_hears) { check_sights("hyperclovax_omni", true); }
 
+/* A row converted to a model of text and a file of its towers. */
+static bool convert_two(const char *row, const char *type, char text[64],
+    char towers[64]) {
+    media_flag = "--no-media";
+    bool ok = convert(row, type, text);
+    media_flag = "--media-only";
+    ok &= convert(row, type, towers);
+    media_flag = NULL;
+    return ok;
+}
+
+/* The rows of two files are those of one. */
+TEST(towers_in_a_second_file) {
+    static const struct {
+        const char *row;
+        i32 media[3];
+    } rows[] = {{"varco_vision", {79, 47, 2}}, {"exaone4_5", {40, 33, 8}},
+        {"hyperclovax_omni", {40, 33, 8}}, {"hyperclovax_omni", {1, 40123, 0}},
+        {"qwen3_asr", {1, 16000, 0}}};
+    for (size_t i = 0; i < KS_LEN(rows); i++) {
+        char one[64], text[64], towers[64];
+        const i32 *p = rows[i].media;
+        ksllm_media media[2];
+        if (!convert(rows[i].row, "q8_0", one)
+            || !convert_two(rows[i].row, "q8_0", text, towers))
+            return;
+        for (int two = 0; two < 2; two++) {
+            ksllm_model_options o;
+            ksllm_model *m = NULL;
+            ksllm_encoder *x = NULL;
+            ksllm_error err;
+            ksllm_model_options_init(&o);
+            if (two) o.media_path = towers;
+            if (!CHECK_OK(ksllm_model_open(two ? text : one, &o, &m, &err),
+                    err)
+                || !CHECK_OK(ksllm_encoder_create(m, NULL, &x, &err), err))
+                return;
+            media[two] = p[2] ? look(m, x, p, 0) : listen(m, x, p);
+            ksllm_encoder_free(x);
+            ksllm_model_close(m);
+        }
+        size_t n = (size_t)media[0].n_tokens * media[0].n_embd;
+        CHECK_EQ(media[0].n_tokens, media[1].n_tokens);
+        CHECK(!memcmp(media[0].rows, media[1].rows, n * sizeof(f32)));
+        free(media[0].memory);
+        free(media[1].memory);
+        unlink(one);
+        unlink(text);
+        unlink(towers);
+    }
+}
+
 /* ---- what the converter says, and what it refuses ---- */
 
 TEST(what_is_left_out_is_said) {
@@ -1006,9 +1058,9 @@ TEST(types_of_a_tower) {
         ksllm_model_info info = {.size = sizeof info};
         ksllm_tensor t = {.size = sizeof t};
         ksllm_error err;
-        text_alone = alone;
+        media_flag = alone ? "--no-media" : NULL;
         CHECK_EQ(run_convert(dir, "q4_0", path, said), 0);
-        text_alone = false;
+        media_flag = NULL;
         if (!CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) return;
         CHECK_OK(ksllm_model_get_info(m, &info, &err), err);
         CHECK_EQ(info.picture_tokens == 0, alone);
@@ -1018,6 +1070,126 @@ TEST(types_of_a_tower) {
         ksllm_model_close(m);
         unlink(path);
     }
+}
+
+/* Without the key it is the vocabulary's control token of that name: as in
+ * llama.cpp's files. */
+TEST(a_place_without_a_key) {
+    char dir[64], path[64], said[2048];
+    bytes b = {0};
+    folder_changed("varco_vision", "tokenizer.json", "<|extra_3|>",
+        "<|image_pad|>", dir);
+    for (int missing = 0; missing < 2; missing++) {
+        ksllm_model *m = NULL;
+        ksllm_model_info info = {.size = sizeof info};
+        ksllm_error err;
+        CHECK_EQ(run_convert(dir, "f16", path, said), 0);
+        if (!read_file(path, &b)) return;
+        for (size_t i = 0; missing && i + 26 < b.n; i++)
+            if (!memcmp(b.p + i, "clip.vision.image_token_id", 26))
+                b.p[i + 25] = 'x';
+        CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err);
+        CHECK_OK(ksllm_model_get_info(m, &info, &err), err);
+        CHECK_EQ(info.picture_place, missing ? 261 : 258);
+        ksllm_model_close(m);
+        free(b.p);
+        unlink(path);
+    }
+    remove_folder(dir);
+}
+
+/* Text with a word for another wherever it stands. */
+static bytes replaced(bytes b, const char *from, const char *to) {
+    size_t n = strlen(from), m = strlen(to);
+    bytes out = {xalloc(b.n, 2), 0};
+    for (size_t i = 0; i < b.n;) {
+        bool here = i + n <= b.n && !memcmp(b.p + i, from, n);
+        memcpy(out.p + out.n, here ? (const u8 *)to : b.p + i, here ? m : 1);
+        out.n += here ? m : 1;
+        i += here ? n : 1;
+    }
+    free(b.p);
+    return out;
+}
+
+static void write_bytes(const char *dir, const char *file, const char *before,
+    bytes b, const char *after) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    unlink(path); /* a link to the fixture */
+    FILE *f = fopen(path, "wb");
+    if (!CHECK(f != NULL)) return;
+    fprintf(f, "%s", before);
+    fwrite(b.p, 1, b.n, f);
+    fprintf(f, "%s", after);
+    fclose(f);
+    free(b.p);
+}
+
+/* Qwen3-ASR as Qwen published it: other names, all inside thinker_config. */
+static void thinker_folder(char dir[64]) {
+    static const char *const names[][2] = {
+        {"\"model.audio_tower.", "\"thinker.audio_tower."},
+        {"\"model.language_model.", "\"thinker.model."},
+        {"\"model.multi_modal_projector.linear_1.",
+            "\"thinker.audio_tower.proj1."},
+        {"\"model.multi_modal_projector.linear_2.",
+            "\"thinker.audio_tower.proj2."}};
+    bytes config, pre, st;
+    uint64_t n;
+    folder_changed("qwen3_asr", "config.json", "{", "{", dir);
+    if (!read_file(REFERENCE "qwen3_asr/config.json", &config)
+        || !read_file(REFERENCE "qwen3_asr/preprocessor_config.json", &pre)
+        || !read_file(REFERENCE "qwen3_asr/model.safetensors", &st))
+        return;
+    memcpy(&n, st.p, 8);
+    bytes head = {xalloc((size_t)n, 1), (size_t)n};
+    memcpy(head.p, st.p + 8, (size_t)n);
+    for (size_t i = 0; i < KS_LEN(names); i++)
+        head = replaced(head, names[i][0], names[i][1]);
+    const size_t rest = st.n - 8 - (size_t)n;
+    bytes all = {xalloc(8 + head.n + rest, 1), 8 + head.n + rest};
+    memcpy(all.p, &(uint64_t){head.n}, 8);
+    memcpy(all.p + 8, head.p, head.n);
+    memcpy(all.p + 8 + head.n, st.p + 8 + n, rest);
+    free(head.p);
+    free(st.p);
+    write_bytes(dir, "model.safetensors", "", all, "");
+    config = replaced(config, "qwen3_asr_encoder", "qwen3_asr_audio_encoder");
+    config = replaced(config, "\"qwen3\"", "\"qwen3_asr_text\"");
+    write_bytes(dir, "config.json",
+        "{\"model_type\": \"qwen3_asr\", \"thinker_config\": ", config, "}");
+    write_bytes(dir, "preprocessor_config.json", "",
+        replaced(pre, "Qwen3ASRFeatureExtractor", "WhisperFeatureExtractor"),
+        "");
+}
+
+TEST(an_ear_as_it_was_published) {
+    char dir[64], one[64], two[64], said[2048];
+    ksllm_model *a = NULL, *b = NULL;
+    ksllm_error err;
+    thinker_folder(dir);
+    if (!convert("qwen3_asr", "f16", one)
+        || !CHECK_EQ(run_convert(dir, "f16", two, said), 0))
+        return;
+    if (*said) printf("%s\n", said);
+    CHECK(!*said);
+    CHECK_OK(ksllm_model_open(one, NULL, &a, &err), err);
+    CHECK_OK(ksllm_model_open(two, NULL, &b, &err), err);
+    CHECK_EQ(ksllm_tensor_count(a), ksllm_tensor_count(b));
+    for (size_t i = 0; i < ksllm_tensor_count(a); i++) {
+        ksllm_tensor x = {.size = sizeof x}, y = {.size = sizeof y};
+        CHECK_EQ(ksllm_tensor_at(a, i, &x), KSLLM_OK);
+        snprintf(said, sizeof said, "%.*s", (int)x.name.size, x.name.data);
+        CHECK_EQ(ksllm_tensor_find(b, said, &y), KSLLM_OK);
+        CHECK(x.bytes == y.bytes && !memcmp(x.data, y.data, x.bytes));
+    }
+    CHECK_EQ(ksllm_meta_count(a), ksllm_meta_count(b));
+    ksllm_model_close(a);
+    ksllm_model_close(b);
+    unlink(one);
+    unlink(two);
+    remove_folder(dir);
 }
 
 /* Its feed-forward is 72 wide: zeros up to the next block. */

@@ -679,7 +679,64 @@ TEST(a_picture_is_no_draft)
     scene_end(&s);
 }
 
-TEST(a_context_with_pictures_does_not_slide)
+/* A session that slid computes what a new one does from what is left. */
+static void check_slid(const scene *s, ksllm_session *x, size_t n)
+{
+    ksllm_session_options o = fx_small_options();
+    ksllm_error e;
+    size_t have;
+    const int32_t *tokens = ksllm_session_tokens(x, &have);
+    CHECK_EQ(have, n);
+    ksllm_session *y = fx_create(s->m, &o);
+    CHECK_OK(ksllm_session_lend(y, s->list, 2, &e), e);
+    CHECK_OK(ksllm_session_sync(y, tokens, have, NULL, &e), e);
+    CHECK(!memcmp(ksllm_session_logits(x), ksllm_session_logits(y),
+                  4 * fx_vocab_size(FX_BPE)));
+    ksllm_session_free(y);
+}
+
+/* Of 5 tokens, pictures of 17 each at 5 and 22, 7 tokens; then 8 more. */
+TEST(a_context_with_pictures_slides)
+{
+    static const struct { uint32_t keep; size_t from, to; } cases[] = {
+        {0, 0, 39}, /* to 24, in the second picture */
+        {4, 4, 39}, {10, 5, 39}, /* kept to the middle of the first one */
+        {22, 22, 39}, {30, 22, 39}, {39, 39, 49}};
+    scene s;
+    ksllm_error e;
+    int32_t more[8];
+    scene_begin(&s);
+    fx_prompt(more, 8, 4);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int whole = 0; whole < 2; whole++) {
+            ksllm_session_options o = fx_small_options();
+            o.n_ctx = 48;
+            o.n_keep = cases[i].keep;
+            o.overflow = KSLLM_OVERFLOW_SLIDE;
+            ksllm_session *x = fx_create(s.m, &o);
+            int32_t all[64];
+            memcpy(all, s.tokens, 4 * s.n);
+            memcpy(all + s.n, more, sizeof more);
+            CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+            if (whole) {
+                CHECK_OK(ksllm_session_sync(x, all, s.n + 8, NULL, &e), e);
+            } else {
+                CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
+                CHECK_OK(ksllm_session_append(x, more, 8, NULL, &e), e);
+            }
+            size_t n = cases[i].from, left = s.n + 8 - cases[i].to, have;
+            memmove(all + n, all + cases[i].to, 4 * left);
+            const int32_t *tokens = ksllm_session_tokens(x, &have);
+            if (CHECK_EQ(have, n + left))
+                CHECK(!memcmp(tokens, all, 4 * have));
+            check_slid(&s, x, n + left);
+            ksllm_session_free(x);
+        }
+    scene_end(&s);
+}
+
+/* A picture that stays is evaluated at its new place: its rows are needed. */
+TEST(a_picture_that_stays_when_a_context_slides)
 {
     scene s;
     ksllm_error e;
@@ -689,13 +746,29 @@ TEST(a_context_with_pictures_does_not_slide)
     o.n_keep = 4;
     o.overflow = KSLLM_OVERFLOW_SLIDE;
     ksllm_session *x = fx_create(s.m, &o);
+    int32_t tokens[47], more[5];
+    fx_prompt(tokens, 30, 7);
+    fx_prompt(more, 5, 8);
+    memcpy(tokens + 30, s.media[0].tokens, 4 * 17);
     CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
-    CHECK_OK(ksllm_session_sync(x, s.tokens, s.n, NULL, &e), e);
-    int32_t more[8];
-    fx_prompt(more, 8, 4);
-    CHECK_EQ(ksllm_session_append(x, more, 8, NULL, &e), KSLLM_ERR_CONTEXT);
-    CHECK(strstr(e.text, "max_tokens") != NULL);
-    CHECK_OK(ksllm_session_append(x, more, 2, NULL, &e), e);
+    CHECK_OK(ksllm_session_sync(x, tokens, 47, NULL, &e), e);
+    CHECK_OK(ksllm_session_lend(x, NULL, 0, &e), e);
+    CHECK_EQ(ksllm_session_append(x, more, 5, NULL, &e), KSLLM_ERR_CONTEXT);
+    CHECK(strstr(e.text, "lend those that stay") != NULL);
+    size_t have;
+    ksllm_session_tokens(x, &have);
+    CHECK_EQ(have, 47);
+    CHECK_OK(ksllm_session_lend(x, s.list, 2, &e), e);
+    CHECK_OK(ksllm_session_append(x, more, 5, NULL, &e), e);
+    check_slid(&s, x, 30);
+    /* Answers slide as well, and without the rows they end. */
+    ksllm_generation g;
+    ksllm_result r = {.size = sizeof r};
+    ksllm_generation_init(&g);
+    g.ignore_stop = true;
+    g.max_tokens = 30;
+    CHECK_OK(ksllm_generate(x, &g, &r, &e), e);
+    CHECK_EQ(r.n_generated, 30);
     ksllm_session_free(x);
     scene_end(&s);
 }
@@ -975,6 +1048,214 @@ TEST(wrong_towers_are_refused)
     CHECK(strstr(e.text, "'kanana'") != NULL);
     ksllm_model_close(m);
     free(f.data);
+}
+
+/* ---- in a second file ---- */
+
+typedef struct {
+    fx_file text, towers;
+    ksllm_model_options o;
+} pair;
+
+static pair pair_of(ksllm_type type, bool tiles, bool fuses, const char *of)
+{
+    pair p;
+    fx_spec s = tw_spec(type, tiles), text = s;
+    text.more = NULL;
+    tw_fuses = fuses;
+    p.text = fx_model(&text);
+    p.towers = fx_second(&s, of);
+    tw_fuses = false;
+    ksllm_model_options_init(&p.o);
+    p.o.media_data = p.towers.data;
+    p.o.media_size = p.towers.size;
+    return p;
+}
+
+static void pair_free(pair *p)
+{
+    free(p->text.data);
+    free(p->towers.data);
+}
+
+static ksllm_status pair_open(const pair *p, ksllm_model **m, ksllm_error *e)
+{
+    *m = NULL;
+    return ksllm_model_open_memory(p->text.data, p->text.size, &p->o, m, e);
+}
+
+TEST(a_second_file_is_the_same_bits)
+{
+    const ksllm_type types[] = {KSLLM_TYPE_F32, KSLLM_TYPE_F16,
+                                KSLLM_TYPE_Q8_0};
+    const ksllm_image p = tw_picture(75, 50, 3);
+    for (int t = 0; t < 12; t++) {
+        fx_spec s = tw_spec(types[t / 4], t % 2);
+        fx_file f = fx_model(&s);
+        pair two = pair_of(types[t / 4], t % 2, t / 2 % 2, t % 3 ? "qwen3"
+                                                                 : NULL);
+        ksllm_model *m = open_file(&f, NULL), *n;
+        ksllm_model_info a = {.size = sizeof a}, b = {.size = sizeof b};
+        ksllm_error e;
+        if (!CHECK_OK(pair_open(&two, &n, &e), e))
+            continue;
+        CHECK_OK(ksllm_model_get_info(m, &a, &e), e);
+        CHECK_OK(ksllm_model_get_info(n, &b, &e), e);
+        CHECK_EQ(a.weight_bytes, b.weight_bytes);
+        CHECK_EQ(a.n_parameters, b.n_parameters);
+        CHECK_EQ(a.picture_tokens, b.picture_tokens);
+        CHECK_EQ(a.picture_place, b.picture_place);
+        CHECK_OK(ksllm_model_preload(n, NULL, &e), e);
+        ksllm_encoder *x = encoder(m, 1), *y = encoder(n, 2);
+        ksllm_media one = encode(x, m, &p, NULL), other = encode(y, n, &p,
+                                                                 NULL);
+        CHECK_HEX(media_hash(&one), media_hash(&other));
+        CHECK(!memcmp(one.tokens, other.tokens, 4 * one.n_tokens));
+        free(one.memory);
+        free(other.memory);
+        ksllm_encoder_free(x);
+        ksllm_encoder_free(y);
+        ksllm_model_close(m);
+        ksllm_model_close(n);
+        free(f.data);
+        pair_free(&two);
+    }
+    free((void *)(uintptr_t)p.rgb);
+}
+
+/* Every allocation fails once, and the file ends anywhere: nothing is left. */
+TEST(a_second_file_that_fails_leaves_nothing)
+{
+    pair p = pair_of(KSLLM_TYPE_Q8_0, false, true, "qwen3");
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    fx_alloc a;
+    p.o.allocator = &a.allocator;
+    for (long at = 1; !m; at++) {
+        fx_alloc_init(&a);
+        a.fail_at = at;
+        ksllm_status status = pair_open(&p, &m, &e);
+        CHECK(status == (a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK));
+        CHECK(!status == !!m);
+        if (status)
+            CHECK_EQ(a.n_live, 0);
+    }
+    ksllm_model_close(m);
+    CHECK_EQ(a.n_live, 0);
+    for (int i = 0; i < 100; i++) {
+        uint8_t *cut = fx_memory(NULL, p.towers.size);
+        memcpy(cut, p.towers.data, p.towers.size);
+        fx_alloc_init(&a);
+        p.o.media_data = cut;
+        p.o.media_size = 1 + p.towers.size * (size_t)i / 100;
+        CHECK_EQ(pair_open(&p, &m, &e), KSLLM_ERR_FORMAT);
+        CHECK(!m && a.n_live == 0);
+        free(cut);
+    }
+    p.o.media_data = NULL;
+    p.o.media_size = 0;
+    p.o.media_path = "/nowhere/mmproj.gguf";
+    CHECK_EQ(pair_open(&p, &m, &e), KSLLM_ERR_IO);
+    CHECK(strstr(e.text, "mmproj.gguf") != NULL);
+    CHECK(!m && a.n_live == 0);
+    pair_free(&p);
+}
+
+TEST(a_second_file_by_path)
+{
+    char path[] = "/tmp/ksllm-see-XXXXXX";
+    pair p = pair_of(KSLLM_TYPE_Q8_0, true, false, NULL);
+    ksllm_model *m;
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_error e;
+    fx_alloc a;
+    FILE *f = fdopen(mkstemp(path), "wb");
+    CHECK_EQ(fwrite(p.towers.data, 1, p.towers.size, f), p.towers.size);
+    fclose(f);
+    p.o.media_data = NULL;
+    p.o.media_size = 0;
+    p.o.media_path = path;
+    p.o.allocator = &a.allocator;
+    for (int in_memory = 0; in_memory < 2; in_memory++) {
+        p.o.in_memory = in_memory;
+        fx_alloc_init(&a);
+        CHECK_OK(pair_open(&p, &m, &e), e);
+        CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+        CHECK(info.picture_tokens > 0);
+        CHECK((a.live > p.towers.size) == in_memory);
+        ksllm_model_close(m);
+        CHECK_EQ(a.n_live, 0);
+    }
+    unlink(path);
+    pair_free(&p);
+}
+
+TEST(a_second_file_that_does_not_fit)
+{
+    static const struct {
+        const char *key, *text;
+        int64_t v;
+        ksllm_status status;
+        const char *why;
+    } cases[] = {
+        {"clip.vision.image_token_id", NULL, 7, KSLLM_OK, ""},
+        {"clip.text_architecture", "llama", 0, KSLLM_ERR_ARGUMENT,
+         "of architecture 'llama'; that of 'the file in memory' is 'qwen3'"},
+        {"clip.projector_type", "kanana", 0, KSLLM_ERR_UNSUPPORTED,
+         "clip.projector_type 'kanana'"},
+        {"clip.has_vision_encoder", NULL, 0, KSLLM_ERR_UNSUPPORTED,
+         "no tower"},
+        {"clip.vision.block_count", NULL, 1, KSLLM_ERR_UNSUPPORTED,
+         "has no place in a tower of mlp with 1 layers"},
+        {"clip.vision.attention.head_count", NULL, 5, KSLLM_ERR_FORMAT,
+         "does not divide"},
+        {"clip.vision.nothing", NULL, 5, KSLLM_ERR_ARGUMENT,
+         "'clip.vision.nothing'"},
+    };
+    pair p = pair_of(KSLLM_TYPE_F32, true, false, NULL);
+    fx_spec wide = *fx_spec_of("llama"), own = tw_spec(KSLLM_TYPE_F32, TW_TILES);
+    ksllm_model *m;
+    ksllm_error e;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const bool flag = strstr(cases[i].key, ".has_") != NULL;
+        const ksllm_override o = {.key = cases[i].key,
+            .type = cases[i].text ? KSLLM_META_TEXT : flag ? KSLLM_META_BOOL
+                                                    : KSLLM_META_U32,
+            .text = cases[i].text, .integer = cases[i].v};
+        p.o.overrides = &o;
+        p.o.n_overrides = 1;
+        CHECK_EQ(pair_open(&p, &m, &e), cases[i].status);
+        if (cases[i].status && !CHECK(strstr(e.text, cases[i].why) != NULL))
+            printf("%s\n", e.text);
+        ksllm_model_close(m);
+    }
+    p.o.n_overrides = 0;
+    /* another width, the file of a model, a tower in each, no model at all */
+    wide.n_embd = 96;
+    pair other = p;
+    other.text = fx_model(&wide);
+    CHECK_EQ(pair_open(&other, &m, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "rows have 64 values") != NULL);
+    CHECK(strstr(e.text, "have 96") != NULL);
+    other.o.media_data = other.text.data;
+    other.o.media_size = other.text.size;
+    CHECK_EQ(pair_open(&other, &m, &e), KSLLM_ERR_FORMAT);
+    CHECK(strstr(e.text, "'clip'") != NULL);
+    free(other.text.data);
+    other = p;
+    other.text = fx_model(&own);
+    CHECK_EQ(pair_open(&other, &m, &e), KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "tower of its own") != NULL);
+    free(other.text.data);
+    other.text = p.towers;
+    CHECK_EQ(pair_open(&other, &m, &e), KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(e.text, "options.media_path") != NULL);
+    p.o.media_path = "x";
+    CHECK_EQ(pair_open(&p, &m, &e), KSLLM_ERR_ARGUMENT);
+    p.o.media_path = NULL;
+    p.o.media_size = 0;
+    CHECK_EQ(pair_open(&p, &m, &e), KSLLM_ERR_ARGUMENT);
+    pair_free(&p);
 }
 
 /* ---- in a chat ---- */

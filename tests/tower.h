@@ -70,6 +70,33 @@ static inline void tw_keys(fx_gguf *g, tw_kind kind)
     }
 }
 
+static bool tw_fuses;  /* queries, keys and values in one tensor */
+
+static inline void tw_qkv(fx_build *b, uint32_t layer, uint32_t kv)
+{
+    static const char *const names[] = {"attn_q", "attn_k", "attn_v"};
+    const uint32_t rows[] = {TW_WIDTH, kv, kv}, all = TW_WIDTH + 2 * kv;
+    const fx_type *t = fx_type_of(b->spec->type);
+    char name[64];
+    for (int bias = 0; bias < 2; bias++) {
+        snprintf(name, sizeof name, "v.blk.%u.attn_qkv.%s", (unsigned)layer,
+                 bias ? "bias" : "weight");
+        uint8_t *p = bias
+            ? fx_tensor_3(&b->part[0], name, KSLLM_TYPE_F32, all, 0, 0)
+            : fx_tensor_3(&b->part[0], name, t->type, TW_WIDTH, all, 0);
+        for (int i = 0; i < 3; i++) {
+            snprintf(name, sizeof name, "v.blk.%u.%s.%s", (unsigned)layer,
+                     names[i], bias ? "bias" : "weight");
+            uint64_t rng = fx_hash(FX_HASH, name, strlen(name));
+            if (bias)
+                fx_values(p, rows[i], 0, &rng);
+            else
+                fx_fill(p, t, TW_WIDTH * rows[i], &rng);
+            p += bias ? 4 * rows[i] : fx_type_bytes(t, TW_WIDTH) * rows[i];
+        }
+    }
+}
+
 static inline void tw_layer(fx_build *b, uint32_t layer, bool tiles)
 {
     const uint32_t kv = tiles ? TW_WIDTH : TW_WIDTH / 2;
@@ -81,7 +108,9 @@ static inline void tw_layer(fx_build *b, uint32_t layer, bool tiles)
     char name[64];
 #define TW_NAME(x, y) \
     (snprintf(name, sizeof name, "v.blk.%u.%s." y, (unsigned)layer, x), name)
-    for (size_t i = 0; i < (tiles ? 6 : 7); i++) {
+    if (tw_fuses)
+        tw_qkv(b, layer, kv);
+    for (size_t i = tw_fuses ? 3 : 0; i < (tiles ? 6 : 7); i++) {
         fx_matrix(b, TW_NAME(mats[i].name, "weight"), mats[i].in, mats[i].out);
         fx_vector(b, TW_NAME(mats[i].name, "bias"), mats[i].out, 0);
     }

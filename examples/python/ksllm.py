@@ -68,7 +68,8 @@ Info = _struct("model_info", """size size; text architecture name; str isa;
     bool adds_bos adds_eos; u32 max_piece_bytes picture_tokens;
     i32 picture_place; u32 sound_tokens; i32 sound_place""")
 ModelOptions = _struct("model_options", """size size; bool vocab_only in_memory;
-    ptr allocator; str pretokenizer isa; ptr overrides; size n_overrides""")
+    ptr allocator; str pretokenizer isa; ptr overrides; size n_overrides;
+    str media_path; ptr media_data; size media_size""")
 Override = _struct("override", """str key; enum type; i64 integer; f64 number;
     str text""")
 SessionOptions = _struct("session_options", """size size; u32 n_ctx n_batch
@@ -279,10 +280,11 @@ class Model:
     """A model and a session on it. pooling ("last", "mean", "first",
     "rank", "model": as the file says) is for embed(); adapter is the file of a
     LoRA adapter; overrides ({key: bool, int, float or str}) are metadata in
-    place of the file's."""
+    place of the file's; media_path is a second file with its towers."""
 
     def __init__(self, path, pretokenizer=None, in_memory=False, isa=None,
-                 pooling=None, overrides=None, adapter=None, **session):
+                 pooling=None, overrides=None, adapter=None, media_path=None,
+                 **session):
         self._model, self._session = C.c_void_p(), C.c_void_p()
         self._adapter = C.c_void_p()
         self._turn = threading.RLock()          # who runs the session
@@ -290,7 +292,8 @@ class Model:
         self._users, self._run, self.result = 0, None, None
         options = _init(ModelOptions, in_memory=in_memory,
                         pretokenizer=pretokenizer and pretokenizer.encode(),
-                        isa=isa and isa.encode())
+                        isa=isa and isa.encode(),
+                        media_path=media_path and os.fsencode(media_path))
         values = _overrides(overrides or {})
         options.overrides = C.addressof(values) if overrides else None
         options.n_overrides = len(values)
