@@ -2546,7 +2546,7 @@ typedef struct {
     size_t ahead, end; /* keys after itself that a token sees, before end */
 } k_query;
 
-typedef enum { K_SILU, K_GELU } k_activation;
+typedef enum { K_SILU, K_GELU, K_GELU_ERF } k_activation;
 
 /* A token's step of the gated delta rule (Yang, Kautz and Hatamizadeh 2024) for
  * n columns, a multiple of 16, of a state S [key_dim][n], which maps keys to
@@ -3492,10 +3492,26 @@ static f32 KS_NAME(k_to_i8)(const f32 *x, size_t n, i8 *q) {
     return top / 127.0f;
 }
 
+/* x times the normal distribution's share below x, by its error function
+ * (Abramowitz and Stegun 7.1.26: within 1.5e-7): max(x, 0) - |x| tail / 2. */
+V_INLINE vf KS_NAME(v_gelu_erf)(vf x) {
+    vf a = v_abs(x), z = v_mul(a, v_set1(0.70710678f));
+    vf t = v_div(
+        v_set1(1.0f), v_fma(z, v_set1(0.3275911f), v_set1(1.0f)));
+    vf p = v_fma(t, v_set1(1.061405429f), v_set1(-1.453152027f));
+    p = v_fma(t, p, v_set1(1.421413741f));
+    p = v_fma(t, p, v_set1(-0.284496736f));
+    p = v_mul(t, v_fma(t, p, v_set1(0.254829592f)));
+    vf e = KS_NAME(v_exp)(v_mul(v_mul(z, z), v_set1(-1.0f)));
+    vf half = v_mul(v_mul(a, p), v_mul(e, v_set1(-0.5f)));
+    return v_add(v_max(x, v_set1(0.0f)), half);
+}
+
 /* g = act(g) * u, without u where that is NULL; silu(x) = x / (1 + e^-x); gelu
  * by its tanh form, which is x / (1 + e^-2y), y = sqrt(2/pi) (x + 0.044715
- * x^3). */
+ * x^3), or the exact one. */
 V_INLINE vf KS_NAME(v_act)(vf x, k_activation act) {
+    if (act == K_GELU_ERF) return KS_NAME(v_gelu_erf)(x);
     vf z = v_mul(x, v_set1(-1.0f));
     if (act == K_GELU) {
         vf x2 = v_mul(x, x);
@@ -26850,6 +26866,7 @@ typedef enum {
     D_T_WIDTH, D_T_Q, D_T_KV, D_T_FFN, D_T_PLACES, D_T_IN, D_T_MID, D_T_OUT,
     /* of an ear: channels of its convolutions, and all that they give */
     D_T_CHANNELS, D_T_HEARD,
+    D_T_SQUEEZED, /* of a C-Abstractor's gates */
     N_DIMS
 } mdl_dim;
 
@@ -27106,7 +27123,10 @@ enum { MDL_MAX_STATE = 1 << 26, MDL_MAX_TAPS = 16 }; /* floats of a layer;
                                 tokens that the convolution before it sees */
 enum { MDL_NO_ROPE = 2, MDL_STREAMS = 2, MDL_MAX_HEADS = 1 << 11 };
 enum { MDL_SHAPES = 4 }; /* heads of two lengths, feed-forwards of two */
-enum { MDL_MAX_BANDS = 256, MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64 };
+enum {
+    MDL_MAX_BANDS = 256, MDL_MAX_GRIDS = 256, MDL_MAX_TILES = 64,
+    MDL_STAGE = 3, /* blocks of a C-Abstractor before it pools, and after */
+};
 
 typedef struct {
     f32 *freq; /* [n_rope / 2] radians per position */
@@ -27867,6 +27887,8 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   clip.has_vision_encoder            true, or there is none
  *   clip.projector_type                or clip.vision.projector_type:
  *       mlp                            SigLIP, tiles (LlavaOnevision: VARCO)
+ *       cabstractor                    the same, rows by a C-Abstractor
+ *                                      (HyperCLOVA X SEED Vision)
  *       qwen2.5vl_merger               Qwen2.5-VL's; hcx_qwen2.5vl with a
  *                                      linear after it; exaone4_5
  *   clip.vision.*                      of all:
@@ -27879,12 +27901,15 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *       image_token_id                 what a template leaves for a picture; by
  *                                      default the control token of the
  *                                      vocabulary that MDL_PLACES names
- *   clip.vision.*                      of mlp:
+ *   clip.vision.*                      of mlp and cabstractor:
  *       image_size                     a tile's side
  *       mm_patch_merge_type            "spatial_unpad"
  *       image_grid_pinpoints           height, width, height, width, ..., in
  *                                      the order of the model's config
- *       anyres_max                     9 of "anyres_max_9"
+ *       anyres_max                     mlp: 9 of "anyres_max_9"
+ *       mm.num_queries                 cabstractor: rows of a tile, a square
+ *       pad_to_square                  cabstractor: 1: the whole picture lies
+ *                                      on a square, 0: it is stretched to one
  *   clip.vision.*                      of the others:
  *       spatial_merge_size             2, the default
  *       window_size                    in pixels
@@ -27903,6 +27928,11 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
  *   mm.0, mm.2                         .weight and .bias, the projector's two
  *                                      linears
  *   mm.model.fc.weight, .bias          hcx_qwen2.5vl
+ *   mm.pos_emb, mm.readout.0, 2        cabstractor: before and after
+ *   mm.net.S.bN.                       its stages S 0 and 2, blocks 1 to 3:
+ *       conv1, conv2, conv3            .conv.weight, .bn.weight, .bn.bias; 1 x
+ *                                      1, 3 x 3 of each channel, 1 x 1
+ *       se.fc1, se.fc2                 .weight and .bias
  *   v.image_newline                    [n_embd], or model.image_newline
  *
  * And what makes rows of a sound:
@@ -27971,14 +28001,16 @@ typedef struct {
                               places; else it is seen whole, in windows, with
                               rope in two dimensions, and merge x merge patches
                               become a cell */
+    bool abstracts;        /* rows by a C-Abstractor, fewer than patches */
     bool hears;            /* sounds, and its GELU is the exact one */
     bool chunks;           /* it hears so many seconds at once, with silence
                               after a shorter sound, and two rows become one */
+    const char *const *names; /* of slots, where they are not the usual ones */
 } mdl_tower_kind;
 
 enum { /* tensors beside the layers */
     T_PATCHES, T_PATCHES_2, T_PATCH_BIAS, T_PLACES, T_NORM, T_MM_0, T_MM_0_BIAS,
-    T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE,
+    T_MM_2, T_MM_2_BIAS, T_FC, T_FC_BIAS, T_NEWLINE, T_MM_PLACES,
     /* an ear's */
     T_NORM_BIAS, T_CONV_1, T_CONV_2, T_CONV_3, T_CONV_1_BIAS, T_CONV_2_BIAS,
     T_CONV_3_BIAS, T_CONV_OUT, T_FRAMES_1, T_FRAMES_2, T_FRAMES_1_BIAS,
@@ -28009,19 +28041,42 @@ enum { /* tensors beside the layers */
     .vectors = TOWER_VECTORS | BIT(V_GATE_BIAS)
 #define TOWER_MERGER (TOWER_PROJECTOR | BIT(T_PATCHES_2) | BIT(T_NORM))
 
+#define TOWER_SIGLIP                                                           \
+    .tiles = true, .matrices = TOWER_MATRICES, .vectors = TOWER_NORMS
+#define TOWER_TILES                                                            \
+    (TOWER_PROJECTOR | BIT(T_PATCH_BIAS) | BIT(T_PLACES) | BIT(T_NEWLINE))
+
+static const char *const MDL_EAR_NAMES[N_TOWER] = {
+    [T_PLACES] = "a.position_embd.weight", [T_NORM] = "a.post_ln.weight",
+    [T_NORM_BIAS] = "a.post_ln.bias", [T_MM_0] = "mm.a.mlp.1.weight",
+    [T_MM_0_BIAS] = "mm.a.mlp.1.bias", [T_MM_2] = "mm.a.mlp.2.weight",
+    [T_MM_2_BIAS] = "mm.a.mlp.2.bias", [T_CONV_1] = "a.conv2d.1.weight",
+    [T_CONV_1_BIAS] = "a.conv2d.1.bias", [T_CONV_2] = "a.conv2d.2.weight",
+    [T_CONV_2_BIAS] = "a.conv2d.2.bias", [T_CONV_3] = "a.conv2d.3.weight",
+    [T_CONV_3_BIAS] = "a.conv2d.3.bias", [T_CONV_OUT] = "a.conv_out.weight",
+    [T_FRAMES_1] = "a.conv1d.1.weight", [T_FRAMES_1_BIAS] = "a.conv1d.1.bias",
+    [T_FRAMES_2] = "a.conv1d.2.weight", [T_FRAMES_2_BIAS] = "a.conv1d.2.bias",
+};
+
+static const char *const MDL_ABSTRACTOR_NAMES[N_TOWER] = {
+    [T_MM_0] = "mm.readout.0.weight", [T_MM_0_BIAS] = "mm.readout.0.bias",
+    [T_MM_2] = "mm.readout.2.weight", [T_MM_2_BIAS] = "mm.readout.2.bias",
+};
+
 static const mdl_tower_kind MDL_TOWERS[] = {
-    {.projector = "mlp", .tiles = true, .matrices = TOWER_MATRICES,
-        .vectors = TOWER_NORMS,
-        .slots = TOWER_PROJECTOR | BIT(T_PATCH_BIAS) | BIT(T_PLACES)
-            | BIT(T_NEWLINE)},
+    {.projector = "mlp", TOWER_SIGLIP, .slots = TOWER_TILES},
+    {.projector = "cabstractor", TOWER_SIGLIP, .abstracts = true,
+        .slots = TOWER_TILES | BIT(T_MM_PLACES),
+        .names = MDL_ABSTRACTOR_NAMES},
     {.projector = "hcx_qwen2.5vl", TOWER_QWEN,
         .slots = TOWER_MERGER | BIT(T_FC) | BIT(T_FC_BIAS)},
     {.projector = "exaone4_5", TOWER_QWEN, .slots = TOWER_MERGER},
     {.projector = "qwen3a", .hears = true, .matrices = TOWER_MATRICES,
-        .vectors = TOWER_NORMS, .slots = TOWER_EAR | TOWER_STRETCHES},
+        .vectors = TOWER_NORMS, .slots = TOWER_EAR | TOWER_STRETCHES,
+        .names = MDL_EAR_NAMES},
     {.projector = "hcx_qwen2a", .hears = true, .chunks = true,
         .matrices = TOWER_MATRICES, .vectors = TOWER_NORMS & ~BIT(V_K_BIAS),
-        .slots = TOWER_EAR | TOWER_FRAMES},
+        .slots = TOWER_EAR | TOWER_FRAMES, .names = MDL_EAR_NAMES},
 };
 
 static const mdl_slot MDL_TOWER_VECTORS[N_VECTORS] = {
@@ -28065,6 +28120,7 @@ static const struct {
     [T_FC] = {{"mm.model.fc.weight", D_T_OUT, D_EMBD, D_ONE}, false},
     [T_FC_BIAS] = {{"mm.model.fc.bias", D_EMBD, D_ONE, D_ONE}, true},
     [T_NEWLINE] = {{"v.image_newline", D_EMBD, D_ONE, D_ONE}, true},
+    [T_MM_PLACES] = {{"mm.pos_emb", D_T_WIDTH, D_T_PLACES, D_ONE}, false},
     [T_NORM_BIAS] = {{"", D_T_WIDTH, D_ONE, D_ONE}, true},
     [T_CONV_1_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
     [T_CONV_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
@@ -28074,22 +28130,38 @@ static const struct {
     [T_FRAMES_2_BIAS] = {{"", D_T_CHANNELS, D_ONE, D_ONE}, true},
 };
 
-/* What they are called in an ear. */
-static const char *const MDL_EAR_NAMES[N_TOWER] = {
-    [T_PLACES] = "a.position_embd.weight", [T_NORM] = "a.post_ln.weight",
-    [T_NORM_BIAS] = "a.post_ln.bias", [T_MM_0] = "mm.a.mlp.1.weight",
-    [T_MM_0_BIAS] = "mm.a.mlp.1.bias", [T_MM_2] = "mm.a.mlp.2.weight",
-    [T_MM_2_BIAS] = "mm.a.mlp.2.bias", [T_CONV_1] = "a.conv2d.1.weight",
-    [T_CONV_1_BIAS] = "a.conv2d.1.bias", [T_CONV_2] = "a.conv2d.2.weight",
-    [T_CONV_2_BIAS] = "a.conv2d.2.bias", [T_CONV_3] = "a.conv2d.3.weight",
-    [T_CONV_3_BIAS] = "a.conv2d.3.bias", [T_CONV_OUT] = "a.conv_out.weight",
-    [T_FRAMES_1] = "a.conv1d.1.weight", [T_FRAMES_1_BIAS] = "a.conv1d.1.bias",
-    [T_FRAMES_2] = "a.conv1d.2.weight", [T_FRAMES_2_BIAS] = "a.conv1d.2.bias",
+static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
+    const char *own = kind->names ? kind->names[i] : NULL;
+    return own ? own : MDL_TOWER_SLOTS[i].slot.name;
+}
+
+/* A block of a C-Abstractor. */
+enum {
+    B_CONV_1, B_CONV_2, B_CONV_3, B_SQUEEZE, B_EXCITE, /* matrices */
+    B_NORM_1, B_NORM_1_BIAS, B_NORM_2, B_NORM_2_BIAS, B_NORM_3, B_NORM_3_BIAS,
+    B_SQUEEZE_BIAS, B_EXCITE_BIAS, N_BLOCK
 };
 
-static const char *mdl_tower_slot(const mdl_tower_kind *kind, u32 i) {
-    return kind->hears ? MDL_EAR_NAMES[i] : MDL_TOWER_SLOTS[i].slot.name;
-}
+static const mdl_slot MDL_BLOCK_SLOTS[N_BLOCK] = {
+    [B_CONV_1] = {"conv1.conv.weight", D_T_WIDTH, D_T_WIDTH, D_ONE},
+    [B_CONV_2] = {"conv2.conv.weight", D_ONE, D_ONE, D_ONE},
+    [B_CONV_3] = {"conv3.conv.weight", D_T_WIDTH, D_T_WIDTH, D_ONE},
+    [B_SQUEEZE] = {"se.fc1.weight", D_T_WIDTH, D_T_SQUEEZED, D_ONE},
+    [B_EXCITE] = {"se.fc2.weight", D_T_SQUEEZED, D_T_WIDTH, D_ONE},
+    [B_NORM_1] = {"conv1.bn.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [B_NORM_1_BIAS] = {"conv1.bn.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [B_NORM_2] = {"conv2.bn.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [B_NORM_2_BIAS] = {"conv2.bn.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [B_NORM_3] = {"conv3.bn.weight", D_T_WIDTH, D_ONE, D_ONE},
+    [B_NORM_3_BIAS] = {"conv3.bn.bias", D_T_WIDTH, D_ONE, D_ONE},
+    [B_SQUEEZE_BIAS] = {"se.fc1.bias", D_T_SQUEEZED, D_ONE, D_ONE},
+    [B_EXCITE_BIAS] = {"se.fc2.bias", D_T_WIDTH, D_ONE, D_ONE},
+};
+
+typedef struct {
+    mdl_matrix mat[N_BLOCK];
+    const u8 *vec[N_BLOCK];
+} mdl_block;
 
 struct mdl_tower {
     const mdl_tower_kind *kind;
@@ -28099,7 +28171,10 @@ struct mdl_tower {
     u32 n_layers, n_heads, n_kv_heads;
     u32 patch; /* pixels of a side */
     u32 side;  /* of a tile, in pixels */
-    u32 most;  /* tiles whose patches a map may have before it is shrunk */
+    u32 cells; /* of a tile's side, each a row of the language model */
+    u32 most;  /* tiles whose cells a map may have before it is shrunk; 0: no
+                  map is, and what a cell has of it in part is left out */
+    bool square; /* the whole picture is on one, not stretched */
     u32 merge, window, min, max; /* sides of a cell in patches, of a window in
                                     cells; pixels of a picture seen whole */
     bool bilinear;
@@ -28113,6 +28188,7 @@ struct mdl_tower {
     u32 grids[MDL_MAX_GRIDS][2];
     const u8 *vec[N_TOWER];
     mdl_matrix mat[N_TOWER];
+    mdl_block blocks[2][MDL_STAGE]; /* of a C-Abstractor: fine, coarse */
     mdl_layer layers[]; /* n_layers */
 };
 
@@ -28210,17 +28286,33 @@ static ksllm_status mdl_read_grids(mdl_tower *t, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+static void mdl_read_abstractor(mdl_clip_reader *r, mdl_tower *t) {
+    const gguf_tensor *squeeze =
+        gguf_find_tensor(r->g, str_of("mm.net.0.b1.se.fc1.weight"));
+    u32 rows = mdl_clip_int(r, "mm.num_queries", 1, 1 << 14, -1), side = 1;
+    t->square = mdl_clip_int(r, "pad_to_square", 0, 1, -1);
+    while (side * side < rows) side++;
+    if (!r->status && (side * side != rows || side > t->cells))
+        r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
+            "'clip.vision.mm.num_queries' %u is no square, or more than the "
+            "%u x %u patches of a tile", (unsigned)rows, (unsigned)t->cells,
+            (unsigned)t->cells);
+    t->cells = side;
+    t->dim[D_T_SQUEEZED] = squeeze ? (size_t)squeeze->n_rows : 0;
+}
+
 /* Of a SigLIP tower: squares, and places learned for their patches. */
 static ksllm_status mdl_read_tiles(mdl_clip_reader *r, mdl_tower *t) {
     t->side = mdl_clip_int(r, "image_size", 1, 1 << 12, -1);
-    t->most = mdl_clip_int(r, "anyres_max", 1, 1 << 10, -1);
     t->merge = 1;
-    size_t across = t->side / t->patch;
+    u32 across = t->cells = t->side / t->patch;
+    if (t->kind->abstracts) mdl_read_abstractor(r, t);
+    else t->most = mdl_clip_int(r, "anyres_max", 1, 1 << 10, -1);
     if (!r->status && (t->side % t->patch || across > 128))
         r->status = gguf_fail(r->g, r->err, KSLLM_ERR_FORMAT, NO_OFFSET,
             "'clip.vision.image_size' %u is not 1 to 128 patches of %u pixels",
             (unsigned)t->side, (unsigned)t->patch);
-    t->dim[D_T_PLACES] = across * across;
+    t->dim[D_T_PLACES] = (size_t)across * across;
     return r->status ? r->status : mdl_read_grids(t, r->err);
 }
 
@@ -28466,6 +28558,32 @@ static u32 mdl_convolution(const mdl_tower *t, u32 slot, u64 want[4]) {
     return d == frames ? 3 : 4;
 }
 
+/* "mm.net.2.b1.conv1.bn.bias" to a block and "conv1.bn.bias". */
+static mdl_block *mdl_block_of(mdl_tower *t, str name, str *rest) {
+    const char *p = name.p;
+    if (!t->kind->abstracts || !mdl_begins(name, "mm.net.") || name.n < 13
+        || (p[7] != '0' && p[7] != '2') || p[8] != '.' || p[9] != 'b'
+        || p[10] < '1' || p[10] > '0' + MDL_STAGE || p[11] != '.')
+        return NULL;
+    *rest = (str){p + 12, name.n - 12};
+    return &t->blocks[p[7] == '2'][p[10] - '1'];
+}
+
+static ksllm_status mdl_bind_in_block(const ksllm_model *m,
+    const gguf_tensor *t, const mdl_source *from, mdl_block *b, str rest,
+    ksllm_error *err) {
+    const u64 taps[4] = {3, 3, 1, from->dim[D_T_WIDTH]};
+    for (u32 i = 0; i < N_BLOCK; i++) {
+        const mdl_slot *slot = &MDL_BLOCK_SLOTS[i];
+        if (!str_eq(rest, str_of(slot->name))) continue;
+        return i == B_CONV_2
+            ? mdl_bind_convolution(from, t, 4, taps, &b->mat[i], err)
+            : i < B_NORM_1 ? mdl_bind_matrix(from, t, slot, &b->mat[i], err)
+                           : mdl_bind_vector(from, t, slot, &b->vec[i], err);
+    }
+    return mdl_unknown(m, t, err);
+}
+
 /* attn_qkv, of which each part is bound as if it was alone. False: it is
  * another tensor. */
 static bool mdl_bind_qkv(const mdl_tower *to, const gguf_tensor *t, str rest,
@@ -28518,6 +28636,8 @@ static ksllm_status mdl_bind_tower(
                 return mdl_bind_vector(&to->from, t,
                      &MDL_TOWER_VECTORS[i], &l->vec[i], err);
     }
+    mdl_block *block = mdl_block_of(to, name, &rest);
+    if (block) return mdl_bind_in_block(m, t, &to->from, block, rest, err);
     if (str_eq(name, str_of("model.image_newline")))
         name = str_of("v.image_newline");
     for (u32 i = 0; i < N_TOWER; i++) {
@@ -28564,6 +28684,16 @@ static ksllm_status mdl_check_tower(const mdl_tower *t, ksllm_error *err) {
         snprintf(name, sizeof name, "%s.blk.%u.%s",
             t->kind->hears ? "a" : "v", (unsigned)n, lacks ? lacks : "");
         if (lacks) return mdl_tower_lacks(t, name, err);
+    }
+    for (u32 n = 0; t && t->kind->abstracts && n < 2 * MDL_STAGE; n++) {
+        const mdl_block *b = &t->blocks[n / MDL_STAGE][n % MDL_STAGE];
+        for (u32 i = 0; i < N_BLOCK; i++) {
+            if (b->mat[i].w || b->vec[i]) continue;
+            snprintf(name, sizeof name, "mm.net.%u.b%u.%s",
+                (unsigned)(n / MDL_STAGE * 2), (unsigned)(n % MDL_STAGE + 1),
+                MDL_BLOCK_SLOTS[i].name);
+            return mdl_tower_lacks(t, name, err);
+        }
     }
     return KSLLM_OK;
 }
@@ -30716,22 +30846,13 @@ static void fwd_gate_heads(const fwd_step *step, u32 t) {
     fwd_gate(step, t);
 }
 
-/* x times the normal distribution's share below x, by its error function
- * (Abramowitz and Stegun 7.1.26: within 1.5e-7). */
-static f32 fwd_gelu(f32 x) {
-    f64 z = (f64)x * 0.70710678118654752;
-    f64 a = z < 0 ? -z : z, t = 1 / (1 + 0.3275911 * a);
-    f64 tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
-        + t * (-1.453152027 + t * 1.061405429)))) * m_exp(-a * a);
-    return (f32)((f64)x * (z < 0 ? tail / 2 : 1 - tail / 2));
-}
-
 static void fwd_activate(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = step->f->l->dim[D_FFN], at = t * n;
     if (s->m->arch->bert) {
         fwd_add_bias(s->up + at, step->f->l->vec[V_UP_BIAS], n);
-        for (size_t i = at; i < at + n; i++) s->gate[i] = fwd_gelu(s->up[i]);
+        memcpy(s->gate + at, s->up + at, n * sizeof(f32));
+        s->m->k->gate(s->gate + at, NULL, n, K_GELU_ERF);
     } else {
         s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
     }
@@ -34914,7 +35035,9 @@ static u32 med_best_size(u32 w, u32 h, const u32 (*sizes)[2], u32 n) {
 }
 
 /* Tiles of `tile` pixels have `side` cells a side; a map of more than `most`
- * tiles' cells (0: any) is made smaller. Sizes are multiples of `tile`. */
+ * tiles' cells is made smaller. Sizes are multiples of `tile`. `most` 0 is
+ * HyperCLOVA X's rule: of any size, and cells of the picture are not rounded
+ * but cut. */
 static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
     u32 tile, u32 side, u32 most, med_tiles *t) {
     const u32 *best = sizes[med_best_size(w, h, sizes, n)];
@@ -34927,9 +35050,10 @@ static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
     t->x = (t->width - t->w) / 2;
     t->rows = t->height / tile * side;
     t->cols = t->width / tile * side;
+    f64 high = h * ((f64)t->cols / w), wide = w * ((f64)t->rows / h);
     if ((f64)w / h > (f64)t->cols / t->rows)
-        t->top = (t->rows - med_round7(h * ((f64)t->cols / w))) / 2;
-    else t->left = (t->cols - med_round7(w * ((f64)t->rows / h))) / 2;
+        t->top = (t->rows - (most ? med_round7(high) : (u32)high)) / 2;
+    else t->left = (t->cols - (most ? med_round7(wide) : (u32)wide)) / 2;
     t->out_rows = t->kept_rows = t->rows - 2 * t->top;
     t->out_cols = t->kept_cols = t->cols - 2 * t->left;
     if (!most) return;
@@ -34938,6 +35062,15 @@ static void med_size_tiles(u32 w, u32 h, const u32 (*sizes)[2], u32 n,
     if (!(ratio > 1.1)) return;
     t->out_rows = med_floor_div(t->kept_rows, ratio);
     t->out_cols = med_floor_div(t->kept_cols, ratio);
+}
+
+/* The whole picture in the middle of one tile. */
+static void med_size_square(u32 w, u32 h, u32 tile, med_tiles *t) {
+    *t = (med_tiles){.height = tile, .width = tile, .h = tile, .w = tile};
+    if (w > h) t->h = (u32)med_ceil((f64)h / w * tile);
+    else t->w = (u32)med_ceil((f64)w / h * tile);
+    t->y = (tile - t->h) / 2;
+    t->x = (tile - t->w) / 2;
 }
 
 /* Output i of an axis of a map that becomes smaller: between inputs at[0] and
@@ -35104,7 +35237,8 @@ static void snd_level(f32 *x, size_t n) {
  *
  * In tiles (SigLIP, LLaVA-OneVision): all patches of a tile see each other; the
  * media is the rows of the whole picture, then a map of all tiles, row by row,
- * each with a newline after it.
+ * each with a newline after it. A C-Abstractor makes fewer rows of a tile's
+ * patches: RegNet's blocks, the mean of an area, blocks again (below).
  * Whole (Qwen2.5-VL): rope by row and column; most layers see the patches of a
  * window alone, and rows lie window by window, cell by cell; x is a cell's
  * patches, normed, and the media its cells, row by row.
@@ -35119,6 +35253,8 @@ enum {
     TWR_BATCH = 64,
     TWR_MAX_PIXELS = 1 << 28,
     EAR_MAX_SAMPLES = 1 << 28,
+    CAB_TAPS = 9, /* of a C-Abstractor's convolution */
+    CAB_COLUMN = 64, /* channels whose mean a piece takes */
 };
 _Static_assert((int)MDL_MAX_BANDS == (int)SND_MOST_BANDS
     && 1 << 9 > (int)SND_WINDOW,
@@ -35131,6 +35267,7 @@ typedef struct {
     u32 w, h;        /* of the picture */
     bool alone;      /* in tiles, the whole picture is all that is seen */
     med_tiles map;   /* of its tiles, or w and h that it is resized to */
+    med_tiles first; /* in tiles, the one of the whole picture; or the map */
     u32 n_tiles;     /* with that of the whole */
     u32 n_tokens;
     u64 scratch;     /* bytes while it is resized */
@@ -35167,9 +35304,7 @@ static ksllm_status twr_any(const ksllm_model *m, ksllm_error *err) {
 /* Patches along a tile's side. */
 static u32 twr_across(const mdl_tower *t) { return t->side / t->patch; }
 
-static u32 twr_whole_tokens(const mdl_tower *t) {
-    return twr_across(t) * twr_across(t);
-}
+static u32 twr_whole_tokens(const mdl_tower *t) { return t->cells * t->cells; }
 
 static u32 twr_map_tokens(const mdl_tower *t, const med_tiles *map) {
     return twr_whole_tokens(t) + map->out_rows * (map->out_cols + 1);
@@ -35177,7 +35312,7 @@ static u32 twr_map_tokens(const mdl_tower *t, const med_tiles *map) {
 
 static void twr_map(const mdl_tower *t, const twr_plan *p,
     const u32 (*sizes)[2], u32 n, med_tiles *map) {
-    med_size_tiles(p->w, p->h, sizes, n, t->side, twr_across(t), t->most, map);
+    med_size_tiles(p->w, p->h, sizes, n, t->side, t->cells, t->most, map);
 }
 
 /* Chooses among the sizes that stay within the limits. */
@@ -35263,17 +35398,33 @@ static u64 twr_pixels(const twr_plan *p) {
         * (p->t->kind->tiles ? p->t->side : p->map.h);
 }
 
+/* Where the whole picture lies on a tile: stretched, but a C-Abstractor's may
+ * keep its shape. */
+static void twr_plan_first(twr_plan *p) {
+    const mdl_tower *t = p->t;
+    if (!t->kind->tiles) p->first = p->map;
+    else if (t->square) med_size_square(p->w, p->h, t->side, &p->first);
+    else p->first = (med_tiles){.height = t->side, .width = t->side,
+        .h = t->side, .w = t->side};
+}
+
+/* Whether a picture alone in its tile is put on a square before it is
+ * resized. */
+static bool twr_squares_first(const twr_plan *p) {
+    return p->alone && !p->t->kind->abstracts;
+}
+
 /* What resizing takes: those, then Pillow's tables. */
 static void twr_plan_scratch(twr_plan *p) {
     const mdl_tower *t = p->t;
     med_filter f = twr_filter(t);
     u32 edge = max_u32(p->w, p->h);
-    u64 table = p->alone
+    u64 table = twr_squares_first(p)
         ? med_resize_memory(edge, edge, t->side, t->side, f) + 3 * (u64)edge
-        : med_resize_memory(p->w, p->h, p->map.w, p->map.h, f);
+        : med_resize_memory(p->w, p->h, p->first.w, p->first.h, f);
     if (t->kind->tiles && !p->alone)
         table = max_u64(
-            table, med_resize_memory(p->w, p->h, t->side, t->side, f));
+            table, med_resize_memory(p->w, p->h, p->map.w, p->map.h, f));
     p->scratch = twr_pixels(p) + SES_ALIGN + table;
 }
 
@@ -35309,6 +35460,7 @@ static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
     TRY(p->alone ? twr_plan_alone(p, o, err)
         : p->t->kind->tiles ? twr_plan_tiles(p, o, err)
                             : twr_plan_whole(p, o, err));
+    twr_plan_first(p);
     twr_plan_scratch(p);
     return twr_lay_media(m, p, err);
 }
@@ -35316,7 +35468,7 @@ static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
 /* Patches that the tower sees at once. */
 static u32 twr_patches_of(const twr_plan *p) {
     const mdl_tower *t = p->t;
-    return t->kind->tiles ? twr_whole_tokens(t)
+    return t->kind->tiles ? twr_across(t) * twr_across(t)
                           : p->n_tokens * t->merge * t->merge;
 }
 
@@ -35330,10 +35482,13 @@ static u64 twr_macs(const twr_plan *p) {
     for (u32 i = 0; i < t->n_layers; i++)
         sum += n * (w * (2 * d[D_T_Q] + 2 * d[D_T_KV] + ffn)
             + 2 * d[D_T_Q] * (t->layers[i].window ? seen : n));
+    u64 rows = t->kind->tiles ? twr_whole_tokens(t) : n * w / d[D_T_IN];
     for (u32 i = 0; i < N_TOWER; i++)
-        if (t->mat[i].w && i != T_PLACES)
-            sum += (i <= T_PATCHES_2 ? n : n * w / d[D_T_IN])
+        if (t->mat[i].w && i != T_PLACES && i != T_MM_PLACES)
+            sum += (i <= T_PATCHES_2 ? n : rows)
                 * t->mat[i].n_in * t->mat[i].n_out;
+    if (t->kind->abstracts)
+        sum += MDL_STAGE * (n + rows) * w * (2 * w + CAB_TAPS);
     return p->n_tiles * sum;
 }
 
@@ -35371,8 +35526,9 @@ static u32 twr_limit(const mdl_tower *t) {
     if (!t->kind->tiles) return twr_whole_limit(t);
     u64 most = 0, tile = twr_whole_tokens(t);
     for (u32 i = 0; i < t->n_grids; i++) {
-        u64 rows = t->grids[i][0] / t->patch, cols = t->grids[i][1] / t->patch;
-        u64 map = min_u64(rows * cols, tile * t->most * 121 / 100 + 1);
+        u64 rows = t->grids[i][0] / t->side * t->cells;
+        u64 cols = t->grids[i][1] / t->side * t->cells, map = rows * cols;
+        if (t->most) map = min_u64(map, tile * t->most * 121 / 100 + 1);
         most = max_u64(most, map + min_u64(rows, map));
     }
     return (u32)(tile + most);
@@ -35462,7 +35618,7 @@ struct ksllm_encoder {
     f32 pixel[3][256]; /* what a byte of R, G, B becomes */
     f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
     u32 n_slots;
-    f32 *ones;       /* [D_T_FFN] the up of a FFN that has no gate */
+    f32 *taps;       /* of a C-Abstractor: [CAB_TAPS][D_T_WIDTH] */
     f32 *out;        /* in tiles: [n][D_EMBD] rows of one */
     twr_piece *pieces[2]; /* of attention, in windows and beyond them */
     u32 *cells;      /* whole: which one comes when */
@@ -35481,8 +35637,11 @@ typedef struct {
     const ksllm_control *control;
     u8 *pixels;    /* of a row of tiles, `stride` bytes apart */
     size_t stride;
+    u8 around[3];  /* what there is beside the picture */
     const u8 *tile; /* the first pixel of the tile under way */
-    u32 n;         /* patches of the run */
+    u32 n;         /* patches of the run, or a C-Abstractor's rows */
+    u32 across;    /* of those, in a row */
+    const mdl_block *block;
     u32 n_out;     /* rows that are projected; 0: one of each patch */
     u32 n_pieces[2];
     u32 from;      /* the first row of the batch */
@@ -35514,7 +35673,7 @@ static u64 ear_places(const mdl_tower *t, u32 layer) {
 /* Patches that a tower sees at once, at most. */
 static u64 twr_most_patches(const mdl_tower *t, u32 max_tokens) {
     u32 most = twr_limit(t);
-    if (t->kind->tiles) return twr_whole_tokens(t);
+    if (t->kind->tiles) return twr_across(t) * twr_across(t);
     if (t->kind->chunks) return t->rows;
     if (max_tokens)
         most = t->kind->hears ? max_tokens : min_u32(most, max_tokens);
@@ -35531,7 +35690,8 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     ksllm_session *s = &e->s;
     const size_t *d = t->dim, head = d[D_T_WIDTH] / t->n_heads;
-    const size_t wide = max_size(d[D_T_FFN], max_size(d[D_T_MID], d[D_EMBD]));
+    const size_t wide = max_size(max_size(d[D_T_FFN], d[D_T_SQUEEZED]),
+        max_size(max_size(d[D_T_MID], d[D_T_WIDTH]), d[D_EMBD]));
     const u64 b = TWR_BATCH, n = e->n;
     const bool tiles = t->kind->tiles, hears = t->kind->hears;
     const bool chunks = t->kind->chunks;
@@ -35551,8 +35711,8 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
         {&s->xn, inputs}, {&s->k, b * d[D_T_KV]}, {&s->v, b * d[D_T_KV]},
         {&s->gate, b * wide}, {&s->up, b * wide},
         {&s->delta, b * max_size(d[D_T_WIDTH], d[D_T_OUT])},
-        {&e->ones, tiles ? d[D_T_FFN] : 0},
-        {&e->out, tiles ? n * d[D_EMBD] : 0},
+        {&e->taps, t->kind->abstracts ? CAB_TAPS * d[D_T_WIDTH] : 0},
+        {&e->out, tiles ? twr_whole_tokens(t) * d[D_EMBD] : 0},
         {&e->rope, (u64)e->n_rope * head / 2},
         {&e->convolved[0], chunks ? t->stretch * (u64)d[D_T_CHANNELS]
                 : channels ? channels * ear_places(t, 0) : 0},
@@ -35616,8 +35776,6 @@ static void twr_turn(ksllm_encoder *e, const mdl_tower *t) {
     twr_lay(e, t, &a);
     if (t->kind->hears) snd_begin(e->front, t->bands);
     else med_table(e->pixel, t->mean, t->std);
-    for (size_t i = 0; t->kind->tiles && i < t->dim[D_T_FFN]; i++)
-        e->ones[i] = 1;
 }
 
 static ksllm_status twr_create(const ksllm_model *m,
@@ -35773,23 +35931,22 @@ static void twr_activate(const fwd_step *step, u32 i) {
     if (l->mat[M_GATE].w) {
         fwd_add_bias(gate, l->vec[V_GATE_BIAS], n);
         s->m->k->gate(gate, up, n, K_SILU);
-    } else if (r->t->kind->hears) {
-        for (size_t k = 0; k < n; k++) gate[k] = fwd_gelu(up[k]);
     } else {
         memcpy(gate, up, n * sizeof *gate);
-        s->m->k->gate(gate, r->e->ones, n, K_GELU);
+        s->m->k->gate(gate, NULL, n, r->t->kind->hears ? K_GELU_ERF : K_GELU);
     }
     fwd_quantize(s, step->blocks, gate, n, i * n);
 }
 
-/* Between the projector's two products: the exact GELU. */
+/* Between the projector's two products: the exact GELU, or SiLU. */
 static void twr_middle(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     size_t n = r->t->dim[D_T_MID];
     f32 *x = s->up + i * n;
     fwd_add_bias(x, r->t->vec[T_MM_0_BIAS], n);
-    for (size_t k = 0; k < n; k++) x[k] = fwd_gelu(x[k]);
+    s->m->k->gate(
+        x, NULL, n, r->t->kind->abstracts ? K_SILU : K_GELU_ERF);
     fwd_quantize(s, step->blocks, x, n, i * n);
 }
 
@@ -36005,6 +36162,186 @@ static void twr_project_cells(twr *r) {
     r->f.m *= r->t->merge * r->t->merge;
 }
 
+/* ---- a C-Abstractor ----
+ * Six blocks over a map of rows with the channels x, h = silu(norm()) of the
+ * first two convolutions:
+ *
+ *   h = W1 x;  h = 3 x 3 of each channel of h
+ *   h *= sigmoid(We silu(Ws mean(h)))
+ *   x = silu(x + norm(W3 h))
+ */
+
+static void cab_norm(const twr *r, f32 *x, u32 norm) {
+    const u8 *const *vec = r->block->vec;
+    fwd_layer_norm(x, vec[norm], vec[norm + 1], r->t->dim[D_T_WIDTH],
+        1e-6f);
+}
+
+/* Where a patch lies among the others: another row for each. */
+static void cab_place(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const mdl_matrix *places = &r->t->mat[T_MM_PLACES];
+    size_t n = r->t->dim[D_T_WIDTH], at = r->from + i;
+    f32 *x = r->e->s.x + at * n, *more = r->e->s.delta + i * n;
+    blk_row(places->type, places->w + at * places->row_bytes, n, more);
+    for (size_t k = 0; k < n; k++) x[k] += more[k];
+}
+
+/* After the first convolution: rows of q. */
+static void cab_bend(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    size_t n = r->t->dim[D_T_WIDTH];
+    f32 *h = r->e->s.q + (r->from + i) * n;
+    cab_norm(r, h, B_NORM_1);
+    r->e->s.m->k->gate(h, NULL, n, K_SILU);
+}
+
+/* Row `at` of att: the 3 x 3 rows of q around it, channel by channel. */
+static void cab_around(const fwd_step *step, u32 at) {
+    const twr *r = twr_of(step);
+    const size_t n = r->t->dim[D_T_WIDTH];
+    const u32 across = r->across, y = at / across, x = at % across;
+    f32 *out = r->e->s.att + at * n;
+    memset(out, 0, n * sizeof *out);
+    for (u32 i = 0; i < CAB_TAPS; i++) {
+        u32 row = y + i / 3 - 1, col = x + i % 3 - 1; /* -1 is beyond too */
+        if (row >= across || col >= across) continue;
+        const f32 *tap = r->e->taps + i * n;
+        const f32 *h = r->e->s.q + ((size_t)row * across + col) * n;
+        for (size_t k = 0; k < n; k++) out[k] += tap[k] * h[k];
+    }
+    cab_norm(r, out, B_NORM_2);
+    r->e->s.m->k->gate(out, NULL, n, K_SILU);
+}
+
+/* The mean of some channels of att, to xn. */
+static void cab_mean(const fwd_step *step, u32 column) {
+    const twr *r = twr_of(step);
+    const size_t n = r->t->dim[D_T_WIDTH];
+    const size_t at = (size_t)column * CAB_COLUMN;
+    const size_t m = min_size(CAB_COLUMN, n - at);
+    f64 sum[CAB_COLUMN] = {0};
+    for (u32 i = 0; i < r->n; i++)
+        for (size_t k = 0; k < m; k++)
+            sum[k] += (f64)r->e->s.att[i * n + at + k];
+    for (size_t k = 0; k < m; k++)
+        r->e->s.xn[at + k] = (f32)(sum[k] / r->n);
+}
+
+/* What each channel is multiplied with, to gate. */
+static void cab_excite(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_matrix *w = r->block->mat;
+    const u8 *const *vec = r->block->vec;
+    const size_t n = r->t->dim[D_T_WIDTH], mid = r->t->dim[D_T_SQUEEZED];
+    fwd_each(&r->f, (u32)((n + CAB_COLUMN - 1) / CAB_COLUMN),
+        &(fwd_step){.run = cab_mean});
+    if (fwd_stopped(&r->f)) return;
+    r->f.m = 1;
+    fwd_quantize(s, fwd_blocks_of(&w[B_SQUEEZE]), s->xn, n, 0);
+    fwd_plan(&r->f, &w[B_SQUEEZE], s->xn, s->up);
+    fwd_multiply(&r->f);
+    fwd_add_bias(s->up, vec[B_SQUEEZE_BIAS], mid);
+    r->e->s.m->k->gate(s->up, NULL, mid, K_SILU);
+    fwd_quantize(s, fwd_blocks_of(&w[B_EXCITE]), s->up, mid, 0);
+    fwd_plan(&r->f, &w[B_EXCITE], s->up, s->gate);
+    fwd_multiply(&r->f);
+    fwd_add_bias(s->gate, vec[B_EXCITE_BIAS], n);
+    for (size_t k = 0; k < n; k++) s->gate[k] = fwd_sigmoid(s->gate[k]);
+}
+
+/* What comes into the last convolution. */
+static void cab_gate(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const ksllm_session *s = &r->e->s;
+    size_t n = r->t->dim[D_T_WIDTH];
+    const f32 *h = s->att + (r->from + i) * n;
+    f32 *xn = s->xn + i * n;
+    for (size_t k = 0; k < n; k++) xn[k] = h[k] * s->gate[k];
+    fwd_quantize(s, step->blocks, xn, n, i * n);
+}
+
+static void cab_add(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    size_t n = r->t->dim[D_T_WIDTH];
+    f32 *x = r->e->s.x + (r->from + i) * n, *d = r->e->s.delta + i * n;
+    cab_norm(r, d, B_NORM_3);
+    for (size_t k = 0; k < n; k++) x[k] += d[k];
+    r->e->s.m->k->gate(x, NULL, n, K_SILU);
+}
+
+static void cab_block(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    const mdl_matrix *w = r->block->mat;
+    const size_t n = r->t->dim[D_T_WIDTH];
+    for (size_t c = 0; c < n; c++) {
+        f32 tap[CAB_TAPS];
+        blk_row(w[B_CONV_2].type, w[B_CONV_2].w + c * w[B_CONV_2].row_bytes,
+            CAB_TAPS, tap);
+        for (size_t i = 0; i < CAB_TAPS; i++) r->e->taps[i * n + c] = tap[i];
+    }
+    for (twr_first(r); twr_next(r);) {
+        fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
+            .blocks = fwd_blocks_of(&w[B_CONV_1])});
+        fwd_plan(&r->f, &w[B_CONV_1], s->xn, s->q + r->from * n);
+        fwd_multiply(&r->f);
+        fwd_by_token(&r->f, &(fwd_step){.run = cab_bend});
+    }
+    fwd_each(&r->f, r->n, &(fwd_step){.run = cab_around});
+    cab_excite(r);
+    for (twr_first(r); twr_next(r);) {
+        fwd_by_token(&r->f, &(fwd_step){.run = cab_gate,
+            .blocks = fwd_blocks_of(&w[B_CONV_3])});
+        fwd_plan(&r->f, &w[B_CONV_3], s->xn, s->delta);
+        fwd_multiply(&r->f);
+        fwd_by_token(&r->f, &(fwd_step){.run = cab_add});
+    }
+}
+
+/* Of an axis of `from` that becomes `to`: what output i is the mean of. */
+static void cab_span(u32 from, u32 to, u32 i, u32 span[2]) {
+    span[0] = i * from / to;
+    span[1] = ((i + 1) * from + to - 1) / to;
+}
+
+/* A row of the coarse map, to q: the mean of an area; areas may overlap. */
+static void cab_pool(const fwd_step *step, u32 i) {
+    const twr *r = twr_of(step);
+    const size_t n = r->t->dim[D_T_WIDTH];
+    f32 *out = r->e->s.q + i * n;
+    u32 y[2], x[2];
+    cab_span(r->across, r->t->cells, i / r->t->cells, y);
+    cab_span(r->across, r->t->cells, i % r->t->cells, x);
+    memset(out, 0, n * sizeof *out);
+    for (u32 row = y[0]; row < y[1]; row++)
+        for (u32 col = x[0]; col < x[1]; col++) {
+            const f32 *from = r->e->s.x + ((size_t)row * r->across + col) * n;
+            for (size_t k = 0; k < n; k++) out[k] += from[k];
+        }
+    for (size_t k = 0; k < n; k++)
+        out[k] /= (f32)((y[1] - y[0]) * (x[1] - x[0]));
+}
+
+/* Both stages, and the rows of a tile. */
+static void cab_run(twr *r) {
+    const ksllm_session *s = &r->e->s;
+    r->across = twr_across(r->t);
+    for (twr_first(r); twr_next(r);)
+        fwd_by_token(&r->f, &(fwd_step){.run = cab_place});
+    for (u32 i = 0; i < 2 * MDL_STAGE && !fwd_stopped(&r->f); i++) {
+        if (i == MDL_STAGE) {
+            r->n = twr_whole_tokens(r->t);
+            fwd_each(&r->f, r->n, &(fwd_step){.run = cab_pool});
+            memcpy(s->x, s->q, r->n * r->t->dim[D_T_WIDTH] * sizeof(f32));
+            r->across = r->t->cells;
+        }
+        r->block = &r->t->blocks[i / MDL_STAGE][i % MDL_STAGE];
+        cab_block(r);
+    }
+    for (twr_first(r); twr_next(r);) twr_project(r);
+    r->n = twr_across(r->t) * twr_across(r->t);
+}
+
 /* All layers, and the projector. */
 static void twr_layers(twr *r) {
     const ksllm_control *c = r->control;
@@ -36021,7 +36358,9 @@ static void twr_layers(twr *r) {
                 (size_t)r->plan->n_tiles * r->t->n_layers);
     }
     if (r->n_out) r->n = r->n_out;
-    for (twr_first(r); twr_next(r);)
+    if (r->t->kind->abstracts)
+        cab_run(r);
+    else for (twr_first(r); twr_next(r);)
         if (whole) twr_project_cells(r);
         else twr_project(r);
 }
@@ -36036,36 +36375,39 @@ static void twr_run(twr *r, const u8 *tile) {
 
 /* ---- pixels ---- */
 
-/* The whole picture stretched, or on a square as if it had no contrast. */
-static void twr_whole(
-    twr *r, const ksllm_image *image, u32 to_w, u32 to_h, void *scratch) {
-    const twr_plan *p = r->plan;
-    med_resizer z;
-    r->stride = 3 * (size_t)to_w;
-    u8 grey[3]; /* what the tower takes for nothing */
+/* What the tower takes for nothing. */
+static void twr_grey(const mdl_tower *t, u8 grey[3]) {
     for (u32 c = 0; c < 3; c++)
-        grey[c] = (u8)(r->t->mean[c] < 1 ? r->t->mean[c] * 255 : 255);
-    if (p->alone)
-        med_resize_begin_square(&z, image->rgb, twr_stride(image), p->w, p->h,
-            grey, to_w, twr_filter(r->t), scratch);
-    else
-        med_resize_begin(&z, image->rgb, twr_stride(image), p->w, p->h, to_w,
-            to_h, twr_filter(r->t), scratch);
-    for (u32 y = 0; y < to_h && !fwd_stopped(&r->f); y++)
-        med_resize_row(&z, y, r->pixels + y * r->stride);
+        grey[c] = (u8)(t->mean[c] < 1 ? t->mean[c] * 255 : 255);
 }
 
-/* The next row of tiles of the picture as it lies on its black canvas. */
-static void twr_strip(twr *r, med_resizer *z) {
-    const med_tiles *map = &r->plan->map;
-    u32 side = r->t->side;
-    memset(r->pixels, 0, side * r->stride);
-    for (u32 i = 0; i < side && !fwd_stopped(&r->f); i++) {
-        u32 y = r->y * side + i;
-        if (y < map->y || y - map->y >= map->h) continue;
-        med_resize_row(
-            z, y - map->y, r->pixels + i * r->stride + 3 * (size_t)map->x);
+/* Rows of a canvas from the one at `from` on, with the resized picture. */
+static void twr_strip(
+    twr *r, med_resizer *z, const med_tiles *on, u32 from, u32 rows) {
+    for (u32 i = 0; i < rows && !fwd_stopped(&r->f); i++) {
+        u8 *to = r->pixels + i * r->stride;
+        for (size_t x = 0; x < on->width; x++)
+            memcpy(to + 3 * x, r->around, 3);
+        u32 y = from + i - on->y; /* less than 0 is beyond too */
+        if (y < on->h) med_resize_row(z, y, to + 3 * (size_t)on->x);
     }
+}
+
+/* The whole picture. */
+static void twr_whole(twr *r, const ksllm_image *image, void *scratch) {
+    const twr_plan *p = r->plan;
+    const med_tiles *on = &p->first;
+    med_resizer z;
+    u8 grey[3];
+    r->stride = 3 * (size_t)on->width;
+    twr_grey(r->t, grey);
+    if (twr_squares_first(p))
+        med_resize_begin_square(&z, image->rgb, twr_stride(image), p->w, p->h,
+            grey, on->width, twr_filter(r->t), scratch);
+    else
+        med_resize_begin(&z, image->rgb, twr_stride(image), p->w, p->h, on->w,
+            on->h, twr_filter(r->t), scratch);
+    twr_strip(r, &z, on, 0, on->height);
 }
 
 /* A row of the map that the media has gets what the tile has of it. A map that
@@ -36073,9 +36415,9 @@ static void twr_strip(twr *r, med_resizer *z) {
 static void twr_pack(const fwd_step *step, u32 y) {
     const twr *r = twr_of(step);
     const med_tiles *map = &r->plan->map;
-    const u32 across = twr_across(r->t);
-    const size_t n = r->t->dim[D_EMBD];
-    f32 *out = r->rows + (r->n + y * ((size_t)map->out_cols + 1)) * n;
+    const u32 across = r->t->cells;
+    const size_t n = r->t->dim[D_EMBD], whole = twr_whole_tokens(r->t);
+    f32 *out = r->rows + (whole + y * ((size_t)map->out_cols + 1)) * n;
     u32 at[2], in[2];
     f32 wy = med_between(map->kept_rows, map->out_rows, y, at);
     for (u32 x = 0; x < map->out_cols; x++, out += n) {
@@ -36100,7 +36442,7 @@ static void twr_tiles(twr *r, const ksllm_image *image, void *scratch) {
         map->h, twr_filter(r->t), scratch);
     r->stride = 3 * (size_t)map->width;
     for (r->y = 0; r->y < map->height / side; r->y++) {
-        twr_strip(r, &z);
+        twr_strip(r, &z, map, r->y * side, side);
         for (r->x = 0; r->x < map->width / side; r->x++) {
             twr_run(r, r->pixels + 3 * (size_t)(r->x * side));
             if (fwd_stopped(&r->f)) return;
@@ -36112,7 +36454,7 @@ static void twr_tiles(twr *r, const ksllm_image *image, void *scratch) {
 /* Rows that no tile makes: zeros to add to, and newlines. */
 static void twr_begin_rows(const twr *r) {
     const twr_plan *p = r->plan;
-    size_t n = r->t->dim[D_EMBD], row = r->n;
+    size_t n = r->t->dim[D_EMBD], row = twr_whole_tokens(r->t);
     memset(r->rows, 0, p->n_tokens * n * sizeof(f32));
     for (u32 at = 0; row < p->n_tokens; row++) {
         bool ends = p->alone || at == p->map.out_cols;
@@ -36122,19 +36464,19 @@ static void twr_begin_rows(const twr *r) {
 }
 
 static void twr_see_tiles(twr *r, const ksllm_image *image, void *scratch) {
-    u32 side = r->t->side;
+    if (r->t->kind->abstracts) twr_grey(r->t, r->around);
     twr_begin_rows(r);
-    twr_whole(r, image, side, side, scratch);
+    twr_whole(r, image, scratch);
     twr_run(r, r->pixels);
     memcpy(r->rows, r->e->out,
-        (size_t)r->n * r->t->dim[D_EMBD] * sizeof(f32));
+        twr_whole_tokens(r->t) * r->t->dim[D_EMBD] * sizeof(f32));
     if (!r->plan->alone && !fwd_stopped(&r->f)) twr_tiles(r, image, scratch);
 }
 
 static void twr_see_whole(twr *r, const ksllm_image *image, void *scratch) {
     twr_order(r);
     twr_rope_table(r);
-    twr_whole(r, image, r->plan->map.w, r->plan->map.h, scratch);
+    twr_whole(r, image, scratch);
     twr_run(r, r->pixels);
 }
 
@@ -36337,7 +36679,7 @@ static void ear_beside(const fwd_step *step, u32 i) {
 static void ear_bend(const fwd_step *step, u32 i) {
     f32 *x = step->x + (size_t)i * step->n;
     fwd_add_bias(x, step->bias, step->n);
-    for (size_t k = 0; k < step->n; k++) x[k] = fwd_gelu(x[k]);
+    step->f->s->m->k->gate(x, NULL, step->n, K_GELU_ERF);
 }
 
 /* All that there is of a frame, channel by channel. */

@@ -168,7 +168,9 @@ static ksllm_type qz_wanted(const qz_options *o, str name) {
         || (o->tied && str_eq(name, str_of("token_embd.weight")));
     bool is_float = is_float_type(base);
     if (o->pure || is_float) return base;
-    /* Of a tower: fewer than eight bits cost small letters. */
+    /* Of a tower: fewer than eight bits cost small letters. A C-Abstractor's
+     * blocks are a fiftieth of the work. */
+    if (str_begins(name, "mm.net.")) return KSLLM_TYPE_F16;
     if (str_begins(name, "v.") || str_begins(name, "a.")
         || str_begins(name, "mm."))
         return KSLLM_TYPE_Q8_0;

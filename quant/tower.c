@@ -17,7 +17,9 @@ static const struct {
     char whose;
 } TW_PARTS[] = {
     {"vision_tower.vision_model.", "tower.", 'v'},
-    {"vision_tower.", "tower.", 'v'}, {"vision_model.", "tower.", 'v'},
+    {"vision_tower.", "tower.", 'v'},
+    {"vision_model.vision_model.", "tower.", 'v'},
+    {"vision_model.", "tower.", 'v'},
     {"visual.", "tower.", 'v'}, {"audio_tower.", "tower.", 'a'},
     {"audio_model.", "tower.", 'a'}, {"audio_projector.", "projector.", 'a'},
     {"multi_modal_projector.", "projector.", 0},
@@ -51,11 +53,35 @@ static const cv_name TW_SIGLIP[] = {
     {"tower.encoder.layers.{}.mlp.fc1.bias", "v.blk.{}.ffn_up.bias"},
     {"tower.encoder.layers.{}.mlp.fc2.weight", "v.blk.{}.ffn_down.weight"},
     {"tower.encoder.layers.{}.mlp.fc2.bias", "v.blk.{}.ffn_down.bias"},
+    {"image_newline", "v.image_newline"},
+    {NULL, NULL},
+};
+
+static const cv_name TW_MLP[] = {
     {"projector.linear_1.weight", "mm.0.weight"},
     {"projector.linear_1.bias", "mm.0.bias"},
     {"projector.linear_2.weight", "mm.2.weight"},
     {"projector.linear_2.bias", "mm.2.bias"},
-    {"image_newline", "v.image_newline"},
+    {NULL, NULL},
+};
+
+#define TW_BLOCK(from, to)                                                    \
+    {"projector.net.0.b{}." from, "mm.net.0.b{}." to},                        \
+    {"projector.net.2.b{}." from, "mm.net.2.b{}." to}
+#define TW_PAIR(name)                                                         \
+    TW_BLOCK(name ".weight", name ".weight"),                                 \
+    TW_BLOCK(name ".bias", name ".bias")
+
+static const cv_name TW_ABSTRACTOR[] = {
+    {"projector.pos_emb", "mm.pos_emb"},
+    TW_BLOCK("conv1.conv.weight", "conv1.conv.weight"), TW_PAIR("conv1.bn"),
+    TW_BLOCK("conv2.conv.weight", "conv2.conv.weight"), TW_PAIR("conv2.bn"),
+    TW_BLOCK("conv3.conv.weight", "conv3.conv.weight"), TW_PAIR("conv3.bn"),
+    TW_PAIR("se.fc1"), TW_PAIR("se.fc2"),
+    {"projector.readout.0.weight", "mm.readout.0.weight"},
+    {"projector.readout.0.bias", "mm.readout.0.bias"},
+    {"projector.readout.2.weight", "mm.readout.2.weight"},
+    {"projector.readout.2.bias", "mm.readout.2.bias"},
     {NULL, NULL},
 };
 
@@ -206,34 +232,39 @@ static const tw_number TW_WHISPER_NUMBERS[TW_NUMBERS] = {
 
 typedef struct {
     const char *model, *tower;  /* model_type of config.json, its part */
-    const char *processor;      /* what the processor's type begins with */
+    const char *processor;      /* what the processor's type begins with; "":
+                                   other keys tell that it is the right one */
     const char *projector;      /* clip.projector_type */
     const char *act;
-    const cv_name *names;
+    const cv_name *names[2];    /* the tower's, the projector's */
     const tw_number *numbers;
-    bool tiles, hears;
+    bool tiles, abstracts, hears;
     bool chunks; /* an ear that a model may lack */
 } tw_kind;
 
 static const tw_kind TW_KINDS[] = {
     {"llava_onevision", "siglip_vision_model", "LlavaOnevisionImageProcessor",
-        "mlp", "gelu_pytorch_tanh", TW_SIGLIP, TW_SIGLIP_NUMBERS, true, false,
-        false},
+        "mlp", "gelu_pytorch_tanh", {TW_SIGLIP, TW_MLP}, TW_SIGLIP_NUMBERS,
+        .tiles = true},
+    {"hyperclovax_vlm", "siglip_vision_model", "", "cabstractor",
+        "gelu_pytorch_tanh", {TW_SIGLIP, TW_ABSTRACTOR}, TW_SIGLIP_NUMBERS,
+        .tiles = true, .abstracts = true},
     {"hyperclovax_vision_v2", "qwen2_5_vl_vision", "Qwen2VLImageProcessor",
-        "hcx_qwen2.5vl", "silu", TW_QWEN, TW_QWEN_NUMBERS, false, false,
-        false},
+        "hcx_qwen2.5vl", "silu", {TW_QWEN}, TW_QWEN_NUMBERS,
+        .tiles = false},
     {"vlm", "qwen2_5_vl", "Qwen2VLImageProcessor",
-        "hcx_qwen2.5vl", "silu", TW_QWEN, TW_QWEN_NUMBERS, false, false,
-        false},
+        "hcx_qwen2.5vl", "silu", {TW_QWEN}, TW_QWEN_NUMBERS,
+        .tiles = false},
     {"exaone4_5", "exaone4_5_vision", "Qwen2VLImageProcessor", "exaone4_5",
-        "silu", TW_QWEN, TW_QWEN_NUMBERS, false, false,
-        false},
+        "silu", {TW_QWEN}, TW_QWEN_NUMBERS,
+        .tiles = false},
     {"qwen3_asr", "qwen3_asr_encoder", "Qwen3ASRFeatureExtractor", "qwen3a",
-        "gelu", TW_QWEN_EAR, TW_EAR_NUMBERS, false, true, false},
+        "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
     {"qwen3_asr_thinker", "qwen3_asr_audio_encoder", "WhisperFeatureExtractor",
-        "qwen3a", "gelu", TW_QWEN_EAR, TW_EAR_NUMBERS, false, true, false},
+        "qwen3a", "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
     {"vlm", "qwen2_audio_encoder", "WhisperFeatureExtractor", "hcx_qwen2a",
-        "gelu", TW_WHISPER, TW_WHISPER_NUMBERS, false, true, true},
+        "gelu", {TW_WHISPER}, TW_WHISPER_NUMBERS, .hears = true,
+        .chunks = true},
 };
 
 typedef struct {
@@ -274,12 +305,14 @@ static void tw_need(const tw *t, const js *o, const char *name,
 
 /* Layers that are run: hidden_states[-1] is after the last one. */
 static i64 tw_layers(const tw *t) {
-    const js *v = cv_get(t->c->top, "vision_feature_layer");
-    i64 at = -1, n = t->number[TW_LAYERS];
+    const char *name = t->kind->abstracts ? "use_nth_layer"
+                                          : "vision_feature_layer";
+    const js *v = cv_get(t->c->top, name);
+    i64 at = t->kind->abstracts ? 0 : -1, n = t->number[TW_LAYERS];
     if (v && v->kind == JS_ARR && v->n == 1) v = v->first;
     if ((v && !js_int(v, &at)) || at >= 0 || at < -n)
-        die("%s/config.json: 'vision_feature_layer' is not one of -1 to -%lld",
-            t->c->dir, (long long)n);
+        die("%s/config.json: '%s' is not one of -1 to -%lld", t->c->dir, name,
+            (long long)n);
     return n + 1 + at;
 }
 
@@ -318,10 +351,11 @@ static void tw_read_config(tw *t) {
     if (t->kind->hears) return;
     tw_need(t, c->top, "vision_feature_select_strategy", "full");
     tw_need(t, c->top, "projector_hidden_act", "gelu");
-    tw_need(t, c->top, "mm_projector_type", "linear");
+    tw_need(t, c->top, "mm_projector_type",
+        t->kind->abstracts ? t->kind->projector : "linear");
     if (tw_int(t, "num_channels|in_channels", 3) != 3
         || tw_int(t, "temporal_patch_size", 2) != 2
-        || js_true(js_get(t->config, "anyres")))
+        || (js_true(js_get(t->config, "anyres")) && !t->kind->abstracts))
         die("%s/config.json: a tower of other channels, frames or cuts is not "
             "supported; --no-media converts the language model alone", c->dir);
 }
@@ -380,7 +414,9 @@ static void tw_write_pixels(const tw *t) {
         const js *v = cv_get(p, on[i]);
         if (v && !js_true(v)) tw_bad(t, on[i]);
     }
-    if (js_true(js_get(p, "do_center_crop"))) tw_bad(t, "do_center_crop");
+    /* a C-Abstractor's crop is the tile: tw_write_abstractor */
+    if (js_true(js_get(p, "do_center_crop")) && !t->kind->abstracts)
+        tw_bad(t, "do_center_crop");
     f64 scale = cv_float(p, "rescale_factor", 1.0 / 255);
     if (scale < 1.0 / 255 || scale > 1.0 / 255) tw_bad(t, "rescale_factor");
     const js *v = cv_get(p, "resample");
@@ -419,39 +455,114 @@ static bool tw_same_list(const js *a, const js *b) {
     return !a && !b;
 }
 
+/* Sides of what the processor makes, each a tile's. */
+static void tw_need_side(const tw *t, const char *name, const char *edge) {
+    if (tw_processor_int(t, js_get(t->processor, name), edge)
+        != t->number[TW_SIZE])
+        tw_bad(t, name);
+}
+
+static void tw_write_grids(const tw *t, const char *name, const js *list) {
+    const cv *c = t->c;
+    i64 at;
+    gw_kv_str(c->g, "clip.vision.mm_patch_merge_type", str_of("spatial_unpad"));
+    gw_kv_array(c->g, "clip.vision.image_grid_pinpoints", KSLLM_META_I32,
+        2 * (u64)list->n);
+    for (const js *v = list->first; v; v = v->next) {
+        if (v->kind != JS_ARR || v->n != 2) tw_bad(t, name);
+        for (const js *x = v->first; x; x = x->next) {
+            if (!js_int(x, &at) || at < 1 || at > MED_MAX_SIDE)
+                tw_bad(t, name);
+            gw_u32(&c->g->kv, (u32)at);
+        }
+    }
+}
+
 static void tw_write_tiles(const tw *t) {
     static const char pins[] = "image_grid_pinpoints", cut[] = "anyres_max_";
     const cv *c = t->c;
     const js *list = cv_get(c->top, pins);
-    const js *size = js_get(t->processor, "size");
     str rule = js_text(cv_get(c->top, "vision_aspect_ratio"));
     if (!rule.n) rule = str_of("anyres_max_9");
     char digits[8] = {0};
     size_t n = strlen(cut);
     if (rule.n > n && !memcmp(rule.p, cut, n) && rule.n - n < sizeof digits)
         memcpy(digits, rule.p + n, rule.n - n);
-    i64 most = atoi(digits), at;
+    i64 most = atoi(digits);
     if (most < 1)
         die("%s/config.json: 'vision_aspect_ratio' is '%.*s', not "
             "anyres_max_9 or the like", c->dir, STR(rule));
-    if (tw_processor_int(t, size, "height") != t->number[TW_SIZE]
-        || tw_processor_int(t, size, "width") != t->number[TW_SIZE])
-        tw_bad(t, "size");
+    tw_need_side(t, "size", "height");
+    tw_need_side(t, "size", "width");
     if (!list || list->kind != JS_ARR
         || !tw_same_list(list, cv_get(t->processor, pins)))
         die("%s: '%s' is not a list that is the same in config.json and %s",
             c->dir, pins, tw_processor_file(t));
     tw_key(t, "anyres_max", most);
-    gw_kv_str(c->g, "clip.vision.mm_patch_merge_type", str_of("spatial_unpad"));
-    gw_kv_array(c->g, "clip.vision.image_grid_pinpoints", KSLLM_META_I32,
-        2 * (u64)list->n);
-    for (const js *v = list->first; v; v = v->next) {
-        if (v->kind != JS_ARR || v->n != 2) tw_bad(t, pins);
-        for (const js *x = v->first; x; x = x->next) {
-            if (!js_int(x, &at) || at < 1 || at > MED_MAX_SIDE) tw_bad(t, pins);
-            gw_u32(&c->g->kv, (u32)at);
+    tw_write_grids(t, pins, list);
+}
+
+/* What config.json says of a number or a switch, which has to be there. */
+static i64 tw_said(const tw *t, const char *name) {
+    const js *v = cv_get(t->c->top, name);
+    i64 i = js_true(v);
+    if (!v || (v->kind != JS_BOOL
+            && (!js_int(v, &i) || i < 0 || i > 1 << 20)))
+        die("%s/config.json: '%s' of the tower is missing or no sensible "
+            "value", t->c->dir, name);
+    return i;
+}
+
+/* The list that the model's class makes of its configuration: all of so many
+ * tiles at most, rows first. */
+static bool tw_is_all_grids(const tw *t, const js *list) {
+    i64 most = tw_said(t, "max_num_grids"), side = t->number[TW_SIZE], h, w;
+    bool one = tw_said(t, "use_1x1_grid");
+    const js *v = list->first;
+    for (i64 y = 1; y <= most; y++)
+        for (i64 x = 1; x * y <= most; x++) {
+            if (x * y == 1 && !one) continue;
+            if (!v || v->kind != JS_ARR || v->n != 2
+                || !js_int(v->first, &h) || !js_int(v->first->next, &w)
+                || h != y * side || w != x * side)
+                return false;
+            v = v->next;
         }
-    }
+    return !v;
+}
+
+/* HyperCLOVA X SEED Vision: what both files say has to agree. */
+static void tw_write_abstractor(const tw *t) {
+    static const char sizes[] = "possible_resolutions";
+    static const char *const on[] = {"anyres", "unpad", "proj_pos_emb"};
+    const cv *c = t->c;
+    const js *p = t->processor, *list = cv_get(p, sizes);
+    const js *own = cv_get(c->top, sizes), *square = cv_get(p, "pad_to_square");
+    i64 rows = tw_said(t, "num_queries_vis_abstractor_image");
+    for (size_t i = 0; i < KS_LEN(on); i++)
+        if (!tw_said(t, on[i]) || (i < 2 && !js_true(cv_get(p, on[i]))))
+            die("%s: '%s' is not true in config.json and %s: such a projector "
+                "is not supported; --no-media converts the language model "
+                "alone", c->dir, on[i], tw_processor_file(t));
+    if (tw_said(t, "proj_prenorm"))
+        die("%s/config.json: 'proj_prenorm' is true: such a projector is not "
+            "supported; --no-media converts the language model alone", c->dir);
+    if (tw_processor_int(t, p, "num_queries_vis_abstractor|"
+            "num_queries_vis_abstractor_image") != rows)
+        tw_bad(t, "num_queries_vis_abstractor");
+    tw_need_side(t, "size", "shortest_edge");
+    tw_need_side(t, "crop_size", "height");
+    tw_need_side(t, "crop_size", "width");
+    if (!square || square->kind != JS_BOOL) tw_bad(t, "pad_to_square");
+    if (!list || list->kind != JS_ARR || !list->n
+        || !(own && own->n ? tw_same_list(own, list)
+                           : tw_is_all_grids(t, list)))
+        die("%s: '%s' of %s is not the list that config.json has or makes "
+            "of max_num_grids and use_1x1_grid", c->dir, sizes,
+            tw_processor_file(t));
+    tw_key(t, "mm.num_queries", rows);
+    tw_key(t, "pad_to_square", js_true(square));
+    tw_write_grids(t, sizes, list);
 }
 
 static void tw_write_native(const tw *t) {
@@ -517,7 +628,8 @@ static void tw_write_keys(tw *t, bool alone) {
     const cv *c = t->c;
     const bool hears = t->kind->hears;
     const js *place = cv_get(c->top,
-        hears ? "audio_token_id" : "image_token_id|image_token_index");
+        hears ? "audio_token_id"
+              : "image_token_id|image_token_index|img_start_id");
     i64 id, layers = hears ? t->number[TW_LAYERS] : tw_layers(t);
     if (!js_int(place, &id) || id < 0 || id > INT32_MAX)
         die("%s/config.json: '%s' is missing", c->dir,
@@ -545,7 +657,8 @@ static void tw_write_keys(tw *t, bool alone) {
         (f32)cv_float(t->config, "layer_norm_eps", 1e-6));
     tw_key(t, "image_token_id", id);
     tw_write_pixels(t);
-    if (t->kind->tiles) tw_write_tiles(t);
+    if (t->kind->abstracts) tw_write_abstractor(t);
+    else if (t->kind->tiles) tw_write_tiles(t);
     else tw_write_native(t);
 }
 
@@ -589,17 +702,21 @@ static void tw_cut(const tw *t, str name, u64 n, u64 *first, u64 *take) {
 
 static void tw_add_tensor(tw *t, st_tensor *from, str name) {
     const u64 *d = from->dims;
-    u64 dims[4] = {d[0], 1, 1, 1}, wide = (u64)t->ffn, first = 0, take;
     u32 n_dims = from->n_dims;
+    bool abstracts = t->kind->abstracts && str_begins(name, "mm.");
+    if (abstracts && n_dims == 3 && d[0] == 1) d++, n_dims--; /* places */
+    if (abstracts && n_dims == 4 && d[2] == 1 && d[3] == 1) n_dims = 2;
+    u64 dims[4] = {d[0], 1, 1, 1}, wide = (u64)t->ffn, first = 0, take;
     tw_source *s = xalloc(1, sizeof *s);
     bool fused = str_has(from->name, ".qkv."), frames = n_dims == 5;
-    u64 side = t->kind->hears ? 3 : (u64)t->number[TW_PATCH];
+    u64 side = t->kind->hears || abstracts ? 3 : (u64)t->number[TW_PATCH];
     bool matrix = n_dims == 2, square = n_dims >= 4 && d[n_dims - 1] == side
         && d[n_dims - 2] == side;
     bool line = t->kind->chunks && n_dims == 3 && d[2] == side;
     if (from->dtype == ST_F8_E4M3
         || !(n_dims == 1 || matrix || square || line)
-        || n_dims > 5 || (square && !t->kind->hears && d[1] != 3)
+        || n_dims > 5
+        || (square && !t->kind->hears && d[1] != (abstracts ? 1 : 3))
         || (frames && d[2] != 2))
         die("%s: tensor '%.*s' has not the shape of a tower's, or its type",
             t->c->dir, STR(from->name));
@@ -651,6 +768,18 @@ static str tw_bare(str name, bool hears) {
     return (str){NULL, 0};
 }
 
+static void tw_add_named(
+    tw *t, const cv_name *n, st_tensor *from, str name) {
+    i64 number[2];
+    for (; n && n->from; n++) {
+        if (!cv_match(n->from, name, number)) continue;
+        from->used = true;
+        if (!str_begins(str_of(n->to), "mm.")
+            && number[0] >= t->number[TW_LAYERS]) continue; /* is not run */
+        tw_add_tensor(t, from, cv_filled(n->to, number[0]));
+    }
+}
+
 static void tw_add_tensors(tw *t) {
     for (u32 i = 0; i < t->c->st.n; i++) {
         st_tensor *from = &t->c->st.t[i];
@@ -658,13 +787,8 @@ static void tw_add_tensors(tw *t) {
         if (!name.n) continue;
         for (size_t k = 0; k < KS_LEN(TW_UNUSED); k++)
             from->used |= glob_fits(TW_UNUSED[k], name.p);
-        for (const cv_name *n = t->kind->names; n->from; n++) {
-            i64 number[2];
-            if (!cv_match(n->from, name, number)) continue;
-            from->used = true;
-            if (number[0] >= t->number[TW_LAYERS]) continue; /* is not run */
-            tw_add_tensor(t, from, cv_filled(n->to, number[0]));
-        }
+        for (size_t k = 0; k < KS_LEN(t->kind->names); k++)
+            tw_add_named(t, t->kind->names[k], from, name);
         if (!from->used)
             die("%s: tensor '%.*s' has no place in a tower of %s; --no-media "
                 "converts the language model alone", t->c->dir,

@@ -8,6 +8,7 @@
 #define EA_MINI
 #include "ear.h"
 #include "fuzz.h"
+#include "media.h"
 
 enum { TAIL = 8 };
 
@@ -28,7 +29,7 @@ static uint64_t listen(const ksllm_model *m, const ksllm_sound *s,
     if (ksllm_encoder_memory(m, &eo, &bytes, &e) || bytes > 1 << 26
         || ksllm_encoder_create(m, &eo, &x, &e))
         return 0;
-    uint8_t *room = fuzz_copy(NULL, size->memory);
+    uint8_t *room = fuzz_room(size->memory);
     ksllm_media media = {.size = sizeof media, .memory = room,
                          .memory_size = size->memory};
     long calls = memory.calls;
@@ -40,9 +41,7 @@ static uint64_t listen(const ksllm_model *m, const ksllm_sound *s,
     if (status == KSLLM_OK) {
         MUST(media.n_tokens == size->n_tokens, "%u and %u",
              (unsigned)media.n_tokens, (unsigned)size->n_tokens);
-        h = fx_hash(FX_HASH, media.rows,
-                    sizeof(float) * media.n_tokens * media.n_embd);
-        h = fx_hash(h, media.tokens, 4 * media.n_tokens);
+        h = media_hash(&media);
     }
     fuzz_free(room, size->memory);
     ksllm_encoder_free(x);

@@ -339,6 +339,7 @@ static bool seed(size_t i, fx_bytes *out)
     static const char *const rows[] = {"exaone4", "hyperclovax", "axk1",
                                        "exaone_moe", "qwen3_embedding",
                                        "varco_vision", "exaone4_5",
+                                       "hyperclovax_seed",
                                        "phi3", "llama_tied"};
     static const char *const files[] = {"lora/adapter_config.json",
                                         "lora/adapter_model.safetensors"};

@@ -8,6 +8,7 @@
 #define TW_MINI
 #include "tower.h"
 #include "fuzz.h"
+#include "media.h"
 
 /* Few operations: with every access checked, 100 million took 20 s. */
 enum { TAIL = 8, MACS = 4000000 };
@@ -39,9 +40,7 @@ static uint64_t look(const ksllm_model *m, const ksllm_image *p,
     MUST(memory.calls == calls, "a call on an encoder allocates");
     MUST(media.n_tokens == size->n_tokens, "%u and %u",
          (unsigned)media.n_tokens, (unsigned)size->n_tokens);
-    h = fx_hash(FX_HASH, media.rows,
-                sizeof(float) * media.n_tokens * media.n_embd);
-    h = fx_hash(h, media.tokens, 4 * media.n_tokens);
+    h = media_hash(&media);
     fuzz_free(room, size->memory);
     ksllm_encoder_free(x);
     return h;
@@ -100,17 +99,19 @@ static bool seed(size_t i, fx_bytes *out)
     static const uint8_t tails[6][TAIL] = {
         {30, 20}, {60, 9, 0, 0, 1}, {8, 8, 12, 0}, {99, 99, 0, 0, 4, 1},
         {200, 100, 0, 0, 0, 0, 1}, {7, 40, 0, 0, 0, 3, 0, 33}};
-    if (i >= 24)
+    static void (*const more[TW_KINDS])(fx_build *) = {
+        tw_whole, tw_tiles, tw_cells};
+    if (i >= 36)
         return false;
     fx_spec s = fx_mini;
-    const bool second = i >= 12;
-    s.more = i % 2 ? tw_tiles : tw_whole;
-    if (i % 3 == 2)
+    const bool second = i >= 18;
+    s.more = more[i % TW_KINDS];
+    if (i % 4 == 3)
         s.type = KSLLM_TYPE_F32;
     tw_fuses = i % 4 > 1;
-    fx_file f = second ? fx_second(&s, i > 18 ? "llama" : NULL) : fx_model(&s);
+    fx_file f = second ? fx_second(&s, i > 24 ? "llama" : NULL) : fx_model(&s);
     fx_put(out, f.data, f.size);
-    fx_put(out, tails[i % 12 / 2], TAIL);
+    fx_put(out, tails[i % 18 / 3], TAIL);
     if (second)
         out->data[out->size - 2] |= 2;
     free(f.data);
@@ -121,7 +122,10 @@ static const char *const words[] = {
     "clip.has_vision_encoder", "clip.projector_type", "mlp", "hcx_qwen2.5vl",
     "general.architecture", "clip", "clip.text_architecture",
     "v.blk.0.attn_qkv.weight", "v.blk.0.attn_qkv.bias",
-    "exaone4_5", "clip.vision.block_count", "clip.vision.embedding_length",
+    "exaone4_5", "cabstractor", "clip.vision.mm.num_queries",
+    "clip.vision.pad_to_square", "mm.pos_emb", "mm.readout.0.weight",
+    "mm.net.0.b1.conv2.conv.weight", "mm.net.2.b3.se.fc1.weight",
+    "clip.vision.block_count", "clip.vision.embedding_length",
     "clip.vision.feed_forward_length", "clip.vision.attention.head_count",
     "clip.vision.attention.head_count_kv", "clip.vision.patch_size",
     "clip.vision.image_size", "clip.vision.anyres_max",

@@ -122,6 +122,10 @@ static void free_reference(reference *r) {
 /* Runs convert on a folder, with a base for an adapter, and gives what it
  * printed. The tool ends the process when it refuses, hence a child. */
 static const char *media_flag; /* --no-media, --media-only; NULL: neither */
+static const char *tower_type; /* of a tower's matrices; NULL: as the text's */
+
+static const char *const TOWER_MATRICES_OF[] = {
+    "[va].blk.*_*.weight", "mm.[012amr]*weight"};
 
 static int run_convert_on(const char *dir, const char *base, const char *type,
     char *out, char said[2048]) {
@@ -134,10 +138,19 @@ static int run_convert_on(const char *dir, const char *base, const char *type,
     pid_t child = fork();
     if (!child) {
         if (!freopen(log, "w", stdout) || dup2(1, 2) < 0) _exit(9);
-        char *argv[] = {"ksllm-quant", "convert", (char *)dir, "-o", out, "-t",
-            (char *)type, "--threads", "1", "--quiet",
-            base ? "--base" : (char *)media_flag, (char *)base, NULL};
-        status = quant_main(base ? 12 : media_flag ? 11 : 10, argv);
+        char *argv[24] = {"ksllm-quant", "convert", (char *)dir, "-o", out,
+            "-t", (char *)type, "--threads", "1", "--quiet"};
+        char put[KS_LEN(TOWER_MATRICES_OF)][64];
+        int n = 10;
+        if (base) argv[n++] = "--base", argv[n++] = (char *)base;
+        else if (media_flag) argv[n++] = (char *)media_flag;
+        for (size_t i = 0; tower_type && i < KS_LEN(TOWER_MATRICES_OF); i++) {
+            snprintf(put[i], sizeof put[i], "%s=%s", TOWER_MATRICES_OF[i],
+                tower_type);
+            argv[n++] = "--tensor";
+            argv[n++] = put[i];
+        }
+        status = quant_main(n, argv);
         fflush(NULL);
         _exit(status);
     }
@@ -389,10 +402,10 @@ static void check_row(const char *row) {
 #define ROWS(X)                                                               \
     X(llama_tied) X(llama_mha) X(llama_llama3) X(llama_yarn) X(exaone)        \
     X(exaone4) X(exaone4_hybrid) X(exaone4_5) X(exaone_moe) X(hyperclovax)    \
-    X(hyperclovax_omni) X(hyperclovax_vision) X(qwen2) X(qwen3)               \
-    X(qwen3_embedding) X(qwen3_asr) X(varco_vision) X(deepseek_v3)            \
-    X(deepseek_v3_groups) X(solar_open)                                      \
-    X(solar) X(axk1) X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)    \
+    X(hyperclovax_omni) X(hyperclovax_vision) X(hyperclovax_seed) X(qwen2)    \
+    X(qwen3) X(qwen3_embedding) X(qwen3_asr) X(varco_vision)                  \
+    X(deepseek_v3) X(deepseek_v3_groups) X(solar_open) X(solar) X(axk1)       \
+    X(axk2) X(kanana2_tiny) X(vaetki) X(kormo) X(granite)                     \
     X(granite_hybrid) X(smollm3) X(ministral3) X(phi3) X(qwen2_5_vl)          \
     X(qwen3_vl) X(lfm2) X(lfm2_moe) X(qwen3_5) X(qwen3_5_moe)        \
     X(gemma4)
@@ -607,6 +620,39 @@ static f64 answers(const ksllm_model *m, const sight *s,
     return most;
 }
 
+/* Of the last position's answer, in nats, from the reference. */
+static f64 answer_kl(const ksllm_model *m, const sight *s,
+    const ksllm_media *const *lent) {
+    ksllm_session_options o;
+    ksllm_session *x = NULL;
+    ksllm_error err;
+    i32 ids[MOST_SEEN];
+    f64 za = 0, zb = 0, kl = 0;
+    size_t n_lent = (size_t)s->n_pictures, v = s->n_vocab;
+    ksllm_session_options_init(&o);
+    o.n_ctx = MOST_SEEN;
+    o.n_threads = 1;
+    o.kv_type = KSLLM_TYPE_F32;
+    int64_t n = ksllm_media_expand(m, s->prompt, s->n, lent, n_lent, ids,
+        MOST_SEEN, &err);
+    if (!CHECK_OK(n, err)
+        || !CHECK_OK(ksllm_session_create(m, &o, &x, &err), err))
+        return INFINITY;
+    CHECK_OK(ksllm_session_lend(x, lent, n_lent, &err), err);
+    CHECK_OK(ksllm_session_sync(x, ids, (size_t)n, NULL, &err), err);
+    const f32 *b = ksllm_session_logits(x);
+    for (size_t i = 0; i < v; i++) {
+        za += exp((f64)float_at(s->logits, (s->n_last - 1) * v + i));
+        zb += exp((f64)b[i]);
+    }
+    for (size_t i = 0; i < v; i++) {
+        f64 a = (f64)float_at(s->logits, (s->n_last - 1) * v + i);
+        kl += exp(a) / za * (a - log(za) - (f64)b[i] + log(zb));
+    }
+    ksllm_session_free(x);
+    return kl;
+}
+
 static void check_sight(const char *row, const ksllm_model *m,
     const sight *s, ksllm_encoder *x) {
     ksllm_media media[MOST_PICTURES];
@@ -660,11 +706,73 @@ static void check_sights(const char *row, bool hears) {
 }
 
 #define SEES(X)                                                               \
-    X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)
+    X(varco_vision) X(hyperclovax_vision) X(hyperclovax_omni) X(exaone4_5)    \
+    X(hyperclovax_seed)
 
 #define SEE_TEST(name) TEST(name##_sees) { check_sights(#name, false); }
 
 SEES(SEE_TEST)
+
+/* Of the prompts of a row: the worst error of a tower's rows, and KL divergence
+ * of the last position's answer. */
+static void compare_tower(const char *row, bool hears, const char *type,
+    f64 *error, f64 *kl) {
+    char path[256], file[64];
+    bytes b;
+    ksllm_model *m = NULL;
+    ksllm_encoder *x = NULL;
+    ksllm_error err;
+    sight *s = xalloc(1, sizeof *s);
+    size_t n = 0;
+    *error = *kl = 0;
+    snprintf(path, sizeof path, REFERENCE "%s/%s.bin", row,
+        hears ? "hear" : "see");
+    tower_type = type;
+    bool ok = read_file(path, &b) && convert(row, "f32", file)
+        && CHECK_OK(ksllm_model_open(file, NULL, &m, &err), err)
+        && CHECK_OK(ksllm_encoder_create(m, NULL, &x, &err), err);
+    tower_type = NULL;
+    for (const char *at = (const char *)b.p; ok && at < (const char *)b.p + b.n
+         && read_sight(&at, s); n++) {
+        ksllm_media media[MOST_PICTURES];
+        const ksllm_media *lent[MOST_PICTURES] = {&media[0], &media[1]};
+        f64 rows, d;
+        for (i32 i = 0; i < s->n_pictures; i++)
+            media[i] = s->pictures[i][2] ? look(m, x, s->pictures[i], s->tiles)
+                                         : listen(m, x, s->pictures[i]);
+        rows = rows_differ(s, media);
+        d = answer_kl(m, s, lent);
+        *error = rows > *error ? rows : *error;
+        *kl += d;
+        for (i32 i = 0; i < s->n_pictures; i++) free(media[i].memory);
+    }
+    *kl /= (f64)(n + !n);
+    free(s);
+    ksllm_encoder_free(x);
+    ksllm_model_close(m);
+    unlink(file);
+    free(b.p);
+}
+
+/* The text is in F32: what is lost is lost by the tower. tests/README.md has
+ * the figures. */
+TEST(types_of_towers_cost) {
+    static const struct {
+        const char *type;
+        f64 error, kl; /* at most */
+    } types[] = {{"f16", 2e-6, 1e-8}, {"q8_0", 0.05, 5e-3}};
+    static const char *const rows[] = {"varco_vision", "hyperclovax_seed",
+        "hyperclovax_vision", "exaone4_5", "qwen3_asr"};
+    for (size_t i = 0; i < KS_LEN(rows); i++)
+        for (size_t k = 0; k < KS_LEN(types); k++) {
+            f64 error, kl;
+            compare_tower(rows[i], i == 4, types[k].type, &error, &kl);
+            printf("%-18s tower in %s: rows %.1e, KL %.1e\n", rows[i],
+                types[k].type, error, kl);
+            CHECK(error <= types[k].error);
+            CHECK(kl <= types[k].kl);
+        }
+}
 
 TEST(qwen3_asr_hears) { check_sights("qwen3_asr", true); }
 TEST(hyperclovax_omni_hears) { check_sights("hyperclovax_omni", true); }
@@ -877,7 +985,7 @@ TEST(unigrams_that_are_cut_otherwise) {
 TEST(towers_that_no_graph_has) {
     static const char config[] = "config.json",
         pre[] = "preprocessor_config.json", varco[] = "varco_vision",
-        hcx[] = "hyperclovax_vision";
+        hcx[] = "hyperclovax_vision", seed[] = "hyperclovax_seed";
     static const struct {
         const char *row, *file, *from, *to, *why;
     } cases[] = {
@@ -915,6 +1023,28 @@ TEST(towers_that_no_graph_has) {
         {hcx, pre, "\"max_pixels\": 4800", "\"max_pixels\": 0",
             "max_pixels"},
         {hcx, pre, "{", "[{", "preprocessor_config.json"},
+        {seed, config, "\"use_nth_layer\"", "\"x\"", "use_nth_layer"},
+        {seed, config, "\"anyres\": true", "\"anyres\": false", "anyres"},
+        {seed, config, "\"unpad\"", "\"x\"", "unpad"},
+        {seed, config, "\"proj_prenorm\": false", "\"proj_prenorm\": true",
+            "proj_prenorm"},
+        {seed, config, "\"proj_pos_emb\": true", "\"proj_pos_emb\": false",
+            "proj_pos_emb"},
+        {seed, config, "\"max_num_grids\": 4", "\"max_num_grids\": 9",
+            "possible_resolutions"},
+        {seed, config, "\"use_1x1_grid\": false", "\"use_1x1_grid\": true",
+            "possible_resolutions"},
+        {seed, config, "\"mm_projector_type\": \"cabstractor\"",
+            "\"mm_projector_type\": \"mlp\"", "mm_projector_type"},
+        {seed, config, "\"img_start_id\"", "\"x\"", "image_token_id"},
+        {seed, pre, "\"num_queries_vis_abstractor\": 9",
+            "\"num_queries_vis_abstractor\": 4",
+            "num_queries_vis_abstractor"},
+        {seed, pre, "\"pad_to_square\"", "\"x\"", "pad_to_square"},
+        {seed, pre, "\"unpad\": true", "\"unpad\": false", "unpad"},
+        {seed, pre, "\"height\": 40", "\"height\": 32", "crop_size"},
+        {seed, pre, "\"shortest_edge\": 40", "\"shortest_edge\": 48",
+            "size"},
     };
     for (size_t i = 0; i < KS_LEN(cases); i++) {
         char dir[64], out[64], said[2048];

@@ -4,6 +4,7 @@
 #include "ear.h"
 #include "tower.h"
 #include "test.h"
+#include "media.h"
 
 static ksllm_model *open_file(const fx_file *f, const char *isa)
 {
@@ -52,11 +53,6 @@ static ksllm_media encode(ksllm_encoder *x, const ksllm_model *m,
     return media;
 }
 
-static uint64_t rows_hash(const ksllm_media *x)
-{
-    return fx_hash_floats(FX_HASH, x->rows, (size_t)x->n_tokens * x->n_embd);
-}
-
 enum { SAMPLES = 23456 };       /* 146 frames: 8 stretches, 4 windows; or a
                                    chunk and half of one */
 
@@ -76,7 +72,7 @@ TEST(sounds_are_the_same_bits)
                 ksllm_model *m = open_file(&f, isa);
                 ksllm_encoder *x = encoder(m, n);
                 ksllm_media media = encode(x, m, &s);
-                uint64_t h = rows_hash(&media);
+                uint64_t h = media_hash(&media);
                 if (!first)
                     first = h;
                 CHECK_HEX(h, first);
@@ -205,20 +201,11 @@ TEST(sounds_that_are_refused)
     free(g.data);
 }
 
-typedef struct {
-    ksllm_cancel cancel;
-    uint32_t left;      /* pieces until it is set; 0: never */
-} stopper;
-
-static void run_pieces(void *ctx, uint32_t n, void (*piece)(void *, uint32_t),
-                       void *arg)
+static ksllm_status listen(ksllm_encoder *x, const void *what,
+                           const ksllm_control *c, ksllm_media *out,
+                           ksllm_error *e)
 {
-    stopper *s = ctx;
-    for (uint32_t i = 0; i < n; i++) {
-        if (s->left && !--s->left)
-            ksllm_cancel_set(&s->cancel);
-        piece(arg, i);
-    }
+    return ksllm_media_encode_sound(x, what, c, out, e);
 }
 
 static void check_stops(bool chunks)
@@ -227,49 +214,13 @@ static void check_stops(bool chunks)
     ksllm_model *m = open_ear(KSLLM_TYPE_Q8_0, chunks, &f);
     float *samples = sound(1, SAMPLES);
     const ksllm_sound s = {samples, SAMPLES};
-    ksllm_encoder_options o;
-    ksllm_encoder *x = NULL, *y = encoder(m, 2);
-    ksllm_control c;
-    stopper stop = {{0}, 0};
-    ksllm_error e;
-    ksllm_media want = encode(y, m, &s), got = room(m, &s);
-    uint64_t h = rows_hash(&want), rng = test_seed;
-    ksllm_encoder_options_init(&o);
-    o.parallel_for = run_pieces;
-    o.parallel_ctx = &stop;
-    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
-    ksllm_control_init(&c);
-    c.cancel = &stop.cancel;
-    int stopped = 0;
-    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
-        stop.left = 1 + fx_below(&rng, 3000);
-        ksllm_status status = ksllm_media_encode_sound(x, &s, &c, &got, &e);
-        if (status) {
-            CHECK_EQ(status, KSLLM_ERR_CANCELLED);
-            CHECK(!got.rows);
-            CHECK(!memcmp(got.tokens, want.tokens, 4 * want.n_tokens));
-            stopped++;
-        } else {
-            CHECK_HEX(rows_hash(&got), h);
-        }
-        ksllm_cancel_clear(&stop.cancel);
-    }
-    CHECK(stopped > 50 / TEST_ONE_OF);
-    stop.left = 0;
-    for (int i = 0; i < 300 / TEST_ONE_OF; i++) {
-        c.budget_us = 1 + fx_below(&rng, 8000);
-        ksllm_status status = ksllm_media_encode_sound(y, &s, &c, &got, &e);
-        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
-        CHECK(status ? !got.rows : rows_hash(&got) == h);
-    }
-    c.budget_us = 0;
-    CHECK_OK(ksllm_media_encode_sound(y, &s, &c, &got, &e), e);
-    CHECK_HEX(rows_hash(&got), h);
+    ksllm_encoder *x = encoder(m, 2);
+    ksllm_media want = encode(x, m, &s), got = room(m, &s);
+    media_stops(m, listen, &s, &want, &got, 3000, 8000);
     free(want.memory);
     free(got.memory);
     free(samples);
     ksllm_encoder_free(x);
-    ksllm_encoder_free(y);
     ksllm_model_close(m);
     free(f.data);
 }
@@ -317,7 +268,7 @@ static void check_plan(bool chunks)
     CHECK_EQ(a.calls, calls);
     ksllm_encoder *y = encoder(m, 2);
     ksllm_media two = encode(y, m, &s);
-    CHECK_HEX(rows_hash(&one), rows_hash(&two));
+    CHECK_HEX(media_hash(&one), media_hash(&two));
     for (int i = 0; i < 64; i++)
         CHECK_EQ(own[bytes + (size_t)i], 0xcb);
     free(one.memory);
@@ -505,9 +456,9 @@ TEST(a_model_that_sees_and_hears)
     ksllm_media b = encode(xh, ear, &s);
     for (int i = 0; i < 3; i++) {
         CHECK_OK(ksllm_media_encode(x, &p, NULL, NULL, &a, &e), e);
-        CHECK_HEX(rows_hash(&a), rows_hash(&a2));
+        CHECK_HEX(media_hash(&a), media_hash(&a2));
         ksllm_media c = encode(x, m, &s);
-        CHECK_HEX(rows_hash(&c), rows_hash(&b));
+        CHECK_HEX(media_hash(&c), media_hash(&b));
         CHECK(!memcmp(c.hash, b.hash, sizeof c.hash));
         const ksllm_media *list[2] = {&a, &c}, *wrong[2] = {&c, &a};
         const int32_t ids[4] = {1, TW_PLACE, EA_CHUNK_PLACE, 2};

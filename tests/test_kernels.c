@@ -485,7 +485,8 @@ TEST(gates)
     for (int trial = 0; trial < 400; trial++) {
         f32 g[100], u[100], want[100], y[100];
         size_t n = 1 + fx_below(&rng, 99);
-        k_activation act = trial & 1 ? K_GELU : K_SILU;
+        k_activation act = trial % 3 ? trial % 3 == 1 ? K_GELU : K_GELU_ERF
+                                     : K_SILU;
         numbers(g, n, trial / 2 % 3, &rng);
         numbers(u, n, 0, &rng);
         for (size_t i = 0; trial % 8 > 5 && i < n; i++)
@@ -509,6 +510,12 @@ TEST(gates)
             /* An error of the exponent is one of the result; below e^-86
              * that may be anything small. */
             double most = (2e-6 + 4e-7 * fabs(z)) * fabs(e) + 1e-35 * fabs(x);
+            if (act == K_GELU_ERF) {    /* within 1.5e-7 of the share below */
+                e = x / 2 * erfc(-x * 0.7071067811865476)
+                    * (by ? (double)by[i] : 1);
+                most = 1e-6 * fabs(e)
+                    + 3e-7 * fabs(x * (by ? (double)by[i] : 1));
+            }
             if (!CHECK(fabs((double)want[i] - e) <= most))
                 printf("act %d of %g: %g should be %g\n", (int)act, x,
                        (double)want[i], e);

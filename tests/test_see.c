@@ -2,6 +2,7 @@
  * the machine does, and their rows on the timeline and in a chat. */
 #include "tower.h"
 #include "test.h"
+#include "media.h"
 
 #if !defined KSLLM_NO_MEDIA
 
@@ -16,9 +17,9 @@ static ksllm_model *open_file(const fx_file *f, const char *isa)
     return m;
 }
 
-static ksllm_model *open_tower(ksllm_type type, bool tiles, fx_file *f)
+static ksllm_model *open_tower(ksllm_type type, tw_kind kind, fx_file *f)
 {
-    fx_spec s = tw_spec(type, tiles);
+    fx_spec s = tw_spec(type, kind);
     *f = fx_model(&s);
     return open_file(f, NULL);
 }
@@ -53,18 +54,13 @@ static ksllm_media encode(ksllm_encoder *x, const ksllm_model *m,
     return media;
 }
 
-static uint64_t rows_hash(const ksllm_media *x)
-{
-    return fx_hash_floats(FX_HASH, x->rows, (size_t)x->n_tokens * x->n_embd);
-}
-
 TEST(rows_are_the_same_bits)
 {
     const ksllm_type types[] = {KSLLM_TYPE_F32, KSLLM_TYPE_F16,
                                 KSLLM_TYPE_Q8_0, KSLLM_TYPE_Q4_0};
     const ksllm_image p = tw_picture(75, 50, 3);
-    for (int t = 0; t < 8; t++) {
-        fx_spec s = tw_spec(types[t / 2], t % 2);
+    for (int t = 0; t < 4 * TW_KINDS; t++) {
+        fx_spec s = tw_spec(types[t / TW_KINDS], t % TW_KINDS);
         fx_file f = fx_model(&s);
         uint64_t first = 0;
         const char *isa;
@@ -73,7 +69,7 @@ TEST(rows_are_the_same_bits)
                 ksllm_model *m = open_file(&f, isa);
                 ksllm_encoder *x = encoder(m, n);
                 ksllm_media media = encode(x, m, &p, NULL);
-                uint64_t h = rows_hash(&media);
+                uint64_t h = media_hash(&media);
                 if (!first)
                     first = h;
                 CHECK_HEX(h, first);
@@ -94,7 +90,7 @@ TEST(rows_are_the_same_bits)
 TEST(measure_counts)
 {
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_F32, true, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, TW_TILES, &f);
     ksllm_model_info info = {.size = sizeof info};
     ksllm_media_options o;
     ksllm_media_size z = {.size = sizeof z};
@@ -155,10 +151,43 @@ TEST(measure_counts)
     fx_close(m, &f);
 }
 
+/* 3 x 3 cells of a tile; a cell that is the picture's in part is left out. */
+TEST(cells_are_measured)
+{
+    static const struct { uint32_t w, h, tiles, tokens, n_tiles; } cases[] = {
+        {32, 32, 0, 9 + 3 * 4, 2}, {32, 32, 1, 10, 1},
+        {96, 96, 0, 9 + 9 * 10, 10}, {64, 32, 0, 9 + 3 * 7, 3},
+        {75, 50, 0, 9 + 6 * 10, 7}, {75, 50, 1, 10, 1},
+        {90, 40, 0, 9 + 4 * 10, 7}, {200, 1, 0, 9 + 4, 2}};
+    fx_file f;
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, TW_CELLS, &f);
+    ksllm_encoder *x = encoder(m, 2);
+    ksllm_model_info info = {.size = sizeof info};
+    ksllm_error e;
+    CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
+    CHECK_EQ(info.picture_tokens, 9 + 9 * 10);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ksllm_image p = tw_picture(cases[i].w, cases[i].h, 5);
+        ksllm_media_options o;
+        ksllm_media_size z = {.size = sizeof z};
+        ksllm_media_options_init(&o);
+        o.max_tiles = cases[i].tiles;
+        CHECK_OK(ksllm_media_measure(m, &p, &o, &z, &e), e);
+        CHECK_EQ(z.n_tokens, cases[i].tokens);
+        CHECK_EQ(z.n_tiles, cases[i].n_tiles);
+        ksllm_media a = encode(x, m, &p, &o);
+        CHECK_EQ(a.n_tokens, cases[i].tokens);
+        free(a.memory);
+        free((void *)(uintptr_t)p.rgb);
+    }
+    ksllm_encoder_free(x);
+    fx_close(m, &f);
+}
+
 TEST(whole_pictures_are_measured)
 {
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_F32, false, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, TW_WHOLE, &f);
     ksllm_model_info info = {.size = sizeof info};
     ksllm_media_options o;
     ksllm_encoder_options eo;
@@ -231,7 +260,7 @@ TEST(limits_are_kept_by_no_rule)
     static const struct { const char *key; uint32_t v, w, h, n; } cases[] = {
         {"max", 1024, 200, 1, 29}, {"max", 25600, 3200, 16, 141},
         {"max", 25600, 16, 3200, 141}, {"min", 65536, 75, 50, 280}};
-    fx_spec spec = tw_spec(KSLLM_TYPE_F32, false);
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, TW_WHOLE);
     fx_file f = fx_model(&spec);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char key[96];
@@ -263,7 +292,7 @@ TEST(limits_are_kept_by_no_rule)
 /* A map that is too large is made smaller, between its cells. */
 TEST(large_maps_are_made_smaller)
 {
-    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, TW_TILES);
     fx_file f = fx_model(&spec);
     const ksllm_override more = {.key = "clip.vision.anyres_max",
         .type = KSLLM_META_U32, .integer = 9};
@@ -315,7 +344,7 @@ TEST(large_maps_are_made_smaller)
 TEST(flat_pictures)
 {
     static const uint32_t sides[][2] = {{200, 1}, {1, 200}, {1, 1}};
-    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, TW_TILES);
     fx_file f = fx_model(&spec);
     ksllm_model *m = open_file(&f, NULL);
     ksllm_media_options o;
@@ -340,7 +369,7 @@ TEST(flat_pictures)
 TEST(names_are_of_the_pixels)
 {
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_F32, true, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_F32, TW_TILES, &f);
     ksllm_encoder *x = encoder(m, 1);
     ksllm_image p = tw_picture(75, 50, 3);
     ksllm_error e;
@@ -365,7 +394,7 @@ TEST(names_are_of_the_pixels)
     q.stride = stride;
     ksllm_media c = encode(x, m, &q, NULL);
     CHECK(!memcmp(a.tokens, c.tokens, 4 * a.n_tokens));
-    CHECK_HEX(rows_hash(&c), rows_hash(&a));
+    CHECK_HEX(media_hash(&c), media_hash(&a));
     /* One bit of a pixel does. */
     ((uint8_t *)(uintptr_t)p.rgb)[75 * 50 * 3 - 1] ^= 1;
     CHECK_OK(ksllm_media_name(m, &p, NULL, &b, &e), e);
@@ -780,21 +809,6 @@ TEST(expand_fills_places)
 
 /* ---- stopping ---- */
 
-typedef struct {
-    ksllm_cancel cancel;
-    uint32_t left;      /* pieces until it is set */
-} stopper;
-
-static void run_pieces(void *ctx, uint32_t n, ksllm_task task, void *arg)
-{
-    stopper *s = ctx;
-    for (uint32_t i = 0; i < n; i++) {
-        if (s->left && !--s->left)
-            ksllm_cancel_set(&s->cancel);
-        task(arg, i);
-    }
-}
-
 static void count_steps(void *ctx, size_t done, size_t total)
 {
     size_t *seen = ctx;
@@ -803,69 +817,43 @@ static void count_steps(void *ctx, size_t done, size_t total)
     seen[1] = total;
 }
 
-static void stop_anywhere(bool tiles)
+static ksllm_status look(ksllm_encoder *x, const void *what,
+                         const ksllm_control *c, ksllm_media *out,
+                         ksllm_error *e)
 {
+    return ksllm_media_encode(x, what, NULL, c, out, e);
+}
+
+static void stop_anywhere(tw_kind kind)
+{
+    static const uint32_t pieces[TW_KINDS] = {800, 3000, 5000};
     fx_file f;
-    ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, tiles, &f);
+    ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, kind, &f);
     ksllm_image p = tw_picture(75, 50, 3);
-    ksllm_encoder_options o;
-    ksllm_encoder *x, *y = encoder(m, 2);
+    ksllm_encoder *x = encoder(m, 2);
     ksllm_control c;
-    stopper stop = {{0}, 0};
     size_t seen[2] = {0, 0};
     ksllm_error e;
-    ksllm_media want = encode(y, m, &p, NULL), got = room(m, &p, NULL);
-    uint64_t h = rows_hash(&want), rng = test_seed;
-    ksllm_encoder_options_init(&o);
-    o.parallel_for = run_pieces;
-    o.parallel_ctx = &stop;
-    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
+    ksllm_media want = encode(x, m, &p, NULL), got = room(m, &p, NULL);
     ksllm_control_init(&c);
-    c.cancel = &stop.cancel;
     c.on_progress = count_steps;
     c.progress_ctx = seen;
-    CHECK_OK(ksllm_media_encode(x, &p, NULL, &c, &got, &e), e);
-    CHECK_HEX(rows_hash(&got), h);
+    CHECK_OK(look(x, &p, &c, &got, &e), e);
+    CHECK_HEX(media_hash(&got), media_hash(&want));
     CHECK_EQ(seen[0], seen[1]);
     CHECK_EQ(seen[0] % TW_LAYERS, 0);
-    c.on_progress = NULL;
-    int stopped = 0;
-    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
-        stop.left = 1 + fx_below(&rng, tiles ? 3000 : 800);
-        ksllm_status status = ksllm_media_encode(x, &p, NULL, &c, &got, &e);
-        if (status) {
-            CHECK_EQ(status, KSLLM_ERR_CANCELLED);
-            CHECK(!got.rows);
-            CHECK(!memcmp(got.tokens, want.tokens, 4 * want.n_tokens));
-            stopped++;
-        } else {
-            CHECK_HEX(rows_hash(&got), h);
-        }
-        ksllm_cancel_clear(&stop.cancel);
-    }
-    CHECK(stopped > 100 / TEST_ONE_OF);
-    stop.left = 0;
-    for (int i = 0; i < 500 / TEST_ONE_OF; i++) {
-        c.budget_us = 1 + fx_below(&rng, 4000);
-        ksllm_status status = ksllm_media_encode(y, &p, NULL, &c, &got, &e);
-        CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);
-        CHECK(status ? !got.rows : rows_hash(&got) == h);
-    }
-    c.budget_us = 0;
-    CHECK_OK(ksllm_media_encode(y, &p, NULL, &c, &got, &e), e);
-    CHECK_HEX(rows_hash(&got), h);
+    media_stops(m, look, &p, &want, &got, pieces[kind], 4000);
     free(want.memory);
     free(got.memory);
     free((void *)(uintptr_t)p.rgb);
     ksllm_encoder_free(x);
-    ksllm_encoder_free(y);
     fx_close(m, &f);
 }
 
 TEST(stops_anywhere)
 {
-    stop_anywhere(true);
-    stop_anywhere(false);
+    for (tw_kind kind = 0; kind < TW_KINDS; kind++)
+        stop_anywhere(kind);
 }
 
 TEST(a_stopped_prompt_goes_on)
@@ -894,7 +882,7 @@ TEST(a_stopped_prompt_goes_on)
 
 TEST(memory_is_planned)
 {
-    fx_spec spec = tw_spec(KSLLM_TYPE_Q8_0, false);
+    fx_spec spec = tw_spec(KSLLM_TYPE_Q8_0, TW_WHOLE);
     fx_file f = fx_model(&spec);
     fx_alloc a;
     ksllm_model_options mo;
@@ -940,7 +928,7 @@ TEST(memory_is_planned)
     o.memory_size = bytes;
     CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
     ksllm_media two = encode(x, m, &p, NULL);
-    CHECK_HEX(rows_hash(&one), rows_hash(&two));
+    CHECK_HEX(media_hash(&one), media_hash(&two));
     ksllm_encoder_free(x);
     CHECK_EQ(a.n_live, live);
     o.n_threads = 65;
@@ -957,10 +945,10 @@ TEST(memory_is_planned)
 /* ---- files that say something wrong ---- */
 
 /* A tower with another value of a key, or without a tensor. */
-static ksllm_status open_with(bool tiles, const ksllm_override *o,
+static ksllm_status open_with(tw_kind kind, const ksllm_override *o,
                               const char *skip, char *why)
 {
-    fx_spec spec = tw_spec(KSLLM_TYPE_F32, tiles);
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, kind);
     spec.skip = skip;
     fx_file f = fx_model(&spec);
     ksllm_model_options mo;
@@ -980,56 +968,70 @@ static ksllm_status open_with(bool tiles, const ksllm_override *o,
 TEST(wrong_towers_are_refused)
 {
     static const struct {
-        bool tiles;
+        tw_kind kind;
         const char *key;
         int64_t v;
         const char *why;
     } cases[] = {
-        {true, "patch_size", 0, "from 1"}, {true, "patch_size", 129, "to 128"},
-        {true, "patch_size", 5, "not 1 to 128 patches"},
-        {true, "image_size", 1 << 13, "to 4096"},
-        {true, "image_size", 64, "image_grid_pinpoints"},
-        {true, "image_size", 16, "'clip.vision.image_size' makes it 4"},
-        {true, "block_count", 0, "from 1"},
-        {true, "block_count", 1 << 10, "tensors are missing"},
-        {true, "block_count", 3, "v.blk.2."},
-        {true, "block_count", 1, "no place"},
-        {true, "attention.head_count", 5, "does not divide"},
-        {true, "attention.head_count", 0, "from 1"},
-        {true, "embedding_length", 95, "does not divide"},
-        {true, "embedding_length", 92, "x 3 x 92"},
-        {true, "feed_forward_length", 161, "feed_forward_length"},
-        {true, "image_token_id", 281, "to 280"},
-        {true, "anyres_max", 0, "from 1"},
-        {false, "attention.head_count_kv", 3, "does not divide"},
-        {false, "attention.head_count_kv", 1, "head_count_kv"},
-        {false, "attention.head_count", 48, "multiple of 4"},
-        {false, "spatial_merge_size", 3, "power of 2"},
-        {false, "spatial_merge_size", 4, "'clip.vision.embedding_length'"},
-        {false, "window_size", 15, "less than a cell"},
-        {false, "n_wa_pattern", 0, "from 1"},
-        {false, "image_min_pixels", 65537, "from 65537"},
-        {false, "image_max_pixels", 1023, "from 1024"},
+        {TW_TILES, "patch_size", 0, "from 1"},
+        {TW_TILES, "patch_size", 129, "to 128"},
+        {TW_TILES, "patch_size", 5, "not 1 to 128 patches"},
+        {TW_TILES, "image_size", 1 << 13, "to 4096"},
+        {TW_TILES, "image_size", 64, "image_grid_pinpoints"},
+        {TW_TILES, "image_size", 16, "'clip.vision.image_size' makes it 4"},
+        {TW_TILES, "block_count", 0, "from 1"},
+        {TW_TILES, "block_count", 1 << 10, "tensors are missing"},
+        {TW_TILES, "block_count", 3, "v.blk.2."},
+        {TW_TILES, "block_count", 1, "no place"},
+        {TW_TILES, "attention.head_count", 5, "does not divide"},
+        {TW_TILES, "attention.head_count", 0, "from 1"},
+        {TW_TILES, "embedding_length", 95, "does not divide"},
+        {TW_TILES, "embedding_length", 92, "x 3 x 92"},
+        {TW_TILES, "feed_forward_length", 161, "feed_forward_length"},
+        {TW_TILES, "image_token_id", 281, "to 280"},
+        {TW_TILES, "anyres_max", 0, "from 1"},
+        {TW_CELLS, "mm.num_queries", 8, "no square"},
+        {TW_CELLS, "mm.num_queries", 25, "4 x 4 patches"},
+        {TW_CELLS, "mm.num_queries", 0, "from 1"},
+        {TW_CELLS, "pad_to_square", 2, "to 1"},
+        {TW_WHOLE, "attention.head_count_kv", 3, "does not divide"},
+        {TW_WHOLE, "attention.head_count_kv", 1, "head_count_kv"},
+        {TW_WHOLE, "attention.head_count", 48, "multiple of 4"},
+        {TW_WHOLE, "spatial_merge_size", 3, "power of 2"},
+        {TW_WHOLE, "spatial_merge_size", 4, "'clip.vision.embedding_length'"},
+        {TW_WHOLE, "window_size", 15, "less than a cell"},
+        {TW_WHOLE, "n_wa_pattern", 0, "from 1"},
+        {TW_WHOLE, "image_min_pixels", 65537, "from 65537"},
+        {TW_WHOLE, "image_max_pixels", 1023, "from 1024"},
     };
     static const char *const needed[] = {"mm.2.bias", "v.image_newline",
         "v.position_embd.weight",
         "v.blk.1.ln2.bias", "v.blk.0.attn_q.weight"};
+    static const char *const abstract[] = {"mm.pos_emb",
+        "mm.readout.2.weight", "mm.net.0.b1.conv1.conv.weight",
+        "mm.net.0.b2.se.fc1.weight", "mm.net.2.b3.se.fc2.bias",
+        "mm.net.2.b1.conv3.bn.bias"};
     char why[500];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char key[96];
         snprintf(key, sizeof key, "clip.vision.%s", cases[i].key);
         ksllm_override o = {.key = key, .type = KSLLM_META_I64,
                             .integer = cases[i].v};
-        CHECK(open_with(cases[i].tiles, &o, NULL, why) != KSLLM_OK);
+        CHECK(open_with(cases[i].kind, &o, NULL, why) != KSLLM_OK);
         if (!CHECK(strstr(why, cases[i].why) != NULL))
             printf("%s %d: %s\n", key, (int)cases[i].v, why);
     }
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
-        CHECK_EQ(open_with(true, NULL, needed[i], why), KSLLM_ERR_FORMAT);
+        CHECK_EQ(open_with(TW_TILES, NULL, needed[i], why), KSLLM_ERR_FORMAT);
         CHECK(strstr(why, needed[i]) != NULL);
     }
+    for (size_t i = 0; i < sizeof abstract / sizeof *abstract; i++) {
+        CHECK_EQ(open_with(TW_CELLS, NULL, abstract[i], why),
+                 KSLLM_ERR_FORMAT);
+        CHECK(strstr(why, abstract[i]) != NULL);
+    }
     /* With a tower that is not known, or none, it is a model of text. */
-    fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
+    fx_spec spec = tw_spec(KSLLM_TYPE_F32, TW_TILES);
     fx_file f = fx_model(&spec);
     const ksllm_override other = {.key = "clip.projector_type",
         .type = KSLLM_META_TEXT, .text = "kanana"};
@@ -1107,7 +1109,7 @@ TEST(a_second_file_is_the_same_bits)
         ksllm_encoder *x = encoder(m, 1), *y = encoder(n, 2);
         ksllm_media one = encode(x, m, &p, NULL), other = encode(y, n, &p,
                                                                  NULL);
-        CHECK_HEX(rows_hash(&one), rows_hash(&other));
+        CHECK_HEX(media_hash(&one), media_hash(&other));
         CHECK(!memcmp(one.tokens, other.tokens, 4 * one.n_tokens));
         free(one.memory);
         free(other.memory);
@@ -1211,7 +1213,7 @@ TEST(a_second_file_that_does_not_fit)
          "'clip.vision.nothing'"},
     };
     pair p = pair_of(KSLLM_TYPE_F32, true, false, NULL);
-    fx_spec wide = *fx_spec_of("llama"), own = tw_spec(KSLLM_TYPE_F32, true);
+    fx_spec wide = *fx_spec_of("llama"), own = tw_spec(KSLLM_TYPE_F32, TW_TILES);
     ksllm_model *m;
     ksllm_error e;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -13,7 +13,8 @@ transformers at every position of a prompt, and 64 greedy tokens.
 
 Made with torch 2.13.0 (CPU), transformers 5.23.0, safetensors 0.8.0,
 numpy 2.4.6. Where transformers has no class for a model, the row says so and
-states the forward pass itself: exaone, solar, vaetki, kanana2_tiny.
+states the forward pass itself: exaone, solar, vaetki, kanana2_tiny,
+hyperclovax_seed.
 
 Weights are drawn so that a logit has unit scale and so that no choice hangs
 on rounding: between the first and the second token, and between the last
@@ -28,6 +29,7 @@ their vectors (write_embeddings). see.bin, hear.bin: prompts with
 pictures or sounds (write_media), made with Pillow 12.1.1."""
 
 import argparse
+import collections
 import copy
 import filecmp
 import json
@@ -80,7 +82,7 @@ def std_of(name, shape):
 
 
 def is_norm(name):
-    return bool(re.search(r"(norm\d?|ln_\d|ln_f|ln_q|ln_post)\.weight$", name))
+    return bool(re.search(r"(norm\d?|ln_\d|ln_f|ln_q|ln_post|\.bn)\.weight$", name))
 
 
 def less(name, row):
@@ -366,6 +368,34 @@ add_row("varco_vision", "LlavaOnevision",
              "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
              "size": {"height": 32, "width": 32}, "do_pad": True,
              "image_grid_pinpoints": PINS})
+# HyperCLOVA X SEED Vision-Instruct-3B. transformers has no class: ours is its
+# SigLIP and Llama with the C-Abstractor and the packing below. A tile's 5 x 5
+# patches become 3 x 3 rows, of areas that overlap; a layer is not run.
+GRIDS = [[40 * i, 40 * j] for i in range(1, 5) for j in range(1, 5)
+         if 1 < i * j < 5]
+add_row("hyperclovax_seed", "HCXVision",
+        {"head_dim": 24, "hidden_size": 48, "intermediate_size": 48,
+         "num_attention_heads": 2, "num_key_value_heads": 1,
+         "tie_word_embeddings": True, **rope(5e5)},
+        wrap=lambda c: {
+            "text_config": {"model_type": "llama", **c}, "vision_config": {
+                "model_type": "siglip_vision_model", "hidden_size": 32,
+                "num_attention_heads": 2, "intermediate_size": 40,
+                "num_hidden_layers": 3, "image_size": 40, "patch_size": 8,
+                "vision_use_head": False},
+            "anyres": True, "unpad": True, "max_num_grids": 4,
+            "use_1x1_grid": False, "use_nth_layer": -2,
+            "mm_projector_type": "cabstractor", "proj_pos_emb": True,
+            "proj_prenorm": False, "img_start_id": 258,
+            "num_queries_vis_abstractor_image": 9,
+            "model_type": "hyperclovax_vlm", "tie_word_embeddings": True},
+        silent=("vision", "projector", "newline"), prompt=24,
+        scales={"image_newline": 4.0}, switches={"theta": PLAIN_ROPE},
+        see={**CLIP, "image_processor_type": "HCXVisionImageProcessor",
+             "size": {"shortest_edge": 40}, "do_center_crop": True,
+             "crop_size": {"height": 40, "width": 40}, "pad_to_square": True,
+             "anyres": True, "unpad": True, "num_queries_vis_abstractor": 9,
+             "patch_size": 8, "possible_resolutions": GRIDS})
 # Qwen3-ASR: hears
 add_row("qwen3_asr", "Qwen3ASR",
         {"head_dim": 24, "hidden_size": 48, "tie_word_embeddings": True,
@@ -869,6 +899,153 @@ class Vaetki(torch.nn.Module):
             logits=self.lm_head(self.model.norm(x))[None])
 
 
+class MapNorm(torch.nn.LayerNorm):
+    """Of the channels of a map."""
+
+    def __init__(self, n):
+        super().__init__(n, eps=1e-6)
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class ConvNorm(torch.nn.Module):
+    def __init__(self, n, side, groups=1):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(n, n, side, padding=side // 2,
+                                    groups=groups, bias=False)
+        self.bn = MapNorm(n)
+
+    def forward(self, x):
+        return self.bn(self.conv(x))
+
+
+class SqueezeExcite(torch.nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        mid = round(n * 0.25)
+        self.fc1 = torch.nn.Conv2d(n, mid, 1)
+        self.fc2 = torch.nn.Conv2d(mid, n, 1)
+
+    def forward(self, x):
+        h = torch.nn.functional.silu(self.fc1(x.mean((2, 3), keepdim=True)))
+        return x * self.fc2(h).sigmoid()
+
+
+class RegBlock(torch.nn.Module):
+    """RegNet's bottleneck of as many channels as come in, in groups of one."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.conv1, self.conv3 = ConvNorm(n, 1), ConvNorm(n, 1)
+        self.conv2, self.se = ConvNorm(n, 3, n), SqueezeExcite(n)
+
+    def forward(self, x):
+        silu = torch.nn.functional.silu
+        return silu(x + self.conv3(self.se(silu(self.conv2(silu(
+            self.conv1(x)))))))
+
+
+class CAbstractor(torch.nn.Module):
+    """Names as in the published checkpoint."""
+
+    def __init__(self, patches, queries, n, width):
+        super().__init__()
+        def stage():
+            return torch.nn.Sequential(collections.OrderedDict(
+                (f"b{i}", RegBlock(n)) for i in (1, 2, 3)))
+        self.pos_emb = torch.nn.Parameter(torch.zeros(1, patches ** 2, n))
+        self.net = torch.nn.Sequential(
+            stage(), torch.nn.AdaptiveAvgPool2d(queries), stage())
+        self.readout = torch.nn.Sequential(
+            torch.nn.Linear(n, width), torch.nn.SiLU(),
+            torch.nn.Linear(width, width))
+        self.side = patches
+
+    def forward(self, x):
+        x = (x + self.pos_emb).transpose(1, 2)
+        x = self.net(x.unflatten(2, (self.side, self.side)))
+        return self.readout(x.flatten(2).transpose(1, 2))
+
+
+class HCXVision(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        v = transformers.SiglipVisionConfig(**c["vision_config"])
+        t = transformers.LlamaConfig(**c["text_config"])
+        v._attn_implementation = t._attn_implementation = "eager"
+        self.vision_model = transformers.SiglipVisionModel(v)
+        self.language_model = transformers.LlamaForCausalLM(t)
+        self.mm_projector = CAbstractor(
+            v.image_size // v.patch_size,
+            math.isqrt(c["num_queries_vis_abstractor_image"]), v.hidden_size,
+            t.hidden_size)
+        self.image_newline = torch.nn.Parameter(torch.zeros(t.hidden_size))
+        self.config = self.language_model.config
+        self.layer = c["use_nth_layer"]
+        self.get_input_embeddings = self.language_model.get_input_embeddings
+
+    def forward(self, **args):
+        return self.language_model(**args)
+
+    def rows(self, tiles, size, best):
+        """Of a picture: its tiles, width and height, canvas."""
+        v = self.vision_model(tiles, output_hidden_states=True)
+        x = self.mm_projector(v.hidden_states[self.layer])
+        if len(tiles) == 1:
+            return torch.cat((x[0], self.image_newline[None]))
+        side, w, h = math.isqrt(x.shape[1]), *size
+        down, across = (b // tiles.shape[-1] for b in best)
+        m = x[1:].view(down, across, side, side, -1).permute(0, 2, 1, 3, 4)
+        m = m.reshape(down * side, across * side, -1)
+        rows, cols = m.shape[:2]
+        if w / h > cols / rows:
+            off = (rows - int(h * (cols / w))) // 2
+            m = m[off:rows - off]
+        else:
+            off = (cols - int(w * (rows / h))) // 2
+            m = m[:, off:cols - off]
+        line = self.image_newline.expand(len(m), 1, -1)
+        return torch.cat((x[0], torch.cat((m, line), 1).flatten(0, 1)))
+
+
+def hcx_tiles(image, c):
+    """The processor of HyperCLOVA X SEED Vision: tiles and the canvas."""
+    from PIL import Image
+    image = Image.fromarray(image)
+    def laid(image, w, h, canvas):
+        on = Image.new("RGB", canvas, tuple(int(m * 255)
+                                            for m in c["image_mean"]))
+        on.paste(image.resize((w, h), c["resample"]),
+                 ((canvas[0] - w) // 2, (canvas[1] - h) // 2))
+        return on
+    side, (w, h) = c["crop_size"]["width"], image.size
+    found, most, least = None, 0, math.inf
+    for height, width in c["possible_resolutions"]:
+        s = min(width / w, height / h)
+        kept = min(int(w * s) * int(h * s), w * h)
+        waste = width * height - kept
+        if kept > most or (kept == most and waste < least):
+            found, most, least = (height, width), kept, waste
+    height, width = found
+    if w > h:
+        first = side, math.ceil(h / w * side)
+    else:
+        first = math.ceil(w / h * side), side
+    tiles = [laid(image, *first, (side, side))]
+    if width / w < height / h:
+        new = width, min(math.ceil(h * (width / w)), height)
+    else:
+        new = min(math.ceil(w * (height / h)), width), height
+    on = laid(image, *new, (width, height))
+    tiles += [on.crop((x, y, x + side, y + side))
+              for y in range(0, height, side) for x in range(0, width, side)]
+    x = (np.stack([np.asarray(t) for t in tiles]) * c["rescale_factor"])
+    x = (x.astype(np.float32) - np.float32(c["image_mean"])) \
+        / np.float32(c["image_std"])
+    return torch.from_numpy(x).permute(0, 3, 1, 2), found
+
+
 def add_ear(model, row):
     """HyperCLOVA X Omni: transformers has the encoder. Our statement, from
     NAVER's server, is the projector after it."""
@@ -886,6 +1063,8 @@ def add_ear(model, row):
 def build(row, config):
     if row["class"] == "Vaetki":
         return Vaetki(config).eval()
+    if row["class"] == "HCXVision":
+        return HCXVision(row["wrap"](config)).float().eval()
     base = row["class"]
     c = copy.deepcopy({k: v for k, v in config.items()
                        if not k.startswith("own_")})
@@ -999,6 +1178,14 @@ def prompt_of(row, parts, bare):
              *text_ids("assistant\n")], messages)
 
 
+def tiles_of(row, pictures):
+    """max_tiles: LLaVA-OneVision's processor makes one tile of each of several
+    pictures. HyperCLOVA X does not, and the smallest shows what 1 gives."""
+    if row["class"] == "HCXVision":
+        return int(pictures == [CELL])
+    return int(len(pictures) > 1)
+
+
 def inputs_of(model, row, pictures):
     """The processor's values, as arguments, and the rows they become."""
     from transformers.models.llava_onevision import \
@@ -1007,6 +1194,11 @@ def inputs_of(model, row, pictures):
         image_processing_pil_qwen2_vl as qwen
     tiles = row["class"] == "LlavaOnevision"
     made = [picture(*p) for p in pictures]
+    if row["class"] == "HCXVision":
+        made = [hcx_tiles(p, row["see"]) for p in made]
+        return None, [model.rows(x[:1] if tiles_of(row, pictures) else x,
+                                 p[:2], best)
+                      for p, (x, best) in zip(pictures, made)]
     c = {k: v for k, v in row["see"].items() if k != "image_processor_type"}
     if tiles:
         args = onevision.LlavaOnevisionImageProcessorPil(**c)(
@@ -1092,7 +1284,7 @@ def see(model, row, case):
         top = x[-1].topk(2)
         least = min(least, float(top.values[0] - top.values[1]))
         ids.append(int(top.indices[0]))
-    return {"tiles": int(len(media) > 1), "pictures": media,
+    return {"tiles": tiles_of(row, media), "pictures": media,
             "messages": messages, "prompt": prompt, "lens": [
                 len(r) for r in rows], "rows": torch.cat(tuple(rows)).float(),
             "greedy": ids[n:], "logits": logits, "least": least}
@@ -1415,6 +1607,10 @@ def saved(row, model):
     if row["class"] == "Vaetki":
         return {"architectures": ["VaetkiForCausalLM"], **row["config"]}, \
             tensors_of(model)
+    if row["class"] == "HCXVision":
+        return {"architectures": ["HCXVisionForCausalLM"],
+                **row["wrap"](row["config"])}, \
+            {k: v for k, v in tensors_of(model).items() if "lm_head" not in k}
     with tempfile.TemporaryDirectory() as tmp:
         half = copy.deepcopy(model).half()
         half.save_pretrained(tmp)
@@ -1452,7 +1648,7 @@ def write(name, row, folder, model, prompt, logits, ids):
 
 def read_back(folder, row, logits, prompt):
     """What was written, loaded by transformers as a user would."""
-    if row["class"] == "Vaetki" or row.get("hook") or row.get("publish") in (
+    if row["class"] in ("Vaetki", "HCXVision") or row.get("hook") or row.get("publish") in (
             "exaone", "omni", "kormo", "embedding"):
         return
     cls = row["class"] + row.get("suffix", "ForCausalLM")
