@@ -7424,8 +7424,8 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
     }
 #else
 /* Panels are laid out by the base's functions. With VNNI the tiles are faster
- * from two tokens on. For one the base's kernel is as fast where it has not to
- * take signs apart; AVX-512 has its own. */
+ * from two tokens on, but not than k_sixteens. For one the base's kernel is as
+ * fast where it has not to take signs apart; AVX-512 has its own. */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
