@@ -1489,12 +1489,13 @@ typedef struct { u8 qs[32]; u8 qh[16]; u8 scales[8]; } blk_iq1_m;
 typedef struct { u8 qs[48]; u8 qh[4]; u16 d; } blk_tq1_0;
 /* TQ2_0: qs as Q2_K; w = d * (q - 1) */
 typedef struct { u8 qs[64]; u16 d; } blk_tq2_0;
-/* MXFP4: w[i] = 2^(e - 128) * BLK_FP4[q]      nibbles as Q4_0 */
+/* MXFP4: w[i] = 2^(e - 128) * (BLK_FP4[q] - 16)   nibbles as Q4_0 */
 typedef struct { u8 e; u8 qs[16]; } blk_mxfp4;
 
-/* Twice the values of an FP4 number. */
+/* Twice the values of an FP4 number, raised by the type's bias: kernels then
+ * need not take signs apart. */
 static const i8 BLK_FP4[16] =
-    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 _Static_assert(sizeof(blk_iq2_xxs) == 66, "IQ2_XXS");
 _Static_assert(sizeof(blk_iq2_xs) == 74, "IQ2_XS");
@@ -1569,7 +1570,7 @@ static const blk_type BLK_TYPES[] = {
         16},
     [KSLLM_TYPE_TQ1_0] = {"TQ1_0", 256, sizeof(blk_tq1_0), true, 0, 0, 0, 16},
     [KSLLM_TYPE_TQ2_0] = {"TQ2_0", 256, sizeof(blk_tq2_0), true, 0, 0, 0, 16},
-    [KSLLM_TYPE_MXFP4] = {"MXFP4", 32, sizeof(blk_mxfp4), false, 0, 0, 128,
+    [KSLLM_TYPE_MXFP4] = {"MXFP4", 32, sizeof(blk_mxfp4), false, 0, 0, 16,
         32},
 #endif
 };
@@ -2371,8 +2372,8 @@ KS_INLINE void blk_read_mxfp4(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_mxfp4, qs);
     b->d = blk_power(src[0]);
     for (int l = 0; l < 16; l++) {
-        b->q[l] = BLK_FP4[qs[l] & 15];
-        b->q[16 + l] = BLK_FP4[qs[l] >> 4];
+        b->q[l] = (i8)(BLK_FP4[qs[l] & 15] - 16);
+        b->q[16 + l] = (i8)(BLK_FP4[qs[l] >> 4] - 16);
     }
     blk_no_scales(b);
 }
@@ -4020,7 +4021,8 @@ V_INLINE int KS_NAME(x_steps)(ksllm_type type, bool is_signed) {
     if (is_signed) return all;
     switch ((int)type) {
     case KSLLM_TYPE_Q6_K: return 2; /* 2 * 2 of 63 * 127 */
-    case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: case KSLLM_TYPE_Q5_K: return 4;
+    case KSLLM_TYPE_Q5_0: case KSLLM_TYPE_Q5_1: case KSLLM_TYPE_Q5_K:
+    case KSLLM_TYPE_MXFP4: return 4;
     default: return all; /* 8 * 2 of 15 * 127 */
     }
 #endif
