@@ -28,7 +28,7 @@ static uint64_t listen(const ksllm_model *m, const ksllm_sound *s,
     if (ksllm_encoder_memory(m, &eo, &bytes, &e) || bytes > 1 << 26
         || ksllm_encoder_create(m, &eo, &x, &e))
         return 0;
-    uint8_t *room = fuzz_copy(NULL, size->memory);
+    uint8_t *room = fuzz_room(size->memory);
     ksllm_media media = {.size = sizeof media, .memory = room,
                          .memory_size = size->memory};
     long calls = memory.calls;
