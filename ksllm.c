@@ -35287,7 +35287,8 @@ static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
         m->clips[0] ? "the model does not see: this version has no tower of "
                       "clip.projector_type '%.*s'"
                     : "the model does not see: its file has no tower%.*s: "
-                      "convert it again from its folder", STR(projector));
+                      "convert it again from its folder, or open it with a "
+                      "file of that (options.media_path)", STR(projector));
 }
 
 static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
@@ -35298,7 +35299,8 @@ static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
         m->clips[1] ? "the model does not hear: this version has no tower of "
                       "clip.projector_type '%.*s'"
                     : "the model does not hear: its file has no tower for "
-                      "sounds%.*s: convert it again from its folder",
+                      "sounds%.*s: convert it again from its folder, or open "
+                      "it with a file of that (options.media_path)",
         STR(projector));
 }
 
