@@ -24451,6 +24451,7 @@ static sch_piece sch_write_value(sch *s, u32 node) {
 }
 
 static str sch_text(const sch *s, sch_piece w) {
+    if (!w.n) return (str){"", 0}; /* memory may have failed */
     return (str){(const char *)s->bytes + w.at, w.n};
 }
 
