@@ -36,6 +36,16 @@ static inline simde__m512i emulate_srai_epi32(simde__m512i a, int n)
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32 emulate_srai_epi32
 
+static inline simde__m512i emulate_zextsi256_si512(__m256i a)
+{
+    simde__m512i_private p;
+    p.m256i[0] = a;
+    p.m256i[1] = _mm256_setzero_si256();
+    return simde__m512i_from_private(p);
+}
+#undef _mm512_zextsi256_si512
+#define _mm512_zextsi256_si512 emulate_zextsi256_si512
+
 static inline simde__m512 emulate_cvtepi32_ps(simde__m512i a)
 {
     simde__m512i_private in = simde__m512i_to_private(a);
