@@ -28967,7 +28967,8 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
-/* Lengths of heads that see a window. */
+/* Lengths of heads that see a window: at most those of the others, which memory
+ * is planned by. */
 static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
     const size_t *d = m->dim;
@@ -28976,12 +28977,14 @@ static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
     u32 value = mdl_int(&r, "attention.value_length_swa", 1, key, own);
     u32 rope = mdl_int(&r, "rope.dimension_count_swa", 2, own, own);
     if (r.status) return r.status;
-    if (value != own || d[D_VALUE] != d[D_HEAD] || rope % 2)
+    if (value != own || d[D_VALUE] != d[D_HEAD] || rope % 2
+        || rope > d[D_ROPE])
         return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
             "'%s.attention.value_length' %llu and value_length_swa %u are not "
             "the key lengths %llu and %u, or rope.dimension_count_swa %u is "
-            "odd: this version cannot run it", m->arch->name, LLU(d[D_VALUE]),
-            (unsigned)value, LLU(key), (unsigned)own, (unsigned)rope);
+            "odd or above rope.dimension_count %llu: this version cannot run "
+            "it", m->arch->name, LLU(d[D_VALUE]), (unsigned)value, LLU(key),
+            (unsigned)own, (unsigned)rope, LLU(d[D_ROPE]));
     for (u32 i = 0; i < MDL_SHAPES; i++) {
         size_t *to = m->shape[i];
         memcpy(to, d, sizeof m->dim);

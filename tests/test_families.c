@@ -2063,6 +2063,7 @@ TEST(layers_that_differ)
         {"gemma4.attention.key_length_swa", 33, "key_length_swa"},
         {"gemma4.attention.value_length_swa", 8, "value_length_swa"},
         {"gemma4.rope.dimension_count_swa", 3, "dimension_count_swa"},
+        {"gemma4.rope.dimension_count", 2, "above rope.dimension_count"},
         {"gemma4.embedding_length_per_layer_input", 0, "has no place"},
         {"gemma4.embedding_length_per_layer_input", 8, "has a length"},
         {"gemma4.attention.shared_kv_layers", 2, "is missing"},
