@@ -34231,11 +34231,10 @@ static bool st_is_of(str key, str arch) {
         && !memcmp(key.p, arch.p, arch.n);
 }
 
-/* All that the graph is made of. Names, templates and recommendations may
- * change, and so may the order of keys. */
-static u64 st_sum_hyperparameters(const gguf *g) {
+/* All that a graph is made of: an architecture's keys. Names, templates and
+ * recommendations may change, and so may the order of keys. */
+static u64 st_sum_keys(const gguf *g, str arch) {
     sum256 s = sum_begin();
-    str arch = gguf_get_str(g, "general.architecture");
     sum_add(&s, arch.p, arch.n);
     for (u32 i = 0; i < g->n_kv; i++) {
         const gguf_kv *kv = &g->kv[g->kv_order[i]];
@@ -34245,6 +34244,15 @@ static u64 st_sum_hyperparameters(const gguf *g) {
         st_sum_value(&s, kv);
     }
     return sum_end(&s, 0);
+}
+
+/* Of a model with towers those of these, too: who saw otherwise holds other
+ * rows under the same names. */
+static u64 st_sum_hyperparameters(const ksllm_model *m) {
+    u64 sum = st_sum_keys(
+        &m->g, gguf_get_str(&m->g, "general.architecture"));
+    return m->media ? sum_mix(sum, st_sum_keys(
+        mdl_media_file(m), str_of("clip"))) : sum;
 }
 
 static u64 st_sum_vocabulary(const gguf *g) {
@@ -34324,7 +34332,7 @@ static void st_header(const ksllm_session *s, u8 *h) {
     st_set(h + 28, m->n_kv_heads, 4);
     st_set(h + 32, m->dim[D_HEAD], 4);
     st_set(h + 36, m->dim[D_VALUE], 4);
-    st_set(h + 40, st_sum_hyperparameters(&m->g), 8);
+    st_set(h + 40, st_sum_hyperparameters(m), 8);
     st_set(h + 48, st_sum_vocabulary(&m->g), 8);
     st_set(h + 56, st_sum_tensors_of(m), 8);
     st_set(h + 64, st_sum_weights_of(m), 8);

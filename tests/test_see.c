@@ -1387,8 +1387,24 @@ TEST(a_state_has_pictures)
     CHECK_EQ(ksllm_session_common(y, s.tokens, s.n), s.n);
     CHECK_OK(ksllm_session_sync(y, s.tokens, s.n, NULL, &e), e);
     CHECK_HEX(fx_logits_hash(s.m, y), fx_logits_hash(s.m, x));
+    ksllm_session_free(y);
+    /* A tower that sees otherwise gives other rows the same names. */
+    const ksllm_override o = {.key = "clip.vision.attention."
+        "layer_norm_epsilon", .type = KSLLM_META_F32, .number = 1e-3};
+    ksllm_model_options mo;
+    ksllm_session_options so = fx_small_options();
+    ksllm_model_options_init(&mo);
+    mo.overrides = &o;
+    mo.n_overrides = 1;
+    ksllm_model *other = NULL;
+    fx_must(ksllm_model_open_memory(s.f.data, s.f.size, &mo, &other, &e), &e);
+    y = fx_create(other, &so);
+    t.at = 0;
+    CHECK_EQ(ksllm_session_load(y, s.tokens, s.n, tape_read, &t, NULL, NULL,
+                                &e), KSLLM_ERR_UNSUPPORTED);
     ksllm_session_free(x);
     ksllm_session_free(y);
+    ksllm_model_close(other);
     scene_end(&s);
 }
 
