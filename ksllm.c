@@ -28488,8 +28488,8 @@ static ksllm_status mdl_make_tower(
 /* Whether a second file is one, and this model's. */
 static ksllm_status mdl_check_media_file(
     const ksllm_model *m, ksllm_error *err) {
-    static const char *const last[] = {
-        "mm.model.fc.weight", "mm.2.weight", "mm.a.mlp.2.weight"};
+    static const char *const last[] = {"mm.model.fc.weight", "mm.2.weight",
+        "mm.readout.2.weight", "mm.a.mlp.2.weight"};
     const gguf *g = &m->g2;
     i64 has = 0;
     str arch = gguf_get_str(g, "general.architecture");
