@@ -900,10 +900,10 @@ static void cv_write_proportional(cv *c, const js *r) {
     u64 half = (u64)c->head_dim / 2;
     f64 part = cv_float(r, "partial_rotary_factor", 1);
     f64 factor = cv_float(r, "factor", 1);
-    u64 turns = (u64)(part * (f64)c->head_dim / 2);
-    f32 *d = xalloc(half, sizeof *d);
     if (!(part > 0 && part <= 1 && factor > 0))
         die("%s/config.json: rope factors that make no sense", c->dir);
+    u64 turns = (u64)(part * (f64)c->head_dim / 2);
+    f32 *d = xalloc(half, sizeof *d);
     for (u64 i = 0; i < half; i++) d[i] = i < turns ? (f32)factor : 1e30f;
     cv_add_made(c, "rope_freqs.weight", d, 1, &half);
 }
@@ -1229,7 +1229,8 @@ static void cv_read_modules(cv *c) {
     static const char *const known[] = {
         "Transformer", "Pooling", "Dense", "Normalize"};
     const js *modules = json_read(c->dir, "modules.json");
-    if (c->family->flags & CV_XLMR && st_find(&c->st, str_of("classifier.dense.weight"))) {
+    if (c->family->flags & CV_XLMR
+        && st_find(&c->st, str_of("classifier.dense.weight"))) {
         gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), 4); /* it ranks */
         return;
     }
@@ -1244,7 +1245,8 @@ static void cv_read_modules(cv *c) {
         if (i != 1 && i != 2) continue;
         char *path = cv_module_path(c, v, known[i]);
         if (i == 2) cv_read_dense(c, path);
-        else gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"), cv_pooling(c, path));
+        else gw_kv_u32(c->g, cv_arch_key(c, "pooling_type"),
+            cv_pooling(c, path));
         free(path);
     }
     if (c->n_dense_after == 1)

@@ -393,6 +393,12 @@ static void qz_try(const qz_options *o, const gw *g, const char *name, u8 *p) {
 
 /* ---- GGUF to GGUF ---- */
 
+/* Adapters, and towers in a file of their own, do not run alone. */
+static bool qz_is_model(const gguf *src) {
+    return !str_eq(gguf_get_str(src, "general.type"), str_of("adapter"))
+        && !str_eq(gguf_get_str(src, "general.architecture"), str_of("clip"));
+}
+
 static void qz_rows(const gw_tensor *t, u64 row, u64 n, f32 *out) {
     const gguf_tensor *s = t->src;
     for (u64 r = 0; r < n; r++)
@@ -482,8 +488,7 @@ static int qz_main(int argc, char **argv) {
     qz_check_plan(&o, &g);
     gw_lay(&g);
     if (!o.quiet || o.dry_run) qz_print_plan(&g, o.dry_run);
-    u8 *tried = str_eq(gguf_get_str(&src, "general.type"), str_of("adapter"))
-        ? NULL : qz_zeros(&g);
+    u8 *tried = qz_is_model(&src) ? qz_zeros(&g) : NULL;
     if (tried) qz_try(&o, &g, in, tried);
     if (!o.dry_run) gw_write(&g, o.out);
     return 0;

@@ -9,6 +9,7 @@
 #include "../quant/ksllm-quant.c"
 #undef main
 
+#include "fixture.h"
 #include "test.h"
 
 static u64 rng = 88172645463325252ull;
@@ -1341,6 +1342,22 @@ TEST(what_cannot_be_run_is_said_of_the_folder) {
     config_with("\"num_key_value_heads\": 1", "\"num_key_value_heads\": 2");
     refused("convert . -o out.gguf", "cannot be run: .: tensor");
     CHECK(!strstr(said, "memory"));
+    end();
+}
+
+/* A file of towers, as --media-only and llama.cpp write it, is no model: there
+ * is nothing to try. */
+TEST(towers_alone_are_quantized) {
+    fx_gguf g;
+    begin();
+    fx_begin(&g);
+    fx_kv_text(&g, "general.architecture", "clip");
+    fx_tensor(&g, "mm.0.weight", KSLLM_TYPE_F32, 64, 32);
+    fx_file f = fx_end(&g);
+    put_file("mm.gguf", f.data, f.size);
+    free(f.data);
+    if (!CHECK_EQ(run_program("quantize mm.gguf -o out.gguf -t q8_0"), 0))
+        printf("%s\n", said);
     end();
 }
 
