@@ -1,9 +1,9 @@
 /* fuzz_see.c - a model that sees from anywhere, and any picture.
  *
- * An input: the file, or the towers' file of a sound model, then 8 bytes: width
- * and height, max_tokens, max_tiles, options of the call. What opens gives each picture the tokens and the memory
- * that were measured, and the same bits whatever the threads; no call on an
- * encoder allocates.
+ * An input: the file, or a file of towers beside a sound model, then 8 bytes:
+ * width and height, max_tokens, max_tiles, options of the call. What opens gives
+ * each picture the tokens and the memory that were measured, and the same bits
+ * whatever the threads; no call on an encoder allocates.
  */
 #define TW_MINI
 #include "tower.h"
