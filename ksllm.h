@@ -1770,7 +1770,7 @@ typedef struct ksllm_media {
     const ksllm_model *model;
     const int32_t *tokens;      /* its n_tokens negative numbers */
     const float *rows;          /* [n_tokens][n_embd]; NULL: named only */
-    uint64_t hash[2];           /* of the pixels or samples; odd: a sound */
+    uint64_t hash[2];           /* of the pixels, or samples: [1] is odd */
     uint32_t n_tokens, n_embd;
 } ksllm_media;
 

@@ -707,6 +707,11 @@ static void cv_check_layered(const cv *c) {
         die("%s/config.json: 'sliding_window' is missing", c->dir);
 }
 
+/* The first row of XLM-R's positions that a token has. */
+static i64 cv_first_place(const cv *c) {
+    return cv_int(c, "pad_token_id", 1) + 1;
+}
+
 /* XLM-R as encoders and rerankers have it. */
 static void cv_check_xlmr(const cv *c) {
     const js *places = js_get(c->config, "position_embedding_type");
@@ -716,6 +721,9 @@ static void cv_check_xlmr(const cv *c) {
         die("%s/config.json: position_embedding_type that is not 'absolute', "
             "is_decoder or add_cross_attention is not supported for %s",
             c->dir, c->family->arch);
+    if (cv_int(c, "max_position_embeddings", -1) <= cv_first_place(c))
+        die("%s/config.json: max_position_embeddings has no place after "
+            "pad_token_id", c->dir);
 }
 
 /* What the graph would compute wrongly, because it has no switch for it. */
@@ -1089,11 +1097,6 @@ static void cv_write_layered(const cv *c) {
     gw_kv_u32(c->g, cv_arch_key(c, "attention.key_length_swa"), head);
     gw_kv_u32(c->g, cv_arch_key(c, "attention.value_length_swa"), head);
     gw_kv_u32(c->g, cv_arch_key(c, "rope.dimension_count_swa"), head);
-}
-
-/* The first row of XLM-R's positions that a token has. */
-static i64 cv_first_place(const cv *c) {
-    return cv_int(c, "pad_token_id", 1) + 1;
 }
 
 static void cv_write_keys(cv *c) {

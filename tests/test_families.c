@@ -943,6 +943,8 @@ TEST(configs_that_no_graph_has) {
         {"gemma4", "\"proportional\"", "\"dynamic\"", "dynamic"},
         {"../data/xlmr", "\"pad_token_id\": 1", "\"position_embedding_type\": "
             "\"relative_key\", \"pad_token_id\": 1", "'absolute'"},
+        {"../data/xlmr", "\"pad_token_id\": 1", "\"pad_token_id\": 129",
+            "no place after pad_token_id"},
         {"../data/xlmr", "\"gelu\"", "\"relu\"", "relu"},
     };
     for (size_t i = 0; i < KS_LEN(cases); i++) {
