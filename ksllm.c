@@ -37962,6 +37962,11 @@ int64_t ksllm_json_string(
 
 static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
 
+static ksllm_status api_no_result(ksllm_result *result, ksllm_error *err) {
+    return result ? api_give(&API_RESULT, result, &API_NO_RESULT, err)
+                  : KSLLM_OK;
+}
+
 /* The answer of a member, and what it is asked for, copied over our defaults.
  * Those of several sessions would be much for a stack, so each lies in its
  * session's memory. */
@@ -37999,7 +38004,7 @@ static ksllm_status api_take(api_answer *a) {
         .run = {.s = s, .control = &a->c, .err = err}};
     a->g = API_GENERATION_DEFAULTS;
     a->r = API_NO_RESULT;
-    if (m->result) TRY(api_give(&API_RESULT, m->result, &a->r, err));
+    TRY(api_no_result(m->result, err));
     TRY(ses_speaks(s, err));
     TRY(api_options(&API_GENERATION, &a->g, m->generation, err));
     if (a->shares) a->g.drafter = NULL;
@@ -38099,7 +38104,10 @@ ksllm_status ksllm_sessions_generate(
     TRY(api_group(members, n_members, err));
     for (size_t i = 0; i < n_members; i++) {
         ksllm_member *m = &members[i];
-        m->status = ses_enter(m->session, m->err ? m->err : err);
+        ksllm_error *mine = m->err ? m->err : err;
+        /* with `next` it may still be that of an answer before */
+        m->status = m->next ? KSLLM_OK : api_no_result(m->result, mine);
+        if (!m->status) m->status = ses_enter(m->session, mine);
         if (m->status) continue;
         all[n++] = api_answers(m, n_members > 1, err);
     }
@@ -38123,6 +38131,7 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
     ksllm_member m = {.session = session, .generation = generation,
         .result = result, .chat = chat, .on_part = on_part, .part_ctx = ctx};
+    TRY(api_no_result(result, err));
     NEED(chat, "chat is NULL");
     return ksllm_sessions_generate(&m, 1, err);
 }
