@@ -1558,6 +1558,8 @@ static bool open_model(const char *path, const char *n_ctx)
     options.n_ctx = n_ctx ? (uint32_t)strtoul(n_ctx, NULL, 10) : 0;
     bool ok = ksllm_model_open(path, NULL, &model, &err) == KSLLM_OK &&
               ksllm_session_memory(model, &options, &memory, &err) == KSLLM_OK;
+    if (ok && n_places > memory.n_ctx)
+        n_places = memory.n_ctx;        /* a pass has a token of each */
     for (size_t i = 0; ok && i < n_places; i++) {
         ok = ksllm_session_create(model, &options, &places[i].session, &err) ==
              KSLLM_OK;
