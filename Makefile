@@ -60,7 +60,7 @@ endif
         check-models check-templates check-schemas check-demo check-quant demo \
         models fetch one-line header size clean help FORCE bench bench-kernels bench-cancel \
         bench-loop bench-obey bench-peer bench-quant bench-state bench-draft \
-        bench-adapter bench-several bench-tokens bench-arm bench-cold \
+        bench-adapter bench-several bench-tokens bench-arm bench-cold bench-tower \
         bench-chart engines fuzz \
         bench-arm-check coverage soak analyse check-all shared install \
         uninstall users demo-real demo-accept
@@ -104,6 +104,7 @@ help:
 	echo 'make bench-arm     instructions and modelled cycles on Arm, and the'
 	echo '                   peer (bench-arm-check: against the stored ones)'
 	echo 'make bench-cancel  how long a prompt takes to stop'
+	echo 'make bench-tower   what a picture or a sound costs; PEER=PROGRAM'
 	echo 'make bench-loop    how late a 50 Hz loop is beside a model; as root'
 	echo 'make bench-obey    decoding under a schema against free decoding'
 	echo 'make bench-peer    the same file in llama.cpp, in turns; with ENGINES=DIR'
@@ -530,6 +531,10 @@ $(BENCH_MODEL): $(BUILD)/tests/bench
 
 bench-cancel: $(BUILD)/tests/bench_cancel $(BENCH_MODEL)
 	$< $(BENCH_MODEL)
+
+bench-tower: $(BUILD)/tests/bench_tower build/venv/done
+	build/venv/bin/python tests/bench_tower.py $(if $(PEER),--peer $(PEER)) \
+	    $(SHAPES)
 
 bench-loop: $(BUILD)/tests/bench_loop $(BENCH_MODEL)
 	$< $(BENCH_MODEL)

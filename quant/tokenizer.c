@@ -424,7 +424,8 @@ static void tk_read_unigram(tk *t, const js *model) {
         || !str_eq(c.scheme, str_of("always")) || !(c.by_space || c.squeeze)
         || js_true(js_get(model, "byte_fallback")))
         die("%s/tokenizer.json: a unigram vocabulary that is not cut as "
-            "XLM-R's (%.*s)", t->dir, STR(c.odd));
+            "XLM-R's (%.*s)", t->dir, STR(c.odd.n ? c.odd
+                : c.metaspace ? str_of("its spaces") : str_of("no Metaspace")));
     if (!vocab || vocab->kind != JS_ARR || !vocab->n)
         die("%s/tokenizer.json: no vocabulary", t->dir);
     t->pieces = t->unigram = t->add_space = true;

@@ -46,6 +46,7 @@ sort_merge                  .*_less|.*_less_.*
 pool_(work|run)             (fwd|twr)_.*_piece
 pool_thread                 host
 fwd_step_piece              fwd_(embed|norm|add|.*heads|query_rank|skip)
+fwd_step_piece              cab_(place|bend|around|mean|gate|add|pool)
 fwd_step_piece              ear_(frame|around|beside|bend|flat|place)
 fwd_step_piece              twr_(patch|place|norm|norm_pair|heads|attended|add|activate|middle|out|merge|before_fc|cell_row|pack)
 fwd_step_piece              fwd_(cap|embds_.*|latent_.*|conv_.*|mix|read|route|scatter|activate.*|combine)
@@ -53,7 +54,7 @@ fwd_advance                 host
 twr_layers                  host
 draft_give                  host
 k_panel_.*                  x_.*
-(fwd|k|smp|twr)_.*           k_.*
+(fwd|k|smp|twr|ear|cab)_.*   k_.*
 ses_preload                 host
 st_(call|save|load_chunks)  host
 chat_attr_of|chat_names     chat_find_builtin

@@ -13,13 +13,13 @@
 
 #if defined EA_MINI     /* for a fuzzer */
 enum { EA_WIDTH = 32, EA_FFN = 32, EA_MID = 32, EA_HEADS = 2, EA_LAYERS = 1,
-       EA_CHANNELS = 8, EA_BANDS = 29 };
+       EA_CHANNELS = 8, EA_BANDS = 29, EA_PLACE = 5 };
 #else
 enum { EA_WIDTH = 96, EA_FFN = 160, EA_MID = 64, EA_HEADS = 4, EA_LAYERS = 2,
-       EA_CHANNELS = 32, EA_BANDS = 20 };
+       EA_CHANNELS = 32, EA_BANDS = 20, EA_PLACE = FX_END };
 #endif
 enum { EA_HALF = 10, EA_ROWS = 3, EA_SEES = 40, EA_SECONDS = 3,
-       EA_LEAST = 4000, EA_PLACE = FX_END, EA_CHUNK = 1, EA_CHUNK_ROWS = 25,
+       EA_LEAST = 4000, EA_CHUNK = 1, EA_CHUNK_ROWS = 25,
        EA_CHUNK_PLACE = 6 };
 
 static inline void ea_values(fx_build *b, const char *name, uint32_t n_dims,

@@ -706,7 +706,7 @@ TEST(bad_tokenizers) {
         const char *text, *why;
     } cases[] = {
         {"{", "tokenizer.json"}, {"{}", "no model"},
-        {"{\"model\": {\"type\": \"Unigram\"}}", "'Unigram'"},
+        {"{\"model\": {\"type\": \"Unigram\"}}", "no Metaspace"},
         {"{\"model\": {\"type\": \"BPE\"}}", "no merges"},
         {"{\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {}}}",
             "no vocabulary"},
