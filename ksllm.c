@@ -1525,6 +1525,10 @@ _Static_assert(sizeof(blk_q6_k) == 210, "Q6_K");
 _Static_assert(sizeof(blk_iq4_nl) == 18, "IQ4_NL");
 _Static_assert(sizeof(blk_iq4_xs) == 136, "IQ4_XS");
 
+/* Of MXFP4. Scales beyond 2^104, as no model has them, count as that: kernels
+ * for Arm add K_SHIFTED times a scale, which has to be finite. */
+enum { BLK_MOST_POWER = 232 };
+
 typedef struct {
     const char *name; /* NULL: a number that GGUF knows and ksllm does not */
     u16 n;            /* weights in a block */
@@ -2365,6 +2369,7 @@ KS_INLINE void blk_read_tq2_0(blk *b, const u8 *src) {
 
 /* 2^(e - 128), below the smallest normal number too. */
 KS_INLINE f32 blk_power(u32 e) {
+    e = min_u32(e, BLK_MOST_POWER);
     return f32_of_bits(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
@@ -3734,8 +3739,9 @@ V_INLINE __m256 KS_NAME(x_halves)(const u8 *const *row, size_t at) {
 /* Powers of two by their exponent, as blk_power has them. */
 V_INLINE __m256 KS_NAME(x_powers)(const u8 *const *row, size_t at) {
 #define BYTE(r) row[r][at]
-    const __m256i e = _mm256_setr_epi32(BYTE(0), BYTE(1), BYTE(2), BYTE(3),
-        BYTE(4), BYTE(5), BYTE(6), BYTE(7));
+    const __m256i e = _mm256_min_epi32(_mm256_set1_epi32(BLK_MOST_POWER),
+        _mm256_setr_epi32(BYTE(0), BYTE(1), BYTE(2), BYTE(3), BYTE(4), BYTE(5),
+            BYTE(6), BYTE(7)));
 #undef BYTE
     const __m256i small =
         _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
@@ -5770,13 +5776,10 @@ V_INLINE vr KS_NAME(n_block_scales)(
 
 typedef struct { const u8 *p[8]; } KS_NAME(n_rows);
 
-/* The same for blocks of 32, stepping over them. One instruction loads the head
- * of a block and steps; compilers make two or three of it. The first of four
- * loads fills all lanes, so that none must be cleared. The asm names no memory
- * that it reads: nothing writes to weights. */
 /* Powers of two by an exponent each, as blk_power has them. */
 V_INLINE float32x4_t KS_NAME(n_powers)(uint16x4_t v) {
-    const uint32x4_t e = vandq_u32(vmovl_u16(v), vdupq_n_u32(255));
+    const uint32x4_t e = vminq_u32(vdupq_n_u32(BLK_MOST_POWER),
+        vandq_u32(vmovl_u16(v), vdupq_n_u32(255)));
     const uint32x4_t small =
         vshlq_u32(vdupq_n_u32(0x00200000), vreinterpretq_s32_u32(e));
     const uint32x4_t usual =
@@ -5785,6 +5788,10 @@ V_INLINE float32x4_t KS_NAME(n_powers)(uint16x4_t v) {
         vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), small, usual));
 }
 
+/* The same for blocks of 32, stepping over them. One instruction loads the head
+ * of a block and steps; compilers make two or three of it. The first of four
+ * loads fills all lanes, so that none must be cleared. The asm names no memory
+ * that it reads: nothing writes to weights. */
 V_INLINE vr KS_NAME(n_next_scales)(
     KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
     const size_t bytes = t->bytes;
@@ -37984,6 +37991,11 @@ int64_t ksllm_json_string(
 
 static const ksllm_result API_NO_RESULT = {.stop_token = -1, .stop_text = -1};
 
+static ksllm_status api_no_result(ksllm_result *result, ksllm_error *err) {
+    return result ? api_give(&API_RESULT, result, &API_NO_RESULT, err)
+                  : KSLLM_OK;
+}
+
 /* The answer of a member, and what it is asked for, copied over our defaults.
  * Those of several sessions would be much for a stack, so each lies in its
  * session's memory. */
@@ -38021,7 +38033,7 @@ static ksllm_status api_take(api_answer *a) {
         .run = {.s = s, .control = &a->c, .err = err}};
     a->g = API_GENERATION_DEFAULTS;
     a->r = API_NO_RESULT;
-    if (m->result) TRY(api_give(&API_RESULT, m->result, &a->r, err));
+    TRY(api_no_result(m->result, err));
     TRY(ses_speaks(s, err));
     TRY(api_options(&API_GENERATION, &a->g, m->generation, err));
     if (a->shares) a->g.drafter = NULL;
@@ -38121,7 +38133,10 @@ ksllm_status ksllm_sessions_generate(
     TRY(api_group(members, n_members, err));
     for (size_t i = 0; i < n_members; i++) {
         ksllm_member *m = &members[i];
-        m->status = ses_enter(m->session, m->err ? m->err : err);
+        ksllm_error *mine = m->err ? m->err : err;
+        /* with `next` it may still be that of an answer before */
+        m->status = m->next ? KSLLM_OK : api_no_result(m->result, mine);
+        if (!m->status) m->status = ses_enter(m->session, mine);
         if (m->status) continue;
         all[n++] = api_answers(m, n_members > 1, err);
     }
@@ -38145,6 +38160,7 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
     ksllm_member m = {.session = session, .generation = generation,
         .result = result, .chat = chat, .on_part = on_part, .part_ctx = ctx};
+    TRY(api_no_result(result, err));
     NEED(chat, "chat is NULL");
     return ksllm_sessions_generate(&m, 1, err);
 }

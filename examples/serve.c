@@ -5,15 +5,16 @@
  *                          (8080, 127.0.0.1, the model's but 4096 at most, 1)
  *
  * Shows: sessions on a network. One thread polls all connections, one runs the
- * model: N_ANSWERS requests at once, 8 at most, in the order they came; one that
- * finds a place free joins the others at their next token. Each place takes the
- * memory of a session, which is printed. The cache is kept between requests, so
- * a conversation that grows is evaluated once.
+ * model: N_ANSWERS requests at once, 8 at most, in the order they came. One
+ * that finds a place free joins the others at their next token. Each place
+ * takes the memory of a session, which is printed. The cache is kept between
+ * requests, so a conversation that grows is evaluated once.
  *
  * Who connects may be slow or hostile. Connections, requests and what waits to
  * be sent are bounded, 24 MiB in all and 5 for each answer at once; the model
- * never waits for a reader; a request has SECONDS_TO_ASK to arrive, an answer SECONDS_TO_TAKE without
- * progress; a client that goes away, or shuts its side down, ends its answer.
+ * never waits for a reader; a request has SECONDS_TO_ASK to arrive, an answer
+ * SECONDS_TO_TAKE without progress; a client that goes away, or shuts its side
+ * down, ends its answer.
  * $KSLLM_KEY, if set, is the key that clients must send. There is no TLS: put
  * something that has it before any address but 127.0.0.1.
  */
@@ -23,6 +24,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -385,7 +387,7 @@ static client clients[MAX_CLIENTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
 static int bell[2];             /* wakes the thread that polls */
-static volatile sig_atomic_t over;
+static atomic_int over;         /* a signal sets it, both threads read it */
 
 static ksllm_model *model;
 static const char *name, *key;
@@ -1556,6 +1558,8 @@ static bool open_model(const char *path, const char *n_ctx)
     options.n_ctx = n_ctx ? (uint32_t)strtoul(n_ctx, NULL, 10) : 0;
     bool ok = ksllm_model_open(path, NULL, &model, &err) == KSLLM_OK &&
               ksllm_session_memory(model, &options, &memory, &err) == KSLLM_OK;
+    if (ok && n_places > memory.n_ctx)
+        n_places = memory.n_ctx;        /* a pass has a token of each */
     for (size_t i = 0; ok && i < n_places; i++) {
         ok = ksllm_session_create(model, &options, &places[i].session, &err) ==
              KSLLM_OK;

@@ -352,6 +352,33 @@ TEST(products)
         products_of(&fx_types[i]);
 }
 
+/* Every exponent that a scale of MXFP4 may have. */
+TEST(products_of_any_power)
+{
+    enum { ROWS = 32, STEP = 8 * 17, N_IN = 8 * 32 };
+    static inputs in;
+    u8 w[ROWS * STEP];
+    f32 want[9 * ROWS], y[9 * ROWS];
+    uint64_t rng = test_seed;
+    fill_inputs(&in, fx_type_of(KSLLM_TYPE_MXFP4), N_IN, 9, 0, &rng);
+    for (int trial = 0; trial < 8; trial++) {
+        for (size_t i = 0; i < sizeof w; i++)
+            w[i] = i % 17 ? (u8)fx_next(&rng) : (u8)(i / STEP * 8 + trial);
+        for (size_t m = 1; m <= 9; m++) {
+            k_product p = {.type = KSLLM_TYPE_MXFP4, .w = w, .row_bytes = STEP,
+                           .n_rows = ROWS, .acts = &in.acts, .m = m,
+                           .y = want, .y_stride = ROWS};
+            const k_row *k;
+            scalar()->product[KSLLM_TYPE_MXFP4](&p);
+            p.y = y;
+            EACH_ROW(k) {
+                k->product[KSLLM_TYPE_MXFP4](&p);
+                CHECK(same_floats(y, want, m * ROWS));
+            }
+        }
+    }
+}
+
 /* A product does not depend on how many rows or tokens go with it. */
 TEST(products_in_pieces)
 {

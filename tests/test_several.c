@@ -743,6 +743,7 @@ static int intrude(void *ctx, const ksllm_piece *p)
     const int32_t token = 3;
     ksllm_member m[3];
     ksllm_error e;
+    ksllm_result r = {.size = sizeof r, .n_generated = 9};
     (void)p;
     memset(m, 0, sizeof m);
     for (int k = 0; k < 3; k++) {
@@ -754,6 +755,9 @@ static int intrude(void *ctx, const ksllm_piece *p)
     CHECK_EQ(m[0].status, KSLLM_ERR_STATE);
     CHECK_EQ(m[1].status, KSLLM_ERR_STATE);
     CHECK_EQ(m[2].status, KSLLM_OK);
+    CHECK_EQ(ksllm_generate(i->x->s[0], NULL, &r, &e), KSLLM_ERR_STATE);
+    CHECK_EQ(r.n_generated, 0);             /* filled on errors too */
+    CHECK_EQ(r.stop_token, -1);
     i->calls++;
     return 0;
 }
