@@ -4,6 +4,28 @@
 
 #include "fixture.h"
 
+static inline ksllm_model *media_open(const fx_file *f, const char *isa)
+{
+    ksllm_model_options o;
+    ksllm_model *m = NULL;
+    ksllm_error e;
+    ksllm_model_options_init(&o);
+    o.isa = isa;
+    fx_must(ksllm_model_open_memory(f->data, f->size, &o, &m, &e), &e);
+    return m;
+}
+
+static inline ksllm_encoder *media_encoder(const ksllm_model *m, uint32_t n_threads)
+{
+    ksllm_encoder_options o;
+    ksllm_encoder *x = NULL;
+    ksllm_error e;
+    ksllm_encoder_options_init(&o);
+    o.n_threads = n_threads;
+    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
+    return x;
+}
+
 /* Of a media's rows and names. */
 static inline uint64_t media_hash(const ksllm_media *x)
 {

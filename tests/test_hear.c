@@ -6,33 +6,11 @@
 #include "test.h"
 #include "media.h"
 
-static ksllm_model *open_file(const fx_file *f, const char *isa)
-{
-    ksllm_model_options o;
-    ksllm_model *m = NULL;
-    ksllm_error e;
-    ksllm_model_options_init(&o);
-    o.isa = isa;
-    fx_must(ksllm_model_open_memory(f->data, f->size, &o, &m, &e), &e);
-    return m;
-}
-
 static ksllm_model *open_ear(ksllm_type type, bool chunks, fx_file *f)
 {
     fx_spec s = ea_spec(type, chunks);
     *f = fx_model(&s);
-    return open_file(f, NULL);
-}
-
-static ksllm_encoder *encoder(const ksllm_model *m, uint32_t n_threads)
-{
-    ksllm_encoder_options o;
-    ksllm_encoder *x = NULL;
-    ksllm_error e;
-    ksllm_encoder_options_init(&o);
-    o.n_threads = n_threads;
-    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
-    return x;
+    return media_open(f, NULL);
 }
 
 static ksllm_media room(const ksllm_model *m, const ksllm_sound *s)
@@ -69,8 +47,8 @@ TEST(sounds_are_the_same_bits)
         const char *isa;
         for (size_t i = 0; (isa = ksllm_isa_at(i)); i++)
             for (uint32_t n = 1; n < 4; n++) {
-                ksllm_model *m = open_file(&f, isa);
-                ksllm_encoder *x = encoder(m, n);
+                ksllm_model *m = media_open(&f, isa);
+                ksllm_encoder *x = media_encoder(m, n);
                 ksllm_media media = encode(x, m, &s);
                 uint64_t h = media_hash(&media);
                 if (!first)
@@ -93,7 +71,7 @@ TEST(sounds_are_heard_in_windows)
 {
     fx_file f;
     ksllm_model *m = open_ear(KSLLM_TYPE_F32, false, &f);
-    ksllm_encoder *x = encoder(m, 2);
+    ksllm_encoder *x = media_encoder(m, 2);
     float *samples = sound(1, SAMPLES);
     ksllm_sound s = {samples, SAMPLES};
     ksllm_media a = encode(x, m, &s);
@@ -141,8 +119,8 @@ TEST(sounds_are_measured)
 TEST(sounds_that_are_refused)
 {
     fx_file f, g = fx_model(fx_spec_of("qwen3"));
-    ksllm_model *m = open_ear(KSLLM_TYPE_F32, false, &f), *deaf = open_file(&g, NULL);
-    ksllm_encoder *x = encoder(m, 1), *small = NULL;
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, false, &f), *deaf = media_open(&g, NULL);
+    ksllm_encoder *x = media_encoder(m, 1), *small = NULL;
     ksllm_encoder_options o;
     ksllm_error e;
     float *samples = sound(1, 60000);
@@ -214,7 +192,7 @@ static void check_stops(bool chunks)
     ksllm_model *m = open_ear(KSLLM_TYPE_Q8_0, chunks, &f);
     float *samples = sound(1, SAMPLES);
     const ksllm_sound s = {samples, SAMPLES};
-    ksllm_encoder *x = encoder(m, 2);
+    ksllm_encoder *x = media_encoder(m, 2);
     ksllm_media want = encode(x, m, &s), got = room(m, &s);
     media_stops(m, listen, &s, &want, &got, 3000, 8000);
     free(want.memory);
@@ -266,7 +244,7 @@ static void check_plan(bool chunks)
     CHECK_OK(ksllm_encoder_create(m, &o, &x, &e), e);
     ksllm_media one = encode(x, m, &s);
     CHECK_EQ(a.calls, calls);
-    ksllm_encoder *y = encoder(m, 2);
+    ksllm_encoder *y = media_encoder(m, 2);
     ksllm_media two = encode(y, m, &s);
     CHECK_HEX(media_hash(&one), media_hash(&two));
     for (int i = 0; i < 64; i++)
@@ -364,7 +342,7 @@ TEST(chunks_are_measured_and_apart)
     CHECK_EQ(info.sound_tokens, EA_CHUNK_ROWS);
     CHECK_EQ(info.sound_place, EA_CHUNK_PLACE);
     float *samples = sound(1, 48000);
-    ksllm_encoder *x = encoder(m, 2);
+    ksllm_encoder *x = media_encoder(m, 2);
     ksllm_media whole = encode(x, m, &(ksllm_sound){samples, 48000});
     for (int i = 0; i < 3; i++) {
         ksllm_media one =
@@ -386,13 +364,13 @@ TEST(names_stop_too)
     enum { SIDE = 4000, N = 1 << 24 };
     fx_spec spec = tw_spec(KSLLM_TYPE_F32, true);
     fx_file f = fx_model(&spec), g;
-    ksllm_model *m = open_file(&f, NULL),
+    ksllm_model *m = media_open(&f, NULL),
                 *ear = open_ear(KSLLM_TYPE_F32, true, &g);
     uint8_t *zeros = calloc(N, sizeof(float));
     const ksllm_image p = {zeros, SIDE, SIDE, 0};
     const ksllm_sound s = {(const float *)(void *)zeros, N};
     ksllm_media_size size = {.size = sizeof size};
-    ksllm_encoder *x = encoder(m, 1), *y = encoder(ear, 1);
+    ksllm_encoder *x = media_encoder(m, 1), *y = media_encoder(ear, 1);
     ksllm_control c;
     ksllm_error e;
     CHECK_OK(ksllm_media_measure(m, &p, NULL, &size, &e), e);
@@ -434,8 +412,8 @@ TEST(a_model_that_sees_and_hears)
         KSLLM_TYPE_Q8_0, false), hears = ea_spec(KSLLM_TYPE_Q8_0, true);
     spec.more = both;
     fx_file f = fx_model(&spec), fs = fx_model(&sees), fh = fx_model(&hears);
-    ksllm_model *m = open_file(&f, NULL), *eye = open_file(&fs, NULL),
-                *ear = open_file(&fh, NULL);
+    ksllm_model *m = media_open(&f, NULL), *eye = media_open(&fs, NULL),
+                *ear = media_open(&fh, NULL);
     ksllm_model_info info = {.size = sizeof info};
     ksllm_error e;
     CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
@@ -450,8 +428,8 @@ TEST(a_model_that_sees_and_hears)
     ksllm_media a = {.size = sizeof a, .memory = fx_memory(NULL, size.memory),
                      .memory_size = size.memory}, a2 = a;
     a2.memory = fx_memory(NULL, size.memory);
-    ksllm_encoder *x = encoder(m, 2), *xe = encoder(eye, 1),
-                  *xh = encoder(ear, 1);
+    ksllm_encoder *x = media_encoder(m, 2), *xe = media_encoder(eye, 1),
+                  *xh = media_encoder(ear, 1);
     CHECK_OK(ksllm_media_encode(xe, &p, NULL, NULL, &a2, &e), e);
     ksllm_media b = encode(xh, ear, &s);
     for (int i = 0; i < 3; i++) {

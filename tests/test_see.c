@@ -6,33 +6,11 @@
 
 #if !defined KSLLM_NO_MEDIA
 
-static ksllm_model *open_file(const fx_file *f, const char *isa)
-{
-    ksllm_model_options o;
-    ksllm_model *m = NULL;
-    ksllm_error e;
-    ksllm_model_options_init(&o);
-    o.isa = isa;
-    fx_must(ksllm_model_open_memory(f->data, f->size, &o, &m, &e), &e);
-    return m;
-}
-
 static ksllm_model *open_tower(ksllm_type type, tw_kind kind, fx_file *f)
 {
     fx_spec s = tw_spec(type, kind);
     *f = fx_model(&s);
-    return open_file(f, NULL);
-}
-
-static ksllm_encoder *encoder(const ksllm_model *m, uint32_t n_threads)
-{
-    ksllm_encoder_options o;
-    ksllm_encoder *x = NULL;
-    ksllm_error e;
-    ksllm_encoder_options_init(&o);
-    o.n_threads = n_threads;
-    fx_must(ksllm_encoder_create(m, &o, &x, &e), &e);
-    return x;
+    return media_open(f, NULL);
 }
 
 static ksllm_media room(const ksllm_model *m, const ksllm_image *p,
@@ -66,8 +44,8 @@ TEST(rows_are_the_same_bits)
         const char *isa;
         for (size_t i = 0; (isa = ksllm_isa_at(i)); i++)
             for (uint32_t n = 1; n < 4; n++) {
-                ksllm_model *m = open_file(&f, isa);
-                ksllm_encoder *x = encoder(m, n);
+                ksllm_model *m = media_open(&f, isa);
+                ksllm_encoder *x = media_encoder(m, n);
                 ksllm_media media = encode(x, m, &p, NULL);
                 uint64_t h = media_hash(&media);
                 if (!first)
@@ -161,7 +139,7 @@ TEST(cells_are_measured)
         {90, 40, 0, 9 + 4 * 10, 7}, {200, 1, 0, 9 + 4, 2}};
     fx_file f;
     ksllm_model *m = open_tower(KSLLM_TYPE_F32, TW_CELLS, &f);
-    ksllm_encoder *x = encoder(m, 2);
+    ksllm_encoder *x = media_encoder(m, 2);
     ksllm_model_info info = {.size = sizeof info};
     ksllm_error e;
     CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
@@ -275,7 +253,7 @@ TEST(limits_are_kept_by_no_rule)
         o.overrides = &limit;
         o.n_overrides = 1;
         fx_must(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), &e);
-        ksllm_encoder *x = encoder(m, 2);
+        ksllm_encoder *x = media_encoder(m, 2);
         ksllm_image p = tw_picture(cases[i].w, cases[i].h, 5);
         ksllm_media a = encode(x, m, &p, NULL);
         CHECK_OK(ksllm_model_get_info(m, &info, &e), e);
@@ -297,14 +275,14 @@ TEST(large_maps_are_made_smaller)
     const ksllm_override more = {.key = "clip.vision.anyres_max",
         .type = KSLLM_META_U32, .integer = 9};
     ksllm_model_options o;
-    ksllm_model *m = open_file(&f, NULL), *all;
+    ksllm_model *m = media_open(&f, NULL), *all;
     ksllm_error e;
     ksllm_image p = tw_picture(96, 96, 5);
     ksllm_model_options_init(&o);
     o.overrides = &more;
     o.n_overrides = 1;
     fx_must(ksllm_model_open_memory(f.data, f.size, &o, &all, &e), &e);
-    ksllm_encoder *x = encoder(m, 2), *y = encoder(all, 1);
+    ksllm_encoder *x = media_encoder(m, 2), *y = media_encoder(all, 1);
     ksllm_media a = encode(x, m, &p, NULL), b = encode(y, all, &p, NULL);
     const size_t n = a.n_embd, to = 5, from = 12, tile = 16;
     CHECK_EQ(a.n_tokens, tile + to * (to + 1));
@@ -346,9 +324,9 @@ TEST(flat_pictures)
     static const uint32_t sides[][2] = {{200, 1}, {1, 200}, {1, 1}};
     fx_spec spec = tw_spec(KSLLM_TYPE_F32, TW_TILES);
     fx_file f = fx_model(&spec);
-    ksllm_model *m = open_file(&f, NULL);
+    ksllm_model *m = media_open(&f, NULL);
     ksllm_media_options o;
-    ksllm_encoder *x = encoder(m, 2);
+    ksllm_encoder *x = media_encoder(m, 2);
     ksllm_media_options_init(&o);
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++)
         for (o.max_tiles = 0; o.max_tiles < 2; o.max_tiles++) {
@@ -370,7 +348,7 @@ TEST(names_are_of_the_pixels)
 {
     fx_file f;
     ksllm_model *m = open_tower(KSLLM_TYPE_F32, TW_TILES, &f);
-    ksllm_encoder *x = encoder(m, 1);
+    ksllm_encoder *x = media_encoder(m, 1);
     ksllm_image p = tw_picture(75, 50, 3);
     ksllm_error e;
     ksllm_media a = encode(x, m, &p, NULL), b = room(m, &p, NULL);
@@ -449,7 +427,7 @@ static void scene_begin(scene *s)
     ksllm_media_options o;
     memset(s, 0, sizeof *s);
     s->m = open_tower(KSLLM_TYPE_Q8_0, true, &s->f);
-    s->x = encoder(s->m, 2);
+    s->x = media_encoder(s->m, 2);
     ksllm_media_options_init(&o);
     o.max_tiles = 1;
     for (int i = 0; i < 2; i++) {
@@ -612,8 +590,8 @@ TEST(windows_do_not_hold_pictures)
     fx_spec spec = *fx_spec_of("window");
     spec.more = tw_tiles;
     fx_file f = fx_model(&spec);
-    ksllm_model *m = open_file(&f, NULL);
-    ksllm_encoder *enc = encoder(m, 1);
+    ksllm_model *m = media_open(&f, NULL);
+    ksllm_encoder *enc = media_encoder(m, 1);
     ksllm_image p = tw_picture(40, 33, 1);
     ksllm_media_options mo;
     ksllm_error e;
@@ -830,7 +808,7 @@ static void stop_anywhere(tw_kind kind)
     fx_file f;
     ksllm_model *m = open_tower(KSLLM_TYPE_Q8_0, kind, &f);
     ksllm_image p = tw_picture(75, 50, 3);
-    ksllm_encoder *x = encoder(m, 2);
+    ksllm_encoder *x = media_encoder(m, 2);
     ksllm_control c;
     size_t seen[2] = {0, 0};
     ksllm_error e;
@@ -1094,7 +1072,7 @@ TEST(a_second_file_is_the_same_bits)
         fx_file f = fx_model(&s);
         pair two = pair_of(types[t / 4], t % 2, t / 2 % 2, t % 3 ? "qwen3"
                                                                  : NULL);
-        ksllm_model *m = open_file(&f, NULL), *n;
+        ksllm_model *m = media_open(&f, NULL), *n;
         ksllm_model_info a = {.size = sizeof a}, b = {.size = sizeof b};
         ksllm_error e;
         if (!CHECK_OK(pair_open(&two, &n, &e), e))
@@ -1106,7 +1084,7 @@ TEST(a_second_file_is_the_same_bits)
         CHECK_EQ(a.picture_tokens, b.picture_tokens);
         CHECK_EQ(a.picture_place, b.picture_place);
         CHECK_OK(ksllm_model_preload(n, NULL, &e), e);
-        ksllm_encoder *x = encoder(m, 1), *y = encoder(n, 2);
+        ksllm_encoder *x = media_encoder(m, 1), *y = media_encoder(n, 2);
         ksllm_media one = encode(x, m, &p, NULL), other = encode(y, n, &p,
                                                                  NULL);
         CHECK_HEX(media_hash(&one), media_hash(&other));
