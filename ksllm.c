@@ -27879,8 +27879,9 @@ static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
 static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
-    const mdl_source from = {&m->g, l->dim, m->arch->name, NULL};
+    mdl_source from = mdl_text_source(m);
     const mdl_fused *f = mdl_fused_as(m, rest);
+    from.dim = l->dim;
     if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
         if (p.matrices & BIT(i) && str_eq(rest, str_of(MDL_MATRICES[i].name)))
