@@ -115,14 +115,8 @@ static const cv_name TW_QWEN[] = {
     {NULL, NULL},
 };
 
-static const cv_name TW_QWEN_EAR[] = {
-    {"tower.conv2d1.weight", "a.conv2d.1.weight"},
-    {"tower.conv2d1.bias", "a.conv2d.1.bias"},
-    {"tower.conv2d2.weight", "a.conv2d.2.weight"},
-    {"tower.conv2d2.bias", "a.conv2d.2.bias"},
-    {"tower.conv2d3.weight", "a.conv2d.3.weight"},
-    {"tower.conv2d3.bias", "a.conv2d.3.bias"},
-    {"tower.conv_out.weight", "a.conv_out.weight"},
+/* The layers of both kinds of ears. */
+static const cv_name TW_EAR_LAYERS[] = {
     {"tower.layers.{}.self_attn_layer_norm.weight", "a.blk.{}.ln1.weight"},
     {"tower.layers.{}.self_attn_layer_norm.bias", "a.blk.{}.ln1.bias"},
     {"tower.layers.{}.final_layer_norm.weight", "a.blk.{}.ln2.weight"},
@@ -130,7 +124,6 @@ static const cv_name TW_QWEN_EAR[] = {
     {"tower.layers.{}.self_attn.q_proj.weight", "a.blk.{}.attn_q.weight"},
     {"tower.layers.{}.self_attn.q_proj.bias", "a.blk.{}.attn_q.bias"},
     {"tower.layers.{}.self_attn.k_proj.weight", "a.blk.{}.attn_k.weight"},
-    {"tower.layers.{}.self_attn.k_proj.bias", "a.blk.{}.attn_k.bias"},
     {"tower.layers.{}.self_attn.v_proj.weight", "a.blk.{}.attn_v.weight"},
     {"tower.layers.{}.self_attn.v_proj.bias", "a.blk.{}.attn_v.bias"},
     {"tower.layers.{}.self_attn.out_proj.weight", "a.blk.{}.attn_out.weight"},
@@ -139,6 +132,18 @@ static const cv_name TW_QWEN_EAR[] = {
     {"tower.layers.{}.fc1.bias", "a.blk.{}.ffn_up.bias"},
     {"tower.layers.{}.fc2.weight", "a.blk.{}.ffn_down.weight"},
     {"tower.layers.{}.fc2.bias", "a.blk.{}.ffn_down.bias"},
+    {NULL, NULL},
+};
+
+static const cv_name TW_QWEN_EAR[] = {
+    {"tower.conv2d1.weight", "a.conv2d.1.weight"},
+    {"tower.conv2d1.bias", "a.conv2d.1.bias"},
+    {"tower.conv2d2.weight", "a.conv2d.2.weight"},
+    {"tower.conv2d2.bias", "a.conv2d.2.bias"},
+    {"tower.conv2d3.weight", "a.conv2d.3.weight"},
+    {"tower.conv2d3.bias", "a.conv2d.3.bias"},
+    {"tower.conv_out.weight", "a.conv_out.weight"},
+    {"tower.layers.{}.self_attn.k_proj.bias", "a.blk.{}.attn_k.bias"},
     {"tower.ln_post.weight", "a.post_ln.weight"},
     {"tower.ln_post.bias", "a.post_ln.bias"},
     {"tower.proj1.weight", "mm.a.mlp.1.weight"},
@@ -158,21 +163,6 @@ static const cv_name TW_WHISPER[] = {
     {"tower.conv2.weight", "a.conv1d.2.weight"},
     {"tower.conv2.bias", "a.conv1d.2.bias"},
     {"tower.embed_positions.weight", "a.position_embd.weight"},
-    {"tower.layers.{}.self_attn_layer_norm.weight", "a.blk.{}.ln1.weight"},
-    {"tower.layers.{}.self_attn_layer_norm.bias", "a.blk.{}.ln1.bias"},
-    {"tower.layers.{}.final_layer_norm.weight", "a.blk.{}.ln2.weight"},
-    {"tower.layers.{}.final_layer_norm.bias", "a.blk.{}.ln2.bias"},
-    {"tower.layers.{}.self_attn.q_proj.weight", "a.blk.{}.attn_q.weight"},
-    {"tower.layers.{}.self_attn.q_proj.bias", "a.blk.{}.attn_q.bias"},
-    {"tower.layers.{}.self_attn.k_proj.weight", "a.blk.{}.attn_k.weight"},
-    {"tower.layers.{}.self_attn.v_proj.weight", "a.blk.{}.attn_v.weight"},
-    {"tower.layers.{}.self_attn.v_proj.bias", "a.blk.{}.attn_v.bias"},
-    {"tower.layers.{}.self_attn.out_proj.weight", "a.blk.{}.attn_out.weight"},
-    {"tower.layers.{}.self_attn.out_proj.bias", "a.blk.{}.attn_out.bias"},
-    {"tower.layers.{}.fc1.weight", "a.blk.{}.ffn_up.weight"},
-    {"tower.layers.{}.fc1.bias", "a.blk.{}.ffn_up.bias"},
-    {"tower.layers.{}.fc2.weight", "a.blk.{}.ffn_down.weight"},
-    {"tower.layers.{}.fc2.bias", "a.blk.{}.ffn_down.bias"},
     {"tower.layer_norm.weight", "a.post_ln.weight"},
     {"tower.layer_norm.bias", "a.post_ln.bias"},
     {"projector.fc1.weight", "mm.a.mlp.1.weight"},
@@ -236,7 +226,7 @@ typedef struct {
                                    other keys tell that it is the right one */
     const char *projector;      /* clip.projector_type */
     const char *act;
-    const cv_name *names[2];    /* the tower's, the projector's */
+    const cv_name *names[2];    /* all count */
     const tw_number *numbers;
     bool tiles, abstracts, hears;
     bool chunks; /* an ear that a model may lack */
@@ -259,11 +249,12 @@ static const tw_kind TW_KINDS[] = {
         "silu", {TW_QWEN}, TW_QWEN_NUMBERS,
         .tiles = false},
     {"qwen3_asr", "qwen3_asr_encoder", "Qwen3ASRFeatureExtractor", "qwen3a",
-        "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
+        "gelu", {TW_QWEN_EAR, TW_EAR_LAYERS}, TW_EAR_NUMBERS, .hears = true},
     {"qwen3_asr_thinker", "qwen3_asr_audio_encoder", "WhisperFeatureExtractor",
-        "qwen3a", "gelu", {TW_QWEN_EAR}, TW_EAR_NUMBERS, .hears = true},
+        "qwen3a", "gelu", {TW_QWEN_EAR, TW_EAR_LAYERS}, TW_EAR_NUMBERS,
+        .hears = true},
     {"vlm", "qwen2_audio_encoder", "WhisperFeatureExtractor", "hcx_qwen2a",
-        "gelu", {TW_WHISPER}, TW_WHISPER_NUMBERS, .hears = true,
+        "gelu", {TW_WHISPER, TW_EAR_LAYERS}, TW_WHISPER_NUMBERS, .hears = true,
         .chunks = true},
 };
 
