@@ -1880,38 +1880,58 @@ static void total_of(void *ctx, size_t n_done, size_t n_total) {
     *(size_t *)ctx = n_total;
 }
 
+/* A session of the tiny Qwen 3.5. What runs with `c` leaves in `total` how many
+ * tokens it evaluates. */
+typedef struct {
+    bytes b;
+    ksllm_model *m;
+    ksllm_session *s;
+    ksllm_control c;
+    size_t total;
+} recurrent;
+
+static bool recurrent_open(recurrent *x, size_t n_ctx) {
+    ksllm_session_options o;
+    ksllm_error err;
+    *x = (recurrent){.total = 0};
+    if (!converted_row("qwen3_5", &x->b)) return false;
+    ksllm_control_init(&x->c);
+    x->c.on_progress = total_of;
+    x->c.progress_ctx = &x->total;
+    ksllm_session_options_init(&o);
+    o.n_ctx = n_ctx;
+    return CHECK_OK(
+               ksllm_model_open_memory(x->b.p, x->b.n, NULL, &x->m, &err), err)
+        && CHECK_OK(ksllm_session_create(x->m, &o, &x->s, &err), err);
+}
+
+static void recurrent_close(recurrent *x) {
+    ksllm_session_free(x->s);
+    ksllm_model_close(x->m);
+    free(x->b.p);
+}
+
 /* A file of states that was cut or damaged anywhere costs time and no bit; one
  * that is sound costs none. */
 TEST(recurrence_of_any_file) {
     enum { N = 70, MORE = 3 };
-    ksllm_model *m = NULL;
-    ksllm_session *s = NULL;
-    ksllm_session_options o;
-    ksllm_control c;
     ksllm_saved saved = {0, 0, 0};
+    recurrent x;
     ksllm_error err;
     st_memory file = {.at = 0};
     i32 tokens[N + MORE];
-    size_t total = 0;
     f32 want[264];
-    bytes b;
-    if (!converted_row("qwen3_5", &b)) return;
-    ksllm_control_init(&c);
-    c.on_progress = total_of;
-    c.progress_ctx = &total;
-    ksllm_session_options_init(&o);
-    o.n_ctx = 128;
     for (int i = 0; i < N + MORE; i++) tokens[i] = i * 37 % 256;
-    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
-        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err);
+    bool ok = recurrent_open(&x, 128);
     for (int i = 40; i <= N && ok; i += 30) /* the second one is appended */
-        ok = CHECK_OK(ksllm_session_sync(s, tokens, (size_t)i, NULL, &err), err)
+        ok = CHECK_OK(
+                 ksllm_session_sync(x.s, tokens, (size_t)i, NULL, &err), err)
             && CHECK_OK(ksllm_session_save(
-                s, 0, st_memory_write, &file, NULL, &saved, &err), err);
+                x.s, 0, st_memory_write, &file, NULL, &saved, &err), err);
     CHECK_EQ(saved.n_bytes, file.b.size);
     ok = ok && CHECK_OK(
-        ksllm_session_append(s, tokens + N, MORE, NULL, &err), err);
-    if (ok) memcpy(want, ksllm_session_logits(s), sizeof want);
+        ksllm_session_append(x.s, tokens + N, MORE, NULL, &err), err);
+    if (ok) memcpy(want, ksllm_session_logits(x.s), sizeof want);
     st_memory part = file;
     for (size_t i = 0; ok && i < 2 * file.b.size; i += i ? 211 : 1) {
         size_t at = i % file.b.size;
@@ -1920,17 +1940,17 @@ TEST(recurrence_of_any_file) {
         part.at = 0;
         part.b.size = cut ? at : file.b.size;
         if (i && !cut) *p ^= 64;
-        ksllm_session_load(s, NULL, 0, st_memory_read, &part, NULL, NULL, &err);
+        ksllm_session_load(
+            x.s, NULL, 0, st_memory_read, &part, NULL, NULL, &err);
         if (i && !cut) *p ^= 64;
-        total = 0;
-        ok = CHECK_OK(ksllm_session_sync(s, tokens, N + MORE, &c, &err), err)
-            && CHECK(!memcmp(want, ksllm_session_logits(s), sizeof want));
-        CHECK(i || total == MORE);
+        x.total = 0;
+        ok = CHECK_OK(
+                 ksllm_session_sync(x.s, tokens, N + MORE, &x.c, &err), err)
+            && CHECK(!memcmp(want, ksllm_session_logits(x.s), sizeof want));
+        CHECK(i || x.total == MORE);
     }
-    ksllm_session_free(s);
-    ksllm_model_close(m);
+    recurrent_close(&x);
     free(file.b.data);
-    free(b.p);
 }
 
 /* The second time that a prompt begins as before, its beginning is not
@@ -1938,75 +1958,47 @@ TEST(recurrence_of_any_file) {
  * answer taken back leaves the state after its prompt. */
 TEST(recurrence_is_kept_where_prompts_part) {
     enum { BEGIN = 100, N = 120 };
-    ksllm_model *m = NULL;
-    ksllm_session *s = NULL;
-    ksllm_session_options o;
-    ksllm_control c;
+    recurrent x;
     ksllm_error err;
     i32 tokens[N];
-    size_t total = 0;
-    bytes b;
-    if (!converted_row("qwen3_5", &b)) return;
-    ksllm_control_init(&c);
-    c.on_progress = total_of;
-    c.progress_ctx = &total;
-    ksllm_session_options_init(&o);
-    o.n_ctx = 256;
-    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
-        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err);
+    bool ok = recurrent_open(&x, 256);
     for (int i = 0; i < N; i++) tokens[i] = i * 37 % 256;
     for (i32 turn = 0; turn < 4 && ok; turn++) {
         for (int i = BEGIN; i < N; i++) tokens[i] = (i + turn) % 256;
-        ok = CHECK_OK(ksllm_session_sync(s, tokens, N, &c, &err), err);
-        CHECK_EQ(total, turn < 2 ? N : N - BEGIN);
+        ok = CHECK_OK(ksllm_session_sync(x.s, tokens, N, &x.c, &err), err);
+        CHECK_EQ(x.total, turn < 2 ? N : N - BEGIN);
         for (i32 i = 0; i < 9 && ok; i++)
-            ok = CHECK_OK(ksllm_session_append(s, &i, 1, NULL, &err), err);
+            ok = CHECK_OK(ksllm_session_append(x.s, &i, 1, NULL, &err), err);
     }
     tokens[0] = 9;
-    ok = ok && CHECK_OK(ksllm_session_append(s, tokens, 1, NULL, &err), err)
-        && CHECK_OK(ksllm_session_rewind(s, N, &err), err)
-        && CHECK_OK(ksllm_session_append(s, tokens, 2, &c, &err), err);
-    CHECK_EQ(total, 2);
-    ksllm_session_free(s);
-    ksllm_model_close(m);
-    free(b.p);
+    ok = ok && CHECK_OK(ksllm_session_append(x.s, tokens, 1, NULL, &err), err)
+        && CHECK_OK(ksllm_session_rewind(x.s, N, &err), err)
+        && CHECK_OK(ksllm_session_append(x.s, tokens, 2, &x.c, &err), err);
+    CHECK_EQ(x.total, 2);
+    recurrent_close(&x);
 }
 
 /* So is a state that was there by chance, as one of the last two. */
 TEST(recurrence_is_kept_where_a_rewind_finds_it) {
     enum { N = 40 };
-    ksllm_model *m = NULL;
-    ksllm_session *s = NULL;
-    ksllm_session_options o;
-    ksllm_control c;
+    recurrent x;
     ksllm_error err;
     i32 tokens[N + 4];
-    size_t total = 0;
-    bytes b;
-    if (!converted_row("qwen3_5", &b)) return;
-    ksllm_control_init(&c);
-    c.on_progress = total_of;
-    c.progress_ctx = &total;
-    ksllm_session_options_init(&o);
-    o.n_ctx = 64;
     for (int i = 0; i < N + 4; i++) tokens[i] = i * 37 % 256;
-    bool ok = CHECK_OK(ksllm_model_open_memory(b.p, b.n, NULL, &m, &err), err)
-        && CHECK_OK(ksllm_session_create(m, &o, &s, &err), err)
-        && CHECK_OK(ksllm_session_sync(s, tokens, N, NULL, &err), err);
+    bool ok = recurrent_open(&x, 64)
+        && CHECK_OK(ksllm_session_sync(x.s, tokens, N, NULL, &err), err);
     for (int i = 0; i < 3 && ok; i++)
         ok = CHECK_OK(
-            ksllm_session_append(s, tokens + N + i, 1, NULL, &err), err);
+            ksllm_session_append(x.s, tokens + N + i, 1, NULL, &err), err);
     for (int turn = 0; turn < 3 && ok; turn++) {
-        ok = CHECK_OK(ksllm_session_rewind(s, N + 2, &err), err)
-            && CHECK_OK(ksllm_session_append(s, tokens, 1, &c, &err), err);
-        CHECK_EQ(total, 1);
+        ok = CHECK_OK(ksllm_session_rewind(x.s, N + 2, &err), err)
+            && CHECK_OK(ksllm_session_append(x.s, tokens, 1, &x.c, &err), err);
+        CHECK_EQ(x.total, 1);
         for (int i = 0; i < 5 && ok; i++)
             ok = CHECK_OK(
-                ksllm_session_append(s, tokens + turn, 1, NULL, &err), err);
+                ksllm_session_append(x.s, tokens + turn, 1, NULL, &err), err);
     }
-    ksllm_session_free(s);
-    ksllm_model_close(m);
-    free(b.p);
+    recurrent_close(&x);
 }
 
 /* Files whose heads have a gate, but whose values are not as long as keys, or
