@@ -12474,7 +12474,7 @@ static i64 tok_decode(const tokenizer *t, const i32 *tokens, size_t n_tokens,
 
 enum {
     JSON_DEPTH = 48,        /* brackets in brackets of a call, which lies 6
-                               deep in a message, */
+                               deep in a message; a grammar keeps to it; */
     JSON_DEPTH_MOST = 64    /* and of any text: bits of json_scan.open */
 };
 
@@ -18448,7 +18448,7 @@ typedef enum pro_code {
     PRO_FAIL,       /* nowhere */
     PRO_JUMP,       /* to a */
     PRO_SPLIT,      /* to a, and to b */
-    PRO_CALL,       /* to a; its PRO_RETURN goes to b */
+    PRO_CALL,       /* to a, its PRO_RETURN goes to b; y: of a JSON value */
     PRO_RETURN,
     PRO_PUSH,       /* a frame with payload 0, which has to become b (0 if that
                        is not known: it only helps to find the nearest end) */
@@ -18456,6 +18456,7 @@ typedef enum pro_code {
     PRO_COUNT,      /* payload + 1, but b at most */
     PRO_LEAST,      /* to a if the payload is b or more */
     PRO_BELOW,      /* to a if the payload is less than b */
+    PRO_SHALLOW,    /* to a if no more than b values lie around this place */
     /* Members of p->sets[b], each at most once. */
     PRO_SET,        /* begins it; pushes the frames that it needs */
     PRO_SET_NEXT,   /* to every member that is left, and to `other` if more
@@ -20182,7 +20183,8 @@ typedef struct mat_frame {
     u64 payload;
     u32 ret, parent;
     u32 rest;               /* bytes to the end once this returns */
-    u32 mark;
+    u16 mark;
+    u16 nest;               /* values that lie around, this one too */
 } mat_frame;
 
 typedef enum mat_lack { MAT_ENOUGH, MAT_NO_ROOM, MAT_NO_WORK } mat_lack;
@@ -20261,27 +20263,33 @@ static u32 mat_rest(const mat *m, u32 ret, u32 parent, u64 payload) {
     return pro_add(rest, (u32)min_u64(more, PRO_NONE - 1));
 }
 
-static u32 mat_push(mat *m, u32 ret, u32 parent, u64 payload) {
+static u32 mat_push_at(
+    mat *m, u32 ret, u32 parent, u64 payload, u16 nest) {
     u32 i = (u32)mat_hash((u64)ret << 32 | parent, payload) & m->frame_mask;
     for (; m->frame_hash[i]; i = (i + 1) & m->frame_mask) {
         const mat_frame *f = m->frames + m->frame_hash[i];
-        if (f->payload == payload && f->ret == ret && f->parent == parent)
-            return m->frame_hash[i];
+        if (f->payload == payload && f->ret == ret && f->parent == parent
+            && f->nest == nest) return m->frame_hash[i];
     }
     if (m->n_frames == m->frames_cap) {
         m->lack = MAT_NO_ROOM;
         return 0;
     }
     m->frames[m->n_frames] = (mat_frame){.payload = payload, .ret = ret,
-        .parent = parent, .rest = mat_rest(m, ret, parent, payload)};
+        .parent = parent, .nest = nest,
+        .rest = mat_rest(m, ret, parent, payload)};
     m->frame_hash[i] = (u16)m->n_frames;
     return m->n_frames++;
+}
+
+static u32 mat_push(mat *m, u32 ret, u32 parent, u64 payload) {
+    return mat_push_at(m, ret, parent, payload, m->frames[parent].nest);
 }
 
 static u32 mat_with(mat *m, u32 frame, u64 payload) {
     const mat_frame *f = m->frames + frame;
     return payload == f->payload ? frame
-        : mat_push(m, f->ret, f->parent, payload);
+        : mat_push_at(m, f->ret, f->parent, payload, f->nest);
 }
 
 /* ---- sets ---- */
@@ -20503,7 +20511,9 @@ static bool mat_flow(mat *m, mat_cfg *c) {
     case PRO_SPLIT: mat_later(m, o->b, f); return true;
     case PRO_SET_NEXT: mat_set_next(m, set, f); return false;
     case PRO_CALL:
-        if (p->ops[o->b].op != PRO_RETURN) c->frame = mat_push(m, o->b, f, 0);
+        if (p->ops[o->b].op != PRO_RETURN)
+            c->frame =
+                mat_push_at(m, o->b, f, 0, (u16)(m->frames[f].nest + o->y));
         return true;
     case PRO_RETURN:
         c->pc = m->frames[f].ret;
@@ -20518,6 +20528,7 @@ static bool mat_flow(mat *m, mat_cfg *c) {
         return true;
     case PRO_LEAST: return m->frames[f].payload >= o->b;
     case PRO_BELOW: return m->frames[f].payload < o->b;
+    case PRO_SHALLOW: return m->frames[f].nest <= o->b;
     case PRO_SET: c->frame = mat_set_begin(m, o->b, f); return true;
     case PRO_SET_TAKEN: c->frame = mat_set_taken(m, set, o->y, f); return true;
     case PRO_SET_MORE:
@@ -20703,7 +20714,7 @@ static u32 mat_sweep(mat *m) {
         mat_frame f = m->frames[i];
         if (!f.mark) continue;
         f.parent = m->frames[f.parent].mark;
-        m->frames[i].mark = n;
+        m->frames[i].mark = (u16)n;
         f.mark = m->frames[n].mark; /* the place may hold another's number */
         m->frames[n] = f;
         u32 h = (u32)mat_hash((u64)f.ret << 32 | f.parent, f.payload);
@@ -23476,7 +23487,8 @@ enum {
     SCH_WORK = 1 << 21,     /* steps of one compilation: 0.2 s at most */
     SCH_MOST = 1 << 20,     /* things in a list */
     SCH_LOOSE = 512,        /* states for a pattern that is looked for */
-    SCH_LENGTHS = 256       /* characters that an automaton counts */
+    SCH_LENGTHS = 256,      /* characters that an automaton counts */
+    SCH_DEPTH = JSON_DEPTH - 1  /* of values; around them a call has an object */
 };
 
 /* ---- keywords ----
@@ -23625,6 +23637,7 @@ typedef struct sch {
     u32 n_forks, cap_forks;
     u8 types;           /* that are left */
     u8 whole;           /* that were emitted without a limit */
+    bool may_be_any;    /* the value of the rule under way */
     u32 entry;
     sch_piece *words;   /* texts of scalar values */
     u32 n_words, cap_words;
@@ -25251,7 +25264,15 @@ static u32 sch_rule_of(sch *s) {
 /* A value that all of s->set holds of; PRO_NONE: there is none. */
 static u32 sch_value(sch *s, u32 next) {
     if (next == PRO_NONE || sch_set_is_never(s)) return PRO_NONE;
-    return pro_call(s->b, sch_rule_of(s), next);
+    return pro_emit(s->b, PRO_CALL, 0, 1, sch_rule_of(s), next);
+}
+
+/* Where a list or an object begins. One that could as well be a number is not
+ * let through where it would lie deeper than the splitter reads. */
+static u32 sch_open(sch *s, char bracket, u32 next) {
+    next = sch_char(s, bracket, next);
+    return s->may_be_any && next != PRO_NONE
+        ? pro_emit(s->b, PRO_SHALLOW, 0, 0, next, SCH_DEPTH) : next;
 }
 
 /* ---- lists ---- */
@@ -25397,7 +25418,7 @@ static void sch_emit_lists(sch *s) {
         item = sch_value(s, sch_spaced(s, pro_either(s->b, end, more)));
     }
     u32 start = pro_either(s->b, l.min ? PRO_NONE : close, item);
-    sch_also(s, sch_char(s, '[', sch_spaced(s, start)));
+    sch_also(s, sch_open(s, '[', sch_spaced(s, start)));
 }
 
 /* ---- objects ---- */
@@ -25709,7 +25730,7 @@ static u32 sch_emit_free(sch *s, u32 after, u32 other) {
     other = sch_char(s, '"', other);
     u32 more = sch_char(s, ',', sch_spaced(s, other));
     pro_fill(s->b, after, sch_spaced(s, pro_either(s->b, end, more)));
-    return sch_char(s, '{', sch_spaced(s, pro_either(s->b, end, other)));
+    return sch_open(s, '{', sch_spaced(s, pro_either(s->b, end, other)));
 }
 
 static void sch_emit_objects(sch *s) {
@@ -25768,6 +25789,7 @@ static void sch_emit_rule(sch *s, u32 rule) {
     s->n_steps = s->n_choices = s->n_forks = s->done = 0;
     s->n_words = s->n_bytes = 0;
     s->types = !rule && s->o->object ? SCH_T_OBJECT : SCH_T_ALL;
+    s->may_be_any = !r.n && s->types == SCH_T_ALL;
     s->whole = 0;
     s->entry = PRO_NONE;
     for (u32 i = 0; i < r.n; i++) {
@@ -28496,8 +28518,10 @@ static ksllm_status mdl_make_tower(
 /* Whether a second file is one, and this model's. */
 static ksllm_status mdl_check_media_file(
     const ksllm_model *m, ksllm_error *err) {
-    static const char *const last[] = {"mm.model.fc.weight", "mm.2.weight",
-        "mm.readout.2.weight", "mm.a.mlp.2.weight"};
+    /* What gives rows, of pictures and of sounds: the first that is there. */
+    static const char *const last[2][3] =
+        {{"mm.model.fc.weight", "mm.2.weight", "mm.readout.2.weight"},
+            {"mm.a.mlp.2.weight", "", ""}};
     const gguf *g = &m->g2;
     i64 has = 0;
     str arch = gguf_get_str(g, "general.architecture");
@@ -28516,13 +28540,16 @@ static ksllm_status mdl_check_media_file(
         return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
             "made for a model of architecture '%.*s'; that of '%.*s' is '%s'",
             STR(of), STR(m->g.name), m->arch->name);
-    const gguf_tensor *t = NULL;
-    for (size_t i = 0; i < KS_LEN(last) && !t; i++)
-        t = gguf_find_tensor(g, str_of(last[i]));
-    if (t && t->n_rows != m->dim[D_EMBD])
-        return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, t->offset,
-            "made for a model whose rows have %llu values; those of '%.*s' "
-            "have %llu", LLU(t->n_rows), STR(m->g.name), LLU(m->dim[D_EMBD]));
+    for (u32 k = 0; k < 2; k++) {
+        const gguf_tensor *t = NULL;
+        for (u32 i = 0; i < 3 && !t; i++)
+            t = gguf_find_tensor(g, str_of(last[k][i]));
+        if (t && t->n_rows != m->dim[D_EMBD])
+            return gguf_fail(g, err, KSLLM_ERR_ARGUMENT, t->offset,
+                "made for a model whose rows have %llu values; those of "
+                "'%.*s' have %llu", LLU(t->n_rows), STR(m->g.name),
+                LLU(m->dim[D_EMBD]));
+    }
     return KSLLM_OK;
 }
 
@@ -29115,8 +29142,9 @@ static ksllm_status mdl_check_overrides(ksllm_model *m, ksllm_error *err) {
     if (!kv) return KSLLM_OK;
     return gguf_fail(&m->g, err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
         "options.overrides: nothing uses a value of this type with key "
-        "'%.*s'; keys of this model begin with 'tokenizer.' or '%.*s.'",
-        STR(kv->key), STR(gguf_get_str(&m->g, "general.architecture")));
+        "'%.*s'; keys of this model begin with 'tokenizer.'%s or '%.*s.'",
+        STR(kv->key), m->media ? ", 'clip.'" : "",
+        STR(gguf_get_str(&m->g, "general.architecture")));
 }
 
 static bool mdl_is_token(const ksllm_model *m, i32 token) {
@@ -35237,12 +35265,17 @@ static void snd_frame(const snd_front *s, const f32 *x, size_t n,
     }
 }
 
-/* Of all frames together: what is 80 dB below the loudest is raised to that,
- * and the scale moved. */
-static void snd_level(f32 *x, size_t n) {
-    f32 top = -10;
+/* The loudest of these, or `top`, which is SND_QUIET before the first. */
+#define SND_QUIET (-10.0f)
+static f32 snd_loudest(const f32 *x, size_t n, f32 top) {
     for (size_t i = 0; i < n; i++)
         if (x[i] > top) top = x[i];
+    return top;
+}
+
+/* What is 80 dB below the loudest of all frames is raised to that, and the
+ * scale moved. */
+static void snd_level(f32 *x, size_t n, f32 top) {
     for (size_t i = 0; i < n; i++)
         x[i] = ((x[i] > top - 8 ? x[i] : top - 8) + 4) / 4;
 }
@@ -36661,7 +36694,7 @@ typedef struct {
     u32 bands, frames, have, channels, out_frames;
     size_t to_band, to_frame;
     u32 step;           /* of a chunk's convolution, in frames */
-    u32 first;          /* row of the stretch or batch */
+    u32 first;          /* frame, or row, of the stretch or batch */
 } ear;
 
 static const ear *ear_of(const fwd_step *step) {
@@ -36670,8 +36703,9 @@ static const ear *ear_of(const fwd_step *step) {
 
 static void ear_frame(const fwd_step *step, u32 i) {
     const ear *e = ear_of(step);
-    snd_frame(e->r.e->front, e->samples, e->n_samples, e->plan->length, i,
-        e->heard + (size_t)i * e->r.t->bands);
+    const u32 at = e->first + i;
+    snd_frame(e->r.e->front, e->samples, e->n_samples, e->plan->length, at,
+        e->heard + (size_t)at * e->r.t->bands);
 }
 
 /* What a place of a convolution sees: nine values of each channel. */
@@ -36797,10 +36831,21 @@ static void ear_convolve_chunk(ear *e, u32 layer, f32 *out) {
 
 /* What is heard of samples, as frames. False: the run has to stop. */
 static bool ear_listen(ear *e) {
-    fwd_each(&e->r.f, e->plan->frames, &(fwd_step){.run = ear_frame});
-    if (fwd_stopped(&e->r.f)) return false;
-    snd_level(e->heard, (size_t)e->plan->frames * e->r.t->bands);
-    return true;
+    enum { SOME = 1 << 10 }; /* frames from look to look */
+    const fwd *f = &e->r.f;
+    const u32 frames = e->plan->frames;
+    const size_t w = e->r.t->bands;
+    f32 top = SND_QUIET;
+    for (e->first = 0; e->first < frames; e->first += SOME) {
+        u32 n = min_u32(SOME, frames - e->first);
+        fwd_each(f, n, &(fwd_step){.run = ear_frame});
+        if (fwd_stopped(f)) return false;
+        top = snd_loudest(e->heard + e->first * w, n * w, top);
+    }
+    e->first = 0;
+    for (u32 at = 0; at < frames && !fwd_stopped(f); at += SOME)
+        snd_level(e->heard + at * w, min_u32(SOME, frames - at) * w, top);
+    return !fwd_stopped(f);
 }
 
 /* A chunk that begins at e->samples, to the next rows of the media. */

@@ -1480,9 +1480,11 @@ typedef enum ksllm_grammar_kind {
  * ksllm_chat_generate the answer begins in the part that the prompt ends in;
  * elsewhere where an answer does, or after `thinking`.
  *   - Arguments are objects. One that a schema does not name under properties
- *     is let through only if it has additionalProperties. How deep a value is
- *     that may be any array or object, the grammar does not limit; the splitter
- *     reads 46 levels of it: give such values an items or properties.
+ *     is let through only if it has additionalProperties. A value that may be
+ *     anything has at most 47 arrays and objects in one another, those around
+ *     it counted, which is as deep as the splitter reads; a schema that refers
+ *     to itself ($ref) has no such limit: the deeper calls it lets through get
+ *     no CALL_END.
  *   - "glm" and "qwen-coder": the schema of a tool's arguments may have type,
  *     properties, required, $defs and descriptions; others are UNSUPPORTED, or
  *     ignored (`lenient`). A text that the splitter would take for a number or

@@ -178,6 +178,8 @@ static void putf(text *t, const char *format, ...)
 static void put_json(text *t, const char *p, size_t n)
 {
     int64_t k = ksllm_json_string(p ? p : "", n, NULL, 0);
+    if (k < 0)
+        t->full = true;
     if (k < 0 || !room(t, (size_t)k))
         return;
     ksllm_json_string(p ? p : "", n, t->p + t->n, (size_t)k);
@@ -404,6 +406,13 @@ static void ring(void)
     send(bell[1], "", 1, MSG_NOSIGNAL);         /* a full one rings too */
 }
 
+/* Nothing more goes to it, and its answer ends. The lock is held. */
+static void give_up(client *c)
+{
+    c->gone = true;
+    ksllm_cancel_set(&c->cancel);
+}
+
 /* For the client, from either thread; the lock is held. Too much of it means
  * that the client does not read. */
 static void send_text(client *c, const char *p, size_t n)
@@ -413,10 +422,8 @@ static void send_text(client *c, const char *p, size_t n)
     if (c->n_sent == c->out.n)
         c->n_sent = c->out.n = 0, c->since = now();
     put(&c->out, p, n);
-    if (c->out.full) {
-        c->gone = true;
-        ksllm_cancel_set(&c->cancel);
-    }
+    if (c->out.full)
+        give_up(c);
 }
 
 /* A whole answer; `t` is its body. From either thread, the lock is held. */
@@ -844,7 +851,7 @@ static void send_event(job *j, const char *end)
     pthread_mutex_lock(&lock);
     client *c = j->client;
     if (event.full)
-        c->gone = true;
+        give_up(c);
     if (!c->old) {
         int n = snprintf(size, sizeof size, "%zx\r\n", event.n);
         send_text(c, size, (size_t)n);
@@ -1367,8 +1374,7 @@ static void *work(void *arg)
 static void drop(client *c)
 {
     if (c->state == RUNNING) {          /* work() still writes to it */
-        c->gone = true;
-        ksllm_cancel_set(&c->cancel);
+        give_up(c);
         return;
     }
     close(c->fd);

@@ -2,14 +2,14 @@
  *
  *     ea_more     Qwen3-ASR's: stretches of 20 frames give 3 rows each, and a
  *                 row sees 6
- *     ea_chunks   HyperCLOVA X Omni's: a second at once gives 25 rows. It may
- *                 stand beside a tower of tower.h
+ *     ea_chunks   HyperCLOVA X Omni's: a second at once gives 25 rows
+ *     ea_both     that beside a tower that sees, "whole" of tower.h
  */
 #ifndef KSLLM_TEST_EAR_H
 #define KSLLM_TEST_EAR_H
 
-#include "fixture.h"
 #include "sound.h"
+#include "tower.h"
 
 #if defined EA_MINI     /* for a fuzzer */
 enum { EA_WIDTH = 32, EA_FFN = 32, EA_MID = 32, EA_HEADS = 2, EA_LAYERS = 1,
@@ -126,6 +126,12 @@ static inline void ea_chunks(fx_build *b)
     fx_vector(b, "a.conv1d.2.bias", EA_WIDTH, 0);
     fx_matrix(b, "a.position_embd.weight", EA_WIDTH, 2 * EA_CHUNK_ROWS);
     ea_common(b, true);
+}
+
+static inline void ea_both(fx_build *b)
+{
+    tw_whole(b);
+    ea_chunks(b);
 }
 
 static inline fx_spec ea_spec(ksllm_type type, bool chunks)

@@ -6,7 +6,8 @@
  * whatever the threads; no call on an encoder allocates.
  */
 #define TW_MINI
-#include "tower.h"
+#define EA_MINI
+#include "ear.h"
 #include "fuzz.h"
 #include "media.h"
 
@@ -99,13 +100,13 @@ static bool seed(size_t i, fx_bytes *out)
     static const uint8_t tails[6][TAIL] = {
         {30, 20}, {60, 9, 0, 0, 1}, {8, 8, 12, 0}, {99, 99, 0, 0, 4, 1},
         {200, 100, 0, 0, 0, 0, 1}, {7, 40, 0, 0, 0, 3, 0, 33}};
-    static void (*const more[TW_KINDS])(fx_build *) = {
-        tw_whole, tw_tiles, tw_cells};
-    if (i >= 36)
+    static void (*const more[TW_KINDS + 1])(fx_build *) = {
+        tw_whole, tw_tiles, tw_cells, ea_both};
+    if (i >= 42)                /* the last six see and hear */
         return false;
     fx_spec s = fx_mini;
-    const bool second = i >= 18;
-    s.more = more[i % TW_KINDS];
+    const bool second = i >= 18 && i < 39;
+    s.more = more[i < 36 ? i % TW_KINDS : TW_KINDS];
     if (i % 4 == 3)
         s.type = KSLLM_TYPE_F32;
     tw_fuses = i % 4 > 1;
@@ -135,7 +136,9 @@ static const char *const words[] = {
     "clip.vision.image_grid_pinpoints", "clip.vision.resample", "bilinear",
     "clip.vision.image_mean", "clip.vision.image_std", "v.blk.0.ln1.weight",
     "v.patch_embd.weight", "mm.0.weight", "mm.model.fc.weight",
-    "model.image_newline", "v.post_ln.weight", "\1\0\0\0\0\0\0\0",
+    "model.image_newline", "v.post_ln.weight",
+    "clip.has_audio_encoder", "clip.audio.projector_type", "mm.a.mlp.2.weight",
+    "clip.audio.num_mel_bins", "\1\0\0\0\0\0\0\0",
     "\0\0\x80\x7f", "\0\0\xc0\x7f", NULL
 };
 

@@ -181,6 +181,7 @@ static void nv_go(nv *m, nv_conf c)
         break;
     case PRO_LEAST: if (f.count >= o->b) nv_at(m, o->a, c.frame); break;
     case PRO_BELOW: if (f.count < o->b) nv_at(m, o->a, c.frame); break;
+    case PRO_SHALLOW: nv_at(m, o->a, c.frame); break;   /* texts are short */
     case PRO_SET_NEXT:
         for (u32 i = 0; i < s->n; i++)
             if (nv_may(m, s, f, i)) nv_at(m, m->p->members[s->first + i],

@@ -118,7 +118,7 @@ static void nv_close(const pro *p, nv_set *s)
         to.pc = o->a;
         bool on = true;
         switch (o->op) {
-        case PRO_JUMP: break;
+        case PRO_JUMP: case PRO_SHALLOW: break;     /* texts are short */
         case PRO_SPLIT:
             nv_put(s, &to);
             to.pc = o->b;

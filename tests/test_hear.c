@@ -2,7 +2,6 @@
  * machine does, and what is refused. That the rows are transformers' is
  * test_families' matter; the front end is test_media's. */
 #include "ear.h"
-#include "tower.h"
 #include "test.h"
 #include "media.h"
 
@@ -399,18 +398,12 @@ TEST(names_stop_too)
     free(g.data);
 }
 
-static void both(fx_build *b)
-{
-    tw_whole(b);
-    ea_chunks(b);
-}
-
 /* One encoder for both, in any order; a place takes media of its kind. */
 TEST(a_model_that_sees_and_hears)
 {
     fx_spec spec = ea_spec(KSLLM_TYPE_Q8_0, true), sees = tw_spec(
         KSLLM_TYPE_Q8_0, false), hears = ea_spec(KSLLM_TYPE_Q8_0, true);
-    spec.more = both;
+    spec.more = ea_both;
     fx_file f = fx_model(&spec), fs = fx_model(&sees), fh = fx_model(&hears);
     ksllm_model *m = media_open(&f, NULL), *eye = media_open(&fs, NULL),
                 *ear = media_open(&fh, NULL);
@@ -464,6 +457,38 @@ TEST(a_model_that_sees_and_hears)
     free(f.data);
     free(fs.data);
     free(fh.data);
+}
+
+/* The ear is of a wider model than the eye. */
+static void both_wide(fx_build *b)
+{
+    const fx_spec *own = b->spec;
+    fx_spec wide = *own;
+    wide.n_embd = 96;
+    tw_whole(b);
+    b->spec = &wide;
+    ea_chunks(b);
+    b->spec = own;
+}
+
+TEST(each_tower_of_a_second_file_is_the_models)
+{
+    fx_spec spec = ea_spec(KSLLM_TYPE_F32, true), text = spec;
+    text.more = NULL;
+    spec.more = both_wide;
+    fx_file f = fx_model(&text), second = fx_second(&spec, NULL);
+    ksllm_model *m = NULL;
+    ksllm_model_options o;
+    ksllm_error e;
+    ksllm_model_options_init(&o);
+    o.media_data = second.data;
+    o.media_size = second.size;
+    CHECK_EQ(ksllm_model_open_memory(f.data, f.size, &o, &m, &e),
+             KSLLM_ERR_ARGUMENT);
+    CHECK(strstr(e.text, "rows have 96 values") != NULL);
+    CHECK(!m);
+    free(f.data);
+    free(second.data);
 }
 
 TEST_MAIN

@@ -1168,6 +1168,41 @@ TEST(lists_of_calls)
                  ? KSLLM_ERR_ARGUMENT : KSLLM_ERR_UNSUPPORTED);
 }
 
+/* A value that may be anything gets as deep as the splitter reads, and no
+ * deeper: a number still comes there, and what is around it closes. */
+TEST(values_are_as_deep_as_the_splitter_reads)
+{
+    enum { MOST = 46 };     /* with the arguments and the call around it: 48 */
+    static const char source[] = "[{\"name\": \"f\", \"parameters\": "
+        "{\"type\": \"object\", \"properties\": {\"v\": {}}}}]";
+    static const char *const formats[] = {"json", "glm"};
+    for (int k = 0; k < 2; k++) {
+        ksllm_grammar *g;
+        CHECK_OK(status_of(formats[k], source, NULL, &g), err);
+        for (int depth = MOST - 1; g && depth < MOST + 2; depth++)
+            for (int object = 0; object < 2; object++) {
+                char text[1200], *to = text;
+                to += sprintf(to, "%s", k
+                    ? "<tool_call>f<arg_key>v</arg_key><arg_value>"
+                    : "<tool_call>{\"name\":\"f\",\"arguments\":{\"v\":");
+                for (int i = 0; i < depth; i++)
+                    to += sprintf(to, "%s", object ? "{\"a\":" : "[");
+                *to++ = '1';
+                for (int i = 0; i < depth; i++)
+                    *to++ = object ? '}' : ']';
+                sprintf(to, "%s", k ? "</arg_value></tool_call>"
+                                    : "}}</tool_call>");
+                /* Values of "glm" stand alone: one level fewer is around. */
+                bool taken = is_taken(g, text);
+                CHECK_EQ(taken, depth <= MOST + k);
+                if (taken)
+                    CHECK(split_answer(formats[k], text) && n_calls == 1
+                          && calls[0].whole);
+            }
+        ksllm_grammar_free(g);
+    }
+}
+
 /* Keys in order, white space, and what is ignored if that is asked for. */
 TEST(options)
 {
