@@ -23488,7 +23488,7 @@ enum {
     SCH_MOST = 1 << 20,     /* things in a list */
     SCH_LOOSE = 512,        /* states for a pattern that is looked for */
     SCH_LENGTHS = 256,      /* characters that an automaton counts */
-    SCH_DEPTH = JSON_DEPTH - 1  /* of values; around them a call has an object */
+    SCH_DEPTH = JSON_DEPTH - 1  /* of values: a call has an object around */
 };
 
 /* ---- keywords ----

@@ -35,7 +35,7 @@ fail() {
     "$(echo "$grown" | wc -l)" ] || fail "not every struct has grown"
 
 # shellcheck disable=SC2086
-"$CC" -std=c11 -O1 -DKSLLM_NO_SIMD -fPIC \
+"$CC" -std=c11 -O0 -DKSLLM_NO_SIMD -fPIC \
     -shared -o "$dir/libksllm.so" "$dir/later/ksllm.c" -lm -pthread ||
     fail "the later library does not compile"
 "$CC" -std=gnu11 -O0 -I. -o "$dir/program" tests/test_interface.c \

@@ -80,7 +80,8 @@ static inline void media_stops(const ksllm_model *m, media_run *run,
     o.parallel_ctx = &stop;
     fx_must(ksllm_encoder_create(m, &o, &lent, &e), &e);
     c.cancel = &stop.cancel;
-    for (int i = 0; i < 300 / TEST_ONE_OF; i++) {
+    const int many = test_times(100, 300) / TEST_ONE_OF;
+    for (int i = 0; i < many; i++) {
         stop.left = 1 + fx_below(&rng, pieces);
         ksllm_status status = run(lent, what, &c, got, &e);
         if (status) {
@@ -93,8 +94,8 @@ static inline void media_stops(const ksllm_model *m, media_run *run,
         }
         ksllm_cancel_clear(&stop.cancel);
     }
-    CHECK(stopped > 30 / TEST_ONE_OF);
-    for (int i = 0; i < 200 / TEST_ONE_OF; i++) {
+    CHECK(stopped > many / 10);
+    for (int i = 0; i < many * 2 / 3; i++) {
         c.budget_us = 1 + fx_below(&rng, us);
         ksllm_status status = run(own, what, &c, got, &e);
         CHECK(status == KSLLM_OK || status == KSLLM_ERR_DEADLINE);

@@ -5,7 +5,9 @@
  *
  * A program takes the part of a name as its first argument and runs only the
  * tests that have it, and a seed as its second. The last line it prints is
- * "N passed, N failed" (tests); it returns 1 if one failed.
+ * "N passed, N failed" (tests); it returns 1 if one failed. TEST_TIMES=1 in the
+ * environment prints the processor time of each test, and TEST_FULL=1 tries
+ * more.
  */
 #ifndef KSLLM_TEST_H
 #define KSLLM_TEST_H
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TEST_MAX 200
@@ -34,6 +37,13 @@
 #ifndef TEST_ONE_OF
 #define TEST_ONE_OF 1
 #endif
+
+/* How often something is tried: TEST_FULL=1 in the environment asks for the
+ * long form, which `make test` has no time for. */
+static inline int test_times(int quick, int full)
+{
+    return getenv("TEST_FULL") ? full : quick;
+}
 
 typedef struct test_case {
     const char *name;
@@ -135,7 +145,11 @@ static inline int test_main(int argc, char **argv)
         if (!strstr(test_cases[i].name, filter))
             continue;
         atomic_store(&test_failures, 0);
+        clock_t begun = clock();
         test_cases[i].run();
+        if (getenv("TEST_TIMES"))
+            printf("%8.2f s %s\n", (double)(clock() - begun) / CLOCKS_PER_SEC,
+                   test_cases[i].name);
         int n = atomic_load(&test_failures);
         if (n)
             printf("FAILED %s: %d checks\n", test_cases[i].name, n);

@@ -1880,6 +1880,17 @@ TEST(split_files)
     write_file(names[0], part[0].data, part[0].size);
     CHECK_OK(open_path(names[0], &e, &hash), e);
     CHECK_HEX(hash, want);
+    /* Each allocation fails once. */
+    a.failed = true;
+    for (long k = 1; a.failed; k++) {
+        fx_alloc_init(&a);
+        a.fail_at = k;
+        CHECK_EQ(ksllm_model_open(path_of(names[0]), &o, &m, &e),
+                 a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK);
+        CHECK(!a.failed || !a.live);
+    }
+    ksllm_model_close(m);
+    CHECK(!a.live && !a.wrong_size);
     /* Names that do not say their number, one shorter than what is said. */
     write_file("x.gguf", part[0].data, part[0].size);
     CHECK_EQ(open_path("x.gguf", &e, &hash), KSLLM_ERR_ARGUMENT);

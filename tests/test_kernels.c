@@ -296,7 +296,7 @@ static void products_of(const fx_type *t)
     uint64_t rng = test_seed + t->type;
     f32 *want = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *want);
     f32 *y = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *y);
-    for (int trial = 0; trial < 150; trial++) {
+    for (int trial = 0; trial < test_times(100, 150); trial++) {
         static const u8 tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 64,
                                     65, 70};
         size_t n_in = t->items * (1 + fx_below(&rng, t->items == 256
@@ -866,7 +866,7 @@ static void attend(k_cache kind, int trial, uint64_t *rng)
 TEST(attention)
 {
     uint64_t rng = test_seed;
-    for (int trial = 0; trial < 450; trial++)
+    for (int trial = 0; trial < test_times(225, 450); trial++)
         attend((k_cache)(trial % 3), trial / 3, &rng);
 }
 

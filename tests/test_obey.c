@@ -386,9 +386,9 @@ TEST(every_length_is_whole)
     for (int kind = 0; kind < KINDS; kind++) {
         int64_t least = shortest(x, kind);
         for (uint32_t n = 1; n <= 60; n++)
-            for (uint64_t seed = 0; seed < 5; seed++) {
+            for (int seed = 0; seed < test_times(2, 5); seed++) {
                 clear(x);
-                sample(x, seed ? seed * 61 + n : 0);
+                sample(x, seed ? (uint64_t)seed * 61 + n : 0);
                 ksllm_status s = answer(x, kind, "ab", n);
                 if (n < least) {
                     CHECK_EQ(s, KSLLM_ERR_BUFFER);
@@ -421,11 +421,11 @@ TEST(a_full_context_is_whole)
     for (int kind = 0; kind < KINDS; kind++) {
         int64_t least = shortest(x, kind);
         for (int n = 1; n <= 40; n++)
-            for (uint64_t seed = 0; seed < 4; seed++) {
+            for (int seed = 0; seed < test_times(2, 4); seed++) {
                 char prompt[64] = "";
                 memset(prompt, 'a', (size_t)n);
                 clear(x);
-                sample(x, seed ? seed * 41 + (uint64_t)n : 0);
+                sample(x, seed ? (uint64_t)(seed * 41 + n) : 0);
                 ksllm_status s = answer(x, kind, prompt, 0);
                 if (40 - n < least) {
                     CHECK_EQ(s, KSLLM_ERR_CONTEXT);
@@ -627,8 +627,8 @@ TEST(rewind_and_fork_go_on)
     begin(x, 128);
     ksllm_session *other = session(x, 128), *first = x->s;
     for (int kind = 0; kind < KINDS; kind++)
-        for (uint64_t seed = 0; seed < 4; seed++) {
-            sample(x, seed);
+        for (int seed = 0; seed < test_times(2, 4); seed++) {
+            sample(x, (uint64_t)seed);
             clear(x);
             CHECK_OK(answer(x, kind, "ab", 50), x->e);
             size_t start = x->r.n_prompt;
@@ -642,7 +642,7 @@ TEST(rewind_and_fork_go_on)
                     CHECK_OK(answer(x, kind, NULL, 50 - (uint32_t)k), x->e);
                     take_down(x, start, &now);
                     if (!check_said(&now, &whole))
-                        printf("kind %d seed %d k %zu\n", kind, (int)seed, k);
+                        printf("kind %d seed %d k %zu\n", kind, seed, k);
                 }
             }
         }

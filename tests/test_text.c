@@ -92,8 +92,9 @@ TEST(utf8_every_border)
 {
     static const uint8_t edge[] = {0, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f,
                                    0xa0, 0xbf, 0xc0, 0xe0, 0xff};
+    /* After a byte that begins no longer character only the edges differ. */
     for (int a = 0; a < 256; a++)
-        for (int b = 0; b < 256; b++)
+        for (int b = 0; b < 256; b += a < 0xc0 && b % 16 != 15 ? 15 : 1)
             for (size_t c = 0; c < sizeof edge; c++)
                 for (size_t d = 0; d < sizeof edge; d++) {
                     uint8_t p[4] = {(uint8_t)a, (uint8_t)b, edge[c], edge[d]};
@@ -422,13 +423,13 @@ TEST(words_deepseek)
 }
 
 /* No rule takes more than linear time: a text of one kind of character each,
- * and pairs of kinds. The alarm of the harness is the judge. */
+ * and pairs of kinds. Linear is milliseconds, the square of N seconds. */
 TEST(words_are_linear)
 {
     static const char *const bits[] = {"a", "A", " ", "\n", "1", "가", "!",
                                        "\u0301", "\x01", "'", "\xff", "漢",
                                        "aA", " \n", "가A", "A\u0301", " 가"};
-    enum { N = 300000 };
+    enum { N = 60000 };
     uint8_t *text = malloc(N + 8);
     for (size_t r = 0; r < KS_LEN(TOK_RULES); r++)
         for (size_t b = 0; b < KS_LEN(bits); b++) {
@@ -436,8 +437,10 @@ TEST(words_are_linear)
             for (; n < N; n += k)
                 memcpy(text + n, bits[b], k);
             tok_cutter c = {&TOK_RULES[r], text, text, text + n};
+            clock_t begun = clock();
             while (c.at < c.end)
                 tok_cut(&c);
+            CHECK(clock() - begun < CLOCKS_PER_SEC);
         }
     free(text);
 }
@@ -1099,11 +1102,12 @@ TEST(unigrams_of_random_vocabularies)
     }
 }
 
-/* One word of a megabyte, in a vocabulary of one letter's runs; a map that
- * writes 64 bytes for each. */
+/* One long word, in a vocabulary of one letter's runs: eight times the word is
+ * 64 times the time of who compares all with all. */
 TEST(unigrams_are_not_quadratic)
 {
-    enum { N = 1 << 20 };
+    enum { N = 1 << 16 };
+    clock_t took[2];
     char *text = malloc(N);
     memset(text, 'a', N);
     vocab v = vocab_of("t5", NULL);
@@ -1111,8 +1115,14 @@ TEST(unigrams_are_not_quadratic)
     for (size_t n = 1; n <= TOK_TEXT_MAX; n += 8)
         fx_vocab_add_n(&v.v, text, n, FX_NORMAL);
     opened x = open_good(&v);
-    int64_t n = ksllm_encode(x.m, text, N, 0, NULL, 0, NULL);
-    CHECK(n >= N / TOK_TEXT_MAX && n < N / 64);
+    for (int i = 0; i < 2; i++) {
+        size_t size = i ? N : N / 8;
+        clock_t begun = clock();
+        int64_t n = ksllm_encode(x.m, text, size, 0, NULL, 0, NULL);
+        took[i] = clock() - begun;
+        CHECK(n >= (int64_t)size / TOK_TEXT_MAX && n < (int64_t)size / 64);
+    }
+    CHECK(took[1] < 30 * took[0] + CLOCKS_PER_SEC / 20);
     close_vocab(&x);
     free(text);
 }
