@@ -1885,8 +1885,8 @@ TEST(split_files)
     for (long k = 1; a.failed; k++) {
         fx_alloc_init(&a);
         a.fail_at = k;
-        CHECK_EQ(ksllm_model_open(path_of(names[0]), &o, &m, &e),
-                 a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK);
+        ksllm_status status = ksllm_model_open(path_of(names[0]), &o, &m, &e);
+        CHECK_EQ(status, a.failed ? KSLLM_ERR_MEMORY : KSLLM_OK);
         CHECK(!a.failed || !a.live);
     }
     ksllm_model_close(m);
