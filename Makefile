@@ -261,9 +261,10 @@ uninstall:
 
 # -- checking ---------------------------------------------------------------
 
+# Scripts compile, which takes longest, so they come first.
 test: $(TESTS) $(EXAMPLES) $(if $(filter tests/symbols.sh,$(SCRIPTS)),$(LIB))
 	CC='$(CC)' BUILD='$(BUILD)' RUN='$(RUN)' JOBS='$(JOBS)' \
-	    FILTER='$(FILTER)' sh tests/run.sh $(TESTS) $(SCRIPTS)
+	    FILTER='$(FILTER)' sh tests/run.sh $(SCRIPTS) $(TESTS)
 
 matrix: # FULL=1: more compilers' options, more CPUs; an hour
 	FULL='$(FULL)' sh tests/matrix.sh
