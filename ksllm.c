@@ -34242,6 +34242,8 @@ enum {
     ST_BUFFER = 8192, /* long enough for few calls, short enough for the L1 */
     ST_SAMPLE = 4096, /* bytes of a tensor's beginning, and of its end */
 };
+#define ST_SLID_MOST (UINT64_MAX / 4) /* so that places are added up without a
+                                         look: no session gets there */
 
 /* ---- whose state it is ----
  * Cheap, but not free (a millisecond, and two pages of every tensor), so it is
@@ -34686,7 +34688,9 @@ static ksllm_status st_load_header(
     }
     *n_slid = st_get(got + ST_OURS, 8);
     f->sum = sum_begin();
-    return KSLLM_OK;
+    if (*n_slid <= ST_SLID_MOST) return KSLLM_OK;
+    return fail(err, KSLLM_ERR_FORMAT, ST_OURS,
+        "the header of the state is damaged");
 }
 
 /* What was read so far. The session's n_high and n_gone go along, for its rings
