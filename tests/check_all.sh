@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What takes too long for `make test`: sanitizers, analysers, fuzzers, coverage,
 # 100,000 stopped calls, hours of use, mutants. Ends with a table of the
-# figures and one line, `N passed, N failed, N skipped`.
+# figures and one line, `N passed, N failed, N skipped`. More of one: make fuzz
+# SECONDS=, make soak SOAK=, tests/mutate.py with 60 mutants.
 #
 #     tests/check_all.sh              all of it: 25 minutes on two quiet cores
 #     SLICE=1 tests/check_all.sh      a little of the last five, for .ci/run:
@@ -18,7 +19,7 @@ if [ -n "${SLICE:-}" ]; then
     fuzz=8 cancels=10000 soak=10 mutants=8 goal=60 at_once=1 model=
     fuzzers='FUZZERS=chat split tokens'
 else
-    fuzz=30 cancels=100000 soak=180 mutants=60 goal=90 at_once=2 fuzzers=
+    fuzz=15 cancels=100000 soak=90 mutants=20 goal=85 at_once=2 fuzzers=
 fi
 
 # The longest first: two run at a time, in a slice one, beside what else runs.
