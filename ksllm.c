@@ -35926,7 +35926,7 @@ static void twr_norm_pair(const fwd_step *step, u32 i) {
     ksllm_session *s = &r->e->s;
     size_t n = r->t->dim[D_T_WIDTH];
     f32 *xn = s->xn + i * n;
-    const f32 *x = s->x + 2 * (r->from + i) * n;
+    const f32 *x = s->x + 2 * (size_t)(r->from + i) * n;
     for (size_t k = 0; k < n; k++) xn[k] = (x[k] + x[k + n]) / 2;
     fwd_layer_norm(xn, step->norm, step->norm_bias, n, r->t->eps);
     fwd_quantize(s, step->blocks, xn, n, i * n);

@@ -479,7 +479,7 @@ static void tw_write_tiles(const tw *t) {
     size_t n = strlen(cut);
     if (rule.n > n && !memcmp(rule.p, cut, n) && rule.n - n < sizeof digits)
         memcpy(digits, rule.p + n, rule.n - n);
-    i64 most = atoi(digits);
+    i64 most = strtol(digits, NULL, 10);
     if (most < 1)
         die("%s/config.json: 'vision_aspect_ratio' is '%.*s', not "
             "anyres_max_9 or the like", c->dir, STR(rule));

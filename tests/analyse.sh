@@ -110,8 +110,16 @@ bugprone-implicit-widening-of-multiplication-result any [*] x.n_phases
     The operations of a pattern, 4 at most.
 bugprone-implicit-widening-of-multiplication-result edges
     A state has 257 of them at most.
-bugprone-implicit-widening-of-multiplication-result t [*] 3 [*] n
+bugprone-implicit-widening-of-multiplication-result t [*] 3 [*] n|2 [*] t [*] d
     A token of 4,096 at most.
+bugprone-implicit-widening-of-multiplication-result % slabs [*] SES_SLAB
+    A place in a head of a recurrent layer.
+bugprone-implicit-widening-of-multiplication-result [+] 3 [*] x [+]
+    A picture has 65,535 columns at most.
+bugprone-implicit-widening-of-multiplication-result sine.j [*] k
+    Below the window of a sound, 400.
+bugprone-implicit-widening-of-multiplication-result t->side [*] t->cells|twr_across
+    A tile has 128 cells a side, a grid 64 tiles.
 cert-int09-c
     Counted from 0 on, with limits and flags after what is counted.
 bugprone-sizeof-expression API_STRUCT
