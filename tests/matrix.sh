@@ -17,6 +17,7 @@ wanted=" $* "
 probe=$root/probe.$$    # two of these may run at a time
 trap 'rm -f "$probe" "$probe.c"' EXIT
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
+if [ -n "${FULL:-}" ]; then export TEST_FULL=1; fi
 
 skip() {    # skip NAME WHY
     skipped=$((skipped + 1))
