@@ -1461,8 +1461,11 @@ KSLLM_API ksllm_status ksllm_splitter_end(
 typedef struct ksllm_grammar ksllm_grammar;
 
 typedef enum ksllm_grammar_kind {
-    KSLLM_GRAMMAR_JSON = 0,     /* any JSON value */
-    KSLLM_GRAMMAR_SCHEMA = 1,   /* source: a JSON Schema; the answer is JSON */
+    KSLLM_GRAMMAR_JSON = 0,     /* any JSON value, at most 47 arrays and objects
+                                   in one another */
+    KSLLM_GRAMMAR_SCHEMA = 1,   /* source: a JSON Schema; the answer is JSON. A
+                                   value that may be anything adds to those
+                                   around it no more than makes 47, too */
     KSLLM_GRAMMAR_CHOICES = 2,  /* source: a JSON array of strings, of which the
                                    answer is one, without quotes */
     KSLLM_GRAMMAR_REGEX = 3,    /* source: a regular expression of ECMA-262 that
@@ -1480,11 +1483,9 @@ typedef enum ksllm_grammar_kind {
  * ksllm_chat_generate the answer begins in the part that the prompt ends in;
  * elsewhere where an answer does, or after `thinking`.
  *   - Arguments are objects. One that a schema does not name under properties
- *     is let through only if it has additionalProperties. A value that may be
- *     anything has at most 47 arrays and objects in one another, those around
- *     it counted, which is as deep as the splitter reads; a schema that refers
- *     to itself ($ref) has no such limit: the deeper calls it lets through get
- *     no CALL_END.
+ *     is let through only if it has additionalProperties. The 47 arrays and
+ *     objects of SCHEMA are as deep as the splitter reads. A schema that refers
+ *     to itself ($ref) has no limit: deeper calls get no CALL_END.
  *   - "glm" and "qwen-coder": the schema of a tool's arguments may have type,
  *     properties, required, $defs and descriptions; others are UNSUPPORTED, or
  *     ignored (`lenient`). A text that the splitter would take for a number or
