@@ -1463,9 +1463,9 @@ typedef struct ksllm_grammar ksllm_grammar;
 typedef enum ksllm_grammar_kind {
     KSLLM_GRAMMAR_JSON = 0,     /* any JSON value, at most 47 arrays and objects
                                    in one another */
-    KSLLM_GRAMMAR_SCHEMA = 1,   /* source: a JSON Schema; the answer is JSON. A
-                                   value that may be anything adds to those
-                                   around it no more than makes 47, too */
+    KSLLM_GRAMMAR_SCHEMA = 1,   /* source: a JSON Schema; the answer is JSON.
+                                   Where a value may be anything, it ends 47
+                                   deep, what is around it counted */
     KSLLM_GRAMMAR_CHOICES = 2,  /* source: a JSON array of strings, of which the
                                    answer is one, without quotes */
     KSLLM_GRAMMAR_REGEX = 3,    /* source: a regular expression of ECMA-262 that
