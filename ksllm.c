@@ -3646,8 +3646,8 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * function that lays out (k_lay_*), a shape of blocks a tile (x_tile32_8 and
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
- * (k_stream; k_fours with AVX-512); with blocks of 32 and AVX-512 a stretch of
- * four (k_quads). With AVX-512 two to eight tokens go one more way
+ * (k_stream; k_four_rows with AVX-512); with blocks of 32 and AVX-512 a stretch
+ * of four (k_quads). With AVX-512 two to eight tokens go one more way
  * (k_sixteens).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
@@ -4666,14 +4666,14 @@ V_INLINE void KS_NAME(k_quads)(const k_product *p, ksllm_type type) {
 }
 
 /* ---- x86: one token, blocks of 256, AVX-512 ----
- * One stream, as in k_stream, but four blocks of a row at a time and in vectors
- * of 64 weights. Sums of four products fit 16 bits, so two vectors of sums are
- * packed before they are scaled; scales stay in registers. Where a vector is 64
- * nibbles as they lie, the inputs are brought into that order first, for rows
- * of up to X_CROSSED inputs: models of 8B have 14,336. Longer ones go the way
- * of k_stream, not to need more of the stack. Several rows at a time do 33 GB/s
- * of Q4_K in L2 instead of 30, but 16 from memory instead of 20 (Zen 4, one
- * thread); k_stream does 22 and 14. */
+ * Four rows at a time, so that inputs are loaded once for four: a load of 64
+ * bytes that begins amid a cache line takes two turns, and most of the weights
+ * do. A lane is a row where it meets floats. Scales stay in registers. Where a
+ * vector is 64 nibbles as they lie, the inputs are brought into that order
+ * first, for rows of up to X_CROSSED inputs: models of 8B have 14,336. Longer
+ * ones go the way of k_stream, not to need more of the stack. Zen 4, one
+ * thread, L2 cache: Q4_K 38 GB/s; a row and four blocks at a time 29, k_stream
+ * 22. */
 
 #undef X_CROSSES
 #undef X_CROSSED
@@ -4692,46 +4692,14 @@ V_INLINE __m512i KS_NAME(x_shift)(__m256i v, int low, int high) {
             _mm256_set1_epi16((i16)high)));
 }
 
-/* The low bits of each byte from v, the high ones from h. */
-V_INLINE __m512i KS_NAME(x_nibble_of)(__m512i v, __m512i h) {
-    return _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), v, h, 0xca);
+/* The bits of mask from v, the others from h. */
+V_INLINE __m512i KS_NAME(x_choose)(int mask, __m512i v, __m512i h) {
+    return _mm512_ternarylogic_epi32(
+        _mm512_set1_epi8((char)mask), v, h, 0xca);
 }
 
-/* The block at p, 64 weights in a vector; for Q4_K and Q5_K in the order of
- * x_cross. */
-V_INLINE void KS_NAME(x_whole_block)(
-    const u8 *p, ksllm_type type, __m512i *w) {
-    if (type == KSLLM_TYPE_Q6_K) {
-        KS_UNROLL
-        for (size_t h = 0; h < 2; h++) {
-            const __m512i q = _mm512_loadu_si512(
-                FIELD_OF(p, blk_q6_k, ql) + 64 * h);
-            const __m512i v = _mm512_and_si512(_mm512_set1_epi8(0x33),
-                KS_NAME(x_shift)(KS_NAME(x_load)(
-                    FIELD_OF(p, blk_q6_k, qh) + 32 * h), 0, 2));
-            w[2 * h] = KS_NAME(x_nibble_of)(q, _mm512_slli_epi16(v, 4));
-            w[2 * h + 1] = KS_NAME(x_nibble_of)(_mm512_srli_epi16(q, 4), v);
-        }
-        return;
-    }
-    const bool five = type == KSLLM_TYPE_Q5_K;
-    const u8 *q = five ? FIELD_OF(p, blk_q5_k, qs) : FIELD_OF(p, blk_q4_k, qs);
-    const __m512i low = _mm512_set1_epi8(15);
-    KS_UNROLL
-    for (int h = 0; h < 2; h++) {
-        const __m512i v = _mm512_loadu_si512(q + 64 * h);
-        w[2 * h] = _mm512_and_si512(v, low);
-        w[2 * h + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
-    }
-    if (!five) return;
-    const __m512i v = KS_NAME(x_shift)(
-        KS_NAME(x_load)(FIELD_OF(p, blk_q5_k, qh)), 0, 2);
-    const __m512i h[4] = {_mm512_slli_epi16(v, 4), _mm512_slli_epi16(v, 3), v,
-        _mm512_srli_epi16(v, 1)};
-    KS_UNROLL
-    for (int k = 0; k < 4; k++)
-        w[k] = _mm512_or_si512(
-            w[k], _mm512_and_si512(h[k], _mm512_set1_epi8(16)));
+V_INLINE __m512i KS_NAME(x_masked)(__m512i v, int mask) {
+    return _mm512_and_si512(v, _mm512_set1_epi8((char)mask));
 }
 
 /* Inputs in the order of nibbles: the second and third of each four groups of
@@ -4745,159 +4713,193 @@ V_INLINE void KS_NAME(x_cross)(const i8 *x, size_t n, i8 *to) {
     }
 }
 
-/* Where the scales of two packed vectors of sums lie: for Q6_K among the 16 of
- * a block as words, else among four bytes. */
-V_INLINE __m512i KS_NAME(x_pick_scales)(ksllm_type type) {
-    u16 pick[32];
-    for (int i = 0; i < 32; i++)
-        pick[i] = (u16)(type == KSLLM_TYPE_Q6_K
-                ? i / 8 + i / 4 % 2 * 4
-                : 0x8000 | (i / 16 * 2 + i / 4 % 2));
-    return _mm512_loadu_si512(pick);
-}
-
-/* The scales at p of the block with weights w and inputs x: acc + its sum. */
-V_INLINE __m512i KS_NAME(x_scaled_dot)(__m512i acc, const __m512i *w,
-    const i8 *x, const __m512i *scale) {
-    KS_UNROLL
-    for (int h = 0; h < 2; h++, x += 128) {
-        const __m512i zero = _mm512_setzero_si512();
-        const __m512i s = _mm512_packs_epi32(
-            _mm512_dpbusd_epi32(zero, w[2 * h], _mm512_loadu_si512(x)),
-            _mm512_dpbusd_epi32(
-                zero, w[2 * h + 1], _mm512_loadu_si512(x + 64)));
-        acc = _mm512_dpwssd_epi32(acc, s, scale[h]);
-    }
-    return acc;
-}
-
-/* Sums of the lanes of four vectors. */
-V_INLINE __m128i KS_NAME(x_four_sums)(const __m512i *v) {
-    const __m512i f = KS_NAME(x_quad_fold)(v);
+/* Lane i of each quarter, added up. */
+V_INLINE __m128i KS_NAME(x_quarters)(__m512i f) {
     const __m256i h = _mm256_add_epi32(
         _mm512_castsi512_si256(f), _mm512_extracti64x4_epi64(f, 1));
     return _mm_add_epi32(
         _mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
 }
 
-/* The n <= 4 blocks at q, a lane each: P * d and, with minima, M * -dmin. */
-V_INLINE void KS_NAME(x_fours)(const u8 *q, size_t n, const i8 *x,
-    const i16 *sums, __m512i pick, ksllm_type type, __m128 *pf, __m128 *uf) {
-    const blk_type *b = &BLK_TYPES[type];
-    const __m256i one = _mm256_set1_epi16(1);
-    __m256i head[4], s[4], m[4], sum[4];
-    __m512i p[4];
-    const u8 *block[4];
+/* Sums of four rows times a block of Q4_K or Q5_K, a lane each. `head` becomes
+ * their heads, turned; m: the minima. The high weights come as 16 or, of five
+ * bits, 8 times what they are. What they give, shifted, is the high half of a
+ * dword to which what the low ones give is added; 2^15 in all keeps that from
+ * going below 0. Four lanes of four bits fit a half, of five bits two. */
+V_INLINE __m128i KS_NAME(x_rows_nibbles)(const u8 *const *row,
+    const __m512i *x, __m256i *head, ksllm_type type, __m256i *m) {
+    const bool five = type == KSLLM_TYPE_Q5_K;
+    const __m512i two = _mm512_set1_epi32(2), sign = _mm512_set1_epi32(0x8000);
+    const __m512i pick = _mm512_add_epi32(
+        five ? _mm512_set1_epi64(0x0004000400000000)
+             : _mm512_broadcast_i32x4(
+                 _mm_setr_epi32(0, 0x00040004, 0x00080008, 0x000c000c)),
+        KS_NAME(x_join)(_mm256_set1_epi32((i32)0x80018000),
+            _mm256_set1_epi32((i32)0x80038002)));
+    __m512i t[2][4], sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    __m256i s[4];
     KS_UNROLL
-    for (size_t r = 0; r < 4; r++)
-        block[r] = q + min_size(r, n - 1) * b->bytes;
-    if (b->has_min) {
+    for (int r = 0; r < 4; r++) {
+        const u8 *q = row[r] + (five ? offsetof(blk_q5_k, qs)
+                                     : offsetof(blk_q4_k, qs));
+        __m512i h = _mm512_setzero_si512();
+        if (five)
+            h = KS_NAME(x_shift)(
+                KS_NAME(x_load)(FIELD_OF(row[r], blk_q5_k, qh)), 0, 2);
         KS_UNROLL
-        for (int r = 0; r < 4; r++)
-            head[r] = _mm256_castsi128_si256(
-                _mm_loadu_si128((const void *)block[r]));
-        KS_NAME(x_turn)(head, head);
-        KS_NAME(x_scale_bytes)(head, type, s, m);
-    }
-    KS_UNROLL
-    for (size_t r = 0; r < 4; r++, x += 256, sums += 16) {
-        __m512i w[4], scale[2], acc = _mm512_setzero_si512();
-        sum[r] = _mm256_setzero_si256();
-        p[r] = acc;
-        if (r >= n) continue;
-        const u8 *at = block[r];
-        KS_NAME(x_ahead)(at, b->bytes);
-        KS_OPAQUE(at);
-        KS_OPAQUE(x);
-        KS_NAME(x_whole_block)(at, type, w);
-        if (b->has_min) {
-            sum[r] = _mm256_madd_epi16(KS_NAME(x_load)(sums), one);
-            KS_UNROLL
-            for (int h = 0; h < 2; h++)
-                scale[h] = _mm512_shuffle_epi8(
-                    _mm512_broadcast_i32x4(_mm256_castsi256_si128(s[h])),
-                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(4 * r))));
-        } else {
-            const __m256i all = _mm256_cvtepi8_epi16(_mm_loadu_si128(
-                (const void *)FIELD_OF(at, blk_q6_k, scales)));
-            acc = _mm512_zextsi256_si512(_mm256_sub_epi32(
-                _mm256_setzero_si256(), _mm256_slli_epi32(_mm256_madd_epi16(
-                    all, KS_NAME(x_load)(sums)), __builtin_ctz(b->bias))));
-            KS_UNROLL
-            for (int h = 0; h < 2; h++)
-                scale[h] = _mm512_permutexvar_epi16(
-                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(8 * h))),
-                    _mm512_castsi256_si512(all));
+        for (int k = 0; k < 2; k++) {
+            __m512i v = _mm512_loadu_si512(q + 64 * k);
+            KS_IN_TURN(v); /* or it is loaded twice */
+            __m512i low = KS_NAME(x_masked)(v, 15);
+            __m512i high = KS_NAME(x_masked)(v, 0xf0);
+            if (five) {
+                low = KS_NAME(x_choose)(15, v, KS_NAME(x_masked)(
+                    k ? h : _mm512_slli_epi16(h, 4), 16));
+                high = KS_NAME(x_choose)(0x78, _mm512_srli_epi16(v, 1),
+                    KS_NAME(x_masked)(_mm512_slli_epi16(h, k ? 2 : 6), 128));
+            }
+            high = _mm512_slli_epi32(
+                _mm512_dpbusd_epi32(two, high, x[2 * k + 1]), five ? 13 : 12);
+            t[k][r] = _mm512_dpbusd_epi32(high, low, x[2 * k]);
         }
-        p[r] = KS_NAME(x_scaled_dot)(acc, w, x, scale);
     }
-    __m256 d, dmin;
-    if (b->has_min) {
-        const __m128i m0 = _mm256_castsi256_si128(m[0]);
-        const __m128i m1 = _mm256_castsi256_si128(m[1]);
-        const __m256i u = _mm256_madd_epi16(
-            _mm256_packs_epi32(sum[0], sum[1]),
-            _mm256_cvtepu8_epi16(_mm_unpacklo_epi64(m0, m1)));
-        const __m256i v = _mm256_madd_epi16(
-            _mm256_packs_epi32(sum[2], sum[3]),
-            _mm256_cvtepu8_epi16(_mm_unpackhi_epi64(m0, m1)));
-        const __m256i o = _mm256_hadd_epi32(u, v);
-        KS_NAME(x_two_halves)(head[0], &d, &dmin);
-        *uf = _mm_mul_ps(_mm_cvtepi32_ps(_mm_add_epi32(
-            _mm256_castsi256_si128(o), _mm256_extracti128_si256(o, 1))),
-            _mm256_castps256_ps128(vr_minus(dmin)));
-    } else { /* at the end of the block, so not sooner */
-#define TAIL(r) _mm_loadu_si128((const void *)(block[r] + b->d - 14))
-        const __m128i h = _mm_unpackhi_epi32(
-            _mm_unpackhi_epi16(TAIL(0), TAIL(1)),
-            _mm_unpackhi_epi16(TAIL(2), TAIL(3)));
-#undef TAIL
-        d = _mm256_cvtph_ps(_mm_unpackhi_epi64(h, h));
+    KS_NAME(x_turn)(head, head);
+    KS_NAME(x_scale_bytes)(head, type, s, m);
+    KS_UNROLL
+    for (int k = 0; k < 2; k++) {
+        const __m512i all = _mm512_broadcast_i32x4(
+            _mm256_castsi256_si128(s[k]));
+        if (!five) {
+            sum[0] = _mm512_dpwssd_epi32(sum[0],
+                _mm512_xor_si512(KS_NAME(x_quad_fold)(t[k]), sign),
+                _mm512_shuffle_epi8(all, pick));
+            continue;
+        }
+        KS_UNROLL
+        for (int r = 0; r < 4; r += 2) {
+            const __m512i v = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(t[k][r], t[k][r + 1]),
+                _mm512_unpackhi_epi32(t[k][r], t[k][r + 1]));
+            sum[r / 2] = _mm512_dpwssd_epi32(sum[r / 2],
+                _mm512_xor_si512(v, sign), _mm512_shuffle_epi8(all,
+                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(4 * r)))));
+        }
     }
-    *pf = _mm_mul_ps(_mm_cvtepi32_ps(KS_NAME(x_four_sums)(p)),
-        _mm256_castps256_ps128(d));
+    if (five)
+        sum[0] = _mm512_add_epi32(_mm512_unpacklo_epi64(sum[0], sum[1]),
+            _mm512_unpackhi_epi64(sum[0], sum[1]));
+    return KS_NAME(x_quarters)(sum[0]);
 }
 
-/* The floats of four blocks are added up while the next four are multiplied,
- * as in k_stream. */
-V_INLINE void KS_NAME(k_fours)(
-    const k_product *p, const i8 *x, ksllm_type type) {
+/* The same times a block of Q6_K; sums of 16 inputs each. */
+V_INLINE __m128i KS_NAME(x_rows_six)(
+    const u8 *const *row, const __m512i *x, const i16 *sums) {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i pick = _mm512_setr_epi64(0, 0x0004000400040004,
+        0x0001000100010001, 0x0005000500050005, 0x0002000200020002,
+        0x0006000600060006, 0x0003000300030003, 0x0007000700070007);
+    const __m256i s = KS_NAME(x_load)(sums);
+    __m512i p[4];
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) {
+        const u8 *q = row[r];
+        const __m256i scale = _mm256_cvtepi8_epi16(_mm_loadu_si128(
+            (const void *)FIELD_OF(q, blk_q6_k, scales)));
+        p[r] = _mm512_zextsi256_si512(_mm256_sub_epi32(
+            _mm256_setzero_si256(),
+            _mm256_slli_epi32(_mm256_madd_epi16(scale, s), 5)));
+        KS_UNROLL
+        for (int k = 0; k < 2; k++) {
+            __m512i v = _mm512_loadu_si512(
+                FIELD_OF(q, blk_q6_k, ql) + 64 * k);
+            KS_IN_TURN(v);
+            const __m512i h = KS_NAME(x_masked)(KS_NAME(x_shift)(
+                KS_NAME(x_load)(FIELD_OF(q, blk_q6_k, qh) + 32 * k), 0, 2),
+                0x33);
+            const __m512i low = _mm512_dpbusd_epi32(zero, KS_NAME(x_choose)(
+                15, v, _mm512_slli_epi16(h, 4)), x[2 * k]);
+            const __m512i high = _mm512_dpbusd_epi32(zero, KS_NAME(x_choose)(
+                15, _mm512_srli_epi16(v, 4), h), x[2 * k + 1]);
+            p[r] = _mm512_dpwssd_epi32(p[r], _mm512_packs_epi32(low, high),
+                _mm512_permutexvar_epi16(
+                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(8 * k))),
+                    _mm512_castsi256_si512(scale)));
+        }
+    }
+    return KS_NAME(x_quarters)(KS_NAME(x_quad_fold)(p));
+}
+
+/* acc + four rows times a block of 256. */
+V_INLINE __m128 KS_NAME(x_four_rows)(const u8 *const *row, const u8 *next,
+    const i8 *x, const i16 *sums, f32 dx, ksllm_type type, __m128 acc) {
     const blk_type *b = &BLK_TYPES[type];
-    const k_acts *a = p->acts;
-    const __m512i pick = KS_NAME(x_pick_scales)(type);
-    const size_t n_row = a->n_in / 256;
-    const u8 *q = p->w, *end = q + p->n_rows * p->row_bytes;
-    f32 pf[4], uf[4], *y = p->y;
-    __m128 sum = _mm_setzero_ps();
-    size_t n, before = 0, i = 0, i_sum = 0;
-    for (; q < end || before; q += n * b->bytes, before = n) {
-        __m128 v = sum, u = sum;
-        n = q < end ? min_size(4, n_row - i) : 0;
-        if (n)
-            KS_NAME(x_fours)(q, n, x + 256 * i, a->sum[1] + 16 * i, pick,
-                type, &v, &u);
-        i = i + n < n_row ? i + n : 0;
-        for (size_t k = 0; k < before; k++) {
-            const __m128 d = _mm_load_ss(a->d[1] + i_sum++);
-            sum = _mm_fmadd_ss(_mm_load_ss(pf + k), d, sum);
-            if (b->has_min) sum = _mm_fmadd_ss(_mm_load_ss(uf + k), d, sum);
+    const __m128 by = _mm_set1_ps(dx);
+    __m512i in[4];
+    __m256i head[4], m[4];
+    __m256 d, dmin;
+    __m128i p;
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        in[k] = _mm512_loadu_si512(x + 64 * k);
+        k_fetch(next + (size_t)k * b->bytes, b->bytes);
+#define AT(i) _mm_loadu_si128((const void *)(row[k] + (i)))
+        head[k] = _mm256_castsi128_si256(b->has_min ? AT(0) : AT(b->d - 14));
+#undef AT
+    }
+    if (!b->has_min) {
+        KS_NAME(x_turn)(head, head);
+        KS_NAME(x_two_halves)(head[3], &dmin, &d);
+        p = KS_NAME(x_rows_six)(row, in, sums);
+    } else {
+        p = KS_NAME(x_rows_nibbles)(row, in, head, type, m);
+        KS_NAME(x_two_halves)(head[0], &d, &dmin);
+    }
+    acc = _mm_fmadd_ps(_mm_mul_ps(
+        _mm_cvtepi32_ps(p), _mm256_castps256_ps128(d)), by, acc);
+    if (!b->has_min) return acc;
+    p = _mm_setzero_si128();
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        const __m128i two = _mm256_castsi256_si128(m[k / 2]);
+        p = _mm_dpwssd_epi32(p, _mm_set1_epi32(ld_i32(sums + 2 * k)),
+            k % 2 ? _mm_srli_epi16(two, 8)
+                  : _mm_and_si128(two, _mm_set1_epi16(255)));
+    }
+    return _mm_fnmadd_ps(_mm_mul_ps(
+        _mm_cvtepi32_ps(p), _mm256_castps256_ps128(dmin)), by, acc);
+}
+
+V_INLINE void KS_NAME(k_four_rows)(
+    const k_product *p, const i8 *x, const i16 *sums, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    const size_t n = p->acts->n_in / 256;
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 4) {
+        const u8 *row[4], *next = KS_NAME(x_rows)(p, r0, 4, row);
+        __m128 acc = _mm_setzero_ps();
+        f32 y[4];
+        if (p->n_rows - r0 >= 12) next += 4 * p->row_bytes; /* as k_quads */
+        for (size_t i = 0; i < n; i++, next += 4 * b->bytes) {
+            acc = KS_NAME(x_four_rows)(row, next, x + 256 * i,
+                sums + 256 / b->span * i, p->acts->d[1][i], type, acc);
+            KS_UNROLL
+            for (int r = 0; r < 4; r++) row[r] += b->bytes;
         }
-        if (i_sum == n_row) {
-            _mm_store_ss(y++, sum);
-            sum = _mm_setzero_ps();
-            i_sum = 0;
-        }
-        _mm_storeu_ps(pf, v);
-        if (b->has_min) _mm_storeu_ps(uf, u);
+        _mm_storeu_ps(y, acc);
+        memcpy(p->y + r0, y, min_size(4, p->n_rows - r0) * sizeof *y);
     }
 }
 
 /* Not inlined: its frame is not needed where k_panel is called. */
 KS_NOINLINE void KS_NAME(k_crossed)(const k_product *p) {
-    i8 x[X_CROSSED];
-    KS_NAME(x_cross)(p->acts->q[1], p->acts->n_in, x);
-    if (p->type == KSLLM_TYPE_Q4_K) KS_NAME(k_fours)(p, x, KSLLM_TYPE_Q4_K);
-    else KS_NAME(k_fours)(p, x, KSLLM_TYPE_Q5_K);
+    const k_acts *a = p->acts;
+    _Alignas(64) i8 x[X_CROSSED];
+    i16 sums[X_CROSSED / 32 + 8];
+    for (size_t i = 0; i < a->n_in / 256; i++)
+        KS_NAME(x_span_sums)(a->sum[1] + 16 * i, 32, sums + 8 * i);
+    KS_NAME(x_cross)(a->q[1], a->n_in, x);
+    if (p->type == KSLLM_TYPE_Q4_K)
+        KS_NAME(k_four_rows)(p, x, sums, KSLLM_TYPE_Q4_K);
+    else KS_NAME(k_four_rows)(p, x, sums, KSLLM_TYPE_Q5_K);
 }
 #else
 #define X_QUADS(type) false
@@ -5096,7 +5098,7 @@ V_INLINE void KS_NAME(k_direct)(
         return;
     }
     if (type == KSLLM_TYPE_Q6_K) {
-        KS_NAME(k_fours)(p, p->acts->q[1], type);
+        KS_NAME(k_four_rows)(p, p->acts->q[1], p->acts->sum[1], type);
         return;
     }
     if (X_CROSSES(type) && p->acts->n_in <= X_CROSSED) {
