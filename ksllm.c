@@ -2507,7 +2507,8 @@ typedef struct {
 
 /* Rows [0, n_rows) of a matrix, without gaps between them, times m > 0 vectors;
  * y[t * y_stride + row]. `then`: rows of as many bytes that this thread will
- * probably read next, or NULL. */
+ * probably read next, or NULL. `adds`, float weights alone: `share` of the
+ * product is added to y. */
 typedef struct {
     ksllm_type type;
     const u8 *w, *then;
@@ -2516,6 +2517,8 @@ typedef struct {
     size_t m;
     f32 *y;
     size_t y_stride;
+    bool adds;
+    f32 share;
 } k_product;
 
 typedef enum { K_F32, K_F16, K_I8 } k_cache; /* what the KV cache holds */
@@ -2920,9 +2923,9 @@ V_INLINE vf v_load(const void *p) {
     return (vf){_mm256_loadu_ps(f), _mm256_loadu_ps(f + 8)};
 }
 V_INLINE vf v_load_f16(const void *p) {
-    __m256i h = _mm256_loadu_si256(p);
-    return (vf){_mm256_cvtph_ps(_mm256_castsi256_si128(h)),
-        _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+    const __m128i *h = p;
+    return (vf){_mm256_cvtph_ps(_mm_loadu_si128(h)),
+        _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
 }
 V_INLINE vf v_load_bf16(const void *p) {
     __m256i h = _mm256_loadu_si256(p);
@@ -7264,22 +7267,41 @@ V_INLINE vf KS_NAME(v_load_any)(const u8 *p, ksllm_type type) {
                                   : v_load_bf16(p);
 }
 
+/* n < 16 of them; eight, as an adapter of rank 8 has, without a call. */
 V_INLINE vf KS_NAME(v_tail_any)(const u8 *p, size_t n, ksllm_type type) {
-    f32 f[16];
-    k_tail(p, n, type, 0.0f, f);
-    return v_load(f);
+    const size_t size = BLK_TYPES[type].bytes;
+    u8 raw[64] = {0};
+    if (n == 8) memcpy(raw, p, 8 * size);
+    else memcpy(raw, p, n * size);
+    return KS_NAME(v_load_any)(raw, type);
+}
+
+V_INLINE vf KS_NAME(v_some_any)(const u8 *p, size_t n, ksllm_type type) {
+    return n < 16 ? KS_NAME(v_tail_any)(p, n, type)
+                  : KS_NAME(v_load_any)(p, type);
+}
+
+V_INLINE void KS_NAME(k_give)(const k_product *p, const f32 *sum, size_t n,
+    f32 *y) {
+    const f32 share = p->share;
+    if (p->adds)
+        for (size_t i = 0; i < n; i++) y[i] += share * sum[i];
+    else
+        for (size_t i = 0; i < n; i++) y[i] = sum[i];
 }
 
 /* One row times four tokens, four chains at once. */
-V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
-    size_t m, ksllm_type type, f32 *y, size_t y_stride) {
-    const size_t size = BLK_TYPES[type].bytes, full = n / 16 * 16;
+V_INLINE void KS_NAME(k_float_row)(
+    const k_product *p, size_t r, ksllm_type type) {
+    const size_t size = BLK_TYPES[type].bytes, n = p->acts->n_in;
+    const size_t full = n / 16 * 16, m = p->m;
+    const u8 *w = p->w + r * p->row_bytes;
     for (size_t t = 0; t < m; t += 4) {
         const f32 *in[4];
         vf sum[4], rest[4];
         V_UNROLL
         for (size_t c = 0; c < 4; c++) {
-            in[c] = x + min_size(t + c, m - 1) * n;
+            in[c] = p->acts->x + min_size(t + c, m - 1) * n;
             sum[c] = v_set1(0.0f);
         }
         for (size_t i = 0; i < full; i += 16) {
@@ -7296,56 +7318,58 @@ V_INLINE void KS_NAME(k_float_row)(const u8 *w, size_t n, const f32 *x,
                 rest[c] = v_fma(k,
                     KS_NAME(v_tail)(in[c] + full, n - full, 0.0f), rest[c]);
         }
-        for (size_t c = 0; c < 4 && t + c < m; c++)
-            y[(t + c) * y_stride] = v_sum(rest[c]);
+        for (size_t c = 0; c < 4 && t + c < m; c++) {
+            f32 y = v_sum(rest[c]);
+            KS_NAME(k_give)(p, &y, 1, p->y + (t + c) * p->y_stride + r);
+        }
     }
 }
 
 /* Four rows times one token after the other: for few tokens, and for rows as
- * short as those of adapters. Those of 16 are kept. */
+ * short as those of adapters, whose first 16 are kept. Numbered by hand: what
+ * is an array when loops are unrolled, gcc leaves in memory. */
 V_INLINE void KS_NAME(k_float_rows)(
-    const k_product *p, size_t r, ksllm_type type) {
-    const size_t size = BLK_TYPES[type].bytes, n = p->acts->n_in;
-    const size_t full = n / 16 * 16, step = p->row_bytes;
-    const u8 *w = p->w + r * step;
-    const f32 *x = p->acts->x;
-    vf k[4], sum[4];
-    V_UNROLL
-    for (int c = 0; c < 4; c++)
-        k[c] = full ? KS_NAME(v_load_any)(w + (size_t)c * step, type)
-                    : KS_NAME(v_tail_any)(w + (size_t)c * step, n, type);
-    for (size_t t = 0; t < p->m; t++, x += n) {
-        vf in = full ? v_load(x) : KS_NAME(v_tail)(x, n, 0.0f);
-        V_UNROLL
-        for (int c = 0; c < 4; c++) sum[c] = v_fma(k[c], in, v_set1(0.0f));
-        for (size_t i = 16; i < full; i += 16) {
-            in = v_load(x + i);
-            V_UNROLL
-            for (size_t c = 0; c < 4; c++) {
-                const u8 *row = w + c * step + i * size;
-                if (!(i & 16)) __builtin_prefetch(row + 4 * step);
-                sum[c] = v_fma(KS_NAME(v_load_any)(row, type), in, sum[c]);
-            }
+    const k_product *p, size_t r, size_t n, ksllm_type type) {
+    const size_t size = BLK_TYPES[type].bytes, step = p->row_bytes;
+    const u8 *w[4] = {p->w + r * step, p->w + (r + 1) * step,
+        p->w + (r + 2) * step, p->w + (r + 3) * step};
+    const u8 *x = (const u8 *)p->acts->x;
+    if (p->then) k_fetch(p->then + r * step, 4 * step);
+    const vf k[4] = {KS_NAME(v_some_any)(w[0], n, type),
+        KS_NAME(v_some_any)(w[1], n, type), KS_NAME(v_some_any)(w[2], n, type),
+        KS_NAME(v_some_any)(w[3], n, type)}, zero = v_set1(0.0f);
+    for (size_t t = 0; t < p->m; t++, x += 4 * n) {
+        vf in = KS_NAME(v_some_any)(x, n, KSLLM_TYPE_F32);
+        vf sum[4] = {v_fma(k[0], in, zero), v_fma(k[1], in, zero),
+            v_fma(k[2], in, zero), v_fma(k[3], in, zero)};
+        for (size_t i = 16; i < n; i += 16) {
+            const size_t at = i * size, left = n - i;
+            if (!(at & 63)) for (int c = 0; c < 4; c++)
+                __builtin_prefetch(w[c] + at + 4 * step);
+            in = KS_NAME(v_some_any)(x + 4 * i, left, KSLLM_TYPE_F32);
+#define ROW(c)                                                                 \
+    sum[c] =                                                                   \
+        v_fma(KS_NAME(v_some_any)(w[c] + at, left, type), in, sum[c]);
+            ROW(0)
+            ROW(1)
+            ROW(2)
+            ROW(3)
+#undef ROW
         }
-        if (full && full < n) {
-            in = KS_NAME(v_tail)(x + full, n - full, 0.0f);
-            for (int c = 0; c < 4; c++)
-                sum[c] = v_fma(KS_NAME(v_tail_any)(
-                    w + (size_t)c * step + full * size, n - full, type), in,
-                    sum[c]);
-        }
-        v_sum4(sum, p->y + t * p->y_stride + r);
+        f32 y[4];
+        v_sum4(sum, y);
+        KS_NAME(k_give)(p, y, 4, p->y + t * p->y_stride + r);
     }
 }
 
 V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
-    size_t r = 0;
-    bool few = p->m < 4 || p->acts->n_in <= 64;
-    for (; few && r + 4 <= p->n_rows; r += 4)
-        KS_NAME(k_float_rows)(p, r, type);
+    const size_t n = p->acts->n_in;
+    size_t r = 0, end = p->m < 4 || n <= 64 ? p->n_rows / 4 * 4 : 0;
+    if (n == 8) for (; r < end; r += 4) KS_NAME(k_float_rows)(p, r, 8, type);
+    if (n == 16) for (; r < end; r += 4) KS_NAME(k_float_rows)(p, r, 16, type);
+    for (; r < end; r += 4) KS_NAME(k_float_rows)(p, r, n, type);
     for (; r < p->n_rows; r++)
-        KS_NAME(k_float_row)(p->w + r * p->row_bytes, p->acts->n_in,
-            p->acts->x, p->m, type, p->y + r, p->y_stride);
+        KS_NAME(k_float_row)(p, r, type);
 }
 
 #if defined KS_NEON
@@ -31286,25 +31310,18 @@ static void fwd_low(const fwd *f) {
 
 /* y += s B (A x) for n rows of a product from number r on. */
 static void fwd_add_low(
-    const ksllm_session *s, const ses_job *j, size_t r, size_t n) {
-    enum { ROWS = 64, TOKENS = 8 };
+    const ksllm_session *s, const ses_job *j, size_t r, size_t n,
+    const u8 *then) {
+    enum { TOKENS = 8 };
     const ada_pair *p = j->pair;
-    const f32 scale = s->adapter_scale * p->scale;
-    f32 y[TOKENS * ROWS];
     for (size_t t = j->skip; t < j->m; t += TOKENS) {
         k_acts a = {.x = j->low + t * p->rank, .n_in = p->rank};
-        for (size_t i = 0; i < n; i += ROWS) {
-            k_product add = {.type = p->b_type, .w = p->b + (r + i) * p->b_row,
-                .row_bytes = p->b_row, .n_rows = min_size(ROWS, n - i),
-                .acts = &a, .m = min_size(TOKENS, j->m - t), .y = y,
-                .y_stride = ROWS};
-            s->m->k->product[add.type](&add);
-            for (size_t k = 0; k < add.m; k++) {
-                f32 *to = j->y + (t + k) * j->y_stride + r + i;
-                for (size_t c = 0; c < add.n_rows; c++)
-                    to[c] += scale * y[k * ROWS + c];
-            }
-        }
+        k_product add = {.type = p->b_type, .w = p->b + r * p->b_row,
+            .then = then, .row_bytes = p->b_row, .n_rows = n, .acts = &a,
+            .m = min_size(TOKENS, j->m - t),
+            .y = j->y + t * j->y_stride + r, .y_stride = j->y_stride,
+            .adds = true, .share = s->adapter_scale * p->scale};
+        s->m->k->product[add.type](&add);
     }
 }
 
@@ -31352,7 +31369,10 @@ static void fwd_product_piece(void *arg, u32 piece) {
     if (j->only) fwd_product_only(s->m->k, &p, j->only, r);
     else if (j->apart) fwd_product_apart(s->m->k, &p, j->apart, r);
     else s->m->k->product[p.type](&p);
-    if (j->pair) fwd_add_low(s, j, r, p.n_rows);
+    /* A token's products wait for memory: what is computed meanwhile is for
+     * nothing. Their kernels have fetched the first rows of `then`. */
+    const u8 *next = j->m == 1 && p.then ? p.then + K_ROWS * p.row_bytes : NULL;
+    if (j->pair) fwd_add_low(s, j, r, p.n_rows, next);
 }
 
 /* Adds a product to those that fwd_multiply runs. */

@@ -296,6 +296,7 @@ static void products_of(const fx_type *t)
     uint64_t rng = test_seed + t->type;
     f32 *want = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *want);
     f32 *y = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *y);
+    f32 *want_more = fx_memory(NULL, MAX_TOKENS * 40 * sizeof *y);
     for (int trial = 0; trial < test_times(100, 150); trial++) {
         static const u8 tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 64,
                                     65, 70};
@@ -327,6 +328,17 @@ static void products_of(const fx_type *t)
             if (!CHECK(same_floats(y, want, m * 40)))
                 printf("%s on %s: %d rows of %d, %d tokens, trial %d\n",
                        t->name, k->name, (int)rows, (int)n_in, (int)m, trial);
+            if (t->items > 1)
+                continue;
+            k_product more = p; /* what is there, and a share of it */
+            memcpy(want_more, want, m * 40 * sizeof *want);
+            more.adds = true;
+            more.share = 0.3f;
+            k->product[t->type](&more);
+            for (size_t i = 0; i < m * 40; i++)
+                if (i % 40 < rows)
+                    want_more[i] = want[i] + 0.3f * want[i];
+            CHECK(same_floats(y, want_more, m * 40));
         }
         for (size_t i = 0; i < m * 40; i++)
             if (i % 40 >= rows)
@@ -342,6 +354,7 @@ static void products_of(const fx_type *t)
             }
         free(w);
     }
+    free(want_more);
     free(want);
     free(y);
 }
