@@ -2579,6 +2579,10 @@ enum {
     K_KEYS = 64,  /* keys in a block of attention */
     K_HADAMARD = 64, /* dimensions of a key that share a scale */
     K_QUERIES = 8, /* tokens that share it while it is in the L1 cache */
+    F_ROWS = 8, /* products with float weights: see 7e */
+    F_TOKENS = 12,
+    F_SPAN = 256,
+    F_INPUTS = 1 << 17,
 };
 
 /* A block of K_KEYS keys, of which the heads of token t see [first, first + n):
@@ -2754,7 +2758,7 @@ KS_TARGET_BEGIN(KS_FOR)
  * its 4 keys, stored plus 128, with 4 of a query; acc began as vi_start(sum of
  * the query). vi_dot_v(acc, tile, p) the same of signed values with shares
  * that are from 0 to 254, less VI_OFFSET. V_WIDTH(G), VI_WIDTH(G): so many vf
- * or vi at a time for G query heads.
+ * or vi at a time for G query heads. V_TOKENS: of a tile of floats (7e).
  * vr: one float per row of a group of K_ROWS rows.
  * sc_dot: sum over groups of 16 of scale * sum of q * x, for n weights of each
  * row; sc_min the same for min * sum of x. Both are exact in 32 bits.
@@ -2767,6 +2771,7 @@ KS_TARGET_BEGIN(KS_FOR)
 #define V_INLINE static inline KS_UNUSED
 #define V_UNROLL /* what would be sixteen floats in memory each */
 #define V_WIDTH(G) G
+#define V_TOKENS 2
 
 typedef struct { f32 f[16]; } vf;
 #define EACH for (int i = 0; i < 16; i++)
@@ -2915,6 +2920,7 @@ V_INLINE vf vi_float(vi a) {
 #define V_INLINE KS_INLINE
 #define V_UNROLL KS_UNROLL_FULLY
 #define V_WIDTH(G) 4
+#define V_TOKENS 3
 
 typedef struct { __m256 a, b; } vf;
 
@@ -2922,17 +2928,20 @@ V_INLINE vf v_load(const void *p) {
     const f32 *f = p;
     return (vf){_mm256_loadu_ps(f), _mm256_loadu_ps(f + 8)};
 }
+V_INLINE __m256 KS_NAME(x_half_f16)(const u8 *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
+}
+V_INLINE __m256 KS_NAME(x_half_bf16)(const u8 *p) {
+    __m256i h = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(h, 16));
+}
 V_INLINE vf v_load_f16(const void *p) {
-    const __m128i *h = p;
-    return (vf){_mm256_cvtph_ps(_mm_loadu_si128(h)),
-        _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
+    const u8 *h = p;
+    return (vf){KS_NAME(x_half_f16)(h), KS_NAME(x_half_f16)(h + 16)};
 }
 V_INLINE vf v_load_bf16(const void *p) {
-    __m256i h = _mm256_loadu_si256(p);
-    __m256i a = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(h));
-    __m256i b = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(h, 1));
-    return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-        _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+    const u8 *h = p;
+    return (vf){KS_NAME(x_half_bf16)(h), KS_NAME(x_half_bf16)(h + 16)};
 }
 V_INLINE void v_store(void *p, vf x) {
     f32 *f = p;
@@ -3110,6 +3119,7 @@ V_INLINE vf vi_float(vi a) {
 #define V_INLINE KS_INLINE
 #define V_UNROLL KS_UNROLL_FULLY
 #define V_WIDTH(G) 4
+#define V_TOKENS 2
 
 #if defined KS_ARM32
 
@@ -7290,38 +7300,112 @@ V_INLINE void KS_NAME(k_give)(const k_product *p, const f32 *sum, size_t n,
         for (size_t i = 0; i < n; i++) y[i] = sum[i];
 }
 
-/* One row times four tokens, four chains at once. */
-V_INLINE void KS_NAME(k_float_row)(
-    const k_product *p, size_t r, ksllm_type type) {
+/* Products of up to F_ROWS rows with up to F_TOKENS tokens go over F_SPAN
+ * inputs at a time, all of which fit in the L1 cache; between, a row's 16
+ * partial sums for a token lie in memory. A tile of two rows and V_TOKENS
+ * tokens keeps its sums in registers. All rows come for the tokens that have
+ * F_INPUTS inputs, which stay in an L2 cache, and then for others. */
+
+/* 16 inputs, from i on. */
+#if defined KS_AVX2
+V_INLINE __m256 KS_NAME(x_half)(const u8 *p, ksllm_type type) {
+    return type == KSLLM_TYPE_F32 ? _mm256_loadu_ps((const void *)p)
+        : type == KSLLM_TYPE_F16  ? KS_NAME(x_half_f16)(p)
+                                  : KS_NAME(x_half_bf16)(p);
+}
+/* A half and then the other, for want of registers; gcc would load an input
+ * twice. */
+V_INLINE void KS_NAME(k_float_step)(const u8 *v, const u8 *w,
+    const f32 *const *x, size_t i, const int T, ksllm_type type, vf *sum) {
+    const size_t half = 8 * BLK_TYPES[type].bytes;
+    __m256 a = KS_NAME(x_half)(v, type), b = KS_NAME(x_half)(w, type), in;
+    V_UNROLL
+    for (int c = 0; c < T; c++) {
+        in = _mm256_loadu_ps(x[c] + i);
+        KS_IN_TURN(in);
+        sum[c].a = _mm256_fmadd_ps(a, in, sum[c].a);
+        sum[T + c].a = _mm256_fmadd_ps(b, in, sum[T + c].a);
+    }
+    a = KS_NAME(x_half)(v + half, type), b = KS_NAME(x_half)(w + half, type);
+    V_UNROLL
+    for (int c = 0; c < T; c++) {
+        in = _mm256_loadu_ps(x[c] + i + 8);
+        KS_IN_TURN(in);
+        sum[c].b = _mm256_fmadd_ps(a, in, sum[c].b);
+        sum[T + c].b = _mm256_fmadd_ps(b, in, sum[T + c].b);
+    }
+}
+#else
+V_INLINE void KS_NAME(k_float_step)(const u8 *v, const u8 *w,
+    const f32 *const *x, size_t i, const int T, ksllm_type type, vf *sum) {
+    vf a = KS_NAME(v_load_any)(v, type), b = KS_NAME(v_load_any)(w, type);
+    V_UNROLL
+    for (int c = 0; c < T; c++) {
+        vf in = v_load(x[c] + i);
+        sum[c] = v_fma(a, in, sum[c]);
+        sum[T + c] = v_fma(b, in, sum[T + c]);
+    }
+}
+#endif
+
+/* T tokens from t on, inputs [from, to): `part` has the sums, or p->y if these
+ * are the last inputs. What is beyond the rows or the tokens is the last one
+ * again. */
+V_INLINE void KS_NAME(k_float_tile)(const k_product *p, size_t r, size_t t,
+    const int T, size_t from, size_t to, ksllm_type type, f32 (*part)[16]) {
     const size_t size = BLK_TYPES[type].bytes, n = p->acts->n_in;
-    const size_t full = n / 16 * 16, m = p->m;
-    const u8 *w = p->w + r * p->row_bytes;
-    for (size_t t = 0; t < m; t += 4) {
-        const f32 *in[4];
-        vf sum[4], rest[4];
-        V_UNROLL
-        for (size_t c = 0; c < 4; c++) {
-            in[c] = p->acts->x + min_size(t + c, m - 1) * n;
-            sum[c] = v_set1(0.0f);
-        }
-        for (size_t i = 0; i < full; i += 16) {
-            vf k = KS_NAME(v_load_any)(w + i * size, type);
-            V_UNROLL
-            for (int c = 0; c < 4; c++)
-                sum[c] = v_fma(k, v_load(in[c] + i), sum[c]);
-        }
-        V_UNROLL
-        for (int c = 0; c < 4; c++) rest[c] = sum[c];
-        if (full < n) {
-            vf k = KS_NAME(v_tail_any)(w + full * size, n - full, type);
-            for (int c = 0; c < 4; c++)
-                rest[c] = v_fma(k,
-                    KS_NAME(v_tail)(in[c] + full, n - full, 0.0f), rest[c]);
-        }
-        for (size_t c = 0; c < 4 && t + c < m; c++) {
-            f32 y = v_sum(rest[c]);
-            KS_NAME(k_give)(p, &y, 1, p->y + (t + c) * p->y_stride + r);
-        }
+    const size_t full = to / 16 * 16;
+    const u8 *w[2];
+    const f32 *x[V_TOKENS];
+    vf sum[2 * V_TOKENS];
+    V_UNROLL
+    for (size_t c = 0; c < 2; c++)
+        w[c] = p->w + min_size(r + c, p->n_rows - 1) * p->row_bytes;
+    V_UNROLL
+    for (int c = 0; c < T; c++)
+        x[c] = p->acts->x + min_size(t + (size_t)c, p->m - 1) * n;
+    V_UNROLL
+    for (int c = 0; c < 2 * T; c++)
+        sum[c] = from ? v_load(part[c]) : v_set1(0.0f);
+    for (size_t i = from; i < full; i += 16)
+        KS_NAME(k_float_step)(w[0] + i * size, w[1] + i * size, x, i, T, type,
+            sum);
+    V_UNROLL
+    for (int c = 0; c < 2 * T; c++) v_store(part[c], sum[c]);
+    if (to < n) return;
+    for (int c = 0; c < 2 * T; c++) {
+        size_t row = r + (size_t)(c / T), token = t + (size_t)(c % T);
+        if (row >= p->n_rows || token >= p->m) continue;
+        vf all = v_load(part[c]);
+        if (full < n)
+            all = v_fma(KS_NAME(v_tail_any)(w[c / T] + full * size, n - full,
+                            type),
+                KS_NAME(v_tail)(x[c % T] + full, n - full, 0.0f), all);
+        f32 y = v_sum(all);
+        KS_NAME(k_give)(p, &y, 1, p->y + token * p->y_stride + row);
+    }
+}
+
+/* Rows from r0 on times tokens from t0 on, to `tokens` at most. */
+V_INLINE void KS_NAME(k_float_tiles)(const k_product *p, size_t r0, size_t t0,
+    size_t tokens, ksllm_type type) {
+    const size_t n = p->acts->n_in, rows = min_size(p->n_rows, r0 + F_ROWS);
+    tokens = min_size(tokens, t0 + F_TOKENS);
+    f32 part[F_ROWS * F_TOKENS][16];
+    for (size_t from = 0; from < n; from += F_SPAN) {
+        const size_t to = min_size(n, from + F_SPAN);
+        f32 (*at)[16] = part;
+        for (size_t r = r0; r < rows; r += 2)
+            for (size_t t = t0, left; t < tokens;) {
+                left = tokens - t;
+                if (V_TOKENS == 3 && left != 2 && left != 4) {
+                    KS_NAME(k_float_tile)(p, r, t, 3, from, to, type, at);
+                    t += 3, at += 6;
+                } else {
+                    KS_NAME(k_float_tile)(p, r, t, 2, from, to, type, at);
+                    t += 2, at += 4;
+                }
+            }
     }
 }
 
@@ -7364,12 +7448,17 @@ V_INLINE void KS_NAME(k_float_rows)(
 
 V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
     const size_t n = p->acts->n_in;
+    const size_t some = max_size(1, F_INPUTS / n / F_TOKENS) * F_TOKENS;
     size_t r = 0, end = p->m < 4 || n <= 64 ? p->n_rows / 4 * 4 : 0;
     if (n == 8) for (; r < end; r += 4) KS_NAME(k_float_rows)(p, r, 8, type);
     if (n == 16) for (; r < end; r += 4) KS_NAME(k_float_rows)(p, r, 16, type);
     for (; r < end; r += 4) KS_NAME(k_float_rows)(p, r, n, type);
-    for (; r < p->n_rows; r++)
-        KS_NAME(k_float_row)(p, r, type);
+    for (size_t from = 0; from < p->m; from += some) {
+        const size_t to = min_size(p->m, from + some);
+        for (size_t i = r; i < p->n_rows; i += F_ROWS)
+            for (size_t t = from; t < to; t += F_TOKENS)
+                KS_NAME(k_float_tiles)(p, i, t, to, type);
+    }
 }
 
 #if defined KS_NEON
@@ -7601,6 +7690,7 @@ KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
     const u8 *k = a->k + (b->slot + b->first) * stride;
     for (size_t j = 0; j < n; j += keys) {
         const u8 *key[4];
+        f32 y[4];
         vf x[4];
         V_UNROLL
         for (size_t c = 0; c < keys; c++)
@@ -7618,11 +7708,13 @@ KS_INLINE void KS_NAME(k_scores_float)(const k_query *a, k_keys *b,
             }
         }
         if (full < hd) KS_NAME(k_scores_tail)(a, q, key, G, kind, x);
+        if (V_WIDTH(G) == 4) v_sum4(x, y);
         V_UNROLL
         for (int c = 0; c < V_WIDTH(G); c++) {
             size_t g = (size_t)(c % G), at = j + (size_t)(c / G);
+            if (V_WIDTH(G) != 4) y[c] = v_sum(x[c]);
             if (at >= n) break;
-            b->s[g0 + g][b->first + at] = v_sum(x[c]) * a->scale;
+            b->s[g0 + g][b->first + at] = y[c] * a->scale;
         }
     }
 }
@@ -7967,6 +8059,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef V_INLINE
 #undef V_UNROLL
 #undef V_WIDTH
+#undef V_TOKENS
 #undef VI_WIDTH
 #undef VI_OFFSET
 #undef LANES
@@ -35705,8 +35798,12 @@ struct ksllm_encoder {
     const mdl_tower *t; /* NULL: not laid yet */
     u32 n;           /* patches that it sees at once, at most */
     f32 pixel[3][256]; /* what a byte of R, G, B becomes */
-    f32 *keys, *values; /* [n_kv_heads][n_slots][a head] of all patches */
+    /* Of all patches, a head's together, and filled up to 16 with zeros, which
+     * changes no sum: [n_kv_heads][n_slots][head]; s.q, and s.att after
+     * attention, are [n_heads][n_slots][head]. */
+    f32 *keys, *values;
     u32 n_slots;
+    u32 head;
     f32 *taps;       /* of a C-Abstractor: [CAB_TAPS][D_T_WIDTH] */
     f32 *out;        /* in tiles: [n][D_EMBD] rows of one */
     twr_piece *pieces[2]; /* of attention, in windows and beyond them */
@@ -35778,7 +35875,8 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
         t->kind->tiles || t->kind->hears ? 0 : e->n / t->merge + t->merge;
     e->n_slots = (e->n + K_KEYS - 1) / K_KEYS * K_KEYS;
     ksllm_session *s = &e->s;
-    const size_t *d = t->dim, head = d[D_T_WIDTH] / t->n_heads;
+    const size_t *d = t->dim, head = d[D_T_Q] / t->n_heads;
+    e->head = (u32)((head + 15) / 16 * 16);
     const size_t wide = max_size(max_size(d[D_T_FFN], d[D_T_SQUEEZED]),
         max_size(max_size(d[D_T_MID], d[D_T_WIDTH]), d[D_EMBD]));
     const u64 b = TWR_BATCH, n = e->n;
@@ -35789,14 +35887,16 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     for (u32 i = 0; i < N_TOWER; i++)
         if (t->mat[i].w) in = max_size(in, t->mat[i].n_in);
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
-    const u64 cache = ((u64)e->n_slots + K_KEYS) * d[D_T_KV];
+    const u64 slots = (u64)e->n_slots * e->head;
+    const u64 cache = slots * t->n_kv_heads + K_KEYS * e->head;
+    const u64 heads = max_u64(slots * t->n_heads, n * d[D_T_WIDTH]);
     e->front = arena_take(a, hears, sizeof *e->front);
     const struct {
         f32 **p;
         u64 n;
     } floats[] = {
-        {&s->x, n * d[D_T_WIDTH]}, {&s->q, n * d[D_T_Q]},
-        {&s->att, n * d[D_T_Q]}, {&e->keys, cache}, {&e->values, cache},
+        {&s->x, n * d[D_T_WIDTH]}, {&s->q, heads}, {&s->att, heads},
+        {&e->keys, cache}, {&e->values, cache},
         {&s->xn, inputs}, {&s->k, b * d[D_T_KV]}, {&s->v, b * d[D_T_KV]},
         {&s->gate, b * wide}, {&s->up, b * wide},
         {&s->delta, b * max_size(d[D_T_WIDTH], d[D_T_OUT])},
@@ -35967,37 +36067,49 @@ static void twr_rotate(const twr *r, u32 y, u32 x, f32 *head, size_t n) {
     }
 }
 
-/* Keys and values of a row to where attention reads them, head by head. */
+/* Of a row's heads, n floats together, to where attention reads them. */
+static void twr_spread(const twr *r, u32 at, const f32 *x, size_t n, f32 *to) {
+    const size_t head = r->t->dim[D_T_Q] / r->t->n_heads, wide = r->e->head;
+    to += at * wide;
+    for (size_t h = 0; h < n; h += head, to += r->e->n_slots * wide) {
+        memcpy(to, x + h, head * sizeof *to);
+        memset(to + head, 0, (wide - head) * sizeof *to);
+    }
+}
+
+/* Queries, keys and values of a row. */
 static void twr_heads(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     const u8 *const *vec = r->f.l->vec;
     size_t n_q = r->t->dim[D_T_Q], n = r->t->dim[D_T_KV];
-    size_t head = n_q / r->t->n_heads, at = r->from + i;
-    f32 *k = s->k + i * n, *v = s->v + i * n;
-    fwd_add_bias(s->q + at * n_q, vec[V_Q_BIAS], n_q);
+    size_t head = n_q / r->t->n_heads;
+    u32 at = r->from + i;
+    f32 *q = s->delta + i * n_q, *k = s->k + i * n, *v = s->v + i * n;
+    fwd_add_bias(q, vec[V_Q_BIAS], n_q);
     fwd_add_bias(k, vec[V_K_BIAS], n);
     fwd_add_bias(v, vec[V_V_BIAS], n);
     if (r->e->n_rope) {
         u32 y, x;
-        twr_where(r, r->from + i, &y, &x);
-        for (size_t h = 0; h < n_q; h += head)
-            twr_rotate(r, y, x, s->q + at * n_q + h, head);
+        twr_where(r, at, &y, &x);
+        for (size_t h = 0; h < n_q; h += head) twr_rotate(r, y, x, q + h, head);
         for (size_t h = 0; h < n; h += head) twr_rotate(r, y, x, k + h, head);
     }
-    for (size_t h = 0; h < r->t->n_kv_heads; h++) {
-        size_t to = (h * r->e->n_slots + at) * head;
-        memcpy(r->e->keys + to, k + h * head, head * sizeof *k);
-        memcpy(r->e->values + to, v + h * head, head * sizeof *v);
-    }
+    twr_spread(r, at, q, n_q, s->q);
+    twr_spread(r, at, k, n, r->e->keys);
+    twr_spread(r, at, v, n, r->e->values);
 }
 
-/* What attention gave, prepared. */
+/* What attention gave, together again and prepared. */
 static void twr_attended(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
-    size_t n = r->t->dim[D_T_Q];
-    fwd_quantize(s, step->blocks, s->att + (r->from + i) * n, n, i * n);
+    const size_t n = r->t->dim[D_T_Q], head = n / r->t->n_heads;
+    const f32 *from = s->att + (size_t)(r->from + i) * r->e->head;
+    f32 *xn = s->xn + i * n;
+    for (size_t h = 0; h < n; h += head, from += r->e->n_slots * r->e->head)
+        memcpy(xn + h, from, head * sizeof *xn);
+    fwd_quantize(s, step->blocks, xn, n, i * n);
 }
 
 /* x += delta + bias */
@@ -36082,24 +36194,32 @@ static void twr_attend_piece(void *arg, u32 piece) {
     const ksllm_session *s = &r->e->s;
     const mdl_tower *t = r->t;
     if (fwd_stopped(&r->f)) return;
-    size_t heads = t->n_heads, head = r->t->dim[D_T_Q] / heads;
-    size_t h = piece % heads;
+    const size_t n_slots = r->e->n_slots, n = r->e->head;
+    size_t h = piece % t->n_heads;
     const twr_piece *p =
-        &r->e->pieces[!r->f.l->window][piece / heads];
-    size_t kv = (h / (heads / t->n_kv_heads) * r->e->n_slots + p->lo) * head;
-    size_t at = (p->from * heads + h) * head;
+        &r->e->pieces[!r->f.l->window][piece / t->n_heads];
+    size_t kv = (h / (t->n_heads / t->n_kv_heads) * n_slots + p->lo) * n;
+    size_t at = (h * n_slots + p->from) * n;
+    f64 head = (f64)(t->dim[D_T_Q] / t->n_heads);
     k_query a = {
-        .q = s->q + at, .out = s->att + at,
         .k = (const u8 *)(r->e->keys + kv),
         .v = (const u8 *)(r->e->values + kv),
-        .key_dim = head, .value_dim = head,
-        .k_stride = head * sizeof(f32), .v_stride = head * sizeof(f32),
-        .n_slots = r->e->n_slots, .m = p->m, .hi = 1, .end = p->hi - p->lo,
-        .ahead = p->hi - p->lo, .scale = (f32)(1 / __builtin_sqrt((f64)head)),
-        .q_heads = heads, .out_head = head, .out_token = heads * head,
-        .kind = K_F32, .group = 1,
+        .key_dim = n, .value_dim = n,
+        .k_stride = n * sizeof(f32), .v_stride = n * sizeof(f32),
+        .n_slots = n_slots, .hi = 1, .end = p->hi - p->lo,
+        .ahead = p->hi - p->lo, .scale = (f32)(1 / __builtin_sqrt(head)),
+        .out_head = n, .kind = K_F32,
     };
-    k_attend(s->m->k, &a);
+    /* Rows that see the same keys are to a kernel what heads of a token are. */
+    for (u32 done = 0; done < p->m; done += (u32)(a.m * a.group)) {
+        a.group = p->m - done < 4 ? 1 : 4;
+        a.m = (p->m - done) / a.group;
+        a.q_heads = a.group;
+        a.out_token = a.group * n;
+        a.q = s->q + at + done * n;
+        a.out = s->att + at + done * n;
+        k_attend(s->m->k, &a);
+    }
 }
 
 static void twr_attend(twr *r) {
@@ -36165,8 +36285,7 @@ static void twr_queries(twr *r) {
     fwd_by_token(&r->f, &(fwd_step){.run = twr_norm,
         .norm = l->vec[V_ATTN_NORM], .norm_bias = l->vec[V_ATTN_NORM_BIAS],
         .blocks = fwd_blocks(&r->f, BIT(M_Q) | BIT(M_K) | BIT(M_V))});
-    fwd_plan(&r->f, &l->mat[M_Q], s->xn,
-        s->q + r->from * r->t->dim[D_T_Q]);
+    fwd_plan(&r->f, &l->mat[M_Q], s->xn, s->delta);
     fwd_plan(&r->f, &l->mat[M_K], s->xn, s->k);
     fwd_plan(&r->f, &l->mat[M_V], s->xn, s->v);
     fwd_multiply(&r->f);
@@ -36178,8 +36297,7 @@ static void twr_rest(twr *r) {
     const mdl_layer *l = r->f.l;
     fwd_by_token(&r->f, &(fwd_step){.run = twr_attended,
         .blocks = fwd_blocks(&r->f, BIT(M_O))});
-    fwd_plan(&r->f, &l->mat[M_O], s->att + r->from * r->t->dim[D_T_Q],
-        s->delta);
+    fwd_plan(&r->f, &l->mat[M_O], s->xn, s->delta);
     fwd_multiply(&r->f);
     fwd_by_token(
         &r->f, &(fwd_step){.run = twr_add, .bias = l->vec[V_O_BIAS]});

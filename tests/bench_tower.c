@@ -1,12 +1,14 @@
 /* What a picture or a sound costs before the first token: the tower's time and
  * memory.
  *
- *     build/tests/bench_tower MODEL.gguf WIDTH HEIGHT THREADS ROUNDS [TILES]
- *     build/tests/bench_tower MODEL.gguf SECONDS 0 THREADS ROUNDS
+ *     build/tests/bench_tower MODEL.gguf MMPROJ.gguf WIDTH HEIGHT THREADS
+ *         ROUNDS TILES [ROWS]
+ *     build/tests/bench_tower MODEL.gguf MMPROJ.gguf SECONDS 0 THREADS ROUNDS 0
  *
  * prints rows, 10^9 multiply-adds, MiB of the encoder and of the media, and
- * milliseconds, the median of the rounds. `make bench-tower` makes models of
- * real shapes and runs it on them, and llama.cpp beside it. */
+ * milliseconds, the median of the rounds; the rows go to the file ROWS. `make
+ * bench-tower` makes towers of real shapes and runs it on them, and llama.cpp
+ * beside it. */
 #include "../ksllm.h"
 
 #include <stdio.h>
@@ -45,6 +47,7 @@ int main(int argc, char **argv)
 {
     double ms[MAX_ROUNDS];
     ksllm_model *m = NULL;
+    ksllm_model_options mo;
     ksllm_encoder *x = NULL;
     ksllm_encoder_options eo;
     ksllm_media_options o;
@@ -52,21 +55,23 @@ int main(int argc, char **argv)
     ksllm_media media = {.size = sizeof media};
     ksllm_error e;
     size_t bytes;
-    if (argc < 6) {
-        fprintf(stderr, "usage: bench_tower MODEL.gguf WIDTH HEIGHT THREADS "
-                "ROUNDS [TILES]\n");
+    if (argc < 8) {
+        fprintf(stderr, "usage: bench_tower MODEL.gguf MMPROJ.gguf WIDTH "
+                "HEIGHT THREADS ROUNDS TILES [ROWS]\n");
         return 2;
     }
-    const uint32_t w = (uint32_t)atoi(argv[2]), h = (uint32_t)atoi(argv[3]);
-    const int rounds = atoi(argv[5]) < MAX_ROUNDS ? atoi(argv[5]) : MAX_ROUNDS;
+    const uint32_t w = (uint32_t)atoi(argv[3]), h = (uint32_t)atoi(argv[4]);
+    const int rounds = atoi(argv[6]) < MAX_ROUNDS ? atoi(argv[6]) : MAX_ROUNDS;
     const ksllm_image image = {h ? noise((size_t)w * h * 3, 1) : NULL, w, h, 0};
     const ksllm_sound sound = {h ? NULL : noise((size_t)w * RATE, 4),
                                (size_t)w * RATE};
     ksllm_media_options_init(&o);
     ksllm_encoder_options_init(&eo);
-    o.max_tiles = argc > 6 ? (uint32_t)atoi(argv[6]) : 0;
-    eo.n_threads = (uint32_t)atoi(argv[4]);
-    if (ksllm_model_open(argv[1], NULL, &m, &e)
+    ksllm_model_options_init(&mo);
+    mo.media_path = argv[2];
+    o.max_tiles = (uint32_t)atoi(argv[7]);
+    eo.n_threads = (uint32_t)atoi(argv[5]);
+    if (ksllm_model_open(argv[1], &mo, &m, &e)
         || (h ? ksllm_media_measure(m, &image, &o, &z, &e)
               : ksllm_media_measure_sound(m, &sound, &z, &e)))
         goto failed;
@@ -88,6 +93,11 @@ int main(int argc, char **argv)
            (unsigned)z.n_tokens, (double)z.n_macs / 1e9,
            (double)bytes / 1048576, (double)z.memory / 1048576,
            ms[rounds / 2]);
+    if (argc > 8) {
+        FILE *f = fopen(argv[8], "wb");
+        size_t n = (size_t)media.n_tokens * media.n_embd;
+        if (!f || fwrite(media.rows, 4, n, f) != n || fclose(f)) return 1;
+    }
     ksllm_encoder_free(x);
     ksllm_model_close(m);
     return 0;

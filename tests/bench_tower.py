@@ -3,17 +3,21 @@
 sound costs, by the type of the weights, and llama.cpp beside it.
 
     bench_tower.py [--types Q8_0,F16] [--threads 1,2] [--rounds 3] [SHAPE ...]
-    bench_tower.py --peer BENCH_CLIP exaone4_5
+    bench_tower.py --peer PEER_TOWER [SHAPE ...]
 
-Each shape becomes files in build/models: the tower inside a language model of
-one small layer, and the same tensors as llama.cpp's mmproj. They have a few
+Each shape becomes files in build/models: the tower, as llama.cpp's mmproj, and
+a language model of one small layer that it belongs to. Towers have a few
 layers, and twice as many: what a layer takes is the difference, and the time
 of all layers follows from it. Types are those of matrices.
 
 With one thread the processor's time counts, with more the clock's: those need
 a quiet machine.
 
---peer takes a program made of tests/tools/peer_tower.cpp; runs take turns."""
+--peer takes a program made of tests/tools/peer_tower.cpp. It reads the same
+file, sees the same picture, and runs take turns; shapes that it does not know
+run alone. How far its rows are from ours is printed, relative to the root mean
+square: both quantize what comes into a product of Q8_0, and llama.cpp has
+another GELU in the projector."""
 import argparse
 import re
 import subprocess
@@ -26,6 +30,9 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 Q = gguf.GGMLQuantizationType
+
+# The files that llama.cpp's towers read.
+PEERS = {"varco-1.7b", "exaone4_5"}
 
 SIGLIP = dict(width=1152, ffn=4320, heads=16, layers=26, tiles=True, place=5)
 QWEN = dict(tiles=False, patch=14, window=112, place=5)
@@ -51,7 +58,6 @@ class File:
     def __init__(self, path, arch, kind, rng):
         self.w = gguf.GGUFWriter(path, arch)
         self.kind, self.rng = kind, rng
-        self.fused = arch == "clip"     # as llama.cpp wants it
 
     def matrix(self, name, n_in, n_out):
         t = self.kind if n_in % 32 == 0 or self.kind != Q.Q8_0 else Q.F16
@@ -89,7 +95,7 @@ def layers(f, s, n, at):
     w, kv = s["width"], s["width"] // s["heads"] * s.get("kv", s["heads"])
     for i in range(n):
         b = f"{at}.blk.{i}."
-        if f.fused:
+        if "window" in s:               # as llama.cpp wants them
             f.linear(b + "attn_qkv", w, w + 2 * kv)
         else:
             f.linear(b + "attn_q", w, w)
@@ -153,6 +159,8 @@ def tower(f, s, n):
         f.vector("v.image_newline", embd)
         if s["projector"] == "mlp":
             add("clip.vision.anyres_max", 9)
+            f.w.add_bool("clip.use_gelu", True)
+            f.w.add_array("clip.vision.feature_layer", [n])
             f.linear("mm.0", w, embd)
             f.linear("mm.2", embd, embd)
             return
@@ -218,16 +226,13 @@ def language_model(f, embd):
     f.matrix(b + "ffn_down.weight", 32, embd)
 
 
-def made(store, name, s, kind, n, peer):
-    """The file with n layers, or llama.cpp's."""
-    path = store / (f"tower-{name}-{kind.name}-{n}"
-                    + ("-mmproj" if peer else "") + ".gguf")
+def made(store, name, s, kind, n):
+    """The tower with n layers, or its language model where n is 0."""
+    path = store / f"tower-{name}-{kind.name}-{n or 'text'}.gguf"
     if not path.exists():
-        f = File(path, "clip" if peer else "llama", kind,
+        f = File(path, "clip" if n else "llama", kind,
                  np.random.default_rng(1))
-        if not peer:
-            language_model(f, s["embd"])
-        tower(f, s, n)
+        tower(f, s, n) if n else language_model(f, s["embd"])
         f.done()
     return path
 
@@ -247,6 +252,14 @@ def whole(times, n, all_layers):
     return a + (b - a) * (all_layers - n) / n
 
 
+def apart(ours, theirs):
+    """Of the rows that both have: ours end with a newline that llama.cpp leaves
+    to its caller."""
+    a, b = np.fromfile(ours, np.float32), np.fromfile(theirs, np.float32)
+    a = a[:len(b)]
+    return np.sqrt(np.mean((a - b) ** 2) / np.mean(b ** 2))
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--types", default="F32,F16,Q8_0")
@@ -261,29 +274,35 @@ def main():
         s = SHAPES[name]
         step = s.get("every", max(1, s["layers"] // 8))
         w, h, tiles = s["picture"]
+        peer = o.peer if name in PEERS else None
+        rows = [o.store / f"tower-rows-{i}" for i in (0, 1)]
         for kind in (Q[t] for t in o.types.split(",")):
             for threads in o.threads.split(","):
                 ours, theirs, line = [], [], ""
+                text = made(o.store, name, s, kind, 0)
                 for n in (step, 2 * step):
-                    path = made(o.store, name, s, kind, n, False)
+                    path = made(o.store, name, s, kind, n)
                     turns = []
                     for _ in range(o.rounds):
-                        line, ms = run([ROOT / "build/tests/bench_tower", path,
-                                        w, h, threads, 1, tiles])
-                        peer = run([o.peer, made(o.store, name, s, kind, n,
-                                                 True), w, h, threads, 1])[1] \
-                            if o.peer else 0
-                        turns.append((ms, peer))
+                        line, ms = run([
+                            ROOT / "build/tests/bench_tower", text, path, w, h,
+                            threads, 1, tiles, rows[0]])
+                        turns.append((ms, run([
+                            peer, path, w, h, threads, 1, rows[1]])[1]
+                            if peer else 0))
                     ours.append(median(t[0] for t in turns))
                     theirs.append(median(t[1] for t in turns))
                 ms = whole(ours, step, s["layers"])
                 text = f"{name} {kind.name} {threads} thread(s): {ms:.0f} ms; " \
                     + ", ".join(line.split(", ")[2:4]) \
                     + f", {line.split(',')[0]}"
-                if o.peer:
-                    peer = whole(theirs, step, s["layers"])
-                    text += f"; llama.cpp {peer:.0f} ms, ratio {peer / ms:.2f}"
+                if peer:
+                    their = whole(theirs, step, s["layers"])
+                    text += f"; llama.cpp {their:.0f} ms, ratio " \
+                        f"{their / ms:.2f}, rows {apart(*rows):.1%} apart"
                 print(text, flush=True)
+        for path in rows:
+            path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -300,9 +300,11 @@ static void products_of(const fx_type *t)
     for (int trial = 0; trial < test_times(100, 150); trial++) {
         static const u8 tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 64,
                                     65, 70};
+        /* Floats go by spans of 256, some more than 2^17 inputs in two turns. */
         size_t n_in = t->items * (1 + fx_below(&rng, t->items == 256
                                   ? trial % 8 ? 3 : 11
-                                  : t->items == 32 ? 9 : 130));
+                                  : t->items == 32 ? 9
+                                  : trial % 8 ? 130 : MAX_IN));
         size_t rows = 1 + fx_below(&rng, MAX_ROWS);
         size_t m = tokens[fx_below(&rng, trial % 5 ? 8 : 14)];
         /* One token goes its own way through blocks of 256, eight by eight. */

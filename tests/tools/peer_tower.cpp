@@ -1,11 +1,11 @@
 // What a picture costs in llama.cpp's towers, without its language model: the
-// pixels are there already, at the tower's size.
+// picture of bench_tower.c, which has the tower's size already.
 //
-//     peer_tower MMPROJ.gguf WIDTH HEIGHT THREADS ROUNDS
+//     peer_tower MMPROJ.gguf WIDTH HEIGHT THREADS ROUNDS [ROWS]
 //
-// prints milliseconds, the median of the rounds. bench_tower.py runs it beside
-// ours. Made in a checkout of llama.cpp from tools/mtmd/clip.cpp,
-// tools/mtmd/models/*.cpp, mtmd-image.cpp and the libraries of ggml.
+// prints milliseconds, the median of the rounds; the rows go to the file ROWS.
+// bench_tower.py runs it beside ours. `make peer-tower` makes it in a checkout
+// of llama.cpp, of tools/mtmd and the libraries of ggml.
 #include "clip.h"
 #include "clip-impl.h"
 
@@ -38,9 +38,11 @@ int main(int argc, char **argv)
     std::vector<float> pixels((size_t)w * h * 3), out;
     for (float &x : pixels) {
         v = v * 1664525 + 1013904223;
-        x = (float)(v >> 16) / 32768 - 1;
+        x = ((float)((v >> 24) / 255.0) - 0.5f) / 0.5f;
     }
     image.cpy_buf(pixels);
+    out.resize((size_t)clip_n_output_tokens(ctx, &image)
+               * (size_t)clip_n_mmproj_embd(ctx));
     std::vector<double> ms;
     for (int i = -1; i < rounds; i++) {
         double begin = now_ms(threads == 1);
@@ -49,5 +51,11 @@ int main(int argc, char **argv)
     }
     std::sort(ms.begin(), ms.end());
     printf("%zu values, %.1f ms\n", out.size(), ms[ms.size() / 2]);
+    if (argc > 6) {
+        FILE *f = fopen(argv[6], "wb");
+        if (!f || fwrite(out.data(), 4, out.size(), f) != out.size()
+            || fclose(f))
+            return 1;
+    }
     return 0;
 }
