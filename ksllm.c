@@ -19780,6 +19780,37 @@ static u32 pro_dfa_run(pro_build *b, u32 dfa, u32 next) {
     return pro_dfa_put(b, &b->p, dfa, next);
 }
 
+/* Texts of an automaton that have min to max characters, which a frame counts;
+ * then next. */
+static u32 pro_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
+    if (b->status) return 0;
+    const pro_dfa d = b->p.dfas[dfa];
+    u32 cap = max != PRO_NONE ? max : min;
+    next = pro_emit(b, PRO_POP, 0, 0, next, 0);
+    next = pro_emit(b, PRO_LEAST, 0, 0, next, min);
+    u32 first = b->p.n_ops;
+    for (u32 i = 0; i < d.n_states; i++) {
+        pro_emit(b, PRO_COUNT, 0, 0, first + 2 * i + 1, cap);
+        pro_hole(b);
+    }
+    for (u32 i = 0; i < d.n_states && !b->status; i++) {
+        const pro_state q = b->p.states[d.state + i];
+        u32 at = PRO_NONE;
+        bool begins = false;
+        for (u32 k = 0; k < q.n_edges && !b->status; k++) {
+            const pro_edge e = b->p.edges[q.edge + k];
+            bool inside = e.lo >> 6 == 2;   /* of a character */
+            begins = begins || !inside;
+            at = pro_either(b, at,
+                pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside));
+        }
+        if (begins && max != PRO_NONE)
+            at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
+        pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
+    }
+    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
+}
+
 /* Takes back the last automaton. */
 static void pro_dfa_drop(pro_build *b, u32 dfa) {
     if (b->status || dfa == PRO_NONE) return;
@@ -23456,6 +23487,13 @@ static u32 gbnf_emit(pro_build *b, str source) {
 
 #if !defined KSLLM_NO_GRAMMAR
 
+/* A notation whose strings are texts as they are between two marks, and whose
+ * keys are words without any. */
+typedef struct sch_marks {
+    u32 text, word;     /* automata: what can stand between marks; such keys */
+    u32 mark, any;      /* rules: a mark; any such text */
+} sch_marks;
+
 typedef struct sch_options {
     bool ordered;       /* members in the order of the schema */
     bool lenient;       /* ignore what cannot be enforced */
@@ -23468,6 +23506,8 @@ typedef struct sch_options {
     bool guarded;       /* every string has a pro_string, that can be narrowed
                            afterwards */
     bool python;        /* None, False and True for null, false and true */
+    const sch_marks *marks; /* NULL: strings and keys of JSON; not NULL: guarded
+                           is true */
     u32 part;           /* not 0: the schema lies here in the text, the rest of
                            which it may refer to */
 } sch_options;
@@ -24428,11 +24468,15 @@ static void sch_put(sch *s, const void *p, u32 n) {
     s->n_bytes += n;
 }
 
-/* A text as the inside of a JSON string. */
+/* A text as the inside of a string. */
 static sch_piece sch_write(sch *s, str text) {
     sch_piece w = {s->n_bytes, 0};
     const u8 *p = (const u8 *)str_text(text), *end = p + text.n;
     u8 esc[8];
+    if (s->o->marks) {
+        sch_put(s, p, (u32)text.n);
+        p = end;
+    }
     while (p < end && !s->b->status) sch_put(s, esc, json_escape(&p, end, esc));
     w.n = s->n_bytes - w.at;
     return w;
@@ -24654,8 +24698,13 @@ static u32 sch_made(sch *s, u32 dfa) {
     return s->b->p.n_dfas - 1;
 }
 
+static unsigned sch_rex_flags(const sch *s) {
+    return s->o->marks ? 0 : REX_JSON;
+}
+
 /* Every string. */
 static u32 sch_dfa_all(sch *s) {
+    if (s->o->marks) return s->o->marks->text;
     if (s->all_dfa != PRO_NONE || s->b->status) return s->all_dfa;
     u32 n_ops = s->b->p.n_ops;
     u32 accept = pro_emit(s->b, PRO_ACCEPT, 0, 0, 0, 0);
@@ -24750,7 +24799,8 @@ static bool sch_pattern_ops(
     bool value = n->word == SCH_PATTERN || n->word == SCH_FORMAT;
     if (n->word == SCH_FORMAT) flags |= REX_WHOLE;
     *entry = rex_emit(s->b, sch_pattern_text(s, node),
-        s->offset + (value ? n->at : n->key_at) + 1, flags | REX_JSON, next);
+        s->offset + (value ? n->at : n->key_at) + 1,
+        flags | sch_rex_flags(s), next);
     return !sch_undo(s, m, node, "");
 }
 
@@ -24881,6 +24931,39 @@ static u32 sch_char(sch *s, char c, u32 next) {
     return next == PRO_NONE ? next : pro_byte(s->b, (u8)c, (u8)c, next);
 }
 
+/* A quote, or the mark in its place. */
+static u32 sch_quote(sch *s, u32 next) {
+    const sch_marks *m = s->o->marks;
+    return m && next != PRO_NONE ? pro_call(s->b, m->mark, next)
+        : sch_char(s, '"', next);
+}
+
+/* What comes before every key. */
+static u32 sch_before_key(sch *s, u32 next) {
+    return s->o->marks ? next : sch_char(s, '"', next);
+}
+
+/* A key after that. */
+static u32 sch_key(sch *s, str name, u32 next) {
+    const sch_marks *m = s->o->marks;
+    if (s->b->status) return 0;
+    bool word = m && sch_dfa_has(&s->b->p, m->word, name);
+    next = pro_text(s->b, name, word ? next : sch_quote(s, next));
+    return m && !word ? sch_quote(s, next) : next;
+}
+
+/* A number, a string, null, false or true. */
+static u32 sch_scalar(sch *s, u32 node, u32 next) {
+    const sch_node *n = &s->nodes[node];
+    bool marked = s->o->marks && n->kind == JSON_T_STRING;
+    u32 keep = s->n_bytes;
+    if (marked) next = sch_quote(s, next);
+    next = pro_text(s->b, sch_text(s, marked ? sch_write(s, n->text)
+        : sch_write_value(s, node)), next);
+    s->n_bytes = keep;
+    return marked ? sch_quote(s, next) : next;
+}
+
 /* The tokens of a value in order, in s->pieces: a character, 0 for white space,
  * or a node: after 256 its value, after 512 its key. */
 static void sch_cut(sch *s, u32 top) {
@@ -24923,14 +25006,9 @@ static u32 sch_literal(sch *s, u32 value, u32 next) {
         u32 piece = s->pieces.p[i], keep = s->n_bytes, node = piece >> 10;
         if (!piece) next = sch_spaced(s, next);
         else if (piece < 256) next = sch_char(s, (char)piece, next);
-        else if (piece & 256)
-            next = pro_text(s->b, sch_text(s, sch_write_value(s, node)), next);
-        else {
-            next = sch_char(s, '"', next);
-            next = pro_text(
-                s->b, sch_text(s, sch_write(s, s->nodes[node].key)), next);
-            next = sch_char(s, '"', next);
-        }
+        else if (piece & 256) next = sch_scalar(s, node, next);
+        else next = sch_before_key(s, sch_key(
+            s, sch_text(s, sch_write(s, s->nodes[node].key)), next));
         s->n_bytes = keep;
     }
     return next;
@@ -25010,11 +25088,30 @@ static void sch_keep(sch *s, const num_range *r, u32 word, u32 entry) {
     if (m) *m = (sch_made_item){*r, entry, (u8)word};
 }
 
-/* A string after its quote. */
+/* A string as it is, with limits where it has no automaton. */
+static u32 sch_raw(sch *s, pro_string text, u32 next) {
+    pro_build *b = s->b;
+    const sch_marks *m = s->o->marks;
+    bool limits = text.min || text.max != PRO_NONE;
+    if (text.except) text.dfa = sch_dfa_minus(s, PRO_NONE, text.dfa);
+    if (b->status) return 0;
+    if (limits) return pro_counted(b, m->text, text.min, text.max, next);
+    return text.dfa == PRO_NONE ? pro_call(b, m->any, next)
+        : pro_dfa_run(b, text.dfa, next);
+}
+
+/* A string after its quote: of JSON with the quote at its end. */
 static u32 sch_string(sch *s, pro_string text, u32 next) {
+    if (s->o->marks) return sch_raw(s, text, next);
     pro_string *to = PRO_ADD(s->b, strings);
     if (to) *to = text;
     return pro_emit(s->b, PRO_STRING, 0, 0, next, s->b->p.n_strings - 1);
+}
+
+/* A whole string. */
+static u32 sch_quoted(sch *s, pro_string text, u32 next) {
+    if (s->o->marks) next = sch_quote(s, next);
+    return sch_quote(s, sch_string(s, text, next));
 }
 
 /* A pattern as an automaton that is not needed; PRO_NONE: it is too large, or
@@ -25025,7 +25122,7 @@ static u32 sch_try_dfa(sch *s, str pattern, u32 at, unsigned flags) {
     sch_mark m = sch_mark_of(s);
     u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
     u32 dfa = pro_determine(b, rex_emit(b, pattern, s->offset + at,
-        flags | REX_JSON | REX_EXPAND, accept));
+        flags | sch_rex_flags(s) | REX_EXPAND, accept));
     if (b->status == KSLLM_ERR_BUFFER || b->status == KSLLM_ERR_UNSUPPORTED) {
         b->status = KSLLM_OK;
         b->p.n_states = m.n_states;
@@ -25049,21 +25146,34 @@ static u32 sch_loose_dfa(sch *s, u32 node) {
 
 /* Where the lengths of a string's automaton have gaps, both its limits become
  * part of it, if they are small: else a text can begin that is too short at one
- * end and too long at the next, and then no token is allowed. */
+ * end and too long at the next, and then no token is allowed. Between marks
+ * they have to be. */
 static void sch_close_gaps(sch *s, pro_string *t) {
     char pattern[40];
     const pro *p = &s->b->p;
-    if (s->b->status || t->dfa == PRO_NONE || t->except) return;
+    const sch_marks *m = s->o->marks;
+    u32 min = t->min, max = t->max, counts;
+    if (t->dfa == PRO_NONE || t->except) return;
+    if (m) t->dfa = sch_dfa_both(s, t->dfa, m->text);
+    if (s->b->status || (!min && max == PRO_NONE)) return;
     const pro_dfa *d = &p->dfas[t->dfa];
     const pro_state *q = &p->states[d->state];
-    if (d->steady || t->min <= q->near || t->max >= q->far
-        || t->max > SCH_LENGTHS) return;
-    snprintf(pattern, sizeof pattern, "[^]{%u,%u}", (unsigned)t->min,
-        (unsigned)t->max);
-    u32 counts = sch_try_dfa(s, str_of(pattern), 0, REX_WHOLE);
+    if (!m && (d->steady || min <= q->near || max >= q->far
+        || max > SCH_LENGTHS)) return;
+    int n = snprintf(pattern, sizeof pattern, "[^]{%u,", (unsigned)min);
+    if (max != PRO_NONE)
+        n += snprintf(pattern + n, sizeof pattern - (size_t)n, "%u",
+            (unsigned)max);
+    snprintf(pattern + n, sizeof pattern - (size_t)n, "}");
+    counts = max_u32(min, max == PRO_NONE ? 0 : max) > SCH_LENGTHS ? PRO_NONE
+        : sch_try_dfa(s, str_of(pattern), 0, REX_WHOLE);
+    if (counts == PRO_NONE && m && !s->b->status)
+        pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset,
+            "schema: a pattern beside lengths above %u cannot be enforced "
+            "in this notation", (unsigned)SCH_LENGTHS);
     if (counts == PRO_NONE) return;
     u32 both = sch_made(s, pro_dfa_both(s->b, t->dfa, counts));
-    if (s->b->status == KSLLM_ERR_BUFFER) s->b->status = KSLLM_OK;
+    if (s->b->status == KSLLM_ERR_BUFFER && !m) s->b->status = KSLLM_OK;
     else *t = (pro_string){0, PRO_NONE, both, false, false};
 }
 
@@ -25187,7 +25297,7 @@ static void sch_emit_strings(sch *s) {
         sch_close_gaps(s, &text);
     }
     if (sch_has_text(s, &text))
-        sch_also(s, sch_char(s, '"', sch_string(s, text, s->ret)));
+        sch_also(s, sch_quoted(s, text, s->ret));
 }
 
 /* ---- sets of items ---- */
@@ -25326,10 +25436,7 @@ static void sch_emit_unique(sch *s, u32 by, sch_limits l) {
     s->values.n = 0;
     for (u32 c = s->nodes[by].child; c && !b->status; c = s->nodes[c].next) {
         u32 taken = pro_emit(b, PRO_SET_TAKEN, 0, n++, after, id);
-        u32 keep = s->n_bytes;
-        str text = sch_text(s, sch_write_value(s, c));
-        sch_push(s, &s->values, pro_text(b, text, taken));
-        s->n_bytes = keep;
+        sch_push(s, &s->values, sch_scalar(s, c, taken));
     }
     u32 first = b->p.n_members, words = b->p.n_words;
     for (u32 i = 0; i < n; i++) {
@@ -25615,7 +25722,8 @@ static void sch_classify(sch *s) {
 /* Members that are not declared. `names`: an automaton of those that are, or
  * PRO_NONE. Where one begins after its quote; PRO_NONE: there are none. */
 static u32 sch_emit_others(sch *s, u32 names, u32 after) {
-    pro_string all = {0, PRO_NONE, PRO_NONE, false, false};
+    const sch_marks *m = s->o->marks;
+    pro_string all = {0, PRO_NONE, m ? m->word : PRO_NONE, false, false};
     u32 entry = PRO_NONE;
     u32 from = 0, more = 0;
     if (s->o->closed && !s->n_patterns
@@ -25672,8 +25780,7 @@ static bool sch_emit_members(sch *s, u32 id, u32 after) {
         if (value == PRO_NONE && has) return false;
         if (value == PRO_NONE || s->b->status) continue;
         value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));
-        value = pro_text(s->b, sch_text(s, w), sch_char(s, '"', value));
-        sch_push(s, &s->values, value);
+        sch_push(s, &s->values, sch_key(s, sch_text(s, w), value));
         sch_push(s, &s->bits, has);
     }
     if (s->values.n >= PRO_OTHER)
@@ -25706,7 +25813,7 @@ static bool sch_fill_set(sch *s, u32 id, sch_limits l, u32 other) {
 /* An object that is free but for the values of its members. */
 static u32 sch_emit_free(sch *s, u32 after, u32 other) {
     u32 end = sch_char(s, '}', s->ret);
-    other = sch_char(s, '"', other);
+    other = sch_before_key(s, other);
     u32 more = sch_char(s, ',', sch_spaced(s, other));
     pro_fill(s->b, after, sch_spaced(s, pro_either(s->b, end, more)));
     return sch_char(s, '{', sch_spaced(s, pro_either(s->b, end, other)));
@@ -25735,7 +25842,7 @@ static void sch_emit_objects(sch *s) {
     if (!sch_fill_set(s, id, l, other)) return;
     u32 next = s->values.n || other != PRO_NONE
         ? pro_emit(b, PRO_SET_NEXT, 0, 0, 0, id) : PRO_NONE;
-    next = sch_char(s, '"', next);
+    next = sch_before_key(s, next);
     u32 end = pro_emit(b, PRO_SET_END, 0, 0, sch_char(s, '}', s->ret), id);
     u32 more = sch_char(s, ',', sch_spaced(s, next));
     if (more != PRO_NONE) more = pro_emit(b, PRO_SET_MORE, 0, 0, more, id);
@@ -25763,6 +25870,24 @@ static void sch_emit_case(sch *s) {
     if (s->types & SCH_T_OBJECT) sch_emit_objects(s);
 }
 
+/* The values that are listed. Texts between marks come after all others here,
+ * and have a trie of their own, without quotes. */
+static void sch_emit_words(sch *s) {
+    u32 n = s->n_words, k = 0, end = s->ret;
+    for (u32 i = 0; i < n; i++) {
+        sch_piece w = s->words[i];
+        if (s->o->marks && s->bytes[w.at] == '"') continue;
+        s->words[i] = s->words[k];
+        s->words[k++] = w;
+    }
+    for (u32 i = k; i < n; i++)
+        s->words[i] = (sch_piece){s->words[i].at + 1, s->words[i].n - 2};
+    if (k < n)
+        sch_also(s, sch_quote(s, sch_make_trie(
+            s, (sch_trie){sch_quote(s, end), false, 0}, k)));
+    if (k) sch_also(s, sch_make_trie(s, (sch_trie){end, false, 0}, 0));
+}
+
 static void sch_emit_rule(sch *s, u32 rule) {
     sch_rule r = s->rules[rule];
     s->n_steps = s->n_choices = s->n_forks = s->done = 0;
@@ -25776,8 +25901,7 @@ static void sch_emit_rule(sch *s, u32 rule) {
     }
     for (bool on = sch_next_case(s, true); on; on = sch_next_case(s, false))
         sch_emit_case(s);
-    if (s->n_words)
-        sch_also(s, sch_make_trie(s, (sch_trie){s->ret, false, 0}, 0));
+    if (!s->b->status) sch_emit_words(s);
     if (s->entry == PRO_NONE) s->entry = pro_emit(s->b, PRO_FAIL, 0, 0, 0, 0);
     pro_fill(s->b, r.hole, s->entry);
 }
@@ -25818,8 +25942,8 @@ static void sch_free(sch *s) {
 static u32 sch_emit_all(sch *s, u32 next) {
     s->ret = pro_emit(s->b, PRO_RETURN, 0, 0, 0, 0);
     s->space = sch_space_rule(s->b, s->o->max_space, s->ret);
-    s->any_string = sch_char(s, '"', sch_string(
-        s, (pro_string){0, PRO_NONE, PRO_NONE, false, false}, s->ret));
+    s->any_string = sch_quoted(
+        s, (pro_string){0, PRO_NONE, PRO_NONE, false, false}, s->ret);
     s->any_number = s->any_integer = s->all_dfa = PRO_NONE;
     u32 entry = sch_value(s, next);
     while (s->next_rule < s->n_rules && !s->b->status) {
@@ -26017,6 +26141,7 @@ typedef struct gra_maker {
     u32 space, any;             /* rules: white space, a value without quotes;
                                    PRO_NONE: not yet */
     u32 raw;                    /* the automaton of the latter */
+    const sch_marks *marks;     /* NULL: arguments are JSON */
     u32 to[SPLIT_ARGS + 1];     /* places by the splitter's states; PRO_NONE:
                                    the format has no such part */
 } gra_maker;
@@ -26060,7 +26185,8 @@ static str gra_unquote(gra_maker *g, str s) {
  * brackets of tags. */
 static void gra_check_name(gra_maker *g, str name, str where) {
     bool bad = !name.n || name.n > GRA_NAME_BYTES;
-    bool word = !strcmp(g->o->format->name, "lfm2");
+    bool word = !strcmp(g->o->format->name, "lfm2")
+        || !strcmp(g->o->format->name, "gemma4");
     for (size_t i = 0; i < name.n; i++) {
         u8 c = (u8)name.p[i];
         bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c)
@@ -26243,6 +26369,8 @@ static u32 gra_space(gra_maker *g, u32 next) {
 static u32 gra_schema(gra_maker *g, const gra_tool *t, u32 next) {
     sch_options o = g->o->schema;
     o.closed = o.object = true;
+    o.marks = g->marks;
+    o.guarded = g->marks;
     return sch_emit(g->b, t->schema, t->offset, &o, next);
 }
 
@@ -26301,6 +26429,44 @@ static u32 gra_solar_call(gra_maker *g, u32 next) {
     return gra_mark(g, "<|tool_call:begin|>", next);
 }
 
+/* ---- Gemma 4's calls ----
+ * <|tool_call>call:name{key:<|"|>text<|"|>,..}<tool_call|>: JSON, but for the
+ * strings, which have no escapes, and the keys. The splitter takes a key for a
+ * word unless it reads as another value. */
+
+/* The texts of a schema have to be what can stand between marks. */
+static void gra_check_texts(gra_maker *g, const gra_tool *t) {
+    json_reader r = json_begin_reader(t->schema);
+    json_token k;
+    for (str s; (k = json_next(&r, &s)) != JSON_T_END;) {
+        size_t keep = g->used;
+        if (k != JSON_T_KEY && k != JSON_T_STRING) continue;
+        str text = gra_unescape(g, s);
+        if (split_has(text, "<|\"|>") || split_has(text, "<tool_call|>"))
+            gra_refuse(g, s, "this notation cannot write a text in it");
+        g->used = keep;
+    }
+}
+
+static u32 gra_marked_call(gra_maker *g, u32 next) {
+    pro_build *b = g->b;
+    u32 ret = pro_emit(b, PRO_RETURN, 0, 0, 0, 0);
+    sch_marks m = {.mark = gra_mark(g, "<|\"|>", ret)};
+    m.text = gra_texts_but(b, "[^]*(<\\|\"\\|>|<tool_call\\|>)[^]*");
+    m.any = pro_dfa_run(b, m.text, ret);
+    m.word = gra_texts_but(b,
+        "|[^]*[\\0-*,/:-@[-^`{-\\x7f][^]*|-?(0|[1-9][0-9]*)(\\.[0-9]+)?"
+        "([eE][-+]?[0-9]+)?|true|false|null|True|False|None");
+    g->marks = &m;
+    next = gra_mark(g, "<tool_call|>", next);
+    for (u32 i = 0; i < g->n_tools && !b->status; i++) {
+        gra_check_texts(g, &g->tools[i]);
+        g->tools[i].place = gra_schema(g, &g->tools[i], next);
+    }
+    g->marks = NULL;
+    return pro_text(b, str_of("call:"), gra_names(g));
+}
+
 /* ---- calls argument by argument ----
  * "glm" and "qwen-coder": each argument stands between tags of its own. The
  * splitter takes a value that reads as JSON for JSON, all others for strings.
@@ -26346,37 +26512,6 @@ static u32 gra_raw_texts(gra_maker *g, const gra_tags *tags) {
         "(-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false|null)"
         "[ \\t\\n\\r]*)", tags->close);
     return g->raw = gra_texts_but(g->b, pattern);
-}
-
-/* Texts of an automaton that have min to max characters, which a frame counts;
- * then next. */
-static u32 gra_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
-    if (b->status) return 0;
-    const pro_dfa d = b->p.dfas[dfa];
-    u32 cap = max != PRO_NONE ? max : min;
-    next = pro_emit(b, PRO_POP, 0, 0, next, 0);
-    next = pro_emit(b, PRO_LEAST, 0, 0, next, min);
-    u32 first = b->p.n_ops;
-    for (u32 i = 0; i < d.n_states; i++) {
-        pro_emit(b, PRO_COUNT, 0, 0, first + 2 * i + 1, cap);
-        pro_hole(b);
-    }
-    for (u32 i = 0; i < d.n_states && !b->status; i++) {
-        const pro_state q = b->p.states[d.state + i];
-        u32 at = PRO_NONE;
-        bool begins = false;
-        for (u32 k = 0; k < q.n_edges && !b->status; k++) {
-            const pro_edge e = b->p.edges[q.edge + k];
-            bool inside = e.lo >> 6 == 2;   /* of a character */
-            begins = begins || !inside;
-            at = pro_either(b, at,
-                pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside));
-        }
-        if (begins && max != PRO_NONE)
-            at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
-        pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
-    }
-    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
 }
 
 /* Keywords of a value's schema that a text without quotes can obey, and those
@@ -26446,7 +26581,7 @@ static u32 gra_raw_any(
     if (!gra_count(gra_field(schema, "minLength"), &min)
         || !gra_count(gra_field(schema, "maxLength"), &max)) return PRO_NONE;
     u32 dfa = gra_raw_texts(g, tags);
-    if (min || max != PRO_NONE) return gra_counted(b, dfa, min, max, next);
+    if (min || max != PRO_NONE) return pro_counted(b, dfa, min, max, next);
     if (g->any == PRO_NONE)
         g->any = pro_dfa_run(b, dfa, pro_emit(b, PRO_RETURN, 0, 0, 0, 0));
     return pro_call(b, g->any, next);
@@ -26631,6 +26766,9 @@ static u32 gra_calls(gra_maker *g, u32 *state) {
         begin = more = gra_solar_call(g, after);
         end = gra_mark(g, "<|calls|>", accept);
         *state = SPLIT_SKIP;
+    } else if (!strcmp(f->name, "gemma4")) {
+        begin = gra_marked_call(g, after);
+        *state = SPLIT_LIST;
     }
     while (m->text && !(m->from >> SPLIT_TEXT & 1 && m->to == *state)) m++;
     if (m->text && more == PRO_NONE)
@@ -26678,8 +26816,7 @@ static void gra_places(gra_maker *g) {
 }
 
 static bool gra_has_calls(const split_format *f) {
-    return strcmp(f->name, "thought") && strcmp(f->name, "text")
-        && strcmp(f->name, "gemma4");
+    return strcmp(f->name, "thought") && strcmp(f->name, "text");
 }
 
 /* Where an answer begins, by the splitter's state; PRO_NONE: not there. */

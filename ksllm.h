@@ -1491,10 +1491,13 @@ typedef enum ksllm_grammar_kind {
  *     format and lengths.
  *   - "lfm2": the same of the schema; True, False and None as in Python. Its
  *     strings have no \u, so no control characters but \b\f\n\r\t.
- *   - "text" and "thought" have no calls, and those of "gemma4" cannot be
- *     enforced: UNSUPPORTED unless CALLS_NONE.
- *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2"
- *     letters, digits and _-+. */
+ *   - "gemma4": strings stand as they are between <|"|>, so neither that nor
+ *     <tool_call|> can be in one. A key has no quotes if it is of letters,
+ *     digits and _-+. and reads as no other value; a key that no schema names
+ *     is such a one. A pattern beside lengths above 256 is UNSUPPORTED.
+ *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.
+ *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2" and
+ *     "gemma4" letters, digits and _-+. */
 
 /* What an answer may have of calls. */
 typedef enum ksllm_calls {
