@@ -26971,6 +26971,10 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     /* after an embedding of the layer; all that a layer gives, times this */
     V_LAYER_NORM, V_LAYER_SCALE,
     V_SHARED_GATE, /* how much of the shared expert counts, for its input */
+    /* experts beside a dense feed-forward: norms of what it gives, of their
+     * input and of what they give; the router's norm; what each counts */
+    V_DENSE_POST_NORM, V_EXPERTS_NORM, V_EXPERTS_POST_NORM, V_ROUTER_NORM,
+    V_EXPERT_SCALE,
     /* towers */
     V_ATTN_NORM_BIAS, V_FFN_NORM_BIAS, V_GATE_BIAS,
     N_VECTORS
@@ -27002,6 +27006,7 @@ typedef enum {
     D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_ROPE_PAIRS, D_HEADS,
     D_HEAD, D_VALUE,       /* a key and a value as the cache holds them */
     D_Q, D_KV, D_V, D_ATT, /* all queries, keys, values; the input of M_O */
+    D_KV_HEADS,
     D_FFN,
     /* with a latent vector: its length, a key's part without rope, a value,
      * all queries against it, the input of M_Q_B */
@@ -27085,6 +27090,11 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_LAYER_NORM] = {"post_norm.weight", D_EMBD, D_ONE, D_ONE},
     [V_LAYER_SCALE] = {"layer_output_scale.weight", D_ONE, D_ONE, D_ONE},
     [V_SHARED_GATE] = {"ffn_gate_inp_shexp.weight", D_EMBD, D_ONE, D_ONE},
+    [V_DENSE_POST_NORM] = {"post_ffw_norm_1.weight", D_EMBD, D_ONE, D_ONE},
+    [V_EXPERTS_NORM] = {"pre_ffw_norm_2.weight", D_EMBD, D_ONE, D_ONE},
+    [V_EXPERTS_POST_NORM] = {"post_ffw_norm_2.weight", D_EMBD, D_ONE, D_ONE},
+    [V_ROUTER_NORM] = {"ffn_gate_inp.scale", D_EMBD, D_ONE, D_ONE},
+    [V_EXPERT_SCALE] = {"ffn_down_exps.scale", D_EXPERTS, D_ONE, D_ONE},
     [V_ATTN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_FFN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_GATE_BIAS] = {"", D_ONE, D_ONE, D_ONE},
@@ -27133,6 +27143,9 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
 #define NORMS_PRE (BIT(V_ATTN_NORM) | BIT(V_FFN_NORM))
 #define NORMS_POST (BIT(V_ATTN_POST_NORM) | BIT(V_FFN_POST_NORM))
 #define NORMS_QK (BIT(V_Q_NORM) | BIT(V_K_NORM))
+#define EXPERTS_BESIDE                                                         \
+    (BIT(V_DENSE_POST_NORM) | BIT(V_EXPERTS_NORM)                              \
+        | BIT(V_EXPERTS_POST_NORM) | BIT(V_ROUTER_NORM) | BIT(V_EXPERT_SCALE))
 #define BIAS_ENCODER                                                           \
     (BIT(V_ATTN_POST_BIAS) | BIT(V_FFN_POST_BIAS) | BIT(V_UP_BIAS)             \
         | BIT(V_DOWN_BIAS) | BIT(V_O_BIAS))
@@ -27178,7 +27191,9 @@ typedef struct {
     bool layered;            /* an embedding for each layer; late layers have
                                 the keys of earlier ones; heads that see a
                                 window have a length of their own; values are
-                                normed, scores not scaled (Gemma 4) */
+                                normed, scores not scaled; layers that see all
+                                may have keys for values; experts have a dense
+                                feed-forward beside them (Gemma 4) */
     const char *output_norm; /* another name of output_norm.weight */
 } mdl_arch;
 
@@ -27207,7 +27222,8 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM)
             | BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
         .act = K_GELU, .windows = WINDOW_MUST, .window_period = 6,
-        .window_theta = 10000.0f, .layered = true},
+        .window_theta = 10000.0f, .layered = true,
+        .need_experts = EXPERTS_BESIDE, .routing = ROUTE_SOFTMAX},
     {.name = "exaone", .need = NORMS_PRE, .rope_halves = true},
     {.name = "exaone4", .need = NORMS_POST | NORMS_QK, .rope_halves = true,
         .windows = WINDOW_MAY, .window_period = 4, .rope_local_only = true},
@@ -27254,7 +27270,7 @@ typedef struct {
     const u8 *w; /* [n_out][n_in] */
     ksllm_type type;
     size_t n_in, n_out, row_bytes;
-    size_t n; /* of them, n_out * row_bytes apart */
+    size_t n, apart; /* of them, so many bytes from one to the next */
 } mdl_matrix;
 
 typedef struct {
@@ -27308,7 +27324,8 @@ struct ksllm_model {
     u32 pooling; /* llama.cpp's number; 0: the file does not say */
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
-    f32 route_scale, skip_share;
+    f32 route_scale, route_in, skip_share; /* route_in: of scores, before
+                                              anything is made of them */
     f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
     f32 logit_cap; /* of logits by tanh; 0: none */
     f64 temperature; /* of queries, see fwd_temper; 0: none */
@@ -27429,21 +27446,24 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
 }
 
 /* KV heads of the layers that have any: where others are convolutions, the file
- * says for each how many it has. */
+ * says for each how many it has. Where they differ, the most. */
 static u32 mdl_kv_heads(mdl_reader *r, u32 heads) {
     static const char name[] = "attention.head_count_kv";
     const gguf_kv *kv = mdl_find(r->m, name);
     i64 v, n = 0;
-    if (!r->m->arch->convolves || !kv || kv->type != KSLLM_META_ARRAY)
+    bool layered = r->m->arch->layered;
+    if (!(r->m->arch->convolves || layered) || !kv
+        || kv->type != KSLLM_META_ARRAY)
         return mdl_int(r, name, 1, MDL_MAX_HEADS, heads);
     for (u64 i = 0; i < kv->count && !r->status; i++) {
-        if (gguf_int_at(kv, i, &v) && (!v || !n || v == n) && v >= 0
-            && v <= MDL_MAX_HEADS)
-            n = v ? v : n;
+        if (gguf_int_at(kv, i, &v) && v >= layered && v <= MDL_MAX_HEADS
+            && (layered || !v || !n || v == n))
+            n = v > n ? v : n;
         else
             r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT,
-                kv->offset, "'%.*s' must have 0 for convolutions and one "
-                "number of heads for all other layers", STR(kv->key));
+                kv->offset, layered ? "'%.*s' must have numbers of heads"
+                : "'%.*s' must have 0 for convolutions and one number of heads "
+                "for all other layers", STR(kv->key));
     }
     return n && !r->status ? (u32)n : 1;
 }
@@ -27495,7 +27515,7 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     m->n_heads = heads;
     m->n_kv_heads = kv;
     const size_t dim[N_DIMS] = {[D_ONE] = 1, [D_EMBD] = n_embd,
-        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_HEAD] = key, [D_VALUE] = value,
+        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_KV_HEADS] = kv, [D_HEAD] = key, [D_VALUE] = value,
         [D_ROPE] = rope, [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
         [D_KV] = (size_t)kv * key, [D_V] = (size_t)kv * value,
         [D_ATT] = (size_t)heads * value, [D_VOCAB] = (size_t)m->tok.n_vocab};
@@ -27590,7 +27610,7 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
     m->route_norm =
         mdl_int(&r, "expert_weights_norm", 0, 1,
-            m->arch->convolves || m->arch->recurs);
+            m->arch->convolves || m->arch->recurs || m->arch->layered);
     m->n_dense =
         mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
     m->n_groups_used = mdl_int(
@@ -27599,6 +27619,8 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
         (i64)n_shared * ffn);
     f64 scale = mdl_float(&r, "expert_weights_scale", 0, 1e6, 1);
     m->route_scale = scale > 0 ? (f32)scale : 1.0f;
+    m->route_in = m->arch->layered
+        ? (f32)(1 / __builtin_sqrt((f64)m->dim[D_EMBD])) : 1.0f;
     m->dim[D_EXPERTS] = n;
     m->dim[D_FFN_EXPERT] = ffn;
     m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
@@ -27871,7 +27893,8 @@ static ksllm_status mdl_bind_matrix(const mdl_source *from,
     ksllm_error *err) {
     const size_t *d = from->dim;
     *out = (mdl_matrix){t->data, (ksllm_type)t->type, d[s->n_in],
-        d[s->n_out], (size_t)t->row_bytes, d[s->n]};
+        d[s->n_out], (size_t)t->row_bytes, d[s->n],
+        d[s->n_out] * (size_t)t->row_bytes};
     return mdl_check_shape(from, t, s, err);
 }
 
@@ -27916,16 +27939,16 @@ static bool mdl_is_lent(str rest) {
         || str_eq(rest, str_of("attn_k_norm.weight"));
 }
 
-/* What a layer consists of, as masks. */
+/* What a layer consists of, as masks; `without`: matrices that it may lack. */
 typedef struct {
-    u64 matrices, vectors, may;
+    u64 matrices, vectors, may, without;
 } mdl_parts;
 
 /* Decides both what a layer must have and what it may have: a tensor that is
  * in neither mask is refused, since leaving it out would change results. */
 static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     const mdl_arch *a = m->arch;
-    mdl_parts p = {0, a->need, a->may};
+    mdl_parts p = {0, a->need, a->may, 0};
     if (l->recurs) {
         p.matrices |= BIT(M_MIX) | BIT(M_READ_GATE) | BIT(M_BETA)
             | BIT(M_ALPHA) | BIT(M_READ);
@@ -27938,6 +27961,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         p.matrices |= BIT(M_Q) | BIT(M_O);
         if (!mdl_borrows(m, l)) p.matrices |= BIT(M_K) | BIT(M_V);
         if (a->layered && !mdl_borrows(m, l)) p.vectors |= BIT(V_K_NORM);
+        if (a->layered && !l->window) p.without |= BIT(M_V);
         if (a->convolves || a->recurs) p.vectors |= NORMS_QK;
         if (a->recurs) p.matrices ^= BIT(M_Q) | BIT(M_Q_GATED);
     } else {
@@ -27952,11 +27976,11 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     }
     if (a->gated)
         p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
-    if (!l->experts) {
+    if (!l->experts || a->layered) {
         p.matrices |= BIT(M_UP) | BIT(M_DOWN);
         if (!a->bert) p.matrices |= BIT(M_GATE);
-        return p;
     }
+    if (!l->experts) return p;
     p.matrices |= BIT(M_ROUTER) | BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
         | BIT(M_DOWN_EXPERTS);
     if (m->dim[D_FFN_SHARED])
@@ -27985,29 +28009,37 @@ typedef struct {
 static const mdl_fused MDL_FUSED[] = {
     {"attn_qkv.weight", 3, {M_Q, M_K, M_V}},
     {"ffn_up.weight", 2, {M_GATE, M_UP, 0}},
+    {"ffn_gate_up_exps.weight", 2, {M_GATE_EXPERTS, M_UP_EXPERTS, 0}},
 };
 
-static const mdl_fused *mdl_fused_as(const ksllm_model *m, str rest) {
-    for (u32 i = 0; i < KS_LEN(MDL_FUSED) && m->arch->fused; i++)
-        if (str_eq(rest, str_of(MDL_FUSED[i].name))) return &MDL_FUSED[i];
+static const mdl_fused *mdl_fused_as(
+    const ksllm_model *m, const mdl_layer *l, str rest) {
+    for (u32 i = 0; i < KS_LEN(MDL_FUSED); i++) {
+        const mdl_fused *f = &MDL_FUSED[i];
+        bool each = f->parts[0] == M_GATE_EXPERTS;
+        if ((each ? l->experts : m->arch->fused)
+            && str_eq(rest, str_of(f->name))) return f;
+    }
     return NULL;
 }
 
 static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
     const mdl_fused *f, mdl_layer *l, ksllm_error *err) {
-    u64 rows = 0;
+    u64 rows = 0, each = m->dim[MDL_MATRICES[f->parts[0]].n];
     for (u32 i = 0; i < f->n; i++)
         rows += m->dim[MDL_MATRICES[f->parts[i]].n_out];
-    if (t->dims[0] != m->dim[D_EMBD] || t->dims[1] != rows || t->n_rows != rows)
+    if (t->dims[0] != m->dim[D_EMBD] || t->dims[1] != rows
+        || t->dims[2] != each || t->n_rows != rows * each)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
             "tensor '%.*s' is %llu x %llu where the metadata makes it %llu x "
             "%llu", STR(t->name), LLU(t->dims[0]), LLU(t->n_rows),
-            LLU(m->dim[D_EMBD]), LLU(rows));
+            LLU(m->dim[D_EMBD]), LLU(rows * each));
     const u8 *at = t->data;
     for (u32 i = 0; i < f->n; i++) {
         size_t n = m->dim[MDL_MATRICES[f->parts[i]].n_out];
         l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
-            m->dim[D_EMBD], n, (size_t)t->row_bytes, 1};
+            m->dim[D_EMBD], n, (size_t)t->row_bytes, (size_t)each,
+            (size_t)(rows * t->row_bytes)};
         at += n * t->row_bytes;
     }
     return KSLLM_OK;
@@ -28017,7 +28049,7 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
     mdl_source from = mdl_text_source(m);
-    const mdl_fused *f = mdl_fused_as(m, rest);
+    const mdl_fused *f = mdl_fused_as(m, l, rest);
     from.dim = l->dim;
     if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
@@ -28694,7 +28726,7 @@ static ksllm_status mdl_bind_convolution(const mdl_source *from,
             n > 3 ? " x " : "", LLU(n > 3 ? want[3] : 0));
     *out = (mdl_matrix){t->data, (ksllm_type)t->type,
         (size_t)(t->n_rows * t->dims[0] / want[n - 1]), (size_t)want[n - 1],
-        (size_t)(t->bytes / want[n - 1]), 1};
+        (size_t)(t->bytes / want[n - 1]), 1, (size_t)t->bytes};
     return KSLLM_OK;
 }
 
@@ -28979,7 +29011,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
         const mdl_layer *l = &m->layers[n];
         mdl_parts p = mdl_parts_of(m, l);
         for (u32 i = 0; i < N_MATRICES; i++)
-            if (p.matrices & BIT(i) && !l->mat[i].w)
+            if (p.matrices & ~p.without & BIT(i) && !l->mat[i].w)
                 return mdl_missing(m, (i32)n, MDL_MATRICES[i].name, err);
         for (u32 i = V_Q_BIAS; i <= V_V_BIAS; i++) /* all three, or none */
             if (l->vec[i]) p.vectors |= BIAS_QKV;
@@ -29112,15 +29144,37 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
-/* Lengths of heads that see a window: at most those of the others, which memory
- * is planned by. */
+/* KV heads of layers that see all, and of those that see a window. */
+static void mdl_kv_shapes(mdl_reader *r, u32 kv[2]) {
+    static const char name[] = "attention.head_count_kv";
+    const ksllm_model *m = r->m;
+    const gguf_kv *each = mdl_find(m, name);
+    kv[0] = kv[1] = 0;
+    for (u32 i = 0; i < m->n_layers && !r->status; i++) {
+        bool list = each && each->type == KSLLM_META_ARRAY;
+        u32 n = list ? (u32)mdl_per_block(r, name, i) : m->n_kv_heads;
+        u32 *to = &kv[m->layers[i].window ? 1 : 0];
+        if (!*to) *to = n;
+        if (!r->status && (n != *to || m->n_heads % n))
+            r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_UNSUPPORTED,
+                each->offset, "'%.*s': %u KV heads for %u heads in layer %u, "
+                "where other layers of its window have %u: this version "
+                "cannot run it", STR(each->key), (unsigned)n,
+                (unsigned)m->n_heads, (unsigned)i, (unsigned)*to);
+    }
+}
+
+/* Lengths of heads that see a window: at most those of the others. Memory is
+ * planned by the largest of each. */
 static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
-    const size_t *d = m->dim;
+    size_t *d = m->dim;
+    u32 kv[2];
     const i64 key = (i64)d[D_HEAD];
     u32 own = mdl_int(&r, "attention.key_length_swa", 1, key, key);
     u32 value = mdl_int(&r, "attention.value_length_swa", 1, key, own);
     u32 rope = mdl_int(&r, "rope.dimension_count_swa", 2, own, own);
+    mdl_kv_shapes(&r, kv);
     if (r.status) return r.status;
     if (value != own || d[D_VALUE] != d[D_HEAD] || rope % 2
         || rope > d[D_ROPE])
@@ -29133,12 +29187,15 @@ static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
     for (u32 i = 0; i < MDL_SHAPES; i++) {
         size_t *to = m->shape[i];
         memcpy(to, d, sizeof m->dim);
-        if (i % 2 == 0) continue;
-        to[D_HEAD] = to[D_VALUE] = own;
-        to[D_ROPE] = rope, to[D_ROPE_PAIRS] = rope / 2;
-        to[D_Q] = to[D_ATT] = (size_t)m->n_heads * own;
-        to[D_KV] = to[D_V] = (size_t)m->n_kv_heads * own;
+        if (i % 2) {
+            to[D_HEAD] = to[D_VALUE] = own;
+            to[D_ROPE] = rope, to[D_ROPE_PAIRS] = rope / 2;
+            to[D_Q] = to[D_ATT] = (size_t)m->n_heads * own;
+        }
+        to[D_KV_HEADS] = kv[i % 2];
+        to[D_KV] = to[D_V] = kv[i % 2] * to[D_HEAD];
     }
+    d[D_KV] = d[D_V] = max_size(m->shape[0][D_KV], m->shape[1][D_KV]);
     return KSLLM_OK;
 }
 
@@ -29443,18 +29500,18 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     if (str_eq(name, str_of("output.weight")) && !m->arch->encoder)
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
     if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
-    u64 has = mdl_parts_of(m, &m->layers[layer]).matrices;
-    const mdl_fused *f = mdl_fused_as(m, rest);
+    const mdl_layer *l = &m->layers[layer];
+    const mdl_fused *f = mdl_fused_as(m, l, rest);
+    if (f && MDL_MATRICES[f->parts[0]].n != D_ONE) return p;
     for (u32 i = 0; f && i < f->n; i++)
         ada_add_place(&p, ada_at(a, layer, f->parts[i]),
             m->dim[MDL_MATRICES[f->parts[i]].n_out]);
     for (u32 i = 0; !f && i < N_MATRICES; i++) {
         const mdl_slot *s = &MDL_MATRICES[i];
-        if (!(has & BIT(i)) || s->n != D_ONE || !str_eq(rest, str_of(s->name)))
+        if (!l->mat[i].w || s->n != D_ONE || !str_eq(rest, str_of(s->name)))
             continue;
-        const size_t *d = m->layers[layer].dim;
-        p.n_in = d[s->n_in];
-        ada_add_place(&p, ada_at(a, layer, i), d[s->n_out]);
+        p.n_in = l->dim[s->n_in];
+        ada_add_place(&p, ada_at(a, layer, i), l->dim[s->n_out]);
     }
     return p;
 }
@@ -29957,7 +30014,8 @@ static ses_cache ses_form(const ksllm_session *s, const mdl_layer *l) {
     const ksllm_model *m = s->m;
     size_t key = l->dim[D_HEAD], value = l->dim[D_VALUE];
     size_t size = s->kv == K_F16 ? 2 : 4;
-    ses_cache c = {.n_slots = ses_slots(s, l), .heads = m->n_kv_heads,
+    ses_cache c = {.n_slots = ses_slots(s, l),
+        .heads = (u32)l->dim[D_KV_HEADS],
         .kv = s->kv, .k_bytes = key * size, .v_bytes = value * size};
     if (s->kv == K_I8) {
         c.k_bytes = (key + 3) / 4 * 4;
@@ -31093,9 +31151,8 @@ static void fwd_store_head(
 }
 
 static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
-    const ksllm_model *m = f->s->m;
     size_t n = f->l->dim[value ? D_VALUE : D_HEAD];
-    for (size_t h = 0; h < m->n_kv_heads; h++)
+    for (size_t h = 0; h < f->l->dim[D_KV_HEADS]; h++)
         fwd_store_head(f, t, h, x + h * n, value);
 }
 
@@ -31152,9 +31209,10 @@ static void fwd_heads(const fwd_step *step, u32 t) {
     fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
     fwd_temper(f, t, q);
     if (!mdl_borrows(m, f->l)) {
+        if (!f->l->mat[M_V].w) memcpy(v, k, d[D_V] * sizeof *v);
         fwd_add_bias(k, vec[V_K_BIAS], d[D_KV]);
         fwd_add_bias(v, vec[V_V_BIAS], d[D_V]);
-        fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
+        fwd_finish_heads(f, t, k, (u32)d[D_KV_HEADS], vec[V_K_NORM]);
         f64 n = (f64)d[D_VALUE];
         for (size_t i = 0; i < d[D_V] && m->arch->layered; i += d[D_VALUE])
             fwd_unit(v + i, d[D_VALUE], __builtin_sqrt(n), n * (f64)m->eps);
@@ -31244,7 +31302,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     u32 from = tile * K_QUERIES;
     size_t h = piece % n_groups * together, t = p->row + from;
     const size_t *d = f->l->dim, heads = m->n_heads;
-    size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
+    size_t kv_row = h / (heads / d[D_KV_HEADS]) * c->n_slots;
     size_t row = t * heads + h; /* of the first token */
     size_t v_bytes = c->v_bytes ? c->v_bytes : c->k_bytes;
     bool latent = m->arch->latent;
@@ -31279,7 +31337,7 @@ _Static_assert((SES_MAX_BATCH / K_QUERIES + KSLLM_MAX_SESSIONS) * MDL_MAX_HEADS
  * their number allows and as leaves every thread some pieces. */
 static void fwd_attend(const fwd *f) {
     const ksllm_model *m = f->s->m;
-    u32 group = m->n_heads / m->n_kv_heads;
+    u32 group = m->n_heads / (u32)f->l->dim[D_KV_HEADS];
     u32 rows = 0;
     for (u32 i = 0; i < f->n_parts; i++) rows += fwd_tiles(&f->part[i]);
     u32 log = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
@@ -31431,7 +31489,7 @@ static const ses_job *fwd_job_at(
 }
 
 static const u8 *fwd_row_of(const ses_job *j, size_t r) {
-    return j->w->w + (j->index * j->w->n_out + r) * j->w->row_bytes;
+    return j->w->w + j->index * j->w->apart + r * j->w->row_bytes;
 }
 
 /* Threads take pieces in turn. */
@@ -31835,7 +31893,8 @@ static void fwd_recur_block(const fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_add});
 }
 
-static void fwd_ffn_block(const fwd *f) {
+/* A dense feed-forward, to s->delta. */
+static void fwd_ffn(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_GATE) | BIT(M_UP));
@@ -31846,11 +31905,14 @@ static void fwd_ffn_block(const fwd *f) {
         .blocks = fwd_blocks_of(&w[M_DOWN])});
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
+}
+
+static void fwd_add_ffn(const fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM],
         .norm_bias = f->l->vec[V_FFN_POST_BIAS],
         .bias = f->l->vec[V_DOWN_BIAS],
-        .scale = w[M_LAYER_GATE].w ? NULL : f->l->vec[V_LAYER_SCALE]});
+        .scale = f->l->mat[M_LAYER_GATE].w ? NULL : f->l->vec[V_LAYER_SCALE]});
 }
 
 /* ---- embeddings of layers (Gemma 3n, 2025; Gemma 4) ----
@@ -31947,11 +32009,13 @@ static void fwd_route(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     const ksllm_model *m = s->m;
     const u8 *bias = step->f->l->vec[V_ROUTER_BIAS];
+    const u8 *scale = step->f->l->vec[V_EXPERT_SCALE];
     size_t n = m->dim[D_EXPERTS], used = m->n_experts_used;
     f32 *p = s->route + t * n, *c = s->choice + t * n;
     u32 *pick = s->pick + t * used;
-    f32 *share = s->share + t * used, sum = 0, top = p[0];
     f64 all = 0;
+    for (size_t i = 0; i < n; i++) p[i] *= m->route_in;
+    f32 *share = s->share + t * used, sum = 0, top = p[0];
     for (size_t i = 1; i < n; i++) top = p[i] > top ? p[i] : top;
     for (size_t i = 0; i < n; i++)
         if (m->routing == ROUTE_SOFTMAX) all += m_exp((f64)p[i] - (f64)top);
@@ -31974,6 +32038,7 @@ static void fwd_route(const fwd_step *step, u32 t) {
     for (size_t k = 0; k < used; k++) {
         if (m->route_norm) share[k] /= sum + 1e-20f;
         share[k] *= m->route_scale;
+        if (scale) share[k] *= ld_f32(scale + 4 * pick[k]);
     }
 }
 
@@ -32036,9 +32101,20 @@ static f32 fwd_shared_share(const fwd *f, const f32 *x) {
     return fwd_sigmoid((f32)sum);
 }
 
-/* delta = the experts' outputs by their shares, then the shared one's. */
+/* What a dense feed-forward beside experts gives lies where a shared expert's
+ * output would. */
+static void fwd_put_beside(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
+    s->m->k->norm(s->delta + t * n, step->norm, n, s->m->eps,
+        s->expert_out + (step->f->m * used + t) * n);
+}
+
+/* delta = the experts' outputs by their shares, then the shared one's, or that
+ * of the dense feed-forward beside them. */
 static void fwd_combine(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
+    const u8 *norm = step->f->l->vec[V_EXPERTS_POST_NORM];
     size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
     f32 *y = s->delta + t * n;
     memset(y, 0, n * sizeof *y);
@@ -32048,7 +32124,8 @@ static void fwd_combine(const fwd_step *step, u32 t) {
         for (size_t i = 0; i < n; i++) y[i] += share * x[i];
     }
     const f32 *x = s->expert_out + (step->f->m * used + t) * n;
-    if (!s->m->dim[D_FFN_SHARED]) return;
+    if (norm) s->m->k->norm(y, norm, n, s->m->eps, y);
+    if (!norm && !s->m->dim[D_FFN_SHARED]) return;
     f32 share = fwd_shared_share(step->f, s->xn + t * n);
     for (size_t i = 0; i < n; i++) y[i] += share * x[i];
 }
@@ -32075,12 +32152,20 @@ static void fwd_expert_block(const fwd *f) {
     ksllm_session *s = f->s;
     u32 rows = f->m * s->m->n_experts_used;
     bool shared = s->m->dim[D_FFN_SHARED] > 0;
-    fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_ROUTER));
+    bool beside = f->l->mat[M_DOWN].w != NULL;
+    if (beside) {
+        fwd_ffn(f);
+        fwd_by_token(f, &(fwd_step){.run = fwd_put_beside,
+            .norm = f->l->vec[V_DENSE_POST_NORM]});
+    }
+    fwd_norm_input(f, beside ? V_ROUTER_NORM : V_FFN_NORM, M_FFN_NORM_A,
+        BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_route});
     if (fwd_stopped(f)) return; /* with tokens that chose nothing */
     fwd_group(f);
+    if (beside) fwd_norm_input(f, V_EXPERTS_NORM, M_FFN_NORM_A, 0);
     fwd_by_token(f, &(fwd_step){.run = fwd_scatter,
         .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
             | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED))});
@@ -32094,8 +32179,7 @@ static void fwd_expert_block(const fwd *f) {
         f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->expert_out);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_combine});
-    fwd_by_token(f, &(fwd_step){.run = fwd_add,
-        .norm = f->l->vec[V_FFN_POST_NORM]});
+    fwd_add_ffn(f);
 }
 
 /* ---- layers ---- */
@@ -32126,7 +32210,10 @@ static void fwd_layer(const fwd *f) {
     else if (f->l->convolves) fwd_conv_block(f);
     else fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
-    else fwd_ffn_block(f);
+    else {
+        fwd_ffn(f);
+        fwd_add_ffn(f);
+    }
     if (f->l->mat[M_LAYER_GATE].w) fwd_embds_block(f);
 }
 

@@ -309,7 +309,7 @@ typedef struct ksllm_model_info {
     uint64_t weight_bytes;      /* tensors alone */
     uint64_t n_parameters;
     uint32_t n_layers, n_embd, n_ffn, n_vocab;
-    uint32_t n_heads, n_kv_heads, head_dim;
+    uint32_t n_heads, n_kv_heads, head_dim; /* the most, where layers differ */
     uint32_t n_ctx_train;       /* the context the model was trained for */
     uint32_t window;            /* sliding window of local layers, 0: none */
     int32_t bos, eos, eot, unk, pad;    /* token ids, -1: none */
