@@ -1492,6 +1492,56 @@ TEST(xlmr_is_that_of_transformers) {
     free(file.p);
 }
 
+/* BGE's reranker: question and passage as its tokenizer joins them, the score
+ * in place of a vector. On every instruction set. */
+TEST(reranker_of_xlmr_is_that_of_transformers) {
+    enum { N = KS_LEN(TEXTS), CAP = 128 };
+    bytes b, file;
+    const char *isa;
+    if (!converted_row("../data/xlmr_rank", &b)
+        || !read_file(REFERENCE "../data/xlmr_rank/rank.txt", &file))
+        return;
+    for (size_t k = 0; (isa = ksllm_isa_at(k)) != NULL; k++) {
+        const char *at = (const char *)file.p;
+        ksllm_model_options o;
+        ksllm_error err;
+        ksllm_model *m = NULL;
+        f64 most = 0;
+        ksllm_model_options_init(&o);
+        o.isa = isa;
+        if (!CHECK_OK(ksllm_model_open_memory(b.p, b.n, &o, &m, &err), err))
+            continue;
+        ksllm_session *s = pooled(m, KSLLM_POOLING_MODEL);
+        for (size_t i = 0; s && i < N; i++) {
+            i32 want[CAP], got[CAP];
+            f64 score = 0;
+            int used = 0;
+            at += strlen("ids ");
+            size_t n = read_ids(&at, want, CAP);
+            CHECK_EQ(sscanf(at, " score %lf%n", &score, &used), 1);
+            at += used + 1;
+            int64_t first = ksllm_encode(m, TEXTS[i], KSLLM_NUL,
+                KSLLM_ENCODE_BOS | KSLLM_ENCODE_EOS, got, CAP, &err);
+            if (!CHECK(first > 0 && first < CAP)) break;
+            got[first] = got[first - 1];
+            int64_t rest = ksllm_encode(m, TEXTS[(i + 1) % N], KSLLM_NUL,
+                KSLLM_ENCODE_EOS, got + first + 1, (size_t)(CAP - first - 1),
+                &err);
+            if (!CHECK_EQ(first + 1 + rest, (int64_t)n)) break;
+            CHECK(!memcmp(got, want, n * sizeof *got));
+            CHECK_OK(ksllm_session_sync(s, got, n, NULL, &err), err);
+            f64 d = fabs((f64)ksllm_session_embedding(s)[0] - score);
+            most = d > most ? d : most;
+        }
+        printf("scores, %s: off by %.1e at most\n", isa, most);
+        CHECK(most < 1e-5);
+        ksllm_session_free(s);
+        ksllm_model_close(m);
+    }
+    free(b.p);
+    free(file.p);
+}
+
 /* Other converters leave the two matrices out. */
 TEST(embedding_gemma_without_its_end) {
     const ksllm_override set = {"gemma-embedding.pooling_type",
