@@ -763,7 +763,7 @@ KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
  * whole text, at most n_ctx tokens and 4096, so sync and append evaluate all of
  * it; memory grows with n_ctx. Encode with BOS and EOS; BGE-M3 and KURE take
  * KSLLM_POOLING_FIRST. A reranker takes question, EOS, EOS, passage between
- * BOS and EOS. */
+ * BOS and EOS (examples/rerank.c). */
 KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
 
 /* The first n values (0: all) of that vector, scaled to length 1, to `out`. The
