@@ -27515,8 +27515,9 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     m->n_heads = heads;
     m->n_kv_heads = kv;
     const size_t dim[N_DIMS] = {[D_ONE] = 1, [D_EMBD] = n_embd,
-        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_KV_HEADS] = kv, [D_HEAD] = key, [D_VALUE] = value,
-        [D_ROPE] = rope, [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
+        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_KV_HEADS] = kv,
+        [D_HEAD] = key, [D_VALUE] = value, [D_ROPE] = rope,
+        [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
         [D_KV] = (size_t)kv * key, [D_V] = (size_t)kv * value,
         [D_ATT] = (size_t)heads * value, [D_VOCAB] = (size_t)m->tok.n_vocab};
     memcpy(m->dim, dim, sizeof dim);
