@@ -19900,6 +19900,37 @@ static u32 pro_dfa_run(pro_build *b, u32 dfa, u32 next) {
     return pro_dfa_put(b, &b->p, dfa, next);
 }
 
+/* Texts of an automaton that have min to max characters, which a frame counts;
+ * then next. */
+static u32 pro_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
+    if (b->status) return 0;
+    const pro_dfa d = b->p.dfas[dfa];
+    u32 cap = max != PRO_NONE ? max : min;
+    next = pro_emit(b, PRO_POP, 0, 0, next, 0);
+    next = pro_emit(b, PRO_LEAST, 0, 0, next, min);
+    u32 first = b->p.n_ops;
+    for (u32 i = 0; i < d.n_states; i++) {
+        pro_emit(b, PRO_COUNT, 0, 0, first + 2 * i + 1, cap);
+        pro_hole(b);
+    }
+    for (u32 i = 0; i < d.n_states && !b->status; i++) {
+        const pro_state q = b->p.states[d.state + i];
+        u32 at = PRO_NONE;
+        bool begins = false;
+        for (u32 k = 0; k < q.n_edges && !b->status; k++) {
+            const pro_edge e = b->p.edges[q.edge + k];
+            bool inside = e.lo >> 6 == 2;   /* of a character */
+            begins = begins || !inside;
+            at = pro_either(b, at,
+                pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside));
+        }
+        if (begins && max != PRO_NONE)
+            at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
+        pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
+    }
+    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
+}
+
 /* Takes back the last automaton. */
 static void pro_dfa_drop(pro_build *b, u32 dfa) {
     if (b->status || dfa == PRO_NONE) return;
@@ -23586,6 +23617,13 @@ static u32 gbnf_emit(pro_build *b, str source) {
 
 #if !defined KSLLM_NO_GRAMMAR
 
+/* A notation whose strings are texts as they are between two marks, and whose
+ * keys are words without any. */
+typedef struct sch_marks {
+    u32 text, word;     /* automata: what can stand between marks; such keys */
+    u32 mark, any;      /* rules: a mark; any such text */
+} sch_marks;
+
 typedef struct sch_options {
     bool ordered;       /* members in the order of the schema */
     bool lenient;       /* ignore what cannot be enforced */
@@ -23598,6 +23636,8 @@ typedef struct sch_options {
     bool guarded;       /* every string has a pro_string, that can be narrowed
                            afterwards */
     bool python;        /* None, False and True for null, false and true */
+    const sch_marks *marks; /* NULL: strings and keys of JSON; not NULL: guarded
+                           is true */
     u32 part;           /* not 0: the schema lies here in the text, the rest of
                            which it may refer to */
 } sch_options;
@@ -24560,11 +24600,15 @@ static void sch_put(sch *s, const void *p, u32 n) {
     s->n_bytes += n;
 }
 
-/* A text as the inside of a JSON string. */
+/* A text as the inside of a string. */
 static sch_piece sch_write(sch *s, str text) {
     sch_piece w = {s->n_bytes, 0};
     const u8 *p = (const u8 *)str_text(text), *end = p + text.n;
     u8 esc[8];
+    if (s->o->marks) {
+        sch_put(s, p, (u32)text.n);
+        p = end;
+    }
     while (p < end && !s->b->status) sch_put(s, esc, json_escape(&p, end, esc));
     w.n = s->n_bytes - w.at;
     return w;
@@ -24786,8 +24830,13 @@ static u32 sch_made(sch *s, u32 dfa) {
     return s->b->p.n_dfas - 1;
 }
 
+static unsigned sch_rex_flags(const sch *s) {
+    return s->o->marks ? 0 : REX_JSON;
+}
+
 /* Every string. */
 static u32 sch_dfa_all(sch *s) {
+    if (s->o->marks) return s->o->marks->text;
     if (s->all_dfa != PRO_NONE || s->b->status) return s->all_dfa;
     u32 n_ops = s->b->p.n_ops;
     u32 accept = pro_emit(s->b, PRO_ACCEPT, 0, 0, 0, 0);
@@ -24882,7 +24931,8 @@ static bool sch_pattern_ops(
     bool value = n->word == SCH_PATTERN || n->word == SCH_FORMAT;
     if (n->word == SCH_FORMAT) flags |= REX_WHOLE;
     *entry = rex_emit(s->b, sch_pattern_text(s, node),
-        s->offset + (value ? n->at : n->key_at) + 1, flags | REX_JSON, next);
+        s->offset + (value ? n->at : n->key_at) + 1,
+        flags | sch_rex_flags(s), next);
     return !sch_undo(s, m, node, "");
 }
 
@@ -25013,6 +25063,39 @@ static u32 sch_char(sch *s, char c, u32 next) {
     return next == PRO_NONE ? next : pro_byte(s->b, (u8)c, (u8)c, next);
 }
 
+/* A quote, or the mark in its place. */
+static u32 sch_quote(sch *s, u32 next) {
+    const sch_marks *m = s->o->marks;
+    return m && next != PRO_NONE ? pro_call(s->b, m->mark, next)
+        : sch_char(s, '"', next);
+}
+
+/* What comes before every key. */
+static u32 sch_before_key(sch *s, u32 next) {
+    return s->o->marks ? next : sch_char(s, '"', next);
+}
+
+/* A key after that. */
+static u32 sch_key(sch *s, str name, u32 next) {
+    const sch_marks *m = s->o->marks;
+    if (s->b->status) return 0;
+    bool word = m && sch_dfa_has(&s->b->p, m->word, name);
+    next = pro_text(s->b, name, word ? next : sch_quote(s, next));
+    return m && !word ? sch_quote(s, next) : next;
+}
+
+/* A number, a string, null, false or true. */
+static u32 sch_scalar(sch *s, u32 node, u32 next) {
+    const sch_node *n = &s->nodes[node];
+    bool marked = s->o->marks && n->kind == JSON_T_STRING;
+    u32 keep = s->n_bytes;
+    if (marked) next = sch_quote(s, next);
+    next = pro_text(s->b, sch_text(s, marked ? sch_write(s, n->text)
+        : sch_write_value(s, node)), next);
+    s->n_bytes = keep;
+    return marked ? sch_quote(s, next) : next;
+}
+
 /* The tokens of a value in order, in s->pieces: a character, 0 for white space,
  * or a node: after 256 its value, after 512 its key. */
 static void sch_cut(sch *s, u32 top) {
@@ -25055,14 +25138,9 @@ static u32 sch_literal(sch *s, u32 value, u32 next) {
         u32 piece = s->pieces.p[i], keep = s->n_bytes, node = piece >> 10;
         if (!piece) next = sch_spaced(s, next);
         else if (piece < 256) next = sch_char(s, (char)piece, next);
-        else if (piece & 256)
-            next = pro_text(s->b, sch_text(s, sch_write_value(s, node)), next);
-        else {
-            next = sch_char(s, '"', next);
-            next = pro_text(
-                s->b, sch_text(s, sch_write(s, s->nodes[node].key)), next);
-            next = sch_char(s, '"', next);
-        }
+        else if (piece & 256) next = sch_scalar(s, node, next);
+        else next = sch_before_key(s, sch_key(
+            s, sch_text(s, sch_write(s, s->nodes[node].key)), next));
         s->n_bytes = keep;
     }
     return next;
@@ -25142,11 +25220,30 @@ static void sch_keep(sch *s, const num_range *r, u32 word, u32 entry) {
     if (m) *m = (sch_made_item){*r, entry, (u8)word};
 }
 
-/* A string after its quote. */
+/* A string as it is, with limits where it has no automaton. */
+static u32 sch_raw(sch *s, pro_string text, u32 next) {
+    pro_build *b = s->b;
+    const sch_marks *m = s->o->marks;
+    bool limits = text.min || text.max != PRO_NONE;
+    if (text.except) text.dfa = sch_dfa_minus(s, PRO_NONE, text.dfa);
+    if (b->status) return 0;
+    if (limits) return pro_counted(b, m->text, text.min, text.max, next);
+    return text.dfa == PRO_NONE ? pro_call(b, m->any, next)
+        : pro_dfa_run(b, text.dfa, next);
+}
+
+/* A string after its quote: of JSON with the quote at its end. */
 static u32 sch_string(sch *s, pro_string text, u32 next) {
+    if (s->o->marks) return sch_raw(s, text, next);
     pro_string *to = PRO_ADD(s->b, strings);
     if (to) *to = text;
     return pro_emit(s->b, PRO_STRING, 0, 0, next, s->b->p.n_strings - 1);
+}
+
+/* A whole string. */
+static u32 sch_quoted(sch *s, pro_string text, u32 next) {
+    if (s->o->marks) next = sch_quote(s, next);
+    return sch_quote(s, sch_string(s, text, next));
 }
 
 /* A pattern as an automaton that is not needed; PRO_NONE: it is too large, or
@@ -25157,7 +25254,7 @@ static u32 sch_try_dfa(sch *s, str pattern, u32 at, unsigned flags) {
     sch_mark m = sch_mark_of(s);
     u32 accept = pro_emit(b, PRO_ACCEPT, 0, 0, 0, 0);
     u32 dfa = pro_determine(b, rex_emit(b, pattern, s->offset + at,
-        flags | REX_JSON | REX_EXPAND, accept));
+        flags | sch_rex_flags(s) | REX_EXPAND, accept));
     if (b->status == KSLLM_ERR_BUFFER || b->status == KSLLM_ERR_UNSUPPORTED) {
         b->status = KSLLM_OK;
         b->p.n_states = m.n_states;
@@ -25181,21 +25278,34 @@ static u32 sch_loose_dfa(sch *s, u32 node) {
 
 /* Where the lengths of a string's automaton have gaps, both its limits become
  * part of it, if they are small: else a text can begin that is too short at one
- * end and too long at the next, and then no token is allowed. */
+ * end and too long at the next, and then no token is allowed. Between marks
+ * they have to be. */
 static void sch_close_gaps(sch *s, pro_string *t) {
     char pattern[40];
     const pro *p = &s->b->p;
-    if (s->b->status || t->dfa == PRO_NONE || t->except) return;
+    const sch_marks *m = s->o->marks;
+    u32 min = t->min, max = t->max, counts;
+    if (t->dfa == PRO_NONE || t->except) return;
+    if (m) t->dfa = sch_dfa_both(s, t->dfa, m->text);
+    if (s->b->status || (!min && max == PRO_NONE)) return;
     const pro_dfa *d = &p->dfas[t->dfa];
     const pro_state *q = &p->states[d->state];
-    if (d->steady || t->min <= q->near || t->max >= q->far
-        || t->max > SCH_LENGTHS) return;
-    snprintf(pattern, sizeof pattern, "[^]{%u,%u}", (unsigned)t->min,
-        (unsigned)t->max);
-    u32 counts = sch_try_dfa(s, str_of(pattern), 0, REX_WHOLE);
+    if (!m && (d->steady || min <= q->near || max >= q->far
+        || max > SCH_LENGTHS)) return;
+    int n = snprintf(pattern, sizeof pattern, "[^]{%u,", (unsigned)min);
+    if (max != PRO_NONE)
+        n += snprintf(pattern + n, sizeof pattern - (size_t)n, "%u",
+            (unsigned)max);
+    snprintf(pattern + n, sizeof pattern - (size_t)n, "}");
+    counts = max_u32(min, max == PRO_NONE ? 0 : max) > SCH_LENGTHS ? PRO_NONE
+        : sch_try_dfa(s, str_of(pattern), 0, REX_WHOLE);
+    if (counts == PRO_NONE && m && !s->b->status)
+        pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset,
+            "schema: a pattern beside lengths above %u cannot be enforced "
+            "in this notation", (unsigned)SCH_LENGTHS);
     if (counts == PRO_NONE) return;
     u32 both = sch_made(s, pro_dfa_both(s->b, t->dfa, counts));
-    if (s->b->status == KSLLM_ERR_BUFFER) s->b->status = KSLLM_OK;
+    if (s->b->status == KSLLM_ERR_BUFFER && !m) s->b->status = KSLLM_OK;
     else *t = (pro_string){0, PRO_NONE, both, false, false};
 }
 
@@ -25319,7 +25429,7 @@ static void sch_emit_strings(sch *s) {
         sch_close_gaps(s, &text);
     }
     if (sch_has_text(s, &text))
-        sch_also(s, sch_char(s, '"', sch_string(s, text, s->ret)));
+        sch_also(s, sch_quoted(s, text, s->ret));
 }
 
 /* ---- sets of items ---- */
@@ -25466,10 +25576,7 @@ static void sch_emit_unique(sch *s, u32 by, sch_limits l) {
     s->values.n = 0;
     for (u32 c = s->nodes[by].child; c && !b->status; c = s->nodes[c].next) {
         u32 taken = pro_emit(b, PRO_SET_TAKEN, 0, n++, after, id);
-        u32 keep = s->n_bytes;
-        str text = sch_text(s, sch_write_value(s, c));
-        sch_push(s, &s->values, pro_text(b, text, taken));
-        s->n_bytes = keep;
+        sch_push(s, &s->values, sch_scalar(s, c, taken));
     }
     u32 first = b->p.n_members, words = b->p.n_words;
     for (u32 i = 0; i < n; i++) {
@@ -25755,7 +25862,8 @@ static void sch_classify(sch *s) {
 /* Members that are not declared. `names`: an automaton of those that are, or
  * PRO_NONE. Where one begins after its quote; PRO_NONE: there are none. */
 static u32 sch_emit_others(sch *s, u32 names, u32 after) {
-    pro_string all = {0, PRO_NONE, PRO_NONE, false, false};
+    const sch_marks *m = s->o->marks;
+    pro_string all = {0, PRO_NONE, m ? m->word : PRO_NONE, false, false};
     u32 entry = PRO_NONE;
     u32 from = 0, more = 0;
     if (s->o->closed && !s->n_patterns
@@ -25812,8 +25920,7 @@ static bool sch_emit_members(sch *s, u32 id, u32 after) {
         if (value == PRO_NONE && has) return false;
         if (value == PRO_NONE || s->b->status) continue;
         value = sch_spaced(s, sch_char(s, ':', sch_spaced(s, value)));
-        value = pro_text(s->b, sch_text(s, w), sch_char(s, '"', value));
-        sch_push(s, &s->values, value);
+        sch_push(s, &s->values, sch_key(s, sch_text(s, w), value));
         sch_push(s, &s->bits, has);
     }
     if (s->values.n >= PRO_OTHER)
@@ -25846,7 +25953,7 @@ static bool sch_fill_set(sch *s, u32 id, sch_limits l, u32 other) {
 /* An object that is free but for the values of its members. */
 static u32 sch_emit_free(sch *s, u32 after, u32 other) {
     u32 end = sch_char(s, '}', s->ret);
-    other = sch_char(s, '"', other);
+    other = sch_before_key(s, other);
     u32 more = sch_char(s, ',', sch_spaced(s, other));
     pro_fill(s->b, after, sch_spaced(s, pro_either(s->b, end, more)));
     return sch_open(s, '{', sch_spaced(s, pro_either(s->b, end, other)));
@@ -25875,7 +25982,7 @@ static void sch_emit_objects(sch *s) {
     if (!sch_fill_set(s, id, l, other)) return;
     u32 next = s->values.n || other != PRO_NONE
         ? pro_emit(b, PRO_SET_NEXT, 0, 0, 0, id) : PRO_NONE;
-    next = sch_char(s, '"', next);
+    next = sch_before_key(s, next);
     u32 end = pro_emit(b, PRO_SET_END, 0, 0, sch_char(s, '}', s->ret), id);
     u32 more = sch_char(s, ',', sch_spaced(s, next));
     if (more != PRO_NONE) more = pro_emit(b, PRO_SET_MORE, 0, 0, more, id);
@@ -25903,6 +26010,24 @@ static void sch_emit_case(sch *s) {
     if (s->types & SCH_T_OBJECT) sch_emit_objects(s);
 }
 
+/* The values that are listed. Texts between marks come after all others here,
+ * and have a trie of their own, without quotes. */
+static void sch_emit_words(sch *s) {
+    u32 n = s->n_words, k = 0, end = s->ret;
+    for (u32 i = 0; i < n; i++) {
+        sch_piece w = s->words[i];
+        if (s->o->marks && s->bytes[w.at] == '"') continue;
+        s->words[i] = s->words[k];
+        s->words[k++] = w;
+    }
+    for (u32 i = k; i < n; i++)
+        s->words[i] = (sch_piece){s->words[i].at + 1, s->words[i].n - 2};
+    if (k < n)
+        sch_also(s, sch_quote(s, sch_make_trie(
+            s, (sch_trie){sch_quote(s, end), false, 0}, k)));
+    if (k) sch_also(s, sch_make_trie(s, (sch_trie){end, false, 0}, 0));
+}
+
 static void sch_emit_rule(sch *s, u32 rule) {
     sch_rule r = s->rules[rule];
     s->n_steps = s->n_choices = s->n_forks = s->done = 0;
@@ -25917,8 +26042,7 @@ static void sch_emit_rule(sch *s, u32 rule) {
     }
     for (bool on = sch_next_case(s, true); on; on = sch_next_case(s, false))
         sch_emit_case(s);
-    if (s->n_words)
-        sch_also(s, sch_make_trie(s, (sch_trie){s->ret, false, 0}, 0));
+    if (!s->b->status) sch_emit_words(s);
     if (s->entry == PRO_NONE) s->entry = pro_emit(s->b, PRO_FAIL, 0, 0, 0, 0);
     pro_fill(s->b, r.hole, s->entry);
 }
@@ -25959,8 +26083,8 @@ static void sch_free(sch *s) {
 static u32 sch_emit_all(sch *s, u32 next) {
     s->ret = pro_emit(s->b, PRO_RETURN, 0, 0, 0, 0);
     s->space = sch_space_rule(s->b, s->o->max_space, s->ret);
-    s->any_string = sch_char(s, '"', sch_string(
-        s, (pro_string){0, PRO_NONE, PRO_NONE, false, false}, s->ret));
+    s->any_string = sch_quoted(
+        s, (pro_string){0, PRO_NONE, PRO_NONE, false, false}, s->ret);
     s->any_number = s->any_integer = s->all_dfa = PRO_NONE;
     u32 entry = sch_value(s, next);
     while (s->next_rule < s->n_rules && !s->b->status) {
@@ -26158,6 +26282,7 @@ typedef struct gra_maker {
     u32 space, any;             /* rules: white space, a value without quotes;
                                    PRO_NONE: not yet */
     u32 raw;                    /* the automaton of the latter */
+    const sch_marks *marks;     /* NULL: arguments are JSON */
     u32 to[SPLIT_ARGS + 1];     /* places by the splitter's states; PRO_NONE:
                                    the format has no such part */
 } gra_maker;
@@ -26201,7 +26326,8 @@ static str gra_unquote(gra_maker *g, str s) {
  * brackets of tags. */
 static void gra_check_name(gra_maker *g, str name, str where) {
     bool bad = !name.n || name.n > GRA_NAME_BYTES;
-    bool word = !strcmp(g->o->format->name, "lfm2");
+    bool word = !strcmp(g->o->format->name, "lfm2")
+        || !strcmp(g->o->format->name, "gemma4");
     for (size_t i = 0; i < name.n; i++) {
         u8 c = (u8)name.p[i];
         bad = bad || c <= ' ' || c == 127 || strchr("\"\\<>", c)
@@ -26384,6 +26510,8 @@ static u32 gra_space(gra_maker *g, u32 next) {
 static u32 gra_schema(gra_maker *g, const gra_tool *t, u32 next) {
     sch_options o = g->o->schema;
     o.closed = o.object = true;
+    o.marks = g->marks;
+    o.guarded = g->marks;
     return sch_emit(g->b, t->schema, t->offset, &o, next);
 }
 
@@ -26442,6 +26570,44 @@ static u32 gra_solar_call(gra_maker *g, u32 next) {
     return gra_mark(g, "<|tool_call:begin|>", next);
 }
 
+/* ---- Gemma 4's calls ----
+ * <|tool_call>call:name{key:<|"|>text<|"|>,..}<tool_call|>: JSON, but for the
+ * strings, which have no escapes, and the keys. The splitter takes a key for a
+ * word unless it reads as another value. */
+
+/* The texts of a schema have to be what can stand between marks. */
+static void gra_check_texts(gra_maker *g, const gra_tool *t) {
+    json_reader r = json_begin_reader(t->schema);
+    json_token k;
+    for (str s; (k = json_next(&r, &s)) != JSON_T_END;) {
+        size_t keep = g->used;
+        if (k != JSON_T_KEY && k != JSON_T_STRING) continue;
+        str text = gra_unescape(g, s);
+        if (split_has(text, "<|\"|>") || split_has(text, "<tool_call|>"))
+            gra_refuse(g, s, "this notation cannot write a text in it");
+        g->used = keep;
+    }
+}
+
+static u32 gra_marked_call(gra_maker *g, u32 next) {
+    pro_build *b = g->b;
+    u32 ret = pro_emit(b, PRO_RETURN, 0, 0, 0, 0);
+    sch_marks m = {.mark = gra_mark(g, "<|\"|>", ret)};
+    m.text = gra_texts_but(b, "[^]*(<\\|\"\\|>|<tool_call\\|>)[^]*");
+    m.any = pro_dfa_run(b, m.text, ret);
+    m.word = gra_texts_but(b,
+        "|[^]*[\\0-*,/:-@[-^`{-\\x7f][^]*|-?(0|[1-9][0-9]*)(\\.[0-9]+)?"
+        "([eE][-+]?[0-9]+)?|true|false|null|True|False|None");
+    g->marks = &m;
+    next = gra_mark(g, "<tool_call|>", next);
+    for (u32 i = 0; i < g->n_tools && !b->status; i++) {
+        gra_check_texts(g, &g->tools[i]);
+        g->tools[i].place = gra_schema(g, &g->tools[i], next);
+    }
+    g->marks = NULL;
+    return pro_text(b, str_of("call:"), gra_names(g));
+}
+
 /* ---- calls argument by argument ----
  * "glm" and "qwen-coder": each argument stands between tags of its own. The
  * splitter takes a value that reads as JSON for JSON, all others for strings.
@@ -26487,37 +26653,6 @@ static u32 gra_raw_texts(gra_maker *g, const gra_tags *tags) {
         "(-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false|null)"
         "[ \\t\\n\\r]*)", tags->close);
     return g->raw = gra_texts_but(g->b, pattern);
-}
-
-/* Texts of an automaton that have min to max characters, which a frame counts;
- * then next. */
-static u32 gra_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
-    if (b->status) return 0;
-    const pro_dfa d = b->p.dfas[dfa];
-    u32 cap = max != PRO_NONE ? max : min;
-    next = pro_emit(b, PRO_POP, 0, 0, next, 0);
-    next = pro_emit(b, PRO_LEAST, 0, 0, next, min);
-    u32 first = b->p.n_ops;
-    for (u32 i = 0; i < d.n_states; i++) {
-        pro_emit(b, PRO_COUNT, 0, 0, first + 2 * i + 1, cap);
-        pro_hole(b);
-    }
-    for (u32 i = 0; i < d.n_states && !b->status; i++) {
-        const pro_state q = b->p.states[d.state + i];
-        u32 at = PRO_NONE;
-        bool begins = false;
-        for (u32 k = 0; k < q.n_edges && !b->status; k++) {
-            const pro_edge e = b->p.edges[q.edge + k];
-            bool inside = e.lo >> 6 == 2;   /* of a character */
-            begins = begins || !inside;
-            at = pro_either(b, at,
-                pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside));
-        }
-        if (begins && max != PRO_NONE)
-            at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
-        pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
-    }
-    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
 }
 
 /* Keywords of a value's schema that a text without quotes can obey, and those
@@ -26587,7 +26722,7 @@ static u32 gra_raw_any(
     if (!gra_count(gra_field(schema, "minLength"), &min)
         || !gra_count(gra_field(schema, "maxLength"), &max)) return PRO_NONE;
     u32 dfa = gra_raw_texts(g, tags);
-    if (min || max != PRO_NONE) return gra_counted(b, dfa, min, max, next);
+    if (min || max != PRO_NONE) return pro_counted(b, dfa, min, max, next);
     if (g->any == PRO_NONE)
         g->any = pro_dfa_run(b, dfa, pro_emit(b, PRO_RETURN, 0, 0, 0, 0));
     return pro_call(b, g->any, next);
@@ -26772,6 +26907,9 @@ static u32 gra_calls(gra_maker *g, u32 *state) {
         begin = more = gra_solar_call(g, after);
         end = gra_mark(g, "<|calls|>", accept);
         *state = SPLIT_SKIP;
+    } else if (!strcmp(f->name, "gemma4")) {
+        begin = gra_marked_call(g, after);
+        *state = SPLIT_LIST;
     }
     while (m->text && !(m->from >> SPLIT_TEXT & 1 && m->to == *state)) m++;
     if (m->text && more == PRO_NONE)
@@ -26819,8 +26957,7 @@ static void gra_places(gra_maker *g) {
 }
 
 static bool gra_has_calls(const split_format *f) {
-    return strcmp(f->name, "thought") && strcmp(f->name, "text")
-        && strcmp(f->name, "gemma4");
+    return strcmp(f->name, "thought") && strcmp(f->name, "text");
 }
 
 /* Where an answer begins, by the splitter's state; PRO_NONE: not there. */
@@ -26975,6 +27112,10 @@ enum mdl_vector { /* float vectors of a layer; bit numbers in masks */
     /* after an embedding of the layer; all that a layer gives, times this */
     V_LAYER_NORM, V_LAYER_SCALE,
     V_SHARED_GATE, /* how much of the shared expert counts, for its input */
+    /* experts beside a dense feed-forward: norms of what it gives, of their
+     * input and of what they give; the router's norm; what each counts */
+    V_DENSE_POST_NORM, V_EXPERTS_NORM, V_EXPERTS_POST_NORM, V_ROUTER_NORM,
+    V_EXPERT_SCALE,
     /* towers */
     V_ATTN_NORM_BIAS, V_FFN_NORM_BIAS, V_GATE_BIAS,
     N_VECTORS
@@ -27006,6 +27147,7 @@ typedef enum {
     D_ONE, D_EMBD, D_VOCAB, D_ROPE, D_ROPE_PAIRS, D_HEADS,
     D_HEAD, D_VALUE,       /* a key and a value as the cache holds them */
     D_Q, D_KV, D_V, D_ATT, /* all queries, keys, values; the input of M_O */
+    D_KV_HEADS,
     D_FFN,
     /* with a latent vector: its length, a key's part without rope, a value,
      * all queries against it, the input of M_Q_B */
@@ -27089,6 +27231,11 @@ static const mdl_slot MDL_VECTORS[N_VECTORS] = {
     [V_LAYER_NORM] = {"post_norm.weight", D_EMBD, D_ONE, D_ONE},
     [V_LAYER_SCALE] = {"layer_output_scale.weight", D_ONE, D_ONE, D_ONE},
     [V_SHARED_GATE] = {"ffn_gate_inp_shexp.weight", D_EMBD, D_ONE, D_ONE},
+    [V_DENSE_POST_NORM] = {"post_ffw_norm_1.weight", D_EMBD, D_ONE, D_ONE},
+    [V_EXPERTS_NORM] = {"pre_ffw_norm_2.weight", D_EMBD, D_ONE, D_ONE},
+    [V_EXPERTS_POST_NORM] = {"post_ffw_norm_2.weight", D_EMBD, D_ONE, D_ONE},
+    [V_ROUTER_NORM] = {"ffn_gate_inp.scale", D_EMBD, D_ONE, D_ONE},
+    [V_EXPERT_SCALE] = {"ffn_down_exps.scale", D_EXPERTS, D_ONE, D_ONE},
     [V_ATTN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_FFN_NORM_BIAS] = {"", D_ONE, D_ONE, D_ONE},
     [V_GATE_BIAS] = {"", D_ONE, D_ONE, D_ONE},
@@ -27137,6 +27284,9 @@ static const mdl_slot MDL_MATRICES[N_MATRICES] = {
 #define NORMS_PRE (BIT(V_ATTN_NORM) | BIT(V_FFN_NORM))
 #define NORMS_POST (BIT(V_ATTN_POST_NORM) | BIT(V_FFN_POST_NORM))
 #define NORMS_QK (BIT(V_Q_NORM) | BIT(V_K_NORM))
+#define EXPERTS_BESIDE                                                         \
+    (BIT(V_DENSE_POST_NORM) | BIT(V_EXPERTS_NORM)                              \
+        | BIT(V_EXPERTS_POST_NORM) | BIT(V_ROUTER_NORM) | BIT(V_EXPERT_SCALE))
 #define BIAS_ENCODER                                                           \
     (BIT(V_ATTN_POST_BIAS) | BIT(V_FFN_POST_BIAS) | BIT(V_UP_BIAS)             \
         | BIT(V_DOWN_BIAS) | BIT(V_O_BIAS))
@@ -27182,7 +27332,9 @@ typedef struct {
     bool layered;            /* an embedding for each layer; late layers have
                                 the keys of earlier ones; heads that see a
                                 window have a length of their own; values are
-                                normed, scores not scaled (Gemma 4) */
+                                normed, scores not scaled; layers that see all
+                                may have keys for values; experts have a dense
+                                feed-forward beside them (Gemma 4) */
     const char *output_norm; /* another name of output_norm.weight */
 } mdl_arch;
 
@@ -27211,7 +27363,8 @@ static const mdl_arch MDL_ARCHS[] = {
     {.name = "gemma4", .need = NORMS_PRE | NORMS_POST | BIT(V_Q_NORM)
             | BIT(V_LAYER_SCALE), .rope_halves = true, .scale_embd = true,
         .act = K_GELU, .windows = WINDOW_MUST, .window_period = 6,
-        .window_theta = 10000.0f, .layered = true},
+        .window_theta = 10000.0f, .layered = true,
+        .need_experts = EXPERTS_BESIDE, .routing = ROUTE_SOFTMAX},
     {.name = "exaone", .need = NORMS_PRE, .rope_halves = true},
     {.name = "exaone4", .need = NORMS_POST | NORMS_QK, .rope_halves = true,
         .windows = WINDOW_MAY, .window_period = 4, .rope_local_only = true},
@@ -27258,7 +27411,7 @@ typedef struct {
     const u8 *w; /* [n_out][n_in] */
     ksllm_type type;
     size_t n_in, n_out, row_bytes;
-    size_t n; /* of them, n_out * row_bytes apart */
+    size_t n, apart; /* of them, so many bytes from one to the next */
 } mdl_matrix;
 
 typedef struct {
@@ -27312,7 +27465,8 @@ struct ksllm_model {
     u32 pooling; /* llama.cpp's number; 0: the file does not say */
     mdl_routing routing;
     bool route_norm; /* an expert's share is of the chosen, not of all */
-    f32 route_scale, skip_share;
+    f32 route_scale, route_in, skip_share; /* route_in: of scores, before
+                                              anything is made of them */
     f32 eps, attn_scale, embd_scale, residual_scale, logit_scale;
     f32 logit_cap; /* of logits by tanh; 0: none */
     f64 temperature; /* of queries, see fwd_temper; 0: none */
@@ -27433,21 +27587,24 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
 }
 
 /* KV heads of the layers that have any: where others are convolutions, the file
- * says for each how many it has. */
+ * says for each how many it has. Where they differ, the most. */
 static u32 mdl_kv_heads(mdl_reader *r, u32 heads) {
     static const char name[] = "attention.head_count_kv";
     const gguf_kv *kv = mdl_find(r->m, name);
     i64 v, n = 0;
-    if (!r->m->arch->convolves || !kv || kv->type != KSLLM_META_ARRAY)
+    bool layered = r->m->arch->layered;
+    if (!(r->m->arch->convolves || layered) || !kv
+        || kv->type != KSLLM_META_ARRAY)
         return mdl_int(r, name, 1, MDL_MAX_HEADS, heads);
     for (u64 i = 0; i < kv->count && !r->status; i++) {
-        if (gguf_int_at(kv, i, &v) && (!v || !n || v == n) && v >= 0
-            && v <= MDL_MAX_HEADS)
-            n = v ? v : n;
+        if (gguf_int_at(kv, i, &v) && v >= layered && v <= MDL_MAX_HEADS
+            && (layered || !v || !n || v == n))
+            n = v > n ? v : n;
         else
             r->status = gguf_fail(&r->m->g, r->err, KSLLM_ERR_FORMAT,
-                kv->offset, "'%.*s' must have 0 for convolutions and one "
-                "number of heads for all other layers", STR(kv->key));
+                kv->offset, layered ? "'%.*s' must have numbers of heads"
+                : "'%.*s' must have 0 for convolutions and one number of heads "
+                "for all other layers", STR(kv->key));
     }
     return n && !r->status ? (u32)n : 1;
 }
@@ -27499,8 +27656,9 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     m->n_heads = heads;
     m->n_kv_heads = kv;
     const size_t dim[N_DIMS] = {[D_ONE] = 1, [D_EMBD] = n_embd,
-        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_HEAD] = key, [D_VALUE] = value,
-        [D_ROPE] = rope, [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
+        [D_FFN] = n_ffn, [D_HEADS] = heads, [D_KV_HEADS] = kv,
+        [D_HEAD] = key, [D_VALUE] = value, [D_ROPE] = rope,
+        [D_ROPE_PAIRS] = rope / 2, [D_Q] = (size_t)heads * key,
         [D_KV] = (size_t)kv * key, [D_V] = (size_t)kv * value,
         [D_ATT] = (size_t)heads * value, [D_VOCAB] = (size_t)m->tok.n_vocab};
     memcpy(m->dim, dim, sizeof dim);
@@ -27594,7 +27752,7 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
     m->route_norm =
         mdl_int(&r, "expert_weights_norm", 0, 1,
-            m->arch->convolves || m->arch->recurs);
+            m->arch->convolves || m->arch->recurs || m->arch->layered);
     m->n_dense =
         mdl_int(&r, "leading_dense_block_count", 0, m->n_layers, 0);
     m->n_groups_used = mdl_int(
@@ -27603,6 +27761,8 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
         (i64)n_shared * ffn);
     f64 scale = mdl_float(&r, "expert_weights_scale", 0, 1e6, 1);
     m->route_scale = scale > 0 ? (f32)scale : 1.0f;
+    m->route_in = m->arch->layered
+        ? (f32)(1 / __builtin_sqrt((f64)m->dim[D_EMBD])) : 1.0f;
     m->dim[D_EXPERTS] = n;
     m->dim[D_FFN_EXPERT] = ffn;
     m->dim[D_FFN_SHARED] = n_shared ? shared : 0;
@@ -27875,7 +28035,8 @@ static ksllm_status mdl_bind_matrix(const mdl_source *from,
     ksllm_error *err) {
     const size_t *d = from->dim;
     *out = (mdl_matrix){t->data, (ksllm_type)t->type, d[s->n_in],
-        d[s->n_out], (size_t)t->row_bytes, d[s->n]};
+        d[s->n_out], (size_t)t->row_bytes, d[s->n],
+        d[s->n_out] * (size_t)t->row_bytes};
     return mdl_check_shape(from, t, s, err);
 }
 
@@ -27920,16 +28081,16 @@ static bool mdl_is_lent(str rest) {
         || str_eq(rest, str_of("attn_k_norm.weight"));
 }
 
-/* What a layer consists of, as masks. */
+/* What a layer consists of, as masks; `without`: matrices that it may lack. */
 typedef struct {
-    u64 matrices, vectors, may;
+    u64 matrices, vectors, may, without;
 } mdl_parts;
 
 /* Decides both what a layer must have and what it may have: a tensor that is
  * in neither mask is refused, since leaving it out would change results. */
 static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     const mdl_arch *a = m->arch;
-    mdl_parts p = {0, a->need, a->may};
+    mdl_parts p = {0, a->need, a->may, 0};
     if (l->recurs) {
         p.matrices |= BIT(M_MIX) | BIT(M_READ_GATE) | BIT(M_BETA)
             | BIT(M_ALPHA) | BIT(M_READ);
@@ -27942,6 +28103,7 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
         p.matrices |= BIT(M_Q) | BIT(M_O);
         if (!mdl_borrows(m, l)) p.matrices |= BIT(M_K) | BIT(M_V);
         if (a->layered && !mdl_borrows(m, l)) p.vectors |= BIT(V_K_NORM);
+        if (a->layered && !l->window) p.without |= BIT(M_V);
         if (a->convolves || a->recurs) p.vectors |= NORMS_QK;
         if (a->recurs) p.matrices ^= BIT(M_Q) | BIT(M_Q_GATED);
     } else {
@@ -27956,11 +28118,11 @@ static mdl_parts mdl_parts_of(const ksllm_model *m, const mdl_layer *l) {
     }
     if (a->gated)
         p.matrices |= BIT(M_O_GATE) | BIT(M_ATTN_NORM_A) | BIT(M_ATTN_NORM_B);
-    if (!l->experts) {
+    if (!l->experts || a->layered) {
         p.matrices |= BIT(M_UP) | BIT(M_DOWN);
         if (!a->bert) p.matrices |= BIT(M_GATE);
-        return p;
     }
+    if (!l->experts) return p;
     p.matrices |= BIT(M_ROUTER) | BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
         | BIT(M_DOWN_EXPERTS);
     if (m->dim[D_FFN_SHARED])
@@ -27989,29 +28151,37 @@ typedef struct {
 static const mdl_fused MDL_FUSED[] = {
     {"attn_qkv.weight", 3, {M_Q, M_K, M_V}},
     {"ffn_up.weight", 2, {M_GATE, M_UP, 0}},
+    {"ffn_gate_up_exps.weight", 2, {M_GATE_EXPERTS, M_UP_EXPERTS, 0}},
 };
 
-static const mdl_fused *mdl_fused_as(const ksllm_model *m, str rest) {
-    for (u32 i = 0; i < KS_LEN(MDL_FUSED) && m->arch->fused; i++)
-        if (str_eq(rest, str_of(MDL_FUSED[i].name))) return &MDL_FUSED[i];
+static const mdl_fused *mdl_fused_as(
+    const ksllm_model *m, const mdl_layer *l, str rest) {
+    for (u32 i = 0; i < KS_LEN(MDL_FUSED); i++) {
+        const mdl_fused *f = &MDL_FUSED[i];
+        bool each = f->parts[0] == M_GATE_EXPERTS;
+        if ((each ? l->experts : m->arch->fused)
+            && str_eq(rest, str_of(f->name))) return f;
+    }
     return NULL;
 }
 
 static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
     const mdl_fused *f, mdl_layer *l, ksllm_error *err) {
-    u64 rows = 0;
+    u64 rows = 0, each = m->dim[MDL_MATRICES[f->parts[0]].n];
     for (u32 i = 0; i < f->n; i++)
         rows += m->dim[MDL_MATRICES[f->parts[i]].n_out];
-    if (t->dims[0] != m->dim[D_EMBD] || t->dims[1] != rows || t->n_rows != rows)
+    if (t->dims[0] != m->dim[D_EMBD] || t->dims[1] != rows
+        || t->dims[2] != each || t->n_rows != rows * each)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
             "tensor '%.*s' is %llu x %llu where the metadata makes it %llu x "
             "%llu", STR(t->name), LLU(t->dims[0]), LLU(t->n_rows),
-            LLU(m->dim[D_EMBD]), LLU(rows));
+            LLU(m->dim[D_EMBD]), LLU(rows * each));
     const u8 *at = t->data;
     for (u32 i = 0; i < f->n; i++) {
         size_t n = m->dim[MDL_MATRICES[f->parts[i]].n_out];
         l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
-            m->dim[D_EMBD], n, (size_t)t->row_bytes, 1};
+            m->dim[D_EMBD], n, (size_t)t->row_bytes, (size_t)each,
+            (size_t)(rows * t->row_bytes)};
         at += n * t->row_bytes;
     }
     return KSLLM_OK;
@@ -28021,7 +28191,7 @@ static ksllm_status mdl_bind_in_layer(ksllm_model *m, const gguf_tensor *t,
     mdl_layer *l, str rest, ksllm_error *err) {
     mdl_parts p = mdl_parts_of(m, l);
     mdl_source from = mdl_text_source(m);
-    const mdl_fused *f = mdl_fused_as(m, rest);
+    const mdl_fused *f = mdl_fused_as(m, l, rest);
     from.dim = l->dim;
     if (f) return mdl_bind_fused(m, t, f, l, err);
     for (u32 i = 0; i < N_MATRICES; i++)
@@ -28703,7 +28873,7 @@ static ksllm_status mdl_bind_convolution(const mdl_source *from,
             n > 3 ? " x " : "", LLU(n > 3 ? want[3] : 0));
     *out = (mdl_matrix){t->data, (ksllm_type)t->type,
         (size_t)(t->n_rows * t->dims[0] / want[n - 1]), (size_t)want[n - 1],
-        (size_t)(t->bytes / want[n - 1]), 1};
+        (size_t)(t->bytes / want[n - 1]), 1, (size_t)t->bytes};
     return KSLLM_OK;
 }
 
@@ -28988,7 +29158,7 @@ static ksllm_status mdl_check_complete(ksllm_model *m, ksllm_error *err) {
         const mdl_layer *l = &m->layers[n];
         mdl_parts p = mdl_parts_of(m, l);
         for (u32 i = 0; i < N_MATRICES; i++)
-            if (p.matrices & BIT(i) && !l->mat[i].w)
+            if (p.matrices & ~p.without & BIT(i) && !l->mat[i].w)
                 return mdl_missing(m, (i32)n, MDL_MATRICES[i].name, err);
         for (u32 i = V_Q_BIAS; i <= V_V_BIAS; i++) /* all three, or none */
             if (l->vec[i]) p.vectors |= BIAS_QKV;
@@ -29121,15 +29291,37 @@ static ksllm_status mdl_place_recurrence(ksllm_model *m, ksllm_error *err) {
     return r.status;
 }
 
-/* Lengths of heads that see a window: at most those of the others, which memory
- * is planned by. */
+/* KV heads of layers that see all, and of those that see a window. */
+static void mdl_kv_shapes(mdl_reader *r, u32 kv[2]) {
+    static const char name[] = "attention.head_count_kv";
+    const ksllm_model *m = r->m;
+    const gguf_kv *each = mdl_find(m, name);
+    kv[0] = kv[1] = 0;
+    for (u32 i = 0; i < m->n_layers && !r->status; i++) {
+        bool list = each && each->type == KSLLM_META_ARRAY;
+        u32 n = list ? (u32)mdl_per_block(r, name, i) : m->n_kv_heads;
+        u32 *to = &kv[m->layers[i].window ? 1 : 0];
+        if (!*to) *to = n;
+        if (!r->status && (n != *to || m->n_heads % n))
+            r->status = gguf_fail(&m->g, r->err, KSLLM_ERR_UNSUPPORTED,
+                each->offset, "'%.*s': %u KV heads for %u heads in layer %u, "
+                "where other layers of its window have %u: this version "
+                "cannot run it", STR(each->key), (unsigned)n,
+                (unsigned)m->n_heads, (unsigned)i, (unsigned)*to);
+    }
+}
+
+/* Lengths of heads that see a window: at most those of the others. Memory is
+ * planned by the largest of each. */
 static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
     mdl_reader r = {m, err, KSLLM_OK};
-    const size_t *d = m->dim;
+    size_t *d = m->dim;
+    u32 kv[2];
     const i64 key = (i64)d[D_HEAD];
     u32 own = mdl_int(&r, "attention.key_length_swa", 1, key, key);
     u32 value = mdl_int(&r, "attention.value_length_swa", 1, key, own);
     u32 rope = mdl_int(&r, "rope.dimension_count_swa", 2, own, own);
+    mdl_kv_shapes(&r, kv);
     if (r.status) return r.status;
     if (value != own || d[D_VALUE] != d[D_HEAD] || rope % 2
         || rope > d[D_ROPE])
@@ -29142,12 +29334,15 @@ static ksllm_status mdl_read_shapes(ksllm_model *m, ksllm_error *err) {
     for (u32 i = 0; i < MDL_SHAPES; i++) {
         size_t *to = m->shape[i];
         memcpy(to, d, sizeof m->dim);
-        if (i % 2 == 0) continue;
-        to[D_HEAD] = to[D_VALUE] = own;
-        to[D_ROPE] = rope, to[D_ROPE_PAIRS] = rope / 2;
-        to[D_Q] = to[D_ATT] = (size_t)m->n_heads * own;
-        to[D_KV] = to[D_V] = (size_t)m->n_kv_heads * own;
+        if (i % 2) {
+            to[D_HEAD] = to[D_VALUE] = own;
+            to[D_ROPE] = rope, to[D_ROPE_PAIRS] = rope / 2;
+            to[D_Q] = to[D_ATT] = (size_t)m->n_heads * own;
+        }
+        to[D_KV_HEADS] = kv[i % 2];
+        to[D_KV] = to[D_V] = kv[i % 2] * to[D_HEAD];
     }
+    d[D_KV] = d[D_V] = max_size(m->shape[0][D_KV], m->shape[1][D_KV]);
     return KSLLM_OK;
 }
 
@@ -29453,18 +29648,18 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     if (str_eq(name, str_of("output.weight")) && !m->arch->encoder)
         ada_add_place(&p, ada_head(a), m->dim[D_VOCAB]);
     if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
-    u64 has = mdl_parts_of(m, &m->layers[layer]).matrices;
-    const mdl_fused *f = mdl_fused_as(m, rest);
+    const mdl_layer *l = &m->layers[layer];
+    const mdl_fused *f = mdl_fused_as(m, l, rest);
+    if (f && MDL_MATRICES[f->parts[0]].n != D_ONE) return p;
     for (u32 i = 0; f && i < f->n; i++)
         ada_add_place(&p, ada_at(a, layer, f->parts[i]),
             m->dim[MDL_MATRICES[f->parts[i]].n_out]);
     for (u32 i = 0; !f && i < N_MATRICES; i++) {
         const mdl_slot *s = &MDL_MATRICES[i];
-        if (!(has & BIT(i)) || s->n != D_ONE || !str_eq(rest, str_of(s->name)))
+        if (!l->mat[i].w || s->n != D_ONE || !str_eq(rest, str_of(s->name)))
             continue;
-        const size_t *d = m->layers[layer].dim;
-        p.n_in = d[s->n_in];
-        ada_add_place(&p, ada_at(a, layer, i), d[s->n_out]);
+        p.n_in = l->dim[s->n_in];
+        ada_add_place(&p, ada_at(a, layer, i), l->dim[s->n_out]);
     }
     return p;
 }
@@ -29967,7 +30162,8 @@ static ses_cache ses_form(const ksllm_session *s, const mdl_layer *l) {
     const ksllm_model *m = s->m;
     size_t key = l->dim[D_HEAD], value = l->dim[D_VALUE];
     size_t size = s->kv == K_F16 ? 2 : 4;
-    ses_cache c = {.n_slots = ses_slots(s, l), .heads = m->n_kv_heads,
+    ses_cache c = {.n_slots = ses_slots(s, l),
+        .heads = (u32)l->dim[D_KV_HEADS],
         .kv = s->kv, .k_bytes = key * size, .v_bytes = value * size};
     if (s->kv == K_I8) {
         c.k_bytes = (key + 3) / 4 * 4;
@@ -31103,9 +31299,8 @@ static void fwd_store_head(
 }
 
 static void fwd_store(const fwd *f, u32 t, f32 *x, bool value) {
-    const ksllm_model *m = f->s->m;
     size_t n = f->l->dim[value ? D_VALUE : D_HEAD];
-    for (size_t h = 0; h < m->n_kv_heads; h++)
+    for (size_t h = 0; h < f->l->dim[D_KV_HEADS]; h++)
         fwd_store_head(f, t, h, x + h * n, value);
 }
 
@@ -31162,9 +31357,10 @@ static void fwd_heads(const fwd_step *step, u32 t) {
     fwd_finish_heads(f, t, q, m->n_heads, vec[V_Q_NORM]);
     fwd_temper(f, t, q);
     if (!mdl_borrows(m, f->l)) {
+        if (!f->l->mat[M_V].w) memcpy(v, k, d[D_V] * sizeof *v);
         fwd_add_bias(k, vec[V_K_BIAS], d[D_KV]);
         fwd_add_bias(v, vec[V_V_BIAS], d[D_V]);
-        fwd_finish_heads(f, t, k, m->n_kv_heads, vec[V_K_NORM]);
+        fwd_finish_heads(f, t, k, (u32)d[D_KV_HEADS], vec[V_K_NORM]);
         f64 n = (f64)d[D_VALUE];
         for (size_t i = 0; i < d[D_V] && m->arch->layered; i += d[D_VALUE])
             fwd_unit(v + i, d[D_VALUE], __builtin_sqrt(n), n * (f64)m->eps);
@@ -31254,7 +31450,7 @@ static void fwd_attend_piece(void *arg, u32 piece) {
     u32 from = tile * K_QUERIES;
     size_t h = piece % n_groups * together, t = p->row + from;
     const size_t *d = f->l->dim, heads = m->n_heads;
-    size_t kv_row = h / (heads / m->n_kv_heads) * c->n_slots;
+    size_t kv_row = h / (heads / d[D_KV_HEADS]) * c->n_slots;
     size_t row = t * heads + h; /* of the first token */
     size_t v_bytes = c->v_bytes ? c->v_bytes : c->k_bytes;
     bool latent = m->arch->latent;
@@ -31289,7 +31485,7 @@ _Static_assert((SES_MAX_BATCH / K_QUERIES + KSLLM_MAX_SESSIONS) * MDL_MAX_HEADS
  * their number allows and as leaves every thread some pieces. */
 static void fwd_attend(const fwd *f) {
     const ksllm_model *m = f->s->m;
-    u32 group = m->n_heads / m->n_kv_heads;
+    u32 group = m->n_heads / (u32)f->l->dim[D_KV_HEADS];
     u32 rows = 0;
     for (u32 i = 0; i < f->n_parts; i++) rows += fwd_tiles(&f->part[i]);
     u32 log = group % 4 == 0 ? 2 : group % 2 == 0 ? 1 : 0;
@@ -31434,7 +31630,7 @@ static const ses_job *fwd_job_at(
 }
 
 static const u8 *fwd_row_of(const ses_job *j, size_t r) {
-    return j->w->w + (j->index * j->w->n_out + r) * j->w->row_bytes;
+    return j->w->w + j->index * j->w->apart + r * j->w->row_bytes;
 }
 
 /* Threads take pieces in turn. */
@@ -31841,7 +32037,8 @@ static void fwd_recur_block(const fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_add});
 }
 
-static void fwd_ffn_block(const fwd *f) {
+/* A dense feed-forward, to s->delta. */
+static void fwd_ffn(const fwd *f) {
     const ksllm_session *s = f->s;
     const mdl_matrix *w = f->l->mat;
     fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_GATE) | BIT(M_UP));
@@ -31852,11 +32049,14 @@ static void fwd_ffn_block(const fwd *f) {
         .blocks = fwd_blocks_of(&w[M_DOWN])});
     fwd_plan(f, &w[M_DOWN], s->gate, s->delta);
     fwd_multiply(f);
+}
+
+static void fwd_add_ffn(const fwd *f) {
     fwd_by_token(f, &(fwd_step){.run = fwd_add,
         .norm = f->l->vec[V_FFN_POST_NORM],
         .norm_bias = f->l->vec[V_FFN_POST_BIAS],
         .bias = f->l->vec[V_DOWN_BIAS],
-        .scale = w[M_LAYER_GATE].w ? NULL : f->l->vec[V_LAYER_SCALE]});
+        .scale = f->l->mat[M_LAYER_GATE].w ? NULL : f->l->vec[V_LAYER_SCALE]});
 }
 
 /* ---- embeddings of layers (Gemma 3n, 2025; Gemma 4) ----
@@ -31953,11 +32153,13 @@ static void fwd_route(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     const ksllm_model *m = s->m;
     const u8 *bias = step->f->l->vec[V_ROUTER_BIAS];
+    const u8 *scale = step->f->l->vec[V_EXPERT_SCALE];
     size_t n = m->dim[D_EXPERTS], used = m->n_experts_used;
     f32 *p = s->route + t * n, *c = s->choice + t * n;
     u32 *pick = s->pick + t * used;
-    f32 *share = s->share + t * used, sum = 0, top = p[0];
     f64 all = 0;
+    for (size_t i = 0; i < n; i++) p[i] *= m->route_in;
+    f32 *share = s->share + t * used, sum = 0, top = p[0];
     for (size_t i = 1; i < n; i++) top = p[i] > top ? p[i] : top;
     for (size_t i = 0; i < n; i++)
         if (m->routing == ROUTE_SOFTMAX) all += m_exp((f64)p[i] - (f64)top);
@@ -31980,6 +32182,7 @@ static void fwd_route(const fwd_step *step, u32 t) {
     for (size_t k = 0; k < used; k++) {
         if (m->route_norm) share[k] /= sum + 1e-20f;
         share[k] *= m->route_scale;
+        if (scale) share[k] *= ld_f32(scale + 4 * pick[k]);
     }
 }
 
@@ -32042,9 +32245,20 @@ static f32 fwd_shared_share(const fwd *f, const f32 *x) {
     return fwd_sigmoid((f32)sum);
 }
 
-/* delta = the experts' outputs by their shares, then the shared one's. */
+/* What a dense feed-forward beside experts gives lies where a shared expert's
+ * output would. */
+static void fwd_put_beside(const fwd_step *step, u32 t) {
+    const ksllm_session *s = step->f->s;
+    size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
+    s->m->k->norm(s->delta + t * n, step->norm, n, s->m->eps,
+        s->expert_out + (step->f->m * used + t) * n);
+}
+
+/* delta = the experts' outputs by their shares, then the shared one's, or that
+ * of the dense feed-forward beside them. */
 static void fwd_combine(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
+    const u8 *norm = step->f->l->vec[V_EXPERTS_POST_NORM];
     size_t n = s->m->dim[D_EMBD], used = s->m->n_experts_used;
     f32 *y = s->delta + t * n;
     memset(y, 0, n * sizeof *y);
@@ -32054,7 +32268,8 @@ static void fwd_combine(const fwd_step *step, u32 t) {
         for (size_t i = 0; i < n; i++) y[i] += share * x[i];
     }
     const f32 *x = s->expert_out + (step->f->m * used + t) * n;
-    if (!s->m->dim[D_FFN_SHARED]) return;
+    if (norm) s->m->k->norm(y, norm, n, s->m->eps, y);
+    if (!norm && !s->m->dim[D_FFN_SHARED]) return;
     f32 share = fwd_shared_share(step->f, s->xn + t * n);
     for (size_t i = 0; i < n; i++) y[i] += share * x[i];
 }
@@ -32081,12 +32296,20 @@ static void fwd_expert_block(const fwd *f) {
     ksllm_session *s = f->s;
     u32 rows = f->m * s->m->n_experts_used;
     bool shared = s->m->dim[D_FFN_SHARED] > 0;
-    fwd_norm_input(f, V_FFN_NORM, M_FFN_NORM_A, BIT(M_ROUTER));
+    bool beside = f->l->mat[M_DOWN].w != NULL;
+    if (beside) {
+        fwd_ffn(f);
+        fwd_by_token(f, &(fwd_step){.run = fwd_put_beside,
+            .norm = f->l->vec[V_DENSE_POST_NORM]});
+    }
+    fwd_norm_input(f, beside ? V_ROUTER_NORM : V_FFN_NORM, M_FFN_NORM_A,
+        BIT(M_ROUTER));
     fwd_plan(f, &f->l->mat[M_ROUTER], s->xn, s->route);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_route});
     if (fwd_stopped(f)) return; /* with tokens that chose nothing */
     fwd_group(f);
+    if (beside) fwd_norm_input(f, V_EXPERTS_NORM, M_FFN_NORM_A, 0);
     fwd_by_token(f, &(fwd_step){.run = fwd_scatter,
         .blocks = fwd_blocks(f, BIT(M_GATE_EXPERTS) | BIT(M_UP_EXPERTS)
             | BIT(M_GATE_SHARED) | BIT(M_UP_SHARED))});
@@ -32100,8 +32323,7 @@ static void fwd_expert_block(const fwd *f) {
         f, M_DOWN_EXPERTS, M_DOWN_SHARED, true, s->gate, s->expert_out);
     fwd_multiply(f);
     fwd_by_token(f, &(fwd_step){.run = fwd_combine});
-    fwd_by_token(f, &(fwd_step){.run = fwd_add,
-        .norm = f->l->vec[V_FFN_POST_NORM]});
+    fwd_add_ffn(f);
 }
 
 /* ---- layers ---- */
@@ -32132,7 +32354,10 @@ static void fwd_layer(const fwd *f) {
     else if (f->l->convolves) fwd_conv_block(f);
     else fwd_attention_block(f);
     if (f->l->experts) fwd_expert_block(f);
-    else fwd_ffn_block(f);
+    else {
+        fwd_ffn(f);
+        fwd_add_ffn(f);
+    }
     if (f->l->mat[M_LAYER_GATE].w) fwd_embds_block(f);
 }
 

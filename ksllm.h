@@ -309,7 +309,7 @@ typedef struct ksllm_model_info {
     uint64_t weight_bytes;      /* tensors alone */
     uint64_t n_parameters;
     uint32_t n_layers, n_embd, n_ffn, n_vocab;
-    uint32_t n_heads, n_kv_heads, head_dim;
+    uint32_t n_heads, n_kv_heads, head_dim; /* the most, where layers differ */
     uint32_t n_ctx_train;       /* the context the model was trained for */
     uint32_t window;            /* sliding window of local layers, 0: none */
     int32_t bos, eos, eot, unk, pad;    /* token ids, -1: none */
@@ -763,7 +763,7 @@ KSLLM_API const float *ksllm_session_logits(const ksllm_session *session);
  * whole text, at most n_ctx tokens and 4096, so sync and append evaluate all of
  * it; memory grows with n_ctx. Encode with BOS and EOS; BGE-M3 and KURE take
  * KSLLM_POOLING_FIRST. A reranker takes question, EOS, EOS, passage between
- * BOS and EOS. */
+ * BOS and EOS (examples/rerank.c). */
 KSLLM_API const float *ksllm_session_embedding(const ksllm_session *session);
 
 /* The first n values (0: all) of that vector, scaled to length 1, to `out`. The
@@ -1494,10 +1494,13 @@ typedef enum ksllm_grammar_kind {
  *     format and lengths.
  *   - "lfm2": the same of the schema; True, False and None as in Python. Its
  *     strings have no \u, so no control characters but \b\f\n\r\t.
- *   - "text" and "thought" have no calls, and those of "gemma4" cannot be
- *     enforced: UNSUPPORTED unless CALLS_NONE.
- *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2"
- *     letters, digits and _-+. */
+ *   - "gemma4": strings stand as they are between <|"|>, so neither that nor
+ *     <tool_call|> can be in one. A key has no quotes if it is of letters,
+ *     digits and _-+. and reads as no other value; a key that no schema names
+ *     is such a one. A pattern beside lengths above 256 is UNSUPPORTED.
+ *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.
+ *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2" and
+ *     "gemma4" letters, digits and _-+. */
 
 /* What an answer may have of calls. */
 typedef enum ksllm_calls {

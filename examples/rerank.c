@@ -4,9 +4,11 @@
  *     ./rerank MODEL.gguf QUESTION DOCUMENT...
  *
  * For models that answer yes or no, as Qwen3-Reranker: the score is the
- * probability of "yes" among the two. Shows: logits of chosen tokens; a prompt
- * whose beginning stays in the cache, so that each document costs its own
- * length; control tokens that come from the program and never from a document.
+ * probability of "yes" among the two. And for encoders with a head for it, as
+ * BGE's: the score is the sigmoid of what the head gives. Shows: logits of
+ * chosen tokens; a prompt whose beginning stays in the cache, so that each
+ * document costs its own length; control tokens that come from the program and
+ * never from a document; a pooling that gives a score.
  */
 #include "../ksllm.h"
 
@@ -36,6 +38,31 @@ static bool add(const ksllm_model *model, const char *text, uint32_t flags,
     if (k < 0)
         return false;
     *n += (size_t)k < most - *n ? (size_t)k : most - *n;
+    return true;
+}
+
+/* Question, EOS, EOS, document between BOS and EOS. */
+static bool head_score(const ksllm_model *model, ksllm_session *session,
+                       const char *question, const char *document,
+                       double *out, ksllm_error *err)
+{
+    int32_t tokens[MAX_TOKENS];
+    size_t n = 0, half = MAX_TOKENS / 2, most = MAX_TOKENS;
+    ksllm_model_info info = {.size = sizeof info};
+    if (ksllm_model_get_info(model, &info, err) != KSLLM_OK)
+        return false;
+    if (most > info.n_ctx_train)
+        most = info.n_ctx_train, half = most / 2;
+    if (!add(model, question, KSLLM_ENCODE_BOS, tokens, &n, half - 2, err))
+        return false;
+    tokens[n++] = info.eos;
+    tokens[n++] = info.eos;
+    if (!add(model, document, 0, tokens, &n, most - 1, err))
+        return false;
+    tokens[n++] = info.eos;
+    if (ksllm_session_sync(session, tokens, n, NULL, err) != KSLLM_OK)
+        return false;
+    *out = 1 / (1 + exp(-(double)ksllm_session_embedding(session)[0]));
     return true;
 }
 
@@ -82,13 +109,22 @@ int main(int argc, char **argv)
         return 2;
     }
     ksllm_session_options_init(&options);
-    options.n_ctx = MAX_TOKENS;
-    bool ok = ksllm_model_open(argv[1], NULL, &model, &err) == KSLLM_OK
-           && ksllm_session_create(model, &options, &session, &err)
-              == KSLLM_OK;
+    bool ok = ksllm_model_open(argv[1], NULL, &model, &err) == KSLLM_OK;
+    ksllm_model_info info = {.size = sizeof info};
+    if (ok)
+        ok = ksllm_model_get_info(model, &info, &err) == KSLLM_OK;
+    options.n_ctx = info.n_ctx_train < MAX_TOKENS ? info.n_ctx_train
+                                                  : MAX_TOKENS;
+    options.pooling = KSLLM_POOLING_RANK;       /* refused without a head */
+    bool head = ok && ksllm_session_create(model, &options, &session, NULL)
+                      == KSLLM_OK;
+    options.pooling = KSLLM_POOLING_NONE;
+    ok = ok && (head || ksllm_session_create(model, &options, &session, &err)
+                        == KSLLM_OK);
     for (int i = 3; i < argc && ok; i++) {
         double p;
-        ok = score(model, session, argv[2], argv[i], &p, &err);
+        ok = (head ? head_score : score)(model, session, argv[2], argv[i], &p,
+                                         &err);
         if (ok)
             printf("%.4f  %s\n", p, argv[i]);
     }

@@ -76,8 +76,12 @@ static void cal_add(cal *c, const mdl_matrix *w, const char *name, i32 layer,
 }
 
 /* The tensor that begins with this matrix; NULL: it lies within another. */
-static const char *cal_name(const ksllm_model *m, u32 i) {
-    for (u32 k = 0; k < KS_LEN(MDL_FUSED) && m->arch->fused; k++)
+static const char *cal_name(
+    const ksllm_model *m, const mdl_layer *l, u32 i) {
+    const mdl_matrix *w = &l->mat[i];
+    bool fused = MDL_MATRICES[i].n == D_ONE ? m->arch->fused
+        : w->apart > w->n_out * w->row_bytes;
+    for (u32 k = 0; k < KS_LEN(MDL_FUSED) && fused; k++)
         for (u32 j = 0; j < MDL_FUSED[k].n; j++)
             if (MDL_FUSED[k].parts[j] == i)
                 return j ? NULL : MDL_FUSED[k].name;
@@ -88,11 +92,13 @@ static void cal_list(cal *c, const ksllm_model *m) {
     static const bool first[N_MATRICES] = {
         [M_Q] = true, [M_O] = true, [M_GATE] = true, [M_DOWN] = true};
     /* Each matrix after the dense ones has an input of its own. */
-    for (u32 l = 0; l < m->n_layers; l++)
-        for (u32 i = 0; i < N_MATRICES; i++)
-            if (m->layers[l].mat[i].w && cal_name(m, i))
-                cal_add(c, &m->layers[l].mat[i], cal_name(m, i), (i32)l,
-                    first[i] || i > M_DOWN);
+    for (u32 n = 0; n < m->n_layers; n++)
+        for (u32 i = 0; i < N_MATRICES; i++) {
+            const mdl_layer *l = &m->layers[n];
+            const char *name = l->mat[i].w ? cal_name(m, l, i) : NULL;
+            if (name)
+                cal_add(c, &l->mat[i], name, (i32)n, first[i] || i > M_DOWN);
+        }
     cal_add(c, &m->output,
         m->output.w == m->embd.w ? "token_embd.weight" : "output.weight", -1,
         true);

@@ -53,7 +53,7 @@ static const cv_name CV_GEMMA_NORMS[] = {
     {NULL, NULL},
 };
 
-static const cv_name CV_GEMMA4[] = { /* embeddings of layers */
+static const cv_name CV_GEMMA4[] = {
     {"model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"},
     {"model.per_layer_model_projection.weight", "per_layer_model_proj.weight"},
     {"model.per_layer_projection_norm.weight", "per_layer_proj_norm.weight"},
@@ -62,6 +62,18 @@ static const cv_name CV_GEMMA4[] = { /* embeddings of layers */
     {"model.layers.{}.post_per_layer_input_norm.weight",
         "blk.{}.post_norm.weight"},
     {"model.layers.{}.layer_scalar", "blk.{}.layer_output_scale.weight"},
+    /* experts beside the dense feed-forward */
+    {"model.layers.{}.router.proj.weight", "blk.{}.ffn_gate_inp.weight"},
+    {"model.layers.{}.router.scale", "blk.{}.ffn_gate_inp.scale"},
+    {"model.layers.{}.router.per_expert_scale", "blk.{}.ffn_down_exps.scale"},
+    {"model.layers.{}.experts.gate_up_proj", "blk.{}.ffn_gate_up_exps.weight"},
+    {"model.layers.{}.experts.down_proj", "blk.{}.ffn_down_exps.weight"},
+    {"model.layers.{}.post_feedforward_layernorm_1.weight",
+        "blk.{}.post_ffw_norm_1.weight"},
+    {"model.layers.{}.pre_feedforward_layernorm_2.weight",
+        "blk.{}.pre_ffw_norm_2.weight"},
+    {"model.layers.{}.post_feedforward_layernorm_2.weight",
+        "blk.{}.post_ffw_norm_2.weight"},
     {NULL, NULL},
 };
 
@@ -689,20 +701,36 @@ static i64 cv_global(const cv *c, const char *own, const char *name) {
     return n ? n : usual;
 }
 
-/* Gemma 4 as E2B and E4B are. */
+/* Gemma 4: whether layers that see all have their keys for values. */
+static bool cv_keys_are_values(const cv *c) {
+    return js_true(js_get(c->config, "attention_k_eq_v"));
+}
+
+/* Whether it has experts beside its feed-forward. */
+static bool cv_has_beside(const cv *c) {
+    return c->family->flags & CV_LAYERED
+        && js_true(js_get(c->config, "enable_moe_block"));
+}
+
+static bool cv_is_global(const cv *c, i64 layer) {
+    const js *v = js_get(c->config, "layer_types");
+    v = v && v->kind == JS_ARR ? v->first : NULL;
+    for (; v && layer > 0; layer--) v = v->next;
+    return js_is(v, "full_attention");
+}
+
+/* KV heads of those; their own number counts only so. */
+static i64 cv_global_kv(const cv *c) {
+    return cv_global(c,
+        cv_keys_are_values(c) ? "num_global_key_value_heads" : "",
+        "num_key_value_heads");
+}
+
 static void cv_check_layered(const cv *c) {
-    static const char *const off[] = {
-        "attention_k_eq_v", "enable_moe_block", "attention_bias"};
-    for (size_t i = 0; i < KS_LEN(off); i++)
-        if (js_true(js_get(c->config, off[i])))
-            die("%s/config.json: %s is not supported for %s", c->dir, off[i],
-                c->family->arch);
-    if (js_is(js_get(c->config, "use_bidirectional_attention"), "all")
-        || cv_global(c, "num_global_key_value_heads", "num_key_value_heads")
-            != c->n_kv)
-        die("%s/config.json: use_bidirectional_attention 'all', or "
-            "num_global_key_value_heads that differs, is not supported for %s",
-            c->dir, c->family->arch);
+    if (js_true(js_get(c->config, "attention_bias"))
+        || js_is(js_get(c->config, "use_bidirectional_attention"), "all"))
+        die("%s/config.json: attention_bias, or use_bidirectional_attention "
+            "'all', is not supported for %s", c->dir, c->family->arch);
     if (!cv_int(c, "sliding_window", 0))
         die("%s/config.json: 'sliding_window' is missing", c->dir);
 }
@@ -1084,7 +1112,7 @@ static i64 cv_width(const cv *c, const char *names) {
 }
 
 /* Gemma 4: layers with another's keys may have twice the width, heads that see
- * a window have their own length. */
+ * a window have their own length and number. */
 static void cv_write_layered(const cv *c) {
     const i64 own = c->n_layers - cv_int(c, "num_kv_shared_layers", 0);
     const i64 ffn = cv_int(c, "intermediate_size", -1);
@@ -1097,6 +1125,17 @@ static void cv_write_layered(const cv *c) {
     gw_kv_u32(c->g, cv_arch_key(c, "attention.key_length_swa"), head);
     gw_kv_u32(c->g, cv_arch_key(c, "attention.value_length_swa"), head);
     gw_kv_u32(c->g, cv_arch_key(c, "rope.dimension_count_swa"), head);
+    gw_kv_array(c->g, cv_arch_key(c, "attention.head_count_kv"),
+        KSLLM_META_I32, (u64)c->n_layers);
+    for (i64 i = 0; i < c->n_layers; i++)
+        gw_u32(&c->g->kv, (u32)(cv_is_global(c, i) ? cv_global_kv(c)
+                                                  : c->n_kv));
+    static const char *const experts[][2] = {
+        {"num_experts", "expert_count"}, {"top_k_experts", "expert_used_count"},
+        {"moe_intermediate_size", "expert_feed_forward_length"}};
+    for (size_t i = 0; i < KS_LEN(experts) && cv_has_beside(c); i++)
+        gw_kv_u32(c->g, cv_arch_key(c, experts[i][1]),
+            (u32)cv_int(c, experts[i][0], -1));
 }
 
 static void cv_write_keys(cv *c) {
@@ -1133,7 +1172,7 @@ static void cv_write_keys(cv *c) {
     i64 latent = flags & CV_MLA ? cv_int(c, "kv_lora_rank", -1) : 0;
     if (flags & CV_RECUR) cv_write_recurrence(c);
     if (flags & CV_CONV) cv_write_convolutions(c);
-    else gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
+    else if (!(flags & CV_LAYERED)) gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
         latent ? 1 : (u32)c->n_kv);
     gw_kv_u32(g, cv_arch_key(c, "attention.key_length"),
         (u32)(latent + c->head_dim));
@@ -1324,6 +1363,9 @@ static const char *cv_left_out(const cv *c, str name) {
         && (str_has(name, ".k_proj.") || str_has(name, ".v_proj.")
             || str_has(name, ".k_norm.")))
         return ""; /* they see another layer's */
+    if (c->family->flags & CV_LAYERED && str_has(name, ".v_proj.")
+        && cv_keys_are_values(c) && cv_is_global(c, n))
+        return "";
     return NULL;
 }
 
@@ -1498,8 +1540,10 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
         {"position_embd.", CV_XLMR, 2, places + first, first, places, 1},
         {".ffn_gate_exps.", CV_SOFTMAX, 3, 2 * wide, 0, wide, c->n_experts},
         {".ffn_up_exps.", CV_SOFTMAX, 3, 2 * wide, wide, wide, c->n_experts},
-        {".ffn_down_exps.", CV_SOFTMAX, 3, c->n_embd, 0, c->n_embd,
+        {".ffn_gate_up_exps.", CV_LAYERED, 3, 2 * wide, 0, 2 * wide,
             c->n_experts},
+        {".ffn_down_exps.weight", CV_SOFTMAX | CV_LAYERED, 3, c->n_embd, 0,
+            c->n_embd, c->n_experts},
     };
     for (size_t i = 0; i < KS_LEN(takes); i++) {
         if (!(c->family->flags & takes[i].of) || !str_has(name, takes[i].name))
@@ -1866,7 +1910,7 @@ static void cv_read_config(cv *c) {
     if (c->family->flags & CV_LAYERED) part = 1;
     c->n_rope = part > 0 && part < 1 ? (i64)((f64)c->head_dim * part)
                                      : c->head_dim;
-    if (c->family->flags & CV_MOE) cv_read_experts(c);
+    if (c->family->flags & CV_MOE || cv_has_beside(c)) cv_read_experts(c);
     c->n_mtp = cv_int(c, "num_nextn_predict_layers|num_mtp_layers", 0);
     c->o->n_layers = (u32)c->n_layers;
     c->o->gqa = (u32)(c->n_heads / c->n_kv);

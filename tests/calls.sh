@@ -49,7 +49,7 @@ fwd_step_piece              fwd_(embed|norm|add|.*heads|query_rank|skip)
 fwd_step_piece              cab_(place|bend|around|mean|gate|add|pool)
 fwd_step_piece              ear_(frame|around|beside|bend|flat|place)
 fwd_step_piece              twr_(patch|place|norm|norm_pair|heads|attended|add|activate|middle|out|merge|before_fc|cell_row|pack)
-fwd_step_piece              fwd_(cap|embds_.*|latent_.*|conv_.*|mix|read|route|scatter|activate.*|combine)
+fwd_step_piece              fwd_(cap|embds_.*|latent_.*|conv_.*|mix|read|route|scatter|activate.*|combine|put_beside)
 fwd_advance                 host
 twr_layers                  host
 draft_give                  host

@@ -68,7 +68,7 @@ FAMILIES = ["llama_tied", "llama_mha", "llama_llama3", "llama_yarn", "exaone",
             "varco_vision", "hyperclovax_omni", "deepseek_v3_groups", "kormo",
             "granite", "granite_hybrid", "smollm3", "ministral3", "phi3",
             "qwen2_5_vl", "qwen3_vl", "lfm2", "lfm2_moe", "qwen3_5",
-            "qwen3_5_moe", "gemma4"]
+            "qwen3_5_moe", "gemma4", "gemma4_moe"]
 FAMILY_LIMIT = 1e-4     # of test_families.c
 # llama.cpp reads these two from the files of two other architectures only;
 # with its defaults of 32 and 1 a logit of this row is off by 1.6.

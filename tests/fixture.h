@@ -707,7 +707,8 @@ static const fx_spec fx_mini = {
     FX_ROPE_PLAIN, FX_MINI, FX_SOUND};
 
 /* Small models of other graphs: convolutions, convolutions with experts, an
- * encoder with a reranker's head, layers with embeddings and shared caches. */
+ * encoder with a reranker's head, layers with embeddings and shared caches and
+ * experts beside their feed-forward. */
 enum { FX_OTHERS = 4, FX_CONV = 3, FX_EXPERTS = 4, FX_PLACES = 72,
        FX_LAYER = 32 };
 static const fx_spec fx_others[FX_OTHERS] = {
@@ -813,8 +814,9 @@ static inline bool fx_convolves(const fx_spec *s, uint32_t layer)
     return strncmp(s->arch, "lfm2", 4) == 0 && layer % 2 == 0;
 }
 
-/* Gemma 4: every second layer sees a window, with shorter heads. The last two
- * see the keys of the first two, and are wider. */
+/* Gemma 4: every second layer sees a window, with shorter heads and more of
+ * them for keys; the others have these for values. The last two see the keys of
+ * the first two, and are wider. No published model has all of this. */
 static inline bool fx_is_layered(const fx_spec *s)
 {
     return strcmp(s->arch, "gemma4") == 0;
@@ -825,6 +827,12 @@ static inline uint32_t fx_head(const fx_spec *s, uint32_t layer)
     return fx_is_layered(s) && layer % 2 == 0 ? s->head_dim / 2 : s->head_dim;
 }
 
+static inline uint32_t fx_kv(const fx_spec *s, uint32_t layer)
+{
+    return fx_is_layered(s) && layer % 2 == 0 ? s->n_heads
+        : fx_convolves(s, layer) ? 0 : s->n_kv_heads;
+}
+
 static inline uint32_t fx_ff(const fx_spec *s, uint32_t layer)
 {
     return fx_is_layered(s) && layer > 1 ? 2 * s->n_ff : s->n_ff;
@@ -833,7 +841,7 @@ static inline uint32_t fx_ff(const fx_spec *s, uint32_t layer)
 /* The first layer of a model with experts has none. */
 static inline bool fx_has_experts(const fx_spec *s, uint32_t layer)
 {
-    return strcmp(s->arch, "lfm2moe") == 0 && layer > 0;
+    return (strcmp(s->arch, "lfm2moe") == 0 || fx_is_layered(s)) && layer > 0;
 }
 
 static inline void fx_layer(fx_build *b, uint32_t layer)
@@ -842,7 +850,7 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
     char name[64];
     uint32_t head = fx_head(s, layer), ff = fx_ff(s, layer);
     uint64_t e = s->n_embd, q = (uint64_t)s->n_heads * head;
-    uint64_t kv = (uint64_t)s->n_kv_heads * head;
+    uint64_t kv = (uint64_t)fx_kv(s, layer) * head;
     bool layered = fx_is_layered(s), own = !layered || layer < 2;
     bool gemma = layered || strcmp(s->arch, "gemma3") == 0;
     bool bert = strcmp(s->arch, "bert") == 0;
@@ -858,7 +866,8 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
         fx_matrix(b, FX_NAME("attn_q.weight"), e, q);
         if (own) {
             fx_matrix(b, FX_NAME("attn_k.weight"), e, kv);
-            fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
+            if (!layered || layer % 2 == 0)
+                fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
         }
         fx_matrix(b, FX_NAME("attn_output.weight"), q, e);
         if (bert || strcmp(s->arch, "qwen2") == 0) {
@@ -879,13 +888,25 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
         fx_vector(b, FX_NAME("ffn_norm.weight"), e, 1);
     if (fx_has_experts(s, layer)) {
         fx_matrix(b, FX_NAME("ffn_gate_inp.weight"), e, FX_EXPERTS);
-        fx_vector(b, FX_NAME("exp_probs_b.bias"), FX_EXPERTS, 0);
-        fx_matrices(b, FX_NAME("ffn_gate_exps.weight"), e, s->n_ff,
-                    FX_EXPERTS);
-        fx_matrices(b, FX_NAME("ffn_up_exps.weight"), e, s->n_ff, FX_EXPERTS);
+        if (layered) {
+            fx_matrices(b, FX_NAME("ffn_gate_up_exps.weight"), e, 2 * s->n_ff,
+                        FX_EXPERTS);
+            fx_vector(b, FX_NAME("ffn_gate_inp.scale"), e, 1);
+            fx_vector(b, FX_NAME("ffn_down_exps.scale"), FX_EXPERTS, 1);
+            fx_vector(b, FX_NAME("post_ffw_norm_1.weight"), e, 1);
+            fx_vector(b, FX_NAME("pre_ffw_norm_2.weight"), e, 1);
+            fx_vector(b, FX_NAME("post_ffw_norm_2.weight"), e, 1);
+        } else {
+            fx_vector(b, FX_NAME("exp_probs_b.bias"), FX_EXPERTS, 0);
+            fx_matrices(b, FX_NAME("ffn_gate_exps.weight"), e, s->n_ff,
+                        FX_EXPERTS);
+            fx_matrices(b, FX_NAME("ffn_up_exps.weight"), e, s->n_ff,
+                        FX_EXPERTS);
+        }
         fx_matrices(b, FX_NAME("ffn_down_exps.weight"), s->n_ff, e,
                     FX_EXPERTS);
-    } else {
+    }
+    if (layered || !fx_has_experts(s, layer)) {
         if (!bert)
             fx_matrix(b, FX_NAME("ffn_gate.weight"), e, ff);
         fx_matrix(b, FX_NAME("ffn_up.weight"), e, ff);
@@ -935,7 +956,7 @@ static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
         {"embedding_length", s->n_embd}, 
         {"feed_forward_length", layered ? 0 : s->n_ff},
         {"attention.head_count", s->n_heads},
-        {"attention.head_count_kv", conv ? 0 : s->n_kv_heads},
+        {"attention.head_count_kv", conv || layered ? 0 : s->n_kv_heads},
         {"attention.key_length", s->head_dim},
         {"attention.value_length", s->head_dim},
         {"rope.dimension_count", s->head_dim},
@@ -963,11 +984,11 @@ static inline void fx_model_keys(fx_gguf *g, const fx_spec *s)
         fx_kv_f32(g, FX_KEY("attention.layer_norm_rms_epsilon"),
                   0x1p-17f);
     fx_kv_f32(g, FX_KEY("rope.freq_base"), 10000);
-    if (conv)
+    if (conv || layered)
         fx_kv_array(g, FX_KEY("attention.head_count_kv"), KSLLM_META_I32,
                     s->n_layers);
-    for (uint32_t i = 0; conv && i < s->n_layers; i++)
-        fx_int(&g->kv, fx_convolves(s, i) ? 0 : s->n_kv_heads, 4);
+    for (uint32_t i = 0; (conv || layered) && i < s->n_layers; i++)
+        fx_int(&g->kv, fx_kv(s, i), 4);
     if (layered) {
         fx_kv_f32(g, FX_KEY("final_logit_softcapping"), 30);
         fx_kv_array(g, FX_KEY("feed_forward_length"), KSLLM_META_I32,

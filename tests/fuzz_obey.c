@@ -28,7 +28,7 @@ static const char *const words[] = {
 
 static const char *const formats[] = {
     "json", "glm", "qwen-coder", "vaetki", "solar", "hcx-think", "text",
-    "thought", "lfm2"};
+    "thought", "lfm2", "gemma4"};
 
 static ksllm_model *vocabulary(void)
 {
@@ -122,7 +122,7 @@ static void one(const uint8_t *data, size_t size)
     fx_alloc_init(&a);
     ksllm_grammar_options_init(&o);
     o.kind = (ksllm_grammar_kind)(data[0] % 6);
-    o.format = formats[data[0] / 6 % 9];
+    o.format = formats[data[0] / 6 % 10];
     o.calls = (ksllm_calls)(options >> 5 & 3) % 3;
     o.ordered = options & ORDERED;
     o.lenient = options & LENIENT;
@@ -170,7 +170,7 @@ static bool seed(size_t i, fx_bytes *out)
         "\"additionalProperties\":{\"format\":\"date\",\"type\":\"string\"}}"};
     static const uint8_t kinds[] = {1, 4, 2, 3, 5, 1, 1};
     enum { N = sizeof seeds / sizeof *seeds };
-    if (i >= N + 8)
+    if (i >= N + 9)
         return false;
     uint8_t head[3] = {i < N ? kinds[i] : (uint8_t)(4 + 6 * (i - N + 1)),
                        (uint8_t)(i % 3 ? 0 : ORDERED), (uint8_t)(7 * i)};

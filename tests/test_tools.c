@@ -141,11 +141,15 @@ static bool equal(const tree *a, const tree *b)
     return true;
 }
 
-/* As Python's json.dumps writes it, without \u. */
-static void write_tree(char *to, const tree *t)
+/* As Python's json.dumps writes it, without \u, or as Gemma 4 does. */
+static void write_tree(char *to, const tree *t, bool marks)
 {
     const char *sep = "";
     to += strlen(to);
+    if (t->kind == '"' && marks) {
+        sprintf(to, "<|\"|>%s<|\"|>", t->text);
+        return;
+    }
     if (t->kind == '"') {
         to += ksllm_json_string(t->text, strlen(t->text), to, 1000);
         *to = 0;
@@ -156,14 +160,16 @@ static void write_tree(char *to, const tree *t)
         return;
     }
     sprintf(to, "%c", t->kind);
-    for (const tree *c = t->child; c; c = c->next, sep = ", ") {
+    for (const tree *c = t->child; c; c = c->next, sep = marks ? "," : ", ") {
         strcat(to, sep);
         to += strlen(to);
-        if (c->key) {
+        if (c->key && marks) {
+            to += sprintf(to, "%s:", c->key);
+        } else if (c->key) {
             to += ksllm_json_string(c->key, strlen(c->key), to, 1000);
             strcpy(to, ": ");
         }
-        write_tree(to, c);
+        write_tree(to, c, marks);
         to += strlen(to);
     }
     strcat(to, t->kind == '{' ? "}" : "]");
@@ -172,7 +178,7 @@ static void write_tree(char *to, const tree *t)
 static const char *json_text(const tree *t)
 {
     char text[8192] = "";
-    write_tree(text, t);
+    write_tree(text, t, false);
     return strcpy(take(strlen(text) + 1), text);
 }
 
@@ -296,7 +302,8 @@ static const char *const marks[] = {
     "<|tool_calls|>", "<|tool_call:begin|>", "<|tool_call:name|>",
     "<|tool_call:args|>", "<|tool_call:end|>", "<|calls|>", "<|flush|>",
     "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
-    "<|tool_call_start|>", "<|tool_call_end|>"};
+    "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_call>", "<tool_call|>",
+    "<|\"|>", "<|channel>", "<channel|>"};
 static const char *const words[] = {
     "{\"", "\": ", "\", \"", "\"}", "}}", "tool", "name", "arguments", "\n\n",
     "</", ">\n", "[{\""};
@@ -480,7 +487,7 @@ static void write_tags(char *to, const tree *args, const char *key,
         if (c->kind == '"')
             strcpy(to, c->text);
         else
-            write_tree(to, c);
+            write_tree(to, c, false);
         strcat(to, end);
         to += strlen(to);
     }
@@ -512,6 +519,10 @@ static void write_call(char *to, const char *format, int form, const char *name,
             sep = form ? ", " : ",";
         }
         strcpy(to, ")");
+    } else if (strcmp(format, "gemma4") == 0) {
+        to += sprintf(to, "<|tool_call>call:%s", name);
+        write_tree(to, args, true);
+        strcat(to, "<tool_call|>");
     } else {
         bool plain = strcmp(format, "hcx-think") == 0;
         const char *mark = *format == 'v' ? "tool_start" : "tool_call";
@@ -537,6 +548,7 @@ static const struct notation {
      "<|im_end|>\n<|im_start|>assistant"},
     {"solar", "<|tool_calls|>", "", "<|calls|>", "<|end|><|begin|>assistant"},
     {"lfm2", "<|tool_call_start|>[", ", ", "]<|tool_call_end|>", ""},
+    {"gemma4", "", "", "", ""},
 };
 enum { N_NOTATIONS = sizeof notations / sizeof *notations };
 
@@ -588,7 +600,8 @@ TEST(text_thinking_and_several_calls)
         {"vaetki", "<think>음</think>"},
         {"hcx-think", "/think\n음\n<|im_end|>\n<|im_start|>assistant"},
         {"solar", "<|think|>음<|end|><|begin|>assistant"},
-        {"lfm2", "<think>음</think>"}};
+        {"lfm2", "<think>음</think>"},
+        {"gemma4", "<|channel>thought\n음, a < b\n<channel|>"}};
     for (int k = 0; k < N_NOTATIONS; k++) {
         const struct notation *n = notations + k;
         const char *text = *n->said ? k == 4 ? "\n온도를 < 22도로 할게요 "
@@ -600,7 +613,8 @@ TEST(text_thinking_and_several_calls)
             snprintf(answer, sizeof answer, "%s%s", thinking[k].before, text);
             CHECK_EQ(is_taken(g, answer), mode != KSLLM_CALLS_REQUIRED);
             CHECK_EQ(is_taken(g, text), mode != KSLLM_CALLS_REQUIRED);
-            CHECK(judge(g, "<think>음", false) != WHOLE || k == 4 || k == 5);
+            CHECK(judge(g, k == 7 ? "<|channel>thought\n음" : "<think>음", false)
+                  != WHOLE || k == 4 || k == 5);
             strcat(strcat(answer, n->said), n->before);
             for (int i = 0; i < 3; i++) {
                 strcat(answer, i ? n->between : "");
@@ -857,6 +871,7 @@ TEST(a_turn_of_a_chat_calls)
         {"hcx-think", "<|im_start|>assistant\n\n"},
         {"hcx-think", "<|im_start|>assistant/think\n\n"},
         {"lfm2", "a"}, {"lfm2", "<|tool_call_start|>"},
+        {"gemma4", "<|channel>thought\n<channel|>"}, {"gemma4", "<|tool_call>"},
     };
     fx_file f;
     ksllm_model *m = open_small(&f);
@@ -1118,14 +1133,39 @@ TEST(sources)
              KSLLM_ERR_ARGUMENT);
 }
 
-/* Calls as Python writes them: what is taken comes out as it was meant. */
+/* Calls of one format between two marks: what is taken comes out as it was
+ * meant, what has no arguments here is refused. */
+typedef struct call_row { const char *text, *arguments; } call_row;
+
+static void check_calls(const char *format, const char *source,
+                        const char *before, const char *after,
+                        const call_row *rows, size_t n)
+{
+    ksllm_grammar *g;
+    CHECK_OK(status_of(format, source, NULL, &g), err);
+    for (size_t i = 0; g && i < n; i++) {
+        char text[400];
+        snprintf(text, sizeof text, "%s%s%s", before, rows[i].text, after);
+        pooled = 0;
+        if (!CHECK_EQ(is_taken(g, text), rows[i].arguments != NULL))
+            printf("    %s\n", text);
+        if (rows[i].arguments && CHECK(split_answer(format, text))
+                && CHECK_EQ(n_calls, 1)
+                && !CHECK(equal(tree_of(calls[0].arguments),
+                                tree_of(rows[i].arguments))))
+            printf("    %s: %s\n", text, calls[0].arguments);
+    }
+    ksllm_grammar_free(g);
+}
+
+/* Calls as Python writes them. */
 TEST(lists_of_calls)
 {
     static const char source[] = "[{\"name\": \"f\", \"parameters\": {"
         "\"properties\": {\"s\": {\"type\": \"string\"}, \"b\": {\"type\": "
         "[\"boolean\", \"null\"]}, \"e\": {\"enum\": [true, \"참\", [null]]}, "
         "\"o\": {\"type\": \"object\"}}}}, {\"name\": \"g.h\"}]";
-    static const struct { const char *list, *arguments; } rows[] = {
+    static const call_row rows[] = {
         {"f(s=\"C:\\\\users\")", "{\"s\": \"C:\\\\users\"}"},
         {"f(s=\"a\\\"), b=\\\"\\n\")", "{\"s\": \"a\\\"), b=\\\"\\n\"}"},
         {"f(s=\"<|tool_call_\")", "{\"s\": \"<|tool_call_\"}"},
@@ -1142,20 +1182,8 @@ TEST(lists_of_calls)
         {"f(True)", NULL}, {"g.h(b=True)", NULL}, {"f", NULL}, {"f()g.h()", NULL},
         {"", NULL}};
     ksllm_grammar *g;
-    CHECK_OK(status_of("lfm2", source, NULL, &g), err);
-    for (size_t i = 0; g && i < sizeof rows / sizeof *rows; i++) {
-        char text[300];
-        snprintf(text, sizeof text, "<|tool_call_start|>[%s]<|tool_call_end|>",
-                 rows[i].list);
-        pooled = 0;
-        if (!CHECK_EQ(is_taken(g, text), rows[i].arguments != NULL))
-            printf("    %s\n", text);
-        if (rows[i].arguments && CHECK(split_answer("lfm2", text))
-                && CHECK_EQ(n_calls, 1))
-            CHECK(equal(tree_of(calls[0].arguments),
-                        tree_of(rows[i].arguments)));
-    }
-    ksllm_grammar_free(g);
+    check_calls("lfm2", source, "<|tool_call_start|>[", "]<|tool_call_end|>",
+                rows, sizeof rows / sizeof *rows);
     static const char *const refused[] = {
         "[{\"name\": \"a:b\"}]", "[{\"name\": \"f\", \"parameters\": "
         "{\"properties\": {\"a(\": {}}}}]",
@@ -1201,6 +1229,69 @@ TEST(values_are_as_deep_as_the_splitter_reads)
             }
         ksllm_grammar_free(g);
     }
+}
+
+/* Gemma 4's: strings as they are, keys without quotes. */
+TEST(calls_with_marks)
+{
+    static const char source[] = "[{\"name\": \"f\", \"parameters\": {"
+        "\"properties\": {\"s\": {\"type\": \"string\"}, \"k\": {\"type\": "
+        "\"string\", \"minLength\": 2, \"maxLength\": 3}, \"e\": {\"enum\": "
+        "[true, \"참\", \"\", \"true\", 1.0, [\"가\", {\"a b\": null}]]}, "
+        "\"p\": {\"type\": \"string\", \"pattern\": \"^\\\\\\\\[a-c]+$\", "
+        "\"maxLength\": 3}, \"n\": {\"type\": \"string\", \"not\": {\"enum\": "
+        "[\"x\\ny\"]}}, \"u\": {\"type\": \"array\", \"uniqueItems\": true, "
+        "\"items\": {\"enum\": [\"불\", 1]}}, \"o\": {\"type\": \"object\"}, "
+        "\"q\": {\"type\": \"object\", \"properties\": {\"a b\": {}}, "
+        "\"patternProperties\": {\"^[0-9]\": {\"type\": \"number\"}}, "
+        "\"additionalProperties\": {\"type\": \"string\"}}, \"1\": {}, "
+        "\"true\": {}, \"\": {}}}}, {\"name\": \"g.h\"}]";
+    static const call_row rows[] = {
+        {"f{s:<|\"|>C:\\users \"a\"\n}, <|\"<|\"|>}",
+         "{\"s\": \"C:\\\\users \\\"a\\\"\\n}, <|\\\"\"}"},
+        {"f{s:<|\"|><|\"|>,e:true}", "{\"s\": \"\", \"e\": true}"},
+        {"f{s:<|\"|>\x01<tool_call<|\"|>}", "{\"s\": \"\\u0001<tool_call\"}"},
+        {"f{e:<|\"|>참<|\"|>}", "{\"e\": \"참\"}"},
+        {"f{e:<|\"|><|\"|>}", "{\"e\": \"\"}"},
+        {"f{e:<|\"|>true<|\"|>}", "{\"e\": \"true\"}"}, {"f{e:1}", "{\"e\": 1}"},
+        {"f{e:[<|\"|>가<|\"|>,{<|\"|>a b<|\"|>:null}]}",
+         "{\"e\": [\"가\", {\"a b\": null}]}"},
+        {"f{k:<|\"|>거실<|\"|>}", "{\"k\": \"거실\"}"},
+        {"f{k:<|\"|>거<|\"|>}", NULL}, {"f{k:<|\"|>거실에서<|\"|>}", NULL},
+        {"f{p:<|\"|>\\ab<|\"|>}", "{\"p\": \"\\\\ab\"}"},
+        {"f{p:<|\"|>\\abc<|\"|>}", NULL}, {"f{p:<|\"|>ab<|\"|>}", NULL},
+        {"f{n:<|\"|>x y<|\"|>}", "{\"n\": \"x y\"}"},
+        {"f{n:<|\"|>x\ny<|\"|>}", NULL},
+        {"f{u:[1,<|\"|>불<|\"|>]}", "{\"u\": [1, \"불\"]}"},
+        {"f{u:[<|\"|>불<|\"|>,<|\"|>불<|\"|>]}", NULL},
+        {"f{o:{a:[false,{거실.b-1:1e3}]}}",
+         "{\"o\": {\"a\": [false, {\"거실.b-1\": 1e3}]}}"},
+        {"f{o:{1a:1,nulls:[]}}", "{\"o\": {\"1a\": 1, \"nulls\": []}}"},
+        {"f{o:{null:1}}", NULL}, {"f{o:{-1.5:1}}", NULL}, {"f{o:{True:1}}", NULL},
+        {"f{o:{a b:1}}", NULL}, {"f{o:{:1}}", NULL},
+        {"f{q:{<|\"|>a b<|\"|>:0,1st:2,c:<|\"|>d<|\"|>}}",
+         "{\"q\": {\"a b\": 0, \"1st\": 2, \"c\": \"d\"}}"},
+        {"f{q:{1st:<|\"|>d<|\"|>}}", NULL}, {"f{q:{c:1}}", NULL},
+        {"f{<|\"|>1<|\"|>:0,<|\"|>true<|\"|>:1,<|\"|><|\"|>:2}",
+         "{\"1\": 0, \"true\": 1, \"\": 2}"},
+        {"f{1:0}", NULL}, {"f{true:0}", NULL}, {"f{<|\"|>s<|\"|>:0}", NULL},
+        {"f{}", "{}"}, {"g.h{}", "{}"}, {"g.h{s:1}", NULL}, {"f", NULL},
+        {"f{s:\"a\"}", NULL}, {"f{s:a}", NULL}, {"f{e:True}", NULL},
+        {"f{x:1}", NULL}, {"f{s:<|\"|>a<|\"|>,}", NULL}, {"f {}", NULL},
+        {"f{s:<|\"|><tool_call|><|\"|>}", NULL}, {"", NULL}};
+    static const char *const refused[] = {
+        "[{\"name\": \"a:b\"}]", "[{\"name\": \"f\", \"parameters\": "
+        "{\"properties\": {\"a\": {\"const\": \"<\\u007c\\\"|>\"}}}}]",
+        "[{\"name\": \"f\", \"parameters\": {\"properties\": "
+        "{\"<tool_call|>\": {}}}}]",
+        "[{\"name\": \"f\", \"parameters\": {\"properties\": {\"a\": "
+        "{\"pattern\": \"^a\", \"type\": \"string\", \"maxLength\": 300}}}}]"};
+    ksllm_grammar *g;
+    check_calls("gemma4", source, "<|tool_call>call:", "<tool_call|>", rows,
+                sizeof rows / sizeof *rows);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        CHECK_EQ(status_of("gemma4", refused[i], NULL, &g),
+                 i ? KSLLM_ERR_UNSUPPORTED : KSLLM_ERR_ARGUMENT);
 }
 
 /* Keys in order, white space, and what is ignored if that is asked for. */

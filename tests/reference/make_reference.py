@@ -93,7 +93,8 @@ def less(name, row):
 def draw(name, shape, rng, row):
     if "e_score_correction_bias" in name or name.endswith("expert_bias"):
         v = rng.uniform(-0.3, 0.3, shape)
-    elif is_norm(name) or name.endswith("layer_scalar"):
+    elif is_norm(name) or name.endswith(
+            ("layer_scalar", "router.scale", "per_expert_scale")):
         v = rng.uniform(0.5, 1.5, shape) - less(name, row)
     elif name.endswith("bias"):
         v = rng.uniform(-0.6, 0.6, shape)
@@ -167,7 +168,8 @@ class RouterMargins:
             c = c.masked_fill(
                 ~keep.bool().repeat_interleave(n // groups, 1), -math.inf)
         s = c.sort(-1, descending=True).values
-        self.add(s[:, m.top_k - 1] - s[:, m.top_k])
+        k = m.top_k if hasattr(m, "top_k") else m.config.top_k_experts
+        self.add(s[:, k - 1] - s[:, k])
 
     def add(self, d):
         self.least = min(self.least, float(d.min()))
@@ -477,11 +479,11 @@ add_row("axk1", "AXK1",
                   "groups": {"n_group": 1, "topk_group": 1}})
 # A.X K2-Light: as long as the indexer takes every key
 add_row("axk2", "AXK2",
-        {**MLA, **MOE, "num_hidden_layers": 3, "n_routed_experts": 6,
+        {**MLA, **MOE, "n_routed_experts": 6,
          "n_shared_experts": 1, "first_k_dense_replace": 1,
          "index_topk": 256, "index_head_dim": 24, "index_n_heads": 2,
          "gated_norm_rank": 16, **rope(1e6)},
-        silent=("indexer",), prompt=32,
+        silent=("indexer",), prompt=24,
         switches={"theta": PLAIN_ROPE,
                   "routed_scaling_factor": {"routed_scaling_factor": 1.0}})
 # KORMo-10B. transformers 5.23 has no class: our statement is that it is Llama
@@ -624,6 +626,15 @@ GEMMA4_ROPE = {"full_attention": {
                    "partial_rotary_factor": 0.5},
                "sliding_attention": {
                    "rope_type": "default", "rope_theta": 100.0}}
+GEMMA4_SCALES = {"q_norm": 0.5, "k_norm": 0.5}  # scores are not scaled
+
+
+def gemma4_wrap(c):
+    return {"text_config": {"model_type": "gemma4_text", **c},
+            "vision_config": None, "audio_config": None,
+            "image_token_id": 258, "tie_word_embeddings": True}
+
+
 add_row("gemma4", "Gemma4",
         {**NARROW, "intermediate_size": 32, "head_dim": 16, "global_head_dim": 32,
          "num_hidden_layers": 6, "num_kv_shared_layers": 3,
@@ -636,10 +647,7 @@ add_row("gemma4", "Gemma4",
                          "full_attention"] * 2,
          "rope_parameters": GEMMA4_ROPE, **EPS},
         suffix="ForConditionalGeneration", publish="gemma4", prompt=32,
-        wrap=lambda c: {"text_config": {"model_type": "gemma4_text", **c},
-                        "vision_config": None, "audio_config": None,
-                        "image_token_id": 258, "tie_word_embeddings": True},
-        scales={"q_norm": 0.5, "k_norm": 0.5},  # scores are not scaled
+        wrap=gemma4_wrap, scales=GEMMA4_SCALES,
         switches={"window": {"sliding_window": 500},
                   "soft cap": {"final_logit_softcapping": None},
                   "window's size": {"sliding_window": 9},
@@ -650,6 +658,23 @@ add_row("gemma4", "Gemma4",
                       **GEMMA4_ROPE, "full_attention": {
                           "rope_type": "proportional", "rope_theta": 1e3,
                           "partial_rotary_factor": 1.0}}}})
+# Gemma 4 26B: experts beside a dense feed-forward; layers that see all have KV
+# heads of their own number, and their keys for values. 31B is this without
+# experts.
+add_row("gemma4_moe", "Gemma4",
+        {**NARROW, "intermediate_size": 32, "head_dim": 16,
+         "global_head_dim": 32, "num_hidden_layers": 2,
+         "num_attention_heads": 2, "num_key_value_heads": 2,
+         "num_global_key_value_heads": 1, "attention_k_eq_v": True,
+         "enable_moe_block": True, "num_experts": 4, "top_k_experts": 2,
+         "moe_intermediate_size": 16, "hidden_size_per_layer_input": 0,
+         "sliding_window": 8, "final_logit_softcapping": 3.0,
+         "tie_word_embeddings": True,
+         "layer_types": ["sliding_attention", "full_attention"],
+         "rope_parameters": GEMMA4_ROPE, **EPS},
+        suffix="ForConditionalGeneration", publish="gemma4_moe", prompt=16,
+        wrap=gemma4_wrap, scales={**GEMMA4_SCALES, "router.proj": 4.0, "embed_tokens": 0.3},
+        switches={"experts used": {"top_k_experts": 1}})
 # Solar Pro preview. transformers has no class: our statement is Llama's
 # layers with streams kept and mixed in.
 add_row("solar", "Llama",
@@ -1464,6 +1489,15 @@ def publish_gemma4(row, config, t):
         for p in "kv":
             t[f"{at}{p}_proj.weight"] = torch.ones(
                 n, base["hidden_size"]).half()
+    return config, t
+
+
+def publish_gemma4_moe(row, config, t):
+    """With Google's names in the config."""
+    text = config["text_config"]
+    text.pop("per_layer_config", None)
+    for k in ("global_head_dim", "num_global_key_value_heads"):
+        text[k] = row["config"][k]
     return config, t
 
 

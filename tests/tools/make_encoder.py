@@ -3,7 +3,9 @@
 random weights as llama.cpp's converter would write it, and what transformers
 computes. And tests/data/embedding_gemma/: EmbeddingGemma's layout as a
 folder of sentence-transformers, in embedding.bin the tokens of TEXTS and their
-vectors; tests/data/xlmr/: the same for BGE-M3 and KURE.
+vectors; tests/data/xlmr/: the same for BGE-M3 and KURE; tests/data/xlmr_rank/:
+a reranker's folder as BGE's is, in rank.txt the tokens of pairs of TEXTS and
+their logits.
 
     build/venv/bin/python tests/tools/make_encoder.py
 
@@ -187,17 +189,12 @@ def unigram():
     return rows, bytes(int(b) for b in re.findall(r"\d+", table))
 
 
-def xlmr(folder):
-    """The first token's state, of length 1. The pooler is not used."""
-    rows, charsmap = unigram()
+def xlmr_model(cls, rows, seed, **config):
     config = XLMRobertaConfig(
-        vocab_size=len(rows), hidden_size=32, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=130, type_vocab_size=1, pad_token_id=1,
-        bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5,
-        initializer_range=0.3)
-    torch.manual_seed(3)
-    model = transformers.XLMRobertaModel(config).eval().float()
+        vocab_size=len(rows), type_vocab_size=1, pad_token_id=1,
+        bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5, **config)
+    torch.manual_seed(seed)
+    model = cls(config).eval().float()
     with torch.no_grad():
         for key, p in model.named_parameters():
             if key.endswith("LayerNorm.weight"):
@@ -205,6 +202,11 @@ def xlmr(folder):
             elif key.endswith("bias"):
                 p.normal_(0, 0.3)
             p.copy_(p.half().float())
+    return model
+
+
+def xlmr_folder(folder, model, rows, charsmap):
+    """The model and its tokenizer, which is returned."""
     os.makedirs(folder, exist_ok=True)
     tok = ct.xlm_roberta(rows, charsmap)
     tok.post_processor = processors.TemplateProcessing(
@@ -218,9 +220,20 @@ def xlmr(folder):
         "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
         "pad_token": "<pad>"})
     write_json(folder, "config.json", {
-        **config.to_dict(), "architectures": ["XLMRobertaModel"]})
+        **model.config.to_dict(), "architectures": [type(model).__name__]})
     save_file({k: v.half() for k, v in model.state_dict().items()},
               os.path.join(folder, "model.safetensors"), {"format": "pt"})
+    return tok
+
+
+def xlmr(folder):
+    """The first token's state, of length 1. The pooler is not used."""
+    rows, charsmap = unigram()
+    model = xlmr_model(
+        transformers.XLMRobertaModel, rows, 3, hidden_size=32,
+        num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=130, initializer_range=0.3)
+    tok = xlmr_folder(folder, model, rows, charsmap)
     write_json(folder, "modules.json", [
         {"idx": i, "name": str(i), "path": "%d_%s" % (i, k) if i else "",
          "type": "sentence_transformers.models." + k}
@@ -240,9 +253,27 @@ def xlmr(folder):
         f.write(torch.stack(out).numpy().astype("<f4").tobytes())
 
 
+def xlmr_rank(folder):
+    """Each text is asked for with the next one."""
+    rows, charsmap = unigram()
+    model = xlmr_model(
+        XLMRobertaForSequenceClassification, rows, 4, hidden_size=16,
+        num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=130, initializer_range=0.8, num_labels=1)
+    tok = xlmr_folder(folder, model, rows, charsmap)
+    texts = make_reference.TEXTS
+    with open(os.path.join(folder, "rank.txt"), "w") as f:
+        for a, b in zip(texts, texts[1:] + texts[:1]):
+            ids = tok.encode(a, b).ids
+            with torch.no_grad():
+                logit = model(torch.tensor([ids])).logits[0, 0]
+            f.write("ids %s score %.6f\n" % (" ".join(map(str, ids)), logit))
+
+
 def main():
     gemma(os.path.join(HERE, "embedding_gemma"))
     xlmr(os.path.join(HERE, "xlmr"))
+    xlmr_rank(os.path.join(HERE, "xlmr_rank"))
     torch.manual_seed(1)
     config = XLMRobertaConfig(
         vocab_size=VOCAB, hidden_size=EMBD, num_hidden_layers=LAYERS,
