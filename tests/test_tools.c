@@ -1203,28 +1203,34 @@ TEST(values_are_as_deep_as_the_splitter_reads)
     enum { MOST = 46 };     /* with the arguments and the call around it: 48 */
     static const char source[] = "[{\"name\": \"f\", \"parameters\": "
         "{\"type\": \"object\", \"properties\": {\"v\": {}}}}]";
-    static const char *const formats[] = {"json", "glm"};
-    for (int k = 0; k < 2; k++) {
+    static const struct {
+        const char *format, *before, *after, *key;
+        int most;
+    } rows[] = {
+        {"json", "<tool_call>{\"name\":\"f\",\"arguments\":{\"v\":",
+         "}}</tool_call>", "\"a\"", MOST},
+        /* Its values stand alone: one level fewer is around. */
+        {"glm", "<tool_call>f<arg_key>v</arg_key><arg_value>",
+         "</arg_value></tool_call>", "\"a\"", MOST + 1},
+        {"gemma4", "<|tool_call>call:f{v:", "}<tool_call|>", "a", MOST}};
+    for (int k = 0; k < 3; k++) {
         ksllm_grammar *g;
-        CHECK_OK(status_of(formats[k], source, NULL, &g), err);
+        CHECK_OK(status_of(rows[k].format, source, NULL, &g), err);
         for (int depth = MOST - 1; g && depth < MOST + 2; depth++)
             for (int object = 0; object < 2; object++) {
                 char text[1200], *to = text;
-                to += sprintf(to, "%s", k
-                    ? "<tool_call>f<arg_key>v</arg_key><arg_value>"
-                    : "<tool_call>{\"name\":\"f\",\"arguments\":{\"v\":");
+                to += sprintf(to, "%s", rows[k].before);
                 for (int i = 0; i < depth; i++)
-                    to += sprintf(to, "%s", object ? "{\"a\":" : "[");
+                    to += object ? sprintf(to, "{%s:", rows[k].key)
+                                 : sprintf(to, "[");
                 *to++ = '1';
                 for (int i = 0; i < depth; i++)
                     *to++ = object ? '}' : ']';
-                sprintf(to, "%s", k ? "</arg_value></tool_call>"
-                                    : "}}</tool_call>");
-                /* Values of "glm" stand alone: one level fewer is around. */
+                sprintf(to, "%s", rows[k].after);
                 bool taken = is_taken(g, text);
-                CHECK_EQ(taken, depth <= MOST + k);
+                CHECK_EQ(taken, depth <= rows[k].most);
                 if (taken)
-                    CHECK(split_answer(formats[k], text) && n_calls == 1
+                    CHECK(split_answer(rows[k].format, text) && n_calls == 1
                           && calls[0].whole);
             }
         ksllm_grammar_free(g);
