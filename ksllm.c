@@ -27605,8 +27605,8 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     if (!n) return r.status;
     m->n_experts_used = mdl_int(&r, "expert_used_count", 1, n, -1);
     u32 ffn = mdl_int(&r, "expert_feed_forward_length", 1, 1 << 24, -1);
-    u32 n_shared =
-        mdl_int(&r, "expert_shared_count", 0, 256, m->arch->recurs);
+    u32 n_shared = mdl_int(&r, "expert_shared_count", 0,
+        m->arch->layered ? 0 : 256, m->arch->recurs);
     m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
     m->route_norm =
