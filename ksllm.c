@@ -25075,9 +25075,18 @@ static u32 sch_before_key(sch *s, u32 next) {
     return s->o->marks ? next : sch_char(s, '"', next);
 }
 
+/* A text of the schema that an answer may have has to fit between marks. */
+static void sch_check_text(sch *s, str text) {
+    const sch_marks *m = s->o->marks;
+    if (m && !s->b->status && !sch_dfa_has(&s->b->p, m->text, text))
+        pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset,
+            "schema: '%.*s' has a mark of this notation in it", STR(text));
+}
+
 /* A key after that. */
 static u32 sch_key(sch *s, str name, u32 next) {
     const sch_marks *m = s->o->marks;
+    sch_check_text(s, name);
     if (s->b->status) return 0;
     bool word = m && sch_dfa_has(&s->b->p, m->word, name);
     next = pro_text(s->b, name, word ? next : sch_quote(s, next));
@@ -25089,6 +25098,7 @@ static u32 sch_scalar(sch *s, u32 node, u32 next) {
     const sch_node *n = &s->nodes[node];
     bool marked = s->o->marks && n->kind == JSON_T_STRING;
     u32 keep = s->n_bytes;
+    if (marked) sch_check_text(s, n->text);
     if (marked) next = sch_quote(s, next);
     next = pro_text(s->b, sch_text(s, marked ? sch_write(s, n->text)
         : sch_write_value(s, node)), next);
@@ -25156,6 +25166,8 @@ static void sch_emit_value(sch *s, u32 value) {
         sch_also(s, sch_literal(s, value, s->ret));
         return;
     }
+    if (s->nodes[value].kind == JSON_T_STRING)
+        sch_check_text(s, s->nodes[value].text);
     sch_piece w = sch_write_value(s, value);
     sch_add_word(s, w);
     /* 1.0 is written 1, too. */
@@ -26575,20 +26587,6 @@ static u32 gra_solar_call(gra_maker *g, u32 next) {
  * strings, which have no escapes, and the keys. The splitter takes a key for a
  * word unless it reads as another value. */
 
-/* The texts of a schema have to be what can stand between marks. */
-static void gra_check_texts(gra_maker *g, const gra_tool *t) {
-    json_reader r = json_begin_reader(t->schema);
-    json_token k;
-    for (str s; (k = json_next(&r, &s)) != JSON_T_END;) {
-        size_t keep = g->used;
-        if (k != JSON_T_KEY && k != JSON_T_STRING) continue;
-        str text = gra_unescape(g, s);
-        if (split_has(text, "<|\"|>") || split_has(text, "<tool_call|>"))
-            gra_refuse(g, s, "this notation cannot write a text in it");
-        g->used = keep;
-    }
-}
-
 static u32 gra_marked_call(gra_maker *g, u32 next) {
     pro_build *b = g->b;
     u32 ret = pro_emit(b, PRO_RETURN, 0, 0, 0, 0);
@@ -26600,10 +26598,8 @@ static u32 gra_marked_call(gra_maker *g, u32 next) {
         "([eE][-+]?[0-9]+)?|true|false|null|True|False|None");
     g->marks = &m;
     next = gra_mark(g, "<tool_call|>", next);
-    for (u32 i = 0; i < g->n_tools && !b->status; i++) {
-        gra_check_texts(g, &g->tools[i]);
+    for (u32 i = 0; i < g->n_tools; i++)
         g->tools[i].place = gra_schema(g, &g->tools[i], next);
-    }
     g->marks = NULL;
     return pro_text(b, str_of("call:"), gra_names(g));
 }
@@ -27746,8 +27742,8 @@ static ksllm_status mdl_read_experts(ksllm_model *m, ksllm_error *err) {
     if (!n) return r.status;
     m->n_experts_used = mdl_int(&r, "expert_used_count", 1, n, -1);
     u32 ffn = mdl_int(&r, "expert_feed_forward_length", 1, 1 << 24, -1);
-    u32 n_shared =
-        mdl_int(&r, "expert_shared_count", 0, 256, m->arch->recurs);
+    u32 n_shared = mdl_int(&r, "expert_shared_count", 0,
+        m->arch->layered ? 0 : 256, m->arch->recurs);
     m->n_groups = mdl_int(&r, "expert_group_count", 1, n, 1);
     m->routing = (mdl_routing)mdl_int(&r, "expert_gating_func", 1, 2, usual);
     m->route_norm =

@@ -1495,7 +1495,8 @@ typedef enum ksllm_grammar_kind {
  *   - "lfm2": the same of the schema; True, False and None as in Python. Its
  *     strings have no \u, so no control characters but \b\f\n\r\t.
  *   - "gemma4": strings stand as they are between <|"|>, so neither that nor
- *     <tool_call|> can be in one. A key has no quotes if it is of letters,
+ *     <tool_call|> can be in one: keys and values of a schema that have them
+ *     are UNSUPPORTED. A key has no quotes if it is of letters,
  *     digits and _-+. and reads as no other value; a key that no schema names
  *     is such a one. A pattern beside lengths above 256 is UNSUPPORTED.
  *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.

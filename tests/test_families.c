@@ -2122,6 +2122,8 @@ TEST(layers_that_differ)
         {"gemma4.embedding_length_per_layer_input", 0, "has no place"},
         {"gemma4.embedding_length_per_layer_input", 8, "has a length"},
         {"gemma4.attention.shared_kv_layers", 2, "is missing"},
+        /* of the file with experts: their place is the feed-forward's */
+        {"gemma4.expert_shared_count", 1, "expert_shared_count"},
     };
     ksllm_model_options mo;
     ksllm_error err = {.text = ""};
@@ -2129,6 +2131,10 @@ TEST(layers_that_differ)
     if (!converted_row("gemma4", &b)) return;
     ksllm_model_options_init(&mo);
     for (size_t i = 0; i < KS_LEN(wrong); i++) {
+        if (i + 1 == KS_LEN(wrong)) {
+            free(b.p);
+            if (!converted_row("gemma4_moe", &b)) return;
+        }
         const ksllm_override set = {
             wrong[i].key, KSLLM_META_I64, wrong[i].v, 0, NULL};
         ksllm_model *m = NULL;

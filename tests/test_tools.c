@@ -1295,9 +1295,17 @@ TEST(calls_with_marks)
     ksllm_grammar *g;
     check_calls("gemma4", source, "<|tool_call>call:", "<tool_call|>", rows,
                 sizeof rows / sizeof *rows);
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        CHECK_EQ(status_of("gemma4", refused[i], NULL, &g),
-                 i ? KSLLM_ERR_UNSUPPORTED : KSLLM_ERR_ARGUMENT);
+    for (size_t i = 0; i < 2 * (sizeof refused / sizeof *refused); i++) {
+        ksllm_grammar_options o = options_of("gemma4", KSLLM_CALLS_AUTO);
+        o.lenient = i % 2;
+        CHECK_EQ(status_of("gemma4", refused[i / 2], &o, &g),
+                 i / 2 ? KSLLM_ERR_UNSUPPORTED : KSLLM_ERR_ARGUMENT);
+    }
+    /* what no answer can have may have a mark */
+    if (CHECK_OK(status_of("gemma4", "[{\"name\": \"f\", \"description\": "
+                           "\"<tool_call|>\", \"parameters\": {\"title\": "
+                           "\"<|\\\"|>\"}}]", NULL, &g), err))
+        ksllm_grammar_free(g);
 }
 
 /* Keys in order, white space, and what is ignored if that is asked for. */
