@@ -17329,6 +17329,7 @@ static void chat_infix(chat_ctx *c, u32 min, chat_val *a) {
 CHAT_APART void chat_choice(chat_ctx *c, u32 last, chat_val *v) {
     chat_token *from = c->t;
     u32 at = last;
+    *v = (chat_val){0};     /* for who has failed before it */
     for (; at && !c->status; at = c->tokens[at].cond) {
         chat_jump(c, at + 1);
         chat_infix(c, CHAT_OR, v);

@@ -23,7 +23,7 @@ else
 fi
 
 # The longest first: two run at a time, in a slice one, beside what else runs.
-every='asan msan valgrind analyse tsan coverage fuzz mutants-gguf
+every='coverage asan msan valgrind tsan fuzz analyse mutants-gguf
     mutants-split soak cancels'
 [ -z "${SLICE:-}" ] || every='fuzz mutants-gguf mutants-split soak cancels'
 [ $# -eq 0 ] || every=$*

@@ -163,10 +163,10 @@ config asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS= \
 # left out. -mfma, because a multiply-add in software has branches. clang's
 # library knows stat, but not the stat64 of 64-bit offsets.
 echo 'fun:k_values_any_scalar' >"$root/msan.ignore"
-among=$(programs msan $everything test_text test_media test_see test_hear \
-    test_adapter test_encoder test_obey test_tools test_schema fuzz_gguf \
-    fuzz_tokens fuzz_split fuzz_api fuzz_chat fuzz_state fuzz_adapter \
-    fuzz_see fuzz_hear)
+among=$(programs msan test_gguf test_generate test_chat test_split \
+    test_turn test_interface test_text test_media test_see test_hear \
+    test_adapter test_encoder test_tools test_schema fuzz_gguf fuzz_tokens \
+    fuzz_split fuzz_api fuzz_chat fuzz_state fuzz_adapter fuzz_see fuzz_hear)
 [ -z "${FULL:-}" ] || among=EXAMPLES=   # all
 config msan clang "$san -fsanitize=memory -mfma -D_FILE_OFFSET_BITS=32 \
     -fsanitize-ignorelist=$root/msan.ignore" FRAME= SCRIPTS= EXAMPLES= "$among"
