@@ -1164,8 +1164,10 @@ typedef struct ksllm_chat {
     /* How the model writes thinking and calls, for ksllm_chat_generate: a name
      * of ksllm_splitter_format_at. NULL: by the template. */
     const char *format;
-    /* The pictures of the conversation in their order (15): n_media pointers,
-     * as many as the template leaves places. */
+    /* The pictures and sounds of the conversation in their order (15): n_media
+     * pointers, as many as the template leaves places. Where it also leaves one
+     * for the length of a sound (HyperCLOVA X Omni's <|audio_meta_duration|>),
+     * that is written there: 1.25s. */
     const struct ksllm_media *const *media;
     size_t n_media;
 } ksllm_chat;
@@ -1774,6 +1776,7 @@ typedef struct ksllm_media {
     const float *rows;          /* [n_tokens][n_embd]; NULL: named only */
     uint64_t hash[2];           /* of the pixels, or samples: [1] is odd */
     uint32_t n_tokens, n_embd;
+    size_t n_samples;           /* of a sound; a picture: 0 */
 } ksllm_media;
 
 /* Names a picture: tokens without rows, a millisecond for a megapixel. Where a
