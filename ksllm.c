@@ -17708,6 +17708,8 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->scope = &c->root;
 }
 
+#if !defined KSLLM_NO_MEDIA
+
 /* What templates leave for the length of a sound, which comes in its place as
  * a processor of Hugging Face writes it: 1.25s. */
 static const struct {
@@ -17758,6 +17760,10 @@ static chat_val chat_lengths(
     chat_puts(c, &t, chat_cut(text, done, text.n));
     return c->status ? (chat_val){0} : chat_built(&t);
 }
+
+#else
+#define chat_lengths(c, o, text) (text)
+#endif
 
 /* The conversation as the model wants to see it. The text lives until
  * chat_drop. */

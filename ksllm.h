@@ -1708,6 +1708,10 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
  *            numbers are refused: ksllm_decode, ksllm_session_score (TOKEN).
  *   Results  The rows depend on the model, the pixels and the options, and on
  *            nothing else: not on threads or the instruction set.
+ *   Codes    The template of HyperCLOVA X Omni also leaves places for discrete
+ *            codes (<|DISCRETE_IMAGE_PAD|>: 760 tokens more of a picture). They
+ *            are not computed and that token stays: the model reads the rows
+ *            alone, as with its later processor by default.
  *   Context  A picture takes hundreds to thousands of tokens. ksllm_media_size
  *            says how many before anything is computed; max_tokens limits them,
  *            which is worth more time than anything else: reading them takes
