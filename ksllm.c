@@ -17738,7 +17738,7 @@ static size_t chat_find_length(
 static chat_val chat_lengths(
     chat_ctx *c, const ksllm_chat *o, chat_val text) {
     enum { RATE = 16000 }; /* samples a second, of any sound */
-    const size_t least = offsetof(ksllm_media, n_samples) + sizeof(size_t);
+    const size_t least = offsetof(ksllm_media, n_samples) + sizeof(u64);
     chat_text t = {0};
     size_t done = 0, which = 0;
     for (size_t i = 0; i < o->n_media && text.mark != CHAT_ALL; i++) {

@@ -1780,7 +1780,7 @@ typedef struct ksllm_media {
     const float *rows;          /* [n_tokens][n_embd]; NULL: named only */
     uint64_t hash[2];           /* of the pixels, or samples: [1] is odd */
     uint32_t n_tokens, n_embd;
-    size_t n_samples;           /* of a sound; a picture: 0 */
+    uint64_t n_samples;         /* of a sound; a picture: 0 */
 } ksllm_media;
 
 /* Names a picture: tokens without rows, a millisecond for a megapixel. Where a
