@@ -104,7 +104,7 @@ help:
 	echo 'make bench-arm     instructions and modelled cycles on Arm, and the'
 	echo '                   peer (bench-arm-check: against the stored ones)'
 	echo 'make bench-cancel  how long a prompt takes to stop'
-	echo 'make bench-tower   what a picture or a sound costs; PEER=PROGRAM'
+	echo 'make bench-tower   what a picture or a sound costs; PEER=1'
 	echo 'make bench-loop    how late a 50 Hz loop is beside a model; as root'
 	echo 'make bench-obey    decoding under a schema against free decoding'
 	echo 'make bench-peer    the same file in llama.cpp, in turns; with ENGINES=DIR'
@@ -536,9 +536,28 @@ $(BENCH_MODEL): $(BUILD)/tests/bench
 bench-cancel: $(BUILD)/tests/bench_cancel $(BENCH_MODEL)
 	$< $(BENCH_MODEL)
 
-bench-tower: $(BUILD)/tests/bench_tower build/venv/done
-	build/venv/bin/python tests/bench_tower.py $(if $(PEER),--peer $(PEER)) \
-	    $(SHAPES)
+# llama.cpp's towers alone, compiled for this machine.
+PEER_TOWER := build/peer-tower/peer_tower
+$(PEER_TOWER): tests/tools/peer_tower.cpp
+	$(call llama.cpp,$(@D))
+	cd $(@D) && cmake -S source -B ggml -DCMAKE_BUILD_TYPE=Release \
+	    -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF \
+	    >cmake.log
+	cmake --build $(@D)/ggml --target ggml ggml-base ggml-cpu \
+	    >>$(@D)/cmake.log 2>&1
+	cd $(@D)/source/tools/mtmd && $(CXX) -std=c++17 -O2 -w -I. -I../.. \
+	    -I../../include -I../../ggml/include -I../../ggml/src \
+	    -I../../common -I../../vendor -o $(CURDIR)/$@ $(CURDIR)/$< \
+	    clip.cpp mtmd-image.cpp models/*.cpp \
+	    $(CURDIR)/$(@D)/ggml/ggml/src/libggml.a \
+	    $(CURDIR)/$(@D)/ggml/ggml/src/libggml-cpu.a \
+	    $(CURDIR)/$(@D)/ggml/ggml/src/libggml-base.a \
+	    -fopenmp -pthread -ldl
+
+bench-tower: $(BUILD)/tests/bench_tower build/venv/done \
+             $(if $(PEER),$(PEER_TOWER))
+	build/venv/bin/python tests/bench_tower.py \
+	    $(if $(PEER),--peer $(PEER_TOWER)) $(SHAPES)
 
 bench-loop: $(BUILD)/tests/bench_loop $(BENCH_MODEL)
 	$< $(BENCH_MODEL)

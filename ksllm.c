@@ -17924,6 +17924,63 @@ static void chat_begin(chat_ctx *c, const ksllm_chat *o,
     c->scope = &c->root;
 }
 
+#if !defined KSLLM_NO_MEDIA
+
+/* What templates leave for the length of a sound, which comes in its place as
+ * a processor of Hugging Face writes it: 1.25s. */
+static const struct {
+    const char *mark, *quote;
+} CHAT_LENGTHS[] = {
+    {"<|audio_meta_duration|>", ""}, /* HyperCLOVA X Omni */
+    {"<|audio_duration|>", "\""},    /* its later processor */
+};
+
+/* The next of these from `from` on that the template wrote. */
+static size_t chat_find_length(
+    chat_ctx *c, chat_val text, size_t from, size_t *which) {
+    const u8 *marks = chat_marks(text);
+    size_t first = SIZE_MAX;
+    for (size_t i = 0; i < KS_LEN(CHAT_LENGTHS); i++) {
+        chat_val mark = chat_strz(CHAT_LENGTHS[i].mark);
+        size_t at = chat_find(c, text, mark, from);
+        while (at != SIZE_MAX && marks && marks[at])
+            at = chat_find(c, text, mark, at + 1);
+        if (at < first) first = at, *which = i;
+    }
+    return first;
+}
+
+/* The lengths of the conversation's sounds to where they belong. */
+static chat_val chat_lengths(
+    chat_ctx *c, const ksllm_chat *o, chat_val text) {
+    enum { RATE = 16000 }; /* samples a second, of any sound */
+    const size_t least = offsetof(ksllm_media, n_samples) + sizeof(u64);
+    chat_text t = {0};
+    size_t done = 0, which = 0;
+    for (size_t i = 0; i < o->n_media && text.mark != CHAT_ALL; i++) {
+        const ksllm_media *x = o->media[i];
+        char number[32];
+        if (x->size < least || !x->n_samples) continue;
+        size_t at = chat_find_length(c, text, done, &which);
+        if (at == SIZE_MAX) break;
+        chat_print_float(
+            number, sizeof number, 'f', 2, (f64)x->n_samples / RATE);
+        chat_puts(c, &t, chat_cut(text, done, at));
+        chat_putz(c, &t, CHAT_LENGTHS[which].quote);
+        chat_putz(c, &t, number);
+        chat_putz(c, &t, "s");
+        chat_putz(c, &t, CHAT_LENGTHS[which].quote);
+        done = at + strlen(CHAT_LENGTHS[which].mark);
+    }
+    if (!done) return text;
+    chat_puts(c, &t, chat_cut(text, done, text.n));
+    return c->status ? (chat_val){0} : chat_built(&t);
+}
+
+#else
+#define chat_lengths(c, o, text) (text)
+#endif
+
 /* The conversation as the model wants to see it. The text lives until
  * chat_drop. */
 static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
@@ -17940,7 +17997,8 @@ static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
     if (!c->status) chat_run(c, source);
     if (c->status) return (chat_val){0};
     chat_val out = chat_built(chat_sink(c));
-    return o->continue_final ? chat_cut_final(c, out, final) : out;
+    if (o->continue_final) out = chat_cut_final(c, out, final);
+    return c->status ? (chat_val){0} : chat_lengths(c, o, out);
 }
 
 /* Memory of the tokenizer, which counts as the conversation's. */
@@ -36143,7 +36201,7 @@ static u8 *twr_base(const ksllm_media *media) {
 
 /* Names what has this sum in the caller's memory: see ses_is_sound. */
 static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
-    sum256 *sum, ksllm_media *out, ksllm_error *err) {
+    sum256 *sum, size_t n_samples, ksllm_media *out, ksllm_error *err) {
     if (!out->memory || out->memory_size < p->bytes)
         return fail(err, KSLLM_ERR_BUFFER, NO_OFFSET,
             "media.memory has %llu bytes, this one needs %llu "
@@ -36158,6 +36216,7 @@ static ksllm_status twr_name_media(const ksllm_model *m, const twr_plan *p,
     out->model = m;
     out->tokens = tokens;
     out->rows = NULL;
+    out->n_samples = n_samples;
     out->n_tokens = p->n_tokens;
     out->n_embd = (u32)m->dim[D_EMBD];
     return KSLLM_OK;
@@ -36194,7 +36253,7 @@ static ksllm_status twr_name(const ksllm_model *m, const ksllm_image *image,
         }
         sum_add(&sum, image->rgb + y * twr_stride(image), row);
     }
-    return twr_name_media(m, p, &sum, out, err);
+    return twr_name_media(m, p, &sum, 0, out, err);
 }
 
 /* ---- encoders ---- */
@@ -37236,7 +37295,7 @@ static ksllm_status ear_name(const ksllm_model *m, const ksllm_sound *sound,
                     "full scale is -1 to 1", LLU(at + i));
         sum_add(&sum, x, n * sizeof *x);
     }
-    return twr_name_media(m, &e->p, &sum, out, err);
+    return twr_name_media(m, &e->p, &sum, sound->n_samples, out, err);
 }
 
 /* A run; a step finds it by its fwd. */
@@ -38295,7 +38354,7 @@ static ksllm_status api_grammar(
 
 API_STRUCT(API_MEDIA_OPTIONS, ksllm_media_options, max_tiles, max_tiles);
 API_STRUCT(API_MEDIA_SIZE, ksllm_media_size, n_macs, n_macs);
-API_STRUCT(API_MEDIA, ksllm_media, n_embd, n_embd);
+API_STRUCT(API_MEDIA, ksllm_media, n_embd, n_samples);
 API_STRUCT(API_ENCODER, ksllm_encoder_options, thread_ctx, thread_ctx);
 
 void ksllm_media_options_init_sized(

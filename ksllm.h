@@ -1164,8 +1164,10 @@ typedef struct ksllm_chat {
     /* How the model writes thinking and calls, for ksllm_chat_generate: a name
      * of ksllm_splitter_format_at. NULL: by the template. */
     const char *format;
-    /* The pictures of the conversation in their order (15): n_media pointers,
-     * as many as the template leaves places. */
+    /* The pictures and sounds of the conversation in their order (15): n_media
+     * pointers, as many as the template leaves places. Where it also leaves one
+     * for the length of a sound (HyperCLOVA X Omni's <|audio_meta_duration|>),
+     * that is written there: 1.25s. */
     const struct ksllm_media *const *media;
     size_t n_media;
 } ksllm_chat;
@@ -1713,6 +1715,10 @@ KSLLM_API ksllm_status ksllm_session_set_adapter(
  *            numbers are refused: ksllm_decode, ksllm_session_score (TOKEN).
  *   Results  The rows depend on the model, the pixels and the options, and on
  *            nothing else: not on threads or the instruction set.
+ *   Codes    The template of HyperCLOVA X Omni also leaves places for discrete
+ *            codes (<|DISCRETE_IMAGE_PAD|>: 760 tokens more of a picture). They
+ *            are not computed and that token stays: the model reads the rows
+ *            alone, as with its later processor by default.
  *   Context  A picture takes hundreds to thousands of tokens. ksllm_media_size
  *            says how many before anything is computed; max_tokens limits them,
  *            which is worth more time than anything else: reading them takes
@@ -1781,6 +1787,7 @@ typedef struct ksllm_media {
     const float *rows;          /* [n_tokens][n_embd]; NULL: named only */
     uint64_t hash[2];           /* of the pixels, or samples: [1] is odd */
     uint32_t n_tokens, n_embd;
+    uint64_t n_samples;         /* of a sound; a picture: 0 */
 } ksllm_media;
 
 /* Names a picture: tokens without rows, a millisecond for a megapixel. Where a

@@ -308,7 +308,7 @@ static const cv_skip CV_SKIP[] = {
     {"*.embed_vision.*", CV_MEDIA}, {"*.embed_audio.*", CV_MEDIA},
     {"*image_newline", CV_MEDIA}, {"model.audio_*", CV_MEDIA},
     {"thinker.audio_tower.*", CV_MEDIA},
-    {"model.discrete_*", CV_MEDIA},
+    {"model.discrete_*", "discrete codes of images and sound"},
     {"model.video_audio_compressor.*", CV_MEDIA},
 };
 

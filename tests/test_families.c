@@ -836,7 +836,8 @@ TEST(what_is_left_out_is_said) {
         {"exaone4_5", "6 tensors left out: for predicting more than one token"},
         {"exaone_moe", "6 tensors left out: for predicting"},
         {"deepseek_v3_groups", "4 tensors left out: for predicting"},
-        {"hyperclovax_omni", "3 tensors left out: for images and sound"},
+        {"hyperclovax_omni", "2 tensors left out: for discrete codes of "
+         "images and sound"},
         {"varco_vision", ""},
         {"axk1", "1 tensor left out: for layers without experts"},
         {"qwen3_vl", "tensors left out: for images and sound"},

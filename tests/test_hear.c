@@ -357,6 +357,70 @@ TEST(chunks_are_measured_and_apart)
     free(f.data);
 }
 
+/* The length of a sound as Python writes f"{n / 16000:.2f}s", where the template
+ * left a place for it, and nowhere else. */
+TEST(templates_say_how_long_a_sound_is)
+{
+    static const struct { size_t samples; const char *want; } cases[] = {
+        {20000, "1.25"}, {8080, "0.51"}, {16080, "1.00"}, {8240, "0.52"},
+        {400, "0.03"}};
+    static const char mark[] = "<|audio_meta_duration|>";
+    fx_file f;
+    ksllm_model *m = open_ear(KSLLM_TYPE_F32, true, &f);
+    float *samples = sound(1, 20000);
+    ksllm_error e;
+    ksllm_chat chat;
+    ksllm_chat_init(&chat);
+    chat.messages.data = "[{\"role\": \"user\", \"content\": "
+                         "\"<|audio_meta_duration|>\"}]";
+    chat.template_text = (ksllm_text){
+        "<|audio_meta_duration|> {{ messages[0].content }} "
+        "<|audio_duration|>{{ '<|audio_meta_duration|>' }}", KSLLM_NUL};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ksllm_sound one = {samples, cases[i].samples}, two = {samples, 16000};
+        ksllm_media x = room(m, &one), y = room(m, &two);
+        const ksllm_media *media[] = {&x, &y};
+        char text[200] = "", want[200];
+        CHECK_OK(ksllm_media_name_sound(m, &one, &x, &e), e);
+        CHECK_OK(ksllm_media_name_sound(m, &two, &y, &e), e);
+        CHECK_EQ(x.n_samples, cases[i].samples);
+        chat.media = media;
+        for (chat.n_media = 0; chat.n_media <= 2; chat.n_media++) {
+            const size_t n = chat.n_media;
+            snprintf(want, sizeof want, "%s%s %s %s%s",
+                     n > 0 ? cases[i].want : mark, n > 0 ? "s" : "", mark,
+                     n > 1 ? "\"1.00s\"" : "<|audio_duration|>", mark);
+            memset(text, 0, sizeof text);
+            int64_t k = ksllm_chat_render(m, &chat, text, sizeof text, &e);
+            CHECK_OK(k, e);
+            CHECK_STR(text, want);
+        }
+        /* of a program that knows no n_samples */
+        x.size = offsetof(ksllm_media, n_samples);
+        chat.n_media = 1;
+        CHECK_EQ(ksllm_chat_render(m, &chat, text, sizeof text, &e),
+                 3 * strlen(mark) + strlen("<|audio_duration|>") + 2);
+        x.size = sizeof x;
+        fx_alloc a;
+        fx_alloc_init(&a);
+        chat.allocator = &a.allocator;
+        int64_t length = ksllm_chat_render(m, &chat, NULL, 0, &e);
+        for (long at = 1, calls = a.calls; at <= calls; at++) {
+            fx_alloc_init(&a);
+            a.fail_at = at;
+            int64_t k = ksllm_chat_render(m, &chat, NULL, 0, &e);
+            CHECK_EQ(k, a.failed ? KSLLM_ERR_MEMORY : length);
+            CHECK_EQ(a.live, 0);
+        }
+        chat.allocator = NULL;
+        free(x.memory);
+        free(y.memory);
+    }
+    free(samples);
+    ksllm_model_close(m);
+    free(f.data);
+}
+
 /* A call that ends before all of it was looked at leaves no names. */
 TEST(names_stop_too)
 {

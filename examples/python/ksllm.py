@@ -107,7 +107,7 @@ MediaOptions = _struct("media_options", "size size; u32 max_tokens max_tiles")
 MediaSize = _struct("media_size", """size size memory; u32 n_tokens n_tiles
     width height; u64 n_macs""")
 Media = _struct("media", """size size; ptr memory; size memory_size;
-    ptr model tokens rows; hash hash; u32 n_tokens n_embd""")
+    ptr model tokens rows; hash hash; u32 n_tokens n_embd; u64 n_samples""")
 EncoderOptions = _struct("encoder_options", """size size; u32 max_tokens
     n_threads; ptr memory; size memory_size; ptr allocator parallel_for
     parallel_ctx on_thread thread_ctx""")

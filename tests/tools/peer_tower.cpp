@@ -4,8 +4,8 @@
 //     peer_tower MMPROJ.gguf WIDTH HEIGHT THREADS ROUNDS [ROWS]
 //
 // prints milliseconds, the median of the rounds; the rows go to the file ROWS.
-// bench_tower.py runs it beside ours. `make peer-tower` makes it in a checkout
-// of llama.cpp, of tools/mtmd and the libraries of ggml.
+// bench_tower.py runs it beside ours. `make bench-tower PEER=1` makes it of
+// llama.cpp's tools/mtmd and the libraries of ggml.
 #include "clip.h"
 #include "clip-impl.h"
 
