@@ -7474,8 +7474,9 @@ typedef u32 k_four __attribute__((vector_size(16)));
 typedef u64 k_two __attribute__((vector_size(16)));
 typedef i8 k_sixteen __attribute__((vector_size(16)));
 
-/* Weights 16 * i to 16 * i + 15 of a block of IQ3_S, each raised by 32. */
-KS_INLINE k_four k_iq3_s(const u8 *src, int i) {
+/* Weights 16 * i to 16 * i + 15 of a block of IQ3_S, each raised by 32. By
+ * pointer: without SSE vectors have no agreed way to be returned. */
+KS_INLINE void k_iq3_s(const u8 *src, int i, k_four *to) {
     const k_sixteen bit = {1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64,
         -128};
     const u64 each = 0x0101010101010101;
@@ -7490,15 +7491,18 @@ KS_INLINE k_four k_iq3_s(const u8 *src, int i) {
     v = (v << 1) | 0x01010101; /* BLK_LEVELS_IQ3_S */
     const k_two s = {signs[0] * each, signs[1] * each};
     const k_sixteen minus = ((k_sixteen)s & bit) == bit;
-    return (k_four)((((k_sixteen)v ^ minus) - minus) + 32);
+    *to = (k_four)((((k_sixteen)v ^ minus) - minus) + 32);
 }
 
 /* A block of IQ3_S as one of Q6_K: the same integers and scales. */
 static void k_widen_iq3_s(const u8 *src, blk_q6_k *to) {
     for (int i = 0; i < 4; i++) { /* 16 of each 32 in a half of the block */
         const int h = i / 2, c = i % 2, at = 8 * h + c;
-        const k_four v = k_iq3_s(src, at), x = k_iq3_s(src, at + 2);
-        const k_four y = k_iq3_s(src, at + 4), z = k_iq3_s(src, at + 6);
+        k_four v, x, y, z;
+        k_iq3_s(src, at, &v);
+        k_iq3_s(src, at + 2, &x);
+        k_iq3_s(src, at + 4, &y);
+        k_iq3_s(src, at + 6, &z);
         const k_four ql[2] = {(v & 0x0f0f0f0f) | (y & 0x0f0f0f0f) << 4,
             (x & 0x0f0f0f0f) | (z & 0x0f0f0f0f) << 4};
         const k_four qh = (v & 0x30303030) >> 4 | (x & 0x30303030) >> 2
