@@ -4804,13 +4804,22 @@ V_INLINE __m128i KS_NAME(x_rows_nibbles)(const u8 *const *row,
     return KS_NAME(x_quarters)(sum[0]);
 }
 
+/* acc + half k of a block of 16 scales: what its spans of four give. */
+V_INLINE __m512i KS_NAME(x_add_scaled)(
+    __m512i acc, __m512i low, __m512i high, __m256i scale, int k) {
+    const __m512i pick = _mm512_setr_epi64(0, 0x0004000400040004,
+        0x0001000100010001, 0x0005000500050005, 0x0002000200020002,
+        0x0006000600060006, 0x0003000300030003, 0x0007000700070007);
+    return _mm512_dpwssd_epi32(acc, _mm512_packs_epi32(low, high),
+        _mm512_permutexvar_epi16(
+            _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(8 * k))),
+            _mm512_castsi256_si512(scale)));
+}
+
 /* The same times a block of Q6_K; sums of 16 inputs each. */
 V_INLINE __m128i KS_NAME(x_rows_six)(
     const u8 *const *row, const __m512i *x, const i16 *sums) {
     const __m512i zero = _mm512_setzero_si512();
-    const __m512i pick = _mm512_setr_epi64(0, 0x0004000400040004,
-        0x0001000100010001, 0x0005000500050005, 0x0002000200020002,
-        0x0006000600060006, 0x0003000300030003, 0x0007000700070007);
     const __m256i s = KS_NAME(x_load)(sums);
     __m512i p[4];
     KS_UNROLL
@@ -4833,14 +4842,94 @@ V_INLINE __m128i KS_NAME(x_rows_six)(
                 15, v, _mm512_slli_epi16(h, 4)), x[2 * k]);
             const __m512i high = _mm512_dpbusd_epi32(zero, KS_NAME(x_choose)(
                 15, _mm512_srli_epi16(v, 4), h), x[2 * k + 1]);
-            p[r] = _mm512_dpwssd_epi32(p[r], _mm512_packs_epi32(low, high),
-                _mm512_permutexvar_epi16(
-                    _mm512_add_epi16(pick, _mm512_set1_epi16((i16)(8 * k))),
-                    _mm512_castsi256_si512(scale)));
+            p[r] = KS_NAME(x_add_scaled)(p[r], low, high, scale, k);
         }
     }
     return KS_NAME(x_quarters)(KS_NAME(x_quad_fold)(p));
 }
+
+#if !defined KSLLM_NO_IQ
+/* The block of IQ3_S at p without signs, which go to its inputs x, in y. Its
+ * grid of 512 is 16 registers of words with four weights each. Returns the
+ * scales, one for each span of 16. */
+V_INLINE __m256i KS_NAME(x_grid_block)(
+    const u8 *p, const __m512i *x, __m512i *w, __m512i *y) {
+    const u16 *grid = BLK_GRID_IQ3_S;
+    KS_OPAQUE(grid); /* there are no registers to keep it in */
+    __m512i row[2], v[2][4];
+    __mmask32 high[2], second[2], fourth[2];
+    KS_UNROLL
+    for (size_t h = 0; h < 2; h++) {
+        row[h] = _mm512_cvtepu8_epi16(
+            KS_NAME(x_load)(FIELD_OF(p, blk_iq3_s, qs) + 32 * h));
+        high[h] = (__mmask32)ld_u32(FIELD_OF(p, blk_iq3_s, qh) + 4 * h);
+        second[h] = _mm512_test_epi16_mask(row[h], _mm512_set1_epi16(64));
+        fourth[h] = _mm512_test_epi16_mask(row[h], _mm512_set1_epi16(128));
+    }
+    KS_UNROLL
+    for (size_t k = 0; k < 4; k++, grid += 128) {
+        __m512i part[4];
+        KS_UNROLL
+        for (int i = 0; i < 4; i++) part[i] = _mm512_loadu_si512(grid + 32 * i);
+        KS_UNROLL
+        for (int h = 0; h < 2; h++)
+            v[h][k] = _mm512_mask_blend_epi16(second[h],
+                _mm512_permutex2var_epi16(part[0], row[h], part[1]),
+                _mm512_permutex2var_epi16(part[2], row[h], part[3]));
+    }
+    KS_UNROLL
+    for (size_t h = 0; h < 2; h++) {
+        const u8 *signs = FIELD_OF(p, blk_iq3_s, signs) + 16 * h;
+        __m512i q = _mm512_mask_blend_epi16(high[h],
+            _mm512_mask_blend_epi16(fourth[h], v[h][0], v[h][1]),
+            _mm512_mask_blend_epi16(fourth[h], v[h][2], v[h][3]));
+        /* Three bits for each of four; twice that and one is its level. */
+        q = _mm512_slli_epi16(q, 1);
+        KS_UNROLL
+        for (size_t k = 0; k < 2; k++) {
+            __m512i d = _mm512_cvtepu16_epi32(k
+                    ? _mm512_extracti64x4_epi64(q, 1)
+                    : _mm512_castsi512_si256(q));
+            d = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0x0000ffff), d,
+                _mm512_slli_epi32(d, 10), 0xca);
+            d = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0x00ff00ff), d,
+                _mm512_slli_epi32(d, 5), 0xca);
+            w[2 * h + k] = _mm512_ternarylogic_epi32(
+                d, _mm512_set1_epi8(14), _mm512_set1_epi8(1), 0xea);
+            y[2 * h + k] = _mm512_mask_sub_epi8(x[2 * h + k],
+                (__mmask64)ld_u64(signs + 8 * k), _mm512_setzero_si512(),
+                x[2 * h + k]);
+        }
+    }
+    const __m256i bytes = _mm256_setr_epi32(-0x7fff8000, -0x7fff8000,
+        -0x7ffe7fff, -0x7ffe7fff, -0x7ffd7ffe, -0x7ffd7ffe, -0x7ffc7ffd,
+        -0x7ffc7ffd);
+    const __m256i four = _mm256_and_si256(_mm256_set1_epi16(15),
+        _mm256_srlv_epi16(_mm256_shuffle_epi8(_mm256_set1_epi32(
+            ld_i32(FIELD_OF(p, blk_iq3_s, scales))), bytes),
+            _mm256_set1_epi64x(0x0004000400000000)));
+    return _mm256_add_epi16(_mm256_add_epi16(four, four), _mm256_set1_epi16(1));
+}
+
+/* The same times a block of IQ3_S. */
+V_INLINE __m128i KS_NAME(x_rows_grid)(const u8 *const *row, const __m512i *x) {
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i p[4];
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) {
+        __m512i w[4], y[4];
+        const __m256i scale = KS_NAME(x_grid_block)(row[r], x, w, y);
+        p[r] = zero;
+        KS_UNROLL
+        for (int k = 0; k < 2; k++)
+            p[r] = KS_NAME(x_add_scaled)(p[r],
+                _mm512_dpbusd_epi32(zero, w[2 * k], y[2 * k]),
+                _mm512_dpbusd_epi32(zero, w[2 * k + 1], y[2 * k + 1]), scale,
+                k);
+    }
+    return KS_NAME(x_quarters)(KS_NAME(x_quad_fold)(p));
+}
+#endif
 
 /* acc + four rows times a block of 256. */
 V_INLINE __m128 KS_NAME(x_four_rows)(const u8 *const *row, const u8 *next,
@@ -4856,9 +4945,16 @@ V_INLINE __m128 KS_NAME(x_four_rows)(const u8 *const *row, const u8 *next,
         in[k] = _mm512_loadu_si512(x + 64 * k);
         k_fetch(next + (size_t)k * b->bytes, b->bytes);
 #define AT(i) _mm_loadu_si128((const void *)(row[k] + (i)))
-        head[k] = _mm256_castsi128_si256(b->has_min ? AT(0) : AT(b->d - 14));
+        head[k] = _mm256_castsi128_si256(b->d < 14 ? AT(0) : AT(b->d - 14));
 #undef AT
     }
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_IQ3_S) {
+        KS_NAME(x_turn)(head, head);
+        KS_NAME(x_two_halves)(head[0], &d, &dmin);
+        p = KS_NAME(x_rows_grid)(row, in);
+    } else
+#endif
     if (!b->has_min) {
         KS_NAME(x_turn)(head, head);
         KS_NAME(x_two_halves)(head[3], &dmin, &d);
@@ -7678,25 +7774,63 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     }
 #if !defined KSLLM_NO_IQ
 
+/* Vectors that any compiler makes of what the machine has. */
+typedef u32 k_four __attribute__((vector_size(16)));
+typedef u64 k_two __attribute__((vector_size(16)));
+typedef i8 k_sixteen __attribute__((vector_size(16)));
+
+/* Weights 16 * i to 16 * i + 15 of a block of IQ3_S, each raised by 32. By
+ * pointer: without SSE vectors have no agreed way to be returned. */
+KS_INLINE void k_iq3_s(const u8 *src, int i, k_four *to) {
+    const k_sixteen bit = {1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64,
+        -128};
+    const u64 each = 0x0101010101010101;
+    const u8 *q = FIELD_OF(src, blk_iq3_s, qs) + 4 * i;
+    const u8 *signs = FIELD_OF(src, blk_iq3_s, signs) + 2 * i;
+    const u32 high = (u32)FIELD_OF(src, blk_iq3_s, qh)[i / 2] >> i % 2 * 4;
+#define ROW(k) BLK_GRID_IQ3_S[q[k] | (high << (8 - (k)) & 256)]
+    k_four v = {ROW(0), ROW(1), ROW(2), ROW(3)}; /* three bits for each */
+#undef ROW
+    v = (v | v << 10) & 0x003f003f;
+    v = (v | v << 5) & 0x07070707;
+    v = (v << 1) | 0x01010101; /* BLK_LEVELS_IQ3_S */
+    const k_two s = {signs[0] * each, signs[1] * each};
+    const k_sixteen minus = ((k_sixteen)s & bit) == bit;
+    *to = (k_four)((((k_sixteen)v ^ minus) - minus) + 32);
+}
+
+/* A block of IQ3_S as one of Q6_K: the same integers and scales. */
+static void k_widen_iq3_s(const u8 *src, blk_q6_k *to) {
+    for (int i = 0; i < 4; i++) { /* 16 of each 32 in a half of the block */
+        const int h = i / 2, c = i % 2, at = 8 * h + c;
+        k_four v, x, y, z;
+        k_iq3_s(src, at, &v);
+        k_iq3_s(src, at + 2, &x);
+        k_iq3_s(src, at + 4, &y);
+        k_iq3_s(src, at + 6, &z);
+        const k_four ql[2] = {(v & 0x0f0f0f0f) | (y & 0x0f0f0f0f) << 4,
+            (x & 0x0f0f0f0f) | (z & 0x0f0f0f0f) << 4};
+        const k_four qh = (v & 0x30303030) >> 4 | (x & 0x30303030) >> 2
+            | (y & 0x30303030) | (z & 0x30303030) << 2;
+        memcpy(to->ql + 64 * h + 16 * c, &ql[0], 16);
+        memcpy(to->ql + 64 * h + 32 + 16 * c, &ql[1], 16);
+        memcpy(to->qh + 32 * h + 16 * c, &qh, 16);
+    }
+    for (int k = 0; k < 4; k++) { /* a nibble for 32, here a byte for 16 */
+        const int s = FIELD_OF(src, blk_iq3_s, scales)[k];
+        i8 *scale = to->scales + 4 * k;
+        scale[0] = scale[1] = (i8)(2 * (s & 15) + 1);
+        scale[2] = scale[3] = (i8)(2 * (s >> 4) + 1);
+    }
+    memcpy(&to->d, src, 2);
+}
+
 /* A ternary block as one of Q2_K, that of IQ3_S as one of Q6_K: the same
  * integers, scales and minima, hence the same product. */
 static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
     blk b;
     if (type == KSLLM_TYPE_IQ3_S) {
-        blk_q6_k *w = (blk_q6_k *)(void *)to;
-        blk_read_iq3_s(&b, src);
-        for (int h = 0; h < 2; h++)
-            for (int l = 0; l < 32; l++) {
-                const i8 *q = b.q + 128 * h + l;
-                u32 v = (u32)(q[0] + 32), x = (u32)(q[32] + 32);
-                u32 y = (u32)(q[64] + 32), z = (u32)(q[96] + 32);
-                w->ql[64 * h + l] = (u8)((v & 15) | (y & 15) << 4);
-                w->ql[64 * h + 32 + l] = (u8)((x & 15) | (z & 15) << 4);
-                w->qh[32 * h + l] = (u8)(v >> 4 | x >> 4 << 2 | y >> 4 << 4
-                    | z >> 4 << 6);
-            }
-        for (int g = 0; g < 16; g++) w->scales[g] = (i8)b.scale[g];
-        memcpy(&w->d, src, 2);
+        k_widen_iq3_s(src, (blk_q6_k *)(void *)to);
         return;
     }
     blk_q2_k *w = (blk_q2_k *)(void *)to;
@@ -7714,6 +7848,21 @@ static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
 }
 
 enum { K_WIDE_BYTES = 6 << 10 }; /* on the stack */
+
+#if defined KS_X86
+/* The blocks of type `as` at `at` of sixteen rows, made of those of `type`;
+ * to[] points at them. */
+static KS_UNUSED void k_widen_blocks(const u8 *const *row, size_t at,
+    ksllm_type type, ksllm_type as, u16 wide[16][sizeof(blk_q6_k) / 2],
+    const u8 **to) {
+    at = at / BLK_TYPES[as].bytes * BLK_TYPES[type].bytes;
+    for (int r = 0; r < 16; r++) {
+        const bool again = r && row[r] == row[r - 1]; /* there is no more */
+        if (!again) k_widen(row[r] + at, type, (u8 *)wide[r]);
+        to[r] = again ? to[r - 1] : (const u8 *)wide[r];
+    }
+}
+#endif
 
 /* How many rows there is room for. */
 static KS_UNUSED size_t k_widen_room(const k_product *p, ksllm_type as) {
@@ -7817,8 +7966,47 @@ QUANTIZED(IQ4_XS)
 #if defined KS_SCALAR
 #define WIDENED(t, as) QUANTIZED(t)
 #else
+#if defined KS_VNNI && !defined KS_AVXVNNI
+#define X_GRID(t)                                                              \
+    if (KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S && p->m == 1) {                     \
+        KS_NAME(k_four_rows)(p, p->acts->q[1], p->acts->sum[1],                \
+            KSLLM_TYPE_IQ3_S);                                                 \
+        return;                                                                \
+    }
+#else
+#define X_GRID(t)
+#endif
+#if !defined KS_AVX2
+#define X_WIDE_LAY(t, as)
+#define X_WIDE_PANEL(t, as)
+#else
+#if !defined KS_BASE
+#define X_WIDE_LAY(t, as)                                                      \
+    static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
+        size_t at, size_t n, const u8 *next, bool raise) {                     \
+        u16 wide[16][sizeof(blk_q6_k) / 2];                                    \
+        const u8 *block[16];                                                   \
+        k_widen_blocks(                                                        \
+            row, at, KSLLM_TYPE_##t, KSLLM_TYPE_##as, wide, block);            \
+        KS_NAME(k_lay_##as)(to, block, 0, n, next, raise);                     \
+    }
+#else
+#define X_WIDE_LAY(t, as)
+#endif
+#define X_WIDE_PANEL(t, as)                                                    \
+    if (p->m > KS_NAME(FEW)) {                                                 \
+        k_product all = *p;                                                    \
+        all.type = KSLLM_TYPE_##as;                                            \
+        KS_NAME(k_panel)(                                                      \
+            &all, X_LAYER(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##as));           \
+        return;                                                                \
+    }
+#endif
 #define WIDENED(t, as)                                                         \
+    X_WIDE_LAY(t, as)                                                          \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        X_GRID(t)                                                              \
+        X_WIDE_PANEL(t, as)                                                    \
         u16 wide[K_WIDE_BYTES / 2];                                            \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
@@ -7834,6 +8022,9 @@ WIDENED(IQ3_S, Q6_K)
 WIDENED(TQ1_0, Q2_K)
 WIDENED(TQ2_0, Q2_K)
 #undef WIDENED
+#undef X_GRID
+#undef X_WIDE_LAY
+#undef X_WIDE_PANEL
 #endif
 #undef QUANTIZED
 #undef FLOATS
