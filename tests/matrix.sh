@@ -164,7 +164,7 @@ config asan clang "$san -fsanitize=address,undefined" FRAME= SCRIPTS= \
 # library knows stat, but not the stat64 of 64-bit offsets.
 echo 'fun:k_values_any_scalar' >"$root/msan.ignore"
 among=$(programs msan test_gguf test_generate test_chat test_split \
-    test_turn test_interface test_text test_media test_see test_hear \
+    test_turn test_text test_media test_see test_hear \
     test_adapter test_encoder test_tools test_schema fuzz_gguf fuzz_tokens \
     fuzz_split fuzz_api fuzz_chat fuzz_state fuzz_adapter fuzz_see fuzz_hear)
 [ -z "${FULL:-}" ] || among=EXAMPLES=   # all
