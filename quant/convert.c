@@ -1172,8 +1172,9 @@ static void cv_write_keys(cv *c) {
     i64 latent = flags & CV_MLA ? cv_int(c, "kv_lora_rank", -1) : 0;
     if (flags & CV_RECUR) cv_write_recurrence(c);
     if (flags & CV_CONV) cv_write_convolutions(c);
-    else if (!(flags & CV_LAYERED)) gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
-        latent ? 1 : (u32)c->n_kv);
+    else if (!(flags & CV_LAYERED))
+        gw_kv_u32(g, cv_arch_key(c, "attention.head_count_kv"),
+            latent ? 1 : (u32)c->n_kv);
     gw_kv_u32(g, cv_arch_key(c, "attention.key_length"),
         (u32)(latent + c->head_dim));
     gw_kv_u32(g, cv_arch_key(c, "attention.value_length"),

@@ -1639,7 +1639,8 @@ TEST(experts_become_floats) {
         && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) {
         u32 apart = 0;
         for (u32 i = 0; i < m->n_layers * N_MATRICES; i++) {
-            const mdl_matrix was = m->layers[i / N_MATRICES].mat[i % N_MATRICES];
+            const mdl_layer *l = &m->layers[i / N_MATRICES];
+            const mdl_matrix was = l->mat[i % N_MATRICES];
             mdl_matrix now = was;
             cmp_dequantize(&now);
             if (now.type == was.type) continue;
