@@ -19937,7 +19937,7 @@ static u32 pro_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
             at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
         pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
     }
-    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
+    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, min);
 }
 
 /* Takes back the last automaton. */
