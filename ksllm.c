@@ -20343,7 +20343,8 @@ static u32 pro_dfa_run(pro_build *b, u32 dfa, u32 next) {
 }
 
 /* Texts of an automaton that have min to max characters, which a frame counts;
- * then next. */
+ * then next. A byte is let through only if a text of such a length can follow:
+ * where all lengths from near to far can, this never gets stuck. */
 static u32 pro_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
     if (b->status) return 0;
     const pro_dfa d = b->p.dfas[dfa];
@@ -20363,14 +20364,22 @@ static u32 pro_counted(pro_build *b, u32 dfa, u32 min, u32 max, u32 next) {
             const pro_edge e = b->p.edges[q.edge + k];
             bool inside = e.lo >> 6 == 2;   /* of a character */
             begins = begins || !inside;
-            at = pro_either(b, at,
-                pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside));
+            u32 to = pro_byte(b, e.lo, e.hi, first + 2 * e.to + inside);
+            u32 near = b->p.states[d.state + e.to].near;
+            u32 far = pro_add(b->p.states[d.state + e.to].far, !inside);
+            if (max != PRO_NONE && near) {
+                if (near >= pro_add(max, inside)) continue;
+                to = pro_emit(b, PRO_BELOW, 0, 0, to, max - near + inside);
+            }
+            if (far < min) to = pro_emit(b, PRO_LEAST, 0, 0, to, min - far);
+            at = pro_either(b, at, to);
         }
+        if (at == PRO_NONE) at = pro_emit(b, PRO_FAIL, 0, 0, 0, 0);
         if (begins && max != PRO_NONE)
             at = pro_emit(b, PRO_BELOW, 0, 0, at, max);
         pro_fill(b, first + 2 * i + 1, q.final ? pro_either(b, at, next) : at);
     }
-    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, 0);
+    return pro_emit(b, PRO_PUSH, 0, 0, first + 1, min);
 }
 
 /* Takes back the last automaton. */
@@ -25522,7 +25531,8 @@ static void sch_check_text(sch *s, str text) {
     const sch_marks *m = s->o->marks;
     if (m && !s->b->status && !sch_dfa_has(&s->b->p, m->text, text))
         pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset,
-            "schema: '%.*s' has a mark of this notation in it", STR(text));
+            "schema: '%.*s' has a mark of this notation, or a 0, in it",
+            STR(text));
 }
 
 /* A key after that. */
@@ -25681,7 +25691,9 @@ static u32 sch_raw(sch *s, pro_string text, u32 next) {
     bool limits = text.min || text.max != PRO_NONE;
     if (text.except) text.dfa = sch_dfa_minus(s, PRO_NONE, text.dfa);
     if (b->status) return 0;
-    if (limits) return pro_counted(b, m->text, text.min, text.max, next);
+    if (limits)
+        return pro_counted(b, text.dfa == PRO_NONE ? m->text : text.dfa,
+            text.min, text.max, next);
     return text.dfa == PRO_NONE ? pro_call(b, m->any, next)
         : pro_dfa_run(b, text.dfa, next);
 }
@@ -25733,30 +25745,25 @@ static u32 sch_loose_dfa(sch *s, u32 node) {
 /* Where the lengths of a string's automaton have gaps, both its limits become
  * part of it, if they are small: else a text can begin that is too short at one
  * end and too long at the next, and then no token is allowed. Between marks
- * they have to be. */
+ * they have to be small. */
 static void sch_close_gaps(sch *s, pro_string *t) {
     char pattern[40];
     const pro *p = &s->b->p;
     const sch_marks *m = s->o->marks;
-    u32 min = t->min, max = t->max, counts;
     if (t->dfa == PRO_NONE || t->except) return;
     if (m) t->dfa = sch_dfa_both(s, t->dfa, m->text);
-    if (s->b->status || (!min && max == PRO_NONE)) return;
+    if (s->b->status) return;
     const pro_dfa *d = &p->dfas[t->dfa];
     const pro_state *q = &p->states[d->state];
-    if (!m && (d->steady || min <= q->near || max >= q->far
-        || max > SCH_LENGTHS)) return;
-    int n = snprintf(pattern, sizeof pattern, "[^]{%u,", (unsigned)min);
-    if (max != PRO_NONE)
-        n += snprintf(pattern + n, sizeof pattern - (size_t)n, "%u",
-            (unsigned)max);
-    snprintf(pattern + n, sizeof pattern - (size_t)n, "}");
-    counts = max_u32(min, max == PRO_NONE ? 0 : max) > SCH_LENGTHS ? PRO_NONE
+    if (d->steady || t->min <= q->near || t->max >= q->far) return;
+    snprintf(pattern, sizeof pattern, "[^]{%u,%u}", (unsigned)t->min,
+        (unsigned)t->max);
+    u32 counts = t->max > SCH_LENGTHS ? PRO_NONE
         : sch_try_dfa(s, str_of(pattern), 0, REX_WHOLE);
     if (counts == PRO_NONE && m && !s->b->status)
         pro_fail(s->b, KSLLM_ERR_UNSUPPORTED, s->offset,
-            "schema: a pattern beside lengths above %u cannot be enforced "
-            "in this notation", (unsigned)SCH_LENGTHS);
+            "schema: a pattern whose texts do not have all lengths, beside "
+            "lengths as large as here, cannot be enforced in this notation");
     if (counts == PRO_NONE) return;
     u32 both = sch_made(s, pro_dfa_both(s->b, t->dfa, counts));
     if (s->b->status == KSLLM_ERR_BUFFER && !m) s->b->status = KSLLM_OK;

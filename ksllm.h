@@ -1500,7 +1500,8 @@ typedef enum ksllm_grammar_kind {
  *     <tool_call|> can be in one: keys and values of a schema that have them
  *     are UNSUPPORTED. A key has no quotes if it is of letters,
  *     digits and _-+. and reads as no other value; a key that no schema names
- *     is such a one. A pattern beside lengths above 256 is UNSUPPORTED.
+ *     is such a one. A pattern whose texts lack some lengths, as (ab)*, is
+ *     UNSUPPORTED beside a minLength and a maxLength above 256.
  *   - "text" and "thought" have no calls: UNSUPPORTED unless CALLS_NONE.
  *   - Names have 1 to 128 bytes, no white space, none of "\<>; with "lfm2" and
  *     "gemma4" letters, digits and _-+. */

@@ -53,6 +53,11 @@ static bool head_score(const ksllm_model *model, ksllm_session *session,
         return false;
     if (most > info.n_ctx_train)
         most = info.n_ctx_train, half = most / 2;
+    if (most < 8) {
+        snprintf(err->text, sizeof err->text,
+                 "a context of %zu tokens is too short for two texts", most);
+        return false;
+    }
     if (!add(model, question, KSLLM_ENCODE_BOS, tokens, &n, half - 2, err))
         return false;
     tokens[n++] = info.eos;

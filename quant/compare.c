@@ -37,10 +37,12 @@ static void cmp_dequantize(mdl_matrix *w) {
     f32 *x = malloc(w->n_in * w->n_out * w->n * sizeof *x);
     if (!x) die("out of memory: --weights-only takes 4 bytes per weight");
     for (size_t r = 0; r < w->n_out * w->n; r++)
-        blk_row(w->type, w->w + r * w->row_bytes, w->n_in, x + r * w->n_in);
+        blk_row(w->type, w->w + r / w->n_out * w->apart
+            + r % w->n_out * w->row_bytes, w->n_in, x + r * w->n_in);
     w->w = (const u8 *)x;
     w->type = KSLLM_TYPE_F32;
     w->row_bytes = w->n_in * sizeof *x;
+    w->apart = w->n_out * w->row_bytes;
 }
 
 static void cmp_weights_only(ksllm_model *m) {

@@ -1624,4 +1624,45 @@ TEST(gates_of_any_rank_have_room) {
     end();
 }
 
+/* With --weights-only, rows of experts lie where their file has them, also if
+ * gate and up share a tensor, and become floats one after another. */
+TEST(experts_become_floats) {
+    char line[512], cwd[256];
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    begin();
+    char *path = in_folder("moe.gguf");
+    snprintf(line, sizeof line,
+        "convert %s/tests/reference/gemma4_moe -o moe.gguf -t f16",
+        getcwd(cwd, sizeof cwd));
+    if (CHECK_EQ(run_program(line), 0)
+        && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) {
+        u32 apart = 0;
+        for (u32 i = 0; i < m->n_layers * N_MATRICES; i++) {
+            const mdl_layer *l = &m->layers[i / N_MATRICES];
+            const mdl_matrix was = l->mat[i % N_MATRICES];
+            mdl_matrix now = was;
+            cmp_dequantize(&now);
+            if (now.type == was.type) continue;
+            apart += was.apart > was.n_out * was.row_bytes;
+            f32 *row = xalloc(was.n_in, sizeof *row);
+            bool same = true;
+            for (size_t k = 0; k < was.n; k++)
+                for (size_t r = 0; r < was.n_out; r++) {
+                    blk_row(was.type, was.w + k * was.apart
+                        + r * was.row_bytes, was.n_in, row);
+                    same = same && !memcmp(row, now.w + k * now.apart
+                        + r * now.row_bytes, was.n_in * sizeof *row);
+                }
+            CHECK(same);
+            free(row);
+            free((void *)(uintptr_t)now.w);
+        }
+        CHECK(apart > 0);
+    }
+    ksllm_model_close(m);
+    free(path);
+    end();
+}
+
 TEST_MAIN

@@ -1291,7 +1291,8 @@ TEST(calls_with_marks)
         "[{\"name\": \"f\", \"parameters\": {\"properties\": "
         "{\"<tool_call|>\": {}}}}]",
         "[{\"name\": \"f\", \"parameters\": {\"properties\": {\"a\": "
-        "{\"pattern\": \"^a\", \"type\": \"string\", \"maxLength\": 300}}}}]"};
+        "{\"pattern\": \"^(ab)*$\", \"type\": \"string\", \"minLength\": 1, "
+        "\"maxLength\": 300}}}}]"};
     ksllm_grammar *g;
     check_calls("gemma4", source, "<|tool_call>call:", "<tool_call|>", rows,
                 sizeof rows / sizeof *rows);
@@ -1306,6 +1307,39 @@ TEST(calls_with_marks)
                            "\"<tool_call|>\", \"parameters\": {\"title\": "
                            "\"<|\\\"|>\"}}]", NULL, &g), err))
         ksllm_grammar_free(g);
+}
+
+/* Texts of a pattern that are counted, too: none gets stuck at a limit. */
+TEST(lengths_between_marks)
+{
+    static const struct { const char *value; int min, max; } rows[] = {
+        {"\"format\": \"email\", \"maxLength\": 40", 3, 40},
+        {"\"format\": \"hostname\"", 1, 253},
+        {"\"pattern\": \"^[a-c가]+끝나$\", \"minLength\": 299, "
+         "\"maxLength\": 300", 299, 300},
+        {"\"pattern\": \"^(아니|네네네네)*$\", \"minLength\": 5, "
+         "\"maxLength\": 7", 6, 6},
+        {"\"not\": {\"pattern\": \"[^가]\"}, \"minLength\": 3", 3, 3000}};
+    uint64_t seed = test_seed;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ksllm_grammar *g;
+        char source[400], text[8192];
+        snprintf(source, sizeof source, "[{\"name\": \"f\", \"parameters\": "
+                 "{\"properties\": {\"a\": {\"type\": \"string\", %s}}, "
+                 "\"required\": [\"a\"]}}]", rows[i].value);
+        CHECK_OK(status_of("gemma4", source, NULL, &g), err);
+        for (int k = 0; g && k < 4; k++) {
+            pooled = 0;
+            if (!walk(g, text, sizeof text, &seed)
+                || !CHECK(split_answer("gemma4", text) && n_calls >= 1))
+                break;
+            const tree *a = get(tree_of(calls[0].arguments), "a");
+            if (CHECK(a && a->kind == '"'))
+                CHECK(characters(a->text) >= rows[i].min
+                      && characters(a->text) <= rows[i].max);
+        }
+        ksllm_grammar_free(g);
+    }
 }
 
 /* Keys in order, white space, and what is ignored if that is asked for. */
