@@ -2506,8 +2506,8 @@ typedef struct {
 } k_acts;
 
 /* Rows [0, n_rows) of a matrix, without gaps between them, times m > 0 vectors;
- * y[t * y_stride + row]. `then`: rows of as many bytes that this thread will
- * probably read next, or NULL. `adds`, float weights alone: `share` of the
+ * y[t * y_stride + row]. `then`: what this thread will probably read next, at
+ * least as many bytes, or NULL. `adds`, float weights alone: `share` of the
  * product is added to y. */
 typedef struct {
     ksllm_type type;
@@ -18155,7 +18155,7 @@ static chat_val chat_lengths(
         size_t at = chat_find_length(c, text, done, &which);
         if (at == SIZE_MAX) break;
         chat_print_float(
-            number, sizeof number, 'f', 2, (f64)x->n_samples / RATE);
+            number, sizeof number, 'f', 2, (f64)x->n_samples / (f64)RATE);
         chat_puts(c, &t, chat_cut(text, done, at));
         chat_putz(c, &t, CHAT_LENGTHS[which].quote);
         chat_putz(c, &t, number);
