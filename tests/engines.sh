@@ -39,6 +39,9 @@ venv run numpy openvino==2026.4.1 openvino-genai==2026.4.1.0 \
 venv export torch==2.13.0 optimum-intel nncf openvino==2026.4.1 \
     openvino-tokenizers==2026.4.1.0 onnx onnx-ir onnxruntime-genai==0.18.0 \
     llmexport || exit
+# optimum asks for it, nothing here does, and one that was built for another
+# torch keeps transformers from starting.
+export/bin/pip uninstall -q -y torchvision
 
 [ -d hf ] || export/bin/python - <<'END' || exit
 import torch
