@@ -46,23 +46,19 @@ static inline simde__m512i emulate_zextsi256_si512(__m256i a)
 #undef _mm512_zextsi256_si512
 #define _mm512_zextsi256_si512 emulate_zextsi256_si512
 
-static inline simde__m512i emulate_cvtepu8_epi16(__m256i a)
-{
-    simde__m512i_private p;
-    p.m256i[0] = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(a));
-    p.m256i[1] = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(a, 1));
-    return simde__m512i_from_private(p);
-}
+/* Half a register to a whole one, each half by the instruction of 256 bits. */
+#define EMULATE_WIDEN(widen)                                                   \
+    static inline simde__m512i emulate_##widen(__m256i a)                      \
+    {                                                                          \
+        simde__m512i_private p;                                                \
+        p.m256i[0] = _mm256_##widen(_mm256_castsi256_si128(a));                \
+        p.m256i[1] = _mm256_##widen(_mm256_extracti128_si256(a, 1));           \
+        return simde__m512i_from_private(p);                                   \
+    }
+EMULATE_WIDEN(cvtepu8_epi16)
+EMULATE_WIDEN(cvtepu16_epi32)
 #undef _mm512_cvtepu8_epi16
 #define _mm512_cvtepu8_epi16 emulate_cvtepu8_epi16
-
-static inline simde__m512i emulate_cvtepu16_epi32(__m256i a)
-{
-    simde__m512i_private p;
-    p.m256i[0] = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(a));
-    p.m256i[1] = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1));
-    return simde__m512i_from_private(p);
-}
 #undef _mm512_cvtepu16_epi32
 #define _mm512_cvtepu16_epi32 emulate_cvtepu16_epi32
 

@@ -1599,44 +1599,44 @@ TEST(state_of_a_prompt) {
     end();
 }
 
+/* A model of tests/reference, converted and open; NULL if that failed. */
+static ksllm_model *open_converted(const char *reference, const char *type) {
+    char line[512], cwd[256];
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    char *path = in_folder("converted.gguf");
+    snprintf(line, sizeof line,
+        "convert %s/tests/reference/%s -o converted.gguf -t %s",
+        getcwd(cwd, sizeof cwd), reference, type);
+    if (CHECK_EQ(run_program(line), 0))
+        CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err);
+    free(path);
+    return m;
+}
+
 /* The rank of gated norms comes from a tensor: room for its activations as
  * floats and as integers, of both kinds, is in the plan. */
 TEST(gates_of_any_rank_have_room) {
-    char line[512], cwd[256];
-    ksllm_model *m = NULL;
     ksllm_memory was = {.size = sizeof was}, is = {.size = sizeof is};
     ksllm_error err;
     begin();
-    char *path = in_folder("axk2.gguf");
-    snprintf(line, sizeof line,
-        "convert %s/tests/reference/axk2 -o axk2.gguf -t f32",
-        getcwd(cwd, sizeof cwd));
-    if (CHECK_EQ(run_program(line), 0)
-        && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)
-        && CHECK_OK(ksllm_session_memory(m, NULL, &was, &err), err)) {
+    ksllm_model *m = open_converted("axk2", "f32");
+    if (m && CHECK_OK(ksllm_session_memory(m, NULL, &was, &err), err)) {
         const size_t rank = 1 << 16;
         m->dim[D_NORM_RANK] = rank;
         CHECK_OK(ksllm_session_memory(m, NULL, &is, &err), err);
         CHECK(is.scratch - was.scratch > is.n_batch * (rank - 2048) * 6);
     }
     ksllm_model_close(m);
-    free(path);
     end();
 }
 
 /* With --weights-only, rows of experts lie where their file has them, also if
  * gate and up share a tensor, and become floats one after another. */
 TEST(experts_become_floats) {
-    char line[512], cwd[256];
-    ksllm_model *m = NULL;
-    ksllm_error err;
     begin();
-    char *path = in_folder("moe.gguf");
-    snprintf(line, sizeof line,
-        "convert %s/tests/reference/gemma4_moe -o moe.gguf -t f16",
-        getcwd(cwd, sizeof cwd));
-    if (CHECK_EQ(run_program(line), 0)
-        && CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) {
+    ksllm_model *m = open_converted("gemma4_moe", "f16");
+    if (m) {
         u32 apart = 0;
         for (u32 i = 0; i < m->n_layers * N_MATRICES; i++) {
             const mdl_layer *l = &m->layers[i / N_MATRICES];
@@ -1661,7 +1661,6 @@ TEST(experts_become_floats) {
         CHECK(apart > 0);
     }
     ksllm_model_close(m);
-    free(path);
     end();
 }
 
