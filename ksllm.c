@@ -22397,8 +22397,8 @@ typedef struct rex_rule { /* of GBNF */
     str name;
     u32 in;             /* in the draft; PRO_NONE: not defined */
     u32 place;
-    bool empty;         /* may be */
-    bool safe;          /* does not call itself first */
+    u32 n_first;        /* calls before input, of rules not known to be safe */
+    u32 by_name;        /* rule i of all by their names, in rules[i] */
 } rex_rule;
 
 typedef struct rex {
@@ -22418,7 +22418,7 @@ typedef struct rex {
     rex_rule *rules;
     u32 n_rules, cap_rules;
     /* Emitting: an entry for each op in each phase, of which there are 4 if
-     * there are anchors. */
+     * there are anchors; three in the stack. */
     u32 *place, *stack;
     u8 *state;
     u32 n_phases, next;
@@ -22446,7 +22446,7 @@ static void rex_free(rex *x) {
     mem_free(a, x->rules, x->cap_rules * sizeof *x->rules);
     size_t n = (size_t)x->n_ops * x->n_phases;
     mem_free(a, x->place, n * sizeof *x->place);
-    mem_free(a, x->stack, 2 * n * sizeof *x->stack);
+    mem_free(a, x->stack, 3 * n * sizeof *x->stack);
     mem_free(a, x->state, n);
 }
 
@@ -22537,7 +22537,7 @@ static u32 rex_empty_ways(rex *x, u32 in, u32 end, u32 *list) {
  * ways through it without input becomes one place, so that nothing goes in a
  * circle. */
 static rex_frag rex_star_empty(rex *x, rex_frag f) {
-    u32 end = rex_add(x, REX_JUMP, PRO_NONE, 0, 0), most = x->n_ops;
+    u32 end = rex_add(x, REX_JUMP, PRO_NONE, 0, 0), most = x->n_ops - f.lo;
     u32 *list = pro_alloc(x->b, most * sizeof *list);
     rex_link(x, f.out, end);
     u32 n = list ? rex_empty_ways(x, f.in, end, list) : 0, way = PRO_NONE;
@@ -23240,7 +23240,10 @@ static u32 rex_put_set(rex *x, const rex_op *o, u32 next) {
  * A node is an op in a phase: bit 0, something was read; bit 1, nothing more
  * may be. Without anchors one phase is enough. */
 
-enum { REX_ALIVE = 1, REX_SEEN = 2, REX_PLACED = 4, REX_HOLE = 8 };
+enum {
+    REX_ALIVE = 1, REX_SEEN = 2, REX_PLACED = 4, REX_HOLE = 8,
+    REX_EMPTY = 16, REX_FIRST = 32 /* of GBNF: below */
+};
 
 /* Where a node goes; PRO_NONE after the last. */
 static void rex_ways(const rex *x, u32 node, u32 *to) {
@@ -23267,30 +23270,53 @@ static void rex_ways(const rex *x, u32 node, u32 *to) {
     if (b < x->n_ops) to[1] = b * x->n_phases + then;
 }
 
-/* Marks the nodes from which DONE can be reached. */
-static void rex_alive(rex *x) {
-    u32 n = x->n_ops * x->n_phases, to[2];
-    for (bool more = true; more;) {
-        more = false;
-        for (u32 i = n; i-- > 0;) {
-            const rex_op *o = &x->ops[i / x->n_phases];
-            if (x->state[i]) continue;
-            rex_ways(x, i, to);
-            bool alive = o->op == REX_DONE
-                || (to[0] != PRO_NONE && x->state[to[0]])
-                || (to[1] != PRO_NONE && x->state[to[1]]);
-            if (o->op == REX_CALL) alive = alive && x->state[x->rules[o->b].in];
-            if (!alive) continue;
-            x->state[i] = REX_ALIVE;
-            more = true;
+/* What a node goes to, without input for REX_EMPTY; of a call also its rule. */
+static void rex_needs(const rex *x, u32 node, u32 mark, u32 *to) {
+    const rex_op *o = &x->ops[node / x->n_phases];
+    to[0] = to[1] = PRO_NONE;
+    if (o->op != REX_SET || mark != REX_EMPTY) rex_ways(x, node, to);
+    if (o->op == REX_CALL) to[1] = x->rules[o->b].in;
+}
+
+static bool rex_has(const rex *x, u32 node, u32 mark) {
+    return node != PRO_NONE && x->state[node] & mark;
+}
+
+/* Marks the nodes from which DONE can be reached, for REX_EMPTY without input.
+ * A node is in the lists of what it needs: they begin in x->place and go on in
+ * x->stack. So it is looked at three times at most. */
+static void rex_spread(rex *x, u32 mark) {
+    u32 n = x->n_ops * x->n_phases, to[2], more = 0;
+    u32 *next = x->stack, *todo = x->stack + 2 * (size_t)n;
+    if (n) memset(x->place, 255, n * sizeof *x->place);
+    for (u32 i = 0; i < n; i++) {
+        rex_needs(x, i, mark, to);
+        for (u32 k = 0; k < 2; k++) {
+            if (to[k] == PRO_NONE) continue;
+            next[2 * i + k] = x->place[to[k]];
+            x->place[to[k]] = 2 * i + k;
         }
+        if (x->ops[i / x->n_phases].op != REX_DONE) continue;
+        x->state[i] |= (u8)mark;
+        todo[more++] = i;
     }
+    while (more > 0)
+        for (u32 e = x->place[todo[--more]]; e != PRO_NONE; e = next[e]) {
+            u32 i = e / 2;
+            rex_needs(x, i, mark, to);
+            bool one = rex_has(x, to[0], mark), two = rex_has(x, to[1], mark);
+            bool both = x->ops[i / x->n_phases].op == REX_CALL;
+            if (x->state[i] & mark || !(both ? one && two : one || two))
+                continue;
+            x->state[i] |= (u8)mark;
+            todo[more++] = i;
+        }
 }
 
 /* The place of a node that lives; one that is not emitted yet gets a hole. */
 static u32 rex_place(rex *x, u32 node) {
-    if (node == PRO_NONE || !(x->state[node] & REX_ALIVE)) return PRO_NONE;
-    if (!(x->state[node] & (REX_PLACED | REX_HOLE))) {
+    if (!rex_has(x, node, REX_ALIVE)) return PRO_NONE;
+    if (!rex_has(x, node, REX_PLACED | REX_HOLE)) {
         x->place[node] = pro_hole(x->b);
         x->state[node] |= REX_HOLE;
     }
@@ -23320,21 +23346,21 @@ static u32 rex_put_op(rex *x, u32 node) {
 /* Emits what can be reached from a node, from its end. */
 static u32 rex_put_all(rex *x, u32 start) {
     u32 n = 0, to[2], *stack = x->stack;
-    if (!(x->state[start] & REX_ALIVE)) return PRO_NONE;
+    if (!rex_has(x, start, REX_ALIVE)) return PRO_NONE;
     for (stack[n++] = start; n > 0 && !x->b->status;) {
         u32 node = stack[n - 1];
-        if (x->state[node] & REX_PLACED) { n--; continue; }
-        if (!(x->state[node] & REX_SEEN)) {
+        if (rex_has(x, node, REX_PLACED)) { n--; continue; }
+        if (!rex_has(x, node, REX_SEEN)) {
             x->state[node] |= REX_SEEN;
             rex_ways(x, node, to);
             for (u32 k = 2; k-- > 0;)
-                if (to[k] != PRO_NONE && x->state[to[k]] & REX_ALIVE
-                    && !(x->state[to[k]] & REX_SEEN)) stack[n++] = to[k];
+                if (rex_has(x, to[k], REX_ALIVE)
+                    && !rex_has(x, to[k], REX_SEEN)) stack[n++] = to[k];
             continue;
         }
         n--;
         u32 at = rex_put_op(x, node);
-        if (x->state[node] & REX_HOLE) pro_fill(x->b, x->place[node], at);
+        if (rex_has(x, node, REX_HOLE)) pro_fill(x->b, x->place[node], at);
         x->place[node] = at;
         x->state[node] |= REX_PLACED;
     }
@@ -23345,9 +23371,9 @@ static u32 rex_put_all(rex *x, u32 start) {
 static void rex_link_all(rex *x) {
     size_t n = (size_t)x->n_ops * (x->n_phases = x->anchored ? 4 : 1);
     x->place = pro_alloc(x->b, n * sizeof *x->place);
-    x->stack = pro_alloc(x->b, 2 * n * sizeof *x->stack);
+    x->stack = pro_alloc(x->b, 3 * n * sizeof *x->stack);
     x->state = pro_alloc(x->b, n);
-    if (!x->b->status) rex_alive(x);
+    if (!x->b->status) rex_spread(x, REX_ALIVE);
 }
 
 /* ---- a regular expression ---- */
@@ -23370,7 +23396,7 @@ static u32 rex_build(pro_build *b, str pattern, u64 offset, unsigned flags,
     rex_link(&x, f.out, rex_add(&x, REX_DONE, PRO_NONE, 0, 0));
     rex_link_all(&x);
     if (!b->status && many) *many = !(flags & REX_WHOLE) && x.counted
-        && x.state[any * x.n_phases] & REX_ALIVE;
+        && rex_has(&x, any * x.n_phases, REX_ALIVE);
     if (!b->status && !(many && *many))
         at = rex_put_all(&x, f.in * x.n_phases);
     rex_free(&x);
@@ -23841,16 +23867,27 @@ static str gbnf_name(rex *x) {
 }
 
 static u32 gbnf_rule(rex *x, str name) {
-    for (u32 i = 0; i < x->n_rules; i++)
-        if (str_eq(x->rules[i].name, name)) return i;
+    u32 lo = 0, hi = x->n_rules;
+    while (lo < hi) {
+        u32 mid = (lo + hi) / 2, at = x->rules[mid].by_name;
+        int c = str_cmp(name, x->rules[at].name);
+        if (c == 0) return at;
+        if (c < 0) hi = mid;
+        else lo = mid + 1;
+    }
     if (x->n_rules == GBNF_RULES)
         rex_fail(x, KSLLM_ERR_UNSUPPORTED, x->at, "more than %d rules",
             GBNF_RULES);
     x->rules = pro_grow(x->b, x->rules, &x->n_rules, &x->cap_rules,
         sizeof *x->rules);
     if (x->b->status) return 0;
-    x->rules[x->n_rules - 1] = (rex_rule){name, PRO_NONE, 0, false, false};
-    return x->n_rules - 1;
+    u32 rule = x->n_rules - 1;
+    for (u32 i = rule; i > lo; i--)
+        x->rules[i].by_name = x->rules[i - 1].by_name;
+    x->rules[lo].by_name = rule;
+    x->rules[rule].name = name;
+    x->rules[rule].in = PRO_NONE;
+    return rule;
 }
 
 /* A character of a literal or a class; `in` is what it stands in. */
@@ -23949,59 +23986,54 @@ static void gbnf_define(rex *x) {
 
 /* ---- rules that call themselves first ---- */
 
-/* Lists what a rule reaches without input in x->stack; how many. */
-static u32 gbnf_first(rex *x, u32 rule) {
-    u32 n = 0, *list = x->stack, to[2];
-    for (u32 i = 0; i <= n; i++) {
-        to[0] = to[1] = PRO_NONE;
-        const rex_op *o = i ? &x->ops[list[i - 1]] : NULL;
-        if (!o) to[0] = x->rules[rule].in;
-        else if (o->op != REX_SET
-            && (o->op != REX_CALL || x->rules[o->b].empty))
-            rex_ways(x, list[i - 1], to);
+/* Counts the calls that a rule reaches without input. Each is in the list of
+ * what it calls, which begins in that rule's place and goes on in x->place; in
+ * x->stack stands whose call it is. */
+static void gbnf_first(rex *x, u32 rule) {
+    u32 n = 1, to[2], *of = x->stack, *todo = x->stack + x->n_ops;
+    todo[0] = x->rules[rule].in;
+    x->state[todo[0]] |= REX_FIRST;
+    while (n > 0) {
+        u32 at = todo[--n];
+        const rex_op *o = &x->ops[at];
+        bool call = o->op == REX_CALL;
+        rex_rule *called = &x->rules[call ? o->b : rule];
+        if (call) {
+            of[at] = rule;
+            x->place[at] = called->place;
+            called->place = at;
+            x->rules[rule].n_first++;
+        }
+        if (o->op == REX_SET || (call && !rex_has(x, called->in, REX_EMPTY)))
+            continue;
+        rex_ways(x, at, to);
         for (u32 k = 0; k < 2; k++) {
-            if (to[k] == PRO_NONE || x->ops[to[k]].mark) continue;
-            x->ops[to[k]].mark = 1;
-            list[n++] = to[k];
+            if (to[k] == PRO_NONE || rex_has(x, to[k], REX_FIRST)) continue;
+            x->state[to[k]] |= REX_FIRST;
+            todo[n++] = to[k];
         }
     }
-    for (u32 i = 0; i < n; i++) x->ops[list[i]].mark = 0;
-    return n;
 }
 
-/* Whether a rule may be empty, or, for `safe`, calls only rules first that do
- * not lead back to it; *at: where it calls another one, in the draft. */
-static bool gbnf_holds(rex *x, u32 rule, bool safe, u32 *at) {
-    u32 n = gbnf_first(x, rule);
-    for (u32 i = 0; i < n; i++) {
-        const rex_op *o = &x->ops[x->stack[i]];
-        if (!safe && o->op == REX_DONE) return true;
-        if (!safe || o->op != REX_CALL || x->rules[o->b].safe) continue;
-        *at = x->stack[i];
-        return false;
-    }
-    return safe;
-}
-
+/* A rule is safe once all are that it calls before any input. Those that call
+ * each other in a circle never are. */
 static void gbnf_check(rex *x) {
-    u32 at = 0;
-    for (u32 safe = 0; safe < 2; safe++)
-        for (bool more = true; more && !x->b->status;) {
-            more = false;
-            for (u32 i = x->n_rules; i-- > 0;) {
-                rex_rule *r = &x->rules[i];
-                if ((safe ? r->safe : r->empty) || !gbnf_holds(x, i, safe, &at))
-                    continue;
-                if (safe) r->safe = true;
-                else r->empty = true;
-                more = true;
-            }
-        }
-    u32 rule = 0;
-    while (rule < x->n_rules && x->rules[rule].safe) rule++;
-    if (x->b->status || rule == x->n_rules) return;
+    u32 n = 0, at = 0, rule = 0, *of = x->stack, *safe = x->stack + x->n_ops;
+    rex_spread(x, REX_EMPTY);
+    for (u32 i = 0; i < x->n_rules; i++) x->rules[i].place = PRO_NONE;
+    for (u32 i = 0; i < x->n_rules; i++) gbnf_first(x, i);
+    for (u32 i = 0; i < x->n_rules; i++)
+        if (!x->rules[i].n_first) safe[n++] = i;
+    for (u32 i = 0; i < n; i++)
+        for (at = x->rules[safe[i]].place; at != PRO_NONE; at = x->place[at])
+            if (!--x->rules[of[at]].n_first) safe[n++] = of[at];
+    if (n == x->n_rules) return;
+    for (u32 i = x->n_ops; i-- > 0;)
+        if (x->ops[i].op == REX_CALL && rex_has(x, i, REX_FIRST)
+            && x->rules[x->ops[i].b].n_first) x->rules[of[i]].place = i;
+    while (!x->rules[rule].n_first) rule++;
     for (u32 i = 0; i < x->n_rules; i++) { /* then it is in a circle */
-        gbnf_holds(x, rule, true, &at);
+        at = x->rules[rule].place;
         rule = x->ops[at].b;
     }
     rex_fail(x, KSLLM_ERR_UNSUPPORTED, x->ops[at].n,
@@ -24030,13 +24062,13 @@ static u32 gbnf_emit(pro_build *b, str source) {
     gbnf_resolve(&x, root);
     rex_link_all(&x);
     if (!b->status) gbnf_check(&x);
-    if (!b->status && !x.state[x.rules[root].in])
+    if (!b->status && !rex_has(&x, x.rules[root].in, REX_ALIVE))
         rex_fail(&x, KSLLM_ERR_ARGUMENT, 0, "no text is of rule root");
     x.next = pro_emit(b, PRO_RETURN, 0, 0, 0, 0);
     for (u32 i = 0; i < x.n_rules && !b->status; i++)
         x.rules[i].place = pro_hole(b);
     for (u32 i = 0; i < x.n_rules && !b->status; i++)
-        if (x.state[x.rules[i].in] & REX_ALIVE)
+        if (rex_has(&x, x.rules[i].in, REX_ALIVE))
             pro_fill(b, x.rules[i].place, rex_put_all(&x, x.rules[i].in));
     if (!b->status)
         at = pro_call(b, x.rules[root].place,

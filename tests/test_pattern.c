@@ -1015,6 +1015,8 @@ TEST(gbnf_refuses)
         {"root ::= root \"a\"", KSLLM_ERR_UNSUPPORTED, 9},
         {"root ::= x\nx ::= y? x \"a\" | \"b\"\ny ::= \"\"",
          KSLLM_ERR_UNSUPPORTED, 20},
+        {"root ::= \"a\" | x\nx ::= \"\" y\ny ::= z? z\nz ::= x \"c\" | \"b\"",
+         KSLLM_ERR_UNSUPPORTED, 45},
         {"root ::= \"a\" root", KSLLM_ERR_ARGUMENT, 0},
         {"root ::= \"a\"\nroot ::= \"b\"", KSLLM_ERR_ARGUMENT, 13},
     };
@@ -1048,7 +1050,7 @@ TEST(hostile_patterns_end_soon)
         {"[a-b", 1000000, "]"}, {"[\\p{L}", 100000, "]"},
         {"\\p{L}\\P{N}", 100000, ""}, {"(a?", 150, ""}, {"a|", 1000000, ""},
         {"(a{0,4294967295})", 1, "{0,4294967295}"}, {"a?", 30000, ""},
-        {"(?:a?b?)*", 7000, ""}, {"[^\\d\\w\\s\\p{P}]{3,9999}", 1000, ""},
+        {"(?:a?b?)*", 7000, ""}, {"(\"a\"?)*", 8000, ""}, {"[^\\d\\w\\s\\p{P}]{3,9999}", 1000, ""},
         {"(?:$|^a)", 1, "{0,99999999}"}, {"(?:a?)", 1, "{99999999}"},
         {".*a.{1000}b", 1, ""}, {"(?:x{1,900}y?)", 1, "{1,900}"},
         {"[a-z]{162}", 1, ""}, {"((a|b)*c.{0,40}){3,30}", 1, ""}};
@@ -1072,6 +1074,48 @@ TEST(hostile_patterns_end_soon)
             pro_free(&x.b);
             free(s);
         }
+}
+
+/* 4,000 rules that call the one before, or the one after; one that never ends
+ * beside them; one that names them all again and again. */
+static char *chained(int form, int step)
+{
+    char *all = fx_memory(NULL, 1 << 20), *p = all;
+    p += sprintf(p, "root ::= r%d \"x\" | dead\ndead ::= ",
+                 step < 0 ? 3999 : 0);
+    for (int i = 0; i < (form == 2 ? 40000 : 1); i++)
+        p += sprintf(p, "\"a\" ");
+    p += sprintf(p, "dead\n");
+    for (int i = 0; i < 4000; i++) {
+        bool last = i + step < 0 || i + step == 4000;
+        if (last)
+            p += sprintf(p, "r%d ::= \"%s\"\n", i, form ? "" : "b");
+        else
+            p += sprintf(p, "r%d ::= r%d\n", i, i + step);
+    }
+    p += sprintf(p, "all ::= ");
+    for (int i = 0; form == 1 && i < 40000; i++)
+        p += sprintf(p, "r%d ", 3999 - i % 9);
+    strcpy(p, "\"c\"\n");
+    return all;
+}
+
+TEST(hostile_grammars_end_soon)
+{
+    for (int i = 0; i < 6; i++) {
+        char *s = chained(i % 3, i / 3 ? 1 : -1);
+        clock_t t = clock();
+        built x;
+        begin(&x);
+        x.b.max_ops = 1 << 18;
+        x.start = gbnf_emit(&x.b, str_of(s));
+        CHECK_OK(x.b.status, x.e);
+        CHECK((double)(clock() - t) / CLOCKS_PER_SEC < 0.3);
+        if (i == 0)
+            CHECK(takes(&x.b.p, x.start, "bx", 2));
+        pro_free(&x.b);
+        free(s);
+    }
 }
 
 static void build_all(const ksllm_allocator *a, ksllm_status *status)
