@@ -316,6 +316,12 @@ class Server(unittest.TestCase):
                       % PATH)
             self.assertEqual(http.answer()[0], 413)
 
+    def test_calls_that_grow(self):
+        calls = b",".join([b'{"function":{"name":""}}'] * 20960)
+        post(b'{"messages":[{"role":"assistant","tool_calls":[' + calls
+             + b"]}]}")
+        self.usable()
+
     def test_paths(self):
         self.refused(ask("hi"), 404, path="/v1/nothing")
         for path, status in (("/v1/models", 200), ("/health", 200),
