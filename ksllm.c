@@ -20460,7 +20460,6 @@ typedef struct voc_builder {
                                plain text; whether it is one of [A-Za-z0-9] */
     u32 n;
     u32 from[VOC_TRIES + 1];
-    size_t blob_bytes;
     u64 n_nodes[VOC_TRIES];
     u32 n_same;
     u32 n_chars[VOC_MANY + 1]; /* plain tokens of so many characters */
@@ -24274,7 +24273,7 @@ typedef struct sch {
     sch_vec sets, table;
     /* The rule that is being emitted. */
     sch_step *steps, *choices;
-    u32 n_steps, cap_steps, n_choices, cap_choices, done, chosen;
+    u32 n_steps, cap_steps, n_choices, cap_choices, done;
     sch_fork *forks;
     u32 n_forks, cap_forks;
     u8 types;           /* that are left */
@@ -29259,7 +29258,7 @@ static ksllm_status mdl_make_tower(
         if (m->clips[hears] && MDL_TOWERS[i].hears == hears
             && str_eq(mdl_projector(m, hears), str_of(MDL_TOWERS[i].projector)))
             kind = &MDL_TOWERS[i];
-    if (!kind) return KSLLM_OK; /* twr_sees and twr_hears say why */
+    if (!kind) return KSLLM_OK; /* twr_has says why */
     u32 n = mdl_clip_int(&r, "block_count", 1, 1 << 10, -1);
     if (!r.status && n > from.g->n_tensors / 10)
         return gguf_fail(from.g, err, KSLLM_ERR_FORMAT, NO_OFFSET,
@@ -30714,8 +30713,17 @@ static u64 ses_expert_floats(const ksllm_session *s) {
         + d[D_FFN_SHARED]) + 256;
 }
 
-static void ses_lay_acts(ksllm_session *s, arena *a) {
+/* Room for n activations in either kind of block. */
+static void ses_take_acts(ksllm_session *s, arena *a, u64 n) {
     static const size_t block[2] = {32, 256};
+    for (int i = 0; i < 2; i++) {
+        s->acts.q[i] = arena_take(a, n, 1);
+        s->acts.d[i] = arena_take(a, n / block[i] + 1, 4);
+        s->acts.sum[i] = arena_take(a, n / 16 + 1, 2);
+    }
+}
+
+static void ses_lay_acts(ksllm_session *s, arena *a) {
     const size_t *d = s->m->dim, inputs[] = {
         D_EMBD, D_ATT, D_FFN, D_Q_IN, D_NORM_RANK, D_DENSE, D_READ, D_LAYER};
     u64 latent = (u64)max_size(d[D_NOPE], d[D_LATENT]) * d[D_HEADS];
@@ -30724,11 +30732,7 @@ static void ses_lay_acts(ksllm_session *s, arena *a) {
     n = max_u64(n, ses_expert_rows(s) * d[D_EMBD]);
     for (size_t i = 0; i < KS_LEN(inputs); i++)
         n = max_u64(n, (u64)s->n_batch * d[inputs[i]]);
-    for (int i = 0; i < 2; i++) {
-        s->acts.q[i] = arena_take(a, n, 1);
-        s->acts.d[i] = arena_take(a, n / block[i] + 1, 4);
-        s->acts.sum[i] = arena_take(a, n / 16 + 1, 2);
-    }
+    ses_take_acts(s, a, n);
 }
 
 static void ses_lay_jobs(ksllm_session *s, arena *a) {
@@ -36156,33 +36160,24 @@ typedef struct {
     u64 tokens_at, scratch_at, bytes; /* of ksllm_media.memory */
 } twr_plan;
 
-static ksllm_status twr_sees(const ksllm_model *m, ksllm_error *err) {
+/* Whether there is a tower for pictures, or for sound. */
+static ksllm_status twr_has(
+    const ksllm_model *m, bool hears, ksllm_error *err) {
+    const char *verb = hears ? "hear" : "see";
     TRY(ses_runs(m, err));
-    if (m->tower[0]) return KSLLM_OK;
-    str projector = m->clips[0] ? mdl_projector(m, false) : (str){NULL, 0};
+    if (m->tower[hears]) return KSLLM_OK;
+    if (m->clips[hears])
+        return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
+            "the model does not %s: this version has no tower of "
+            "clip.projector_type '%.*s'", verb, STR(mdl_projector(m, hears)));
     return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        m->clips[0] ? "the model does not see: this version has no tower of "
-                      "clip.projector_type '%.*s'"
-                    : "the model does not see: its file has no tower%.*s: "
-                      "convert it again from its folder, or open it with a "
-                      "file of that (options.media_path)", STR(projector));
-}
-
-static ksllm_status twr_hears(const ksllm_model *m, ksllm_error *err) {
-    TRY(ses_runs(m, err));
-    if (m->tower[1]) return KSLLM_OK;
-    str projector = m->clips[1] ? mdl_projector(m, true) : (str){NULL, 0};
-    return fail(err, KSLLM_ERR_UNSUPPORTED, NO_OFFSET,
-        m->clips[1] ? "the model does not hear: this version has no tower of "
-                      "clip.projector_type '%.*s'"
-                    : "the model does not hear: its file has no tower for "
-                      "sounds%.*s: convert it again from its folder, or open "
-                      "it with a file of that (options.media_path)",
-        STR(projector));
+        "the model does not %s: its file has no tower%s: convert it again from "
+        "its folder, or open it with a file of that (options.media_path)",
+        verb, hears ? " for sounds" : "");
 }
 
 static ksllm_status twr_any(const ksllm_model *m, ksllm_error *err) {
-    return m->media ? ses_runs(m, err) : twr_sees(m, err);
+    return m->media ? ses_runs(m, err) : twr_has(m, false, err);
 }
 
 /* Patches along a tile's side. */
@@ -36331,7 +36326,7 @@ static ksllm_status twr_lay_media(
 /* What becomes of a picture. Its pixels are not looked at. */
 static ksllm_status twr_plan_of(const ksllm_model *m, const ksllm_image *image,
     const ksllm_media_options *o, twr_plan *p, ksllm_error *err) {
-    TRY(twr_sees(m, err));
+    TRY(twr_has(m, false, err));
     const mdl_tower *t = m->tower[0];
     *p = (twr_plan){.t = t, .w = image->width, .h = image->height,
         .alone = t->kind->tiles && o->max_tiles == 1};
@@ -36571,7 +36566,6 @@ static u64 twr_most_patches(const mdl_tower *t, u32 max_tokens) {
 
 /* For a tower whose patches were counted: no more than 32 bits. */
 static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
-    static const size_t block[2] = {32, 256};
     arena_take(a, 1, sizeof *e);
     e->n = (u32)twr_most_patches(t, e->max_tokens);
     e->n_rope =
@@ -36613,11 +36607,7 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
     };
     for (size_t i = 0; i < KS_LEN(floats); i++)
         *floats[i].p = arena_take(a, floats[i].n, sizeof(f32));
-    for (int i = 0; i < 2; i++) {
-        s->acts.q[i] = arena_take(a, inputs, 1);
-        s->acts.d[i] = arena_take(a, inputs / block[i] + 1, 4);
-        s->acts.sum[i] = arena_take(a, inputs / 16 + 1, 2);
-    }
+    ses_take_acts(s, a, inputs);
     s->jobs = arena_take(a, 3, sizeof *s->jobs);
     s->first_piece = arena_take(a, 4, sizeof *s->first_piece);
     for (int i = 0; i < 2; i++)
@@ -37454,7 +37444,7 @@ static void ear_plan_chunks(ear_plan *e, size_t samples) {
 
 static ksllm_status ear_plan_of(const ksllm_model *m, const ksllm_sound *sound,
     ear_plan *e, ksllm_error *err) {
-    TRY(twr_hears(m, err));
+    TRY(twr_has(m, true, err));
     const mdl_tower *t = m->tower[1];
     if (!sound->n_samples || sound->n_samples > EAR_MAX_SAMPLES)
         return fail(err, KSLLM_ERR_ARGUMENT, NO_OFFSET,
@@ -39053,7 +39043,6 @@ ksllm_status ksllm_chat_generate(ksllm_session *session,
     ksllm_on_part on_part, void *ctx, ksllm_result *result, ksllm_error *err) {
     ksllm_member m = {.session = session, .generation = generation,
         .result = result, .chat = chat, .on_part = on_part, .part_ctx = ctx};
-    TRY(api_no_result(result, err));
     NEED(chat, "chat is NULL");
     return ksllm_sessions_generate(&m, 1, err);
 }
