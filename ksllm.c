@@ -24126,6 +24126,7 @@ typedef struct sch_options {
 
 enum {
     SCH_WORK = 1 << 21,     /* steps of one compilation: 0.2 s at most */
+    SCH_ATTEMPT = 1 << 13,  /* of them, for a pattern that is too much */
     SCH_MOST = 1 << 20,     /* things in a list */
     SCH_LOOSE = 512,        /* states for a pattern that is looked for */
     SCH_LENGTHS = 256,      /* characters that an automaton counts */
@@ -24208,9 +24209,11 @@ typedef struct sch_node {
     str key;            /* of a member */
     u32 at, key_at;     /* where they lie in the source */
     u32 parent, next, child;    /* 0: none */
+    u32 words, next_word;       /* the same of keywords, each once: the last */
     u32 dfa;            /* of a pattern, or PRO_NONE: not made yet */
     u32 target;         /* of a reference, + 1; 0: not looked for yet */
     u8 kind, word;      /* json_token; sch_word of the key */
+    u8 types;           /* of `type`, `enum` and `const`; 0: not known yet */
     bool checked;       /* its keywords have values of the right kinds */
 } sch_node;
 
@@ -24373,6 +24376,15 @@ static str sch_unescape(sch *s, str raw) {
     return (str){to, n};
 }
 
+/* A keyword takes the place of one before it that is the same. */
+static void sch_link_word(sch *s, u32 node) {
+    sch_node *n = &s->nodes[node];
+    u32 *at = &s->nodes[n->parent].words;
+    while (*at && s->nodes[*at].word != n->word) at = &s->nodes[*at].next_word;
+    if (*at) n->next_word = s->nodes[*at].next_word;
+    *at = node;
+}
+
 static void sch_read(sch *s, str source) {
     json_reader r = json_begin_reader(source);
     u32 last[JSON_DEPTH_MOST + 2] = {0}, depth = 0, parent = 0, key_at = 0;
@@ -24398,6 +24410,7 @@ static void sch_read(sch *s, str source) {
         if (k <= JSON_T_STRING) n->text = sch_unescape(s, text);
         if (id) *(last[depth] ? &s->nodes[last[depth]].next
             : &s->nodes[parent].child) = id;
+        if (n->word) sch_link_word(s, id);
         last[depth] = id;
         key.p = NULL, key.n = 0;
         if (k < JSON_T_LIST) continue;
@@ -24409,10 +24422,9 @@ static void sch_read(sch *s, str source) {
 
 /* The value of a keyword of a schema; 0: it has none. Of two, the last. */
 static u32 sch_child(const sch *s, u32 node, u32 word) {
-    u32 found = 0;
-    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
-        if (s->nodes[c].word == word) found = c;
-    return found;
+    u32 c = s->nodes[node].words;
+    while (c && s->nodes[c].word != word) c = s->nodes[c].next_word;
+    return c;
 }
 
 static u32 sch_nth(const sch *s, u32 node, u32 n) {
@@ -24430,8 +24442,8 @@ static bool sch_is_idle(u32 word) {
 
 /* The keyword after `c` (0: the first) that says something of a value. */
 static u32 sch_next_word(const sch *s, u32 node, u32 c) {
-    c = c ? s->nodes[c].next : s->nodes[node].child;
-    while (c && sch_is_idle(s->nodes[c].word)) c = s->nodes[c].next;
+    c = c ? s->nodes[c].next_word : s->nodes[node].words;
+    while (c && sch_is_idle(s->nodes[c].word)) c = s->nodes[c].next_word;
     return c;
 }
 
@@ -24473,10 +24485,12 @@ static u32 sch_type_bits(sch *s, u32 node) {
 
 /* The types of the keyword `type`. */
 static u32 sch_types(sch *s, u32 node) {
-    u32 bits = 0;
+    u32 bits = s->nodes[node].types;
+    if (bits) return bits;
     if (s->nodes[node].kind == JSON_T_STRING) return sch_type_bits(s, node);
     for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
         bits |= sch_type_bits(s, c);
+    s->nodes[node].types = (u8)bits;
     return bits;
 }
 
@@ -24514,11 +24528,13 @@ static u32 sch_type_of(const sch *s, u32 value) {
 }
 
 /* The types of the values of `enum` or `const`. */
-static u32 sch_value_types(const sch *s, u32 node) {
-    u32 bits = 0;
+static u32 sch_value_types(sch *s, u32 node) {
+    u32 bits = s->nodes[node].types;
+    if (bits) return bits;
     if (s->nodes[node].word == SCH_CONST) return sch_type_of(s, node);
     for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next)
         bits |= sch_type_of(s, c);
+    s->nodes[node].types = (u8)bits;
     return bits;
 }
 
@@ -24605,9 +24621,9 @@ static bool sch_resolve(str base, str to, sch_uri *u) {
 }
 
 /* The base of a resource: its id, seen from those around it. */
-static bool sch_base(const sch *s, u32 node, sch_uri *u) {
+static bool sch_base(sch *s, u32 node, sch_uri *u) {
     u->n = 0;
-    for (;;) {
+    while (sch_works(s, 4)) {
         u32 id = sch_child(s, node, SCH_ID);
         if (!id) id = sch_child(s, node, SCH_OLD_ID);
         if (id && s->nodes[id].kind == JSON_T_STRING) {
@@ -24618,6 +24634,7 @@ static bool sch_base(const sch *s, u32 node, sch_uri *u) {
         if (!node || sch_uri_head((str){u->p, u->n}, false)) return true;
         node = sch_resource(s, s->nodes[node].parent);
     }
+    return false;
 }
 
 /* The schema whose id is `uri`; PRO_NONE: there is none. */
@@ -24747,7 +24764,7 @@ static void sch_check(sch *s, u32 node) {
         {SCH_MIN_PROPERTIES, SCH_MAX_PROPERTIES}};
     if (s->nodes[node].checked) return;
     s->nodes[node].checked = true;
-    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next) {
+    for (u32 c = s->nodes[node].words; c; c = s->nodes[c].next_word) {
         const sch_node *k = &s->nodes[c];
         bool list = k->word == SCH_ALL_OF || k->word == SCH_ANY_OF
             || k->word == SCH_ONE_OF;
@@ -24769,7 +24786,7 @@ static void sch_check(sch *s, u32 node) {
 /* `contains` and the unevaluated ones, where they say nothing new. */
 static bool sch_is_covered(const sch *s, u32 node, u32 word) {
     if (word != SCH_OTHER_PROPERTIES && word != SCH_OTHER_ITEMS) return false;
-    for (u32 c = s->nodes[node].child; c; c = s->nodes[c].next) {
+    for (u32 c = s->nodes[node].words; c; c = s->nodes[c].next_word) {
         u32 w = s->nodes[c].word;
         if (w == SCH_REF || w == SCH_ALL_OF || w == SCH_ANY_OF || w == SCH_IF
             || w == SCH_ONE_OF || w == SCH_DEPENDENT_SCHEMAS
@@ -24822,8 +24839,9 @@ static void sch_follow_is(sch *s, u32 node, u32 from) {
         return;
     }
     sch_check(s, node);
-    for (u32 c = s->nodes[node].child; c && s->types; c = s->nodes[c].next)
-        if (s->nodes[c].word) sch_follow_word(s, node, c, from);
+    u32 c = s->nodes[node].words;
+    for (; c && s->types; c = s->nodes[c].next_word)
+        sch_follow_word(s, node, c, from);
 }
 
 static void sch_follow_not(sch *s, u32 node, u32 from) {
@@ -25400,6 +25418,7 @@ static bool sch_undo(sch *s, sch_mark m, u32 node, const char *why) {
     b->status = KSLLM_OK;
     b->p.n_ops = m.n_ops;
     b->p.n_states = m.n_states;
+    sch_works(s, SCH_ATTEMPT);
     sch_refuse(s, node, many ? "its automaton is too large" : why);
     return true;
 }
@@ -25487,7 +25506,7 @@ static bool sch_fits(sch *s, u32 value) {
         while ((c = sch_said(s, k == 1 ? SCH_FORMAT : SCH_PATTERN, k == 2, &i))
             != 0) {
             u32 dfa = sch_is_pattern(s, c) ? sch_pattern_dfa(s, c) : PRO_NONE;
-            if (s->b->status) return false;
+            if (!sch_works(s, w.n / 16)) return false;
             if (dfa != PRO_NONE && sch_dfa_has(
                     &s->b->p, dfa, sch_text(s, w)) == (k == 2)) fits = false;
         }
@@ -25755,6 +25774,7 @@ static u32 sch_try_dfa(sch *s, str pattern, u32 at, unsigned flags) {
     if (b->status == KSLLM_ERR_BUFFER || b->status == KSLLM_ERR_UNSUPPORTED) {
         b->status = KSLLM_OK;
         b->p.n_states = m.n_states;
+        sch_works(s, SCH_ATTEMPT);
     }
     if (!b->status) b->p.n_ops = m.n_ops;
     return b->status ? PRO_NONE : dfa;
@@ -26095,12 +26115,13 @@ static u32 sch_few_values(sch *s) {
     u32 by = item && SCH_HOW(item) == SCH_IS
         ? sch_child(s, SCH_NODE(item), SCH_ENUM) : 0;
     if (!by || sch_prefix(s)) return 0;
-    for (u32 c = s->nodes[SCH_NODE(item)].child; c; c = s->nodes[c].next)
-        if (s->nodes[c].word && s->nodes[c].word != SCH_ENUM
-            && s->nodes[c].word != SCH_TYPE) return 0;
+    u32 c = s->nodes[SCH_NODE(item)].words;
+    for (; c; c = s->nodes[c].next_word)
+        if (s->nodes[c].word != SCH_ENUM && s->nodes[c].word != SCH_TYPE)
+            return 0;
     u32 type = sch_child(s, SCH_NODE(item), SCH_TYPE);
     u32 types = type ? sch_types(s, type) : SCH_T_ALL;
-    for (u32 c = s->nodes[by].child; c; c = s->nodes[c].next) {
+    for (c = s->nodes[by].child; c; c = s->nodes[c].next) {
         if (s->nodes[c].kind >= JSON_T_LIST
             || !(sch_type_of(s, c) & types)) return 0;
         for (u32 d = s->nodes[c].next; d && sch_works(s, 1);
@@ -26280,7 +26301,7 @@ static bool sch_lets_name(sch *s, str name, str written) {
             ? sch_names_of(s, SCH_NODE(s->steps[i].item)) : 0;
         if (!n) continue;
         if (s->nodes[n].kind == JSON_T_FALSE) return false;
-        for (u32 c = s->nodes[n].child; c; c = s->nodes[c].next) {
+        for (u32 c = s->nodes[n].words; c; c = s->nodes[c].next_word) {
             u32 w = s->nodes[c].word, v, dfa = PRO_NONE;
             if (w == SCH_MIN_LENGTH && chars < sch_count(s, c)) return false;
             if (w == SCH_MAX_LENGTH && chars > sch_count(s, c)) return false;
@@ -26309,7 +26330,7 @@ static bool sch_other_names(sch *s, pro_string *text) {
         if (!n) continue;
         if (s->nodes[n].kind == JSON_T_FALSE || sch_child(s, n, SCH_ENUM)
             || sch_child(s, n, SCH_CONST)) return false;
-        for (u32 c = s->nodes[n].child; c; c = s->nodes[c].next) {
+        for (u32 c = s->nodes[n].words; c; c = s->nodes[c].next_word) {
             u32 w = s->nodes[c].word;
             if (w == SCH_MIN_LENGTH)
                 text->min = max_u32(text->min, sch_count(s, c));

@@ -564,6 +564,59 @@ TEST(words_together)
         check(rows[i].schema, rows[i].takes, rows[i].refuses);
 }
 
+static void put_times(char **p, const char *format, int times)
+{
+    for (int i = 0; i < times; i++)
+        *p += sprintf(*p, format, i, i);
+}
+
+/* What is looked at again and again costs work, or is looked at once. */
+TEST(hostile_schemas_end_soon)
+{
+    static const char rule[] = "\"%d\":{\"$ref\":\"#/$defs/b\",\"title\":\"\"},";
+    static const struct {
+        const char *begin, *many; int n;
+        const char *middle, *more; int m;
+        const char *end;
+    } rows[] = {
+        {"{\"$defs\":{\"b\":{", "\"minimum\":1,", 30000,
+            "\"type\":\"integer\"}},\"properties\":{", rule, 3900, "\"a\":{}}}"},
+        {"{\"$defs\":{\"b\":{", "\"idle\":1,", 40000,
+            "\"type\":\"null\"}},\"properties\":{", rule, 3900, "\"a\":{}}}"},
+        {"{\"$defs\":{\"b\":{\"type\":[", "\"null\",", 30000,
+            "\"null\"]}},\"properties\":{", rule, 3900, "\"a\":{}}}"},
+        {"{\"$defs\":{\"c\":{\"$id\":\"c/\",\"$defs\":{\"d\":{\"$id\":\"d/\","
+            "\"$defs\":{", "\"a%d\":{\"$id\":\"x%d\"},", 20000,
+            "\"b\":{}}}}}},\"properties\":{",
+            "\"p%d\":{\"$ref\":\"q%d\"},", 300, "\"a\":{}}}"},
+        {"{\"allOf\":[", "{\"pattern\":\"^a*b?$\"},", 1000, "{\"enum\":[\"", "a",
+            400000, "\"]}]}"},
+        {"{\"type\":\"string\",\"minLength\":2,\"allOf\":[",
+            "{\"pattern\":\"a.{90}b%d\"},", 3000, "{}]}", "", 0, ""},
+    };
+    char *s = fx_memory(NULL, 2 << 20);
+    for (size_t i = 0; i < KS_LEN(rows); i++) {
+        char *p = s;
+        p += sprintf(p, "%s", rows[i].begin);
+        put_times(&p, rows[i].many, rows[i].n);
+        p += sprintf(p, "%s", rows[i].middle);
+        put_times(&p, rows[i].more, rows[i].m);
+        p += sprintf(p, "%s", rows[i].end);
+        clock_t t = clock();
+        pro_build b;
+        compile(&b, (str){s, (size_t)(p - s)}, (how){.lenient = true},
+            MEM_LIBC);
+        double took = (double)(clock() - t) / CLOCKS_PER_SEC;
+        if (!CHECK(took < 1.5)
+            || !CHECK(!b.status || b.status == KSLLM_ERR_BUFFER))
+            printf("  row %zu: %g s, %s\n", i, took, err.text);
+        if (getenv("TEST_TIMES"))
+            printf("  row %zu: %.3f s, %d\n", i, took, (int)b.status);
+        pro_free(&b);
+    }
+    free(s);
+}
+
 TEST(memory_may_fail)
 {
     static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":"
