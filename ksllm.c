@@ -28624,6 +28624,16 @@ static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
     const u8 *at = t->data;
     for (u32 i = 0; i < f->n; i++) {
         size_t n = m->dim[MDL_MATRICES[f->parts[i]].n_out];
+        char name[GGUF_MAX_NAME + 32];
+        int length = snprintf(name, sizeof name, "%.*s%s",
+            (int)(t->name.n - strlen(f->name)), t->name.p,
+            MDL_MATRICES[f->parts[i]].name);
+        const gguf_tensor *one =
+            gguf_find_tensor(&m->g, (str){name, (size_t)length});
+        if (one && one != t)
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+                "tensor '%.*s' holds what '%s' does, which is there too: "
+                "convert the model again", STR(t->name), name);
         l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
             m->dim[D_EMBD], n, (size_t)t->row_bytes, (size_t)each,
             (size_t)(rows * t->row_bytes)};
