@@ -151,6 +151,8 @@
  * all rows anywhere, and KS_EMULATED to the features that it emulates. */
 #if !defined KS_EMULATED
 #define KS_HAS_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni"
+#define KS_HAS_VBMI                                                            \
+    "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi"
 #if (defined __clang__ && __clang_major__ >= 12)                               \
     || (!defined __clang__ && __GNUC__ >= 11)
 #define KS_HAS_AVXVNNI "avx2,fma,f16c,avxvnni"
@@ -1128,6 +1130,7 @@ enum { /* bits of cpu_features */
     CPU_DOTPROD = 1 << 3,
     CPU_I8MM = 1 << 4,
     CPU_AVX_VNNI = 1 << 5,
+    CPU_AVX512_VBMI = 1 << 6, /* with CPU_AVX512_VNNI */
 };
 
 #if (defined KS_ARM64 || defined KS_ARM32) && defined __linux__
@@ -1149,7 +1152,7 @@ static u32 cpu_features(void) {
     if ((b >> 5 & 1) && fma && f16c) bits |= CPU_AVX2;
     const u32 f_bw_vl = 1u << 16 | 1u << 30 | 1u << 31;
     if ((xcr0 & 0xe6) == 0xe6 && (b & f_bw_vl) == f_bw_vl && (c >> 11 & 1))
-        bits |= CPU_AVX512_VNNI;
+        bits |= CPU_AVX512_VNNI | (c >> 1 & 1 ? CPU_AVX512_VBMI : 0);
     if (a && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
         bits |= CPU_AVX_VNNI;
 #if defined KS_EMULATED
@@ -2482,7 +2485,8 @@ static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
  * in 7i, operations in 7b, and products in 7d: k_direct for few tokens, k_panel
  * for many. One that only multiplies faster than another (AVX-VNNI, AVX-512,
  * dotprod, i8mm) names that one as KS_BASE and takes its kernels on floats;
- * KS_BASE_I8 lends attention with the int8 cache. What a kernel must compute,
+ * KS_BASE_I8 lends attention with the int8 cache; a pass like KS_VBMI's takes
+ * all but a product from others. What a kernel must compute,
  * to the bit, is THE ARITHMETIC at the head of this file and is tested against
  * the scalar row. To add a format: § 6, x_block or x_group and q_block or
  * q_group in 7d, a line in 7e.
@@ -2748,6 +2752,14 @@ KS_TARGET_BEGIN(KS_FOR)
 #define vr_store KS_NAME(vr_store)
 #define vr_minus KS_NAME(vr_minus)
 #define vr_add KS_NAME(vr_add)
+
+#if defined KS_VBMI
+#define KS_PRODUCT(x) KS_PASTE(x, avx512vnni)
+#else
+#define KS_PRODUCT(x) KS_NAME(x)
+#endif
+
+#if !defined KS_VBMI /* which takes all of this from others */
 
 /* ---- 7b vocabulary ----
  * v_exp2i(p, t): p * 2^n where n is the integer in the low bits of t (t was
@@ -3659,9 +3671,9 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * function that lays out (k_lay_*), a shape of blocks a tile (x_tile32_8 and
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
- * (k_stream; k_four_rows with AVX-512); with blocks of 32 and AVX-512 a stretch
- * of four (k_quads). With AVX-512 two to eight tokens go one more way
- * (k_sixteens).
+ * (k_stream; k_four_rows and k_grid with AVX-512); with blocks of 32 and
+ * AVX-512 a stretch of four (k_quads). With AVX-512 two to eight tokens go one
+ * more way (k_sixteens).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -3904,19 +3916,23 @@ V_INLINE void KS_NAME(x_scale_bytes)(
                 KS_NAME(x_bits)(m[i % 2], i / 2 * 4, 4),
                 _mm256_slli_epi16(KS_NAME(x_bits)(c, 2 * i, 2), 4)), tail);
         return;
+    case KSLLM_TYPE_IQ3_S:  /* nibbles at q[27], for twice that and one */
     case KSLLM_TYPE_IQ4_XS: /* nibbles at q[1], two bits above in q[0] */
         KS_UNROLL
         for (int i = 0; i < 2; i++) {
             const __m256i rows = _mm256_setr_epi32(0, 0x04040404, 0x08080808,
                 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
-            a = _mm256_shuffle_epi8(q[1], _mm256_add_epi8(rows,
-                _mm256_set1_epi32(i ? 0x03030202 : 0x01010000)));
-            b = _mm256_shuffle_epi8(q[0], _mm256_add_epi8(
-                rows, _mm256_set1_epi8((char)(2 + i))));
+            a = _mm256_shuffle_epi8(q[type == KSLLM_TYPE_IQ3_S ? 27 : 1],
+                _mm256_add_epi8(rows,
+                    _mm256_set1_epi32(i ? 0x03030202 : 0x01010000)));
             a = _mm256_or_si256(
                 _mm256_and_si256(a, _mm256_set1_epi16(0x000f)),
                 _mm256_and_si256(
                     _mm256_srli_epi16(a, 4), _mm256_set1_epi16(0x0f00)));
+            s[i] = _mm256_add_epi8(_mm256_add_epi8(a, a), _mm256_set1_epi8(1));
+            if (type == KSLLM_TYPE_IQ3_S) continue;
+            b = _mm256_shuffle_epi8(q[0], _mm256_add_epi8(
+                rows, _mm256_set1_epi8((char)(2 + i))));
             c = _mm256_and_si256(
                 _mm256_slli_epi32(b, 4), _mm256_set1_epi32(0x30));
             c = _mm256_or_si256(c, _mm256_and_si256(
@@ -4092,6 +4108,31 @@ V_INLINE __m256i KS_NAME(x_scaled)(
  * So memory is read as one stream, and ahead of it to L1 (EPYC 7003, one
  * thread, decode of a Q4_K_M: 0.80 of the read bandwidth became 0.94). */
 
+#if !defined KSLLM_NO_IQ
+/* Weights 32 * g and after of the block of IQ3_S at p. Rows of its grid are
+ * read one by one: gathers take longer. */
+V_INLINE __m256i KS_NAME(x_grid)(const u8 *p, const size_t g) {
+    const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201);
+    const __m256i spread = _mm256_setr_epi32(0, 0, 0x01010101, 0x01010101,
+        0x02020202, 0x02020202, 0x03030303, 0x03030303);
+    const u8 *q = FIELD_OF(p, blk_iq3_s, qs) + 8 * g;
+    const u32 high = FIELD_OF(p, blk_iq3_s, qh)[g];
+#define ROW(k) (i16)BLK_GRID_IQ3_S[q[k] | (high << (8 - (k)) & 256)]
+    __m256i s, w = _mm256_cvtepu16_epi32(_mm_setr_epi16(
+        ROW(0), ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
+#undef ROW
+    w = _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 10)),
+        _mm256_set1_epi32(0x003f003f));
+    w = _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 5)),
+        _mm256_set1_epi8(7));
+    w = _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
+    s = _mm256_shuffle_epi8(_mm256_set1_epi32(
+        ld_i32(FIELD_OF(p, blk_iq3_s, signs) + 4 * g)), spread);
+    s = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
+    return _mm256_sub_epi8(_mm256_xor_si256(w, s), s);
+}
+#endif
+
 /* Weights 32 * g and after of the block at p, in their order. */
 V_INLINE __m256i KS_NAME(x_part)(
     const u8 *p, ksllm_type type, const size_t g) {
@@ -4122,6 +4163,9 @@ V_INLINE __m256i KS_NAME(x_part)(
         w = KS_NAME(x_bits)(w, 2 * (int)four, 2);
         h = KS_NAME(x_load)(FIELD_OF(p, blk_q3_k, hmask)), up = 2 - (int)g;
         break;
+#if !defined KSLLM_NO_IQ
+    case KSLLM_TYPE_IQ3_S: return KS_NAME(x_grid)(p, g);
+#endif
     default: { /* IQ4_XS */
         __m128i q = _mm_loadu_si128(
             (const void *)(FIELD_OF(p, blk_iq4_xs, qs) + 16 * g));
@@ -4156,7 +4200,7 @@ V_INLINE void KS_NAME(x_heads_of)(
                 FIELD_OF(block[k], blk_q6_k, scales),
                 FIELD_OF(block[k + 4], blk_q6_k, scales));
     } else {
-        if (type == KSLLM_TYPE_Q3_K) /* at the end of the block */
+        if (type == KSLLM_TYPE_Q3_K || type == KSLLM_TYPE_IQ3_S)
             KS_NAME(x_four)(block, b->bytes - 16, q + 24);
         else KS_NAME(x_four)(block, 0, q);
         KS_NAME(x_scale_bytes)(q, type, s, m);
@@ -4202,7 +4246,10 @@ KS_NOINLINE void X_READ_HEADS(const u8 *p, ksllm_type type, x_heads *to) {
     HEADS(Q4_K); break;
     HEADS(Q5_K); break;
     HEADS(Q6_K); break;
-    HEADS(IQ4_XS);
+    HEADS(IQ4_XS); break;
+#if !defined KSLLM_NO_IQ
+    HEADS(IQ3_S); break;
+#endif
 #undef HEADS
     }
 }
@@ -4848,89 +4895,6 @@ V_INLINE __m128i KS_NAME(x_rows_six)(
     return KS_NAME(x_quarters)(KS_NAME(x_quad_fold)(p));
 }
 
-#if !defined KSLLM_NO_IQ
-/* The block of IQ3_S at p without signs, which go to its inputs x, in y. Its
- * grid of 512 is 16 registers of words with four weights each. Returns the
- * scales, one for each span of 16. */
-V_INLINE __m256i KS_NAME(x_grid_block)(
-    const u8 *p, const __m512i *x, __m512i *w, __m512i *y) {
-    const u16 *grid = BLK_GRID_IQ3_S;
-    KS_OPAQUE(grid); /* there are no registers to keep it in */
-    __m512i row[2], v[2][4];
-    __mmask32 high[2], second[2], fourth[2];
-    KS_UNROLL
-    for (size_t h = 0; h < 2; h++) {
-        row[h] = _mm512_cvtepu8_epi16(
-            KS_NAME(x_load)(FIELD_OF(p, blk_iq3_s, qs) + 32 * h));
-        high[h] = (__mmask32)ld_u32(FIELD_OF(p, blk_iq3_s, qh) + 4 * h);
-        second[h] = _mm512_test_epi16_mask(row[h], _mm512_set1_epi16(64));
-        fourth[h] = _mm512_test_epi16_mask(row[h], _mm512_set1_epi16(128));
-    }
-    KS_UNROLL
-    for (size_t k = 0; k < 4; k++, grid += 128) {
-        __m512i part[4];
-        KS_UNROLL
-        for (int i = 0; i < 4; i++) part[i] = _mm512_loadu_si512(grid + 32 * i);
-        KS_UNROLL
-        for (int h = 0; h < 2; h++)
-            v[h][k] = _mm512_mask_blend_epi16(second[h],
-                _mm512_permutex2var_epi16(part[0], row[h], part[1]),
-                _mm512_permutex2var_epi16(part[2], row[h], part[3]));
-    }
-    KS_UNROLL
-    for (size_t h = 0; h < 2; h++) {
-        const u8 *signs = FIELD_OF(p, blk_iq3_s, signs) + 16 * h;
-        __m512i q = _mm512_mask_blend_epi16(high[h],
-            _mm512_mask_blend_epi16(fourth[h], v[h][0], v[h][1]),
-            _mm512_mask_blend_epi16(fourth[h], v[h][2], v[h][3]));
-        /* Three bits for each of four; twice that and one is its level. */
-        q = _mm512_slli_epi16(q, 1);
-        KS_UNROLL
-        for (size_t k = 0; k < 2; k++) {
-            __m512i d = _mm512_cvtepu16_epi32(k
-                    ? _mm512_extracti64x4_epi64(q, 1)
-                    : _mm512_castsi512_si256(q));
-            d = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0x0000ffff), d,
-                _mm512_slli_epi32(d, 10), 0xca);
-            d = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0x00ff00ff), d,
-                _mm512_slli_epi32(d, 5), 0xca);
-            w[2 * h + k] = _mm512_ternarylogic_epi32(
-                d, _mm512_set1_epi8(14), _mm512_set1_epi8(1), 0xea);
-            y[2 * h + k] = _mm512_mask_sub_epi8(x[2 * h + k],
-                (__mmask64)ld_u64(signs + 8 * k), _mm512_setzero_si512(),
-                x[2 * h + k]);
-        }
-    }
-    const __m256i bytes = _mm256_setr_epi32(-0x7fff8000, -0x7fff8000,
-        -0x7ffe7fff, -0x7ffe7fff, -0x7ffd7ffe, -0x7ffd7ffe, -0x7ffc7ffd,
-        -0x7ffc7ffd);
-    const __m256i four = _mm256_and_si256(_mm256_set1_epi16(15),
-        _mm256_srlv_epi16(_mm256_shuffle_epi8(_mm256_set1_epi32(
-            ld_i32(FIELD_OF(p, blk_iq3_s, scales))), bytes),
-            _mm256_set1_epi64x(0x0004000400000000)));
-    return _mm256_add_epi16(_mm256_add_epi16(four, four), _mm256_set1_epi16(1));
-}
-
-/* The same times a block of IQ3_S. */
-V_INLINE __m128i KS_NAME(x_rows_grid)(const u8 *const *row, const __m512i *x) {
-    const __m512i zero = _mm512_setzero_si512();
-    __m512i p[4];
-    KS_UNROLL
-    for (int r = 0; r < 4; r++) {
-        __m512i w[4], y[4];
-        const __m256i scale = KS_NAME(x_grid_block)(row[r], x, w, y);
-        p[r] = zero;
-        KS_UNROLL
-        for (int k = 0; k < 2; k++)
-            p[r] = KS_NAME(x_add_scaled)(p[r],
-                _mm512_dpbusd_epi32(zero, w[2 * k], y[2 * k]),
-                _mm512_dpbusd_epi32(zero, w[2 * k + 1], y[2 * k + 1]), scale,
-                k);
-    }
-    return KS_NAME(x_quarters)(KS_NAME(x_quad_fold)(p));
-}
-#endif
-
 /* acc + four rows times a block of 256. */
 V_INLINE __m128 KS_NAME(x_four_rows)(const u8 *const *row, const u8 *next,
     const i8 *x, const i16 *sums, f32 dx, ksllm_type type, __m128 acc) {
@@ -4948,13 +4912,6 @@ V_INLINE __m128 KS_NAME(x_four_rows)(const u8 *const *row, const u8 *next,
         head[k] = _mm256_castsi128_si256(b->d < 14 ? AT(0) : AT(b->d - 14));
 #undef AT
     }
-#if !defined KSLLM_NO_IQ
-    if (type == KSLLM_TYPE_IQ3_S) {
-        KS_NAME(x_turn)(head, head);
-        KS_NAME(x_two_halves)(head[0], &d, &dmin);
-        p = KS_NAME(x_rows_grid)(row, in);
-    } else
-#endif
     if (!b->has_min) {
         KS_NAME(x_turn)(head, head);
         KS_NAME(x_two_halves)(head[3], &dmin, &d);
@@ -5952,6 +5909,183 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
 #endif
 
 #endif
+
+#endif /* KS_VBMI */
+
+/* ---- x86: one token, IQ3_S, AVX-512 ----
+ * The 512 rows of its grid are in registers: four weights each, a nibble for
+ * one, as words or, where bytes can be permuted (VBMI), in two planes. A row is
+ * looked up in eight pairs of registers, with VBMI twice in four but 64 rows at
+ * a time. Four rows of the matrix go together, as in k_four_rows; inputs are
+ * apart (x_apart), so that a lane is 16 weights. Zen 4, one thread, L2 cache:
+ * 13.8 GB/s with VBMI, 8.4 without. */
+
+#if (defined KS_VBMI || (defined KS_VNNI && !defined KS_AVXVNNI))              \
+    && !defined KSLLM_NO_IQ
+
+KS_INLINE void KS_NAME(x_grid_in)(__m512i *grid) {
+    KS_UNROLL
+    for (int k = 0; k < 16; k++) {
+        const __m512i v = _mm512_loadu_si512(BLK_GRID_IQ3_S + 32 * k);
+        grid[k] = _mm512_set1_epi16(0x1111); /* a level is twice that and one */
+        KS_UNROLL
+        for (int i = 0; i < 4; i++)
+            grid[k] = _mm512_or_si512(grid[k], _mm512_and_si512(
+                _mm512_slli_epi16(v, (unsigned)i + 1),
+                _mm512_set1_epi16((i16)(14 << 4 * i))));
+    }
+#if defined KS_VBMI
+    __m256i half[32];
+    KS_UNROLL
+    for (int k = 0; k < 16; k++) {
+        half[k] = _mm512_cvtepi16_epi8(grid[k]);
+        half[16 + k] = _mm512_cvtepi16_epi8(_mm512_srli_epi16(grid[k], 8));
+    }
+    KS_UNROLL
+    for (int k = 0; k < 16; k++)
+        grid[k] = KS_PRODUCT(x_join)(half[2 * k], half[2 * k + 1]);
+#endif
+}
+
+/* Rows of the grid by their numbers, of which the ninth bit comes apart: 64 of
+ * a plane, or 32 in words. */
+#if defined KS_VBMI
+KS_INLINE __m512i KS_NAME(x_rows_in)(
+    const __m512i *grid, __m512i row, __mmask64 ninth) {
+    const __mmask64 eighth = _mm512_movepi8_mask(row);
+    __m512i v[4];
+    KS_UNROLL
+    for (int k = 0; k < 4; k++)
+        v[k] = _mm512_permutex2var_epi8(grid[2 * k], row, grid[2 * k + 1]);
+    return _mm512_mask_blend_epi8(ninth,
+        _mm512_mask_blend_epi8(eighth, v[0], v[1]),
+        _mm512_mask_blend_epi8(eighth, v[2], v[3]));
+}
+#else
+KS_INLINE __m512i KS_NAME(x_rows_in)(
+    const __m512i *grid, __m512i row, __mmask32 ninth) {
+    const __mmask32 seventh =
+        _mm512_test_epi16_mask(row, _mm512_set1_epi16(64));
+    const __mmask32 eighth =
+        _mm512_test_epi16_mask(row, _mm512_set1_epi16(128));
+    __m512i v[8];
+    KS_UNROLL
+    for (int k = 0; k < 8; k++)
+        v[k] = _mm512_permutex2var_epi16(grid[2 * k], row, grid[2 * k + 1]);
+    KS_UNROLL
+    for (int k = 0; k < 8; k += 2)
+        v[k] = _mm512_mask_blend_epi16(seventh, v[k], v[k + 1]);
+    return _mm512_mask_blend_epi16(ninth,
+        _mm512_mask_blend_epi16(eighth, v[0], v[2]),
+        _mm512_mask_blend_epi16(eighth, v[4], v[6]));
+}
+#endif
+
+/* The weights of the block at p: of each four the first two in a byte of *a,
+ * the others in one of *b. */
+KS_INLINE void KS_NAME(x_look_up)(
+    const u8 *p, const __m512i *grid, __m512i *a, __m512i *b) {
+    const __m512i row = _mm512_loadu_si512(FIELD_OF(p, blk_iq3_s, qs));
+    const __mmask64 ninth = ld_u64(FIELD_OF(p, blk_iq3_s, qh));
+#if defined KS_VBMI
+    *a = KS_NAME(x_rows_in)(grid, row, ninth);
+    *b = KS_NAME(x_rows_in)(grid + 8, row, ninth);
+#else
+    const __m512i low = _mm512_set1_epi16(255), h = _mm512_movm_epi8(ninth);
+    const __m512i even = KS_NAME(x_rows_in)(
+        grid, row, _mm512_test_epi16_mask(h, low));
+    const __m512i odd = KS_NAME(x_rows_in)(
+        grid, _mm512_srli_epi16(row, 8), _mm512_movepi16_mask(h));
+    *a = _mm512_ternarylogic_epi32(
+        low, even, _mm512_slli_epi16(odd, 8), 0xca);
+    *b = _mm512_ternarylogic_epi32(
+        low, _mm512_srli_epi16(even, 8), odd, 0xca);
+#endif
+}
+
+/* The first of each four inputs of a block, then the second, and so on. */
+KS_INLINE void KS_NAME(x_apart)(const i8 *x, size_t n, i8 *to) {
+    const __m512i lanes = _mm512_broadcast_i32x4(_mm_setr_epi8(
+        0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m512i all = _mm512_setr_epi32(
+        0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (size_t i = 0; i < n; i += 64) {
+        const __m512i v = _mm512_permutexvar_epi32(all,
+            _mm512_shuffle_epi8(_mm512_loadu_si512(x + i), lanes));
+        i8 *at = to + i / 256 * 256 + i % 256 / 4;
+        _mm_storeu_si128((void *)at, _mm512_castsi512_si128(v));
+        _mm_storeu_si128((void *)(at + 64), _mm512_extracti32x4_epi32(v, 1));
+        _mm_storeu_si128((void *)(at + 128), _mm512_extracti32x4_epi32(v, 2));
+        _mm_storeu_si128((void *)(at + 192), _mm512_extracti32x4_epi32(v, 3));
+    }
+}
+
+/* The block at p times x, scaled, 16 weights in each lane; before that a lane
+ * fits 16 bits. The second of two nibbles counts 16 times. */
+KS_INLINE __m512i KS_NAME(x_grid_dot)(
+    const u8 *p, const i8 *x, const __m512i *grid) {
+    const __m512i low = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
+    const __m512i twice = _mm512_broadcast_i32x4(_mm_setr_epi8(
+        0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
+    const __m512i turn = _mm512_setr_epi32(
+        31, 31, 3, 3, 7, 7, 11, 11, 15, 15, 19, 19, 23, 23, 27, 27);
+    const __m512i signs = _mm512_shuffle_epi8(_mm512_permutexvar_epi64(
+        _mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3),
+        _mm512_castsi256_si512(_mm256_loadu_si256(
+            (const void *)FIELD_OF(p, blk_iq3_s, signs)))), twice);
+    __m512i a, b, y[4], s, t;
+    KS_NAME(x_look_up)(p, grid, &a, &b);
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        y[k] = _mm512_load_si512(x + 64 * k);
+        y[k] = _mm512_mask_sub_epi8(y[k], _mm512_test_epi8_mask(
+            signs, _mm512_set1_epi16((i16)(0x1001 << k))), zero, y[k]);
+    }
+    s = _mm512_dpbusd_epi32(zero, _mm512_and_si512(low, a), y[0]);
+    t = _mm512_dpbusd_epi32(zero, _mm512_andnot_si512(low, a), y[1]);
+    s = _mm512_dpbusd_epi32(s, _mm512_and_si512(low, b), y[2]);
+    t = _mm512_dpbusd_epi32(t, _mm512_andnot_si512(low, b), y[3]);
+    s = _mm512_add_epi32(s, _mm512_srai_epi32(t, 4));
+    return _mm512_madd_epi16(s, _mm512_ternarylogic_epi32(
+        _mm512_rorv_epi32(_mm512_set1_epi32(
+            ld_i32(FIELD_OF(p, blk_iq3_s, scales))), turn),
+        _mm512_set1_epi32(30), _mm512_set1_epi32(1), 0xea));
+}
+
+/* Not inlined, as k_crossed. */
+KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
+    enum { BYTES = sizeof(blk_iq3_s) };
+    const k_acts *acts = p->acts;
+    _Alignas(64) i8 x[X_CROSSED];
+    __m512i grid[16];
+    KS_NAME(x_apart)(acts->q[1], acts->n_in, x);
+    KS_NAME(x_grid_in)(grid);
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 4) {
+        const u8 *row[4], *next = KS_PRODUCT(x_rows)(p, r0, 4, row);
+        __m128 acc = _mm_setzero_ps();
+        f32 y[4];
+        if (p->n_rows - r0 >= 12) next += 4 * p->row_bytes; /* as k_quads */
+        for (size_t i = 0; i < acts->n_in / 256; i++, next += 4 * BYTES) {
+            __m512i s[4];
+            const __m128 d = _mm_cvtph_ps(_mm_setr_epi16(ld_i16(row[0]),
+                ld_i16(row[1]), ld_i16(row[2]), ld_i16(row[3]), 0, 0, 0, 0));
+            KS_UNROLL
+            for (int r = 0; r < 4; r++) {
+                s[r] = KS_NAME(x_grid_dot)(row[r], x + 256 * i, grid);
+                k_fetch(next + r * BYTES, BYTES);
+                row[r] += BYTES;
+            }
+            acc = _mm_fmadd_ps(_mm_mul_ps(_mm_cvtepi32_ps(
+                KS_PRODUCT(x_quarters)(KS_PRODUCT(x_quad_fold)(s))), d),
+                _mm_set1_ps(acts->d[1][i]), acc);
+        }
+        _mm_storeu_ps(y, acc);
+        memcpy(p->y + r0, y, min_size(4, p->n_rows - r0) * sizeof *y);
+    }
+}
+#endif
+
+#if !defined KS_VBMI
 
 /* ---- 7d products on Arm ----
  * The same sums as k_quantized, by two other routes, eight rows at a time.
@@ -7967,10 +8101,14 @@ QUANTIZED(IQ4_XS)
 #define WIDENED(t, as) QUANTIZED(t)
 #else
 #if defined KS_VNNI && !defined KS_AVXVNNI
+#define X_WIDER(p) if (p->acts->n_in <= X_CROSSED) KS_NAME(k_grid)(p); else
+#else
+#define X_WIDER(p)
+#endif
+#if defined KS_AVX2
 #define X_GRID(t)                                                              \
     if (KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S && p->m == 1) {                     \
-        KS_NAME(k_four_rows)(p, p->acts->q[1], p->acts->sum[1],                \
-            KSLLM_TYPE_IQ3_S);                                                 \
+        X_WIDER(p) KS_NAME(k_stream)(p, KSLLM_TYPE_IQ3_S);                     \
         return;                                                                \
     }
 #else
@@ -7994,7 +8132,7 @@ QUANTIZED(IQ4_XS)
 #define X_WIDE_LAY(t, as)
 #endif
 #define X_WIDE_PANEL(t, as)                                                    \
-    if (p->m > KS_NAME(FEW)) {                                                 \
+    if (p->m > KS_NAME(FEW) || KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S) {           \
         k_product all = *p;                                                    \
         all.type = KSLLM_TYPE_##as;                                            \
         KS_NAME(k_panel)(                                                      \
@@ -8023,6 +8161,7 @@ WIDENED(TQ1_0, Q2_K)
 WIDENED(TQ2_0, Q2_K)
 #undef WIDENED
 #undef X_GRID
+#undef X_WIDER
 #undef X_WIDE_LAY
 #undef X_WIDE_PANEL
 #endif
@@ -8362,6 +8501,13 @@ GROUP(values, 4, I8)
 #undef GROUP
 #undef ALONE
 
+#elif !defined KSLLM_NO_IQ
+static void KS_NAME(k_product_IQ3_S)(const k_product *p) {
+    if (p->m == 1 && p->acts->n_in <= X_CROSSED) KS_NAME(k_grid)(p);
+    else KS_PRODUCT(k_product_IQ3_S)(p);
+}
+#endif
+
 /* ---- 7g the row ---- */
 
 #if defined KS_BASE
@@ -8379,6 +8525,8 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .name = KS_STRING(KS_ISA),
 #if defined KS_SCALAR
     .needs = 0,
+#elif defined KS_VBMI
+    .needs = CPU_AVX2 | CPU_AVX512_VNNI | CPU_AVX512_VBMI,
 #elif defined KS_AVXVNNI
     .needs = CPU_AVX2 | CPU_AVX_VNNI,
 #elif defined KS_VNNI
@@ -8395,7 +8543,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .quantize = KS_FLOATS(k_quantize),
     .norm = KS_FLOATS(k_norm),
 #define FLOATS(t) [KSLLM_TYPE_##t] = KS_FLOATS(k_product_##t)
-#define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_NAME(k_product_##t)
+#define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_PRODUCT(k_product_##t)
 #define PLAIN(t) [KSLLM_TYPE_##t] = k_product_any_scalar
     .product = {FLOATS(F32), FLOATS(F16), FLOATS(BF16), QUANTIZED(Q4_0),
         QUANTIZED(Q4_1), QUANTIZED(Q5_0), QUANTIZED(Q5_1), QUANTIZED(Q8_0),
@@ -8403,8 +8551,8 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
         QUANTIZED(Q6_K), QUANTIZED(IQ4_NL), QUANTIZED(IQ4_XS),
 #if !defined KSLLM_NO_IQ
         PLAIN(IQ2_XXS), PLAIN(IQ2_XS), PLAIN(IQ2_S), PLAIN(IQ3_XXS),
-        QUANTIZED(IQ3_S), PLAIN(IQ1_S), PLAIN(IQ1_M), QUANTIZED(TQ1_0),
-        QUANTIZED(TQ2_0), QUANTIZED(MXFP4),
+        [KSLLM_TYPE_IQ3_S] = KS_NAME(k_product_IQ3_S), PLAIN(IQ1_S),
+        PLAIN(IQ1_M), QUANTIZED(TQ1_0), QUANTIZED(TQ2_0), QUANTIZED(MXFP4),
 #endif
     },
 #undef PLAIN
@@ -8439,6 +8587,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 
 #undef KS_FLOATS
 #undef KS_CACHE_I8
+#undef KS_PRODUCT
 #undef V_INLINE
 #undef V_UNROLL
 #undef V_WIDTH
@@ -8452,6 +8601,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef KS_AVX2
 #undef KS_VNNI
 #undef KS_AVXVNNI
+#undef KS_VBMI
 #undef KS_NEON
 #undef KS_DOTPROD
 #undef KS_I8MM
@@ -8475,6 +8625,7 @@ KS_TARGET_END
 
 #define KS_IS_avx2 1
 #define KS_IS_avx512vnni 2
+#define KS_IS_avx512vbmi 2 /* alone it is that row */
 #define KS_IS_avxvnni 3
 #define KS_IS_neon 4
 #define KS_IS_dotprod 5
@@ -8497,6 +8648,14 @@ KS_TARGET_END
 #define KS_BASE avx2
 #define KS_AVX2 1
 #define KS_VNNI 1
+#include KSLLM_SELF
+#endif
+#if defined KS_X86 && !defined KSLLM_ISA_ONLY && !defined KSLLM_NO_IQ
+#define KS_ISA avx512vbmi
+#define KS_FOR KS_HAS_VBMI
+#define KS_BASE avx2
+#define KS_BASE_I8 avx512vnni
+#define KS_VBMI 1
 #include KSLLM_SELF
 #endif
 #if defined KS_HAS_AVXVNNI && KS_ROW(avxvnni)
@@ -8539,6 +8698,9 @@ KS_TARGET_END
 /* ---- 7i the table, best first ---- */
 
 static const k_row *const K_TABLE[] = {
+#if defined KS_X86 && !defined KSLLM_ISA_ONLY && !defined KSLLM_NO_IQ
+    &K_TABLE_ROW_avx512vbmi,
+#endif
 #if defined KS_X86 && KS_ROW(avx512vnni)
     &K_TABLE_ROW_avx512vnni,
 #endif
@@ -28676,6 +28838,16 @@ static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
     const u8 *at = t->data;
     for (u32 i = 0; i < f->n; i++) {
         size_t n = m->dim[MDL_MATRICES[f->parts[i]].n_out];
+        char name[GGUF_MAX_NAME + 32];
+        int length = snprintf(name, sizeof name, "%.*s%s",
+            (int)(t->name.n - strlen(f->name)), t->name.p,
+            MDL_MATRICES[f->parts[i]].name);
+        const gguf_tensor *one =
+            gguf_find_tensor(&m->g, (str){name, (size_t)length});
+        if (one && one != t)
+            return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
+                "tensor '%.*s' holds what '%s' does, which is there too: "
+                "convert the model again", STR(t->name), name);
         l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
             m->dim[D_EMBD], n, (size_t)t->row_bytes, (size_t)each,
             (size_t)(rows * t->row_bytes)};

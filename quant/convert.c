@@ -537,6 +537,12 @@ static i64 cv_int(const cv *c, const char *names, i64 fallback) {
     return i;
 }
 
+/* What the config says of the first layer, then ->next; NULL: nothing. */
+static const js *cv_types(const cv *c) {
+    const js *types = js_get(c->config, "layer_types");
+    return types && types->kind == JS_ARR ? types->first : NULL;
+}
+
 static f64 cv_float(const js *o, const char *names, f64 fallback) {
     f64 v;
     return js_num(cv_get(o, names), &v) ? v : fallback;
@@ -634,7 +640,6 @@ static void cv_check_rope(const cv *c) {
 /* Switches that a layer could have and no graph here has. */
 static void cv_check_layers(const cv *c) {
     const js *rope = js_get(c->config, "no_rope_layers"), *v;
-    const js *types = js_get(c->config, "layer_types");
     i64 i = 0, on;
     if (c->family->flags & CV_NO_ROPE) {
         bool fits = cv_int(c, "no_rope_layer_interval", 4) == 4 || rope;
@@ -648,12 +653,11 @@ static void cv_check_layers(const cv *c) {
         die("%s/config.json: 'sliding_window' is not supported for %s", c->dir,
             c->family->arch);
     if (!(c->family->flags & CV_SHARED)) return;
-    bool fits = cv_int(c, "num_local_experts", 0) == 0 && types
+    bool fits = cv_int(c, "num_local_experts", 0) == 0 && cv_types(c)
         && js_is(js_get(c->config, "position_embedding_type"), "rope")
         && cv_int(c, "shared_intermediate_size", -1)
             == cv_int(c, "intermediate_size", -1);
-    for (v = types && types->kind == JS_ARR ? types->first : NULL; v;
-        v = v->next)
+    for (v = cv_types(c); v; v = v->next)
         fits &= js_is(v, "attention") || js_is(v, "full_attention");
     if (!fits) die("%s/config.json: experts, Mamba layers, layers without rope "
         "or two widths of feed-forward: not supported", c->dir);
@@ -679,14 +683,12 @@ static void cv_check_router(const cv *c) {
             c->family->arch);
 }
 
-/* A number that layers which see all have for themselves: under a name of its
- * own, or for each of them in per_layer_config. */
-static i64 cv_global(const cv *c, const char *own, const char *name) {
-    const js *types = js_get(c->config, "layer_types"), *v;
+/* A number that layers which see all have for themselves: n, or, where that is
+ * 0, for each of them in per_layer_config. */
+static i64 cv_global(const cv *c, const char *name, i64 n) {
     const js *each = js_get(c->config, "per_layer_config");
-    i64 usual = cv_int(c, name, -1), n = cv_int(c, own, 0), i = 0, one;
-    for (v = types && types->kind == JS_ARR ? types->first : NULL; v;
-        v = v->next, i++) {
+    i64 usual = cv_int(c, name, -1), i = 0, one;
+    for (const js *v = cv_types(c); v; v = v->next, i++) {
         char key[24];
         snprintf(key, sizeof key, "%lld", (long long)i);
         const js *has = js_get(js_get(each, key), name);
@@ -713,17 +715,9 @@ static bool cv_has_beside(const cv *c) {
 }
 
 static bool cv_is_global(const cv *c, i64 layer) {
-    const js *v = js_get(c->config, "layer_types");
-    v = v && v->kind == JS_ARR ? v->first : NULL;
+    const js *v = cv_types(c);
     for (; v && layer > 0; layer--) v = v->next;
     return js_is(v, "full_attention");
-}
-
-/* KV heads of those; their own number counts only so. */
-static i64 cv_global_kv(const cv *c) {
-    return cv_global(c,
-        cv_keys_are_values(c) ? "num_global_key_value_heads" : "",
-        "num_key_value_heads");
 }
 
 static void cv_check_layered(const cv *c) {
@@ -809,11 +803,9 @@ static void cv_check_config(const cv *c) {
 
 /* Gemma 3: five local layers, then one global. */
 static void cv_write_gemma(const cv *c) {
-    const js *types = js_get(c->config, "layer_types");
-    i64 i = 0, period = cv_int(c, "sliding_window_pattern", 6);
-    bool fits = period == 6;
-    for (const js *v = types && types->kind == JS_ARR ? types->first : NULL; v;
-        v = v->next, i++)
+    i64 i = 0;
+    bool fits = cv_int(c, "sliding_window_pattern", 6) == 6;
+    for (const js *v = cv_types(c); v; v = v->next, i++)
         fits &= js_is(v, (i + 1) % 6 ? "sliding_attention" : "full_attention");
     if (!fits) die("%s/config.json: layers are not five local, one global",
         c->dir);
@@ -1063,17 +1055,15 @@ static void cv_write_convolutions(const cv *c) {
 /* Qwen 3.5: each interval's last layer attends; rope's three dimensions, which
  * are one for text. */
 static void cv_write_recurrence(const cv *c) {
-    const js *types = js_get(c->config, "layer_types");
+    const js *types = cv_types(c);
     const js *sections = js_get(cv_rope(c), "mrope_section");
     i64 interval = cv_int(c, "full_attention_interval", 0), i = 0, n;
     i64 heads = cv_int(c, "linear_num_value_heads", -1);
     i64 keys = cv_int(c, "linear_num_key_heads", -1);
-    for (const js *v = types && types->kind == JS_ARR ? types->first : NULL;
-        v && !interval; v = v->next, i++)
+    for (const js *v = types; v && !interval; v = v->next, i++)
         if (js_is(v, "full_attention")) interval = i + 1;
     i = 0;
-    for (const js *v = types && interval ? types->first : NULL; v;
-        v = v->next, i++)
+    for (const js *v = interval ? types : NULL; v; v = v->next, i++)
         if (!js_is(v, (i + 1) % interval ? "linear_attention"
                                          : "full_attention"))
             interval = 0;
@@ -1118,6 +1108,10 @@ static void cv_write_layered(const cv *c) {
     const i64 ffn = cv_int(c, "intermediate_size", -1);
     const bool twice = js_true(js_get(c->config, "use_double_wide_mlp"));
     const u32 head = (u32)cv_int(c, "head_dim", -1);
+    /* their own number counts only with keys for values */
+    const i64 kv = cv_global(c, "num_key_value_heads", cv_keys_are_values(c)
+        ? cv_int(c, "num_global_key_value_heads", 0) : 0);
+    const js *v = cv_types(c);
     gw_kv_array(c->g, cv_arch_key(c, "feed_forward_length"), KSLLM_META_I32,
         (u64)c->n_layers);
     for (i64 i = 0; i < c->n_layers; i++)
@@ -1127,9 +1121,8 @@ static void cv_write_layered(const cv *c) {
     gw_kv_u32(c->g, cv_arch_key(c, "rope.dimension_count_swa"), head);
     gw_kv_array(c->g, cv_arch_key(c, "attention.head_count_kv"),
         KSLLM_META_I32, (u64)c->n_layers);
-    for (i64 i = 0; i < c->n_layers; i++)
-        gw_u32(&c->g->kv, (u32)(cv_is_global(c, i) ? cv_global_kv(c)
-                                                  : c->n_kv));
+    for (i64 i = 0; i < c->n_layers; i++, v = v ? v->next : NULL)
+        gw_u32(&c->g->kv, (u32)(js_is(v, "full_attention") ? kv : c->n_kv));
     static const char *const experts[][2] = {
         {"num_experts", "expert_count"}, {"top_k_experts", "expert_used_count"},
         {"moe_intermediate_size", "expert_feed_forward_length"}};
@@ -1555,7 +1548,7 @@ static u32 cv_take(const cv *c, str name, cv_source *s, u64 dims[3]) {
         s->take = (u64)takes[i].take;
         s->turned = i == 0;
         if (!s->take || dims[1] != s->head_rows * heads)
-            die("%s: tensor '%.*s' does not divide into %llu heads of %llu",
+            die("%s: tensor '%.*s' does not divide into %llu times %llu rows",
                 c->dir, STR(s->t->name), (unsigned long long)heads,
                 (unsigned long long)s->head_rows);
         dims[1] = s->turned ? s->n_in
@@ -1905,7 +1898,8 @@ static void cv_read_config(cv *c) {
         c->value = cv_int(c, "v_head_dim", -1);
     }
     if (c->family->flags & CV_LAYERED)
-        c->head_dim = cv_global(c, "global_head_dim", "head_dim");
+        c->head_dim =
+            cv_global(c, "head_dim", cv_int(c, "global_head_dim", 0));
     f64 part = fmin(cv_float(c->config, "partial_rotary_factor", 1),
         cv_float(cv_rope(c), "partial_rotary_factor", 1));
     if (c->family->flags & CV_LAYERED) part = 1;

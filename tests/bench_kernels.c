@@ -103,7 +103,7 @@ peak_avx512vnni(f32 *sink) {
 
 static double peak_rate(const char *isa, f32 *sink) {
 #if defined KS_X86
-    if (strcmp(isa, "avx512vnni") == 0) return peak_avx512vnni(sink);
+    if (strncmp(isa, "avx512", 6) == 0) return peak_avx512vnni(sink);
     if (strcmp(isa, "avx2") == 0) return peak_avx2(sink);
 #endif
     (void)isa;

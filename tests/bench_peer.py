@@ -50,8 +50,8 @@ EXTRA_BUFTS = 74    # use_extra_bufts in llama_model_params of v0.5.0, bytes
 # ksllm's row, llama.cpp's backend, the flags of /proc/cpuinfo it needs;
 # then what must be reached: prefill, decode.
 PAIRS = [
-    ("avx512vnni", "zen4", {"avx512_vnni", "avx512_bf16"}, 2.0, 1.2),
-    ("avx512vnni", "icelake", {"avx512_vnni", "avx512_vbmi"}, 2.0, 1.2),
+    ("avx512vbmi", "zen4", {"avx512_vnni", "avx512_bf16"}, 2.0, 1.2),
+    ("avx512vbmi", "icelake", {"avx512_vnni", "avx512_vbmi"}, 2.0, 1.2),
     ("avxvnni", "alderlake", {"avx_vnni"}, 1.8, 1.15),
     ("avx2", "haswell", {"avx2", "fma", "f16c"}, 1.5, 1.15),
 ]

@@ -12,9 +12,10 @@
 
 #define _GNU_SOURCE /* before any include, as ksllm.c would */
 #define KS_HAS_AVX512 "avx2,fma,f16c"
+#define KS_HAS_VBMI "avx2,fma,f16c"
 #define KS_HAS_AVXVNNI "avx2,fma,f16c"
 #define KS_IN_TURN(v)
-#define KS_EMULATED (CPU_AVX512_VNNI | CPU_AVX_VNNI)
+#define KS_EMULATED (CPU_AVX512_VNNI | CPU_AVX512_VBMI | CPU_AVX_VNNI)
 
 #if !defined __AVX2__ || defined __AVX512F__
 #error "compile with -mavx2 -mfma -mf16c and nothing newer"

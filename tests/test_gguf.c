@@ -1360,6 +1360,17 @@ TEST(tensors_of_other_graphs)
     }
 }
 
+/* What a tensor holds may not come on its own as well. */
+TEST(tensors_held_twice)
+{
+    fx_file f = fx_model(fx_spec_of("gemma4"));
+    size_t at = fx_where(&f, "blk.1.ffn_down_exps.weight");
+    memcpy(f.data + at + 8, "blk.1.ffn_gate_exps.weight", 26);
+    REFUSE(&f, KSLLM_ERR_FORMAT, "'blk.1.ffn_gate_up_exps.weight'", true);
+    REFUSE(&f, KSLLM_ERR_FORMAT, "'blk.1.ffn_gate_exps.weight'", true);
+    free(f.data);
+}
+
 TEST(architecture)
 {
     fx_spec s = fx_mini;

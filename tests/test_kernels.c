@@ -62,20 +62,21 @@ static const k_row *usable(size_t i)
  * bit that is missing takes away what rests on it, and nothing else. */
 TEST(features_of_the_cpu)
 {
-    enum { ALL = CPU_AVX2 | CPU_AVX512_VNNI | CPU_AVX_VNNI };
+    enum { WIDE = CPU_AVX512_VNNI | CPU_AVX512_VBMI,
+           ALL = CPU_AVX2 | WIDE | CPU_AVX_VNNI };
     static const struct { unsigned *at; unsigned bit; u32 takes; } bits[] = {
         {&fake.c1, 27, ALL}, {&fake.c1, 28, ALL},       /* OSXSAVE, AVX */
         {&fake.c1, 12, CPU_AVX2}, {&fake.c1, 29, CPU_AVX2}, /* FMA, F16C */
-        {&fake.b7, 5, CPU_AVX2}, {&fake.b7, 16, CPU_AVX512_VNNI},
-        {&fake.b7, 30, CPU_AVX512_VNNI}, {&fake.b7, 31, CPU_AVX512_VNNI},
-        {&fake.c7, 11, CPU_AVX512_VNNI}, {&fake.a7, 0, CPU_AVX_VNNI},
+        {&fake.b7, 5, CPU_AVX2}, {&fake.b7, 16, WIDE}, {&fake.b7, 30, WIDE},
+        {&fake.b7, 31, WIDE}, {&fake.c7, 11, WIDE},
+        {&fake.c7, 1, CPU_AVX512_VBMI}, {&fake.a7, 0, CPU_AVX_VNNI},
         {&fake.a71, 4, CPU_AVX_VNNI}};
     u32 a, b, c, d, saved, high;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1))
         return;                         /* XCR0 cannot be read */
     __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     const u32 can = (saved & 6) != 6 ? 0
-        : (saved & 0xe6) == 0xe6 ? ALL : ALL & ~(u32)CPU_AVX512_VNNI;
+        : (saved & 0xe6) == 0xe6 ? ALL : ALL & ~(u32)WIDE;
     fake.asked = true;
     for (size_t i = 0; i < KS_LEN(bits); i++)
         *bits[i].at |= 1u << bits[i].bit;
