@@ -6229,49 +6229,69 @@ V_INLINE float32x4_t KS_NAME(n_powers)(uint16x4_t v) {
         vbslq_u32(vcltq_u32(e, vdupq_n_u32(2)), small, usual));
 }
 
-/* The same for blocks of 32, stepping over them. One instruction loads the head
- * of a block and steps; compilers make two or three of it. The first of four
- * loads fills all lanes, so that none must be cleared. The asm names no memory
- * that it reads: nothing writes to weights. */
+#if defined KS_ARM32
+
+/* Heads of four blocks, stepping over them: halves, or words to both. One
+ * instruction loads a head and steps; compilers make two or three of it. The
+ * first of four loads fills all lanes, so that none must be cleared. The asm
+ * names no memory that it reads: nothing writes to weights. */
+#define NEXT(to, out, v, r)                                                    \
+    __asm__ volatile(to ", [%1], %2" : out(v), "+r"(p[r]) : "r"(bytes))
+V_INLINE uint16x4_t KS_NAME(n_next_halves)(const u8 **p, size_t bytes) {
+    uint16x4_t v;
+    NEXT("vld1.16 {%P0[]}", "=w", v, 0);
+    NEXT("vld1.16 {%P0[1]}", "+w", v, 1);
+    NEXT("vld1.16 {%P0[2]}", "+w", v, 2);
+    NEXT("vld1.16 {%P0[3]}", "+w", v, 3);
+    return v;
+}
+
+V_INLINE uint32x4_t KS_NAME(n_next_words)(const u8 **p, size_t bytes) {
+    uint32x4_t v;
+    NEXT("vld1.32 {%e0[], %f0[]}", "=w", v, 0);
+    NEXT("vld1.32 {%e0[1]}", "+w", v, 1);
+    NEXT("vld1.32 {%f0[0]}", "+w", v, 2);
+    NEXT("vld1.32 {%f0[1]}", "+w", v, 3);
+    return v;
+}
+#undef NEXT
+
+#else
+
+/* Gathered in registers for integers: a load to a lane takes a place in a pipe
+ * for vectors, which all else waits for. */
+V_INLINE uint16x4_t KS_NAME(n_next_halves)(const u8 **p, size_t bytes) {
+    u64 a = ld_u16(p[0]) | (u32)ld_u16(p[1]) << 16;
+    u64 b = ld_u16(p[2]) | (u32)ld_u16(p[3]) << 16;
+    a |= b << 32;
+    KS_OPAQUE(a);
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) p[r] += bytes;
+    return vcreate_u16(a);
+}
+
+V_INLINE uint32x4_t KS_NAME(n_next_words)(const u8 **p, size_t bytes) {
+    u64 a = ld_u32(p[0]) | (u64)ld_u32(p[1]) << 32;
+    u64 b = ld_u32(p[2]) | (u64)ld_u32(p[3]) << 32;
+    KS_OPAQUE(a);
+    KS_OPAQUE(b);
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) p[r] += bytes;
+    return vcombine_u32(vcreate_u32(a), vcreate_u32(b));
+}
+
+#endif
+
+/* n_block_scales for blocks of 32, stepping over them. */
 V_INLINE vr KS_NAME(n_next_scales)(
     KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
-    const size_t bytes = t->bytes;
-#define NEXT(to, out, v, r)                                                    \
-    __asm__ volatile(to ", [%1], %2"                                           \
-                     : out(v), "+r"(row->p[r]) : "r"(bytes))
-#define HEADS4(v, r, a, b, c, d)                                               \
-    NEXT(a, "=w", v, r);                                                       \
-    NEXT(b, "+w", v, r + 1);                                                   \
-    NEXT(c, "+w", v, r + 2);                                                   \
-    NEXT(d, "+w", v, r + 3)
-#if defined KS_ARM32
-#define HEADS_h(v, r)                                                          \
-    HEADS4(v, r, "vld1.16 {%P0[]}", "vld1.16 {%P0[1]}", "vld1.16 {%P0[2]}",    \
-        "vld1.16 {%P0[3]}")
-#define HEADS_s(v, r)                                                          \
-    HEADS4(v, r, "vld1.32 {%e0[], %f0[]}", "vld1.32 {%e0[1]}",                 \
-        "vld1.32 {%f0[0]}", "vld1.32 {%f0[1]}")
-#else
-#define HEADS_h(v, r)                                                          \
-    HEADS4(v, r, "ld1r {%0.4h}", "ld1 {%0.h}[1]", "ld1 {%0.h}[2]",             \
-        "ld1 {%0.h}[3]")
-#define HEADS_s(v, r)                                                          \
-    HEADS4(v, r, "ld1r {%0.4s}", "ld1 {%0.s}[1]", "ld1 {%0.s}[2]",             \
-        "ld1 {%0.s}[3]")
-#endif
     if (t->has_min) {
-        uint32x4_t a, b;
-        HEADS_s(a, 0);
-        HEADS_s(b, 4);
-        return KS_NAME(n_pairs_apart)(a, b, min);
+        const uint32x4_t v = KS_NAME(n_next_words)(row->p, t->bytes);
+        return KS_NAME(n_pairs_apart)(
+            v, KS_NAME(n_next_words)(row->p + 4, t->bytes), min);
     }
-    uint16x4_t a, b;
-    HEADS_h(a, 0);
-    HEADS_h(b, 4);
-#undef HEADS_s
-#undef HEADS_h
-#undef HEADS4
-#undef NEXT
+    const uint16x4_t a = KS_NAME(n_next_halves)(row->p, t->bytes);
+    const uint16x4_t b = KS_NAME(n_next_halves)(row->p + 4, t->bytes);
     if (blk_has_power(t))
         return (vr){{KS_NAME(n_powers)(a), KS_NAME(n_powers)(b)}};
     return KS_NAME(n_floats)(a, b);
@@ -6458,6 +6478,10 @@ V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
 
 /* ---- Arm: multiplying ---- */
 
+/* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
+ * without a conversion, larger by that, as long as they stay below 2^22. */
+#define K_SHIFTED 12582912.0f
+
 #if !defined KS_DOTPROD
 
 /* Sums of two products: two products of bytes fit 16 bits. */
@@ -6526,78 +6550,113 @@ V_INLINE void KS_NAME(n_fetch)(
 
 #if !defined KS_BASE_I8 /* has dotprod's */
 
-/* Of four blocks of 32 inputs, or of one: their scales and sums, times the
- * weights' bias. */
-typedef struct {
-    float32x4_t d;
-    int32x4_t sum;
-} KS_NAME(n_inputs);
+/* Of four blocks of 32 inputs, or of one: their scales and sums, the latter
+ * times minus the weights' bias. */
+typedef struct { float32x4_t d, sum; } KS_NAME(n_inputs);
 
 V_INLINE KS_NAME(n_inputs) KS_NAME(n_inputs_at)(
     const f32 *d, const i16 *sums, bool four, ksllm_type type) {
     KS_NAME(n_inputs) in;
     in.d = four ? vld1q_f32(d) : vld1q_dup_f32(d);
-    in.sum = four ? vpaddlq_s16(vld1q_s16(sums))
-                  : vdupq_n_s32(sums[0] + sums[1]);
+    in.sum = vcvtq_f32_s32(four ? vpaddlq_s16(vld1q_s16(sums))
+                                : vdupq_n_s32(sums[0] + sums[1]));
     if (blk_biased(type))
-        in.sum = vmulq_n_s32(in.sum, BLK_TYPES[type].bias);
+        in.sum = vmulq_n_f32(in.sum, -(f32)BLK_TYPES[type].bias);
     return in;
 }
 
-/* Sums of eight rows over all blocks so far. sdot adds to a register. Clearing
- * it for each block would take an instruction for each row; instead the folded
- * sums of the blocks before are subtracted. */
+/* Sums of eight rows over some blocks. sdot adds to a register, and clearing it
+ * for each block would take an instruction for each row. Instead sums begin as
+ * K_SHIFTED, and of one float the one before is subtracted, exactly, for as
+ * many blocks as n_blocks_of says. */
 typedef struct {
     int32x4_t s[8];
-    KS_NAME(vri) before;
+    vr before;
 } KS_NAME(n_run);
 
-/* Sums of a block of eight rows times 32 inputs, the k-th of `in`. */
-V_INLINE KS_NAME(vri) KS_NAME(n_dots)(KS_NAME(n_run) *run,
-    const KS_NAME(n_rows) *row, const i8 **x, const KS_NAME(n_inputs) *in,
-    int k, ksllm_type type) {
+V_INLINE void KS_NAME(n_begin)(KS_NAME(n_run) *run) {
+#if defined KS_DOTPROD
+    static const f32 start[4] = {K_SHIFTED, 0, 0, 0};
+    KS_UNROLL
+    for (int r = 0; r < 8; r++)
+        run->s[r] = vreinterpretq_s32_f32(vld1q_f32(start));
+    run->before.v[0] = run->before.v[1] = vdupq_n_f32(K_SHIFTED);
+#else
+    (void)run;
+#endif
+}
+
+/* A multiple of four, so many that sums stay below 2^22. */
+V_INLINE size_t KS_NAME(n_blocks_of)(ksllm_type type) {
+    return BLK_TYPES[type].bias == 128 ? 8 : 32;
+}
+
+/* Sums of a block of eight rows, with their bias, times 32 inputs. With sdot
+ * four rows at once, in this order: a product waits for the sum it adds to, and
+ * small cores do nothing else meanwhile. */
+V_INLINE vr KS_NAME(n_dots)(KS_NAME(n_run) *run, const KS_NAME(n_rows) *row,
+    const i8 **x, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     const KS_NAME(n32) v = KS_NAME(n_next32)(x);
+    vr p;
+#if defined KS_DOTPROD
+#define DOT(acc, a, b)                                                         \
+    __asm__ volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b))
+    KS_UNROLL
+    for (int r = 0; r < 8; r += 4) {
+        KS_NAME(n32) w[4];
+        KS_UNROLL
+        for (int i = 0; i < 4; i++)
+            w[i] = KS_NAME(n_block)(row->p[r + i] - b->bytes, type);
+        __asm__ volatile("" : "+w"(w[0].lo), "+w"(w[1].lo), "+w"(w[2].lo),
+            "+w"(w[3].lo), "+w"(w[0].hi), "+w"(w[1].hi), "+w"(w[2].hi),
+            "+w"(w[3].hi));
+        KS_UNROLL
+        for (int i = 0; i < 4; i++) DOT(run->s[r + i], w[i].lo, v.lo);
+        KS_UNROLL
+        for (int i = 0; i < 4; i++) DOT(run->s[r + i], w[i].hi, v.hi);
+    }
+#undef DOT
+    const KS_NAME(vri) now = KS_NAME(n_fold)(run->s);
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) {
+        const float32x4_t sum = vreinterpretq_f32_s32(now.v[i]);
+        p.v[i] = vsubq_f32(sum, run->before.v[i]);
+        run->before.v[i] = sum;
+    }
+#else
     KS_UNROLL
     for (int r = 0; r < 8; r++) {
 #if defined KS_ARM32 /* or several rows are loaded, and spilled, at once */
         KS_FENCE;
 #endif
-        KS_NAME(n32) w = KS_NAME(n_block)(row->p[r] - b->bytes, type);
-#if defined KS_DOTPROD
-        run->s[r] = KS_NAME(n_dot32)(run->s[r], w, v, true);
-        if (r & 1) KS_TOGETHER(run->s[r - 1], run->s[r]);
-#else
-        run->s[r] = KS_NAME(n_first32)(w, v, b->bias < 128);
-#endif
+        run->s[r] = KS_NAME(n_first32)(
+            KS_NAME(n_block)(row->p[r] - b->bytes, type), v, b->bias < 128);
     }
-    KS_NAME(vri) now = KS_NAME(n_fold)(run->s), p = now;
-    const int32x4_t sum = KS_NAME(n_lane)(in->sum, k);
+    const KS_NAME(vri) now = KS_NAME(n_fold)(run->s);
     KS_UNROLL
-    for (int i = 0; i < 2; i++) {
-#if defined KS_DOTPROD
-        p.v[i] = vsubq_s32(p.v[i], run->before.v[i]);
+    for (int i = 0; i < 2; i++) p.v[i] = vcvtq_f32_s32(now.v[i]);
 #endif
-        if (blk_biased(type)) p.v[i] = vsubq_s32(p.v[i], sum);
-    }
-    run->before = now;
     return p;
 }
 
-/* y + the next block of eight rows * 32 inputs, the k-th of `in`. */
+/* y + the next block of eight rows * 32 inputs, the k-th of `in`. What a bias
+ * is too much, times d, is a float (23 bits at most), and fma rounds once, as
+ * (f32)P * d does. */
 V_INLINE vr KS_NAME(n_times_block)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
     const i8 **x, const KS_NAME(n_inputs) *in, int k, ksllm_type type, vr y) {
     const blk_type *b = &BLK_TYPES[type];
     vr dmin;
     const vr d = KS_NAME(n_next_scales)(row, b, &dmin);
-    const KS_NAME(vri) p = KS_NAME(n_dots)(run, row, x, in, k, type);
-    const float32x4_t sum = vcvtq_f32_s32(in->sum);
+    const vr p = KS_NAME(n_dots)(run, row, x, type);
     KS_UNROLL
     for (int i = 0; i < 2; i++) {
-        y.v[i] = KS_NAME(n_fma_lane)(
-            y.v[i], vmulq_f32(vcvtq_f32_s32(p.v[i]), d.v[i]), in->d, k);
-        if (b->has_min) y.v[i] = KS_NAME(n_fma_lane)(
-            y.v[i], KS_NAME(n_mul_lane)(dmin.v[i], sum, k), in->d, k);
+        const float32x4_t t = blk_biased(type)
+            ? vfmaq_f32(KS_NAME(n_mul_lane)(d.v[i], in->sum, k), p.v[i], d.v[i])
+            : vmulq_f32(p.v[i], d.v[i]);
+        y.v[i] = KS_NAME(n_fma_lane)(y.v[i], t, in->d, k);
+        if (b->has_min) y.v[i] = KS_NAME(n_fma_lane)(y.v[i],
+            KS_NAME(n_mul_lane)(dmin.v[i], in->sum, k), in->d, k);
     }
     return y;
 }
@@ -6613,10 +6672,14 @@ V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
     KS_NAME(n_rows) row;
     KS_NAME(n_run) run;
     KS_NAME(n_inputs) in;
+    size_t left = 0; /* of a run */
     KS_UNROLL
-    for (int r = 0; r < 8; r++) row.p[r] = rows[r], run.s[r] = vdupq_n_s32(0);
-    run.before.v[0] = run.before.v[1] = vdupq_n_s32(0);
-    for (; n_blocks >= 4; n_blocks -= 4) {
+    for (int r = 0; r < 8; r++) row.p[r] = rows[r];
+    for (; n_blocks >= 4; n_blocks -= 4, left -= 4) {
+        if (!left) {
+            KS_NAME(n_begin)(&run);
+            left = KS_NAME(n_blocks_of)(type);
+        }
         in = KS_NAME(n_inputs_at)(dx, sums, true, type);
         KS_UNROLL
         for (int k = 0; k < 4; k++) {
@@ -6626,6 +6689,7 @@ V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
         }
         dx += 4, sums += 8, next += 4 * bytes;
     }
+    KS_NAME(n_begin)(&run);
     KS_ROLLED
     for (; n_blocks; n_blocks--, sums += 2) {
         in = KS_NAME(n_inputs_at)(dx++, sums, false, type);
@@ -7149,11 +7213,9 @@ V_INLINE void KS_NAME(n_add_scaled)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
             vcvtq_f32_s32(s->v[a]), KS_NAME(n_row)(k, a)), x, a);
 }
 
-/* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
- * without a conversion, larger by that. `less` is minus that times d, exactly
- * (13 bits), and fma(sum, d, less) rounds once, as (f32)P * d does. Products
- * of a block of 32 stay far below 2^22. */
-#define K_SHIFTED 12582912.0f
+/* `less` is minus K_SHIFTED times d, exactly (13 bits), and fma(sum, d, less)
+ * rounds once, as (f32)P * d does. Products of a block of 32 stay far below
+ * 2^22. */
 
 #if defined KS_DOTPROD
 
