@@ -5225,9 +5225,11 @@ V_INLINE __m512i KS_NAME(x_some_bits)(
     const __m512i *q, const __m512i *h, const int g, const int k) {
     const __m512i v = g < (h ? 2 : 1) ? q[k] : _mm512_srli_epi16(q[k], 4);
     if (!h) return KS_NAME(x_masked)(v, 15);
-    return KS_NAME(x_choose)(15, v, KS_NAME(x_masked)(g < 2
-        ? _mm512_slli_epi16(h[k], 4 - 2 * (u32)g)
-        : _mm512_srli_epi16(h[k], 2 * (u32)g - 4), 48));
+    return KS_NAME(x_choose)(15, v, KS_NAME(x_masked)(
+        g == 0       ? _mm512_slli_epi16(h[k], 4)
+            : g == 1 ? _mm512_slli_epi16(h[k], 2)
+            : g == 2 ? h[k]
+                     : _mm512_srli_epi16(h[k], 2), 48));
 }
 
 /* p[token] += scale * (n steps of four weights times inputs at k); of two
