@@ -5492,6 +5492,8 @@ V_INLINE void KS_NAME(k_direct)(
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
         size_t n = min_size(8, p->n_rows - r0);
         const u8 *next = KS_NAME(x_rows)(p, r0, 8, row);
+        if (m == 1 && p->n_rows - r0 >= 24 && p->row_bytes < 4096)
+            next += 8 * p->row_bytes; /* as k_quads */
         memset(acc, 0, sizeof acc);
         if (type == KSLLM_TYPE_Q4_K && m == 1)
             KS_NAME(x_eight256)(row, next, p->acts, 0, 1, type, acc);
