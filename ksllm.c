@@ -3671,9 +3671,9 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * function that lays out (k_lay_*), a shape of blocks a tile (x_tile32_8 and
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
- * (k_stream; k_four_rows and k_grid with AVX-512); with blocks of 32 and
- * AVX-512 a stretch of four (k_quads). With AVX-512 two to eight tokens go one
- * more way (k_sixteens).
+ * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with blocks of
+ * 32 and AVX-512 a stretch of four (k_quads). With AVX-512 two to eight tokens
+ * go one more way (k_sixteens).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -4440,31 +4440,43 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     }
 }
 
-/* The same for tokens t0 to t0 + m - 1. */
+/* The same for tokens t0 to t0 + m - 1. Of Q4_K 32 bytes are turned at a time,
+ * which stay in registers: with one token a quarter faster in L2 than k_stream.
+ * Other types have more to keep beside them. */
 V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     const k_acts *a, size_t t0, const size_t m, ksllm_type type, f32 *acc) {
     const blk_type *b = &BLK_TYPES[type];
     const bool is_signed = KS_NAME(x_signed)(type);
     const int n = KS_NAME(x_steps)(type, is_signed);
     const int unit = KS_NAME(x_unit)(type);
+    const bool parts = type == KSLLM_TYPE_Q4_K;
     const size_t n_in = a->n_in;
     size_t at = 0;
     for (size_t i = 0; i < n_in / 256; i++, at += b->bytes) {
         KS_NAME(xraw) raw;
         KS_NAME(xlanes) l;
         __m256i p[KS_NAME(FEW)];
-        KS_NAME(x_block256)(row, at, type, &raw, &l);
+        if (parts) {
+            KS_NAME(x_four)(row, at, raw.v);
+            KS_NAME(x_lanes)(&raw, type, &l);
+        } else {
+            KS_NAME(x_block256)(row, at, type, &raw, &l);
+        }
         for (size_t t = 0; t < m; t++) p[t] = _mm256_setzero_si256();
         const i8 *x0 = a->q[1] + t0 * n_in + 256 * i;
         const __m256i *scale = l.scale;
         const u8 *fetch = next + 8 * at; /* an eighth with each group */
         for (size_t u = 0; u < 8 / (size_t)unit; u++) {
+            if (parts) {
+                KS_NAME(x_four)(row, at + 16 + 32 * u, raw.v + 4);
+                KS_NAME(x_four)(row, at + 32 + 32 * u, raw.v + 8);
+            }
             KS_UNROLL
             for (int g = 0; g < unit; g++, x0 += 32, scale += 32 / b->span) {
                 __m256i w[8];
                 k_fetch(fetch, b->bytes);
                 fetch += b->bytes;
-                KS_NAME(x_group)(&raw, type, u, g, w);
+                KS_NAME(x_group)(&raw, type, parts ? 0 : u, g, w);
                 KS_UNROLL
                 for (int k = 0; k < 8; k++)
                     if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
@@ -4972,45 +4984,45 @@ KS_NOINLINE void KS_NAME(k_crossed)(const k_product *p) {
 #endif
 
 /* ---- x86: few tokens, Q4_0, Q8_0, Q4_K and Q6_K, AVX-512 ----
- * Sixteen rows at a time, a lane for each, whose sums stay in registers:
- * a block is unpacked once for all tokens, and no panel is written in between,
- * so that unpacking goes on while products are summed. Four rows by four blocks
+ * Sixteen rows at a time, a lane for each, whose sums stay in registers: a
+ * block is turned once for all tokens, and no panel is written in between.
+ * Multiplying takes two of the four pipes, for each token 10 cycles of 16 rows
+ * by 32 weights (Zen 4), and what turns a block could go on in the others. But
+ * products wait for each other until they fill the queue, and what stands after
+ * them waits too. So the next block is turned between the products of this one,
+ * step by step. From memory, one thread, that and inputs that are not copied:
+ * 1.1 to 1.5 times as fast, two to eight tokens. Four rows by four blocks
  * (x_quads) are unpacked in half the time, but folded for each token: with
- * three that is slower. Zen 4, one thread, Q4_0 from memory, over one token: 4
- * tokens 1.4 instead of 1.65, 8 tokens 2.0 instead of 2.4; 16 by eights no
- * less than by panels. Q4_K in L2: 4 tokens at 1.5 times the speed of panels, 8
- * at 1.26; Q6_K 1.35 and 1.18. */
+ * three that is slower. */
 
 #if defined KS_VNNI && !defined KS_AVXVNNI
 
 enum { X_SOME = 8 }; /* tokens whose sums fit beside a block in registers */
 
-/* Eight blocks of inputs of these; what sums begin with, and scales. */
+/* Of eight blocks of 32 what sums begin with and the scales of the inputs. */
 typedef struct {
-    i8 x[X_SOME][256];
     i32 start[X_SOME][8];
     f32 dx[X_SOME][8];
 } x_inputs;
 
-/* Those of T tokens from block k on, for weights with this bias. Copied, they
- * need no registers to point at them. */
-KS_NOINLINE void KS_NAME(x_inputs_at)(const k_acts *a, size_t T, size_t k,
-    size_t n_blocks, int bias, x_inputs *to) {
+/* Those of n_blocks from block k on, for weights with this bias. The last of m
+ * tokens stands in for more. */
+V_INLINE void KS_NAME(x_inputs_at)(const k_acts *a, size_t m, const int T,
+    size_t k, size_t n_blocks, int bias, x_inputs *to) {
     const __m256i times = _mm256_set1_epi16((i16)-bias);
-    for (size_t t = 0; t < T; t++) {
-        const size_t at = t * (a->n_in / 32) + k;
-        const i16 *sums = a->sum[0] + 2 * at;
+    const i16 *sums = a->sum[0] + 2 * k;
+    const f32 *dx = a->d[0] + k;
+    for (size_t t = 0; t < (size_t)T; t++) {
         i16 some[16] = {0};
-        if (n_blocks == 8) {
-            memcpy(to->x[t], a->q[0] + 32 * at, sizeof to->x[t]);
-            memcpy(to->dx[t], a->d[0] + at, sizeof to->dx[t]);
-        } else {
-            memcpy(to->x[t], a->q[0] + 32 * at, 32 * n_blocks);
-            memcpy(to->dx[t], a->d[0] + at, n_blocks * sizeof to->dx[t][0]);
-            sums = memcpy(some, sums, 2 * n_blocks * sizeof *some);
+        const i16 *from = sums;
+        if (n_blocks == 8) memcpy(to->dx[t], dx, sizeof to->dx[t]);
+        else {
+            memcpy(to->dx[t], dx, n_blocks * sizeof *dx);
+            from = memcpy(some, sums, 2 * n_blocks * sizeof *some);
         }
         _mm256_storeu_si256((void *)to->start[t],
-            _mm256_madd_epi16(KS_NAME(x_load)(sums), times));
+            _mm256_madd_epi16(KS_NAME(x_load)(from), times));
+        if (t + 1 < m) sums += a->n_in / 16, dx += a->n_in / 32;
     }
 }
 
@@ -5022,25 +5034,45 @@ typedef struct {
 
 #define ROW(j, i) (row->p[j] + at + (i == 3 ? row->step3 : i * row->step))
 
+/* Step k of eight of x_four for sixteen rows. After the last one the second and
+ * the third have to change places (x_in_order). */
+V_INLINE void KS_NAME(x_four16_step)(
+    const x_rows16 *row, size_t at, const size_t k, __m512i *a) {
+    if (k < 4) {
+#define PART(j) _mm_loadu_si128((const void *)ROW(j, k))
+        a[k] = _mm512_inserti32x4(_mm512_castsi128_si512(PART(0)), PART(1), 1);
+        a[k] = _mm512_inserti32x4(a[k], PART(2), 2);
+        a[k] = _mm512_inserti32x4(a[k], PART(3), 3);
+        KS_IN_TURN(a[k]);
+#undef PART
+    } else if (k < 6) {
+        __m512i *v = a + 2 * (k - 4);
+        const __m512i low = v[0], high = v[1];
+        v[0] = _mm512_unpacklo_epi32(low, high);
+        v[1] = _mm512_unpackhi_epi32(low, high);
+        KS_IN_TURN(v[0]);
+        KS_IN_TURN(v[1]);
+    } else {
+        __m512i *v = a + k - 6;
+        const __m512i low = v[0], high = v[2];
+        v[0] = _mm512_unpacklo_epi64(low, high);
+        v[2] = _mm512_unpackhi_epi64(low, high);
+        KS_IN_TURN(v[0]);
+        KS_IN_TURN(v[2]);
+    }
+}
+
+V_INLINE void KS_NAME(x_in_order)(__m512i *a) {
+    const __m512i v = a[1];
+    a[1] = a[2];
+    a[2] = v;
+}
+
 /* As x_four, of sixteen rows. */
 V_INLINE void KS_NAME(x_four16)(const x_rows16 *row, size_t at, __m512i *to) {
-    __m512i a[4];
     KS_UNROLL
-    for (size_t i = 0; i < 4; i++) {
-#define PART(j) _mm_loadu_si128((const void *)ROW(j, i))
-        a[i] = _mm512_inserti32x4(_mm512_castsi128_si512(PART(0)), PART(1), 1);
-        a[i] = _mm512_inserti32x4(a[i], PART(2), 2);
-        a[i] = _mm512_inserti32x4(a[i], PART(3), 3);
-#undef PART
-    }
-    __m512i e = _mm512_unpacklo_epi32(a[0], a[1]);
-    __m512i f = _mm512_unpackhi_epi32(a[0], a[1]);
-    __m512i g = _mm512_unpacklo_epi32(a[2], a[3]);
-    __m512i h = _mm512_unpackhi_epi32(a[2], a[3]);
-    to[0] = _mm512_unpacklo_epi64(e, g);
-    to[1] = _mm512_unpackhi_epi64(e, g);
-    to[2] = _mm512_unpacklo_epi64(f, h);
-    to[3] = _mm512_unpackhi_epi64(f, h);
+    for (size_t k = 0; k < 8; k++) KS_NAME(x_four16_step)(row, at, k, to);
+    KS_NAME(x_in_order)(to);
 }
 
 /* As x_halves, of sixteen rows. */
@@ -5064,99 +5096,121 @@ V_INLINE __m512 KS_NAME(x_halves16)(const x_rows16 *row, size_t at) {
 }
 #undef ROW
 
-/* A block of each row, raised by the bias. */
-V_INLINE void KS_NAME(x_block16)(
-    const x_rows16 *row, bool bytes, __m512i *w) {
-    if (bytes) {
-        KS_NAME(x_four16)(row, 2, w);
-        KS_NAME(x_four16)(row, 18, w + 4);
-        KS_UNROLL
-        for (int k = 0; k < 8; k++)
-            w[k] = _mm512_xor_si512(w[k], _mm512_set1_epi8(-128));
-        return;
-    }
-    const __m512i low = _mm512_set1_epi8(15);
-    KS_NAME(x_four16)(row, 2, w);
-    KS_UNROLL
-    for (int k = 0; k < 4; k++) {
-        w[4 + k] = _mm512_and_si512(_mm512_srli_epi16(w[k], 4), low);
-        w[k] = _mm512_and_si512(w[k], low);
-    }
-}
-
-/* Sixteen rows times T tokens. The type is no constant: two functions would be
- * twice the code, and not faster with clang (with gcc by 5 %). */
+/* Sixteen rows times m tokens; sums of T are kept. After the last block it is
+ * turned again, as there is no next one. */
 V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
-    const u8 *next, const int T, f32 *y) {
+    const u8 *next, const int T, const bool are_bytes, f32 *y) {
     const size_t n = p->acts->n_in / 32, bytes = BLK_TYPES[p->type].bytes;
-    const bool are_bytes = p->type == KSLLM_TYPE_Q8_0;
     x_inputs in;
+    const i8 *x[X_SOME];
     __m512 sum[X_SOME];
+    __m512i a[8];
     KS_UNROLL
-    for (int t = 0; t < T; t++) sum[t] = _mm512_setzero_ps();
+    for (size_t t = 0; t < (size_t)T; t++) {
+        sum[t] = _mm512_setzero_ps();
+        x[t] = p->acts->q[0] + min_size(t, p->m - 1) * p->acts->n_in;
+    }
+    KS_NAME(x_four16)(&row, 2, a);
+    if (are_bytes) KS_NAME(x_four16)(&row, 18, a + 4);
     for (size_t k = 0; k < n; k += 8) {
         const size_t n_blocks = min_size(8, n - k);
         KS_NAME(x_inputs_at)(
-            p->acts, (size_t)T, k, n_blocks, BLK_TYPES[p->type].bias, &in);
+            p->acts, p->m, T, k, n_blocks, BLK_TYPES[p->type].bias, &in);
         for (size_t i = 0; i < n_blocks; i++) {
             __m512i w[8], s[X_SOME];
-            KS_NAME(x_block16)(&row, are_bytes, w);
             const __m512 d = KS_NAME(x_halves16)(&row, 0);
+            KS_UNROLL
+            for (int j = 0; j < 8; j++)
+                if (j < 4 || are_bytes) w[j] = a[j];
             k_fetch(next, 16 * bytes);
             next += 16 * bytes;
+            KS_UNROLL
+            for (int j = 0; j < 4; j++)
+                row.p[j] += k + i + 1 < n ? bytes : 0;
             KS_UNROLL
             for (int t = 0; t < T; t++)
                 s[t] = _mm512_set1_epi32(in.start[t][i]);
             KS_UNROLL
-            for (int j = 0; j < 8; j++) {
+            for (size_t j = 0; j < 8; j++) {
+                const __m512i v = are_bytes
+                    ? _mm512_xor_si512(w[j], _mm512_set1_epi8(-128))
+                    : KS_NAME(x_masked)(j < 4 ? w[j]
+                        : _mm512_srli_epi16(w[j - 4], 4), 15);
                 KS_UNROLL
                 for (int t = 0; t < T; t++)
-                    s[t] = _mm512_dpbusd_epi32(s[t], w[j], _mm512_set1_epi32(
-                        ld_i32(in.x[t] + 32 * i + 4 * j)));
+                    s[t] = _mm512_dpbusd_epi32(s[t], v, _mm512_set1_epi32(
+                        ld_i32(x[t] + 32 * (k + i) + 4 * j)));
                 KS_UNROLL
                 for (int t = 0; t < T; t++) KS_IN_TURN(s[t]);
+                KS_NAME(x_four16_step)(&row, 2, j, a);
+                if (are_bytes) KS_NAME(x_four16_step)(&row, 18, j, a + 4);
             }
+            KS_NAME(x_in_order)(a);
+            if (are_bytes) KS_NAME(x_in_order)(a + 4);
             KS_UNROLL
             for (int t = 0; t < T; t++)
                 sum[t] = _mm512_fmadd_ps(
                     _mm512_mul_ps(_mm512_cvtepi32_ps(s[t]), d),
                     _mm512_set1_ps(in.dx[t][i]), sum[t]);
-            KS_UNROLL
-            for (int j = 0; j < 4; j++) row.p[j] += bytes;
         }
     }
-    KS_UNROLL
-    for (size_t t = 0; t < (size_t)T; t++)
+    for (size_t t = 0; t < p->m; t++)
         _mm512_storeu_ps(y + t * p->y_stride, sum[t]);
 }
 
 /* Of blocks of 256: the i-th. `start` has pairs of sums as x_span_sums orders
- * them, dx[t][0] the scale. The last of m tokens stands in for more. */
-KS_NOINLINE void KS_NAME(x_inputs256_at)(const k_acts *a, size_t m, size_t T,
+ * them, dx[t][0] the scale. */
+V_INLINE void KS_NAME(x_inputs256_at)(const k_acts *a, size_t m, const int T,
     size_t i, int span, x_inputs *to) {
-    for (size_t t = 0; t < T; t++) {
+    for (size_t t = 0; t < (size_t)T; t++) {
         const size_t at = min_size(t, m - 1) * a->n_in + 256 * i;
-        memcpy(to->x[t], a->q[1] + at, sizeof to->x[t]);
         KS_NAME(x_span_sums)(
             a->sum[1] + at / 16, span, (i16 *)(void *)to->start[t]);
         to->dx[t][0] = a->d[1][at / 256];
     }
 }
 
-/* p[token] += scale * (n steps of four weights times inputs from k on) */
-V_INLINE void KS_NAME(x_span16)(const __m512i *w, const int n,
-    const x_inputs *in, size_t k, const int T, __m512i scale, __m512i *p) {
+/* Stretches at `at` of sixteen rows that are turned meanwhile, to `to`. */
+typedef struct {
+    const x_rows16 *row;
+    size_t at[2];
+    __m512i *to[2];
+} x_turned;
+
+/* Four weights of group g, as in x_group: nibbles, or with two bits of h. */
+V_INLINE __m512i KS_NAME(x_some_bits)(
+    const __m512i *q, const __m512i *h, const int g, const int k) {
+    const __m512i v = g < (h ? 2 : 1) ? q[k] : _mm512_srli_epi16(q[k], 4);
+    if (!h) return KS_NAME(x_masked)(v, 15);
+    return KS_NAME(x_choose)(15, v, KS_NAME(x_masked)(
+        g == 0       ? _mm512_slli_epi16(h[k], 4)
+            : g == 1 ? _mm512_slli_epi16(h[k], 2)
+            : g == 2 ? h[k]
+                     : _mm512_srli_epi16(h[k], 2), 48));
+}
+
+/* p[token] += scale * (n steps of four weights times inputs at k); of two
+ * stretches n steps of eight, from `first` on, are turned meanwhile. */
+V_INLINE void KS_NAME(x_span16)(const __m512i *q, const __m512i *h,
+    const int g, const int n, const i8 *const *x, size_t k, const int T,
+    __m512i scale, __m512i *p, x_turned ahead, const size_t first) {
     __m512i s[X_SOME];
     KS_UNROLL
     for (int t = 0; t < T; t++) s[t] = _mm512_setzero_si512();
     KS_UNROLL
     for (int j = 0; j < n; j++) {
+        const __m512i w = KS_NAME(x_some_bits)(q, h, g, j);
         KS_UNROLL
         for (int t = 0; t < T; t++)
-            s[t] = _mm512_dpbusd_epi32(s[t], w[j], _mm512_set1_epi32(
-                ld_i32(in->x[t] + k + 4 * j)));
+            s[t] = _mm512_dpbusd_epi32(s[t], w, _mm512_set1_epi32(
+                ld_i32(x[t] + k + 4 * j)));
         KS_UNROLL
         for (int t = 0; t < T; t++) KS_IN_TURN(s[t]);
+        KS_UNROLL
+        for (int i = 0; i < 2; i++)
+            if (ahead.to[i])
+                KS_NAME(x_four16_step)(ahead.row, ahead.at[i],
+                    first + (size_t)j, ahead.to[i]);
     }
     KS_UNROLL
     for (int t = 0; t < T; t++)
@@ -5203,53 +5257,57 @@ V_INLINE void KS_NAME(x_lanes16_of)(
     to->dmin = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(q[0], 1));
 }
 
-/* The block's sums of integers: of Q4_K, and of Q6_K. */
-V_INLINE void KS_NAME(x_some_fours)(const x_rows16 *row, const u8 *next,
-    const __m512i *scale, const x_inputs *in, const int T, __m512i *p) {
+/* The block's sums of integers: of Q4_K, and of Q6_K. q and h are what it
+ * begins with, turned, and become what the block `step` further begins with. */
+V_INLINE void KS_NAME(x_some_fours)(const x_rows16 *row, size_t step,
+    const u8 *next, const __m512i *scale, const i8 *const *x, const int T,
+    __m512i *q, __m512i *p) {
+    const size_t qs = offsetof(blk_q4_k, qs);
     KS_ROLLED
     for (size_t i = 0; i < 4; i++, next += 4 * sizeof(blk_q4_k)) {
-        __m512i w[8], high[8];
-        KS_NAME(x_four16)(row, offsetof(blk_q4_k, qs) + 32 * i, w);
-        KS_NAME(x_four16)(row, offsetof(blk_q4_k, qs) + 32 * i + 16, w + 4);
+        const size_t at = i < 3 ? qs + 32 * i + 32 : step + qs;
+        __m512i w[8];
         KS_UNROLL
-        for (int k = 0; k < 8; k++) {
-            high[k] = KS_NAME(x_masked)(_mm512_srli_epi16(w[k], 4), 15);
-            w[k] = KS_NAME(x_masked)(w[k], 15);
-        }
+        for (int k = 0; k < 8; k++) w[k] = q[k];
         k_fetch(next, 2 * sizeof(blk_q4_k));
-        KS_NAME(x_span16)(w, 8, in, 64 * i, T, scale[2 * i], p);
+        KS_NAME(x_span16)(w, NULL, 0, 8, x, 64 * i, T, scale[2 * i], p,
+            (x_turned){row, {at}, {q}}, 0);
         k_fetch(next + 2 * sizeof(blk_q4_k), 2 * sizeof(blk_q4_k));
-        KS_NAME(x_span16)(high, 8, in, 64 * i + 32, T, scale[2 * i + 1], p);
+        KS_NAME(x_span16)(w, NULL, 1, 8, x, 64 * i + 32, T, scale[2 * i + 1],
+            p, (x_turned){row, {at + 16}, {q + 4}}, 0);
+        KS_NAME(x_in_order)(q);
+        KS_NAME(x_in_order)(q + 4);
     }
 }
 
-V_INLINE void KS_NAME(x_some_sixes)(const x_rows16 *row, const u8 *next,
-    const __m512i *scale, const x_inputs *in, const int T, __m512i *p) {
-    __m512i h[4] = {_mm512_setzero_si512()};
+V_INLINE void KS_NAME(x_some_sixes)(const x_rows16 *row, size_t step,
+    const u8 *next, const __m512i *scale, const i8 *const *x, const int T,
+    __m512i *q, __m512i *h, __m512i *p) {
     KS_ROLLED
-    for (size_t i = 0; i < 8; i++, next += 2 * sizeof(blk_q6_k)) {
-        const size_t half = i / 4, part = i / 2 % 2;
-        const size_t k = 8 * half + i % 2 * 2 + part; /* of 16 weights */
-        __m512i q[4], w[4];
-        if (i % 2 == 0)
-            KS_NAME(x_four16)(
-                row, offsetof(blk_q6_k, qh) + 32 * half + 16 * part, h);
-        KS_NAME(x_four16)(row,
-            offsetof(blk_q6_k, ql) + 64 * half + 32 * (i % 2) + 16 * part, q);
+    for (size_t i = 0; i < 4; i++, next += 4 * sizeof(blk_q6_k)) {
+        const size_t half = i / 2, part = i % 2; /* 16 of each 32 weights */
+        const size_t ql = 64 * half + 16 * part, k = 8 * half + part;
+        const size_t then = i == 0 ? 16 : i == 1 ? 64 : i == 2 ? 80 : step;
+        const size_t high = i < 3 ? 16 * i + 16 : step;
+        const size_t qh = offsetof(blk_q6_k, qh);
+        __m512i v[4], w[4], g[4];
         KS_UNROLL
-        for (int n = 0; n < 4; n++)
-            w[n] = KS_NAME(x_choose)(15, q[n],
-                KS_NAME(x_masked)(_mm512_slli_epi16(h[n], 4), 48));
+        for (int n = 0; n < 4; n++) v[n] = q[n], g[n] = h[n];
         k_fetch(next, sizeof(blk_q6_k));
-        KS_NAME(x_span16)(w, 4, in, 16 * k, T, scale[k], p);
-        KS_UNROLL
-        for (int n = 0; n < 4; n++) {
-            w[n] = KS_NAME(x_choose)(15, _mm512_srli_epi16(q[n], 4),
-                KS_NAME(x_masked)(h[n], 48));
-            h[n] = _mm512_srli_epi16(h[n], 2);
-        }
+        KS_NAME(x_span16)(v, g, 0, 4, x, 16 * k, T, scale[k], p,
+            (x_turned){row, {ql + 32}, {w}}, 0);
         k_fetch(next + sizeof(blk_q6_k), sizeof(blk_q6_k));
-        KS_NAME(x_span16)(w, 4, in, 16 * k + 64, T, scale[k + 4], p);
+        KS_NAME(x_span16)(v, g, 2, 4, x, 16 * k + 64, T, scale[k + 4], p,
+            (x_turned){row, {ql + 32}, {w}}, 4);
+        KS_NAME(x_in_order)(w);
+        k_fetch(next + 2 * sizeof(blk_q6_k), sizeof(blk_q6_k));
+        KS_NAME(x_span16)(w, g, 1, 4, x, 16 * k + 32, T, scale[k + 2], p,
+            (x_turned){row, {then, qh + high}, {q, h}}, 0);
+        k_fetch(next + 3 * sizeof(blk_q6_k), sizeof(blk_q6_k));
+        KS_NAME(x_span16)(w, g, 3, 4, x, 16 * k + 96, T, scale[k + 6], p,
+            (x_turned){row, {then, qh + high}, {q, h}}, 4);
+        KS_NAME(x_in_order)(q);
+        KS_NAME(x_in_order)(h);
     }
 }
 
@@ -5259,18 +5317,34 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
     const blk_type *b = &BLK_TYPES[type];
     x_inputs in;
     x_lanes16 l;
+    const size_t n = p->acts->n_in / 256;
+    const i8 *x[X_SOME];
+    __m512i q[8], h[4];
     __m512 sum[X_SOME];
     KS_UNROLL
-    for (int t = 0; t < T; t++) sum[t] = _mm512_setzero_ps();
-    for (size_t i = 0; i < p->acts->n_in / 256; i++, next += 16 * b->bytes) {
+    for (size_t t = 0; t < (size_t)T; t++) {
+        sum[t] = _mm512_setzero_ps();
+        x[t] = p->acts->q[1] + min_size(t, p->m - 1) * p->acts->n_in;
+    }
+    if (type == KSLLM_TYPE_Q6_K) {
+        KS_NAME(x_four16)(&row, 0, q);
+        KS_NAME(x_four16)(&row, offsetof(blk_q6_k, qh), h);
+    } else {
+        KS_NAME(x_four16)(&row, offsetof(blk_q4_k, qs), q);
+        KS_NAME(x_four16)(&row, offsetof(blk_q4_k, qs) + 16, q + 4);
+    }
+    for (size_t i = 0; i < n; i++, next += 16 * b->bytes) {
+        const size_t step = i + 1 < n ? b->bytes : 0;
         __m512i v[X_SOME];
-        KS_NAME(x_inputs256_at)(p->acts, p->m, (size_t)T, i, b->span, &in);
+        KS_NAME(x_inputs256_at)(p->acts, p->m, T, i, b->span, &in);
         KS_NAME(x_lanes16_of)(&row, type, &l);
         KS_UNROLL
         for (int t = 0; t < T; t++) v[t] = _mm512_setzero_si512();
         if (type == KSLLM_TYPE_Q6_K)
-            KS_NAME(x_some_sixes)(&row, next, l.scale, &in, T, v);
-        else KS_NAME(x_some_fours)(&row, next, l.scale, &in, T, v);
+            KS_NAME(x_some_sixes)(
+                &row, step, next, l.scale, x, T, q, h, v);
+        else
+            KS_NAME(x_some_fours)(&row, step, next, l.scale, x, T, q, v);
         KS_UNROLL
         for (int t = 0; t < T; t++) {
             const __m512 dx = _mm512_set1_ps(in.dx[t][0]);
@@ -5290,14 +5364,16 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
         }
         KS_UNROLL
         for (int j = 0; j < 4; j++) row.p[j] += b->bytes;
+        KS_UNROLL
+        for (int t = 0; t < T; t++) x[t] += 256;
     }
     for (size_t t = 0; t < p->m; t++)
         _mm512_storeu_ps(y + t * p->y_stride, sum[t]);
 }
 
-/* From 2 to X_SOME tokens, with blocks of 256 as many as an even number, and 16
- * rows or more: rows left over go together with some before them, whose outputs
- * are stored again. */
+/* From 2 to X_SOME tokens, as many as an even number, and 16 rows or more: rows
+ * left over go together with some before them, whose outputs are stored
+ * again. */
 V_INLINE void KS_NAME(k_sixteens)(const k_product *p, ksllm_type type) {
     const size_t step = p->row_bytes;
     const bool wide = BLK_TYPES[type].n == 256;
@@ -5307,19 +5383,17 @@ V_INLINE void KS_NAME(k_sixteens)(const k_product *p, ksllm_type type) {
         const x_rows16 row = {
             {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
         f32 *y = p->y + r0;
-        switch (wide ? (p->m + 1) / 2 * 2 : p->m) {
+        switch ((p->m + 1) / 2 * 2) {
 #define TOKENS(T)                                                              \
         case T:                                                                \
-            if (!wide) KS_NAME(x_sixteen)(p, row, next, T, y);                 \
-            else if (T % 2 == 0)                                               \
-                KS_NAME(x_sixteen256)(p, row, next, T, type, y);               \
+            if (wide) KS_NAME(x_sixteen256)(p, row, next, T, type, y);         \
+            else                                                               \
+                KS_NAME(x_sixteen)(                                            \
+                    p, row, next, T, type == KSLLM_TYPE_Q8_0, y);              \
             break
         TOKENS(2);
-        TOKENS(3);
         TOKENS(4);
-        TOKENS(5);
         TOKENS(6);
-        TOKENS(7);
         TOKENS(X_SOME);
 #undef TOKENS
         }
@@ -5330,7 +5404,8 @@ V_INLINE void KS_NAME(k_sixteens)(const k_product *p, ksllm_type type) {
     static void KS_NAME(k_sixteens_##t)(const k_product *p) {                  \
         KS_NAME(k_sixteens)(p, KSLLM_TYPE_##t);                                \
     }
-SIXTEENS(Q4_0) /* and Q8_0 */
+SIXTEENS(Q4_0)
+SIXTEENS(Q8_0)
 SIXTEENS(Q4_K)
 SIXTEENS(Q6_K)
 #undef SIXTEENS
@@ -5339,9 +5414,8 @@ SIXTEENS(Q6_K)
 V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
     if (p->m < 2 || p->m > X_SOME || p->n_rows < 16) return false;
     switch ((int)type) {
-    case KSLLM_TYPE_Q4_0: case KSLLM_TYPE_Q8_0:
-        KS_NAME(k_sixteens_Q4_0)(p);
-        return true;
+    case KSLLM_TYPE_Q4_0: KS_NAME(k_sixteens_Q4_0)(p); return true;
+    case KSLLM_TYPE_Q8_0: KS_NAME(k_sixteens_Q8_0)(p); return true;
     case KSLLM_TYPE_Q4_K: KS_NAME(k_sixteens_Q4_K)(p); return true;
     case KSLLM_TYPE_Q6_K: KS_NAME(k_sixteens_Q6_K)(p); return true;
     default: return false;
@@ -5368,15 +5442,19 @@ V_INLINE void KS_NAME(k_direct)(
         return;
     }
 #endif
-    if (BLK_TYPES[type].n == 256 && m == 1) {
+    if (BLK_TYPES[type].n == 256 && m == 1 && type != KSLLM_TYPE_Q4_K) {
         KS_NAME(k_stream)(p, type);
         return;
     }
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
         size_t n = min_size(8, p->n_rows - r0);
         const u8 *next = KS_NAME(x_rows)(p, r0, 8, row);
+        if (m == 1 && p->n_rows - r0 >= 24 && p->row_bytes < 4096)
+            next += 8 * p->row_bytes; /* as k_quads */
         memset(acc, 0, sizeof acc);
-        if (BLK_TYPES[type].n == 256)
+        if (type == KSLLM_TYPE_Q4_K && m == 1)
+            KS_NAME(x_eight256)(row, next, p->acts, 0, 1, type, acc);
+        else if (BLK_TYPES[type].n == 256)
             /* One step; but without a loop gcc 12 keeps other values in
              * registers, and 4 tokens take a tenth longer. */
             for (size_t t0 = 0; t0 < m; t0 += KS_NAME(FEW))
