@@ -2577,6 +2577,9 @@ typedef struct {
     size_t key_dim, n;
 } k_delta;
 
+/* A vector that any compiler makes of what the machine has. */
+typedef f32 k_floats4 __attribute__((vector_size(16)));
+
 enum {
     K_ROWS = 8,   /* rows that a product takes at a time: lanes of a register */
     K_TOKENS = 32, /* tokens for which it keeps partial sums */
@@ -2638,9 +2641,27 @@ KS_NOINLINE void k_tail(
     blk_row(type, p, n, to);
 }
 
+/* The sum of 16 integers: as bytes from 0, the odd ones and the even ones in
+ * lanes of 16 bits, which a multiplication adds up. */
+KS_INLINE i16 k_sum16(const i8 *q) {
+    const u64 even = 0x00ff00ff00ff00ff, up = 0x8080808080808080;
+    const u64 a = ld_u64(q) ^ up, b = ld_u64(q + 8) ^ up;
+    const u64 s = (a & even) + (a >> 8 & even) + (b & even) + (b >> 8 & even);
+    return (i16)((i32)(s * 0x0001000100010001 >> 48) - 16 * 128);
+}
+
 /* Fetches n bytes to the L2 cache. */
 KS_INLINE void k_fetch(const u8 *p, size_t n) {
     for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+
+/* Of n bytes the share of things [first, end) of m. They go by way of the L1
+ * cache: on Zen 4 what asks for them for L2 alone waits longer. */
+KS_UNUSED KS_INLINE void k_fetch_share(
+    const u8 *p, size_t n, size_t first, size_t end, size_t m) {
+    const size_t to = n * min_size(end, m) / m;
+    for (size_t i = n * first / m; i < to; i += 64)
+        __builtin_prefetch(p + i, 0, 3);
 }
 
 #if defined KS_X86
@@ -2670,22 +2691,22 @@ typedef struct {
     const f32 *dx[8];
 } x_tokens;
 
-/* Lays out n blocks of 16 rows, from `at` on; `next` is fetched meanwhile. */
-typedef void (*x_layer)(x_panel *to, const u8 *const *row, size_t at,
-    size_t n, const u8 *next, bool raise);
+/* What a token's products with eight blocks of 32 need beside its inputs: what
+ * their sums begin with, or with minima the sums of inputs; and scales. Of one
+ * block of 256: pairs of sums, as x_span_sums orders them, and dx[0]. */
+typedef struct {
+    i32 start[8];
+    f32 dx[8];
+} x_side;
+
+/* Lays out n blocks of 16 rows, from `at` on. */
+typedef void (*x_layer)(
+    x_panel *to, const u8 *const *row, size_t at, size_t n, bool raise);
 enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
 
-/* Where the sums of a tile's n tokens go, and which of 32 are read before and
- * written. What stands in for more tokens goes where the last one does. */
-typedef struct {
-    f32 *at[X_TILE];
-    size_t n;
-    u16 read[2], write[2];
-} x_room;
-
-/* y += two panels times T tokens. */
-typedef void (*x_wide_tiler)(const x_panel *w, const x_tokens *in, size_t T,
-    size_t n, const blk_type *b, const x_room *y);
+/* acc[token][row] += two panels times T tokens that lie `step` apart. */
+typedef void (*x_wide_tiler)(const x_panel *w, const i8 *x, size_t step,
+    const x_side *side, size_t T, size_t n, const blk_type *b, f32 *acc);
 /* acc[token][row] += panel times T tokens. */
 typedef void (*x_tiler)(const x_panel *w, const x_tokens *in, size_t T,
     size_t n, const blk_type *b, f32 *acc);
@@ -3381,6 +3402,17 @@ V_INLINE vf vi_float(vi a) {
 
 #endif
 
+/* A line that is to be written, of which another core may have a copy that has
+ * to go first: a quarter of a microsecond between two halves of an EPYC.
+ * Compilers take 1 as the second argument for no more than a read. */
+#undef V_TO_WRITE
+#if defined KS_AVX2
+#define V_TO_WRITE(p)                                                          \
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(p)))
+#else
+#define V_TO_WRITE(p) __builtin_prefetch(p, 1, 3)
+#endif
+
 /* ---- 7c kernels on floats ---- */
 
 /* The last n < 16 values, filled up. */
@@ -3466,6 +3498,7 @@ static void KS_NAME(k_norm)(
 static void KS_NAME(k_quantize)(
     const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum) {
     for (size_t b = 0; b < n; b += n_block) {
+        for (size_t i = 0; i < n_block; i += 64) V_TO_WRITE(q + b + 512 + i);
         vf m = v_abs(v_load(x + b));
         for (size_t i = 16; i < n_block; i += 16)
             m = v_max(m, v_abs(v_load(x + b + i)));
@@ -3475,9 +3508,7 @@ static void KS_NAME(k_quantize)(
         *d++ = top / 127.0f;
         for (size_t i = b; i < b + n_block; i += 16) {
             v_store_i8(q + i, v_mul(v_load(x + i), inverse));
-            i32 s = 0;
-            for (size_t k = i; k < i + 16; k++) s += q[k];
-            *sum++ = (i16)s;
+            *sum++ = k_sum16(q + i);
         }
     }
 }
@@ -3498,12 +3529,24 @@ static void KS_NAME(k_hadamard)(f32 *x, size_t n) {
     size_t block = 1;
     while (block < K_HADAMARD && n % (2 * block) == 0) block *= 2;
     f32 scale = 1.0f / __builtin_sqrtf((f32)block);
-    for (size_t h = 1; h < block; h *= 2)
+    for (size_t i = 0; i < n && block == 2; i += 2) {
+        f32 a = x[i], b = x[i + 1];
+        x[i] = a + b, x[i + 1] = a - b;
+    }
+    for (size_t i = 0; i < n && block >= 4; i += 4) { /* two steps */
+        f32 *p = x + i, a = p[0] + p[1], b = p[0] - p[1];
+        f32 c = p[2] + p[3], d = p[2] - p[3];
+        p[0] = a + c, p[1] = b + d, p[2] = a - c, p[3] = b - d;
+    }
+    for (size_t h = 4; h < block; h *= 2)
         for (size_t i = 0; i < n; i += 2 * h)
-            for (size_t j = i; j < i + h; j++) {
-                f32 a = x[j], b = x[j + h];
-                x[j] = a + b;
-                x[j + h] = a - b;
+            for (f32 *p = x + i; p < x + i + h; p += 4) {
+                k_floats4 a, b, c;
+                memcpy(&a, p, sizeof a);
+                memcpy(&b, p + h, sizeof b);
+                c = a - b, a += b;
+                memcpy(p, &a, sizeof a);
+                memcpy(p + h, &c, sizeof c);
             }
     for (size_t i = 0; i < n; i++) x[i] *= scale;
 }
@@ -4999,30 +5042,41 @@ KS_NOINLINE void KS_NAME(k_crossed)(const k_product *p) {
 
 enum { X_SOME = 8 }; /* tokens whose sums fit beside a block in registers */
 
-/* Of eight blocks of 32 what sums begin with and the scales of the inputs. */
+/* What stands beside the inputs of some tokens. */
 typedef struct {
-    i32 start[X_SOME][8];
-    f32 dx[X_SOME][8];
+    x_side side[X_SOME];
 } x_inputs;
 
-/* Those of n_blocks from block k on, for weights with this bias. The last of m
- * tokens stands in for more. */
+/* What stands beside the inputs of a token from number `at` on. */
+V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
+    const blk_type *b, x_side *to) {
+    i16 some[16] = {0};
+    if (b->n == 256) {
+        KS_NAME(x_span_sums)(
+            a->sum[1] + at / 16, b->span, (i16 *)(void *)to->start);
+        to->dx[0] = a->d[1][at / 256];
+        return;
+    }
+    const i16 *sums = a->sum[0] + at / 16;
+    const f32 *dx = a->d[0] + at / 32;
+    if (n_blocks == 8) {
+        memcpy(to->dx, dx, sizeof to->dx);
+    } else {
+        memcpy(to->dx, dx, n_blocks * sizeof *dx);
+        sums = memcpy(some, sums, 2 * n_blocks * sizeof *some);
+    }
+    _mm256_storeu_si256((void *)to->start, _mm256_madd_epi16(
+        KS_NAME(x_load)(sums),
+        _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias))));
+}
+
+/* Those of T tokens from input k on. The last of m tokens stands in for more. */
 V_INLINE void KS_NAME(x_inputs_at)(const k_acts *a, size_t m, const int T,
-    size_t k, size_t n_blocks, int bias, x_inputs *to) {
-    const __m256i times = _mm256_set1_epi16((i16)-bias);
-    const i16 *sums = a->sum[0] + 2 * k;
-    const f32 *dx = a->d[0] + k;
+    size_t k, const blk_type *b, x_inputs *to) {
+    const size_t n = min_size(256, a->n_in - k);
     for (size_t t = 0; t < (size_t)T; t++) {
-        i16 some[16] = {0};
-        const i16 *from = sums;
-        if (n_blocks == 8) memcpy(to->dx[t], dx, sizeof to->dx[t]);
-        else {
-            memcpy(to->dx[t], dx, n_blocks * sizeof *dx);
-            from = memcpy(some, sums, 2 * n_blocks * sizeof *some);
-        }
-        _mm256_storeu_si256((void *)to->start[t],
-            _mm256_madd_epi16(KS_NAME(x_load)(from), times));
-        if (t + 1 < m) sums += a->n_in / 16, dx += a->n_in / 32;
+        const size_t at = min_size(t, m - 1) * a->n_in + k;
+        KS_NAME(x_side_at)(a, at, n / b->n, b, &to->side[t]);
     }
 }
 
@@ -5115,7 +5169,7 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
     for (size_t k = 0; k < n; k += 8) {
         const size_t n_blocks = min_size(8, n - k);
         KS_NAME(x_inputs_at)(
-            p->acts, p->m, T, k, n_blocks, BLK_TYPES[p->type].bias, &in);
+            p->acts, p->m, T, 32 * k, &BLK_TYPES[p->type], &in);
         for (size_t i = 0; i < n_blocks; i++) {
             __m512i w[8], s[X_SOME];
             const __m512 d = KS_NAME(x_halves16)(&row, 0);
@@ -5129,7 +5183,7 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
                 row.p[j] += k + i + 1 < n ? bytes : 0;
             KS_UNROLL
             for (int t = 0; t < T; t++)
-                s[t] = _mm512_set1_epi32(in.start[t][i]);
+                s[t] = _mm512_set1_epi32(in.side[t].start[i]);
             KS_UNROLL
             for (size_t j = 0; j < 8; j++) {
                 const __m512i v = are_bytes
@@ -5151,23 +5205,11 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
             for (int t = 0; t < T; t++)
                 sum[t] = _mm512_fmadd_ps(
                     _mm512_mul_ps(_mm512_cvtepi32_ps(s[t]), d),
-                    _mm512_set1_ps(in.dx[t][i]), sum[t]);
+                    _mm512_set1_ps(in.side[t].dx[i]), sum[t]);
         }
     }
     for (size_t t = 0; t < p->m; t++)
         _mm512_storeu_ps(y + t * p->y_stride, sum[t]);
-}
-
-/* Of blocks of 256: the i-th. `start` has pairs of sums as x_span_sums orders
- * them, dx[t][0] the scale. */
-V_INLINE void KS_NAME(x_inputs256_at)(const k_acts *a, size_t m, const int T,
-    size_t i, int span, x_inputs *to) {
-    for (size_t t = 0; t < (size_t)T; t++) {
-        const size_t at = min_size(t, m - 1) * a->n_in + 256 * i;
-        KS_NAME(x_span_sums)(
-            a->sum[1] + at / 16, span, (i16 *)(void *)to->start[t]);
-        to->dx[t][0] = a->d[1][at / 256];
-    }
 }
 
 /* Stretches at `at` of sixteen rows that are turned meanwhile, to `to`. */
@@ -5336,7 +5378,7 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
     for (size_t i = 0; i < n; i++, next += 16 * b->bytes) {
         const size_t step = i + 1 < n ? b->bytes : 0;
         __m512i v[X_SOME];
-        KS_NAME(x_inputs256_at)(p->acts, p->m, T, i, b->span, &in);
+        KS_NAME(x_inputs_at)(p->acts, p->m, T, 256 * i, b, &in);
         KS_NAME(x_lanes16_of)(&row, type, &l);
         KS_UNROLL
         for (int t = 0; t < T; t++) v[t] = _mm512_setzero_si512();
@@ -5347,12 +5389,12 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
             KS_NAME(x_some_fours)(&row, step, next, l.scale, x, T, q, v);
         KS_UNROLL
         for (int t = 0; t < T; t++) {
-            const __m512 dx = _mm512_set1_ps(in.dx[t][0]);
+            const __m512 dx = _mm512_set1_ps(in.side[t].dx[0]);
             __m512i o = _mm512_setzero_si512();
             KS_UNROLL
             for (int k = 0; k < 128 / b->span; k++)
                 o = _mm512_dpwssd_epi32(
-                    o, l.side[k], _mm512_set1_epi32(in.start[t][k]));
+                    o, l.side[k], _mm512_set1_epi32(in.side[t].start[k]));
             if (b->bias)
                 v[t] = _mm512_sub_epi32(
                     v[t], _mm512_slli_epi32(o, (u32)__builtin_ctz(b->bias)));
@@ -5484,9 +5526,8 @@ V_INLINE void KS_NAME(x_lay)(x_panel *to, size_t k, int h, ksllm_type type,
 }
 
 V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
-    size_t at, size_t n, const u8 *next, bool raise, ksllm_type type) {
+    size_t at, size_t n, bool raise, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    k_fetch(next, 8 * n * b->bytes);
     for (size_t i = 0; i < n; i++, at += b->bytes) {
         __m256i w[8];
         KS_NAME(x_block)(row, at, type, w);
@@ -5498,7 +5539,7 @@ V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
 }
 
 V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
-    size_t at, const u8 *next, bool raise, ksllm_type type) {
+    size_t at, bool raise, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     KS_NAME(xraw) raw;
     KS_NAME(xlanes) l;
@@ -5508,8 +5549,6 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
         KS_UNROLL
         for (int g = 0; g < unit; g++) {
             __m256i w[8];
-            k_fetch(next, b->bytes);
-            next += b->bytes;
             KS_NAME(x_group)(&raw, type, u, g, w);
             KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type,
                 raise, w);
@@ -5524,12 +5563,12 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
 }
 
 V_INLINE void KS_NAME(x_lay_any)(x_panel *to, const u8 *const *row, size_t at,
-    size_t n, const u8 *next, bool raise, ksllm_type type) {
-    for (int h = 0; h < 2; h++, row += 8, next += 8 * n * BLK_TYPES[type].bytes)
+    size_t n, bool raise, ksllm_type type) {
+    for (int h = 0; h < 2; h++, row += 8)
         if (BLK_TYPES[type].n == 32)
-            KS_NAME(x_lay32)(to, h, row, at, n, next, raise, type);
+            KS_NAME(x_lay32)(to, h, row, at, n, raise, type);
         else
-            KS_NAME(x_lay256)(to, h, row, at, next, raise, type);
+            KS_NAME(x_lay256)(to, h, row, at, raise, type);
 }
 
 #undef KS_XV
@@ -5545,16 +5584,16 @@ V_INLINE void KS_NAME(x_lay_any)(x_panel *to, const u8 *const *row, size_t at,
 
 /* n steps of four weights, from step k on: s[2 * token + panel]. */
 V_INLINE void KS_NAME(x_tile_steps)(const x_panel *w, size_t k, const int n,
-    const x_tokens *in, const int T, __m512i *s) {
+    const i8 *const *x, const int T, __m512i *s) {
     KS_UNROLL
     for (int i = 0; i < n; i++, k++) {
         const __m512i w0 = _mm512_loadu_si512(w[0].p[k]);
         const __m512i w1 = _mm512_loadu_si512(w[1].p[k]);
         KS_UNROLL
         for (int t = 0; t < T; t++) {
-            const __m512i x = _mm512_set1_epi32(ld_i32(in->x[t] + 4 * k));
-            s[2 * t] = _mm512_dpbusd_epi32(s[2 * t], w0, x);
-            s[2 * t + 1] = _mm512_dpbusd_epi32(s[2 * t + 1], w1, x);
+            const __m512i v = _mm512_set1_epi32(ld_i32(x[t] + 4 * k));
+            s[2 * t] = _mm512_dpbusd_epi32(s[2 * t], w0, v);
+            s[2 * t + 1] = _mm512_dpbusd_epi32(s[2 * t + 1], w1, v);
         }
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++) KS_IN_TURN(s[j]);
@@ -5568,51 +5607,40 @@ V_INLINE __m512 KS_NAME(x_tile_fma)(
     return _mm512_fmadd_ps(v, dx, sum);
 }
 
-/* y[token] += blocks of 32 weights times a tile. */
-V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const x_tokens *in,
-    const int T, size_t n_blocks, int bias, const bool has_min,
-    const x_room *y) {
-    i32 start[X_TILE][8];
+/* acc[token] += blocks of 32 weights times a tile. */
+V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
+    const x_side *side, const int T, size_t n_blocks, const bool has_min,
+    f32 *acc) {
     __m512 sum[2 * X_TILE];
-    for (int t = 0; t < T; t++) {
-        i16 some[16] = {0};
-        const i16 *sums = in->sums[t];
-        if (n_blocks < 8)
-            sums = memcpy(some, sums, n_blocks * 2 * sizeof *sums);
-        _mm256_storeu_si256((void *)start[t],
-            _mm256_madd_epi16(KS_NAME(x_load)(sums),
-                _mm256_set1_epi16((i16)(has_min ? 1 : -bias))));
-    }
     KS_UNROLL_FULLY
     for (int j = 0; j < 2 * T; j++)
-        sum[j] = _mm512_maskz_loadu_ps(
-            y->read[j % 2], y->at[j / 2] + j % 2 * 16);
+        sum[j] = _mm512_loadu_ps(acc + 16 * j);
     for (size_t i = 0; i < n_blocks; i++) {
         __m512i s[2 * X_TILE];
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++)
             s[j] = has_min ? _mm512_setzero_si512()
-                           : _mm512_set1_epi32(start[j / 2][i]);
-        KS_NAME(x_tile_steps)(w, 8 * i, 8, in, T, s);
+                           : _mm512_set1_epi32(side[j / 2].start[i]);
+        KS_NAME(x_tile_steps)(w, 8 * i, 8, x, T, s);
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++) {
             const int t = j / 2, h = j % 2;
-            const __m512 dx = _mm512_set1_ps(in->dx[t][i]);
+            const __m512 dx = _mm512_set1_ps(side[t].dx[i]);
             sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].d[i], dx);
             if (has_min)
                 sum[j] = KS_NAME(x_tile_fma)(sum[j],
-                    _mm512_set1_epi32(start[t][i]), w[h].dmin[i], dx);
+                    _mm512_set1_epi32(side[t].start[i]), w[h].dmin[i], dx);
         }
     }
     KS_UNROLL_FULLY
     for (int j = 0; j < 2 * T; j++)
-        _mm512_mask_storeu_ps(
-            y->at[j / 2] + j % 2 * 16, y->write[j % 2], sum[j]);
+        _mm512_storeu_ps(acc + 16 * j, sum[j]);
 }
 
 /* The same with one block of 256. */
-V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
-    const int T, const int span, int bias, bool has_min, const x_room *y) {
+V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
+    const x_side *side, const int T, const int span, int bias, bool has_min,
+    f32 *acc) {
     __m512i p[2 * X_TILE];
     KS_UNROLL_FULLY
     for (int j = 0; j < 2 * T; j++) p[j] = _mm512_setzero_si512();
@@ -5625,55 +5653,59 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++) s[j] = _mm512_setzero_si512();
         KS_NAME(x_tile_steps)(
-            w, (size_t)span / 4 * i, span / 4, in, T, s);
+            w, (size_t)span / 4 * i, span / 4, x, T, s);
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++)
             p[j] = _mm512_add_epi32(
                 p[j], _mm512_mullo_epi32(s[j], scale[j % 2]));
     }
-    for (size_t t = 0; t < y->n; t++) {
-        i16 sums[16];
-        const __m512 dx = _mm512_set1_ps(*in->dx[t]);
-        KS_NAME(x_span_sums)(in->sums[t], span, sums);
+    for (size_t t = 0; t < (size_t)T; t++) {
+        const __m512 dx = _mm512_set1_ps(side[t].dx[0]);
         for (size_t h = 0; h < 2; h++) {
-            f32 *to = y->at[t] + 16 * h;
+            f32 *to = acc + 32 * t + 16 * h;
             __m512i o = _mm512_setzero_si512(), v = p[2 * t + h];
             KS_UNROLL
             for (int i = 0; i < 128 / span; i++)
                 o = _mm512_dpwssd_epi32(o,
-                    _mm512_set1_epi32(ld_i32(sums + 2 * i)),
+                    _mm512_set1_epi32(side[t].start[i]),
                     _mm512_loadu_si512(w[h].side[i]));
             if (bias)
                 v = _mm512_sub_epi32(
                     v, _mm512_mullo_epi32(o, _mm512_set1_epi32(bias)));
             __m512 sum = KS_NAME(x_tile_fma)(
-                _mm512_maskz_loadu_ps(y->read[h], to), v, w[h].d[0], dx);
+                _mm512_loadu_ps(to), v, w[h].d[0], dx);
             if (has_min)
                 sum = KS_NAME(x_tile_fma)(sum, o, w[h].dmin[0], dx);
-            _mm512_mask_storeu_ps(to, y->write[h], sum);
+            _mm512_storeu_ps(to, sum);
         }
     }
 }
 
 /* One function for all formats of a shape. */
 #define SHAPE(name, T_blocks)                                                  \
-    static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
-        size_t n_blocks, const blk_type *b, const x_room *y) {                 \
-        (void)n_blocks;                                                        \
+    static void KS_NAME(name)(const x_panel *w, const i8 *x, size_t step,      \
+        const x_side *side, size_t T, size_t n_blocks, const blk_type *b,      \
+        f32 *acc) {                                                            \
+        const i8 *in[X_TILE];                                                  \
+        (void)n_blocks, (void)b;                                               \
+        for (size_t t = 0; t < X_TILE; t++) in[t] = x + t * step;              \
         if (T == 2) T_blocks(2);                                               \
         else if (T == 4) T_blocks(4);                                          \
         else T_blocks(X_TILE);                                                 \
     }
-#define PLAIN(T) KS_NAME(x_tile32)(w, in, T, n_blocks, b->bias, false, y)
-#define MINIMA(T) KS_NAME(x_tile32)(w, in, T, n_blocks, b->bias, true, y)
-#define SPAN32(T) KS_NAME(x_tile256)(w, in, T, 32, b->bias, b->has_min, y)
-#define SPAN16(T) KS_NAME(x_tile256)(w, in, T, 16, b->bias, b->has_min, y)
+#define PLAIN(T) KS_NAME(x_tile32)(w, in, side, T, n_blocks, false, acc)
+#define MINIMA(T) KS_NAME(x_tile32)(w, in, side, T, n_blocks, true, acc)
+#define SPAN(T, n)                                                             \
+    KS_NAME(x_tile256)(w, in, side, T, n, b->bias, b->has_min, acc)
+#define SPAN32(T) SPAN(T, 32)
+#define SPAN16(T) SPAN(T, 16)
 SHAPE(x_tile32_plain, PLAIN)
 SHAPE(x_tile32_minima, MINIMA)
 SHAPE(x_tile256_32, SPAN32)
 SHAPE(x_tile256_16, SPAN16)
 #undef SPAN16
 #undef SPAN32
+#undef SPAN
 #undef MINIMA
 #undef PLAIN
 #undef SHAPE
@@ -5686,41 +5718,156 @@ V_INLINE x_wide_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
                         : KS_NAME(x_tile256_16);
 }
 
+/* A block of each row, raised by the bias. */
+V_INLINE void KS_NAME(x_block16)(
+    const x_rows16 *row, bool bytes, __m512i *w) {
+    KS_NAME(x_four16)(row, 2, w);
+    if (bytes) KS_NAME(x_four16)(row, 18, w + 4);
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        if (bytes) {
+            w[4 + k] = _mm512_xor_si512(w[4 + k], _mm512_set1_epi8(-128));
+            w[k] = _mm512_xor_si512(w[k], _mm512_set1_epi8(-128));
+        } else {
+            w[4 + k] = KS_NAME(x_masked)(_mm512_srli_epi16(w[k], 4), 15);
+            w[k] = KS_NAME(x_masked)(w[k], 15);
+        }
+    }
+}
+
+#define X_LAYS(type)                                                           \
+    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0                    \
+        || (type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q6_K)
+
+/* Lays out 16 rows that lie evenly, as x_lay_any does; false: other rows, or
+ * another type. Twice as fast as eight rows at a time. */
+V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
+    size_t n, ksllm_type type) {
+    const size_t step = (size_t)(row[1] - row[0]);
+    x_rows16 from = {{row[0] + at, row[4] + at, row[8] + at, row[12] + at},
+        step, 3 * step};
+    __m512i w[8];
+    if (!X_LAYS(type) || row[15] != row[0] + 15 * step) return false;
+    if (type == KSLLM_TYPE_Q4_0 || type == KSLLM_TYPE_Q8_0) {
+        for (size_t i = 0; i < n; i++) {
+            KS_NAME(x_block16)(&from, type == KSLLM_TYPE_Q8_0, w);
+            KS_UNROLL
+            for (int j = 0; j < 8; j++)
+                _mm512_storeu_si512(to->p[8 * i + (size_t)j], w[j]);
+            _mm512_storeu_ps(to->d[i], KS_NAME(x_halves16)(&from, 0));
+            KS_UNROLL
+            for (int j = 0; j < 4; j++) from.p[j] += BLK_TYPES[type].bytes;
+        }
+        return true;
+    }
+    x_lanes16 l;
+    KS_NAME(x_lanes16_of)(&from, type, &l);
+    for (int i = 0; i < 256 / BLK_TYPES[type].span; i++)
+        _mm512_storeu_si512(to->scale[i], _mm512_slli_epi32(l.scale[i], 16));
+    for (int i = 0; i < 128 / BLK_TYPES[type].span; i++)
+        _mm512_storeu_si512(to->side[i], l.side[i]);
+    _mm512_storeu_ps(to->d[0], l.d);
+    if (type == KSLLM_TYPE_Q4_K) {
+        _mm512_storeu_ps(
+            to->dmin[0], _mm512_mul_ps(l.dmin, _mm512_set1_ps(-1.0f)));
+        for (size_t i = 0; i < 64; i += 16) {
+            KS_NAME(x_four16)(&from, offsetof(blk_q4_k, qs) + 2 * i, w);
+            KS_NAME(x_four16)(
+                &from, offsetof(blk_q4_k, qs) + 2 * i + 16, w + 4);
+            KS_UNROLL
+            for (size_t j = 0; j < 8; j++) {
+                _mm512_storeu_si512(
+                    to->p[i + j], KS_NAME(x_masked)(w[j], 15));
+                _mm512_storeu_si512(to->p[i + 8 + j],
+                    KS_NAME(x_masked)(_mm512_srli_epi16(w[j], 4), 15));
+            }
+        }
+        return true;
+    }
+    __m512i h[4] = {_mm512_setzero_si512()};
+    for (size_t i = 0; i < 8; i++) { /* as x_some_sixes */
+        const size_t half = i / 4, part = i / 2 % 2;
+        const size_t k = 4 * (8 * half + i % 2 * 2 + part);
+        if (i % 2 == 0)
+            KS_NAME(x_four16)(
+                &from, offsetof(blk_q6_k, qh) + 32 * half + 16 * part, h);
+        KS_NAME(x_four16)(&from,
+            offsetof(blk_q6_k, ql) + 64 * half + 32 * (i % 2) + 16 * part, w);
+        KS_UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            _mm512_storeu_si512(to->p[k + j], KS_NAME(x_choose)(15, w[j],
+                KS_NAME(x_masked)(_mm512_slli_epi16(h[j], 4), 48)));
+            _mm512_storeu_si512(to->p[k + 16 + j],
+                KS_NAME(x_choose)(15, _mm512_srli_epi16(w[j], 4),
+                    KS_NAME(x_masked)(h[j], 48)));
+            h[j] = _mm512_srli_epi16(h[j], 2);
+        }
+    }
+    return true;
+}
+
+enum { X_TOKENS = 32 }; /* for which a panel is laid out: 4 KiB of stack */
+
+/* The sums of 32 rows and so many tokens, and what stands beside inputs. */
+typedef struct {
+    f32 acc[X_TOKENS][32];
+    x_side side[2 * X_TILE]; /* of two tiles, by turns */
+} KS_NAME(x_sums);
+
+/* Columns [k, k + 256) of 32 rows times m tokens of p from t0 on. Sums begin at
+ * 0, and go to y, between tiles, whose products hide the time that stores
+ * take; so with what stands beside the next tile's inputs. */
+KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
+    size_t t0, size_t k, const u8 *const *row, const u8 *next, x_layer lay,
+    x_wide_tiler tile, KS_NAME(x_sums) *to) {
+    const blk_type *b = &BLK_TYPES[p->type];
+    const k_acts *a = p->acts;
+    const size_t n = a->n_in, m = min_size(X_TOKENS, p->m - t0);
+    const size_t n_blocks = min_size(256, n - k) / b->n;
+    const size_t at = k / b->n * b->bytes, bytes = 32 * n_blocks * b->bytes;
+    const size_t rows = min_size(32, p->n_rows - r0);
+    const bool last = k + 256 >= n;
+    x_panel w[2];
+    for (size_t h = 0; h < 2; h++)
+        lay(&w[h], row + 16 * h, at, n_blocks, true);
+    for (size_t t = 0, T, ready = 0; t < m; t += T) {
+        T = m - t >= X_TILE ? X_TILE : m - t >= 4 ? 4 : 2;
+        for (; ready < min_size(m, t + 2 * X_TILE); ready++) {
+            const f32 *y = p->y + (t0 + ready) * p->y_stride + r0;
+            KS_NAME(x_side_at)(
+                a, (t0 + ready) * n + k, n_blocks, b,
+                &to->side[ready % (2 * X_TILE)]);
+            if (!last) continue;
+            V_TO_WRITE(y);
+            V_TO_WRITE(y + 16);
+        }
+        k_fetch_share(next + 32 * at, bytes, t, t + T, m);
+        for (size_t i = 0; i < 32 * T && !k; i += 16)
+            _mm512_storeu_ps(to->acc[t] + i, _mm512_setzero_ps());
+        /* the last token stands in for one more */
+        tile(w, a->q[b->n == 256] + (t0 + t) * n + k, t + 1 == m ? 0 : n,
+            to->side + t % (2 * X_TILE), T, n_blocks, b, to->acc[t]);
+        for (size_t i = t; i < min_size(m, t + T) && last; i++) {
+            f32 *y = p->y + (t0 + i) * p->y_stride + r0;
+            if (rows == 32) memcpy(y, to->acc[i], sizeof to->acc[i]);
+            else memcpy(y, to->acc[i], rows * sizeof *y);
+        }
+    }
+}
+
+/* 32 rows at a time: those left over go together with some before them, whose
+ * outputs are stored again. */
 static void KS_NAME(k_panel)(
     const k_product *p, x_layer lay, x_wide_tiler tile) {
-    enum { TOKENS = 64 }; /* whose inputs stay in the first-level cache */
-    const blk_type *b = &BLK_TYPES[p->type];
-    const size_t n = p->acts->n_in;
-    x_panel w[2];
-    x_tokens in;
-    x_room y;
+    KS_NAME(x_sums) sums;
     const u8 *row[32];
-    for (size_t t0 = 0; t0 < p->m; t0 += TOKENS)
-        for (size_t r0 = 0; r0 < p->n_rows; r0 += 32) {
-            const size_t m = min_size(TOKENS, p->m - t0);
+    for (size_t t0 = 0; t0 < p->m; t0 += X_TOKENS)
+        for (size_t r = 0; r < p->n_rows; r += 32) {
+            const size_t r0 = p->n_rows < 32 ? 0 : min_size(r, p->n_rows - 32);
             const u8 *next = KS_NAME(x_rows)(p, r0, 32, row);
-            const u32 rows = UINT32_MAX
-                >> (32 - min_size(32, p->n_rows - r0));
-            y.write[0] = (u16)rows, y.write[1] = (u16)(rows >> 16);
-            y.read[0] = y.read[1] = 0;
-            for (size_t k = 0; k < n; k += 256) {
-                const size_t n_blocks = min_size(256, n - k) / b->n;
-                const size_t at = k / b->n * b->bytes;
-                const size_t half = 16 * n_blocks * b->bytes;
-                for (size_t h = 0; h < 2; h++)
-                    lay(&w[h], row + 16 * h, at, n_blocks,
-                        next + 32 * at + h * half, true);
-                for (size_t t = 0, T; t < m; t += T) {
-                    T = m - t <= 2 ? 2 : m - t <= 4 ? 4 : X_TILE;
-                    x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
-                    y.n = min_size(T, m - t);
-                    for (size_t i = 0; i < T; i++)
-                        y.at[i] = p->y + r0
-                            + (t0 + min_size(t + i, m - 1)) * p->y_stride;
-                    tile(w, &in, T, n_blocks, b, &y);
-                }
-                memcpy(y.read, y.write, sizeof y.read);
-            }
+            for (size_t k = 0; k < p->acts->n_in; k += 256)
+                KS_NAME(x_panel_step)(
+                    p, r0, t0, k, row, next, lay, tile, &sums);
         }
 }
 
@@ -5969,12 +6116,14 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
             for (size_t k = 0; k < n; k += 256) {
                 size_t n_blocks = min_size(256, n - k) / b->n;
                 size_t at = k / b->n * b->bytes;
-                lay(&w, row, at, n_blocks, next + 16 * at, raise);
+                lay(&w, row, at, n_blocks, raise);
                 for (size_t t = 0, T; t < m; t += T) {
                     T = m - t <= KS_NAME(LEAST)  ? KS_NAME(LEAST)
                         : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
                                                    : KS_NAME(TILE);
                     x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
+                    k_fetch_share(next + 16 * at, 16 * n_blocks * b->bytes, t,
+                        t + T, m);
                     tile(&w, &in, T, n_blocks, b, acc + 16 * t);
                 }
             }
@@ -8175,13 +8324,25 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
-        size_t at, size_t n, const u8 *next, bool raise) {                     \
-        KS_NAME(x_lay_any)(to, row, at, n, next, raise, KSLLM_TYPE_##t);       \
+        size_t at, size_t n, bool raise) {                                     \
+        KS_NAME(x_lay_any)(to, row, at, n, raise, KSLLM_TYPE_##t);             \
     }
 #define X_LAYER(t) KS_NAME(k_lay_##t)
 #else
 #define X_LAY(t)
 #define X_LAYER(t) KS_PASTE(k_lay_##t, KS_BASE)
+#endif
+#if defined KS_VNNI && !defined KS_AVXVNNI
+#define X_LAY_OWN(t)                                                           \
+    static void KS_NAME(k_lay16_##t)(x_panel *to, const u8 *const *row,        \
+        size_t at, size_t n, bool raise) {                                     \
+        if (!KS_NAME(x_lay16)(to, row, at, n, KSLLM_TYPE_##t))                 \
+            X_LAYER(t)(to, row, at, n, raise);                                 \
+    }
+#define X_LAYER_OWN(t) KS_NAME(k_lay16_##t)
+#else
+#define X_LAY_OWN(t)
+#define X_LAYER_OWN(t) X_LAYER(t)
 #endif
 #if !defined KS_VNNI
 #define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
@@ -8205,11 +8366,12 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #endif
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
+    X_LAY_OWN(t)                                                               \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         X_SOME(KSLLM_TYPE_##t)                                                 \
         if (p->m > KS_NAME(FEW))                                               \
             KS_NAME(k_panel)(                                                  \
-                p, X_LAYER(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));           \
+                p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
         else {                                                                 \
             X_FEW(t);                                                          \
         }                                                                      \
@@ -8261,12 +8423,12 @@ QUANTIZED(IQ4_XS)
 #if !defined KS_BASE
 #define X_WIDE_LAY(t, as)                                                      \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
-        size_t at, size_t n, const u8 *next, bool raise) {                     \
+        size_t at, size_t n, bool raise) {                                     \
         u16 wide[16][sizeof(blk_q6_k) / 2];                                    \
         const u8 *block[16];                                                   \
         k_widen_blocks(                                                        \
             row, at, KSLLM_TYPE_##t, KSLLM_TYPE_##as, wide, block);            \
-        KS_NAME(k_lay_##as)(to, block, 0, n, next, raise);                     \
+        KS_NAME(k_lay_##as)(to, block, 0, n, raise);                           \
     }
 #else
 #define X_WIDE_LAY(t, as)
@@ -8309,6 +8471,9 @@ WIDENED(TQ2_0, Q2_K)
 #undef FLOATS
 #undef X_LAY
 #undef X_LAYER
+#undef X_LAY_OWN
+#undef X_LAYER_OWN
+#undef X_LAYS
 #undef X_FEW
 #undef X_SOME
 #undef X_OWN
@@ -32023,17 +32188,28 @@ static void fwd_gate_heads(const fwd_step *step, u32 t) {
     fwd_gate(step, t);
 }
 
+/* n values of gate from number `at` on, times those of up where that is wanted,
+ * prepared: a stretch that is still in the L1 cache after the other. */
+static void fwd_act(const ksllm_session *s, k_activation act, bool times_up,
+    u32 blocks, size_t n, size_t at) {
+    enum { STRETCH = 1024 };
+    for (size_t i = 0, some; i < n; i += some, at += some) {
+        some = min_size(n - i, STRETCH);
+        s->m->k->gate(
+            s->gate + at, times_up ? s->up + at : NULL, some, act);
+        fwd_quantize(s, blocks, s->gate + at, some, at);
+    }
+}
+
 static void fwd_activate(const fwd_step *step, u32 t) {
     const ksllm_session *s = step->f->s;
     size_t n = step->f->l->dim[D_FFN], at = t * n;
-    if (s->m->arch->bert) {
+    bool bert = s->m->arch->bert;
+    if (bert) {
         fwd_add_bias(s->up + at, step->f->l->vec[V_UP_BIAS], n);
         memcpy(s->gate + at, s->up + at, n * sizeof(f32));
-        s->m->k->gate(s->gate + at, NULL, n, K_GELU_ERF);
-    } else {
-        s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
     }
-    fwd_quantize(s, step->blocks, s->gate + at, n, at);
+    fwd_act(s, bert ? K_GELU_ERF : s->m->arch->act, !bert, step->blocks, n, at);
 }
 
 /* x += post-norm(delta + bias); of XLM-R: x = post-norm(x + delta + bias) */
@@ -33041,11 +33217,10 @@ static void fwd_activate_expert(const fwd_step *step, u32 row) {
     size_t at = fwd_expert_at(f, row);
     size_t n = s->m->dim[shared ? D_FFN_SHARED : D_FFN_EXPERT];
     const mdl_matrix *w = f->l->mat;
-    s->m->k->gate(s->gate + at, s->up + at, n, s->m->arch->act);
     /* The two matrices differ in length: blocks that only the other's is a
      * multiple of would reach into the next row. */
     u32 blocks = fwd_blocks_of(&w[shared ? M_DOWN_SHARED : M_DOWN_EXPERTS]);
-    fwd_quantize(s, blocks, s->gate + at, n, at);
+    fwd_act(s, s->m->arch->act, true, blocks, n, at);
 }
 
 /* What the shared expert's output counts for this input, where it has a
