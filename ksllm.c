@@ -18632,7 +18632,8 @@ static chat_val chat_lengths(
     }
     if (!done) return text;
     chat_puts(c, &t, chat_cut(text, done, text.n));
-    return c->status ? (chat_val){0} : chat_built(&t);
+    if (c->status) return (chat_val){0};
+    return chat_built(&t);
 }
 
 #else
@@ -18656,7 +18657,8 @@ static chat_val chat_render(chat_ctx *c, const ksllm_chat *o, const gguf *g,
     if (c->status) return (chat_val){0};
     chat_val out = chat_built(chat_sink(c));
     if (o->continue_final) out = chat_cut_final(c, out, final);
-    return c->status ? (chat_val){0} : chat_lengths(c, o, out);
+    if (c->status) return (chat_val){0};
+    return chat_lengths(c, o, out);
 }
 
 /* Memory of the tokenizer, which counts as the conversation's. */
@@ -33172,7 +33174,7 @@ static void fwd_route(const fwd_step *step, u32 t) {
     for (size_t k = 0; k < used; k++) {
         if (m->route_norm) share[k] /= sum + 1e-20f;
         share[k] *= m->route_scale;
-        if (scale) share[k] *= ld_f32(scale + 4 * pick[k]);
+        if (scale) share[k] *= ld_f32(scale + 4 * (size_t)pick[k]);
     }
 }
 
@@ -37093,7 +37095,7 @@ static void twr_lay(ksllm_encoder *e, const mdl_tower *t, arena *a) {
         if (t->mat[i].w) in = max_size(in, t->mat[i].n_in);
     const u64 inputs = b * max_u64(in, max_size(d[D_T_Q], d[D_T_WIDTH]));
     const u64 slots = (u64)e->n_slots * e->head;
-    const u64 cache = slots * t->n_kv_heads + K_KEYS * e->head;
+    const u64 cache = slots * t->n_kv_heads + (u64)K_KEYS * e->head;
     const u64 heads = max_u64(slots * t->n_heads, n * d[D_T_WIDTH]);
     e->front = arena_take(a, hears, sizeof *e->front);
     const struct {
@@ -37306,9 +37308,10 @@ static void twr_attended(const fwd_step *step, u32 i) {
     const twr *r = twr_of(step);
     const ksllm_session *s = &r->e->s;
     const size_t n = r->t->dim[D_T_Q], head = n / r->t->n_heads;
+    const size_t next = (size_t)r->e->n_slots * r->e->head;
     const f32 *from = s->att + (size_t)(r->from + i) * r->e->head;
     f32 *xn = s->xn + i * n;
-    for (size_t h = 0; h < n; h += head, from += r->e->n_slots * r->e->head)
+    for (size_t h = 0; h < n; h += head, from += next)
         memcpy(xn + h, from, head * sizeof *xn);
     fwd_quantize(s, step->blocks, xn, n, i * n);
 }
@@ -37401,7 +37404,7 @@ static void twr_attend_piece(void *arg, u32 piece) {
         &r->e->pieces[!r->f.l->window][piece / t->n_heads];
     size_t kv = (h / (t->n_heads / t->n_kv_heads) * n_slots + p->lo) * n;
     size_t at = (h * n_slots + p->from) * n;
-    f64 head = (f64)(t->dim[D_T_Q] / t->n_heads);
+    const u32 head = t->dim[D_T_Q] / t->n_heads;
     k_query a = {
         .k = (const u8 *)(r->e->keys + kv),
         .v = (const u8 *)(r->e->values + kv),
