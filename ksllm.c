@@ -5070,7 +5070,8 @@ V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
         _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias))));
 }
 
-/* Those of T tokens from input k on. The last of m tokens stands in for more. */
+/* Those of T tokens from input k on. The last of m tokens stands in for
+ * more. */
 V_INLINE void KS_NAME(x_inputs_at)(const k_acts *a, size_t m, const int T,
     size_t k, const blk_type *b, x_inputs *to) {
     const size_t n = min_size(256, a->n_in - k);
@@ -37404,7 +37405,7 @@ static void twr_attend_piece(void *arg, u32 piece) {
         &r->e->pieces[!r->f.l->window][piece / t->n_heads];
     size_t kv = (h / (t->n_heads / t->n_kv_heads) * n_slots + p->lo) * n;
     size_t at = (h * n_slots + p->from) * n;
-    const u32 head = t->dim[D_T_Q] / t->n_heads;
+    const u32 head = (u32)(t->dim[D_T_Q] / t->n_heads);
     k_query a = {
         .k = (const u8 *)(r->e->keys + kv),
         .v = (const u8 *)(r->e->values + kv),
