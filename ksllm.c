@@ -6151,7 +6151,7 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
 #if (defined KS_VBMI || (defined KS_VNNI && !defined KS_AVXVNNI))              \
     && !defined KSLLM_NO_IQ
 
-KS_INLINE void KS_NAME(x_grid_in)(__m512i *grid) {
+KS_NOINLINE void KS_NAME(x_grid_in)(__m512i *grid) {
     KS_UNROLL
     for (int k = 0; k < 16; k++) {
         const __m512i v = _mm512_loadu_si512(BLK_GRID_IQ3_S + 32 * k);
@@ -6159,7 +6159,7 @@ KS_INLINE void KS_NAME(x_grid_in)(__m512i *grid) {
         KS_UNROLL
         for (int i = 0; i < 4; i++)
             grid[k] = _mm512_or_si512(grid[k], _mm512_and_si512(
-                _mm512_slli_epi16(v, (unsigned)i + 1),
+                _mm512_sllv_epi16(v, _mm512_set1_epi16((i16)(i + 1))),
                 _mm512_set1_epi16((i16)(14 << 4 * i))));
     }
 #if defined KS_VBMI
