@@ -308,7 +308,7 @@ fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
 # copy of each function, at -O0, so that a branch is one of the source; counters
 # are atomic, because the workers of a session share them. LIST=TOKENIZER prints
 # what the last run did not reach of that section.
-COVERAGE_FLAGS := -O0 --coverage -fprofile-update=atomic \
+COVERAGE_FLAGS := -O0 --coverage -fprofile-update=single -DTEST_ONE_OF=2 \
                   -DKS_INLINE="static inline"
 coverage:
 ifdef LIST

@@ -14,6 +14,9 @@ branches each time: one counts once, and as reached if any copy reached it. Code
 for other machines (Arm) is not compiled, so it is not counted; rows of table 7i
 that need more than this CPU has are counted and stay unreached. So the sections
 CPU and KERNELS have a goal only where the CPU has all of x86's rows.
+
+Threads count without locks, which halves the time: a section's figure differs by
+a branch or two from run to run.
 """
 import argparse
 import collections

@@ -692,6 +692,7 @@ wasm_builds() {
     # shellcheck disable=SC2086
     "$zig" cc -target wasm32-wasi -std=gnu11 -O0 -g0 -ffp-contract=off -Wall \
         -Wextra -Werror -Wno-psabi -DKSLLM_NO_MMAP -DKSLLM_NO_THREADS -I. \
+        -D_WASI_EMULATED_PROCESS_CLOCKS -lwasi-emulated-process-clocks \
         -Wl,-z,stack-size=1048576 -o "$dir/$1.wasm" "tests/$1.c" ksllm.c
 }
 
