@@ -106,8 +106,6 @@ bugprone-implicit-widening-of-multiplication-result work [+] 2 [*] n|same [+] 2
     Places of a program, texts of a vocabulary: below 2^22.
 bugprone-implicit-widening-of-multiplication-result _mask [+] 1[)] [*] 2
     A table of 60,000 entries, so of 2^17 places.
-bugprone-implicit-widening-of-multiplication-result any [*] x.n_phases
-    The operations of a pattern, 4 at most.
 bugprone-implicit-widening-of-multiplication-result edges
     A state has 257 of them at most.
 bugprone-implicit-widening-of-multiplication-result t [*] 3 [*] n|2 [*] t [*] d
