@@ -305,9 +305,10 @@ fuzz: $(FUZZ_BINS) $(patsubst %,$(BUILD)/tests/fuzz_%,$(FUZZERS))
 	    sh tests/fuzz.sh $(FUZZERS)
 
 # Branches of ksllm.c that the tests reach, by section, against the goals. One
-# copy of each function, at -O0, so that a branch is one of the source; counters
-# are atomic, because the workers of a session share them. LIST=TOKENIZER prints
-# what the last run did not reach of that section.
+# copy of each function, at -O0, so that a branch is one of the source. Counters
+# that the workers of a session share are not atomic, and random inputs half as
+# many: half the time (tests/coverage.py says what that does to the figures).
+# LIST=TOKENIZER prints what the last run did not reach of that section.
 COVERAGE_FLAGS := -O0 --coverage -fprofile-update=single -DTEST_ONE_OF=2 \
                   -DKS_INLINE="static inline"
 coverage:

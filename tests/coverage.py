@@ -15,8 +15,8 @@ for other machines (Arm) is not compiled, so it is not counted; rows of table 7i
 that need more than this CPU has are counted and stay unreached. So the sections
 CPU and KERNELS have a goal only where the CPU has all of x86's rows.
 
-Threads count without locks, which halves the time: a section's figure differs by
-a branch or two from run to run.
+Threads count without locks: from run to run a section's figure differs by a
+branch or two.
 """
 import argparse
 import collections
