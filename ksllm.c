@@ -5042,11 +5042,6 @@ KS_NOINLINE void KS_NAME(k_crossed)(const k_product *p) {
 
 enum { X_SOME = 8 }; /* tokens whose sums fit beside a block in registers */
 
-/* What stands beside the inputs of some tokens. */
-typedef struct {
-    x_side side[X_SOME];
-} x_inputs;
-
 /* What stands beside the inputs of a token from number `at` on. */
 V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
     const blk_type *b, x_side *to) {
@@ -5072,12 +5067,12 @@ V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
 
 /* Those of T tokens from input k on. The last of m tokens stands in for
  * more. */
-V_INLINE void KS_NAME(x_inputs_at)(const k_acts *a, size_t m, const int T,
-    size_t k, const blk_type *b, x_inputs *to) {
+V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
+    size_t k, const blk_type *b, x_side *to) {
     const size_t n = min_size(256, a->n_in - k);
     for (size_t t = 0; t < (size_t)T; t++) {
         const size_t at = min_size(t, m - 1) * a->n_in + k;
-        KS_NAME(x_side_at)(a, at, n / b->n, b, &to->side[t]);
+        KS_NAME(x_side_at)(a, at, n / b->n, b, &to[t]);
     }
 }
 
@@ -5151,12 +5146,24 @@ V_INLINE __m512 KS_NAME(x_halves16)(const x_rows16 *row, size_t at) {
 }
 #undef ROW
 
+/* Four weights of group g, as in x_group: nibbles, or with two bits of h. */
+V_INLINE __m512i KS_NAME(x_some_bits)(
+    const __m512i *q, const __m512i *h, const size_t g, const size_t k) {
+    const __m512i v = g < (h ? 2 : 1) ? q[k] : _mm512_srli_epi16(q[k], 4);
+    if (!h) return KS_NAME(x_masked)(v, 15);
+    return KS_NAME(x_choose)(15, v, KS_NAME(x_masked)(
+        g == 0       ? _mm512_slli_epi16(h[k], 4)
+            : g == 1 ? _mm512_slli_epi16(h[k], 2)
+            : g == 2 ? h[k]
+                     : _mm512_srli_epi16(h[k], 2), 48));
+}
+
 /* Sixteen rows times m tokens; sums of T are kept. After the last block it is
  * turned again, as there is no next one. */
 V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
     const u8 *next, const int T, const bool are_bytes, f32 *y) {
     const size_t n = p->acts->n_in / 32, bytes = BLK_TYPES[p->type].bytes;
-    x_inputs in;
+    x_side side[X_SOME];
     const i8 *x[X_SOME];
     __m512 sum[X_SOME];
     __m512i a[8];
@@ -5169,8 +5176,8 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
     if (are_bytes) KS_NAME(x_four16)(&row, 18, a + 4);
     for (size_t k = 0; k < n; k += 8) {
         const size_t n_blocks = min_size(8, n - k);
-        KS_NAME(x_inputs_at)(
-            p->acts, p->m, T, 32 * k, &BLK_TYPES[p->type], &in);
+        KS_NAME(x_sides_at)(
+            p->acts, p->m, T, 32 * k, &BLK_TYPES[p->type], side);
         for (size_t i = 0; i < n_blocks; i++) {
             __m512i w[8], s[X_SOME];
             const __m512 d = KS_NAME(x_halves16)(&row, 0);
@@ -5184,13 +5191,12 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
                 row.p[j] += k + i + 1 < n ? bytes : 0;
             KS_UNROLL
             for (int t = 0; t < T; t++)
-                s[t] = _mm512_set1_epi32(in.side[t].start[i]);
+                s[t] = _mm512_set1_epi32(side[t].start[i]);
             KS_UNROLL
             for (size_t j = 0; j < 8; j++) {
                 const __m512i v = are_bytes
                     ? _mm512_xor_si512(w[j], _mm512_set1_epi8(-128))
-                    : KS_NAME(x_masked)(j < 4 ? w[j]
-                        : _mm512_srli_epi16(w[j - 4], 4), 15);
+                    : KS_NAME(x_some_bits)(w, NULL, j / 4, j % 4);
                 KS_UNROLL
                 for (int t = 0; t < T; t++)
                     s[t] = _mm512_dpbusd_epi32(s[t], v, _mm512_set1_epi32(
@@ -5206,7 +5212,7 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
             for (int t = 0; t < T; t++)
                 sum[t] = _mm512_fmadd_ps(
                     _mm512_mul_ps(_mm512_cvtepi32_ps(s[t]), d),
-                    _mm512_set1_ps(in.side[t].dx[i]), sum[t]);
+                    _mm512_set1_ps(side[t].dx[i]), sum[t]);
         }
     }
     for (size_t t = 0; t < p->m; t++)
@@ -5220,29 +5226,17 @@ typedef struct {
     __m512i *to[2];
 } x_turned;
 
-/* Four weights of group g, as in x_group: nibbles, or with two bits of h. */
-V_INLINE __m512i KS_NAME(x_some_bits)(
-    const __m512i *q, const __m512i *h, const int g, const int k) {
-    const __m512i v = g < (h ? 2 : 1) ? q[k] : _mm512_srli_epi16(q[k], 4);
-    if (!h) return KS_NAME(x_masked)(v, 15);
-    return KS_NAME(x_choose)(15, v, KS_NAME(x_masked)(
-        g == 0       ? _mm512_slli_epi16(h[k], 4)
-            : g == 1 ? _mm512_slli_epi16(h[k], 2)
-            : g == 2 ? h[k]
-                     : _mm512_srli_epi16(h[k], 2), 48));
-}
-
 /* p[token] += scale * (n steps of four weights times inputs at k); of two
  * stretches n steps of eight, from `first` on, are turned meanwhile. */
 V_INLINE void KS_NAME(x_span16)(const __m512i *q, const __m512i *h,
-    const int g, const int n, const i8 *const *x, size_t k, const int T,
+    const size_t g, const int n, const i8 *const *x, size_t k, const int T,
     __m512i scale, __m512i *p, x_turned ahead, const size_t first) {
     __m512i s[X_SOME];
     KS_UNROLL
     for (int t = 0; t < T; t++) s[t] = _mm512_setzero_si512();
     KS_UNROLL
     for (int j = 0; j < n; j++) {
-        const __m512i w = KS_NAME(x_some_bits)(q, h, g, j);
+        const __m512i w = KS_NAME(x_some_bits)(q, h, g, (size_t)j);
         KS_UNROLL
         for (int t = 0; t < T; t++)
             s[t] = _mm512_dpbusd_epi32(s[t], w, _mm512_set1_epi32(
@@ -5358,7 +5352,7 @@ V_INLINE void KS_NAME(x_some_sixes)(const x_rows16 *row, size_t step,
 V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
     const u8 *next, const int T, ksllm_type type, f32 *y) {
     const blk_type *b = &BLK_TYPES[type];
-    x_inputs in;
+    x_side side[X_SOME];
     x_lanes16 l;
     const size_t n = p->acts->n_in / 256;
     const i8 *x[X_SOME];
@@ -5379,7 +5373,7 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
     for (size_t i = 0; i < n; i++, next += 16 * b->bytes) {
         const size_t step = i + 1 < n ? b->bytes : 0;
         __m512i v[X_SOME];
-        KS_NAME(x_inputs_at)(p->acts, p->m, T, 256 * i, b, &in);
+        KS_NAME(x_sides_at)(p->acts, p->m, T, 256 * i, b, side);
         KS_NAME(x_lanes16_of)(&row, type, &l);
         KS_UNROLL
         for (int t = 0; t < T; t++) v[t] = _mm512_setzero_si512();
@@ -5390,12 +5384,12 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
             KS_NAME(x_some_fours)(&row, step, next, l.scale, x, T, q, v);
         KS_UNROLL
         for (int t = 0; t < T; t++) {
-            const __m512 dx = _mm512_set1_ps(in.side[t].dx[0]);
+            const __m512 dx = _mm512_set1_ps(side[t].dx[0]);
             __m512i o = _mm512_setzero_si512();
             KS_UNROLL
             for (int k = 0; k < 128 / b->span; k++)
                 o = _mm512_dpwssd_epi32(
-                    o, l.side[k], _mm512_set1_epi32(in.side[t].start[k]));
+                    o, l.side[k], _mm512_set1_epi32(side[t].start[k]));
             if (b->bias)
                 v[t] = _mm512_sub_epi32(
                     v[t], _mm512_slli_epi32(o, (u32)__builtin_ctz(b->bias)));
@@ -5725,13 +5719,13 @@ V_INLINE void KS_NAME(x_block16)(
     KS_NAME(x_four16)(row, 2, w);
     if (bytes) KS_NAME(x_four16)(row, 18, w + 4);
     KS_UNROLL
-    for (int k = 0; k < 4; k++) {
+    for (size_t k = 0; k < 4; k++) {
         if (bytes) {
             w[4 + k] = _mm512_xor_si512(w[4 + k], _mm512_set1_epi8(-128));
             w[k] = _mm512_xor_si512(w[k], _mm512_set1_epi8(-128));
         } else {
-            w[4 + k] = KS_NAME(x_masked)(_mm512_srli_epi16(w[k], 4), 15);
-            w[k] = KS_NAME(x_masked)(w[k], 15);
+            w[4 + k] = KS_NAME(x_some_bits)(w, NULL, 1, k);
+            w[k] = KS_NAME(x_some_bits)(w, NULL, 0, k);
         }
     }
 }
@@ -5778,30 +5772,27 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
             KS_UNROLL
             for (size_t j = 0; j < 8; j++) {
                 _mm512_storeu_si512(
-                    to->p[i + j], KS_NAME(x_masked)(w[j], 15));
-                _mm512_storeu_si512(to->p[i + 8 + j],
-                    KS_NAME(x_masked)(_mm512_srli_epi16(w[j], 4), 15));
+                    to->p[i + j], KS_NAME(x_some_bits)(w, NULL, 0, j));
+                _mm512_storeu_si512(
+                    to->p[i + 8 + j], KS_NAME(x_some_bits)(w, NULL, 1, j));
             }
         }
         return true;
     }
-    __m512i h[4] = {_mm512_setzero_si512()};
-    for (size_t i = 0; i < 8; i++) { /* as x_some_sixes */
-        const size_t half = i / 4, part = i / 2 % 2;
-        const size_t k = 4 * (8 * half + i % 2 * 2 + part);
-        if (i % 2 == 0)
-            KS_NAME(x_four16)(
-                &from, offsetof(blk_q6_k, qh) + 32 * half + 16 * part, h);
-        KS_NAME(x_four16)(&from,
-            offsetof(blk_q6_k, ql) + 64 * half + 32 * (i % 2) + 16 * part, w);
+    __m512i h[4];
+    for (size_t i = 0; i < 4; i++) { /* as x_some_sixes */
+        const size_t half = i / 2, part = i % 2, k = 4 * (8 * half + part);
+        KS_NAME(x_four16)(&from, offsetof(blk_q6_k, qh) + 16 * i, h);
         KS_UNROLL
-        for (size_t j = 0; j < 4; j++) {
-            _mm512_storeu_si512(to->p[k + j], KS_NAME(x_choose)(15, w[j],
-                KS_NAME(x_masked)(_mm512_slli_epi16(h[j], 4), 48)));
-            _mm512_storeu_si512(to->p[k + 16 + j],
-                KS_NAME(x_choose)(15, _mm512_srli_epi16(w[j], 4),
-                    KS_NAME(x_masked)(h[j], 48)));
-            h[j] = _mm512_srli_epi16(h[j], 2);
+        for (size_t g = 0; g < 2; g++) {
+            KS_NAME(x_four16)(&from, 64 * half + 32 * g + 16 * part, w);
+            KS_UNROLL
+            for (size_t j = 0; j < 4; j++) {
+                _mm512_storeu_si512(to->p[k + 8 * g + j],
+                    KS_NAME(x_some_bits)(w, h, g, j));
+                _mm512_storeu_si512(to->p[k + 16 + 8 * g + j],
+                    KS_NAME(x_some_bits)(w, h, g + 2, j));
+            }
         }
     }
     return true;
