@@ -2671,8 +2671,15 @@ KS_UNUSED KS_INLINE void k_fetch_share(
  * their minima or, where weights have a bias, their scales. */
 typedef struct {
     u8 p[64][16][4];
-    f32 d[8][16], dmin[8][16];
-    i32 scale[16][16], side[8][16];
+    union {
+        struct {
+            f32 d[16], dmin[16];
+        } of[8];
+        struct {
+            f32 first[2][16]; /* of[0] */
+            i32 scale[16][16], side[8][16];
+        };
+    };
 } x_panel;
 
 /* What stands beside the weights of eight blocks of 256: the scales of the
@@ -2699,9 +2706,12 @@ typedef struct {
     f32 dx[8];
 } x_side;
 
-/* Lays out n blocks of 16 rows, from `at` on. */
+/* Lays out n blocks of eight rows, half h of a panel, from `at` on; or of all
+ * 16 rows, raised. */
 typedef void (*x_layer)(
-    x_panel *to, const u8 *const *row, size_t at, size_t n, bool raise);
+    x_panel *to, int h, const u8 *const *row, size_t at, size_t n, bool raise);
+typedef void (*x_wide_layer)(
+    x_panel *to, const u8 *const *row, size_t at, size_t n);
 enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
 
 /* acc[token][row] += two panels times T tokens that lie `step` apart. */
@@ -5527,9 +5537,10 @@ V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
         __m256i w[8];
         KS_NAME(x_block)(row, at, type, w);
         KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
-        vr_store(to->d[i] + 8 * h, KS_NAME(x_scales32)(row, at, b));
+        vr_store(to->of[i].d + 8 * h, KS_NAME(x_scales32)(row, at, b));
         if (b->has_min)
-            vr_store(to->dmin[i] + 8 * h, KS_NAME(x_halves)(row, at + b->m));
+            vr_store(
+                to->of[i].dmin + 8 * h, KS_NAME(x_halves)(row, at + b->m));
     }
 }
 
@@ -5553,17 +5564,16 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
         _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
     for (int i = 0; i < 128 / b->span; i++)
         _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
-    vr_store(to->d[0] + 8 * h, l.d);
-    vr_store(to->dmin[0] + 8 * h, l.dmin);
+    vr_store(to->of[0].d + 8 * h, l.d);
+    vr_store(to->of[0].dmin + 8 * h, l.dmin);
 }
 
-V_INLINE void KS_NAME(x_lay_any)(x_panel *to, const u8 *const *row, size_t at,
-    size_t n, bool raise, ksllm_type type) {
-    for (int h = 0; h < 2; h++, row += 8)
-        if (BLK_TYPES[type].n == 32)
-            KS_NAME(x_lay32)(to, h, row, at, n, raise, type);
-        else
-            KS_NAME(x_lay256)(to, h, row, at, raise, type);
+V_INLINE void KS_NAME(x_lay_any)(x_panel *to, int h, const u8 *const *row,
+    size_t at, size_t n, bool raise, ksllm_type type) {
+    if (BLK_TYPES[type].n == 32)
+        KS_NAME(x_lay32)(to, h, row, at, n, raise, type);
+    else
+        KS_NAME(x_lay256)(to, h, row, at, raise, type);
 }
 
 #undef KS_XV
@@ -5621,10 +5631,11 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
         for (int j = 0; j < 2 * T; j++) {
             const int t = j / 2, h = j % 2;
             const __m512 dx = _mm512_set1_ps(side[t].dx[i]);
-            sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].d[i], dx);
+            sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].of[i].d, dx);
             if (has_min)
                 sum[j] = KS_NAME(x_tile_fma)(sum[j],
-                    _mm512_set1_epi32(side[t].start[i]), w[h].dmin[i], dx);
+                    _mm512_set1_epi32(side[t].start[i]), w[h].of[i].dmin,
+                    dx);
         }
     }
     KS_UNROLL_FULLY
@@ -5668,9 +5679,9 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
                 v = _mm512_sub_epi32(
                     v, _mm512_mullo_epi32(o, _mm512_set1_epi32(bias)));
             __m512 sum = KS_NAME(x_tile_fma)(
-                _mm512_loadu_ps(to), v, w[h].d[0], dx);
+                _mm512_loadu_ps(to), v, w[h].of[0].d, dx);
             if (has_min)
-                sum = KS_NAME(x_tile_fma)(sum, o, w[h].dmin[0], dx);
+                sum = KS_NAME(x_tile_fma)(sum, o, w[h].of[0].dmin, dx);
             _mm512_storeu_ps(to, sum);
         }
     }
@@ -5749,7 +5760,7 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
             KS_UNROLL
             for (int j = 0; j < 8; j++)
                 _mm512_storeu_si512(to->p[8 * i + (size_t)j], w[j]);
-            _mm512_storeu_ps(to->d[i], KS_NAME(x_halves16)(&from, 0));
+            _mm512_storeu_ps(to->of[i].d, KS_NAME(x_halves16)(&from, 0));
             KS_UNROLL
             for (int j = 0; j < 4; j++) from.p[j] += BLK_TYPES[type].bytes;
         }
@@ -5761,10 +5772,10 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
         _mm512_storeu_si512(to->scale[i], _mm512_slli_epi32(l.scale[i], 16));
     for (int i = 0; i < 128 / BLK_TYPES[type].span; i++)
         _mm512_storeu_si512(to->side[i], l.side[i]);
-    _mm512_storeu_ps(to->d[0], l.d);
+    _mm512_storeu_ps(to->of[0].d, l.d);
     if (type == KSLLM_TYPE_Q4_K) {
         _mm512_storeu_ps(
-            to->dmin[0], _mm512_mul_ps(l.dmin, _mm512_set1_ps(-1.0f)));
+            to->of[0].dmin, _mm512_mul_ps(l.dmin, _mm512_set1_ps(-1.0f)));
         for (size_t i = 0; i < 64; i += 16) {
             KS_NAME(x_four16)(&from, offsetof(blk_q4_k, qs) + 2 * i, w);
             KS_NAME(x_four16)(
@@ -5798,7 +5809,10 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
     return true;
 }
 
-enum { X_TOKENS = 32 }; /* for which a panel is laid out: 4 KiB of stack */
+#ifndef X_TOK
+#define X_TOK 64
+#endif
+enum { X_TOKENS = X_TOK }; /* for which a panel is laid out: 8 KiB of stack */
 
 /* The sums of 32 rows and so many tokens, and what stands beside inputs. */
 typedef struct {
@@ -5810,7 +5824,7 @@ typedef struct {
  * 0, and go to y, between tiles, whose products hide the time that stores
  * take; so with what stands beside the next tile's inputs. */
 KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
-    size_t t0, size_t k, const u8 *const *row, const u8 *next, x_layer lay,
+    size_t t0, size_t k, const u8 *const *row, const u8 *next, x_wide_layer lay,
     x_wide_tiler tile, KS_NAME(x_sums) *to) {
     const blk_type *b = &BLK_TYPES[p->type];
     const k_acts *a = p->acts;
@@ -5821,7 +5835,7 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
     const bool last = k + 256 >= n;
     x_panel w[2];
     for (size_t h = 0; h < 2; h++)
-        lay(&w[h], row + 16 * h, at, n_blocks, true);
+        lay(&w[h], row + 16 * h, at, n_blocks);
     for (size_t t = 0, T, ready = 0; t < m; t += T) {
         T = m - t >= X_TILE ? X_TILE : m - t >= 4 ? 4 : 2;
         for (; ready < min_size(m, t + 2 * X_TILE); ready++) {
@@ -5850,7 +5864,7 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
 /* 32 rows at a time: those left over go together with some before them, whose
  * outputs are stored again. */
 static void KS_NAME(k_panel)(
-    const k_product *p, x_layer lay, x_wide_tiler tile) {
+    const k_product *p, x_wide_layer lay, x_wide_tiler tile) {
     KS_NAME(x_sums) sums;
     const u8 *row[32];
     for (size_t t0 = 0; t0 < p->m; t0 += X_TOKENS)
@@ -5966,11 +5980,11 @@ V_INLINE void KS_NAME(x_tile32_end)(const x_panel *w, size_t i,
         f32 *to = acc + 16 * t + 8 * h;
         KS_NAME(xf) sum = KS_NAME(xv_fma)(KS_XV(loadu_ps)(to),
             lower ? KS_NAME(xv_pairs)(p[j], pair, times) : p[j],
-            w->d[i] + 8 * h, scale);
+            w->of[i].d + 8 * h, scale);
         if (has_min)
             sum = KS_NAME(xv_fma)(sum,
                 KS_NAME(xv_pairs)(KS_NAME(xv_zero)(), pair, times),
-                w->dmin[i] + 8 * h, scale);
+                w->of[i].dmin + 8 * h, scale);
         KS_XV(storeu_ps)(to, sum);
     }
 }
@@ -6027,10 +6041,10 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
                         KS_NAME(xv_load)(w->side[i] + 8 * h));
             if (bias && !is_signed) v = KS_NAME(xv_less)(v, o, bias);
             KS_NAME(xf) sum = KS_NAME(xv_fma)(
-                KS_XV(loadu_ps)(to), v, w->d[0] + 8 * h, *in->dx[t]);
+                KS_XV(loadu_ps)(to), v, w->of[0].d + 8 * h, *in->dx[t]);
             if (has_min)
                 sum = KS_NAME(xv_fma)(
-                    sum, o, w->dmin[0] + 8 * h, *in->dx[t]);
+                    sum, o, w->of[0].dmin + 8 * h, *in->dx[t]);
             KS_XV(storeu_ps)(to, sum);
         }
     }
@@ -6108,7 +6122,8 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
             for (size_t k = 0; k < n; k += 256) {
                 size_t n_blocks = min_size(256, n - k) / b->n;
                 size_t at = k / b->n * b->bytes;
-                lay(&w, row, at, n_blocks, raise);
+                for (int h = 0; h < 2; h++)
+                    lay(&w, h, row + 8 * h, at, n_blocks, raise);
                 for (size_t t = 0, T; t < m; t += T) {
                     T = m - t <= KS_NAME(LEAST)  ? KS_NAME(LEAST)
                         : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
@@ -8265,13 +8280,13 @@ static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
 enum { K_WIDE_BYTES = 6 << 10 }; /* on the stack */
 
 #if defined KS_X86
-/* The blocks of type `as` at `at` of sixteen rows, made of those of `type`;
- * to[] points at them. */
+/* The blocks of type `as` at `at` of eight rows, made of those of `type`; to[]
+ * points at them. */
 static KS_UNUSED void k_widen_blocks(const u8 *const *row, size_t at,
-    ksllm_type type, ksllm_type as, u16 wide[16][sizeof(blk_q6_k) / 2],
+    ksllm_type type, ksllm_type as, u16 wide[8][sizeof(blk_q6_k) / 2],
     const u8 **to) {
     at = at / BLK_TYPES[as].bytes * BLK_TYPES[type].bytes;
-    for (int r = 0; r < 16; r++) {
+    for (int r = 0; r < 8; r++) {
         const bool again = r && row[r] == row[r - 1]; /* there is no more */
         if (!again) k_widen(row[r] + at, type, (u8 *)wide[r]);
         to[r] = again ? to[r - 1] : (const u8 *)wide[r];
@@ -8315,9 +8330,9 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
  * fast where it has not to take signs apart; AVX-512 has its own. */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
-    static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
+    static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
         size_t at, size_t n, bool raise) {                                     \
-        KS_NAME(x_lay_any)(to, row, at, n, raise, KSLLM_TYPE_##t);             \
+        KS_NAME(x_lay_any)(to, h, row, at, n, raise, KSLLM_TYPE_##t);          \
     }
 #define X_LAYER(t) KS_NAME(k_lay_##t)
 #else
@@ -8326,10 +8341,11 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #endif
 #if defined KS_VNNI && !defined KS_AVXVNNI
 #define X_LAY_OWN(t)                                                           \
-    static void KS_NAME(k_lay16_##t)(x_panel *to, const u8 *const *row,        \
-        size_t at, size_t n, bool raise) {                                     \
-        if (!KS_NAME(x_lay16)(to, row, at, n, KSLLM_TYPE_##t))                 \
-            X_LAYER(t)(to, row, at, n, raise);                                 \
+    static void KS_NAME(k_lay16_##t)(                                          \
+        x_panel *to, const u8 *const *row, size_t at, size_t n) {              \
+        if (KS_NAME(x_lay16)(to, row, at, n, KSLLM_TYPE_##t)) return;          \
+        for (int h = 0; h < 2; h++)                                            \
+            X_LAYER(t)(to, h, row + 8 * h, at, n, true);                       \
     }
 #define X_LAYER_OWN(t) KS_NAME(k_lay16_##t)
 #else
@@ -8359,14 +8375,14 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
+    V_INLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }         \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         X_SOME(KSLLM_TYPE_##t)                                                 \
         if (p->m > KS_NAME(FEW))                                               \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
-        else {                                                                 \
-            X_FEW(t);                                                          \
-        }                                                                      \
+        else                                                                   \
+            KS_NAME(k_few_##t)(p);                                             \
     }
 #endif
 #define FLOATS(t)                                                              \
@@ -8411,34 +8427,35 @@ QUANTIZED(IQ4_XS)
 #if !defined KS_AVX2
 #define X_WIDE_LAY(t, as)
 #define X_WIDE_PANEL(t, as)
+#define X_FEW_AS(as) KS_NAME(k_product_##as)
 #else
+#define X_FEW_AS(as) KS_NAME(k_few_##as)
 #if !defined KS_BASE
 #define X_WIDE_LAY(t, as)                                                      \
-    static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
+    static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
         size_t at, size_t n, bool raise) {                                     \
-        u16 wide[16][sizeof(blk_q6_k) / 2];                                    \
-        const u8 *block[16];                                                   \
+        u16 wide[8][sizeof(blk_q6_k) / 2];                                     \
+        const u8 *block[8];                                                    \
         k_widen_blocks(                                                        \
             row, at, KSLLM_TYPE_##t, KSLLM_TYPE_##as, wide, block);            \
-        KS_NAME(k_lay_##as)(to, block, 0, n, raise);                           \
-    }
+        KS_NAME(k_lay_##as)(to, h, block, 0, n, raise);                        \
+    }                                                                          \
+    X_LAY_OWN(t)
 #else
-#define X_WIDE_LAY(t, as)
+#define X_WIDE_LAY(t, as) X_LAY_OWN(t)
 #endif
 #define X_WIDE_PANEL(t, as)                                                    \
     if (p->m > KS_NAME(FEW) || KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S) {           \
         k_product all = *p;                                                    \
         all.type = KSLLM_TYPE_##as;                                            \
         KS_NAME(k_panel)(                                                      \
-            &all, X_LAYER(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##as));           \
+            &all, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##as));       \
         return;                                                                \
     }
 #endif
 #define WIDENED(t, as)                                                         \
     X_WIDE_LAY(t, as)                                                          \
-    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        X_GRID(t)                                                              \
-        X_WIDE_PANEL(t, as)                                                    \
+    KS_NOINLINE void KS_NAME(k_widened_##t)(const k_product *p) {              \
         u16 wide[K_WIDE_BYTES / 2];                                            \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
@@ -8446,7 +8463,12 @@ QUANTIZED(IQ4_XS)
         if (!k_widen_room(p, KSLLM_TYPE_##as)) k_product_any_scalar(p);        \
         else                                                                   \
             while (k_widen_rows(p, KSLLM_TYPE_##as, wide, &q))                 \
-                KS_NAME(k_product_##as)(&q);                                   \
+                X_FEW_AS(as)(&q);                                              \
+    }                                                                          \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        X_GRID(t)                                                              \
+        X_WIDE_PANEL(t, as)                                                    \
+        KS_NAME(k_widened_##t)(p);                                             \
     }
 #endif
 QUANTIZED(MXFP4)
@@ -8457,6 +8479,7 @@ WIDENED(TQ2_0, Q2_K)
 #undef X_GRID
 #undef X_WIDER
 #undef X_WIDE_LAY
+#undef X_FEW_AS
 #undef X_WIDE_PANEL
 #endif
 #undef QUANTIZED
