@@ -5809,10 +5809,7 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
     return true;
 }
 
-#ifndef X_TOK
-#define X_TOK 64
-#endif
-enum { X_TOKENS = X_TOK }; /* for which a panel is laid out: 8 KiB of stack */
+enum { X_TOKENS = 64 }; /* for which a panel is laid out: 8 KiB of stack */
 
 /* The sums of 32 rows and so many tokens, and what stands beside inputs. */
 typedef struct {
@@ -8341,9 +8338,13 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #endif
 #if defined KS_VNNI && !defined KS_AVXVNNI
 #define X_LAY_OWN(t)                                                           \
+    KS_NOINLINE bool KS_NAME(k_even_##t)(                                      \
+        x_panel *to, const u8 *const *row, size_t at, size_t n) {              \
+        return KS_NAME(x_lay16)(to, row, at, n, KSLLM_TYPE_##t);               \
+    }                                                                          \
     static void KS_NAME(k_lay16_##t)(                                          \
         x_panel *to, const u8 *const *row, size_t at, size_t n) {              \
-        if (KS_NAME(x_lay16)(to, row, at, n, KSLLM_TYPE_##t)) return;          \
+        if (KS_NAME(k_even_##t)(to, row, at, n)) return;                       \
         for (int h = 0; h < 2; h++)                                            \
             X_LAYER(t)(to, h, row + 8 * h, at, n, true);                       \
     }
@@ -8375,7 +8376,7 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
-    V_INLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }         \
+    KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }      \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         X_SOME(KSLLM_TYPE_##t)                                                 \
         if (p->m > KS_NAME(FEW))                                               \

@@ -53,7 +53,7 @@ fwd_step_piece              fwd_(cap|embds_.*|latent_.*|conv_.*|mix|read|route|s
 fwd_advance                 host
 twr_layers                  host
 draft_give                  host
-k_panel_.*                  x_.*
+(k_panel|x_panel_step)_.*   x_.*|k_lay.*
 (fwd|k|smp|twr|ear|cab)_.*   k_.*
 ses_preload                 host
 st_(call|save|load_chunks)  host
