@@ -8446,7 +8446,7 @@ QUANTIZED(IQ4_XS)
 #define X_WIDE_LAY(t, as) X_LAY_OWN(t)
 #endif
 #define X_WIDE_PANEL(t, as)                                                    \
-    if (p->m > KS_NAME(FEW) || KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S) {           \
+    if (p->m > (KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S ? 1 : KS_NAME(FEW))) {      \
         k_product all = *p;                                                    \
         all.type = KSLLM_TYPE_##as;                                            \
         KS_NAME(k_panel)(                                                      \
@@ -8456,7 +8456,8 @@ QUANTIZED(IQ4_XS)
 #endif
 #define WIDENED(t, as)                                                         \
     X_WIDE_LAY(t, as)                                                          \
-    KS_NOINLINE void KS_NAME(k_widened_##t)(const k_product *p) {              \
+    KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) {                  \
+        X_GRID(t)                                                              \
         u16 wide[K_WIDE_BYTES / 2];                                            \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
@@ -8467,9 +8468,8 @@ QUANTIZED(IQ4_XS)
                 X_FEW_AS(as)(&q);                                              \
     }                                                                          \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        X_GRID(t)                                                              \
         X_WIDE_PANEL(t, as)                                                    \
-        KS_NAME(k_widened_##t)(p);                                             \
+        KS_NAME(k_few_##t)(p);                                                 \
     }
 #endif
 QUANTIZED(MXFP4)
