@@ -1593,6 +1593,12 @@ KS_UNUSED KS_INLINE bool blk_biased(ksllm_type type) {
     return BLK_TYPES[type].bias && BLK_TYPES[type].bias < 128;
 }
 
+/* Whether rows of a codebook stand for the weights. */
+KS_UNUSED KS_INLINE bool blk_has_book(ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    return b->n == 256 && b->bias == 128 && type != KSLLM_TYPE_IQ4_XS;
+}
+
 /* ---- readers: src is one block of the file, unaligned ---- */
 
 #define FIELD_OF(p, T, f) ((p) + offsetof(T, f))
@@ -2247,19 +2253,49 @@ KS_INLINE u32 blk_even(u32 signs) {
     return p | ((odd ^ odd >> 1) & 1) << 7;
 }
 
-/* A nibble of `scales` for each 16 weights (per 1) or 32 (2). */
-KS_INLINE void blk_odd_scales(blk *b, const u8 *scales, int per) {
-    for (int i = 0; i < 16; i++)
-        b->scale[i] =
-            (i16)(2 * (scales[i / per / 2] >> i / per % 2 * 4 & 15) + 1);
+/* What stands beside the weights of a block with a codebook: d; and of each 16
+ * weights 2 s + 1, where s is a nibble, or three bits. */
+KS_INLINE f32 blk_odd_scales(const u8 *src, ksllm_type type, i16 *scale) {
+    const u8 *of = FIELD(blk_iq3_s, scales);
+    u32 d = 0;
+    if (type == KSLLM_TYPE_IQ2_XS) of = FIELD(blk_iq2_xs, scales);
+    if (type == KSLLM_TYPE_IQ2_S) of = FIELD(blk_iq2_s, scales);
+    if (type == KSLLM_TYPE_IQ1_M) of = FIELD(blk_iq1_m, scales);
+    for (int i = 0; i < 16; i++) {
+        int g = i / 2, v;
+        switch ((int)type) {
+        case KSLLM_TYPE_IQ2_XXS:
+            v = FIELD(blk_iq2_xxs, qs)[8 * g + 7] >> 4;
+            break;
+        case KSLLM_TYPE_IQ3_XXS:
+            v = FIELD(blk_iq3_xxs, tail)[4 * g + 3] >> 4;
+            break;
+        case KSLLM_TYPE_IQ3_S: v = of[g / 2] >> g % 2 * 4 & 15; break;
+        case KSLLM_TYPE_IQ1_S:
+            v = FIELD(blk_iq1_s, qh)[2 * g + 1] >> 4 & 7;
+            break;
+        case KSLLM_TYPE_IQ1_M:
+            v = ld_u16(of + i / 4 * 2) >> i % 4 * 3 & 7;
+            break;
+        default: v = of[g] >> i % 2 * 4 & 15;
+        }
+        scale[i] = (i16)(2 * v + 1);
+    }
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S: return HALF(blk_iq3_s, d);
+    case KSLLM_TYPE_IQ3_XXS: return HALF(blk_iq3_xxs, d) * 0.25f;
+    case KSLLM_TYPE_IQ1_M: /* in the highest nibbles of the scales */
+        for (int i = 0; i < 4; i++) d |= (u32)(of[2 * i + 1] >> 4) << 4 * i;
+        return f32_of_f16((u16)d) * 0.125f;
+    default: return HALF(blk_iq2_xxs, d) * 0.125f; /* all begin with it */
+    }
 }
 
 KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
-    b->d = HALF(blk_iq2_xxs, d) * 0.125f;
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ2_XXS, b->scale);
     for (int g = 0; g < 8; g++) {
         const u8 *qs = FIELD(blk_iq2_xxs, qs) + 8 * g;
         u32 tail = ld_u32(qs + 4);
-        b->scale[2 * g] = b->scale[2 * g + 1] = (i16)(2 * (tail >> 28) + 1);
         for (int k = 0; k < 4; k++)
             blk_levels(b->q + 32 * g + 8 * k, BLK_GRID_IQ2_XXS[qs[k]], 8, 2,
                 BLK_LEVELS_IQ2, blk_even(tail >> 7 * k));
@@ -2267,8 +2303,7 @@ KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
 }
 
 KS_INLINE void blk_read_iq2_xs(blk *b, const u8 *src) {
-    b->d = HALF(blk_iq2_xs, d) * 0.125f;
-    blk_odd_scales(b, FIELD(blk_iq2_xs, scales), 1);
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ2_XS, b->scale);
     for (int i = 0; i < 32; i++) {
         u32 v = ld_u16(FIELD(blk_iq2_xs, qs) + 2 * i);
         blk_levels(b->q + 8 * i, BLK_GRID_IQ2_XS[v & 511], 8, 2,
@@ -2278,8 +2313,7 @@ KS_INLINE void blk_read_iq2_xs(blk *b, const u8 *src) {
 
 KS_INLINE void blk_read_iq2_s(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_iq2_s, qs), *qh = FIELD(blk_iq2_s, qh);
-    b->d = HALF(blk_iq2_s, d) * 0.125f;
-    blk_odd_scales(b, FIELD(blk_iq2_s, scales), 1);
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ2_S, b->scale);
     for (int i = 0; i < 32; i++) {
         u32 row = qs[i] | (qh[i / 4] >> i % 4 * 2 & 3u) << 8;
         blk_levels(b->q + 8 * i, BLK_GRID_IQ2_S[row], 8, 2, BLK_LEVELS_IQ2,
@@ -2289,11 +2323,10 @@ KS_INLINE void blk_read_iq2_s(blk *b, const u8 *src) {
 
 KS_INLINE void blk_read_iq3_xxs(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_iq3_xxs, qs);
-    b->d = HALF(blk_iq3_xxs, d) * 0.25f;
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ3_XXS, b->scale);
     for (int i = 0; i < 64; i++) {
         u32 tail = ld_u32(FIELD(blk_iq3_xxs, tail) + i / 8 * 4);
         u32 signs = blk_even(tail >> i / 2 % 4 * 7) >> i % 2 * 4;
-        b->scale[i / 4] = (i16)(2 * (tail >> 28) + 1);
         blk_levels(b->q + 4 * i, BLK_GRID_IQ3_XXS[qs[i]], 4, 3,
             BLK_LEVELS_IQ3_XXS, signs);
     }
@@ -2301,8 +2334,7 @@ KS_INLINE void blk_read_iq3_xxs(blk *b, const u8 *src) {
 
 KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_iq3_s, qs), *qh = FIELD(blk_iq3_s, qh);
-    b->d = HALF(blk_iq3_s, d);
-    blk_odd_scales(b, FIELD(blk_iq3_s, scales), 2);
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ3_S, b->scale);
     for (int i = 0; i < 64; i++) {
         u32 row = qs[i] | (qh[i / 8] >> i % 8 & 1u) << 8;
         blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 3, BLK_LEVELS_IQ3_S,
@@ -2317,24 +2349,18 @@ KS_INLINE void blk_eighths(i8 *q, u32 row, bool less) {
 }
 
 KS_INLINE void blk_read_iq1_s(blk *b, const u8 *src) {
-    b->d = HALF(blk_iq1_s, d) * 0.125f;
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ1_S, b->scale);
     for (int i = 0; i < 32; i++) {
         u32 h = ld_u16(FIELD(blk_iq1_s, qh) + i / 4 * 2);
         u32 row = FIELD(blk_iq1_s, qs)[i] | (h >> i % 4 * 3 & 7) << 8;
-        b->scale[i / 2] = (i16)(2 * (h >> 12 & 7) + 1);
         blk_eighths(b->q + 8 * i, BLK_GRID_IQ1[row], h >> 15);
     }
 }
 
 KS_INLINE void blk_read_iq1_m(blk *b, const u8 *src) {
-    const u8 *scales = FIELD(blk_iq1_m, scales);
-    u32 d = 0;
-    for (int i = 0; i < 4; i++) d |= (u32)(scales[2 * i + 1] >> 4) << 4 * i;
-    b->d = f32_of_f16((u16)d) * 0.125f;
+    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ1_M, b->scale);
     for (int i = 0; i < 32; i++) {
         u32 h = FIELD(blk_iq1_m, qh)[i / 2] >> i % 2 * 4;
-        u32 s = ld_u16(scales + i / 8 * 2) >> i / 2 % 4 * 3;
-        b->scale[i / 2] = (i16)(2 * (s & 7) + 1);
         blk_eighths(b->q + 8 * i,
             BLK_GRID_IQ1[FIELD(blk_iq1_m, qs)[i] | (h & 7) << 8], h >> 3 & 1);
     }
@@ -4162,27 +4188,128 @@ V_INLINE __m256i KS_NAME(x_scaled)(
  * thread, decode of a Q4_K_M: 0.80 of the read bandwidth became 0.94). */
 
 #if !defined KSLLM_NO_IQ
-/* Weights 32 * g and after of the block of IQ3_S at p. Rows of its grid are
- * read one by one: gathers take longer. */
-V_INLINE __m256i KS_NAME(x_grid)(const u8 *p, const size_t g) {
+/* Bytes of w whose bit of `signs` is set, with the other sign. */
+V_INLINE __m256i KS_NAME(x_signs)(__m256i w, u32 signs) {
     const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201);
     const __m256i spread = _mm256_setr_epi32(0, 0, 0x01010101, 0x01010101,
         0x02020202, 0x02020202, 0x03030303, 0x03030303);
-    const u8 *q = FIELD_OF(p, blk_iq3_s, qs) + 8 * g;
-    const u32 high = FIELD_OF(p, blk_iq3_s, qh)[g];
-#define ROW(k) (i16)BLK_GRID_IQ3_S[q[k] | (high << (8 - (k)) & 256)]
-    __m256i s, w = _mm256_cvtepu16_epi32(_mm_setr_epi16(
-        ROW(0), ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
-#undef ROW
-    w = _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 10)),
-        _mm256_set1_epi32(0x003f003f));
-    w = _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 5)),
-        _mm256_set1_epi8(7));
-    w = _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
-    s = _mm256_shuffle_epi8(_mm256_set1_epi32(
-        ld_i32(FIELD_OF(p, blk_iq3_s, signs) + 4 * g)), spread);
+    __m256i s = _mm256_shuffle_epi8(_mm256_set1_epi32((i32)signs), spread);
     s = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
     return _mm256_sub_epi8(_mm256_xor_si256(w, s), s);
+}
+
+/* Four times blk_even, a byte each; of 28 bits. */
+KS_INLINE u32 KS_NAME(x_even)(u32 v) {
+    v = (v & 0x3fff) | (v & 0x0fffc000) << 2;
+    v = (v & 0x007f007f) | (v & 0x3f803f80) << 1;
+    u32 odd = v ^ (v >> 4 & 0x07070707);
+    odd ^= odd >> 2;
+    return v | ((odd ^ odd >> 1) & 0x01010101) << 7;
+}
+
+/* Three bits of each byte of eight rows, of which each has four. */
+V_INLINE __m256i KS_NAME(x_threes)(__m128i rows) {
+    __m256i w = _mm256_cvtepu16_epi32(rows);
+    w = _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 10)),
+        _mm256_set1_epi32(0x003f003f));
+    return _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 5)),
+        _mm256_set1_epi8(7));
+}
+
+/* The levels of four rows of eight, two bits each: a nibble is two of them. */
+V_INLINE __m256i KS_NAME(x_crumbs)(u64 rows, const i8 *level) {
+    const __m256i each = _mm256_setr_epi32(0, 0x01010101, 0x02020202,
+        0x03030303, 0x04040404, 0x05050505, 0x06060606, 0x07070707);
+#define LOW(k) level[(k) & 3]
+#define HIGH(k) level[(k) >> 2]
+#define ALL(F)                                                                 \
+    _mm256_broadcastsi128_si256(_mm_setr_epi8(F(0), F(1), F(2), F(3), F(4),    \
+        F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14), F(15)))
+    const __m256i low = ALL(LOW), high = ALL(HIGH);
+#undef ALL
+#undef HIGH
+#undef LOW
+    const __m256i w =
+        _mm256_shuffle_epi8(_mm256_set1_epi64x((i64)rows), each);
+    const __m256i n = _mm256_blend_epi16(KS_NAME(x_and)(w, 15),
+        KS_NAME(x_and)(_mm256_srli_epi16(w, 4), 15), 0xaa);
+    return _mm256_blendv_epi8(_mm256_shuffle_epi8(low, n),
+        _mm256_shuffle_epi8(high, n), _mm256_set1_epi16((i16)0xff00));
+}
+
+/* Weights 32 * g and after of a block of a type with a codebook. Its rows are
+ * read one by one: gathers take longer. */
+V_INLINE __m256i KS_NAME(x_book)(
+    const u8 *p, ksllm_type type, const size_t g) {
+    static const i8 ones[4] = {-8, 0, 8, 0};
+    const u8 *q = FIELD_OF(p, blk_iq2_s, qs) + 4 * g;
+    u32 high, signs = 0;
+    u64 odd;
+    __m256i w;
+#define EACH(F)                                                                \
+    _mm_setr_epi16(F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7))
+#define ROWS(F) ((u64)F(0) | (u64)F(1) << 16 | (u64)F(2) << 32 | (u64)F(3) << 48)
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S:
+        q = FIELD_OF(p, blk_iq3_s, qs) + 8 * g;
+        high = FIELD_OF(p, blk_iq3_s, qh)[g];
+#define ROW(k) (i16)BLK_GRID_IQ3_S[q[k] | (high << (8 - (k)) & 256)]
+        w = KS_NAME(x_threes)(EACH(ROW));
+#undef ROW
+        w = _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
+        return KS_NAME(x_signs)(
+            w, ld_u32(FIELD_OF(p, blk_iq3_s, signs) + 4 * g));
+    case KSLLM_TYPE_IQ3_XXS:
+        q = FIELD_OF(p, blk_iq3_xxs, qs) + 8 * g;
+#define ROW(k) (i16)BLK_GRID_IQ3_XXS[q[k]]
+        w = KS_NAME(x_threes)(EACH(ROW));
+#undef ROW
+        w = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(
+            _mm_loadl_epi64((const void *)BLK_LEVELS_IQ3_XXS)), w);
+        return KS_NAME(x_signs)(w, KS_NAME(x_even)(
+            ld_u32(FIELD_OF(p, blk_iq3_xxs, tail) + 4 * g)));
+    case KSLLM_TYPE_IQ2_XXS:
+        q = FIELD_OF(p, blk_iq2_xxs, qs) + 8 * g;
+#define ROW(k) BLK_GRID_IQ2_XXS[q[k]]
+        w = KS_NAME(x_crumbs)(ROWS(ROW), BLK_LEVELS_IQ2);
+#undef ROW
+        return KS_NAME(x_signs)(w, KS_NAME(x_even)(ld_u32(q + 4)));
+    case KSLLM_TYPE_IQ2_XS:
+        q = FIELD_OF(p, blk_iq2_xs, qs) + 8 * g;
+#define ROW(k) BLK_GRID_IQ2_XS[ld_u16(q + 2 * (k)) & 511]
+        w = KS_NAME(x_crumbs)(ROWS(ROW), BLK_LEVELS_IQ2);
+#undef ROW
+        odd = ld_u64(q) >> 9 & 0x007f007f007f007f; /* to 14 bits in each 32 */
+        odd = (odd | odd >> 9) & 0x00003fff00003fff;
+        return KS_NAME(x_signs)(w, KS_NAME(x_even)((u32)(odd | odd >> 18)));
+    case KSLLM_TYPE_IQ2_S:
+        high = FIELD_OF(p, blk_iq2_s, qh)[g];
+#define ROW(k) BLK_GRID_IQ2_S[q[k] | (high << (8 - 2 * (k)) & 768)]
+        w = KS_NAME(x_crumbs)(ROWS(ROW), BLK_LEVELS_IQ2);
+#undef ROW
+        return KS_NAME(x_signs)(
+            w, ld_u32(FIELD_OF(p, blk_iq2_s, signs) + 4 * g));
+    case KSLLM_TYPE_IQ1_S:
+        q = FIELD_OF(p, blk_iq1_s, qs) + 4 * g;
+        high = ld_u16(FIELD_OF(p, blk_iq1_s, qh) + 2 * g);
+        if (high >> 15) signs = 0xffffffff;
+#define ROW(k) BLK_GRID_IQ1[q[k] | (high >> 3 * (k) & 7) << 8]
+        w = KS_NAME(x_crumbs)(ROWS(ROW), ones);
+#undef ROW
+        break;
+    default: /* IQ1_M */
+        q = FIELD_OF(p, blk_iq1_m, qs) + 4 * g;
+        high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
+        for (int k = 0; k < 4; k++)
+            signs |= (high >> (4 * k + 3) & 1) * (255u << 8 * k);
+#define ROW(k) BLK_GRID_IQ1[q[k] | (high >> 4 * (k) & 7) << 8]
+        w = KS_NAME(x_crumbs)(ROWS(ROW), ones);
+#undef ROW
+    }
+#undef ROWS
+#undef EACH
+    return _mm256_add_epi8(
+        w, KS_NAME(x_signs)(_mm256_set1_epi8(1), signs));
 }
 #endif
 
@@ -4216,16 +4343,19 @@ V_INLINE __m256i KS_NAME(x_part)(
         w = KS_NAME(x_bits)(w, 2 * (int)four, 2);
         h = KS_NAME(x_load)(FIELD_OF(p, blk_q3_k, hmask)), up = 2 - (int)g;
         break;
-#if !defined KSLLM_NO_IQ
-    case KSLLM_TYPE_IQ3_S: return KS_NAME(x_grid)(p, g);
-#endif
-    default: { /* IQ4_XS */
+    case KSLLM_TYPE_IQ4_XS: {
         __m128i q = _mm_loadu_si128(
             (const void *)(FIELD_OF(p, blk_iq4_xs, qs) + 16 * g));
         w = _mm256_inserti128_si256(
             _mm256_castsi128_si256(q), _mm_srli_epi16(q, 4), 1);
         return KS_NAME(x_codebook)(KS_NAME(x_and)(w, 15), type);
     }
+    default:
+#if !defined KSLLM_NO_IQ
+        return KS_NAME(x_book)(p, type, g);
+#else
+        return _mm256_setzero_si256();
+#endif
     }
     h = up > 0 ? _mm256_slli_epi16(h, up) : up ? _mm256_srli_epi16(h, -up) : h;
     return _mm256_or_si256(w, KS_NAME(x_and)(h,
@@ -4244,8 +4374,24 @@ V_INLINE void KS_NAME(x_heads_of)(
     const bool twice = b->span == 32; /* each stands for two spans of 16 */
     const u8 *block[8];
     __m256i q[28], s[4], m[4], scale[4], other[4];
+    const __m256i apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     KS_UNROLL
     for (int k = 0; k < 8; k++) block[k] = p + k * b->bytes;
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        i16 some[16];
+        for (int k = 0; k < 8; k++) {
+            to->d[k] = blk_odd_scales(block[k], type, some);
+            const __m128i v = _mm_packs_epi16(
+                _mm_loadu_si128((const void *)some),
+                _mm_loadu_si128((const void *)(some + 8)));
+            _mm_storeu_si128((void *)to->scale[k],
+                _mm_shuffle_epi8(v, _mm256_castsi256_si128(apart)));
+        }
+        return;
+    }
+#endif
     if (type == KSLLM_TYPE_Q6_K) { /* as they are wanted */
         KS_UNROLL
         for (int k = 0; k < 4; k++)
@@ -4262,8 +4408,6 @@ V_INLINE void KS_NAME(x_heads_of)(
         if (twice && b->has_min) m[2] = m[0], m[3] = m[1];
         if (b->has_min) KS_NAME(x_turn)(m, other);
     }
-    const __m256i apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-        0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     const __m256i pairs = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
     KS_UNROLL
@@ -4302,6 +4446,12 @@ KS_NOINLINE void X_READ_HEADS(const u8 *p, ksllm_type type, x_heads *to) {
     HEADS(IQ4_XS); break;
 #if !defined KSLLM_NO_IQ
     HEADS(IQ3_S); break;
+    HEADS(IQ3_XXS); break;
+    HEADS(IQ2_XXS); break;
+    HEADS(IQ2_XS); break;
+    HEADS(IQ2_S); break;
+    HEADS(IQ1_S); break;
+    HEADS(IQ1_M); break;
 #endif
 #undef HEADS
     }
@@ -5568,6 +5718,41 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
     vr_store(to->of[0].dmin + 8 * h, l.dmin);
 }
 
+#if !defined KSLLM_NO_IQ
+/* Row by row, then turned. */
+V_INLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
+    size_t at, bool raise, ksllm_type type) {
+    const size_t span = BLK_TYPES[type].span;
+    for (size_t r = 0; r < 8; r++) {
+        i16 s[16];
+        to->of[0].d[8 * (size_t)h + r] =
+            blk_odd_scales(row[r] + at, type, s);
+        for (size_t i = 0; i < 256 / span; i++)
+            to->scale[i][8 * (size_t)h + r] = s[i * span / 16] * 0x10001;
+        for (size_t i = 0; i < 128 / span; i++) { /* as x_span_sums pairs */
+            const size_t k = i / 2 * 4 + i % 2;
+            to->side[i][8 * (size_t)h + r] =
+                s[k * span / 16] + s[(k + 2) * span / 16] * 0x10000;
+        }
+    }
+    KS_UNROLL
+    for (size_t g = 0; g < 8; g++) {
+        __m256i v[8], a[8], w[8];
+        KS_UNROLL
+        for (int r = 0; r < 8; r++)
+            v[r] = KS_NAME(x_part)(row[r] + at, type, g);
+        KS_NAME(x_turn)(v, a);
+        KS_NAME(x_turn)(v + 4, a + 4);
+        KS_UNROLL
+        for (int k = 0; k < 4; k++) {
+            w[k] = _mm256_permute2x128_si256(a[k], a[k + 4], 0x20);
+            w[k + 4] = _mm256_permute2x128_si256(a[k], a[k + 4], 0x31);
+        }
+        KS_NAME(x_lay)(to, 8 * g, h, type, raise, w);
+    }
+}
+#endif
+
 V_INLINE void KS_NAME(x_lay_any)(x_panel *to, int h, const u8 *const *row,
     size_t at, size_t n, bool raise, ksllm_type type) {
     if (BLK_TYPES[type].n == 32)
@@ -6082,6 +6267,9 @@ SHAPE(x_tile32_4, 32, 4, false)
 SHAPE(x_tile32_signed, 32, 8, true)
 SHAPE(x_tile256_2, 256, 2, false)
 SHAPE(x_tile256_signed, 256, 8, true)
+#if !defined KSLLM_NO_IQ
+SHAPE(x_tile256_signed_4, 256, 4, true)
+#endif
 #endif
 #undef SHAPE
 
@@ -6093,6 +6281,9 @@ V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
         return is_signed ? KS_NAME(x_tile32_signed)
             : n == 8     ? KS_NAME(x_tile32_8)
                          : KS_NAME(x_tile32_4);
+#if !defined KSLLM_NO_IQ
+    if (is_signed && n == 4) return KS_NAME(x_tile256_signed_4);
+#endif
     if (is_signed) return KS_NAME(x_tile256_signed);
     if (n == 2) return KS_NAME(x_tile256_2);
 #endif
@@ -8412,18 +8603,48 @@ QUANTIZED(IQ4_XS)
 #define WIDENED(t, as) QUANTIZED(t)
 #else
 #if defined KS_VNNI && !defined KS_AVXVNNI
-#define X_WIDER(p) if (p->acts->n_in <= X_CROSSED) KS_NAME(k_grid)(p); else
-#else
-#define X_WIDER(p)
-#endif
-#if defined KS_AVX2
-#define X_GRID(t)                                                              \
-    if (KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S && p->m == 1) {                     \
-        X_WIDER(p) KS_NAME(k_stream)(p, KSLLM_TYPE_IQ3_S);                     \
+#define X_WIDER(p, t)                                                          \
+    if (KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S && p->acts->n_in <= X_CROSSED) {    \
+        KS_NAME(k_grid)(p);                                                    \
         return;                                                                \
     }
 #else
-#define X_GRID(t)
+#define X_WIDER(p, t)
+#endif
+#if defined KS_AVX2
+#if !defined KS_BASE
+#define X_LAY_BOOK(t)                                                          \
+    static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
+        size_t at, size_t n, bool raise) {                                     \
+        (void)n;                                                               \
+        KS_NAME(x_lay_book)(to, h, row, at, raise, KSLLM_TYPE_##t);            \
+    }                                                                          \
+    X_LAY_OWN(t)
+#else
+#define X_LAY_BOOK(t) X_LAY_OWN(t)
+#endif
+#define BOOK(t)                                                                \
+    X_LAY_BOOK(t)                                                              \
+    KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) {                  \
+        KS_NAME(k_stream)(p, KSLLM_TYPE_##t);                                  \
+    }                                                                          \
+    static void KS_NAME(k_product_##t)(const k_product *p) {                   \
+        if (p->m == 1) {                                                       \
+            X_WIDER(p, t)                                                      \
+            KS_NAME(k_few_##t)(p);                                             \
+        } else                                                                 \
+            KS_NAME(k_panel)(p, X_LAYER_OWN(t),                                \
+                KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));                          \
+    }
+BOOK(IQ2_XXS)
+BOOK(IQ2_XS)
+BOOK(IQ2_S)
+BOOK(IQ3_XXS)
+BOOK(IQ3_S)
+BOOK(IQ1_S)
+BOOK(IQ1_M)
+#undef BOOK
+#undef X_LAY_BOOK
 #endif
 #if !defined KS_AVX2
 #define X_WIDE_LAY(t, as)
@@ -8446,7 +8667,7 @@ QUANTIZED(IQ4_XS)
 #define X_WIDE_LAY(t, as) X_LAY_OWN(t)
 #endif
 #define X_WIDE_PANEL(t, as)                                                    \
-    if (p->m > (KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S ? 1 : KS_NAME(FEW))) {      \
+    if (p->m > KS_NAME(FEW)) {                                                 \
         k_product all = *p;                                                    \
         all.type = KSLLM_TYPE_##as;                                            \
         KS_NAME(k_panel)(                                                      \
@@ -8457,7 +8678,6 @@ QUANTIZED(IQ4_XS)
 #define WIDENED(t, as)                                                         \
     X_WIDE_LAY(t, as)                                                          \
     KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) {                  \
-        X_GRID(t)                                                              \
         u16 wide[K_WIDE_BYTES / 2];                                            \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
@@ -8473,11 +8693,12 @@ QUANTIZED(IQ4_XS)
     }
 #endif
 QUANTIZED(MXFP4)
+#if !defined KS_AVX2
 WIDENED(IQ3_S, Q6_K)
+#endif
 WIDENED(TQ1_0, Q2_K)
 WIDENED(TQ2_0, Q2_K)
 #undef WIDENED
-#undef X_GRID
 #undef X_WIDER
 #undef X_WIDE_LAY
 #undef X_FEW_AS
@@ -8865,18 +9086,22 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .norm = KS_FLOATS(k_norm),
 #define FLOATS(t) [KSLLM_TYPE_##t] = KS_FLOATS(k_product_##t)
 #define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_PRODUCT(k_product_##t)
-#define PLAIN(t) [KSLLM_TYPE_##t] = k_product_any_scalar
+#if defined KS_AVX2
+#define BOOK(t) QUANTIZED(t)
+#else
+#define BOOK(t) [KSLLM_TYPE_##t] = k_product_any_scalar
+#endif
     .product = {FLOATS(F32), FLOATS(F16), FLOATS(BF16), QUANTIZED(Q4_0),
         QUANTIZED(Q4_1), QUANTIZED(Q5_0), QUANTIZED(Q5_1), QUANTIZED(Q8_0),
         QUANTIZED(Q2_K), QUANTIZED(Q3_K), QUANTIZED(Q4_K), QUANTIZED(Q5_K),
         QUANTIZED(Q6_K), QUANTIZED(IQ4_NL), QUANTIZED(IQ4_XS),
 #if !defined KSLLM_NO_IQ
-        PLAIN(IQ2_XXS), PLAIN(IQ2_XS), PLAIN(IQ2_S), PLAIN(IQ3_XXS),
-        [KSLLM_TYPE_IQ3_S] = KS_NAME(k_product_IQ3_S), PLAIN(IQ1_S),
-        PLAIN(IQ1_M), QUANTIZED(TQ1_0), QUANTIZED(TQ2_0), QUANTIZED(MXFP4),
+        BOOK(IQ2_XXS), BOOK(IQ2_XS), BOOK(IQ2_S), BOOK(IQ3_XXS), BOOK(IQ1_S),
+        BOOK(IQ1_M), [KSLLM_TYPE_IQ3_S] = KS_NAME(k_product_IQ3_S),
+        QUANTIZED(TQ1_0), QUANTIZED(TQ2_0), QUANTIZED(MXFP4),
 #endif
     },
-#undef PLAIN
+#undef BOOK
 #undef FLOATS
 #undef QUANTIZED
 #if defined KS_SCALAR
