@@ -4343,19 +4343,13 @@ V_INLINE __m256i KS_NAME(x_part)(
         w = KS_NAME(x_bits)(w, 2 * (int)four, 2);
         h = KS_NAME(x_load)(FIELD_OF(p, blk_q3_k, hmask)), up = 2 - (int)g;
         break;
-    case KSLLM_TYPE_IQ4_XS: {
+    default: { /* IQ4_XS */
         __m128i q = _mm_loadu_si128(
             (const void *)(FIELD_OF(p, blk_iq4_xs, qs) + 16 * g));
         w = _mm256_inserti128_si256(
             _mm256_castsi128_si256(q), _mm_srli_epi16(q, 4), 1);
         return KS_NAME(x_codebook)(KS_NAME(x_and)(w, 15), type);
     }
-    default:
-#if !defined KSLLM_NO_IQ
-        return KS_NAME(x_book)(p, type, g);
-#else
-        return _mm256_setzero_si256();
-#endif
     }
     h = up > 0 ? _mm256_slli_epi16(h, up) : up ? _mm256_srli_epi16(h, -up) : h;
     return _mm256_or_si256(w, KS_NAME(x_and)(h,
@@ -4433,8 +4427,30 @@ V_INLINE void KS_NAME(x_heads_of)(
 /* Not inlined for the same reason as x_block256. */
 #if defined KS_BASE
 #define X_READ_HEADS KS_PASTE(x_read_heads, KS_BASE)
+#define X_READ_BOOK KS_PASTE(x_read_book, KS_BASE)
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
+#define X_READ_BOOK KS_NAME(x_read_book)
+#if !defined KSLLM_NO_IQ
+/* All weights of a block with a codebook. */
+KS_NOINLINE void X_READ_BOOK(const u8 *p, ksllm_type type, __m256i *w) {
+    switch ((int)type) {
+#define BOOK(t)                                                                \
+    case KSLLM_TYPE_##t:                                                       \
+        KS_ROLLED                                                              \
+        for (size_t g = 0; g < 8; g++)                                         \
+            w[g] = KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)
+    BOOK(IQ2_XXS); break;
+    BOOK(IQ2_XS); break;
+    BOOK(IQ2_S); break;
+    BOOK(IQ3_XXS); break;
+    BOOK(IQ3_S); break;
+    BOOK(IQ1_S); break;
+    BOOK(IQ1_M); break;
+#undef BOOK
+    }
+}
+#endif
 KS_NOINLINE void X_READ_HEADS(const u8 *p, ksllm_type type, x_heads *to) {
     switch ((int)type) { /* with the type known to the compiler: 6 to 10 % */
 #define HEADS(t) case KSLLM_TYPE_##t: KS_NAME(x_heads_of)(p, KSLLM_TYPE_##t, to)
@@ -4524,9 +4540,29 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
     u[k] = o;
 }
 
+#if !defined KSLLM_NO_IQ
+/* The same of a type with a codebook. */
+V_INLINE __m256i KS_NAME(x_one_book)(
+    const u8 *q, const i8 *x, const i8 *scales, ksllm_type type) {
+    const __m256i scale =
+        _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)scales));
+    __m256i w[8], s = _mm256_setzero_si256();
+    KS_NAME(x_ahead)(q, BLK_TYPES[type].bytes);
+    X_READ_BOOK(q, type, w);
+    KS_UNROLL
+    for (size_t g = 0; g < 8; g++)
+        s = KS_NAME(x_part_dot)(s, w[g], KS_NAME(x_load)(x + 32 * g),
+            _mm256_shuffle_epi8(scale,
+                _mm256_set1_epi16((i16)(0x0100 + 0x0202 * g))),
+            KSLLM_TYPE_IQ3_S);
+    return s;
+}
+#endif
+
 /* While eight blocks are multiplied, the floats of the eight before them are
  * added up: each waits for the one before it. */
-V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
+V_INLINE void KS_NAME(k_stream)(
+    const k_product *p, ksllm_type type, const bool book) {
     const blk_type *b = &BLK_TYPES[type];
     const k_acts *a = p->acts;
     const size_t n_row = a->n_in / 256, n_blocks = p->n_rows * n_row;
@@ -4548,14 +4584,20 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
         if (n) X_READ_HEADS(q, type, &l);
         for (size_t k = 0; k < 8; k++) {
             if (n) {
-                KS_NAME(x_one)(q + k * b->bytes, a->q[1] + 256 * i,
-                    a->sum[1] + 16 * i, &l, k, type, pi, ui);
+                const u8 *at = q + k * b->bytes;
+                const i8 *x = a->q[1] + 256 * i;
+#if !defined KSLLM_NO_IQ
+                if (book) pi[k] = KS_NAME(x_one_book)(at, x, l.scale[k], type);
+                else
+#endif
+                KS_NAME(x_one)(at, x, a->sum[1] + 16 * i, &l, k, type, pi, ui);
                 i = i + 1 < n_row ? i + 1 : 0;
             }
             if (k >= before) continue;
             const __m128 d = _mm_load_ss(dx + i_sum);
             sum = _mm_fmadd_ss(_mm_load_ss(pf + k), d, sum);
-            if (b->has_min) sum = _mm_fmadd_ss(_mm_load_ss(uf + k), d, sum);
+            if (!book && b->has_min)
+                sum = _mm_fmadd_ss(_mm_load_ss(uf + k), d, sum);
             if (++i_sum < n_row) continue;
             _mm_store_ss(y++, sum);
             sum = _mm_setzero_ps();
@@ -4563,7 +4605,7 @@ V_INLINE void KS_NAME(k_stream)(const k_product *p, ksllm_type type) {
         }
         _mm256_storeu_ps(pf, _mm256_mul_ps(
             _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(pi)), vr_load(l.d)));
-        if (b->has_min)
+        if (!book && b->has_min)
             _mm256_storeu_ps(uf, _mm256_mul_ps(
                 _mm256_cvtepi32_ps(KS_NAME(x_lane_sums)(ui)),
                 vr_load(l.dmin)));
@@ -5640,7 +5682,7 @@ V_INLINE void KS_NAME(k_direct)(
     }
 #endif
     if (BLK_TYPES[type].n == 256 && m == 1 && type != KSLLM_TYPE_Q4_K) {
-        KS_NAME(k_stream)(p, type);
+        KS_NAME(k_stream)(p, type, false);
         return;
     }
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
@@ -5720,7 +5762,7 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
 
 #if !defined KSLLM_NO_IQ
 /* Row by row, then turned. */
-V_INLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
+KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     size_t at, bool raise, ksllm_type type) {
     const size_t span = BLK_TYPES[type].span;
     for (size_t r = 0; r < 8; r++) {
@@ -5735,12 +5777,13 @@ V_INLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
                 s[k * span / 16] + s[(k + 2) * span / 16] * 0x10000;
         }
     }
-    KS_UNROLL
+    __m256i all[8][8];
+    for (size_t r = 0; r < 8; r++) X_READ_BOOK(row[r] + at, type, all[r]);
+    KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
         __m256i v[8], a[8], w[8];
         KS_UNROLL
-        for (int r = 0; r < 8; r++)
-            v[r] = KS_NAME(x_part)(row[r] + at, type, g);
+        for (int r = 0; r < 8; r++) v[r] = all[r][g];
         KS_NAME(x_turn)(v, a);
         KS_NAME(x_turn)(v + 4, a + 4);
         KS_UNROLL
@@ -8623,15 +8666,15 @@ QUANTIZED(IQ4_XS)
 #else
 #define X_LAY_BOOK(t) X_LAY_OWN(t)
 #endif
+KS_NOINLINE void KS_NAME(k_one_book)(const k_product *p) {
+    KS_NAME(k_stream)(p, p->type, true);
+}
 #define BOOK(t)                                                                \
     X_LAY_BOOK(t)                                                              \
-    KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) {                  \
-        KS_NAME(k_stream)(p, KSLLM_TYPE_##t);                                  \
-    }                                                                          \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         if (p->m == 1) {                                                       \
             X_WIDER(p, t)                                                      \
-            KS_NAME(k_few_##t)(p);                                             \
+            KS_NAME(k_one_book)(p);                                            \
         } else                                                                 \
             KS_NAME(k_panel)(p, X_LAYER_OWN(t),                                \
                 KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));                          \
@@ -9086,7 +9129,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .norm = KS_FLOATS(k_norm),
 #define FLOATS(t) [KSLLM_TYPE_##t] = KS_FLOATS(k_product_##t)
 #define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_PRODUCT(k_product_##t)
-#if defined KS_AVX2
+#if defined KS_AVX2 || defined KS_VBMI
 #define BOOK(t) QUANTIZED(t)
 #else
 #define BOOK(t) [KSLLM_TYPE_##t] = k_product_any_scalar
