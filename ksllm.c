@@ -2253,11 +2253,23 @@ KS_INLINE u32 blk_even(u32 signs) {
     return p | ((odd ^ odd >> 1) & 1) << 7;
 }
 
-/* What stands beside the weights of a block with a codebook: d; and of each 16
- * weights 2 s + 1, where s is a nibble, or three bits. */
+/* The scale of a block with a codebook. */
+KS_INLINE f32 blk_book_scale(const u8 *src, ksllm_type type) {
+    const u8 *scales = FIELD(blk_iq1_m, scales);
+    u32 d = 0;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S: return HALF(blk_iq3_s, d);
+    case KSLLM_TYPE_IQ3_XXS: return HALF(blk_iq3_xxs, d) * 0.25f;
+    case KSLLM_TYPE_IQ1_M: /* in the highest nibbles */
+        for (int i = 0; i < 4; i++) d |= (u32)(scales[2 * i + 1] >> 4) << 4 * i;
+        return f32_of_f16((u16)d) * 0.125f;
+    default: return HALF(blk_iq2_xxs, d) * 0.125f; /* all begin with it */
+    }
+}
+
+/* That, and of each 16 weights 2 s + 1, where s is a nibble or three bits. */
 KS_INLINE f32 blk_odd_scales(const u8 *src, ksllm_type type, i16 *scale) {
     const u8 *of = FIELD(blk_iq3_s, scales);
-    u32 d = 0;
     if (type == KSLLM_TYPE_IQ2_XS) of = FIELD(blk_iq2_xs, scales);
     if (type == KSLLM_TYPE_IQ2_S) of = FIELD(blk_iq2_s, scales);
     if (type == KSLLM_TYPE_IQ1_M) of = FIELD(blk_iq1_m, scales);
@@ -2281,14 +2293,7 @@ KS_INLINE f32 blk_odd_scales(const u8 *src, ksllm_type type, i16 *scale) {
         }
         scale[i] = (i16)(2 * v + 1);
     }
-    switch ((int)type) {
-    case KSLLM_TYPE_IQ3_S: return HALF(blk_iq3_s, d);
-    case KSLLM_TYPE_IQ3_XXS: return HALF(blk_iq3_xxs, d) * 0.25f;
-    case KSLLM_TYPE_IQ1_M: /* in the highest nibbles of the scales */
-        for (int i = 0; i < 4; i++) d |= (u32)(of[2 * i + 1] >> 4) << 4 * i;
-        return f32_of_f16((u16)d) * 0.125f;
-    default: return HALF(blk_iq2_xxs, d) * 0.125f; /* all begin with it */
-    }
+    return blk_book_scale(src, type);
 }
 
 KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
@@ -3995,21 +4000,17 @@ V_INLINE void KS_NAME(x_scale_bytes)(
                 KS_NAME(x_bits)(m[i % 2], i / 2 * 4, 4),
                 _mm256_slli_epi16(KS_NAME(x_bits)(c, 2 * i, 2), 4)), tail);
         return;
-    case KSLLM_TYPE_IQ3_S:  /* nibbles at q[27], for twice that and one */
     case KSLLM_TYPE_IQ4_XS: /* nibbles at q[1], two bits above in q[0] */
         KS_UNROLL
         for (int i = 0; i < 2; i++) {
             const __m256i rows = _mm256_setr_epi32(0, 0x04040404, 0x08080808,
                 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
-            a = _mm256_shuffle_epi8(q[type == KSLLM_TYPE_IQ3_S ? 27 : 1],
-                _mm256_add_epi8(rows,
-                    _mm256_set1_epi32(i ? 0x03030202 : 0x01010000)));
+            a = _mm256_shuffle_epi8(q[1], _mm256_add_epi8(
+                rows, _mm256_set1_epi32(i ? 0x03030202 : 0x01010000)));
             a = _mm256_or_si256(
                 _mm256_and_si256(a, _mm256_set1_epi16(0x000f)),
                 _mm256_and_si256(
                     _mm256_srli_epi16(a, 4), _mm256_set1_epi16(0x0f00)));
-            s[i] = _mm256_add_epi8(_mm256_add_epi8(a, a), _mm256_set1_epi8(1));
-            if (type == KSLLM_TYPE_IQ3_S) continue;
             b = _mm256_shuffle_epi8(q[0], _mm256_add_epi8(
                 rows, _mm256_set1_epi8((char)(2 + i))));
             c = _mm256_and_si256(
@@ -4038,13 +4039,10 @@ V_INLINE void KS_NAME(x_two_halves)(__m256i v, __m256 *low, __m256 *high) {
     *high = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
 }
 
-/* d and dmin are the halves of one dword, or d is one of them. */
-V_INLINE void KS_NAME(x_lanes)(
-    const KS_NAME(xraw) *raw, ksllm_type type, KS_NAME(xlanes) *to) {
-    const blk_type *b = &BLK_TYPES[type];
+/* Scales, and minima where there are such, from bytes to lanes. */
+V_INLINE void KS_NAME(x_lane_scales)(const blk_type *b, const __m256i *s,
+    const __m256i *m, KS_NAME(xlanes) *to) {
     const int n = b->span == 32 ? 2 : 4;
-    __m256i s[4], m[4];
-    KS_NAME(x_scale_bytes)(raw->v, type, s, m);
     for (int i = 0; i < n; i++) {
         KS_UNROLL
         for (int j = 0; j < 4; j++) {
@@ -4061,6 +4059,15 @@ V_INLINE void KS_NAME(x_lanes)(
         to->side[2 * i + 1] = b->has_min ? _mm256_srli_epi16(m[i], 8)
                                          : _mm256_srai_epi16(s[i], 8);
     }
+}
+
+/* d and dmin are the halves of one dword, or d is one of them. */
+V_INLINE void KS_NAME(x_lanes)(
+    const KS_NAME(xraw) *raw, ksllm_type type, KS_NAME(xlanes) *to) {
+    const blk_type *b = &BLK_TYPES[type];
+    __m256i s[4], m[4];
+    KS_NAME(x_scale_bytes)(raw->v, type, s, m);
+    KS_NAME(x_lane_scales)(b, s, m, to);
     const size_t last = (size_t)b->bytes / 16 * 4 + 3;
     const bool first = b->d < 16; /* else in the last dword */
     __m256 low, high;
@@ -4198,13 +4205,69 @@ V_INLINE __m256i KS_NAME(x_signs)(__m256i w, u32 signs) {
     return _mm256_sub_epi8(_mm256_xor_si256(w, s), s);
 }
 
-/* Four times blk_even, a byte each; of 28 bits. */
+/* Four times blk_even, a byte each, of 28 bits. */
 KS_INLINE u32 KS_NAME(x_even)(u32 v) {
     v = (v & 0x3fff) | (v & 0x0fffc000) << 2;
     v = (v & 0x007f007f) | (v & 0x3f803f80) << 1;
-    u32 odd = v ^ (v >> 4 & 0x07070707);
+    u32 odd = v ^ v >> 4; /* of a byte only the lowest bit is wanted */
     odd ^= odd >> 2;
     return v | ((odd ^ odd >> 1) & 0x01010101) << 7;
+}
+
+/* The scales of a block with a codebook, a byte each: of 16 times 16 weights,
+ * or of eight times 32, twice. */
+V_INLINE __m128i KS_NAME(x_book_scales)(const u8 *p, ksllm_type type) {
+#define LOAD(T, f) _mm_loadu_si128((const void *)FIELD_OF(p, T, f))
+    const __m128i low = _mm_set1_epi8(15);
+    __m128i v, h;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S:
+        v = _mm_cvtsi32_si128(ld_i32(FIELD_OF(p, blk_iq3_s, scales)));
+        h = _mm_and_si128(_mm_srli_epi16(v, 4), low);
+        v = _mm_unpacklo_epi8(_mm_and_si128(v, low), h);
+        break;
+    case KSLLM_TYPE_IQ3_XXS: /* the highest nibble of each dword */
+        v = _mm_srli_epi32(LOAD(blk_iq3_xxs, tail), 28);
+        h = _mm_srli_epi32(LOAD(blk_iq3_xxs, tail[16]), 28);
+        v = _mm_packs_epi32(v, h);
+        v = _mm_packs_epi16(v, v);
+        break;
+    case KSLLM_TYPE_IQ2_XXS: /* of every second one */
+        v = _mm_packs_epi32(_mm_srli_epi64(LOAD(blk_iq2_xxs, qs), 60),
+            _mm_srli_epi64(LOAD(blk_iq2_xxs, qs[16]), 60));
+        h = _mm_packs_epi32(_mm_srli_epi64(LOAD(blk_iq2_xxs, qs[32]), 60),
+            _mm_srli_epi64(LOAD(blk_iq2_xxs, qs[48]), 60));
+        v = _mm_packs_epi16(_mm_packs_epi32(v, h), _mm_setzero_si128());
+        v = _mm_shuffle_epi8(v, _mm_setr_epi8(
+            0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7));
+        break;
+    case KSLLM_TYPE_IQ1_S:
+        v = _mm_and_si128(_mm_srli_epi16(LOAD(blk_iq1_s, qh), 12),
+            _mm_set1_epi16(7));
+        v = _mm_packs_epi16(v, v);
+        break;
+    case KSLLM_TYPE_IQ1_M: { /* three bits, four times in 16 */
+        const __m128i up = _mm_setr_epi16(1 << 13, 1 << 10, 1 << 7, 1 << 4,
+            1 << 13, 1 << 10, 1 << 7, 1 << 4);
+        const __m128i four = _mm_setr_epi8(
+            0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3);
+        v = _mm_loadl_epi64((const void *)FIELD_OF(p, blk_iq1_m, scales));
+        h = _mm_shuffle_epi8(_mm_srli_si128(v, 4), four);
+        v = _mm_shuffle_epi8(v, four);
+        v = _mm_packs_epi16(_mm_srli_epi16(_mm_mullo_epi16(v, up), 13),
+            _mm_srli_epi16(_mm_mullo_epi16(h, up), 13));
+        break;
+    }
+    default: /* IQ2_XS, IQ2_S */
+        v = _mm_loadl_epi64((const void *)(type == KSLLM_TYPE_IQ2_S
+            ? FIELD_OF(p, blk_iq2_s, scales)
+            : FIELD_OF(p, blk_iq2_xs, scales)));
+        h = _mm_and_si128(_mm_srli_epi16(v, 4), low);
+        v = _mm_unpacklo_epi8(_mm_and_si128(v, low), h);
+    }
+#undef LOAD
+    if (type == KSLLM_TYPE_IQ3_S) v = _mm_unpacklo_epi64(v, v);
+    return _mm_add_epi8(_mm_add_epi8(v, v), _mm_set1_epi8(1));
 }
 
 /* Three bits of each byte of eight rows, of which each has four. */
@@ -4368,24 +4431,8 @@ V_INLINE void KS_NAME(x_heads_of)(
     const bool twice = b->span == 32; /* each stands for two spans of 16 */
     const u8 *block[8];
     __m256i q[28], s[4], m[4], scale[4], other[4];
-    const __m256i apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-        0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     KS_UNROLL
     for (int k = 0; k < 8; k++) block[k] = p + k * b->bytes;
-#if !defined KSLLM_NO_IQ
-    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
-        i16 some[16];
-        for (int k = 0; k < 8; k++) {
-            to->d[k] = blk_odd_scales(block[k], type, some);
-            const __m128i v = _mm_packs_epi16(
-                _mm_loadu_si128((const void *)some),
-                _mm_loadu_si128((const void *)(some + 8)));
-            _mm_storeu_si128((void *)to->scale[k],
-                _mm_shuffle_epi8(v, _mm256_castsi256_si128(apart)));
-        }
-        return;
-    }
-#endif
     if (type == KSLLM_TYPE_Q6_K) { /* as they are wanted */
         KS_UNROLL
         for (int k = 0; k < 4; k++)
@@ -4393,8 +4440,7 @@ V_INLINE void KS_NAME(x_heads_of)(
                 FIELD_OF(block[k], blk_q6_k, scales),
                 FIELD_OF(block[k + 4], blk_q6_k, scales));
     } else {
-        if (type == KSLLM_TYPE_Q3_K || type == KSLLM_TYPE_IQ3_S)
-            KS_NAME(x_four)(block, b->bytes - 16, q + 24);
+        if (type == KSLLM_TYPE_Q3_K) KS_NAME(x_four)(block, b->bytes - 16, q + 24);
         else KS_NAME(x_four)(block, 0, q);
         KS_NAME(x_scale_bytes)(q, type, s, m);
         if (twice) s[2] = s[0], s[3] = s[1];
@@ -4402,6 +4448,8 @@ V_INLINE void KS_NAME(x_heads_of)(
         if (twice && b->has_min) m[2] = m[0], m[3] = m[1];
         if (b->has_min) KS_NAME(x_turn)(m, other);
     }
+    const __m256i apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     const __m256i pairs = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
     KS_UNROLL
@@ -4432,11 +4480,14 @@ V_INLINE void KS_NAME(x_heads_of)(
 #define X_READ_HEADS KS_NAME(x_read_heads)
 #define X_READ_BOOK KS_NAME(x_read_book)
 #if !defined KSLLM_NO_IQ
-/* All weights of a block with a codebook. */
-KS_NOINLINE void X_READ_BOOK(const u8 *p, ksllm_type type, __m256i *w) {
+/* All weights of a block with a codebook, and its scales. */
+KS_NOINLINE void X_READ_BOOK(
+    const u8 *p, ksllm_type type, __m256i *w, void *scales) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
+        _mm_storeu_si128(                                                      \
+            scales, KS_NAME(x_book_scales)(p, KSLLM_TYPE_##t));                \
         KS_ROLLED                                                              \
         for (size_t g = 0; g < 8; g++)                                         \
             w[g] = KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)
@@ -4460,15 +4511,6 @@ KS_NOINLINE void X_READ_HEADS(const u8 *p, ksllm_type type, x_heads *to) {
     HEADS(Q5_K); break;
     HEADS(Q6_K); break;
     HEADS(IQ4_XS); break;
-#if !defined KSLLM_NO_IQ
-    HEADS(IQ3_S); break;
-    HEADS(IQ3_XXS); break;
-    HEADS(IQ2_XXS); break;
-    HEADS(IQ2_XS); break;
-    HEADS(IQ2_S); break;
-    HEADS(IQ1_S); break;
-    HEADS(IQ1_M); break;
-#endif
 #undef HEADS
     }
 }
@@ -4543,16 +4585,20 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
 #if !defined KSLLM_NO_IQ
 /* The same of a type with a codebook. */
 V_INLINE __m256i KS_NAME(x_one_book)(
-    const u8 *q, const i8 *x, const i8 *scales, ksllm_type type) {
-    const __m256i scale =
-        _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)scales));
+    const u8 *q, const i8 *x, ksllm_type type) {
+    i8 scales[16];
     __m256i w[8], s = _mm256_setzero_si256();
     KS_NAME(x_ahead)(q, BLK_TYPES[type].bytes);
-    X_READ_BOOK(q, type, w);
+    X_READ_BOOK(q, type, w, scales);
+    __m128i scale = _mm_loadu_si128((const void *)scales);
+    if (BLK_TYPES[type].span == 16) /* first halves of 32, then second ones */
+        scale = _mm_shuffle_epi8(scale, _mm_setr_epi8(
+            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    const __m256i all = _mm256_cvtepi8_epi16(scale);
     KS_UNROLL
     for (size_t g = 0; g < 8; g++)
         s = KS_NAME(x_part_dot)(s, w[g], KS_NAME(x_load)(x + 32 * g),
-            _mm256_shuffle_epi8(scale,
+            _mm256_shuffle_epi8(all,
                 _mm256_set1_epi16((i16)(0x0100 + 0x0202 * g))),
             KSLLM_TYPE_IQ3_S);
     return s;
@@ -4581,14 +4627,16 @@ V_INLINE void KS_NAME(k_stream)(
             memcpy(end, q, n * b->bytes);
             q = end;
         }
-        if (n) X_READ_HEADS(q, type, &l);
+        if (n && !book) X_READ_HEADS(q, type, &l);
         for (size_t k = 0; k < 8; k++) {
             if (n) {
                 const u8 *at = q + k * b->bytes;
                 const i8 *x = a->q[1] + 256 * i;
 #if !defined KSLLM_NO_IQ
-                if (book) pi[k] = KS_NAME(x_one_book)(at, x, l.scale[k], type);
-                else
+                if (book) {
+                    pi[k] = KS_NAME(x_one_book)(at, x, type);
+                    l.d[k] = blk_book_scale(at, type);
+                } else
 #endif
                 KS_NAME(x_one)(at, x, a->sum[1] + 16 * i, &l, k, type, pi, ui);
                 i = i + 1 < n_row ? i + 1 : 0;
@@ -5764,21 +5812,23 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
 /* Row by row, then turned. */
 KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     size_t at, bool raise, ksllm_type type) {
-    const size_t span = BLK_TYPES[type].span;
+    const blk_type *b = &BLK_TYPES[type];
+    __m256i all[8][8], s[4];
+    u8 scale[8][16];
+    const u8 *of[8];
+    KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
-        i16 s[16];
-        to->of[0].d[8 * (size_t)h + r] =
-            blk_odd_scales(row[r] + at, type, s);
-        for (size_t i = 0; i < 256 / span; i++)
-            to->scale[i][8 * (size_t)h + r] = s[i * span / 16] * 0x10001;
-        for (size_t i = 0; i < 128 / span; i++) { /* as x_span_sums pairs */
-            const size_t k = i / 2 * 4 + i % 2;
-            to->side[i][8 * (size_t)h + r] =
-                s[k * span / 16] + s[(k + 2) * span / 16] * 0x10000;
-        }
+        const u8 *p = row[r] + at;
+        X_READ_BOOK(p, type, all[r], scale[r]);
+        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(p, type);
+        of[r] = scale[r];
     }
-    __m256i all[8][8];
-    for (size_t r = 0; r < 8; r++) X_READ_BOOK(row[r] + at, type, all[r]);
+    KS_NAME(x_four)(of, 0, s);
+    KS_NAME(x_lane_scales)(b, s, s, &l);
+    for (int i = 0; i < 256 / b->span; i++)
+        _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
+    for (int i = 0; i < 128 / b->span; i++)
+        _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
     KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
         __m256i v[8], a[8], w[8];
