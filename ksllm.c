@@ -1599,6 +1599,11 @@ KS_UNUSED KS_INLINE bool blk_has_book(ksllm_type type) {
     return b->n == 256 && b->bias == 128 && type != KSLLM_TYPE_IQ4_XS;
 }
 
+/* Whether its weights are -1, 0 or 1 and an eighth more or less. */
+KS_UNUSED KS_INLINE bool blk_is_ones(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ1_S || type == KSLLM_TYPE_IQ1_M;
+}
+
 /* ---- readers: src is one block of the file, unaligned ---- */
 
 #define FIELD_OF(p, T, f) ((p) + offsetof(T, f))
@@ -4195,23 +4200,64 @@ V_INLINE __m256i KS_NAME(x_scaled)(
  * thread, decode of a Q4_K_M: 0.80 of the read bandwidth became 0.94). */
 
 #if !defined KSLLM_NO_IQ
-/* Bytes of w whose bit of `signs` is set, with the other sign. */
-V_INLINE __m256i KS_NAME(x_signs)(__m256i w, u32 signs) {
+/* Seven bits of each byte, and the one that makes their number even. */
+V_INLINE __m256i KS_NAME(x_even)(__m256i v) {
+    __m256i odd = _mm256_xor_si256(v, _mm256_srli_epi32(v, 4));
+    odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 2));
+    odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 1));
+    odd = _mm256_slli_epi32(KS_NAME(x_and)(odd, 1), 7);
+    return _mm256_or_si256(v, odd);
+}
+
+/* a in the bits of `mask`, b in the others. */
+V_INLINE __m256i KS_NAME(x_bits_of)(__m256i a, __m256i b, i32 mask) {
+    const __m256i m = _mm256_set1_epi32(mask);
+    return _mm256_or_si256(
+        _mm256_and_si256(a, m), _mm256_andnot_si256(m, b));
+}
+
+/* The signs of a block with a codebook, a bit each. */
+V_INLINE __m256i KS_NAME(x_book_signs)(const u8 *p, ksllm_type type) {
+    __m256i v, w;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S:
+        return KS_NAME(x_load)(FIELD_OF(p, blk_iq3_s, signs));
+    case KSLLM_TYPE_IQ2_S:
+        return KS_NAME(x_load)(FIELD_OF(p, blk_iq2_s, signs));
+    case KSLLM_TYPE_IQ2_XS: /* the highest of each 16 bits */
+        v = _mm256_srli_epi16(
+            KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xs, qs)), 9);
+        w = _mm256_srli_epi16(
+            KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xs, qs) + 32), 9);
+        return KS_NAME(x_even)(
+            _mm256_permute4x64_epi64(_mm256_packus_epi16(v, w), 0xd8));
+    case KSLLM_TYPE_IQ3_XXS:
+        v = KS_NAME(x_load)(FIELD_OF(p, blk_iq3_xxs, tail));
+        break;
+    default: /* IQ2_XXS: every second dword */
+        v = KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xxs, qs));
+        w = KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xxs, qs) + 32);
+        v = _mm256_castps_si256(_mm256_shuffle_ps(
+            _mm256_castsi256_ps(v), _mm256_castsi256_ps(w), 0xdd));
+        v = _mm256_permute4x64_epi64(v, 0xd8);
+    }
+    v = KS_NAME(x_bits_of)(v, _mm256_slli_epi32(v, 2), 0x3fff);
+    v = KS_NAME(x_bits_of)(v, _mm256_slli_epi32(v, 1), 0x007f007f);
+    return KS_NAME(x_even)(_mm256_and_si256(v, _mm256_set1_epi8(127)));
+}
+
+/* 255 where one of 32 bits is set. */
+V_INLINE __m256i KS_NAME(x_mask_of)(const u8 *bits) {
     const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201);
     const __m256i spread = _mm256_setr_epi32(0, 0, 0x01010101, 0x01010101,
         0x02020202, 0x02020202, 0x03030303, 0x03030303);
-    __m256i s = _mm256_shuffle_epi8(_mm256_set1_epi32((i32)signs), spread);
-    s = _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
-    return _mm256_sub_epi8(_mm256_xor_si256(w, s), s);
+    const __m256i s = _mm256_shuffle_epi8(KS_NAME(x_dword)(bits), spread);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
 }
 
-/* Four times blk_even, a byte each, of 28 bits. */
-KS_INLINE u32 KS_NAME(x_even)(u32 v) {
-    v = (v & 0x3fff) | (v & 0x0fffc000) << 2;
-    v = (v & 0x007f007f) | (v & 0x3f803f80) << 1;
-    u32 odd = v ^ v >> 4; /* of a byte only the lowest bit is wanted */
-    odd ^= odd >> 2;
-    return v | ((odd ^ odd >> 1) & 0x01010101) << 7;
+/* -w where mask is set. */
+V_INLINE __m256i KS_NAME(x_signed_by)(__m256i w, __m256i mask) {
+    return _mm256_sub_epi8(_mm256_xor_si256(w, mask), mask);
 }
 
 /* The scales of a block with a codebook, a byte each: of 16 times 16 weights,
@@ -4300,79 +4346,90 @@ V_INLINE __m256i KS_NAME(x_crumbs)(u64 rows, const i8 *level) {
         _mm256_shuffle_epi8(high, n), _mm256_set1_epi16((i16)0xff00));
 }
 
-/* Weights 32 * g and after of a block of a type with a codebook. Its rows are
- * read one by one: gathers take longer. */
+/* Which rows of a codebook weights 32 * g and after are: four, or eight. */
+V_INLINE void KS_NAME(x_book_at)(
+    const u8 *p, ksllm_type type, const size_t g, u32 *at) {
+    const bool eight =
+        type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS;
+    const u8 *q = FIELD_OF(p, blk_iq2_xxs, qs) + 8 * g; /* IQ3 as well */
+    u32 high = 0;
+    if (type == KSLLM_TYPE_IQ2_S) q = FIELD_OF(p, blk_iq2_s, qs) + 4 * g;
+    if (type == KSLLM_TYPE_IQ1_S) q = FIELD_OF(p, blk_iq1_s, qs) + 4 * g;
+    if (type == KSLLM_TYPE_IQ1_M) q = FIELD_OF(p, blk_iq1_m, qs) + 4 * g;
+    if (type == KSLLM_TYPE_IQ2_S) high = FIELD_OF(p, blk_iq2_s, qh)[g];
+    if (type == KSLLM_TYPE_IQ3_S) high = FIELD_OF(p, blk_iq3_s, qh)[g];
+    if (type == KSLLM_TYPE_IQ1_S)
+        high = ld_u16(FIELD_OF(p, blk_iq1_s, qh) + 2 * g);
+    if (type == KSLLM_TYPE_IQ1_M)
+        high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
+    KS_UNROLL
+    for (u32 k = 0; k < (eight ? 8 : 4); k++)
+        at[k] = type == KSLLM_TYPE_IQ3_S ? q[k] | (high << (8 - k) & 256)
+            : type == KSLLM_TYPE_IQ2_S   ? q[k] | (high << (8 - 2 * k) & 768)
+            : type == KSLLM_TYPE_IQ1_S   ? q[k] | (high >> 3 * k & 7) << 8
+            : type == KSLLM_TYPE_IQ1_M   ? q[k] | (high >> 4 * k & 7) << 8
+            : type == KSLLM_TYPE_IQ2_XS  ? ld_u16(q + 2 * k) & 511
+                                         : q[k];
+}
+
+V_INLINE const u16 *KS_NAME(x_book_of)(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_S    ? BLK_GRID_IQ3_S
+        : type == KSLLM_TYPE_IQ3_XXS   ? BLK_GRID_IQ3_XXS
+        : type == KSLLM_TYPE_IQ2_XXS   ? BLK_GRID_IQ2_XXS
+        : type == KSLLM_TYPE_IQ2_XS    ? BLK_GRID_IQ2_XS
+        : type == KSLLM_TYPE_IQ2_S     ? BLK_GRID_IQ2_S
+                                       : BLK_GRID_IQ1;
+}
+
+/* Rows of a codebook as bytes: eight of four, or four of eight. */
+V_INLINE __m256i KS_NAME(x_book_eight)(__m128i rows, ksllm_type type) {
+    const __m256i w = KS_NAME(x_threes)(rows);
+    if (type == KSLLM_TYPE_IQ3_S)
+        return _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(
+        _mm_loadl_epi64((const void *)BLK_LEVELS_IQ3_XXS)), w);
+}
+
+V_INLINE __m256i KS_NAME(x_book_four)(u64 rows, ksllm_type type) {
+    static const i8 ones[4] = {-8, 0, 8, 0};
+    return KS_NAME(x_crumbs)(rows,
+        blk_is_ones(type) ? ones : BLK_LEVELS_IQ2);
+}
+
+/* The eighth by which weights of IQ1 are more, or less. */
+V_INLINE __m256i KS_NAME(x_eighth)(
+    const u8 *p, ksllm_type type, const size_t g) {
+    u32 signs = 0, high;
+    if (type == KSLLM_TYPE_IQ1_S) {
+        high = FIELD_OF(p, blk_iq1_s, qh)[2 * g + 1];
+        return _mm256_set1_epi8(high >> 7 ? -1 : 1);
+    }
+    high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
+    KS_UNROLL
+    for (int k = 0; k < 4; k++)
+        signs |= (high >> (4 * k + 3) & 1) * (255u << 8 * k);
+    return KS_NAME(x_signed_by)(
+        _mm256_set1_epi8(1), KS_NAME(x_mask_of)((const u8 *)&signs));
+}
+
+/* Weights 32 * g and after of a block of a type with a codebook, but for their
+ * signs. Its rows are read one by one: gathers take longer. */
 V_INLINE __m256i KS_NAME(x_book)(
     const u8 *p, ksllm_type type, const size_t g) {
-    static const i8 ones[4] = {-8, 0, 8, 0};
-    const u8 *q = FIELD_OF(p, blk_iq2_s, qs) + 4 * g;
-    u32 high, signs = 0;
-    u64 odd;
-    __m256i w;
-#define EACH(F)                                                                \
-    _mm_setr_epi16(F(0), F(1), F(2), F(3), F(4), F(5), F(6), F(7))
-#define ROWS(F) ((u64)F(0) | (u64)F(1) << 16 | (u64)F(2) << 32 | (u64)F(3) << 48)
-    switch ((int)type) {
-    case KSLLM_TYPE_IQ3_S:
-        q = FIELD_OF(p, blk_iq3_s, qs) + 8 * g;
-        high = FIELD_OF(p, blk_iq3_s, qh)[g];
-#define ROW(k) (i16)BLK_GRID_IQ3_S[q[k] | (high << (8 - (k)) & 256)]
-        w = KS_NAME(x_threes)(EACH(ROW));
+    const u16 *book = KS_NAME(x_book_of)(type);
+    u32 at[8];
+    KS_NAME(x_book_at)(p, type, g, at);
+#define ROW(k) (i16)book[at[k]]
+    if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
+        return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
+            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)), type);
 #undef ROW
-        w = _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
-        return KS_NAME(x_signs)(
-            w, ld_u32(FIELD_OF(p, blk_iq3_s, signs) + 4 * g));
-    case KSLLM_TYPE_IQ3_XXS:
-        q = FIELD_OF(p, blk_iq3_xxs, qs) + 8 * g;
-#define ROW(k) (i16)BLK_GRID_IQ3_XXS[q[k]]
-        w = KS_NAME(x_threes)(EACH(ROW));
-#undef ROW
-        w = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(
-            _mm_loadl_epi64((const void *)BLK_LEVELS_IQ3_XXS)), w);
-        return KS_NAME(x_signs)(w, KS_NAME(x_even)(
-            ld_u32(FIELD_OF(p, blk_iq3_xxs, tail) + 4 * g)));
-    case KSLLM_TYPE_IQ2_XXS:
-        q = FIELD_OF(p, blk_iq2_xxs, qs) + 8 * g;
-#define ROW(k) BLK_GRID_IQ2_XXS[q[k]]
-        w = KS_NAME(x_crumbs)(ROWS(ROW), BLK_LEVELS_IQ2);
-#undef ROW
-        return KS_NAME(x_signs)(w, KS_NAME(x_even)(ld_u32(q + 4)));
-    case KSLLM_TYPE_IQ2_XS:
-        q = FIELD_OF(p, blk_iq2_xs, qs) + 8 * g;
-#define ROW(k) BLK_GRID_IQ2_XS[ld_u16(q + 2 * (k)) & 511]
-        w = KS_NAME(x_crumbs)(ROWS(ROW), BLK_LEVELS_IQ2);
-#undef ROW
-        odd = ld_u64(q) >> 9 & 0x007f007f007f007f; /* to 14 bits in each 32 */
-        odd = (odd | odd >> 9) & 0x00003fff00003fff;
-        return KS_NAME(x_signs)(w, KS_NAME(x_even)((u32)(odd | odd >> 18)));
-    case KSLLM_TYPE_IQ2_S:
-        high = FIELD_OF(p, blk_iq2_s, qh)[g];
-#define ROW(k) BLK_GRID_IQ2_S[q[k] | (high << (8 - 2 * (k)) & 768)]
-        w = KS_NAME(x_crumbs)(ROWS(ROW), BLK_LEVELS_IQ2);
-#undef ROW
-        return KS_NAME(x_signs)(
-            w, ld_u32(FIELD_OF(p, blk_iq2_s, signs) + 4 * g));
-    case KSLLM_TYPE_IQ1_S:
-        q = FIELD_OF(p, blk_iq1_s, qs) + 4 * g;
-        high = ld_u16(FIELD_OF(p, blk_iq1_s, qh) + 2 * g);
-        if (high >> 15) signs = 0xffffffff;
-#define ROW(k) BLK_GRID_IQ1[q[k] | (high >> 3 * (k) & 7) << 8]
-        w = KS_NAME(x_crumbs)(ROWS(ROW), ones);
-#undef ROW
-        break;
-    default: /* IQ1_M */
-        q = FIELD_OF(p, blk_iq1_m, qs) + 4 * g;
-        high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
-        for (int k = 0; k < 4; k++)
-            signs |= (high >> (4 * k + 3) & 1) * (255u << 8 * k);
-#define ROW(k) BLK_GRID_IQ1[q[k] | (high >> 4 * (k) & 7) << 8]
-        w = KS_NAME(x_crumbs)(ROWS(ROW), ones);
-#undef ROW
-    }
-#undef ROWS
-#undef EACH
-    return _mm256_add_epi8(
-        w, KS_NAME(x_signs)(_mm256_set1_epi8(1), signs));
+    const __m256i w = KS_NAME(x_book_four)(
+        (u64)book[at[0]] | (u64)book[at[1]] << 16 | (u64)book[at[2]] << 32
+            | (u64)book[at[3]] << 48, type);
+    if (blk_is_ones(type))
+        return _mm256_add_epi8(w, KS_NAME(x_eighth)(p, type, g));
+    return w;
 }
 #endif
 
@@ -4483,14 +4540,21 @@ V_INLINE void KS_NAME(x_heads_of)(
 /* All weights of a block with a codebook, and its scales. */
 KS_NOINLINE void X_READ_BOOK(
     const u8 *p, ksllm_type type, __m256i *w, void *scales) {
+    u8 signs[32];
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
         _mm_storeu_si128(                                                      \
             scales, KS_NAME(x_book_scales)(p, KSLLM_TYPE_##t));                \
+        if (!blk_is_ones(KSLLM_TYPE_##t))                                      \
+            _mm256_storeu_si256((void *)signs,                                 \
+                KS_NAME(x_book_signs)(p, KSLLM_TYPE_##t));                     \
         KS_ROLLED                                                              \
         for (size_t g = 0; g < 8; g++)                                         \
-            w[g] = KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)
+            w[g] = blk_is_ones(KSLLM_TYPE_##t)                                 \
+                ? KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)                        \
+                : KS_NAME(x_signed_by)(KS_NAME(x_book)(p, KSLLM_TYPE_##t, g),  \
+                    KS_NAME(x_mask_of)(signs + 4 * g))
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
