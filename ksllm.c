@@ -4346,30 +4346,32 @@ V_INLINE __m256i KS_NAME(x_crumbs)(u64 rows, const i8 *level) {
         _mm256_shuffle_epi8(high, n), _mm256_set1_epi16((i16)0xff00));
 }
 
-/* Which rows of a codebook weights 32 * g and after are: four, or eight. */
-V_INLINE void KS_NAME(x_book_at)(
-    const u8 *p, ksllm_type type, const size_t g, u32 *at) {
-    const bool eight =
-        type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS;
-    const u8 *q = FIELD_OF(p, blk_iq2_xxs, qs) + 8 * g; /* IQ3 as well */
-    u32 high = 0;
-    if (type == KSLLM_TYPE_IQ2_S) q = FIELD_OF(p, blk_iq2_s, qs) + 4 * g;
-    if (type == KSLLM_TYPE_IQ1_S) q = FIELD_OF(p, blk_iq1_s, qs) + 4 * g;
-    if (type == KSLLM_TYPE_IQ1_M) q = FIELD_OF(p, blk_iq1_m, qs) + 4 * g;
-    if (type == KSLLM_TYPE_IQ2_S) high = FIELD_OF(p, blk_iq2_s, qh)[g];
-    if (type == KSLLM_TYPE_IQ3_S) high = FIELD_OF(p, blk_iq3_s, qh)[g];
-    if (type == KSLLM_TYPE_IQ1_S)
+/* Which row of a codebook the k-th of weights 32 * g and after is; there are
+ * eight of IQ3, four of the others. */
+V_INLINE u32 KS_NAME(x_book_at)(
+    const u8 *p, ksllm_type type, const size_t g, const u32 k) {
+    u32 high;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S:
+        high = FIELD_OF(p, blk_iq3_s, qh)[g];
+        return FIELD_OF(p, blk_iq3_s, qs)[8 * g + k] | (high << (8 - k) & 256);
+    case KSLLM_TYPE_IQ2_S:
+        high = FIELD_OF(p, blk_iq2_s, qh)[g];
+        return FIELD_OF(p, blk_iq2_s, qs)[4 * g + k]
+            | (high << (8 - 2 * k) & 768);
+    case KSLLM_TYPE_IQ2_XS:
+        return ld_u16(FIELD_OF(p, blk_iq2_xs, qs) + 8 * g + 2 * k) & 511;
+    case KSLLM_TYPE_IQ1_S:
         high = ld_u16(FIELD_OF(p, blk_iq1_s, qh) + 2 * g);
-    if (type == KSLLM_TYPE_IQ1_M)
+        return FIELD_OF(p, blk_iq1_s, qs)[4 * g + k]
+            | (high >> 3 * k & 7) << 8;
+    case KSLLM_TYPE_IQ1_M:
         high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
-    KS_UNROLL
-    for (u32 k = 0; k < (eight ? 8 : 4); k++)
-        at[k] = type == KSLLM_TYPE_IQ3_S ? q[k] | (high << (8 - k) & 256)
-            : type == KSLLM_TYPE_IQ2_S   ? q[k] | (high << (8 - 2 * k) & 768)
-            : type == KSLLM_TYPE_IQ1_S   ? q[k] | (high >> 3 * k & 7) << 8
-            : type == KSLLM_TYPE_IQ1_M   ? q[k] | (high >> 4 * k & 7) << 8
-            : type == KSLLM_TYPE_IQ2_XS  ? ld_u16(q + 2 * k) & 511
-                                         : q[k];
+        return FIELD_OF(p, blk_iq1_m, qs)[4 * g + k]
+            | (high >> 4 * k & 7) << 8;
+    default: /* IQ2_XXS, IQ3_XXS */
+        return FIELD_OF(p, blk_iq2_xxs, qs)[8 * g + k];
+    }
 }
 
 V_INLINE const u16 *KS_NAME(x_book_of)(ksllm_type type) {
@@ -4417,16 +4419,14 @@ V_INLINE __m256i KS_NAME(x_eighth)(
 V_INLINE __m256i KS_NAME(x_book)(
     const u8 *p, ksllm_type type, const size_t g) {
     const u16 *book = KS_NAME(x_book_of)(type);
-    u32 at[8];
-    KS_NAME(x_book_at)(p, type, g, at);
-#define ROW(k) (i16)book[at[k]]
+#define ROW(k) (i16)book[KS_NAME(x_book_at)(p, type, g, k)]
     if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
         return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
             ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)), type);
+    const __m256i w = KS_NAME(x_book_four)((u64)(u16)ROW(0)
+        | (u64)(u16)ROW(1) << 16 | (u64)(u16)ROW(2) << 32
+        | (u64)(u16)ROW(3) << 48, type);
 #undef ROW
-    const __m256i w = KS_NAME(x_book_four)(
-        (u64)book[at[0]] | (u64)book[at[1]] << 16 | (u64)book[at[2]] << 32
-            | (u64)book[at[3]] << 48, type);
     if (blk_is_ones(type))
         return _mm256_add_epi8(w, KS_NAME(x_eighth)(p, type, g));
     return w;
@@ -4533,9 +4533,13 @@ V_INLINE void KS_NAME(x_heads_of)(
 #if defined KS_BASE
 #define X_READ_HEADS KS_PASTE(x_read_heads, KS_BASE)
 #define X_READ_BOOK KS_PASTE(x_read_book, KS_BASE)
+#define X_OPEN_BOOK KS_PASTE(x_open_book, KS_BASE)
+#define X_DOT_BOOK KS_PASTE(x_dot_books, KS_BASE)
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
 #define X_READ_BOOK KS_NAME(x_read_book)
+#define X_OPEN_BOOK KS_NAME(x_open_book)
+#define X_DOT_BOOK KS_NAME(x_dot_books)
 #if !defined KSLLM_NO_IQ
 /* All weights of a block with a codebook, and its scales. */
 KS_NOINLINE void X_READ_BOOK(
@@ -4555,6 +4559,79 @@ KS_NOINLINE void X_READ_BOOK(
                 ? KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)                        \
                 : KS_NAME(x_signed_by)(KS_NAME(x_book)(p, KSLLM_TYPE_##t, g),  \
                     KS_NAME(x_mask_of)(signs + 4 * g))
+    BOOK(IQ2_XXS); break;
+    BOOK(IQ2_XS); break;
+    BOOK(IQ2_S); break;
+    BOOK(IQ3_XXS); break;
+    BOOK(IQ3_S); break;
+    BOOK(IQ1_S); break;
+    BOOK(IQ1_M); break;
+#undef BOOK
+    }
+}
+
+/* All rows of a codebook as bytes, for one token; not of IQ1. */
+KS_NOINLINE void X_OPEN_BOOK(ksllm_type type, u8 *to) {
+    const u16 *book = KS_NAME(x_book_of)(type);
+    const int n = type == KSLLM_TYPE_IQ2_S ? 1024
+        : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
+    for (int i = 0; i < n && !blk_is_ones(type); to += 32) {
+        if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS) {
+            _mm256_storeu_si256((void *)to, KS_NAME(x_book_eight)(
+                _mm_loadu_si128((const void *)(book + i)), type));
+            i += 8;
+        } else {
+            _mm256_storeu_si256((void *)to, KS_NAME(x_book_four)(
+                ld_u64((const u8 *)(book + i)), type));
+            i += 4;
+        }
+    }
+}
+
+/* A block with a codebook times its inputs: parts of the sum. */
+V_INLINE void KS_NAME(x_dot_book)(const u8 *p, const i8 *x, const u8 *rows,
+    ksllm_type type, __m256i *sum) {
+    __m128i scale = KS_NAME(x_book_scales)(p, type);
+    if (BLK_TYPES[type].span == 16) /* first halves of 32, then second ones */
+        scale = _mm_shuffle_epi8(scale, _mm_setr_epi8(
+            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    const __m256i all = _mm256_cvtepi8_epi16(scale);
+    __m256i s = _mm256_setzero_si256(), pick = _mm256_set1_epi16(0x0100);
+    u8 signs[32];
+    if (!blk_is_ones(type))
+        _mm256_storeu_si256(
+            (void *)signs, KS_NAME(x_book_signs)(p, type));
+    KS_ROLLED
+    for (size_t g = 0; g < 8; g++) {
+        __m256i w, v = KS_NAME(x_load)(x + 32 * g);
+        if (blk_is_ones(type)) {
+            w = KS_NAME(x_book)(p, type, g);
+            v = _mm256_sign_epi8(v, w);
+            w = _mm256_abs_epi8(w);
+        } else {
+#define ROW(k) ld_i32(rows + 4 * KS_NAME(x_book_at)(p, type, g, k))
+            if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
+                w = _mm256_setr_epi32(ROW(0), ROW(1), ROW(2), ROW(3), ROW(4),
+                    ROW(5), ROW(6), ROW(7));
+#undef ROW
+#define ROW(k) (i64)ld_u64(rows + 8 * KS_NAME(x_book_at)(p, type, g, k))
+            else w = _mm256_setr_epi64x(ROW(0), ROW(1), ROW(2), ROW(3));
+#undef ROW
+            v = KS_NAME(x_signed_by)(v, KS_NAME(x_mask_of)(signs + 4 * g));
+        }
+        s = _mm256_add_epi32(s, _mm256_madd_epi16(
+            _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(all, pick)));
+        pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
+    }
+    *sum = s;
+}
+
+KS_NOINLINE void X_DOT_BOOK(const u8 *p, const i8 *x, const u8 *rows,
+    ksllm_type type, __m256i *sum) {
+    switch ((int)type) {
+#define BOOK(t)                                                                \
+    case KSLLM_TYPE_##t:                                                       \
+        KS_NAME(x_dot_book)(p, x, rows, KSLLM_TYPE_##t, sum)
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
@@ -4646,33 +4723,11 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
     u[k] = o;
 }
 
-#if !defined KSLLM_NO_IQ
-/* The same of a type with a codebook. */
-V_INLINE __m256i KS_NAME(x_one_book)(
-    const u8 *q, const i8 *x, ksllm_type type) {
-    i8 scales[16];
-    __m256i w[8], s = _mm256_setzero_si256();
-    KS_NAME(x_ahead)(q, BLK_TYPES[type].bytes);
-    X_READ_BOOK(q, type, w, scales);
-    __m128i scale = _mm_loadu_si128((const void *)scales);
-    if (BLK_TYPES[type].span == 16) /* first halves of 32, then second ones */
-        scale = _mm_shuffle_epi8(scale, _mm_setr_epi8(
-            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-    const __m256i all = _mm256_cvtepi8_epi16(scale);
-    KS_UNROLL
-    for (size_t g = 0; g < 8; g++)
-        s = KS_NAME(x_part_dot)(s, w[g], KS_NAME(x_load)(x + 32 * g),
-            _mm256_shuffle_epi8(all,
-                _mm256_set1_epi16((i16)(0x0100 + 0x0202 * g))),
-            KSLLM_TYPE_IQ3_S);
-    return s;
-}
-#endif
-
 /* While eight blocks are multiplied, the floats of the eight before them are
- * added up: each waits for the one before it. */
+ * added up: each waits for the one before it. `book`: the rows of the type's
+ * codebook, if it has one. */
 V_INLINE void KS_NAME(k_stream)(
-    const k_product *p, ksllm_type type, const bool book) {
+    const k_product *p, ksllm_type type, const u8 *book) {
     const blk_type *b = &BLK_TYPES[type];
     const k_acts *a = p->acts;
     const size_t n_row = a->n_in / 256, n_blocks = p->n_rows * n_row;
@@ -4698,7 +4753,8 @@ V_INLINE void KS_NAME(k_stream)(
                 const i8 *x = a->q[1] + 256 * i;
 #if !defined KSLLM_NO_IQ
                 if (book) {
-                    pi[k] = KS_NAME(x_one_book)(at, x, type);
+                    KS_NAME(x_ahead)(at, b->bytes);
+                    X_DOT_BOOK(at, x, book, type, &pi[k]);
                     l.d[k] = blk_book_scale(at, type);
                 } else
 #endif
@@ -5794,7 +5850,7 @@ V_INLINE void KS_NAME(k_direct)(
     }
 #endif
     if (BLK_TYPES[type].n == 256 && m == 1 && type != KSLLM_TYPE_Q4_K) {
-        KS_NAME(k_stream)(p, type, false);
+        KS_NAME(k_stream)(p, type, NULL);
         return;
     }
     for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
@@ -8781,7 +8837,9 @@ QUANTIZED(IQ4_XS)
 #define X_LAY_BOOK(t) X_LAY_OWN(t)
 #endif
 KS_NOINLINE void KS_NAME(k_one_book)(const k_product *p) {
-    KS_NAME(k_stream)(p, p->type, true);
+    u8 rows[8 << 10];
+    X_OPEN_BOOK(p->type, rows);
+    KS_NAME(k_stream)(p, p->type, rows);
 }
 #define BOOK(t)                                                                \
     X_LAY_BOOK(t)                                                              \
