@@ -4497,7 +4497,8 @@ V_INLINE void KS_NAME(x_heads_of)(
                 FIELD_OF(block[k], blk_q6_k, scales),
                 FIELD_OF(block[k + 4], blk_q6_k, scales));
     } else {
-        if (type == KSLLM_TYPE_Q3_K) KS_NAME(x_four)(block, b->bytes - 16, q + 24);
+        if (type == KSLLM_TYPE_Q3_K)
+            KS_NAME(x_four)(block, b->bytes - 16, q + 24);
         else KS_NAME(x_four)(block, 0, q);
         KS_NAME(x_scale_bytes)(q, type, s, m);
         if (twice) s[2] = s[0], s[3] = s[1];
@@ -5928,7 +5929,7 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
     vr_store(to->of[0].dmin + 8 * h, l.dmin);
 }
 
-#if !defined KSLLM_NO_IQ
+#if !defined KSLLM_NO_IQ && !defined KS_BASE
 /* Row by row, then turned. */
 KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     size_t at, bool raise, ksllm_type type) {
@@ -9357,6 +9358,9 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef VI_OFFSET
 #undef LANES
 #undef X_READ_HEADS
+#undef X_READ_BOOK
+#undef X_OPEN_BOOK
+#undef X_DOT_BOOK
 #undef KS_ISA
 #undef KS_SCALAR
 #undef KS_AVX2
