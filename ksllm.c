@@ -1674,6 +1674,13 @@ KS_INLINE void blk_six_bits(const u8 *s, u64 *scales, u64 *mins) {
 
 #define LOW_NIBBLES 0x0f0f0f0f0f0f0f0fu
 
+/* Eight nibbles to a byte each. */
+KS_INLINE u64 blk_nibbles_apart(u64 v) {
+    v = (v | v << 16) & 0x0000ffff0000ffffu;
+    v = (v | v << 8) & 0x00ff00ff00ff00ffu;
+    return (v | v << 4) & LOW_NIBBLES;
+}
+
 /* Eight bytes of 0 to 63, each less 32. */
 KS_INLINE u64 blk_less_32(u64 v) {
     v ^= 0x2020202020202020u;
@@ -1707,17 +1714,20 @@ KS_INLINE void blk_scale_bytes(
         memcpy(scales, FIELD(blk_q6_k, scales), 16);
         return;
     case KSLLM_TYPE_IQ4_XS: { /* spread by halves: 4 and 2 bits to a byte */
-        u64 v = ld_u32(FIELD(blk_iq4_xs, scales_l));
+        u64 v = blk_nibbles_apart(ld_u32(FIELD(blk_iq4_xs, scales_l)));
         u64 t = ld_u16(FIELD(blk_iq4_xs, scales_h));
-        v = (v | v << 16) & 0x0000ffff0000ffffu;
-        v = (v | v << 8) & 0x00ff00ff00ff00ffu;
-        v = (v | v << 4) & LOW_NIBBLES;
         t = (t | t << 24) & 0x000000ff000000ffu;
         t = (t | t << 12) & 0x000f000f000f000fu;
         t = (t | t << 6) & 0x0303030303030303u;
         scales[0] = blk_less_32(v | t << 4);
         return;
     }
+#if !defined KSLLM_NO_IQ
+    case KSLLM_TYPE_IQ3_S:
+        scales[0] = blk_nibbles_apart(ld_u32(FIELD(blk_iq3_s, scales))) * 2
+            + 0x0101010101010101u;
+        return;
+#endif
     default: blk_six_bits(src + 4, scales, mins); /* Q4_K and Q5_K */
     }
 }
@@ -2294,11 +2304,10 @@ KS_INLINE u32 blk_even(u32 signs) {
     return p | ((odd ^ odd >> 1) & 1) << 7;
 }
 
-/* A nibble of `scales` for each 16 weights (per 1) or 32 (2). */
-KS_INLINE void blk_odd_scales(blk *b, const u8 *scales, int per) {
+/* A nibble of `scales` for each 16 weights. */
+KS_INLINE void blk_odd_scales(blk *b, const u8 *scales) {
     for (int i = 0; i < 16; i++)
-        b->scale[i] =
-            (i16)(2 * (scales[i / per / 2] >> i / per % 2 * 4 & 15) + 1);
+        b->scale[i] = (i16)(2 * (scales[i / 2] >> i % 2 * 4 & 15) + 1);
 }
 
 KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
@@ -2315,7 +2324,7 @@ KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
 
 KS_INLINE void blk_read_iq2_xs(blk *b, const u8 *src) {
     b->d = HALF(blk_iq2_xs, d) * 0.125f;
-    blk_odd_scales(b, FIELD(blk_iq2_xs, scales), 1);
+    blk_odd_scales(b, FIELD(blk_iq2_xs, scales));
     for (int i = 0; i < 32; i++) {
         u32 v = ld_u16(FIELD(blk_iq2_xs, qs) + 2 * i);
         blk_levels(b->q + 8 * i, BLK_GRID_IQ2_XS[v & 511], 8, 2,
@@ -2326,7 +2335,7 @@ KS_INLINE void blk_read_iq2_xs(blk *b, const u8 *src) {
 KS_INLINE void blk_read_iq2_s(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_iq2_s, qs), *qh = FIELD(blk_iq2_s, qh);
     b->d = HALF(blk_iq2_s, d) * 0.125f;
-    blk_odd_scales(b, FIELD(blk_iq2_s, scales), 1);
+    blk_odd_scales(b, FIELD(blk_iq2_s, scales));
     for (int i = 0; i < 32; i++) {
         u32 row = qs[i] | (qh[i / 4] >> i % 4 * 2 & 3u) << 8;
         blk_levels(b->q + 8 * i, BLK_GRID_IQ2_S[row], 8, 2, BLK_LEVELS_IQ2,
@@ -2349,7 +2358,7 @@ KS_INLINE void blk_read_iq3_xxs(blk *b, const u8 *src) {
 KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_iq3_s, qs), *qh = FIELD(blk_iq3_s, qh);
     b->d = HALF(blk_iq3_s, d);
-    blk_odd_scales(b, FIELD(blk_iq3_s, scales), 2);
+    blk_read_scales(b, src, KSLLM_TYPE_IQ3_S);
     for (int i = 0; i < 64; i++) {
         u32 row = qs[i] | (qh[i / 8] >> i % 8 & 1u) << 8;
         blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 8, BLK_LEVELS_IQ3_S,
@@ -3224,6 +3233,8 @@ BOTH(float32x4_t, n_halves, f32, vadd)
 #define vzip2_u32(a, b) vzip_u32(a, b).val[1]
 #define vzip1q_s8(a, b) vzipq_s8(a, b).val[0]
 #define vzip2q_s8(a, b) vzipq_s8(a, b).val[1]
+#define vzip1q_u8(a, b) vzipq_u8(a, b).val[0]
+#define vzip2q_u8(a, b) vzipq_u8(a, b).val[1]
 #define vzip1q_s32(a, b) vzipq_s32(a, b).val[0]
 #define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
 #define vmovl_high_s16(a) vmovl_s16(vget_high_s16(a))
@@ -6379,14 +6390,17 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  * the end. A new instruction set is n_dot, and the operations of a tile.
  *
  * NOT TAKEN: two tokens at once, which takes 0.8 times the cycles per token
- * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. One builder per format
+ * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. IQ3_S, cycles of 32
+ * multiply-adds on N1 and V1, the loop alone, 8.8 and 6.5 as it is: four rows
+ * as lanes, 9.7 and 5.5 to 5.9; signs from a table, 11 and 7.6; rows of the
+ * grid joined by vectors alone, 10.4 and 6.3. One builder per format
  * for all instruction sets, with a step from its layout to that of each: about
  * 15 KB less, 1.5 % more cycles for 64 tokens (estimates). */
 
 #if defined KS_NEON
 
 /* 32 weights of a row, or inputs. Weights are still raised by the type's bias
- * unless that is 128. */
+ * unless that is 128; a weight of IQ3_S is twice what stands here, and one. */
 typedef struct { int8x16_t lo, hi; } KS_NAME(n32);
 
 /* For intrinsics that require a constant lane: after unrolling it is one. */
@@ -6637,21 +6651,28 @@ V_INLINE int8x16_t KS_NAME(n_codebook)(int8x16_t w, ksllm_type type) {
         vld1q_s8(blk_values(type)), vreinterpretq_u8_s8(w));
 }
 
-/* w with 16 where a bit of two bytes of v, from the first on, is set. */
-V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
+/* The bits of two bytes of v, from the first on, as masks. */
+V_INLINE uint8x16_t KS_NAME(n_bits)(uint8x16_t v, int first) {
     static const u8 bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-    uint8x16_t mask = vcombine_u8(vld1_u8(bit), vld1_u8(bit));
 #if defined KS_ARM32
-    const uint8x8_t h = vget_low_u8(v);
-    v = first ? vcombine_u8(vdup_lane_u8(h, 2), vdup_lane_u8(h, 3))
-              : vcombine_u8(vdup_lane_u8(h, 0), vdup_lane_u8(h, 1));
+    const int at = first % 8;
 #else
-    uint8x16_t from = vcombine_u8(
-        vdup_n_u8((u8)first), vdup_n_u8((u8)(first + 1)));
-    v = vqtbl1q_u8(v, from);
+    const int at = first;
 #endif
-    v = vtstq_u8(v, mask);
-    return vorrq_s8(w, KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(16))));
+    const uint8x8_t a = vdup_n_u8((u8)at), b = vdup_n_u8((u8)(at + 1));
+#if defined KS_ARM32
+    const uint8x8_t h = first < 8 ? vget_low_u8(v) : vget_high_u8(v);
+    v = vcombine_u8(vtbl1_u8(h, a), vtbl1_u8(h, b));
+#else
+    v = vqtbl1q_u8(v, vcombine_u8(a, b));
+#endif
+    return vtstq_u8(v, vcombine_u8(vld1_u8(bit), vld1_u8(bit)));
+}
+
+/* w with 16 where such a bit is set. */
+V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
+    return vorrq_s8(w, KS_NAME(n_s8)(
+        vandq_u8(KS_NAME(n_bits)(v, first), vdupq_n_u8(16))));
 }
 
 /* A block of 32. */
@@ -6681,7 +6702,8 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
 }
 
 /* Of half a block of 256, 128 weights: where their low bits lie, and the bits
- * above them, for group k of four those from bit k (Q6_K: 2 * k) on. */
+ * above them, for group k of four those from bit k (Q6_K: 2 * k) on. IQ3_S:
+ * where the numbers of rows of its grid lie, their ninth bits, and signs. */
 typedef struct {
     const u8 *qs;
     uint8x16_t h[2];
@@ -6697,6 +6719,13 @@ V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
     case KSLLM_TYPE_Q4_K: src += 16; break;
     case KSLLM_TYPE_Q5_K: qh = src + 16, src += 48, down = -4; break;
     case KSLLM_TYPE_Q6_K: qh = src + 128 + 32 * half; break;
+#if !defined KSLLM_NO_IQ
+    case KSLLM_TYPE_IQ3_S:
+        return (KS_NAME(n_half256)){FIELD_OF(src, blk_iq3_s, qs) + 32 * half,
+            {vcombine_u8(vld1_u8(FIELD_OF(src, blk_iq3_s, qh) + 4 * half),
+                 vdup_n_u8(0)),
+                vld1q_u8(FIELD_OF(src, blk_iq3_s, signs) + 16 * half)}};
+#endif
     default: src += 8; /* IQ4_XS */
     }
     KS_NAME(n_half256) to = {src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}};
@@ -6737,8 +6766,59 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
     }
 }
 
+#if !defined KSLLM_NO_IQ
+
+/* Eight rows of the grid of IQ3_S in 16 bits each: nine are the number of one,
+ * those above are like the ninth. */
+typedef struct { u64 at[2]; } KS_NAME(n_numbers);
+
+/* Of group k. They leave the registers for vectors where this stands, not just
+ * before they are used: that takes its time. */
+V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
+    const KS_NAME(n_half256) *from, int k) {
+    const uint8x16_t q = vld1q_u8(from->qs + k / 2 * 16);
+    const uint8x16_t h = KS_NAME(n_bits)(from->h[0], k / 2 * 2);
+    const uint64x2_t v = vreinterpretq_u64_u8(
+        k % 2 ? vzip2q_u8(q, h) : vzip1q_u8(q, h));
+    KS_NAME(n_numbers) to;
+#if defined KS_ARM32
+    to.at[0] = vgetq_lane_u64(v, 0);
+    to.at[1] = vgetq_lane_u64(v, 1);
+#else
+    __asm__ volatile("umov %0, %1.d[0]" : "=r"(to.at[0]) : "w"(v));
+    __asm__ volatile("umov %0, %1.d[1]" : "=r"(to.at[1]) : "w"(v));
+#endif
+    return to;
+}
+
+/* Four rows. They are joined in registers for integers: the pipes for vectors
+ * have more to do than all others. */
+V_INLINE uint8x16_t KS_NAME(n_grid)(u64 at) {
+#define ROW(k) BLK_GRID_IQ3_S[at >> 16 * (k) & 511]
+    const u64 a = ROW(0) | (u64)ROW(1) << 32, b = ROW(2) | (u64)ROW(3) << 32;
+#undef ROW
+    return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
+}
+
+/* Group k: w = 2q + 1 for a q from 0 on, and -w if all bits of that turn. */
+V_INLINE KS_NAME(n32) KS_NAME(n_iq3_s)(
+    const KS_NAME(n_half256) *from, int k, KS_NAME(n_numbers) n) {
+    const uint8x16_t a = KS_NAME(n_grid)(n.at[0]);
+    const uint8x16_t b = KS_NAME(n_grid)(n.at[1]);
+    const uint8x16_t s = KS_NAME(n_bits)(from->h[1], 4 * k);
+    const uint8x16_t t = KS_NAME(n_bits)(from->h[1], 4 * k + 2);
+    return (KS_NAME(n32)){
+        KS_NAME(n_s8)(veorq_u8(a, s)), KS_NAME(n_s8)(veorq_u8(b, t))};
+}
+
+#endif
+
 V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_IQ3_S)
+        return KS_NAME(n_iq3_s)(from, k, KS_NAME(n_numbers_of)(from, k));
+#endif
     return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 0)),
         KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 1))};
 }
@@ -6965,7 +7045,11 @@ V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
     return y;
 }
 
-/* Sum of 16 scales, or minima, times the sums of the groups. */
+/* Sum of eight scales, or minima, times the sums of the groups; of 16. */
+V_INLINE int32x4_t KS_NAME(n_by_eight)(int16x8_t k, int16x8_t a) {
+    return vmlal_high_s16(vmull_s16(vget_low_s16(k), vget_low_s16(a)), k, a);
+}
+
 V_INLINE int32x4_t KS_NAME(n_by_sums)(
     int16x8_t k, int16x8_t l, int16x8_t a, int16x8_t b) {
     int32x4_t s = vmull_s16(vget_low_s16(k), vget_low_s16(a));
@@ -6973,6 +7057,50 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
     s = vmlal_s16(s, vget_low_s16(l), vget_low_s16(b));
     return vmlal_high_s16(s, l, b);
 }
+
+#if !defined KSLLM_NO_IQ
+
+/* The inputs of all groups up to each. */
+V_INLINE int16x8_t KS_NAME(n_running)(const i16 *sums) {
+    const int16x8_t none = vdupq_n_s16(0);
+    int16x8_t s = vpaddq_s16(vld1q_s16(sums), vld1q_s16(sums + 8));
+    s = vaddq_s16(s, vextq_s16(none, s, 7));
+    s = vaddq_s16(s, vextq_s16(none, s, 6));
+    return vaddq_s16(s, vextq_s16(none, s, 4));
+}
+
+/* n_row256 of IQ3_S: twice what n_iq3_s gives, and one. Differences of scales,
+ * which are below 32, are taken by bytes of a register for integers. What is
+ * looked up waits long for its numbers: they leave some groups before. */
+V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
+    const u8 *src, const i8 *x, const i16 *sums) {
+    enum { AHEAD = 2 };
+    const u64 tops = 0x8080808080808080;
+    const KS_NAME(n_half256) from[2] = {
+        KS_NAME(n_half_at)(src, KSLLM_TYPE_IQ3_S, 0),
+        KS_NAME(n_half_at)(src, KSLLM_TYPE_IQ3_S, 1)};
+    KS_NAME(n_numbers) n[8];
+    u64 c, none;
+    blk_scale_bytes(src, KSLLM_TYPE_IQ3_S, &c, &none);
+    const int16x8_t e = vmovl_s8(vcreate_s8(((c | tops) - (c >> 8)) ^ tops));
+    const int32x4_t steps[2] = {vshll_n_s16(vget_low_s16(e), 1),
+        vshll_n_s16(vget_high_s16(e), 1)};
+    int32x4_t run = vdupq_n_s32(0);
+    int32x4_t v = KS_NAME(n_by_eight)(e, KS_NAME(n_running)(sums));
+    KS_UNROLL
+    for (int k = 0; k < 8 + AHEAD; k++) {
+        const int g = k - AHEAD;
+        if (k < 8) n[k] = KS_NAME(n_numbers_of)(from + k / 4, k % 4);
+        if (g < 0) continue;
+        const KS_NAME(n32) w = KS_NAME(n_iq3_s)(from + g / 4, g % 4, n[g]);
+        run = KS_NAME(n_dot32)(run, w, KS_NAME(n_load32)(x + 32 * g), true);
+        v = KS_NAME(n_scale)(v, run, steps[g / 4], g % 4);
+        KS_TOGETHER(run, v);
+    }
+    return v;
+}
+
+#endif
 
 /* Partial sums of one block of 256, less the bias; those of the minima go to u.
  * The sum of a group is not cleared for the next one: S[g] contains all groups
@@ -6983,6 +7111,9 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
  * each group, one in ten for Q4_K. */
 V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     const i8 *x, const i16 *sums, int32x4_t *u) {
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_IQ3_S) return KS_NAME(n_row_iq3_s)(src, x, sums);
+#endif
     const blk_type *b = &BLK_TYPES[type];
     const bool wide = b->span == 32;
     int8x8_t sc[2];
@@ -7007,9 +7138,7 @@ V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     if (b->has_min) {
         const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
         const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
-        const int16x8_t pairs = vpaddq_s16(s0, s1);
-        *u = wide ? vmlal_high_s16(vmull_s16(vget_low_s16(m0),
-                        vget_low_s16(pairs)), m0, pairs)
+        *u = wide ? KS_NAME(n_by_eight)(m0, vpaddq_s16(s0, s1))
                   : KS_NAME(n_by_sums)(m0, m1, s0, s1);
     }
     KS_ROLLED
@@ -7692,7 +7821,7 @@ static KS_NAME(n_tile) *KS_NAME(n_tile_of)(const blk_type *b, size_t T) {
     TILE(6, 0);
 #else
     (void)T;
-    if (b->bias < 128) TILE(2, 1);
+    if (b->bias < 128 || b == &BLK_TYPES[KSLLM_TYPE_IQ3_S]) TILE(2, 1);
     TILE(2, 0);
 #endif
 #undef TILE
@@ -7752,15 +7881,20 @@ static void KS_NAME(k_panel_scales)(KS_NAME(panel) *to, size_t o,
     }
 }
 
-/* 32 weights of four rows, less the bias, to rows r to r + 3 of an octet. */
+V_INLINE int8x16_t KS_NAME(n_odd)(int8x16_t q) { /* 2q + 1 */
+    return vorrq_s8(vaddq_s8(q, q), vdupq_n_s8(1));
+}
+
+/* 32 weights of four rows, as they are, to rows r to r + 3 of an octet. */
 V_INLINE void KS_NAME(n_lay32)(
     const KS_NAME(n32) *w, KS_NAME(octet) *to, int r, ksllm_type type) {
     const int8x16_t bias = vdupq_n_s8((i8)(BLK_TYPES[type].bias & 127));
+    const bool twice = type == KSLLM_TYPE_IQ3_S;
     int8x16_t lo[4], hi[4];
     KS_UNROLL
     for (int i = 0; i < 4; i++) {
-        lo[i] = vsubq_s8(w[i].lo, bias);
-        hi[i] = vsubq_s8(w[i].hi, bias);
+        lo[i] = twice ? KS_NAME(n_odd)(w[i].lo) : vsubq_s8(w[i].lo, bias);
+        hi[i] = twice ? KS_NAME(n_odd)(w[i].hi) : vsubq_s8(w[i].hi, bias);
     }
     KS_NAME(n_lay_rows)(lo, to->p + 16 * r);
     KS_NAME(n_lay_rows)(hi, to->p + 128 + 16 * r);
@@ -7984,7 +8118,7 @@ enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
 #if defined KSLLM_NO_IQ
 #define EACH_IQ(F)
 #else
-#define EACH_IQ(F) F(MXFP4)
+#define EACH_IQ(F) F(MXFP4) F(IQ3_S)
 #endif
 #define EACH(F)                                                                \
     F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(IQ4_NL)                          \
@@ -8218,7 +8352,8 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 #if defined KS_NEON
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    if (p->m > KS_NAME(FEW)) KS_NAME(k_panel)(p, type);
+    const size_t few = type == KSLLM_TYPE_IQ3_S ? 1 : KS_NAME(FEW);
+    if (p->m > few) KS_NAME(k_panel)(p, type);
     else KS_NAME(k_direct)(p, type);
 }
 #endif
@@ -8237,6 +8372,7 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     }
 #if !defined KSLLM_NO_IQ
 
+#if defined KS_X86
 /* Vectors that any compiler makes of what the machine has. */
 typedef u32 k_four __attribute__((vector_size(16)));
 typedef u64 k_two __attribute__((vector_size(16)));
@@ -8285,15 +8421,18 @@ static void k_widen_iq3_s(const u8 *src, blk_q6_k *to) {
     }
     memcpy(&to->d, src, 2);
 }
+#endif
 
 /* A ternary block as one of Q2_K, that of IQ3_S as one of Q6_K: the same
  * integers, scales and minima, hence the same product. */
 static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
     blk b;
+#if defined KS_X86
     if (type == KSLLM_TYPE_IQ3_S) {
         k_widen_iq3_s(src, (blk_q6_k *)(void *)to);
         return;
     }
+#endif
     blk_q2_k *w = (blk_q2_k *)(void *)to;
     bool two = type == KSLLM_TYPE_TQ2_0;
     memset(w->scales, 0x11, sizeof w->scales);
@@ -8496,7 +8635,11 @@ QUANTIZED(IQ4_XS)
     }
 #endif
 QUANTIZED(MXFP4)
+#if defined KS_NEON
+QUANTIZED(IQ3_S)
+#else
 WIDENED(IQ3_S, Q6_K)
+#endif
 WIDENED(TQ1_0, Q2_K)
 WIDENED(TQ2_0, Q2_K)
 #undef WIDENED
