@@ -6800,13 +6800,15 @@ V_INLINE uint8x16_t KS_NAME(n_grid)(u64 at) {
     return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
 }
 
-/* Group k: w = 2q + 1 for a q from 0 on, and -w if all bits of that turn. */
+/* Group k: w = 2q + 1 for a q from 0 on, and -w if all bits of that turn. clang
+ * would otherwise turn the masks of signs, and then all bits once more. */
 V_INLINE KS_NAME(n32) KS_NAME(n_iq3_s)(
     const KS_NAME(n_half256) *from, int k, KS_NAME(n_numbers) n) {
     const uint8x16_t a = KS_NAME(n_grid)(n.at[0]);
     const uint8x16_t b = KS_NAME(n_grid)(n.at[1]);
-    const uint8x16_t s = KS_NAME(n_bits)(from->h[1], 4 * k);
-    const uint8x16_t t = KS_NAME(n_bits)(from->h[1], 4 * k + 2);
+    uint8x16_t s = KS_NAME(n_bits)(from->h[1], 4 * k);
+    uint8x16_t t = KS_NAME(n_bits)(from->h[1], 4 * k + 2);
+    __asm__("" : "+w"(s), "+w"(t));
     return (KS_NAME(n32)){
         KS_NAME(n_s8)(veorq_u8(a, s)), KS_NAME(n_s8)(veorq_u8(b, t))};
 }
@@ -7060,20 +7062,11 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
 
 #if !defined KSLLM_NO_IQ
 
-/* The inputs of all groups up to each. */
-V_INLINE int16x8_t KS_NAME(n_running)(const i16 *sums) {
-    const int16x8_t none = vdupq_n_s16(0);
-    int16x8_t s = vpaddq_s16(vld1q_s16(sums), vld1q_s16(sums + 8));
-    s = vaddq_s16(s, vextq_s16(none, s, 7));
-    s = vaddq_s16(s, vextq_s16(none, s, 6));
-    return vaddq_s16(s, vextq_s16(none, s, 4));
-}
-
 /* n_row256 of IQ3_S: twice what n_iq3_s gives, and one. Differences of scales,
  * which are below 32, are taken by bytes of a register for integers. What is
  * looked up waits long for its numbers: they leave some groups before. */
 V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
-    const u8 *src, const i8 *x, const i16 *sums) {
+    const u8 *src, const i8 *x, const i16 *running) {
     enum { AHEAD = 2 };
     const u64 tops = 0x8080808080808080;
     const KS_NAME(n_half256) from[2] = {
@@ -7086,7 +7079,7 @@ V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
     const int32x4_t steps[2] = {vshll_n_s16(vget_low_s16(e), 1),
         vshll_n_s16(vget_high_s16(e), 1)};
     int32x4_t run = vdupq_n_s32(0);
-    int32x4_t v = KS_NAME(n_by_eight)(e, KS_NAME(n_running)(sums));
+    int32x4_t v = KS_NAME(n_by_eight)(e, vld1q_s16(running));
     KS_UNROLL
     for (int k = 0; k < 8 + AHEAD; k++) {
         const int g = k - AHEAD;
@@ -7103,6 +7096,7 @@ V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
 #endif
 
 /* Partial sums of one block of 256, less the bias; those of the minima go to u.
+ * (IQ3_S takes n_running in place of sums.)
  * The sum of a group is not cleared for the next one: S[g] contains all groups
  * up to g, and
  *     sum over g of scale[g] * (S[g] - S[g - 1])
@@ -7166,6 +7160,15 @@ V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     return v;
 }
 
+/* The inputs of all groups of 32 up to each. */
+V_INLINE void KS_NAME(n_running)(const i16 *sums, i16 *to) {
+    const int16x8_t none = vdupq_n_s16(0);
+    int16x8_t s = vpaddq_s16(vld1q_s16(sums), vld1q_s16(sums + 8));
+    s = vaddq_s16(s, vextq_s16(none, s, 7));
+    s = vaddq_s16(s, vextq_s16(none, s, 6));
+    vst1q_s16(to, vaddq_s16(s, vextq_s16(none, s, 4)));
+}
+
 V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
@@ -7174,9 +7177,12 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     vr y = vr_load(zero), dmin = y;
     for (size_t i = 0, at = 0; i < n_blocks; i++, at += b->bytes) {
         int32x4_t s[8], u[8];
+        i16 running[8];
+        if (type == KSLLM_TYPE_IQ3_S) KS_NAME(n_running)(sums, running);
         KS_ROLLED
         for (int r = 0; r < 8; r++)
-            s[r] = KS_NAME(n_row256)(rows[r] + at, type, x, sums, u + r);
+            s[r] = KS_NAME(n_row256)(rows[r] + at, type, x,
+                type == KSLLM_TYPE_IQ3_S ? running : sums, u + r);
         vr d = KS_NAME(n_block_scales)(rows, at, b, &dmin);
         y = vr_add(y, KS_NAME(n_fold)(s), d, dx[i]);
         if (b->has_min)
