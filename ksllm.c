@@ -1685,6 +1685,13 @@ KS_INLINE void blk_six_bits(const u8 *s, u64 *scales, u64 *mins) {
 
 #define LOW_NIBBLES 0x0f0f0f0f0f0f0f0fu
 
+/* Eight nibbles to a byte each. */
+KS_INLINE u64 blk_nibbles_apart(u64 v) {
+    v = (v | v << 16) & 0x0000ffff0000ffffu;
+    v = (v | v << 8) & 0x00ff00ff00ff00ffu;
+    return (v | v << 4) & LOW_NIBBLES;
+}
+
 /* Eight bytes of 0 to 63, each less 32. */
 KS_INLINE u64 blk_less_32(u64 v) {
     v ^= 0x2020202020202020u;
@@ -1718,17 +1725,20 @@ KS_INLINE void blk_scale_bytes(
         memcpy(scales, FIELD(blk_q6_k, scales), 16);
         return;
     case KSLLM_TYPE_IQ4_XS: { /* spread by halves: 4 and 2 bits to a byte */
-        u64 v = ld_u32(FIELD(blk_iq4_xs, scales_l));
+        u64 v = blk_nibbles_apart(ld_u32(FIELD(blk_iq4_xs, scales_l)));
         u64 t = ld_u16(FIELD(blk_iq4_xs, scales_h));
-        v = (v | v << 16) & 0x0000ffff0000ffffu;
-        v = (v | v << 8) & 0x00ff00ff00ff00ffu;
-        v = (v | v << 4) & LOW_NIBBLES;
         t = (t | t << 24) & 0x000000ff000000ffu;
         t = (t | t << 12) & 0x000f000f000f000fu;
         t = (t | t << 6) & 0x0303030303030303u;
         scales[0] = blk_less_32(v | t << 4);
         return;
     }
+#if !defined KSLLM_NO_IQ
+    case KSLLM_TYPE_IQ3_S:
+        scales[0] = blk_nibbles_apart(ld_u32(FIELD(blk_iq3_s, scales))) * 2
+            + 0x0101010101010101u;
+        return;
+#endif
     default: blk_six_bits(src + 4, scales, mins); /* Q4_K and Q5_K */
     }
 }
@@ -1828,7 +1838,7 @@ KS_INLINE void blk_read_iq4_xs(blk *b, const u8 *src) {
 #if !defined KSLLM_NO_IQ
 
 /* ---- codebooks: the levels of eight weights, two bits each from the lowest
- * on, or of four, three bits each (the numbers are ggml's) ---- */
+ * on, or of four, three bits or a byte each (the numbers are ggml's) ---- */
 
 static const u16 BLK_GRID_IQ2_XXS[256] = {
     0, 2, 5, 8, 10, 17, 20, 32, 34, 40, 42, 65, 68, 80, 88, 97, 100, 128, 130,
@@ -2012,46 +2022,93 @@ static const u16 BLK_GRID_IQ3_XXS[256] = {
     3626, 3670, 3680, 3722, 3749, 3754, 3776, 3789, 3803, 3824, 3857, 3873,
     3904, 3906, 3924, 3992,
 };
-static const u16 BLK_GRID_IQ3_S[512] = {
-    0, 1, 2, 5, 7, 8, 9, 10, 12, 14, 16, 17, 21, 27, 32, 34, 37, 39, 41, 43, 48,
-    50, 57, 60, 63, 64, 65, 66, 68, 72, 73, 77, 80, 83, 87, 89, 93, 100, 113,
-    117, 122, 128, 129, 133, 135, 136, 139, 142, 145, 149, 152, 156, 162, 165,
-    167, 169, 171, 184, 187, 195, 201, 205, 208, 210, 217, 219, 222, 228, 232,
-    234, 247, 249, 253, 256, 267, 271, 273, 276, 282, 288, 291, 297, 312, 322,
-    324, 336, 338, 342, 347, 353, 357, 359, 374, 379, 390, 393, 395, 409, 426,
-    441, 448, 450, 452, 464, 466, 470, 475, 488, 492, 512, 513, 514, 516, 520,
-    521, 523, 525, 527, 528, 530, 537, 540, 542, 556, 558, 561, 570, 576, 577,
-    579, 582, 584, 588, 593, 600, 603, 609, 616, 618, 632, 638, 640, 650, 653,
-    655, 656, 660, 666, 672, 675, 685, 688, 698, 705, 708, 711, 712, 715, 721,
-    727, 728, 732, 737, 754, 760, 771, 773, 778, 780, 793, 795, 802, 806, 808,
-    812, 833, 840, 843, 849, 856, 858, 873, 912, 916, 919, 932, 934, 961, 963,
-    968, 970, 977, 989, 993, 1010, 1016, 1024, 1025, 1027, 1029, 1031, 1032,
-    1034, 1036, 1038, 1041, 1043, 1047, 1048, 1050, 1057, 1059, 1061, 1064,
-    1066, 1079, 1080, 1083, 1085, 1088, 1090, 1096, 1099, 1103, 1106, 1109,
-    1113, 1116, 1122, 1129, 1153, 1156, 1159, 1169, 1171, 1176, 1183, 1185,
-    1195, 1199, 1209, 1212, 1216, 1218, 1221, 1225, 1234, 1236, 1241, 1243,
-    1250, 1256, 1270, 1281, 1287, 1296, 1299, 1306, 1309, 1313, 1338, 1341,
-    1348, 1353, 1362, 1375, 1376, 1387, 1400, 1408, 1410, 1415, 1425, 1453,
-    1457, 1477, 1481, 1494, 1496, 1507, 1512, 1538, 1545, 1547, 1549, 1551,
-    1554, 1561, 1563, 1565, 1570, 1572, 1575, 1577, 1587, 1593, 1601, 1603,
-    1605, 1612, 1617, 1619, 1632, 1648, 1658, 1662, 1664, 1674, 1680, 1690,
-    1692, 1704, 1729, 1736, 1740, 1745, 1747, 1751, 1752, 1761, 1763, 1767,
-    1773, 1787, 1795, 1801, 1806, 1810, 1817, 1834, 1840, 1844, 1857, 1864,
-    1866, 1877, 1882, 1892, 1902, 1915, 1934, 1953, 1985, 1987, 2000, 2002,
-    2013, 2048, 2052, 2058, 2064, 2068, 2071, 2074, 2081, 2088, 2104, 2114,
-    2119, 2121, 2123, 2130, 2136, 2141, 2147, 2153, 2157, 2177, 2179, 2184,
-    2189, 2193, 2203, 2208, 2223, 2226, 2232, 2244, 2249, 2251, 2256, 2258,
-    2265, 2269, 2304, 2306, 2324, 2335, 2336, 2361, 2373, 2375, 2385, 2418,
-    2443, 2460, 2480, 2504, 2509, 2520, 2531, 2537, 2562, 2568, 2572, 2578,
-    2592, 2596, 2599, 2602, 2614, 2620, 2625, 2627, 2629, 2634, 2641, 2650,
-    2682, 2688, 2697, 2707, 2712, 2718, 2731, 2754, 2759, 2760, 2775, 2788,
-    2793, 2805, 2811, 2817, 2820, 2832, 2842, 2854, 2890, 2902, 2921, 2923,
-    2978, 3010, 3012, 3026, 3081, 3083, 3085, 3097, 3099, 3120, 3136, 3152,
-    3159, 3188, 3210, 3228, 3234, 3245, 3250, 3256, 3264, 3276, 3281, 3296,
-    3349, 3363, 3378, 3392, 3395, 3420, 3440, 3461, 3488, 3529, 3531, 3584,
-    3588, 3591, 3600, 3602, 3614, 3616, 3628, 3634, 3650, 3657, 3668, 3683,
-    3685, 3713, 3716, 3720, 3726, 3729, 3736, 3753, 3778, 3802, 3805, 3819,
-    3841, 3845, 3851, 3856, 3880, 3922, 3938, 3970, 3993, 4032,
+static const u32 BLK_GRID_IQ3_S[512] = { /* bytes */
+    0x0000000, 0x0000001, 0x0000002, 0x0000005, 0x0000007, 0x0000100,
+    0x0000101, 0x0000102, 0x0000104, 0x0000106, 0x0000200, 0x0000201,
+    0x0000205, 0x0000303, 0x0000400, 0x0000402, 0x0000405, 0x0000407,
+    0x0000501, 0x0000503, 0x0000600, 0x0000602, 0x0000701, 0x0000704,
+    0x0000707, 0x0010000, 0x0010001, 0x0010002, 0x0010004, 0x0010100,
+    0x0010101, 0x0010105, 0x0010200, 0x0010203, 0x0010207, 0x0010301,
+    0x0010305, 0x0010404, 0x0010601, 0x0010605, 0x0010702, 0x0020000,
+    0x0020001, 0x0020005, 0x0020007, 0x0020100, 0x0020103, 0x0020106,
+    0x0020201, 0x0020205, 0x0020300, 0x0020304, 0x0020402, 0x0020405,
+    0x0020407, 0x0020501, 0x0020503, 0x0020700, 0x0020703, 0x0030003,
+    0x0030101, 0x0030105, 0x0030200, 0x0030202, 0x0030301, 0x0030303,
+    0x0030306, 0x0030404, 0x0030500, 0x0030502, 0x0030607, 0x0030701,
+    0x0030705, 0x0040000, 0x0040103, 0x0040107, 0x0040201, 0x0040204,
+    0x0040302, 0x0040400, 0x0040403, 0x0040501, 0x0040700, 0x0050002,
+    0x0050004, 0x0050200, 0x0050202, 0x0050206, 0x0050303, 0x0050401,
+    0x0050405, 0x0050407, 0x0050606, 0x0050703, 0x0060006, 0x0060101,
+    0x0060103, 0x0060301, 0x0060502, 0x0060701, 0x0070000, 0x0070002,
+    0x0070004, 0x0070200, 0x0070202, 0x0070206, 0x0070303, 0x0070500,
+    0x0070504, 0x1000000, 0x1000001, 0x1000002, 0x1000004, 0x1000100,
+    0x1000101, 0x1000103, 0x1000105, 0x1000107, 0x1000200, 0x1000202,
+    0x1000301, 0x1000304, 0x1000306, 0x1000504, 0x1000506, 0x1000601,
+    0x1000702, 0x1010000, 0x1010001, 0x1010003, 0x1010006, 0x1010100,
+    0x1010104, 0x1010201, 0x1010300, 0x1010303, 0x1010401, 0x1010500,
+    0x1010502, 0x1010700, 0x1010706, 0x1020000, 0x1020102, 0x1020105,
+    0x1020107, 0x1020200, 0x1020204, 0x1020302, 0x1020400, 0x1020403,
+    0x1020505, 0x1020600, 0x1020702, 0x1030001, 0x1030004, 0x1030007,
+    0x1030100, 0x1030103, 0x1030201, 0x1030207, 0x1030300, 0x1030304,
+    0x1030401, 0x1030602, 0x1030700, 0x1040003, 0x1040005, 0x1040102,
+    0x1040104, 0x1040301, 0x1040303, 0x1040402, 0x1040406, 0x1040500,
+    0x1040504, 0x1050001, 0x1050100, 0x1050103, 0x1050201, 0x1050300,
+    0x1050302, 0x1050501, 0x1060200, 0x1060204, 0x1060207, 0x1060404,
+    0x1060406, 0x1070001, 0x1070003, 0x1070100, 0x1070102, 0x1070201,
+    0x1070305, 0x1070401, 0x1070602, 0x1070700, 0x2000000, 0x2000001,
+    0x2000003, 0x2000005, 0x2000007, 0x2000100, 0x2000102, 0x2000104,
+    0x2000106, 0x2000201, 0x2000203, 0x2000207, 0x2000300, 0x2000302,
+    0x2000401, 0x2000403, 0x2000405, 0x2000500, 0x2000502, 0x2000607,
+    0x2000700, 0x2000703, 0x2000705, 0x2010000, 0x2010002, 0x2010100,
+    0x2010103, 0x2010107, 0x2010202, 0x2010205, 0x2010301, 0x2010304,
+    0x2010402, 0x2010501, 0x2020001, 0x2020004, 0x2020007, 0x2020201,
+    0x2020203, 0x2020300, 0x2020307, 0x2020401, 0x2020503, 0x2020507,
+    0x2020701, 0x2020704, 0x2030000, 0x2030002, 0x2030005, 0x2030101,
+    0x2030202, 0x2030204, 0x2030301, 0x2030303, 0x2030402, 0x2030500,
+    0x2030606, 0x2040001, 0x2040007, 0x2040200, 0x2040203, 0x2040302,
+    0x2040305, 0x2040401, 0x2040702, 0x2040705, 0x2050004, 0x2050101,
+    0x2050202, 0x2050307, 0x2050400, 0x2050503, 0x2050700, 0x2060000,
+    0x2060002, 0x2060007, 0x2060201, 0x2060505, 0x2060601, 0x2070005,
+    0x2070101, 0x2070206, 0x2070300, 0x2070403, 0x2070500, 0x3000002,
+    0x3000101, 0x3000103, 0x3000105, 0x3000107, 0x3000202, 0x3000301,
+    0x3000303, 0x3000305, 0x3000402, 0x3000404, 0x3000407, 0x3000501,
+    0x3000603, 0x3000701, 0x3010001, 0x3010003, 0x3010005, 0x3010104,
+    0x3010201, 0x3010203, 0x3010400, 0x3010600, 0x3010702, 0x3010706,
+    0x3020000, 0x3020102, 0x3020200, 0x3020302, 0x3020304, 0x3020500,
+    0x3030001, 0x3030100, 0x3030104, 0x3030201, 0x3030203, 0x3030207,
+    0x3030300, 0x3030401, 0x3030403, 0x3030407, 0x3030505, 0x3030703,
+    0x3040003, 0x3040101, 0x3040106, 0x3040202, 0x3040301, 0x3040502,
+    0x3040600, 0x3040604, 0x3050001, 0x3050100, 0x3050102, 0x3050205,
+    0x3050302, 0x3050404, 0x3050506, 0x3050703, 0x3060106, 0x3060401,
+    0x3070001, 0x3070003, 0x3070200, 0x3070202, 0x3070305, 0x4000000,
+    0x4000004, 0x4000102, 0x4000200, 0x4000204, 0x4000207, 0x4000302,
+    0x4000401, 0x4000500, 0x4000700, 0x4010002, 0x4010007, 0x4010101,
+    0x4010103, 0x4010202, 0x4010300, 0x4010305, 0x4010403, 0x4010501,
+    0x4010505, 0x4020001, 0x4020003, 0x4020100, 0x4020105, 0x4020201,
+    0x4020303, 0x4020400, 0x4020507, 0x4020602, 0x4020700, 0x4030004,
+    0x4030101, 0x4030103, 0x4030200, 0x4030202, 0x4030301, 0x4030305,
+    0x4040000, 0x4040002, 0x4040204, 0x4040307, 0x4040400, 0x4040701,
+    0x4050005, 0x4050007, 0x4050201, 0x4050602, 0x4060103, 0x4060304,
+    0x4060600, 0x4070100, 0x4070105, 0x4070300, 0x4070403, 0x4070501,
+    0x5000002, 0x5000100, 0x5000104, 0x5000202, 0x5000400, 0x5000404,
+    0x5000407, 0x5000502, 0x5000606, 0x5000704, 0x5010001, 0x5010003,
+    0x5010005, 0x5010102, 0x5010201, 0x5010302, 0x5010702, 0x5020000,
+    0x5020101, 0x5020203, 0x5020300, 0x5020306, 0x5020503, 0x5030002,
+    0x5030007, 0x5030100, 0x5030207, 0x5030404, 0x5030501, 0x5030605,
+    0x5030703, 0x5040001, 0x5040004, 0x5040200, 0x5040302, 0x5040406,
+    0x5050102, 0x5050206, 0x5050501, 0x5050503, 0x5060402, 0x5070002,
+    0x5070004, 0x5070202, 0x6000101, 0x6000103, 0x6000105, 0x6000301,
+    0x6000303, 0x6000600, 0x6010000, 0x6010200, 0x6010207, 0x6010604,
+    0x6020102, 0x6020304, 0x6020402, 0x6020505, 0x6020602, 0x6020700,
+    0x6030000, 0x6030104, 0x6030201, 0x6030400, 0x6040205, 0x6040403,
+    0x6040602, 0x6050000, 0x6050003, 0x6050304, 0x6050600, 0x6060005,
+    0x6060400, 0x6070101, 0x6070103, 0x7000000, 0x7000004, 0x7000007,
+    0x7000200, 0x7000202, 0x7000306, 0x7000400, 0x7000504, 0x7000602,
+    0x7010002, 0x7010101, 0x7010204, 0x7010403, 0x7010405, 0x7020001,
+    0x7020004, 0x7020100, 0x7020106, 0x7020201, 0x7020300, 0x7020501,
+    0x7030002, 0x7030302, 0x7030305, 0x7030503, 0x7040001, 0x7040005,
+    0x7040103, 0x7040200, 0x7040500, 0x7050202, 0x7050402, 0x7060002,
+    0x7060301, 0x7070000,
 };
 static const u16 BLK_GRID_IQ1[2048] = {
     0, 2, 5, 8, 10, 17, 21, 32, 34, 40, 42, 69, 81, 84, 86, 101, 128, 130, 136,
@@ -2274,8 +2331,7 @@ KS_INLINE f32 blk_book_scale(const u8 *src, ksllm_type type) {
 
 /* That, and of each 16 weights 2 s + 1, where s is a nibble or three bits. */
 KS_INLINE f32 blk_odd_scales(const u8 *src, ksllm_type type, i16 *scale) {
-    const u8 *of = FIELD(blk_iq3_s, scales);
-    if (type == KSLLM_TYPE_IQ2_XS) of = FIELD(blk_iq2_xs, scales);
+    const u8 *of = FIELD(blk_iq2_xs, scales);
     if (type == KSLLM_TYPE_IQ2_S) of = FIELD(blk_iq2_s, scales);
     if (type == KSLLM_TYPE_IQ1_M) of = FIELD(blk_iq1_m, scales);
     for (int i = 0; i < 16; i++) {
@@ -2287,7 +2343,6 @@ KS_INLINE f32 blk_odd_scales(const u8 *src, ksllm_type type, i16 *scale) {
         case KSLLM_TYPE_IQ3_XXS:
             v = FIELD(blk_iq3_xxs, tail)[4 * g + 3] >> 4;
             break;
-        case KSLLM_TYPE_IQ3_S: v = of[g / 2] >> g % 2 * 4 & 15; break;
         case KSLLM_TYPE_IQ1_S:
             v = FIELD(blk_iq1_s, qh)[2 * g + 1] >> 4 & 7;
             break;
@@ -2344,10 +2399,11 @@ KS_INLINE void blk_read_iq3_xxs(blk *b, const u8 *src) {
 
 KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
     const u8 *qs = FIELD(blk_iq3_s, qs), *qh = FIELD(blk_iq3_s, qh);
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ3_S, b->scale);
+    b->d = HALF(blk_iq3_s, d);
+    blk_read_scales(b, src, KSLLM_TYPE_IQ3_S);
     for (int i = 0; i < 64; i++) {
         u32 row = qs[i] | (qh[i / 8] >> i % 8 & 1u) << 8;
-        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 3, BLK_LEVELS_IQ3_S,
+        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 8, BLK_LEVELS_IQ3_S,
             (u32)FIELD(blk_iq3_s, signs)[i / 2] >> i % 2 * 4);
     }
 }
@@ -3223,6 +3279,8 @@ BOTH(float32x4_t, n_halves, f32, vadd)
 #define vzip2_u32(a, b) vzip_u32(a, b).val[1]
 #define vzip1q_s8(a, b) vzipq_s8(a, b).val[0]
 #define vzip2q_s8(a, b) vzipq_s8(a, b).val[1]
+#define vzip1q_u8(a, b) vzipq_u8(a, b).val[0]
+#define vzip2q_u8(a, b) vzipq_u8(a, b).val[1]
 #define vzip1q_s32(a, b) vzipq_s32(a, b).val[0]
 #define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
 #define vmovl_high_s16(a) vmovl_s16(vget_high_s16(a))
@@ -4375,21 +4433,22 @@ V_INLINE u32 KS_NAME(x_book_at)(
 }
 
 V_INLINE const u16 *KS_NAME(x_book_of)(ksllm_type type) {
-    return type == KSLLM_TYPE_IQ3_S    ? BLK_GRID_IQ3_S
-        : type == KSLLM_TYPE_IQ3_XXS   ? BLK_GRID_IQ3_XXS
-        : type == KSLLM_TYPE_IQ2_XXS   ? BLK_GRID_IQ2_XXS
-        : type == KSLLM_TYPE_IQ2_XS    ? BLK_GRID_IQ2_XS
-        : type == KSLLM_TYPE_IQ2_S     ? BLK_GRID_IQ2_S
-                                       : BLK_GRID_IQ1;
+    return type == KSLLM_TYPE_IQ3_XXS ? BLK_GRID_IQ3_XXS
+        : type == KSLLM_TYPE_IQ2_XXS  ? BLK_GRID_IQ2_XXS
+        : type == KSLLM_TYPE_IQ2_XS   ? BLK_GRID_IQ2_XS
+        : type == KSLLM_TYPE_IQ2_S    ? BLK_GRID_IQ2_S
+                                      : BLK_GRID_IQ1;
 }
 
-/* Rows of a codebook as bytes: eight of four, or four of eight. */
-V_INLINE __m256i KS_NAME(x_book_eight)(__m128i rows, ksllm_type type) {
-    const __m256i w = KS_NAME(x_threes)(rows);
-    if (type == KSLLM_TYPE_IQ3_S)
-        return _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
+/* Rows of a codebook as levels: IQ3_S, eight of IQ3_XXS, four of the others. */
+V_INLINE __m256i KS_NAME(x_odd)(__m256i w) {
+    return _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
+}
+
+V_INLINE __m256i KS_NAME(x_book_eight)(__m128i rows) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(
-        _mm_loadl_epi64((const void *)BLK_LEVELS_IQ3_XXS)), w);
+        _mm_loadl_epi64((const void *)BLK_LEVELS_IQ3_XXS)),
+        KS_NAME(x_threes)(rows));
 }
 
 V_INLINE __m256i KS_NAME(x_book_four)(u64 rows, ksllm_type type) {
@@ -4419,10 +4478,15 @@ V_INLINE __m256i KS_NAME(x_eighth)(
 V_INLINE __m256i KS_NAME(x_book)(
     const u8 *p, ksllm_type type, const size_t g) {
     const u16 *book = KS_NAME(x_book_of)(type);
+#define ROW(k) (i32)BLK_GRID_IQ3_S[KS_NAME(x_book_at)(p, type, g, k)]
+    if (type == KSLLM_TYPE_IQ3_S)
+        return KS_NAME(x_odd)(_mm256_setr_epi32(ROW(0), ROW(1), ROW(2),
+            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
+#undef ROW
 #define ROW(k) (i16)book[KS_NAME(x_book_at)(p, type, g, k)]
-    if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
+    if (type == KSLLM_TYPE_IQ3_XXS)
         return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
-            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)), type);
+            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
     const __m256i w = KS_NAME(x_book_four)((u64)(u16)ROW(0)
         | (u64)(u16)ROW(1) << 16 | (u64)(u16)ROW(2) << 32
         | (u64)(u16)ROW(3) << 48, type);
@@ -4577,9 +4641,13 @@ KS_NOINLINE void X_OPEN_BOOK(ksllm_type type, u8 *to) {
     const int n = type == KSLLM_TYPE_IQ2_S ? 1024
         : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
     for (int i = 0; i < n && !blk_is_ones(type); to += 32) {
-        if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS) {
+        if (type == KSLLM_TYPE_IQ3_S) {
+            _mm256_storeu_si256((void *)to,
+                KS_NAME(x_odd)(KS_NAME(x_load)(BLK_GRID_IQ3_S + i)));
+            i += 8;
+        } else if (type == KSLLM_TYPE_IQ3_XXS) {
             _mm256_storeu_si256((void *)to, KS_NAME(x_book_eight)(
-                _mm_loadu_si128((const void *)(book + i)), type));
+                _mm_loadu_si128((const void *)(book + i))));
             i += 8;
         } else {
             _mm256_storeu_si256((void *)to, KS_NAME(x_book_four)(
@@ -6562,13 +6630,18 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
 KS_NOINLINE void KS_NAME(x_grid_in)(__m512i *grid) {
     KS_UNROLL
     for (int k = 0; k < 16; k++) {
-        const __m512i v = _mm512_loadu_si512(BLK_GRID_IQ3_S + 32 * k);
-        grid[k] = _mm512_set1_epi16(0x1111); /* a level is twice that and one */
+        __m256i v[2];
         KS_UNROLL
-        for (int i = 0; i < 4; i++)
-            grid[k] = _mm512_or_si512(grid[k], _mm512_and_si512(
-                _mm512_sllv_epi16(v, _mm512_set1_epi16((i16)(i + 1))),
-                _mm512_set1_epi16((i16)(14 << 4 * i))));
+        for (int i = 0; i < 2; i++) { /* nibbles of bytes 0 and 2, together */
+            __m512i w = _mm512_loadu_si512(BLK_GRID_IQ3_S + 32 * k + 16 * i);
+            w = _mm512_or_si512(w, _mm512_srli_epi32(w, 4));
+            v[i] = _mm512_cvtepi32_epi16(_mm512_ternarylogic_epi32(
+                _mm512_set1_epi32(255), w, _mm512_srli_epi32(w, 8), 0xca));
+        }
+        grid[k] = KS_PRODUCT(x_join)(v[0], v[1]);
+        /* a level is twice that and one */
+        grid[k] = _mm512_or_si512(_mm512_set1_epi16(0x1111),
+            _mm512_slli_epi16(grid[k], 1));
     }
 #if defined KS_VBMI
     __m256i half[32];
@@ -6748,14 +6821,17 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  * the end. A new instruction set is n_dot, and the operations of a tile.
  *
  * NOT TAKEN: two tokens at once, which takes 0.8 times the cycles per token
- * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. One builder per format
+ * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. IQ3_S, cycles of 32
+ * multiply-adds on N1 and V1, the loop alone, 8.8 and 6.5 as it is: four rows
+ * as lanes, 9.7 and 5.5 to 5.9; signs from a table, 11 and 7.6; rows of the
+ * grid joined by vectors alone, 10.4 and 6.3. One builder per format
  * for all instruction sets, with a step from its layout to that of each: about
  * 15 KB less, 1.5 % more cycles for 64 tokens (estimates). */
 
 #if defined KS_NEON
 
 /* 32 weights of a row, or inputs. Weights are still raised by the type's bias
- * unless that is 128. */
+ * unless that is 128; a weight of IQ3_S is twice what stands here, and one. */
 typedef struct { int8x16_t lo, hi; } KS_NAME(n32);
 
 /* For intrinsics that require a constant lane: after unrolling it is one. */
@@ -7006,21 +7082,28 @@ V_INLINE int8x16_t KS_NAME(n_codebook)(int8x16_t w, ksllm_type type) {
         vld1q_s8(blk_values(type)), vreinterpretq_u8_s8(w));
 }
 
-/* w with 16 where a bit of two bytes of v, from the first on, is set. */
-V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
+/* The bits of two bytes of v, from the first on, as masks. */
+V_INLINE uint8x16_t KS_NAME(n_bits)(uint8x16_t v, int first) {
     static const u8 bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-    uint8x16_t mask = vcombine_u8(vld1_u8(bit), vld1_u8(bit));
 #if defined KS_ARM32
-    const uint8x8_t h = vget_low_u8(v);
-    v = first ? vcombine_u8(vdup_lane_u8(h, 2), vdup_lane_u8(h, 3))
-              : vcombine_u8(vdup_lane_u8(h, 0), vdup_lane_u8(h, 1));
+    const int at = first % 8;
 #else
-    uint8x16_t from = vcombine_u8(
-        vdup_n_u8((u8)first), vdup_n_u8((u8)(first + 1)));
-    v = vqtbl1q_u8(v, from);
+    const int at = first;
 #endif
-    v = vtstq_u8(v, mask);
-    return vorrq_s8(w, KS_NAME(n_s8)(vandq_u8(v, vdupq_n_u8(16))));
+    const uint8x8_t a = vdup_n_u8((u8)at), b = vdup_n_u8((u8)(at + 1));
+#if defined KS_ARM32
+    const uint8x8_t h = first < 8 ? vget_low_u8(v) : vget_high_u8(v);
+    v = vcombine_u8(vtbl1_u8(h, a), vtbl1_u8(h, b));
+#else
+    v = vqtbl1q_u8(v, vcombine_u8(a, b));
+#endif
+    return vtstq_u8(v, vcombine_u8(vld1_u8(bit), vld1_u8(bit)));
+}
+
+/* w with 16 where such a bit is set. */
+V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
+    return vorrq_s8(w, KS_NAME(n_s8)(
+        vandq_u8(KS_NAME(n_bits)(v, first), vdupq_n_u8(16))));
 }
 
 /* A block of 32. */
@@ -7050,7 +7133,8 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
 }
 
 /* Of half a block of 256, 128 weights: where their low bits lie, and the bits
- * above them, for group k of four those from bit k (Q6_K: 2 * k) on. */
+ * above them, for group k of four those from bit k (Q6_K: 2 * k) on. IQ3_S:
+ * where the numbers of rows of its grid lie, their ninth bits, and signs. */
 typedef struct {
     const u8 *qs;
     uint8x16_t h[2];
@@ -7066,6 +7150,13 @@ V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
     case KSLLM_TYPE_Q4_K: src += 16; break;
     case KSLLM_TYPE_Q5_K: qh = src + 16, src += 48, down = -4; break;
     case KSLLM_TYPE_Q6_K: qh = src + 128 + 32 * half; break;
+#if !defined KSLLM_NO_IQ
+    case KSLLM_TYPE_IQ3_S:
+        return (KS_NAME(n_half256)){FIELD_OF(src, blk_iq3_s, qs) + 32 * half,
+            {vcombine_u8(vld1_u8(FIELD_OF(src, blk_iq3_s, qh) + 4 * half),
+                 vdup_n_u8(0)),
+                vld1q_u8(FIELD_OF(src, blk_iq3_s, signs) + 16 * half)}};
+#endif
     default: src += 8; /* IQ4_XS */
     }
     KS_NAME(n_half256) to = {src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}};
@@ -7106,8 +7197,61 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
     }
 }
 
+#if !defined KSLLM_NO_IQ
+
+/* Eight rows of the grid of IQ3_S in 16 bits each: nine are the number of one,
+ * those above are like the ninth. */
+typedef struct { u64 at[2]; } KS_NAME(n_numbers);
+
+/* Of group k. They leave the registers for vectors where this stands, not just
+ * before they are used: that takes its time. */
+V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
+    const KS_NAME(n_half256) *from, int k) {
+    const uint8x16_t q = vld1q_u8(from->qs + k / 2 * 16);
+    const uint8x16_t h = KS_NAME(n_bits)(from->h[0], k / 2 * 2);
+    const uint64x2_t v = vreinterpretq_u64_u8(
+        k % 2 ? vzip2q_u8(q, h) : vzip1q_u8(q, h));
+    KS_NAME(n_numbers) to;
+#if defined KS_ARM32
+    to.at[0] = vgetq_lane_u64(v, 0);
+    to.at[1] = vgetq_lane_u64(v, 1);
+#else
+    __asm__ volatile("umov %0, %1.d[0]" : "=r"(to.at[0]) : "w"(v));
+    __asm__ volatile("umov %0, %1.d[1]" : "=r"(to.at[1]) : "w"(v));
+#endif
+    return to;
+}
+
+/* Four rows. They are joined in registers for integers: the pipes for vectors
+ * have more to do than all others. */
+V_INLINE uint8x16_t KS_NAME(n_grid)(u64 at) {
+#define ROW(k) BLK_GRID_IQ3_S[at >> 16 * (k) & 511]
+    const u64 a = ROW(0) | (u64)ROW(1) << 32, b = ROW(2) | (u64)ROW(3) << 32;
+#undef ROW
+    return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
+}
+
+/* Group k: w = 2q + 1 for a q from 0 on, and -w if all bits of that turn. clang
+ * would otherwise turn the masks of signs, and then all bits once more. */
+V_INLINE KS_NAME(n32) KS_NAME(n_iq3_s)(
+    const KS_NAME(n_half256) *from, int k, KS_NAME(n_numbers) n) {
+    const uint8x16_t a = KS_NAME(n_grid)(n.at[0]);
+    const uint8x16_t b = KS_NAME(n_grid)(n.at[1]);
+    uint8x16_t s = KS_NAME(n_bits)(from->h[1], 4 * k);
+    uint8x16_t t = KS_NAME(n_bits)(from->h[1], 4 * k + 2);
+    __asm__("" : "+w"(s), "+w"(t));
+    return (KS_NAME(n32)){
+        KS_NAME(n_s8)(veorq_u8(a, s)), KS_NAME(n_s8)(veorq_u8(b, t))};
+}
+
+#endif
+
 V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_IQ3_S)
+        return KS_NAME(n_iq3_s)(from, k, KS_NAME(n_numbers_of)(from, k));
+#endif
     return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 0)),
         KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 1))};
 }
@@ -7334,7 +7478,11 @@ V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
     return y;
 }
 
-/* Sum of 16 scales, or minima, times the sums of the groups. */
+/* Sum of eight scales, or minima, times the sums of the groups; of 16. */
+V_INLINE int32x4_t KS_NAME(n_by_eight)(int16x8_t k, int16x8_t a) {
+    return vmlal_high_s16(vmull_s16(vget_low_s16(k), vget_low_s16(a)), k, a);
+}
+
 V_INLINE int32x4_t KS_NAME(n_by_sums)(
     int16x8_t k, int16x8_t l, int16x8_t a, int16x8_t b) {
     int32x4_t s = vmull_s16(vget_low_s16(k), vget_low_s16(a));
@@ -7343,7 +7491,43 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
     return vmlal_high_s16(s, l, b);
 }
 
+#if !defined KSLLM_NO_IQ
+
+/* n_row256 of IQ3_S: twice what n_iq3_s gives, and one. Differences of scales,
+ * which are below 32, are taken by bytes of a register for integers. What is
+ * looked up waits long for its numbers: they leave some groups before. */
+V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
+    const u8 *src, const i8 *x, const i16 *running) {
+    enum { AHEAD = 2 };
+    const u64 tops = 0x8080808080808080;
+    const KS_NAME(n_half256) from[2] = {
+        KS_NAME(n_half_at)(src, KSLLM_TYPE_IQ3_S, 0),
+        KS_NAME(n_half_at)(src, KSLLM_TYPE_IQ3_S, 1)};
+    KS_NAME(n_numbers) n[8];
+    u64 c, none;
+    blk_scale_bytes(src, KSLLM_TYPE_IQ3_S, &c, &none);
+    const int16x8_t e = vmovl_s8(vcreate_s8(((c | tops) - (c >> 8)) ^ tops));
+    const int32x4_t steps[2] = {vshll_n_s16(vget_low_s16(e), 1),
+        vshll_n_s16(vget_high_s16(e), 1)};
+    int32x4_t run = vdupq_n_s32(0);
+    int32x4_t v = KS_NAME(n_by_eight)(e, vld1q_s16(running));
+    KS_UNROLL
+    for (int k = 0; k < 8 + AHEAD; k++) {
+        const int g = k - AHEAD;
+        if (k < 8) n[k] = KS_NAME(n_numbers_of)(from + k / 4, k % 4);
+        if (g < 0) continue;
+        const KS_NAME(n32) w = KS_NAME(n_iq3_s)(from + g / 4, g % 4, n[g]);
+        run = KS_NAME(n_dot32)(run, w, KS_NAME(n_load32)(x + 32 * g), true);
+        v = KS_NAME(n_scale)(v, run, steps[g / 4], g % 4);
+        KS_TOGETHER(run, v);
+    }
+    return v;
+}
+
+#endif
+
 /* Partial sums of one block of 256, less the bias; those of the minima go to u.
+ * (IQ3_S takes n_running in place of sums.)
  * The sum of a group is not cleared for the next one: S[g] contains all groups
  * up to g, and
  *     sum over g of scale[g] * (S[g] - S[g - 1])
@@ -7352,6 +7536,9 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
  * each group, one in ten for Q4_K. */
 V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     const i8 *x, const i16 *sums, int32x4_t *u) {
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_IQ3_S) return KS_NAME(n_row_iq3_s)(src, x, sums);
+#endif
     const blk_type *b = &BLK_TYPES[type];
     const bool wide = b->span == 32;
     int8x8_t sc[2];
@@ -7376,9 +7563,7 @@ V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     if (b->has_min) {
         const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
         const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
-        const int16x8_t pairs = vpaddq_s16(s0, s1);
-        *u = wide ? vmlal_high_s16(vmull_s16(vget_low_s16(m0),
-                        vget_low_s16(pairs)), m0, pairs)
+        *u = wide ? KS_NAME(n_by_eight)(m0, vpaddq_s16(s0, s1))
                   : KS_NAME(n_by_sums)(m0, m1, s0, s1);
     }
     KS_ROLLED
@@ -7406,6 +7591,15 @@ V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
     return v;
 }
 
+/* The inputs of all groups of 32 up to each. */
+V_INLINE void KS_NAME(n_running)(const i16 *sums, i16 *to) {
+    const int16x8_t none = vdupq_n_s16(0);
+    int16x8_t s = vpaddq_s16(vld1q_s16(sums), vld1q_s16(sums + 8));
+    s = vaddq_s16(s, vextq_s16(none, s, 7));
+    s = vaddq_s16(s, vextq_s16(none, s, 6));
+    vst1q_s16(to, vaddq_s16(s, vextq_s16(none, s, 4)));
+}
+
 V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
@@ -7414,9 +7608,12 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     vr y = vr_load(zero), dmin = y;
     for (size_t i = 0, at = 0; i < n_blocks; i++, at += b->bytes) {
         int32x4_t s[8], u[8];
+        i16 running[8];
+        if (type == KSLLM_TYPE_IQ3_S) KS_NAME(n_running)(sums, running);
         KS_ROLLED
         for (int r = 0; r < 8; r++)
-            s[r] = KS_NAME(n_row256)(rows[r] + at, type, x, sums, u + r);
+            s[r] = KS_NAME(n_row256)(rows[r] + at, type, x,
+                type == KSLLM_TYPE_IQ3_S ? running : sums, u + r);
         vr d = KS_NAME(n_block_scales)(rows, at, b, &dmin);
         y = vr_add(y, KS_NAME(n_fold)(s), d, dx[i]);
         if (b->has_min)
@@ -8061,7 +8258,7 @@ static KS_NAME(n_tile) *KS_NAME(n_tile_of)(const blk_type *b, size_t T) {
     TILE(6, 0);
 #else
     (void)T;
-    if (b->bias < 128) TILE(2, 1);
+    if (b->bias < 128 || b == &BLK_TYPES[KSLLM_TYPE_IQ3_S]) TILE(2, 1);
     TILE(2, 0);
 #endif
 #undef TILE
@@ -8121,15 +8318,20 @@ static void KS_NAME(k_panel_scales)(KS_NAME(panel) *to, size_t o,
     }
 }
 
-/* 32 weights of four rows, less the bias, to rows r to r + 3 of an octet. */
+V_INLINE int8x16_t KS_NAME(n_odd)(int8x16_t q) { /* 2q + 1 */
+    return vorrq_s8(vaddq_s8(q, q), vdupq_n_s8(1));
+}
+
+/* 32 weights of four rows, as they are, to rows r to r + 3 of an octet. */
 V_INLINE void KS_NAME(n_lay32)(
     const KS_NAME(n32) *w, KS_NAME(octet) *to, int r, ksllm_type type) {
     const int8x16_t bias = vdupq_n_s8((i8)(BLK_TYPES[type].bias & 127));
+    const bool twice = type == KSLLM_TYPE_IQ3_S;
     int8x16_t lo[4], hi[4];
     KS_UNROLL
     for (int i = 0; i < 4; i++) {
-        lo[i] = vsubq_s8(w[i].lo, bias);
-        hi[i] = vsubq_s8(w[i].hi, bias);
+        lo[i] = twice ? KS_NAME(n_odd)(w[i].lo) : vsubq_s8(w[i].lo, bias);
+        hi[i] = twice ? KS_NAME(n_odd)(w[i].hi) : vsubq_s8(w[i].hi, bias);
     }
     KS_NAME(n_lay_rows)(lo, to->p + 16 * r);
     KS_NAME(n_lay_rows)(hi, to->p + 128 + 16 * r);
@@ -8353,7 +8555,7 @@ enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
 #if defined KSLLM_NO_IQ
 #define EACH_IQ(F)
 #else
-#define EACH_IQ(F) F(MXFP4)
+#define EACH_IQ(F) F(MXFP4) F(IQ3_S)
 #endif
 #define EACH(F)                                                                \
     F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(IQ4_NL)                          \
@@ -8587,7 +8789,8 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 #if defined KS_NEON
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    if (p->m > KS_NAME(FEW)) KS_NAME(k_panel)(p, type);
+    const size_t few = type == KSLLM_TYPE_IQ3_S ? 1 : KS_NAME(FEW);
+    if (p->m > few) KS_NAME(k_panel)(p, type);
     else KS_NAME(k_direct)(p, type);
 }
 #endif
@@ -8606,66 +8809,10 @@ static void KS_NAME(k_product_any)(const k_product *p) {
     }
 #if !defined KSLLM_NO_IQ
 
-/* Vectors that any compiler makes of what the machine has. */
-typedef u32 k_four __attribute__((vector_size(16)));
-typedef u64 k_two __attribute__((vector_size(16)));
-typedef i8 k_sixteen __attribute__((vector_size(16)));
-
-/* Weights 16 * i to 16 * i + 15 of a block of IQ3_S, each raised by 32. By
- * pointer: without SSE vectors have no agreed way to be returned. */
-KS_INLINE void k_iq3_s(const u8 *src, int i, k_four *to) {
-    const k_sixteen bit = {1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64,
-        -128};
-    const u64 each = 0x0101010101010101;
-    const u8 *q = FIELD_OF(src, blk_iq3_s, qs) + 4 * i;
-    const u8 *signs = FIELD_OF(src, blk_iq3_s, signs) + 2 * i;
-    const u32 high = (u32)FIELD_OF(src, blk_iq3_s, qh)[i / 2] >> i % 2 * 4;
-#define ROW(k) BLK_GRID_IQ3_S[q[k] | (high << (8 - (k)) & 256)]
-    k_four v = {ROW(0), ROW(1), ROW(2), ROW(3)}; /* three bits for each */
-#undef ROW
-    v = (v | v << 10) & 0x003f003f;
-    v = (v | v << 5) & 0x07070707;
-    v = (v << 1) | 0x01010101; /* BLK_LEVELS_IQ3_S */
-    const k_two s = {signs[0] * each, signs[1] * each};
-    const k_sixteen minus = ((k_sixteen)s & bit) == bit;
-    *to = (k_four)((((k_sixteen)v ^ minus) - minus) + 32);
-}
-
-/* A block of IQ3_S as one of Q6_K: the same integers and scales. */
-static void k_widen_iq3_s(const u8 *src, blk_q6_k *to) {
-    for (int i = 0; i < 4; i++) { /* 16 of each 32 in a half of the block */
-        const int h = i / 2, c = i % 2, at = 8 * h + c;
-        k_four v, x, y, z;
-        k_iq3_s(src, at, &v);
-        k_iq3_s(src, at + 2, &x);
-        k_iq3_s(src, at + 4, &y);
-        k_iq3_s(src, at + 6, &z);
-        const k_four ql[2] = {(v & 0x0f0f0f0f) | (y & 0x0f0f0f0f) << 4,
-            (x & 0x0f0f0f0f) | (z & 0x0f0f0f0f) << 4};
-        const k_four qh = (v & 0x30303030) >> 4 | (x & 0x30303030) >> 2
-            | (y & 0x30303030) | (z & 0x30303030) << 2;
-        memcpy(to->ql + 64 * h + 16 * c, &ql[0], 16);
-        memcpy(to->ql + 64 * h + 32 + 16 * c, &ql[1], 16);
-        memcpy(to->qh + 32 * h + 16 * c, &qh, 16);
-    }
-    for (int k = 0; k < 4; k++) { /* a nibble for 32, here a byte for 16 */
-        const int s = FIELD_OF(src, blk_iq3_s, scales)[k];
-        i8 *scale = to->scales + 4 * k;
-        scale[0] = scale[1] = (i8)(2 * (s & 15) + 1);
-        scale[2] = scale[3] = (i8)(2 * (s >> 4) + 1);
-    }
-    memcpy(&to->d, src, 2);
-}
-
-/* A ternary block as one of Q2_K, that of IQ3_S as one of Q6_K: the same
- * integers, scales and minima, hence the same product. */
-static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
+/* A ternary block as one of Q2_K: the same integers, scales and minima, hence
+ * the same product. */
+static void k_widen(const u8 *src, ksllm_type type, blk_q2_k *w) {
     blk b;
-    if (type == KSLLM_TYPE_IQ3_S) {
-        k_widen_iq3_s(src, (blk_q6_k *)(void *)to);
-        return;
-    }
-    blk_q2_k *w = (blk_q2_k *)(void *)to;
     bool two = type == KSLLM_TYPE_TQ2_0;
     memset(w->scales, 0x11, sizeof w->scales);
     memcpy(&w->d, src + (two ? 64 : 52), 2);
@@ -8679,44 +8826,41 @@ static void k_widen(const u8 *src, ksllm_type type, u8 *to) {
     }
 }
 
-enum { K_WIDE_BYTES = 6 << 10 }; /* on the stack */
-
 #if defined KS_X86
-/* The blocks of type `as` at `at` of eight rows, made of those of `type`; to[]
- * points at them. */
+/* The blocks at `at` of eight rows; to[] points at them. */
 static KS_UNUSED void k_widen_blocks(const u8 *const *row, size_t at,
-    ksllm_type type, ksllm_type as, u16 wide[8][sizeof(blk_q6_k) / 2],
-    const u8 **to) {
-    at = at / BLK_TYPES[as].bytes * BLK_TYPES[type].bytes;
+    ksllm_type type, blk_q2_k wide[8], const u8 **to) {
+    at = at / sizeof *wide * BLK_TYPES[type].bytes;
     for (int r = 0; r < 8; r++) {
         const bool again = r && row[r] == row[r - 1]; /* there is no more */
-        if (!again) k_widen(row[r] + at, type, (u8 *)wide[r]);
-        to[r] = again ? to[r - 1] : (const u8 *)wide[r];
+        if (!again) k_widen(row[r] + at, type, &wide[r]);
+        to[r] = again ? to[r - 1] : (const u8 *)&wide[r];
     }
 }
 #endif
 
+enum { K_WIDE = (6 << 10) / sizeof(blk_q2_k) }; /* blocks on the stack */
+
 /* How many rows there is room for. */
-static KS_UNUSED size_t k_widen_room(const k_product *p, ksllm_type as) {
-    return K_WIDE_BYTES / (p->acts->n_in / 256 * BLK_TYPES[as].bytes);
+static KS_UNUSED size_t k_widen_room(const k_product *p) {
+    return K_WIDE / (p->acts->n_in / 256);
 }
 
-/* The next rows of p in another type, after those of q, which begins as p with
- * no rows. false: there are none. */
-static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
-    u16 wide[K_WIDE_BYTES / 2], k_product *q) {
-    const size_t from = BLK_TYPES[p->type].bytes, to = BLK_TYPES[as].bytes;
-    const size_t n = p->acts->n_in / 256, most = k_widen_room(p, as);
+/* The next rows of p as Q2_K, after those of q, which begins as p with no rows.
+ * false: there are none. */
+static KS_UNUSED bool k_widen_rows(
+    const k_product *p, blk_q2_k wide[K_WIDE], k_product *q) {
+    const size_t n = p->acts->n_in / 256, most = k_widen_room(p);
     size_t done = (size_t)(q->y - p->y) + q->n_rows;
     if (done == p->n_rows) return false;
-    q->type = as;
+    q->type = KSLLM_TYPE_Q2_K;
     q->w = (const u8 *)wide;
-    q->row_bytes = n * to;
+    q->row_bytes = n * sizeof *wide;
     q->y = p->y + done;
     q->n_rows = min_size(p->n_rows - done, most > 8 ? most / 8 * 8 : most);
     const u8 *src = p->w + done * p->row_bytes;
     for (size_t i = 0; i < q->n_rows * n; i++)
-        k_widen(src + i * from, p->type, (u8 *)wide + i * to);
+        k_widen(src + i * BLK_TYPES[p->type].bytes, p->type, &wide[i]);
     return true;
 }
 
@@ -8814,7 +8958,7 @@ QUANTIZED(IQ4_NL)
 QUANTIZED(IQ4_XS)
 #if !defined KSLLM_NO_IQ
 #if defined KS_SCALAR
-#define WIDENED(t, as) QUANTIZED(t)
+#define TERNARY(t) QUANTIZED(t)
 #else
 #if defined KS_VNNI && !defined KS_AVXVNNI
 #define X_WIDER(p, t)                                                          \
@@ -8863,61 +9007,59 @@ BOOK(IQ1_M)
 #undef X_LAY_BOOK
 #endif
 #if !defined KS_AVX2
-#define X_WIDE_LAY(t, as)
-#define X_WIDE_PANEL(t, as)
-#define X_FEW_AS(as) KS_NAME(k_product_##as)
+#define X_WIDE_LAY(t)
+#define X_WIDE_PANEL(t)
+#define X_FEW_Q2_K KS_NAME(k_product_Q2_K)
 #else
-#define X_FEW_AS(as) KS_NAME(k_few_##as)
+#define X_FEW_Q2_K KS_NAME(k_few_Q2_K)
 #if !defined KS_BASE
-#define X_WIDE_LAY(t, as)                                                      \
+#define X_WIDE_LAY(t)                                                          \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
         size_t at, size_t n, bool raise) {                                     \
-        u16 wide[8][sizeof(blk_q6_k) / 2];                                     \
+        blk_q2_k wide[8];                                                      \
         const u8 *block[8];                                                    \
-        k_widen_blocks(                                                        \
-            row, at, KSLLM_TYPE_##t, KSLLM_TYPE_##as, wide, block);            \
-        KS_NAME(k_lay_##as)(to, h, block, 0, n, raise);                        \
+        k_widen_blocks(row, at, KSLLM_TYPE_##t, wide, block);                  \
+        KS_NAME(k_lay_Q2_K)(to, h, block, 0, n, raise);                        \
     }                                                                          \
     X_LAY_OWN(t)
 #else
-#define X_WIDE_LAY(t, as) X_LAY_OWN(t)
+#define X_WIDE_LAY(t) X_LAY_OWN(t)
 #endif
-#define X_WIDE_PANEL(t, as)                                                    \
+#define X_WIDE_PANEL(t)                                                        \
     if (p->m > KS_NAME(FEW)) {                                                 \
         k_product all = *p;                                                    \
-        all.type = KSLLM_TYPE_##as;                                            \
+        all.type = KSLLM_TYPE_Q2_K;                                            \
         KS_NAME(k_panel)(                                                      \
-            &all, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##as));       \
+            &all, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_Q2_K));       \
         return;                                                                \
     }
 #endif
-#define WIDENED(t, as)                                                         \
-    X_WIDE_LAY(t, as)                                                          \
+#define TERNARY(t)                                                             \
+    X_WIDE_LAY(t)                                                              \
     KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) {                  \
-        u16 wide[K_WIDE_BYTES / 2];                                            \
+        blk_q2_k wide[K_WIDE];                                                 \
         k_product q = *p;                                                      \
         q.n_rows = 0;                                                          \
         q.then = NULL;                                                         \
-        if (!k_widen_room(p, KSLLM_TYPE_##as)) k_product_any_scalar(p);        \
+        if (!k_widen_room(p)) k_product_any_scalar(p);                         \
         else                                                                   \
-            while (k_widen_rows(p, KSLLM_TYPE_##as, wide, &q))                 \
-                X_FEW_AS(as)(&q);                                              \
+            while (k_widen_rows(p, wide, &q)) X_FEW_Q2_K(&q);                  \
     }                                                                          \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        X_WIDE_PANEL(t, as)                                                    \
+        X_WIDE_PANEL(t)                                                        \
         KS_NAME(k_few_##t)(p);                                                 \
     }
 #endif
 QUANTIZED(MXFP4)
 #if !defined KS_AVX2
-WIDENED(IQ3_S, Q6_K)
+QUANTIZED(IQ3_S)
 #endif
-WIDENED(TQ1_0, Q2_K)
-WIDENED(TQ2_0, Q2_K)
-#undef WIDENED
+TERNARY(TQ1_0)
+TERNARY(TQ2_0)
+#undef TERNARY
 #undef X_WIDER
 #undef X_WIDE_LAY
-#undef X_FEW_AS
+#undef X_FEW_Q2_K
 #undef X_WIDE_PANEL
 #endif
 #undef QUANTIZED

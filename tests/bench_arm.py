@@ -44,7 +44,7 @@ QEMU32 = os.environ.get("QEMU32", "qemu-arm")
 CPU = "max,sve=off"     # or the C library would use SVE, which no A76 has
 MCA = os.environ.get("MCA", "llvm-mca-19")
 CORES = {"N1": "neoverse-n1", "V1": "neoverse-v1", "A55": "cortex-a55"}
-TUNED = ["Q4_0", "Q4_K", "Q6_K", "Q8_0"]
+TUNED = ["Q4_0", "Q4_K", "Q6_K", "Q8_0", "IQ3_S"]
 # Inputs of a row, rows, tokens. The model of the cycles sees less, or it
 # would take minutes: one panel and two tiles. Unpacking weighs five times as
 # much there as with 64 tokens.
@@ -56,7 +56,10 @@ MARCH = {"neon": "armv8-a", "dotprod": "armv8.2-a+dotprod+fp16",
 # the share of llama.cpp's that Q4_K and Q6_K may take.
 MOST = {("dotprod", 64, "Q4_0"): 3.6, ("i8mm", 64, "Q4_0"): 2.9,
         ("dotprod", 1, "Q4_0"): 12, ("dotprod", 1, "Q4_K"): 13.5,
-        ("dotprod", 1, "Q6_K"): 20, ("dotprod", 1, "Q8_0"): 8.5}
+        ("dotprod", 1, "Q6_K"): 20, ("dotprod", 1, "Q8_0"): 8.5,
+        ("dotprod", 1, "IQ3_S"): 45}
+# Issue 23: how much of Q4_K's cycles on N1 one token of IQ3_S may take.
+MOST_IQ3_S = 2
 # Issue 20: how much of 64-bit Arm's NEON row that of 32 bits may take.
 MOST32 = 1.8
 SLACK = 1.02
@@ -246,6 +249,9 @@ def goals(numbers, peer):
             if other:
                 yield (row, 64, kind, numbers["ksllm", row, kind, 64][0],
                        other[0] / 2)
+    one = [numbers["ksllm", "dotprod", kind, 1][1] for kind in
+           ("IQ3_S", "Q4_K")]
+    yield "N1 cycles of dotprod", 1, "IQ3_S", one[0], one[1] * MOST_IQ3_S
     for (_, row, kind, tokens), values in numbers.items():
         if row == "neon32":
             yield (row, tokens, kind, values[0],

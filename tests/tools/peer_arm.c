@@ -12,6 +12,7 @@
 RAW(q4_0, q8_0) RAW(q4_1, q8_1) RAW(q5_0, q8_0) RAW(q5_1, q8_1)
 RAW(q8_0, q8_0) RAW(iq4_nl, q8_0) RAW(q2_K, q8_K) RAW(q3_K, q8_K)
 RAW(q4_K, q8_K) RAW(q5_K, q8_K) RAW(q6_K, q8_K) RAW(iq4_xs, q8_K)
+RAW(iq3_s, q8_K)
 
 static const struct {
     const char *name;
@@ -31,6 +32,7 @@ static const struct {
     {"Q5_K", ggml_vec_dot_q5_K_q8_K, 256, 176, 292},
     {"Q6_K", ggml_vec_dot_q6_K_q8_K, 256, 210, 292},
     {"IQ4_XS", ggml_vec_dot_iq4_xs_q8_K, 256, 136, 292},
+    {"IQ3_S", ggml_vec_dot_iq3_s_q8_K, 256, 110, 292},
 };
 
 typedef void tiled(int, float *, size_t, const void *, const void *, int, int);
