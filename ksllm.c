@@ -6509,6 +6509,22 @@ V_INLINE vr KS_NAME(n_block_scales)(
 /* blk_scale_bytes, for vectors. */
 V_INLINE void KS_NAME(n_scale_bytes)(
     const u8 *src, ksllm_type type, int8x8_t *scales, uint8x8_t *mins) {
+#if defined KS_ARM32 /* half the instructions; with 64 bits integers do it */
+    if (type == KSLLM_TYPE_Q4_K || type == KSLLM_TYPE_Q5_K) {
+        static const i8 right[8] = {0, 0, 0, 0, -4, -4, -4, -4};
+        uint8x8_t ab = vld1_u8(src + 4);
+        uint8x8_t c = vreinterpret_u8_u32(vdup_n_u32(ld_u32(src + 12)));
+        c = vand_u8(vshl_u8(c, vld1_s8(right)), vdup_n_u8(15));
+        c = vorr_u8(c, vand_u8(vshr_n_u8(ab, 2), vdup_n_u8(48)));
+        uint32x2_t low = vreinterpret_u32_u8(vand_u8(ab, vdup_n_u8(63)));
+        uint32x2_t high = vreinterpret_u32_u8(c);
+        scales[0] = vreinterpret_s8_u32(vzip1_u32(low, high));
+        mins[0] = vreinterpret_u8_u32(vzip2_u32(low, high));
+        scales[1] = vdup_n_s8(0);
+        mins[1] = vdup_n_u8(0);
+        return;
+    }
+#endif
     u64 sc[2] = {0, 0}, mn[2] = {0, 0};
     blk_scale_bytes(src, type, sc, mn);
     KS_UNROLL
@@ -6985,6 +7001,9 @@ V_INLINE void KS_NAME(n_pair)(int32x4_t (*run)[2], KS_NAME(n_half256) *from,
 #else
     KS_UNROLL
     for (int g = 0; g < 1 + wide; g++) {
+#if defined KS_ARM32 /* or groups are loaded, and spilled, at once */
+        KS_FENCE;
+#endif
         const KS_NAME(n32) w = KS_NAME(n_group32)(from, type, k + g);
         const KS_NAME(n32) y = KS_NAME(n_load32)(x + 32 * (k + g));
         int32x4_t *to = run[0];
