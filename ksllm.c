@@ -6465,6 +6465,8 @@ V_INLINE uint16x4_t KS_NAME(n_next_halves)(const u8 **p, size_t bytes) {
     u64 b = ld_u16(p[2]) | (u32)ld_u16(p[3]) << 16;
     a |= b << 32;
     KS_OPAQUE(a);
+    /* Or clang puts this off where nothing is unpacked (Q8_0), and spills. */
+    if (bytes > 32) __asm__ volatile("" : "+r"(a));
     KS_UNROLL
     for (int r = 0; r < 4; r++) p[r] += bytes;
     return vcreate_u16(a);
