@@ -1671,19 +1671,20 @@ KS_INLINE void blk_crumbs(i8 *q, const u8 *qs) {
                 q[128 * h + 32 * j + l] = (i8)(qs[32 * h + l] >> 2 * j & 3);
 }
 
+#define LOW_NIBBLES 0x0f0f0f0f0f0f0f0fu
+
 /* The 12 bytes of Q4_K and Q5_K, six bits for the scale and the minimum of
  * each group of 32 (s: scale, m: minimum, number = group, ^ = top 2 bits):
  *   byte 0-3   s4^..s7^ : s0..s3        byte 4-7  m4^..m7^ : m0..m3
  *   byte 8-11  m4..m7 low 4 : s4..s7 low 4 */
 KS_INLINE void blk_six_bits(const u8 *s, u64 *scales, u64 *mins) {
-    u32 a = ld_u32(s), b = ld_u32(s + 4), c = ld_u32(s + 8);
-    u32 high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
-    *scales = (u64)high << 32 | (a & 0x3f3f3f3f);
-    high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
-    *mins = (u64)high << 32 | (b & 0x3f3f3f3f);
+    const u64 ab = ld_u64(s), c = ld_u32(s + 8);
+    const u64 low = ab & 0x3f3f3f3f3f3f3f3fu;
+    const u64 high = ((c | c << 28) & LOW_NIBBLES)
+        | (ab >> 2 & 0x3030303030303030u);
+    *scales = high << 32 | (u32)low;
+    *mins = high >> 32 << 32 | low >> 32;
 }
-
-#define LOW_NIBBLES 0x0f0f0f0f0f0f0f0fu
 
 /* Eight nibbles to a byte each. */
 KS_INLINE u64 blk_nibbles_apart(u64 v) {
@@ -6813,7 +6814,7 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  *     | n_block, n_group32       per format; the same on all three rows
  *     v
  *   32 weights of a row, in order -- n_lay_rows --> panel -- n_tile --> y
- *     | n_dots, n_row256                                       ^
+ *     | n_dots, n_rows256                                      ^
  *     v                                 inputs -- k_fill --> tile
  *   y of one token
  *
@@ -6907,26 +6908,6 @@ V_INLINE vr KS_NAME(n_pairs_apart)(uint32x4_t a, uint32x4_t b, vr *min) {
     return KS_NAME(n_floats)(vget_low_u16(d), vget_high_u16(d));
 }
 
-/* d and dmin of eight blocks, `at` bytes into the rows. */
-V_INLINE vr KS_NAME(n_block_scales)(
-    const u8 *const *rows, size_t at, const blk_type *t, vr *min) {
-#define EIGHT(load)                                                            \
-    a = load(AT(0), a, 0), a = load(AT(1), a, 1), a = load(AT(2), a, 2);       \
-    a = load(AT(3), a, 3), b = load(AT(4), b, 0), b = load(AT(5), b, 1);       \
-    b = load(AT(6), b, 2), b = load(AT(7), b, 3)
-#define AT(r) ((const void *)(rows[r] + at + t->d))
-    if (t->has_min) {
-        uint32x4_t a = vdupq_n_u32(0), b = a;
-        EIGHT(vld1q_lane_u32);
-        return KS_NAME(n_pairs_apart)(a, b, min);
-    }
-    uint16x4_t a = vdup_n_u16(0), b = a;
-    EIGHT(vld1_lane_u16);
-    return KS_NAME(n_floats)(a, b);
-#undef AT
-#undef EIGHT
-}
-
 typedef struct { const u8 *p[8]; } KS_NAME(n_rows);
 
 /* Powers of two by an exponent each, as blk_power has them. */
@@ -6977,6 +6958,8 @@ V_INLINE uint16x4_t KS_NAME(n_next_halves)(const u8 **p, size_t bytes) {
     u64 b = ld_u16(p[2]) | (u32)ld_u16(p[3]) << 16;
     a |= b << 32;
     KS_OPAQUE(a);
+    /* Or clang puts this off where nothing is unpacked (Q8_0), and spills. */
+    if (bytes > 32) __asm__ volatile("" : "+r"(a));
     KS_UNROLL
     for (int r = 0; r < 4; r++) p[r] += bytes;
     return vcreate_u16(a);
@@ -6994,7 +6977,7 @@ V_INLINE uint32x4_t KS_NAME(n_next_words)(const u8 **p, size_t bytes) {
 
 #endif
 
-/* n_block_scales for blocks of 32, stepping over them. */
+/* d and minima of eight blocks of 32, stepping over them. */
 V_INLINE vr KS_NAME(n_next_scales)(
     KS_NAME(n_rows) *row, const blk_type *t, vr *min) {
     if (t->has_min) {
@@ -7009,9 +6992,19 @@ V_INLINE vr KS_NAME(n_next_scales)(
     return KS_NAME(n_floats)(a, b);
 }
 
-/* blk_scale_bytes in registers: half the instructions for Q4_K and Q5_K. */
+/* d and dmin of eight blocks, `at` bytes into the rows. */
+V_INLINE vr KS_NAME(n_block_scales)(
+    const u8 *const *rows, size_t at, const blk_type *t, vr *min) {
+    KS_NAME(n_rows) row;
+    KS_UNROLL
+    for (int r = 0; r < 8; r++) row.p[r] = rows[r] + at + t->d;
+    return KS_NAME(n_next_scales)(&row, t, min);
+}
+
+/* blk_scale_bytes, for vectors. */
 V_INLINE void KS_NAME(n_scale_bytes)(
     const u8 *src, ksllm_type type, int8x8_t *scales, uint8x8_t *mins) {
+#if defined KS_ARM32 /* half the instructions; with 64 bits integers do it */
     if (type == KSLLM_TYPE_Q4_K || type == KSLLM_TYPE_Q5_K) {
         static const i8 right[8] = {0, 0, 0, 0, -4, -4, -4, -4};
         uint8x8_t ab = vld1_u8(src + 4);
@@ -7026,6 +7019,7 @@ V_INLINE void KS_NAME(n_scale_bytes)(
         mins[1] = vdup_n_u8(0);
         return;
     }
+#endif
     u64 sc[2] = {0, 0}, mn[2] = {0, 0};
     blk_scale_bytes(src, type, sc, mn);
     KS_UNROLL
@@ -7262,7 +7256,15 @@ V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
  * without a conversion, larger by that, as long as they stay below 2^22. */
 #define K_SHIFTED 12582912.0f
 
-#if !defined KS_DOTPROD
+#if defined KS_DOTPROD
+
+/* Adds partial sums of 16 products, in the order in which it is written. */
+V_INLINE void KS_NAME(n_sdot)(int32x4_t *acc, int8x16_t a, int8x16_t b) {
+    __asm__ volatile(
+        "sdot %0.4s, %1.16b, %2.16b" : "+w"(*acc) : "w"(a), "w"(b));
+}
+
+#else
 
 /* Sums of two products: two products of bytes fit 16 bits. */
 V_INLINE int16x8_t KS_NAME(n_pairs)(int8x16_t a, int8x16_t b) {
@@ -7276,28 +7278,17 @@ V_INLINE int16x8_t KS_NAME(n_fours)(KS_NAME(n32) w, KS_NAME(n32) x) {
     return vmlal_high_s8(p, w.hi, x.hi);
 }
 
-#endif
-
 /* acc + partial sums of 16 products */
 V_INLINE int32x4_t KS_NAME(n_dot)(int32x4_t acc, int8x16_t a, int8x16_t b) {
-#if defined KS_DOTPROD
-    return vdotq_s32(acc, a, b);
-#else
     return vpadalq_s16(acc, KS_NAME(n_pairs)(a, b));
-#endif
 }
 
 /* ... of 32; `small`: four fit 16 bits. */
 V_INLINE int32x4_t KS_NAME(n_dot32)(
     int32x4_t acc, KS_NAME(n32) w, KS_NAME(n32) x, bool small) {
-#if !defined KS_DOTPROD
     if (small) return vpadalq_s16(acc, KS_NAME(n_fours)(w, x));
-#endif
-    (void)small;
     return KS_NAME(n_dot)(KS_NAME(n_dot)(acc, w.lo, x.lo), w.hi, x.hi);
 }
-
-#if !defined KS_DOTPROD
 
 /* The same without acc: no register must be cleared for it. */
 V_INLINE int32x4_t KS_NAME(n_first32)(
@@ -7380,8 +7371,6 @@ V_INLINE vr KS_NAME(n_dots)(KS_NAME(n_run) *run, const KS_NAME(n_rows) *row,
     const KS_NAME(n32) v = KS_NAME(n_next32)(x);
     vr p;
 #if defined KS_DOTPROD
-#define DOT(acc, a, b)                                                         \
-    __asm__ volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b))
     KS_UNROLL
     for (int r = 0; r < 8; r += 4) {
         KS_NAME(n32) w[4];
@@ -7392,11 +7381,12 @@ V_INLINE vr KS_NAME(n_dots)(KS_NAME(n_run) *run, const KS_NAME(n_rows) *row,
             "+w"(w[3].lo), "+w"(w[0].hi), "+w"(w[1].hi), "+w"(w[2].hi),
             "+w"(w[3].hi));
         KS_UNROLL
-        for (int i = 0; i < 4; i++) DOT(run->s[r + i], w[i].lo, v.lo);
+        for (int i = 0; i < 4; i++)
+            KS_NAME(n_sdot)(run->s + r + i, w[i].lo, v.lo);
         KS_UNROLL
-        for (int i = 0; i < 4; i++) DOT(run->s[r + i], w[i].hi, v.hi);
+        for (int i = 0; i < 4; i++)
+            KS_NAME(n_sdot)(run->s + r + i, w[i].hi, v.hi);
     }
-#undef DOT
     const KS_NAME(vri) now = KS_NAME(n_fold)(run->s);
     KS_UNROLL
     for (int i = 0; i < 2; i++) {
@@ -7493,7 +7483,7 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
 
 #if !defined KSLLM_NO_IQ
 
-/* n_row256 of IQ3_S: twice what n_iq3_s gives, and one. Differences of scales,
+/* A block of IQ3_S: twice what n_iq3_s gives, and one. Differences of scales,
  * which are below 32, are taken by bytes of a register for integers. What is
  * looked up waits long for its numbers: they leave some groups before. */
 V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
@@ -7517,7 +7507,13 @@ V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
         if (k < 8) n[k] = KS_NAME(n_numbers_of)(from + k / 4, k % 4);
         if (g < 0) continue;
         const KS_NAME(n32) w = KS_NAME(n_iq3_s)(from + g / 4, g % 4, n[g]);
-        run = KS_NAME(n_dot32)(run, w, KS_NAME(n_load32)(x + 32 * g), true);
+        const KS_NAME(n32) y = KS_NAME(n_load32)(x + 32 * g);
+#if defined KS_DOTPROD
+        KS_NAME(n_sdot)(&run, w.lo, y.lo);
+        KS_NAME(n_sdot)(&run, w.hi, y.hi);
+#else
+        run = KS_NAME(n_dot32)(run, w, y, true);
+#endif
         v = KS_NAME(n_scale)(v, run, steps[g / 4], g % 4);
         KS_TOGETHER(run, v);
     }
@@ -7526,69 +7522,150 @@ V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
 
 #endif
 
-/* Partial sums of one block of 256, less the bias; those of the minima go to u.
- * (IQ3_S takes n_running in place of sums.)
- * The sum of a group is not cleared for the next one: S[g] contains all groups
- * up to g, and
- *     sum over g of scale[g] * (S[g] - S[g - 1])
- *         = sum over g of (scale[g] - scale[g + 1]) * S[g]
- * holds modulo 2^32 even if a term overflows. That saves an instruction for
- * each group, one in ten for Q4_K. */
-V_INLINE int32x4_t KS_NAME(n_row256)(const u8 *src, ksllm_type type,
-    const i8 *x, const i16 *sums, int32x4_t *u) {
-#if !defined KSLLM_NO_IQ
-    if (type == KSLLM_TYPE_IQ3_S) return KS_NAME(n_row_iq3_s)(src, x, sums);
+/* Rows of blocks of 256 that meet inputs at once. A small core runs its
+ * instructions in order, and multiplies one row while it waits for the other.
+ * Without sdot two would take a sixth less there, but up to 8 % more on larger
+ * cores (llvm-mca), and 32-bit Arm has no registers for two. */
+#if defined KS_DOTPROD
+enum { KS_NAME(ABREAST) = 2 };
+#else
+enum { KS_NAME(ABREAST) = 1 };
 #endif
+
+/* Of 256 inputs the sums as n_steps needs them: of 32, or of 16, negative
+ * where weights have a bias. */
+V_INLINE void KS_NAME(n_block_sums)(
+    const i16 *sums, ksllm_type type, int16x8_t *to) {
+    to[0] = vld1q_s16(sums), to[1] = vld1q_s16(sums + 8);
+    if (BLK_TYPES[type].span == 32) to[0] = vpaddq_s16(to[0], to[1]);
+    if (blk_biased(type)) to[0] = vnegq_s16(to[0]), to[1] = vnegq_s16(to[1]);
+}
+
+/* Of a block the differences of scales, minus what its bias adds, to v, and
+ * the partial sums of its minima, to u. */
+V_INLINE void KS_NAME(n_steps)(const u8 *src, ksllm_type type,
+    const int16x8_t *sums, int32x4_t *steps, int32x4_t *v, int32x4_t *u) {
     const blk_type *b = &BLK_TYPES[type];
-    const bool wide = b->span == 32;
     int8x8_t sc[2];
     uint8x8_t mn[2];
-    int32x4_t steps[4], run = vdupq_n_s32(0), v = run;
     KS_NAME(n_scale_bytes)(src, type, sc, mn);
-    const int16x8_t none = vdupq_n_s16(0), c0 = vmovl_s8(sc[0]);
-    const int16x8_t c1 = wide ? none : vmovl_s8(sc[1]);
-    const int16x8_t e0 = vsubq_s16(c0, vextq_s16(c0, c1, 1));
-    const int16x8_t e1 = vsubq_s16(c1, vextq_s16(c1, none, 1));
+    const int16x8_t e0 = vsubl_s8(sc[0], vext_s8(sc[0], sc[1], 2));
+    const int16x8_t e1 = vsubl_s8(sc[1], vext_s8(sc[1], vdup_n_s8(0), 2));
     steps[0] = vmovl_s16(vget_low_s16(e0));
     steps[1] = vmovl_high_s16(e0);
     steps[2] = vmovl_s16(vget_low_s16(e1));
     steps[3] = vmovl_high_s16(e1);
-    const int16x8_t s0 = vld1q_s16(sums), s1 = vld1q_s16(sums + 8);
+    KS_UNROLL /* or clang widens each again where it is used */
+    for (int i = 0; i < 4; i++) __asm__("" : "+w"(steps[i]));
+    *v = vdupq_n_s32(0);
     if (b->bias == 32)
-        v = vnegq_s32(KS_NAME(n_by_sums)(
-            vshll_n_s8(sc[0], 5), vshll_n_s8(sc[1], 5), s0, s1));
+        *v = KS_NAME(n_by_sums)(
+            vshll_n_s8(sc[0], 5), vshll_n_s8(sc[1], 5), sums[0], sums[1]);
     if (b->bias == 4)
-        v = vnegq_s32(KS_NAME(n_by_sums)(
-            vshll_n_s8(sc[0], 2), vshll_n_s8(sc[1], 2), s0, s1));
-    if (b->has_min) {
-        const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
-        const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
-        *u = wide ? KS_NAME(n_by_eight)(m0, vpaddq_s16(s0, s1))
-                  : KS_NAME(n_by_sums)(m0, m1, s0, s1);
+        *v = KS_NAME(n_by_sums)(
+            vshll_n_s8(sc[0], 2), vshll_n_s8(sc[1], 2), sums[0], sums[1]);
+    if (!b->has_min) return;
+    const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
+    const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
+    *u = b->span == 32 ? KS_NAME(n_by_eight)(m0, sums[0])
+                       : KS_NAME(n_by_sums)(m0, m1, sums[0], sums[1]);
+}
+
+/* Adds groups k and k + 1 of 32, or both of 16 in those 32, of each row, times
+ * inputs, to its sums of even and of odd groups. With sdot in this order: one
+ * product never waits for the next, and each load stands alone, as small cores
+ * take three times as long for a pair. That is not worth the same load twice,
+ * where all of a half lies in 32 bytes (Q2_K, Q3_K). */
+V_INLINE void KS_NAME(n_pair)(int32x4_t (*run)[2], KS_NAME(n_half256) *from,
+    const i8 *x, ksllm_type type, int k) {
+    const int wide = BLK_TYPES[type].span == 32;
+#if defined KS_DOTPROD
+    enum { R = KS_NAME(ABREAST) };
+    KS_UNROLL
+    for (int j = 0; j < 2; j++) {
+        int8x16_t w[2][R], y[2];
+        KS_UNROLL
+        for (int g = 0; g < 1 + wide; g++) {
+            y[g] = vld1q_s8(x + 32 * (k + g) + 16 * j);
+            KS_UNROLL
+            for (int r = 0; r < R; r++)
+                w[g][r] = KS_NAME(n_s8)(
+                    KS_NAME(n_group)(from + r, type, k + g, j));
+        }
+        KS_UNROLL
+        for (int r = 0; r < R; r++)
+            if (BLK_TYPES[type].bytes > 128) KS_OPAQUE(from[r].qs);
+        KS_UNROLL
+        for (int g = 0; g < 1 + wide; g++) KS_TOGETHER(w[g][0], w[g][1]);
+        KS_UNROLL
+        for (int r = 0; r < R; r++) {
+            KS_UNROLL
+            for (int g = 0; g < 1 + wide; g++)
+                KS_NAME(n_sdot)(&run[r][wide ? g : j], w[g][r], y[g]);
+        }
+    }
+#else
+    KS_UNROLL
+    for (int g = 0; g < 1 + wide; g++) {
+#if defined KS_ARM32 /* or groups are loaded, and spilled, at once */
+        KS_FENCE;
+#endif
+        const KS_NAME(n32) w = KS_NAME(n_group32)(from, type, k + g);
+        const KS_NAME(n32) y = KS_NAME(n_load32)(x + 32 * (k + g));
+        int32x4_t *to = run[0];
+        if (wide) to[g] = KS_NAME(n_dot32)(
+            to[g], w, y, BLK_TYPES[type].bias < 128);
+        else to[0] = KS_NAME(n_dot)(to[0], w.lo, y.lo),
+            to[1] = KS_NAME(n_dot)(to[1], w.hi, y.hi);
+    }
+#endif
+}
+
+/* Partial sums of one block of 256 of some rows, less the bias; those of the
+ * minima go to u. There is one sum for even groups and one for odd ones. It is
+ * not cleared for the next group: S[g] contains groups g, g - 2, ... and
+ *     sum over g of scale[g] * (S[g] - S[g - 2])
+ *         = sum over g of (scale[g] - scale[g + 2]) * S[g]
+ * holds modulo 2^32 even if a term overflows. That saves an instruction for
+ * each group, one in ten for Q4_K. */
+V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
+    const i8 *x, const int16x8_t *sums, int32x4_t *to, int32x4_t *u) {
+    enum { R = KS_NAME(ABREAST) };
+    const int wide = BLK_TYPES[type].span == 32;
+    int32x4_t steps[R][4], run[R][2], v[R];
+    KS_UNROLL
+    for (int r = 0; r < R; r++) {
+        KS_NAME(n_steps)(src[r], type, sums, steps[r], v + r, u + r);
+        run[r][0] = run[r][1] = vdupq_n_s32(0);
     }
     KS_ROLLED
     for (int half = 0; half < 2; half++, x += 128) {
-        const KS_NAME(n_half256) from = KS_NAME(n_half_at)(src, type, half);
+        KS_NAME(n_half256) from[R];
         KS_UNROLL
-        for (int k = 0; k < 4; k++) {
-            KS_NAME(n32) w = KS_NAME(n_group32)(&from, type, k);
-            KS_NAME(n32) y = KS_NAME(n_load32)(x + 32 * k);
-            if (wide) {
-                run = KS_NAME(n_dot32)(run, w, y, b->bias < 128);
-                v = KS_NAME(n_scale)(v, run, steps[half], k);
-                KS_TOGETHER(run, v);
-                continue;
+        for (int r = 0; r < R; r++)
+            from[r] = KS_NAME(n_half_at)(src[r], type, half);
+        KS_UNROLL
+        for (int k = 0; k < 4; k += 1 + wide) {
+            KS_NAME(n_pair)(run, from, x, type, k);
+            const int at = wide ? k : 2 * k; /* group, of the half's */
+            KS_UNROLL
+            for (int g = 0; g < 2; g++) {
+                KS_UNROLL
+                for (int r = 0; r < R; r++) {
+                    v[r] = KS_NAME(n_scale)(
+                        v[r], run[r][g], steps[r][at / 4], at % 4 + g);
+                    KS_TOGETHER(run[r][g], v[r]);
+                }
             }
-            int32x4_t step = steps[2 * half + k / 2];
-            run = KS_NAME(n_dot)(run, w.lo, y.lo);
-            v = KS_NAME(n_scale)(v, run, step, k % 2 * 2);
-            KS_TOGETHER(run, v);
-            run = KS_NAME(n_dot)(run, w.hi, y.hi);
-            v = KS_NAME(n_scale)(v, run, step, k % 2 * 2 + 1);
-            KS_TOGETHER(run, v);
+        }
+        KS_UNROLL
+        for (int r = 0; r < R; r++) {
+            steps[r][0] = steps[r][2 - wide];
+            steps[r][1] = steps[r][3];
         }
     }
-    return v;
+    KS_UNROLL
+    for (int r = 0; r < R; r++) to[r] = v[r];
 }
 
 /* The inputs of all groups of 32 up to each. */
@@ -7600,6 +7677,31 @@ V_INLINE void KS_NAME(n_running)(const i16 *sums, i16 *to) {
     vst1q_s16(to, vaddq_s16(s, vextq_s16(none, s, 4)));
 }
 
+V_INLINE void KS_NAME(n_eight256)(const u8 *const *rows, size_t at,
+    ksllm_type type, const i8 *x, const i16 *sums, int32x4_t *s,
+    int32x4_t *u) {
+    enum { R = KS_NAME(ABREAST) };
+    int16x8_t in[2];
+#if !defined KSLLM_NO_IQ
+    if (type == KSLLM_TYPE_IQ3_S) {
+        i16 running[8];
+        KS_NAME(n_running)(sums, running);
+        KS_ROLLED
+        for (int r = 0; r < 8; r++)
+            s[r] = KS_NAME(n_row_iq3_s)(rows[r] + at, x, running);
+        return;
+    }
+#endif
+    KS_NAME(n_block_sums)(sums, type, in);
+    KS_ROLLED
+    for (int r = 0; r < 8; r += R) {
+        const u8 *src[R];
+        KS_UNROLL
+        for (int j = 0; j < R; j++) src[j] = rows[r + j] + at;
+        KS_NAME(n_rows256)(src, type, x, in, s + r, u + r);
+    }
+}
+
 V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
@@ -7608,12 +7710,7 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     vr y = vr_load(zero), dmin = y;
     for (size_t i = 0, at = 0; i < n_blocks; i++, at += b->bytes) {
         int32x4_t s[8], u[8];
-        i16 running[8];
-        if (type == KSLLM_TYPE_IQ3_S) KS_NAME(n_running)(sums, running);
-        KS_ROLLED
-        for (int r = 0; r < 8; r++)
-            s[r] = KS_NAME(n_row256)(rows[r] + at, type, x,
-                type == KSLLM_TYPE_IQ3_S ? running : sums, u + r);
+        KS_NAME(n_eight256)(rows, at, type, x, sums, s, u);
         vr d = KS_NAME(n_block_scales)(rows, at, b, &dmin);
         y = vr_add(y, KS_NAME(n_fold)(s), d, dx[i]);
         if (b->has_min)
@@ -8153,7 +8250,7 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(panel) *panel, size_t o,
 }
 
 /* The same for a block of 256: integers until its end. If sums are RUNNING,
- * scales are differences, as in n_row256. */
+ * scales are differences, as in n_rows256. */
 V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     const KS_NAME(tile) *x, const int T, bool small, const int span,
     bool has_min) {
