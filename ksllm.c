@@ -28544,6 +28544,49 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
         "are", STR(name));
 }
 
+/* Whether all values of a key are this one. */
+static bool mdl_is_all(const gguf_kv *kv, f64 value) {
+    f64 v;
+    for (u64 i = 0; i < kv->count; i++)
+        if (!gguf_num_at(kv, i, &v) || v < value || v > value) return false;
+    return true;
+}
+
+/* Keys of llama.cpp's that change what is computed and that no tensor shows.
+ * Where a graph has no place for one, it must have the value that changes
+ * nothing. */
+static ksllm_status mdl_check_keys(const ksllm_model *m, ksllm_error *err) {
+    const mdl_arch *a = m->arch;
+    const struct {
+        const char *key;
+        f64 idle;
+        bool known; /* it is read elsewhere, or means nothing here */
+    } keys[] = {
+        {"attention.causal", !a->encoder, false},
+        {"attention.sliding_window", 0, a->windows != WINDOW_NEVER},
+        {"attention.temperature_scale", 0, a->tempered},
+        {"attention.clamp_kqv", 0, false},
+        {"attention.max_alibi_bias", 0, false},
+        {"attention.output_scale", 1, false},
+        {"attention.value_scale", 1, false},
+        {"attn_logit_softcapping", 0, false},
+        {"router_logit_softcapping", 0, false},
+        {"swiglu_clamp_exp", 0, false},
+        {"swiglu_clamp_shexp", 0, false},
+        {"rope.scaling.alpha", 0, false},
+        {"rope.scaling.finetuned", 1, !a->divides_logits}, /* Granite: rope */
+    };
+    for (size_t i = 0; i < KS_LEN(keys); i++) {
+        const gguf_kv *kv = keys[i].known ? NULL : mdl_find(m, keys[i].key);
+        if (kv && !mdl_is_all(kv, keys[i].idle))
+            return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+                "'%.*s' is not %g: this version cannot run %s with it; with %g "
+                "(options.overrides) the model runs, but is another one",
+                STR(kv->key), keys[i].idle, a->name, keys[i].idle);
+    }
+    return KSLLM_OK;
+}
+
 /* KV heads of the layers that have any: where others are convolutions, the file
  * says for each how many it has. Where they differ, the most. */
 static u32 mdl_kv_heads(mdl_reader *r, u32 heads) {
@@ -28794,7 +28837,9 @@ typedef struct {
     enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG } kind;
     f64 theta, factor, original;
     f64 low, high;           /* llama3: wavelengths original / low, / high */
-    f64 fast, slow, ext, attn; /* yarn: beta_fast, beta_slow, mix, gain */
+    f64 fast, slow, ext; /* yarn: beta_fast, beta_slow, mix */
+    f64 attn, gain; /* on cos and sin; in place of yarn's own (attention_factor
+                       of transformers), 0: none */
     f64 log_mul; /* yarn of latent models: 0.1 mscale_all_dim */
 } mdl_scaling;
 
@@ -28817,11 +28862,12 @@ static ksllm_status mdl_read_scaling(
             "'%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
             STR(kv->key), STR(type));
     mdl_reader r = {m, err, KSLLM_OK};
-    s->kind = kind;
     s->theta = mdl_float(&r, "rope.freq_base", 1, top, 10000);
-    s->factor = mdl_float(
-        &r, "rope.scaling.factor", tiny, top,
-        kind && kind < ROPE_LONG ? -1 : 1);
+    /* Files of 2023 have no type, and the factor by its name of then. */
+    f64 old = mdl_float(&r, "rope.scale_linear", 0, top, 0);
+    s->factor = mdl_float(&r, "rope.scaling.factor", tiny, top,
+        old > 0 ? old : kind && kind < ROPE_LONG ? -1 : 1);
+    s->kind = !kv && (s->factor < 1 || s->factor > 1) ? ROPE_LINEAR : kind;
     s->original = mdl_float(&r, "rope.scaling.original_context_length", 1, top,
         m->n_ctx_train);
     s->low = mdl_float(&r, "rope.scaling.low_freq_factor", tiny, top, 1);
@@ -28830,6 +28876,7 @@ static ksllm_status mdl_read_scaling(
     s->slow = mdl_float(&r, "rope.scaling.yarn_beta_slow", tiny, top, 1);
     s->ext = mdl_float(&r, "rope.scaling.yarn_ext_factor", 0, top, 1);
     s->attn = mdl_float(&r, "rope.scaling.attn_factor", 0, top, 1);
+    s->gain = mdl_float(&r, "rope.scaling.yarn_attn_factor", 0, top, 0);
     s->log_mul =
         mdl_float(&r, "rope.scaling.yarn_log_multiplier", 0, top, 0);
     return r.status;
@@ -28881,8 +28928,9 @@ static void mdl_fill_rope(
     bool grows = s->kind == ROPE_YARN && s->ext > 0 && s->factor > 1
         && !(s->log_mul > 0 && m->arch->latent);
     f64 ln = grows ? 0.1 * m_ln(s->factor) : 0;
-    r->gain = s->kind == ROPE_YARN ? (f32)s->attn : 1.0f;
-    if (grows) r->gain = (f32)(s->attn * ((1 + ln) / (1 + s->log_mul * ln)));
+    f64 usual = (1 + ln) / (1 + s->log_mul * ln);
+    r->gain = (f32)(s->attn * (s->kind == ROPE_YARN && s->gain > 0
+        ? s->gain : usual));
 }
 
 /* LongRoPE: each frequency has a divisor for contexts as long as the model was
@@ -28917,7 +28965,7 @@ static ksllm_status mdl_apply_factors(
  * the others have rope at all. Models with a latent vector scale their scores
  * where others scale cosine and sine. */
 static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
-    mdl_scaling s, plain = {.kind = ROPE_PLAIN};
+    mdl_scaling s, plain = {.kind = ROPE_PLAIN, .attn = 1};
     TRY(mdl_read_scaling(m, &s, err));
     mdl_reader r = {m, err, KSLLM_OK};
     f64 theta = m->arch->window_theta > 0 ? (f64)m->arch->window_theta
@@ -30375,6 +30423,7 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
 
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_find_arch(m, err));
+    TRY(mdl_check_keys(m, err));
     TRY(mdl_read_sizes(m, err));
     TRY(mdl_check_claim(m, err));
     if (m->arch->latent) TRY(mdl_read_latent(m, err));
