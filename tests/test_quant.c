@@ -572,6 +572,43 @@ TEST(convert_quantize_compare) {
     end();
 }
 
+/* A tensor of several matrices has one entry, under its own name. */
+TEST(calibration_knows_fused_tensors) {
+    static const struct {
+        const char *spec;
+        u32 layer, matrix;
+        const char *apart, *fused;
+    } cases[] = {
+        {"qwen2", 1, M_Q, "attn_q.weight", "attn_qkv.weight"},
+        {"qwen2", 1, M_K, "attn_k.weight", NULL},
+        {"qwen2", 1, M_V, "attn_v.weight", NULL},
+        {"qwen2", 1, M_O, "attn_output.weight", "attn_output.weight"},
+        {"qwen2", 1, M_UP, "ffn_up.weight", "ffn_up.weight"},
+        {"gemma4", 1, M_GATE_EXPERTS, "ffn_gate_up_exps.weight",
+            "ffn_gate_up_exps.weight"},
+        {"gemma4", 1, M_UP_EXPERTS, NULL, NULL},
+        {"lfm2moe", 1, M_UP_EXPERTS, "ffn_up_exps.weight",
+            "ffn_up_exps.weight"},
+    };
+    for (size_t i = 0; i < 2 * KS_LEN(cases); i++) {
+        fx_spec s = *fx_spec_of(cases[i / 2].spec);
+        s.fused = i % 2;
+        fx_file f = fx_model(&s);
+        ksllm_model *m = NULL;
+        ksllm_error err = {0};
+        if (CHECK_OK(ksllm_model_open_memory(f.data, f.size, NULL, &m, &err),
+                err)) {
+            const char *want =
+                s.fused ? cases[i / 2].fused : cases[i / 2].apart;
+            const char *name = cal_name(
+                m, &m->layers[cases[i / 2].layer], cases[i / 2].matrix);
+            CHECK_STR(name ? name : "none", want ? want : "none");
+        }
+        ksllm_model_close(m);
+        free(f.data);
+    }
+}
+
 TEST(bad_headers) {
     static const struct {
         const char *header, *why;
