@@ -28544,49 +28544,6 @@ static ksllm_status mdl_find_arch(ksllm_model *m, ksllm_error *err) {
         "are", STR(name));
 }
 
-/* Whether all values of a key are this one. */
-static bool mdl_is_all(const gguf_kv *kv, f64 value) {
-    f64 v;
-    for (u64 i = 0; i < kv->count; i++)
-        if (!gguf_num_at(kv, i, &v) || v < value || v > value) return false;
-    return true;
-}
-
-/* Keys of llama.cpp's that change what is computed and that no tensor shows.
- * Where a graph has no place for one, it must have the value that changes
- * nothing. */
-static ksllm_status mdl_check_keys(const ksllm_model *m, ksllm_error *err) {
-    const mdl_arch *a = m->arch;
-    const struct {
-        const char *key;
-        f64 idle;
-        bool known; /* it is read elsewhere, or means nothing here */
-    } keys[] = {
-        {"attention.causal", !a->encoder, false},
-        {"attention.sliding_window", 0, a->windows != WINDOW_NEVER},
-        {"attention.temperature_scale", 0, a->tempered},
-        {"attention.clamp_kqv", 0, false},
-        {"attention.max_alibi_bias", 0, false},
-        {"attention.output_scale", 1, false},
-        {"attention.value_scale", 1, false},
-        {"attn_logit_softcapping", 0, false},
-        {"router_logit_softcapping", 0, false},
-        {"swiglu_clamp_exp", 0, false},
-        {"swiglu_clamp_shexp", 0, false},
-        {"rope.scaling.alpha", 0, false},
-        {"rope.scaling.finetuned", 1, !a->divides_logits}, /* Granite: rope */
-    };
-    for (size_t i = 0; i < KS_LEN(keys); i++) {
-        const gguf_kv *kv = keys[i].known ? NULL : mdl_find(m, keys[i].key);
-        if (kv && !mdl_is_all(kv, keys[i].idle))
-            return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-                "'%.*s' is not %g: this version cannot run %s with it; with %g "
-                "(options.overrides) the model runs, but is another one",
-                STR(kv->key), keys[i].idle, a->name, keys[i].idle);
-    }
-    return KSLLM_OK;
-}
-
 /* KV heads of the layers that have any: where others are convolutions, the file
  * says for each how many it has. Where they differ, the most. */
 static u32 mdl_kv_heads(mdl_reader *r, u32 heads) {
@@ -28668,6 +28625,50 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     m->dim[D_TYPES] = types > 0 && types < 1 << 16 ? (size_t)types : 1;
     m->dim[D_PLACES] = m->n_ctx_train;
     if (m->arch->encoder) m->n_ctx_max = min_u32(m->n_ctx_train, MDL_MAX_TEXT);
+    return KSLLM_OK;
+}
+
+/* Whether all values of a key are this one. */
+static bool mdl_is_all(const gguf_kv *kv, f64 value) {
+    f64 v;
+    for (u64 i = 0; i < kv->count; i++)
+        if (!gguf_num_at(kv, i, &v) || v < value || v > value) return false;
+    return true;
+}
+
+/* Keys of llama.cpp's that change what is computed and that no tensor shows.
+ * Where a graph has no place for one, it must have the value that changes
+ * nothing. */
+static ksllm_status mdl_check_keys(const ksllm_model *m, ksllm_error *err) {
+    const mdl_arch *a = m->arch;
+    const struct {
+        const char *key;
+        f64 idle;
+        bool known; /* it is read elsewhere, or means nothing here */
+    } keys[] = {
+        {"attention.causal", !a->encoder, false},
+        {"attention.sliding_window", 0, a->windows != WINDOW_NEVER},
+        {"attention.temperature_scale", 0, a->tempered},
+        {"attention.clamp_kqv", 0, false},
+        {"attention.max_alibi_bias", 0, false},
+        {"attention.output_scale", 1, false},
+        {"attention.value_scale", 1, false},
+        {"attn_logit_softcapping", 0, false},
+        {"router_logit_softcapping", 0, false},
+        {"swiglu_clamp_exp", 0, false},
+        {"swiglu_clamp_shexp", 0, false},
+        {"rope.dimension_count_swa", (f64)m->dim[D_ROPE], a->layered},
+        {"rope.scaling.alpha", 0, false},
+        {"rope.scaling.finetuned", 1, !a->divides_logits}, /* Granite: rope */
+    };
+    for (size_t i = 0; i < KS_LEN(keys); i++) {
+        const gguf_kv *kv = keys[i].known ? NULL : mdl_find(m, keys[i].key);
+        if (kv && !mdl_is_all(kv, keys[i].idle))
+            return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+                "'%.*s' is not %g: this version cannot run %s with it; with %g "
+                "(options.overrides) the model runs, but is another one",
+                STR(kv->key), keys[i].idle, a->name, keys[i].idle);
+    }
     return KSLLM_OK;
 }
 
@@ -30452,8 +30453,8 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
 
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_find_arch(m, err));
-    TRY(mdl_check_keys(m, err));
     TRY(mdl_read_sizes(m, err));
+    TRY(mdl_check_keys(m, err));
     TRY(mdl_check_claim(m, err));
     if (m->arch->latent) TRY(mdl_read_latent(m, err));
     TRY(mdl_read_experts(m, err));

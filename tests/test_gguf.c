@@ -960,6 +960,9 @@ TEST(keys_that_change_what_is_computed)
         {"gemma3", REAL_OF("gemma3.attn_logit_softcapping", 0), true},
         {"llama", REAL_OF("llama.router_logit_softcapping", 30), false},
         {"lfm2moe", REAL_OF("lfm2moe.swiglu_clamp_shexp", 7), false},
+        {"gemma3", WHOLE_OF("gemma3.rope.dimension_count_swa", 16), false},
+        {"gemma3", WHOLE_OF("gemma3.rope.dimension_count_swa", 32), true},
+        {"gemma4", WHOLE_OF("gemma4.rope.dimension_count_swa", 16), true},
         {"llama", REAL_OF("llama.rope.scaling.alpha", 1000), false},
         {"llama", TEXT_OF("llama.attention.clamp_kqv", "8"), false},
     };
