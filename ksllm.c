@@ -28986,7 +28986,7 @@ typedef struct {
     bool bert;               /* norms after sums, and with a bias; learned
                                 positions; no gate */
     bool dense;              /* the mean goes through two matrices */
-    bool fused;              /* Q, K, V in one tensor, gate and up in one */
+    bool fused;              /* gate and up in one tensor */
     bool long_rope;          /* factors of frequencies as tensors (LongRoPE) */
     bool tempered;           /* queries grow with their position */
     bool divides_logits;     /* logit_scale is a divisor */
@@ -29335,6 +29335,50 @@ static ksllm_status mdl_read_sizes(ksllm_model *m, ksllm_error *err) {
     return KSLLM_OK;
 }
 
+/* Whether all values of a key are this one. */
+static bool mdl_is_all(const gguf_kv *kv, f64 value) {
+    f64 v;
+    for (u64 i = 0; i < kv->count; i++)
+        if (!gguf_num_at(kv, i, &v) || v < value || v > value) return false;
+    return true;
+}
+
+/* Keys of llama.cpp's that change what is computed and that no tensor shows.
+ * Where a graph has no place for one, it must have the value that changes
+ * nothing. */
+static ksllm_status mdl_check_keys(const ksllm_model *m, ksllm_error *err) {
+    const mdl_arch *a = m->arch;
+    const struct {
+        const char *key;
+        f64 idle;
+        bool known; /* it is read elsewhere, or means nothing here */
+    } keys[] = {
+        {"attention.causal", !a->encoder, false},
+        {"attention.sliding_window", 0, a->windows != WINDOW_NEVER},
+        {"attention.temperature_scale", 0, a->tempered},
+        {"attention.clamp_kqv", 0, false},
+        {"attention.max_alibi_bias", 0, false},
+        {"attention.output_scale", 1, false},
+        {"attention.value_scale", 1, false},
+        {"attn_logit_softcapping", 0, false},
+        {"router_logit_softcapping", 0, false},
+        {"swiglu_clamp_exp", 0, false},
+        {"swiglu_clamp_shexp", 0, false},
+        {"rope.dimension_count_swa", (f64)m->dim[D_ROPE], a->layered},
+        {"rope.scaling.alpha", 0, false},
+        {"rope.scaling.finetuned", 1, !a->divides_logits}, /* Granite: rope */
+    };
+    for (size_t i = 0; i < KS_LEN(keys); i++) {
+        const gguf_kv *kv = keys[i].known ? NULL : mdl_find(m, keys[i].key);
+        if (kv && !mdl_is_all(kv, keys[i].idle))
+            return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
+                "'%.*s' is not %g: this version cannot run %s with it; with %g "
+                "(options.overrides) the model runs, but is another one",
+                STR(kv->key), keys[i].idle, a->name, keys[i].idle);
+    }
+    return KSLLM_OK;
+}
+
 /* Kanana-2-1.3B, which other converters call qwen3. It would run, and be wrong
  * beyond its windows. */
 static ksllm_status mdl_check_claim(const ksllm_model *m, ksllm_error *err) {
@@ -29501,7 +29545,9 @@ typedef struct {
     enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG } kind;
     f64 theta, factor, original;
     f64 low, high;           /* llama3: wavelengths original / low, / high */
-    f64 fast, slow, ext, attn; /* yarn: beta_fast, beta_slow, mix, gain */
+    f64 fast, slow, ext; /* yarn: beta_fast, beta_slow, mix */
+    f64 attn, gain; /* on cos and sin; in place of yarn's own (attention_factor
+                       of transformers), 0: none */
     f64 log_mul; /* yarn of latent models: 0.1 mscale_all_dim */
 } mdl_scaling;
 
@@ -29524,11 +29570,12 @@ static ksllm_status mdl_read_scaling(
             "'%.*s' is '%.*s'; none, linear, llama3 and yarn can be run",
             STR(kv->key), STR(type));
     mdl_reader r = {m, err, KSLLM_OK};
-    s->kind = kind;
     s->theta = mdl_float(&r, "rope.freq_base", 1, top, 10000);
-    s->factor = mdl_float(
-        &r, "rope.scaling.factor", tiny, top,
-        kind && kind < ROPE_LONG ? -1 : 1);
+    /* Files of 2023 have no type, and the factor by its name of then. */
+    f64 old = mdl_float(&r, "rope.scale_linear", 0, top, 0);
+    s->factor = mdl_float(&r, "rope.scaling.factor", tiny, top,
+        old > 0 ? old : kind && kind < ROPE_LONG ? -1 : 1);
+    s->kind = !kv && (s->factor < 1 || s->factor > 1) ? ROPE_LINEAR : kind;
     s->original = mdl_float(&r, "rope.scaling.original_context_length", 1, top,
         m->n_ctx_train);
     s->low = mdl_float(&r, "rope.scaling.low_freq_factor", tiny, top, 1);
@@ -29537,6 +29584,7 @@ static ksllm_status mdl_read_scaling(
     s->slow = mdl_float(&r, "rope.scaling.yarn_beta_slow", tiny, top, 1);
     s->ext = mdl_float(&r, "rope.scaling.yarn_ext_factor", 0, top, 1);
     s->attn = mdl_float(&r, "rope.scaling.attn_factor", 0, top, 1);
+    s->gain = mdl_float(&r, "rope.scaling.yarn_attn_factor", 0, top, 0);
     s->log_mul =
         mdl_float(&r, "rope.scaling.yarn_log_multiplier", 0, top, 0);
     return r.status;
@@ -29588,8 +29636,9 @@ static void mdl_fill_rope(
     bool grows = s->kind == ROPE_YARN && s->ext > 0 && s->factor > 1
         && !(s->log_mul > 0 && m->arch->latent);
     f64 ln = grows ? 0.1 * m_ln(s->factor) : 0;
-    r->gain = s->kind == ROPE_YARN ? (f32)s->attn : 1.0f;
-    if (grows) r->gain = (f32)(s->attn * ((1 + ln) / (1 + s->log_mul * ln)));
+    f64 usual = (1 + ln) / (1 + s->log_mul * ln);
+    r->gain = (f32)(s->attn * (s->kind == ROPE_YARN && s->gain > 0
+        ? s->gain : usual));
 }
 
 /* LongRoPE: each frequency has a divisor for contexts as long as the model was
@@ -29624,7 +29673,7 @@ static ksllm_status mdl_apply_factors(
  * the others have rope at all. Models with a latent vector scale their scores
  * where others scale cosine and sine. */
 static ksllm_status mdl_make_ropes(ksllm_model *m, ksllm_error *err) {
-    mdl_scaling s, plain = {.kind = ROPE_PLAIN};
+    mdl_scaling s, plain = {.kind = ROPE_PLAIN, .attn = 1};
     TRY(mdl_read_scaling(m, &s, err));
     mdl_reader r = {m, err, KSLLM_OK};
     f64 theta = m->arch->window_theta > 0 ? (f64)m->arch->window_theta
@@ -29685,14 +29734,21 @@ static ksllm_status mdl_check_shape(const mdl_source *from,
     return KSLLM_OK;
 }
 
+/* Vectors have one type. */
+static ksllm_status mdl_check_f32(
+    const gguf *g, const gguf_tensor *t, ksllm_error *err) {
+    if (t->type == KSLLM_TYPE_F32) return KSLLM_OK;
+    return gguf_fail(g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
+        "tensor '%.*s' has type %s, F32 is needed there: convert the model "
+        "again", STR(t->name), BLK_TYPES[t->type].name);
+}
+
 static ksllm_status mdl_bind_vector(const mdl_source *from,
     const gguf_tensor *t, const mdl_slot *s, const u8 **out,
     ksllm_error *err) {
     *out = t->data;
-    if (t->type == KSLLM_TYPE_F32) return mdl_check_shape(from, t, s, err);
-    return gguf_fail(from->g, err, KSLLM_ERR_UNSUPPORTED, t->offset,
-        "tensor '%.*s' has type %s, F32 is needed there: convert the model "
-        "again", STR(t->name), BLK_TYPES[t->type].name);
+    TRY(mdl_check_f32(from->g, t, err));
+    return mdl_check_shape(from, t, s, err);
 }
 
 static ksllm_status mdl_bind_matrix(const mdl_source *from,
@@ -29807,57 +29863,79 @@ static const char *mdl_vector_name(const ksllm_model *m, u32 i) {
     return other ? other : MDL_VECTORS[i].name;
 }
 
-/* Matrices that one tensor holds, one after the other. */
+/* Matrices, or vectors, that one tensor holds, one after the other. */
 typedef struct {
     const char *name;
+    bool vectors;
     u32 n, parts[3];
 } mdl_fused;
 
 static const mdl_fused MDL_FUSED[] = {
-    {"attn_qkv.weight", 3, {M_Q, M_K, M_V}},
-    {"ffn_up.weight", 2, {M_GATE, M_UP, 0}},
-    {"ffn_gate_up_exps.weight", 2, {M_GATE_EXPERTS, M_UP_EXPERTS, 0}},
+    {"attn_qkv.weight", false, 3, {M_Q, M_K, M_V}},
+    {"attn_qkv.bias", true, 3, {V_Q_BIAS, V_K_BIAS, V_V_BIAS}},
+    {"ffn_up.weight", false, 2, {M_GATE, M_UP, 0}},
+    {"ffn_gate_up_exps.weight", false, 2, {M_GATE_EXPERTS, M_UP_EXPERTS, 0}},
 };
 
+/* Where a layer has all of the parts. ffn_up is one matrix, unless the graph
+ * says that it is two. */
 static const mdl_fused *mdl_fused_as(
     const ksllm_model *m, const mdl_layer *l, str rest) {
+    mdl_parts p = mdl_parts_of(m, l);
     for (u32 i = 0; i < KS_LEN(MDL_FUSED); i++) {
         const mdl_fused *f = &MDL_FUSED[i];
-        bool each = f->parts[0] == M_GATE_EXPERTS;
-        if ((each ? l->experts : m->arch->fused)
-            && str_eq(rest, str_of(f->name))) return f;
+        u64 has = f->vectors ? p.vectors | p.may : p.matrices, parts = 0;
+        for (u32 k = 0; k < f->n; k++) parts |= BIT(f->parts[k]);
+        bool fused = f->vectors || f->parts[0] != M_GATE || m->arch->fused;
+        if (fused && (has & parts) == parts && str_eq(rest, str_of(f->name)))
+            return f;
     }
     return NULL;
 }
 
+/* What a part is in a tensor of its own. */
+static const mdl_slot *mdl_part(const mdl_fused *f, u32 i) {
+    return f->vectors ? &MDL_VECTORS[f->parts[i]] : &MDL_MATRICES[f->parts[i]];
+}
+
+static size_t mdl_part_rows(const mdl_layer *l, const mdl_fused *f, u32 i) {
+    const mdl_slot *s = mdl_part(f, i);
+    return l->dim[f->vectors ? s->n_in : s->n_out];
+}
+
 static ksllm_status mdl_bind_fused(const ksllm_model *m, const gguf_tensor *t,
     const mdl_fused *f, mdl_layer *l, ksllm_error *err) {
-    u64 rows = 0, each = m->dim[MDL_MATRICES[f->parts[0]].n];
-    for (u32 i = 0; i < f->n; i++)
-        rows += m->dim[MDL_MATRICES[f->parts[i]].n_out];
-    if (t->dims[0] != m->dim[D_EMBD] || t->dims[1] != rows
-        || t->dims[2] != each || t->n_rows != rows * each)
+    u64 rows = 0, each = l->dim[mdl_part(f, 0)->n];
+    for (u32 i = 0; i < f->n; i++) rows += mdl_part_rows(l, f, i);
+    u64 n_in = f->vectors ? rows : m->dim[D_EMBD];
+    u64 n_out = f->vectors ? 1 : rows;
+    if (t->dims[0] != n_in || t->dims[1] != n_out || t->dims[2] != each
+        || t->n_rows != n_out * each)
         return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
             "tensor '%.*s' is %llu x %llu where the metadata makes it %llu x "
-            "%llu", STR(t->name), LLU(t->dims[0]), LLU(t->n_rows),
-            LLU(m->dim[D_EMBD]), LLU(rows * each));
+            "%llu", STR(t->name), LLU(t->dims[0]), LLU(t->n_rows), LLU(n_in),
+            LLU(n_out * each));
+    if (f->vectors) TRY(mdl_check_f32(&m->g, t, err));
     const u8 *at = t->data;
     for (u32 i = 0; i < f->n; i++) {
-        size_t n = m->dim[MDL_MATRICES[f->parts[i]].n_out];
+        size_t n = mdl_part_rows(l, f, i);
         char name[GGUF_MAX_NAME + 32];
         int length = snprintf(name, sizeof name, "%.*s%s",
             (int)(t->name.n - strlen(f->name)), t->name.p,
-            MDL_MATRICES[f->parts[i]].name);
+            mdl_part(f, i)->name);
         const gguf_tensor *one =
             gguf_find_tensor(&m->g, (str){name, (size_t)length});
         if (one && one != t)
             return gguf_fail(&m->g, err, KSLLM_ERR_FORMAT, t->offset,
                 "tensor '%.*s' holds what '%s' does, which is there too: "
                 "convert the model again", STR(t->name), name);
-        l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
-            m->dim[D_EMBD], n, (size_t)t->row_bytes, (size_t)each,
-            (size_t)(rows * t->row_bytes)};
-        at += n * t->row_bytes;
+        if (f->vectors)
+            l->vec[f->parts[i]] = at;
+        else
+            l->mat[f->parts[i]] = (mdl_matrix){at, (ksllm_type)t->type,
+                m->dim[D_EMBD], n, (size_t)t->row_bytes, (size_t)each,
+                (size_t)(rows * t->row_bytes)};
+        at += n * (f->vectors ? sizeof(f32) : t->row_bytes);
     }
     return KSLLM_OK;
 }
@@ -31083,6 +31161,7 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_find_arch(m, err));
     TRY(mdl_read_sizes(m, err));
+    TRY(mdl_check_keys(m, err));
     TRY(mdl_check_claim(m, err));
     if (m->arch->latent) TRY(mdl_read_latent(m, err));
     TRY(mdl_read_experts(m, err));
@@ -31325,10 +31404,10 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     if (!mdl_split_name(name, &layer, &rest) || layer >= m->n_layers) return p;
     const mdl_layer *l = &m->layers[layer];
     const mdl_fused *f = mdl_fused_as(m, l, rest);
-    if (f && MDL_MATRICES[f->parts[0]].n != D_ONE) return p;
+    if (f && (f->vectors || mdl_part(f, 0)->n != D_ONE)) return p;
     for (u32 i = 0; f && i < f->n; i++)
         ada_add_place(&p, ada_at(a, layer, f->parts[i]),
-            m->dim[MDL_MATRICES[f->parts[i]].n_out]);
+            mdl_part_rows(l, f, i));
     for (u32 i = 0; !f && i < N_MATRICES; i++) {
         const mdl_slot *s = &MDL_MATRICES[i];
         if (!l->mat[i].w || s->n != D_ONE || !str_eq(rest, str_of(s->name)))

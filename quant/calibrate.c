@@ -78,13 +78,16 @@ static void cal_add(cal *c, const mdl_matrix *w, const char *name, i32 layer,
 /* The tensor that begins with this matrix; NULL: it lies within another. */
 static const char *cal_name(
     const ksllm_model *m, const mdl_layer *l, u32 i) {
-    const mdl_matrix *w = &l->mat[i];
-    bool fused = MDL_MATRICES[i].n == D_ONE ? m->arch->fused
-        : w->apart > w->n_out * w->row_bytes;
-    for (u32 k = 0; k < KS_LEN(MDL_FUSED) && fused; k++)
-        for (u32 j = 0; j < MDL_FUSED[k].n; j++)
-            if (MDL_FUSED[k].parts[j] == i)
-                return j ? NULL : MDL_FUSED[k].name;
+    char z[96];
+    for (u32 k = 0; k < KS_LEN(MDL_FUSED); k++) {
+        const mdl_fused *f = &MDL_FUSED[k];
+        snprintf(z, sizeof z, "blk.%u.%s", (u32)(l - m->layers), f->name);
+        if (mdl_fused_as(m, l, str_of(f->name)) != f || f->vectors
+            || !gguf_find_tensor(&m->g, str_of(z)))
+            continue;
+        for (u32 j = 0; j < f->n; j++)
+            if (f->parts[j] == i) return j ? NULL : f->name;
+    }
     return MDL_MATRICES[i].name;
 }
 

@@ -339,7 +339,8 @@ KS_INLINE void ENC(refit)(const v8 *x, const v8 *w, enc_levels l,
 }
 
 /* Chooses each group's integers near what they are for the float scales, and
- * its levels. Returns the error of the whole. */
+ * its levels. Returns the error of the whole. Of weights so large that every
+ * error is infinite it is the first that counts. */
 KS_INLINE f32 ENC(choose)(const v8 *x, const v8 *w, enc_levels l, int reach,
     ENC(super) *u, v8 *q) {
     int nv = l.n / 8;
@@ -349,14 +350,16 @@ KS_INLINE f32 ENC(choose)(const v8 *x, const v8 *w, enc_levels l, int reach,
         const v8 *gx = x + g * nv, *gw = w + g * nv;
         i32 sc = u->sc[g], mn = u->mn[g];
         f32 best = INFINITY;
+        bool chosen = false;
         for (i32 a = sc - reach; a <= sc + reach; a++) {
             if (a < l.sc_lo || a > l.sc_hi) continue;
             for (i32 b = mn - reach; b <= mn + reach; b++) {
                 if (b < 0 || b > l.mn_hi || (!l.has_min && b != mn)) continue;
                 f32 e = ENC(levels)(gx, gw, l, u->d * (f32)a,
                     u->dmin * (f32)b, t);
-                if (!(e < best)) continue;
-                best = e;
+                if (chosen && !(e < best)) continue;
+                if (e < best) best = e;
+                chosen = true;
                 u->sc[g] = a;
                 u->mn[g] = b;
                 for (int i = 0; i < nv; i++) q[g * nv + i] = t[i];

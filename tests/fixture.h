@@ -667,9 +667,11 @@ typedef struct fx_spec {
     const uint8_t *put_data;
     /* What comes after the tensors above: keys and tensors. */
     void (*more)(struct fx_build *b);
+    bool fused;                 /* queries, keys, values in one tensor */
 } fx_spec;
 
-#define FX_SOUND NULL, NULL, NULL, 0, 0, NULL, KSLLM_TYPE_F32, NULL, NULL
+#define FX_SOUND NULL, NULL, NULL, 0, 0, NULL, KSLLM_TYPE_F32, NULL, \
+    NULL, false
 
 /* Head sizes are not n_embd / n_heads, row counts are odd where they can be,
  * and the last six of the first group have parts that files of the first
@@ -809,6 +811,31 @@ static inline void fx_vector(fx_build *b, const char *name, uint64_t n,
     fx_vectors(b, name, n, 0, base);
 }
 
+/* Queries, keys and values of a layer in one tensor, with the bytes that each
+ * has in its own; n_in 0: their biases. */
+static inline void fx_fused(fx_build *b, uint32_t layer, uint64_t n_in,
+                            uint64_t q, uint64_t kv)
+{
+    const char *what = n_in ? "weight" : "bias";
+    const fx_type *t = fx_type_of(n_in ? b->spec->type : KSLLM_TYPE_F32);
+    uint64_t rng, n = q + 2 * kv;
+    char name[64];
+    snprintf(name, sizeof name, "blk.%u.attn_qkv.%s", (unsigned)layer, what);
+    uint8_t *p = fx_enter(b, name, t->type, n_in ? n_in : n, n_in ? n : 0, 0,
+                          &rng);
+    for (int i = 0; i < 3; i++) {
+        uint64_t items = (i ? kv : q) * (n_in ? n_in : 1);
+        int size = snprintf(name, sizeof name, "blk.%u.attn_%c.%s",
+                            (unsigned)layer, "qkv"[i], what);
+        rng = fx_hash(FX_HASH, name, (size_t)size);
+        if (n_in)
+            fx_fill(p, t, items, &rng);
+        else
+            fx_values(p, items, 0, &rng);
+        p += fx_type_bytes(t, items);
+    }
+}
+
 static inline bool fx_convolves(const fx_spec *s, uint32_t layer)
 {
     return strncmp(s->arch, "lfm2", 4) == 0 && layer % 2 == 0;
@@ -863,14 +890,21 @@ static inline void fx_layer(fx_build *b, uint32_t layer)
         fx_vectors(b, FX_NAME("shortconv.conv.weight"), FX_CONV, e, 0);
         fx_matrix(b, FX_NAME("shortconv.out_proj.weight"), e, e);
     } else {
-        fx_matrix(b, FX_NAME("attn_q.weight"), e, q);
-        if (own) {
+        bool values = own && (!layered || layer % 2 == 0);
+        bool fused = s->fused && values;
+        if (fused)
+            fx_fused(b, layer, e, q, kv);
+        else
+            fx_matrix(b, FX_NAME("attn_q.weight"), e, q);
+        if (own && !fused)
             fx_matrix(b, FX_NAME("attn_k.weight"), e, kv);
-            if (!layered || layer % 2 == 0)
-                fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
-        }
+        if (values && !fused)
+            fx_matrix(b, FX_NAME("attn_v.weight"), e, kv);
         fx_matrix(b, FX_NAME("attn_output.weight"), q, e);
-        if (bert || strcmp(s->arch, "qwen2") == 0) {
+        bool biased = bert || strcmp(s->arch, "qwen2") == 0;
+        if (biased && fused) {
+            fx_fused(b, layer, 0, q, kv);
+        } else if (biased) {
             fx_vector(b, FX_NAME("attn_q.bias"), q, 0);
             fx_vector(b, FX_NAME("attn_k.bias"), kv, 0);
             fx_vector(b, FX_NAME("attn_v.bias"), kv, 0);

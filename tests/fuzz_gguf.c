@@ -378,6 +378,8 @@ static const char *const words[] = {
     "llama.attention.layer_norm_rms_epsilon", "llama.rope.freq_base",
     "llama.rope.scaling.type", "llama.rope.scaling.factor",
     "llama.rope.scaling.original_context_length", "llama.expert_count",
+    "llama.rope.scale_linear", "llama.attention.causal",
+    "blk.0.attn_qkv.weight", "blk.0.attn_qkv.bias",
     "llama.expert_used_count", "llama.expert_feed_forward_length",
     "llama.attention.kv_lora_rank", "llama.leading_dense_block_count",
     "llama.logit_scale", "llama.residual_scale", "llama.embedding_scale",
@@ -526,7 +528,7 @@ static bool seed(size_t i, fx_bytes *out)
 {
     static const char *const models[] = {"qwen3", "gemma3", "yarn", "spm",
                                          "window", "lfm2", "lfm2moe", "bert",
-                                         "gemma4"};
+                                         "gemma4", "qwen2"};
     fx_file f;
     if (i < 8) {
         f = fx_model(&fx_mini);         /* small: most of the tries */
@@ -539,8 +541,10 @@ static bool seed(size_t i, fx_bytes *out)
                    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
                    "{% endfor %}{% if tools %}<tool_call>{% endif %}");
         f = fx_end(&g);
-    } else if (i < 19) {
-        f = fx_model(fx_spec_of(models[i - 10]));
+    } else if (i < 20) {
+        fx_spec s = *fx_spec_of(models[i - 10]);
+        s.fused = i == 19;
+        f = fx_model(&s);
     } else {
         return false;
     }

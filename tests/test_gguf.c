@@ -927,6 +927,76 @@ TEST(overrides_that_are_refused)
     free(f.data);
 }
 
+static void put_clamps(fx_build *b)
+{
+    fx_kv_array(&b->part[0], "llama.swiglu_clamp_exp", KSLLM_META_F32, 2);
+    fx_f32(&b->part[0].kv, 0);
+    fx_f32(&b->part[0].kv, 7);
+}
+
+/* What no tensor shows, and only the graphs of others have. */
+TEST(keys_that_change_what_is_computed)
+{
+    static const struct {
+        const char *spec;
+        ksllm_override set;
+        bool opens;
+    } cases[] = {
+        {"llama", {"llama.attention.causal", KSLLM_META_BOOL, 0, 0, 0}, false},
+        {"llama", {"llama.attention.causal", KSLLM_META_BOOL, 1, 0, 0}, true},
+        {"lfm2", {"lfm2.attention.causal", KSLLM_META_BOOL, 0, 0, 0}, false},
+        {"bert", {"bert.attention.causal", KSLLM_META_BOOL, 0, 0, 0}, true},
+        {"bert", {"bert.attention.causal", KSLLM_META_BOOL, 1, 0, 0}, false},
+        {"llama", WHOLE_OF("llama.attention.sliding_window", 64), false},
+        {"llama", WHOLE_OF("llama.attention.sliding_window", 0), true},
+        {"gemma3", WHOLE_OF("gemma3.attention.sliding_window", 8), true},
+        {"lfm2", WHOLE_OF("lfm2.attention.sliding_window", 64), false},
+        {"llama", REAL_OF("llama.attention.temperature_scale", 0.1), false},
+        {"llama", REAL_OF("llama.attention.clamp_kqv", 8), false},
+        {"llama", REAL_OF("llama.attention.max_alibi_bias", 8), false},
+        {"llama", REAL_OF("llama.attention.output_scale", 0.5), false},
+        {"llama", REAL_OF("llama.attention.value_scale", 0.5), false},
+        {"gemma3", REAL_OF("gemma3.attn_logit_softcapping", 50), false},
+        {"gemma3", REAL_OF("gemma3.attn_logit_softcapping", 0), true},
+        {"llama", REAL_OF("llama.router_logit_softcapping", 30), false},
+        {"lfm2moe", REAL_OF("lfm2moe.swiglu_clamp_shexp", 7), false},
+        {"gemma3", WHOLE_OF("gemma3.rope.dimension_count_swa", 16), false},
+        {"gemma3", WHOLE_OF("gemma3.rope.dimension_count_swa", 32), true},
+        {"gemma4", WHOLE_OF("gemma4.rope.dimension_count_swa", 16), true},
+        {"llama", REAL_OF("llama.rope.scaling.alpha", 1000), false},
+        {"llama", TEXT_OF("llama.attention.clamp_kqv", "8"), false},
+    };
+    fx_file f;
+    ksllm_model *m;
+    ksllm_error e;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        f = fx_model(fx_spec_of(cases[i].spec));
+        ksllm_status status =
+            open_with(&f, &cases[i].set, 1, false, &m, &e);
+        bool named = status == KSLLM_ERR_UNSUPPORTED
+            && strstr(e.text, cases[i].set.key);
+        if (!CHECK(cases[i].opens ? status == KSLLM_OK : named))
+            printf("%zu: %s\n", i, e.text);
+        ksllm_model_close(m);
+        free(f.data);
+    }
+    fx_spec s = *fx_spec_of("llama");
+    s.more = put_clamps;
+    f = fx_model(&s);
+    REFUSE(&f, KSLLM_ERR_UNSUPPORTED, "swiglu_clamp_exp", true);
+    free(f.data);
+    /* Granite switches its rope off so; elsewhere it is a remark. */
+    static const ksllm_override granite[] = {
+        TEXT_OF("general.architecture", "granite"),
+        WHOLE_OF("granite.rope.scaling.finetuned", 0)};
+    f = fx_model(fx_spec_of("llama"));
+    CHECK_OK(open_with(&f, granite, 1, false, &m, &e), e);
+    ksllm_model_close(m);
+    CHECK_EQ(open_with(&f, granite, 2, false, &m, &e), KSLLM_ERR_UNSUPPORTED);
+    CHECK(strstr(e.text, "rope.scaling.finetuned"));
+    free(f.data);
+}
+
 /* The least and the greatest value of each type, and those beyond. */
 TEST(overrides_fit_their_type)
 {

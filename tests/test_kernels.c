@@ -603,9 +603,8 @@ TEST(elementary_functions)
 
 /* Frequencies of scaled rotations, as ROPE_INIT_FUNCTIONS of transformers
  * computes them. */
-static void check_frequencies(const char *fixture, const char *key,
-                              const char *kind, f32 gain,
-                              const f32 (*want)[2], size_t n)
+static void check_frequencies(const char *fixture, ksllm_override set,
+                              f32 gain, const f32 (*want)[2], size_t n)
 {
     fx_file f = fx_model(fx_spec_of(fixture));
     ksllm_model_options o;
@@ -613,7 +612,8 @@ static void check_frequencies(const char *fixture, const char *key,
     ksllm_error e;
     ksllm_model_options_init(&o);
     o.isa = "scalar";
-    memcpy(f.data + fx_behind(&f, key) + 12, kind, strlen(kind));
+    o.overrides = &set;
+    o.n_overrides = 1;
     if (CHECK_OK(ksllm_model_open_memory(f.data, f.size, &o, &m, &e), e)) {
         CHECK(near((f64)m->rope[0].gain, (f64)gain, 1e-7));
         for (size_t i = 0; i < n; i++)
@@ -635,11 +635,43 @@ TEST(scaled_rotations)
     static const f32 yarn[][2] = {
         {0, 1}, {1, 0.42175597f}, {2, 0.158113882f}, {3, 0.0444569848f},
         {8, 0.00249999994f}, {15, 4.44569851e-05f}};
-    const char *key = "llama.rope.scaling.type";
-    check_frequencies("linear", key, "linear", 1, linear, KS_LEN(linear));
-    check_frequencies("linear", key, "llama3", 1, llama3, KS_LEN(llama3));
-    check_frequencies("yarn", "qwen3.rope.scaling.type", "yarn", 1.13862944f,
-                      yarn, KS_LEN(yarn));
+    /* A factor says linear where there is no type, as llama.cpp has it. */
+    static const f32 untyped[][2] = {
+        {0, 0.25f}, {8, 0.0025f}, {15, 4.44569851e-05f}};
+    static const f32 none[][2] = {
+        {0, 1}, {16, 0.01f}, {31, 0.000133352152f}};
+    const ksllm_meta_type text = KSLLM_META_TEXT, real = KSLLM_META_F32;
+    const struct {
+        const char *fixture;
+        ksllm_override set;
+        f32 gain;
+        const f32 (*want)[2];
+        size_t n;
+    } cases[] = {
+        {"linear", {"llama.rope.scaling.type", text, 0, 0, "linear"}, 1,
+            linear, KS_LEN(linear)},
+        {"linear", {"llama.rope.scaling.type", text, 0, 0, "llama3"}, 1,
+            llama3, KS_LEN(llama3)},
+        {"linear", {"llama.rope.scaling.type", text, 0, 0, "none"}, 1, none,
+            KS_LEN(none)},
+        {"linear", {"llama.rope.scaling.attn_factor", real, 0, 2, NULL}, 2,
+            linear, KS_LEN(linear)},
+        {"linear", {"llama.rope.scale_linear", real, 0, 9, NULL}, 1, linear,
+            KS_LEN(linear)},
+        {"llama", {"llama.rope.scale_linear", real, 0, 4, NULL}, 1, untyped,
+            KS_LEN(untyped)},
+        {"llama", {"llama.rope.scaling.factor", real, 0, 4, NULL}, 1, untyped,
+            KS_LEN(untyped)},
+        {"yarn", {"qwen3.rope.scaling.type", text, 0, 0, "yarn"}, 1.13862944f,
+            yarn, KS_LEN(yarn)},
+        {"yarn", {"qwen3.rope.scaling.attn_factor", real, 0, 2, NULL},
+            2.27725887f, yarn, KS_LEN(yarn)},
+        {"yarn", {"qwen3.rope.scaling.yarn_attn_factor", real, 0, 1.5, NULL},
+            1.5f, yarn, KS_LEN(yarn)},
+    };
+    for (size_t i = 0; i < KS_LEN(cases); i++)
+        check_frequencies(cases[i].fixture, cases[i].set, cases[i].gain,
+                          cases[i].want, cases[i].n);
 }
 
 TEST(texts_of_bytes)

@@ -224,6 +224,30 @@ TEST(shortest_golden)
 TEST(golden_architectures) { golden_range(0, 10, true); }
 TEST(golden_types) { golden_range(10, FX_SPECS, false); }
 
+/* Queries, keys and values as one tensor are the same model (llama.cpp's
+ * converter has --fuse-qkv). */
+TEST(fused_queries_keys_and_values)
+{
+    static const char *const names[] = {
+        "llama", "qwen2", "yarn", "gemma3", "type_Q4_K", "lfm2", "gemma4"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        fx_spec s = *fx_spec_of(names[i]);
+        uint64_t hash[2] = {0};
+        for (int fused = 0; fused < 2; fused++) {
+            fx_file f;
+            s.fused = fused;
+            ksllm_model *m = open_spec(&s, NULL, &f);
+            if (m)
+                hash[fused] = run_way(m, (way){1, 0, N_PROMPT},
+                                      KSLLM_TYPE_Q8_0);
+            ksllm_model_close(m);
+            free(f.data);
+        }
+        if (!CHECK_HEX(hash[0], hash[1]))
+            printf("%s\n", names[i]);
+    }
+}
+
 TEST(mixed_model_has_all_types)
 {
     fx_file f;

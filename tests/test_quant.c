@@ -149,18 +149,25 @@ TEST(importance_counts) {
     }
 }
 
-/* Sizes at the ends of half precision: no NaN, no infinity. */
+/* Sizes at the ends of half precision: no NaN, no infinity, and the same bytes
+ * whatever was fitted before. */
 TEST(extreme_scales) {
     static const f32 sizes[] = {1e-38f, 1e-20f, 1e-7f, 1e4f, 60000, 1e7f,
         1e30f, 3e38f};
     for (size_t k = 0; k < KS_LEN(TYPES); k++)
         for (size_t s = 0; s < KS_LEN(sizes); s++) {
             f32 x[256], y[256];
-            u8 row[1024];
+            u8 row[1024], again[1024];
             int bad = 0;
-            for (int i = 0; i < 256; i++)
+            for (int i = 0; i < 256; i++) {
+                y[i] = normal();
                 x[i] = (uniform() - 0.5f) * sizes[s];
+            }
             enc_row(TYPES[k], x, 256, NULL, row);
+            enc_row(TYPES[k], y, 256, NULL, again);
+            enc_row(TYPES[k], x, 256, NULL, again);
+            CHECK(!memcmp(row, again, 256 / BLK_TYPES[TYPES[k]].n
+                * BLK_TYPES[TYPES[k]].bytes));
             blk_row(TYPES[k], row, 256, y);
             for (int i = 0; i < 256; i++) bad += y[i] - y[i] != 0;
             if (!CHECK_EQ(bad, 0))
@@ -570,6 +577,43 @@ TEST(convert_quantize_compare) {
     CHECK_EQ(run_program("convert . -o never.gguf --dry-run"), 0);
     CHECK(!exists("never.gguf"));
     end();
+}
+
+/* A tensor of several matrices has one entry, under its own name. */
+TEST(calibration_knows_fused_tensors) {
+    static const struct {
+        const char *spec;
+        u32 layer, matrix;
+        const char *apart, *fused;
+    } cases[] = {
+        {"qwen2", 1, M_Q, "attn_q.weight", "attn_qkv.weight"},
+        {"qwen2", 1, M_K, "attn_k.weight", NULL},
+        {"qwen2", 1, M_V, "attn_v.weight", NULL},
+        {"qwen2", 1, M_O, "attn_output.weight", "attn_output.weight"},
+        {"qwen2", 1, M_UP, "ffn_up.weight", "ffn_up.weight"},
+        {"gemma4", 1, M_GATE_EXPERTS, "ffn_gate_up_exps.weight",
+            "ffn_gate_up_exps.weight"},
+        {"gemma4", 1, M_UP_EXPERTS, NULL, NULL},
+        {"lfm2moe", 1, M_UP_EXPERTS, "ffn_up_exps.weight",
+            "ffn_up_exps.weight"},
+    };
+    for (size_t i = 0; i < 2 * KS_LEN(cases); i++) {
+        fx_spec s = *fx_spec_of(cases[i / 2].spec);
+        s.fused = i % 2;
+        fx_file f = fx_model(&s);
+        ksllm_model *m = NULL;
+        ksllm_error err = {0};
+        if (CHECK_OK(ksllm_model_open_memory(f.data, f.size, NULL, &m, &err),
+                err)) {
+            const char *want =
+                s.fused ? cases[i / 2].fused : cases[i / 2].apart;
+            const char *name = cal_name(
+                m, &m->layers[cases[i / 2].layer], cases[i / 2].matrix);
+            CHECK_STR(name ? name : "none", want ? want : "none");
+        }
+        ksllm_model_close(m);
+        free(f.data);
+    }
 }
 
 TEST(bad_headers) {
