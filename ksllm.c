@@ -4721,7 +4721,7 @@ V_INLINE void KS_NAME(x_some_steps)(const KS_NAME(xstep) *w,
     }
 }
 
-/* acc[token][row] += block i of those that `side` tells of, times T tokens. */
+/* acc[token][row] += a block, the i-th that `side` tells of, times T tokens. */
 V_INLINE void KS_NAME(x_some_tile32)(const KS_NAME(xstep) *w, const __m256 *d,
     const i8 *const *x, size_t k, const x_side *side, size_t i, const int T,
     f32 *acc) {
@@ -4737,13 +4737,9 @@ V_INLINE void KS_NAME(x_some_tile32)(const KS_NAME(xstep) *w, const __m256 *d,
     }
 }
 
-/* The input vectors of p's tokens; the last one again for one more. */
-V_INLINE size_t KS_NAME(x_some_inputs)(
-    const k_product *p, bool wide, const i8 **x) {
-    const size_t m = (p->m + 1) / 2 * 2;
-    for (size_t t = 0; t < m; t++)
-        x[t] = p->acts->q[wide] + min_size(t, p->m - 1) * p->acts->n_in;
-    return m;
+/* Tokens of the next tile: 5 are 3 and 2. */
+V_INLINE size_t KS_NAME(x_some_of)(size_t left) {
+    return left == 3 || left == 5 ? 3 : left == 2 ? 2 : 4;
 }
 
 V_INLINE void KS_NAME(x_some_store)(
@@ -4756,16 +4752,17 @@ V_INLINE void KS_NAME(x_some_store)(
 V_INLINE void KS_NAME(x_some32)(
     const k_product *p, x_rows16 row, const u8 *next, f32 *y) {
     const blk_type *b = &BLK_TYPES[KSLLM_TYPE_Q4_0];
-    const size_t n = p->acts->n_in / 32, bytes = sizeof(blk_q4_0);
+    const size_t n = p->acts->n_in / 32, bytes = sizeof(blk_q4_0), m = p->m;
     x_side side[X_SOME];
     const i8 *x[X_SOME];
     f32 acc[X_SOME * 16];
-    const size_t m = KS_NAME(x_some_inputs)(p, false, x);
     memset(acc, 0, m * 16 * sizeof *acc);
+    for (size_t t = 0; t < m; t++)
+        x[t] = p->acts->q[0] + t * p->acts->n_in;
     for (size_t k = 0; k < n; k += 8) {
         const size_t n_blocks = min_size(8, n - k);
-        KS_NAME(x_sides_at)(p->acts, p->m, (int)m, 32 * k, b, side);
-        for (size_t i = 0, t; i < n_blocks; i++) {
+        KS_NAME(x_sides_at)(p->acts, m, (int)m, 32 * k, b, side);
+        for (size_t i = 0; i < n_blocks; i++) {
             KS_NAME(xstep) w[8];
             __m256 d[2];
             KS_UNROLL
@@ -4781,12 +4778,18 @@ V_INLINE void KS_NAME(x_some32)(
             }
             KS_UNROLL
             for (int j = 0; j < 4; j++) row.p[j] += bytes;
-            for (t = 0; t + 4 <= m; t += 4)
-                KS_NAME(x_some_tile32)(w, d, x + t, 32 * (k + i), side + t, i,
-                    4, acc + 16 * t);
-            if (t < m)
-                KS_NAME(x_some_tile32)(w, d, x + t, 32 * (k + i), side + t, i,
-                    2, acc + 16 * t);
+            for (size_t t = 0, T; t < m; t += T)
+                switch (T = KS_NAME(x_some_of)(m - t)) {
+#define TILE(T)                                                                \
+                case T:                                                        \
+                    KS_NAME(x_some_tile32)(w, d, x + t, 32 * (k + i),          \
+                        side + t, i, T, acc + 16 * t);                         \
+                    break
+                TILE(2);
+                TILE(3);
+                TILE(4);
+#undef TILE
+                }
         }
     }
     KS_NAME(x_some_store)(p, acc, y);
@@ -4819,7 +4822,8 @@ V_INLINE void KS_NAME(x_some_lay)(const x_rows16 *row, int h, size_t u,
 }
 
 /* p[token][half] += what x_some_lay laid out, span by span, times T tokens.
- * Of Q6_K two steps fit 16 bits; with two tokens p stays in registers. */
+ * Of Q6_K two steps fit 16 bits; with two tokens at most p stays in
+ * registers. */
 V_INLINE void KS_NAME(x_some_tile256)(const KS_NAME(xstep) *w,
     const KS_NAME(xlanes) *l, const i8 *const *x, size_t u, const int T,
     const bool six, KS_NAME(xstep) *p) {
@@ -4856,15 +4860,17 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
     const u8 *next, ksllm_type type, f32 *y) {
     const blk_type *b = &BLK_TYPES[type];
     const bool six = type == KSLLM_TYPE_Q6_K;
+    const size_t m = p->m;
     x_side side[X_SOME];
     const i8 *x[X_SOME];
     f32 acc[X_SOME * 16];
-    const size_t m = KS_NAME(x_some_inputs)(p, true, x);
     memset(acc, 0, m * 16 * sizeof *acc);
+    for (size_t t = 0; t < m; t++)
+        x[t] = p->acts->q[1] + t * p->acts->n_in;
     for (size_t i = 0; i < p->acts->n_in / 256; i++) {
         KS_NAME(xlanes) l[2];
         KS_NAME(xstep) v[X_SOME], w[16];
-        KS_NAME(x_sides_at)(p->acts, p->m, (int)m, 256 * i, b, side);
+        KS_NAME(x_sides_at)(p->acts, m, (int)m, 256 * i, b, side);
         for (int h = 0; h < 2; h++) {
             KS_NAME(xraw) raw;
             if (six) {
@@ -4883,11 +4889,21 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
                 KS_NAME(x_some_lay)(&row, h, u, six, w);
                 KS_FENCE;
             }
-            size_t t = 0;
-            for (; t + 4 <= m && !six; t += 4)
-                KS_NAME(x_some_tile256)(w, l, x + t, u, 4, six, v + t);
-            for (; t < m; t += 2)
-                KS_NAME(x_some_tile256)(w, l, x + t, u, 2, six, v + t);
+            for (size_t t = 0, T; t < m; t += T)
+                switch (T = six ? min_size(2, m - t)
+                                : KS_NAME(x_some_of)(m - t)) {
+#define TILE(T)                                                                \
+                case T:                                                        \
+                    if (six ? T <= 2 : T >= 2)                                 \
+                        KS_NAME(x_some_tile256)(                               \
+                            w, l, x + t, u, T, six, v + t);                    \
+                    break
+                TILE(1);
+                TILE(2);
+                TILE(3);
+                TILE(4);
+#undef TILE
+                }
         }
         for (size_t t = 0; t < m; t++) {
             KS_UNROLL
