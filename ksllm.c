@@ -4737,11 +4737,6 @@ V_INLINE void KS_NAME(x_some_tile32)(const KS_NAME(xstep) *w, const __m256 *d,
     }
 }
 
-/* Tokens of the next tile: 5 are 3 and 2. */
-V_INLINE size_t KS_NAME(x_some_of)(size_t left) {
-    return left == 3 || left == 5 ? 3 : left == 2 ? 2 : 4;
-}
-
 V_INLINE void KS_NAME(x_some_store)(
     const k_product *p, const f32 *acc, f32 *y) {
     for (size_t t = 0; t < p->m; t++, y += p->y_stride, acc += 16)
@@ -4778,18 +4773,14 @@ V_INLINE void KS_NAME(x_some32)(
             }
             KS_UNROLL
             for (int j = 0; j < 4; j++) row.p[j] += bytes;
-            for (size_t t = 0, T; t < m; t += T)
-                switch (T = KS_NAME(x_some_of)(m - t)) {
 #define TILE(T)                                                                \
-                case T:                                                        \
-                    KS_NAME(x_some_tile32)(w, d, x + t, 32 * (k + i),          \
-                        side + t, i, T, acc + 16 * t);                         \
-                    break
-                TILE(2);
-                TILE(3);
-                TILE(4);
+    KS_NAME(x_some_tile32)(                                                    \
+        w, d, x + t, 32 * (k + i), side + t, i, T, acc + 16 * t)
+            size_t t = 0; /* in straight steps: gcc spills around a switch */
+            for (; m - t >= 4 && m - t != 5; t += 4) TILE(4);
+            if ((m - t) % 2) TILE(3), t += 3;
+            if (t < m) TILE(2);
 #undef TILE
-                }
         }
     }
     KS_NAME(x_some_store)(p, acc, y);
@@ -4889,21 +4880,13 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
                 KS_NAME(x_some_lay)(&row, h, u, six, w);
                 KS_FENCE;
             }
-            for (size_t t = 0, T; t < m; t += T)
-                switch (T = six ? min_size(2, m - t)
-                                : KS_NAME(x_some_of)(m - t)) {
-#define TILE(T)                                                                \
-                case T:                                                        \
-                    if (six ? T <= 2 : T >= 2)                                 \
-                        KS_NAME(x_some_tile256)(                               \
-                            w, l, x + t, u, T, six, v + t);                    \
-                    break
-                TILE(1);
-                TILE(2);
-                TILE(3);
-                TILE(4);
+#define TILE(T) KS_NAME(x_some_tile256)(w, l, x + t, u, T, six, v + t)
+            size_t t = 0;
+            for (; !six && m - t >= 4 && m - t != 5; t += 4) TILE(4);
+            if (!six && (m - t) % 2) TILE(3), t += 3;
+            for (; m - t >= 2; t += 2) TILE(2);
+            if (six && t < m) TILE(1);
 #undef TILE
-                }
         }
         for (size_t t = 0; t < m; t++) {
             KS_UNROLL
