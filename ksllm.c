@@ -4704,14 +4704,14 @@ V_INLINE __m256 KS_NAME(x_halves_of)(const x_rows16 *row, int h, size_t at) {
 }
 
 /* Sixteen rows: steps of four weights, the first eight rows and the others. */
-typedef __m256i KS_NAME(xstep)[2];
+typedef struct { __m256i v[2]; } KS_NAME(xstep);
 
 /* s[2 * token + half]: n steps times T tokens, inputs from k on. */
 V_INLINE void KS_NAME(x_some_steps)(const KS_NAME(xstep) *w,
     const i8 *const *x, size_t k, const int n, const int T, __m256i *s) {
     KS_UNROLL
     for (int j = 0; j < n; j++) {
-        __m256i v[2] = {w[j][0], w[j][1]};
+        __m256i v[2] = {w[j].v[0], w[j].v[1]};
         KS_IN_TURN(v[0]); /* or gcc loads it again for each token */
         KS_IN_TURN(v[1]);
         KS_UNROLL
@@ -4766,7 +4766,7 @@ V_INLINE void KS_NAME(x_some32)(
                 KS_NAME(x_four_of)(&row, h, offsetof(blk_q4_0, qs), q);
                 KS_NAME(x_nibbles)(q, v);
                 KS_UNROLL
-                for (int j = 0; j < 8; j++) w[j][h] = v[j];
+                for (int j = 0; j < 8; j++) w[j].v[h] = v[j];
                 d[h] = KS_NAME(x_halves_of)(&row, h, 0);
                 k_fetch(next, 8 * bytes);
                 next += 8 * bytes;
@@ -4807,8 +4807,8 @@ V_INLINE void KS_NAME(x_some_lay)(const x_rows16 *row, int h, size_t u,
             high = _mm256_or_si256(high, KS_NAME(x_and)(
                 k < 4 ? v : _mm256_srli_epi16(v, 2), 48));
         }
-        w[k][h] = low;
-        w[8 + k][h] = high;
+        w[k].v[h] = low;
+        w[8 + k].v[h] = high;
     }
 }
 
@@ -4819,12 +4819,12 @@ V_INLINE void KS_NAME(x_some_tile256)(const KS_NAME(xstep) *w,
     const KS_NAME(xlanes) *l, const i8 *const *x, size_t u, const int T,
     const bool six, KS_NAME(xstep) *p) {
     const int n = six ? 2 : 8, span = six ? 4 : 8;
+    const size_t n_spans = six ? 4 : 2;
     __m256i sum[8];
     KS_UNROLL
     for (int i = 0; i < 2 * T; i++)
-        if (six) sum[i] = p[i / 2][i % 2];
-    KS_ROLLED
-    for (size_t g = 0; g < (six ? 4 : 2); g++, w += span) {
+        if (six) sum[i] = p[i / 2].v[i % 2];
+    for (size_t g = 0; g < n_spans; g++, w += span) {
         const size_t at = six ? u / 2 * 8 + u % 2 + 2 * g : 2 * u + g;
         KS_UNROLL
         for (int j = 0; j < span; j += n) {
@@ -4835,15 +4835,15 @@ V_INLINE void KS_NAME(x_some_tile256)(const KS_NAME(xstep) *w,
             for (int i = 0; i < 2 * T; i++) {
                 const __m256i v = KS_NAME(x_scaled)(
                     s[i], l[i % 2].scale[at], false);
-                if (six) sum[i] = _mm256_add_epi32(sum[i], v);
-                else p[i / 2][i % 2] = _mm256_add_epi32(p[i / 2][i % 2], v);
+                __m256i *to = six ? &sum[i] : &p[i / 2].v[i % 2];
+                *to = _mm256_add_epi32(*to, v);
             }
         }
         if (!six) KS_FENCE;
     }
     KS_UNROLL
     for (int i = 0; i < 2 * T; i++)
-        if (six) p[i / 2][i % 2] = sum[i];
+        if (six) p[i / 2].v[i % 2] = sum[i];
 }
 
 /* Sixteen rows of Q4_K or Q6_K. */
@@ -4892,7 +4892,7 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
             KS_UNROLL
             for (int h = 0; h < 2; h++) {
                 f32 *to = acc + 16 * t + 8 * h;
-                __m256i o = _mm256_setzero_si256(), s = v[t][h];
+                __m256i o = _mm256_setzero_si256(), s = v[t].v[h];
                 KS_UNROLL
                 for (int k = 0; k < 128 / b->span; k++)
                     o = _mm256_add_epi32(o, _mm256_madd_epi16(
