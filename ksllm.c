@@ -4475,7 +4475,7 @@ V_INLINE const u8 *KS_NAME(x_rows)(
 /* ---- x86: few tokens ---- */
 
 enum { /* tokens up to which 8 rows at a time are faster */
-#if defined KS_VNNI
+#if defined KS_VNNI && !defined KS_AVXVNNI
     KS_NAME(FEW) = 1,
 #else
     KS_NAME(FEW) = 8,
@@ -4663,7 +4663,7 @@ V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
     }
 }
 
-/* ---- x86: few tokens, Q4_0, Q4_K and Q6_K, AVX2 ----
+/* ---- x86: few tokens, Q4_0, Q4_K and Q6_K, AVX2 and (Q4_0) AVX-VNNI ----
  * Sixteen rows at a time: an input that is loaded meets two vectors of weights,
  * and with four tokens eight sums fit the registers. Weights are laid out, a
  * block of 32 or a quarter of a block of 256 at a time, and loaded once for
@@ -4677,6 +4677,13 @@ V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
 #define X_SOMES(type)                                                          \
     ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q4_K                    \
         || (type) == KSLLM_TYPE_Q6_K)
+#elif defined KS_AVXVNNI
+#define X_SOMES(type) ((type) == KSLLM_TYPE_Q4_0)
+#else
+#define X_SOMES(type) false
+#endif
+
+#if !defined KS_VNNI || defined KS_AVXVNNI
 
 V_INLINE const u8 *KS_NAME(x_row)(const x_rows16 *row, int h, const int r) {
     return row->p[2 * h + r / 4]
@@ -4813,12 +4820,13 @@ V_INLINE void KS_NAME(x_some_lay)(const x_rows16 *row, int h, size_t u,
 }
 
 /* p[token][half] += what x_some_lay laid out, span by span, times T tokens.
- * Of Q6_K two steps fit 16 bits; with two tokens at most p stays in
- * registers. */
+ * Of Q6_K, with two tokens at most, p stays in registers. */
 V_INLINE void KS_NAME(x_some_tile256)(const KS_NAME(xstep) *w,
     const KS_NAME(xlanes) *l, const i8 *const *x, size_t u, const int T,
     const bool six, KS_NAME(xstep) *p) {
-    const int n = six ? 2 : 8, span = six ? 4 : 8;
+    const int n = KS_NAME(x_steps)(
+        six ? KSLLM_TYPE_Q6_K : KSLLM_TYPE_Q4_K, false);
+    const int span = six ? 4 : 8;
     const size_t n_spans = six ? 4 : 2;
     __m256i sum[8];
     KS_UNROLL
@@ -4927,8 +4935,6 @@ V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
     }
     return true;
 }
-#else
-#define X_SOMES(type) false
 #endif
 
 /* ---- x86: one token, blocks of 32, AVX-512 ----
@@ -8635,9 +8641,10 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
         KS_NAME(k_choose_form)(p, KSLLM_TYPE_##t);                             \
     }
 #else
-/* Panels are laid out by the base's functions. With VNNI the tiles are faster
- * from two tokens on, but not than k_sixteens. For one the base's kernel is as
- * fast where it has not to take signs apart; AVX-512 has its own. */
+/* Panels are laid out by the base's functions. With AVX-512 the tiles are
+ * faster from two tokens on, but not than k_sixteens. With AVX-VNNI the base's
+ * kernels are for up to FEW tokens, as for one, where they have not to take
+ * signs apart. */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, const u8 *const *row,          \
@@ -8661,14 +8668,25 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
 #define X_LAY_OWN(t)
 #define X_LAYER_OWN(t) X_LAYER(t)
 #endif
-#if !defined KS_VNNI
-#define X_FEW(t)                                                               \
-    KS_NAME(k_direct)(p, X_SOMES(KSLLM_TYPE_##t) ? 1 : p->m, KSLLM_TYPE_##t)
-#elif !defined KS_BASE
-#define X_FEW(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
+/* IQ4_XS: with AVX-VNNI the tiles do not take its signs apart. */
+#if defined KS_AVXVNNI
+#define X_UP_TO(type)                                                          \
+    (X_SOMES(type) || type == KSLLM_TYPE_IQ4_XS ? 1 : KS_NAME(FEW))
+#else
+#define X_UP_TO(type) (X_SOMES(type) ? 1 : KS_NAME(FEW))
+#endif
+#if defined KS_VNNI && !defined KS_AVXVNNI
+#define X_DIRECT(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
+#else
+#define X_DIRECT(t)                                                            \
+    KS_NAME(k_direct)(                                                         \
+        p, X_UP_TO(KSLLM_TYPE_##t) == 1 ? 1 : p->m, KSLLM_TYPE_##t)
+#endif
+#if !defined KS_BASE
+#define X_FEW(t) X_DIRECT(t)
 #else
 #define X_FEW(t)                                                               \
-    if (X_OWN(KSLLM_TYPE_##t)) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t);        \
+    if (X_OWN(KSLLM_TYPE_##t)) X_DIRECT(t);                                    \
     else KS_PASTE(k_product_##t, KS_BASE)(p)
 #if defined KS_AVXVNNI
 #define X_OWN(type) (BLK_TYPES[type].bias == 128)
@@ -8677,17 +8695,12 @@ static KS_UNUSED bool k_widen_rows(const k_product *p, ksllm_type as,
     (BLK_TYPES[type].bias == 128 || BLK_TYPES[type].n == 256 || X_QUADS(type))
 #endif
 #endif
-#if defined KS_AVXVNNI
-#define X_SOME_OF(type)
-#else
-#define X_SOME_OF(type) if (KS_NAME(k_some)(p, type)) return;
-#endif
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        X_SOME_OF(KSLLM_TYPE_##t)                                              \
-        if (p->m > (X_SOMES(KSLLM_TYPE_##t) ? 1 : KS_NAME(FEW)))               \
+        if (KS_NAME(k_some)(p, KSLLM_TYPE_##t)) return;                        \
+        if (p->m > X_UP_TO(KSLLM_TYPE_##t))                                    \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
         else {                                                                 \
@@ -8793,7 +8806,8 @@ WIDENED(TQ2_0, Q2_K)
 #undef X_LAYER_OWN
 #undef X_LAYS
 #undef X_FEW
-#undef X_SOME_OF
+#undef X_DIRECT
+#undef X_UP_TO
 #undef X_OWN
 
 /* ---- 7f the steps of attention ----
