@@ -2799,6 +2799,14 @@ typedef struct {
     f32 dx[8];
 } x_side;
 
+/* Row 4 * j + i is at p[j] + i * step; step3 is 3 * step. */
+typedef struct {
+    const u8 *p[4];
+    size_t step, step3;
+} x_rows16;
+
+enum { X_SOME = 8 }; /* tokens for which 16 rows go together */
+
 /* Lays out n blocks of eight rows, half h of a panel, from `at` on; or of all
  * 16 rows, raised. */
 typedef void (*x_layer)(
@@ -3841,9 +3849,12 @@ V_INLINE __m256i KS_NAME(x_load)(const void *p) {
     return _mm256_loadu_si256(p);
 }
 
-/* Four inputs or two sums of a token, for every row. */
+/* Four inputs or two sums of a token, for every row; eight inputs. */
 V_INLINE __m256i KS_NAME(x_dword)(const void *p) {
     return _mm256_set1_epi32(ld_i32(p));
+}
+V_INLINE __m256i KS_NAME(x_qword)(const void *p) {
+    return _mm256_set1_epi64x((i64)ld_u64(p));
 }
 
 V_INLINE __m256i KS_NAME(x_and)(__m256i v, int mask) {
@@ -3883,6 +3894,18 @@ V_INLINE void KS_NAME(x_four)(const u8 *const *row, size_t at, __m256i *to) {
     for (int r = 0; r < 4; r++)
         a[r] = KS_NAME(x_two)(row[r] + at, row[r + 4] + at);
     KS_NAME(x_turn)(a, to);
+}
+
+/* The same, eight bytes of a row at a time: to[0] and to[1] have those of
+ * rows 0, 1, 4 and 5, to[2] and to[3] of the others. */
+V_INLINE void KS_NAME(x_eight)(const u8 *const *row, size_t at, __m256i *to) {
+    KS_UNROLL
+    for (int h = 0; h < 4; h += 2) {
+        const __m256i a = KS_NAME(x_two)(row[h] + at, row[h + 4] + at);
+        const __m256i b = KS_NAME(x_two)(row[h + 1] + at, row[h + 5] + at);
+        to[h] = _mm256_unpacklo_epi64(a, b);
+        to[h + 1] = _mm256_unpackhi_epi64(a, b);
+    }
 }
 
 V_INLINE __m256i KS_NAME(x_codebook)(__m256i nibbles, ksllm_type type) {
@@ -3931,41 +3954,50 @@ V_INLINE __m256 KS_NAME(x_scales32)(
                             : KS_NAME(x_halves)(row, at + b->d);
 }
 
-/* 16 in the bytes of w[k] whose bits 4 * k to 4 * k + 3 are set at qh. */
+/* 16 in the bytes of w whose bits are set at qh. */
 V_INLINE void KS_NAME(x_fifth)(
-    const u8 *const *row, size_t qh, __m256i *w) {
+    const u8 *const *row, size_t qh, const bool by_eight, __m256i *w) {
 #define BITS(r) ld_i32(row[r] + qh)
     const __m256i h = _mm256_setr_epi32(BITS(0), BITS(1), BITS(2), BITS(3),
         BITS(4), BITS(5), BITS(6), BITS(7));
 #undef BITS
-    const __m256i first = _mm256_setr_epi32(0, 0x04040404, 0x08080808,
-        0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+    const __m256i rows = by_eight
+        ? _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0404040404040404, 0))
+        : _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0,
+            0x04040404, 0x08080808, 0x0c0c0c0c);
     KS_UNROLL
     for (int k = 0; k < 8; k++) {
-        __m256i bit = _mm256_set1_epi32(
-            k % 2 ? (i32)0x80402010 : 0x08040201);
+        const int from = by_eight ? k / 4 * 2 + k % 2 + k / 2 % 2 * 8 : k / 2;
+        const __m256i bit = by_eight
+            ? _mm256_set1_epi64x((i64)0x8040201008040201)
+            : _mm256_set1_epi32(k % 2 ? (i32)0x80402010 : 0x08040201);
         __m256i v = _mm256_shuffle_epi8(
-            h, _mm256_add_epi8(first, _mm256_set1_epi8((char)(k / 2))));
+            h, _mm256_add_epi8(rows, _mm256_set1_epi8((char)from)));
         v = _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
         w[k] = _mm256_or_si256(w[k], KS_NAME(x_and)(v, 16));
     }
 }
 
 /* The block at `at`, raised by the type's bias unless that is 128: w[k] has
- * weights 4 * k to 4 * k + 3 of each row. */
-V_INLINE void KS_NAME(x_block)(
-    const u8 *const *row, size_t at, ksllm_type type, __m256i *w) {
+ * weights 4 * k to 4 * k + 3 of each row or, by eight, what X_EIGHTH says. */
+V_INLINE void KS_NAME(x_block)(const u8 *const *row, size_t at,
+    ksllm_type type, const bool by_eight, __m256i *w) {
     const size_t end = at + BLK_TYPES[type].bytes;
+    __m256i q[8];
+    KS_UNROLL
+    for (size_t k = type == KSLLM_TYPE_Q8_0 ? 0 : 4; k < 8; k += 4) {
+        const size_t from = end - 32 + 4 * k;
+        if (by_eight) KS_NAME(x_eight)(row, from, q + k);
+        else KS_NAME(x_four)(row, from, q + k);
+    }
     if (type == KSLLM_TYPE_Q8_0) {
-        KS_NAME(x_four)(row, end - 32, w);
-        KS_NAME(x_four)(row, end - 16, w + 4);
+        KS_UNROLL
+        for (int k = 0; k < 8; k++) w[k] = q[k];
         return;
     }
-    __m256i q[4];
-    KS_NAME(x_four)(row, end - 16, q);
-    KS_NAME(x_nibbles)(q, w);
+    KS_NAME(x_nibbles)(q + 4, w);
     if (type == KSLLM_TYPE_Q5_0 || type == KSLLM_TYPE_Q5_1)
-        KS_NAME(x_fifth)(row, end - 20, w);
+        KS_NAME(x_fifth)(row, end - 20, by_eight, w);
     KS_UNROLL
     for (int k = 0; k < 8; k++)
         if (type == KSLLM_TYPE_IQ4_NL || type == KSLLM_TYPE_MXFP4)
@@ -4110,12 +4142,15 @@ V_INLINE void KS_NAME(x_lane_scales)(const blk_type *b, const __m256i *s,
     for (int i = 0; i < n; i++) {
         KS_UNROLL
         for (int j = 0; j < 4; j++) {
-            const i32 at = 0x00800080 | j << 8 | j << 24;
-            __m256i pick = _mm256_add_epi32(_mm256_set1_epi32(at),
-                _mm256_setr_epi32(0, 0x04000400, 0x08000800, 0x0c000c00, 0,
-                    0x04000400, 0x08000800, 0x0c000c00));
-            to->scale[4 * i + j] = _mm256_srai_epi16(
-                _mm256_shuffle_epi8(s[i], pick), 8);
+            const i32 at = b->has_min ? (i32)0x80008000 | j | j << 16
+                                      : 0x00800080 | j << 8 | j << 24;
+            const __m256i rows = _mm256_setr_epi32(0, 0x00040004, 0x00080008,
+                0x000c000c, 0, 0x00040004, 0x00080008, 0x000c000c);
+            const __m256i v = _mm256_shuffle_epi8(
+                s[i], _mm256_add_epi32(_mm256_set1_epi32(at),
+                    b->has_min ? rows : _mm256_slli_epi32(rows, 8)));
+            to->scale[4 * i + j] =
+                b->has_min ? v : _mm256_srai_epi16(v, 8);
         }
         to->side[2 * i] = b->has_min
             ? _mm256_and_si256(m[i], _mm256_set1_epi16(255))
@@ -4181,6 +4216,14 @@ V_INLINE void KS_NAME(x_span_sums)(
  * Weights whose bias is 128 are signed here, and without VNNI one of the two
  * factors must not be: it takes its sign from the other. Two such products
  * fill 16 bits, so each step adds up to 32. */
+
+enum {
+#if defined KS_VNNI
+    KS_NAME(IS_VNNI) = 1,
+#else
+    KS_NAME(IS_VNNI) = 0,
+#endif
+};
 
 V_INLINE bool KS_NAME(x_signed)(ksllm_type type) {
 #if defined KS_VNNI
@@ -4872,12 +4915,41 @@ V_INLINE const u8 *KS_NAME(x_rows)(
 /* ---- x86: few tokens ---- */
 
 enum { /* tokens up to which 8 rows at a time are faster */
-#if defined KS_VNNI
+#if defined KS_VNNI && !defined KS_AVXVNNI
     KS_NAME(FEW) = 1,
 #else
     KS_NAME(FEW) = 8,
 #endif
 };
+
+/* Which vector has inputs 8 * k to 8 * k + 7 of rows 0, 1, 4 and 5 (h is 0) or
+ * of the others, where a block was turned by eight bytes. */
+#undef X_EIGHTH
+#define X_EIGHTH(k, h) (4 * ((k) / 2) + (k) % 2 + 2 * (h))
+
+/* A token's sums of eight rows and 32 weights that were turned by eight bytes,
+ * in lanes of 16 bits (see x_whole) where n steps fit them. Half the loads of
+ * inputs, and half the shuffles before, that x_dword needs. */
+V_INLINE __m256i KS_NAME(x_eighths)(
+    const __m256i *w, const i8 *x, int n, bool is_signed) {
+    __m256i s[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        const __m256i y = KS_NAME(x_qword)(x + 8 * k);
+        KS_UNROLL
+        for (int h = 0; h < 2; h++)
+            s[h] = KS_NAME(x_step)(
+                s[h], w[X_EIGHTH(k, h)], y, k == 0, is_signed);
+    }
+    const bool is_short = n == 8 && !is_signed && !KS_NAME(IS_VNNI);
+    KS_UNROLL
+    for (int h = 0; h < 2; h++)
+        if (!is_short) s[h] = KS_NAME(x_whole)(s[h], is_signed);
+    const __m256 a = _mm256_castsi256_ps(s[0]), b = _mm256_castsi256_ps(s[1]);
+    const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+    const __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd));
+    return is_short ? _mm256_add_epi16(even, odd) : _mm256_add_epi32(even, odd);
+}
 
 /* Eight rows times m tokens; acc[token][row]. */
 V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
@@ -4889,7 +4961,7 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
     size_t at = 0;
     for (size_t i = 0; i < n_in / 32; i++, at += b->bytes) {
         __m256i w[8];
-        KS_NAME(x_block)(row, at, type, w);
+        KS_NAME(x_block)(row, at, type, true, w);
         KS_UNROLL
         for (int k = 0; k < 8; k++)
             if (!is_signed) w[k] = KS_NAME(x_raised)(w[k], type);
@@ -4900,15 +4972,8 @@ V_INLINE void KS_NAME(x_eight32)(const u8 *const *row, const u8 *next,
         const i16 *sums = a->sum[0] + 2 * i;
         const f32 *dx = a->d[0] + i;
         for (size_t t = 0; t < m; t++) {
-            __m256i s = _mm256_setzero_si256(), p = s;
-            KS_UNROLL
-            for (int k = 0; k < 8; k++) {
-                s = KS_NAME(x_step)(s, w[k], KS_NAME(x_dword)(x + 4 * k),
-                    k % n == 0, is_signed);
-                if (k % n < n - 1) continue;
-                __m256i part = KS_NAME(x_whole)(s, is_signed);
-                p = k < n ? part : _mm256_add_epi32(p, part);
-            }
+            __m256i p = KS_NAME(x_eighths)(w, x, n, is_signed);
+            if (n == 8) p = KS_NAME(x_whole)(p, is_signed);
             const __m256i sum = KS_NAME(x_dword)(sums);
             if (b->bias && !is_signed)
                 p = _mm256_add_epi32(p, _mm256_madd_epi16(
@@ -4951,8 +5016,8 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
         const u8 *fetch = next + 8 * at; /* an eighth with each group */
         for (size_t u = 0; u < 8 / (size_t)unit; u++) {
             if (parts) {
-                KS_NAME(x_four)(row, at + 16 + 32 * u, raw.v + 4);
-                KS_NAME(x_four)(row, at + 32 + 32 * u, raw.v + 8);
+                KS_NAME(x_eight)(row, at + 16 + 32 * u, raw.v + 4);
+                KS_NAME(x_eight)(row, at + 32 + 32 * u, raw.v + 8);
             }
             KS_UNROLL
             for (int g = 0; g < unit; g++, x0 += 32, scale += 32 / b->span) {
@@ -4966,8 +5031,12 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
                 const i8 *x = x0;
                 for (size_t t = 0; t < m; t++, x += n_in) {
                     __m256i s = _mm256_setzero_si256();
+                    if (parts)
+                        p[t] = _mm256_add_epi32(p[t], KS_NAME(x_scaled)(
+                            KS_NAME(x_eighths)(w, x, n, is_signed), *scale,
+                            is_signed));
                     KS_UNROLL
-                    for (int k = 0; k < 8; k++) {
+                    for (int k = 0; k < 8 && !parts; k++) {
                         s = KS_NAME(x_step)(s, w[k],
                             KS_NAME(x_dword)(x + 4 * k), k % n == 0, is_signed);
                         if (k % n == n - 1)
@@ -4999,6 +5068,314 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
         }
     }
 }
+
+/* What stands beside the inputs of a token from number `at` on. */
+V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
+    const blk_type *b, x_side *to) {
+    i16 some[16] = {0};
+    if (b->n == 256) {
+        KS_NAME(x_span_sums)(
+            a->sum[1] + at / 16, b->span, (i16 *)(void *)to->start);
+        to->dx[0] = a->d[1][at / 256];
+        return;
+    }
+    const i16 *sums = a->sum[0] + at / 16;
+    const f32 *dx = a->d[0] + at / 32;
+    if (n_blocks == 8) {
+        memcpy(to->dx, dx, sizeof to->dx);
+    } else {
+        memcpy(to->dx, dx, n_blocks * sizeof *dx);
+        sums = memcpy(some, sums, 2 * n_blocks * sizeof *some);
+    }
+    _mm256_storeu_si256((void *)to->start, _mm256_madd_epi16(
+        KS_NAME(x_load)(sums),
+        _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias))));
+}
+
+/* Those of T tokens from input k on. The last of m tokens stands in for
+ * more. */
+V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
+    size_t k, const blk_type *b, x_side *to) {
+    const size_t n = min_size(256, a->n_in - k);
+    for (size_t t = 0; t < (size_t)T; t++) {
+        const size_t at = min_size(t, m - 1) * a->n_in + k;
+        KS_NAME(x_side_at)(a, at, n / b->n, b, &to[t]);
+    }
+}
+
+/* ---- x86: few tokens, Q4_0, Q4_K and Q6_K, AVX2 and (Q4_0) AVX-VNNI ----
+ * Sixteen rows at a time: an input that is loaded meets two vectors of weights,
+ * and with four tokens eight sums fit the registers. Weights are laid out, a
+ * block of 32 or a quarter of a block of 256 at a time, and loaded once for
+ * four tokens; what stands beside inputs is the same for 16 rows. A step of
+ * four weights and four tokens takes 21 instructions where eight rows take 23
+ * and more at the end; Zen 4 does 4.1 of either a cycle, whatever their order.
+ */
+
+#undef X_SOMES
+#if !defined KS_VNNI
+#define X_SOMES(type)                                                          \
+    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q4_K                    \
+        || (type) == KSLLM_TYPE_Q6_K)
+#elif defined KS_AVXVNNI
+#define X_SOMES(type) ((type) == KSLLM_TYPE_Q4_0)
+#else
+#define X_SOMES(type) false
+#endif
+
+#if !defined KS_VNNI || defined KS_AVXVNNI
+
+V_INLINE const u8 *KS_NAME(x_row)(const x_rows16 *row, int h, const int r) {
+    return row->p[2 * h + r / 4]
+        + (r % 4 == 3 ? row->step3 : (size_t)(r % 4) * row->step);
+}
+
+/* As x_four and x_halves, of rows 8 * h and after. */
+V_INLINE void KS_NAME(x_four_of)(
+    const x_rows16 *row, int h, size_t at, __m256i *to) {
+    __m256i a[4];
+    KS_UNROLL
+    for (int r = 0; r < 4; r++)
+        a[r] = KS_NAME(x_two)(KS_NAME(x_row)(row, h, r) + at,
+            KS_NAME(x_row)(row, h, r + 4) + at);
+    KS_NAME(x_turn)(a, to);
+}
+V_INLINE __m256 KS_NAME(x_halves_of)(const x_rows16 *row, int h, size_t at) {
+#define ROW(r) (KS_NAME(x_row)(row, h, r) + at)
+#define HALF(r) v = _mm_insert_epi16(v, ld_i16(ROW(r)), r)
+    __m128i v = _mm_cvtsi32_si128(ld_u16(ROW(0)));
+    HALF(1), HALF(2), HALF(3), HALF(4), HALF(5), HALF(6), HALF(7);
+#undef HALF
+#undef ROW
+    return _mm256_cvtph_ps(v);
+}
+
+/* Sixteen rows: steps of four weights, the first eight rows and the others. */
+typedef struct { __m256i v[2]; } KS_NAME(xstep);
+
+/* s[2 * token + half]: n steps times T tokens, inputs from k on. */
+V_INLINE void KS_NAME(x_some_steps)(const KS_NAME(xstep) *w,
+    const i8 *const *x, size_t k, const int n, const int T, __m256i *s) {
+    KS_UNROLL
+    for (int j = 0; j < n; j++) {
+        __m256i v[2] = {w[j].v[0], w[j].v[1]};
+        KS_IN_TURN(v[0]); /* or gcc loads it again for each token */
+        KS_IN_TURN(v[1]);
+        KS_UNROLL
+        for (int i = 0; i < 2 * T; i++)
+            s[i] = KS_NAME(x_step)(s[i], v[i % 2],
+                KS_NAME(x_dword)(x[i / 2] + k + 4 * j), j == 0, false);
+    }
+}
+
+/* acc[token][row] += a block, the i-th that `side` tells of, times T tokens. */
+V_INLINE void KS_NAME(x_some_tile32)(const KS_NAME(xstep) *w, const __m256 *d,
+    const i8 *const *x, size_t k, const x_side *side, size_t i, const int T,
+    f32 *acc) {
+    __m256i s[8];
+    KS_FENCE; /* or gcc loads early what tiles of 4 and of 2 have in common */
+    KS_NAME(x_some_steps)(w, x, k, 8, T, s);
+    KS_UNROLL
+    for (int j = 0; j < 2 * T; j++) {
+        const x_side *at = side + j / 2;
+        vr_store(acc + 8 * j, vr_add(vr_load(acc + 8 * j),
+            _mm256_add_epi32(KS_NAME(x_whole)(s[j], false),
+                KS_NAME(x_dword)(at->start + i)), d[j % 2], at->dx[i]));
+    }
+}
+
+V_INLINE void KS_NAME(x_some_store)(
+    const k_product *p, const f32 *acc, f32 *y) {
+    for (size_t t = 0; t < p->m; t++, y += p->y_stride, acc += 16)
+        memcpy(y, acc, 16 * sizeof *y);
+}
+
+/* Sixteen rows of Q4_0. */
+V_INLINE void KS_NAME(x_some32)(
+    const k_product *p, x_rows16 row, const u8 *next, f32 *y) {
+    const blk_type *b = &BLK_TYPES[KSLLM_TYPE_Q4_0];
+    const size_t n = p->acts->n_in / 32, bytes = sizeof(blk_q4_0), m = p->m;
+    x_side side[X_SOME];
+    const i8 *x[X_SOME];
+    f32 acc[X_SOME * 16];
+    memset(acc, 0, m * 16 * sizeof *acc);
+    for (size_t t = 0; t < m; t++)
+        x[t] = p->acts->q[0] + t * p->acts->n_in;
+    for (size_t k = 0; k < n; k += 8) {
+        const size_t n_blocks = min_size(8, n - k);
+        KS_NAME(x_sides_at)(p->acts, m, (int)m, 32 * k, b, side);
+        for (size_t i = 0; i < n_blocks; i++) {
+            KS_NAME(xstep) w[8];
+            __m256 d[2];
+            KS_UNROLL
+            for (int h = 0; h < 2; h++) {
+                __m256i q[4], v[8];
+                KS_NAME(x_four_of)(&row, h, offsetof(blk_q4_0, qs), q);
+                KS_NAME(x_nibbles)(q, v);
+                KS_UNROLL
+                for (int j = 0; j < 8; j++) w[j].v[h] = v[j];
+                d[h] = KS_NAME(x_halves_of)(&row, h, 0);
+                k_fetch(next, 8 * bytes);
+                next += 8 * bytes;
+            }
+            KS_UNROLL
+            for (int j = 0; j < 4; j++) row.p[j] += bytes;
+#define TILE(T)                                                                \
+    KS_NAME(x_some_tile32)(                                                    \
+        w, d, x + t, 32 * (k + i), side + t, i, T, acc + 16 * t)
+            size_t t = 0; /* in straight steps: gcc spills around a switch */
+            for (; m - t >= 4 && m - t != 5; t += 4) TILE(4);
+            if ((m - t) % 2) TILE(3), t += 3;
+            if (t < m) TILE(2);
+#undef TILE
+        }
+    }
+    KS_NAME(x_some_store)(p, acc, y);
+}
+
+/* Lays out quarter u of a block of rows 8 * h and after: of Q4_K two spans of
+ * 32 weights, of Q6_K four of 16. */
+V_INLINE void KS_NAME(x_some_lay)(const x_rows16 *row, int h, size_t u,
+    const bool six, KS_NAME(xstep) *w) {
+    __m256i q[8], o[4];
+    const size_t at = six ? 64 * (u / 2) + 16 * (u % 2) : 16 + 32 * u;
+    KS_NAME(x_four_of)(row, h, at, q);
+    KS_NAME(x_four_of)(row, h, at + (six ? 32 : 16), q + 4);
+    if (six)
+        KS_NAME(x_four_of)(row, h, offsetof(blk_q6_k, qh) + 16 * u, o);
+    KS_UNROLL
+    for (int k = 0; k < 8; k++) {
+        __m256i low = KS_NAME(x_bits)(q[k], 0, 4);
+        __m256i high = KS_NAME(x_bits)(q[k], 4, 4);
+        if (six) {
+            const __m256i v = o[k % 4];
+            low = _mm256_or_si256(low, KS_NAME(x_and)(
+                _mm256_slli_epi16(v, k < 4 ? 4 : 2), 48));
+            high = _mm256_or_si256(high, KS_NAME(x_and)(
+                k < 4 ? v : _mm256_srli_epi16(v, 2), 48));
+        }
+        w[k].v[h] = low;
+        w[8 + k].v[h] = high;
+    }
+}
+
+/* p[token][half] += what x_some_lay laid out, span by span, times T tokens.
+ * Of Q6_K, with two tokens at most, p stays in registers. */
+V_INLINE void KS_NAME(x_some_tile256)(const KS_NAME(xstep) *w,
+    const KS_NAME(xlanes) *l, const i8 *const *x, size_t u, const int T,
+    const bool six, KS_NAME(xstep) *p) {
+    const int n = KS_NAME(x_steps)(
+        six ? KSLLM_TYPE_Q6_K : KSLLM_TYPE_Q4_K, false);
+    const int span = six ? 4 : 8;
+    const size_t n_spans = six ? 4 : 2;
+    __m256i sum[8];
+    KS_UNROLL
+    for (int i = 0; i < 2 * T; i++)
+        if (six) sum[i] = p[i / 2].v[i % 2];
+    for (size_t g = 0; g < n_spans; g++, w += span) {
+        const size_t at = six ? u / 2 * 8 + u % 2 + 2 * g : 2 * u + g;
+        KS_UNROLL
+        for (int j = 0; j < span; j += n) {
+            __m256i s[8];
+            KS_NAME(x_some_steps)(
+                w + j, x, 4 * ((size_t)span * at + (size_t)j), n, T, s);
+            KS_UNROLL
+            for (int i = 0; i < 2 * T; i++) {
+                const __m256i v = KS_NAME(x_scaled)(
+                    s[i], l[i % 2].scale[at], false);
+                __m256i *to = six ? &sum[i] : &p[i / 2].v[i % 2];
+                *to = _mm256_add_epi32(*to, v);
+            }
+        }
+        if (!six) KS_FENCE;
+    }
+    KS_UNROLL
+    for (int i = 0; i < 2 * T; i++)
+        if (six) p[i / 2].v[i % 2] = sum[i];
+}
+
+/* Sixteen rows of Q4_K or Q6_K. */
+V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
+    const u8 *next, ksllm_type type, f32 *y) {
+    const blk_type *b = &BLK_TYPES[type];
+    const bool six = type == KSLLM_TYPE_Q6_K;
+    const size_t m = p->m;
+    x_side side[X_SOME];
+    const i8 *x[X_SOME];
+    f32 acc[X_SOME * 16];
+    memset(acc, 0, m * 16 * sizeof *acc);
+    for (size_t t = 0; t < m; t++)
+        x[t] = p->acts->q[1] + t * p->acts->n_in;
+    for (size_t i = 0; i < p->acts->n_in / 256; i++) {
+        KS_NAME(xlanes) l[2];
+        KS_NAME(xstep) v[X_SOME], w[16];
+        KS_NAME(x_sides_at)(p->acts, m, (int)m, 256 * i, b, side);
+        for (int h = 0; h < 2; h++) {
+            KS_NAME(xraw) raw;
+            if (six) {
+                KS_NAME(x_four_of)(&row, h, 192, raw.v + 48);
+                KS_NAME(x_four_of)(&row, h, 194, raw.v + 52);
+            } else {
+                KS_NAME(x_four_of)(&row, h, 0, raw.v);
+            }
+            KS_NAME(x_lanes)(&raw, type, &l[h]);
+        }
+        memset(v, 0, m * sizeof *v);
+        for (size_t u = 0; u < 4; u++) {
+            for (int h = 0; h < 2; h++) {
+                k_fetch(next, 2 * b->bytes);
+                next += 2 * b->bytes;
+                KS_NAME(x_some_lay)(&row, h, u, six, w);
+                KS_FENCE;
+            }
+#define TILE(T) KS_NAME(x_some_tile256)(w, l, x + t, u, T, six, v + t)
+            size_t t = 0;
+            for (; !six && m - t >= 4 && m - t != 5; t += 4) TILE(4);
+            if (!six && (m - t) % 2) TILE(3), t += 3;
+            for (; m - t >= 2; t += 2) TILE(2);
+            if (six && t < m) TILE(1);
+#undef TILE
+        }
+        for (size_t t = 0; t < m; t++) {
+            KS_UNROLL
+            for (int h = 0; h < 2; h++) {
+                f32 *to = acc + 16 * t + 8 * h;
+                __m256i o = _mm256_setzero_si256(), s = v[t].v[h];
+                KS_UNROLL
+                for (int k = 0; k < 128 / b->span; k++)
+                    o = _mm256_add_epi32(o, _mm256_madd_epi16(
+                        KS_NAME(x_dword)(side[t].start + k), l[h].side[k]));
+                if (six) s = _mm256_sub_epi32(s, _mm256_slli_epi32(o, 5));
+                vr sum = vr_add(vr_load(to), s, l[h].d, side[t].dx[0]);
+                if (!six) sum = vr_add(sum, o, l[h].dmin, side[t].dx[0]);
+                vr_store(to, sum);
+            }
+            x[t] += 256;
+        }
+        KS_UNROLL
+        for (int j = 0; j < 4; j++) row.p[j] += b->bytes;
+    }
+    KS_NAME(x_some_store)(p, acc, y);
+}
+
+/* false: tokens, rows or a type for which this is not. Rows left over go
+ * together with some before them, whose outputs are stored again. */
+V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
+    const size_t step = p->row_bytes;
+    if (p->m < 2 || p->m > X_SOME || p->n_rows < 16 || !X_SOMES(type))
+        return false;
+    for (size_t r = 0; r < p->n_rows; r += 16) {
+        const size_t r0 = min_size(r, p->n_rows - 16);
+        const u8 *w = p->w + r0 * step, *next = KS_NAME(x_next)(p, r0, 16);
+        const x_rows16 row = {
+            {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
+        if (BLK_TYPES[type].n == 32)
+            KS_NAME(x_some32)(p, row, next, p->y + r0);
+        else KS_NAME(x_some256)(p, row, next, type, p->y + r0);
+    }
+    return true;
+}
+#endif
 
 /* ---- x86: one token, blocks of 32, AVX-512 ----
  * Eight rows by four blocks at a time, which are read as they lie: a register
@@ -5480,48 +5857,6 @@ KS_NOINLINE void KS_NAME(k_crossed)(const k_product *p) {
 
 #if defined KS_VNNI && !defined KS_AVXVNNI
 
-enum { X_SOME = 8 }; /* tokens whose sums fit beside a block in registers */
-
-/* What stands beside the inputs of a token from number `at` on. */
-V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
-    const blk_type *b, x_side *to) {
-    i16 some[16] = {0};
-    if (b->n == 256) {
-        KS_NAME(x_span_sums)(
-            a->sum[1] + at / 16, b->span, (i16 *)(void *)to->start);
-        to->dx[0] = a->d[1][at / 256];
-        return;
-    }
-    const i16 *sums = a->sum[0] + at / 16;
-    const f32 *dx = a->d[0] + at / 32;
-    if (n_blocks == 8) {
-        memcpy(to->dx, dx, sizeof to->dx);
-    } else {
-        memcpy(to->dx, dx, n_blocks * sizeof *dx);
-        sums = memcpy(some, sums, 2 * n_blocks * sizeof *some);
-    }
-    _mm256_storeu_si256((void *)to->start, _mm256_madd_epi16(
-        KS_NAME(x_load)(sums),
-        _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias))));
-}
-
-/* Those of T tokens from input k on. The last of m tokens stands in for
- * more. */
-V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
-    size_t k, const blk_type *b, x_side *to) {
-    const size_t n = min_size(256, a->n_in - k);
-    for (size_t t = 0; t < (size_t)T; t++) {
-        const size_t at = min_size(t, m - 1) * a->n_in + k;
-        KS_NAME(x_side_at)(a, at, n / b->n, b, &to[t]);
-    }
-}
-
-/* Row 4 * j + i is at p[j] + i * step; step3 is 3 * step. */
-typedef struct {
-    const u8 *p[4];
-    size_t step, step3;
-} x_rows16;
-
 #define ROW(j, i) (row->p[j] + at + (i == 3 ? row->step3 : i * row->step))
 
 /* Step k of eight of x_four for sixteen rows. After the last one the second and
@@ -5965,7 +6300,7 @@ V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
     const blk_type *b = &BLK_TYPES[type];
     for (size_t i = 0; i < n; i++, at += b->bytes) {
         __m256i w[8];
-        KS_NAME(x_block)(row, at, type, w);
+        KS_NAME(x_block)(row, at, type, false, w);
         KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
         vr_store(to->of[i].d + 8 * h, KS_NAME(x_scales32)(row, at, b));
         if (b->has_min)
@@ -6348,11 +6683,7 @@ static void KS_NAME(k_panel)(
 
 typedef __m256i KS_NAME(xv);
 typedef __m256 KS_NAME(xf);
-#if defined KS_VNNI
-enum { KS_NAME(SHORT) = 0 };
-#else
-enum { KS_NAME(SHORT) = 1 }; /* sums of 16 bits */
-#endif
+enum { KS_NAME(SHORT) = !KS_NAME(IS_VNNI) }; /* sums of 16 bits */
 #define KS_XV(op) _mm256_##op
 
 V_INLINE __m256i KS_NAME(xv_load)(const void *p) {
@@ -8968,9 +9299,10 @@ static KS_UNUSED bool k_widen_rows(
         KS_NAME(k_choose_form)(p, KSLLM_TYPE_##t);                             \
     }
 #else
-/* Panels are laid out by the base's functions. With VNNI the tiles are faster
- * from two tokens on, but not than k_sixteens. For one the base's kernel is as
- * fast where it has not to take signs apart; AVX-512 has its own. */
+/* Panels are laid out by the base's functions. With AVX-512 the tiles are
+ * faster from two tokens on, but not than k_sixteens. With AVX-VNNI the base's
+ * kernels are for up to FEW tokens, as for one, where they have not to take
+ * signs apart. */
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
@@ -8999,13 +9331,25 @@ static KS_UNUSED bool k_widen_rows(
 #define X_LAY_OWN(t)
 #define X_LAYER_OWN(t) X_LAYER(t)
 #endif
-#if !defined KS_VNNI
-#define X_FEW(t) KS_NAME(k_direct)(p, p->m, KSLLM_TYPE_##t)
-#elif !defined KS_BASE
-#define X_FEW(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
+/* IQ4_XS: with AVX-VNNI the tiles do not take its signs apart. */
+#if defined KS_AVXVNNI
+#define X_UP_TO(type)                                                          \
+    (X_SOMES(type) || type == KSLLM_TYPE_IQ4_XS ? 1 : KS_NAME(FEW))
+#else
+#define X_UP_TO(type) (X_SOMES(type) ? 1 : KS_NAME(FEW))
+#endif
+#if defined KS_VNNI && !defined KS_AVXVNNI
+#define X_DIRECT(t) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t)
+#else
+#define X_DIRECT(t)                                                            \
+    KS_NAME(k_direct)(                                                         \
+        p, X_UP_TO(KSLLM_TYPE_##t) == 1 ? 1 : p->m, KSLLM_TYPE_##t)
+#endif
+#if !defined KS_BASE
+#define X_FEW(t) X_DIRECT(t)
 #else
 #define X_FEW(t)                                                               \
-    if (X_OWN(KSLLM_TYPE_##t)) KS_NAME(k_direct)(p, 1, KSLLM_TYPE_##t);        \
+    if (X_OWN(KSLLM_TYPE_##t)) X_DIRECT(t);                                    \
     else KS_PASTE(k_product_##t, KS_BASE)(p)
 #if defined KS_AVXVNNI
 #define X_OWN(type) (BLK_TYPES[type].bias == 128)
@@ -9014,18 +9358,13 @@ static KS_UNUSED bool k_widen_rows(
     (BLK_TYPES[type].bias == 128 || BLK_TYPES[type].n == 256 || X_QUADS(type))
 #endif
 #endif
-#if defined KS_VNNI && !defined KS_AVXVNNI
-#define X_SOME(type) if (KS_NAME(k_some)(p, type)) return;
-#else
-#define X_SOME(type)
-#endif
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
     KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }      \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        X_SOME(KSLLM_TYPE_##t)                                                 \
-        if (p->m > KS_NAME(FEW))                                               \
+        if (KS_NAME(k_some)(p, KSLLM_TYPE_##t)) return;                        \
+        if (p->m > X_UP_TO(KSLLM_TYPE_##t))                                    \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
         else                                                                   \
@@ -9167,7 +9506,8 @@ TERNARY(TQ2_0)
 #undef X_LAYER_OWN
 #undef X_LAYS
 #undef X_FEW
-#undef X_SOME
+#undef X_DIRECT
+#undef X_UP_TO
 #undef X_OWN
 
 /* ---- 7f the steps of attention ----
