@@ -38,6 +38,22 @@
 #define TEST_ONE_OF 1
 #endif
 
+/* How many times the time of a plain build something may take. */
+#if defined __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || \
+    __has_feature(thread_sanitizer)
+#define TEST_SLOWER 20
+#endif
+#endif
+#if !defined TEST_SLOWER
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__ || \
+    !defined __OPTIMIZE__
+#define TEST_SLOWER 20
+#else
+#define TEST_SLOWER 1
+#endif
+#endif
+
 /* How often something is tried: TEST_FULL=1 in the environment asks for the
  * long form, which `make test` has no time for. */
 static inline int test_times(int quick, int full)
