@@ -3828,8 +3828,9 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
  * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with blocks of
- * 32 and AVX-512 a stretch of four (k_quads). With AVX-512 two to eight tokens
- * go one more way (k_sixteens).
+ * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens go one more
+ * way, sixteen rows at a time: with AVX-512 (k_sixteens) and, of the types that
+ * X_SOMES names, without (x_some32, x_some256).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
