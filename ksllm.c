@@ -2433,6 +2433,93 @@ KS_INLINE void blk_read_iq1_m(blk *b, const u8 *src) {
     }
 }
 
+/* Which row of a codebook the k-th of weights 32 * g and after is; there are
+ * eight of IQ3, four of the others. */
+KS_UNUSED KS_INLINE u32 blk_book_at(
+    const u8 *p, ksllm_type type, const size_t g, const u32 k) {
+    u32 high;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S:
+        high = FIELD_OF(p, blk_iq3_s, qh)[g];
+        return FIELD_OF(p, blk_iq3_s, qs)[8 * g + k] | (high << (8 - k) & 256);
+    case KSLLM_TYPE_IQ2_S:
+        high = FIELD_OF(p, blk_iq2_s, qh)[g];
+        return FIELD_OF(p, blk_iq2_s, qs)[4 * g + k]
+            | (high << (8 - 2 * k) & 768);
+    case KSLLM_TYPE_IQ2_XS:
+        return ld_u16(FIELD_OF(p, blk_iq2_xs, qs) + 8 * g + 2 * k) & 511;
+    case KSLLM_TYPE_IQ1_S:
+        high = ld_u16(FIELD_OF(p, blk_iq1_s, qh) + 2 * g);
+        return FIELD_OF(p, blk_iq1_s, qs)[4 * g + k]
+            | (high >> 3 * k & 7) << 8;
+    case KSLLM_TYPE_IQ1_M:
+        high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
+        return FIELD_OF(p, blk_iq1_m, qs)[4 * g + k]
+            | (high >> 4 * k & 7) << 8;
+    default: /* IQ2_XXS, IQ3_XXS */
+        return FIELD_OF(p, blk_iq2_xxs, qs)[8 * g + k];
+    }
+}
+
+KS_UNUSED KS_INLINE const u16 *blk_book_of(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_XXS ? BLK_GRID_IQ3_XXS
+        : type == KSLLM_TYPE_IQ2_XXS  ? BLK_GRID_IQ2_XXS
+        : type == KSLLM_TYPE_IQ2_XS   ? BLK_GRID_IQ2_XS
+        : type == KSLLM_TYPE_IQ2_S    ? BLK_GRID_IQ2_S
+                                      : BLK_GRID_IQ1;
+}
+
+/* Four times blk_even, of 28 bits. */
+KS_INLINE u32 blk_even_bytes(u32 v) {
+    v = (v & 0x3fff) | (v & 0x0fffc000) << 2;
+    v = (v & 0x007f007f) | (v & 0x3f803f80) << 1;
+    u32 odd = v ^ v >> 4; /* of a byte only the lowest bit is wanted */
+    odd ^= odd >> 2;
+    return v | ((odd ^ odd >> 1) & 0x01010101) << 7;
+}
+
+/* The signs of weights 32 * g and after, a bit each; of IQ1 those of the
+ * eighths. Not of IQ3_S. */
+KS_UNUSED KS_INLINE u32 blk_book_signs(
+    const u8 *p, ksllm_type type, size_t g) {
+    u32 h, signs = 0;
+    u64 v;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XXS:
+        return blk_even_bytes(
+            ld_u32(FIELD_OF(p, blk_iq2_xxs, qs) + 8 * g + 4));
+    case KSLLM_TYPE_IQ3_XXS:
+        return blk_even_bytes(ld_u32(FIELD_OF(p, blk_iq3_xxs, tail) + 4 * g));
+    case KSLLM_TYPE_IQ2_XS: /* the top seven of 16 bits */
+        v = ld_u64(FIELD_OF(p, blk_iq2_xs, qs) + 8 * g);
+        v = v >> 9 & 0x007f007f007f007f;
+        v = (v | v >> 9) & 0x00003fff00003fff;
+        return blk_even_bytes((u32)(v | v >> 18));
+    case KSLLM_TYPE_IQ2_S: return ld_u32(FIELD_OF(p, blk_iq2_s, signs) + 4 * g);
+    case KSLLM_TYPE_IQ1_S:
+        return FIELD_OF(p, blk_iq1_s, qh)[2 * g + 1] >> 7 ? 0xffffffff : 0;
+    default: /* IQ1_M */
+        h = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
+        for (int k = 0; k < 4; k++)
+            signs |= (h >> (4 * k + 3) & 1) * (255u << 8 * k);
+        return signs;
+    }
+}
+
+/* A row of eight weights, two bits each, and two rows of four, three each: a
+ * byte each. */
+KS_UNUSED KS_INLINE u64 blk_crumbs_apart(u64 v) {
+    v = (v | v << 24) & 0x000000ff000000ff;
+    v = (v | v << 12) & 0x000f000f000f000f;
+    return (v | v << 6) & 0x0303030303030303;
+}
+
+KS_UNUSED KS_INLINE u64 blk_threes_apart(u64 a, u64 b) {
+    u64 v = a | b << 32;
+    v = (v | v << 10) & 0x003f003f003f003f;
+    return (v | v << 5) & 0x0707070707070707;
+}
+
 /* d * q - d: with a minimum, as Q2_K is multiplied (k_widen). */
 KS_INLINE void blk_less_one(blk *b) {
     b->dmin = b->d;
@@ -3831,6 +3918,9 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens go one more
  * way, sixteen rows at a time: with AVX-512 (k_sixteens) and, of the types that
  * X_SOMES names, without (x_some32, x_some256).
+ * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
+ * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book), or
+ * meet one token (x_dot_book).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -4449,42 +4539,6 @@ V_INLINE __m256i KS_NAME(x_crumbs)(u64 rows, const i8 *level) {
         _mm256_shuffle_epi8(high, n), _mm256_set1_epi16((i16)0xff00));
 }
 
-/* Which row of a codebook the k-th of weights 32 * g and after is; there are
- * eight of IQ3, four of the others. */
-V_INLINE u32 KS_NAME(x_book_at)(
-    const u8 *p, ksllm_type type, const size_t g, const u32 k) {
-    u32 high;
-    switch ((int)type) {
-    case KSLLM_TYPE_IQ3_S:
-        high = FIELD_OF(p, blk_iq3_s, qh)[g];
-        return FIELD_OF(p, blk_iq3_s, qs)[8 * g + k] | (high << (8 - k) & 256);
-    case KSLLM_TYPE_IQ2_S:
-        high = FIELD_OF(p, blk_iq2_s, qh)[g];
-        return FIELD_OF(p, blk_iq2_s, qs)[4 * g + k]
-            | (high << (8 - 2 * k) & 768);
-    case KSLLM_TYPE_IQ2_XS:
-        return ld_u16(FIELD_OF(p, blk_iq2_xs, qs) + 8 * g + 2 * k) & 511;
-    case KSLLM_TYPE_IQ1_S:
-        high = ld_u16(FIELD_OF(p, blk_iq1_s, qh) + 2 * g);
-        return FIELD_OF(p, blk_iq1_s, qs)[4 * g + k]
-            | (high >> 3 * k & 7) << 8;
-    case KSLLM_TYPE_IQ1_M:
-        high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
-        return FIELD_OF(p, blk_iq1_m, qs)[4 * g + k]
-            | (high >> 4 * k & 7) << 8;
-    default: /* IQ2_XXS, IQ3_XXS */
-        return FIELD_OF(p, blk_iq2_xxs, qs)[8 * g + k];
-    }
-}
-
-V_INLINE const u16 *KS_NAME(x_book_of)(ksllm_type type) {
-    return type == KSLLM_TYPE_IQ3_XXS ? BLK_GRID_IQ3_XXS
-        : type == KSLLM_TYPE_IQ2_XXS  ? BLK_GRID_IQ2_XXS
-        : type == KSLLM_TYPE_IQ2_XS   ? BLK_GRID_IQ2_XS
-        : type == KSLLM_TYPE_IQ2_S    ? BLK_GRID_IQ2_S
-                                      : BLK_GRID_IQ1;
-}
-
 /* Rows of a codebook as levels: IQ3_S, eight of IQ3_XXS, four of the others. */
 V_INLINE __m256i KS_NAME(x_odd)(__m256i w) {
     return _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
@@ -4505,15 +4559,8 @@ V_INLINE __m256i KS_NAME(x_book_four)(u64 rows, ksllm_type type) {
 /* The eighth by which weights of IQ1 are more, or less. */
 V_INLINE __m256i KS_NAME(x_eighth)(
     const u8 *p, ksllm_type type, const size_t g) {
-    u32 signs = 0, high;
-    if (type == KSLLM_TYPE_IQ1_S) {
-        high = FIELD_OF(p, blk_iq1_s, qh)[2 * g + 1];
-        return _mm256_set1_epi8(high >> 7 ? -1 : 1);
-    }
-    high = ld_u16(FIELD_OF(p, blk_iq1_m, qh) + 2 * g);
-    KS_UNROLL
-    for (int k = 0; k < 4; k++)
-        signs |= (high >> (4 * k + 3) & 1) * (255u << 8 * k);
+    const u32 signs = blk_book_signs(p, type, g);
+    if (type == KSLLM_TYPE_IQ1_S) return _mm256_set1_epi8(signs ? -1 : 1);
     return KS_NAME(x_signed_by)(
         _mm256_set1_epi8(1), KS_NAME(x_mask_of)((const u8 *)&signs));
 }
@@ -4522,13 +4569,13 @@ V_INLINE __m256i KS_NAME(x_eighth)(
  * signs. Its rows are read one by one: gathers take longer. */
 V_INLINE __m256i KS_NAME(x_book)(
     const u8 *p, ksllm_type type, const size_t g) {
-    const u16 *book = KS_NAME(x_book_of)(type);
-#define ROW(k) (i32)BLK_GRID_IQ3_S[KS_NAME(x_book_at)(p, type, g, k)]
+    const u16 *book = blk_book_of(type);
+#define ROW(k) (i32)BLK_GRID_IQ3_S[blk_book_at(p, type, g, k)]
     if (type == KSLLM_TYPE_IQ3_S)
         return KS_NAME(x_odd)(_mm256_setr_epi32(ROW(0), ROW(1), ROW(2),
             ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
 #undef ROW
-#define ROW(k) (i16)book[KS_NAME(x_book_at)(p, type, g, k)]
+#define ROW(k) (i16)book[blk_book_at(p, type, g, k)]
     if (type == KSLLM_TYPE_IQ3_XXS)
         return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
             ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
@@ -4682,7 +4729,7 @@ KS_NOINLINE void X_READ_BOOK(
 
 /* All rows of a codebook as bytes, for one token; not of IQ1. */
 KS_NOINLINE void X_OPEN_BOOK(ksllm_type type, u8 *to) {
-    const u16 *book = KS_NAME(x_book_of)(type);
+    const u16 *book = blk_book_of(type);
     const int n = type == KSLLM_TYPE_IQ2_S ? 1024
         : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
     for (int i = 0; i < n && !blk_is_ones(type); to += 32) {
@@ -4723,12 +4770,12 @@ V_INLINE void KS_NAME(x_dot_book)(const u8 *p, const i8 *x, const u8 *rows,
             v = _mm256_sign_epi8(v, w);
             w = _mm256_abs_epi8(w);
         } else {
-#define ROW(k) ld_i32(rows + 4 * KS_NAME(x_book_at)(p, type, g, k))
+#define ROW(k) ld_i32(rows + 4 * blk_book_at(p, type, g, k))
             if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
                 w = _mm256_setr_epi32(ROW(0), ROW(1), ROW(2), ROW(3), ROW(4),
                     ROW(5), ROW(6), ROW(7));
 #undef ROW
-#define ROW(k) (i64)ld_u64(rows + 8 * KS_NAME(x_book_at)(p, type, g, k))
+#define ROW(k) (i64)ld_u64(rows + 8 * blk_book_at(p, type, g, k))
             else w = _mm256_setr_epi64x(ROW(0), ROW(1), ROW(2), ROW(3));
 #undef ROW
             v = KS_NAME(x_signed_by)(v, KS_NAME(x_mask_of)(signs + 4 * g));
@@ -7163,6 +7210,13 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
 
 #if defined KS_NEON
 
+#undef N_READ_BOOK
+#if defined KS_BASE
+#define N_READ_BOOK KS_PASTE(n_read_book, KS_BASE)
+#else
+#define N_READ_BOOK KS_NAME(n_read_book)
+#endif
+
 /* 32 weights of a row, or inputs. Weights are still raised by the type's bias
  * unless that is 128; a weight of IQ3_S is twice what stands here, and one. */
 typedef struct { int8x16_t lo, hi; } KS_NAME(n32);
@@ -8053,9 +8107,117 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     return y;
 }
 
+#if !defined KSLLM_NO_IQ
+
+/* Weights 32 * g and after of a block of a type with a codebook. */
+V_INLINE void KS_NAME(n_book)(
+    const u8 *p, ksllm_type type, size_t g, i8 *to) {
+    const u16 *book = blk_book_of(type);
+    const uint8x16_t signs = vreinterpretq_u8_u32(
+        vdupq_n_u32(blk_book_signs(p, type, g)));
+#define ROW(k) book[blk_book_at(p, type, g, (k))]
+    KS_UNROLL
+    for (u32 j = 0; j < 2; j++) {
+        const u64 a = type == KSLLM_TYPE_IQ3_XXS
+            ? blk_threes_apart(ROW(4 * j), ROW(4 * j + 1))
+            : blk_crumbs_apart(ROW(2 * j));
+        const u64 b = type == KSLLM_TYPE_IQ3_XXS
+            ? blk_threes_apart(ROW(4 * j + 2), ROW(4 * j + 3))
+            : blk_crumbs_apart(ROW(2 * j + 1));
+        uint8x16_t w = vreinterpretq_u8_u64(
+            vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
+        const uint8x16_t m = KS_NAME(n_bits)(signs, 2 * (int)j);
+        if (blk_is_ones(type)) { /* -8, 0, 8, and 1 more or less */
+            const uint8x16_t one =
+                vsubq_u8(veorq_u8(vdupq_n_u8(1), m), m);
+            w = vaddq_u8(vmlaq_u8(vdupq_n_u8(248), w, vdupq_n_u8(8)), one);
+        } else {
+            if (type == KSLLM_TYPE_IQ3_XXS) /* BLK_LEVELS_IQ3_XXS */
+                w = vaddq_u8(vmlaq_u8(vdupq_n_u8(4), w, vdupq_n_u8(8)),
+                    vandq_u8(vceqq_u8(w, vdupq_n_u8(7)), vdupq_n_u8(2)));
+            else /* BLK_LEVELS_IQ2 */
+                w = vaddq_u8(vmlaq_u8(vdupq_n_u8(8), w, vdupq_n_u8(17)),
+                    vshrq_n_u8(w, 1));
+            w = vsubq_u8(veorq_u8(w, m), m);
+        }
+        vst1q_s8(to + 16 * j, KS_NAME(n_s8)(w));
+    }
+#undef ROW
+}
+
+#if !defined KS_BASE
+/* A block, the scale of each 16 weights, and its own. */
+KS_NOINLINE f32 KS_NAME(n_read_book)(
+    const u8 *p, ksllm_type type, i8 *to, i8 *scales) {
+    i16 s[16];
+    f32 d = 0;
+    switch ((int)type) {
+#define BOOK(t)                                                                \
+    case KSLLM_TYPE_##t:                                                       \
+        d = blk_odd_scales(p, KSLLM_TYPE_##t, s);                              \
+        KS_ROLLED                                                              \
+        for (size_t g = 0; g < 8; g++)                                         \
+            KS_NAME(n_book)(p, KSLLM_TYPE_##t, g, to + 32 * g)
+    BOOK(IQ2_XXS); break;
+    BOOK(IQ2_XS); break;
+    BOOK(IQ2_S); break;
+    BOOK(IQ3_XXS); break;
+    BOOK(IQ1_S); break;
+    BOOK(IQ1_M); break;
+#undef BOOK
+    default: return 0;
+    }
+    for (int i = 0; i < 16; i++) scales[i] = (i8)s[i];
+    return d;
+}
+#endif
+
+/* Eight rows of such a type and one token. */
+KS_NOINLINE KS_UNUSED void KS_NAME(k_book)(const u8 *const *rows,
+    size_t n_blocks, size_t ahead, const i8 *x, const f32 *dx, ksllm_type type,
+    f32 *to) {
+    static const f32 zero[8] = {0};
+    const size_t bytes = BLK_TYPES[type].bytes;
+    vr y = vr_load(zero);
+    for (size_t i = 0, at = 0; i < n_blocks; i++, at += bytes, x += 256) {
+        int32x4_t s[8];
+        f32 d[8];
+        KS_ROLLED
+        for (int r = 0; r < 8; r++) {
+            i8 w[256], scales[16];
+            d[r] = N_READ_BOOK(rows[r] + at, type, w, scales);
+            s[r] = vdupq_n_s32(0);
+            KS_UNROLL
+            for (int k = 0; k < 16; k++) {
+                int32x4_t part = vdupq_n_s32(0);
+                const int8x16_t a = vld1q_s8(w + 16 * k);
+                const int8x16_t b = vld1q_s8(x + 16 * k);
+#if defined KS_DOTPROD
+                KS_NAME(n_sdot)(&part, a, b);
+#else
+                part = KS_NAME(n_dot)(part, a, b);
+#endif
+                s[r] = vmlaq_n_s32(s[r], part, scales[k]);
+            }
+        }
+        y = vr_add(y, KS_NAME(n_fold)(s), vr_load(d), dx[i]);
+        KS_NAME(n_fetch)(rows, 0, 8, bytes, at + bytes + ahead);
+    }
+    vr_store(to, y);
+}
+
+#endif
+
 V_INLINE vr KS_NAME(k_rows)(const u8 *const *rows, size_t n_blocks,
     size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        f32 y[8];
+        KS_NAME(k_book)(rows, n_blocks, ahead, x, dx, type, y);
+        return vr_load(y);
+    }
+#endif
     return BLK_TYPES[type].n == 256
         ? KS_NAME(k_direct256)(rows, n_blocks, ahead, x, dx, sums, type)
         : KS_NAME(k_direct32)(rows, n_blocks, ahead, x, dx, sums, type);
@@ -8841,8 +9003,43 @@ V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
     KS_NAME(n_fetch)(rows, 0, 8, b->bytes - 8u, b->bytes + 64u);
 }
 
+#if !defined KSLLM_NO_IQ
+/* The same of a type with a codebook. */
+KS_NOINLINE void KS_NAME(k_build_book)(
+    KS_NAME(panel) *to, size_t o, const u8 *const *rows, ksllm_type type) {
+    const int span = BLK_TYPES[type].span;
+    KS_NAME(n_scales8) e;
+    i8 all[8][256], scales[16];
+    memset(&e, 0, sizeof e);
+    memset(to->dmin[o], 0, sizeof to->dmin[o]);
+    for (int r = 0; r < 8; r++) {
+        to->d[o][r] = N_READ_BOOK(rows[r], type, all[r], scales);
+        for (int i = 0; i < 256 / span; i++)
+            e.scale[r][i] = scales[i * span / 16];
+    }
+    KS_NAME(k_panel_scales)(to, o, &e, span);
+    KS_ROLLED
+    for (int g = 0; g < 8; g++)
+        for (int r = 0; r < 8; r += 4) {
+            KS_NAME(n32) w[4];
+            KS_UNROLL
+            for (int i = 0; i < 4; i++)
+                w[i] = KS_NAME(n_load32)(all[r + i] + 32 * g);
+            KS_NAME(n_lay32)(w, to->b + 8 * o + g, r, KSLLM_TYPE_IQ2_XXS);
+        }
+    KS_NAME(n_fetch)(rows, 0, 8, BLK_TYPES[type].bytes,
+        BLK_TYPES[type].bytes);
+}
+#endif
+
 V_INLINE void KS_NAME(k_build)(KS_NAME(panel) *to, size_t o,
     const u8 *const *rows, size_t n_blocks, ksllm_type type) {
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        KS_NAME(k_build_book)(to, o, rows, type);
+        return;
+    }
+#endif
     if (BLK_TYPES[type].n == 256) KS_NAME(k_build256)(to, o, rows, type);
     else KS_NAME(k_build32)(to, o, rows, n_blocks, type);
 }
@@ -8984,7 +9181,8 @@ enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
 #if defined KSLLM_NO_IQ
 #define EACH_IQ(F)
 #else
-#define EACH_IQ(F) F(MXFP4) F(IQ3_S)
+#define EACH_IQ(F)                                                             \
+    F(MXFP4) F(IQ3_S) F(IQ3_XXS) F(IQ2_XXS) F(IQ2_XS) F(IQ2_S) F(IQ1_S) F(IQ1_M)
 #endif
 #define EACH(F)                                                                \
     F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(IQ4_NL)                          \
@@ -9218,7 +9416,7 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 #if defined KS_NEON
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    const size_t few = type == KSLLM_TYPE_IQ3_S ? 1 : KS_NAME(FEW);
+    const size_t few = blk_has_book(type) ? 1 : KS_NAME(FEW);
     if (p->m > few) KS_NAME(k_panel)(p, type);
     else KS_NAME(k_direct)(p, type);
 }
@@ -9490,6 +9688,14 @@ BOOK(IQ1_M)
 QUANTIZED(MXFP4)
 #if !defined KS_AVX2
 QUANTIZED(IQ3_S)
+#endif
+#if defined KS_NEON
+QUANTIZED(IQ3_XXS)
+QUANTIZED(IQ2_XXS)
+QUANTIZED(IQ2_XS)
+QUANTIZED(IQ2_S)
+QUANTIZED(IQ1_S)
+QUANTIZED(IQ1_M)
 #endif
 TERNARY(TQ1_0)
 TERNARY(TQ2_0)
@@ -9882,7 +10088,7 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
     .norm = KS_FLOATS(k_norm),
 #define FLOATS(t) [KSLLM_TYPE_##t] = KS_FLOATS(k_product_##t)
 #define QUANTIZED(t) [KSLLM_TYPE_##t] = KS_PRODUCT(k_product_##t)
-#if defined KS_AVX2 || defined KS_VBMI
+#if !defined KS_SCALAR
 #define BOOK(t) QUANTIZED(t)
 #else
 #define BOOK(t) [KSLLM_TYPE_##t] = k_product_any_scalar
