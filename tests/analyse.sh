@@ -171,8 +171,6 @@ if wants cppcheck cppcheck; then
     judge cppcheck $? <<'END'
 arrayIndexOutOfBounds x\[c\] = p->acts->x
     T is 3 only where V_TOKENS is.
-bufferAccessOutOfBounds memcpy.*&q[lh]
-    It does not know that a vector has 16 bytes.
 incorrectLogicOperator 0x1p63
     It reads 0x1p63 as 0.
 returnDanglingLifetime f->fn.c, &all.
@@ -204,8 +202,6 @@ if wants gcc "${GCC:=gcc}"; then
             -fdiagnostics-path-format=none -S -o /dev/null $f || status=1
     done 2>"$out/gcc.log"
     judge gcc $status <<'END'
--Wanalyzer-shift-count-overflow & 0x
-    gcc 12 takes the logarithm of a vector's lanes for its bits.
 -Wanalyzer-use-of-uninitialized-value memcpy.&x, &u, 8.
     gcc 12 does not see that memcpy wrote u.
 -Wanalyzer-use-of-uninitialized-value q\[l\] = .i8..q\[l\]|q\[(32|96)\] [+] 32
