@@ -29890,6 +29890,15 @@ static bool mdl_is_all(const gguf_kv *kv, f64 value) {
     return true;
 }
 
+/* Whether windows, if there are any, are as long as contexts. */
+static bool mdl_sees_all(const ksllm_model *m) {
+    const gguf_kv *kv = mdl_find(m, "attention.sliding_window");
+    f64 v;
+    for (u64 i = 0; kv && i < kv->count; i++)
+        if (!gguf_num_at(kv, i, &v) || v < m->n_ctx_train) return false;
+    return true;
+}
+
 /* Keys of llama.cpp's that change what is computed and that no tensor shows.
  * Where a graph has no place for one, it must have the value that changes
  * nothing. */
@@ -29901,7 +29910,8 @@ static ksllm_status mdl_check_keys(const ksllm_model *m, ksllm_error *err) {
         bool known; /* it is read elsewhere, or means nothing here */
     } keys[] = {
         {"attention.causal", !a->encoder, false},
-        {"attention.sliding_window", 0, a->windows != WINDOW_NEVER},
+        {"attention.sliding_window", 0,
+            a->windows != WINDOW_NEVER || mdl_sees_all(m)},
         {"attention.temperature_scale", 0, a->tempered},
         {"attention.clamp_kqv", 0, false},
         {"attention.max_alibi_bias", 0, false},
@@ -29919,9 +29929,10 @@ static ksllm_status mdl_check_keys(const ksllm_model *m, ksllm_error *err) {
         const gguf_kv *kv = keys[i].known ? NULL : mdl_find(m, keys[i].key);
         if (kv && !mdl_is_all(kv, keys[i].idle))
             return gguf_fail(&m->g, err, KSLLM_ERR_UNSUPPORTED, kv->offset,
-                "'%.*s' is not %g: this version cannot run %s with it; with %g "
-                "(options.overrides) the model runs, but is another one",
-                STR(kv->key), keys[i].idle, a->name, keys[i].idle);
+                "'%.*s' is not %g: this version cannot run %s with it%s",
+                STR(kv->key), keys[i].idle, a->name,
+                kv->type == KSLLM_META_ARRAY ? "" : "; with that value "
+                "(options.overrides) the model runs, but is another one");
     }
     return KSLLM_OK;
 }
@@ -30419,6 +30430,7 @@ typedef struct {
 
 static const mdl_fused MDL_FUSED[] = {
     {"attn_qkv.weight", false, 3, {M_Q, M_K, M_V}},
+    {"attn_qkv.weight", false, 3, {M_Q_GATED, M_K, M_V}},
     {"attn_qkv.bias", true, 3, {V_Q_BIAS, V_K_BIAS, V_V_BIAS}},
     {"ffn_up.weight", false, 2, {M_GATE, M_UP, 0}},
     {"ffn_gate_up_exps.weight", false, 2, {M_GATE_EXPERTS, M_UP_EXPERTS, 0}},
@@ -31708,8 +31720,8 @@ static ksllm_status mdl_make_layers(ksllm_model *m, ksllm_error *err) {
 static ksllm_status mdl_read_graph(ksllm_model *m, ksllm_error *err) {
     TRY(mdl_find_arch(m, err));
     TRY(mdl_read_sizes(m, err));
-    TRY(mdl_check_keys(m, err));
     TRY(mdl_check_claim(m, err));
+    TRY(mdl_check_keys(m, err));
     if (m->arch->latent) TRY(mdl_read_latent(m, err));
     TRY(mdl_read_experts(m, err));
     TRY(mdl_read_others(m, err));
@@ -31952,6 +31964,8 @@ static ada_place ada_place_of(const ksllm_adapter *a, str name) {
     const mdl_layer *l = &m->layers[layer];
     const mdl_fused *f = mdl_fused_as(m, l, rest);
     if (f && (f->vectors || mdl_part(f, 0)->n != D_ONE)) return p;
+    for (u32 i = 0; f && i < f->n; i++) /* keys may be there for values */
+        if (!l->mat[f->parts[i]].w) return p;
     for (u32 i = 0; f && i < f->n; i++)
         ada_add_place(&p, ada_at(a, layer, f->parts[i]),
             mdl_part_rows(l, f, i));
@@ -32012,6 +32026,10 @@ static ksllm_status ada_bind(ksllm_adapter *a, const gguf_tensor *t,
     TRY(ada_check_half(a, b, rank, p.n_out, err));
     const u8 *at = b->data;
     for (u32 i = 0; i < p.n; i++) {
+        if (p.pairs[i]->a)
+            return ada_fail(a, err, KSLLM_ERR_FORMAT,
+                "tensor '%.*s' is for a matrix that another one is for, too: "
+                "convert the adapter again", STR(t->name));
         *p.pairs[i] = (ada_pair){t->data, at, (ksllm_type)t->type,
             (ksllm_type)b->type, (size_t)t->row_bytes, (size_t)b->row_bytes,
             (u32)rank, alpha > 0 || alpha < 0 ? (f32)(alpha / (f64)rank) : 1};

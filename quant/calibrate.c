@@ -99,8 +99,8 @@ static void cal_list(cal *c, const ksllm_model *m) {
         for (u32 i = 0; i < N_MATRICES; i++) {
             const mdl_layer *l = &m->layers[n];
             const char *name = l->mat[i].w ? cal_name(m, l, i) : NULL;
-            if (name)
-                cal_add(c, &l->mat[i], name, (i32)n, first[i] || i > M_DOWN);
+            bool own = first[i] || i > M_DOWN || (i == M_K && !l->mat[M_Q].w);
+            if (name) cal_add(c, &l->mat[i], name, (i32)n, own);
         }
     cal_add(c, &m->output,
         m->output.w == m->embd.w ? "token_embd.weight" : "output.weight", -1,

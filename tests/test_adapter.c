@@ -429,8 +429,17 @@ TEST(tensors_that_do_not_fit)
                 bad[i].n_out, 1);
         refuse(m, &g, bad[i].status, bad[i].names);
     }
-    fx_close(m, &f);
     fx_gguf g;
+    ad_begin(&g, "llama");
+    ad_pair(&g, "blk.0.attn_q.weight", 64, 128, RANK, 1);
+    ad_pair(&g, "blk.0.attn_qkv.weight", 64, 256, RANK, 1);
+    refuse(m, &g, KSLLM_ERR_FORMAT, "another one is for");
+    fx_close(m, &f);
+    m = fx_open("gemma4", &f); /* the second layer has keys for values */
+    ad_begin(&g, "gemma4");
+    ad_pair(&g, "blk.1.attn_qkv.weight", 64, 256, RANK, 1);
+    refuse(m, &g, KSLLM_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight.lora_a");
+    fx_close(m, &f);
     m = fx_open("bert", &f);
     ad_begin(&g, "bert");
     ad_pair(&g, "output.weight", 32, fx_n_vocab(m), RANK, 1);

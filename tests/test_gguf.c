@@ -949,6 +949,7 @@ TEST(keys_that_change_what_is_computed)
         {"bert", {"bert.attention.causal", KSLLM_META_BOOL, 1, 0, 0}, false},
         {"llama", WHOLE_OF("llama.attention.sliding_window", 64), false},
         {"llama", WHOLE_OF("llama.attention.sliding_window", 0), true},
+        {"llama", WHOLE_OF("llama.attention.sliding_window", 1 << 20), true},
         {"gemma3", WHOLE_OF("gemma3.attention.sliding_window", 8), true},
         {"lfm2", WHOLE_OF("lfm2.attention.sliding_window", 64), false},
         {"llama", REAL_OF("llama.attention.temperature_scale", 0.1), false},
