@@ -2668,8 +2668,8 @@ static void blk_row(ksllm_type type, const u8 *src, u64 n, f32 *out) {
  * KS_BASE_I8 lends attention with the int8 cache; a pass like KS_VBMI's takes
  * all but a product from others. What a kernel must compute,
  * to the bit, is THE ARITHMETIC at the head of this file and is tested against
- * the scalar row. To add a format: § 6, x_block or x_group and q_block or
- * q_group in 7d, a line in 7e.
+ * the scalar row. To add a format: § 6, x_block or x_group and n_block or
+ * n_group in 7d, a line in 7e.
  *
  * vf is 16 floats everywhere, however many registers that takes.
  * ======================================================================== */
@@ -4886,7 +4886,7 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
 
 /* While eight blocks are multiplied, the floats of the eight before them are
  * added up: each waits for the one before it. `book`: the rows of the type's
- * codebook, if it has one. */
+ * codebook, if it has one (IQ1: not read, but not NULL). */
 V_INLINE void KS_NAME(k_stream)(
     const k_product *p, ksllm_type type, const u8 *book) {
     const blk_type *b = &BLK_TYPES[type];
@@ -7181,7 +7181,8 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  *
  * One token (k_direct): 32 weights of each row are unpacked in registers and
  * multiplied; eight vectors of partial sums fold to one with a lane per row.
- * Two tokens are computed one after the other.
+ * Two tokens are computed one after the other; of a type with a codebook they
+ * make a panel.
  *
  * Many tokens (k_panel): 256 weights of some rows are laid out in a panel, in
  * which a lane is a row from the start, and meet all tokens, tile by tile.
@@ -7198,7 +7199,8 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  *   y of one token
  *
  * A new format is a case in n_block or n_group (and n_half256), and a line at
- * the end. A new instruction set is n_dot, and the operations of a tile.
+ * the end. A new instruction set is n_dot or n_sdot, and the operations of a
+ * tile.
  *
  * NOT TAKEN: two tokens at once, which takes 0.8 times the cycles per token
  * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. IQ3_S, cycles of 32
@@ -8744,7 +8746,7 @@ V_INLINE void KS_NAME(n_tile32)(const KS_NAME(panel) *panel, size_t o,
 }
 
 /* The same for a block of 256: integers until its end. If sums are RUNNING,
- * scales are differences, as in n_rows256. */
+ * scales are differences to the next group's: as n_rows256, with one sum. */
 V_INLINE void KS_NAME(n_tile256)(const KS_NAME(panel) *w, size_t o, size_t n,
     const KS_NAME(tile) *x, const int T, bool small, const int span,
     bool has_min) {
