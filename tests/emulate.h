@@ -37,6 +37,17 @@ static inline simde__m512i emulate_srai_epi32(simde__m512i a, int n)
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32 emulate_srai_epi32
 
+static inline __m256i emulate_cvtepi32_epi16(simde__m512i a)
+{
+    simde__m512i_private p = simde__m512i_to_private(a);
+    int16_t to[16];
+    for (int i = 0; i < 16; i++)
+        to[i] = (int16_t)p.i32[i];
+    return _mm256_loadu_si256((const void *)to);
+}
+#undef _mm512_cvtepi32_epi16
+#define _mm512_cvtepi32_epi16 emulate_cvtepi32_epi16
+
 static inline simde__m512i emulate_zextsi256_si512(__m256i a)
 {
     simde__m512i_private p;
