@@ -1693,6 +1693,13 @@ KS_INLINE u64 blk_nibbles_apart(u64 v) {
     return (v | v << 4) & LOW_NIBBLES;
 }
 
+/* Eight times two bits to a byte each. */
+KS_INLINE u64 blk_crumbs_apart(u64 v) {
+    v = (v | v << 24) & 0x000000ff000000ffu;
+    v = (v | v << 12) & 0x000f000f000f000fu;
+    return (v | v << 6) & 0x0303030303030303u;
+}
+
 /* Eight bytes of 0 to 63, each less 32. */
 KS_INLINE u64 blk_less_32(u64 v) {
     v ^= 0x2020202020202020u;
@@ -1728,10 +1735,7 @@ KS_INLINE void blk_scale_bytes(
     case KSLLM_TYPE_IQ4_XS: { /* spread by halves: 4 and 2 bits to a byte */
         u64 v = blk_nibbles_apart(ld_u32(FIELD(blk_iq4_xs, scales_l)));
         u64 t = ld_u16(FIELD(blk_iq4_xs, scales_h));
-        t = (t | t << 24) & 0x000000ff000000ffu;
-        t = (t | t << 12) & 0x000f000f000f000fu;
-        t = (t | t << 6) & 0x0303030303030303u;
-        scales[0] = blk_less_32(v | t << 4);
+        scales[0] = blk_less_32(v | blk_crumbs_apart(t) << 4);
         return;
     }
 #if !defined KSLLM_NO_IQ
@@ -2309,13 +2313,6 @@ KS_INLINE void blk_levels(
     }
 }
 
-/* Seven signs and the one that makes their number even. */
-KS_INLINE u32 blk_even(u32 signs) {
-    u32 p = signs & 127, odd = p ^ p >> 4;
-    odd ^= odd >> 2;
-    return p | ((odd ^ odd >> 1) & 1) << 7;
-}
-
 /* The scale of a block with a codebook. */
 KS_INLINE f32 blk_book_scale(const u8 *src, ksllm_type type) {
     const u8 *scales = FIELD(blk_iq1_m, scales);
@@ -2357,85 +2354,9 @@ KS_INLINE f32 blk_odd_scales(const u8 *src, ksllm_type type, i16 *scale) {
     return blk_book_scale(src, type);
 }
 
-KS_INLINE void blk_read_iq2_xxs(blk *b, const u8 *src) {
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ2_XXS, b->scale);
-    for (int g = 0; g < 8; g++) {
-        const u8 *qs = FIELD(blk_iq2_xxs, qs) + 8 * g;
-        u32 tail = ld_u32(qs + 4);
-        for (int k = 0; k < 4; k++)
-            blk_levels(b->q + 32 * g + 8 * k, BLK_GRID_IQ2_XXS[qs[k]], 8, 2,
-                BLK_LEVELS_IQ2, blk_even(tail >> 7 * k));
-    }
-}
-
-KS_INLINE void blk_read_iq2_xs(blk *b, const u8 *src) {
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ2_XS, b->scale);
-    for (int i = 0; i < 32; i++) {
-        u32 v = ld_u16(FIELD(blk_iq2_xs, qs) + 2 * i);
-        blk_levels(b->q + 8 * i, BLK_GRID_IQ2_XS[v & 511], 8, 2,
-            BLK_LEVELS_IQ2, blk_even(v >> 9));
-    }
-}
-
-KS_INLINE void blk_read_iq2_s(blk *b, const u8 *src) {
-    const u8 *qs = FIELD(blk_iq2_s, qs), *qh = FIELD(blk_iq2_s, qh);
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ2_S, b->scale);
-    for (int i = 0; i < 32; i++) {
-        u32 row = qs[i] | (qh[i / 4] >> i % 4 * 2 & 3u) << 8;
-        blk_levels(b->q + 8 * i, BLK_GRID_IQ2_S[row], 8, 2, BLK_LEVELS_IQ2,
-            FIELD(blk_iq2_s, signs)[i]);
-    }
-}
-
-KS_INLINE void blk_read_iq3_xxs(blk *b, const u8 *src) {
-    const u8 *qs = FIELD(blk_iq3_xxs, qs);
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ3_XXS, b->scale);
-    for (int i = 0; i < 64; i++) {
-        u32 tail = ld_u32(FIELD(blk_iq3_xxs, tail) + i / 8 * 4);
-        u32 signs = blk_even(tail >> i / 2 % 4 * 7) >> i % 2 * 4;
-        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_XXS[qs[i]], 4, 3,
-            BLK_LEVELS_IQ3_XXS, signs);
-    }
-}
-
-KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
-    const u8 *qs = FIELD(blk_iq3_s, qs), *qh = FIELD(blk_iq3_s, qh);
-    b->d = HALF(blk_iq3_s, d);
-    blk_read_scales(b, src, KSLLM_TYPE_IQ3_S);
-    for (int i = 0; i < 64; i++) {
-        u32 row = qs[i] | (qh[i / 8] >> i % 8 & 1u) << 8;
-        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 8, BLK_LEVELS_IQ3_S,
-            (u32)FIELD(blk_iq3_s, signs)[i / 2] >> i % 2 * 4);
-    }
-}
-
-/* Eight weights of IQ1, in eighths. */
-KS_INLINE void blk_eighths(i8 *q, u32 row, bool less) {
-    for (int i = 0; i < 8; i++)
-        q[i] = (i8)(((int)(row >> 2 * i & 3) - 1) * 8 + (less ? -1 : 1));
-}
-
-KS_INLINE void blk_read_iq1_s(blk *b, const u8 *src) {
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ1_S, b->scale);
-    for (int i = 0; i < 32; i++) {
-        u32 h = ld_u16(FIELD(blk_iq1_s, qh) + i / 4 * 2);
-        u32 row = FIELD(blk_iq1_s, qs)[i] | (h >> i % 4 * 3 & 7) << 8;
-        blk_eighths(b->q + 8 * i, BLK_GRID_IQ1[row], h >> 15);
-    }
-}
-
-KS_INLINE void blk_read_iq1_m(blk *b, const u8 *src) {
-    b->d = blk_odd_scales(src, KSLLM_TYPE_IQ1_M, b->scale);
-    for (int i = 0; i < 32; i++) {
-        u32 h = FIELD(blk_iq1_m, qh)[i / 2] >> i % 2 * 4;
-        blk_eighths(b->q + 8 * i,
-            BLK_GRID_IQ1[FIELD(blk_iq1_m, qs)[i] | (h & 7) << 8], h >> 3 & 1);
-    }
-}
-
 /* Which row of a codebook the k-th of weights 32 * g and after is; there are
  * eight of IQ3, four of the others. */
-KS_UNUSED KS_INLINE u32 blk_book_at(
+KS_INLINE u32 blk_book_at(
     const u8 *p, ksllm_type type, const size_t g, const u32 k) {
     u32 high;
     switch ((int)type) {
@@ -2461,7 +2382,7 @@ KS_UNUSED KS_INLINE u32 blk_book_at(
     }
 }
 
-KS_UNUSED KS_INLINE const u16 *blk_book_of(ksllm_type type) {
+KS_INLINE const u16 *blk_book_of(ksllm_type type) {
     return type == KSLLM_TYPE_IQ3_XXS ? BLK_GRID_IQ3_XXS
         : type == KSLLM_TYPE_IQ2_XXS  ? BLK_GRID_IQ2_XXS
         : type == KSLLM_TYPE_IQ2_XS   ? BLK_GRID_IQ2_XS
@@ -2469,7 +2390,7 @@ KS_UNUSED KS_INLINE const u16 *blk_book_of(ksllm_type type) {
                                       : BLK_GRID_IQ1;
 }
 
-/* Four times blk_even, of 28 bits. */
+/* Four times seven signs, and the one that makes their number even. */
 KS_INLINE u32 blk_even_bytes(u32 v) {
     v = (v & 0x3fff) | (v & 0x0fffc000) << 2;
     v = (v & 0x007f007f) | (v & 0x3f803f80) << 1;
@@ -2480,7 +2401,7 @@ KS_INLINE u32 blk_even_bytes(u32 v) {
 
 /* The signs of weights 32 * g and after, a bit each; of IQ1 those of the
  * eighths. Not of IQ3_S. */
-KS_UNUSED KS_INLINE u32 blk_book_signs(
+KS_INLINE u32 blk_book_signs(
     const u8 *p, ksllm_type type, size_t g) {
     u32 h, signs = 0;
     u64 v;
@@ -2506,18 +2427,44 @@ KS_UNUSED KS_INLINE u32 blk_book_signs(
     }
 }
 
-/* A row of eight weights, two bits each, and two rows of four, three each: a
- * byte each. */
-KS_UNUSED KS_INLINE u64 blk_crumbs_apart(u64 v) {
-    v = (v | v << 24) & 0x000000ff000000ff;
-    v = (v | v << 12) & 0x000f000f000f000f;
-    return (v | v << 6) & 0x0303030303030303;
-}
-
+/* Two rows of four weights, three bits each: a byte each. */
 KS_UNUSED KS_INLINE u64 blk_threes_apart(u64 a, u64 b) {
     u64 v = a | b << 32;
     v = (v | v << 10) & 0x003f003f003f003f;
     return (v | v << 5) & 0x0707070707070707;
+}
+
+KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
+    b->d = HALF(blk_iq3_s, d);
+    blk_read_scales(b, src, KSLLM_TYPE_IQ3_S);
+    for (u32 i = 0; i < 64; i++) {
+        u32 row = blk_book_at(src, KSLLM_TYPE_IQ3_S, i / 8, i % 8);
+        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 8, BLK_LEVELS_IQ3_S,
+            (u32)FIELD(blk_iq3_s, signs)[i / 2] >> i % 2 * 4);
+    }
+}
+
+/* Eight weights of IQ1, in eighths. */
+KS_INLINE void blk_eighths(i8 *q, u32 row, bool less) {
+    for (int i = 0; i < 8; i++)
+        q[i] = (i8)(((int)(row >> 2 * i & 3) - 1) * 8 + (less ? -1 : 1));
+}
+
+/* All types with a codebook but IQ3_S. */
+KS_INLINE void blk_read_book(blk *b, const u8 *src, ksllm_type type) {
+    const bool three = type == KSLLM_TYPE_IQ3_XXS;
+    const u32 n = three ? 4 : 8; /* weights of a row */
+    b->d = blk_odd_scales(src, type, b->scale);
+    for (u32 g = 0; g < 8; g++)
+        for (u32 k = 0; k < 32 / n; k++) {
+            u32 row = blk_book_of(type)[blk_book_at(src, type, g, k)];
+            u32 signs = blk_book_signs(src, type, g) >> n * k;
+            i8 *q = b->q + 32 * g + n * k;
+            if (blk_is_ones(type)) blk_eighths(q, row, signs & 1);
+            else if (three)
+                blk_levels(q, row, 4, 3, BLK_LEVELS_IQ3_XXS, signs);
+            else blk_levels(q, row, 8, 2, BLK_LEVELS_IQ2, signs);
+        }
 }
 
 /* d * q - d: with a minimum, as Q2_K is multiplied (k_widen). */
@@ -2599,13 +2546,11 @@ KS_INLINE void blk_read(blk *b, const u8 *src, ksllm_type type) {
     case KSLLM_TYPE_IQ4_NL: blk_read_iq4_nl(b, src); return;
     case KSLLM_TYPE_IQ4_XS: blk_read_iq4_xs(b, src); return;
 #if !defined KSLLM_NO_IQ
-    case KSLLM_TYPE_IQ2_XXS: blk_read_iq2_xxs(b, src); return;
-    case KSLLM_TYPE_IQ2_XS: blk_read_iq2_xs(b, src); return;
-    case KSLLM_TYPE_IQ3_XXS: blk_read_iq3_xxs(b, src); return;
-    case KSLLM_TYPE_IQ1_S: blk_read_iq1_s(b, src); return;
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ2_XS: case KSLLM_TYPE_IQ2_S:
+    case KSLLM_TYPE_IQ3_XXS: case KSLLM_TYPE_IQ1_S: case KSLLM_TYPE_IQ1_M:
+        blk_read_book(b, src, type);
+        return;
     case KSLLM_TYPE_IQ3_S: blk_read_iq3_s(b, src); return;
-    case KSLLM_TYPE_IQ2_S: blk_read_iq2_s(b, src); return;
-    case KSLLM_TYPE_IQ1_M: blk_read_iq1_m(b, src); return;
     case KSLLM_TYPE_TQ1_0: blk_read_tq1_0(b, src); return;
     case KSLLM_TYPE_TQ2_0: blk_read_tq2_0(b, src); return;
     case KSLLM_TYPE_MXFP4: blk_read_mxfp4(b, src); return;
