@@ -1200,6 +1200,39 @@ TEST(sampling_defaults) {
     end();
 }
 
+/* What transformers never draws is not drawn, nor of what is made of the file. */
+TEST(suppressed_tokens) {
+    static const char *const wrong[] = {"3", "\"3\"", "{}", "[3, \"a\"]",
+        "[1.5]", "[[3]]"};
+    static const char *const none[] = {"null", "[]", "[-1, 260, 1e9]"};
+    char z[64];
+    begin();
+    put_text("generation_config.json", "{\"suppress_tokens\": [259, 7, 300, 7, "
+        "-4]}");
+    for (int k = 0; k < 2; k++) {
+        ksllm_model *m = made(k ? "quantize a.gguf -o out.gguf -t q8_0"
+                                : "convert . -o out.gguf");
+        if (!k) CHECK(strstr(said, "300 is no token"));
+        for (i32 id = 0; m && id < V; id++)
+            CHECK_EQ(tok_is_drawn(&m->tok, id), id != 7 && id != 259);
+        ksllm_model_close(m);
+        CHECK_EQ(run_program("convert . -o a.gguf"), 0);
+    }
+    for (size_t i = 0; i < KS_LEN(none); i++) {
+        snprintf(z, sizeof z, "{\"suppress_tokens\": %s}", none[i]);
+        put_text("generation_config.json", z);
+        ksllm_model *m = made("convert . -o out.gguf");
+        if (m) CHECK(!gguf_find(&m->g, "tokenizer.ggml.suppress_tokens"));
+        ksllm_model_close(m);
+    }
+    for (size_t i = 0; i < KS_LEN(wrong); i++) {
+        snprintf(z, sizeof z, "{\"suppress_tokens\": %s}", wrong[i]);
+        put_text("generation_config.json", z);
+        refused("convert . -o out.gguf", "suppress_tokens");
+    }
+    end();
+}
+
 /* ---- options that would do nothing, files that are none ---- */
 
 TEST(options_that_change_nothing) {
