@@ -1520,6 +1520,61 @@ TEST(mixes_read_numbers_for_each_layer) {
     end();
 }
 
+/* llama.cpp's choices (llama-quant.cpp, de3ff81): a fused tensor is treated as
+ * the values in it, experts as other feed-forwards. */
+TEST(mixes_know_tensors_by_what_they_hold) {
+    static const char *const alike[][2] = {{"attn_qkv", "attn_v"},
+        {"ffn_down_exps", "ffn_down"}, {"ffn_down_shexp", "ffn_down"}};
+    static const struct {
+        const char *mix, *tensor;
+        u32 gqa, layer;
+        ksllm_type type;
+    } cases[] = {
+        {"q4_k_m", "attn_qkv", 1, 0, KSLLM_TYPE_Q6_K},
+        {"q4_k_m", "attn_qkv", 1, 2, KSLLM_TYPE_Q6_K},
+        {"q4_k_m", "attn_qkv", 1, 3, KSLLM_TYPE_Q4_K},
+        {"q4_k_m", "attn_qkv", 1, 5, KSLLM_TYPE_Q6_K},
+        {"q4_k_m", "attn_qkv", 1, 19, KSLLM_TYPE_Q4_K},
+        {"q4_k_m", "attn_qkv", 1, 21, KSLLM_TYPE_Q6_K},
+        {"q5_k_m", "ffn_down_exps", 1, 23, KSLLM_TYPE_Q6_K},
+        {"q4_k_s", "attn_qkv", 1, 3, KSLLM_TYPE_Q5_K},
+        {"q4_k_s", "attn_qkv", 1, 4, KSLLM_TYPE_Q4_K},
+        {"q4_k_s", "ffn_down_exps", 1, 2, KSLLM_TYPE_Q5_K},
+        {"q3_k_m", "attn_qkv", 1, 1, KSLLM_TYPE_Q5_K},
+        {"q3_k_m", "attn_qkv", 1, 2, KSLLM_TYPE_Q4_K},
+        {"q3_k_m", "attn_q", 1, 0, KSLLM_TYPE_Q3_K},
+        {"q3_k_l", "attn_qkv", 1, 23, KSLLM_TYPE_Q5_K},
+        {"q2_k", "attn_qkv", 1, 0, KSLLM_TYPE_Q3_K},
+        {"q2_k", "attn_qkv", 4, 0, KSLLM_TYPE_Q4_K},
+        {"iq4_xs", "attn_qkv", 4, 9, KSLLM_TYPE_Q5_K},
+        {"iq4_xs", "attn_qkv", 3, 9, KSLLM_TYPE_IQ4_XS},
+        {"q4_0", "attn_qkv", 8, 0, KSLLM_TYPE_Q4_0},
+    };
+    char name[64];
+    qz_options o = {.n_layers = 24};
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        o.mix = qz_mix_by_name(cases[i].mix);
+        o.gqa = cases[i].gqa;
+        snprintf(name, sizeof name, "blk.%u.%s.weight", cases[i].layer,
+            cases[i].tensor);
+        if (!CHECK_EQ(qz_wanted(&o, str_of(name)), cases[i].type))
+            printf("%s: %s\n", cases[i].mix, name);
+    }
+    for (size_t k = 0; k < KS_LEN(QZ_MIXES) * KS_LEN(alike); k++)
+        for (u32 layer = 0; layer < o.n_layers; layer++) {
+            ksllm_type types[2];
+            o.mix = &QZ_MIXES[k / KS_LEN(alike)];
+            o.gqa = 1 + 3 * (layer & 1);
+            for (int i = 0; i < 2; i++) {
+                snprintf(name, sizeof name, "blk.%u.%s.weight", layer,
+                    alike[k % KS_LEN(alike)][i]);
+                types[i] = qz_wanted(&o, str_of(name));
+            }
+            if (!CHECK_EQ(types[0], types[1]))
+                printf("%s: layer %u\n", o.mix->name, layer);
+        }
+}
+
 static void template_is(const char *key, const char *want) {
     ksllm_error err;
     os_file f;
