@@ -616,6 +616,115 @@ TEST(calibration_knows_fused_tensors) {
     }
 }
 
+/* What met each tensor of a.gguf, known by where its data lie and nothing else:
+ * none shares the sums of another. */
+static cal sums_of_tensors(const ksllm_model *m, const char *text, u32 window) {
+    cal c = {.pass = 0};
+    ksllm_session *s;
+    ksllm_session_options so;
+    ksllm_error err;
+    progress bar = {.quiet = true};
+    u64 n = 0;
+    i32 *tokens = cmp_read_text(m, text, &n);
+    for (u32 i = 0; i < m->g.n_tensors; i++) {
+        const gguf_tensor *t = &m->g.tensors[i];
+        c.in = xgrow(c.in, c.n + 1, sizeof *c.in);
+        c.in[c.n++] = (cal_input){.w = t->data, .name = t->name,
+            .n = t->dims[0], .first = true,
+            .sum2 = xalloc((size_t)t->dims[0], sizeof(f64))};
+    }
+    ksllm_session_options_init(&so);
+    so.n_ctx = window;
+    so.n_batch = CAL_BATCH;
+    so.kv_type = KSLLM_TYPE_F32;
+    fx_must(ksllm_session_create(m, &so, &s, &err), &err);
+    f32 *logits = xalloc((size_t)CAL_BATCH * fx_n_vocab(m), sizeof *logits);
+    cal_now = &c;
+    cal_run_text(&c, s, tokens, n, m->tok.adds_bos ? m->tok.bos : -1, window,
+        logits, &bar);
+    cal_now = NULL;
+    ksllm_session_free(s);
+    free(logits);
+    free(tokens);
+    return c;
+}
+
+/* Whether the file knows of a tensor what met it, squares and products. */
+static bool knows(const stats *st, const cal_input *in) {
+    const gguf_tensor *sum2 = stats_find(st, in->name, ".in_sum2");
+    const gguf_tensor *gram = stats_find(st, in->name, ".in_gram");
+    if (!(in->count > 0)) return !sum2;
+    if (!sum2 || !gram || sum2->dims[0] != in->n || gram->dims[0] != in->n
+        || gram->n_rows != in->n
+        || stats_count(st, in->name) != (f32)in->count) return false;
+    for (u64 i = 0; i < in->n; i++) {
+        f64 want = in->sum2[i];
+        f64 is = (f64)ld_f32(gram->data + 4 * i * (in->n + 1));
+        if (ld_f32(sum2->data + 4 * i) != (f32)want
+            || fabs(is - want) > 1e-4 * want) return false;
+    }
+    return true;
+}
+
+static void check_statistics(const char *of) {
+    char *path = in_folder("a.gguf"), *text = in_folder("text");
+    char *sums = in_folder("stats");
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    stats st = {.open = false};
+    u32 n_met = 0, n_known = 0;
+    if (!CHECK_EQ(run_program("calibrate a.gguf text -o stats --gram --window "
+            "16"), 0)) printf("%s: %s\n", of, said);
+    else if (CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) {
+        cal c = sums_of_tensors(m, text, 16);
+        stats_open(&st, sums);
+        for (u32 i = 0; i < st.g.n_tensors; i++)
+            n_known += str_has(st.g.tensors[i].name, ".in_sum2");
+        for (u32 i = 0; i < c.n; i++) {
+            n_met += c.in[i].count > 0;
+            if (!CHECK(knows(&st, &c.in[i])))
+                printf("%s: %.*s\n", of, STR(c.in[i].name));
+            free(c.in[i].sum2);
+        }
+        CHECK_EQ(n_met, n_known);
+        CHECK(n_met > 7);
+        free(c.in);
+        gguf_close(&st.g, &MEM_LIBC);
+        n_in_files = 0;
+    }
+    ksllm_model_close(m);
+    free(path);
+    free(text);
+    free(sums);
+}
+
+/* Layers of every kind: gated attention, delta nets, convolutions, latent keys,
+ * experts, embeddings of layers, tensors of several matrices. */
+TEST(each_matrix_has_the_statistics_of_what_met_it) {
+    static const char *const folders[] = {"qwen3_5", "qwen3_5_moe", "gemma4",
+        "gemma4_moe", "lfm2_moe", "axk2", "phi3"};
+    static const char *const fused[] = {"qwen2", "gemma4"};
+    static const char text[] = "abc cab 안녕하세요 the cat, the dog; 12 34 ()";
+    begin();
+    put_file("text", text, sizeof text - 1);
+    for (size_t i = 0; i < KS_LEN(folders); i++) {
+        char dir[256], line[320];
+        snprintf(line, sizeof line, "convert %s/tests/reference/%s -o a.gguf "
+            "-t f32", getcwd(dir, sizeof dir), folders[i]);
+        if (!CHECK_EQ(run_program(line), 0)) printf("%s\n", said);
+        check_statistics(folders[i]);
+    }
+    for (size_t i = 0; i < KS_LEN(fused); i++) {
+        fx_spec s = *fx_spec_of(fused[i]);
+        s.fused = true;
+        fx_file f = fx_model(&s);
+        put_file("a.gguf", f.data, f.size);
+        check_statistics(fused[i]);
+        free(f.data);
+    }
+    end();
+}
+
 TEST(bad_headers) {
     static const struct {
         const char *header, *why;
