@@ -3860,9 +3860,8 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
  * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with blocks of
- * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens go one more
- * way, sixteen rows at a time: with AVX-512 (k_sixteens) and, of the types that
- * X_SOMES names, without (x_some32, x_some256).
+ * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens of the types
+ * that X_SOMES names go one more way, sixteen rows at a time (k_sixteens).
  * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
  * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book), or
  * meet one token (x_dot_book).
@@ -5113,7 +5112,9 @@ V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
 #elif defined KS_AVXVNNI
 #define X_SOMES(type) ((type) == KSLLM_TYPE_Q4_0)
 #else
-#define X_SOMES(type) false
+#define X_SOMES(type)                                                          \
+    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0                    \
+        || (type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q6_K)
 #endif
 
 #if !defined KS_VNNI || defined KS_AVXVNNI
@@ -5351,22 +5352,10 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
     KS_NAME(x_some_store)(p, acc, y);
 }
 
-/* false: tokens, rows or a type for which this is not. Rows left over go
- * together with some before them, whose outputs are stored again. */
-V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
-    const size_t step = p->row_bytes;
-    if (p->m < 2 || p->m > X_SOME || p->n_rows < 16 || !X_SOMES(type))
-        return false;
-    for (size_t r = 0; r < p->n_rows; r += 16) {
-        const size_t r0 = min_size(r, p->n_rows - 16);
-        const u8 *w = p->w + r0 * step, *next = KS_NAME(x_next)(p, r0, 16);
-        const x_rows16 row = {
-            {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
-        if (BLK_TYPES[type].n == 32)
-            KS_NAME(x_some32)(p, row, next, p->y + r0);
-        else KS_NAME(x_some256)(p, row, next, type, p->y + r0);
-    }
-    return true;
+V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
+    const u8 *next, ksllm_type type, f32 *y) {
+    if (BLK_TYPES[type].n == 32) KS_NAME(x_some32)(p, row, next, y);
+    else KS_NAME(x_some256)(p, row, next, type, y);
 }
 #endif
 
@@ -5928,7 +5917,7 @@ V_INLINE __m512i KS_NAME(x_some_bits)(
 
 /* Sixteen rows times m tokens; sums of T are kept. After the last block it is
  * turned again, as there is no next one. */
-V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
+V_INLINE void KS_NAME(x_sixteen32)(const k_product *p, x_rows16 row,
     const u8 *next, const int T, const bool are_bytes, f32 *y) {
     const size_t n = p->acts->n_in / 32, bytes = BLK_TYPES[p->type].bytes;
     x_side side[X_SOME];
@@ -6176,57 +6165,40 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
         _mm512_storeu_ps(y + t * p->y_stride, sum[t]);
 }
 
-/* From 2 to X_SOME tokens, as many as an even number, and 16 rows or more: rows
- * left over go together with some before them, whose outputs are stored
+/* So many tokens as if they were an even number. */
+V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
+    const u8 *next, ksllm_type type, f32 *y) {
+    const bool wide = BLK_TYPES[type].n == 256;
+    switch ((p->m + 1) / 2 * 2) {
+#define TOKENS(T)                                                              \
+    case T:                                                                    \
+        if (wide) KS_NAME(x_sixteen256)(p, row, next, T, type, y);             \
+        else                                                                   \
+            KS_NAME(x_sixteen32)(                                              \
+                p, row, next, T, type == KSLLM_TYPE_Q8_0, y);                  \
+        break
+    TOKENS(2);
+    TOKENS(4);
+    TOKENS(6);
+    TOKENS(X_SOME);
+#undef TOKENS
+    }
+}
+#endif
+
+/* From 2 to X_SOME tokens and 16 rows or more, of the types that X_SOMES names.
+ * Rows left over go together with some before them, whose outputs are stored
  * again. */
 V_INLINE void KS_NAME(k_sixteens)(const k_product *p, ksllm_type type) {
     const size_t step = p->row_bytes;
-    const bool wide = BLK_TYPES[type].n == 256;
     for (size_t r = 0; r < p->n_rows; r += 16) {
         const size_t r0 = min_size(r, p->n_rows - 16);
         const u8 *w = p->w + r0 * step, *next = KS_NAME(x_next)(p, r0, 16);
         const x_rows16 row = {
             {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
-        f32 *y = p->y + r0;
-        switch ((p->m + 1) / 2 * 2) {
-#define TOKENS(T)                                                              \
-        case T:                                                                \
-            if (wide) KS_NAME(x_sixteen256)(p, row, next, T, type, y);         \
-            else                                                               \
-                KS_NAME(x_sixteen)(                                            \
-                    p, row, next, T, type == KSLLM_TYPE_Q8_0, y);              \
-            break
-        TOKENS(2);
-        TOKENS(4);
-        TOKENS(6);
-        TOKENS(X_SOME);
-#undef TOKENS
-        }
+        KS_NAME(x_sixteen)(p, row, next, type, p->y + r0);
     }
 }
-
-#define SIXTEENS(t)                                                            \
-    static void KS_NAME(k_sixteens_##t)(const k_product *p) {                  \
-        KS_NAME(k_sixteens)(p, KSLLM_TYPE_##t);                                \
-    }
-SIXTEENS(Q4_0)
-SIXTEENS(Q8_0)
-SIXTEENS(Q4_K)
-SIXTEENS(Q6_K)
-#undef SIXTEENS
-
-/* false: tokens, rows or a type for which this is not. */
-V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
-    if (p->m < 2 || p->m > X_SOME || p->n_rows < 16) return false;
-    switch ((int)type) {
-    case KSLLM_TYPE_Q4_0: KS_NAME(k_sixteens_Q4_0)(p); return true;
-    case KSLLM_TYPE_Q8_0: KS_NAME(k_sixteens_Q8_0)(p); return true;
-    case KSLLM_TYPE_Q4_K: KS_NAME(k_sixteens_Q4_K)(p); return true;
-    case KSLLM_TYPE_Q6_K: KS_NAME(k_sixteens_Q6_K)(p); return true;
-    default: return false;
-    }
-}
-#endif
 
 /* m is p->m or, where only that is wanted, 1. */
 V_INLINE void KS_NAME(k_direct)(
@@ -6537,19 +6509,15 @@ V_INLINE void KS_NAME(x_block16)(
     }
 }
 
-#define X_LAYS(type)                                                           \
-    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0                    \
-        || (type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q6_K)
-
-/* Lays out 16 rows that lie evenly, as x_lay_any does; false: other rows, or
- * another type. Twice as fast as eight rows at a time. */
+/* Lays out 16 rows of a type of X_SOMES, as x_lay_any does; false: they do not
+ * lie evenly. Twice as fast as eight rows at a time. */
 V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
     size_t n, ksllm_type type) {
     const size_t step = (size_t)(row[1] - row[0]);
     x_rows16 from = {{row[0] + at, row[4] + at, row[8] + at, row[12] + at},
         step, 3 * step};
     __m512i w[8];
-    if (!X_LAYS(type) || row[15] != row[0] + 15 * step) return false;
+    if (row[15] != row[0] + 15 * step) return false;
     if (type == KSLLM_TYPE_Q4_0 || type == KSLLM_TYPE_Q8_0) {
         for (size_t i = 0; i < n; i++) {
             KS_NAME(x_block16)(&from, type == KSLLM_TYPE_Q8_0, w);
@@ -9468,7 +9436,8 @@ static KS_UNUSED bool k_widen_rows(
     }                                                                          \
     static void KS_NAME(k_lay16_##t)(                                          \
         x_panel *to, const u8 *const *row, size_t at, size_t n) {              \
-        if (KS_NAME(k_even_##t)(to, row, at, n)) return;                       \
+        if (X_SOMES(KSLLM_TYPE_##t) && KS_NAME(k_even_##t)(to, row, at, n))    \
+            return;                                                            \
         for (int h = 0; h < 2; h++)                                            \
             X_LAYER(t)(to, h, row + 8 * h, at, n, true);                       \
     }
@@ -9508,9 +9477,14 @@ static KS_UNUSED bool k_widen_rows(
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
     KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }      \
+    KS_NOINLINE void KS_NAME(k_some_##t)(const k_product *p) {                 \
+        KS_NAME(k_sixteens)(p, KSLLM_TYPE_##t);                                \
+    }                                                                          \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        if (KS_NAME(k_some)(p, KSLLM_TYPE_##t)) return;                        \
-        if (p->m > X_UP_TO(KSLLM_TYPE_##t))                                    \
+        if (X_SOMES(KSLLM_TYPE_##t) && p->m > 1 && p->m <= X_SOME              \
+            && p->n_rows >= 16)                                                \
+            KS_NAME(k_some_##t)(p);                                            \
+        else if (p->m > X_UP_TO(KSLLM_TYPE_##t))                               \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
         else                                                                   \
@@ -9658,7 +9632,6 @@ TERNARY(TQ2_0)
 #undef X_LAYER
 #undef X_LAY_OWN
 #undef X_LAYER_OWN
-#undef X_LAYS
 #undef X_FEW
 #undef X_DIRECT
 #undef X_UP_TO
