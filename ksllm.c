@@ -3860,9 +3860,8 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
  * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with blocks of
- * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens go one more
- * way, sixteen rows at a time: with AVX-512 (k_sixteens) and, of the types that
- * X_SOMES names, without (x_some32, x_some256).
+ * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens of the types
+ * that X_SOMES names go one more way, sixteen rows at a time (k_sixteens).
  * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
  * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book), or
  * meet one token (x_dot_book).
@@ -5113,7 +5112,9 @@ V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
 #elif defined KS_AVXVNNI
 #define X_SOMES(type) ((type) == KSLLM_TYPE_Q4_0)
 #else
-#define X_SOMES(type) false
+#define X_SOMES(type)                                                          \
+    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0                    \
+        || (type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q6_K)
 #endif
 
 #if !defined KS_VNNI || defined KS_AVXVNNI
@@ -5351,22 +5352,10 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
     KS_NAME(x_some_store)(p, acc, y);
 }
 
-/* false: tokens, rows or a type for which this is not. Rows left over go
- * together with some before them, whose outputs are stored again. */
-V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
-    const size_t step = p->row_bytes;
-    if (p->m < 2 || p->m > X_SOME || p->n_rows < 16 || !X_SOMES(type))
-        return false;
-    for (size_t r = 0; r < p->n_rows; r += 16) {
-        const size_t r0 = min_size(r, p->n_rows - 16);
-        const u8 *w = p->w + r0 * step, *next = KS_NAME(x_next)(p, r0, 16);
-        const x_rows16 row = {
-            {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
-        if (BLK_TYPES[type].n == 32)
-            KS_NAME(x_some32)(p, row, next, p->y + r0);
-        else KS_NAME(x_some256)(p, row, next, type, p->y + r0);
-    }
-    return true;
+V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
+    const u8 *next, ksllm_type type, f32 *y) {
+    if (BLK_TYPES[type].n == 32) KS_NAME(x_some32)(p, row, next, y);
+    else KS_NAME(x_some256)(p, row, next, type, y);
 }
 #endif
 
@@ -5928,7 +5917,7 @@ V_INLINE __m512i KS_NAME(x_some_bits)(
 
 /* Sixteen rows times m tokens; sums of T are kept. After the last block it is
  * turned again, as there is no next one. */
-V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
+V_INLINE void KS_NAME(x_sixteen32)(const k_product *p, x_rows16 row,
     const u8 *next, const int T, const bool are_bytes, f32 *y) {
     const size_t n = p->acts->n_in / 32, bytes = BLK_TYPES[p->type].bytes;
     x_side side[X_SOME];
@@ -6176,57 +6165,40 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
         _mm512_storeu_ps(y + t * p->y_stride, sum[t]);
 }
 
-/* From 2 to X_SOME tokens, as many as an even number, and 16 rows or more: rows
- * left over go together with some before them, whose outputs are stored
+/* So many tokens as if they were an even number. */
+V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
+    const u8 *next, ksllm_type type, f32 *y) {
+    const bool wide = BLK_TYPES[type].n == 256;
+    switch ((p->m + 1) / 2 * 2) {
+#define TOKENS(T)                                                              \
+    case T:                                                                    \
+        if (wide) KS_NAME(x_sixteen256)(p, row, next, T, type, y);             \
+        else                                                                   \
+            KS_NAME(x_sixteen32)(                                              \
+                p, row, next, T, type == KSLLM_TYPE_Q8_0, y);                  \
+        break
+    TOKENS(2);
+    TOKENS(4);
+    TOKENS(6);
+    TOKENS(X_SOME);
+#undef TOKENS
+    }
+}
+#endif
+
+/* From 2 to X_SOME tokens and 16 rows or more, of the types that X_SOMES names.
+ * Rows left over go together with some before them, whose outputs are stored
  * again. */
 V_INLINE void KS_NAME(k_sixteens)(const k_product *p, ksllm_type type) {
     const size_t step = p->row_bytes;
-    const bool wide = BLK_TYPES[type].n == 256;
     for (size_t r = 0; r < p->n_rows; r += 16) {
         const size_t r0 = min_size(r, p->n_rows - 16);
         const u8 *w = p->w + r0 * step, *next = KS_NAME(x_next)(p, r0, 16);
         const x_rows16 row = {
             {w, w + 4 * step, w + 8 * step, w + 12 * step}, step, 3 * step};
-        f32 *y = p->y + r0;
-        switch ((p->m + 1) / 2 * 2) {
-#define TOKENS(T)                                                              \
-        case T:                                                                \
-            if (wide) KS_NAME(x_sixteen256)(p, row, next, T, type, y);         \
-            else                                                               \
-                KS_NAME(x_sixteen)(                                            \
-                    p, row, next, T, type == KSLLM_TYPE_Q8_0, y);              \
-            break
-        TOKENS(2);
-        TOKENS(4);
-        TOKENS(6);
-        TOKENS(X_SOME);
-#undef TOKENS
-        }
+        KS_NAME(x_sixteen)(p, row, next, type, p->y + r0);
     }
 }
-
-#define SIXTEENS(t)                                                            \
-    static void KS_NAME(k_sixteens_##t)(const k_product *p) {                  \
-        KS_NAME(k_sixteens)(p, KSLLM_TYPE_##t);                                \
-    }
-SIXTEENS(Q4_0)
-SIXTEENS(Q8_0)
-SIXTEENS(Q4_K)
-SIXTEENS(Q6_K)
-#undef SIXTEENS
-
-/* false: tokens, rows or a type for which this is not. */
-V_INLINE bool KS_NAME(k_some)(const k_product *p, ksllm_type type) {
-    if (p->m < 2 || p->m > X_SOME || p->n_rows < 16) return false;
-    switch ((int)type) {
-    case KSLLM_TYPE_Q4_0: KS_NAME(k_sixteens_Q4_0)(p); return true;
-    case KSLLM_TYPE_Q8_0: KS_NAME(k_sixteens_Q8_0)(p); return true;
-    case KSLLM_TYPE_Q4_K: KS_NAME(k_sixteens_Q4_K)(p); return true;
-    case KSLLM_TYPE_Q6_K: KS_NAME(k_sixteens_Q6_K)(p); return true;
-    default: return false;
-    }
-}
-#endif
 
 /* m is p->m or, where only that is wanted, 1. */
 V_INLINE void KS_NAME(k_direct)(
@@ -6537,19 +6509,15 @@ V_INLINE void KS_NAME(x_block16)(
     }
 }
 
-#define X_LAYS(type)                                                           \
-    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0                    \
-        || (type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q6_K)
-
-/* Lays out 16 rows that lie evenly, as x_lay_any does; false: other rows, or
- * another type. Twice as fast as eight rows at a time. */
+/* Lays out 16 rows of a type of X_SOMES, as x_lay_any does; false: they do not
+ * lie evenly. Twice as fast as eight rows at a time. */
 V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
     size_t n, ksllm_type type) {
     const size_t step = (size_t)(row[1] - row[0]);
     x_rows16 from = {{row[0] + at, row[4] + at, row[8] + at, row[12] + at},
         step, 3 * step};
     __m512i w[8];
-    if (!X_LAYS(type) || row[15] != row[0] + 15 * step) return false;
+    if (row[15] != row[0] + 15 * step) return false;
     if (type == KSLLM_TYPE_Q4_0 || type == KSLLM_TYPE_Q8_0) {
         for (size_t i = 0; i < n; i++) {
             KS_NAME(x_block16)(&from, type == KSLLM_TYPE_Q8_0, w);
@@ -9468,7 +9436,8 @@ static KS_UNUSED bool k_widen_rows(
     }                                                                          \
     static void KS_NAME(k_lay16_##t)(                                          \
         x_panel *to, const u8 *const *row, size_t at, size_t n) {              \
-        if (KS_NAME(k_even_##t)(to, row, at, n)) return;                       \
+        if (X_SOMES(KSLLM_TYPE_##t) && KS_NAME(k_even_##t)(to, row, at, n))    \
+            return;                                                            \
         for (int h = 0; h < 2; h++)                                            \
             X_LAYER(t)(to, h, row + 8 * h, at, n, true);                       \
     }
@@ -9508,9 +9477,14 @@ static KS_UNUSED bool k_widen_rows(
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
     KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }      \
+    KS_NOINLINE void KS_NAME(k_some_##t)(const k_product *p) {                 \
+        KS_NAME(k_sixteens)(p, KSLLM_TYPE_##t);                                \
+    }                                                                          \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        if (KS_NAME(k_some)(p, KSLLM_TYPE_##t)) return;                        \
-        if (p->m > X_UP_TO(KSLLM_TYPE_##t))                                    \
+        if (X_SOMES(KSLLM_TYPE_##t) && p->m > 1 && p->m <= X_SOME              \
+            && p->n_rows >= 16)                                                \
+            KS_NAME(k_some_##t)(p);                                            \
+        else if (p->m > X_UP_TO(KSLLM_TYPE_##t))                               \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
         else                                                                   \
@@ -9658,7 +9632,6 @@ TERNARY(TQ2_0)
 #undef X_LAYER
 #undef X_LAY_OWN
 #undef X_LAYER_OWN
-#undef X_LAYS
 #undef X_FEW
 #undef X_DIRECT
 #undef X_UP_TO
@@ -12734,6 +12707,7 @@ typedef struct tokenizer {
     u32 *merge;
     struct tok_merge *merges; /* by rank */
     u64 *normal; /* a bit for each token: of that type, and not a double */
+    u64 *drawn;  /* a bit for each token that a draw may give; NULL: all */
     u32 find_mask, merge_mask, n_merges;
     struct tok_special *special; /* in the order of their texts */
     struct tok_row *rows; /* of `special`, by first byte: 256 */
@@ -12748,7 +12722,7 @@ typedef struct tokenizer {
     i32 stop[TOK_STOPS];
     u32 n_stops;
     void *block, *special_block;
-    size_t block_bytes, special_bytes;
+    size_t block_bytes, special_bytes, drawn_bytes;
 } tokenizer;
 
 /* left and right written together are the text of both. */
@@ -12774,6 +12748,10 @@ static void tok_set_bit(u64 *set, u32 i) { set[i >> 6] |= (u64)1 << (i & 63); }
 
 static bool tok_has_bit(const u64 *set, u32 i) {
     return set[i >> 6] >> (i & 63) & 1;
+}
+
+static bool tok_is_drawn(const tokenizer *t, i32 id) {
+    return !t->drawn || tok_has_bit(t->drawn, (u32)id);
 }
 
 /* A text to look up. `last` is its last 8 bytes, or all of them above zeros;
@@ -13756,6 +13734,35 @@ static void tok_open_ends(tokenizer *t) {
     }
 }
 
+/* Reads which tokens no draw may give. Ids that are none count for nothing, as
+ * in llama.cpp. A bit for each token, so a list of any length costs a draw no
+ * more than the vocabulary does. */
+static ksllm_status tok_open_drawn(tok_opening *o, const ksllm_allocator *a) {
+    static const char key[] = "tokenizer.ggml.suppress_tokens";
+    const gguf_kv *kv = gguf_find(o->g, key);
+    tokenizer *t = o->t;
+    u32 left = t->n_vocab;
+    if (!kv) return KSLLM_OK;
+    if (kv->type != KSLLM_META_ARRAY
+        || (kv->item != KSLLM_META_I32 && kv->item != KSLLM_META_U32))
+        return tok_bad(o, key, "is not an array of ids (i32)");
+    if (!kv->count) return KSLLM_OK;
+    size_t bytes = ((size_t)t->n_vocab / 64 + 1) * sizeof *t->drawn;
+    t->drawn = mem_alloc(a, bytes);
+    if (!t->drawn) return fail_memory(o->err, bytes);
+    t->drawn_bytes = bytes;
+    memset(t->drawn, 0xff, bytes);
+    for (u64 i = 0; i < kv->count; i++) {
+        u32 id = ld_u32(kv->data + 4 * i);
+        if (id >= t->n_vocab || !tok_is_drawn(t, (i32)id)) continue;
+        t->drawn[id >> 6] &= ~((u64)1 << (id & 63));
+        left--;
+    }
+    return left ? KSLLM_OK : tok_bad(o, key,
+        "forbids every token, so that no answer could come: write the file "
+        "again without it");
+}
+
 /* ---- open and close ---- */
 
 /* Reads an id that the file names; all ones means none. */
@@ -13805,6 +13812,7 @@ static void tok_close(tokenizer *t, const ksllm_allocator *a) {
     mem_free(a, t->block, t->block_bytes);
     mem_free(a, t->special_block, t->special_bytes);
     mem_free(a, t->lexicon.block, t->lexicon.bytes);
+    mem_free(a, t->drawn, t->drawn_bytes);
     memset(t, 0, sizeof *t);
 }
 
@@ -13826,6 +13834,7 @@ static ksllm_status tok_open(tokenizer *t, const gguf *g,
     if (!status) status = tok_open_map(&o);
     if (!status) status = tok_open_ids(&o);
     if (!status) status = tok_open_stops(&o);
+    if (!status) status = tok_open_drawn(&o, a);
     if (status) {
         tok_close(t, a);
         return status;
@@ -22150,7 +22159,8 @@ static u64 voc_eight(const u8 *p) { return __builtin_bswap64(ld_u64(p)); }
 /* Whether a token is text that an answer can be made of, for the decoder. */
 static str voc_bytes(const tokenizer *t, u32 id, u8 *buf) {
     u32 type = tok_type(t, id);
-    if (type == TOK_CONTROL || type == TOK_UNKNOWN) return (str){NULL, 0};
+    if (type == TOK_CONTROL || type == TOK_UNKNOWN
+        || !tok_is_drawn(t, (i32)id)) return (str){NULL, 0};
     return tok_bytes(t, id, buf);
 }
 
@@ -23252,6 +23262,12 @@ static bool mat_may_end(const mat *m) {
     return !m->status && m->live > MAT_DEAD && m->info[m->live] & MAT_ACCEPTS;
 }
 
+/* Whether a token may end the answer here. */
+static bool mat_ends(const mat *m, i32 token) {
+    const tokenizer *t = m->v->t;
+    return mat_may_end(m) && tok_is_stop(t, token) && tok_is_drawn(t, token);
+}
+
 static bool mat_is_in(const mat *m, i32 token) {
     return !m->status && m->live > MAT_DEAD && token >= 0
         && (u32)token < m->v->t->n_vocab;
@@ -23262,7 +23278,7 @@ static bool mat_takes(mat *m, i32 token) {
     m->work = MAT_WORK;
     m->lack = MAT_ENOUGH;
     if (!mat_is_in(m, token)) return false;
-    if (mat_may_end(m) && tok_is_stop(m->v->t, token)) return true;
+    if (mat_ends(m, token)) return true;
     bool takes = mat_after(m, m->live, token) != MAT_DEAD;
     if (m->lack == MAT_NO_WORK) mat_fail(m);
     return takes;
@@ -23278,8 +23294,7 @@ static ksllm_status mat_next(mat *m, i32 token) {
     u32 to = mat_after(m, m->live, token);
     if (to == MAT_DEAD && m->lack == MAT_NO_WORK) mat_fail(m);
     if (m->status) return m->status;
-    if (to == MAT_DEAD && !(mat_may_end(m) && tok_is_stop(m->v->t, token)))
-        return KSLLM_ERR_ARGUMENT;
+    if (to == MAT_DEAD && !mat_ends(m, token)) return KSLLM_ERR_ARGUMENT;
     m->live = to;
     return KSLLM_OK;
 }
@@ -23588,7 +23603,7 @@ static void mat_make_mask(mat *m, u64 *mask) {
         if (tok_has_bit(mask, v->same[2 * i]))
             tok_set_bit(mask, v->same[2 * i + 1]);
     for (u32 i = 0; i < v->t->n_stops; i++)
-        mat_set_to(mask, (u32)v->t->stop[i], mat_may_end(m));
+        mat_set_to(mask, (u32)v->t->stop[i], mat_ends(m, v->t->stop[i]));
     for (u32 i = 0; i < p->n_tokens && !m->status; i++)
         if (mat_go(m, m->live, p->n_classes + i) != MAT_DEAD)
             tok_set_bit(mask, (u32)p->tokens[i]);
@@ -28610,7 +28625,8 @@ static u32 gra_control(gra_maker *g, str mark, u32 next) {
     while (n < mark.n && mark.p[n] != '>') n++;
     n += n < mark.n;
     i32 id = g->o->t ? tok_find(g->o->t, (str){mark.p, n}) : -1;
-    if (id < 0 || tok_type(g->o->t, (u32)id) != TOK_CONTROL) return PRO_NONE;
+    if (id < 0 || tok_type(g->o->t, (u32)id) != TOK_CONTROL
+        || !tok_is_drawn(g->o->t, id)) return PRO_NONE;
     next = pro_text(g->b, (str){mark.p + n, mark.n - n}, next);
     return gra_token(g->b, id, next);
 }
@@ -34684,8 +34700,12 @@ static void fwd_head(const fwd *f, f32 *x, u32 first, u32 n, f32 *y,
 /* Logits of tokens that are not wanted. */
 static void fwd_mask(const ksllm_session *s, f32 *logits, const u64 *only) {
     size_t n = s->m->dim[D_VOCAB];
-    for (size_t i = 0; only && i < n; i++)
-        if (!(only[i / 64] >> (i & 63) & 1)) logits[i] = -INFINITY;
+    for (size_t i = 0; only && i < n; i += 64) {
+        u64 no = ~only[i / 64];
+        if (n - i < 64) no &= ((u64)1 << (n - i)) - 1;
+        for (; no; no &= no - 1)
+            logits[i + (u32)__builtin_ctzll(no)] = -INFINITY;
+    }
 }
 
 /* ln of the sum over the vocabulary of e^logit. A logit minus this is ln of
@@ -35193,9 +35213,13 @@ static void smp_prepare(const ksllm_session *s, const ksllm_sampling *p,
     memcpy(s->scores, s->logits, n * sizeof *s->scores);
     for (size_t i = 0; i < p->n_biases; i++)
         s->scores[p->biases[i].token] += p->biases[i].bias;
+    fwd_mask(s, s->scores, s->m->tok.drawn);
     if (rule && (p->filter || !smp_greedy(p))) smp_mask(s, rule);
-    if (p->filter) p->filter(p->filter_ctx, s->scores, n);
-    if (rule && p->filter) smp_mask(s, rule);
+    if (p->filter) {
+        p->filter(p->filter_ctx, s->scores, n);
+        fwd_mask(s, s->scores, s->m->tok.drawn);
+        if (rule) smp_mask(s, rule);
+    }
     smp_penalize(s, p);
 }
 
@@ -35419,8 +35443,9 @@ static ksllm_status smp_sample(const ksllm_session *s, const ksllm_sampling *p,
             "it: raise grammar_bytes", LLU(s->grammar_bytes));
     if (token < 0)
         return fail(err, KSLLM_ERR_STATE, NO_OFFSET,
-            "no token can be chosen: bias or filter forbid all %s, or the "
-            "logits are not numbers (a damaged model)",
+            "no token can be chosen: bias, filter or the file's "
+            "suppress_tokens forbid all %s, or the logits are not numbers (a "
+            "damaged model)",
             rule ? "that the grammar allows" : "of them");
     smp_report(s, token, out, top, n_top);
     return KSLLM_OK;
@@ -36204,13 +36229,16 @@ static u32 draft_choose(const gen *x, u32 n, bool few, f32 step) {
         : draft_length(&x->s->drafts, x->d.kind, n, few, step);
 }
 
-/* As many of the drafts as a grammar lets pass; nothing follows a stop. */
+/* As many of the drafts as a grammar lets pass and the file does not suppress;
+ * nothing follows a stop. */
 static u32 draft_sift(gen *x, u32 n) {
 #if !defined KSLLM_NO_GRAMMAR
     if (draft_in_answer(x)) n = mat_follow(x->o.m, x->d.token, n);
 #endif
-    for (u32 i = 0; i < n && !x->g->ignore_stop; i++)
-        if (tok_is_stop(&x->s->m->tok, x->d.token[i])) return i;
+    const tokenizer *t = &x->s->m->tok;
+    for (u32 i = 0; i < n; i++)
+        if (!tok_is_drawn(t, x->d.token[i])
+            || (!x->g->ignore_stop && tok_is_stop(t, x->d.token[i]))) return i;
     return n;
 }
 
@@ -40946,8 +40974,7 @@ ksllm_status ksllm_matcher_next(ksllm_matcher *matcher, int32_t token) {
     if (token < 0 || (u32)token >= matcher->g->tok->n_vocab)
         return KSLLM_ERR_TOKEN;
     if (matcher->ended) return KSLLM_ERR_ARGUMENT;
-    bool ends = mat_may_end(matcher->m)
-        && tok_is_stop(matcher->g->tok, token);
+    bool ends = mat_ends(matcher->m, token);
     ksllm_status status = ends ? KSLLM_OK : mat_next(matcher->m, token);
     matcher->ended = ends;
     return status;

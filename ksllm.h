@@ -866,7 +866,10 @@ KSLLM_API ksllm_status ksllm_session_load(
  *
  * Order: bias, grammar, filter, penalties, temperature, top-k, top-p, min-p,
  * draw. What a grammar (13) does not allow has the logit -INFINITY from there
- * on, whatever a filter makes of it.
+ * on, whatever a filter makes of it. So have the tokens that the file
+ * suppresses (tokenizer.ggml.suppress_tokens; Gemma 4 has two): no bias brings
+ * them back, no answer under a grammar has one, no draft is made of one.
+ * Prompts may hold them, and probabilities count them.
  * The draw uses the library's own generator (PCG32 of M. O'Neill, seeded from
  * `seed`): the same numbers on every machine.
  */
@@ -1593,7 +1596,8 @@ KSLLM_API bool ksllm_matcher_takes(ksllm_matcher *matcher, int32_t token);
 KSLLM_API ksllm_status ksllm_matcher_next(
     ksllm_matcher *matcher, int32_t token);
 
-/* Which tokens may come next: a bit each, token 0 is bit 0 of the first word.
+/* Which tokens may come next, none that the file suppresses (10) among them: a
+ * bit each, token 0 is bit 0 of the first word.
  * *n_words, which may be NULL, receives how many words there are. Valid until
  * the next call. NULL after BUFFER. */
 KSLLM_API const uint64_t *ksllm_matcher_allowed(

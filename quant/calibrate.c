@@ -102,6 +102,8 @@ static void cal_list(cal *c, const ksllm_model *m) {
             bool own = first[i] || i > M_DOWN || (i == M_K && !l->mat[M_Q].w);
             if (name) cal_add(c, &l->mat[i], name, (i32)n, own);
         }
+    if (m->embds_proj.w)
+        cal_add(c, &m->embds_proj, "per_layer_model_proj.weight", -1, true);
     cal_add(c, &m->output,
         m->output.w == m->embd.w ? "token_embd.weight" : "output.weight", -1,
         true);

@@ -34,37 +34,38 @@ static const qz_mix QZ_MIXES[] = {
 };
 
 typedef struct {
-    const char *mix, *tensor; /* tensor: what its name contains */
+    const char *mix, *tensor; /* what the tensor's name contains */
     qz_when when;
     ksllm_type type;
 } qz_rule;
 
 /* The first that fits counts. These are llama.cpp's choices: what its users
- * expect under these names, with sizes they know. */
+ * expect under these names, with sizes they know. ffn_down is experts' too, and
+ * attn_qkv holds an attn_v. */
 static const qz_rule QZ_RULES[] = {
     {"q4_k_m", "attn_v.", EARLY_LATE, KSLLM_TYPE_Q6_K},
-    {"q4_k_m", "ffn_down.", EARLY_LATE, KSLLM_TYPE_Q6_K},
+    {"q4_k_m", "ffn_down", EARLY_LATE, KSLLM_TYPE_Q6_K},
     {"q5_k_m", "attn_v.", EARLY_LATE, KSLLM_TYPE_Q6_K},
-    {"q5_k_m", "ffn_down.", EARLY_LATE, KSLLM_TYPE_Q6_K},
+    {"q5_k_m", "ffn_down", EARLY_LATE, KSLLM_TYPE_Q6_K},
     {"q4_k_s", "attn_v.", FIRST_4, KSLLM_TYPE_Q5_K},
-    {"q4_k_s", "ffn_down.", FIRST_8TH, KSLLM_TYPE_Q5_K},
+    {"q4_k_s", "ffn_down", FIRST_8TH, KSLLM_TYPE_Q5_K},
     {"q3_k_m", "attn_v.", FIRST_2, KSLLM_TYPE_Q5_K},
     {"q3_k_m", "attn_v.", ALWAYS, KSLLM_TYPE_Q4_K},
-    {"q3_k_m", "ffn_down.", FIRST_16TH, KSLLM_TYPE_Q5_K},
-    {"q3_k_m", "ffn_down.", ALWAYS, KSLLM_TYPE_Q4_K},
+    {"q3_k_m", "ffn_down", FIRST_16TH, KSLLM_TYPE_Q5_K},
+    {"q3_k_m", "ffn_down", ALWAYS, KSLLM_TYPE_Q4_K},
     {"q3_k_m", "attn_output.", ALWAYS, KSLLM_TYPE_Q4_K},
     {"q3_k_l", "attn_v.", ALWAYS, KSLLM_TYPE_Q5_K},
-    {"q3_k_l", "ffn_down.", ALWAYS, KSLLM_TYPE_Q5_K},
+    {"q3_k_l", "ffn_down", ALWAYS, KSLLM_TYPE_Q5_K},
     {"q3_k_l", "attn_output.", ALWAYS, KSLLM_TYPE_Q5_K},
     {"q2_k", "attn_v.", GQA_4, KSLLM_TYPE_Q4_K},
     {"q2_k", "attn_v.", ALWAYS, KSLLM_TYPE_Q3_K},
-    {"q2_k", "ffn_down.", ALWAYS, KSLLM_TYPE_Q3_K},
+    {"q2_k", "ffn_down", ALWAYS, KSLLM_TYPE_Q3_K},
     {"q2_k", "attn_output.", ALWAYS, KSLLM_TYPE_Q3_K},
-    {"q4_0", "ffn_down.", STATS_8TH, KSLLM_TYPE_Q4_1},
-    {"q5_0", "ffn_down.", STATS_8TH, KSLLM_TYPE_Q5_1},
+    {"q4_0", "ffn_down", STATS_8TH, KSLLM_TYPE_Q4_1},
+    {"q5_0", "ffn_down", STATS_8TH, KSLLM_TYPE_Q5_1},
     {"iq4_nl", "attn_v.", GQA_4, KSLLM_TYPE_Q5_K},
-    {"iq4_nl", "ffn_down.", BLIND_8TH, KSLLM_TYPE_Q5_K},
-    {"iq4_xs", "ffn_down.", BLIND_8TH, KSLLM_TYPE_Q5_K},
+    {"iq4_nl", "ffn_down", BLIND_8TH, KSLLM_TYPE_Q5_K},
+    {"iq4_xs", "ffn_down", BLIND_8TH, KSLLM_TYPE_Q5_K},
     {"iq4_xs", "attn_v.", GQA_4, KSLLM_TYPE_Q5_K},
 };
 
@@ -160,6 +161,11 @@ static bool qz_is_matrix(str name, u32 n_dims) {
         && !str_has(name, "ssm_alpha.") && !str_has(name, "ssm_beta.");
 }
 
+static bool qz_fits(const qz_rule *r, str name) {
+    return str_has(name, r->tensor)
+        || (!strcmp(r->tensor, "attn_v.") && str_has(name, "attn_qkv."));
+}
+
 static ksllm_type qz_wanted(const qz_options *o, str name) {
     u32 layer = 0;
     str rest;
@@ -180,7 +186,7 @@ static ksllm_type qz_wanted(const qz_options *o, str name) {
     if (!mdl_split_name(name, &layer, &rest)) return base;
     for (size_t i = 0; i < KS_LEN(QZ_RULES); i++) {
         const qz_rule *r = &QZ_RULES[i];
-        if (!strcmp(r->mix, o->mix->name) && str_has(name, r->tensor)
+        if (!strcmp(r->mix, o->mix->name) && qz_fits(r, name)
             && qz_when_holds(o, r->when, layer))
             return r->type;
     }

@@ -875,6 +875,33 @@ static void tk_write_stops(tk *t, gw *g, u32 n_rows) {
     free(ids.p);
 }
 
+/* Tokens that transformers never draws. An id that is no token forbids nothing,
+ * there as in llama.cpp. */
+static void tk_write_suppressed(const tk *t, gw *g, u32 n_rows) {
+    const js *v = js_get(t->generation, "suppress_tokens");
+    bytes ids = {0};
+    bool is_list = v && v->kind == JS_ARR;
+    if (v && v->kind != JS_NULL && !is_list)
+        die("%s/generation_config.json: suppress_tokens is not a list of ids",
+            t->dir);
+    for (const js *k = is_list ? v->first : NULL; k; k = k->next) {
+        i64 id;
+        if (!js_int(k, &id))
+            die("%s/generation_config.json: suppress_tokens has an item that "
+                "is not an id", t->dir);
+        if (id >= 0 && id < n_rows) gw_u32(&ids, (u32)id);
+        else
+            fprintf(stderr, "%s: suppress_tokens: %lld is no token\n", t->dir,
+                (long long)id);
+    }
+    if (ids.n) {
+        gw_kv_array(g, "tokenizer.ggml.suppress_tokens", KSLLM_META_I32,
+            ids.n / 4);
+        bytes_put(&g->kv, ids.p, ids.n);
+    }
+    free(ids.p);
+}
+
 static void tk_write_ids(tk *t, gw *g, u32 n_rows) {
     static const struct {
         const char *name, *key;
@@ -891,6 +918,7 @@ static void tk_write_ids(tk *t, gw *g, u32 n_rows) {
     for (size_t i = 0; i < KS_LEN(ids); i++)
         if (*to[i] >= 0) gw_kv_u32(g, ids[i].key, (u32)*to[i]);
     tk_write_stops(t, g, n_rows);
+    tk_write_suppressed(t, g, n_rows);
     if (t->pieces)
         gw_kv_bool(g, "tokenizer.ggml.add_space_prefix", t->add_space);
 }

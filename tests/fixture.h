@@ -1101,6 +1101,22 @@ static inline void fx_model_split(const fx_spec *s, uint32_t n_parts,
     }
 }
 
+/* Tokens that no draw gives. */
+static inline void fx_suppress(struct fx_build *b, const int32_t *ids, size_t n)
+{
+    fx_kv_array(&b->part[0], "tokenizer.ggml.suppress_tokens", KSLLM_META_I32,
+                n);
+    for (size_t i = 0; i < n; i++)
+        fx_int(&b->part[0].kv, (uint32_t)ids[i], 4);
+}
+
+/* Two of those that every vocabulary has, and two that none has. */
+static inline void fx_suppress_some(struct fx_build *b)
+{
+    static const int32_t ids[] = {5, -1, 3, 1 << 30, 5};
+    fx_suppress(b, ids, 5);
+}
+
 static inline fx_file fx_model(const fx_spec *s)
 {
     fx_file f;

@@ -108,7 +108,25 @@ static void ask_chat(const ksllm_model *m)
     ksllm_splitter_init(&s, m, &o, &e);
 }
 
-static void run_session(ksllm_session *s, uint8_t options, uint32_t n_vocab)
+/* Whether the file lists a token among those that no draw gives. */
+static bool is_suppressed(const ksllm_model *m, int32_t token)
+{
+    ksllm_meta k = {.size = sizeof k}, item = {.size = sizeof item};
+    for (size_t i = 0; i < ksllm_meta_count(m); i++) {
+        ksllm_meta_at(m, i, &k);
+        if (k.key.size != 30 ||
+            memcmp(k.key.data, "tokenizer.ggml.suppress_tokens", 30) != 0)
+            continue;
+        for (uint64_t at = 0; at < k.n_items; at++)
+            if (ksllm_meta_item(m, i, at, &item) == KSLLM_OK &&
+                item.integer == token)
+                return true;
+    }
+    return false;
+}
+
+static void run_session(const ksllm_model *m, ksllm_session *s,
+                        uint8_t options, uint32_t n_vocab)
 {
     int32_t ids[3] = {1, 2, (int32_t)n_vocab - 1};
     float logprobs[3];
@@ -132,6 +150,7 @@ static void run_session(ksllm_session *s, uint8_t options, uint32_t n_vocab)
     /* Damaged weights may give logits that are no numbers. */
     MUST(st == KSLLM_ERR_STATE || (st == KSLLM_OK && p.token >= 0 &&
          (uint32_t)p.token < n_vocab), "sample: %d", (int)st);
+    MUST(st != KSLLM_OK || !is_suppressed(m, p.token), "%d came", p.token);
     ksllm_generation g;
     ksllm_generation_init(&g);
     g.text = "ab";
@@ -172,7 +191,7 @@ static void ask_session(const ksllm_model *m, uint8_t options)
     if (ksllm_session_create(m, &o, &s, &e) == KSLLM_OK) {
         MUST(a.calls == 1 && a.live == memory.total, "%zu bytes, not %zu",
              a.live, memory.total);
-        run_session(s, options, info.n_vocab);
+        run_session(m, s, options, info.n_vocab);
     }
     ksllm_session_free(s);
     MUST(!a.live && !a.wrong_size, "the session leaks %zu bytes", a.live);
@@ -369,6 +388,7 @@ static const char *const words[] = {
     "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.add_space_prefix",
     "tokenizer.chat_template", "tokenizer.ggml.scores",
     "tokenizer.ggml.token_type", "general.architecture",
+    "tokenizer.ggml.suppress_tokens",
     "general.sampling.temp", "general.sampling.top_k", "llama.block_count",
     "llama.context_length", "llama.embedding_length",
     "llama.feed_forward_length", "llama.attention.head_count",
@@ -531,7 +551,9 @@ static bool seed(size_t i, fx_bytes *out)
                                          "gemma4", "qwen2"};
     fx_file f;
     if (i < 8) {
-        f = fx_model(&fx_mini);         /* small: most of the tries */
+        fx_spec s = fx_mini;            /* small: most of the tries */
+        s.more = i % 4 == 3 ? fx_suppress_some : NULL;
+        f = fx_model(&s);
     } else if (i < 10) {
         fx_gguf g;
         fx_begin(&g);

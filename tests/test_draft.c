@@ -309,6 +309,41 @@ TEST(answers_are_the_same)
     free(x);
 }
 
+static const int32_t not_these[] = {'a', ' ', 't', 'e', '"', 256};
+
+static void suppress(struct fx_build *b)
+{
+    fx_suppress(b, not_these, KS_LEN(not_these));
+}
+
+/* A prompt may hold what the file suppresses: it is not what follows. */
+TEST(suppressed_tokens_are_not_drafted)
+{
+    pair *x = fx_memory(NULL, sizeof *x);
+    fx_spec spec = small;
+    gen look = {.room = 7};
+    spec.more = suppress;
+    open_pair(x, &spec, 7, KSLLM_TYPE_Q8_0, KSLLM_OVERFLOW_ERROR);
+    for (int i = 0; i < 12; i++) {
+        wish(x);
+        x->want.thinking = NULL;    /* its end is put, whatever it is */
+        both(x, 0, 0);
+        size_t from = x->a.n_tokens - x->a.r.n_generated;
+        for (size_t k = from; k < x->a.n_tokens; k++)
+            for (size_t n = 0; n < KS_LEN(not_these); n++)
+                CHECK(x->a.tokens[k] != not_these[n]);
+    }
+    ksllm_generation want;
+    ksllm_generation_init(&want);
+    look.s = x->drafts;
+    look.g = &want;
+    static const int32_t next[] = {'x', 'y', 'a', 'z'};
+    memcpy(look.d.token, next, sizeof next);
+    CHECK_EQ(draft_sift(&look, 4), 2);
+    close_pair(x);
+    free(x);
+}
+
 TEST(windows_are_the_same)
 {
     pair *x = fx_memory(NULL, sizeof *x);

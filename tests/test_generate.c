@@ -341,6 +341,81 @@ TEST(bias_and_filter)
     end(&w);
 }
 
+static int32_t suppressed[V];
+static size_t n_suppressed;
+
+static void suppress(struct fx_build *b)
+{
+    fx_suppress(b, suppressed, n_suppressed);
+}
+
+/* What the file suppresses is as what the caller forbids, and no bias or filter
+ * of the caller's brings it back. Probabilities are the model's own. */
+TEST(suppressed_tokens_are_not_drawn)
+{
+    world w = begin("llama", 64), other = {.m = NULL};
+    fx_spec spec = *fx_spec_of("llama");
+    ksllm_logit_bias bias[V];
+    float logits[V];
+    uint64_t rng = test_seed;
+    spec.more = suppress;
+    for (n_suppressed = 0; n_suppressed < V - 1; n_suppressed++)
+        suppressed[n_suppressed] = (int32_t)n_suppressed + 1;
+    for (size_t i = V - 1; i > 0; i--) {    /* in any order, 3 times and more */
+        size_t k = fx_below(&rng, (uint32_t)i);
+        int32_t id = suppressed[i - 1];
+        suppressed[i - 1] = suppressed[k], suppressed[k] = id;
+    }
+    for (n_suppressed = V - 1; n_suppressed > 0; n_suppressed /= 4) {
+        other.f = fx_model(&spec);
+        fx_must(ksllm_model_open_memory(other.f.data, other.f.size, NULL,
+                                        &other.m, &other.e), &other.e);
+        other.s = session_of(other.m, 64, KSLLM_OVERFLOW_ERROR);
+        hold_prompt(&w, 20);
+        hold_prompt(&other, 20);
+        for (size_t i = 0; i < n_suppressed; i++)
+            bias[i] = (ksllm_logit_bias){suppressed[i], -INFINITY};
+        for (int round = 0; round < 60; round++) {
+            ksllm_sampling p, q;
+            ksllm_token_prob a, b, top_a[4], top_b[4];
+            ksllm_sampling_init(&p);
+            p.temperature = (float)(round % 3);
+            p.top_k = round % 4 == 1 ? 7 : 0;
+            p.top_p = round % 5 == 2 ? 0.7f : 0;
+            p.min_p = round % 7 == 3 ? 0.1f : 0;
+            p.repeat_penalty = round % 2 ? 1.2f : 0;
+            p.seed = fx_next(&rng);
+            if (round % 6 >= 4) {
+                for (int i = 0; i < V; i++)
+                    logits[i] = (float)fx_below(&rng, 1000) / 50;
+                p.filter = put_logits;
+                p.filter_ctx = logits;
+            }
+            q = p;
+            p.biases = bias;
+            p.n_biases = n_suppressed;
+            if (p.filter)               /* it runs after biases */
+                for (size_t i = 0; i < n_suppressed; i++)
+                    logits[suppressed[i]] = -INFINITY;
+            CHECK_OK(ksllm_sample(w.s, &p, 1, &a, top_a, 4, &w.e), w.e);
+            for (size_t i = 0; i < n_suppressed; i++) {
+                logits[suppressed[i]] = 1e6f;
+                bias[i].bias = INFINITY;
+            }
+            q.biases = bias;
+            q.n_biases = round % 2 ? n_suppressed : 0;
+            CHECK_OK(ksllm_sample(other.s, &q, 1, &b, top_b, 4, &w.e), w.e);
+            for (size_t i = 0; i < n_suppressed; i++)
+                bias[i].bias = -INFINITY;
+            CHECK_EQ(a.token, b.token);
+            CHECK(a.logprob == b.logprob);
+            CHECK(!memcmp(top_a, top_b, sizeof top_a));
+        }
+        end(&other);
+    }
+    end(&w);
+}
+
 static void forbid_all(void *ctx, float *logits, size_t n)
 {
     (void)ctx;

@@ -132,8 +132,9 @@ static bool same_floats(const f32 *a, const f32 *b, size_t n)
     return true;
 }
 
-/* Kinds of numbers: 0 to 2 ordinary, then what could go wrong. */
-enum { KINDS = 9 };
+/* Kinds of numbers: 0 to 2 ordinary, then what could go wrong; of quantized
+ * inputs also all at one end and all at the other. */
+enum { KINDS = 9, ALL_HIGH = KINDS, ALL_LOW, INPUT_KINDS };
 
 static f32 number(int kind, uint64_t *rng)
 {
@@ -234,9 +235,10 @@ static void fill_inputs(inputs *in, const fx_type *t, size_t n_in, size_t m,
         scalar()->quantize(in->x + i * n_in, n_in, block, in->q + i * n_in,
                            in->d + i * n_in / block,
                            in->sum + i * n_in / 16);
-    if (kind == 3) {            /* instead of zeros: all at one end */
+    if (kind == 3 || kind >= KINDS) {   /* 3: at both ends, not zeros */
         for (size_t i = 0; i < m * n_in; i++)
-            in->q[i] = i / 7 % 3 ? 127 : -127;
+            in->q[i] = kind == 3 ? i / 7 % 3 ? 127 : -127
+                                 : kind == ALL_HIGH ? 127 : -127;
         for (size_t i = 0; i < m * n_in / 16; i++) {
             int s = 0;
             for (size_t j = 16 * i; j < 16 * i + 16; j++)
@@ -316,8 +318,8 @@ static void products_of(const fx_type *t)
          * file nothing may be read that is not there. */
         size_t bytes = rows * row_bytes, shift = fx_below(&rng, 8);
         u8 *w = fx_memory(NULL, bytes + shift);
-        fill_inputs(&in, t, n_in, m, trial % KINDS, &rng);
-        fill_weights(w + shift, t, rows * n_in, trial / KINDS % 5, &rng);
+        fill_inputs(&in, t, n_in, m, trial % INPUT_KINDS, &rng);
+        fill_weights(w + shift, t, rows * n_in, trial / INPUT_KINDS % 5, &rng);
         k_product p = {.type = t->type, .w = w + shift,
                        .row_bytes = row_bytes, .n_rows = rows,
                        .acts = &in.acts, .m = m, .y = want, .y_stride = 40};
@@ -366,6 +368,43 @@ TEST(products)
 {
     for (int i = 0; i < FX_TYPES; i++)
         products_of(&fx_types[i]);
+}
+
+/* Rows of more than 56 * 256 inputs are too long for some ways (X_CROSSED), of
+ * more than 73 * 256 for others (K_WIDE). */
+TEST(products_of_long_rows)
+{
+    enum { ROWS = 17, TOKENS = 3, STRIDE = 20 };
+    static const struct { u16 spans; u8 rows, m; } shapes[] = {
+        {56, 5, 1}, {57, 9, 1}, {73, 5, 1}, {74, 5, 1},
+        {57, ROWS, TOKENS}, {74, ROWS, 2}};
+    static const int kinds[] = {0, ALL_HIGH, ALL_LOW, 3};
+    static inputs in;
+    static f32 want[TOKENS * STRIDE], y[TOKENS * STRIDE];
+    uint64_t rng = test_seed;
+    for (size_t i = 0; i < FX_TYPES * KS_LEN(shapes); i++) {
+        const fx_type *t = &fx_types[i / KS_LEN(shapes)];
+        size_t s = i % KS_LEN(shapes), n_in = 256 * shapes[s].spans;
+        size_t row_bytes = n_in / t->items * t->bytes;
+        u8 *w = fx_memory(NULL, shapes[s].rows * row_bytes);
+        fill_inputs(&in, t, n_in, shapes[s].m, kinds[(i + s) % 4], &rng);
+        fill_weights(w, t, shapes[s].rows * n_in, (int)(i % 5), &rng);
+        k_product p = {.type = t->type, .w = w, .row_bytes = row_bytes,
+                       .n_rows = shapes[s].rows, .acts = &in.acts,
+                       .m = shapes[s].m, .y = want, .y_stride = STRIDE};
+        for (size_t k = 0; k < TOKENS * STRIDE; k++)
+            want[k] = y[k] = 12345;
+        scalar()->product[t->type](&p);
+        p.y = y;
+        const k_row *k;
+        EACH_ROW(k) {
+            k->product[t->type](&p);
+            if (!CHECK(same_floats(y, want, TOKENS * STRIDE)))
+                printf("%s on %s: %d rows of %d, %d tokens\n", t->name,
+                       k->name, (int)p.n_rows, (int)n_in, (int)p.m);
+        }
+        free(w);
+    }
 }
 
 /* Every exponent that a scale of MXFP4 may have. */

@@ -297,10 +297,10 @@ static ksllm_session *session(const stage *x, uint32_t n_ctx)
     return fx_create(x->m, &o);
 }
 
-static void begin(stage *x, uint32_t n_ctx)
+static void begin_of(stage *x, const fx_spec *spec, uint32_t n_ctx)
 {
     memset(x, 0, sizeof *x);
-    x->f = fx_model(&small);
+    x->f = fx_model(spec);
     fx_must(ksllm_model_open_memory(x->f.data, x->f.size, NULL, &x->m, &x->e),
             &x->e);
     x->s = session(x, n_ctx);
@@ -315,6 +315,11 @@ static void begin(stage *x, uint32_t n_ctx)
     x->want.on_piece = on_piece;
     x->want.piece_ctx = x;
     x->r.size = sizeof x->r;
+}
+
+static void begin(stage *x, uint32_t n_ctx)
+{
+    begin_of(x, &small, n_ctx);
 }
 
 static void end(stage *x)
@@ -815,6 +820,88 @@ TEST(a_filter_does_not_allow_more)
     free(x);
 }
 
+/* Tokens of one character, and the stop: what is longer says the same. */
+static const int32_t not_these[] = {'{', ':', 't', '1', ',', FX_JSON_END};
+enum { NOT_THESE = sizeof not_these / sizeof *not_these };
+static const int32_t no_braces[] = {'{', 257, 273};
+
+static void suppress(struct fx_build *b)
+{
+    fx_suppress(b, not_these, NOT_THESE);
+}
+
+static void suppress_braces(struct fx_build *b)
+{
+    fx_suppress(b, no_braces, 3);
+}
+
+static bool is_one_of_these(int32_t token)
+{
+    for (size_t i = 0; i < NOT_THESE; i++)
+        if (token == not_these[i])
+            return true;
+    return false;
+}
+
+/* Neither drawn, nor forced, nor to end an answer that is cut short. */
+TEST(suppressed_tokens_do_not_come)
+{
+    stage *x = fx_memory(NULL, sizeof *x);
+    fx_spec spec = small;
+    size_t closed = 0;
+    spec.more = suppress;
+    begin_of(x, &spec, 256);
+    for (int kind = 0; kind < KINDS; kind++) {
+        size_t n, n_words, size = ksllm_matcher_bytes(x->g[kind], 0);
+        void *memory = fx_memory(NULL, size);
+        ksllm_matcher *m;
+        for (uint64_t seed = 0; seed < 12; seed++) {
+            sample(x, seed);
+            if (seed % 4 == 2)
+                x->sampling.filter = allow_all;
+            clear(x);
+            ksllm_status st = answer(x, kind, "ab{t1", seed % 2 ? 200 : 24);
+            if (st == KSLLM_ERR_BUFFER || st == KSLLM_ERR_STATE)
+                continue;               /* it needs one of them */
+            CHECK_OK(st, x->e);
+            check_right(x, kind, "suppressed", (long)seed);
+            closed += x->r.n_closed;
+            const int32_t *t = ksllm_session_tokens(x->s, &n);
+            for (size_t i = x->r.n_prompt; i < n; i++)
+                CHECK(!is_one_of_these(t[i]));
+            CHECK(x->r.stop != KSLLM_STOP_TOKEN ||
+                  x->r.stop_token != FX_JSON_END);
+            CHECK_OK(ksllm_matcher_init(x->g[kind], memory, size, &m, &x->e),
+                     x->e);
+            for (size_t i = x->r.n_prompt; i < n; i++) {
+                const uint64_t *may = ksllm_matcher_allowed(m, &n_words);
+                for (size_t k = 0; k < NOT_THESE; k++) {
+                    uint32_t id = (uint32_t)not_these[k];
+                    CHECK(!(may[id / 64] >> id % 64 & 1));
+                    CHECK(!ksllm_matcher_takes(m, not_these[k]));
+                }
+                CHECK_EQ(ksllm_matcher_next(m, t[i]), KSLLM_OK);
+            }
+            CHECK(ksllm_matcher_next(m, FX_JSON_END) == KSLLM_ERR_ARGUMENT);
+        }
+        free(memory);
+    }
+    CHECK(closed > 0);
+    end(x);
+    /* What it needs is not there in any form. */
+    spec.more = suppress_braces;
+    begin_of(x, &spec, 128);
+    for (int complete = 0; complete < 2; complete++) {
+        clear(x);
+        x->want.complete = complete != 0;
+        CHECK_EQ(answer(x, 0, "ab", 50), KSLLM_ERR_STATE);
+        CHECK(strstr(x->e.text, "suppress_tokens") != NULL);
+        CHECK(x->n_text == 0);
+    }
+    end(x);
+    free(x);
+}
+
 TEST(stops_count_where_the_answer_may_end)
 {
     stage *x = fx_memory(NULL, sizeof *x);
@@ -834,7 +921,8 @@ TEST(stops_count_where_the_answer_may_end)
             clear(x);
             CHECK_OK(answer(x, kind, "ab", 50), x->e);
             check_right(x, kind, "no stop tokens", (long)seed);
-            CHECK(x->r.stop != KSLLM_STOP_TOKEN);
+            CHECK(x->r.stop != KSLLM_STOP_TOKEN ||
+                  x->r.stop_token != FX_JSON_END);
             x->want.ignore_stop = false;
         }
     }

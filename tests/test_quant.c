@@ -616,6 +616,115 @@ TEST(calibration_knows_fused_tensors) {
     }
 }
 
+/* What met each tensor of a.gguf, known by where its data lie and nothing else:
+ * none shares the sums of another. */
+static cal sums_of_tensors(const ksllm_model *m, const char *text, u32 window) {
+    cal c = {.pass = 0};
+    ksllm_session *s;
+    ksllm_session_options so;
+    ksllm_error err;
+    progress bar = {.quiet = true};
+    u64 n = 0;
+    i32 *tokens = cmp_read_text(m, text, &n);
+    for (u32 i = 0; i < m->g.n_tensors; i++) {
+        const gguf_tensor *t = &m->g.tensors[i];
+        c.in = xgrow(c.in, c.n + 1, sizeof *c.in);
+        c.in[c.n++] = (cal_input){.w = t->data, .name = t->name,
+            .n = t->dims[0], .first = true,
+            .sum2 = xalloc((size_t)t->dims[0], sizeof(f64))};
+    }
+    ksllm_session_options_init(&so);
+    so.n_ctx = window;
+    so.n_batch = CAL_BATCH;
+    so.kv_type = KSLLM_TYPE_F32;
+    fx_must(ksllm_session_create(m, &so, &s, &err), &err);
+    f32 *logits = xalloc((size_t)CAL_BATCH * fx_n_vocab(m), sizeof *logits);
+    cal_now = &c;
+    cal_run_text(&c, s, tokens, n, m->tok.adds_bos ? m->tok.bos : -1, window,
+        logits, &bar);
+    cal_now = NULL;
+    ksllm_session_free(s);
+    free(logits);
+    free(tokens);
+    return c;
+}
+
+/* Whether the file knows of a tensor what met it, squares and products. */
+static bool knows(const stats *st, const cal_input *in) {
+    const gguf_tensor *sum2 = stats_find(st, in->name, ".in_sum2");
+    const gguf_tensor *gram = stats_find(st, in->name, ".in_gram");
+    if (!(in->count > 0)) return !sum2;
+    if (!sum2 || !gram || sum2->dims[0] != in->n || gram->dims[0] != in->n
+        || gram->n_rows != in->n
+        || stats_count(st, in->name) != (f32)in->count) return false;
+    for (u64 i = 0; i < in->n; i++) {
+        f64 want = in->sum2[i];
+        f64 is = (f64)ld_f32(gram->data + 4 * i * (in->n + 1));
+        if (ld_f32(sum2->data + 4 * i) != (f32)want
+            || fabs(is - want) > 1e-4 * want) return false;
+    }
+    return true;
+}
+
+static void check_statistics(const char *of) {
+    char *path = in_folder("a.gguf"), *text = in_folder("text");
+    char *sums = in_folder("stats");
+    ksllm_model *m = NULL;
+    ksllm_error err;
+    stats st = {.open = false};
+    u32 n_met = 0, n_known = 0;
+    if (!CHECK_EQ(run_program("calibrate a.gguf text -o stats --gram --window "
+            "16"), 0)) printf("%s: %s\n", of, said);
+    else if (CHECK_OK(ksllm_model_open(path, NULL, &m, &err), err)) {
+        cal c = sums_of_tensors(m, text, 16);
+        stats_open(&st, sums);
+        for (u32 i = 0; i < st.g.n_tensors; i++)
+            n_known += str_has(st.g.tensors[i].name, ".in_sum2");
+        for (u32 i = 0; i < c.n; i++) {
+            n_met += c.in[i].count > 0;
+            if (!CHECK(knows(&st, &c.in[i])))
+                printf("%s: %.*s\n", of, STR(c.in[i].name));
+            free(c.in[i].sum2);
+        }
+        CHECK_EQ(n_met, n_known);
+        CHECK(n_met > 7);
+        free(c.in);
+        gguf_close(&st.g, &MEM_LIBC);
+        n_in_files = 0;
+    }
+    ksllm_model_close(m);
+    free(path);
+    free(text);
+    free(sums);
+}
+
+/* Layers of every kind: gated attention, delta nets, convolutions, latent keys,
+ * experts, embeddings of layers, tensors of several matrices. */
+TEST(each_matrix_has_the_statistics_of_what_met_it) {
+    static const char *const folders[] = {"qwen3_5", "qwen3_5_moe", "gemma4",
+        "gemma4_moe", "lfm2_moe", "axk2", "phi3"};
+    static const char *const fused[] = {"qwen2", "gemma4"};
+    static const char text[] = "abc cab 안녕하세요 the cat, the dog; 12 34 ()";
+    begin();
+    put_file("text", text, sizeof text - 1);
+    for (size_t i = 0; i < KS_LEN(folders); i++) {
+        char dir[256], line[320];
+        snprintf(line, sizeof line, "convert %s/tests/reference/%s -o a.gguf "
+            "-t f32", getcwd(dir, sizeof dir), folders[i]);
+        if (!CHECK_EQ(run_program(line), 0)) printf("%s\n", said);
+        check_statistics(folders[i]);
+    }
+    for (size_t i = 0; i < KS_LEN(fused); i++) {
+        fx_spec s = *fx_spec_of(fused[i]);
+        s.fused = true;
+        fx_file f = fx_model(&s);
+        put_file("a.gguf", f.data, f.size);
+        check_statistics(fused[i]);
+        free(f.data);
+    }
+    end();
+}
+
 TEST(bad_headers) {
     static const struct {
         const char *header, *why;
@@ -1200,6 +1309,39 @@ TEST(sampling_defaults) {
     end();
 }
 
+/* What transformers never draws is not drawn, nor of what is made of the file. */
+TEST(suppressed_tokens) {
+    static const char *const wrong[] = {"3", "\"3\"", "{}", "[3, \"a\"]",
+        "[1.5]", "[[3]]"};
+    static const char *const none[] = {"null", "[]", "[-1, 260, 1e9]"};
+    char z[64];
+    begin();
+    put_text("generation_config.json", "{\"suppress_tokens\": [259, 7, 300, 7, "
+        "-4]}");
+    for (int k = 0; k < 2; k++) {
+        ksllm_model *m = made(k ? "quantize a.gguf -o out.gguf -t q8_0"
+                                : "convert . -o out.gguf");
+        if (!k) CHECK(strstr(said, "300 is no token"));
+        for (i32 id = 0; m && id < V; id++)
+            CHECK_EQ(tok_is_drawn(&m->tok, id), id != 7 && id != 259);
+        ksllm_model_close(m);
+        CHECK_EQ(run_program("convert . -o a.gguf"), 0);
+    }
+    for (size_t i = 0; i < KS_LEN(none); i++) {
+        snprintf(z, sizeof z, "{\"suppress_tokens\": %s}", none[i]);
+        put_text("generation_config.json", z);
+        ksllm_model *m = made("convert . -o out.gguf");
+        if (m) CHECK(!gguf_find(&m->g, "tokenizer.ggml.suppress_tokens"));
+        ksllm_model_close(m);
+    }
+    for (size_t i = 0; i < KS_LEN(wrong); i++) {
+        snprintf(z, sizeof z, "{\"suppress_tokens\": %s}", wrong[i]);
+        put_text("generation_config.json", z);
+        refused("convert . -o out.gguf", "suppress_tokens");
+    }
+    end();
+}
+
 /* ---- options that would do nothing, files that are none ---- */
 
 TEST(options_that_change_nothing) {
@@ -1485,6 +1627,61 @@ TEST(mixes_read_numbers_for_each_layer) {
     gguf_close(&g, &MEM_LIBC);
     free(path);
     end();
+}
+
+/* llama.cpp's choices (llama-quant.cpp, de3ff81): a fused tensor is treated as
+ * the values in it, experts as other feed-forwards. */
+TEST(mixes_know_tensors_by_what_they_hold) {
+    static const char *const alike[][2] = {{"attn_qkv", "attn_v"},
+        {"ffn_down_exps", "ffn_down"}, {"ffn_down_shexp", "ffn_down"}};
+    static const struct {
+        const char *mix, *tensor;
+        u32 gqa, layer;
+        ksllm_type type;
+    } cases[] = {
+        {"q4_k_m", "attn_qkv", 1, 0, KSLLM_TYPE_Q6_K},
+        {"q4_k_m", "attn_qkv", 1, 2, KSLLM_TYPE_Q6_K},
+        {"q4_k_m", "attn_qkv", 1, 3, KSLLM_TYPE_Q4_K},
+        {"q4_k_m", "attn_qkv", 1, 5, KSLLM_TYPE_Q6_K},
+        {"q4_k_m", "attn_qkv", 1, 19, KSLLM_TYPE_Q4_K},
+        {"q4_k_m", "attn_qkv", 1, 21, KSLLM_TYPE_Q6_K},
+        {"q5_k_m", "ffn_down_exps", 1, 23, KSLLM_TYPE_Q6_K},
+        {"q4_k_s", "attn_qkv", 1, 3, KSLLM_TYPE_Q5_K},
+        {"q4_k_s", "attn_qkv", 1, 4, KSLLM_TYPE_Q4_K},
+        {"q4_k_s", "ffn_down_exps", 1, 2, KSLLM_TYPE_Q5_K},
+        {"q3_k_m", "attn_qkv", 1, 1, KSLLM_TYPE_Q5_K},
+        {"q3_k_m", "attn_qkv", 1, 2, KSLLM_TYPE_Q4_K},
+        {"q3_k_m", "attn_q", 1, 0, KSLLM_TYPE_Q3_K},
+        {"q3_k_l", "attn_qkv", 1, 23, KSLLM_TYPE_Q5_K},
+        {"q2_k", "attn_qkv", 1, 0, KSLLM_TYPE_Q3_K},
+        {"q2_k", "attn_qkv", 4, 0, KSLLM_TYPE_Q4_K},
+        {"iq4_xs", "attn_qkv", 4, 9, KSLLM_TYPE_Q5_K},
+        {"iq4_xs", "attn_qkv", 3, 9, KSLLM_TYPE_IQ4_XS},
+        {"q4_0", "attn_qkv", 8, 0, KSLLM_TYPE_Q4_0},
+    };
+    char name[64];
+    qz_options o = {.n_layers = 24};
+    for (size_t i = 0; i < KS_LEN(cases); i++) {
+        o.mix = qz_mix_by_name(cases[i].mix);
+        o.gqa = cases[i].gqa;
+        snprintf(name, sizeof name, "blk.%u.%s.weight", cases[i].layer,
+            cases[i].tensor);
+        if (!CHECK_EQ(qz_wanted(&o, str_of(name)), cases[i].type))
+            printf("%s: %s\n", cases[i].mix, name);
+    }
+    for (size_t k = 0; k < KS_LEN(QZ_MIXES) * KS_LEN(alike); k++)
+        for (u32 layer = 0; layer < o.n_layers; layer++) {
+            ksllm_type types[2];
+            o.mix = &QZ_MIXES[k / KS_LEN(alike)];
+            o.gqa = 1 + 3 * (layer & 1);
+            for (int i = 0; i < 2; i++) {
+                snprintf(name, sizeof name, "blk.%u.%s.weight", layer,
+                    alike[k % KS_LEN(alike)][i]);
+                types[i] = qz_wanted(&o, str_of(name));
+            }
+            if (!CHECK_EQ(types[0], types[1]))
+                printf("%s: layer %u\n", o.mix->name, layer);
+        }
 }
 
 static void template_is(const char *key, const char *want) {

@@ -1625,6 +1625,38 @@ TEST(stop_tokens_listed)
     check_refused(&v, NULL, KSLLM_ERR_FORMAT, key);
 }
 
+/* Tokens that no draw gives: ids of any number, also of none that there are. */
+TEST(suppressed_tokens_listed)
+{
+    static const char key[] = "tokenizer.ggml.suppress_tokens";
+    static const struct { ksllm_meta_type item; uint32_t n, from; } lists[] = {
+        {KSLLM_META_I32, 0, 0}, {KSLLM_META_U32, FX_BPE_SIZE - 1, 1},
+        {KSLLM_META_I32, 3, UINT32_MAX - 2}, {KSLLM_META_I32, 200000, 7},
+        {KSLLM_META_F32, 0, 0}, {KSLLM_META_BOOL, 8, 0},
+        {KSLLM_META_I64, 2, 0}, {KSLLM_META_U32, FX_BPE_SIZE, 0},
+        {KSLLM_META_I32, 2 * FX_BPE_SIZE, 0}};
+    for (size_t i = 0; i < KS_LEN(lists); i++) {
+        vocab v = bpe_vocab("gpt-2");
+        fx_kv_array(&v.more, key, lists[i].item, lists[i].n);
+        for (uint32_t k = 0; k < lists[i].n; k++)
+            fx_int(&v.more.kv, lists[i].n == 200000 ? 7 : lists[i].from + k,
+                   fx_meta_size(lists[i].item));
+        if (i >= 4) {
+            check_refused(&v, NULL, KSLLM_ERR_FORMAT, key);
+            continue;
+        }
+        opened x = open_good(&v);
+        for (int32_t id = 0; id < FX_BPE_SIZE; id++)
+            CHECK_EQ(tok_is_drawn(&x.m->tok, id),
+                     i == 1 ? id < 1 : i == 3 ? id != 7 : true);
+        CHECK_EQ(x.m->tok.drawn != NULL, i > 0);
+        close_vocab(&x);
+    }
+    vocab v = bpe_vocab("gpt-2");
+    fx_kv_u32(&v.more, key, 3);
+    check_refused(&v, NULL, KSLLM_ERR_FORMAT, key);
+}
+
 static void merge_of(fx_vocab *v, const char *text)
 {
     fx_text(&v->merges, text);
