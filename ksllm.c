@@ -7402,11 +7402,10 @@ V_INLINE void KS_NAME(n_odd_scales)(
     default: {
         const u8 *at = type == KSLLM_TYPE_IQ2_S ? FIELD_OF(src, blk_iq2_s, scales)
             : FIELD_OF(src, blk_iq2_xs, scales);
-        const uint8x8_t q = type == KSLLM_TYPE_IQ3_S
-            ? vcreate_u8(ld_u32(FIELD_OF(src, blk_iq3_s, scales))) : vld1_u8(at);
+        const uint8x8_t q = vld1_u8(at);
         const uint8x8_t a = vand_u8(q, vdup_n_u8(15)), b = vshr_n_u8(q, 4);
         v[0] = vzip1_u8(a, b);
-        if (type != KSLLM_TYPE_IQ3_S) v[1] = vzip2_u8(a, b);
+        v[1] = vzip2_u8(a, b);
     }
     }
     KS_UNROLL
@@ -7417,6 +7416,11 @@ V_INLINE void KS_NAME(n_odd_scales)(
 }
 
 #endif
+
+/* A weight is twice what n_levels gives and this, unless this is 0. */
+V_INLINE i8 KS_NAME(n_odd)(ksllm_type type) {
+    return blk_is_ones(type) ? -9 : type == KSLLM_TYPE_IQ3_S;
+}
 
 /* blk_scale_bytes, for vectors. */
 V_INLINE void KS_NAME(n_scale_bytes)(
@@ -7438,7 +7442,7 @@ V_INLINE void KS_NAME(n_scale_bytes)(
     }
 #endif
 #if !defined KSLLM_NO_IQ
-    if (blk_has_book(type)) {
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
         KS_NAME(n_odd_scales)(src, type, scales);
         mins[0] = mins[1] = vdup_n_u8(0);
         return;
@@ -7570,6 +7574,10 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
     }
 }
 
+/* Eight rows of the grid of IQ3_S in 16 bits each: nine are the number of one,
+ * those above are like the ninth. */
+typedef struct { u64 at[2]; } KS_NAME(n_numbers);
+
 #if !defined KSLLM_NO_IQ
 
 /* The rows of a codebook, opened once for each product: a byte for the level of
@@ -7589,13 +7597,6 @@ KS_NOINLINE void KS_NAME(n_open_book)(ksllm_type type, u8 *to) {
     else memcpy(level, BLK_LEVELS_IQ2, sizeof BLK_LEVELS_IQ2);
     const int8x16_t levels = vld1q_s8(level);
     for (int i = 0; i < n;) {
-        if (type == KSLLM_TYPE_IQ3_S) {
-            const uint8x16_t q =
-                vreinterpretq_u8_u32(vld1q_u32(BLK_GRID_IQ3_S + i));
-            vst1q_u8(to, vorrq_u8(vaddq_u8(q, q), vdupq_n_u8(1)));
-            i += 4, to += 16;
-            continue;
-        }
         const uint16x8_t v = vld1q_u16(book + i);
         const uint8x16_t b = vreinterpretq_u8_u16(v);
         if (blk_is_ones(type)) {
@@ -7673,14 +7674,19 @@ typedef struct {
     uint8x16_t h[2];
     const u8 *book;
     size_t first; /* group */
+    KS_NAME(n_numbers) next;
 } KS_NAME(n_half256);
 
 V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
     const u8 *src, ksllm_type type, int half, const u8 *book) {
 #if !defined KSLLM_NO_IQ
-    if (blk_has_book(type)) return (KS_NAME(n_half256)){
-        src, {KS_NAME(n_book_signs)(src, type, half), vdupq_n_u8(0)},
-        book, 4 * (size_t)half};
+    if (blk_has_book(type)) {
+        KS_NAME(n_half256) v = {src, {KS_NAME(n_book_signs)(src, type, half),
+            vdupq_n_u8(0)}, book, 4 * (size_t)half, {{0, 0}}};
+        if (type == KSLLM_TYPE_IQ3_S) v.h[1] = vcombine_u8(vld1_u8(
+            FIELD_OF(src, blk_iq3_s, qh) + 4 * half), vdup_n_u8(0));
+        return v;
+    }
 #endif
     const u8 *qh = NULL;
     int step = 64, down = 0;
@@ -7693,7 +7699,8 @@ V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
     default: src += 8; /* IQ4_XS */
     }
     KS_NAME(n_half256) to = {
-        src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}, book, 0};
+        src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}, book, 0,
+        {{0, 0}}};
     KS_UNROLL
     for (int j = 0; j < 2 && qh; j++) to.h[j] = vshlq_u8(
         vld1q_u8(qh + 16 * j), vdupq_n_s8((i8)(down * half)));
@@ -7742,18 +7749,64 @@ V_INLINE uint8x16_t KS_NAME(n_four_rows)(
     return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
 }
 
+/* Numbers of rows of IQ3_S, group k. They leave the registers for vectors where
+ * this stands, not just before they are used: that takes its time. */
+V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
+    const KS_NAME(n_half256) *from, ksllm_type type, int k) {
+    const u8 *qs = from->qs + offsetof(blk_iq3_s, qs) + 8 * from->first;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ2_XS: case KSLLM_TYPE_IQ3_XXS:
+        return (KS_NAME(n_numbers)){{ld_u64(qs + 8 * k), 0}};
+    case KSLLM_TYPE_IQ3_S: break;
+    case KSLLM_TYPE_IQ2_S:
+        return (KS_NAME(n_numbers)){{ld_u32(from->qs
+            + offsetof(blk_iq2_s, qs) + 4 * from->first + 4 * k), 0}};
+    default: return (KS_NAME(n_numbers)){{0, 0}};
+    }
+    const uint8x16_t q = vld1q_u8(qs + k / 2 * 16);
+    const uint8x16_t h = KS_NAME(n_bits)(from->h[1], k / 2 * 2);
+    const uint64x2_t v = vreinterpretq_u64_u8(
+        k % 2 ? vzip2q_u8(q, h) : vzip1q_u8(q, h));
+    KS_NAME(n_numbers) to;
+#if defined KS_ARM32
+    to.at[0] = vgetq_lane_u64(v, 0);
+    to.at[1] = vgetq_lane_u64(v, 1);
+#else
+    __asm__ volatile("umov %0, %1.d[0]" : "=r"(to.at[0]) : "w"(v));
+    __asm__ volatile("umov %0, %1.d[1]" : "=r"(to.at[1]) : "w"(v));
+#endif
+    return to;
+}
+
+V_INLINE size_t KS_NAME(n_number)(const KS_NAME(n_half256) *from,
+    ksllm_type type, int k, KS_NAME(n_numbers) n, int i) {
+    const size_t g = from->first + (size_t)k;
+    u32 high;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S: return n.at[i / 4] >> i % 4 * 16 & 511;
+    case KSLLM_TYPE_IQ2_XS: return n.at[0] >> 16 * i & 511;
+    case KSLLM_TYPE_IQ3_XXS: case KSLLM_TYPE_IQ2_XXS:
+        return n.at[0] >> 8 * i & 255;
+    case KSLLM_TYPE_IQ2_S:
+        high = from->qs[offsetof(blk_iq2_s, qh) + g];
+        return (n.at[0] >> 8 * i & 255) | (high << (8 - 2 * i) & 768);
+    default: return blk_book_at(from->qs, type, g, (u32)i);
+    }
+}
+
 /* Group k of 32, without signs. Of IQ3 the rows with even numbers come first. A
  * weight of IQ1, in eighths, is twice what this gives, less 9: of eight bits
  * that n_open_book leaves free two say whether an eighth is added. */
-V_INLINE KS_NAME(n32) KS_NAME(n_levels)(
-    const KS_NAME(n_half256) *from, ksllm_type type, int k) {
-    const size_t g = from->first + (size_t)k;
+V_INLINE KS_NAME(n32) KS_NAME(n_levels)(const KS_NAME(n_half256) *from,
+    ksllm_type type, int k, KS_NAME(n_numbers) n) {
     uint8x16_t a, b;
-#define AT(i) (size_t)blk_book_at(from->qs, type, g, i)
+#define AT(i) KS_NAME(n_number)(from, type, k, n, i)
 #define EIGHT(i) vld1_u8(from->book + 8 * AT(i))
     if (type == KSLLM_TYPE_IQ3_XXS || type == KSLLM_TYPE_IQ3_S) {
-        a = KS_NAME(n_four_rows)(from->book, AT(0), AT(2), AT(4), AT(6));
-        b = KS_NAME(n_four_rows)(from->book, AT(1), AT(3), AT(5), AT(7));
+        const u8 *book = type == KSLLM_TYPE_IQ3_S
+            ? (const u8 *)BLK_GRID_IQ3_S : from->book;
+        a = KS_NAME(n_four_rows)(book, AT(0), AT(2), AT(4), AT(6));
+        b = KS_NAME(n_four_rows)(book, AT(1), AT(3), AT(5), AT(7));
     } else if (blk_is_ones(type)) {
         static const u16 bits[2][8] = {
             {0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000},
@@ -7796,15 +7849,20 @@ V_INLINE KS_NAME(n32) KS_NAME(n_masks)(
 /* Weights as they are, in order. */
 V_INLINE KS_NAME(n32) KS_NAME(n_book)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
-    const KS_NAME(n32) w = KS_NAME(n_levels)(from, type, k);
-    if (blk_is_ones(type)) {
-        const int8x16_t nine = vdupq_n_s8(9);
-        return (KS_NAME(n32)){vsubq_s8(vaddq_s8(w.lo, w.lo), nine),
-            vsubq_s8(vaddq_s8(w.hi, w.hi), nine)};
+    const KS_NAME(n_numbers) n = KS_NAME(n_numbers_of)(from, type, k);
+    const KS_NAME(n32) w = KS_NAME(n_levels)(from, type, k, n);
+    const int8x16_t odd = vdupq_n_s8(KS_NAME(n_odd)(type));
+    int8x16_t a = w.lo, b = w.hi;
+    if (!blk_is_ones(type)) {
+        const KS_NAME(n32) m = KS_NAME(n_masks)(from, type, k);
+        a = veorq_s8(a, m.lo), b = veorq_s8(b, m.hi);
+        if (type != KSLLM_TYPE_IQ3_S)
+            a = vsubq_s8(a, m.lo), b = vsubq_s8(b, m.hi);
     }
-    const KS_NAME(n32) m = KS_NAME(n_masks)(from, type, k);
-    const int8x16_t a = vsubq_s8(veorq_s8(w.lo, m.lo), m.lo);
-    const int8x16_t b = vsubq_s8(veorq_s8(w.hi, m.hi), m.hi);
+    if (KS_NAME(n_odd)(type)) {
+        a = vaddq_s8(vaddq_s8(a, a), odd);
+        b = vaddq_s8(vaddq_s8(b, b), odd);
+    }
     if (BLK_TYPES[type].bytes < sizeof(blk_iq3_xxs))
         return (KS_NAME(n32)){a, b};
     const int32x4_t c = vreinterpretq_s32_s8(a), d = vreinterpretq_s32_s8(b);
@@ -8070,8 +8128,7 @@ V_INLINE void KS_NAME(n_block_sums)(
     const i16 *sums, ksllm_type type, int16x8_t *to) {
     to[0] = vld1q_s16(sums), to[1] = vld1q_s16(sums + 8);
     if (BLK_TYPES[type].span == 32) to[0] = vpaddq_s16(to[0], to[1]);
-    if (blk_biased(type) || blk_is_ones(type))
-        to[0] = vnegq_s16(to[0]), to[1] = vnegq_s16(to[1]);
+    if (blk_biased(type)) to[0] = vnegq_s16(to[0]), to[1] = vnegq_s16(to[1]);
 }
 
 /* Of a block the differences of scales, minus what its bias adds, to v, and
@@ -8084,12 +8141,17 @@ V_INLINE void KS_NAME(n_steps)(const u8 *src, ksllm_type type,
     KS_NAME(n_scale_bytes)(src, type, sc, mn);
     int16x8_t e0 = vsubl_s8(sc[0], vext_s8(sc[0], sc[1], 2));
     int16x8_t e1 = vsubl_s8(sc[1], vext_s8(sc[1], vdup_n_s8(0), 2));
-    const bool ones = blk_is_ones(type);
-    if (ones) e0 = vaddq_s16(e0, e0), e1 = vaddq_s16(e1, e1);
+    const int8x8_t odd = vdup_n_s8(KS_NAME(n_odd)(type));
     steps[0] = vmovl_s16(vget_low_s16(e0));
     steps[1] = vmovl_high_s16(e0);
     steps[2] = vmovl_s16(vget_low_s16(e1));
     steps[3] = vmovl_high_s16(e1);
+    if (KS_NAME(n_odd)(type)) { /* twice that: see n_levels */
+        steps[0] = vshll_n_s16(vget_low_s16(e0), 1);
+        steps[1] = vshll_n_s16(vget_high_s16(e0), 1);
+        steps[2] = vshll_n_s16(vget_low_s16(e1), 1);
+        steps[3] = vshll_n_s16(vget_high_s16(e1), 1);
+    }
     KS_UNROLL /* or clang widens each again where it is used */
     for (int i = 0; i < 4; i++) __asm__("" : "+w"(steps[i]));
     *v = vdupq_n_s32(0);
@@ -8099,11 +8161,11 @@ V_INLINE void KS_NAME(n_steps)(const u8 *src, ksllm_type type,
     if (b->bias == 4)
         *v = KS_NAME(n_by_sums)(
             vshll_n_s8(sc[0], 2), vshll_n_s8(sc[1], 2), sums[0], sums[1]);
-    if (ones && b->span == 32)
-        *v = KS_NAME(n_by_eight)(vmull_s8(sc[0], vdup_n_s8(9)), sums[0]);
-    else if (ones)
-        *v = KS_NAME(n_by_sums)(vmull_s8(sc[0], vdup_n_s8(9)),
-            vmull_s8(sc[1], vdup_n_s8(9)), sums[0], sums[1]);
+    if (KS_NAME(n_odd)(type))
+        *v = b->span == 32
+            ? KS_NAME(n_by_eight)(vmull_s8(sc[0], odd), sums[0])
+            : KS_NAME(n_by_sums)(vmull_s8(sc[0], odd), vmull_s8(sc[1], odd),
+                sums[0], sums[1]);
     if (!b->has_min) return;
     const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
     const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
@@ -8127,6 +8189,7 @@ V_INLINE void KS_NAME(n_both_signs)(const i8 *x, ksllm_type type, i8 *to) {
         }
         vst1q_s8(to, y.lo);
         vst1q_s8(to + 16, y.hi);
+        if (type == KSLLM_TYPE_IQ3_S) continue;
         vst1q_s8(to + 256, vnegq_s8(y.lo));
         vst1q_s8(to + 272, vnegq_s8(y.hi));
     }
@@ -8135,24 +8198,36 @@ V_INLINE void KS_NAME(n_both_signs)(const i8 *x, ksllm_type type, i8 *to) {
 /* n_pair for a type with a codebook. Inputs are chosen by the signs of weights:
  * an instruction less than to turn weights. */
 V_INLINE void KS_NAME(n_book_pair)(int32x4_t (*run)[2],
-    const KS_NAME(n_half256) *from, const i8 *x, ksllm_type type, int k) {
+    KS_NAME(n_half256) *from, const i8 *x, ksllm_type type, int k) {
     enum { R = KS_NAME(ABREAST) };
     const int wide = BLK_TYPES[type].span == 32;
     KS_UNROLL
     for (int g = 0; g < 1 + wide; g++) {
-#if defined KS_ARM32
         KS_FENCE;
-#endif
         KS_NAME(n32) w[R], y[R];
+        KS_NAME(n_numbers) now[R];
+        KS_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (k + g == 0)
+                from[r].next = KS_NAME(n_numbers_of)(from + r, type, 0);
+            now[r] = from[r].next;
+            if (k + g < 3)
+                from[r].next = KS_NAME(n_numbers_of)(from + r, type, k + g + 1);
+        }
         const i8 *at = x + 32 * (k + g);
         const KS_NAME(n32) a = KS_NAME(n_load32)(at);
         KS_UNROLL
         for (int r = 0; r < R; r++) {
-            w[r] = KS_NAME(n_levels)(from + r, type, k + g);
+            w[r] = KS_NAME(n_levels)(from + r, type, k + g, now[r]);
             y[r] = a;
             if (blk_is_ones(type)) continue;
-            const KS_NAME(n32) b = KS_NAME(n_load32)(at + 256);
             const KS_NAME(n32) m = KS_NAME(n_masks)(from + r, type, k + g);
+            if (type == KSLLM_TYPE_IQ3_S) {
+                w[r].lo = veorq_s8(w[r].lo, m.lo);
+                w[r].hi = veorq_s8(w[r].hi, m.hi);
+                continue;
+            }
+            const KS_NAME(n32) b = KS_NAME(n_load32)(at + 256);
             y[r].lo = vbslq_s8(vreinterpretq_u8_s8(m.lo), b.lo, a.lo);
             y[r].hi = vbslq_s8(vreinterpretq_u8_s8(m.hi), b.hi, a.hi);
         }
@@ -9489,7 +9564,7 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 #if defined KS_NEON
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
 #if !defined KSLLM_NO_IQ
-    if (blk_has_book(type)) {
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
         KS_NAME(k_with_book)(p);
         return;
     }
