@@ -3316,6 +3316,14 @@ BOTH(float32x4_t, n_halves, f32, vadd)
 #define vpaddq_f32 KS_NAME(vpaddq_f32)
 #define vuzp1q_u16(a, b) vuzpq_u16(a, b).val[0]
 #define vuzp2q_u16(a, b) vuzpq_u16(a, b).val[1]
+#define vuzp2q_u8(a, b) vuzpq_u8(a, b).val[1]
+#define vuzp2q_u32(a, b) vuzpq_u32(a, b).val[1]
+#define vuzp1q_s32(a, b) vuzpq_s32(a, b).val[0]
+#define vuzp2q_s32(a, b) vuzpq_s32(a, b).val[1]
+#define vzip1_u8(a, b) vzip_u8(a, b).val[0]
+#define vzip2_u8(a, b) vzip_u8(a, b).val[1]
+#define vzip1q_u16(a, b) vzipq_u16(a, b).val[0]
+#define vzip2q_u16(a, b) vzipq_u16(a, b).val[1]
 #define vzip1_u32(a, b) vzip_u32(a, b).val[0]
 #define vzip2_u32(a, b) vzip_u32(a, b).val[1]
 #define vzip1q_s8(a, b) vzipq_s8(a, b).val[0]
@@ -3323,6 +3331,7 @@ BOTH(float32x4_t, n_halves, f32, vadd)
 #define vzip1q_u8(a, b) vzipq_u8(a, b).val[0]
 #define vzip2q_u8(a, b) vzipq_u8(a, b).val[1]
 #define vzip1q_s32(a, b) vzipq_s32(a, b).val[0]
+#define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
 #define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
 #define vmovl_high_s16(a) vmovl_s16(vget_high_s16(a))
 #define vmlal_high_s8(c, a, b) vmlal_s8(c, vget_high_s8(a), vget_high_s8(b))
@@ -7125,15 +7134,15 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
 
 #if defined KS_NEON
 
-#undef N_READ_BOOK
+#undef N_OPEN_BOOK
 #if defined KS_BASE
-#define N_READ_BOOK KS_PASTE(n_read_book, KS_BASE)
+#define N_OPEN_BOOK KS_PASTE(n_open_book, KS_BASE)
 #else
-#define N_READ_BOOK KS_NAME(n_read_book)
+#define N_OPEN_BOOK KS_NAME(n_open_book)
 #endif
 
 /* 32 weights of a row, or inputs. Weights are still raised by the type's bias
- * unless that is 128; a weight of IQ3_S is twice what stands here, and one. */
+ * unless that is 128. */
 typedef struct { int8x16_t lo, hi; } KS_NAME(n32);
 
 /* For intrinsics that require a constant lane: after unrolling it is one. */
@@ -7299,7 +7308,86 @@ V_INLINE vr KS_NAME(n_block_scales)(
     KS_NAME(n_rows) row;
     KS_UNROLL
     for (int r = 0; r < 8; r++) row.p[r] = rows[r] + at + t->d;
+#if !defined KSLLM_NO_IQ
+    const ksllm_type type = (ksllm_type)(t - BLK_TYPES);
+    if (type == KSLLM_TYPE_IQ1_M) {
+        f32 d[8];
+        KS_UNROLL
+        for (int r = 0; r < 8; r++) d[r] = blk_book_scale(row.p[r], type);
+        return vr_load(d);
+    }
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        const f32 part = type == KSLLM_TYPE_IQ3_XXS ? 0.25f : 0.125f;
+        const vr d = KS_NAME(n_next_scales)(&row, t, min);
+        return (vr){{vmulq_n_f32(d.v[0], part), vmulq_n_f32(d.v[1], part)}};
+    }
+#endif
     return KS_NAME(n_next_scales)(&row, t, min);
+}
+
+#if !defined KSLLM_NO_IQ
+
+/* Of each 32 weights of half a block of IQ2_XXS or IQ3_XXS: four times seven
+ * signs, and a scale in the top four bits. */
+V_INLINE uint32x4_t KS_NAME(n_tails)(
+    const u8 *src, ksllm_type type, int half) {
+    const u8 *at = type == KSLLM_TYPE_IQ2_XXS
+        ? FIELD_OF(src, blk_iq2_xxs, qs) + 32 * half
+        : FIELD_OF(src, blk_iq3_xxs, tail) + 16 * half;
+    const uint32x4_t v = vreinterpretq_u32_u8(vld1q_u8(at));
+    return type == KSLLM_TYPE_IQ3_XXS ? v
+        : vuzp2q_u32(v, vreinterpretq_u32_u8(vld1q_u8(at + 16)));
+}
+
+/* What blk_odd_scales gives, a byte for each `span` weights. */
+V_INLINE void KS_NAME(n_odd_scales)(
+    const u8 *src, ksllm_type type, int8x8_t *scales) {
+    const uint8x8_t none = vdup_n_u8(0);
+    uint8x8_t v[2] = {none, none};
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ3_XXS:
+        v[0] = vshr_n_u8(vshrn_n_u16(vuzp2q_u16(
+            vreinterpretq_u16_u32(KS_NAME(n_tails)(src, type, 0)),
+            vreinterpretq_u16_u32(KS_NAME(n_tails)(src, type, 1))), 8), 4);
+        break;
+    case KSLLM_TYPE_IQ1_S:
+        v[0] = vand_u8(vdup_n_u8(7), vmovn_u16(vshrq_n_u16(
+            vreinterpretq_u16_u8(vld1q_u8(FIELD_OF(src, blk_iq1_s, qh))), 12)));
+        break;
+    case KSLLM_TYPE_IQ1_M: {
+        static const i16 down[8] = {0, -3, -6, -9, 0, -3, -6, -9};
+        const uint16x4_t h =
+            vreinterpret_u16_u8(vld1_u8(FIELD_OF(src, blk_iq1_m, scales)));
+        const uint16x8_t a =
+            vcombine_u16(vdup_lane_u16(h, 0), vdup_lane_u16(h, 1));
+        const uint16x8_t b =
+            vcombine_u16(vdup_lane_u16(h, 2), vdup_lane_u16(h, 3));
+        const int16x8_t by = vld1q_s16(down);
+        v[0] = vand_u8(vmovn_u16(vshlq_u16(a, by)), vdup_n_u8(7));
+        v[1] = vand_u8(vmovn_u16(vshlq_u16(b, by)), vdup_n_u8(7));
+        break;
+    }
+    default: {
+        const u8 *at = type == KSLLM_TYPE_IQ2_S ? FIELD_OF(src, blk_iq2_s, scales)
+            : FIELD_OF(src, blk_iq2_xs, scales);
+        const uint8x8_t q = vld1_u8(at);
+        const uint8x8_t a = vand_u8(q, vdup_n_u8(15)), b = vshr_n_u8(q, 4);
+        v[0] = vzip1_u8(a, b);
+        v[1] = vzip2_u8(a, b);
+    }
+    }
+    KS_UNROLL
+    for (int i = 0; i < 2; i++)
+        scales[i] = vreinterpret_s8_u8(
+            vorr_u8(vadd_u8(v[i], v[i]), vdup_n_u8(1)));
+    if (BLK_TYPES[type].span == 32) scales[1] = vreinterpret_s8_u8(none);
+}
+
+#endif
+
+/* A weight is twice what n_levels gives and this, unless this is 0. */
+V_INLINE i8 KS_NAME(n_odd)(ksllm_type type) {
+    return blk_is_ones(type) ? -9 : type == KSLLM_TYPE_IQ3_S;
 }
 
 /* blk_scale_bytes, for vectors. */
@@ -7318,6 +7406,13 @@ V_INLINE void KS_NAME(n_scale_bytes)(
         mins[0] = vreinterpret_u8_u32(vzip2_u32(low, high));
         scales[1] = vdup_n_s8(0);
         mins[1] = vdup_n_u8(0);
+        return;
+    }
+#endif
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        KS_NAME(n_odd_scales)(src, type, scales);
+        mins[0] = mins[1] = vdup_n_u8(0);
         return;
     }
 #endif
@@ -7395,6 +7490,26 @@ V_INLINE uint8x16_t KS_NAME(n_bits)(uint8x16_t v, int first) {
     return vtstq_u8(v, vcombine_u8(vld1_u8(bit), vld1_u8(bit)));
 }
 
+/* Each of four bytes of v, from 4 * k on, four times. */
+V_INLINE uint8x16_t KS_NAME(n_four_times)(uint8x16_t v, int k) {
+#if defined KS_ARM32
+    const uint8x8_t h = k < 2 ? vget_low_u8(v) : vget_high_u8(v);
+    const u32 at = 0x04040404u * (u32)(k % 2);
+    return vcombine_u8(
+        vtbl1_u8(h, vcreate_u8(0x0101010100000000 + at * 0x100000001u)),
+        vtbl1_u8(h, vcreate_u8(0x0303030302020202 + at * 0x100000001u)));
+#else
+    static const u8 at[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+    return vqtbl1q_u8(v, vaddq_u8(vld1q_u8(at), vdupq_n_u8((u8)(4 * k))));
+#endif
+}
+
+V_INLINE uint16x8_t KS_NAME(n_lane16)(uint16x4_t x, int lane) {
+#define F(i) vdupq_lane_u16(x, (i) % 4)
+    LANES(F)
+#undef F
+}
+
 /* w with 16 where such a bit is set. */
 V_INLINE int8x16_t KS_NAME(n_fifth)(int8x16_t w, uint8x16_t v, int first) {
     return vorrq_s8(w, KS_NAME(n_s8)(
@@ -7427,16 +7542,120 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
     }
 }
 
+/* Eight rows of the grid of IQ3_S in 16 bits each: nine are the number of one,
+ * those above are like the ninth. */
+typedef struct { u64 at[2]; } KS_NAME(n_numbers);
+
+#if !defined KSLLM_NO_IQ
+
+/* The rows of a codebook, opened once for each product: a byte for the level of
+ * each weight. Of IQ1, which has 2048 rows, a nibble: a weight in eighths is
+ * twice that less 8, or 7 or 9 (n_levels). The first, second, fifth and sixth
+ * of eight are the low ones. */
+enum { KS_NAME(BOOK_BYTES) = 8192 };
+
+#if !defined KS_BASE
+KS_NOINLINE void KS_NAME(n_open_book)(ksllm_type type, u8 *to) {
+    const u16 *book = blk_book_of(type);
+    const bool three = type == KSLLM_TYPE_IQ3_XXS;
+    const int n = blk_is_ones(type) ? 2048 : type == KSLLM_TYPE_IQ2_S ? 1024
+        : type == KSLLM_TYPE_IQ2_XXS || three ? 256 : 512;
+    i8 level[16] = {0};
+    if (three) memcpy(level, BLK_LEVELS_IQ3_XXS, sizeof BLK_LEVELS_IQ3_XXS);
+    else memcpy(level, BLK_LEVELS_IQ2, sizeof BLK_LEVELS_IQ2);
+    const int8x16_t levels = vld1q_s8(level);
+    for (int i = 0; i < n;) {
+        const uint16x8_t v = vld1q_u16(book + i);
+        const uint8x16_t b = vreinterpretq_u8_u16(v);
+        if (blk_is_ones(type)) {
+            const uint8x16_t each = vdupq_n_u8(0xcc);
+            const uint8x16x2_t c = {
+                {vandq_u8(vshlq_n_u8(b, 2), each), vandq_u8(b, each)}};
+            vst2q_u8(to, c);
+            i += 8, to += 32;
+            continue;
+        }
+        uint8x16x4_t c;
+        if (three) {
+            const uint16x8_t w = vld1q_u16(book + i + 8);
+            c.val[0] = vcombine_u8(vmovn_u16(v), vmovn_u16(w));
+            c.val[1] = vcombine_u8(vshrn_n_u16(v, 3), vshrn_n_u16(w, 3));
+            c.val[2] = vcombine_u8(vshrn_n_u16(v, 6), vshrn_n_u16(w, 6));
+            c.val[3] = vshrq_n_u8(
+                vcombine_u8(vshrn_n_u16(v, 8), vshrn_n_u16(w, 8)), 1);
+        } else {
+            c.val[0] = b, c.val[1] = vshrq_n_u8(b, 2);
+            c.val[2] = vshrq_n_u8(b, 4), c.val[3] = vshrq_n_u8(b, 6);
+        }
+        KS_UNROLL
+        for (int j = 0; j < 4; j++)
+            c.val[j] = vreinterpretq_u8_s8(KS_NAME(n_look_up)(
+                levels, vandq_u8(c.val[j], vdupq_n_u8(three ? 7 : 3))));
+        vst4q_u8(to, c);
+        i += three ? 16 : 8, to += 64;
+    }
+}
+#endif
+
+/* Bytes of four times seven signs, and the one that makes their number even. */
+V_INLINE uint8x16_t KS_NAME(n_even_bytes)(uint8x16_t v) {
+    return vsliq_n_u8(v, vcntq_u8(v), 7);
+}
+
+/* A bit for the sign of each of 128 weights. Of IQ1 16 bits for 32 weights:
+ * among them those of eighths, which are set where one is added. */
+V_INLINE uint8x16_t KS_NAME(n_book_signs)(
+    const u8 *src, ksllm_type type, int half) {
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S:
+        return vld1q_u8(FIELD_OF(src, blk_iq3_s, signs) + 16 * half);
+    case KSLLM_TYPE_IQ2_S:
+        return vld1q_u8(FIELD_OF(src, blk_iq2_s, signs) + 16 * half);
+    case KSLLM_TYPE_IQ1_S: case KSLLM_TYPE_IQ1_M: {
+        const u8 *qh = type == KSLLM_TYPE_IQ1_S ? FIELD_OF(src, blk_iq1_s, qh)
+                                                : FIELD_OF(src, blk_iq1_m, qh);
+        return vmvnq_u8(vcombine_u8(vld1_u8(qh + 8 * half), vdup_n_u8(0)));
+    }
+    case KSLLM_TYPE_IQ2_XS: { /* the top seven of 16 bits */
+        const u8 *qs = FIELD_OF(src, blk_iq2_xs, qs) + 32 * half;
+        return KS_NAME(n_even_bytes)(vshrq_n_u8(
+            vuzp2q_u8(vld1q_u8(qs), vld1q_u8(qs + 16)), 1));
+    }
+    default: {
+        const uint32x4_t v = KS_NAME(n_tails)(src, type, half);
+        const uint16x8_t a = vreinterpretq_u16_u32(
+            vbslq_u32(vdupq_n_u32(0xffff), v, vshlq_n_u32(v, 2)));
+        const uint8x16_t b = vreinterpretq_u8_u16(
+            vbslq_u16(vdupq_n_u16(255), a, vshlq_n_u16(a, 1)));
+        return KS_NAME(n_even_bytes)(vandq_u8(b, vdupq_n_u8(127)));
+    }
+    }
+}
+
+#endif
+
 /* Of half a block of 256, 128 weights: where their low bits lie, and the bits
- * above them, for group k of four those from bit k (Q6_K: 2 * k) on. IQ3_S:
- * where the numbers of rows of its grid lie, their ninth bits, and signs. */
+ * above them, for group k of four those from bit k (Q6_K: 2 * k) on. With a
+ * codebook: the block, n_book_signs and the book as n_open_book leaves it. */
 typedef struct {
     const u8 *qs;
     uint8x16_t h[2];
+    const u8 *book;
+    size_t first; /* group */
+    KS_NAME(n_numbers) next;
 } KS_NAME(n_half256);
 
 V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
-    const u8 *src, ksllm_type type, int half) {
+    const u8 *src, ksllm_type type, int half, const u8 *book) {
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type)) {
+        KS_NAME(n_half256) v = {src, {KS_NAME(n_book_signs)(src, type, half),
+            vdupq_n_u8(0)}, book, 4 * (size_t)half, {{0, 0}}};
+        if (type == KSLLM_TYPE_IQ3_S) v.h[1] = vcombine_u8(vld1_u8(
+            FIELD_OF(src, blk_iq3_s, qh) + 4 * half), vdup_n_u8(0));
+        return v;
+    }
+#endif
     const u8 *qh = NULL;
     int step = 64, down = 0;
     switch ((int)type) {
@@ -7445,16 +7664,11 @@ V_INLINE KS_NAME(n_half256) KS_NAME(n_half_at)(
     case KSLLM_TYPE_Q4_K: src += 16; break;
     case KSLLM_TYPE_Q5_K: qh = src + 16, src += 48, down = -4; break;
     case KSLLM_TYPE_Q6_K: qh = src + 128 + 32 * half; break;
-#if !defined KSLLM_NO_IQ
-    case KSLLM_TYPE_IQ3_S:
-        return (KS_NAME(n_half256)){FIELD_OF(src, blk_iq3_s, qs) + 32 * half,
-            {vcombine_u8(vld1_u8(FIELD_OF(src, blk_iq3_s, qh) + 4 * half),
-                 vdup_n_u8(0)),
-                vld1q_u8(FIELD_OF(src, blk_iq3_s, signs) + 16 * half)}};
-#endif
     default: src += 8; /* IQ4_XS */
     }
-    KS_NAME(n_half256) to = {src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}};
+    KS_NAME(n_half256) to = {
+        src + step * half, {vdupq_n_u8(0), vdupq_n_u8(0)}, book, 0,
+        {{0, 0}}};
     KS_UNROLL
     for (int j = 0; j < 2 && qh; j++) to.h[j] = vshlq_u8(
         vld1q_u8(qh + 16 * j), vdupq_n_s8((i8)(down * half)));
@@ -7494,16 +7708,31 @@ V_INLINE uint8x16_t KS_NAME(n_group)(
 
 #if !defined KSLLM_NO_IQ
 
-/* Eight rows of the grid of IQ3_S in 16 bits each: nine are the number of one,
- * those above are like the ninth. */
-typedef struct { u64 at[2]; } KS_NAME(n_numbers);
+/* Four rows of four bytes. They are joined in registers for integers: the pipes
+ * for vectors have more to do than all others. */
+V_INLINE uint8x16_t KS_NAME(n_four_rows)(
+    const u8 *book, size_t i, size_t j, size_t k, size_t l) {
+    const u64 a = ld_u32(book + 4 * i) | (u64)ld_u32(book + 4 * j) << 32;
+    const u64 b = ld_u32(book + 4 * k) | (u64)ld_u32(book + 4 * l) << 32;
+    return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
+}
 
-/* Of group k. They leave the registers for vectors where this stands, not just
- * before they are used: that takes its time. */
+/* Numbers of rows of IQ3_S, group k. They leave the registers for vectors where
+ * this stands, not just before they are used: that takes its time. */
 V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
-    const KS_NAME(n_half256) *from, int k) {
-    const uint8x16_t q = vld1q_u8(from->qs + k / 2 * 16);
-    const uint8x16_t h = KS_NAME(n_bits)(from->h[0], k / 2 * 2);
+    const KS_NAME(n_half256) *from, ksllm_type type, int k) {
+    const u8 *qs = from->qs + offsetof(blk_iq3_s, qs) + 8 * from->first;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ2_XS: case KSLLM_TYPE_IQ3_XXS:
+        return (KS_NAME(n_numbers)){{ld_u64(qs + 8 * k), 0}};
+    case KSLLM_TYPE_IQ3_S: break;
+    case KSLLM_TYPE_IQ2_S:
+        return (KS_NAME(n_numbers)){{ld_u32(from->qs
+            + offsetof(blk_iq2_s, qs) + 4 * from->first + 4 * k), 0}};
+    default: return (KS_NAME(n_numbers)){{0, 0}};
+    }
+    const uint8x16_t q = vld1q_u8(qs + k / 2 * 16);
+    const uint8x16_t h = KS_NAME(n_bits)(from->h[1], k / 2 * 2);
     const uint64x2_t v = vreinterpretq_u64_u8(
         k % 2 ? vzip2q_u8(q, h) : vzip1q_u8(q, h));
     KS_NAME(n_numbers) to;
@@ -7517,26 +7746,96 @@ V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
     return to;
 }
 
-/* Four rows. They are joined in registers for integers: the pipes for vectors
- * have more to do than all others. */
-V_INLINE uint8x16_t KS_NAME(n_grid)(u64 at) {
-#define ROW(k) BLK_GRID_IQ3_S[at >> 16 * (k) & 511]
-    const u64 a = ROW(0) | (u64)ROW(1) << 32, b = ROW(2) | (u64)ROW(3) << 32;
-#undef ROW
-    return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
+V_INLINE size_t KS_NAME(n_number)(const KS_NAME(n_half256) *from,
+    ksllm_type type, int k, KS_NAME(n_numbers) n, int i) {
+    const size_t g = from->first + (size_t)k;
+    u32 high;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ3_S: return n.at[i / 4] >> i % 4 * 16 & 511;
+    case KSLLM_TYPE_IQ2_XS: return n.at[0] >> 16 * i & 511;
+    case KSLLM_TYPE_IQ3_XXS: case KSLLM_TYPE_IQ2_XXS:
+        return n.at[0] >> 8 * i & 255;
+    case KSLLM_TYPE_IQ2_S:
+        high = from->qs[offsetof(blk_iq2_s, qh) + g];
+        return (n.at[0] >> 8 * i & 255) | (high << (8 - 2 * i) & 768);
+    default: return blk_book_at(from->qs, type, g, (u32)i);
+    }
 }
 
-/* Group k: w = 2q + 1 for a q from 0 on, and -w if all bits of that turn. clang
- * would otherwise turn the masks of signs, and then all bits once more. */
-V_INLINE KS_NAME(n32) KS_NAME(n_iq3_s)(
-    const KS_NAME(n_half256) *from, int k, KS_NAME(n_numbers) n) {
-    const uint8x16_t a = KS_NAME(n_grid)(n.at[0]);
-    const uint8x16_t b = KS_NAME(n_grid)(n.at[1]);
-    uint8x16_t s = KS_NAME(n_bits)(from->h[1], 4 * k);
-    uint8x16_t t = KS_NAME(n_bits)(from->h[1], 4 * k + 2);
-    __asm__("" : "+w"(s), "+w"(t));
+/* Group k of 32, without signs. Of IQ3 the rows with even numbers come first. A
+ * weight of IQ1, in eighths, is twice what this gives, less 9: of eight bits
+ * that n_open_book leaves free two say whether an eighth is added. */
+V_INLINE KS_NAME(n32) KS_NAME(n_levels)(const KS_NAME(n_half256) *from,
+    ksllm_type type, int k, KS_NAME(n_numbers) n) {
+    uint8x16_t a, b;
+#define AT(i) KS_NAME(n_number)(from, type, k, n, i)
+#define EIGHT(i) vld1_u8(from->book + 8 * AT(i))
+    if (type == KSLLM_TYPE_IQ3_XXS || type == KSLLM_TYPE_IQ3_S) {
+        const u8 *book = type == KSLLM_TYPE_IQ3_S
+            ? (const u8 *)BLK_GRID_IQ3_S : from->book;
+        a = KS_NAME(n_four_rows)(book, AT(0), AT(2), AT(4), AT(6));
+        b = KS_NAME(n_four_rows)(book, AT(1), AT(3), AT(5), AT(7));
+    } else if (blk_is_ones(type)) {
+        static const u16 bits[2][8] = {
+            {0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000},
+            {8, 8, 0x80, 0x80, 0x800, 0x800, 0x8000, 0x8000}};
+        const uint16x4_t h = vget_low_u16(vreinterpretq_u16_u8(from->h[0]));
+        const uint16x8_t m = vtstq_u16(KS_NAME(n_lane16)(h, k),
+            vld1q_u16(bits[type == KSLLM_TYPE_IQ1_M]));
+        a = KS_NAME(n_four_rows)(from->book, AT(0), AT(1), AT(2), AT(3));
+        a = vbslq_u8(vdupq_n_u8(0x11), vreinterpretq_u8_u16(m), a);
+        const uint16x8_t low =
+            vreinterpretq_u16_u8(vandq_u8(a, vdupq_n_u8(15)));
+        const uint16x8_t high = vreinterpretq_u16_u8(vshrq_n_u8(a, 4));
+        a = vreinterpretq_u8_u16(vzip1q_u16(low, high));
+        b = vreinterpretq_u8_u16(vzip2q_u16(low, high));
+    } else {
+        a = vcombine_u8(EIGHT(0), EIGHT(1));
+        b = vcombine_u8(EIGHT(2), EIGHT(3));
+    }
+#undef AT
+#undef EIGHT
+    return (KS_NAME(n32)){KS_NAME(n_s8)(a), KS_NAME(n_s8)(b)};
+}
+
+/* Their signs, as masks; not of IQ1. */
+V_INLINE KS_NAME(n32) KS_NAME(n_masks)(
+    const KS_NAME(n_half256) *from, ksllm_type type, int k) {
+    const uint8x16_t h = from->h[0];
+    if (BLK_TYPES[type].bytes < sizeof(blk_iq3_xxs))
+        return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_bits)(h, 4 * k)),
+            KS_NAME(n_s8)(KS_NAME(n_bits)(h, 4 * k + 2))};
+    /* four bytes four times each */
+    const uint8x16_t v = KS_NAME(n_four_times)(h, k);
     return (KS_NAME(n32)){
-        KS_NAME(n_s8)(veorq_u8(a, s)), KS_NAME(n_s8)(veorq_u8(b, t))};
+        KS_NAME(n_s8)(vtstq_u8(v, vreinterpretq_u8_u32(
+            vdupq_n_u32(0x08040201)))),
+        KS_NAME(n_s8)(vtstq_u8(v, vreinterpretq_u8_u32(
+            vdupq_n_u32(0x80402010))))};
+}
+
+/* Weights as they are, in order. */
+V_INLINE KS_NAME(n32) KS_NAME(n_book)(
+    const KS_NAME(n_half256) *from, ksllm_type type, int k) {
+    const KS_NAME(n_numbers) n = KS_NAME(n_numbers_of)(from, type, k);
+    const KS_NAME(n32) w = KS_NAME(n_levels)(from, type, k, n);
+    const int8x16_t odd = vdupq_n_s8(KS_NAME(n_odd)(type));
+    int8x16_t a = w.lo, b = w.hi;
+    if (!blk_is_ones(type)) {
+        const KS_NAME(n32) m = KS_NAME(n_masks)(from, type, k);
+        a = veorq_s8(a, m.lo), b = veorq_s8(b, m.hi);
+        if (type != KSLLM_TYPE_IQ3_S)
+            a = vsubq_s8(a, m.lo), b = vsubq_s8(b, m.hi);
+    }
+    if (KS_NAME(n_odd)(type)) {
+        a = vaddq_s8(vaddq_s8(a, a), odd);
+        b = vaddq_s8(vaddq_s8(b, b), odd);
+    }
+    if (BLK_TYPES[type].bytes < sizeof(blk_iq3_xxs))
+        return (KS_NAME(n32)){a, b};
+    const int32x4_t c = vreinterpretq_s32_s8(a), d = vreinterpretq_s32_s8(b);
+    return (KS_NAME(n32)){vreinterpretq_s8_s32(vzip1q_s32(c, d)),
+        vreinterpretq_s8_s32(vzip2q_s32(c, d))};
 }
 
 #endif
@@ -7544,8 +7843,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_iq3_s)(
 V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
 #if !defined KSLLM_NO_IQ
-    if (type == KSLLM_TYPE_IQ3_S)
-        return KS_NAME(n_iq3_s)(from, k, KS_NAME(n_numbers_of)(from, k));
+    if (blk_has_book(type)) return KS_NAME(n_book)(from, type, k);
 #endif
     return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 0)),
         KS_NAME(n_s8)(KS_NAME(n_group)(from, type, k, 1))};
@@ -7782,47 +8080,6 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
     return vmlal_high_s16(s, l, b);
 }
 
-#if !defined KSLLM_NO_IQ
-
-/* A block of IQ3_S: twice what n_iq3_s gives, and one. Differences of scales,
- * which are below 32, are taken by bytes of a register for integers. What is
- * looked up waits long for its numbers: they leave some groups before. */
-V_INLINE int32x4_t KS_NAME(n_row_iq3_s)(
-    const u8 *src, const i8 *x, const i16 *running) {
-    enum { AHEAD = 2 };
-    const u64 tops = 0x8080808080808080;
-    const KS_NAME(n_half256) from[2] = {
-        KS_NAME(n_half_at)(src, KSLLM_TYPE_IQ3_S, 0),
-        KS_NAME(n_half_at)(src, KSLLM_TYPE_IQ3_S, 1)};
-    KS_NAME(n_numbers) n[8];
-    u64 c, none;
-    blk_scale_bytes(src, KSLLM_TYPE_IQ3_S, &c, &none);
-    const int16x8_t e = vmovl_s8(vcreate_s8(((c | tops) - (c >> 8)) ^ tops));
-    const int32x4_t steps[2] = {vshll_n_s16(vget_low_s16(e), 1),
-        vshll_n_s16(vget_high_s16(e), 1)};
-    int32x4_t run = vdupq_n_s32(0);
-    int32x4_t v = KS_NAME(n_by_eight)(e, vld1q_s16(running));
-    KS_UNROLL
-    for (int k = 0; k < 8 + AHEAD; k++) {
-        const int g = k - AHEAD;
-        if (k < 8) n[k] = KS_NAME(n_numbers_of)(from + k / 4, k % 4);
-        if (g < 0) continue;
-        const KS_NAME(n32) w = KS_NAME(n_iq3_s)(from + g / 4, g % 4, n[g]);
-        const KS_NAME(n32) y = KS_NAME(n_load32)(x + 32 * g);
-#if defined KS_DOTPROD
-        KS_NAME(n_sdot)(&run, w.lo, y.lo);
-        KS_NAME(n_sdot)(&run, w.hi, y.hi);
-#else
-        run = KS_NAME(n_dot32)(run, w, y, true);
-#endif
-        v = KS_NAME(n_scale)(v, run, steps[g / 4], g % 4);
-        KS_TOGETHER(run, v);
-    }
-    return v;
-}
-
-#endif
-
 /* Rows of blocks of 256 that meet inputs at once. A small core runs its
  * instructions in order, and multiplies one row while it waits for the other.
  * Without sdot two would take a sixth less there, but up to 8 % more on larger
@@ -7850,12 +8107,19 @@ V_INLINE void KS_NAME(n_steps)(const u8 *src, ksllm_type type,
     int8x8_t sc[2];
     uint8x8_t mn[2];
     KS_NAME(n_scale_bytes)(src, type, sc, mn);
-    const int16x8_t e0 = vsubl_s8(sc[0], vext_s8(sc[0], sc[1], 2));
-    const int16x8_t e1 = vsubl_s8(sc[1], vext_s8(sc[1], vdup_n_s8(0), 2));
+    int16x8_t e0 = vsubl_s8(sc[0], vext_s8(sc[0], sc[1], 2));
+    int16x8_t e1 = vsubl_s8(sc[1], vext_s8(sc[1], vdup_n_s8(0), 2));
+    const int8x8_t odd = vdup_n_s8(KS_NAME(n_odd)(type));
     steps[0] = vmovl_s16(vget_low_s16(e0));
     steps[1] = vmovl_high_s16(e0);
     steps[2] = vmovl_s16(vget_low_s16(e1));
     steps[3] = vmovl_high_s16(e1);
+    if (KS_NAME(n_odd)(type)) { /* twice that: see n_levels */
+        steps[0] = vshll_n_s16(vget_low_s16(e0), 1);
+        steps[1] = vshll_n_s16(vget_high_s16(e0), 1);
+        steps[2] = vshll_n_s16(vget_low_s16(e1), 1);
+        steps[3] = vshll_n_s16(vget_high_s16(e1), 1);
+    }
     KS_UNROLL /* or clang widens each again where it is used */
     for (int i = 0; i < 4; i++) __asm__("" : "+w"(steps[i]));
     *v = vdupq_n_s32(0);
@@ -7865,12 +8129,93 @@ V_INLINE void KS_NAME(n_steps)(const u8 *src, ksllm_type type,
     if (b->bias == 4)
         *v = KS_NAME(n_by_sums)(
             vshll_n_s8(sc[0], 2), vshll_n_s8(sc[1], 2), sums[0], sums[1]);
+    if (KS_NAME(n_odd)(type))
+        *v = b->span == 32
+            ? KS_NAME(n_by_eight)(vmull_s8(sc[0], odd), sums[0])
+            : KS_NAME(n_by_sums)(vmull_s8(sc[0], odd), vmull_s8(sc[1], odd),
+                sums[0], sums[1]);
     if (!b->has_min) return;
     const int16x8_t m0 = vreinterpretq_s16_u16(vmovl_u8(mn[0]));
     const int16x8_t m1 = vreinterpretq_s16_u16(vmovl_u8(mn[1]));
     *u = b->span == 32 ? KS_NAME(n_by_eight)(m0, sums[0])
                        : KS_NAME(n_by_sums)(m0, m1, sums[0], sums[1]);
 }
+
+#if !defined KSLLM_NO_IQ
+
+/* Inputs for such types: as they are, and 256 on with the other sign. For IQ3
+ * even fours of 32 come first. */
+V_INLINE void KS_NAME(n_both_signs)(const i8 *x, ksllm_type type, i8 *to) {
+    KS_UNROLL
+    for (int g = 0; g < 8; g++, x += 32, to += 32) {
+        KS_NAME(n32) y = KS_NAME(n_load32)(x);
+        if (BLK_TYPES[type].bytes >= sizeof(blk_iq3_xxs)) {
+            const int32x4_t a = vreinterpretq_s32_s8(y.lo);
+            const int32x4_t b = vreinterpretq_s32_s8(y.hi);
+            y.lo = vreinterpretq_s8_s32(vuzp1q_s32(a, b));
+            y.hi = vreinterpretq_s8_s32(vuzp2q_s32(a, b));
+        }
+        vst1q_s8(to, y.lo);
+        vst1q_s8(to + 16, y.hi);
+        if (type == KSLLM_TYPE_IQ3_S) continue;
+        vst1q_s8(to + 256, vnegq_s8(y.lo));
+        vst1q_s8(to + 272, vnegq_s8(y.hi));
+    }
+}
+
+/* n_pair for a type with a codebook. Inputs are chosen by the signs of weights:
+ * an instruction less than to turn weights. */
+V_INLINE void KS_NAME(n_book_pair)(int32x4_t (*run)[2],
+    KS_NAME(n_half256) *from, const i8 *x, ksllm_type type, int k) {
+    enum { R = KS_NAME(ABREAST) };
+    const int wide = BLK_TYPES[type].span == 32;
+    KS_UNROLL
+    for (int g = 0; g < 1 + wide; g++) {
+        KS_FENCE;
+        KS_NAME(n32) w[R], y[R];
+        KS_NAME(n_numbers) now[R];
+        KS_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (k + g == 0)
+                from[r].next = KS_NAME(n_numbers_of)(from + r, type, 0);
+            now[r] = from[r].next;
+            if (k + g < 3)
+                from[r].next = KS_NAME(n_numbers_of)(from + r, type, k + g + 1);
+        }
+        const i8 *at = x + 32 * (k + g);
+        const KS_NAME(n32) a = KS_NAME(n_load32)(at);
+        KS_UNROLL
+        for (int r = 0; r < R; r++) {
+            w[r] = KS_NAME(n_levels)(from + r, type, k + g, now[r]);
+            y[r] = a;
+            if (blk_is_ones(type)) continue;
+            const KS_NAME(n32) m = KS_NAME(n_masks)(from + r, type, k + g);
+            if (type == KSLLM_TYPE_IQ3_S) {
+                w[r].lo = veorq_s8(w[r].lo, m.lo);
+                w[r].hi = veorq_s8(w[r].hi, m.hi);
+                continue;
+            }
+            const KS_NAME(n32) b = KS_NAME(n_load32)(at + 256);
+            y[r].lo = vbslq_s8(vreinterpretq_u8_s8(m.lo), b.lo, a.lo);
+            y[r].hi = vbslq_s8(vreinterpretq_u8_s8(m.hi), b.hi, a.hi);
+        }
+#if defined KS_DOTPROD
+        KS_UNROLL
+        for (int r = 0; r < R; r++)
+            KS_NAME(n_sdot)(&run[r][wide ? g : 0], w[r].lo, y[r].lo);
+        KS_UNROLL
+        for (int r = 0; r < R; r++)
+            KS_NAME(n_sdot)(&run[r][wide ? g : 1], w[r].hi, y[r].hi);
+#else
+        int32x4_t *to = run[0];
+        if (wide) to[g] = KS_NAME(n_dot32)(to[g], w[0], y[0], true);
+        else to[0] = KS_NAME(n_dot)(to[0], w[0].lo, y[0].lo),
+            to[1] = KS_NAME(n_dot)(to[1], w[0].hi, y[0].hi);
+#endif
+    }
+}
+
+#endif
 
 /* Adds groups k and k + 1 of 32, or both of 16 in those 32, of each row, times
  * inputs, to its sums of even and of odd groups. With sdot in this order: one
@@ -7880,6 +8225,12 @@ V_INLINE void KS_NAME(n_steps)(const u8 *src, ksllm_type type,
 V_INLINE void KS_NAME(n_pair)(int32x4_t (*run)[2], KS_NAME(n_half256) *from,
     const i8 *x, ksllm_type type, int k) {
     const int wide = BLK_TYPES[type].span == 32;
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type)) {
+        KS_NAME(n_book_pair)(run, from, x, type, k);
+        return;
+    }
+#endif
 #if defined KS_DOTPROD
     enum { R = KS_NAME(ABREAST) };
     KS_UNROLL
@@ -7930,7 +8281,8 @@ V_INLINE void KS_NAME(n_pair)(int32x4_t (*run)[2], KS_NAME(n_half256) *from,
  * holds modulo 2^32 even if a term overflows. That saves an instruction for
  * each group, one in ten for Q4_K. */
 V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
-    const i8 *x, const int16x8_t *sums, int32x4_t *to, int32x4_t *u) {
+    const u8 *book, const i8 *x, const int16x8_t *sums, int32x4_t *to,
+    int32x4_t *u) {
     enum { R = KS_NAME(ABREAST) };
     const int wide = BLK_TYPES[type].span == 32;
     int32x4_t steps[R][4], run[R][2], v[R];
@@ -7944,7 +8296,7 @@ V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
         KS_NAME(n_half256) from[R];
         KS_UNROLL
         for (int r = 0; r < R; r++)
-            from[r] = KS_NAME(n_half_at)(src[r], type, half);
+            from[r] = KS_NAME(n_half_at)(src[r], type, half, book);
         KS_UNROLL
         for (int k = 0; k < 4; k += 1 + wide) {
             KS_NAME(n_pair)(run, from, x, type, k);
@@ -7969,28 +8321,16 @@ V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
     for (int r = 0; r < R; r++) to[r] = v[r];
 }
 
-/* The inputs of all groups of 32 up to each. */
-V_INLINE void KS_NAME(n_running)(const i16 *sums, i16 *to) {
-    const int16x8_t none = vdupq_n_s16(0);
-    int16x8_t s = vpaddq_s16(vld1q_s16(sums), vld1q_s16(sums + 8));
-    s = vaddq_s16(s, vextq_s16(none, s, 7));
-    s = vaddq_s16(s, vextq_s16(none, s, 6));
-    vst1q_s16(to, vaddq_s16(s, vextq_s16(none, s, 4)));
-}
-
 V_INLINE void KS_NAME(n_eight256)(const u8 *const *rows, size_t at,
-    ksllm_type type, const i8 *x, const i16 *sums, int32x4_t *s,
-    int32x4_t *u) {
+    ksllm_type type, const u8 *book, const i8 *x, const i16 *sums,
+    int32x4_t *s, int32x4_t *u) {
     enum { R = KS_NAME(ABREAST) };
     int16x8_t in[2];
 #if !defined KSLLM_NO_IQ
-    if (type == KSLLM_TYPE_IQ3_S) {
-        i16 running[8];
-        KS_NAME(n_running)(sums, running);
-        KS_ROLLED
-        for (int r = 0; r < 8; r++)
-            s[r] = KS_NAME(n_row_iq3_s)(rows[r] + at, x, running);
-        return;
+    i8 both[512];
+    if (blk_has_book(type) && !blk_is_ones(type)) {
+        KS_NAME(n_both_signs)(x, type, both);
+        x = both;
     }
 #endif
     KS_NAME(n_block_sums)(sums, type, in);
@@ -7999,19 +8339,19 @@ V_INLINE void KS_NAME(n_eight256)(const u8 *const *rows, size_t at,
         const u8 *src[R];
         KS_UNROLL
         for (int j = 0; j < R; j++) src[j] = rows[r + j] + at;
-        KS_NAME(n_rows256)(src, type, x, in, s + r, u + r);
+        KS_NAME(n_rows256)(src, type, book, x, in, s + r, u + r);
     }
 }
 
 V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
-    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
+    size_t ahead, const u8 *book, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     static const f32 zero[8] = {0};
     vr y = vr_load(zero), dmin = y;
     for (size_t i = 0, at = 0; i < n_blocks; i++, at += b->bytes) {
         int32x4_t s[8], u[8];
-        KS_NAME(n_eight256)(rows, at, type, x, sums, s, u);
+        KS_NAME(n_eight256)(rows, at, type, book, x, sums, s, u);
         vr d = KS_NAME(n_block_scales)(rows, at, b, &dmin);
         y = vr_add(y, KS_NAME(n_fold)(s), d, dx[i]);
         if (b->has_min)
@@ -8022,129 +8362,21 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     return y;
 }
 
-#if !defined KSLLM_NO_IQ
-
-/* Weights 32 * g and after of a block of a type with a codebook. */
-V_INLINE void KS_NAME(n_book)(
-    const u8 *p, ksllm_type type, size_t g, i8 *to) {
-    const u16 *book = blk_book_of(type);
-    const uint8x16_t signs = vreinterpretq_u8_u32(
-        vdupq_n_u32(blk_book_signs(p, type, g)));
-#define ROW(k) book[blk_book_at(p, type, g, (k))]
-    KS_UNROLL
-    for (u32 j = 0; j < 2; j++) {
-        const u64 a = type == KSLLM_TYPE_IQ3_XXS
-            ? blk_threes_apart(ROW(4 * j), ROW(4 * j + 1))
-            : blk_crumbs_apart(ROW(2 * j));
-        const u64 b = type == KSLLM_TYPE_IQ3_XXS
-            ? blk_threes_apart(ROW(4 * j + 2), ROW(4 * j + 3))
-            : blk_crumbs_apart(ROW(2 * j + 1));
-        uint8x16_t w = vreinterpretq_u8_u64(
-            vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
-        const uint8x16_t m = KS_NAME(n_bits)(signs, 2 * (int)j);
-        if (blk_is_ones(type)) { /* -8, 0, 8, and 1 more or less */
-            const uint8x16_t one =
-                vsubq_u8(veorq_u8(vdupq_n_u8(1), m), m);
-            w = vaddq_u8(vmlaq_u8(vdupq_n_u8(248), w, vdupq_n_u8(8)), one);
-        } else {
-            if (type == KSLLM_TYPE_IQ3_XXS) /* BLK_LEVELS_IQ3_XXS */
-                w = vaddq_u8(vmlaq_u8(vdupq_n_u8(4), w, vdupq_n_u8(8)),
-                    vandq_u8(vceqq_u8(w, vdupq_n_u8(7)), vdupq_n_u8(2)));
-            else /* BLK_LEVELS_IQ2 */
-                w = vaddq_u8(vmlaq_u8(vdupq_n_u8(8), w, vdupq_n_u8(17)),
-                    vshrq_n_u8(w, 1));
-            w = vsubq_u8(veorq_u8(w, m), m);
-        }
-        vst1q_s8(to + 16 * j, KS_NAME(n_s8)(w));
-    }
-#undef ROW
-}
-
-#if !defined KS_BASE
-/* A block, the scale of each 16 weights, and its own. */
-KS_NOINLINE f32 KS_NAME(n_read_book)(
-    const u8 *p, ksllm_type type, i8 *to, i8 *scales) {
-    i16 s[16];
-    f32 d = 0;
-    switch ((int)type) {
-#define BOOK(t)                                                                \
-    case KSLLM_TYPE_##t:                                                       \
-        d = blk_odd_scales(p, KSLLM_TYPE_##t, s);                              \
-        KS_ROLLED                                                              \
-        for (size_t g = 0; g < 8; g++)                                         \
-            KS_NAME(n_book)(p, KSLLM_TYPE_##t, g, to + 32 * g)
-    BOOK(IQ2_XXS); break;
-    BOOK(IQ2_XS); break;
-    BOOK(IQ2_S); break;
-    BOOK(IQ3_XXS); break;
-    BOOK(IQ1_S); break;
-    BOOK(IQ1_M); break;
-#undef BOOK
-    default: return 0;
-    }
-    for (int i = 0; i < 16; i++) scales[i] = (i8)s[i];
-    return d;
-}
-#endif
-
-/* Eight rows of such a type and one token. */
-KS_NOINLINE KS_UNUSED void KS_NAME(k_book)(const u8 *const *rows,
-    size_t n_blocks, size_t ahead, const i8 *x, const f32 *dx, ksllm_type type,
-    f32 *to) {
-    static const f32 zero[8] = {0};
-    const size_t bytes = BLK_TYPES[type].bytes;
-    vr y = vr_load(zero);
-    for (size_t i = 0, at = 0; i < n_blocks; i++, at += bytes, x += 256) {
-        int32x4_t s[8];
-        f32 d[8];
-        KS_ROLLED
-        for (int r = 0; r < 8; r++) {
-            i8 w[256], scales[16];
-            d[r] = N_READ_BOOK(rows[r] + at, type, w, scales);
-            s[r] = vdupq_n_s32(0);
-            KS_UNROLL
-            for (int k = 0; k < 16; k++) {
-                int32x4_t part = vdupq_n_s32(0);
-                const int8x16_t a = vld1q_s8(w + 16 * k);
-                const int8x16_t b = vld1q_s8(x + 16 * k);
-#if defined KS_DOTPROD
-                KS_NAME(n_sdot)(&part, a, b);
-#else
-                part = KS_NAME(n_dot)(part, a, b);
-#endif
-                s[r] = vmlaq_n_s32(s[r], part, scales[k]);
-            }
-        }
-        y = vr_add(y, KS_NAME(n_fold)(s), vr_load(d), dx[i]);
-        KS_NAME(n_fetch)(rows, 0, 8, bytes, at + bytes + ahead);
-    }
-    vr_store(to, y);
-}
-
-#endif
-
 V_INLINE vr KS_NAME(k_rows)(const u8 *const *rows, size_t n_blocks,
-    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
+    size_t ahead, const u8 *book, const i8 *x, const f32 *dx, const i16 *sums,
     ksllm_type type) {
-#if !defined KSLLM_NO_IQ
-    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
-        f32 y[8];
-        KS_NAME(k_book)(rows, n_blocks, ahead, x, dx, type, y);
-        return vr_load(y);
-    }
-#endif
     return BLK_TYPES[type].n == 256
-        ? KS_NAME(k_direct256)(rows, n_blocks, ahead, x, dx, sums, type)
+        ? KS_NAME(k_direct256)(rows, n_blocks, ahead, book, x, dx, sums, type)
         : KS_NAME(k_direct32)(rows, n_blocks, ahead, x, dx, sums, type);
 }
 
 /* Eight rows and one token. The next eight rows lie `ahead` bytes on and are
  * fetched while these are computed. */
 typedef vr KS_NAME(n_direct)(const u8 *const *rows, size_t n_blocks,
-    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums);
+    size_t ahead, const u8 *book, const i8 *x, const f32 *dx, const i16 *sums);
 
 static void KS_NAME(k_tokens)(
-    const k_product *p, KS_NAME(n_direct) *direct) {
+    const k_product *p, KS_NAME(n_direct) *direct, const u8 *book) {
     const k_acts *a = p->acts;
     const size_t nb = BLK_TYPES[p->type].n;
     const u8 *row[8], *src = p->w;
@@ -8156,7 +8388,7 @@ static void KS_NAME(k_tokens)(
             const size_t from = t * a->n_in, wide = nb == 256;
             f32 *to = p->y + t * p->y_stride + r0, part[8];
             vr_store(n < 8 ? part : to, direct(row, a->n_in / nb, ahead,
-                a->q[wide] + from, a->d[wide] + from / nb,
+                book, a->q[wide] + from, a->d[wide] + from / nb,
                 a->sum[wide] + from / 16));
             if (n < 8) memcpy(to, part, n * sizeof *to);
         }
@@ -8764,7 +8996,7 @@ static KS_NAME(n_tile) *KS_NAME(n_tile_of)(const blk_type *b, size_t T) {
     TILE(6, 0);
 #else
     (void)T;
-    if (b->bias < 128 || b == &BLK_TYPES[KSLLM_TYPE_IQ3_S]) TILE(2, 1);
+    if (b->bias < 128 || blk_has_book((ksllm_type)(b - BLK_TYPES))) TILE(2, 1);
     TILE(2, 0);
 #endif
 #undef TILE
@@ -8824,20 +9056,15 @@ static void KS_NAME(k_panel_scales)(KS_NAME(panel) *to, size_t o,
     }
 }
 
-V_INLINE int8x16_t KS_NAME(n_odd)(int8x16_t q) { /* 2q + 1 */
-    return vorrq_s8(vaddq_s8(q, q), vdupq_n_s8(1));
-}
-
 /* 32 weights of four rows, as they are, to rows r to r + 3 of an octet. */
 V_INLINE void KS_NAME(n_lay32)(
     const KS_NAME(n32) *w, KS_NAME(octet) *to, int r, ksllm_type type) {
     const int8x16_t bias = vdupq_n_s8((i8)(BLK_TYPES[type].bias & 127));
-    const bool twice = type == KSLLM_TYPE_IQ3_S;
     int8x16_t lo[4], hi[4];
     KS_UNROLL
     for (int i = 0; i < 4; i++) {
-        lo[i] = twice ? KS_NAME(n_odd)(w[i].lo) : vsubq_s8(w[i].lo, bias);
-        hi[i] = twice ? KS_NAME(n_odd)(w[i].hi) : vsubq_s8(w[i].hi, bias);
+        lo[i] = vsubq_s8(w[i].lo, bias);
+        hi[i] = vsubq_s8(w[i].hi, bias);
     }
     KS_NAME(n_lay_rows)(lo, to->p + 16 * r);
     KS_NAME(n_lay_rows)(hi, to->p + 128 + 16 * r);
@@ -8881,7 +9108,7 @@ V_INLINE void KS_NAME(k_build32)(KS_NAME(panel) *to, size_t o,
 }
 
 V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
-    const u8 *const *rows, ksllm_type type) {
+    const u8 *const *rows, const u8 *book, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     KS_NAME(n_scales8) e;
     vr min = {{vdupq_n_f32(0), vdupq_n_f32(0)}};
@@ -8905,7 +9132,7 @@ V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
             KS_NAME(n_half256) from[4];
             KS_UNROLL
             for (int i = 0; i < 4; i++)
-                from[i] = KS_NAME(n_half_at)(rows[r + i], type, half);
+                from[i] = KS_NAME(n_half_at)(rows[r + i], type, half, book);
             KS_UNROLL
             for (int k = 0; k < 4; k++) {
                 KS_NAME(n32) w[4];
@@ -8918,44 +9145,9 @@ V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
     KS_NAME(n_fetch)(rows, 0, 8, b->bytes - 8u, b->bytes + 64u);
 }
 
-#if !defined KSLLM_NO_IQ
-/* The same of a type with a codebook. */
-KS_NOINLINE void KS_NAME(k_build_book)(
-    KS_NAME(panel) *to, size_t o, const u8 *const *rows, ksllm_type type) {
-    const int span = BLK_TYPES[type].span;
-    KS_NAME(n_scales8) e;
-    i8 all[8][256], scales[16];
-    memset(&e, 0, sizeof e);
-    memset(to->dmin[o], 0, sizeof to->dmin[o]);
-    for (int r = 0; r < 8; r++) {
-        to->d[o][r] = N_READ_BOOK(rows[r], type, all[r], scales);
-        for (int i = 0; i < 256 / span; i++)
-            e.scale[r][i] = scales[i * span / 16];
-    }
-    KS_NAME(k_panel_scales)(to, o, &e, span);
-    KS_ROLLED
-    for (int g = 0; g < 8; g++)
-        for (int r = 0; r < 8; r += 4) {
-            KS_NAME(n32) w[4];
-            KS_UNROLL
-            for (int i = 0; i < 4; i++)
-                w[i] = KS_NAME(n_load32)(all[r + i] + 32 * g);
-            KS_NAME(n_lay32)(w, to->b + 8 * o + g, r, KSLLM_TYPE_IQ2_XXS);
-        }
-    KS_NAME(n_fetch)(rows, 0, 8, BLK_TYPES[type].bytes,
-        BLK_TYPES[type].bytes);
-}
-#endif
-
 V_INLINE void KS_NAME(k_build)(KS_NAME(panel) *to, size_t o,
-    const u8 *const *rows, size_t n_blocks, ksllm_type type) {
-#if !defined KSLLM_NO_IQ
-    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
-        KS_NAME(k_build_book)(to, o, rows, type);
-        return;
-    }
-#endif
-    if (BLK_TYPES[type].n == 256) KS_NAME(k_build256)(to, o, rows, type);
+    const u8 *const *rows, size_t n_blocks, const u8 *book, ksllm_type type) {
+    if (BLK_TYPES[type].n == 256) KS_NAME(k_build256)(to, o, rows, book, type);
     else KS_NAME(k_build32)(to, o, rows, n_blocks, type);
 }
 
@@ -9029,12 +9221,12 @@ static __attribute__((noinline)) void KS_NAME(k_fill)(KS_NAME(tile) *to,
 }
 
 typedef void KS_NAME(n_build)(KS_NAME(panel) *to, size_t o,
-    const u8 *const *rows, size_t n_blocks);
+    const u8 *const *rows, size_t n_blocks, const u8 *book);
 
 /* The sums lie in y while one panel after the other is built. A tile computes
  * tokens beyond the last from whatever it held before. */
 static void KS_NAME(k_panels)(
-    const k_product *p, KS_NAME(n_build) *build) {
+    const k_product *p, KS_NAME(n_build) *build, const u8 *book) {
     const blk_type *b = &BLK_TYPES[p->type];
     const size_t n = p->acts->n_in;
     const size_t ROWS = b->n == 32 ? 64 : 32, K = b->n == 32 ? 128 : 256;
@@ -9054,7 +9246,7 @@ static void KS_NAME(k_panels)(
             for (size_t r = 0; r < n_rows; r += 8) {
                 const u8 *row[8];
                 src = KS_NAME(n_eight_rows)(src, p->row_bytes, n_rows - r, row);
-                build(&w, r / 8, row, n_blocks);
+                build(&w, r / 8, row, n_blocks, book);
             }
             for (size_t t = 0, T; t < p->m; t += T) {
                 f32 *y = p->y + t * p->y_stride + r0;
@@ -9090,8 +9282,8 @@ enum { KS_NAME(FEW) = 2 }; /* tokens up to which k_direct is faster */
 
 #define FORM(t)                                                                \
     static void KS_NAME(k_build_##t)(KS_NAME(panel) *to, size_t o,             \
-        const u8 *const *rows, size_t n_blocks) {                              \
-        KS_NAME(k_build)(to, o, rows, n_blocks, KSLLM_TYPE_##t);               \
+        const u8 *const *rows, size_t n_blocks, const u8 *book) {              \
+        KS_NAME(k_build)(to, o, rows, n_blocks, book, KSLLM_TYPE_##t);         \
     }
 #if defined KSLLM_NO_IQ
 #define EACH_IQ(F)
@@ -9108,19 +9300,16 @@ EACH(FORM)
 static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(FORM)};
 #undef FORM
 
-V_INLINE void KS_NAME(k_panel)(const k_product *p, ksllm_type type) {
-    KS_NAME(k_panels)(p, KS_NAME(BUILD)[type]);
-}
-
 #if defined KS_BASE_I8
 #define KS_FEW(x) KS_PASTE(x, KS_BASE_I8)
 #else
 #define KS_FEW(x) KS_NAME(x)
 #define FORM(t)                                                                \
     static vr KS_NAME(k_direct_##t)(const u8 *const *rows, size_t n_blocks,    \
-        size_t ahead, const i8 *x, const f32 *dx, const i16 *sums) {           \
+        size_t ahead, const u8 *book, const i8 *x, const f32 *dx,              \
+        const i16 *sums) {                                                     \
         return KS_NAME(k_rows)(                                                \
-            rows, n_blocks, ahead, x, dx, sums, KSLLM_TYPE_##t);               \
+            rows, n_blocks, ahead, book, x, dx, sums, KSLLM_TYPE_##t);         \
     }
 EACH(FORM)
 #undef FORM
@@ -9130,10 +9319,21 @@ static KS_NAME(n_direct) *const KS_NAME(DIRECT)[] = {EACH(FORM)};
 #endif
 #undef EACH
 
-V_INLINE void KS_NAME(k_direct)(const k_product *p, ksllm_type type) {
-    KS_FEW(k_tokens)(p, KS_FEW(DIRECT)[type]);
+V_INLINE void KS_NAME(k_run_form)(
+    const k_product *p, ksllm_type type, const u8 *book) {
+    const size_t few = blk_has_book(type) ? 1 : KS_NAME(FEW);
+    if (p->m > few) KS_NAME(k_panels)(p, KS_NAME(BUILD)[type], book);
+    else KS_FEW(k_tokens)(p, KS_FEW(DIRECT)[type], book);
 }
 #undef KS_FEW
+
+#if !defined KSLLM_NO_IQ
+KS_NOINLINE void KS_NAME(k_with_book)(const k_product *p) {
+    u8 book[KS_NAME(BOOK_BYTES)];
+    N_OPEN_BOOK(p->type, book);
+    KS_NAME(k_run_form)(p, p->type, book);
+}
+#endif
 
 #endif
 
@@ -9331,9 +9531,13 @@ V_INLINE void KS_NAME(k_floats)(const k_product *p, ksllm_type type) {
 
 #if defined KS_NEON
 V_INLINE void KS_NAME(k_choose_form)(const k_product *p, ksllm_type type) {
-    const size_t few = blk_has_book(type) ? 1 : KS_NAME(FEW);
-    if (p->m > few) KS_NAME(k_panel)(p, type);
-    else KS_NAME(k_direct)(p, type);
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        KS_NAME(k_with_book)(p);
+        return;
+    }
+#endif
+    KS_NAME(k_run_form)(p, type, NULL);
 }
 #endif
 

@@ -12,7 +12,8 @@
 RAW(q4_0, q8_0) RAW(q4_1, q8_1) RAW(q5_0, q8_0) RAW(q5_1, q8_1)
 RAW(q8_0, q8_0) RAW(iq4_nl, q8_0) RAW(q2_K, q8_K) RAW(q3_K, q8_K)
 RAW(q4_K, q8_K) RAW(q5_K, q8_K) RAW(q6_K, q8_K) RAW(iq4_xs, q8_K)
-RAW(iq3_s, q8_K)
+RAW(iq3_s, q8_K) RAW(iq1_s, q8_K) RAW(iq1_m, q8_K) RAW(iq2_xxs, q8_K)
+RAW(iq2_xs, q8_K) RAW(iq2_s, q8_K) RAW(iq3_xxs, q8_K)
 
 static const struct {
     const char *name;
@@ -33,6 +34,12 @@ static const struct {
     {"Q6_K", ggml_vec_dot_q6_K_q8_K, 256, 210, 292},
     {"IQ4_XS", ggml_vec_dot_iq4_xs_q8_K, 256, 136, 292},
     {"IQ3_S", ggml_vec_dot_iq3_s_q8_K, 256, 110, 292},
+    {"IQ1_S", ggml_vec_dot_iq1_s_q8_K, 256, 50, 292},
+    {"IQ1_M", ggml_vec_dot_iq1_m_q8_K, 256, 56, 292},
+    {"IQ2_XXS", ggml_vec_dot_iq2_xxs_q8_K, 256, 66, 292},
+    {"IQ2_XS", ggml_vec_dot_iq2_xs_q8_K, 256, 74, 292},
+    {"IQ2_S", ggml_vec_dot_iq2_s_q8_K, 256, 82, 292},
+    {"IQ3_XXS", ggml_vec_dot_iq3_xxs_q8_K, 256, 98, 292},
 };
 
 typedef void tiled(int, float *, size_t, const void *, const void *, int, int);
