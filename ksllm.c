@@ -2313,18 +2313,24 @@ KS_INLINE void blk_levels(
     }
 }
 
-/* The scale of a block with a codebook. */
+/* The scale of a block with a codebook is this half times that power. */
+KS_INLINE u16 blk_book_half(const u8 *src, ksllm_type type) {
+    u64 v;
+    if (type != KSLLM_TYPE_IQ1_M)
+        return ld_u16(FIELD(blk_iq2_xxs, d)); /* all begin with it */
+    v = ld_u64(FIELD(blk_iq1_m, scales)); /* in the highest nibbles */
+    return (u16)((v >> 12 & 15) | (v >> 24 & 240) | (v >> 36 & 3840)
+        | (v >> 48 & 61440));
+}
+
+KS_INLINE f32 blk_book_power(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_S ? 1.0f
+        : type == KSLLM_TYPE_IQ3_XXS ? 0.25f
+                                     : 0.125f;
+}
+
 KS_INLINE f32 blk_book_scale(const u8 *src, ksllm_type type) {
-    const u8 *scales = FIELD(blk_iq1_m, scales);
-    u32 d = 0;
-    switch ((int)type) {
-    case KSLLM_TYPE_IQ3_S: return HALF(blk_iq3_s, d);
-    case KSLLM_TYPE_IQ3_XXS: return HALF(blk_iq3_xxs, d) * 0.25f;
-    case KSLLM_TYPE_IQ1_M: /* in the highest nibbles */
-        for (int i = 0; i < 4; i++) d |= (u32)(scales[2 * i + 1] >> 4) << 4 * i;
-        return f32_of_f16((u16)d) * 0.125f;
-    default: return HALF(blk_iq2_xxs, d) * 0.125f; /* all begin with it */
-    }
+    return f32_of_f16(blk_book_half(src, type)) * blk_book_power(type);
 }
 
 /* That, and of each 16 weights 2 s + 1, where s is a nibble or three bits. */
@@ -4337,14 +4343,19 @@ V_INLINE __m256i KS_NAME(x_scaled)(
  * So memory is read as one stream, and ahead of it to L1 (EPYC 7003, one
  * thread, decode of a Q4_K_M: 0.80 of the read bandwidth became 0.94). */
 
+/* Fetches to L1 what a stream comes to after the n bytes at p. */
+V_INLINE void KS_NAME(x_ahead)(const u8 *p, size_t n) {
+    for (size_t at = 0; at < n; at += 64) __builtin_prefetch(p + 4096 + at);
+}
+
 #if !defined KSLLM_NO_IQ
 /* Seven bits of each byte, and the one that makes their number even. */
 V_INLINE __m256i KS_NAME(x_even)(__m256i v) {
-    __m256i odd = _mm256_xor_si256(v, _mm256_srli_epi32(v, 4));
-    odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 2));
-    odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 1));
-    odd = _mm256_slli_epi32(KS_NAME(x_and)(odd, 1), 7);
-    return _mm256_or_si256(v, odd);
+    const __m256i is_odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -128,
+        -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0));
+    const __m256i w = _mm256_xor_si256(v, _mm256_srli_epi32(v, 4));
+    return _mm256_or_si256(
+        v, _mm256_shuffle_epi8(is_odd, KS_NAME(x_and)(w, 15)));
 }
 
 /* a in the bits of `mask`, b in the others. */
@@ -4384,18 +4395,13 @@ V_INLINE __m256i KS_NAME(x_book_signs)(const u8 *p, ksllm_type type) {
     return KS_NAME(x_even)(_mm256_and_si256(v, _mm256_set1_epi8(127)));
 }
 
-/* 255 where one of 32 bits is set. */
-V_INLINE __m256i KS_NAME(x_mask_of)(const u8 *bits) {
+/* Less than zero where one of 32 bits is set, else more. */
+V_INLINE __m256i KS_NAME(x_minus_at)(const u8 *bits) {
     const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201);
     const __m256i spread = _mm256_setr_epi32(0, 0, 0x01010101, 0x01010101,
         0x02020202, 0x02020202, 0x03030303, 0x03030303);
     const __m256i s = _mm256_shuffle_epi8(KS_NAME(x_dword)(bits), spread);
-    return _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
-}
-
-/* -w where mask is set. */
-V_INLINE __m256i KS_NAME(x_signed_by)(__m256i w, __m256i mask) {
-    return _mm256_sub_epi8(_mm256_xor_si256(w, mask), mask);
+    return _mm256_add_epi8(_mm256_and_si256(s, bit), _mm256_set1_epi8(127));
 }
 
 /* The scales of a block with a codebook, a byte each: of 16 times 16 weights,
@@ -4506,8 +4512,8 @@ V_INLINE __m256i KS_NAME(x_eighth)(
     const u8 *p, ksllm_type type, const size_t g) {
     const u32 signs = blk_book_signs(p, type, g);
     if (type == KSLLM_TYPE_IQ1_S) return _mm256_set1_epi8(signs ? -1 : 1);
-    return KS_NAME(x_signed_by)(
-        _mm256_set1_epi8(1), KS_NAME(x_mask_of)((const u8 *)&signs));
+    return _mm256_sign_epi8(
+        _mm256_set1_epi8(1), KS_NAME(x_minus_at)((const u8 *)&signs));
 }
 
 /* Weights 32 * g and after of a block of a type with a codebook, but for their
@@ -4634,17 +4640,11 @@ V_INLINE void KS_NAME(x_heads_of)(
 /* Not inlined for the same reason as x_block256. */
 #if defined KS_BASE
 #define X_READ_HEADS KS_PASTE(x_read_heads, KS_BASE)
-#define X_READ_BOOK KS_PASTE(x_read_book, KS_BASE)
-#define X_OPEN_BOOK KS_PASTE(x_open_book, KS_BASE)
-#define X_DOT_BOOK KS_PASTE(x_dot_books, KS_BASE)
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
-#define X_READ_BOOK KS_NAME(x_read_book)
-#define X_OPEN_BOOK KS_NAME(x_open_book)
-#define X_DOT_BOOK KS_NAME(x_dot_books)
 #if !defined KSLLM_NO_IQ
 /* All weights of a block with a codebook, and its scales. */
-KS_NOINLINE void X_READ_BOOK(
+KS_NOINLINE void KS_NAME(x_read_book)(
     const u8 *p, ksllm_type type, __m256i *w, void *scales) {
     u8 signs[32];
     switch ((int)type) {
@@ -4659,8 +4659,8 @@ KS_NOINLINE void X_READ_BOOK(
         for (size_t g = 0; g < 8; g++)                                         \
             w[g] = blk_is_ones(KSLLM_TYPE_##t)                                 \
                 ? KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)                        \
-                : KS_NAME(x_signed_by)(KS_NAME(x_book)(p, KSLLM_TYPE_##t, g),  \
-                    KS_NAME(x_mask_of)(signs + 4 * g))
+                : _mm256_sign_epi8(KS_NAME(x_book)(p, KSLLM_TYPE_##t, g),      \
+                    KS_NAME(x_minus_at)(signs + 4 * g))
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
@@ -4672,80 +4672,235 @@ KS_NOINLINE void X_READ_BOOK(
     }
 }
 
-/* All rows of a codebook as bytes, for one token; not of IQ1. */
-KS_NOINLINE void X_OPEN_BOOK(ksllm_type type, u8 *to) {
+/* Eight rows of IQ1 as nibbles: four times what is above the least of the three
+ * values, weights 0 to 3 of a row in the low ones. */
+V_INLINE __m256i KS_NAME(x_book_nibbles)(__m128i rows) {
+    __m256i v = _mm256_cvtepu16_epi32(rows);
+    v = KS_NAME(x_bits_of)(_mm256_or_si256(v, _mm256_slli_epi32(v, 12)),
+        _mm256_or_si256(_mm256_srli_epi32(v, 4), _mm256_slli_epi32(v, 8)),
+        0x0f0f0f0f);
+    v = KS_NAME(x_bits_of)(v, _mm256_slli_epi32(v, 6), 0x00ff00ff);
+    return _mm256_slli_epi32(KS_NAME(x_and)(v, 0x33), 2);
+}
+
+/* All rows of a codebook for one token, a byte or of IQ1 a nibble a weight. */
+KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
     const u16 *book = blk_book_of(type);
-    const int n = type == KSLLM_TYPE_IQ2_S ? 1024
+    const int n = blk_is_ones(type) ? 2048 : type == KSLLM_TYPE_IQ2_S ? 1024
         : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
-    for (int i = 0; i < n && !blk_is_ones(type); to += 32) {
+    for (int i = 0; i < n; to += 32) {
+        __m256i w;
         if (type == KSLLM_TYPE_IQ3_S) {
-            _mm256_storeu_si256((void *)to,
-                KS_NAME(x_odd)(KS_NAME(x_load)(BLK_GRID_IQ3_S + i)));
+            w = KS_NAME(x_odd)(KS_NAME(x_load)(BLK_GRID_IQ3_S + i));
             i += 8;
-        } else if (type == KSLLM_TYPE_IQ3_XXS) {
-            _mm256_storeu_si256((void *)to, KS_NAME(x_book_eight)(
-                _mm_loadu_si128((const void *)(book + i))));
+        } else if (type == KSLLM_TYPE_IQ3_XXS || blk_is_ones(type)) {
+            const __m128i rows = _mm_loadu_si128((const void *)(book + i));
+            w = blk_is_ones(type) ? KS_NAME(x_book_nibbles)(rows)
+                                  : KS_NAME(x_book_eight)(rows);
             i += 8;
         } else {
-            _mm256_storeu_si256((void *)to, KS_NAME(x_book_four)(
-                ld_u64((const u8 *)(book + i)), type));
+            w = KS_NAME(x_book_four)(ld_u64((const u8 *)(book + i)), type);
             i += 4;
         }
+        _mm256_storeu_si256((void *)to, w);
     }
 }
 
+/* Where in such a book the rows of a block are, in bytes. Not of IQ2_XXS and
+ * IQ3_XXS, where a byte is a row's number. Bits above eight are moved by
+ * multiplication; those of 16 rows are in `each` bytes. */
+V_INLINE void KS_NAME(x_book_places)(const u8 *p, ksllm_type type, u16 *to) {
+    const bool three = type == KSLLM_TYPE_IQ3_S;
+    const i64 next =
+        blk_is_ones(type) ? 0x0202020202020202 : 0x0001000100010001;
+    const u8 *qs = FIELD_OF(p, blk_iq3_s, qs);
+    const u8 *qh = FIELD_OF(p, blk_iq3_s, qh);
+    size_t each = 2;
+    i64 from = (i64)0xff00ff00ff00ff00, up = 0x0080010002000400;
+    i16 mask = 0x1c00;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XS:
+        KS_UNROLL
+        for (size_t i = 0; i < 32; i += 16)
+            _mm256_storeu_si256((void *)(to + i), _mm256_and_si256(
+                _mm256_slli_epi16(KS_NAME(x_load)(
+                    FIELD_OF(p, blk_iq2_xs, qs) + 2 * i), 3),
+                _mm256_set1_epi16(511 << 3)));
+        return;
+    case KSLLM_TYPE_IQ2_S:
+        qs = FIELD_OF(p, blk_iq2_s, qs), qh = FIELD_OF(p, blk_iq2_s, qh);
+        each = 4, up = 0x0020008002000800, mask = 0x1800;
+        break;
+    case KSLLM_TYPE_IQ1_S:
+        qs = FIELD_OF(p, blk_iq1_s, qs), qh = FIELD_OF(p, blk_iq1_s, qh);
+        each = 8, from = 0x0100010001000100, up = 0x0002001000800400;
+        break;
+    case KSLLM_TYPE_IQ1_M: /* four times as far: the last would go down */
+        qs = FIELD_OF(p, blk_iq1_m, qs), qh = FIELD_OF(p, blk_iq1_m, qh);
+        each = 8, from = 0x0100010001000100, up = 0x0001001001001000;
+        mask = 0x7000;
+        break;
+    default: mask = 0x0400; /* IQ3_S */
+    }
+    const i64 up_odd = three ? 0x0008001000200040 : up;
+    KS_UNROLL
+    for (size_t i = 0; i < (three ? 64 : 32); i += 16) {
+        const __m256i q = _mm256_cvtepu8_epi16(
+            _mm_loadu_si128((const void *)(qs + i)));
+        __m256i h = _mm256_shuffle_epi8(KS_NAME(x_qword)(qh + i / 16 * each),
+            three ? _mm256_setr_epi64x(from, from, from + next, from + next)
+                  : _mm256_setr_epi64x(from, from + next, from + 2 * next,
+                        from + 3 * next));
+        h = _mm256_mullo_epi16(h, _mm256_setr_epi64x(up, up_odd, up, up_odd));
+        h = _mm256_and_si256(h, _mm256_set1_epi16(mask));
+        if (type == KSLLM_TYPE_IQ1_M) h = _mm256_srli_epi16(h, 2);
+        _mm256_storeu_si256((void *)(to + i), _mm256_or_si256(h,
+            _mm256_slli_epi16(q, type == KSLLM_TYPE_IQ2_S ? 3 : 2)));
+    }
+}
+
+/* Lanes of v by mask. Loads and blends find more ports than insertions, which
+ * clang would make of them. */
+#define X_PUT(v, row, mask)                                                    \
+    do {                                                                       \
+        __m256i of_row_ = (row);                                               \
+        __asm__("" : "+x"(of_row_));                                           \
+        (v) = _mm256_blend_epi32(v, of_row_, mask);                            \
+    } while (0)
+
+/* Weights 32 * g and after of a block by an opened book, without their signs;
+ * of IQ1, halves of what they are above -9, but for the eighth of IQ1_S. */
+V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
+    ksllm_type type, const size_t g) {
+    const bool threes = type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS;
+    const size_t n = threes ? 8 : 4;
+    __m256i v;
+#define ROW(k)                                                                 \
+    (rows + (type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS          \
+            ? 32 / n * blk_book_at(p, type, g, k) : at[n * g + (k)]))
+    if (threes) {
+        v = KS_NAME(x_dword)(ROW(0));
+        X_PUT(v, KS_NAME(x_dword)(ROW(1)), 0x02);
+        X_PUT(v, KS_NAME(x_dword)(ROW(2)), 0x04);
+        X_PUT(v, KS_NAME(x_dword)(ROW(3)), 0x08);
+        X_PUT(v, KS_NAME(x_dword)(ROW(4)), 0x10);
+        X_PUT(v, KS_NAME(x_dword)(ROW(5)), 0x20);
+        X_PUT(v, KS_NAME(x_dword)(ROW(6)), 0x40);
+        X_PUT(v, KS_NAME(x_dword)(ROW(7)), 0x80);
+        return v;
+    }
+#define EACH(k)                                                                \
+    (blk_is_ones(type) ? KS_NAME(x_dword)(ROW(k)) : KS_NAME(x_qword)(ROW(k)))
+    v = EACH(0);
+    X_PUT(v, EACH(1), 0x0c);
+    X_PUT(v, EACH(2), 0x30);
+    X_PUT(v, EACH(3), 0xc0);
+#undef EACH
+#undef ROW
+    if (!blk_is_ones(type)) return v;
+    v = KS_NAME(x_and)(_mm256_srlv_epi32(
+        v, _mm256_set1_epi64x((i64)4 << 32)), 15);
+    if (type == KSLLM_TYPE_IQ1_M) { /* the bit above each row's three */
+        const __m256i bits = _mm256_and_si256(
+            KS_NAME(x_dword)(FIELD_OF(p, blk_iq1_m, qh) + 2 * g),
+            _mm256_setr_epi32(8, 8, 128, 128, 2048, 2048, 32768, 32768));
+        v = _mm256_sub_epi8(
+            v, _mm256_cmpeq_epi32(bits, _mm256_setzero_si256()));
+    }
+    return v;
+}
+#undef X_PUT
+
+/* What sums of 16 inputs are to be taken times, as x_opened gives IQ1; `all`
+ * has the scales of first halves of 32 weights, then of second ones. */
+V_INLINE __m256i KS_NAME(x_ones_below)(
+    const u8 *p, ksllm_type type, __m256i all) {
+    const __m128i low = _mm256_castsi256_si128(all);
+    const __m128i high = _mm256_extracti128_si256(all, 1);
+    __m128i minus = _mm_set1_epi16(-9);
+    if (type == KSLLM_TYPE_IQ1_S) /* -9, or -7: the highest bit is not set */
+        minus = _mm_sub_epi16(_mm_slli_epi16(_mm_srai_epi16(_mm_loadu_si128(
+            (const void *)FIELD_OF(p, blk_iq1_s, qh)), 15), 1),
+            _mm_set1_epi16(7));
+    const __m256i v = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_unpacklo_epi16(low, high)),
+        _mm_unpackhi_epi16(low, high), 1);
+    const __m256i w = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_unpacklo_epi16(minus, minus)),
+        _mm_unpackhi_epi16(minus, minus), 1);
+    return _mm256_mullo_epi16(v, w);
+}
+
 /* A block with a codebook times its inputs: parts of the sum. */
-V_INLINE void KS_NAME(x_dot_book)(const u8 *p, const i8 *x, const u8 *rows,
-    ksllm_type type, __m256i *sum) {
+V_INLINE __m256i KS_NAME(x_dot_book)(const u8 *p, const i8 *x,
+    const i16 *sums, const u8 *rows, ksllm_type type) {
+    const bool ones = blk_is_ones(type), threes = type == KSLLM_TYPE_IQ3_S;
+    const bool lie = threes || type == KSLLM_TYPE_IQ2_S; /* as they are */
     __m128i scale = KS_NAME(x_book_scales)(p, type);
     if (BLK_TYPES[type].span == 16) /* first halves of 32, then second ones */
         scale = _mm_shuffle_epi8(scale, _mm_setr_epi8(
             0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     const __m256i all = _mm256_cvtepi8_epi16(scale);
     __m256i s = _mm256_setzero_si256(), pick = _mm256_set1_epi16(0x0100);
-    u8 signs[32];
-    if (!blk_is_ones(type))
-        _mm256_storeu_si256(
-            (void *)signs, KS_NAME(x_book_signs)(p, type));
+    u8 some[32];
+    u16 at[64];
+    const u8 *signs = threes ? FIELD_OF(p, blk_iq3_s, signs)
+        : lie ? FIELD_OF(p, blk_iq2_s, signs) : some;
+    if (!lie && !ones)
+        _mm256_storeu_si256((void *)some, KS_NAME(x_book_signs)(p, type));
+    if (type != KSLLM_TYPE_IQ2_XXS && type != KSLLM_TYPE_IQ3_XXS)
+        KS_NAME(x_book_places)(p, type, at);
     KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
-        __m256i w, v = KS_NAME(x_load)(x + 32 * g);
-        if (blk_is_ones(type)) {
-            w = KS_NAME(x_book)(p, type, g);
-            v = _mm256_sign_epi8(v, w);
-            w = _mm256_abs_epi8(w);
-        } else {
-#define ROW(k) ld_i32(rows + 4 * blk_book_at(p, type, g, k))
-            if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
-                w = _mm256_setr_epi32(ROW(0), ROW(1), ROW(2), ROW(3), ROW(4),
-                    ROW(5), ROW(6), ROW(7));
-#undef ROW
-#define ROW(k) (i64)ld_u64(rows + 8 * blk_book_at(p, type, g, k))
-            else w = _mm256_setr_epi64x(ROW(0), ROW(1), ROW(2), ROW(3));
-#undef ROW
-            v = KS_NAME(x_signed_by)(v, KS_NAME(x_mask_of)(signs + 4 * g));
-        }
+        const __m256i w = KS_NAME(x_opened)(p, rows, at, type, g);
+        __m256i v = KS_NAME(x_load)(x + 32 * g);
+        if (!ones)
+            v = _mm256_sign_epi8(v, KS_NAME(x_minus_at)(signs + 4 * g));
         s = _mm256_add_epi32(s, _mm256_madd_epi16(
             _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(all, pick)));
         pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
     }
-    *sum = s;
+    if (!ones) return s;
+    return _mm256_add_epi32(_mm256_add_epi32(s, s), _mm256_madd_epi16(
+        KS_NAME(x_load)(sums), KS_NAME(x_ones_below)(p, type, all)));
 }
 
-KS_NOINLINE void X_DOT_BOOK(const u8 *p, const i8 *x, const u8 *rows,
-    ksllm_type type, __m256i *sum) {
+/* Eight blocks, of which the first is block i of a row: d[k] has the scale.
+ * Returns which block of a row comes then. */
+V_INLINE size_t KS_NAME(x_eight_books)(const u8 *p, const k_acts *a, size_t i,
+    const u8 *rows, ksllm_type type, __m256i *sum, f32 *d) {
+    const size_t bytes = BLK_TYPES[type].bytes;
+    u16 half[8];
+    KS_ROLLED
+    for (size_t k = 0; k < 8; k++, p += bytes) {
+        KS_NAME(x_ahead)(p, bytes);
+        sum[k] = KS_NAME(x_dot_book)(
+            p, a->q[1] + 256 * i, a->sum[1] + 16 * i, rows, type);
+        half[k] = blk_book_half(p, type);
+        i = i + 1 < a->n_in / 256 ? i + 1 : 0;
+    }
+    vr_store(d, _mm256_mul_ps(
+        _mm256_cvtph_ps(_mm_loadu_si128((const void *)half)),
+        _mm256_set1_ps(blk_book_power(type))));
+    return i;
+}
+
+KS_NOINLINE size_t KS_NAME(x_dot_books)(const u8 *p, const k_acts *a, size_t i,
+    const u8 *rows, ksllm_type type, __m256i *sum, f32 *d) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
-        KS_NAME(x_dot_book)(p, x, rows, KSLLM_TYPE_##t, sum)
-    BOOK(IQ2_XXS); break;
-    BOOK(IQ2_XS); break;
-    BOOK(IQ2_S); break;
-    BOOK(IQ3_XXS); break;
-    BOOK(IQ3_S); break;
-    BOOK(IQ1_S); break;
-    BOOK(IQ1_M); break;
+        return KS_NAME(x_eight_books)(                                         \
+            p, a, i, rows, KSLLM_TYPE_##t, sum, d)
+    BOOK(IQ2_XXS);
+    BOOK(IQ2_XS);
+    BOOK(IQ2_S);
+    BOOK(IQ3_XXS);
+    BOOK(IQ3_S);
+    BOOK(IQ1_S);
+    BOOK(IQ1_M);
 #undef BOOK
+    default: return i;
     }
 }
 #endif
@@ -4797,11 +4952,6 @@ V_INLINE __m256i KS_NAME(x_lane_sums)(const __m256i *v) {
         _mm256_permute2x128_si256(b[0], b[1], 0x31));
 }
 
-/* Fetches to L1 what a stream comes to after the n bytes at p. */
-V_INLINE void KS_NAME(x_ahead)(const u8 *p, size_t n) {
-    for (size_t at = 0; at < n; at += 64) __builtin_prefetch(p + 4096 + at);
-}
-
 /* Block k of eight, which is at q, times its inputs: p[k] has parts of its sum
  * in its lanes, u[k] those of the minima. */
 V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
@@ -4831,7 +4981,7 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
 
 /* While eight blocks are multiplied, the floats of the eight before them are
  * added up: each waits for the one before it. `book`: the rows of the type's
- * codebook, if it has one (IQ1: not read, but not NULL). */
+ * codebook, if it has one. */
 V_INLINE void KS_NAME(k_stream)(
     const k_product *p, ksllm_type type, const u8 *book) {
     const blk_type *b = &BLK_TYPES[type];
@@ -4853,18 +5003,13 @@ V_INLINE void KS_NAME(k_stream)(
             q = end;
         }
         if (n && !book) X_READ_HEADS(q, type, &l);
-        for (size_t k = 0; k < 8; k++) {
-            if (n) {
-                const u8 *at = q + k * b->bytes;
-                const i8 *x = a->q[1] + 256 * i;
-#if !defined KSLLM_NO_IQ
-                if (book) {
-                    KS_NAME(x_ahead)(at, b->bytes);
-                    X_DOT_BOOK(at, x, book, type, &pi[k]);
-                    l.d[k] = blk_book_scale(at, type);
-                } else
+#if !defined KSLLM_NO_IQ && !defined KS_BASE
+        if (n && book) i = KS_NAME(x_dot_books)(q, a, i, book, type, pi, l.d);
 #endif
-                KS_NAME(x_one)(at, x, a->sum[1] + 16 * i, &l, k, type, pi, ui);
+        for (size_t k = 0; k < 8; k++) {
+            if (n && !book) {
+                KS_NAME(x_one)(q + k * b->bytes, a->q[1] + 256 * i,
+                    a->sum[1] + 16 * i, &l, k, type, pi, ui);
                 i = i + 1 < n_row ? i + 1 : 0;
             }
             if (k >= before) continue;
@@ -6337,7 +6482,7 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
         const u8 *p = row[r] + at;
-        X_READ_BOOK(p, type, all[r], scale[r]);
+        KS_NAME(x_read_book)(p, type, all[r], scale[r]);
         to->of[0].d[8 * (size_t)h + r] = blk_book_scale(p, type);
         of[r] = scale[r];
     }
@@ -9560,20 +9705,22 @@ QUANTIZED(IQ4_XS)
         KS_NAME(x_lay_book)(to, h, row, at, raise, KSLLM_TYPE_##t);            \
     }                                                                          \
     X_LAY_OWN(t)
-#else
-#define X_LAY_BOOK(t) X_LAY_OWN(t)
-#endif
 KS_NOINLINE void KS_NAME(k_one_book)(const k_product *p) {
     u8 rows[8 << 10];
-    X_OPEN_BOOK(p->type, rows);
+    KS_NAME(x_open_book)(p->type, rows);
     KS_NAME(k_stream)(p, p->type, rows);
 }
+#define X_ONE_BOOK KS_NAME(k_one_book)
+#else
+#define X_LAY_BOOK(t) X_LAY_OWN(t)
+#define X_ONE_BOOK KS_PASTE(k_one_book, KS_BASE)
+#endif
 #define BOOK(t)                                                                \
     X_LAY_BOOK(t)                                                              \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         if (p->m == 1) {                                                       \
             X_WIDER(p, t)                                                      \
-            KS_NAME(k_one_book)(p);                                            \
+            X_ONE_BOOK(p);                                                     \
         } else                                                                 \
             KS_NAME(k_panel)(p, X_LAYER_OWN(t),                                \
                 KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));                          \
@@ -9587,6 +9734,7 @@ BOOK(IQ1_S)
 BOOK(IQ1_M)
 #undef BOOK
 #undef X_LAY_BOOK
+#undef X_ONE_BOOK
 #endif
 #if !defined KS_AVX2
 #define X_WIDE_LAY(t)
@@ -10091,9 +10239,6 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef VI_OFFSET
 #undef LANES
 #undef X_READ_HEADS
-#undef X_READ_BOOK
-#undef X_OPEN_BOOK
-#undef X_DOT_BOOK
 #undef KS_ISA
 #undef KS_SCALAR
 #undef KS_AVX2
