@@ -2822,11 +2822,13 @@ typedef struct {
     f32 d[8], dmin[8];
 } x_heads;
 
-/* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on. */
+/* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on; see
+ * x_tile_book for `start`. */
 typedef struct {
     const i8 *x[8];
     const i16 *sums[8];
     const f32 *dx[8];
+    const i32 (*start)[16];
 } x_tokens;
 
 /* What a token's products with eight blocks of 32 need beside its inputs: what
@@ -4743,8 +4745,9 @@ V_INLINE void KS_NAME(x_book_places)(const u8 *p, ksllm_type type, u16 *to) {
     default: mask = 0x0400; /* IQ3_S */
     }
     const i64 up_odd = three ? 0x0008001000200040 : up;
+    const size_t n = three ? 64 : 32;
     KS_UNROLL
-    for (size_t i = 0; i < (three ? 64 : 32); i += 16) {
+    for (size_t i = 0; i < n; i += 16) {
         const __m256i q = _mm256_cvtepu8_epi16(
             _mm_loadu_si128((const void *)(qs + i)));
         __m256i h = _mm256_shuffle_epi8(KS_NAME(x_qword)(qh + i / 16 * each),
@@ -7000,6 +7003,74 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
     }
 }
 
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+/* Weights of types with a codebook keep their signs here, and inputs have none,
+ * raised by 128. So each sum of n steps, of 16 bits, begins with -128 times its
+ * weights. What it is in between may wrap: in the end it fits, for weights up
+ * to 15 after eight steps, up to 62 after two. */
+V_INLINE int KS_NAME(x_book_steps)(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_S || blk_is_ones(type)
+        ? BLK_TYPES[type].span / 4 : 2;
+}
+
+KS_NOINLINE void KS_NAME(x_book_starts)(
+    const x_panel *w, int n, i32 (*start)[16]) {
+    for (int k = 0; k < 64; k += n, start++)
+        for (int h = 0; h < 16; h += 8) {
+            __m256i s = _mm256_setzero_si256();
+            for (int i = k; i < k + n; i++)
+                s = _mm256_sub_epi16(s, _mm256_maddubs_epi16(
+                    _mm256_set1_epi8(1), KS_NAME(x_load)(w->p[i][h])));
+            _mm256_storeu_si256(
+                (void *)(*start + h), _mm256_slli_epi16(s, 7));
+        }
+}
+
+/* Inputs of T tokens, raised, in place of what `in` has. */
+V_INLINE void KS_NAME(x_raise)(size_t T, x_tokens *in, i8 (*to)[256]) {
+    for (size_t t = 0; t < T; t++) {
+        for (size_t i = 0; i < 256; i += 32)
+            _mm256_storeu_si256((void *)(to[t] + i), _mm256_xor_si256(
+                KS_NAME(x_load)(in->x[t] + i), _mm256_set1_epi8(-128)));
+        in->x[t] = to[t];
+    }
+}
+
+V_INLINE void KS_NAME(x_tile_book)(const x_panel *w, const x_tokens *in,
+    const int n, const int T, int span, f32 *acc) {
+    const int shift = span == 32 ? 3 : 2;
+    const int some = n == 2 ? 2 : 2 * T; /* sums that registers are left for */
+    __m256i p[8], s[8];
+    KS_UNROLL
+    for (int j = 0; j < 2 * T; j++) p[j] = _mm256_setzero_si256();
+    for (int k = 0; k < 64; k += n) {
+        const i32 *scale = w->scale[k >> shift], *start = in->start[k / n];
+        KS_UNROLL
+        for (int from = 0; from < 2 * T; from += some) {
+            KS_UNROLL
+            for (int j = from; j < from + some; j++)
+                s[j] = KS_NAME(x_load)(start + j % 2 * 8);
+            KS_UNROLL
+            for (int i = k; i < k + n; i++) {
+                KS_UNROLL
+                for (int j = from; j < from + some; j++)
+                    KS_ADD("vpaddw", s[j], _mm256_maddubs_epi16(
+                        KS_NAME(x_dword)(in->x[j / 2] + 4 * i),
+                        KS_NAME(x_load)(w->p[i][j % 2 * 8])));
+            }
+            KS_UNROLL
+            for (int j = from; j < from + some; j++)
+                KS_ADD("vpaddd", p[j], _mm256_madd_epi16(
+                    s[j], KS_NAME(x_load)(scale + j % 2 * 8)));
+        }
+    }
+    KS_UNROLL
+    for (int j = 0; j < 2 * T; j++)
+        vr_store(acc + 8 * j, vr_add(vr_load(acc + 8 * j), p[j],
+            vr_load(w->of[0].d + j % 2 * 8), *in->dx[j / 2]));
+}
+#endif
+
 V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
     size_t n_blocks, const blk_type *b, const int nb, const int n,
     bool is_signed, const int T, f32 *acc) {
@@ -7035,11 +7106,20 @@ SHAPE(x_tile32_4, 32, 4, false)
 SHAPE(x_tile32_signed, 32, 8, true)
 SHAPE(x_tile256_2, 256, 2, false)
 SHAPE(x_tile256_signed, 256, 8, true)
-#if !defined KSLLM_NO_IQ
-SHAPE(x_tile256_signed_4, 256, 4, true)
-#endif
 #endif
 #undef SHAPE
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+#define BOOK(name, n)                                                          \
+    static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
+        size_t n_blocks, const blk_type *b, f32 *acc) {                        \
+        (void)T, (void)n_blocks;                                               \
+        KS_NAME(x_tile_book)(w, in, n, KS_NAME(TILE), b->span, acc);           \
+    }
+BOOK(x_tile_book_2, 2)
+BOOK(x_tile_book_4, 4)
+BOOK(x_tile_book_8, 8)
+#undef BOOK
+#endif
 
 V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
     const bool is_signed = KS_NAME(x_signed)(type);
@@ -7050,7 +7130,12 @@ V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
             : n == 8     ? KS_NAME(x_tile32_8)
                          : KS_NAME(x_tile32_4);
 #if !defined KSLLM_NO_IQ
-    if (is_signed && n == 4) return KS_NAME(x_tile256_signed_4);
+    if (blk_has_book(type)) {
+        const int steps = KS_NAME(x_book_steps)(type);
+        return steps == 2 ? KS_NAME(x_tile_book_2)
+            : steps == 4  ? KS_NAME(x_tile_book_4)
+                          : KS_NAME(x_tile_book_8);
+    }
 #endif
     if (is_signed) return KS_NAME(x_tile256_signed);
     if (n == 2) return KS_NAME(x_tile256_2);
@@ -7069,6 +7154,11 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
     x_tokens in;
     f32 acc[TOKENS * 16];
     const u8 *row[16];
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+    i32 start[32][16];
+    i8 raised[KS_NAME(TILE)][256];
+    in.start = start;
+#endif
     for (size_t t0 = 0; t0 < p->m; t0 += TOKENS)
         for (size_t r0 = 0; r0 < p->n_rows; r0 += 16) {
             size_t m = min_size(TOKENS, p->m - t0);
@@ -7080,11 +7170,20 @@ static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
                 size_t at = k / b->n * b->bytes;
                 for (int h = 0; h < 2; h++)
                     lay(&w, h, row + 8 * h, at, n_blocks, raise);
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+                if (blk_has_book(p->type))
+                    KS_NAME(x_book_starts)(
+                        &w, KS_NAME(x_book_steps)(p->type), start);
+#endif
                 for (size_t t = 0, T; t < m; t += T) {
                     T = m - t <= KS_NAME(LEAST)  ? KS_NAME(LEAST)
                         : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
                                                    : KS_NAME(TILE);
                     x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+                    if (blk_has_book(p->type))
+                        KS_NAME(x_raise)(T, &in, raised);
+#endif
                     k_fetch_share(next + 16 * at, 16 * n_blocks * b->bytes, t,
                         t + T, m);
                     tile(&w, &in, T, n_blocks, b, acc + 16 * t);
