@@ -4518,17 +4518,100 @@ V_INLINE __m256i KS_NAME(x_eighth)(
         _mm256_set1_epi8(1), KS_NAME(x_minus_at)((const u8 *)&signs));
 }
 
+/* Where rows of a block lie in a codebook whose own are 1 << shift bytes, 1 <=
+ * shift <= 3. Not of IQ2_XXS and IQ3_XXS, where a byte is a row's number. Bits
+ * above eight are moved by multiplication; those of 16 rows are in `each` bytes.
+ */
+V_INLINE void KS_NAME(x_book_places)(
+    const u8 *p, ksllm_type type, const int shift, u16 *to) {
+    const bool three = type == KSLLM_TYPE_IQ3_S;
+    const i64 next =
+        blk_is_ones(type) ? 0x0202020202020202 : 0x0001000100010001;
+    const u8 *qs = FIELD_OF(p, blk_iq3_s, qs);
+    const u8 *qh = FIELD_OF(p, blk_iq3_s, qh);
+    size_t each = 2;
+    i64 from = (i64)0xff00ff00ff00ff00, up = 0x0040008001000200;
+    int mask = 0x0e00;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XS:
+        KS_UNROLL
+        for (size_t i = 0; i < 32; i += 16)
+            _mm256_storeu_si256((void *)(to + i), _mm256_and_si256(
+                _mm256_slli_epi16(KS_NAME(x_load)(
+                    FIELD_OF(p, blk_iq2_xs, qs) + 2 * i), shift),
+                _mm256_set1_epi16((i16)(511 << shift))));
+        return;
+    case KSLLM_TYPE_IQ2_S:
+        qs = FIELD_OF(p, blk_iq2_s, qs), qh = FIELD_OF(p, blk_iq2_s, qh);
+        each = 4, up = 0x0008002000800200, mask = 0x0600;
+        break;
+    case KSLLM_TYPE_IQ1_S:
+        qs = FIELD_OF(p, blk_iq1_s, qs), qh = FIELD_OF(p, blk_iq1_s, qh);
+        each = 8, from = 0x0100010001000100, up = 0x0001000800400200;
+        break;
+    case KSLLM_TYPE_IQ1_M: /* to the top: the last would go down */
+        qs = FIELD_OF(p, blk_iq1_m, qs), qh = FIELD_OF(p, blk_iq1_m, qh);
+        each = 8, from = 0x0100010001000100, up = 0x0001001001001000;
+        break;
+    default: mask = 0x0200; /* IQ3_S */
+    }
+    const i64 up_odd = three ? 0x0004000800100020 : up;
+    const size_t n = three ? 64 : 32;
+    KS_UNROLL
+    for (size_t i = 0; i < n; i += 16) {
+        const __m256i q = _mm256_cvtepu8_epi16(
+            _mm_loadu_si128((const void *)(qs + i)));
+        __m256i h = _mm256_shuffle_epi8(KS_NAME(x_qword)(qh + i / 16 * each),
+            three ? _mm256_setr_epi64x(from, from, from + next, from + next)
+                  : _mm256_setr_epi64x(from, from + next, from + 2 * next,
+                        from + 3 * next));
+        h = _mm256_mullo_epi16(h, _mm256_setr_epi64x(up, up_odd, up, up_odd));
+        if (type == KSLLM_TYPE_IQ1_M) h = _mm256_srli_epi16(h, 3);
+        h = _mm256_and_si256(h, _mm256_set1_epi16((i16)mask));
+        _mm256_storeu_si256((void *)(to + i), _mm256_slli_epi16(_mm256_or_si256(
+            h, _mm256_add_epi16(q, q)), shift - 1));
+    }
+}
+
+/* Lanes of v by mask. Loads and blends find more ports than insertions, which
+ * clang would make of them. */
+#define X_PUT(v, row, mask)                                                    \
+    do {                                                                       \
+        __m256i of_row_ = (row);                                               \
+        __asm__("" : "+x"(of_row_));                                           \
+        (v) = _mm256_blend_epi32(v, of_row_, mask);                            \
+    } while (0)
+
+/* Eight rows of four bytes, by a number of each or by where it is. */
+#define X_ROWS(v, ROW)                                                         \
+    do {                                                                       \
+        (v) = KS_NAME(x_dword)(ROW(0));                                        \
+        X_PUT(v, KS_NAME(x_dword)(ROW(1)), 0x02);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(2)), 0x04);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(3)), 0x08);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(4)), 0x10);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(5)), 0x20);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(6)), 0x40);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(7)), 0x80);                              \
+    } while (0)
+
 /* Weights 32 * g and after of a block of a type with a codebook, but for their
- * signs. Its rows are read one by one: gathers take longer. */
+ * signs; `at` as x_book_places has it for the rows of the codebook. They are
+ * read one by one: gathers take longer. */
 V_INLINE __m256i KS_NAME(x_book)(
-    const u8 *p, ksllm_type type, const size_t g) {
-    const u16 *book = blk_book_of(type);
-#define ROW(k) (i32)BLK_GRID_IQ3_S[blk_book_at(p, type, g, k)]
-    if (type == KSLLM_TYPE_IQ3_S)
-        return KS_NAME(x_odd)(_mm256_setr_epi32(ROW(0), ROW(1), ROW(2),
-            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
+    const u8 *p, const u16 *at, ksllm_type type, const size_t g) {
+    const u8 *book = (const u8 *)blk_book_of(type);
+    if (type == KSLLM_TYPE_IQ3_S) {
+        __m256i v;
+#define ROW(k) ((const u8 *)BLK_GRID_IQ3_S + at[8 * g + (k)])
+        X_ROWS(v, ROW);
 #undef ROW
-#define ROW(k) (i16)book[blk_book_at(p, type, g, k)]
+        return KS_NAME(x_odd)(v);
+    }
+#define ROW(k)                                                                 \
+    (i16)ld_u16(book + (type == KSLLM_TYPE_IQ2_XXS                             \
+                || type == KSLLM_TYPE_IQ3_XXS                                  \
+            ? 2 * blk_book_at(p, type, g, k) : at[4 * g + (k)]))
     if (type == KSLLM_TYPE_IQ3_XXS)
         return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
             ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
@@ -4649,9 +4732,14 @@ V_INLINE void KS_NAME(x_heads_of)(
 KS_NOINLINE void KS_NAME(x_read_book)(
     const u8 *p, ksllm_type type, __m256i *w, void *scales) {
     u8 signs[32];
+    u16 at[64];
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
+        if (KSLLM_TYPE_##t != KSLLM_TYPE_IQ2_XXS                               \
+            && KSLLM_TYPE_##t != KSLLM_TYPE_IQ3_XXS)                           \
+            KS_NAME(x_book_places)(p, KSLLM_TYPE_##t,                          \
+                KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S ? 2 : 1, at);               \
         _mm_storeu_si128(                                                      \
             scales, KS_NAME(x_book_scales)(p, KSLLM_TYPE_##t));                \
         if (!blk_is_ones(KSLLM_TYPE_##t))                                      \
@@ -4660,8 +4748,8 @@ KS_NOINLINE void KS_NAME(x_read_book)(
         KS_ROLLED                                                              \
         for (size_t g = 0; g < 8; g++)                                         \
             w[g] = blk_is_ones(KSLLM_TYPE_##t)                                 \
-                ? KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)                        \
-                : _mm256_sign_epi8(KS_NAME(x_book)(p, KSLLM_TYPE_##t, g),      \
+                ? KS_NAME(x_book)(p, at, KSLLM_TYPE_##t, g)                        \
+                : _mm256_sign_epi8(KS_NAME(x_book)(p, at, KSLLM_TYPE_##t, g),      \
                     KS_NAME(x_minus_at)(signs + 4 * g))
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
@@ -4708,69 +4796,6 @@ KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
     }
 }
 
-/* Where in such a book the rows of a block are, in bytes. Not of IQ2_XXS and
- * IQ3_XXS, where a byte is a row's number. Bits above eight are moved by
- * multiplication; those of 16 rows are in `each` bytes. */
-V_INLINE void KS_NAME(x_book_places)(const u8 *p, ksllm_type type, u16 *to) {
-    const bool three = type == KSLLM_TYPE_IQ3_S;
-    const i64 next =
-        blk_is_ones(type) ? 0x0202020202020202 : 0x0001000100010001;
-    const u8 *qs = FIELD_OF(p, blk_iq3_s, qs);
-    const u8 *qh = FIELD_OF(p, blk_iq3_s, qh);
-    size_t each = 2;
-    i64 from = (i64)0xff00ff00ff00ff00, up = 0x0080010002000400;
-    i16 mask = 0x1c00;
-    switch ((int)type) {
-    case KSLLM_TYPE_IQ2_XS:
-        KS_UNROLL
-        for (size_t i = 0; i < 32; i += 16)
-            _mm256_storeu_si256((void *)(to + i), _mm256_and_si256(
-                _mm256_slli_epi16(KS_NAME(x_load)(
-                    FIELD_OF(p, blk_iq2_xs, qs) + 2 * i), 3),
-                _mm256_set1_epi16(511 << 3)));
-        return;
-    case KSLLM_TYPE_IQ2_S:
-        qs = FIELD_OF(p, blk_iq2_s, qs), qh = FIELD_OF(p, blk_iq2_s, qh);
-        each = 4, up = 0x0020008002000800, mask = 0x1800;
-        break;
-    case KSLLM_TYPE_IQ1_S:
-        qs = FIELD_OF(p, blk_iq1_s, qs), qh = FIELD_OF(p, blk_iq1_s, qh);
-        each = 8, from = 0x0100010001000100, up = 0x0002001000800400;
-        break;
-    case KSLLM_TYPE_IQ1_M: /* four times as far: the last would go down */
-        qs = FIELD_OF(p, blk_iq1_m, qs), qh = FIELD_OF(p, blk_iq1_m, qh);
-        each = 8, from = 0x0100010001000100, up = 0x0001001001001000;
-        mask = 0x7000;
-        break;
-    default: mask = 0x0400; /* IQ3_S */
-    }
-    const i64 up_odd = three ? 0x0008001000200040 : up;
-    const size_t n = three ? 64 : 32;
-    KS_UNROLL
-    for (size_t i = 0; i < n; i += 16) {
-        const __m256i q = _mm256_cvtepu8_epi16(
-            _mm_loadu_si128((const void *)(qs + i)));
-        __m256i h = _mm256_shuffle_epi8(KS_NAME(x_qword)(qh + i / 16 * each),
-            three ? _mm256_setr_epi64x(from, from, from + next, from + next)
-                  : _mm256_setr_epi64x(from, from + next, from + 2 * next,
-                        from + 3 * next));
-        h = _mm256_mullo_epi16(h, _mm256_setr_epi64x(up, up_odd, up, up_odd));
-        h = _mm256_and_si256(h, _mm256_set1_epi16(mask));
-        if (type == KSLLM_TYPE_IQ1_M) h = _mm256_srli_epi16(h, 2);
-        _mm256_storeu_si256((void *)(to + i), _mm256_or_si256(h,
-            _mm256_slli_epi16(q, type == KSLLM_TYPE_IQ2_S ? 3 : 2)));
-    }
-}
-
-/* Lanes of v by mask. Loads and blends find more ports than insertions, which
- * clang would make of them. */
-#define X_PUT(v, row, mask)                                                    \
-    do {                                                                       \
-        __m256i of_row_ = (row);                                               \
-        __asm__("" : "+x"(of_row_));                                           \
-        (v) = _mm256_blend_epi32(v, of_row_, mask);                            \
-    } while (0)
-
 /* Weights 32 * g and after of a block by an opened book, without their signs;
  * of IQ1, halves of what they are above -9, but for the eighth of IQ1_S. */
 V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
@@ -4782,14 +4807,7 @@ V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
     (rows + (type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS          \
             ? 32 / n * blk_book_at(p, type, g, k) : at[n * g + (k)]))
     if (threes) {
-        v = KS_NAME(x_dword)(ROW(0));
-        X_PUT(v, KS_NAME(x_dword)(ROW(1)), 0x02);
-        X_PUT(v, KS_NAME(x_dword)(ROW(2)), 0x04);
-        X_PUT(v, KS_NAME(x_dword)(ROW(3)), 0x08);
-        X_PUT(v, KS_NAME(x_dword)(ROW(4)), 0x10);
-        X_PUT(v, KS_NAME(x_dword)(ROW(5)), 0x20);
-        X_PUT(v, KS_NAME(x_dword)(ROW(6)), 0x40);
-        X_PUT(v, KS_NAME(x_dword)(ROW(7)), 0x80);
+        X_ROWS(v, ROW);
         return v;
     }
 #define EACH(k)                                                                \
@@ -4812,6 +4830,7 @@ V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
     }
     return v;
 }
+#undef X_ROWS
 #undef X_PUT
 
 /* What sums of 16 inputs are to be taken times, as x_opened gives IQ1; `all`
@@ -4853,7 +4872,9 @@ V_INLINE void KS_NAME(x_book_at)(
         && !blk_is_ones(type))
         to->signs = KS_NAME(x_book_signs)(p, type);
     if (type != KSLLM_TYPE_IQ2_XXS && type != KSLLM_TYPE_IQ3_XXS)
-        KS_NAME(x_book_places)(p, type, to->at);
+        KS_NAME(x_book_places)(
+            p, type, type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS
+                ? 3 : 2, to->at);
 }
 
 /* A block times its inputs: parts of the sum. */
@@ -7013,17 +7034,21 @@ V_INLINE int KS_NAME(x_book_steps)(ksllm_type type) {
         ? BLK_TYPES[type].span / 4 : 2;
 }
 
-KS_NOINLINE void KS_NAME(x_book_starts)(
-    const x_panel *w, int n, i32 (*start)[16]) {
-    for (int k = 0; k < 64; k += n, start++)
-        for (int h = 0; h < 16; h += 8) {
-            __m256i s = _mm256_setzero_si256();
-            for (int i = k; i < k + n; i++)
-                s = _mm256_sub_epi16(s, _mm256_maddubs_epi16(
-                    _mm256_set1_epi8(1), KS_NAME(x_load)(w->p[i][h])));
-            _mm256_storeu_si256(
-                (void *)(*start + h), _mm256_slli_epi16(s, 7));
+V_INLINE void KS_NAME(x_book_starts)(
+    const x_panel *w, const size_t n, i32 (*start)[16]) {
+    for (size_t k = 0; k < 64; k += n, start++) {
+        __m256i s[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (size_t i = k; i < k + n; i++) {
+            KS_UNROLL
+            for (int h = 0; h < 2; h++)
+                s[h] = _mm256_sub_epi16(s[h], _mm256_maddubs_epi16(
+                    _mm256_set1_epi8(1), KS_NAME(x_load)(w->p[i][8 * h])));
         }
+        KS_UNROLL
+        for (int h = 0; h < 2; h++)
+            _mm256_storeu_si256(
+                (void *)(*start + 8 * h), _mm256_slli_epi16(s[h], 7));
+    }
 }
 
 /* Inputs of T tokens, raised, in place of what `in` has. */
@@ -7164,7 +7189,8 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t t0, size_t m,
     i8 raised[KS_NAME(TILE)][256];
     in.start = start;
     if (book)
-        KS_NAME(x_book_starts)(&w, KS_NAME(x_book_steps)(p->type), start);
+        KS_NAME(x_book_starts)(
+            &w, (size_t)KS_NAME(x_book_steps)(p->type), start);
 #endif
     for (size_t t = 0, T; t < m; t += T) {
         T = m - t <= KS_NAME(LEAST)    ? KS_NAME(LEAST)
