@@ -2828,7 +2828,7 @@ typedef struct {
     const i8 *x[8];
     const i16 *sums[8];
     const f32 *dx[8];
-    const i32 (*start)[16];
+    i32 (*start)[16];
 } x_tokens;
 
 /* What a token's products with eight blocks of 32 need beside its inputs: what
@@ -4518,10 +4518,10 @@ V_INLINE __m256i KS_NAME(x_eighth)(
         _mm256_set1_epi8(1), KS_NAME(x_minus_at)((const u8 *)&signs));
 }
 
-/* Where rows of a block lie in a codebook whose own are 1 << shift bytes, 1 <=
- * shift <= 3. Not of IQ2_XXS and IQ3_XXS, where a byte is a row's number. Bits
- * above eight are moved by multiplication; those of 16 rows are in `each` bytes.
- */
+/* Where the rows of a block are in a codebook whose own are 1 << shift bytes, 1
+ * <= shift <= 3; nothing for IQ2_XXS and IQ3_XXS, where a byte is a row's
+ * number. Bits above eight are moved by multiplication; `each` bytes have those
+ * of 16 rows. */
 V_INLINE void KS_NAME(x_book_places)(
     const u8 *p, ksllm_type type, const int shift, u16 *to) {
     const bool three = type == KSLLM_TYPE_IQ3_S;
@@ -4533,6 +4533,7 @@ V_INLINE void KS_NAME(x_book_places)(
     i64 from = (i64)0xff00ff00ff00ff00, up = 0x0040008001000200;
     int mask = 0x0e00;
     switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ3_XXS: return;
     case KSLLM_TYPE_IQ2_XS:
         KS_UNROLL
         for (size_t i = 0; i < 32; i += 16)
@@ -4568,8 +4569,9 @@ V_INLINE void KS_NAME(x_book_places)(
         h = _mm256_mullo_epi16(h, _mm256_setr_epi64x(up, up_odd, up, up_odd));
         if (type == KSLLM_TYPE_IQ1_M) h = _mm256_srli_epi16(h, 3);
         h = _mm256_and_si256(h, _mm256_set1_epi16((i16)mask));
-        _mm256_storeu_si256((void *)(to + i), _mm256_slli_epi16(_mm256_or_si256(
-            h, _mm256_add_epi16(q, q)), shift - 1));
+        h = _mm256_or_si256(h, _mm256_add_epi16(q, q));
+        _mm256_storeu_si256(
+            (void *)(to + i), _mm256_slli_epi16(h, shift - 1));
     }
 }
 
@@ -4729,28 +4731,29 @@ V_INLINE void KS_NAME(x_heads_of)(
 #define X_READ_HEADS KS_NAME(x_read_heads)
 #if !defined KSLLM_NO_IQ
 /* All weights of a block with a codebook, and its scales. */
-KS_NOINLINE void KS_NAME(x_read_book)(
+V_INLINE void KS_NAME(x_all_of_book)(
     const u8 *p, ksllm_type type, __m256i *w, void *scales) {
     u8 signs[32];
     u16 at[64];
+    KS_NAME(x_book_places)(p, type, type == KSLLM_TYPE_IQ3_S ? 2 : 1, at);
+    _mm_storeu_si128(scales, KS_NAME(x_book_scales)(p, type));
+    if (!blk_is_ones(type))
+        _mm256_storeu_si256((void *)signs, KS_NAME(x_book_signs)(p, type));
+    KS_ROLLED
+    for (size_t g = 0; g < 8; g++) {
+        w[g] = KS_NAME(x_book)(p, at, type, g);
+        if (!blk_is_ones(type))
+            w[g] = _mm256_sign_epi8(
+                w[g], KS_NAME(x_minus_at)(signs + 4 * g));
+    }
+}
+
+KS_NOINLINE void KS_NAME(x_read_book)(
+    const u8 *p, ksllm_type type, __m256i *w, void *scales) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
-        if (KSLLM_TYPE_##t != KSLLM_TYPE_IQ2_XXS                               \
-            && KSLLM_TYPE_##t != KSLLM_TYPE_IQ3_XXS)                           \
-            KS_NAME(x_book_places)(p, KSLLM_TYPE_##t,                          \
-                KSLLM_TYPE_##t == KSLLM_TYPE_IQ3_S ? 2 : 1, at);               \
-        _mm_storeu_si128(                                                      \
-            scales, KS_NAME(x_book_scales)(p, KSLLM_TYPE_##t));                \
-        if (!blk_is_ones(KSLLM_TYPE_##t))                                      \
-            _mm256_storeu_si256((void *)signs,                                 \
-                KS_NAME(x_book_signs)(p, KSLLM_TYPE_##t));                     \
-        KS_ROLLED                                                              \
-        for (size_t g = 0; g < 8; g++)                                         \
-            w[g] = blk_is_ones(KSLLM_TYPE_##t)                                 \
-                ? KS_NAME(x_book)(p, at, KSLLM_TYPE_##t, g)                        \
-                : _mm256_sign_epi8(KS_NAME(x_book)(p, at, KSLLM_TYPE_##t, g),      \
-                    KS_NAME(x_minus_at)(signs + 4 * g))
+        KS_NAME(x_all_of_book)(p, KSLLM_TYPE_##t, w, scales)
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
@@ -4871,10 +4874,9 @@ V_INLINE void KS_NAME(x_book_at)(
     if (type != KSLLM_TYPE_IQ3_S && type != KSLLM_TYPE_IQ2_S
         && !blk_is_ones(type))
         to->signs = KS_NAME(x_book_signs)(p, type);
-    if (type != KSLLM_TYPE_IQ2_XXS && type != KSLLM_TYPE_IQ3_XXS)
-        KS_NAME(x_book_places)(
-            p, type, type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS
-                ? 3 : 2, to->at);
+    KS_NAME(x_book_places)(
+        p, type, type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS ? 3 : 2,
+        to->at);
 }
 
 /* A block times its inputs: parts of the sum. */
@@ -7065,7 +7067,7 @@ V_INLINE void KS_NAME(x_tile_book)(const x_panel *w, const x_tokens *in,
     const int n, const int T, int span, f32 *acc) {
     const int shift = span == 32 ? 3 : 2;
     const int some = n == 2 ? 2 : 2 * T; /* sums that registers are left for */
-    const i32 (*start)[16] = in->start;
+    i32 (*start)[16] = in->start;
     __m256i p[8], s[8];
     KS_UNROLL
     for (int j = 0; j < 2 * T; j++) p[j] = _mm256_setzero_si256();
@@ -9885,7 +9887,11 @@ BOOK(IQ1_M)
 #define X_WIDE_PANEL(t)
 #define X_FEW_Q2_K KS_NAME(k_product_Q2_K)
 #else
+#if defined KS_AVXVNNI /* not its k_product_Q2_K, which may take panels */
+#define X_FEW_Q2_K KS_PASTE(k_few_Q2_K, KS_BASE)
+#else
 #define X_FEW_Q2_K KS_NAME(k_few_Q2_K)
+#endif
 #if !defined KS_BASE
 #define X_WIDE_LAY(t)                                                          \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
