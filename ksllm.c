@@ -2822,12 +2822,12 @@ typedef struct {
     f32 d[8], dmin[8];
 } x_heads;
 
-/* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on; see
- * x_tile_book for `start`. */
+/* Inputs, sums of 16 and scales of up to four tokens, from a panel's weights
+ * on; see x_tile_book for `start`. */
 typedef struct {
-    const i8 *x[8];
-    const i16 *sums[8];
-    const f32 *dx[8];
+    const i8 *x[4];
+    const i16 *sums[4];
+    const f32 *dx[4];
     i32 (*start)[16];
 } x_tokens;
 
