@@ -4730,30 +4730,61 @@ V_INLINE void KS_NAME(x_heads_of)(
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
 #if !defined KSLLM_NO_IQ
-/* All weights of a block with a codebook, and its scales. */
-V_INLINE void KS_NAME(x_all_of_book)(
-    const u8 *p, ksllm_type type, __m256i *w, void *scales) {
-    u8 signs[32];
+/* What the weights of a block with a codebook wait for: signs, where they do
+ * not lie as they are wanted; x_book_places. It is made for some blocks, then
+ * come their weights: the wait was a third of the time. */
+typedef struct {
+    __m256i signs;
     u16 at[64];
-    KS_NAME(x_book_places)(p, type, type == KSLLM_TYPE_IQ3_S ? 2 : 1, at);
-    _mm_storeu_si128(scales, KS_NAME(x_book_scales)(p, type));
-    if (!blk_is_ones(type))
-        _mm256_storeu_si256((void *)signs, KS_NAME(x_book_signs)(p, type));
+} KS_NAME(xbook);
+
+V_INLINE void KS_NAME(x_book_at)(
+    const u8 *p, ksllm_type type, const int shift, KS_NAME(xbook) *to) {
+    if (type != KSLLM_TYPE_IQ3_S && type != KSLLM_TYPE_IQ2_S
+        && !blk_is_ones(type))
+        to->signs = KS_NAME(x_book_signs)(p, type);
+    KS_NAME(x_book_places)(p, type, shift, to->at);
+}
+
+/* Signs of weights 32 * g and after, as x_minus_at has them. */
+V_INLINE __m256i KS_NAME(x_book_minus)(const u8 *p, ksllm_type type,
+    const KS_NAME(xbook) *b, const size_t g) {
+    const u8 *signs = type == KSLLM_TYPE_IQ3_S ? FIELD_OF(p, blk_iq3_s, signs)
+        : type == KSLLM_TYPE_IQ2_S ? FIELD_OF(p, blk_iq2_s, signs)
+                                   : (const u8 *)&b->signs;
+    return KS_NAME(x_minus_at)(signs + 4 * g);
+}
+
+/* All weights of the blocks at `at` of four rows, and their scales. */
+V_INLINE void KS_NAME(x_four_books)(const u8 *const *row, size_t at,
+    ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
+    KS_NAME(xbook) b[4];
     KS_ROLLED
-    for (size_t g = 0; g < 8; g++) {
-        w[g] = KS_NAME(x_book)(p, at, type, g);
-        if (!blk_is_ones(type))
-            w[g] = _mm256_sign_epi8(
-                w[g], KS_NAME(x_minus_at)(signs + 4 * g));
+    for (size_t r = 0; r < 4; r++) {
+        const u8 *p = row[r] + at;
+        KS_NAME(x_book_at)(p, type, type == KSLLM_TYPE_IQ3_S ? 2 : 1, &b[r]);
+        _mm_storeu_si128((void *)scale[r], KS_NAME(x_book_scales)(p, type));
+    }
+    KS_ROLLED
+    for (size_t r = 0; r < 4; r++) {
+        const u8 *p = row[r] + at;
+        KS_ROLLED
+        for (size_t g = 0; g < 8; g++) {
+            __m256i v = KS_NAME(x_book)(p, b[r].at, type, g);
+            if (!blk_is_ones(type))
+                v = _mm256_sign_epi8(
+                    v, KS_NAME(x_book_minus)(p, type, &b[r], g));
+            w[r][g] = v;
+        }
     }
 }
 
-KS_NOINLINE void KS_NAME(x_read_book)(
-    const u8 *p, ksllm_type type, __m256i *w, void *scales) {
+KS_NOINLINE void KS_NAME(x_read_books)(const u8 *const *row, size_t at,
+    ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
-        KS_NAME(x_all_of_book)(p, KSLLM_TYPE_##t, w, scales)
+        KS_NAME(x_four_books)(row, at, KSLLM_TYPE_##t, w, scale)
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
@@ -4856,68 +4887,51 @@ V_INLINE __m256i KS_NAME(x_ones_below)(
     return _mm256_mullo_epi16(v, w);
 }
 
-/* What the products of a block with a codebook wait for: its scales, of the
- * first halves of 32 weights, then of the second ones; its signs where they do
- * not lie as they are wanted; x_book_places. */
-typedef struct {
-    __m256i scales, signs;
-    u16 at[64];
-} KS_NAME(xbook);
-
-V_INLINE void KS_NAME(x_book_at)(
-    const u8 *p, ksllm_type type, KS_NAME(xbook) *to) {
-    __m128i scale = KS_NAME(x_book_scales)(p, type);
-    if (BLK_TYPES[type].span == 16)
-        scale = _mm_shuffle_epi8(scale, _mm_setr_epi8(
-            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-    to->scales = _mm256_cvtepi8_epi16(scale);
-    if (type != KSLLM_TYPE_IQ3_S && type != KSLLM_TYPE_IQ2_S
-        && !blk_is_ones(type))
-        to->signs = KS_NAME(x_book_signs)(p, type);
-    KS_NAME(x_book_places)(
-        p, type, type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS ? 3 : 2,
-        to->at);
-}
-
 /* A block times its inputs: parts of the sum. */
 V_INLINE __m256i KS_NAME(x_dot_book)(const u8 *p, const KS_NAME(xbook) *b,
-    const i8 *x, const i16 *sums, const u8 *rows, ksllm_type type) {
-    const u8 *signs = type == KSLLM_TYPE_IQ3_S ? FIELD_OF(p, blk_iq3_s, signs)
-        : type == KSLLM_TYPE_IQ2_S ? FIELD_OF(p, blk_iq2_s, signs)
-                                   : (const u8 *)&b->signs;
+    __m256i scales, const i8 *x, const i16 *sums, const u8 *rows,
+    ksllm_type type) {
     __m256i s = _mm256_setzero_si256(), pick = _mm256_set1_epi16(0x0100);
     KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
         const __m256i w = KS_NAME(x_opened)(p, rows, b->at, type, g);
         __m256i v = KS_NAME(x_load)(x + 32 * g);
         if (!blk_is_ones(type))
-            v = _mm256_sign_epi8(v, KS_NAME(x_minus_at)(signs + 4 * g));
-        s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(w, v),
-            _mm256_shuffle_epi8(b->scales, pick)));
+            v = _mm256_sign_epi8(v, KS_NAME(x_book_minus)(p, type, b, g));
+        s = _mm256_add_epi32(s, _mm256_madd_epi16(
+            _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(scales, pick)));
         pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
     }
     if (!blk_is_ones(type)) return s;
     return _mm256_add_epi32(_mm256_add_epi32(s, s), _mm256_madd_epi16(
-        KS_NAME(x_load)(sums), KS_NAME(x_ones_below)(p, type, b->scales)));
+        KS_NAME(x_load)(sums), KS_NAME(x_ones_below)(p, type, scales)));
 }
 
 /* Eight blocks, of which the first is block i of a row: d[k] has the scale.
- * Returns which block of a row comes then. What products wait for is made for
- * all of them first: the wait was a third of the time. */
+ * Returns which block of a row comes then. */
 V_INLINE size_t KS_NAME(x_eight_books)(const u8 *p, const k_acts *a, size_t i,
     const u8 *rows, ksllm_type type, __m256i *sum, f32 *d) {
     const size_t bytes = BLK_TYPES[type].bytes;
+    const bool wide =
+        type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS;
     KS_NAME(xbook) b[8];
+    __m256i scales[8]; /* of first halves of 32 weights, then of second ones */
     u16 half[8];
     KS_ROLLED
     for (size_t k = 0; k < 8; k++) {
-        KS_NAME(x_ahead)(p + k * bytes, bytes);
-        KS_NAME(x_book_at)(p + k * bytes, type, &b[k]);
-        half[k] = blk_book_half(p + k * bytes, type);
+        const u8 *q = p + k * bytes;
+        __m128i s = KS_NAME(x_book_scales)(q, type);
+        if (BLK_TYPES[type].span == 16)
+            s = _mm_shuffle_epi8(s, _mm_setr_epi8(
+                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+        scales[k] = _mm256_cvtepi8_epi16(s);
+        half[k] = blk_book_half(q, type);
+        KS_NAME(x_ahead)(q, bytes);
+        KS_NAME(x_book_at)(q, type, wide ? 3 : 2, &b[k]);
     }
     KS_ROLLED
     for (size_t k = 0; k < 8; k++) {
-        sum[k] = KS_NAME(x_dot_book)(p + k * bytes, &b[k],
+        sum[k] = KS_NAME(x_dot_book)(p + k * bytes, &b[k], scales[k],
             a->q[1] + 256 * i, a->sum[1] + 16 * i, rows, type);
         i = i + 1 < a->n_in / 256 ? i + 1 : 0;
     }
@@ -6523,9 +6537,9 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     const u8 *of[8];
     KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
-        const u8 *p = row[r] + at;
-        KS_NAME(x_read_book)(p, type, all[r], scale[r]);
-        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(p, type);
+        if (r % 4 == 0)
+            KS_NAME(x_read_books)(row + r, at, type, all + r, scale + r);
+        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(row[r] + at, type);
         of[r] = scale[r];
     }
     KS_NAME(x_four)(of, 0, s);
@@ -7056,6 +7070,7 @@ V_INLINE void KS_NAME(x_book_starts)(
 /* Inputs of T tokens, raised, in place of what `in` has. */
 V_INLINE void KS_NAME(x_raise)(size_t T, x_tokens *in, i8 (*to)[256]) {
     for (size_t t = 0; t < T; t++) {
+        KS_UNROLL
         for (size_t i = 0; i < 256; i += 32)
             _mm256_storeu_si256((void *)(to[t] + i), _mm256_xor_si256(
                 KS_NAME(x_load)(in->x[t] + i), _mm256_set1_epi8(-128)));
@@ -9798,9 +9813,12 @@ static KS_UNUSED bool k_widen_rows(
 #define QUANTIZED(t)                                                           \
     X_LAY(t)                                                                   \
     X_LAY_OWN(t)                                                               \
+    KS_NOINLINE bool KS_NAME(k_some_##t)(const k_product *p) {                 \
+        return KS_NAME(k_some)(p, KSLLM_TYPE_##t);                             \
+    }                                                                          \
     KS_NOINLINE void KS_NAME(k_few_##t)(const k_product *p) { X_FEW(t); }      \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
-        if (KS_NAME(k_some)(p, KSLLM_TYPE_##t)) return;                        \
+        if (KS_NAME(k_some_##t)(p)) return;                                    \
         if (p->m > X_UP_TO(KSLLM_TYPE_##t))                                    \
             KS_NAME(k_panel)(                                                  \
                 p, X_LAYER_OWN(t), KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));       \
