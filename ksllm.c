@@ -2313,18 +2313,24 @@ KS_INLINE void blk_levels(
     }
 }
 
-/* The scale of a block with a codebook. */
+/* The scale of a block with a codebook is this half times that power. */
+KS_INLINE u16 blk_book_half(const u8 *src, ksllm_type type) {
+    u64 v;
+    if (type != KSLLM_TYPE_IQ1_M)
+        return ld_u16(FIELD(blk_iq2_xxs, d)); /* all begin with it */
+    v = ld_u64(FIELD(blk_iq1_m, scales)); /* in the highest nibbles */
+    return (u16)((v >> 12 & 15) | (v >> 24 & 240) | (v >> 36 & 3840)
+        | (v >> 48 & 61440));
+}
+
+KS_INLINE f32 blk_book_power(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_S ? 1.0f
+        : type == KSLLM_TYPE_IQ3_XXS ? 0.25f
+                                     : 0.125f;
+}
+
 KS_INLINE f32 blk_book_scale(const u8 *src, ksllm_type type) {
-    const u8 *scales = FIELD(blk_iq1_m, scales);
-    u32 d = 0;
-    switch ((int)type) {
-    case KSLLM_TYPE_IQ3_S: return HALF(blk_iq3_s, d);
-    case KSLLM_TYPE_IQ3_XXS: return HALF(blk_iq3_xxs, d) * 0.25f;
-    case KSLLM_TYPE_IQ1_M: /* in the highest nibbles */
-        for (int i = 0; i < 4; i++) d |= (u32)(scales[2 * i + 1] >> 4) << 4 * i;
-        return f32_of_f16((u16)d) * 0.125f;
-    default: return HALF(blk_iq2_xxs, d) * 0.125f; /* all begin with it */
-    }
+    return f32_of_f16(blk_book_half(src, type)) * blk_book_power(type);
 }
 
 /* That, and of each 16 weights 2 s + 1, where s is a nibble or three bits. */
@@ -2816,11 +2822,13 @@ typedef struct {
     f32 d[8], dmin[8];
 } x_heads;
 
-/* Inputs, sums of 16 and scales of a few tokens, from a panel's weights on. */
+/* Inputs, sums of 16 and scales of up to four tokens, from a panel's weights
+ * on; see x_tile_book for `start`. */
 typedef struct {
-    const i8 *x[8];
-    const i16 *sums[8];
-    const f32 *dx[8];
+    const i8 *x[4];
+    const i16 *sums[4];
+    const f32 *dx[4];
+    i32 (*start)[16];
 } x_tokens;
 
 /* What a token's products with eight blocks of 32 need beside its inputs: what
@@ -4345,14 +4353,19 @@ V_INLINE __m256i KS_NAME(x_scaled)(
  * So memory is read as one stream, and ahead of it to L1 (EPYC 7003, one
  * thread, decode of a Q4_K_M: 0.80 of the read bandwidth became 0.94). */
 
+/* Fetches to L1 what a stream comes to after the n bytes at p. */
+V_INLINE void KS_NAME(x_ahead)(const u8 *p, size_t n) {
+    for (size_t at = 0; at < n; at += 64) __builtin_prefetch(p + 4096 + at);
+}
+
 #if !defined KSLLM_NO_IQ
 /* Seven bits of each byte, and the one that makes their number even. */
 V_INLINE __m256i KS_NAME(x_even)(__m256i v) {
-    __m256i odd = _mm256_xor_si256(v, _mm256_srli_epi32(v, 4));
-    odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 2));
-    odd = _mm256_xor_si256(odd, _mm256_srli_epi32(odd, 1));
-    odd = _mm256_slli_epi32(KS_NAME(x_and)(odd, 1), 7);
-    return _mm256_or_si256(v, odd);
+    const __m256i is_odd = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -128,
+        -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0));
+    const __m256i w = _mm256_xor_si256(v, _mm256_srli_epi32(v, 4));
+    return _mm256_or_si256(
+        v, _mm256_shuffle_epi8(is_odd, KS_NAME(x_and)(w, 15)));
 }
 
 /* a in the bits of `mask`, b in the others. */
@@ -4392,18 +4405,13 @@ V_INLINE __m256i KS_NAME(x_book_signs)(const u8 *p, ksllm_type type) {
     return KS_NAME(x_even)(_mm256_and_si256(v, _mm256_set1_epi8(127)));
 }
 
-/* 255 where one of 32 bits is set. */
-V_INLINE __m256i KS_NAME(x_mask_of)(const u8 *bits) {
+/* Less than zero where one of 32 bits is set, else more. */
+V_INLINE __m256i KS_NAME(x_minus_at)(const u8 *bits) {
     const __m256i bit = _mm256_set1_epi64x((i64)0x8040201008040201);
     const __m256i spread = _mm256_setr_epi32(0, 0, 0x01010101, 0x01010101,
         0x02020202, 0x02020202, 0x03030303, 0x03030303);
     const __m256i s = _mm256_shuffle_epi8(KS_NAME(x_dword)(bits), spread);
-    return _mm256_cmpeq_epi8(_mm256_and_si256(s, bit), bit);
-}
-
-/* -w where mask is set. */
-V_INLINE __m256i KS_NAME(x_signed_by)(__m256i w, __m256i mask) {
-    return _mm256_sub_epi8(_mm256_xor_si256(w, mask), mask);
+    return _mm256_add_epi8(_mm256_and_si256(s, bit), _mm256_set1_epi8(127));
 }
 
 /* The scales of a block with a codebook, a byte each: of 16 times 16 weights,
@@ -4514,21 +4522,106 @@ V_INLINE __m256i KS_NAME(x_eighth)(
     const u8 *p, ksllm_type type, const size_t g) {
     const u32 signs = blk_book_signs(p, type, g);
     if (type == KSLLM_TYPE_IQ1_S) return _mm256_set1_epi8(signs ? -1 : 1);
-    return KS_NAME(x_signed_by)(
-        _mm256_set1_epi8(1), KS_NAME(x_mask_of)((const u8 *)&signs));
+    return _mm256_sign_epi8(
+        _mm256_set1_epi8(1), KS_NAME(x_minus_at)((const u8 *)&signs));
 }
 
+/* Where the rows of a block are in a codebook whose own are 1 << shift bytes, 1
+ * <= shift <= 3; nothing for IQ2_XXS and IQ3_XXS, where a byte is a row's
+ * number. Bits above eight are moved by multiplication; `each` bytes have those
+ * of 16 rows. */
+V_INLINE void KS_NAME(x_book_places)(
+    const u8 *p, ksllm_type type, const int shift, u16 *to) {
+    const bool three = type == KSLLM_TYPE_IQ3_S;
+    const i64 next =
+        blk_is_ones(type) ? 0x0202020202020202 : 0x0001000100010001;
+    const u8 *qs = FIELD_OF(p, blk_iq3_s, qs);
+    const u8 *qh = FIELD_OF(p, blk_iq3_s, qh);
+    size_t each = 2;
+    i64 from = (i64)0xff00ff00ff00ff00, up = 0x0040008001000200;
+    int mask = 0x0e00;
+    switch ((int)type) {
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ3_XXS: return;
+    case KSLLM_TYPE_IQ2_XS:
+        KS_UNROLL
+        for (size_t i = 0; i < 32; i += 16)
+            _mm256_storeu_si256((void *)(to + i), _mm256_and_si256(
+                _mm256_slli_epi16(KS_NAME(x_load)(
+                    FIELD_OF(p, blk_iq2_xs, qs) + 2 * i), shift),
+                _mm256_set1_epi16((i16)(511 << shift))));
+        return;
+    case KSLLM_TYPE_IQ2_S:
+        qs = FIELD_OF(p, blk_iq2_s, qs), qh = FIELD_OF(p, blk_iq2_s, qh);
+        each = 4, up = 0x0008002000800200, mask = 0x0600;
+        break;
+    case KSLLM_TYPE_IQ1_S:
+        qs = FIELD_OF(p, blk_iq1_s, qs), qh = FIELD_OF(p, blk_iq1_s, qh);
+        each = 8, from = 0x0100010001000100, up = 0x0001000800400200;
+        break;
+    case KSLLM_TYPE_IQ1_M: /* to the top: the last would go down */
+        qs = FIELD_OF(p, blk_iq1_m, qs), qh = FIELD_OF(p, blk_iq1_m, qh);
+        each = 8, from = 0x0100010001000100, up = 0x0001001001001000;
+        break;
+    default: mask = 0x0200; /* IQ3_S */
+    }
+    const i64 up_odd = three ? 0x0004000800100020 : up;
+    const size_t n = three ? 64 : 32;
+    KS_UNROLL
+    for (size_t i = 0; i < n; i += 16) {
+        const __m256i q = _mm256_cvtepu8_epi16(
+            _mm_loadu_si128((const void *)(qs + i)));
+        __m256i h = _mm256_shuffle_epi8(KS_NAME(x_qword)(qh + i / 16 * each),
+            three ? _mm256_setr_epi64x(from, from, from + next, from + next)
+                  : _mm256_setr_epi64x(from, from + next, from + 2 * next,
+                        from + 3 * next));
+        h = _mm256_mullo_epi16(h, _mm256_setr_epi64x(up, up_odd, up, up_odd));
+        if (type == KSLLM_TYPE_IQ1_M) h = _mm256_srli_epi16(h, 3);
+        h = _mm256_and_si256(h, _mm256_set1_epi16((i16)mask));
+        h = _mm256_or_si256(h, _mm256_add_epi16(q, q));
+        _mm256_storeu_si256(
+            (void *)(to + i), _mm256_slli_epi16(h, shift - 1));
+    }
+}
+
+/* Lanes of v by mask. Loads and blends find more ports than insertions, which
+ * clang would make of them. */
+#define X_PUT(v, row, mask)                                                    \
+    do {                                                                       \
+        __m256i of_row_ = (row);                                               \
+        __asm__("" : "+x"(of_row_));                                           \
+        (v) = _mm256_blend_epi32(v, of_row_, mask);                            \
+    } while (0)
+
+/* Eight rows of four bytes, by a number of each or by where it is. */
+#define X_ROWS(v, ROW)                                                         \
+    do {                                                                       \
+        (v) = KS_NAME(x_dword)(ROW(0));                                        \
+        X_PUT(v, KS_NAME(x_dword)(ROW(1)), 0x02);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(2)), 0x04);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(3)), 0x08);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(4)), 0x10);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(5)), 0x20);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(6)), 0x40);                              \
+        X_PUT(v, KS_NAME(x_dword)(ROW(7)), 0x80);                              \
+    } while (0)
+
 /* Weights 32 * g and after of a block of a type with a codebook, but for their
- * signs. Its rows are read one by one: gathers take longer. */
+ * signs; `at` as x_book_places has it for the rows of the codebook. They are
+ * read one by one: gathers take longer. */
 V_INLINE __m256i KS_NAME(x_book)(
-    const u8 *p, ksllm_type type, const size_t g) {
-    const u16 *book = blk_book_of(type);
-#define ROW(k) (i32)BLK_GRID_IQ3_S[blk_book_at(p, type, g, k)]
-    if (type == KSLLM_TYPE_IQ3_S)
-        return KS_NAME(x_odd)(_mm256_setr_epi32(ROW(0), ROW(1), ROW(2),
-            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
+    const u8 *p, const u16 *at, ksllm_type type, const size_t g) {
+    const u8 *book = (const u8 *)blk_book_of(type);
+    if (type == KSLLM_TYPE_IQ3_S) {
+        __m256i v;
+#define ROW(k) ((const u8 *)BLK_GRID_IQ3_S + at[8 * g + (k)])
+        X_ROWS(v, ROW);
 #undef ROW
-#define ROW(k) (i16)book[blk_book_at(p, type, g, k)]
+        return KS_NAME(x_odd)(v);
+    }
+#define ROW(k)                                                                 \
+    (i16)ld_u16(book + (type == KSLLM_TYPE_IQ2_XXS                             \
+                || type == KSLLM_TYPE_IQ3_XXS                                  \
+            ? 2 * blk_book_at(p, type, g, k) : at[4 * g + (k)]))
     if (type == KSLLM_TYPE_IQ3_XXS)
         return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
             ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
@@ -4642,33 +4735,64 @@ V_INLINE void KS_NAME(x_heads_of)(
 /* Not inlined for the same reason as x_block256. */
 #if defined KS_BASE
 #define X_READ_HEADS KS_PASTE(x_read_heads, KS_BASE)
-#define X_READ_BOOK KS_PASTE(x_read_book, KS_BASE)
-#define X_OPEN_BOOK KS_PASTE(x_open_book, KS_BASE)
-#define X_DOT_BOOK KS_PASTE(x_dot_books, KS_BASE)
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
-#define X_READ_BOOK KS_NAME(x_read_book)
-#define X_OPEN_BOOK KS_NAME(x_open_book)
-#define X_DOT_BOOK KS_NAME(x_dot_books)
 #if !defined KSLLM_NO_IQ
-/* All weights of a block with a codebook, and its scales. */
-KS_NOINLINE void X_READ_BOOK(
-    const u8 *p, ksllm_type type, __m256i *w, void *scales) {
-    u8 signs[32];
+/* What the weights of a block with a codebook wait for: signs, where they do
+ * not lie as they are wanted; x_book_places. It is made for some blocks, then
+ * come their weights: the wait was a third of the time. */
+typedef struct {
+    __m256i signs;
+    u16 at[64];
+} KS_NAME(xbook);
+
+V_INLINE void KS_NAME(x_book_at)(
+    const u8 *p, ksllm_type type, const int shift, KS_NAME(xbook) *to) {
+    if (type != KSLLM_TYPE_IQ3_S && type != KSLLM_TYPE_IQ2_S
+        && !blk_is_ones(type))
+        to->signs = KS_NAME(x_book_signs)(p, type);
+    KS_NAME(x_book_places)(p, type, shift, to->at);
+}
+
+/* Signs of weights 32 * g and after, as x_minus_at has them. */
+V_INLINE __m256i KS_NAME(x_book_minus)(const u8 *p, ksllm_type type,
+    const KS_NAME(xbook) *b, const size_t g) {
+    const u8 *signs = type == KSLLM_TYPE_IQ3_S ? FIELD_OF(p, blk_iq3_s, signs)
+        : type == KSLLM_TYPE_IQ2_S ? FIELD_OF(p, blk_iq2_s, signs)
+                                   : (const u8 *)&b->signs;
+    return KS_NAME(x_minus_at)(signs + 4 * g);
+}
+
+/* All weights of the blocks at `at` of four rows, and their scales. */
+V_INLINE void KS_NAME(x_four_books)(const u8 *const *row, size_t at,
+    ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
+    KS_NAME(xbook) b[4];
+    KS_ROLLED
+    for (size_t r = 0; r < 4; r++) {
+        const u8 *p = row[r] + at;
+        KS_NAME(x_book_at)(p, type, type == KSLLM_TYPE_IQ3_S ? 2 : 1, &b[r]);
+        _mm_storeu_si128((void *)scale[r], KS_NAME(x_book_scales)(p, type));
+    }
+    KS_ROLLED
+    for (size_t r = 0; r < 4; r++) {
+        const u8 *p = row[r] + at;
+        KS_ROLLED
+        for (size_t g = 0; g < 8; g++) {
+            __m256i v = KS_NAME(x_book)(p, b[r].at, type, g);
+            if (!blk_is_ones(type))
+                v = _mm256_sign_epi8(
+                    v, KS_NAME(x_book_minus)(p, type, &b[r], g));
+            w[r][g] = v;
+        }
+    }
+}
+
+KS_NOINLINE void KS_NAME(x_read_books)(const u8 *const *row, size_t at,
+    ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
-        _mm_storeu_si128(                                                      \
-            scales, KS_NAME(x_book_scales)(p, KSLLM_TYPE_##t));                \
-        if (!blk_is_ones(KSLLM_TYPE_##t))                                      \
-            _mm256_storeu_si256((void *)signs,                                 \
-                KS_NAME(x_book_signs)(p, KSLLM_TYPE_##t));                     \
-        KS_ROLLED                                                              \
-        for (size_t g = 0; g < 8; g++)                                         \
-            w[g] = blk_is_ones(KSLLM_TYPE_##t)                                 \
-                ? KS_NAME(x_book)(p, KSLLM_TYPE_##t, g)                        \
-                : KS_NAME(x_signed_by)(KS_NAME(x_book)(p, KSLLM_TYPE_##t, g),  \
-                    KS_NAME(x_mask_of)(signs + 4 * g))
+        KS_NAME(x_four_books)(row, at, KSLLM_TYPE_##t, w, scale)
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
@@ -4680,80 +4804,167 @@ KS_NOINLINE void X_READ_BOOK(
     }
 }
 
-/* All rows of a codebook as bytes, for one token; not of IQ1. */
-KS_NOINLINE void X_OPEN_BOOK(ksllm_type type, u8 *to) {
+/* Eight rows of IQ1 as nibbles: four times what is above the least of the three
+ * values, weights 0 to 3 of a row in the low ones. */
+V_INLINE __m256i KS_NAME(x_book_nibbles)(__m128i rows) {
+    __m256i v = _mm256_cvtepu16_epi32(rows);
+    v = KS_NAME(x_bits_of)(_mm256_or_si256(v, _mm256_slli_epi32(v, 12)),
+        _mm256_or_si256(_mm256_srli_epi32(v, 4), _mm256_slli_epi32(v, 8)),
+        0x0f0f0f0f);
+    v = KS_NAME(x_bits_of)(v, _mm256_slli_epi32(v, 6), 0x00ff00ff);
+    return _mm256_slli_epi32(KS_NAME(x_and)(v, 0x33), 2);
+}
+
+/* All rows of a codebook for one token, a byte or of IQ1 a nibble a weight. */
+KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
     const u16 *book = blk_book_of(type);
-    const int n = type == KSLLM_TYPE_IQ2_S ? 1024
+    const int n = blk_is_ones(type) ? 2048 : type == KSLLM_TYPE_IQ2_S ? 1024
         : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
-    for (int i = 0; i < n && !blk_is_ones(type); to += 32) {
+    for (int i = 0; i < n; to += 32) {
+        __m256i w;
         if (type == KSLLM_TYPE_IQ3_S) {
-            _mm256_storeu_si256((void *)to,
-                KS_NAME(x_odd)(KS_NAME(x_load)(BLK_GRID_IQ3_S + i)));
+            w = KS_NAME(x_odd)(KS_NAME(x_load)(BLK_GRID_IQ3_S + i));
             i += 8;
-        } else if (type == KSLLM_TYPE_IQ3_XXS) {
-            _mm256_storeu_si256((void *)to, KS_NAME(x_book_eight)(
-                _mm_loadu_si128((const void *)(book + i))));
+        } else if (type == KSLLM_TYPE_IQ3_XXS || blk_is_ones(type)) {
+            const __m128i rows = _mm_loadu_si128((const void *)(book + i));
+            w = blk_is_ones(type) ? KS_NAME(x_book_nibbles)(rows)
+                                  : KS_NAME(x_book_eight)(rows);
             i += 8;
         } else {
-            _mm256_storeu_si256((void *)to, KS_NAME(x_book_four)(
-                ld_u64((const u8 *)(book + i)), type));
+            w = KS_NAME(x_book_four)(ld_u64((const u8 *)(book + i)), type);
             i += 4;
         }
+        _mm256_storeu_si256((void *)to, w);
     }
 }
 
-/* A block with a codebook times its inputs: parts of the sum. */
-V_INLINE void KS_NAME(x_dot_book)(const u8 *p, const i8 *x, const u8 *rows,
-    ksllm_type type, __m256i *sum) {
-    __m128i scale = KS_NAME(x_book_scales)(p, type);
-    if (BLK_TYPES[type].span == 16) /* first halves of 32, then second ones */
-        scale = _mm_shuffle_epi8(scale, _mm_setr_epi8(
-            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-    const __m256i all = _mm256_cvtepi8_epi16(scale);
+/* Weights 32 * g and after of a block by an opened book, without their signs;
+ * of IQ1, halves of what they are above -9, but for the eighth of IQ1_S. */
+V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
+    ksllm_type type, const size_t g) {
+    const bool threes = type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS;
+    const size_t n = threes ? 8 : 4;
+    __m256i v;
+#define ROW(k)                                                                 \
+    (rows + (type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS          \
+            ? 32 / n * blk_book_at(p, type, g, k) : at[n * g + (k)]))
+    if (threes) {
+        X_ROWS(v, ROW);
+        return v;
+    }
+#define EACH(k)                                                                \
+    (blk_is_ones(type) ? KS_NAME(x_dword)(ROW(k)) : KS_NAME(x_qword)(ROW(k)))
+    v = EACH(0);
+    X_PUT(v, EACH(1), 0x0c);
+    X_PUT(v, EACH(2), 0x30);
+    X_PUT(v, EACH(3), 0xc0);
+#undef EACH
+#undef ROW
+    if (!blk_is_ones(type)) return v;
+    v = KS_NAME(x_and)(_mm256_srlv_epi32(
+        v, _mm256_set1_epi64x((i64)4 << 32)), 15);
+    if (type == KSLLM_TYPE_IQ1_M) { /* the bit above each row's three */
+        const __m256i bits = _mm256_and_si256(
+            KS_NAME(x_dword)(FIELD_OF(p, blk_iq1_m, qh) + 2 * g),
+            _mm256_setr_epi32(8, 8, 128, 128, 2048, 2048, 32768, 32768));
+        v = _mm256_sub_epi8(
+            v, _mm256_cmpeq_epi32(bits, _mm256_setzero_si256()));
+    }
+    return v;
+}
+#undef X_ROWS
+#undef X_PUT
+
+/* What sums of 16 inputs are to be taken times, as x_opened gives IQ1; `all`
+ * has the scales of first halves of 32 weights, then of second ones. */
+V_INLINE __m256i KS_NAME(x_ones_below)(
+    const u8 *p, ksllm_type type, __m256i all) {
+    const __m128i low = _mm256_castsi256_si128(all);
+    const __m128i high = _mm256_extracti128_si256(all, 1);
+    __m128i minus = _mm_set1_epi16(-9);
+    if (type == KSLLM_TYPE_IQ1_S) /* -9, or -7: the highest bit is not set */
+        minus = _mm_sub_epi16(_mm_slli_epi16(_mm_srai_epi16(_mm_loadu_si128(
+            (const void *)FIELD_OF(p, blk_iq1_s, qh)), 15), 1),
+            _mm_set1_epi16(7));
+    const __m256i v = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_unpacklo_epi16(low, high)),
+        _mm_unpackhi_epi16(low, high), 1);
+    const __m256i w = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(_mm_unpacklo_epi16(minus, minus)),
+        _mm_unpackhi_epi16(minus, minus), 1);
+    return _mm256_mullo_epi16(v, w);
+}
+
+/* A block times its inputs: parts of the sum. */
+V_INLINE __m256i KS_NAME(x_dot_book)(const u8 *p, const KS_NAME(xbook) *b,
+    __m256i scales, const i8 *x, const i16 *sums, const u8 *rows,
+    ksllm_type type) {
     __m256i s = _mm256_setzero_si256(), pick = _mm256_set1_epi16(0x0100);
-    u8 signs[32];
-    if (!blk_is_ones(type))
-        _mm256_storeu_si256(
-            (void *)signs, KS_NAME(x_book_signs)(p, type));
     KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
-        __m256i w, v = KS_NAME(x_load)(x + 32 * g);
-        if (blk_is_ones(type)) {
-            w = KS_NAME(x_book)(p, type, g);
-            v = _mm256_sign_epi8(v, w);
-            w = _mm256_abs_epi8(w);
-        } else {
-#define ROW(k) ld_i32(rows + 4 * blk_book_at(p, type, g, k))
-            if (type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS)
-                w = _mm256_setr_epi32(ROW(0), ROW(1), ROW(2), ROW(3), ROW(4),
-                    ROW(5), ROW(6), ROW(7));
-#undef ROW
-#define ROW(k) (i64)ld_u64(rows + 8 * blk_book_at(p, type, g, k))
-            else w = _mm256_setr_epi64x(ROW(0), ROW(1), ROW(2), ROW(3));
-#undef ROW
-            v = KS_NAME(x_signed_by)(v, KS_NAME(x_mask_of)(signs + 4 * g));
-        }
+        const __m256i w = KS_NAME(x_opened)(p, rows, b->at, type, g);
+        __m256i v = KS_NAME(x_load)(x + 32 * g);
+        if (!blk_is_ones(type))
+            v = _mm256_sign_epi8(v, KS_NAME(x_book_minus)(p, type, b, g));
         s = _mm256_add_epi32(s, _mm256_madd_epi16(
-            _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(all, pick)));
+            _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(scales, pick)));
         pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
     }
-    *sum = s;
+    if (!blk_is_ones(type)) return s;
+    return _mm256_add_epi32(_mm256_add_epi32(s, s), _mm256_madd_epi16(
+        KS_NAME(x_load)(sums), KS_NAME(x_ones_below)(p, type, scales)));
 }
 
-KS_NOINLINE void X_DOT_BOOK(const u8 *p, const i8 *x, const u8 *rows,
-    ksllm_type type, __m256i *sum) {
+/* Eight blocks, of which the first is block i of a row: d[k] has the scale.
+ * Returns which block of a row comes then. */
+V_INLINE size_t KS_NAME(x_eight_books)(const u8 *p, const k_acts *a, size_t i,
+    const u8 *rows, ksllm_type type, __m256i *sum, f32 *d) {
+    const size_t bytes = BLK_TYPES[type].bytes;
+    const bool wide =
+        type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS;
+    KS_NAME(xbook) b[8];
+    __m256i scales[8]; /* of first halves of 32 weights, then of second ones */
+    u16 half[8];
+    KS_ROLLED
+    for (size_t k = 0; k < 8; k++) {
+        const u8 *q = p + k * bytes;
+        __m128i s = KS_NAME(x_book_scales)(q, type);
+        if (BLK_TYPES[type].span == 16)
+            s = _mm_shuffle_epi8(s, _mm_setr_epi8(
+                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+        scales[k] = _mm256_cvtepi8_epi16(s);
+        half[k] = blk_book_half(q, type);
+        KS_NAME(x_ahead)(q, bytes);
+        KS_NAME(x_book_at)(q, type, wide ? 3 : 2, &b[k]);
+    }
+    KS_ROLLED
+    for (size_t k = 0; k < 8; k++) {
+        sum[k] = KS_NAME(x_dot_book)(p + k * bytes, &b[k], scales[k],
+            a->q[1] + 256 * i, a->sum[1] + 16 * i, rows, type);
+        i = i + 1 < a->n_in / 256 ? i + 1 : 0;
+    }
+    vr_store(d, _mm256_mul_ps(
+        _mm256_cvtph_ps(_mm_loadu_si128((const void *)half)),
+        _mm256_set1_ps(blk_book_power(type))));
+    return i;
+}
+
+KS_NOINLINE size_t KS_NAME(x_dot_books)(const u8 *p, const k_acts *a, size_t i,
+    const u8 *rows, ksllm_type type, __m256i *sum, f32 *d) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
-        KS_NAME(x_dot_book)(p, x, rows, KSLLM_TYPE_##t, sum)
-    BOOK(IQ2_XXS); break;
-    BOOK(IQ2_XS); break;
-    BOOK(IQ2_S); break;
-    BOOK(IQ3_XXS); break;
-    BOOK(IQ3_S); break;
-    BOOK(IQ1_S); break;
-    BOOK(IQ1_M); break;
+        return KS_NAME(x_eight_books)(                                         \
+            p, a, i, rows, KSLLM_TYPE_##t, sum, d)
+    BOOK(IQ2_XXS);
+    BOOK(IQ2_XS);
+    BOOK(IQ2_S);
+    BOOK(IQ3_XXS);
+    BOOK(IQ3_S);
+    BOOK(IQ1_S);
+    BOOK(IQ1_M);
 #undef BOOK
+    default: return i;
     }
 }
 #endif
@@ -4805,11 +5016,6 @@ V_INLINE __m256i KS_NAME(x_lane_sums)(const __m256i *v) {
         _mm256_permute2x128_si256(b[0], b[1], 0x31));
 }
 
-/* Fetches to L1 what a stream comes to after the n bytes at p. */
-V_INLINE void KS_NAME(x_ahead)(const u8 *p, size_t n) {
-    for (size_t at = 0; at < n; at += 64) __builtin_prefetch(p + 4096 + at);
-}
-
 /* Block k of eight, which is at q, times its inputs: p[k] has parts of its sum
  * in its lanes, u[k] those of the minima. */
 V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
@@ -4839,7 +5045,7 @@ V_INLINE void KS_NAME(x_one)(const u8 *q, const i8 *x, const i16 *sums,
 
 /* While eight blocks are multiplied, the floats of the eight before them are
  * added up: each waits for the one before it. `book`: the rows of the type's
- * codebook, if it has one (IQ1: not read, but not NULL). */
+ * codebook, if it has one. */
 V_INLINE void KS_NAME(k_stream)(
     const k_product *p, ksllm_type type, const u8 *book) {
     const blk_type *b = &BLK_TYPES[type];
@@ -4861,18 +5067,13 @@ V_INLINE void KS_NAME(k_stream)(
             q = end;
         }
         if (n && !book) X_READ_HEADS(q, type, &l);
-        for (size_t k = 0; k < 8; k++) {
-            if (n) {
-                const u8 *at = q + k * b->bytes;
-                const i8 *x = a->q[1] + 256 * i;
-#if !defined KSLLM_NO_IQ
-                if (book) {
-                    KS_NAME(x_ahead)(at, b->bytes);
-                    X_DOT_BOOK(at, x, book, type, &pi[k]);
-                    l.d[k] = blk_book_scale(at, type);
-                } else
+#if !defined KSLLM_NO_IQ && !defined KS_BASE
+        if (n && book) i = KS_NAME(x_dot_books)(q, a, i, book, type, pi, l.d);
 #endif
-                KS_NAME(x_one)(at, x, a->sum[1] + 16 * i, &l, k, type, pi, ui);
+        for (size_t k = 0; k < 8; k++) {
+            if (n && !book) {
+                KS_NAME(x_one)(q + k * b->bytes, a->q[1] + 256 * i,
+                    a->sum[1] + 16 * i, &l, k, type, pi, ui);
                 i = i + 1 < n_row ? i + 1 : 0;
             }
             if (k >= before) continue;
@@ -6317,9 +6518,9 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     const u8 *of[8];
     KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
-        const u8 *p = row[r] + at;
-        X_READ_BOOK(p, type, all[r], scale[r]);
-        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(p, type);
+        if (r % 4 == 0)
+            KS_NAME(x_read_books)(row + r, at, type, all + r, scale + r);
+        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(row[r] + at, type);
         of[r] = scale[r];
     }
     KS_NAME(x_four)(of, 0, s);
@@ -6816,6 +7017,81 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
     }
 }
 
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+/* Weights of types with a codebook keep their signs here, and inputs have none,
+ * raised by 128. So each sum of n steps, of 16 bits, begins with -128 times its
+ * weights. What it is in between may wrap: in the end it fits, for weights up
+ * to 15 after eight steps, up to 62 after two. */
+V_INLINE int KS_NAME(x_book_steps)(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_S || blk_is_ones(type)
+        ? BLK_TYPES[type].span / 4 : 2;
+}
+
+V_INLINE void KS_NAME(x_book_starts)(
+    const x_panel *w, const size_t n, i32 (*start)[16]) {
+    for (size_t k = 0; k < 64; k += n, start++) {
+        __m256i s[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (size_t i = k; i < k + n; i++) {
+            KS_UNROLL
+            for (int h = 0; h < 2; h++)
+                s[h] = _mm256_sub_epi16(s[h], _mm256_maddubs_epi16(
+                    _mm256_set1_epi8(1), KS_NAME(x_load)(w->p[i][8 * h])));
+        }
+        KS_UNROLL
+        for (int h = 0; h < 2; h++)
+            _mm256_storeu_si256(
+                (void *)(*start + 8 * h), _mm256_slli_epi16(s[h], 7));
+    }
+}
+
+/* Inputs of T tokens, raised, in place of what `in` has. */
+V_INLINE void KS_NAME(x_raise)(size_t T, x_tokens *in, i8 (*to)[256]) {
+    for (size_t t = 0; t < T; t++) {
+        KS_UNROLL
+        for (size_t i = 0; i < 256; i += 32)
+            _mm256_storeu_si256((void *)(to[t] + i), _mm256_xor_si256(
+                KS_NAME(x_load)(in->x[t] + i), _mm256_set1_epi8(-128)));
+        in->x[t] = to[t];
+    }
+}
+
+V_INLINE void KS_NAME(x_tile_book)(const x_panel *w, const x_tokens *in,
+    const int n, const int T, int span, f32 *acc) {
+    const int shift = span == 32 ? 3 : 2;
+    const int some = n == 2 ? 2 : 2 * T; /* sums that registers are left for */
+    i32 (*start)[16] = in->start;
+    __m256i p[8], s[8];
+    KS_UNROLL
+    for (int j = 0; j < 2 * T; j++) p[j] = _mm256_setzero_si256();
+    for (size_t k = 0; k < 64; k += (size_t)n, start++) {
+        const i32 *scale = w->scale[k >> shift];
+        KS_UNROLL
+        for (int from = 0; from < 2 * T; from += some) {
+            KS_UNROLL
+            for (size_t i = 0; i < (size_t)n; i++) {
+                KS_UNROLL
+                for (int j = from; j < from + some; j++) {
+                    const __m256i v = _mm256_maddubs_epi16(
+                        KS_NAME(x_dword)(in->x[j / 2] + 4 * (k + i)),
+                        KS_NAME(x_load)(w->p[k + i][j % 2 * 8]));
+                    if (i) KS_ADD("vpaddw", s[j], v);
+                    else s[j] = _mm256_add_epi16(
+                        v, KS_NAME(x_load)(*start + j % 2 * 8));
+                }
+            }
+            KS_UNROLL
+            for (int j = from; j < from + some; j++)
+                KS_ADD("vpaddd", p[j], _mm256_madd_epi16(
+                    s[j], KS_NAME(x_load)(scale + j % 2 * 8)));
+        }
+    }
+    KS_UNROLL
+    for (int j = 0; j < 2 * T; j++)
+        vr_store(acc + 8 * j, vr_add(vr_load(acc + 8 * j), p[j],
+            vr_load(w->of[0].d + j % 2 * 8), *in->dx[j / 2]));
+}
+#endif
+
 V_INLINE void KS_NAME(x_tile)(const x_panel *w, const x_tokens *in,
     size_t n_blocks, const blk_type *b, const int nb, const int n,
     bool is_signed, const int T, f32 *acc) {
@@ -6851,11 +7127,20 @@ SHAPE(x_tile32_4, 32, 4, false)
 SHAPE(x_tile32_signed, 32, 8, true)
 SHAPE(x_tile256_2, 256, 2, false)
 SHAPE(x_tile256_signed, 256, 8, true)
-#if !defined KSLLM_NO_IQ
-SHAPE(x_tile256_signed_4, 256, 4, true)
-#endif
 #endif
 #undef SHAPE
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+#define BOOK(name, n)                                                          \
+    static void KS_NAME(name)(const x_panel *w, const x_tokens *in, size_t T,  \
+        size_t n_blocks, const blk_type *b, f32 *acc) {                        \
+        (void)T, (void)n_blocks;                                               \
+        KS_NAME(x_tile_book)(w, in, n, KS_NAME(TILE), b->span, acc);           \
+    }
+BOOK(x_tile_book_2, 2)
+BOOK(x_tile_book_4, 4)
+BOOK(x_tile_book_8, 8)
+#undef BOOK
+#endif
 
 V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
     const bool is_signed = KS_NAME(x_signed)(type);
@@ -6866,7 +7151,12 @@ V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
             : n == 8     ? KS_NAME(x_tile32_8)
                          : KS_NAME(x_tile32_4);
 #if !defined KSLLM_NO_IQ
-    if (is_signed && n == 4) return KS_NAME(x_tile256_signed_4);
+    if (blk_has_book(type)) {
+        const int steps = KS_NAME(x_book_steps)(type);
+        return steps == 2 ? KS_NAME(x_tile_book_2)
+            : steps == 4  ? KS_NAME(x_tile_book_4)
+                          : KS_NAME(x_tile_book_8);
+    }
 #endif
     if (is_signed) return KS_NAME(x_tile256_signed);
     if (n == 2) return KS_NAME(x_tile256_2);
@@ -6876,36 +7166,52 @@ V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
                                    : KS_NAME(x_tile256_4);
 }
 
-static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
-    enum { TOKENS = 64 }; /* whose sums stay in the first-level cache */
+/* Columns [k, k + 256) of 16 rows times m tokens of p from t0 on. */
+KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t t0, size_t m,
+    size_t k, const u8 *const *row, const u8 *next, x_layer lay, x_tiler tile,
+    f32 *acc) {
     const blk_type *b = &BLK_TYPES[p->type];
-    const size_t n = p->acts->n_in;
-    const bool raise = !KS_NAME(x_signed)(p->type);
+    const size_t n_blocks = min_size(256, p->acts->n_in - k) / b->n;
+    const size_t at = k / b->n * b->bytes;
     x_panel w;
     x_tokens in;
+    for (int h = 0; h < 2; h++)
+        lay(&w, h, row + 8 * h, at, n_blocks, !KS_NAME(x_signed)(p->type));
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+    const bool book = blk_has_book(p->type);
+    i32 start[32][16];
+    i8 raised[KS_NAME(TILE)][256];
+    in.start = start;
+    if (book)
+        KS_NAME(x_book_starts)(
+            &w, (size_t)KS_NAME(x_book_steps)(p->type), start);
+#endif
+    for (size_t t = 0, T; t < m; t += T) {
+        T = m - t <= KS_NAME(LEAST)    ? KS_NAME(LEAST)
+            : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
+                                       : KS_NAME(TILE);
+        x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
+#if !defined KS_VNNI && !defined KSLLM_NO_IQ
+        if (book) KS_NAME(x_raise)(T, &in, raised);
+#endif
+        k_fetch_share(next + 16 * at, 16 * n_blocks * b->bytes, t, t + T, m);
+        tile(&w, &in, T, n_blocks, b, acc + 16 * t);
+    }
+}
+
+static void KS_NAME(k_panel)(const k_product *p, x_layer lay, x_tiler tile) {
+    enum { TOKENS = 128 }; /* codebooks: a tenth faster than 64 */
     f32 acc[TOKENS * 16];
     const u8 *row[16];
     for (size_t t0 = 0; t0 < p->m; t0 += TOKENS)
         for (size_t r0 = 0; r0 < p->n_rows; r0 += 16) {
-            size_t m = min_size(TOKENS, p->m - t0);
-            size_t n_rows = min_size(16, p->n_rows - r0);
+            const size_t m = min_size(TOKENS, p->m - t0);
+            const size_t n_rows = min_size(16, p->n_rows - r0);
             const u8 *next = KS_NAME(x_rows)(p, r0, 16, row);
             memset(acc, 0, (m + 7) / 8 * 8 * 16 * sizeof *acc);
-            for (size_t k = 0; k < n; k += 256) {
-                size_t n_blocks = min_size(256, n - k) / b->n;
-                size_t at = k / b->n * b->bytes;
-                for (int h = 0; h < 2; h++)
-                    lay(&w, h, row + 8 * h, at, n_blocks, raise);
-                for (size_t t = 0, T; t < m; t += T) {
-                    T = m - t <= KS_NAME(LEAST)  ? KS_NAME(LEAST)
-                        : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
-                                                   : KS_NAME(TILE);
-                    x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
-                    k_fetch_share(next + 16 * at, 16 * n_blocks * b->bytes, t,
-                        t + T, m);
-                    tile(&w, &in, T, n_blocks, b, acc + 16 * t);
-                }
-            }
+            for (size_t k = 0; k < p->acts->n_in; k += 256)
+                KS_NAME(x_panel_step)(
+                    p, t0, m, k, row, next, lay, tile, acc);
             for (size_t t = 0; t < m; t++)
                 memcpy(p->y + (t0 + t) * p->y_stride + r0, acc + 16 * t,
                     n_rows * sizeof *acc);
@@ -9738,20 +10044,22 @@ QUANTIZED(IQ4_XS)
         KS_NAME(x_lay_book)(to, h, row, at, raise, KSLLM_TYPE_##t);            \
     }                                                                          \
     X_LAY_OWN(t)
-#else
-#define X_LAY_BOOK(t) X_LAY_OWN(t)
-#endif
 KS_NOINLINE void KS_NAME(k_one_book)(const k_product *p) {
     u8 rows[8 << 10];
-    X_OPEN_BOOK(p->type, rows);
+    KS_NAME(x_open_book)(p->type, rows);
     KS_NAME(k_stream)(p, p->type, rows);
 }
+#define X_ONE_BOOK KS_NAME(k_one_book)
+#else
+#define X_LAY_BOOK(t) X_LAY_OWN(t)
+#define X_ONE_BOOK KS_PASTE(k_one_book, KS_BASE)
+#endif
 #define BOOK(t)                                                                \
     X_LAY_BOOK(t)                                                              \
     static void KS_NAME(k_product_##t)(const k_product *p) {                   \
         if (p->m == 1) {                                                       \
             X_WIDER(p, t)                                                      \
-            KS_NAME(k_one_book)(p);                                            \
+            X_ONE_BOOK(p);                                                     \
         } else                                                                 \
             KS_NAME(k_panel)(p, X_LAYER_OWN(t),                                \
                 KS_NAME(x_tiler_of)(KSLLM_TYPE_##t));                          \
@@ -9765,13 +10073,18 @@ BOOK(IQ1_S)
 BOOK(IQ1_M)
 #undef BOOK
 #undef X_LAY_BOOK
+#undef X_ONE_BOOK
 #endif
 #if !defined KS_AVX2
 #define X_WIDE_LAY(t)
 #define X_WIDE_PANEL(t)
 #define X_FEW_Q2_K KS_NAME(k_product_Q2_K)
 #else
+#if defined KS_AVXVNNI /* not its k_product_Q2_K, which may take panels */
+#define X_FEW_Q2_K KS_PASTE(k_few_Q2_K, KS_BASE)
+#else
 #define X_FEW_Q2_K KS_NAME(k_few_Q2_K)
+#endif
 #if !defined KS_BASE
 #define X_WIDE_LAY(t)                                                          \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
@@ -10268,9 +10581,6 @@ static const k_row KS_NAME(K_TABLE_ROW) = {
 #undef VI_OFFSET
 #undef LANES
 #undef X_READ_HEADS
-#undef X_READ_BOOK
-#undef X_OPEN_BOOK
-#undef X_DOT_BOOK
 #undef KS_ISA
 #undef KS_SCALAR
 #undef KS_AVX2
