@@ -8389,12 +8389,21 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
 /* Rows of blocks of 256 that meet inputs at once. A small core runs its
  * instructions in order, and multiplies one row while it waits for the other.
  * Without sdot two would take a sixth less there, but up to 8 % more on larger
- * cores (llvm-mca), and 32-bit Arm has no registers for two. */
-#if defined KS_DOTPROD
-enum { KS_NAME(ABREAST) = 2 };
-#else
+ * cores (llvm-mca), but for codebooks, and 32-bit Arm has no registers for
+ * two. */
+#if defined KS_ARM32
 enum { KS_NAME(ABREAST) = 1 };
+#else
+enum { KS_NAME(ABREAST) = 2 };
 #endif
+V_INLINE int KS_NAME(n_abreast)(ksllm_type type) {
+#if defined KS_DOTPROD
+    (void)type;
+    return 2;
+#else
+    return blk_has_book(type) ? KS_NAME(ABREAST) : 1;
+#endif
+}
 
 /* Of 256 inputs the sums as n_steps needs them: of 32, or of 16, negative
  * where weights have a bias. */
@@ -8513,10 +8522,13 @@ V_INLINE void KS_NAME(n_book_pair)(int32x4_t (*run)[2],
         for (int r = 0; r < R; r++)
             KS_NAME(n_sdot)(&run[r][wide ? g : 1], w[r].hi, y[r].hi);
 #else
-        int32x4_t *to = run[0];
-        if (wide) to[g] = KS_NAME(n_dot32)(to[g], w[0], y[0], true);
-        else to[0] = KS_NAME(n_dot)(to[0], w[0].lo, y[0].lo),
-            to[1] = KS_NAME(n_dot)(to[1], w[0].hi, y[0].hi);
+        KS_UNROLL
+        for (int r = 0; r < R; r++) {
+            int32x4_t *to = run[r];
+            if (wide) to[g] = KS_NAME(n_dot32)(to[g], w[r], y[r], true);
+            else to[0] = KS_NAME(n_dot)(to[0], w[r].lo, y[r].lo),
+                to[1] = KS_NAME(n_dot)(to[1], w[r].hi, y[r].hi);
+        }
 #endif
     }
 }
@@ -8590,10 +8602,11 @@ V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
     const u8 *book, const i8 *x, const int16x8_t *sums, int32x4_t *to,
     int32x4_t *u) {
     enum { R = KS_NAME(ABREAST) };
+    const int n = KS_NAME(n_abreast)(type);
     const int wide = BLK_TYPES[type].span == 32;
     int32x4_t steps[R][4], run[R][2], v[R];
     KS_UNROLL
-    for (int r = 0; r < R; r++) {
+    for (int r = 0; r < n; r++) {
         KS_NAME(n_steps)(src[r], type, sums, steps[r], v + r, u + r);
         run[r][0] = run[r][1] = vdupq_n_s32(0);
     }
@@ -8601,7 +8614,7 @@ V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
     for (int half = 0; half < 2; half++, x += 128) {
         KS_NAME(n_half256) from[R];
         KS_UNROLL
-        for (int r = 0; r < R; r++)
+        for (int r = 0; r < n; r++)
             from[r] = KS_NAME(n_half_at)(src[r], type, half, book);
         KS_UNROLL
         for (int k = 0; k < 4; k += 1 + wide) {
@@ -8610,7 +8623,7 @@ V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
             KS_UNROLL
             for (int g = 0; g < 2; g++) {
                 KS_UNROLL
-                for (int r = 0; r < R; r++) {
+                for (int r = 0; r < n; r++) {
                     v[r] = KS_NAME(n_scale)(
                         v[r], run[r][g], steps[r][at / 4], at % 4 + g);
                     KS_TOGETHER(run[r][g], v[r]);
@@ -8618,19 +8631,19 @@ V_INLINE void KS_NAME(n_rows256)(const u8 *const *src, ksllm_type type,
             }
         }
         KS_UNROLL
-        for (int r = 0; r < R; r++) {
+        for (int r = 0; r < n; r++) {
             steps[r][0] = steps[r][2 - wide];
             steps[r][1] = steps[r][3];
         }
     }
     KS_UNROLL
-    for (int r = 0; r < R; r++) to[r] = v[r];
+    for (int r = 0; r < n; r++) to[r] = v[r];
 }
 
 V_INLINE void KS_NAME(n_eight256)(const u8 *const *rows, size_t at,
     ksllm_type type, const u8 *book, const i8 *x, const i16 *sums,
     int32x4_t *s, int32x4_t *u) {
-    enum { R = KS_NAME(ABREAST) };
+    const int n = KS_NAME(n_abreast)(type);
     int16x8_t in[2];
 #if !defined KSLLM_NO_IQ
     i8 both[512];
@@ -8641,10 +8654,10 @@ V_INLINE void KS_NAME(n_eight256)(const u8 *const *rows, size_t at,
 #endif
     KS_NAME(n_block_sums)(sums, type, in);
     KS_ROLLED
-    for (int r = 0; r < 8; r += R) {
-        const u8 *src[R];
+    for (int r = 0; r < 8; r += n) {
+        const u8 *src[KS_NAME(ABREAST)];
         KS_UNROLL
-        for (int j = 0; j < R; j++) src[j] = rows[r + j] + at;
+        for (int j = 0; j < n; j++) src[j] = rows[r + j] + at;
         KS_NAME(n_rows256)(src, type, book, x, in, s + r, u + r);
     }
 }

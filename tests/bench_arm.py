@@ -48,6 +48,11 @@ CPU = "max,sve=off"     # or the C library would use SVE, which no A76 has
 MCA = os.environ.get("MCA", "llvm-mca-19")
 CORES = {"N1": "neoverse-n1", "V1": "neoverse-v1", "A55": "cortex-a55"}
 TUNED = ["Q4_0", "Q4_K", "Q6_K", "Q8_0", "IQ3_S"]
+# Types with a codebook: of them one token is modelled, without i8mm, which has
+# dotprod's kernels there. What a product does ONCE, whatever its size, counts as
+# it would if it were as large as the one whose instructions are counted.
+ONCE = "n_open_book"
+BOOKS = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"]
 # Inputs of a row, rows, tokens. The model of the cycles sees less, or it
 # would take minutes: one panel and two tiles. Unpacking weighs five times as
 # much there as with 64 tokens.
@@ -107,15 +112,20 @@ def count32(build):
 
 
 class Disassembly:
-    """The text of each instruction, so that llvm-mca can read a trace."""
+    """The text of each instruction, so that llvm-mca can read a trace; `once`
+    are the addresses of those in functions ONCE."""
 
     def __init__(self, program):
-        self.at = {}
+        self.at, self.once, inside = {}, set(), False
         text = run(CROSS + "objdump", "-d", "--no-show-raw-insn", program)
         for line in text.splitlines():
+            if line.endswith(">:"):
+                inside = ONCE in line
             m = re.match(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)$", line)
             if not m:
                 continue
+            if inside:
+                self.once.add(int(m[1], 16))
             args = re.sub(r"\s*//.*", "", m[3])
             args = re.sub(r"\b[0-9a-f]+ <[^>]*>", "1f", args)
             # llvm-mca would take 100 cycles for a call.
@@ -149,18 +159,27 @@ def cycles(text, units):
     return found
 
 
-def model(build, program, types):
+def model(build, program):
     if not shutil.which(MCA):
         return {}
-    text, result = Disassembly(program).at, {}
+    seen, result = Disassembly(program), {}
+
+    def code(addresses):
+        return "\n".join(seen.at[a] for a in addresses if a in seen.at) + "\n1:\n"
+
     for tokens, shape in MODELLED.items():
         for line, at in traces(build, program, shape):
             row, kind, _, units, *more = line.split()
-            if kind not in types:
+            if kind not in TUNED and (
+                    kind not in BOOKS or tokens > 1 or row == "i8mm"):
                 continue
-            code = "\n".join(text[a] for a in at if a in text) + "\n1:\n"
-            key = row, kind, tokens, *more
-            result[key] = cycles(code, int(units))
+            found = cycles(code(a for a in at if a not in seen.once),
+                           int(units))
+            once = [a for a in at if a in seen.once]
+            for core, n in cycles(code(once), COUNTED[0] * COUNTED[1] // 32
+                                  ).items() if once else ():
+                found[core] += n
+            result[row, kind, tokens, *more] = found
     return result
 
 
@@ -298,14 +317,14 @@ def main():
     program = a.build / "bench_arm"
     numbers = dict(lines_of(
         "ksllm", count(a.build, program, COUNTED) | count32(a.build),
-        model(a.build, program, TUNED)))
+        model(a.build, program)))
     peer = {k: v for k, v in stored.items() if k[0] == "peer"}
     if a.peer:
         peer = {}
         for row in MARCH:
             other = build_peer(a.build, a.peer, row)
             peer.update(lines_of("peer", count(a.build, other, COUNTED),
-                                 model(a.build, other, TUNED)))
+                                 model(a.build, other)))
     show(numbers, peer)
     print()
     limits = list(goals(numbers, peer))
