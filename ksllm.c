@@ -2445,8 +2445,8 @@ KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
     blk_read_scales(b, src, KSLLM_TYPE_IQ3_S);
     for (u32 i = 0; i < 64; i++) {
         u32 row = blk_book_at(src, KSLLM_TYPE_IQ3_S, i / 8, i % 8);
-        blk_levels(b->q + 4 * i, BLK_GRID_IQ3_S[row], 4, 8, BLK_LEVELS_IQ3_S,
-            (u32)FIELD(blk_iq3_s, signs)[i / 2] >> i % 2 * 4);
+        blk_levels(b->q + 4 * (size_t)i, BLK_GRID_IQ3_S[row], 4, 8,
+            BLK_LEVELS_IQ3_S, (u32)FIELD(blk_iq3_s, signs)[i / 2] >> i % 2 * 4);
     }
 }
 
@@ -2465,7 +2465,7 @@ KS_INLINE void blk_read_book(blk *b, const u8 *src, ksllm_type type) {
         for (u32 k = 0; k < 32 / n; k++) {
             u32 row = blk_book_of(type)[blk_book_at(src, type, g, k)];
             u32 signs = blk_book_signs(src, type, g) >> n * k;
-            i8 *q = b->q + 32 * g + n * k;
+            i8 *q = b->q + (32 * g + n * k);
             if (blk_is_ones(type)) blk_eighths(q, row, signs & 1);
             else if (three)
                 blk_levels(q, row, 4, 3, BLK_LEVELS_IQ3_XXS, signs);

@@ -19,7 +19,7 @@ if [ -n "${SLICE:-}" ]; then
     fuzz=8 cancels=10000 soak=10 mutants=8 goal=60 at_once=1 model=
     fuzzers='FUZZERS=chat split tokens'
 else
-    fuzz=12 cancels=100000 soak=90 mutants=20 goal=85 at_once=2 fuzzers=
+    fuzz=8 cancels=100000 soak=60 mutants=20 goal=85 at_once=2 fuzzers=
 fi
 
 # The longest first: two run at a time, in a slice one, beside what else runs.
