@@ -3872,8 +3872,9 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * way, sixteen rows at a time: with AVX-512 (k_sixteens) and, of the types that
  * X_SOMES names, without (x_some32, x_some256).
  * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
- * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book), or
- * meet one token (x_dot_book).
+ * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book; tiles
+ * without VNNI: x_tile_book), or it meets one token by a codebook whose rows
+ * were made bytes (x_open_book, x_dot_book).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
