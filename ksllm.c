@@ -4505,18 +4505,21 @@ V_INLINE __m256i KS_NAME(x_book_eight)(__m128i rows) {
 }
 
 V_INLINE __m256i KS_NAME(x_book_four)(u64 rows, ksllm_type type) {
-    static const i8 ones[4] = {-8, 0, 8, 0};
+    static const i8 ones[4] = {-9, -1, 7, 0}; /* an eighth less */
     return KS_NAME(x_crumbs)(rows,
         blk_is_ones(type) ? ones : BLK_LEVELS_IQ2);
 }
 
-/* The eighth by which weights of IQ1 are more, or less. */
-V_INLINE __m256i KS_NAME(x_eighth)(
+/* -1 where weights of IQ1 are an eighth more, 0 where they are less. */
+V_INLINE __m256i KS_NAME(x_more)(
     const u8 *p, ksllm_type type, const size_t g) {
-    const u32 signs = blk_book_signs(p, type, g);
-    if (type == KSLLM_TYPE_IQ1_S) return _mm256_set1_epi8(signs ? -1 : 1);
-    return _mm256_sign_epi8(
-        _mm256_set1_epi8(1), KS_NAME(x_minus_at)((const u8 *)&signs));
+    if (type == KSLLM_TYPE_IQ1_S)
+        return _mm256_set1_epi8(blk_book_signs(p, type, g) ? 0 : -1);
+    /* the bit above the three of each row */
+    const __m256i bits = _mm256_and_si256(
+        KS_NAME(x_dword)(FIELD_OF(p, blk_iq1_m, qh) + 2 * g),
+        _mm256_setr_epi32(8, 8, 128, 128, 2048, 2048, 32768, 32768));
+    return _mm256_cmpeq_epi32(bits, _mm256_setzero_si256());
 }
 
 /* Where the rows of a block are in a codebook whose own are 1 << shift bytes, 1
@@ -4622,9 +4625,9 @@ V_INLINE __m256i KS_NAME(x_book)(
         | (u64)(u16)ROW(1) << 16 | (u64)(u16)ROW(2) << 32
         | (u64)(u16)ROW(3) << 48, type);
 #undef ROW
-    if (blk_is_ones(type))
-        return _mm256_add_epi8(w, KS_NAME(x_eighth)(p, type, g));
-    return w;
+    if (!blk_is_ones(type)) return w;
+    const __m256i more = KS_NAME(x_more)(p, type, g);
+    return _mm256_sub_epi8(w, _mm256_add_epi8(more, more));
 }
 #endif
 
@@ -4731,6 +4734,13 @@ V_INLINE void KS_NAME(x_heads_of)(
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
 #if !defined KSLLM_NO_IQ
+/* The scales of eight blocks, by blk_book_half. */
+V_INLINE __m256 KS_NAME(x_book_scale)(const u16 *half, ksllm_type type) {
+    return _mm256_mul_ps(
+        _mm256_cvtph_ps(_mm_loadu_si128((const void *)half)),
+        _mm256_set1_ps(blk_book_power(type)));
+}
+
 /* What the weights of a block with a codebook wait for: signs, where they do
  * not lie as they are wanted; x_book_places. It is made for some blocks, then
  * come their weights: the wait was a third of the time. */
@@ -4856,14 +4866,8 @@ V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
     if (!blk_is_ones(type)) return v;
     v = KS_NAME(x_and)(_mm256_srlv_epi32(
         v, _mm256_set1_epi64x((i64)4 << 32)), 15);
-    if (type == KSLLM_TYPE_IQ1_M) { /* the bit above each row's three */
-        const __m256i bits = _mm256_and_si256(
-            KS_NAME(x_dword)(FIELD_OF(p, blk_iq1_m, qh) + 2 * g),
-            _mm256_setr_epi32(8, 8, 128, 128, 2048, 2048, 32768, 32768));
-        v = _mm256_sub_epi8(
-            v, _mm256_cmpeq_epi32(bits, _mm256_setzero_si256()));
-    }
-    return v;
+    return type == KSLLM_TYPE_IQ1_S ? v
+        : _mm256_sub_epi8(v, KS_NAME(x_more)(p, type, g));
 }
 #undef X_ROWS
 #undef X_PUT
@@ -4936,9 +4940,7 @@ V_INLINE size_t KS_NAME(x_eight_books)(const u8 *p, const k_acts *a, size_t i,
             a->q[1] + 256 * i, a->sum[1] + 16 * i, rows, type);
         i = i + 1 < a->n_in / 256 ? i + 1 : 0;
     }
-    vr_store(d, _mm256_mul_ps(
-        _mm256_cvtph_ps(_mm_loadu_si128((const void *)half)),
-        _mm256_set1_ps(blk_book_power(type))));
+    vr_store(d, KS_NAME(x_book_scale)(half, type));
     return i;
 }
 
@@ -6535,14 +6537,16 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     const blk_type *b = &BLK_TYPES[type];
     __m256i all[8][8], s[4];
     u8 scale[8][16];
+    u16 half[8];
     const u8 *of[8];
     KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
         if (r % 4 == 0)
             KS_NAME(x_read_books)(row + r, at, type, all + r, scale + r);
-        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(row[r] + at, type);
+        half[r] = blk_book_half(row[r] + at, type);
         of[r] = scale[r];
     }
+    vr_store(to->of[0].d + 8 * h, KS_NAME(x_book_scale)(half, type));
     KS_NAME(x_four)(of, 0, s);
     KS_NAME(x_lane_scales)(b, s, s, &l);
     for (int i = 0; i < 256 / b->span; i++)
