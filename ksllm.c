@@ -1843,9 +1843,10 @@ KS_INLINE void blk_read_iq4_xs(blk *b, const u8 *src) {
 #if !defined KSLLM_NO_IQ
 
 /* ---- codebooks: the levels of eight weights, two bits each from the lowest
- * on, or of four, three bits or a byte each (the numbers are ggml's) ---- */
+ * on, or of four, three bits or a byte each (the numbers are ggml's). Each has
+ * a row more: x86 reads rows of two bytes by four (x_book). ---- */
 
-static const u16 BLK_GRID_IQ2_XXS[256] = {
+static const u16 BLK_GRID_IQ2_XXS[256 + 1] = {
     0, 2, 5, 8, 10, 17, 20, 32, 34, 40, 42, 65, 68, 80, 88, 97, 100, 128, 130,
     138, 162, 257, 260, 272, 277, 320, 388, 408, 512, 514, 546, 642, 1025, 1028,
     1040, 1057, 1060, 1088, 1090, 1096, 1120, 1153, 1156, 1168, 1188, 1280,
@@ -1869,7 +1870,7 @@ static const u16 BLK_GRID_IQ2_XXS[256] = {
     37248, 37445, 37888, 37922, 37956, 38225, 39041, 39200, 40962, 41040, 41093,
     41225, 41472, 42008, 43088, 43268,
 };
-static const u16 BLK_GRID_IQ2_XS[512] = {
+static const u16 BLK_GRID_IQ2_XS[512 + 1] = {
     0, 2, 5, 8, 10, 17, 20, 22, 25, 32, 34, 37, 40, 65, 68, 70, 73, 80, 82, 85,
     88, 97, 100, 128, 130, 133, 136, 145, 148, 153, 160, 257, 260, 262, 265,
     272, 274, 277, 280, 282, 289, 292, 320, 322, 325, 328, 337, 340, 352, 360,
@@ -1915,7 +1916,7 @@ static const u16 BLK_GRID_IQ2_XS[512] = {
     42648, 43018, 43040, 43042, 43048, 43168, 43176, 43268, 43396, 43398, 43560,
     43562, 43665, 43690,
 };
-static const u16 BLK_GRID_IQ2_S[1024] = {
+static const u16 BLK_GRID_IQ2_S[1024 + 1] = {
     0, 2, 5, 8, 10, 17, 20, 22, 25, 32, 34, 37, 40, 65, 68, 70, 73, 80, 82, 85,
     88, 97, 100, 102, 105, 128, 130, 133, 136, 145, 148, 160, 165, 170, 257,
     260, 262, 265, 272, 274, 277, 280, 289, 292, 320, 322, 325, 328, 337, 340,
@@ -2005,7 +2006,7 @@ static const u16 BLK_GRID_IQ2_S[1024] = {
     41985, 41988, 42000, 42048, 42121, 42148, 42240, 42265, 42577, 43018, 43048,
     43170, 43348, 43398, 43528, 43530, 43552, 43554, 43560, 43656, 43690,
 };
-static const u16 BLK_GRID_IQ3_XXS[256] = {
+static const u16 BLK_GRID_IQ3_XXS[256 + 1] = {
     0, 2, 4, 9, 11, 15, 16, 18, 25, 34, 59, 61, 65, 67, 72, 74, 81, 85, 88, 90,
     97, 108, 120, 128, 130, 132, 137, 144, 146, 153, 155, 159, 169, 175, 189,
     193, 199, 200, 202, 213, 248, 267, 287, 292, 303, 315, 317, 321, 327, 346,
@@ -2115,7 +2116,7 @@ static const u32 BLK_GRID_IQ3_S[512] = { /* bytes */
     0x7040103, 0x7040200, 0x7040500, 0x7050202, 0x7050402, 0x7060002,
     0x7060301, 0x7070000,
 };
-static const u16 BLK_GRID_IQ1[2048] = {
+static const u16 BLK_GRID_IQ1[2048 + 1] = {
     0, 2, 5, 8, 10, 17, 21, 32, 34, 40, 42, 69, 81, 84, 86, 101, 128, 130, 136,
     138, 149, 160, 162, 168, 170, 260, 261, 273, 276, 278, 281, 282, 293, 321,
     326, 329, 338, 341, 346, 353, 356, 358, 360, 389, 401, 404, 406, 421, 512,
@@ -3880,8 +3881,9 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens of the types
  * that X_SOMES names go one more way, sixteen rows at a time (k_sixteens).
  * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
- * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book), or
- * meet one token (x_dot_book).
+ * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book; tiles
+ * without VNNI: x_tile_book), or it meets one token by a codebook whose rows
+ * were made bytes (x_open_book, x_dot_book).
  * Eight streams in turns are read at two thirds of the speed of one. So what
  * comes next is fetched in the order of its addresses, and to the L2 cache:
  * L1 is too small for what lies between (EPYC 7003: 12.0 instead of 8.3 GB/s
@@ -4470,19 +4472,21 @@ V_INLINE __m128i KS_NAME(x_book_scales)(const u8 *p, ksllm_type type) {
     return _mm_add_epi8(_mm_add_epi8(v, v), _mm_set1_epi8(1));
 }
 
-/* Three bits of each byte of eight rows, of which each has four. */
-V_INLINE __m256i KS_NAME(x_threes)(__m128i rows) {
-    __m256i w = _mm256_cvtepu16_epi32(rows);
-    w = _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 10)),
+/* Three bits of each byte of eight rows, of which each has four and is in the
+ * low half of a lane. */
+V_INLINE __m256i KS_NAME(x_threes)(__m256i w) {
+    w = _mm256_and_si256(
+        _mm256_blend_epi16(w, _mm256_slli_epi32(w, 10), 0xaa),
         _mm256_set1_epi32(0x003f003f));
     return _mm256_and_si256(_mm256_or_si256(w, _mm256_slli_epi32(w, 5)),
         _mm256_set1_epi8(7));
 }
 
-/* The levels of four rows of eight, two bits each: a nibble is two of them. */
-V_INLINE __m256i KS_NAME(x_crumbs)(u64 rows, const i8 *level) {
-    const __m256i each = _mm256_setr_epi32(0, 0x01010101, 0x02020202,
-        0x03030303, 0x04040404, 0x05050505, 0x06060606, 0x07070707);
+/* The levels of four rows of eight, two bits each: a nibble is two of them. A
+ * row is in the low half of every second lane. */
+V_INLINE __m256i KS_NAME(x_crumbs)(__m256i rows, const i8 *level) {
+    const __m256i each = _mm256_setr_epi32(0, 0x01010101, 0x08080808,
+        0x09090909, 0, 0x01010101, 0x08080808, 0x09090909);
 #define LOW(k) level[(k) & 3]
 #define HIGH(k) level[(k) >> 2]
 #define ALL(F)                                                                 \
@@ -4492,8 +4496,7 @@ V_INLINE __m256i KS_NAME(x_crumbs)(u64 rows, const i8 *level) {
 #undef ALL
 #undef HIGH
 #undef LOW
-    const __m256i w =
-        _mm256_shuffle_epi8(_mm256_set1_epi64x((i64)rows), each);
+    const __m256i w = _mm256_shuffle_epi8(rows, each);
     const __m256i n = _mm256_blend_epi16(KS_NAME(x_and)(w, 15),
         KS_NAME(x_and)(_mm256_srli_epi16(w, 4), 15), 0xaa);
     return _mm256_blendv_epi8(_mm256_shuffle_epi8(low, n),
@@ -4505,25 +4508,28 @@ V_INLINE __m256i KS_NAME(x_odd)(__m256i w) {
     return _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
 }
 
-V_INLINE __m256i KS_NAME(x_book_eight)(__m128i rows) {
+V_INLINE __m256i KS_NAME(x_book_eight)(__m256i rows) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(
         _mm_loadl_epi64((const void *)BLK_LEVELS_IQ3_XXS)),
         KS_NAME(x_threes)(rows));
 }
 
-V_INLINE __m256i KS_NAME(x_book_four)(u64 rows, ksllm_type type) {
-    static const i8 ones[4] = {-8, 0, 8, 0};
+V_INLINE __m256i KS_NAME(x_book_four)(__m256i rows, ksllm_type type) {
+    static const i8 ones[4] = {-9, -1, 7, 0}; /* an eighth less */
     return KS_NAME(x_crumbs)(rows,
         blk_is_ones(type) ? ones : BLK_LEVELS_IQ2);
 }
 
-/* The eighth by which weights of IQ1 are more, or less. */
-V_INLINE __m256i KS_NAME(x_eighth)(
+/* -1 where weights of IQ1 are an eighth more, 0 where they are less. */
+V_INLINE __m256i KS_NAME(x_more)(
     const u8 *p, ksllm_type type, const size_t g) {
-    const u32 signs = blk_book_signs(p, type, g);
-    if (type == KSLLM_TYPE_IQ1_S) return _mm256_set1_epi8(signs ? -1 : 1);
-    return _mm256_sign_epi8(
-        _mm256_set1_epi8(1), KS_NAME(x_minus_at)((const u8 *)&signs));
+    if (type == KSLLM_TYPE_IQ1_S)
+        return _mm256_set1_epi8(blk_book_signs(p, type, g) ? 0 : -1);
+    /* the bit above the three of each row */
+    const __m256i bits = _mm256_and_si256(
+        KS_NAME(x_dword)(FIELD_OF(p, blk_iq1_m, qh) + 2 * g),
+        _mm256_setr_epi32(8, 8, 128, 128, 2048, 2048, 32768, 32768));
+    return _mm256_cmpeq_epi32(bits, _mm256_setzero_si256());
 }
 
 /* Where the rows of a block are in a codebook whose own are 1 << shift bytes, 1
@@ -4592,17 +4598,25 @@ V_INLINE void KS_NAME(x_book_places)(
         (v) = _mm256_blend_epi32(v, of_row_, mask);                            \
     } while (0)
 
-/* Eight rows of four bytes, by a number of each or by where it is. */
-#define X_ROWS(v, ROW)                                                         \
+/* Eight rows of four bytes, or four of eight: ROW(k) has the k-th in all lanes
+ * or all pairs of them. */
+#define X_EIGHT_ROWS(v, ROW)                                                   \
     do {                                                                       \
-        (v) = KS_NAME(x_dword)(ROW(0));                                        \
-        X_PUT(v, KS_NAME(x_dword)(ROW(1)), 0x02);                              \
-        X_PUT(v, KS_NAME(x_dword)(ROW(2)), 0x04);                              \
-        X_PUT(v, KS_NAME(x_dword)(ROW(3)), 0x08);                              \
-        X_PUT(v, KS_NAME(x_dword)(ROW(4)), 0x10);                              \
-        X_PUT(v, KS_NAME(x_dword)(ROW(5)), 0x20);                              \
-        X_PUT(v, KS_NAME(x_dword)(ROW(6)), 0x40);                              \
-        X_PUT(v, KS_NAME(x_dword)(ROW(7)), 0x80);                              \
+        (v) = ROW(0);                                                          \
+        X_PUT(v, ROW(1), 0x02);                                                \
+        X_PUT(v, ROW(2), 0x04);                                                \
+        X_PUT(v, ROW(3), 0x08);                                                \
+        X_PUT(v, ROW(4), 0x10);                                                \
+        X_PUT(v, ROW(5), 0x20);                                                \
+        X_PUT(v, ROW(6), 0x40);                                                \
+        X_PUT(v, ROW(7), 0x80);                                                \
+    } while (0)
+#define X_FOUR_ROWS(v, ROW)                                                    \
+    do {                                                                       \
+        (v) = ROW(0);                                                          \
+        X_PUT(v, ROW(1), 0x0c);                                                \
+        X_PUT(v, ROW(2), 0x30);                                                \
+        X_PUT(v, ROW(3), 0xc0);                                                \
     } while (0)
 
 /* Weights 32 * g and after of a block of a type with a codebook, but for their
@@ -4610,28 +4624,27 @@ V_INLINE void KS_NAME(x_book_places)(
  * read one by one: gathers take longer. */
 V_INLINE __m256i KS_NAME(x_book)(
     const u8 *p, const u16 *at, ksllm_type type, const size_t g) {
-    const u8 *book = (const u8 *)blk_book_of(type);
-    if (type == KSLLM_TYPE_IQ3_S) {
-        __m256i v;
-#define ROW(k) ((const u8 *)BLK_GRID_IQ3_S + at[8 * g + (k)])
-        X_ROWS(v, ROW);
-#undef ROW
-        return KS_NAME(x_odd)(v);
-    }
+    const bool bytes =
+        type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS;
+    const u8 *book = type == KSLLM_TYPE_IQ3_S ? (const u8 *)BLK_GRID_IQ3_S
+                                              : (const u8 *)blk_book_of(type);
+    const size_t n =
+        type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS ? 8 : 4;
+    __m256i w;
 #define ROW(k)                                                                 \
-    (i16)ld_u16(book + (type == KSLLM_TYPE_IQ2_XXS                             \
-                || type == KSLLM_TYPE_IQ3_XXS                                  \
-            ? 2 * blk_book_at(p, type, g, k) : at[4 * g + (k)]))
-    if (type == KSLLM_TYPE_IQ3_XXS)
-        return KS_NAME(x_book_eight)(_mm_setr_epi16(ROW(0), ROW(1), ROW(2),
-            ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)));
-    const __m256i w = KS_NAME(x_book_four)((u64)(u16)ROW(0)
-        | (u64)(u16)ROW(1) << 16 | (u64)(u16)ROW(2) << 32
-        | (u64)(u16)ROW(3) << 48, type);
+    KS_NAME(x_dword)(book + (bytes ? 2 * blk_book_at(p, type, g, k)            \
+                                   : at[n * g + (k)]))
+    if (n == 8) {
+        X_EIGHT_ROWS(w, ROW);
+        return type == KSLLM_TYPE_IQ3_S ? KS_NAME(x_odd)(w)
+                                        : KS_NAME(x_book_eight)(w);
+    }
+    X_FOUR_ROWS(w, ROW);
 #undef ROW
-    if (blk_is_ones(type))
-        return _mm256_add_epi8(w, KS_NAME(x_eighth)(p, type, g));
-    return w;
+    w = KS_NAME(x_book_four)(w, type);
+    if (!blk_is_ones(type)) return w;
+    const __m256i more = KS_NAME(x_more)(p, type, g);
+    return _mm256_sub_epi8(w, _mm256_add_epi8(more, more));
 }
 #endif
 
@@ -4738,6 +4751,13 @@ V_INLINE void KS_NAME(x_heads_of)(
 #else
 #define X_READ_HEADS KS_NAME(x_read_heads)
 #if !defined KSLLM_NO_IQ
+/* The scales of eight blocks, by blk_book_half. */
+V_INLINE __m256 KS_NAME(x_book_scale)(const u16 *half, ksllm_type type) {
+    return _mm256_mul_ps(
+        _mm256_cvtph_ps(_mm_loadu_si128((const void *)half)),
+        _mm256_set1_ps(blk_book_power(type)));
+}
+
 /* What the weights of a block with a codebook wait for: signs, where they do
  * not lie as they are wanted; x_book_places. It is made for some blocks, then
  * come their weights: the wait was a third of the time. */
@@ -4806,8 +4826,7 @@ KS_NOINLINE void KS_NAME(x_read_books)(const u8 *const *row, size_t at,
 
 /* Eight rows of IQ1 as nibbles: four times what is above the least of the three
  * values, weights 0 to 3 of a row in the low ones. */
-V_INLINE __m256i KS_NAME(x_book_nibbles)(__m128i rows) {
-    __m256i v = _mm256_cvtepu16_epi32(rows);
+V_INLINE __m256i KS_NAME(x_book_nibbles)(__m256i v) {
     v = KS_NAME(x_bits_of)(_mm256_or_si256(v, _mm256_slli_epi32(v, 12)),
         _mm256_or_si256(_mm256_srli_epi32(v, 4), _mm256_slli_epi32(v, 8)),
         0x0f0f0f0f);
@@ -4826,12 +4845,14 @@ KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
             w = KS_NAME(x_odd)(KS_NAME(x_load)(BLK_GRID_IQ3_S + i));
             i += 8;
         } else if (type == KSLLM_TYPE_IQ3_XXS || blk_is_ones(type)) {
-            const __m128i rows = _mm_loadu_si128((const void *)(book + i));
+            const __m256i rows = _mm256_cvtepu16_epi32(
+                _mm_loadu_si128((const void *)(book + i)));
             w = blk_is_ones(type) ? KS_NAME(x_book_nibbles)(rows)
                                   : KS_NAME(x_book_eight)(rows);
             i += 8;
         } else {
-            w = KS_NAME(x_book_four)(ld_u64((const u8 *)(book + i)), type);
+            w = KS_NAME(x_book_four)(_mm256_cvtepu16_epi64(
+                _mm_loadl_epi64((const void *)(book + i))), type);
             i += 4;
         }
         _mm256_storeu_si256((void *)to, w);
@@ -4842,37 +4863,31 @@ KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
  * of IQ1, halves of what they are above -9, but for the eighth of IQ1_S. */
 V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
     ksllm_type type, const size_t g) {
-    const bool threes = type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS;
-    const size_t n = threes ? 8 : 4;
+    const bool bytes =
+        type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS;
+    const size_t n =
+        type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS ? 8 : 4;
     __m256i v;
+#define AT(k)                                                                  \
+    (rows + (bytes ? 32 / n * blk_book_at(p, type, g, k) : at[n * g + (k)]))
 #define ROW(k)                                                                 \
-    (rows + (type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS          \
-            ? 32 / n * blk_book_at(p, type, g, k) : at[n * g + (k)]))
-    if (threes) {
-        X_ROWS(v, ROW);
+    (n == 8 || blk_is_ones(type) ? KS_NAME(x_dword)(AT(k))                     \
+                                 : KS_NAME(x_qword)(AT(k)))
+    if (n == 8) {
+        X_EIGHT_ROWS(v, ROW);
         return v;
     }
-#define EACH(k)                                                                \
-    (blk_is_ones(type) ? KS_NAME(x_dword)(ROW(k)) : KS_NAME(x_qword)(ROW(k)))
-    v = EACH(0);
-    X_PUT(v, EACH(1), 0x0c);
-    X_PUT(v, EACH(2), 0x30);
-    X_PUT(v, EACH(3), 0xc0);
-#undef EACH
+    X_FOUR_ROWS(v, ROW);
 #undef ROW
+#undef AT
     if (!blk_is_ones(type)) return v;
     v = KS_NAME(x_and)(_mm256_srlv_epi32(
         v, _mm256_set1_epi64x((i64)4 << 32)), 15);
-    if (type == KSLLM_TYPE_IQ1_M) { /* the bit above each row's three */
-        const __m256i bits = _mm256_and_si256(
-            KS_NAME(x_dword)(FIELD_OF(p, blk_iq1_m, qh) + 2 * g),
-            _mm256_setr_epi32(8, 8, 128, 128, 2048, 2048, 32768, 32768));
-        v = _mm256_sub_epi8(
-            v, _mm256_cmpeq_epi32(bits, _mm256_setzero_si256()));
-    }
-    return v;
+    return type == KSLLM_TYPE_IQ1_S ? v
+        : _mm256_sub_epi8(v, KS_NAME(x_more)(p, type, g));
 }
-#undef X_ROWS
+#undef X_FOUR_ROWS
+#undef X_EIGHT_ROWS
 #undef X_PUT
 
 /* What sums of 16 inputs are to be taken times, as x_opened gives IQ1; `all`
@@ -4943,9 +4958,7 @@ V_INLINE size_t KS_NAME(x_eight_books)(const u8 *p, const k_acts *a, size_t i,
             a->q[1] + 256 * i, a->sum[1] + 16 * i, rows, type);
         i = i + 1 < a->n_in / 256 ? i + 1 : 0;
     }
-    vr_store(d, _mm256_mul_ps(
-        _mm256_cvtph_ps(_mm_loadu_si128((const void *)half)),
-        _mm256_set1_ps(blk_book_power(type))));
+    vr_store(d, KS_NAME(x_book_scale)(half, type));
     return i;
 }
 
@@ -6515,14 +6528,16 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     const blk_type *b = &BLK_TYPES[type];
     __m256i all[8][8], s[4];
     u8 scale[8][16];
+    u16 half[8];
     const u8 *of[8];
     KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
         if (r % 4 == 0)
             KS_NAME(x_read_books)(row + r, at, type, all + r, scale + r);
-        to->of[0].d[8 * (size_t)h + r] = blk_book_scale(row[r] + at, type);
+        half[r] = blk_book_half(row[r] + at, type);
         of[r] = scale[r];
     }
+    vr_store(to->of[0].d + 8 * h, KS_NAME(x_book_scale)(half, type));
     KS_NAME(x_four)(of, 0, s);
     KS_NAME(x_lane_scales)(b, s, s, &l);
     for (int i = 0; i < 256 / b->span; i++)
