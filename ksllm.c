@@ -7400,7 +7400,8 @@ V_INLINE void KS_NAME(n_odd_scales)(
         break;
     }
     default: {
-        const u8 *at = type == KSLLM_TYPE_IQ2_S ? FIELD_OF(src, blk_iq2_s, scales)
+        const u8 *at = type == KSLLM_TYPE_IQ2_S
+            ? FIELD_OF(src, blk_iq2_s, scales)
             : FIELD_OF(src, blk_iq2_xs, scales);
         const uint8x8_t q = vld1_u8(at);
         const uint8x8_t a = vand_u8(q, vdup_n_u8(15)), b = vshr_n_u8(q, 4);
