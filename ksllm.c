@@ -7584,8 +7584,8 @@ typedef struct { u64 at[2]; } KS_NAME(n_numbers);
 
 #if !defined KSLLM_NO_IQ
 
-/* The rows of a codebook, opened once for each product: a byte for the level of
- * each weight. Of IQ1, which has 2048 rows, a nibble that is 0, 4 or 8; the
+/* The rows of a codebook, opened once for each product: a byte for each
+ * weight's level. Of IQ1, which has 2048 rows, a nibble that is 0, 4 or 8; the
  * first, second, fifth and sixth of eight are low ones. IQ3_S needs none of
  * this: its grid is bytes. */
 enum { KS_NAME(BOOK_BYTES) = 8192 };
