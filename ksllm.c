@@ -7579,7 +7579,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
 }
 
 /* What has the numbers of a group's rows in it (n_number). Of IQ3_S there are
- * eight in 16 bits each: nine are the number, those above are like the ninth. */
+ * eight in 16 bits each: nine are the number, and more is above. */
 typedef struct { u64 at[2]; } KS_NAME(n_numbers);
 
 #if !defined KSLLM_NO_IQ
