@@ -7447,7 +7447,7 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  *
  * NOT TAKEN: two tokens at once, which takes 0.8 times the cycles per token
  * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. IQ3_S, cycles of 32
- * multiply-adds on N1 and V1, the loop alone, 8.8 and 6.5 as it is: four rows
+ * multiply-adds on N1 and V1, the loop alone, 8.8 and 6.5 as it was: four rows
  * as lanes, 9.7 and 5.5 to 5.9; signs from a table, 11 and 7.6; rows of the
  * grid joined by vectors alone, 10.4 and 6.3. One builder per format
  * for all instruction sets, with a step from its layout to that of each: about
@@ -7456,10 +7456,13 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
 #if defined KS_NEON
 
 #undef N_OPEN_BOOK
+#undef N_READ_BOOK
 #if defined KS_BASE
 #define N_OPEN_BOOK KS_PASTE(n_open_book, KS_BASE)
+#define N_READ_BOOK KS_PASTE(n_read_book, KS_BASE)
 #else
 #define N_OPEN_BOOK KS_NAME(n_open_book)
+#define N_READ_BOOK KS_NAME(n_read_book)
 #endif
 
 /* 32 weights of a row, or inputs. Weights are still raised by the type's bias
@@ -7689,7 +7692,8 @@ V_INLINE void KS_NAME(n_odd_scales)(
         break;
     }
     default: {
-        const u8 *at = type == KSLLM_TYPE_IQ2_S ? FIELD_OF(src, blk_iq2_s, scales)
+        const u8 *at = type == KSLLM_TYPE_IQ2_S
+            ? FIELD_OF(src, blk_iq2_s, scales)
             : FIELD_OF(src, blk_iq2_xs, scales);
         const uint8x8_t q = vld1_u8(at);
         const uint8x8_t a = vand_u8(q, vdup_n_u8(15)), b = vshr_n_u8(q, 4);
@@ -7863,16 +7867,16 @@ V_INLINE KS_NAME(n32) KS_NAME(n_block)(const u8 *src, ksllm_type type) {
     }
 }
 
-/* Eight rows of the grid of IQ3_S in 16 bits each: nine are the number of one,
- * those above are like the ninth. */
+/* What has the numbers of a group's rows in it (n_number). Of IQ3_S there are
+ * eight in 16 bits each: nine are the number, and more is above. */
 typedef struct { u64 at[2]; } KS_NAME(n_numbers);
 
 #if !defined KSLLM_NO_IQ
 
-/* The rows of a codebook, opened once for each product: a byte for the level of
- * each weight. Of IQ1, which has 2048 rows, a nibble: a weight in eighths is
- * twice that less 8, or 7 or 9 (n_levels). The first, second, fifth and sixth
- * of eight are the low ones. */
+/* The rows of a codebook, opened once for each product: a byte for each
+ * weight's level. Of IQ1, which has 2048 rows, a nibble that is 0, 4 or 8; the
+ * first, second, fifth and sixth of eight are low ones. IQ3_S needs none of
+ * this: its grid is bytes. */
 enum { KS_NAME(BOOK_BYTES) = 8192 };
 
 #if !defined KS_BASE
@@ -7921,6 +7925,11 @@ KS_NOINLINE void KS_NAME(n_open_book)(ksllm_type type, u8 *to) {
 /* Bytes of four times seven signs, and the one that makes their number even. */
 V_INLINE uint8x16_t KS_NAME(n_even_bytes)(uint8x16_t v) {
     return vsliq_n_u8(v, vcntq_u8(v), 7);
+}
+
+/* Whether rows are four weights; eight otherwise. */
+V_INLINE bool KS_NAME(n_has_fours)(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_XXS || type == KSLLM_TYPE_IQ3_S;
 }
 
 /* A bit for the sign of each of 128 weights. Of IQ1 16 bits for 32 weights:
@@ -8038,8 +8047,9 @@ V_INLINE uint8x16_t KS_NAME(n_four_rows)(
     return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
 }
 
-/* Numbers of rows of IQ3_S, group k. They leave the registers for vectors where
- * this stands, not just before they are used: that takes its time. */
+/* Of group k. All but IQ2_S and IQ1 have them where IQ3_S has. Those of IQ3_S
+ * leave the registers for vectors where this stands, not just before they are
+ * used: that takes its time. */
 V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
     const u8 *qs = from->qs + offsetof(blk_iq3_s, qs) + 8 * from->first;
@@ -8067,6 +8077,7 @@ V_INLINE KS_NAME(n_numbers) KS_NAME(n_numbers_of)(
     return to;
 }
 
+/* The number of its i-th row. */
 V_INLINE size_t KS_NAME(n_number)(const KS_NAME(n_half256) *from,
     ksllm_type type, int k, KS_NAME(n_numbers) n, int i) {
     const size_t g = from->first + (size_t)k;
@@ -8083,15 +8094,16 @@ V_INLINE size_t KS_NAME(n_number)(const KS_NAME(n_half256) *from,
     }
 }
 
-/* Group k of 32, without signs. Of IQ3 the rows with even numbers come first. A
- * weight of IQ1, in eighths, is twice what this gives, less 9: of eight bits
- * that n_open_book leaves free two say whether an eighth is added. */
+/* Group k of 32, without signs. Of IQ3 even rows come first: a byte of signs is
+ * for two rows, and so half of it for each vector. IQ1 has 0, 4 or 8, and one
+ * more where an eighth is added: twice that less 9 is the weight in eighths. Of
+ * IQ3_S this is q, and a weight 2q + 1, or minus that if all bits of q turn. */
 V_INLINE KS_NAME(n32) KS_NAME(n_levels)(const KS_NAME(n_half256) *from,
     ksllm_type type, int k, KS_NAME(n_numbers) n) {
     uint8x16_t a, b;
 #define AT(i) KS_NAME(n_number)(from, type, k, n, i)
 #define EIGHT(i) vld1_u8(from->book + 8 * AT(i))
-    if (type == KSLLM_TYPE_IQ3_XXS || type == KSLLM_TYPE_IQ3_S) {
+    if (KS_NAME(n_has_fours)(type)) {
         const u8 *book = type == KSLLM_TYPE_IQ3_S
             ? (const u8 *)BLK_GRID_IQ3_S : from->book;
         a = KS_NAME(n_four_rows)(book, AT(0), AT(2), AT(4), AT(6));
@@ -8123,10 +8135,9 @@ V_INLINE KS_NAME(n32) KS_NAME(n_levels)(const KS_NAME(n_half256) *from,
 V_INLINE KS_NAME(n32) KS_NAME(n_masks)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
     const uint8x16_t h = from->h[0];
-    if (BLK_TYPES[type].bytes < sizeof(blk_iq3_xxs))
+    if (!KS_NAME(n_has_fours)(type))
         return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_bits)(h, 4 * k)),
             KS_NAME(n_s8)(KS_NAME(n_bits)(h, 4 * k + 2))};
-    /* four bytes four times each */
     const uint8x16_t v = KS_NAME(n_four_times)(h, k);
     return (KS_NAME(n32)){
         KS_NAME(n_s8)(vtstq_u8(v, vreinterpretq_u8_u32(
@@ -8152,8 +8163,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_book)(
         a = vaddq_s8(vaddq_s8(a, a), odd);
         b = vaddq_s8(vaddq_s8(b, b), odd);
     }
-    if (BLK_TYPES[type].bytes < sizeof(blk_iq3_xxs))
-        return (KS_NAME(n32)){a, b};
+    if (!KS_NAME(n_has_fours)(type)) return (KS_NAME(n32)){a, b};
     const int32x4_t c = vreinterpretq_s32_s8(a), d = vreinterpretq_s32_s8(b);
     return (KS_NAME(n32)){vreinterpretq_s8_s32(vzip1q_s32(c, d)),
         vreinterpretq_s8_s32(vzip2q_s32(c, d))};
@@ -8404,8 +8414,8 @@ V_INLINE int32x4_t KS_NAME(n_by_sums)(
 /* Rows of blocks of 256 that meet inputs at once. A small core runs its
  * instructions in order, and multiplies one row while it waits for the other.
  * Without sdot two would take a sixth less there, but up to 8 % more on larger
- * cores (llvm-mca), but for codebooks, and 32-bit Arm has no registers for
- * two. */
+ * cores (llvm-mca), unless weights come from a codebook: there it is 5 to 30 %
+ * less on each. 32-bit Arm has no registers for two. */
 #if defined KS_ARM32
 enum { KS_NAME(ABREAST) = 1 };
 #else
@@ -8479,7 +8489,7 @@ V_INLINE void KS_NAME(n_both_signs)(const i8 *x, ksllm_type type, i8 *to) {
     KS_UNROLL
     for (int g = 0; g < 8; g++, x += 32, to += 32) {
         KS_NAME(n32) y = KS_NAME(n_load32)(x);
-        if (BLK_TYPES[type].bytes >= sizeof(blk_iq3_xxs)) {
+        if (KS_NAME(n_has_fours)(type)) {
             const int32x4_t a = vreinterpretq_s32_s8(y.lo);
             const int32x4_t b = vreinterpretq_s32_s8(y.hi);
             y.lo = vreinterpretq_s8_s32(vuzp1q_s32(a, b));
@@ -8494,7 +8504,8 @@ V_INLINE void KS_NAME(n_both_signs)(const i8 *x, ksllm_type type, i8 *to) {
 }
 
 /* n_pair for a type with a codebook. Inputs are chosen by the signs of weights:
- * an instruction less than to turn weights. */
+ * an instruction less than to turn weights. What is looked up waits long for
+ * its numbers: they are read a group before. */
 V_INLINE void KS_NAME(n_book_pair)(int32x4_t (*run)[2],
     KS_NAME(n_half256) *from, const i8 *x, ksllm_type type, int k) {
     enum { R = KS_NAME(ABREAST) };
@@ -9441,6 +9452,57 @@ V_INLINE void KS_NAME(k_build32)(KS_NAME(panel) *to, size_t o,
     KS_NAME(n_fetch)(row.p, 0, 8, 4u * b->bytes - 8, 64);
 }
 
+#if !defined KSLLM_NO_IQ
+
+#if !defined KS_BASE
+/* A block of such a type. */
+KS_NOINLINE void KS_NAME(n_read_book)(
+    const u8 *src, ksllm_type type, const u8 *book, i8 *to) {
+    int halves = 2;
+    KS_OPAQUE(halves);
+    KS_ROLLED
+    for (int half = 0; half < halves; half++)
+        switch ((int)type) {
+#define BOOK(t)                                                                \
+    case KSLLM_TYPE_##t: {                                                     \
+        const KS_NAME(n_half256) from =                                        \
+            KS_NAME(n_half_at)(src, KSLLM_TYPE_##t, half, book);               \
+        KS_UNROLL                                                              \
+        for (int k = 0; k < 4; k++, to += 32) {                                \
+            const KS_NAME(n32) w =                                             \
+                KS_NAME(n_book)(&from, KSLLM_TYPE_##t, k);                     \
+            vst1q_s8(to, w.lo);                                                \
+            vst1q_s8(to + 16, w.hi);                                           \
+        }                                                                      \
+        break;                                                                 \
+    }
+        BOOK(IQ2_XXS) BOOK(IQ2_XS) BOOK(IQ2_S) BOOK(IQ3_XXS) BOOK(IQ1_S)
+        BOOK(IQ1_M)
+#undef BOOK
+        }
+}
+#endif
+
+/* k_build256 for all of these: code of its own for each would be 60 KB. */
+KS_NOINLINE void KS_NAME(k_build_book)(KS_NAME(panel) *to, size_t o,
+    const u8 *const *rows, const u8 *book, ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    i8 all[8][256];
+    for (int r = 0; r < 8; r++) N_READ_BOOK(rows[r], type, book, all[r]);
+    KS_ROLLED
+    for (int g = 0; g < 8; g++)
+        for (int r = 0; r < 8; r += 4) {
+            KS_NAME(n32) w[4];
+            KS_UNROLL
+            for (int i = 0; i < 4; i++)
+                w[i] = KS_NAME(n_load32)(all[r + i] + 32 * g);
+            KS_NAME(n_lay32)(w, to->b + 8 * o + g, r, KSLLM_TYPE_IQ2_XXS);
+        }
+    KS_NAME(n_fetch)(rows, 0, 8, b->bytes - 8u, b->bytes + 64u);
+}
+
+#endif
+
 V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
     const u8 *const *rows, const u8 *book, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
@@ -9457,6 +9519,12 @@ V_INLINE void KS_NAME(k_build256)(KS_NAME(panel) *to, size_t o,
         vst1q_s8(e.min[r], KS_NAME(n_s8)(vcombine_u8(mn[0], mn[1])));
     }
     KS_NAME(k_panel_scales)(to, o, &e, b->span);
+#if !defined KSLLM_NO_IQ
+    if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
+        KS_NAME(k_build_book)(to, o, rows, book, type);
+        return;
+    }
+#endif
     KS_NAME(octet) *at = to->b + 8 * o;
     int halves = 2;
     KS_OPAQUE(halves); /* or compilers unroll it, to no one's gain */
@@ -9662,6 +9730,7 @@ V_INLINE void KS_NAME(k_run_form)(
 #undef KS_FEW
 
 #if !defined KSLLM_NO_IQ
+/* Apart from the products: they need no room for a book. */
 KS_NOINLINE void KS_NAME(k_with_book)(const k_product *p) {
     u8 book[KS_NAME(BOOK_BYTES)];
     N_OPEN_BOOK(p->type, book);

@@ -49,8 +49,8 @@ MCA = os.environ.get("MCA", "llvm-mca-19")
 CORES = {"N1": "neoverse-n1", "V1": "neoverse-v1", "A55": "cortex-a55"}
 TUNED = ["Q4_0", "Q4_K", "Q6_K", "Q8_0", "IQ3_S"]
 # Types with a codebook: of them one token is modelled, without i8mm, which has
-# dotprod's kernels there. What a product does ONCE, whatever its size, counts as
-# it would if it were as large as the one whose instructions are counted.
+# dotprod's kernels there. What a product does ONCE, whatever its size, counts
+# as in one as large as that whose instructions are counted.
 ONCE = "n_open_book"
 BOOKS = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"]
 # Inputs of a row, rows, tokens. The model of the cycles sees less, or it
@@ -69,9 +69,14 @@ MOST = {("dotprod", 64, "Q4_0"): 3.65, ("i8mm", 64, "Q4_0"): 2.95,
         ("dotprod", 1, "Q4_0"): 12, ("dotprod", 1, "Q4_K"): 13.5,
         ("dotprod", 1, "Q6_K"): 20, ("dotprod", 1, "Q8_0"): 9.5,
         ("dotprod", 1, "IQ3_S"): 45}
+# Where llama.cpp's repacked weights take fewer: the most that ksllm may take,
+# in parts of its cycles.
+BEHIND = {("dotprod", "Q4_0", "N1"): 1.12, ("dotprod", "Q4_0", "V1"): 1.12,
+          ("dotprod", "Q4_K", "V1"): 1.03, ("dotprod", "Q8_0", "N1"): 1.04,
+          ("dotprod", "Q8_0", "V1"): 1.21}
 # Issue 23 asks for twice of Q4_K's cycles on N1 for a token of IQ3_S. It took
 # less than that before Q4_K became a seventh faster.
-MOST_IQ3_S = 2.35
+MOST_IQ3_S = 2.25
 # Issue 20: how much of 64-bit Arm's NEON row that of 32 bits may take.
 MOST32 = 1.8
 SLACK = 1.02
@@ -165,7 +170,8 @@ def model(build, program):
     seen, result = Disassembly(program), {}
 
     def code(addresses):
-        return "\n".join(seen.at[a] for a in addresses if a in seen.at) + "\n1:\n"
+        lines = [seen.at[a] for a in addresses if a in seen.at]
+        return "\n".join(lines) + "\n1:\n"
 
     for tokens, shape in MODELLED.items():
         for line, at in traces(build, program, shape):
@@ -296,7 +302,8 @@ def goals(numbers, peer):
             continue
         for core, n, most in zip(CORES, values[1:], other[1:]):
             if n and most:
-                yield f"{row} {kind}, one token, cycles of {core}", n, most
+                yield (f"{row} {kind}, one token, cycles of {core}", n,
+                       most * BEHIND.get((row, kind, core), 1))
 
 
 def main():
