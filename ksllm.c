@@ -4908,14 +4908,17 @@ V_INLINE __m256i KS_NAME(x_dot_book)(const u8 *p, const KS_NAME(xbook) *b,
     ksllm_type type) {
     __m256i s = _mm256_setzero_si256(), pick = _mm256_set1_epi16(0x0100);
     KS_ROLLED
-    for (size_t g = 0; g < 8; g++) {
-        const __m256i w = KS_NAME(x_opened)(p, rows, b->at, type, g);
-        __m256i v = KS_NAME(x_load)(x + 32 * g);
-        if (!blk_is_ones(type))
-            v = _mm256_sign_epi8(v, KS_NAME(x_book_minus)(p, type, b, g));
-        s = _mm256_add_epi32(s, _mm256_madd_epi16(
-            _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(scales, pick)));
-        pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
+    for (size_t i = 0; i < 8; i += 2) {
+        KS_UNROLL
+        for (size_t g = i; g < i + 2; g++) {
+            const __m256i w = KS_NAME(x_opened)(p, rows, b->at, type, g);
+            __m256i v = KS_NAME(x_load)(x + 32 * g);
+            if (!blk_is_ones(type))
+                v = _mm256_sign_epi8(v, KS_NAME(x_book_minus)(p, type, b, g));
+            s = _mm256_add_epi32(s, _mm256_madd_epi16(
+                _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(scales, pick)));
+            pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
+        }
     }
     if (!blk_is_ones(type)) return s;
     return _mm256_add_epi32(_mm256_add_epi32(s, s), _mm256_madd_epi16(
