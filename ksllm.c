@@ -4749,7 +4749,7 @@ V_INLINE __m256 KS_NAME(x_book_scale)(const u16 *half, ksllm_type type) {
 
 /* What the weights of a block with a codebook wait for: signs, where they do
  * not lie as they are wanted; x_book_places. It is made for some blocks, then
- * come their weights: the wait was a third of the time. */
+ * come their weights: the wait was a quarter of the time. */
 typedef struct {
     __m256i signs;
     u16 at[64];
