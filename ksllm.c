@@ -9938,7 +9938,7 @@ BOOK(IQ1_M)
 #define X_WIDE_PANEL(t)
 #define X_FEW_Q2_K KS_NAME(k_product_Q2_K)
 #else
-#if defined KS_AVXVNNI /* not its k_product_Q2_K, which may take panels */
+#if defined KS_AVXVNNI && defined KS_BASE /* not what may take panels */
 #define X_FEW_Q2_K KS_PASTE(k_few_Q2_K, KS_BASE)
 #else
 #define X_FEW_Q2_K KS_NAME(k_few_Q2_K)
