@@ -3341,7 +3341,6 @@ BOTH(float32x4_t, n_halves, f32, vadd)
 #define vzip2q_u8(a, b) vzipq_u8(a, b).val[1]
 #define vzip1q_s32(a, b) vzipq_s32(a, b).val[0]
 #define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
-#define vzip2q_s32(a, b) vzipq_s32(a, b).val[1]
 #define vmovl_high_s16(a) vmovl_s16(vget_high_s16(a))
 #define vmlal_high_s8(c, a, b) vmlal_s8(c, vget_high_s8(a), vget_high_s8(b))
 #define vmlal_high_s16(c, a, b)                                                \
@@ -4377,6 +4376,18 @@ V_INLINE __m256i KS_NAME(x_bits_of)(__m256i a, __m256i b, i32 mask) {
         _mm256_and_si256(a, m), _mm256_andnot_si256(m, b));
 }
 
+/* Of IQ2_XXS and IQ3_XXS, for 32 weights each: four times seven signs, then a
+ * scale. */
+V_INLINE __m256i KS_NAME(x_book_tails)(const u8 *p, ksllm_type type) {
+    if (type == KSLLM_TYPE_IQ3_XXS)
+        return KS_NAME(x_load)(FIELD_OF(p, blk_iq3_xxs, tail));
+    const __m256i v = KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xxs, qs));
+    const __m256i w = KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xxs, qs) + 32);
+    return _mm256_permute4x64_epi64( /* every second dword */
+        _mm256_castps_si256(_mm256_shuffle_ps(
+            _mm256_castsi256_ps(v), _mm256_castsi256_ps(w), 0xdd)), 0xd8);
+}
+
 /* The signs of a block with a codebook, a bit each. */
 V_INLINE __m256i KS_NAME(x_book_signs)(const u8 *p, ksllm_type type) {
     __m256i v, w;
@@ -4392,15 +4403,7 @@ V_INLINE __m256i KS_NAME(x_book_signs)(const u8 *p, ksllm_type type) {
             KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xs, qs) + 32), 9);
         return KS_NAME(x_even)(
             _mm256_permute4x64_epi64(_mm256_packus_epi16(v, w), 0xd8));
-    case KSLLM_TYPE_IQ3_XXS:
-        v = KS_NAME(x_load)(FIELD_OF(p, blk_iq3_xxs, tail));
-        break;
-    default: /* IQ2_XXS: every second dword */
-        v = KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xxs, qs));
-        w = KS_NAME(x_load)(FIELD_OF(p, blk_iq2_xxs, qs) + 32);
-        v = _mm256_castps_si256(_mm256_shuffle_ps(
-            _mm256_castsi256_ps(v), _mm256_castsi256_ps(w), 0xdd));
-        v = _mm256_permute4x64_epi64(v, 0xd8);
+    default: v = KS_NAME(x_book_tails)(p, type);
     }
     v = KS_NAME(x_bits_of)(v, _mm256_slli_epi32(v, 2), 0x3fff);
     v = KS_NAME(x_bits_of)(v, _mm256_slli_epi32(v, 1), 0x007f007f);
@@ -4428,21 +4431,14 @@ V_INLINE __m128i KS_NAME(x_book_scales)(const u8 *p, ksllm_type type) {
         h = _mm_and_si128(_mm_srli_epi16(v, 4), low);
         v = _mm_unpacklo_epi8(_mm_and_si128(v, low), h);
         break;
-    case KSLLM_TYPE_IQ3_XXS: /* the highest nibble of each dword */
-        v = _mm_srli_epi32(LOAD(blk_iq3_xxs, tail), 28);
-        h = _mm_srli_epi32(LOAD(blk_iq3_xxs, tail[16]), 28);
-        v = _mm_packs_epi32(v, h);
+    case KSLLM_TYPE_IQ2_XXS: case KSLLM_TYPE_IQ3_XXS: {
+        const __m256i w =
+            _mm256_srli_epi32(KS_NAME(x_book_tails)(p, type), 28);
+        v = _mm_packs_epi32(
+            _mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
         v = _mm_packs_epi16(v, v);
         break;
-    case KSLLM_TYPE_IQ2_XXS: /* of every second one */
-        v = _mm_packs_epi32(_mm_srli_epi64(LOAD(blk_iq2_xxs, qs), 60),
-            _mm_srli_epi64(LOAD(blk_iq2_xxs, qs[16]), 60));
-        h = _mm_packs_epi32(_mm_srli_epi64(LOAD(blk_iq2_xxs, qs[32]), 60),
-            _mm_srli_epi64(LOAD(blk_iq2_xxs, qs[48]), 60));
-        v = _mm_packs_epi16(_mm_packs_epi32(v, h), _mm_setzero_si128());
-        v = _mm_shuffle_epi8(v, _mm_setr_epi8(
-            0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7));
-        break;
+    }
     case KSLLM_TYPE_IQ1_S:
         v = _mm_and_si128(_mm_srli_epi16(LOAD(blk_iq1_s, qh), 12),
             _mm_set1_epi16(7));
@@ -4760,7 +4756,7 @@ V_INLINE __m256 KS_NAME(x_book_scale)(const u16 *half, ksllm_type type) {
 
 /* What the weights of a block with a codebook wait for: signs, where they do
  * not lie as they are wanted; x_book_places. It is made for some blocks, then
- * come their weights: the wait was a third of the time. */
+ * come their weights: the wait was a quarter of the time. */
 typedef struct {
     __m256i signs;
     u16 at[64];
@@ -4890,45 +4886,70 @@ V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
 #undef X_EIGHT_ROWS
 #undef X_PUT
 
-/* What sums of 16 inputs are to be taken times, as x_opened gives IQ1; `all`
- * has the scales of first halves of 32 weights, then of second ones. */
-V_INLINE __m256i KS_NAME(x_ones_below)(
-    const u8 *p, ksllm_type type, __m256i all) {
-    const __m128i low = _mm256_castsi256_si128(all);
-    const __m128i high = _mm256_extracti128_si256(all, 1);
-    __m128i minus = _mm_set1_epi16(-9);
-    if (type == KSLLM_TYPE_IQ1_S) /* -9, or -7: the highest bit is not set */
-        minus = _mm_sub_epi16(_mm_slli_epi16(_mm_srai_epi16(_mm_loadu_si128(
-            (const void *)FIELD_OF(p, blk_iq1_s, qh)), 15), 1),
-            _mm_set1_epi16(7));
-    const __m256i v = _mm256_inserti128_si256(
+/* Neighbours of eight, one of low and one of high. */
+V_INLINE __m256i KS_NAME(x_mixed)(__m128i low, __m128i high) {
+    return _mm256_inserti128_si256(
         _mm256_castsi128_si256(_mm_unpacklo_epi16(low, high)),
         _mm_unpackhi_epi16(low, high), 1);
-    const __m256i w = _mm256_inserti128_si256(
-        _mm256_castsi128_si256(_mm_unpacklo_epi16(minus, minus)),
-        _mm_unpackhi_epi16(minus, minus), 1);
-    return _mm256_mullo_epi16(v, w);
+}
+
+/* What sums of 16 inputs are to be taken times, as x_opened gives IQ1. */
+V_INLINE __m256i KS_NAME(x_ones_below)(
+    const u8 *p, ksllm_type type, __m256i scales) {
+    if (type == KSLLM_TYPE_IQ1_M)
+        return _mm256_mullo_epi16(_mm256_set1_epi16(-9), KS_NAME(x_mixed)(
+            _mm256_castsi256_si128(scales),
+            _mm256_extracti128_si256(scales, 1)));
+    /* -9, or -7: the highest bit is not set */
+    const __m128i minus = _mm_sub_epi16(_mm_slli_epi16(_mm_srai_epi16(
+        _mm_loadu_si128((const void *)FIELD_OF(p, blk_iq1_s, qh)), 15), 1),
+        _mm_set1_epi16(7));
+    return _mm256_mullo_epi16(scales, KS_NAME(x_mixed)(minus, minus));
+}
+
+/* Scales for x_dot_book: of first halves of 32 weights, then of second ones, or
+ * of both together, for one load instead of two steps; not where eight rows are
+ * loaded anyway. */
+#define X_PAIRS(type)                                                          \
+    ((type) == KSLLM_TYPE_IQ2_XXS || (type) == KSLLM_TYPE_IQ1_S)
+
+V_INLINE __m256i KS_NAME(x_dot_scales)(const u8 *p, ksllm_type type) {
+    __m128i s = KS_NAME(x_book_scales)(p, type);
+    if (X_PAIRS(type)) {
+        const __m256i v = _mm256_cvtepi8_epi32(s);
+        return _mm256_or_si256(v, _mm256_slli_epi32(v, 16));
+    }
+    if (BLK_TYPES[type].span == 16)
+        s = _mm_shuffle_epi8(s, _mm_setr_epi8(
+            0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    return _mm256_cvtepi8_epi16(s);
 }
 
 /* A block times its inputs: parts of the sum. */
 V_INLINE __m256i KS_NAME(x_dot_book)(const u8 *p, const KS_NAME(xbook) *b,
-    __m256i scales, const i8 *x, const i16 *sums, const u8 *rows,
+    const __m256i *scales, const i8 *x, const i16 *sums, const u8 *rows,
     ksllm_type type) {
     __m256i s = _mm256_setzero_si256(), pick = _mm256_set1_epi16(0x0100);
     KS_ROLLED
-    for (size_t g = 0; g < 8; g++) {
-        const __m256i w = KS_NAME(x_opened)(p, rows, b->at, type, g);
-        __m256i v = KS_NAME(x_load)(x + 32 * g);
-        if (!blk_is_ones(type))
-            v = _mm256_sign_epi8(v, KS_NAME(x_book_minus)(p, type, b, g));
-        s = _mm256_add_epi32(s, _mm256_madd_epi16(
-            _mm256_maddubs_epi16(w, v), _mm256_shuffle_epi8(scales, pick)));
-        pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
+    for (size_t i = 0; i < 8; i += 2) {
+        KS_UNROLL
+        for (size_t g = i; g < i + 2; g++) {
+            const __m256i w = KS_NAME(x_opened)(p, rows, b->at, type, g);
+            __m256i v = KS_NAME(x_load)(x + 32 * g);
+            if (!blk_is_ones(type))
+                v = _mm256_sign_epi8(v, KS_NAME(x_book_minus)(p, type, b, g));
+            s = _mm256_add_epi32(s, _mm256_madd_epi16(
+                _mm256_maddubs_epi16(w, v), X_PAIRS(type)
+                    ? KS_NAME(x_dword)((const u8 *)scales + 4 * g)
+                    : _mm256_shuffle_epi8(*scales, pick)));
+            pick = _mm256_add_epi8(pick, _mm256_set1_epi8(2));
+        }
     }
     if (!blk_is_ones(type)) return s;
     return _mm256_add_epi32(_mm256_add_epi32(s, s), _mm256_madd_epi16(
-        KS_NAME(x_load)(sums), KS_NAME(x_ones_below)(p, type, scales)));
+        KS_NAME(x_load)(sums), KS_NAME(x_ones_below)(p, type, *scales)));
 }
+#undef X_PAIRS
 
 /* Eight blocks, of which the first is block i of a row: d[k] has the scale.
  * Returns which block of a row comes then. */
@@ -4938,23 +4959,19 @@ V_INLINE size_t KS_NAME(x_eight_books)(const u8 *p, const k_acts *a, size_t i,
     const bool wide =
         type == KSLLM_TYPE_IQ2_S || type == KSLLM_TYPE_IQ2_XS;
     KS_NAME(xbook) b[8];
-    __m256i scales[8]; /* of first halves of 32 weights, then of second ones */
+    __m256i scales[8];
     u16 half[8];
     KS_ROLLED
     for (size_t k = 0; k < 8; k++) {
         const u8 *q = p + k * bytes;
-        __m128i s = KS_NAME(x_book_scales)(q, type);
-        if (BLK_TYPES[type].span == 16)
-            s = _mm_shuffle_epi8(s, _mm_setr_epi8(
-                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-        scales[k] = _mm256_cvtepi8_epi16(s);
+        scales[k] = KS_NAME(x_dot_scales)(q, type);
         half[k] = blk_book_half(q, type);
         KS_NAME(x_ahead)(q, bytes);
         KS_NAME(x_book_at)(q, type, wide ? 3 : 2, &b[k]);
     }
     KS_ROLLED
     for (size_t k = 0; k < 8; k++) {
-        sum[k] = KS_NAME(x_dot_book)(p + k * bytes, &b[k], scales[k],
+        sum[k] = KS_NAME(x_dot_book)(p + k * bytes, &b[k], &scales[k],
             a->q[1] + 256 * i, a->sum[1] + 16 * i, rows, type);
         i = i + 1 < a->n_in / 256 ? i + 1 : 0;
     }
@@ -10177,7 +10194,7 @@ BOOK(IQ1_M)
 #define X_WIDE_PANEL(t)
 #define X_FEW_Q2_K KS_NAME(k_product_Q2_K)
 #else
-#if defined KS_AVXVNNI /* not its k_product_Q2_K, which may take panels */
+#if defined KS_AVXVNNI && defined KS_BASE /* not what may take panels */
 #define X_FEW_Q2_K KS_PASTE(k_few_Q2_K, KS_BASE)
 #else
 #define X_FEW_Q2_K KS_NAME(k_few_Q2_K)
