@@ -9504,17 +9504,20 @@ KS_NOINLINE void KS_NAME(n_read_book)(
 KS_NOINLINE void KS_NAME(k_build_book)(KS_NAME(panel) *to, size_t o,
     const u8 *const *rows, const u8 *book, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    i8 all[8][256];
-    for (int r = 0; r < 8; r++) N_READ_BOOK(rows[r], type, book, all[r]);
+    i8 all[4][256];
     KS_ROLLED
-    for (int g = 0; g < 8; g++)
-        for (int r = 0; r < 8; r += 4) {
+    for (int r = 0; r < 8; r += 4) {
+        for (int i = 0; i < 4; i++)
+            N_READ_BOOK(rows[r + i], type, book, all[i]);
+        KS_ROLLED
+        for (int g = 0; g < 8; g++) {
             KS_NAME(n32) w[4];
             KS_UNROLL
             for (int i = 0; i < 4; i++)
-                w[i] = KS_NAME(n_load32)(all[r + i] + 32 * g);
+                w[i] = KS_NAME(n_load32)(all[i] + 32 * g);
             KS_NAME(n_lay32)(w, to->b + 8 * o + g, r, KSLLM_TYPE_IQ2_XXS);
         }
+    }
     KS_NAME(n_fetch)(rows, 0, 8, b->bytes - 8u, b->bytes + 64u);
 }
 
