@@ -167,9 +167,8 @@ among=$(programs msan test_gguf test_generate test_chat test_split \
     test_turn test_text test_media test_see test_hear \
     test_adapter test_encoder test_tools test_schema fuzz_gguf fuzz_tokens \
     fuzz_split fuzz_api fuzz_chat fuzz_state fuzz_adapter fuzz_see fuzz_hear)
-part=-DTEST_ONE_OF=2
-[ -z "${FULL:-}" ] || among=EXAMPLES= part=     # all
-config msan clang "$san -fsanitize=memory -mfma $part -D_FILE_OFFSET_BITS=32 \
+[ -z "${FULL:-}" ] || among=EXAMPLES=   # all
+config msan clang "$san -fsanitize=memory -mfma -D_FILE_OFFSET_BITS=32 \
     -fsanitize-ignorelist=$root/msan.ignore" FRAME= SCRIPTS= EXAMPLES= "$among"
 # What several threads do; all of it takes many minutes here.
 among=another_thread
