@@ -131,10 +131,12 @@ TEST(sizes_are_looked_at)
         p->size = sizeof *p;                                            \
         CHECK_EQ(call, KSLLM_OK);                                       \
         CHECK_EQ(p->size, sizeof *p);                                   \
-        type was = *p;                                                  \
+        type was;                                                       \
+        memset(&was, 0x5a, sizeof was);                                 \
+        memcpy(p, &was, sizeof was);                                    \
         p->size = END(type, last) - 1;                                  \
         CHECK_EQ(call, KSLLM_ERR_ARGUMENT);                             \
-        p->size = sizeof *p;                                            \
+        p->size = was.size;                                             \
         CHECK(memcmp(p, &was, sizeof *p) == 0);                         \
         uint64_t longer[(sizeof *p + 128) / 8];                          \
         memset(longer, 0xa5, sizeof longer);                            \
