@@ -1604,6 +1604,11 @@ KS_UNUSED KS_INLINE bool blk_is_ones(ksllm_type type) {
     return type == KSLLM_TYPE_IQ1_S || type == KSLLM_TYPE_IQ1_M;
 }
 
+/* Whether rows of its codebook are four weights; eight otherwise. */
+KS_UNUSED KS_INLINE bool blk_has_fours(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS;
+}
+
 /* ---- readers: src is one block of the file, unaligned ---- */
 
 #define FIELD_OF(p, T, f) ((p) + offsetof(T, f))
@@ -2397,6 +2402,11 @@ KS_INLINE const u16 *blk_book_of(ksllm_type type) {
                                       : BLK_GRID_IQ1;
 }
 
+KS_UNUSED KS_INLINE int blk_book_rows(ksllm_type type) {
+    return blk_is_ones(type) ? 2048 : type == KSLLM_TYPE_IQ2_S ? 1024
+        : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
+}
+
 /* Four times seven signs, and the one that makes their number even. */
 KS_INLINE u32 blk_even_bytes(u32 v) {
     v = (v & 0x3fff) | (v & 0x0fffc000) << 2;
@@ -2432,13 +2442,6 @@ KS_INLINE u32 blk_book_signs(
             signs |= (h >> (4 * k + 3) & 1) * (255u << 8 * k);
         return signs;
     }
-}
-
-/* Two rows of four weights, three bits each: a byte each. */
-KS_UNUSED KS_INLINE u64 blk_threes_apart(u64 a, u64 b) {
-    u64 v = a | b << 32;
-    v = (v | v << 10) & 0x003f003f003f003f;
-    return (v | v << 5) & 0x0707070707070707;
 }
 
 KS_INLINE void blk_read_iq3_s(blk *b, const u8 *src) {
@@ -4624,8 +4627,7 @@ V_INLINE __m256i KS_NAME(x_book)(
         type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS;
     const u8 *book = type == KSLLM_TYPE_IQ3_S ? (const u8 *)BLK_GRID_IQ3_S
                                               : (const u8 *)blk_book_of(type);
-    const size_t n =
-        type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS ? 8 : 4;
+    const size_t n = blk_has_fours(type) ? 8 : 4;
     __m256i w;
 #define ROW(k)                                                                 \
     KS_NAME(x_dword)(book + (bytes ? 2 * blk_book_at(p, type, g, k)            \
@@ -4833,8 +4835,7 @@ V_INLINE __m256i KS_NAME(x_book_nibbles)(__m256i v) {
 /* All rows of a codebook for one token, a byte or of IQ1 a nibble a weight. */
 KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
     const u16 *book = blk_book_of(type);
-    const int n = blk_is_ones(type) ? 2048 : type == KSLLM_TYPE_IQ2_S ? 1024
-        : type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ3_S ? 512 : 256;
+    const int n = blk_book_rows(type);
     for (int i = 0; i < n; to += 32) {
         __m256i w;
         if (type == KSLLM_TYPE_IQ3_S) {
@@ -4861,8 +4862,7 @@ V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
     ksllm_type type, const size_t g) {
     const bool bytes =
         type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS;
-    const size_t n =
-        type == KSLLM_TYPE_IQ3_S || type == KSLLM_TYPE_IQ3_XXS ? 8 : 4;
+    const size_t n = blk_has_fours(type) ? 8 : 4;
     __m256i v;
 #define AT(k)                                                                  \
     (rows + (bytes ? 32 / n * blk_book_at(p, type, g, k) : at[n * g + (k)]))
@@ -7658,7 +7658,7 @@ V_INLINE vr KS_NAME(n_block_scales)(
         return vr_load(d);
     }
     if (blk_has_book(type) && type != KSLLM_TYPE_IQ3_S) {
-        const f32 part = type == KSLLM_TYPE_IQ3_XXS ? 0.25f : 0.125f;
+        const f32 part = blk_book_power(type);
         const vr d = KS_NAME(n_next_scales)(&row, t, min);
         return (vr){{vmulq_n_f32(d.v[0], part), vmulq_n_f32(d.v[1], part)}};
     }
@@ -7900,8 +7900,7 @@ enum { KS_NAME(BOOK_BYTES) = 8192 };
 KS_NOINLINE void KS_NAME(n_open_book)(ksllm_type type, u8 *to) {
     const u16 *book = blk_book_of(type);
     const bool three = type == KSLLM_TYPE_IQ3_XXS;
-    const int n = blk_is_ones(type) ? 2048 : type == KSLLM_TYPE_IQ2_S ? 1024
-        : type == KSLLM_TYPE_IQ2_XXS || three ? 256 : 512;
+    const int n = blk_book_rows(type);
     i8 level[16] = {0};
     if (three) memcpy(level, BLK_LEVELS_IQ3_XXS, sizeof BLK_LEVELS_IQ3_XXS);
     else memcpy(level, BLK_LEVELS_IQ2, sizeof BLK_LEVELS_IQ2);
@@ -7942,11 +7941,6 @@ KS_NOINLINE void KS_NAME(n_open_book)(ksllm_type type, u8 *to) {
 /* Bytes of four times seven signs, and the one that makes their number even. */
 V_INLINE uint8x16_t KS_NAME(n_even_bytes)(uint8x16_t v) {
     return vsliq_n_u8(v, vcntq_u8(v), 7);
-}
-
-/* Whether rows are four weights; eight otherwise. */
-V_INLINE bool KS_NAME(n_has_fours)(ksllm_type type) {
-    return type == KSLLM_TYPE_IQ3_XXS || type == KSLLM_TYPE_IQ3_S;
 }
 
 /* A bit for the sign of each of 128 weights. Of IQ1 16 bits for 32 weights:
@@ -8120,7 +8114,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_levels)(const KS_NAME(n_half256) *from,
     uint8x16_t a, b;
 #define AT(i) KS_NAME(n_number)(from, type, k, n, i)
 #define EIGHT(i) vld1_u8(from->book + 8 * AT(i))
-    if (KS_NAME(n_has_fours)(type)) {
+    if (blk_has_fours(type)) {
         const u8 *book = type == KSLLM_TYPE_IQ3_S
             ? (const u8 *)BLK_GRID_IQ3_S : from->book;
         a = KS_NAME(n_four_rows)(book, AT(0), AT(2), AT(4), AT(6));
@@ -8152,7 +8146,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_levels)(const KS_NAME(n_half256) *from,
 V_INLINE KS_NAME(n32) KS_NAME(n_masks)(
     const KS_NAME(n_half256) *from, ksllm_type type, int k) {
     const uint8x16_t h = from->h[0];
-    if (!KS_NAME(n_has_fours)(type))
+    if (!blk_has_fours(type))
         return (KS_NAME(n32)){KS_NAME(n_s8)(KS_NAME(n_bits)(h, 4 * k)),
             KS_NAME(n_s8)(KS_NAME(n_bits)(h, 4 * k + 2))};
     const uint8x16_t v = KS_NAME(n_four_times)(h, k);
@@ -8180,7 +8174,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_book)(
         a = vaddq_s8(vaddq_s8(a, a), odd);
         b = vaddq_s8(vaddq_s8(b, b), odd);
     }
-    if (!KS_NAME(n_has_fours)(type)) return (KS_NAME(n32)){a, b};
+    if (!blk_has_fours(type)) return (KS_NAME(n32)){a, b};
     const int32x4_t c = vreinterpretq_s32_s8(a), d = vreinterpretq_s32_s8(b);
     return (KS_NAME(n32)){vreinterpretq_s8_s32(vzip1q_s32(c, d)),
         vreinterpretq_s8_s32(vzip2q_s32(c, d))};
@@ -8506,7 +8500,7 @@ V_INLINE void KS_NAME(n_both_signs)(const i8 *x, ksllm_type type, i8 *to) {
     KS_UNROLL
     for (int g = 0; g < 8; g++, x += 32, to += 32) {
         KS_NAME(n32) y = KS_NAME(n_load32)(x);
-        if (KS_NAME(n_has_fours)(type)) {
+        if (blk_has_fours(type)) {
             const int32x4_t a = vreinterpretq_s32_s8(y.lo);
             const int32x4_t b = vreinterpretq_s32_s8(y.hi);
             y.lo = vreinterpretq_s8_s32(vuzp1q_s32(a, b));
