@@ -120,6 +120,8 @@ if [ "${1:-}" = size ]; then
     exit
 fi
 
+frame=-Wframe-larger-than=18432     # where others spill more than gcc on x86
+
 # What a compiler or a machine could change: the golden hashes of the logits
 # and the kernels. The rest has no arithmetic to lose and takes minutes.
 numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
@@ -129,7 +131,8 @@ numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
     config "$name_" "$cc_" "$flags_" SCRIPTS= FRAME= FILTER=golden \
         "$(programs "$name_" test_model test_state)" "$@"
     config "$name_-kernels" "$cc_" "$flags_" SCRIPTS= FRAME= \
-        BUILD="$root/$name_" "$(programs "$name_" test_kernels)" "$@" FILTER=
+        BUILD="$root/$name_" "$(programs "$name_" test_kernels)" "$@" \
+        SCRIPTS= FILTER=
 }
 
 # abroad NAME CC CFLAGS [VARIABLE=VALUE...]: another machine or system. The
@@ -140,7 +143,7 @@ abroad() {
     shift 3
     config "$name_" "$cc_" "$flags_" AR=llvm-ar-19 NM=llvm-nm-19 \
         OBJDUMP=llvm-objdump-19 SCRIPTS=tests/symbols.sh EXAMPLES= TESTS= \
-        RUN=true FRAME=-Wframe-larger-than=18432 "$@"
+        RUN=true FRAME="$frame" "$@"
 }
 
 everything='test_gguf test_model test_session test_several test_state
@@ -207,14 +210,16 @@ arm64='qemu-aarch64 -cpu max,pauth-impdef=on'
 among=shortest_golden
 [ -z "${FULL:-}" ] || among=golden
 numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN="$arm64" \
-    AR=aarch64-linux-gnu-ar FILTER=$among
+    AR=aarch64-linux-gnu-ar FILTER=$among \
+    FRAME="$frame" SCRIPTS=tests/calls.sh
 # The compilers that phones, Macs and small boards have.
 numbers clang-arm64 "clang-19 --target=aarch64-linux-gnu" '-O1 -static' \
     RUN="$arm64" AR=llvm-ar-19 EXAMPLES= FILTER=shortest_golden
 abroad clang-arm64-O2 "clang-19 --target=aarch64-linux-gnu" -O2
 # The row for NEON, compiled for no more than armv7.
 numbers armv7 arm-linux-gnueabihf-gcc '-O2 -static' RUN=qemu-arm \
-    AR=arm-linux-gnueabihf-ar FILTER=$among
+    AR=arm-linux-gnueabihf-ar FILTER=$among \
+    FRAME="$frame" SCRIPTS=tests/calls.sh
 abroad clang-armv7 "clang-19 --target=arm-linux-gnueabihf" -O1
 abroad clang-i386 "clang-19 $i386" -O1
 abroad riscv64 riscv64-linux-gnu-gcc '-O2 -static' RUN=qemu-riscv64 \
