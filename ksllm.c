@@ -2849,6 +2849,13 @@ typedef struct {
     size_t step, step3;
 } x_rows16;
 
+/* What eight inputs without signs may be together for products with as many
+ * weights of a codebook, a row of it or two, to fit 16 bits. */
+KS_UNUSED KS_INLINE i16 x_book_room(ksllm_type type) {
+    return type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ2_S ? 762
+        : type == KSLLM_TYPE_IQ3_XXS ? 598 : INT16_MAX;
+}
+
 enum { X_SOME = 8 }; /* tokens for which 16 rows go together */
 
 /* Lays out n blocks of eight rows, half h of a panel, from `at` on; or of all
@@ -6539,6 +6546,12 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
 }
 
 #if !defined KSLLM_NO_IQ && !defined KS_BASE
+/* For tiles without VNNI, see x_book_steps. */
+V_INLINE __m256i KS_NAME(x_pairs)(__m256i v) {
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(_mm_setr_epi8(
+        0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)));
+}
+
 /* Row by row, then turned. */
 KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     size_t at, bool raise, ksllm_type type) {
@@ -6565,7 +6578,8 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     for (size_t g = 0; g < 8; g++) {
         __m256i v[8], a[8], w[8];
         KS_UNROLL
-        for (int r = 0; r < 8; r++) v[r] = all[r][g];
+        for (int r = 0; r < 8; r++)
+            v[r] = raise ? all[r][g] : KS_NAME(x_pairs)(all[r][g]);
         KS_NAME(x_turn)(v, a);
         KS_NAME(x_turn)(v + 4, a + 4);
         KS_UNROLL
@@ -7053,10 +7067,13 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
 /* Weights of types with a codebook keep their signs here, and inputs have none,
  * raised by 128. So each sum of n steps, of 16 bits, begins with -128 times its
  * weights. What it is in between may wrap: in the end it fits, for weights up
- * to 15 after eight steps, up to 62 after two. */
+ * to 15 after eight steps, up to 62 after two. After four it does where the
+ * inputs it is made of, without signs, are x_book_room together; nearly all
+ * are. So that these are neighbours, panels have of 16 weights and inputs pairs
+ * 0, 4, 1, 5, 2, 6, 3 and 7 (x_pairs). */
 V_INLINE int KS_NAME(x_book_steps)(ksllm_type type) {
     return type == KSLLM_TYPE_IQ3_S || blk_is_ones(type)
-        ? BLK_TYPES[type].span / 4 : 2;
+        ? BLK_TYPES[type].span / 4 : 4;
 }
 
 V_INLINE void KS_NAME(x_book_starts)(
@@ -7076,21 +7093,30 @@ V_INLINE void KS_NAME(x_book_starts)(
     }
 }
 
-/* Inputs of T tokens, raised, in place of what `in` has. */
-V_INLINE void KS_NAME(x_raise)(size_t T, x_tokens *in, i8 (*to)[256]) {
+/* Inputs of T tokens, raised and in pairs, in place of what `in` has. Returns
+ * whether eight neighbours, without signs, are never more than `room`. */
+V_INLINE bool KS_NAME(x_raise)(
+    size_t T, x_tokens *in, i16 room, i8 (*to)[256]) {
+    const __m256i zero = _mm256_set1_epi8(-128);
+    __m256i most = _mm256_setzero_si256();
     for (size_t t = 0; t < T; t++) {
         KS_UNROLL
-        for (size_t i = 0; i < 256; i += 32)
-            _mm256_storeu_si256((void *)(to[t] + i), _mm256_xor_si256(
-                KS_NAME(x_load)(in->x[t] + i), _mm256_set1_epi8(-128)));
+        for (size_t i = 0; i < 256; i += 32) {
+            const __m256i v =
+                _mm256_xor_si256(KS_NAME(x_load)(in->x[t] + i), zero);
+            if (room < INT16_MAX)
+                most = _mm256_max_epi16(most, _mm256_sad_epu8(v, zero));
+            _mm256_storeu_si256((void *)(to[t] + i), KS_NAME(x_pairs)(v));
+        }
         in->x[t] = to[t];
     }
+    most = _mm256_cmpgt_epi16(most, _mm256_set1_epi16(room));
+    return _mm256_testz_si256(most, most);
 }
 
 V_INLINE void KS_NAME(x_tile_book)(const x_panel *w, const x_tokens *in,
     const int n, const int T, int span, f32 *acc) {
     const int shift = span == 32 ? 3 : 2;
-    const int some = n == 2 ? 2 : 2 * T; /* sums that registers are left for */
     i32 (*start)[16] = in->start;
     __m256i p[8], s[8];
     KS_UNROLL
@@ -7098,24 +7124,21 @@ V_INLINE void KS_NAME(x_tile_book)(const x_panel *w, const x_tokens *in,
     for (size_t k = 0; k < 64; k += (size_t)n, start++) {
         const i32 *scale = w->scale[k >> shift];
         KS_UNROLL
-        for (int from = 0; from < 2 * T; from += some) {
+        for (size_t i = 0; i < (size_t)n; i++) {
             KS_UNROLL
-            for (size_t i = 0; i < (size_t)n; i++) {
-                KS_UNROLL
-                for (int j = from; j < from + some; j++) {
-                    const __m256i v = _mm256_maddubs_epi16(
-                        KS_NAME(x_dword)(in->x[j / 2] + 4 * (k + i)),
-                        KS_NAME(x_load)(w->p[k + i][j % 2 * 8]));
-                    if (i) KS_ADD("vpaddw", s[j], v);
-                    else s[j] = _mm256_add_epi16(
-                        v, KS_NAME(x_load)(*start + j % 2 * 8));
-                }
+            for (int j = 0; j < 2 * T; j++) {
+                const __m256i v = _mm256_maddubs_epi16(
+                    KS_NAME(x_dword)(in->x[j / 2] + 4 * (k + i)),
+                    KS_NAME(x_load)(w->p[k + i][j % 2 * 8]));
+                if (i) KS_ADD("vpaddw", s[j], v);
+                else s[j] = _mm256_add_epi16(
+                    v, KS_NAME(x_load)(*start + j % 2 * 8));
             }
-            KS_UNROLL
-            for (int j = from; j < from + some; j++)
-                KS_ADD("vpaddd", p[j], _mm256_madd_epi16(
-                    s[j], KS_NAME(x_load)(scale + j % 2 * 8)));
         }
+        KS_UNROLL
+        for (int j = 0; j < 2 * T; j++)
+            KS_ADD("vpaddd", p[j], _mm256_madd_epi16(
+                s[j], KS_NAME(x_load)(scale + j % 2 * 8)));
     }
     KS_UNROLL
     for (int j = 0; j < 2 * T; j++)
@@ -7183,12 +7206,9 @@ V_INLINE x_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
             : n == 8     ? KS_NAME(x_tile32_8)
                          : KS_NAME(x_tile32_4);
 #if !defined KSLLM_NO_IQ
-    if (blk_has_book(type)) {
-        const int steps = KS_NAME(x_book_steps)(type);
-        return steps == 2 ? KS_NAME(x_tile_book_2)
-            : steps == 4  ? KS_NAME(x_tile_book_4)
-                          : KS_NAME(x_tile_book_8);
-    }
+    if (blk_has_book(type))
+        return KS_NAME(x_book_steps)(type) == 4 ? KS_NAME(x_tile_book_4)
+                                                : KS_NAME(x_tile_book_8);
 #endif
     if (is_signed) return KS_NAME(x_tile256_signed);
     if (n == 2) return KS_NAME(x_tile256_2);
@@ -7211,9 +7231,8 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t t0, size_t m,
         lay(&w, h, row + 8 * h, at, n_blocks, !KS_NAME(x_signed)(p->type));
 #if !defined KS_VNNI && !defined KSLLM_NO_IQ
     const bool book = blk_has_book(p->type);
-    i32 start[32][16];
+    i32 start[16][16], start_two[32][16];
     i8 raised[KS_NAME(TILE)][256];
-    in.start = start;
     if (book)
         KS_NAME(x_book_starts)(
             &w, (size_t)KS_NAME(x_book_steps)(p->type), start);
@@ -7222,12 +7241,19 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t t0, size_t m,
         T = m - t <= KS_NAME(LEAST)    ? KS_NAME(LEAST)
             : m - t <= KS_NAME(MIDDLE) ? KS_NAME(MIDDLE)
                                        : KS_NAME(TILE);
+        x_tiler of = tile;
         x_tokens_at(p->acts, b->n, k, t0 + t, m - t, T, &in);
 #if !defined KS_VNNI && !defined KSLLM_NO_IQ
-        if (book) KS_NAME(x_raise)(T, &in, raised);
+        in.start = start;
+        if (book && !KS_NAME(x_raise)(
+                T, &in, x_book_room(p->type), raised)) {
+            in.start = start_two;
+            KS_NAME(x_book_starts)(&w, 2, start_two);
+            of = KS_NAME(x_tile_book_2);
+        }
 #endif
         k_fetch_share(next + 16 * at, 16 * n_blocks * b->bytes, t, t + T, m);
-        tile(&w, &in, T, n_blocks, b, acc + 16 * t);
+        of(&w, &in, T, n_blocks, b, acc + 16 * t);
     }
 }
 

@@ -434,6 +434,71 @@ TEST(products_of_any_power)
     }
 }
 
+#if defined KS_X86 && !defined KSLLM_NO_IQ
+static int by_size(const void *a, const void *b)
+{
+    return *(const i8 *)b - *(const i8 *)a;
+}
+
+/* Where x_book_room has it, eight weights times as many inputs fit 16 bits,
+ * however inputs share it out; with all weights at their largest no more. */
+TEST(room_of_codebooks)
+{
+    static const ksllm_type types[] = {KSLLM_TYPE_IQ2_XXS, KSLLM_TYPE_IQ2_XS,
+                                       KSLLM_TYPE_IQ2_S, KSLLM_TYPE_IQ3_XXS};
+    static inputs in;
+    uint64_t rng = test_seed;
+    for (size_t i = 0; i < KS_LEN(types); i++) {
+        const bool fours = blk_has_fours(types[i]);
+        const u16 *book = blk_book_of(types[i]);
+        const int n = blk_book_rows(types[i]);
+        const int room = x_book_room(types[i]);
+        int most = 0;
+        for (int k = 0; k < (fours ? n * n : n); k++) {
+            i8 w[8];
+            int left = room, sum = 0;
+            if (fours) {
+                blk_levels(w, book[k / n], 4, 3, BLK_LEVELS_IQ3_XXS, 0);
+                blk_levels(w + 4, book[k % n], 4, 3, BLK_LEVELS_IQ3_XXS, 0);
+            } else {
+                blk_levels(w, book[k], 8, 2, BLK_LEVELS_IQ2, 0);
+            }
+            qsort(w, 8, 1, by_size);
+            for (int j = 0; j < 8; j++) {
+                int x = left < 127 ? left : 127;
+                sum += w[j] * x;
+                left -= x;
+            }
+            if (sum > most)
+                most = sum;
+        }
+        CHECK(most <= INT16_MAX);
+        CHECK(room == INT16_MAX || most > INT16_MAX - 62);
+        const fx_type *t = fx_type_of(types[i]);
+        for (int more = 0; more < 2 && room < INT16_MAX; more++) {
+            u8 w[16 * 98];
+            f32 want[4 * 16], y[4 * 16];
+            fill_inputs(&in, t, 256, 4, ALL_HIGH, &rng);
+            fill_weights(w, t, 16 * 256, 1, &rng);
+            for (int k = 0; k < 4 * 256; k++) {
+                int left = room + more - k % 8 * 127;
+                in.q[k] = (i8)(left < 0 ? 0 : left < 127 ? left : 127);
+            }
+            k_product p = {.type = t->type, .w = w, .row_bytes = t->bytes,
+                           .n_rows = 16, .acts = &in.acts, .m = 4,
+                           .y = want, .y_stride = 16};
+            const k_row *k;
+            scalar()->product[t->type](&p);
+            p.y = y;
+            EACH_ROW(k) {
+                k->product[t->type](&p);
+                CHECK(same_floats(y, want, 4 * 16));
+            }
+        }
+    }
+}
+#endif
+
 /* A product does not depend on how many rows or tokens go with it. */
 TEST(products_in_pieces)
 {
