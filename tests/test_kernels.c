@@ -484,6 +484,8 @@ TEST(room_of_codebooks)
                 int left = room + more - k % 8 * 127;
                 in.q[k] = (i8)(left < 0 ? 0 : left < 127 ? left : 127);
             }
+            for (int k = 0; k < 4 * 16; k++)
+                in.sum[k] = (i16)(2 * (room + more));
             k_product p = {.type = t->type, .w = w, .row_bytes = t->bytes,
                            .n_rows = 16, .acts = &in.acts, .m = 4,
                            .y = want, .y_stride = 16};
