@@ -2866,9 +2866,11 @@ typedef void (*x_wide_layer)(
     x_panel *to, const u8 *const *row, size_t at, size_t n);
 enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
 
-/* acc[token][row] += two panels times T tokens that lie `step` apart. */
+/* acc[token][row] += two panels times T tokens that lie `step` apart, as do, in
+ * blocks, their scales; `start` is that of x_side. */
 typedef void (*x_wide_tiler)(const x_panel *w, const i8 *x, size_t step,
-    const x_side *side, size_t T, size_t n, const blk_type *b, f32 *acc);
+    const i32 (*start)[8], const f32 *dx, size_t T, size_t n, const blk_type *b,
+    f32 *acc);
 /* acc[token][row] += panel times T tokens. */
 typedef void (*x_tiler)(const x_panel *w, const x_tokens *in, size_t T,
     size_t n, const blk_type *b, f32 *acc);
@@ -5308,27 +5310,30 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     }
 }
 
+/* What sums of m tokens begin with, from input number `at` on. */
+V_INLINE void KS_NAME(x_starts_at)(const k_acts *a, size_t at, size_t m,
+    size_t n_blocks, const blk_type *b, i32 (*to)[8]) {
+    const i16 *sums = a->sum[b->n == 256] + at / 16;
+    const __m256i by =
+        _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias));
+    for (size_t t = 0; t < m; t++, sums += a->n_in / 16) {
+        i16 some[16] = {0};
+        if (b->n == 256)
+            KS_NAME(x_span_sums)(sums, b->span, (i16 *)(void *)to[t]);
+        else
+            _mm256_storeu_si256((void *)to[t], _mm256_madd_epi16(
+                KS_NAME(x_load)(n_blocks == 8 ? sums
+                    : memcpy(some, sums, 2 * n_blocks * sizeof *some)), by));
+    }
+}
+
 /* What stands beside the inputs of a token from number `at` on. */
 V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
     const blk_type *b, x_side *to) {
-    i16 some[16] = {0};
-    if (b->n == 256) {
-        KS_NAME(x_span_sums)(
-            a->sum[1] + at / 16, b->span, (i16 *)(void *)to->start);
-        to->dx[0] = a->d[1][at / 256];
-        return;
-    }
-    const i16 *sums = a->sum[0] + at / 16;
-    const f32 *dx = a->d[0] + at / 32;
-    if (n_blocks == 8) {
-        memcpy(to->dx, dx, sizeof to->dx);
-    } else {
-        memcpy(to->dx, dx, n_blocks * sizeof *dx);
-        sums = memcpy(some, sums, 2 * n_blocks * sizeof *some);
-    }
-    _mm256_storeu_si256((void *)to->start, _mm256_madd_epi16(
-        KS_NAME(x_load)(sums),
-        _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias))));
+    KS_NAME(x_starts_at)(a, at, 1, n_blocks, b, &to->start);
+    if (b->n == 256) to->dx[0] = a->d[1][at / 256];
+    else if (n_blocks == 8) memcpy(to->dx, a->d[0] + at / 32, sizeof to->dx);
+    else memcpy(to->dx, a->d[0] + at / 32, n_blocks * sizeof to->dx[0]);
 }
 
 /* Those of T tokens from input k on. The last of m tokens stands in for
@@ -6638,8 +6643,8 @@ V_INLINE __m512 KS_NAME(x_tile_fma)(
 
 /* acc[token] += blocks of 32 weights times a tile. */
 V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
-    const x_side *side, const int T, size_t n_blocks, const bool has_min,
-    f32 *acc) {
+    const i32 (*start)[8], const f32 *const *dx, const int T, size_t n_blocks,
+    const bool has_min, f32 *acc) {
     __m512 sum[2 * X_TILE];
     KS_UNROLL_FULLY
     for (int j = 0; j < 2 * T; j++)
@@ -6649,17 +6654,16 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++)
             s[j] = has_min ? _mm512_setzero_si512()
-                           : _mm512_set1_epi32(side[j / 2].start[i]);
+                           : _mm512_set1_epi32(start[j / 2][i]);
         KS_NAME(x_tile_steps)(w, 8 * i, 8, x, T, s);
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++) {
             const int t = j / 2, h = j % 2;
-            const __m512 dx = _mm512_set1_ps(side[t].dx[i]);
-            sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].of[i].d, dx);
+            const __m512 d = _mm512_set1_ps(dx[t][i]);
+            sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].of[i].d, d);
             if (has_min)
                 sum[j] = KS_NAME(x_tile_fma)(sum[j],
-                    _mm512_set1_epi32(side[t].start[i]), w[h].of[i].dmin,
-                    dx);
+                    _mm512_set1_epi32(start[t][i]), w[h].of[i].dmin, d);
         }
     }
     KS_UNROLL_FULLY
@@ -6669,8 +6673,8 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
 
 /* The same with one block of 256. */
 V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
-    const x_side *side, const int T, const int span, int bias, bool has_min,
-    f32 *acc) {
+    const i32 (*start)[8], const f32 *const *dx, const int T, const int span,
+    int bias, bool has_min, f32 *acc) {
     __m512i p[2 * X_TILE];
     KS_UNROLL_FULLY
     for (int j = 0; j < 2 * T; j++) p[j] = _mm512_setzero_si512();
@@ -6690,49 +6694,53 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
                 p[j], _mm512_mullo_epi32(s[j], scale[j % 2]));
     }
     for (size_t t = 0; t < (size_t)T; t++) {
-        const __m512 dx = _mm512_set1_ps(side[t].dx[0]);
+        const __m512 d = _mm512_set1_ps(*dx[t]);
         for (size_t h = 0; h < 2; h++) {
             f32 *to = acc + 32 * t + 16 * h;
             __m512i o = _mm512_setzero_si512(), v = p[2 * t + h];
             KS_UNROLL
             for (int i = 0; i < 128 / span; i++)
                 o = _mm512_dpwssd_epi32(o,
-                    _mm512_set1_epi32(side[t].start[i]),
+                    _mm512_set1_epi32(start[t][i]),
                     _mm512_loadu_si512(w[h].side[i]));
             if (bias)
                 v = _mm512_sub_epi32(
                     v, _mm512_mullo_epi32(o, _mm512_set1_epi32(bias)));
             __m512 sum = KS_NAME(x_tile_fma)(
-                _mm512_loadu_ps(to), v, w[h].of[0].d, dx);
+                _mm512_loadu_ps(to), v, w[h].of[0].d, d);
             if (has_min)
-                sum = KS_NAME(x_tile_fma)(sum, o, w[h].of[0].dmin, dx);
+                sum = KS_NAME(x_tile_fma)(sum, o, w[h].of[0].dmin, d);
             _mm512_storeu_ps(to, sum);
         }
     }
 }
 
 /* One function for all formats of a shape. */
-#define SHAPE(name, T_blocks)                                                  \
+#define SHAPE(name, T_blocks, n)                                               \
     static void KS_NAME(name)(const x_panel *w, const i8 *x, size_t step,      \
-        const x_side *side, size_t T, size_t n_blocks, const blk_type *b,      \
-        f32 *acc) {                                                            \
+        const i32 (*start)[8], const f32 *dx, size_t T, size_t n_blocks,       \
+        const blk_type *b, f32 *acc) {                                         \
         const i8 *in[X_TILE];                                                  \
+        const f32 *d[X_TILE];                                                  \
         (void)n_blocks, (void)b;                                               \
-        for (size_t t = 0; t < X_TILE; t++) in[t] = x + t * step;              \
+        for (size_t t = 0; t < X_TILE; t++) {                                  \
+            in[t] = x + t * step;                                              \
+            d[t] = dx + t * (step / n);                                        \
+        }                                                                      \
         if (T == 2) T_blocks(2);                                               \
         else if (T == 4) T_blocks(4);                                          \
         else T_blocks(X_TILE);                                                 \
     }
-#define PLAIN(T) KS_NAME(x_tile32)(w, in, side, T, n_blocks, false, acc)
-#define MINIMA(T) KS_NAME(x_tile32)(w, in, side, T, n_blocks, true, acc)
+#define PLAIN(T) KS_NAME(x_tile32)(w, in, start, d, T, n_blocks, false, acc)
+#define MINIMA(T) KS_NAME(x_tile32)(w, in, start, d, T, n_blocks, true, acc)
 #define SPAN(T, n)                                                             \
-    KS_NAME(x_tile256)(w, in, side, T, n, b->bias, b->has_min, acc)
+    KS_NAME(x_tile256)(w, in, start, d, T, n, b->bias, b->has_min, acc)
 #define SPAN32(T) SPAN(T, 32)
 #define SPAN16(T) SPAN(T, 16)
-SHAPE(x_tile32_plain, PLAIN)
-SHAPE(x_tile32_minima, MINIMA)
-SHAPE(x_tile256_32, SPAN32)
-SHAPE(x_tile256_16, SPAN16)
+SHAPE(x_tile32_plain, PLAIN, 32)
+SHAPE(x_tile32_minima, MINIMA, 32)
+SHAPE(x_tile256_32, SPAN32, 256)
+SHAPE(x_tile256_16, SPAN16, 256)
 #undef SPAN16
 #undef SPAN32
 #undef SPAN
@@ -6831,15 +6839,14 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
 
 enum { X_TOKENS = 64 }; /* for which a panel is laid out: 8 KiB of stack */
 
-/* The sums of 32 rows and so many tokens, and what stands beside inputs. */
+/* The sums of 32 rows and so many tokens, and what they begin with. */
 typedef struct {
     f32 acc[X_TOKENS][32];
-    x_side side[2 * X_TILE]; /* of two tiles, by turns */
+    i32 start[X_TOKENS][8];
 } KS_NAME(x_sums);
 
-/* Columns [k, k + 256) of 32 rows times m tokens of p from t0 on. Sums begin at
- * 0, and go to y, between tiles, whose products hide the time that stores
- * take; so with what stands beside the next tile's inputs. */
+/* Columns [k, k + 256) of 32 rows times m tokens of p from t0 on. Sums go to y
+ * between tiles, whose products hide the time that stores take. */
 KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
     size_t t0, size_t k, const u8 *const *row, const u8 *next, x_wide_layer lay,
     x_wide_tiler tile, KS_NAME(x_sums) *to) {
@@ -6850,26 +6857,27 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
     const size_t at = k / b->n * b->bytes, bytes = 32 * n_blocks * b->bytes;
     const size_t rows = min_size(32, p->n_rows - r0);
     const bool last = k + 256 >= n;
+    const int kind = b->n == 256;
+    __m512 zero = _mm512_setzero_ps();
     x_panel w[2];
     for (size_t h = 0; h < 2; h++)
         lay(&w[h], row + 16 * h, at, n_blocks);
-    for (size_t t = 0, T, ready = 0; t < m; t += T) {
+    KS_NAME(x_starts_at)(a, t0 * n + k, m, n_blocks, b, to->start);
+    KS_IN_TURN(zero); /* or gcc makes a `rep stos` of it */
+    for (size_t i = 0; i < 32 * m && !k; i += 16)
+        _mm512_storeu_ps(to->acc[0] + i, zero);
+    for (size_t t = 0, T; t < m; t += T) {
+        const size_t from = (t0 + t) * n + k;
         T = m - t >= X_TILE ? X_TILE : m - t >= 4 ? 4 : 2;
-        for (; ready < min_size(m, t + 2 * X_TILE); ready++) {
-            const f32 *y = p->y + (t0 + ready) * p->y_stride + r0;
-            KS_NAME(x_side_at)(
-                a, (t0 + ready) * n + k, n_blocks, b,
-                &to->side[ready % (2 * X_TILE)]);
-            if (!last) continue;
-            V_TO_WRITE(y);
-            V_TO_WRITE(y + 16);
+        for (size_t i = t; i < min_size(m, t + 2 * X_TILE) && last; i++) {
+            V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0);
+            V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0 + 16);
         }
         k_fetch_share(next + 32 * at, bytes, t, t + T, m);
-        for (size_t i = 0; i < 32 * T && !k; i += 16)
-            _mm512_storeu_ps(to->acc[t] + i, _mm512_setzero_ps());
         /* the last token stands in for one more */
-        tile(w, a->q[b->n == 256] + (t0 + t) * n + k, t + 1 == m ? 0 : n,
-            to->side + t % (2 * X_TILE), T, n_blocks, b, to->acc[t]);
+        tile(w, a->q[kind] + from, t + 1 == m ? 0 : n,
+            (const i32 (*)[8])to->start + t, a->d[kind] + from / b->n, T,
+            n_blocks, b, to->acc[t]);
         for (size_t i = t; i < min_size(m, t + T) && last; i++) {
             f32 *y = p->y + (t0 + i) * p->y_stride + r0;
             if (rows == 32) memcpy(y, to->acc[i], sizeof to->acc[i]);
