@@ -7642,9 +7642,8 @@ V_INLINE uint16x4_t KS_NAME(n_next_halves)(const u8 **p, size_t bytes) {
     u64 a = ld_u16(p[0]) | (u32)ld_u16(p[1]) << 16;
     u64 b = ld_u16(p[2]) | (u32)ld_u16(p[3]) << 16;
     a |= b << 32;
-    KS_OPAQUE(a);
-    /* Or clang puts this off where nothing is unpacked (Q8_0), and spills. */
-    if (bytes > 32) __asm__ volatile("" : "+r"(a));
+    /* Or clang puts this off, and spills. */
+    __asm__ volatile("" : "+r"(a));
     KS_UNROLL
     for (int r = 0; r < 4; r++) p[r] += bytes;
     return vcreate_u16(a);
@@ -7811,14 +7810,15 @@ V_INLINE KS_NAME(n32) KS_NAME(n_load32)(const void *p) {
     return (KS_NAME(n32)){vld1q_s8(p), vld1q_s8((const i8 *)p + 16)};
 }
 
-/* 32 inputs, and a step to the next. */
+/* 32 inputs, and a step to the next. Of a pair of loads small cores would take
+ * three times as long. */
 V_INLINE KS_NAME(n32) KS_NAME(n_next32)(const i8 **x) {
 #if defined KS_ARM32
     KS_NAME(n32) v = KS_NAME(n_load32)(*x);
     *x += 32;
 #else
     KS_NAME(n32) v;
-    __asm__ volatile("ldp %q0, %q1, [%2], #32"
+    __asm__ volatile("ldr %q0, [%2], #32\n\tldr %q1, [%2, #-16]"
                      : "=&w"(v.lo), "=w"(v.hi), "+r"(*x)
                      : "m"(*(const struct { i8 b[32]; } *)(const void *)*x));
 #endif
@@ -8311,41 +8311,60 @@ V_INLINE KS_NAME(n_inputs) KS_NAME(n_inputs_at)(
     return in;
 }
 
-/* Sums of eight rows over some blocks. sdot adds to a register, and clearing it
- * for each block would take an instruction for each row. Instead sums begin as
- * K_SHIFTED, and of one float the one before is subtracted, exactly, for as
- * many blocks as n_blocks_of says. */
+/* Sums of eight rows. sdot adds to a register, and clearing it for each block
+ * would take an instruction for each row. Where weights have a bias a load does
+ * it, for two rows, to K_SHIFTED less what the bias is too much: a place in the
+ * pipes for vectors less. All others have no loads to spare (Q8_0). They begin
+ * as K_SHIFTED, and of one float the one before is subtracted, exactly, as long
+ * as there is room. */
 typedef struct {
     int32x4_t s[8];
     vr before;
+    size_t left; /* blocks */
 } KS_NAME(n_run);
 
-V_INLINE void KS_NAME(n_begin)(KS_NAME(n_run) *run) {
+/* What two of them begin as: bits of a float. */
+typedef struct { i32 bits[2]; } KS_NAME(n_twice);
+
+/* Begins sums if they have no room for n more blocks, n up to 4: they have to
+ * stay below 2^22. */
+V_INLINE void KS_NAME(n_begin)(
+    KS_NAME(n_run) *run, size_t n, ksllm_type type) {
 #if defined KS_DOTPROD
     static const f32 start[4] = {K_SHIFTED, 0, 0, 0};
+    const size_t room = BLK_TYPES[type].bias == 128 ? 8 : 32;
+    if (blk_biased(type)) return;
+    if (run->left >= n) {
+        run->left -= n;
+        return;
+    }
+    run->left = room - n;
     KS_UNROLL
     for (int r = 0; r < 8; r++)
         run->s[r] = vreinterpretq_s32_f32(vld1q_f32(start));
     run->before.v[0] = run->before.v[1] = vdupq_n_f32(K_SHIFTED);
 #else
-    (void)run;
+    (void)run, (void)n, (void)type;
 #endif
 }
 
-/* A multiple of four, so many that sums stay below 2^22. */
-V_INLINE size_t KS_NAME(n_blocks_of)(ksllm_type type) {
-    return BLK_TYPES[type].bias == 128 ? 8 : 32;
-}
-
-/* Sums of a block of eight rows, with their bias, times 32 inputs. With sdot
- * four rows at once, in this order: a product waits for the sum it adds to, and
- * small cores do nothing else meanwhile. */
+/* Sums of a block of eight rows, with their bias, times 32 inputs; of weights
+ * with a bias and sdot without it, but K_SHIFTED more. With sdot four rows at
+ * once, in this order: a product waits for the sum it adds to, and small cores
+ * do nothing else meanwhile. */
 V_INLINE vr KS_NAME(n_dots)(KS_NAME(n_run) *run, const KS_NAME(n_rows) *row,
-    const i8 **x, ksllm_type type) {
+    const i8 **x, const KS_NAME(n_twice) *start, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     const KS_NAME(n32) v = KS_NAME(n_next32)(x);
     vr p;
 #if defined KS_DOTPROD
+    if (blk_biased(type)) {
+        KS_UNROLL
+        for (int r = 0; r < 8; r += 2)
+            __asm__ volatile("ldp %s0, %s1, %2"
+                : "=w"(run->s[r]), "=w"(run->s[r + 1])
+                : "Q"(*start));
+    }
     KS_UNROLL
     for (int r = 0; r < 8; r += 4) {
         KS_NAME(n32) w[4];
@@ -8362,14 +8381,20 @@ V_INLINE vr KS_NAME(n_dots)(KS_NAME(n_run) *run, const KS_NAME(n_rows) *row,
         for (int i = 0; i < 4; i++)
             KS_NAME(n_sdot)(run->s + r + i, w[i].hi, v.hi);
     }
-    const KS_NAME(vri) now = KS_NAME(n_fold)(run->s);
+    KS_NAME(vri) now = KS_NAME(n_fold)(run->s);
+#if defined __clang__ /* or it keeps all eight sums for later, and spills */
+    if (blk_biased(type)) KS_TOGETHER(now.v[0], now.v[1]);
+#endif
     KS_UNROLL
     for (int i = 0; i < 2; i++) {
-        const float32x4_t sum = vreinterpretq_f32_s32(now.v[i]);
+        p.v[i] = vreinterpretq_f32_s32(now.v[i]);
+        if (blk_biased(type)) continue;
+        const float32x4_t sum = p.v[i];
         p.v[i] = vsubq_f32(sum, run->before.v[i]);
         run->before.v[i] = sum;
     }
 #else
+    (void)start;
     KS_UNROLL
     for (int r = 0; r < 8; r++) {
 #if defined KS_ARM32 /* or several rows are loaded, and spilled, at once */
@@ -8385,20 +8410,31 @@ V_INLINE vr KS_NAME(n_dots)(KS_NAME(n_run) *run, const KS_NAME(n_rows) *row,
     return p;
 }
 
-/* y + the next block of eight rows * 32 inputs, the k-th of `in`. What a bias
- * is too much, times d, is a float (23 bits at most), and fma rounds once, as
+/* y + the next block of eight rows * 32 inputs, the k-th of `in`. What sums are
+ * too much, times d, is a float (23 bits at most), and fma rounds once, as
  * (f32)P * d does. */
 V_INLINE vr KS_NAME(n_times_block)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
-    const i8 **x, const KS_NAME(n_inputs) *in, int k, ksllm_type type, vr y) {
+    const i8 **x, const i16 *sums, const KS_NAME(n_inputs) *in, int k,
+    ksllm_type type, vr y) {
     const blk_type *b = &BLK_TYPES[type];
     vr dmin;
+    KS_NAME(n_twice) start;
+    i32 v = 0;
+    if (blk_biased(type))
+        v = 0x4b400000 - b->bias * (sums[2 * k] + sums[2 * k + 1]);
+    KS_OPAQUE(v);
+    start.bits[0] = start.bits[1] = v;
     const vr d = KS_NAME(n_next_scales)(row, b, &dmin);
-    const vr p = KS_NAME(n_dots)(run, row, x, type);
+    const vr p = KS_NAME(n_dots)(run, row, x, &start, type);
     KS_UNROLL
     for (int i = 0; i < 2; i++) {
+#if defined KS_DOTPROD
+        const float32x4_t less = vmulq_n_f32(d.v[i], -K_SHIFTED);
+#else
+        const float32x4_t less = KS_NAME(n_mul_lane)(d.v[i], in->sum, k);
+#endif
         const float32x4_t t = blk_biased(type)
-            ? vfmaq_f32(KS_NAME(n_mul_lane)(d.v[i], in->sum, k), p.v[i], d.v[i])
-            : vmulq_f32(p.v[i], d.v[i]);
+            ? vfmaq_f32(less, p.v[i], d.v[i]) : vmulq_f32(p.v[i], d.v[i]);
         y.v[i] = KS_NAME(n_fma_lane)(y.v[i], t, in->d, k);
         if (b->has_min) y.v[i] = KS_NAME(n_fma_lane)(y.v[i],
             KS_NAME(n_mul_lane)(dmin.v[i], in->sum, k), in->d, k);
@@ -8407,38 +8443,34 @@ V_INLINE vr KS_NAME(n_times_block)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
 }
 
 /* The next eight rows are fetched as one stream, from `ahead` bytes on. */
-V_INLINE vr KS_NAME(k_direct32)(const u8 *const *rows, size_t n_blocks,
-    size_t ahead, const i8 *x, const f32 *dx, const i16 *sums,
-    ksllm_type type) {
+V_INLINE vr KS_NAME(k_direct32)(KS_NAME(n_run) *run, const u8 *const *rows,
+    size_t n_blocks, size_t ahead, const i8 *x, const f32 *dx,
+    const i16 *sums, ksllm_type type) {
     const int bytes = 8 * BLK_TYPES[type].bytes; /* of a block of eight rows */
     static const f32 zero[8] = {0};
     const u8 *next = rows[0] + ahead;
     vr y = vr_load(zero);
     KS_NAME(n_rows) row;
-    KS_NAME(n_run) run;
     KS_NAME(n_inputs) in;
-    size_t left = 0; /* of a run */
     KS_UNROLL
     for (int r = 0; r < 8; r++) row.p[r] = rows[r];
-    for (; n_blocks >= 4; n_blocks -= 4, left -= 4) {
-        if (!left) {
-            KS_NAME(n_begin)(&run);
-            left = KS_NAME(n_blocks_of)(type);
-        }
+    for (; n_blocks >= 4; n_blocks -= 4) {
+        KS_NAME(n_begin)(run, 4, type);
         in = KS_NAME(n_inputs_at)(dx, sums, true, type);
         KS_UNROLL
         for (int k = 0; k < 4; k++) {
-            y = KS_NAME(n_times_block)(&row, &run, &x, &in, k, type, y);
+            y = KS_NAME(n_times_block)(&row, run, &x, sums, &in, k, type, y);
             for (int i = (bytes * k + 63) & ~63; i < bytes * (k + 1); i += 64)
                 __builtin_prefetch(next + i);
         }
         dx += 4, sums += 8, next += 4 * bytes;
+        KS_OPAQUE(n_blocks); /* or gcc keeps where each row began */
     }
-    KS_NAME(n_begin)(&run);
     KS_ROLLED
     for (; n_blocks; n_blocks--, sums += 2) {
+        KS_NAME(n_begin)(run, 1, type);
         in = KS_NAME(n_inputs_at)(dx++, sums, false, type);
-        y = KS_NAME(n_times_block)(&row, &run, &x, &in, 0, type, y);
+        y = KS_NAME(n_times_block)(&row, run, &x, sums, &in, 0, type, y);
     }
     return y;
 }
@@ -8752,35 +8784,45 @@ V_INLINE vr KS_NAME(k_direct256)(const u8 *const *rows, size_t n_blocks,
     return y;
 }
 
-V_INLINE vr KS_NAME(k_rows)(const u8 *const *rows, size_t n_blocks,
-    size_t ahead, const u8 *book, const i8 *x, const f32 *dx, const i16 *sums,
-    ksllm_type type) {
+V_INLINE vr KS_NAME(k_rows)(KS_NAME(n_run) *run, const u8 *const *rows,
+    size_t n_blocks, size_t ahead, const u8 *book, const i8 *x, const f32 *dx,
+    const i16 *sums, ksllm_type type) {
     return BLK_TYPES[type].n == 256
         ? KS_NAME(k_direct256)(rows, n_blocks, ahead, book, x, dx, sums, type)
-        : KS_NAME(k_direct32)(rows, n_blocks, ahead, x, dx, sums, type);
+        : KS_NAME(k_direct32)(run, rows, n_blocks, ahead, x, dx, sums, type);
 }
 
-/* Eight rows and one token. The next eight rows lie `ahead` bytes on and are
- * fetched while these are computed. */
-typedef vr KS_NAME(n_direct)(const u8 *const *rows, size_t n_blocks,
-    size_t ahead, const u8 *book, const i8 *x, const f32 *dx, const i16 *sums);
-
-static void KS_NAME(k_tokens)(
-    const k_product *p, KS_NAME(n_direct) *direct, const u8 *book) {
+/* Eight rows at a time and one token. The last eight begin early enough to be
+ * eight; of fewer in all each row is computed eight times. The next eight rows
+ * are fetched while these are computed. All in one function: a call for each
+ * eight rows took twice as many instructions between them. */
+V_INLINE void KS_NAME(k_tokens)(
+    const k_product *p, const u8 *book, ksllm_type type) {
     const k_acts *a = p->acts;
-    const size_t nb = BLK_TYPES[p->type].n;
-    const u8 *row[8], *src = p->w;
-    for (size_t r0 = 0; r0 < p->n_rows; r0 += 8) {
-        const size_t n = p->n_rows - r0;
-        const size_t ahead = n >= 16 ? 8 * p->row_bytes : 0;
-        src = KS_NAME(n_eight_rows)(src, p->row_bytes, n, row);
+    const size_t nb = BLK_TYPES[type].n, wide = nb == 256;
+    const size_t eight = p->n_rows >= 8, step = eight ? 8 : 1;
+    const size_t bytes = eight ? p->row_bytes : 0;
+    KS_NAME(n_run) run;
+    run.left = 0;
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += step) {
+        const size_t first = eight ? min_size(r0, p->n_rows - 8) : r0;
+        const size_t ahead = r0 + 16 <= p->n_rows ? 8 * bytes : 0;
         for (size_t t = 0; t < p->m; t++) {
-            const size_t from = t * a->n_in, wide = nb == 256;
-            f32 *to = p->y + t * p->y_stride + r0, part[8];
-            vr_store(n < 8 ? part : to, direct(row, a->n_in / nb, ahead,
-                book, a->q[wide] + from, a->d[wide] + from / nb,
-                a->sum[wide] + from / 16));
-            if (n < 8) memcpy(to, part, n * sizeof *to);
+            const size_t from = t * a->n_in;
+            const u8 *row[8], *src = p->w + first * p->row_bytes;
+            KS_UNROLL
+            for (int r = 0; r < 8; r++) {
+                row[r] = src;
+                /* or all eight are kept for the next token, and spilled */
+                __asm__ volatile("" : "+r"(row[r]));
+                src = row[r] + bytes;
+            }
+            const vr y = KS_NAME(k_rows)(&run, row, a->n_in / nb, ahead, book,
+                a->q[wide] + from, a->d[wide] + from / nb,
+                a->sum[wide] + from / 16, type);
+            f32 *to = p->y + t * p->y_stride + first;
+            if (eight) vr_store(to, y);
+            else vst1q_lane_f32(to, y.v[0], 0);
         }
     }
 }
@@ -9754,12 +9796,10 @@ static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(FORM)};
 #define KS_FEW(x) KS_PASTE(x, KS_BASE_I8)
 #else
 #define KS_FEW(x) KS_NAME(x)
+typedef void KS_NAME(n_direct)(const k_product *p, const u8 *book);
 #define FORM(t)                                                                \
-    static vr KS_NAME(k_direct_##t)(const u8 *const *rows, size_t n_blocks,    \
-        size_t ahead, const u8 *book, const i8 *x, const f32 *dx,              \
-        const i16 *sums) {                                                     \
-        return KS_NAME(k_rows)(                                                \
-            rows, n_blocks, ahead, book, x, dx, sums, KSLLM_TYPE_##t);         \
+    static void KS_NAME(k_direct_##t)(const k_product *p, const u8 *book) {    \
+        KS_NAME(k_tokens)(p, book, KSLLM_TYPE_##t);                            \
     }
 EACH(FORM)
 #undef FORM
@@ -9773,7 +9813,7 @@ V_INLINE void KS_NAME(k_run_form)(
     const k_product *p, ksllm_type type, const u8 *book) {
     const size_t few = blk_has_book(type) ? 1 : KS_NAME(FEW);
     if (p->m > few) KS_NAME(k_panels)(p, KS_NAME(BUILD)[type], book);
-    else KS_FEW(k_tokens)(p, KS_FEW(DIRECT)[type], book);
+    else KS_FEW(DIRECT)[type](p, book);
 }
 #undef KS_FEW
 
