@@ -2803,7 +2803,8 @@ KS_UNUSED KS_INLINE void k_fetch_share(
 /* x86: 256 weights of 16 rows, four to a step, and what stands beside them. For
  * blocks of 32 that is d and dmin of each; for one of 256 also the scale of
  * each span, twice, and for two spans at a time, in the order of x_span_sums,
- * their minima or, where weights have a bias, their scales. */
+ * their minima or, where weights have a bias, their scales, which AVX-512 does
+ * not need. */
 typedef struct {
     u8 p[64][16][4];
     union {
@@ -2816,6 +2817,10 @@ typedef struct {
         };
     };
 } x_panel;
+
+/* How weights whose bias is 128 are laid out: as they are; raised by it; those
+ * of IQ1 halved, with their scales (x_folds). */
+typedef enum { X_SIGNED, X_RAISED, X_FOLDED } x_form;
 
 /* What stands beside the weights of eight blocks of 256: the scales of the
  * first and of the second half of each group of 32; for each span of 16 its
@@ -2837,9 +2842,10 @@ typedef struct {
 
 /* What a token's products with eight blocks of 32 need beside its inputs: what
  * their sums begin with, or with minima the sums of inputs; and scales. Of one
- * block of 256: pairs of sums, as x_span_sums orders them, and dx[0]. */
+ * block of 256: what the sums of its spans begin with, or with minima and AVX2
+ * pairs of sums, as x_span_sums orders them; and dx[0]. */
 typedef struct {
-    i32 start[8];
+    i32 start[16];
     f32 dx[8];
 } x_side;
 
@@ -2859,9 +2865,9 @@ KS_UNUSED KS_INLINE i16 x_book_room(ksllm_type type) {
 enum { X_SOME = 8 }; /* tokens for which 16 rows go together */
 
 /* Lays out n blocks of eight rows, half h of a panel, from `at` on; or of all
- * 16 rows, raised. */
+ * 16 rows. */
 typedef void (*x_layer)(
-    x_panel *to, int h, const u8 *const *row, size_t at, size_t n, bool raise);
+    x_panel *to, int h, const u8 *const *row, size_t at, size_t n, x_form form);
 typedef void (*x_wide_layer)(
     x_panel *to, const u8 *const *row, size_t at, size_t n);
 enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
@@ -2869,7 +2875,7 @@ enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
 /* acc[token][row] += two panels times T tokens that lie `step` apart, as do, in
  * blocks, their scales; `start` is that of x_side. */
 typedef void (*x_wide_tiler)(const x_panel *w, const i8 *x, size_t step,
-    const i32 (*start)[8], const f32 *dx, size_t T, size_t n, const blk_type *b,
+    const i32 *start, const f32 *dx, size_t T, size_t n, const blk_type *b,
     f32 *acc);
 /* acc[token][row] += panel times T tokens. */
 typedef void (*x_tiler)(const x_panel *w, const x_tokens *in, size_t T,
@@ -4511,7 +4517,8 @@ V_INLINE __m256i KS_NAME(x_crumbs)(__m256i rows, const i8 *level) {
         _mm256_shuffle_epi8(high, n), _mm256_set1_epi16((i16)0xff00));
 }
 
-/* Rows of a codebook as levels: IQ3_S, eight of IQ3_XXS, four of the others. */
+/* Rows of a codebook as levels: IQ3_S, eight of IQ3_XXS, four of the others; of
+ * IQ1 halves of what they are above -9 eighths. */
 V_INLINE __m256i KS_NAME(x_odd)(__m256i w) {
     return _mm256_or_si256(_mm256_add_epi8(w, w), _mm256_set1_epi8(1));
 }
@@ -4523,7 +4530,7 @@ V_INLINE __m256i KS_NAME(x_book_eight)(__m256i rows) {
 }
 
 V_INLINE __m256i KS_NAME(x_book_four)(__m256i rows, ksllm_type type) {
-    static const i8 ones[4] = {-9, -1, 7, 0}; /* an eighth less */
+    static const i8 ones[4] = {0, 4, 8, 0}; /* an eighth less */
     return KS_NAME(x_crumbs)(rows,
         blk_is_ones(type) ? ones : BLK_LEVELS_IQ2);
 }
@@ -4649,9 +4656,8 @@ V_INLINE __m256i KS_NAME(x_book)(
     X_FOUR_ROWS(w, ROW);
 #undef ROW
     w = KS_NAME(x_book_four)(w, type);
-    if (!blk_is_ones(type)) return w;
-    const __m256i more = KS_NAME(x_more)(p, type, g);
-    return _mm256_sub_epi8(w, _mm256_add_epi8(more, more));
+    return blk_is_ones(type)
+        ? _mm256_sub_epi8(w, KS_NAME(x_more)(p, type, g)) : w;
 }
 #endif
 
@@ -4790,9 +4796,31 @@ V_INLINE __m256i KS_NAME(x_book_minus)(const u8 *p, ksllm_type type,
     return KS_NAME(x_minus_at)(signs + 4 * g);
 }
 
+/* What stands for weights of IQ1 that x_book gives, of group g: eighths; or
+ * folded, (w * scale - 1) / 2 + 68, at most 135. Weights in eighths and scales
+ * are odd. */
+V_INLINE __m256i KS_NAME(x_folds)(
+    x_form form, const u8 *scale, int span, size_t g) {
+#define TEN(F, c)                                                              \
+    {F(0, c), F(1, c), F(2, c), F(3, c), F(4, c), F(5, c), F(6, c), F(7, c),   \
+        F(8, c), F(9, c)}
+#define EIGHTH(i, c) (u8)(2 * (i) - 9)
+#define FOLD(i, c) (u8)((i) * (c) + 68 - (9 * (c) + 1) / 2)
+    static const u8 of[9][16] = {TEN(FOLD, 1), TEN(FOLD, 3), TEN(FOLD, 5),
+        TEN(FOLD, 7), TEN(FOLD, 9), TEN(FOLD, 11), TEN(FOLD, 13),
+        TEN(FOLD, 15), TEN(EIGHTH, 0)};
+#undef FOLD
+#undef EIGHTH
+#undef TEN
+    if (form != X_FOLDED) return KS_NAME(x_two)(of[8], of[8]);
+    return span == 32
+        ? KS_NAME(x_two)(of[scale[g] / 2], of[scale[g] / 2])
+        : KS_NAME(x_two)(of[scale[2 * g] / 2], of[scale[2 * g + 1] / 2]);
+}
+
 /* All weights of the blocks at `at` of four rows, and their scales. */
 V_INLINE void KS_NAME(x_four_books)(const u8 *const *row, size_t at,
-    ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
+    x_form form, ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
     KS_NAME(xbook) b[4];
     KS_ROLLED
     for (size_t r = 0; r < 4; r++) {
@@ -4806,20 +4834,21 @@ V_INLINE void KS_NAME(x_four_books)(const u8 *const *row, size_t at,
         KS_ROLLED
         for (size_t g = 0; g < 8; g++) {
             __m256i v = KS_NAME(x_book)(p, b[r].at, type, g);
-            if (!blk_is_ones(type))
-                v = _mm256_sign_epi8(
+            w[r][g] = blk_is_ones(type)
+                ? _mm256_shuffle_epi8(KS_NAME(x_folds)(
+                    form, scale[r], BLK_TYPES[type].span, g), v)
+                : _mm256_sign_epi8(
                     v, KS_NAME(x_book_minus)(p, type, &b[r], g));
-            w[r][g] = v;
         }
     }
 }
 
 KS_NOINLINE void KS_NAME(x_read_books)(const u8 *const *row, size_t at,
-    ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
+    x_form form, ksllm_type type, __m256i (*w)[8], u8 (*scale)[16]) {
     switch ((int)type) {
 #define BOOK(t)                                                                \
     case KSLLM_TYPE_##t:                                                       \
-        KS_NAME(x_four_books)(row, at, KSLLM_TYPE_##t, w, scale)
+        KS_NAME(x_four_books)(row, at, form, KSLLM_TYPE_##t, w, scale)
     BOOK(IQ2_XXS); break;
     BOOK(IQ2_XS); break;
     BOOK(IQ2_S); break;
@@ -5310,28 +5339,48 @@ V_INLINE void KS_NAME(x_eight256)(const u8 *const *row, const u8 *next,
     }
 }
 
+/* How many of what its sums begin with a token has for 256 inputs. */
+V_INLINE size_t KS_NAME(x_starts_of)(ksllm_type type) {
+    const blk_type *b = &BLK_TYPES[type];
+    return b->n == 256 && b->span == 16 && !b->has_min && !blk_is_ones(type)
+        ? 16 : 8;
+}
+
 /* What sums of m tokens begin with, from input number `at` on. */
 V_INLINE void KS_NAME(x_starts_at)(const k_acts *a, size_t at, size_t m,
-    size_t n_blocks, const blk_type *b, i32 (*to)[8]) {
-    const i16 *sums = a->sum[b->n == 256] + at / 16;
-    const __m256i by =
-        _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias));
-    for (size_t t = 0; t < m; t++, sums += a->n_in / 16) {
+    size_t n_blocks, ksllm_type type, i32 *to) {
+    const blk_type *b = &BLK_TYPES[type];
+    const size_t wide = KS_NAME(x_starts_of)(type);
+    const i16 *x = a->sum[b->n == 256] + at / 16;
+    const __m256i by = _mm256_set1_epi16((i16)(b->has_min ? 1 : -b->bias));
+    for (size_t t = 0; t < m; t++, x += a->n_in / 16, to += wide) {
         i16 some[16] = {0};
-        if (b->n == 256)
-            KS_NAME(x_span_sums)(sums, b->span, (i16 *)(void *)to[t]);
-        else
-            _mm256_storeu_si256((void *)to[t], _mm256_madd_epi16(
-                KS_NAME(x_load)(n_blocks == 8 ? sums
-                    : memcpy(some, sums, 2 * n_blocks * sizeof *some)), by));
+        if (b->n == 256 && (b->has_min || !KS_NAME(IS_VNNI))) {
+            KS_NAME(x_span_sums)(x, b->span, (i16 *)(void *)to);
+        } else if (blk_is_ones(type)) { /* folded */
+            i32 all = 0;
+            for (size_t i = 0; i < 16; i++) all += x[i];
+            to[0] = -135 * all;
+        } else if (wide == 16) {
+            KS_UNROLL
+            for (int i = 0; i < 16; i += 8)
+                _mm256_storeu_si256((void *)(to + i), _mm256_mullo_epi32(
+                    _mm256_cvtepi16_epi32(
+                        _mm_loadu_si128((const void *)(x + i))),
+                    _mm256_set1_epi32(-b->bias)));
+        } else {
+            _mm256_storeu_si256((void *)to, _mm256_madd_epi16(
+                KS_NAME(x_load)(b->n == 256 || n_blocks == 8 ? x
+                    : memcpy(some, x, 2 * n_blocks * sizeof *some)), by));
+        }
     }
 }
 
 /* What stands beside the inputs of a token from number `at` on. */
 V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
-    const blk_type *b, x_side *to) {
-    KS_NAME(x_starts_at)(a, at, 1, n_blocks, b, &to->start);
-    if (b->n == 256) to->dx[0] = a->d[1][at / 256];
+    ksllm_type type, x_side *to) {
+    KS_NAME(x_starts_at)(a, at, 1, n_blocks, type, to->start);
+    if (BLK_TYPES[type].n == 256) to->dx[0] = a->d[1][at / 256];
     else if (n_blocks == 8) memcpy(to->dx, a->d[0] + at / 32, sizeof to->dx);
     else memcpy(to->dx, a->d[0] + at / 32, n_blocks * sizeof to->dx[0]);
 }
@@ -5339,11 +5388,11 @@ V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
 /* Those of T tokens from input k on. The last of m tokens stands in for
  * more. */
 V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
-    size_t k, const blk_type *b, x_side *to) {
+    size_t k, ksllm_type type, x_side *to) {
     const size_t n = min_size(256, a->n_in - k);
     for (size_t t = 0; t < (size_t)T; t++) {
         const size_t at = min_size(t, m - 1) * a->n_in + k;
-        KS_NAME(x_side_at)(a, at, n / b->n, b, &to[t]);
+        KS_NAME(x_side_at)(a, at, n / BLK_TYPES[type].n, type, &to[t]);
     }
 }
 
@@ -5439,7 +5488,6 @@ V_INLINE void KS_NAME(x_some_store)(
 /* Sixteen rows of Q4_0. */
 V_INLINE void KS_NAME(x_some32)(
     const k_product *p, x_rows16 row, const u8 *next, f32 *y) {
-    const blk_type *b = &BLK_TYPES[KSLLM_TYPE_Q4_0];
     const size_t n = p->acts->n_in / 32, bytes = sizeof(blk_q4_0), m = p->m;
     x_side side[X_SOME];
     const i8 *x[X_SOME];
@@ -5449,7 +5497,8 @@ V_INLINE void KS_NAME(x_some32)(
         x[t] = p->acts->q[0] + t * p->acts->n_in;
     for (size_t k = 0; k < n; k += 8) {
         const size_t n_blocks = min_size(8, n - k);
-        KS_NAME(x_sides_at)(p->acts, m, (int)m, 32 * k, b, side);
+        KS_NAME(x_sides_at)(
+            p->acts, m, (int)m, 32 * k, KSLLM_TYPE_Q4_0, side);
         for (size_t i = 0; i < n_blocks; i++) {
             KS_NAME(xstep) w[8];
             __m256 d[2];
@@ -5555,7 +5604,7 @@ V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
     for (size_t i = 0; i < p->acts->n_in / 256; i++) {
         KS_NAME(xlanes) l[2];
         KS_NAME(xstep) v[X_SOME], w[16];
-        KS_NAME(x_sides_at)(p->acts, m, (int)m, 256 * i, b, side);
+        KS_NAME(x_sides_at)(p->acts, m, (int)m, 256 * i, type, side);
         for (int h = 0; h < 2; h++) {
             KS_NAME(xraw) raw;
             if (six) {
@@ -6185,8 +6234,8 @@ V_INLINE void KS_NAME(x_sixteen32)(const k_product *p, x_rows16 row,
     if (are_bytes) KS_NAME(x_four16)(&row, 18, a + 4);
     for (size_t k = 0; k < n; k += 8) {
         const size_t n_blocks = min_size(8, n - k);
-        KS_NAME(x_sides_at)(
-            p->acts, p->m, T, 32 * k, &BLK_TYPES[p->type], side);
+        KS_NAME(x_sides_at)(p->acts, p->m, T, 32 * k,
+            are_bytes ? KSLLM_TYPE_Q8_0 : KSLLM_TYPE_Q4_0, side);
         for (size_t i = 0; i < n_blocks; i++) {
             __m512i w[8], s[X_SOME];
             const __m512 d = KS_NAME(x_halves16)(&row, 0);
@@ -6238,11 +6287,14 @@ typedef struct {
 /* p[token] += scale * (n steps of four weights times inputs at k); of two
  * stretches n steps of eight, from `first` on, are turned meanwhile. */
 V_INLINE void KS_NAME(x_span16)(const __m512i *q, const __m512i *h,
-    const size_t g, const int n, const i8 *const *x, size_t k, const int T,
-    __m512i scale, __m512i *p, x_turned ahead, const size_t first) {
+    const size_t g, const int n, const i8 *const *x, const x_side *side,
+    size_t k, const int T, __m512i scale, __m512i *p, x_turned ahead,
+    const size_t first) {
     __m512i s[X_SOME];
     KS_UNROLL
-    for (int t = 0; t < T; t++) s[t] = _mm512_setzero_si512();
+    for (int t = 0; t < T; t++)
+        s[t] = h ? _mm512_set1_epi32(side[t].start[k / 16])
+                 : _mm512_setzero_si512();
     KS_UNROLL
     for (int j = 0; j < n; j++) {
         const __m512i w = KS_NAME(x_some_bits)(q, h, g, (size_t)j);
@@ -6263,20 +6315,21 @@ V_INLINE void KS_NAME(x_span16)(const __m512i *q, const __m512i *h,
         p[t] = _mm512_add_epi32(p[t], _mm512_mullo_epi32(s[t], scale));
 }
 
-/* What stands beside a block of sixteen rows, as in xlanes. */
+/* What stands beside a block of sixteen rows, as in xlanes; side and dmin of
+ * Q4_K alone. */
 typedef struct {
-    __m512i scale[16], side[8];
+    __m512i scale[16], side[4];
     __m512 d, dmin;
 } x_lanes16;
 
 V_INLINE void KS_NAME(x_lanes16_of)(
     const x_rows16 *row, ksllm_type type, x_lanes16 *to) {
-    __m512i q[4], s[4], m[4];
+    __m512i q[4], s[4], m[2];
     const bool six = type == KSLLM_TYPE_Q6_K;
     KS_NAME(x_four16)(row, six ? offsetof(blk_q6_k, scales) : 0, q);
     for (int i = 0; i < (six ? 4 : 2); i++) {
         if (six) {
-            s[i] = m[i] = q[i];
+            s[i] = q[i];
         } else if (i == 0) {
             s[0] = KS_NAME(x_masked)(q[1], 63);
             m[0] = KS_NAME(x_masked)(q[2], 63);
@@ -6289,6 +6342,7 @@ V_INLINE void KS_NAME(x_lanes16_of)(
         for (int j = 0; j < 4; j++)
             to->scale[4 * i + j] = _mm512_srai_epi32(
                 _mm512_sll_epi32(s[i], _mm_cvtsi32_si128(24 - 8 * j)), 24);
+        if (six) continue;
         to->side[2 * i] = _mm512_srai_epi16(_mm512_slli_epi16(m[i], 8), 8);
         to->side[2 * i + 1] = _mm512_srai_epi16(m[i], 8);
     }
@@ -6316,19 +6370,19 @@ V_INLINE void KS_NAME(x_some_fours)(const x_rows16 *row, size_t step,
         KS_UNROLL
         for (int k = 0; k < 8; k++) w[k] = q[k];
         k_fetch(next, 2 * sizeof(blk_q4_k));
-        KS_NAME(x_span16)(w, NULL, 0, 8, x, 64 * i, T, scale[2 * i], p,
+        KS_NAME(x_span16)(w, NULL, 0, 8, x, NULL, 64 * i, T, scale[2 * i], p,
             (x_turned){row, {at}, {q}}, 0);
         k_fetch(next + 2 * sizeof(blk_q4_k), 2 * sizeof(blk_q4_k));
-        KS_NAME(x_span16)(w, NULL, 1, 8, x, 64 * i + 32, T, scale[2 * i + 1],
-            p, (x_turned){row, {at + 16}, {q + 4}}, 0);
+        KS_NAME(x_span16)(w, NULL, 1, 8, x, NULL, 64 * i + 32, T,
+            scale[2 * i + 1], p, (x_turned){row, {at + 16}, {q + 4}}, 0);
         KS_NAME(x_in_order)(q);
         KS_NAME(x_in_order)(q + 4);
     }
 }
 
 V_INLINE void KS_NAME(x_some_sixes)(const x_rows16 *row, size_t step,
-    const u8 *next, const __m512i *scale, const i8 *const *x, const int T,
-    __m512i *q, __m512i *h, __m512i *p) {
+    const u8 *next, const __m512i *scale, const i8 *const *x,
+    const x_side *side, const int T, __m512i *q, __m512i *h, __m512i *p) {
     KS_ROLLED
     for (size_t i = 0; i < 4; i++, next += 4 * sizeof(blk_q6_k)) {
         const size_t half = i / 2, part = i % 2; /* 16 of each 32 weights */
@@ -6340,17 +6394,17 @@ V_INLINE void KS_NAME(x_some_sixes)(const x_rows16 *row, size_t step,
         KS_UNROLL
         for (int n = 0; n < 4; n++) v[n] = q[n], g[n] = h[n];
         k_fetch(next, sizeof(blk_q6_k));
-        KS_NAME(x_span16)(v, g, 0, 4, x, 16 * k, T, scale[k], p,
+        KS_NAME(x_span16)(v, g, 0, 4, x, side, 16 * k, T, scale[k], p,
             (x_turned){row, {ql + 32}, {w}}, 0);
         k_fetch(next + sizeof(blk_q6_k), sizeof(blk_q6_k));
-        KS_NAME(x_span16)(v, g, 2, 4, x, 16 * k + 64, T, scale[k + 4], p,
+        KS_NAME(x_span16)(v, g, 2, 4, x, side, 16 * k + 64, T, scale[k + 4], p,
             (x_turned){row, {ql + 32}, {w}}, 4);
         KS_NAME(x_in_order)(w);
         k_fetch(next + 2 * sizeof(blk_q6_k), sizeof(blk_q6_k));
-        KS_NAME(x_span16)(w, g, 1, 4, x, 16 * k + 32, T, scale[k + 2], p,
+        KS_NAME(x_span16)(w, g, 1, 4, x, side, 16 * k + 32, T, scale[k + 2], p,
             (x_turned){row, {then, qh + high}, {q, h}}, 0);
         k_fetch(next + 3 * sizeof(blk_q6_k), sizeof(blk_q6_k));
-        KS_NAME(x_span16)(w, g, 3, 4, x, 16 * k + 96, T, scale[k + 6], p,
+        KS_NAME(x_span16)(w, g, 3, 4, x, side, 16 * k + 96, T, scale[k + 6], p,
             (x_turned){row, {then, qh + high}, {q, h}}, 4);
         KS_NAME(x_in_order)(q);
         KS_NAME(x_in_order)(h);
@@ -6382,31 +6436,28 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
     for (size_t i = 0; i < n; i++, next += 16 * b->bytes) {
         const size_t step = i + 1 < n ? b->bytes : 0;
         __m512i v[X_SOME];
-        KS_NAME(x_sides_at)(p->acts, p->m, T, 256 * i, b, side);
+        KS_NAME(x_sides_at)(p->acts, p->m, T, 256 * i, type, side);
         KS_NAME(x_lanes16_of)(&row, type, &l);
         KS_UNROLL
         for (int t = 0; t < T; t++) v[t] = _mm512_setzero_si512();
         if (type == KSLLM_TYPE_Q6_K)
             KS_NAME(x_some_sixes)(
-                &row, step, next, l.scale, x, T, q, h, v);
+                &row, step, next, l.scale, x, side, T, q, h, v);
         else
             KS_NAME(x_some_fours)(&row, step, next, l.scale, x, T, q, v);
         KS_UNROLL
         for (int t = 0; t < T; t++) {
             const __m512 dx = _mm512_set1_ps(side[t].dx[0]);
             __m512i o = _mm512_setzero_si512();
-            KS_UNROLL
-            for (int k = 0; k < 128 / b->span; k++)
-                o = _mm512_dpwssd_epi32(
-                    o, l.side[k], _mm512_set1_epi32(side[t].start[k]));
-            if (b->bias)
-                v[t] = _mm512_sub_epi32(
-                    v[t], _mm512_slli_epi32(o, (u32)__builtin_ctz(b->bias)));
             sum[t] = _mm512_fmadd_ps(
                 _mm512_mul_ps(_mm512_cvtepi32_ps(v[t]), l.d), dx, sum[t]);
-            if (b->has_min)
-                sum[t] = _mm512_fnmadd_ps(_mm512_mul_ps(
-                    _mm512_cvtepi32_ps(o), l.dmin), dx, sum[t]);
+            if (!b->has_min) continue;
+            KS_UNROLL
+            for (int k = 0; k < 4; k++)
+                o = _mm512_dpwssd_epi32(
+                    o, l.side[k], _mm512_set1_epi32(side[t].start[k]));
+            sum[t] = _mm512_fnmadd_ps(_mm512_mul_ps(
+                _mm512_cvtepi32_ps(o), l.dmin), dx, sum[t]);
         }
         KS_UNROLL
         for (int j = 0; j < 4; j++) row.p[j] += b->bytes;
@@ -6501,11 +6552,10 @@ V_INLINE void KS_NAME(k_direct)(
 /* ---- x86: many tokens ----
  * Rows are laid out as panels; then tiles of some rows and tokens take them. */
 
-/* Half h of a panel: eight rows. Weights whose bias is 128 are raised by it
- * where that is wanted. */
+/* Half h of a panel: eight rows. */
 V_INLINE void KS_NAME(x_lay)(x_panel *to, size_t k, int h, ksllm_type type,
-    bool raise, const __m256i *w) {
-    const __m256i up = _mm256_set1_epi8(raise ? -128 : 0);
+    x_form form, const __m256i *w) {
+    const __m256i up = _mm256_set1_epi8(form == X_RAISED ? -128 : 0);
     KS_UNROLL
     for (size_t i = 0; i < 8; i++)
         _mm256_storeu_si256((void *)to->p[k + i][8 * h],
@@ -6513,12 +6563,12 @@ V_INLINE void KS_NAME(x_lay)(x_panel *to, size_t k, int h, ksllm_type type,
 }
 
 V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
-    size_t at, size_t n, bool raise, ksllm_type type) {
+    size_t at, size_t n, x_form form, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     for (size_t i = 0; i < n; i++, at += b->bytes) {
         __m256i w[8];
         KS_NAME(x_block)(row, at, type, false, w);
-        KS_NAME(x_lay)(to, 8 * i, h, type, raise, w);
+        KS_NAME(x_lay)(to, 8 * i, h, type, form, w);
         vr_store(to->of[i].d + 8 * h, KS_NAME(x_scales32)(row, at, b));
         if (b->has_min)
             vr_store(
@@ -6527,7 +6577,7 @@ V_INLINE void KS_NAME(x_lay32)(x_panel *to, int h, const u8 *const *row,
 }
 
 V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
-    size_t at, bool raise, ksllm_type type) {
+    size_t at, x_form form, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     KS_NAME(xraw) raw;
     KS_NAME(xlanes) l;
@@ -6539,7 +6589,7 @@ V_INLINE void KS_NAME(x_lay256)(x_panel *to, int h, const u8 *const *row,
             __m256i w[8];
             KS_NAME(x_group)(&raw, type, u, g, w);
             KS_NAME(x_lay)(to, 8 * (u * (size_t)unit + (size_t)g), h, type,
-                raise, w);
+                form, w);
         }
     }
     for (int i = 0; i < 256 / b->span; i++)
@@ -6559,7 +6609,7 @@ V_INLINE __m256i KS_NAME(x_pairs)(__m256i v) {
 
 /* Row by row, then turned. */
 KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
-    size_t at, bool raise, ksllm_type type) {
+    size_t at, x_form form, ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
     __m256i all[8][8], s[4];
     u8 scale[8][16];
@@ -6568,7 +6618,8 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     KS_NAME(xlanes) l;
     for (size_t r = 0; r < 8; r++) {
         if (r % 4 == 0)
-            KS_NAME(x_read_books)(row + r, at, type, all + r, scale + r);
+            KS_NAME(x_read_books)(
+                row + r, at, form, type, all + r, scale + r);
         half[r] = blk_book_half(row[r] + at, type);
         of[r] = scale[r];
     }
@@ -6584,7 +6635,7 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
         __m256i v[8], a[8], w[8];
         KS_UNROLL
         for (int r = 0; r < 8; r++)
-            v[r] = raise ? all[r][g] : KS_NAME(x_pairs)(all[r][g]);
+            v[r] = form == X_SIGNED ? KS_NAME(x_pairs)(all[r][g]) : all[r][g];
         KS_NAME(x_turn)(v, a);
         KS_NAME(x_turn)(v + 4, a + 4);
         KS_UNROLL
@@ -6592,17 +6643,17 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
             w[k] = _mm256_permute2x128_si256(a[k], a[k + 4], 0x20);
             w[k + 4] = _mm256_permute2x128_si256(a[k], a[k + 4], 0x31);
         }
-        KS_NAME(x_lay)(to, 8 * g, h, type, raise, w);
+        KS_NAME(x_lay)(to, 8 * g, h, type, form, w);
     }
 }
 #endif
 
 V_INLINE void KS_NAME(x_lay_any)(x_panel *to, int h, const u8 *const *row,
-    size_t at, size_t n, bool raise, ksllm_type type) {
+    size_t at, size_t n, x_form form, ksllm_type type) {
     if (BLK_TYPES[type].n == 32)
-        KS_NAME(x_lay32)(to, h, row, at, n, raise, type);
+        KS_NAME(x_lay32)(to, h, row, at, n, form, type);
     else
-        KS_NAME(x_lay256)(to, h, row, at, raise, type);
+        KS_NAME(x_lay256)(to, h, row, at, form, type);
 }
 
 #undef KS_XV
@@ -6643,7 +6694,7 @@ V_INLINE __m512 KS_NAME(x_tile_fma)(
 
 /* acc[token] += blocks of 32 weights times a tile. */
 V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
-    const i32 (*start)[8], const f32 *const *dx, const int T, size_t n_blocks,
+    const i32 *start, const f32 *const *dx, const int T, size_t n_blocks,
     const bool has_min, f32 *acc) {
     __m512 sum[2 * X_TILE];
     KS_UNROLL_FULLY
@@ -6654,7 +6705,7 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++)
             s[j] = has_min ? _mm512_setzero_si512()
-                           : _mm512_set1_epi32(start[j / 2][i]);
+                           : _mm512_set1_epi32(start[8 * (size_t)(j / 2) + i]);
         KS_NAME(x_tile_steps)(w, 8 * i, 8, x, T, s);
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++) {
@@ -6663,7 +6714,8 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
             sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].of[i].d, d);
             if (has_min)
                 sum[j] = KS_NAME(x_tile_fma)(sum[j],
-                    _mm512_set1_epi32(start[t][i]), w[h].of[i].dmin, d);
+                    _mm512_set1_epi32(start[8 * (size_t)t + i]),
+                    w[h].of[i].dmin, d);
         }
     }
     KS_UNROLL_FULLY
@@ -6673,8 +6725,9 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
 
 /* The same with one block of 256. */
 V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
-    const i32 (*start)[8], const f32 *const *dx, const int T, const int span,
-    int bias, bool has_min, f32 *acc) {
+    const i32 *start, const f32 *const *dx, const int T, const int span,
+    const bool has_min, f32 *acc) {
+    const size_t wide = span == 16 && !has_min ? 16 : 8;
     __m512i p[2 * X_TILE];
     KS_UNROLL_FULLY
     for (int j = 0; j < 2 * T; j++) p[j] = _mm512_setzero_si512();
@@ -6685,7 +6738,9 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
             scale[h] = _mm512_srai_epi32(
                 _mm512_loadu_si512(w[h].scale[i]), 16);
         KS_UNROLL_FULLY
-        for (int j = 0; j < 2 * T; j++) s[j] = _mm512_setzero_si512();
+        for (size_t j = 0; j < 2 * (size_t)T; j++)
+            s[j] = has_min ? _mm512_setzero_si512()
+                           : _mm512_set1_epi32(start[wide * (j / 2) + i]);
         KS_NAME(x_tile_steps)(
             w, (size_t)span / 4 * i, span / 4, x, T, s);
         KS_UNROLL_FULLY
@@ -6697,28 +6752,45 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
         const __m512 d = _mm512_set1_ps(*dx[t]);
         for (size_t h = 0; h < 2; h++) {
             f32 *to = acc + 32 * t + 16 * h;
-            __m512i o = _mm512_setzero_si512(), v = p[2 * t + h];
-            KS_UNROLL
-            for (int i = 0; i < 128 / span; i++)
-                o = _mm512_dpwssd_epi32(o,
-                    _mm512_set1_epi32(start[t][i]),
-                    _mm512_loadu_si512(w[h].side[i]));
-            if (bias)
-                v = _mm512_sub_epi32(
-                    v, _mm512_mullo_epi32(o, _mm512_set1_epi32(bias)));
+            __m512i o = _mm512_setzero_si512();
             __m512 sum = KS_NAME(x_tile_fma)(
-                _mm512_loadu_ps(to), v, w[h].of[0].d, d);
-            if (has_min)
+                _mm512_loadu_ps(to), p[2 * t + h], w[h].of[0].d, d);
+            if (has_min) {
+                KS_UNROLL
+                for (size_t i = 0; i < 128 / (size_t)span; i++)
+                    o = _mm512_dpwssd_epi32(o,
+                        _mm512_set1_epi32(start[wide * t + i]),
+                        _mm512_loadu_si512(w[h].side[i]));
                 sum = KS_NAME(x_tile_fma)(sum, o, w[h].of[0].dmin, d);
+            }
             _mm512_storeu_ps(to, sum);
         }
     }
 }
 
+#if !defined KSLLM_NO_IQ
+/* And with folded ones of IQ1: of 66 multiplications 64 are of weights. */
+V_INLINE void KS_NAME(x_tile_folded)(const x_panel *w, const i8 *const *x,
+    const i32 *start, const f32 *const *dx, const int T, f32 *acc) {
+    __m512i s[2 * X_TILE];
+    KS_UNROLL_FULLY
+    for (int j = 0; j < 2 * T; j++) s[j] = _mm512_setzero_si512();
+    for (size_t i = 0; i < 64; i += 4)
+        KS_NAME(x_tile_steps)(w, i, 4, x, T, s);
+    KS_UNROLL_FULLY
+    for (int j = 0; j < 2 * T; j++)
+        _mm512_storeu_ps(acc + 16 * j, KS_NAME(x_tile_fma)(
+            _mm512_loadu_ps(acc + 16 * j), _mm512_add_epi32(
+                _mm512_add_epi32(s[j], s[j]),
+                _mm512_set1_epi32(start[8 * (j / 2)])),
+            w[j % 2].of[0].d, _mm512_set1_ps(*dx[j / 2])));
+}
+#endif
+
 /* One function for all formats of a shape. */
 #define SHAPE(name, T_blocks, n)                                               \
     static void KS_NAME(name)(const x_panel *w, const i8 *x, size_t step,      \
-        const i32 (*start)[8], const f32 *dx, size_t T, size_t n_blocks,       \
+        const i32 *start, const f32 *dx, size_t T, size_t n_blocks,            \
         const blk_type *b, f32 *acc) {                                         \
         const i8 *in[X_TILE];                                                  \
         const f32 *d[X_TILE];                                                  \
@@ -6733,27 +6805,39 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const i8 *const *x,
     }
 #define PLAIN(T) KS_NAME(x_tile32)(w, in, start, d, T, n_blocks, false, acc)
 #define MINIMA(T) KS_NAME(x_tile32)(w, in, start, d, T, n_blocks, true, acc)
-#define SPAN(T, n)                                                             \
-    KS_NAME(x_tile256)(w, in, start, d, T, n, b->bias, b->has_min, acc)
-#define SPAN32(T) SPAN(T, 32)
-#define SPAN16(T) SPAN(T, 16)
+#define MINIMA32(T) KS_NAME(x_tile256)(w, in, start, d, T, 32, true, acc)
+#define MINIMA16(T) KS_NAME(x_tile256)(w, in, start, d, T, 16, true, acc)
+#define BIASED32(T) KS_NAME(x_tile256)(w, in, start, d, T, 32, false, acc)
+#define BIASED16(T) KS_NAME(x_tile256)(w, in, start, d, T, 16, false, acc)
+#define FOLDED(T) KS_NAME(x_tile_folded)(w, in, start, d, T, acc)
 SHAPE(x_tile32_plain, PLAIN, 32)
 SHAPE(x_tile32_minima, MINIMA, 32)
-SHAPE(x_tile256_32, SPAN32, 256)
-SHAPE(x_tile256_16, SPAN16, 256)
-#undef SPAN16
-#undef SPAN32
-#undef SPAN
+SHAPE(x_minima_32, MINIMA32, 256)
+SHAPE(x_minima_16, MINIMA16, 256)
+SHAPE(x_biased_32, BIASED32, 256)
+SHAPE(x_biased_16, BIASED16, 256)
+#if !defined KSLLM_NO_IQ
+SHAPE(x_folded, FOLDED, 256)
+#endif
+#undef FOLDED
+#undef BIASED16
+#undef BIASED32
+#undef MINIMA16
+#undef MINIMA32
 #undef MINIMA
 #undef PLAIN
 #undef SHAPE
 
 V_INLINE x_wide_tiler KS_NAME(x_tiler_of)(ksllm_type type) {
     const blk_type *b = &BLK_TYPES[type];
-    return b->n == 32 ? b->has_min ? KS_NAME(x_tile32_minima)
-                                   : KS_NAME(x_tile32_plain)
-        : b->span == 32 ? KS_NAME(x_tile256_32)
-                        : KS_NAME(x_tile256_16);
+#if !defined KSLLM_NO_IQ
+    if (blk_is_ones(type)) return KS_NAME(x_folded);
+#endif
+    if (b->n == 32)
+        return b->has_min ? KS_NAME(x_tile32_minima) : KS_NAME(x_tile32_plain);
+    if (b->has_min)
+        return b->span == 32 ? KS_NAME(x_minima_32) : KS_NAME(x_minima_16);
+    return b->span == 32 ? KS_NAME(x_biased_32) : KS_NAME(x_biased_16);
 }
 
 /* A block of each row, raised by the bias. */
@@ -6798,10 +6882,9 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
     KS_NAME(x_lanes16_of)(&from, type, &l);
     for (int i = 0; i < 256 / BLK_TYPES[type].span; i++)
         _mm512_storeu_si512(to->scale[i], _mm512_slli_epi32(l.scale[i], 16));
-    for (int i = 0; i < 128 / BLK_TYPES[type].span; i++)
-        _mm512_storeu_si512(to->side[i], l.side[i]);
     _mm512_storeu_ps(to->of[0].d, l.d);
     if (type == KSLLM_TYPE_Q4_K) {
+        for (int i = 0; i < 4; i++) _mm512_storeu_si512(to->side[i], l.side[i]);
         _mm512_storeu_ps(
             to->of[0].dmin, _mm512_mul_ps(l.dmin, _mm512_set1_ps(-1.0f)));
         for (size_t i = 0; i < 64; i += 16) {
@@ -6842,7 +6925,7 @@ enum { X_TOKENS = 64 }; /* for which a panel is laid out: 8 KiB of stack */
 /* The sums of 32 rows and so many tokens, and what they begin with. */
 typedef struct {
     f32 acc[X_TOKENS][32];
-    i32 start[X_TOKENS][8];
+    i32 start[8 * X_TOKENS]; /* a token has eight, or sixteen: of 30 then */
 } KS_NAME(x_sums);
 
 /* Columns [k, k + 256) of 32 rows times m tokens of p from t0 on. Sums go to y
@@ -6858,17 +6941,21 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
     const size_t rows = min_size(32, p->n_rows - r0);
     const bool last = k + 256 >= n;
     const int kind = b->n == 256;
+    const size_t wide = KS_NAME(x_starts_of)(p->type);
+    const size_t some = wide == 8 ? X_TOKENS : 5 * X_TILE;
     __m512 zero = _mm512_setzero_ps();
     x_panel w[2];
     for (size_t h = 0; h < 2; h++)
         lay(&w[h], row + 16 * h, at, n_blocks);
-    KS_NAME(x_starts_at)(a, t0 * n + k, m, n_blocks, b, to->start);
     KS_IN_TURN(zero); /* or gcc makes a `rep stos` of it */
     for (size_t i = 0; i < 32 * m && !k; i += 16)
         _mm512_storeu_ps(to->acc[0] + i, zero);
     for (size_t t = 0, T; t < m; t += T) {
         const size_t from = (t0 + t) * n + k;
         T = m - t >= X_TILE ? X_TILE : m - t >= 4 ? 4 : 2;
+        if (t % some == 0)
+            KS_NAME(x_starts_at)(a, from, min_size(some, m - t), n_blocks,
+                p->type, to->start);
         for (size_t i = t; i < min_size(m, t + 2 * X_TILE) && last; i++) {
             V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0);
             V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0 + 16);
@@ -6876,8 +6963,8 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
         k_fetch_share(next + 32 * at, bytes, t, t + T, m);
         /* the last token stands in for one more */
         tile(w, a->q[kind] + from, t + 1 == m ? 0 : n,
-            (const i32 (*)[8])to->start + t, a->d[kind] + from / b->n, T,
-            n_blocks, b, to->acc[t]);
+            to->start + t % some * wide, a->d[kind] + from / b->n, T, n_blocks,
+            b, to->acc[t]);
         for (size_t i = t; i < min_size(m, t + T) && last; i++) {
             f32 *y = p->y + (t0 + i) * p->y_stride + r0;
             if (rows == 32) memcpy(y, to->acc[i], sizeof to->acc[i]);
@@ -7236,7 +7323,8 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t t0, size_t m,
     x_panel w;
     x_tokens in;
     for (int h = 0; h < 2; h++)
-        lay(&w, h, row + 8 * h, at, n_blocks, !KS_NAME(x_signed)(p->type));
+        lay(&w, h, row + 8 * h, at, n_blocks,
+            KS_NAME(x_signed)(p->type) ? X_SIGNED : X_RAISED);
 #if !defined KS_VNNI && !defined KSLLM_NO_IQ
     const bool book = blk_has_book(p->type);
     i32 start[16][16], start_two[32][16];
@@ -10115,8 +10203,8 @@ static KS_UNUSED bool k_widen_rows(
 #if !defined KS_BASE
 #define X_LAY(t)                                                               \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
-        size_t at, size_t n, bool raise) {                                     \
-        KS_NAME(x_lay_any)(to, h, row, at, n, raise, KSLLM_TYPE_##t);          \
+        size_t at, size_t n, x_form form) {                                    \
+        KS_NAME(x_lay_any)(to, h, row, at, n, form, KSLLM_TYPE_##t);           \
     }
 #define X_LAYER(t) KS_NAME(k_lay_##t)
 #else
@@ -10134,7 +10222,8 @@ static KS_UNUSED bool k_widen_rows(
         if (X_SOMES(KSLLM_TYPE_##t) && KS_NAME(k_even_##t)(to, row, at, n))    \
             return;                                                            \
         for (int h = 0; h < 2; h++)                                            \
-            X_LAYER(t)(to, h, row + 8 * h, at, n, true);                       \
+            X_LAYER(t)(to, h, row + 8 * h, at, n,                              \
+                blk_is_ones(KSLLM_TYPE_##t) ? X_FOLDED : X_RAISED);            \
     }
 #define X_LAYER_OWN(t) KS_NAME(k_lay16_##t)
 #else
@@ -10224,9 +10313,9 @@ QUANTIZED(IQ4_XS)
 #if !defined KS_BASE
 #define X_LAY_BOOK(t)                                                          \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
-        size_t at, size_t n, bool raise) {                                     \
+        size_t at, size_t n, x_form form) {                                    \
         (void)n;                                                               \
-        KS_NAME(x_lay_book)(to, h, row, at, raise, KSLLM_TYPE_##t);            \
+        KS_NAME(x_lay_book)(to, h, row, at, form, KSLLM_TYPE_##t);             \
     }                                                                          \
     X_LAY_OWN(t)
 KS_NOINLINE void KS_NAME(k_one_book)(const k_product *p) {
@@ -10273,11 +10362,11 @@ BOOK(IQ1_M)
 #if !defined KS_BASE
 #define X_WIDE_LAY(t)                                                          \
     static void KS_NAME(k_lay_##t)(x_panel *to, int h, const u8 *const *row,   \
-        size_t at, size_t n, bool raise) {                                     \
+        size_t at, size_t n, x_form form) {                                    \
         blk_q2_k wide[8];                                                      \
         const u8 *block[8];                                                    \
         k_widen_blocks(row, at, KSLLM_TYPE_##t, wide, block);                  \
-        KS_NAME(k_lay_Q2_K)(to, h, block, 0, n, raise);                        \
+        KS_NAME(k_lay_Q2_K)(to, h, block, 0, n, form);                         \
     }                                                                          \
     X_LAY_OWN(t)
 #else
