@@ -2873,7 +2873,7 @@ typedef void (*x_wide_layer)(
 enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
 
 /* acc[token][row] += two panels times T tokens that lie `step` apart, as do, in
- * blocks, their scales; `start` is that of x_side. */
+ * blocks, their scales; `start` has x_starts_of each. */
 typedef void (*x_wide_tiler)(const x_panel *w, const i8 *x, size_t step,
     const i32 *start, const f32 *dx, size_t T, size_t n, const blk_type *b,
     f32 *acc);
@@ -5376,13 +5376,13 @@ V_INLINE void KS_NAME(x_starts_at)(const k_acts *a, size_t at, size_t m,
     }
 }
 
-/* What stands beside the inputs of a token from number `at` on. */
+/* What stands beside the inputs of a token. */
 V_INLINE void KS_NAME(x_side_at)(const k_acts *a, size_t at, size_t n_blocks,
     ksllm_type type, x_side *to) {
-    KS_NAME(x_starts_at)(a, at, 1, n_blocks, type, to->start);
     if (BLK_TYPES[type].n == 256) to->dx[0] = a->d[1][at / 256];
     else if (n_blocks == 8) memcpy(to->dx, a->d[0] + at / 32, sizeof to->dx);
     else memcpy(to->dx, a->d[0] + at / 32, n_blocks * sizeof to->dx[0]);
+    KS_NAME(x_starts_at)(a, at, 1, n_blocks, type, to->start);
 }
 
 /* Those of T tokens from input k on. The last of m tokens stands in for
