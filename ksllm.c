@@ -2818,8 +2818,8 @@ typedef struct {
     };
 } x_panel;
 
-/* How weights whose bias is 128 are laid out: as they are; raised by it; those
- * of IQ1 halved, with their scales (x_folds). */
+/* How weights whose bias is 128 are laid out: as they are, of codebooks in pairs
+ * (x_pairs); raised by it; those of IQ1 halved, with their scales (x_folds). */
 typedef enum { X_SIGNED, X_RAISED, X_FOLDED } x_form;
 
 /* What stands beside the weights of eight blocks of 256: the scales of the
@@ -2842,8 +2842,8 @@ typedef struct {
 
 /* What a token's products with eight blocks of 32 need beside its inputs: what
  * their sums begin with, or with minima the sums of inputs; and scales. Of one
- * block of 256: what the sums of its spans begin with, or with minima and AVX2
- * pairs of sums, as x_span_sums orders them; and dx[0]. */
+ * block of 256: what the sums of its spans begin with, or, with minima and
+ * always with AVX2, pairs of sums, as x_span_sums orders them; and dx[0]. */
 typedef struct {
     i32 start[16];
     f32 dx[8];
@@ -2855,8 +2855,9 @@ typedef struct {
     size_t step, step3;
 } x_rows16;
 
-/* What eight inputs without signs may be together for products with as many
- * weights of a codebook, a row of it or two, to fit 16 bits. */
+/* What eight inputs without signs, of -127 to 127, may be together for products
+ * with as many weights of a codebook, a row of it or two, to fit 16 bits.
+ * INT16_MAX: any. */
 KS_UNUSED KS_INLINE i16 x_book_room(ksllm_type type) {
     return type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ2_S ? 762
         : type == KSLLM_TYPE_IQ3_XXS ? 598 : INT16_MAX;
@@ -2875,8 +2876,7 @@ enum { X_TILE = 6 }; /* tokens of the largest tile with AVX-512 */
 /* acc[token][row] += two panels times T tokens that lie `step` apart, as do, in
  * blocks, their scales; `start` has x_starts_of each. */
 typedef void (*x_wide_tiler)(const x_panel *w, const i8 *x, size_t step,
-    const i32 *start, const f32 *dx, size_t T, size_t n, const blk_type *b,
-    f32 *acc);
+    const i32 *start, const f32 *dx, size_t T, size_t n, f32 *acc);
 /* acc[token][row] += panel times T tokens. */
 typedef void (*x_tiler)(const x_panel *w, const x_tokens *in, size_t T,
     size_t n, const blk_type *b, f32 *acc);
@@ -5346,7 +5346,8 @@ V_INLINE size_t KS_NAME(x_starts_of)(ksllm_type type) {
         ? 16 : 8;
 }
 
-/* What sums of m tokens begin with, from input number `at` on. */
+/* What sums of m tokens begin with, from input number `at` on, or sums of
+ * inputs, as x_side has them. */
 V_INLINE void KS_NAME(x_starts_at)(const k_acts *a, size_t at, size_t m,
     size_t n_blocks, ksllm_type type, i32 *to) {
     const blk_type *b = &BLK_TYPES[type];
@@ -5589,7 +5590,7 @@ V_INLINE void KS_NAME(x_some_tile256)(const KS_NAME(xstep) *w,
         if (six) p[i / 2].v[i % 2] = sum[i];
 }
 
-/* Sixteen rows of Q4_K or Q6_K. */
+/* Sixteen rows of Q4_K or Q6_K, without VNNI, where x_starts_at gives sums. */
 V_INLINE void KS_NAME(x_some256)(const k_product *p, x_rows16 row,
     const u8 *next, ksllm_type type, f32 *y) {
     const blk_type *b = &BLK_TYPES[type];
@@ -6625,10 +6626,10 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     }
     vr_store(to->of[0].d + 8 * h, KS_NAME(x_book_scale)(half, type));
     KS_NAME(x_four)(of, 0, s);
-    KS_NAME(x_lane_scales)(b, s, s, &l);
-    for (int i = 0; i < 256 / b->span; i++)
+    if (form != X_FOLDED) KS_NAME(x_lane_scales)(b, s, s, &l);
+    for (int i = 0; i < 256 / b->span && form != X_FOLDED; i++)
         _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
-    for (int i = 0; i < 128 / b->span; i++)
+    for (int i = 0; i < 128 / b->span && form == X_SIGNED; i++)
         _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
     KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
@@ -6791,10 +6792,10 @@ V_INLINE void KS_NAME(x_tile_folded)(const x_panel *w, const i8 *const *x,
 #define SHAPE(name, T_blocks, n)                                               \
     static void KS_NAME(name)(const x_panel *w, const i8 *x, size_t step,      \
         const i32 *start, const f32 *dx, size_t T, size_t n_blocks,            \
-        const blk_type *b, f32 *acc) {                                         \
+        f32 *acc) {                                                            \
         const i8 *in[X_TILE];                                                  \
         const f32 *d[X_TILE];                                                  \
-        (void)n_blocks, (void)b;                                               \
+        (void)n_blocks;                                                        \
         for (size_t t = 0; t < X_TILE; t++) {                                  \
             in[t] = x + t * step;                                              \
             d[t] = dx + t * (step / n);                                        \
@@ -6920,12 +6921,12 @@ V_INLINE bool KS_NAME(x_lay16)(x_panel *to, const u8 *const *row, size_t at,
     return true;
 }
 
-enum { X_TOKENS = 64 }; /* for which a panel is laid out: 8 KiB of stack */
+enum { X_TOKENS = 64 }; /* for which a panel is laid out: 10 KiB of stack */
 
 /* The sums of 32 rows and so many tokens, and what they begin with. */
 typedef struct {
     f32 acc[X_TOKENS][32];
-    i32 start[8 * X_TOKENS]; /* a token has eight, or sixteen: of 30 then */
+    i32 start[8 * X_TOKENS]; /* 16 of a token: for half as many at a time */
 } KS_NAME(x_sums);
 
 /* Columns [k, k + 256) of 32 rows times m tokens of p from t0 on. Sums go to y
@@ -6942,13 +6943,14 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
     const bool last = k + 256 >= n;
     const int kind = b->n == 256;
     const size_t wide = KS_NAME(x_starts_of)(p->type);
-    const size_t some = wide == 8 ? X_TOKENS : 5 * X_TILE;
+    /* tokens of whole tiles */
+    const size_t some = wide == 8 ? X_TOKENS : X_TOKENS / 2 / X_TILE * X_TILE;
     __m512 zero = _mm512_setzero_ps();
     x_panel w[2];
     for (size_t h = 0; h < 2; h++)
         lay(&w[h], row + 16 * h, at, n_blocks);
     KS_IN_TURN(zero); /* or gcc makes a `rep stos` of it */
-    for (size_t i = 0; i < 32 * m && !k; i += 16)
+    for (size_t i = 0; i < 32 * (m + m % 2) && !k; i += 16)
         _mm512_storeu_ps(to->acc[0] + i, zero);
     for (size_t t = 0, T; t < m; t += T) {
         const size_t from = (t0 + t) * n + k;
@@ -6956,7 +6958,8 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
         if (t % some == 0)
             KS_NAME(x_starts_at)(a, from, min_size(some, m - t), n_blocks,
                 p->type, to->start);
-        for (size_t i = t; i < min_size(m, t + 2 * X_TILE) && last; i++) {
+        for (size_t i = t ? t + X_TILE : 0;
+             i < min_size(m, t + 2 * X_TILE) && last; i++) {
             V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0);
             V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0 + 16);
         }
@@ -6964,7 +6967,7 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
         /* the last token stands in for one more */
         tile(w, a->q[kind] + from, t + 1 == m ? 0 : n,
             to->start + t % some * wide, a->d[kind] + from / b->n, T, n_blocks,
-            b, to->acc[t]);
+            to->acc[t]);
         for (size_t i = t; i < min_size(m, t + T) && last; i++) {
             f32 *y = p->y + (t0 + i) * p->y_stride + r0;
             if (rows == 32) memcpy(y, to->acc[i], sizeof to->acc[i]);
@@ -7163,8 +7166,8 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
  * raised by 128. So each sum of n steps, of 16 bits, begins with -128 times its
  * weights. What it is in between may wrap: in the end it fits, for weights up
  * to 15 after eight steps, up to 62 after two. After four it does where the
- * inputs it is made of, without signs, are x_book_room together; nearly all
- * are. So that these are neighbours, panels have of 16 weights and inputs pairs
+ * inputs it is made of, without signs, are x_book_room together at most; nearly
+ * all are. So that these are neighbours, panels have of 16 weights and inputs pairs
  * 0, 4, 1, 5, 2, 6, 3 and 7 (x_pairs). */
 V_INLINE int KS_NAME(x_book_steps)(ksllm_type type) {
     return type == KSLLM_TYPE_IQ3_S || blk_is_ones(type)
@@ -7730,7 +7733,7 @@ V_INLINE uint16x4_t KS_NAME(n_next_halves)(const u8 **p, size_t bytes) {
     u64 a = ld_u16(p[0]) | (u32)ld_u16(p[1]) << 16;
     u64 b = ld_u16(p[2]) | (u32)ld_u16(p[3]) << 16;
     a |= b << 32;
-    /* Or clang puts this off, and spills. */
+    /* Made here, or clang puts this off, and spills. */
     __asm__ volatile("" : "+r"(a));
     KS_UNROLL
     for (int r = 0; r < 4; r++) p[r] += bytes;
@@ -7898,8 +7901,8 @@ V_INLINE KS_NAME(n32) KS_NAME(n_load32)(const void *p) {
     return (KS_NAME(n32)){vld1q_s8(p), vld1q_s8((const i8 *)p + 16)};
 }
 
-/* 32 inputs, and a step to the next. Of a pair of loads small cores would take
- * three times as long. */
+/* 32 inputs, and a step to the next. A pair of loads takes a Cortex-A55 six
+ * cycles in llvm-mca's model, and a single one a cycle. */
 V_INLINE KS_NAME(n32) KS_NAME(n_next32)(const i8 **x) {
 #if defined KS_ARM32
     KS_NAME(n32) v = KS_NAME(n_load32)(*x);
@@ -8318,6 +8321,7 @@ V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
 /* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
  * without a conversion, larger by that, as long as they stay below 2^22. */
 #define K_SHIFTED 12582912.0f
+#define K_SHIFTED_BITS 0x4b400000
 
 #if defined KS_DOTPROD
 
@@ -8509,7 +8513,7 @@ V_INLINE vr KS_NAME(n_times_block)(KS_NAME(n_rows) *row, KS_NAME(n_run) *run,
     KS_NAME(n_twice) start;
     i32 v = 0;
     if (blk_biased(type))
-        v = 0x4b400000 - b->bias * (sums[2 * k] + sums[2 * k + 1]);
+        v = K_SHIFTED_BITS - b->bias * (sums[2 * k] + sums[2 * k + 1]);
     KS_OPAQUE(v);
     start.bits[0] = start.bits[1] = v;
     const vr d = KS_NAME(n_next_scales)(row, b, &dmin);

@@ -508,7 +508,7 @@ static double decode(const bench *b, uint32_t depth)
     ksllm_generation_init(&g);
     g.max_tokens = b->n_tokens + 1;
     g.ignore_stop = true;
-    g.drafts = false; /* random weights repeat themselves: most come true */
+    g.drafts = false; /* random weights repeat themselves: many come true */
     g.on_piece = note_time;
     g.piece_ctx = &t;
     check(ksllm_generate(b->work, &g, NULL, &err), "decode", &err);

@@ -54,7 +54,6 @@ fwd_advance                 host
 twr_layers                  host
 draft_give                  host
 (k_panel|x_panel_step)_.*   x_.*|k_lay.*
-k_tokens_.*                 k_direct_.*
 k_panels_.*                 k_build_.*|k_tile.*
 (fwd|k|smp|twr|ear|cab)_.*   k_.*
 ses_preload                 host

@@ -435,13 +435,26 @@ TEST(products_of_any_power)
 }
 
 #if defined KS_X86 && !defined KSLLM_NO_IQ
-static int by_size(const void *a, const void *b)
+/* Inputs of up to 127, `room` together, that make the most of eight weights:
+ * the largest weights have the largest ones. Returns the sum. */
+static int share_out(const i8 *w, int room, i8 *x)
 {
-    return *(const i8 *)b - *(const i8 *)a;
+    int sum = 0;
+    memset(x, -1, 8);
+    for (int n = 0; n < 8; n++) {
+        int best = -1;
+        for (int j = 0; j < 8; j++)
+            if (x[j] < 0 && (best < 0 || w[j] > w[best]))
+                best = j;
+        x[best] = (i8)(room < 127 ? room : 127);
+        room -= x[best];
+        sum += w[best] * x[best];
+    }
+    return sum;
 }
 
 /* Where x_book_room has it, eight weights times as many inputs fit 16 bits,
- * however inputs share it out; with all weights at their largest no more. */
+ * however inputs share it out. One more may not fit: rows have to notice. */
 TEST(room_of_codebooks)
 {
     static const ksllm_type types[] = {KSLLM_TYPE_IQ2_XXS, KSLLM_TYPE_IQ2_XS,
@@ -453,24 +466,21 @@ TEST(room_of_codebooks)
         const u16 *book = blk_book_of(types[i]);
         const int n = blk_book_rows(types[i]);
         const int room = x_book_room(types[i]);
-        int most = 0;
+        i8 worst[8];
+        int most = 0, at = 0;
         for (int k = 0; k < (fours ? n * n : n); k++) {
-            i8 w[8];
-            int left = room, sum = 0;
+            i8 w[8], x[8];
             if (fours) {
                 blk_levels(w, book[k / n], 4, 3, BLK_LEVELS_IQ3_XXS, 0);
                 blk_levels(w + 4, book[k % n], 4, 3, BLK_LEVELS_IQ3_XXS, 0);
             } else {
                 blk_levels(w, book[k], 8, 2, BLK_LEVELS_IQ2, 0);
             }
-            qsort(w, 8, 1, by_size);
-            for (int j = 0; j < 8; j++) {
-                int x = left < 127 ? left : 127;
-                sum += w[j] * x;
-                left -= x;
+            const int sum = share_out(w, room, x);
+            if (sum > most) {
+                most = sum, at = k;
+                memcpy(worst, w, 8);
             }
-            if (sum > most)
-                most = sum;
         }
         CHECK(most <= INT16_MAX);
         CHECK(room == INT16_MAX || most > INT16_MAX - 62);
@@ -478,12 +488,18 @@ TEST(room_of_codebooks)
         for (int more = 0; more < 2 && room < INT16_MAX; more++) {
             u8 w[16 * 98];
             f32 want[4 * 16], y[4 * 16];
+            i8 x[8];
+            if (more)
+                CHECK(share_out(worst, room + 1, x) > INT16_MAX);
+            else
+                share_out(worst, room, x);
             fill_inputs(&in, t, 256, 4, ALL_HIGH, &rng);
-            fill_weights(w, t, 16 * 256, 1, &rng);
-            for (int k = 0; k < 4 * 256; k++) {
-                int left = room + more - k % 8 * 127;
-                in.q[k] = (i8)(left < 0 ? 0 : left < 127 ? left : 127);
-            }
+            fill_weights(w, t, 16 * 256, 1, &rng); /* of IQ2 the worst row */
+            for (int k = 0; k < 16 && fours; k++)
+                for (int q = 0; q < 64; q++)
+                    w[98 * k + 2 + q] = (u8)(q % 2 ? at % n : at / n);
+            for (int k = 0; k < 4 * 256; k++)
+                in.q[k] = x[k % 8];
             for (int k = 0; k < 4 * 16; k++)
                 in.sum[k] = (i16)(2 * (room + more));
             k_product p = {.type = t->type, .w = w, .row_bytes = t->bytes,
