@@ -2818,8 +2818,9 @@ typedef struct {
     };
 } x_panel;
 
-/* How weights whose bias is 128 are laid out: as they are, of codebooks in pairs
- * (x_pairs); raised by it; those of IQ1 halved, with their scales (x_folds). */
+/* How weights whose bias is 128 are laid out: as they are, of codebooks in
+ * pairs (x_pairs); raised by it; those of IQ1 halved, with their scales
+ * (x_folds). */
 typedef enum { X_SIGNED, X_RAISED, X_FOLDED } x_form;
 
 /* What stands beside the weights of eight blocks of 256: the scales of the
@@ -6665,8 +6666,8 @@ V_INLINE void KS_NAME(x_lay_any)(x_panel *to, int h, const u8 *const *row,
  * registers, and an input is loaded once for 32 rows. With six tokens inputs
  * that are 4,096 bytes apart still fit the eight ways of an L1 cache: twelve
  * tokens by 16 rows fell from 157 to 116 Gmac/s there. Sums begin with what a
- * bias takes away. Zen 4, one thread, 64 tokens, Q4_0 and Q4_K with unpacking:
- * 157 Gmac/s; eight tokens by 16 rows with sums in memory did 138. */
+ * bias takes away. Zen 4, one thread, 128 tokens, with unpacking: Q4_0 166
+ * Gmac/s, Q4_K 162; eight tokens by 16 rows with sums in memory did 138. */
 
 /* n steps of four weights, from step k on: s[2 * token + panel]. */
 V_INLINE void KS_NAME(x_tile_steps)(const x_panel *w, size_t k, const int n,
@@ -7167,8 +7168,8 @@ V_INLINE void KS_NAME(x_tile256)(const x_panel *w, const x_tokens *in,
  * weights. What it is in between may wrap: in the end it fits, for weights up
  * to 15 after eight steps, up to 62 after two. After four it does where the
  * inputs it is made of, without signs, are x_book_room together at most; nearly
- * all are. So that these are neighbours, panels have of 16 weights and inputs pairs
- * 0, 4, 1, 5, 2, 6, 3 and 7 (x_pairs). */
+ * all are. So that these are neighbours, panels have of 16 weights and inputs
+ * pairs 0, 4, 1, 5, 2, 6, 3 and 7 (x_pairs). */
 V_INLINE int KS_NAME(x_book_steps)(ksllm_type type) {
     return type == KSLLM_TYPE_IQ3_S || blk_is_ones(type)
         ? BLK_TYPES[type].span / 4 : 4;
