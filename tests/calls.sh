@@ -55,6 +55,7 @@ twr_layers                  host
 draft_give                  host
 (k_panel|x_panel_step)_.*   x_.*|k_lay.*
 k_panels_.*                 k_build_.*|k_tile.*
+k_with_book_.*              k_direct_.*
 (fwd|k|smp|twr|ear|cab)_.*   k_.*
 ses_preload                 host
 st_(call|save|load_chunks)  host
