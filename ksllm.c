@@ -2863,7 +2863,7 @@ typedef struct {
 /* What eight inputs without signs, of -127 to 127, may be together for products
  * with as many weights of a codebook, a row of it or two, to fit 16 bits.
  * INT16_MAX: any. */
-KS_UNUSED KS_INLINE i16 x_book_room(ksllm_type type) {
+KS_UNUSED KS_INLINE int x_book_room(ksllm_type type) {
     return type == KSLLM_TYPE_IQ2_XS || type == KSLLM_TYPE_IQ2_S ? 762
         : type == KSLLM_TYPE_IQ3_XXS ? 598 : INT16_MAX;
 }
@@ -6634,7 +6634,7 @@ KS_NOINLINE void KS_NAME(x_lay_book)(x_panel *to, int h, const u8 *const *row,
     if (form != X_FOLDED) KS_NAME(x_lane_scales)(b, s, s, &l);
     for (int i = 0; i < 256 / b->span && form != X_FOLDED; i++)
         _mm256_storeu_si256((void *)(to->scale[i] + 8 * h), l.scale[i]);
-    for (int i = 0; i < 128 / b->span && form == X_SIGNED; i++)
+    for (int i = 0; i < 128 / b->span && form != X_FOLDED; i++)
         _mm256_storeu_si256((void *)(to->side[i] + 8 * h), l.side[i]);
     KS_ROLLED
     for (size_t g = 0; g < 8; g++) {
@@ -7199,7 +7199,7 @@ V_INLINE void KS_NAME(x_book_starts)(
 /* Inputs of T tokens, raised and in pairs, in place of what `in` has. Returns
  * whether eight neighbours, without signs, are never more than `room`. */
 V_INLINE bool KS_NAME(x_raise)(
-    size_t T, x_tokens *in, i16 room, i8 (*to)[256]) {
+    size_t T, x_tokens *in, int room, i8 (*to)[256]) {
     const __m256i zero = _mm256_set1_epi8(-128);
     __m256i most = _mm256_setzero_si256();
     for (size_t t = 0; t < T; t++) {
@@ -7213,7 +7213,7 @@ V_INLINE bool KS_NAME(x_raise)(
         }
         in->x[t] = to[t];
     }
-    most = _mm256_cmpgt_epi16(most, _mm256_set1_epi16(room));
+    most = _mm256_cmpgt_epi16(most, _mm256_set1_epi16((i16)room));
     return _mm256_testz_si256(most, most);
 }
 
