@@ -3901,7 +3901,8 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * 256, which need a float but once, a vector is a stretch of one block
  * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with blocks of
  * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens of the types
- * that X_SOMES names go one more way, sixteen rows at a time (k_sixteens).
+ * that X_SOMES names, and one of those that X_ALONE names, go one more way,
+ * sixteen rows at a time (k_sixteens).
  * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
  * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book; tiles
  * without VNNI: x_tile_book), or it meets one token by a codebook whose rows
