@@ -4645,8 +4645,7 @@ V_INLINE void KS_NAME(x_book_places)(
  * read one by one: gathers take longer. */
 V_INLINE __m256i KS_NAME(x_book)(
     const u8 *p, const u16 *at, ksllm_type type, const size_t g) {
-    const bool bytes =
-        type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS;
+    const bool bytes = blk_book_rows(type) == 256; /* of a row's number */
     const u8 *book = type == KSLLM_TYPE_IQ3_S ? (const u8 *)BLK_GRID_IQ3_S
                                               : (const u8 *)blk_book_of(type);
     const size_t n = blk_has_fours(type) ? 8 : 4;
@@ -4904,8 +4903,7 @@ KS_NOINLINE void KS_NAME(x_open_book)(ksllm_type type, u8 *to) {
  * of IQ1, halves of what they are above -9, but for the eighth of IQ1_S. */
 V_INLINE __m256i KS_NAME(x_opened)(const u8 *p, const u8 *rows, const u16 *at,
     ksllm_type type, const size_t g) {
-    const bool bytes =
-        type == KSLLM_TYPE_IQ2_XXS || type == KSLLM_TYPE_IQ3_XXS;
+    const bool bytes = blk_book_rows(type) == 256; /* of a row's number */
     const size_t n = blk_has_fours(type) ? 8 : 4;
     __m256i v;
 #define AT(k)                                                                  \
