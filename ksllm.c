@@ -3678,8 +3678,10 @@ static void KS_NAME(k_norm)(
 
 /* n values in blocks of n_block (32 or 256): scale = max|x| / 127, integers
  * rounded to nearest even, sums over 16. n is a multiple of n_block. A block
- * of nothing above 1e-30 is zero: 127 / max would overflow further down, and
- * products with its scale would underflow. */
+ * of nothing above 1e-28 is zero: 127 / max would overflow further down, and
+ * so that no product of its scale and no sum of such products vanishes. With a
+ * scale of 2^-102 or more and weights' scales of half precision all of them are
+ * multiples of 2^-149 (K_SHIFTED). */
 static void KS_NAME(k_quantize)(
     const f32 *x, size_t n, size_t n_block, i8 *q, f32 *d, i16 *sum) {
     for (size_t b = 0; b < n; b += n_block) {
@@ -3688,7 +3690,7 @@ static void KS_NAME(k_quantize)(
         for (size_t i = 16; i < n_block; i += 16)
             m = v_max(m, v_abs(v_load(x + b + i)));
         f32 top = v_top(m);
-        if (top <= 1e-30f) top = 0;
+        if (top <= 1e-28f) top = 0;
         vf inverse = v_set1(top > 0 ? 127.0f / top : 0.0f);
         *d++ = top / 127.0f;
         for (size_t i = b; i < b + n_block; i += 16) {
