@@ -90,8 +90,11 @@
  *     prompts of Q4_0 are read 1.10 to 1.12 times as fast, still behind a peer
  *     with groups of 128, and the KL divergence is five times as large. It
  *     needs a second form of nine functions on all rows (tests/README.md).
- *   - AMX. Its tiles need such weights to win: with exact sums of 32 they did
- *     205 Gop/s, AVX512-VNNI 270 to 355 (prototypes, Sapphire Rapids).
+ *   - AMX. A row with it, to the same bits, read prompts of the 1B 1.0 to 1.2
+ *     (Q4_0) and 1.2 to 1.4 times (Q4_K_M) as fast as AVX512-VNNI, 64 tokens at
+ *     a time (Emerald Rapids): floats have one pipe while a tile multiplies. It
+ *     took 14 KB, and a permission for the whole process, after which Linux
+ *     refuses a thread the 8 KB for signals that many programs ask for.
  *   - Keeping top-k while logits are computed. All of sampling takes 0.15 % of
  *     a decode (0.5B model, 110,592 tokens).
  *   - fail() as a cold function. gcc then splits the functions that call it:
@@ -1533,7 +1536,7 @@ _Static_assert(sizeof(blk_iq4_nl) == 18, "IQ4_NL");
 _Static_assert(sizeof(blk_iq4_xs) == 136, "IQ4_XS");
 
 /* Of MXFP4. Scales beyond 2^104, as no model has them, count as that: kernels
- * for Arm add K_SHIFTED times a scale, which has to be finite. */
+ * add K_SHIFTED times a scale, which has to be finite. */
 enum { BLK_MOST_POWER = 232 };
 
 typedef struct {
@@ -2803,6 +2806,15 @@ KS_UNUSED KS_INLINE void k_fetch_share(
         __builtin_prefetch(p + i, 0, 3);
 }
 
+/* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
+ * without a conversion, larger by that, as long as they stay below 2^22. With
+ * `less`, which is minus K_SHIFTED times a scale d, exactly (13 bits), fma(sum,
+ * d, less) is what sum * d would be, rounded once. A zero may have another
+ * sign, which no sum shows: a sum begins as 0 and never becomes -0, as nothing
+ * that is added up vanishes (k_quantize). */
+#define K_SHIFTED 12582912.0f
+#define K_SHIFTED_BITS 0x4b400000
+
 #if defined KS_X86
 /* x86: 256 weights of 16 rows, four to a step, and what stands beside them. For
  * blocks of 32 that is d and dmin of each; for one of 256 also the scale of
@@ -3901,10 +3913,10 @@ V_INLINE void KS_NAME(k_quantized)(const k_product *p, ksllm_type type) {
  * function that lays out (k_lay_*), a shape of blocks a tile (x_tile32_8 and
  * others), and there is one loop. One token goes other ways: with blocks of
  * 256, which need a float but once, a vector is a stretch of one block
- * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with blocks of
- * 32 and AVX-512 a stretch of four (k_quads). Two to eight tokens of the types
- * that X_SOMES names, and one of those that X_ALONE names, go one more way,
- * sixteen rows at a time (k_sixteens).
+ * (k_stream, not for Q4_K; k_four_rows and k_grid with AVX-512); with AVX-512
+ * Q4_1 and IQ4_NL take a stretch of four (k_quads). Two to eight tokens of the
+ * types that X_SOMES names, and one of those that X_ALONE names, go one more
+ * way, sixteen rows at a time (k_sixteens).
  * Types with a codebook (IQ1, IQ2, IQ3) are read a row at a time: a block
  * becomes 256 bytes (x_book), which are turned for a panel (x_lay_book; tiles
  * without VNNI: x_tile_book), or it meets one token by a codebook whose rows
@@ -5425,9 +5437,11 @@ V_INLINE void KS_NAME(x_sides_at)(const k_acts *a, size_t m, const int T,
 #define X_SOMES(type)                                                          \
     ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0                    \
         || (type) == KSLLM_TYPE_Q4_K || (type) == KSLLM_TYPE_Q6_K)
-/* One token goes this way as well. From memory the 1B of Q4_0 decodes 1.11
- * times as fast as by k_quads with two threads and 1.24 with one, of Q8_0 1.08
- * and 1.25; Q4_K as fast. */
+/* One token goes this way as well; fewer rows than 16 are left to AVX2.
+ * From memory the 1B of Q4_0 decodes 1.11 times as fast on a Zen 4 as eight
+ * rows at a time (k_quads) with two threads and 1.24 with one, of Q8_0 1.08 and
+ * 1.25; Q4_K as fast. A Xeon, which turns with one pipe where Zen 4 has two,
+ * reaches 0.97 and 0.89 of what it did. */
 #undef X_ALONE
 #define X_ALONE(type) ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q8_0)
 #endif
@@ -5674,19 +5688,17 @@ V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
 }
 #endif
 
-/* ---- x86: one token, blocks of 32, AVX-512 ----
+/* ---- x86: one token, Q4_1 and IQ4_NL, AVX-512 ----
  * Eight rows by four blocks at a time, which are read as they lie: a register
- * has the weights of four blocks of a row (of bytes: two), and the partial sums
- * of four rows are folded until lane 4 * block + row is a sum. With lanes that
- * are rows from the start, what a step of 8 by 32 weights took was a third
- * fetching scales one by one. Zen 4, one thread, Q4_0: 33 instead of 26 GB/s
- * in L2, from memory 0.85 of what reading alone does instead of 0.70. */
+ * has the weights of four blocks of a row, and the partial sums of four rows
+ * are folded until lane 4 * block + row is a sum. With lanes that are rows from
+ * the start, what a step of 8 by 32 weights took was a third fetching scales
+ * one by one. Zen 4, one thread, Q4_0 that way: 33 instead of 26 GB/s in L2. */
 
 #undef X_QUADS
 #if defined KS_VNNI && !defined KS_AVXVNNI
 #define X_QUADS(type)                                                          \
-    ((type) == KSLLM_TYPE_Q4_0 || (type) == KSLLM_TYPE_Q4_1                    \
-        || (type) == KSLLM_TYPE_Q8_0 || (type) == KSLLM_TYPE_IQ4_NL)
+    ((type) == KSLLM_TYPE_Q4_1 || (type) == KSLLM_TYPE_IQ4_NL)
 
 /* Which words of the first 64 and the last 16 bytes of four blocks are weights;
  * which of the first 64 bytes of two rows are d and m. */
@@ -5719,22 +5731,6 @@ V_INLINE __m512 KS_NAME(x_quad_halves)(
     __m512i b = _mm512_permutex2var_epi16(head[2], pick, head[3]);
     a = _mm512_mask_mov_epi16(a, 0xcccc, b);
     return _mm512_cvtph_ps(_mm512_castsi512_si256(a));
-}
-
-/* The same where four blocks are longer than two registers. */
-V_INLINE __m512 KS_NAME(x_quad_far)(const u8 *const *row, size_t at,
-    size_t bytes) {
-    __m128i h[4];
-    KS_UNROLL
-    for (int b = 0; b < 4; b++, at += bytes) {
-#define HEAD(r) _mm_loadu_si128((const void *)(row[r] + at))
-        h[b] = _mm_unpacklo_epi32(_mm_unpacklo_epi16(HEAD(0), HEAD(1)),
-            _mm_unpacklo_epi16(HEAD(2), HEAD(3)));
-#undef HEAD
-    }
-    return _mm512_cvtph_ps(_mm256_inserti128_si256(
-        _mm256_castsi128_si256(_mm_unpacklo_epi64(h[0], h[1])),
-        _mm_unpacklo_epi64(h[2], h[3]), 1));
 }
 
 /* Lane i of each quarter of s[0] to s[3], added up, to lane i of it. */
@@ -5782,30 +5778,6 @@ V_INLINE __m512i KS_NAME(x_quad_nibbles)(const u8 *const *row, size_t at,
     return _mm512_dpwssd_epi32(start, _mm512_packs_epi32(a, b), one);
 }
 
-/* The same with blocks of bytes; x: inputs of two blocks each. */
-V_INLINE __m512i KS_NAME(x_quad_bytes)(const u8 *const *row, size_t at,
-    const __m512i *x, __m512i start) {
-    const __m512i up = _mm512_set1_epi8(-128);
-    const size_t bytes = sizeof(blk_q8_0);
-    __m512i f[2];
-    at += 2;
-    KS_UNROLL
-    for (int i = 0; i < 2; i++, at += 2 * bytes) {
-        __m512i s[4];
-        KS_UNROLL
-        for (int r = 0; r < 4; r++) {
-            __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(
-                KS_NAME(x_load)(row[r] + at)),
-                KS_NAME(x_load)(row[r] + at + bytes), 1);
-            s[r] = _mm512_dpbusd_epi32(
-                _mm512_setzero_si512(), _mm512_xor_si512(w, up), x[i]);
-        }
-        f[i] = KS_NAME(x_quad_fold)(s);
-    }
-    start = _mm512_add_epi32(start, _mm512_shuffle_i32x4(f[0], f[1], 0x88));
-    return _mm512_add_epi32(start, _mm512_shuffle_i32x4(f[0], f[1], 0xdd));
-}
-
 /* acc[quad] += eight rows times the n <= 4 blocks at `at`. */
 V_INLINE void KS_NAME(x_quads)(const u8 *const *row, size_t at, size_t n,
     const x_picks *pick, const i8 *q, const i16 *sums, const f32 *dx,
@@ -5814,11 +5786,8 @@ V_INLINE void KS_NAME(x_quads)(const u8 *const *row, size_t at, size_t n,
     const __m512i spread = _mm512_setr_epi32(
         0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512i q0 = _mm512_loadu_si512(q), q1 = _mm512_loadu_si512(q + 64);
-    __m512i x[2] = {q0, q1};
-    if (type != KSLLM_TYPE_Q8_0) {
-        x[0] = _mm512_shuffle_i32x4(q0, q1, 0x88);
-        x[1] = _mm512_shuffle_i32x4(q0, q1, 0xdd);
-    }
+    const __m512i x[2] = {_mm512_shuffle_i32x4(q0, q1, 0x88),
+        _mm512_shuffle_i32x4(q0, q1, 0xdd)};
     const __m512i start = _mm512_permutexvar_epi32(spread,
         _mm512_castsi128_si512(_mm_madd_epi16(
             _mm_loadu_si128((const void *)sums),
@@ -5826,14 +5795,10 @@ V_INLINE void KS_NAME(x_quads)(const u8 *const *row, size_t at, size_t n,
     KS_UNROLL
     for (int k = 0; k < 2; k++, row += 4) {
         __m512i head[4], zero = _mm512_setzero_si512();
-        __m512i p = type == KSLLM_TYPE_Q8_0
-            ? KS_NAME(x_quad_bytes)(row, at, x, start)
-            : KS_NAME(x_quad_nibbles)(row, at, pick, x,
-                b->has_min ? zero : start, type, head);
-        __m512 d = type == KSLLM_TYPE_Q8_0
-            ? KS_NAME(x_quad_far)(row, at, b->bytes)
-            : KS_NAME(x_quad_halves)(head, pick->d);
-        __m512 m = d, v = _mm512_mul_ps(_mm512_cvtepi32_ps(p), d);
+        __m512i p = KS_NAME(x_quad_nibbles)(
+            row, at, pick, x, b->has_min ? zero : start, type, head);
+        __m512 m, v = _mm512_mul_ps(_mm512_cvtepi32_ps(p),
+            KS_NAME(x_quad_halves)(head, pick->d));
         if (b->has_min)
             m = _mm512_mul_ps(_mm512_cvtepi32_ps(start),
                 KS_NAME(x_quad_halves)(head, pick->m));
@@ -5864,7 +5829,7 @@ V_INLINE void KS_NAME(x_eight_quads)(const u8 *const *row, const u8 *next,
             a->d[0] + i, type, acc);
     }
     if (i < n) { /* what lies after them may not be read */
-        u8 end[8][4 * sizeof(blk_q8_0)] = {{0}};
+        u8 end[8][4 * sizeof(blk_q4_1)] = {{0}};
         i8 x_end[4 * 32] = {0};
         i16 sums_end[8] = {0};
         const u8 *p[8];
@@ -6482,13 +6447,12 @@ V_INLINE void KS_NAME(x_sixteen256)(const k_product *p, x_rows16 row,
         _mm512_storeu_ps(y + t * p->y_stride, sum[t]);
 }
 
-/* So many tokens as if they were an even number, but one of Q4_0; of Q8_0 one
- * is no faster alone (Zen 4, from memory). */
+/* So many tokens as if they were an even number, but one. */
 V_INLINE void KS_NAME(x_sixteen)(const k_product *p, x_rows16 row,
     const u8 *next, ksllm_type type, f32 *y) {
     const bool wide = BLK_TYPES[type].n == 256;
-    if (p->m == 1 && type == KSLLM_TYPE_Q4_0) {
-        KS_NAME(x_sixteen32)(p, row, next, 1, false, y);
+    if (p->m == 1 && X_ALONE(type)) {
+        KS_NAME(x_sixteen32)(p, row, next, 1, type == KSLLM_TYPE_Q8_0, y);
         return;
     }
     switch ((p->m + 1) / 2 * 2) {
@@ -6684,7 +6648,10 @@ V_INLINE void KS_NAME(x_lay_any)(x_panel *to, int h, const u8 *const *row,
  * that are 4,096 bytes apart still fit the eight ways of an L1 cache: twelve
  * tokens by 16 rows fell from 157 to 116 Gmac/s there. Sums begin with what a
  * bias takes away. Zen 4, one thread, 128 tokens, with unpacking: Q4_0 166
- * Gmac/s, Q4_K 162; eight tokens by 16 rows with sums in memory did 138. */
+ * Gmac/s, Q4_K 162; eight tokens by 16 rows with sums in memory did 138.
+ * Without minima sums of 32 begin as K_SHIFTED besides, and panels have `less`
+ * in place of minima: two operations on floats instead of three, 1.04 to 1.06
+ * times as fast on a Xeon, where all of it shares two pipes. */
 
 /* n steps of four weights, from step k on: s[2 * token + panel]. */
 V_INLINE void KS_NAME(x_tile_steps)(const x_panel *w, size_t k, const int n,
@@ -6728,13 +6695,17 @@ V_INLINE void KS_NAME(x_tile32)(const x_panel *w, const i8 *const *x,
         KS_NAME(x_tile_steps)(w, 8 * i, 8, x, T, s);
         KS_UNROLL_FULLY
         for (int j = 0; j < 2 * T; j++) {
-            const int t = j / 2, h = j % 2;
-            const __m512 d = _mm512_set1_ps(dx[t][i]);
-            sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], w[h].of[i].d, d);
-            if (has_min)
+            const size_t t = (size_t)j / 2;
+            const f32 *d = w[j % 2].of[i].d, *dmin = w[j % 2].of[i].dmin;
+            const __m512 by = _mm512_set1_ps(dx[t][i]);
+            if (has_min) {
+                sum[j] = KS_NAME(x_tile_fma)(sum[j], s[j], d, by);
                 sum[j] = KS_NAME(x_tile_fma)(sum[j],
-                    _mm512_set1_epi32(start[8 * (size_t)t + i]),
-                    w[h].of[i].dmin, d);
+                    _mm512_set1_epi32(start[8 * t + i]), dmin, by);
+            } else
+                sum[j] = _mm512_fmadd_ps(_mm512_fmadd_ps(
+                    _mm512_castsi512_ps(s[j]), _mm512_loadu_ps(d),
+                    _mm512_loadu_ps(dmin)), by, sum[j]);
         }
     }
     KS_UNROLL_FULLY
@@ -6958,24 +6929,31 @@ KS_NOINLINE void KS_NAME(x_panel_step)(const k_product *p, size_t r0,
     const size_t n_blocks = min_size(256, n - k) / b->n;
     const size_t at = k / b->n * b->bytes, bytes = 32 * n_blocks * b->bytes;
     const size_t rows = min_size(32, p->n_rows - r0);
-    const bool last = k + 256 >= n;
+    const bool last = k + 256 >= n, shifted = b->n == 32 && !b->has_min;
     const int kind = b->n == 256;
     const size_t wide = KS_NAME(x_starts_of)(p->type);
     /* tokens of whole tiles */
     const size_t some = wide == 8 ? X_TOKENS : X_TOKENS / 2 / X_TILE * X_TILE;
     __m512 zero = _mm512_setzero_ps();
     x_panel w[2];
-    for (size_t h = 0; h < 2; h++)
+    for (size_t h = 0; h < 2; h++) {
         lay(&w[h], row + 16 * h, at, n_blocks);
+        for (size_t i = 0; i < n_blocks && shifted; i++)
+            _mm512_storeu_ps(w[h].of[i].dmin, _mm512_mul_ps(
+                _mm512_loadu_ps(w[h].of[i].d), _mm512_set1_ps(-K_SHIFTED)));
+    }
     KS_IN_TURN(zero); /* or gcc makes a `rep stos` of it */
     for (size_t i = 0; i < 32 * (m + m % 2) && !k; i += 16)
         _mm512_storeu_ps(to->acc[0] + i, zero);
     for (size_t t = 0, T; t < m; t += T) {
         const size_t from = (t0 + t) * n + k;
         T = m - t >= X_TILE ? X_TILE : m - t >= 4 ? 4 : 2;
-        if (t % some == 0)
+        if (t % some == 0) {
             KS_NAME(x_starts_at)(a, from, min_size(some, m - t), n_blocks,
                 p->type, to->start);
+            for (size_t i = 0; i < 8 * (m - t) && shifted; i++)
+                to->start[i] += K_SHIFTED_BITS;
+        }
         for (size_t i = t ? t + X_TILE : 0;
              i < min_size(m, t + 2 * X_TILE) && last; i++) {
             V_TO_WRITE(p->y + (t0 + i) * p->y_stride + r0);
@@ -8336,11 +8314,6 @@ V_INLINE KS_NAME(n32) KS_NAME(n_group32)(
 
 /* ---- Arm: multiplying ---- */
 
-/* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
- * without a conversion, larger by that, as long as they stay below 2^22. */
-#define K_SHIFTED 12582912.0f
-#define K_SHIFTED_BITS 0x4b400000
-
 #if defined KS_DOTPROD
 
 /* Adds partial sums of 16 products, in the order in which it is written. */
@@ -9326,9 +9299,7 @@ V_INLINE void KS_NAME(n_add_scaled)(KS_NAME(floats) *f, const KS_NAME(sums) *s,
             vcvtq_f32_s32(s->v[a]), KS_NAME(n_row)(k, a)), x, a);
 }
 
-/* `less` is minus K_SHIFTED times d, exactly (13 bits), and fma(sum, d, less)
- * rounds once, as (f32)P * d does. Products of a block of 32 stay far below
- * 2^22. */
+/* `less` is that of K_SHIFTED. Products of a block of 32 stay below 2^20. */
 
 #if defined KS_DOTPROD
 
@@ -10276,7 +10247,8 @@ static KS_UNUSED bool k_widen_rows(
 #define X_OWN(type) (BLK_TYPES[type].bias == 128)
 #else
 #define X_OWN(type)                                                            \
-    (BLK_TYPES[type].bias == 128 || BLK_TYPES[type].n == 256 || X_QUADS(type))
+    (!X_ALONE(type) && (BLK_TYPES[type].bias == 128                            \
+        || BLK_TYPES[type].n == 256 || X_QUADS(type)))
 #endif
 #endif
 #define QUANTIZED(t)                                                           \
