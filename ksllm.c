@@ -2806,7 +2806,8 @@ KS_UNUSED KS_INLINE void k_fetch_share(
         __builtin_prefetch(p + i, 0, 3);
 }
 
-/* Integer sums that start with the bits of the float 1.5 * 2^23 are floats
+/* 1.5 * 2^23. A float below 2^22 that it is added to is rounded, and has the
+ * integer in its low bits. Integer sums that start with its bits are floats
  * without a conversion, larger by that, as long as they stay below 2^22. With
  * `less`, which is minus K_SHIFTED times a scale d, exactly (13 bits), fma(sum,
  * d, less) is what sum * d would be, rounded once. A zero may have another
@@ -3020,7 +3021,7 @@ V_INLINE void v_store_f16(void *p, vf a) {
 /* By the bits of x + 1.5 * 2^23: no conversion that a NaN could make
  * undefined. */
 V_INLINE void v_store_i8(i8 *p, vf a) {
-    EACH p[i] = (i8)(u8)(bits_of_f32(a.f[i] + 12582912.0f) & 255);
+    EACH p[i] = (i8)(u8)(bits_of_f32(a.f[i] + K_SHIFTED) & 255);
 }
 V_INLINE vf v_set1(f32 x) {
     vf r;
@@ -3174,7 +3175,7 @@ V_INLINE void v_store_f16(void *p, vf x) {
     _mm_storeu_si128((void *)(h + 16), _mm256_cvtps_ph(x.b, 0));
 }
 V_INLINE void v_store_i8(i8 *p, vf x) {
-    __m256 magic = _mm256_set1_ps(12582912.0f);
+    __m256 magic = _mm256_set1_ps(K_SHIFTED);
     __m256i low = _mm256_set1_epi32(255);
     __m256i a = _mm256_castps_si256(_mm256_add_ps(x.a, magic));
     __m256i b = _mm256_castps_si256(_mm256_add_ps(x.b, magic));
@@ -3454,7 +3455,7 @@ V_INLINE void v_store_f16(void *p, vf a) {
 V_INLINE void v_store_i8(i8 *p, vf a) {
     int32x4_t k[4];
     EACH k[i] = vreinterpretq_s32_f32(
-        vaddq_f32(a.v[i], vdupq_n_f32(12582912.0f)));
+        vaddq_f32(a.v[i], vdupq_n_f32(K_SHIFTED)));
     int16x8_t lo = vcombine_s16(vmovn_s32(k[0]), vmovn_s32(k[1]));
     int16x8_t hi = vcombine_s16(vmovn_s32(k[2]), vmovn_s32(k[3]));
     vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
@@ -3626,8 +3627,8 @@ V_INLINE vf KS_NAME(v_exp)(vf x) {
     x = v_max(x, v_set1(-86.0f));
     vf neg = v_mul(x, v_set1(-1.0f)); /* min by max */
     x = v_mul(v_max(neg, v_set1(-88.0f)), v_set1(-1.0f));
-    vf t = v_fma(x, v_set1(1.44269504f), v_set1(12582912.0f));
-    vf n = v_add(t, v_set1(-12582912.0f));
+    vf t = v_fma(x, v_set1(1.44269504f), v_set1(K_SHIFTED));
+    vf n = v_add(t, v_set1(-K_SHIFTED));
     vf r = v_fma(n, v_set1(-0.693359375f), x);
     r = v_fma(n, v_set1(2.12194440e-4f), r);
     vf p = v_set1(1.0f / 720);
@@ -10639,8 +10640,8 @@ static f32 KS_NAME(k_shares)(
     f32 top = v_top(m);
     /* below, 254 / top is infinite, and the offset is lost in it */
     vf inverse = v_set1(top > 0x1p40f * 1e-30f ? 254.0f / top : 0.0f);
-    vf magic = v_set1(12582912.0f); /* rounds; the rest is exact */
-    vf back = v_set1(-12582912.0f - VI_OFFSET);
+    vf magic = v_set1(K_SHIFTED); /* rounds; the rest is exact */
+    vf back = v_set1(-K_SHIFTED - VI_OFFSET);
     for (size_t j = 0; j < K_KEYS; j += 16) {
         vf x = v_add(v_mul(v_load(p + j), inverse), magic);
         v_store_i8((i8 *)out + j, v_add(x, back));
