@@ -7559,14 +7559,17 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
 #if !defined KS_VBMI
 
 /* ---- 7d products on Arm ----
- * The same sums as k_quantized, by two other routes, eight rows at a time.
+ * The same sums as k_quantized, by three other routes.
  *
- * One token (k_direct): 32 weights of each row are unpacked in registers and
+ * One token (k_direct): 32 weights of eight rows are unpacked in registers and
  * multiplied; eight vectors of partial sums fold to one with a lane per row.
- * Two tokens are computed one after the other; of a type with a codebook they
- * make a panel.
  *
- * Many tokens (k_panel): 256 weights of some rows are laid out in a panel, in
+ * Two to eight tokens (k_some), with sdot or smmla and of the types that
+ * n_some_for names: four rows are turned in registers, so that a lane is a row,
+ * and meet all tokens there. Of others two tokens are computed one after the
+ * other, or, of a type with a codebook, make a panel.
+ *
+ * Many tokens (k_panels): 256 weights of some rows are laid out in a panel, in
  * which a lane is a row from the start, and meet all tokens, tile by tile.
  *
  * 32-bit Arm has the row for NEON too (KS_ARM32), with what it lacks made up in
@@ -7584,13 +7587,12 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  * the end. A new instruction set is n_dot or n_sdot, and the operations of a
  * tile.
  *
- * NOT TAKEN: two tokens at once, which takes 0.8 times the cycles per token
- * (llvm-mca, Q4_0 and Q4_K with sdot) and about 30 KB. IQ3_S, cycles of 32
- * multiply-adds on N1 and V1, the loop alone, 8.8 and 6.5 as it was: four rows
- * as lanes, 9.7 and 5.5 to 5.9; signs from a table, 11 and 7.6; rows of the
- * grid joined by vectors alone, 10.4 and 6.3. One builder per format
- * for all instruction sets, with a step from its layout to that of each: about
- * 15 KB less, 1.5 % more cycles for 64 tokens (estimates). */
+ * NOT TAKEN: IQ3_S, cycles of 32 multiply-adds on N1 and V1 (llvm-mca), the
+ * loop alone, 8.8 and 6.5 as it was: four rows as lanes, 9.7 and 5.5 to 5.9;
+ * signs from a table, 11 and 7.6; rows of the grid joined by vectors alone,
+ * 10.4 and 6.3. One builder per format for all instruction sets, with a step
+ * from its layout to that of each: about 15 KB less, 1.5 % more cycles for 64
+ * tokens (estimates). */
 
 #if defined KS_NEON
 
@@ -9516,6 +9518,505 @@ static KS_NAME(n_tile) *KS_NAME(n_tile_of)(const blk_type *b, size_t T) {
 #undef TILE
 }
 
+/* ---- Arm: two to eight tokens ----
+ * 16 bytes of four rows are turned in registers, so that a lane is a row (with
+ * i8mm half a vector is), and meet the inputs of T tokens there. Weights with a
+ * bias are made signed by one bit, at the top of their bytes: so they are 16
+ * times what they should be (Q4_0) or four times (Q6_K), and inputs' scales are
+ * as much smaller, exactly. A vector of sums is a token times four rows. With
+ * i8mm it is a square: the a-th is tokens a / 2 * 2 and the next times rows 0
+ * and 1, or 2 and 3 (a odd). */
+
+#if defined KS_DOTPROD
+
+/* 16 bytes. Each has its load: a copy would take a place in a pipe for vectors.
+ */
+#define LOAD16(to, from)                                                       \
+    __asm__ volatile("ldr %q0, %1" : "=w"(*(to)) : "m"(from))
+
+#if defined KS_I8MM
+
+V_INLINE uint8x16_t KS_NAME(n_zip8)(uint8x16_t a, uint8x16_t b, int high) {
+    const uint64x2_t c = vreinterpretq_u64_u8(a), d = vreinterpretq_u64_u8(b);
+    return vreinterpretq_u8_u64(high ? vzip2q_u64(c, d) : vzip1q_u64(c, d));
+}
+
+/* Half k of rows 2r and 2r + 1 becomes v[2r + k]. */
+V_INLINE void KS_NAME(n_turn)(uint8x16_t *v) {
+    KS_UNROLL
+    for (int r = 0; r < 4; r += 2) {
+        const uint8x16_t a = v[r];
+        v[r] = KS_NAME(n_zip8)(a, v[r + 1], 0);
+        v[r + 1] = KS_NAME(n_zip8)(a, v[r + 1], 1);
+    }
+}
+
+/* s + 16 weights of four rows times up to four tokens' inputs, in the order in
+ * which it is written. */
+V_INLINE void KS_NAME(n_some_times)(
+    int32x4_t *s, const uint8x16_t *w, const int8x16_t *x, const int T) {
+    KS_UNROLL
+    for (int i = 0; i < 4; i++) {
+        KS_UNROLL
+        for (int t = 0; t < T; t += 2)
+            __asm__ volatile("smmla %0.4s, %1.16b, %2.16b"
+                : "+w"(s[t + i % 2]) : "w"(x[t + i / 2]),
+                "w"(w[i % 2 * 2 + i / 2]));
+    }
+}
+
+/* v for the rows of sums a */
+V_INLINE float32x4_t KS_NAME(n_some_rows)(float32x4_t v, int a) {
+    return a % 2 ? KS_NAME(n_zip2)(v, v) : KS_NAME(n_zip1)(v, v);
+}
+
+/* c + p * those tokens' scales */
+V_INLINE float32x4_t KS_NAME(n_some_fma)(
+    float32x4_t c, float32x4_t p, const float32x4_t *x, int a) {
+    return vfmaq_f32(c, p, x[a / 2]);
+}
+
+#else
+
+/* Dword k of row r becomes dword r of v[k]. */
+V_INLINE void KS_NAME(n_turn)(uint8x16_t *v) {
+    const uint32x4_t a = vreinterpretq_u32_u8(v[0]);
+    const uint32x4_t b = vreinterpretq_u32_u8(v[1]);
+    const uint32x4_t c = vreinterpretq_u32_u8(v[2]);
+    const uint32x4_t d = vreinterpretq_u32_u8(v[3]);
+    const uint64x2_t e = vreinterpretq_u64_u32(vtrn1q_u32(a, b));
+    const uint64x2_t f = vreinterpretq_u64_u32(vtrn2q_u32(a, b));
+    const uint64x2_t g = vreinterpretq_u64_u32(vtrn1q_u32(c, d));
+    const uint64x2_t h = vreinterpretq_u64_u32(vtrn2q_u32(c, d));
+    v[0] = vreinterpretq_u8_u64(vzip1q_u64(e, g));
+    v[1] = vreinterpretq_u8_u64(vzip1q_u64(f, h));
+    v[2] = vreinterpretq_u8_u64(vzip2q_u64(e, g));
+    v[3] = vreinterpretq_u8_u64(vzip2q_u64(f, h));
+}
+
+V_INLINE void KS_NAME(n_sdot_lane)(
+    int32x4_t *acc, uint8x16_t w, int8x16_t x, int lane) {
+#define F(i)                                                                   \
+    __asm__ volatile("sdot %0.4s, %1.16b, %2.4b[" #i "]" : "+w"(*acc)          \
+        : "w"(w), "w"(x))
+    switch (lane) {
+    case 0: F(0); break;
+    case 1: F(1); break;
+    case 2: F(2); break;
+    default: F(3);
+    }
+#undef F
+}
+
+V_INLINE void KS_NAME(n_some_times)(
+    int32x4_t *s, const uint8x16_t *w, const int8x16_t *x, const int T) {
+    KS_UNROLL
+    for (int k = 0; k < 4; k++) {
+        KS_UNROLL
+        for (int t = 0; t < T; t++)
+            KS_NAME(n_sdot_lane)(s + t, w[k], x[t], k);
+    }
+}
+
+V_INLINE float32x4_t KS_NAME(n_some_rows)(float32x4_t v, int a) {
+    (void)a;
+    return v;
+}
+
+V_INLINE float32x4_t KS_NAME(n_some_fma)(
+    float32x4_t c, float32x4_t p, const float32x4_t *x, int a) {
+    return KS_NAME(n_fma_lane)(c, p, x[a / 4], a % 4);
+}
+
+#endif
+
+/* Inputs of T tokens, SOME_IN / T of each at most, 16 at a time: of one token
+ * after the other; with i8mm 8 of two, then their next 8. Scales, as n_some_fma
+ * reads them. For minima, of a block of 256 the sums of eight groups, which are
+ * 64 * high + low: a token's high ones and its low ones; with i8mm two tokens'
+ * high ones, then their low ones. */
+enum { KS_NAME(SOME_IN) = 8192 };
+typedef struct {
+    i8 x[KS_NAME(SOME_IN)];
+    f32 d[KS_NAME(SOME_IN) / 32 * KS_NAME(SQUARE) + 4];
+    i8 sum[KS_NAME(SOME_IN) / 16];
+} KS_NAME(n_some_in);
+
+/* n inputs from k0 on; the last token stands in for those beyond it. */
+KS_NOINLINE void KS_NAME(n_some_fill)(KS_NAME(n_some_in) *to,
+    const k_product *p, size_t k0, size_t n, size_t T) {
+    const k_acts *a = p->acts;
+    const blk_type *b = &BLK_TYPES[p->type];
+    const bool wide = b->n == 256;
+    enum { N = KS_NAME(SQUARE) };
+    const f32 part = p->type == KSLLM_TYPE_Q4_0 ? 1.0f / 16
+        : p->type == KSLLM_TYPE_Q6_K            ? 1.0f / 4
+                                                : 1;
+    for (size_t t = 0; t < T; t += N) {
+        const size_t one = min_size(t, p->m - 1) * a->n_in + k0;
+        const size_t two = min_size(t + N - 1, p->m - 1) * a->n_in + k0;
+        const i8 *x = a->q[wide] + one;
+        const i8 *next = a->q[wide] + two;
+        const f32 *d[2] = {a->d[wide] + one / b->n, a->d[wide] + two / b->n};
+        for (size_t k = 0; k < n; k += 32)
+            KS_NAME(n_lay_inputs)(to->x + k * T + 16 * t, x + k,
+                (size_t)(next - x), 16 * T);
+        for (size_t i = 0; i < n / b->n; i++)
+            for (size_t j = 0; j < N * N; j++)
+                to->d[(i * T + t) * N + j] = part * d[j / N][i];
+        for (size_t i = 0; i < n / 256 && b->has_min && wide; i++) {
+            i8 *at = to->sum + 16 * (i * T + t);
+            KS_UNROLL
+            for (size_t j = 0; j < N; j++) {
+                const i16 *sum = a->sum[wide] + (j ? two : one) / 16 + 16 * i;
+                const int16x8_t v = vpaddq_s16(vld1q_s16(sum),
+                    vld1q_s16(sum + 8));
+                vst1_s8(at + 8 * j, vshrn_n_s16(v, 6));
+                vst1_s8(at + 8 * N + 8 * j,
+                    vmovn_s16(vandq_s16(v, vdupq_n_s16(63))));
+            }
+        }
+    }
+}
+
+/* 16 bytes of four rows, turned. */
+V_INLINE void KS_NAME(n_four_at)(
+    const u8 *const *row, size_t at, uint8x16_t *to) {
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) to[r] = vld1q_u8(row[r] + at);
+    KS_NAME(n_turn)(to);
+}
+
+/* s + 16 weights of four rows times T tokens' inputs. */
+V_INLINE void KS_NAME(n_some_dots)(
+    int32x4_t *s, const uint8x16_t *w, const i8 *x, const int T) {
+    KS_UNROLL
+    for (int t0 = 0; t0 < T; t0 += 4) {
+        const int n = T - t0 < 4 ? T - t0 : 4;
+        int8x16_t v[4];
+        KS_UNROLL
+        for (int t = 0; t < n; t++)
+            LOAD16(v + t, *(const struct { i8 b[16]; } *)(const void *)(
+                x + 16 * (t0 + t)));
+        KS_NAME(n_some_times)(s + t0, w, v, n);
+    }
+}
+
+/* y + n blocks of 32 of four rows times each token's. */
+V_INLINE void KS_NAME(n_some32)(KS_NAME(n_rows) *row, size_t ahead, size_t n,
+    const KS_NAME(n_some_in) *in, f32 (*to)[4], const int T, ksllm_type type) {
+    enum { N = KS_NAME(SQUARE) };
+    static const f32 start[4] = {K_SHIFTED, K_SHIFTED, K_SHIFTED, K_SHIFTED};
+    const size_t bytes = BLK_TYPES[type].bytes;
+    const f32 *dx = in->d;
+    const i8 *x = in->x;
+    float32x4_t y[8];
+    KS_UNROLL
+    for (int t = 0; t < T; t++) y[t] = vld1q_f32(to[t]);
+    for (size_t i = 0; i < n; i++, x += 32 * T, dx += T * N) {
+        uint8x16_t w[4], v[4];
+        int32x4_t s[8];
+        f32 less[N][4];
+        float32x4_t d =
+            KS_NAME(n_of_f16)(KS_NAME(n_next_halves)(row->p, bytes)), e[N];
+        KS_UNROLL
+        for (int r = 0; r < 4; r++) __builtin_prefetch(row->p[r] + ahead);
+        KS_NAME(n_four_at)(row->p, 2 - bytes, v);
+        KS_UNROLL
+        for (int t = 0; t < T; t++) LOAD16(s + t, start);
+        if (type == KSLLM_TYPE_Q4_0) {
+            KS_UNROLL
+            for (int k = 0; k < 4; k++) {
+                v[k] = veorq_u8(v[k], vdupq_n_u8(0x88));
+                w[k] = vshlq_n_u8(v[k], 4);
+            }
+            KS_NAME(n_some_dots)(s, w, x, T);
+            KS_UNROLL
+            for (int k = 0; k < 4; k++) w[k] = vandq_u8(v[k], vdupq_n_u8(0xf0));
+        } else {
+            KS_NAME(n_some_dots)(s, v, x, T);
+            KS_NAME(n_four_at)(row->p, 18 - bytes, w);
+        }
+        KS_NAME(n_some_dots)(s, w, x + 16 * T, T);
+        KS_UNROLL
+        for (int j = 0; j < N; j++) {
+            e[j] = KS_NAME(n_some_rows)(d, j);
+            vst1q_f32(less[j], vmulq_n_f32(e[j], -K_SHIFTED));
+        }
+        float32x4_t scale[4];
+        KS_UNROLL
+        for (int t = 0; t < T * N; t += 4) scale[t / 4] = vld1q_f32(dx + t);
+        KS_UNROLL
+        for (int t0 = 0; t0 < T; t0 += 4) {
+            const int m = T - t0 < 4 ? T - t0 : 4;
+            float32x4_t f[4];
+            KS_UNROLL
+            for (int t = 0; t < m; t++) {
+                LOAD16(f + t, less[t % N]);
+                f[t] = vfmaq_f32(
+                    f[t], vreinterpretq_f32_s32(s[t0 + t]), e[t % N]);
+            }
+            KS_UNROLL
+            for (int t = 0; t < m; t++)
+                y[t0 + t] = KS_NAME(n_some_fma)(y[t0 + t], f[t], scale, t0 + t);
+        }
+    }
+    KS_UNROLL
+    for (int t = 0; t < T; t++) vst1q_f32(to[t], y[t]);
+}
+
+/* Of a block of 256 of four rows: of each group the scales, less those of the
+ * next but one, in the order in which groups come below; minima, as weights of
+ * eight groups. */
+typedef struct {
+    i16 step[16][4 * KS_NAME(SQUARE)];
+    u8 min[2][16];
+} KS_NAME(n_some_scales);
+
+V_INLINE void KS_NAME(n_some_scales_of)(
+    const u8 *const *row, ksllm_type type, KS_NAME(n_some_scales) *to) {
+    const bool wide = BLK_TYPES[type].span == 32;
+    int8x16_t sc[4], g[5];
+    uint8x16_t mn[4];
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) {
+        int8x8_t s[2];
+        uint8x8_t m[2];
+        KS_NAME(n_scale_bytes)(row[r], type, s, m);
+        sc[r] = vcombine_s8(s[0], s[1]);
+        mn[r] = vcombine_u8(m[0], m[1]);
+    }
+    KS_UNROLL
+    for (int i = 0; i < 2; i++) { /* [group][row] */
+        const int8x16_t a = i ? vzip2q_s8(sc[0], sc[2])
+                              : vzip1q_s8(sc[0], sc[2]);
+        const int8x16_t b = i ? vzip2q_s8(sc[1], sc[3])
+                              : vzip1q_s8(sc[1], sc[3]);
+        const int32x4_t c = vreinterpretq_s32_s8(vzip1q_s8(a, b));
+        const int32x4_t d = vreinterpretq_s32_s8(vzip2q_s8(a, b));
+        g[2 * i] = vreinterpretq_s8_s32(wide ? c : vuzp1q_s32(c, d));
+        g[2 * i + 1] = vreinterpretq_s8_s32(wide ? d : vuzp2q_s32(c, d));
+    }
+    g[wide ? 2 : 4] = vdupq_n_s8(0);
+    KS_UNROLL
+    for (int i = 0; i < 4; i++) {
+        if (wide && i > 1) break;
+        const int8x16_t next = vextq_s8(g[i], g[i + 1], 8);
+        int16x8_t v[2] = {vsubl_s8(vget_low_s8(g[i]), vget_low_s8(next)),
+            vsubl_high_s8(g[i], next)};
+        KS_UNROLL
+        for (int j = 0; j < 2; j++) {
+            i16 *at = to->step[4 * i + 2 * j];
+            const int32x4_t p = vreinterpretq_s32_s16(v[j]);
+            if (KS_NAME(SQUARE) == 1) {
+                vst1q_s16(at, v[j]);
+                continue;
+            }
+            vst1q_s16(at, vreinterpretq_s16_s32(vzip1q_s32(p, p)));
+            vst1q_s16(at + 8, vreinterpretq_s16_s32(vzip2q_s32(p, p)));
+        }
+    }
+    if (!BLK_TYPES[type].has_min) return;
+    KS_NAME(n_turn)(mn);
+    vst1q_u8(to->min[0], mn[0]);
+    vst1q_u8(to->min[1], mn[KS_NAME(SQUARE)]);
+}
+
+/* T tokens' sums with four rows: two for groups in turns, as in n_rows256, and
+ * all of them, scaled. */
+typedef struct { int32x4_t run[2][4], all[4]; } KS_NAME(n_some_sums);
+
+V_INLINE void KS_NAME(n_some_scaled)(
+    KS_NAME(n_some_sums) *s, int g, const i16 *step, const int T) {
+    enum { N = KS_NAME(SQUARE) };
+    int32x4_t k[N];
+    KS_UNROLL
+    for (int i = 0; i < N; i++) k[i] = vmovl_s16(vld1_s16(step + 4 * i));
+    KS_UNROLL
+    for (int t = 0; t < T; t++)
+        __asm__ volatile("mla %0.4s, %1.4s, %2.4s"
+            : "+w"(s->all[t]) : "w"(s->run[g][t]), "w"(k[t % N]));
+}
+
+/* The j-th 16 of 64 weights: low bits of v and u, then their high ones. Of Q4_K
+ * these are two groups of 32, of Q6_K 16 of each of four, with bits of h. */
+V_INLINE uint8x16_t KS_NAME(n_some_bits)(
+    uint8x16_t v, uint8x16_t u, uint8x16_t h, int j, ksllm_type type) {
+    const uint8x16_t w = j % 2 ? u : v;
+    if (type == KSLLM_TYPE_Q4_K)
+        return j < 2 ? vandq_u8(w, vdupq_n_u8(15)) : vshrq_n_u8(w, 4);
+    if (j == 1) h = vshrq_n_u8(h, 2);
+    if (j == 2) h = vshlq_n_u8(h, 2);
+    return j < 2 ? vsliq_n_u8(vshlq_n_u8(w, 2), h, 6)
+                 : vsriq_n_u8(h, vandq_u8(w, vdupq_n_u8(0xf0)), 2);
+}
+
+/* 64 of 256 weights of four rows, the i-th, times the inputs of T tokens; from
+ * 16 of them to the next are `more` bytes. */
+V_INLINE void KS_NAME(n_some64)(const u8 *const *row, size_t i, const i8 *x,
+    size_t more, const KS_NAME(n_some_scales) *by, KS_NAME(n_some_sums) *s,
+    const int T, ksllm_type type) {
+    const bool six = type == KSLLM_TYPE_Q6_K;
+    const size_t half = i / 2, part = 16 * (i % 2);
+    const size_t at = six ? 64 * half + part : offsetof(blk_q4_k, qs) + 32 * i;
+    uint8x16_t v[4], u[4], h[4], w[4];
+    KS_NAME(n_four_at)(row, at, v);
+    if (six) {
+        KS_NAME(n_four_at)(
+            row, offsetof(blk_q6_k, qh) + 32 * half + part, h);
+        KS_UNROLL
+        for (int k = 0; k < 4; k++) h[k] = veorq_u8(h[k], vdupq_n_u8(0xaa));
+    }
+    x += more * (six ? 8 * half + i % 2 : 4 * i);
+    KS_OPAQUE(x); /* or gcc adds up each address anew */
+    KS_UNROLL
+    for (int j = 0; j < 4; j++) {
+        const int g = six ? j : j / 2; /* group */
+        if (j == 1) {
+            if (six) KS_FENCE; /* or registers of u are taken before */
+            KS_NAME(n_four_at)(row, at + (six ? 32 : 16), u);
+        }
+        KS_UNROLL
+        for (int k = 0; k < 4; k++)
+            w[k] = KS_NAME(n_some_bits)(
+                v[k], j ? u[k] : v[k], six ? h[k] : v[k], j, type);
+        KS_NAME(n_some_dots)(
+            s->run[g % 2], w, x + more * (size_t)(j * (1 + six)), T);
+        if (six || j % 2)
+            KS_NAME(n_some_scaled)(
+                s, g % 2, by->step[i * (six ? 4 : 2) + (size_t)g], T);
+    }
+}
+
+/* Minima times the sums of token a, or of a square. */
+V_INLINE int32x4_t KS_NAME(n_some_mins)(
+    const KS_NAME(n_some_scales) *by, const i8 *sum, int a) {
+    int32x4_t s = vdupq_n_s32(0);
+#if defined KS_I8MM
+    const i8 *at = sum + a / 2 * 32;
+    const int8x16_t m = vreinterpretq_s8_u8(vld1q_u8(by->min[a % 2]));
+    s = vshlq_n_s32(vmmlaq_s32(s, vld1q_s8(at), m), 6);
+    return vmmlaq_s32(s, vld1q_s8(at + 16), m);
+#else
+    const int8x16_t v = vld1q_s8(sum + 16 * a);
+    KS_NAME(n_sdot_lane)(&s, vld1q_u8(by->min[0]), v, 0);
+    KS_NAME(n_sdot_lane)(&s, vld1q_u8(by->min[1]), v, 1);
+    s = vshlq_n_s32(s, 6);
+    KS_NAME(n_sdot_lane)(&s, vld1q_u8(by->min[0]), v, 2);
+    KS_NAME(n_sdot_lane)(&s, vld1q_u8(by->min[1]), v, 3);
+    return s;
+#endif
+}
+
+/* y + the n-th block of 256 of four rows times each token's of m, T at once. */
+V_INLINE void KS_NAME(n_some256)(KS_NAME(n_rows) *row, size_t ahead, size_t n,
+    const KS_NAME(n_some_in) *in, f32 (*y)[4], const int T, const size_t m,
+    ksllm_type type) {
+    enum { N = KS_NAME(SQUARE) };
+    const blk_type *b = &BLK_TYPES[type];
+    KS_NAME(n_some_scales) by;
+    size_t end = m;
+    if (m > 4) KS_OPAQUE(end); /* or gcc unrolls it */
+    KS_NAME(n_some_scales_of)(row->p, type, &by);
+    KS_ROLLED
+    for (size_t t0 = 0; t0 < end; t0 += (size_t)T, y += T) {
+        const f32 *dx = in->d + (n * m + t0) * N;
+        float32x4_t d, min = vdupq_n_f32(0), scale[4];
+        KS_NAME(n_some_sums) s;
+        KS_NAME(n_rows) head;
+        KS_UNROLL
+        for (int t = 0; t < T; t++)
+            s.run[0][t] = s.run[1][t] = s.all[t] = vdupq_n_s32(0);
+        KS_ROLLED
+        for (size_t i = 0; i < 4; i++) {
+            KS_UNROLL
+            for (size_t k = 0; k < b->bytes; k += 64)
+                __builtin_prefetch(row->p[i] + ahead + k);
+            KS_NAME(n_some64)(row->p, i, in->x + 256 * n * m + 16 * t0,
+                16 * m, &by, &s, T, type);
+        }
+        KS_UNROLL
+        for (int r = 0; r < 4; r++) head.p[r] = row->p[r] + b->d;
+        if (b->has_min) {
+            const uint16x8_t v = vreinterpretq_u16_u32(
+                KS_NAME(n_next_words)(head.p, b->bytes));
+            d = KS_NAME(n_of_f16)(vget_low_u16(vuzp1q_u16(v, v)));
+            min = KS_NAME(n_of_f16)(vget_low_u16(vuzp2q_u16(v, v)));
+            min = vnegq_f32(min);
+        } else {
+            d = KS_NAME(n_of_f16)(KS_NAME(n_next_halves)(head.p, b->bytes));
+        }
+        KS_UNROLL
+        for (int t = 0; t < T * N; t += 4) scale[t / 4] = vld1q_f32(dx + t);
+        KS_UNROLL
+        for (int t = 0; t < T; t++) {
+            float32x4_t sum = KS_NAME(n_some_fma)(vld1q_f32(y[t]),
+                vmulq_f32(vcvtq_f32_s32(s.all[t]),
+                    KS_NAME(n_some_rows)(d, t)), scale, t);
+            if (b->has_min)
+                sum = KS_NAME(n_some_fma)(sum, vmulq_f32(vcvtq_f32_s32(
+                    KS_NAME(n_some_mins)(&by, in->sum + 16 * (n * m + t0), t)),
+                    KS_NAME(n_some_rows)(min, t)), scale, t);
+            vst1q_f32(y[t], sum);
+        }
+    }
+    KS_UNROLL
+    for (int r = 0; r < 4; r++) row->p[r] += b->bytes;
+}
+
+/* Four of 64 rows at a time; the last begin early enough to be four. The next
+ * four are fetched meanwhile. */
+V_INLINE void KS_NAME(k_some)(
+    const k_product *p, const size_t m, ksllm_type type) {
+    enum { N = KS_NAME(SQUARE) };
+    const size_t nb = BLK_TYPES[type].n, n_in = p->acts->n_in;
+    const int T = nb == 256 && m > 4 ? 4 : (int)m;
+    const size_t most = KS_NAME(SOME_IN) / m / 256 * 256;
+    KS_NAME(n_some_in) in;
+    f32 y[16][8][4];
+    for (size_t r0 = 0; r0 < p->n_rows; r0 += 64) {
+        const size_t end = min_size(r0 + 64, p->n_rows);
+        memset(y, 0, sizeof y);
+        for (size_t k = 0; k < n_in; k += most) {
+            const size_t n = min_size(most, n_in - k) / nb;
+            if (!r0 || n_in > most)
+                KS_NAME(n_some_fill)(&in, p, k, n * nb, m);
+            for (size_t r = r0; r < end; r += 4) {
+                const size_t first = min_size(r, p->n_rows - 4);
+                const size_t ahead =
+                    r + 8 <= p->n_rows ? 4 * p->row_bytes : 0;
+                f32 (*to)[4] = y[(r - r0) / 4];
+                KS_NAME(n_rows) row;
+                KS_UNROLL
+                for (size_t j = 0; j < 4; j++)
+                    row.p[j] = p->w + (first + j) * p->row_bytes
+                        + k / nb * BLK_TYPES[type].bytes;
+                if (nb == 32)
+                    KS_NAME(n_some32)(&row, ahead, n, &in, to, T, type);
+                else
+                    for (size_t i = 0; i < n; i++)
+                        KS_NAME(n_some256)(
+                            &row, ahead, i, &in, to, T, m, type);
+            }
+        }
+        for (size_t r = r0; r < end; r += 4) {
+            f32 (*from)[4] = y[(r - r0) / 4];
+            f32 *to = p->y + min_size(r, p->n_rows - 4);
+            for (size_t t = 0; t < p->m; t++, to += p->y_stride) {
+                if (N == 1) {
+                    memcpy(to, from[t], sizeof from[t]);
+                    continue;
+                }
+                memcpy(to, from[t / 2 * 2] + t % 2 * 2, 2 * sizeof *to);
+                memcpy(to + 2, from[t / 2 * 2 + 1] + t % 2 * 2, 2 * sizeof *to);
+            }
+        }
+    }
+}
+#undef LOAD16
+
+#endif
+
 /* ---- Arm: many tokens, panels ---- */
 
 /* Scales and minima of eight blocks of 256, from n_scale_bytes. */
@@ -9873,6 +10374,42 @@ EACH(FORM)
 #define FORM(t) [KSLLM_TYPE_##t] = KS_NAME(k_build_##t),
 static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(FORM)};
 #undef FORM
+#if defined KS_DOTPROD
+/* For how many tokens m are computed; 0: the panel, or one after the other,
+ * is faster (llvm-mca, N1, V1 and N2). */
+V_INLINE size_t KS_NAME(n_some_for)(size_t m, ksllm_type type) {
+    const bool wide = BLK_TYPES[type].n == 256;
+    if (m > 8 || (type != KSLLM_TYPE_Q4_0 && type != KSLLM_TYPE_Q8_0
+        && type != KSLLM_TYPE_Q4_K && type != KSLLM_TYPE_Q6_K)) return 0;
+    if (m == 2) return wide
+        || (KS_NAME(SQUARE) == 2 && type == KSLLM_TYPE_Q4_0) ? 2 : 0;
+    if (m <= 4) return 4;
+    if (wide) return m > 6 && type == KSLLM_TYPE_Q4_K ? 8 : 0;
+    return m <= 6 ? 6 : 8;
+}
+#define EACH_SOME(F) F(Q4_0) F(Q8_0) F(Q4_K) F(Q6_K)
+#define SOME(t, T)                                                             \
+    KS_NOINLINE void KS_NAME(k_some##T##_##t)(const k_product *p) {            \
+        KS_NAME(k_some)(p, T, KSLLM_TYPE_##t);                                 \
+    }
+#define FORM(t)                                                                \
+    SOME(t, 2) SOME(t, 4) SOME(t, 6) SOME(t, 8)                                \
+    static void KS_NAME(k_some_##t)(const k_product *p) {                      \
+        const size_t T = KS_NAME(n_some_for)(p->m, KSLLM_TYPE_##t);            \
+        if (T == 2) KS_NAME(k_some2_##t)(p);                                   \
+        if (T == 4) KS_NAME(k_some4_##t)(p);                                   \
+        if (T == 6) KS_NAME(k_some6_##t)(p);                                   \
+        if (T == 8) KS_NAME(k_some8_##t)(p);                                   \
+    }
+EACH_SOME(FORM)
+#undef FORM
+#define FORM(t) [KSLLM_TYPE_##t] = KS_NAME(k_some_##t),
+static void (*const KS_NAME(SOMES)[])(const k_product *p) = {
+    EACH_SOME(FORM)};
+#undef FORM
+#undef SOME
+#undef EACH_SOME
+#endif
 
 #if defined KS_BASE_I8
 #define KS_FEW(x) KS_PASTE(x, KS_BASE_I8)
@@ -9894,7 +10431,12 @@ static KS_NAME(n_direct) *const KS_NAME(DIRECT)[] = {EACH(FORM)};
 V_INLINE void KS_NAME(k_run_form)(
     const k_product *p, ksllm_type type, const u8 *book) {
     const size_t few = blk_has_book(type) ? 1 : KS_NAME(FEW);
-    if (p->m > few) KS_NAME(k_panels)(p, KS_NAME(BUILD)[type], book);
+    if (p->m == 1) KS_FEW(DIRECT)[type](p, book);
+#if defined KS_DOTPROD
+    else if (p->n_rows >= 4 && KS_NAME(n_some_for)(p->m, type))
+        KS_NAME(SOMES)[type](p);
+#endif
+    else if (p->m > few) KS_NAME(k_panels)(p, KS_NAME(BUILD)[type], book);
     else KS_FEW(DIRECT)[type](p, book);
 }
 #undef KS_FEW
