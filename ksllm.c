@@ -10375,8 +10375,8 @@ EACH(FORM)
 static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(FORM)};
 #undef FORM
 #if defined KS_DOTPROD
-/* For how many tokens m are computed; 0: the panel, or one after the other,
- * is faster (llvm-mca, N1, V1 and N2). */
+/* For how many tokens m, more than one, are computed. 0: a panel, or one after
+ * the other, is as fast (llvm-mca, N1, V1 and N2). */
 V_INLINE size_t KS_NAME(n_some_for)(size_t m, ksllm_type type) {
     const bool wide = BLK_TYPES[type].n == 256;
     if (m > 8 || (type != KSLLM_TYPE_Q4_0 && type != KSLLM_TYPE_Q8_0
