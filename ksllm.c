@@ -9681,7 +9681,7 @@ KS_NOINLINE void KS_NAME(n_some_fill)(KS_NAME(n_some_in) *to,
 
 /* 16 bytes of four rows, turned. */
 V_INLINE void KS_NAME(n_four_at)(
-    const u8 *const *row, size_t at, uint8x16_t *to) {
+    const u8 *const *row, ptrdiff_t at, uint8x16_t *to) {
     KS_UNROLL
     for (int r = 0; r < 4; r++) to[r] = vld1q_u8(row[r] + at);
     KS_NAME(n_turn)(to);
@@ -9707,7 +9707,7 @@ V_INLINE void KS_NAME(n_some32)(KS_NAME(n_rows) *row, size_t ahead, size_t n,
     const KS_NAME(n_some_in) *in, f32 (*to)[4], const int T, ksllm_type type) {
     enum { N = KS_NAME(SQUARE) };
     static const f32 start[4] = {K_SHIFTED, K_SHIFTED, K_SHIFTED, K_SHIFTED};
-    const size_t bytes = BLK_TYPES[type].bytes;
+    const ptrdiff_t bytes = BLK_TYPES[type].bytes;
     const f32 *dx = in->d;
     const i8 *x = in->x;
     float32x4_t y[8];
@@ -9718,7 +9718,8 @@ V_INLINE void KS_NAME(n_some32)(KS_NAME(n_rows) *row, size_t ahead, size_t n,
         int32x4_t s[8];
         f32 less[N][4];
         float32x4_t d =
-            KS_NAME(n_of_f16)(KS_NAME(n_next_halves)(row->p, bytes)), e[N];
+            KS_NAME(n_of_f16)(
+                KS_NAME(n_next_halves)(row->p, (size_t)bytes)), e[N];
         KS_UNROLL
         for (int r = 0; r < 4; r++) __builtin_prefetch(row->p[r] + ahead);
         KS_NAME(n_four_at)(row->p, 2 - bytes, v);
@@ -9858,12 +9859,13 @@ V_INLINE void KS_NAME(n_some64)(const u8 *const *row, size_t i, const i8 *x,
     const int T, ksllm_type type) {
     const bool six = type == KSLLM_TYPE_Q6_K;
     const size_t half = i / 2, part = 16 * (i % 2);
-    const size_t at = six ? 64 * half + part : offsetof(blk_q4_k, qs) + 32 * i;
+    const ptrdiff_t at = (ptrdiff_t)(
+        six ? 64 * half + part : offsetof(blk_q4_k, qs) + 32 * i);
     uint8x16_t v[4], u[4], h[4], w[4];
     KS_NAME(n_four_at)(row, at, v);
     if (six) {
-        KS_NAME(n_four_at)(
-            row, offsetof(blk_q6_k, qh) + 32 * half + part, h);
+        KS_NAME(n_four_at)(row,
+            (ptrdiff_t)(offsetof(blk_q6_k, qh) + 32 * half + part), h);
         KS_UNROLL
         for (int k = 0; k < 4; k++) h[k] = veorq_u8(h[k], vdupq_n_u8(0xaa));
     }
