@@ -7564,10 +7564,10 @@ KS_NOINLINE void KS_NAME(k_grid)(const k_product *p) {
  * One token (k_direct): 32 weights of eight rows are unpacked in registers and
  * multiplied; eight vectors of partial sums fold to one with a lane per row.
  *
- * Two to eight tokens (k_some), with sdot or smmla and of the types that
- * n_some_for names: four rows are turned in registers, so that a lane is a row,
- * and meet all tokens there. Of others two tokens are computed one after the
- * other, or, of a type with a codebook, make a panel.
+ * Two to eight tokens (k_some), with sdot or smmla, where n_some_for says so:
+ * four rows are turned in registers, so that a lane is a row, and meet all
+ * tokens there. Else two tokens are computed one after the other, or, of a type
+ * with a codebook, make a panel.
  *
  * Many tokens (k_panels): 256 weights of some rows are laid out in a panel, in
  * which a lane is a row from the start, and meet all tokens, tile by tile.
@@ -9967,7 +9967,7 @@ V_INLINE void KS_NAME(n_some256)(KS_NAME(n_rows) *row, size_t ahead, size_t n,
 }
 
 /* Four of 64 rows at a time; the last begin early enough to be four. The next
- * four are fetched meanwhile. */
+ * four, if there are as many, are fetched meanwhile. */
 V_INLINE void KS_NAME(k_some)(
     const k_product *p, const size_t m, ksllm_type type) {
     enum { N = KS_NAME(SQUARE) };

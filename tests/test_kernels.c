@@ -378,8 +378,8 @@ TEST(products_of_long_rows)
     enum { ROWS = 70, TOKENS = 8, STRIDE = 72 };
     static const struct { u16 spans; u8 rows, m; } shapes[] = {
         {56, 5, 1}, {57, 9, 1}, {73, 5, 1}, {74, 5, 1}, {57, 17, 3},
-        {74, 17, 2}, {17, 5, 2}, {9, ROWS, 3}, {9, 66, 4}, {6, 5, 6}, {7, 69, 5},
-        {5, ROWS, 7}, {5, 67, TOKENS}};
+        {74, 17, 2}, {17, 5, 2}, {9, ROWS, 3}, {9, 66, 4}, {4, ROWS, 4},
+        {6, 5, 6}, {7, 69, 5}, {5, ROWS, 7}, {5, 67, TOKENS}, {4, 66, TOKENS}};
     static const int kinds[] = {0, ALL_HIGH, ALL_LOW, 3};
     static inputs in;
     static f32 want[TOKENS * STRIDE], y[TOKENS * STRIDE];
