@@ -10377,11 +10377,11 @@ EACH(FORM)
 static KS_NAME(n_build) *const KS_NAME(BUILD)[] = {EACH(FORM)};
 #undef FORM
 #if defined KS_DOTPROD
-/* For how many tokens m, more than one, are computed. 0: a panel, or one after
- * the other, is as fast (llvm-mca, N1, V1 and N2). */
+/* For how many tokens m are computed. 0: a panel, or one after the other, is as
+ * fast (llvm-mca, N1, V1 and N2). */
 V_INLINE size_t KS_NAME(n_some_for)(size_t m, ksllm_type type) {
     const bool wide = BLK_TYPES[type].n == 256;
-    if (m > 8 || (type != KSLLM_TYPE_Q4_0 && type != KSLLM_TYPE_Q8_0
+    if (m < 2 || m > 8 || (type != KSLLM_TYPE_Q4_0 && type != KSLLM_TYPE_Q8_0
         && type != KSLLM_TYPE_Q4_K && type != KSLLM_TYPE_Q6_K)) return 0;
     if (m == 2) return wide
         || (KS_NAME(SQUARE) == 2 && type == KSLLM_TYPE_Q4_0) ? 2 : 0;
@@ -10433,12 +10433,12 @@ static KS_NAME(n_direct) *const KS_NAME(DIRECT)[] = {EACH(FORM)};
 V_INLINE void KS_NAME(k_run_form)(
     const k_product *p, ksllm_type type, const u8 *book) {
     const size_t few = blk_has_book(type) ? 1 : KS_NAME(FEW);
-    if (p->m == 1) KS_FEW(DIRECT)[type](p, book);
 #if defined KS_DOTPROD
-    else if (p->n_rows >= 4 && KS_NAME(n_some_for)(p->m, type))
+    if (p->n_rows >= 4 && KS_NAME(n_some_for)(p->m, type))
         KS_NAME(SOMES)[type](p);
+    else
 #endif
-    else if (p->m > few) KS_NAME(k_panels)(p, KS_NAME(BUILD)[type], book);
+    if (p->m > few) KS_NAME(k_panels)(p, KS_NAME(BUILD)[type], book);
     else KS_FEW(DIRECT)[type](p, book);
 }
 #undef KS_FEW

@@ -47,7 +47,10 @@ QEMU32 = os.environ.get("QEMU32", "qemu-arm")
 CPU = "max,sve=off"     # or the C library would use SVE, which no A76 has
 MCA = os.environ.get("MCA", "llvm-mca-19")
 CORES = {"N1": "neoverse-n1", "V1": "neoverse-v1", "A55": "cortex-a55"}
-TUNED = ["Q4_0", "Q4_K", "Q6_K", "Q8_0", "IQ3_S"]
+# Types that 4 and 8 tokens are modelled of, without NEON, which has no way of
+# its own for them.
+SOME = ["Q4_0", "Q4_K", "Q6_K", "Q8_0"]
+TUNED = SOME + ["IQ3_S"]
 # Types with a codebook: of them one token is modelled, without i8mm, which has
 # dotprod's kernels there. What a product does ONCE, whatever its size, counts
 # as in one as large as that whose instructions are counted.
@@ -59,9 +62,6 @@ BOOKS = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"]
 COUNTED = [2048, 64, 1, 4, 8, 12, 64]
 MODELLED = {1: [512, 32, 1], 4: [512, 32, 4], 8: [512, 32, 8],
             12: [256, 32, 12]}
-# Types that 4 and 8 tokens are modelled of, without NEON, which has no way of
-# its own for them.
-SOME = ["Q4_0", "Q4_K", "Q6_K", "Q8_0"]
 MARCH = {"neon": "armv8-a", "dotprod": "armv8.2-a+dotprod+fp16",
          "i8mm": "armv8.2-a+dotprod+i8mm+fp16"}
 # Issue 3: the most instructions, by row, tokens and type; and at 64 tokens
