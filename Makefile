@@ -127,18 +127,20 @@ help:
 # Rewritten only when the compiler or its flags change; then all is rebuilt.
 $(BUILD)/flags: FORCE
 	mkdir -p $(BUILD)/examples $(BUILD)/tests $(BUILD)/quant
-	echo '$(CC) $(FRAME) $(FLAGS)' | cmp -s - $@ \
-	|| echo '$(CC) $(FRAME) $(FLAGS)' > $@
+	echo '$(CC) $(FRAME) $(FLAGS) $(KERNELS)' | cmp -s - $@ \
+	|| echo '$(CC) $(FRAME) $(FLAGS) $(KERNELS)' > $@
 
 # What calls what and with how much stack, for calls.sh: gcc writes it as it
 # compiles.
 CALLGRAPH = $(shell $(CC) -fcallgraph-info=su -E -x c /dev/null \
               >/dev/null 2>&1 && echo -fcallgraph-info=su)
 
+ifndef KERNELS
 $(BUILD)/ksllm.o: ksllm.c ksllm.h $(BUILD)/flags
 	echo '  cc   $@'
 	$(CC) -std=c11 $(STRICT) $(FRAME) $(FLAGS) $(CALLGRAPH) -MMD -MP -c \
 	    -o $@ ksllm.c
+endif
 
 $(LIB): $(BUILD)/ksllm.o
 	rm -f $@
@@ -159,11 +161,22 @@ $(TESTS): OPT = -O0
 # Many models in plain C: compiling takes six seconds more, running 50 fewer.
 # Not where each branch is watched.
 $(BUILD)/tests/test_draft: OPT = $(if $(filter -fsanitize% --coverage,$(CFLAGS)),-O0,-O1)
-$(BUILD)/tests/test_kernels: OPT = -DKSLLM_API=static \
-    -Wno-unused-function -Wno-nonnull
+INSIDE = -Wno-unused-function -Wno-nonnull
+$(BUILD)/tests/test_kernels: OPT = -DKSLLM_API=static $(INSIDE)
 $(BUILD)/tests/%: tests/%.c $(HEADERS) $(LIB) $(BUILD)/flags
 	echo '  cc   $@'
 	$(TESTCC) $(OPT) -o $@ $< $(LIB) $(LIBS)
+
+# KERNELS=1: the library of the other tests is the one that test_kernels
+# includes, whose main is weak. One compilation instead of two (matrix.sh).
+ifdef KERNELS
+$(BUILD)/ksllm.o: tests/test_kernels.c ksllm.c $(HEADERS) $(BUILD)/flags
+	echo '  cc   $@'
+	$(TESTCC) $(INSIDE) -c -o $@ $<
+
+$(BUILD)/tests/test_kernels: $(BUILD)/ksllm.o
+	$(CC) $(FLAGS) -o $@ $< $(LIBS)
+endif
 
 # The tool as a function, with a library of its own; two tests call it.
 $(BUILD)/tests/quant.o: $(wildcard quant/*.c quant/*.h) ksllm.c ksllm.h \

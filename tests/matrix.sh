@@ -123,14 +123,15 @@ fi
 frame=-Wframe-larger-than=18432     # where others spill more than gcc on x86
 
 # What a compiler or a machine could change: the golden hashes of the logits
-# and the kernels. The rest has no arithmetic to lose and takes minutes.
+# and the kernels. The rest has no arithmetic to lose and takes minutes. The
+# library is compiled once, inside test_kernels, unless a script looks at it.
 numbers() {     # numbers NAME CC CFLAGS [VARIABLE=VALUE...]
     name_=$1 cc_=$2 flags_=$3
     shift 3
     also "$name_" "$name_-kernels"
-    config "$name_" "$cc_" "$flags_" SCRIPTS= FRAME= FILTER=golden \
+    config "$name_" "$cc_" "$flags_" SCRIPTS= FRAME= KERNELS=1 FILTER=golden \
         "$(programs "$name_" test_model test_state)" "$@"
-    config "$name_-kernels" "$cc_" "$flags_" SCRIPTS= FRAME= \
+    config "$name_-kernels" "$cc_" "$flags_" SCRIPTS= FRAME= KERNELS=1 \
         BUILD="$root/$name_" "$(programs "$name_" test_kernels)" "$@" \
         SCRIPTS= FILTER=
 }
@@ -201,17 +202,17 @@ headers=/usr/include/$(gcc -dumpmachine 2>/dev/null)
 i386="-m32 -msse2 -mfpmath=sse -idirafter $headers"
 config m32 "gcc $i386" -O2 SCRIPTS= FRAME= \
     "$(programs m32 $everything)"
-# The rows of AVX-512 and AVX-VNNI, on a machine with or without them.
-numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
-    '-O1 -include tests/emulate.h'
-# qemu's `max` has every row.
-arm64='qemu-aarch64 -cpu max,pauth-impdef=on'
-# All golden hashes take eleven minutes there.
+# All golden hashes take minutes where instructions are emulated.
 among=shortest_golden
 [ -z "${FULL:-}" ] || among=golden
+# The rows of AVX-512 and AVX-VNNI, on a machine with or without them.
+numbers emulated 'gcc -mavx2 -mfma -mf16c -Wno-psabi' \
+    '-O1 -include tests/emulate.h' FILTER=$among
+# qemu's `max` has every row.
+arm64='qemu-aarch64 -cpu max,pauth-impdef=on'
 numbers aarch64 aarch64-linux-gnu-gcc '-O2 -static' RUN="$arm64" \
     AR=aarch64-linux-gnu-ar FILTER=$among \
-    FRAME="$frame" SCRIPTS=tests/calls.sh
+    KERNELS= FRAME="$frame" SCRIPTS=tests/calls.sh
 # The compilers that phones, Macs and small boards have.
 numbers clang-arm64 "clang-19 --target=aarch64-linux-gnu" '-O1 -static' \
     RUN="$arm64" AR=llvm-ar-19 EXAMPLES= FILTER=shortest_golden
@@ -219,7 +220,7 @@ abroad clang-arm64-O2 "clang-19 --target=aarch64-linux-gnu" -O2
 # The row for NEON, compiled for no more than armv7.
 numbers armv7 arm-linux-gnueabihf-gcc '-O2 -static' RUN=qemu-arm \
     AR=arm-linux-gnueabihf-ar FILTER=$among \
-    FRAME="$frame" SCRIPTS=tests/calls.sh
+    KERNELS= FRAME="$frame" SCRIPTS=tests/calls.sh
 abroad clang-armv7 "clang-19 --target=arm-linux-gnueabihf" -O1
 abroad clang-i386 "clang-19 $i386" -O1
 abroad riscv64 riscv64-linux-gnu-gcc '-O2 -static' RUN=qemu-riscv64 \

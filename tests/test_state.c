@@ -283,7 +283,7 @@ TEST(any_prefix_of_a_prompt)
 TEST(a_file_grows)
 {
     uint64_t rng = 3;
-    for (int round = 0; round < 12; round++) {
+    for (int round = 0; round < 9 / TEST_ONE_OF + 3; round++) {
         fx_file f;
         st_memory file = {0}, once = {0};
         int32_t a[300];
@@ -723,7 +723,7 @@ TEST(what_was_appended_to_another_beginning)
 TEST(power_cuts)
 {
     uint64_t rng = 1;
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < 40 / TEST_ONE_OF + 1; round++) {
         fx_file f;
         st_memory file = {0};
         int32_t a[250];
