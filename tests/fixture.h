@@ -51,7 +51,9 @@ static inline uint64_t fx_hash(uint64_t h, const void *data, size_t size)
     return h;
 }
 
-/* The bits of floats, little end first, with -0 counted as 0. */
+/* The bits of floats, little end first, with -0 counted as 0 and every NaN as
+ * the same one: which of two NaN an operation returns is the compiler's choice,
+ * and files that a fuzzer damaged have many. */
 static inline uint64_t fx_hash_floats(uint64_t h, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -59,6 +61,8 @@ static inline uint64_t fx_hash_floats(uint64_t h, const float *x, size_t n)
         memcpy(&u, &x[i], 4);
         if (u == 0x80000000u)
             u = 0;
+        if (u << 1 > 0xff000000u)
+            u = 0x7fc00000u;
         uint8_t b[4] = {(uint8_t)u, (uint8_t)(u >> 8), (uint8_t)(u >> 16),
                         (uint8_t)(u >> 24)};
         h = fx_hash(h, b, 4);
